@@ -1,0 +1,54 @@
+// Package ciphertext knows where ciphertexts hide in an item and how to put new
+// ones back. A Format finds slots and splices new blobs in; it does no I/O,
+// keeps no state and reads no clock, so it can be fuzzed, and the same item
+// always gives the same answer.
+package ciphertext
+
+import (
+	"fmt"
+
+	"rotator/internal/scan"
+)
+
+// MaxBlob is the largest CiphertextBlob that ReEncrypt takes, in bytes
+// (API_ReEncrypt).
+const MaxBlob = 6144
+
+// Slot is one place in an item that holds one KMS ciphertext blob.
+type Slot struct {
+	// Path says where in the item, for people and for the ledger:
+	// "profile.docs[2].key". It is empty when the slot is the whole body.
+	Path string
+	// Blob is the CiphertextBlob, decoded; nil when Refused is set.
+	Blob []byte
+	// Context and DestinationContext are the encryption contexts under which
+	// the blob stands now and shall stand afterwards. Nil means none.
+	Context            map[string]string
+	DestinationContext map[string]string
+	// Refused says why the slot cannot be moved. It never holds the blob.
+	Refused *Refused
+}
+
+// Refused is the typed reason why a slot, or what stands in its place, cannot
+// be moved. It counts as a failed slot.
+type Refused struct {
+	Reason string // a word for the ledger: "not-base64", "missing-context"
+	Detail string // a sentence that names the field and says what to do
+}
+
+func (r *Refused) Error() string { return fmt.Sprintf("%s: %s", r.Reason, r.Detail) }
+
+// Format finds the slots of an item and puts new blobs into them.
+type Format interface {
+	// Name is the word used in the job file.
+	Name() string
+	// Find returns the slots of the item in an order that depends on the item
+	// alone. No slot is an empty result, not an error. It never panics,
+	// whatever the bytes.
+	Find(item scan.Item) []Slot
+	// Splice returns a copy of the payload in which blobs[i] stands in the
+	// place of the i-th slot of Find(item); a nil blob leaves that slot alone.
+	// No other byte changes, and splicing the same blobs returns the same
+	// bytes. An error means that the item cannot be rewritten safely.
+	Splice(item scan.Item, blobs [][]byte) (scan.Payload, error)
+}
