@@ -1,0 +1,66 @@
+package config
+
+import (
+	"path/filepath"
+	"strings"
+)
+
+const fileScheme = "file:"
+
+// setDefaults fills the fields that the file leaves out. A field that it sets
+// to zero stays zero, and is refused later.
+func (j *Job) setDefaults(directory string) {
+	setDefault(j, "kms.rate", &j.KMS.Rate, DefaultRate)
+	setDefault(j, "workers", &j.Workers, DefaultWorkers)
+	setDefault(j, "max_outage", &j.MaxOutage, DefaultMaxOutage)
+	setDefault(j, "destination.algorithm", &j.Destination.Algorithm, DefaultAlgorithm)
+	setDefault(j, "source.algorithm", &j.Source.Algorithm, DefaultAlgorithm)
+	setDefault(j, "checkpoint", &j.Checkpoint, DefaultCheckpoint)
+	if path, ok := strings.CutPrefix(j.Checkpoint, fileScheme); ok && path != "" {
+		path = under(directory, path)
+		j.Checkpoint = fileScheme + path
+		setDefault(j, "audit_log", &j.AuditLog, filepath.Join(filepath.Dir(path), j.Job+".audit.jsonl"))
+	}
+	if j.source.written("audit_log") && j.AuditLog != "" {
+		j.AuditLog = under(directory, j.AuditLog)
+	}
+	for i := range j.Targets {
+		field := element("targets", i)
+		t := &j.Targets[i]
+		if t.DynamoDB != nil {
+			setDefault(j, field+".dynamodb.segments", &t.DynamoDB.Segments, DefaultSegments)
+		}
+		setDefault(j, field+".name", &t.Name, t.place())
+	}
+}
+
+// setDefault sets a field that the file does not mention.
+func setDefault[T any](j *Job, field string, value *T, preset T) {
+	if !j.source.written(field) {
+		*value = preset
+	}
+}
+
+// under makes a relative path start at the directory of the job file.
+func under(directory, path string) string {
+	if filepath.IsAbs(path) {
+		return filepath.Clean(path)
+	}
+	return filepath.Join(directory, path)
+}
+
+// place is the name that a target has when it is given none.
+func (t *Target) place() string {
+	switch {
+	case t.DynamoDB != nil:
+		return t.DynamoDB.Table
+	case t.S3 != nil && t.S3.Prefix != "":
+		return t.S3.Bucket + "/" + t.S3.Prefix
+	case t.S3 != nil:
+		return t.S3.Bucket
+	}
+	return ""
+}
+
+// CheckpointFile is the path of the checkpoint database.
+func (j *Job) CheckpointFile() string { return strings.TrimPrefix(j.Checkpoint, fileScheme) }

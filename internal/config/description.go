@@ -1,0 +1,108 @@
+// Code generated from the comments of job.go by go test -update; DO NOT EDIT.
+
+package config
+
+// description is the comment of a type ("Job") or of a field ("Job.Targets").
+func description(name string) string {
+	switch name {
+	case "Job":
+		return "Job is one rotation: which ciphertexts are moved, from which keys, to which key, and how fast."
+	case "Job.Job":
+		return "Name of the job: letters, digits, \"-\", \"_\" and \".\", at most 64. The checkpoint is kept under it, so a new name starts from nothing. Required."
+	case "Job.Destination":
+		return "Where ciphertexts are moved to. Required."
+	case "Job.Source":
+		return "Which ciphertexts are moved. Required."
+	case "Job.KMS":
+		return "How KMS is called."
+	case "Job.Targets":
+		return "The places to scan, at least one. Required."
+	case "Job.Checkpoint":
+		return "Where the state of a pass is kept, so that a stopped run can go on: file:PATH, a database on a local disk. A relative path starts at the directory of the job file. Default file:.rotator/state.db."
+	case "Job.AuditLog":
+		return "File that gets one line for every ciphertext changed, append only. A relative path starts at the directory of the job file. Default: the name of the job and .audit.jsonl, beside the checkpoint."
+	case "Job.Workers":
+		return "Most ciphertexts worked on at once, 1 to 4096. Default 64."
+	case "Job.MaxOutage":
+		return "How long a service may stay unavailable before the run stops, to be resumed later: a number and a unit, such as 90s, 10m or 1h. Default 10m."
+	case "Destination":
+		return "Destination is the key under which every ciphertext stands afterwards."
+	case "Destination.Key":
+		return "Key id, key ARN, alias name or alias ARN; another account's key needs an ARN. It is resolved once per pass. The same key as a source refreshes its ciphertexts to the newest key material. Required."
+	case "Destination.Algorithm":
+		return "Encryption algorithm of the key. Only an RSA key needs it. Default SYMMETRIC_DEFAULT."
+	case "Source":
+		return "Source says under which keys a ciphertext must stand in order to be moved."
+	case "Source.Keys":
+		return "Keys whose ciphertexts are moved: key ids, key ARNs, alias names or alias ARNs. All others are left alone and reported as foreign. Excludes any."
+	case "Source.Any":
+		return "Move the ciphertexts of every key that KMS lets the caller use. Excludes keys, and an RSA algorithm."
+	case "Source.Algorithm":
+		return "Encryption algorithm of all source keys. Only RSA keys need it, and they must be listed in keys. Default SYMMETRIC_DEFAULT."
+	case "KMS":
+		return "KMS says how KMS is called. ReEncrypt works within one Region."
+	case "KMS.Rate":
+		return "Most ReEncrypt requests per second, retries included. They draw on the quota that everybody in the account and Region shares, so leave room for the rest. Default 1000."
+	case "KMS.Region":
+		return "Region of the keys. Default: that of the AWS configuration."
+	case "KMS.Endpoint":
+		return "URL of the service, instead of the one of the Region."
+	case "KMS.RoleARN":
+		return "ARN of an IAM role to assume for KMS, instead of the caller's identity."
+	case "KMS.GrantTokens":
+		return "Grant tokens to send along, at most 10. They are secrets and never printed: write \"${env:NAME}\"."
+	case "Target":
+		return "Target is one place to scan, and how ciphertexts hide in its items."
+	case "Target.Name":
+		return "Name in reports and in the checkpoint, unique in the job. Default: the table, or bucket/prefix."
+	case "Target.DynamoDB":
+		return "A DynamoDB table. Excludes s3."
+	case "Target.S3":
+		return "The objects of an S3 bucket. Excludes dynamodb."
+	case "Target.Format":
+		return "How ciphertexts are stored, such as raw, base64 or json. Holds for the slots that have none of their own. Required where one has none."
+	case "Target.Slots":
+		return "The places in an item that hold one ciphertext each."
+	case "DynamoDB":
+		return "DynamoDB names a table."
+	case "DynamoDB.Table":
+		return "Name or ARN of the table. Required."
+	case "DynamoDB.Segments":
+		return "Number of segments of the parallel scan, 1 to 1,000,000; frozen when a pass begins. Default 8."
+	case "DynamoDB.ReadCapacity":
+		return "Most read capacity units per second. Default: no limit."
+	case "DynamoDB.WriteCapacity":
+		return "Most write capacity units per second. Default: no limit."
+	case "DynamoDB.Region":
+		return "Region of the table. Default: that of the AWS configuration."
+	case "DynamoDB.Endpoint":
+		return "URL of the service, instead of the one of the Region."
+	case "DynamoDB.RoleARN":
+		return "ARN of an IAM role to assume for this table, instead of the caller's identity."
+	case "S3":
+		return "S3 names a set of objects."
+	case "S3.Bucket":
+		return "Name of the bucket, or ARN of an access point. Required."
+	case "S3.Prefix":
+		return "Beginning of the keys of the objects. Default: the whole bucket."
+	case "S3.KeyPattern":
+		return "Regular expression (Go syntax) over the key of an object; its named groups can be used in contexts. Default: none."
+	case "S3.Region":
+		return "Region of the bucket. Default: that of the AWS configuration."
+	case "S3.Endpoint":
+		return "URL of the service, instead of the one of the Region."
+	case "S3.RoleARN":
+		return "ARN of an IAM role to assume for this bucket, instead of the caller's identity."
+	case "Slot":
+		return "Slot is a place in an item that holds one ciphertext."
+	case "Slot.Path":
+		return "Document path of the place, such as ssn or profile.docs[*].key. Left out where the whole body of an object is the ciphertext."
+	case "Slot.Format":
+		return "How the ciphertext is stored. Default: the format of the target."
+	case "Slot.Context":
+		return "Encryption context under which the ciphertext stands. A value is a constant or takes ${...} from the item. Default: none."
+	case "Slot.DestinationContext":
+		return "Encryption context under which it shall stand afterwards; {} means none. An RSA key takes none. Default: the same as context."
+	}
+	return ""
+}

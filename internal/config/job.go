@@ -1,0 +1,169 @@
+// Package config reads a job file: strict YAML with ${env:NAME} expansion,
+// defaults, and validation that reports every problem at once with its file,
+// line and column. It knows no store, no format and no AWS client; what can be
+// checked only against a service is checked elsewhere and pointed back into the
+// file with Job.Problem.
+//
+// The comments of the fields below are also the descriptions in the JSON Schema
+// (see Schema), so they speak to the author of a job file: meaning, unit,
+// default, and what the field excludes.
+package config
+
+import "time"
+
+// The defaults of the fields that have one.
+const (
+	DefaultRate       = 1000 // ReEncrypt requests per second
+	DefaultWorkers    = 64
+	DefaultSegments   = 8
+	DefaultMaxOutage  = Duration(10 * time.Minute)
+	DefaultCheckpoint = "file:.rotator/state.db"
+	// DefaultAlgorithm is the only one of symmetric keys (API_ReEncrypt).
+	DefaultAlgorithm = "SYMMETRIC_DEFAULT"
+)
+
+// Job is one rotation: which ciphertexts are moved, from which keys, to which
+// key, and how fast.
+type Job struct {
+	// Name of the job: letters, digits, "-", "_" and ".", at most 64. The
+	// checkpoint is kept under it, so a new name starts from nothing. Required.
+	Job string `yaml:"job" jsonschema:"required,minLength=1,maxLength=64,pattern=^[A-Za-z0-9][A-Za-z0-9._-]*$"`
+	// Where ciphertexts are moved to. Required.
+	Destination Destination `yaml:"destination" jsonschema:"required"`
+	// Which ciphertexts are moved. Required.
+	Source Source `yaml:"source" jsonschema:"required"`
+	// How KMS is called.
+	KMS KMS `yaml:"kms"`
+	// The places to scan, at least one. Required.
+	Targets []Target `yaml:"targets" jsonschema:"required,minItems=1"`
+	// Where the state of a pass is kept, so that a stopped run can go on:
+	// file:PATH, a database on a local disk. A relative path starts at the
+	// directory of the job file. Default file:.rotator/state.db.
+	Checkpoint string `yaml:"checkpoint" jsonschema:"pattern=^file:.,default=file:.rotator/state.db"`
+	// File that gets one line for every ciphertext changed, append only. A
+	// relative path starts at the directory of the job file. Default: the name
+	// of the job and .audit.jsonl, beside the checkpoint.
+	AuditLog string `yaml:"audit_log" jsonschema:"minLength=1"`
+	// Most ciphertexts worked on at once, 1 to 4096. Default 64.
+	Workers int `yaml:"workers" jsonschema:"minimum=1,maximum=4096,default=64"`
+	// How long a service may stay unavailable before the run stops, to be
+	// resumed later: a number and a unit, such as 90s, 10m or 1h. Default 10m.
+	MaxOutage Duration `yaml:"max_outage" jsonschema:"default=10m"`
+
+	source source // where each field stands in the file
+}
+
+// Destination is the key under which every ciphertext stands afterwards.
+type Destination struct {
+	// Key id, key ARN, alias name or alias ARN; another account's key needs an
+	// ARN. It is resolved once per pass. The same key as a source refreshes its
+	// ciphertexts to the newest key material. Required.
+	Key string `yaml:"key" jsonschema:"required,minLength=1"`
+	// Encryption algorithm of the key. Only an RSA key needs it. Default
+	// SYMMETRIC_DEFAULT.
+	Algorithm string `yaml:"algorithm" jsonschema:"enum=SYMMETRIC_DEFAULT,enum=RSAES_OAEP_SHA_1,enum=RSAES_OAEP_SHA_256,default=SYMMETRIC_DEFAULT"`
+}
+
+// Source says under which keys a ciphertext must stand in order to be moved.
+type Source struct {
+	// Keys whose ciphertexts are moved: key ids, key ARNs, alias names or alias
+	// ARNs. All others are left alone and reported as foreign. Excludes any.
+	Keys []string `yaml:"keys" jsonschema:"oneof_required=keys,minItems=1"`
+	// Move the ciphertexts of every key that KMS lets the caller use. Excludes
+	// keys, and an RSA algorithm.
+	Any bool `yaml:"any" jsonschema:"oneof_required=any"`
+	// Encryption algorithm of all source keys. Only RSA keys need it, and they
+	// must be listed in keys. Default SYMMETRIC_DEFAULT.
+	Algorithm string `yaml:"algorithm" jsonschema:"enum=SYMMETRIC_DEFAULT,enum=RSAES_OAEP_SHA_1,enum=RSAES_OAEP_SHA_256,default=SYMMETRIC_DEFAULT"`
+}
+
+// KMS says how KMS is called. ReEncrypt works within one Region.
+type KMS struct {
+	// Most ReEncrypt requests per second, retries included. They draw on the
+	// quota that everybody in the account and Region shares, so leave room for
+	// the rest. Default 1000.
+	Rate float64 `yaml:"rate" jsonschema:"exclusiveMinimum=0,default=1000"`
+	// Region of the keys. Default: that of the AWS configuration.
+	Region string `yaml:"region"`
+	// URL of the service, instead of the one of the Region.
+	Endpoint string `yaml:"endpoint" jsonschema:"format=uri"`
+	// ARN of an IAM role to assume for KMS, instead of the caller's identity.
+	RoleARN string `yaml:"role_arn"`
+	// Grant tokens to send along, at most 10. They are secrets and never
+	// printed: write "${env:NAME}".
+	GrantTokens GrantTokens `yaml:"grant_tokens" jsonschema:"maxItems=10"`
+}
+
+// Target is one place to scan, and how ciphertexts hide in its items.
+type Target struct {
+	// Name in reports and in the checkpoint, unique in the job. Default: the
+	// table, or bucket/prefix.
+	Name string `yaml:"name" jsonschema:"maxLength=255"`
+	// A DynamoDB table. Excludes s3.
+	DynamoDB *DynamoDB `yaml:"dynamodb" jsonschema:"oneof_required=dynamodb"`
+	// The objects of an S3 bucket. Excludes dynamodb.
+	S3 *S3 `yaml:"s3" jsonschema:"oneof_required=s3"`
+	// How ciphertexts are stored, such as raw, base64 or json. Holds for the
+	// slots that have none of their own. Required where one has none.
+	Format string `yaml:"format"`
+	// The places in an item that hold one ciphertext each.
+	Slots []Slot `yaml:"slots"`
+}
+
+// DynamoDB names a table.
+type DynamoDB struct {
+	// Name or ARN of the table. Required.
+	Table string `yaml:"table" jsonschema:"required,minLength=1"`
+	// Number of segments of the parallel scan, 1 to 1,000,000; frozen when a
+	// pass begins. Default 8.
+	Segments int `yaml:"segments" jsonschema:"minimum=1,maximum=1000000,default=8"`
+	// Most read capacity units per second. Default: no limit.
+	ReadCapacity float64 `yaml:"read_capacity" jsonschema:"exclusiveMinimum=0"`
+	// Most write capacity units per second. Default: no limit.
+	WriteCapacity float64 `yaml:"write_capacity" jsonschema:"exclusiveMinimum=0"`
+	// Region of the table. Default: that of the AWS configuration.
+	Region string `yaml:"region"`
+	// URL of the service, instead of the one of the Region.
+	Endpoint string `yaml:"endpoint" jsonschema:"format=uri"`
+	// ARN of an IAM role to assume for this table, instead of the caller's
+	// identity.
+	RoleARN string `yaml:"role_arn"`
+}
+
+// S3 names a set of objects.
+type S3 struct {
+	// Name of the bucket, or ARN of an access point. Required.
+	Bucket string `yaml:"bucket" jsonschema:"required,minLength=1"`
+	// Beginning of the keys of the objects. Default: the whole bucket.
+	Prefix string `yaml:"prefix"`
+	// Regular expression (Go syntax) over the key of an object; its named
+	// groups can be used in contexts. Default: none.
+	KeyPattern string `yaml:"key_pattern" jsonschema:"format=regex"`
+	// Region of the bucket. Default: that of the AWS configuration.
+	Region string `yaml:"region"`
+	// URL of the service, instead of the one of the Region.
+	Endpoint string `yaml:"endpoint" jsonschema:"format=uri"`
+	// ARN of an IAM role to assume for this bucket, instead of the caller's
+	// identity.
+	RoleARN string `yaml:"role_arn"`
+}
+
+// Slot is a place in an item that holds one ciphertext.
+type Slot struct {
+	// Document path of the place, such as ssn or profile.docs[*].key. Left out
+	// where the whole body of an object is the ciphertext.
+	Path string `yaml:"path"`
+	// How the ciphertext is stored. Default: the format of the target.
+	Format string `yaml:"format"`
+	// Encryption context under which the ciphertext stands. A value is a
+	// constant or takes ${...} from the item. Default: none.
+	Context map[string]string `yaml:"context"`
+	// Encryption context under which it shall stand afterwards; {} means none.
+	// Default: the same as context, and none under an RSA key.
+	DestinationContext map[string]string `yaml:"destination_context"`
+}
+
+// Duration is a span of time, written as Go writes it: 90s, 10m, 1h30m.
+type Duration time.Duration
+
+func (d Duration) String() string { return time.Duration(d).String() }

@@ -1,0 +1,48 @@
+package config
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+
+	"github.com/invopop/jsonschema"
+)
+
+// Schema is the JSON Schema of a job file, for editors and for checks without
+// rotator. Load is stricter: it also knows what fields mean to each other.
+func Schema() ([]byte, error) {
+	reflector := &jsonschema.Reflector{
+		Anonymous:                  true,
+		ExpandedStruct:             true,
+		FieldNameTag:               "yaml",
+		RequiredFromJSONSchemaTags: true,
+		Mapper:                     schemaOf,
+		LookupComment:              describe,
+	}
+	schema := reflector.Reflect(&Job{})
+	schema.Title = "rotator job file"
+	text, err := json.MarshalIndent(schema, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("print the JSON Schema of the job file: %w", err)
+	}
+	return append(text, '\n'), nil
+}
+
+// schemaOf maps the types whose Go shape is not what the file holds.
+func schemaOf(t reflect.Type) *jsonschema.Schema {
+	switch t {
+	case reflect.TypeFor[Duration]():
+		return &jsonschema.Schema{Type: "string", Pattern: `^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$`}
+	case reflect.TypeFor[GrantTokens]():
+		return &jsonschema.Schema{Type: "array", Items: &jsonschema.Schema{Type: "string"}}
+	}
+	return nil
+}
+
+// describe returns the comment of a type, or of one of its fields.
+func describe(t reflect.Type, field string) string {
+	if field == "" {
+		return description(t.Name())
+	}
+	return description(t.Name() + "." + field)
+}

@@ -1,0 +1,299 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// checker collects what is wrong with a job whose fields have their types.
+type checker struct {
+	job     *Job
+	refused map[string]bool // fields that are reported already
+	list    []Problem
+}
+
+// validate returns every problem that the file alone shows. Fields in refused
+// are left out: they have no value that could be judged.
+func (j *Job) validate(refused map[string]bool) []Problem {
+	if refused[""] {
+		return nil // the file holds no fields at all
+	}
+	c := &checker{job: j, refused: refused}
+	c.name()
+	c.keys()
+	c.kms()
+	c.limits()
+	c.files()
+	if len(j.Targets) == 0 {
+		c.add("targets", "needs at least one place to scan: - dynamodb: {table: NAME}, or - s3: {bucket: NAME}")
+	}
+	names := map[string]int{}
+	for i := range j.Targets {
+		c.target(element("targets", i), &j.Targets[i])
+		name := j.Targets[i].Name
+		if first, ok := names[name]; ok && name != "" {
+			c.add(element("targets", i)+".name", fmt.Sprintf("%q is the name of targets[%d] too; give each its own name", name, first))
+			continue
+		}
+		names[name] = i
+	}
+	return c.list
+}
+
+func (c *checker) add(field, detail string) {
+	for f := field; f != ""; f = parent(f) {
+		if c.refused[f] {
+			return
+		}
+	}
+	c.list = append(c.list, c.job.Problem(field, detail))
+}
+
+var jobName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+
+func (c *checker) name() {
+	switch {
+	case c.job.Job == "":
+		c.add("job", "is missing; name the job, such as job: payments-2026")
+	case !jobName.MatchString(c.job.Job):
+		c.add("job", `must be letters, digits, "-", "_" and ".", beginning with a letter or digit, at most 64`)
+	}
+}
+
+// keys checks both sides of the move.
+func (c *checker) keys() {
+	source, destination := &c.job.Source, &c.job.Destination
+	if destination.Key == "" {
+		c.add("destination.key", "is missing; name the key to move to, such as key: alias/payments-2026")
+	} else {
+		c.key("destination.key", destination.Key)
+	}
+	switch {
+	case source.Any && len(source.Keys) > 0:
+		c.add("source.any", "excludes source.keys; keep one of them")
+	case !source.Any && len(source.Keys) == 0:
+		c.add("source", "names no keys; list the keys to move from, such as keys: [alias/payments-2019], or write any: true for all")
+	}
+	seen := map[string]bool{}
+	for i, key := range source.Keys {
+		field := element("source.keys", i)
+		if seen[key] {
+			c.add(field, fmt.Sprintf("%q is in the list already; take it out", key))
+			continue
+		}
+		seen[key] = true
+		c.key(field, key)
+	}
+	c.algorithm("destination.algorithm", destination.Algorithm)
+	c.algorithm("source.algorithm", source.Algorithm)
+	if source.Any && source.rsa() {
+		c.add("source.any", "cannot find ciphertexts of RSA keys, which do not say their key; list the keys in source.keys")
+	}
+	c.region()
+}
+
+const keyID = `(mrk-[0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})`
+
+// The forms of a KeyId (API_ReEncrypt, API_CreateAlias).
+var (
+	keyForms = regexp.MustCompile(`^(` + keyID + `|alias/[A-Za-z0-9/_-]{1,250}|arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:(key/` + keyID + `|alias/[A-Za-z0-9/_-]{1,250}))$`)
+	aliasEnd = regexp.MustCompile(`^[A-Za-z0-9/_-]{1,250}$`)
+)
+
+func (c *checker) key(field, key string) {
+	if keyForms.MatchString(key) {
+		return
+	}
+	detail := fmt.Sprintf("%q is not a key; write a key id, a key ARN, alias/NAME or an alias ARN", key)
+	if aliasEnd.MatchString(key) {
+		detail += fmt.Sprintf("; did you mean alias/%s?", key)
+	}
+	c.add(field, detail)
+}
+
+func (s *Source) rsa() bool      { return strings.HasPrefix(s.Algorithm, "RSAES_") }
+func (d *Destination) rsa() bool { return strings.HasPrefix(d.Algorithm, "RSAES_") }
+
+func (c *checker) algorithm(field, algorithm string) {
+	known := []string{DefaultAlgorithm, "RSAES_OAEP_SHA_1", "RSAES_OAEP_SHA_256"}
+	if !slices.Contains(known, algorithm) {
+		c.add(field, fmt.Sprintf("%q is not one of %s", algorithm, strings.Join(known, ", ")))
+	}
+}
+
+// region compares the Regions that the file itself names: KMS moves a
+// ciphertext within one Region only.
+func (c *checker) region() {
+	region := c.job.KMS.Region
+	where := "kms.region"
+	compare := func(field, key string) {
+		parts := strings.Split(key, ":")
+		switch {
+		case len(parts) < 6 || parts[0] != "arn":
+		case region == "":
+			region, where = parts[3], field
+		case parts[3] != region:
+			c.add(field, fmt.Sprintf("the key is in %s, but %s says %s; ReEncrypt works within one Region, so name a key of that Region", parts[3], where, region))
+		}
+	}
+	compare("destination.key", c.job.Destination.Key)
+	for i, key := range c.job.Source.Keys {
+		compare(element("source.keys", i), key)
+	}
+}
+
+func (c *checker) kms() {
+	kms := &c.job.KMS
+	if kms.Rate <= 0 {
+		c.add("kms.rate", "must be greater than 0; it counts ReEncrypt requests per second")
+	}
+	c.service("kms", kms.Endpoint, kms.RoleARN)
+	if len(kms.GrantTokens) > 10 {
+		c.add("kms.grant_tokens", "holds more than 10 tokens, and KMS takes no more in one request")
+	}
+	for i, token := range kms.GrantTokens {
+		if token == "" {
+			c.add(element("kms.grant_tokens", i), "is empty; take it out, or set the variable that it comes from")
+		}
+	}
+}
+
+func (c *checker) limits() {
+	if c.job.Workers < 1 || c.job.Workers > 4096 {
+		c.add("workers", "must be 1 to 4096")
+	}
+	if c.job.MaxOutage <= 0 {
+		c.add("max_outage", "must be longer than 0s")
+	}
+}
+
+func (c *checker) files() {
+	switch path, ok := strings.CutPrefix(c.job.Checkpoint, fileScheme); {
+	case !ok:
+		c.add("checkpoint", "must be file:PATH; this version keeps checkpoints in a local file only")
+	case path == "":
+		c.add("checkpoint", "names no path; write file:PATH, such as "+DefaultCheckpoint)
+	case c.job.AuditLog == path:
+		c.add("audit_log", "is the same file as the checkpoint; give it its own path")
+	}
+	if c.job.source.written("audit_log") && c.job.AuditLog == "" {
+		c.add("audit_log", "names no path; take it out to keep the log beside the checkpoint")
+	}
+}
+
+var roleForm = regexp.MustCompile(`^arn:aws[a-z-]*:iam::[0-9]{12}:role/[!-~]+$`)
+
+// service checks what every AWS client can be given.
+func (c *checker) service(field, endpoint, role string) {
+	if u, err := url.Parse(endpoint); endpoint != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil) {
+		c.add(field+".endpoint", "must be a URL without credentials, such as https://kms.eu-west-1.amazonaws.com")
+	}
+	if role != "" && !roleForm.MatchString(role) {
+		c.add(field+".role_arn", fmt.Sprintf("%q is not the ARN of a role, such as arn:aws:iam::111122223333:role/rotator", role))
+	}
+}
+
+func (c *checker) target(field string, t *Target) {
+	switch {
+	case t.DynamoDB != nil && t.S3 != nil:
+		c.add(field+".s3", "excludes dynamodb; make two targets of them")
+	case t.DynamoDB == nil && t.S3 == nil:
+		c.add(field, "names no place; give it dynamodb: {table: NAME} or s3: {bucket: NAME}")
+	}
+	if t.DynamoDB != nil {
+		c.dynamoDB(field+".dynamodb", t.DynamoDB)
+	}
+	if t.S3 != nil {
+		c.s3(field+".s3", t.S3)
+	}
+	if len(t.Name) > 255 || strings.ContainsFunc(t.Name, func(r rune) bool { return r < ' ' }) {
+		c.add(field+".name", "must be one line of at most 255 bytes")
+	}
+	if c.job.source.written(field+".name") && t.Name == "" {
+		c.add(field+".name", "is empty; take it out to use the name of the place")
+	}
+	c.slots(field, t)
+}
+
+func (c *checker) dynamoDB(field string, d *DynamoDB) {
+	if d.Table == "" {
+		c.add(field+".table", "is missing; name the table")
+	}
+	if d.Segments < 1 || d.Segments > 1_000_000 {
+		c.add(field+".segments", "must be 1 to 1000000")
+	}
+	if d.ReadCapacity < 0 || d.ReadCapacity == 0 && c.job.source.written(field+".read_capacity") {
+		c.add(field+".read_capacity", "must be greater than 0; take it out for no limit")
+	}
+	if d.WriteCapacity < 0 || d.WriteCapacity == 0 && c.job.source.written(field+".write_capacity") {
+		c.add(field+".write_capacity", "must be greater than 0; take it out for no limit")
+	}
+	c.service(field, d.Endpoint, d.RoleARN)
+}
+
+func (c *checker) s3(field string, s *S3) {
+	switch {
+	case s.Bucket == "":
+		c.add(field+".bucket", "is missing; name the bucket")
+	case strings.Contains(s.Bucket, "/") && !strings.HasPrefix(s.Bucket, "arn:"):
+		c.add(field+".bucket", "must be the name alone; write the rest as prefix")
+	}
+	if _, err := regexp.Compile(s.KeyPattern); err != nil {
+		c.add(field+".key_pattern", fmt.Sprintf("is not a regular expression: %v", err))
+	}
+	c.service(field, s.Endpoint, s.RoleARN)
+}
+
+// slots checks what holds for every format; the formats check the rest.
+func (c *checker) slots(field string, t *Target) {
+	if t.Format == "" && !slices.ContainsFunc(t.Slots, func(s Slot) bool { return s.Format != "" }) {
+		c.add(field+".format", "is missing; say how ciphertexts are stored: raw, base64 or json")
+		return
+	}
+	if len(t.Slots) == 0 && slices.Contains([]string{"raw", "base64", "json"}, t.Format) {
+		c.add(field+".slots", fmt.Sprintf("is missing; format %s must be told where ciphertexts are: slots: [{path: PATH}], or [{}] for the whole body of an object", t.Format))
+	}
+	paths := map[string]int{}
+	for i := range t.Slots {
+		slot, at := &t.Slots[i], element(field+".slots", i)
+		if slot.Format == "" && t.Format == "" {
+			c.add(at+".format", "is missing, and the target has none; say how the ciphertext is stored: raw, base64 or json")
+		}
+		if first, ok := paths[slot.Path]; ok {
+			c.add(at+".path", fmt.Sprintf("is the same place as slots[%d]; keep one", first))
+		} else {
+			paths[slot.Path] = i
+		}
+		c.contexts(at, slot)
+	}
+}
+
+// contexts refuses what KMS would: an RSA key takes no encryption context
+// (API_ReEncrypt).
+func (c *checker) contexts(field string, slot *Slot) {
+	for _, name := range slices.Sorted(maps.Keys(slot.Context)) {
+		c.contextName(join(field+".context", name), name)
+	}
+	for _, name := range slices.Sorted(maps.Keys(slot.DestinationContext)) {
+		c.contextName(join(field+".destination_context", name), name)
+	}
+	if c.job.Source.rsa() && len(slot.Context) > 0 {
+		c.add(field+".context", "cannot be used with the RSA key of the source; take it out")
+	}
+	if c.job.Destination.rsa() && len(slot.DestinationContext) > 0 {
+		c.add(field+".destination_context", "cannot be used with the RSA key of the destination; take it out")
+	}
+}
+
+func (c *checker) contextName(field, name string) {
+	if name == "" {
+		c.add(field, "an encryption context needs a name for every value")
+	}
+}
+
+// element is the field of the i-th element of a list.
+func element(field string, i int) string { return fmt.Sprintf("%s[%d]", field, i) }

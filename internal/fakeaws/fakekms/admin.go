@@ -1,0 +1,244 @@
+package fakekms
+
+import (
+	"strconv"
+	"time"
+)
+
+// epoch is a time as the JSON protocols write it: seconds since 1970.
+type epoch time.Time
+
+// MarshalJSON implements json.Marshaler.
+func (e epoch) MarshalJSON() ([]byte, error) {
+	return strconv.AppendFloat(nil, float64(time.Time(e).UnixMilli())/1000, 'f', 3, 64), nil
+}
+
+// ref is an epoch that may be left out; the zero time is.
+func ref(t time.Time) *epoch {
+	if t.IsZero() {
+		return nil
+	}
+	e := epoch(t)
+	return &e
+}
+
+type createKeyInput struct {
+	KeySpec               KeySpec
+	CustomerMasterKeySpec KeySpec // deprecated name of KeySpec
+	KeyUsage              string
+	Description           string
+	MultiRegion           bool
+	Origin                string
+}
+
+// createKey is API_CreateKey, for keys whose material KMS makes. Key policies
+// and tags are accepted and forgotten.
+func (s *Service) createKey(r request, in createKeyInput) (any, error) {
+	if err := s.authorize(r, Call{Action: "kms:CreateKey", KeyARN: "*"}); err != nil {
+		return nil, err
+	}
+	if in.KeySpec == "" {
+		in.KeySpec = in.CustomerMasterKeySpec
+	}
+	if in.KeySpec == "" {
+		in.KeySpec = Symmetric
+	}
+	if in.KeySpec == Symmetric && in.KeyUsage == "" {
+		in.KeyUsage = encryptDecrypt
+	}
+	switch {
+	case !in.KeySpec.known() || (in.Origin != "" && in.Origin != "AWS_KMS"):
+		return nil, fail("UnsupportedOperationException", "the fake KMS makes keys of SYMMETRIC_DEFAULT, RSA_2048, RSA_3072 and RSA_4096 with origin AWS_KMS")
+	case in.KeyUsage == "":
+		return nil, fail("ValidationException", "an asymmetric key needs a key usage")
+	case in.KeyUsage != encryptDecrypt && (in.KeyUsage != signVerify || in.KeySpec == Symmetric):
+		return nil, fail("ValidationException", "key usage %s is not one of key spec %s", in.KeyUsage, in.KeySpec)
+	}
+	k, err := s.addKey(in.KeySpec, in.KeyUsage, in.Description, in.MultiRegion)
+	if err != nil {
+		return nil, err
+	}
+	return describeKeyOutput{s.metadata(k)}, nil
+}
+
+// keyMetadata is API_KeyMetadata.
+type keyMetadata struct {
+	AWSAccountID             string `json:"AWSAccountId"`
+	KeyID                    string `json:"KeyId"`
+	ARN                      string `json:"Arn"`
+	CreationDate             *epoch
+	Enabled                  bool
+	Description              string
+	KeyUsage                 string
+	KeyState                 KeyState
+	DeletionDate             *epoch `json:",omitempty"`
+	Origin                   string
+	KeyManager               string
+	KeySpec                  KeySpec
+	CustomerMasterKeySpec    KeySpec
+	EncryptionAlgorithms     []algorithm `json:",omitempty"`
+	CurrentKeyMaterialID     string      `json:"CurrentKeyMaterialId,omitempty"`
+	MultiRegion              bool
+	MultiRegionConfiguration *multiRegionConfiguration `json:",omitempty"`
+}
+
+type multiRegionConfiguration struct {
+	MultiRegionKeyType string
+	PrimaryKey         struct {
+		ARN    string `json:"Arn"`
+		Region string
+	}
+	ReplicaKeys []struct{}
+}
+
+type describeKeyOutput struct{ KeyMetadata keyMetadata }
+
+func (s *Service) metadata(k *key) keyMetadata {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	m := keyMetadata{
+		AWSAccountID:          s.config.Account,
+		KeyID:                 k.id,
+		ARN:                   k.arn,
+		CreationDate:          ref(k.created),
+		Enabled:               k.state == Enabled,
+		Description:           k.description,
+		KeyUsage:              k.usage,
+		KeyState:              k.state,
+		DeletionDate:          ref(k.deletion),
+		Origin:                "AWS_KMS",
+		KeyManager:            "CUSTOMER",
+		KeySpec:               k.spec,
+		CustomerMasterKeySpec: k.spec,
+		MultiRegion:           k.multiRegion,
+	}
+	if k.usage == encryptDecrypt {
+		m.EncryptionAlgorithms = k.spec.algorithms()
+	}
+	if k.spec == Symmetric {
+		m.CurrentKeyMaterialID = k.current().id
+	}
+	if k.multiRegion {
+		c := &multiRegionConfiguration{MultiRegionKeyType: "PRIMARY", ReplicaKeys: []struct{}{}}
+		c.PrimaryKey.ARN, c.PrimaryKey.Region = k.arn, s.config.Region
+		m.MultiRegionConfiguration = c
+	}
+	return m
+}
+
+type describeKeyInput struct {
+	KeyID       string `json:"KeyId"`
+	GrantTokens []string
+}
+
+// describeKey is API_DescribeKey: any identifier, any key state.
+func (s *Service) describeKey(r request, in describeKeyInput) (any, error) {
+	k, err := s.find(in.KeyID, true)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.authorize(r, Call{Action: "kms:DescribeKey", KeyARN: k.arn, GrantTokens: in.GrantTokens}); err != nil {
+		return nil, err
+	}
+	return describeKeyOutput{s.metadata(k)}, nil
+}
+
+type keyInput struct {
+	KeyID string `json:"KeyId"`
+}
+
+// enableKey is API_EnableKey.
+func (s *Service) enableKey(r request, in keyInput) (any, error) {
+	return nil, s.switchTo(r, in.KeyID, Enabled)
+}
+
+// disableKey is API_DisableKey.
+func (s *Service) disableKey(r request, in keyInput) (any, error) {
+	return nil, s.switchTo(r, in.KeyID, Disabled)
+}
+
+// switchTo enables or disables a key that is in either state.
+func (s *Service) switchTo(r request, keyID string, state KeyState) error {
+	k, err := s.named(r, keyID)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if k.state != Enabled && k.state != Disabled {
+		return errState(k, k.state)
+	}
+	k.state = state
+	return nil
+}
+
+// The waiting periods of API_ScheduleKeyDeletion, in days.
+const (
+	minWindow     = 7
+	maxWindow     = 30
+	defaultWindow = 30
+)
+
+type scheduleKeyDeletionInput struct {
+	KeyID               string `json:"KeyId"`
+	PendingWindowInDays *int
+}
+
+type scheduleKeyDeletionOutput struct {
+	KeyID               string `json:"KeyId"` // an ARN
+	DeletionDate        *epoch
+	KeyState            KeyState
+	PendingWindowInDays int
+}
+
+// scheduleKeyDeletion is API_ScheduleKeyDeletion. The key stays PendingDeletion:
+// the waiting period never ends by itself.
+func (s *Service) scheduleKeyDeletion(r request, in scheduleKeyDeletionInput) (any, error) {
+	days := defaultWindow
+	if in.PendingWindowInDays != nil {
+		days = *in.PendingWindowInDays
+	}
+	if days < minWindow || days > maxWindow {
+		return nil, fail("ValidationException", "the waiting period must be %d to %d days", minWindow, maxWindow)
+	}
+	k, err := s.named(r, in.KeyID)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if k.state == PendingDeletion || k.state == PendingReplicaDeletion || k.state == Creating || k.state == Updating {
+		return nil, errState(k, k.state)
+	}
+	k.setState(PendingDeletion, days)
+	return scheduleKeyDeletionOutput{
+		KeyID: k.arn, DeletionDate: ref(k.deletion), KeyState: k.state, PendingWindowInDays: days,
+	}, nil
+}
+
+// setState keeps the deletion date in step with the state. Service.mu is held.
+func (k *key) setState(state KeyState, days int) {
+	k.state, k.deletion = state, time.Time{}
+	if state == PendingDeletion {
+		k.deletion = time.Now().AddDate(0, 0, days)
+	}
+}
+
+type keyOutput struct {
+	KeyID string `json:"KeyId"` // an ARN
+}
+
+// cancelKeyDeletion is API_CancelKeyDeletion: it leaves the key Disabled.
+func (s *Service) cancelKeyDeletion(r request, in keyInput) (any, error) {
+	k, err := s.named(r, in.KeyID)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if k.state != PendingDeletion && k.state != PendingReplicaDeletion {
+		return nil, fail("KMSInvalidStateException", "%s is not pending deletion.", k.arn)
+	}
+	k.setState(Disabled, 0)
+	return keyOutput{k.arn}, nil
+}

@@ -1,0 +1,223 @@
+package fakekms
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+	"crypto/rsa"
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// KeySpec is the kind of key material (API_CreateKey).
+type KeySpec string
+
+// The key specs that the fake knows.
+const (
+	Symmetric KeySpec = "SYMMETRIC_DEFAULT"
+	RSA2048   KeySpec = "RSA_2048"
+	RSA3072   KeySpec = "RSA_3072"
+	RSA4096   KeySpec = "RSA_4096"
+)
+
+// bits is the length of the modulus; 0 for a symmetric key.
+func (k KeySpec) bits() int {
+	return map[KeySpec]int{RSA2048: 2048, RSA3072: 3072, RSA4096: 4096}[k]
+}
+
+func (k KeySpec) known() bool { return k == Symmetric || k.bits() > 0 }
+
+// algorithms are those that keys of the spec encrypt with.
+func (k KeySpec) algorithms() []algorithm {
+	if k == Symmetric {
+		return []algorithm{symmetricDefault}
+	}
+	return []algorithm{oaepSHA1, oaepSHA256}
+}
+
+// KeyState is the state of a key (API_KeyMetadata).
+type KeyState string
+
+// The key states.
+const (
+	Creating               KeyState = "Creating"
+	Enabled                KeyState = "Enabled"
+	Disabled               KeyState = "Disabled"
+	PendingDeletion        KeyState = "PendingDeletion"
+	PendingImport          KeyState = "PendingImport"
+	PendingReplicaDeletion KeyState = "PendingReplicaDeletion"
+	Unavailable            KeyState = "Unavailable"
+	Updating               KeyState = "Updating"
+)
+
+// The key usages that the fake knows. Keys for signatures can be made, to be
+// refused by the other operations; they sign nothing.
+const (
+	encryptDecrypt = "ENCRYPT_DECRYPT"
+	signVerify     = "SIGN_VERIFY"
+)
+
+// key is a KMS key. What stands above the blank line never changes.
+type key struct {
+	id, arn     string
+	spec        KeySpec
+	usage       string
+	description string
+	multiRegion bool
+	created     time.Time
+	private     func() (*rsa.PrivateKey, error) // generates at the first call; nil for a symmetric key
+	lastUse     atomic.Pointer[lastUse]
+
+	// Guarded by Service.mu.
+	state     KeyState
+	deletion  time.Time   // of PendingDeletion
+	materials []*material // oldest first; none for an asymmetric key
+}
+
+// current is the material that encrypts.
+func (k *key) current() *material { return k.materials[len(k.materials)-1] }
+
+// material is one generation of the secret of a symmetric key. It is immutable.
+type material struct {
+	key   *key
+	id    string // 64 lower-case hexadecimal digits
+	token token  // names the material in the header of blobs
+	made  time.Time
+	aead  cipher.AEAD
+}
+
+func newMaterial(k *key) (*material, error) {
+	block, err := aes.NewCipher(random(32))
+	if err != nil {
+		return nil, fmt.Errorf("make key material: %w", err)
+	}
+	aead, err := cipher.NewGCM(block)
+	if err != nil {
+		return nil, fmt.Errorf("make key material: %w", err)
+	}
+	return &material{
+		key: k, id: hex.EncodeToString(random(32)), token: token(random(32)), made: time.Now(), aead: aead,
+	}, nil
+}
+
+// lastUse is the last successful cryptographic operation with a key.
+type lastUse struct {
+	operation, request, event string
+	at                        time.Time
+}
+
+// used records that the request succeeded with the key.
+func (k *key) used(r request) {
+	k.lastUse.Store(&lastUse{operation: r.operation, request: r.id, event: newUUID(), at: time.Now()})
+}
+
+// addKey makes a key. RSA keys are generated when they are first used: a large
+// one takes seconds.
+func (s *Service) addKey(spec KeySpec, usage, description string, multiRegion bool) (*key, error) {
+	id := newUUID()
+	if multiRegion {
+		id = "mrk-" + hex.EncodeToString(random(16))
+	}
+	k := &key{
+		id:          id,
+		arn:         fmt.Sprintf("arn:aws:kms:%s:%s:key/%s", s.config.Region, s.config.Account, id),
+		spec:        spec,
+		usage:       usage,
+		description: description,
+		multiRegion: multiRegion,
+		created:     time.Now(),
+		state:       Enabled,
+	}
+	if bits := spec.bits(); bits > 0 {
+		k.private = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, bits) })
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if spec == Symmetric {
+		if _, err := s.addMaterial(k); err != nil {
+			return nil, err
+		}
+	}
+	s.keys[id] = k
+	return k, nil
+}
+
+// addMaterial gives a symmetric key a new current material. s.mu is held.
+func (s *Service) addMaterial(k *key) (*material, error) {
+	m, err := newMaterial(k)
+	if err != nil {
+		return nil, err
+	}
+	k.materials = append(k.materials, m)
+	s.tokens[m.token] = m
+	return m, nil
+}
+
+// find returns the key that an identifier names: a key id, a key ARN, or, where
+// the operation takes one, an alias name or alias ARN.
+func (s *Service) find(identifier string, aliases bool) (*key, error) {
+	if identifier == "" {
+		return nil, fail("ValidationException", "the key id is missing")
+	}
+	name := identifier
+	if strings.HasPrefix(name, "arn:") {
+		parts := strings.SplitN(name, ":", 6)
+		if len(parts) != 6 || parts[2] != "kms" {
+			return nil, fail("NotFoundException", "Invalid arn %s", identifier)
+		}
+		if parts[3] != s.config.Region {
+			return nil, fail("NotFoundException", "Invalid arn %s: this endpoint serves %s", parts[3], s.config.Region)
+		}
+		if parts[4] != s.config.Account {
+			return nil, fail("AccessDeniedException", "%s does not exist, or no policy of its account allows the request", identifier)
+		}
+		name = strings.TrimPrefix(parts[5], "key/")
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if strings.HasPrefix(name, "alias/") {
+		if !aliases {
+			return nil, fail("NotFoundException", "Invalid keyId %s: this operation takes a key id or a key ARN", identifier)
+		}
+		if a := s.aliases[name]; a != nil {
+			return a.target, nil
+		}
+		return nil, fail("NotFoundException", "Alias %s is not found.", s.aliasARN(name))
+	}
+	if k := s.keys[name]; k != nil {
+		return k, nil
+	}
+	return nil, fail("NotFoundException", "Key %s does not exist", identifier)
+}
+
+// named finds a key by key id or key ARN and asks the policy.
+func (s *Service) named(r request, identifier string) (*key, error) {
+	k, err := s.find(identifier, false)
+	if err != nil {
+		return nil, err
+	}
+	return k, s.authorize(r, Call{Action: "kms:" + r.operation, KeyARN: k.arn})
+}
+
+// snapshot returns the state of a key and, for a symmetric one, its current
+// material.
+func (s *Service) snapshot(k *key) (KeyState, *material) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if len(k.materials) == 0 {
+		return k.state, nil
+	}
+	return k.state, k.current()
+}
+
+// errState refuses an operation because of the state of the key.
+func errState(k *key, state KeyState) error {
+	if state == Disabled {
+		return fail("DisabledException", "%s is disabled.", k.arn)
+	}
+	return fail("KMSInvalidStateException", "%s is %s.", k.arn, state)
+}

@@ -1,0 +1,158 @@
+package fakekms
+
+import (
+	"strconv"
+	"time"
+)
+
+// maxRotations is how often a key may be rotated on demand (API_RotateKeyOnDemand).
+const maxRotations = 25
+
+// rotateKeyOnDemand is API_RotateKeyOnDemand. KMS takes its time; here the new
+// material is current when the call returns.
+func (s *Service) rotateKeyOnDemand(r request, in keyInput) (any, error) {
+	k, err := s.named(r, in.KeyID)
+	if err != nil {
+		return nil, err
+	}
+	if k.spec != Symmetric {
+		return nil, errNoRotation(k)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if k.state != Enabled {
+		return nil, errState(k, k.state)
+	}
+	if len(k.materials) > maxRotations {
+		return nil, fail("LimitExceededException", "%s was rotated on demand %d times, which is the limit", k.arn, maxRotations)
+	}
+	if _, err := s.addMaterial(k); err != nil {
+		return nil, err
+	}
+	return keyOutput{k.arn}, nil
+}
+
+func errNoRotation(k *key) error {
+	return fail("UnsupportedOperationException", "%s is of key spec %s, which is not rotated", k.arn, k.spec)
+}
+
+type listKeyRotationsInput struct {
+	KeyID              string `json:"KeyId"`
+	IncludeKeyMaterial string
+	pageInput
+}
+
+type rotation struct {
+	KeyID            string `json:"KeyId"`
+	KeyMaterialID    string `json:"KeyMaterialId"`
+	KeyMaterialState string
+	RotationDate     *epoch `json:",omitempty"`
+	RotationType     string `json:",omitempty"`
+}
+
+type listKeyRotationsOutput struct {
+	Rotations []rotation
+	pageOutput
+}
+
+// listKeyRotations is API_ListKeyRotations, newest first. The first material is
+// listed with ALL_KEY_MATERIAL only, as it comes from no rotation.
+func (s *Service) listKeyRotations(r request, in listKeyRotationsInput) (any, error) {
+	k, err := s.named(r, in.KeyID)
+	if err != nil {
+		return nil, err
+	}
+	if k.spec != Symmetric {
+		return nil, errNoRotation(k)
+	}
+	var all []rotation
+	switch in.IncludeKeyMaterial {
+	case "", "ROTATIONS_ONLY", "ALL_KEY_MATERIAL":
+	default:
+		return nil, fail("ValidationException", "%q is not a choice of key material", in.IncludeKeyMaterial)
+	}
+	s.mu.RLock()
+	for i := len(k.materials) - 1; i >= 0; i-- {
+		m := k.materials[i]
+		entry := rotation{KeyID: k.id, KeyMaterialID: m.id, KeyMaterialState: "NON_CURRENT"}
+		if m == k.current() {
+			entry.KeyMaterialState = "CURRENT"
+		}
+		if i > 0 {
+			entry.RotationDate, entry.RotationType = ref(m.made), "ON_DEMAND"
+		} else if in.IncludeKeyMaterial != "ALL_KEY_MATERIAL" {
+			continue
+		}
+		all = append(all, entry)
+	}
+	s.mu.RUnlock()
+	out := listKeyRotationsOutput{}
+	out.Rotations, out.pageOutput, err = page(all, in.pageInput, 100)
+	return out, err
+}
+
+// pageInput and pageOutput are how the lists of KMS are paged.
+type pageInput struct {
+	Limit  *int
+	Marker string
+}
+
+type pageOutput struct {
+	NextMarker string `json:",omitempty"`
+	Truncated  bool
+}
+
+// page cuts one page out of all. The marker is the number of entries before it.
+func page[T any](all []T, in pageInput, limit int) ([]T, pageOutput, error) {
+	start := 0
+	if in.Marker != "" {
+		var err error
+		if start, err = strconv.Atoi(in.Marker); err != nil || start < 1 || start > len(all) {
+			return nil, pageOutput{}, fail("InvalidMarkerException", "the marker is not one that this list returned")
+		}
+	}
+	if in.Limit != nil {
+		limit = *in.Limit
+	}
+	if limit < 1 || limit > 1000 {
+		return nil, pageOutput{}, fail("ValidationException", "the limit must be 1 to 1000")
+	}
+	all = all[start:]
+	if len(all) <= limit {
+		return all, pageOutput{}, nil
+	}
+	return all[:limit], pageOutput{NextMarker: strconv.Itoa(start + limit), Truncated: true}, nil
+}
+
+type keyLastUsage struct {
+	Operation         string `json:",omitempty"`
+	Timestamp         *epoch `json:",omitempty"`
+	CloudTrailEventID string `json:"CloudTrailEventId,omitempty"`
+	KMSRequestID      string `json:"KmsRequestId,omitempty"`
+}
+
+type getKeyLastUsageOutput struct {
+	KeyID             string `json:"KeyId"`
+	KeyCreationDate   *epoch
+	TrackingStartDate *epoch
+	KeyLastUsage      keyLastUsage // empty: never used
+}
+
+// getKeyLastUsage is API_GetKeyLastUsage. Only what succeeded counts, and a dry
+// run never does.
+func (s *Service) getKeyLastUsage(r request, in keyInput) (any, error) {
+	k, err := s.named(r, in.KeyID)
+	if err != nil {
+		return nil, err
+	}
+	out := getKeyLastUsageOutput{KeyID: k.id, KeyCreationDate: ref(k.created), TrackingStartDate: ref(k.created)}
+	if last := k.lastUse.Load(); last != nil {
+		out.KeyLastUsage = keyLastUsage{
+			Operation:         last.operation,
+			Timestamp:         ref(last.at.Truncate(time.Millisecond)),
+			CloudTrailEventID: last.event,
+			KMSRequestID:      last.request,
+		}
+	}
+	return out, nil
+}

@@ -1,0 +1,204 @@
+package fakekms
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	_ "crypto/sha1" // RSAES_OAEP_SHA_1
+	_ "crypto/sha256"
+	"encoding/asn1"
+	"encoding/binary"
+	"maps"
+	"slices"
+)
+
+// algorithm is an EncryptionAlgorithmSpec.
+type algorithm string
+
+const (
+	symmetricDefault algorithm = "SYMMETRIC_DEFAULT"
+	oaepSHA1         algorithm = "RSAES_OAEP_SHA_1"
+	oaepSHA256       algorithm = "RSAES_OAEP_SHA_256"
+	sm2              algorithm = "SM2PKE" // valid, but no key of the fake has it
+)
+
+// hash is the one that OAEP uses.
+func (a algorithm) hash() crypto.Hash {
+	if a == oaepSHA1 {
+		return crypto.SHA1
+	}
+	return crypto.SHA256
+}
+
+// A blob under a symmetric key, as KMS makes them today:
+//
+//	01 02 OP 00 78 TOKEN(32) 01 RANDOM(16) LENGTH(4, big endian) DER
+//
+// LENGTH counts the bytes of DER, which is the EncryptedData of CMS (RFC 5652
+// section 8) with AES-256-GCM (RFC 5084). KMS documents only that there is a
+// cleartext header that names the backing key and is authenticated; the rest is
+// what blobs look like. A blob under an RSA key is the bare RSA ciphertext.
+
+// token names key material in the header of a blob.
+type token [32]byte
+
+// origin is the OP byte: which operation made the blob.
+type origin byte
+
+const (
+	byEncrypt         origin = 2
+	byGenerateDataKey origin = 3
+)
+
+const (
+	tokenAt   = 5
+	headerLen = tokenAt + 32 + 1 + 16
+	lengthLen = 4
+	nonceLen  = 12
+	tagLen    = 16
+	// What KMS seals is so much longer than the plaintext. What is in there is
+	// not known; here it is zeros, in front.
+	paddingLen = 11
+)
+
+type encryptedData struct {
+	Type    asn1.ObjectIdentifier
+	Content struct {
+		Version int
+		Info    contentInfo
+	} `asn1:"explicit,tag:0"`
+}
+
+type contentInfo struct {
+	Type      asn1.ObjectIdentifier
+	Algorithm struct {
+		ID     asn1.ObjectIdentifier
+		Params gcmParameters
+	}
+	Content []byte `asn1:"tag:0"` // ciphertext and tag
+}
+
+type gcmParameters struct {
+	Nonce  []byte
+	TagLen int
+}
+
+// seal encrypts under the material.
+func (m *material) seal(op origin, plaintext []byte, context map[string]string) ([]byte, error) {
+	header := make([]byte, 0, headerLen+lengthLen)
+	header = append(header, 1, 2, byte(op), 0, 0x78)
+	header = append(header, m.token[:]...)
+	header = append(header, 1)
+	header = append(header, random(16)...)
+
+	data := envelope(random(nonceLen))
+	info := &data.Content.Info
+	padded := append(make([]byte, paddingLen), plaintext...)
+	info.Content = m.aead.Seal(nil, info.Algorithm.Params.Nonce, padded, aad(header, context))
+	der, err := asn1.Marshal(data)
+	if err != nil {
+		return nil, err
+	}
+	return append(binary.BigEndian.AppendUint32(header, uint32(len(der))), der...), nil
+}
+
+// envelope is an EncryptedData without content.
+func envelope(nonce []byte) encryptedData {
+	var d encryptedData
+	d.Type = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 7, 6}              // encryptedData
+	d.Content.Info.Type = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 7, 1} // data
+	algorithm := &d.Content.Info.Algorithm
+	algorithm.ID = asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 1, 46} // aes256-GCM
+	algorithm.Params = gcmParameters{Nonce: nonce, TagLen: tagLen}
+	return d
+}
+
+// readToken returns the token in the header of a blob; it is false when the
+// blob does not have the layout.
+func readToken(blob []byte) (token, bool) {
+	if len(blob) <= headerLen+lengthLen {
+		return token{}, false
+	}
+	op := origin(blob[2])
+	if !bytes.Equal(blob[:2], []byte{1, 2}) || (op != byEncrypt && op != byGenerateDataKey) ||
+		blob[3] != 0 || blob[4] != 0x78 || blob[tokenAt+32] != 1 {
+		return token{}, false
+	}
+	if int64(binary.BigEndian.Uint32(blob[headerLen:])) != int64(len(blob)-headerLen-lengthLen) {
+		return token{}, false
+	}
+	return token(blob[tokenAt : tokenAt+32]), true
+}
+
+// open decrypts what seal made. It is false for whatever else, without saying
+// which part is wrong, as KMS does not.
+func (m *material) open(blob []byte, context map[string]string) ([]byte, bool) {
+	if t, ok := readToken(blob); !ok || t != m.token {
+		return nil, false
+	}
+	der := blob[headerLen+lengthLen:]
+	var data encryptedData
+	if _, err := asn1.Unmarshal(der, &data); err != nil {
+		return nil, false
+	}
+	info := data.Content.Info
+	nonce := info.Algorithm.Params.Nonce
+	if len(nonce) != nonceLen {
+		return nil, false // Open would panic
+	}
+	// The envelope is not authenticated, so only one form of it is good: the
+	// one that seal makes. The parser alone lets others pass.
+	want := envelope(nonce)
+	want.Content.Info.Content = info.Content
+	if strict, err := asn1.Marshal(want); err != nil || !bytes.Equal(strict, der) {
+		return nil, false
+	}
+	padded, err := m.aead.Open(nil, nonce, info.Content, aad(blob[:headerLen], context))
+	if err != nil || len(padded) < paddingLen {
+		return nil, false
+	}
+	return padded[paddingLen:], true
+}
+
+// aad is what a blob is bound to: its cleartext header and the encryption
+// context. The serialisation of the context does not depend on the order of its
+// pairs, and no two contexts have the same one.
+func aad(header []byte, context map[string]string) []byte {
+	out := slices.Clone(header)
+	for _, name := range slices.Sorted(maps.Keys(context)) {
+		for _, s := range []string{name, context[name]} {
+			out = binary.BigEndian.AppendUint32(out, uint32(len(s)))
+			out = append(out, s...)
+		}
+	}
+	return out
+}
+
+// maxPlaintext is what fits under the key, in bytes (API_Encrypt).
+func (k *key) maxPlaintext(a algorithm) int {
+	if k.spec == Symmetric {
+		return 4096
+	}
+	return k.spec.bits()/8 - 2*a.hash().Size() - 2
+}
+
+// sealRSA encrypts under an RSA key.
+func (k *key) sealRSA(a algorithm, plaintext []byte) ([]byte, error) {
+	private, err := k.private()
+	if err != nil {
+		return nil, err
+	}
+	return rsa.EncryptOAEP(a.hash().New(), rand.Reader, &private.PublicKey, plaintext, nil)
+}
+
+// openRSA decrypts what sealRSA, or anyone with the public key, made; false
+// for whatever else.
+func (k *key) openRSA(a algorithm, blob []byte) ([]byte, bool) {
+	private, err := k.private()
+	if err != nil || len(blob) != private.Size() {
+		return nil, false
+	}
+	plaintext, err := rsa.DecryptOAEP(a.hash().New(), rand.Reader, private, blob, nil)
+	return plaintext, err == nil
+}

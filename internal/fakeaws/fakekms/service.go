@@ -1,0 +1,225 @@
+// Package fakekms is a KMS in memory that the real SDK client can talk to: keys,
+// aliases, key states, rotation, and the cryptographic operations on them with
+// real AES-256-GCM and RSA-OAEP.
+//
+// Blobs made under symmetric keys have the layout that KMS blobs have today, so
+// that what reads their header can be tried out (see seal.go). Errors have the
+// codes of the API reference. It differs from KMS in that changes are visible at
+// once, that there is one account and one Region, that there are no grants
+// (tokens only reach the policy), and that who may do what is a Go function.
+package fakekms
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Config says whose KMS this is.
+type Config struct {
+	Region  string // part of every key ARN
+	Account string // owner of every key, 12 digits
+	// Principal names whoever signs with an access key, as an ARN. Nil means a
+	// user of the account, named like the access key.
+	Principal func(accessKeyID string) string
+}
+
+// Service is a fake KMS. It is safe for concurrent use; the cryptography runs
+// outside its lock.
+type Service struct {
+	config     Config
+	operations map[string]operation
+
+	mu      sync.RWMutex
+	keys    map[string]*key // by key id
+	aliases map[string]*alias
+	tokens  map[token]*material // who made a blob, by its header
+	policy  func(Call) bool
+
+	quota quota
+}
+
+// New makes a Service without keys.
+func New(c Config) *Service {
+	if c.Principal == nil {
+		c.Principal = func(accessKeyID string) string {
+			return fmt.Sprintf("arn:aws:iam::%s:user/%s", c.Account, accessKeyID)
+		}
+	}
+	s := &Service{
+		config:  c,
+		keys:    map[string]*key{},
+		aliases: map[string]*alias{},
+		tokens:  map[token]*material{},
+	}
+	s.operations = map[string]operation{
+		"CreateKey":                       decode(s.createKey),
+		"DescribeKey":                     decode(s.describeKey),
+		"EnableKey":                       decode(s.enableKey),
+		"DisableKey":                      decode(s.disableKey),
+		"ScheduleKeyDeletion":             decode(s.scheduleKeyDeletion),
+		"CancelKeyDeletion":               decode(s.cancelKeyDeletion),
+		"RotateKeyOnDemand":               decode(s.rotateKeyOnDemand),
+		"ListKeyRotations":                decode(s.listKeyRotations),
+		"GetKeyLastUsage":                 decode(s.getKeyLastUsage),
+		"CreateAlias":                     decode(s.createAlias),
+		"UpdateAlias":                     decode(s.updateAlias),
+		"DeleteAlias":                     decode(s.deleteAlias),
+		"ListAliases":                     decode(s.listAliases),
+		"Encrypt":                         decode(s.encrypt),
+		"Decrypt":                         decode(s.decrypt),
+		"GenerateDataKey":                 decode(s.generateDataKey),
+		"GenerateDataKeyWithoutPlaintext": decode(s.generateDataKeyWithoutPlaintext),
+		"ReEncrypt":                       decode(s.reEncrypt),
+	}
+	return s
+}
+
+// request is what an operation knows about who called it.
+type request struct {
+	operation string // "ReEncrypt"
+	principal string // ARN
+	id        string
+}
+
+// operation takes the JSON body of a request and returns that of the response;
+// nil means an empty one.
+type operation func(r request, body []byte) (any, error)
+
+// decode turns a function of a typed input into an operation.
+func decode[In any](f func(request, In) (any, error)) operation {
+	return func(r request, body []byte) (any, error) {
+		var in In
+		if err := json.Unmarshal(body, &in); err != nil {
+			return nil, fail("SerializationException", "the body of the request is not the JSON of %s", r.operation)
+		}
+		return f(r, in)
+	}
+}
+
+// Error is the answer to a request that was refused or failed.
+type Error struct {
+	Code    string // "NotFoundException"
+	Message string
+	status  int
+}
+
+func (e *Error) Error() string { return e.Code + ": " + e.Message }
+
+// fail makes the Error of a refused request.
+func fail(code, format string, args ...any) *Error {
+	return &Error{Code: code, Message: fmt.Sprintf(format, args...), status: http.StatusBadRequest}
+}
+
+// Operation implements fault.Service: "kms:ReEncrypt".
+func (s *Service) Operation(r *http.Request) string {
+	return "kms:" + operationName(r)
+}
+
+// operationName reads the target header: "TrentService.ReEncrypt".
+func operationName(r *http.Request) string {
+	_, name, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
+	return name
+}
+
+// Throttle implements fault.Service.
+func (s *Service) Throttle(w http.ResponseWriter, _ *http.Request) {
+	writeError(w, errThrottled())
+}
+
+// errThrottled is a 400, not a 429 (CommonErrors, ThrottlingException).
+func errThrottled() *Error {
+	return fail("ThrottlingException", "the rate at which this account may call KMS is exceeded; call more slowly")
+}
+
+// Fail implements fault.Service.
+func (s *Service) Fail(w http.ResponseWriter, _ *http.Request) {
+	e := fail("KMSInternalException", "an internal failure; try the request again")
+	e.status = http.StatusInternalServerError
+	writeError(w, e)
+}
+
+// maxBody is far above any valid request.
+const maxBody = 1 << 20
+
+func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if w.Header().Get("X-Amzn-Requestid") == "" {
+		w.Header().Set("X-Amzn-Requestid", newUUID())
+	}
+	name := operationName(r)
+	run, ok := s.operations[name]
+	if !ok {
+		writeError(w, fail("UnknownOperationException", "the fake KMS does not know the operation %q", name))
+		return
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if err != nil {
+		writeError(w, fail("SerializationException", "the body of the request cannot be read"))
+		return
+	}
+	req := request{
+		operation: name,
+		principal: s.config.Principal(accessKeyID(r)),
+		id:        w.Header().Get("X-Amzn-Requestid"),
+	}
+	if name == "ReEncrypt" && !s.quota.take(accountOf(req.principal), time.Now()) {
+		writeError(w, errThrottled())
+		return
+	}
+	out, err := run(req, body)
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	write(w, http.StatusOK, out)
+}
+
+// accessKeyID reads who signed the request, without checking the signature.
+func accessKeyID(r *http.Request) string {
+	_, credential, _ := strings.Cut(r.Header.Get("Authorization"), "Credential=")
+	id, _, _ := strings.Cut(credential, "/")
+	return id
+}
+
+// accountOf returns the account of a principal's ARN.
+func accountOf(arn string) string {
+	if parts := strings.SplitN(arn, ":", 6); len(parts) == 6 {
+		return parts[4]
+	}
+	return ""
+}
+
+func writeError(w http.ResponseWriter, err error) {
+	e, ok := err.(*Error)
+	if !ok {
+		e = &Error{Code: "KMSInternalException", Message: err.Error(), status: http.StatusInternalServerError}
+	}
+	write(w, e.status, map[string]string{"__type": e.Code, "message": e.Message})
+}
+
+func write(w http.ResponseWriter, status int, out any) {
+	w.Header().Set("Content-Type", "application/x-amz-json-1.1")
+	w.WriteHeader(status)
+	if out != nil {
+		_ = json.NewEncoder(w).Encode(out) // the client is gone: nobody to tell
+	}
+}
+
+// newUUID returns a random UUID, the form of key ids and request ids.
+func newUUID() string {
+	b := random(16)
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}
+
+// random returns n random bytes; reading them never fails.
+func random(n int) []byte {
+	b := make([]byte, n)
+	_, _ = rand.Read(b)
+	return b
+}

@@ -1,0 +1,385 @@
+package fakekms_test
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
+	"github.com/aws/smithy-go"
+	"github.com/google/go-cmp/cmp"
+
+	"rotator/internal/fakeaws/conformance"
+	"rotator/internal/fakeaws/fakekms"
+	"rotator/internal/fakeaws/fault"
+)
+
+const region = "us-west-2"
+
+// start serves a fake KMS and returns it with the configuration of its clients.
+func start(t testing.TB) (*fakekms.Service, *fault.Injector, aws.Config) {
+	t.Helper()
+	service := fakekms.New(fakekms.Config{
+		Region: region, Account: "111122223333",
+		Principal: func(id string) string { return "arn:aws:iam::" + account(id) + ":user/" + id },
+	})
+	faults := fault.New(1)
+	server := httptest.NewServer(faults.Handler(service))
+	t.Cleanup(server.Close)
+	return service, faults, aws.Config{
+		Region:       region,
+		BaseEndpoint: aws.String(server.URL),
+		Credentials:  credentials.NewStaticCredentialsProvider("AKIAALICE", "secret", ""),
+		Retryer:      func() aws.Retryer { return aws.NopRetryer{} },
+	}
+}
+
+// account is the one of the principal: Bob's is another than that of the keys.
+func account(accessKeyID string) string {
+	if accessKeyID == "AKIABOB" {
+		return "444455556666"
+	}
+	return "111122223333"
+}
+
+func TestConformance(t *testing.T) {
+	_, _, cfg := start(t)
+	conformance.KMS(t, cfg)
+}
+
+// newKey makes a key without HTTP.
+func newKey(t testing.TB, s *fakekms.Service, spec fakekms.KeySpec) string {
+	t.Helper()
+	arn, err := s.CreateKey(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return arn
+}
+
+// newBlob encrypts without HTTP.
+func newBlob(t testing.TB, s *fakekms.Service, arn string, context map[string]string) []byte {
+	t.Helper()
+	blob, err := s.Encrypt(arn, []byte("text"), context)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return blob
+}
+
+// code is the error code of a call, "" if it succeeded.
+func code(t testing.TB, err error) string {
+	t.Helper()
+	var api smithy.APIError
+	if err != nil && !errors.As(err, &api) {
+		t.Fatalf("%v is no error of the service", err)
+	}
+	if err == nil {
+		return ""
+	}
+	return api.ErrorCode()
+}
+
+// Every state, DescribeKey and ReEncrypt: developer guide, "Key states".
+func TestKeyStates(t *testing.T) {
+	service, _, cfg := start(t)
+	client := kms.NewFromConfig(cfg)
+	arn, other := newKey(t, service, fakekms.Symmetric), newKey(t, service, fakekms.Symmetric)
+	from, to := newBlob(t, service, arn, nil), newBlob(t, service, other, nil)
+	for state, want := range map[fakekms.KeyState]string{
+		fakekms.Enabled:                "",
+		fakekms.Updating:               "",
+		fakekms.Disabled:               "DisabledException",
+		fakekms.PendingDeletion:        "KMSInvalidStateException",
+		fakekms.PendingReplicaDeletion: "KMSInvalidStateException",
+		fakekms.PendingImport:          "KMSInvalidStateException",
+		fakekms.Unavailable:            "KMSInvalidStateException",
+		fakekms.Creating:               "KMSInvalidStateException",
+	} {
+		if err := service.SetState(arn, state); err != nil {
+			t.Fatal(err)
+		}
+		key, err := client.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: &arn})
+		if err != nil || key.KeyMetadata.KeyState != types.KeyState(state) || key.KeyMetadata.Enabled != (state == fakekms.Enabled) ||
+			(key.KeyMetadata.DeletionDate != nil) != (state == fakekms.PendingDeletion) {
+			t.Errorf("a key that is %s is described as %+v, %v", state, key, err)
+		}
+		_, err = client.ReEncrypt(t.Context(), &kms.ReEncryptInput{CiphertextBlob: from, DestinationKeyId: &other})
+		if got := code(t, err); got != want {
+			t.Errorf("from a key that is %s: %q, want %q", state, got, want)
+		}
+		_, err = client.ReEncrypt(t.Context(), &kms.ReEncryptInput{CiphertextBlob: to, DestinationKeyId: &arn})
+		if got := code(t, err); got != want {
+			t.Errorf("to a key that is %s: %q, want %q", state, got, want)
+		}
+	}
+}
+
+func TestDelete(t *testing.T) {
+	service, _, cfg := start(t)
+	client := kms.NewFromConfig(cfg)
+	arn, other := newKey(t, service, fakekms.Symmetric), newKey(t, service, fakekms.Symmetric)
+	if err := service.SetAlias("alias/gone", arn); err != nil {
+		t.Fatal(err)
+	}
+	blob := newBlob(t, service, arn, nil)
+	if err := service.Delete(arn); err != nil {
+		t.Fatal(err)
+	}
+	_, err := client.ReEncrypt(t.Context(), &kms.ReEncryptInput{CiphertextBlob: blob, DestinationKeyId: &other})
+	if got := code(t, err); got != "AccessDeniedException" {
+		t.Errorf("a blob under a deleted key gives %q", got)
+	}
+	_, err = client.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: aws.String("alias/gone")})
+	if got := code(t, err); got != "NotFoundException" {
+		t.Errorf("the alias of a deleted key gives %q", got)
+	}
+}
+
+func TestPolicy(t *testing.T) {
+	service, _, cfg := start(t)
+	client := kms.NewFromConfig(cfg)
+	from, to := newKey(t, service, fakekms.Symmetric), newKey(t, service, fakekms.Symmetric)
+	context := map[string]string{"tenant": "a"}
+	in := &kms.ReEncryptInput{
+		CiphertextBlob: newBlob(t, service, from, context), SourceEncryptionContext: context,
+		DestinationKeyId: &to, DestinationEncryptionContext: map[string]string{"tenant": "b"}, GrantTokens: []string{"token"},
+	}
+	var asked []fakekms.Call
+	deny := ""
+	service.SetPolicy(func(c fakekms.Call) bool {
+		asked = append(asked, c)
+		return c.Action != deny
+	})
+	if _, err := client.ReEncrypt(t.Context(), in); err != nil {
+		t.Fatal(err)
+	}
+	alice := "arn:aws:iam::111122223333:user/AKIAALICE"
+	want := []fakekms.Call{
+		{Action: "kms:ReEncryptFrom", KeyARN: from, Principal: alice, EncryptionContext: context, GrantTokens: []string{"token"}},
+		{Action: "kms:ReEncryptTo", KeyARN: to, Principal: alice, EncryptionContext: in.DestinationEncryptionContext, GrantTokens: []string{"token"}},
+	}
+	if diff := cmp.Diff(want, asked); diff != "" {
+		t.Errorf("the policy is asked about (-want +got):\n%s", diff)
+	}
+	for _, c := range []struct {
+		deny string
+		pin  *string
+		text string // of the error
+	}{
+		{"kms:ReEncryptFrom", &from, "not authorized to perform: kms:ReEncryptFrom on resource: " + from},
+		{"kms:ReEncryptFrom", nil, "The ciphertext refers to a customer master key that does not exist"},
+		{"kms:ReEncryptTo", nil, "not authorized to perform: kms:ReEncryptTo on resource: " + to},
+	} {
+		deny, in.SourceKeyId = c.deny, c.pin
+		_, err := client.ReEncrypt(t.Context(), in)
+		if got := code(t, err); got != "AccessDeniedException" || !strings.Contains(err.Error(), c.text) {
+			t.Errorf("without %s: %v, want %q", c.deny, err, c.text)
+		}
+	}
+	// A dry run asks too, with no ciphertext to look at.
+	_, err := client.ReEncrypt(t.Context(), &kms.ReEncryptInput{
+		SourceKeyId: &from, DestinationKeyId: &to, DryRun: aws.Bool(true), DryRunModifiers: []types.DryRunModifierType{types.DryRunModifierTypeIgnoreCiphertext},
+	})
+	if got := code(t, err); got != "AccessDeniedException" {
+		t.Errorf("a dry run that is not allowed gives %q", got)
+	}
+	deny = "kms:DescribeKey"
+	_, err = client.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: &to})
+	if got := code(t, err); got != "AccessDeniedException" {
+		t.Errorf("a DescribeKey that is not allowed gives %q", got)
+	}
+}
+
+// The quota is for ReEncrypt alone, dry runs included, and for each account by
+// itself.
+func TestQuota(t *testing.T) {
+	service, _, cfg := start(t)
+	alice := kms.NewFromConfig(cfg)
+	bob := kms.NewFromConfig(cfg, func(o *kms.Options) {
+		o.Credentials = credentials.NewStaticCredentialsProvider("AKIABOB", "secret", "")
+	})
+	arn := newKey(t, service, fakekms.Symmetric)
+	in := &kms.ReEncryptInput{CiphertextBlob: newBlob(t, service, arn, nil), DestinationKeyId: &arn}
+	dry := *in
+	dry.DryRun = aws.Bool(true)
+	call := func(c *kms.Client, in *kms.ReEncryptInput) string {
+		_, err := c.ReEncrypt(t.Context(), in)
+		return code(t, err)
+	}
+	service.SetReEncryptQuota(3)
+	got := []string{call(alice, in), call(alice, &dry), call(alice, in), call(alice, in), call(bob, in)}
+	want := []string{"", "DryRunOperationException", "", "ThrottlingException", ""}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("answers (-want +got):\n%s", diff)
+	}
+	if _, err := alice.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: in.CiphertextBlob}); err != nil {
+		t.Error(err)
+	}
+	service.SetReEncryptQuota(0)
+	if got := call(alice, in); got != "" {
+		t.Errorf("without a quota: %s", got)
+	}
+}
+
+// A blob with any bit changed is refused, and a changed key token is that of a
+// key that is not here.
+func TestCorruptBlob(t *testing.T) {
+	service, _, _ := start(t)
+	blob := newBlob(t, service, newKey(t, service, fakekms.Symmetric), map[string]string{"a": "b"})
+	if _, _, err := service.Decrypt("", blob, map[string]string{"a": "b"}); err != nil {
+		t.Fatal(err)
+	}
+	for i := range blob {
+		want := "InvalidCiphertextException"
+		if i >= 5 && i < 37 {
+			want = "AccessDeniedException"
+		}
+		for bit := range 8 {
+			bad := bytes.Clone(blob)
+			bad[i] ^= 1 << bit
+			_, _, err := service.Decrypt("", bad, map[string]string{"a": "b"})
+			var e *fakekms.Error
+			if !errors.As(err, &e) || e.Code != want {
+				t.Errorf("with bit %d of byte %d changed: %v, want %s", bit, i, err, want)
+			}
+		}
+	}
+}
+
+// No bytes but those of a real blob open, and none make it panic.
+func FuzzDecrypt(f *testing.F) {
+	service, _, _ := start(f)
+	blob := newBlob(f, service, newKey(f, service, fakekms.Symmetric), nil)
+	f.Add(blob)
+	f.Add(blob[:58])
+	f.Add(append(bytes.Clone(blob), 0))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		plaintext, _, err := service.Decrypt("", data, nil)
+		if err == nil && !bytes.Equal(data, blob) {
+			t.Errorf("%x opens to %q", data, plaintext)
+		}
+	})
+}
+
+// Material that is rotated in has a key token of its own.
+func TestRotateChangesToken(t *testing.T) {
+	service, _, _ := start(t)
+	arn := newKey(t, service, fakekms.Symmetric)
+	before := newBlob(t, service, arn, nil)
+	if _, err := service.Rotate(arn); err != nil {
+		t.Fatal(err)
+	}
+	after := newBlob(t, service, arn, nil)
+	if bytes.Equal(before[5:37], after[5:37]) {
+		t.Error("the token is the same after a rotation")
+	}
+	for _, blob := range [][]byte{before, after} {
+		if _, under, err := service.Decrypt("", blob, nil); err != nil || under != arn {
+			t.Errorf("the blob is under %s, %v", under, err)
+		}
+	}
+}
+
+// What a lost response or a reset leaves behind is told by the last use of the
+// destination key.
+func TestFaults(t *testing.T) {
+	for _, c := range []struct {
+		kind    fault.Kind
+		code    string // "" for a broken connection
+		applied bool
+	}{
+		{fault.Reset, "", false},
+		{fault.LostResponse, "", true},
+		{fault.Throttle, "ThrottlingException", false},
+		{fault.InternalError, "KMSInternalException", false},
+	} {
+		t.Run(fmt.Sprint(c.kind), func(t *testing.T) {
+			service, faults, cfg := start(t)
+			client := kms.NewFromConfig(cfg)
+			from, to := newKey(t, service, fakekms.Symmetric), newKey(t, service, fakekms.Symmetric)
+			in := &kms.ReEncryptInput{CiphertextBlob: newBlob(t, service, from, nil), DestinationKeyId: &to}
+			faults.Set("kms:ReEncrypt", fault.Fault{Kind: c.kind, Times: 1})
+			_, err := client.ReEncrypt(t.Context(), in)
+			var api smithy.APIError
+			if answered := errors.As(err, &api); err == nil || answered != (c.code != "") || (answered && api.ErrorCode() != c.code) {
+				t.Errorf("the error is %v, want %q", err, c.code)
+			}
+			last, err := client.GetKeyLastUsage(t.Context(), &kms.GetKeyLastUsageInput{KeyId: &to})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if applied := last.KeyLastUsage.Operation != ""; applied != c.applied {
+				t.Errorf("applied: %v, want %v", applied, c.applied)
+			}
+			if _, err := client.ReEncrypt(t.Context(), in); err != nil {
+				t.Errorf("the fault was to happen once: %v", err)
+			}
+			want := map[string]int{"kms:ReEncrypt": 2, "kms:GetKeyLastUsage": 1}
+			if got := faults.Counts(); !maps.Equal(got, want) {
+				t.Errorf("counted %v, want %v", got, want)
+			}
+		})
+	}
+}
+
+// Blobs move while keys rotate and aliases change hands: all stay readable, all
+// are where the answer says.
+func TestConcurrentUse(t *testing.T) {
+	service, _, cfg := start(t)
+	client := kms.NewFromConfig(cfg)
+	old := newKey(t, service, fakekms.Symmetric)
+	next := []string{newKey(t, service, fakekms.Symmetric), newKey(t, service, fakekms.Symmetric)}
+	if err := service.SetAlias("alias/next", next[0]); err != nil {
+		t.Fatal(err)
+	}
+	blob := newBlob(t, service, old, nil)
+	var wg sync.WaitGroup
+	for w := range 8 {
+		wg.Go(func() {
+			for i := range 25 {
+				out, err := client.ReEncrypt(t.Context(), &kms.ReEncryptInput{CiphertextBlob: blob, SourceKeyId: &old, DestinationKeyId: aws.String("alias/next")})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if _, under, err := service.Decrypt("", out.CiphertextBlob, nil); err != nil || under != *out.KeyId {
+					t.Errorf("the answer names %s, the blob is under %s, %v", *out.KeyId, under, err)
+				}
+				if _, err := service.Rotate(next[i%2]); err != nil {
+					t.Error(err)
+				}
+				if err := service.SetAlias("alias/next", next[(w+i)%2]); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// The server's side of a ReEncrypt, without the network.
+func BenchmarkReEncrypt(b *testing.B) {
+	service, _, _ := start(b)
+	arn := newKey(b, service, fakekms.Symmetric)
+	blob := newBlob(b, service, arn, map[string]string{"tenant": "a"})
+	body := fmt.Sprintf(`{"CiphertextBlob":"%s","DestinationKeyId":%q,"SourceEncryptionContext":{"tenant":"a"}}`, base64.StdEncoding.EncodeToString(blob), arn)
+	for b.Loop() {
+		r := httptest.NewRequest("POST", "/", strings.NewReader(body))
+		r.Header.Set("X-Amz-Target", "TrentService.ReEncrypt")
+		w := httptest.NewRecorder()
+		service.ServeHTTP(w, r)
+		if w.Code != 200 {
+			b.Fatal(w.Body)
+		}
+	}
+}

@@ -1,0 +1,93 @@
+package fakekms
+
+import (
+	"maps"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Call is what a policy decides about.
+type Call struct {
+	// Action is as IAM writes it: "kms:DescribeKey". ReEncrypt is asked about
+	// twice, as "kms:ReEncryptFrom" and "kms:ReEncryptTo".
+	Action    string
+	KeyARN    string // "*" for CreateKey and ListAliases
+	Principal string // ARN of the caller
+	// EncryptionContext is that of the side which is asked about.
+	EncryptionContext map[string]string
+	GrantTokens       []string
+}
+
+// SetPolicy sets who may do what: allow is asked before every use of a key and
+// false gives AccessDeniedException. Nil allows everything. allow may run
+// concurrently and may call the Service.
+func (s *Service) SetPolicy(allow func(Call) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.policy = allow
+}
+
+// authorize asks the policy.
+func (s *Service) authorize(r request, c Call) error {
+	s.mu.RLock()
+	allow := s.policy
+	s.mu.RUnlock()
+	if allow == nil {
+		return nil
+	}
+	c.Principal = r.principal
+	c.EncryptionContext = maps.Clone(c.EncryptionContext)
+	c.GrantTokens = slices.Clone(c.GrantTokens)
+	if allow(c) {
+		return nil
+	}
+	return fail("AccessDeniedException", "User: %s is not authorized to perform: %s on resource: %s because no policy allows it",
+		c.Principal, c.Action, c.KeyARN)
+}
+
+// SetReEncryptQuota sets how many ReEncrypt requests an account may make within
+// any second, dry runs and failing ones included; the caller's account counts,
+// not the key's. What is above gets ThrottlingException and does not count.
+// 0 means no limit.
+func (s *Service) SetReEncryptQuota(perSecond int) { s.quota.set(perSecond) }
+
+// quota counts requests by account over a sliding second.
+type quota struct {
+	mu    sync.Mutex
+	limit int
+	taken map[string]*window
+}
+
+// window holds the times of the last limit requests, as a ring.
+type window struct {
+	times []time.Time
+	next  int // the oldest
+}
+
+func (q *quota) set(limit int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.limit = max(limit, 0)
+	q.taken = map[string]*window{}
+}
+
+// take is false when the account has had its requests of the second before now.
+func (q *quota) take(account string, now time.Time) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.limit == 0 {
+		return true
+	}
+	w := q.taken[account]
+	if w == nil {
+		w = &window{times: make([]time.Time, q.limit)}
+		q.taken[account] = w
+	}
+	if oldest := w.times[w.next]; !oldest.IsZero() && now.Sub(oldest) < time.Second {
+		return false
+	}
+	w.times[w.next] = now
+	w.next = (w.next + 1) % len(w.times)
+	return true
+}

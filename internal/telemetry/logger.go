@@ -1,0 +1,80 @@
+// Package telemetry makes the logger. There is no global one: whoever logs is
+// given a *zap.Logger in its Config.
+//
+// What may be logged: names and addresses (job, target, partition, item, slot
+// path), key ARNs, counts, durations, error codes and request ids of AWS. Never
+// logged, at any level: ciphertext blobs, payloads of items, values of
+// encryption contexts, credentials, grant tokens, and values of environment
+// variables. This package cannot see what a field holds, so the rule binds
+// those who log; types that hold secrets (config.GrantTokens) redact themselves.
+package telemetry
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+)
+
+// Config says how to log. The zero value logs from level info to stderr.
+type Config struct {
+	// JSON asks for JSON Lines even on a terminal. Anything but a terminal gets
+	// them anyway.
+	JSON bool
+	// Level is the lowest level that is logged; the zero value is info.
+	Level zapcore.Level
+	// Output is where lines go, one Write each; nil means os.Stderr. It need
+	// not be safe for concurrent use.
+	Output io.Writer
+}
+
+// NewLogger makes a logger: lines for people on a terminal, JSON Lines
+// elsewhere. Nothing is buffered, so that a killed process loses no line.
+func NewLogger(c Config) (*zap.Logger, error) {
+	if c.Level < zapcore.DebugLevel || c.Level > zapcore.FatalLevel {
+		return nil, fmt.Errorf("make the logger: there is no log level %d", c.Level)
+	}
+	if c.Output == nil {
+		c.Output = os.Stderr
+	}
+	output := zapcore.Lock(zapcore.AddSync(c.Output))
+	core := zapcore.NewCore(encoder(!c.JSON && IsTerminal(c.Output)), output, c.Level)
+	return zap.New(core, zap.ErrorOutput(output)), nil
+}
+
+func encoder(people bool) zapcore.Encoder {
+	keys := zapcore.EncoderConfig{
+		TimeKey:        "time",
+		LevelKey:       "level",
+		MessageKey:     "message",
+		LineEnding:     zapcore.DefaultLineEnding,
+		EncodeTime:     zapcore.RFC3339NanoTimeEncoder,
+		EncodeLevel:    zapcore.LowercaseLevelEncoder,
+		EncodeDuration: zapcore.StringDurationEncoder,
+	}
+	if !people {
+		return zapcore.NewJSONEncoder(keys)
+	}
+	keys.EncodeTime = zapcore.TimeEncoderOfLayout(time.TimeOnly)
+	keys.EncodeLevel = zapcore.CapitalLevelEncoder
+	keys.ConsoleSeparator = "  "
+	return zapcore.NewConsoleEncoder(keys)
+}
+
+// IsTerminal is true for a file that is a character device other than the null
+// device: good enough to choose between lines for people and for machines.
+func IsTerminal(w io.Writer) bool {
+	file, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := file.Stat()
+	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
+		return false
+	}
+	null, err := os.Stat(os.DevNull)
+	return err != nil || !os.SameFile(info, null)
+}
