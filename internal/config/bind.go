@@ -4,9 +4,6 @@ import (
 	"fmt"
 	"math"
 	"reflect"
-	"regexp"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/goccy/go-yaml/ast"
@@ -33,7 +30,8 @@ func (b *binder) spend(n int, node ast.Node, field string) bool {
 	if b.left -= n; b.left >= 0 {
 		return true
 	}
-	b.refuse(node, field, fmt.Sprintf("the file holds more than %d values when its aliases are written out; split it into several jobs", maxTokens))
+	b.refuse(node, field, fmt.Sprintf("the file holds more than %d values when its aliases are written out here; use fewer, or split it into several jobs", maxTokens))
+	b.refused[""] = true // what was not visited cannot be judged
 	return false
 }
 
@@ -75,7 +73,7 @@ func (b *binder) bind(node ast.Node, into reflect.Value, field string) {
 	case reflect.Map:
 		b.bindMap(node, into, field)
 	case reflect.String:
-		if text, ok := b.text(node, field, "text"); ok {
+		if text, ok := b.text(node, field); ok {
 			into.SetString(text)
 		}
 	default:
@@ -169,7 +167,7 @@ func (b *binder) bindMap(node ast.Node, into reflect.Value, field string) {
 		if !ok {
 			continue
 		}
-		if text, ok := b.text(value, name, "text"); ok {
+		if text, ok := b.text(value, name); ok {
 			into.SetMapIndex(reflect.ValueOf(p.key), reflect.ValueOf(text))
 		}
 	}
@@ -177,7 +175,7 @@ func (b *binder) bindMap(node ast.Node, into reflect.Value, field string) {
 
 // text returns a string scalar, expanded. A number is not text: an encryption
 // context that is 0x10 in the file must not become 16.
-func (b *binder) text(node ast.Node, field, want string) (string, bool) {
+func (b *binder) text(node ast.Node, field string) (string, bool) {
 	var raw string
 	switch n := node.(type) {
 	case *ast.StringNode:
@@ -185,10 +183,10 @@ func (b *binder) text(node ast.Node, field, want string) (string, bool) {
 	case *ast.LiteralNode:
 		raw = n.Value.Value
 	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.InfinityNode, *ast.NanNode:
-		b.refuse(node, field, fmt.Sprintf("must be %s, not %s; put it in quotes: \"%s\"", want, kind(node), node.GetToken().Value))
+		b.refuse(node, field, "must be text, not "+kind(node)+"; put it in quotes")
 		return "", false
 	default:
-		b.refuse(node, field, fmt.Sprintf("must be %s, not %s", want, kind(node)))
+		b.refuse(node, field, "must be text, not "+kind(node))
 		return "", false
 	}
 	text, details := expand(raw, b.lookupEnv)
@@ -199,13 +197,18 @@ func (b *binder) text(node ast.Node, field, want string) (string, bool) {
 }
 
 func (b *binder) bindDuration(node ast.Node, into reflect.Value, field string) {
-	text, ok := b.text(node, field, "a time with its unit, such as 90s or 10m")
+	const want = "must be a time with its unit, such as 90s, 10m or 1h30m"
+	if n, ok := node.(*ast.IntegerNode); ok {
+		b.refuse(node, field, want+", not "+kind(n))
+		return
+	}
+	text, ok := b.text(node, field)
 	if !ok {
 		return
 	}
 	d, err := time.ParseDuration(text)
 	if err != nil {
-		b.refuse(node, field, "must be a time with its unit, such as 90s, 10m or 1h30m")
+		b.refuse(node, field, want)
 		return
 	}
 	into.SetInt(int64(d))
@@ -237,7 +240,14 @@ func (b *binder) bindScalar(node ast.Node, into reflect.Value, field string) {
 			return
 		}
 	}
-	b.refuse(node, field, fmt.Sprintf("must be %s without quotes, not %s", want, kind(node)))
+	got := kind(node)
+	switch got {
+	case "text":
+		want += " without quotes"
+	case "a number":
+		got = node.GetToken().Value
+	}
+	b.refuse(node, field, fmt.Sprintf("must be %s, not %s", want, got))
 }
 
 func integer(node ast.Node) (int64, bool) {
@@ -252,91 +262,6 @@ func integer(node ast.Node) (int64, bool) {
 		return int64(min(v, math.MaxInt64)), true
 	}
 	return 0, false
-}
-
-// pair is one entry of a mapping.
-type pair struct {
-	key     string
-	keyNode ast.Node
-	value   ast.Node
-}
-
-// pairs returns the entries of a mapping in their order, merge keys written
-// out: what the mapping says itself wins over what it merges.
-func (b *binder) pairs(node ast.Node, field string) ([]pair, bool) {
-	var values []*ast.MappingValueNode
-	switch n := node.(type) {
-	case *ast.MappingNode:
-		values = n.Values
-	case *ast.MappingValueNode:
-		values = []*ast.MappingValueNode{n}
-	default:
-		b.refuse(node, field, "must be fields with values (name: value), not "+kind(node))
-		return nil, false
-	}
-	if !b.spend(len(values), node, field) {
-		return nil, false
-	}
-	var own, merged []pair
-	first := map[string]ast.Node{}
-	for _, v := range values {
-		if v.Key.IsMergeKey() {
-			merged = append(merged, b.merge(v.Value, field)...)
-			continue
-		}
-		key, ok := b.key(v.Key, field)
-		if !ok {
-			continue
-		}
-		if before, ok := first[key]; ok {
-			b.refuse(v.Key, join(field, key), fmt.Sprintf("is here twice, first on line %d; keep one", start(before).line))
-			continue
-		}
-		first[key] = v.Key
-		own = append(own, pair{key, v.Key, v.Value})
-	}
-	for _, m := range merged {
-		if _, ok := first[m.key]; !ok {
-			first[m.key] = m.keyNode
-			own = append(own, m)
-		}
-	}
-	return own, true
-}
-
-// merge returns the entries that "<<: *anchor" or "<<: [*a, *b]" stands for.
-func (b *binder) merge(value ast.Node, field string) []pair {
-	node, ok := b.resolve(value, field)
-	if !ok {
-		return nil
-	}
-	list, ok := node.(*ast.SequenceNode)
-	if !ok {
-		pairs, _ := b.pairs(node, field)
-		return pairs
-	}
-	var all []pair
-	for _, element := range list.Values {
-		all = append(all, b.merge(element, field)...)
-	}
-	return all
-}
-
-// key returns the name in a mapping; a name that is a number or a bool in YAML
-// is taken as it is written.
-func (b *binder) key(node ast.MapKeyNode, field string) (string, bool) {
-	var inner ast.Node = node
-	if k, ok := node.(*ast.MappingKeyNode); ok {
-		inner = k.Value
-	}
-	switch n := inner.(type) {
-	case *ast.StringNode:
-		return n.Value, true
-	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode:
-		return n.GetToken().Value, true
-	}
-	b.refuse(node, field, "the name of a field must be plain text")
-	return "", false
 }
 
 // mark remembers where a field stands: a scalar at its value, anything larger
@@ -361,91 +286,4 @@ func (b *binder) refuse(node ast.Node, field, detail string) {
 	}
 	b.refused[field] = true
 	b.problems = append(b.problems, Problem{Field: field, Detail: detail, Line: at.line, Column: at.column})
-}
-
-// start is where a node begins. The token of a block mapping is the colon
-// behind its first name, so its first name is taken instead.
-func start(node ast.Node) place {
-	switch n := node.(type) {
-	case nil:
-		return place{}
-	case *ast.MappingNode:
-		if !n.IsFlowStyle && len(n.Values) > 0 {
-			return start(n.Values[0].Key)
-		}
-	case *ast.MappingValueNode:
-		return start(n.Key)
-	}
-	t := node.GetToken()
-	if t == nil || t.Position == nil {
-		return place{}
-	}
-	return place{line: t.Position.Line, column: t.Position.Column}
-}
-
-// kind names what stands in the file, for people.
-func kind(node ast.Node) string {
-	switch n := node.(type) {
-	case *ast.StringNode, *ast.LiteralNode:
-		return "text"
-	case *ast.IntegerNode, *ast.FloatNode, *ast.InfinityNode, *ast.NanNode:
-		return "a number"
-	case *ast.BoolNode:
-		return strconv.FormatBool(n.Value)
-	case *ast.SequenceNode:
-		return "a list"
-	case *ast.MappingNode, *ast.MappingValueNode:
-		return "fields with values"
-	}
-	return "this"
-}
-
-var plainName = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
-
-// join adds a name to a field; names that are not plain stand in brackets.
-func join(field, name string) string {
-	switch {
-	case !plainName.MatchString(name):
-		return field + "[" + strconv.Quote(name) + "]"
-	case field == "":
-		return name
-	}
-	return field + "." + name
-}
-
-// suggestion names the nearest known field, or all of them.
-func suggestion(name string, fields map[string]int) string {
-	best, distance := "", 3 // a field further away is not what was meant
-	names := make([]string, len(fields))
-	for known, i := range fields {
-		names[i] = known
-		d := editDistance(strings.ToLower(name), known)
-		if d < distance || d == distance && known < best {
-			best, distance = known, d
-		}
-	}
-	if best != "" {
-		return fmt.Sprintf("; did you mean %s?", best)
-	}
-	return "; known here: " + strings.Join(names, ", ")
-}
-
-// editDistance is the number of letters to insert, delete or replace.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, diagonal+cost)
-		}
-	}
-	return row[len(b)]
 }

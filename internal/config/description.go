@@ -102,7 +102,7 @@ func description(name string) string {
 	case "Slot.Context":
 		return "Encryption context under which the ciphertext stands. A value is a constant or takes ${...} from the item. Default: none."
 	case "Slot.DestinationContext":
-		return "Encryption context under which it shall stand afterwards; {} means none. An RSA key takes none. Default: the same as context."
+		return "Encryption context under which it shall stand afterwards; {} means none. Default: the same as context, and none under an RSA key."
 	}
 	return ""
 }

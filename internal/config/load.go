@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -29,9 +30,13 @@ const (
 // ${env:NAME}, as os.LookupEnv does. Every error is a *Problems.
 func Load(path string, lookupEnv func(string) (string, bool)) (*Job, error) {
 	data, err := read(path)
+	var pathErr *os.PathError
+	if errors.As(err, &pathErr) {
+		err = pathErr.Err // the path itself is printed anyway
+	}
 	if err != nil {
 		return nil, &Problems{File: path, List: []Problem{{
-			Detail: fmt.Sprintf("cannot read the job file: %v", err),
+			Detail: fmt.Sprintf("cannot read the job file: %v; name another with -f", err),
 		}}}
 	}
 	return Parse(path, data, lookupEnv)
@@ -40,10 +45,6 @@ func Load(path string, lookupEnv func(string) (string, bool)) (*Job, error) {
 func read(path string) ([]byte, error) {
 	file, err := os.Open(path)
 	if err != nil {
-		var pathErr *os.PathError
-		if errors.As(err, &pathErr) {
-			return nil, pathErr.Err // the path itself is printed anyway
-		}
 		return nil, err
 	}
 	defer func() { _ = file.Close() }()
@@ -134,14 +135,15 @@ func tooMuch(tokens token.Tokens) *Problem {
 // syntaxProblem leaves out the excerpt of the file that the parser adds: it may
 // hold a secret.
 func syntaxProblem(err error) *Problem {
-	detail := "is not valid YAML"
-	var at *token.Token
 	var yamlErr yaml.Error
-	if errors.As(err, &yamlErr) {
-		detail += ": " + yamlErr.GetMessage()
-		at = yamlErr.GetToken()
+	if !errors.As(err, &yamlErr) {
+		return &Problem{Detail: "is not valid YAML"}
 	}
-	return problemAt(at, detail+`; a value that holds any of {}[]:# needs quotes, such as "${name}"`)
+	if strings.Contains(yamlErr.GetMessage(), "'\t'") {
+		return problemAt(yamlErr.GetToken(), "is not valid YAML: there is a tab; indent with spaces")
+	}
+	return problemAt(yamlErr.GetToken(), fmt.Sprintf(
+		`is not valid YAML: %s; a value that holds any of {}[]:# needs quotes, such as "${name}"`, yamlErr.GetMessage()))
 }
 
 func problemAt(t *token.Token, detail string) *Problem {

@@ -81,6 +81,10 @@ func (c *checker) keys() {
 	seen := map[string]bool{}
 	for i, key := range source.Keys {
 		field := element("source.keys", i)
+		if key == "" {
+			c.add(field, "is empty; name a key, or take it out")
+			continue
+		}
 		if seen[key] {
 			c.add(field, fmt.Sprintf("%q is in the list already; take it out", key))
 			continue
@@ -190,7 +194,7 @@ var roleForm = regexp.MustCompile(`^arn:aws[a-z-]*:iam::[0-9]{12}:role/[!-~]+$`)
 // service checks what every AWS client can be given.
 func (c *checker) service(field, endpoint, role string) {
 	if u, err := url.Parse(endpoint); endpoint != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil) {
-		c.add(field+".endpoint", "must be a URL without credentials, such as https://kms.eu-west-1.amazonaws.com")
+		c.add(field+".endpoint", "must be a URL without credentials, such as http://127.0.0.1:4566")
 	}
 	if role != "" && !roleForm.MatchString(role) {
 		c.add(field+".role_arn", fmt.Sprintf("%q is not the ARN of a role, such as arn:aws:iam::111122223333:role/rotator", role))

@@ -198,6 +198,12 @@ func TestPolicy(t *testing.T) {
 	if got := code(t, err); got != "AccessDeniedException" {
 		t.Errorf("a DescribeKey that is not allowed gives %q", got)
 	}
+	deny = ""
+	theirs := strings.Replace(to, "111122223333", "444455556666", 1)
+	_, err = client.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: &theirs})
+	if got := code(t, err); got != "AccessDeniedException" {
+		t.Errorf("a key of another account gives %q", got)
+	}
 }
 
 // The quota is for ReEncrypt alone, dry runs included, and for each account by

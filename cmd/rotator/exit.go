@@ -1,0 +1,121 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"rotator/internal/checkpoint"
+	"rotator/internal/config"
+	"rotator/internal/rotate"
+)
+
+// The exit codes; docs/operations.md is their table. 2 is left to Go panics.
+const (
+	exitDone        = 0
+	exitInternal    = 1
+	exitExceptions  = 3  // complete, with slots in the ledger
+	exitRemaining   = 4  // slots under a source key remain
+	exitUsage       = 64 // the command line
+	exitUnavailable = 69 // a service stayed away; resumable
+	exitStorage     = 73 // checkpoint, audit log or report cannot be written
+	exitInterrupted = 75 // stopped before the end; resumable
+	exitBusy        = 76 // another run holds the state, or took it over
+	exitAccess      = 77 // denied, key unusable, credentials refused; resumable
+	exitJob         = 78 // the job file
+)
+
+// outcomeError ends a command whose result has been printed with an exit code.
+type outcomeError struct {
+	code int
+	text string
+}
+
+func (e *outcomeError) Error() string { return e.text }
+
+// report prints an error with what to type next, and returns its exit code.
+func report(w io.Writer, err error) int {
+	if err == nil {
+		return exitDone
+	}
+	code, hint := exitCode(err)
+	fmt.Fprintf(w, "rotator: %v\n", err)
+	if hint != "" {
+		fmt.Fprintf(w, "rotator: %s\n", hint)
+	}
+	return code
+}
+
+// exitCode maps any error to its exit code and a hint; "" where the error says
+// enough.
+func exitCode(err error) (code int, hint string) {
+	var (
+		outcome  *outcomeError
+		problems *config.Problems
+		stop     *rotate.StopError
+		key      *rotate.KeyError
+		locked   *checkpoint.LockedError
+		storage  *storageError
+	)
+	switch {
+	case errors.As(err, &outcome):
+		return outcome.code, ""
+	case errors.As(err, &problems):
+		return exitJob, ""
+	case isUsage(err):
+		return exitUsage, ""
+	case errors.As(err, &locked):
+		return exitBusy, "wait for that run to end, or stop it; rotator status shows how far it is"
+	case errors.As(err, &key) && key.Wrong:
+		return exitJob, ""
+	case errors.As(err, &key):
+		return exitAccess, ""
+	case errors.As(err, &storage):
+		return exitStorage, "nothing is lost: make the place writable and run again"
+	case errors.As(err, &stop):
+		return stopCode(stop)
+	}
+	return serviceCode(err)
+}
+
+func stopCode(stop *rotate.StopError) (code int, hint string) {
+	switch stop.Kind {
+	case rotate.StopInterrupted:
+		return exitInterrupted, ""
+	case rotate.StopUnavailable:
+		return exitUnavailable, "the pass is saved; run again when the service is back"
+	case rotate.StopAccess:
+		return exitAccess, "no slot was marked failed for this; mend it and run again to go on"
+	case rotate.StopStorage:
+		return exitStorage, "nothing is lost: make the place writable and run again"
+	case rotate.StopFenced:
+		return exitBusy, "another run took this pass over; rotator status shows how far it is"
+	case rotate.StopJob:
+		return exitJob, ""
+	}
+	return exitInternal, "this is a bug: please report it with the log"
+}
+
+// serviceCode is for what a service said before a run began.
+func serviceCode(err error) (code int, hint string) {
+	switch rotate.Classify(err) {
+	case rotate.ClassDenied, rotate.ClassCredentials, rotate.ClassKeyState:
+		return exitAccess, "check the credentials and the IAM policy (deploy/iam)"
+	case rotate.ClassThrottled, rotate.ClassTransient:
+		return exitUnavailable, "run again when the service is back"
+	case rotate.ClassMissing:
+		return exitJob, ""
+	case rotate.ClassStopped:
+		return exitInterrupted, ""
+	}
+	return exitInternal, ""
+}
+
+// storageError says that the state or the audit log cannot be kept.
+type storageError struct {
+	what string
+	err  error
+}
+
+func (e *storageError) Error() string { return fmt.Sprintf("%s: %v", e.what, e.err) }
+func (e *storageError) Unwrap() error { return e.err }

@@ -1,0 +1,37 @@
+package main
+
+import (
+	"rotator/internal/config"
+	"rotator/internal/rotate"
+)
+
+// meaning is what makes two job files the same work: keys, places, formats and
+// slots, but no limit and no name of a file. Its JSON is the fingerprint of a
+// pass, so fields are only ever added.
+type meaning struct {
+	Destination config.Destination
+	Source      config.Source
+	Targets     []targetMeaning
+}
+
+type targetMeaning struct {
+	Name, Table, Bucket, Prefix, KeyPattern string
+	Region, Endpoint                        string
+	Format                                  string
+	Slots                                   []config.Slot
+}
+
+func fingerprint(job *config.Job) (string, error) {
+	m := meaning{Destination: job.Destination, Source: job.Source}
+	for _, target := range job.Targets {
+		t := targetMeaning{Name: target.Name, Format: target.Format, Slots: target.Slots}
+		if d := target.DynamoDB; d != nil {
+			t.Table, t.Region, t.Endpoint = d.Table, d.Region, d.Endpoint
+		}
+		if s := target.S3; s != nil {
+			t.Bucket, t.Prefix, t.KeyPattern, t.Region, t.Endpoint = s.Bucket, s.Prefix, s.KeyPattern, s.Region, s.Endpoint
+		}
+		m.Targets = append(m.Targets, t)
+	}
+	return rotate.Fingerprint(m)
+}

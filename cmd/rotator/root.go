@@ -1,0 +1,126 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"rotator/internal/config"
+	"rotator/internal/telemetry"
+)
+
+// streams are the standard streams: results go to out, all else to err.
+type streams struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+// common are the flags of every command that reads a job file.
+type common struct {
+	streams
+	file    string
+	output  string
+	verbose bool
+}
+
+// run is the whole program but for signals and os.Exit.
+func run(ctx context.Context, args []string, std streams) int {
+	root := newRootCommand(std)
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	return report(std.err, err)
+}
+
+func newRootCommand(std streams) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "rotator",
+		Short: "Move stored KMS ciphertexts to another key",
+		Long: `rotator finds ciphertexts that depend on an AWS KMS key, moves each to another
+key with kms:ReEncrypt, writes it back without losing a concurrent update, and
+ends with evidence that the old key can be disabled.
+
+Results go to stdout, logs and progress to stderr. Exit codes: docs/operations.md.`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args:          knownCommand,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_ = cmd.Help()
+			return usagef("name a command")
+		},
+	}
+	root.SetIn(std.in)
+	root.SetOut(std.out)
+	root.SetErr(std.err)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usagef("%v; see %s --help", err, cmd.CommandPath())
+	})
+	root.AddCommand(
+		newRunCommand(std), newAuditCommand(std), newVerifyCommand(std), newRetryCommand(std),
+		newStatusCommand(std), newReportCommand(std), newDemoCommand(std), newSchemaCommand(std), newVersionCommand(std),
+	)
+	return root
+}
+
+// jobCommand makes a command that reads a job file.
+func jobCommand(std streams, use, short, long string, work func(context.Context, *common, *config.Job) error) *cobra.Command {
+	c := &common{streams: std}
+	cmd := &cobra.Command{Use: use, Short: short, Long: long, Args: noArguments, RunE: func(cmd *cobra.Command, _ []string) error {
+		if c.output != "text" && c.output != "json" {
+			return usagef("-o %s: the outputs are text and json", c.output)
+		}
+		job, err := config.Load(c.file, os.LookupEnv)
+		if err != nil {
+			return err
+		}
+		return work(cmd.Context(), c, job)
+	}}
+	cmd.Flags().StringVarP(&c.file, "file", "f", "job.yaml", "job file")
+	cmd.Flags().StringVarP(&c.output, "output", "o", "text", "form of the result on stdout: text or json")
+	cmd.Flags().BoolVarP(&c.verbose, "verbose", "v", false, "log more")
+	return cmd
+}
+
+// knownCommand refuses what cobra takes for an argument of the root.
+func knownCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	text := fmt.Sprintf("there is no command %q; see %s --help", args[0], cmd.CommandPath())
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		text = fmt.Sprintf("there is no command %q; did you mean %s?", args[0], near[0])
+	}
+	return &usageError{text}
+}
+
+func noArguments(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usagef("%s takes no argument %q; see %s --help", cmd.CommandPath(), args[0], cmd.CommandPath())
+	}
+	return nil
+}
+
+func (c *common) logger() (*zap.Logger, error) {
+	level := zapcore.InfoLevel
+	if c.verbose {
+		level = zapcore.DebugLevel
+	}
+	return telemetry.NewLogger(telemetry.Config{Level: level, Output: c.err})
+}
+
+// usageError is a mistake on the command line.
+type usageError struct{ text string }
+
+func (e *usageError) Error() string { return e.text }
+
+func usagef(format string, args ...any) error { return &usageError{fmt.Sprintf(format, args...)} }
+
+func isUsage(err error) bool {
+	var usage *usageError
+	return errors.As(err, &usage)
+}

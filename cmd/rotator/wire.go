@@ -1,0 +1,281 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	awsconfig "github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"go.uber.org/zap"
+
+	"rotator/internal/ciphertext"
+	"rotator/internal/config"
+	"rotator/internal/rotate"
+	"rotator/internal/scan"
+	"rotator/internal/scan/dynamoscan"
+	"rotator/internal/scan/s3scan"
+)
+
+// source is what both kinds of places are.
+type source interface {
+	rotate.Lister
+	rotate.Writer
+	// Check says, without writing, whether the place can be used.
+	Check(ctx context.Context) error
+	// Notes are facts about the place that belong in the report.
+	Notes() []string
+}
+
+// place is one target, wired.
+type place struct {
+	field  string // "targets[0]"
+	name   string
+	source source
+	format ciphertext.Format
+}
+
+// wiring is everything that a job needs of the outside, checked.
+type wiring struct {
+	job    *config.Job
+	keys   rotate.Keys
+	kms    *rotate.KMS
+	places []place
+	notes  []string
+}
+
+// wire builds the clients of a job and checks, in this order, formats, keys,
+// permissions and places. It writes nothing anywhere.
+func wire(ctx context.Context, job *config.Job, logger *zap.Logger) (*wiring, error) {
+	formats, err := newFormats(job)
+	if err != nil {
+		return nil, err
+	}
+	base, err := loadAWS(ctx, job.Workers)
+	if err != nil {
+		return nil, err
+	}
+	w := &wiring{job: job}
+	if err := w.wireKMS(ctx, base); err != nil {
+		return nil, err
+	}
+	for i, target := range job.Targets {
+		p, err := newPlace(base, job, target, formats[i])
+		if err != nil {
+			return nil, err
+		}
+		p.field = fmt.Sprintf("targets[%d]", i)
+		if err := p.source.Check(ctx); err != nil {
+			return nil, placeProblem(job, p, err)
+		}
+		w.places = append(w.places, p)
+	}
+	for _, note := range w.notes {
+		logger.Warn(note)
+	}
+	return w, nil
+}
+
+// loadAWS reads the AWS configuration of the environment. The SDK's retries are
+// off, since every attempt has to pass rotator's limiter, and its pool of idle
+// connections is made as large as the pool of workers: with the default of 10
+// most requests would open a connection of their own.
+func loadAWS(ctx context.Context, workers int) (aws.Config, error) {
+	client := awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
+		t.MaxIdleConns = 0
+		t.MaxIdleConnsPerHost = 2 * workers
+		t.ResponseHeaderTimeout = 25 * time.Second
+	})
+	cfg, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithHTTPClient(client),
+		awsconfig.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }))
+	if err != nil {
+		return aws.Config{}, fmt.Errorf("read the AWS configuration: %w", err)
+	}
+	return cfg, nil
+}
+
+// at is base for one place: its Region, endpoint and role.
+func at(base aws.Config, region, endpoint, role string) aws.Config {
+	cfg := base.Copy()
+	if region != "" {
+		cfg.Region = region
+	}
+	if role != "" {
+		roles := sts.NewFromConfig(cfg, func(o *sts.Options) { o.Retryer = nil; o.RetryMaxAttempts = 3 })
+		cfg.Credentials = aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(roles, role,
+			func(o *stscreds.AssumeRoleOptions) { o.RoleSessionName = "rotator" }))
+	}
+	if endpoint != "" {
+		cfg.BaseEndpoint = aws.String(endpoint)
+	}
+	return cfg
+}
+
+func (w *wiring) wireKMS(ctx context.Context, base aws.Config) error {
+	settings := w.job.KMS
+	cfg := at(base, settings.Region, settings.Endpoint, settings.RoleARN)
+	if cfg.Region == "" {
+		return problem(w.job, "kms.region", "no AWS Region is set; set it here, or set AWS_REGION")
+	}
+	if err := regions(w.job, cfg.Region); err != nil {
+		return err
+	}
+	client := kms.NewFromConfig(cfg)
+	keys, err := rotate.ResolveKeys(ctx, client, rotate.KeyRequest{
+		Destination: w.job.Destination.Key, DestinationAlgorithm: w.job.Destination.Algorithm,
+		Sources: w.job.Source.Keys, SourceAlgorithm: w.job.Source.Algorithm, Any: w.job.Source.Any})
+	if err != nil {
+		return keyProblem(w.job, err)
+	}
+	if err := contexts(w.job, keys); err != nil {
+		return err
+	}
+	w.keys, w.kms = keys, rotate.NewKMS(client, keys.Destination, w.job.KMS.GrantTokens)
+	notes, err := rotate.CheckAuthorized(ctx, w.kms, keys)
+	w.notes = append(w.notes, notes...)
+	return keyProblem(w.job, err)
+}
+
+// regions refuses keys of another Region than KMS is asked in, which DescribeKey
+// would only call unknown.
+func regions(job *config.Job, region string) error {
+	var found []config.Problem
+	for field, key := range keyFields(job) {
+		if parts := strings.SplitN(key, ":", 5); len(parts) == 5 && parts[0] == "arn" && parts[3] != region {
+			found = append(found, job.Problem(field, fmt.Sprintf(
+				"the key is in %s, but KMS is asked in %s; set kms.region: %s (ReEncrypt never crosses Regions, so source and destination must be in one)",
+				parts[3], region, parts[3])))
+		}
+	}
+	return problems(job, found)
+}
+
+// contexts refuses encryption contexts where an asymmetric key cannot have one.
+func contexts(job *config.Job, keys rotate.Keys) error {
+	var found []config.Problem
+	for i, target := range job.Targets {
+		for j, slot := range target.Slots {
+			field := fmt.Sprintf("targets[%d].slots[%d]", i, j)
+			if keys.SourceAlgorithm != rotate.Symmetric && len(slot.Context) > 0 {
+				found = append(found, job.Problem(field+".context", "the source keys are asymmetric, which take no encryption context; use destination_context alone"))
+			}
+			if !keys.Destination.Symmetric() && len(slot.DestinationContext) > 0 {
+				found = append(found, job.Problem(field+".destination_context", "the destination key is asymmetric, which takes no encryption context; take it out"))
+			}
+		}
+	}
+	return problems(job, found)
+}
+
+func keyFields(job *config.Job) map[string]string {
+	fields := map[string]string{"destination.key": job.Destination.Key}
+	for i, key := range job.Source.Keys {
+		fields[fmt.Sprintf("source.keys[%d]", i)] = key
+	}
+	return fields
+}
+
+// keyProblem points a *rotate.KeyError of the job file at its line.
+func keyProblem(job *config.Job, err error) error {
+	var key *rotate.KeyError
+	if !errors.As(err, &key) {
+		return err
+	}
+	for field, given := range keyFields(job) {
+		if given == key.Given && key.Wrong {
+			return problem(job, field, key.Error())
+		}
+	}
+	return err
+}
+
+// newFormats compiles the formats of all targets; all problems at once.
+func newFormats(job *config.Job) ([]*ciphertext.Compiled, error) {
+	var formats []*ciphertext.Compiled
+	var found []config.Problem
+	for i, target := range job.Targets {
+		format, err := ciphertext.New(specOf(target))
+		formats = append(formats, format)
+		for _, e := range specErrors(err) {
+			found = append(found, job.Problem(fmt.Sprintf("targets[%d].%s", i, e.Field), e.Detail))
+		}
+	}
+	return formats, problems(job, found)
+}
+
+// specErrors takes apart what ciphertext.New joined.
+func specErrors(err error) (list []*ciphertext.SpecError) {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, e := range joined.Unwrap() {
+			list = append(list, specErrors(e)...)
+		}
+		return list
+	}
+	var one *ciphertext.SpecError
+	if errors.As(err, &one) {
+		list = append(list, one)
+	}
+	return list
+}
+
+func specOf(target config.Target) ciphertext.Spec {
+	spec := ciphertext.Spec{Format: target.Format, Kind: ciphertext.Rows}
+	if target.S3 != nil {
+		spec.Kind, spec.KeyPattern = ciphertext.Objects, target.S3.KeyPattern
+	}
+	for _, s := range target.Slots {
+		spec.Slots = append(spec.Slots, ciphertext.SlotSpec{Path: s.Path, Format: s.Format, Context: s.Context, DestinationContext: s.DestinationContext})
+	}
+	return spec
+}
+
+func newPlace(base aws.Config, job *config.Job, target config.Target, format *ciphertext.Compiled) (place, error) {
+	p := place{name: target.Name, format: format}
+	if t := target.DynamoDB; t != nil {
+		cfg := at(base, t.Region, t.Endpoint, t.RoleARN)
+		p.source = dynamoscan.New(dynamoscan.Config{Client: dynamodb.NewFromConfig(cfg), Table: t.Table, Segments: t.Segments,
+			Attributes: format.Attributes(), Writes: format.Writes(), PageLimit: pageItems,
+			ReadCapacity: t.ReadCapacity, WriteCapacity: t.WriteCapacity})
+		return p, nil
+	}
+	t := target.S3
+	client := s3.NewFromConfig(at(base, t.Region, t.Endpoint, t.RoleARN), func(o *s3.Options) {
+		// Other S3 servers seldom have a host name for each bucket.
+		o.UsePathStyle = o.UsePathStyle || o.BaseEndpoint != nil
+	})
+	p.source = s3scan.New(s3scan.Config{Client: client, Bucket: t.Bucket, Prefix: t.Prefix,
+		AWS: client.Options().BaseEndpoint == nil})
+	return p, nil
+}
+
+// pageItems bounds a page, and so what a crash makes a run do again.
+const pageItems = 250
+
+// placeProblem points a target that is not as the job file says at its line.
+func placeProblem(job *config.Job, p place, err error) error {
+	var missing *scan.MissingError
+	if errors.As(err, &missing) {
+		return problem(job, p.field+"."+missing.Field, missing.Detail)
+	}
+	return fmt.Errorf("check target %s: %w", p.name, err)
+}
+
+func problem(job *config.Job, field, detail string) error {
+	return problems(job, []config.Problem{job.Problem(field, detail)})
+}
+
+func problems(job *config.Job, list []config.Problem) error {
+	if len(list) == 0 {
+		return nil
+	}
+	return &config.Problems{File: job.File(), List: list}
+}

@@ -1,0 +1,220 @@
+// Package deploy_test checks that what is shipped for deployment holds what it
+// promises: job files that load, policies without Decrypt and wildcards, a
+// manifest that keeps its pod restricted.
+package deploy_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/goccy/go-yaml"
+	"github.com/google/go-cmp/cmp"
+
+	"rotator/internal/config"
+)
+
+// actions is a list in IAM JSON, which may also be one string.
+type actions []string
+
+func (a *actions) UnmarshalJSON(text []byte) error {
+	var one string
+	if json.Unmarshal(text, &one) == nil {
+		*a = actions{one}
+		return nil
+	}
+	return json.Unmarshal(text, (*[]string)(a))
+}
+
+type policy struct {
+	Version   string
+	Statement []statement
+}
+
+type statement struct {
+	Sid, Effect string
+	Action      actions
+	Resource    actions
+}
+
+// allowed is every action of a policy, and on what.
+func (p policy) allowed() map[string][]string {
+	all := map[string][]string{}
+	for _, s := range p.Statement {
+		for _, action := range s.Action {
+			all[action] = append(all[action], s.Resource...)
+		}
+	}
+	return all
+}
+
+func readPolicy(t *testing.T, path string) policy {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var p policy
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&p); err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+	return p
+}
+
+// mistakes are what no policy may hold.
+func (p policy) mistakes() []string {
+	var list []string
+	if p.Version != "2012-10-17" || len(p.Statement) == 0 {
+		list = append(list, "it is not a policy")
+	}
+	for _, s := range p.Statement {
+		if s.Effect != "Allow" || s.Sid == "" {
+			list = append(list, "statement "+s.Sid+" is not a named Allow")
+		}
+		for _, action := range s.Action {
+			if strings.Contains(action, "*") || strings.EqualFold(action, "kms:Decrypt") {
+				list = append(list, "it allows "+action)
+			}
+		}
+		for _, resource := range s.Resource {
+			// Only the objects of a prefix may end in a wildcard.
+			if name := strings.TrimSuffix(resource, "/PREFIX*"); strings.Contains(name, "*") || !strings.HasPrefix(name, "arn:aws:") {
+				list = append(list, "it reaches "+resource)
+			}
+		}
+	}
+	return list
+}
+
+func TestPolicies(t *testing.T) {
+	paths, err := filepath.Glob("iam/*.json")
+	if err != nil || len(paths) != 4 {
+		t.Fatalf("policies: %v, %v", paths, err)
+	}
+	for _, path := range paths {
+		p := readPolicy(t, path)
+		for _, mistake := range p.mistakes() {
+			t.Errorf("%s: %s", path, mistake)
+		}
+		allowed := p.allowed()
+		if keys := allowed["kms:ReEncryptTo"]; len(keys) != 1 || !strings.HasSuffix(keys[0], "NEW-KEY-ID") {
+			t.Errorf("%s: ReEncryptTo on %v, want the new key alone", path, keys)
+		}
+		if keys := allowed["kms:ReEncryptFrom"]; len(keys) != 2 {
+			t.Errorf("%s: ReEncryptFrom on %v, want both keys", path, keys)
+		}
+		if strings.HasPrefix(filepath.Base(path), "audit-") {
+			for action := range allowed {
+				if verb := action[strings.Index(action, ":")+1:]; !slices.ContainsFunc([]string{"Get", "List", "Describe", "Scan", "ReEncrypt"}, func(read string) bool { return strings.HasPrefix(verb, read) }) {
+					t.Errorf("%s: an audit may %s", path, action)
+				}
+			}
+		}
+	}
+}
+
+// Every mistake is found: the check of the policies can fail.
+func TestMistakesAreFound(t *testing.T) {
+	bad := policy{Version: "2012-10-17", Statement: []statement{{Sid: "A", Effect: "Allow",
+		Action: actions{"kms:Decrypt", "kms:*", "kms:ReEncrypt*"}, Resource: actions{"*", "arn:aws:s3:::*", "arn:aws:s3:::B/PREFIX*"}}}}
+	want := []string{"it allows kms:Decrypt", "it allows kms:*", "it allows kms:ReEncrypt*", "it reaches *", "it reaches arn:aws:s3:::*"}
+	if diff := cmp.Diff(want, bad.mistakes()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// documents reads all documents of the manifest, by kind.
+func documents(t *testing.T) map[string]map[string]any {
+	t.Helper()
+	file, err := os.Open("kubernetes/cronjob.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = file.Close() }()
+	found := map[string]map[string]any{}
+	for decoder := yaml.NewDecoder(file); ; {
+		var doc map[string]any
+		if err := decoder.Decode(&doc); errors.Is(err, io.EOF) {
+			return found
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		found[doc["kind"].(string)] = doc
+	}
+}
+
+// at walks down maps by name and lists by index.
+func at(t *testing.T, value any, steps ...any) any {
+	t.Helper()
+	for _, step := range steps {
+		switch s := step.(type) {
+		case string:
+			value = value.(map[string]any)[s]
+		case int:
+			value = value.([]any)[s]
+		}
+		if value == nil {
+			t.Fatalf("there is no %v in %v", step, steps)
+		}
+	}
+	return value
+}
+
+func TestCronJobIsRestricted(t *testing.T) {
+	docs := documents(t)
+	job := at(t, docs["CronJob"], "spec")
+	pod := at(t, job, "jobTemplate", "spec", "template", "spec")
+	got := map[string]any{
+		"concurrency": at(t, job, "concurrencyPolicy"),
+		"restart":     at(t, pod, "restartPolicy"),
+		"grace":       at(t, pod, "terminationGracePeriodSeconds"),
+		"non-root":    at(t, pod, "securityContext", "runAsNonRoot"),
+		"seccomp":     at(t, pod, "securityContext", "seccompProfile", "type"),
+		"read-only":   at(t, pod, "containers", 0, "securityContext", "readOnlyRootFilesystem"),
+		"escalation":  at(t, pod, "containers", 0, "securityContext", "allowPrivilegeEscalation"),
+		"dropped":     at(t, pod, "containers", 0, "securityContext", "capabilities", "drop"),
+		"exit codes":  at(t, job, "jobTemplate", "spec", "podFailurePolicy", "rules", 1, "onExitCodes", "values"),
+		"account":     at(t, pod, "serviceAccountName"),
+		"claim":       at(t, pod, "volumes", 1, "persistentVolumeClaim", "claimName"),
+		"config":      at(t, pod, "volumes", 0, "configMap", "name"),
+	}
+	want := map[string]any{
+		"concurrency": "Forbid", "restart": "Never", "grace": uint64(30), "non-root": true, "seccomp": "RuntimeDefault",
+		"read-only": true, "escalation": false, "dropped": []any{"ALL"}, "exit codes": []any{uint64(3), uint64(77), uint64(78)},
+		"account": at(t, docs["ServiceAccount"], "metadata", "name"),
+		"claim":   at(t, docs["PersistentVolumeClaim"], "metadata", "name"),
+		"config":  at(t, docs["ConfigMap"], "metadata", "name"),
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("cronjob.yaml (-want +got):\n%s", diff)
+	}
+}
+
+// The job file in the manifest loads, and keeps its state where the volume is
+// mounted: the root file system is read-only.
+func TestCronJobCarriesAJobFile(t *testing.T) {
+	docs := documents(t)
+	pod := at(t, docs["CronJob"], "spec", "jobTemplate", "spec", "template", "spec")
+	text := at(t, docs["ConfigMap"], "data", "job.yaml").(string)
+	job, err := config.Parse("/job/job.yaml", []byte(text), func(string) (string, bool) { return "", false })
+	if err != nil {
+		t.Fatal(err)
+	}
+	mount := at(t, pod, "containers", 0, "volumeMounts", 1, "mountPath").(string)
+	for _, path := range []string{job.CheckpointFile(), job.AuditLog} {
+		if !strings.HasPrefix(path, mount+"/") {
+			t.Errorf("%s is not under %s", path, mount)
+		}
+	}
+	if args := at(t, pod, "containers", 0, "args").([]any); !slices.Contains(args, any(at(t, pod, "containers", 0, "volumeMounts", 0, "mountPath").(string)+"/job.yaml")) {
+		t.Errorf("the job file is not where %v looks", args)
+	}
+}

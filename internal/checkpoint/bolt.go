@@ -1,0 +1,165 @@
+package checkpoint
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+
+	"go.etcd.io/bbolt"
+)
+
+// openTimeout bounds the wait for another process that is inside a transaction.
+const openTimeout = 10 * time.Second
+
+// File is a Store in one bbolt file on a local disk. It opens the file for each
+// operation and closes it again, so that rotator status can read while a run is
+// working; that only one run works at a time is the job of Lock.
+type File struct {
+	path string
+}
+
+var _ Store = (*File)(nil)
+
+// CreateFile opens the store at path, and makes an empty one where there is
+// none. Its directory must exist.
+func CreateFile(path string) (*File, error) {
+	f := &File{path: path}
+	err := f.update(func(*bbolt.Bucket) error { return nil })
+	if err != nil {
+		return nil, err
+	}
+	return f, syncDir(filepath.Dir(path))
+}
+
+// OpenFile opens the store at path. A missing file is an error that wraps
+// ErrNotFound, never an empty store.
+func OpenFile(path string) (*File, error) {
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("no checkpoint at %s: %w", path, ErrNotFound)
+	} else if err != nil {
+		return nil, fmt.Errorf("open the checkpoint: %w", err)
+	}
+	return &File{path: path}, nil
+}
+
+// Fetch implements Store.
+func (f *File) Fetch(_ context.Context, id string) (e Entry, err error) {
+	err = f.view(func(b *bbolt.Bucket) error {
+		e, err = read(b, id)
+		return err
+	})
+	return e, err
+}
+
+// Create implements Store.
+func (f *File) Create(_ context.Context, id string, data []byte) (e Entry, err error) {
+	err = f.update(func(b *bbolt.Bucket) error {
+		if b.Get([]byte(id)) != nil {
+			return ErrConflict
+		}
+		e, err = write(b, id, data)
+		return err
+	})
+	return e, err
+}
+
+// Replace implements Store.
+func (f *File) Replace(_ context.Context, old Entry, data []byte) (e Entry, err error) {
+	err = f.update(func(b *bbolt.Bucket) error {
+		now, err := read(b, old.ID)
+		if errors.Is(err, ErrNotFound) || err == nil && now.version != old.version {
+			return ErrConflict
+		}
+		if err != nil {
+			return err
+		}
+		e, err = write(b, old.ID, data)
+		return err
+	})
+	return e, err
+}
+
+// records is the one bucket. A value is an 8 byte version, unique in the file,
+// and the data.
+const records = "records"
+
+func read(b *bbolt.Bucket, id string) (Entry, error) {
+	value := b.Get([]byte(id))
+	switch {
+	case value == nil:
+		return Entry{}, ErrNotFound
+	case len(value) < 8:
+		return Entry{}, &CorruptError{ID: id, Detail: "it is shorter than its version"}
+	}
+	return Entry{ID: id, Data: slices.Clone(value[8:]), version: strconv.FormatUint(binary.BigEndian.Uint64(value), 10)}, nil
+}
+
+func write(b *bbolt.Bucket, id string, data []byte) (Entry, error) {
+	if len(data) > MaxRecord {
+		return Entry{}, fmt.Errorf("record %s has %d bytes, more than %d", id, len(data), MaxRecord)
+	}
+	version, err := b.NextSequence()
+	if err != nil {
+		return Entry{}, err
+	}
+	value := append(binary.BigEndian.AppendUint64(nil, version), data...)
+	if err := b.Put([]byte(id), value); err != nil {
+		return Entry{}, err
+	}
+	return Entry{ID: id, Data: slices.Clone(data), version: strconv.FormatUint(version, 10)}, nil
+}
+
+func (f *File) view(work func(*bbolt.Bucket) error) error {
+	return f.open(&bbolt.Options{Timeout: openTimeout, ReadOnly: true}, func(db *bbolt.DB) error {
+		return db.View(func(tx *bbolt.Tx) error {
+			b := tx.Bucket([]byte(records))
+			if b == nil {
+				return ErrNotFound
+			}
+			return work(b)
+		})
+	})
+}
+
+func (f *File) update(work func(*bbolt.Bucket) error) error {
+	return f.open(&bbolt.Options{Timeout: openTimeout}, func(db *bbolt.DB) error {
+		return db.Update(func(tx *bbolt.Tx) error {
+			b, err := tx.CreateBucketIfNotExists([]byte(records))
+			if err != nil {
+				return err
+			}
+			return work(b)
+		})
+	})
+}
+
+func (f *File) open(options *bbolt.Options, work func(*bbolt.DB) error) error {
+	db, err := bbolt.Open(f.path, 0o600, options)
+	if err != nil {
+		return fmt.Errorf("open the checkpoint %s: %w", f.path, err)
+	}
+	err = work(db)
+	if closed := db.Close(); err == nil && closed != nil {
+		err = closed
+	}
+	if err == nil || errors.Is(err, ErrNotFound) || errors.Is(err, ErrConflict) {
+		return err
+	}
+	return fmt.Errorf("checkpoint %s: %w", f.path, err)
+}
+
+// syncDir makes the name of a new file durable.
+func syncDir(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}

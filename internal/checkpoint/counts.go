@@ -1,0 +1,84 @@
+package checkpoint
+
+import "maps"
+
+// Counts is what a pass, a partition or a page counted.
+type Counts struct {
+	Slots SlotCounts          `json:"slots"`
+	Items ItemCounts          `json:"items"`
+	Keys  map[string]KeyCount `json:"keys,omitempty"` // slots by the ARN of the key under which they were found
+}
+
+// SlotCounts counts slots by outcome; Seen is the sum of all others.
+type SlotCounts struct {
+	Seen      int64 `json:"seen"`
+	Rotated   int64 `json:"rotated,omitempty"`
+	Current   int64 `json:"current,omitempty"`
+	Remaining int64 `json:"remaining,omitempty"`
+	Foreign   int64 `json:"foreign,omitempty"`
+	Failed    int64 `json:"failed,omitempty"`
+	Conflict  int64 `json:"conflict,omitempty"`
+	Gone      int64 `json:"gone,omitempty"`
+}
+
+// ItemCounts counts items.
+type ItemCounts struct {
+	Seen        int64 `json:"seen"`
+	Written     int64 `json:"written,omitempty"`
+	WithoutSlot int64 `json:"without_slot,omitempty"`
+}
+
+// KeyCount counts the slots under one key. How says who told: "kms".
+type KeyCount struct {
+	Slots int64  `json:"slots"`
+	How   string `json:"how"`
+}
+
+// Add adds more to c.
+func (c *Counts) Add(more Counts) { c.combine(more, 1) }
+
+// Subtract takes less off c: for slots that a retry gave another outcome.
+func (c *Counts) Subtract(less Counts) { c.combine(less, -1) }
+
+func (c *Counts) combine(other Counts, sign int64) {
+	s, o := &c.Slots, other.Slots
+	s.Seen += sign * o.Seen
+	s.Rotated += sign * o.Rotated
+	s.Current += sign * o.Current
+	s.Remaining += sign * o.Remaining
+	s.Foreign += sign * o.Foreign
+	s.Failed += sign * o.Failed
+	s.Conflict += sign * o.Conflict
+	s.Gone += sign * o.Gone
+	c.Items.Seen += sign * other.Items.Seen
+	c.Items.Written += sign * other.Items.Written
+	c.Items.WithoutSlot += sign * other.Items.WithoutSlot
+	for arn, n := range other.Keys {
+		c.AddKey(arn, sign*n.Slots, n.How)
+	}
+}
+
+// AddKey counts n more slots under a key.
+func (c *Counts) AddKey(arn string, n int64, how string) {
+	if c.Keys == nil {
+		c.Keys = map[string]KeyCount{}
+	}
+	k := KeyCount{Slots: c.Keys[arn].Slots + n, How: how}
+	if k.Slots == 0 {
+		delete(c.Keys, arn)
+		return
+	}
+	c.Keys[arn] = k
+}
+
+// Balanced says whether every slot seen is in exactly one outcome.
+func (c Counts) Balanced() bool {
+	s := c.Slots
+	return s.Seen == s.Rotated+s.Current+s.Remaining+s.Foreign+s.Failed+s.Conflict+s.Gone
+}
+
+// clone copies c so that Add to the copy leaves c alone.
+func (c Counts) clone() Counts {
+	c.Keys = maps.Clone(c.Keys)
+	return c
+}

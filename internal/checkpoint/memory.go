@@ -1,0 +1,59 @@
+package checkpoint
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"sync"
+)
+
+// Memory is a Store that lives as long as the process: for passes that only
+// look, and for tests.
+type Memory struct {
+	mu      sync.Mutex
+	records map[string]Entry
+	writes  int
+}
+
+var _ Store = (*Memory)(nil)
+
+// NewMemory makes an empty Memory.
+func NewMemory() *Memory { return &Memory{records: map[string]Entry{}} }
+
+// Fetch implements Store.
+func (m *Memory) Fetch(_ context.Context, id string) (Entry, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e, ok := m.records[id]
+	if !ok {
+		return Entry{}, ErrNotFound
+	}
+	return e, nil
+}
+
+// Create implements Store.
+func (m *Memory) Create(_ context.Context, id string, data []byte) (Entry, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, ok := m.records[id]; ok {
+		return Entry{}, ErrConflict
+	}
+	return m.put(id, data), nil
+}
+
+// Replace implements Store.
+func (m *Memory) Replace(_ context.Context, e Entry, data []byte) (Entry, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if now, ok := m.records[e.ID]; !ok || now.version != e.version {
+		return Entry{}, ErrConflict
+	}
+	return m.put(e.ID, data), nil
+}
+
+func (m *Memory) put(id string, data []byte) Entry {
+	m.writes++
+	e := Entry{ID: id, Data: slices.Clone(data), version: strconv.Itoa(m.writes)}
+	m.records[id] = e
+	return e
+}

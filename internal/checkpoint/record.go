@@ -1,0 +1,73 @@
+package checkpoint
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+)
+
+// schema is the version of all records that this program writes.
+const schema = 1
+
+// envelope is how every record is stored: what it is, which version of it, and
+// a checksum of its content.
+type envelope struct {
+	Kind    string          `json:"kind"`
+	Schema  int             `json:"schema"`
+	SHA256  string          `json:"sha256"`
+	Content json.RawMessage `json:"content"`
+}
+
+// CorruptError says that a record is there but cannot be trusted. It is never
+// treated as absent.
+type CorruptError struct {
+	ID     string
+	Detail string
+}
+
+func (e *CorruptError) Error() string {
+	return fmt.Sprintf("record %s of the checkpoint is corrupt: %s; restore the checkpoint, or move it away to begin again (slots already moved are recognised)", e.ID, e.Detail)
+}
+
+// NewerError says that a newer rotator wrote the record.
+type NewerError struct {
+	ID     string
+	Schema int
+}
+
+func (e *NewerError) Error() string {
+	return fmt.Sprintf("record %s of the checkpoint has schema %d, and this rotator knows %d: use the newer rotator", e.ID, e.Schema, schema)
+}
+
+// Encode makes a record of kind out of v.
+func Encode(kind string, v any) ([]byte, error) {
+	content, err := json.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("encode %s: %w", kind, err)
+	}
+	sum := sha256.Sum256(content)
+	return json.Marshal(envelope{Kind: kind, Schema: schema, SHA256: hex.EncodeToString(sum[:]), Content: content})
+}
+
+// Decode reads a record of kind, stored under id, into v. Errors are
+// *CorruptError and *NewerError.
+func Decode(id, kind string, data []byte, v any) error {
+	var e envelope
+	if err := json.Unmarshal(data, &e); err != nil {
+		return &CorruptError{ID: id, Detail: "it is not a record"}
+	}
+	sum := sha256.Sum256(e.Content)
+	switch {
+	case e.Schema > schema:
+		return &NewerError{ID: id, Schema: e.Schema}
+	case e.Kind != kind:
+		return &CorruptError{ID: id, Detail: fmt.Sprintf("it is a %q record where a %q record belongs", e.Kind, kind)}
+	case e.SHA256 != hex.EncodeToString(sum[:]):
+		return &CorruptError{ID: id, Detail: "its checksum does not match"}
+	}
+	if err := json.Unmarshal(e.Content, v); err != nil {
+		return &CorruptError{ID: id, Detail: "its content does not fit"}
+	}
+	return nil
+}

@@ -1,0 +1,290 @@
+package checkpoint
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// The defaults of TrackOptions.
+const (
+	defaultWindow   = 4
+	defaultInterval = time.Second
+)
+
+// TrackOptions say how a Tracker saves.
+type TrackOptions struct {
+	// Window is how many pages of one partition may be begun and not yet saved;
+	// default 4. It bounds what a crash makes the next run do again.
+	Window int
+	// Interval is the least time between two saves, unless a scanner waits for
+	// one; default 1 s.
+	Interval time.Duration
+	// BeforeSave runs before any cursor moves: what it returns from is durable
+	// (the audit log). Nil does nothing.
+	BeforeSave func(ctx context.Context) error
+}
+
+// Tracker moves the cursors of a pass. Pages complete in any order; a cursor
+// moves past a page only when that page and all before it are complete, and
+// counts and ledger entries of a page become durable together with the cursor.
+//
+// Begin, Complete and Snapshot may be called from many goroutines, Run from one.
+type Tracker struct {
+	passes  *Passes
+	pass    int
+	options TrackOptions
+	// wake holds a token when there is something to save, urgent when a scanner
+	// waits for it.
+	wake, urgent chan struct{}
+
+	mu         sync.Mutex
+	partitions []*tracked
+	saved      chan struct{} // closed and replaced by every save
+}
+
+// tracked is one partition. All is guarded by Tracker.mu but entry, which only
+// the saver uses.
+type tracked struct {
+	target     string
+	t, i       int
+	entry      Entry
+	ahead      Progress      // with every page that is complete, and all before it
+	ledger     []LedgerEntry // of the pages in ahead that are not saved
+	unsaved    int           // pages in ahead that are not saved
+	open       []*PageTicket // begun and not in ahead, in order
+	hasWaiters bool
+}
+
+// PageTicket stands for one page that is being worked on.
+type PageTicket struct {
+	tracker *Tracker
+	part    *tracked
+	done    bool
+	next    []byte
+	last    bool
+	counts  Counts
+	ledger  []LedgerEntry
+}
+
+// Track makes a Tracker over the partitions of a pass, in the order of its
+// targets, from where they were saved last.
+func (p *Passes) Track(ctx context.Context, pass Pass, options TrackOptions) (*Tracker, error) {
+	if options.Window == 0 {
+		options.Window = defaultWindow
+	}
+	if options.Interval == 0 {
+		options.Interval = defaultInterval
+	}
+	t := &Tracker{passes: p, pass: pass.Number, options: options, wake: make(chan struct{}, 1),
+		urgent: make(chan struct{}, 1), saved: make(chan struct{})}
+	for ti, target := range pass.Targets {
+		for i := range target.Partitions {
+			progress, entry, err := p.progress(ctx, pass.Number, ti, i)
+			if err != nil {
+				return nil, err
+			}
+			t.partitions = append(t.partitions, &tracked{target: target.Name, t: ti, i: i, entry: entry, ahead: progress})
+		}
+	}
+	return t, nil
+}
+
+// Begin announces the next page of a partition. It blocks while too many pages
+// of the partition are not saved, and returns ctx's error when that ends first.
+func (t *Tracker) Begin(ctx context.Context, partition int) (*PageTicket, error) {
+	part := t.partitions[partition]
+	for {
+		t.mu.Lock()
+		if len(part.open)+part.unsaved < t.options.Window {
+			ticket := &PageTicket{tracker: t, part: part}
+			part.open = append(part.open, ticket)
+			t.mu.Unlock()
+			return ticket, nil
+		}
+		part.hasWaiters = true
+		saved, urgent := t.saved, part.unsaved > 0
+		t.mu.Unlock()
+		if urgent {
+			signal(t.urgent)
+		}
+		select {
+		case <-saved:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// Complete says that every slot of the page has its outcome. Next is the cursor
+// after the page; last says that the partition ends with it.
+func (p *PageTicket) Complete(next []byte, last bool, counts Counts, ledger []LedgerEntry) {
+	t := p.tracker
+	t.mu.Lock()
+	p.done, p.next, p.last, p.counts, p.ledger = true, next, last, counts, ledger
+	moved := p.part.advance()
+	urgent := moved && p.part.hasWaiters
+	t.mu.Unlock()
+	if moved {
+		signal(t.wake)
+	}
+	if urgent {
+		signal(t.urgent)
+	}
+}
+
+// advance takes complete pages off the front, and is true when there were any.
+func (p *tracked) advance() bool {
+	moved := false
+	for len(p.open) > 0 && p.open[0].done {
+		page := p.open[0]
+		p.open = p.open[1:]
+		p.ahead.Cursor, p.ahead.Done = page.next, page.last
+		p.ahead.Counts.Add(page.counts)
+		p.ledger = append(p.ledger, page.ledger...)
+		p.unsaved++
+		moved = true
+	}
+	return moved
+}
+
+// Run saves until ctx ends. An error means that the pass cannot go on: ErrFenced
+// when another run works on it.
+func (t *Tracker) Run(ctx context.Context) error {
+	pace := time.NewTimer(0)
+	defer pace.Stop()
+	for {
+		select {
+		case <-t.wake:
+		case <-ctx.Done():
+			return nil
+		}
+		select {
+		case <-pace.C:
+		case <-t.urgent:
+		case <-ctx.Done():
+			return nil
+		}
+		if err := t.Flush(ctx); err != nil {
+			return err
+		}
+		pace.Reset(t.options.Interval)
+	}
+}
+
+// Flush saves what is complete now. It must not run beside Run.
+func (t *Tracker) Flush(ctx context.Context) error {
+	batch := t.collect()
+	if len(batch) == 0 {
+		return nil
+	}
+	if t.options.BeforeSave != nil {
+		if err := t.options.BeforeSave(ctx); err != nil {
+			return err
+		}
+	}
+	for _, s := range batch {
+		if err := t.save(ctx, s); err != nil {
+			return err
+		}
+	}
+	t.mu.Lock()
+	close(t.saved)
+	t.saved = make(chan struct{})
+	t.mu.Unlock()
+	return nil
+}
+
+// snapshot is what one save makes durable of a partition.
+type snapshot struct {
+	part     *tracked
+	progress Progress
+	ledger   []LedgerEntry
+	pages    int
+}
+
+func (t *Tracker) collect() []snapshot {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var batch []snapshot
+	for _, part := range t.partitions {
+		if part.unsaved > 0 {
+			s := snapshot{part: part, progress: part.ahead, ledger: part.ledger, pages: part.unsaved}
+			s.progress.Counts = part.ahead.Counts.clone()
+			batch = append(batch, s)
+		}
+	}
+	return batch
+}
+
+// save writes the ledger first: chunks that the progress record does not count
+// do not exist yet.
+func (t *Tracker) save(ctx context.Context, s snapshot) error {
+	for _, entries := range chunks(s.ledger) {
+		id := t.passes.chunkID(t.pass, s.part.t, s.part.i, s.progress.Chunks)
+		if err := t.passes.put(ctx, id, "ledger", LedgerChunk{Entries: entries}); err != nil {
+			return err
+		}
+		s.progress.Chunks++
+	}
+	s.progress.Saved = time.Now().UTC()
+	entry, err := t.passes.save(ctx, s.part.entry, t.passes.partitionID(t.pass, s.part.t, s.part.i), "progress", s.progress)
+	if err != nil {
+		return err
+	}
+	s.part.entry = entry
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s.part.ahead.Chunks, s.part.ahead.Saved = s.progress.Chunks, s.progress.Saved
+	s.part.ledger = s.part.ledger[len(s.ledger):]
+	s.part.unsaved -= s.pages
+	s.part.hasWaiters = false
+	return nil
+}
+
+// maxChunk is how many bytes of entries one chunk takes, counted roughly, to
+// stay well inside MaxRecord.
+const maxChunk = MaxRecord / 4
+
+// chunks cuts ledger entries into records.
+func chunks(entries []LedgerEntry) (cut [][]LedgerEntry) {
+	first, size := 0, 0
+	for i, e := range entries {
+		n := 200 + len(e.Target) + len(e.Ref) + len(e.Path) + len(e.Reason) + len(e.Detail) + len(e.Key)
+		if size+n > maxChunk && i > first {
+			cut = append(cut, entries[first:i])
+			first, size = i, 0
+		}
+		size += n
+	}
+	if first < len(entries) {
+		cut = append(cut, entries[first:])
+	}
+	return cut
+}
+
+// State is how far one partition is, with what is not saved yet.
+type State struct {
+	Target string
+	Done   bool
+	Counts Counts
+}
+
+// Snapshot returns how far every partition is.
+func (t *Tracker) Snapshot() []State {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	states := make([]State, len(t.partitions))
+	for i, part := range t.partitions {
+		states[i] = State{Target: part.target, Done: part.ahead.Done, Counts: part.ahead.Counts.clone()}
+	}
+	return states
+}
+
+// signal leaves a token where there is none.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,294 @@
+package config
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/goccy/go-yaml"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+// environment is what the tests' job files can refer to.
+func environment(name string) (string, bool) {
+	value, ok := map[string]string{
+		"JOB":       "from-env",
+		"EMPTY":     "",
+		"TOKEN":     "a-very-secret-token",
+		"REFERENCE": "${tenant_id}",
+		"INJECT":    "raw\n    slots: [{path: other}]",
+	}[name]
+	return value, ok
+}
+
+// load parses text as the file dir/job.yaml.
+func load(t *testing.T, text string) *Job {
+	t.Helper()
+	job, err := Parse("dir/job.yaml", []byte(text), environment)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return job
+}
+
+const minimal = `
+job: a
+destination: { key: alias/new }
+source: { keys: [alias/old] }
+targets:
+  - dynamodb: { table: customers }
+    format: raw
+    slots: [{ path: ssn }]
+  - s3: { bucket: secrets, prefix: prod/ }
+    format: base64
+    slots: [{}]
+  - s3: { bucket: secrets }
+    format: base64
+    slots: [{}]
+`
+
+func TestDefaults(t *testing.T) {
+	got := load(t, minimal)
+	want := &Job{
+		Job:         "a",
+		Destination: Destination{Key: "alias/new", Algorithm: "SYMMETRIC_DEFAULT"},
+		Source:      Source{Keys: []string{"alias/old"}, Algorithm: "SYMMETRIC_DEFAULT"},
+		KMS:         KMS{Rate: 1000},
+		Targets: []Target{
+			{Name: "customers", DynamoDB: &DynamoDB{Table: "customers", Segments: 8}, Format: "raw", Slots: []Slot{{Path: "ssn"}}},
+			{Name: "secrets/prod/", S3: &S3{Bucket: "secrets", Prefix: "prod/"}, Format: "base64", Slots: []Slot{{}}},
+			{Name: "secrets", S3: &S3{Bucket: "secrets"}, Format: "base64", Slots: []Slot{{}}},
+		},
+		Checkpoint: "file:dir/.rotator/state.db",
+		AuditLog:   "dir/.rotator/a.audit.jsonl",
+		Workers:    64,
+		MaxOutage:  Duration(10 * time.Minute),
+	}
+	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(Job{})); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	if got.CheckpointFile() != "dir/.rotator/state.db" || got.File() != "dir/job.yaml" {
+		t.Errorf("checkpoint %q, file %q", got.CheckpointFile(), got.File())
+	}
+}
+
+// What is written is taken as it is written: the case of names, the difference
+// between no context and an empty one, anchors and merges, absolute paths.
+func TestWhatIsWritten(t *testing.T) {
+	got := load(t, "\ufeff"+`
+job: ${env:JOB}
+destination: { key: 1234abcd-12ab-34cd-56ef-1234567890ab }
+source: { any: true }
+kms: { rate: 0.5, grant_tokens: ["${env:TOKEN}", other] }
+targets:
+  - dynamodb: { table: t, segments: 1000000, read_capacity: 10 }
+    format: raw
+    slots:
+      - path: a
+        context: &c { Tenant: "${tenant_id}", tenant: "x ${env:JOB}-${b} y", 7: "7", Ünï: "é" }
+        destination_context: {}
+      - path: b
+        context: *c
+        destination_context: { <<: *c, tenant: other, tag: "${env:JOB}" }
+checkpoint: file:/var/state.db
+audit_log: logs/audit.jsonl
+max_outage: 1h30m
+workers: 1
+`)
+	context := map[string]string{"Tenant": "${tenant_id}", "tenant": "x from-env-${b} y", "7": "7", "Ünï": "é"}
+	want := []Slot{
+		{Path: "a", Context: context, DestinationContext: map[string]string{}},
+		{Path: "b", Context: context, DestinationContext: map[string]string{
+			"Tenant": "${tenant_id}", "tenant": "other", "7": "7", "Ünï": "é", "tag": "from-env"}},
+	}
+	if diff := cmp.Diff(want, got.Targets[0].Slots); diff != "" {
+		t.Errorf("slots (-want +got):\n%s", diff)
+	}
+	if got.Job != "from-env" || got.KMS.Rate != 0.5 || got.MaxOutage != Duration(90*time.Minute) || got.Workers != 1 {
+		t.Errorf("got %+v", got)
+	}
+	if got.Checkpoint != "file:/var/state.db" || got.AuditLog != "dir/logs/audit.jsonl" {
+		t.Errorf("checkpoint %q, audit log %q", got.Checkpoint, got.AuditLog)
+	}
+	if load(t, minimal).Targets[0].Slots[0].DestinationContext != nil {
+		t.Error("a destination context that is not written is not nil")
+	}
+}
+
+// A value of the environment is one value, whatever it holds.
+func TestEnvironmentCannotInject(t *testing.T) {
+	job := load(t, strings.Replace(minimal, "path: ssn", `path: "${env:INJECT}"`, 1))
+	if got, want := job.Targets[0].Slots, []Slot{{Path: "raw\n    slots: [{path: other}]"}}; !cmp.Equal(want, got) {
+		t.Errorf("slots %+v, want %+v", got, want)
+	}
+}
+
+func TestProblemsPointIntoTheFile(t *testing.T) {
+	job := load(t, minimal)
+	for field, want := range map[string]string{
+		"job":                              "2:6",
+		"destination.key":                  "3:21",
+		"source.keys[0]":                   "4:18",
+		"targets":                          "5:1",
+		"targets[0].dynamodb.table":        "6:24",
+		"targets[0].dynamodb.segments":     "6:5", // left out: where its parent is
+		"targets[0].slots[0].path":         "8:21",
+		`targets[0].slots[0].context["x"]`: "8:13",
+		"targets[1].s3.bucket":             "9:19",
+		"targets[2]":                       "12:5",
+		"workers":                          "1:1",
+	} {
+		p := job.Problem(field, "is wrong")
+		if got := fmt.Sprintf("%d:%d", p.Line, p.Column); got != want {
+			t.Errorf("%s is at %s, want %s", field, got, want)
+		}
+	}
+	err := &Problems{File: job.File(), List: []Problem{job.Problem("targets[0].dynamodb.table", "there is no such table")}}
+	if want := "dir/job.yaml:6:24: targets[0].dynamodb.table: there is no such table"; err.Error() != want {
+		t.Errorf("got %q, want %q", err, want)
+	}
+}
+
+// Each file of testdata/bad has every one of its problems reported, at its
+// place, in words that say what to do.
+func TestBadJobFiles(t *testing.T) {
+	paths, err := filepath.Glob("testdata/bad/*.yaml")
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("%v, %v", paths, err)
+	}
+	for _, path := range paths {
+		t.Run(filepath.Base(path), func(t *testing.T) {
+			job, err := Load(path, environment)
+			var problems *Problems
+			if job != nil || !errors.As(err, &problems) {
+				t.Fatalf("got %+v, %v, want *Problems", job, err)
+			}
+			problems.File = filepath.Base(path)
+			golden(t, strings.TrimSuffix(path, ".yaml")+".golden", []byte(err.Error()+"\n"))
+			for _, secret := range []string{"very-secret", "user:secret"} {
+				if strings.Contains(err.Error(), secret) {
+					t.Errorf("the message shows a secret: %v", err)
+				}
+			}
+		})
+	}
+}
+
+func TestFilesThatAreNotJobFiles(t *testing.T) {
+	dir := t.TempDir()
+	large := filepath.Join(dir, "large.yaml")
+	if err := os.WriteFile(large, make([]byte, MaxSize+1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{
+		filepath.Join(dir, "none.yaml"): "none.yaml: cannot read the job file: no such file or directory",
+		dir:                             ": cannot read the job file: is a directory",
+		large:                           "large.yaml: the file is larger than 1048576 bytes",
+	} {
+		var problems *Problems
+		if _, err := Load(path, environment); !errors.As(err, &problems) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q", path, err, want)
+		}
+	}
+}
+
+// Files that would take the parser, or the expansion of aliases, minutes or all
+// memory are refused soon.
+func TestCostIsBounded(t *testing.T) {
+	layers := "a0: &a0 {k: v}\n"
+	for i := range 30 {
+		layers += fmt.Sprintf("a%d: &a%d {<<: [*a%d, *a%d]}\n", i+1, i+1, i, i)
+	}
+	for name, text := range map[string]string{
+		"nested flow":     "job: " + strings.Repeat("[", MaxSize/2),
+		"nested dashes":   strings.Repeat("- ", MaxSize/2),
+		"nested tags":     strings.Repeat("!!x ", MaxSize/4),
+		"nested anchors":  strings.Repeat("&a ", MaxSize/4),
+		"many fields":     strings.Repeat("a: b\n", MaxSize/5),
+		"merged layers":   layers + "kms: *a30\n",
+		"a merged itself": "kms: &k {<<: *k}\n",
+		"aliased lists": "targets: [&t {slots: [&s {path: a}" + strings.Repeat(", *s", 5000) + "]}" +
+			strings.Repeat(", *t", 5000) + "]\n",
+	} {
+		start := time.Now()
+		_, err := Parse("job.yaml", []byte(text), environment)
+		if err == nil {
+			t.Errorf("%s: loads", name)
+		}
+		if took := time.Since(start); took > 20*time.Second {
+			t.Errorf("%s: refused after %v", name, took)
+		}
+	}
+}
+
+// No way of printing a job shows a grant token.
+func TestGrantTokensAreNeverPrinted(t *testing.T) {
+	job := load(t, minimal+`kms: { grant_tokens: ["${env:TOKEN}"] }`)
+	if tokens := []string(job.KMS.GrantTokens); !cmp.Equal(tokens, []string{"a-very-secret-token"}) {
+		t.Fatalf("tokens %q", tokens)
+	}
+	asJSON, err := json.Marshal(job)
+	if err != nil {
+		t.Fatal(err)
+	}
+	asYAML, err := yaml.Marshal(job)
+	if err != nil {
+		t.Fatal(err)
+	}
+	printed := string(asJSON) + string(asYAML) + job.KMS.GrantTokens.String() + fmt.Sprint(job.KMS, *job, job.KMS.GrantTokens)
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+		printed += fmt.Sprintf(verb, *job) + fmt.Sprintf(verb, job.KMS.GrantTokens)
+	}
+	for _, form := range []string{"%s", "%x", "%X"} {
+		if token := fmt.Sprintf(form, "very-secret"); strings.Contains(printed, token) {
+			t.Errorf("a grant token is printed as %s", token)
+		}
+	}
+	if !strings.Contains(printed, redacted) {
+		t.Error("nothing says that a token is there")
+	}
+}
+
+// Whatever the bytes, Parse returns a usable job or *Problems that point into
+// the file.
+func FuzzParse(f *testing.F) {
+	for _, pattern := range []string{"testdata/bad/*.yaml", "../../deploy/examples/*.yaml"} {
+		paths, err := filepath.Glob(pattern)
+		if err != nil || len(paths) == 0 {
+			f.Fatalf("%s: %v, %v", pattern, paths, err)
+		}
+		for _, path := range paths {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(text)
+		}
+	}
+	f.Add([]byte(minimal))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		job, err := Parse("job.yaml", text, environment)
+		if err == nil {
+			if job.Job == "" || job.Destination.Key == "" || len(job.Targets) == 0 || job.Workers < 1 || job.CheckpointFile() == "" {
+				t.Fatalf("loaded without what is required: %+v", job)
+			}
+			return
+		}
+		var problems *Problems
+		if !errors.As(err, &problems) || len(problems.List) == 0 || job != nil {
+			t.Fatalf("got %+v, %v", job, err)
+		}
+		lines := strings.Count(string(text), "\n") + strings.Count(string(text), "\r") + 1
+		for _, p := range problems.List {
+			if p.Detail == "" || p.Line < 0 || p.Line > lines || p.Line > 0 && p.Column < 1 {
+				t.Fatalf("%+v does not point into a file of %d lines", p, lines)
+			}
+		}
+	})
+}

@@ -1,0 +1,168 @@
+package fakeaws_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/smithy-go"
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+
+	"rotator/internal/fakeaws"
+	"rotator/internal/fakeaws/fakekms"
+	"rotator/internal/fakeaws/fault"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// start runs a server and loads the configuration of its clients as a child
+// process would: from the environment alone.
+func start(t *testing.T) (*fakeaws.Server, aws.Config) {
+	t.Helper()
+	server, err := fakeaws.Start(fakeaws.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := server.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Setenv("AWS_CONFIG_FILE", t.TempDir()+"/none")
+	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", t.TempDir()+"/none")
+	for _, variable := range server.AWSEnv() {
+		name, value, _ := strings.Cut(variable, "=")
+		t.Setenv(name, value)
+	}
+	cfg, err := config.LoadDefaultConfig(t.Context(), config.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return server, cfg
+}
+
+// Each client reaches its own service, and every request is counted.
+func TestDispatch(t *testing.T) {
+	server, cfg := start(t)
+	if _, err := kms.NewFromConfig(cfg).CreateKey(t.Context(), &kms.CreateKeyInput{}); err != nil {
+		t.Error(err)
+	}
+	var api smithy.APIError
+	_, err := dynamodb.NewFromConfig(cfg).DescribeTable(t.Context(), &dynamodb.DescribeTableInput{TableName: aws.String("none")})
+	if !errors.As(err, &api) || api.ErrorCode() != "ResourceNotFoundException" {
+		t.Errorf("DynamoDB answers %v", err)
+	}
+	_, err = s3.NewFromConfig(cfg).GetObject(t.Context(), &s3.GetObjectInput{Bucket: aws.String("none"), Key: aws.String("none")})
+	if !errors.As(err, &api) || api.ErrorCode() != "NoSuchBucket" {
+		t.Errorf("S3 answers %v", err)
+	}
+	if _, err := sts.NewFromConfig(cfg).GetCallerIdentity(t.Context(), &sts.GetCallerIdentityInput{}); err != nil {
+		t.Error(err)
+	}
+	want := map[string]int{"kms:CreateKey": 1, "dynamodb:DescribeTable": 1, "s3:GetObject": 1, "sts:GetCallerIdentity": 1}
+	if diff := cmp.Diff(want, server.Faults().Counts()); diff != "" {
+		t.Errorf("counts (-want +got):\n%s", diff)
+	}
+}
+
+// The policy of KMS sees who assumed which role.
+func TestAssumeRole(t *testing.T) {
+	server, cfg := start(t)
+	arn, err := server.KMS().CreateKey(fakekms.Symmetric)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const role = "arn:aws:sts::444455556666:assumed-role/rotator/case"
+	server.KMS().SetPolicy(func(c fakekms.Call) bool { return c.Principal == role })
+	describe := func(cfg aws.Config) error {
+		_, err := kms.NewFromConfig(cfg).DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: &arn})
+		return err
+	}
+	var api smithy.APIError
+	if err := describe(cfg); !errors.As(err, &api) || api.ErrorCode() != "AccessDeniedException" {
+		t.Errorf("without the role: %v", err)
+	}
+	assumed := cfg.Copy()
+	assumed.Credentials = aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg), "arn:aws:iam::444455556666:role/teams/rotator",
+		func(o *stscreds.AssumeRoleOptions) { o.RoleSessionName = "case" }))
+	if err := describe(assumed); err != nil {
+		t.Errorf("with the role: %v", err)
+	}
+	identity, err := sts.NewFromConfig(assumed).GetCallerIdentity(t.Context(), &sts.GetCallerIdentityInput{})
+	if err != nil || *identity.Arn != role || *identity.Account != "444455556666" {
+		t.Errorf("the identity is %+v, %v", identity, err)
+	}
+	if n := server.Faults().Counts()["sts:AssumeRole"]; n != 1 {
+		t.Errorf("AssumeRole was called %d times, want 1", n)
+	}
+	_, err = sts.NewFromConfig(cfg).AssumeRole(t.Context(), &sts.AssumeRoleInput{RoleArn: aws.String("arn:aws:iam::444455556666:user/rotator"), RoleSessionName: aws.String("case")})
+	if !errors.As(err, &api) || api.ErrorCode() != "ValidationError" {
+		t.Errorf("a user is assumed: %v", err)
+	}
+}
+
+// STS throttles and fails in its own protocol.
+func TestSTSFaults(t *testing.T) {
+	server, cfg := start(t)
+	client := sts.NewFromConfig(cfg)
+	for kind, want := range map[fault.Kind]string{fault.Throttle: "Throttling", fault.InternalError: "InternalFailure"} {
+		server.Faults().Set("sts:GetCallerIdentity", fault.Fault{Kind: kind})
+		_, err := client.GetCallerIdentity(t.Context(), &sts.GetCallerIdentityInput{})
+		var api smithy.APIError
+		if !errors.As(err, &api) || api.ErrorCode() != want {
+			t.Errorf("the error is %v, want %s", err, want)
+		}
+	}
+}
+
+// Close ends a request that a fault delays, may be called twice, and leaves
+// nothing running (TestMain looks).
+func TestCloseCutsRequests(t *testing.T) {
+	server, cfg := start(t)
+	arrived := make(chan struct{})
+	server.Faults().Set("kms:ListAliases", fault.Fault{
+		Delay:  time.Hour,
+		Before: func(*http.Request, []byte) { close(arrived) },
+	})
+	answer := make(chan error, 1)
+	go func() {
+		_, err := kms.NewFromConfig(cfg).ListAliases(context.Background(), &kms.ListAliasesInput{})
+		answer <- err
+	}()
+	<-arrived
+	if err := server.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := server.Close(); err != nil {
+		t.Errorf("closing again: %v", err)
+	}
+	if err := <-answer; err == nil {
+		t.Error("a request that was cut succeeded")
+	}
+	if response, err := http.Get(server.Endpoint()); err == nil {
+		_ = response.Body.Close()
+		t.Error("a closed server answers")
+	}
+}
+
+func TestStartOnTakenAddress(t *testing.T) {
+	server, _ := start(t)
+	address := strings.TrimPrefix(server.Endpoint(), "http://")
+	if again, err := fakeaws.Start(fakeaws.Config{Address: address}); err == nil {
+		_ = again.Close()
+		t.Error("two servers share an address")
+	} else if !strings.Contains(err.Error(), address) {
+		t.Errorf("the error does not name the address: %v", err)
+	}
+}

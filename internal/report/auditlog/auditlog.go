@@ -1,0 +1,204 @@
+// Package auditlog keeps the evidence of what was changed: an append-only file
+// of JSON Lines, one for every slot that rotator replaced, each bound to the one
+// before by a hash.
+//
+// A line is one JSON object whose last member is "hash": the SHA-256, in hex, of
+// the line without that member. It contains "prev", the hash of the line before,
+// so no line can be changed, removed, added or moved without breaking the chain
+// from there on; that lines were cut off at the end shows against the number of
+// lines and the hash that the checkpoint keeps. The chain shows tampering and
+// damage to whoever trusts the checkpoint; it is no signature.
+package auditlog
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"rotator/internal/rotate"
+)
+
+// line is one record, without its hash.
+type line struct {
+	Seq    int64     `json:"seq"` // from 1
+	At     time.Time `json:"at"`
+	Pass   int       `json:"pass"`
+	Target string    `json:"target"`
+	Ref    string    `json:"ref"`
+	Path   string    `json:"path"`
+	From   string    `json:"from_key"`
+	To     string    `json:"to_key"`
+	Before string    `json:"before_sha256"`
+	After  string    `json:"after_sha256"`
+	Prev   string    `json:"prev"`
+}
+
+// Log is an audit log that is being written. It is safe for concurrent use, by
+// one process.
+type Log struct {
+	mu   sync.Mutex
+	file *os.File
+	seq  int64
+	head string
+	torn int
+	err  error // of a write that may have left half a line
+}
+
+var _ rotate.Recorder = (*Log)(nil)
+
+// Open opens the log at path, or begins one, and goes on behind its last line.
+// A last line that a crash cut short is taken off; Torn says how long it was.
+func Open(path string) (*Log, error) {
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	l := &Log{file: file, head: genesis}
+	if err := errors.Join(l.resume(), syncDir(filepath.Dir(path))); err != nil {
+		_ = file.Close()
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return l, nil
+}
+
+func syncDir(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// resume finds the last whole line and cuts off what stands behind it.
+func (l *Log) resume() error {
+	size, err := l.file.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
+	last, end, err := lastLine(l.file, size)
+	if err != nil {
+		return err
+	}
+	if end < size {
+		l.torn = int(size - end)
+		if err := l.file.Truncate(end); err != nil {
+			return err
+		}
+	}
+	if len(last) > 0 {
+		record, hash, err := parse(last)
+		if err != nil {
+			return fmt.Errorf("its last line does not fit (%w); move the file away to begin a new one, and keep it as evidence", err)
+		}
+		l.seq, l.head = record.Seq, hash
+	}
+	_, err = l.file.Seek(end, io.SeekStart)
+	return err
+}
+
+// lastLine returns the last line that ends with a newline, without it, and where
+// it ends. Lines are far shorter than the block that is read.
+func lastLine(file io.ReaderAt, size int64) (last []byte, end int64, err error) {
+	const block = 1 << 20
+	start := max(0, size-block)
+	tail := make([]byte, size-start)
+	if _, err := file.ReadAt(tail, start); err != nil && !errors.Is(err, io.EOF) {
+		return nil, 0, err
+	}
+	newline := bytes.LastIndexByte(tail, '\n')
+	if newline < 0 {
+		if start > 0 {
+			return nil, 0, fmt.Errorf("its last %d bytes hold no line", block)
+		}
+		return nil, 0, nil
+	}
+	body := tail[:newline]
+	return body[bytes.LastIndexByte(body, '\n')+1:], start + int64(newline) + 1, nil
+}
+
+// Torn is the length in bytes of the line that Open took off; 0 if none.
+func (l *Log) Torn() int { return l.torn }
+
+// Head returns the number of lines and the hash of the last.
+func (l *Log) Head() (lines int64, hash string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.seq, l.head
+}
+
+// Record implements rotate.Recorder: when it returns, the lines are with the
+// operating system and survive the death of the process.
+func (l *Log) Record(records []rotate.Record) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err != nil {
+		return l.err
+	}
+	var text []byte
+	seq, head := l.seq, l.head
+	for _, r := range records {
+		seq++
+		bound, hash, err := bind(line{Seq: seq, At: r.At, Pass: r.Pass, Target: r.Target, Ref: string(r.Ref), Path: r.Path,
+			From: r.From, To: r.To, Before: r.Before, After: r.After, Prev: head})
+		if err != nil {
+			return err
+		}
+		text, head = append(text, bound...), hash
+	}
+	if _, err := l.file.Write(text); err != nil {
+		l.err = fmt.Errorf("append to %s: %w", l.file.Name(), err)
+		return l.err
+	}
+	l.seq, l.head = seq, head
+	return nil
+}
+
+// Sync implements rotate.Recorder: when it returns, all lines are on the disk.
+func (l *Log) Sync() error { return l.file.Sync() }
+
+// Close closes the file.
+func (l *Log) Close() error { return l.file.Close() }
+
+// genesis is the "prev" of the first line.
+const genesis = "0000000000000000000000000000000000000000000000000000000000000000"
+
+// hashMark begins the last member of a line.
+const hashMark = `,"hash":"`
+
+// bind makes the text of a line, newline included, and its hash.
+func bind(record line) (text []byte, hash string, err error) {
+	body, err := json.Marshal(record)
+	if err != nil {
+		return nil, "", fmt.Errorf("encode an audit record: %w", err)
+	}
+	sum := sha256.Sum256(body)
+	hash = hex.EncodeToString(sum[:])
+	return append(body[:len(body)-1], hashMark+hash+"\"}\n"...), hash, nil
+}
+
+// parse takes a line apart and checks it against its own hash.
+func parse(text []byte) (record line, hash string, err error) {
+	const tail = len(hashMark) + 2*sha256.Size + len(`"}`)
+	at := len(text) - tail
+	if at < 1 || !bytes.HasPrefix(text[at:], []byte(hashMark)) || !bytes.HasSuffix(text, []byte(`"}`)) {
+		return line{}, "", errors.New("it does not end with its hash")
+	}
+	body := append(bytes.Clone(text[:at]), '}')
+	hash = string(text[at+len(hashMark) : len(text)-2])
+	sum := sha256.Sum256(body)
+	if hash != hex.EncodeToString(sum[:]) {
+		return line{}, "", errors.New("it does not match its own hash")
+	}
+	if err := json.Unmarshal(body, &record); err != nil {
+		return line{}, "", errors.New("it is not a record")
+	}
+	return record, hash, nil
+}

@@ -1,0 +1,125 @@
+// Package report turns what a pass counted into what people and programs read:
+// one Summary, rendered as text or JSON, and the progress of a run. The audit
+// log that the evidence rests on is the sub-package auditlog.
+package report
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"rotator/internal/checkpoint"
+)
+
+// Summary is the result of audit, run, verify, retry and report. Its JSON field
+// names are a contract (docs/operations.md).
+type Summary struct {
+	Job            string    `json:"job"`
+	Command        string    `json:"command"`
+	Pass           int       `json:"pass"` // 0: an audit or verify, which belongs to no pass
+	Status         string    `json:"status"`
+	Converged      bool      `json:"converged"`
+	Slots          Slots     `json:"slots"`
+	Items          Items     `json:"items"`
+	KMS            KMS       `json:"kms"`
+	Keys           []Key     `json:"keys"`
+	Targets        []Target  `json:"targets"`
+	Started        time.Time `json:"started"`
+	Ended          time.Time `json:"ended"`
+	DestinationKey string    `json:"destination_key"`
+	Version        string    `json:"version"`
+	// Notes are facts that qualify the figures: what could not be checked, who
+	// still writes under a source key.
+	Notes []string `json:"notes,omitempty"`
+}
+
+// The values of Summary.Status.
+const (
+	Complete = "complete"
+	Stopped  = "stopped"
+)
+
+// Slots counts slots by outcome; Seen is the sum of all others.
+type Slots struct {
+	Seen      int64 `json:"seen"`
+	Rotated   int64 `json:"rotated"`
+	Current   int64 `json:"current"`
+	Remaining int64 `json:"remaining"`
+	Foreign   int64 `json:"foreign"`
+	Failed    int64 `json:"failed"`
+	Conflict  int64 `json:"conflict"`
+	Gone      int64 `json:"gone"`
+}
+
+// Items counts items.
+type Items struct {
+	Seen        int64 `json:"seen"`
+	Written     int64 `json:"written"`
+	WithoutSlot int64 `json:"without_slot"`
+}
+
+// KMS counts the ReEncrypt requests of this process, dry runs included.
+type KMS struct {
+	Requests  int64 `json:"requests"`
+	Throttled int64 `json:"throttled"`
+}
+
+// Key counts the slots that were found under one key. How says who told: "kms".
+type Key struct {
+	Key   string `json:"key"`
+	Slots int64  `json:"slots"`
+	How   string `json:"how"`
+}
+
+// Target is the share of one target in a Summary.
+type Target struct {
+	Name  string `json:"name"`
+	Slots Slots  `json:"slots"`
+	Items Items  `json:"items"`
+	Keys  []Key  `json:"keys"`
+}
+
+// Exceptions counts the slots that the ledger holds.
+func (s Slots) Exceptions() int64 { return s.Foreign + s.Failed + s.Conflict }
+
+// SetTargets fills in the figures per target and their sum, from what was
+// counted for each target, in the order of names.
+func (s *Summary) SetTargets(names []string, counts map[string]checkpoint.Counts) {
+	var total checkpoint.Counts
+	s.Targets = []Target{}
+	for _, name := range names {
+		c := counts[name]
+		total.Add(c)
+		s.Targets = append(s.Targets, Target{Name: name, Slots: slotsOf(c), Items: itemsOf(c), Keys: keysOf(c)})
+	}
+	s.Slots, s.Items, s.Keys = slotsOf(total), itemsOf(total), keysOf(total)
+}
+
+// Conclude sets Converged: a complete pass that found nothing to move, with
+// nothing in the ledger. A pass that moved anything is never itself the proof,
+// since items can have been added behind its cursor.
+func (s *Summary) Conclude() {
+	s.Converged = s.Status == Complete && s.Slots.Rotated == 0 && s.Slots.Remaining == 0 && s.Slots.Exceptions() == 0
+}
+
+func slotsOf(c checkpoint.Counts) Slots {
+	n := c.Slots
+	return Slots{Seen: n.Seen, Rotated: n.Rotated, Current: n.Current, Remaining: n.Remaining,
+		Foreign: n.Foreign, Failed: n.Failed, Conflict: n.Conflict, Gone: n.Gone}
+}
+
+func itemsOf(c checkpoint.Counts) Items {
+	return Items{Seen: c.Items.Seen, Written: c.Items.Written, WithoutSlot: c.Items.WithoutSlot}
+}
+
+// keysOf lists the keys, the one with most slots first.
+func keysOf(c checkpoint.Counts) []Key {
+	keys := []Key{}
+	for arn, n := range c.Keys {
+		keys = append(keys, Key{Key: arn, Slots: n.Slots, How: n.How})
+	}
+	slices.SortFunc(keys, func(a, b Key) int {
+		return cmp.Or(cmp.Compare(b.Slots, a.Slots), cmp.Compare(a.Key, b.Key))
+	})
+	return keys
+}

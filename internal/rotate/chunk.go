@@ -1,0 +1,359 @@
+package rotate
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"time"
+
+	"rotator/internal/ciphertext"
+	"rotator/internal/scan"
+)
+
+// maxConflicts is how often an item that changed under our hands is decided
+// again before its slots are left as conflicts.
+const maxConflicts = 5
+
+// task is one item on its way through the engine.
+type task struct {
+	item     scan.Item
+	slots    []ciphertext.Slot
+	verdicts []verdict
+	payload  scan.Payload       // what to write; nil when nothing moves
+	known    map[string]verdict // verdicts by slot, so that a slot is asked about once
+	changes  int                // how often the item was found changed
+	written  bool
+}
+
+// moves says whether the item is still to be written.
+func (t *task) moves() bool { return t.payload != nil }
+
+// worker takes chunks of items from page to outcome.
+type worker struct {
+	decider  *decider
+	retry    *retrier
+	recorder Recorder
+	pass     int
+	denials  *streak
+	// hard outlives the run's own context by the grace period, so that writes
+	// in flight end and are known.
+	hard context.Context
+}
+
+// process works on items of one page until each has an outcome. On an error
+// none is reported, and the page stays unfinished; what was already decided is
+// still written, so that a drain wastes no request.
+func (w *worker) process(ctx context.Context, target *Target, items []scan.Item) ([]*task, error) {
+	var tasks []*task
+	var cause error
+	for _, item := range items {
+		t := &task{item: item, known: map[string]verdict{}}
+		if cause = w.prepare(ctx, target, t); cause != nil {
+			break
+		}
+		tasks = append(tasks, t)
+	}
+	if target.Writer == nil {
+		return tasks, cause
+	}
+	if cause != nil && Classify(cause) != ClassStopped {
+		return nil, cause
+	}
+	if err := w.write(target, tasks); err != nil {
+		return nil, err
+	}
+	return tasks, cause
+}
+
+// prepare loads the item where the page only listed it, and decides its slots.
+func (w *worker) prepare(ctx context.Context, target *Target, t *task) error {
+	if t.item.Payload == nil {
+		item, err := w.load(ctx, target, t.item.Ref)
+		if err != nil {
+			return w.unloadable(t, target, err)
+		}
+		t.item = item
+	}
+	return w.decide(ctx, target, t)
+}
+
+func (w *worker) load(ctx context.Context, target *Target, ref scan.Ref) (item scan.Item, err error) {
+	err = w.retry.do(ctx, target.Name, attemptsTransient, func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+		defer cancel()
+		item, err = target.Lister.Load(ctx, ref)
+		return err
+	})
+	return item, err
+}
+
+// unloadable gives the slots of an item that cannot be read their outcome. An
+// item whose slots nobody knows counts as one slot.
+func (w *worker) unloadable(t *task, target *Target, err error) error {
+	if len(t.slots) == 0 {
+		t.slots, t.verdicts = []ciphertext.Slot{{}}, []verdict{{}}
+	}
+	t.payload = nil
+	class := Classify(err)
+	if class == ClassGone {
+		w.every(t, verdict{outcome: Gone})
+		return nil
+	}
+	if stop := w.stopFor(target, "read", err); stop != nil {
+		return stop
+	}
+	reason, detail := reasonOf(err)
+	for i, v := range t.verdicts {
+		if v.moves() {
+			t.verdicts[i] = verdict{outcome: Failed, key: v.key, reason: reason, detail: detail}
+		}
+	}
+	return nil
+}
+
+func (w *worker) every(t *task, v verdict) {
+	for i := range t.verdicts {
+		t.verdicts[i] = v
+	}
+}
+
+// decide finds the slots of the item as read and decides each.
+func (w *worker) decide(ctx context.Context, target *Target, t *task) error {
+	t.slots = target.Format.Find(t.item)
+	t.verdicts = make([]verdict, len(t.slots))
+	blobs := make([][]byte, len(t.slots))
+	moving := false
+	for i, slot := range t.slots {
+		v, err := w.decideOnce(ctx, t, slot)
+		if err != nil {
+			return err
+		}
+		if v.moves() && target.Writer == nil {
+			v = verdict{outcome: Remaining, key: v.key}
+		}
+		t.verdicts[i] = v
+		if v.moves() {
+			blobs[i], moving = v.blob, true
+		}
+	}
+	t.payload = nil
+	if !moving {
+		return nil
+	}
+	payload, err := target.Format.Splice(t.item, blobs)
+	if err != nil {
+		w.moving(t, verdict{outcome: Failed, reason: "cannot-splice", detail: err.Error()})
+		return nil
+	}
+	t.payload = payload
+	return nil
+}
+
+// decideOnce remembers verdicts, so that a slot which did not change is neither
+// asked about nor re-encrypted twice.
+func (w *worker) decideOnce(ctx context.Context, t *task, slot ciphertext.Slot) (verdict, error) {
+	id := slotID(slot)
+	if v, ok := t.known[id]; ok && slot.Refused == nil {
+		return v, nil
+	}
+	v, err := w.decider.decide(ctx, slot)
+	if err == nil {
+		t.known[id] = v
+	}
+	return v, err
+}
+
+// moving gives the slots that were to move another verdict.
+func (w *worker) moving(t *task, v verdict) {
+	for i := range t.verdicts {
+		if t.verdicts[i].moves() {
+			v.key = t.verdicts[i].key
+			t.verdicts[i] = v
+		}
+	}
+	t.payload = nil
+}
+
+// write replaces the items that have something to move, batch by batch, until
+// each is written or has another outcome.
+func (w *worker) write(target *Target, tasks []*task) error {
+	pending := onlyMoving(tasks)
+	began := time.Now()
+	for n := 0; len(pending) > 0; n++ {
+		changes := make([]scan.Change, len(pending))
+		for i, t := range pending {
+			changes[i] = scan.Change{Item: t.item, New: t.payload}
+		}
+		ctx, cancel := context.WithTimeout(w.hard, attemptTimeout)
+		results := target.Writer.Replace(ctx, changes)
+		cancel()
+		var slow Class
+		for i, result := range results {
+			class, err := w.settle(target, pending[i], result)
+			if err != nil {
+				return err
+			}
+			if class == ClassThrottled || class == ClassTransient {
+				slow = class
+			}
+		}
+		before := len(pending)
+		pending = onlyMoving(pending)
+		if len(pending) == 0 || slow == ClassNone {
+			continue
+		}
+		if len(pending) < before {
+			began = time.Now()
+		}
+		if time.Since(began) > w.retry.maxOutage {
+			return &StopError{Kind: StopUnavailable, What: fmt.Sprintf("target %s took no write for %s", target.Name, w.retry.maxOutage)}
+		}
+		if err := sleep(w.hard, backoff(n, slow)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func onlyMoving(tasks []*task) []*task {
+	var moving []*task
+	for _, t := range tasks {
+		if t.moves() {
+			moving = append(moving, t)
+		}
+	}
+	return moving
+}
+
+// settle draws the conclusion from one write. The task still moves afterwards
+// when it has to be written again.
+func (w *worker) settle(target *Target, t *task, result scan.Result) (Class, error) {
+	class := Classify(result.Err)
+	switch class {
+	case ClassNone:
+		w.denials.reset()
+		return class, w.landed(target, t)
+	case ClassThrottled:
+		return class, nil
+	case ClassGone:
+		w.every(t, verdict{outcome: Gone})
+		t.payload = nil
+		return class, nil
+	case ClassChanged:
+		t.changes++
+		return class, w.reconcile(target, t, result.Current)
+	case ClassTransient:
+		return class, w.reconcile(target, t, nil)
+	}
+	if stop := w.stopFor(target, "write to", result.Err); stop != nil {
+		return class, stop
+	}
+	reason, detail := reasonOf(result.Err)
+	w.moving(t, verdict{outcome: Failed, reason: reason, detail: detail})
+	return class, nil
+}
+
+// reconcile looks at the item as it stands now, after a refused write or one of
+// unknown outcome: our own blobs there mean that the write had landed, anything
+// else is decided again.
+func (w *worker) reconcile(target *Target, t *task, now *scan.Item) error {
+	if now == nil {
+		item, err := w.load(w.hard, target, t.item.Ref)
+		if err != nil {
+			return w.unloadable(t, target, err)
+		}
+		now = &item
+	}
+	if err := w.claim(target, t, *now); err != nil {
+		return err
+	}
+	t.item = *now
+	if err := w.decide(w.hard, target, t); err != nil || t.changes <= maxConflicts {
+		return err
+	}
+	if t.moves() {
+		w.moving(t, verdict{outcome: Conflict, reason: reasonKept,
+			detail: fmt.Sprintf("the item changed %d times while it was being moved; the last foreign value was kept", t.changes)})
+	}
+	return nil
+}
+
+// claim finds our own blobs in the item as it stands now. They landed, though
+// the answer was lost: they are recorded, and not asked about again.
+func (w *worker) claim(target *Target, t *task, now scan.Item) error {
+	var records []Record
+	for _, slot := range target.Format.Find(now) {
+		for i, v := range t.verdicts {
+			if v.moves() && bytes.Equal(slot.Blob, v.blob) {
+				records = append(records, w.record(target, t, i))
+				t.known[slotID(slot)] = verdict{outcome: Rotated, key: v.key}
+				t.written = true
+			}
+		}
+	}
+	return w.recordAll(records)
+}
+
+// landed turns the slots of a written item into rotated ones, with a line for
+// each in the audit log.
+func (w *worker) landed(target *Target, t *task) error {
+	var records []Record
+	for i, v := range t.verdicts {
+		if v.moves() {
+			records = append(records, w.record(target, t, i))
+			t.verdicts[i] = verdict{outcome: Rotated, key: v.key}
+		}
+	}
+	t.payload, t.written = nil, true
+	return w.recordAll(records)
+}
+
+func (w *worker) record(target *Target, t *task, i int) Record {
+	slot, v := t.slots[i], t.verdicts[i]
+	return Record{At: time.Now().UTC(), Pass: w.pass, Target: target.Name, Ref: t.item.Ref, Path: slot.Path,
+		From: v.key, To: w.decider.keys.Destination.ARN, Before: digest(slot.Blob), After: digest(v.blob)}
+}
+
+func (w *worker) recordAll(records []Record) error {
+	if len(records) == 0 {
+		return nil
+	}
+	if err := w.recorder.Record(records); err != nil {
+		return &StopError{Kind: StopStorage, What: "write the audit log", Err: err}
+	}
+	return nil
+}
+
+// slotID tells slots of one item apart by what decides about them.
+func slotID(slot ciphertext.Slot) string {
+	return fmt.Sprintf("%q%v%v", slot.Blob, slot.Context, slot.DestinationContext)
+}
+
+func digest(blob []byte) string {
+	sum := sha256.Sum256(blob)
+	return hex.EncodeToString(sum[:])
+}
+
+// stopFor says whether an error of a source ends the run; nil leaves it to the
+// item.
+func (w *worker) stopFor(target *Target, doing string, err error) error {
+	what := fmt.Sprintf("%s target %s", doing, target.Name)
+	switch Classify(err) {
+	case ClassCredentials, ClassKeyState:
+		return &StopError{Kind: StopAccess, What: what, Err: err}
+	case ClassMissing:
+		return &StopError{Kind: StopJob, What: what, Err: err}
+	case ClassStopped:
+		return err
+	case ClassDenied:
+		if w.denials.add() {
+			return &StopError{Kind: StopAccess, What: fmt.Sprintf("%s: denied %d times in a row", what, denialsInARow), Err: err}
+		}
+	}
+	if stopped(err) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,290 @@
+package rotate
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"rotator/internal/ciphertext"
+)
+
+// Keys is what the job asks for, resolved.
+type Keys struct {
+	Destination Key
+	// Sources are the keys whose slots move; empty with Any.
+	Sources []Key
+	// SourceAlgorithm is the one algorithm of all sources.
+	SourceAlgorithm string
+	// Any moves slots under whatever key they stand.
+	Any bool
+}
+
+// refresh says whether slots already under the destination key are to move to
+// its newest material.
+func (k Keys) refresh() bool {
+	return slices.ContainsFunc(k.Sources, func(s Key) bool { return s.ARN == k.Destination.ARN })
+}
+
+func (k Keys) isSource(arn string) bool {
+	return k.Any || slices.ContainsFunc(k.Sources, func(s Key) bool { return s.ARN == arn })
+}
+
+// candidates are the pins to try in turn: the keys themselves where there is
+// one, or where blobs do not name their key; else one unpinned question, whose
+// answer names the key.
+func (k Keys) candidates() []Key {
+	if k.SourceAlgorithm == Symmetric && (k.Any || len(k.Sources) > 1) {
+		return []Key{{}}
+	}
+	return k.Sources
+}
+
+// verdict is what was found out about one slot.
+type verdict struct {
+	// outcome is empty when the slot is to move, and blob then holds what to
+	// put in its place.
+	outcome        Outcome
+	blob           []byte
+	key            string // ARN of the key under which it was found, if known
+	reason, detail string
+}
+
+func (v verdict) moves() bool { return v.outcome == "" }
+
+// decider finds out where a slot stands and what to do about it, by asking KMS.
+// It is shared by all workers.
+type decider struct {
+	keys      Keys
+	kms       Reencrypter
+	limiter   *Limiter
+	retry     *retrier
+	settle    time.Duration
+	denials   streak
+	requests  atomic.Int64
+	throttled atomic.Int64
+}
+
+// denialsInARow is how many denied slots without a success between are taken
+// for missing permissions rather than for slots of their own kind, on servers
+// that cannot be asked.
+const denialsInARow = 50
+
+// decide asks KMS about one slot. An error ends the work on the slot without an
+// outcome: a *StopError, or ctx's own.
+func (d *decider) decide(ctx context.Context, slot ciphertext.Slot) (verdict, error) {
+	if slot.Refused != nil {
+		return verdict{outcome: Failed, reason: slot.Refused.Reason, detail: slot.Refused.Detail}, nil
+	}
+	var first error
+	for _, source := range d.keys.candidates() {
+		answer, err := d.ask(ctx, Question{Blob: slot.Blob, Source: source,
+			Context: d.sourceContext(slot), DestinationContext: d.destinationContext(slot)})
+		if err == nil {
+			return d.judge(slot, answer)
+		}
+		if fatal(err) {
+			return verdict{}, err
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return d.opposite(ctx, slot, first)
+}
+
+// opposite asks whether the slot is already where the job wants it: after a
+// crash between a write and its checkpoint the same slot is met again, now
+// under the destination's key, context and algorithm.
+func (d *decider) opposite(ctx context.Context, slot ciphertext.Slot, first error) (verdict, error) {
+	to := d.destinationContext(slot)
+	answer, err := d.ask(ctx, Question{Blob: slot.Blob, Source: d.keys.Destination, Context: to, DestinationContext: to})
+	switch {
+	case err != nil && fatal(err):
+		return verdict{}, err
+	case err == nil && answer.Source == d.keys.Destination.ARN:
+		return d.underDestination(answer)
+	case err == nil:
+		return d.elsewhere(answer.Source), nil // a server that does not enforce the pin
+	case Classify(first) == ClassIncorrectKey:
+		return d.name(ctx, slot)
+	case Classify(first) == ClassDenied:
+		return verdict{outcome: Failed, reason: reasonAccessDenied,
+			detail: "KMS denies access to the key of this blob, or the key does not exist in this account and Region"}, nil
+	case Classify(first) == ClassInvalidCiphertext:
+		return verdict{outcome: Failed, reason: reasonInvalidCiphertext,
+			detail: "KMS cannot decrypt it: it is corrupt, or its encryption context or algorithm is not what the job file says"}, nil
+	case Classify(first) == ClassKeyState:
+		return verdict{outcome: Failed, reason: reasonKeyUnusable,
+			detail: "the key of this blob, which the job does not name, is disabled or pending deletion"}, nil
+	}
+	reason, detail := reasonOf(first)
+	return verdict{outcome: Failed, reason: reason, detail: detail}, nil
+}
+
+// name asks KMS, without a pin, under which key a foreign slot stands. The new
+// blob is thrown away.
+func (d *decider) name(ctx context.Context, slot ciphertext.Slot) (verdict, error) {
+	from := d.sourceContext(slot)
+	answer, err := d.ask(ctx, Question{Blob: slot.Blob, Context: from, DestinationContext: d.destinationContext(slot)})
+	if err != nil && fatal(err) {
+		return verdict{}, err
+	}
+	return d.elsewhere(answer.Source), nil
+}
+
+// elsewhere is the verdict on a slot under a key that is not asked for; arn is
+// "" when KMS would not name it.
+func (d *decider) elsewhere(arn string) verdict {
+	if arn == d.keys.Destination.ARN {
+		return verdict{outcome: Foreign, key: arn, reason: reasonOtherContext,
+			detail: "it is under the destination key, but with the source's context and not with destination_context"}
+	}
+	return verdict{outcome: Foreign, key: arn, reason: reasonForeignKey,
+		detail: "it is under a key that source.keys does not name"}
+}
+
+// judge decides from the answer to the first question. What KMS says decides,
+// not what was asked.
+func (d *decider) judge(slot ciphertext.Slot, answer Answer) (verdict, error) {
+	if answer.Destination != d.keys.Destination.ARN {
+		return verdict{}, &StopError{Kind: StopInternal,
+			What: fmt.Sprintf("KMS encrypted under %s instead of the destination key %s; nothing was written", answer.Destination, d.keys.Destination.ARN)}
+	}
+	if answer.Source == d.keys.Destination.ARN {
+		same := maps.Equal(d.sourceContext(slot), d.destinationContext(slot)) && d.keys.SourceAlgorithm == d.keys.Destination.Algorithm
+		switch {
+		case same:
+			return d.underDestination(answer)
+		case !d.keys.isSource(answer.Source):
+			return d.elsewhere(answer.Source), nil
+		}
+	} else if !d.keys.isSource(answer.Source) {
+		return d.elsewhere(answer.Source), nil
+	}
+	return verdict{blob: answer.Blob, key: answer.Source}, nil
+}
+
+// underDestination is the verdict on a slot that has the destination's key,
+// context and algorithm. It moves only in a refresh, and only when an older
+// material made it.
+func (d *decider) underDestination(answer Answer) (verdict, error) {
+	material := d.keys.Destination.Material
+	if d.keys.refresh() && material != "" && answer.SourceMaterial != material {
+		return verdict{blob: answer.Blob, key: answer.Source}, nil
+	}
+	return verdict{outcome: Current, key: answer.Source}, nil
+}
+
+// sourceContext and destinationContext drop what an asymmetric key cannot have.
+func (d *decider) sourceContext(slot ciphertext.Slot) map[string]string {
+	if d.keys.SourceAlgorithm != Symmetric {
+		return nil
+	}
+	return slot.Context
+}
+
+func (d *decider) destinationContext(slot ciphertext.Slot) map[string]string {
+	if !d.keys.Destination.Symmetric() {
+		return nil
+	}
+	return slot.DestinationContext
+}
+
+// ask sends one question, through the limiter and the retry layer, and sorts
+// out what is the run's trouble (a *StopError) from what is the slot's.
+func (d *decider) ask(ctx context.Context, q Question) (Answer, error) {
+	var answer Answer
+	deadline := time.Now().Add(d.settle)
+	for n := 0; ; n++ {
+		err := d.retry.do(ctx, "KMS", attemptsTransient, func(ctx context.Context) (err error) {
+			answer, err = d.once(ctx, q)
+			return err
+		})
+		switch class := Classify(err); class {
+		case ClassNone:
+			d.denials.reset()
+			return answer, nil
+		case ClassKeyState, ClassCredentials:
+			// KMS state is eventually consistent and credentials are renewed:
+			// look again for a short while before the run stops.
+			if class == ClassKeyState && q.Source.ARN == "" && d.usable(ctx) {
+				return Answer{}, err // the blob's own, unnamed key
+			}
+			if time.Now().After(deadline) {
+				return Answer{}, &StopError{Kind: StopAccess, What: "a key or the credentials of this job cannot be used", Err: err}
+			}
+			if err := sleep(ctx, min(d.settle/8, backoff(n, ClassTransient)*4)); err != nil {
+				return Answer{}, err
+			}
+		case ClassDenied:
+			return Answer{}, d.denied(ctx, q, err)
+		default:
+			return Answer{}, err
+		}
+	}
+}
+
+// once is one request on the wire.
+func (d *decider) once(ctx context.Context, q Question) (Answer, error) {
+	if err := d.limiter.Wait(ctx); err != nil {
+		return Answer{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	d.requests.Add(1)
+	answer, err := d.kms.ReEncrypt(ctx, q)
+	if Classify(err) == ClassThrottled {
+		d.throttled.Add(1)
+		d.limiter.Throttled()
+	} else if err == nil {
+		d.limiter.Passed()
+	}
+	return answer, err
+}
+
+// denied tells a slot that may not be touched from a run that may not touch
+// anything: by a dry run where the server answers one, else by counting.
+func (d *decider) denied(ctx context.Context, q Question, err error) error {
+	source := q.Source
+	if source.ARN == "" && len(d.keys.Sources) > 0 {
+		source = d.keys.Sources[0]
+	}
+	if source.ARN != "" {
+		d.requests.Add(1)
+		if known, refused := d.kms.Authorized(ctx, source); known && Classify(refused) == ClassDenied {
+			return &StopError{Kind: StopAccess, Err: refused,
+				What: fmt.Sprintf("not allowed to re-encrypt from %s to %s (kms:ReEncryptFrom, kms:ReEncryptTo)", source.ARN, d.keys.Destination.ARN)}
+		} else if known && refused == nil {
+			return err
+		}
+	}
+	if d.denials.add() {
+		return &StopError{Kind: StopAccess, Err: err,
+			What: fmt.Sprintf("KMS denied %d requests in a row (kms:ReEncryptFrom, kms:ReEncryptTo)", denialsInARow)}
+	}
+	return err
+}
+
+// usable is true when every key the job names may be used now, as far as the
+// server tells.
+func (d *decider) usable(ctx context.Context) bool {
+	for _, source := range append([]Key{d.keys.Destination}, d.keys.Sources...) {
+		d.requests.Add(1)
+		if _, err := d.kms.Authorized(ctx, source); err != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// fatal says whether an error ends the run rather than the slot.
+func fatal(err error) bool {
+	switch Classify(err) {
+	case ClassIncorrectKey, ClassInvalidCiphertext, ClassDenied, ClassKeyState, ClassTransient, ClassUnexpected:
+		return stopped(err)
+	}
+	return true
+}

@@ -1,0 +1,186 @@
+package rotate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
+)
+
+// Symmetric is the algorithm of every symmetric encryption key
+// (API_ReEncrypt, SourceEncryptionAlgorithm).
+const Symmetric = string(types.EncryptionAlgorithmSpecSymmetricDefault)
+
+// Key is one KMS key, resolved once at the start of a pass.
+type Key struct {
+	// Given is how the job file names it, ARN what DescribeKey made of it.
+	Given, ARN string
+	// Algorithm is SYMMETRIC_DEFAULT or one of the RSAES_OAEP algorithms.
+	Algorithm string
+	// Material is the id of the current key material; "" for an asymmetric key,
+	// and where the server does not tell.
+	Material string
+}
+
+// Symmetric says whether blobs under the key have an encryption context and
+// name their key.
+func (k Key) Symmetric() bool { return k.Algorithm == Symmetric }
+
+// Question is one ReEncrypt request, always towards the job's destination key.
+type Question struct {
+	Blob []byte
+	// Source pins the key that must decrypt; a zero Source lets KMS find the
+	// key from the blob, which it can for symmetric keys only.
+	Source             Key
+	Context            map[string]string
+	DestinationContext map[string]string
+}
+
+// Answer is what ReEncrypt returned.
+type Answer struct {
+	Blob           []byte
+	Source         string // ARN of the key that decrypted
+	SourceMaterial string // id of the key material that decrypted, "" if not told
+	Destination    string // ARN of the key that encrypted
+}
+
+// Reencrypter asks KMS. Errors are the SDK's.
+type Reencrypter interface {
+	// ReEncrypt re-encrypts one blob under the destination key.
+	ReEncrypt(ctx context.Context, q Question) (Answer, error)
+	// Authorized asks whether this caller may move blobs from source to the
+	// destination at all. Known is false when the server would not tell; then
+	// nothing has been learned. A refusal comes back as err.
+	Authorized(ctx context.Context, source Key) (known bool, err error)
+}
+
+// KMS is the Reencrypter over the AWS SDK. The client's own retries must be
+// off: every attempt has to pass the limiter.
+type KMS struct {
+	client      *kms.Client
+	destination Key
+	grants      []string
+}
+
+var _ Reencrypter = (*KMS)(nil)
+
+// NewKMS makes a KMS that moves blobs to destination.
+func NewKMS(client *kms.Client, destination Key, grantTokens []string) *KMS {
+	return &KMS{client: client, destination: destination, grants: grantTokens}
+}
+
+// ReEncrypt implements Reencrypter with API_ReEncrypt.
+func (k *KMS) ReEncrypt(ctx context.Context, q Question) (Answer, error) {
+	out, err := k.client.ReEncrypt(ctx, k.input(q))
+	if err != nil {
+		return Answer{}, err
+	}
+	return Answer{
+		Blob:           out.CiphertextBlob,
+		Source:         aws.ToString(out.SourceKeyId),
+		SourceMaterial: aws.ToString(out.SourceKeyMaterialId),
+		Destination:    aws.ToString(out.KeyId),
+	}, nil
+}
+
+func (k *KMS) input(q Question) *kms.ReEncryptInput {
+	in := &kms.ReEncryptInput{
+		CiphertextBlob:                 q.Blob,
+		DestinationKeyId:               &k.destination.ARN,
+		DestinationEncryptionAlgorithm: types.EncryptionAlgorithmSpec(k.destination.Algorithm),
+		DestinationEncryptionContext:   q.DestinationContext,
+		SourceEncryptionContext:        q.Context,
+		GrantTokens:                    k.grants,
+	}
+	if q.Source.ARN != "" {
+		in.SourceKeyId = &q.Source.ARN
+		in.SourceEncryptionAlgorithm = types.EncryptionAlgorithmSpec(q.Source.Algorithm)
+	}
+	return in
+}
+
+// Authorized implements Reencrypter with a dry run that carries no ciphertext
+// (API_ReEncrypt, DryRunModifiers). Not every server knows dry runs.
+func (k *KMS) Authorized(ctx context.Context, source Key) (known bool, err error) {
+	in := k.input(Question{Source: source})
+	in.DryRun = aws.Bool(true)
+	in.DryRunModifiers = []types.DryRunModifierType{types.DryRunModifierTypeIgnoreCiphertext}
+	_, err = k.client.ReEncrypt(ctx, in)
+	var would *types.DryRunOperationException
+	if errors.As(err, &would) {
+		return true, nil
+	}
+	switch Classify(err) {
+	case ClassDenied, ClassKeyState, ClassCredentials, ClassThrottled, ClassTransient, ClassStopped:
+		return true, err
+	}
+	return false, nil // served, or refused for the missing ciphertext: not a dry run
+}
+
+// KeyError says why a key of the job cannot be used.
+type KeyError struct {
+	Given  string // as in the job file
+	Detail string // a sentence: what is wrong, and how to mend it
+	// Wrong is true when the job file is to blame, false when the key's state
+	// or our permissions are.
+	Wrong bool
+	Err   error // the service's answer, if that told
+}
+
+func (e *KeyError) Error() string { return fmt.Sprintf("key %s: %s", e.Given, e.Detail) }
+func (e *KeyError) Unwrap() error { return e.Err }
+
+// ResolveKey turns a key id, key ARN, alias name or alias ARN into a Key, by
+// API_DescribeKey, and checks that the key can be used with algorithm ("" for
+// the only one a symmetric key has). Errors are *KeyError, or the SDK's.
+func ResolveKey(ctx context.Context, client *kms.Client, given, algorithm string) (Key, error) {
+	out, err := client.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: &given})
+	if err != nil {
+		return Key{}, describeError(given, client.Options().Region, err)
+	}
+	meta := out.KeyMetadata
+	key := Key{Given: given, ARN: aws.ToString(meta.Arn), Algorithm: algorithm, Material: aws.ToString(meta.CurrentKeyMaterialId)}
+	if key.Algorithm == "" {
+		key.Algorithm = Symmetric
+	}
+	if meta.KeyUsage != "" && meta.KeyUsage != types.KeyUsageTypeEncryptDecrypt {
+		return Key{}, &KeyError{Given: given, Wrong: true, Detail: fmt.Sprintf("its usage is %s; only a key for ENCRYPT_DECRYPT holds ciphertexts", meta.KeyUsage)}
+	}
+	if err := checkAlgorithm(key, meta.EncryptionAlgorithms); err != nil {
+		return Key{}, err
+	}
+	if meta.KeyState != types.KeyStateEnabled {
+		return Key{}, &KeyError{Given: given, Detail: fmt.Sprintf("its state is %s; enable it (aws kms enable-key --key-id %s), then run again", meta.KeyState, key.ARN)}
+	}
+	return key, nil
+}
+
+func checkAlgorithm(key Key, offered []types.EncryptionAlgorithmSpec) error {
+	for _, a := range offered {
+		if string(a) == key.Algorithm {
+			return nil
+		}
+	}
+	if len(offered) == 0 && key.Symmetric() {
+		return nil // servers older than the field
+	}
+	return &KeyError{Given: key.Given, Wrong: true, Detail: fmt.Sprintf("it does not do %s; set algorithm to one of %v", key.Algorithm, offered)}
+}
+
+func describeError(given, region string, err error) error {
+	switch Classify(err) {
+	case ClassKeyState:
+		return &KeyError{Given: given, Wrong: true, Err: err,
+			Detail: fmt.Sprintf("KMS in %s knows no such key; check the name, the account and kms.region (ReEncrypt never crosses Regions)", region)}
+	case ClassInvalidCiphertext:
+		return &KeyError{Given: given, Wrong: true, Err: err,
+			Detail: "KMS does not take this as a key id, key ARN, alias name or alias ARN"}
+	case ClassDenied:
+		return &KeyError{Given: given, Err: err,
+			Detail: "kms:DescribeKey is denied; allow it in the IAM policy and in the key policy (deploy/iam)"}
+	}
+	return fmt.Errorf("describe key %s: %w", given, err)
+}

@@ -1,0 +1,34 @@
+package rotate
+
+// Outcome is what became of a slot.
+type Outcome string
+
+// The outcomes. Every slot seen ends in exactly one of them.
+const (
+	// Rotated: moved to the destination by this pass.
+	Rotated Outcome = "rotated"
+	// Current: it already was where the job wants it.
+	Current Outcome = "current"
+	// Remaining: under a source key and not moved, because the pass only looks.
+	Remaining Outcome = "remaining"
+	// Foreign: under a key that the job does not ask for.
+	Foreign Outcome = "foreign"
+	// Failed: KMS, the format or the store refused it, with a reason.
+	Failed Outcome = "failed"
+	// Conflict: it kept changing while it was being moved.
+	Conflict Outcome = "conflict"
+	// Gone: its item was deleted meanwhile.
+	Gone Outcome = "gone"
+)
+
+// Reasons that rotate itself gives for a slot in the ledger. Formats and sources
+// add their own words.
+const (
+	reasonInvalidCiphertext = "invalid-ciphertext"
+	reasonAccessDenied      = "access-denied"
+	reasonForeignKey        = "foreign-key"
+	reasonOtherContext      = "other-context"
+	reasonKeyUnusable       = "key-unusable"
+	reasonKept              = "kept-changing"
+	reasonService           = "service-error"
+)

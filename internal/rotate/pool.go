@@ -1,0 +1,331 @@
+package rotate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"rotator/internal/checkpoint"
+	"rotator/internal/ciphertext"
+	"rotator/internal/scan"
+)
+
+// How a run stops: scanning at once, chunks under way within drainTime, writes
+// in flight within graceTime. Both fit a 10 s termination grace period.
+const (
+	drainTime = 5 * time.Second
+	graceTime = 8 * time.Second
+	// scanners is how many partitions are read at the same time.
+	scanners = 8
+	// chunkItems is how many items a worker takes at once where the writer
+	// sets no batch of its own (nothing is written).
+	chunkItems = 25
+)
+
+// Config is what a Rotator needs. All fields but Logger are required.
+type Config struct {
+	Targets []Target
+	Keys    Keys
+	KMS     Reencrypter
+	// Rate is the most ReEncrypt requests per second, retries included.
+	Rate float64
+	// Workers is how many chunks are worked on at the same time.
+	Workers int
+	// MaxOutage is how long a service may give no usable answer.
+	MaxOutage time.Duration
+	// Settle is how long an unusable key is looked at again before the run
+	// stops, since the state of KMS keys is eventually consistent.
+	Settle time.Duration
+	// Pass is the number of the pass, for the audit log.
+	Pass     int
+	Recorder Recorder
+	Logger   *zap.Logger // nil: silent
+}
+
+// Rotator works on one pass. It is made for one call of Run or Retry.
+type Rotator struct {
+	config  Config
+	decider *decider
+	retry   *retrier
+	logger  *zap.Logger
+	denials streak
+}
+
+// New makes a Rotator.
+func New(c Config) *Rotator {
+	if c.Logger == nil {
+		c.Logger = zap.NewNop()
+	}
+	retry := newRetrier(c.MaxOutage)
+	return &Rotator{config: c, retry: retry, logger: c.Logger, decider: &decider{
+		keys: c.Keys, kms: c.KMS, limiter: NewLimiter(c.Rate), retry: retry, settle: c.Settle}}
+}
+
+// Requests returns how many ReEncrypt requests this Rotator sent, dry runs
+// included, how many of them were throttled, and the rate in force now.
+func (r *Rotator) Requests() (sent, throttled int64, perSecond float64) {
+	return r.decider.requests.Load(), r.decider.throttled.Load(), r.decider.limiter.Rate()
+}
+
+// contexts are the three lives of a run: scanning ends with scan, chunks under
+// way with work, writes in flight with write.
+type contexts struct {
+	scan, work, write context.Context
+	stop              context.CancelCauseFunc // ends scan, with the reason
+}
+
+// lifetimes derives the contexts of a run; release frees them.
+func lifetimes(ctx context.Context) (c contexts, release func()) {
+	scan, stop := context.WithCancelCause(ctx)
+	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
+	write, stopWrite := context.WithCancel(context.WithoutCancel(ctx))
+	var drain, grace *time.Timer
+	var mu sync.Mutex
+	stopAfter := context.AfterFunc(scan, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		drain, grace = time.AfterFunc(drainTime, stopWork), time.AfterFunc(graceTime, stopWrite)
+	})
+	return contexts{scan: scan, work: work, write: write, stop: stop}, func() {
+		stopAfter()
+		mu.Lock()
+		if drain != nil {
+			drain.Stop()
+			grace.Stop()
+		}
+		mu.Unlock()
+		stop(nil)
+		stopWork()
+		stopWrite()
+	}
+}
+
+// Run works on every partition of the tracker that is not done, until all are,
+// or ctx ends, or something stops the run: then the error is a *StopError.
+// Partitions[i] says to which target, and where in it, the i-th partition of
+// the tracker belongs. When Run returns, what could be saved is saved.
+func (r *Rotator) Run(ctx context.Context, tracker *checkpoint.Tracker, partitions []Partition) error {
+	life, release := lifetimes(ctx)
+	defer release()
+	var saver errgroup.Group
+	saving, endSaving := context.WithCancel(life.write)
+	saver.Go(func() error {
+		err := tracker.Run(saving)
+		if err != nil && saving.Err() == nil {
+			life.stop(storeError(err))
+		}
+		return nil
+	})
+	pool := &errgroup.Group{}
+	pool.SetLimit(r.config.Workers)
+	var scan errgroup.Group
+	scan.SetLimit(scanners)
+	for i, p := range partitions {
+		if p.Done {
+			continue
+		}
+		scan.Go(func() error {
+			if err := r.walk(life, pool, tracker, i, p); err != nil {
+				life.stop(err)
+			}
+			return nil
+		})
+	}
+	_ = scan.Wait() // errors went to life.stop
+	_ = pool.Wait()
+	endSaving()
+	_ = saver.Wait()
+	return r.ending(ctx, life, tracker.Flush(life.write))
+}
+
+// ending picks the reason that counts out of what ended a run.
+func (r *Rotator) ending(ctx context.Context, life contexts, flush error) error {
+	cause := context.Cause(life.scan)
+	if stop := (*StopError)(nil); errors.As(cause, &stop) {
+		return stop
+	}
+	if flush != nil {
+		return storeError(flush)
+	}
+	if ctx.Err() != nil {
+		return &StopError{Kind: StopInterrupted, What: "stopped before the end; run again to resume"}
+	}
+	return cause
+}
+
+func storeError(err error) error {
+	if stopped(err) {
+		return err
+	}
+	if errors.Is(err, checkpoint.ErrFenced) {
+		return &StopError{Kind: StopFenced, What: "save the checkpoint", Err: err}
+	}
+	return &StopError{Kind: StopStorage, What: "save the checkpoint", Err: err}
+}
+
+// Partition is one partition of the pass, with where to begin.
+type Partition struct {
+	Target int // index into Config.Targets
+	Spec   scan.Partition
+	Cursor scan.Cursor
+	Done   bool
+}
+
+// walk reads one partition page by page and hands its items to the pool. The
+// tracker keeps it a bounded number of pages ahead of what is saved.
+func (r *Rotator) walk(life contexts, pool *errgroup.Group, tracker *checkpoint.Tracker, index int, p Partition) error {
+	target := &r.config.Targets[p.Target]
+	cursor := p.Cursor
+	for {
+		ticket, err := tracker.Begin(life.scan, index)
+		if err != nil {
+			return err
+		}
+		page, err := r.page(life.scan, target, p.Spec, cursor)
+		if err != nil {
+			return err
+		}
+		r.feed(life, pool, target, page, ticket)
+		if page.Last {
+			return nil
+		}
+		cursor = page.Next
+	}
+}
+
+// page reads one page. No page can be skipped, so whatever goes wrong for good
+// ends the run.
+func (r *Rotator) page(ctx context.Context, target *Target, spec scan.Partition, cursor scan.Cursor) (page scan.Page, err error) {
+	err = r.retry.do(ctx, target.Name, 0, func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+		defer cancel()
+		page, err = target.Lister.Page(ctx, spec, cursor)
+		return err
+	})
+	if err == nil || stopped(err) || ctx.Err() != nil {
+		return page, err
+	}
+	stop := &StopError{Kind: StopInternal, What: fmt.Sprintf("list target %s, %s", target.Name, spec.Name), Err: err}
+	switch Classify(err) {
+	case ClassDenied, ClassCredentials, ClassKeyState:
+		stop.Kind = StopAccess
+	case ClassMissing, ClassInvalidCiphertext:
+		stop.Kind = StopJob
+	}
+	return page, stop
+}
+
+// feed cuts a page into chunks for the pool. It blocks while all workers are
+// busy, which holds the scanner back.
+func (r *Rotator) feed(life contexts, pool *errgroup.Group, target *Target, page scan.Page, ticket *checkpoint.PageTicket) {
+	work := &pageWork{ticket: ticket, page: page}
+	size := chunkItems
+	if target.Writer != nil {
+		size = target.Writer.Batch()
+	}
+	chunks := slices.Collect(slices.Chunk(page.Items, size))
+	work.open = len(chunks)
+	if len(chunks) == 0 {
+		work.complete()
+		return
+	}
+	for _, items := range chunks {
+		pool.Go(func() error {
+			if life.scan.Err() != nil {
+				return nil // stopping: the page stays open and is read again
+			}
+			tasks, err := r.worker(life).process(life.work, target, items)
+			if err != nil {
+				life.stop(err)
+				return nil
+			}
+			work.add(target.Name, tasks)
+			return nil
+		})
+	}
+}
+
+func (r *Rotator) worker(life contexts) *worker {
+	return &worker{decider: r.decider, retry: r.retry, recorder: r.config.Recorder, pass: r.config.Pass,
+		denials: &r.denials, hard: life.write}
+}
+
+// pageWork gathers the outcomes of a page's chunks.
+type pageWork struct {
+	ticket *checkpoint.PageTicket
+	page   scan.Page
+
+	mu     sync.Mutex
+	open   int // chunks without outcome
+	counts checkpoint.Counts
+	ledger []checkpoint.LedgerEntry
+}
+
+func (p *pageWork) add(target string, tasks []*task) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, t := range tasks {
+		p.ledger = append(p.ledger, tally(&p.counts, target, t)...)
+	}
+	if p.open--; p.open == 0 {
+		p.complete()
+	}
+}
+
+func (p *pageWork) complete() { p.ticket.Complete(p.page.Next, p.page.Last, p.counts, p.ledger) }
+
+// tally counts an item and its slots, and returns what of them belongs in the
+// ledger.
+func tally(counts *checkpoint.Counts, target string, t *task) []checkpoint.LedgerEntry {
+	counts.Items.Seen++
+	if len(t.slots) == 0 {
+		counts.Items.WithoutSlot++
+	}
+	if t.written {
+		counts.Items.Written++
+	}
+	var ledger []checkpoint.LedgerEntry
+	for i, v := range t.verdicts {
+		count(counts, v)
+		if v.outcome == Failed || v.outcome == Foreign || v.outcome == Conflict {
+			ledger = append(ledger, entry(target, t.item.Ref, t.slots[i], v))
+		}
+	}
+	return ledger
+}
+
+func entry(target string, ref scan.Ref, slot ciphertext.Slot, v verdict) checkpoint.LedgerEntry {
+	return checkpoint.LedgerEntry{Target: target, Ref: string(ref), Path: slot.Path, Outcome: string(v.outcome),
+		Reason: v.reason, Detail: v.detail, Key: v.key, Attempts: 1, At: time.Now().UTC()}
+}
+
+// count puts one slot into exactly one outcome.
+func count(counts *checkpoint.Counts, v verdict) {
+	slots := &counts.Slots
+	slots.Seen++
+	switch v.outcome {
+	case Rotated:
+		slots.Rotated++
+	case Current:
+		slots.Current++
+	case Remaining:
+		slots.Remaining++
+	case Foreign:
+		slots.Foreign++
+	case Failed:
+		slots.Failed++
+	case Conflict:
+		slots.Conflict++
+	case Gone:
+		slots.Gone++
+	}
+	if v.key != "" {
+		counts.AddKey(v.key, 1, "kms")
+	}
+}

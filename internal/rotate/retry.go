@@ -1,0 +1,103 @@
+package rotate
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+)
+
+// Backoff is exponential with full jitter. Throttled calls wait less: the
+// limiter already slows the run, and a parked worker wastes its turn.
+const (
+	backoffBase      = 25 * time.Millisecond
+	backoffMost      = 2 * time.Second
+	backoffThrottled = 400 * time.Millisecond
+	// attemptsTransient is how often one call is tried while the same service
+	// goes on serving others: then the trouble is the call's own.
+	attemptsTransient = 8
+	// attemptTimeout bounds one request; the SDK's HTTP client has no limit.
+	attemptTimeout = 30 * time.Second
+)
+
+// retrier is the one retry layer: the SDK's own is off. It tells a call that
+// keeps failing from a service that is down, by remembering when each service
+// last answered.
+type retrier struct {
+	maxOutage time.Duration
+
+	mu    sync.Mutex
+	alive map[string]time.Time
+}
+
+func newRetrier(maxOutage time.Duration) *retrier {
+	return &retrier{maxOutage: maxOutage, alive: map[string]time.Time{}}
+}
+
+// do runs call until it succeeds or fails for good, and returns its last error.
+// Throttling is waited out; a transient error is tried again, at most attempts
+// times (0: no limit) while the service answers others. A service that gives no
+// answer for longer than maxOutage is a *StopError of kind StopUnavailable.
+func (r *retrier) do(ctx context.Context, service string, attempts int, call func(context.Context) error) error {
+	began := time.Now()
+	r.note(service, began, false)
+	for n := 0; ; n++ {
+		err := call(ctx)
+		class := Classify(err)
+		if class != ClassThrottled && class != ClassTransient {
+			r.note(service, time.Now(), true)
+			return err
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		alive := r.lastAlive(service)
+		if time.Since(alive) > r.maxOutage && time.Since(began) > r.maxOutage {
+			return &StopError{Kind: StopUnavailable, Err: err,
+				What: fmt.Sprintf("%s gave no usable answer for %s", service, r.maxOutage)}
+		}
+		if class == ClassTransient && attempts > 0 && n+1 >= attempts && alive.After(began) {
+			return err
+		}
+		if err := sleep(ctx, backoff(n, class)); err != nil {
+			return err
+		}
+	}
+}
+
+// note remembers an answer, or the first time a service was called at all.
+func (r *retrier) note(service string, at time.Time, answered bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, known := r.alive[service]; answered || !known {
+		r.alive[service] = at
+	}
+}
+
+func (r *retrier) lastAlive(service string) time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.alive[service]
+}
+
+func backoff(n int, class Class) time.Duration {
+	most := backoffMost
+	if class == ClassThrottled {
+		most = backoffThrottled
+	}
+	ceiling := min(backoffBase<<min(n, 10), most)
+	return rand.N(ceiling) + time.Millisecond
+}
+
+// sleep waits for d, or returns the reason why ctx ended.
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

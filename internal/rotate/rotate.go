@@ -1,0 +1,73 @@
+// Package rotate is the engine: it walks the partitions of a job's targets page
+// by page, asks KMS about every slot, writes what moves under a condition, and
+// gives every slot exactly one outcome. It owns the order of these steps, the
+// rate, the retries and the decisions; sources, formats, the checkpoint and the
+// audit log belong to their packages.
+//
+//	partition -> page -> items -> slots -> ReEncrypt -> conditional write -> outcome
+//	                                                                            |
+//	     cursor moves <- page complete <- tracker (low watermark) <-------------+-> audit log, ledger
+package rotate
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"rotator/internal/ciphertext"
+	"rotator/internal/scan"
+)
+
+// Lister reads a target. It cannot write, so an audit that holds nothing else
+// cannot either. Its methods may be called from many goroutines.
+type Lister interface {
+	// Partitions cuts the target into partitions, at the start of a pass.
+	Partitions(ctx context.Context) ([]scan.Partition, error)
+	// Page reads the page at cursor.
+	Page(ctx context.Context, p scan.Partition, cursor scan.Cursor) (scan.Page, error)
+	// Load reads one item as it stands now; scan.ErrGone when there is none.
+	Load(ctx context.Context, ref scan.Ref) (scan.Item, error)
+}
+
+// Writer replaces items of a target.
+type Writer interface {
+	// Batch is the most changes that one Replace takes.
+	Batch() int
+	// Replace writes each change if the item is still as it was read, once,
+	// and answers in the same order. It never retries.
+	Replace(ctx context.Context, changes []scan.Change) []scan.Result
+}
+
+// Recorder keeps the audit log. An error ends the run.
+type Recorder interface {
+	// Record appends; the records survive the death of the process.
+	Record(records []Record) error
+	// Sync makes what was recorded survive a loss of power.
+	Sync() error
+}
+
+// Record is one slot that was changed.
+type Record struct {
+	At            time.Time
+	Pass          int
+	Target        string
+	Ref           scan.Ref
+	Path          string
+	From, To      string // key ARNs
+	Before, After string // SHA-256 of the blobs, hex
+}
+
+// Target is one place to work on.
+type Target struct {
+	Name   string
+	Lister Lister
+	Writer Writer // nil: look, do not touch
+	Format ciphertext.Format
+}
+
+// streak counts failures with no success between them.
+type streak struct{ n atomic.Int64 }
+
+// add counts one and is true when there were too many.
+func (s *streak) add() bool { return s.n.Add(1) >= denialsInARow }
+func (s *streak) reset()    { s.n.Store(0) }

@@ -1,0 +1,43 @@
+package rotate
+
+import (
+	"errors"
+	"fmt"
+)
+
+// StopKind says why a run cannot go on. Each kind has its exit code in
+// cmd/rotator.
+type StopKind string
+
+// The kinds of stops. All of them leave a pass that can be resumed.
+const (
+	StopInterrupted StopKind = "interrupted" // a signal or a deadline
+	StopUnavailable StopKind = "unavailable" // a service stayed away too long
+	StopAccess      StopKind = "access"      // denied, key unusable, credentials refused
+	StopStorage     StopKind = "storage"     // checkpoint, ledger or audit log cannot be written
+	StopFenced      StopKind = "fenced"      // another run works on this pass
+	StopJob         StopKind = "job"         // the job file does not fit what is there
+	StopInternal    StopKind = "internal"    // what must not happen did
+)
+
+// StopError ends the run: nothing that was under way is marked failed.
+type StopError struct {
+	Kind StopKind
+	What string // what was being done
+	Err  error
+}
+
+func (e *StopError) Error() string {
+	if e.Err == nil {
+		return e.What
+	}
+	return fmt.Sprintf("%s: %v", e.What, e.Err)
+}
+
+func (e *StopError) Unwrap() error { return e.Err }
+
+// stopped says whether err is a decision to end the run.
+func stopped(err error) bool {
+	stop := (*StopError)(nil)
+	return errors.As(err, &stop)
+}
