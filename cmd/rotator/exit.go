@@ -33,8 +33,8 @@ type outcomeError struct {
 
 func (e *outcomeError) Error() string { return e.text }
 
-// report prints an error with what to type next, and returns its exit code.
-func report(w io.Writer, err error) int {
+// explain prints an error with what to type next, and returns its exit code.
+func explain(w io.Writer, err error) int {
 	if err == nil {
 		return exitDone
 	}

@@ -34,7 +34,7 @@ func run(ctx context.Context, args []string, std streams) int {
 	root := newRootCommand(std)
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
-	return report(std.err, err)
+	return explain(std.err, err)
 }
 
 func newRootCommand(std streams) *cobra.Command {

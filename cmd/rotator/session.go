@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -81,9 +80,10 @@ func (s *session) plan(targets []rotate.Target) (rotate.Plan, error) {
 
 // pass is the pass of a session, with its store and tracker.
 type pass struct {
-	passes  *checkpoint.Passes
-	opened  *rotate.Opened
-	tracker *checkpoint.Tracker
+	passes     *checkpoint.Passes
+	record     checkpoint.Pass
+	partitions []rotate.Partition
+	tracker    *checkpoint.Tracker
 }
 
 // openPass resumes or begins a pass in store. BeforeSave runs before any cursor
@@ -105,14 +105,14 @@ func (s *session) openPass(ctx context.Context, store checkpoint.Store, targets 
 	if err != nil {
 		return nil, err
 	}
-	return &pass{passes: passes, opened: opened, tracker: tracker}, nil
+	return &pass{passes: passes, record: opened.Pass, partitions: opened.Partitions, tracker: tracker}, nil
 }
 
 // work runs the engine over the pass, with progress on stderr, and fills in the
 // figures.
 func (s *session) work(ctx context.Context, engine *rotate.Rotator, p *pass) error {
 	stop := s.progress(engine, p.tracker)
-	err := engine.Run(ctx, p.tracker, p.opened.Partitions)
+	err := engine.Run(ctx, p.tracker, p.partitions)
 	stop()
 	s.summary.Ended = time.Now().UTC()
 	s.summary.KMS.Requests, s.summary.KMS.Throttled, _ = engine.Requests()
@@ -135,27 +135,6 @@ func (s *session) print() error {
 	return nil
 }
 
-// statePath is where the file checkpoint of a job is.
-func statePath(job *config.Job) string {
-	return beside(job, strings.TrimPrefix(job.Checkpoint, "file:"))
-}
-
-// auditPath is where the audit log of a job is.
-func auditPath(job *config.Job) string {
-	if job.AuditLog != "" {
-		return beside(job, job.AuditLog)
-	}
-	return filepath.Join(filepath.Dir(statePath(job)), job.Job+".audit.jsonl")
-}
-
-// beside makes a path relative to the job file's directory.
-func beside(job *config.Job, path string) string {
-	if filepath.IsAbs(path) {
-		return path
-	}
-	return filepath.Join(filepath.Dir(job.File()), path)
-}
-
 // state is the durable side of a run: lock, store and audit log.
 type state struct {
 	lock  *checkpoint.Lock
@@ -165,7 +144,7 @@ type state struct {
 
 // openState takes the lock and opens, or makes, the checkpoint and audit log.
 func openState(job *config.Job, logger *zap.Logger) (*state, error) {
-	path := statePath(job)
+	path := job.CheckpointFile()
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, &storageError{what: "make the directory of the checkpoint", err: err}
 	}
@@ -177,7 +156,7 @@ func openState(job *config.Job, logger *zap.Logger) (*state, error) {
 	if s.store, err = checkpoint.CreateFile(path); err != nil {
 		return nil, s.fail("open the checkpoint", err)
 	}
-	if s.log, err = auditlog.Open(auditPath(job)); err != nil {
+	if s.log, err = auditlog.Open(job.AuditLog); err != nil {
 		return nil, s.fail("open the audit log", err)
 	}
 	if torn := s.log.Torn(); torn > 0 {

@@ -253,7 +253,7 @@ func newPlace(base aws.Config, job *config.Job, target config.Target, format *ci
 		o.UsePathStyle = o.UsePathStyle || o.BaseEndpoint != nil
 	})
 	p.source = s3scan.New(s3scan.Config{Client: client, Bucket: t.Bucket, Prefix: t.Prefix,
-		AWS: client.Options().BaseEndpoint == nil})
+		AWS: client.Options().BaseEndpoint == nil, PageLimit: pageItems})
 	return p, nil
 }
 

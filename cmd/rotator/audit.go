@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"rotator/internal/checkpoint"
+	"rotator/internal/config"
+	"rotator/internal/rotate"
+)
+
+func newAuditCommand(std streams) *cobra.Command {
+	var strict bool
+	cmd := jobCommand(std, "audit", "Dry run: count what depends on which key; change nothing",
+		`Audit walks over all targets and asks KMS about every slot, as a run would, but
+writes nothing and touches no checkpoint. It re-encrypts in order to learn the
+key of a blob, and throws the result away, so it costs as many requests as a run.
+
+Exit codes: 0 done; 4 with --fail-on-remaining, when slots under a source key
+remain; others in docs/operations.md.`,
+		func(ctx context.Context, c *common, job *config.Job) error {
+			s, err := look(ctx, c, job, "audit")
+			if err != nil {
+				return err
+			}
+			if strict {
+				return s.remaining()
+			}
+			return nil
+		})
+	cmd.Flags().BoolVar(&strict, "fail-on-remaining", false, "exit with 4 when slots under a source key remain")
+	return cmd
+}
+
+func newVerifyCommand(std streams) *cobra.Command {
+	return jobCommand(std, "verify", "Check, read only, whether anything still depends on a source key",
+		`Verify is a fresh pass that changes nothing. It converged when it is complete,
+found nothing under a source key, and nothing failed or was foreign.
+
+Exit codes: 0 converged; 3 nothing under a source key, but exceptions; 4 slots
+under a source key remain; others in docs/operations.md.`,
+		func(ctx context.Context, c *common, job *config.Job) error {
+			s, err := look(ctx, c, job, "verify")
+			if err != nil {
+				return err
+			}
+			// Where both apply, 3 comes before 4 (docs/operations.md).
+			if n := s.summary.Slots.Exceptions(); n > 0 {
+				return &outcomeError{code: exitExceptions, text: fmt.Sprintf("not converged: %d slots failed or are foreign", n)}
+			}
+			return s.remaining()
+		})
+}
+
+// look walks over all targets without being able to write.
+func look(ctx context.Context, c *common, job *config.Job, command string) (*session, error) {
+	s, err := open(ctx, c, job, command)
+	if err != nil {
+		return nil, err
+	}
+	targets := s.targets(false)
+	p, err := s.openPass(ctx, checkpoint.NewMemory(), targets, nil)
+	if err != nil {
+		return nil, err
+	}
+	worked := s.work(ctx, s.rotator(targets, 0, noRecords{}), p)
+	totals, err := p.passes.Totals(context.WithoutCancel(ctx), p.record)
+	if err != nil {
+		return nil, err
+	}
+	s.summary.SetTargets(s.names(), totals)
+	s.summary.Conclude()
+	if err := s.lookBack(context.WithoutCancel(ctx)); err != nil {
+		return nil, err
+	}
+	if err := s.print(); err != nil {
+		return nil, err
+	}
+	return s, worked
+}
+
+// lookBack compares with the last pass of a real run, where there is one.
+func (s *session) lookBack(ctx context.Context) error {
+	store, err := checkpoint.OpenFile(s.job.CheckpointFile())
+	if errors.Is(err, checkpoint.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return &storageError{what: "read the last pass", err: err}
+	}
+	passes := checkpoint.NewPasses(store, s.job.Job)
+	last, err := passes.Last(ctx)
+	if errors.Is(err, checkpoint.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return &storageError{what: "read the last pass", err: err}
+	}
+	return s.stillWritten(ctx, passes, last.Number)
+}
+
+// remaining is the exit code of a pass that found slots under a source key.
+func (s *session) remaining() error {
+	n := s.summary.Slots.Remaining
+	if n == 0 {
+		return nil
+	}
+	return &outcomeError{code: exitRemaining, text: fmt.Sprintf("%d slots under a source key remain; rotator run moves them", n)}
+}
+
+// noRecords is the audit log of a pass that changes nothing: it refuses.
+type noRecords struct{}
+
+var _ rotate.Recorder = noRecords{}
+
+func (noRecords) Record([]rotate.Record) error {
+	return errors.New("a read-only pass was asked to record a change")
+}
+
+func (noRecords) Sync() error { return nil }

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"rotator/internal/checkpoint"
+	"rotator/internal/config"
+	"rotator/internal/report"
+)
+
+func newRetryCommand(std streams) *cobra.Command {
+	return jobCommand(std, "retry", "Try the slots in the ledger of the last pass again",
+		`Retry works on the ledger of the last pass alone: the slots that failed, were
+foreign, or kept changing. What can be moved now leaves the ledger, and the
+figures of the pass change with it.
+
+Exit codes: 0 the ledger is empty; 3 it is not; others in docs/operations.md.`, retryJob)
+}
+
+func retryJob(ctx context.Context, c *common, job *config.Job) error {
+	s, err := open(ctx, c, job, "retry")
+	if err != nil {
+		return err
+	}
+	if _, err := openStore(job); err != nil {
+		return err // before a lock or an audit log is made for nothing
+	}
+	state, err := openState(job, s.logger)
+	if err != nil {
+		return err
+	}
+	defer state.close()
+	passes := checkpoint.NewPasses(state.store, job.Job)
+	record, err := lastPass(ctx, passes, job)
+	if err != nil {
+		return err
+	}
+	print, err := fingerprint(job)
+	if err != nil {
+		return err
+	}
+	if record.Fingerprint != print {
+		return problem(job, "job", "the job file asks for other targets, slots or keys than the last pass; rotator run begins a new one")
+	}
+	s.summary.Pass = record.Number
+	engine := s.rotator(s.targets(true), record.Number, state.log)
+	worked := engine.Retry(ctx, passes, record)
+	s.summary.Ended = time.Now().UTC()
+	s.summary.KMS.Requests, s.summary.KMS.Throttled, _ = engine.Requests()
+	s.summary.Status = report.Stopped
+	if worked == nil && record.Status == checkpoint.Finished {
+		s.summary.Status = report.Complete
+	}
+	if err := s.finish(context.WithoutCancel(ctx), &pass{passes: passes, record: record}, state); err != nil {
+		return errors.Join(worked, err)
+	}
+	if err := s.print(); err != nil {
+		return err
+	}
+	if worked != nil {
+		return worked
+	}
+	return s.exceptions()
+}

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"rotator/internal/checkpoint"
+	"rotator/internal/config"
+	"rotator/internal/report"
+)
+
+func newStatusCommand(std streams) *cobra.Command {
+	return jobCommand(std, "status", "Show how far the last pass is, from the checkpoint",
+		`Status reads the checkpoint and asks no service. It may be used while a run is
+working; the figures are those saved last.`, statusJob)
+}
+
+// openStore opens the checkpoint of a job that has run before.
+func openStore(job *config.Job) (*checkpoint.File, error) {
+	store, err := checkpoint.OpenFile(job.CheckpointFile())
+	if errors.Is(err, checkpoint.ErrNotFound) {
+		return nil, problem(job, "checkpoint", fmt.Sprintf("there is no checkpoint at %s: this job has not run from here; rotator run begins it", job.CheckpointFile()))
+	}
+	if err != nil {
+		return nil, &storageError{what: "open the checkpoint", err: err}
+	}
+	return store, nil
+}
+
+func lastPass(ctx context.Context, passes *checkpoint.Passes, job *config.Job) (checkpoint.Pass, error) {
+	record, err := passes.Last(ctx)
+	if errors.Is(err, checkpoint.ErrNotFound) {
+		return record, problem(job, "job", fmt.Sprintf("the checkpoint has no pass of job %s; rotator run begins one", job.Job))
+	}
+	if err != nil {
+		return record, &storageError{what: "read the checkpoint", err: err}
+	}
+	return record, nil
+}
+
+// partitionStatus is one line of status.
+type partitionStatus struct {
+	Target    string    `json:"target"`
+	Partition string    `json:"partition"`
+	Done      bool      `json:"done"`
+	Slots     int64     `json:"slots"`
+	Saved     time.Time `json:"saved,omitzero"`
+}
+
+// statusResult is the summary of the pass so far, and its partitions.
+type statusResult struct {
+	*report.Summary
+	Partitions []partitionStatus `json:"partitions"`
+}
+
+func statusJob(ctx context.Context, c *common, job *config.Job) error {
+	store, err := openStore(job)
+	if err != nil {
+		return err
+	}
+	passes := checkpoint.NewPasses(store, job.Job)
+	record, err := lastPass(ctx, passes, job)
+	if err != nil {
+		return err
+	}
+	summary, err := recorded(ctx, passes, record, job, "status")
+	if err != nil {
+		return err
+	}
+	result := statusResult{Summary: summary}
+	for t, target := range record.Targets {
+		for i, p := range target.Partitions {
+			progress, err := passes.Progress(ctx, record.Number, t, i)
+			if err != nil {
+				return &storageError{what: "read the checkpoint", err: err}
+			}
+			result.Partitions = append(result.Partitions, partitionStatus{Target: target.Name, Partition: p.Name,
+				Done: progress.Done, Slots: progress.Counts.Slots.Seen, Saved: progress.Saved})
+		}
+	}
+	return c.printStatus(result)
+}
+
+func (c *common) printStatus(result statusResult) error {
+	if c.output == "json" {
+		encoder := json.NewEncoder(c.out)
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(result)
+	}
+	if err := result.Text(c.out); err != nil {
+		return err
+	}
+	w := tabwriter.NewWriter(c.out, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, "\nTARGET\tPARTITION\tDONE\tSLOTS\tSAVED")
+	for _, p := range result.Partitions {
+		saved := "never"
+		if !p.Saved.IsZero() {
+			saved = p.Saved.Format(time.RFC3339)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%v\t%d\t%s\n", p.Target, p.Partition, p.Done, p.Slots, saved)
+	}
+	return w.Flush()
+}
+
+// recorded makes a summary of what a store knows about a pass.
+func recorded(ctx context.Context, passes *checkpoint.Passes, record checkpoint.Pass, job *config.Job, command string) (*report.Summary, error) {
+	totals, err := passes.Totals(ctx, record)
+	if err != nil {
+		return nil, &storageError{what: "read the checkpoint", err: err}
+	}
+	s := &report.Summary{Job: job.Job, Command: command, Pass: record.Number, Status: report.Stopped, Started: record.Started, Ended: record.Ended,
+		DestinationKey: record.Destination.ARN, Version: version, KMS: report.KMS{Requests: record.Requests, Throttled: record.Throttled}}
+	if record.Status == checkpoint.Finished {
+		s.Status = report.Complete
+	}
+	var names []string
+	for _, target := range record.Targets {
+		names = append(names, target.Name)
+	}
+	s.SetTargets(names, totals)
+	s.Conclude()
+	return s, nil
+}

@@ -1,0 +1,100 @@
+package ciphertext
+
+import (
+	"bytes"
+	"encoding/base64"
+	"strings"
+)
+
+// The formats.
+const (
+	formatRaw       = "raw"
+	formatBase64    = "base64"
+	formatBase64URL = "base64url"
+	formatJSON      = "json"
+)
+
+// encoded is a text that holds a blob, taken apart so that another blob can be
+// put in the same dress: white space around it, line breaks of one width, with or
+// without padding.
+type encoded struct {
+	before, after string
+	encoding      *base64.Encoding
+	width         int    // characters of a line; 0: one line
+	newline       string // between lines
+}
+
+// decodeText reads a blob from a text in base64 or base64url. It is false for
+// what could not be written back byte by byte: another alphabet, lines of
+// different widths, stray bits at the end.
+func decodeText(text []byte, url bool) (blob []byte, form encoded, ok bool) {
+	body := bytes.Trim(text, " \t\r\n")
+	start := bytes.Index(text, body)
+	form = encoded{before: string(text[:start]), after: string(text[start+len(body):])}
+	if at := bytes.IndexAny(body, "\r\n"); at >= 0 {
+		form.width = at
+		form.newline = "\n"
+		if body[at] == '\r' {
+			form.newline = "\r\n"
+		}
+	}
+	joined := string(body)
+	if form.width > 0 {
+		joined = strings.ReplaceAll(joined, form.newline, "")
+	}
+	form.encoding = base64.StdEncoding
+	if url {
+		form.encoding = base64.URLEncoding
+	}
+	if !strings.HasSuffix(joined, "=") && len(joined)%4 != 0 {
+		form.encoding = form.encoding.WithPadding(base64.NoPadding)
+	}
+	blob, err := form.encoding.Strict().DecodeString(joined)
+	if err != nil {
+		return nil, encoded{}, false
+	}
+	if url && len(joined)%4 == 0 && !strings.HasSuffix(joined, "=") {
+		// Nothing tells whether this writer pads; base64url mostly does not.
+		form.encoding = form.encoding.WithPadding(base64.NoPadding)
+	}
+	return blob, form, bytes.Equal(form.encode(blob), text)
+}
+
+// encode writes a blob in the dress of the text that was read.
+func (e encoded) encode(blob []byte) []byte {
+	text := e.encoding.EncodeToString(blob)
+	var out bytes.Buffer
+	out.WriteString(e.before)
+	for e.width > 0 && len(text) > e.width {
+		out.WriteString(text[:e.width])
+		out.WriteString(e.newline)
+		text = text[e.width:]
+	}
+	out.WriteString(text)
+	out.WriteString(e.after)
+	return out.Bytes()
+}
+
+// checkBlob refuses what KMS could not have made or would not take.
+func checkBlob(blob []byte) *Refused {
+	switch {
+	case len(blob) == 0:
+		return &Refused{Reason: "empty", Detail: "there is nothing in it"}
+	case len(blob) > MaxBlob:
+		return &Refused{Reason: "too-large", Detail: "it has more than the 6,144 bytes that ReEncrypt takes"}
+	}
+	return nil
+}
+
+// decode reads a blob in a format of a single value. The form is what encode
+// needs to write another one.
+func decode(format string, value []byte) (blob []byte, form func([]byte) []byte, refused *Refused) {
+	if format == formatRaw {
+		return value, func(b []byte) []byte { return b }, checkBlob(value)
+	}
+	blob, dress, ok := decodeText(value, format == formatBase64URL)
+	if !ok {
+		return nil, nil, &Refused{Reason: "not-" + format, Detail: "it is not " + format + " that can be written back byte by byte"}
+	}
+	return blob, dress.encode, checkBlob(blob)
+}

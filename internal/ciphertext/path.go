@@ -1,0 +1,153 @@
+package ciphertext
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Path is a document path: profile.docs[2].key. Names that hold other characters
+// than letters, digits, "_" and "-" are written as JSON strings in brackets:
+// tags["a.b"]. [*] stands for every element of a list, .* for every member of a
+// map.
+type Path []Step
+
+// Step is one step of a Path.
+type Step struct {
+	Name  string // of a map member; empty for a list element
+	Index int    // of a list element
+	// Every is true for [*] and .*; List tells them apart.
+	Every, List bool
+}
+
+// maxSteps bounds a path: DynamoDB nests documents 32 levels deep at most
+// (Service, account, and table quotas in Amazon DynamoDB).
+const maxSteps = 64
+
+// ParsePath reads a path. Errors say at which byte.
+func ParsePath(text string) (Path, error) {
+	var path Path
+	rest := text
+	for rest != "" {
+		at := len(text) - len(rest)
+		step, used, err := parseStep(rest, len(path) == 0)
+		if err != nil {
+			return nil, fmt.Errorf("path %q, byte %d: %w", text, at+1, err)
+		}
+		path = append(path, step)
+		rest = rest[used:]
+		if len(path) > maxSteps {
+			return nil, fmt.Errorf("path %q: it has more than %d steps", text, maxSteps)
+		}
+	}
+	if len(path) == 0 {
+		return nil, fmt.Errorf("path is empty; name an attribute or a member, such as profile.docs[0].key")
+	}
+	return path, nil
+}
+
+// parseStep reads one step at the beginning of text, and how long it is.
+func parseStep(text string, first bool) (Step, int, error) {
+	if text[0] == '[' {
+		return parseBracket(text)
+	}
+	dot := 0
+	if text[0] == '.' {
+		if first {
+			return Step{}, 0, fmt.Errorf("a path begins with a name")
+		}
+		dot = 1
+	} else if !first {
+		return Step{}, 0, fmt.Errorf("expected . or [")
+	}
+	if strings.HasPrefix(text[dot:], "*") {
+		return Step{Every: true}, dot + 1, nil
+	}
+	n := dot
+	for n < len(text) && plain(text[n]) {
+		n++
+	}
+	if n == dot {
+		return Step{}, 0, fmt.Errorf(`expected a name; other characters than letters, digits, _ and - are written ["like this"]`)
+	}
+	return Step{Name: text[dot:n]}, n, nil
+}
+
+// parseBracket reads [2], [*] or ["name"].
+func parseBracket(text string) (Step, int, error) {
+	if strings.HasPrefix(text, "[*]") {
+		return Step{Every: true, List: true}, 3, nil
+	}
+	if strings.HasPrefix(text, `["`) {
+		end := closingQuote(text)
+		var name string
+		if end < 0 || json.Unmarshal([]byte(text[1:end+1]), &name) != nil || name == "" || !strings.HasPrefix(text[end+1:], "]") {
+			return Step{}, 0, fmt.Errorf(`expected a JSON string in brackets, ["like this"]`)
+		}
+		return Step{Name: name}, end + 2, nil
+	}
+	end := strings.IndexByte(text, ']')
+	if end < 0 {
+		return Step{}, 0, fmt.Errorf("[ without ]")
+	}
+	index, err := strconv.ParseUint(text[1:end], 10, 31)
+	if err != nil {
+		return Step{}, 0, fmt.Errorf(`expected [number], [*] or ["name"]`)
+	}
+	return Step{Index: int(index), List: true}, end + 1, nil
+}
+
+// closingQuote returns where the JSON string that begins at text[1] ends.
+func closingQuote(text string) int {
+	for i := 2; i < len(text); i++ {
+		switch text[i] {
+		case '\\':
+			i++
+		case '"':
+			return i
+		}
+	}
+	return -1
+}
+
+func plain(c byte) bool {
+	return c == '_' || c == '-' || '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c >= 0x80
+}
+
+// String writes the path in its one canonical form; ParsePath reads it back.
+func (p Path) String() string {
+	var b strings.Builder
+	for i, s := range p {
+		switch {
+		case s.Every && s.List:
+			b.WriteString("[*]")
+		case s.Every && i == 0:
+			b.WriteString("*")
+		case s.Every:
+			b.WriteString(".*")
+		case s.List:
+			fmt.Fprintf(&b, "[%d]", s.Index)
+		case !isPlain(s.Name):
+			quoted, _ := json.Marshal(s.Name) // a string always marshals
+			b.WriteString("[" + string(quoted) + "]")
+		case i == 0:
+			b.WriteString(s.Name)
+		default:
+			b.WriteString("." + s.Name)
+		}
+	}
+	return b.String()
+}
+
+func isPlain(name string) bool {
+	for i := range len(name) {
+		if !plain(name[i]) {
+			return false
+		}
+	}
+	return name != ""
+}
+
+// with returns the path with one more step; p itself stays.
+func (p Path) with(s Step) Path { return append(p[:len(p):len(p)], s) }

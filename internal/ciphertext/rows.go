@@ -1,0 +1,188 @@
+package ciphertext
+
+import (
+	"encoding/base64"
+	"fmt"
+	"maps"
+	"slices"
+
+	"rotator/internal/scan"
+)
+
+// rows finds slots by document path in DynamoDB items: raw in B and in the
+// members of BS; base64 and base64url in S, in the members of SS, and in B that
+// holds the text. A path that an item does not have is no slot, nor is NULL; a
+// value of another type is a refused one. The members of a set are slots of their
+// own, docs{0} and on, in the order in which the set was read.
+type rows struct {
+	name  string
+	slots []slot
+}
+
+var _ Format = (*rows)(nil)
+
+// Name implements Format.
+func (r *rows) Name() string { return r.name }
+
+// Find implements Format.
+func (r *rows) Find(item scan.Item) []Slot {
+	row, ok := item.Payload.(*scan.Row)
+	if !ok {
+		return nil
+	}
+	w := &rowWalk{row: row}
+	_ = w.walk(r.slots) // it fails only when it splices
+	return w.found
+}
+
+// Splice implements Format.
+func (r *rows) Splice(item scan.Item, blobs [][]byte) (scan.Payload, error) {
+	row, ok := item.Payload.(*scan.Row)
+	if !ok {
+		return nil, errNotOurs(item)
+	}
+	w := &rowWalk{row: &scan.Row{Attributes: row.Attributes}, blobs: blobs, splice: true}
+	if err := w.walk(r.slots); err != nil {
+		return nil, err
+	}
+	return w.row, nil
+}
+
+// rowWalk visits the slots of a row in a fixed order, to list them or to replace
+// blobs[i] in the i-th.
+type rowWalk struct {
+	row    *scan.Row
+	splice bool
+	blobs  [][]byte
+	found  []Slot
+	seen   int
+}
+
+func (w *rowWalk) walk(slots []slot) error {
+	top := scan.Value{Kind: scan.KindM, Map: w.row.Attributes}
+	for _, s := range slots {
+		top = w.descend(s, top, nil, s.path)
+	}
+	if w.splice && w.seen != len(w.blobs) {
+		return fmt.Errorf("%d blobs for %d slots", len(w.blobs), w.seen)
+	}
+	w.row.Attributes = top.Map
+	return nil
+}
+
+// descend follows the steps that are left from v, which stands at path, and
+// returns v with what was replaced in it. Only what changes is copied.
+func (w *rowWalk) descend(s slot, v scan.Value, at, left Path) scan.Value {
+	if len(left) == 0 {
+		return w.visit(s, v, at)
+	}
+	step := left[0]
+	switch {
+	case !step.List && v.Kind == scan.KindM:
+		names := []string{step.Name}
+		if step.Every {
+			names = slices.Sorted(maps.Keys(v.Map))
+		}
+		for _, name := range names {
+			member, ok := v.Map[name]
+			if !ok {
+				continue
+			}
+			replaced := w.descend(s, member, at.with(Step{Name: name}), left[1:])
+			if w.splice {
+				v.Map = maps.Clone(v.Map)
+				v.Map[name] = replaced
+			}
+		}
+	case step.List && v.Kind == scan.KindL:
+		first, end := step.Index, min(step.Index+1, len(v.List))
+		if step.Every {
+			first, end = 0, len(v.List)
+		}
+		for i := first; i < end; i++ {
+			replaced := w.descend(s, v.List[i], at.with(Step{Index: i, List: true}), left[1:])
+			if w.splice {
+				v.List = slices.Clone(v.List)
+				v.List[i] = replaced
+			}
+		}
+	}
+	return v
+}
+
+// visit is at the end of a path.
+func (w *rowWalk) visit(s slot, v scan.Value, at Path) scan.Value {
+	path := at.String()
+	switch {
+	case v.Kind == scan.KindNull:
+		return v
+	case v.Kind == scan.KindB:
+		v.Bytes = w.value(s, path, v.Bytes)
+	case v.Kind == scan.KindS && s.format != formatRaw:
+		v.Text = string(w.value(s, path, []byte(v.Text)))
+	case v.Kind == scan.KindBS:
+		v.ByteSet = slices.Clone(v.ByteSet)
+		for i := range v.ByteSet {
+			v.ByteSet[i] = w.value(s, fmt.Sprintf("%s{%d}", path, i), v.ByteSet[i])
+		}
+	case v.Kind == scan.KindSS && s.format != formatRaw:
+		v.Texts = slices.Clone(v.Texts)
+		for i := range v.Texts {
+			v.Texts[i] = string(w.value(s, fmt.Sprintf("%s{%d}", path, i), []byte(v.Texts[i])))
+		}
+	default:
+		wanted := "B or BS"
+		if s.format != formatRaw {
+			wanted = "S, B, SS or BS"
+		}
+		w.add(Slot{Path: path, Refused: &Refused{Reason: "wrong-type",
+			Detail: fmt.Sprintf("attribute %s is of type %s, and format %s reads %s", path, v.Kind, s.format, wanted)}})
+	}
+	return v
+}
+
+// value is one place that holds a blob; it returns what shall stand there.
+func (w *rowWalk) value(s slot, path string, text []byte) []byte {
+	blob, form, refused := decode(s.format, text)
+	found := s.slotOf(path, blob, refused, w.lookup)
+	i := w.add(found)
+	if !w.splice || i >= len(w.blobs) || w.blobs[i] == nil || form == nil {
+		return text
+	}
+	return form(w.blobs[i])
+}
+
+// add counts a slot and returns which it is.
+func (w *rowWalk) add(s Slot) int {
+	if !w.splice {
+		w.found = append(w.found, s)
+	}
+	w.seen++
+	return w.seen - 1
+}
+
+// lookup reads a reference from the item's own attributes.
+func (w *rowWalk) lookup(p part) (string, *Refused) {
+	v := scan.Value{Kind: scan.KindM, Map: w.row.Attributes}
+	for i, step := range p.path {
+		var ok bool
+		switch {
+		case !step.List && v.Kind == scan.KindM:
+			v, ok = v.Map[step.Name]
+		case step.List && v.Kind == scan.KindL && step.Index < len(v.List):
+			v, ok = v.List[step.Index], true
+		}
+		if !ok {
+			return "", missing(p, fmt.Sprintf("the item has no %s", p.path[:i+1]))
+		}
+	}
+	switch v.Kind {
+	case scan.KindS, scan.KindN:
+		return v.Text, nil
+	case scan.KindB:
+		return base64.StdEncoding.EncodeToString(v.Bytes), nil
+	case scan.KindBool:
+		return fmt.Sprint(v.Bool), nil
+	}
+	return "", missing(p, fmt.Sprintf("it is of type %s, not S, N, B or BOOL", v.Kind))
+}

@@ -1,0 +1,126 @@
+package rotate
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"rotator/internal/checkpoint"
+	"rotator/internal/scan"
+)
+
+// Retry tries every slot in the ledger of a pass once more. What gets another
+// outcome leaves the ledger, and the counts of the pass change with it: both
+// become durable together, chunk by chunk. An error is a *StopError.
+func (r *Rotator) Retry(ctx context.Context, passes *checkpoint.Passes, pass checkpoint.Pass) error {
+	life, release := lifetimes(ctx)
+	defer release()
+	for chunk, err := range passes.Ledger(life.write, pass) {
+		if err != nil {
+			return storeError(err)
+		}
+		if len(chunk.Entries) == 0 {
+			continue
+		}
+		if err := r.retryChunk(life, &chunk); err != nil {
+			return r.ending(ctx, life, err)
+		}
+		if err := r.config.Recorder.Sync(); err != nil {
+			return &StopError{Kind: StopStorage, What: "sync the audit log", Err: err}
+		}
+		if err := passes.ReplaceChunk(life.write, chunk); err != nil {
+			return storeError(err)
+		}
+		if life.scan.Err() != nil {
+			return r.ending(ctx, life, nil)
+		}
+	}
+	return nil
+}
+
+// retryChunk works on the items of a chunk's entries and rewrites the chunk.
+// When it is interrupted the chunk stays as it is in the store.
+func (r *Rotator) retryChunk(life contexts, chunk *checkpoint.Chunk) error {
+	byItem := map[string][]checkpoint.LedgerEntry{}
+	var order []string
+	for _, e := range chunk.Entries {
+		id := e.Target + "\x00" + e.Ref
+		if byItem[id] == nil {
+			order = append(order, id)
+		}
+		byItem[id] = append(byItem[id], e)
+	}
+	var mu sync.Mutex
+	var kept []checkpoint.LedgerEntry
+	pool, ctx := errgroup.WithContext(life.scan)
+	pool.SetLimit(r.config.Workers)
+	for _, id := range order {
+		pool.Go(func() error {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			entries := byItem[id]
+			t, err := r.retryItem(life, entries[0])
+			if err != nil {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			kept = append(kept, settleEntries(&chunk.Adjust, entries, t)...)
+			return nil
+		})
+	}
+	if err := pool.Wait(); err != nil {
+		life.stop(err)
+		return err
+	}
+	slices.SortFunc(kept, func(a, b checkpoint.LedgerEntry) int {
+		return slices.Index(order, a.Target+"\x00"+a.Ref) - slices.Index(order, b.Target+"\x00"+b.Ref)
+	})
+	chunk.Entries = kept
+	return nil
+}
+
+// retryItem takes one item through the engine.
+func (r *Rotator) retryItem(life contexts, e checkpoint.LedgerEntry) (*task, error) {
+	i := slices.IndexFunc(r.config.Targets, func(t Target) bool { return t.Name == e.Target })
+	if i < 0 {
+		return nil, &StopError{Kind: StopJob, What: "the ledger names target " + e.Target + ", which the job file does not"}
+	}
+	tasks, err := r.worker(life).process(life.work, &r.config.Targets[i], []scan.Item{{Ref: scan.Ref(e.Ref)}})
+	if err != nil {
+		return nil, err
+	}
+	return tasks[0], nil
+}
+
+// settleEntries compares the entries of one item with what became of its slots
+// now, and returns those that stay in the ledger. A slot that is no longer there
+// was taken away by somebody else: it counts as gone.
+func settleEntries(adjust *checkpoint.Counts, entries []checkpoint.LedgerEntry, t *task) (kept []checkpoint.LedgerEntry) {
+	if t.written {
+		adjust.Items.Written++
+	}
+	for _, old := range entries {
+		now := verdict{outcome: Gone}
+		path := old.Path
+		for i, v := range t.verdicts {
+			if t.slots[i].Path == old.Path || len(t.verdicts) == 1 && t.slots[i].Path == "" {
+				now, path = v, t.slots[i].Path
+			}
+		}
+		var before, after checkpoint.Counts
+		count(&before, verdict{outcome: Outcome(old.Outcome), key: old.Key})
+		count(&after, now)
+		adjust.Subtract(before)
+		adjust.Add(after)
+		if now.outcome == Failed || now.outcome == Foreign || now.outcome == Conflict {
+			kept = append(kept, checkpoint.LedgerEntry{Target: old.Target, Ref: old.Ref, Path: path, Outcome: string(now.outcome),
+				Reason: now.reason, Detail: now.detail, Key: now.key, Attempts: old.Attempts + 1, At: time.Now().UTC()})
+		}
+	}
+	return kept
+}
