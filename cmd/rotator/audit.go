@@ -120,4 +120,8 @@ func (noRecords) Record([]rotate.Record) error {
 	return errors.New("a read-only pass was asked to record a change")
 }
 
+func (n noRecords) Intend(records []rotate.Record) error { return n.Record(records) }
+
+func (noRecords) Intended(string) (rotate.Record, bool) { return rotate.Record{}, false }
+
 func (noRecords) Sync() error { return nil }

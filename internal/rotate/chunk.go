@@ -23,6 +23,7 @@ type task struct {
 	verdicts []verdict
 	payload  scan.Payload       // what to write; nil when nothing moves
 	known    map[string]verdict // verdicts by slot, so that a slot is asked about once
+	intended map[string]bool    // digests of the blobs that the audit log expects
 	changes  int                // how often the item was found changed
 	written  bool
 }
@@ -49,7 +50,7 @@ func (w *worker) process(ctx context.Context, target *Target, items []scan.Item)
 	var tasks []*task
 	var cause error
 	for _, item := range items {
-		t := &task{item: item, known: map[string]verdict{}}
+		t := &task{item: item, known: map[string]verdict{}, intended: map[string]bool{}}
 		if cause = w.prepare(ctx, target, t); cause != nil {
 			break
 		}
@@ -133,6 +134,11 @@ func (w *worker) decide(ctx context.Context, target *Target, t *task) error {
 		if v.moves() && target.Writer == nil {
 			v = verdict{outcome: Remaining, key: v.key}
 		}
+		if v.outcome == Current {
+			if v, err = w.recover(target, t, slot, v); err != nil {
+				return err
+			}
+		}
 		t.verdicts[i] = v
 		if v.moves() {
 			blobs[i], moving = v.blob, true
@@ -182,6 +188,9 @@ func (w *worker) write(target *Target, tasks []*task) error {
 	pending := onlyMoving(tasks)
 	began := time.Now()
 	for n := 0; len(pending) > 0; n++ {
+		if err := w.intend(target, pending); err != nil {
+			return err
+		}
 		changes := make([]scan.Change, len(pending))
 		for i, t := range pending {
 			changes[i] = scan.Change{Item: t.item, New: t.payload}
@@ -280,6 +289,41 @@ func (w *worker) reconcile(target *Target, t *task, now *scan.Item) error {
 	return nil
 }
 
+// recover recognises a slot that an earlier process of this pass wrote and died
+// before it could say so: it is that pass's work, and gets its line.
+func (w *worker) recover(target *Target, t *task, slot ciphertext.Slot, v verdict) (verdict, error) {
+	record, ok := w.recorder.Intended(digest(slot.Blob))
+	if !ok || record.Pass != w.pass || record.Target != target.Name || record.Ref != t.item.Ref {
+		return v, nil
+	}
+	record.At = time.Now().UTC()
+	t.written = true
+	v = verdict{outcome: Rotated, key: record.From}
+	t.known[slotID(slot)] = v
+	return v, w.recordAll([]Record{record})
+}
+
+// intend tells the audit log what is about to be written, once for each blob.
+func (w *worker) intend(target *Target, tasks []*task) error {
+	var records []Record
+	for _, t := range tasks {
+		for i, v := range t.verdicts {
+			if !v.moves() {
+				continue
+			}
+			record := w.record(target, t, i)
+			if !t.intended[record.After] {
+				t.intended[record.After] = true
+				records = append(records, record)
+			}
+		}
+	}
+	if len(records) == 0 {
+		return nil
+	}
+	return auditError(w.recorder.Intend(records))
+}
+
 // claim finds our own blobs in the item as it stands now. They landed, though
 // the answer was lost: they are recorded, and not asked about again.
 func (w *worker) claim(target *Target, t *task, now scan.Item) error {
@@ -320,7 +364,11 @@ func (w *worker) recordAll(records []Record) error {
 	if len(records) == 0 {
 		return nil
 	}
-	if err := w.recorder.Record(records); err != nil {
+	return auditError(w.recorder.Record(records))
+}
+
+func auditError(err error) error {
+	if err != nil {
 		return &StopError{Kind: StopStorage, What: "write the audit log", Err: err}
 	}
 	return nil

@@ -38,11 +38,17 @@ type Writer interface {
 	Replace(ctx context.Context, changes []scan.Change) []scan.Result
 }
 
-// Recorder keeps the audit log. An error ends the run.
+// Recorder keeps the audit log. An error of it ends the run. What Intend and
+// Record have returned from survives the death of the process.
 type Recorder interface {
-	// Record appends; the records survive the death of the process.
+	// Intend notes changes that are about to be written.
+	Intend(records []Record) error
+	// Record notes changes that were written.
 	Record(records []Record) error
-	// Sync makes what was recorded survive a loss of power.
+	// Intended returns the change that an earlier process, which died before
+	// it knew the outcome, was about to make with a blob of this digest.
+	Intended(after string) (Record, bool)
+	// Sync makes what was noted survive a loss of power.
 	Sync() error
 }
 

@@ -1,6 +1,10 @@
 // Package auditlog keeps the evidence of what was changed: an append-only file
-// of JSON Lines, one for every slot that rotator replaced, each bound to the one
-// before by a hash.
+// of JSON Lines, each bound to the one before by a hash.
+//
+// Every slot that rotator replaces has two lines: the event "intent" before the
+// write, and "rotated" after it. An intent alone means that the write failed, or
+// that the process died before it knew; then the next run of the pass looks, and
+// adds the second line if the write had landed.
 //
 // A line is one JSON object whose last member is "hash": the SHA-256, in hex, of
 // the line without that member. It contains "prev", the hash of the line before,
@@ -11,6 +15,7 @@
 package auditlog
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
@@ -24,11 +29,13 @@ import (
 	"time"
 
 	"rotator/internal/rotate"
+	"rotator/internal/scan"
 )
 
 // line is one record, without its hash.
 type line struct {
 	Seq    int64     `json:"seq"` // from 1
+	Event  string    `json:"event"`
 	At     time.Time `json:"at"`
 	Pass   int       `json:"pass"`
 	Target string    `json:"target"`
@@ -41,6 +48,12 @@ type line struct {
 	Prev   string    `json:"prev"`
 }
 
+// The values of line.Event.
+const (
+	eventIntent  = "intent"
+	eventRotated = "rotated"
+)
+
 // Log is an audit log that is being written. It is safe for concurrent use, by
 // one process.
 type Log struct {
@@ -50,6 +63,9 @@ type Log struct {
 	head string
 	torn int
 	err  error // of a write that may have left half a line
+	// open are the intents, by the digest of their blob, that the log ended with
+	// and that have no outcome.
+	open map[string]rotate.Record
 }
 
 var _ rotate.Recorder = (*Log)(nil)
@@ -61,7 +77,7 @@ func Open(path string) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Log{file: file, head: genesis}
+	l := &Log{file: file, head: genesis, open: map[string]rotate.Record{}}
 	if err := errors.Join(l.resume(), syncDir(filepath.Dir(path))); err != nil {
 		_ = file.Close()
 		return nil, fmt.Errorf("%s: %w", path, err)
@@ -100,8 +116,46 @@ func (l *Log) resume() error {
 		}
 		l.seq, l.head = record.Seq, hash
 	}
+	if err := l.gather(end); err != nil {
+		return err
+	}
 	_, err = l.file.Seek(end, io.SeekStart)
 	return err
+}
+
+// gathered is how far back from the end open intents are looked for, in bytes.
+// What is under way at one moment takes far less.
+const gathered = 64 << 20
+
+// gather finds the open intents at the end of the log.
+func (l *Log) gather(end int64) error {
+	start := max(0, end-gathered)
+	lines := bufio.NewScanner(io.NewSectionReader(l.file, start, end-start))
+	lines.Buffer(nil, maxLine)
+	for n := 0; lines.Scan(); n++ {
+		record, _, err := parse(lines.Bytes())
+		if err != nil {
+			if n == 0 && start > 0 {
+				continue // it began further back
+			}
+			return &ChainError{Line: l.seq, Detail: err.Error()}
+		}
+		if record.Event == eventIntent {
+			l.open[record.After] = rotate.Record{Pass: record.Pass, Target: record.Target, Ref: scan.Ref(record.Ref), Path: record.Path,
+				From: record.From, To: record.To, Before: record.Before, After: record.After}
+		} else {
+			delete(l.open, record.After)
+		}
+	}
+	return lines.Err()
+}
+
+// Intended implements rotate.Recorder.
+func (l *Log) Intended(after string) (rotate.Record, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	record, ok := l.open[after]
+	return record, ok
 }
 
 // lastLine returns the last line that ends with a newline, without it, and where
@@ -134,9 +188,15 @@ func (l *Log) Head() (lines int64, hash string) {
 	return l.seq, l.head
 }
 
-// Record implements rotate.Recorder: when it returns, the lines are with the
-// operating system and survive the death of the process.
-func (l *Log) Record(records []rotate.Record) error {
+// Intend implements rotate.Recorder.
+func (l *Log) Intend(records []rotate.Record) error { return l.append(eventIntent, records) }
+
+// Record implements rotate.Recorder.
+func (l *Log) Record(records []rotate.Record) error { return l.append(eventRotated, records) }
+
+// append writes one line for each record. When it returns, they are with the
+// operating system, and survive the death of the process.
+func (l *Log) append(event string, records []rotate.Record) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.err != nil {
@@ -146,7 +206,7 @@ func (l *Log) Record(records []rotate.Record) error {
 	seq, head := l.seq, l.head
 	for _, r := range records {
 		seq++
-		bound, hash, err := bind(line{Seq: seq, At: r.At, Pass: r.Pass, Target: r.Target, Ref: string(r.Ref), Path: r.Path,
+		bound, hash, err := bind(line{Seq: seq, Event: event, At: r.At, Pass: r.Pass, Target: r.Target, Ref: string(r.Ref), Path: r.Path,
 			From: r.From, To: r.To, Before: r.Before, After: r.After, Prev: head})
 		if err != nil {
 			return err

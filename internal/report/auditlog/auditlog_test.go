@@ -48,6 +48,33 @@ func TestGoesOnAfterReopening(t *testing.T) {
 	}
 }
 
+// A process that dies between intent and outcome leaves the intent to the next.
+func TestIntentsWithoutOutcomeAreFound(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.jsonl")
+	log, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	known, unknown := record(1), record(2)
+	known.After, unknown.After = "aa", "bb"
+	err = errors.Join(log.Intend([]rotate.Record{known, unknown}), log.Record([]rotate.Record{known}), log.Close())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if log, err = Open(path); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = log.Close() }()
+	if got, ok := log.Intended("bb"); !ok || got.Ref != unknown.Ref || got.From != unknown.From {
+		t.Errorf("Intended of a blob without outcome = %+v, %v", got, ok)
+	}
+	for _, after := range []string{"aa", "cc"} {
+		if _, ok := log.Intended(after); ok {
+			t.Errorf("Intended(%q) is true", after)
+		}
+	}
+}
+
 func TestTornLineIsTakenOff(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.jsonl")
 	write(t, path, 0, 2)

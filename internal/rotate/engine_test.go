@@ -1,0 +1,457 @@
+package rotate_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http/httptest"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+
+	"rotator/internal/checkpoint"
+	"rotator/internal/ciphertext"
+	"rotator/internal/fakeaws/fakekms"
+	"rotator/internal/fakeaws/fault"
+	"rotator/internal/rotate"
+	"rotator/internal/scan"
+)
+
+// cloud is a fake KMS behind HTTP, with the real SDK client in front.
+type cloud struct {
+	fake   *fakekms.Service
+	faults *fault.Injector
+	client *kms.Client
+}
+
+func newCloud(t *testing.T) *cloud {
+	t.Helper()
+	c := &cloud{fake: fakekms.New(fakekms.Config{Region: "us-east-1", Account: "111122223333"}), faults: fault.New(1)}
+	server := httptest.NewServer(c.faults.Handler(c.fake))
+	t.Cleanup(server.Close)
+	c.client = kms.NewFromConfig(aws.Config{Region: "us-east-1", BaseEndpoint: aws.String(server.URL),
+		Credentials: credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "secret", ""),
+		Retryer:     func() aws.Retryer { return aws.NopRetryer{} }})
+	return c
+}
+
+func (c *cloud) key(t *testing.T, spec fakekms.KeySpec) string {
+	t.Helper()
+	arn, err := c.fake.CreateKey(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return arn
+}
+
+func (c *cloud) encrypt(t *testing.T, key, plaintext string, context map[string]string) []byte {
+	t.Helper()
+	blob, err := c.fake.Encrypt(key, []byte(plaintext), context)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return blob
+}
+
+func (c *cloud) resolve(t *testing.T, request rotate.KeyRequest) rotate.Keys {
+	t.Helper()
+	keys, err := rotate.ResolveKeys(t.Context(), c.client, request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keys
+}
+
+// memory is a target in memory: one partition, small pages, and writes that
+// succeed only when the row is still what was read.
+type memory struct {
+	mu     sync.Mutex
+	rows   map[string]map[string]scan.Value
+	writes int
+	// before runs before each write, without the lock: a concurrent writer.
+	before func(ref scan.Ref)
+	// lose makes the answer to an applied write get lost.
+	lose func(ref scan.Ref) bool
+}
+
+func newMemory() *memory { return &memory{rows: map[string]map[string]scan.Value{}} }
+
+func (m *memory) Partitions(context.Context) ([]scan.Partition, error) {
+	return []scan.Partition{{Name: "all", Spec: json.RawMessage("{}")}}, nil
+}
+
+func (m *memory) Page(_ context.Context, _ scan.Partition, cursor scan.Cursor) (page scan.Page, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, name := range slices.Sorted(maps.Keys(m.rows)) {
+		if name <= string(cursor) {
+			continue
+		}
+		if len(page.Items) == 10 {
+			return page, nil
+		}
+		page.Items = append(page.Items, scan.Item{Ref: scan.Ref(name), Payload: &scan.Row{Attributes: m.rows[name]}})
+		page.Next = scan.Cursor(name)
+	}
+	page.Last = true
+	return page, nil
+}
+
+func (m *memory) Load(_ context.Context, ref scan.Ref) (scan.Item, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	row, ok := m.rows[string(ref)]
+	if !ok {
+		return scan.Item{}, scan.ErrGone
+	}
+	return scan.Item{Ref: ref, Payload: &scan.Row{Attributes: row}}, nil
+}
+
+func (m *memory) Batch() int { return 3 }
+
+func (m *memory) Replace(_ context.Context, changes []scan.Change) []scan.Result {
+	results := make([]scan.Result, len(changes))
+	for i, change := range changes {
+		if m.before != nil {
+			m.before(change.Item.Ref)
+		}
+		results[i].Err = m.replace(change)
+	}
+	return results
+}
+
+func (m *memory) replace(change scan.Change) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now, ok := m.rows[string(change.Item.Ref)]
+	if !ok {
+		return scan.ErrGone
+	}
+	if !bytes.Equal(now["slot"].Bytes, change.Item.Payload.(*scan.Row).Attributes["slot"].Bytes) {
+		return scan.ErrChanged
+	}
+	m.rows[string(change.Item.Ref)] = change.New.(*scan.Row).Attributes
+	m.writes++
+	if m.lose != nil && m.lose(change.Item.Ref) {
+		return context.DeadlineExceeded
+	}
+	return nil
+}
+
+func (m *memory) put(name string, blob []byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.rows[name] = map[string]scan.Value{"slot": {Kind: scan.KindB, Bytes: blob}}
+}
+
+func (m *memory) blob(name string) []byte {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.rows[name]["slot"].Bytes
+}
+
+// trail is an audit log in memory.
+type trail struct {
+	mu       sync.Mutex
+	intended map[string]rotate.Record
+	records  []rotate.Record
+}
+
+func newTrail() *trail { return &trail{intended: map[string]rotate.Record{}} }
+
+func (t *trail) Intend(records []rotate.Record) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, r := range records {
+		t.intended[r.After] = r
+	}
+	return nil
+}
+
+func (t *trail) Record(records []rotate.Record) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.records = append(t.records, records...)
+	return nil
+}
+
+func (t *trail) Intended(string) (rotate.Record, bool) { return rotate.Record{}, false }
+func (t *trail) Sync() error                           { return nil }
+
+// bench is one pass over a memory target, from an empty checkpoint.
+type bench struct {
+	cloud   *cloud
+	keys    rotate.Keys
+	format  *ciphertext.Compiled
+	target  *memory
+	trail   *trail
+	settle  time.Duration
+	inspect bool
+	store   checkpoint.Store
+	passes  *checkpoint.Passes
+}
+
+func (b *bench) run(t *testing.T) (checkpoint.Counts, error) {
+	t.Helper()
+	target := rotate.Target{Name: "target", Lister: b.target, Format: b.format}
+	if !b.inspect {
+		target.Writer = b.target
+	}
+	if b.trail == nil {
+		b.trail = newTrail()
+	}
+	store := b.store
+	if store == nil {
+		store = checkpoint.NewMemory()
+	}
+	b.passes = checkpoint.NewPasses(store, "job")
+	opened, err := rotate.OpenPass(t.Context(), b.passes, rotate.Plan{Job: "job", Keys: b.keys, Targets: []rotate.Target{target}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tracker, err := b.passes.Track(t.Context(), opened.Pass, checkpoint.TrackOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ran := b.rotator(target, opened.Pass.Number).Run(t.Context(), tracker, opened.Partitions)
+	totals, err := b.passes.Totals(t.Context(), opened.Pass)
+	if err != nil {
+		t.Fatal(err)
+	}
+	counts := totals["target"]
+	if !counts.Balanced() {
+		t.Fatalf("slots in no outcome, or in two: %+v", counts.Slots)
+	}
+	return counts, ran
+}
+
+func (b *bench) rotator(target rotate.Target, pass int) *rotate.Rotator {
+	if b.settle == 0 {
+		b.settle = 200 * time.Millisecond
+	}
+	return rotate.New(rotate.Config{Targets: []rotate.Target{target}, Keys: b.keys, KMS: rotate.NewKMS(b.cloud.client, b.keys.Destination, nil),
+		Rate: 100000, Workers: 4, MaxOutage: 2 * time.Second, Settle: b.settle, Pass: pass, Recorder: b.trail})
+}
+
+func format(t *testing.T, from, to map[string]string) *ciphertext.Compiled {
+	t.Helper()
+	compiled, err := ciphertext.New(ciphertext.Spec{Format: "raw", Kind: ciphertext.Rows,
+		Slots: []ciphertext.SlotSpec{{Path: "slot", Context: from, DestinationContext: to}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return compiled
+}
+
+// side is one end of a move.
+type side struct {
+	name      string
+	spec      fakekms.KeySpec
+	algorithm string
+}
+
+// TestAlreadyMoved covers the crash between a write and its checkpoint, for
+// every combination of contexts, kinds of keys and pins: the checkpoint is lost
+// after a complete pass, and every slot must be recognised where it is.
+func TestAlreadyMoved(t *testing.T) {
+	cloud := newCloud(t)
+	symmetric, rsa := side{"symmetric", fakekms.Symmetric, ""}, side{"RSA", fakekms.RSA2048, "RSAES_OAEP_SHA_256"}
+	for _, from := range []side{symmetric, rsa} {
+		for _, to := range []side{symmetric, rsa} {
+			for _, changed := range []bool{false, true} {
+				for _, pinned := range []bool{true, false} {
+					t.Run(fmt.Sprintf("%s to %s, changed context %v, pinned %v", from.name, to.name, changed, pinned), func(t *testing.T) {
+						testAlreadyMoved(t, cloud, from, to, changed, pinned)
+					})
+				}
+			}
+		}
+	}
+}
+
+func testAlreadyMoved(t *testing.T, cloud *cloud, from, to side, changed, pinned bool) {
+	source, destination := cloud.key(t, from.spec), cloud.key(t, to.spec)
+	request := rotate.KeyRequest{Destination: destination, DestinationAlgorithm: to.algorithm,
+		Sources: []string{source}, SourceAlgorithm: from.algorithm}
+	if !pinned { // with several sources none can be pinned alone
+		request.Sources = []string{cloud.key(t, from.spec), source}
+	}
+	before := map[string]string{"tenant": "a"}
+	after := before
+	if changed {
+		after = map[string]string{"tenant": "a", "v": "2"}
+	}
+	if from.algorithm != "" {
+		before = nil
+	}
+	target := newMemory()
+	for i := range 25 {
+		target.put(fmt.Sprintf("item-%02d", i), cloud.encrypt(t, source, fmt.Sprintf("plaintext %d", i), before))
+	}
+	b := &bench{cloud: cloud, keys: cloud.resolve(t, request), format: format(t, before, after), target: target}
+	counts, err := b.run(t)
+	if err != nil || counts.Slots.Rotated != 25 {
+		t.Fatalf("first pass: %+v, %v, want 25 rotated", counts.Slots, err)
+	}
+	moved := maps.Clone(target.rows)
+	counts, err = b.run(t) // another store: the checkpoint is lost
+	if err != nil || counts.Slots.Current != 25 || counts.Slots.Seen != 25 {
+		t.Fatalf("after the loss of the checkpoint: %+v, %v, want 25 current", counts.Slots, err)
+	}
+	if to.algorithm != "" {
+		after = nil
+	}
+	for i := range 25 {
+		name := fmt.Sprintf("item-%02d", i)
+		if !bytes.Equal(moved[name]["slot"].Bytes, target.blob(name)) {
+			t.Errorf("%s was written again", name)
+		}
+		plaintext, key, err := cloud.fake.Decrypt(destination, target.blob(name), after)
+		if err != nil || string(plaintext) != fmt.Sprintf("plaintext %d", i) || key != destination {
+			t.Errorf("%s: %q under %s, %v", name, plaintext, key, err)
+		}
+	}
+}
+
+func TestRefreshMovesToTheNewestMaterialOnly(t *testing.T) {
+	cloud := newCloud(t)
+	key := cloud.key(t, fakekms.Symmetric)
+	target := newMemory()
+	for i := range 20 {
+		target.put(fmt.Sprintf("item-%02d", i), cloud.encrypt(t, key, "old material", nil))
+	}
+	if _, err := cloud.fake.Rotate(key); err != nil {
+		t.Fatal(err)
+	}
+	for i := 20; i < 30; i++ {
+		target.put(fmt.Sprintf("item-%02d", i), cloud.encrypt(t, key, "new material", nil))
+	}
+	b := &bench{cloud: cloud, keys: cloud.resolve(t, rotate.KeyRequest{Destination: key, Sources: []string{key}}), format: format(t, nil, nil), target: target}
+	counts, err := b.run(t)
+	if err != nil || counts.Slots.Rotated != 20 || counts.Slots.Current != 10 {
+		t.Fatalf("%+v, %v, want 20 rotated and 10 current", counts.Slots, err)
+	}
+	counts, err = b.run(t)
+	if err != nil || counts.Slots.Current != 30 {
+		t.Fatalf("again: %+v, %v, want 30 current", counts.Slots, err)
+	}
+}
+
+func TestEachSlotHasItsOutcome(t *testing.T) {
+	cloud := newCloud(t)
+	old, new, third := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
+	context := map[string]string{"app": "a"}
+	target := newMemory()
+	target.put("a-mine", cloud.encrypt(t, old, "mine", context))
+	target.put("b-moved", cloud.encrypt(t, new, "moved", context))
+	target.put("c-foreign", cloud.encrypt(t, third, "foreign", context))
+	target.put("d-context", cloud.encrypt(t, old, "context", map[string]string{"app": "other"}))
+	target.put("e-random", bytes.Repeat([]byte{7}, 200))
+	target.put("f-empty", nil)
+	target.put("g-long", bytes.Repeat([]byte{1}, ciphertext.MaxBlob+1))
+	target.rows["h-type"] = map[string]scan.Value{"slot": {Kind: scan.KindN, Text: "1"}}
+	target.rows["i-none"] = map[string]scan.Value{"other": {Kind: scan.KindS, Text: "x"}}
+	before := maps.Clone(target.rows)
+	b := &bench{cloud: cloud, keys: cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}),
+		format: format(t, context, nil), target: target, store: checkpoint.NewMemory()}
+	counts, err := b.run(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := checkpoint.Counts{Slots: checkpoint.SlotCounts{Seen: 8, Rotated: 1, Current: 1, Foreign: 1, Failed: 5},
+		Items: checkpoint.ItemCounts{Seen: 9, Written: 1, WithoutSlot: 1}}
+	if counts.Slots != want.Slots || counts.Items != want.Items {
+		t.Errorf("counted %+v, want %+v", counts, want)
+	}
+	if n := counts.Keys[third].Slots; n != 1 {
+		t.Errorf("%d slots under the third key, want 1", n)
+	}
+	for name := range before {
+		if name != "a-mine" && !bytes.Equal(before[name]["slot"].Bytes, target.blob(name)) {
+			t.Errorf("%s was changed", name)
+		}
+	}
+	reasons := map[string]string{}
+	last, err := b.passes.Last(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for chunk, err := range b.passes.Ledger(t.Context(), last) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range chunk.Entries {
+			reasons[e.Ref] = e.Reason
+		}
+	}
+	wantReasons := map[string]string{"c-foreign": "foreign-key", "d-context": "invalid-ciphertext", "e-random": "invalid-ciphertext",
+		"f-empty": "empty", "g-long": "too-large", "h-type": "wrong-type"}
+	if !maps.Equal(reasons, wantReasons) {
+		t.Errorf("ledger: %v\nwant:   %v", reasons, wantReasons)
+	}
+}
+
+func TestConcurrentWriterWins(t *testing.T) {
+	cloud := newCloud(t)
+	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
+	target := newMemory()
+	for _, name := range []string{"always", "deleted", "once", "never"} {
+		target.put(name, cloud.encrypt(t, old, name, nil))
+	}
+	var raced bool
+	target.before = func(ref scan.Ref) {
+		switch ref {
+		case "always":
+			target.put("always", cloud.encrypt(t, old, "always, again", nil))
+		case "once":
+			if !raced {
+				raced = true
+				target.put("once", cloud.encrypt(t, old, "once, by another", nil))
+			}
+		case "deleted":
+			target.mu.Lock()
+			delete(target.rows, "deleted")
+			target.mu.Unlock()
+		}
+	}
+	b := &bench{cloud: cloud, keys: cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}), format: format(t, nil, nil), target: target}
+	counts, err := b.run(t)
+	if want := (checkpoint.SlotCounts{Seen: 4, Rotated: 2, Conflict: 1, Gone: 1}); err != nil || counts.Slots != want {
+		t.Fatalf("%+v, %v, want %+v", counts.Slots, err, want)
+	}
+	for name, want := range map[string]string{"always": "always, again", "once": "once, by another", "never": "never"} {
+		plaintext, _, err := cloud.fake.Decrypt("", target.blob(name), nil)
+		if err != nil || string(plaintext) != want {
+			t.Errorf("%s holds %q, %v, want %q", name, plaintext, err, want)
+		}
+	}
+	if _, ok := target.rows["deleted"]; ok {
+		t.Error("the deleted item was made again")
+	}
+}
+
+// A write whose answer is lost is found, counted once, and not written twice.
+func TestLostAnswerIsRecognised(t *testing.T) {
+	cloud := newCloud(t)
+	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
+	target := newMemory()
+	for i := range 30 {
+		target.put(fmt.Sprintf("item-%02d", i), cloud.encrypt(t, old, "x", nil))
+	}
+	target.lose = func(scan.Ref) bool { return target.writes%2 == 0 }
+	b := &bench{cloud: cloud, keys: cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}), format: format(t, nil, nil), target: target}
+	counts, err := b.run(t)
+	if err != nil || counts.Slots.Rotated != 30 || counts.Items.Written != 30 {
+		t.Fatalf("%+v, %v, want 30 rotated and written", counts, err)
+	}
+	if target.writes != 30 || len(b.trail.records) != 30 {
+		t.Errorf("%d writes and %d audit records, want 30 of each", target.writes, len(b.trail.records))
+	}
+}
