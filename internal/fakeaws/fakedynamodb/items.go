@@ -1,0 +1,256 @@
+package fakedynamodb
+
+import (
+	"maps"
+	"slices"
+)
+
+// expressions are the fields that requests with expressions share.
+type expressions struct {
+	ConditionExpression       string
+	UpdateExpression          string
+	FilterExpression          string
+	ProjectionExpression      string
+	ExpressionAttributeNames  map[string]string
+	ExpressionAttributeValues map[string]value
+}
+
+// compiled is what the expressions of one request mean.
+type compiled struct {
+	condition  condition // always true where there is none
+	filter     condition
+	projection []path
+	update     *update
+}
+
+func always(item) (bool, error) { return true, nil }
+
+// compile parses all expressions of a request, and refuses names and values that
+// none of them uses.
+func (e *expressions) compile() (*compiled, error) {
+	used, usedValues := map[string]bool{}, map[string]bool{}
+	parse := func(field, text string, read func(*parser) error) error {
+		if text == "" {
+			return nil
+		}
+		tokens, err := lex(text)
+		if err == nil {
+			p := &parser{tokens: tokens, names: e.ExpressionAttributeNames, values: e.ExpressionAttributeValues, usedNames: used, usedValues: usedValues}
+			if err = read(p); err == nil && p.peek().kind != tokenEnd {
+				err = p.syntax()
+			}
+		}
+		if f, ok := err.(*failure); ok {
+			return invalid("Invalid %s: %s", field, f.message)
+		}
+		return err
+	}
+	c := &compiled{condition: always, filter: always}
+	var err error
+	steps := []error{
+		parse("ConditionExpression", e.ConditionExpression, func(p *parser) error { c.condition, err = p.or(); return err }),
+		parse("FilterExpression", e.FilterExpression, func(p *parser) error { c.filter, err = p.or(); return err }),
+		parse("ProjectionExpression", e.ProjectionExpression, func(p *parser) error { c.projection, err = p.paths(); return err }),
+		parse("UpdateExpression", e.UpdateExpression, func(p *parser) error { c.update, err = p.update(); return err }),
+	}
+	for _, err := range steps {
+		if err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(e.ExpressionAttributeNames)) {
+		if !used[name] {
+			return nil, invalid("Value provided in ExpressionAttributeNames unused in expressions: keys: {%s}", name)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(e.ExpressionAttributeValues)) {
+		if !usedValues[name] {
+			return nil, invalid("Value provided in ExpressionAttributeValues unused in expressions: keys: {%s}", name)
+		}
+	}
+	return c, nil
+}
+
+// paths reads a comma separated list.
+func (p *parser) paths() (list []path, err error) {
+	for {
+		one, err := p.path()
+		if err != nil {
+			return nil, err
+		}
+		for _, other := range list {
+			if one.overlaps(other) {
+				return nil, invalid("Two document paths overlap with each other; must remove or rewrite one of these paths; path one: [%s], path two: [%s]", other, one)
+			}
+		}
+		list = append(list, one)
+		if !p.accept(",") {
+			return list, nil
+		}
+	}
+}
+
+// write is the input of every single-item write.
+type write struct {
+	TableName string
+	Key, Item item
+	expressions
+	ReturnValues                        string
+	ReturnConsumedCapacity              string
+	ReturnValuesOnConditionCheckFailure string
+}
+
+// written is what a write did.
+type written struct {
+	old, new item
+	changed  []path
+}
+
+// apply checks the condition of a write and does it; the caller holds the lock
+// of the table. A dry write checks only.
+func (w *write) apply(t *table, key item, c *compiled, change func(old item) (item, []path, error), dry bool) (written, error) {
+	old := t.find(key)
+	ok, err := c.condition(orNothing(old))
+	if err != nil {
+		return written{}, err
+	}
+	if !ok {
+		return written{}, conditionFailed(old, w.ReturnValuesOnConditionCheckFailure == "ALL_OLD")
+	}
+	now, changed, err := change(old)
+	if err != nil {
+		return written{}, err
+	}
+	if now != nil && now.size() > maxItem {
+		return written{}, invalid("Item size to update has exceeded the maximum allowed size")
+	}
+	if dry {
+		return written{}, nil
+	}
+	return written{old: old, new: now, changed: changed}, t.put(key, now)
+}
+
+func orNothing(i item) item {
+	if i == nil {
+		return item{}
+	}
+	return i
+}
+
+// plan turns a write into its key, its expressions, and what it changes.
+func (w *write) plan(t *table, action string) (key item, c *compiled, change func(item) (item, []path, error), err error) {
+	if c, err = w.compile(); err != nil {
+		return nil, nil, nil, err
+	}
+	switch action {
+	case "PutItem":
+		key, err = t.key(w.Item)
+		change = func(item) (item, []path, error) { return w.Item, nil, nil }
+	case "DeleteItem":
+		key, err = w.Key, t.exactKey(w.Key)
+		change = func(item) (item, []path, error) { return nil, nil, nil }
+	case "UpdateItem":
+		key, err = w.Key, t.exactKey(w.Key)
+		if err == nil && c.update != nil {
+			err = c.update.spares(t)
+		}
+		change = func(old item) (item, []path, error) {
+			now := maps.Clone(old)
+			if now == nil {
+				now = maps.Clone(w.Key)
+			}
+			if c.update == nil {
+				return now, nil, nil
+			}
+			now, err := c.update.apply(orNothing(old), now)
+			return now, c.update.touched(), err
+		}
+	case "ConditionCheck":
+		key, err = w.Key, t.exactKey(w.Key)
+		change = func(old item) (item, []path, error) { return old, nil, nil }
+	}
+	return key, c, change, err
+}
+
+func (s *Service) write(r request, action string) (any, error) {
+	var w write
+	if err := r.into(&w); err != nil {
+		return nil, err
+	}
+	t, err := s.table(r, "dynamodb:"+action, w.TableName)
+	if err != nil {
+		return nil, err
+	}
+	key, c, change, err := w.plan(t, action)
+	if err != nil {
+		return nil, err
+	}
+	t.mu.Lock()
+	done, err := w.apply(t, key, c, change, false)
+	t.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]any{}
+	if returned := w.returned(done); returned != nil {
+		out["Attributes"] = returned
+	}
+	if used := consumed(w.ReturnConsumedCapacity, t.name, writeUnits(done.old, done.new)); used != nil {
+		out["ConsumedCapacity"] = used
+	}
+	return out, nil
+}
+
+// returned is what ReturnValues asks for.
+func (w *write) returned(done written) item {
+	switch w.ReturnValues {
+	case "ALL_OLD":
+		return done.old
+	case "ALL_NEW":
+		return done.new
+	case "UPDATED_OLD":
+		return project(orNothing(done.old), done.changed)
+	case "UPDATED_NEW":
+		return project(orNothing(done.new), done.changed)
+	}
+	return nil
+}
+
+func (s *Service) putItem(r request) (any, error)    { return s.write(r, "PutItem") }
+func (s *Service) updateItem(r request) (any, error) { return s.write(r, "UpdateItem") }
+func (s *Service) deleteItem(r request) (any, error) { return s.write(r, "DeleteItem") }
+
+func (s *Service) getItem(r request) (any, error) {
+	var in struct {
+		TableName string
+		Key       item
+		expressions
+		ConsistentRead         bool
+		ReturnConsumedCapacity string
+	}
+	if err := r.into(&in); err != nil {
+		return nil, err
+	}
+	t, err := s.table(r, "dynamodb:GetItem", in.TableName)
+	if err != nil {
+		return nil, err
+	}
+	c, err := in.compile()
+	if err != nil {
+		return nil, err
+	}
+	if err := t.exactKey(in.Key); err != nil {
+		return nil, err
+	}
+	t.mu.Lock()
+	found := t.find(in.Key)
+	t.mu.Unlock()
+	out := map[string]any{}
+	if found != nil {
+		out["Item"] = project(found, c.projection)
+	}
+	if used := consumed(in.ReturnConsumedCapacity, t.name, readUnits(found.size(), in.ConsistentRead)); used != nil {
+		out["ConsumedCapacity"] = used
+	}
+	return out, nil
+}

@@ -1,0 +1,113 @@
+package fakes3
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/md5"
+	"crypto/sha1"
+	"crypto/sha256"
+	"encoding/base64"
+	"hash"
+	"hash/crc32"
+	"hash/crc64"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+)
+
+// algorithms are the checksums that a request can carry, by the end of their
+// header x-amz-checksum-… (Checking object integrity).
+func algorithms() map[string]func() hash.Hash {
+	return map[string]func() hash.Hash{
+		"crc32":     func() hash.Hash { return crc32.NewIEEE() },
+		"crc32c":    func() hash.Hash { return crc32.New(crc32.MakeTable(crc32.Castagnoli)) },
+		"crc64nvme": func() hash.Hash { return crc64.New(crc64.MakeTable(0x9a6c9329ac4bc9b5)) },
+		"sha1":      sha1.New,
+		"sha256":    sha256.New,
+	}
+}
+
+func checksumOf(algorithm string, body []byte) string {
+	h := algorithms()[algorithm]()
+	_, _ = h.Write(body)
+	return base64.StdEncoding.EncodeToString(h.Sum(nil))
+}
+
+// checksum is the checksum that an object keeps.
+type checksum struct{ algorithm, value string }
+
+// readBody reads the body of a request, which the SDKs may send in chunks with
+// the checksum behind them, and checks every checksum that came along. Where none
+// did, S3 computes CRC64NVME.
+func readBody(r request) ([]byte, checksum, error) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, checksum{}, errorf(http.StatusBadRequest, "IncompleteBody", "The request body terminated unexpectedly")
+	}
+	trailer := http.Header{}
+	if strings.HasPrefix(r.Header.Get("X-Amz-Content-Sha256"), "STREAMING-") {
+		if body, trailer, err = dechunk(body); err != nil {
+			return nil, checksum{}, err
+		}
+	}
+	if want := r.Header.Get("Content-Md5"); want != "" {
+		if sum := md5.Sum(body); want != base64.StdEncoding.EncodeToString(sum[:]) {
+			return nil, checksum{}, errorf(http.StatusBadRequest, "BadDigest", "The Content-MD5 you specified did not match what we received.")
+		}
+	}
+	kept := checksum{}
+	for name := range algorithms() {
+		header := "X-Amz-Checksum-" + name
+		want := r.Header.Get(header) + trailer.Get(header)
+		if want == "" {
+			continue
+		}
+		if want != checksumOf(name, body) {
+			return nil, checksum{}, errorf(http.StatusBadRequest, "BadDigest", "The %s you specified did not match the calculated checksum.", strings.ToUpper(name))
+		}
+		kept = checksum{name, want}
+	}
+	if kept.algorithm == "" {
+		kept = checksum{"crc64nvme", checksumOf("crc64nvme", body)}
+	}
+	return body, kept, nil
+}
+
+// dechunk undoes aws-chunked: length in hex, line end, data, line end, and after
+// the empty chunk the trailing headers.
+func dechunk(text []byte) ([]byte, http.Header, error) {
+	reader := bufio.NewReader(bytes.NewReader(text))
+	var body []byte
+	broken := errorf(http.StatusBadRequest, "IncompleteBody", "The chunks of the request body are not well-formed")
+	for {
+		line, err := reader.ReadString('\n')
+		if err != nil {
+			return nil, nil, broken
+		}
+		size, _, _ := strings.Cut(strings.TrimSpace(line), ";")
+		n, err := strconv.ParseInt(size, 16, 32)
+		if err != nil || n < 0 || int(n) > len(text) {
+			return nil, nil, broken
+		}
+		if n == 0 {
+			break
+		}
+		chunk := make([]byte, n+2)
+		if _, err := io.ReadFull(reader, chunk); err != nil {
+			return nil, nil, broken
+		}
+		body = append(body, chunk[:n]...)
+	}
+	trailer := http.Header{}
+	for {
+		line, err := reader.ReadString('\n')
+		name, value, found := strings.Cut(strings.TrimSpace(line), ":")
+		if found {
+			trailer.Set(name, strings.TrimSpace(value))
+		}
+		if err != nil || !found {
+			return body, trailer, nil
+		}
+	}
+}

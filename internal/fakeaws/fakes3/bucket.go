@@ -1,0 +1,150 @@
+package fakes3
+
+import (
+	"encoding/xml"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// bucket is one bucket. Objects are kept by key, each with its versions, the
+// newest last.
+type bucket struct {
+	name string
+	made time.Time
+	lock bool // Object Lock is on
+
+	mu         sync.RWMutex
+	versioning string // "", "Enabled" or "Suspended"
+	ownership  string
+	objects    map[string][]*version
+	uploads    map[string]*upload
+	count      int // versions and uploads so far, for their ids
+}
+
+func (s *Service) createBucket(w http.ResponseWriter, r request) error {
+	b := &bucket{name: r.bucket, made: time.Now(), objects: map[string][]*version{}, uploads: map[string]*upload{},
+		ownership: "BucketOwnerEnforced", lock: strings.EqualFold(r.Header.Get("X-Amz-Bucket-Object-Lock-Enabled"), "true")}
+	if o := r.Header.Get("X-Amz-Object-Ownership"); o != "" {
+		b.ownership = o
+	}
+	if b.lock {
+		b.versioning = "Enabled" // Object Lock needs it
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.buckets[r.bucket] != nil {
+		return errorf(http.StatusConflict, "BucketAlreadyOwnedByYou", "Your previous request to create the named bucket succeeded and you already own it.")
+	}
+	s.buckets[r.bucket] = b
+	w.Header().Set("Location", "/"+r.bucket)
+	w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+func (s *Service) headBucket(w http.ResponseWriter, _ request, _ *bucket) error {
+	w.Header().Set("X-Amz-Bucket-Region", s.config.Region)
+	w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+func (s *Service) deleteBucket(w http.ResponseWriter, r request, b *bucket) error {
+	b.mu.RLock()
+	full := len(b.objects) > 0
+	b.mu.RUnlock()
+	if full {
+		return errorf(http.StatusConflict, "BucketNotEmpty", "The bucket you tried to delete is not empty")
+	}
+	s.mu.Lock()
+	delete(s.buckets, r.bucket)
+	s.mu.Unlock()
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func (s *Service) location(w http.ResponseWriter, _ request, _ *bucket) error {
+	region := s.config.Region
+	if region == "us-east-1" {
+		region = "" // API_GetBucketLocation
+	}
+	return ok(w, struct {
+		XMLName xml.Name `xml:"LocationConstraint"`
+		Region  string   `xml:",chardata"`
+	}{Region: region})
+}
+
+func (s *Service) listBuckets(w http.ResponseWriter) error {
+	type entry struct {
+		Name         string
+		CreationDate string
+	}
+	var list []entry
+	s.mu.RLock()
+	for _, name := range slices.Sorted(maps.Keys(s.buckets)) {
+		list = append(list, entry{name, stamp(s.buckets[name].made)})
+	}
+	s.mu.RUnlock()
+	return ok(w, struct {
+		XMLName xml.Name `xml:"ListAllMyBucketsResult"`
+		Buckets []entry  `xml:"Buckets>Bucket"`
+	}{Buckets: list})
+}
+
+// versioningXML is VersioningConfiguration.
+type versioningXML struct {
+	XMLName xml.Name `xml:"VersioningConfiguration"`
+	Status  string   `xml:",omitempty"`
+}
+
+func getVersioning(w http.ResponseWriter, _ request, b *bucket) error {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	return ok(w, versioningXML{Status: b.versioning})
+}
+
+func putVersioning(w http.ResponseWriter, r request, b *bucket) error {
+	var in versioningXML
+	if err := readXML(r, &in); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.lock && in.Status != "Enabled" {
+		return errorf(http.StatusConflict, "InvalidBucketState", "An Object Lock configuration is present on this bucket, so the versioning state cannot be changed.")
+	}
+	b.versioning = in.Status
+	w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+// ownershipXML is OwnershipControls.
+type ownershipXML struct {
+	XMLName xml.Name `xml:"OwnershipControls"`
+	Rule    struct{ ObjectOwnership string }
+}
+
+func getOwnership(w http.ResponseWriter, _ request, b *bucket) error {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	out := ownershipXML{}
+	out.Rule.ObjectOwnership = b.ownership
+	return ok(w, out)
+}
+
+func putOwnership(w http.ResponseWriter, r request, b *bucket) error {
+	var in ownershipXML
+	if err := readXML(r, &in); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.ownership = in.Rule.ObjectOwnership
+	w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+// stamp is a time as XML answers have it.
+func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }

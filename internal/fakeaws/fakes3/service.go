@@ -1,0 +1,275 @@
+// Package fakes3 is an S3 in memory, behind the REST protocol that the AWS SDKs
+// speak, path style. It implements what rotator, its tests and its demo use, with
+// the answers of the service; what it does is pinned by the cases of package
+// conformance. It checks no signatures and must never hold real data.
+package fakes3
+
+import (
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+)
+
+// Config says whose buckets these are.
+type Config struct {
+	Region, Account string
+}
+
+// Call is what a policy decides about.
+type Call struct {
+	Action      string // the operation, as IAM writes it: "s3:PutObject"
+	Bucket, Key string
+	AccessKey   string // id of the caller's access key
+}
+
+// Service is the fake. It is safe for concurrent use.
+type Service struct {
+	config Config
+
+	mu      sync.RWMutex
+	buckets map[string]*bucket
+	policy  func(Call) bool
+}
+
+// New makes a Service without buckets.
+func New(c Config) *Service { return &Service{config: c, buckets: map[string]*bucket{}} }
+
+// SetPolicy sets who may do what: false gives AccessDenied. Nil allows
+// everything.
+func (s *Service) SetPolicy(allow func(Call) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.policy = allow
+}
+
+// request is one call under way.
+type request struct {
+	*http.Request
+	bucket, key string
+	query       url.Values
+}
+
+func newRequest(r *http.Request) request {
+	bucket, key, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	return request{Request: r, bucket: bucket, key: key, query: r.URL.Query()}
+}
+
+// Operation names a request: "s3:PutObject".
+func (s *Service) Operation(r *http.Request) string { return "s3:" + newRequest(r).operation() }
+
+// operation tells operations apart by method, path, query and headers, as the
+// API reference lays them out.
+func (r request) operation() string {
+	switch {
+	case r.bucket == "":
+		return "ListBuckets"
+	case r.key == "":
+		return r.bucketOperation()
+	}
+	for _, sub := range []struct{ query, name string }{{"tagging", "ObjectTagging"}, {"acl", "ObjectAcl"},
+		{"retention", "ObjectRetention"}, {"legal-hold", "ObjectLegalHold"}} {
+		if r.query.Has(sub.query) {
+			return map[string]string{"GET": "Get", "PUT": "Put", "DELETE": "Delete"}[r.Method] + sub.name
+		}
+	}
+	copied, upload := r.Header.Get("X-Amz-Copy-Source") != "", r.query.Has("uploadId")
+	switch r.Method {
+	case "PUT":
+		switch {
+		case upload && copied:
+			return "UploadPartCopy"
+		case upload:
+			return "UploadPart"
+		case copied:
+			return "CopyObject"
+		}
+		return "PutObject"
+	case "GET":
+		if upload {
+			return "ListParts"
+		}
+		return "GetObject"
+	case "HEAD":
+		return "HeadObject"
+	case "DELETE":
+		if upload {
+			return "AbortMultipartUpload"
+		}
+		return "DeleteObject"
+	case "POST":
+		if r.query.Has("uploads") {
+			return "CreateMultipartUpload"
+		}
+		if upload {
+			return "CompleteMultipartUpload"
+		}
+	}
+	return "Unknown"
+}
+
+func (r request) bucketOperation() string {
+	for _, sub := range []struct{ query, name string }{{"versioning", "BucketVersioning"}, {"ownershipControls", "BucketOwnershipControls"}} {
+		if r.query.Has(sub.query) {
+			return map[string]string{"GET": "Get", "PUT": "Put"}[r.Method] + sub.name
+		}
+	}
+	switch r.Method {
+	case "PUT":
+		return "CreateBucket"
+	case "HEAD":
+		return "HeadBucket"
+	case "DELETE":
+		return "DeleteBucket"
+	case "GET":
+		switch {
+		case r.query.Has("versions"):
+			return "ListObjectVersions"
+		case r.query.Has("location"):
+			return "GetBucketLocation"
+		case r.query.Has("uploads"):
+			return "ListMultipartUploads"
+		case r.query.Get("list-type") == "2":
+			return "ListObjectsV2"
+		}
+	}
+	return "Unknown"
+}
+
+// operations is the explicit list of what this service does in a bucket.
+func (s *Service) operations() map[string]func(http.ResponseWriter, request, *bucket) error {
+	return map[string]func(http.ResponseWriter, request, *bucket) error{
+		"HeadBucket": s.headBucket, "DeleteBucket": s.deleteBucket, "GetBucketLocation": s.location,
+		"GetBucketVersioning": getVersioning, "PutBucketVersioning": putVersioning,
+		"GetBucketOwnershipControls": getOwnership, "PutBucketOwnershipControls": putOwnership,
+		"ListObjectsV2": listObjects, "ListObjectVersions": listVersions, "ListMultipartUploads": listUploads,
+		"PutObject": putObject, "GetObject": getObject, "HeadObject": getObject, "DeleteObject": deleteObject, "CopyObject": s.copyObject,
+		"GetObjectTagging": getTagging, "PutObjectTagging": putTagging, "DeleteObjectTagging": putTagging,
+		"GetObjectAcl": s.getACL, "PutObjectAcl": putACL,
+		"GetObjectRetention": getRetention, "PutObjectRetention": putRetention,
+		"GetObjectLegalHold": getLegalHold, "PutObjectLegalHold": putLegalHold,
+		"CreateMultipartUpload": createUpload, "UploadPart": uploadPart, "UploadPartCopy": s.uploadPartCopy,
+		"CompleteMultipartUpload": completeUpload, "AbortMultipartUpload": abortUpload, "ListParts": listParts,
+	}
+}
+
+// ServeHTTP handles one request.
+func (s *Service) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
+	r := newRequest(hr)
+	if err := s.serve(w, r); err != nil {
+		fail(w, hr, err)
+	}
+}
+
+func (s *Service) serve(w http.ResponseWriter, r request) error {
+	name := r.operation()
+	if !s.allowed(r, name) {
+		return &failure{http.StatusForbidden, "AccessDenied", "Access Denied"}
+	}
+	switch name {
+	case "ListBuckets":
+		return s.listBuckets(w)
+	case "CreateBucket":
+		return s.createBucket(w, r)
+	}
+	operation, ok := s.operations()[name]
+	if !ok {
+		return &failure{http.StatusNotImplemented, "NotImplemented", "this fake does not do " + r.Method + " " + r.URL.RawQuery}
+	}
+	b, err := s.bucket(r.bucket)
+	if err != nil {
+		return err
+	}
+	return operation(w, r, b)
+}
+
+func (s *Service) allowed(r request, name string) bool {
+	s.mu.RLock()
+	allow := s.policy
+	s.mu.RUnlock()
+	_, credential, _ := strings.Cut(r.Header.Get("Authorization"), "Credential=")
+	id, _, _ := strings.Cut(credential, "/")
+	return allow == nil || allow(Call{Action: "s3:" + name, Bucket: r.bucket, Key: r.key, AccessKey: id})
+}
+
+func (s *Service) bucket(name string) (*bucket, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	b := s.buckets[name]
+	if b == nil {
+		return nil, &failure{http.StatusNotFound, "NoSuchBucket", "The specified bucket does not exist"}
+	}
+	return b, nil
+}
+
+// Throttle answers 503 SlowDown.
+func (s *Service) Throttle(w http.ResponseWriter, r *http.Request) {
+	fail(w, r, &failure{http.StatusServiceUnavailable, "SlowDown", "Please reduce your request rate."})
+}
+
+// Fail answers HTTP 500.
+func (s *Service) Fail(w http.ResponseWriter, r *http.Request) {
+	fail(w, r, &failure{http.StatusInternalServerError, "InternalError", "We encountered an internal error. Please try again."})
+}
+
+// failure is an error of the service (Error responses).
+type failure struct {
+	status  int
+	code    string
+	message string
+}
+
+func (f *failure) Error() string { return f.code + ": " + f.message }
+
+func errorf(status int, code, format string, args ...any) error {
+	return &failure{status, code, fmt.Sprintf(format, args...)}
+}
+
+// fail writes an error; an answer to HEAD, and 304, have no body.
+func fail(w http.ResponseWriter, r *http.Request, err error) {
+	f := (*failure)(nil)
+	if !errors.As(err, &f) {
+		f = &failure{http.StatusInternalServerError, "InternalError", err.Error()}
+	}
+	if r.Method == http.MethodHead || f.status == http.StatusNotModified {
+		w.WriteHeader(f.status)
+		return
+	}
+	writeXML(w, f.status, struct {
+		XMLName       xml.Name `xml:"Error"`
+		Code, Message string
+		StorageClass  string `xml:",omitempty"`
+	}{Code: f.code, Message: f.message})
+}
+
+func writeXML(w http.ResponseWriter, status int, v any) {
+	body, err := xml.Marshal(v)
+	if err != nil {
+		status, body = http.StatusInternalServerError, nil
+	}
+	w.Header().Set("Content-Type", "application/xml")
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, xml.Header+string(body))
+}
+
+// ok writes an XML answer.
+func ok(w http.ResponseWriter, v any) error {
+	writeXML(w, http.StatusOK, v)
+	return nil
+}
+
+// readXML reads the XML body of a request.
+func readXML(r request, v any) error {
+	body, _, err := readBody(r)
+	if err != nil {
+		return err
+	}
+	if err := xml.Unmarshal(body, v); err != nil {
+		return errorf(http.StatusBadRequest, "MalformedXML", "The XML you provided was not well-formed")
+	}
+	return nil
+}
