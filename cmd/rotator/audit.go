@@ -122,6 +122,6 @@ func (noRecords) Record([]rotate.Record) error {
 
 func (n noRecords) Intend(records []rotate.Record) error { return n.Record(records) }
 
-func (noRecords) Intended(string) (rotate.Record, bool) { return rotate.Record{}, false }
+func (noRecords) Find(string) (rotate.Record, bool, bool) { return rotate.Record{}, false, false }
 
 func (noRecords) Sync() error { return nil }

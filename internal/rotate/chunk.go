@@ -127,17 +127,12 @@ func (w *worker) decide(ctx context.Context, target *Target, t *task) error {
 	blobs := make([][]byte, len(t.slots))
 	moving := false
 	for i, slot := range t.slots {
-		v, err := w.decideOnce(ctx, t, slot)
+		v, err := w.decideOnce(ctx, target, t, slot)
 		if err != nil {
 			return err
 		}
 		if v.moves() && target.Writer == nil {
 			v = verdict{outcome: Remaining, key: v.key}
-		}
-		if v.outcome == Current {
-			if v, err = w.recover(target, t, slot, v); err != nil {
-				return err
-			}
 		}
 		t.verdicts[i] = v
 		if v.moves() {
@@ -159,12 +154,15 @@ func (w *worker) decide(ctx context.Context, target *Target, t *task) error {
 
 // decideOnce remembers verdicts, so that a slot which did not change is neither
 // asked about nor re-encrypted twice.
-func (w *worker) decideOnce(ctx context.Context, t *task, slot ciphertext.Slot) (verdict, error) {
+func (w *worker) decideOnce(ctx context.Context, target *Target, t *task, slot ciphertext.Slot) (verdict, error) {
 	id := slotID(slot)
 	if v, ok := t.known[id]; ok && slot.Refused == nil {
 		return v, nil
 	}
-	v, err := w.decider.decide(ctx, slot)
+	v, ok, err := w.recover(target, t, slot)
+	if !ok && err == nil {
+		v, err = w.decider.decide(ctx, slot)
+	}
 	if err == nil {
 		t.known[id] = v
 	}
@@ -289,18 +287,24 @@ func (w *worker) reconcile(target *Target, t *task, now *scan.Item) error {
 	return nil
 }
 
-// recover recognises a slot that an earlier process of this pass wrote and died
-// before it could say so: it is that pass's work, and gets its line.
-func (w *worker) recover(target *Target, t *task, slot ciphertext.Slot, v verdict) (verdict, error) {
-	record, ok := w.recorder.Intended(digest(slot.Blob))
-	if !ok || record.Pass != w.pass || record.Target != target.Name || record.Ref != t.item.Ref {
-		return v, nil
+// recover recognises a slot that an earlier process of this pass wrote, and died
+// before the page was saved: the audit log holds the digest of the very blob that
+// KMS returned for it, so KMS need not be asked again. It is this pass's work, and
+// gets its line in the log unless that process got to it.
+func (w *worker) recover(target *Target, t *task, slot ciphertext.Slot) (v verdict, ok bool, err error) {
+	if slot.Refused != nil {
+		return verdict{}, false, nil
 	}
-	record.At = time.Now().UTC()
+	record, written, ok := w.recorder.Find(digest(slot.Blob))
+	if !ok || record.Pass != w.pass || record.Target != target.Name || record.Ref != t.item.Ref || record.To != w.decider.keys.Destination.ARN {
+		return verdict{}, false, nil
+	}
 	t.written = true
-	v = verdict{outcome: Rotated, key: record.From}
-	t.known[slotID(slot)] = v
-	return v, w.recordAll([]Record{record})
+	if !written {
+		record.At = time.Now().UTC()
+		err = w.recordAll([]Record{record})
+	}
+	return verdict{outcome: Rotated, key: record.From}, true, err
 }
 
 // intend tells the audit log what is about to be written, once for each blob.

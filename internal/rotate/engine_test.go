@@ -182,8 +182,8 @@ func (t *trail) Record(records []rotate.Record) error {
 	return nil
 }
 
-func (t *trail) Intended(string) (rotate.Record, bool) { return rotate.Record{}, false }
-func (t *trail) Sync() error                           { return nil }
+func (t *trail) Find(string) (rotate.Record, bool, bool) { return rotate.Record{}, false, false }
+func (t *trail) Sync() error                             { return nil }
 
 // bench is one pass over a memory target, from an empty checkpoint.
 type bench struct {

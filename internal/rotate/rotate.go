@@ -45,9 +45,10 @@ type Recorder interface {
 	Intend(records []Record) error
 	// Record notes changes that were written.
 	Record(records []Record) error
-	// Intended returns the change that an earlier process, which died before
-	// it knew the outcome, was about to make with a blob of this digest.
-	Intended(after string) (Record, bool)
+	// Find returns the change with a blob of this digest, if an earlier
+	// process noted it not long before it died, and whether it was recorded as
+	// written or only intended.
+	Find(after string) (record Record, written, ok bool)
 	// Sync makes what was noted survive a loss of power.
 	Sync() error
 }

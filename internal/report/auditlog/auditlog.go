@@ -63,12 +63,17 @@ type Log struct {
 	head string
 	torn int
 	err  error // of a write that may have left half a line
-	// open are the intents, by the digest of their blob, that the log ended with
-	// and that have no outcome.
-	open map[string]rotate.Record
+	// found are the changes that the log ended with, by the digest of their blob.
+	found map[string]change
 }
 
 var _ rotate.Recorder = (*Log)(nil)
+
+// change is a slot that was, or was about to be, replaced.
+type change struct {
+	record  rotate.Record
+	written bool
+}
 
 // Open opens the log at path, or begins one, and goes on behind its last line.
 // A last line that a crash cut short is taken off; Torn says how long it was.
@@ -77,7 +82,7 @@ func Open(path string) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Log{file: file, head: genesis, open: map[string]rotate.Record{}}
+	l := &Log{file: file, head: genesis, found: map[string]change{}}
 	if err := errors.Join(l.resume(), syncDir(filepath.Dir(path))); err != nil {
 		_ = file.Close()
 		return nil, fmt.Errorf("%s: %w", path, err)
@@ -123,11 +128,11 @@ func (l *Log) resume() error {
 	return err
 }
 
-// gathered is how far back from the end open intents are looked for, in bytes.
-// What is under way at one moment takes far less.
-const gathered = 64 << 20
+// gathered is how far back from the end changes are looked for, in bytes. The
+// pages that can be under way at one moment take less.
+const gathered = 32 << 20
 
-// gather finds the open intents at the end of the log.
+// gather finds the changes at the end of the log.
 func (l *Log) gather(end int64) error {
 	start := max(0, end-gathered)
 	lines := bufio.NewScanner(io.NewSectionReader(l.file, start, end-start))
@@ -140,22 +145,16 @@ func (l *Log) gather(end int64) error {
 			}
 			return &ChainError{Line: l.seq, Detail: err.Error()}
 		}
-		if record.Event == eventIntent {
-			l.open[record.After] = rotate.Record{Pass: record.Pass, Target: record.Target, Ref: scan.Ref(record.Ref), Path: record.Path,
-				From: record.From, To: record.To, Before: record.Before, After: record.After}
-		} else {
-			delete(l.open, record.After)
-		}
+		l.found[record.After] = change{written: record.Event == eventRotated, record: rotate.Record{Pass: record.Pass, Target: record.Target,
+			Ref: scan.Ref(record.Ref), Path: record.Path, From: record.From, To: record.To, Before: record.Before, After: record.After}}
 	}
 	return lines.Err()
 }
 
-// Intended implements rotate.Recorder.
-func (l *Log) Intended(after string) (rotate.Record, bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	record, ok := l.open[after]
-	return record, ok
+// Find implements rotate.Recorder, for what was there when the log was opened.
+func (l *Log) Find(after string) (record rotate.Record, written, ok bool) {
+	c, ok := l.found[after]
+	return c.record, c.written, ok
 }
 
 // lastLine returns the last line that ends with a newline, without it, and where

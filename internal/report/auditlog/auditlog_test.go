@@ -48,16 +48,16 @@ func TestGoesOnAfterReopening(t *testing.T) {
 	}
 }
 
-// A process that dies between intent and outcome leaves the intent to the next.
-func TestIntentsWithoutOutcomeAreFound(t *testing.T) {
+// What a process noted before it died is there for the next one.
+func TestChangesAreFoundAgain(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.jsonl")
 	log, err := Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	known, unknown := record(1), record(2)
-	known.After, unknown.After = "aa", "bb"
-	err = errors.Join(log.Intend([]rotate.Record{known, unknown}), log.Record([]rotate.Record{known}), log.Close())
+	known, open := record(1), record(2)
+	known.After, open.After = "aa", "bb"
+	err = errors.Join(log.Intend([]rotate.Record{known, open}), log.Record([]rotate.Record{known}), log.Close())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,12 +65,10 @@ func TestIntentsWithoutOutcomeAreFound(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = log.Close() }()
-	if got, ok := log.Intended("bb"); !ok || got.Ref != unknown.Ref || got.From != unknown.From {
-		t.Errorf("Intended of a blob without outcome = %+v, %v", got, ok)
-	}
-	for _, after := range []string{"aa", "cc"} {
-		if _, ok := log.Intended(after); ok {
-			t.Errorf("Intended(%q) is true", after)
+	for after, want := range map[string]struct{ written, ok bool }{"aa": {true, true}, "bb": {false, true}, "cc": {false, false}} {
+		got, written, ok := log.Find(after)
+		if written != want.written || ok != want.ok || ok && (got.Ref == "" || got.From != "old") {
+			t.Errorf("Find(%q) = %+v, %v, %v", after, got, written, ok)
 		}
 	}
 }

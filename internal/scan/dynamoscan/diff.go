@@ -9,39 +9,65 @@ import (
 	"rotator/internal/scan"
 )
 
-// step is one step of a document path: a name, or an index where name is empty.
+// step is one step of a document path: a member of a map, or an element of a
+// list.
 type step struct {
-	name  string
-	index int
+	name    string
+	index   int
+	element bool // the index counts, not the name
 }
 
-// edit replaces one value by another in its place.
+// edit replaces one value by another of its type, in its place.
 type edit struct {
 	path     []step
 	old, new scan.Value
 }
 
+// maxEdits keeps an update below the 300 operators that DynamoDB takes in one
+// expression, two for each edit of a condition ("Expression parameters" of the
+// quotas of DynamoDB).
+const maxEdits = 100
+
 // diff returns the edits that turn one row into another: the smallest values
-// that changed, sets as a whole. A change that is not a replacement (an attribute
-// or list element more or less) is an error: no format makes one.
+// that changed, sets as a whole. Where these are too many for one update, they
+// are whole attributes. What is no replacement (an attribute or list element more
+// or less, another type) is an error: no format makes one.
 func diff(old, new *scan.Row) ([]edit, error) {
 	var edits []edit
 	if err := diffMap(&edits, nil, old.Attributes, new.Attributes); err != nil {
 		return nil, err
 	}
+	if len(edits) > maxEdits {
+		edits = widen(edits, old, new)
+	}
 	return edits, nil
 }
 
+// widen returns the edits of the whole attributes in which edits lie.
+func widen(edits []edit, old, new *scan.Row) []edit {
+	var wide []edit
+	for _, e := range edits {
+		name := e.path[0].name
+		if n := len(wide); n == 0 || wide[n-1].path[0].name != name { // edits come attribute by attribute
+			wide = append(wide, edit{path: e.path[:1], old: old.Attributes[name], new: new.Attributes[name]})
+		}
+	}
+	return wide
+}
+
 func diffMap(edits *[]edit, path []step, old, new map[string]scan.Value) error {
-	if len(old) != len(new) {
-		return fmt.Errorf("attributes were added or removed at %s", printPath(path))
+	for _, name := range slices.Sorted(maps.Keys(new)) {
+		if _, ok := old[name]; !ok {
+			return fmt.Errorf("%s would be added", printPath(with(path, step{name: name})))
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(old)) {
+		at := with(path, step{name: name})
 		to, ok := new[name]
 		if !ok {
-			return fmt.Errorf("attribute %s is missing", printPath(append(path, step{name: name})))
+			return fmt.Errorf("%s would be removed", printPath(at))
 		}
-		if err := diffValue(edits, append(slices.Clip(path), step{name: name}), old[name], to); err != nil {
+		if err := diffValue(edits, at, old[name], to); err != nil {
 			return err
 		}
 	}
@@ -50,43 +76,48 @@ func diffMap(edits *[]edit, path []step, old, new map[string]scan.Value) error {
 
 func diffValue(edits *[]edit, path []step, old, new scan.Value) error {
 	switch {
-	case old.Kind == scan.KindM && new.Kind == scan.KindM:
+	case old.Kind != new.Kind:
+		return fmt.Errorf("%s would change from type %s to %s", printPath(path), old.Kind, new.Kind)
+	case old.Kind == scan.KindM:
 		return diffMap(edits, path, old.Map, new.Map)
-	case old.Kind == scan.KindL && new.Kind == scan.KindL:
+	case old.Kind == scan.KindL:
 		if len(old.List) != len(new.List) {
-			return fmt.Errorf("elements were added or removed at %s", printPath(path))
+			return fmt.Errorf("the list %s would change its length", printPath(path))
 		}
 		for i := range old.List {
-			if err := diffValue(edits, append(slices.Clip(path), step{index: i}), old.List[i], new.List[i]); err != nil {
+			if err := diffValue(edits, with(path, step{index: i, element: true}), old.List[i], new.List[i]); err != nil {
 				return err
 			}
 		}
-	case !sameScalar(old, new):
+	case !same(old, new):
 		*edits = append(*edits, edit{path: path, old: old, new: new})
 	}
 	return nil
 }
 
-// sameScalar compares values that are neither maps nor lists. Sets that differ
-// in order only compare as different, which costs a needless write at most.
-func sameScalar(a, b scan.Value) bool {
-	return a.Kind == b.Kind && a.Text == b.Text && bytes.Equal(a.Bytes, b.Bytes) && a.Bool == b.Bool &&
-		slices.Equal(a.Texts, b.Texts) && slices.EqualFunc(a.ByteSet, b.ByteSet, bytes.Equal)
+// with returns the path with one more step; path itself stays.
+func with(path []step, s step) []step { return append(slices.Clip(path), s) }
+
+// same compares values of one kind that are neither maps nor lists. The order of
+// a set means nothing.
+func same(a, b scan.Value) bool {
+	return a.Text == b.Text && a.Bool == b.Bool && bytes.Equal(a.Bytes, b.Bytes) &&
+		slices.Equal(slices.Sorted(slices.Values(a.Texts)), slices.Sorted(slices.Values(b.Texts))) &&
+		slices.EqualFunc(slices.SortedFunc(slices.Values(a.ByteSet), bytes.Compare),
+			slices.SortedFunc(slices.Values(b.ByteSet), bytes.Compare), bytes.Equal)
 }
 
+// printPath writes a path for people.
 func printPath(path []step) string {
-	if len(path) == 0 {
-		return "the top"
-	}
-	text := ""
-	for _, s := range path {
+	text := "attribute "
+	for i, s := range path {
 		switch {
-		case s.name == "":
+		case s.element:
 			text += fmt.Sprintf("[%d]", s.index)
-		case text == "":
-			text = s.name
-		default:
+		case i > 0:
 			text += "." + s.name
+		default:
+			text += s.name
 		}
 	}
 	return text

@@ -1,7 +1,6 @@
 package dynamoscan
 
 import (
-	"encoding/json"
 	"fmt"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
@@ -83,51 +82,4 @@ func toSDK(v scan.Value) types.AttributeValue {
 		return &types.AttributeValueMemberL{Value: elements}
 	}
 	return &types.AttributeValueMemberNULL{Value: true}
-}
-
-// keyValue is a key attribute in the JSON of the DynamoDB API.
-type keyValue struct {
-	S *string `json:"S,omitempty"`
-	N *string `json:"N,omitempty"`
-	B []byte  `json:"B,omitempty"`
-}
-
-// printKey writes a primary key as JSON: names in order, values as in the
-// DynamoDB API, {"id":{"S":"a"}}. One key has one text.
-func printKey(key map[string]types.AttributeValue) (string, error) {
-	printed := map[string]keyValue{}
-	for name, value := range key {
-		switch v := value.(type) {
-		case *types.AttributeValueMemberS:
-			printed[name] = keyValue{S: &v.Value}
-		case *types.AttributeValueMemberN:
-			printed[name] = keyValue{N: &v.Value}
-		case *types.AttributeValueMemberB:
-			printed[name] = keyValue{B: v.Value}
-		default:
-			return "", fmt.Errorf("key attribute %s is a %T, and keys are S, N or B", name, value)
-		}
-	}
-	text, err := json.Marshal(printed) // sorts the names
-	return string(text), err
-}
-
-// parseKey reads what printKey wrote.
-func parseKey(text string) (map[string]types.AttributeValue, error) {
-	var printed map[string]keyValue
-	if err := json.Unmarshal([]byte(text), &printed); err != nil {
-		return nil, fmt.Errorf("%q is not a primary key: %w", text, err)
-	}
-	key := map[string]types.AttributeValue{}
-	for name, v := range printed {
-		switch {
-		case v.S != nil:
-			key[name] = &types.AttributeValueMemberS{Value: *v.S}
-		case v.N != nil:
-			key[name] = &types.AttributeValueMemberN{Value: *v.N}
-		default:
-			key[name] = &types.AttributeValueMemberB{Value: v.B}
-		}
-	}
-	return key, nil
 }

@@ -28,16 +28,18 @@ const (
 // update is one conditional update, in the making.
 type update struct {
 	index int // of its change
+	ref   scan.Ref
 	key   map[string]types.AttributeValue
 	edits []edit
 }
 
-// Batch is the most changes that Replace takes.
+// Batch is the most changes that one Replace takes.
 func (t *Table) Batch() int { return maxBatch }
 
 // Replace writes every change under the condition that all values it replaces
 // are still what was read: in one BatchExecuteStatement where the table is known
-// to enforce conditions there, else by single UpdateItem calls.
+// to enforce conditions there, else by single UpdateItem calls. No two changes
+// may be of one item.
 func (t *Table) Replace(ctx context.Context, changes []scan.Change) []scan.Result {
 	results := make([]scan.Result, len(changes))
 	var updates []update
@@ -75,38 +77,46 @@ func newUpdate(index int, change scan.Change) (update, error) {
 		return update{}, err
 	}
 	edits, err := diff(old, new)
-	if err == nil && len(edits) == 0 {
-		err = errors.New("the change changes nothing")
+	if err != nil {
+		return update{}, err
 	}
-	return update{index: index, key: key, edits: edits}, err
+	if len(edits) == 0 {
+		return update{}, errors.New("the change changes nothing")
+	}
+	for _, e := range edits {
+		if _, isKey := key[e.path[0].name]; isKey {
+			return update{}, fmt.Errorf("%s is part of the primary key, which cannot be changed in place", printPath(e.path[:1]))
+		}
+	}
+	return update{index: index, ref: change.Item.Ref, key: key, edits: edits}, nil
 }
 
 // replaceOne is one UpdateItem (API_UpdateItem).
 func (t *Table) replaceOne(ctx context.Context, u update) scan.Result {
-	if err := t.write.wait(ctx); err != nil {
+	if err := t.write.wait(ctx, 1); err != nil {
 		return scan.Result{Err: err}
 	}
 	out, err := t.config.Client.UpdateItem(ctx, t.updateItem(u))
 	if err == nil {
-		t.write.used(out.ConsumedCapacity)
+		t.write.used(1, consumed(out.ConsumedCapacity)...)
 		return scan.Result{}
 	}
 	var failed *types.ConditionalCheckFailedException
 	if errors.As(err, &failed) {
-		return t.changed(ctx, failed.Item)
+		return t.changed(ctx, u, failed.Item)
 	}
 	if vanished(err) {
-		return t.changed(ctx, nil)
+		return t.changed(ctx, u, nil)
 	}
 	return scan.Result{Err: fmt.Errorf("update item of table %s: %w", t.config.Table, err)}
 }
 
 func (t *Table) updateItem(u update) *dynamodb.UpdateItemInput {
-	names, values := map[string]string{}, map[string]types.AttributeValue{}
-	aliases := map[string]string{}
+	values := map[string]types.AttributeValue{}
+	names := aliases{}
 	var sets, conditions []string
 	for i, e := range u.edits {
-		path := expressionPath(e.path, aliases, names)
+		path := names.path(e.path)
 		from, to := fmt.Sprintf(":o%d", i), fmt.Sprintf(":n%d", i)
 		values[from], values[to] = toSDK(e.old), toSDK(e.new)
 		sets = append(sets, path+" = "+to)
@@ -115,54 +125,70 @@ func (t *Table) updateItem(u update) *dynamodb.UpdateItemInput {
 	return &dynamodb.UpdateItemInput{TableName: &t.config.Table, Key: u.key,
 		UpdateExpression:                    aws.String("SET " + strings.Join(sets, ", ")),
 		ConditionExpression:                 aws.String(strings.Join(conditions, " AND ")),
-		ExpressionAttributeNames:            names,
+		ExpressionAttributeNames:            names.expression(),
 		ExpressionAttributeValues:           values,
 		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
 		ReturnConsumedCapacity:              types.ReturnConsumedCapacityTotal}
 }
 
-// expressionPath writes a path with every name behind an alias, since names may
-// be reserved words or hold any character.
-func expressionPath(path []step, aliases, names map[string]string) string {
+// aliases are names, each with the placeholder that stands for it in an
+// expression: names may be reserved words, or hold any character.
+type aliases map[string]string
+
+func (a aliases) path(path []step) string {
 	var b strings.Builder
 	for i, s := range path {
-		if s.name == "" {
+		if s.element {
 			fmt.Fprintf(&b, "[%d]", s.index)
 			continue
 		}
-		alias, ok := aliases[s.name]
-		if !ok {
-			alias = fmt.Sprintf("#n%d", len(aliases))
-			aliases[s.name], names[alias] = alias, s.name
+		if _, ok := a[s.name]; !ok {
+			a[s.name] = fmt.Sprintf("#n%d", len(a))
 		}
 		if i > 0 {
 			b.WriteByte('.')
 		}
-		b.WriteString(alias)
+		b.WriteString(a[s.name])
 	}
 	return b.String()
 }
 
+// expression is what ExpressionAttributeNames takes: names by placeholder.
+func (a aliases) expression() map[string]string {
+	names := make(map[string]string, len(a))
+	for name, alias := range a {
+		names[alias] = name
+	}
+	return names
+}
+
 // vanished says that the document path of an update is no longer there, which
-// DynamoDB calls invalid rather than a failed condition.
+// DynamoDB may call invalid rather than a failed condition.
 func vanished(err error) bool {
 	var api smithy.APIError
 	return errors.As(err, &api) && api.ErrorCode() == "ValidationException" && strings.Contains(api.ErrorMessage(), "document path")
 }
 
-// changed is the result of a failed condition: item is what the store returned
-// along with it. Without one, whether the item is gone is looked up.
-func (t *Table) changed(ctx context.Context, item map[string]types.AttributeValue) scan.Result {
-	keys, err := t.keyTypes(ctx)
+// changed is the result of a failed condition; item is what the store returned
+// along with it. Without one it is looked up whether there still is an item.
+func (t *Table) changed(ctx context.Context, u update, item map[string]types.AttributeValue) scan.Result {
+	now, err := t.current(ctx, u, item)
+	switch {
+	case errors.Is(err, scan.ErrGone):
+		return scan.Result{Err: scan.ErrGone}
+	case err != nil: // the refusal is certain all the same; the caller loads the item
+		return scan.Result{Err: scan.ErrChanged}
+	}
+	return scan.Result{Err: scan.ErrChanged, Current: &now}
+}
+
+func (t *Table) current(ctx context.Context, u update, item map[string]types.AttributeValue) (scan.Item, error) {
+	if len(item) == 0 {
+		return t.Load(ctx, u.ref)
+	}
+	keys, err := t.primaryKey(ctx)
 	if err != nil {
-		return scan.Result{Err: err}
+		return scan.Item{}, err
 	}
-	if len(item) > 0 {
-		now, err := newItem(keys, item)
-		if err != nil {
-			return scan.Result{Err: err}
-		}
-		return scan.Result{Err: scan.ErrChanged, Current: &now}
-	}
-	return scan.Result{Err: scan.ErrChanged} // the caller loads it, and learns whether it is gone
+	return t.newItem(keys, item)
 }

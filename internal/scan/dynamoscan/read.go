@@ -1,0 +1,179 @@
+package dynamoscan
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"rotator/internal/scan"
+)
+
+// segment is the Spec of a partition.
+type segment struct {
+	Segment int32 `json:"segment"`
+	Total   int32 `json:"total"`
+}
+
+// Partitions cuts the table into the segments of a parallel scan. A key of one
+// segment is no valid start in another, nor under another total, so both stay
+// with the partition (API_Scan).
+func (t *Table) Partitions(context.Context) ([]scan.Partition, error) {
+	var partitions []scan.Partition
+	for i := range t.config.Segments {
+		spec, err := json.Marshal(segment{Segment: int32(i), Total: int32(t.config.Segments)})
+		if err != nil {
+			return nil, err
+		}
+		partitions = append(partitions, scan.Partition{Name: fmt.Sprintf("segment %d of %d", i+1, t.config.Segments), Spec: spec})
+	}
+	return partitions, nil
+}
+
+// Page reads one page of a segment, eventually consistent, which costs half: a
+// stale item is refused by the condition of its write, and read again.
+func (t *Table) Page(ctx context.Context, p scan.Partition, cursor scan.Cursor) (scan.Page, error) {
+	var s segment
+	err := json.Unmarshal(p.Spec, &s)
+	if err == nil && (s.Total < 1 || s.Segment < 0 || s.Segment >= s.Total) {
+		err = fmt.Errorf("segment %d of %d is none", s.Segment, s.Total)
+	}
+	if err != nil {
+		return scan.Page{}, fmt.Errorf("read the partition of table %s: %w", t.config.Table, err)
+	}
+	keys, err := t.primaryKey(ctx)
+	if err != nil {
+		return scan.Page{}, err
+	}
+	in := &dynamodb.ScanInput{TableName: &t.config.Table, Segment: &s.Segment, TotalSegments: &s.Total,
+		ReturnConsumedCapacity: types.ReturnConsumedCapacityTotal}
+	in.ProjectionExpression, in.ExpressionAttributeNames = t.projection(keys)
+	if t.config.PageLimit > 0 {
+		in.Limit = &t.config.PageLimit
+	}
+	if len(cursor) > 0 {
+		if in.ExclusiveStartKey, err = parseKey(string(cursor)); err != nil {
+			return scan.Page{}, fmt.Errorf("read the cursor of table %s: %w", t.config.Table, err)
+		}
+	}
+	if err := t.read.wait(ctx, 1); err != nil {
+		return scan.Page{}, err
+	}
+	out, err := t.config.Client.Scan(ctx, in)
+	if err != nil {
+		return scan.Page{}, fmt.Errorf("scan table %s: %w", t.config.Table, err)
+	}
+	t.read.used(1, consumed(out.ConsumedCapacity)...)
+	page, err := t.page(keys, out)
+	if err != nil {
+		return scan.Page{}, fmt.Errorf("scan table %s: %w", t.config.Table, err)
+	}
+	return page, nil
+}
+
+func (t *Table) page(keys keyTypes, out *dynamodb.ScanOutput) (scan.Page, error) {
+	page := scan.Page{Last: len(out.LastEvaluatedKey) == 0}
+	for _, attributes := range out.Items {
+		item, err := t.newItem(keys, attributes)
+		if err != nil {
+			return scan.Page{}, err
+		}
+		page.Items = append(page.Items, item)
+	}
+	if page.Last {
+		return page, nil
+	}
+	next, err := printKey(out.LastEvaluatedKey)
+	page.Next = scan.Cursor(next)
+	return page, err
+}
+
+// Load reads one item, consistently; scan.ErrGone when there is none.
+func (t *Table) Load(ctx context.Context, ref scan.Ref) (scan.Item, error) {
+	key, err := parseKey(string(ref))
+	if err != nil {
+		return scan.Item{}, fmt.Errorf("get item of table %s: %w", t.config.Table, err)
+	}
+	keys, err := t.primaryKey(ctx)
+	if err != nil {
+		return scan.Item{}, err
+	}
+	in := &dynamodb.GetItemInput{TableName: &t.config.Table, Key: key, ConsistentRead: aws.Bool(true),
+		ReturnConsumedCapacity: types.ReturnConsumedCapacityTotal}
+	in.ProjectionExpression, in.ExpressionAttributeNames = t.projection(keys)
+	if err := t.read.wait(ctx, 1); err != nil {
+		return scan.Item{}, err
+	}
+	out, err := t.config.Client.GetItem(ctx, in)
+	if err != nil {
+		return scan.Item{}, fmt.Errorf("get item of table %s: %w", t.config.Table, err)
+	}
+	t.read.used(1, consumed(out.ConsumedCapacity)...)
+	if len(out.Item) == 0 {
+		return scan.Item{}, scan.ErrGone
+	}
+	item, err := t.newItem(keys, out.Item)
+	if err != nil {
+		return scan.Item{}, fmt.Errorf("get item of table %s: %w", t.config.Table, err)
+	}
+	return item, nil
+}
+
+// newItem makes an item of attributes, which include its key. Those that the job
+// does not read are left out, whether the server had left them out or not.
+func (t *Table) newItem(keys keyTypes, attributes map[string]types.AttributeValue) (scan.Item, error) {
+	key := map[string]types.AttributeValue{}
+	row := &scan.Row{Attributes: map[string]scan.Value{}}
+	for name, value := range attributes {
+		_, isKey := keys[name]
+		if isKey {
+			key[name] = value
+		}
+		if !isKey && !slices.Contains(t.config.Attributes, name) {
+			continue
+		}
+		converted, err := fromSDK(value)
+		if err != nil {
+			return scan.Item{}, fmt.Errorf("attribute %s: %w", name, err)
+		}
+		row.Attributes[name] = converted
+	}
+	if len(key) != len(keys) {
+		return scan.Item{}, errors.New("the server returned an item without its primary key")
+	}
+	ref, err := printKey(key)
+	return scan.Item{Ref: scan.Ref(ref), Payload: row}, err
+}
+
+// projection asks for the key and the attributes of the job alone, by aliases,
+// since names may be reserved words or hold any character. It saves network, not
+// capacity (API_Scan).
+func (t *Table) projection(keys keyTypes) (expression *string, names map[string]string) {
+	wanted := slices.Clone(t.config.Attributes)
+	for name := range keys {
+		wanted = append(wanted, name)
+	}
+	slices.Sort(wanted)
+	names = map[string]string{}
+	var parts []string
+	for i, name := range slices.Compact(wanted) {
+		alias := fmt.Sprintf("#p%d", i)
+		names[alias] = name
+		parts = append(parts, alias)
+	}
+	return aws.String(strings.Join(parts, ", ")), names
+}
+
+// consumed makes a list of what a server may leave out.
+func consumed(c *types.ConsumedCapacity) []types.ConsumedCapacity {
+	if c == nil {
+		return nil
+	}
+	return []types.ConsumedCapacity{*c}
+}
