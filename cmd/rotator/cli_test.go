@@ -1,0 +1,197 @@
+package main
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"rotator/internal/checkpoint"
+	"rotator/internal/fakeaws"
+	"rotator/internal/fakeaws/fakekms"
+)
+
+// TestMain lets the test binary be rotator itself, for scripts and for tests that
+// kill it.
+func TestMain(m *testing.M) {
+	if os.Getenv("ROTATOR_TEST_RUN") == "1" {
+		main()
+	}
+	testscript.Main(m, map[string]func(){"rotator": main})
+}
+
+// TestScripts runs testdata/*.txtar: what a user types, against a fake AWS of its
+// own for each script. Beside the usual commands there are
+//
+//	exits CODE rotator ARG...   run, and expect an exit code
+//	writes N                    so many write requests have reached the targets
+//	disable KEY                 disable a key: old, new or third
+//	repoint ALIAS KEY           make an alias stand for another key
+//	rewrite ID KEY              store a new ciphertext in an item
+//	hold PATH                   lock a checkpoint as another run would
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{Dir: "testdata", RequireExplicitExec: true, Setup: setup, Cmds: map[string]func(*testscript.TestScript, bool, []string){
+		"exits":   exits,
+		"writes":  writes,
+		"disable": func(ts *testscript.TestScript, _ bool, args []string) { of(ts).disable(ts, args) },
+		"repoint": func(ts *testscript.TestScript, _ bool, args []string) { of(ts).repoint(ts, args) },
+		"rewrite": func(ts *testscript.TestScript, _ bool, args []string) { of(ts).rewrite(ts, args) },
+		"hold":    hold,
+	}})
+}
+
+// world is what a script works on: 20 items and 5 objects under the old key, one
+// poison item, and one under a third key.
+type world struct {
+	server          *fakeaws.Server
+	dynamodb        *dynamodb.Client
+	s3              *s3.Client
+	old, new, third string
+}
+
+type worldKey struct{}
+
+func of(ts *testscript.TestScript) *world { return ts.Value(worldKey{}).(*world) }
+
+func setup(env *testscript.Env) error {
+	server, err := fakeaws.Start(fakeaws.Config{})
+	if err != nil {
+		return err
+	}
+	env.Defer(func() { _ = server.Close() })
+	cfg := aws.Config{Region: "us-east-1", BaseEndpoint: aws.String(server.Endpoint()),
+		Credentials: credentials.NewStaticCredentialsProvider("AKIAFAKEAWSFAKEAWS00", "not-a-secret", "")}
+	w := &world{server: server, dynamodb: dynamodb.NewFromConfig(cfg),
+		s3: s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true })}
+	env.Values[worldKey{}] = w
+	env.Vars = append(env.Vars, server.AWSEnv()...)
+	if err := w.fill(); err != nil {
+		return err
+	}
+	env.Vars = append(env.Vars, "OLD="+w.old, "NEW="+w.new, "THIRD="+w.third)
+	return nil
+}
+
+func (w *world) fill() error {
+	for alias, arn := range map[string]*string{"old": &w.old, "new": &w.new, "third": &w.third} {
+		made, err := w.server.KMS().CreateKey(fakekms.Symmetric)
+		if err != nil {
+			return err
+		}
+		*arn = made
+		if err := w.server.KMS().SetAlias("alias/"+alias, made); err != nil {
+			return err
+		}
+	}
+	ctx := context.Background()
+	if _, err := w.dynamodb.CreateTable(ctx, &dynamodb.CreateTableInput{TableName: aws.String("customers"), BillingMode: types.BillingModePayPerRequest,
+		KeySchema:            []types.KeySchemaElement{{AttributeName: aws.String("id"), KeyType: types.KeyTypeHash}},
+		AttributeDefinitions: []types.AttributeDefinition{{AttributeName: aws.String("id"), AttributeType: types.ScalarAttributeTypeS}}}); err != nil {
+		return err
+	}
+	for i := range 20 {
+		if err := w.put(fmt.Sprintf("item-%02d", i), w.old); err != nil {
+			return err
+		}
+	}
+	if _, err := w.s3.CreateBucket(ctx, &s3.CreateBucketInput{Bucket: aws.String("vault")}); err != nil {
+		return err
+	}
+	for i := range 5 {
+		blob, err := w.server.KMS().Encrypt(w.old, []byte("secret"), map[string]string{"app": "pay"})
+		if err != nil {
+			return err
+		}
+		if _, err := w.s3.PutObject(ctx, &s3.PutObjectInput{Bucket: aws.String("vault"), Key: aws.String(fmt.Sprintf("prod/%d", i)),
+			Body: strings.NewReader(base64.StdEncoding.EncodeToString(blob))}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// put stores an item under a key; "poison" is a key that there is not.
+func (w *world) put(id, key string) error {
+	blob := []byte(strings.Repeat("poison", 30))
+	if key != "poison" {
+		var err error
+		if blob, err = w.server.KMS().Encrypt(key, []byte("secret of "+id), map[string]string{"tenant": "t1"}); err != nil {
+			return err
+		}
+	}
+	_, err := w.dynamodb.PutItem(context.Background(), &dynamodb.PutItemInput{TableName: aws.String("customers"), Item: map[string]types.AttributeValue{
+		"id": &types.AttributeValueMemberS{Value: id}, "tenant": &types.AttributeValueMemberS{Value: "t1"}, "ssn": &types.AttributeValueMemberB{Value: blob}}})
+	return err
+}
+
+func (w *world) arn(ts *testscript.TestScript, name string) string {
+	arn, ok := map[string]string{"old": w.old, "new": w.new, "third": w.third, "poison": "poison"}[name]
+	if !ok {
+		ts.Fatalf("there is no key %s", name)
+	}
+	return arn
+}
+
+func (w *world) disable(ts *testscript.TestScript, args []string) {
+	ts.Check(w.server.KMS().SetState(w.arn(ts, args[0]), fakekms.Disabled))
+}
+
+func (w *world) repoint(ts *testscript.TestScript, args []string) {
+	ts.Check(w.server.KMS().SetAlias("alias/"+args[0], w.arn(ts, args[1])))
+}
+
+func (w *world) rewrite(ts *testscript.TestScript, args []string) {
+	ts.Check(w.put(args[0], w.arn(ts, args[1])))
+}
+
+// exits runs a command and compares its exit code.
+func exits(ts *testscript.TestScript, _ bool, args []string) {
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	err = ts.Exec(args[1], args[2:]...)
+	got := 0
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		got = exit.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if got != want {
+		ts.Fatalf("%v exited with %d, want %d", args[1:], got, want)
+	}
+}
+
+// writes compares the number of write requests since the data was stored.
+func writes(ts *testscript.TestScript, _ bool, args []string) {
+	counts := of(ts).server.Faults().Counts()
+	const puts, objects = 20, 5 // of fill
+	got := counts["dynamodb:PutItem"] - puts + counts["s3:PutObject"] - objects
+	for _, operation := range []string{"dynamodb:UpdateItem", "dynamodb:DeleteItem", "dynamodb:BatchWriteItem", "dynamodb:BatchExecuteStatement",
+		"dynamodb:ExecuteStatement", "dynamodb:TransactWriteItems", "s3:CopyObject", "s3:DeleteObject", "s3:CreateMultipartUpload",
+		"s3:PutObjectTagging", "s3:PutObjectAcl"} {
+		got += counts[operation]
+	}
+	if args[0] != strconv.Itoa(got) {
+		ts.Fatalf("%d write requests, want %s: %v", got, args[0], counts)
+	}
+}
+
+// hold takes the lock of a checkpoint until the script ends.
+func hold(ts *testscript.TestScript, _ bool, args []string) {
+	path := ts.MkAbs(args[0])
+	ts.Check(os.MkdirAll(strings.TrimSuffix(path, "/state.db"), 0o700))
+	lock, err := checkpoint.AcquireLock(path)
+	ts.Check(err)
+	ts.Defer(func() { _ = lock.Release() })
+}
