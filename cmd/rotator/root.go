@@ -54,6 +54,7 @@ Results go to stdout, logs and progress to stderr. Exit codes: docs/operations.m
 			return usagef("name a command")
 		},
 	}
+	root.SuggestionsMinimumDistance = 2
 	root.SetIn(std.in)
 	root.SetOut(std.out)
 	root.SetErr(std.err)

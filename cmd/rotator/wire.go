@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
@@ -110,7 +111,7 @@ func at(base aws.Config, region, endpoint, role string) aws.Config {
 		cfg.Region = region
 	}
 	if role != "" {
-		roles := sts.NewFromConfig(cfg, func(o *sts.Options) { o.Retryer = nil; o.RetryMaxAttempts = 3 })
+		roles := sts.NewFromConfig(cfg, func(o *sts.Options) { o.Retryer = retry.NewStandard() })
 		cfg.Credentials = aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(roles, role,
 			func(o *stscreds.AssumeRoleOptions) { o.RoleSessionName = "rotator" }))
 	}
@@ -184,16 +185,22 @@ func keyFields(job *config.Job) map[string]string {
 	return fields
 }
 
-// keyProblem points a *rotate.KeyError of the job file at its line.
+// keyProblem points a *rotate.KeyError at its line: as a problem of the job file,
+// or, where the state of the key or a permission is to blame, as the place.
 func keyProblem(job *config.Job, err error) error {
 	var key *rotate.KeyError
 	if !errors.As(err, &key) {
 		return err
 	}
 	for field, given := range keyFields(job) {
-		if given == key.Given && key.Wrong {
+		if given != key.Given {
+			continue
+		}
+		if key.Wrong {
 			return problem(job, field, key.Error())
 		}
+		line, column := job.At(field)
+		return fmt.Errorf("%s:%d:%d: %s: %w", job.File(), line, column, field, err)
 	}
 	return err
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http/httptest"
@@ -453,5 +454,101 @@ func TestLostAnswerIsRecognised(t *testing.T) {
 	}
 	if target.writes != 30 || len(b.trail.records) != 30 {
 		t.Errorf("%d writes and %d audit records, want 30 of each", target.writes, len(b.trail.records))
+	}
+}
+
+// stopKind runs and returns why it stopped; "" when it did not.
+func stopKind(t *testing.T, err error) rotate.StopKind {
+	t.Helper()
+	var stop *rotate.StopError
+	if err != nil && !errors.As(err, &stop) {
+		t.Fatalf("%v is no *StopError", err)
+	}
+	if stop == nil {
+		return ""
+	}
+	return stop.Kind
+}
+
+// What is the run's trouble stops it, marks nothing failed, and the pass goes on
+// when it is mended.
+func TestRunLevelTroubleMarksNothing(t *testing.T) {
+	deny := func(action string) func(*cloud, string) {
+		return func(c *cloud, _ string) {
+			c.fake.SetPolicy(func(call fakekms.Call) bool { return call.Action != action })
+		}
+	}
+	for _, test := range []struct {
+		name   string
+		damage func(c *cloud, old string)
+		mend   func(c *cloud, old string)
+		want   rotate.StopKind
+	}{
+		{"source disabled", func(c *cloud, old string) { _ = c.fake.SetState(old, fakekms.Disabled) },
+			func(c *cloud, old string) { _ = c.fake.SetState(old, fakekms.Enabled) }, rotate.StopAccess},
+		{"source pending deletion", func(c *cloud, old string) { _ = c.fake.SetState(old, fakekms.PendingDeletion) },
+			func(c *cloud, old string) { _ = c.fake.SetState(old, fakekms.Enabled) }, rotate.StopAccess},
+		{"ReEncryptFrom denied", deny("kms:ReEncryptFrom"), func(c *cloud, _ string) { c.fake.SetPolicy(nil) }, rotate.StopAccess},
+		{"ReEncryptTo denied", deny("kms:ReEncryptTo"), func(c *cloud, _ string) { c.fake.SetPolicy(nil) }, rotate.StopAccess},
+		{"KMS down", func(c *cloud, _ string) { c.faults.Set("kms:ReEncrypt", fault.Fault{Kind: fault.InternalError}) },
+			func(c *cloud, _ string) { c.faults.Clear("") }, rotate.StopUnavailable},
+		{"KMS gone", func(c *cloud, _ string) { c.faults.Set("kms:ReEncrypt", fault.Fault{Kind: fault.Reset}) },
+			func(c *cloud, _ string) { c.faults.Clear("") }, rotate.StopUnavailable},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			cloud := newCloud(t)
+			old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
+			target := newMemory()
+			for i := range 40 {
+				target.put(fmt.Sprintf("item-%02d", i), cloud.encrypt(t, old, "x", nil))
+			}
+			b := &bench{cloud: cloud, keys: cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}),
+				format: format(t, nil, nil), target: target, store: checkpoint.NewMemory()}
+			test.damage(cloud, old)
+			counts, err := b.run(t)
+			if got := stopKind(t, err); got != test.want || counts.Slots.Failed+counts.Slots.Foreign > 0 {
+				t.Fatalf("stopped for %q (%v) with %+v, want %q and nothing marked", got, err, counts.Slots, test.want)
+			}
+			test.mend(cloud, old)
+			counts, err = b.run(t)
+			if err != nil || counts.Slots.Rotated != 40 {
+				t.Fatalf("mended: %+v, %v, want 40 rotated", counts.Slots, err)
+			}
+		})
+	}
+}
+
+// Throttling and passing errors cost time, never a slot.
+func TestPassingTroubleCostsNoSlot(t *testing.T) {
+	cloud := newCloud(t)
+	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
+	target := newMemory()
+	for i := range 300 {
+		target.put(fmt.Sprintf("item-%03d", i), cloud.encrypt(t, old, "x", nil))
+	}
+	cloud.fake.SetReEncryptQuota(200)
+	cloud.faults.Set("kms:ReEncrypt", fault.Fault{Kind: fault.InternalError, Share: 0.05})
+	b := &bench{cloud: cloud, keys: cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}), format: format(t, nil, nil), target: target}
+	counts, err := b.run(t)
+	if err != nil || counts.Slots.Rotated != 300 {
+		t.Fatalf("%+v, %v, want 300 rotated", counts.Slots, err)
+	}
+}
+
+// A policy may deny some slots and not others: these fail, one by one.
+func TestDeniedSlotIsItsOwnTrouble(t *testing.T) {
+	cloud := newCloud(t)
+	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
+	target := newMemory()
+	for i := range 10 {
+		target.rows[fmt.Sprintf("item-%02d", i)] = map[string]scan.Value{"tenant": {Kind: scan.KindS, Text: fmt.Sprint(i % 2)},
+			"slot": {Kind: scan.KindB, Bytes: cloud.encrypt(t, old, "x", map[string]string{"tenant": fmt.Sprint(i % 2)})}}
+	}
+	cloud.fake.SetPolicy(func(c fakekms.Call) bool { return c.EncryptionContext["tenant"] != "1" })
+	b := &bench{cloud: cloud, keys: cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}),
+		format: format(t, map[string]string{"tenant": "${tenant}"}, nil), target: target}
+	counts, err := b.run(t)
+	if want := (checkpoint.SlotCounts{Seen: 10, Rotated: 5, Failed: 5}); err != nil || counts.Slots != want {
+		t.Fatalf("%+v, %v, want %+v", counts.Slots, err, want)
 	}
 }

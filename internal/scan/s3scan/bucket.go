@@ -1,23 +1,27 @@
 // Package s3scan reads and rewrites the objects of an S3 bucket: a listing that
-// can go on behind any key, and conditional PUTs that carry over everything of
-// the object that a PUT would drop. What cannot be carried over refuses the
-// object.
+// can go on behind any key, and conditional PUTs that send again everything of
+// the object that a PUT would drop. An object with something that cannot be sent
+// again is refused by name and left as it is.
+//
+// The ETag, the one condition that a PUT can have, covers the body alone. What it
+// does not cover is read again right before the write; a change of tags, ACL or
+// metadata in the moment between is lost, as it would be with any writer. Not
+// seen by anybody who reads an object, and so not carried over: an encryption
+// context of its own under SSE-KMS (API_GetObject returns none).
 package s3scan
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
+	"strings"
 	"sync"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"rotator/internal/scan"
 )
@@ -37,16 +41,18 @@ type Config struct {
 // Bucket is the objects of one bucket under a prefix. It is safe for concurrent
 // use.
 type Bucket struct {
-	config Config
+	config  Config
+	probing chan struct{} // held by the goroutine that probes
 
-	mu     sync.Mutex
-	acls   *bool // whether objects have ACLs of their own; nil until asked
-	probed bool  // conditional writes are known to be enforced
-	notes  []string
+	mu       sync.Mutex
+	probed   bool  // conditional writes are known to be enforced
+	acls     *bool // whether objects have ACLs of their own; nil until asked
+	lockSeen bool  // the headers of Object Lock are known to be shown to us
+	notes    []string
 }
 
 // New makes a Bucket. It asks nothing of the service.
-func New(c Config) *Bucket { return &Bucket{config: c} }
+func New(c Config) *Bucket { return &Bucket{config: c, probing: make(chan struct{}, 1)} }
 
 // Notes are facts about the bucket that belong in the report.
 func (b *Bucket) Notes() []string {
@@ -64,20 +70,33 @@ func (b *Bucket) note(format string, args ...any) {
 }
 
 // Check says, without writing, whether the bucket can be used:
-// *scan.MissingError when it is not there or in another Region.
+// *scan.MissingError when it is not there, in another Region, or of a kind whose
+// listing has no order to go on from.
 func (b *Bucket) Check(ctx context.Context) error {
+	if strings.HasSuffix(b.config.Bucket, "--x-s3") {
+		return &scan.MissingError{Field: "s3.bucket", Detail: fmt.Sprintf(
+			"%s is a directory bucket, whose listing has no order, so a stopped run could not go on; copy the objects to a general purpose bucket", b.config.Bucket)}
+	}
 	_, err := b.config.Client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &b.config.Bucket})
+	here := b.config.Client.Options().Region
+	if region := regionOf(err); region != "" && region != here {
+		return &scan.MissingError{Field: "s3.bucket", Detail: fmt.Sprintf("bucket %s is in %s, not in %s; set s3.region to %s", b.config.Bucket, region, here, region)}
+	}
 	switch status(err) {
-	case 0:
 	case http.StatusNotFound:
 		return &scan.MissingError{Field: "s3.bucket", Detail: fmt.Sprintf("there is no bucket %s; check the name", b.config.Bucket)}
-	case http.StatusMovedPermanently, http.StatusTemporaryRedirect, http.StatusBadRequest:
-		return &scan.MissingError{Field: "s3.bucket", Detail: fmt.Sprintf("bucket %s is not in %s; set s3.region to its Region",
-			b.config.Bucket, b.config.Client.Options().Region)}
+	case http.StatusMovedPermanently, http.StatusTemporaryRedirect:
+		return &scan.MissingError{Field: "s3.bucket", Detail: fmt.Sprintf("bucket %s is not in %s; set s3.region to its Region", b.config.Bucket, here)}
 	}
 	if err != nil {
 		return fmt.Errorf("head bucket %s: %w", b.config.Bucket, err)
 	}
+	b.noteVersioning(ctx)
+	return nil
+}
+
+// noteVersioning notes what a converged pass does not say.
+func (b *Bucket) noteVersioning(ctx context.Context) {
 	versioning, err := b.config.Client.GetBucketVersioning(ctx, &s3.GetBucketVersioningInput{Bucket: &b.config.Bucket})
 	switch {
 	case err != nil:
@@ -85,59 +104,16 @@ func (b *Bucket) Check(ctx context.Context) error {
 	case versioning.Status != "":
 		b.note("bucket %s has versioning: old versions of its objects keep their ciphertext under the old key, and are not counted", b.config.Bucket)
 	}
-	return nil
 }
 
-// keyRange is the Spec of a partition.
-type keyRange struct {
-	Prefix string `json:"prefix"`
-}
-
-// Partitions returns the one key range of the prefix.
-func (b *Bucket) Partitions(context.Context) ([]scan.Partition, error) {
-	spec, err := json.Marshal(keyRange{Prefix: b.config.Prefix})
-	return []scan.Partition{{Name: fmt.Sprintf("keys under %q", b.config.Prefix), Spec: spec}}, err
-}
-
-// Page lists the keys behind the cursor, which is the last key of the page
-// before: continuation tokens are not known to live long. Items are not loaded.
-func (b *Bucket) Page(ctx context.Context, p scan.Partition, cursor scan.Cursor) (scan.Page, error) {
-	var r keyRange
-	if err := json.Unmarshal(p.Spec, &r); err != nil {
-		return scan.Page{}, fmt.Errorf("read the partition of bucket %s: %w", b.config.Bucket, err)
+// regionOf is the Region of a bucket, which S3 names when it refuses a request
+// that was sent to another (API_HeadBucket); "" when it does not.
+func regionOf(err error) string {
+	var answer *smithyhttp.ResponseError
+	if !errors.As(err, &answer) || answer.Response == nil {
+		return ""
 	}
-	in := &s3.ListObjectsV2Input{Bucket: &b.config.Bucket, Prefix: &r.Prefix, EncodingType: types.EncodingTypeUrl}
-	if len(cursor) > 0 {
-		in.StartAfter = aws.String(string(cursor))
-	}
-	if b.config.PageLimit > 0 {
-		in.MaxKeys = &b.config.PageLimit
-	}
-	out, err := b.config.Client.ListObjectsV2(ctx, in)
-	if err != nil {
-		return scan.Page{}, fmt.Errorf("list bucket %s: %w", b.config.Bucket, err)
-	}
-	page := scan.Page{Last: !aws.ToBool(out.IsTruncated)}
-	for _, object := range out.Contents {
-		key, err := decodeKey(out.EncodingType, aws.ToString(object.Key))
-		if err != nil {
-			return scan.Page{}, fmt.Errorf("list bucket %s: %w", b.config.Bucket, err)
-		}
-		page.Items = append(page.Items, scan.Item{Ref: scan.Ref(key)})
-		page.Next = scan.Cursor(key)
-	}
-	if !page.Last && len(page.Items) == 0 {
-		return scan.Page{}, fmt.Errorf("list bucket %s: the server says that there is more, and names no key", b.config.Bucket)
-	}
-	return page, nil
-}
-
-// decodeKey undoes EncodingType=url, where the server honoured it.
-func decodeKey(encoding types.EncodingType, key string) (string, error) {
-	if encoding != types.EncodingTypeUrl {
-		return key, nil
-	}
-	return url.QueryUnescape(key)
+	return answer.Response.Header.Get("X-Amz-Bucket-Region")
 }
 
 // status is the HTTP status of an error; 0 for none, -1 for an error without.
@@ -152,10 +128,22 @@ func status(err error) int {
 	return -1
 }
 
-// code is the service's code of an error.
+// code is the service's code of an error, "" if it has none.
 func code(err error) string {
 	if api := (smithy.APIError)(nil); errors.As(err, &api) {
 		return api.ErrorCode()
 	}
 	return ""
+}
+
+// lacks says that a server which is not AWS does not know what it was asked.
+func (b *Bucket) lacks(err error) bool {
+	if b.config.AWS || err == nil {
+		return false
+	}
+	switch status(err) {
+	case http.StatusNotImplemented, http.StatusMethodNotAllowed:
+		return true
+	}
+	return code(err) == "NotImplemented" || code(err) == "MethodNotAllowed"
 }

@@ -1,0 +1,329 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"rotator/internal/fakeaws"
+	"rotator/internal/fakeaws/fakekms"
+	"rotator/internal/fakeaws/fault"
+	"rotator/internal/report"
+)
+
+// crashBench is a table of ciphertexts under an old key, and a job over it.
+type crashBench struct {
+	server   *fakeaws.Server
+	client   *dynamodb.Client
+	old, new string
+	dir      string
+	slots    int
+}
+
+const crashSegments = 2
+
+func newCrashBench(t *testing.T, slots int, rate int) *crashBench {
+	t.Helper()
+	server, err := fakeaws.Start(fakeaws.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = server.Close() })
+	b := &crashBench{server: server, dir: t.TempDir(), slots: slots, client: dynamodb.NewFromConfig(aws.Config{
+		Region: "us-east-1", BaseEndpoint: aws.String(server.Endpoint()),
+		Credentials: credentials.NewStaticCredentialsProvider("AKIAFAKEAWSFAKEAWS00", "not-a-secret", "")})}
+	for _, arn := range []*string{&b.old, &b.new} {
+		if *arn, err = server.KMS().CreateKey(fakekms.Symmetric); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := b.client.CreateTable(t.Context(), &dynamodb.CreateTableInput{TableName: aws.String("customers"), BillingMode: types.BillingModePayPerRequest,
+		KeySchema:            []types.KeySchemaElement{{AttributeName: aws.String("id"), KeyType: types.KeyTypeHash}},
+		AttributeDefinitions: []types.AttributeDefinition{{AttributeName: aws.String("id"), AttributeType: types.ScalarAttributeTypeS}}}); err != nil {
+		t.Fatal(err)
+	}
+	for first := 0; first < slots; first += 25 {
+		b.fill(t, first, min(first+25, slots))
+	}
+	job := fmt.Sprintf(`job: crash
+destination: {key: "%s"}
+source: {keys: ["%s"]}
+kms: {rate: %d}
+workers: 8
+targets:
+  - name: customers
+    dynamodb: {table: customers, segments: %d}
+    format: raw
+    slots: [{path: ssn, context: {purpose: pii}}]
+`, b.new, b.old, rate, crashSegments)
+	if err := os.WriteFile(filepath.Join(b.dir, "job.yaml"), []byte(job), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func crashID(i int) string { return fmt.Sprintf("item-%05d", i) }
+
+func (b *crashBench) fill(t *testing.T, first, end int) {
+	t.Helper()
+	var puts []types.WriteRequest
+	for i := first; i < end; i++ {
+		blob, err := b.server.KMS().Encrypt(b.old, []byte(crashID(i)), map[string]string{"purpose": "pii"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		puts = append(puts, types.WriteRequest{PutRequest: &types.PutRequest{Item: map[string]types.AttributeValue{
+			"id": &types.AttributeValueMemberS{Value: crashID(i)}, "ssn": &types.AttributeValueMemberB{Value: blob},
+			"visits": &types.AttributeValueMemberN{Value: "0"}}}})
+	}
+	if _, err := b.client.BatchWriteItem(t.Context(), &dynamodb.BatchWriteItemInput{RequestItems: map[string][]types.WriteRequest{"customers": puts}}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// command is rotator as a child process: this test binary, see TestMain.
+func (b *crashBench) command(ctx context.Context, args ...string) (*exec.Cmd, *bytes.Buffer, *bytes.Buffer) {
+	cmd := exec.CommandContext(ctx, os.Args[0], args...)
+	cmd.Dir = b.dir
+	cmd.Env = append(append(os.Environ(), b.server.AWSEnv()...), "ROTATOR_TEST_RUN=1")
+	var out, log bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &log
+	return cmd, &out, &log
+}
+
+func (b *crashBench) requests() int { return b.server.Faults().Counts()["kms:ReEncrypt"] }
+
+// writer goes on changing another attribute of random items, and counts how
+// often each was changed.
+func (b *crashBench) writer(ctx context.Context) map[int]int {
+	visits := map[int]int{}
+	for ctx.Err() == nil {
+		i := rand.IntN(b.slots)
+		if _, err := b.client.UpdateItem(context.WithoutCancel(ctx), &dynamodb.UpdateItemInput{TableName: aws.String("customers"),
+			Key:              map[string]types.AttributeValue{"id": &types.AttributeValueMemberS{Value: crashID(i)}},
+			UpdateExpression: aws.String("ADD visits :one"), ExpressionAttributeValues: map[string]types.AttributeValue{":one": &types.AttributeValueMemberN{Value: "1"}}}); err != nil {
+			return nil
+		}
+		visits[i]++
+		time.Sleep(time.Millisecond)
+	}
+	return visits
+}
+
+// check reads every item: its slot must be readable under the new key, and no
+// change of the writer may be lost.
+func (b *crashBench) check(t *testing.T, visits map[int]int) {
+	t.Helper()
+	items := b.server.DynamoDB().Items("customers")
+	if len(items) != b.slots {
+		t.Fatalf("%d items, want %d", len(items), b.slots)
+	}
+	for i := range b.slots {
+		var item struct {
+			SSN    struct{ B []byte }
+			Visits struct{ N string }
+		}
+		id := fmt.Sprintf(`{"id":{"S":%q}}`, crashID(i))
+		if err := json.Unmarshal(items[id], &item); err != nil {
+			t.Fatalf("%s: %v", id, err)
+		}
+		plaintext, key, err := b.server.KMS().Decrypt("", item.SSN.B, map[string]string{"purpose": "pii"})
+		if err != nil || string(plaintext) != crashID(i) || key != b.new {
+			t.Errorf("%s holds %q under %s, %v", id, plaintext, key, err)
+		}
+		if item.Visits.N != fmt.Sprint(visits[i]) {
+			t.Errorf("%s has %s visits, and the writer made %d: an update was lost", id, item.Visits.N, visits[i])
+		}
+	}
+}
+
+// TestKilledTwentyTimes kills one pass over 5,000 items at random moments, again
+// and again, while another client writes, and lets it end.
+func TestKilledTwentyTimes(t *testing.T) {
+	const kills = 20
+	b := newCrashBench(t, 5000, 1500)
+	writing, stop := context.WithCancel(t.Context())
+	defer stop()
+	visits := make(chan map[int]int, 1)
+	go func() { visits <- b.writer(writing) }()
+	killed := 0
+	for range kills {
+		cmd, _, _ := b.command(t.Context(), "run", "-f", "job.yaml")
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Duration(50+rand.IntN(200)) * time.Millisecond)
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		if cmd.ProcessState.ExitCode() == -1 {
+			killed++
+		}
+	}
+	cmd, out, log := b.command(t.Context(), "run", "-f", "job.yaml", "-o", "json")
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("the last run: %v\n%s", err, log)
+	}
+	stop()
+	b.check(t, <-visits)
+	var summary report.Summary
+	if err := json.Unmarshal(out.Bytes(), &summary); err != nil {
+		t.Fatal(err)
+	}
+	if want := (report.Slots{Seen: int64(b.slots), Rotated: int64(b.slots)}); summary.Slots != want || summary.Pass != 1 {
+		t.Errorf("pass %d counted %+v, want %+v", summary.Pass, summary.Slots, want)
+	}
+	// Every run asks two questions before it begins (dry runs). A kill costs the
+	// answers for which no write was intended yet: a chunk of each worker, which
+	// is less than the pages in flight. What was written is known from the audit
+	// log, so it costs nothing.
+	const inFlight = 8 * 25
+	asked := b.requests() - 2*(kills+1)
+	t.Logf("killed %d times; %d ReEncrypt requests for %d slots, %d of them repeated; the bound is %d",
+		killed, asked, b.slots, asked-b.slots, b.slots+inFlight*kills)
+	if killed < kills/2 {
+		t.Errorf("only %d of %d runs were killed; the others ended first", killed, kills)
+	}
+	if asked > b.slots+inFlight*kills {
+		t.Errorf("more requests than slots and pages in flight")
+	}
+	if cmd, _, log := b.command(t.Context(), "report", "-f", "job.yaml", "--check"); cmd.Run() != nil {
+		t.Errorf("the audit log is not whole: %s", log)
+	}
+}
+
+// TestDrains sends SIGTERM: the run ends in time, says so, and can be resumed.
+func TestDrains(t *testing.T) {
+	b := newCrashBench(t, 1000, 200)
+	cmd, out, log := b.command(t.Context(), "run", "-f", "job.yaml", "-o", "json")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for b.requests() < 50 {
+		time.Sleep(5 * time.Millisecond)
+	}
+	began := time.Now()
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	err := cmd.Wait()
+	if took := time.Since(began); cmd.ProcessState.ExitCode() != exitInterrupted || took > 10*time.Second {
+		t.Fatalf("SIGTERM: %v after %s, want exit code %d within 10 s\n%s", err, took, exitInterrupted, log)
+	}
+	var summary report.Summary
+	if err := json.Unmarshal(out.Bytes(), &summary); err != nil || summary.Status != report.Stopped {
+		t.Errorf("result %+v, %v, want status stopped", summary, err)
+	}
+	cmd, _, log = b.command(t.Context(), "run", "-f", "job.yaml")
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("resumed: %v\n%s", err, log)
+	}
+	b.check(t, map[int]int{})
+}
+
+// TestAliasMovedWhileStopped refuses to go on under another key.
+func TestAliasMovedWhileStopped(t *testing.T) {
+	b := newCrashBench(t, 500, 100)
+	if err := b.server.KMS().SetAlias("alias/moving", b.new); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(b.dir, "job.yaml")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, bytes.Replace(text, []byte(`"`+b.new+`"`), []byte("alias/moving"), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd, _, _ := b.command(t.Context(), "run", "-f", "job.yaml")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for b.requests() < 20 {
+		time.Sleep(5 * time.Millisecond)
+	}
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+	third, err := b.server.KMS().CreateKey(fakekms.Symmetric)
+	if err == nil {
+		err = b.server.KMS().SetAlias("alias/moving", third)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd, _, log := b.command(t.Context(), "run", "-f", "job.yaml")
+	if err := cmd.Run(); cmd.ProcessState.ExitCode() != exitJob || !bytes.Contains(log.Bytes(), []byte("alias/moving was "+b.new)) {
+		t.Errorf("after the alias moved: %v, want exit code %d\n%s", err, exitJob, log)
+	}
+}
+
+// TestLostAnswers loses the answers of half of all writes after they were applied.
+func TestLostAnswers(t *testing.T) {
+	b := newCrashBench(t, 1000, 5000)
+	b.server.Faults().Set("dynamodb:BatchExecuteStatement", fault.Fault{Kind: fault.LostResponse, Share: 0.5})
+	cmd, out, log := b.command(t.Context(), "run", "-f", "job.yaml", "-o", "json")
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("run: %v\n%s", err, log)
+	}
+	var summary report.Summary
+	if err := json.Unmarshal(out.Bytes(), &summary); err != nil {
+		t.Fatal(err)
+	}
+	if want := (report.Slots{Seen: 1000, Rotated: 1000}); summary.Slots != want {
+		t.Errorf("counted %+v, want %+v", summary.Slots, want)
+	}
+	b.check(t, map[int]int{})
+}
+
+// TestRolesAndGrants runs with an assumed role for KMS and a grant token, which
+// the policy demands, and without.
+func TestRolesAndGrants(t *testing.T) {
+	b := newCrashBench(t, 20, 1000)
+	b.server.KMS().SetPolicy(func(c fakekms.Call) bool {
+		role := strings.Contains(c.Principal, ":assumed-role/mover/")
+		return role && (c.Action == "kms:DescribeKey" || slices.Contains(c.GrantTokens, "token-1"))
+	})
+	for _, test := range []struct {
+		kms  string
+		code int
+		says string
+	}{
+		{`{}`, exitAccess, "kms:DescribeKey is denied"},
+		{`{role_arn: "arn:aws:iam::111122223333:role/mover"}`, exitAccess, "not allowed to re-encrypt"},
+		{`{role_arn: "arn:aws:iam::111122223333:role/mover", grant_tokens: ["${env:GRANT}"]}`, exitDone, ""},
+	} {
+		path := filepath.Join(b.dir, "job.yaml")
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		changed := regexp.MustCompile(`(?m)^kms: .*$`).ReplaceAllLiteral(text, []byte("kms: "+test.kms))
+		if err := os.WriteFile(path, changed, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		cmd, _, log := b.command(t.Context(), "run", "-f", "job.yaml")
+		cmd.Env = append(cmd.Env, "GRANT=token-1")
+		if err := cmd.Run(); cmd.ProcessState.ExitCode() != test.code || !strings.Contains(log.String(), test.says) {
+			t.Errorf("kms: %s: %v, want exit code %d and %q\n%s", test.kms, err, test.code, test.says, log)
+		}
+		if strings.Contains(log.String(), "token-1") {
+			t.Errorf("the grant token was printed:\n%s", log)
+		}
+	}
+	b.check(t, map[int]int{})
+}

@@ -1,0 +1,203 @@
+package s3scan
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"rotator/internal/scan"
+)
+
+// carried is what belongs to an object, is not in the answer to a GET, and can be
+// sent along with a PUT.
+type carried struct {
+	tags   string // URL query, as x-amz-tagging has it
+	count  int32  // of tags
+	grants grants
+}
+
+// grants are an ACL as the headers of a PUT.
+type grants struct{ full, read, readACP, writeACP string }
+
+// carry reads it as it stands now, right before a write, so that what others
+// changed since the object was read is kept too. What it may not read is an
+// error, never taken for absent: S3 leaves out what the caller has no permission
+// for.
+func (b *Bucket) carry(ctx context.Context, key string) (c carried, err error) {
+	if err = b.seeLocks(ctx, key); err != nil {
+		return c, err
+	}
+	if err = b.refuseAnnotated(ctx, key); err != nil {
+		return c, err
+	}
+	if c.grants, err = b.grants(ctx, key); err != nil {
+		return c, err
+	}
+	c.tags, c.count, err = b.tags(ctx, key)
+	return c, err
+}
+
+// tags returns the tags of an object as a PUT takes them.
+func (b *Bucket) tags(ctx context.Context, key string) (query string, count int32, err error) {
+	out, err := b.config.Client.GetObjectTagging(ctx, &s3.GetObjectTaggingInput{Bucket: &b.config.Bucket, Key: &key})
+	if b.lacks(err) {
+		b.note("bucket %s: this server has no tags of objects", b.config.Bucket)
+		return "", 0, nil
+	}
+	if code(err) == "NoSuchTagSet" { // as some servers say that there are none
+		return "", 0, nil
+	}
+	if err != nil {
+		return "", 0, fmt.Errorf("get the tags of an object of bucket %s: %w", b.config.Bucket, err)
+	}
+	values := url.Values{}
+	for _, tag := range out.TagSet {
+		values.Set(aws.ToString(tag.Key), aws.ToString(tag.Value))
+	}
+	return values.Encode(), int32(len(out.TagSet)), nil
+}
+
+// grants reads the ACL of an object, where objects have one: a PUT would set the
+// default. On AWS the grant of the owner himself is sent again too, since a PUT by
+// another account makes that the owner.
+func (b *Bucket) grants(ctx context.Context, key string) (g grants, err error) {
+	enabled, err := b.aclsEnabled(ctx)
+	if err != nil || !enabled {
+		return grants{}, err
+	}
+	out, err := b.config.Client.GetObjectAcl(ctx, &s3.GetObjectAclInput{Bucket: &b.config.Bucket, Key: &key})
+	if b.lacks(err) {
+		b.note("bucket %s: this server has no ACLs of objects", b.config.Bucket)
+		return grants{}, nil
+	}
+	if err != nil {
+		return grants{}, fmt.Errorf("get the ACL of an object of bucket %s: %w", b.config.Bucket, err)
+	}
+	if !b.config.AWS && ownerOnly(out) {
+		return grants{}, nil
+	}
+	for _, grant := range out.Grants {
+		if err := g.add(grant); err != nil {
+			return grants{}, err
+		}
+	}
+	return g, nil
+}
+
+// ownerOnly says that an ACL is the default one.
+func ownerOnly(acl *s3.GetObjectAclOutput) bool {
+	if len(acl.Grants) != 1 || acl.Owner == nil || acl.Grants[0].Grantee == nil {
+		return false
+	}
+	only := acl.Grants[0]
+	return only.Permission == types.PermissionFullControl && aws.ToString(only.Grantee.ID) == aws.ToString(acl.Owner.ID)
+}
+
+// add puts a grant into the header that makes it.
+func (g *grants) add(grant types.Grant) error {
+	var who string
+	switch grantee := grant.Grantee; {
+	case grantee != nil && grantee.ID != nil:
+		who = fmt.Sprintf("id=%q", *grantee.ID)
+	case grantee != nil && grantee.URI != nil:
+		who = fmt.Sprintf("uri=%q", *grantee.URI)
+	default:
+		return &scan.RefusedError{Reason: "acl", Detail: "its ACL has a grantee with neither id nor URI, which cannot be sent again"}
+	}
+	var header *string
+	switch grant.Permission {
+	case types.PermissionFullControl:
+		header = &g.full
+	case types.PermissionRead:
+		header = &g.read
+	case types.PermissionReadAcp:
+		header = &g.readACP
+	case types.PermissionWriteAcp:
+		header = &g.writeACP
+	default:
+		return &scan.RefusedError{Reason: "acl", Detail: fmt.Sprintf("its ACL grants %s, which no PUT of an object can", grant.Permission)}
+	}
+	*header = strings.TrimPrefix(*header+", "+who, ", ")
+	return nil
+}
+
+// aclsEnabled asks once whether objects have ACLs. They do not under
+// BucketOwnerEnforced, the default of AWS; a bucket without ownership controls is
+// an older one, with ACLs (API_GetBucketOwnershipControls).
+func (b *Bucket) aclsEnabled(ctx context.Context) (bool, error) {
+	b.mu.Lock()
+	known := b.acls
+	b.mu.Unlock()
+	if known != nil {
+		return *known, nil
+	}
+	out, err := b.config.Client.GetBucketOwnershipControls(ctx, &s3.GetBucketOwnershipControlsInput{Bucket: &b.config.Bucket})
+	enabled := true
+	switch {
+	case err == nil && out.OwnershipControls != nil:
+		for _, rule := range out.OwnershipControls.Rules {
+			enabled = enabled && rule.ObjectOwnership != types.ObjectOwnershipBucketOwnerEnforced
+		}
+	case err == nil || code(err) == "OwnershipControlsNotFoundError" || b.lacks(err):
+	default:
+		return false, fmt.Errorf("get the ownership controls of bucket %s: %w", b.config.Bucket, err)
+	}
+	b.mu.Lock()
+	b.acls = &enabled
+	b.mu.Unlock()
+	return enabled, nil
+}
+
+// refuseAnnotated refuses an object that has annotations: they belong to a
+// version, and a PUT cannot carry them (API_ListObjectAnnotations).
+func (b *Bucket) refuseAnnotated(ctx context.Context, key string) error {
+	if !b.config.AWS {
+		return nil
+	}
+	out, err := b.config.Client.ListObjectAnnotations(ctx, &s3.ListObjectAnnotationsInput{Bucket: &b.config.Bucket, Key: &key,
+		MaxAnnotationResults: aws.Int32(1)})
+	if err != nil {
+		return fmt.Errorf("list the annotations of an object of bucket %s: %w", b.config.Bucket, err)
+	}
+	if len(out.Annotations) > 0 {
+		return &scan.RefusedError{Reason: "annotations", Detail: "it has annotations, which a rewrite of its body would lose"}
+	}
+	return nil
+}
+
+// seeLocks makes sure, once, that S3 shows us the Object Lock of objects: without
+// s3:GetObjectRetention and s3:GetObjectLegalHold it leaves the headers out of
+// the answer to a GET, as if there were none (API_GetObject).
+func (b *Bucket) seeLocks(ctx context.Context, key string) error {
+	b.mu.Lock()
+	seen := b.lockSeen || !b.config.AWS
+	b.mu.Unlock()
+	if seen {
+		return nil
+	}
+	_, err := b.config.Client.GetObjectRetention(ctx, &s3.GetObjectRetentionInput{Bucket: &b.config.Bucket, Key: &key})
+	if !answersLock(err) {
+		return fmt.Errorf("get the retention of an object of bucket %s (s3:GetObjectRetention): %w", b.config.Bucket, err)
+	}
+	_, err = b.config.Client.GetObjectLegalHold(ctx, &s3.GetObjectLegalHoldInput{Bucket: &b.config.Bucket, Key: &key})
+	if !answersLock(err) {
+		return fmt.Errorf("get the legal hold of an object of bucket %s (s3:GetObjectLegalHold): %w", b.config.Bucket, err)
+	}
+	b.mu.Lock()
+	b.lockSeen = true
+	b.mu.Unlock()
+	return nil
+}
+
+// answersLock says that we were allowed to ask: there is a lock, this object has
+// none, or the bucket has no Object Lock at all.
+func answersLock(err error) bool {
+	return err == nil || code(err) == "NoSuchObjectLockConfiguration" ||
+		code(err) == "InvalidRequest" && status(err) == http.StatusBadRequest
+}

@@ -1,0 +1,89 @@
+package s3scan
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/url"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"rotator/internal/scan"
+)
+
+// keyRange is the Spec of a partition.
+type keyRange struct {
+	Prefix string `json:"prefix"`
+}
+
+// Partitions returns the one key range of the prefix.
+func (b *Bucket) Partitions(context.Context) ([]scan.Partition, error) {
+	spec, err := json.Marshal(keyRange{Prefix: b.config.Prefix})
+	return []scan.Partition{{Name: fmt.Sprintf("keys under %q", b.config.Prefix), Spec: spec}}, err
+}
+
+// Page lists the keys behind the cursor, which is the last key of the page
+// before: how long a continuation token lives is documented nowhere. Items are
+// not loaded. Every key is an item, also those of empty objects that stand for
+// folders; only the objects of our own probes are none.
+func (b *Bucket) Page(ctx context.Context, p scan.Partition, cursor scan.Cursor) (scan.Page, error) {
+	var r keyRange
+	if err := json.Unmarshal(p.Spec, &r); err != nil {
+		return scan.Page{}, fmt.Errorf("read the partition of bucket %s: %w", b.config.Bucket, err)
+	}
+	in := &s3.ListObjectsV2Input{Bucket: &b.config.Bucket, Prefix: &r.Prefix, EncodingType: types.EncodingTypeUrl}
+	if len(cursor) > 0 {
+		in.StartAfter = aws.String(string(cursor))
+	}
+	if b.config.PageLimit > 0 {
+		in.MaxKeys = &b.config.PageLimit
+	}
+	out, err := b.config.Client.ListObjectsV2(ctx, in)
+	if err != nil {
+		return scan.Page{}, fmt.Errorf("list bucket %s: %w", b.config.Bucket, err)
+	}
+	page, err := b.page(r, string(cursor), out)
+	if err != nil {
+		return scan.Page{}, fmt.Errorf("list bucket %s: %w", b.config.Bucket, err)
+	}
+	return page, nil
+}
+
+// page makes a page of what was listed behind a key. Keys come in the order of
+// their UTF-8 bytes (API_ListObjectsV2); a server that gives another order would
+// have us miss some, or list for ever.
+func (b *Bucket) page(r keyRange, last string, out *s3.ListObjectsV2Output) (scan.Page, error) {
+	page := scan.Page{Last: !aws.ToBool(out.IsTruncated)}
+	if !page.Last && len(out.Contents) == 0 {
+		return scan.Page{}, fmt.Errorf("the server says that there is more behind key %q, and names no key", last)
+	}
+	for _, object := range out.Contents {
+		key, err := decodeKey(out.EncodingType, aws.ToString(object.Key))
+		if err != nil {
+			return scan.Page{}, err
+		}
+		if key <= last {
+			return scan.Page{}, fmt.Errorf("the server names key %q behind key %q, against the order of S3", key, last)
+		}
+		last = key
+		if isProbe(r.Prefix, key) {
+			b.note("bucket %s: an object %s... is left of a probe of conditional writes, if no run is under way; delete it", b.config.Bucket, r.Prefix+probeName)
+			continue
+		}
+		page.Items = append(page.Items, scan.Item{Ref: scan.Ref(key)})
+	}
+	if !page.Last {
+		page.Next = scan.Cursor(last)
+	}
+	return page, nil
+}
+
+// decodeKey undoes EncodingType=url, where the server honoured it.
+func decodeKey(encoding types.EncodingType, key string) (string, error) {
+	if encoding != types.EncodingTypeUrl {
+		return key, nil
+	}
+	return url.QueryUnescape(key)
+}
