@@ -1,0 +1,137 @@
+// Package internal_test keeps the layers of the program apart.
+package internal_test
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// allowed says which packages of ours each package may import, without its tests.
+// "sdk" stands for aws-sdk-go-v2, "zap" for go.uber.org/zap.
+func allowed() map[string][]string {
+	return map[string][]string{
+		"internal/scan":                 {},
+		"internal/scan/dynamoscan":      {"internal/scan", "sdk"},
+		"internal/scan/s3scan":          {"internal/scan", "sdk"},
+		"internal/scan/scantest":        {"internal/scan"},
+		"internal/ciphertext":           {"internal/scan"},
+		"internal/config":               {},
+		"internal/checkpoint":           {},
+		"internal/telemetry":            {"zap"},
+		"internal/rotate":               {"internal/scan", "internal/ciphertext", "internal/checkpoint", "sdk", "zap"},
+		"internal/report":               {"internal/checkpoint"},
+		"internal/report/auditlog":      {"internal/rotate", "internal/scan"},
+		"internal/fakeaws/fault":        {},
+		"internal/fakeaws/fakekms":      {},
+		"internal/fakeaws/fakedynamodb": {},
+		"internal/fakeaws/fakes3":       {},
+		"internal/fakeaws":              {"internal/fakeaws/fault", "internal/fakeaws/fakekms", "internal/fakeaws/fakedynamodb", "internal/fakeaws/fakes3"},
+		"internal/fakeaws/conformance":  {"sdk"},
+		"internal/demo":                 {"internal/fakeaws", "internal/fakeaws/fakekms", "internal/report", "sdk"},
+		"cmd/rotator":                   {"internal/checkpoint", "internal/ciphertext", "internal/config", "internal/demo", "internal/report", "internal/report/auditlog", "internal/rotate", "internal/scan", "internal/scan/dynamoscan", "internal/scan/s3scan", "internal/telemetry", "sdk", "zap"},
+	}
+}
+
+// sources returns every Go file of the program but tests, by directory.
+func sources(t *testing.T) map[string][]string {
+	t.Helper()
+	files := map[string][]string{}
+	for _, root := range []string{"internal", "cmd"} {
+		err := filepath.WalkDir(filepath.Join("..", root), func(path string, _ fs.DirEntry, err error) error {
+			if err == nil && strings.HasSuffix(path, ".go") && !strings.HasSuffix(path, "_test.go") {
+				dir := filepath.ToSlash(strings.TrimPrefix(filepath.Dir(path), ".."+string(filepath.Separator)))
+				files[dir] = append(files[dir], path)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return files
+}
+
+func TestImportDirection(t *testing.T) {
+	rules := allowed()
+	for dir, files := range sources(t) {
+		may, known := rules[dir]
+		if !known {
+			t.Errorf("%s is in no layer: add it to allowed, with what it may import", dir)
+		}
+		for _, file := range files {
+			parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, spec := range parsed.Imports {
+				path := strings.Trim(spec.Path.Value, `"`)
+				if name := layer(path); name != "" && !slices.Contains(may, name) {
+					t.Errorf("%s imports %s, and may import only %v", file, path, may)
+				}
+			}
+		}
+	}
+}
+
+// layer names what an import path is in the rules; "" is not ruled.
+func layer(path string) string {
+	switch {
+	case strings.HasPrefix(path, "rotator/"):
+		return strings.TrimPrefix(path, "rotator/")
+	case strings.HasPrefix(path, "github.com/aws/aws-sdk-go-v2"):
+		return "sdk"
+	case strings.HasPrefix(path, "go.uber.org/zap"):
+		return "zap"
+	}
+	return ""
+}
+
+// TestFakesUseTheStandardLibraryAlone keeps the fakes free of dependencies.
+func TestFakesUseTheStandardLibraryAlone(t *testing.T) {
+	for dir, files := range sources(t) {
+		if !strings.HasPrefix(dir, "internal/fakeaws") || dir == "internal/fakeaws/conformance" {
+			continue
+		}
+		for _, file := range files {
+			parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, spec := range parsed.Imports {
+				path := strings.Trim(spec.Path.Value, `"`)
+				if first, _, _ := strings.Cut(path, "/"); strings.Contains(first, ".") {
+					t.Errorf("%s imports %s", file, path)
+				}
+			}
+		}
+	}
+}
+
+// TestNothingDecrypts fails when code outside of the fake and the demo's checking
+// client can ask KMS for a plaintext, or a policy lets it.
+func TestNothingDecrypts(t *testing.T) {
+	decrypt := regexp.MustCompile(`\bDecrypt(Input|Output)?\b|kms:Decrypt|\bGenerateDataKey`)
+	comment := regexp.MustCompile(`(?m)//.*$`)
+	for dir, files := range sources(t) {
+		if strings.HasPrefix(dir, "internal/fakeaws") {
+			continue
+		}
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			found := decrypt.FindString(comment.ReplaceAllString(string(text), ""))
+			if checker := filepath.ToSlash(file) == "../internal/demo/truth.go"; found != "" && !checker {
+				t.Errorf("%s says %s", file, found)
+			}
+		}
+	}
+}
