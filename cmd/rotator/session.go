@@ -123,8 +123,16 @@ func (s *session) work(ctx context.Context, engine *rotate.Rotator, p *pass) err
 	return err
 }
 
+// noteSources adds what the sources found out about their places.
+func (s *session) noteSources() {
+	for _, p := range s.wiring.places {
+		s.summary.Notes = append(s.summary.Notes, p.source.Notes()...)
+	}
+}
+
 // print writes the result to stdout.
 func (s *session) print() error {
+	s.noteSources()
 	write := s.summary.Text
 	if s.output == "json" {
 		write = s.summary.JSON

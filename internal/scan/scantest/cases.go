@@ -1,0 +1,309 @@
+package scantest
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"rotator/internal/fakeaws/fault"
+	"rotator/internal/scan"
+)
+
+// many is more items than a page may hold.
+const many = 97
+
+func (s *suite) everyItemOnce() {
+	var want []scan.Ref
+	for n := range many {
+		want = append(want, s.Put(n))
+	}
+	var got []scan.Ref
+	pages := 0
+	for _, p := range s.partitions() {
+		refs, cursors := s.walk(p, nil)
+		got = append(got, refs...)
+		for before, cursor := range cursors {
+			pages++
+			if rest, _ := s.walk(p, cursor); !slices.Equal(rest, refs[before:]) {
+				s.t.Errorf("%s from %q: %d items, want the %d behind it", p.Name, cursor, len(rest), len(refs)-before)
+			}
+		}
+	}
+	slices.Sort(want)
+	slices.Sort(got)
+	if diff := cmp.Diff(want, got); diff != "" {
+		s.t.Errorf("items stored (-) and seen (+):\n%s", diff)
+	}
+	if pages == 0 {
+		s.t.Error("there was one page alone, so no cursor was tried")
+	}
+}
+
+func (s *suite) loadGivesThePage() {
+	const n = 9
+	for i := range n {
+		s.Put(i)
+	}
+	seen := 0
+	for _, p := range s.partitions() {
+		page, err := s.Source.Page(s.t.Context(), p, nil)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		for _, item := range page.Items {
+			seen++
+			loaded := s.load(item.Ref)
+			if item.Payload == nil {
+				continue // listed alone
+			}
+			if diff := cmp.Diff(item.Payload, loaded.Payload); diff != "" {
+				s.t.Errorf("%s in its page (-) and loaded (+):\n%s", item.Ref, diff)
+			}
+		}
+	}
+	if seen == 0 {
+		s.t.Error("the first pages are empty")
+	}
+	gone := s.Put(n)
+	s.Delete(gone)
+	if _, err := s.Source.Load(s.t.Context(), gone); !errors.Is(err, scan.ErrGone) {
+		s.t.Errorf("load of a deleted item: %v, want ErrGone", err)
+	}
+}
+
+func (s *suite) readingReads() {
+	if err := s.Source.Check(s.t.Context()); err != nil {
+		s.t.Fatalf("check: %v", err)
+	}
+	s.items(3)
+	for _, p := range s.partitions() {
+		s.walk(p, nil)
+	}
+	for operation := range s.Faults.Counts() {
+		if !slices.Contains(s.Reads, operation) {
+			s.t.Errorf("%s was sent, and no write was asked for", operation)
+		}
+	}
+}
+
+func (s *suite) replaceChangesTheSlotAlone() {
+	items := s.items(s.Source.Batch() + 3)
+	untouched := s.load(s.Put(len(items)))
+	before := s.rests(append(items, untouched))
+	var changes []scan.Change
+	for i, item := range items {
+		changes = append(changes, s.change(item, fmt.Sprintf("value %d", i)))
+	}
+	for i, result := range s.replace(changes...) {
+		if result.Err != nil {
+			s.t.Fatalf("replace %s: %v", items[i].Ref, result.Err)
+		}
+		s.holds(items[i].Ref, fmt.Appendf(nil, "value %d", i))
+	}
+	s.holds(untouched.Ref, s.Slot(untouched.Payload))
+	if diff := cmp.Diff(before, s.rests(append(items, untouched))); diff != "" {
+		s.t.Errorf("beside the slots, before (-) and after (+):\n%s", diff)
+	}
+}
+
+func (s *suite) writesHavePreconditions() {
+	seen := s.watch()
+	items := s.items(s.Source.Batch() + 1)
+	var changes []scan.Change
+	for _, item := range items {
+		changes = append(changes, s.change(item, "new"))
+	}
+	s.replace(changes...)
+	s.replace(s.change(s.load(items[0].Ref), "newer"))
+	s.holds(items[0].Ref, []byte("newer"))
+	count, wrong := seen()
+	if count == 0 {
+		s.t.Error("no write was seen")
+	}
+	for _, err := range wrong {
+		s.t.Error(err)
+	}
+	for operation := range s.Faults.Counts() {
+		if !slices.Contains(s.Reads, operation) && !slices.Contains(s.Writes, operation) {
+			s.t.Errorf("%s was sent, which is neither a known read nor a known write", operation)
+		}
+	}
+}
+
+func (s *suite) staleIsRefused() {
+	items := s.items(max(3, s.Source.Batch()))
+	stale := items[1]
+	s.Rewrite(stale.Ref)
+	foreign, rest := s.load(stale.Ref), s.Rest(stale.Ref)
+	var changes []scan.Change
+	for _, item := range items {
+		changes = append(changes, s.change(item, "ours"))
+	}
+	for i, result := range s.replace(changes...) {
+		if i != 1 {
+			if result.Err != nil {
+				s.t.Errorf("its neighbour %s: %v", items[i].Ref, result.Err)
+			}
+			s.holds(items[i].Ref, []byte("ours"))
+			continue
+		}
+		if !errors.Is(result.Err, scan.ErrChanged) {
+			s.t.Errorf("replace of a stale item: %v, want ErrChanged", result.Err)
+		}
+		if result.Current != nil {
+			s.sameItem(*result.Current, foreign)
+		}
+	}
+	s.holds(stale.Ref, s.Slot(foreign.Payload))
+	if got := s.Rest(stale.Ref); got != rest {
+		s.t.Errorf("beside the slot of the stale item (-want +got):\n%s", cmp.Diff(rest, got))
+	}
+	if err := s.replace(s.change(s.load(stale.Ref), "ours"))[0].Err; err != nil {
+		s.t.Errorf("replace after it was read again: %v", err)
+	}
+}
+
+// sameItem fails unless the item that came with a refusal is as good as a loaded
+// one.
+func (s *suite) sameItem(current, loaded scan.Item) {
+	s.t.Helper()
+	if current.Ref != loaded.Ref || !cmp.Equal(current.Payload, loaded.Payload) {
+		s.t.Errorf("the item that came with the refusal (-) and as loaded (+): %s", cmp.Diff(current.Payload, loaded.Payload))
+	}
+}
+
+func (s *suite) touchedStays() {
+	item := s.items(1)[0]
+	before := s.Rest(item.Ref)
+	s.Touch(item.Ref)
+	touched := s.Rest(item.Ref)
+	if before == touched {
+		s.t.Fatal("Touch changes nothing that Rest shows")
+	}
+	err := s.replace(s.change(item, "ours"))[0].Err
+	if errors.Is(err, scan.ErrChanged) {
+		s.holds(item.Ref, s.Slot(item.Payload))
+		err = s.replace(s.change(s.load(item.Ref), "ours"))[0].Err
+	}
+	if err != nil {
+		s.t.Fatalf("replace: %v", err)
+	}
+	s.holds(item.Ref, []byte("ours"))
+	if got := s.Rest(item.Ref); got != touched {
+		s.t.Errorf("what another writer changed (-want +got):\n%s", cmp.Diff(touched, got))
+	}
+}
+
+func (s *suite) deletedStaysDeleted() {
+	items := s.items(max(2, s.Source.Batch()))
+	s.Delete(items[0].Ref)
+	var changes []scan.Change
+	for _, item := range items {
+		changes = append(changes, s.change(item, "ours"))
+	}
+	results := s.replace(changes...)
+	if !errors.Is(results[0].Err, scan.ErrGone) || errors.Is(results[0].Err, scan.ErrChanged) {
+		s.t.Errorf("replace of a deleted item: %v, want ErrGone", results[0].Err)
+	}
+	if results[1].Err != nil {
+		s.t.Errorf("its neighbour: %v", results[1].Err)
+	}
+	if err := s.replace(changes[0])[0].Err; !errors.Is(err, scan.ErrGone) { // alone, another request
+		s.t.Errorf("replace of a deleted item alone: %v, want ErrGone", err)
+	}
+	if rest := s.Rest(items[0].Ref); rest != "" {
+		s.t.Errorf("the deleted item is there again: %s", rest)
+	}
+}
+
+func (s *suite) oneWriterWins() {
+	const writers = 8
+	item := s.items(1)[0]
+	rest := s.Rest(item.Ref)
+	errs := make([]error, writers)
+	var group sync.WaitGroup
+	for i := range writers {
+		group.Go(func() {
+			errs[i] = s.Source.Replace(s.t.Context(), []scan.Change{s.change(item, fmt.Sprintf("writer %d", i))})[0].Err
+		})
+	}
+	group.Wait()
+	winner := -1
+	for i, err := range errs {
+		switch {
+		case err == nil && winner < 0:
+			winner = i
+		case err == nil:
+			s.t.Errorf("writers %d and %d both replaced the same value", winner, i)
+		case !errors.Is(err, scan.ErrChanged):
+			s.t.Errorf("writer %d: %v, want ErrChanged", i, err)
+		}
+	}
+	if winner < 0 {
+		s.t.Fatal("nobody replaced the item")
+	}
+	s.holds(item.Ref, fmt.Appendf(nil, "writer %d", winner))
+	if got := s.Rest(item.Ref); got != rest {
+		s.t.Errorf("beside the slot (-want +got):\n%s", cmp.Diff(rest, got))
+	}
+}
+
+// faults tries what the engine concludes from: an error that is neither a refusal
+// nor success, and a store that holds the old value, or the new one when it was
+// the answer alone that got lost.
+func (s *suite) faults() {
+	outer := s.t
+	for _, c := range []struct {
+		name    string
+		kind    fault.Kind
+		applied bool
+	}{
+		{"throttled", fault.Throttle, false},
+		{"internal error", fault.InternalError, false},
+		{"connection reset", fault.Reset, false},
+		{"lost response", fault.LostResponse, true},
+	} {
+		outer.Run(c.name, func(t *testing.T) {
+			s.t = t
+			s.fault(c.kind, c.applied)
+		})
+	}
+	s.t = outer
+}
+
+func (s *suite) fault(kind fault.Kind, applied bool) {
+	items := s.items(max(2, s.Source.Batch()))
+	var first, second []scan.Change
+	for _, item := range items {
+		first = append(first, s.change(item, "first"))
+	}
+	for i, result := range s.replace(first...) { // what a source asks once is behind us
+		if result.Err != nil {
+			s.t.Fatal(result.Err)
+		}
+		second = append(second, s.change(s.load(items[i].Ref), "second"))
+	}
+	rests := s.rests(items)
+	for _, operation := range s.Writes {
+		s.Faults.Set(operation, fault.Fault{Kind: kind})
+	}
+	results := s.replace(second...)
+	s.Faults.Clear("")
+	want := "first"
+	if applied {
+		want = "second"
+	}
+	for i, result := range results {
+		if result.Err == nil || errors.Is(result.Err, scan.ErrChanged) || errors.Is(result.Err, scan.ErrGone) {
+			s.t.Errorf("replace %s: %v, want the error of the request", items[i].Ref, result.Err)
+		}
+		s.holds(items[i].Ref, []byte(want))
+	}
+	if diff := cmp.Diff(rests, s.rests(items)); diff != "" {
+		s.t.Errorf("beside the slots, before (-) and after (+):\n%s", diff)
+	}
+}
