@@ -20,7 +20,7 @@ func allowed() map[string][]string {
 		"internal/scan":                 {},
 		"internal/scan/dynamoscan":      {"internal/scan", "sdk"},
 		"internal/scan/s3scan":          {"internal/scan", "sdk"},
-		"internal/scan/scantest":        {"internal/scan"},
+		"internal/scan/scantest":        {"internal/scan", "internal/fakeaws/fault"},
 		"internal/ciphertext":           {"internal/scan"},
 		"internal/config":               {},
 		"internal/checkpoint":           {},

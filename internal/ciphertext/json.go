@@ -94,14 +94,14 @@ func (f *jsonBody) places(object *scan.Object) []place {
 	var places []place
 	for _, s := range f.slots {
 		d.descend(d.root, nil, s.path, func(v gjson.Result, at Path, refused *Refused) {
-			places = append(places, newPlace(s, v, at, refused, find)...)
+			places = append(places, newPlace(s, object.Body, v, at, refused, find)...)
 		})
 	}
 	return places
 }
 
 // newPlace looks at what stands at the end of a path.
-func newPlace(s slot, v gjson.Result, at Path, refused *Refused, find lookup) []place {
+func newPlace(s slot, body []byte, v gjson.Result, at Path, refused *Refused, find lookup) []place {
 	path := at.String()
 	switch {
 	case refused != nil:
@@ -111,6 +111,9 @@ func newPlace(s slot, v gjson.Result, at Path, refused *Refused, find lookup) []
 	case v.Type != gjson.String:
 		return []place{{Slot: Slot{Path: path, Refused: &Refused{Reason: "wrong-type",
 			Detail: fmt.Sprintf("%s is not a string, and format %s reads strings", path, s.format)}}}}
+	}
+	if v.Index <= 0 || v.Index+len(v.Raw) > len(body) || string(body[v.Index:v.Index+len(v.Raw)]) != v.Raw {
+		return []place{{Slot: Slot{Path: path, Refused: &Refused{Reason: "not-json", Detail: path + " could not be found again in the body"}}}}
 	}
 	blob, form, refused := decode(s.format, []byte(v.Str))
 	return []place{{Slot: s.slotOf(path, blob, refused, find), start: v.Index, end: v.Index + len(v.Raw), form: quoted(form)}}
@@ -161,24 +164,11 @@ func (d *document) descend(v gjson.Result, at, left Path, visit func(v gjson.Res
 		return
 	}
 	step := left[0]
-	i := 0
-	seen := map[string]bool{}
 	switch {
 	case !step.List && v.IsObject():
-		v.ForEach(func(name, member gjson.Result) bool {
-			if !step.Every && name.Str != step.Name {
-				return true
-			}
-			here := at.with(Step{Name: name.Str})
-			if seen[name.Str] {
-				visit(member, here, &Refused{Reason: "ambiguous", Detail: fmt.Sprintf("the document has %s twice", here)})
-				return true
-			}
-			seen[name.Str] = true
-			d.descend(member, here, left[1:], visit)
-			return true
-		})
+		d.members(v, at, left, visit)
 	case step.List && v.IsArray():
+		i := 0
 		v.ForEach(func(_, element gjson.Result) bool {
 			if step.Every || i == step.Index {
 				d.descend(element, at.with(Step{Index: i, List: true}), left[1:], visit)
@@ -187,6 +177,29 @@ func (d *document) descend(v gjson.Result, at, left Path, visit func(v gjson.Res
 			return true
 		})
 	}
+}
+
+// members follows the members of an object that the next step names.
+func (d *document) members(v gjson.Result, at, left Path, visit func(v gjson.Result, at Path, refused *Refused)) {
+	step := left[0]
+	times := map[string]int{}
+	v.ForEach(func(name, _ gjson.Result) bool {
+		times[name.Str]++
+		return true
+	})
+	v.ForEach(func(name, member gjson.Result) bool {
+		if !step.Every && name.Str != step.Name || times[name.Str] == 0 {
+			return true
+		}
+		here := at.with(Step{Name: name.Str})
+		if times[name.Str] > 1 {
+			times[name.Str] = 0 // refused once
+			visit(member, here, &Refused{Reason: "ambiguous", Detail: fmt.Sprintf("the document has %s twice", here)})
+			return true
+		}
+		d.descend(member, here, left[1:], visit)
+		return true
+	})
 }
 
 // member reads a reference from the document.

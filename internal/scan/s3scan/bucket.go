@@ -116,16 +116,15 @@ func regionOf(err error) string {
 	return answer.Response.Header.Get("X-Amz-Bucket-Region")
 }
 
-// status is the HTTP status of an error; 0 for none, -1 for an error without.
+// status is the HTTP status of an error; 0 when there was no answer, or no error.
+// So it never tells that a request succeeded: the SDK gives a lost connection the
+// type of an answer, with status 0.
 func status(err error) int {
-	if err == nil {
-		return 0
-	}
 	var answered interface{ HTTPStatusCode() int }
 	if errors.As(err, &answered) {
 		return answered.HTTPStatusCode()
 	}
-	return -1
+	return 0
 }
 
 // code is the service's code of an error, "" if it has none.

@@ -49,9 +49,10 @@ func (b *Bucket) replace(ctx context.Context, change scan.Change) error {
 		return absent(err)
 	}
 	_, err = b.config.Client.PutObject(ctx, b.put(after, read, also), withExpires(read.properties))
-	switch status(err) {
-	case 0:
+	if err == nil {
 		return nil
+	}
+	switch status(err) {
 	case http.StatusPreconditionFailed, http.StatusConflict: // PreconditionFailed, ConditionalRequestConflict
 		return scan.ErrChanged
 	}

@@ -1,0 +1,401 @@
+package ciphertext
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"rotator/internal/scan"
+)
+
+func compile(t testing.TB, spec Spec) *Compiled {
+	t.Helper()
+	c, err := New(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func text(s string) scan.Value { return scan.Value{Kind: scan.KindS, Text: s} }
+func blob(b string) scan.Value { return scan.Value{Kind: scan.KindB, Bytes: []byte(b)} }
+func std64(b string) string    { return base64.StdEncoding.EncodeToString([]byte(b)) }
+func row(m map[string]scan.Value) scan.Item {
+	return scan.Item{Ref: "r", Payload: &scan.Row{Attributes: m}}
+}
+
+func object(key, body string, metadata map[string]string) scan.Item {
+	return scan.Item{Ref: scan.Ref(key), Payload: &scan.Object{Bucket: "b", Key: key, Body: []byte(body), Metadata: metadata}}
+}
+
+// summary is what a table of cases says of slots.
+func summary(slots []Slot) []string {
+	var out []string
+	for _, s := range slots {
+		if s.Refused != nil {
+			out = append(out, s.Path+" "+s.Refused.Reason)
+			continue
+		}
+		out = append(out, fmt.Sprintf("%s %s %v %v", s.Path, s.Blob, s.Context, s.DestinationContext))
+	}
+	return out
+}
+
+func TestFindInRows(t *testing.T) {
+	item := map[string]scan.Value{
+		"ssn": blob("A"), "b64": text(std64("B")), "null": {Kind: scan.KindNull}, "n": {Kind: scan.KindN, Text: "12.5"}, "empty": blob(""),
+		"set": {Kind: scan.KindBS, ByteSet: [][]byte{[]byte("C"), []byte("D")}}, "texts": {Kind: scan.KindSS, Texts: []string{std64("E"), "!"}},
+		"doc": {Kind: scan.KindM, Map: map[string]scan.Value{"list": {Kind: scan.KindL, List: []scan.Value{
+			{Kind: scan.KindM, Map: map[string]scan.Value{"key": blob("F"), "a.b": blob("G")}}, text("x"), {Kind: scan.KindM, Map: map[string]scan.Value{"key": blob("H")}}}}}},
+		"bin": blob(std64("I")), "long": blob(strings.Repeat("x", MaxBlob+1)), "flag": {Kind: scan.KindBool, Bool: true},
+	}
+	for _, test := range []struct {
+		name string
+		slot SlotSpec
+		want []string
+	}{
+		{"B", SlotSpec{Path: "ssn"}, []string{"ssn A map[] map[]"}},
+		{"nothing there", SlotSpec{Path: "nobody"}, nil},
+		{"NULL", SlotSpec{Path: "null"}, nil},
+		{"wrong type", SlotSpec{Path: "n"}, []string{"n wrong-type"}},
+		{"S is not raw", SlotSpec{Path: "b64"}, []string{"b64 wrong-type"}},
+		{"base64 in S", SlotSpec{Path: "b64", Format: "base64"}, []string{"b64 B map[] map[]"}},
+		{"base64 in B", SlotSpec{Path: "bin", Format: "base64"}, []string{"bin I map[] map[]"}},
+		{"empty", SlotSpec{Path: "empty"}, []string{"empty empty"}},
+		{"too large", SlotSpec{Path: "long"}, []string{"long too-large"}},
+		{"BS", SlotSpec{Path: "set"}, []string{"set{0} C map[] map[]", "set{1} D map[] map[]"}},
+		{"SS", SlotSpec{Path: "texts", Format: "base64"}, []string{"texts{0} E map[] map[]", "texts{1} not-base64"}},
+		{"every element", SlotSpec{Path: "doc.list[*].key"}, []string{"doc.list[0].key F map[] map[]", "doc.list[2].key H map[] map[]"}},
+		{"every member", SlotSpec{Path: "doc.list[0].*"}, []string{`doc.list[0]["a.b"] G map[] map[]`, "doc.list[0].key F map[] map[]"}},
+		{"odd name", SlotSpec{Path: `doc.list[0]["a.b"]`}, []string{`doc.list[0]["a.b"] G map[] map[]`}},
+		{"behind the end", SlotSpec{Path: "doc.list[7].key"}, nil},
+		{"context", SlotSpec{Path: "ssn", Context: map[string]string{"c": "x", "n": "${n}!", "b": "${ssn}", "t": "$${${flag}", "d": "${doc.list[1]}"}},
+			[]string{"ssn A map[b:QQ== c:x d:x n:12.5! t:${true] map[b:QQ== c:x d:x n:12.5! t:${true]"}},
+		{"other destination context", SlotSpec{Path: "ssn", Context: map[string]string{"n": "${n}"}, DestinationContext: map[string]string{"v": "2"}},
+			[]string{"ssn A map[n:12.5] map[v:2]"}},
+		{"no destination context", SlotSpec{Path: "ssn", Context: map[string]string{"n": "1"}, DestinationContext: map[string]string{}}, []string{"ssn A map[n:1] map[]"}},
+		{"missing field", SlotSpec{Path: "ssn", Context: map[string]string{"t": "${tenant}"}}, []string{"ssn missing-context"}},
+		{"field of a map", SlotSpec{Path: "ssn", Context: map[string]string{"t": "${doc}"}}, []string{"ssn missing-context"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			f := compile(t, Spec{Format: "raw", Kind: Rows, Slots: []SlotSpec{test.slot}})
+			if diff := cmp.Diff(test.want, summary(f.Find(row(item)))); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestFindInObjects(t *testing.T) {
+	document := fmt.Sprintf(` {"tenant":"t1","n":1.50, "keys":[{"k":"%s"},{"k":null},{"k":7}], "twice":"x","twice":"%s","esc":"\u0051Q=="}`, std64("A"), std64("B"))
+	for _, test := range []struct {
+		name string
+		spec Spec
+		item scan.Item
+		want []string
+	}{
+		{"raw body", Spec{Format: "raw", Slots: []SlotSpec{{Context: map[string]string{"k": "${key}", "b": "${bucket}", "o": "${metadata.Owner}"}}}},
+			object("p/x", "A", map[string]string{"owner": "me"}), []string{" A map[b:b k:p/x o:me] map[b:b k:p/x o:me]"}},
+		{"base64 body", Spec{Format: "base64", Slots: []SlotSpec{{}}}, object("x", "  "+std64("A")+"\n", nil), []string{" A map[] map[]"}},
+		{"no base64", Spec{Format: "base64", Slots: []SlotSpec{{}}}, object("x", "not base64", nil), []string{" not-base64"}},
+		{"named group", Spec{Format: "raw", KeyPattern: `^p/(?P<tenant>[^/]*)/`, Slots: []SlotSpec{{Context: map[string]string{"t": "${key.tenant}"}}}},
+			object("p/t1/x", "A", nil), []string{" A map[t:t1] map[t:t1]"}},
+		{"key does not match", Spec{Format: "raw", KeyPattern: `^p/(?P<tenant>[^/]*)/`, Slots: []SlotSpec{{Context: map[string]string{"t": "${key.tenant}"}}}},
+			object("q/x", "A", nil), []string{" key-pattern"}},
+		{"empty group", Spec{Format: "raw", KeyPattern: `^p/(?P<tenant>[^/]*)/`, Slots: []SlotSpec{{Context: map[string]string{"t": "${key.tenant}"}}}},
+			object("p//x", "A", nil), []string{" missing-context"}},
+		{"no metadata", Spec{Format: "raw", Slots: []SlotSpec{{Context: map[string]string{"t": "${metadata.t}"}}}}, object("x", "A", nil), []string{" missing-context"}},
+		{"json", Spec{Format: "json", Slots: []SlotSpec{{Path: "keys[*].k", Context: map[string]string{"t": "${body.tenant}", "n": "${body.n}"}}}}, object("x", document, nil),
+			[]string{"keys[0].k A map[n:1.50 t:t1] map[n:1.50 t:t1]", "keys[2].k wrong-type"}},
+		{"name twice", Spec{Format: "json", Slots: []SlotSpec{{Path: "twice"}}}, object("x", document, nil), []string{"twice ambiguous"}},
+		{"escapes", Spec{Format: "json", Slots: []SlotSpec{{Path: "esc"}}}, object("x", document, nil), []string{"esc A map[] map[]"}},
+		{"not json", Spec{Format: "json", Slots: []SlotSpec{{Path: "k"}}}, object("x", "{", nil), []string{"k not-json"}},
+		{"too deep", Spec{Format: "json", Slots: []SlotSpec{{Path: "k"}}}, object("x", strings.Repeat("[", 300)+strings.Repeat("]", 300), nil), []string{"k not-json"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			test.spec.Kind = Objects
+			if diff := cmp.Diff(test.want, summary(compile(t, test.spec).Find(test.item))); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestNewNamesEverythingThatIsWrong(t *testing.T) {
+	for _, test := range []struct {
+		spec Spec
+		want []string
+	}{
+		{Spec{Format: "zip", Kind: Rows}, []string{"format"}},
+		{Spec{Format: "json", Kind: Rows, Slots: []SlotSpec{{Path: "a"}}}, []string{"format"}},
+		{Spec{Format: "raw", Kind: Rows}, []string{"slots"}},
+		{Spec{Format: "raw", Kind: Rows, Slots: []SlotSpec{{Path: "a..b"}, {Path: "[0]"}, {Path: ""}, {Path: "a", Format: "json"}}},
+			[]string{"slots[0].path", "slots[1].path", "slots[2].path", "slots[3].format"}},
+		{Spec{Format: "raw", Kind: Objects, Slots: []SlotSpec{{Path: "a"}, {}}}, []string{"slots", "slots[0].path"}},
+		{Spec{Format: "raw", Kind: Objects, KeyPattern: "(", Slots: []SlotSpec{{}}}, []string{"s3.key_pattern"}},
+		{Spec{Format: "raw", Kind: Objects, Slots: []SlotSpec{{Context: map[string]string{"a": "${key.nobody}"}, DestinationContext: map[string]string{"a": "${body.x}"}}}},
+			[]string{"slots[0].context", "slots[0].destination_context"}},
+		{Spec{Format: "raw", Kind: Rows, Slots: []SlotSpec{{Path: "a", Context: map[string]string{"a": "${"}}}}, []string{"slots[0].context"}},
+		{Spec{Format: "raw", Kind: Rows, Slots: []SlotSpec{{Path: "a", Context: map[string]string{"a": "${b[*]}"}}}}, []string{"slots[0].context"}},
+	} {
+		_, err := New(test.spec)
+		var got []string
+		if joined, ok := err.(interface{ Unwrap() []error }); ok {
+			for _, e := range joined.Unwrap() {
+				var one *SpecError
+				if errors.As(e, &one) {
+					got = append(got, one.Field)
+				}
+			}
+		}
+		if diff := cmp.Diff(test.want, got); diff != "" {
+			t.Errorf("%+v: %v\n%s", test.spec, err, diff)
+		}
+	}
+}
+
+func TestAttributesAndWrites(t *testing.T) {
+	f := compile(t, Spec{Format: "raw", Kind: Rows, Slots: []SlotSpec{
+		{Path: "doc.a", Context: map[string]string{"x": "${tenant}-${meta.id}"}}, {Path: "doc.b", DestinationContext: map[string]string{"y": "${v}"}}}})
+	if diff := cmp.Diff([]string{"doc", "meta", "tenant", "v"}, f.Attributes()); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]string{"doc"}, f.Writes()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// drawValue makes a random attribute value, with blobs where rules may find them.
+func drawValue(r *rapid.T, depth int) scan.Value {
+	switch kind := rapid.IntRange(0, 9).Draw(r, "kind"); {
+	case kind < 3:
+		return scan.Value{Kind: scan.KindB, Bytes: rapid.SliceOfN(rapid.Byte(), 0, 20).Draw(r, "bytes")}
+	case kind == 3:
+		return text(rapid.String().Draw(r, "text"))
+	case kind == 4:
+		return text(std64(rapid.StringN(1, 9, 20).Draw(r, "encoded")))
+	case kind == 5:
+		return scan.Value{Kind: scan.KindBS, ByteSet: rapid.SliceOfN(rapid.SliceOfN(rapid.Byte(), 1, 9), 1, 3).Draw(r, "set")}
+	case kind == 6:
+		return scan.Value{Kind: scan.KindSS, Texts: rapid.SliceOfN(rapid.Just(std64("abc")), 1, 2).Draw(r, "texts")}
+	case depth == 0:
+		return scan.Value{Kind: scan.KindNull}
+	case kind == 7:
+		v := scan.Value{Kind: scan.KindL}
+		for range rapid.IntRange(0, 3).Draw(r, "elements") {
+			v.List = append(v.List, drawValue(r, depth-1))
+		}
+		return v
+	}
+	v := scan.Value{Kind: scan.KindM, Map: map[string]scan.Value{}}
+	for range rapid.IntRange(0, 3).Draw(r, "members") {
+		v.Map[rapid.SampledFrom([]string{"a", "b", "odd.name", "ü"}).Draw(r, "name")] = drawValue(r, depth-1)
+	}
+	return v
+}
+
+// leaves flattens a value into what stands where: a differ that knows nothing of
+// formats.
+func leaves(at string, v scan.Value, out map[string]string) {
+	switch v.Kind {
+	case scan.KindM:
+		for name, member := range v.Map {
+			leaves(at+"/"+name, member, out)
+		}
+	case scan.KindL:
+		for i, element := range v.List {
+			leaves(fmt.Sprintf("%s/%d", at, i), element, out)
+		}
+	case scan.KindBS:
+		for i, b := range v.ByteSet {
+			out[fmt.Sprintf("%s/%d", at, i)] = string(b)
+		}
+	case scan.KindSS:
+		for i, s := range v.Texts {
+			out[fmt.Sprintf("%s/%d", at, i)] = s
+		}
+	default:
+		out[at] = fmt.Sprintf("%s %s %s %v", v.Kind, v.Text, v.Bytes, v.Bool)
+	}
+}
+
+// TestRowLaws: splicing the same blobs changes nothing; splicing new blobs changes
+// just the slots, which then hold them; and the item that was read never changes.
+func TestRowLaws(t *testing.T) {
+	rapid.Check(t, func(r *rapid.T) {
+		attributes := map[string]scan.Value{"top": drawValue(r, 3), "other": drawValue(r, 1)}
+		path := rapid.SampledFrom([]string{"top", "top.*", "top[*]", "top.a", "top[0].b", "top.*[*]", `top["odd.name"].*`}).Draw(r, "path")
+		format := rapid.SampledFrom([]string{"raw", "base64", "base64url"}).Draw(r, "format")
+		f := compile(t, Spec{Format: format, Kind: Rows, Slots: []SlotSpec{{Path: path}}})
+		item := row(attributes)
+		before := map[string]string{}
+		leaves("", scan.Value{Kind: scan.KindM, Map: attributes}, before)
+		found := f.Find(item)
+		same, fresh := make([][]byte, len(found)), make([][]byte, len(found))
+		for i, s := range found {
+			same[i] = s.Blob
+			if s.Refused == nil && rapid.Bool().Draw(r, "replace") {
+				fresh[i] = fmt.Appendf(nil, "new blob %d", i)
+			}
+		}
+		law(r, f, item, attributes, before, same, found, nil)
+		law(r, f, item, attributes, before, fresh, found, fresh)
+	})
+}
+
+func law(r *rapid.T, f *Compiled, item scan.Item, attributes map[string]scan.Value, before map[string]string, blobs [][]byte, found []Slot, want [][]byte) {
+	payload, err := f.Splice(item, blobs)
+	if err != nil {
+		r.Fatal(err)
+	}
+	now, unchanged := map[string]string{}, map[string]string{}
+	leaves("", scan.Value{Kind: scan.KindM, Map: payload.(*scan.Row).Attributes}, now)
+	leaves("", scan.Value{Kind: scan.KindM, Map: attributes}, unchanged)
+	if !maps.Equal(before, unchanged) {
+		r.Fatalf("the item that was read changed: %s", cmp.Diff(before, unchanged))
+	}
+	changed := 0
+	for at := range before {
+		if before[at] != now[at] {
+			changed++
+		}
+	}
+	expected := 0
+	after := f.Find(scan.Item{Ref: item.Ref, Payload: payload})
+	for i := range found {
+		if i < len(want) && want[i] != nil {
+			expected++
+			if !bytes.Equal(after[i].Blob, want[i]) {
+				r.Fatalf("slot %s holds %q, want %q", found[i].Path, after[i].Blob, want[i])
+			}
+		} else if !bytes.Equal(after[i].Blob, found[i].Blob) {
+			r.Fatalf("slot %s changed", found[i].Path)
+		}
+	}
+	if changed != expected || len(now) != len(before) {
+		r.Fatalf("%d values changed, want %d: %s", changed, expected, cmp.Diff(before, now))
+	}
+}
+
+// FuzzJSON: find never panics; the same blobs give the same bytes; a new blob
+// changes one string and leaves the document what it was elsewhere.
+func FuzzJSON(f *testing.F) {
+	for _, seed := range []string{`{"k":"QQ=="}`, ` [ {"k" : "QUJD" , "x":[1,2,{"k":"\/w=="}]} ] `, `{"k":"QQ==","k":"QQ=="}`, "\ufeff{\"k\":\"QQ==\"}",
+		`{"a":{"k":"QUJD\nQUJD"}}`, `"QQ=="`, `{"k":"QQ==`, `{"ü":{"k":"QQ=="}}`} {
+		f.Add([]byte(seed))
+	}
+	format := compile(f, Spec{Format: "json", Kind: Objects, Slots: []SlotSpec{{Path: "k"}, {Path: "*.k"}, {Path: "[*].k"}, {Path: "[*].x[*].k"}}})
+	f.Fuzz(func(t *testing.T, body []byte) {
+		item := object("x", string(body), nil)
+		found := format.Find(item)
+		same, fresh := make([][]byte, len(found)), make([][]byte, len(found))
+		for i, s := range found {
+			same[i] = s.Blob
+			if s.Refused == nil {
+				fresh[i] = []byte("another blob, of another length")
+			}
+		}
+		payload, err := format.Splice(item, same)
+		if err != nil || !bytes.Equal(payload.(*scan.Object).Body, body) {
+			t.Fatalf("the same blobs gave %q, %v", payload, err)
+		}
+		if payload, err = format.Splice(item, fresh); err != nil {
+			t.Fatal(err)
+		}
+		now := payload.(*scan.Object).Body
+		if len(found) > 0 && found[0].Refused == nil && !json.Valid(now) {
+			t.Fatalf("not JSON any more: %q", now)
+		}
+		after := format.Find(object("x", string(now), nil))
+		for i := range found {
+			if want := fresh[i]; want != nil && !bytes.Equal(after[i].Blob, want) {
+				t.Fatalf("slot %s holds %q", found[i].Path, after[i].Blob)
+			}
+		}
+		back, err := format.Splice(object("x", string(now), nil), same)
+		if err == nil && !bytes.Equal(without(back.(*scan.Object).Body, after), without(body, found)) {
+			t.Fatalf("other bytes changed:\n%q\n%q", body, back.(*scan.Object).Body)
+		}
+	})
+}
+
+// without takes the strings that hold blobs out of a document, as they are written
+// and as encoding/json would write them.
+func without(body []byte, slots []Slot) []byte {
+	var document any
+	if json.Unmarshal(bytes.TrimPrefix(body, []byte("\ufeff")), &document) != nil {
+		return body
+	}
+	var strip func(any) any
+	strip = func(v any) any {
+		switch v := v.(type) {
+		case map[string]any:
+			for name := range v {
+				v[name] = strip(v[name])
+			}
+		case []any:
+			for i := range v {
+				v[i] = strip(v[i])
+			}
+		case string:
+			if slices.ContainsFunc(slots, func(s Slot) bool { return s.Refused == nil }) {
+				if _, err := base64.StdEncoding.DecodeString(v); err == nil {
+					return ""
+				}
+			}
+		}
+		return v
+	}
+	out, _ := json.Marshal(strip(document))
+	return out
+}
+
+// FuzzBase64: what is read is written back byte by byte, and another blob can be
+// read again from where it was put.
+func FuzzBase64(f *testing.F) {
+	wrapped := strings.Repeat(std64(strings.Repeat("x", 57))+"\n", 3)
+	for _, seed := range []string{"QQ==", "QQ", "-_8", "QR==", wrapped, strings.ReplaceAll(wrapped, "\n", "\r\n"), " QUJD \n", "", "QUJD\nQQ==\nQUJD"} {
+		f.Add([]byte(seed), true)
+		f.Add([]byte(seed), false)
+	}
+	f.Fuzz(func(t *testing.T, text []byte, url bool) {
+		blob, form, ok := decodeText(text, url)
+		if !ok {
+			return
+		}
+		if got := form.encode(blob); !bytes.Equal(got, text) {
+			t.Fatalf("read %q, wrote %q", text, got)
+		}
+		another := []byte("another blob, long enough for several lines of whatever width they have: " + strings.Repeat("x", 100))
+		again, _, ok := decodeText(form.encode(another), url)
+		if !ok || !bytes.Equal(again, another) {
+			t.Fatalf("wrote %q, which reads as %q, %v", form.encode(another), again, ok)
+		}
+	})
+}
+
+// FuzzPath: what is read as a path prints as a path that reads the same.
+func FuzzPath(f *testing.F) {
+	for _, seed := range []string{"a", "a.b[0].c", "a[*]", "a.*", `a["x.y"]`, `["\u00fc"]`, "*", "[0]", "a..b", `a["`} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		path, err := ParsePath(text)
+		if err != nil {
+			return
+		}
+		again, err := ParsePath(path.String())
+		if err != nil || !slices.Equal(path, again) {
+			t.Errorf("%q prints as %q, which reads as %v, %v", text, path, again, err)
+		}
+	})
+}

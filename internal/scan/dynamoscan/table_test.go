@@ -1,0 +1,349 @@
+package dynamoscan
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"rotator/internal/fakeaws/fault"
+	"rotator/internal/scan"
+)
+
+var simple = schema{{"id", types.ScalarAttributeTypeS}}
+
+// changesOf makes a change of each of n items.
+func (s *store) changesOf(table *Table, n int, value string) (changes []scan.Change) {
+	s.t.Helper()
+	for i := range n {
+		item, err := table.Load(s.t.Context(), s.put(i))
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		changes = append(changes, scan.Change{Item: item, New: splice(item.Payload, []byte(value))})
+	}
+	return changes
+}
+
+// answering is a client of the fake whose BatchExecuteStatement is answered by
+// somebody else.
+func (s *store) answering(batch http.HandlerFunc) func(*Config) {
+	client := newClient(s.t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.fake.Operation(r) == "dynamodb:BatchExecuteStatement" {
+			batch(w, r)
+			return
+		}
+		s.faults.Handler(s.fake).ServeHTTP(w, r)
+	}))
+	return func(c *Config) { c.Client = client }
+}
+
+// statements counts the statements of a request.
+func statements(r *http.Request) int {
+	var in struct{ Statements []json.RawMessage }
+	body, _ := io.ReadAll(r.Body)
+	_ = json.Unmarshal(body, &in)
+	return len(in.Statements)
+}
+
+func TestCheck(t *testing.T) {
+	store := newStore(t, schema{{"id", types.ScalarAttributeTypeS}, {"part", types.ScalarAttributeTypeS}})
+	for _, c := range []struct {
+		name   string
+		change func(*Config)
+		field  string // of the MissingError; "" for none
+		detail string
+	}{
+		{"usable", nil, "", ""},
+		{"no such table", func(c *Config) { c.Table = "nowhere" }, "dynamodb.table", "there is no table nowhere in eu-west-1"},
+		{"a slot in the hash key", func(c *Config) { c.Writes = []string{"other", "id"} }, "slots", "attribute id is part of the primary key"},
+		{"a slot in the range key", func(c *Config) { c.Writes = []string{"part"} }, "slots", "attribute part is part of the primary key"},
+	} {
+		err := store.source(c.change).Check(t.Context())
+		var missing *scan.MissingError
+		switch {
+		case c.field == "" && err != nil:
+			t.Errorf("%s: %v", c.name, err)
+		case c.field != "" && (!errors.As(err, &missing) || missing.Field != c.field || !strings.Contains(missing.Detail, c.detail)):
+			t.Errorf("%s: %v, want %s: %s", c.name, err, c.field, c.detail)
+		}
+	}
+	store.faults.Set("dynamodb:DescribeTable", fault.Fault{Kind: fault.InternalError})
+	var missing *scan.MissingError
+	if err := store.source(nil).Check(t.Context()); err == nil || errors.As(err, &missing) || apiCode(err) != "InternalServerError" {
+		t.Errorf("check of a failing server: %v", err)
+	}
+}
+
+// Only one answer to the probe makes batches be used; after all others, items are
+// updated one by one, under the same conditions.
+func TestProbe(t *testing.T) {
+	answer := func(status int, body string) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(status)
+			_, _ = w.Write([]byte(body))
+		}
+	}
+	for _, c := range []struct {
+		name   string
+		answer http.HandlerFunc
+		note   string // what the report says; "" when the next batch asks again
+	}{
+		{"success, against the condition", answer(200, `{"Responses":[{}]}`), "reports success for a condition that does not hold"},
+		{"denied as a whole", answer(400, `{"__type":"com.amazon.coral.service#AccessDeniedException"}`), "dynamodb:PartiQLUpdate is not allowed"},
+		{"statement denied", answer(200, `{"Responses":[{"Error":{"Code":"AccessDenied"}}]}`), "dynamodb:PartiQLUpdate is not allowed"},
+		{"unknown operation", answer(400, `{"__type":"com.amazonaws.dynamodb.v20120810#UnknownOperationException"}`), "answers UnknownOperationException"},
+		{"statement not understood", answer(200, `{"Responses":[{"Error":{"Code":"ValidationError"}}]}`), "answers ValidationException"},
+		{"not implemented", answer(501, `no`), "does not know BatchExecuteStatement"},
+		{"statement throttled", answer(200, `{"Responses":[{"Error":{"Code":"ThrottlingError"}}]}`), ""},
+		{"server error", answer(500, `{}`), ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			store := newStore(t, simple)
+			probes := 0
+			table := store.source(store.answering(func(w http.ResponseWriter, r *http.Request) {
+				if probes++; statements(r) != 1 {
+					t.Error("more than the probe was sent as a batch")
+				}
+				c.answer(w, r)
+			}))
+			for n := 1; n <= 2; n++ {
+				for _, result := range table.Replace(t.Context(), store.changesOf(table, 3, fmt.Sprint("value ", n))) {
+					if result.Err != nil {
+						t.Fatal(result.Err)
+					}
+				}
+				if want := map[bool]int{true: 1, false: n}[c.note != ""]; probes != want {
+					t.Errorf("%d probes after %d batches, want %d", probes, n, want)
+				}
+			}
+			if notes := fmt.Sprint(table.Notes()); !strings.Contains(notes, c.note) || (c.note == "") != (notes == "[]") {
+				t.Errorf("notes: %s, want %q", notes, c.note)
+			}
+			if got := len(store.fake.Items(tableName)); got != 3 {
+				t.Errorf("%d items, want the 3 that were stored", got)
+			}
+		})
+	}
+}
+
+// A server without conditions would make an item of the probe.
+func TestProbeLeavesNothing(t *testing.T) {
+	store := newStore(t, simple)
+	table := store.source(store.answering(func(w http.ResponseWriter, r *http.Request) {
+		var in struct {
+			Statements []struct{ Parameters []map[string]string }
+		}
+		if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
+			t.Error(err)
+		}
+		parameters := in.Statements[0].Parameters // new value, key, old value
+		put := fmt.Sprintf(`{"TableName":%q,"Item":{"id":{"S":%q},%q:{"S":%q}}}`, tableName, parameters[1]["S"], probeAttribute, parameters[0]["S"])
+		request, _ := http.NewRequest(http.MethodPost, "/", strings.NewReader(put))
+		request.Header.Set("X-Amz-Target", "DynamoDB_20120810.PutItem")
+		store.fake.ServeHTTP(httptest.NewRecorder(), request)
+		_, _ = w.Write([]byte(`{"Responses":[{}]}`))
+	}))
+	table.Replace(t.Context(), store.changesOf(table, 2, "new"))
+	if got := len(store.fake.Items(tableName)); got != 2 {
+		t.Errorf("%d items, want the 2 that were stored", got)
+	}
+}
+
+// The error of one statement reads like that of a single call.
+func TestStatementErrors(t *testing.T) {
+	for given, want := range map[string]string{
+		"ThrottlingError":                 "ThrottlingException",
+		"ProvisionedThroughputExceeded":   "ProvisionedThroughputExceededException",
+		"RequestLimitExceeded":            "RequestLimitExceeded",
+		"TransactionConflict":             "TransactionConflictException",
+		"InternalServerError":             "InternalServerError",
+		"ResourceNotFound":                "ResourceNotFoundException",
+		"AccessDenied":                    "AccessDeniedException",
+		"ItemCollectionSizeLimitExceeded": "ItemCollectionSizeLimitExceededException",
+		"DuplicateItem":                   "DuplicateItemException",
+		"ValidationError":                 "ValidationException",
+	} {
+		store := newStore(t, simple)
+		table := store.source(store.answering(func(w http.ResponseWriter, r *http.Request) {
+			body := `{"Responses":[{},{"Error":{"Code":"` + given + `","Message":"why"}}]}`
+			if statements(r) == 1 {
+				body = `{"Responses":[{"Error":{"Code":"ConditionalCheckFailed"}}]}`
+			}
+			_, _ = w.Write([]byte(body))
+		}))
+		results := table.Replace(t.Context(), store.changesOf(table, 2, "new"))
+		if results[0].Err != nil || apiCode(results[1].Err) != want {
+			t.Errorf("%s: %v and %v, want success and %s", given, results[0].Err, results[1].Err, want)
+		}
+	}
+}
+
+// A batch that gets fewer answers than it has statements is of unknown outcome.
+func TestMissingAnswers(t *testing.T) {
+	store := newStore(t, simple)
+	table := store.source(store.answering(func(w http.ResponseWriter, r *http.Request) {
+		body := `{"Responses":[{}]}`
+		if statements(r) == 1 {
+			body = `{"Responses":[{"Error":{"Code":"ConditionalCheckFailed"}}]}`
+		}
+		_, _ = w.Write([]byte(body))
+	}))
+	for _, result := range table.Replace(t.Context(), store.changesOf(table, 2, "new")) {
+		if result.Err == nil || errors.Is(result.Err, scan.ErrChanged) {
+			t.Errorf("replace: %v, want an error of unknown outcome", result.Err)
+		}
+	}
+}
+
+// What no update can be made of is refused before anything is sent.
+func TestReplaceRefuses(t *testing.T) {
+	store := newStore(t, simple)
+	table := store.source(nil)
+	change := store.changesOf(table, 1, "new")[0]
+	old := change.Item.Payload.(*scan.Row)
+	key := at(scan.Value{Map: old.Attributes}, []step{{name: "id"}}, func(scan.Value) scan.Value { return scan.Value{Kind: scan.KindS, Text: "other"} })
+	for name, payload := range map[string]scan.Payload{
+		"no change":   old,
+		"an object":   &scan.Object{},
+		"another key": &scan.Row{Attributes: key.Map},
+		"no values":   &scan.Row{},
+	} {
+		var refused *scan.RefusedError
+		if result := table.Replace(t.Context(), []scan.Change{{Item: change.Item, New: payload}})[0]; !errors.As(result.Err, &refused) {
+			t.Errorf("%s: %v, want a RefusedError", name, result.Err)
+		}
+	}
+	if n := store.faults.Counts()["dynamodb:UpdateItem"]; n != 0 {
+		t.Errorf("%d updates were sent", n)
+	}
+}
+
+// More slots than one expression can hold are replaced as a whole attribute,
+// compared as a whole too.
+func TestManySlots(t *testing.T) {
+	store := newStore(t, simple)
+	table := store.source(nil)
+	const slots = 400
+	list := scan.Value{Kind: scan.KindL}
+	for i := range slots {
+		list.List = append(list.List, scan.Value{Kind: scan.KindB, Bytes: fmt.Appendf(nil, "old %d", i)})
+	}
+	ref := store.put(0)
+	store.update(ref, "SET other = :l", nil, map[string]scan.Value{":l": list})
+	item, err := table.Load(t.Context(), ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	moved := at(scan.Value{Map: item.Payload.(*scan.Row).Attributes}, []step{{name: "other"}}, func(v scan.Value) scan.Value {
+		v.List = slices.Clone(v.List)
+		for i := range v.List {
+			v.List[i].Bytes = fmt.Appendf(nil, "new %d", i)
+		}
+		return v
+	})
+	change := scan.Change{Item: item, New: &scan.Row{Attributes: moved.Map}}
+	store.update(ref, "SET other[399] = :v", nil, map[string]scan.Value{":v": {Kind: scan.KindS, Text: "foreign"}})
+	if err := table.Replace(t.Context(), []scan.Change{change})[0].Err; !errors.Is(err, scan.ErrChanged) {
+		t.Errorf("replace of a list with a foreign element: %v, want ErrChanged", err)
+	}
+	store.update(ref, "SET other = :l", nil, map[string]scan.Value{":l": list})
+	if err := table.Replace(t.Context(), []scan.Change{change})[0].Err; err != nil {
+		t.Fatal(err)
+	}
+	if now, err := table.Load(t.Context(), ref); err != nil || !rowsEqual(now.Payload.(*scan.Row), &scan.Row{Attributes: moved.Map}) {
+		t.Errorf("after: %v, %v", now, err)
+	}
+}
+
+// A statement that is too long for a batch goes alone, and holds back no other.
+func TestLongStatement(t *testing.T) {
+	store := newStore(t, simple)
+	table := store.source(nil)
+	changes := store.changesOf(table, 3, "new")
+	name := strings.Repeat("n", 5000)
+	store.update(changes[1].Item.Ref, "SET other.#n = :v", map[string]string{"#n": name}, map[string]scan.Value{":v": {Kind: scan.KindS, Text: "old"}})
+	item, err := table.Load(t.Context(), changes[1].Item.Ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := []step{{name: "other"}, {name: name}}
+	moved := at(scan.Value{Map: item.Payload.(*scan.Row).Attributes}, path, func(v scan.Value) scan.Value { v.Text = "new"; return v })
+	changes[1] = scan.Change{Item: item, New: &scan.Row{Attributes: moved.Map}}
+	for i, result := range table.Replace(t.Context(), changes) {
+		if result.Err != nil {
+			t.Errorf("change %d: %v", i, result.Err)
+		}
+	}
+	counts := store.faults.Counts()
+	if counts["dynamodb:UpdateItem"] != 1 || counts["dynamodb:BatchExecuteStatement"] != 2 {
+		t.Errorf("requests: %v, want the probe, one batch and one single update", counts)
+	}
+}
+
+// A document path that is gone, or a list that has shifted, is a change, alone and
+// in a batch.
+func TestPathGone(t *testing.T) {
+	store := newStore(t, simple)
+	table := store.source(nil)
+	for _, n := range []int{1, 3} {
+		for _, expression := range []string{"REMOVE #top", "REMOVE #top.#size", "REMOVE #top.#size[0]"} {
+			changes := store.changesOf(table, n, "new")
+			names := map[string]string{"#top": top, "#size": "size"}
+			if expression == "REMOVE #top" {
+				delete(names, "#size")
+			}
+			in := changes[0].Item.Ref
+			store.update(in, expression, names, nil)
+			before := store.fake.Items(tableName)
+			results := table.Replace(t.Context(), changes)
+			if !errors.Is(results[0].Err, scan.ErrChanged) || results[0].Current == nil || results[0].Current.Ref != in {
+				t.Errorf("%d changes, %s: %v with %v, want ErrChanged with the item", n, expression, results[0].Err, results[0].Current)
+			}
+			for name, value := range store.fake.Items(tableName) {
+				if strings.Contains(name, `&0`) && !bytes.Equal(before[name], value) {
+					t.Errorf("%d changes, %s: the item is now %s", n, expression, value)
+				}
+			}
+		}
+	}
+}
+
+// The units of a page are paid off before the next request, however many there
+// are, and never more than was given goes over any second after the first.
+func TestCapacity(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		limit := newCapacity("read", 10)
+		began := time.Now()
+		for range 4 {
+			if err := limit.wait(t.Context(), 1); err != nil {
+				t.Fatal(err)
+			}
+			limit.used(1, types.ConsumedCapacity{CapacityUnits: aws.Float64(24.5)})
+		}
+		if err := limit.wait(t.Context(), 1); err != nil {
+			t.Fatal(err)
+		}
+		// 4 requests of 25 units and one of 1, of which 10 were there at the start.
+		if got, want := time.Since(began), 9100*time.Millisecond; got.Round(time.Millisecond) != want {
+			t.Errorf("101 units at 10 a second took %s, want %s", got, want)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		if err := limit.wait(ctx, 1); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("wait beyond the deadline: %v, want DeadlineExceeded", err)
+		}
+	})
+}
