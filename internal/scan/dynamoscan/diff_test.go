@@ -190,6 +190,21 @@ func TestKeyText(t *testing.T) {
 	})
 }
 
+// Refs are in ledgers and audit logs, so their text must not change.
+func TestKeyTextIsStable(t *testing.T) {
+	key := map[string]types.AttributeValue{"z": &types.AttributeValueMemberN{Value: "-1.5"},
+		"id": &types.AttributeValueMemberS{Value: "<a&b>\"é\n"}, "b": &types.AttributeValueMemberB{Value: []byte{0, 0xff}}}
+	const want = `{"b":{"B":"AP8="},"id":{"S":"<a&b>\"é\n"},"z":{"N":"-1.5"}}`
+	if got, err := printKey(key); err != nil || got != want {
+		t.Errorf("the key reads %s (%v), want %s", got, err, want)
+	}
+	for _, text := range []string{"", "{}", "null", `{"id":{}}`, `{"id":{"BOOL":true}}`, `{"id":"a"}`} {
+		if key, err := parseKey(text); err == nil {
+			t.Errorf("%q is read as the key %v", text, key)
+		}
+	}
+}
+
 func normalKey(key map[string]types.AttributeValue) map[string]string {
 	flat := map[string]string{}
 	for name, value := range key {

@@ -231,6 +231,63 @@ func TestReplaceRefuses(t *testing.T) {
 	}
 }
 
+// Several slots of an item are one write, under a condition on each of them.
+func TestSeveralSlots(t *testing.T) {
+	store := newStore(t, simple)
+	table := store.source(nil)
+	neighbour := []step{{name: top}, {name: "size"}, {index: 0, element: true}}
+	for _, n := range []int{1, 3} { // alone, and in a batch
+		for _, foreign := range [][]step{nil, neighbour, slotPath} {
+			changes := store.changesOf(table, n, "new")
+			both := at(scan.Value{Map: changes[0].New.(*scan.Row).Attributes}, neighbour, func(v scan.Value) scan.Value { v.Bytes = []byte("new too"); return v })
+			changes[0].New = &scan.Row{Attributes: both.Map}
+			if foreign != nil {
+				names := aliases{}
+				path := names.path(foreign)
+				store.update(changes[0].Item.Ref, "SET "+path+" = :v", names.expression(), map[string]scan.Value{":v": {Kind: scan.KindB, Bytes: []byte("foreign")}})
+			}
+			before := store.rest(changes[0].Item.Ref)
+			err := table.Replace(t.Context(), changes)[0].Err
+			now, loadErr := table.Load(t.Context(), changes[0].Item.Ref)
+			switch {
+			case loadErr != nil:
+				t.Fatal(loadErr)
+			case foreign == nil && (err != nil || !rowsEqual(now.Payload.(*scan.Row), changes[0].New.(*scan.Row))):
+				t.Errorf("%d changes: %v, the item is now %v", n, err, now.Payload)
+			case foreign != nil && (!errors.Is(err, scan.ErrChanged) || store.rest(changes[0].Item.Ref) != before || string(slot(now.Payload)) == "new"):
+				t.Errorf("%d changes, %s foreign: %v, want ErrChanged and nothing written", n, printPath(foreign), err)
+			}
+		}
+	}
+}
+
+// DynamoDB may call a path that is gone a bad request, not a failed condition.
+func TestPathInvalid(t *testing.T) {
+	const message = "The document path provided in the update expression is invalid for update"
+	for _, n := range []int{1, 2} {
+		store := newStore(t, simple)
+		client := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			switch operation := store.fake.Operation(r); {
+			case operation == "dynamodb:UpdateItem":
+				w.WriteHeader(http.StatusBadRequest)
+				_, _ = fmt.Fprintf(w, `{"__type":"com.amazon.coral.validate#ValidationException","message":%q}`, message)
+			case operation == "dynamodb:BatchExecuteStatement" && statements(r) == 2:
+				_, _ = fmt.Fprintf(w, `{"Responses":[{"Error":{"Code":"ValidationError","Message":%q}},{}]}`, message)
+			case operation == "dynamodb:BatchExecuteStatement":
+				_, _ = w.Write([]byte(`{"Responses":[{"Error":{"Code":"ConditionalCheckFailed"}}]}`))
+			default:
+				store.fake.ServeHTTP(w, r)
+			}
+		}))
+		table := store.source(func(c *Config) { c.Client = client })
+		changes := store.changesOf(table, n, "new")
+		result := table.Replace(t.Context(), changes)[0]
+		if !errors.Is(result.Err, scan.ErrChanged) || result.Current == nil || result.Current.Ref != changes[0].Item.Ref {
+			t.Errorf("%d changes: %v with %v, want ErrChanged with the item", n, result.Err, result.Current)
+		}
+	}
+}
+
 // More slots than one expression can hold are replaced as a whole attribute,
 // compared as a whole too.
 func TestManySlots(t *testing.T) {
@@ -255,6 +312,12 @@ func TestManySlots(t *testing.T) {
 		return v
 	})
 	change := scan.Change{Item: item, New: &scan.Row{Attributes: moved.Map}}
+	store.faults.Set("dynamodb:UpdateItem", fault.Fault{Before: func(_ *http.Request, body []byte) {
+		var in struct{ UpdateExpression, ConditionExpression string }
+		if err := json.Unmarshal(body, &in); err != nil || in.UpdateExpression != "SET #n0 = :n0" || in.ConditionExpression != "#n0 = :o0" {
+			t.Errorf("the update is %+v, %v", in, err)
+		}
+	}})
 	store.update(ref, "SET other[399] = :v", nil, map[string]scan.Value{":v": {Kind: scan.KindS, Text: "foreign"}})
 	if err := table.Replace(t.Context(), []scan.Change{change})[0].Err; !errors.Is(err, scan.ErrChanged) {
 		t.Errorf("replace of a list with a foreign element: %v, want ErrChanged", err)

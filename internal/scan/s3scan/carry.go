@@ -165,7 +165,7 @@ func (b *Bucket) refuseAnnotated(ctx context.Context, key string) error {
 	if err != nil {
 		return fmt.Errorf("list the annotations of an object of bucket %s: %w", b.config.Bucket, err)
 	}
-	if len(out.Annotations) > 0 {
+	if len(out.Annotations) > 0 || aws.ToInt32(out.AnnotationCount) > 0 {
 		return &scan.RefusedError{Reason: "annotations", Detail: "it has annotations, which a rewrite of its body would lose"}
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -67,18 +68,19 @@ func (b *Bucket) enforces() bool {
 
 // tryConditions makes the object and tries to replace it under a wrong ETag,
 // which must fail, and under its own, which must not. It returns the versions
-// that it wrote; none where the bucket keeps no versions.
+// that it wrote or may have written, "" for one without a name.
 func (b *Bucket) tryConditions(ctx context.Context, key string) (written []string, err error) {
 	put := func(match, noneMatch *string) (etag *string, err error) {
 		out, err := b.config.Client.PutObject(ctx, &s3.PutObjectInput{Bucket: &b.config.Bucket, Key: &key, IfMatch: match, IfNoneMatch: noneMatch,
 			Body: bytes.NewReader([]byte("rotator probes conditional writes"))})
-		if err != nil {
-			return nil, err
+		if err == nil {
+			written = append(written, aws.ToString(out.VersionId))
+			return out.ETag, nil
 		}
-		if out.VersionId != nil {
-			written = append(written, *out.VersionId)
+		if answered := status(err); answered == 0 || answered == http.StatusInternalServerError {
+			written = append(written, "")
 		}
-		return out.ETag, nil
+		return nil, err
 	}
 	etag, err := put(nil, aws.String("*"))
 	if err != nil {
@@ -103,19 +105,12 @@ func (b *Bucket) probeError(err error) error {
 	return fmt.Errorf("probe conditional writes of bucket %s: %w", b.config.Bucket, err)
 }
 
-// remove deletes the object of the probe, with all its versions, also when the
-// run is being stopped.
-func (b *Bucket) remove(ctx context.Context, key string, versions []string) error {
+// remove deletes versions of the probe, also when the run is being stopped.
+func (b *Bucket) remove(ctx context.Context, key string, versions []string) (failed error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
-	in := &s3.DeleteObjectInput{Bucket: &b.config.Bucket, Key: &key}
-	if len(versions) == 0 {
-		_, err := b.config.Client.DeleteObject(ctx, in)
-		return err
-	}
-	var failed error
-	for _, version := range versions {
-		in.VersionId = &version
+	for _, version := range slices.Compact(versions) {
+		in := &s3.DeleteObjectInput{Bucket: &b.config.Bucket, Key: &key, VersionId: given(version)}
 		if _, err := b.config.Client.DeleteObject(ctx, in); err != nil {
 			failed = err
 		}
