@@ -83,9 +83,10 @@ func (p *parser) nest() error {
 
 // name reads one name of a path.
 func (p *parser) name() (string, error) {
-	t := p.next()
+	t := p.peek()
 	switch {
 	case t.kind == tokenAlias:
+		p.at++
 		p.usedNames[t.text] = true
 		name, ok := p.names[t.text]
 		if !ok {
@@ -93,9 +94,9 @@ func (p *parser) name() (string, error) {
 		}
 		return name, nil
 	case t.kind == tokenQuoted && p.partiql, t.kind == tokenName:
+		p.at++
 		return t.text, nil
 	}
-	p.at--
 	return "", p.syntax()
 }
 
@@ -212,11 +213,11 @@ func (p *parser) comparison() (condition, error) {
 	case p.accept("IN"):
 		return p.in(left)
 	}
-	t := p.next()
+	t := p.peek()
 	if t.kind != tokenSign || !strings.Contains(" = <> < <= > >= ", " "+t.text+" ") {
-		p.at--
 		return nil, p.syntax()
 	}
+	p.at++
 	right, err := p.operand()
 	return compareOperands(left, t.text, right), err
 }
