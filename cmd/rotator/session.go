@@ -50,7 +50,7 @@ func open(ctx context.Context, c *common, job *config.Job, command string) (*ses
 func (s *session) targets(write bool) []rotate.Target {
 	var targets []rotate.Target
 	for _, p := range s.wiring.places {
-		t := rotate.Target{Name: p.name, Lister: p.source, Format: p.format}
+		t := rotate.Target{Name: p.name, Lister: p.source, Format: p.format, Batch: p.source.Batch()}
 		if write {
 			t.Writer = p.source
 		}

@@ -31,6 +31,8 @@ import (
 type source interface {
 	rotate.Lister
 	rotate.Writer
+	// Batch is the most changes that one Replace takes.
+	Batch() int
 	// Check says, without writing, whether the place can be used.
 	Check(ctx context.Context) error
 	// Notes are facts about the place that belong in the report.

@@ -115,8 +115,6 @@ func (m *memory) Load(_ context.Context, ref scan.Ref) (scan.Item, error) {
 	return scan.Item{Ref: ref, Payload: &scan.Row{Attributes: row}}, nil
 }
 
-func (m *memory) Batch() int { return 3 }
-
 func (m *memory) Replace(_ context.Context, changes []scan.Change) []scan.Result {
 	results := make([]scan.Result, len(changes))
 	for i, change := range changes {
@@ -201,7 +199,7 @@ type bench struct {
 
 func (b *bench) run(t *testing.T) (checkpoint.Counts, error) {
 	t.Helper()
-	target := rotate.Target{Name: "target", Lister: b.target, Format: b.format}
+	target := rotate.Target{Name: "target", Lister: b.target, Format: b.format, Batch: 3}
 	if !b.inspect {
 		target.Writer = b.target
 	}

@@ -23,9 +23,6 @@ const (
 	graceTime = 8 * time.Second
 	// scanners is how many partitions are read at the same time.
 	scanners = 8
-	// chunkItems is how many items a worker takes at once where the writer
-	// sets no batch of its own (nothing is written).
-	chunkItems = 25
 )
 
 // Config is what a Rotator needs. All fields but Logger are required.
@@ -225,11 +222,7 @@ func (r *Rotator) page(ctx context.Context, target *Target, spec scan.Partition,
 // busy, which holds the scanner back.
 func (r *Rotator) feed(life contexts, pool *errgroup.Group, target *Target, page scan.Page, ticket *checkpoint.PageTicket) {
 	work := &pageWork{ticket: ticket, page: page}
-	size := chunkItems
-	if target.Writer != nil {
-		size = target.Writer.Batch()
-	}
-	chunks := slices.Collect(slices.Chunk(page.Items, size))
+	chunks := slices.Collect(slices.Chunk(page.Items, target.Batch))
 	work.open = len(chunks)
 	if len(chunks) == 0 {
 		work.complete()

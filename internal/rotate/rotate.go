@@ -31,10 +31,9 @@ type Lister interface {
 
 // Writer replaces items of a target.
 type Writer interface {
-	// Batch is the most changes that one Replace takes.
-	Batch() int
-	// Replace writes each change if the item is still as it was read, once,
-	// and answers in the same order. It never retries.
+	// Replace writes each change, Target.Batch of them at most, if the item is
+	// still as it was read, once, and answers in the same order. It never
+	// retries.
 	Replace(ctx context.Context, changes []scan.Change) []scan.Result
 }
 
@@ -69,6 +68,9 @@ type Target struct {
 	Name   string
 	Lister Lister
 	Writer Writer // nil: look, do not touch
+	// Batch is how many items a worker takes, and holds in memory, at once, and
+	// the most changes of one Replace.
+	Batch  int
 	Format ciphertext.Format
 }
 

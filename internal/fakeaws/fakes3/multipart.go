@@ -153,14 +153,15 @@ func completeUpload(w http.ResponseWriter, r request, b *bucket) error {
 // join puts the parts together. The ETag is the MD5 of the parts' MD5s, and how
 // many there are.
 func (u *upload) join(list []partXML) (body []byte, etag string, err error) {
+	if !slices.IsSortedFunc(list, func(a, b partXML) int { return a.PartNumber - b.PartNumber }) {
+		return nil, "", errorf(http.StatusBadRequest, "InvalidPartOrder", "The list of parts was not in ascending order.")
+	}
 	sums := md5.New()
 	for i, one := range list {
 		p, known := u.parts[one.PartNumber]
 		switch {
 		case !known || !matches(one.ETag, p.etag):
 			return nil, "", errorf(http.StatusBadRequest, "InvalidPart", "One or more of the specified parts could not be found.")
-		case i > 0 && one.PartNumber <= list[i-1].PartNumber:
-			return nil, "", errorf(http.StatusBadRequest, "InvalidPartOrder", "The list of parts was not in ascending order.")
 		case i < len(list)-1 && len(p.body) < minPart:
 			return nil, "", errorf(http.StatusBadRequest, "EntityTooSmall", "Your proposed upload is smaller than the minimum allowed size")
 		}
