@@ -42,6 +42,7 @@ func newRetrier(maxOutage time.Duration) *retrier {
 func (r *retrier) do(ctx context.Context, service string, attempts int, call func(context.Context) error) error {
 	began := time.Now()
 	r.note(service, began, false)
+	failures := 0
 	for n := 0; ; n++ {
 		err := call(ctx)
 		class := Classify(err)
@@ -57,7 +58,10 @@ func (r *retrier) do(ctx context.Context, service string, attempts int, call fun
 			return &StopError{Kind: StopUnavailable, Err: err,
 				What: fmt.Sprintf("%s gave no usable answer for %s", service, r.maxOutage)}
 		}
-		if class == ClassTransient && attempts > 0 && n+1 >= attempts && alive.After(began) {
+		if class == ClassTransient {
+			failures++
+		}
+		if attempts > 0 && failures >= attempts && alive.After(began) {
 			return err
 		}
 		if err := sleep(ctx, backoff(n, class)); err != nil {
