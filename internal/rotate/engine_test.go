@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"go.uber.org/goleak"
 
 	"rotator/internal/checkpoint"
 	"rotator/internal/ciphertext"
@@ -24,6 +25,9 @@ import (
 	"rotator/internal/rotate"
 	"rotator/internal/scan"
 )
+
+// TestMain fails the tests when goroutines are left behind.
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // cloud is a fake KMS behind HTTP, with the real SDK client in front.
 type cloud struct {
@@ -193,6 +197,7 @@ type bench struct {
 	trail   *trail
 	settle  time.Duration
 	inspect bool
+	lie     *liar // nil: KMS as it is
 	store   checkpoint.Store
 	passes  *checkpoint.Passes
 }
@@ -235,7 +240,12 @@ func (b *bench) rotator(target rotate.Target, pass int) *rotate.Rotator {
 	if b.settle == 0 {
 		b.settle = 200 * time.Millisecond
 	}
-	return rotate.New(rotate.Config{Targets: []rotate.Target{target}, Keys: b.keys, KMS: rotate.NewKMS(b.cloud.client, b.keys.Destination, nil),
+	var asked rotate.Reencrypter = rotate.NewKMS(b.cloud.client, b.keys.Destination, nil)
+	if b.lie != nil {
+		b.lie.Reencrypter = asked
+		asked = b.lie
+	}
+	return rotate.New(rotate.Config{Targets: []rotate.Target{target}, Keys: b.keys, KMS: asked,
 		Rate: 100000, Workers: 4, MaxOutage: 2 * time.Second, Settle: b.settle, Pass: pass, Recorder: b.trail})
 }
 
@@ -548,5 +558,63 @@ func TestDeniedSlotIsItsOwnTrouble(t *testing.T) {
 	counts, err := b.run(t)
 	if want := (checkpoint.SlotCounts{Seen: 10, Rotated: 5, Failed: 5}); err != nil || counts.Slots != want {
 		t.Fatalf("%+v, %v, want %+v", counts.Slots, err, want)
+	}
+}
+
+// liar is a KMS that names keys it should not.
+type liar struct {
+	rotate.Reencrypter
+	source, destination string
+}
+
+func (l liar) ReEncrypt(ctx context.Context, q rotate.Question) (rotate.Answer, error) {
+	answer, err := l.Reencrypter.ReEncrypt(ctx, q)
+	if err == nil && l.source != "" {
+		answer.Source = l.source
+	}
+	if err == nil && l.destination != "" {
+		answer.Destination = l.destination
+	}
+	return answer, err
+}
+
+// Nothing is written when KMS names another key than was asked for, on either
+// side.
+func TestWhatKMSNamesDecides(t *testing.T) {
+	cloud := newCloud(t)
+	old, new, third := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
+	for _, test := range []struct {
+		name string
+		liar liar
+		want rotate.StopKind
+		slot checkpoint.SlotCounts
+	}{
+		{"another destination", liar{destination: third}, rotate.StopInternal, checkpoint.SlotCounts{}},
+		{"another source", liar{source: third}, "", checkpoint.SlotCounts{Seen: 1, Foreign: 1}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			target := newMemory()
+			target.put("item", cloud.encrypt(t, old, "x", nil))
+			b := &bench{cloud: cloud, keys: cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}), format: format(t, nil, nil), target: target, lie: &test.liar}
+			counts, err := b.run(t)
+			if got := stopKind(t, err); got != test.want || counts.Slots != test.slot || target.writes != 0 {
+				t.Errorf("%q (%v) with %+v and %d writes, want %q with %+v and none", got, err, counts.Slots, target.writes, test.want, test.slot)
+			}
+		})
+	}
+}
+
+// An audit has no writer, and moves nothing.
+func TestLookingWritesNothing(t *testing.T) {
+	cloud := newCloud(t)
+	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
+	target := newMemory()
+	for i := range 30 {
+		target.put(fmt.Sprintf("item-%02d", i), cloud.encrypt(t, old, "x", nil))
+	}
+	b := &bench{cloud: cloud, keys: cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}), format: format(t, nil, nil), target: target, inspect: true}
+	counts, err := b.run(t)
+	if err != nil || counts.Slots != (checkpoint.SlotCounts{Seen: 30, Remaining: 30}) || target.writes != 0 || len(b.trail.records)+len(b.trail.intended) > 0 {
+		t.Errorf("%+v, %v, with %d writes", counts.Slots, err, target.writes)
 	}
 }

@@ -35,7 +35,10 @@ type Limiter struct {
 // still holds no more than perSecond.
 func NewLimiter(perSecond float64) *Limiter {
 	burst := max(1, int(perSecond/100))
-	full := max(perSecond-float64(burst)+1, perSecond/2)
+	full := perSecond
+	if burst > 1 {
+		full -= float64(burst)
+	}
 	return &Limiter{gate: rate.NewLimiter(rate.Limit(full), burst), full: full, now: full}
 }
 
