@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -80,11 +82,14 @@ targets:
 
 func crashID(i int) string { return fmt.Sprintf("item-%05d", i) }
 
+// crashSecret is what an item's slot holds: a canary.
+func crashSecret(i int) string { return fmt.Sprintf("plaintext-%05d", i) }
+
 func (b *crashBench) fill(t *testing.T, first, end int) {
 	t.Helper()
 	var puts []types.WriteRequest
 	for i := first; i < end; i++ {
-		blob, err := b.server.KMS().Encrypt(b.old, []byte(crashID(i)), map[string]string{"purpose": "pii"})
+		blob, err := b.server.KMS().Encrypt(b.old, []byte(crashSecret(i)), map[string]string{"purpose": "pii"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -144,7 +149,7 @@ func (b *crashBench) check(t *testing.T, visits map[int]int) {
 			t.Fatalf("%s: %v", id, err)
 		}
 		plaintext, key, err := b.server.KMS().Decrypt("", item.SSN.B, map[string]string{"purpose": "pii"})
-		if err != nil || string(plaintext) != crashID(i) || key != b.new {
+		if err != nil || string(plaintext) != crashSecret(i) || key != b.new {
 			t.Errorf("%s holds %q under %s, %v", id, plaintext, key, err)
 		}
 		if item.Visits.N != fmt.Sprint(visits[i]) {
@@ -288,6 +293,58 @@ func TestLostAnswers(t *testing.T) {
 		t.Errorf("counted %+v, want %+v", summary.Slots, want)
 	}
 	b.check(t, map[int]int{})
+}
+
+// TestNoSecretGetsOut looks for plaintexts, ciphertexts and credentials in all
+// that a run prints and keeps, with exceptions, faults and debug logs.
+func TestNoSecretGetsOut(t *testing.T) {
+	b := newCrashBench(t, 200, 5000)
+	var canaries [][]byte
+	canary := func(secret []byte) {
+		canaries = append(canaries, secret, []byte(base64.StdEncoding.EncodeToString(secret)), []byte(hex.EncodeToString(secret)))
+	}
+	canary([]byte("not-a-secret")) // the secret access key of AWSEnv
+	canary([]byte("plaintext-"))
+	blobs := func() {
+		for _, text := range b.server.DynamoDB().Items("customers") {
+			var item struct{ SSN struct{ B []byte } }
+			if err := json.Unmarshal(text, &item); err != nil {
+				t.Fatal(err)
+			}
+			canary(item.SSN.B[38:]) // behind the header, which blobs of a key share
+		}
+	}
+	poison := bytes.Repeat([]byte("poison blob "), 12)
+	if _, err := b.client.PutItem(t.Context(), &dynamodb.PutItemInput{TableName: aws.String("customers"), Item: map[string]types.AttributeValue{
+		"id": &types.AttributeValueMemberS{Value: "poison"}, "ssn": &types.AttributeValueMemberB{Value: poison}}}); err != nil {
+		t.Fatal(err)
+	}
+	blobs()
+	b.server.Faults().Set("dynamodb:BatchExecuteStatement", fault.Fault{Kind: fault.LostResponse, Share: 0.3})
+	b.server.Faults().Set("kms:ReEncrypt", fault.Fault{Kind: fault.InternalError, Share: 0.1})
+	var seen bytes.Buffer
+	for _, args := range [][]string{{"audit"}, {"run", "-v"}, {"run", "-o", "json"}, {"retry"}, {"status"}, {"report", "--ledger"}, {"report", "--check"}} {
+		cmd, out, log := b.command(t.Context(), append(args, "-f", "job.yaml")...)
+		_ = cmd.Run() // most end with 3, for the poison
+		fmt.Fprintf(&seen, "%s\n%s\n", out, log)
+	}
+	blobs()
+	files, err := filepath.Glob(filepath.Join(b.dir, ".rotator", "*"))
+	if err != nil || len(files) != 3 {
+		t.Fatalf("state files: %v, %v, want 3", files, err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen.Write(text)
+	}
+	for _, secret := range canaries {
+		if bytes.Contains(seen.Bytes(), secret) {
+			t.Errorf("%q got out", secret)
+		}
+	}
 }
 
 // TestRolesAndGrants runs with an assumed role for KMS and a grant token, which
