@@ -25,12 +25,14 @@ type meter struct {
 	engine  *rotate.Rotator
 	tracker *checkpoint.Tracker
 	began   time.Time
-	first   int64 // slots that were done before this run
+	first   reading // what was done before this run
+	// items is about how many items there are; 0 when a target cannot tell.
+	items int64
 }
 
 // reading is progress at one moment.
 type reading struct {
-	slots, moved, exceptions int64
+	items, slots, moved, exceptions int64
 	done, partitions         int
 	perSecond                float64
 	limit                    float64
@@ -39,6 +41,7 @@ type reading struct {
 func (m *meter) read() (r reading) {
 	for _, state := range m.tracker.Snapshot() {
 		s := state.Counts.Slots
+		r.items += state.Counts.Items.Seen
 		r.slots += s.Seen
 		r.moved += s.Rotated
 		r.exceptions += s.Foreign + s.Failed + s.Conflict
@@ -48,17 +51,39 @@ func (m *meter) read() (r reading) {
 		}
 	}
 	if took := time.Since(m.began).Seconds(); took > 0 {
-		r.perSecond = float64(r.slots-m.first) / took
+		r.perSecond = float64(r.slots-m.first.slots) / took
 	}
 	_, _, r.limit = m.engine.Requests()
 	return r
 }
 
+// left says how long the rest will take, at the pace so far.
+func (m *meter) left(r reading) string {
+	done, took := r.items-m.first.items, time.Since(m.began)
+	if m.items <= r.items || done == 0 {
+		return "unknown"
+	}
+	return (took * time.Duration(m.items-r.items) / time.Duration(done)).Round(time.Second).String()
+}
+
+// items is about how many items the job has: what the sources know, 0 when one of
+// them does not.
+func (s *session) items() (sum int64) {
+	for _, p := range s.wiring.places {
+		counted, ok := p.source.(interface{ Items() int64 })
+		if !ok || counted.Items() == 0 {
+			return 0
+		}
+		sum += counted.Items()
+	}
+	return sum
+}
+
 // progress shows how far the pass is, until stop is called: a live line on a
 // terminal, a log line now and then elsewhere.
 func (s *session) progress(engine *rotate.Rotator, tracker *checkpoint.Tracker) (stop func()) {
-	m := &meter{engine: engine, tracker: tracker, began: time.Now()}
-	m.first = m.read().slots
+	m := &meter{engine: engine, tracker: tracker, began: time.Now(), items: s.items()}
+	m.first = m.read()
 	show, every, end := s.logProgress(m), logEvery, func() {}
 	if telemetry.IsTerminal(s.err) {
 		show, end = s.liveLine(m)
@@ -90,26 +115,26 @@ func (s *session) logProgress(m *meter) func() {
 		r := m.read()
 		s.logger.Info("working", zap.Int64("slots", r.slots), zap.Int64("rotated", r.moved), zap.Int64("exceptions", r.exceptions),
 			zap.Float64("slots_per_second", r.perSecond), zap.Float64("kms_rate_limit", r.limit),
-			zap.Int("partitions_done", r.done), zap.Int("partitions", r.partitions))
+			zap.Int("partitions_done", r.done), zap.Int("partitions", r.partitions), zap.String("left", m.left(r)))
 	}
 }
 
-// liveLine draws a bar over the partitions: how many slots there are is not
-// known before the end, how many partitions there are is.
+// liveLine draws a bar over the items, or over the partitions where nobody knows
+// how many items there are.
 func (s *session) liveLine(m *meter) (show, end func()) {
-	first := m.read()
+	total, done := m.items, func(r reading) int64 { return min(r.items, m.items) }
+	if total == 0 {
+		total, done = int64(m.first.partitions), func(r reading) int64 { return int64(r.done) }
+	}
 	container := mpb.New(mpb.WithOutput(s.err), mpb.WithRefreshRate(lineEvery))
-	bar := container.AddBar(int64(first.partitions),
+	bar := container.AddBar(total,
 		mpb.PrependDecorators(decor.Name(s.summary.Command+" ")),
-		mpb.AppendDecorators(
-			decor.CountersNoUnit("%d/%d partitions"),
-			decor.Any(func(decor.Statistics) string {
-				r := m.read()
-				return fmt.Sprintf("  %d slots, %.0f/s, %d rotated, %d exceptions  ETA ", r.slots, r.perSecond, r.moved, r.exceptions)
-			}),
-			decor.AverageETA(decor.ET_STYLE_GO),
-		))
-	show = func() { bar.SetCurrent(int64(m.read().done)) }
+		mpb.AppendDecorators(decor.Any(func(decor.Statistics) string {
+			r := m.read()
+			return fmt.Sprintf(" %d/%d partitions, %d slots, %.0f/s, %d rotated, %d exceptions, ETA %s",
+				r.done, r.partitions, r.slots, r.perSecond, r.moved, r.exceptions, m.left(r))
+		})))
+	show = func() { bar.SetCurrent(done(m.read())) }
 	return show, func() {
 		show()
 		bar.Abort(false)

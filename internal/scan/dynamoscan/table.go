@@ -49,6 +49,7 @@ type Table struct {
 	keys  keyTypes // nil until asked for
 	batch support
 	notes []string
+	items int64
 }
 
 // keyTypes are the attributes of a primary key.
@@ -66,6 +67,14 @@ func (t *Table) Notes() []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return slices.Clone(t.notes)
+}
+
+// Items is how many items the table had when DynamoDB last counted, which it does
+// about every six hours (API_TableDescription); 0 before Check.
+func (t *Table) Items() int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.items
 }
 
 func (t *Table) note(format string, args ...any) {
@@ -90,6 +99,9 @@ func (t *Table) Check(ctx context.Context) error {
 		return &scan.MissingError{Field: "dynamodb.table", Detail: fmt.Sprintf(
 			"table %s is %s, so its items cannot be read and written now; run again when it is ACTIVE", t.config.Table, table.TableStatus)}
 	}
+	t.mu.Lock()
+	t.items = aws.ToInt64(table.ItemCount)
+	t.mu.Unlock()
 	keys := keysOf(table)
 	for _, name := range t.config.Writes {
 		if _, ok := keys[name]; ok {
