@@ -33,9 +33,9 @@ type meter struct {
 // reading is progress at one moment.
 type reading struct {
 	items, slots, moved, exceptions int64
-	done, partitions         int
-	perSecond                float64
-	limit                    float64
+	done, partitions                int
+	perSecond                       float64
+	limit                           float64
 }
 
 func (m *meter) read() (r reading) {
