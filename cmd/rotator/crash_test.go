@@ -295,6 +295,19 @@ func TestLostAnswers(t *testing.T) {
 	b.check(t, map[int]int{})
 }
 
+// TestTroubleBeforeTheRunPasses throttles the first requests of every kind.
+func TestTroubleBeforeTheRunPasses(t *testing.T) {
+	b := newCrashBench(t, 20, 1000)
+	for _, operation := range []string{"kms:DescribeKey", "kms:ReEncrypt", "dynamodb:DescribeTable", "dynamodb:Scan", "dynamodb:BatchExecuteStatement"} {
+		b.server.Faults().Set(operation, fault.Fault{Kind: fault.Throttle, Times: 2})
+	}
+	cmd, _, log := b.command(t.Context(), "run", "-f", "job.yaml")
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("run: %v\n%s", err, log)
+	}
+	b.check(t, map[int]int{})
+}
+
 // TestNoSecretGetsOut looks for plaintexts, ciphertexts and credentials in all
 // that a run prints and keeps, with exceptions, faults and debug logs.
 func TestNoSecretGetsOut(t *testing.T) {

@@ -77,7 +77,7 @@ func wire(ctx context.Context, job *config.Job, logger *zap.Logger) (*wiring, er
 			return nil, err
 		}
 		p.field = fmt.Sprintf("targets[%d]", i)
-		if err := p.source.Check(ctx); err != nil {
+		if err := rotate.Patiently(ctx, time.Duration(job.MaxOutage), p.name, p.source.Check); err != nil {
 			return nil, placeProblem(job, p, err)
 		}
 		w.places = append(w.places, p)
@@ -133,18 +133,23 @@ func (w *wiring) wireKMS(ctx context.Context, base aws.Config) error {
 		return err
 	}
 	client := kms.NewFromConfig(cfg)
-	keys, err := rotate.ResolveKeys(ctx, client, rotate.KeyRequest{
-		Destination: w.job.Destination.Key, DestinationAlgorithm: w.job.Destination.Algorithm,
-		Sources: w.job.Source.Keys, SourceAlgorithm: w.job.Source.Algorithm, Any: w.job.Source.Any})
+	request := rotate.KeyRequest{Destination: w.job.Destination.Key, DestinationAlgorithm: w.job.Destination.Algorithm,
+		Sources: w.job.Source.Keys, SourceAlgorithm: w.job.Source.Algorithm, Any: w.job.Source.Any}
+	err := rotate.Patiently(ctx, time.Duration(w.job.MaxOutage), "KMS", func(ctx context.Context) (err error) {
+		w.keys, err = rotate.ResolveKeys(ctx, client, request)
+		return err
+	})
 	if err != nil {
 		return keyProblem(w.job, err)
 	}
-	if err := contexts(w.job, keys); err != nil {
+	if err := contexts(w.job, w.keys); err != nil {
 		return err
 	}
-	w.keys, w.kms = keys, rotate.NewKMS(client, keys.Destination, w.job.KMS.GrantTokens)
-	notes, err := rotate.CheckAuthorized(ctx, w.kms, keys)
-	w.notes = append(w.notes, notes...)
+	w.kms = rotate.NewKMS(client, w.keys.Destination, w.job.KMS.GrantTokens)
+	err = rotate.Patiently(ctx, time.Duration(w.job.MaxOutage), "KMS", func(ctx context.Context) (err error) {
+		w.notes, err = rotate.CheckAuthorized(ctx, w.kms, w.keys)
+		return err
+	})
 	return keyProblem(w.job, err)
 }
 

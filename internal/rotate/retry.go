@@ -35,6 +35,13 @@ func newRetrier(maxOutage time.Duration) *retrier {
 	return &retrier{maxOutage: maxOutage, alive: map[string]time.Time{}}
 }
 
+// Patiently runs call until it succeeds or fails for good, for what has to be
+// asked before a run: throttling and errors that pass are waited out, for
+// maxOutage at most, as in a run.
+func Patiently(ctx context.Context, maxOutage time.Duration, service string, call func(context.Context) error) error {
+	return newRetrier(maxOutage).do(ctx, service, 0, call)
+}
+
 // do runs call until it succeeds or fails for good, and returns its last error.
 // Throttling is waited out; a transient error is tried again, at most attempts
 // times (0: no limit) while the service answers others. A service that gives no
