@@ -42,7 +42,7 @@ func open(ctx context.Context, c *common, job *config.Job, command string) (*ses
 	}
 	return &session{common: c, job: job, logger: logger, wiring: w, summary: &report.Summary{
 		Job: job.Job, Command: command, Started: time.Now().UTC(), DestinationKey: w.keys.Destination.ARN, Version: version,
-		Keys: []report.Key{}, Targets: []report.Target{}, Notes: w.notes}}, nil
+		Keys: []report.Key{}, Reasons: []report.Reason{}, Targets: []report.Target{}, Notes: w.notes}}, nil
 }
 
 // targets returns the job's targets for the engine; without writers, nothing

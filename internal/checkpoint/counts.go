@@ -7,6 +7,9 @@ type Counts struct {
 	Slots SlotCounts          `json:"slots"`
 	Items ItemCounts          `json:"items"`
 	Keys  map[string]KeyCount `json:"keys,omitempty"` // slots by the ARN of the key under which they were found
+	// Reasons counts the slots that are failed, foreign or in conflict, by
+	// "OUTCOME/REASON".
+	Reasons map[string]int64 `json:"reasons,omitempty"`
 }
 
 // SlotCounts counts slots by outcome; Seen is the sum of all others.
@@ -56,6 +59,19 @@ func (c *Counts) combine(other Counts, sign int64) {
 	for arn, n := range other.Keys {
 		c.AddKey(arn, sign*n.Slots, n.How)
 	}
+	for reason, n := range other.Reasons {
+		c.AddReason(reason, sign*n)
+	}
+}
+
+// AddReason counts n more slots for a reason, "OUTCOME/REASON".
+func (c *Counts) AddReason(reason string, n int64) {
+	if c.Reasons == nil {
+		c.Reasons = map[string]int64{}
+	}
+	if c.Reasons[reason] += n; c.Reasons[reason] == 0 {
+		delete(c.Reasons, reason)
+	}
 }
 
 // AddKey counts n more slots under a key.
@@ -79,6 +95,6 @@ func (c Counts) Balanced() bool {
 
 // clone copies c so that Add to the copy leaves c alone.
 func (c Counts) clone() Counts {
-	c.Keys = maps.Clone(c.Keys)
+	c.Keys, c.Reasons = maps.Clone(c.Keys), maps.Clone(c.Reasons)
 	return c
 }

@@ -6,6 +6,7 @@ package report
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"time"
 
 	"rotator/internal/checkpoint"
@@ -23,6 +24,7 @@ type Summary struct {
 	Items          Items     `json:"items"`
 	KMS            KMS       `json:"kms"`
 	Keys           []Key     `json:"keys"`
+	Reasons        []Reason  `json:"reasons"`
 	Targets        []Target  `json:"targets"`
 	Started        time.Time `json:"started"`
 	Ended          time.Time `json:"ended"`
@@ -71,12 +73,20 @@ type Key struct {
 	How   string `json:"how"`
 }
 
+// Reason counts the slots that are failed, foreign or in conflict for one reason.
+type Reason struct {
+	Outcome string `json:"outcome"`
+	Reason  string `json:"reason"`
+	Slots   int64  `json:"slots"`
+}
+
 // Target is the share of one target in a Summary.
 type Target struct {
-	Name  string `json:"name"`
-	Slots Slots  `json:"slots"`
-	Items Items  `json:"items"`
-	Keys  []Key  `json:"keys"`
+	Name    string   `json:"name"`
+	Slots   Slots    `json:"slots"`
+	Items   Items    `json:"items"`
+	Keys    []Key    `json:"keys"`
+	Reasons []Reason `json:"reasons"`
 }
 
 // Exceptions counts the slots that the ledger holds.
@@ -90,9 +100,9 @@ func (s *Summary) SetTargets(names []string, counts map[string]checkpoint.Counts
 	for _, name := range names {
 		c := counts[name]
 		total.Add(c)
-		s.Targets = append(s.Targets, Target{Name: name, Slots: slotsOf(c), Items: itemsOf(c), Keys: keysOf(c)})
+		s.Targets = append(s.Targets, Target{Name: name, Slots: slotsOf(c), Items: itemsOf(c), Keys: keysOf(c), Reasons: reasonsOf(c)})
 	}
-	s.Slots, s.Items, s.Keys = slotsOf(total), itemsOf(total), keysOf(total)
+	s.Slots, s.Items, s.Keys, s.Reasons = slotsOf(total), itemsOf(total), keysOf(total), reasonsOf(total)
 }
 
 // Conclude sets Converged: a complete pass that found nothing to move, with
@@ -122,4 +132,17 @@ func keysOf(c checkpoint.Counts) []Key {
 		return cmp.Or(cmp.Compare(b.Slots, a.Slots), cmp.Compare(a.Key, b.Key))
 	})
 	return keys
+}
+
+// reasonsOf lists the reasons, the commonest first.
+func reasonsOf(c checkpoint.Counts) []Reason {
+	reasons := []Reason{}
+	for name, n := range c.Reasons {
+		outcome, reason, _ := strings.Cut(name, "/")
+		reasons = append(reasons, Reason{Outcome: outcome, Reason: reason, Slots: n})
+	}
+	slices.SortFunc(reasons, func(a, b Reason) int {
+		return cmp.Or(cmp.Compare(b.Slots, a.Slots), cmp.Compare(a.Outcome+a.Reason, b.Outcome+b.Reason))
+	})
+	return reasons
 }

@@ -41,6 +41,13 @@ func (s *Summary) Text(w io.Writer) error {
 			out.line("%s\t%d\t%s", k.Key, k.Slots, k.How)
 		}
 	}
+	if len(s.Reasons) > 0 {
+		out.line("")
+		out.line("OUTCOME\tREASON\tSLOTS")
+		for _, r := range s.Reasons {
+			out.line("%s\t%s\t%d", r.Outcome, r.Reason, r.Slots)
+		}
+	}
 	out.line("")
 	out.line("KMS requests\t%d (%d throttled)", s.KMS.Requests, s.KMS.Throttled)
 	out.line("converged\t%s", s.convergence())

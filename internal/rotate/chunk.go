@@ -26,6 +26,9 @@ type task struct {
 	intended map[string]bool    // digests of the blobs that the audit log expects
 	changes  int                // how often the item was found changed
 	written  bool
+	// unread is true when the item could not be read, so that its one slot
+	// stands for all it may have.
+	unread bool
 }
 
 // moves says whether the item is still to be written.
@@ -94,7 +97,7 @@ func (w *worker) load(ctx context.Context, target *Target, ref scan.Ref) (item s
 // item whose slots nobody knows counts as one slot.
 func (w *worker) unloadable(t *task, target *Target, err error) error {
 	if len(t.slots) == 0 {
-		t.slots, t.verdicts = []ciphertext.Slot{{}}, []verdict{{}}
+		t.slots, t.verdicts, t.unread = []ciphertext.Slot{{}}, []verdict{{}}, true
 	}
 	t.payload = nil
 	class := Classify(err)

@@ -54,6 +54,11 @@ type verdict struct {
 
 func (v verdict) moves() bool { return v.outcome == "" }
 
+// excepted says whether the slot belongs in the ledger.
+func (v verdict) excepted() bool {
+	return v.outcome == Failed || v.outcome == Foreign || v.outcome == Conflict
+}
+
 // decider finds out where a slot stands and what to do about it, by asking KMS.
 // It is shared by all workers.
 type decider struct {

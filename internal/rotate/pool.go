@@ -238,7 +238,7 @@ func (r *Rotator) feed(life contexts, pool *errgroup.Group, target *Target, page
 				life.stop(err)
 				return nil
 			}
-			work.add(target.Name, tasks)
+			work.add(target, tasks)
 			return nil
 		})
 	}
@@ -260,11 +260,14 @@ type pageWork struct {
 	ledger []checkpoint.LedgerEntry
 }
 
-func (p *pageWork) add(target string, tasks []*task) {
+func (p *pageWork) add(target *Target, tasks []*task) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, t := range tasks {
-		p.ledger = append(p.ledger, tally(&p.counts, target, t)...)
+		ledger := tally(&p.counts, target.Name, t)
+		if target.Writer != nil { // a look keeps figures alone, so its memory is flat
+			p.ledger = append(p.ledger, ledger...)
+		}
 	}
 	if p.open--; p.open == 0 {
 		p.complete()
@@ -286,7 +289,7 @@ func tally(counts *checkpoint.Counts, target string, t *task) []checkpoint.Ledge
 	var ledger []checkpoint.LedgerEntry
 	for i, v := range t.verdicts {
 		count(counts, v)
-		if v.outcome == Failed || v.outcome == Foreign || v.outcome == Conflict {
+		if v.excepted() {
 			ledger = append(ledger, entry(target, t.item.Ref, t.slots[i], v))
 		}
 	}
@@ -320,5 +323,8 @@ func count(counts *checkpoint.Counts, v verdict) {
 	}
 	if v.key != "" {
 		counts.AddKey(v.key, 1, "kms")
+	}
+	if v.excepted() {
+		counts.AddReason(string(v.outcome)+"/"+v.reason, 1)
 	}
 }

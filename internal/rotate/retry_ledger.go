@@ -98,29 +98,42 @@ func (r *Rotator) retryItem(life contexts, e checkpoint.LedgerEntry) (*task, err
 }
 
 // settleEntries compares the entries of one item with what became of its slots
-// now, and returns those that stay in the ledger. A slot that is no longer there
-// was taken away by somebody else: it counts as gone.
+// now, and returns those that stay in the ledger.
 func settleEntries(adjust *checkpoint.Counts, entries []checkpoint.LedgerEntry, t *task) (kept []checkpoint.LedgerEntry) {
 	if t.written {
 		adjust.Items.Written++
 	}
 	for _, old := range entries {
-		now := verdict{outcome: Gone}
-		path := old.Path
-		for i, v := range t.verdicts {
-			if t.slots[i].Path == old.Path || len(t.verdicts) == 1 && t.slots[i].Path == "" {
-				now, path = v, t.slots[i].Path
+		var before, after checkpoint.Counts
+		count(&before, verdict{outcome: Outcome(old.Outcome), key: old.Key, reason: old.Reason})
+		for path, now := range t.now(old.Path) {
+			count(&after, now)
+			if now.excepted() {
+				kept = append(kept, checkpoint.LedgerEntry{Target: old.Target, Ref: old.Ref, Path: path, Outcome: string(now.outcome),
+					Reason: now.reason, Detail: now.detail, Key: now.key, Attempts: old.Attempts + 1, At: time.Now().UTC()})
 			}
 		}
-		var before, after checkpoint.Counts
-		count(&before, verdict{outcome: Outcome(old.Outcome), key: old.Key})
-		count(&after, now)
 		adjust.Subtract(before)
 		adjust.Add(after)
-		if now.outcome == Failed || now.outcome == Foreign || now.outcome == Conflict {
-			kept = append(kept, checkpoint.LedgerEntry{Target: old.Target, Ref: old.Ref, Path: path, Outcome: string(now.outcome),
-				Reason: now.reason, Detail: now.detail, Key: now.key, Attempts: old.Attempts + 1, At: time.Now().UTC()})
-		}
 	}
 	return kept
+}
+
+// now returns what became of the slot at path, by path: all slots of an item that
+// could not be read before and can be now; gone when somebody took it away.
+func (t *task) now(path string) map[string]verdict {
+	if t.unread {
+		return map[string]verdict{path: t.verdicts[0]}
+	}
+	all := map[string]verdict{}
+	for i, v := range t.verdicts {
+		if t.slots[i].Path == path {
+			return map[string]verdict{path: v}
+		}
+		all[t.slots[i].Path] = v
+	}
+	if path == "" && len(all) > 0 {
+		return all
+	}
+	return map[string]verdict{path: {outcome: Gone}}
 }
