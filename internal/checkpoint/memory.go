@@ -28,6 +28,7 @@ func (m *Memory) Fetch(_ context.Context, id string) (Entry, error) {
 	if !ok {
 		return Entry{}, ErrNotFound
 	}
+	e.Data = slices.Clone(e.Data)
 	return e, nil
 }
 
@@ -53,7 +54,6 @@ func (m *Memory) Replace(_ context.Context, e Entry, data []byte) (Entry, error)
 
 func (m *Memory) put(id string, data []byte) Entry {
 	m.writes++
-	e := Entry{ID: id, Data: slices.Clone(data), version: strconv.Itoa(m.writes)}
-	m.records[id] = e
-	return e
+	m.records[id] = Entry{ID: id, Data: slices.Clone(data), version: strconv.Itoa(m.writes)}
+	return Entry{ID: id, Data: slices.Clone(data), version: strconv.Itoa(m.writes)}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
 	"rotator/internal/checkpoint"
@@ -82,6 +83,8 @@ type memory struct {
 	writes int
 	// before runs before each write, without the lock: a concurrent writer.
 	before func(ref scan.Ref)
+	// unreadable is what Load says, and pages list items without content then.
+	unreadable error
 	// lose makes the answer to an applied write get lost.
 	lose func(ref scan.Ref) bool
 }
@@ -102,7 +105,11 @@ func (m *memory) Page(_ context.Context, _ scan.Partition, cursor scan.Cursor) (
 		if len(page.Items) == 10 {
 			return page, nil
 		}
-		page.Items = append(page.Items, scan.Item{Ref: scan.Ref(name), Payload: &scan.Row{Attributes: m.rows[name]}})
+		item := scan.Item{Ref: scan.Ref(name), Payload: &scan.Row{Attributes: m.rows[name]}}
+		if m.unreadable != nil {
+			item.Payload = nil
+		}
+		page.Items = append(page.Items, item)
 		page.Next = scan.Cursor(name)
 	}
 	page.Last = true
@@ -113,6 +120,9 @@ func (m *memory) Load(_ context.Context, ref scan.Ref) (scan.Item, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	row, ok := m.rows[string(ref)]
+	if m.unreadable != nil {
+		return scan.Item{}, m.unreadable
+	}
 	if !ok {
 		return scan.Item{}, scan.ErrGone
 	}
@@ -137,7 +147,7 @@ func (m *memory) replace(change scan.Change) error {
 	if !ok {
 		return scan.ErrGone
 	}
-	if !bytes.Equal(now["slot"].Bytes, change.Item.Payload.(*scan.Row).Attributes["slot"].Bytes) {
+	if !cmp.Equal(now["slot"], change.Item.Payload.(*scan.Row).Attributes["slot"]) {
 		return scan.ErrChanged
 	}
 	m.rows[string(change.Item.Ref)] = change.New.(*scan.Row).Attributes
@@ -616,5 +626,45 @@ func TestLookingWritesNothing(t *testing.T) {
 	counts, err := b.run(t)
 	if err != nil || counts.Slots != (checkpoint.SlotCounts{Seen: 30, Remaining: 30}) || target.writes != 0 || len(b.trail.records)+len(b.trail.intended) > 0 {
 		t.Errorf("%+v, %v, with %d writes", counts.Slots, err, target.writes)
+	}
+}
+
+// An item that could not be read is one exception; once it can be, each of its
+// slots has an outcome of its own, and the figures follow.
+func TestRetryOfAnUnreadableItem(t *testing.T) {
+	cloud := newCloud(t)
+	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
+	target := newMemory()
+	target.rows["item"] = map[string]scan.Value{"slot": {Kind: scan.KindBS, ByteSet: [][]byte{
+		cloud.encrypt(t, old, "a", nil), cloud.encrypt(t, old, "b", nil), []byte("poison")}}}
+	target.unreadable = &scan.RefusedError{Reason: "archived", Detail: "it is archived"}
+	b := &bench{cloud: cloud, keys: cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}), format: format(t, nil, nil),
+		target: target, store: checkpoint.NewMemory()}
+	counts, err := b.run(t)
+	if err != nil || counts.Slots != (checkpoint.SlotCounts{Seen: 1, Failed: 1}) || counts.Reasons["failed/archived"] != 1 {
+		t.Fatalf("unreadable: %+v, %v", counts, err)
+	}
+	for _, readable := range []bool{false, true} {
+		if readable {
+			target.unreadable = nil
+		}
+		pass, err := b.passes.Last(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := b.rotator(rotate.Target{Name: "target", Lister: target, Writer: target, Format: b.format, Batch: 3}, pass.Number).Retry(t.Context(), b.passes, pass); err != nil {
+			t.Fatal(err)
+		}
+		totals, err := b.passes.Totals(t.Context(), pass)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := checkpoint.SlotCounts{Seen: 1, Failed: 1}
+		if readable {
+			want = checkpoint.SlotCounts{Seen: 3, Rotated: 2, Failed: 1}
+		}
+		if got := totals["target"]; got.Slots != want || !got.Balanced() {
+			t.Errorf("readable %v: %+v, want %+v", readable, got.Slots, want)
+		}
 	}
 }
