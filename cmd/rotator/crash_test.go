@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -24,6 +25,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"rotator/internal/fakeaws"
+	"rotator/internal/fakeaws/fakedynamodb"
 	"rotator/internal/fakeaws/fakekms"
 	"rotator/internal/fakeaws/fault"
 	"rotator/internal/report"
@@ -364,6 +366,13 @@ func TestNoSecretGetsOut(t *testing.T) {
 // the policy demands, and without.
 func TestRolesAndGrants(t *testing.T) {
 	b := newCrashBench(t, 20, 1000)
+	var stranger atomic.Bool
+	b.server.DynamoDB().SetPolicy(func(c fakedynamodb.Call) bool {
+		if c.AccessKey == "AKIAFAKEAWSFAKEAWS00" { // the caller's own, not the role's
+			stranger.Store(true)
+		}
+		return true
+	})
 	b.server.KMS().SetPolicy(func(c fakekms.Call) bool {
 		role := strings.Contains(c.Principal, ":assumed-role/mover/")
 		return role && (c.Action == "kms:DescribeKey" || slices.Contains(c.GrantTokens, "token-1"))
@@ -383,6 +392,7 @@ func TestRolesAndGrants(t *testing.T) {
 			t.Fatal(err)
 		}
 		changed := regexp.MustCompile(`(?m)^kms: .*$`).ReplaceAllLiteral(text, []byte("kms: "+test.kms))
+		changed = bytes.Replace(changed, []byte("dynamodb: {table"), []byte(`dynamodb: {role_arn: "arn:aws:iam::111122223333:role/reader", table`), 1)
 		if err := os.WriteFile(path, changed, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -390,6 +400,9 @@ func TestRolesAndGrants(t *testing.T) {
 		cmd.Env = append(cmd.Env, "GRANT=token-1")
 		if err := cmd.Run(); cmd.ProcessState.ExitCode() != test.code || !strings.Contains(log.String(), test.says) {
 			t.Errorf("kms: %s: %v, want exit code %d and %q\n%s", test.kms, err, test.code, test.says, log)
+		}
+		if stranger.Load() {
+			t.Errorf("kms: %s: the table was asked without its role", test.kms)
 		}
 		if strings.Contains(log.String(), "token-1") {
 			t.Errorf("the grant token was printed:\n%s", log)

@@ -25,6 +25,7 @@ func s3ObjectCases() []s3Case {
 		{"GetObject/ranges", s3Ranges},
 		{"GetObject/archived objects are InvalidObjectState", s3Archived},
 		{"GetObject/SSE-C objects need their key", s3CustomerKey},
+		{"PutObject/SSE-KMS settings come back, and the ETag is no MD5", s3KeyManaged},
 		{"GetObjectTagging/tags of the PUT, of their own, and without", s3Tagging},
 		{"CopyObject/COPY and REPLACE", s3Copy},
 		{"CopyObject/onto itself it must change something", s3CopySelf},
@@ -231,4 +232,19 @@ func s3CopySelf(p *s3Probe) {
 	})
 	p.must(err)
 	p.same("ETag", aws.ToString(out.CopyObjectResult.ETag), aws.ToString(put.ETag))
+}
+
+// API_PutObject, API_Object: server-side encryption with KMS keys; "the ETag is not
+// an MD5 digest" of such objects.
+func s3KeyManaged(p *s3Probe) {
+	bucket := p.bucket()
+	key := "arn:aws:kms:" + p.region + ":111122223333:key/11111111-2222-3333-4444-555555555555"
+	put := p.put(bucket, "k", "body", func(in *s3.PutObjectInput) {
+		in.ServerSideEncryption, in.SSEKMSKeyId, in.BucketKeyEnabled = types.ServerSideEncryptionAwsKms, &key, aws.Bool(true)
+	})
+	got, _ := p.get(bucket, "k")
+	p.same("encryption", got.ServerSideEncryption, types.ServerSideEncryptionAwsKms)
+	p.same("key", aws.ToString(got.SSEKMSKeyId), key)
+	p.same("bucket key", aws.ToBool(got.BucketKeyEnabled), true)
+	p.same("ETag is the MD5", aws.ToString(put.ETag) == fmt.Sprintf(`"%x"`, md5.Sum([]byte("body"))), false)
 }
