@@ -383,7 +383,7 @@ func TestRolesAndGrants(t *testing.T) {
 		says string
 	}{
 		{`{}`, exitAccess, "kms:DescribeKey is denied"},
-		{`{role_arn: "arn:aws:iam::111122223333:role/mover"}`, exitAccess, "not allowed to re-encrypt"},
+		{`{role_arn: "arn:aws:iam::111122223333:role/mover"}`, exitAccess, "KMS denied one request after the other; allow kms:ReEncryptFrom"},
 		{`{role_arn: "arn:aws:iam::111122223333:role/mover", grant_tokens: ["${env:GRANT}"]}`, exitDone, ""},
 	} {
 		path := filepath.Join(b.dir, "job.yaml")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -157,8 +158,11 @@ func openState(job *config.Job, logger *zap.Logger) (*state, error) {
 		return nil, &storageError{what: "make the directory of the checkpoint", err: err}
 	}
 	lock, err := checkpoint.AcquireLock(path)
-	if err != nil {
+	if locked := (*checkpoint.LockedError)(nil); errors.As(err, &locked) {
 		return nil, err
+	}
+	if err != nil {
+		return nil, &storageError{what: "lock the checkpoint", err: err}
 	}
 	s := &state{lock: lock}
 	if s.store, err = checkpoint.CreateFile(path); err != nil {

@@ -147,7 +147,7 @@ func (w *wiring) wireKMS(ctx context.Context, base aws.Config) error {
 	}
 	w.kms = rotate.NewKMS(client, w.keys.Destination, w.job.KMS.GrantTokens)
 	err = rotate.Patiently(ctx, time.Duration(w.job.MaxOutage), "KMS", func(ctx context.Context) (err error) {
-		w.notes, err = rotate.CheckAuthorized(ctx, w.kms, w.keys)
+		w.notes, err = rotate.CheckAuthorized(ctx, w.kms, w.keys, hasContexts(w.job))
 		return err
 	})
 	return keyProblem(w.job, err)
@@ -182,6 +182,18 @@ func contexts(job *config.Job, keys rotate.Keys) error {
 		}
 	}
 	return problems(job, found)
+}
+
+// hasContexts says whether any slot has an encryption context.
+func hasContexts(job *config.Job) bool {
+	for _, target := range job.Targets {
+		for _, slot := range target.Slots {
+			if len(slot.Context)+len(slot.DestinationContext) > 0 {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func keyFields(job *config.Job) map[string]string {

@@ -404,7 +404,7 @@ func (w *worker) stopFor(target *Target, doing string, err error) error {
 		return err
 	case ClassDenied:
 		if w.denials.add() {
-			return &StopError{Kind: StopAccess, What: fmt.Sprintf("%s: denied %d times in a row", what, denialsInARow), Err: err}
+			return &StopError{Kind: StopAccess, What: what + ": denied one time after the other", Err: err}
 		}
 	}
 	if stopped(err) {

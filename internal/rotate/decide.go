@@ -72,11 +72,6 @@ type decider struct {
 	throttled atomic.Int64
 }
 
-// denialsInARow is how many denied slots without a success between are taken
-// for missing permissions rather than for slots of their own kind, on servers
-// that cannot be asked.
-const denialsInARow = 50
-
 // decide asks KMS about one slot. An error ends the work on the slot without an
 // outcome: a *StopError, or ctx's own.
 func (d *decider) decide(ctx context.Context, slot ciphertext.Slot) (verdict, error) {
@@ -251,24 +246,29 @@ func (d *decider) once(ctx context.Context, q Question) (Answer, error) {
 }
 
 // denied tells a slot that may not be touched from a run that may not touch
-// anything: by a dry run where the server answers one, else by counting.
+// anything: by a dry run where that can tell, else by counting. A dry run carries
+// no encryption context, so its denial says nothing of a slot that has one:
+// policies may ask for it.
 func (d *decider) denied(ctx context.Context, q Question, err error) error {
 	source := q.Source
-	if source.ARN == "" && len(d.keys.Sources) > 0 {
+	switch {
+	case source.ARN == "" && len(d.keys.Sources) > 0:
 		source = d.keys.Sources[0]
+	case source.ARN == "":
+		source = d.keys.Destination
 	}
-	if source.ARN != "" {
-		d.requests.Add(1)
-		if known, refused := d.kms.Authorized(ctx, source); known && Classify(refused) == ClassDenied {
-			return &StopError{Kind: StopAccess, Err: refused,
-				What: fmt.Sprintf("not allowed to re-encrypt from %s to %s (kms:ReEncryptFrom, kms:ReEncryptTo)", source.ARN, d.keys.Destination.ARN)}
-		} else if known && refused == nil {
-			return err
-		}
+	known, refused := d.mayUse(ctx, source)
+	bare := len(q.Context)+len(q.DestinationContext) == 0
+	if known && bare && Classify(refused) == ClassDenied {
+		return &StopError{Kind: StopAccess, Err: refused,
+			What: fmt.Sprintf("not allowed to re-encrypt from %s to %s (kms:ReEncryptFrom, kms:ReEncryptTo)", source.ARN, d.keys.Destination.ARN)}
+	}
+	if known && refused == nil {
+		return err
 	}
 	if d.denials.add() {
 		return &StopError{Kind: StopAccess, Err: err,
-			What: fmt.Sprintf("KMS denied %d requests in a row (kms:ReEncryptFrom, kms:ReEncryptTo)", denialsInARow)}
+			What: fmt.Sprintf("KMS denied one request after the other; allow kms:ReEncryptFrom on %s and kms:ReEncryptTo on %s", source.ARN, d.keys.Destination.ARN)}
 	}
 	return err
 }
@@ -277,12 +277,22 @@ func (d *decider) denied(ctx context.Context, q Question, err error) error {
 // server tells.
 func (d *decider) usable(ctx context.Context) bool {
 	for _, source := range append([]Key{d.keys.Destination}, d.keys.Sources...) {
-		d.requests.Add(1)
-		if _, err := d.kms.Authorized(ctx, source); err != nil {
+		if _, err := d.mayUse(ctx, source); err != nil {
 			return false
 		}
 	}
 	return true
+}
+
+// mayUse asks for permission by a dry run, which counts as a request like others.
+func (d *decider) mayUse(ctx context.Context, source Key) (known bool, err error) {
+	if err := d.limiter.Wait(ctx); err != nil {
+		return false, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	d.requests.Add(1)
+	return d.kms.Authorized(ctx, source)
 }
 
 // fatal says whether an error ends the run rather than the slot.

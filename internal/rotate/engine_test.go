@@ -562,7 +562,10 @@ func TestDeniedSlotIsItsOwnTrouble(t *testing.T) {
 		target.rows[fmt.Sprintf("item-%02d", i)] = map[string]scan.Value{"tenant": {Kind: scan.KindS, Text: fmt.Sprint(i % 2)},
 			"slot": {Kind: scan.KindB, Bytes: cloud.encrypt(t, old, "x", map[string]string{"tenant": fmt.Sprint(i % 2)})}}
 	}
-	cloud.fake.SetPolicy(func(c fakekms.Call) bool { return c.EncryptionContext["tenant"] != "1" })
+	// Like a policy with a condition on the context, it also denies what has none.
+	cloud.fake.SetPolicy(func(c fakekms.Call) bool {
+		return c.Action == "kms:DescribeKey" || c.EncryptionContext["tenant"] == "0"
+	})
 	b := &bench{cloud: cloud, keys: cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}),
 		format: format(t, map[string]string{"tenant": "${tenant}"}, nil), target: target}
 	counts, err := b.run(t)

@@ -124,6 +124,9 @@ func (r *Rotator) Run(ctx context.Context, tracker *checkpoint.Tracker, partitio
 	var scan errgroup.Group
 	scan.SetLimit(scanners)
 	for i, p := range partitions {
+		if life.scan.Err() != nil {
+			break
+		}
 		if p.Done {
 			continue
 		}

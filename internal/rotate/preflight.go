@@ -57,13 +57,17 @@ func (k Keys) check() error {
 
 // CheckAuthorized asks KMS, without touching any item, whether this caller may
 // do what the job needs, and returns a note for each question that the server
-// would not answer. Errors are *KeyError, or the SDK's.
-func CheckAuthorized(ctx context.Context, asker Reencrypter, keys Keys) (notes []string, err error) {
+// would not answer. With contexts, a denial is only noted: the question carries no
+// encryption context, and a policy may ask for one. Errors are *KeyError, or the
+// SDK's.
+func CheckAuthorized(ctx context.Context, asker Reencrypter, keys Keys, contexts bool) (notes []string, err error) {
 	for _, source := range append(slices.Clone(keys.Sources), keys.Destination) {
 		known, err := asker.Authorized(ctx, source)
 		switch {
 		case !known:
 			return []string{"permissions for ReEncrypt were not checked: this KMS endpoint does not answer dry runs as AWS documents"}, nil
+		case contexts && Classify(err) == ClassDenied:
+			notes = append(notes, fmt.Sprintf("a dry run of ReEncrypt from %s, without an encryption context, was denied: if no policy asks for the context, allow kms:ReEncryptFrom on it", source.ARN))
 		case Classify(err) == ClassDenied:
 			return nil, &KeyError{Given: source.Given, Err: err, Detail: fmt.Sprintf(
 				"not allowed to re-encrypt from it to %s; allow kms:ReEncryptFrom on %s and kms:ReEncryptTo on %s (deploy/iam)",
@@ -72,5 +76,5 @@ func CheckAuthorized(ctx context.Context, asker Reencrypter, keys Keys) (notes [
 			return nil, fmt.Errorf("ask KMS for permission to re-encrypt from %s: %w", source.Given, err)
 		}
 	}
-	return nil, nil
+	return notes, nil
 }

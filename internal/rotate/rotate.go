@@ -74,9 +74,29 @@ type Target struct {
 	Format ciphertext.Format
 }
 
-// streak counts failures with no success between them.
-type streak struct{ n atomic.Int64 }
+// How many denials with no success between are taken for missing permissions
+// rather than for items of their own kind: fewer when nothing has ever succeeded.
+const (
+	denialsAtFirst = 8
+	denialsInARow  = 50
+)
+
+// streak counts denials with no success between them.
+type streak struct {
+	n         atomic.Int64
+	succeeded atomic.Bool
+}
 
 // add counts one and is true when there were too many.
-func (s *streak) add() bool { return s.n.Add(1) >= denialsInARow }
-func (s *streak) reset()    { s.n.Store(0) }
+func (s *streak) add() bool {
+	most := int64(denialsAtFirst)
+	if s.succeeded.Load() {
+		most = denialsInARow
+	}
+	return s.n.Add(1) >= most
+}
+
+func (s *streak) reset() {
+	s.n.Store(0)
+	s.succeeded.Store(true)
+}
