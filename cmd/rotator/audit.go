@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -67,6 +68,9 @@ func look(ctx context.Context, c *common, job *config.Job, command string) (*ses
 		return nil, err
 	}
 	worked := s.work(ctx, s.rotator(targets, 0, noRecords{}), p)
+	if worked == nil {
+		worked = s.countOldVersions(ctx)
+	}
 	totals, err := p.passes.Totals(context.WithoutCancel(ctx), p.record)
 	if err != nil {
 		return nil, err
@@ -80,6 +84,24 @@ func look(ctx context.Context, c *common, job *config.Job, command string) (*ses
 		return nil, err
 	}
 	return s, worked
+}
+
+// countOldVersions lets the sources that keep old versions note how many. Where
+// that is denied it stays a note.
+func (s *session) countOldVersions(ctx context.Context) error {
+	for _, p := range s.wiring.places {
+		keeper, ok := p.source.(interface{ CountOldVersions(context.Context) error })
+		if !ok {
+			continue
+		}
+		err := rotate.Patiently(ctx, time.Duration(s.job.MaxOutage), p.name, keeper.CountOldVersions)
+		if rotate.Classify(err) == rotate.ClassDenied {
+			s.summary.Notes = append(s.summary.Notes, fmt.Sprintf("target %s: old versions were not counted, since s3:ListBucketVersions is denied", p.name))
+		} else if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // lookBack compares with the last pass of a real run, where there is one.
