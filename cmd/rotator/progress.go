@@ -63,7 +63,7 @@ func (m *meter) left(r reading) string {
 	if m.items <= r.items || done == 0 {
 		return "unknown"
 	}
-	return (took * time.Duration(m.items-r.items) / time.Duration(done)).Round(time.Second).String()
+	return time.Duration(float64(took) * float64(m.items-r.items) / float64(done)).Round(time.Second).String()
 }
 
 // items is about how many items the job has: what the sources know, 0 when one of

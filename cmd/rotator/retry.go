@@ -10,6 +10,7 @@ import (
 	"rotator/internal/checkpoint"
 	"rotator/internal/config"
 	"rotator/internal/report"
+	"rotator/internal/rotate"
 )
 
 func newRetryCommand(std streams) *cobra.Command {
@@ -45,6 +46,9 @@ func retryJob(ctx context.Context, c *common, job *config.Job) error {
 	}
 	if record.Fingerprint != print {
 		return problem(job, "job", "the job file asks for other targets, slots or keys than the last pass; rotator run begins a new one")
+	}
+	if err := rotate.SameKeys(record, s.wiring.keys); err != nil {
+		return err
 	}
 	s.summary.Pass = record.Number
 	engine := s.rotator(s.targets(true), record.Number, state.log)

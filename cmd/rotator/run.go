@@ -58,6 +58,9 @@ func (s *session) finish(ctx context.Context, p *pass, state *state) error {
 	record := &p.record
 	record.Requests += s.summary.KMS.Requests
 	record.Throttled += s.summary.KMS.Throttled
+	if err := state.log.Sync(); err != nil {
+		return &storageError{what: "sync the audit log", err: err}
+	}
 	record.AuditLines, record.AuditHead = state.log.Head()
 	if s.summary.Status == report.Complete && record.Status != checkpoint.Finished {
 		record.Status, record.Ended = checkpoint.Finished, s.summary.Ended
@@ -79,11 +82,14 @@ func (s *session) finish(ctx context.Context, p *pass, state *state) error {
 // with the old key, and the retirement will not converge until that ends.
 func (s *session) stillWritten(ctx context.Context, passes *checkpoint.Passes, earlier int) error {
 	before, err := passes.Pass(ctx, earlier)
-	if errors.Is(err, checkpoint.ErrNotFound) || err == nil && before.Status != checkpoint.Finished {
+	print, printed := fingerprint(s.job)
+	switch {
+	case errors.Is(err, checkpoint.ErrNotFound):
 		return nil
-	}
-	if err != nil {
+	case err != nil:
 		return &storageError{what: "read the pass before", err: err}
+	case printed != nil || before.Status != checkpoint.Finished || before.Fingerprint != print:
+		return nil // it looked for something else, or not everywhere
 	}
 	totals, err := passes.Totals(ctx, before)
 	if err != nil {

@@ -5,6 +5,7 @@ package report
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -105,11 +106,16 @@ func (s *Summary) SetTargets(names []string, counts map[string]checkpoint.Counts
 	s.Slots, s.Items, s.Keys, s.Reasons = slotsOf(total), itemsOf(total), keysOf(total), reasonsOf(total)
 }
 
-// Conclude sets Converged: a complete pass that found nothing to move, with
-// nothing in the ledger. A pass that moved anything is never itself the proof,
+// Conclude sets Converged: a complete pass that found slots, nothing to move among
+// them, and nothing for the ledger. A pass that moved anything is never itself the proof,
 // since items can have been added behind its cursor.
 func (s *Summary) Conclude() {
-	s.Converged = s.Status == Complete && s.Slots.Rotated == 0 && s.Slots.Remaining == 0 && s.Slots.Exceptions() == 0
+	for _, t := range s.Targets {
+		if s.Status == Complete && t.Slots.Seen == 0 {
+			s.Notes = append(s.Notes, fmt.Sprintf("target %s: no slot was found in %d items; check path, prefix and format", t.Name, t.Items.Seen))
+		}
+	}
+	s.Converged = s.Status == Complete && s.Slots.Seen > 0 && s.Slots.Rotated == 0 && s.Slots.Remaining == 0 && s.Slots.Exceptions() == 0
 }
 
 func slotsOf(c checkpoint.Counts) Slots {

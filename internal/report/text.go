@@ -65,6 +65,8 @@ func (s *Summary) convergence() string {
 		return "yes: nothing depends on a source key, as of " + s.Ended.Format(time.RFC3339)
 	case s.Status != Complete:
 		return "no: the pass is not complete"
+	case s.Slots.Seen == 0:
+		return "no: no slot was found"
 	case s.Slots.Remaining > 0:
 		return fmt.Sprintf("no: %d slots are under a source key", s.Slots.Remaining)
 	case s.Slots.Exceptions() > 0:

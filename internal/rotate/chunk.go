@@ -26,6 +26,8 @@ type task struct {
 	intended map[string]bool    // digests of the blobs that the audit log expects
 	changes  int                // how often the item was found changed
 	written  bool
+	// recovered is true when an earlier process of the pass wrote the item.
+	recovered bool
 	// unread is true when the item could not be read, so that its one slot
 	// stands for all it may have.
 	unread bool
@@ -90,6 +92,9 @@ func (w *worker) load(ctx context.Context, target *Target, ref scan.Ref) (item s
 		item, err = target.Lister.Load(ctx, ref)
 		return err
 	})
+	if class := Classify(err); class == ClassNone || class == ClassGone || class == ClassRefused {
+		w.denials.reset()
+	}
 	return item, err
 }
 
@@ -302,7 +307,7 @@ func (w *worker) recover(target *Target, t *task, slot ciphertext.Slot) (v verdi
 	if !ok || record.Pass != w.pass || record.Target != target.Name || record.Ref != t.item.Ref || record.To != w.decider.keys.Destination.ARN {
 		return verdict{}, false, nil
 	}
-	t.written = true
+	t.recovered = true
 	if !written {
 		record.At = time.Now().UTC()
 		err = w.recordAll([]Record{record})

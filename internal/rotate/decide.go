@@ -149,10 +149,6 @@ func (d *decider) elsewhere(arn string) verdict {
 // judge decides from the answer to the first question. What KMS says decides,
 // not what was asked.
 func (d *decider) judge(slot ciphertext.Slot, answer Answer) (verdict, error) {
-	if answer.Destination != d.keys.Destination.ARN {
-		return verdict{}, &StopError{Kind: StopInternal,
-			What: fmt.Sprintf("KMS encrypted under %s instead of the destination key %s; nothing was written", answer.Destination, d.keys.Destination.ARN)}
-	}
 	if answer.Source == d.keys.Destination.ARN {
 		same := maps.Equal(d.sourceContext(slot), d.destinationContext(slot)) && d.keys.SourceAlgorithm == d.keys.Destination.Algorithm
 		switch {
@@ -164,6 +160,16 @@ func (d *decider) judge(slot ciphertext.Slot, answer Answer) (verdict, error) {
 	} else if !d.keys.isSource(answer.Source) {
 		return d.elsewhere(answer.Source), nil
 	}
+	return d.move(answer)
+}
+
+// move is the verdict on a slot that is to hold the answer's blob. Nothing is
+// written that KMS does not say is under the destination key.
+func (d *decider) move(answer Answer) (verdict, error) {
+	if answer.Destination != d.keys.Destination.ARN {
+		return verdict{}, &StopError{Kind: StopInternal,
+			What: fmt.Sprintf("KMS encrypted under %s instead of the destination key %s; nothing was written", answer.Destination, d.keys.Destination.ARN)}
+	}
 	return verdict{blob: answer.Blob, key: answer.Source}, nil
 }
 
@@ -172,10 +178,13 @@ func (d *decider) judge(slot ciphertext.Slot, answer Answer) (verdict, error) {
 // material made it.
 func (d *decider) underDestination(answer Answer) (verdict, error) {
 	material := d.keys.Destination.Material
-	if d.keys.refresh() && material != "" && answer.SourceMaterial != material {
-		return verdict{blob: answer.Blob, key: answer.Source}, nil
+	if !d.keys.refresh() || material == "" || answer.SourceMaterial == material {
+		return verdict{outcome: Current, key: answer.Source}, nil
 	}
-	return verdict{outcome: Current, key: answer.Source}, nil
+	if answer.SourceMaterial == "" {
+		return verdict{}, &StopError{Kind: StopInternal, What: "KMS does not tell which key material a blob is under, so a refresh cannot be decided; nothing was written"}
+	}
+	return d.move(answer)
 }
 
 // sourceContext and destinationContext drop what an asymmetric key cannot have.

@@ -61,13 +61,15 @@ func OpenPass(ctx context.Context, passes *checkpoint.Passes, plan Plan) (*Opene
 		return beginPass(ctx, passes, plan, last.Number+1, []string{fmt.Sprintf(
 			"the job file asks for other targets, slots or keys than pass %d, which was left unfinished; this is pass %d", last.Number, last.Number+1)})
 	}
-	if err := sameKeys(last, plan.Keys); err != nil {
+	if err := SameKeys(last, plan.Keys); err != nil {
 		return nil, err
 	}
 	return resumePass(ctx, passes, plan, last)
 }
 
-func sameKeys(pass checkpoint.Pass, keys Keys) error {
+// SameKeys refuses to go on with a pass when a name of the job file stands for
+// another key than when the pass began: a *StopError of kind StopJob.
+func SameKeys(pass checkpoint.Pass, keys Keys) error {
 	was := append([]checkpoint.Key{pass.Destination}, pass.Sources...)
 	is := append([]Key{keys.Destination}, keys.Sources...)
 	for i := range min(len(was), len(is)) {

@@ -286,7 +286,7 @@ func tally(counts *checkpoint.Counts, target string, t *task) []checkpoint.Ledge
 	if len(t.slots) == 0 {
 		counts.Items.WithoutSlot++
 	}
-	if t.written {
+	if t.written || t.recovered {
 		counts.Items.Written++
 	}
 	var ledger []checkpoint.LedgerEntry

@@ -52,6 +52,10 @@ func (k Keys) check() error {
 		return &KeyError{Given: k.Destination.Given, Wrong: true,
 			Detail: "it is source and destination at once; KMS never rotates an asymmetric key, so there is no newer material to move to"}
 	}
+	if k.Destination.Symmetric() && k.Destination.Material == "" {
+		return &KeyError{Given: k.Destination.Given, Wrong: true,
+			Detail: "it is source and destination at once, and this KMS endpoint does not tell the id of its current key material, so a refresh cannot be decided"}
+	}
 	return nil
 }
 

@@ -26,7 +26,7 @@ func (r *Rotator) Retry(ctx context.Context, passes *checkpoint.Passes, pass che
 			continue
 		}
 		if err := r.retryChunk(life, &chunk); err != nil {
-			return r.ending(ctx, life, err)
+			return r.ending(ctx, life, nil) // the reason is the cause of life
 		}
 		if err := r.config.Recorder.Sync(); err != nil {
 			return &StopError{Kind: StopStorage, What: "sync the audit log", Err: err}
