@@ -310,6 +310,41 @@ func TestTroubleBeforeTheRunPasses(t *testing.T) {
 	b.check(t, map[int]int{})
 }
 
+// TestNoCredentials: nobody to sign as is a matter of access, not of slots.
+func TestNoCredentials(t *testing.T) {
+	b := newCrashBench(t, 20, 1000)
+	cmd, _, log := b.command(t.Context(), "run", "-f", "job.yaml")
+	cmd.Env = slices.DeleteFunc(cmd.Env, func(v string) bool {
+		return strings.HasPrefix(v, "AWS_ACCESS_KEY_ID") || strings.HasPrefix(v, "AWS_SECRET")
+	})
+	cmd.Env = append(cmd.Env, "AWS_CONFIG_FILE=/nowhere", "AWS_SHARED_CREDENTIALS_FILE=/nowhere")
+	if err := cmd.Run(); cmd.ProcessState.ExitCode() != exitAccess || !strings.Contains(log.String(), "get credentials") {
+		t.Errorf("run: %v, want exit code %d\n%s", err, exitAccess, log)
+	}
+}
+
+// TestLowWriteCapacity: a limit far below the workers' pace costs time alone.
+func TestLowWriteCapacity(t *testing.T) {
+	b := newCrashBench(t, 400, 5000)
+	path := filepath.Join(b.dir, "job.yaml")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, bytes.Replace(text, []byte("segments:"), []byte("write_capacity: 100, segments:"), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	cmd, _, log := b.command(t.Context(), "run", "-f", "job.yaml")
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("run: %v\n%s", err, log)
+	}
+	if took := time.Since(began); took < 2*time.Second {
+		t.Errorf("400 units at 100 a second took %s", took)
+	}
+	b.check(t, map[int]int{})
+}
+
 // TestNoSecretGetsOut looks for plaintexts, ciphertexts and credentials in all
 // that a run prints and keeps, with exceptions, faults and debug logs.
 func TestNoSecretGetsOut(t *testing.T) {

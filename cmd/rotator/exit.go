@@ -70,10 +70,12 @@ func exitCode(err error) (code int, hint string) {
 		return exitJob, ""
 	case errors.As(err, &key):
 		return exitAccess, ""
+	case errors.Is(err, checkpoint.ErrFenced):
+		return exitBusy, "another run took this pass over; rotator status shows how far it is"
+	case errors.As(err, &stop) && (!errors.As(err, &storage) || stop.Kind == rotate.StopAccess || stop.Kind == rotate.StopJob):
+		return stopCode(stop) // 78 and 77 come before 73
 	case errors.As(err, &storage):
 		return exitStorage, "nothing is lost: make the place writable and run again"
-	case errors.As(err, &stop):
-		return stopCode(stop)
 	}
 	return serviceCode(err)
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -67,6 +68,9 @@ func retryJob(ctx context.Context, c *common, job *config.Job) error {
 	}
 	if worked != nil {
 		return worked
+	}
+	if record.Status != checkpoint.Finished {
+		return &outcomeError{code: exitInterrupted, text: fmt.Sprintf("the ledger so far was tried again; pass %d itself is not finished: rotator run resumes it", record.Number)}
 	}
 	return s.exceptions()
 }

@@ -93,17 +93,40 @@ func wire(ctx context.Context, job *config.Job, logger *zap.Logger) (*wiring, er
 // connections is made as large as the pool of workers: with the default of 10
 // most requests would open a connection of their own.
 func loadAWS(ctx context.Context, workers int) (aws.Config, error) {
-	client := awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
+	client := awshttp.NewBuildableClient().WithTimeout(requestTimeout).WithTransportOptions(func(t *http.Transport) {
 		t.MaxIdleConns = 0
 		t.MaxIdleConnsPerHost = 2 * workers
-		t.ResponseHeaderTimeout = 25 * time.Second
 	})
 	cfg, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithHTTPClient(client),
 		awsconfig.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }))
 	if err != nil {
 		return aws.Config{}, fmt.Errorf("read the AWS configuration: %w", err)
 	}
+	cfg.Credentials = named(cfg.Credentials)
 	return cfg, nil
+}
+
+// requestTimeout bounds one request with its answer; the SDK sets no limit.
+const requestTimeout = 30 * time.Second
+
+// namedCredentials gives the errors of a credential provider a type: the SDK
+// mixes them with those of the request that needed the credentials.
+type namedCredentials struct{ aws.CredentialsProvider }
+
+func named(p aws.CredentialsProvider) aws.CredentialsProvider {
+	if p == nil {
+		return nil
+	}
+	return namedCredentials{p}
+}
+
+// Retrieve implements aws.CredentialsProvider.
+func (n namedCredentials) Retrieve(ctx context.Context) (aws.Credentials, error) {
+	credentials, err := n.CredentialsProvider.Retrieve(ctx)
+	if err != nil {
+		err = &rotate.CredentialsError{Err: err}
+	}
+	return credentials, err
 }
 
 // at is base for one place: its Region, endpoint and role.
@@ -114,8 +137,8 @@ func at(base aws.Config, region, endpoint, role string) aws.Config {
 	}
 	if role != "" {
 		roles := sts.NewFromConfig(cfg, func(o *sts.Options) { o.Retryer = retry.NewStandard() })
-		cfg.Credentials = aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(roles, role,
-			func(o *stscreds.AssumeRoleOptions) { o.RoleSessionName = "rotator" }))
+		cfg.Credentials = named(aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(roles, role,
+			func(o *stscreds.AssumeRoleOptions) { o.RoleSessionName = "rotator" })))
 	}
 	if endpoint != "" {
 		cfg.BaseEndpoint = aws.String(endpoint)

@@ -87,8 +87,6 @@ func (w *worker) prepare(ctx context.Context, target *Target, t *task) error {
 
 func (w *worker) load(ctx context.Context, target *Target, ref scan.Ref) (item scan.Item, err error) {
 	err = w.retry.do(ctx, target.Name, attemptsTransient, func(ctx context.Context) error {
-		ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
-		defer cancel()
 		item, err = target.Lister.Load(ctx, ref)
 		return err
 	})
@@ -201,9 +199,7 @@ func (w *worker) write(target *Target, tasks []*task) error {
 		for i, t := range pending {
 			changes[i] = scan.Change{Item: t.item, New: t.payload}
 		}
-		ctx, cancel := context.WithTimeout(w.hard, attemptTimeout)
-		results := target.Writer.Replace(ctx, changes)
-		cancel()
+		results := target.Writer.Replace(w.hard, changes)
 		var slow Class
 		for i, result := range results {
 			class, err := w.settle(target, pending[i], result)

@@ -3,6 +3,7 @@ package rotate
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -36,6 +37,12 @@ const (
 	ClassUnexpected                     // anything else: the slot fails, with the service's code as reason
 )
 
+// CredentialsError says that there are no credentials to sign a request with.
+type CredentialsError struct{ Err error }
+
+func (e *CredentialsError) Error() string { return fmt.Sprintf("get credentials: %v", e.Err) }
+func (e *CredentialsError) Unwrap() error { return e.Err }
+
 // Classify sorts any error that a source or KMS gives. Codes are matched as
 // text because most of them arrive as smithy.GenericAPIError (throttling,
 // access denied and validation are not modeled for ReEncrypt), and the HTTP
@@ -54,6 +61,12 @@ func Classify(err error) Class {
 	}
 	if missing := (*scan.MissingError)(nil); errors.As(err, &missing) {
 		return ClassMissing
+	}
+	if credentials := (*CredentialsError)(nil); errors.As(err, &credentials) {
+		if class := Classify(credentials.Err); class == ClassTransient || class == ClassThrottled || class == ClassStopped {
+			return class
+		}
+		return ClassCredentials
 	}
 	if class := classifyCode(code(err)); class != ClassNone {
 		return class
@@ -99,7 +112,7 @@ func classifyCode(code string) Class {
 		return ClassKeyState
 	case "ExpiredToken", "ExpiredTokenException", "UnrecognizedClientException", "InvalidClientTokenId",
 		"InvalidAccessKeyId", "InvalidSignatureException", "SignatureDoesNotMatch", "IncompleteSignature",
-		"MissingAuthenticationTokenException", "RequestTimeTooSkewed", "RequestExpired":
+		"MissingAuthenticationTokenException", "InvalidIdentityToken", "IDPRejectedClaim", "InvalidToken", "TokenRefreshRequired", "RequestTimeTooSkewed", "RequestExpired":
 		return ClassCredentials
 	case "ResourceNotFoundException", "ResourceNotFound", "NoSuchBucket":
 		return ClassMissing

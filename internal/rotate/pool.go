@@ -203,8 +203,6 @@ func (r *Rotator) walk(life contexts, pool *errgroup.Group, tracker *checkpoint.
 // ends the run.
 func (r *Rotator) page(ctx context.Context, target *Target, spec scan.Partition, cursor scan.Cursor) (page scan.Page, err error) {
 	err = r.retry.do(ctx, target.Name, 0, func(ctx context.Context) error {
-		ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
-		defer cancel()
 		page, err = target.Lister.Page(ctx, spec, cursor)
 		return err
 	})

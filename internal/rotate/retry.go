@@ -17,7 +17,8 @@ const (
 	// attemptsTransient is how often one call is tried while the same service
 	// goes on serving others: then the trouble is the call's own.
 	attemptsTransient = 8
-	// attemptTimeout bounds one request; the SDK's HTTP client has no limit.
+	// attemptTimeout bounds one request to KMS. Sources bound their own, since
+	// they may first have to wait for capacity.
 	attemptTimeout = 30 * time.Second
 )
 

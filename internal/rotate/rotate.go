@@ -19,7 +19,8 @@ import (
 )
 
 // Lister reads a target. It cannot write, so an audit that holds nothing else
-// cannot either. Its methods may be called from many goroutines.
+// cannot either. Its methods may be called from many goroutines, and each of their
+// requests ends by itself within a time.
 type Lister interface {
 	// Partitions cuts the target into partitions, at the start of a pass.
 	Partitions(ctx context.Context) ([]scan.Partition, error)
