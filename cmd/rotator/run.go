@@ -11,6 +11,7 @@ import (
 	"rotator/internal/checkpoint"
 	"rotator/internal/config"
 	"rotator/internal/report"
+	"rotator/internal/rotate"
 )
 
 func newRunCommand(std streams) *cobra.Command {
@@ -41,6 +42,9 @@ func runJob(ctx context.Context, c *common, job *config.Job) error {
 	s.summary.Started = p.record.Started
 	engine := s.rotator(targets, p.record.Number, state.log)
 	worked := s.work(ctx, engine, p)
+	if stop := (*rotate.StopError)(nil); errors.As(worked, &stop) && stop.Kind == rotate.StopFenced {
+		return worked // the record of the pass is the other run's now
+	}
 	if err := s.finish(context.WithoutCancel(ctx), p, state); err != nil {
 		return errors.Join(worked, err)
 	}

@@ -71,9 +71,12 @@ type Progress struct {
 
 // LedgerEntry is one slot that could not be moved.
 type LedgerEntry struct {
-	Target   string    `json:"target"`
-	Ref      string    `json:"ref"`  // address of the item
-	Path     string    `json:"path"` // of the slot in the item; "" is its body
+	Target string `json:"target"`
+	Ref    string `json:"ref"`  // address of the item
+	Path   string `json:"path"` // of the slot in the item; "" is its body
+	// Blob is the SHA-256 of the ciphertext, hex; "" when there was none to read.
+	// It finds the slot again where paths move, as in sets.
+	Blob     string    `json:"blob_sha256,omitempty"`
 	Outcome  string    `json:"outcome"`
 	Reason   string    `json:"reason"`
 	Detail   string    `json:"detail"`

@@ -89,7 +89,7 @@ func (f *jsonBody) places(object *scan.Object) []place {
 		refused := &Refused{Reason: "not-json", Detail: "the body is not one JSON document, or nests deeper than 256 levels"}
 		return []place{{Slot: Slot{Path: f.slots[0].path.String(), Refused: refused}}}
 	}
-	d := &document{root: gjson.ParseBytes(object.Body)}
+	d := &document{root: gjson.ParseBytes(object.Body), known: map[string]answer{}}
 	find := objectLookup(object, f.pattern, d.member)
 	var places []place
 	for _, s := range f.slots {
@@ -154,7 +154,16 @@ func tooDeep(text []byte) bool {
 }
 
 // document is a parsed body.
-type document struct{ root gjson.Result }
+type document struct {
+	root  gjson.Result
+	known map[string]answer // by reference, so that many slots cost one look
+}
+
+// answer is what a reference stands for in a document.
+type answer struct {
+	text    string
+	refused *Refused
+}
 
 // descend follows a path from v and visits what stands at its ends. Two members
 // of one name on the way make it ambiguous: readers differ in which they take.
@@ -203,7 +212,16 @@ func (d *document) members(v gjson.Result, at, left Path, visit func(v gjson.Res
 }
 
 // member reads a reference from the document.
-func (d *document) member(p part) (text string, refused *Refused) {
+func (d *document) member(p part) (string, *Refused) {
+	a, ok := d.known[p.reference]
+	if !ok {
+		a.text, a.refused = d.find(p)
+		d.known[p.reference] = a
+	}
+	return a.text, a.refused
+}
+
+func (d *document) find(p part) (text string, refused *Refused) {
 	refused = missing(p, fmt.Sprintf("the document has no %s", p.path))
 	d.descend(d.root, nil, p.path, func(v gjson.Result, _ Path, ambiguous *Refused) {
 		switch {

@@ -76,7 +76,7 @@ func (w *rowWalk) descend(s slot, v scan.Value, at, left Path) scan.Value {
 	if len(left) == 0 {
 		return w.visit(s, v, at)
 	}
-	step := left[0]
+	step, own := left[0], false
 	switch {
 	case !step.List && v.Kind == scan.KindM:
 		names := []string{step.Name}
@@ -90,7 +90,9 @@ func (w *rowWalk) descend(s slot, v scan.Value, at, left Path) scan.Value {
 			}
 			replaced := w.descend(s, member, at.with(Step{Name: name}), left[1:])
 			if w.splice {
-				v.Map = maps.Clone(v.Map)
+				if !own {
+					v.Map, own = maps.Clone(v.Map), true
+				}
 				v.Map[name] = replaced
 			}
 		}
@@ -102,7 +104,9 @@ func (w *rowWalk) descend(s slot, v scan.Value, at, left Path) scan.Value {
 		for i := first; i < end; i++ {
 			replaced := w.descend(s, v.List[i], at.with(Step{Index: i, List: true}), left[1:])
 			if w.splice {
-				v.List = slices.Clone(v.List)
+				if !own {
+					v.List, own = slices.Clone(v.List), true
+				}
 				v.List[i] = replaced
 			}
 		}

@@ -364,7 +364,7 @@ func (w *worker) landed(target *Target, t *task) error {
 
 func (w *worker) record(target *Target, t *task, i int) Record {
 	slot, v := t.slots[i], t.verdicts[i]
-	return Record{At: time.Now().UTC(), Pass: w.pass, Target: target.Name, Ref: t.item.Ref, Path: slot.Path,
+	return Record{At: time.Now().UTC(), Pass: w.pass, Target: target.Name, Ref: t.item.Ref, Path: clip(slot.Path),
 		From: v.key, To: w.decider.keys.Destination.ARN, Before: digest(slot.Blob), After: digest(v.blob)}
 }
 

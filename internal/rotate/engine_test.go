@@ -671,3 +671,59 @@ func TestRetryOfAnUnreadableItem(t *testing.T) {
 		}
 	}
 }
+
+// A set may be read in another order: an entry finds its slot by the blob.
+func TestRetryFindsTheSlotInASet(t *testing.T) {
+	cloud := newCloud(t)
+	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
+	target := newMemory()
+	poison := []byte("poison")
+	target.rows["item"] = map[string]scan.Value{"slot": {Kind: scan.KindBS, ByteSet: [][]byte{cloud.encrypt(t, old, "a", nil), poison}}}
+	b := &bench{cloud: cloud, keys: cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}), format: format(t, nil, nil),
+		target: target, store: checkpoint.NewMemory()}
+	if counts, err := b.run(t); err != nil || counts.Slots != (checkpoint.SlotCounts{Seen: 2, Rotated: 1, Failed: 1}) {
+		t.Fatalf("%+v, %v", counts.Slots, err)
+	}
+	set := target.rows["item"]["slot"].ByteSet
+	target.rows["item"] = map[string]scan.Value{"slot": {Kind: scan.KindBS, ByteSet: [][]byte{poison, set[0]}}}
+	pass, err := b.passes.Last(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.rotator(rotate.Target{Name: "target", Lister: target, Writer: target, Format: b.format, Batch: 3}, pass.Number).Retry(t.Context(), b.passes, pass); err != nil {
+		t.Fatal(err)
+	}
+	totals, err := b.passes.Totals(t.Context(), pass)
+	if err != nil || totals["target"].Slots != (checkpoint.SlotCounts{Seen: 2, Rotated: 1, Failed: 1}) {
+		t.Errorf("after the retry: %+v, %v, want the poison still in the ledger", totals["target"].Slots, err)
+	}
+}
+
+// A retry that is interrupted says so, and leaves the ledger as it was.
+func TestRetryIsInterrupted(t *testing.T) {
+	cloud := newCloud(t)
+	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
+	target := newMemory()
+	for i := range 40 {
+		target.put(fmt.Sprintf("item-%02d", i), []byte("poison"))
+	}
+	b := &bench{cloud: cloud, keys: cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}), format: format(t, nil, nil),
+		target: target, store: checkpoint.NewMemory()}
+	if _, err := b.run(t); err != nil {
+		t.Fatal(err)
+	}
+	pass, err := b.passes.Last(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	err = b.rotator(rotate.Target{Name: "target", Lister: target, Writer: target, Format: b.format, Batch: 3}, pass.Number).Retry(ctx, b.passes, pass)
+	if got := stopKind(t, err); got != rotate.StopInterrupted {
+		t.Errorf("stopped for %q (%v), want %q", got, err, rotate.StopInterrupted)
+	}
+	totals, err := b.passes.Totals(t.Context(), pass)
+	if err != nil || totals["target"].Slots.Failed != 40 {
+		t.Errorf("after the interruption: %+v, %v", totals["target"].Slots, err)
+	}
+}

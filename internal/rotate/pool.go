@@ -298,8 +298,19 @@ func tally(counts *checkpoint.Counts, target string, t *task) []checkpoint.Ledge
 }
 
 func entry(target string, ref scan.Ref, slot ciphertext.Slot, v verdict) checkpoint.LedgerEntry {
-	return checkpoint.LedgerEntry{Target: target, Ref: string(ref), Path: slot.Path, Outcome: string(v.outcome),
+	e := checkpoint.LedgerEntry{Target: target, Ref: string(ref), Path: clip(slot.Path), Outcome: string(v.outcome),
 		Reason: v.reason, Detail: v.detail, Key: v.key, Attempts: 1, At: time.Now().UTC()}
+	if len(slot.Blob) > 0 {
+		e.Blob = digest(slot.Blob)
+	}
+	return e
+}
+
+// clip bounds what a document, whose names may be of any length, puts into
+// records.
+func clip(path string) string {
+	const most = 4096
+	return path[:min(len(path), most)]
 }
 
 // count puts one slot into exactly one outcome.

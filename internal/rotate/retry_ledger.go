@@ -4,11 +4,11 @@ import (
 	"context"
 	"slices"
 	"sync"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"rotator/internal/checkpoint"
+	"rotator/internal/ciphertext"
 	"rotator/internal/scan"
 )
 
@@ -106,11 +106,13 @@ func settleEntries(adjust *checkpoint.Counts, entries []checkpoint.LedgerEntry, 
 	for _, old := range entries {
 		var before, after checkpoint.Counts
 		count(&before, verdict{outcome: Outcome(old.Outcome), key: old.Key, reason: old.Reason})
-		for path, now := range t.now(old.Path) {
+		slots, verdicts := t.now(old)
+		for i, now := range verdicts {
 			count(&after, now)
 			if now.excepted() {
-				kept = append(kept, checkpoint.LedgerEntry{Target: old.Target, Ref: old.Ref, Path: path, Outcome: string(now.outcome),
-					Reason: now.reason, Detail: now.detail, Key: now.key, Attempts: old.Attempts + 1, At: time.Now().UTC()})
+				e := entry(old.Target, scan.Ref(old.Ref), slots[i], now)
+				e.Attempts = old.Attempts + 1
+				kept = append(kept, e)
 			}
 		}
 		adjust.Subtract(before)
@@ -119,21 +121,22 @@ func settleEntries(adjust *checkpoint.Counts, entries []checkpoint.LedgerEntry, 
 	return kept
 }
 
-// now returns what became of the slot at path, by path: all slots of an item that
-// could not be read before and can be now; gone when somebody took it away.
-func (t *task) now(path string) map[string]verdict {
+// now finds the slot of an entry again, by its blob, or else by its path, and
+// returns what became of it: of all slots, when the item could not be read before
+// and can be now; gone, when somebody took it away.
+func (t *task) now(old checkpoint.LedgerEntry) ([]ciphertext.Slot, []verdict) {
 	if t.unread {
-		return map[string]verdict{path: t.verdicts[0]}
+		return []ciphertext.Slot{{Path: old.Path}}, t.verdicts[:1]
 	}
-	all := map[string]verdict{}
-	for i, v := range t.verdicts {
-		if t.slots[i].Path == path {
-			return map[string]verdict{path: v}
-		}
-		all[t.slots[i].Path] = v
+	i := slices.IndexFunc(t.slots, func(s ciphertext.Slot) bool { return old.Blob != "" && len(s.Blob) > 0 && digest(s.Blob) == old.Blob })
+	if i < 0 {
+		i = slices.IndexFunc(t.slots, func(s ciphertext.Slot) bool { return clip(s.Path) == old.Path })
 	}
-	if path == "" && len(all) > 0 {
-		return all
+	switch {
+	case i >= 0:
+		return t.slots[i : i+1], t.verdicts[i : i+1]
+	case old.Path == "" && len(t.slots) > 0:
+		return t.slots, t.verdicts
 	}
-	return map[string]verdict{path: {outcome: Gone}}
+	return []ciphertext.Slot{{Path: old.Path}}, []verdict{{outcome: Gone}}
 }

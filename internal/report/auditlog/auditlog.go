@@ -28,6 +28,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"rotator/internal/rotate"
 	"rotator/internal/scan"
 )
@@ -81,6 +83,10 @@ func Open(path string) (*Log, error) {
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
+	}
+	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		_ = file.Close()
+		return nil, fmt.Errorf("%s: another process is writing it (flock: %w)", path, err)
 	}
 	l := &Log{file: file, head: genesis, found: map[string]change{}}
 	if err := errors.Join(l.resume(), syncDir(filepath.Dir(path))); err != nil {

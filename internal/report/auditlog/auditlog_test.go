@@ -73,6 +73,22 @@ func TestChangesAreFoundAgain(t *testing.T) {
 	}
 }
 
+func TestOneWriterAtATime(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.jsonl")
+	log, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if second, err := Open(path); err == nil {
+		_ = second.Close()
+		t.Error("a second writer opened the log")
+	}
+	if err := log.Close(); err != nil {
+		t.Fatal(err)
+	}
+	write(t, path, 0, 1)
+}
+
 func TestTornLineIsTakenOff(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.jsonl")
 	write(t, path, 0, 2)
