@@ -23,7 +23,7 @@ func allowed() map[string][]string {
 		"internal/scan/scantest":        {"internal/scan", "internal/fakeaws/fault"},
 		"internal/ciphertext":           {"internal/scan"},
 		"internal/config":               {},
-		"internal/checkpoint":           {},
+		"internal/checkpoint":           {"sdk"},
 		"internal/telemetry":            {"zap"},
 		"internal/rotate":               {"internal/scan", "internal/ciphertext", "internal/checkpoint", "sdk", "zap"},
 		"internal/report":               {"internal/checkpoint"},

@@ -63,7 +63,7 @@ func look(ctx context.Context, c *common, job *config.Job, command string) (*ses
 		return nil, err
 	}
 	targets := s.targets(false)
-	p, err := s.openPass(ctx, checkpoint.NewMemory(), targets, nil)
+	p, err := s.openPass(ctx, checkpoint.NewMemory(), targets, checkpoint.TrackOptions{}, false)
 	if err != nil {
 		return nil, err
 	}
@@ -106,12 +106,12 @@ func (s *session) countOldVersions(ctx context.Context) error {
 
 // lookBack compares with the last pass of a real run, where there is one.
 func (s *session) lookBack(ctx context.Context) error {
-	store, err := checkpoint.OpenFile(s.job.CheckpointFile())
-	if errors.Is(err, checkpoint.ErrNotFound) {
-		return nil
+	store, err := existing(ctx, s.job)
+	if problems := (*config.Problems)(nil); errors.As(err, &problems) {
+		return nil // there is none
 	}
 	if err != nil {
-		return &storageError{what: "read the last pass", err: err}
+		return err
 	}
 	passes := checkpoint.NewPasses(store, s.job.Job)
 	last, err := passes.Last(ctx)

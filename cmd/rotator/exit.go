@@ -74,6 +74,8 @@ func exitCode(err error) (code int, hint string) {
 		return exitBusy, "another run took this pass over; rotator status shows how far it is"
 	case errors.As(err, &stop) && (!errors.As(err, &storage) || stop.Kind == rotate.StopAccess || stop.Kind == rotate.StopJob):
 		return stopCode(stop) // 78 and 77 come before 73
+	case errors.As(err, &storage) && serviceDenies(err):
+		return exitAccess, "check the credentials and the IAM policy (deploy/iam)"
 	case errors.As(err, &storage):
 		return exitStorage, "nothing is lost: make the place writable and run again"
 	}
@@ -96,6 +98,12 @@ func stopCode(stop *rotate.StopError) (code int, hint string) {
 		return exitJob, ""
 	}
 	return exitInternal, "this is a bug: please report it with the log"
+}
+
+// serviceDenies says whether the service of a checkpoint refused who we are.
+func serviceDenies(err error) bool {
+	class := rotate.Classify(err)
+	return class == rotate.ClassDenied || class == rotate.ClassCredentials
 }
 
 // serviceCode is for what a service said before a run began.

@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
+	"path/filepath"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -30,7 +33,7 @@ of hashes, and that it goes as far as the checkpoint knows.`,
 }
 
 func reportJob(ctx context.Context, c *common, job *config.Job, check, ledger bool) error {
-	store, err := openStore(job)
+	store, err := existing(ctx, job)
 	if err != nil {
 		return err
 	}
@@ -47,16 +50,39 @@ func reportJob(ctx context.Context, c *common, job *config.Job, check, ledger bo
 		return err
 	}
 	if check {
-		lines, err := auditlog.VerifyFile(job.AuditLog, record.AuditLines, record.AuditHead)
+		notes, err := checkLogs(job, record)
 		if err != nil {
-			return &outcomeError{code: exitInternal, text: fmt.Sprintf("the audit log is not whole: %v", err)}
+			return err
 		}
-		summary.Notes = append(summary.Notes, fmt.Sprintf("audit log %s: %d lines, the chain is whole", job.AuditLog, lines))
+		summary.Notes = append(summary.Notes, notes...)
 	}
 	if c.output == "json" {
 		return summary.JSON(c.out)
 	}
 	return summary.Text(c.out)
+}
+
+// checkLogs verifies every audit log of a pass. Those of other machines have to be
+// copied beside the one of the job.
+func checkLogs(job *config.Job, record checkpoint.Pass) (notes []string, err error) {
+	for _, kept := range record.Logs {
+		path := filepath.Join(filepath.Dir(job.AuditLog), kept.Name)
+		if kept.Host != hostname() {
+			path = filepath.Join(filepath.Dir(job.AuditLog), kept.Host, kept.Name)
+		}
+		lines, err := auditlog.VerifyFile(path, kept.Lines, kept.Head)
+		if errors.Is(err, fs.ErrNotExist) && kept.Host != hostname() {
+			err = fmt.Errorf("%s was written on %s; copy it to %s and check again", kept.Name, kept.Host, path)
+		}
+		if err != nil {
+			return nil, &outcomeError{code: exitInternal, text: fmt.Sprintf("the audit log is not whole: %v", err)}
+		}
+		notes = append(notes, fmt.Sprintf("audit log %s: %d lines, the chain is whole", path, lines))
+	}
+	if len(notes) == 0 {
+		notes = append(notes, "no run of the pass has ended in order yet, so there is no audit log to check")
+	}
+	return notes, nil
 }
 
 func (c *common) printLedger(ctx context.Context, passes *checkpoint.Passes, record checkpoint.Pass) error {

@@ -28,10 +28,10 @@ func retryJob(ctx context.Context, c *common, job *config.Job) error {
 	if err != nil {
 		return err
 	}
-	if _, err := openStore(job); err != nil {
+	if _, err := existing(ctx, job); err != nil {
 		return err // before a lock or an audit log is made for nothing
 	}
-	state, err := openState(job, s.logger)
+	state, err := openState(ctx, job, s.logger)
 	if err != nil {
 		return err
 	}

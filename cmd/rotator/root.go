@@ -63,7 +63,7 @@ Results go to stdout, logs and progress to stderr. Exit codes: docs/operations.m
 	})
 	root.AddCommand(
 		newRunCommand(std), newAuditCommand(std), newVerifyCommand(std), newRetryCommand(std),
-		newStatusCommand(std), newReportCommand(std), newDemoCommand(std), newSchemaCommand(std), newVersionCommand(std),
+		newStatusCommand(std), newReportCommand(std), newCheckpointCommand(std), newDemoCommand(std), newSchemaCommand(std), newVersionCommand(std),
 	)
 	return root
 }

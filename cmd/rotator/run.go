@@ -15,26 +15,31 @@ import (
 )
 
 func newRunCommand(std streams) *cobra.Command {
-	return jobCommand(std, "run", "Start or resume the pass: move every slot under a source key",
+	var restart bool
+	cmd := jobCommand(std, "run", "Start or resume the pass: move every slot under a source key",
 		`Run resumes the unfinished pass of the job, or begins the next one. It may be
-stopped at any time, by any means, and run again.
+stopped at any time, by any means, and run again. With a checkpoint in a table or
+bucket any number of runs, on any machines, share the work of one pass.
 
 Exit codes: 0 complete; 3 complete, with slots in the ledger; 75 stopped, run
-again; others in docs/operations.md.`, runJob)
+again; others in docs/operations.md.`,
+		func(ctx context.Context, c *common, job *config.Job) error { return runJob(ctx, c, job, restart) })
+	cmd.Flags().BoolVar(&restart, "restart", false, "begin a new pass although the last is unfinished or cannot be read; its records are kept")
+	return cmd
 }
 
-func runJob(ctx context.Context, c *common, job *config.Job) error {
+func runJob(ctx context.Context, c *common, job *config.Job, restart bool) error {
 	s, err := open(ctx, c, job, "run")
 	if err != nil {
 		return err
 	}
-	state, err := openState(job, s.logger)
+	state, err := openState(ctx, job, s.logger)
 	if err != nil {
 		return err
 	}
 	defer state.close()
 	targets := s.targets(true)
-	p, err := s.openPass(ctx, state.store, targets, func(context.Context) error { return state.log.Sync() })
+	p, err := s.openPass(ctx, state.store, targets, state.track(), restart)
 	if err != nil {
 		return err
 	}
@@ -59,20 +64,30 @@ func runJob(ctx context.Context, c *common, job *config.Job) error {
 
 // finish saves how the run ended, and fills in what the pass counted.
 func (s *session) finish(ctx context.Context, p *pass, state *state) error {
-	record := &p.record
-	record.Requests += s.summary.KMS.Requests
-	record.Throttled += s.summary.KMS.Throttled
 	if err := state.log.Sync(); err != nil {
 		return &storageError{what: "sync the audit log", err: err}
 	}
-	record.AuditLines, record.AuditHead = state.log.Head()
-	if s.summary.Status == report.Complete && record.Status != checkpoint.Finished {
-		record.Status, record.Ended = checkpoint.Finished, s.summary.Ended
+	complete := s.summary.Status == report.Complete
+	if complete && p.record.Status != checkpoint.Finished {
+		done, err := p.passes.Done(ctx, p.record)
+		if err != nil {
+			return &storageError{what: "read the pass", err: err}
+		}
+		if !done {
+			return &rotate.StopError{Kind: rotate.StopInternal, What: "the run ended with partitions that are not done"}
+		}
 	}
-	if err := p.passes.Update(ctx, *record); err != nil {
+	record, err := p.passes.Update(ctx, p.record.Number, func(record *checkpoint.Pass) {
+		record.AddRun(state.runEnd(s.summary.KMS.Requests, s.summary.KMS.Throttled))
+		if complete && record.Status != checkpoint.Finished {
+			record.Status, record.Ended = checkpoint.Finished, s.summary.Ended
+		}
+	})
+	if err != nil {
 		return &storageError{what: "save the pass", err: err}
 	}
-	totals, err := p.passes.Totals(ctx, *record)
+	p.record = record
+	totals, err := p.passes.Totals(ctx, record)
 	if err != nil {
 		return &storageError{what: "read the pass", err: err}
 	}

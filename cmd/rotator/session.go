@@ -2,10 +2,7 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"time"
 
 	"go.uber.org/zap"
@@ -13,7 +10,6 @@ import (
 	"rotator/internal/checkpoint"
 	"rotator/internal/config"
 	"rotator/internal/report"
-	"rotator/internal/report/auditlog"
 	"rotator/internal/rotate"
 )
 
@@ -87,24 +83,23 @@ type pass struct {
 	tracker    *checkpoint.Tracker
 }
 
-// openPass resumes or begins a pass in store. BeforeSave runs before any cursor
-// moves.
-func (s *session) openPass(ctx context.Context, store checkpoint.Store, targets []rotate.Target, beforeSave func(context.Context) error) (*pass, error) {
+// openPass resumes or begins a pass in store.
+func (s *session) openPass(ctx context.Context, store checkpoint.Store, targets []rotate.Target, options checkpoint.TrackOptions, restart bool) (*pass, error) {
 	plan, err := s.plan(targets)
 	if err != nil {
 		return nil, err
 	}
 	passes := checkpoint.NewPasses(store, s.job.Job)
-	opened, err := rotate.OpenPass(ctx, passes, plan)
+	opened, err := rotate.OpenPass(ctx, passes, plan, restart)
 	if err != nil {
 		return nil, err
 	}
 	for _, note := range opened.Notes {
 		s.logger.Info(note)
 	}
-	tracker, err := passes.Track(ctx, opened.Pass, checkpoint.TrackOptions{BeforeSave: beforeSave})
+	tracker, err := passes.Track(ctx, opened.Pass, options)
 	if err != nil {
-		return nil, err
+		return nil, &storageError{what: "read the checkpoint", err: err}
 	}
 	return &pass{passes: passes, record: opened.Pass, partitions: opened.Partitions, tracker: tracker}, nil
 }
@@ -142,51 +137,6 @@ func (s *session) print() error {
 		return &storageError{what: "print the result", err: err}
 	}
 	return nil
-}
-
-// state is the durable side of a run: lock, store and audit log.
-type state struct {
-	lock  *checkpoint.Lock
-	store *checkpoint.File
-	log   *auditlog.Log
-}
-
-// openState takes the lock and opens, or makes, the checkpoint and audit log.
-func openState(job *config.Job, logger *zap.Logger) (*state, error) {
-	path := job.CheckpointFile()
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, &storageError{what: "make the directory of the checkpoint", err: err}
-	}
-	lock, err := checkpoint.AcquireLock(path)
-	if locked := (*checkpoint.LockedError)(nil); errors.As(err, &locked) {
-		return nil, err
-	}
-	if err != nil {
-		return nil, &storageError{what: "lock the checkpoint", err: err}
-	}
-	s := &state{lock: lock}
-	if s.store, err = checkpoint.CreateFile(path); err != nil {
-		return nil, s.fail("open the checkpoint", err)
-	}
-	if s.log, err = auditlog.Open(job.AuditLog); err != nil {
-		return nil, s.fail("open the audit log", err)
-	}
-	if torn := s.log.Torn(); torn > 0 {
-		logger.Warn("the last line of the audit log was cut short by a crash and has been taken off", zap.Int("bytes", torn))
-	}
-	return s, nil
-}
-
-func (s *state) fail(what string, err error) error {
-	s.close()
-	return &storageError{what: what, err: err}
-}
-
-func (s *state) close() {
-	if s.log != nil {
-		_ = s.log.Close()
-	}
-	_ = s.lock.Release()
 }
 
 // exceptions is the exit code of a complete pass with a ledger, or nil.

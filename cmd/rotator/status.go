@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -21,18 +22,6 @@ func newStatusCommand(std streams) *cobra.Command {
 working; the figures are those saved last.`, statusJob)
 }
 
-// openStore opens the checkpoint of a job that has run before.
-func openStore(job *config.Job) (*checkpoint.File, error) {
-	store, err := checkpoint.OpenFile(job.CheckpointFile())
-	if errors.Is(err, checkpoint.ErrNotFound) {
-		return nil, problem(job, "checkpoint", fmt.Sprintf("there is no checkpoint at %s: this job has not run from here; rotator run begins it", job.CheckpointFile()))
-	}
-	if err != nil {
-		return nil, &storageError{what: "open the checkpoint", err: err}
-	}
-	return store, nil
-}
-
 func lastPass(ctx context.Context, passes *checkpoint.Passes, job *config.Job) (checkpoint.Pass, error) {
 	record, err := passes.Last(ctx)
 	if errors.Is(err, checkpoint.ErrNotFound) {
@@ -51,6 +40,7 @@ type partitionStatus struct {
 	Done      bool      `json:"done"`
 	Slots     int64     `json:"slots"`
 	Saved     time.Time `json:"saved,omitzero"`
+	Owner     string    `json:"owner,omitempty"` // id of the run that works on it, where runs share the checkpoint
 }
 
 // statusResult is the summary of the pass so far, and its partitions.
@@ -60,7 +50,7 @@ type statusResult struct {
 }
 
 func statusJob(ctx context.Context, c *common, job *config.Job) error {
-	store, err := openStore(job)
+	store, err := existing(ctx, job)
 	if err != nil {
 		return err
 	}
@@ -81,7 +71,7 @@ func statusJob(ctx context.Context, c *common, job *config.Job) error {
 				return &storageError{what: "read the checkpoint", err: err}
 			}
 			result.Partitions = append(result.Partitions, partitionStatus{Target: target.Name, Partition: p.Name,
-				Done: progress.Done, Slots: progress.Counts.Slots.Seen, Saved: progress.Saved})
+				Done: progress.Done, Slots: progress.Counts.Slots.Seen, Saved: progress.Saved, Owner: progress.Owner})
 		}
 	}
 	return c.printStatus(result)
@@ -97,13 +87,13 @@ func (c *common) printStatus(result statusResult) error {
 		return err
 	}
 	w := tabwriter.NewWriter(c.out, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "\nTARGET\tPARTITION\tDONE\tSLOTS\tSAVED")
+	fmt.Fprintln(w, "\nTARGET\tPARTITION\tDONE\tSLOTS\tSAVED\tOWNER")
 	for _, p := range result.Partitions {
 		saved := "never"
 		if !p.Saved.IsZero() {
 			saved = p.Saved.Format(time.RFC3339)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%v\t%d\t%s\n", p.Target, p.Partition, p.Done, p.Slots, saved)
+		fmt.Fprintf(w, "%s\t%s\t%v\t%d\t%s\t%s\n", p.Target, p.Partition, p.Done, p.Slots, saved, cmp.Or(p.Owner, "-"))
 	}
 	return w.Flush()
 }

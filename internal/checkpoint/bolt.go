@@ -102,8 +102,8 @@ func read(b *bbolt.Bucket, id string) (Entry, error) {
 }
 
 func write(b *bbolt.Bucket, id string, data []byte) (Entry, error) {
-	if len(data) > MaxRecord {
-		return Entry{}, fmt.Errorf("record %s has %d bytes, more than %d", id, len(data), MaxRecord)
+	if err := fits(id, data); err != nil {
+		return Entry{}, err
 	}
 	version, err := b.NextSequence()
 	if err != nil {

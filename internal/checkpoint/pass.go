@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -34,11 +36,48 @@ type Pass struct {
 	// ended in order; what a killed run had sent is not known.
 	Requests  int64 `json:"requests"`
 	Throttled int64 `json:"throttled"`
-	// AuditLines and AuditHead say how far the audit log went when the pass was
-	// last saved in order, so that a log cut short is found.
-	AuditLines int64  `json:"audit_lines"`
-	AuditHead  string `json:"audit_head,omitempty"`
+	// Logs are the audit logs of the runs, one for each worker.
+	Logs []AuditLog `json:"audit_logs,omitempty"`
+	// Runs are the ids of the runs that were added last, so that none is added
+	// twice when its answer was lost.
+	Runs []string `json:"runs,omitempty"`
 }
+
+// AuditLog says how far an audit log went when a run ended in order, so that a log
+// cut short is found.
+type AuditLog struct {
+	Host  string `json:"host"`
+	Name  string `json:"name"` // of the file
+	Lines int64  `json:"lines"`
+	Head  string `json:"head"` // hash of the last of them
+}
+
+// RunEnd is what a run adds to its pass when it ends in order.
+type RunEnd struct {
+	ID                  string
+	Requests, Throttled int64
+	Log                 AuditLog
+}
+
+// The most logs and ids of runs that the record of a pass holds: those added last.
+const (
+	maxLogs = 500
+	maxRuns = 32
+)
+
+// AddRun adds a run, once.
+func (p *Pass) AddRun(end RunEnd) {
+	if slices.Contains(p.Runs, end.ID) {
+		return
+	}
+	p.Runs = lastOf(append(p.Runs, end.ID), maxRuns)
+	p.Requests += end.Requests
+	p.Throttled += end.Throttled
+	p.Logs = slices.DeleteFunc(p.Logs, func(l AuditLog) bool { return l.Host == end.Log.Host && l.Name == end.Log.Name })
+	p.Logs = lastOf(append(p.Logs, end.Log), maxLogs)
+}
+
+func lastOf[T any](list []T, most int) []T { return list[max(0, len(list)-most):] }
 
 // Key is a KMS key as it was resolved when the pass began.
 type Key struct {
@@ -65,8 +104,44 @@ type Progress struct {
 	Cursor []byte    `json:"cursor,omitempty"` // empty: at the start
 	Done   bool      `json:"done,omitempty"`
 	Counts Counts    `json:"counts"`
-	Chunks int       `json:"chunks,omitempty"` // how many ledger chunks belong to this partition
+	Chunks []Chunks  `json:"chunks,omitempty"` // the ledger chunks that belong to this partition
 	Saved  time.Time `json:"saved,omitzero"`
+	// Owner is the worker that has claimed the partition, "" for none, and Epoch
+	// how often it was claimed.
+	Owner string `json:"owner,omitempty"`
+	Epoch int64  `json:"epoch,omitempty"`
+}
+
+// Chunks are the ledger chunks of one epoch of a partition, numbered from 0.
+type Chunks struct {
+	Epoch int64 `json:"epoch"`
+	N     int   `json:"n"`
+}
+
+// chunkName is a chunk of a partition.
+type chunkName struct {
+	epoch int64
+	n     int
+}
+
+// addChunk adds a chunk and names it.
+func (p *Progress) addChunk() chunkName {
+	if last := len(p.Chunks) - 1; last < 0 || p.Chunks[last].Epoch != p.Epoch {
+		p.Chunks = append(p.Chunks, Chunks{Epoch: p.Epoch})
+	}
+	last := &p.Chunks[len(p.Chunks)-1]
+	last.N++
+	return chunkName{p.Epoch, last.N - 1}
+}
+
+// chunkNames lists the chunks, oldest first.
+func (p *Progress) chunkNames() (names []chunkName) {
+	for _, c := range p.Chunks {
+		for n := range c.N {
+			names = append(names, chunkName{c.Epoch, n})
+		}
+	}
+	return names
 }
 
 // LedgerEntry is one slot that could not be moved.
@@ -107,6 +182,7 @@ type Passes struct {
 func NewPasses(store Store, job string) *Passes { return &Passes{store: store, job: job} }
 
 func (p *Passes) headID() string           { return "jobs/" + p.job + "/head" }
+func (p *Passes) rosterID() string         { return "jobs/" + p.job + "/roster" }
 func (p *Passes) passID(number int) string { return fmt.Sprintf("jobs/%s/pass/%d", p.job, number) }
 
 // partitionID names a target by its place in the pass, since names of targets
@@ -115,8 +191,8 @@ func (p *Passes) partitionID(number, target, partition int) string {
 	return fmt.Sprintf("%s/partition/%d/%d", p.passID(number), target, partition)
 }
 
-func (p *Passes) chunkID(number, target, partition, chunk int) string {
-	return fmt.Sprintf("%s/ledger/%d/%d/%d", p.passID(number), target, partition, chunk)
+func (p *Passes) chunkID(number, target, partition int, chunk chunkName) string {
+	return fmt.Sprintf("%s/ledger/%d/%d/%d.%d", p.passID(number), target, partition, chunk.epoch, chunk.n)
 }
 
 // Last returns the pass that began last; ErrNotFound when none ever did.
@@ -138,27 +214,134 @@ func (p *Passes) Pass(ctx context.Context, number int) (pass Pass, err error) {
 	return pass, err
 }
 
-// Begin makes pass the last one. A pass counts from the moment the head names
-// it, so a crash in between leaves at most a record that nothing refers to.
-func (p *Passes) Begin(ctx context.Context, pass Pass) error {
+// Begin makes a new pass the last one of the job, with the next number, and
+// returns it as it is stored. A pass counts from the moment the head names it, so
+// a crash in between leaves a record that nothing refers to; the next Begin takes
+// it, if it means the same, so that of workers that begin at the same time all
+// work on one pass. ErrFenced when another pass has begun since after was read.
+func (p *Passes) Begin(ctx context.Context, after int, pass Pass) (Pass, error) {
 	var h head
 	before, err := p.fetch(ctx, p.headID(), "head", &h)
 	if err != nil && !errors.Is(err, ErrNotFound) {
-		return err
+		return Pass{}, err
 	}
-	if h.Pass >= pass.Number {
-		return ErrFenced
+	if h.Pass != after {
+		return Pass{}, ErrFenced
 	}
-	if err := p.put(ctx, p.passID(pass.Number), "pass", pass); err != nil {
-		return err
+	if pass, err = p.place(ctx, after+1, pass); err != nil {
+		return Pass{}, err
 	}
 	_, err = p.save(ctx, before, p.headID(), "head", head{Pass: pass.Number})
-	return err
+	return pass, err
 }
 
-// Update replaces the record of a pass.
-func (p *Passes) Update(ctx context.Context, pass Pass) error {
-	return p.put(ctx, p.passID(pass.Number), "pass", pass)
+// Bounds on how many passes that the head does not know are passed over.
+const (
+	passesAhead  = 1000
+	restartAhead = 1 << 30
+)
+
+// place stores a pass under the first number from first that is free, or has the
+// same pass already.
+func (p *Passes) place(ctx context.Context, first int, pass Pass) (Pass, error) {
+	for number := first; number < first+passesAhead; number++ {
+		pass.Number = number
+		_, err := p.save(ctx, Entry{}, p.passID(number), "pass", pass)
+		if err == nil {
+			return pass, nil
+		}
+		if !errors.Is(err, ErrFenced) {
+			return Pass{}, err
+		}
+		there, err := p.Pass(ctx, number)
+		if err == nil && there.Fingerprint == pass.Fingerprint && there.Status == Running {
+			return there, nil
+		}
+		if err != nil && !untrusted(err) {
+			return Pass{}, err
+		}
+	}
+	return Pass{}, &CorruptError{ID: p.headID(), Detail: fmt.Sprintf("%d passes behind pass %d are there that it does not know", passesAhead, first)}
+}
+
+// untrusted says whether err means that a record is there and cannot be used.
+func untrusted(err error) bool {
+	var corrupt *CorruptError
+	var other *SchemaError
+	return errors.As(err, &corrupt) || errors.As(err, &other)
+}
+
+// Restart begins a new pass although the last is unfinished, or its records
+// cannot be read. Those stay where they are; a head that cannot be read is copied
+// before it is replaced. Workers on the old pass are fenced off.
+func (p *Passes) Restart(ctx context.Context, pass Pass) (Pass, error) {
+	before, err := p.store.Fetch(ctx, p.headID())
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return Pass{}, err
+	}
+	var h head
+	if err == nil {
+		if broken := Decode(p.headID(), "head", before.Data, &h); broken != nil {
+			kept := fmt.Sprintf("%s.kept-%s", p.headID(), time.Now().UTC().Format("20060102T150405.000000000"))
+			if _, err := p.store.Create(ctx, kept, before.Data); err != nil {
+				return Pass{}, err
+			}
+			h.Pass = 0
+		}
+	}
+	// Unlike Begin it never takes a pass that is there: it may be the one that is
+	// to be left behind. The steps double, since without a head nobody knows how
+	// many there are.
+	for step := 1; step < restartAhead; step *= 2 {
+		number := h.Pass + step
+		pass.Number = number
+		_, err := p.save(ctx, Entry{}, p.passID(number), "pass", pass)
+		if errors.Is(err, ErrFenced) {
+			continue
+		}
+		if err == nil {
+			_, err = p.save(ctx, before, p.headID(), "head", head{Pass: number})
+		}
+		return pass, err
+	}
+	return Pass{}, &CorruptError{ID: p.headID(), Detail: fmt.Sprintf("%d passes are there that it does not know", restartAhead)}
+}
+
+// swapAttempts bounds how often a record is changed again that others change too.
+const swapAttempts = 100
+
+// Update changes the record of a pass, whatever other workers do to it at the same
+// time, and returns it as it is stored. Change may be called several times.
+func (p *Passes) Update(ctx context.Context, number int, change func(*Pass)) (Pass, error) {
+	for range swapAttempts {
+		var pass Pass
+		before, err := p.fetch(ctx, p.passID(number), "pass", &pass)
+		if err != nil {
+			return Pass{}, err
+		}
+		change(&pass)
+		err = p.swap(ctx, before, p.passID(number), "pass", pass)
+		if !errors.Is(err, ErrConflict) {
+			return pass, err
+		}
+		if err := pause(ctx, time.Duration(rand.Int64N(int64(20*time.Millisecond)))); err != nil {
+			return Pass{}, err
+		}
+	}
+	return Pass{}, fmt.Errorf("pass %d was changed by others %d times in a row", number, swapAttempts)
+}
+
+// Done says whether every partition of a pass is done, by the records themselves.
+func (p *Passes) Done(ctx context.Context, pass Pass) (bool, error) {
+	for t, target := range pass.Targets {
+		for i := range target.Partitions {
+			progress, err := p.Progress(ctx, pass.Number, t, i)
+			if err != nil || !progress.Done {
+				return false, err
+			}
+		}
+	}
+	return true, nil
 }
 
 // Progress returns how far a pass is in the partition of a target, both counted
@@ -219,7 +402,7 @@ func (p *Passes) Ledger(ctx context.Context, pass Pass) iter.Seq2[Chunk, error] 
 					yield(Chunk{}, err)
 					return
 				}
-				for n := range progress.Chunks {
+				for _, n := range progress.chunkNames() {
 					chunk := Chunk{target: target.Name}
 					chunk.entry, err = p.fetch(ctx, p.chunkID(pass.Number, t, i, n), "ledger", &chunk.LedgerChunk)
 					if errors.Is(err, ErrNotFound) {
@@ -266,6 +449,16 @@ func (p *Passes) save(ctx context.Context, before Entry, id, kind string, v any)
 		return Entry{}, ErrFenced
 	}
 	return e, err
+}
+
+// swap is save for a record that several workers take turns with: whoever comes
+// second gets ErrConflict, and tries again on what is there then.
+func (p *Passes) swap(ctx context.Context, before Entry, id, kind string, v any) error {
+	_, err := p.save(ctx, before, id, kind, v)
+	if errors.Is(err, ErrFenced) {
+		return ErrConflict
+	}
+	return err
 }
 
 // put writes a record whether or not it is there already.

@@ -7,8 +7,8 @@ import (
 	"fmt"
 )
 
-// schema is the version of all records that this program writes.
-const schema = 1
+// schema is the version of all records that this program writes, and reads.
+const schema = 2
 
 // envelope is how every record is stored: what it is, which version of it, and
 // a checksum of its content.
@@ -27,17 +27,21 @@ type CorruptError struct {
 }
 
 func (e *CorruptError) Error() string {
-	return fmt.Sprintf("record %s of the checkpoint is corrupt: %s; restore the checkpoint, or move it away to begin again (slots already moved are recognised)", e.ID, e.Detail)
+	return fmt.Sprintf("record %s of the checkpoint is corrupt: %s; restore the checkpoint, or let rotator run --restart begin a new pass, which keeps the record (slots already moved are recognised)", e.ID, e.Detail)
 }
 
-// NewerError says that a newer rotator wrote the record.
-type NewerError struct {
+// SchemaError says that another version of rotator wrote the record.
+type SchemaError struct {
 	ID     string
 	Schema int
 }
 
-func (e *NewerError) Error() string {
-	return fmt.Sprintf("record %s of the checkpoint has schema %d, and this rotator knows %d: use the newer rotator", e.ID, e.Schema, schema)
+func (e *SchemaError) Error() string {
+	which := "newer"
+	if e.Schema < schema {
+		which = "older"
+	}
+	return fmt.Sprintf("record %s of the checkpoint has schema %d, and this rotator knows %d: finish the pass with the %s rotator, or let rotator run --restart begin a new one, which keeps the record", e.ID, e.Schema, schema, which)
 }
 
 // Encode makes a record of kind out of v.
@@ -51,7 +55,7 @@ func Encode(kind string, v any) ([]byte, error) {
 }
 
 // Decode reads a record of kind, stored under id, into v. Errors are
-// *CorruptError and *NewerError.
+// *CorruptError and *SchemaError.
 func Decode(id, kind string, data []byte, v any) error {
 	var e envelope
 	if err := json.Unmarshal(data, &e); err != nil {
@@ -59,8 +63,8 @@ func Decode(id, kind string, data []byte, v any) error {
 	}
 	sum := sha256.Sum256(e.Content)
 	switch {
-	case e.Schema > schema:
-		return &NewerError{ID: id, Schema: e.Schema}
+	case e.Schema > 0 && e.Schema != schema:
+		return &SchemaError{ID: id, Schema: e.Schema}
 	case e.Kind != kind:
 		return &CorruptError{ID: id, Detail: fmt.Sprintf("it is a %q record where a %q record belongs", e.Kind, kind)}
 	case e.SHA256 != hex.EncodeToString(sum[:]):

@@ -10,6 +10,7 @@ package checkpoint
 import (
 	"context"
 	"errors"
+	"fmt"
 )
 
 // Store keeps small records by id, for several processes at once. Every
@@ -56,6 +57,23 @@ var (
 	ErrNotFound = errors.New("no such record")
 	ErrConflict = errors.New("the record was changed by another process")
 )
+
+// PlaceError says that the table or bucket of a checkpoint is not there, or is
+// not what it must be. It is never taken for an empty checkpoint.
+type PlaceError struct {
+	Place  string // "table rotator-state"
+	Detail string // what is wrong, and how to mend it
+}
+
+func (e *PlaceError) Error() string { return e.Place + ": " + e.Detail }
+
+// fits refuses a record that is larger than every store can take.
+func fits(id string, data []byte) error {
+	if len(data) > MaxRecord {
+		return fmt.Errorf("record %s has %d bytes, more than %d", id, len(data), MaxRecord)
+	}
+	return nil
+}
 
 // ErrFenced means that another run works on the same pass: our view of it is no
 // longer true, so nothing may be saved.

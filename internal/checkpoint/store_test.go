@@ -157,9 +157,12 @@ func TestRecordsThatCannotBeTrusted(t *testing.T) {
 	if err := Decode("id", "head", good, &pass); !errors.As(err, &corrupt) {
 		t.Errorf("Decode of another kind: %v, want *CorruptError", err)
 	}
-	var newer *NewerError
-	if err := Decode("id", "pass", bytes.Replace(good, []byte(`"schema":1`), []byte(`"schema":2`), 1), &pass); !errors.As(err, &newer) {
-		t.Errorf("Decode of a newer record: %v, want *NewerError", err)
+	var other *SchemaError
+	for which, version := range map[string]string{"newer": "3", "older": "1"} {
+		data := bytes.Replace(good, []byte(`"schema":2`), []byte(`"schema":`+version), 1)
+		if err := Decode("id", "pass", data, &pass); !errors.As(err, &other) || !strings.Contains(err.Error(), "the "+which+" rotator") {
+			t.Errorf("Decode of a record of schema %s: %v, want *SchemaError", version, err)
+		}
 	}
 }
 

@@ -2,8 +2,11 @@ package checkpoint
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // The defaults of TrackOptions.
@@ -20,6 +23,12 @@ type TrackOptions struct {
 	// Interval is the least time between two saves, unless a scanner waits for
 	// one; default 1 s.
 	Interval time.Duration
+	// Worker is the id of this process, unique among all that ever worked on the
+	// job, and Lease how long it may be silent until others take its partitions
+	// over. With a Lease of 0 the caller promises that no other process works on
+	// the pass.
+	Worker string
+	Lease  time.Duration
 	// BeforeSave runs before any cursor moves: what it returns from is durable
 	// (the audit log). Nil does nothing.
 	BeforeSave func(ctx context.Context) error
@@ -29,11 +38,18 @@ type TrackOptions struct {
 // moves past a page only when that page and all before it are complete, and
 // counts and ledger entries of a page become durable together with the cursor.
 //
-// Begin, Complete and Snapshot may be called from many goroutines, Run from one.
+// Of several processes on one pass, each works on the partitions that it has
+// claimed, and hands some over when others join.
+//
+// Claim, Begin, Complete and Snapshot may be called from many goroutines, Run and
+// Close from one.
 type Tracker struct {
-	passes  *Passes
-	pass    int
-	options TrackOptions
+	passes   *Passes
+	pass     int
+	options  TrackOptions
+	team     *team      // nil: no other process works on the pass
+	claiming sync.Mutex // held while a partition is claimed
+	nothing  time.Time  // when there was none to claim; guarded by claiming
 	// wake holds a token when there is something to save, urgent when a scanner
 	// waits for it.
 	wake, urgent chan struct{}
@@ -43,11 +59,13 @@ type Tracker struct {
 	saved      chan struct{} // closed and replaced by every save
 }
 
-// tracked is one partition. All is guarded by Tracker.mu but entry, which only
-// the saver uses.
+// tracked is one partition. All is guarded by Tracker.mu; the entry of one that
+// is held is the saver's alone.
 type tracked struct {
 	target     string
 	t, i       int
+	held       bool // ours to work on
+	yielding   bool // to be given up when its open pages are saved
 	entry      Entry
 	ahead      Progress      // with every page that is complete, and all before it
 	ledger     []LedgerEntry // of the pages in ahead that are not saved
@@ -87,15 +105,28 @@ func (p *Passes) Track(ctx context.Context, pass Pass, options TrackOptions) (*T
 			t.partitions = append(t.partitions, &tracked{target: target.Name, t: ti, i: i, entry: entry, ahead: progress})
 		}
 	}
+	if options.Lease > 0 {
+		t.team = &team{passes: p, pass: pass.Number, me: options.Worker, lease: options.Lease, seen: map[string]sighting{}}
+		if err := t.team.beat(ctx); err != nil {
+			return nil, err
+		}
+	}
 	return t, nil
 }
 
-// Begin announces the next page of a partition. It blocks while too many pages
-// of the partition are not saved, and returns ctx's error when that ends first.
+// Begin announces the next page of a partition that was claimed. It blocks while
+// too many pages of the partition are not saved, and returns ctx's error when that
+// ends first, or ErrYield when another worker is to go on with the partition.
 func (t *Tracker) Begin(ctx context.Context, partition int) (*PageTicket, error) {
 	part := t.partitions[partition]
 	for {
 		t.mu.Lock()
+		if t.held() > t.share() {
+			part.yielding = true
+			t.mu.Unlock()
+			signal(t.wake)
+			return nil, ErrYield
+		}
 		if len(part.open)+part.unsaved < t.options.Window {
 			ticket := &PageTicket{tracker: t, part: part}
 			part.open = append(part.open, ticket)
@@ -148,9 +179,19 @@ func (p *tracked) advance() bool {
 	return moved
 }
 
-// Run saves until ctx ends. An error means that the pass cannot go on: ErrFenced
-// when another run works on it.
+// Run saves, and tells the others that this worker is alive, until ctx ends. An
+// error means that it cannot go on: ErrFenced when others took its partitions over.
 func (t *Tracker) Run(ctx context.Context) error {
+	both, ctx := errgroup.WithContext(ctx)
+	both.Go(func() error { return t.saves(ctx) })
+	if t.team != nil {
+		both.Go(func() error { return t.beats(ctx) })
+	}
+	return both.Wait()
+}
+
+// saves is the saving half of Run.
+func (t *Tracker) saves(ctx context.Context) error {
 	pace := time.NewTimer(0)
 	defer pace.Stop()
 	for {
@@ -201,6 +242,7 @@ type snapshot struct {
 	progress Progress
 	ledger   []LedgerEntry
 	pages    int
+	release  bool // the partition is no longer ours afterwards
 }
 
 func (t *Tracker) collect() []snapshot {
@@ -208,37 +250,50 @@ func (t *Tracker) collect() []snapshot {
 	defer t.mu.Unlock()
 	var batch []snapshot
 	for _, part := range t.partitions {
-		if part.unsaved > 0 {
-			s := snapshot{part: part, progress: part.ahead, ledger: part.ledger, pages: part.unsaved}
-			s.progress.Counts = part.ahead.Counts.clone()
-			batch = append(batch, s)
+		if part.held && (part.unsaved > 0 || part.yielding && len(part.open) == 0) {
+			batch = append(batch, part.snapshot())
 		}
 	}
 	return batch
 }
 
+// snapshot wants the tracker's mu.
+func (p *tracked) snapshot() snapshot {
+	s := snapshot{part: p, progress: p.ahead, ledger: p.ledger, pages: p.unsaved}
+	s.progress.Counts, s.progress.Chunks = p.ahead.Counts.clone(), slices.Clone(p.ahead.Chunks)
+	s.release = p.ahead.Done || p.yielding && len(p.open) == 0
+	return s
+}
+
 // save writes the ledger first: chunks that the progress record does not count
-// do not exist yet.
+// do not exist yet. Their ids hold the epoch, so that a worker which does not know
+// yet that it lost the partition writes none that its successor counts.
 func (t *Tracker) save(ctx context.Context, s snapshot) error {
+	next := &s.progress
 	for _, entries := range chunks(s.ledger) {
-		id := t.passes.chunkID(t.pass, s.part.t, s.part.i, s.progress.Chunks)
+		id := t.passes.chunkID(t.pass, s.part.t, s.part.i, next.addChunk())
 		if err := t.passes.put(ctx, id, "ledger", LedgerChunk{Entries: entries}); err != nil {
 			return err
 		}
-		s.progress.Chunks++
 	}
-	s.progress.Saved = time.Now().UTC()
-	entry, err := t.passes.save(ctx, s.part.entry, t.passes.partitionID(t.pass, s.part.t, s.part.i), "progress", s.progress)
+	next.Saved = time.Now().UTC()
+	if s.release {
+		next.Owner = ""
+	}
+	entry, err := t.passes.save(ctx, s.part.entry, t.passes.partitionID(t.pass, s.part.t, s.part.i), "progress", *next)
 	if err != nil {
 		return err
 	}
-	s.part.entry = entry
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	s.part.ahead.Chunks, s.part.ahead.Saved = s.progress.Chunks, s.progress.Saved
+	s.part.entry = entry
+	s.part.ahead.Chunks, s.part.ahead.Saved, s.part.ahead.Owner = next.Chunks, next.Saved, next.Owner
 	s.part.ledger = s.part.ledger[len(s.ledger):]
 	s.part.unsaved -= s.pages
 	s.part.hasWaiters = false
+	if s.release {
+		s.part.held = false
+	}
 	return nil
 }
 

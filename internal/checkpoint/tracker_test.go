@@ -51,7 +51,7 @@ func TestTrackerCountsEveryPageOnce(t *testing.T) {
 		partitions := rapid.IntRange(1, 3).Draw(r, "partitions")
 		passes := NewPasses(NewMemory(), "j")
 		pass := newPass(partitions)
-		if err := passes.Begin(ctx, pass); err != nil {
+		if _, err := passes.Begin(ctx, 0, pass); err != nil {
 			r.Fatal(err)
 		}
 		m := reload(r, passes, pass)
@@ -80,12 +80,29 @@ func TestTrackerCountsEveryPageOnce(t *testing.T) {
 	})
 }
 
+// claimAll takes every partition that is left.
+func claimAll(t interface {
+	Context() context.Context
+	Fatal(...any)
+}, tracker *Tracker) {
+	for {
+		_, ok, err := tracker.Claim(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !ok {
+			return
+		}
+	}
+}
+
 // reload is a new process: it knows what was saved.
 func reload(r *rapid.T, passes *Passes, pass Pass) *model {
 	tracker, err := passes.Track(context.Background(), pass, TrackOptions{Window: 3})
 	if err != nil {
 		r.Fatal(err)
 	}
+	claimAll(r, tracker)
 	m := &model{tracker: tracker}
 	for i := range pass.Targets[0].Partitions {
 		progress, err := passes.Progress(context.Background(), pass.Number, 0, i)
@@ -165,7 +182,7 @@ func TestTrackerPaces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		passes := NewPasses(NewMemory(), "j")
 		pass := newPass(1)
-		if err := passes.Begin(t.Context(), pass); err != nil {
+		if _, err := passes.Begin(t.Context(), 0, pass); err != nil {
 			t.Fatal(err)
 		}
 		var saves []time.Time
@@ -174,6 +191,7 @@ func TestTrackerPaces(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		claimAll(t, tracker)
 		ctx, cancel := context.WithCancel(t.Context())
 		ran := make(chan error, 1)
 		go func() { ran <- tracker.Run(ctx) }()
@@ -217,7 +235,7 @@ func TestTrackerPaces(t *testing.T) {
 func TestTrackerIsFencedOff(t *testing.T) {
 	passes := NewPasses(NewMemory(), "j")
 	pass := newPass(1)
-	if err := passes.Begin(t.Context(), pass); err != nil {
+	if _, err := passes.Begin(t.Context(), 0, pass); err != nil {
 		t.Fatal(err)
 	}
 	var trackers []*Tracker
@@ -226,6 +244,7 @@ func TestTrackerIsFencedOff(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		claimAll(t, tracker)
 		ticket, err := tracker.Begin(t.Context(), 0)
 		if err != nil {
 			t.Fatal(err)
@@ -239,7 +258,7 @@ func TestTrackerIsFencedOff(t *testing.T) {
 	if err := trackers[1].Flush(t.Context()); !errors.Is(err, ErrFenced) {
 		t.Errorf("the second save: %v, want ErrFenced", err)
 	}
-	if err := passes.Begin(t.Context(), pass); !errors.Is(err, ErrFenced) {
+	if _, err := passes.Begin(t.Context(), 0, pass); !errors.Is(err, ErrFenced) {
 		t.Errorf("Begin of a pass that has begun: %v, want ErrFenced", err)
 	}
 }

@@ -5,8 +5,6 @@ import (
 	"strings"
 )
 
-const fileScheme = "file:"
-
 // setDefaults fills the fields that the file leaves out. A field that it sets
 // to zero stays zero, and is refused later.
 func (j *Job) setDefaults(directory string) {
@@ -16,11 +14,13 @@ func (j *Job) setDefaults(directory string) {
 	setDefault(j, "destination.algorithm", &j.Destination.Algorithm, DefaultAlgorithm)
 	setDefault(j, "source.algorithm", &j.Source.Algorithm, DefaultAlgorithm)
 	setDefault(j, "checkpoint", &j.Checkpoint, DefaultCheckpoint)
+	setDefault(j, "lease", &j.Lease, DefaultLease)
+	beside := under(directory, strings.TrimPrefix(DefaultCheckpoint, fileScheme))
 	if path, ok := strings.CutPrefix(j.Checkpoint, fileScheme); ok && path != "" {
-		path = under(directory, path)
-		j.Checkpoint = fileScheme + path
-		setDefault(j, "audit_log", &j.AuditLog, filepath.Join(filepath.Dir(path), j.Job+".audit.jsonl"))
+		beside = under(directory, path)
+		j.Checkpoint = fileScheme + beside
 	}
+	setDefault(j, "audit_log", &j.AuditLog, filepath.Join(filepath.Dir(beside), j.Job+".audit.jsonl"))
 	if j.source.written("audit_log") && j.AuditLog != "" {
 		j.AuditLog = under(directory, j.AuditLog)
 	}
@@ -61,6 +61,3 @@ func (t *Target) place() string {
 	}
 	return ""
 }
-
-// CheckpointFile is the path of the checkpoint database.
-func (j *Job) CheckpointFile() string { return strings.TrimPrefix(j.Checkpoint, fileScheme) }

@@ -18,9 +18,11 @@ func description(name string) string {
 	case "Job.Targets":
 		return "The places to scan, at least one. Required."
 	case "Job.Checkpoint":
-		return "Where the state of a pass is kept, so that a stopped run can go on: file:PATH, a database on a local disk. A relative path starts at the directory of the job file. Default file:.rotator/state.db."
+		return "Where the state of a pass is kept, so that a stopped run can go on: file:PATH, a database on a local disk, for one run at a time; or dynamodb://TABLE or s3://BUCKET/PREFIX, for any number of runs on any machines, with ?region=, ?endpoint= and ?role_arn= behind it where they are not those of the AWS configuration. A relative path starts at the directory of the job file. Default file:.rotator/state.db."
+	case "Job.Lease":
+		return "How long a run that shares its checkpoint may be silent until the others take its partitions over, at least 1s. Default 30s."
 	case "Job.AuditLog":
-		return "File that gets one line for every ciphertext changed, append only. A relative path starts at the directory of the job file. Default: the name of the job and .audit.jsonl, beside the checkpoint."
+		return "File that gets one line for every ciphertext changed, append only. A relative path starts at the directory of the job file. Runs that share a checkpoint and a directory each take one of their own. Default: the name of the job and .audit.jsonl, beside the checkpoint, or in .rotator."
 	case "Job.Workers":
 		return "Most ciphertexts worked on at once, 1 to 4096. Default 64."
 	case "Job.MaxOutage":

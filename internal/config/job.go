@@ -18,6 +18,8 @@ const (
 	DefaultSegments   = 8
 	DefaultMaxOutage  = Duration(10 * time.Minute)
 	DefaultCheckpoint = "file:.rotator/state.db"
+	DefaultLease      = Duration(30 * time.Second)
+	MinLease          = Duration(time.Second)
 	// DefaultAlgorithm is the only one of symmetric keys (API_ReEncrypt).
 	DefaultAlgorithm = "SYMMETRIC_DEFAULT"
 )
@@ -37,12 +39,19 @@ type Job struct {
 	// The places to scan, at least one. Required.
 	Targets []Target `yaml:"targets" jsonschema:"required,minItems=1"`
 	// Where the state of a pass is kept, so that a stopped run can go on:
-	// file:PATH, a database on a local disk. A relative path starts at the
+	// file:PATH, a database on a local disk, for one run at a time; or
+	// dynamodb://TABLE or s3://BUCKET/PREFIX, for any number of runs on any
+	// machines, with ?region=, ?endpoint= and ?role_arn= behind it where they
+	// are not those of the AWS configuration. A relative path starts at the
 	// directory of the job file. Default file:.rotator/state.db.
-	Checkpoint string `yaml:"checkpoint" jsonschema:"pattern=^file:.,default=file:.rotator/state.db"`
+	Checkpoint string `yaml:"checkpoint" jsonschema:"pattern=^(file:|dynamodb://|s3://).,default=file:.rotator/state.db"`
+	// How long a run that shares its checkpoint may be silent until the others
+	// take its partitions over, at least 1s. Default 30s.
+	Lease Duration `yaml:"lease" jsonschema:"default=30s"`
 	// File that gets one line for every ciphertext changed, append only. A
-	// relative path starts at the directory of the job file. Default: the name
-	// of the job and .audit.jsonl, beside the checkpoint.
+	// relative path starts at the directory of the job file. Runs that share a
+	// checkpoint and a directory each take one of their own. Default: the name
+	// of the job and .audit.jsonl, beside the checkpoint, or in .rotator.
 	AuditLog string `yaml:"audit_log" jsonschema:"minLength=1"`
 	// Most ciphertexts worked on at once, 1 to 4096. Default 64.
 	Workers int `yaml:"workers" jsonschema:"minimum=1,maximum=4096,default=64"`

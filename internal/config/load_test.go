@@ -67,14 +67,15 @@ func TestDefaults(t *testing.T) {
 		},
 		Checkpoint: "file:dir/.rotator/state.db",
 		AuditLog:   "dir/.rotator/a.audit.jsonl",
+		Lease:      DefaultLease,
 		Workers:    64,
 		MaxOutage:  Duration(10 * time.Minute),
 	}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(Job{})); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
-	if got.CheckpointFile() != "dir/.rotator/state.db" || got.File() != "dir/job.yaml" {
-		t.Errorf("checkpoint %q, file %q", got.CheckpointFile(), got.File())
+	if got.CheckpointPlace().File != "dir/.rotator/state.db" || got.File() != "dir/job.yaml" {
+		t.Errorf("checkpoint %q, file %q", got.CheckpointPlace().File, got.File())
 	}
 }
 
@@ -275,7 +276,7 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		job, err := Parse("job.yaml", text, environment)
 		if err == nil {
-			if job.Job == "" || job.Destination.Key == "" || len(job.Targets) == 0 || job.Workers < 1 || job.CheckpointFile() == "" {
+			if job.Job == "" || job.Destination.Key == "" || len(job.Targets) == 0 || job.Workers < 1 || job.CheckpointPlace().File == "" {
 				t.Fatalf("loaded without what is required: %+v", job)
 			}
 			return

@@ -176,13 +176,17 @@ func (c *checker) limits() {
 }
 
 func (c *checker) files() {
-	switch path, ok := strings.CutPrefix(c.job.Checkpoint, fileScheme); {
-	case !ok:
-		c.add("checkpoint", "must be file:PATH; this version keeps checkpoints in a local file only")
-	case path == "":
-		c.add("checkpoint", "names no path; write file:PATH, such as "+DefaultCheckpoint)
-	case c.job.AuditLog == path:
+	place, wrong := parsePlace(c.job.Checkpoint)
+	switch {
+	case wrong != "":
+		c.add("checkpoint", wrong)
+	case place.Shared():
+		c.service("checkpoint", place.Endpoint, place.RoleARN)
+	case c.job.AuditLog == place.File:
 		c.add("audit_log", "is the same file as the checkpoint; give it its own path")
+	}
+	if c.job.Lease < MinLease {
+		c.add("lease", fmt.Sprintf("must be %s at least", MinLease))
 	}
 	if c.job.source.written("audit_log") && c.job.AuditLog == "" {
 		c.add("audit_log", "names no path; take it out to keep the log beside the checkpoint")

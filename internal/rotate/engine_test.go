@@ -226,7 +226,7 @@ func (b *bench) run(t *testing.T) (checkpoint.Counts, error) {
 		store = checkpoint.NewMemory()
 	}
 	b.passes = checkpoint.NewPasses(store, "job")
-	opened, err := rotate.OpenPass(t.Context(), b.passes, rotate.Plan{Job: "job", Keys: b.keys, Targets: []rotate.Target{target}})
+	opened, err := rotate.OpenPass(t.Context(), b.passes, rotate.Plan{Job: "job", Keys: b.keys, Targets: []rotate.Target{target}}, false)
 	if err != nil {
 		t.Fatal(err)
 	}

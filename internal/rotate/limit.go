@@ -24,22 +24,44 @@ type Limiter struct {
 	gate *rate.Limiter
 
 	mu      sync.Mutex
-	full    float64 // requests per second, as given
+	given   float64 // requests per second of all workers together
+	workers int
+	full    float64 // requests per second, this worker's share
 	now     float64 // requests per second, in force
 	cutAt   time.Time
 	raiseAt time.Time
 }
 
-// NewLimiter makes a Limiter of perSecond requests. The burst is at most 1% of
-// the rate, and is taken off the rate, so that a whole second with its burst
-// still holds no more than perSecond.
+// NewLimiter makes a Limiter of perSecond requests.
 func NewLimiter(perSecond float64) *Limiter {
-	burst := max(1, int(perSecond/100))
-	full := perSecond
-	if burst > 1 {
-		full -= float64(burst)
+	full, burst := paced(perSecond)
+	return &Limiter{gate: rate.NewLimiter(rate.Limit(full), burst), given: perSecond, workers: 1, full: full, now: full}
+}
+
+// paced takes the burst, which is at most 1% of the rate, off the rate, so that a
+// whole second with its burst still holds no more than perSecond.
+func paced(perSecond float64) (full float64, burst int) {
+	burst = max(1, int(perSecond/100))
+	if burst == 1 {
+		return perSecond, 1
 	}
-	return &Limiter{gate: rate.NewLimiter(rate.Limit(full), burst), full: full, now: full}
+	return perSecond - float64(burst), burst
+}
+
+// Share makes the rate that was given one of several workers together, of which
+// this is one.
+func (l *Limiter) Share(workers int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if workers == l.workers || workers < 1 {
+		return
+	}
+	l.workers = workers
+	full, burst := paced(l.given / float64(workers))
+	l.gate.SetBurst(burst)
+	slowed := l.now / l.full // what throttling has left of the rate
+	l.full = full
+	l.set(full * slowed)
 }
 
 // Wait blocks until one request may go out, or ctx ends.

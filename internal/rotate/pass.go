@@ -42,29 +42,53 @@ type Opened struct {
 	Notes []string
 }
 
-// OpenPass resumes the unfinished pass of the plan's job, or begins the next
-// one. An alias that names another key than when the pass began is a *StopError
-// of kind StopJob: half of the slots would end under one key and half under the
-// other.
-func OpenPass(ctx context.Context, passes *checkpoint.Passes, plan Plan) (*Opened, error) {
+// openAttempts bounds how often a pass is looked for that other workers begin at
+// the same time.
+const openAttempts = 20
+
+// OpenPass resumes the unfinished pass of the plan's job, or begins the next one;
+// with restart it begins one whatever was there. Workers that begin at the same
+// time get the same pass. It is a *StopError of kind StopJob when the unfinished
+// pass is of other work, or when an alias names another key than when it began:
+// half of the slots would end under one key and half under the other.
+func OpenPass(ctx context.Context, passes *checkpoint.Passes, plan Plan, restart bool) (*Opened, error) {
+	if restart {
+		pass, err := newPass(ctx, plan)
+		if err != nil {
+			return nil, err
+		}
+		if pass, err = passes.Restart(ctx, pass); err != nil {
+			return nil, storeError(err)
+		}
+		return opened(plan, pass, fmt.Sprintf("began pass %d at your word; what was there is kept", pass.Number))
+	}
+	for range openAttempts {
+		found, err := openPass(ctx, passes, plan)
+		if !errors.Is(err, checkpoint.ErrFenced) {
+			return found, err
+		}
+	}
+	return nil, storeError(checkpoint.ErrFenced)
+}
+
+// openPass is one try; checkpoint.ErrFenced when another worker was quicker.
+func openPass(ctx context.Context, passes *checkpoint.Passes, plan Plan) (*Opened, error) {
 	last, err := passes.Last(ctx)
 	switch {
-	case errors.Is(err, checkpoint.ErrNotFound):
-		return beginPass(ctx, passes, plan, 1, nil)
+	case errors.Is(err, checkpoint.ErrNotFound) || err == nil && last.Status == checkpoint.Finished:
+		return beginPass(ctx, passes, plan, last.Number)
 	case err != nil:
 		return nil, storeError(err)
 	}
-	if last.Status == checkpoint.Finished {
-		return beginPass(ctx, passes, plan, last.Number+1, nil)
-	}
 	if last.Fingerprint != plan.Fingerprint {
-		return beginPass(ctx, passes, plan, last.Number+1, []string{fmt.Sprintf(
-			"the job file asks for other targets, slots or keys than pass %d, which was left unfinished; this is pass %d", last.Number, last.Number+1)})
+		return nil, &StopError{Kind: StopJob, What: fmt.Sprintf(
+			"pass %d, begun %s and not finished, is of other keys, targets or slots than this job file: finish it with the job file it began with, give this one another name (job), or let rotator run --restart begin a new pass, which keeps the record of that one",
+			last.Number, last.Started.Format(time.RFC3339))}
 	}
 	if err := SameKeys(last, plan.Keys); err != nil {
 		return nil, err
 	}
-	return resumePass(ctx, passes, plan, last)
+	return opened(plan, last, fmt.Sprintf("resumed pass %d, begun %s", last.Number, last.Started.Format(time.RFC3339)))
 }
 
 // SameKeys refuses to go on with a pass when a name of the job file stands for
@@ -82,52 +106,60 @@ func SameKeys(pass checkpoint.Pass, keys Keys) error {
 	return nil
 }
 
-func beginPass(ctx context.Context, passes *checkpoint.Passes, plan Plan, number int, notes []string) (*Opened, error) {
-	pass := checkpoint.Pass{Number: number, Fingerprint: plan.Fingerprint, Started: time.Now().UTC(), Status: checkpoint.Running,
+func beginPass(ctx context.Context, passes *checkpoint.Passes, plan Plan, after int) (*Opened, error) {
+	pass, err := newPass(ctx, plan)
+	if err != nil {
+		return nil, err
+	}
+	stored, err := passes.Begin(ctx, after, pass)
+	if errors.Is(err, checkpoint.ErrFenced) {
+		return nil, err
+	}
+	if err != nil {
+		return nil, storeError(err)
+	}
+	if err := SameKeys(stored, plan.Keys); err != nil {
+		return nil, err
+	}
+	return opened(plan, stored)
+}
+
+// newPass is the record of a pass that is about to begin.
+func newPass(ctx context.Context, plan Plan) (checkpoint.Pass, error) {
+	pass := checkpoint.Pass{Fingerprint: plan.Fingerprint, Started: time.Now().UTC(), Status: checkpoint.Running,
 		Any: plan.Keys.Any, Destination: recordKey(plan.Keys.Destination)}
 	for _, key := range plan.Keys.Sources {
 		pass.Sources = append(pass.Sources, recordKey(key))
 	}
-	opened := &Opened{Notes: notes}
-	for i, target := range plan.Targets {
+	for _, target := range plan.Targets {
 		partitions, err := target.Lister.Partitions(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("partition target %s: %w", target.Name, err)
+			return pass, fmt.Errorf("partition target %s: %w", target.Name, err)
 		}
 		record := checkpoint.PassTarget{Name: target.Name}
 		for _, p := range partitions {
 			record.Partitions = append(record.Partitions, checkpoint.Partition{Name: p.Name, Spec: p.Spec})
-			opened.Partitions = append(opened.Partitions, Partition{Target: i, Spec: p})
 		}
 		pass.Targets = append(pass.Targets, record)
 	}
-	if err := passes.Begin(ctx, pass); err != nil {
-		return nil, storeError(err)
-	}
-	opened.Pass = pass
-	return opened, nil
+	return pass, nil
 }
 
 func recordKey(k Key) checkpoint.Key {
 	return checkpoint.Key{ARN: k.ARN, Given: k.Given, Material: k.Material}
 }
 
-func resumePass(ctx context.Context, passes *checkpoint.Passes, plan Plan, pass checkpoint.Pass) (*Opened, error) {
-	opened := &Opened{Pass: pass}
-	for t, record := range pass.Targets {
+// opened finds the partitions of a stored pass in the targets of the plan.
+func opened(plan Plan, pass checkpoint.Pass, notes ...string) (*Opened, error) {
+	o := &Opened{Pass: pass, Notes: notes}
+	for _, record := range pass.Targets {
 		target := slices.IndexFunc(plan.Targets, func(t Target) bool { return t.Name == record.Name })
 		if target < 0 {
 			return nil, &StopError{Kind: StopInternal, What: fmt.Sprintf("pass %d has target %s, which the job does not", pass.Number, record.Name)}
 		}
-		for i, p := range record.Partitions {
-			progress, err := passes.Progress(ctx, pass.Number, t, i)
-			if err != nil {
-				return nil, storeError(err)
-			}
-			opened.Partitions = append(opened.Partitions, Partition{Target: target, Spec: scan.Partition{Name: p.Name, Spec: p.Spec},
-				Cursor: progress.Cursor, Done: progress.Done})
+		for _, p := range record.Partitions {
+			o.Partitions = append(o.Partitions, Partition{Target: target, Spec: scan.Partition{Name: p.Name, Spec: p.Spec}})
 		}
 	}
-	opened.Notes = append(opened.Notes, fmt.Sprintf("resumed pass %d, begun %s", pass.Number, pass.Started.Format(time.RFC3339)))
-	return opened, nil
+	return o, nil
 }

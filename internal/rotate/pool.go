@@ -103,10 +103,11 @@ func lifetimes(ctx context.Context) (c contexts, release func()) {
 	}
 }
 
-// Run works on every partition of the tracker that is not done, until all are,
-// or ctx ends, or something stops the run: then the error is a *StopError.
-// Partitions[i] says to which target, and where in it, the i-th partition of
-// the tracker belongs. When Run returns, what could be saved is saved.
+// Run works on the partitions of the tracker, those that other workers have not
+// claimed, until all of the pass are done, or ctx ends, or something stops the run:
+// then the error is a *StopError. Partitions[i] says to which target, and where in
+// it, the i-th partition of the tracker belongs. When Run returns, what could be
+// saved is saved, and the tracker is closed.
 func (r *Rotator) Run(ctx context.Context, tracker *checkpoint.Tracker, partitions []Partition) error {
 	life, release := lifetimes(ctx)
 	defer release()
@@ -122,16 +123,9 @@ func (r *Rotator) Run(ctx context.Context, tracker *checkpoint.Tracker, partitio
 	pool := &errgroup.Group{}
 	pool.SetLimit(r.config.Workers)
 	var scan errgroup.Group
-	scan.SetLimit(scanners)
-	for i, p := range partitions {
-		if life.scan.Err() != nil {
-			break
-		}
-		if p.Done {
-			continue
-		}
+	for range min(scanners, len(partitions)) {
 		scan.Go(func() error {
-			if err := r.walk(life, pool, tracker, i, p); err != nil {
+			if err := r.scan(life, pool, tracker, partitions); err != nil {
 				life.stop(err)
 			}
 			return nil
@@ -141,7 +135,33 @@ func (r *Rotator) Run(ctx context.Context, tracker *checkpoint.Tracker, partitio
 	_ = pool.Wait()
 	endSaving()
 	_ = saver.Wait()
-	return r.ending(ctx, life, tracker.Flush(life.write))
+	if fenced(context.Cause(life.scan)) {
+		return r.ending(ctx, life, nil) // the partitions are others' now
+	}
+	return r.ending(ctx, life, tracker.Close(life.write))
+}
+
+func fenced(err error) bool {
+	stop := (*StopError)(nil)
+	return errors.As(err, &stop) && stop.Kind == StopFenced
+}
+
+// scan reads one partition after the other, until none is left.
+func (r *Rotator) scan(life contexts, pool *errgroup.Group, tracker *checkpoint.Tracker, partitions []Partition) error {
+	for {
+		claimed, ok, err := tracker.Claim(life.scan)
+		if err != nil && life.scan.Err() == nil {
+			return storeError(err)
+		}
+		if err != nil || !ok {
+			return err
+		}
+		r.decider.limiter.Share(tracker.Workers())
+		err = r.walk(life, pool, tracker, claimed, partitions[claimed.Index])
+		if err != nil && !errors.Is(err, checkpoint.ErrYield) {
+			return err
+		}
+	}
 }
 
 // ending picks the reason that counts out of what ended a run.
@@ -166,24 +186,25 @@ func storeError(err error) error {
 	if errors.Is(err, checkpoint.ErrFenced) {
 		return &StopError{Kind: StopFenced, What: "save the checkpoint", Err: err}
 	}
+	if class := Classify(err); class == ClassDenied || class == ClassCredentials {
+		return &StopError{Kind: StopAccess, What: "save the checkpoint", Err: err}
+	}
 	return &StopError{Kind: StopStorage, What: "save the checkpoint", Err: err}
 }
 
-// Partition is one partition of the pass, with where to begin.
+// Partition is one partition of the pass.
 type Partition struct {
 	Target int // index into Config.Targets
 	Spec   scan.Partition
-	Cursor scan.Cursor
-	Done   bool
 }
 
 // walk reads one partition page by page and hands its items to the pool. The
 // tracker keeps it a bounded number of pages ahead of what is saved.
-func (r *Rotator) walk(life contexts, pool *errgroup.Group, tracker *checkpoint.Tracker, index int, p Partition) error {
+func (r *Rotator) walk(life contexts, pool *errgroup.Group, tracker *checkpoint.Tracker, claimed checkpoint.Claimed, p Partition) error {
 	target := &r.config.Targets[p.Target]
-	cursor := p.Cursor
+	cursor := scan.Cursor(claimed.Cursor)
 	for {
-		ticket, err := tracker.Begin(life.scan, index)
+		ticket, err := tracker.Begin(life.scan, claimed.Index)
 		if err != nil {
 			return err
 		}

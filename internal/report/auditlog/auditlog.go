@@ -23,6 +23,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -77,8 +78,12 @@ type change struct {
 	written bool
 }
 
+// ErrBusy says that another process is writing the log.
+var ErrBusy = errors.New("another process is writing it")
+
 // Open opens the log at path, or begins one, and goes on behind its last line.
-// A last line that a crash cut short is taken off; Torn says how long it was.
+// A last line that a crash cut short is taken off; Torn says how long it was. The
+// error wraps ErrBusy when another process has the log open.
 func Open(path string) (*Log, error) {
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -86,7 +91,10 @@ func Open(path string) (*Log, error) {
 	}
 	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		_ = file.Close()
-		return nil, fmt.Errorf("%s: another process is writing it (flock: %w)", path, err)
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = ErrBusy
+		}
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	l := &Log{file: file, head: genesis, found: map[string]change{}}
 	if err := errors.Join(l.resume(), syncDir(filepath.Dir(path))); err != nil {
@@ -127,21 +135,46 @@ func (l *Log) resume() error {
 		}
 		l.seq, l.head = record.Seq, hash
 	}
-	if err := l.gather(end); err != nil {
+	if err := l.gather(l.file, end); err != nil {
 		return err
 	}
 	_, err = l.file.Seek(end, io.SeekStart)
 	return err
 }
 
+// Beside also finds the changes at the end of the log of another worker, that died
+// on this machine: Find returns them as well. A log that is not there has none.
+func (l *Log) Beside(path string) error {
+	file, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { _ = file.Close() }()
+	size, err := file.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
+	_, end, err := lastLine(file, size)
+	if err == nil {
+		err = l.gather(file, end)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
+
 // gathered is how far back from the end changes are looked for, in bytes. The
 // pages that can be under way at one moment take less.
 const gathered = 32 << 20
 
-// gather finds the changes at the end of the log.
-func (l *Log) gather(end int64) error {
+// gather finds the changes at the end of a log.
+func (l *Log) gather(file io.ReaderAt, end int64) error {
 	start := max(0, end-gathered)
-	lines := bufio.NewScanner(io.NewSectionReader(l.file, start, end-start))
+	lines := bufio.NewScanner(io.NewSectionReader(file, start, end-start))
 	lines.Buffer(nil, maxLine)
 	for n := 0; lines.Scan(); n++ {
 		record, _, err := parse(lines.Bytes())
@@ -151,7 +184,7 @@ func (l *Log) gather(end int64) error {
 			}
 			return &ChainError{Line: l.seq, Detail: err.Error()}
 		}
-		l.found[record.After] = change{written: record.Event == eventRotated, record: rotate.Record{Pass: record.Pass, Target: record.Target,
+		l.found[record.After] = change{written: record.Event == eventRotated || l.found[record.After].written, record: rotate.Record{Pass: record.Pass, Target: record.Target,
 			Ref: scan.Ref(record.Ref), Path: record.Path, From: record.From, To: record.To, Before: record.Before, After: record.After}}
 	}
 	return lines.Err()

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"rotator/internal/checkpoint"
+	"rotator/internal/config"
+)
+
+func newCheckpointCommand(std streams) *cobra.Command {
+	cmd := &cobra.Command{Use: "checkpoint", Short: "Prepare the place of a shared checkpoint", Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_ = cmd.Help()
+			return usagef("name a command: rotator checkpoint create-table")
+		}}
+	cmd.AddCommand(newCreateTableCommand(std))
+	return cmd
+}
+
+func newCreateTableCommand(std streams) *cobra.Command {
+	var show bool
+	cmd := jobCommand(std, "create-table", "Make the DynamoDB table that the job file names as checkpoint",
+		`Create-table makes the table of checkpoint: dynamodb://TABLE, billed on demand and
+without TTL. With --print it prints the request instead, for
+aws dynamodb create-table --cli-input-json, and asks no service. One table serves any
+number of jobs.`,
+		func(ctx context.Context, c *common, job *config.Job) error { return c.createTable(ctx, job, show) })
+	cmd.Flags().BoolVar(&show, "print", false, "print the request, do not send it")
+	return cmd
+}
+
+func (c *common) createTable(ctx context.Context, job *config.Job, show bool) error {
+	place := job.CheckpointPlace()
+	if place.Table == "" {
+		return problem(job, "checkpoint", "is not in a table, so there is none to make; write dynamodb://TABLE")
+	}
+	base, err := loadAWS(ctx, job.Workers)
+	if err != nil {
+		return err
+	}
+	store := checkpoint.NewDynamoDB(stateTable(at(base, place.Region, place.Endpoint, place.RoleARN)), place.Table, time.Duration(job.MaxOutage))
+	if show {
+		return c.printTable(store)
+	}
+	if err := store.CreateTable(ctx); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(c.out, "table %s is ready\n", place.Table)
+	return err
+}
+
+func (c *common) printTable(store *checkpoint.DynamoDB) error {
+	in := store.TableInput()
+	request := map[string]any{"TableName": in.TableName, "BillingMode": in.BillingMode}
+	var keys, attributes []map[string]any
+	for _, k := range in.KeySchema {
+		keys = append(keys, map[string]any{"AttributeName": k.AttributeName, "KeyType": k.KeyType})
+	}
+	for _, a := range in.AttributeDefinitions {
+		attributes = append(attributes, map[string]any{"AttributeName": a.AttributeName, "AttributeType": a.AttributeType})
+	}
+	request["KeySchema"], request["AttributeDefinitions"] = keys, attributes
+	encoder := json.NewEncoder(c.out)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(request)
+}

@@ -1,0 +1,227 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/ratelimit"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"go.uber.org/zap"
+
+	"rotator/internal/checkpoint"
+	"rotator/internal/config"
+	"rotator/internal/report/auditlog"
+)
+
+// lookPatience is how long commands that only read a shared checkpoint wait for
+// its service.
+const lookPatience = 30 * time.Second
+
+// state is the durable side of a run: checkpoint and audit log.
+type state struct {
+	store checkpoint.Store
+	log   *auditlog.Log
+	name  string           // of the audit log's file
+	lock  *checkpoint.Lock // nil where the checkpoint is shared
+	// worker is the id of this process among those that share the checkpoint.
+	worker string
+	lease  time.Duration // 0 where the checkpoint is not shared
+}
+
+// openState opens, or makes, the checkpoint and the audit log.
+func openState(ctx context.Context, job *config.Job, logger *zap.Logger) (*state, error) {
+	s := &state{worker: rand.Text()}
+	opened := s.openFile
+	if job.CheckpointPlace().Shared() {
+		s.lease = time.Duration(job.Lease)
+		opened = s.openShared
+	}
+	if err := opened(ctx, job); err != nil {
+		s.close()
+		return nil, err
+	}
+	if torn := s.log.Torn(); torn > 0 {
+		logger.Warn("the last line of the audit log was cut short by a crash and has been taken off", zap.Int("bytes", torn))
+	}
+	return s, nil
+}
+
+// openFile takes the lock of a checkpoint in a file, which one run has at a time.
+func (s *state) openFile(_ context.Context, job *config.Job) (err error) {
+	path := job.CheckpointPlace().File
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return &storageError{what: "make the directory of the checkpoint", err: err}
+	}
+	s.lock, err = checkpoint.AcquireLock(path)
+	if locked := (*checkpoint.LockedError)(nil); errors.As(err, &locked) {
+		return err
+	}
+	if err != nil {
+		return &storageError{what: "lock the checkpoint", err: err}
+	}
+	if s.store, err = checkpoint.CreateFile(path); err != nil {
+		return &storageError{what: "open the checkpoint", err: err}
+	}
+	s.name = filepath.Base(job.AuditLog)
+	if s.log, err = auditlog.Open(job.AuditLog); err != nil {
+		return &storageError{what: "open the audit log", err: err}
+	}
+	return nil
+}
+
+// openShared opens a checkpoint that several runs may have.
+func (s *state) openShared(ctx context.Context, job *config.Job) (err error) {
+	if s.store, err = sharedStore(ctx, job, time.Duration(job.MaxOutage)); err != nil {
+		return err
+	}
+	if probed, ok := s.store.(*checkpoint.S3); ok {
+		if err := probed.CheckConditions(ctx); err != nil {
+			return storeProblem(job, "try the checkpoint", err)
+		}
+	}
+	if err := os.MkdirAll(filepath.Dir(job.AuditLog), 0o700); err != nil {
+		return &storageError{what: "make the directory of the audit log", err: err}
+	}
+	return s.openLog(job.AuditLog)
+}
+
+// maxLogs is how many runs of one job can write audit logs in one directory.
+const maxLogs = 64
+
+// openLog opens the first audit log that no living run has, and learns from the
+// others what runs that died were about to write.
+func (s *state) openLog(path string) error {
+	for n := 1; n <= maxLogs && s.log == nil; n++ {
+		log, err := auditlog.Open(numbered(path, n))
+		if errors.Is(err, auditlog.ErrBusy) {
+			continue
+		}
+		if err != nil {
+			return &storageError{what: "open the audit log", err: err}
+		}
+		s.log, s.name = log, filepath.Base(numbered(path, n))
+	}
+	if s.log == nil {
+		return &storageError{what: "open the audit log", err: fmt.Errorf("%d runs have %s and its siblings open", maxLogs, path)}
+	}
+	for n := 1; n <= maxLogs; n++ {
+		if sibling := numbered(path, n); filepath.Base(sibling) != s.name {
+			if err := s.log.Beside(sibling); err != nil {
+				return &storageError{what: "read the audit log of another run", err: err}
+			}
+		}
+	}
+	return nil
+}
+
+// numbered names the audit log of the n-th run that shares a directory, from 1.
+func numbered(path string, n int) string {
+	if n == 1 {
+		return path
+	}
+	end := filepath.Ext(path)
+	return fmt.Sprintf("%s.%d%s", strings.TrimSuffix(path, end), n, end)
+}
+
+func (s *state) close() {
+	if s.log != nil {
+		_ = s.log.Close()
+	}
+	if s.lock != nil {
+		_ = s.lock.Release()
+	}
+}
+
+// track says how this run saves.
+func (s *state) track() checkpoint.TrackOptions {
+	return checkpoint.TrackOptions{Worker: s.worker, Lease: s.lease, BeforeSave: func(context.Context) error { return s.log.Sync() }}
+}
+
+// runEnd is what the run adds to the record of its pass.
+func (s *state) runEnd(requests, throttled int64) checkpoint.RunEnd {
+	end := checkpoint.RunEnd{ID: s.worker, Requests: requests, Throttled: throttled}
+	end.Log.Host, end.Log.Name = hostname(), s.name
+	end.Log.Lines, end.Log.Head = s.log.Head()
+	return end
+}
+
+func hostname() string {
+	host, err := os.Hostname()
+	if err != nil {
+		return "unknown"
+	}
+	return host
+}
+
+// existing opens the checkpoint of a job that has run before, to look at it.
+func existing(ctx context.Context, job *config.Job) (checkpoint.Store, error) {
+	place := job.CheckpointPlace()
+	if place.Shared() {
+		return sharedStore(ctx, job, lookPatience)
+	}
+	store, err := checkpoint.OpenFile(place.File)
+	if errors.Is(err, checkpoint.ErrNotFound) {
+		return nil, problem(job, "checkpoint", fmt.Sprintf("there is no checkpoint at %s: this job has not run from here; rotator run begins it", place.File))
+	}
+	if err != nil {
+		return nil, &storageError{what: "open the checkpoint", err: err}
+	}
+	return store, nil
+}
+
+// sharedStore opens a table or bucket, which must be there.
+func sharedStore(ctx context.Context, job *config.Job, patience time.Duration) (checkpoint.Store, error) {
+	place := job.CheckpointPlace()
+	base, err := loadAWS(ctx, job.Workers)
+	if err != nil {
+		return nil, err
+	}
+	cfg := at(base, place.Region, place.Endpoint, place.RoleARN)
+	var store interface {
+		checkpoint.Store
+		Check(context.Context) error
+	}
+	if place.Table != "" {
+		store = checkpoint.NewDynamoDB(stateTable(cfg), place.Table, patience)
+	} else {
+		store = checkpoint.NewS3(s3.NewFromConfig(cfg, func(o *s3.Options) {
+			o.Retryer = patient()
+			o.UsePathStyle = o.UsePathStyle || o.BaseEndpoint != nil
+		}), place.Bucket, place.Prefix, patience)
+	}
+	if err := store.Check(ctx); err != nil {
+		return nil, storeProblem(job, "open the checkpoint", err)
+	}
+	return store, nil
+}
+
+func stateTable(cfg aws.Config) *dynamodb.Client {
+	return dynamodb.NewFromConfig(cfg, func(o *dynamodb.Options) { o.Retryer = patient() })
+}
+
+// patient retries for as long as an operation has time: a checkpoint is small and
+// its requests are few, so they need no limiter.
+func patient() aws.Retryer {
+	return retry.NewStandard(func(o *retry.StandardOptions) {
+		o.MaxAttempts, o.MaxBackoff, o.RateLimiter = 0, 2*time.Second, ratelimit.None
+	})
+}
+
+// storeProblem points a checkpoint that is not there, or not what it must be, at
+// its line.
+func storeProblem(job *config.Job, what string, err error) error {
+	var place *checkpoint.PlaceError
+	if errors.As(err, &place) {
+		return problem(job, "checkpoint", place.Error())
+	}
+	return &storageError{what: what, err: err}
+}

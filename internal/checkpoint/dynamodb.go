@@ -1,0 +1,151 @@
+package checkpoint
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+)
+
+// The attributes of a record's item. The table has idAttribute as its partition
+// key and no sort key.
+const (
+	idAttribute      = "id"      // S
+	versionAttribute = "version" // S, new with every write
+	dataAttribute    = "data"    // B
+)
+
+// DynamoDB is a Store in a table, for processes on several machines. Every write
+// carries a version of its own and a condition on the one before, and every read
+// is consistent (API_PutItem, ConditionExpression; API_GetItem, ConsistentRead).
+type DynamoDB struct {
+	client   *dynamodb.Client
+	table    string
+	patience time.Duration
+}
+
+var _ Store = (*DynamoDB)(nil)
+
+// NewDynamoDB makes a Store in a table that must exist. The client retries by
+// itself, as long as an operation has time, which is patience.
+func NewDynamoDB(client *dynamodb.Client, table string, patience time.Duration) *DynamoDB {
+	return &DynamoDB{client: client, table: table, patience: patience}
+}
+
+// Check says whether the table is there and made for this: *PlaceError when not.
+func (d *DynamoDB) Check(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, d.patience)
+	defer cancel()
+	out, err := d.client.DescribeTable(ctx, &dynamodb.DescribeTableInput{TableName: &d.table})
+	if err != nil {
+		return d.error("describe", err)
+	}
+	keys := out.Table.KeySchema
+	if len(keys) != 1 || aws.ToString(keys[0].AttributeName) != idAttribute {
+		return &PlaceError{Place: "table " + d.table, Detail: fmt.Sprintf(
+			"its primary key is not %q alone, so it was made for something else; give the checkpoint a table of its own (rotator checkpoint create-table)", idAttribute)}
+	}
+	return nil
+}
+
+// TableInput is the table that a checkpoint needs: one string key, billed on
+// demand, and no TTL, which would take records away.
+func (d *DynamoDB) TableInput() *dynamodb.CreateTableInput {
+	return &dynamodb.CreateTableInput{
+		TableName:            &d.table,
+		BillingMode:          types.BillingModePayPerRequest,
+		KeySchema:            []types.KeySchemaElement{{AttributeName: aws.String(idAttribute), KeyType: types.KeyTypeHash}},
+		AttributeDefinitions: []types.AttributeDefinition{{AttributeName: aws.String(idAttribute), AttributeType: types.ScalarAttributeTypeS}},
+	}
+}
+
+// CreateTable makes the table and waits until it can be used.
+func (d *DynamoDB) CreateTable(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, d.patience)
+	defer cancel()
+	if _, err := d.client.CreateTable(ctx, d.TableInput()); err != nil {
+		return fmt.Errorf("create table %s: %w", d.table, err)
+	}
+	waiter := dynamodb.NewTableExistsWaiter(d.client, func(o *dynamodb.TableExistsWaiterOptions) { o.MinDelay = 500 * time.Millisecond })
+	if err := waiter.Wait(ctx, &dynamodb.DescribeTableInput{TableName: &d.table}, d.patience); err != nil {
+		return fmt.Errorf("wait for table %s: %w", d.table, err)
+	}
+	return nil
+}
+
+// Fetch implements Store.
+func (d *DynamoDB) Fetch(ctx context.Context, id string) (Entry, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.patience)
+	defer cancel()
+	out, err := d.client.GetItem(ctx, &dynamodb.GetItemInput{TableName: &d.table, ConsistentRead: aws.Bool(true),
+		Key: map[string]types.AttributeValue{idAttribute: &types.AttributeValueMemberS{Value: id}}})
+	if err != nil {
+		return Entry{}, d.error("read "+id+" from", err)
+	}
+	if out.Item == nil {
+		return Entry{}, ErrNotFound
+	}
+	version, ok := out.Item[versionAttribute].(*types.AttributeValueMemberS)
+	data, also := out.Item[dataAttribute].(*types.AttributeValueMemberB)
+	if !ok || !also || version.Value == "" {
+		return Entry{}, &CorruptError{ID: id, Detail: "it lacks its version or its data"}
+	}
+	return Entry{ID: id, Data: data.Value, version: version.Value}, nil
+}
+
+// Create implements Store.
+func (d *DynamoDB) Create(ctx context.Context, id string, data []byte) (Entry, error) {
+	return d.put(ctx, id, "", data)
+}
+
+// Replace implements Store.
+func (d *DynamoDB) Replace(ctx context.Context, e Entry, data []byte) (Entry, error) {
+	return d.put(ctx, e.ID, e.version, data)
+}
+
+// put writes a record if its version is still old; "" is none. A refusal, or no
+// answer at all, may come from a repetition of a request that was applied: then
+// the record has the version of this very write.
+func (d *DynamoDB) put(ctx context.Context, id, old string, data []byte) (Entry, error) {
+	if err := fits(id, data); err != nil {
+		return Entry{}, err
+	}
+	version := rand.Text()
+	in := &dynamodb.PutItemInput{TableName: &d.table, Item: map[string]types.AttributeValue{
+		idAttribute:      &types.AttributeValueMemberS{Value: id},
+		versionAttribute: &types.AttributeValueMemberS{Value: version},
+		dataAttribute:    &types.AttributeValueMemberB{Value: data},
+	}, ConditionExpression: aws.String("attribute_not_exists(#id)"), ExpressionAttributeNames: map[string]string{"#id": idAttribute}}
+	if old != "" {
+		in.ConditionExpression, in.ExpressionAttributeNames = aws.String("#v = :old"), map[string]string{"#v": versionAttribute}
+		in.ExpressionAttributeValues = map[string]types.AttributeValue{":old": &types.AttributeValueMemberS{Value: old}}
+	}
+	bounded, cancel := context.WithTimeout(ctx, d.patience)
+	defer cancel()
+	_, err := d.client.PutItem(bounded, in)
+	if err == nil {
+		return Entry{ID: id, Data: data, version: version}, nil
+	}
+	now, reading := d.Fetch(ctx, id)
+	var refused *types.ConditionalCheckFailedException
+	switch {
+	case reading == nil && now.version == version:
+		return now, nil
+	case errors.As(err, &refused):
+		return Entry{}, ErrConflict
+	}
+	return Entry{}, d.error("write "+id+" to", err)
+}
+
+func (d *DynamoDB) error(doing string, err error) error {
+	var missing *types.ResourceNotFoundException
+	if errors.As(err, &missing) {
+		return &PlaceError{Place: "table " + d.table, Detail: "there is no such table in this account and Region; correct the name, or make it with rotator checkpoint create-table"}
+	}
+	return fmt.Errorf("%s the checkpoint table %s: %w", doing, d.table, err)
+}

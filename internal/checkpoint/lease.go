@@ -1,0 +1,217 @@
+package checkpoint
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"time"
+)
+
+// ErrYield says that this worker has more than its share of the partitions: the
+// one asked about is given up, once its open pages are saved.
+var ErrYield = errors.New("this partition is left to another worker")
+
+// Claimed is a partition that this worker may work on, from where it was saved.
+type Claimed struct {
+	Index  int // in the order of the pass
+	Cursor []byte
+}
+
+// watchEvery is the longest time between two looks at the partitions of others.
+const watchEvery = 2 * time.Second
+
+// Claim takes a partition that nobody works on, and waits for one while others
+// have all that are left: they may die, or hand some over. It is false when every
+// partition is done, or is worked on by this very worker.
+func (t *Tracker) Claim(ctx context.Context) (Claimed, bool, error) {
+	for {
+		claimed, ok, err := t.tryClaim(ctx)
+		if ok || err != nil {
+			return claimed, ok, err
+		}
+		t.mu.Lock()
+		left := slices.ContainsFunc(t.partitions, func(p *tracked) bool { return !p.held && !p.ahead.Done })
+		changed := t.saved
+		t.mu.Unlock()
+		if !left {
+			return Claimed{}, false, nil
+		}
+		timer := time.NewTimer(t.watch())
+		select {
+		case <-timer.C:
+		case <-changed:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+		if ctx.Err() != nil {
+			return Claimed{}, false, ctx.Err()
+		}
+	}
+}
+
+func (t *Tracker) watch() time.Duration {
+	if t.team == nil {
+		return watchEvery
+	}
+	return min(watchEvery, t.team.lease/3)
+}
+
+// tryClaim looks at each partition that seems free, beginning at random, so that
+// workers that start together do not all want the same. Where there was nothing a
+// moment ago it does not look again.
+func (t *Tracker) tryClaim(ctx context.Context) (Claimed, bool, error) {
+	t.claiming.Lock()
+	defer t.claiming.Unlock()
+	if time.Since(t.nothing) < t.watch()/2 {
+		return Claimed{}, false, nil
+	}
+	n, first, looked := len(t.partitions), 0, false
+	if t.team != nil && n > 0 {
+		first = rand.IntN(n)
+	}
+	for k := range n {
+		index := (first + k) % n
+		part := t.partitions[index]
+		if !t.mayClaim(part) {
+			continue
+		}
+		got, err := t.acquire(ctx, part)
+		if err != nil {
+			return Claimed{}, false, err
+		}
+		if got {
+			return Claimed{Index: index, Cursor: part.ahead.Cursor}, true, nil
+		}
+		looked = true
+	}
+	if looked {
+		t.nothing = time.Now()
+	}
+	return Claimed{}, false, nil
+}
+
+func (t *Tracker) mayClaim(part *tracked) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return !part.held && !part.ahead.Done && t.held() < t.share()
+}
+
+// held counts the partitions that are ours and stay so; share is how many of
+// those that are not done are ours to work on. Both want t.mu.
+func (t *Tracker) held() (n int) {
+	for _, p := range t.partitions {
+		if p.held && !p.yielding {
+			n++
+		}
+	}
+	return n
+}
+
+func (t *Tracker) share() int {
+	if t.team == nil {
+		return len(t.partitions)
+	}
+	left, workers := 0, t.team.size()
+	for _, p := range t.partitions {
+		if !p.ahead.Done {
+			left++
+		}
+	}
+	return (left + workers - 1) / workers
+}
+
+// acquire makes a partition ours unless a living worker has it, or another is
+// quicker. The epoch and the new version of the record fence off whoever had it.
+func (t *Tracker) acquire(ctx context.Context, part *tracked) (bool, error) {
+	if t.team == nil { // nobody else can be there
+		t.hold(part, part.ahead, part.entry)
+		return true, nil
+	}
+	progress, entry, err := t.passes.progress(ctx, t.pass, part.t, part.i)
+	if err != nil {
+		return false, err
+	}
+	if !progress.Done && progress.Owner != "" && !t.team.alive(progress.Owner) {
+		// It may have joined since we looked.
+		if err := t.team.beat(ctx); err != nil {
+			return false, err
+		}
+	}
+	if progress.Done || t.team.alive(progress.Owner) {
+		t.learn(part, progress, entry)
+		return false, nil
+	}
+	progress.Owner, progress.Epoch = t.team.me, progress.Epoch+1
+	entry, err = t.passes.save(ctx, entry, t.passes.partitionID(t.pass, part.t, part.i), "progress", progress)
+	if errors.Is(err, ErrFenced) {
+		return false, nil // somebody was quicker
+	}
+	if err != nil {
+		return false, err
+	}
+	t.hold(part, progress, entry)
+	return true, nil
+}
+
+func (t *Tracker) learn(part *tracked, progress Progress, entry Entry) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	part.ahead, part.entry = progress, entry
+}
+
+func (t *Tracker) hold(part *tracked, progress Progress, entry Entry) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	part.ahead, part.entry, part.held, part.yielding = progress, entry, true, false
+	part.ledger, part.unsaved, part.open = nil, 0, nil
+}
+
+// Workers is how many workers were on the pass when this one looked last.
+func (t *Tracker) Workers() int {
+	if t.team == nil {
+		return 1
+	}
+	return t.team.size()
+}
+
+// beats keeps this worker on the roster. What else goes wrong than being struck
+// off may pass: saving tells, and is what counts.
+func (t *Tracker) beats(ctx context.Context) error {
+	ticker := time.NewTicker(t.team.lease / 3)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return nil
+		}
+		bounded, cancel := context.WithTimeout(ctx, t.team.lease)
+		err := t.team.beat(bounded)
+		cancel()
+		if errors.Is(err, ErrFenced) {
+			return err
+		}
+	}
+}
+
+// Close saves what is complete, gives up every partition and leaves the pass, so
+// that others need not wait for the lease to end. Run must have returned.
+func (t *Tracker) Close(ctx context.Context) error {
+	if err := t.Flush(ctx); err != nil || t.team == nil {
+		return err
+	}
+	for _, part := range t.partitions {
+		if !part.held {
+			continue
+		}
+		t.mu.Lock()
+		part.yielding, part.open = true, nil // pages that are not complete are read again
+		s := part.snapshot()
+		t.mu.Unlock()
+		if err := t.save(ctx, s); err != nil {
+			return err
+		}
+	}
+	return t.team.leave(ctx)
+}

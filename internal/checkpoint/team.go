@@ -1,0 +1,154 @@
+package checkpoint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+)
+
+// roster says which workers are on the last pass of a job. Each adds to its own
+// beat; nobody's clock is compared with another's.
+type roster struct {
+	Pass    int              `json:"pass"`
+	Workers map[string]int64 `json:"workers"` // beats, by the id of the worker
+}
+
+// team is what one worker knows of the others on its pass. A worker whose beat
+// stood still for a whole lease, by the monotonic clock of whoever watches, is
+// taken for dead: it leaves the roster, and its partitions are free. That is only
+// a belief, and the clocks may be wrong; what keeps a worker that was given up
+// from moving a cursor is that the record of the partition has changed under it.
+type team struct {
+	passes *Passes
+	pass   int
+	me     string
+	lease  time.Duration
+
+	beating sync.Mutex // held while the roster is read and written
+	joined  bool       // guarded by beating
+
+	mu   sync.Mutex
+	seen map[string]sighting // the others; replaced, never changed
+}
+
+// sighting is when a beat was first seen.
+type sighting struct {
+	beat int64
+	at   time.Time
+}
+
+// beatAttempts bounds how often one beat is tried while others write the roster.
+const beatAttempts = 50
+
+// beat says that this worker is alive, joining the pass with the first, looks who
+// else is, and strikes off those who are not. ErrFenced when this worker was
+// struck off itself, or when the job is at a later pass.
+func (t *team) beat(ctx context.Context) error {
+	t.beating.Lock()
+	defer t.beating.Unlock()
+	for range beatAttempts {
+		err := t.tryBeat(ctx)
+		if !errors.Is(err, ErrConflict) {
+			return err
+		}
+		if err := pause(ctx, time.Duration(rand.Int64N(int64(20*time.Millisecond)))); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("the roster of the pass was written by others %d times in a row", beatAttempts)
+}
+
+func (t *team) tryBeat(ctx context.Context) error {
+	var r roster
+	before, err := t.passes.fetch(ctx, t.passes.rosterID(), "roster", &r)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	if r.Pass > t.pass || t.joined && (r.Pass < t.pass || r.Workers[t.me] == 0) {
+		return ErrFenced
+	}
+	if r.Pass < t.pass || r.Workers == nil {
+		r = roster{Pass: t.pass, Workers: map[string]int64{}}
+	}
+	seen := t.strikeOff(&r)
+	r.Workers[t.me]++
+	if err := t.passes.swap(ctx, before, t.passes.rosterID(), "roster", r); err != nil {
+		return err
+	}
+	t.joined = true
+	t.mu.Lock()
+	t.seen = seen
+	t.mu.Unlock()
+	return nil
+}
+
+// strikeOff takes the workers off the roster whose beat stands still, and returns
+// the others.
+func (t *team) strikeOff(r *roster) map[string]sighting {
+	now, seen := time.Now(), map[string]sighting{}
+	for id, beat := range r.Workers {
+		last, known := t.seen[id]
+		switch {
+		case id == t.me:
+		case !known || last.beat != beat:
+			seen[id] = sighting{beat: beat, at: now}
+		case now.Sub(last.at) > t.lease:
+			delete(r.Workers, id)
+		default:
+			seen[id] = last
+		}
+	}
+	return seen
+}
+
+// alive says whether the worker was on the roster, apart from ourselves, when we
+// wrote it last.
+func (t *team) alive(id string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, ok := t.seen[id]
+	return ok
+}
+
+// size is how many workers there are, with this one.
+func (t *team) size() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.seen) + 1
+}
+
+// leave takes this worker off the roster.
+func (t *team) leave(ctx context.Context) error {
+	t.beating.Lock()
+	defer t.beating.Unlock()
+	for range beatAttempts {
+		var r roster
+		before, err := t.passes.fetch(ctx, t.passes.rosterID(), "roster", &r)
+		if errors.Is(err, ErrNotFound) || err == nil && (r.Pass != t.pass || r.Workers[t.me] == 0) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		delete(r.Workers, t.me)
+		if err := t.passes.swap(ctx, before, t.passes.rosterID(), "roster", r); !errors.Is(err, ErrConflict) {
+			return err
+		}
+	}
+	return ErrConflict
+}
+
+// pause waits for d, or returns the reason why ctx ended.
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

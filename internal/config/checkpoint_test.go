@@ -1,0 +1,43 @@
+package config
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestCheckpointPlaces(t *testing.T) {
+	for text, want := range map[string]CheckpointPlace{
+		"file:x/state.db":            {File: "x/state.db"},
+		"dynamodb://rotator-state":   {Table: "rotator-state"},
+		"dynamodb://a.b?region=eu-1": {Table: "a.b", Region: "eu-1"},
+		"dynamodb://arn:aws:dynamodb:eu-west-1:111122223333:table/state": {Table: "arn:aws:dynamodb:eu-west-1:111122223333:table/state"},
+		"s3://bucket":     {Bucket: "bucket"},
+		"s3://bucket/":    {Bucket: "bucket"},
+		"s3://bucket/a/b": {Bucket: "bucket", Prefix: "a/b/"},
+		"s3://bucket/a/b/?endpoint=http%3A%2F%2F127.0.0.1%3A1&role_arn=arn:x": {Bucket: "bucket", Prefix: "a/b/", Endpoint: "http://127.0.0.1:1", RoleARN: "arn:x"},
+	} {
+		got, wrong := parsePlace(text)
+		if got != want || wrong != "" || got.Shared() != (want.File == "") {
+			t.Errorf("%s is %+v, %q, want %+v", text, got, wrong, want)
+		}
+	}
+	for text, says := range map[string]string{
+		"":                                   "must be file:PATH",
+		"state.db":                           "must be file:PATH",
+		"file:":                              "names no path",
+		"dynamodb:state":                     "must be file:PATH",
+		"dynamodb://":                        "not the name or ARN of a table",
+		"dynamodb://no spaces":               "not the name or ARN of a table",
+		"s3://":                              "not the name of a bucket",
+		"s3://UPPER/x":                       "not the name of a bucket",
+		"s3://bucket/a b":                    "the prefix",
+		"s3://bucket/\n":                     "the prefix",
+		"dynamodb://state?zone=a":            "takes region, endpoint and role_arn",
+		"dynamodb://state?region=a&region=b": "takes region, endpoint and role_arn",
+		"dynamodb://state?region=%":          "not a query",
+	} {
+		if _, wrong := parsePlace(text); !strings.Contains(wrong, says) {
+			t.Errorf("%q is refused with %q, want %q", text, wrong, says)
+		}
+	}
+}
