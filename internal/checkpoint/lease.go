@@ -25,6 +25,11 @@ const watchEvery = 2 * time.Second
 // have all that are left: they may die, or hand some over. It is false when every
 // partition is done, or is worked on by this very worker.
 func (t *Tracker) Claim(ctx context.Context) (Claimed, bool, error) {
+	if t.team != nil {
+		if err := pause(ctx, time.Until(t.team.ready)); err != nil {
+			return Claimed{}, false, err
+		}
+	}
 	for {
 		claimed, ok, err := t.tryClaim(ctx)
 		if ok || err != nil {
@@ -37,17 +42,23 @@ func (t *Tracker) Claim(ctx context.Context) (Claimed, bool, error) {
 		if !left {
 			return Claimed{}, false, nil
 		}
-		timer := time.NewTimer(t.watch())
-		select {
-		case <-timer.C:
-		case <-changed:
-		case <-ctx.Done():
-		}
-		timer.Stop()
-		if ctx.Err() != nil {
-			return Claimed{}, false, ctx.Err()
+		if err := waitFor(ctx, t.watch(), changed); err != nil {
+			return Claimed{}, false, err
 		}
 	}
+}
+
+// waitFor waits for d, or until changed is closed, or returns the reason why ctx
+// ended.
+func waitFor(ctx context.Context, d time.Duration, changed <-chan struct{}) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-changed:
+	case <-ctx.Done():
+	}
+	return ctx.Err()
 }
 
 func (t *Tracker) watch() time.Duration {

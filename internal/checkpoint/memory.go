@@ -34,6 +34,9 @@ func (m *Memory) Fetch(_ context.Context, id string) (Entry, error) {
 
 // Create implements Store.
 func (m *Memory) Create(_ context.Context, id string, data []byte) (Entry, error) {
+	if err := fits(id, data); err != nil {
+		return Entry{}, err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if _, ok := m.records[id]; ok {
@@ -44,6 +47,9 @@ func (m *Memory) Create(_ context.Context, id string, data []byte) (Entry, error
 
 // Replace implements Store.
 func (m *Memory) Replace(_ context.Context, e Entry, data []byte) (Entry, error) {
+	if err := fits(e.ID, data); err != nil {
+		return Entry{}, err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if now, ok := m.records[e.ID]; !ok || now.version != e.version {

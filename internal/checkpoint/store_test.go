@@ -13,34 +13,219 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/ratelimit"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"rotator/internal/fakeaws"
+	"rotator/internal/fakeaws/fault"
 )
 
-// TestStores runs one suite over every store. Open returns the same store again,
-// as another process would.
+// place is a kind of store under test.
+type place struct {
+	// open returns the same store again, as another process would.
+	open func() Store
+	// lose makes the answers to so many writes get lost after they were applied;
+	// nil where a write and its answer are one.
+	lose func(writes int)
+	// damage replaces the stored form of a record by other bytes.
+	damage func(id string)
+}
+
+// TestStores runs one suite over every store.
 func TestStores(t *testing.T) {
-	for name, open := range map[string]func(t *testing.T) func() Store{
-		"memory": func(*testing.T) func() Store {
-			m := NewMemory()
-			return func() Store { return m }
-		},
-		"file": func(t *testing.T) func() Store {
-			path := filepath.Join(t.TempDir(), "state.db")
-			if _, err := CreateFile(path); err != nil {
+	for name, make := range map[string]func(t *testing.T) place{"memory": inMemory, "file": inFile, "DynamoDB": inDynamoDB, "S3": inS3} {
+		t.Run(name, func(t *testing.T) {
+			t.Run("compare and swap", func(t *testing.T) { testCompareAndSwap(t, make(t).open) })
+			t.Run("size", func(t *testing.T) { testSize(t, make(t).open()) })
+			t.Run("race", func(t *testing.T) { testRace(t, make(t)) })
+			if p := make(t); p.lose != nil {
+				t.Run("lost answers", func(t *testing.T) { testLostAnswers(t, p) })
+			}
+			if p := make(t); p.damage != nil {
+				t.Run("damage", func(t *testing.T) { testDamage(t, p) })
+			}
+		})
+	}
+}
+
+func inMemory(*testing.T) place {
+	m := NewMemory()
+	return place{open: func() Store { return m }}
+}
+
+func inFile(t *testing.T) place {
+	path := filepath.Join(t.TempDir(), "state.db")
+	if _, err := CreateFile(path); err != nil {
+		t.Fatal(err)
+	}
+	return place{open: func() Store {
+		f, err := OpenFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}}
+}
+
+// patience is long for a test and short for a person.
+const patience = 20 * time.Second
+
+func fakeAWS(t *testing.T) (*fakeaws.Server, aws.Config) {
+	server, err := fakeaws.Start(fakeaws.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = server.Close() })
+	return server, aws.Config{Region: "us-east-1", BaseEndpoint: aws.String(server.Endpoint()),
+		Credentials: credentials.NewStaticCredentialsProvider("AKIAFAKEAWSFAKEAWS00", "not-a-secret", ""),
+		Retryer: func() aws.Retryer {
+			return retry.NewStandard(func(o *retry.StandardOptions) {
+				o.MaxAttempts, o.MaxBackoff, o.RateLimiter = 0, 20*time.Millisecond, ratelimit.None
+			})
+		}}
+}
+
+func inDynamoDB(t *testing.T) place {
+	server, cfg := fakeAWS(t)
+	client := dynamodb.NewFromConfig(cfg)
+	if err := NewDynamoDB(client, "state", patience).CreateTable(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := NewDynamoDB(client, "state", patience).Check(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return place{
+		open: func() Store { return NewDynamoDB(client, "state", patience) },
+		lose: func(n int) { server.Faults().Set("dynamodb:PutItem", fault.Fault{Kind: fault.LostResponse, Times: n}) },
+		damage: func(id string) {
+			if _, err := client.PutItem(t.Context(), &dynamodb.PutItemInput{TableName: aws.String("state"), Item: map[string]types.AttributeValue{
+				"id": &types.AttributeValueMemberS{Value: id}, "data": &types.AttributeValueMemberS{Value: "text"}}}); err != nil {
 				t.Fatal(err)
 			}
-			return func() Store {
-				f, err := OpenFile(path)
-				if err != nil {
-					t.Fatal(err)
-				}
-				return f
+		},
+	}
+}
+
+func inS3(t *testing.T) place {
+	server, cfg := fakeAWS(t)
+	client := s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true })
+	if _, err := client.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String("state")}); err != nil {
+		t.Fatal(err)
+	}
+	store := NewS3(client, "state", "rotator/", patience)
+	if err := errors.Join(store.Check(t.Context()), store.CheckConditions(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	return place{
+		open: func() Store { return NewS3(client, "state", "rotator/", patience) },
+		lose: func(n int) { server.Faults().Set("s3:PutObject", fault.Fault{Kind: fault.LostResponse, Times: n}) },
+		damage: func(id string) {
+			if _, err := client.PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String("state"), Key: aws.String("rotator/" + id),
+				Body: strings.NewReader("short")}); err != nil {
+				t.Fatal(err)
 			}
 		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Run("compare and swap", func(t *testing.T) { testCompareAndSwap(t, open(t)) })
-			t.Run("race", func(t *testing.T) { testRace(t, open(t)) })
-		})
+	}
+}
+
+// testSize stores the largest record, and refuses a larger one before it is sent.
+func testSize(t *testing.T, s Store) {
+	e, err := s.Create(t.Context(), "large", bytes.Repeat([]byte{'x'}, MaxRecord))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e, err = s.Fetch(t.Context(), "large"); err != nil || len(e.Data) != MaxRecord {
+		t.Errorf("fetched %d bytes, %v, want %d", len(e.Data), err, MaxRecord)
+	}
+	if _, err := s.Replace(t.Context(), e, make([]byte, MaxRecord+1)); err == nil || errors.Is(err, ErrConflict) {
+		t.Errorf("Replace by too much: %v", err)
+	}
+	if e, err = s.Create(t.Context(), "empty", nil); err != nil || !e.Exists() {
+		t.Errorf("Create of an empty record: %v", err)
+	}
+	if e, err = s.Fetch(t.Context(), "empty"); err != nil || len(e.Data) != 0 {
+		t.Errorf("fetched %q, %v, want nothing", e.Data, err)
+	}
+}
+
+// testLostAnswers: a write that was applied is a success, though the client had
+// to send it again and was refused then; a stale one stays refused.
+func testLostAnswers(t *testing.T, p place) {
+	ctx, s := t.Context(), p.open()
+	p.lose(1)
+	first, err := s.Create(ctx, "n", []byte("one"))
+	if err != nil {
+		t.Fatalf("Create with its answer lost: %v", err)
+	}
+	p.lose(2)
+	second, err := s.Replace(ctx, first, []byte("two"))
+	if err != nil {
+		t.Fatalf("Replace with its answers lost: %v", err)
+	}
+	p.lose(1)
+	if _, err := s.Replace(ctx, first, []byte("late")); !errors.Is(err, ErrConflict) {
+		t.Errorf("stale Replace with its answer lost: %v, want ErrConflict", err)
+	}
+	p.lose(1)
+	if _, err := p.open().Create(ctx, "n", []byte("again")); !errors.Is(err, ErrConflict) {
+		t.Errorf("Create of what exists, with its answer lost: %v, want ErrConflict", err)
+	}
+	if _, err := s.Replace(ctx, second, []byte("three")); err != nil {
+		t.Errorf("Replace of what the lost answer would have been: %v", err)
+	}
+	e, err := p.open().Fetch(ctx, "n")
+	if err != nil || string(e.Data) != "three" {
+		t.Errorf("in the end it is %q, %v", e.Data, err)
+	}
+}
+
+// testDamage: what cannot be read is not absent.
+func testDamage(t *testing.T, p place) {
+	s := p.open()
+	if _, err := s.Create(t.Context(), "n", []byte("one")); err != nil {
+		t.Fatal(err)
+	}
+	p.damage("n")
+	var corrupt *CorruptError
+	if _, err := s.Fetch(t.Context(), "n"); !errors.As(err, &corrupt) {
+		t.Errorf("Fetch of a damaged record: %v, want *CorruptError", err)
+	}
+	if _, err := s.Create(t.Context(), "n", []byte("two")); !errors.Is(err, ErrConflict) {
+		t.Errorf("Create over a damaged record: %v, want ErrConflict", err)
+	}
+}
+
+// A place with a mistake in its name is no empty checkpoint.
+func TestPlacesThatAreNotThere(t *testing.T) {
+	_, cfg := fakeAWS(t)
+	tables, buckets := dynamodb.NewFromConfig(cfg), s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true })
+	if _, err := tables.CreateTable(t.Context(), &dynamodb.CreateTableInput{TableName: aws.String("customers"), BillingMode: types.BillingModePayPerRequest,
+		KeySchema:            []types.KeySchemaElement{{AttributeName: aws.String("pk"), KeyType: types.KeyTypeHash}},
+		AttributeDefinitions: []types.AttributeDefinition{{AttributeName: aws.String("pk"), AttributeType: types.ScalarAttributeTypeS}}}); err != nil {
+		t.Fatal(err)
+	}
+	type checked interface {
+		Store
+		Check(context.Context) error
+	}
+	for name, store := range map[string]checked{"table typo": NewDynamoDB(tables, "typo", patience), "table customers": NewDynamoDB(tables, "customers", patience),
+		"bucket typo": NewS3(buckets, "typo", "", patience)} {
+		var place *PlaceError
+		if err := store.Check(t.Context()); !errors.As(err, &place) || place.Place != name {
+			t.Errorf("%s: Check: %v, want *PlaceError", name, err)
+		}
+		if _, err := store.Fetch(t.Context(), "n"); err == nil || errors.Is(err, ErrNotFound) {
+			t.Errorf("%s: Fetch: %v, and it must not be ErrNotFound", name, err)
+		}
+		if _, err := store.Create(t.Context(), "n", nil); err == nil {
+			t.Errorf("%s: Create succeeded", name)
+		}
 	}
 }
 
@@ -79,39 +264,60 @@ func testCompareAndSwap(t *testing.T, open func() Store) {
 	}
 }
 
-// testRace lets 32 writers add to one number; no addition may be lost.
-func testRace(t *testing.T, open func() Store) {
+// testRace lets 32 writers sign one record; no signature may be lost, even when
+// answers are.
+func testRace(t *testing.T, p place) {
 	const writers, rounds = 32, 4
-	if _, err := open().Create(t.Context(), "n", []byte("")); err != nil {
+	if _, err := p.open().Create(t.Context(), "n", nil); err != nil {
 		t.Fatal(err)
 	}
-	var lost atomic.Int64
+	if p.lose != nil {
+		p.lose(writers)
+	}
+	var refused atomic.Int64
 	var group sync.WaitGroup
-	for range writers {
+	for writer := range writers {
 		group.Go(func() {
-			s := open()
-			for range rounds {
-				for {
-					e, err := s.Fetch(context.Background(), "n")
-					if err == nil {
-						_, err = s.Replace(context.Background(), e, append(e.Data, '+'))
-					}
-					if err == nil {
-						break
-					}
-					if !errors.Is(err, ErrConflict) {
-						t.Error(err)
-						return
-					}
-					lost.Add(1)
+			s := p.open()
+			for round := range rounds {
+				n, err := sign(s, fmt.Sprintf("%02d/%d ", writer, round))
+				if err != nil {
+					t.Error(err)
+					return
 				}
+				refused.Add(n)
 			}
 		})
 	}
 	group.Wait()
-	e, err := open().Fetch(t.Context(), "n")
-	if err != nil || len(e.Data) != writers*rounds {
-		t.Errorf("%d additions arrived, %v, want %d (%d attempts lost the race)", len(e.Data), err, writers*rounds, lost.Load())
+	e, err := p.open().Fetch(t.Context(), "n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed := map[string]bool{}
+	for _, name := range strings.Fields(string(e.Data)) {
+		if signed[name] {
+			t.Errorf("%s signed twice", name)
+		}
+		signed[name] = true
+	}
+	if len(signed) != writers*rounds {
+		t.Errorf("%d signatures arrived, want %d (%d attempts were refused)", len(signed), writers*rounds, refused.Load())
+	}
+}
+
+// sign adds a name to the record, if it is not there, and counts the refusals.
+func sign(s Store, name string) (refused int64, err error) {
+	for {
+		e, err := s.Fetch(context.Background(), "n")
+		if err != nil || bytes.Contains(e.Data, []byte(name)) {
+			return refused, err
+		}
+		_, err = s.Replace(context.Background(), e, append(bytes.Clone(e.Data), name...))
+		if !errors.Is(err, ErrConflict) {
+			return refused, err
+		}
+		refused++
 	}
 }
 

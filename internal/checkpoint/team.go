@@ -29,6 +29,8 @@ type team struct {
 
 	beating sync.Mutex // held while the roster is read and written
 	joined  bool       // guarded by beating
+	// ready is when every living worker has seen this one, and shares with it.
+	ready time.Time
 
 	mu   sync.Mutex
 	seen map[string]sighting // the others; replaced, never changed
@@ -77,6 +79,9 @@ func (t *team) tryBeat(ctx context.Context) error {
 	r.Workers[t.me]++
 	if err := t.passes.swap(ctx, before, t.passes.rosterID(), "roster", r); err != nil {
 		return err
+	}
+	if !t.joined && len(seen) > 0 {
+		t.ready = time.Now().Add(t.lease / 3)
 	}
 	t.joined = true
 	t.mu.Lock()

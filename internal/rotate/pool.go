@@ -156,7 +156,6 @@ func (r *Rotator) scan(life contexts, pool *errgroup.Group, tracker *checkpoint.
 		if err != nil || !ok {
 			return err
 		}
-		r.decider.limiter.Share(tracker.Workers())
 		err = r.walk(life, pool, tracker, claimed, partitions[claimed.Index])
 		if err != nil && !errors.Is(err, checkpoint.ErrYield) {
 			return err
@@ -208,6 +207,7 @@ func (r *Rotator) walk(life contexts, pool *errgroup.Group, tracker *checkpoint.
 		if err != nil {
 			return err
 		}
+		r.decider.limiter.Share(tracker.Workers())
 		page, err := r.page(life.scan, target, p.Spec, cursor)
 		if err != nil {
 			return err

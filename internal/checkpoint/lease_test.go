@@ -1,0 +1,300 @@
+package checkpoint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+const lease = 6 * time.Second
+
+// join makes a tracker of another worker on the pass.
+func join(t *testing.T, passes *Passes, pass Pass, id string) *Tracker {
+	t.Helper()
+	tracker, err := passes.Track(t.Context(), pass, TrackOptions{Window: 3, Interval: 10 * time.Millisecond, Worker: id, Lease: lease})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tracker
+}
+
+func begin(t *testing.T, partitions int) (*Passes, Pass) {
+	t.Helper()
+	passes := NewPasses(NewMemory(), "j")
+	pass, err := passes.Begin(t.Context(), 0, newPass(partitions))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return passes, pass
+}
+
+// A worker that went silent loses its partitions after a lease, and learns of it
+// by whatever it does next.
+func TestSilentWorkerIsFencedOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		passes, pass := begin(t, 2)
+		silent := join(t, passes, pass, "silent")
+		claimAll(t, silent)
+		ticket, err := silent.Begin(t.Context(), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		heir := join(t, passes, pass, "heir")
+		beating, stop := context.WithCancel(t.Context())
+		ran := make(chan error, 1)
+		go func() { ran <- heir.Run(beating) }()
+		began := time.Now()
+		for range 2 {
+			claimed, ok, err := heir.Claim(t.Context())
+			if err != nil || !ok || len(claimed.Cursor) != 0 {
+				t.Fatalf("Claim = %+v, %v, %v", claimed, ok, err)
+			}
+		}
+		if waited := time.Since(began); waited < lease || waited > 3*lease {
+			t.Errorf("took over after %s of silence, and the lease is %s", waited, lease)
+		}
+		page(0, 0, 1, ticket)
+		if err := silent.Flush(t.Context()); !errors.Is(err, ErrFenced) {
+			t.Errorf("save of the silent worker: %v, want ErrFenced", err)
+		}
+		if err := silent.Run(t.Context()); !errors.Is(err, ErrFenced) {
+			t.Errorf("beat of the silent worker: %v, want ErrFenced", err)
+		}
+		if progress, err := passes.Progress(t.Context(), 1, 0, 0); err != nil || progress.Owner != "heir" || progress.Counts.Slots.Seen != 0 {
+			t.Errorf("the partition is %+v, %v", progress, err)
+		}
+		stop()
+		if err := <-ran; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A worker that ends in order leaves nothing to wait for.
+func TestClosedPartitionsAreFreeAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		passes, pass := begin(t, 3)
+		first := join(t, passes, pass, "first")
+		claimAll(t, first)
+		if err := first.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		claimAll(t, join(t, passes, pass, "second"))
+		if waited := time.Since(began); waited != 0 {
+			t.Errorf("waited %s", waited)
+		}
+	})
+}
+
+// A new pass fences off who works on the old one, whatever it does.
+func TestRestartFencesTheOldPass(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		passes, pass := begin(t, 1)
+		old := join(t, passes, pass, "old")
+		next, err := passes.Restart(t.Context(), newPass(1))
+		if err != nil || next.Number != 2 {
+			t.Fatalf("Restart = pass %d, %v", next.Number, err)
+		}
+		join(t, passes, next, "new")
+		if err := old.Run(t.Context()); !errors.Is(err, ErrFenced) {
+			t.Errorf("beat on the old pass: %v, want ErrFenced", err)
+		}
+		if last, err := passes.Last(t.Context()); err != nil || last.Number != 2 {
+			t.Errorf("the last pass is %d, %v", last.Number, err)
+		}
+		if kept, err := passes.Pass(t.Context(), 1); err != nil || kept.Status != Running {
+			t.Errorf("the old pass is %+v, %v", kept, err)
+		}
+	})
+}
+
+// claims remembers who works on which partition.
+type claims struct {
+	mu    sync.Mutex
+	by    map[int]string
+	pages map[string]int // begun, by worker
+}
+
+func (c *claims) enter(t *testing.T, partition int, worker string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if other := c.by[partition]; other != "" {
+		t.Errorf("partition %d is worked on by %s and %s", partition, other, worker)
+	}
+	c.by[partition] = worker
+}
+
+func (c *claims) leave(partition int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.by, partition)
+}
+
+// TestWorkersShare: several workers, who join one after the other, share the
+// partitions, one at a time for each, and count every page once.
+func TestWorkersShare(t *testing.T) {
+	for _, workers := range []int{2, 5} {
+		t.Run(fmt.Sprint(workers), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { testWorkersShare(t, workers) })
+		})
+	}
+}
+
+func testWorkersShare(t *testing.T, workers int) {
+	const partitions, pages = 10, 300
+	passes, pass := begin(t, partitions)
+	work := &claims{by: map[int]string{}, pages: map[string]int{}}
+	var group sync.WaitGroup
+	for w := range workers {
+		group.Go(func() {
+			time.Sleep(time.Duration(w) * 700 * time.Millisecond)
+			id := fmt.Sprintf("worker-%d", w)
+			tracker := join(t, passes, pass, id)
+			running, stop := context.WithCancel(t.Context())
+			var saver sync.WaitGroup
+			saver.Go(func() {
+				if err := tracker.Run(running); err != nil {
+					t.Errorf("%s: %v", id, err)
+				}
+			})
+			var scanners sync.WaitGroup
+			for range 4 {
+				scanners.Go(func() { walkPages(t, tracker, work, id, pages) })
+			}
+			scanners.Wait()
+			stop()
+			saver.Wait()
+			if err := tracker.Close(t.Context()); err != nil {
+				t.Errorf("%s: Close: %v", id, err)
+			}
+		})
+	}
+	group.Wait()
+	totals, err := passes.Totals(t.Context(), pass)
+	if err != nil || totals["t"].Slots.Seen != partitions*pages {
+		t.Errorf("%d pages counted, %v, want %d", totals["t"].Slots.Seen, err, partitions*pages)
+	}
+	if done, err := passes.Done(t.Context(), pass); err != nil || !done {
+		t.Errorf("Done = %v, %v", done, err)
+	}
+	for w := range workers {
+		if id := fmt.Sprintf("worker-%d", w); work.pages[id] < partitions*pages/workers/4 {
+			t.Errorf("%s did %d of %d pages, which is no share: %v", id, work.pages[id], partitions*pages, work.pages)
+		}
+	}
+}
+
+// walkPages works as a scanner of the engine does.
+func walkPages(t *testing.T, tracker *Tracker, work *claims, id string, pages int) {
+	for {
+		claimed, ok, err := tracker.Claim(t.Context())
+		if err != nil || !ok {
+			if err != nil {
+				t.Errorf("%s: Claim: %v", id, err)
+			}
+			return
+		}
+		work.enter(t, claimed.Index, id)
+		n, _ := strconv.Atoi(string(claimed.Cursor))
+		for ; n < pages; n++ {
+			ticket, err := tracker.Begin(t.Context(), claimed.Index)
+			if errors.Is(err, ErrYield) {
+				break
+			}
+			if err != nil {
+				t.Errorf("%s: Begin: %v", id, err)
+				return
+			}
+			work.mu.Lock()
+			work.pages[id]++
+			work.mu.Unlock()
+			time.Sleep(time.Duration(50+rand.IntN(100)) * time.Millisecond)
+			page(claimed.Index, n, pages, ticket)
+		}
+		work.leave(claimed.Index)
+	}
+}
+
+// TestBeginningTogether: of workers that begin at the same moment all get one
+// pass, and a pass that nothing refers to is taken, not doubled.
+func TestBeginningTogether(t *testing.T) {
+	store := NewMemory()
+	var group sync.WaitGroup
+	var mu sync.Mutex
+	numbers := map[int]int{}
+	for w := range 8 {
+		group.Go(func() {
+			passes := NewPasses(store, "j")
+			mine := newPass(1)
+			mine.Started = time.Unix(int64(w), 0).UTC()
+			for range 100 {
+				last, err := passes.Last(t.Context())
+				if errors.Is(err, ErrNotFound) {
+					last, err = passes.Begin(t.Context(), 0, mine)
+				}
+				if errors.Is(err, ErrFenced) {
+					continue
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				stored, err := passes.Pass(t.Context(), last.Number)
+				if err != nil || !stored.Started.Equal(last.Started) {
+					t.Errorf("works on the pass of %s, and stored is %s, %v", last.Started, stored.Started, err)
+				}
+				mu.Lock()
+				numbers[last.Number]++
+				mu.Unlock()
+				return
+			}
+			t.Error("fenced off 100 times")
+		})
+	}
+	group.Wait()
+	if numbers[1] != 8 {
+		t.Errorf("workers by pass: %v, want 8 on pass 1", numbers)
+	}
+}
+
+// TestBrokenRecordsCanBeLeftBehind: a head or pass that cannot be read stops
+// everything but a restart, which keeps it.
+func TestBrokenRecordsCanBeLeftBehind(t *testing.T) {
+	for _, broken := range []string{"jobs/j/head", "jobs/j/pass/1"} {
+		store := NewMemory()
+		passes := NewPasses(store, "j")
+		if _, err := passes.Begin(t.Context(), 0, newPass(1)); err != nil {
+			t.Fatal(err)
+		}
+		e, err := store.Fetch(t.Context(), broken)
+		if err == nil {
+			_, err = store.Replace(t.Context(), e, append(e.Data[:len(e.Data)-1:len(e.Data)-1], ' '))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := passes.Last(t.Context()); !untrusted(err) {
+			t.Errorf("%s broken: Last: %v, want *CorruptError", broken, err)
+		}
+		next, err := passes.Restart(t.Context(), newPass(1))
+		if err != nil || next.Number != 2 {
+			t.Errorf("%s broken: Restart = pass %d, %v", broken, next.Number, err)
+		}
+		if last, err := passes.Last(t.Context()); err != nil || last.Number != 2 {
+			t.Errorf("%s broken: after the restart the last pass is %d, %v", broken, last.Number, err)
+		}
+		if broken == "jobs/j/head" {
+			continue // its copy has a time in its name
+		}
+		if now, err := store.Fetch(t.Context(), broken); err != nil || len(now.Data) != len(e.Data) {
+			t.Errorf("%s was not kept: %v", broken, err)
+		}
+	}
+}
