@@ -34,24 +34,29 @@ import (
 // crashBench is a table of ciphertexts under an old key, and a job over it.
 type crashBench struct {
 	server   *fakeaws.Server
+	aws      aws.Config
 	client   *dynamodb.Client
 	old, new string
 	dir      string
 	slots    int
 }
 
-const crashSegments = 2
-
 func newCrashBench(t *testing.T, slots int, rate int) *crashBench {
+	t.Helper()
+	return newCrashBenchOf(t, slots, rate, 2)
+}
+
+func newCrashBenchOf(t *testing.T, slots, rate, segments int) *crashBench {
 	t.Helper()
 	server, err := fakeaws.Start(fakeaws.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = server.Close() })
-	b := &crashBench{server: server, dir: t.TempDir(), slots: slots, client: dynamodb.NewFromConfig(aws.Config{
+	b := &crashBench{server: server, dir: t.TempDir(), slots: slots, aws: aws.Config{
 		Region: "us-east-1", BaseEndpoint: aws.String(server.Endpoint()),
-		Credentials: credentials.NewStaticCredentialsProvider("AKIAFAKEAWSFAKEAWS00", "not-a-secret", "")})}
+		Credentials: credentials.NewStaticCredentialsProvider("AKIAFAKEAWSFAKEAWS00", "not-a-secret", "")}}
+	b.client = dynamodb.NewFromConfig(b.aws)
 	for _, arn := range []*string{&b.old, &b.new} {
 		if *arn, err = server.KMS().CreateKey(fakekms.Symmetric); err != nil {
 			t.Fatal(err)
@@ -75,7 +80,7 @@ targets:
     dynamodb: {table: customers, segments: %d}
     format: raw
     slots: [{path: ssn, context: {purpose: pii}}]
-`, b.new, b.old, rate, crashSegments)
+`, b.new, b.old, rate, segments)
 	if err := os.WriteFile(filepath.Join(b.dir, "job.yaml"), []byte(job), 0o600); err != nil {
 		t.Fatal(err)
 	}

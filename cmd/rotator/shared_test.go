@@ -1,0 +1,149 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"rotator/internal/report"
+)
+
+// share moves the checkpoint of the bench to a place that several runs can have.
+func (b *crashBench) share(t *testing.T, place string) {
+	t.Helper()
+	path := filepath.Join(b.dir, "job.yaml")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, append(text, fmt.Sprintf("checkpoint: %s\nlease: 1s\n", place)...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if strings.HasPrefix(place, "dynamodb:") {
+		cmd, _, log := b.command(t.Context(), "checkpoint", "create-table", "-f", "job.yaml")
+		if err := cmd.Run(); err != nil {
+			t.Fatalf("create-table: %v\n%s", err, log)
+		}
+		return
+	}
+	if _, err := s3.NewFromConfig(b.aws, func(o *s3.Options) { o.UsePathStyle = true }).CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String("state")}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// process is a run that is under way.
+type process struct {
+	cmd      *exec.Cmd
+	out, log *bytes.Buffer
+}
+
+func (b *crashBench) start(t *testing.T, args ...string) process {
+	t.Helper()
+	cmd, out, log := b.command(t.Context(), args...)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	return process{cmd, out, log}
+}
+
+// summary waits for the process and reads its result.
+func (p process) summary(t *testing.T, code int) (s report.Summary) {
+	t.Helper()
+	err := p.cmd.Wait()
+	if p.cmd.ProcessState.ExitCode() != code {
+		t.Fatalf("%v: %v, want exit code %d\n%s", p.cmd.Args[1:], err, code, p.log)
+	}
+	if p.out.Len() > 0 {
+		if err := json.Unmarshal(p.out.Bytes(), &s); err != nil {
+			t.Fatalf("%v in %q", err, p.out)
+		}
+	}
+	return s
+}
+
+// TestRunsShareThePass starts several runs of one job together: they share the
+// work, and all tell the same end.
+func TestRunsShareThePass(t *testing.T) {
+	for _, test := range []struct {
+		place string
+		runs  int
+	}{{"dynamodb://state", 2}, {"s3://state/rotator", 2}, {"dynamodb://state", 5}} {
+		t.Run(fmt.Sprintf("%s, %d runs", test.place, test.runs), func(t *testing.T) {
+			b := newCrashBenchOf(t, 3000, 2000, 8)
+			b.share(t, test.place)
+			writing, stop := context.WithCancel(t.Context())
+			defer stop()
+			visits := make(chan map[int]int, 1)
+			go func() { visits <- b.writer(writing) }()
+			var runs []process
+			for range test.runs {
+				runs = append(runs, b.start(t, "run", "-f", "job.yaml", "-o", "json"))
+			}
+			for i, run := range runs {
+				summary := run.summary(t, exitDone)
+				if want := (report.Slots{Seen: 3000, Rotated: 3000}); summary.Pass == 1 && summary.Slots != want {
+					t.Errorf("run %d counted %+v, want %+v", i, summary.Slots, want)
+				}
+				if summary.Pass > 1 { // it came when the first pass was over
+					t.Logf("run %d began pass %d", i, summary.Pass)
+				}
+			}
+			stop()
+			b.check(t, <-visits)
+			logs, err := filepath.Glob(filepath.Join(b.dir, ".rotator", "crash.audit*.jsonl"))
+			if err != nil || len(logs) != test.runs {
+				t.Errorf("audit logs: %v, %v, want %d", logs, err, test.runs)
+			}
+			if cmd, _, log := b.command(t.Context(), "report", "-f", "job.yaml", "--check"); cmd.Run() != nil {
+				t.Errorf("the audit logs are not whole: %s", log)
+			}
+			if summary := b.start(t, "verify", "-f", "job.yaml", "-o", "json").summary(t, exitDone); !summary.Converged {
+				t.Errorf("verify: %+v", summary)
+			}
+		})
+	}
+}
+
+// TestStoppedRunIsFencedOff stops one of two runs for longer than its lease: the
+// other takes its partitions over, and when it goes on it finds out and exits 76.
+func TestStoppedRunIsFencedOff(t *testing.T) {
+	b := newCrashBenchOf(t, 3000, 600, 8)
+	b.share(t, "dynamodb://state")
+	writing, stop := context.WithCancel(t.Context())
+	defer stop()
+	visits := make(chan map[int]int, 1)
+	go func() { visits <- b.writer(writing) }()
+	stopped, other := b.start(t, "run", "-f", "job.yaml", "-o", "json"), b.start(t, "run", "-f", "job.yaml", "-o", "json")
+	for b.requests() < 500 {
+		time.Sleep(5 * time.Millisecond)
+	}
+	if err := stopped.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(2500 * time.Millisecond)
+	if err := stopped.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	stopped.summary(t, exitBusy)
+	if says := "another run took this pass over"; !strings.Contains(stopped.log.String(), says) {
+		t.Errorf("it says nothing of %q:\n%s", says, stopped.log)
+	}
+	summary := other.summary(t, exitDone)
+	stop()
+	b.check(t, <-visits)
+	if s := summary.Slots; s.Seen != int64(b.slots) || s.Rotated+s.Current != s.Seen || s.Rotated == 0 {
+		t.Errorf("counted %+v, want %d slots, rotated or, where the stopped run had written them, current", s, b.slots)
+	}
+}
