@@ -3,7 +3,7 @@ package checkpoint
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
+	"hash/crc32"
 	"slices"
 	"time"
 )
@@ -68,8 +68,8 @@ func (t *Tracker) watch() time.Duration {
 	return min(watchEvery, t.team.lease/3)
 }
 
-// tryClaim looks at each partition that seems free, beginning at random, so that
-// workers that start together do not all want the same. Where there was nothing a
+// tryClaim looks at each partition that seems free, each worker in an order of its
+// own, so that those who start together do not all want the same. Where there was nothing a
 // moment ago it does not look again.
 func (t *Tracker) tryClaim(ctx context.Context) (Claimed, bool, error) {
 	t.claiming.Lock()
@@ -79,7 +79,7 @@ func (t *Tracker) tryClaim(ctx context.Context) (Claimed, bool, error) {
 	}
 	n, first, looked := len(t.partitions), 0, false
 	if t.team != nil && n > 0 {
-		first = rand.IntN(n)
+		first = int(crc32.ChecksumIEEE([]byte(t.team.me)) % uint32(n))
 	}
 	for k := range n {
 		index := (first + k) % n

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"math/rand/v2"
 	"slices"
 	"time"
 )
@@ -313,7 +312,7 @@ const swapAttempts = 100
 // Update changes the record of a pass, whatever other workers do to it at the same
 // time, and returns it as it is stored. Change may be called several times.
 func (p *Passes) Update(ctx context.Context, number int, change func(*Pass)) (Pass, error) {
-	for range swapAttempts {
+	for n := range swapAttempts { // of those who collide, one always wins
 		var pass Pass
 		before, err := p.fetch(ctx, p.passID(number), "pass", &pass)
 		if err != nil {
@@ -324,7 +323,7 @@ func (p *Passes) Update(ctx context.Context, number int, change func(*Pass)) (Pa
 		if !errors.Is(err, ErrConflict) {
 			return pass, err
 		}
-		if err := pause(ctx, time.Duration(rand.Int64N(int64(20*time.Millisecond)))); err != nil {
+		if err := pause(ctx, time.Duration(n)*time.Millisecond); err != nil {
 			return Pass{}, err
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"sync"
 	"time"
 )
@@ -51,12 +50,12 @@ const beatAttempts = 50
 func (t *team) beat(ctx context.Context) error {
 	t.beating.Lock()
 	defer t.beating.Unlock()
-	for range beatAttempts {
+	for n := range beatAttempts { // of those who collide, one always wins
 		err := t.tryBeat(ctx)
 		if !errors.Is(err, ErrConflict) {
 			return err
 		}
-		if err := pause(ctx, time.Duration(rand.Int64N(int64(20*time.Millisecond)))); err != nil {
+		if err := pause(ctx, time.Duration(n)*time.Millisecond); err != nil {
 			return err
 		}
 	}

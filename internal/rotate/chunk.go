@@ -221,7 +221,7 @@ func (w *worker) write(target *Target, tasks []*task) error {
 		if time.Since(began) > w.retry.maxOutage {
 			return &StopError{Kind: StopUnavailable, What: fmt.Sprintf("target %s took no write for %s", target.Name, w.retry.maxOutage)}
 		}
-		if err := sleep(w.hard, backoff(n, slow)); err != nil {
+		if err := sleep(w.hard, w.retry.backoff(n, slow)); err != nil {
 			return err
 		}
 	}

@@ -225,7 +225,7 @@ func (d *decider) ask(ctx context.Context, q Question) (Answer, error) {
 			if time.Now().After(deadline) {
 				return Answer{}, &StopError{Kind: StopAccess, What: "a key or the credentials of this job cannot be used", Err: err}
 			}
-			if err := sleep(ctx, min(d.settle/8, backoff(n, ClassTransient)*4)); err != nil {
+			if err := sleep(ctx, min(d.settle/8, d.retry.backoff(n, ClassTransient)*4)); err != nil {
 				return Answer{}, err
 			}
 		case ClassDenied:

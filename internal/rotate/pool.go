@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -25,7 +26,7 @@ const (
 	scanners = 8
 )
 
-// Config is what a Rotator needs. All fields but Logger are required.
+// Config is what a Rotator needs. All fields but Logger and Draw are required.
 type Config struct {
 	Targets []Target
 	Keys    Keys
@@ -43,6 +44,9 @@ type Config struct {
 	Pass     int
 	Recorder Recorder
 	Logger   *zap.Logger // nil: silent
+	// Draw returns a number from 0 to below n, for the jitter of retries. Nil draws
+	// at random; a simulation repeats itself.
+	Draw func(n int64) int64
 }
 
 // Rotator works on one pass. It is made for one call of Run or Retry.
@@ -59,7 +63,10 @@ func New(c Config) *Rotator {
 	if c.Logger == nil {
 		c.Logger = zap.NewNop()
 	}
-	retry := newRetrier(c.MaxOutage)
+	if c.Draw == nil {
+		c.Draw = rand.Int64N
+	}
+	retry := newRetrier(c.MaxOutage, c.Draw)
 	return &Rotator{config: c, retry: retry, logger: c.Logger, decider: &decider{
 		keys: c.Keys, kms: c.KMS, limiter: NewLimiter(c.Rate), retry: retry, settle: c.Settle}}
 }

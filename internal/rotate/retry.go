@@ -27,20 +27,21 @@ const (
 // last answered.
 type retrier struct {
 	maxOutage time.Duration
+	draw      func(n int64) int64
 
 	mu    sync.Mutex
 	alive map[string]time.Time
 }
 
-func newRetrier(maxOutage time.Duration) *retrier {
-	return &retrier{maxOutage: maxOutage, alive: map[string]time.Time{}}
+func newRetrier(maxOutage time.Duration, draw func(n int64) int64) *retrier {
+	return &retrier{maxOutage: maxOutage, draw: draw, alive: map[string]time.Time{}}
 }
 
 // Patiently runs call until it succeeds or fails for good, for what has to be
 // asked before a run: throttling and errors that pass are waited out, for
 // maxOutage at most, as in a run.
 func Patiently(ctx context.Context, maxOutage time.Duration, service string, call func(context.Context) error) error {
-	return newRetrier(maxOutage).do(ctx, service, 0, call)
+	return newRetrier(maxOutage, rand.Int64N).do(ctx, service, 0, call)
 }
 
 // do runs call until it succeeds or fails for good, and returns its last error.
@@ -72,7 +73,7 @@ func (r *retrier) do(ctx context.Context, service string, attempts int, call fun
 		if attempts > 0 && failures >= attempts && alive.After(began) {
 			return err
 		}
-		if err := sleep(ctx, backoff(n, class)); err != nil {
+		if err := sleep(ctx, r.backoff(n, class)); err != nil {
 			return err
 		}
 	}
@@ -93,13 +94,13 @@ func (r *retrier) lastAlive(service string) time.Time {
 	return r.alive[service]
 }
 
-func backoff(n int, class Class) time.Duration {
+func (r *retrier) backoff(n int, class Class) time.Duration {
 	most := backoffMost
 	if class == ClassThrottled {
 		most = backoffThrottled
 	}
 	ceiling := min(backoffBase<<min(n, 10), most)
-	return rand.N(ceiling) + time.Millisecond
+	return time.Duration(r.draw(int64(ceiling))) + time.Millisecond
 }
 
 // sleep waits for d, or returns the reason why ctx ended.
