@@ -67,22 +67,7 @@ func (s *session) finish(ctx context.Context, p *pass, state *state) error {
 	if err := state.log.Sync(); err != nil {
 		return &storageError{what: "sync the audit log", err: err}
 	}
-	complete := s.summary.Status == report.Complete
-	if complete && p.record.Status != checkpoint.Finished {
-		done, err := p.passes.Done(ctx, p.record)
-		if err != nil {
-			return &storageError{what: "read the pass", err: err}
-		}
-		if !done {
-			return &rotate.StopError{Kind: rotate.StopInternal, What: "the run ended with partitions that are not done"}
-		}
-	}
-	record, err := p.passes.Update(ctx, p.record.Number, func(record *checkpoint.Pass) {
-		record.AddRun(state.runEnd(s.summary.KMS.Requests, s.summary.KMS.Throttled))
-		if complete && record.Status != checkpoint.Finished {
-			record.Status, record.Ended = checkpoint.Finished, s.summary.Ended
-		}
-	})
+	record, err := rotate.ClosePass(ctx, p.passes, p.record, state.runEnd(s.summary.KMS.Requests, s.summary.KMS.Throttled), s.summary.Status == report.Complete)
 	if err != nil {
 		return &storageError{what: "save the pass", err: err}
 	}

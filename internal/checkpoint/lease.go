@@ -36,7 +36,7 @@ func (t *Tracker) Claim(ctx context.Context) (Claimed, bool, error) {
 			return claimed, ok, err
 		}
 		t.mu.Lock()
-		left := slices.ContainsFunc(t.partitions, func(p *tracked) bool { return !p.held && !p.ahead.Done })
+		left := slices.ContainsFunc(t.partitions, func(p *tracked) bool { return !p.ahead.Done && (!p.held || p.yielding) })
 		changed := t.saved
 		t.mu.Unlock()
 		if !left {
@@ -72,8 +72,10 @@ func (t *Tracker) watch() time.Duration {
 // own, so that those who start together do not all want the same. Where there was nothing a
 // moment ago it does not look again.
 func (t *Tracker) tryClaim(ctx context.Context) (Claimed, bool, error) {
-	t.claiming.Lock()
-	defer t.claiming.Unlock()
+	if err := t.claiming.take(ctx); err != nil {
+		return Claimed{}, false, err
+	}
+	defer t.claiming.give()
 	if time.Since(t.nothing) < t.watch()/2 {
 		return Claimed{}, false, nil
 	}
@@ -188,13 +190,15 @@ func (t *Tracker) Workers() int {
 
 // beats keeps this worker on the roster. What else goes wrong than being struck
 // off may pass: saving tells, and is what counts.
-func (t *Tracker) beats(ctx context.Context) error {
+func (t *Tracker) beats(ctx context.Context, enough, failed <-chan struct{}) error {
 	ticker := time.NewTicker(t.team.lease / 3)
 	defer ticker.Stop()
 	for {
 		select {
 		case <-ticker.C:
-		case <-ctx.Done():
+		case <-enough:
+			return nil
+		case <-failed:
 			return nil
 		}
 		bounded, cancel := context.WithTimeout(ctx, t.team.lease)

@@ -48,7 +48,7 @@ func TestSilentWorkerIsFencedOff(t *testing.T) {
 		heir := join(t, passes, pass, "heir")
 		beating, stop := context.WithCancel(t.Context())
 		ran := make(chan error, 1)
-		go func() { ran <- heir.Run(beating) }()
+		go func() { ran <- heir.Run(t.Context(), beating.Done()) }()
 		began := time.Now()
 		for range 2 {
 			claimed, ok, err := heir.Claim(t.Context())
@@ -63,7 +63,7 @@ func TestSilentWorkerIsFencedOff(t *testing.T) {
 		if err := silent.Flush(t.Context()); !errors.Is(err, ErrFenced) {
 			t.Errorf("save of the silent worker: %v, want ErrFenced", err)
 		}
-		if err := silent.Run(t.Context()); !errors.Is(err, ErrFenced) {
+		if err := silent.Run(t.Context(), nil); !errors.Is(err, ErrFenced) {
 			t.Errorf("beat of the silent worker: %v, want ErrFenced", err)
 		}
 		if progress, err := passes.Progress(t.Context(), 1, 0, 0); err != nil || progress.Owner != "heir" || progress.Counts.Slots.Seen != 0 {
@@ -103,7 +103,7 @@ func TestRestartFencesTheOldPass(t *testing.T) {
 			t.Fatalf("Restart = pass %d, %v", next.Number, err)
 		}
 		join(t, passes, next, "new")
-		if err := old.Run(t.Context()); !errors.Is(err, ErrFenced) {
+		if err := old.Run(t.Context(), nil); !errors.Is(err, ErrFenced) {
 			t.Errorf("beat on the old pass: %v, want ErrFenced", err)
 		}
 		if last, err := passes.Last(t.Context()); err != nil || last.Number != 2 {
@@ -160,7 +160,7 @@ func testWorkersShare(t *testing.T, workers int) {
 			running, stop := context.WithCancel(t.Context())
 			var saver sync.WaitGroup
 			saver.Go(func() {
-				if err := tracker.Run(running); err != nil {
+				if err := tracker.Run(t.Context(), running.Done()); err != nil {
 					t.Errorf("%s: %v", id, err)
 				}
 			})

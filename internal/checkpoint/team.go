@@ -26,8 +26,8 @@ type team struct {
 	me     string
 	lease  time.Duration
 
-	beating sync.Mutex // held while the roster is read and written
-	joined  bool       // guarded by beating
+	beating turn // of reading and writing the roster
+	joined  bool // guarded by beating
 	// ready is when every living worker has seen this one, and shares with it.
 	ready time.Time
 
@@ -48,8 +48,10 @@ const beatAttempts = 50
 // else is, and strikes off those who are not. ErrFenced when this worker was
 // struck off itself, or when the job is at a later pass.
 func (t *team) beat(ctx context.Context) error {
-	t.beating.Lock()
-	defer t.beating.Unlock()
+	if err := t.beating.take(ctx); err != nil {
+		return err
+	}
+	defer t.beating.give()
 	for n := range beatAttempts { // of those who collide, one always wins
 		err := t.tryBeat(ctx)
 		if !errors.Is(err, ErrConflict) {
@@ -126,8 +128,10 @@ func (t *team) size() int {
 
 // leave takes this worker off the roster.
 func (t *team) leave(ctx context.Context) error {
-	t.beating.Lock()
-	defer t.beating.Unlock()
+	if err := t.beating.take(ctx); err != nil {
+		return err
+	}
+	defer t.beating.give()
 	for range beatAttempts {
 		var r roster
 		before, err := t.passes.fetch(ctx, t.passes.rosterID(), "roster", &r)
@@ -144,6 +148,21 @@ func (t *team) leave(ctx context.Context) error {
 	}
 	return ErrConflict
 }
+
+// turn is a lock that may be held during requests: whoever waits for it gives up
+// when its context ends.
+type turn chan struct{}
+
+func (t turn) take(ctx context.Context) error {
+	select {
+	case t <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (t turn) give() { <-t }
 
 // pause waits for d, or returns the reason why ctx ended.
 func pause(ctx context.Context, d time.Duration) error {

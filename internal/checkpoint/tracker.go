@@ -47,12 +47,16 @@ type Tracker struct {
 	passes   *Passes
 	pass     int
 	options  TrackOptions
-	team     *team      // nil: no other process works on the pass
-	claiming sync.Mutex // held while a partition is claimed
-	nothing  time.Time  // when there was none to claim; guarded by claiming
+	team     *team     // nil: no other process works on the pass
+	claiming turn      // of claiming a partition
+	nothing  time.Time // when there was none to claim; guarded by claiming
 	// wake holds a token when there is something to save, urgent when a scanner
 	// waits for it.
 	wake, urgent chan struct{}
+
+	// failed is why nothing is saved any more. After a save of unknown outcome the
+	// ledger chunks that it wrote may count already, so they must stay as they are.
+	failed error // used by Flush and Close alone
 
 	mu         sync.Mutex
 	partitions []*tracked
@@ -94,7 +98,7 @@ func (p *Passes) Track(ctx context.Context, pass Pass, options TrackOptions) (*T
 	if options.Interval == 0 {
 		options.Interval = defaultInterval
 	}
-	t := &Tracker{passes: p, pass: pass.Number, options: options, wake: make(chan struct{}, 1),
+	t := &Tracker{passes: p, pass: pass.Number, options: options, claiming: make(turn, 1), wake: make(chan struct{}, 1),
 		urgent: make(chan struct{}, 1), saved: make(chan struct{})}
 	for ti, target := range pass.Targets {
 		for i := range target.Partitions {
@@ -106,7 +110,7 @@ func (p *Passes) Track(ctx context.Context, pass Pass, options TrackOptions) (*T
 		}
 	}
 	if options.Lease > 0 {
-		t.team = &team{passes: p, pass: pass.Number, me: options.Worker, lease: options.Lease, seen: map[string]sighting{}}
+		t.team = &team{passes: p, pass: pass.Number, me: options.Worker, lease: options.Lease, beating: make(turn, 1), seen: map[string]sighting{}}
 		if err := t.team.beat(ctx); err != nil {
 			return nil, err
 		}
@@ -179,31 +183,45 @@ func (p *tracked) advance() bool {
 	return moved
 }
 
-// Run saves, and tells the others that this worker is alive, until ctx ends. An
-// error means that it cannot go on: ErrFenced when others took its partitions over.
-func (t *Tracker) Run(ctx context.Context) error {
-	both, ctx := errgroup.WithContext(ctx)
-	both.Go(func() error { return t.saves(ctx) })
+// Run saves, and tells the others that this worker is alive, until enough is
+// closed. A save that has begun then ends first, since one that is cut off in the
+// middle has an unknown outcome; ctx is for all requests. An error means that the
+// pass cannot go on: ErrFenced when others took the partitions over.
+func (t *Tracker) Run(ctx context.Context, enough <-chan struct{}) error {
+	var both errgroup.Group
+	failed := make(chan struct{})
+	var once sync.Once
+	fail := func(err error) error {
+		if err != nil {
+			once.Do(func() { close(failed) })
+		}
+		return err
+	}
+	both.Go(func() error { return fail(t.saves(ctx, enough, failed)) })
 	if t.team != nil {
-		both.Go(func() error { return t.beats(ctx) })
+		both.Go(func() error { return fail(t.beats(ctx, enough, failed)) })
 	}
 	return both.Wait()
 }
 
 // saves is the saving half of Run.
-func (t *Tracker) saves(ctx context.Context) error {
+func (t *Tracker) saves(ctx context.Context, enough, failed <-chan struct{}) error {
 	pace := time.NewTimer(0)
 	defer pace.Stop()
 	for {
 		select {
 		case <-t.wake:
-		case <-ctx.Done():
+		case <-enough:
+			return nil
+		case <-failed:
 			return nil
 		}
 		select {
 		case <-pace.C:
 		case <-t.urgent:
-		case <-ctx.Done():
+		case <-enough:
+			return nil
+		case <-failed:
 			return nil
 		}
 		if err := t.Flush(ctx); err != nil {
@@ -213,8 +231,16 @@ func (t *Tracker) saves(ctx context.Context) error {
 	}
 }
 
-// Flush saves what is complete now. It must not run beside Run.
+// Flush saves what is complete now. It must not run beside Run. Once it has failed
+// it fails for good.
 func (t *Tracker) Flush(ctx context.Context) error {
+	if t.failed == nil {
+		t.failed = t.flush(ctx)
+	}
+	return t.failed
+}
+
+func (t *Tracker) flush(ctx context.Context) error {
 	batch := t.collect()
 	if len(batch) == 0 {
 		return nil

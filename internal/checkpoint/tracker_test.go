@@ -194,7 +194,7 @@ func TestTrackerPaces(t *testing.T) {
 		claimAll(t, tracker)
 		ctx, cancel := context.WithCancel(t.Context())
 		ran := make(chan error, 1)
-		go func() { ran <- tracker.Run(ctx) }()
+		go func() { ran <- tracker.Run(t.Context(), ctx.Done()) }()
 		for n := range 4 {
 			ticket, err := tracker.Begin(ctx, 0)
 			if err != nil {

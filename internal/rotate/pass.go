@@ -163,3 +163,29 @@ func opened(plan Plan, pass checkpoint.Pass, notes ...string) (*Opened, error) {
 	}
 	return o, nil
 }
+
+// ClosePass adds a run to the record of its pass and, if the run is complete, ends
+// the pass: not before the records of all partitions say that they are done, and
+// only once, by whichever worker comes first. It returns the record as stored; its
+// errors are *StopError.
+func ClosePass(ctx context.Context, passes *checkpoint.Passes, pass checkpoint.Pass, end checkpoint.RunEnd, complete bool) (checkpoint.Pass, error) {
+	if complete && pass.Status != checkpoint.Finished {
+		done, err := passes.Done(ctx, pass)
+		if err != nil {
+			return pass, storeError(err)
+		}
+		if !done {
+			return pass, &StopError{Kind: StopInternal, What: "the run ended with partitions that are not done"}
+		}
+	}
+	record, err := passes.Update(ctx, pass.Number, func(record *checkpoint.Pass) {
+		record.AddRun(end)
+		if complete && record.Status != checkpoint.Finished {
+			record.Status, record.Ended = checkpoint.Finished, time.Now().UTC()
+		}
+	})
+	if err != nil {
+		return pass, storeError(err)
+	}
+	return record, nil
+}

@@ -119,10 +119,9 @@ func (r *Rotator) Run(ctx context.Context, tracker *checkpoint.Tracker, partitio
 	life, release := lifetimes(ctx)
 	defer release()
 	var saver errgroup.Group
-	saving, endSaving := context.WithCancel(life.write)
+	enough := make(chan struct{})
 	saver.Go(func() error {
-		err := tracker.Run(saving)
-		if err != nil && saving.Err() == nil {
+		if err := tracker.Run(life.write, enough); err != nil {
 			life.stop(storeError(err))
 		}
 		return nil
@@ -140,7 +139,7 @@ func (r *Rotator) Run(ctx context.Context, tracker *checkpoint.Tracker, partitio
 	}
 	_ = scan.Wait() // errors went to life.stop
 	_ = pool.Wait()
-	endSaving()
+	close(enough)
 	_ = saver.Wait()
 	if fenced(context.Cause(life.scan)) {
 		return r.ending(ctx, life, nil) // the partitions are others' now

@@ -1,0 +1,469 @@
+package rotate_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"rotator/internal/checkpoint"
+	"rotator/internal/ciphertext"
+	"rotator/internal/rotate"
+	"rotator/internal/scan"
+)
+
+var (
+	oneSeed = flag.Uint64("seed", 0, "simulate this seed alone, and print its history with -v")
+	seeds   = flag.Uint64("seeds", 400, "how many seeds to simulate")
+)
+
+// The adapters through which the engine sees the universe.
+type (
+	simSource struct{ *simProcess }
+	simKMS    struct{ *simProcess }
+	simStore  struct {
+		*simProcess
+		store checkpoint.Store
+	}
+)
+
+var (
+	_ rotate.Lister      = simSource{}
+	_ rotate.Writer      = simSource{}
+	_ rotate.Reencrypter = simKMS{}
+	_ checkpoint.Store   = simStore{}
+)
+
+func (s simSource) Partitions(context.Context) (list []scan.Partition, err error) {
+	for i := range simPartitions {
+		list = append(list, scan.Partition{Name: fmt.Sprint(i), Spec: json.RawMessage(fmt.Sprint(i))})
+	}
+	return list, nil
+}
+
+func (s simSource) Page(ctx context.Context, p scan.Partition, cursor scan.Cursor) (page scan.Page, err error) {
+	err = s.do(ctx, "page", p.Name+"/"+string(cursor), false, func() error {
+		var part int
+		_, err := fmt.Sscan(p.Name, &part)
+		page = s.page(part, cursor)
+		return err
+	})
+	return page, err
+}
+
+func (s simSource) Load(ctx context.Context, ref scan.Ref) (item scan.Item, err error) {
+	err = s.do(ctx, "load", string(ref), false, func() (err error) {
+		item, err = s.load(ref)
+		return err
+	})
+	return item, err
+}
+
+// Replace writes the changes one by one, as a batch of statements does.
+func (s simSource) Replace(ctx context.Context, changes []scan.Change) []scan.Result {
+	results := make([]scan.Result, len(changes))
+	for i, change := range changes {
+		results[i].Err = s.do(ctx, "replace", string(change.Item.Ref), true, func() error {
+			results[i] = s.replace(change)
+			return results[i].Err
+		})
+		if !errors.Is(results[i].Err, scan.ErrChanged) {
+			results[i].Current = nil // the answer that held it is lost
+		}
+	}
+	return results
+}
+
+func (k simKMS) ReEncrypt(ctx context.Context, q rotate.Question) (answer rotate.Answer, err error) {
+	about := fmt.Sprintf("%x from %q", sha256.Sum256(q.Blob), q.Source.ARN)
+	err = k.do(ctx, "reencrypt", about, false, func() (err error) {
+		answer, err = k.reencrypt(q)
+		return err
+	})
+	if err != nil {
+		answer = rotate.Answer{}
+	}
+	return answer, err
+}
+
+func (k simKMS) Authorized(context.Context, rotate.Key) (bool, error) { return true, nil }
+
+func (s simStore) Fetch(ctx context.Context, id string) (e checkpoint.Entry, err error) {
+	err = s.do(ctx, "fetch", id, false, func() (err error) {
+		e, err = s.store.Fetch(ctx, id)
+		return err
+	})
+	return e, err
+}
+
+func (s simStore) Create(ctx context.Context, id string, data []byte) (e checkpoint.Entry, err error) {
+	err = s.do(ctx, "store", id, true, func() (err error) {
+		e, err = s.store.Create(ctx, id, data)
+		return err
+	})
+	return e, err
+}
+
+func (s simStore) Replace(ctx context.Context, old checkpoint.Entry, data []byte) (e checkpoint.Entry, err error) {
+	err = s.do(ctx, "store", old.ID, true, func() (err error) {
+		e, err = s.store.Replace(ctx, old, data)
+		return err
+	})
+	return e, err
+}
+
+// simDisk holds the audit logs of a machine: what was appended outlives processes.
+type simDisk struct {
+	mu    sync.Mutex
+	found map[string]simChange
+}
+
+type simChange struct {
+	record  rotate.Record
+	written bool
+}
+
+// simLog is a process's hold on the audit log. It knows what was there when it was
+// opened.
+type simLog struct {
+	*simProcess
+	disk  *simDisk
+	found map[string]simChange
+}
+
+var _ rotate.Recorder = (*simLog)(nil)
+
+func (d *simDisk) open(p *simProcess) *simLog {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	l := &simLog{simProcess: p, disk: d, found: map[string]simChange{}}
+	for after, c := range d.found {
+		l.found[after] = c
+	}
+	return l
+}
+
+func (l *simLog) append(records []rotate.Record, written bool) error {
+	if !l.step(true, false) {
+		return errDead
+	}
+	l.disk.mu.Lock()
+	for _, r := range records {
+		l.disk.found[r.After] = simChange{r, written || l.disk.found[r.After].written}
+	}
+	l.disk.mu.Unlock()
+	if !l.step(true, true) {
+		return errDead
+	}
+	return nil
+}
+
+func (l *simLog) Intend(records []rotate.Record) error { return l.append(records, false) }
+func (l *simLog) Record(records []rotate.Record) error { return l.append(records, true) }
+
+func (l *simLog) Find(after string) (rotate.Record, bool, bool) {
+	c, ok := l.found[after]
+	return c.record, c.written, ok
+}
+
+func (l *simLog) Sync() error {
+	if !l.alive() {
+		return errDead
+	}
+	return nil
+}
+
+// history is one story: a universe, and what outlives its processes.
+type history struct {
+	*universe
+	store  checkpoint.Store
+	disk   *simDisk
+	format *ciphertext.Compiled
+	shared bool
+	// interval is that of saving; 0 is the engine's own.
+	interval time.Duration
+}
+
+func newHistory(t *testing.T, u *universe, shared bool) *history {
+	return &history{universe: u, store: checkpoint.NewMemory(), disk: &simDisk{found: map[string]simChange{}}, shared: shared,
+		format: format(t, map[string]string{"name": "${name}"}, nil)}
+}
+
+const simLease = 9 * time.Second
+
+// run is the life of one process, as cmd/rotator's is.
+func (h *history) run(ctx context.Context, p *simProcess) (checkpoint.Pass, error) {
+	source := simSource{p}
+	target := rotate.Target{Name: "target", Lister: source, Writer: source, Format: h.format, Batch: 3}
+	keys := rotate.Keys{Destination: rotate.Key{ARN: newKey, Algorithm: rotate.Symmetric},
+		Sources: []rotate.Key{{ARN: oldKey, Algorithm: rotate.Symmetric}}, SourceAlgorithm: rotate.Symmetric}
+	passes := checkpoint.NewPasses(simStore{p, h.store}, "job")
+	opened, err := rotate.OpenPass(ctx, passes, rotate.Plan{Job: "job", Keys: keys, Targets: []rotate.Target{target}}, false)
+	if err != nil {
+		return checkpoint.Pass{}, err
+	}
+	log := h.disk.open(p)
+	options := checkpoint.TrackOptions{Interval: h.interval, Worker: p.id, BeforeSave: func(context.Context) error { return log.Sync() }}
+	if h.shared {
+		options.Lease = simLease
+	}
+	tracker, err := passes.Track(ctx, opened.Pass, options)
+	if err != nil {
+		return opened.Pass, err
+	}
+	engine := rotate.New(rotate.Config{Targets: []rotate.Target{target}, Keys: keys, KMS: simKMS{p}, Rate: 1e5, Workers: 4,
+		MaxOutage: time.Minute, Settle: time.Second, Pass: opened.Pass.Number, Recorder: log,
+		Draw: func(n int64) int64 { return int64(p.number(int(n), p.id, "jitter", time.Since(p.began))) }})
+	worked := engine.Run(ctx, tracker, opened.Partitions)
+	if stop := (*rotate.StopError)(nil); errors.As(worked, &stop) && stop.Kind == rotate.StopFenced {
+		return opened.Pass, worked
+	}
+	sent, throttled, _ := engine.Requests()
+	record, err := rotate.ClosePass(context.WithoutCancel(ctx), passes, opened.Pass, checkpoint.RunEnd{ID: p.id, Requests: sent, Throttled: throttled}, worked == nil)
+	return record, errors.Join(worked, err)
+}
+
+// process makes a process; fate decides how it ends.
+func (h *history) process(ctx context.Context, id string) (*simProcess, context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	return &simProcess{universe: h.universe, id: id, cancel: cancel, calls: map[string]int{}}, ctx
+}
+
+// doomed lives one process that is killed, stopped, told to end, or left alone.
+func (h *history) doomed(ctx context.Context, id string) {
+	p, ctx := h.process(ctx, id)
+	defer p.cancel()
+	p.faulty = true
+	now := time.Since(h.began)
+	at := h.span(3*time.Second, id, "when")
+	switch h.number(5, id, "fate") {
+	case 0, 1:
+		timer := time.AfterFunc(at, p.die)
+		defer timer.Stop()
+	case 2:
+		timer := time.AfterFunc(at, p.cancel)
+		defer timer.Stop()
+	case 3:
+		p.stopped = [2]time.Duration{now + at, now + at + h.span(3*simLease, id, "stopped")}
+	}
+	_, _ = h.run(ctx, p)
+}
+
+// generation runs some processes, that begin one after the other, to their ends.
+func (h *history) generation(ctx context.Context, n int) {
+	var group sync.WaitGroup
+	processes := 1
+	if h.shared {
+		processes += h.number(3, "processes", n)
+	}
+	for i := range processes {
+		group.Go(func() {
+			id := fmt.Sprintf("run-%d-%d", n, i)
+			time.Sleep(h.span(2*time.Second, id, "start"))
+			h.doomed(ctx, id)
+		})
+	}
+	group.Wait()
+}
+
+// finish runs without faults until the pass that is open is finished.
+func (h *history) finish(t *testing.T, name string) checkpoint.Pass {
+	t.Helper()
+	p, ctx := h.process(t.Context(), name)
+	defer p.cancel()
+	pass, err := h.run(ctx, p)
+	if err != nil || pass.Status != checkpoint.Finished {
+		t.Fatalf("%s ended with %v, pass %d %s", name, err, pass.Number, pass.Status)
+	}
+	return pass
+}
+
+// evidence checks what a finished pass says of itself.
+func (h *history) evidence(t *testing.T, pass checkpoint.Pass) checkpoint.Counts {
+	t.Helper()
+	passes := checkpoint.NewPasses(h.store, "job")
+	if done, err := passes.Done(t.Context(), pass); err != nil || !done {
+		t.Errorf("pass %d is finished, and its partitions are not (%v)", pass.Number, err)
+	}
+	totals, err := passes.Totals(t.Context(), pass)
+	if err != nil {
+		t.Fatal(err)
+	}
+	counts := totals["target"]
+	s := counts.Slots
+	if !counts.Balanced() || s.Remaining != 0 || s.Seen != counts.Items.Seen {
+		t.Errorf("pass %d counts %+v", pass.Number, counts)
+	}
+	entries, named := 0, map[string]bool{}
+	for chunk, err := range passes.Ledger(t.Context(), pass) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range chunk.Entries {
+			entries++
+			if named[e.Ref] {
+				t.Errorf("pass %d: %s is in the ledger twice", pass.Number, e.Ref)
+			}
+			named[e.Ref] = true
+		}
+	}
+	if int64(entries) != s.Failed+s.Foreign+s.Conflict {
+		t.Errorf("pass %d: the ledger has %d entries, and counted are %+v", pass.Number, entries, s)
+	}
+	return counts
+}
+
+// simulate tells the history of a seed and returns it.
+func simulate(t *testing.T, seed uint64) string {
+	u := newUniverse(seed)
+	h := newHistory(t, u, u.chance(600, "shared"))
+	var writer sync.WaitGroup
+	defer writer.Wait()
+	writer.Go(func() {
+		for _, a := range u.applications(20 * time.Second) {
+			time.Sleep(a.at - time.Since(u.began))
+			u.apply(a)
+		}
+	})
+	for n := range u.number(6, "generations") {
+		h.generation(t.Context(), n)
+	}
+	first := h.finish(t, "last")
+	writer.Wait()
+	kept := h.evidence(t, first)
+	total, gone := int64(len(u.things)), int64(0)
+	for _, thing := range u.things {
+		if thing.slot == nil {
+			gone++
+		}
+	}
+	if first.Number == 1 && (kept.Slots.Seen > total || kept.Slots.Seen < total-gone) {
+		t.Errorf("pass 1 counts %d slots of %d, of which %d were deleted", kept.Slots.Seen, total, gone)
+	}
+	for _, broken := range u.check(false) {
+		t.Error(broken)
+	}
+	h.finish(t, "second") // moves what was written behind the cursor
+	last := h.evidence(t, h.finish(t, "verify"))
+	if last.Slots.Rotated+last.Slots.Conflict+last.Slots.Gone != 0 || last.Slots.Seen != total-gone {
+		t.Errorf("the last pass, in a world at rest, counts %+v of %d", last.Slots, total-gone)
+	}
+	for _, broken := range u.check(true) {
+		t.Error(broken)
+	}
+	return u.history()
+}
+
+// TestSimulation tells one history for each seed: a universe of items, an
+// application that goes on writing, faults of every service, and generations of
+// processes that are killed, stopped, told to end, or work side by side; until one
+// is left alone to finish. Nothing may be lost, and all that is said must be true.
+func TestSimulation(t *testing.T) {
+	first, last := uint64(1), *seeds
+	if *oneSeed > 0 {
+		first, last = *oneSeed, *oneSeed
+	}
+	for seed := first; seed <= last; seed++ {
+		told := ""
+		ok := t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { told = simulate(t, seed) })
+		})
+		if *oneSeed > 0 {
+			t.Log(told)
+		}
+		if !ok {
+			t.Fatalf("replay it: go test ./internal/rotate -run 'TestSimulation$' -v -args -seed=%d", seed)
+		}
+	}
+}
+
+// TestSimulationReplays: a seed tells the same history each time.
+func TestSimulationReplays(t *testing.T) {
+	for seed := uint64(1); seed <= 20; seed++ {
+		var told [2]string
+		for i := range told {
+			synctest.Test(t, func(t *testing.T) { told[i] = simulate(t, seed) })
+		}
+		if told[0] != told[1] {
+			t.Errorf("seed %d tells two histories, of %d and %d bytes", seed, len(told[0]), len(told[1]))
+		}
+	}
+}
+
+// TestCrashSweep kills a small pass at every one of its durable steps (writes of
+// items, of the audit log, of the ledger, of the checkpoint), before and after the
+// step is applied, lets another process finish it, and checks everything.
+func TestCrashSweep(t *testing.T) {
+	for _, shared := range []bool{false, true} {
+		t.Run(fmt.Sprintf("shared %v", shared), func(t *testing.T) {
+			steps, kills := 1, 0
+			for at := 1; at <= steps; at++ {
+				for _, after := range []bool{false, true} {
+					synctest.Test(t, func(t *testing.T) {
+						if n := sweep(t, shared, at, after); at == 1 && !after {
+							steps = n
+						}
+					})
+					kills++
+				}
+				if t.Failed() {
+					t.Fatalf("at step %d of %d", at, steps)
+				}
+			}
+			t.Logf("killed at each of %d durable steps, before and after: %d histories", steps, kills)
+		})
+	}
+}
+
+// sweep kills at one step, and returns how many there are in a pass without a
+// kill, when asked for the first.
+func sweep(t *testing.T, shared bool, at int, after bool) (steps int) {
+	if at == 1 && !after { // count them
+		h := newHistory(t, newUniverse(7), shared)
+		h.interval = time.Nanosecond
+		p, ctx := h.process(t.Context(), "counted")
+		if _, err := h.run(ctx, p); err != nil {
+			t.Fatal(err)
+		}
+		steps = p.steps
+	}
+	h := newHistory(t, newUniverse(7), shared)
+	h.interval = time.Nanosecond
+	p, ctx := h.process(t.Context(), "counted")
+	p.killAt, p.killAfter = at, after
+	_, err := h.run(ctx, p)
+	p.cancel()
+	if p.alive() {
+		t.Errorf("the process outlived step %d of %d (%v)", at, p.steps, err)
+	}
+	pass := h.finish(t, "heir")
+	counts := h.evidence(t, pass)
+	for _, broken := range h.check(true) {
+		t.Error(broken)
+	}
+	var want checkpoint.SlotCounts
+	for _, thing := range h.things {
+		want.Seen++
+		switch thing.key {
+		case oldKey:
+			want.Rotated++
+		case newKey:
+			want.Current++
+		case otherKey:
+			want.Foreign++
+		default:
+			want.Failed++
+		}
+	}
+	// A pass that was closed before the kill leaves the heir nothing to move.
+	if pass.Number == 1 && counts.Slots != want {
+		t.Errorf("killed at step %d, after %v: counts %+v, want %+v", at, after, counts.Slots, want)
+	}
+	return steps
+}

@@ -1,0 +1,427 @@
+package rotate_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aws/smithy-go"
+
+	"rotator/internal/rotate"
+	"rotator/internal/scan"
+)
+
+// dice answer chance questions by the seed and by what is asked, never by when or
+// in which order: so a seed means the same history each time.
+type dice struct{ seed uint64 }
+
+// number is from 0 to below n.
+func (d dice) number(n int, about ...any) int {
+	h := fnv.New64a()
+	fmt.Fprint(h, d.seed, about)
+	x := h.Sum64() // FNV mixes its low bits poorly
+	x ^= x >> 33
+	x *= 0xff51afd7ed558ccd
+	x ^= x >> 33
+	return int(x % uint64(n))
+}
+
+// chance is true in so many of 1,000 cases.
+func (d dice) chance(perMille int, about ...any) bool { return d.number(1000, about...) < perMille }
+
+func (d dice) span(most time.Duration, about ...any) time.Duration {
+	return time.Duration(d.number(int(most), about...)) + 1
+}
+
+// The keys of the universe.
+const (
+	oldKey   = "arn:aws:kms:us-east-1:111122223333:key/old"
+	newKey   = "arn:aws:kms:us-east-1:111122223333:key/new"
+	otherKey = "arn:aws:kms:us-east-1:111122223333:key/other"
+)
+
+// cipher is what a blob of the universe says of itself: a ciphertext that needs no
+// cryptography, since only the fake KMS looks inside.
+type cipher struct{ Key, Plaintext, Context, Serial string }
+
+func (c cipher) blob() []byte {
+	text, _ := json.Marshal(c)
+	return text
+}
+
+func open(blob []byte) (c cipher, ok bool) {
+	return c, json.Unmarshal(blob, &c) == nil && c.Key != ""
+}
+
+// thing is one item of the universe, with what must be true of it.
+type thing struct {
+	name string
+	part int
+	// slot is what is stored, nil when the item was deleted; note is another
+	// attribute.
+	slot []byte
+	note int
+	// plaintext is what the application stored last, and key the key that it
+	// used; "" for what no key can open.
+	plaintext, key string
+	generation     int
+	// writes counts those of workers since the application wrote.
+	writes int
+}
+
+// universe is the target, KMS and the truth, in memory and in virtual time.
+type universe struct {
+	dice
+	began time.Time
+
+	mu     sync.Mutex
+	things []*thing
+	serial int
+	trace  []string // what was applied, and when
+	faults []string // what was broken against a rule
+}
+
+const (
+	simPartitions = 4
+	simPage       = 4
+)
+
+func newUniverse(seed uint64) *universe {
+	u := &universe{dice: dice{seed}, began: time.Now()}
+	n := 24 + u.number(24, "items")
+	for i := range n {
+		t := &thing{name: fmt.Sprintf("item-%02d", i), part: u.number(simPartitions, "partition", i)}
+		switch roll := u.number(20, "kind", i); {
+		case roll == 0:
+			t.slot = []byte("poison " + t.name)
+		case roll == 1:
+			u.store(t, otherKey, "of another")
+		case roll == 2:
+			u.store(t, newKey, "current")
+		default:
+			u.store(t, oldKey, fmt.Sprintf("plaintext %d", i))
+		}
+		u.things = append(u.things, t)
+	}
+	return u
+}
+
+// store is the application's write.
+func (u *universe) store(t *thing, key, plaintext string) {
+	u.serial++
+	t.plaintext, t.key, t.writes = plaintext, key, 0
+	t.generation++
+	t.slot = cipher{key, plaintext, contextOf(t.name), fmt.Sprint(u.serial)}.blob()
+}
+
+// contextOf is the encryption context of an item, as KMS of the universe knows it.
+func contextOf(name string) string { return "name=" + name }
+
+func (u *universe) violation(format string, args ...any) {
+	u.faults = append(u.faults, fmt.Sprintf(format, args...))
+}
+
+// row wants mu.
+func (t *thing) item() scan.Item {
+	return scan.Item{Ref: scan.Ref(t.name), Payload: &scan.Row{Attributes: map[string]scan.Value{
+		"name": {Kind: scan.KindS, Text: t.name},
+		"slot": {Kind: scan.KindB, Bytes: bytes.Clone(t.slot)},
+		"note": {Kind: scan.KindN, Text: fmt.Sprint(t.note)},
+	}}}
+}
+
+func (u *universe) find(ref scan.Ref) *thing {
+	i := slices.IndexFunc(u.things, func(t *thing) bool { return t.name == string(ref) })
+	if u.things[i].slot == nil {
+		return nil
+	}
+	return u.things[i]
+}
+
+// page reads a page of a partition.
+func (u *universe) page(part int, cursor scan.Cursor) (page scan.Page) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, t := range u.things {
+		if t.part != part || t.name <= string(cursor) {
+			continue
+		}
+		if len(page.Items) == simPage {
+			return page
+		}
+		page.Next = scan.Cursor(t.name)
+		if t.slot != nil {
+			page.Items = append(page.Items, t.item())
+		}
+	}
+	page.Last = true
+	return page
+}
+
+func (u *universe) load(ref scan.Ref) (scan.Item, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if t := u.find(ref); t != nil {
+		return t.item(), nil
+	}
+	return scan.Item{}, scan.ErrGone
+}
+
+// replace is a conditional write: of the slot alone, if it is still what was read.
+func (u *universe) replace(change scan.Change) (result scan.Result) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	t := u.find(change.Item.Ref)
+	if t == nil {
+		return scan.Result{Err: scan.ErrGone}
+	}
+	was, is := change.Item.Payload.(*scan.Row).Attributes, change.New.(*scan.Row).Attributes
+	if !bytes.Equal(t.slot, was["slot"].Bytes) {
+		now := t.item()
+		return scan.Result{Err: scan.ErrChanged, Current: &now}
+	}
+	for _, name := range slices.Sorted(maps.Keys(is)) {
+		if name != "slot" && is[name].Text != was[name].Text {
+			u.violation("%s: attribute %s was written", t.name, name)
+		}
+	}
+	before, _ := open(t.slot)
+	after, ok := open(is["slot"].Bytes)
+	switch {
+	case !ok || after.Key != newKey || after.Plaintext != before.Plaintext || after.Context != contextOf(t.name):
+		u.violation("%s: %v was written in the place of %v", t.name, after, before)
+	case before.Key == newKey:
+		u.violation("%s was written although it was current", t.name)
+	case t.writes > 0:
+		u.violation("%s was written twice", t.name)
+	}
+	t.writes++
+	t.slot = bytes.Clone(is["slot"].Bytes)
+	return scan.Result{}
+}
+
+func apiError(code string) error { return &smithy.GenericAPIError{Code: code, Message: "simulated"} }
+
+// reencrypt is KMS.
+func (u *universe) reencrypt(q rotate.Question) (rotate.Answer, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	c, ok := open(q.Blob)
+	if !ok {
+		return rotate.Answer{}, apiError("InvalidCiphertextException")
+	}
+	if q.Source.ARN != "" && q.Source.ARN != c.Key {
+		return rotate.Answer{}, apiError("IncorrectKeyException")
+	}
+	if c.Context != "name="+q.Context["name"] {
+		return rotate.Answer{}, apiError("InvalidCiphertextException")
+	}
+	u.serial++
+	next := cipher{newKey, c.Plaintext, "name=" + q.DestinationContext["name"], fmt.Sprint(u.serial)}
+	return rotate.Answer{Blob: next.blob(), Source: c.Key, Destination: newKey}, nil
+}
+
+// application is one change that the application makes.
+type application struct {
+	at    time.Duration
+	thing int
+	what  string
+}
+
+// applications draws the changes of a seed, all within span.
+func (u *universe) applications(span time.Duration) (list []application) {
+	for i := range u.number(30, "changes") {
+		what := []string{"old", "old", "new", "note", "note", "delete"}[u.number(6, "change", i)]
+		list = append(list, application{u.span(span, "when", i), u.number(len(u.things), "which", i), what})
+	}
+	slices.SortFunc(list, func(a, b application) int { return int(a.at - b.at) })
+	return list
+}
+
+func (u *universe) apply(a application) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	t := u.things[a.thing]
+	if t.slot == nil || t.key != oldKey && t.key != newKey {
+		return
+	}
+	switch a.what {
+	case "old":
+		u.store(t, oldKey, fmt.Sprintf("plaintext %s.%d", t.name, t.generation))
+	case "new":
+		u.store(t, newKey, fmt.Sprintf("plaintext %s.%d", t.name, t.generation))
+	case "note":
+		t.note++
+	case "delete":
+		t.slot = nil
+	}
+	u.note("application", a.what, t.name)
+}
+
+// note wants mu.
+func (u *universe) note(who, what, about string) {
+	u.trace = append(u.trace, fmt.Sprintf("%12d %s %s %s", time.Since(u.began), who, what, about))
+}
+
+// check compares the end with the truth. With converged every slot that a key can
+// open must be under the new one.
+func (u *universe) check(converged bool) []string {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, t := range u.things {
+		c, ok := open(t.slot)
+		switch {
+		case t.slot == nil:
+		case t.key == "":
+			if string(t.slot) != "poison "+t.name {
+				u.violation("%s: the poison was changed", t.name)
+			}
+		case !ok || c.Plaintext != t.plaintext || c.Context != contextOf(t.name):
+			u.violation("%s holds %+v, and %q was stored last", t.name, c, t.plaintext)
+		case t.key == otherKey && c.Key != otherKey:
+			u.violation("%s was moved, and it is foreign", t.name)
+		case converged && t.key != otherKey && c.Key != newKey:
+			u.violation("%s is still under %s", t.name, c.Key)
+		}
+	}
+	return u.faults
+}
+
+// history is what was applied, in the order of virtual time.
+func (u *universe) history() string {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	list := slices.Clone(u.trace)
+	slices.Sort(list)
+	return strings.Join(list, "\n")
+}
+
+var errDead = errors.New("the process is dead")
+
+// simProcess is one process of rotator: everything it does to the world goes
+// through do, where it can be killed, stopped and failed.
+type simProcess struct {
+	*universe
+	id     string
+	cancel context.CancelFunc
+	// stopped is a time in which it does nothing: SIGSTOP.
+	stopped [2]time.Duration
+	faulty  bool
+	// sweep kills it at its killAt-th durable step, before or after it is applied.
+	killAt    int
+	killAfter bool
+
+	lock  sync.Mutex
+	dead  bool
+	steps int            // durable ones
+	calls map[string]int // by operation and subject
+}
+
+// die is SIGKILL: nothing of it happens any more.
+func (p *simProcess) die() {
+	p.lock.Lock()
+	p.dead = true
+	p.lock.Unlock()
+	p.cancel()
+}
+
+func (p *simProcess) alive() bool {
+	p.lock.Lock()
+	defer p.lock.Unlock()
+	return !p.dead
+}
+
+// call numbers the calls of one kind about one thing.
+func (p *simProcess) call(what, about string) int {
+	p.lock.Lock()
+	defer p.lock.Unlock()
+	p.calls[what+about]++
+	return p.calls[what+about]
+}
+
+// sleep waits, and for as long as the process is stopped; it is false when the
+// process died or ctx ended meanwhile.
+func (p *simProcess) sleep(ctx context.Context, d time.Duration) bool {
+	if now := time.Since(p.began) + d; now >= p.stopped[0] && now < p.stopped[1] {
+		d += p.stopped[1] - now
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return ctx.Err() == nil && p.alive()
+}
+
+// do is one operation on the world: it takes time, before and after it is applied,
+// and goes wrong in the ways that the kind of operation knows.
+func (p *simProcess) do(ctx context.Context, what, about string, durable bool, apply func() error) error {
+	n := p.call(what, about)
+	if !p.sleep(ctx, p.span(20*time.Millisecond, p.id, what, about, n, "before")) {
+		return p.ended(ctx)
+	}
+	if p.faulty {
+		if code := p.refusal(what, about, n); code != "" {
+			return apiError(code)
+		}
+	}
+	if !p.step(durable, false) {
+		return errDead
+	}
+	err := apply()
+	p.mu.Lock()
+	p.note(p.id, what, fmt.Sprintf("%s %v", about, err))
+	p.mu.Unlock()
+	if !p.step(durable, true) || !p.sleep(ctx, p.span(20*time.Millisecond, p.id, what, about, n, "after")) {
+		return p.ended(ctx)
+	}
+	if lost := map[string]int{"replace": 40, "reencrypt": 10, "load": 10, "page": 10, "store": 1}[what]; p.faulty && p.chance(lost, p.id, what, about, n, "lost") {
+		return context.DeadlineExceeded
+	}
+	return err
+}
+
+func (p *simProcess) ended(ctx context.Context) error {
+	if !p.alive() {
+		return errDead
+	}
+	return ctx.Err()
+}
+
+// refusal is a fault before anything was applied; "" for none.
+func (p *simProcess) refusal(what, about string, n int) string {
+	codes := map[string][]string{
+		"reencrypt": {"ThrottlingException", "KMSInternalException", "DependencyTimeoutException", "KeyUnavailableException"},
+		"replace":   {"ProvisionedThroughputExceededException", "InternalServerError", "TransactionConflictException", "ThrottlingException"},
+		"load":      {"ThrottlingException", "InternalServerError"},
+		"page":      {"ThrottlingException", "InternalServerError"},
+	}[what]
+	if len(codes) == 0 || !p.chance(60, p.id, what, about, n, "refused") {
+		return ""
+	}
+	return codes[p.number(len(codes), p.id, what, about, n, "code")]
+}
+
+// step counts a durable step, and is false when the process dies at it.
+func (p *simProcess) step(durable, after bool) bool {
+	p.lock.Lock()
+	if durable && !after {
+		p.steps++
+	}
+	killed := durable && p.killAt > 0 && p.steps == p.killAt && p.killAfter == after
+	dead := p.dead
+	p.lock.Unlock()
+	if killed && !dead {
+		p.die()
+	}
+	return !killed && !dead
+}
