@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -118,15 +119,37 @@ func (s simStore) Replace(ctx context.Context, old checkpoint.Entry, data []byte
 	return e, err
 }
 
-// simDisk holds the audit logs of a machine: what was appended outlives processes.
+// simDisk holds the audit logs of a machine. What was appended outlives the death
+// of its process; only what was synced outlives the loss of power.
 type simDisk struct {
 	mu    sync.Mutex
-	found map[string]simChange
+	lines []simLine
 }
 
-type simChange struct {
-	record  rotate.Record
-	written bool
+type simLine struct {
+	record          rotate.Record
+	written, synced bool
+	by              string // process
+}
+
+// blackout takes what was not synced.
+func (d *simDisk) blackout() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.lines = slices.DeleteFunc(d.lines, func(l simLine) bool { return !l.synced })
+}
+
+// rotated counts the slots that the logs say a pass has moved.
+func (h *history) rotated(pass int) int64 {
+	slots := map[string]bool{}
+	for _, disk := range h.disks {
+		for _, l := range disk.lines {
+			if l.written && l.record.Pass == pass {
+				slots[l.record.After] = true
+			}
+		}
+	}
+	return int64(len(slots))
 }
 
 // simLog is a process's hold on the audit log. It knows what was there when it was
@@ -134,7 +157,7 @@ type simChange struct {
 type simLog struct {
 	*simProcess
 	disk  *simDisk
-	found map[string]simChange
+	found map[string]simLine
 }
 
 var _ rotate.Recorder = (*simLog)(nil)
@@ -142,9 +165,11 @@ var _ rotate.Recorder = (*simLog)(nil)
 func (d *simDisk) open(p *simProcess) *simLog {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	l := &simLog{simProcess: p, disk: d, found: map[string]simChange{}}
-	for after, c := range d.found {
-		l.found[after] = c
+	l := &simLog{simProcess: p, disk: d, found: map[string]simLine{}}
+	for i, line := range d.lines {
+		d.lines[i].synced = true // what is trusted has to stay
+		line.written = line.written || l.found[line.record.After].written
+		l.found[line.record.After] = line
 	}
 	return l
 }
@@ -155,7 +180,7 @@ func (l *simLog) append(records []rotate.Record, written bool) error {
 	}
 	l.disk.mu.Lock()
 	for _, r := range records {
-		l.disk.found[r.After] = simChange{r, written || l.disk.found[r.After].written}
+		l.disk.lines = append(l.disk.lines, simLine{record: r, written: written, by: l.id})
 	}
 	l.disk.mu.Unlock()
 	if !l.step(true, true) {
@@ -168,13 +193,18 @@ func (l *simLog) Intend(records []rotate.Record) error { return l.append(records
 func (l *simLog) Record(records []rotate.Record) error { return l.append(records, true) }
 
 func (l *simLog) Find(after string) (rotate.Record, bool, bool) {
-	c, ok := l.found[after]
-	return c.record, c.written, ok
+	line, ok := l.found[after]
+	return line.record, line.written, ok
 }
 
 func (l *simLog) Sync() error {
 	if !l.alive() {
 		return errDead
+	}
+	l.disk.mu.Lock()
+	defer l.disk.mu.Unlock()
+	for i := range l.disk.lines {
+		l.disk.lines[i].synced = l.disk.lines[i].synced || l.disk.lines[i].by == l.id
 	}
 	return nil
 }
@@ -183,7 +213,7 @@ func (l *simLog) Sync() error {
 type history struct {
 	*universe
 	store  checkpoint.Store
-	disk   *simDisk
+	disks  [simMachines]*simDisk // one process at a time works on each
 	format *ciphertext.Compiled
 	shared bool
 	// interval is that of saving; 0 is the engine's own.
@@ -191,11 +221,18 @@ type history struct {
 }
 
 func newHistory(t *testing.T, u *universe, shared bool) *history {
-	return &history{universe: u, store: checkpoint.NewMemory(), disk: &simDisk{found: map[string]simChange{}}, shared: shared,
+	h := &history{universe: u, store: checkpoint.NewMemory(), shared: shared,
 		format: format(t, map[string]string{"name": "${name}"}, nil)}
+	for i := range h.disks {
+		h.disks[i] = &simDisk{}
+	}
+	return h
 }
 
-const simLease = 9 * time.Second
+const (
+	simLease    = 9 * time.Second
+	simMachines = 3
+)
 
 // run is the life of one process, as cmd/rotator's is.
 func (h *history) run(ctx context.Context, p *simProcess) (checkpoint.Pass, error) {
@@ -208,7 +245,7 @@ func (h *history) run(ctx context.Context, p *simProcess) (checkpoint.Pass, erro
 	if err != nil {
 		return checkpoint.Pass{}, err
 	}
-	log := h.disk.open(p)
+	log := h.disks[p.machine].open(p)
 	options := checkpoint.TrackOptions{Interval: h.interval, Worker: p.id, BeforeSave: func(context.Context) error { return log.Sync() }}
 	if h.shared {
 		options.Lease = simLease
@@ -229,22 +266,29 @@ func (h *history) run(ctx context.Context, p *simProcess) (checkpoint.Pass, erro
 	return record, errors.Join(worked, err)
 }
 
-// process makes a process; fate decides how it ends.
+// process makes a process that nothing happens to.
 func (h *history) process(ctx context.Context, id string) (*simProcess, context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	return &simProcess{universe: h.universe, id: id, cancel: cancel, calls: map[string]int{}}, ctx
 }
 
-// doomed lives one process that is killed, stopped, told to end, or left alone.
-func (h *history) doomed(ctx context.Context, id string) {
+// doomed lives one process that is killed, loses power, is told to end, is stopped
+// for a while, or is left alone.
+func (h *history) doomed(ctx context.Context, id string, machine int) {
 	p, ctx := h.process(ctx, id)
 	defer p.cancel()
-	p.faulty = true
+	p.faulty, p.machine = true, machine
 	now := time.Since(h.began)
 	at := h.span(3*time.Second, id, "when")
 	switch h.number(5, id, "fate") {
-	case 0, 1:
+	case 0:
 		timer := time.AfterFunc(at, p.die)
+		defer timer.Stop()
+	case 1:
+		timer := time.AfterFunc(at, func() {
+			p.die()
+			h.disks[machine].blackout()
+		})
 		defer timer.Stop()
 	case 2:
 		timer := time.AfterFunc(at, p.cancel)
@@ -260,13 +304,13 @@ func (h *history) generation(ctx context.Context, n int) {
 	var group sync.WaitGroup
 	processes := 1
 	if h.shared {
-		processes += h.number(3, "processes", n)
+		processes += h.number(simMachines, "processes", n)
 	}
 	for i := range processes {
 		group.Go(func() {
 			id := fmt.Sprintf("run-%d-%d", n, i)
 			time.Sleep(h.span(2*time.Second, id, "start"))
-			h.doomed(ctx, id)
+			h.doomed(ctx, id, i)
 		})
 	}
 	group.Wait()
@@ -299,6 +343,9 @@ func (h *history) evidence(t *testing.T, pass checkpoint.Pass) checkpoint.Counts
 	s := counts.Slots
 	if !counts.Balanced() || s.Remaining != 0 || s.Seen != counts.Items.Seen {
 		t.Errorf("pass %d counts %+v", pass.Number, counts)
+	}
+	if logged := h.rotated(pass.Number); logged < s.Rotated {
+		t.Errorf("pass %d counts %d slots as rotated, and the audit logs have %d", pass.Number, s.Rotated, logged)
 	}
 	entries, named := 0, map[string]bool{}
 	for chunk, err := range passes.Ledger(t.Context(), pass) {
@@ -337,6 +384,13 @@ func simulate(t *testing.T, seed uint64) string {
 	first := h.finish(t, "last")
 	writer.Wait()
 	kept := h.evidence(t, first)
+	for n := 1; n < first.Number; n++ { // what was closed before stays closed
+		pass, err := checkpoint.NewPasses(h.store, "job").Pass(t.Context(), n)
+		if err != nil || pass.Status != checkpoint.Finished {
+			t.Errorf("pass %d, before the last, is %s (%v)", n, pass.Status, err)
+		}
+		h.evidence(t, pass)
+	}
 	total, gone := int64(len(u.things)), int64(0)
 	for _, thing := range u.things {
 		if thing.slot == nil {

@@ -310,8 +310,9 @@ var errDead = errors.New("the process is dead")
 // through do, where it can be killed, stopped and failed.
 type simProcess struct {
 	*universe
-	id     string
-	cancel context.CancelFunc
+	id      string
+	machine int
+	cancel  context.CancelFunc
 	// stopped is a time in which it does nothing: SIGSTOP.
 	stopped [2]time.Duration
 	faulty  bool

@@ -153,6 +153,9 @@ func (l *Log) Beside(path string) error {
 		return err
 	}
 	defer func() { _ = file.Close() }()
+	if err := file.Sync(); err != nil { // what is counted on has to stay
+		return err
+	}
 	size, err := file.Seek(0, io.SeekEnd)
 	if err != nil {
 		return err
