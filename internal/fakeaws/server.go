@@ -39,10 +39,11 @@ type Server struct {
 	config   Config
 	endpoint string
 
-	faults *fault.Injector
-	kms    *fakekms.Service
-	dynamo *fakedynamodb.Service
-	s3     *fakes3.Service
+	faults  *fault.Injector
+	signers *signers
+	kms     *fakekms.Service
+	dynamo  *fakedynamodb.Service
+	s3      *fakes3.Service
 
 	http   *http.Server
 	conns  sync.WaitGroup // open connections
@@ -64,6 +65,7 @@ func Start(config Config) (*Server, error) {
 		config:   config,
 		endpoint: "http://" + listener.Addr().String(),
 		faults:   fault.New(config.Seed),
+		signers:  &signers{expired: map[string]bool{}},
 		kms:      fakekms.New(fakekms.Config{Region: config.Region, Account: config.Account, Principal: tokens.principal}),
 		dynamo:   fakedynamodb.New(fakedynamodb.Config{Region: config.Region, Account: config.Account}),
 		s3:       fakes3.New(fakes3.Config{Region: config.Region, Account: config.Account}),
@@ -136,12 +138,13 @@ func (s *Server) track(_ net.Conn, state http.ConnState) {
 // of the SDK clients leave: a target header for KMS and DynamoDB, a form for
 // STS. What has none is S3, path style.
 func (s *Server) dispatch(t *tokens) http.Handler {
-	kms := s.faults.Handler(s.kms)
-	dynamo := s.faults.Handler(s.dynamo)
-	s3 := s.faults.Handler(s.s3)
-	sts := s.faults.Handler(&stsService{tokens: t})
+	kms := s.faults.Handler(s.signers.json(s.kms))
+	dynamo := s.faults.Handler(s.signers.json(s.dynamo))
+	s3 := s.faults.Handler(s.signers.rest(s.s3))
+	sts := s.faults.Handler(s.signers.query(&stsService{tokens: t}))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Amzn-Requestid", newRequestID())
+		w.Header().Set("Date", s.signers.now().UTC().Format(http.TimeFormat))
 		target := r.Header.Get("X-Amz-Target")
 		switch {
 		case strings.HasPrefix(target, "TrentService."):

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -165,4 +166,55 @@ func TestStartOnTakenAddress(t *testing.T) {
 	} else if !strings.Contains(err.Error(), address) {
 		t.Errorf("the error does not name the address: %v", err)
 	}
+}
+
+// Every service refuses expired keys and signatures of another time, in the words
+// that the SDK knows: it finds the server's clock by the Date header.
+func TestSigners(t *testing.T) {
+	server, cfg := start(t)
+	calls := map[string]func() error{
+		"ExpiredTokenException InvalidSignatureException": func() error {
+			_, err := kms.NewFromConfig(cfg).ListAliases(t.Context(), &kms.ListAliasesInput{})
+			return err
+		},
+		"ExpiredToken RequestTimeTooSkewed": func() error {
+			_, err := s3.NewFromConfig(cfg).ListBuckets(t.Context(), &s3.ListBucketsInput{})
+			return err
+		},
+		"ExpiredToken SignatureDoesNotMatch": func() error {
+			_, err := sts.NewFromConfig(cfg).GetCallerIdentity(t.Context(), &sts.GetCallerIdentityInput{})
+			return err
+		},
+	}
+	expect := func(when string, which int, refused bool) {
+		t.Helper()
+		for codes, call := range calls {
+			want, code := strings.Fields(codes)[which], ""
+			if api := smithy.APIError(nil); errors.As(call(), &api) {
+				code = api.ErrorCode()
+			}
+			if (code == want) != refused || !refused && code != "" {
+				t.Errorf("%s: %q, want it refused with %s: %v", when, code, want, refused)
+			}
+		}
+	}
+	expect("at first", 0, false)
+	server.SetClock(20 * time.Minute)
+	expect("ahead", 1, true)
+	server.SetClock(-20 * time.Minute)
+	expect("behind", 1, true)
+	server.SetClock(0)
+	expect("in time", 1, false)
+	client := kms.NewFromConfig(cfg, func(o *kms.Options) { o.Retryer = retry.NewStandard() })
+	server.SetClock(time.Hour)
+	if _, err := client.ListAliases(t.Context(), &kms.ListAliasesInput{}); err != nil {
+		t.Errorf("a client that retries did not find out what time it is: %v", err)
+	}
+	server.SetClock(0)
+	credentials, err := cfg.Credentials.Retrieve(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.Expire(credentials.AccessKeyID)
+	expect("expired", 0, true)
 }

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"rotator/internal/fakeaws/fault"
 )
 
 // tokens knows who holds which access key: the roles that STS handed out.
@@ -76,6 +78,11 @@ func (s *stsService) Throttle(w http.ResponseWriter, _ *http.Request) {
 // Fail implements fault.Service.
 func (s *stsService) Fail(w http.ResponseWriter, _ *http.Request) {
 	stsError(w, http.StatusInternalServerError, "InternalFailure", "the request failed inside the service")
+}
+
+// Refuse implements fault.Service.
+func (s *stsService) Refuse(w http.ResponseWriter, _ *http.Request, a fault.Answer) {
+	stsError(w, a.Status, a.Code, a.Message)
 }
 
 func (s *stsService) ServeHTTP(w http.ResponseWriter, r *http.Request) {

@@ -5,6 +5,7 @@
 package fakedynamodb
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,6 +17,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"rotator/internal/fakeaws/fault"
 )
 
 // Config says whose tables these are.
@@ -65,6 +68,11 @@ func (s *Service) Throttle(w http.ResponseWriter, _ *http.Request) {
 // Fail answers HTTP 500.
 func (s *Service) Fail(w http.ResponseWriter, _ *http.Request) {
 	answer(w, nil, &failure{code: "InternalServerError", message: "Internal server error"})
+}
+
+// Refuse answers with any other error.
+func (s *Service) Refuse(w http.ResponseWriter, _ *http.Request, a fault.Answer) {
+	answer(w, nil, &failure{code: a.Code, message: a.Message, status: a.Status})
 }
 
 // request is one call under way.
@@ -128,6 +136,7 @@ func answer(w http.ResponseWriter, result any, err error) {
 		if f.code == "InternalServerError" {
 			status = http.StatusInternalServerError
 		}
+		status = cmp.Or(f.status, status)
 		content := map[string]any{"__type": "com.amazonaws.dynamodb.v20120810#" + f.code, "message": f.message, "Message": f.message}
 		if f.item != nil {
 			content["Item"] = f.item

@@ -262,6 +262,7 @@ type failure struct {
 	message string
 	item    item // with ConditionalCheckFailedException
 	reasons []cancellation
+	status  int // HTTP status; 0: by the code
 }
 
 // cancellation is one entry of CancellationReasons.

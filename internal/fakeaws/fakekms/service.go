@@ -18,6 +18,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"rotator/internal/fakeaws/fault"
 )
 
 // Config says whose KMS this is.
@@ -142,6 +144,11 @@ func (s *Service) Fail(w http.ResponseWriter, _ *http.Request) {
 	e := fail("KMSInternalException", "an internal failure; try the request again")
 	e.status = http.StatusInternalServerError
 	writeError(w, e)
+}
+
+// Refuse implements fault.Service.
+func (s *Service) Refuse(w http.ResponseWriter, _ *http.Request, a fault.Answer) {
+	writeError(w, &Error{Code: a.Code, Message: a.Message, status: a.Status})
 }
 
 // maxBody is far above any valid request.

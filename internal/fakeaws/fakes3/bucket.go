@@ -2,6 +2,7 @@ package fakes3
 
 import (
 	"encoding/xml"
+	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -144,6 +145,42 @@ func putOwnership(w http.ResponseWriter, r request, b *bucket) error {
 	b.ownership = in.Rule.ObjectOwnership
 	w.WriteHeader(http.StatusOK)
 	return nil
+}
+
+// Version is one version of an object as the bucket keeps it: to compare buckets
+// in tests.
+type Version struct {
+	ID     string
+	Marker bool // a delete marker
+	Body   []byte
+	// Headers are those that come back as they were sent, user metadata among them.
+	Headers      http.Header
+	Tags, Grants string
+	// Lock is mode, end of the retention and legal hold.
+	Lock string
+}
+
+// Versions returns what is in a bucket, by key, each with its versions, the
+// oldest first. What it returns is shared: read it only.
+func (s *Service) Versions(bucketName string) map[string][]Version {
+	out := map[string][]Version{}
+	b, err := s.bucket(bucketName)
+	if err != nil {
+		return out
+	}
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	for key, versions := range b.objects {
+		for _, v := range versions {
+			until := ""
+			if !v.until.IsZero() {
+				until = v.until.UTC().Format(time.RFC3339)
+			}
+			out[key] = append(out[key], Version{ID: v.id, Marker: v.marker, Body: v.body, Headers: v.headers,
+				Tags: v.tags.Encode(), Grants: fmt.Sprint(v.grants), Lock: fmt.Sprint(v.mode, until, v.hold)})
+		}
+	}
+	return out
 }
 
 // stamp is a time as XML answers have it.

@@ -13,6 +13,8 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+
+	"rotator/internal/fakeaws/fault"
 )
 
 // Config says whose buckets these are.
@@ -214,6 +216,11 @@ func (s *Service) Throttle(w http.ResponseWriter, r *http.Request) {
 // Fail answers HTTP 500.
 func (s *Service) Fail(w http.ResponseWriter, r *http.Request) {
 	fail(w, r, &failure{http.StatusInternalServerError, "InternalError", "We encountered an internal error. Please try again."})
+}
+
+// Refuse answers with any other error.
+func (s *Service) Refuse(w http.ResponseWriter, r *http.Request, a fault.Answer) {
+	fail(w, r, &failure{a.Status, a.Code, a.Message})
 }
 
 // failure is an error of the service (Error responses).

@@ -1,17 +1,20 @@
 // Package fault plays the failures of a network and of a service in front of
-// the fake AWS services: added latency, throttling, server errors, a connection
-// that is reset before the request is applied, a response that is lost after it
-// was applied, and a hook that runs just before a request (a concurrent writer).
-// It also counts every request by operation.
+// the fake AWS services: added latency, throttling, server errors and other
+// refusals, a connection that is reset before or in the middle of a request, a
+// response that is lost or cut short after the request was applied, and a hook
+// that runs just before a request (a concurrent writer). It also counts every
+// request by operation, and shows each to a watcher, with what became of it.
 package fault
 
 import (
 	"bytes"
+	"cmp"
 	"io"
 	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 )
@@ -24,13 +27,28 @@ const (
 	None          Kind = iota // nothing: for Delay and Before alone
 	Throttle                  // the service's own throttling answer; not applied
 	InternalError             // the service's own HTTP 500; not applied
+	Refusal                   // the answer that Fault.Answer names; not applied
 	Reset                     // the connection is reset; not applied
+	HalfRequest               // reset while the request is still being sent; not applied
 	LostResponse              // applied, then the connection is reset
+	HalfResponse              // applied, then the connection is reset in the middle of the answer's body
 )
+
+// Answer is an error that a service gives in the form of its own protocol.
+type Answer struct {
+	Status  int    // HTTP status; default 400
+	Code    string // "AccessDeniedException"
+	Message string // default: the code
+}
 
 // Fault is what happens to the requests of one operation.
 type Fault struct {
-	Kind  Kind
+	Kind Kind
+	// Answer is what Refusal answers.
+	Answer Answer
+	// Of narrows the fault to the requests for which it is true; nil means all.
+	// It sees a request before its body is read, and must not read it.
+	Of    func(r *http.Request) bool
 	Delay time.Duration // added before the request is handled
 	// Share is the fraction of requests that are hit, drawn at random; 0 means
 	// all of them.
@@ -52,6 +70,21 @@ type Service interface {
 	// Throttle and Fail answer as the service does when it throttles or fails.
 	Throttle(w http.ResponseWriter, r *http.Request)
 	Fail(w http.ResponseWriter, r *http.Request)
+	// Refuse answers with any other error.
+	Refuse(w http.ResponseWriter, r *http.Request, a Answer)
+}
+
+// Exchange is one request and what became of it.
+type Exchange struct {
+	Operation string // "kms:ReEncrypt"
+	Request   *http.Request
+	Body      []byte // of the request; nil with HalfRequest, which nobody read
+	// Served says whether the service got the request. Status, Header and Answer
+	// are what it answered then, whether or not that reached the client.
+	Served bool
+	Status int
+	Header http.Header
+	Answer []byte
 }
 
 // Injector holds the faults that are set and the counts. It is safe for
@@ -61,6 +94,7 @@ type Injector struct {
 	random *rand.Rand
 	faults map[string]*Fault
 	counts map[string]int
+	watch  func(Exchange)
 }
 
 // New makes an Injector without faults; seed feeds the draws of Share.
@@ -90,6 +124,15 @@ func (i *Injector) Clear(operation string) {
 	delete(i.faults, operation)
 }
 
+// Watch has every request shown to watch once the service has served it, or a
+// fault has kept it from the service; before the client gets to know. Nil ends it.
+// It runs concurrently, with no lock held.
+func (i *Injector) Watch(watch func(Exchange)) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.watch = watch
+}
+
 // Counts returns how many requests came in, by operation, those with faults
 // included.
 func (i *Injector) Counts() map[string]int {
@@ -98,8 +141,8 @@ func (i *Injector) Counts() map[string]int {
 	return maps.Clone(i.counts)
 }
 
-// draw counts the request and says what happens to it.
-func (i *Injector) draw(operation string) Fault {
+// draw counts the request, and says what happens to it and who watches.
+func (i *Injector) draw(operation string, r *http.Request) (Fault, func(Exchange)) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.counts[operation]++
@@ -107,12 +150,12 @@ func (i *Injector) draw(operation string) Fault {
 	if f == nil {
 		f = i.faults["*"]
 	}
-	if f == nil || (f.Share > 0 && i.random.Float64() >= f.Share) {
-		return Fault{}
+	if f == nil || f.Of != nil && !f.Of(r) || f.Share > 0 && i.random.Float64() >= f.Share {
+		return Fault{}, i.watch
 	}
 	if f.Skip > 0 {
 		f.Skip--
-		return Fault{}
+		return Fault{}, i.watch
 	}
 	hit := *f
 	if f.Times > 0 {
@@ -120,21 +163,35 @@ func (i *Injector) draw(operation string) Fault {
 			f.Times = -1
 		}
 	} else if f.Times < 0 {
-		return Fault{}
+		return Fault{}, i.watch
 	}
-	return hit
+	return hit, i.watch
 }
 
 // Handler puts the injector in front of a service.
 func (i *Injector) Handler(s Service) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		f := i.draw(s.Operation(r))
-		if f.Before != nil || f.Delay > 0 {
+		operation := s.Operation(r)
+		f, watch := i.draw(operation, r)
+		seen := Exchange{Operation: operation, Request: r}
+		show := func() {
+			if watch != nil {
+				watch(seen)
+			}
+		}
+		if f.Kind == HalfRequest {
+			_, _ = io.CopyN(io.Discard, r.Body, max(1, r.ContentLength/2))
+			show()
+			reset(w)
+			return
+		}
+		if f.Before != nil || f.Delay > 0 || watch != nil {
 			body, err := io.ReadAll(r.Body)
 			if err != nil {
 				reset(w) // an empty answer would read as success
 				return
 			}
+			seen.Body = body
 			r.Body = io.NopCloser(bytes.NewReader(body))
 			if f.Before != nil {
 				f.Before(r, body)
@@ -144,20 +201,55 @@ func (i *Injector) Handler(s Service) http.Handler {
 				return
 			}
 		}
-		switch f.Kind {
-		case Throttle:
-			s.Throttle(w, r)
-		case InternalError:
-			s.Fail(w, r)
-		case Reset:
-			reset(w)
-		case LostResponse:
-			s.ServeHTTP(&discard{header: http.Header{}}, r)
-			reset(w)
-		default:
-			s.ServeHTTP(w, r)
+		if f.kept(s, w, r, show) {
+			return
 		}
+		if watch == nil && f.Kind == None {
+			s.ServeHTTP(w, r)
+			return
+		}
+		f.serve(s, w, r, &seen, show)
 	})
+}
+
+// kept plays the faults that keep a request from the service; false when the
+// fault is none of them.
+func (f *Fault) kept(s Service, w http.ResponseWriter, r *http.Request, show func()) bool {
+	switch f.Kind {
+	case Throttle, InternalError, Refusal, Reset:
+		show()
+	}
+	switch f.Kind {
+	case Throttle:
+		s.Throttle(w, r)
+	case InternalError:
+		s.Fail(w, r)
+	case Refusal:
+		s.Refuse(w, r, Answer{Status: cmp.Or(f.Answer.Status, http.StatusBadRequest), Code: f.Answer.Code,
+			Message: cmp.Or(f.Answer.Message, f.Answer.Code)})
+	case Reset:
+		reset(w)
+	default:
+		return false
+	}
+	return true
+}
+
+// serve has the service answer, shows that, and sends what the fault leaves of it.
+func (f *Fault) serve(s Service, w http.ResponseWriter, r *http.Request, seen *Exchange, show func()) {
+	k := &keeper{header: w.Header().Clone()}
+	s.ServeHTTP(k, r)
+	seen.Served, seen.Status, seen.Header, seen.Answer = true, cmp.Or(k.status, http.StatusOK), k.header, k.body.Bytes()
+	show()
+	switch f.Kind {
+	case LostResponse:
+		reset(w)
+	case HalfResponse:
+		k.send(w, r, k.body.Len()/2)
+		reset(w)
+	default:
+		k.send(w, r, k.body.Len())
+	}
 }
 
 // wait sleeps for d and is false when the client went away first.
@@ -187,9 +279,27 @@ func reset(w http.ResponseWriter) {
 	_ = conn.Close()
 }
 
-// discard is a response that nobody gets to read.
-type discard struct{ header http.Header }
+// keeper keeps an answer until it is decided what becomes of it.
+type keeper struct {
+	header http.Header
+	status int
+	body   bytes.Buffer
+}
 
-func (d *discard) Header() http.Header         { return d.header }
-func (d *discard) Write(p []byte) (int, error) { return len(p), nil }
-func (d *discard) WriteHeader(int)             {}
+func (k *keeper) Header() http.Header         { return k.header }
+func (k *keeper) Write(p []byte) (int, error) { return k.body.Write(p) }
+func (k *keeper) WriteHeader(status int)      { k.status = status }
+
+// send sends the answer with the first n bytes of its body, under the length of
+// the whole.
+func (k *keeper) send(w http.ResponseWriter, r *http.Request, n int) {
+	maps.Copy(w.Header(), k.header)
+	if status := cmp.Or(k.status, http.StatusOK); r.Method != http.MethodHead && status != http.StatusNoContent && status != http.StatusNotModified {
+		w.Header().Set("Content-Length", strconv.Itoa(k.body.Len()))
+	}
+	w.WriteHeader(cmp.Or(k.status, http.StatusOK))
+	_, _ = w.Write(k.body.Bytes()[:n])
+	if n < k.body.Len() {
+		_ = http.NewResponseController(w).Flush()
+	}
+}

@@ -1,0 +1,92 @@
+package fakeaws
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"rotator/internal/fakeaws/fault"
+)
+
+// signers is what all services know about who signs, and when: which access keys
+// are no longer valid, and what time it is at the server.
+type signers struct {
+	mu      sync.Mutex
+	expired map[string]bool // by access key id
+	ahead   time.Duration   // of the server's clock
+}
+
+// Expire makes every service refuse, from now on, what is signed with an access
+// key, as it refuses temporary credentials whose time is over.
+func (s *Server) Expire(accessKeyID string) {
+	s.signers.mu.Lock()
+	defer s.signers.mu.Unlock()
+	s.signers.expired[accessKeyID] = true
+}
+
+// SetClock puts the clock of the server ahead of the real time, or, by a negative
+// duration, behind. It shows in the Date header of every answer, and requests
+// whose signature is too old or too new by this clock are refused.
+func (s *Server) SetClock(ahead time.Duration) {
+	s.signers.mu.Lock()
+	defer s.signers.mu.Unlock()
+	s.signers.ahead = ahead
+}
+
+func (s *signers) now() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return time.Now().Add(s.ahead)
+}
+
+// signed checks, in front of one service, what the service itself does not: the
+// age of the signature, and whether its key is still valid.
+type signed struct {
+	fault.Service
+	signers *signers
+	window  time.Duration // how far the clocks may be apart
+	skewed  fault.Answer
+	expired fault.Answer
+}
+
+// The answers differ by protocol (Common Errors of KMS, DynamoDB and STS; Error
+// responses of S3).
+func (s *signers) json(of fault.Service) fault.Service {
+	return &signed{Service: of, signers: s, window: 5 * time.Minute,
+		skewed:  fault.Answer{Status: http.StatusBadRequest, Code: "InvalidSignatureException", Message: "Signature expired, or not yet current"},
+		expired: fault.Answer{Status: http.StatusBadRequest, Code: "ExpiredTokenException", Message: "The security token included in the request is expired"}}
+}
+
+func (s *signers) query(of fault.Service) fault.Service {
+	return &signed{Service: of, signers: s, window: 5 * time.Minute,
+		skewed:  fault.Answer{Status: http.StatusForbidden, Code: "SignatureDoesNotMatch", Message: "Signature expired, or not yet current"},
+		expired: fault.Answer{Status: http.StatusForbidden, Code: "ExpiredToken", Message: "The security token included in the request is expired"}}
+}
+
+func (s *signers) rest(of fault.Service) fault.Service {
+	return &signed{Service: of, signers: s, window: 15 * time.Minute,
+		skewed:  fault.Answer{Status: http.StatusForbidden, Code: "RequestTimeTooSkewed", Message: "The difference between the request time and the current time is too large."},
+		expired: fault.Answer{Status: http.StatusBadRequest, Code: "ExpiredToken", Message: "The provided token has expired."}}
+}
+
+func (s *signed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	now := s.signers.now()
+	_, credential, _ := strings.Cut(r.Header.Get("Authorization"), "Credential=")
+	id, _, _ := strings.Cut(credential, "/")
+	s.signers.mu.Lock()
+	expired := s.signers.expired[id]
+	s.signers.mu.Unlock()
+	signedAt, err := time.Parse("20060102T150405Z", r.Header.Get("X-Amz-Date"))
+	switch apart := now.Sub(signedAt).Abs(); {
+	case err == nil && apart > s.window:
+		answer := s.skewed
+		answer.Message = fmt.Sprintf("%s (%s apart)", answer.Message, apart.Round(time.Second))
+		s.Refuse(w, r, answer)
+	case expired:
+		s.Refuse(w, r, s.expired)
+	default:
+		s.Service.ServeHTTP(w, r)
+	}
+}
