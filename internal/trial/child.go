@@ -1,0 +1,138 @@
+package trial
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"rotator/internal/report"
+)
+
+// patience is how long one command may take.
+const patience = 90 * time.Second
+
+// Process is a command of rotator under way.
+type Process struct {
+	*exec.Cmd
+	world    *World
+	out, log bytes.Buffer
+	began    time.Time
+	cancel   context.CancelFunc
+}
+
+// Result is how a command ended.
+type Result struct {
+	Args     []string
+	Code     int // exit code; -1 when a signal ended it
+	Out, Log string
+	// Summary is the result on stdout, where there is one in JSON.
+	Summary *report.Summary
+	Took    time.Duration
+	MaxRSS  int64 // bytes
+}
+
+func (r Result) String() string {
+	return fmt.Sprintf("rotator %s ended with exit code %d after %s\n%s%s", strings.Join(r.Args, " "), r.Code, r.Took.Round(time.Millisecond), clip(r.Out), tail(r.Log))
+}
+
+func tail(text string) string {
+	if len(text) > 3000 {
+		return "..." + text[len(text)-3000:]
+	}
+	return text
+}
+
+// Command is rotator with args and the job file, and with the credentials of the
+// worker, ready to be started.
+func (w *World) Command(args ...string) *Process {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	command := slices.Concat(w.config.Command, args, []string{"-f", "job.yaml"})
+	p := &Process{Cmd: exec.CommandContext(ctx, command[0], command[1:]...), world: w, cancel: cancel}
+	p.Dir = w.Dir
+	p.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "AWS_") }),
+		"AWS_ENDPOINT_URL="+w.Server.Endpoint(), "AWS_REGION="+region, "AWS_EC2_METADATA_DISABLED=true",
+		"AWS_CONFIG_FILE=/nowhere", "AWS_SHARED_CREDENTIALS_FILE=/nowhere")
+	p.Env = append(p.Env, "AWS_ACCESS_KEY_ID="+workerKey, "AWS_SECRET_ACCESS_KEY="+w.secret, "AWS_SESSION_TOKEN="+w.token)
+	p.Env = append(p.Env, w.config.Env...)
+	p.Stdout, p.Stderr = &p.out, &p.log
+	return p
+}
+
+// Unset takes variables out of the environment of a command.
+func (p *Process) Unset(prefixes ...string) {
+	p.Env = slices.DeleteFunc(p.Env, func(v string) bool {
+		return slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(v, prefix) })
+	})
+}
+
+// Begin starts the command.
+func (p *Process) Begin(t testing.TB) *Process {
+	t.Helper()
+	p.began = time.Now()
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Kill)
+	return p
+}
+
+// Kill ends the command as the kernel does, with SIGKILL. It may be called at any
+// time after Begin, from any goroutine.
+func (p *Process) Kill() { p.cancel() }
+
+// Signal sends a signal.
+func (p *Process) Signal(t testing.TB, s syscall.Signal) {
+	t.Helper()
+	if err := p.Process.Signal(s); err != nil {
+		t.Errorf("signal the worker: %v", err)
+	}
+}
+
+// End waits for the command, and keeps what it printed for Secrets.
+func (p *Process) End(t testing.TB) Result {
+	t.Helper()
+	_ = p.Wait() // the exit code tells
+	p.cancel()
+	r := Result{Args: p.Args[1:], Code: p.ProcessState.ExitCode(), Out: p.out.String(), Log: p.log.String(), Took: time.Since(p.began)}
+	if usage, ok := p.ProcessState.SysUsage().(*syscall.Rusage); ok {
+		r.MaxRSS = usage.Maxrss << 10 // Linux gives KiB
+	}
+	var summary report.Summary
+	if json.Unmarshal([]byte(r.Out), &summary) == nil && summary.Command != "" {
+		r.Summary = &summary
+	}
+	p.world.mu.Lock()
+	p.world.printed = append(p.world.printed, r.Out, r.Log)
+	p.world.mu.Unlock()
+	if r.Took >= patience {
+		t.Errorf("the worker did not end by itself: %s", r)
+	}
+	if strings.Contains(r.Log, "panic: ") || strings.Contains(r.Log, "DATA RACE") {
+		t.Errorf("the worker panicked or raced: %s", r)
+	}
+	return r
+}
+
+// Run runs a command to its end, with a result in JSON where there is one.
+func (w *World) Run(t testing.TB, args ...string) Result {
+	t.Helper()
+	return w.Command(args...).Begin(t).End(t)
+}
+
+// Must runs a command that has to end with one of the exit codes.
+func (w *World) Must(t testing.TB, codes []int, args ...string) Result {
+	t.Helper()
+	r := w.Run(t, args...)
+	if !slices.Contains(codes, r.Code) {
+		t.Fatalf("want exit code %v: %s", codes, r)
+	}
+	return r
+}
