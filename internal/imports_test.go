@@ -35,7 +35,7 @@ func allowed() map[string][]string {
 		"internal/fakeaws":              {"internal/fakeaws/fault", "internal/fakeaws/fakekms", "internal/fakeaws/fakedynamodb", "internal/fakeaws/fakes3"},
 		"internal/fakeaws/conformance":  {"sdk"},
 		"internal/demo":                 {"internal/fakeaws", "internal/fakeaws/fakekms", "internal/report", "sdk"},
-		"internal/trial":                {"internal/fakeaws", "internal/fakeaws/fault", "internal/fakeaws/fakekms", "internal/fakeaws/fakes3", "internal/report", "sdk"},
+		"internal/trial":                {"internal/checkpoint", "internal/fakeaws", "internal/fakeaws/fault", "internal/fakeaws/fakekms", "internal/fakeaws/fakes3", "internal/report", "sdk"},
 		"cmd/rotator":                   {"internal/checkpoint", "internal/ciphertext", "internal/config", "internal/demo", "internal/report", "internal/report/auditlog", "internal/rotate", "internal/scan", "internal/scan/dynamoscan", "internal/scan/s3scan", "internal/telemetry", "sdk", "zap"},
 	}
 }

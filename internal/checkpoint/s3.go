@@ -57,7 +57,7 @@ func (s *S3) CheckConditions(ctx context.Context) error {
 	if s.client.Options().BaseEndpoint == nil {
 		return nil
 	}
-	id := "probe/" + rand.Text()
+	id := ".rotator-probe-" + rand.Text()
 	first, err := s.Create(ctx, id, nil)
 	if err != nil {
 		return err

@@ -26,12 +26,14 @@ type guard struct {
 	// written is what the worker stored, by place and digest: a value that it
 	// replaces must never be one of its own.
 	written map[string]bool
+	// moves counts how often KMS re-encrypted each blob under the old key.
+	moves map[[sha256.Size]byte]int
 	// bodies are the bodies of objects by key and ETag, whoever wrote them.
 	bodies map[string][]byte
 }
 
 func newGuard(w *World) *guard {
-	return &guard{world: w, written: map[string]bool{}, bodies: map[string][]byte{}}
+	return &guard{world: w, written: map[string]bool{}, moves: map[[sha256.Size]byte]int{}, bodies: map[string][]byte{}}
 }
 
 // ReadOnly makes every write of the worker, from now on, a violation.
@@ -108,8 +110,16 @@ func (g *guard) complain(format string, args ...any) {
 	g.violations = append(g.violations, fmt.Sprintf(format, args...))
 }
 
-// blobs makes canaries of what goes to KMS and comes back.
+// blobs counts what KMS re-encrypted, and makes canaries of what goes there and comes
+// back.
 func (g *guard) blobs(e fault.Exchange) {
+	var asked struct{ CiphertextBlob []byte }
+	var told struct{ SourceKeyID string }
+	if json.Unmarshal(e.Body, &asked) == nil && json.Unmarshal(e.Answer, &told) == nil && told.SourceKeyID == g.world.Old {
+		g.mu.Lock()
+		g.moves[sha256.Sum256(asked.CiphertextBlob)]++
+		g.mu.Unlock()
+	}
 	for _, text := range [][]byte{e.Body, e.Answer} {
 		var blob struct{ CiphertextBlob []byte }
 		if json.Unmarshal(text, &blob) == nil {

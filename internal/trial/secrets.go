@@ -92,7 +92,7 @@ func (w *World) Secrets(t testing.TB, texts ...string) {
 }
 
 func (w *World) texts(t testing.TB) map[string]string {
-	texts := map[string]string{}
+	texts := w.shared(t)
 	w.mu.Lock()
 	for i, text := range w.printed {
 		texts[fmt.Sprintf("what command %d printed", i/2+1)] += text

@@ -21,6 +21,7 @@ package trial
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -100,7 +101,7 @@ type Config struct {
 	Workers    int    // default 8
 	Segments   int    // default 2
 	MaxOutage  string // default 20s
-	Checkpoint string // default file:.rotator/state.db
+	Checkpoint string // default file:.rotator/state.db; or InTable, InBucket
 	// Extra is more text at the top level of the job file.
 	Extra string
 
@@ -169,7 +170,7 @@ func Start(t testing.TB, c Config) *World {
 			t.Fatal(err)
 		}
 	}
-	if err := w.places(t); err != nil {
+	if err := errors.Join(w.places(t), w.state(t.Context())); err != nil {
 		t.Fatalf("make a world: %v", err)
 	}
 	if err := w.seed(t); err != nil {
