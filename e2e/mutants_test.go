@@ -1,0 +1,107 @@
+//go:build mutants
+
+package e2e
+
+import (
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// mutant takes one protection out of a copy of the source.
+type mutant struct {
+	name     string
+	file     string
+	old, new string // text that is there once, and what takes its place
+	// tests are the arguments of go test; at least one test has to fail.
+	tests []string
+}
+
+func mutants() []mutant {
+	simulation := []string{"./internal/rotate", "-run", "TestSimulation$|TestCrashSweep", "-args", "-seeds=400"}
+	tables := []string{"./internal/scan/dynamoscan"}
+	return []mutant{
+		{"no condition on a batched write", "internal/scan/dynamoscan/batch.go",
+			"\tfor _, e := range u.edits {\n\t\tb.WriteString(separator + partiPath(e.path) + \" = ?\")\n\t\tparameters = append(parameters, toSDK(e.old))\n\t}\n", "", tables},
+		{"no condition on a single write", "internal/scan/dynamoscan/write.go",
+			"aws.String(strings.Join(conditions, \" AND \"))", "nil", tables},
+		{"no condition on a PUT", "internal/scan/s3scan/properties.go",
+			"Key: &object.Key, IfMatch: &p.etag,", "Key: &object.Key,", []string{"./internal/scan/s3scan"}},
+		{"no fence", "internal/checkpoint/pass.go",
+			"\t\te, err = p.store.Replace(ctx, before, data)\n", "\t\tif before, err = p.store.Fetch(ctx, id); err == nil {\n\t\t\te, err = p.store.Replace(ctx, before, data)\n\t\t}\n", simulation},
+		{"no sync before a cursor moves", "internal/checkpoint/tracker.go",
+			"if t.options.BeforeSave != nil {", "if false {", simulation},
+		{"no ledger before a cursor moves", "internal/checkpoint/tracker.go",
+			"\t\tif err := t.passes.put(ctx, id, \"ledger\", LedgerChunk{Entries: entries}); err != nil {\n\t\t\treturn err\n\t\t}\n", "\t\t_, _ = id, entries\n", simulation},
+		{"no waiting for the partitions of others", "internal/checkpoint/lease.go",
+			"return !p.ahead.Done && (!p.held || p.yielding) })", "return false && p.held })", simulation},
+	}
+}
+
+// TestMutants: each protection that is taken out makes a test fail.
+func TestMutants(t *testing.T) {
+	for _, m := range mutants() {
+		t.Run(m.name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := copySource("..", dir); err != nil {
+				t.Fatal(err)
+			}
+			path := filepath.Join(dir, m.file)
+			text, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := strings.Count(string(text), m.old); n != 1 {
+				t.Fatalf("%s has the text %d times that this mutant replaces", m.file, n)
+			}
+			if err := os.WriteFile(path, []byte(strings.Replace(string(text), m.old, m.new, 1)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			goIn := func(args ...string) (string, error) {
+				cmd := exec.Command("go", args...)
+				cmd.Dir = dir
+				out, err := cmd.CombinedOutput()
+				return string(out), err
+			}
+			if out, err := goIn("build", "./..."); err != nil {
+				t.Fatalf("the mutant does not build: %v\n%s", err, out)
+			}
+			out, err := goIn(append([]string{"test", "-timeout", "120s"}, m.tests...)...)
+			if err == nil || !strings.Contains(out, "--- FAIL: ") {
+				t.Fatalf("no test noticed (%v)\n%s", err, out)
+			}
+			first := out[strings.Index(out, "--- FAIL: "):]
+			t.Logf("noticed by %s", strings.SplitN(first, "\n", 3)[:2])
+		})
+	}
+}
+
+func copySource(from, to string) error {
+	return filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(from, path)
+		switch {
+		case err != nil:
+			return err
+		case d.Name() == ".git" || d.Name() == "bin" || d.Name() == "node_modules":
+			if d.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
+		case d.IsDir():
+			return os.MkdirAll(filepath.Join(to, rel), 0o700)
+		case !d.Type().IsRegular():
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(to, rel), text, 0o600)
+	})
+}
