@@ -27,15 +27,26 @@ type File struct {
 
 var _ Store = (*File)(nil)
 
-// CreateFile opens the store at path, and makes an empty one where there is
-// none. Its directory must exist.
+// CreateFile opens the store at path, and makes an empty one where there is none.
+// It is made under another name first, so that a crash or a full disk leaves no
+// half of a database at path. Its directory must exist, and no other process may
+// do the same at that moment (Lock).
 func CreateFile(path string) (*File, error) {
-	f := &File{path: path}
-	err := f.update(func(*bbolt.Bucket) error { return nil })
-	if err != nil {
+	if _, err := os.Stat(path); err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return OpenFile(path)
+	}
+	draft := &File{path: path + ".new"}
+	if err := os.Remove(draft.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("make the checkpoint: %w", err)
+	}
+	if err := draft.update(func(*bbolt.Bucket) error { return nil }); err != nil {
+		_ = os.Remove(draft.path)
 		return nil, err
 	}
-	return f, syncDir(filepath.Dir(path))
+	if err := os.Rename(draft.path, path); err != nil {
+		return nil, fmt.Errorf("make the checkpoint: %w", err)
+	}
+	return &File{path: path}, syncDir(filepath.Dir(path))
 }
 
 // OpenFile opens the store at path. A missing file is an error that wraps
