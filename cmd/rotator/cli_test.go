@@ -96,10 +96,12 @@ func (w *world) fill() error {
 		}
 	}
 	ctx := context.Background()
-	if _, err := w.dynamodb.CreateTable(ctx, &dynamodb.CreateTableInput{TableName: aws.String("customers"), BillingMode: types.BillingModePayPerRequest,
-		KeySchema:            []types.KeySchemaElement{{AttributeName: aws.String("id"), KeyType: types.KeyTypeHash}},
-		AttributeDefinitions: []types.AttributeDefinition{{AttributeName: aws.String("id"), AttributeType: types.ScalarAttributeTypeS}}}); err != nil {
-		return err
+	for table, key := range map[string]string{"customers": "id", "sessions": "session"} {
+		if _, err := w.dynamodb.CreateTable(ctx, &dynamodb.CreateTableInput{TableName: &table, BillingMode: types.BillingModePayPerRequest,
+			KeySchema:            []types.KeySchemaElement{{AttributeName: &key, KeyType: types.KeyTypeHash}},
+			AttributeDefinitions: []types.AttributeDefinition{{AttributeName: &key, AttributeType: types.ScalarAttributeTypeS}}}); err != nil {
+			return err
+		}
 	}
 	for i := range 20 {
 		if err := w.put(fmt.Sprintf("item-%02d", i), w.old); err != nil {
