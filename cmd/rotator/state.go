@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -212,7 +213,7 @@ func stateTable(cfg aws.Config) *dynamodb.Client {
 // its requests are few, so they need no limiter.
 func patient() aws.Retryer {
 	return retry.NewStandard(func(o *retry.StandardOptions) {
-		o.MaxAttempts, o.MaxBackoff, o.RateLimiter = 0, 2*time.Second, ratelimit.None
+		o.MaxAttempts, o.MaxBackoff, o.RateLimiter = math.MaxInt32, 2*time.Second, ratelimit.None // 0 would mean 3
 	})
 }
 

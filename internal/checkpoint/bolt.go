@@ -1,18 +1,23 @@
 package checkpoint
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"time"
 
 	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
 )
 
 // openTimeout bounds the wait for another process that is inside a transaction.
@@ -39,7 +44,7 @@ func CreateFile(path string) (*File, error) {
 	if err := os.Remove(draft.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("make the checkpoint: %w", err)
 	}
-	if err := draft.update(func(*bbolt.Bucket) error { return nil }); err != nil {
+	if err := draft.update(func(b *bbolt.Bucket) error { return setIndex(b, index{}) }); err != nil {
 		_ = os.Remove(draft.path)
 		return nil, err
 	}
@@ -64,6 +69,9 @@ func OpenFile(path string) (*File, error) {
 func (f *File) Fetch(_ context.Context, id string) (e Entry, err error) {
 	err = f.view(func(b *bbolt.Bucket) error {
 		e, err = read(b, id)
+		if errors.Is(err, ErrNotFound) {
+			err = missing(b, id)
+		}
 		return err
 	})
 	return e, err
@@ -75,7 +83,12 @@ func (f *File) Create(_ context.Context, id string, data []byte) (e Entry, err e
 		if b.Get([]byte(id)) != nil {
 			return ErrConflict
 		}
-		e, err = write(b, id, data)
+		if err := missing(b, id); !errors.Is(err, ErrNotFound) {
+			return err
+		}
+		if e, err = write(b, id, data); err == nil {
+			err = setIndex(b, indexOf(b))
+		}
 		return err
 	})
 	return e, err
@@ -97,9 +110,50 @@ func (f *File) Replace(_ context.Context, old Entry, data []byte) (e Entry, err 
 	return e, err
 }
 
-// records is the one bucket. A value is an 8 byte version, unique in the file,
-// and the data.
-const records = "records"
+// records is the bucket. A value is an 8 byte version, unique in the file, and the
+// data. Under indexKey, which is no id, is what should be there: bbolt has no
+// checksums on its pages, and a damaged id must not read as an absent record.
+const (
+	records  = "records"
+	indexKey = "\x00index"
+)
+
+// index is the number of ids and the XOR of their digests.
+type index [8 + sha256.Size]byte
+
+func (x index) with(id string) index {
+	binary.BigEndian.PutUint64(x[:8], binary.BigEndian.Uint64(x[:8])+1)
+	sum := sha256.Sum256([]byte(id))
+	subtle.XORBytes(x[8:], x[8:], sum[:])
+	return x
+}
+
+// indexOf makes the index of what is there.
+func indexOf(b *bbolt.Bucket) (x index) {
+	_ = b.ForEach(func(id, _ []byte) error { // it fails only when we do
+		if string(id) != indexKey {
+			x = x.with(string(id))
+		}
+		return nil
+	})
+	return x
+}
+
+func setIndex(b *bbolt.Bucket, x index) error { return b.Put([]byte(indexKey), x[:]) }
+
+// missing is ErrNotFound, unless ids are damaged, or the way to them: then nobody
+// knows which are absent.
+func missing(b *bbolt.Bucket, id string) error {
+	there := false
+	_ = b.ForEach(func(k, _ []byte) error {
+		there = there || string(k) == id
+		return nil
+	})
+	if is := indexOf(b); !there && bytes.Equal(b.Get([]byte(indexKey)), is[:]) {
+		return ErrNotFound
+	}
+	return &CorruptError{ID: id, Detail: "the records of the file are not those that were written to it"}
+}
 
 func read(b *bbolt.Bucket, id string) (Entry, error) {
 	value := b.Get([]byte(id))
@@ -132,7 +186,7 @@ func (f *File) view(work func(*bbolt.Bucket) error) error {
 		return db.View(func(tx *bbolt.Tx) error {
 			b := tx.Bucket([]byte(records))
 			if b == nil {
-				return ErrNotFound
+				return f.damaged("it holds no records")
 			}
 			return work(b)
 		})
@@ -151,19 +205,35 @@ func (f *File) update(work func(*bbolt.Bucket) error) error {
 	})
 }
 
-func (f *File) open(options *bbolt.Options, work func(*bbolt.DB) error) error {
+func (f *File) open(options *bbolt.Options, work func(*bbolt.DB) error) (err error) {
+	// bbolt follows what it finds in the file: damage may lead it anywhere.
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if r := recover(); r != nil {
+			err = f.damaged(fmt.Sprint(r))
+		}
+	}()
 	db, err := bbolt.Open(f.path, 0o600, options)
+	if errors.Is(err, berrors.ErrInvalid) || errors.Is(err, berrors.ErrChecksum) || errors.Is(err, berrors.ErrVersionMismatch) {
+		return f.damaged(err.Error())
+	}
 	if err != nil {
 		return fmt.Errorf("open the checkpoint %s: %w", f.path, err)
 	}
+	defer func() {
+		if closed := db.Close(); err == nil {
+			err = closed
+		}
+	}()
 	err = work(db)
-	if closed := db.Close(); err == nil && closed != nil {
-		err = closed
-	}
 	if err == nil || errors.Is(err, ErrNotFound) || errors.Is(err, ErrConflict) {
 		return err
 	}
 	return fmt.Errorf("checkpoint %s: %w", f.path, err)
+}
+
+func (f *File) damaged(detail string) error {
+	return fmt.Errorf("%s is no checkpoint that can be read (%s): restore it, or move it away to begin again (slots already moved are recognised)", f.path, detail)
 }
 
 // syncDir makes the name of a new file durable.
