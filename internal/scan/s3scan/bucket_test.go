@@ -381,7 +381,7 @@ func TestListingOutOfOrder(t *testing.T) {
 		}
 	}
 	store := newStore(t, nil)
-	partitions, err := store.source(nil).Partitions(t.Context())
+	partitions, err := store.source(func(c *Config) { c.Prefix = "" }).Partitions(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -64,7 +65,13 @@ func (b *Bucket) page(r keyRange, last string, out *s3.ListObjectsV2Output) (sca
 		if err != nil {
 			return scan.Page{}, err
 		}
-		if key <= last {
+		switch {
+		case !strings.HasPrefix(key, r.Prefix):
+			return scan.Page{}, fmt.Errorf("the server names key %q, which does not begin with %q", key, r.Prefix)
+		case out.EncodingType != types.EncodingTypeUrl && doubtful(key):
+			return scan.Page{}, &scan.MissingError{Field: "s3", Detail: fmt.Sprintf(
+				"this server lists keys as XML text, without EncodingType=url, and key %q may stand for another one that XML cannot hold; rename the object, or use a server that encodes keys", key)}
+		case key <= last:
 			return scan.Page{}, fmt.Errorf("the server names key %q behind key %q, against the order of S3", key, last)
 		}
 		last = key
@@ -72,13 +79,19 @@ func (b *Bucket) page(r keyRange, last string, out *s3.ListObjectsV2Output) (sca
 			b.note("bucket %s: an object %s... is left of a probe of conditional writes, if no run is under way; delete it", b.config.Bucket, r.Prefix+probeName)
 			continue
 		}
-		page.Items = append(page.Items, scan.Item{Ref: scan.Ref(key)})
+		page.Items = append(page.Items, scan.Item{Ref: refOf(key)})
 	}
 	if !page.Last {
 		page.Next = scan.Cursor(last)
 	}
 	return page, nil
 }
+
+// doubtful says that a key in plain XML may not be the one that is stored: what
+// XML cannot hold is written as U+FFFD by many servers, and a carriage return is
+// read as a line feed (XML 1.0, 2.11). Such a key is no place to go on from, and
+// its object would be taken for one that is gone.
+func doubtful(key string) bool { return strings.ContainsAny(key, "\n\ufffd") }
 
 // decodeKey undoes EncodingType=url, where the server honoured it.
 func decodeKey(encoding types.EncodingType, key string) (string, error) {

@@ -23,7 +23,10 @@ const maxBody = 64 << 20
 // Load reads an object whole. scan.ErrGone says that it is not there,
 // *scan.RefusedError that it cannot be read and written back as it is.
 func (b *Bucket) Load(ctx context.Context, ref scan.Ref) (scan.Item, error) {
-	key := string(ref)
+	key, err := keyOf(ref)
+	if err != nil {
+		return scan.Item{}, err
+	}
 	out, err := b.config.Client.GetObject(ctx, &s3.GetObjectInput{Bucket: &b.config.Bucket, Key: &key, ChecksumMode: types.ChecksumModeEnabled},
 		func(o *s3.Options) { o.DisableLogOutputChecksumValidationSkipped = true })
 	if err != nil {
