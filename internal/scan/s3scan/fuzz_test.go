@@ -1,0 +1,271 @@
+package s3scan
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"rotator/internal/fakeaws/fakes3"
+	"rotator/internal/scan"
+)
+
+// FuzzKeys: whatever the keys, a bucket lists exactly those that it stores, also
+// from any cursor in a new process; each is loaded and rewritten under its own
+// name, no other object is touched, and none is made. Where the server leaves keys
+// in plain XML, a key that XML cannot hold stops the listing and is named.
+func FuzzKeys(f *testing.F) {
+	server := newKeyServer(f)
+	f.Fuzz(func(t *testing.T, first, second, third string, prefixLen uint, plain, hosted bool) {
+		keys := distinct(first, second, third)
+		if len(keys) == 0 {
+			return
+		}
+		if isNamedProbe(keys) {
+			return // not ours to list
+		}
+		b := server.bucket(t, plain, hosted)
+		for i, key := range keys {
+			b.plant(key, fmt.Sprintf("body %d", i))
+		}
+		prefix := cut(keys[0], prefixLen)
+		want := slices.DeleteFunc(slices.Clone(keys), func(key string) bool { return !strings.HasPrefix(key, prefix) })
+		refs, err := b.walk(prefix)
+		if plain && slices.ContainsFunc(want, outOfXML) {
+			if missing := (*scan.MissingError)(nil); !errors.As(err, &missing) {
+				t.Fatalf("listed %q as %q, %v", want, refs, err)
+			}
+			refs = nil
+		} else if err != nil || len(refs) != len(want) {
+			t.Fatalf("listed %q as %q, %v", want, refs, err)
+		}
+		for i, ref := range refs {
+			b.move(prefix, ref, want[i], fmt.Sprintf("body %d", slices.Index(keys, want[i])))
+		}
+		for i, key := range keys {
+			body := fmt.Sprintf("body %d", i)
+			if len(refs) > 0 && slices.Contains(want, key) {
+				body = "moved " + body
+			}
+			if got := b.ask(http.MethodGet, key, ""); got != body {
+				t.Fatalf("key %q holds %q, want %q", key, got, body)
+			}
+		}
+		b.clear(keys)
+	})
+}
+
+// distinct are the keys of a length that S3 takes, in the order of S3. They need
+// not be UTF-8: S3 refuses such keys, other servers have them.
+func distinct(keys ...string) []string {
+	keys = slices.DeleteFunc(keys, func(key string) bool { return key == "" || len(key) > 1024 })
+	slices.Sort(keys)
+	return slices.Compact(keys)
+}
+
+func isNamedProbe(keys []string) bool {
+	return slices.ContainsFunc(keys, func(key string) bool { return strings.Contains(key, probeName) })
+}
+
+// cut is a beginning of a key, of whole characters: a prefix comes from a job
+// file, which is UTF-8.
+func cut(key string, length uint) string {
+	prefix := key[:length%uint(len(key)+1)]
+	if !utf8.ValidString(prefix) {
+		return ""
+	}
+	return prefix
+}
+
+// outOfXML says that XML text does not bring a key back for sure.
+func outOfXML(key string) bool {
+	if !utf8.ValidString(key) {
+		return true
+	}
+	return strings.ContainsFunc(key, func(r rune) bool {
+		return r < ' ' && r != '\t' && r != '\r' || r == '\ufffd' || r == '\ufffe' || r == '\uffff'
+	})
+}
+
+// keyServer is a fake S3 that is reached under two styles of addresses.
+type keyServer struct {
+	url    string
+	client *http.Client // reaches it under any host name
+	made   atomic.Int64
+}
+
+func newKeyServer(f *testing.F) *keyServer {
+	fake := fakes3.New(fakes3.Config{Region: "eu-west-1", Account: "111122223333"})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r = r.Clone(r.Context())
+		if bucket, ok := strings.CutSuffix(r.Host, ".s3.test"); ok {
+			r.URL.Path = "/" + bucket + r.URL.Path
+		}
+		if query := r.URL.Query(); strings.HasPrefix(r.URL.Path, "/plain") && query.Has("list-type") {
+			query.Del("encoding-type")
+			r.URL.RawQuery = query.Encode()
+		}
+		fake.ServeHTTP(w, r)
+	}))
+	f.Cleanup(server.Close)
+	transport := &http.Transport{DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, network, server.Listener.Addr().String())
+	}}
+	f.Cleanup(transport.CloseIdleConnections)
+	return &keyServer{url: server.URL, client: &http.Client{Transport: transport}}
+}
+
+// keyBucket is one bucket of a keyServer.
+type keyBucket struct {
+	t      *testing.T
+	server *keyServer
+	name   string
+	sdk    *s3.Client
+}
+
+func (s *keyServer) bucket(t *testing.T, plain, hosted bool) *keyBucket {
+	name := "coded"
+	if plain {
+		name = "plain"
+	}
+	b := &keyBucket{t: t, server: s, name: fmt.Sprintf("%s-%d", name, s.made.Add(1))}
+	endpoint := "http://s3.test"
+	if !hosted {
+		endpoint = s.url
+	}
+	b.sdk = s3.NewFromConfig(aws.Config{Region: "eu-west-1", BaseEndpoint: &endpoint, HTTPClient: s.client,
+		Credentials: credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "secret", ""),
+		Retryer:     func() aws.Retryer { return aws.NopRetryer{} }}, func(o *s3.Options) { o.UsePathStyle = !hosted })
+	b.ask(http.MethodPut, "", "")
+	return b
+}
+
+// ask sends a request in which every byte of the key is escaped, so that it owes
+// nothing to how the SDK writes keys.
+func (b *keyBucket) ask(method, key, body string) string {
+	b.t.Helper()
+	address := b.server.url + "/" + b.name
+	if key != "" {
+		address += "/"
+	}
+	for i := range len(key) {
+		address += fmt.Sprintf("%%%02X", key[i])
+	}
+	request, err := http.NewRequestWithContext(b.t.Context(), method, address, strings.NewReader(body))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	answer, err := b.server.client.Do(request)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	text, err := io.ReadAll(answer.Body)
+	if _ = answer.Body.Close(); err != nil || answer.StatusCode >= 300 {
+		b.t.Fatalf("%s of key %q: %s %s, %v", method, key, answer.Status, text, err)
+	}
+	return string(text)
+}
+
+func (b *keyBucket) plant(key, body string) { b.ask(http.MethodPut, key, body) }
+
+// source is the bucket as a new process sees it.
+func (b *keyBucket) source(prefix string) *Bucket {
+	return New(Config{Client: b.sdk, Bucket: b.name, Prefix: prefix, PageLimit: 1})
+}
+
+// walk lists page by page, each in a new process that knows what JSON kept.
+func (b *keyBucket) walk(prefix string) (refs []scan.Ref, err error) {
+	var kept struct{ Cursor []byte }
+	for range 5 {
+		source := b.source(prefix)
+		partitions, err := source.Partitions(b.t.Context())
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		page, err := source.Page(b.t.Context(), partitions[0], kept.Cursor)
+		if err != nil {
+			return refs, err
+		}
+		for _, item := range page.Items {
+			refs = append(refs, item.Ref)
+		}
+		if page.Last {
+			return refs, nil
+		}
+		kept.Cursor = page.Next
+		b.throughJSON(&kept)
+	}
+	b.t.Fatalf("the listing does not end: %q", refs)
+	return nil, nil
+}
+
+func (b *keyBucket) throughJSON(v any) {
+	text, err := json.Marshal(v)
+	if err == nil {
+		err = json.Unmarshal(text, v)
+	}
+	if err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// move loads and rewrites an object by its ref, as the ledger keeps it.
+func (b *keyBucket) move(prefix string, ref scan.Ref, key, body string) {
+	b.throughJSON(&ref)
+	source := b.source(prefix)
+	item, err := source.Load(b.t.Context(), ref)
+	if err != nil {
+		b.t.Fatalf("load %q: %v", ref, err)
+	}
+	object := item.Payload.(*scan.Object)
+	if object.Key != key || !bytes.Equal(object.Body, []byte(body)) {
+		b.t.Fatalf("key %q is listed as %q and loads as %q with %q, want %q", key, ref, object.Key, object.Body, body)
+	}
+	if r := source.Replace(b.t.Context(), []scan.Change{{Item: item, New: splice(object, []byte("moved "+body))}}); r[0].Err != nil {
+		b.t.Fatalf("replace %q: %v", ref, r[0].Err)
+	}
+}
+
+// clear deletes the keys, and the bucket, which S3 allows only when nothing else
+// is in it.
+func (b *keyBucket) clear(keys []string) {
+	for _, key := range keys {
+		b.ask(http.MethodDelete, key, "")
+	}
+	b.ask(http.MethodDelete, "", "")
+}
+
+// FuzzRef: every key has a Ref of its own that JSON keeps, and every Ref is read
+// as the one key that has it, or refused.
+func FuzzRef(f *testing.F) {
+	f.Fuzz(func(t *testing.T, text string) {
+		ref := refOf(text)
+		if !utf8.ValidString(string(ref)) {
+			t.Errorf("the ref of %q is %q, which JSON cannot hold", text, ref)
+		}
+		if key, err := keyOf(ref); err != nil || key != text {
+			t.Errorf("the ref of %q is %q, which is read as %q, %v", text, ref, key, err)
+		}
+		key, err := keyOf(scan.Ref(text))
+		if refused := (*scan.RefusedError)(nil); err != nil && !errors.As(err, &refused) {
+			t.Errorf("ref %q: %v, want it refused", text, err)
+		}
+		if err == nil && utf8.ValidString(text) && refOf(key) != scan.Ref(text) {
+			t.Errorf("ref %q is read as %q, whose ref is %q", text, key, refOf(key))
+		}
+	})
+}
