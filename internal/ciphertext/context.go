@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // rule is one encryption context, with references that are filled in from each
@@ -174,6 +175,9 @@ func (r rule) fill(find lookup) (map[string]string, *Refused) {
 			text, refused := find(p)
 			if refused != nil {
 				return nil, refused
+			}
+			if !utf8.ValidString(text) {
+				return nil, &Refused{Reason: "not-utf8", Detail: fmt.Sprintf("its context needs ${%s}, which is not UTF-8, and so cannot be sent to KMS as it is", p.reference)}
 			}
 			value.WriteString(text)
 		}

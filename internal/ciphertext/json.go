@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/tidwall/gjson"
 
@@ -104,6 +106,10 @@ func (f *jsonBody) places(object *scan.Object) []place {
 func newPlace(s slot, body []byte, v gjson.Result, at Path, refused *Refused, find lookup) []place {
 	path := at.String()
 	switch {
+	case !utf8.ValidString(path):
+		path = strings.ToValidUTF8(path, "\ufffd")
+		return []place{{Slot: Slot{Path: path, Refused: &Refused{Reason: "not-utf8",
+			Detail: path + " stands for a name that is not UTF-8, by which it could not be found again"}}}}
 	case refused != nil:
 		return []place{{Slot: Slot{Path: path, Refused: refused}}}
 	case v.Type == gjson.Null:

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // Path is a document path: profile.docs[2].key. Names that hold other characters
@@ -27,6 +28,9 @@ const maxSteps = 64
 
 // ParsePath reads a path. Errors say at which byte.
 func ParsePath(text string) (Path, error) {
+	if !utf8.ValidString(text) {
+		return nil, fmt.Errorf("path %q is not UTF-8", text)
+	}
 	var path Path
 	rest := text
 	for rest != "" {
@@ -82,7 +86,7 @@ func parseBracket(text string) (Step, int, error) {
 	if strings.HasPrefix(text, `["`) {
 		end := closingQuote(text)
 		var name string
-		if end < 0 || json.Unmarshal([]byte(text[1:end+1]), &name) != nil || name == "" || !strings.HasPrefix(text[end+1:], "]") {
+		if end < 0 || json.Unmarshal([]byte(text[1:end+1]), &name) != nil || !strings.HasPrefix(text[end+1:], "]") {
 			return Step{}, 0, fmt.Errorf(`expected a JSON string in brackets, ["like this"]`)
 		}
 		return Step{Name: name}, end + 2, nil
