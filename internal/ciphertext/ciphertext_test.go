@@ -3,11 +3,9 @@ package ciphertext
 import (
 	"bytes"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"strings"
 	"testing"
 
@@ -284,118 +282,4 @@ func law(r *rapid.T, f *Compiled, item scan.Item, attributes map[string]scan.Val
 	if changed != expected || len(now) != len(before) {
 		r.Fatalf("%d values changed, want %d: %s", changed, expected, cmp.Diff(before, now))
 	}
-}
-
-// FuzzJSON: find never panics; the same blobs give the same bytes; a new blob
-// changes one string and leaves the document what it was elsewhere.
-func FuzzJSON(f *testing.F) {
-	for _, seed := range []string{`{"k":"QQ=="}`, ` [ {"k" : "QUJD" , "x":[1,2,{"k":"\/w=="}]} ] `, `{"k":"QQ==","k":"QQ=="}`, "\ufeff{\"k\":\"QQ==\"}",
-		`{"a":{"k":"QUJD\nQUJD"}}`, `"QQ=="`, `{"k":"QQ==`, `{"ü":{"k":"QQ=="}}`} {
-		f.Add([]byte(seed))
-	}
-	format := compile(f, Spec{Format: "json", Kind: Objects, Slots: []SlotSpec{{Path: "k"}, {Path: "*.k"}, {Path: "[*].k"}, {Path: "[*].x[*].k"}}})
-	f.Fuzz(func(t *testing.T, body []byte) {
-		item := object("x", string(body), nil)
-		found := format.Find(item)
-		same, fresh := make([][]byte, len(found)), make([][]byte, len(found))
-		for i, s := range found {
-			same[i] = s.Blob
-			if s.Refused == nil {
-				fresh[i] = []byte("another blob, of another length")
-			}
-		}
-		payload, err := format.Splice(item, same)
-		if err != nil || !bytes.Equal(payload.(*scan.Object).Body, body) {
-			t.Fatalf("the same blobs gave %q, %v", payload, err)
-		}
-		if payload, err = format.Splice(item, fresh); err != nil {
-			t.Fatal(err)
-		}
-		now := payload.(*scan.Object).Body
-		if len(found) > 0 && found[0].Refused == nil && !json.Valid(now) {
-			t.Fatalf("not JSON any more: %q", now)
-		}
-		after := format.Find(object("x", string(now), nil))
-		for i := range found {
-			if want := fresh[i]; want != nil && !bytes.Equal(after[i].Blob, want) {
-				t.Fatalf("slot %s holds %q", found[i].Path, after[i].Blob)
-			}
-		}
-		back, err := format.Splice(object("x", string(now), nil), same)
-		if err == nil && !bytes.Equal(without(back.(*scan.Object).Body, after), without(body, found)) {
-			t.Fatalf("other bytes changed:\n%q\n%q", body, back.(*scan.Object).Body)
-		}
-	})
-}
-
-// without takes the strings that hold blobs out of a document, as they are written
-// and as encoding/json would write them.
-func without(body []byte, slots []Slot) []byte {
-	var document any
-	if json.Unmarshal(bytes.TrimPrefix(body, []byte("\ufeff")), &document) != nil {
-		return body
-	}
-	var strip func(any) any
-	strip = func(v any) any {
-		switch v := v.(type) {
-		case map[string]any:
-			for name := range v {
-				v[name] = strip(v[name])
-			}
-		case []any:
-			for i := range v {
-				v[i] = strip(v[i])
-			}
-		case string:
-			if slices.ContainsFunc(slots, func(s Slot) bool { return s.Refused == nil }) {
-				if _, err := base64.StdEncoding.DecodeString(v); err == nil {
-					return ""
-				}
-			}
-		}
-		return v
-	}
-	out, _ := json.Marshal(strip(document))
-	return out
-}
-
-// FuzzBase64: what is read is written back byte by byte, and another blob can be
-// read again from where it was put.
-func FuzzBase64(f *testing.F) {
-	wrapped := strings.Repeat(std64(strings.Repeat("x", 57))+"\n", 3)
-	for _, seed := range []string{"QQ==", "QQ", "-_8", "QR==", wrapped, strings.ReplaceAll(wrapped, "\n", "\r\n"), " QUJD \n", "", "QUJD\nQQ==\nQUJD"} {
-		f.Add([]byte(seed), true)
-		f.Add([]byte(seed), false)
-	}
-	f.Fuzz(func(t *testing.T, text []byte, url bool) {
-		blob, form, ok := decodeText(text, url)
-		if !ok {
-			return
-		}
-		if got := form.encode(blob); !bytes.Equal(got, text) {
-			t.Fatalf("read %q, wrote %q", text, got)
-		}
-		another := []byte("another blob, long enough for several lines of whatever width they have: " + strings.Repeat("x", 100))
-		again, _, ok := decodeText(form.encode(another), url)
-		if !ok || !bytes.Equal(again, another) {
-			t.Fatalf("wrote %q, which reads as %q, %v", form.encode(another), again, ok)
-		}
-	})
-}
-
-// FuzzPath: what is read as a path prints as a path that reads the same.
-func FuzzPath(f *testing.F) {
-	for _, seed := range []string{"a", "a.b[0].c", "a[*]", "a.*", `a["x.y"]`, `["\u00fc"]`, "*", "[0]", "a..b", `a["`} {
-		f.Add(seed)
-	}
-	f.Fuzz(func(t *testing.T, text string) {
-		path, err := ParsePath(text)
-		if err != nil {
-			return
-		}
-		again, err := ParsePath(path.String())
-		if err != nil || !slices.Equal(path, again) {
-			t.Errorf("%q prints as %q, which reads as %v, %v", text, path, again, err)
-		}
-	})
 }

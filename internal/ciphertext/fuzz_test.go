@@ -1,0 +1,309 @@
+package ciphertext
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+
+	"rotator/internal/scan"
+)
+
+// FuzzJSON: in any document, under any path, the same blobs give the same bytes;
+// other blobs are found again where they were put, and no byte outside of their
+// strings changes, nor any value that another reader of JSON sees; what a slot says
+// of itself can be kept in JSON, and its path alone finds it again.
+func FuzzJSON(f *testing.F) {
+	f.Fuzz(func(t *testing.T, body []byte, path string, url bool) {
+		format := formatBase64
+		if url {
+			format = formatBase64URL
+		}
+		compiled, err := New(Spec{Format: formatJSON, Kind: Objects, Slots: []SlotSpec{
+			{Path: path, Format: format, Context: map[string]string{"t": "${body.t}", "k": "${key}"}, DestinationContext: map[string]string{"c": "constant"}}, {Path: "k"}}})
+		if err != nil {
+			return
+		}
+		item := object("key", string(body), nil)
+		found := compiled.Find(item)
+		same, fresh := make([][]byte, len(found)), make([][]byte, len(found))
+		for i, s := range found {
+			checkSlot(t, s)
+			if same[i] = s.Blob; s.Refused == nil {
+				fresh[i] = fmt.Appendf(nil, "another blob, of another length, for slot %d\xff\xfb", i)
+			}
+		}
+		if got := spliced(t, compiled, item, same); !bytes.Equal(got, body) {
+			t.Fatalf("the same blobs gave %q of %q", got, body)
+		}
+		checkPathsFind(t, item, found)
+		payload, err := compiled.Splice(item, fresh)
+		if err != nil {
+			if !overlap(compiled, item) {
+				t.Fatal(err)
+			}
+			return
+		}
+		now := payload.(*scan.Object).Body
+		if string(item.Payload.(*scan.Object).Body) != string(body) {
+			t.Fatal("the body that was read changed")
+		}
+		after := compiled.Find(object("key", string(now), nil))
+		if diff := cmp.Diff(summaryWith(found, fresh), summary(after)); diff != "" {
+			t.Fatalf("after the splice of %q (-want +got):\n%s", body, diff)
+		}
+		if before, after := outside(compiled, body), outside(compiled, now); !slices.Equal(before, after) {
+			t.Fatalf("bytes outside of the slots changed:\n%q\n%q", before, after)
+		}
+		checkOtherReader(t, body, now, fresh)
+	})
+}
+
+// spliced is the body that a format makes of an object.
+func spliced(t *testing.T, f Format, item scan.Item, blobs [][]byte) []byte {
+	payload, err := f.Splice(item, blobs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return payload.(*scan.Object).Body
+}
+
+// checkSlot: a slot has a blob that KMS would take, or a reason; and nothing in it
+// is lost in the JSON of the ledger or of a request.
+func checkSlot(t *testing.T, s Slot) {
+	if (s.Refused == nil) != (s.Blob != nil) || s.Refused == nil && (len(s.Blob) == 0 || len(s.Blob) > MaxBlob) {
+		t.Fatalf("slot %s: %d bytes, refused %v", s.Path, len(s.Blob), s.Refused)
+	}
+	texts := []string{s.Path}
+	for name, value := range s.Context {
+		texts = append(texts, name, value)
+	}
+	if s.Refused != nil {
+		texts = append(texts, s.Refused.Reason, s.Refused.Detail)
+	}
+	for _, text := range texts {
+		if !utf8.ValidString(text) {
+			t.Fatalf("slot %q has %q, which JSON cannot hold", s.Path, text)
+		}
+	}
+}
+
+// checkPathsFind: a retry finds a slot by the path that the ledger has of it.
+func checkPathsFind(t *testing.T, item scan.Item, found []Slot) {
+	for _, s := range found[:min(len(found), 20)] {
+		if s.Refused != nil {
+			continue
+		}
+		for _, format := range []string{formatBase64, formatBase64URL} {
+			one, err := New(Spec{Format: formatJSON, Kind: Objects, Slots: []SlotSpec{{Path: s.Path, Format: format}}})
+			if err != nil {
+				t.Fatalf("slot %q: %v", s.Path, err)
+			}
+			again := one.Find(item)
+			if len(again) != 1 || again[0].Path != s.Path {
+				t.Fatalf("path %q finds %v", s.Path, summary(again))
+			}
+			if again[0].Refused == nil && bytes.Equal(again[0].Blob, s.Blob) {
+				return
+			}
+		}
+		t.Fatalf("path %q does not find its blob again", s.Path)
+	}
+}
+
+// overlap says that two slots of the job are one place of the document, which the
+// format may refuse to splice.
+func overlap(c *Compiled, item scan.Item) bool {
+	seen := map[int]bool{}
+	for _, p := range c.Format.(*jsonBody).places(item.Payload.(*scan.Object)) {
+		if p.end > 0 && seen[p.start] {
+			return true
+		}
+		seen[p.start] = true
+	}
+	return false
+}
+
+// summaryWith is the summary of slots in which other blobs stand.
+func summaryWith(slots []Slot, blobs [][]byte) []string {
+	slots = slices.Clone(slots)
+	for i := range slots {
+		if blobs[i] != nil {
+			slots[i].Blob = blobs[i]
+		}
+	}
+	return summary(slots)
+}
+
+// outside are the pieces of a document between its slots.
+func outside(c *Compiled, body []byte) []string {
+	places := c.Format.(*jsonBody).places(&scan.Object{Key: "key", Body: body})
+	places = slices.DeleteFunc(places, func(p place) bool { return p.Refused != nil })
+	slices.SortFunc(places, func(a, b place) int { return a.start - b.start })
+	var pieces []string
+	at := 0
+	for _, p := range places {
+		pieces = append(pieces, string(body[at:p.start]))
+		at = p.end
+	}
+	return append(pieces, string(body[at:]))
+}
+
+// checkOtherReader compares two documents as encoding/json reads them: they differ
+// only where the new one has a new blob.
+func checkOtherReader(t *testing.T, before, after []byte, fresh [][]byte) {
+	old, err := otherReader(before)
+	if err != nil {
+		if !bytes.Equal(before, after) {
+			t.Fatalf("%q, which is not JSON, became %q", before, after)
+		}
+		return
+	}
+	now, err := otherReader(after)
+	if err != nil {
+		t.Fatalf("%q is not JSON any more: %v", after, err)
+	}
+	was, is := map[string]string{}, map[string]string{}
+	scalars("", old, was)
+	scalars("", now, is)
+	for at := range was {
+		if text, ok := is[at]; !ok || text != was[at] && !holds(text, fresh) {
+			t.Fatalf("%s changed from %q to %q", at, was[at], text)
+		}
+	}
+	if len(was) != len(is) {
+		t.Fatalf("%d values became %d", len(was), len(is))
+	}
+}
+
+func otherReader(document []byte) (v any, err error) {
+	if !json.Valid(document) {
+		return nil, fmt.Errorf("not JSON")
+	}
+	decoder := json.NewDecoder(bytes.NewReader(document))
+	decoder.UseNumber()
+	err = decoder.Decode(&v)
+	return v, err
+}
+
+func scalars(at string, v any, out map[string]string) {
+	switch v := v.(type) {
+	case map[string]any:
+		for name, member := range v {
+			scalars(fmt.Sprintf("%s.%q", at, name), member, out)
+		}
+	case []any:
+		for i, element := range v {
+			scalars(fmt.Sprintf("%s[%d]", at, i), element, out)
+		}
+	default:
+		out[at] = fmt.Sprint(v)
+	}
+}
+
+// holds says that a text is one of the blobs in base64 of some alphabet.
+func holds(text string, blobs [][]byte) bool {
+	plain := strings.Map(func(r rune) rune {
+		switch r {
+		case '-':
+			return '+'
+		case '_':
+			return '/'
+		case '=', '\r', '\n', ' ', '\t':
+			return -1
+		}
+		return r
+	}, text)
+	return slices.ContainsFunc(blobs, func(b []byte) bool { return b != nil && base64.RawStdEncoding.EncodeToString(b) == plain })
+}
+
+// FuzzBase64: the body of an object that is base64 is written back byte by byte;
+// another blob is found again where it was put, in the same dress; what is not
+// taken for base64 is left alone.
+func FuzzBase64(f *testing.F) {
+	f.Fuzz(func(t *testing.T, text []byte, url bool) {
+		format := formatBase64
+		if url {
+			format = formatBase64URL
+		}
+		compiled := compile(t, Spec{Format: format, Kind: Objects, Slots: []SlotSpec{{}}})
+		item := object("key", string(text), nil)
+		found := compiled.Find(item)
+		if len(found) != 1 {
+			t.Fatalf("%d slots in one body", len(found))
+		}
+		checkSlot(t, found[0])
+		if got := spliced(t, compiled, item, [][]byte{found[0].Blob}); !bytes.Equal(got, text) {
+			t.Fatalf("read %q, wrote %q", text, got)
+		}
+		if found[0].Refused != nil {
+			return
+		}
+		another := []byte("another blob, long enough for several lines of whatever width they have: " + strings.Repeat("\xfbx\xff", 100))
+		now := spliced(t, compiled, item, [][]byte{another})
+		again := compiled.Find(object("key", string(now), nil))[0]
+		if again.Refused != nil || !bytes.Equal(again.Blob, another) {
+			t.Fatalf("wrote %q, which reads as %q, %v", now, again.Blob, again.Refused)
+		}
+		if was, is := dress(text), dress(now); was != is {
+			t.Fatalf("%q became %q: the dress changed from %q to %q", text, now, was, is)
+		}
+	})
+}
+
+// dress is what a text in base64 has beside the blob: white space around it, and
+// the end of its first line.
+func dress(text []byte) string {
+	inner := bytes.Trim(text, " \t\r\n")
+	at := bytes.Index(text, inner)
+	around := fmt.Sprintf("%q %q", text[:at], text[at+len(inner):])
+	if end := bytes.IndexAny(inner, "\r\n"); end >= 0 {
+		around += fmt.Sprintf(" %d %v", end, inner[end] == '\r')
+	}
+	return around
+}
+
+// FuzzPath: what is read as a path prints as a path that reads the same, and in
+// any document it leads nowhere or to slots that their own paths find again.
+func FuzzPath(f *testing.F) {
+	leaf := func(n int) scan.Value { return blob(fmt.Sprintf("blob %d", n)) }
+	list := scan.Value{Kind: scan.KindL, List: []scan.Value{leaf(1), text("x"), {Kind: scan.KindL, List: []scan.Value{leaf(2)}}}}
+	names := map[string]scan.Value{"a": leaf(3), "": leaf(4), "a.b": leaf(5), "[0]": leaf(6), `"`: leaf(7), "ü": leaf(8), "*": leaf(9), "\n": leaf(10), "l": list}
+	tree := map[string]scan.Value{"m": {Kind: scan.KindM, Map: names}, "l": list, "set": {Kind: scan.KindBS, ByteSet: [][]byte{[]byte("blob 11"), []byte("blob 12")}}}
+	for name, value := range names {
+		tree[name] = value
+	}
+	f.Fuzz(func(t *testing.T, input string) {
+		path, err := ParsePath(input)
+		if err != nil {
+			return
+		}
+		again, err := ParsePath(path.String())
+		if err != nil || !slices.Equal(path, again) {
+			t.Fatalf("%q prints as %q, which reads as %v, %v", input, path, again, err)
+		}
+		compiled, err := New(Spec{Format: formatRaw, Kind: Rows, Slots: []SlotSpec{{Path: input}}})
+		if err != nil {
+			return // begins with no attribute
+		}
+		for _, s := range compiled.Find(row(tree)) {
+			if s.Refused != nil {
+				continue
+			}
+			own, _, _ := strings.Cut(s.Path, "{") // a member of a set has no path of its own
+			if strings.HasSuffix(s.Path, `"]`) {
+				own = s.Path
+			}
+			one := compile(t, Spec{Format: formatRaw, Kind: Rows, Slots: []SlotSpec{{Path: own}}})
+			if !slices.ContainsFunc(one.Find(row(tree)), func(o Slot) bool { return o.Path == s.Path && bytes.Equal(o.Blob, s.Blob) }) {
+				t.Fatalf("path %q finds slot %q, which its own path does not find", input, s.Path)
+			}
+		}
+	})
+}
