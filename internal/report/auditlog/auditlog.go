@@ -26,8 +26,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -274,8 +276,16 @@ const genesis = "000000000000000000000000000000000000000000000000000000000000000
 // hashMark begins the last member of a line.
 const hashMark = `,"hash":"`
 
-// bind makes the text of a line, newline included, and its hash.
+// bind makes the text of a line, newline included, and its hash. What JSON cannot
+// hold is refused, since evidence would name something else; but for the path,
+// which is for people and may have been cut within a character.
 func bind(record line) (text []byte, hash string, err error) {
+	record.Path = strings.ToValidUTF8(record.Path, "\ufffd")
+	for _, field := range []string{record.Target, record.Ref, record.From, record.To, record.Before, record.After} {
+		if !utf8.ValidString(field) {
+			return nil, "", fmt.Errorf("encode an audit record: %q is not UTF-8", field)
+		}
+	}
 	body, err := json.Marshal(record)
 	if err != nil {
 		return nil, "", fmt.Errorf("encode an audit record: %w", err)
