@@ -178,26 +178,3 @@ func TestTamperingIsFound(t *testing.T) {
 		}
 	})
 }
-
-func FuzzVerify(f *testing.F) {
-	path := filepath.Join(f.TempDir(), "audit.jsonl")
-	log, err := Open(path)
-	if err != nil {
-		f.Fatal(err)
-	}
-	if err := errors.Join(log.Record([]rotate.Record{record(1), record(2)}), log.Close()); err != nil {
-		f.Fatal(err)
-	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(text)
-	f.Add([]byte("{}\n"))
-	f.Fuzz(func(t *testing.T, text []byte) {
-		lines, _, err := Verify(bytes.NewReader(text))
-		if err == nil && lines != int64(bytes.Count(text, []byte("\n"))) {
-			t.Errorf("%d lines verified of %q", lines, text)
-		}
-	})
-}

@@ -1,0 +1,144 @@
+package auditlog
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"rotator/internal/rotate"
+	"rotator/internal/scan"
+)
+
+// FuzzLine: a record that is bound is parsed as the same record, with the same
+// hash, on one line; one that JSON cannot hold is refused.
+func FuzzLine(f *testing.F) {
+	f.Fuzz(func(t *testing.T, seq, nanoseconds int64, pass int, target, ref, path, key, digest string) {
+		want := line{Seq: seq, Event: eventIntent, At: time.Unix(0, nanoseconds).UTC(), Pass: pass, Target: target, Ref: ref, Path: path,
+			From: key, To: key, Before: digest, After: digest, Prev: genesis}
+		text, hash, err := bind(want)
+		if err != nil {
+			if utf8.ValidString(target + ref + key + digest) {
+				t.Fatalf("%+v: %v", want, err)
+			}
+			return
+		}
+		body, ok := bytes.CutSuffix(text, []byte("\n"))
+		if !ok || bytes.ContainsAny(body, "\r\n") || !utf8.Valid(body) {
+			t.Fatalf("%q is not one line of text", text)
+		}
+		got, again, err := parse(body)
+		want.Path = strings.ToValidUTF8(path, "\ufffd")
+		if err != nil || got != want || again != hash {
+			t.Fatalf("%+v is bound as %q with hash %s, which parses as %+v, %s, %v", want, text, hash, got, again, err)
+		}
+	})
+}
+
+// newLog writes a log of three lines and returns its text, and the number of lines
+// and the hash that the checkpoint keeps.
+func newLog(t *testing.T, path, ref string) (text []byte, lines int64, head string) {
+	log, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	one, two := record(1), record(2)
+	one.Ref = scan.Ref(strings.ToValidUTF8(ref, "?"))
+	err = errors.Join(log.Intend([]rotate.Record{one}), log.Record([]rotate.Record{one, two}))
+	lines, head = log.Head()
+	if err := errors.Join(err, log.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if text, err = os.ReadFile(path); err != nil {
+		t.Fatal(err)
+	}
+	return text, lines, head
+}
+
+// FuzzTampering: whatever is put in the place of some of the bytes of a log, it is
+// found.
+func FuzzTampering(f *testing.F) {
+	f.Fuzz(func(t *testing.T, ref string, at, length uint, put []byte) {
+		path := filepath.Join(t.TempDir(), "audit.jsonl")
+		text, lines, head := newLog(t, path, ref)
+		if found, err := VerifyFile(path, lines, head); err != nil || found != lines {
+			t.Fatalf("the log as written: %d lines, %v", found, err)
+		}
+		at %= uint(len(text)) // what is added behind the end is no change of what is there
+		end := at + length%(uint(len(text))-at+1)
+		changed := bytes.Join([][]byte{text[:at], put, text[end:]}, nil)
+		if bytes.HasPrefix(changed, text) {
+			return
+		}
+		if err := os.WriteFile(path, changed, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if found, err := VerifyFile(path, lines, head); err == nil {
+			t.Fatalf("%d lines verified of\n%s", found, changed)
+		}
+	})
+}
+
+// FuzzTorn: a log that ends at any byte, as a crash leaves it, goes on behind its
+// last whole line, and knows the changes of the lines that it has.
+func FuzzTorn(f *testing.F) {
+	f.Fuzz(func(t *testing.T, ref string, cut uint) {
+		path := filepath.Join(t.TempDir(), "audit.jsonl")
+		text, _, _ := newLog(t, path, ref)
+		torn := text[:cut%uint(len(text)+1)]
+		if err := os.WriteFile(path, torn, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		log, err := Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		whole := bytes.LastIndexByte(torn, '\n') + 1
+		want := int64(bytes.Count(torn, []byte("\n")))
+		if lines, _ := log.Head(); lines != want || log.Torn() != len(torn)-whole {
+			t.Errorf("%d lines, %d bytes torn off, want %d and %d", lines, log.Torn(), want, len(torn)-whole)
+		}
+		if found, written, ok := log.Find(record(1).After); ok != (want > 0) || written != (want > 1) ||
+			ok && want < 3 && string(found.Ref) != strings.ToValidUTF8(ref, "?") {
+			t.Errorf("with %d lines: %+v, %v, %v", want, found, written, ok)
+		}
+		if err := errors.Join(log.Record([]rotate.Record{record(3)}), log.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if found, err := VerifyFile(path, 0, ""); err != nil || found != want+1 {
+			t.Errorf("%d lines verified, %v, want %d", found, err, want+1)
+		}
+	})
+}
+
+// FuzzVerify: a text that passes is one that this log can go on from; all else is
+// refused at a line that it has.
+func FuzzVerify(f *testing.F) {
+	f.Fuzz(func(t *testing.T, text []byte) {
+		path := filepath.Join(t.TempDir(), "audit.jsonl")
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		lines, head, err := Verify(bytes.NewReader(text))
+		newlines := int64(bytes.Count(text, []byte("\n")))
+		if err != nil {
+			chain := (*ChainError)(nil)
+			if !errors.As(err, &chain) || chain.Line < 1 || chain.Line > newlines+1 {
+				t.Errorf("%q: %v", text, err)
+			}
+			return
+		}
+		log, err := Open(path)
+		if err != nil {
+			t.Fatalf("%q passes, and cannot be opened: %v", text, err)
+		}
+		defer func() { _ = log.Close() }()
+		if n, hash := log.Head(); lines != newlines || n != lines || hash != head {
+			t.Errorf("%q has %d lines up to %s, and goes on behind %d, %s", text, lines, head, n, hash)
+		}
+	})
+}
