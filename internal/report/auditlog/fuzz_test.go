@@ -22,7 +22,7 @@ func FuzzLine(f *testing.F) {
 			From: key, To: key, Before: digest, After: digest, Prev: genesis}
 		text, hash, err := bind(want)
 		if err != nil {
-			if utf8.ValidString(target + ref + key + digest) {
+			if utf8.ValidString(target + "\n" + ref + "\n" + key + "\n" + digest) {
 				t.Fatalf("%+v: %v", want, err)
 			}
 			return
