@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"regexp"
+	"strings"
 	"time"
 
 	"github.com/goccy/go-yaml/ast"
@@ -196,6 +198,9 @@ func (b *binder) text(node ast.Node, field string) (string, bool) {
 	return text, len(details) == 0
 }
 
+// durationForm is how a job file writes a time. Go reads more, such as +5s and .5s.
+var durationForm = regexp.MustCompile(`^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$`)
+
 func (b *binder) bindDuration(node ast.Node, into reflect.Value, field string) {
 	const want = "must be a time with its unit, such as 90s, 10m or 1h30m"
 	if n, ok := node.(*ast.IntegerNode); ok {
@@ -207,7 +212,7 @@ func (b *binder) bindDuration(node ast.Node, into reflect.Value, field string) {
 		return
 	}
 	d, err := time.ParseDuration(text)
-	if err != nil {
+	if err != nil || !durationForm.MatchString(strings.TrimPrefix(text, "-")) {
 		b.refuse(node, field, want)
 		return
 	}

@@ -32,7 +32,7 @@ func Schema() ([]byte, error) {
 func schemaOf(t reflect.Type) *jsonschema.Schema {
 	switch t {
 	case reflect.TypeFor[Duration]():
-		return &jsonschema.Schema{Type: "string", Pattern: `^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$`}
+		return &jsonschema.Schema{Type: "string", Pattern: durationForm.String()}
 	case reflect.TypeFor[GrantTokens]():
 		return &jsonschema.Schema{Type: "array", Items: &jsonschema.Schema{Type: "string"}}
 	}

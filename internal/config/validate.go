@@ -28,6 +28,8 @@ func (j *Job) validate(refused map[string]bool) []Problem {
 	c.kms()
 	c.limits()
 	c.files()
+	c.oneLine("checkpoint", c.job.Checkpoint)
+	c.oneLine("audit_log", c.job.AuditLog)
 	if len(j.Targets) == 0 {
 		c.add("targets", "needs at least one place to scan: - dynamodb: {table: NAME}, or - s3: {bucket: NAME}")
 	}
@@ -73,7 +75,7 @@ func (c *checker) keys() {
 		c.key("destination.key", destination.Key)
 	}
 	switch {
-	case source.Any && len(source.Keys) > 0:
+	case source.Any && c.job.source.written("source.keys"), len(source.Keys) > 0 && c.job.source.written("source.any"):
 		c.add("source.any", "excludes source.keys; keep one of them")
 	case !source.Any && len(source.Keys) == 0:
 		c.add("source", "names no keys; list the keys to move from, such as keys: [alias/payments-2019], or write any: true for all")
@@ -190,6 +192,13 @@ func (c *checker) files() {
 	}
 	if c.job.source.written("audit_log") && c.job.AuditLog == "" {
 		c.add("audit_log", "names no path; take it out to keep the log beside the checkpoint")
+	}
+}
+
+// oneLine refuses paths that could not be told apart in a log.
+func (c *checker) oneLine(field, path string) {
+	if c.job.source.written(field) && strings.ContainsFunc(path, func(r rune) bool { return r < ' ' }) {
+		c.add(field, "must be one line, without control characters")
 	}
 }
 
