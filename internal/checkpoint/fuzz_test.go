@@ -1,0 +1,68 @@
+package checkpoint
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+// FuzzRecord: a record of any kind is decoded as what was encoded; with one bit
+// changed it is refused as corrupt or newer, or the bit meant nothing, but it is
+// never read as something else, nor as a record of another kind.
+func FuzzRecord(f *testing.F) {
+	f.Fuzz(func(t *testing.T, kind uint, name, detail string, cursor []byte, number int, nanoseconds int64, bit uint) {
+		name, detail = strings.ToValidUTF8(name, "?"), strings.ToValidUTF8(detail, "?")
+		at := time.Unix(0, nanoseconds).UTC()
+		counts := Counts{Slots: SlotCounts{Seen: nanoseconds, Failed: nanoseconds}, Items: ItemCounts{Seen: int64(number)}}
+		counts.AddKey(name, 1, "kms")
+		counts.AddReason(detail, nanoseconds)
+		switch kind % 3 {
+		case 0:
+			checkRecord(t, "pass", Pass{Number: number, Fingerprint: detail, Destination: Key{Given: name, ARN: detail}, Status: Running, Started: at,
+				Targets: []PassTarget{{Name: name, Partitions: []Partition{{Name: detail, Spec: json.RawMessage(`{"segment":1}`)}}}}, AuditHead: name}, bit)
+		case 1:
+			checkRecord(t, "progress", Progress{Cursor: cursor, Done: number%2 == 0, Counts: counts, Chunks: number, Saved: at}, bit)
+		case 2:
+			checkRecord(t, "ledger", LedgerChunk{Adjust: counts, Entries: []LedgerEntry{
+				{Target: name, Ref: detail, Path: name, Outcome: "failed", Reason: name, Detail: detail, Attempts: number, At: at}, {Ref: name}}}, bit)
+		}
+	})
+}
+
+func checkRecord[T any](t *testing.T, kind string, want T, bit uint) {
+	data, err := Encode(kind, want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got, other, changed T
+	if err := Decode("id", kind, data, &got); err != nil {
+		t.Fatalf("%q: %v", data, err)
+	}
+	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+		t.Fatalf("-want +got:\n%s", diff)
+	}
+	if err := Decode("id", "another "+kind, data, &other); !refused(err) {
+		t.Fatalf("as another kind: %v", err)
+	}
+	bit %= uint(8 * len(data))
+	data[bit/8] ^= 1 << (bit % 8)
+	if err := Decode("id", kind, data, &changed); err != nil {
+		if !refused(err) {
+			t.Fatalf("%q: %v, want *CorruptError or *NewerError", data, err)
+		}
+		return
+	}
+	if diff := cmp.Diff(got, changed); diff != "" {
+		t.Fatalf("with bit %d changed it is read, as something else:\n%s\n%s", bit, data, diff)
+	}
+}
+
+func refused(err error) bool {
+	corrupt, newer := (*CorruptError)(nil), (*NewerError)(nil)
+	return errors.As(err, &corrupt) || errors.As(err, &newer)
+}
