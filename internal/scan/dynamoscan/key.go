@@ -52,7 +52,7 @@ func parseKey(text string) (map[string]types.AttributeValue, error) {
 			key[name] = &types.AttributeValueMemberS{Value: *v.S}
 		case v.N != nil:
 			key[name] = &types.AttributeValueMemberN{Value: *v.N}
-		case v.B != nil:
+		case len(v.B) > 0: // DynamoDB has no empty keys, nor does printKey print them
 			key[name] = &types.AttributeValueMemberB{Value: v.B}
 		default:
 			return nil, fmt.Errorf("%q is not a primary key: %s has no value", text, name)
