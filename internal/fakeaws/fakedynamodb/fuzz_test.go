@@ -1,0 +1,67 @@
+package fakedynamodb
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+)
+
+// FuzzExpressions: no text makes the parsers panic, nor what they make of it. A
+// condition and its negation never agree, nor does it matter how often it is
+// asked; an update leaves the item that it was made from as it was.
+func FuzzExpressions(f *testing.F) {
+	values := map[string]value{":v": {kind: "S", text: "x"}}
+	one := item{"pk": {kind: "S", text: "k"}, "a": {kind: "M", m: map[string]value{"b": {kind: "L", l: []value{{kind: "N", text: "1"}}}, "v": values[":v"]}},
+		"s": {kind: "SS", texts: []string{"x", "y"}}}
+	before := printed(f, one)
+	condition := func(text string) (holds, compiles bool, err error) {
+		e := expressions{ConditionExpression: text, ExpressionAttributeNames: map[string]string{"#n": "a"}, ExpressionAttributeValues: values}
+		if !strings.Contains(text, "#n") {
+			e.ExpressionAttributeNames = nil
+		}
+		c, err := e.compile()
+		if err != nil || c.condition == nil {
+			return false, false, nil
+		}
+		holds, err = c.condition(one)
+		return holds, true, err
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		if holds, ok, err := condition(text); ok {
+			not, okNot, errNot := condition("NOT (" + text + ")")
+			both, okBoth, errBoth := condition("(" + text + ") AND (" + text + ")")
+			shallow := strings.Count(text, "(")+strings.Count(strings.ToUpper(text), "NOT") < maxDepth/4
+			if shallow && (!okNot || !okBoth || (err == nil) != (errNot == nil) || err == nil && (not == holds || errBoth != nil || both != holds)) {
+				t.Errorf("%q is %v (%v), its negation %v (%v), twice %v (%v)", text, holds, err, not, errNot, both, errBoth)
+			}
+		}
+		e := expressions{UpdateExpression: text, ExpressionAttributeNames: map[string]string{"#n": "a"}, ExpressionAttributeValues: values}
+		if !strings.Contains(text, "#n") {
+			e.ExpressionAttributeNames = nil
+		}
+		if c, err := e.compile(); err == nil && c.update != nil {
+			_, _ = c.update.apply(one, one)
+		}
+		s := statement{Statement: text}
+		for range min(strings.Count(text, "?"), 100) {
+			s.Parameters = append(s.Parameters, values[":v"])
+		}
+		if x, err := s.parse(); err == nil {
+			_, _ = x.where(one)
+			if x.update != nil {
+				_, _ = x.update.apply(one, one)
+			}
+		}
+		if after := printed(t, one); after != before {
+			t.Errorf("%q changed the item in place, from %s to %s", text, before, after)
+		}
+	})
+}
+
+func printed(t testing.TB, i item) string {
+	text, err := json.Marshal(i)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}

@@ -1,0 +1,74 @@
+package dynamoscan
+
+import (
+	"encoding/json"
+	"maps"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+// sameKey compares values of the SDK, whose types have a field that is no data.
+func sameKey(a, b map[string]types.AttributeValue) string {
+	return cmp.Diff(a, b, cmpopts.IgnoreUnexported(types.AttributeValueMemberS{}, types.AttributeValueMemberN{}, types.AttributeValueMemberB{}))
+}
+
+// FuzzKey: every primary key that DynamoDB can have is printed as text that JSON
+// keeps, is read back as that key, and is the text of no other key.
+func FuzzKey(f *testing.F) {
+	f.Fuzz(func(t *testing.T, hashName, hash, rangeName string, binary []byte, number string) {
+		hash, number = strings.ToValidUTF8(hash, "?"), strings.ToValidUTF8(number, "?") // as the SDK returns them
+		hashName, rangeName = strings.ToValidUTF8(hashName, "?"), strings.ToValidUTF8(rangeName, "?")
+		if hash == "" || number == "" || len(binary) == 0 || hashName == rangeName {
+			return // DynamoDB has no empty key values
+		}
+		texts := map[string]bool{}
+		simple := map[string]types.AttributeValue{hashName: &types.AttributeValueMemberS{Value: hash}}
+		for _, second := range []types.AttributeValue{nil, &types.AttributeValueMemberB{Value: binary}, &types.AttributeValueMemberN{Value: number}, &types.AttributeValueMemberS{Value: number}} {
+			key := maps.Clone(simple)
+			if second != nil {
+				key[rangeName] = second
+			}
+			text, err := printKey(key)
+			if err != nil || strings.ContainsAny(text, "\r\n") || !json.Valid([]byte(text)) {
+				t.Fatalf("%v prints as %q, %v", key, text, err)
+			}
+			texts[text] = true
+			again, err := parseKey(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := sameKey(key, again); diff != "" {
+				t.Fatalf("%q is read as another key:\n%s", text, diff)
+			}
+		}
+		if len(texts) != 4 {
+			t.Fatalf("four keys have the texts %v", texts)
+		}
+	})
+}
+
+// FuzzParseKey: what is taken for a key is one that prints as a text of the same
+// key.
+func FuzzParseKey(f *testing.F) {
+	f.Fuzz(func(t *testing.T, text string) {
+		key, err := parseKey(text)
+		if err != nil {
+			return
+		}
+		printed, err := printKey(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := parseKey(printed)
+		if err != nil {
+			t.Fatalf("%q is read, and its own text %q is not: %v", text, printed, err)
+		}
+		if diff := sameKey(key, again); diff != "" {
+			t.Fatalf("%q prints as %q, another key:\n%s", text, printed, diff)
+		}
+	})
+}
