@@ -58,7 +58,7 @@ func FuzzParse(f *testing.F) {
 const secret = "a-very-secret-token"
 
 // checkProblems: every problem has a place in the text, but for those about the
-// file as a whole.
+// file as a whole. A value that is missing stands where it would be written.
 func checkProblems(t *testing.T, text []byte, job *Job, err error) {
 	var problems *Problems
 	if !errors.As(err, &problems) || len(problems.List) == 0 || job != nil || problems.File != "job.yaml" {
@@ -70,7 +70,7 @@ func checkProblems(t *testing.T, text []byte, job *Job, err error) {
 		case p.Detail == "" || !utf8.ValidString(p.Detail):
 			t.Fatalf("%+v says nothing, or not in UTF-8", p)
 		case p.Line == 0 && p.Column == 0 && p.Field == "":
-		case p.Line < 1 || p.Line > lines || p.Column < 1 || p.Column > len(text)+1:
+		case p.Line < 1 || p.Line > lines || p.Column < 1 || p.Column > len(text)+len(": "):
 			t.Fatalf("%+v does not point into a file of %d lines", p, lines)
 		}
 	}
