@@ -34,7 +34,8 @@ func (b *Bucket) CountOldVersions(ctx context.Context) error {
 			break
 		}
 		next, err := decodeKey(out.EncodingType, aws.ToString(out.NextKeyMarker))
-		if err != nil || next == "" {
+		stays := next == aws.ToString(in.KeyMarker) && aws.ToString(out.NextVersionIdMarker) == aws.ToString(in.VersionIdMarker)
+		if err != nil || next == "" || stays {
 			return fmt.Errorf("list the versions of bucket %s: the server names no place to go on from", b.config.Bucket)
 		}
 		in.KeyMarker, in.VersionIdMarker = &next, out.NextVersionIdMarker
