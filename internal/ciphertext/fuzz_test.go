@@ -242,6 +242,9 @@ func FuzzBase64(f *testing.F) {
 		if got := spliced(t, compiled, item, [][]byte{found[0].Blob}); !bytes.Equal(got, text) {
 			t.Fatalf("read %q, wrote %q", text, got)
 		}
+		if blob, ok := lines64(string(text), url); ok && len(blob) > 0 && len(blob) <= MaxBlob && !bytes.Equal(found[0].Blob, blob) {
+			t.Fatalf("%q is %q in base64, and is read as %q, %v", text, blob, found[0].Blob, found[0].Refused)
+		}
 		if found[0].Refused != nil {
 			return
 		}
@@ -256,6 +259,31 @@ func FuzzBase64(f *testing.F) {
 			t.Fatalf("%q became %q: the dress changed from %q to %q", text, now, was, is)
 		}
 	})
+}
+
+// lines64 reads what has to be read as base64: one text, padded or not, in lines of
+// one length, the last of which may be shorter, with white space around.
+func lines64(text string, url bool) ([]byte, bool) {
+	newline := "\n"
+	if strings.Contains(text, "\r\n") {
+		newline = "\r\n"
+	}
+	lines := strings.Split(strings.Trim(text, " \t\r\n"), newline)
+	for i, line := range lines {
+		if line == "" || strings.ContainsAny(line, "\r\n") || len(line) > len(lines[0]) || i < len(lines)-1 && len(line) != len(lines[0]) {
+			return nil, false
+		}
+	}
+	encoding := base64.StdEncoding.Strict()
+	if url {
+		encoding = base64.URLEncoding.Strict()
+	}
+	joined := strings.Join(lines, "")
+	if len(joined)%4 != 0 {
+		encoding = encoding.WithPadding(base64.NoPadding)
+	}
+	blob, err := encoding.DecodeString(joined)
+	return blob, err == nil
 }
 
 // dress is what a text in base64 has beside the blob: white space around it, and
