@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -63,12 +64,17 @@ func Decode(id, kind string, data []byte, v any) error {
 	}
 	sum := sha256.Sum256(e.Content)
 	switch {
-	case e.Schema > 0 && e.Schema != schema:
+	case e.Schema < 1:
+		return &CorruptError{ID: id, Detail: "it names no schema"}
+	case e.Schema != schema:
 		return &SchemaError{ID: id, Schema: e.Schema}
 	case e.Kind != kind:
 		return &CorruptError{ID: id, Detail: fmt.Sprintf("it is a %q record where a %q record belongs", e.Kind, kind)}
 	case e.SHA256 != hex.EncodeToString(sum[:]):
 		return &CorruptError{ID: id, Detail: "its checksum does not match"}
+	}
+	if again, err := json.Marshal(e); err != nil || !bytes.Equal(again, data) {
+		return &CorruptError{ID: id, Detail: "it is not written as records are"}
 	}
 	if err := json.Unmarshal(e.Content, v); err != nil {
 		return &CorruptError{ID: id, Detail: "its content does not fit"}

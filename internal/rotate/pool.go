@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -337,7 +338,10 @@ func entry(target string, ref scan.Ref, slot ciphertext.Slot, v verdict) checkpo
 // records.
 func clip(path string) string {
 	const most = 4096
-	return path[:min(len(path), most)]
+	if len(path) <= most {
+		return path
+	}
+	return strings.ToValidUTF8(path[:most], "") // not half a character
 }
 
 // count puts one slot into exactly one outcome.
