@@ -5,6 +5,8 @@ GO ?= go
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 FUZZTIME ?= 20s
+SEEDS ?= 3000
+ROUNDS ?= 50
 
 .PHONY: help
 help: ## list the commands
@@ -30,7 +32,7 @@ race: ## run the tests under the race detector
 lint: ## gofmt, go vet, staticcheck, go mod tidy
 	@test -z "$$(gofmt -l .)" || { echo "not formatted (run gofmt -w .):"; gofmt -l .; exit 1; }
 	$(GO) vet ./...
-	$(GO) vet -tags e2e ./e2e
+	$(GO) vet -tags e2e,torture,mutants ./e2e
 	$(GO) run $(STATICCHECK) ./...
 	$(GO) mod tidy -diff
 
@@ -42,6 +44,18 @@ fuzz: ## fuzz every target for FUZZTIME (20s) each; `make test` runs their corpo
 			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 5s ./$$(dirname $$file); \
 		done; \
 	done
+
+.PHONY: simulate
+simulate: ## tell SEEDS (3000) histories of faults, crashes and workers, in virtual time
+	$(GO) test ./internal/rotate -count 1 -run 'TestSimulation|TestCrashSweep' -v -args -seeds=$(SEEDS)
+
+.PHONY: torture
+torture: ## kill the real binary ROUNDS (50) times over each kind of checkpoint
+	ROUNDS=$(ROUNDS) $(GO) test -tags torture -count 1 -timeout 3h -v -run TestTorture ./e2e
+
+.PHONY: mutants
+mutants: ## take out one protection after the other; a test must notice each
+	$(GO) test -tags mutants -count 1 -timeout 30m -v -run TestMutants ./e2e
 
 .PHONY: e2e
 e2e: ## run the binary against moto_server (skipped, and said so, where there is none)

@@ -423,18 +423,22 @@ func TestSimulation(t *testing.T) {
 	if *oneSeed > 0 {
 		first, last = *oneSeed, *oneSeed
 	}
-	for seed := first; seed <= last; seed++ {
-		told := ""
-		ok := t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { told = simulate(t, seed) })
+	seed := first
+	defer func() {
+		if t.Failed() {
+			t.Logf("replay it: go test ./internal/rotate -run 'TestSimulation$' -v -args -seed=%d", seed)
+		}
+	}()
+	began := time.Now()
+	for ; seed <= last && !t.Failed(); seed++ {
+		synctest.Test(t, func(t *testing.T) {
+			told := simulate(t, seed)
+			if *oneSeed > 0 {
+				t.Log(told)
+			}
 		})
-		if *oneSeed > 0 {
-			t.Log(told)
-		}
-		if !ok {
-			t.Fatalf("replay it: go test ./internal/rotate -run 'TestSimulation$' -v -args -seed=%d", seed)
-		}
 	}
+	t.Logf("%d histories in %s", seed-first, time.Since(began).Round(time.Second))
 }
 
 // TestSimulationReplays: a seed tells the same history each time.
