@@ -24,6 +24,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
+	"go.uber.org/goleak"
+
 	"rotator/internal/fakeaws"
 	"rotator/internal/fakeaws/fault"
 )
@@ -457,7 +459,8 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// TestMain lets the test binary hold a lock as another process.
+// TestMain lets the test binary hold a lock as another process, and fails the
+// tests when goroutines are left behind.
 func TestMain(m *testing.M) {
 	if path := os.Getenv("CHECKPOINT_TEST_LOCK"); path != "" {
 		if _, err := AcquireLock(path); err != nil {
@@ -467,7 +470,7 @@ func TestMain(m *testing.M) {
 		fmt.Println("locked")
 		time.Sleep(time.Minute)
 	}
-	os.Exit(m.Run())
+	goleak.VerifyTestMain(m)
 }
 
 func TestLockDiesWithItsProcess(t *testing.T) {
