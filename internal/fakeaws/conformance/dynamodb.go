@@ -23,18 +23,24 @@ type dynamodbCase struct {
 }
 
 // DynamoDB runs the cases of DynamoDB against the endpoint of cfg, as sub-tests.
-func DynamoDB(t *testing.T, cfg aws.Config) {
+func DynamoDB(t *testing.T, cfg aws.Config) { runAll(t, DynamoDBCases(cfg)) }
+
+// DynamoDBCases are the cases of DynamoDB for the endpoint of cfg, without retries.
+func DynamoDBCases(cfg aws.Config) (list []Case) {
 	client := dynamodb.NewFromConfig(cfg, func(o *dynamodb.Options) { o.Retryer = aws.NopRetryer{} })
 	for _, cases := range [][]dynamodbCase{dynamodbItemCases(), dynamodbExpressionCases(), dynamodbScanCases(), dynamodbBatchCases()} {
 		for _, c := range cases {
-			t.Run(c.name, func(t *testing.T) { c.run(&dynamodbProbe{T: t, Client: client, ctx: t.Context()}) })
+			list = append(list, Case{Name: c.name, run: func(ctx context.Context, t T) {
+				c.run(&dynamodbProbe{T: t, Client: client, ctx: ctx})
+			}})
 		}
 	}
+	return list
 }
 
 // dynamodbProbe is a client that fails the test instead of returning errors.
 type dynamodbProbe struct {
-	*testing.T
+	T
 	*dynamodb.Client
 	ctx context.Context
 }

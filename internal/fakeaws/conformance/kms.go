@@ -27,21 +27,27 @@ type kmsCase struct {
 	run  func(*kmsProbe)
 }
 
-// KMS runs the cases of KMS against the endpoint of cfg, as sub-tests. Retries
-// are off, so that a case sees the first answer.
-func KMS(t *testing.T, cfg aws.Config) {
+// KMS runs the cases of KMS against the endpoint of cfg, as sub-tests.
+func KMS(t *testing.T, cfg aws.Config) { runAll(t, KMSCases(cfg)) }
+
+// KMSCases are the cases of KMS for the endpoint of cfg. Retries are off, so that
+// a case sees the first answer.
+func KMSCases(cfg aws.Config) (list []Case) {
 	client := kms.NewFromConfig(cfg, func(o *kms.Options) { o.Retryer = aws.NopRetryer{} })
 	groups := [][]kmsCase{kmsKeyCases(), kmsAliasCases(), kmsRotationCases(), kmsCryptCases(), kmsReEncryptCases(), kmsDryRunCases()}
 	for _, cases := range groups {
 		for _, c := range cases {
-			t.Run(c.name, func(t *testing.T) { c.run(&kmsProbe{T: t, Client: client, ctx: t.Context(), region: cfg.Region}) })
+			list = append(list, Case{Name: c.name, run: func(ctx context.Context, t T) {
+				c.run(&kmsProbe{T: t, Client: client, ctx: ctx, region: cfg.Region})
+			}})
 		}
 	}
+	return list
 }
 
 // kmsProbe is a KMS client that fails the test instead of returning errors.
 type kmsProbe struct {
-	*testing.T
+	T
 	*kms.Client
 	ctx    context.Context
 	region string

@@ -26,18 +26,24 @@ type s3Case struct {
 
 // S3 runs the cases of S3 against the endpoint of cfg, as sub-tests. PathStyle is
 // for servers that have no host name for each bucket.
-func S3(t *testing.T, cfg aws.Config, pathStyle bool) {
+func S3(t *testing.T, cfg aws.Config, pathStyle bool) { runAll(t, S3Cases(cfg, pathStyle)) }
+
+// S3Cases are the cases of S3 for the endpoint of cfg, without retries.
+func S3Cases(cfg aws.Config, pathStyle bool) (list []Case) {
 	client := s3.NewFromConfig(cfg, func(o *s3.Options) { o.Retryer, o.UsePathStyle = aws.NopRetryer{}, pathStyle })
 	for _, cases := range [][]s3Case{s3BucketCases(), s3ObjectCases(), s3ConditionCases(), s3ListCases(), s3VersionCases(), s3MultipartCases()} {
 		for _, c := range cases {
-			t.Run(c.name, func(t *testing.T) { c.run(&s3Probe{T: t, Client: client, ctx: t.Context(), region: cfg.Region}) })
+			list = append(list, Case{Name: c.name, run: func(ctx context.Context, t T) {
+				c.run(&s3Probe{T: t, Client: client, ctx: ctx, region: cfg.Region})
+			}})
 		}
 	}
+	return list
 }
 
 // s3Probe is a client that fails the test instead of returning errors.
 type s3Probe struct {
-	*testing.T
+	T
 	*s3.Client
 	ctx    context.Context
 	region string
