@@ -88,7 +88,7 @@ func (p *dynamodbProbe) table(sorted bool) *string {
 	}
 	_, err := p.CreateTable(p.ctx, in)
 	p.must(err)
-	p.must(dynamodb.NewTableExistsWaiter(p.Client).Wait(p.ctx, &dynamodb.DescribeTableInput{TableName: &name}, 30*time.Second))
+	p.must(dynamodb.NewTableExistsWaiter(p.Client, func(o *dynamodb.TableExistsWaiterOptions) { o.MinDelay, o.MaxDelay = 50*time.Millisecond, time.Second }).Wait(p.ctx, &dynamodb.DescribeTableInput{TableName: &name}, 30*time.Second))
 	return &name
 }
 

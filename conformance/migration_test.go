@@ -1,0 +1,280 @@
+package conformance
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"rotator/internal/fakeaws"
+)
+
+// What a migration moves.
+const (
+	itemCount   = 300
+	objectCount = 80
+)
+
+// migration is a table or bucket, or both, on one server, and its keys.
+type migration struct {
+	*testing.T
+	server   server
+	binary   string
+	dir      string
+	kms      *kms.Client
+	dynamodb *dynamodb.Client
+	s3       *s3.Client
+	old, new string // key ARNs
+	kmsURL   string
+	url      string // of the server, through a proxy that watches
+	slots    int
+
+	mu       sync.Mutex
+	unwanted []string // requests that must never be sent to such a server
+}
+
+// fullRun takes rotator through a whole migration, and returns how it went.
+func fullRun(t *testing.T, s server, endpoint, binary string) string {
+	t.Helper()
+	m := &migration{T: t, server: s, binary: binary, dir: t.TempDir(), kmsURL: endpoint}
+	m.url = m.watch(endpoint)
+	if !s.has(kmsService) {
+		fake, err := fakeaws.Start(fakeaws.Config{})
+		m.must(err)
+		t.Cleanup(func() { _ = fake.Close() })
+		m.kmsURL = fake.Endpoint()
+	}
+	m.kms = kms.NewFromConfig(config(m.kmsURL))
+	m.dynamodb = dynamodb.NewFromConfig(config(m.url))
+	m.s3 = s3.NewFromConfig(config(m.url), func(o *s3.Options) { o.UsePathStyle = true })
+	m.seed()
+	m.writeJob()
+
+	if before := m.rotator(4, "audit", "--fail-on-remaining"); before.Slots.Remaining != m.slots {
+		t.Errorf("audit: %+v, want %d slots remaining", before.Slots, m.slots)
+	}
+	m.killed()
+	run := m.rotator(0, "run")
+	if run.Slots.Seen != m.slots || run.Slots.Rotated+run.Slots.Current != m.slots {
+		t.Errorf("run: %+v, want %d slots moved", run.Slots, m.slots)
+	}
+	if verify := m.rotator(0, "verify"); !verify.Converged {
+		t.Errorf("verify: %+v", verify)
+	}
+	_, err := m.kms.DisableKey(t.Context(), &kms.DisableKeyInput{KeyId: aws.String(m.old[strings.LastIndex(m.old, "/")+1:])})
+	m.must(err)
+	m.readBack()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, request := range m.unwanted {
+		t.Errorf("rotator sent %s", request)
+	}
+	return fmt.Sprintf("%d slots moved and read back", m.slots)
+}
+
+func (m *migration) must(err error) {
+	m.Helper()
+	if err != nil {
+		m.Fatal(err)
+	}
+}
+
+// watch puts a proxy in front of a server that takes down what rotator may send to
+// AWS alone: UpdateObjectEncryption. It passes whole requests on, and those to their
+// ends: dynalite dies of a client that is killed in the middle of one.
+func (m *migration) watch(endpoint string) string {
+	to, err := url.Parse(endpoint)
+	m.must(err)
+	proxy := &httputil.ReverseProxy{ErrorLog: log.New(io.Discard, "", 0), Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(to)
+		r.Out.Host = r.In.Host // it is signed
+		body, err := io.ReadAll(r.In.Body)
+		if err != nil {
+			r.Out.URL = &url.URL{} // goes nowhere
+		}
+		r.Out = r.Out.WithContext(context.WithoutCancel(r.In.Context()))
+		r.Out.Body = io.NopCloser(bytes.NewReader(body))
+		if query := r.In.URL.Query(); r.In.Method == http.MethodPut && query.Has("encryption") {
+			m.mu.Lock()
+			m.unwanted = append(m.unwanted, "UpdateObjectEncryption: "+r.In.URL.Path)
+			m.mu.Unlock()
+		}
+	}}
+	front := httptest.NewServer(proxy)
+	m.Cleanup(front.Close)
+	return front.URL
+}
+
+func (m *migration) seed() {
+	for _, key := range []*string{&m.old, &m.new} {
+		out, err := m.kms.CreateKey(m.Context(), &kms.CreateKeyInput{})
+		m.must(err)
+		*key = *out.KeyMetadata.Arn
+	}
+	if m.server.has(dynamodbService) {
+		m.seedTable()
+	}
+	if m.server.has(s3Service) {
+		m.seedBucket()
+	}
+}
+
+func secretOf(name string) string { return "secret of " + name }
+
+func contextOf(n int) map[string]string { return map[string]string{"tenant": fmt.Sprintf("t%d", n%3)} }
+
+func (m *migration) encrypt(name string, n int) []byte {
+	out, err := m.kms.Encrypt(m.Context(), &kms.EncryptInput{KeyId: &m.old, Plaintext: []byte(secretOf(name)), EncryptionContext: contextOf(n)})
+	m.must(err)
+	return out.CiphertextBlob
+}
+
+func (m *migration) seedTable() {
+	_, err := m.dynamodb.CreateTable(m.Context(), &dynamodb.CreateTableInput{TableName: aws.String("customers"), BillingMode: types.BillingModePayPerRequest,
+		KeySchema:            []types.KeySchemaElement{{AttributeName: aws.String("id"), KeyType: types.KeyTypeHash}},
+		AttributeDefinitions: []types.AttributeDefinition{{AttributeName: aws.String("id"), AttributeType: types.ScalarAttributeTypeS}}})
+	m.must(err)
+	m.must(dynamodb.NewTableExistsWaiter(m.dynamodb, func(o *dynamodb.TableExistsWaiterOptions) { o.MinDelay = 50 * time.Millisecond }).
+		Wait(m.Context(), &dynamodb.DescribeTableInput{TableName: aws.String("customers")}, time.Minute))
+	for n := range itemCount {
+		name := fmt.Sprintf("item-%03d", n)
+		_, err := m.dynamodb.PutItem(m.Context(), &dynamodb.PutItemInput{TableName: aws.String("customers"), Item: map[string]types.AttributeValue{
+			"id": &types.AttributeValueMemberS{Value: name}, "tenant": &types.AttributeValueMemberS{Value: contextOf(n)["tenant"]},
+			"ssn": &types.AttributeValueMemberB{Value: m.encrypt(name, n)}, "visits": &types.AttributeValueMemberN{Value: fmt.Sprint(n)}}})
+		m.must(err)
+		m.slots++
+	}
+}
+
+func (m *migration) seedBucket() {
+	_, err := m.s3.CreateBucket(m.Context(), &s3.CreateBucketInput{Bucket: aws.String("vault")})
+	m.must(err)
+	for n := range objectCount {
+		name := fmt.Sprintf("prod/odd key %d+ü.txt", n)
+		_, err := m.s3.PutObject(m.Context(), &s3.PutObjectInput{Bucket: aws.String("vault"), Key: &name, ContentType: aws.String("text/x-secret"),
+			Metadata: map[string]string{"tenant": contextOf(n)["tenant"], "note": "n"},
+			Body:     strings.NewReader(base64.StdEncoding.EncodeToString(m.encrypt(name, n)))})
+		m.must(err)
+		m.slots++
+	}
+}
+
+func (m *migration) writeJob() {
+	var b strings.Builder
+	fmt.Fprintf(&b, "job: conformance\ndestination: {key: %q}\nsource: {keys: [%q]}\nkms: {rate: 150, endpoint: %q}\nworkers: 8\ntargets:\n", m.new, m.old, m.kmsURL)
+	if m.server.has(dynamodbService) {
+		fmt.Fprintf(&b, "  - dynamodb: {table: customers, segments: 2, endpoint: %q}\n    format: raw\n    slots: [{path: ssn, context: {tenant: \"${tenant}\"}}]\n", m.url)
+	}
+	if m.server.has(s3Service) {
+		fmt.Fprintf(&b, "  - s3: {bucket: vault, prefix: prod/, endpoint: %q}\n    format: base64\n    slots: [{context: {tenant: \"${metadata.tenant}\"}}]\n", m.url)
+	}
+	m.must(os.WriteFile(filepath.Join(m.dir, "job.yaml"), []byte(b.String()), 0o600))
+}
+
+// outcome is what a command says on stdout.
+type outcome struct {
+	Converged bool
+	Slots     struct{ Seen, Rotated, Current, Remaining int }
+}
+
+func (m *migration) command(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, m.binary, append(args, "-f", "job.yaml", "-o", "json")...)
+	cmd.Dir = m.dir
+	cmd.Env = append(os.Environ(), "AWS_REGION="+region, "AWS_ACCESS_KEY_ID="+accessKey, "AWS_SECRET_ACCESS_KEY="+secretKey, "AWS_EC2_METADATA_DISABLED=true")
+	return cmd
+}
+
+// rotator runs a command that has to end with an exit code.
+func (m *migration) rotator(code int, args ...string) (o outcome) {
+	m.Helper()
+	ctx, cancel := context.WithTimeout(m.Context(), 2*time.Minute)
+	defer cancel()
+	cmd := m.command(ctx, args...)
+	var out, log bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &log
+	err := cmd.Run()
+	if cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != code {
+		m.Fatalf("rotator %v: %v, want exit code %d\n%s\n%s", args, err, code, out.Bytes(), tail(log.String(), 3000))
+	}
+	m.must(json.Unmarshal(out.Bytes(), &o))
+	return o
+}
+
+// killed starts a run and kills it when its audit log shows that it writes.
+func (m *migration) killed() {
+	cmd := m.command(m.Context(), "run")
+	m.must(cmd.Start())
+	defer func() { _ = cmd.Wait() }()
+	defer func() { _ = cmd.Process.Kill() }()
+	trail := filepath.Join(m.dir, ".rotator", "conformance.audit.jsonl")
+	for range 600 {
+		if text, err := os.ReadFile(trail); err == nil && bytes.Count(text, []byte(`"event":"rotated"`)) > m.slots/10 {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	m.Error("the run wrote nothing within 12 s, so it could not be killed in the middle")
+}
+
+// readBack decrypts everything, as an application would.
+func (m *migration) readBack() {
+	if m.server.has(dynamodbService) {
+		for n := range itemCount {
+			name := fmt.Sprintf("item-%03d", n)
+			out, err := m.dynamodb.GetItem(m.Context(), &dynamodb.GetItemInput{TableName: aws.String("customers"), ConsistentRead: aws.Bool(true),
+				Key: map[string]types.AttributeValue{"id": &types.AttributeValueMemberS{Value: name}}})
+			m.must(err)
+			blob, _ := out.Item["ssn"].(*types.AttributeValueMemberB)
+			visits, _ := out.Item["visits"].(*types.AttributeValueMemberN)
+			if blob == nil || visits == nil || visits.Value != fmt.Sprint(n) || len(out.Item) != 4 {
+				m.Fatalf("%s is %v", name, out.Item)
+			}
+			m.decrypt(name, n, blob.Value)
+		}
+	}
+	if m.server.has(s3Service) {
+		for n := range objectCount {
+			name := fmt.Sprintf("prod/odd key %d+ü.txt", n)
+			out, err := m.s3.GetObject(m.Context(), &s3.GetObjectInput{Bucket: aws.String("vault"), Key: &name})
+			m.must(err)
+			body, err := io.ReadAll(out.Body)
+			_ = out.Body.Close()
+			m.must(err)
+			blob, err := base64.StdEncoding.DecodeString(string(body))
+			m.must(err)
+			if aws.ToString(out.ContentType) != "text/x-secret" || len(out.Metadata) != 2 || out.Metadata["note"] != "n" {
+				m.Errorf("%s has type %s and metadata %v", name, aws.ToString(out.ContentType), out.Metadata)
+			}
+			m.decrypt(name, n, blob)
+		}
+	}
+}
+
+func (m *migration) decrypt(name string, n int, blob []byte) {
+	m.Helper()
+	out, err := m.kms.Decrypt(m.Context(), &kms.DecryptInput{CiphertextBlob: blob, EncryptionContext: contextOf(n)})
+	m.must(err)
+	if string(out.Plaintext) != secretOf(name) || aws.ToString(out.KeyId) != m.new {
+		m.Errorf("%s holds %q under %s", name, out.Plaintext, aws.ToString(out.KeyId))
+	}
+}
