@@ -84,9 +84,12 @@ func (p *Process) Begin(t testing.TB) *Process {
 	return p
 }
 
-// Kill ends the command as the kernel does, with SIGKILL. It may be called at any
-// time after Begin, from any goroutine.
-func (p *Process) Kill() { p.cancel() }
+// Kill ends the command with SIGKILL. It may be called at any time after Begin,
+// from any goroutine, and again.
+func (p *Process) Kill() {
+	_ = p.Process.Kill() // it may have ended by itself
+	p.cancel()
+}
 
 // Signal sends a signal.
 func (p *Process) Signal(t testing.TB, s syscall.Signal) {

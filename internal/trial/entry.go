@@ -63,14 +63,19 @@ func (e *Entry) Ref() string {
 
 // newEntry makes an entry of a kind, with blobs.
 func (w *World) newEntry(target string, kind Kind, number int) (*Entry, error) {
+	return w.newEntryAt(target, kind, number, "")
+}
+
+// newEntryAt makes an entry whose ID has a mark in front of its number.
+func (w *World) newEntryAt(target string, kind Kind, number int, mark string) (*Entry, error) {
 	e := &Entry{Target: target, Kind: kind, number: number, tenant: fmt.Sprintf("tenant-%d", number%7), note: "first-" + rand.Text()}
 	switch target {
 	case Table:
-		e.ID = fmt.Sprintf("customer-%06d", number)
+		e.ID = fmt.Sprintf("customer-%s%06d", mark, number)
 	case Objects:
-		e.ID = fmt.Sprintf("%s%06d.enc", objectPrefix, number)
+		e.ID = fmt.Sprintf("%s%s%06d.enc", objectPrefix, mark, number)
 	case Documents:
-		e.ID = fmt.Sprintf("%s%06d.json", documentPrefix, number)
+		e.ID = fmt.Sprintf("%s%s%06d.json", documentPrefix, mark, number)
 	}
 	type want struct {
 		path string
@@ -108,7 +113,7 @@ func (e *Entry) contextOf(path string) map[string]string {
 }
 
 func (w *World) newSlot(e *Entry, path string, kind Kind) (*slot, error) {
-	s := &slot{path: path, context: e.contextOf(path), secret: "plaintext-" + rand.Text()}
+	s := &slot{path: path, context: e.contextOf(path), secret: w.plaintext()}
 	key, context := w.Old, s.context
 	switch kind {
 	case Poison:
@@ -138,6 +143,14 @@ func (w *World) newSlot(e *Entry, path string, kind Kind) (*slot, error) {
 	}
 	s.blob = blob
 	return s, nil
+}
+
+func (w *World) plaintext() string {
+	text := "plaintext-" + rand.Text()
+	for len(text) < w.config.Plaintext {
+		text += rand.Text()
+	}
+	return text
 }
 
 // seal makes a blob, and makes canaries of it and of what is in it.

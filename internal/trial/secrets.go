@@ -41,9 +41,11 @@ func (s *secrets) addBlob(what string, blob []byte) {
 
 func (s *secrets) dress(what string, secret []byte, skip int) {
 	rest := secret[skip:]
-	quoted := strconv.Quote(string(rest))
-	forms := []string{string(rest), hex.EncodeToString(rest), strings.ToUpper(hex.EncodeToString(rest)), quoted[1 : len(quoted)-1],
-		strings.Trim(fmt.Sprint(rest), "[]")}
+	forms := []string{string(rest), hex.EncodeToString(rest), strings.ToUpper(hex.EncodeToString(rest)), strings.Trim(fmt.Sprint(rest), "[]")}
+	for shift := range 4 { // a rune may begin before the rest
+		quoted := strconv.Quote(string(rest[shift:]))
+		forms = append(forms, quoted[1:len(quoted)-1])
+	}
 	for _, encoding := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
 		for shift := range 3 { // as a part of something longer
 			forms = append(forms, encoding.EncodeToString(rest[shift:]))

@@ -86,7 +86,7 @@ func (w *World) know(e *Entry) {
 
 // putObject stores the entry, in the place of what is there.
 func (w *World) putObject(ctx context.Context, e *Entry) error {
-	in := &s3.PutObjectInput{Bucket: aws.String(Bucket), Key: &e.ID, Body: bytes.NewReader(e.body(w.config.Padding)),
+	in := &s3.PutObjectInput{Bucket: aws.String(Bucket), Key: &e.ID, Body: bytes.NewReader(e.body(w.config.ObjectPadding)),
 		ContentType: aws.String("text/x-secret"), CacheControl: aws.String("no-store"),
 		Metadata: map[string]string{"tenant": e.tenant, "note": e.note}, Tagging: aws.String("stage=prod&team=a%20b"),
 		StorageClass: s3types.StorageClassStandardIa}

@@ -92,8 +92,11 @@ type Config struct {
 	// the default mix, which Mix(1) returns. An empty map means none.
 	Items, Objects map[Kind]int
 	Bucket         BucketKind
-	// Padding is how many bytes each item and document holds beside its slots.
-	Padding int
+	// Padding is how many bytes each item holds beside its slots, and
+	// ObjectPadding each document.
+	Padding, ObjectPadding int
+	// Plaintext is how long plaintexts are, at least.
+	Plaintext int
 
 	// What the job file says. Aliases names the keys by alias.
 	Aliases    bool

@@ -43,7 +43,7 @@ func (w *World) Replace(ctx context.Context, e *Entry, key string) error {
 	}
 	w.CountsVary()
 	s := e.slots[0]
-	secret := "plaintext-" + rand.Text()
+	secret := w.plaintext()
 	blob, err := w.seal(key, secret, s.context)
 	if err != nil {
 		return err
@@ -84,7 +84,8 @@ func (w *World) Delete(ctx context.Context, e *Entry) (err error) {
 	return nil
 }
 
-// Add stores one more ordinary entry, behind or before the cursor as it comes.
+// Add stores one more ordinary entry. The keys of such objects come before all
+// others; where an item comes in a scan nobody knows.
 func (w *World) Add(ctx context.Context, target string) (*Entry, error) {
 	kind := Ordinary
 	if target == Documents {
@@ -94,7 +95,7 @@ func (w *World) Add(ctx context.Context, target string) (*Entry, error) {
 	w.mu.Lock()
 	number := len(w.entries)
 	w.mu.Unlock()
-	e, err := w.newEntry(target, kind, number)
+	e, err := w.newEntryAt(target, kind, number, "!")
 	if err != nil {
 		return nil, err
 	}
