@@ -26,6 +26,7 @@ type Process struct {
 	out, log bytes.Buffer
 	began    time.Time
 	cancel   context.CancelFunc
+	peak     chan int64 // gets the most memory, in bytes, once the process has ended
 }
 
 // Result is how a command ended.
@@ -36,7 +37,8 @@ type Result struct {
 	// Summary is the result on stdout, where there is one in JSON.
 	Summary *report.Summary
 	Took    time.Duration
-	MaxRSS  int64 // bytes
+	// MaxRSS is the most memory it had at any time, in bytes.
+	MaxRSS int64
 }
 
 func (r Result) String() string {
@@ -81,7 +83,25 @@ func (p *Process) Begin(t testing.TB) *Process {
 		t.Fatal(err)
 	}
 	t.Cleanup(p.Kill)
+	p.peak = make(chan int64, 1)
+	go func() { p.peak <- peak(p.Process.Pid) }()
 	return p
+}
+
+// peak looks at the high-water mark of a process until it ends. What wait(2) tells
+// is no use: it has the memory of the parent in it, from before the exec.
+func peak(pid int) (bytes int64) {
+	for path := fmt.Sprintf("/proc/%d/status", pid); ; time.Sleep(10 * time.Millisecond) {
+		text, err := os.ReadFile(path)
+		_, after, found := strings.Cut(string(text), "VmHWM:")
+		if err != nil || !found {
+			return bytes // it ended, or is a zombie
+		}
+		var kib int64
+		if _, err := fmt.Sscan(after, &kib); err == nil {
+			bytes = kib << 10
+		}
+	}
 }
 
 // Kill ends the command with SIGKILL. It may be called at any time after Begin,
@@ -105,9 +125,7 @@ func (p *Process) End(t testing.TB) Result {
 	_ = p.Wait() // the exit code tells
 	p.cancel()
 	r := Result{Args: p.Args[1:], Code: p.ProcessState.ExitCode(), Out: p.out.String(), Log: p.log.String(), Took: time.Since(p.began)}
-	if usage, ok := p.ProcessState.SysUsage().(*syscall.Rusage); ok {
-		r.MaxRSS = usage.Maxrss << 10 // Linux gives KiB
-	}
+	r.MaxRSS = <-p.peak
 	var summary report.Summary
 	if json.Unmarshal([]byte(r.Out), &summary) == nil && summary.Command != "" {
 		r.Summary = &summary

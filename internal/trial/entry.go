@@ -45,13 +45,14 @@ type Entry struct {
 type slot struct {
 	path    string // as the worker names it
 	context map[string]string
-	secret  string // plaintext
-	blob    []byte // as the application stored it
-	outcome Outcome
-	// moves: it must be under the new key in the end; else the bytes stay.
-	moves bool
-	held  bool // by Expect: it would move
+	secret  string  // plaintext
+	blob    []byte  // as the application stored it
+	fate    Outcome // as the application left it
+	denied  bool    // by Deny
 }
+
+// Tenant is what the encryption contexts of the entry say.
+func (e *Entry) Tenant() string { return e.tenant }
 
 // Ref is how the ledger names the entry.
 func (e *Entry) Ref() string {
@@ -117,16 +118,16 @@ func (w *World) newSlot(e *Entry, path string, kind Kind) (*slot, error) {
 	key, context := w.Old, s.context
 	switch kind {
 	case Poison:
-		s.outcome = Failed
+		s.fate = Failed
 		context = map[string]string{"of": "another"}
 	case Foreign:
-		key, s.outcome = w.Third, Alien
+		key, s.fate = w.Third, Alien
 	case Current:
-		key, s.outcome = w.New, Kept
+		key, s.fate = w.New, Kept
 	case Archived:
-		s.outcome = Failed
+		s.fate = Failed
 	default:
-		s.moves, s.outcome = true, Rotated
+		s.fate = Rotated
 	}
 	blob, err := w.seal(key, s.secret, context)
 	if err != nil {

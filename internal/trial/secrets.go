@@ -29,7 +29,8 @@ type secrets struct {
 
 func newSecrets() *secrets { return &secrets{pieces: map[[window]byte]string{}} }
 
-// add makes a canary of a secret text, in every dress in which it could get out.
+// add makes a canary of the beginning of a secret text, in every dress in which it
+// could get out.
 func (s *secrets) add(what, secret string) { s.dress(what, []byte(secret), 0) }
 
 // addBlob makes a canary of a ciphertext, behind the header that is no secret.
@@ -40,15 +41,16 @@ func (s *secrets) addBlob(what string, blob []byte) {
 }
 
 func (s *secrets) dress(what string, secret []byte, skip int) {
-	rest := secret[skip:]
+	rest := secret[skip:min(len(secret), skip+4*window)]
 	forms := []string{string(rest), hex.EncodeToString(rest), strings.ToUpper(hex.EncodeToString(rest)), strings.Trim(fmt.Sprint(rest), "[]")}
 	for shift := range 4 { // a rune may begin before the rest
 		quoted := strconv.Quote(string(rest[shift:]))
 		forms = append(forms, quoted[1:len(quoted)-1])
 	}
 	for _, encoding := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
-		for shift := range 3 { // as a part of something longer
-			forms = append(forms, encoding.EncodeToString(rest[shift:]))
+		for shift := range 3 { // as a part of something longer; what follows decides about the last characters
+			text := encoding.EncodeToString(rest[shift:])
+			forms = append(forms, text[:max(0, len(text)-2)])
 		}
 	}
 	s.mu.Lock()

@@ -49,7 +49,10 @@ func (w *World) Replace(ctx context.Context, e *Entry, key string) error {
 		return err
 	}
 	before, note := *s, e.note
-	s.secret, s.blob, s.moves = secret, blob, key != w.New
+	s.secret, s.blob, s.fate = secret, blob, Rotated
+	if key == w.New {
+		s.fate = Kept
+	}
 	if e.Target == Table {
 		err = w.update(ctx, e, s.path, &types.AttributeValueMemberB{Value: blob})
 	} else {
@@ -59,10 +62,6 @@ func (w *World) Replace(ctx context.Context, e *Entry, key string) error {
 	if err != nil {
 		*s, e.note = before, note
 		return fmt.Errorf("replace %s: %w", e.ID, err)
-	}
-	s.outcome = Rotated
-	if !s.moves {
-		s.outcome = Kept
 	}
 	return nil
 }
@@ -82,6 +81,13 @@ func (w *World) Delete(ctx context.Context, e *Entry) (err error) {
 	}
 	e.deleted = true
 	return nil
+}
+
+// Deleted says whether the application has deleted the entry.
+func (w *World) Deleted(e *Entry) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.deleted
 }
 
 // Add stores one more ordinary entry. The keys of such objects come before all

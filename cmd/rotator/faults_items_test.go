@@ -1,0 +1,247 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"rotator/internal/fakeaws/fault"
+	"rotator/internal/trial"
+)
+
+// beforeWrites has do called with each entry for which keep is true when a request
+// that would write it arrives, once for each unless again.
+func beforeWrites(t *testing.T, w *trial.World, keep func(*trial.Entry) bool, again bool, do func(*trial.Entry) error) {
+	entries := w.Entries(keep)
+	var mu sync.Mutex
+	done := map[string]bool{}
+	for _, operation := range writeOperations() {
+		w.Fault(operation, fault.Fault{Before: func(r requestOf, body []byte) {
+			for _, e := range entries {
+				if !strings.HasSuffix(r.URL.Path, e.ID) && !bytes.Contains(body, []byte(`"`+e.ID+`"`)) {
+					continue
+				}
+				mu.Lock()
+				first := !done[e.ID]
+				done[e.ID] = true
+				mu.Unlock()
+				if first || again {
+					if err := do(e); err != nil {
+						t.Errorf("the application: %v", err)
+					}
+				}
+			}
+		}})
+	}
+}
+
+// concurrentWriter: a value that the application stores while its item is moved is
+// kept, and moved in turn; an item that never rests ends as a conflict.
+func concurrentWriter(t *testing.T) {
+	t.Run("everywhere", func(t *testing.T) {
+		w := newTrial(t, trial.Config{Rate: 400})
+		writing, stop := context.WithCancel(t.Context())
+		defer stop()
+		wrote := make(chan error, 1)
+		go func() {
+			n, err := w.Write(writing, time.Millisecond, w.Old, w.New)
+			t.Logf("%d writes of the application", n)
+			wrote <- err
+		}()
+		r := w.Must(t, complete(), "run", "-o", "json")
+		stop()
+		if err := <-wrote; err != nil {
+			t.Fatal(err)
+		}
+		w.CheckPartial(t, r.Summary)
+		toConvergence(t, w)
+	})
+	t.Run("at the worst moment, once", func(t *testing.T) {
+		w := newTrial(t, trial.Config{})
+		third := func(e *trial.Entry) bool { return len(e.ID)%3 == 0 || strings.Contains(e.ID, "3") }
+		beforeWrites(t, w, third, false, func(e *trial.Entry) error {
+			if strings.Contains(e.ID, "1") {
+				return w.Replace(t.Context(), e, w.New)
+			}
+			return w.Replace(t.Context(), e, w.Old)
+		})
+		toTheEnd(t, w)
+	})
+	for _, target := range []string{trial.Table, trial.Objects} {
+		t.Run("always: "+target, func(t *testing.T) {
+			w := newTrial(t, trial.Config{})
+			hot := w.Entries(trial.Of(target, trial.Ordinary))[3]
+			beforeWrites(t, w, func(e *trial.Entry) bool { return e == hot }, true, func(e *trial.Entry) error {
+				return w.Replace(t.Context(), e, w.Old)
+			})
+			r := w.Must(t, []int{exitExceptions}, "run", "-o", "json")
+			if n := r.Summary.Slots.Conflict; n != 1 {
+				t.Errorf("%d conflicts, want the one item that never rests: %s", n, r)
+			}
+			w.CheckPartial(t, r.Summary)
+			w.Server.Faults().Clear("")
+			r = w.Must(t, []int{exitExceptions}, "retry", "-o", "json")
+			if r.Summary.Slots.Conflict != 0 {
+				t.Errorf("a conflict is left: %s", r)
+			}
+			w.Check(t, r.Summary)
+		})
+	}
+}
+
+// deletedItems: an item that is deleted while it is moved is gone, and stays so.
+func deletedItems(t *testing.T) {
+	w := newTrial(t, trial.Config{})
+	fifth := func(e *trial.Entry) bool {
+		return e.Kind == trial.Ordinary && strings.ContainsAny(e.ID[len(e.ID)-6:], "57")
+	}
+	beforeWrites(t, w, fifth, false, func(e *trial.Entry) error { return w.Delete(t.Context(), e) })
+	r := toTheEnd(t, w)
+	if n := int64(len(w.Entries(fifth))); r.Summary.Slots.Gone != n {
+		t.Errorf("%d slots are gone, and %d items were deleted", r.Summary.Slots.Gone, n)
+	}
+}
+
+// timeToLive: all items of a world are past their time and still there. They are
+// moved, and their ttl stays as it is; some are taken away between the scan and the
+// write, as DynamoDB does when it gets to them.
+func timeToLive(t *testing.T) {
+	w := newTrial(t, trial.Config{Objects: map[trial.Kind]int{}})
+	expiring := w.Entries(func(e *trial.Entry) bool { return e.Kind == trial.Ordinary && strings.HasSuffix(e.ID, "4") })
+	w.Fault("kms:ReEncrypt", fault.Fault{Skip: 2, Times: len(expiring), Before: func(requestOf, []byte) {
+		// Called len(expiring) times: each takes the next.
+		for _, e := range expiring {
+			if !w.Deleted(e) {
+				if err := w.Delete(t.Context(), e); err != nil {
+					t.Errorf("expire %s: %v", e.ID, err)
+				}
+				return
+			}
+		}
+	}})
+	r := toTheEnd(t, w)
+	if s := r.Summary.Slots; s.Gone == 0 || s.Gone > int64(len(expiring)) {
+		t.Errorf("%d slots are gone, and %d items expired", s.Gone, len(expiring))
+	}
+}
+
+// versionedBucket: each object gets one new version, with all that the old one
+// had; the old ones stay, and verify says how many there are.
+func versionedBucket(t *testing.T) {
+	w := newTrial(t, trial.Config{Items: map[trial.Kind]int{}, Bucket: trial.Versioned})
+	before := w.Server.S3().Versions(trial.Bucket)
+	toTheEnd(t, w)
+	old := 0
+	for key, versions := range w.Server.S3().Versions(trial.Bucket) {
+		if !bytes.Equal(versions[0].Body, before[key][0].Body) || len(versions) > 2 {
+			t.Errorf("%s: %d versions, and the first must be the old one", key, len(versions))
+		}
+		old += len(versions) - 1
+	}
+	r := w.Must(t, []int{exitExceptions}, "verify", "-o", "json")
+	if notes := strings.Join(r.Summary.Notes, "\n"); old == 0 || !strings.Contains(notes, "old versions") {
+		t.Errorf("%d old versions are left, and verify notes %q", old, notes)
+	}
+}
+
+// lockedBucket: the new version is locked as the old one is, and the old one stays;
+// nothing is bypassed (a guard looks for that).
+func lockedBucket(t *testing.T) {
+	w := newTrial(t, trial.Config{Items: map[trial.Kind]int{}, Bucket: trial.Locked})
+	toTheEnd(t, w)
+	two := 0
+	for key, versions := range w.Server.S3().Versions(trial.Bucket) {
+		first, last := versions[0], versions[len(versions)-1]
+		if first.Lock != last.Lock || !strings.Contains(first.Lock, "ON") || first.Marker {
+			t.Errorf("%s: the lock was %q and is %q", key, first.Lock, last.Lock)
+		}
+		if len(versions) == 2 {
+			two++
+		}
+	}
+	if two == 0 {
+		t.Error("no object was moved")
+	}
+}
+
+// archivedObjects: what is in an archive is an exception of its own, and nobody
+// asks for a restore (the fake would not know the request).
+func archivedObjects(t *testing.T) {
+	w := newTrial(t, trial.Config{Items: map[trial.Kind]int{}, Objects: map[trial.Kind]int{trial.Ordinary: 10, trial.Archived: 7}})
+	toTheEnd(t, w)
+	for _, e := range ledger(t, w) {
+		if e.Reason != "archived" {
+			t.Errorf("%s is in the ledger for %s", e.Ref, e.Reason)
+		}
+	}
+}
+
+// poisonCiphertexts: what KMS cannot read is one exception each, is asked about a
+// bounded number of times, and is in nobody's way.
+func poisonCiphertexts(t *testing.T) {
+	const poison, foreign, ordinary = 60, 10, 30
+	w := newTrial(t, trial.Config{Items: map[trial.Kind]int{trial.Poison: poison, trial.Foreign: foreign, trial.Ordinary: ordinary},
+		Objects: map[trial.Kind]int{trial.Poison: 3}})
+	r := toTheEnd(t, w)
+	// Two dry runs; one question for what moves, two for what cannot be read,
+	// three for what is under another key.
+	if bound := int64(2 + ordinary + 2*(poison+3) + 3*foreign); r.Summary.KMS.Requests > bound {
+		t.Errorf("%d requests to KMS, want at most %d", r.Summary.KMS.Requests, bound)
+	}
+	attempts := func(n int) {
+		t.Helper()
+		entries := ledger(t, w)
+		if len(entries) != poison+3+foreign {
+			t.Errorf("%d slots in the ledger, want %d", len(entries), poison+3+foreign)
+		}
+		for _, e := range entries {
+			if e.Attempts != n || e.Reason != map[string]string{"failed": "invalid-ciphertext", "foreign": "foreign-key"}[e.Outcome] {
+				t.Errorf("the ledger has %s as %s for %s after %d attempts, want %d", e.Ref, e.Outcome, e.Reason, e.Attempts, n)
+			}
+		}
+	}
+	attempts(1)
+	r = w.Must(t, []int{exitExceptions}, "retry", "-o", "json")
+	w.Check(t, r.Summary)
+	attempts(2)
+}
+
+// hugeItems: small slots in large items are moved, everything around them stays,
+// and the memory that takes is bounded; what is larger than a limit is refused
+// without being read.
+func hugeItems(t *testing.T) {
+	t.Run("400 KB items", func(t *testing.T) {
+		w := newTrial(t, trial.Config{Items: map[trial.Kind]int{trial.Ordinary: 40, trial.Nested: 2}, Objects: map[trial.Kind]int{}, Padding: 395 << 10})
+		r := toTheEnd(t, w)
+		atMost(t, r, 100<<20)
+	})
+	t.Run("8 MiB documents", func(t *testing.T) {
+		w := newTrial(t, trial.Config{Items: map[trial.Kind]int{}, Objects: map[trial.Kind]int{trial.Document: 3}, ObjectPadding: 8 << 20, Workers: 1})
+		r := toTheEnd(t, w)
+		atMost(t, r, 200<<20)
+	})
+	t.Run("a 65 MiB document", func(t *testing.T) {
+		w := newTrial(t, trial.Config{Items: map[trial.Kind]int{}, Objects: map[trial.Kind]int{trial.Document: 1}, ObjectPadding: 65 << 20})
+		w.Deny(nil)
+		r := toTheEnd(t, w)
+		atMost(t, r, 100<<20)
+		if entries := ledger(t, w); len(entries) != 1 || entries[0].Reason != "too-large" {
+			t.Errorf("the ledger holds %+v", entries)
+		}
+	})
+}
+
+// atMost bounds the memory of a command.
+func atMost(t *testing.T, r trial.Result, bytes int64) {
+	t.Helper()
+	t.Logf("%d MiB", r.MaxRSS>>20)
+	if raceEnabled {
+		bytes *= 4
+	}
+	if r.MaxRSS > bytes {
+		t.Errorf("the worker took %d MiB, want at most %d", r.MaxRSS>>20, bytes>>20)
+	}
+}

@@ -1,0 +1,369 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"rotator/internal/fakeaws/fakedynamodb"
+	"rotator/internal/fakeaws/fakekms"
+	"rotator/internal/fakeaws/fakes3"
+	"rotator/internal/fakeaws/fault"
+	"rotator/internal/trial"
+)
+
+// throttlingBurst: the rate falls to about the quota in a second or two and comes
+// back when there is room; no slot fails for throttling.
+func throttlingBurst(t *testing.T) {
+	t.Run("quota", func(t *testing.T) {
+		const rate, quota, slots = 600, 60, 300
+		w := newTrial(t, trial.Config{Items: map[trial.Kind]int{trial.Ordinary: slots}, Objects: map[trial.Kind]int{}, Rate: rate, Workers: 32})
+		w.Server.KMS().SetReEncryptQuota(quota)
+		p := runs(w).Begin(t)
+		until(t, "the first requests", asked(w, 10))
+		time.Sleep(1500 * time.Millisecond)
+		before, since := w.Requests("kms:ReEncrypt"), time.Now()
+		time.Sleep(600 * time.Millisecond)
+		if perSecond := float64(w.Requests("kms:ReEncrypt")-before) / time.Since(since).Seconds(); perSecond > 3*quota {
+			t.Errorf("after 1.5 s of throttling the worker sends %.0f requests a second, under a quota of %d", perSecond, quota)
+		}
+		left := slots - w.Requests("kms:ReEncrypt") // at least
+		w.Server.KMS().SetReEncryptQuota(0)
+		since = time.Now()
+		r := p.End(t)
+		if atQuota := time.Duration(left) * time.Second / quota; left > quota && time.Since(since) > atQuota {
+			t.Errorf("after the throttling ended %d slots took %s, and would have taken %s at the quota", left, time.Since(since), atQuota)
+		}
+		if r.Code != exitDone || r.Summary == nil || r.Summary.KMS.Throttled == 0 {
+			t.Fatalf("want exit code 0, and some requests throttled: %s", r)
+		}
+		w.Check(t, r.Summary)
+		if s := r.Summary.KMS; s.Requests-s.Throttled != slots {
+			t.Errorf("%d requests, %d of them throttled, for %d slots", s.Requests, s.Throttled, slots)
+		}
+	})
+	t.Run("every service", func(t *testing.T) {
+		w := newTrial(t, trial.Config{})
+		w.Fault("*", fault.Fault{Kind: fault.Throttle, Share: 0.3})
+		toTheEnd(t, w)
+	})
+}
+
+// serverErrors: a second of errors costs a second; errors for good stop the run
+// with 69 after max_outage, and the next run goes on.
+func serverErrors(t *testing.T) {
+	t.Run("a second", func(t *testing.T) {
+		w := newTrial(t, trial.Config{Rate: 300})
+		p := runs(w).Begin(t)
+		until(t, "the first requests", asked(w, 40))
+		w.Fault("*", fault.Fault{Kind: fault.InternalError})
+		time.Sleep(time.Second)
+		w.Server.Faults().Clear("")
+		r := p.End(t)
+		if r.Code != exitExceptions {
+			t.Fatalf("want exit code 3: %s", r)
+		}
+		w.Check(t, r.Summary)
+	})
+	unavailable := fault.Fault{Kind: fault.Refusal, Answer: fault.Answer{Status: 503, Code: "ServiceUnavailable"}}
+	type outage struct {
+		operations []string
+		fault      fault.Fault
+	}
+	var worlds []*trial.World
+	var processes []*trial.Process
+	outages := []outage{
+		{[]string{"kms:ReEncrypt"}, fault.Fault{Kind: fault.InternalError, Skip: 60}},
+		{[]string{"dynamodb:BatchExecuteStatement", "dynamodb:UpdateItem"}, unavailable},
+		{[]string{"dynamodb:Scan"}, fault.Fault{Kind: fault.Reset, Skip: 1}},
+		{[]string{"s3:PutObject"}, unavailable},
+		{[]string{"s3:GetObject", "s3:ListObjectsV2"}, fault.Fault{Kind: fault.InternalError, Skip: 5}},
+	}
+	for _, o := range outages {
+		w := newTrial(t, trial.Config{MaxOutage: "1s"})
+		for _, operation := range o.operations {
+			w.Fault(operation, o.fault)
+		}
+		worlds, processes = append(worlds, w), append(processes, runs(w).Begin(t))
+	}
+	for i, w := range worlds {
+		operation := outages[i].operations[0]
+		r := processes[i].End(t)
+		stopped(t, w, r, exitUnavailable)
+		if n := w.Requests(operation); n > 400 {
+			t.Errorf("%s: %d requests in an outage of a second", operation, n)
+		}
+		w.Server.Faults().Clear("")
+		toTheEnd(t, w)
+	}
+}
+
+// lostAnswers: writes whose answer is lost are counted once and never done again.
+func lostAnswers(t *testing.T) {
+	for name, set := range map[string]func(*trial.World){
+		"batches": func(w *trial.World) {
+			w.Fault("dynamodb:BatchExecuteStatement", fault.Fault{Kind: fault.LostResponse, Share: 0.5})
+		},
+		"single updates": func(w *trial.World) {
+			w.Server.DynamoDB().SetPolicy(func(c fakedynamodb.Call) bool { return c.Action != "dynamodb:PartiQLUpdate" })
+			w.Fault("dynamodb:UpdateItem", fault.Fault{Kind: fault.LostResponse, Share: 0.5})
+		},
+		"puts": func(w *trial.World) {
+			w.Fault("s3:PutObject", fault.Fault{Kind: fault.LostResponse, Share: 0.5})
+		},
+		"ciphertexts": func(w *trial.World) {
+			w.Fault("kms:ReEncrypt", fault.Fault{Kind: fault.LostResponse, Share: 0.1})
+		},
+		"all writes, half of them slow": func(w *trial.World) {
+			for _, operation := range writeOperations() {
+				w.Fault(operation, fault.Fault{Kind: fault.LostResponse, Share: 0.7, Delay: 20 * time.Millisecond})
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newTrial(t, trial.Config{})
+			set(w)
+			toTheEnd(t, w)
+		})
+	}
+}
+
+// resets: a connection that breaks before, in the middle of and behind a request
+// costs time alone; nothing that was cut short is taken for the whole.
+func resets(t *testing.T) {
+	for name, kind := range map[string]fault.Kind{"before": fault.Reset, "half of a request": fault.HalfRequest, "half of an answer": fault.HalfResponse} {
+		t.Run(name, func(t *testing.T) {
+			w := newTrial(t, trial.Config{})
+			w.Fault("*", fault.Fault{Kind: kind, Share: 0.1})
+			for _, operation := range append(writeOperations(), "s3:GetObject") {
+				w.Fault(operation, fault.Fault{Kind: kind, Share: 0.2})
+			}
+			toTheEnd(t, w)
+		})
+	}
+}
+
+// clockSkew: the SDK learns the server's time from its answers.
+func clockSkew(t *testing.T) {
+	for name, ahead := range map[string]time.Duration{"20 minutes ahead": 20 * time.Minute, "20 minutes behind": -20 * time.Minute} {
+		t.Run(name, func(t *testing.T) {
+			w := newTrial(t, trial.Config{})
+			w.Server.SetClock(ahead)
+			r := w.Run(t, "run", "-o", "json")
+			if r.Code != exitExceptions {
+				t.Errorf("a clock that is off stops the run before it begins: want exit code 3: %s", r)
+				w.CheckPartial(t, r.Summary)
+				return
+			}
+			w.Check(t, r.Summary)
+		})
+	}
+	t.Run("a jump", func(t *testing.T) {
+		w := newTrial(t, trial.Config{Rate: 400})
+		p := runs(w).Begin(t)
+		until(t, "the first requests", asked(w, 40))
+		w.Server.SetClock(20 * time.Minute)
+		r := p.End(t)
+		if r.Code != exitExceptions {
+			t.Errorf("a clock that jumps stops the run: want exit code 3: %s", r)
+			w.CheckPartial(t, r.Summary)
+			w.Server.SetClock(0)
+			toTheEnd(t, w)
+			return
+		}
+		w.Check(t, r.Summary)
+	})
+}
+
+// slowRuns are runs that take half a minute, because the program gives keys and
+// credentials so long to come back: they are begun before all rows, and wait beside
+// them.
+type slowRuns struct{ begun []slowRun }
+
+type slowRun struct {
+	row     int
+	name    string
+	world   *trial.World
+	process *trial.Process
+	// ended is what must be true of the end.
+	ended func(t *testing.T, r trial.Result)
+}
+
+func startSlowRuns(t *testing.T) *slowRuns {
+	s := &slowRuns{}
+	if testing.Short() {
+		return s
+	}
+	source := func(w *trial.World) string { return w.Old }
+	destination := func(w *trial.World) string { return w.New }
+	for _, way := range []struct {
+		name  string
+		key   func(*trial.World) string
+		state fakekms.KeyState
+	}{
+		{"source disabled", source, fakekms.Disabled},
+		{"destination disabled", destination, fakekms.Disabled},
+		{"destination pending deletion", destination, fakekms.PendingDeletion},
+	} {
+		w := newTrial(t, trial.Config{Rate: 400})
+		p := runs(w).Begin(t)
+		until(t, "the first requests", asked(w, 40))
+		set := func(state fakekms.KeyState) {
+			if err := w.Server.KMS().SetState(way.key(w), state); err != nil {
+				t.Fatal(err)
+			}
+		}
+		set(way.state)
+		s.begun = append(s.begun, slowRun{7, way.name, w, p, func(t *testing.T, r trial.Result) {
+			stopped(t, w, r, exitAccess)
+			set(fakekms.Enabled)
+			toTheEnd(t, w)
+		}})
+	}
+	for name, broken := range map[string]bool{"revoked": false, "for good": true} {
+		w, v, p := vended(t, time.Hour)
+		v.Break(broken)
+		v.Revoke()
+		s.begun = append(s.begun, slowRun{6, name, w, p, func(t *testing.T, r trial.Result) {
+			switch {
+			case broken:
+				stopped(t, w, r, exitAccess)
+			case r.Code == exitExceptions:
+				w.Check(t, r.Summary)
+				return
+			default:
+				t.Errorf("the service called the credentials expired, and new ones were to be had; the run asked for %d, and ended with exit code %d after %s, want %d: %s",
+					v.Issued()-1, r.Code, r.Took.Round(time.Millisecond), exitExceptions, r.Log)
+			}
+			toTheEnd(t, w)
+		}})
+	}
+	return s
+}
+
+// finish waits for the slow runs of a row.
+func (s *slowRuns) finish(t *testing.T, row int) {
+	if len(s.begun) == 0 {
+		t.Skip("half a minute: not with -short")
+	}
+	for _, run := range s.begun {
+		if run.row == row {
+			t.Run(run.name, func(t *testing.T) { run.ended(t, run.process.End(t)) })
+		}
+	}
+}
+
+// vended begins a run whose credentials come from a vendor, and are valid for life.
+func vended(t *testing.T, life time.Duration) (*trial.World, *trial.Vendor, *trial.Process) {
+	t.Helper()
+	w := newTrial(t, trial.Config{Rate: 250})
+	v := w.Vend(t, life)
+	p := runs(w)
+	v.Env(p)
+	p.Begin(t)
+	until(t, "the first requests", asked(w, 40))
+	return w, v, p
+}
+
+// expiredCredentials: credentials are renewed when their time is over, and when the
+// service says so; where they cannot be, the run stops with 77, and no slot is
+// marked failed for it.
+func (s *slowRuns) expiredCredentials(t *testing.T) {
+	t.Run("in time", func(t *testing.T) {
+		w, v, p := vended(t, time.Second)
+		r := p.End(t)
+		if r.Code != exitExceptions || v.Issued() < 2 {
+			t.Fatalf("%d access keys; want exit code 3: %s", v.Issued(), r)
+		}
+		w.Check(t, r.Summary)
+	})
+	s.finish(t, 6)
+}
+
+// keysOff: a key that comes back soon costs time alone; one that does not stops
+// the run with 77 after a while, nothing is marked failed, and the run goes on when
+// the key is back.
+func (s *slowRuns) keysOff(t *testing.T) {
+	t.Run("for a second", func(t *testing.T) {
+		w := newTrial(t, trial.Config{Rate: 400})
+		p := runs(w).Begin(t)
+		until(t, "the first requests", asked(w, 40))
+		for _, key := range []string{w.Old, w.New} {
+			for _, state := range []fakekms.KeyState{fakekms.Disabled, fakekms.Enabled} {
+				if err := w.Server.KMS().SetState(key, state); err != nil {
+					t.Fatal(err)
+				}
+				if state == fakekms.Disabled {
+					time.Sleep(500 * time.Millisecond)
+				}
+			}
+		}
+		r := p.End(t)
+		if r.Code != exitExceptions {
+			t.Fatalf("want exit code 3: %s", r)
+		}
+		w.Check(t, r.Summary)
+	})
+	t.Run("unavailable", func(t *testing.T) {
+		w := newTrial(t, trial.Config{})
+		w.Fault("kms:ReEncrypt", fault.Fault{Kind: fault.Refusal, Share: 0.1, Answer: fault.Answer{Status: 500, Code: "KeyUnavailableException"}})
+		toTheEnd(t, w)
+	})
+	s.finish(t, 7)
+}
+
+// deniedItems: a denial is the item's own trouble as long as others are served,
+// and the run's when none is.
+func deniedItems(t *testing.T) {
+	mine := func(key string) bool { return strings.HasSuffix(key, "0.enc") }
+	t.Run("some", func(t *testing.T) {
+		w := newTrial(t, trial.Config{})
+		w.Server.KMS().SetPolicy(func(c fakekms.Call) bool {
+			return c.Action != "kms:ReEncryptFrom" || c.EncryptionContext["tenant"] != "tenant-3" || c.EncryptionContext["purpose"] == ""
+		})
+		w.Server.S3().SetPolicy(func(c fakes3.Call) bool { return c.Action != "s3:GetObject" || !mine(c.Key) })
+		denied := func(e *trial.Entry) bool {
+			return e.Target == trial.Table && e.Tenant() == "tenant-3" || e.Target == trial.Objects && mine(e.ID)
+		}
+		w.Deny(denied)
+		r := toTheEnd(t, w)
+		if r.Code != exitExceptions {
+			t.Errorf("want exit code 3: %s", r)
+		}
+		w.Server.KMS().SetPolicy(nil)
+		w.Server.S3().SetPolicy(nil)
+		w.Allow(denied)
+		r = w.Must(t, []int{exitExceptions}, "retry", "-o", "json")
+		w.Check(t, r.Summary)
+	})
+	for name, deny := range map[string]func(*trial.World){
+		"all of KMS": func(w *trial.World) {
+			w.Server.KMS().SetPolicy(func(c fakekms.Call) bool { return !strings.HasPrefix(c.Action, "kms:ReEncrypt") })
+		},
+		"all of DynamoDB's writes": func(w *trial.World) {
+			w.Server.DynamoDB().SetPolicy(func(c fakedynamodb.Call) bool {
+				return c.Action != "dynamodb:PartiQLUpdate" && c.Action != "dynamodb:UpdateItem"
+			})
+		},
+		"all of S3's writes": func(w *trial.World) {
+			w.Server.S3().SetPolicy(func(c fakes3.Call) bool { return c.Action != "s3:PutObject" })
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newTrial(t, trial.Config{})
+			deny(w)
+			r := w.Run(t, "run", "-o", "json")
+			if r.Code != exitAccess {
+				t.Errorf("want exit code %d: %s", exitAccess, r)
+			}
+			w.CheckPartial(t, r.Summary)
+			w.Server.KMS().SetPolicy(nil)
+			w.Server.DynamoDB().SetPolicy(nil)
+			w.Server.S3().SetPolicy(nil)
+			w.Must(t, complete(), "run", "-o", "json")
+			w.CountsVary() // the first denials were the items' own
+			r = w.Must(t, complete(), "retry", "-o", "json")
+			w.Check(t, r.Summary)
+		})
+	}
+}
