@@ -16,7 +16,7 @@ import (
 // back when there is room; no slot fails for throttling.
 func throttlingBurst(t *testing.T) {
 	t.Run("quota", func(t *testing.T) {
-		const rate, quota, slots = 600, 60, 300
+		const rate, quota, slots = 600, 60, 240
 		w := newTrial(t, trial.Config{Items: map[trial.Kind]int{trial.Ordinary: slots}, Objects: map[trial.Kind]int{}, Rate: rate, Workers: 32})
 		w.Server.KMS().SetReEncryptQuota(quota)
 		p := runs(w).Begin(t)
@@ -43,7 +43,7 @@ func throttlingBurst(t *testing.T) {
 		}
 	})
 	t.Run("every service", func(t *testing.T) {
-		w := newTrial(t, trial.Config{})
+		w := newTrial(t, fewer())
 		w.Fault("*", fault.Fault{Kind: fault.Throttle, Share: 0.3})
 		toTheEnd(t, w)
 	})
@@ -114,14 +114,14 @@ func lostAnswers(t *testing.T) {
 		"ciphertexts": func(w *trial.World) {
 			w.Fault("kms:ReEncrypt", fault.Fault{Kind: fault.LostResponse, Share: 0.1})
 		},
-		"all writes, half of them slow": func(w *trial.World) {
+		"all writes, after a while": func(w *trial.World) {
 			for _, operation := range writeOperations() {
-				w.Fault(operation, fault.Fault{Kind: fault.LostResponse, Share: 0.7, Delay: 20 * time.Millisecond})
+				w.Fault(operation, fault.Fault{Kind: fault.LostResponse, Share: 0.6, Delay: 20 * time.Millisecond})
 			}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newTrial(t, trial.Config{})
+			w := newTrial(t, fewer())
 			set(w)
 			toTheEnd(t, w)
 		})

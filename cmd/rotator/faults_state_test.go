@@ -211,8 +211,13 @@ func twoWorkers(t *testing.T) {
 		w.WriteJob(t, w.Job())
 		second := runs(w)
 		second.Args[len(second.Args)-1] = "second.yaml"
+		// The first sleeps with pages in its hands that the second works on.
 		first := runs(w).Begin(t)
+		until(t, "the first requests", asked(w, 30))
+		first.Signal(t, syscall.SIGSTOP)
 		second.Begin(t)
+		until(t, "requests of the second", asked(w, 60))
+		first.Signal(t, syscall.SIGCONT)
 		a, b := first.End(t), second.End(t)
 		if a.Code != exitExceptions || b.Code != exitExceptions {
 			t.Fatalf("want exit code 3 of both: %s\n%s", a, b)
@@ -221,7 +226,7 @@ func twoWorkers(t *testing.T) {
 		w.CountsVary()
 		w.Check(t, a.Summary)
 		w.Check(t, b.Summary)
-		if n := a.Summary.Slots.Rotated + b.Summary.Slots.Rotated; n != want.Rotated {
+		if n := a.Summary.Slots.Rotated + b.Summary.Slots.Rotated; n != want.Rotated || b.Summary.Slots.Rotated == 0 {
 			t.Errorf("%d slots were to be moved, and the two say that they moved %d", want.Rotated, n)
 		}
 		t.Logf("%d slots moved by the first, %d by the second", a.Summary.Slots.Rotated, b.Summary.Slots.Rotated)

@@ -92,6 +92,14 @@ func newTrial(t *testing.T, c trial.Config) *trial.World {
 	return w
 }
 
+// fewer is a mix of all kinds for rows in which every entry takes its time.
+func fewer() trial.Config {
+	return trial.Config{
+		Items:   map[trial.Kind]int{trial.Ordinary: 40, trial.Nested: 8, trial.Poison: 3, trial.Foreign: 3, trial.Current: 5, trial.Bare: 3},
+		Objects: map[trial.Kind]int{trial.Ordinary: 12, trial.Poison: 2, trial.Foreign: 2, trial.Current: 3, trial.Document: 4},
+	}
+}
+
 // complete are the exit codes of a pass that came to its end.
 func complete() []int { return []int{exitDone, exitExceptions} }
 
