@@ -111,7 +111,7 @@ func serviceCode(err error) (code int, hint string) {
 	switch rotate.Classify(err) {
 	case rotate.ClassDenied, rotate.ClassCredentials, rotate.ClassKeyState:
 		return exitAccess, "check the credentials and the IAM policy (deploy/iam)"
-	case rotate.ClassThrottled, rotate.ClassTransient:
+	case rotate.ClassThrottled, rotate.ClassTransient, rotate.ClassUnknown:
 		return exitUnavailable, "run again when the service is back"
 	case rotate.ClassMissing:
 		return exitJob, ""

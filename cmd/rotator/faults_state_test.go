@@ -116,7 +116,7 @@ func corruptCheckpoint(t *testing.T) {
 			}
 			try(fmt.Sprintf("bits flipped, pattern %d", i), bad)
 		}
-		if newer := bytes.ReplaceAll(good, []byte(`"schema":1`), []byte(`"schema":9`)); bytes.Equal(newer, good) {
+		if newer := bytes.ReplaceAll(good, []byte(`"schema":2`), []byte(`"schema":9`)); bytes.Equal(newer, good) {
 			t.Error("no record of the checkpoint names its schema in the known words: write this test anew")
 		} else {
 			before := refused

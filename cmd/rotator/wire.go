@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/smithy-go/middleware"
 	"go.uber.org/zap"
 
 	"rotator/internal/ciphertext"
@@ -103,7 +105,26 @@ func loadAWS(ctx context.Context, workers int) (aws.Config, error) {
 		return aws.Config{}, fmt.Errorf("read the AWS configuration: %w", err)
 	}
 	cfg.Credentials = named(cfg.Credentials)
+	renewing(&cfg)
 	return cfg, nil
+}
+
+// renewing lets the next request fetch credentials anew after a service refused
+// them: they may have expired earlier than they said, or been replaced.
+func renewing(cfg *aws.Config) {
+	cache, ok := cfg.Credentials.(namedCredentials)
+	if !ok {
+		return
+	}
+	cfg.APIOptions = append(slices.Clip(cfg.APIOptions), func(stack *middleware.Stack) error {
+		return stack.Deserialize.Add(middleware.DeserializeMiddlewareFunc("RenewCredentials", func(ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler) (middleware.DeserializeOutput, middleware.Metadata, error) {
+			out, metadata, err := next.HandleDeserialize(ctx, in)
+			if rotate.Classify(err) == rotate.ClassCredentials {
+				cache.Invalidate()
+			}
+			return out, metadata, err
+		}), middleware.Before)
+	})
 }
 
 // requestTimeout bounds one request with its answer; the SDK sets no limit.
@@ -111,18 +132,22 @@ const requestTimeout = 30 * time.Second
 
 // namedCredentials gives the errors of a credential provider a type: the SDK
 // mixes them with those of the request that needed the credentials.
-type namedCredentials struct{ aws.CredentialsProvider }
+type namedCredentials struct{ *aws.CredentialsCache }
 
 func named(p aws.CredentialsProvider) aws.CredentialsProvider {
-	if p == nil {
+	switch p := p.(type) {
+	case nil:
 		return nil
+	case *aws.CredentialsCache:
+		return namedCredentials{p}
+	default:
+		return namedCredentials{aws.NewCredentialsCache(p)}
 	}
-	return namedCredentials{p}
 }
 
 // Retrieve implements aws.CredentialsProvider.
 func (n namedCredentials) Retrieve(ctx context.Context) (aws.Credentials, error) {
-	credentials, err := n.CredentialsProvider.Retrieve(ctx)
+	credentials, err := n.CredentialsCache.Retrieve(ctx)
 	if err != nil {
 		err = &rotate.CredentialsError{Err: err}
 	}
@@ -139,6 +164,7 @@ func at(base aws.Config, region, endpoint, role string) aws.Config {
 		roles := sts.NewFromConfig(cfg, func(o *sts.Options) { o.Retryer = retry.NewStandard() })
 		cfg.Credentials = named(aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(roles, role,
 			func(o *stscreds.AssumeRoleOptions) { o.RoleSessionName = "rotator" })))
+		renewing(&cfg)
 	}
 	if endpoint != "" {
 		cfg.BaseEndpoint = aws.String(endpoint)

@@ -42,7 +42,7 @@ type worker struct {
 	retry    *retrier
 	recorder Recorder
 	pass     int
-	denials  *streak
+	denials  map[string]*denials // by target
 	// hard outlives the run's own context by the grace period, so that writes
 	// in flight end and are known.
 	hard context.Context
@@ -86,12 +86,12 @@ func (w *worker) prepare(ctx context.Context, target *Target, t *task) error {
 }
 
 func (w *worker) load(ctx context.Context, target *Target, ref scan.Ref) (item scan.Item, err error) {
-	err = w.retry.do(ctx, target.Name, attemptsTransient, func(ctx context.Context) error {
+	err = w.retry.do(ctx, Reading, target.Name, func(ctx context.Context) error {
 		item, err = target.Lister.Load(ctx, ref)
 		return err
 	})
 	if class := Classify(err); class == ClassNone || class == ClassGone || class == ClassRefused {
-		w.denials.reset()
+		w.denials[target.Name].reading.reset()
 	}
 	return item, err
 }
@@ -103,13 +103,17 @@ func (w *worker) unloadable(t *task, target *Target, err error) error {
 		t.slots, t.verdicts, t.unread = []ciphertext.Slot{{}}, []verdict{{}}, true
 	}
 	t.payload = nil
-	class := Classify(err)
-	if class == ClassGone {
+	if stopped(err) {
+		return err
+	}
+	// It has been tried for as long as there was hope.
+	d := w.conclude(target, Event{Doing: Reading, Class: Classify(err), Failures: attemptsTransient})
+	switch d.Do {
+	case LetGo:
 		w.every(t, verdict{outcome: Gone})
 		return nil
-	}
-	if stop := w.stopFor(target, "read", err); stop != nil {
-		return stop
+	case Stop:
+		return stopFor(target, "read", err, d)
 	}
 	reason, detail := reasonOf(err)
 	for i, v := range t.verdicts {
@@ -118,6 +122,25 @@ func (w *worker) unloadable(t *task, target *Target, err error) error {
 		}
 	}
 	return nil
+}
+
+// conclude is Decide, with denials counted.
+func (w *worker) conclude(target *Target, e Event) Decision {
+	switch {
+	case e.Class != ClassDenied:
+		return Decide(e)
+	case e.Doing == Writing:
+		return w.denials[target.Name].writing.add(Writing)
+	}
+	return w.denials[target.Name].reading.add(e.Doing)
+}
+
+// stopFor is the error of a source's trouble that ends the run.
+func stopFor(target *Target, doing string, err error, d Decision) error {
+	if d.Stop == StopInterrupted || stopped(err) {
+		return err
+	}
+	return &StopError{Kind: d.Stop, What: fmt.Sprintf("%s target %s", doing, target.Name), Err: err}
 }
 
 func (w *worker) every(t *task, v verdict) {
@@ -200,13 +223,13 @@ func (w *worker) write(target *Target, tasks []*task) error {
 			changes[i] = scan.Change{Item: t.item, New: t.payload}
 		}
 		results := target.Writer.Replace(w.hard, changes)
-		var slow Class
+		slow := ClassNone
 		for i, result := range results {
-			class, err := w.settle(target, pending[i], result)
+			class, err := w.settle(target, pending[i], result, time.Since(began))
 			if err != nil {
 				return err
 			}
-			if class == ClassThrottled || class == ClassTransient {
+			if class != ClassNone && class != ClassChanged {
 				slow = class
 			}
 		}
@@ -218,10 +241,7 @@ func (w *worker) write(target *Target, tasks []*task) error {
 		if len(pending) < before {
 			began = time.Now()
 		}
-		if time.Since(began) > w.retry.maxOutage {
-			return &StopError{Kind: StopUnavailable, What: fmt.Sprintf("target %s took no write for %s", target.Name, w.retry.maxOutage)}
-		}
-		if err := sleep(w.hard, w.retry.backoff(n, slow)); err != nil {
+		if err := sleep(w.hard, w.retry.pauseFor(n, slow)); err != nil {
 			return err
 		}
 	}
@@ -238,28 +258,30 @@ func onlyMoving(tasks []*task) []*task {
 	return moving
 }
 
-// settle draws the conclusion from one write. The task still moves afterwards
-// when it has to be written again.
-func (w *worker) settle(target *Target, t *task, result scan.Result) (Class, error) {
+// settle draws the conclusion from one write; since is how long no write of the
+// batch has succeeded. The task still moves afterwards when it has to be written
+// again.
+func (w *worker) settle(target *Target, t *task, result scan.Result, since time.Duration) (Class, error) {
 	class := Classify(result.Err)
-	switch class {
-	case ClassNone:
-		w.denials.reset()
+	if class == ClassNone {
+		w.denials[target.Name].writing.reset()
 		return class, w.landed(target, t)
-	case ClassThrottled:
+	}
+	d := w.conclude(target, Event{Doing: Writing, Class: class, Silence: since, MaxOutage: w.retry.maxOutage, Trouble: since, Settle: w.retry.settle})
+	switch d.Do {
+	case Again, Slower:
 		return class, nil
-	case ClassGone:
+	case LetGo:
 		w.every(t, verdict{outcome: Gone})
 		t.payload = nil
 		return class, nil
-	case ClassChanged:
-		t.changes++
+	case ReadAgain: // refused, or nobody knows
+		if class == ClassChanged {
+			t.changes++
+		}
 		return class, w.reconcile(target, t, result.Current)
-	case ClassTransient:
-		return class, w.reconcile(target, t, nil)
-	}
-	if stop := w.stopFor(target, "write to", result.Err); stop != nil {
-		return class, stop
+	case Stop:
+		return class, stopFor(target, "write to", result.Err, d)
 	}
 	reason, detail := reasonOf(result.Err)
 	w.moving(t, verdict{outcome: Failed, reason: reason, detail: detail})
@@ -390,26 +412,4 @@ func slotID(slot ciphertext.Slot) string {
 func digest(blob []byte) string {
 	sum := sha256.Sum256(blob)
 	return hex.EncodeToString(sum[:])
-}
-
-// stopFor says whether an error of a source ends the run; nil leaves it to the
-// item.
-func (w *worker) stopFor(target *Target, doing string, err error) error {
-	what := fmt.Sprintf("%s target %s", doing, target.Name)
-	switch Classify(err) {
-	case ClassCredentials, ClassKeyState:
-		return &StopError{Kind: StopAccess, What: what, Err: err}
-	case ClassMissing:
-		return &StopError{Kind: StopJob, What: what, Err: err}
-	case ClassStopped:
-		return err
-	case ClassDenied:
-		if w.denials.add() {
-			return &StopError{Kind: StopAccess, What: what + ": denied one time after the other", Err: err}
-		}
-	}
-	if stopped(err) {
-		return err
-	}
-	return nil
 }

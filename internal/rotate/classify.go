@@ -9,23 +9,24 @@ import (
 	"net/http"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/aws/smithy-go"
 
 	"rotator/internal/scan"
 )
 
-// Class says what kind of trouble an error is, and so what to do about it.
+// Class says what kind of trouble an error is.
 type Class int
 
-// The classes of errors. For a write, Transient means that nobody knows whether
-// it was applied: the item is read again and compared before anything else.
+// The classes of errors.
 const (
 	ClassNone              Class = iota // no error
-	ClassThrottled                      // try again, slower; not applied
-	ClassTransient                      // server error, time-out, lost connection: try again
+	ClassThrottled                      // not applied: the service asks for fewer requests
+	ClassTransient                      // not applied, and may succeed soon
+	ClassUnknown                        // no answer, or none that says anything: nobody knows whether it was applied
 	ClassIncorrectKey                   // KMS: the blob is under another key than the pinned one
-	ClassInvalidCiphertext              // KMS: corrupt, another context, or another algorithm
+	ClassInvalidCiphertext              // KMS: corrupt, another context, or another algorithm; others: a request they call invalid
 	ClassDenied                         // access denied: the slot's own trouble, or the run's
 	ClassKeyState                       // a key is disabled, gone, or not usable like this
 	ClassCredentials                    // who we are is not, or no longer, accepted
@@ -36,6 +37,134 @@ const (
 	ClassStopped                        // our own context ended
 	ClassUnexpected                     // anything else: the slot fails, with the service's code as reason
 )
+
+// Doing is what a request is for.
+type Doing int
+
+// What requests are for.
+const (
+	Listing Doing = iota // a page of a target, which cannot be skipped
+	Reading              // one item
+	Asking               // KMS, about one ciphertext
+	Writing              // one item, under a condition
+)
+
+// Event is what a request came to, and what was before it.
+type Event struct {
+	Doing Doing
+	Class Class
+	// Failures counts how often this very request found the service failing while
+	// others were answered, this time included.
+	Failures int
+	// Silence is how long the service has given nobody a usable answer.
+	Silence, MaxOutage time.Duration
+	// Trouble is how long the run's own trouble (a key, the credentials) has
+	// lasted here, and Settle how long it may: KMS is eventually consistent, and
+	// credentials are renewed.
+	Trouble, Settle time.Duration
+	// Denials counts denials with no success between; Allowed says whether
+	// anything was ever allowed.
+	Denials int
+	Allowed bool
+}
+
+// Action is what to do next.
+type Action string
+
+// The actions.
+const (
+	Accept      Action = "accept"       // it succeeded
+	Again       Action = "again"        // the same request, after a pause
+	Slower      Action = "slower"       // the same, and the whole run slows down
+	ReadAgain   Action = "read again"   // read the item as it is now, compare with what was sent, decide anew
+	AskOpposite Action = "ask opposite" // ask KMS whether the slot is already where it belongs
+	FailSlot    Action = "fail slot"    // the slot's own trouble
+	LetGo       Action = "let go"       // the item is gone
+	Stop        Action = "stop"         // the run's trouble: nothing is marked failed
+)
+
+// Decision is an action; Stop says which kind of stop.
+type Decision struct {
+	Do   Action
+	Stop StopKind
+}
+
+// When the run's trouble is told from a slot's.
+const (
+	// attemptsTransient is how often one request is tried while the same service
+	// goes on serving others: then the trouble is the request's own.
+	attemptsTransient = 8
+	// How many denials with no success between are taken for missing permissions:
+	// fewer when nothing has ever succeeded.
+	denialsAtFirst = 8
+	denialsInARow  = 50
+)
+
+// Decide is the one place that says what follows from an error. It knows no clock
+// and asks nobody.
+func Decide(e Event) Decision {
+	switch e.Class {
+	case ClassNone:
+		return Decision{Do: Accept}
+	case ClassStopped:
+		return Decision{Stop, StopInterrupted}
+	case ClassThrottled, ClassTransient, ClassUnknown:
+		return e.passing()
+	case ClassKeyState, ClassCredentials:
+		if e.Trouble < e.Settle {
+			return Decision{Do: Again}
+		}
+		return Decision{Stop, StopAccess}
+	case ClassMissing:
+		return Decision{Stop, StopJob}
+	case ClassDenied:
+		return e.denied()
+	case ClassChanged:
+		return Decision{Do: ReadAgain}
+	case ClassGone:
+		return Decision{Do: LetGo}
+	}
+	switch {
+	case e.Doing == Listing && e.Class == ClassInvalidCiphertext:
+		return Decision{Stop, StopJob}
+	case e.Doing == Listing:
+		return Decision{Stop, StopInternal}
+	case e.Doing == Asking && (e.Class == ClassIncorrectKey || e.Class == ClassInvalidCiphertext):
+		return Decision{Do: AskOpposite}
+	}
+	return Decision{Do: FailSlot}
+}
+
+// passing decides on what may pass by itself.
+func (e Event) passing() Decision {
+	switch {
+	case e.Silence > e.MaxOutage:
+		return Decision{Stop, StopUnavailable}
+	case e.Class == ClassThrottled:
+		return Decision{Do: Slower}
+	case e.Doing == Writing && e.Class == ClassUnknown:
+		return Decision{Do: ReadAgain}
+	case (e.Doing == Reading || e.Doing == Asking) && e.Failures >= attemptsTransient:
+		return Decision{Do: FailSlot}
+	}
+	return Decision{Do: Again}
+}
+
+// denied tells a slot that may not be touched from a run that may not touch
+// anything.
+func (e Event) denied() Decision {
+	most := denialsAtFirst
+	if e.Allowed {
+		most = denialsInARow
+	}
+	switch {
+	case e.Doing == Listing || e.Denials >= most:
+		return Decision{Stop, StopAccess}
+	case e.Doing == Asking:
+		return Decision{Do: AskOpposite}
+	}
+	return Decision{Do: FailSlot}
+}
 
 // CredentialsError says that there are no credentials to sign a request with.
 type CredentialsError struct{ Err error }
@@ -63,10 +192,16 @@ func Classify(err error) Class {
 		return ClassMissing
 	}
 	if credentials := (*CredentialsError)(nil); errors.As(err, &credentials) {
-		if class := Classify(credentials.Err); class == ClassTransient || class == ClassThrottled || class == ClassStopped {
-			return class
+		switch Classify(credentials.Err) {
+		case ClassTransient, ClassUnknown, ClassThrottled:
+			return ClassTransient // the request itself was not sent
+		case ClassStopped:
+			return ClassStopped
 		}
 		return ClassCredentials
+	}
+	if skewed(err) {
+		return ClassTransient
 	}
 	if class := classifyCode(code(err)); class != ClassNone {
 		return class
@@ -77,10 +212,27 @@ func Classify(err error) Class {
 	if errors.Is(err, context.Canceled) {
 		return ClassStopped
 	}
-	if transport(err) {
+	if unsent(err) {
 		return ClassTransient
 	}
+	if transport(err) {
+		return ClassUnknown
+	}
 	return ClassUnexpected
+}
+
+// skewed says whether the SDK takes our clock for the reason why a signature was
+// refused. It signs the next request by the clock of the service (aws/retry,
+// wrapAsClockSkew).
+func skewed(err error) bool {
+	var refused interface{ RetryableError() bool }
+	return errors.As(err, &refused) && refused.RetryableError() && classifyCode(code(err)) == ClassCredentials
+}
+
+// unsent is true when no service has seen the request.
+func unsent(err error) bool {
+	var name *net.DNSError
+	return errors.As(err, &name) || errors.Is(err, syscall.ECONNREFUSED)
 }
 
 // code returns the service's error code, "" when the error is not a service's.
@@ -92,20 +244,22 @@ func code(err error) string {
 }
 
 func classifyCode(code string) Class {
-	switch code {
+	switch strings.TrimPrefix(code, "KMS.") { // S3 names the errors of its KMS like this
 	case "ThrottlingException", "ThrottlingError", "Throttling", "ThrottledException", "RequestThrottled",
 		"RequestThrottledException", "TooManyRequestsException", "LimitExceededException", "RequestLimitExceeded",
 		"ProvisionedThroughputExceededException", "ProvisionedThroughputExceeded", "SlowDown",
 		"TransactionConflict", "TransactionConflictException", "ReplicatedWriteConflictException":
 		return ClassThrottled
-	case "KMSInternalException", "DependencyTimeoutException", "KeyUnavailableException", "InternalServerError",
-		"InternalError", "InternalFailure", "ServiceUnavailable", "RequestTimeout", "RequestTimeoutException":
+	case "KMSInternalException", "DependencyTimeoutException", "InternalServerError", "InternalError", "InternalFailure",
+		"ServiceUnavailable", "RequestTimeout", "RequestTimeoutException":
+		return ClassUnknown
+	case "KeyUnavailableException", "OperationAborted", "ConditionalRequestConflict":
 		return ClassTransient
 	case "IncorrectKeyException":
 		return ClassIncorrectKey
 	case "InvalidCiphertextException", "ValidationException", "ValidationError":
 		return ClassInvalidCiphertext
-	case "AccessDeniedException", "AccessDenied":
+	case "AccessDeniedException", "AccessDenied", "AllAccessDisabled", "AccountProblem", "OptInRequired":
 		return ClassDenied
 	case "DisabledException", "NotFoundException", "KMSInvalidStateException", "InvalidKeyUsageException",
 		"InvalidGrantTokenException":
@@ -114,7 +268,8 @@ func classifyCode(code string) Class {
 		"InvalidAccessKeyId", "InvalidSignatureException", "SignatureDoesNotMatch", "IncompleteSignature",
 		"MissingAuthenticationTokenException", "InvalidIdentityToken", "IDPRejectedClaim", "InvalidToken", "TokenRefreshRequired", "RequestTimeTooSkewed", "RequestExpired":
 		return ClassCredentials
-	case "ResourceNotFoundException", "ResourceNotFound", "NoSuchBucket":
+	case "ResourceNotFoundException", "ResourceNotFound", "NoSuchBucket", "PermanentRedirect", "TemporaryRedirect",
+		"AuthorizationHeaderMalformed": // the last three: a bucket of another Region
 		return ClassMissing
 	}
 	return ClassNone
@@ -130,7 +285,9 @@ func classifyStatus(err error) Class {
 	case status == http.StatusTooManyRequests:
 		return ClassThrottled
 	case status >= http.StatusInternalServerError:
-		return ClassTransient
+		return ClassUnknown
+	case status == http.StatusMovedPermanently:
+		return ClassMissing
 	case code(err) != "" && code(err) != "UnknownError" && code(err) != "Forbidden":
 		return ClassNone
 	case status == http.StatusForbidden:

@@ -2,11 +2,11 @@ package rotate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"sync/atomic"
-	"time"
 
 	"rotator/internal/ciphertext"
 )
@@ -66,7 +66,6 @@ type decider struct {
 	kms       Reencrypter
 	limiter   *Limiter
 	retry     *retrier
-	settle    time.Duration
 	denials   streak
 	requests  atomic.Int64
 	throttled atomic.Int64
@@ -116,7 +115,7 @@ func (d *decider) opposite(ctx context.Context, slot ciphertext.Slot, first erro
 	case Classify(first) == ClassInvalidCiphertext:
 		return verdict{outcome: Failed, reason: reasonInvalidCiphertext,
 			detail: "KMS cannot decrypt it: it is corrupt, or its encryption context or algorithm is not what the job file says"}, nil
-	case Classify(first) == ClassKeyState:
+	case ofUnusableKey(first):
 		return verdict{outcome: Failed, reason: reasonKeyUnusable,
 			detail: "the key of this blob, which the job does not name, is disabled or pending deletion"}, nil
 	}
@@ -206,35 +205,36 @@ func (d *decider) destinationContext(slot ciphertext.Slot) map[string]string {
 // out what is the run's trouble (a *StopError) from what is the slot's.
 func (d *decider) ask(ctx context.Context, q Question) (Answer, error) {
 	var answer Answer
-	deadline := time.Now().Add(d.settle)
-	for n := 0; ; n++ {
-		err := d.retry.do(ctx, "KMS", attemptsTransient, func(ctx context.Context) (err error) {
-			answer, err = d.once(ctx, q)
-			return err
-		})
-		switch class := Classify(err); class {
-		case ClassNone:
-			d.denials.reset()
-			return answer, nil
-		case ClassKeyState, ClassCredentials:
-			// KMS state is eventually consistent and credentials are renewed:
-			// look again for a short while before the run stops.
-			if class == ClassKeyState && q.Source.ARN == "" && d.usable(ctx) {
-				return Answer{}, err // the blob's own, unnamed key
-			}
-			if time.Now().After(deadline) {
-				return Answer{}, &StopError{Kind: StopAccess, What: "a key or the credentials of this job cannot be used", Err: err}
-			}
-			if err := sleep(ctx, min(d.settle/8, d.retry.backoff(n, ClassTransient)*4)); err != nil {
-				return Answer{}, err
-			}
-		case ClassDenied:
-			return Answer{}, d.denied(ctx, q, err)
-		default:
-			return Answer{}, err
+	ownKey := false
+	err := d.retry.do(ctx, Asking, "KMS", func(ctx context.Context) (err error) {
+		answer, err = d.once(ctx, q)
+		if Classify(err) == ClassKeyState && q.Source.ARN == "" && d.usable(ctx) {
+			ownKey = true // the blob's own, unnamed key: no reason to look again
+			return &unusableKeyError{err}
 		}
+		return err
+	})
+	switch {
+	case ownKey:
+		return Answer{}, err
+	case err == nil:
+		d.denials.reset()
+		return answer, nil
 	}
+	switch Classify(err) {
+	case ClassKeyState, ClassCredentials:
+		return Answer{}, &StopError{Kind: StopAccess, What: "a key or the credentials of this job cannot be used", Err: err}
+	case ClassDenied:
+		return Answer{}, d.denied(ctx, q, err)
+	}
+	return Answer{}, err
 }
+
+// unusableKeyError says that the key of a blob, which the job does not name, cannot
+// be used: the slot's own trouble.
+type unusableKeyError struct{ err error }
+
+func (e *unusableKeyError) Error() string { return e.err.Error() }
 
 // once is one request on the wire.
 func (d *decider) once(ctx context.Context, q Question) (Answer, error) {
@@ -275,7 +275,7 @@ func (d *decider) denied(ctx context.Context, q Question, err error) error {
 	if known && refused == nil {
 		return err
 	}
-	if d.denials.add() {
+	if d.denials.add(Asking).Do == Stop {
 		return &StopError{Kind: StopAccess, Err: err,
 			What: fmt.Sprintf("KMS denied one request after the other; allow kms:ReEncryptFrom on %s and kms:ReEncryptTo on %s", source.ARN, d.keys.Destination.ARN)}
 	}
@@ -306,9 +306,15 @@ func (d *decider) mayUse(ctx context.Context, source Key) (known bool, err error
 
 // fatal says whether an error ends the run rather than the slot.
 func fatal(err error) bool {
-	switch Classify(err) {
-	case ClassIncorrectKey, ClassInvalidCiphertext, ClassDenied, ClassKeyState, ClassTransient, ClassUnexpected:
-		return stopped(err)
+	if ofUnusableKey(err) {
+		return false
 	}
-	return true
+	class := Classify(err)
+	// What may pass has been tried often enough when it gets here.
+	return stopped(err) || Decide(Event{Doing: Asking, Class: class, Failures: attemptsTransient}).Do == Stop
+}
+
+func ofUnusableKey(err error) bool {
+	own := (*unusableKeyError)(nil)
+	return errors.As(err, &own)
 }

@@ -114,7 +114,7 @@ func (k *KMS) Authorized(ctx context.Context, source Key) (known bool, err error
 		return true, nil
 	}
 	switch Classify(err) {
-	case ClassDenied, ClassKeyState, ClassCredentials, ClassThrottled, ClassTransient, ClassStopped:
+	case ClassDenied, ClassKeyState, ClassCredentials, ClassThrottled, ClassTransient, ClassUnknown, ClassStopped:
 		return true, err
 	}
 	return false, nil // served, or refused for the missing ciphertext: not a dry run

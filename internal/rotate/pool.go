@@ -56,7 +56,7 @@ type Rotator struct {
 	decider *decider
 	retry   *retrier
 	logger  *zap.Logger
-	denials streak
+	denials map[string]*denials // by target
 }
 
 // New makes a Rotator.
@@ -67,9 +67,13 @@ func New(c Config) *Rotator {
 	if c.Draw == nil {
 		c.Draw = rand.Int64N
 	}
-	retry := newRetrier(c.MaxOutage, c.Draw)
-	return &Rotator{config: c, retry: retry, logger: c.Logger, decider: &decider{
-		keys: c.Keys, kms: c.KMS, limiter: NewLimiter(c.Rate), retry: retry, settle: c.Settle}}
+	retry := newRetrier(c.MaxOutage, c.Settle, c.Draw)
+	r := &Rotator{config: c, retry: retry, logger: c.Logger, denials: map[string]*denials{}, decider: &decider{
+		keys: c.Keys, kms: c.KMS, limiter: NewLimiter(c.Rate), retry: retry}}
+	for _, t := range c.Targets {
+		r.denials[t.Name] = &denials{}
+	}
+	return r
 }
 
 // Requests returns how many ReEncrypt requests this Rotator sent, dry runs
@@ -230,21 +234,15 @@ func (r *Rotator) walk(life contexts, pool *errgroup.Group, tracker *checkpoint.
 // page reads one page. No page can be skipped, so whatever goes wrong for good
 // ends the run.
 func (r *Rotator) page(ctx context.Context, target *Target, spec scan.Partition, cursor scan.Cursor) (page scan.Page, err error) {
-	err = r.retry.do(ctx, target.Name, 0, func(ctx context.Context) error {
+	err = r.retry.do(ctx, Listing, target.Name, func(ctx context.Context) error {
 		page, err = target.Lister.Page(ctx, spec, cursor)
 		return err
 	})
 	if err == nil || stopped(err) || ctx.Err() != nil {
 		return page, err
 	}
-	stop := &StopError{Kind: StopInternal, What: fmt.Sprintf("list target %s, %s", target.Name, spec.Name), Err: err}
-	switch Classify(err) {
-	case ClassDenied, ClassCredentials, ClassKeyState:
-		stop.Kind = StopAccess
-	case ClassMissing, ClassInvalidCiphertext:
-		stop.Kind = StopJob
-	}
-	return page, stop
+	return page, &StopError{Kind: Decide(Event{Doing: Listing, Class: Classify(err)}).Stop, Err: err,
+		What: fmt.Sprintf("list target %s, %s", target.Name, spec.Name)}
 }
 
 // feed cuts a page into chunks for the pool. It blocks while all workers are
@@ -275,7 +273,7 @@ func (r *Rotator) feed(life contexts, pool *errgroup.Group, target *Target, page
 
 func (r *Rotator) worker(life contexts) *worker {
 	return &worker{decider: r.decider, retry: r.retry, recorder: r.config.Recorder, pass: r.config.Pass,
-		denials: &r.denials, hard: life.write}
+		denials: r.denials, hard: life.write}
 }
 
 // pageWork gathers the outcomes of a page's chunks.

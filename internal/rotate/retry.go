@@ -14,9 +14,6 @@ const (
 	backoffBase      = 25 * time.Millisecond
 	backoffMost      = 2 * time.Second
 	backoffThrottled = 400 * time.Millisecond
-	// attemptsTransient is how often one call is tried while the same service
-	// goes on serving others: then the trouble is the call's own.
-	attemptsTransient = 8
 	// attemptTimeout bounds one request to KMS. Sources bound their own, since
 	// they may first have to wait for capacity.
 	attemptTimeout = 30 * time.Second
@@ -26,57 +23,74 @@ const (
 // keeps failing from a service that is down, by remembering when each service
 // last answered.
 type retrier struct {
-	maxOutage time.Duration
-	draw      func(n int64) int64
+	maxOutage, settle time.Duration
+	draw              func(n int64) int64
 
 	mu    sync.Mutex
 	alive map[string]time.Time
 }
 
-func newRetrier(maxOutage time.Duration, draw func(n int64) int64) *retrier {
-	return &retrier{maxOutage: maxOutage, draw: draw, alive: map[string]time.Time{}}
+func newRetrier(maxOutage, settle time.Duration, draw func(n int64) int64) *retrier {
+	return &retrier{maxOutage: maxOutage, settle: settle, draw: draw, alive: map[string]time.Time{}}
 }
 
 // Patiently runs call until it succeeds or fails for good, for what has to be
 // asked before a run: throttling and errors that pass are waited out, for
 // maxOutage at most, as in a run.
 func Patiently(ctx context.Context, maxOutage time.Duration, service string, call func(context.Context) error) error {
-	return newRetrier(maxOutage, rand.Int64N).do(ctx, service, 0, call)
+	return newRetrier(maxOutage, 0, rand.Int64N).do(ctx, Listing, service, call)
 }
 
-// do runs call until it succeeds or fails for good, and returns its last error.
-// Throttling is waited out; a transient error is tried again, at most attempts
-// times (0: no limit) while the service answers others. A service that gives no
-// answer for longer than maxOutage is a *StopError of kind StopUnavailable.
-func (r *retrier) do(ctx context.Context, service string, attempts int, call func(context.Context) error) error {
+// do runs call until Decide has no other use for it, and returns its last error. A
+// service that gives no answer for longer than maxOutage is a *StopError of kind
+// StopUnavailable. The run's own trouble is tried again until it has settled.
+func (r *retrier) do(ctx context.Context, doing Doing, service string, call func(context.Context) error) error {
 	began := time.Now()
 	r.note(service, began, false)
-	failures := 0
+	e := Event{Doing: doing, MaxOutage: r.maxOutage, Settle: r.settle}
+	var failed, troubled time.Time
 	for n := 0; ; n++ {
 		err := call(ctx)
-		class := Classify(err)
-		if class != ClassThrottled && class != ClassTransient {
-			r.note(service, time.Now(), true)
-			return err
-		}
-		if ctx.Err() != nil {
+		e.Class = Classify(err)
+		if ctx.Err() != nil && e.Class != ClassNone {
 			return ctx.Err()
 		}
 		alive := r.lastAlive(service)
-		if time.Since(alive) > r.maxOutage && time.Since(began) > r.maxOutage {
-			return &StopError{Kind: StopUnavailable, Err: err,
-				What: fmt.Sprintf("%s gave no usable answer for %s", service, r.maxOutage)}
-		}
-		if class == ClassTransient {
-			failures++
-		}
-		if attempts > 0 && failures >= attempts && alive.After(began) {
+		switch e.Class {
+		case ClassThrottled, ClassTransient, ClassUnknown:
+			e.Silence = min(time.Since(alive), time.Since(began))
+			if failed.IsZero() || alive.After(failed) { // meanwhile others were answered
+				e.Failures++
+			}
+			failed = time.Now()
+		case ClassKeyState, ClassCredentials:
+			r.note(service, time.Now(), true)
+			if troubled.IsZero() {
+				troubled = time.Now()
+			}
+			e.Trouble = time.Since(troubled)
+		default:
+			r.note(service, time.Now(), true)
 			return err
 		}
-		if err := sleep(ctx, r.backoff(n, class)); err != nil {
+		switch d := Decide(e); {
+		case d.Stop == StopUnavailable:
+			return &StopError{Kind: StopUnavailable, Err: err, What: fmt.Sprintf("%s gave no usable answer for %s", service, r.maxOutage)}
+		case d.Do != Again && d.Do != Slower:
+			return err
+		}
+		if err := sleep(ctx, r.pauseFor(n, e.Class)); err != nil {
 			return err
 		}
 	}
+}
+
+// pauseFor is how long to wait after the n-th attempt.
+func (r *retrier) pauseFor(n int, class Class) time.Duration {
+	if class == ClassKeyState || class == ClassCredentials {
+		return min(r.settle/8, r.backoff(n, class)*4)
+	}
+	return r.backoff(n, class)
 }
 
 // note remembers an answer, or the first time a service was called at all.

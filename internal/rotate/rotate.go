@@ -75,12 +75,8 @@ type Target struct {
 	Format ciphertext.Format
 }
 
-// How many denials with no success between are taken for missing permissions
-// rather than for items of their own kind: fewer when nothing has ever succeeded.
-const (
-	denialsAtFirst = 8
-	denialsInARow  = 50
-)
+// denials are those of one target: who may read need not be who may write.
+type denials struct{ reading, writing streak }
 
 // streak counts denials with no success between them.
 type streak struct {
@@ -88,13 +84,9 @@ type streak struct {
 	succeeded atomic.Bool
 }
 
-// add counts one and is true when there were too many.
-func (s *streak) add() bool {
-	most := int64(denialsAtFirst)
-	if s.succeeded.Load() {
-		most = denialsInARow
-	}
-	return s.n.Add(1) >= most
+// add counts one and says what follows.
+func (s *streak) add(doing Doing) Decision {
+	return Decide(Event{Doing: doing, Class: ClassDenied, Denials: int(s.n.Add(1)), Allowed: s.succeeded.Load()})
 }
 
 func (s *streak) reset() {

@@ -19,6 +19,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
@@ -88,8 +89,11 @@ func (b *Bucket) Check(ctx context.Context) error {
 	case http.StatusMovedPermanently, http.StatusTemporaryRedirect:
 		return &scan.MissingError{Field: "s3.bucket", Detail: fmt.Sprintf("bucket %s is not in %s; set s3.region to its Region", b.config.Bucket, here)}
 	}
+	if status(err) == http.StatusForbidden { // a HEAD does not say why: it may be our clock
+		_, err = b.config.Client.ListObjectsV2(ctx, &s3.ListObjectsV2Input{Bucket: &b.config.Bucket, Prefix: &b.config.Prefix, MaxKeys: aws.Int32(1)})
+	}
 	if err != nil {
-		return fmt.Errorf("head bucket %s: %w", b.config.Bucket, err)
+		return fmt.Errorf("look at bucket %s: %w", b.config.Bucket, err)
 	}
 	b.noteVersioning(ctx)
 	return nil
