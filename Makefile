@@ -65,6 +65,11 @@ e2e: ## run the binary against moto_server (skipped, and said so, where there is
 conformance: ## try servers that others wrote (UPDATE=1 writes docs/conformance.md); skips, and says so, what is not installed
 	cd conformance && $(GO) vet ./... && UPDATE=$(UPDATE) $(GO) test -count 1 -timeout 15m -v -run TestConformance .
 
+.PHONY: bench
+bench: ## measure rotator against what one would write instead (BENCH=small for CI, UPDATE=1 writes docs/performance.md)
+	$(GO) build -o bin/bench ./bench
+	BENCH=$(BENCH) UPDATE=$(UPDATE) bin/bench
+
 .PHONY: model
 model: ## check the model of leases and fences with spin (apt-get install spin gcc)
 	./model/check.sh

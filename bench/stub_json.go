@@ -1,0 +1,145 @@
+package main
+
+import (
+	"encoding/base64"
+	"fmt"
+	"maps"
+	"net/http"
+	"strings"
+
+	"github.com/tidwall/gjson"
+)
+
+// kms answers what KMS is asked.
+func (s *stub) kms(operation string, body []byte) answer {
+	in := gjson.ParseBytes(body)
+	switch operation {
+	case "DescribeKey":
+		return inJSON(http.StatusOK, fmt.Appendf(nil, `{"KeyMetadata":{"AWSAccountId":"111122223333","Arn":%q,"KeyId":%q,"KeyState":"Enabled","KeyUsage":"ENCRYPT_DECRYPT","EncryptionAlgorithms":["SYMMETRIC_DEFAULT"],"KeySpec":"SYMMETRIC_DEFAULT"}}`,
+			in.Get("KeyId").Str, in.Get("KeyId").Str))
+	case "ReEncrypt":
+		return s.reEncrypt(in)
+	}
+	return failure("UnknownOperationException")
+}
+
+func (s *stub) reEncrypt(in gjson.Result) answer {
+	if in.Get("DryRun").Bool() {
+		return failure("DryRunOperationException")
+	}
+	blob, err := base64.StdEncoding.DecodeString(in.Get("CiphertextBlob").Str)
+	if err != nil {
+		return failure("InvalidCiphertextException")
+	}
+	from := sourceKey
+	i, ok := itemOf(from, blob)
+	if !ok {
+		from = destinationKey
+		i, ok = itemOf(from, blob)
+	}
+	switch pin := in.Get("SourceKeyId"); {
+	case !ok || !s.vault.known(i) || !sameContext(in.Get("SourceEncryptionContext"), i) || !sameContext(in.Get("DestinationEncryptionContext"), i):
+		return failure("InvalidCiphertextException")
+	case pin.Exists() && pin.Str != from:
+		return failure("IncorrectKeyException")
+	case in.Get("DestinationKeyId").Str != destinationKey:
+		return failure("NotFoundException")
+	}
+	s.vault.state[i].Or(asked)
+	return inJSON(http.StatusOK, fmt.Appendf(nil, `{"CiphertextBlob":%q,"KeyId":%q,"SourceKeyId":%q,"SourceEncryptionAlgorithm":"SYMMETRIC_DEFAULT","DestinationEncryptionAlgorithm":"SYMMETRIC_DEFAULT"}`,
+		base64.StdEncoding.EncodeToString(blobOf(destinationKey, i)), destinationKey, from))
+}
+
+func sameContext(given gjson.Result, i int) bool {
+	pairs := map[string]string{}
+	given.ForEach(func(name, value gjson.Result) bool {
+		pairs[name.Str] = value.Str
+		return true
+	})
+	return maps.Equal(pairs, contextOf(i))
+}
+
+// dynamodb answers what DynamoDB is asked.
+func (s *stub) dynamodb(operation string, body []byte) answer {
+	in := gjson.ParseBytes(body)
+	switch operation {
+	case "DescribeTable":
+		return inJSON(http.StatusOK, fmt.Appendf(nil, `{"Table":{"TableName":%q,"TableStatus":"ACTIVE","ItemCount":%d,"KeySchema":[{"AttributeName":"id","KeyType":"HASH"}],"AttributeDefinitions":[{"AttributeName":"id","AttributeType":"S"}]}}`,
+			place, len(s.vault.state)))
+	case "Scan":
+		return s.scan(in)
+	case "BatchExecuteStatement":
+		return s.batch(in)
+	case "UpdateItem":
+		values := in.Get("ExpressionAttributeValues")
+		if !s.replaceItem(in.Get("Key.id.S").Str, values.Get(":o0.B").Str, values.Get(":n0.B").Str) {
+			return failure("ConditionalCheckFailedException")
+		}
+		return inJSON(http.StatusOK, []byte(`{}`))
+	}
+	return failure("UnknownOperationException")
+}
+
+// scan returns a page of a segment: every Total-th item.
+func (s *stub) scan(in gjson.Result) answer {
+	total, limit := 1, 1_000 // of 1 MB, at about 1 KB
+	if t := in.Get("TotalSegments"); t.Exists() {
+		total = int(t.Int())
+	}
+	if l := in.Get("Limit"); l.Exists() {
+		limit = int(l.Int())
+	}
+	i := int(in.Get("Segment").Int())
+	if after := in.Get("ExclusiveStartKey.id.S"); after.Exists() {
+		last, _ := indexOf(after.Str)
+		i = last + total
+	}
+	out := []byte(`{"Items":[`)
+	n := 0
+	for ; n < limit && i < len(s.vault.state); i += total {
+		if n++; n > 1 {
+			out = append(out, ',')
+		}
+		out = fmt.Appendf(out, `{"id":{"S":%q},"tenant":{"S":%q},"secret":{"B":%q}`, idOf(i), tenantOf(i), base64.StdEncoding.EncodeToString(blobOf(s.vault.key(i), i)))
+		if !in.Get("ProjectionExpression").Exists() {
+			out = fmt.Appendf(out, `,"name":{"S":"Jane Doe"},"visits":{"N":"17"},"tags":{"L":[{"S":"a"},{"S":"b"}]},"notes":{"S":%q}`, filler[:400])
+		}
+		out = append(out, '}')
+	}
+	out = fmt.Appendf(out, `],"Count":%d,"ScannedCount":%d,"ConsumedCapacity":{"TableName":%q,"CapacityUnits":%d}`, n, n, place, n/8+1)
+	if i < len(s.vault.state) {
+		out = fmt.Appendf(out, `,"LastEvaluatedKey":{"id":{"S":%q}}`, idOf(i-total))
+	}
+	return inJSON(http.StatusOK, append(out, '}'))
+}
+
+// statement is the one update that clients send.
+const statement = `UPDATE "bench" SET "secret" = ? WHERE "id" = ? AND "secret" = ?`
+
+func (s *stub) batch(in gjson.Result) answer {
+	out := []byte(`{"Responses":[`)
+	for n, one := range in.Get("Statements").Array() {
+		s.statements.Add(1)
+		if n > 0 {
+			out = append(out, ',')
+		}
+		id := one.Get("Parameters.1.S").Str
+		applied := one.Get("Statement").Str == statement && s.replaceItem(id, one.Get("Parameters.2.B").Str, one.Get("Parameters.0.B").Str)
+		if applied {
+			out = fmt.Appendf(out, `{"TableName":%q}`, place)
+			continue
+		}
+		if !strings.HasPrefix(id, "rotator-probe") {
+			s.vault.fault("a statement was refused: %s of %s", one.Get("Statement").Str, id)
+		}
+		out = append(out, `{"Error":{"Code":"ConditionalCheckFailed","Message":"The conditional request failed"},"TableName":"bench"}`...)
+	}
+	return inJSON(http.StatusOK, fmt.Appendf(out, `],"ConsumedCapacity":[{"TableName":%q,"CapacityUnits":25}]}`, place))
+}
+
+func (s *stub) replaceItem(id, old, new string) bool {
+	i, ok := indexOf(id)
+	before, err := base64.StdEncoding.DecodeString(old)
+	after, errAfter := base64.StdEncoding.DecodeString(new)
+	return ok && err == nil && errAfter == nil && s.vault.replace(i, before, after)
+}

@@ -1,0 +1,130 @@
+package main
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/binary"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+)
+
+// The two keys of every run, and the account that has them.
+const (
+	sourceKey      = "arn:aws:kms:us-east-1:111122223333:key/11111111-1111-1111-1111-111111111111"
+	destinationKey = "arn:aws:kms:us-east-1:111122223333:key/22222222-2222-2222-2222-222222222222"
+	region         = "us-east-1"
+	place          = "bench" // the name of the table, and of the bucket
+)
+
+// blobLen is the length of the blob of a data key or a short secret, in bytes.
+const blobLen = 250
+
+// blobOf is the blob of item i under a key. It follows from both alone, so the
+// stub can check what is written without keeping what it handed out. It looks
+// like KMS's own: a header with a token of the key, then what nobody can guess.
+func blobOf(key string, i int) []byte {
+	blob := append(make([]byte, 0, blobLen+8), 1, 2, 2, 0, 0x78)
+	for len(blob) < 37 {
+		blob = append(blob, key[len(key)-1])
+	}
+	state := uint64(i)<<8 | uint64(key[len(key)-1])
+	blob = binary.BigEndian.AppendUint64(blob, uint64(i))
+	for len(blob) < blobLen { // SplitMix64
+		state += 0x9e3779b97f4a7c15
+		z := (state ^ state>>30) * 0xbf58476d1ce4e5b9
+		z = (z ^ z>>27) * 0x94d049bb133111eb
+		blob = binary.BigEndian.AppendUint64(blob, z^z>>31)
+	}
+	return blob[:blobLen]
+}
+
+// itemOf names the item whose blob under key this is.
+func itemOf(key string, blob []byte) (i int, ok bool) {
+	if len(blob) != blobLen {
+		return 0, false
+	}
+	i = int(binary.BigEndian.Uint64(blob[37:]))
+	return i, i >= 0 && bytes.Equal(blob, blobOf(key, i))
+}
+
+func idOf(i int) string { return fmt.Sprintf("item-%09d", i) }
+
+func indexOf(id string) (int, bool) {
+	digits, ok := strings.CutPrefix(id, "item-")
+	i, err := strconv.Atoi(digits)
+	return i, ok && err == nil && idOf(i) == id
+}
+
+func tenantOf(i int) string { return "tenant-" + strconv.Itoa(i%100) }
+
+// contextOf is the encryption context of item i.
+func contextOf(i int) map[string]string {
+	return map[string]string{"tenant": tenantOf(i), "purpose": "pii"}
+}
+
+// objectOf is the object of item i under a key: JSON of about 4 KB, whose blob
+// is in the middle.
+func objectOf(key string, i int) []byte {
+	return fmt.Appendf(nil, `{"tenant":%q,"before":%q,"secret":%q,"after":%q}`, tenantOf(i), filler, base64.StdEncoding.EncodeToString(blobOf(key, i)), filler)
+}
+
+var filler = strings.Repeat("nothing to see here ", 90)
+
+// vault is what the stub knows of each item.
+type vault struct {
+	state   []atomic.Uint32 // asked, written
+	written atomic.Int64
+
+	mu    sync.Mutex
+	wrong []string
+	count int
+}
+
+// The bits of vault.state.
+const (
+	asked   = 1 // KMS handed out its new blob
+	updated = 2 // the new blob was written
+)
+
+func newVault(items int) *vault { return &vault{state: make([]atomic.Uint32, items)} }
+
+// fault notes that a client did what it must not.
+func (v *vault) fault(format string, args ...any) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.count++
+	if len(v.wrong) < 10 {
+		v.wrong = append(v.wrong, fmt.Sprintf(format, args...))
+	}
+}
+
+func (v *vault) known(i int) bool { return i >= 0 && i < len(v.state) }
+
+// key is the one under which item i stands now.
+func (v *vault) key(i int) string {
+	if v.state[i].Load()&updated != 0 {
+		return destinationKey
+	}
+	return sourceKey
+}
+
+// replace puts a new blob in the place of an old one, if the item holds that, and
+// checks it byte for byte against what KMS handed out for this item.
+func (v *vault) replace(i int, old, new []byte) bool {
+	if !v.known(i) || !bytes.Equal(old, blobOf(v.key(i), i)) {
+		return false
+	}
+	if v.state[i].Load()&asked == 0 || !bytes.Equal(new, blobOf(destinationKey, i)) {
+		v.fault("item %d was written with a blob that KMS did not hand out for it", i)
+		return true
+	}
+	if v.state[i].Or(updated)&updated != 0 {
+		v.fault("item %d was written twice", i)
+		return true
+	}
+	v.written.Add(1)
+	return true
+}
