@@ -24,6 +24,7 @@ func allowed() map[string][]string {
 		"internal/ciphertext":           {"internal/scan"},
 		"internal/config":               {},
 		"internal/checkpoint":           {"sdk"},
+		"internal/awsclient":            {"sdk"},
 		"internal/telemetry":            {"zap"},
 		"internal/rotate":               {"internal/scan", "internal/ciphertext", "internal/checkpoint", "sdk", "zap"},
 		"internal/report":               {"internal/checkpoint"},
@@ -36,7 +37,7 @@ func allowed() map[string][]string {
 		"internal/fakeaws/conformance":  {"sdk"},
 		"internal/demo":                 {"internal/fakeaws", "internal/fakeaws/fakekms", "internal/report", "sdk"},
 		"internal/trial":                {"internal/checkpoint", "internal/fakeaws", "internal/fakeaws/fault", "internal/fakeaws/fakekms", "internal/fakeaws/fakes3", "internal/report", "sdk"},
-		"cmd/rotator":                   {"internal/checkpoint", "internal/ciphertext", "internal/config", "internal/demo", "internal/report", "internal/report/auditlog", "internal/rotate", "internal/scan", "internal/scan/dynamoscan", "internal/scan/s3scan", "internal/telemetry", "sdk", "zap"},
+		"cmd/rotator":                   {"internal/awsclient", "internal/checkpoint", "internal/ciphertext", "internal/config", "internal/demo", "internal/report", "internal/report/auditlog", "internal/rotate", "internal/scan", "internal/scan/dynamoscan", "internal/scan/s3scan", "internal/telemetry", "sdk", "zap"},
 	}
 }
 

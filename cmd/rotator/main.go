@@ -18,5 +18,8 @@ func main() {
 		<-signals
 		os.Exit(exitInterrupted) // at once; whatever was not saved is done again
 	}()
-	os.Exit(run(ctx, os.Args[1:], streams{in: os.Stdin, out: os.Stdout, err: os.Stderr}))
+	done := profiled()
+	code := run(ctx, os.Args[1:], streams{in: os.Stdin, out: os.Stdout, err: os.Stderr})
+	done()
+	os.Exit(code)
 }

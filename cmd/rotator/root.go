@@ -27,6 +27,7 @@ type common struct {
 	file    string
 	output  string
 	verbose bool
+	sdk     bool
 }
 
 // run is the whole program but for signals and os.Exit.
@@ -84,6 +85,7 @@ func jobCommand(std streams, use, short, long string, work func(context.Context,
 	cmd.Flags().StringVarP(&c.file, "file", "f", "job.yaml", "job file")
 	cmd.Flags().StringVarP(&c.output, "output", "o", "text", "form of the result on stdout: text or json")
 	cmd.Flags().BoolVarP(&c.verbose, "verbose", "v", false, "log more")
+	cmd.Flags().BoolVar(&c.sdk, "sdk", false, "leave every request to the AWS SDK as it is, which costs more processor time; results are the same")
 	return cmd
 }
 

@@ -33,7 +33,7 @@ func open(ctx context.Context, c *common, job *config.Job, command string) (*ses
 	if err != nil {
 		return nil, err
 	}
-	w, err := wire(ctx, job, logger)
+	w, err := wire(ctx, job, logger, c.sdk)
 	if err != nil {
 		return nil, err
 	}

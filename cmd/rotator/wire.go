@@ -21,6 +21,7 @@ import (
 	"github.com/aws/smithy-go/middleware"
 	"go.uber.org/zap"
 
+	"rotator/internal/awsclient"
 	"rotator/internal/ciphertext"
 	"rotator/internal/config"
 	"rotator/internal/rotate"
@@ -56,11 +57,12 @@ type wiring struct {
 	kms    *rotate.KMS
 	places []place
 	notes  []string
+	plain  bool // the SDK sends all requests itself
 }
 
 // wire builds the clients of a job and checks, in this order, formats, keys,
 // permissions and places. It writes nothing anywhere.
-func wire(ctx context.Context, job *config.Job, logger *zap.Logger) (*wiring, error) {
+func wire(ctx context.Context, job *config.Job, logger *zap.Logger, plain bool) (*wiring, error) {
 	formats, err := newFormats(job)
 	if err != nil {
 		return nil, err
@@ -69,7 +71,10 @@ func wire(ctx context.Context, job *config.Job, logger *zap.Logger) (*wiring, er
 	if err != nil {
 		return nil, err
 	}
-	w := &wiring{job: job}
+	w := &wiring{job: job, plain: plain}
+	if !plain {
+		base.HTTPClient = awsclient.OneWrite{Client: base.HTTPClient}
+	}
 	if err := w.wireKMS(ctx, base); err != nil {
 		return nil, err
 	}
@@ -119,9 +124,7 @@ func renewing(cfg *aws.Config) {
 	cfg.APIOptions = append(slices.Clip(cfg.APIOptions), func(stack *middleware.Stack) error {
 		return stack.Deserialize.Add(middleware.DeserializeMiddlewareFunc("RenewCredentials", func(ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler) (middleware.DeserializeOutput, middleware.Metadata, error) {
 			out, metadata, err := next.HandleDeserialize(ctx, in)
-			if rotate.Classify(err) == rotate.ClassCredentials {
-				cache.Invalidate()
-			}
+			cache.refused(err)
 			return out, metadata, err
 		}), middleware.Before)
 	})
@@ -152,6 +155,23 @@ func (n namedCredentials) Retrieve(ctx context.Context) (aws.Credentials, error)
 		err = &rotate.CredentialsError{Err: err}
 	}
 	return credentials, err
+}
+
+// refused forgets the credentials when err says that a service refused them.
+func (n namedCredentials) refused(err error) {
+	if err != nil && rotate.Classify(err) == rotate.ClassCredentials {
+		n.Invalidate()
+	}
+}
+
+// light is a client that does for ReEncrypt, which is nearly every request of a
+// run, what the SDK's own does, with less work. With --sdk it is the SDK's own.
+func (w *wiring) light(client *kms.Client, cfg aws.Config) rotate.Client {
+	cache, ok := cfg.Credentials.(namedCredentials)
+	if w.plain || !ok {
+		return client
+	}
+	return awsclient.NewKMS(client, cache.refused)
 }
 
 // at is base for one place: its Region, endpoint and role.
@@ -194,7 +214,7 @@ func (w *wiring) wireKMS(ctx context.Context, base aws.Config) error {
 	if err := contexts(w.job, w.keys); err != nil {
 		return err
 	}
-	w.kms = rotate.NewKMS(client, w.keys.Destination, w.job.KMS.GrantTokens)
+	w.kms = rotate.NewKMS(w.light(client, cfg), w.keys.Destination, w.job.KMS.GrantTokens)
 	err = rotate.Patiently(ctx, time.Duration(w.job.MaxOutage), "KMS", func(ctx context.Context) (err error) {
 		w.notes, err = rotate.CheckAuthorized(ctx, w.kms, w.keys, hasContexts(w.job))
 		return err

@@ -1,0 +1,247 @@
+package awsclient
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/smithy-go/middleware"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"pgregory.net/rapid"
+)
+
+// seen is a request as it arrived.
+type seen struct {
+	request *http.Request
+	body    []byte
+}
+
+// counter is a server that answers all alike, and remembers the last request.
+type counter struct {
+	mu     sync.Mutex
+	all    []seen
+	status int
+	body   string
+}
+
+func (c *counter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.all = append(c.all, seen{request: r, body: body})
+	w.Header().Set("X-Amzn-Requestid", "an-id")
+	w.WriteHeader(c.status)
+	_, _ = io.WriteString(w, c.body)
+}
+
+func (c *counter) last() seen {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.all[len(c.all)-1]
+}
+
+func (c *counter) answer(status int, body string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.status, c.body = status, body
+}
+
+const served = `{"CiphertextBlob":"AQID","KeyId":"arn:to","SourceKeyId":"arn:from","SourceKeyMaterialId":"m\u0041","DestinationEncryptionAlgorithm":"SYMMETRIC_DEFAULT"}`
+
+// pair is the SDK's client and ours on one server.
+func pair(t testing.TB, token string) (*counter, *kms.Client, *KMS) {
+	c := &counter{status: http.StatusOK, body: served}
+	server := httptest.NewServer(c)
+	t.Cleanup(server.Close)
+	client := kms.New(kms.Options{Region: "eu-central-1", BaseEndpoint: aws.String(server.URL), Retryer: aws.NopRetryer{},
+		Credentials: credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "secret", token), HTTPClient: OneWrite{Client: http.DefaultClient}})
+	light := NewKMS(client, nil)
+	if _, err := light.ReEncrypt(context.Background(), &kms.ReEncryptInput{CiphertextBlob: []byte{1}, DestinationKeyId: aws.String("k")}); err != nil {
+		t.Fatal(err)
+	}
+	if light.form.Load() == nil || light.aside.Load() {
+		t.Fatal("the form of a request was not learned")
+	}
+	return c, client, light
+}
+
+// TestSameRequests: what the SDK sends, we send, but for the id of the call and
+// the time; and for that time the SDK's own signer makes the same signature.
+func TestSameRequests(t *testing.T) {
+	for _, token := range []string{"", "a-session-token"} {
+		server, client, light := pair(t, token)
+		rapid.Check(t, func(t *rapid.T) {
+			in := input(t)
+			want, err := client.ReEncrypt(context.Background(), in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			theirs := server.last()
+			got, err := light.ReEncrypt(context.Background(), in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ours := server.last()
+			want.ResultMetadata = middleware.Metadata{} // the SDK's account of the call
+			if d := cmp.Diff(want, got, cmpopts.IgnoreUnexported(kms.ReEncryptOutput{}, middleware.Metadata{})); d != "" {
+				t.Fatal(d)
+			}
+			if !bytes.Equal(ours.body, theirs.body) {
+				t.Fatalf("%s\nand the SDK sends\n%s", ours.body, theirs.body)
+			}
+			compare(t, ours, theirs, token)
+		})
+		if light.aside.Load() {
+			t.Fatal("the last requests were the SDK's")
+		}
+	}
+}
+
+// input draws a request; contexts have one pair, since the order of more is
+// nobody's.
+func input(t *rapid.T) *kms.ReEncryptInput {
+	in := &kms.ReEncryptInput{CiphertextBlob: rapid.SliceOfN(rapid.Byte(), 1, 300).Draw(t, "blob"),
+		DestinationKeyId: aws.String(rapid.StringN(1, 20, -1).Draw(t, "key"))}
+	if rapid.Bool().Draw(t, "pinned") {
+		in.SourceKeyId, in.SourceEncryptionAlgorithm = aws.String(rapid.String().Draw(t, "source")), "SYMMETRIC_DEFAULT"
+	}
+	if rapid.Bool().Draw(t, "context") {
+		in.SourceEncryptionContext = map[string]string{rapid.String().Draw(t, "name"): rapid.String().Draw(t, "value")}
+		in.DestinationEncryptionContext = in.SourceEncryptionContext
+	}
+	if rapid.Bool().Draw(t, "granted") {
+		in.GrantTokens = []string{"t"}
+	}
+	return in
+}
+
+func compare(t *rapid.T, ours, theirs seen, token string) {
+	if a, b := slices.Sorted(maps.Keys(ours.request.Header)), slices.Sorted(maps.Keys(theirs.request.Header)); !slices.Equal(a, b) {
+		t.Fatalf("headers %v, and the SDK sends %v", a, b)
+	}
+	for name, values := range theirs.request.Header {
+		if own := ours.request.Header[name]; name != invocationHeader && name != dateHeader && name != authHeader && !slices.Equal(own, values) {
+			t.Fatalf("%s: %v, and the SDK sends %v", name, own, values)
+		}
+	}
+	if ours.request.Method != theirs.request.Method || ours.request.RequestURI != theirs.request.RequestURI || ours.request.Host != theirs.request.Host {
+		t.Fatalf("%s %s to %s", ours.request.Method, ours.request.RequestURI, ours.request.Host)
+	}
+	if len(ours.request.Header.Get(invocationHeader)) != len(theirs.request.Header.Get(invocationHeader)) || ours.request.Header.Get(invocationHeader) == theirs.request.Header.Get(invocationHeader) {
+		t.Fatalf("the id of the call is %q", ours.request.Header.Get(invocationHeader))
+	}
+	at, err := time.Parse(timeFormat, ours.request.Header.Get(dateHeader))
+	if err != nil || time.Since(at).Abs() > time.Minute {
+		t.Fatalf("signed at %v", at)
+	}
+	again := ours.request.Clone(context.Background())
+	again.Header = ours.request.Header.Clone()
+	for _, name := range []string{authHeader, "Accept-Encoding", "Content-Length"} { // the transport adds the last two
+		again.Header.Del(name)
+	}
+	sum := sha256.Sum256(ours.body)
+	err = v4.NewSigner().SignHTTP(context.Background(), aws.Credentials{AccessKeyID: "AKIDEXAMPLE", SecretAccessKey: "secret", SessionToken: token},
+		again, hex.EncodeToString(sum[:]), "kms", "eu-central-1", at)
+	if want := again.Header.Get(authHeader); err != nil || ours.request.Header.Get(authHeader) != want {
+		t.Fatalf("%s\nand the SDK signs\n%s (%v)", ours.request.Header.Get(authHeader), want, err)
+	}
+}
+
+// TestSameErrors: an answer that is an error, or none, comes as the same chain of
+// types, with the same text.
+func TestSameErrors(t *testing.T) {
+	for name, c := range map[string]struct {
+		status int
+		body   string
+	}{
+		"modelled":     {400, `{"__type":"IncorrectKeyException","message":"other"}`},
+		"ciphertext":   {400, `{"__type":"com.amazonaws.kms#InvalidCiphertextException"}`},
+		"denied":       {400, `{"__type":"AccessDeniedException","Message":"no"}`},
+		"throttled":    {400, `{"__type":"ThrottlingException","message":"Rate exceeded"}`},
+		"unavailable":  {503, `<html>`},
+		"internal":     {500, `{"__type":"KMSInternalException"}`},
+		"empty":        {500, ``},
+		"not an error": {200, `{"CiphertextBlob":`},
+		"not base64":   {200, `{"CiphertextBlob":"***"}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server, client, light := pair(t, "")
+			server.answer(c.status, c.body)
+			in := &kms.ReEncryptInput{CiphertextBlob: []byte{1}, DestinationKeyId: aws.String("k")}
+			_, theirs := client.ReEncrypt(context.Background(), in)
+			_, ours := light.ReEncrypt(context.Background(), in)
+			if a, b := chain(ours), chain(theirs); a != b || ours == nil {
+				t.Errorf("%s\nand the SDK's is\n%s", a, b)
+			}
+		})
+	}
+}
+
+func TestSameErrorsWithoutAnswer(t *testing.T) {
+	_, client, light := pair(t, "")
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	in := &kms.ReEncryptInput{CiphertextBlob: []byte{1}, DestinationKeyId: aws.String("k")}
+	_, theirs := client.ReEncrypt(ctx, in)
+	_, ours := light.ReEncrypt(ctx, in)
+	if a, b := chain(ours), chain(theirs); a != b {
+		t.Errorf("%s\nand the SDK's is\n%s", a, b)
+	}
+}
+
+// chain prints the types and texts of an error.
+func chain(err error) (text string) {
+	for ; err != nil; err = errors.Unwrap(err) {
+		text += fmt.Sprintf("%T: %v\n", err, err)
+	}
+	return text
+}
+
+// TestRefusedSignature: the SDK, which corrects for a wrong clock, takes over.
+func TestRefusedSignature(t *testing.T) {
+	server, _, light := pair(t, "")
+	told := 0
+	light.refused = func(error) { told++ }
+	server.answer(400, `{"__type":"InvalidSignatureException","message":"Signature not yet current"}`)
+	in := &kms.ReEncryptInput{CiphertextBlob: []byte{1}, DestinationKeyId: aws.String("k")}
+	if _, err := light.ReEncrypt(context.Background(), in); err == nil || told != 1 {
+		t.Fatalf("%v, told %d times", err, told)
+	}
+	if !light.aside.Load() {
+		t.Error("the SDK was not left to send the next request")
+	}
+}
+
+func BenchmarkReEncrypt(b *testing.B) {
+	for _, name := range []string{"sdk", "light"} {
+		b.Run(name, func(b *testing.B) {
+			_, client, light := pair(b, "")
+			call := map[string]interface {
+				ReEncrypt(context.Context, *kms.ReEncryptInput, ...func(*kms.Options)) (*kms.ReEncryptOutput, error)
+			}{"sdk": client, "light": light}[name]
+			in := &kms.ReEncryptInput{CiphertextBlob: make([]byte, 250), DestinationKeyId: aws.String("k"), SourceEncryptionContext: map[string]string{"a": "b"}}
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := call.ReEncrypt(context.Background(), in); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
