@@ -34,6 +34,7 @@ import (
 type KMS struct {
 	client   *kms.Client
 	options  kms.Options
+	sender   kms.HTTPClient
 	refused  func(error) // told of every error
 	protocol *awsjson.Protocol
 	schema   *smithy.OperationSchema
@@ -56,8 +57,12 @@ func NewKMS(client *kms.Client, failed func(error)) *KMS {
 	if failed == nil {
 		failed = func(error) {}
 	}
-	return &KMS{client: client, options: client.Options(), refused: failed, protocol: awsjson.New11(schemas.TrentService),
+	k := &KMS{client: client, options: client.Options(), sender: client.Options().HTTPClient, refused: failed, protocol: awsjson.New11(schemas.TrentService),
 		schema: smithy.NewOperationSchema(schemas.ReEncrypt, schemas.ReEncryptRequest, schemas.ReEncryptResponse)}
+	if wrapped, ok := k.sender.(OneWrite); ok { // which our bodies do not need
+		k.sender = wrapped.Client
+	}
+	return k
 }
 
 // ReEncrypt is kms.Client.ReEncrypt: the same request, the same result, errors of
@@ -155,7 +160,7 @@ func (k *KMS) send(ctx context.Context, f *form, in *kms.ReEncryptInput) (*kms.R
 
 // receive sends a request and reads its answer, with errors as the SDK makes them.
 func (k *KMS) receive(ctx context.Context, sent *http.Request) (*kms.ReEncryptOutput, error) {
-	answer, err := k.options.HTTPClient.Do(sent)
+	answer, err := k.sender.Do(sent)
 	if err != nil {
 		err = &smithyhttp.RequestSendError{Err: err}
 		if ctx.Err() != nil {

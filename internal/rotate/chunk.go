@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"time"
 
 	"rotator/internal/ciphertext"
@@ -223,6 +225,9 @@ func (w *worker) write(target *Target, tasks []*task) error {
 			changes[i] = scan.Change{Item: t.item, New: t.payload}
 		}
 		results := target.Writer.Replace(w.hard, changes)
+		if err := w.landed(target, pending, results); err != nil {
+			return err
+		}
 		slow := ClassNone
 		for i, result := range results {
 			class, err := w.settle(target, pending[i], result, time.Since(began))
@@ -264,8 +269,7 @@ func onlyMoving(tasks []*task) []*task {
 func (w *worker) settle(target *Target, t *task, result scan.Result, since time.Duration) (Class, error) {
 	class := Classify(result.Err)
 	if class == ClassNone {
-		w.denials[target.Name].writing.reset()
-		return class, w.landed(target, t)
+		return class, nil // landed has dealt with it
 	}
 	d := w.conclude(target, Event{Doing: Writing, Class: class, Silence: since, MaxOutage: w.retry.maxOutage, Trouble: since, Settle: w.retry.settle})
 	switch d.Do {
@@ -370,17 +374,23 @@ func (w *worker) claim(target *Target, t *task, now scan.Item) error {
 	return w.recordAll(records)
 }
 
-// landed turns the slots of a written item into rotated ones, with a line for
-// each in the audit log.
-func (w *worker) landed(target *Target, t *task) error {
+// landed turns the slots of the items that were written into rotated ones, with a
+// line for each in the audit log.
+func (w *worker) landed(target *Target, tasks []*task, results []scan.Result) error {
 	var records []Record
-	for i, v := range t.verdicts {
-		if v.moves() {
-			records = append(records, w.record(target, t, i))
-			t.verdicts[i] = verdict{outcome: Rotated, key: v.key}
+	for n, t := range tasks {
+		if Classify(results[n].Err) != ClassNone {
+			continue
 		}
+		w.denials[target.Name].writing.reset()
+		for i, v := range t.verdicts {
+			if v.moves() {
+				records = append(records, w.record(target, t, i))
+				t.verdicts[i] = verdict{outcome: Rotated, key: v.key}
+			}
+		}
+		t.payload, t.written = nil, true
 	}
-	t.payload, t.written = nil, true
 	return w.recordAll(records)
 }
 
@@ -406,7 +416,29 @@ func auditError(err error) error {
 
 // slotID tells slots of one item apart by what decides about them.
 func slotID(slot ciphertext.Slot) string {
-	return fmt.Sprintf("%q%v%v", slot.Blob, slot.Context, slot.DestinationContext)
+	id := make([]byte, 0, len(slot.Blob)+256)
+	id = appendText(id, string(slot.Blob))
+	id = appendContext(id, slot.Context)
+	return string(appendContext(id, slot.DestinationContext))
+}
+
+// appendContext appends a context so that no two give the same bytes.
+func appendContext(id []byte, context map[string]string) []byte {
+	var few [8]string
+	names := few[:0]
+	for name := range context {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	id = binary.AppendUvarint(id, uint64(len(names)))
+	for _, name := range names {
+		id = appendText(appendText(id, name), context[name])
+	}
+	return id
+}
+
+func appendText(id []byte, text string) []byte {
+	return append(binary.AppendUvarint(id, uint64(len(text))), text...)
 }
 
 func digest(blob []byte) string {

@@ -56,10 +56,14 @@ func widen(edits []edit, old, new *scan.Row) []edit {
 }
 
 func diffMap(edits *[]edit, path []step, old, new map[string]scan.Value) error {
-	for _, name := range slices.Sorted(maps.Keys(new)) {
+	var added []string
+	for name := range new {
 		if _, ok := old[name]; !ok {
-			return fmt.Errorf("%s would be added", printPath(with(path, step{name: name})))
+			added = append(added, name)
 		}
+	}
+	if len(added) > 0 {
+		return fmt.Errorf("%s would be added", printPath(with(path, step{name: slices.Min(added)})))
 	}
 	for _, name := range slices.Sorted(maps.Keys(old)) {
 		at := with(path, step{name: name})
@@ -101,8 +105,13 @@ func with(path []step, s step) []step { return append(slices.Clip(path), s) }
 // same compares values of one kind that are neither maps nor lists. The order of
 // a set means nothing.
 func same(a, b scan.Value) bool {
-	return a.Text == b.Text && a.Bool == b.Bool && bytes.Equal(a.Bytes, b.Bytes) &&
-		slices.Equal(slices.Sorted(slices.Values(a.Texts)), slices.Sorted(slices.Values(b.Texts))) &&
+	if a.Text != b.Text || a.Bool != b.Bool || !bytes.Equal(a.Bytes, b.Bytes) {
+		return false
+	}
+	if len(a.Texts)+len(b.Texts)+len(a.ByteSet)+len(b.ByteSet) == 0 {
+		return true
+	}
+	return slices.Equal(slices.Sorted(slices.Values(a.Texts)), slices.Sorted(slices.Values(b.Texts))) &&
 		slices.EqualFunc(slices.SortedFunc(slices.Values(a.ByteSet), bytes.Compare),
 			slices.SortedFunc(slices.Values(b.ByteSet), bytes.Compare), bytes.Equal)
 }
