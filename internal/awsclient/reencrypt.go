@@ -2,6 +2,7 @@ package awsclient
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -49,6 +50,7 @@ type form struct {
 	url    *url.URL
 	host   string
 	header http.Header
+	sender kms.HTTPClient
 }
 
 // NewKMS makes a KMS over a client. Failed, which may be nil, is called with every
@@ -111,12 +113,27 @@ func (w watcher) Do(r *http.Request) (*http.Response, error) {
 		for _, name := range []string{authHeader, dateHeader} {
 			f.header.Del(name)
 		}
+		f.sender = w.kms.senderTo(r.URL)
 		w.kms.form.CompareAndSwap(nil, f)
 	} else {
 		w.kms.aside.Store(true)
 	}
 	return w.next.Do(r)
 }
+
+// senderTo is what sends requests to a place: Direct where it can stand in for the
+// SDK's own client, else that client.
+func (k *KMS) senderTo(target *url.URL) kms.HTTPClient {
+	if client, ok := k.sender.(*awshttp.BuildableClient); ok {
+		if direct := newDirect(target, client.GetTransport(), cmp.Or(client.GetTimeout(), defaultTimeout)); direct != nil {
+			return direct
+		}
+	}
+	return k.sender
+}
+
+// defaultTimeout bounds a request where the client sets no limit.
+const defaultTimeout = time.Minute
 
 // invocationHeader tells the requests of different calls apart.
 const invocationHeader = "Amz-Sdk-Invocation-Id"
@@ -155,12 +172,12 @@ func (k *KMS) send(ctx context.Context, f *form, in *kms.ReEncryptInput) (*kms.R
 	f.sign(header, body, credentials, time.Now())
 	sent := (&http.Request{Method: f.method, URL: f.url, Host: f.host, Header: header, ContentLength: int64(len(body)),
 		Body: io.NopCloser(bytes.NewReader(body)), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}).WithContext(ctx)
-	return k.receive(ctx, sent)
+	return k.receive(ctx, f, sent)
 }
 
 // receive sends a request and reads its answer, with errors as the SDK makes them.
-func (k *KMS) receive(ctx context.Context, sent *http.Request) (*kms.ReEncryptOutput, error) {
-	answer, err := k.sender.Do(sent)
+func (k *KMS) receive(ctx context.Context, f *form, sent *http.Request) (*kms.ReEncryptOutput, error) {
+	answer, err := f.sender.Do(sent)
 	if err != nil {
 		err = &smithyhttp.RequestSendError{Err: err}
 		if ctx.Err() != nil {

@@ -1,0 +1,237 @@
+package awsclient
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// freshFor is how long an idle connection is used again unseen; then it is
+	// looked whether the server has closed it, and after keepFor it is closed.
+	freshFor = 500 * time.Millisecond
+	keepFor  = 50 * time.Second
+	// mostAnswer is the longest answer that is read, in bytes: KMS's have some
+	// thousand.
+	mostAnswer = 1 << 20
+)
+
+// Direct sends the requests of one service over HTTP/1.1: each by the goroutine
+// that wants the answer, in one write and usually one read. net/http passes every
+// request and answer through two more goroutines, which for small ones costs more
+// than all else. It follows no redirects, as the SDK's client does not.
+//
+// It is safe for concurrent use, and keeps as many connections as were used at
+// once.
+type Direct struct {
+	target  *url.URL
+	dial    func(ctx context.Context, network, address string) (net.Conn, error)
+	tls     *tls.Config // nil over plain HTTP
+	timeout time.Duration
+
+	mu   sync.Mutex
+	idle []*line // the one used last is at the end
+}
+
+// line is one connection.
+type line struct {
+	net.Conn
+	raw    net.Conn // below TLS
+	reader *bufio.Reader
+	out    []byte
+	used   time.Time
+}
+
+// newDirect takes over how a transport connects to target: its dialer and its TLS
+// settings. It is nil where the transport would do what it does not: a proxy, or a
+// TLS dialer of its own.
+func newDirect(target *url.URL, transport *http.Transport, timeout time.Duration) *Direct {
+	d := &Direct{target: target, dial: transport.DialContext, timeout: timeout}
+	if d.dial == nil {
+		d.dial = (&net.Dialer{Timeout: 30 * time.Second}).DialContext
+	}
+	if transport.Proxy != nil {
+		if proxy, err := transport.Proxy(&http.Request{URL: target}); proxy != nil || err != nil {
+			return nil
+		}
+	}
+	switch {
+	case transport.DialTLSContext != nil || target.Host == "":
+		return nil
+	case target.Scheme == "https":
+		d.tls = &tls.Config{MinVersion: tls.VersionTLS12}
+		if transport.TLSClientConfig != nil {
+			d.tls = transport.TLSClientConfig.Clone()
+		}
+		d.tls.NextProtos = nil // HTTP/1.1
+		if d.tls.ServerName == "" {
+			d.tls.ServerName = target.Hostname()
+		}
+	case target.Scheme != "http":
+		return nil
+	}
+	return d
+}
+
+// Do sends a request to the target, and returns its answer with the whole body
+// read. An error means that nobody knows whether the request arrived.
+func (d *Direct) Do(r *http.Request) (*http.Response, error) {
+	ctx := r.Context()
+	ctx, cancel := context.WithTimeout(ctx, d.timeout)
+	defer cancel()
+	l, err := d.get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	deadline, _ := ctx.Deadline()
+	err = l.SetDeadline(deadline)
+	stop := context.AfterFunc(ctx, func() { _ = l.SetDeadline(time.Unix(1, 0)) })
+	var answer *http.Response
+	if err == nil {
+		answer, err = l.exchange(r, d.target.Host)
+	}
+	if !stop() || err != nil || answer.Close {
+		_ = l.Close()
+	} else {
+		d.put(l)
+	}
+	if err != nil && ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", r.Method, d.target.Redacted(), err)
+	}
+	return answer, nil
+}
+
+// get returns a connection that was used before, or a new one.
+func (d *Direct) get(ctx context.Context) (*line, error) {
+	for {
+		d.mu.Lock()
+		n := len(d.idle)
+		if n == 0 {
+			d.mu.Unlock()
+			return d.connect(ctx)
+		}
+		l := d.idle[n-1]
+		d.idle = d.idle[:n-1]
+		d.mu.Unlock()
+		if idle := time.Since(l.used); idle < freshFor || idle < keepFor && l.open() {
+			return l, nil
+		}
+		_ = l.Close()
+	}
+}
+
+func (d *Direct) put(l *line) {
+	l.used = time.Now()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.idle = append(d.idle, l)
+}
+
+// connect opens a connection.
+func (d *Direct) connect(ctx context.Context) (*line, error) {
+	port := d.target.Port()
+	if port == "" {
+		port = map[bool]string{true: "443", false: "80"}[d.tls != nil]
+	}
+	conn, err := d.dial(ctx, "tcp", net.JoinHostPort(d.target.Hostname(), port))
+	if err != nil {
+		return nil, err
+	}
+	l := &line{Conn: conn, raw: conn}
+	if d.tls != nil {
+		secure := tls.Client(conn, d.tls)
+		if err := secure.HandshakeContext(ctx); err != nil {
+			_ = conn.Close()
+			return nil, err
+		}
+		l.Conn = secure
+	}
+	l.reader = bufio.NewReaderSize(l.Conn, 4<<10)
+	return l, nil
+}
+
+// open says whether the server has neither closed an idle connection nor said
+// anything on it.
+func (l *line) open() bool {
+	socket, ok := l.raw.(syscall.Conn)
+	if !ok || l.reader.Buffered() > 0 {
+		return false
+	}
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return false
+	}
+	quiet := false
+	err = raw.Read(func(fd uintptr) bool {
+		var one [1]byte
+		_, _, err := unix.Recvfrom(int(fd), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		quiet = errors.Is(err, unix.EAGAIN)
+		return true
+	})
+	return err == nil && quiet
+}
+
+// exchange writes a request and reads the answer to it.
+func (l *line) exchange(r *http.Request, host string) (*http.Response, error) {
+	if r.Host != "" {
+		host = r.Host
+	}
+	out := append(append(append(l.out[:0], r.Method...), " / HTTP/1.1\r\nHost: "...), host...)
+	for name, values := range r.Header {
+		for _, value := range values {
+			if strings.ContainsAny(value, "\r\n") {
+				return nil, fmt.Errorf("header %s does not fit into one line", name)
+			}
+			out = append(append(append(append(out, "\r\n"...), name...), ": "...), value...)
+		}
+	}
+	out = append(strconv.AppendInt(append(out, "\r\nContent-Length: "...), r.ContentLength, 10), "\r\n\r\n"...)
+	body := bytes.NewBuffer(out)
+	if _, err := io.CopyN(body, r.Body, r.ContentLength); err != nil {
+		return nil, err
+	}
+	l.out = body.Bytes()
+	if _, err := l.Write(l.out); err != nil {
+		return nil, err
+	}
+	answer, err := http.ReadResponse(l.reader, r)
+	for err == nil && answer.StatusCode >= 100 && answer.StatusCode < 200 {
+		answer, err = http.ReadResponse(l.reader, r)
+	}
+	if err != nil {
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF // of an answer
+		}
+		return nil, err
+	}
+	var read bytes.Buffer
+	if answer.ContentLength > 0 && answer.ContentLength <= mostAnswer {
+		read.Grow(int(answer.ContentLength) + bytes.MinRead)
+	}
+	if _, err = read.ReadFrom(io.LimitReader(answer.Body, mostAnswer+1)); err != nil {
+		return nil, err
+	}
+	if read.Len() > mostAnswer {
+		return nil, fmt.Errorf("the answer is longer than %d bytes", mostAnswer)
+	}
+	answer.Close = answer.Close || l.reader.Buffered() > 0 // more than was asked for
+	answer.Body = io.NopCloser(&read)
+	return answer, nil
+}
