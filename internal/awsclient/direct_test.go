@@ -1,0 +1,175 @@
+package awsclient
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// direct is a Direct to a TLS server that answers with handler, and the number of
+// connections that it opened.
+func direct(t *testing.T, handler http.HandlerFunc, timeout time.Duration) (*Direct, *httptest.Server, *atomic.Int64) {
+	t.Helper()
+	server := httptest.NewTLSServer(handler)
+	t.Cleanup(server.Close)
+	target, err := url.Parse(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opened := &atomic.Int64{}
+	transport, ok := server.Client().Transport.(*http.Transport)
+	if !ok {
+		t.Fatal("the test server's client has another transport")
+	}
+	d := newDirect(target, transport, timeout)
+	if d == nil {
+		t.Fatal("nothing can be sent directly")
+	}
+	dial := d.dial
+	d.dial = countDials(dial, opened)
+	return d, server, opened
+}
+
+func post(ctx context.Context, d *Direct, body string) (string, error) {
+	r := (&http.Request{Method: http.MethodPost, URL: d.target, Header: http.Header{"X-Amz-Target": {"T.Op"}}, ContentLength: int64(len(body)),
+		Body: io.NopCloser(strings.NewReader(body))}).WithContext(ctx)
+	answer, err := d.Do(r)
+	if err != nil {
+		return "", err
+	}
+	text, err := io.ReadAll(answer.Body)
+	return string(text), err
+}
+
+// echo answers with what it was sent, in the manner that the body names.
+func echo(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	switch string(body) {
+	case "chunked":
+		w.WriteHeader(http.StatusOK)
+		http.NewResponseController(w).Flush()
+	case "early":
+		w.WriteHeader(http.StatusEarlyHints)
+	case "close":
+		w.Header().Set("Connection", "close")
+	case "cut":
+		panic(http.ErrAbortHandler)
+	case "half":
+		w.Header().Set("Content-Length", "100")
+	case "slow":
+		select {
+		case <-r.Context().Done():
+		case <-time.After(5 * time.Second):
+		}
+	case "endless":
+		_, _ = w.Write(bytes.Repeat([]byte("x"), mostAnswer+1))
+	}
+	_, _ = w.Write(append([]byte(r.Header.Get("X-Amz-Target")+" "+r.Host[:4]+" "), body...))
+}
+
+// TestDirect: whatever the form of an answer, it is read whole, and the connection
+// is used again only when both sides know where the next answer begins.
+func TestDirect(t *testing.T) {
+	d, _, opened := direct(t, echo, time.Minute)
+	for _, c := range []struct {
+		body   string
+		opened int64 // in all
+		fails  bool
+	}{
+		{body: "plain", opened: 1},
+		{body: "chunked", opened: 1},
+		{body: "early", opened: 1},
+		{body: "", opened: 1},
+		{body: strings.Repeat("long", 20_000), opened: 1},
+		{body: "close", opened: 1},
+		{body: "after a close", opened: 2},
+		{body: "cut", opened: 2, fails: true},
+		{body: "after a cut", opened: 3},
+		{body: "half", opened: 3, fails: true},
+		{body: "endless", opened: 4, fails: true},
+		{body: "after all", opened: 5},
+	} {
+		got, err := post(context.Background(), d, c.body)
+		if c.fails != (err != nil) || err == nil && got != "T.Op 127. "+c.body || opened.Load() != c.opened {
+			t.Errorf("%.20s: %.60q, %v, after %d connections", c.body, got, err, opened.Load())
+		}
+	}
+}
+
+// TestDirectEnds: a request ends with its context, and after its time; the
+// connection is not used again, since an answer may still come on it.
+func TestDirectEnds(t *testing.T) {
+	d, _, opened := direct(t, echo, 100*time.Millisecond)
+	if _, err := post(context.Background(), d, "slow"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("after its time: %v", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	time.AfterFunc(20*time.Millisecond, cancel)
+	if _, err := post(ctx, d, "slow"); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+	if got, err := post(context.Background(), d, "next"); err != nil || got != "T.Op 127. next" || opened.Load() != 3 {
+		t.Errorf("%q, %v, after %d connections", got, err, opened.Load())
+	}
+}
+
+// TestDirectIdle: a connection that the server closed while it was idle fails no
+// request.
+func TestDirectIdle(t *testing.T) {
+	d, server, opened := direct(t, echo, time.Minute)
+	for range 2 {
+		if _, err := post(context.Background(), d, "one"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	time.Sleep(freshFor) // so that it is looked at
+	if _, err := post(context.Background(), d, "open"); err != nil || opened.Load() != 1 {
+		t.Fatalf("a connection that stayed open: %v, after %d connections", err, opened.Load())
+	}
+	server.CloseClientConnections()
+	time.Sleep(freshFor)
+	if _, err := post(context.Background(), d, "two"); err != nil || opened.Load() != 2 {
+		t.Errorf("%v, after %d connections", err, opened.Load())
+	}
+}
+
+// TestDirectTrust: a certificate that the transport would not trust is not trusted.
+func TestDirectTrust(t *testing.T) {
+	d, _, _ := direct(t, echo, time.Minute)
+	d.tls.RootCAs = nil
+	var unknown *tls.CertificateVerificationError
+	if _, err := post(context.Background(), d, "x"); !errors.As(err, &unknown) {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestDirectLeaves: what the transport would do otherwise is left to it.
+func TestDirectLeaves(t *testing.T) {
+	proxy := &http.Transport{Proxy: http.ProxyURL(&url.URL{Scheme: "http", Host: "proxy:3128"})}
+	target := &url.URL{Scheme: "https", Host: "kms.example.com"}
+	if newDirect(target, proxy, time.Minute) != nil {
+		t.Error("a proxy was passed by")
+	}
+	if d := newDirect(target, &http.Transport{}, time.Minute); d == nil || d.tls.ServerName != "kms.example.com" {
+		t.Error("a plain transport was not stood in for")
+	}
+}
+
+type dialer = func(ctx context.Context, network, address string) (net.Conn, error)
+
+func countDials(dial dialer, opened *atomic.Int64) dialer {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		opened.Add(1)
+		return dial(ctx, network, address)
+	}
+}
