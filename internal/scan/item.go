@@ -56,7 +56,10 @@ type Row struct {
 type Object struct {
 	Bucket string
 	Key    string
-	Body   []byte
+	Body   []byte // nil when the format did not ask for it
+	Size   int64  // of the body in the store, read or not
+	// ServerSideKMS says that the store itself encrypts the object under a KMS key.
+	ServerSideKMS bool
 	// Metadata is the user metadata, keys in lower case, without "x-amz-meta-".
 	Metadata map[string]string
 }
