@@ -116,7 +116,10 @@ func replace(body []byte, changes []replacement) ([]byte, error) {
 	changes = slices.CompactFunc(changes, func(a, b replacement) bool {
 		return a.start == b.start && a.end == b.end && bytes.Equal(a.text, b.text)
 	})
-	var out []byte
+	if len(changes) == 0 {
+		return body, nil // nil stays nil: it says that the body was not read
+	}
+	out := make([]byte, 0, len(body)+len(changes)*64)
 	at := 0
 	for i, c := range changes {
 		twice := i > 0 && c.start == changes[i-1].start && c.end == changes[i-1].end
