@@ -3,7 +3,6 @@ package ciphertext
 import (
 	"bytes"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -270,8 +269,8 @@ func TestText(t *testing.T) {
 		{Pattern: `(?m)^A=(\S+)`, Context: map[string]string{"k": "${key}"}}, {Pattern: `(?m)^export B=(\S+)`, Format: "hex"},
 		{Pattern: `C=['"]([^'"]*)`, Format: "base64url"}, {Pattern: `D=(\S+)`}, {Pattern: `D=(QQ)`}, {Pattern: `nothing(x)?`}}})
 	item := object("f", body, nil)
-	want := []string{"line 1, byte 3 A map[k:f] map[k:f]", "line 3, byte 10 AB map[] map[]", "line 4, byte 4 \xff\xef map[] map[]", "line 4, byte 12 A map[] map[]",
-		"line 5, byte 3 ambiguous", "line 5, byte 3 ambiguous"}
+	want := []string{"slots[0], match 1 A map[k:f] map[k:f]", "slots[1], match 1 AB map[] map[]", "slots[2], match 1 \xff\xef map[] map[]", "slots[2], match 2 A map[] map[]",
+		"slots[4], match 1 ambiguous", "slots[3], match 1 ambiguous"}
 	if diff := cmp.Diff(want, summary(compiled.Find(item))); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

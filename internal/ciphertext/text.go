@@ -19,9 +19,10 @@ func newText(c *compiler) Format {
 		find := objectLookup(object, pattern, nil)
 		var matches []textMatch
 		for i := range slots {
-			for _, at := range slots[i].pattern.FindAllSubmatchIndex(object.Body, -1) {
+			for n, at := range slots[i].pattern.FindAllSubmatchIndex(object.Body, -1) {
 				if at[2] >= 0 {
-					matches = append(matches, textMatch{slot: &slots[i], start: at[2], end: at[3]})
+					path := fmt.Sprintf("slots[%d], match %d", i, n+1)
+					matches = append(matches, textMatch{slot: &slots[i], path: path, start: at[2], end: at[3]})
 				}
 			}
 		}
@@ -32,9 +33,12 @@ func newText(c *compiler) Format {
 	}}
 }
 
-// textMatch is what the group of a pattern took.
+// textMatch is what the group of a pattern took. Its path counts matches, since a
+// new blob can be longer than the old one, or have more lines, and so move what
+// comes after it.
 type textMatch struct {
 	slot       *slot
+	path       string
 	start, end int
 }
 
@@ -42,21 +46,20 @@ type textMatch struct {
 // two of them share bytes, neither is more right than the other.
 func textPlaces(body []byte, matches []textMatch, find lookup) []place {
 	var places []place
-	line, counted, taken := 1, 0, 0
+	taken := 0
 	for i, m := range matches {
-		line += bytes.Count(body[counted:m.start], []byte("\n"))
-		counted = m.start
-		column := m.start - (bytes.LastIndexByte(body[:m.start], '\n') + 1) + 1
-		path := fmt.Sprintf("line %d, byte %d", line, column)
 		shared := i > 0 && m.start < taken || i+1 < len(matches) && matches[i+1].start < m.end
 		same := i > 0 && m.start == matches[i-1].start || i+1 < len(matches) && m.start == matches[i+1].start
 		taken = max(taken, m.end)
-		if shared || same {
-			places = append(places, refusedPlace(path, "ambiguous", "more than one pattern matches here; narrow the patterns, so that each ciphertext is found once"))
-			continue
-		}
 		blob, form, refused := decode(m.slot.format, body[m.start:m.end])
-		places = append(places, place{Slot: m.slot.slotOf(path, blob, refused, find), edits: []edit{{start: m.start, end: m.end, text: form}}})
+		if shared || same {
+			refused = &Refused{Reason: "ambiguous", Detail: "more than one pattern matches here; narrow the patterns, so that each ciphertext is found once"}
+		}
+		if refused != nil {
+			line := bytes.Count(body[:m.start], []byte("\n")) + 1
+			refused = &Refused{Reason: refused.Reason, Detail: fmt.Sprintf("line %d: %s", line, refused.Detail)}
+		}
+		places = append(places, place{Slot: m.slot.slotOf(m.path, blob, refused, find), edits: []edit{{start: m.start, end: m.end, text: form}}})
 	}
 	return places
 }
