@@ -93,17 +93,11 @@ func yamlNode(body []byte, s section, path string) (found *node, refused *Refuse
 	if err != nil || len(file.Docs) != 1 {
 		return nil, notYAML(path)
 	}
-	y := &yamlReader{body: body, lines: []int{s.start}}
-	for i, c := range text {
-		if c == '\n' {
-			y.lines = append(y.lines, s.start+i+1)
-		}
-	}
-	top := y.node(file.Docs[0].Body, "", 0)
+	top := newYAMLReader(body, s).node(file.Docs[0].Body, "", 0)
 	if top.kind != nodeMap || len(top.members) != 1 || top.members[0].name != s.name {
 		return nil, notYAML(path)
 	}
-	value := y.node(topValue(file.Docs[0].Body), path, 0)
+	value := newYAMLReader(body, s).node(topValue(file.Docs[0].Body), path, 0)
 	if value.kind == nodeNull {
 		return nil, nil
 	}
@@ -156,7 +150,22 @@ func tooMuch(text []byte) bool {
 // yamlReader makes nodes of what the parser found.
 type yamlReader struct {
 	body  []byte
-	lines []int // where each line of the section begins in the body
+	lines []int         // where each line of the section begins in the body; none if that is not certain
+	taken map[int]*node // by where they stand, to see that no two texts are found in one place
+}
+
+func newYAMLReader(body []byte, s section) *yamlReader {
+	y := &yamlReader{body: body, lines: []int{s.start}, taken: map[int]*node{}}
+	for i := s.start; i < s.end; i++ {
+		switch {
+		case body[i] == '\n':
+			y.lines = append(y.lines, i+1)
+		case body[i] == '\r' && (i+1 == s.end || body[i+1] != '\n'):
+			y.lines = nil // a line break to some readers
+			return y
+		}
+	}
+	return y
 }
 
 func (y *yamlReader) node(n ast.Node, path string, depth int) *node {
@@ -234,6 +243,10 @@ func (y *yamlReader) locate(n *node, t *token.Token) {
 			n.start, n.end, n.write = at, at+len(n.text)+2, jsonString // a JSON string is one of YAML
 		}
 	}
+	if other := y.taken[at]; other != nil {
+		n.write, other.write = nil, nil
+	}
+	y.taken[at] = n
 }
 
 // endsPlain says whether a plain scalar can end before rest.
