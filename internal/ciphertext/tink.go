@@ -1,6 +1,7 @@
 package ciphertext
 
 import (
+	"bytes"
 	"encoding/hex"
 	"slices"
 
@@ -69,7 +70,7 @@ func (c *compiler) tinkContext(field string, context map[string]string) bool {
 
 // recogniseTinkKeyset: the keyset and what it says of its keys.
 func recogniseTinkKeyset(object *scan.Object) bool {
-	if !opensObject(object.Body) || !isDocument(object.Body) {
+	if !bytes.Contains(object.Body, []byte("encryptedKeyset")) || !opensObject(object.Body) || !isDocument(object.Body) {
 		return false
 	}
 	keyset, refused := tinkKeyset(object.Body)

@@ -54,9 +54,10 @@ func continues(line []byte) bool {
 	return strings.IndexByte(" \t\r\n#", line[0]) >= 0 || line[0] == '-' && len(line) > 1 && strings.IndexByte(" \t\r\n", line[1]) >= 0
 }
 
-// sectionName reads the name of an entry that begins a line.
+// sectionName reads the name of an entry that begins a line. Such a name has at
+// most 1,024 characters (YAML 1.2.2, chapter 7.4.2).
 func sectionName(line []byte) (string, bool) {
-	text := string(line)
+	text := string(line[:min(len(line), 4*1024+2)])
 	switch text[0] {
 	case '"', '\'':
 		end := strings.IndexByte(text[1:], text[0])
