@@ -18,7 +18,8 @@ const formatTinkKeyset = "tink-keyset"
 
 func newTinkKeyset(c *compiler) Format {
 	given, pattern := c.given(), c.where.pattern
-	fits := c.tinkContext("context", c.spec.Context) && c.tinkContext("destination_context", c.spec.DestinationContext)
+	c.tinkContext("context", c.spec.Context)
+	c.tinkContext("destination_context", c.spec.DestinationContext)
 	return &bodyFormat{name: c.form.name, places: func(object *scan.Object) []place {
 		if !isDocument(object.Body) {
 			return []place{refusedPlace("encryptedKeyset", "not-json", "it is not one JSON document; keysets in the binary form are not read")}
@@ -29,8 +30,6 @@ func newTinkKeyset(c *compiler) Format {
 			return []place{placeOf("encryptedKeyset", refused)}
 		case keyset == nil:
 			return nil
-		case !fits:
-			return []place{refusedPlace(keyset.path, "missing-context", "the context of the target is none that a keyset of Tink can have; give keysets a target of their own, with format: %s", formatTinkKeyset)}
 		}
 		context, destination, refused := given.fill(objectLookup(object, pattern, nil))
 		if refused != nil {
@@ -44,28 +43,21 @@ func newTinkKeyset(c *compiler) Format {
 	}}
 }
 
-// tinkContext says whether a keyset can have this context. One that it cannot have
-// is a problem of the job file, unless the target has other formats too.
-func (c *compiler) tinkContext(field string, context map[string]string) bool {
+// tinkContext refuses a context that no keyset has.
+func (c *compiler) tinkContext(field string, context map[string]string) {
 	for name, value := range context {
-		wrong := ""
+		if len(context) > 1 || !slices.Contains([]string{"associatedData", "additionalData"}, name) {
+			c.fail(field, "Tink has one entry in the encryption context of a keyset, associatedData or, in older releases, additionalData")
+			return
+		}
 		parts, err := parseValue(value, c.where)
-		data, notHex := hex.DecodeString(value)
-		switch {
-		case len(context) > 1 || !slices.Contains([]string{"associatedData", "additionalData"}, name):
-			wrong = "Tink has one entry in the encryption context of a keyset, associatedData or, in older releases, additionalData"
-		case err != nil || len(parts) > 1 || parts[0].kind != constant: // known when the item is
-		case notHex != nil || value == "" || hex.EncodeToString(data) != value:
-			wrong = name + ": write the associated data in hexadecimal, in lower case, as Tink does"
+		if err != nil || len(parts) > 1 || parts[0].kind != constant {
+			return // what is in it depends on the item
 		}
-		if wrong != "" && c.spec.Format == formatTinkKeyset {
-			c.fail(field, "%s", wrong)
-		}
-		if wrong != "" {
-			return false
+		if data, err := hex.DecodeString(value); err != nil || value == "" || hex.EncodeToString(data) != value {
+			c.fail(field, "%s: write the associated data in hexadecimal, in lower case, as Tink does", name)
 		}
 	}
-	return true
 }
 
 // recogniseTinkKeyset: the keyset and what it says of its keys.
