@@ -4,9 +4,9 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/lexer"
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
 )
@@ -90,15 +90,16 @@ func yamlNode(body []byte, s section, path string) (found *node, refused *Refuse
 	if tooMuch(text) {
 		return nil, notYAML(path)
 	}
-	file, err := parser.ParseBytes(text, 0)
+	y := &yamlReader{body: body, starts: map[*token.Token]int{}}
+	file, err := parser.Parse(y.tokens(s), 0)
 	if err != nil || len(file.Docs) != 1 {
 		return nil, notYAML(path)
 	}
-	top := newYAMLReader(body, s).node(file.Docs[0].Body, "", 0)
+	top := y.node(file.Docs[0].Body, "", 0)
 	if top.kind != nodeMap || len(top.members) != 1 || top.members[0].name != s.name {
 		return nil, notYAML(path)
 	}
-	value := newYAMLReader(body, s).node(topValue(file.Docs[0].Body), path, 0)
+	value := y.node(topValue(file.Docs[0].Body), path, 0)
 	if value.kind == nodeNull {
 		return nil, nil
 	}
@@ -150,23 +151,28 @@ func tooMuch(text []byte) bool {
 
 // yamlReader makes nodes of what the parser found.
 type yamlReader struct {
-	body  []byte
-	lines []int         // where each line of the section begins in the body; none if that is not certain
-	taken map[int]*node // by where they stand, to see that no two texts are found in one place
+	body   []byte
+	starts map[*token.Token]int // where each token begins in the body
 }
 
-func newYAMLReader(body []byte, s section) *yamlReader {
-	y := &yamlReader{body: body, lines: []int{s.start}, taken: map[int]*node{}}
-	for i := s.start; i < s.end; i++ {
-		switch {
-		case body[i] == '\n':
-			y.lines = append(y.lines, i+1)
-		case body[i] == '\r' && (i+1 == s.end || body[i+1] != '\n'):
-			y.lines = nil // a line break to some readers
-			return y
+// tokens cuts a section into tokens, comments among them. Between one and the next
+// there is nothing but white space, so counting the bytes that each was made of says
+// where it is; the parser's own lines and columns are not always right. From where
+// that does not fit the body on, nobody knows where a token is.
+func (y *yamlReader) tokens(s section) token.Tokens {
+	const space = " \t\r\n"
+	tokens := lexer.Tokenize(string(y.body[s.start:s.end]))
+	at := s.start
+	for _, t := range tokens {
+		core := []byte(strings.Trim(t.Origin, space))
+		at += len(y.body[at:s.end]) - len(bytes.TrimLeft(y.body[at:s.end], space))
+		if !bytes.HasPrefix(y.body[at:s.end], core) {
+			break
 		}
+		y.starts[t] = at
+		at += len(core)
 	}
-	return y
+	return tokens
 }
 
 func (y *yamlReader) node(n ast.Node, path string, depth int) *node {
@@ -212,23 +218,15 @@ func (y *yamlReader) member(out *node, v *ast.MappingValueNode, path string, dep
 	}
 }
 
-// locate finds where a text stands. The parser counts columns in characters and is
-// not always right, so the bytes that stand there have to say the same; where they
-// do not, the text cannot be replaced.
+// locate finds where a text stands. The bytes there have to say the same in the one
+// way in which this text is written without escapes; where they do not, it cannot be
+// replaced.
 func (y *yamlReader) locate(n *node, t *token.Token) {
-	line, column := t.Position.Line, t.Position.Column
-	if line < 1 || line > len(y.lines) || column < 1 {
+	at, ok := y.starts[t]
+	if !ok {
 		return
 	}
-	at := y.lines[line-1]
-	rest := string(y.body[at:])
-	for range column - 1 {
-		if rest == "" || rest[0] == '\n' {
-			return
-		}
-		_, size := utf8.DecodeRuneInString(rest)
-		at, rest = at+size, rest[size:]
-	}
+	rest := string(y.body[at:min(len(y.body), at+2*len(n.text)+3)])
 	switch t.Type {
 	case token.StringType:
 		if n.text != "" && strings.HasPrefix(rest, n.text) && endsPlain(rest[len(n.text):]) {
@@ -244,10 +242,6 @@ func (y *yamlReader) locate(n *node, t *token.Token) {
 			n.start, n.end, n.write = at, at+len(n.text)+2, jsonString // a JSON string is one of YAML
 		}
 	}
-	if other := y.taken[at]; other != nil {
-		n.write, other.write = nil, nil
-	}
-	y.taken[at] = n
 }
 
 // endsPlain says whether a plain scalar can end before rest.
