@@ -212,9 +212,10 @@ func TestLayout(t *testing.T) {
 	}
 }
 
-// On a server that is not AWS, the condition of the source must hold. Where that of
-// what is overwritten does not, objects are looked at before and after, and the
-// notes say so. Nothing is left of the probes.
+// A server that is not AWS gets copies only if it enforces the condition of the
+// source; otherwise small objects are read and PUT again. Where that of what is
+// overwritten is not enforced, objects are looked at before and after. The notes say
+// so, and nothing is left of the probes.
 func TestProbeOfCopies(t *testing.T) {
 	drop := func(header string) func(http.ResponseWriter, *http.Request) bool {
 		return func(_ http.ResponseWriter, r *http.Request) bool {
@@ -237,34 +238,46 @@ func TestProbeOfCopies(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		handle  func(http.ResponseWriter, *http.Request) bool
-		missing bool // the run stops
-		written bool
-		noted   bool
+		by      string // what writes an object of one part; "" when nothing may
+		parts   string // the reason why an object of many parts is refused, or "written"
+		noted   string
 	}{
-		{"all is enforced", func(http.ResponseWriter, *http.Request) bool { return false }, false, true, false},
-		{"If-Match of the target is ignored", drop(target), false, true, true},
-		{"If-Match of the target is not implemented", answer(501, target), false, true, true},
-		{"that of the source is ignored", drop(source), true, false, false},
-		{"that of the source is not implemented", answer(501, source), true, false, false},
-		{"that of the source never holds", answer(412, source), true, false, false},
-		{"denied", answer(403, source), false, false, false},
-		{"down", answer(503, target), false, false, false},
+		{"all is enforced", func(http.ResponseWriter, *http.Request) bool { return false }, "s3:CopyObject", "written", ""},
+		{"If-Match of the target is ignored", drop(target), "s3:CopyObject", "written", "looked at right before and after"},
+		{"If-Match of the target is not implemented", answer(501, target), "s3:CopyObject", "written", "looked at right before and after"},
+		{"that of the source is ignored", drop(source), "s3:PutObject", "cannot-copy", "read and PUT again"},
+		{"that of the source is not implemented", answer(501, source), "s3:PutObject", "cannot-copy", "read and PUT again"},
+		{"that of the source never holds", answer(412, source), "s3:PutObject", "cannot-copy", "read and PUT again"},
+		{"denied", answer(403, source), "", "", ""},
+		{"down", answer(503, target), "", "", ""},
 	} {
 		for _, size := range []int64{0, large} {
 			t.Run(fmt.Sprint(c.name, size), func(t *testing.T) {
 				store := newStore(t, nil)
 				source := store.inMetadata(store.through(c.handle))
 				ref := scan.Ref(prefix + "k")
-				err := source.Replace(t.Context(), []scan.Change{store.changeMetadata(source, ref, size)})[0].Err
-				missing := (*scan.MissingError)(nil)
-				if (err == nil) != c.written || errors.As(err, &missing) != c.missing || errors.Is(err, scan.ErrChanged) {
-					t.Errorf("%v, want written %v, a MissingError %v", err, c.written, c.missing)
+				change := store.changeMetadata(source, ref, size)
+				want, reason := c.by != "", ""
+				if size > 0 && c.parts != "written" {
+					want, reason = false, c.parts
 				}
-				if got := store.slot(ref); (got == "new") != c.written {
+				rest := store.rest(ref)
+				err := source.Replace(t.Context(), []scan.Change{change})[0].Err
+				refused := (*scan.RefusedError)(nil)
+				if (err == nil) != want || errors.As(err, &refused) != (reason != "") || refused != nil && refused.Reason != reason || errors.Is(err, scan.ErrChanged) {
+					t.Errorf("%v, want written %v, refused as %q", err, want, reason)
+				}
+				if got := store.slot(ref); (got == "new") != want {
 					t.Errorf("the slot holds %q", got)
 				}
-				if noted := strings.Contains(fmt.Sprint(source.Notes()), "could be lost: stop other writers"); noted != c.noted {
-					t.Errorf("notes: %q", source.Notes())
+				if got := strings.Replace(store.rest(ref), slotHeader+": new", slotHeader+": old", 1); got != rest {
+					t.Errorf("beside the slot: %s\nwant %s", got, rest)
+				}
+				if notes := fmt.Sprint(source.Notes()); !strings.Contains(notes, c.noted) && size == 0 || c.noted == "" && len(source.Notes()) > 0 {
+					t.Errorf("notes: %q, want %q", notes, c.noted)
+				}
+				if writes := store.faults.Counts()[c.by]; size == 0 && want && writes == 0 {
+					t.Errorf("requests: %v", store.faults.Counts())
 				}
 				if keys := store.fake.Versions(bucketName); len(keys) != 1 {
 					t.Errorf("%d objects are left", len(keys))
@@ -382,6 +395,40 @@ func TestCopySends(t *testing.T) {
 		whole, parts := checksum{algorithm: algorithm, kind: types.ChecksumTypeFullObject}, checksum{algorithm: algorithm, kind: types.ChecksumTypeComposite}
 		if (whole.ofParts() != nil) != refused || parts.ofParts() != nil {
 			t.Errorf("%s: of the whole %v, of parts %v", algorithm, whole.ofParts(), parts.ofParts())
+		}
+	}
+}
+
+// Where objects are read and PUT again, nothing of another writer is lost either, and
+// what is too large for it is refused.
+func TestRewriteAlike(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		size    int64
+		happens func(*store, scan.Ref)
+		want    error
+		reason  string
+	}{
+		{"metadata changed", 0, func(s *store, ref scan.Ref) { s.value(ref, "theirs") }, scan.ErrChanged, ""},
+		{"rewritten", 0, func(s *store, ref scan.Ref) { s.write(ref, "foreign") }, scan.ErrChanged, ""},
+		{"deleted", 0, (*store).remove, scan.ErrGone, ""},
+		{"too large", maxBody + 1, func(*store, scan.Ref) {}, nil, "cannot-copy"},
+	} {
+		store := newStore(t, nil)
+		source := store.inMetadata(store.through(func(w http.ResponseWriter, r *http.Request) bool {
+			r.Header.Del("X-Amz-Copy-Source-If-Match")
+			return false
+		}))
+		change := store.changeMetadata(source, scan.Ref(prefix+"k"), c.size)
+		c.happens(store, change.Item.Ref)
+		rest := store.rest(change.Item.Ref)
+		err := source.Replace(t.Context(), []scan.Change{change})[0].Err
+		refused := (*scan.RefusedError)(nil)
+		if c.want != nil && !errors.Is(err, c.want) || errors.As(err, &refused) != (c.reason != "") || refused != nil && refused.Reason != c.reason {
+			t.Errorf("%s: %v, want %v, refused as %q", c.name, err, c.want, c.reason)
+		}
+		if store.rest(change.Item.Ref) != rest {
+			t.Errorf("%s: the object was written", c.name)
 		}
 	}
 }
