@@ -232,7 +232,7 @@ func TestRowLaws(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		attributes := map[string]scan.Value{"top": drawValue(r, 3), "other": drawValue(r, 1)}
 		path := rapid.SampledFrom([]string{"top", "top.*", "top[*]", "top.a", "top[0].b", "top.*[*]", `top["odd.name"].*`}).Draw(r, "path")
-		format := rapid.SampledFrom([]string{"raw", "base64", "base64url"}).Draw(r, "format")
+		format := rapid.SampledFrom([]string{"raw", "base64", "base64url", "hex"}).Draw(r, "format")
 		f := compile(t, Spec{Format: format, Kind: Rows, Slots: []SlotSpec{{Path: path}}})
 		item := row(attributes)
 		before := map[string]string{}
