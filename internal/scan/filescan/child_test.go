@@ -1,0 +1,3 @@
+package filescan
+
+func child() bool { return false }
