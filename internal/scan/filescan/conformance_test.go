@@ -100,6 +100,9 @@ func (s *store) rest(ref scan.Ref) string {
 	n, err := unix.Llistxattr(path, list)
 	s.check(err)
 	for name := range strings.SplitSeq(strings.TrimRight(string(list[:n]), "\x00"), "\x00") {
+		if name == "" {
+			continue // there are none
+		}
 		value := make([]byte, 4096)
 		n, err := unix.Lgetxattr(path, name, value)
 		s.check(err)

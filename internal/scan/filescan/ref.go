@@ -23,13 +23,13 @@ func refOf(path string) scan.Ref {
 }
 
 // keyOf reads what refOf wrote.
-func keyOf(ref scan.Ref) (string, error) {
-	if !strings.HasPrefix(string(ref), `"`) {
-		return string(ref), nil
+func keyOf(ref scan.Ref) (path string, err error) {
+	path = string(ref)
+	if strings.HasPrefix(path, `"`) {
+		path, err = strconv.Unquote(path)
 	}
-	path, err := strconv.Unquote(string(ref))
 	if err != nil || refOf(path) != ref {
-		return "", &scan.RefusedError{Reason: "key", Detail: fmt.Sprintf("%s is not how rotator writes the path of a file", ref)}
+		return "", &scan.RefusedError{Reason: "key", Detail: fmt.Sprintf("%q is not how rotator writes the path of a file", ref)}
 	}
 	return path, nil
 }

@@ -285,15 +285,13 @@ func (r *replacement) finish(context.Context) error {
 		err = r.folder.Sync()
 	}
 	if err != nil && !errors.Is(err, unix.EINVAL) { // of a file system that does not sync directories
+		r.temporary.abandon() // who knows which of the two is on the disk
 		return storageError(err)
 	}
 	if r.temporary.name == "" {
 		return nil // it was overwritten
 	}
-	if err := r.files.step(stepRemove); err != nil {
-		return storageError(err)
-	}
-	if !r.cameOut() {
+	if r.files.step(stepRemove) != nil || !r.cameOut() {
 		return r.back(r.ours)
 	}
 	if err := r.temporary.remove(); err != nil {
