@@ -33,7 +33,7 @@ func TestExamples(t *testing.T) {
 	for _, file := range files {
 		job, err := config.Load(file, func(string) (string, bool) { return "value", true })
 		if err == nil {
-			_, err = newFormats(job)
+			_, err = newFormats(job, "")
 		}
 		if err != nil {
 			t.Errorf("%s: %v", file, err)

@@ -19,12 +19,23 @@ type targetMeaning struct {
 	Region, Endpoint                        string
 	Format                                  string
 	Slots                                   []config.Slot
+	Contexts                                *contextMeaning `json:",omitempty"`
+}
+
+// contextMeaning is what a target says of contexts beside its slots. What stands
+// in the file is not a part: a name that was added there is for retry.
+type contextMeaning struct {
+	Context, Destination map[string]string
+	File                 *config.ContextFile
 }
 
 func fingerprint(job *config.Job) (string, error) {
 	m := meaning{Destination: job.Destination, Source: job.Source}
 	for _, target := range job.Targets {
 		t := targetMeaning{Name: target.Name, Format: target.Format, Slots: target.Slots}
+		if target.Context != nil || target.DestinationContext != nil || target.ContextFile != nil {
+			t.Contexts = &contextMeaning{Context: target.Context, Destination: target.DestinationContext, File: target.ContextFile}
+		}
 		if d := target.DynamoDB; d != nil {
 			t.Table, t.Region, t.Endpoint = d.Table, d.Region, d.Endpoint
 		}

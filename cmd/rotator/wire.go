@@ -61,8 +61,7 @@ type wiring struct {
 // wire builds the clients of a job and checks, in this order, formats, keys,
 // permissions and places. It writes nothing anywhere.
 func wire(ctx context.Context, job *config.Job, logger *zap.Logger) (*wiring, error) {
-	formats, err := newFormats(job)
-	if err != nil {
+	if _, err := newFormats(job, ""); err != nil { // before anybody is asked
 		return nil, err
 	}
 	base, err := loadAWS(ctx, job.Workers)
@@ -71,6 +70,13 @@ func wire(ctx context.Context, job *config.Job, logger *zap.Logger) (*wiring, er
 	}
 	w := &wiring{job: job}
 	if err := w.wireKMS(ctx, base); err != nil {
+		return nil, err
+	}
+	formats, err := newFormats(job, w.keys.Destination.ARN)
+	if err == nil {
+		err = symmetric(job, formats, w.keys)
+	}
+	if err != nil {
 		return nil, err
 	}
 	for i, target := range job.Targets {
@@ -219,30 +225,44 @@ func regions(job *config.Job, region string) error {
 // contexts refuses encryption contexts where an asymmetric key cannot have one.
 func contexts(job *config.Job, keys rotate.Keys) error {
 	var found []config.Problem
+	check := func(field string, context, destination map[string]string) {
+		if keys.SourceAlgorithm != rotate.Symmetric && len(context) > 0 {
+			found = append(found, job.Problem(field+".context", "the source keys are asymmetric, which take no encryption context; use destination_context alone"))
+		}
+		if !keys.Destination.Symmetric() && len(destination) > 0 {
+			found = append(found, job.Problem(field+".destination_context", "the destination key is asymmetric, which takes no encryption context; take it out"))
+		}
+	}
 	for i, target := range job.Targets {
+		field := fmt.Sprintf("targets[%d]", i)
+		check(field, target.Context, target.DestinationContext)
 		for j, slot := range target.Slots {
-			field := fmt.Sprintf("targets[%d].slots[%d]", i, j)
-			if keys.SourceAlgorithm != rotate.Symmetric && len(slot.Context) > 0 {
-				found = append(found, job.Problem(field+".context", "the source keys are asymmetric, which take no encryption context; use destination_context alone"))
-			}
-			if !keys.Destination.Symmetric() && len(slot.DestinationContext) > 0 {
-				found = append(found, job.Problem(field+".destination_context", "the destination key is asymmetric, which takes no encryption context; take it out"))
-			}
+			check(fmt.Sprintf("%s.slots[%d]", field, j), slot.Context, slot.DestinationContext)
 		}
 	}
 	return problems(job, found)
 }
 
-// hasContexts says whether any slot has an encryption context.
-func hasContexts(job *config.Job) bool {
-	for _, target := range job.Targets {
-		for _, slot := range target.Slots {
-			if len(slot.Context)+len(slot.DestinationContext) > 0 {
-				return true
-			}
+// symmetric refuses RSA keys with formats whose readers ask KMS as for a symmetric
+// key: nobody could read what such a format would hold afterwards.
+func symmetric(job *config.Job, formats []*ciphertext.Compiled, keys rotate.Keys) error {
+	var found []config.Problem
+	for i, format := range formats {
+		if format.Own() && (keys.SourceAlgorithm != rotate.Symmetric || !keys.Destination.Symmetric()) {
+			found = append(found, job.Problem(fmt.Sprintf("targets[%d].format", i),
+				fmt.Sprintf("format %s is read with symmetric keys alone, and a key of this job is asymmetric; name symmetric keys", format.Name())))
 		}
 	}
-	return false
+	return problems(job, found)
+}
+
+// hasContexts says whether any slot has, or may have, an encryption context.
+func hasContexts(job *config.Job) bool {
+	return slices.ContainsFunc(job.Targets, func(t config.Target) bool {
+		return len(t.Slots) == 0 || slices.ContainsFunc(t.Slots, func(s config.Slot) bool {
+			return len(s.Context)+len(s.DestinationContext) > 0
+		})
+	})
 }
 
 func keyFields(job *config.Job) map[string]string {
@@ -273,12 +293,15 @@ func keyProblem(job *config.Job, err error) error {
 	return err
 }
 
-// newFormats compiles the formats of all targets; all problems at once.
-func newFormats(job *config.Job) ([]*ciphertext.Compiled, error) {
+// newFormats compiles the formats of all targets; all problems at once. The
+// destination is the ARN of the key, or "" before KMS has told it.
+func newFormats(job *config.Job, destination string) ([]*ciphertext.Compiled, error) {
 	var formats []*ciphertext.Compiled
 	var found []config.Problem
 	for i, target := range job.Targets {
-		format, err := ciphertext.New(specOf(target))
+		spec := specOf(target)
+		spec.DestinationKey = destination
+		format, err := ciphertext.New(spec)
 		formats = append(formats, format)
 		for _, e := range specErrors(err) {
 			found = append(found, job.Problem(fmt.Sprintf("targets[%d].%s", i, e.Field), e.Detail))
@@ -303,12 +326,21 @@ func specErrors(err error) (list []*ciphertext.SpecError) {
 }
 
 func specOf(target config.Target) ciphertext.Spec {
-	spec := ciphertext.Spec{Format: target.Format, Kind: ciphertext.Rows}
-	if target.S3 != nil {
-		spec.Kind, spec.KeyPattern = ciphertext.Objects, target.S3.KeyPattern
+	spec := ciphertext.Spec{Format: target.Format, Kind: ciphertext.Rows, Context: target.Context, DestinationContext: target.DestinationContext}
+	switch {
+	case target.S3 != nil:
+		spec.Kind, spec.Place, spec.KeyPattern = ciphertext.Objects, target.S3.Bucket, target.S3.KeyPattern
+	case target.DynamoDB != nil:
+		spec.Place = target.DynamoDB.Table
+		if _, name, ok := strings.Cut(spec.Place, ":table/"); ok { // an ARN
+			spec.Place = name
+		}
+	}
+	if f := target.ContextFile; f != nil {
+		spec.Named = &ciphertext.Named{File: f.Path, Name: f.Name}
 	}
 	for _, s := range target.Slots {
-		spec.Slots = append(spec.Slots, ciphertext.SlotSpec{Path: s.Path, Format: s.Format, Context: s.Context, DestinationContext: s.DestinationContext})
+		spec.Slots = append(spec.Slots, ciphertext.SlotSpec{Path: s.Path, Pattern: s.Pattern, Format: s.Format, Context: s.Context, DestinationContext: s.DestinationContext})
 	}
 	return spec
 }

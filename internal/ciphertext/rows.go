@@ -21,6 +21,8 @@ type rows struct {
 
 var _ Format = (*rows)(nil)
 
+func newRows(c *compiler) Format { return &rows{name: c.form.name, slots: c.slots} }
+
 // Name implements Format.
 func (r *rows) Name() string { return r.name }
 
@@ -148,7 +150,7 @@ func (w *rowWalk) visit(s slot, v scan.Value, at Path) scan.Value {
 // value is one place that holds a blob; it returns what shall stand there.
 func (w *rowWalk) value(s slot, path string, text []byte) []byte {
 	blob, form, refused := decode(s.format, text)
-	found := s.slotOf(path, blob, refused, w.lookup)
+	found := s.slotOf(path, blob, refused, rowLookup(w.row))
 	i := w.add(found)
 	if !w.splice || i >= len(w.blobs) || w.blobs[i] == nil || form == nil {
 		return text
@@ -165,9 +167,13 @@ func (w *rowWalk) add(s Slot) int {
 	return w.seen - 1
 }
 
-// lookup reads a reference from the item's own attributes.
-func (w *rowWalk) lookup(p part) (string, *Refused) {
-	v := scan.Value{Kind: scan.KindM, Map: w.row.Attributes}
+// rowLookup reads references from the item's own attributes.
+func rowLookup(row *scan.Row) lookup {
+	return func(p part) (string, *Refused) { return attributeOf(row, p) }
+}
+
+func attributeOf(row *scan.Row, p part) (string, *Refused) {
+	v := scan.Value{Kind: scan.KindM, Map: row.Attributes}
 	for i, step := range p.path {
 		var ok bool
 		switch {

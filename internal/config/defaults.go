@@ -30,6 +30,9 @@ func (j *Job) setDefaults(directory string) {
 		if t.DynamoDB != nil {
 			setDefault(j, field+".dynamodb.segments", &t.DynamoDB.Segments, DefaultSegments)
 		}
+		if t.ContextFile != nil && t.ContextFile.Path != "" {
+			t.ContextFile.Path = under(directory, t.ContextFile.Path)
+		}
 		setDefault(j, field+".name", &t.Name, t.place())
 	}
 }

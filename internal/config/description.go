@@ -64,7 +64,19 @@ func description(name string) string {
 	case "Target.Format":
 		return "How ciphertexts are stored, such as raw, base64 or json. Holds for the slots that have none of their own. Required where one has none."
 	case "Target.Slots":
-		return "The places in an item that hold one ciphertext each."
+		return "The places in an item that hold one ciphertext each. Left out with a format that knows its own places."
+	case "Target.Context":
+		return "Encryption context, or a part of it, that a format which knows its own places cannot know by itself. A value is a constant or takes ${...} from the item. With slots it is written at the slot instead. Default: none."
+	case "Target.DestinationContext":
+		return "The same, as it shall be afterwards; {} means none. Default: the same as context."
+	case "Target.ContextFile":
+		return "Encryption contexts by name, for formats that store no context, such as credstash."
+	case "ContextFile":
+		return "ContextFile is a file with encryption contexts by name."
+	case "ContextFile.Path":
+		return "File that gives each name its encryption context: YAML or JSON, a map of names to maps, or CSV with the columns name, key, value. A relative path starts at the directory of the job file. Required."
+	case "ContextFile.Name":
+		return "The name under which an item stands there, such as \"${name}\"; it takes ${...} from the item. Names that are not in the file have the context of the target, and fail if that has none. Required."
 	case "DynamoDB":
 		return "DynamoDB names a table."
 	case "DynamoDB.Table":
@@ -99,6 +111,8 @@ func description(name string) string {
 		return "Slot is a place in an item that holds one ciphertext."
 	case "Slot.Path":
 		return "Document path of the place, such as ssn or profile.docs[*].key. Left out where the whole body of an object is the ciphertext."
+	case "Slot.Pattern":
+		return "With format text: regular expression (Go syntax) with one group, which is the ciphertext, such as DB_PASSWORD=(\\S+)."
 	case "Slot.Format":
 		return "How the ciphertext is stored. Default: the format of the target."
 	case "Slot.Context":

@@ -115,8 +115,31 @@ type Target struct {
 	// How ciphertexts are stored, such as raw, base64 or json. Holds for the
 	// slots that have none of their own. Required where one has none.
 	Format string `yaml:"format"`
-	// The places in an item that hold one ciphertext each.
+	// The places in an item that hold one ciphertext each. Left out with a format
+	// that knows its own places.
 	Slots []Slot `yaml:"slots"`
+	// Encryption context, or a part of it, that a format which knows its own places
+	// cannot know by itself. A value is a constant or takes ${...} from the item.
+	// With slots it is written at the slot instead. Default: none.
+	Context map[string]string `yaml:"context"`
+	// The same, as it shall be afterwards; {} means none. Default: the same as
+	// context.
+	DestinationContext map[string]string `yaml:"destination_context"`
+	// Encryption contexts by name, for formats that store no context, such as
+	// credstash.
+	ContextFile *ContextFile `yaml:"context_file"`
+}
+
+// ContextFile is a file with encryption contexts by name.
+type ContextFile struct {
+	// File that gives each name its encryption context: YAML or JSON, a map of
+	// names to maps, or CSV with the columns name, key, value. A relative path
+	// starts at the directory of the job file. Required.
+	Path string `yaml:"path" jsonschema:"required,minLength=1"`
+	// The name under which an item stands there, such as "${name}"; it takes
+	// ${...} from the item. Names that are not in the file have the context of the
+	// target, and fail if that has none. Required.
+	Name string `yaml:"name" jsonschema:"required,minLength=1"`
 }
 
 // DynamoDB names a table.
@@ -162,6 +185,9 @@ type Slot struct {
 	// Document path of the place, such as ssn or profile.docs[*].key. Left out
 	// where the whole body of an object is the ciphertext.
 	Path string `yaml:"path"`
+	// With format text: regular expression (Go syntax) with one group, which is the
+	// ciphertext, such as DB_PASSWORD=(\S+).
+	Pattern string `yaml:"pattern" json:",omitempty" jsonschema:"format=regex"`
 	// How the ciphertext is stored. Default: the format of the target.
 	Format string `yaml:"format"`
 	// Encryption context under which the ciphertext stands. A value is a

@@ -233,7 +233,22 @@ func (c *checker) target(field string, t *Target) {
 	if c.job.source.written(field+".name") && t.Name == "" {
 		c.add(field+".name", "is empty; take it out to use the name of the place")
 	}
+	c.contextFile(field+".context_file", t.ContextFile)
+	c.contexts(field, t.Context, t.DestinationContext)
 	c.slots(field, t)
+}
+
+func (c *checker) contextFile(field string, f *ContextFile) {
+	if f == nil {
+		return
+	}
+	if f.Path == "" {
+		c.add(field+".path", "is missing; name the file with the encryption contexts")
+	}
+	if f.Name == "" {
+		c.add(field+".name", `is missing; say by which name an item stands in the file, such as name: "${name}"`)
+	}
+	c.oneLine(field+".path", f.Path)
 }
 
 func (c *checker) dynamoDB(field string, d *DynamoDB) {
@@ -274,34 +289,35 @@ func (c *checker) slots(field string, t *Target) {
 	if len(t.Slots) == 0 && slices.Contains([]string{"raw", "base64", "json"}, t.Format) {
 		c.add(field+".slots", fmt.Sprintf("is missing; format %s must be told where ciphertexts are: slots: [{path: PATH}], or [{}] for the whole body of an object", t.Format))
 	}
-	paths := map[string]int{}
+	paths := map[[2]string]int{}
 	for i := range t.Slots {
 		slot, at := &t.Slots[i], element(field+".slots", i)
 		if slot.Format == "" && t.Format == "" {
 			c.add(at+".format", "is missing, and the target has none; say how the ciphertext is stored: raw, base64 or json")
 		}
-		if first, ok := paths[slot.Path]; ok {
+		place := [2]string{slot.Path, slot.Pattern}
+		if first, ok := paths[place]; ok {
 			c.add(at+".path", fmt.Sprintf("is the same place as slots[%d]; keep one", first))
 		} else {
-			paths[slot.Path] = i
+			paths[place] = i
 		}
-		c.contexts(at, slot)
+		c.contexts(at, slot.Context, slot.DestinationContext)
 	}
 }
 
 // contexts refuses what KMS would: an RSA key takes no encryption context
 // (API_ReEncrypt).
-func (c *checker) contexts(field string, slot *Slot) {
-	for _, name := range slices.Sorted(maps.Keys(slot.Context)) {
+func (c *checker) contexts(field string, context, destination map[string]string) {
+	for _, name := range slices.Sorted(maps.Keys(context)) {
 		c.contextName(join(field+".context", name), name)
 	}
-	for _, name := range slices.Sorted(maps.Keys(slot.DestinationContext)) {
+	for _, name := range slices.Sorted(maps.Keys(destination)) {
 		c.contextName(join(field+".destination_context", name), name)
 	}
-	if c.job.Source.rsa() && len(slot.Context) > 0 {
+	if c.job.Source.rsa() && len(context) > 0 {
 		c.add(field+".context", "cannot be used with the RSA key of the source; take it out")
 	}
-	if c.job.Destination.rsa() && len(slot.DestinationContext) > 0 {
+	if c.job.Destination.rsa() && len(destination) > 0 {
 		c.add(field+".destination_context", "cannot be used with the RSA key of the destination; take it out")
 	}
 }
