@@ -94,6 +94,16 @@ var disturbances = []struct {
 }{
 	{"overwritten", func(s *store, ref scan.Ref) { s.overwrite(ref, "foreign") }, []string{"foreign"}},
 	{"overwritten, as long as it was", func(s *store, ref scan.Ref) { s.overwrite(ref, strings.ToUpper(oldBody)) }, []string{strings.ToUpper(oldBody)}},
+	{"overwritten behind the back of stat", func(s *store, ref scan.Ref) {
+		info, err := os.Stat(s.path(ref))
+		s.check(err)
+		body := []byte(s.content()["file"])
+		body[0] = 'O'
+		file, err := os.OpenFile(s.path(ref), os.O_WRONLY, 0)
+		s.check(err)
+		_, err = file.Write(body)
+		s.check(errors.Join(err, file.Close(), os.Chtimes(s.path(ref), time.Time{}, info.ModTime())))
+	}, []string{"O" + oldBody[1:], "O" + newBody[1:]}},
 	{"replaced", func(s *store, ref scan.Ref) { s.replace(ref, "foreign") }, []string{"foreign"}},
 	{"replaced by the same", func(s *store, ref scan.Ref) { s.replace(ref, oldBody) }, []string{oldBody}},
 	{"appended to", func(s *store, ref scan.Ref) {
