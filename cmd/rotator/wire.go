@@ -302,6 +302,7 @@ func newFormats(job *config.Job, destination string) ([]*ciphertext.Compiled, er
 	for i, target := range job.Targets {
 		spec := specOf(target)
 		spec.DestinationKey = destination
+		found = append(found, readContexts(job, fmt.Sprintf("targets[%d]", i), spec.Named)...)
 		format, err := ciphertext.New(spec)
 		formats = append(formats, format)
 		for _, e := range specErrors(err) {
@@ -353,7 +354,7 @@ func newPlace(base aws.Config, job *config.Job, target config.Target, format *ci
 	if t := target.DynamoDB; t != nil {
 		cfg := at(base, t.Region, t.Endpoint, t.RoleARN)
 		p.source = dynamoscan.New(dynamoscan.Config{Client: dynamodb.NewFromConfig(cfg), Table: t.Table, Segments: t.Segments,
-			Attributes: format.Attributes(), Writes: format.Writes(), PageLimit: pageItems,
+			Attributes: format.Attributes(), Writes: format.Writes(), Whole: format.Whole(), PageLimit: pageItems,
 			ReadCapacity: t.ReadCapacity, WriteCapacity: t.WriteCapacity})
 		return p, nil
 	}
@@ -367,8 +368,11 @@ func newPlace(base aws.Config, job *config.Job, target config.Target, format *ci
 		// Other S3 servers seldom have a host name for each bucket.
 		o.UsePathStyle = o.UsePathStyle || o.BaseEndpoint != nil
 	})
-	p.source = s3scan.New(s3scan.Config{Client: client, Bucket: t.Bucket, Prefix: t.Prefix,
-		AWS: client.Options().BaseEndpoint == nil, PageLimit: pageItems})
+	c := s3scan.Config{Client: client, Bucket: t.Bucket, Prefix: t.Prefix, AWS: client.Options().BaseEndpoint == nil, PageLimit: pageItems}
+	if !format.AlwaysNeedsBody() {
+		c.NeedsBody = format.NeedsBody
+	}
+	p.source = s3scan.New(c)
 	return p, nil
 }
 
