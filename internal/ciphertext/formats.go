@@ -66,8 +66,8 @@ func formats() []entry {
 	list := []entry{
 		{name: formatJSON, kinds: bodies, slots: pathSlots, codecs: texts, body: true, build: newJSON},
 
-		{name: "s3-encryption-client", kinds: []Kind{Objects}},
-		{name: "auto", kinds: bodies, takes: aContext},
+		{name: formatS3EC, kinds: []Kind{Objects}, build: newS3EC, recognise: recogniseS3EC},
+		{name: formatAuto, kinds: bodies, takes: aContext, build: newAuto},
 
 		{name: "jsonl", kinds: bodies, slots: pathSlots, codecs: texts, body: true},
 		{name: "text", kinds: bodies, slots: patternSlots, codecs: texts},
