@@ -71,7 +71,7 @@ func absent(err error) error {
 // unchanged says scan.ErrChanged when the object is no longer as it was read. It
 // is the last request before the PUT.
 func (b *Bucket) unchanged(ctx context.Context, key string, read *asRead, also carried) error {
-	now, err := b.config.Client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &b.config.Bucket, Key: &key})
+	now, err := b.head(ctx, &s3.HeadObjectInput{Bucket: &b.config.Bucket, Key: &key})
 	if err != nil {
 		return fmt.Errorf("head an object of bucket %s: %w", b.config.Bucket, err)
 	}
