@@ -301,6 +301,7 @@ func newFormats(job *config.Job, destination string) ([]*ciphertext.Compiled, er
 	for i, target := range job.Targets {
 		spec := specOf(target)
 		spec.DestinationKey = destination
+		found = append(found, readContexts(job, fmt.Sprintf("targets[%d]", i), spec.Named)...)
 		format, err := ciphertext.New(spec)
 		formats = append(formats, format)
 		for _, e := range specErrors(err) {
@@ -350,7 +351,7 @@ func newPlace(base aws.Config, job *config.Job, target config.Target, format *ci
 	if t := target.DynamoDB; t != nil {
 		cfg := at(base, t.Region, t.Endpoint, t.RoleARN)
 		p.source = dynamoscan.New(dynamoscan.Config{Client: dynamodb.NewFromConfig(cfg), Table: t.Table, Segments: t.Segments,
-			Attributes: format.Attributes(), Writes: format.Writes(), PageLimit: pageItems,
+			Attributes: format.Attributes(), Writes: format.Writes(), Whole: format.Whole(), PageLimit: pageItems,
 			ReadCapacity: t.ReadCapacity, WriteCapacity: t.WriteCapacity})
 		return p, nil
 	}

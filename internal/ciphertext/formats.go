@@ -79,11 +79,11 @@ func formats() []entry {
 		{name: "tink-envelope", kinds: bodies, takes: aContext},
 		{name: "length-prefixed", kinds: bodies, takes: aContext},
 
-		{name: "credstash", kinds: rows, takes: aFile},
-		{name: "credsmash", kinds: rows, takes: aFile},
-		{name: "confidant", kinds: rows},
-		{name: "esdk-branch-keystore", kinds: rows, takes: aContext},
-		{name: "ddb-encryption-client", kinds: rows, takes: aContext},
+		{name: "credstash", kinds: rows, takes: aFile, build: newCredstash},
+		{name: "credsmash", kinds: rows, takes: aFile, build: newCredsmash},
+		{name: "confidant", kinds: rows, build: newConfidant},
+		{name: "esdk-branch-keystore", kinds: rows, takes: aContext, build: newBranchKeystore},
+		{name: "ddb-encryption-client", kinds: rows, takes: aContext, build: newDDBEncryption},
 	}
 	for _, name := range single {
 		list = append(list,

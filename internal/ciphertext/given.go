@@ -16,8 +16,9 @@ type given struct {
 }
 
 // fill makes the contexts of one item. A name that the file has gives the context;
-// one that it does not have falls back on the context of the target, and is refused
-// without one: that an item has no context must be said, not taken for granted.
+// one that it does not have falls back on the entry "*" of the file, then on the
+// context of the target, and is refused without either: that an item has no context
+// must be said, not taken for granted.
 func (g given) fill(find lookup) (context, destination map[string]string, refused *Refused) {
 	context, found, refused := g.byName(find)
 	if refused == nil && !found {
@@ -36,6 +37,9 @@ func (g given) fill(find lookup) (context, destination map[string]string, refuse
 	return context, destination, nil
 }
 
+// anyName is the entry of a file for the names that it does not have.
+const anyName = "*"
+
 // byName looks the item up in the file.
 func (g given) byName(find lookup) (context map[string]string, found bool, refused *Refused) {
 	if g.named == nil {
@@ -48,9 +52,12 @@ func (g given) byName(find lookup) (context map[string]string, found bool, refus
 	if context, found = g.named.Contexts[name]; found {
 		return context, true, nil
 	}
+	if context, found = g.named.Contexts[anyName]; found {
+		return context, true, nil
+	}
 	if !g.listed {
 		return nil, false, &Refused{Reason: "missing-context", Detail: fmt.Sprintf(
-			"%s has no context for the name %q; add it there, or give the target a context for names that are not listed, such as context: {}",
+			"%s has no context for the name %q; add it there, or an entry \"*\" for names that are not listed, or give the target a context for them, such as context: {}",
 			g.named.File, strings.ToValidUTF8(name, "\ufffd"))}
 	}
 	return nil, false, nil

@@ -76,7 +76,7 @@ func description(name string) string {
 	case "ContextFile.Path":
 		return "File that gives each name its encryption context: YAML or JSON, a map of names to maps, or CSV with the columns name, key, value. A relative path starts at the directory of the job file. Required."
 	case "ContextFile.Name":
-		return "The name under which an item stands there, such as \"${name}\"; it takes ${...} from the item. Names that are not in the file have the context of the target, and fail if that has none. Required."
+		return "The name under which an item stands there, such as \"${name}\"; it takes ${...} from the item. Names that are not in the file have the context of its entry \"*\", or else that of the target, and fail if there is neither. Required."
 	case "DynamoDB":
 		return "DynamoDB names a table."
 	case "DynamoDB.Table":

@@ -137,8 +137,9 @@ type ContextFile struct {
 	// starts at the directory of the job file. Required.
 	Path string `yaml:"path" jsonschema:"required,minLength=1"`
 	// The name under which an item stands there, such as "${name}"; it takes
-	// ${...} from the item. Names that are not in the file have the context of the
-	// target, and fail if that has none. Required.
+	// ${...} from the item. Names that are not in the file have the context of its
+	// entry "*", or else that of the target, and fail if there is neither.
+	// Required.
 	Name string `yaml:"name" jsonschema:"required,minLength=1"`
 }
 
