@@ -360,8 +360,11 @@ func newPlace(base aws.Config, job *config.Job, target config.Target, format *ci
 		// Other S3 servers seldom have a host name for each bucket.
 		o.UsePathStyle = o.UsePathStyle || o.BaseEndpoint != nil
 	})
-	p.source = s3scan.New(s3scan.Config{Client: client, Bucket: t.Bucket, Prefix: t.Prefix,
-		AWS: client.Options().BaseEndpoint == nil, PageLimit: pageItems})
+	c := s3scan.Config{Client: client, Bucket: t.Bucket, Prefix: t.Prefix, AWS: client.Options().BaseEndpoint == nil, PageLimit: pageItems}
+	if !format.AlwaysNeedsBody() {
+		c.NeedsBody = format.NeedsBody
+	}
+	p.source = s3scan.New(c)
 	return p, nil
 }
 

@@ -13,7 +13,8 @@ const formatAuto = "auto"
 // auto asks every format that knows its own places whether an item bears its
 // marks, and leaves the item to the one that says yes. What bears the marks of a
 // format that cannot be moved is refused by its name, and so is what two formats
-// take for theirs; what bears none has no slot.
+// take for theirs; what bears none has no slot. The contexts of the target are for
+// bare blobs alone.
 type auto struct {
 	formats []recognised
 	rest    *bodyFormat // for what none of them takes
@@ -37,6 +38,7 @@ func newAuto(c *compiler) Format {
 			continue
 		}
 		own := &compiler{spec: c.spec, form: e, where: scope{kind: c.spec.Kind, body: e.body, pattern: c.where.pattern}}
+		own.spec.Context, own.spec.DestinationContext = nil, nil
 		a.formats = append(a.formats, recognised{Format: e.build(own), is: e.recognise})
 		c.errs = append(c.errs, own.errs...)
 	}

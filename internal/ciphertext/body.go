@@ -30,7 +30,8 @@ type place struct {
 	edits []edit
 }
 
-// edit puts text(blob) in the place of body[start:end].
+// edit puts text(blob) in the place of body[start:end]; a nil text says that there
+// is no room for this blob.
 type edit struct {
 	start, end int
 	text       func(blob []byte) []byte
@@ -79,7 +80,11 @@ func (f *bodyFormat) Splice(item scan.Item, blobs [][]byte) (scan.Payload, error
 			continue
 		}
 		for _, e := range p.edits {
-			changes = append(changes, replacement{start: e.start, end: e.end, text: e.text(blobs[i])})
+			text := e.text(blobs[i])
+			if text == nil {
+				return nil, errNoRoom(p.Path)
+			}
+			changes = append(changes, replacement{start: e.start, end: e.end, text: text})
 		}
 	}
 	body, err := replace(object.Body, changes)
@@ -89,6 +94,11 @@ func (f *bodyFormat) Splice(item scan.Item, blobs [][]byte) (scan.Payload, error
 	changed := *object
 	changed.Body = body
 	return &changed, nil
+}
+
+// errNoRoom says that a new blob is longer than its place can say.
+func errNoRoom(path string) error {
+	return fmt.Errorf("the new ciphertext of slot %q is longer than this format can hold", path)
 }
 
 // replacement is an edit whose text is known.
@@ -106,7 +116,10 @@ func replace(body []byte, changes []replacement) ([]byte, error) {
 	changes = slices.CompactFunc(changes, func(a, b replacement) bool {
 		return a.start == b.start && a.end == b.end && bytes.Equal(a.text, b.text)
 	})
-	var out []byte
+	if len(changes) == 0 {
+		return body, nil // nil stays nil: it says that the body was not read
+	}
+	out := make([]byte, 0, len(body)+len(changes)*64)
 	at := 0
 	for i, c := range changes {
 		twice := i > 0 && c.start == changes[i-1].start && c.end == changes[i-1].end

@@ -96,11 +96,14 @@ func checkBlob(blob []byte) *Refused {
 	return nil
 }
 
-// decode reads a blob in a format of a single value. The form is what encode
-// needs to write another one.
+// decode reads a blob in a format of a single value. The form writes another one
+// in its place; it returns nil for a blob that does not fit.
 func decode(format string, value []byte) (blob []byte, form func([]byte) []byte, refused *Refused) {
 	if format == formatRaw {
 		return value, func(b []byte) []byte { return b }, checkBlob(value)
+	}
+	if f, ok := framingOf(format); ok {
+		return f.decode(value)
 	}
 	var ok bool
 	if format == formatHex {

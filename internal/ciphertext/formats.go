@@ -62,6 +62,7 @@ const (
 func formats() []entry {
 	rows, bodies := []Kind{Rows}, []Kind{Objects, Files}
 	single := []string{formatRaw, formatBase64, formatBase64URL, formatHex}
+	inRows := append(framedFormats(), single...)
 	texts := []string{formatBase64, formatBase64URL, formatHex}
 	list := []entry{
 		{name: formatJSON, kinds: bodies, slots: pathSlots, codecs: texts, body: true, build: newJSON},
@@ -69,15 +70,14 @@ func formats() []entry {
 		{name: formatS3EC, kinds: []Kind{Objects}, build: newS3EC, recognise: recogniseS3EC},
 		{name: formatAuto, kinds: bodies, takes: aContext, build: newAuto},
 
-		{name: "jsonl", kinds: bodies, slots: pathSlots, codecs: texts, body: true},
-		{name: "text", kinds: bodies, slots: patternSlots, codecs: texts},
-		{name: "sops", kinds: bodies},
-		{name: "pulumi-state", kinds: bodies},
-		{name: "biscuit", kinds: bodies},
-		{name: "ejson-kms", kinds: bodies},
-		{name: "tink-keyset", kinds: bodies, takes: aContext},
-		{name: "tink-envelope", kinds: bodies, takes: aContext},
-		{name: "length-prefixed", kinds: bodies, takes: aContext},
+		{name: formatJSONL, kinds: bodies, slots: pathSlots, codecs: texts, body: true, build: newJSONL},
+		{name: formatText, kinds: bodies, slots: patternSlots, codecs: texts, build: newText},
+		{name: formatSops, kinds: bodies, build: newSops, recognise: recogniseSops},
+		{name: formatPulumi, kinds: bodies, build: newPulumi, recognise: recognisePulumi},
+		{name: formatBiscuit, kinds: bodies, build: newBiscuit, recognise: recogniseBiscuit},
+		{name: formatEJSON, kinds: bodies, build: newEJSON, recognise: recogniseEJSON},
+		{name: formatTinkKeyset, kinds: bodies, takes: aContext, build: newTinkKeyset, recognise: recogniseTinkKeyset},
+		{name: formatTinkEnvelope, kinds: bodies, build: newFramed},
 
 		{name: "credstash", kinds: rows, takes: aFile, build: newCredstash},
 		{name: "credsmash", kinds: rows, takes: aFile, build: newCredsmash},
@@ -87,8 +87,14 @@ func formats() []entry {
 	}
 	for _, name := range single {
 		list = append(list,
-			entry{name: name, kinds: rows, slots: pathSlots, codecs: append([]string{name}, single...), build: newRows},
+			entry{name: name, kinds: rows, slots: pathSlots, codecs: append([]string{name}, inRows...), build: newRows},
 			entry{name: name, kinds: bodies, slots: wholeSlot, codecs: []string{name}, build: newWholeBody})
+	}
+	for _, name := range framedFormats() {
+		list = append(list, entry{name: name, kinds: rows, slots: pathSlots, codecs: append([]string{name}, inRows...), build: newRows})
+		if name != formatTinkEnvelope {
+			list = append(list, entry{name: name, kinds: bodies, slots: wholeSlot, codecs: []string{name}, build: newFramed})
+		}
 	}
 	return slices.DeleteFunc(list, func(e entry) bool { return e.build == nil })
 }

@@ -86,6 +86,10 @@ func (c *Compiled) Writes() []string { return c.writes }
 // Whole says that Find reads every attribute of a row.
 func (c *Compiled) Whole() bool { return c.whole }
 
+// AlwaysNeedsBody says that NeedsBody is true of every object, so that there is no
+// use in looking at metadata first.
+func (c *Compiled) AlwaysNeedsBody() bool { return c.needsBody == nil }
+
 // NeedsBody says whether Find reads the body of this object. Where it does not,
 // Find takes an Object with a nil Body, and Splice changes metadata alone.
 func (c *Compiled) NeedsBody(key string, metadata map[string]string) bool {

@@ -189,6 +189,9 @@ func completeUpload(w http.ResponseWriter, r request, b *bucket) error {
 	if err != nil {
 		return err
 	}
+	if err := v.promised(r.Header); err != nil {
+		return err
+	}
 	if err := writeConditions(r.Header, b.newest(r.key)); err != nil {
 		return err
 	}
@@ -199,6 +202,20 @@ func completeUpload(w http.ResponseWriter, r request, b *bucket) error {
 		XMLName           xml.Name `xml:"CompleteMultipartUploadResult"`
 		Bucket, Key, ETag string
 	}{Bucket: b.name, Key: r.key, ETag: v.etag})
+}
+
+// promised checks what the request says of the whole object (API_CompleteMultipartUpload).
+func (v *version) promised(h http.Header) error {
+	if size := h.Get("X-Amz-Mp-Object-Size"); size != "" && size != strconv.FormatInt(v.body.size(), 10) {
+		return errorf(http.StatusBadRequest, "InvalidRequest", "The provided 'x-amz-mp-object-size' header does not match what was computed.")
+	}
+	if kind := h.Get("X-Amz-Checksum-Type"); kind != "" && kind != v.checksum.kind() {
+		return errorf(http.StatusBadRequest, "InvalidRequest", "The upload was created using the %s checksum mode.", v.checksum.kind())
+	}
+	if sum := h.Get("X-Amz-Checksum-" + v.checksum.algorithm); sum != "" && sum != v.checksum.value {
+		return errorf(http.StatusBadRequest, "BadDigest", "The %s you specified did not match the calculated checksum.", strings.ToUpper(v.checksum.algorithm))
+	}
+	return nil
 }
 
 // join puts the parts together.

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
@@ -18,9 +19,29 @@ import (
 func (b *Bucket) head(ctx context.Context, in *s3.HeadObjectInput) (*s3.HeadObjectOutput, error) {
 	out, err := b.config.Client.HeadObject(ctx, in)
 	if status(err) == http.StatusForbidden && offTime(err) {
-		return b.config.Client.HeadObject(ctx, in)
+		out, err = b.config.Client.HeadObject(ctx, in)
+	}
+	switch status(err) {
+	case http.StatusForbidden, http.StatusBadRequest:
+		return nil, b.named(ctx, in.Key, err)
 	}
 	return out, err
+}
+
+// named asks what an error of a HEAD was, by a GET of one byte, which has the same
+// permission and an answer with a body: expired credentials, a customer key (400),
+// an access key that is not known (403).
+func (b *Bucket) named(ctx context.Context, key *string, head error) error {
+	out, err := b.config.Client.GetObject(ctx, &s3.GetObjectInput{Bucket: &b.config.Bucket, Key: key, Range: aws.String("bytes=0-0")})
+	if err == nil {
+		_ = out.Body.Close()
+		return head
+	}
+	switch status(err) {
+	case http.StatusForbidden, http.StatusBadRequest:
+		return err
+	}
+	return head
 }
 
 // skewAllowed is how far a signature may be from the time of the service before
