@@ -130,11 +130,7 @@ func TestFullDisk(t *testing.T) {
 func TestReadOnlyDisk(t *testing.T) {
 	w := diskWorld(t)
 	killed := w.Command("run").Begin(t)
-	for w.Requests("dynamodb:BatchExecuteStatement") < 3 {
-		if killed.ProcessState != nil {
-			break
-		}
-	}
+	until(t, "some writes", func() bool { return killed.Over() || w.Requests("dynamodb:BatchExecuteStatement") >= 3 })
 	killed.Kill()
 	killed.End(t)
 	state := filepath.Join(w.Dir, ".rotator")

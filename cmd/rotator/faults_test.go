@@ -76,11 +76,6 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// notYet marks what a row needs and the program does not have.
-func notYet(t *testing.T, name, what string) {
-	t.Run(name, func(t *testing.T) { t.Skip("not yet: " + what) })
-}
-
 // newTrial makes a world with its guards, which are asked when the test ends.
 func newTrial(t *testing.T, c trial.Config) *trial.World {
 	t.Helper()

@@ -143,11 +143,13 @@ func (d *simDisk) blackout() {
 func (h *history) rotated(pass int) int64 {
 	slots := map[string]bool{}
 	for _, disk := range h.disks {
+		disk.mu.Lock()
 		for _, l := range disk.lines {
 			if l.written && l.record.Pass == pass {
 				slots[l.record.After] = true
 			}
 		}
+		disk.mu.Unlock()
 	}
 	return int64(len(slots))
 }

@@ -26,7 +26,9 @@ type Process struct {
 	out, log bytes.Buffer
 	began    time.Time
 	cancel   context.CancelFunc
-	peak     chan int64 // gets the most memory, in bytes, once the process has ended
+	over     chan struct{} // closed when the process has ended
+	took     time.Duration // set by then
+	peak     chan int64    // gets the most memory, in bytes, once the process has ended
 }
 
 // Result is how a command ended.
@@ -75,7 +77,8 @@ func (p *Process) Unset(prefixes ...string) {
 	})
 }
 
-// Begin starts the command.
+// Begin starts the command. It is waited for from the start, so that what it took
+// is its own time, whenever End is called.
 func (p *Process) Begin(t testing.TB) *Process {
 	t.Helper()
 	p.began = time.Now()
@@ -83,9 +86,24 @@ func (p *Process) Begin(t testing.TB) *Process {
 		t.Fatal(err)
 	}
 	t.Cleanup(p.Kill)
-	p.peak = make(chan int64, 1)
+	p.over, p.peak = make(chan struct{}), make(chan int64, 1)
+	go func() {
+		_ = p.Wait() // the exit code tells
+		p.took = time.Since(p.began)
+		close(p.over)
+	}()
 	go func() { p.peak <- peak(p.Process.Pid) }()
 	return p
+}
+
+// Over says whether the command has ended.
+func (p *Process) Over() bool {
+	select {
+	case <-p.over:
+		return true
+	default:
+		return false
+	}
 }
 
 // peak looks at the high-water mark of a process until it ends. What wait(2) tells
@@ -122,9 +140,9 @@ func (p *Process) Signal(t testing.TB, s syscall.Signal) {
 // End waits for the command, and keeps what it printed for Secrets.
 func (p *Process) End(t testing.TB) Result {
 	t.Helper()
-	_ = p.Wait() // the exit code tells
+	<-p.over
 	p.cancel()
-	r := Result{Args: p.Args[1:], Code: p.ProcessState.ExitCode(), Out: p.out.String(), Log: p.log.String(), Took: time.Since(p.began)}
+	r := Result{Args: p.Args[1:], Code: p.ProcessState.ExitCode(), Out: p.out.String(), Log: p.log.String(), Took: p.took}
 	r.MaxRSS = <-p.peak
 	var summary report.Summary
 	if json.Unmarshal([]byte(r.Out), &summary) == nil && summary.Command != "" {

@@ -76,6 +76,7 @@ func (s *suite) loadGivesThePage() {
 }
 
 func (s *suite) readingReads() {
+	s.needRequests()
 	if err := s.Source.Check(s.t.Context()); err != nil {
 		s.t.Fatalf("check: %v", err)
 	}
@@ -111,6 +112,7 @@ func (s *suite) replaceChangesTheSlotAlone() {
 }
 
 func (s *suite) writesHavePreconditions() {
+	s.needRequests()
 	seen := s.watch()
 	items := s.items(s.Source.Batch() + 1)
 	var changes []scan.Change
@@ -256,6 +258,7 @@ func (s *suite) oneWriterWins() {
 // nor success, and a store that holds the old value, or the new one when it was
 // the answer alone that got lost.
 func (s *suite) faults() {
+	s.needRequests()
 	outer := s.t
 	for _, c := range []struct {
 		name    string

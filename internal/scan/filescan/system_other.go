@@ -1,0 +1,26 @@
+//go:build !linux
+
+package filescan
+
+import (
+	"errors"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// What only Linux has is done without: see the note of overwrite.
+
+func swap(*os.File, string, string) error { return errors.ErrUnsupported }
+
+func lease(*os.File) (bool, error) { return false, nil }
+
+func leaseHolds(*os.File) bool { return true }
+
+func setTimes(file *os.File, _ unix.Timespec, times []unix.Timeval) error {
+	return unix.Futimes(int(file.Fd()), times)
+}
+
+func copyAttributes(_, _ *os.File) error { return nil }
+
+func sameAttributes(_, _ *os.File) error { return nil }
