@@ -108,7 +108,7 @@ const safeTargets = "  - s3: {bucket: conf}\n    format: sops\n"
 // The five kinds of files, as sops writes plaintext back.
 func sopsFiles() map[string]string {
 	return map[string]string{
-		"app.yaml": "# a comment\ndb:\n    password: a secret # another\n    ports:\n        - 5432\n        - 5433\n    enc: a field of the same name\n",
+		"app.yaml": "# a comment\ndb:\n    # another\n    password: a secret\n    ports:\n        - 5432\n        - 5433\n    enc: a field of the same name\n",
 		"app.json": "{\n\t\"db\": {\n\t\t\"password\": \"a \\u003csecret\\u003e\",\n\t\t\"enc\": \"a field of the same name\"\n\t},\n\t\"port\": 5432\n}\n",
 		"app.env":  "# a comment\nPASSWORD=a secret\nenc=x\nPORT=5432\n",
 		"app.ini":  "; a comment\n[db]\npassword = a secret\nport     = 5432\n",
