@@ -24,18 +24,15 @@ type safe struct {
 }
 
 func newSafe(t *Trial) *safe {
-	s := &safe{Trial: t, sops: filepath.Join(filepath.Dir(binary), "sops"), bucket: "conf"}
-	if _, err := os.Stat(s.sops); err != nil {
-		out, err := exec.Command("go", "build", "-o", s.sops, "github.com/getsops/sops/v3/cmd/sops").CombinedOutput()
-		if err != nil {
-			t.Fatalf("build sops: %v\n%s", err, out)
-		}
-	}
+	// It prints the path of the program, built and kept in the build cache.
+	path, err := exec.Command("go", "tool", "-n", "sops").Output()
+	t.Must(err)
+	s := &safe{Trial: t, sops: strings.TrimSpace(string(path)), bucket: "conf"}
 	for _, name := range []string{"SOPS_AGE_KEY", "SOPS_AGE_KEY_FILE", "SOPS_KMS_ARN", "SOPS_AGE_RECIPIENTS"} {
-		t.Setenv(name, "")
+		t.Unset(name)
 	}
 	t.Setenv("XDG_CONFIG_HOME", t.Dir)
-	_, err := t.S3().CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: &s.bucket})
+	_, err = t.S3().CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: &s.bucket})
 	t.Must(err)
 	return s
 }

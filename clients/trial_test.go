@@ -3,6 +3,7 @@ package clients
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -67,12 +68,19 @@ func NewTrial(t *testing.T) *Trial {
 		t.Setenv(name, value)
 	}
 	for _, name := range []string{"AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_KMS", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_DYNAMODB", "AWS_ROLE_ARN"} {
-		t.Setenv(name, "")
+		trial.Unset(name)
 	}
 	t.Setenv("AWS_CONFIG_FILE", filepath.Join(trial.Dir, "no-config"))
 	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", filepath.Join(trial.Dir, "no-credentials"))
 	trial.A, trial.B = trial.NewKey(), trial.NewKey()
 	return trial
+}
+
+// Unset takes a variable out of the environment until the end of the test.
+func (t *Trial) Unset(name string) {
+	t.Helper()
+	t.Setenv(name, "") // which puts it back at the end
+	t.Must(os.Unsetenv(name))
 }
 
 // NewKey makes one more symmetric key.
@@ -115,6 +123,9 @@ type Subject struct {
 	// Read are the reads of the real client, by name. Each returns an error unless
 	// the plaintext is the one that was stored.
 	Read map[string]func() error
+	// All are clients that read everything in one process of theirs: "" or what went
+	// wrong, by name.
+	All map[string]func() map[string]string
 }
 
 // Judge takes the data of a client, which is stored already, through a migration.
@@ -128,24 +139,42 @@ func (t *Trial) Judge(s Subject) {
 	t.Must(os.WriteFile(filepath.Join(t.Dir, "job.yaml"), []byte(fmt.Sprintf(
 		"job: clients\ndestination: {key: %q}\nsource: {keys: [%q]}\nkms: {rate: 500}\ntargets:\n%s", t.B, t.A, s.Targets)), 0o600))
 	out := t.rotator(s.Exit, "run")
-	if moved := fmt.Sprintf(`"rotated":%d,`, s.Slots); !strings.Contains(strings.ReplaceAll(out, " ", ""), moved) {
-		t.Errorf("rotator did not move %d slots: %s", s.Slots, out)
+	var report struct{ Slots struct{ Rotated int } }
+	t.Must(json.Unmarshal([]byte(out), &report))
+	if report.Slots.Rotated != s.Slots {
+		t.Errorf("rotator moved %d slots, want %d", report.Slots.Rotated, s.Slots)
 	}
 	t.rotator(0, "audit", "--fail-on-remaining")
 	t.disable(true)
 	t.each(s, "with A disabled, after rotator", true)
 }
 
-// each reads everything, which has to succeed or has to fail.
+// each reads everything; all of it has to succeed, or all has to fail.
 func (t *Trial) each(s Subject, when string, want bool) {
 	t.Helper()
-	for name, read := range s.Read {
-		err := read()
+	check := func(name string, wrong string) {
+		t.Helper()
 		switch {
-		case err != nil && want:
-			t.Errorf("%s, %s: %v", when, name, err)
-		case err == nil && !want:
+		case wrong != "" && want:
+			t.Errorf("%s, %s: %s", when, name, wrong)
+		case wrong == "" && !want:
 			t.Errorf("%s, %s can be read: the test shows nothing", when, name)
+		}
+	}
+	for name, read := range s.Read {
+		wrong := ""
+		if err := read(); err != nil {
+			wrong = err.Error()
+		}
+		check(name, wrong)
+	}
+	for client, read := range s.All {
+		answers := read()
+		if len(answers) == 0 {
+			t.Errorf("%s, %s read nothing", when, client)
+		}
+		for name, wrong := range answers {
+			check(client+": "+name, wrong)
 		}
 	}
 	if t.Failed() {
@@ -180,17 +209,29 @@ func (t *Trial) rotator(code int, args ...string) string {
 
 // Run runs a program of a client in the trial's directory and returns its stdout;
 // an error holds the end of what it said.
-func (t *Trial) Run(name string, args ...string) (string, error) {
+func (t *Trial) Run(name string, args ...string) (string, error) { return t.run("", name, args...) }
+
+func (t *Trial) run(stdin, name string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Dir = t.Dir
+	cmd.Dir, cmd.Stdin = t.Dir, strings.NewReader(stdin)
 	var out, log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &log
 	if err := cmd.Run(); err != nil {
 		return out.String(), fmt.Errorf("%s: %w: %s", filepath.Base(name), err, tail(log.String()))
 	}
 	return out.String(), nil
+}
+
+// Ask sends a script of this package a request, and reads its answer; both are JSON.
+func (t *Trial) Ask(answer, request any, script ...string) {
+	t.Helper()
+	text, err := json.Marshal(request)
+	t.Must(err)
+	out, err := t.run(string(text), script[0], script[1:]...)
+	t.Must(err)
+	t.Must(json.Unmarshal([]byte(out), answer))
 }
 
 // Same is an error unless the plaintexts are equal.
