@@ -40,20 +40,19 @@ func (s *Service) query(r request) (any, error) {
 // keyCondition reads a condition of one partition: its key equals something, and,
 // where the table has one, the sort key is in one range. Neither may come twice.
 func (p *parser) keyCondition(t *table) (condition, error) {
-	all := condition(always)
 	seen := map[string]bool{}
+	all, err := p.keyParts(t, seen)
+	if err == nil && !seen[t.schema[0].AttributeName] {
+		err = invalid("Query condition missed key schema element: %s", t.schema[0].AttributeName)
+	}
+	return all, err
+}
+
+// keyParts reads comparisons of key attributes, joined by AND.
+func (p *parser) keyParts(t *table, seen map[string]bool) (condition, error) {
+	all := condition(always)
 	for {
-		name, sign, err := p.subject()
-		if err != nil {
-			return nil, err
-		}
-		_, isKey := t.types[name]
-		switch partition := name == t.schema[0].AttributeName; {
-		case !isKey, seen[name], partition && sign != "=", sign == "<>":
-			return nil, invalid("Query key condition not supported")
-		}
-		seen[name] = true
-		one, err := p.comparison()
+		one, err := p.keyPart(t, seen)
 		if err != nil {
 			return nil, err
 		}
@@ -65,13 +64,34 @@ func (p *parser) keyCondition(t *table) (condition, error) {
 			return one(i)
 		}
 		if !p.accept("AND") {
-			break
+			return all, nil
 		}
 	}
-	if !seen[t.schema[0].AttributeName] {
-		return nil, invalid("Query condition missed key schema element: %s", t.schema[0].AttributeName)
+}
+
+// keyPart reads one comparison, or several in parentheses.
+func (p *parser) keyPart(t *table, seen map[string]bool) (condition, error) {
+	if err := p.nest(); err != nil {
+		return nil, err
 	}
-	return all, nil
+	defer func() { p.depth-- }()
+	if p.accept("(") {
+		inner, err := p.keyParts(t, seen)
+		if err != nil {
+			return nil, err
+		}
+		return inner, p.expect(")")
+	}
+	name, sign, err := p.subject()
+	if err != nil {
+		return nil, err
+	}
+	_, isKey := t.types[name]
+	if !isKey || seen[name] || sign == "<>" || name == t.schema[0].AttributeName && sign != "=" {
+		return nil, invalid("Query key condition not supported")
+	}
+	seen[name] = true
+	return p.comparison()
 }
 
 // subject looks ahead: at the attribute that a comparison is about, and its sign.
