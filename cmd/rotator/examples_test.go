@@ -16,7 +16,7 @@ func TestExamples(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("examples: %v, %v", files, err)
 	}
-	for _, document := range []string{"../../README.md", "../../docs/job-file.md", "../../docs/operations.md"} {
+	for _, document := range []string{"../../README.md", "../../docs/job-file.md", "../../docs/operations.md", "../../docs/formats.md"} {
 		text, err := os.ReadFile(document)
 		if err != nil {
 			t.Fatal(err)
