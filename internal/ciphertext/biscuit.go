@@ -117,20 +117,20 @@ func biscuitEntry(name string, entry *node, keys []*node, key string) []place {
 	if refused == nil && !utf8.ValidString(name) {
 		refused = &Refused{Reason: "not-utf8", Detail: "the name of the secret is not UTF-8, and so cannot be sent to KMS as it is"}
 	}
-	siblings := []edit{}
+	if refused != nil {
+		return []place{placeOf(blob.path, refused)}
+	}
+	siblings := []edit{id.replaced(key)}
 	for _, k := range keys {
-		if refused != nil {
-			return []place{placeOf(blob.path, refused)}
-		}
-		var same *node
-		if same, refused = k.get("key_id"); same != nil && same.text == id.text {
+		same, refused := k.get("key_id")
+		if refused == nil && same != nil && same.text == id.text {
 			if same, refused = k.replaceable("key_id"); refused == nil {
 				siblings = append(siblings, same.replaced(key))
 			}
 		}
+		if refused != nil {
+			return []place{placeOf(blob.path, refused)}
+		}
 	}
-	if refused != nil {
-		return []place{placeOf(blob.path, refused)}
-	}
-	return []place{blob.blobPlace(map[string]string{"SecretName": name}, append(siblings, id.replaced(key))...)}
+	return []place{blob.blobPlace(map[string]string{"SecretName": name}, siblings...)}
 }

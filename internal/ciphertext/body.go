@@ -70,7 +70,17 @@ func (f *bodyFormat) Splice(item scan.Item, blobs [][]byte) (scan.Payload, error
 	if !ok {
 		return nil, errNotOurs(item)
 	}
-	places := f.places(object)
+	body, err := spliceBody(object.Body, f.places(object), blobs)
+	if err != nil {
+		return nil, err
+	}
+	changed := *object
+	changed.Body = body
+	return &changed, nil
+}
+
+// spliceBody puts blobs[i] into the i-th place of a body.
+func spliceBody(body []byte, places []place, blobs [][]byte) ([]byte, error) {
 	if len(places) != len(blobs) {
 		return nil, fmt.Errorf("%d blobs for %d slots", len(blobs), len(places))
 	}
@@ -87,13 +97,7 @@ func (f *bodyFormat) Splice(item scan.Item, blobs [][]byte) (scan.Payload, error
 			changes = append(changes, replacement{start: e.start, end: e.end, text: text})
 		}
 	}
-	body, err := replace(object.Body, changes)
-	if err != nil {
-		return nil, err
-	}
-	changed := *object
-	changed.Body = body
-	return &changed, nil
+	return replace(body, changes)
 }
 
 // errNoRoom says that a new blob is longer than its place can say.

@@ -13,6 +13,7 @@ type slot struct {
 	path                 Path
 	pattern              *regexp.Regexp
 	context, destination rule
+	differs              bool // there is a destination context of its own
 }
 
 // compiler makes the Format of a Spec, and gathers all problems on the way.
@@ -140,7 +141,7 @@ func (c *compiler) slot(field string, s SlotSpec) {
 	compiled.context = c.rule(field+".context", s.Context)
 	compiled.destination = compiled.context
 	if s.DestinationContext != nil {
-		compiled.destination = c.rule(field+".destination_context", s.DestinationContext)
+		compiled.destination, compiled.differs = c.rule(field+".destination_context", s.DestinationContext), true
 	}
 	c.slots = append(c.slots, compiled)
 }
@@ -203,7 +204,8 @@ func (s slot) slotOf(path string, blob []byte, refused *Refused, find lookup) Sl
 	if out.Refused == nil {
 		out.Context, out.Refused = s.context.fill(find)
 	}
-	if out.Refused == nil {
+	out.DestinationContext = out.Context
+	if out.Refused == nil && s.differs {
 		out.DestinationContext, out.Refused = s.destination.fill(find)
 	}
 	if out.Refused == nil {

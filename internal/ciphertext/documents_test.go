@@ -3,6 +3,7 @@ package ciphertext
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -225,6 +226,36 @@ func TestSopsName(t *testing.T) {
 	for key, want := range map[string]string{"a/b.ini": "sops.kms[0].enc B map[] map[]", "c.env": "sops ambiguous", "d": "sops ambiguous"} {
 		if got := strings.Join(summary(compiled.Find(object(key, body, nil))), "; "); got != want {
 			t.Errorf("%s: %s, want %s", key, got, want)
+		}
+	}
+}
+
+// TestSopsByHand: files that people edited, in ways that sops itself never writes:
+// line ends, comments, quotes, flows and escapes stay as they are.
+func TestSopsByHand(t *testing.T) {
+	old, now := base64.StdEncoding.EncodeToString(goldenBlob("old", 0)), base64.StdEncoding.EncodeToString(goldenBlob("new", 0))
+	for _, body := range []string{
+		"a: b # ü\r\nsops:\r\n  # ours\r\n  kms: # two\r\n  -   enc:   OLD   # here\r\n      note: |\r\n        arn: ARN\r\n\r\n        enc: x\r\n      arn: ARN\r\n  mac: m\r\nz: 1\r\n",
+		"sops:\n  kms: [{note: \"ünï\", enc: OLD, arn: 'ARN'}, {enc: 'OLD', \"arn\": \"ARN\", context: {ä: 'it''s'}}]\n  mac: m\n",
+		"'sops' :\n\n  \"kms\":\n  - {\"enc\":\"OLD\",\"arn\":\"ARN\"}\n# the end\n---\nother: document\n...\n",
+		"---\ntext: |\n  sops:\n    kms: [{enc: x, arn: y}]\nsops:\n    kms:\n        - arn: ARN\n          enc: OLD",
+		"{\"a\": \"sops:\\n\",\t\"sops\": {\"kms\": [{\"enc\"\n:\n\"OLD\", \"arn\": \"ARN\", \"context\": {}}], \"mac\": \"m\"}}\n\n",
+		"; x\n[a]\nkms__list_0__map_enc = no\n\n[sops]\r\n# ours\nkms__list_0__map_enc:OLD  \n\tkms__list_0__map_arn = `ARN`\n`kms__list_0__map_context__map_a:b` = c\n[z]\nk=v\n",
+		"A=b\r\nsops_kms__list_0__map_arn=ARN\r\n#sops_kms__list_0__map_arn=x\nsops_kms__list_0__map_enc=OLD\r\nsops_mac=m",
+	} {
+		body = strings.NewReplacer("OLD", old, "ARN", goldenSource).Replace(body)
+		compiled := compile(t, Spec{Format: formatSops, Kind: Files, DestinationKey: goldenDestination})
+		item := object("k", body, nil)
+		var blobs [][]byte
+		for _, s := range compiled.Find(item) {
+			blobs = append(blobs, goldenBlob("new", 0))
+			if s.Refused != nil {
+				t.Errorf("%q: %s: %v", body, s.Path, s.Refused)
+			}
+		}
+		want := strings.NewReplacer(old, now, "arn: "+goldenSource+"\r\n\r\n", "arn: "+goldenSource+"\r\n\r\n", goldenSource, goldenDestination).Replace(body)
+		if got := string(spliced(t, compiled, item, blobs)); got != want || len(blobs) == 0 {
+			t.Errorf("%d slots (-want +got):\n%s", len(blobs), cmp.Diff(want, got))
 		}
 	}
 }

@@ -3,6 +3,7 @@ package ciphertext
 import (
 	"bytes"
 	"fmt"
+	"regexp"
 
 	"rotator/internal/scan"
 )
@@ -12,22 +13,71 @@ import (
 // the others are read all the same; empty lines are nothing.
 const formatJSONL = "jsonl"
 
-func newJSONL(c *compiler) Format {
-	slots, pattern := c.slots, c.where.pattern
-	return &bodyFormat{name: c.form.name, places: func(object *scan.Object) []place {
-		find := func(member lookup) lookup { return objectLookup(object, pattern, member) }
-		var places []place
-		at, number := 0, 0
-		for line := range bytes.Lines(object.Body) {
-			number++
-			if len(bytes.TrimSpace(line)) > 0 {
-				for _, p := range documentPlaces(line, at, slots, find) {
-					p.Path = fmt.Sprintf("line %d: %s", number, p.Path)
-					places = append(places, p)
-				}
-			}
-			at += len(line)
+// lines goes through a body line by line. Beside the body, what is in memory is
+// what Find returns, or the new body: such a body can have very many slots, and
+// places would be several times as large as both.
+type lines struct {
+	slots   []slot
+	pattern *regexp.Regexp
+}
+
+var _ Format = (*lines)(nil)
+
+func newJSONL(c *compiler) Format { return &lines{slots: c.slots, pattern: c.where.pattern} }
+
+// Name implements Format.
+func (f *lines) Name() string { return formatJSONL }
+
+// Find implements Format.
+func (f *lines) Find(item scan.Item) []Slot {
+	object, ok := item.Payload.(*scan.Object)
+	if !ok {
+		return nil
+	}
+	var found []Slot
+	number := 0
+	for line := range bytes.Lines(object.Body) {
+		number++
+		for _, p := range f.places(object, line) {
+			p.Path = fmt.Sprintf("line %d: %s", number, p.Path)
+			found = append(found, p.Slot)
 		}
-		return places
-	}}
+	}
+	return found
+}
+
+// Splice implements Format.
+func (f *lines) Splice(item scan.Item, blobs [][]byte) (scan.Payload, error) {
+	object, ok := item.Payload.(*scan.Object)
+	if !ok {
+		return nil, errNotOurs(item)
+	}
+	body := make([]byte, 0, len(object.Body)+len(object.Body)/16)
+	next := 0
+	for line := range bytes.Lines(object.Body) {
+		places := f.places(object, line)
+		if len(places) > len(blobs)-next {
+			return nil, fmt.Errorf("%d blobs for more slots", len(blobs))
+		}
+		changed, err := spliceBody(line, places, blobs[next:next+len(places)])
+		if err != nil {
+			return nil, err
+		}
+		body = append(body, changed...)
+		next += len(places)
+	}
+	if next != len(blobs) {
+		return nil, fmt.Errorf("%d blobs for %d slots", len(blobs), next)
+	}
+	changed := *object
+	changed.Body = body
+	return &changed, nil
+}
+
+// places finds the slots of one line, as places in this line.
+func (f *lines) places(object *scan.Object, line []byte) []place {
+	if len(bytes.TrimSpace(line)) == 0 {
+		return nil
+	}
+	return documentPlaces(line, 0, f.slots, func(member lookup) lookup { return objectLookup(object, f.pattern, member) })
 }

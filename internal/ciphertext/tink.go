@@ -1,6 +1,7 @@
 package ciphertext
 
 import (
+	"bytes"
 	"encoding/hex"
 	"slices"
 
@@ -17,12 +18,8 @@ const formatTinkKeyset = "tink-keyset"
 
 func newTinkKeyset(c *compiler) Format {
 	given, pattern := c.given(), c.where.pattern
-	for _, context := range []struct {
-		field  string
-		values map[string]string
-	}{{"context", c.spec.Context}, {"destination_context", c.spec.DestinationContext}} {
-		c.tinkContext(context.field, context.values)
-	}
+	c.tinkContext("context", c.spec.Context)
+	c.tinkContext("destination_context", c.spec.DestinationContext)
 	return &bodyFormat{name: c.form.name, places: func(object *scan.Object) []place {
 		if !isDocument(object.Body) {
 			return []place{refusedPlace("encryptedKeyset", "not-json", "it is not one JSON document; keysets in the binary form are not read")}
@@ -46,25 +43,26 @@ func newTinkKeyset(c *compiler) Format {
 	}}
 }
 
-// tinkContext refuses a context that no keyset of Tink has.
+// tinkContext refuses a context that no keyset has.
 func (c *compiler) tinkContext(field string, context map[string]string) {
 	for name, value := range context {
-		if !slices.Contains([]string{"associatedData", "additionalData"}, name) || len(context) > 1 {
+		if len(context) > 1 || !slices.Contains([]string{"associatedData", "additionalData"}, name) {
 			c.fail(field, "Tink has one entry in the encryption context of a keyset, associatedData or, in older releases, additionalData")
 			return
 		}
 		parts, err := parseValue(value, c.where)
-		if err == nil && len(parts) == 1 && parts[0].kind == constant {
-			if data, err := hex.DecodeString(value); err != nil || hex.EncodeToString(data) != value || value == "" {
-				c.fail(field, "%s: write the associated data in hexadecimal, in lower case, as Tink does", name)
-			}
+		if err != nil || len(parts) > 1 || parts[0].kind != constant {
+			return // what is in it depends on the item
+		}
+		if data, err := hex.DecodeString(value); err != nil || value == "" || hex.EncodeToString(data) != value {
+			c.fail(field, "%s: write the associated data in hexadecimal, in lower case, as Tink does", name)
 		}
 	}
 }
 
 // recogniseTinkKeyset: the keyset and what it says of its keys.
 func recogniseTinkKeyset(object *scan.Object) bool {
-	if !opensObject(object.Body) || !isDocument(object.Body) {
+	if !bytes.Contains(object.Body, []byte("encryptedKeyset")) || !opensObject(object.Body) || !isDocument(object.Body) {
 		return false
 	}
 	keyset, refused := tinkKeyset(object.Body)

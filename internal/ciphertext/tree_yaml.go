@@ -4,9 +4,9 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/lexer"
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
 )
@@ -54,9 +54,10 @@ func continues(line []byte) bool {
 	return strings.IndexByte(" \t\r\n#", line[0]) >= 0 || line[0] == '-' && len(line) > 1 && strings.IndexByte(" \t\r\n", line[1]) >= 0
 }
 
-// sectionName reads the name of an entry that begins a line.
+// sectionName reads the name of an entry that begins a line. Such a name has at
+// most 1,024 characters (YAML 1.2.2, chapter 7.4.2).
 func sectionName(line []byte) (string, bool) {
-	text := string(line)
+	text := string(line[:min(len(line), 4*1024+2)])
 	switch text[0] {
 	case '"', '\'':
 		end := strings.IndexByte(text[1:], text[0])
@@ -89,15 +90,10 @@ func yamlNode(body []byte, s section, path string) (found *node, refused *Refuse
 	if tooMuch(text) {
 		return nil, notYAML(path)
 	}
-	file, err := parser.ParseBytes(text, 0)
+	y := &yamlReader{body: body, starts: map[*token.Token]int{}}
+	file, err := parser.Parse(y.tokens(s), 0)
 	if err != nil || len(file.Docs) != 1 {
 		return nil, notYAML(path)
-	}
-	y := &yamlReader{body: body, lines: []int{s.start}}
-	for i, c := range text {
-		if c == '\n' {
-			y.lines = append(y.lines, s.start+i+1)
-		}
 	}
 	top := y.node(file.Docs[0].Body, "", 0)
 	if top.kind != nodeMap || len(top.members) != 1 || top.members[0].name != s.name {
@@ -155,8 +151,28 @@ func tooMuch(text []byte) bool {
 
 // yamlReader makes nodes of what the parser found.
 type yamlReader struct {
-	body  []byte
-	lines []int // where each line of the section begins in the body
+	body   []byte
+	starts map[*token.Token]int // where each token begins in the body
+}
+
+// tokens cuts a section into tokens, comments among them. Between one and the next
+// there is nothing but white space, so counting the bytes that each was made of says
+// where it is; the parser's own lines and columns are not always right. From where
+// that does not fit the body on, nobody knows where a token is.
+func (y *yamlReader) tokens(s section) token.Tokens {
+	const space = " \t\r\n"
+	tokens := lexer.Tokenize(string(y.body[s.start:s.end]))
+	at := s.start
+	for _, t := range tokens {
+		core := []byte(strings.Trim(t.Origin, space))
+		at += len(y.body[at:s.end]) - len(bytes.TrimLeft(y.body[at:s.end], space))
+		if !bytes.HasPrefix(y.body[at:s.end], core) {
+			break
+		}
+		y.starts[t] = at
+		at += len(core)
+	}
+	return tokens
 }
 
 func (y *yamlReader) node(n ast.Node, path string, depth int) *node {
@@ -202,23 +218,15 @@ func (y *yamlReader) member(out *node, v *ast.MappingValueNode, path string, dep
 	}
 }
 
-// locate finds where a text stands. The parser counts columns in characters and is
-// not always right, so the bytes that stand there have to say the same; where they
-// do not, the text cannot be replaced.
+// locate finds where a text stands. The bytes there have to say the same in the one
+// way in which this text is written without escapes; where they do not, it cannot be
+// replaced.
 func (y *yamlReader) locate(n *node, t *token.Token) {
-	line, column := t.Position.Line, t.Position.Column
-	if line < 1 || line > len(y.lines) || column < 1 {
+	at, ok := y.starts[t]
+	if !ok {
 		return
 	}
-	at := y.lines[line-1]
-	rest := string(y.body[at:])
-	for range column - 1 {
-		if rest == "" || rest[0] == '\n' {
-			return
-		}
-		_, size := utf8.DecodeRuneInString(rest)
-		at, rest = at+size, rest[size:]
-	}
+	rest := string(y.body[at:min(len(y.body), at+2*len(n.text)+3)])
 	switch t.Type {
 	case token.StringType:
 		if n.text != "" && strings.HasPrefix(rest, n.text) && endsPlain(rest[len(n.text):]) {
