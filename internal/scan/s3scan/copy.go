@@ -41,9 +41,12 @@ func patience(client *s3.Client) func(*s3.Options) {
 //
 // The ETag of the copy may be the old one, or another: nothing depends on it.
 func (b *Bucket) copyWhole(ctx context.Context, object *scan.Object, read *asRead) error {
-	enforced, err := b.probeCopies(ctx)
+	level, err := b.probeCopies(ctx)
 	if err != nil {
 		return err
+	}
+	if level == unsafe {
+		return b.rewriteAlike(ctx, object, read)
 	}
 	if err := b.seeLocks(ctx, object.Key); err != nil {
 		return absent(err)
@@ -57,14 +60,14 @@ func (b *Bucket) copyWhole(ctx context.Context, object *scan.Object, read *asRea
 		return absent(err)
 	}
 	in := b.copyInput(object, read, also)
-	if enforced {
+	if level == enforced {
 		in.IfMatch = &read.properties.etag
 	}
 	out, err := b.config.Client.CopyObject(ctx, in, withExpires(read.properties), b.patient)
 	if err != nil {
 		return b.writeError("copy", err)
 	}
-	if enforced {
+	if level == enforced {
 		return nil
 	}
 	return b.stands(ctx, object, read, landed{etag: copiedTag(out), version: aws.ToString(out.VersionId), tags: now.TagCount})

@@ -29,9 +29,12 @@ func (b *Bucket) copyParts(ctx context.Context, object *scan.Object, read *asRea
 	if err := read.checksum.ofParts(); err != nil {
 		return err
 	}
-	enforced, err := b.probeUploads(ctx)
+	level, err := b.probeUploads(ctx)
 	if err != nil {
 		return err
+	}
+	if level == unsafe {
+		return errCannotCopy("it is too large, or its checksum is one of parts, for any other write")
 	}
 	also, err := b.carry(ctx, object.Key)
 	if err == nil {
@@ -48,13 +51,13 @@ func (b *Bucket) copyParts(ctx context.Context, object *scan.Object, read *asRea
 	if err != nil {
 		return b.writeError("begin to copy", err)
 	}
-	up := upload{key: object.Key, id: out.UploadId, read: read, also: also, enforced: enforced}
+	up := upload{key: object.Key, id: out.UploadId, read: read, also: also, level: level}
 	done, err := b.fill(ctx, up, size)
 	if err != nil {
 		b.abort(ctx, up)
 		return b.writeError("copy", err)
 	}
-	if enforced {
+	if level == enforced {
 		return nil
 	}
 	return b.stands(ctx, object, read, landed{etag: aws.ToString(done.ETag), version: aws.ToString(done.VersionId), tags: &also.count})
@@ -62,11 +65,11 @@ func (b *Bucket) copyParts(ctx context.Context, object *scan.Object, read *asRea
 
 // upload is a multipart upload under way.
 type upload struct {
-	key      string
-	id       *string
-	read     *asRead
-	also     carried
-	enforced bool // the condition of its completion
+	key   string
+	id    *string
+	read  *asRead
+	also  carried
+	level level // of the conditions of its parts and its completion
 }
 
 // ofParts refuses a checksum that an upload in parts cannot have (Checking object
@@ -180,7 +183,7 @@ func (b *Bucket) createInput(object *scan.Object, read *asRead, also carried) *s
 func (b *Bucket) completeInput(up upload, parts []types.CompletedPart) *s3.CompleteMultipartUploadInput {
 	in := &s3.CompleteMultipartUploadInput{Bucket: &b.config.Bucket, Key: &up.key, UploadId: up.id, MpuObjectSize: &up.read.size,
 		MultipartUpload: &types.CompletedMultipartUpload{Parts: parts}}
-	if up.enforced {
+	if up.level == enforced {
 		in.IfMatch = &up.read.properties.etag
 	}
 	sum := up.read.checksum

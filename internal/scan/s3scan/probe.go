@@ -31,9 +31,18 @@ func isProbe(prefix, key string) bool {
 
 // guard is what is known of the conditions of one kind of write.
 type guard struct {
-	known    bool
-	enforced bool // of what is overwritten; otherwise it is looked at before and after
+	known bool
+	level level
 }
+
+// level is how far a server enforces the conditions of a kind of write.
+type level int
+
+const (
+	unsafe   level = iota // not that of what is read: this kind of write is not used
+	watched               // not that of what is overwritten: it is looked at before and after
+	enforced              // all
+)
 
 // probePuts finds out whether the server enforces the condition of a PUT. Where it
 // does not, *scan.MissingError ends the run before anything is written.
@@ -44,36 +53,36 @@ func (b *Bucket) probePuts(ctx context.Context) error {
 
 // attempt tries conditions on an object of our own. It returns the versions that it
 // wrote or may have written, "" for one without a name.
-type attempt func(ctx context.Context, key string) (enforced bool, written []string, err error)
+type attempt func(ctx context.Context, key string) (l level, written []string, err error)
 
 // probe finds out, once and before the first write of a kind, whether a server that
 // is not AWS enforces its conditions. It uses a fresh key of its own and deletes it
 // again.
-func (b *Bucket) probe(ctx context.Context, of *guard, try attempt) (enforced bool, err error) {
+func (b *Bucket) probe(ctx context.Context, of *guard, try attempt) (level, error) {
 	if g := b.guard(of); g.known {
-		return g.enforced, nil
+		return g.level, nil
 	}
 	select {
 	case b.probing <- struct{}{}:
 		defer func() { <-b.probing }()
 	case <-ctx.Done():
-		return false, fmt.Errorf("probe conditional writes of bucket %s: %w", b.config.Bucket, ctx.Err())
+		return unsafe, fmt.Errorf("probe conditional writes of bucket %s: %w", b.config.Bucket, ctx.Err())
 	}
 	if g := b.guard(of); g.known {
-		return g.enforced, nil
+		return g.level, nil
 	}
 	key := b.config.Prefix + probeName + rand.Text()
-	enforced, written, err := try(ctx, key)
+	found, written, err := try(ctx, key)
 	if removed := b.remove(ctx, key, written); removed != nil {
 		b.note("bucket %s: the object %s is left of a probe of conditional writes (%s); delete it", b.config.Bucket, key, code(removed))
 	}
 	if err != nil {
-		return false, err
+		return unsafe, err
 	}
 	b.mu.Lock()
-	*of = guard{known: true, enforced: enforced}
+	*of = guard{known: true, level: found}
 	b.mu.Unlock()
-	return enforced, nil
+	return found, nil
 }
 
 // guard is what is known; AWS enforces all conditions.
@@ -81,7 +90,7 @@ func (b *Bucket) guard(of *guard) guard {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.config.AWS {
-		return guard{known: true, enforced: true}
+		return guard{known: true, level: enforced}
 	}
 	return *of
 }
@@ -109,30 +118,30 @@ func maybe(err error) []string {
 
 // tryPuts makes the object and tries to replace it under a wrong ETag, which must
 // fail, and under its own, which must not.
-func (b *Bucket) tryPuts(ctx context.Context, key string) (enforced bool, written []string, err error) {
+func (b *Bucket) tryPuts(ctx context.Context, key string) (l level, written []string, err error) {
 	etag, written, err := b.plant(ctx, key, nil, aws.String("*"))
 	if err != nil {
-		return false, written, b.probeError("If-Match on PUT", err)
+		return unsafe, written, b.probeError(err)
 	}
 	_, more, err := b.plant(ctx, key, aws.String(wrongETag), nil)
 	written = append(written, more...)
 	if status(err) != http.StatusPreconditionFailed {
-		return false, written, b.probeError("If-Match on PUT", err)
+		return unsafe, written, b.probeError(err)
 	}
 	_, more, err = b.plant(ctx, key, etag, nil)
 	written = append(written, more...)
 	if err != nil {
-		return false, written, b.probeError("If-Match on PUT", err)
+		return unsafe, written, b.probeError(err)
 	}
-	return true, written, nil
+	return enforced, written, nil
 }
 
 // probeError tells a server that cannot do conditional writes from one that did
 // not answer; err is nil when it wrote against the condition.
-func (b *Bucket) probeError(what string, err error) error {
+func (b *Bucket) probeError(err error) error {
 	if err == nil || b.lacks(err) || status(err) == http.StatusPreconditionFailed {
 		return &scan.MissingError{Field: "s3", Detail: fmt.Sprintf(
-			"this server does not enforce %s as S3 does, so a concurrent update of bucket %s could be lost; nothing was written", what, b.config.Bucket)}
+			"this server does not enforce If-Match on PUT as S3 does, so a concurrent update of bucket %s could be lost; nothing was written", b.config.Bucket)}
 	}
 	return fmt.Errorf("probe conditional writes of bucket %s: %w", b.config.Bucket, err)
 }

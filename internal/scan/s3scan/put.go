@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -26,6 +27,31 @@ func (b *Bucket) rewrite(ctx context.Context, object *scan.Object, read *asRead)
 	}
 	_, err = b.config.Client.PutObject(ctx, b.put(object, read, also), withExpires(read.properties))
 	return b.writeError("put", err)
+}
+
+// rewriteAlike replaces the metadata by a PUT of the body as it is: for servers whose
+// copies have no condition, and objects that are small enough.
+func (b *Bucket) rewriteAlike(ctx context.Context, object *scan.Object, read *asRead) error {
+	if read.size > maxBody {
+		return errCannotCopy("it is larger than 64 MiB, more than is read and written again")
+	}
+	item, err := b.get(ctx, refOf(object.Key), object.Key, &read.properties.etag)
+	if refuses(err) {
+		return scan.ErrChanged
+	}
+	if err != nil {
+		return err
+	}
+	now, whole := item.Token.(*asRead), *object
+	if now.properties != read.properties || !maps.Equal(now.metadata, read.metadata) {
+		return scan.ErrChanged
+	}
+	whole.Body = item.Payload.(*scan.Object).Body
+	return b.rewrite(ctx, &whole, now)
+}
+
+func errCannotCopy(why string) error {
+	return &scan.RefusedError{Reason: "cannot-copy", Detail: "this server does not enforce the conditions of copies, so that a concurrent update could be lost, and " + why}
 }
 
 // put is the request that replaces the body and sends the rest again
