@@ -20,6 +20,13 @@ type targetMeaning struct {
 	Format                                  string
 	Slots                                   []config.Slot
 	Contexts                                *contextMeaning `json:",omitempty"`
+	Files                                   *filesMeaning   `json:",omitempty"`
+}
+
+// filesMeaning is which files a target has.
+type filesMeaning struct {
+	Root             string
+	Include, Exclude []string
 }
 
 // contextMeaning is what a target says of contexts beside its slots. What stands
@@ -41,6 +48,9 @@ func fingerprint(job *config.Job) (string, error) {
 		}
 		if s := target.S3; s != nil {
 			t.Bucket, t.Prefix, t.KeyPattern, t.Region, t.Endpoint = s.Bucket, s.Prefix, s.KeyPattern, s.Region, s.Endpoint
+		}
+		if f := target.Files; f != nil {
+			t.KeyPattern, t.Files = f.KeyPattern, &filesMeaning{Root: f.Root, Include: f.Include, Exclude: f.Exclude}
 		}
 		m.Targets = append(m.Targets, t)
 	}

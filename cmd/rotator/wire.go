@@ -26,10 +26,11 @@ import (
 	"rotator/internal/rotate"
 	"rotator/internal/scan"
 	"rotator/internal/scan/dynamoscan"
+	"rotator/internal/scan/filescan"
 	"rotator/internal/scan/s3scan"
 )
 
-// source is what both kinds of places are.
+// source is what all kinds of places are.
 type source interface {
 	rotate.Lister
 	rotate.Writer
@@ -331,6 +332,8 @@ func specOf(target config.Target) ciphertext.Spec {
 	switch {
 	case target.S3 != nil:
 		spec.Kind, spec.Place, spec.KeyPattern = ciphertext.Objects, target.S3.Bucket, target.S3.KeyPattern
+	case target.Files != nil:
+		spec.Kind, spec.Place, spec.KeyPattern = ciphertext.Files, target.Files.Root, target.Files.KeyPattern
 	case target.DynamoDB != nil:
 		spec.Place = target.DynamoDB.Table
 		if _, name, ok := strings.Cut(spec.Place, ":table/"); ok { // an ARN
@@ -355,6 +358,11 @@ func newPlace(base aws.Config, job *config.Job, target config.Target, format *ci
 			ReadCapacity: t.ReadCapacity, WriteCapacity: t.WriteCapacity})
 		return p, nil
 	}
+	if t := target.Files; t != nil {
+		p.source = filescan.New(filescan.Config{Root: t.Root, Include: t.Include, Exclude: t.Exclude,
+			KeepMtime: t.Mtime == config.MtimeKeep, Own: ownFiles(job), PageLimit: pageItems})
+		return p, nil
+	}
 	t := target.S3
 	client := s3.NewFromConfig(at(base, t.Region, t.Endpoint, t.RoleARN), func(o *s3.Options) {
 		// Other S3 servers seldom have a host name for each bucket.
@@ -366,6 +374,23 @@ func newPlace(base aws.Config, job *config.Job, target config.Target, format *ci
 	}
 	p.source = s3scan.New(c)
 	return p, nil
+}
+
+// ownFiles are the files of the run itself, which a directory of files may hold too.
+func ownFiles(job *config.Job) []string {
+	own := []string{job.File()}
+	if place := job.CheckpointPlace(); !place.Shared() {
+		own = append(own, place.File, place.File+".lock")
+	}
+	for n := range maxLogs {
+		own = append(own, numbered(job.AuditLog, n+1))
+	}
+	for _, target := range job.Targets {
+		if target.ContextFile != nil {
+			own = append(own, target.ContextFile.Path)
+		}
+	}
+	return own
 }
 
 // pageItems bounds a page, and so what a crash makes a run do again.

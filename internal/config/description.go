@@ -56,11 +56,13 @@ func description(name string) string {
 	case "Target":
 		return "Target is one place to scan, and how ciphertexts hide in its items."
 	case "Target.Name":
-		return "Name in reports and in the checkpoint, unique in the job. Default: the table, or bucket/prefix."
+		return "Name in reports and in the checkpoint, unique in the job. Default: the table, bucket/prefix, or root."
 	case "Target.DynamoDB":
-		return "A DynamoDB table. Excludes s3."
+		return "A DynamoDB table. Excludes s3 and files."
 	case "Target.S3":
-		return "The objects of an S3 bucket. Excludes dynamodb."
+		return "The objects of an S3 bucket. Excludes dynamodb and files."
+	case "Target.Files":
+		return "The files of a directory. Excludes dynamodb and s3."
 	case "Target.Format":
 		return "How ciphertexts are stored, such as raw, base64 or json. Holds for the slots that have none of their own. Required where one has none."
 	case "Target.Slots":
@@ -107,6 +109,18 @@ func description(name string) string {
 		return "URL of the service, instead of the one of the Region."
 	case "S3.RoleARN":
 		return "ARN of an IAM role to assume for this bucket, instead of the caller's identity."
+	case "Files":
+		return "Files names a set of files. Symbolic links are not followed."
+	case "Files.Root":
+		return "Directory that holds the files, and directories with files. A relative path starts at the directory of the job file. Required."
+	case "Files.Include":
+		return "Which files: globs over the path below root, in which * and ? stand for what is in one name, ** for any number of directories, {a,b} for either, [a-z] for one of these. Default: all files."
+	case "Files.Exclude":
+		return "Which of them not: globs as in include. What matches a directory leaves out all that is in it. Default: none."
+	case "Files.Mtime":
+		return "Modification time of a file that was rewritten: update, so that backups and builds see the change, or keep. Default update."
+	case "Files.KeyPattern":
+		return "Regular expression (Go syntax) over the path of a file below root; its named groups can be used in contexts. Default: none."
 	case "Slot":
 		return "Slot is a place in an item that holds one ciphertext."
 	case "Slot.Path":

@@ -20,8 +20,15 @@ const (
 	DefaultCheckpoint = "file:.rotator/state.db"
 	DefaultLease      = Duration(30 * time.Second)
 	MinLease          = Duration(time.Second)
+	DefaultMtime      = MtimeUpdate
 	// DefaultAlgorithm is the only one of symmetric keys (API_ReEncrypt).
 	DefaultAlgorithm = "SYMMETRIC_DEFAULT"
+)
+
+// What becomes of the modification time of a rewritten file.
+const (
+	MtimeUpdate = "update"
+	MtimeKeep   = "keep"
 )
 
 // Job is one rotation: which ciphertexts are moved, from which keys, to which
@@ -106,12 +113,14 @@ type KMS struct {
 // Target is one place to scan, and how ciphertexts hide in its items.
 type Target struct {
 	// Name in reports and in the checkpoint, unique in the job. Default: the
-	// table, or bucket/prefix.
+	// table, bucket/prefix, or root.
 	Name string `yaml:"name" jsonschema:"maxLength=255"`
-	// A DynamoDB table. Excludes s3.
+	// A DynamoDB table. Excludes s3 and files.
 	DynamoDB *DynamoDB `yaml:"dynamodb" jsonschema:"oneof_required=dynamodb"`
-	// The objects of an S3 bucket. Excludes dynamodb.
+	// The objects of an S3 bucket. Excludes dynamodb and files.
 	S3 *S3 `yaml:"s3" jsonschema:"oneof_required=s3"`
+	// The files of a directory. Excludes dynamodb and s3.
+	Files *Files `yaml:"files" jsonschema:"oneof_required=files"`
 	// How ciphertexts are stored, such as raw, base64 or json. Holds for the
 	// slots that have none of their own. Required where one has none.
 	Format string `yaml:"format"`
@@ -179,6 +188,26 @@ type S3 struct {
 	// ARN of an IAM role to assume for this bucket, instead of the caller's
 	// identity.
 	RoleARN string `yaml:"role_arn"`
+}
+
+// Files names a set of files. Symbolic links are not followed.
+type Files struct {
+	// Directory that holds the files, and directories with files. A relative path
+	// starts at the directory of the job file. Required.
+	Root string `yaml:"root" jsonschema:"required,minLength=1"`
+	// Which files: globs over the path below root, in which * and ? stand for what
+	// is in one name, ** for any number of directories, {a,b} for either, [a-z] for
+	// one of these. Default: all files.
+	Include []string `yaml:"include" jsonschema:"minItems=1"`
+	// Which of them not: globs as in include. What matches a directory leaves out
+	// all that is in it. Default: none.
+	Exclude []string `yaml:"exclude"`
+	// Modification time of a file that was rewritten: update, so that backups and
+	// builds see the change, or keep. Default update.
+	Mtime string `yaml:"mtime" jsonschema:"enum=update,enum=keep,default=update"`
+	// Regular expression (Go syntax) over the path of a file below root; its named
+	// groups can be used in contexts. Default: none.
+	KeyPattern string `yaml:"key_pattern" jsonschema:"format=regex"`
 }
 
 // Slot is a place in an item that holds one ciphertext.

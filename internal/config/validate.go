@@ -4,9 +4,12 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/bmatcuk/doublestar/v4"
 )
 
 // checker collects what is wrong with a job whose fields have their types.
@@ -31,7 +34,7 @@ func (j *Job) validate(refused map[string]bool) []Problem {
 	c.oneLine("checkpoint", c.job.Checkpoint)
 	c.oneLine("audit_log", c.job.AuditLog)
 	if len(j.Targets) == 0 {
-		c.add("targets", "needs at least one place to scan: - dynamodb: {table: NAME}, or - s3: {bucket: NAME}")
+		c.add("targets", "needs at least one place to scan: - dynamodb: {table: NAME}, - s3: {bucket: NAME}, or - files: {root: DIRECTORY}")
 	}
 	names := map[string]int{}
 	for i := range j.Targets {
@@ -218,14 +221,19 @@ func (c *checker) target(field string, t *Target) {
 	switch {
 	case t.DynamoDB != nil && t.S3 != nil:
 		c.add(field+".s3", "excludes dynamodb; make two targets of them")
-	case t.DynamoDB == nil && t.S3 == nil:
-		c.add(field, "names no place; give it dynamodb: {table: NAME} or s3: {bucket: NAME}")
+	case t.Files != nil && (t.DynamoDB != nil || t.S3 != nil):
+		c.add(field+".files", "excludes dynamodb and s3; make two targets of them")
+	case t.DynamoDB == nil && t.S3 == nil && t.Files == nil:
+		c.add(field, "names no place; give it dynamodb: {table: NAME}, s3: {bucket: NAME} or files: {root: DIRECTORY}")
 	}
 	if t.DynamoDB != nil {
 		c.dynamoDB(field+".dynamodb", t.DynamoDB)
 	}
 	if t.S3 != nil {
 		c.s3(field+".s3", t.S3)
+	}
+	if t.Files != nil {
+		c.directory(field+".files", t.Files)
 	}
 	if len(t.Name) > 255 || strings.ContainsFunc(t.Name, func(r rune) bool { return r < ' ' }) {
 		c.add(field+".name", "must be one line of at most 255 bytes")
@@ -274,10 +282,36 @@ func (c *checker) s3(field string, s *S3) {
 	case strings.Contains(s.Bucket, "/") && !strings.HasPrefix(s.Bucket, "arn:"):
 		c.add(field+".bucket", "must be the name alone; write the rest as prefix")
 	}
-	if _, err := regexp.Compile(s.KeyPattern); err != nil {
+	c.keyPattern(field, s.KeyPattern)
+	c.service(field, s.Endpoint, s.RoleARN)
+}
+
+func (c *checker) keyPattern(field, pattern string) {
+	if _, err := regexp.Compile(pattern); err != nil {
 		c.add(field+".key_pattern", fmt.Sprintf("is not a regular expression: %v", err))
 	}
-	c.service(field, s.Endpoint, s.RoleARN)
+}
+
+func (c *checker) directory(field string, f *Files) {
+	if f.Root == "" {
+		c.add(field+".root", "is missing; name the directory that holds the files")
+	}
+	c.oneLine(field+".root", f.Root)
+	if c.job.source.written(field+".include") && len(f.Include) == 0 {
+		c.add(field+".include", "matches no file; take it out for all files")
+	}
+	for list, globs := range map[string][]string{".include": f.Include, ".exclude": f.Exclude} {
+		for i, glob := range globs {
+			// A path below the root is written in one way alone.
+			if !doublestar.ValidatePattern(glob) || glob == "" || path.Clean(glob) != glob || path.IsAbs(glob) || glob == ".." || strings.HasPrefix(glob, "../") {
+				c.add(element(field+list, i), fmt.Sprintf("%q is not a glob over a path below root, such as **/*.jsonl", glob))
+			}
+		}
+	}
+	if f.Mtime != MtimeUpdate && f.Mtime != MtimeKeep {
+		c.add(field+".mtime", fmt.Sprintf("%q is not one of %s, %s", f.Mtime, MtimeUpdate, MtimeKeep))
+	}
+	c.keyPattern(field, f.KeyPattern)
 }
 
 // slots checks what holds for every format; the formats check the rest.

@@ -26,6 +26,11 @@ func child() bool {
 	}
 	root, at, foreign := task[0], step(task[1]), task[2]
 	f := New(Config{Root: root})
+	if at == "list" {
+		_, err := f.Page(context.Background(), scan.Partition{Spec: []byte(`{"order":"path"}`)}, nil)
+		fmt.Println(err)
+		return true
+	}
 	item, err := f.Load(context.Background(), "file")
 	if err != nil {
 		fmt.Println(err)
@@ -193,6 +198,7 @@ func TestAsAnotherUser(t *testing.T) {
 		{"unreadable file", "permission: ", nobody, nobody, 0o200, 0o700},
 		{"read-only directory", "read-only: ", nobody, 0, 0o600, 0o755},
 		{"another's file", "owner: ", 0, nobody, 0o666, 0o700},
+		{"unreadable directory", "the directory ", nobody, 0, 0o600, 0o711},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := public(t)
@@ -202,7 +208,11 @@ func TestAsAnotherUser(t *testing.T) {
 			s.check(errors.Join(os.Chmod(path, c.fileMode), os.Chown(path, c.fileUID, 0), os.Chmod(dir, c.dirMod), os.Chown(dir, c.dirUID, 0)))
 			cmd := exec.Command(program)
 			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody}}
-			says, err := s.runChild(cmd, "", "")
+			at := step("")
+			if c.name == "unreadable directory" {
+				at = "list"
+			}
+			says, err := s.runChild(cmd, at, "")
 			if err != nil || !strings.HasPrefix(says, c.says) {
 				t.Errorf("it said %q (%v), want %q", says, err, c.says)
 			}

@@ -1,9 +1,12 @@
 package filescan
 
 import (
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -66,9 +69,27 @@ func (s *store) put(n int) scan.Ref {
 		s.check(os.Chown(path, 1000+n, 2000+n))
 		s.check(os.Chmod(path, 0o640|os.FileMode(n%8)|fs.ModeSetuid))
 	}
+	s.acl(filepath.Dir(path), "system.posix_acl_default")
+	if n%2 == 0 {
+		s.acl(path, "system.posix_acl_access")
+	}
 	s.check(unix.Setxattr(path, "user.tenant", []byte("acme\x00"), 0))
 	s.check(unix.Setxattr(path, "user.empty", nil, 0))
 	return ref
+}
+
+// acl gives a file an ACL for one more user, or a directory one that new files in it
+// get, where there are ACLs (acl(5); the form is that of posix_acl_xattr.h of Linux).
+func (s *store) acl(path, attribute string) {
+	value := binary.LittleEndian.AppendUint32(nil, 2)
+	for _, entry := range [][3]uint32{{1, 7, math.MaxUint32}, {2, 6, 4321}, {4, 5, math.MaxUint32}, {16, 7, math.MaxUint32}, {32, 1, math.MaxUint32}} {
+		value = binary.LittleEndian.AppendUint16(value, uint16(entry[0]))
+		value = binary.LittleEndian.AppendUint16(value, uint16(entry[1]))
+		value = binary.LittleEndian.AppendUint32(value, entry[2])
+	}
+	if err := unix.Setxattr(path, attribute, value, 0); err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
+		s.t.Fatal(err)
+	}
 }
 
 // overwrite writes into a file, as programs do that do not replace it.

@@ -58,6 +58,8 @@ type Files struct {
 	// hook stands before each step of a replacement, where a test fails, dies, or
 	// lets another writer in; nil otherwise.
 	hook func(step) error
+	// lacks is what a test takes away, as some file systems do not have it.
+	lacks struct{ leases, swaps bool }
 
 	mu    sync.Mutex
 	root  *os.Root
@@ -122,6 +124,9 @@ func (f *Files) Check(context.Context) error {
 		if !doublestar.ValidatePattern(pattern) {
 			return &scan.MissingError{Field: "files", Detail: fmt.Sprintf("%q is not a glob", pattern)}
 		}
+	}
+	if systemNote != "" {
+		f.note("directory %s: %s", f.config.Root, systemNote)
 	}
 	root, err := f.open()
 	if err != nil {

@@ -96,7 +96,7 @@ func (f *Files) Load(ctx context.Context, ref scan.Ref) (scan.Item, error) {
 		if err != nil {
 			return scan.Item{}, err
 		}
-		return scan.Item{Ref: ref, Payload: &scan.Object{Key: key, Body: body}, Token: &asRead{state: read}}, nil
+		return scan.Item{Ref: ref, Payload: &scan.Object{Key: key, Body: body, Size: int64(len(body))}, Token: &asRead{state: read}}, nil
 	}
 }
 

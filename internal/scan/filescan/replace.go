@@ -113,8 +113,10 @@ func (r *replacement) take(ctx context.Context) (err error) {
 	if err := patiently(ctx, func() error { return flock(r.original) }); err != nil {
 		return err
 	}
-	if err := patiently(ctx, func() (err error) { r.leased, err = lease(r.original); return err }); err != nil {
-		return err
+	if !r.files.lacks.leases {
+		if err := patiently(ctx, func() (err error) { r.leased, err = lease(r.original); return err }); err != nil {
+			return err
+		}
 	}
 	if err := r.asRead(); err != nil {
 		return err
@@ -196,7 +198,10 @@ func (r *replacement) exchange(context.Context) (err error) {
 	if err := r.files.step(stepSwap); err != nil {
 		return writeError(err)
 	}
-	err = swap(r.folder, r.temporary.name, r.name)
+	err = errors.ErrUnsupported
+	if !r.files.lacks.swaps {
+		err = swap(r.folder, r.temporary.name, r.name)
+	}
 	if errors.Is(err, errors.ErrUnsupported) {
 		return r.overwrite()
 	}

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -93,6 +94,16 @@ var disturbances = []struct {
 }{
 	{"overwritten", func(s *store, ref scan.Ref) { s.overwrite(ref, "foreign") }, []string{"foreign"}},
 	{"overwritten, as long as it was", func(s *store, ref scan.Ref) { s.overwrite(ref, strings.ToUpper(oldBody)) }, []string{strings.ToUpper(oldBody)}},
+	{"overwritten behind the back of stat", func(s *store, ref scan.Ref) {
+		info, err := os.Stat(s.path(ref))
+		s.check(err)
+		body := []byte(s.content()["file"])
+		body[0] = 'O'
+		file, err := os.OpenFile(s.path(ref), os.O_WRONLY, 0)
+		s.check(err)
+		_, err = file.Write(body)
+		s.check(errors.Join(err, file.Close(), os.Chtimes(s.path(ref), time.Time{}, info.ModTime())))
+	}, []string{"O" + oldBody[1:], "O" + newBody[1:]}},
 	{"replaced", func(s *store, ref scan.Ref) { s.replace(ref, "foreign") }, []string{"foreign"}},
 	{"replaced by the same", func(s *store, ref scan.Ref) { s.replace(ref, oldBody) }, []string{oldBody}},
 	{"appended to", func(s *store, ref scan.Ref) {
@@ -106,44 +117,73 @@ var disturbances = []struct {
 	{"truncated", func(s *store, ref scan.Ref) { s.check(os.Truncate(s.path(ref), 3)) }, []string{oldBody[:3], newBody[:3]}},
 }
 
-// TestNoLostUpdate lets another program in at every step, once.
+// TestNoLostUpdate lets another program in at every step, once; where names cannot
+// be swapped, at every step before the one that is named in Notes.
 func TestNoLostUpdate(t *testing.T) {
+	beforeSwap := steps[:slices.Index(steps, stepSwap)]
 	for _, d := range disturbances {
-		for _, at := range steps {
-			t.Run(d.name+"/"+string(at), func(t *testing.T) {
-				t.Parallel()
-				s := newStore(t)
-				ref := s.write("file", oldBody)
-				f := New(Config{Root: s.root})
-				var other sync.WaitGroup
-				var once sync.Once
-				f.hook = func(now step) error {
-					if now == at {
-						once.Do(func() { alongside(&other, func() { d.do(s, ref) }) })
-					}
-					return nil
-				}
-				err := replaceOne(f, change(t, f, ref, newBody))
-				other.Wait()
-				got, there := s.content()["file"]
-				ok := false
-				for _, want := range d.want {
-					ok = ok || got == want && there == (want != "")
-				}
-				if !ok {
-					t.Errorf("the file holds %q, want one of %q; replace said %v", got, d.want, err)
-				}
-				if err != nil && !errors.Is(err, scan.ErrChanged) && !errors.Is(err, scan.ErrGone) {
-					t.Errorf("replace: %v, want ErrChanged or ErrGone", err)
-				}
-				if there {
-					s.clean("file")
-				} else {
-					s.clean()
-				}
-			})
+		for name, c := range map[string]struct {
+			leases, swaps bool
+			steps         []step
+		}{
+			"all":       {true, true, steps},
+			"no leases": {false, true, steps},
+			"no swaps":  {true, false, beforeSwap},
+			"neither":   {false, false, beforeSwap},
+		} {
+			for _, at := range c.steps {
+				t.Run(name+"/"+d.name+"/"+string(at), func(t *testing.T) {
+					t.Parallel()
+					f := New(Config{})
+					f.lacks.leases, f.lacks.swaps = !c.leases, !c.swaps
+					disturb(t, f, at, d.do, d.want)
+				})
+			}
 		}
 	}
+}
+
+// disturb replaces a file, lets another program in at a step, and looks at what
+// stands there in the end.
+func disturb(t *testing.T, f *Files, at step, do func(*store, scan.Ref), wants []string) {
+	s := newStore(t)
+	ref := s.write("file", oldBody)
+	f.config.Root = s.root
+	var other sync.WaitGroup
+	var once sync.Once
+	f.hook = func(now step) error {
+		if now == at {
+			once.Do(func() { alongside(&other, func() { do(s, ref) }) })
+		}
+		return nil
+	}
+	err := replaceOne(f, change(t, f, ref, newBody))
+	other.Wait()
+	got, there := s.content()["file"]
+	if want := slices.Index(wants, got); want < 0 || there != (wants[want] != "") {
+		t.Errorf("the file holds %q, want one of %q; replace said %v", got, wants, err)
+	}
+	if err != nil && !errors.Is(err, scan.ErrChanged) && !errors.Is(err, scan.ErrGone) {
+		t.Errorf("replace: %v, want ErrChanged or ErrGone", err)
+	}
+	if there {
+		s.clean("file")
+	} else {
+		s.clean()
+	}
+}
+
+// TestWithoutSwaps rewrites a file where names cannot be swapped, and says so.
+func TestWithoutSwaps(t *testing.T) {
+	s := newStore(t)
+	ref := s.write("file", oldBody)
+	f := New(Config{Root: s.root})
+	f.lacks.leases, f.lacks.swaps = true, true
+	s.check(replaceOne(f, change(t, f, ref, newBody)))
+	if got := s.content()["file"]; got != newBody || len(f.Notes()) != 1 {
+		t.Errorf("the file holds %q, the notes say %q", got, f.Notes())
+	}
+	s.clean("file")
 }
 
 // alongside runs what another program does. It goes on when that is done, or waits
@@ -294,6 +334,11 @@ func TestRefusals(t *testing.T) {
 	}{
 		{"hard-link", func(s *store, path string) { s.check(os.Link(path, path+".2")) }},
 		{"read-only", func(s *store, path string) { s.check(os.Chmod(path, 0o444)) }},
+		{"xattr", func(s *store, path string) {
+			if err := unix.Setxattr(path, "security.ima", []byte{1, 2, 3}, 0); err != nil {
+				s.t.Skipf("SKIPPED: only root can sign a file: %v", err)
+			}
+		}},
 		{"in-use", func(s *store, path string) { // somebody has it open for writing
 			file, err := os.OpenFile(path, os.O_RDWR, 0)
 			s.check(err)

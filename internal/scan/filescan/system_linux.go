@@ -14,6 +14,9 @@ import (
 	"rotator/internal/scan"
 )
 
+// systemNote is for the report, where the system lacks something.
+const systemNote = ""
+
 // swap gives two files in one directory each other's name, in one step
 // (renameat2(2), RENAME_EXCHANGE). errors.ErrUnsupported where the file system
 // cannot.

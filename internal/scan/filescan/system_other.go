@@ -9,7 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What only Linux has is done without: see the note of overwrite.
+// What only Linux has is done without: see also the note of overwrite.
+const systemNote = "on this system extended attributes and ACLs of rewritten files are not kept"
 
 func swap(*os.File, string, string) error { return errors.ErrUnsupported }
 
