@@ -2,7 +2,9 @@ package clients
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -130,6 +132,26 @@ func TestSops(t *testing.T) {
 	}
 }
 
+// The same files in a directory, as most people keep them; what sops did not write
+// is left alone.
+func TestSopsDirectory(t *testing.T) {
+	s := newSafe(NewTrial(t))
+	s.Must(os.MkdirAll(filepath.Join(s.Dir, "conf", "prod"), 0o700))
+	read := map[string]func() error{}
+	for name, plain := range sopsFiles() {
+		path := filepath.Join(s.Dir, "conf", "prod", name)
+		s.Must(os.WriteFile(path, []byte(plain), 0o640))
+		_, err := s.Run(s.sops, "encrypt", "--in-place", "--kms", s.A, path)
+		s.Must(err)
+		read[name] = func() error {
+			text, err := s.Run(s.sops, "decrypt", path)
+			return errors.Join(err, Same(text, plain))
+		}
+	}
+	s.Must(os.WriteFile(filepath.Join(s.Dir, "conf", "README.yaml"), []byte("kms: no\n"), 0o640))
+	s.Judge(Subject{Targets: "  - files: {root: conf, include: [\"**/*\"]}\n    format: sops\n", Slots: len(read), Read: read})
+}
+
 // Shares of the data key in groups, of which a reader needs two: A wraps one share
 // in each of two groups, under contexts of their own, and age one of the third.
 func TestSopsShamir(t *testing.T) {
@@ -170,12 +192,11 @@ func TestSopsRecipients(t *testing.T) {
 	theirs := s.NewKey()
 	secret, recipient := s.identity()
 	read := map[string]func() error{}
-	for name, plain := range sopsFiles() {
-		for i, keys := range []string{s.A + "," + theirs, theirs + "," + s.A} {
-			name := fmt.Sprintf("%d-%s", i, name)
-			s.put(name, plain, "--kms", keys, "--age", recipient, "--encryption-context", "tenant:t-1")
-			read[name] = s.reading(name, plain)
-		}
+	orders := []string{s.A + "," + theirs, theirs + "," + s.A}
+	for i, name := range slices.Sorted(maps.Keys(sopsFiles())) {
+		plain := sopsFiles()[name]
+		s.put(name, plain, "--kms", orders[i%2], "--age", recipient, "--encryption-context", "tenant:t-1")
+		read[name] = s.reading(name, plain)
 	}
 	s.Must(s.AWS.KMS().SetState(theirs, fakekms.Disabled)) // out of this reader's reach
 	s.Judge(Subject{Targets: safeTargets, Slots: len(read), Exit: 3, Read: read})
@@ -187,7 +208,7 @@ func TestSopsRecipients(t *testing.T) {
 			t.Errorf("%s, as the recipient of age: %v", name, err)
 		}
 	}
-	if !bytes.Contains(s.get("0-app.yaml"), []byte(theirs)) || bytes.Contains(s.get("0-app.yaml"), []byte(s.A)) {
+	if !bytes.Contains(s.get("app.yaml"), []byte(theirs)) || bytes.Contains(s.get("app.yaml"), []byte(s.A)) {
 		t.Error("the file names other keys than theirs and B")
 	}
 }
