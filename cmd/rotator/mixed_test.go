@@ -99,6 +99,8 @@ func varieties() []variety {
 		{name: "sops-yaml", suffix: ".yaml", write: text("# mine\nsops:\n    kms:\n        - arn: KEY\n          created_at: \"2026-03-01T12:00:00Z\"\n          enc: BLOB\n    lastmodified: \"2026-03-01T12:00:00Z\"\n    mac: ENC[x]\n    version: 3.13.3\n")},
 		{name: "sops-json", suffix: ".json", write: text(`{"a": "ENC[x]", "sops": {"kms": [{"arn": "KEY", "created_at": "2026-03-01T12:00:00Z", "enc": "BLOB"}], "lastmodified": "2026-03-01T12:00:00Z", "mac": "ENC[x]", "version": "3.13.3"}}`)},
 		{name: "ejson", suffix: ".json", context: map[string]string{"Secret": "password"}, write: text(`{"encryption_context":{},"kms_key_id":"KEY","secrets":[{"name":"password","description":"","ciphertext":"EJK1;BLOB;YWJj"}],"version":1}`)},
+		{name: "pulumi", suffix: ".json", write: text(`{"version":3,"checkpoint":{"stack":"s","latest":{"secrets_providers":{"type":"cloud","state":{"url":"awskms:///KEY?region=us-east-1","encryptedkey":"BLOB"}}}}}`)},
+		{name: "biscuit", suffix: ".yml", context: map[string]string{"SecretName": "db"}, write: text("_keys:\n- key_id: KEY\n  key_manager: kms\n  algorithm: aesgcm256\ndb:\n- key_id: KEY\n  key_manager: kms\n  algorithm: aesgcm256\n  key_ciphertext: BLOB\n  ciphertext: QQ==\n")},
 		{name: "tink-keyset", suffix: ".json", write: text(`{"encryptedKeyset":"BLOB","keysetInfo":{"primaryKeyId":1,"keyInfo":[]}}`)},
 		{name: "plain", write: plain("hello"), reason: "none"},
 		{name: "empty", write: plain(""), reason: "none"},

@@ -96,7 +96,7 @@ func formats() []entry {
 			list = append(list, entry{name: name, kinds: bodies, slots: wholeSlot, codecs: []string{name}, build: newFramed})
 		}
 	}
-	return slices.DeleteFunc(list, func(e entry) bool { return e.build == nil })
+	return list
 }
 
 // formatOf finds a format by its name, among those for one kind of items.
