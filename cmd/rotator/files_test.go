@@ -165,7 +165,7 @@ const sealedFiles = `  - name: vault
 // with one that is refused.
 func TestFiles(t *testing.T) {
 	v := newVault(t, sealedFiles)
-	for n := range 300 { // several pages
+	for n := range 260 { // several pages
 		v.seal(fmt.Sprintf("%c/%d/é\n\"<%d>.enc", 'a'+n%3, n%7, n))
 	}
 	v.seal(`"quoted"`)
@@ -224,7 +224,7 @@ func TestFilesOfAnExport(t *testing.T) {
     format: jsonl
     slots: [{path: Item.ssn.B, context: {path: "${body.Item.id.S}"}}]
 `)
-	const files, lines = 3, 200
+	const files, lines = 3, 100
 	line := func(id, blob string) string {
 		return fmt.Sprintf("{ \"Item\":{\"id\":{\"S\":%q},\"n\":{\"N\":\"1e0\"},\"ssn\":{\"B\":%q}} }", id, blob)
 	}
@@ -268,7 +268,7 @@ func TestFilesOfAnExport(t *testing.T) {
 // written last.
 func TestFilesSurviveKills(t *testing.T) {
 	v := newVault(t, sealedFiles+"kms: {rate: 400}\n")
-	for n := range 200 {
+	for n := range 120 {
 		v.seal(fmt.Sprintf("%d/%d", n%5, n))
 	}
 	paths := slices.Sorted(maps.Keys(v.secrets))
@@ -278,7 +278,7 @@ func TestFilesSurviveKills(t *testing.T) {
 		v.must(cmd.Start())
 		over := make(chan error, 1)
 		go func() { over <- cmd.Wait() }()
-		kill := time.After(time.Duration(rand.IntN(200*(kills+1))) * time.Millisecond)
+		kill := time.After(time.Duration(rand.IntN(400*(kills+1))) * time.Millisecond)
 		for dead := false; !dead; {
 			select {
 			case err := <-over:

@@ -342,13 +342,13 @@ func TestRefusals(t *testing.T) {
 		{"in-use", func(s *store, path string) { // somebody has it open for writing
 			file, err := os.OpenFile(path, os.O_RDWR, 0)
 			s.check(err)
-			s.t.(*testing.T).Cleanup(func() { _ = file.Close() })
+			s.t.Cleanup(func() { _ = file.Close() })
 		}},
 		{"in-use", func(s *store, path string) { // somebody has it locked
 			file, err := os.Open(path)
 			s.check(err)
 			s.check(unix.Flock(int(file.Fd()), unix.LOCK_SH))
-			s.t.(*testing.T).Cleanup(func() { _ = file.Close() })
+			s.t.Cleanup(func() { _ = file.Close() })
 		}},
 	} {
 		t.Run(c.reason, func(t *testing.T) {
