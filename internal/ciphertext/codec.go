@@ -90,6 +90,8 @@ func checkBlob(blob []byte) *Refused {
 	switch {
 	case len(blob) == 0:
 		return &Refused{Reason: "empty", Detail: "there is nothing in it"}
+	case isESDKHeader(blob):
+		return esdkMessage()
 	case len(blob) > MaxBlob:
 		return &Refused{Reason: "too-large", Detail: "it has more than the 6,144 bytes that ReEncrypt takes"}
 	}

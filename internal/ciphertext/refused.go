@@ -13,7 +13,7 @@ import (
 func refusals(object *scan.Object) []place {
 	switch {
 	case isESDKMessage(object.Body):
-		return []place{refusedPlace("", "esdk-message", "it is a message of the AWS Encryption SDK, whose header is sealed with the data key, wrapped keys included: decrypt it and encrypt it again with the SDK")}
+		return []place{{Slot: Slot{Refused: esdkMessage()}}}
 	case !beginsWithFramedBlob(object.Body):
 	case strings.HasSuffix(object.Key, sneakerSuffix):
 		return []place{refusedPlace("", "sneaker", "it is a secret of sneaker, which seals the payload with the ARN of the key: upload it again, or use sneaker rotate")}
@@ -24,6 +24,11 @@ func refusals(object *scan.Object) []place {
 		return []place{refusedPlace("", "sse-kms-only", "nothing in it is encrypted but by S3 itself (SSE-KMS), where no ciphertext can be read or written: give it another key with UpdateObjectEncryption, or by a copy onto itself")}
 	}
 	return nil
+}
+
+// esdkMessage is the refusal of a message, wherever it stands.
+func esdkMessage() *Refused {
+	return &Refused{Reason: "esdk-message", Detail: "it is a message of the AWS Encryption SDK, whose header is sealed with the data key, wrapped keys included: decrypt it and encrypt it again with the SDK"}
 }
 
 // sneakerSuffix is the end of the keys of its secrets (upload.go of

@@ -45,7 +45,7 @@ func (s *store) check(err error) {
 }
 
 func (s *store) path(ref scan.Ref) string {
-	key, err := keyOf(ref)
+	key, err := ref.Key()
 	s.check(err)
 	return filepath.Join(s.root, key)
 }
@@ -55,7 +55,7 @@ func (s *store) write(key, body string) scan.Ref {
 	path := filepath.Join(s.root, key)
 	s.check(os.MkdirAll(filepath.Dir(path), 0o755))
 	s.check(os.WriteFile(path, []byte(body), 0o600))
-	return refOf(key)
+	return scan.KeyRef(key)
 }
 
 // put stores the n-th file. Its path has all that is hard about paths, and the file
@@ -204,7 +204,7 @@ func all(t testing.TB, f *Files) []string {
 			t.Fatal(err)
 		}
 		for _, item := range page.Items {
-			key, err := keyOf(item.Ref)
+			key, err := item.Ref.Key()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -229,7 +229,7 @@ func TestReadingChangesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, key := range all(t, f) {
-		if _, err := f.Load(t.Context(), refOf(key)); err != nil {
+		if _, err := f.Load(t.Context(), scan.KeyRef(key)); err != nil {
 			t.Error(err)
 		}
 	}

@@ -17,8 +17,8 @@
 //     of ours, which says what was expected to come out. The next run compares, and
 //     ends what was begun.
 //
-// Where leases or swaps are not available there is a moment, named in Notes, in
-// which a change of another program can be lost.
+// Where leases or swaps are not available there is a moment in which a change of
+// another program can be lost; docs/reliability.md says which.
 package filescan
 
 import (

@@ -76,7 +76,7 @@ const (
 // Load reads a file whole. scan.ErrGone says that it is not there, or no regular
 // file any more, *scan.RefusedError that it cannot be read.
 func (f *Files) Load(ctx context.Context, ref scan.Ref) (scan.Item, error) {
-	key, err := keyOf(ref)
+	key, err := ref.Key()
 	if err != nil {
 		return scan.Item{}, err
 	}

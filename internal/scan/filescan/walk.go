@@ -91,7 +91,7 @@ func (w *walk) page(ctx context.Context, limit int) (scan.Page, error) {
 		}
 		w.last = path
 		if w.files.wanted(path) {
-			page.Items = append(page.Items, scan.Item{Ref: refOf(path)})
+			page.Items = append(page.Items, scan.Item{Ref: scan.KeyRef(path)})
 		}
 	}
 	page.Next = scan.Cursor(w.last)

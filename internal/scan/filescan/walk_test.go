@@ -58,7 +58,7 @@ func TestListing(t *testing.T) {
 			}
 			want := stay[i+1:]
 			for n, item := range page.Items {
-				if n >= len(want) || item.Ref != refOf(want[n]) {
+				if n >= len(want) || item.Ref != scan.KeyRef(want[n]) {
 					rt.Fatalf("behind %q stands %q, want %q", cursor, item.Ref, want)
 				}
 			}
@@ -91,7 +91,7 @@ func allWhile(t *rapid.T, s *store, f *Files, gone []string) (keys []string) {
 			t.Fatal(err)
 		}
 		for _, item := range page.Items {
-			key, err := keyOf(item.Ref)
+			key, err := item.Ref.Key()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -150,7 +150,7 @@ func TestOnlyFilesBelowTheRoot(t *testing.T) {
 		}
 	}
 	for _, key := range []string{"link", "pipe", "out/secret", "state", "gone", "file/x", "../secret", "/etc/passwd", "."} {
-		if item, err := f.Load(t.Context(), refOf(key)); err == nil {
+		if item, err := f.Load(t.Context(), scan.KeyRef(key)); err == nil {
 			t.Errorf("%s was loaded: %q", key, slotOf(item.Payload))
 		}
 	}
@@ -175,18 +175,4 @@ func TestRootThatIsNotThere(t *testing.T) {
 			t.Errorf("%s: %v, want a MissingError of files.root", name, err)
 		}
 	}
-}
-
-func FuzzRef(f *testing.F) {
-	for _, path := range []string{"a/b", "\n", "\xff", `"`, `"\xff"`, "é\u2028"} {
-		f.Add(path)
-	}
-	f.Fuzz(func(t *testing.T, path string) {
-		if got, err := keyOf(refOf(path)); err != nil || got != path {
-			t.Errorf("%q came back as %q, %v", path, got, err)
-		}
-		if key, err := keyOf(scan.Ref(path)); err == nil && refOf(key) != scan.Ref(path) {
-			t.Errorf("%q and %q are both addresses of %q", path, refOf(key), key)
-		}
-	})
 }
