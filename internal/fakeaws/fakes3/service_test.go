@@ -186,23 +186,7 @@ func TestZeros(t *testing.T) {
 	if _, err := client.CopyObject(t.Context(), in); !errors.As(err, &api) || api.ErrorCode() != "InvalidRequest" {
 		t.Errorf("copied in one request: %v", err)
 	}
-	up, err := client.CreateMultipartUpload(t.Context(), &s3.CreateMultipartUploadInput{Bucket: bucket, Key: key, Metadata: before.Metadata, ChecksumAlgorithm: types.ChecksumAlgorithmCrc32})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var parts []types.CompletedPart
-	for n, first := int32(1), int64(0); first < size; n, first = n+1, first+partSize {
-		out, err := client.UploadPartCopy(t.Context(), &s3.UploadPartCopyInput{Bucket: bucket, Key: key, UploadId: up.UploadId, PartNumber: aws.Int32(n),
-			CopySource: aws.String("bucket/k"), CopySourceRange: aws.String(fmt.Sprintf("bytes=%d-%d", first, min(size, first+partSize)-1))})
-		if err != nil {
-			t.Fatal(err)
-		}
-		parts = append(parts, types.CompletedPart{PartNumber: aws.Int32(n), ETag: out.CopyPartResult.ETag, ChecksumCRC32: out.CopyPartResult.ChecksumCRC32})
-	}
-	if _, err := client.CompleteMultipartUpload(t.Context(), &s3.CompleteMultipartUploadInput{Bucket: bucket, Key: key, UploadId: up.UploadId,
-		IfMatch: before.ETag, MultipartUpload: &types.CompletedMultipartUpload{Parts: parts}}); err != nil {
-		t.Fatal(err)
-	}
+	copyInParts(t, client, bucket, key, before, partSize)
 	after := head()
 	if *after.ETag != *before.ETag || aws.ToString(after.ChecksumCRC32) != aws.ToString(before.ChecksumCRC32) || after.ChecksumType != types.ChecksumTypeComposite {
 		t.Errorf("ETag %s, checksum %s; before %s, %s", *after.ETag, aws.ToString(after.ChecksumCRC32), *before.ETag, aws.ToString(before.ChecksumCRC32))
@@ -220,5 +204,28 @@ func TestZeros(t *testing.T) {
 	}
 	if _, now := service.Traffic(); now-sent != stretch || sent > stretch {
 		t.Errorf("%d bytes sent by all before, %d by a GET of %d", sent, now-sent, stretch)
+	}
+}
+
+// copyInParts copies an object onto itself.
+func copyInParts(t *testing.T, client *s3.Client, bucket, key *string, before *s3.HeadObjectOutput, partSize int64) {
+	t.Helper()
+	size := *before.ContentLength
+	up, err := client.CreateMultipartUpload(t.Context(), &s3.CreateMultipartUploadInput{Bucket: bucket, Key: key, Metadata: before.Metadata, ChecksumAlgorithm: types.ChecksumAlgorithmCrc32})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var parts []types.CompletedPart
+	for n, first := int32(1), int64(0); first < size; n, first = n+1, first+partSize {
+		out, err := client.UploadPartCopy(t.Context(), &s3.UploadPartCopyInput{Bucket: bucket, Key: key, UploadId: up.UploadId, PartNumber: aws.Int32(n),
+			CopySource: aws.String("bucket/k"), CopySourceRange: aws.String(fmt.Sprintf("bytes=%d-%d", first, min(size, first+partSize)-1))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		parts = append(parts, types.CompletedPart{PartNumber: aws.Int32(n), ETag: out.CopyPartResult.ETag, ChecksumCRC32: out.CopyPartResult.ChecksumCRC32})
+	}
+	if _, err := client.CompleteMultipartUpload(t.Context(), &s3.CompleteMultipartUploadInput{Bucket: bucket, Key: key, UploadId: up.UploadId,
+		IfMatch: before.ETag, MultipartUpload: &types.CompletedMultipartUpload{Parts: parts}}); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -31,7 +31,7 @@ func patience(client *s3.Client) func(*s3.Options) {
 	if !ok {
 		return func(*s3.Options) {}
 	}
-	patient := bounded.WithTimeout(copyTimeout)
+	patient := bounded.WithTimeout(copyTimeout).WithReadTimeout(copyTimeout)
 	return func(o *s3.Options) { o.HTTPClient = patient }
 }
 

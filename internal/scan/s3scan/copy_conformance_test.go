@@ -93,11 +93,12 @@ func TestMetadataConformance(t *testing.T) {
 		in.ServerSideEncryption, in.SSEKMSKeyId = types.ServerSideEncryptionAwsKms, aws.String("arn:aws:kms:eu-west-1:111122223333:key/k")
 		in.BucketKeyEnabled, in.ChecksumAlgorithm = aws.Bool(true), types.ChecksumAlgorithmSha256
 	}
-	locked := func(in *s3.PutObjectInput) {
+	lockAndACLs := func(in *s3.CreateBucketInput) {
+		in.ObjectLockEnabledForBucket, in.ObjectOwnership = aws.Bool(true), types.ObjectOwnershipObjectWriter
+	}
+	guarded := func(in *s3.PutObjectInput) {
 		in.ObjectLockMode, in.ObjectLockRetainUntilDate = types.ObjectLockModeGovernance, aws.Time(time.Now().Add(time.Hour).Truncate(time.Second))
 		in.ObjectLockLegalHoldStatus, in.ChecksumAlgorithm = types.ObjectLockLegalHoldStatusOn, types.ChecksumAlgorithmCrc32c
-	}
-	granted := func(in *s3.PutObjectInput) {
 		in.GrantFullControl = aws.String(`id="owner-111122223333"`)
 		in.GrantRead, in.GrantReadACP, in.GrantWriteACP = aws.String(`id="friend", uri="http://acs.amazonaws.com/groups/global/AuthenticatedUsers"`), aws.String(`id="friend"`), aws.String(`id="auditor"`)
 	}
@@ -121,14 +122,10 @@ func TestMetadataConformance(t *testing.T) {
 	}{
 		{"plain", nil, func(*s3.PutObjectInput) {}, whole, false},
 		{"SSE-KMS, SHA-256", nil, kms, whole, true},
-		{"Object Lock", func(in *s3.CreateBucketInput) { in.ObjectLockEnabledForBucket = aws.Bool(true) }, locked, whole, false},
-		{"ACLs", func(in *s3.CreateBucketInput) { in.ObjectOwnership = types.ObjectOwnershipObjectWriter }, granted, whole, false},
+		{"Object Lock, ACLs", lockAndACLs, guarded, whole, false},
 		{"a SHA-256 of parts", nil, sha, zeros(23<<20, 8<<20), false},
-		{"a SHA-256 of one part", nil, sha, zeros(1<<20, 8<<20), false},
-		{"6 GiB in parts of 500 MiB", nil, func(*s3.PutObjectInput) {}, zeros(6<<30, 500<<20), false},
-		{"6 GiB in parts, locked", func(in *s3.CreateBucketInput) { in.ObjectLockEnabledForBucket = aws.Bool(true) }, locked, zeros(6<<30+1, 1<<30), false},
-		{"6 GiB in parts, ACLs", func(in *s3.CreateBucketInput) { in.ObjectOwnership = types.ObjectOwnershipObjectWriter }, granted, zeros(6<<30, 5<<30), false},
-		{"6 GiB in parts, SSE-KMS", nil, kms, zeros(6<<30, 2<<30), true},
+		{"6 GiB in parts", nil, func(*s3.PutObjectInput) {}, zeros(6<<30, 500<<20), false},
+		{"6 GiB in parts, Object Lock, ACLs, SSE-KMS", lockAndACLs, func(in *s3.PutObjectInput) { guarded(in); kms(in) }, zeros(6<<30+1, 1<<30), true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			scantest.Run(t, func(t *testing.T) scantest.Subject {

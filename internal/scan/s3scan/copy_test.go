@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
@@ -186,6 +187,49 @@ func TestStoppedCopyIsAborted(t *testing.T) {
 	}
 }
 
+// A checksum of parts stays one, also of an object of one small part.
+func TestChecksumOfOnePart(t *testing.T) {
+	store := newStore(t, nil)
+	source := store.inMetadata(nil)
+	store.dress = func(in *s3.PutObjectInput) { in.ChecksumAlgorithm = types.ChecksumAlgorithmSha256 }
+	store.shape = func(key string) { _ = store.fake.Zeros(bucketName, key, 1<<20, 8<<20) }
+	store.hidden = nil
+	ref := scan.Ref(prefix + "k")
+	change := store.changeMetadata(source, ref, 0)
+	rest := store.rest(ref)
+	if !strings.Contains(rest, "X-Amz-Checksum-Type: COMPOSITE") {
+		t.Fatalf("the object has no checksum of parts: %s", rest)
+	}
+	if err := source.Replace(t.Context(), []scan.Change{change})[0].Err; err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Replace(store.rest(ref), slotHeader+": new", slotHeader+": old", 1); got != rest {
+		t.Errorf("%s\nwant %s", got, rest)
+	}
+}
+
+// A copy may take longer than other requests.
+func TestPatience(t *testing.T) {
+	for name, size := range map[string]int64{"whole": 0, "parts": large} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			store := newStore(t, nil)
+			bounded := awshttp.NewBuildableClient().WithTimeout(time.Second).WithTransportOptions(func(t *http.Transport) { t.DisableKeepAlives = true })
+			source := store.inMetadata(func(c *Config) {
+				c.Client = s3.New(store.client.Options(), func(o *s3.Options) { o.HTTPClient = bounded })
+			})
+			source.copies, source.uploads = guard{known: true, level: enforced}, guard{known: true, level: enforced}
+			change := store.changeMetadata(source, prefix+"k", size)
+			store.faults.Set("*", fault.Fault{Delay: 1200 * time.Millisecond, Of: func(r *http.Request) bool {
+				return r.Header.Get("X-Amz-Copy-Source") != "" || r.Method == http.MethodPost && r.URL.Query().Has("uploadId")
+			}})
+			if err := source.Replace(t.Context(), []scan.Change{change})[0].Err; err != nil || store.slot(change.Item.Ref) != "new" {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 // The parts of a copy are those of the object, where they have one size.
 func TestLayout(t *testing.T) {
 	store := newStore(t, nil)
@@ -194,7 +238,7 @@ func TestLayout(t *testing.T) {
 	for _, c := range []struct{ size, part, want int64 }{
 		{large, 8 * mib, 8 * mib}, {large, 5 << 30, 5 << 30}, {large, 5 * mib, 5 * mib}, {large + 1, 1 << 30, 1 << 30},
 		{large, 0, usualPart}, {large, large, usualPart} /* one part, too large to copy */, {50e12, 5e9 + 1, 5e9 + 1}, {50e12, 0, 5e9},
-		{7, 0, usualPart}, {0, 0, usualPart},
+		{7, 0, usualPart}, {0, 0, usualPart}, {1 * mib, 8 * mib, 1 * mib},
 	} {
 		ref := scan.Ref(prefix + "k")
 		store.changeMetadata(source, ref, 0)
@@ -208,82 +252,6 @@ func TestLayout(t *testing.T) {
 		got, err := source.partSize(t.Context(), string(ref), item.Token.(*asRead))
 		if err != nil || got != c.want {
 			t.Errorf("%d bytes in parts of %d: parts of %d, %v, want %d", c.size, c.part, got, err, c.want)
-		}
-	}
-}
-
-// A server that is not AWS gets copies only if it enforces the condition of the
-// source; otherwise small objects are read and PUT again. Where that of what is
-// overwritten is not enforced, objects are looked at before and after. The notes say
-// so, and nothing is left of the probes.
-func TestProbeOfCopies(t *testing.T) {
-	drop := func(header string) func(http.ResponseWriter, *http.Request) bool {
-		return func(_ http.ResponseWriter, r *http.Request) bool {
-			if r.Header.Get("X-Amz-Copy-Source") != "" || r.URL.Query().Has("uploadId") {
-				r.Header.Del(header)
-			}
-			return false
-		}
-	}
-	answer := func(status int, header string) func(http.ResponseWriter, *http.Request) bool {
-		return func(w http.ResponseWriter, r *http.Request) bool {
-			if r.Header.Get(header) == "" || r.Header.Get("X-Amz-Copy-Source") == "" && !r.URL.Query().Has("uploadId") {
-				return false
-			}
-			w.WriteHeader(status)
-			return true
-		}
-	}
-	const source, target = "X-Amz-Copy-Source-If-Match", "If-Match"
-	for _, c := range []struct {
-		name    string
-		handle  func(http.ResponseWriter, *http.Request) bool
-		by      string // what writes an object of one part; "" when nothing may
-		parts   string // the reason why an object of many parts is refused, or "written"
-		noted   string
-	}{
-		{"all is enforced", func(http.ResponseWriter, *http.Request) bool { return false }, "s3:CopyObject", "written", ""},
-		{"If-Match of the target is ignored", drop(target), "s3:CopyObject", "written", "looked at right before and after"},
-		{"If-Match of the target is not implemented", answer(501, target), "s3:CopyObject", "written", "looked at right before and after"},
-		{"that of the source is ignored", drop(source), "s3:PutObject", "cannot-copy", "read and PUT again"},
-		{"that of the source is not implemented", answer(501, source), "s3:PutObject", "cannot-copy", "read and PUT again"},
-		{"that of the source never holds", answer(412, source), "s3:PutObject", "cannot-copy", "read and PUT again"},
-		{"denied", answer(403, source), "", "", ""},
-		{"down", answer(503, target), "", "", ""},
-	} {
-		for _, size := range []int64{0, large} {
-			t.Run(fmt.Sprint(c.name, size), func(t *testing.T) {
-				store := newStore(t, nil)
-				source := store.inMetadata(store.through(c.handle))
-				ref := scan.Ref(prefix + "k")
-				change := store.changeMetadata(source, ref, size)
-				want, reason := c.by != "", ""
-				if size > 0 && c.parts != "written" {
-					want, reason = false, c.parts
-				}
-				rest := store.rest(ref)
-				err := source.Replace(t.Context(), []scan.Change{change})[0].Err
-				refused := (*scan.RefusedError)(nil)
-				if (err == nil) != want || errors.As(err, &refused) != (reason != "") || refused != nil && refused.Reason != reason || errors.Is(err, scan.ErrChanged) {
-					t.Errorf("%v, want written %v, refused as %q", err, want, reason)
-				}
-				if got := store.slot(ref); (got == "new") != want {
-					t.Errorf("the slot holds %q", got)
-				}
-				if got := strings.Replace(store.rest(ref), slotHeader+": new", slotHeader+": old", 1); got != rest {
-					t.Errorf("beside the slot: %s\nwant %s", got, rest)
-				}
-				if notes := fmt.Sprint(source.Notes()); !strings.Contains(notes, c.noted) && size == 0 || c.noted == "" && len(source.Notes()) > 0 {
-					t.Errorf("notes: %q, want %q", notes, c.noted)
-				}
-				if writes := store.faults.Counts()[c.by]; size == 0 && want && writes == 0 {
-					t.Errorf("requests: %v", store.faults.Counts())
-				}
-				if keys := store.fake.Versions(bucketName); len(keys) != 1 {
-					t.Errorf("%d objects are left", len(keys))
-				}
-				store.leftUploads()
-			})
 		}
 	}
 }

@@ -75,8 +75,7 @@ func TestReplacedBetweenHeadAndGet(t *testing.T) {
 	}
 }
 
-// What cannot be rewritten is refused by name also where the body is not read; an
-// error of a HEAD gets the name that S3 gives it in the answer to a GET.
+// What cannot be rewritten is refused by name also where the body is not read.
 func TestHeadRefuses(t *testing.T) {
 	store := newStore(t, nil)
 	dressed := func(name string, dress func(*s3.PutObjectInput)) scan.Ref {
@@ -121,6 +120,11 @@ func TestHeadRefuses(t *testing.T) {
 			t.Errorf("%s: %v, want it refused as %q", c.name, err, c.reason)
 		}
 	}
+}
+
+// An error of a HEAD gets the name that S3 gives it in the answer to a GET.
+func TestHeadErrorsAreNamed(t *testing.T) {
+	store := newStore(t, nil)
 	for name, status := range map[string]int{"ExpiredToken": 400, "InvalidAccessKeyId": 403, "AccessDenied": 403} {
 		_, err := store.inMetadata(store.through(func(w http.ResponseWriter, r *http.Request) bool {
 			w.WriteHeader(status)
@@ -128,18 +132,22 @@ func TestHeadRefuses(t *testing.T) {
 				_, _ = fmt.Fprintf(w, "<Error><Code>%s</Code><Message>why</Message></Error>", name)
 			}
 			return true
-		})).Load(t.Context(), plain)
+		})).Load(t.Context(), prefix+"k")
 		if code(err) != name {
 			t.Errorf("%v, want %s", err, name)
 		}
 	}
-	needy := store.source(bodies)
+}
+
+// A body that is needed and too large is refused before it is asked for.
+func TestLargeBodyIsNotRead(t *testing.T) {
+	store := newStore(t, nil)
 	store.write(prefix+"body", "x")
 	if err := store.fake.Zeros(bucketName, prefix+"body", maxBody+1, 0); err != nil {
 		t.Fatal(err)
 	}
-	_, err := needy.Load(t.Context(), prefix+"body")
-	if refused := (*scan.RefusedError)(nil); !errors.As(err, &refused) || refused.Reason != "too-large" || store.faults.Counts()["s3:GetObject"] > 1 {
+	_, err := store.source(bodies).Load(t.Context(), prefix+"body")
+	if refused := (*scan.RefusedError)(nil); !errors.As(err, &refused) || refused.Reason != "too-large" || store.faults.Counts()["s3:GetObject"] > 0 {
 		t.Errorf("a large body: %v after %d GETs", err, store.faults.Counts()["s3:GetObject"])
 	}
 }
