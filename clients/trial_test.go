@@ -194,7 +194,7 @@ func (t *Trial) disable(yes bool) {
 // rotator runs a command that has to end with an exit code, and returns stdout.
 func (t *Trial) rotator(code int, args ...string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, binary, append(args, "-f", "job.yaml", "-o", "json")...)
 	cmd.Dir = t.Dir
@@ -212,7 +212,7 @@ func (t *Trial) rotator(code int, args ...string) string {
 func (t *Trial) Run(name string, args ...string) (string, error) { return t.run("", name, args...) }
 
 func (t *Trial) run(stdin, name string, args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir, cmd.Stdin = t.Dir, strings.NewReader(stdin)
