@@ -29,11 +29,12 @@ type filesMeaning struct {
 	Include, Exclude []string
 }
 
-// contextMeaning is what a target says of contexts beside its slots. What stands
-// in the file is not a part: a name that was added there is for retry.
+// contextMeaning is what a target says of contexts beside its slots. Which file of
+// contexts there is, and what stands in it, is not a part: a name that was added
+// there is for retry.
 type contextMeaning struct {
 	Context, Destination map[string]string
-	File                 *config.ContextFile
+	Name                 string `json:",omitempty"` // by which contexts are looked up
 }
 
 func fingerprint(job *config.Job) (string, error) {
@@ -41,7 +42,10 @@ func fingerprint(job *config.Job) (string, error) {
 	for _, target := range job.Targets {
 		t := targetMeaning{Name: target.Name, Format: target.Format, Slots: target.Slots}
 		if target.Context != nil || target.DestinationContext != nil || target.ContextFile != nil {
-			t.Contexts = &contextMeaning{Context: target.Context, Destination: target.DestinationContext, File: target.ContextFile}
+			t.Contexts = &contextMeaning{Context: target.Context, Destination: target.DestinationContext}
+			if target.ContextFile != nil {
+				t.Contexts.Name = target.ContextFile.Name
+			}
 		}
 		if d := target.DynamoDB; d != nil {
 			t.Table, t.Region, t.Endpoint = d.Table, d.Region, d.Endpoint
