@@ -108,6 +108,8 @@ func varieties() []variety {
 		{name: "s3ec-rsa", write: meta("x-amz-key-v2", "cmF3", "x-amz-iv", "aXY=", "x-amz-wrap-alg", "RSA-OAEP-SHA1", "x-amz-matdesc", "{}"), reason: "s3ec-raw-key"},
 		{name: "esdk", write: plain("\x02\x05\x78" + strings.Repeat("m", 32) + "\x00\x00\x00\x01\x00\x07aws-kms\x00\x01k\x00\x01w"), reason: "esdk-message"},
 		{name: "sneaker", suffix: ".aes", write: frame, reason: "sneaker"},
+		{name: "_KEY_MATERIAL_FOR_part", suffix: ".parquet.json", reason: "parquet-key-material", write: text(`{"footerKey":"{\"keyMaterialType\":\"PKMT1\",\"isFooterKey\":\"true\",\"masterKeyID\":\"k\",\"doubleWrapping\":\"false\",\"wrappedDEK\":\"BLOB\"}"}`)},
+		{name: "parquet", suffix: ".parquet", write: plain("PARE\x00sealed\x00PARE"), reason: "parquet-key-material"},
 		{name: "framed", write: frame, reason: "ambiguous"},
 		{name: "sse-kms", write: plain("hello"), put: sse, reason: "sse-kms-only"},
 		{name: "sse-c", write: plain("hello"), reason: "sse-c", put: func(in *s3.PutObjectInput) {
@@ -161,7 +163,7 @@ func newMixed(t *testing.T, n int) *mixed {
 		if v.few && i >= len(kinds) {
 			v = kinds[0]
 		}
-		key := fmt.Sprintf("%s/%05d%s", v.name, i, v.suffix)
+		key := fmt.Sprintf("%05d/%s%s", i, v.name, v.suffix)
 		m.entries[key] = v
 		group.Go(func() error { return m.put(ctx, key, v) })
 	}

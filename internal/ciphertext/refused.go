@@ -1,6 +1,7 @@
 package ciphertext
 
 import (
+	"bytes"
 	"encoding/binary"
 	"slices"
 	"strings"
@@ -14,6 +15,8 @@ func refusals(object *scan.Object) []place {
 	switch {
 	case isESDKMessage(object.Body):
 		return []place{{Slot: Slot{Refused: esdkMessage()}}}
+	case isParquetKeyMaterial(object):
+		return []place{refusedPlace("", "parquet-key-material", "it is of Parquet modular encryption, whose wrapped keys are made by a KmsClient of the user's own: nobody else can say what they are; rotate them with the key tools of Parquet (KeyToolkit.rotateMasterKeys)")}
 	case !beginsWithFramedBlob(object.Body):
 	case strings.HasSuffix(object.Key, sneakerSuffix):
 		return []place{refusedPlace("", "sneaker", "it is a secret of sneaker, which seals the payload with the ARN of the key: upload it again, or use sneaker rotate")}
@@ -29,6 +32,19 @@ func refusals(object *scan.Object) []place {
 // esdkMessage is the refusal of a message, wherever it stands.
 func esdkMessage() *Refused {
 	return &Refused{Reason: "esdk-message", Detail: "it is a message of the AWS Encryption SDK, whose header is sealed with the data key, wrapped keys included: decrypt it and encrypt it again with the SDK"}
+}
+
+// isParquetKeyMaterial says that an object is the external key material of a Parquet
+// file, or a Parquet file with an encrypted footer (parquet-hadoop, crypto/keytools/
+// KeyMaterial.java and HadoopFSKeyMaterialStore.java of github.com/apache/parquet-java;
+// Encryption.md of github.com/apache/parquet-format). What stands in wrappedDEK and
+// wrappedKEK is whatever KmsClient.wrapKey of the user's class returned.
+func isParquetKeyMaterial(object *scan.Object) bool {
+	name := object.Key[strings.LastIndexByte(object.Key, '/')+1:]
+	external := strings.Contains(name, "_KEY_MATERIAL_FOR_") && strings.HasSuffix(name, ".json") &&
+		bytes.Contains(object.Body, []byte("keyMaterialType")) && bytes.Contains(object.Body, []byte("PKMT1"))
+	magic := []byte("PARE")
+	return external || len(object.Body) > 2*len(magic) && bytes.HasPrefix(object.Body, magic) && bytes.HasSuffix(object.Body, magic)
 }
 
 // sneakerSuffix is the end of the keys of its secrets (upload.go of
