@@ -3,6 +3,7 @@ package s3scan
 import (
 	"context"
 	"fmt"
+	"net/http"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -43,9 +44,10 @@ func (b *Bucket) probeUploads(ctx context.Context) (level, error) {
 }
 
 // without tells a server that does not have what was tried from one that did not
-// answer; err is nil when it wrote against the condition.
+// answer; err is nil when it wrote against the condition. 304 is what versitygw
+// answers to a condition of the source that does not hold: it is not relied on.
 func (b *Bucket) without(err error) error {
-	if err == nil || refuses(err) || b.lacks(err) {
+	if err == nil || refuses(err) || b.lacks(err) || status(err) == http.StatusNotModified {
 		return nil
 	}
 	return fmt.Errorf("probe conditional copies of bucket %s: %w", b.config.Bucket, err)

@@ -54,6 +54,7 @@ func TestProbeOfCopies(t *testing.T) {
 		{"If-Match of the target is not implemented", withStatus(501, target), "s3:CopyObject", "written", "looked at right before and after"},
 		{"that of the source is ignored", withoutHeader(source), "s3:PutObject", "cannot-copy", "read and PUT again"},
 		{"that of the source is not implemented", withStatus(501, source), "s3:PutObject", "cannot-copy", "read and PUT again"},
+		{"that of the source is answered with 304", withStatus(304, source), "s3:PutObject", "cannot-copy", "read and PUT again"},
 		{"that of the source never holds", withStatus(412, source), "s3:PutObject", "cannot-copy", "read and PUT again"},
 		{"the metadata is not replaced", withoutHeader("X-Amz-Meta-Probe"), "s3:PutObject", "written", "read and PUT again"},
 		{"denied", withStatus(403, source), "", "", ""},
