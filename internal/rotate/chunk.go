@@ -1,7 +1,6 @@
 package rotate
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -327,7 +326,7 @@ func (w *worker) recover(target *Target, t *task, slot ciphertext.Slot) (v verdi
 	}
 	t.recovered = true
 	if !written {
-		record.At = time.Now().UTC()
+		record.At, record.Path = time.Now().UTC(), clip(slot.Path) // several slots may share a blob
 		err = w.recordAll([]Record{record})
 	}
 	return verdict{outcome: Rotated, key: record.From}, true, err
@@ -357,15 +356,26 @@ func (w *worker) intend(target *Target, tasks []*task) error {
 // claim finds our own blobs in the item as it stands now. They landed, though
 // the answer was lost: they are recorded, and not asked about again.
 func (w *worker) claim(target *Target, t *task, now scan.Item) error {
-	var records []Record
-	for _, slot := range target.Format.Find(now) {
-		for i, v := range t.verdicts {
-			if v.moves() && bytes.Equal(slot.Blob, v.blob) {
-				records = append(records, w.record(target, t, i))
-				t.known[slotID(slot)] = verdict{outcome: Rotated, key: v.key}
-				t.written = true
-			}
+	var written, there []mark
+	var moving []int // slots that were to move, in the order of written
+	for i, v := range t.verdicts {
+		if v.moves() {
+			written, moving = append(written, mark{string(v.blob), t.slots[i].Path}), append(moving, i)
 		}
+	}
+	slots := target.Format.Find(now)
+	for _, s := range slots {
+		there = append(there, mark{string(s.Blob), s.Path})
+	}
+	var records []Record
+	for n, at := range match(written, there, byBoth, byBlob) {
+		if at < 0 {
+			continue
+		}
+		i := moving[n]
+		records = append(records, w.record(target, t, i))
+		t.known[slotID(slots[at])] = verdict{outcome: Rotated, key: t.verdicts[i].key}
+		t.written = true
 	}
 	return w.recordAll(records)
 }

@@ -122,37 +122,20 @@ func settleEntries(adjust *checkpoint.Counts, entries []checkpoint.LedgerEntry, 
 	return kept
 }
 
-// places finds the slots of entries again; -1 is one that is no longer there. No
-// slot stands for two entries: first those are found whose blob and path are both
-// known, then by the blob alone, for paths shift, and then by the path, for blobs
-// are replaced.
+// places finds the slots of entries again; -1 is one that is no longer there.
 func (t *task) places(entries []checkpoint.LedgerEntry) []int {
-	places, taken := slices.Repeat([]int{-1}, len(entries)), make([]bool, len(t.slots))
-	blobs := make([]string, len(t.slots))
-	for i, s := range t.slots {
+	var wanted, there []mark
+	for _, old := range entries {
+		wanted = append(wanted, mark{old.Blob, old.Path})
+	}
+	for _, s := range t.slots {
+		m := mark{path: clip(s.Path)}
 		if len(s.Blob) > 0 {
-			blobs[i] = digest(s.Blob)
+			m.blob = digest(s.Blob)
 		}
+		there = append(there, m)
 	}
-	for _, sign := range []func(blob, path string) (string, bool){
-		func(blob, path string) (string, bool) { return blob + " " + path, blob != "" },
-		func(blob, _ string) (string, bool) { return blob, blob != "" },
-		func(_, path string) (string, bool) { return path, true },
-	} {
-		free := map[string][]int{}
-		for i, s := range t.slots {
-			if key, ok := sign(blobs[i], clip(s.Path)); ok && !taken[i] {
-				free[key] = append(free[key], i)
-			}
-		}
-		for i, old := range entries {
-			key, ok := sign(old.Blob, old.Path)
-			if slots := free[key]; ok && places[i] < 0 && len(slots) > 0 {
-				places[i], taken[slots[0]], free[key] = slots[0], true, slots[1:]
-			}
-		}
-	}
-	return places
+	return match(wanted, there, byBoth, byBlob, byPath)
 }
 
 // now says what became of an entry, whose slot is found at a place: all slots stand

@@ -1,6 +1,7 @@
 package rotate
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -55,6 +56,63 @@ func TestSettleEntries(t *testing.T) {
 			want.Seen = want.Failed + want.Rotated + want.Gone
 			if adjust.Slots != want {
 				t.Errorf("the counts change by %+v, want %+v", adjust.Slots, want)
+			}
+		})
+	}
+}
+
+// manySlots is a format that finds the same slots in every item.
+type manySlots []ciphertext.Slot
+
+func (manySlots) Name() string                       { return "many" }
+func (m manySlots) Find(scan.Item) []ciphertext.Slot { return m }
+func (manySlots) Splice(item scan.Item, _ [][]byte) (scan.Payload, error) {
+	return item.Payload, nil
+}
+
+// paper is a Recorder that counts what was noted of each path.
+type paper map[string]int
+
+func (p paper) Intend([]Record) error { return nil }
+func (p paper) Record(records []Record) error {
+	for _, r := range records {
+		p[r.Path]++
+	}
+	return nil
+}
+func (p paper) Find(string) (Record, bool, bool) { return Record{}, false, false }
+func (p paper) Sync() error                      { return nil }
+
+// TestClaim: of a write whose answer was lost every slot is recorded once, also where
+// slots share a blob, and in a time that grows with their number and not its square.
+func TestClaim(t *testing.T) {
+	const n = 100_000
+	for name, blob := range map[string]func(i int) string{
+		"blobs of their own": func(i int) string { return fmt.Sprint("new ", i) },
+		"one blob":           func(int) string { return "new" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			mine := &task{known: map[string]verdict{}}
+			var there manySlots
+			for i := range n {
+				slot := ciphertext.Slot{Path: fmt.Sprintf("line %d", i), Blob: []byte("old")}
+				mine.slots, mine.verdicts = append(mine.slots, slot), append(mine.verdicts, verdict{key: "old", blob: []byte(blob(i))})
+				slot.Blob = []byte(blob(i))
+				there = append(there, slot)
+			}
+			there[n-1].Blob = []byte("somebody else's")
+			noted := paper{}
+			w := &worker{recorder: noted, decider: &decider{}}
+			if err := w.claim(&Target{Format: there}, mine, scan.Item{}); err != nil {
+				t.Fatal(err)
+			}
+			if len(noted) != n-1 || noted[there[n-1].Path] != 0 || !mine.written {
+				t.Errorf("%d slots are recorded, want all but the last of %d", len(noted), n)
+			}
+			for path, times := range noted {
+				if times != 1 {
+					t.Fatalf("%s is recorded %d times", path, times)
+				}
 			}
 		})
 	}
