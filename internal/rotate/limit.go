@@ -15,8 +15,10 @@ const (
 	// them, and enough how many there should be, for patience at most. Quotas count
 	// by the second, and remember the second before.
 	span     = time.Second
-	enough   = 30
+	enough   = 100
 	patience = 5 * span
+	// few answers say nothing within one look.
+	few = 5
 	// below is what is taken, after throttling, of the rate that was delivered.
 	below = 0.95
 	// mostCut bounds one step down: to less than 1/50 in a second, when nothing is
@@ -143,6 +145,18 @@ func (l *Limiter) Throttled() { l.answered(time.Now(), true) }
 // Passed tells the limiter that the service served a request.
 func (l *Limiter) Passed() { l.answered(time.Now(), false) }
 
+// heed takes the answer to a request to heart. A refusal is an answer too: it had
+// its share of the quota.
+func (l *Limiter) heed(class Class) {
+	switch class {
+	case ClassThrottled:
+		l.Throttled()
+	case ClassBusy, ClassTransient, ClassUnknown, ClassStopped, ClassCredentials: // nothing was learned
+	default:
+		l.Passed()
+	}
+}
+
 // Rate returns the requests per second in force now.
 func (l *Limiter) Rate() float64 {
 	l.mu.Lock()
@@ -174,9 +188,10 @@ func (l *Limiter) answered(now time.Time, throttled bool) {
 // look draws conclusions from the answers since the last look, and from those of
 // a whole span when it is over.
 func (l *Limiter) look(now time.Time) {
-	flooded := l.tick.exceeds(l.background) && l.tick.share() > mostBackground
+	plain := l.trial == nil && l.background == 0 && l.tick.all >= few && l.tick.exceeds(0)
+	flooded := l.tick.all >= few && l.tick.exceeds(l.background) && l.tick.share() > mostBackground
 	switch {
-	case l.trial == nil && (flooded || l.background == 0 && l.tick.exceeds(0)), flooded && now.Before(l.from):
+	case plain, flooded && (l.trial == nil || now.Before(l.from)):
 		served, sent := l.seen.perSecond(now)
 		l.cut(now, served, sent)
 	case now.Sub(l.from) < span, l.span.all < enough && now.Sub(l.from) < patience:
@@ -193,15 +208,15 @@ func (l *Limiter) conclude(now time.Time) {
 	if l.background < stray || now.Sub(l.foundAt) > doubtAfter {
 		l.background = 0
 	}
-	switch {
+	switch t := l.trial; {
+	case t != nil && l.now <= t.delivered && share > stray && share <= mostBackground && share >= (l.background+t.share)/2:
+		l.background, l.foundAt = min((share+t.share)/2, mostBackground), now
+		l.low, l.knee, l.cutAt = t.rate, t.rate, now
+		l.set(t.rate)
+		l.trial = nil
 	case !l.span.exceeds(l.background):
 		// Downwards alone: upwards would make a quota a background by and by.
 		l.background -= forgetting * max(0, l.background-share)
-		l.trial = nil
-	case l.trial != nil && l.now <= l.trial.delivered && share >= l.trial.share/2 && share <= mostBackground:
-		l.background, l.foundAt = share, now
-		l.low, l.knee, l.cutAt = l.trial.rate, l.trial.rate, now
-		l.set(l.trial.rate)
 		l.trial = nil
 	default:
 		l.cut(now, served, sent)

