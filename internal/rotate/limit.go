@@ -15,7 +15,7 @@ const (
 	// them, and enough how many there should be, for patience at most. Quotas count
 	// by the second, and remember the second before.
 	span     = time.Second
-	enough   = 100
+	enough   = 60
 	patience = 5 * span
 	// few answers say nothing within one look.
 	few = 5
@@ -36,9 +36,13 @@ const (
 	// floorShare of the rate given is the least that is tried.
 	floorShare = 0.01
 	// climb is how the rate comes back: knee * (1 + climb * (t-K)^3), t in seconds
-	// since the cut. From a cut of 5% it is back after 4 s, stays near for as
-	// long, and then leaves ever faster: +80% 10 s after it was back.
+	// since the cut. From a cut of 5% it is back after K = 4 s, and stays near for
+	// two or three. Then it leaves, by leave in place of climb, and once it is past
+	// the knee by a fifth, which is 5 s after it was back, it doubles every second:
+	// no quota is there any more.
 	climb = 0.0008
+	leave = 2 * climb
+	past  = 0.2
 	// slack: a limiter that was given no rate lifts its limit once so many times
 	// what is asked for would fit under it.
 	slack = 4
@@ -258,13 +262,24 @@ func (l *Limiter) grow(now time.Time) {
 	if l.now >= l.full || l.trial != nil {
 		return
 	}
-	pace := climb * max(l.knee, l.floor())
-	t := now.Sub(l.cutAt).Seconds() - math.Cbrt(max(0, l.knee-l.low)/pace)
-	next := max(l.now, l.knee+pace*t*t*t)
-	if _, sent := l.seen.perSecond(now); math.IsInf(l.full, 1) && t > 0 && next > slack*max(sent, 1) {
+	next := max(l.now, l.curve(now.Sub(l.cutAt).Seconds()))
+	if _, sent := l.seen.perSecond(now); math.IsInf(l.full, 1) && next > l.knee && next > slack*max(sent, 1) {
 		next = l.full
 	}
 	l.set(min(next, l.full))
+}
+
+// curve is the rate so many seconds after a cut.
+func (l *Limiter) curve(seconds float64) float64 {
+	knee := max(l.knee, l.floor())
+	t := seconds - math.Cbrt(max(0, 1-l.low/knee)/climb)
+	switch beyond := leave * t * t * t; {
+	case t < 0:
+		return knee * (1 + climb*t*t*t)
+	case beyond < past:
+		return knee * (1 + beyond)
+	}
+	return knee * (1 + past) * math.Exp2(t-math.Cbrt(past/leave))
 }
 
 func (l *Limiter) set(perSecond float64) {
