@@ -40,6 +40,7 @@ func TestMain(m *testing.M) {
 //	disable KEY                 disable a key: old, new or third
 //	repoint ALIAS KEY           make an alias stand for another key
 //	rewrite ID KEY              store a new ciphertext in an item
+//	quota APPLIED DEFAULT       what Service Quotas says of KMS; 0: nothing
 //	hold PATH                   lock a checkpoint as another run would
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{Dir: "testdata", RequireExplicitExec: true, Setup: setup, Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -49,6 +50,7 @@ func TestScripts(t *testing.T) {
 		"repoint": func(ts *testscript.TestScript, _ bool, args []string) { of(ts).repoint(ts, args) },
 		"rewrite": func(ts *testscript.TestScript, _ bool, args []string) { of(ts).rewrite(ts, args) },
 		"hold":    hold,
+		"quota":   func(ts *testscript.TestScript, _ bool, args []string) { of(ts).quota(ts, args) },
 	}})
 }
 
@@ -77,11 +79,20 @@ func setup(env *testscript.Env) error {
 		s3: s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true })}
 	env.Values[worldKey{}] = w
 	env.Vars = append(env.Vars, server.AWSEnv()...)
+	server.SetQuota("kms", symmetricQuota, fakeaws.Quota{Applied: 10000})
 	if err := w.fill(); err != nil {
 		return err
 	}
 	env.Vars = append(env.Vars, "OLD="+w.old, "NEW="+w.new, "THIRD="+w.third)
 	return nil
+}
+
+func (w *world) quota(ts *testscript.TestScript, args []string) {
+	var q fakeaws.Quota
+	if _, err := fmt.Sscan(strings.Join(args, " "), &q.Applied, &q.Default); err != nil {
+		ts.Fatalf("quota: %v", err)
+	}
+	w.server.SetQuota("kms", symmetricQuota, q)
 }
 
 func (w *world) fill() error {

@@ -68,7 +68,7 @@ func (s *session) names() (names []string) {
 
 // rotator makes the engine for one pass.
 func (s *session) rotator(targets []rotate.Target, pass int, recorder rotate.Recorder) *rotate.Rotator {
-	return rotate.New(rotate.Config{Targets: targets, Keys: s.wiring.keys, KMS: s.wiring.kms, Rate: s.job.KMS.Rate,
+	return rotate.New(rotate.Config{Targets: targets, Keys: s.wiring.keys, KMS: s.wiring.kms, Rate: s.wiring.rate,
 		Workers: s.job.Workers, MaxOutage: time.Duration(s.job.MaxOutage), Settle: settle, Pass: pass,
 		Recorder: recorder, Logger: s.logger})
 }

@@ -55,6 +55,7 @@ type wiring struct {
 	job    *config.Job
 	keys   rotate.Keys
 	kms    *rotate.KMS
+	rate   float64 // ReEncrypt requests per second
 	places []place
 	notes  []string
 }
@@ -93,6 +94,10 @@ func wire(ctx context.Context, job *config.Job, logger *zap.Logger) (*wiring, er
 	}
 	for _, note := range w.notes {
 		logger.Warn(note)
+	}
+	if note := w.wireRate(ctx, base); note != "" {
+		logger.Info(note)
+		w.notes = append(w.notes, note)
 	}
 	return w, nil
 }

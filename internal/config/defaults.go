@@ -8,7 +8,9 @@ import (
 // setDefaults fills the fields that the file leaves out. A field that it sets
 // to zero stays zero, and is refused later.
 func (j *Job) setDefaults(directory string) {
-	setDefault(j, "kms.rate", &j.KMS.Rate, DefaultRate)
+	if !j.source.written("kms.quota") {
+		setDefault(j, "kms.rate", &j.KMS.Rate, DefaultRate)
+	}
 	setDefault(j, "workers", &j.Workers, DefaultWorkers)
 	setDefault(j, "max_outage", &j.MaxOutage, DefaultMaxOutage)
 	setDefault(j, "destination.algorithm", &j.Destination.Algorithm, DefaultAlgorithm)

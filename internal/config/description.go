@@ -44,7 +44,9 @@ func description(name string) string {
 	case "KMS":
 		return "KMS says how KMS is called. ReEncrypt works within one Region."
 	case "KMS.Rate":
-		return "Most ReEncrypt requests per second, retries included. They draw on the quota that everybody in the account and Region shares, so leave room for the rest. Default 1000."
+		return "Most ReEncrypt requests per second, retries included. They draw on the quota that everybody in the account and Region shares, so leave room for the rest. Default 1000, unless quota is given."
+	case "KMS.Quota":
+		return "Instead of rate: share of the account's quota for cryptographic operations, such as 60%. The quota is read when a command starts. Excludes rate."
 	case "KMS.Region":
 		return "Region of the keys. Default: that of the AWS configuration."
 	case "KMS.Endpoint":

@@ -9,7 +9,12 @@
 // default, and what the field excludes.
 package config
 
-import "time"
+import (
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
 
 // The defaults of the fields that have one.
 const (
@@ -97,8 +102,11 @@ type Source struct {
 type KMS struct {
 	// Most ReEncrypt requests per second, retries included. They draw on the
 	// quota that everybody in the account and Region shares, so leave room for
-	// the rest. Default 1000.
-	Rate float64 `yaml:"rate" jsonschema:"exclusiveMinimum=0,default=1000"`
+	// the rest. Default 1000, unless quota is given.
+	Rate float64 `yaml:"rate" jsonschema:"exclusiveMinimum=0"`
+	// Instead of rate: share of the account's quota for cryptographic operations,
+	// such as 60%. The quota is read when a command starts. Excludes rate.
+	Quota string `yaml:"quota" jsonschema:"pattern=^[0-9]+([.][0-9]+)?%$"`
 	// Region of the keys. Default: that of the AWS configuration.
 	Region string `yaml:"region"`
 	// URL of the service, instead of the one of the Region.
@@ -109,6 +117,20 @@ type KMS struct {
 	// printed: write "${env:NAME}".
 	GrantTokens GrantTokens `yaml:"grant_tokens" jsonschema:"maxItems=10"`
 }
+
+// QuotaShare is Quota as a share of 1; 0 when there is none.
+func (k *KMS) QuotaShare() float64 {
+	if !quotaForm.MatchString(k.Quota) {
+		return 0
+	}
+	percent, err := strconv.ParseFloat(strings.TrimSuffix(k.Quota, "%"), 64)
+	if err != nil {
+		return 0
+	}
+	return percent / 100
+}
+
+var quotaForm = regexp.MustCompile(`^[0-9]+(\.[0-9]+)?%$`)
 
 // Target is one place to scan, and how ciphertexts hide in its items.
 type Target struct {

@@ -157,7 +157,13 @@ func (c *checker) region() {
 
 func (c *checker) kms() {
 	kms := &c.job.KMS
-	if kms.Rate <= 0 {
+	quota := c.job.source.written("kms.quota")
+	switch share := kms.QuotaShare(); {
+	case quota && c.job.source.written("kms.rate"):
+		c.add("kms.quota", "excludes kms.rate; keep one of them")
+	case quota && (share <= 0 || share > 1):
+		c.add("kms.quota", "must be a share of the quota of more than 0% and at most 100%, such as 60%")
+	case !quota && kms.Rate <= 0:
 		c.add("kms.rate", "must be greater than 0; it counts ReEncrypt requests per second")
 	}
 	c.service("kms", kms.Endpoint, kms.RoleARN)

@@ -30,6 +30,8 @@ type task struct {
 	// unread is true when the item could not be read, so that its one slot
 	// stands for all it may have.
 	unread bool
+	// busy is true once the store refused to write the item for its place's sake.
+	busy bool
 }
 
 // moves says whether the item is still to be written.
@@ -41,7 +43,9 @@ type worker struct {
 	retry    *retrier
 	recorder Recorder
 	pass     int
-	denials  map[string]*denials // by target
+	sides    map[string]*sides // by target
+	// rest waits for a time, and lets others have the worker's place meanwhile.
+	rest func(context.Context, time.Duration) error
 	// hard outlives the run's own context by the grace period, so that writes
 	// in flight end and are known.
 	hard context.Context
@@ -86,11 +90,13 @@ func (w *worker) prepare(ctx context.Context, target *Target, t *task) error {
 
 func (w *worker) load(ctx context.Context, target *Target, ref scan.Ref) (item scan.Item, err error) {
 	err = w.retry.do(ctx, Reading, target.Name, func(ctx context.Context) error {
-		item, err = target.Lister.Load(ctx, ref)
-		return err
+		return w.sides[target.Name].reading.read(ctx, func() error {
+			item, err = target.Lister.Load(ctx, ref)
+			return err
+		})
 	})
 	if class := Classify(err); class == ClassNone || class == ClassGone || class == ClassRefused {
-		w.denials[target.Name].reading.reset()
+		w.sides[target.Name].reading.denials.reset()
 	}
 	return item, err
 }
@@ -129,9 +135,9 @@ func (w *worker) conclude(target *Target, e Event) Decision {
 	case e.Class != ClassDenied:
 		return Decide(e)
 	case e.Doing == Writing:
-		return w.denials[target.Name].writing.add(Writing)
+		return w.sides[target.Name].writing.denials.add(Writing)
 	}
-	return w.denials[target.Name].reading.add(e.Doing)
+	return w.sides[target.Name].reading.denials.add(e.Doing)
 }
 
 // stopFor is the error of a source's trouble that ends the run.
@@ -217,20 +223,9 @@ func (w *worker) write(target *Target, tasks []*task) error {
 		if err := w.intend(target, pending); err != nil {
 			return err
 		}
-		changes := make([]scan.Change, len(pending))
-		for i, t := range pending {
-			changes[i] = scan.Change{Item: t.item, New: t.payload}
-		}
-		results := target.Writer.Replace(w.hard, changes)
-		slow := ClassNone
-		for i, result := range results {
-			class, err := w.settle(target, pending[i], result, time.Since(began))
-			if err != nil {
-				return err
-			}
-			if class != ClassNone && class != ClassChanged {
-				slow = class
-			}
+		slow, err := w.replace(target, pending, time.Since(began))
+		if err != nil {
+			return err
 		}
 		before := len(pending)
 		pending = onlyMoving(pending)
@@ -240,11 +235,40 @@ func (w *worker) write(target *Target, tasks []*task) error {
 		if len(pending) < before {
 			began = time.Now()
 		}
-		if err := sleep(w.hard, w.retry.pauseFor(n, slow)); err != nil {
+		wait := sleep
+		if slow == ClassBusy {
+			wait = w.rest
+		}
+		if err := wait(w.hard, w.retry.pauseFor(n, slow)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// replace writes items once, through the limiter, and settles what became of each.
+// The class is that of an error after which to wait, ClassNone without.
+func (w *worker) replace(target *Target, pending []*task, since time.Duration) (slow Class, err error) {
+	limiter := w.sides[target.Name].writing.limiter
+	if err := limiter.WaitN(w.hard, len(pending)); err != nil {
+		return ClassNone, err
+	}
+	changes := make([]scan.Change, len(pending))
+	for i, t := range pending {
+		changes[i] = scan.Change{Item: t.item, New: t.payload, Alone: t.busy}
+	}
+	for i, result := range target.Writer.Replace(w.hard, changes) {
+		limiter.heed(Classify(result.Err))
+		class, err := w.settle(target, pending[i], result, since)
+		if err != nil {
+			return class, err
+		}
+		if class != ClassNone && class != ClassChanged {
+			slow = class
+		}
+		pending[i].busy = class == ClassBusy
+	}
+	return slow, nil
 }
 
 func onlyMoving(tasks []*task) []*task {
@@ -263,7 +287,7 @@ func onlyMoving(tasks []*task) []*task {
 func (w *worker) settle(target *Target, t *task, result scan.Result, since time.Duration) (Class, error) {
 	class := Classify(result.Err)
 	if class == ClassNone {
-		w.denials[target.Name].writing.reset()
+		w.sides[target.Name].writing.denials.reset()
 		return class, w.landed(target, t)
 	}
 	d := w.conclude(target, Event{Doing: Writing, Class: class, Silence: since, MaxOutage: w.retry.maxOutage, Trouble: since, Settle: w.retry.settle})

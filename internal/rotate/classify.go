@@ -23,6 +23,7 @@ type Class int
 const (
 	ClassNone              Class = iota // no error
 	ClassThrottled                      // not applied: the service asks for fewer requests
+	ClassBusy                           // not applied: the place of the item in the store is busy, which is nobody else's concern
 	ClassTransient                      // not applied, and may succeed soon
 	ClassUnknown                        // no answer, or none that says anything: nobody knows whether it was applied
 	ClassIncorrectKey                   // KMS: the blob is under another key than the pinned one
@@ -109,7 +110,7 @@ func Decide(e Event) Decision {
 		return Decision{Do: Accept}
 	case ClassStopped:
 		return Decision{Stop, StopInterrupted}
-	case ClassThrottled, ClassTransient, ClassUnknown:
+	case ClassThrottled, ClassBusy, ClassTransient, ClassUnknown:
 		return e.passing()
 	case ClassKeyState, ClassCredentials:
 		if e.Trouble < e.Settle {
@@ -141,13 +142,15 @@ func Decide(e Event) Decision {
 // passing decides on what may pass by itself.
 func (e Event) passing() Decision {
 	switch {
+	case e.Class == ClassBusy && e.Doing != Listing && e.Silence > e.MaxOutage:
+		return Decision{Do: FailSlot} // the store serves others
 	case e.Silence > e.MaxOutage:
 		return Decision{Stop, StopUnavailable}
 	case e.Class == ClassThrottled:
 		return Decision{Do: Slower}
 	case e.Doing == Writing && e.Class == ClassUnknown:
 		return Decision{Do: ReadAgain}
-	case (e.Doing == Reading || e.Doing == Asking) && e.Failures >= attemptsTransient:
+	case e.Class != ClassBusy && (e.Doing == Reading || e.Doing == Asking) && e.Failures >= attemptsTransient:
 		return Decision{Do: FailSlot}
 	}
 	return Decision{Do: Again}
@@ -187,6 +190,8 @@ func Classify(err error) Class {
 		return ClassChanged
 	case errors.Is(err, scan.ErrGone):
 		return ClassGone
+	case errors.Is(err, scan.ErrBusy):
+		return ClassBusy
 	}
 	if refused := (*scan.RefusedError)(nil); errors.As(err, &refused) {
 		return ClassRefused
@@ -253,9 +258,10 @@ func classifyCode(code string) Class {
 	switch strings.TrimPrefix(code, "KMS.") { // S3 names the errors of its KMS like this
 	case "ThrottlingException", "ThrottlingError", "Throttling", "ThrottledException", "RequestThrottled",
 		"RequestThrottledException", "TooManyRequestsException", "LimitExceededException", "RequestLimitExceeded",
-		"ProvisionedThroughputExceededException", "ProvisionedThroughputExceeded", "SlowDown",
-		"TransactionConflict", "TransactionConflictException", "ReplicatedWriteConflictException":
+		"ProvisionedThroughputExceededException", "ProvisionedThroughputExceeded", "SlowDown":
 		return ClassThrottled
+	case "TransactionConflict", "TransactionConflictException", "ReplicatedWriteConflictException":
+		return ClassBusy
 	case "KMSInternalException", "DependencyTimeoutException", "InternalServerError", "InternalError", "InternalFailure",
 		"ServiceUnavailable", "RequestTimeout", "RequestTimeoutException":
 		return ClassUnknown

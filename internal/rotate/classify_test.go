@@ -126,7 +126,8 @@ func TestClassifyServices(t *testing.T) {
 		{"KMS", d.reencrypt, jsonError, 400, "ExpiredTokenException UnrecognizedClientException InvalidSignatureException IncompleteSignature", rotate.ClassCredentials},
 		{"KMS", d.reencrypt, jsonError, 400, "SomethingNewException", rotate.ClassUnexpected},
 		// Error handling with DynamoDB, and API_UpdateItem.
-		{"DynamoDB", d.update, jsonError, 400, "ProvisionedThroughputExceededException ThrottlingException RequestLimitExceeded TransactionConflictException ReplicatedWriteConflictException", rotate.ClassThrottled},
+		{"DynamoDB", d.update, jsonError, 400, "ProvisionedThroughputExceededException ThrottlingException RequestLimitExceeded", rotate.ClassThrottled},
+		{"DynamoDB", d.update, jsonError, 400, "TransactionConflictException ReplicatedWriteConflictException", rotate.ClassBusy},
 		{"DynamoDB", d.update, jsonError, 500, "InternalServerError", rotate.ClassUnknown},
 		{"DynamoDB", d.update, jsonError, 503, "ServiceUnavailable", rotate.ClassUnknown},
 		{"DynamoDB", d.update, jsonError, 400, "ResourceNotFoundException", rotate.ClassMissing},
@@ -170,8 +171,9 @@ func TestClassifyServices(t *testing.T) {
 func TestClassifyStatements(t *testing.T) {
 	for code, want := range map[string]rotate.Class{
 		"ConditionalCheckFailed": rotate.ClassGone, // the server then has no such item
-		"ThrottlingError":        rotate.ClassThrottled, "ProvisionedThroughputExceeded": rotate.ClassThrottled,
-		"RequestLimitExceeded": rotate.ClassThrottled, "TransactionConflict": rotate.ClassThrottled,
+		// Why, they do not say: alone, the same update would be told.
+		"ThrottlingError": rotate.ClassBusy, "ProvisionedThroughputExceeded": rotate.ClassBusy,
+		"RequestLimitExceeded": rotate.ClassBusy, "TransactionConflict": rotate.ClassBusy,
 		"InternalServerError": rotate.ClassUnknown, "ResourceNotFound": rotate.ClassMissing, "AccessDenied": rotate.ClassDenied,
 		"ValidationError": rotate.ClassInvalidCiphertext, "ItemCollectionSizeLimitExceeded": rotate.ClassUnexpected, "DuplicateItem": rotate.ClassUnexpected,
 	} {
@@ -272,6 +274,7 @@ func TestClassifyOurs(t *testing.T) {
 		{nil, rotate.ClassNone},
 		{scan.ErrChanged, rotate.ClassChanged},
 		{scan.ErrGone, rotate.ClassGone},
+		{scan.ErrBusy, rotate.ClassBusy},
 		{&scan.RefusedError{Reason: "archived"}, rotate.ClassRefused},
 		{&scan.MissingError{Field: "s3.bucket"}, rotate.ClassMissing},
 		{&scan.StorageError{Err: syscall.ENOSPC}, rotate.ClassStorage},
@@ -309,6 +312,9 @@ func TestDecide(t *testing.T) {
 		{"our own end", everywhere, rotate.Event{Class: rotate.ClassStopped}, stop(rotate.StopInterrupted)},
 		{"throttled, however often", everywhere, rotate.Event{Class: rotate.ClassThrottled, Failures: 1000, MaxOutage: s}, do(rotate.Slower)},
 		{"throttled for too long", everywhere, rotate.Event{Class: rotate.ClassThrottled, Silence: 2 * s, MaxOutage: s}, stop(rotate.StopUnavailable)},
+		{"a busy place", everywhere, rotate.Event{Class: rotate.ClassBusy, Failures: 1000, MaxOutage: s}, do(rotate.Again)},
+		{"a place that stays busy", items, rotate.Event{Class: rotate.ClassBusy, Silence: 2 * s, MaxOutage: s}, do(rotate.FailSlot)},
+		{"a range that stays too busy to be listed", []rotate.Doing{rotate.Listing}, rotate.Event{Class: rotate.ClassBusy, Silence: 2 * s, MaxOutage: s}, stop(rotate.StopUnavailable)},
 		{"no answer, at first", []rotate.Doing{rotate.Listing, rotate.Reading, rotate.Asking}, rotate.Event{Class: rotate.ClassUnknown, Failures: 1, MaxOutage: s}, do(rotate.Again)},
 		{"a write without an answer", []rotate.Doing{rotate.Writing}, rotate.Event{Class: rotate.ClassUnknown, Failures: 1, MaxOutage: s}, do(rotate.ReadAgain)},
 		{"a write that was not applied", []rotate.Doing{rotate.Writing}, rotate.Event{Class: rotate.ClassTransient, Failures: 1, MaxOutage: s}, do(rotate.Again)},

@@ -245,12 +245,11 @@ func (d *decider) once(ctx context.Context, q Question) (Answer, error) {
 	defer cancel()
 	d.requests.Add(1)
 	answer, err := d.kms.ReEncrypt(ctx, q)
-	if Classify(err) == ClassThrottled {
+	class := Classify(err)
+	if class == ClassThrottled {
 		d.throttled.Add(1)
-		d.limiter.Throttled()
-	} else if err == nil {
-		d.limiter.Passed()
 	}
+	d.limiter.heed(class)
 	return answer, err
 }
 
@@ -301,7 +300,9 @@ func (d *decider) mayUse(ctx context.Context, source Key) (known bool, err error
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
 	d.requests.Add(1)
-	return d.kms.Authorized(ctx, source)
+	known, err = d.kms.Authorized(ctx, source)
+	d.limiter.heed(Classify(err))
+	return known, err
 }
 
 // fatal says whether an error ends the run rather than the slot.

@@ -87,6 +87,8 @@ type memory struct {
 	unreadable error
 	// lose makes the answer to an applied write get lost.
 	lose func(ref scan.Ref) bool
+	// refuse is the error of a write that is not applied; nil where it is.
+	refuse func(change scan.Change) error
 }
 
 func newMemory() *memory { return &memory{rows: map[string]map[string]scan.Value{}} }
@@ -141,6 +143,11 @@ func (m *memory) Replace(_ context.Context, changes []scan.Change) []scan.Result
 }
 
 func (m *memory) replace(change scan.Change) error {
+	if m.refuse != nil {
+		if err := m.refuse(change); err != nil {
+			return err
+		}
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now, ok := m.rows[string(change.Item.Ref)]

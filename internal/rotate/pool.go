@@ -56,7 +56,7 @@ type Rotator struct {
 	decider *decider
 	retry   *retrier
 	logger  *zap.Logger
-	denials map[string]*denials // by target
+	sides   map[string]*sides // by target
 }
 
 // New makes a Rotator.
@@ -68,10 +68,10 @@ func New(c Config) *Rotator {
 		c.Draw = rand.Int64N
 	}
 	retry := newRetrier(c.MaxOutage, c.Settle, c.Draw)
-	r := &Rotator{config: c, retry: retry, logger: c.Logger, denials: map[string]*denials{}, decider: &decider{
+	r := &Rotator{config: c, retry: retry, logger: c.Logger, sides: map[string]*sides{}, decider: &decider{
 		keys: c.Keys, kms: c.KMS, limiter: NewLimiter(c.Rate), retry: retry}}
 	for _, t := range c.Targets {
-		r.denials[t.Name] = &denials{}
+		r.sides[t.Name] = newSides()
 	}
 	return r
 }
@@ -131,8 +131,7 @@ func (r *Rotator) Run(ctx context.Context, tracker *checkpoint.Tracker, partitio
 		}
 		return nil
 	})
-	pool := &errgroup.Group{}
-	pool.SetLimit(r.config.Workers)
+	pool := newPool(r.config.Workers)
 	var scan errgroup.Group
 	for range min(scanners, len(partitions)) {
 		scan.Go(func() error {
@@ -143,7 +142,7 @@ func (r *Rotator) Run(ctx context.Context, tracker *checkpoint.Tracker, partitio
 		})
 	}
 	_ = scan.Wait() // errors went to life.stop
-	_ = pool.Wait()
+	pool.wait()
 	close(enough)
 	_ = saver.Wait()
 	if fenced(context.Cause(life.scan)) {
@@ -158,7 +157,7 @@ func fenced(err error) bool {
 }
 
 // scan reads one partition after the other, until none is left.
-func (r *Rotator) scan(life contexts, pool *errgroup.Group, tracker *checkpoint.Tracker, partitions []Partition) error {
+func (r *Rotator) scan(life contexts, pool *pool, tracker *checkpoint.Tracker, partitions []Partition) error {
 	for {
 		claimed, ok, err := tracker.Claim(life.scan)
 		if err != nil && life.scan.Err() == nil {
@@ -210,7 +209,7 @@ type Partition struct {
 
 // walk reads one partition page by page and hands its items to the pool. The
 // tracker keeps it a bounded number of pages ahead of what is saved.
-func (r *Rotator) walk(life contexts, pool *errgroup.Group, tracker *checkpoint.Tracker, claimed checkpoint.Claimed, p Partition) error {
+func (r *Rotator) walk(life contexts, pool *pool, tracker *checkpoint.Tracker, claimed checkpoint.Claimed, p Partition) error {
 	target := &r.config.Targets[p.Target]
 	cursor := scan.Cursor(claimed.Cursor)
 	for {
@@ -235,8 +234,10 @@ func (r *Rotator) walk(life contexts, pool *errgroup.Group, tracker *checkpoint.
 // ends the run.
 func (r *Rotator) page(ctx context.Context, target *Target, spec scan.Partition, cursor scan.Cursor) (page scan.Page, err error) {
 	err = r.retry.do(ctx, Listing, target.Name, func(ctx context.Context) error {
-		page, err = target.Lister.Page(ctx, spec, cursor)
-		return err
+		return r.sides[target.Name].reading.read(ctx, func() error {
+			page, err = target.Lister.Page(ctx, spec, cursor)
+			return err
+		})
 	})
 	if err == nil || stopped(err) || ctx.Err() != nil {
 		return page, err
@@ -247,7 +248,7 @@ func (r *Rotator) page(ctx context.Context, target *Target, spec scan.Partition,
 
 // feed cuts a page into chunks for the pool. It blocks while all workers are
 // busy, which holds the scanner back.
-func (r *Rotator) feed(life contexts, pool *errgroup.Group, target *Target, page scan.Page, ticket *checkpoint.PageTicket) {
+func (r *Rotator) feed(life contexts, pool *pool, target *Target, page scan.Page, ticket *checkpoint.PageTicket) {
 	work := &pageWork{ticket: ticket, page: page}
 	chunks := slices.Collect(slices.Chunk(page.Items, target.Batch))
 	work.open = len(chunks)
@@ -256,24 +257,24 @@ func (r *Rotator) feed(life contexts, pool *errgroup.Group, target *Target, page
 		return
 	}
 	for _, items := range chunks {
-		pool.Go(func() error {
+		pool.run(func() {
 			if life.scan.Err() != nil {
-				return nil // stopping: the page stays open and is read again
+				return // stopping: the page stays open and is read again
 			}
-			tasks, err := r.worker(life).process(life.work, target, items)
+			tasks, err := r.worker(life, pool.rest).process(life.work, target, items)
 			if err != nil {
 				life.stop(err)
-				return nil
+				return
 			}
 			work.add(target, tasks)
-			return nil
 		})
 	}
 }
 
-func (r *Rotator) worker(life contexts) *worker {
+// worker makes a worker; rest is how it waits for a busy item.
+func (r *Rotator) worker(life contexts, rest func(context.Context, time.Duration) error) *worker {
 	return &worker{decider: r.decider, retry: r.retry, recorder: r.config.Recorder, pass: r.config.Pass,
-		denials: r.denials, hard: life.write}
+		sides: r.sides, rest: rest, hard: life.write}
 }
 
 // pageWork gathers the outcomes of a page's chunks.

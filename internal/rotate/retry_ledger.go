@@ -90,7 +90,7 @@ func (r *Rotator) retryItem(life contexts, e checkpoint.LedgerEntry) (*task, err
 	if i < 0 {
 		return nil, &StopError{Kind: StopJob, What: "the ledger names target " + e.Target + ", which the job file does not"}
 	}
-	tasks, err := r.worker(life).process(life.work, &r.config.Targets[i], []scan.Item{{Ref: scan.Ref(e.Ref)}})
+	tasks, err := r.worker(life, sleep).process(life.work, &r.config.Targets[i], []scan.Item{{Ref: scan.Ref(e.Ref)}})
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ package rotate
 
 import (
 	"context"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -75,8 +76,31 @@ type Target struct {
 	Format ciphertext.Format
 }
 
-// denials are those of one target: who may read need not be who may write.
-type denials struct{ reading, writing streak }
+// side is what a run knows of reading one target, or of writing to it: who may
+// read need not be who may write, and a store that throttles writes need not
+// throttle reads.
+type side struct {
+	denials streak
+	limiter *Limiter // of requests, or of the items that a batch writes
+}
+
+// sides are both of them.
+type sides struct{ reading, writing side }
+
+func newSides() *sides {
+	unlimited := func() *Limiter { return NewLimiter(math.Inf(1)) }
+	return &sides{reading: side{limiter: unlimited()}, writing: side{limiter: unlimited()}}
+}
+
+// read sends one request that reads, through the limiter.
+func (s *side) read(ctx context.Context, request func() error) error {
+	if err := s.limiter.Wait(ctx); err != nil {
+		return err
+	}
+	err := request()
+	s.limiter.heed(Classify(err))
+	return err
+}
 
 // streak counts denials with no success between them.
 type streak struct {

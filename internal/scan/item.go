@@ -76,6 +76,9 @@ func (*Object) payload() {}
 type Change struct {
 	Item Item
 	New  Payload
+	// Alone asks that the change is sent apart from the others: an answer to it
+	// alone says more.
+	Alone bool
 }
 
 // Result is what became of one Change: Err nil means written, ErrChanged and

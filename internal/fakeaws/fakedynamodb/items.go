@@ -188,6 +188,9 @@ func (s *Service) write(r request, action string) (any, error) {
 		return nil, err
 	}
 	key, c, change, err := w.plan(t, action)
+	if err == nil && action == "UpdateItem" {
+		err = s.cool(t, key)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -67,7 +67,7 @@ func (t *Table) Page(ctx context.Context, p scan.Partition, cursor scan.Cursor) 
 	}
 	out, err := t.config.Client.Scan(ctx, in)
 	if err != nil {
-		return scan.Page{}, fmt.Errorf("scan table %s: %w", t.config.Table, err)
+		return scan.Page{}, fmt.Errorf("scan table %s: %w", t.config.Table, hot(err))
 	}
 	t.read.used(1, consumed(out.ConsumedCapacity)...)
 	page, err := t.page(keys, out)
@@ -112,7 +112,7 @@ func (t *Table) Load(ctx context.Context, ref scan.Ref) (scan.Item, error) {
 	}
 	out, err := t.config.Client.GetItem(ctx, in)
 	if err != nil {
-		return scan.Item{}, fmt.Errorf("get item of table %s: %w", t.config.Table, err)
+		return scan.Item{}, fmt.Errorf("get item of table %s: %w", t.config.Table, hot(err))
 	}
 	t.read.used(1, consumed(out.ConsumedCapacity)...)
 	if len(out.Item) == 0 {
