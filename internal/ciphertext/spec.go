@@ -59,6 +59,7 @@ func (c *Compiled) Writes() []string { return c.writes }
 
 // slot is a compiled SlotSpec.
 type slot struct {
+	number               int // in the job file, from 0
 	format               string
 	path                 Path
 	context, destination rule
@@ -130,7 +131,7 @@ func (c *compiler) run() {
 }
 
 func (c *compiler) slot(field string, s SlotSpec, wholeBody bool) {
-	compiled := slot{format: s.Format}
+	compiled := slot{number: len(c.slots), format: s.Format}
 	if compiled.format == "" {
 		compiled.format = c.spec.Format
 		if c.spec.Format == formatJSON {
@@ -198,7 +199,7 @@ func (c *compiler) rule(field string, context map[string]string) rule {
 
 // slotOf makes the Slot of a place whose blob has been read.
 func (s slot) slotOf(path string, blob []byte, refused *Refused, find lookup) Slot {
-	out := Slot{Path: path, Refused: refused}
+	out := Slot{Path: path, Rule: s.number, Refused: refused}
 	if out.Refused == nil {
 		out.Context, out.Refused = s.context.fill(find)
 	}

@@ -39,6 +39,8 @@ func (t *task) moves() bool { return t.payload != nil }
 // worker takes chunks of items from page to outcome.
 type worker struct {
 	decider  *decider
+	headers  *headers
+	ask      func(context.Context, ciphertext.Slot) (verdict, error) // the decider, or what it said of another slot
 	retry    *retrier
 	recorder Recorder
 	pass     int
@@ -160,9 +162,6 @@ func (w *worker) decide(ctx context.Context, target *Target, t *task) error {
 		if err != nil {
 			return err
 		}
-		if v.moves() && target.Writer == nil {
-			v = verdict{outcome: Remaining, key: v.key}
-		}
 		t.verdicts[i] = v
 		if v.moves() {
 			blobs[i], moving = v.blob, true
@@ -190,12 +189,34 @@ func (w *worker) decideOnce(ctx context.Context, target *Target, t *task, slot c
 	}
 	v, ok, err := w.recover(target, t, slot)
 	if !ok && err == nil {
-		v, err = w.decider.decide(ctx, slot)
+		v, err = w.find(ctx, newSubject(target, t.item.Ref, slot))
 	}
 	if err == nil {
 		t.known[id] = v
 	}
 	return v, err
+}
+
+// find decides a slot by the header of its blob, or by asking KMS. A check is a request
+// of its own.
+func (w *worker) find(ctx context.Context, s subject) (verdict, error) {
+	told, err := w.headers.hint(ctx, s)
+	if err != nil || told.known && !told.check {
+		return told.verdict, err
+	}
+	ask := w.ask
+	if told.check {
+		ask = w.decider.decide
+	}
+	said, err := ask(ctx, s.slot)
+	if err != nil {
+		return verdict{}, err
+	}
+	said = said.seenBy(s.look)
+	if told.check {
+		return said, w.headers.compare(s, told.verdict, said)
+	}
+	return said, w.headers.learn(s, said)
 }
 
 // moving gives the slots that were to move another verdict.
@@ -321,8 +342,8 @@ func (w *worker) recover(target *Target, t *task, slot ciphertext.Slot) (v verdi
 	if slot.Refused != nil {
 		return verdict{}, false, nil
 	}
-	record, written, ok := w.recorder.Find(digest(slot.Blob))
-	if !ok || record.Pass != w.pass || record.Target != target.Name || record.Ref != t.item.Ref || record.To != w.decider.keys.Destination.ARN {
+	record, written, ok := w.recorder.Find(target.Name, t.item.Ref, digest(slot.Blob))
+	if !ok || record.Pass != w.pass || record.To != w.decider.keys.Destination.ARN {
 		return verdict{}, false, nil
 	}
 	t.recovered = true

@@ -50,6 +50,8 @@ type verdict struct {
 	blob           []byte
 	key            string // ARN of the key under which it was found, if known
 	reason, detail string
+	// header is true when the header of the blob has told it, and KMS was not asked.
+	header bool
 }
 
 func (v verdict) moves() bool { return v.outcome == "" }
@@ -64,6 +66,7 @@ func (v verdict) excepted() bool {
 type decider struct {
 	keys      Keys
 	kms       Reencrypter
+	headers   *headers // learns from every answer
 	limiter   *Limiter
 	retry     *retrier
 	denials   streak
@@ -219,7 +222,7 @@ func (d *decider) ask(ctx context.Context, q Question) (Answer, error) {
 		return Answer{}, err
 	case err == nil:
 		d.denials.reset()
-		return answer, nil
+		return answer, d.headers.fact(q.Blob, answer)
 	}
 	switch Classify(err) {
 	case ClassKeyState, ClassCredentials:
@@ -308,6 +311,9 @@ func (d *decider) mayUse(ctx context.Context, source Key) (known bool, err error
 func fatal(err error) bool {
 	if ofUnusableKey(err) {
 		return false
+	}
+	if wrong := (*HeaderError)(nil); errors.As(err, &wrong) {
+		return true
 	}
 	class := Classify(err)
 	// What may pass has been tried often enough when it gets here.

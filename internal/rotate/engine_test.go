@@ -195,8 +195,10 @@ func (t *trail) Record(records []rotate.Record) error {
 	return nil
 }
 
-func (t *trail) Find(string) (rotate.Record, bool, bool) { return rotate.Record{}, false, false }
-func (t *trail) Sync() error                             { return nil }
+func (t *trail) Find(string, scan.Ref, string) (rotate.Record, bool, bool) {
+	return rotate.Record{}, false, false
+}
+func (t *trail) Sync() error { return nil }
 
 // bench is one pass over a memory target, from an empty checkpoint.
 type bench struct {
