@@ -101,6 +101,8 @@ type universe struct {
 	// not tell the truth, or some contexts are wrong.
 	ask  asking
 	lies bool
+	// tidy is true when no slot is an exception, so that passes can converge.
+	tidy bool
 	// shares is true when some items have one data key. Who waits for one answer goes
 	// on at one moment, so such a history cannot be told twice to the letter.
 	shares bool
@@ -136,7 +138,7 @@ func (d dice) asking(lies bool) asking {
 func newUniverse(seed uint64) *universe {
 	u := &universe{dice: dice{seed}, began: time.Now()}
 	u.lies = u.chance(300, "lies")
-	u.ask = u.asking(u.lies)
+	u.ask, u.tidy = u.asking(u.lies), u.chance(400, "tidy")
 	u.shares = !u.ask.exact && u.chance(400, "shares")
 	n := 24 + u.number(24, "items")
 	for i := range n {
@@ -146,6 +148,8 @@ func newUniverse(seed uint64) *universe {
 			t.owner = fmt.Sprint("owner-", i%2)
 		}
 		switch roll := u.number(20, "kind", i); {
+		case u.tidy && roll < 2:
+			u.store(t, newKey, "current")
 		case roll == 0:
 			t.slot = []byte("poison " + t.name)
 		case roll == 1:
@@ -179,7 +183,7 @@ func (u *universe) store(t *thing, key, plaintext string) {
 	if u.lies && u.chance(100, "posing", t.name, t.generation) {
 		c.Posing = []string{oldKey, newKey, otherKey}[u.number(3, "as", t.name, t.generation)]
 	}
-	if t.stray = u.lies && u.chance(50, "stray", t.name, t.generation); t.stray {
+	if t.stray = u.lies && !u.tidy && u.chance(50, "stray", t.name, t.generation); t.stray {
 		c.Context = "astray"
 	}
 	t.slot = c.blob()
