@@ -91,7 +91,9 @@ type headers struct {
 	turn    chan struct{} // of calling begin
 
 	mu               sync.Mutex
-	off, begun       bool
+	exact            bool // no slot is decided by its header
+	off              bool // nor is anything else believed of headers
+	begun            bool
 	agree            bool   // the sample was checked to the end
 	wrong            string // what disagreed
 	facts            map[token]fact
@@ -104,7 +106,7 @@ type headers struct {
 func newHeaders(c Config) *headers {
 	looking := !slices.ContainsFunc(c.Targets, func(t Target) bool { return t.Writer != nil })
 	return &headers{keys: c.Keys, looking: looking, sample: c.Sample.orDefault(), salt: uint64(c.Draw(1 << 62)), begin: c.BeginHeaders, begun: c.BeginHeaders == nil,
-		logger: c.Logger, turn: make(chan struct{}, 1), off: c.Exact || c.Keys.refresh(), facts: map[token]fact{}, lessons: map[class]verdict{}}
+		logger: c.Logger, turn: make(chan struct{}, 1), exact: c.Exact || c.Keys.refresh(), facts: map[token]fact{}, lessons: map[class]verdict{}}
 }
 
 // hint says what the header of a slot's blob tells.
@@ -159,13 +161,13 @@ func (h *headers) start(ctx context.Context) error {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.begun, h.off = true, h.off || !may
+	h.begun, h.exact = true, h.exact || !may
 	return nil
 }
 
 // expect is the verdict that the header of a slot's blob leads to; it wants mu.
 func (h *headers) expect(s subject) (verdict, bool) {
-	if h.off || !s.readable {
+	if h.off || h.exact || !s.readable {
 		return verdict{}, false
 	}
 	v, ok := h.lessons[s.class]
@@ -202,7 +204,7 @@ func (h *headers) learn(s subject, said verdict) error {
 	expected, known := h.expect(s)
 	if known {
 		h.decided, h.checked = h.decided+1, h.checked+1
-	} else if !h.off && s.readable && h.tells(s, said) && len(h.lessons) < maxClasses {
+	} else if !h.exact && !h.off && s.readable && h.tells(s, said) && len(h.lessons) < maxClasses {
 		said.blob = nil
 		h.lessons[s.class] = said
 	}
@@ -231,6 +233,20 @@ func (h *headers) fact(blob []byte, answer Answer) error {
 		return h.disprove(fmt.Sprintf("ciphertexts with one key token in their headers are under %s and under %s", before.key, said.key))
 	}
 	return nil
+}
+
+// keyOf is the key that the header of a blob stands for, "" when that is not known.
+func (h *headers) keyOf(blob []byte) string {
+	t, ok := readToken(blob)
+	if !ok {
+		return ""
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.off {
+		return ""
+	}
+	return h.facts[t].key
 }
 
 // compare holds what KMS says of a slot against what its header told.
@@ -276,7 +292,7 @@ func (h *headers) disprove(what string) error {
 func (h *headers) turnOff() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.off = true
+	h.exact = true
 }
 
 // check asks KMS about the part of the sample that is still owed.

@@ -424,7 +424,7 @@ func (p *simProcess) call(what, about string) int {
 // process died or ctx ended meanwhile.
 func (p *simProcess) sleep(ctx context.Context, d time.Duration) bool {
 	if now := time.Since(p.began) + d; now >= p.stopped[0] && now < p.stopped[1] {
-		d += p.stopped[1] - now
+		d += p.stopped[1] - now + d // not all at one moment
 	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
