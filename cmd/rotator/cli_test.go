@@ -40,6 +40,7 @@ func TestMain(m *testing.M) {
 //	disable KEY                 disable a key: old, new or third
 //	repoint ALIAS KEY           make an alias stand for another key
 //	rewrite ID KEY              store a new ciphertext in an item
+//	pose KEY AS                 let the headers of new ciphertexts lie: KEY poses as AS
 //	hold PATH                   lock a checkpoint as another run would
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{Dir: "testdata", RequireExplicitExec: true, Setup: setup, Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -48,6 +49,7 @@ func TestScripts(t *testing.T) {
 		"disable": func(ts *testscript.TestScript, _ bool, args []string) { of(ts).disable(ts, args) },
 		"repoint": func(ts *testscript.TestScript, _ bool, args []string) { of(ts).repoint(ts, args) },
 		"rewrite": func(ts *testscript.TestScript, _ bool, args []string) { of(ts).rewrite(ts, args) },
+		"pose":    func(ts *testscript.TestScript, _ bool, args []string) { of(ts).pose(ts, args) },
 		"hold":    hold,
 	}})
 }
@@ -156,6 +158,16 @@ func (w *world) repoint(ts *testscript.TestScript, args []string) {
 
 func (w *world) rewrite(ts *testscript.TestScript, args []string) {
 	ts.Check(w.put(args[0], w.arn(ts, args[1])))
+}
+
+func (w *world) pose(ts *testscript.TestScript, args []string) {
+	key, as := w.arn(ts, args[0]), w.arn(ts, args[1])
+	w.server.KMS().SetHeaders(func(arn string) string {
+		if arn == key {
+			return as
+		}
+		return ""
+	})
 }
 
 // exits runs a command and compares its exit code.

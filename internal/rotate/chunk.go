@@ -21,10 +21,10 @@ type task struct {
 	item     scan.Item
 	slots    []ciphertext.Slot
 	verdicts []verdict
-	payload  scan.Payload       // what to write; nil when nothing moves
-	known    map[string]verdict // verdicts by slot, so that a slot is asked about once
-	intended map[string]bool    // digests of the blobs that the audit log expects
-	changes  int                // how often the item was found changed
+	payload  scan.Payload         // what to write; nil when nothing moves
+	known    map[question]verdict // so that a slot is asked about once
+	intended map[string]bool      // digests of the blobs that the audit log expects
+	changes  int                  // how often the item was found changed
 	written  bool
 	// recovered is true when an earlier process of the pass wrote the item.
 	recovered bool
@@ -40,7 +40,7 @@ func (t *task) moves() bool { return t.payload != nil }
 type worker struct {
 	decider  *decider
 	headers  *headers
-	ask      func(context.Context, ciphertext.Slot) (verdict, error) // the decider, or what it said of another slot
+	shared   *shared // nil: each slot is asked about
 	retry    *retrier
 	recorder Recorder
 	pass     int
@@ -57,7 +57,7 @@ func (w *worker) process(ctx context.Context, target *Target, items []scan.Item)
 	var tasks []*task
 	var cause error
 	for _, item := range items {
-		t := &task{item: item, known: map[string]verdict{}, intended: map[string]bool{}}
+		t := &task{item: item, known: map[question]verdict{}, intended: map[string]bool{}}
 		if cause = w.prepare(ctx, target, t); cause != nil {
 			break
 		}
@@ -183,16 +183,16 @@ func (w *worker) decide(ctx context.Context, target *Target, t *task) error {
 // decideOnce remembers verdicts, so that a slot which did not change is neither
 // asked about nor re-encrypted twice.
 func (w *worker) decideOnce(ctx context.Context, target *Target, t *task, slot ciphertext.Slot) (verdict, error) {
-	id := slotID(slot)
-	if v, ok := t.known[id]; ok && slot.Refused == nil {
+	q := questionOf(slot)
+	if v, ok := t.known[q]; ok && slot.Refused == nil {
 		return v, nil
 	}
 	v, ok, err := w.recover(target, t, slot)
 	if !ok && err == nil {
-		v, err = w.find(ctx, newSubject(target, t.item.Ref, slot))
+		v, err = w.find(ctx, newSubject(target, t.item.Ref, slot, q))
 	}
 	if err == nil {
-		t.known[id] = v
+		t.known[q] = v
 	}
 	return v, err
 }
@@ -204,11 +204,12 @@ func (w *worker) find(ctx context.Context, s subject) (verdict, error) {
 	if err != nil || told.known && !told.check {
 		return told.verdict, err
 	}
-	ask := w.ask
-	if told.check {
-		ask = w.decider.decide
+	var said verdict
+	if told.check || w.shared == nil {
+		said, err = w.decider.decide(ctx, s.slot)
+	} else {
+		said, err = w.shared.decide(ctx, s.question, s.slot)
 	}
-	said, err := ask(ctx, s.slot)
 	if err != nil {
 		return verdict{}, err
 	}
@@ -383,7 +384,7 @@ func (w *worker) claim(target *Target, t *task, now scan.Item) error {
 		for i, v := range t.verdicts {
 			if v.moves() && bytes.Equal(slot.Blob, v.blob) {
 				records = append(records, w.record(target, t, i))
-				t.known[slotID(slot)] = verdict{outcome: Rotated, key: v.key}
+				t.known[questionOf(slot)] = verdict{outcome: Rotated, key: v.key}
 				t.written = true
 			}
 		}
@@ -423,11 +424,6 @@ func auditError(err error) error {
 		return &StopError{Kind: StopStorage, What: "write the audit log", Err: err}
 	}
 	return nil
-}
-
-// slotID tells slots of one item apart by what decides about them.
-func slotID(slot ciphertext.Slot) string {
-	return fmt.Sprintf("%q%v%v", slot.Blob, slot.Context, slot.DestinationContext)
 }
 
 func digest(blob []byte) string {

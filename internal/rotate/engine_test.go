@@ -210,6 +210,8 @@ type bench struct {
 	settle  time.Duration
 	inspect bool
 	lie     *liar // nil: KMS as it is
+	exact   bool
+	engine  *rotate.Rotator // of the last run
 	store   checkpoint.Store
 	passes  *checkpoint.Passes
 }
@@ -236,7 +238,8 @@ func (b *bench) run(t *testing.T) (checkpoint.Counts, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ran := b.rotator(target, opened.Pass.Number).Run(t.Context(), tracker, opened.Partitions)
+	b.engine = b.rotator(target, opened.Pass.Number)
+	ran := b.engine.Run(t.Context(), tracker, opened.Partitions)
 	totals, err := b.passes.Totals(t.Context(), opened.Pass)
 	if err != nil {
 		t.Fatal(err)
@@ -258,7 +261,7 @@ func (b *bench) rotator(target rotate.Target, pass int) *rotate.Rotator {
 		asked = b.lie
 	}
 	return rotate.New(rotate.Config{Targets: []rotate.Target{target}, Keys: b.keys, KMS: asked,
-		Rate: 100000, Workers: 4, MaxOutage: 2 * time.Second, Settle: b.settle, Pass: pass, Recorder: b.trail})
+		Rate: 100000, Workers: 4, MaxOutage: 2 * time.Second, Settle: b.settle, Pass: pass, Recorder: b.trail, Exact: b.exact})
 }
 
 func format(t *testing.T, from, to map[string]string) *ciphertext.Compiled {

@@ -57,10 +57,11 @@ type subject struct {
 	look     bool // it cannot be written
 	ref      scan.Ref
 	slot     ciphertext.Slot
+	question question
 }
 
-func newSubject(target *Target, ref scan.Ref, slot ciphertext.Slot) subject {
-	s := subject{look: target.Writer == nil, ref: ref, slot: slot}
+func newSubject(target *Target, ref scan.Ref, slot ciphertext.Slot, q question) subject {
+	s := subject{look: target.Writer == nil, ref: ref, slot: slot, question: q}
 	s.class.target, s.class.rule = target.Name, slot.Rule
 	if slot.Refused == nil {
 		s.class.token, s.readable = readToken(slot.Blob)

@@ -322,10 +322,10 @@ func (r *Rotator) feed(life contexts, pool *errgroup.Group, target *Target, page
 }
 
 func (r *Rotator) worker(life contexts) *worker {
-	w := &worker{decider: r.decider, headers: r.headers, ask: r.shared.decide, retry: r.retry, recorder: r.config.Recorder,
+	w := &worker{decider: r.decider, headers: r.headers, shared: r.shared, retry: r.retry, recorder: r.config.Recorder,
 		pass: r.config.Pass, denials: r.denials, hard: life.write}
 	if r.config.Exact {
-		w.ask = r.decider.decide
+		w.shared = nil
 	}
 	return w
 }

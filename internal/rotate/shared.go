@@ -73,12 +73,11 @@ func newShared(ask func(context.Context, ciphertext.Slot) (verdict, error)) *sha
 	return &shared{ask: ask, known: map[question]*list.Element{}, recent: list.New(), flights: map[question]*flight{}}
 }
 
-// decide is ask, or what ask said of another slot.
-func (s *shared) decide(ctx context.Context, slot ciphertext.Slot) (verdict, error) {
+// decide is ask, or what ask said of another slot with the same question.
+func (s *shared) decide(ctx context.Context, q question, slot ciphertext.Slot) (verdict, error) {
 	if slot.Refused != nil {
 		return s.ask(ctx, slot)
 	}
-	q := questionOf(slot)
 	s.mu.Lock()
 	if at, ok := s.known[q]; ok {
 		s.recent.MoveToFront(at)
