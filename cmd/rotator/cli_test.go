@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 //	writes N                    so many write requests have reached the targets
 //	disable KEY                 disable a key: old, new or third
 //	repoint ALIAS KEY           make an alias stand for another key
-//	rewrite ID KEY              store a new ciphertext in an item
+//	rewrite ID KEY              store a new ciphertext in an item, or an object prod/N
 //	pose KEY AS                 let the headers of new ciphertexts lie: KEY poses as AS
 //	hold PATH                   lock a checkpoint as another run would
 func TestScripts(t *testing.T) {
@@ -114,16 +114,22 @@ func (w *world) fill() error {
 		return err
 	}
 	for i := range 5 {
-		blob, err := w.server.KMS().Encrypt(w.old, []byte("secret"), map[string]string{"app": "pay"})
-		if err != nil {
-			return err
-		}
-		if _, err := w.s3.PutObject(ctx, &s3.PutObjectInput{Bucket: aws.String("vault"), Key: aws.String(fmt.Sprintf("prod/%d", i)),
-			Body: strings.NewReader(base64.StdEncoding.EncodeToString(blob))}); err != nil {
+		if err := w.putObject(fmt.Sprintf("prod/%d", i), w.old); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// putObject stores an object under a key.
+func (w *world) putObject(name, key string) error {
+	blob, err := w.server.KMS().Encrypt(key, []byte("secret"), map[string]string{"app": "pay"})
+	if err != nil {
+		return err
+	}
+	_, err = w.s3.PutObject(context.Background(), &s3.PutObjectInput{Bucket: aws.String("vault"), Key: &name,
+		Body: strings.NewReader(base64.StdEncoding.EncodeToString(blob))})
+	return err
 }
 
 // put stores an item under a key; "poison" is a key that there is not.
@@ -157,6 +163,10 @@ func (w *world) repoint(ts *testscript.TestScript, args []string) {
 }
 
 func (w *world) rewrite(ts *testscript.TestScript, args []string) {
+	if strings.HasPrefix(args[0], "prod/") {
+		ts.Check(w.putObject(args[0], w.arn(ts, args[1])))
+		return
+	}
 	ts.Check(w.put(args[0], w.arn(ts, args[1])))
 }
 
