@@ -63,7 +63,11 @@ e2e: ## run the binary against moto_server (skipped, and said so, where there is
 
 .PHONY: conformance
 conformance: ## try servers that others wrote (UPDATE=1 writes docs/conformance.md); skips, and says so, what is not installed
-	cd conformance && $(GO) vet ./... && UPDATE=$(UPDATE) $(GO) test -count 1 -timeout 15m -v -run TestConformance .
+	cd conformance && $(GO) vet ./... && UPDATE=$(UPDATE) $(GO) test -count 1 -timeout 30m -v -run TestConformance .
+
+.PHONY: clients
+clients: ## let the clients that wrote ciphertexts read what rotator made of them; skips, and says so, what is not installed
+	cd clients && $(GO) vet ./... && $(GO) test -count 1 -timeout 15m -v .
 
 .PHONY: model
 model: ## check the model of leases and fences with spin (apt-get install spin gcc)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,15 +17,26 @@ func TestExamples(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("examples: %v, %v", files, err)
 	}
-	for _, document := range []string{"../../README.md", "../../docs/job-file.md", "../../docs/operations.md"} {
+	documents, err := filepath.Glob("../../docs/*.md")
+	if err != nil || len(documents) == 0 {
+		t.Fatalf("documents: %v, %v", documents, err)
+	}
+	contexts, err := os.ReadFile("../../deploy/examples/contexts.csv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, document := range append(documents, "../../README.md") {
 		text, err := os.ReadFile(document)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for n, block := range strings.Split(string(text), "```yaml\n")[1:] {
 			body, _, _ := strings.Cut(block, "```")
-			file := filepath.Join(t.TempDir(), filepath.Base(document)+string(rune('0'+n))+".yaml")
+			file := filepath.Join(t.TempDir(), fmt.Sprintf("%s-%d.yaml", filepath.Base(document), n))
 			if err := os.WriteFile(file, []byte(body), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(filepath.Dir(file), "contexts.csv"), contexts, 0o600); err != nil {
 				t.Fatal(err)
 			}
 			files = append(files, file)
@@ -33,7 +45,7 @@ func TestExamples(t *testing.T) {
 	for _, file := range files {
 		job, err := config.Load(file, func(string) (string, bool) { return "value", true })
 		if err == nil {
-			_, err = newFormats(job)
+			_, err = newFormats(job, "")
 		}
 		if err != nil {
 			t.Errorf("%s: %v", file, err)

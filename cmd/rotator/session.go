@@ -57,6 +57,9 @@ func (s *session) targets(write bool) []rotate.Target {
 		t := rotate.Target{Name: p.name, Lister: p.source, Format: p.format, Batch: p.source.Batch()}
 		if write {
 			t.Writer = p.source
+			if files, ok := p.source.(interface{ Sweep() }); ok {
+				files.Sweep()
+			}
 		}
 		targets = append(targets, t)
 	}

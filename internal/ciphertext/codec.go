@@ -3,15 +3,9 @@ package ciphertext
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/hex"
+	"slices"
 	"strings"
-)
-
-// The formats.
-const (
-	formatRaw       = "raw"
-	formatBase64    = "base64"
-	formatBase64URL = "base64url"
-	formatJSON      = "json"
 )
 
 // encoded is a text that holds a blob, taken apart so that another blob can be
@@ -75,26 +69,54 @@ func (e encoded) encode(blob []byte) []byte {
 	return out.Bytes()
 }
 
+// decodeHex reads a blob from hexadecimal digits on one line, with white space
+// around them. It is false for digits of both cases: nothing tells which of them
+// the writer would use.
+func decodeHex(text []byte) (blob []byte, form func([]byte) []byte, ok bool) {
+	body := bytes.Trim(text, " \t\r\n")
+	start := bytes.Index(text, body)
+	before, after := text[:start], text[start+len(body):]
+	digits := hex.EncodeToString
+	if bytes.ContainsAny(body, "ABCDEF") {
+		digits = func(b []byte) string { return strings.ToUpper(hex.EncodeToString(b)) }
+	}
+	form = func(b []byte) []byte { return slices.Concat(before, []byte(digits(b)), after) }
+	blob, err := hex.DecodeString(string(body))
+	return blob, form, err == nil && bytes.Equal(form(blob), text)
+}
+
 // checkBlob refuses what KMS could not have made or would not take.
 func checkBlob(blob []byte) *Refused {
 	switch {
 	case len(blob) == 0:
 		return &Refused{Reason: "empty", Detail: "there is nothing in it"}
+	case isESDKHeader(blob):
+		return esdkMessage()
 	case len(blob) > MaxBlob:
 		return &Refused{Reason: "too-large", Detail: "it has more than the 6,144 bytes that ReEncrypt takes"}
 	}
 	return nil
 }
 
-// decode reads a blob in a format of a single value. The form is what encode
-// needs to write another one.
+// decode reads a blob in a format of a single value. The form writes another one
+// in its place; it returns nil for a blob that does not fit.
 func decode(format string, value []byte) (blob []byte, form func([]byte) []byte, refused *Refused) {
 	if format == formatRaw {
 		return value, func(b []byte) []byte { return b }, checkBlob(value)
 	}
-	blob, dress, ok := decodeText(value, format == formatBase64URL)
+	if f, ok := framingOf(format); ok {
+		return f.decode(value)
+	}
+	var ok bool
+	if format == formatHex {
+		blob, form, ok = decodeHex(value)
+	} else {
+		var dress encoded
+		blob, dress, ok = decodeText(value, format == formatBase64URL)
+		form = dress.encode
+	}
 	if !ok {
 		return nil, nil, &Refused{Reason: "not-" + format, Detail: "it is not " + format + " that can be written back byte by byte"}
 	}
-	return blob, dress.encode, checkBlob(blob)
+	return blob, form, checkBlob(blob)
 }

@@ -121,11 +121,13 @@ func checkPathsFind(t *testing.T, item scan.Item, found []Slot) {
 // format may refuse to splice.
 func overlap(c *Compiled, item scan.Item) bool {
 	seen := map[int]bool{}
-	for _, p := range c.Format.(*jsonBody).places(item.Payload.(*scan.Object)) {
-		if p.end > 0 && seen[p.start] {
-			return true
+	for _, p := range c.Format.(*bodyFormat).places(item.Payload.(*scan.Object)) {
+		for _, e := range p.edits {
+			if seen[e.start] {
+				return true
+			}
+			seen[e.start] = true
 		}
-		seen[p.start] = true
 	}
 	return false
 }
@@ -143,14 +145,14 @@ func summaryWith(slots []Slot, blobs [][]byte) []string {
 
 // outside are the pieces of a document between its slots.
 func outside(c *Compiled, body []byte) []string {
-	places := c.Format.(*jsonBody).places(&scan.Object{Key: "key", Body: body})
+	places := c.Format.(*bodyFormat).places(&scan.Object{Key: "key", Body: body})
 	places = slices.DeleteFunc(places, func(p place) bool { return p.Refused != nil })
-	slices.SortFunc(places, func(a, b place) int { return a.start - b.start })
+	slices.SortFunc(places, func(a, b place) int { return a.edits[0].start - b.edits[0].start })
 	var pieces []string
 	at := 0
 	for _, p := range places {
-		pieces = append(pieces, string(body[at:p.start]))
-		at = p.end
+		pieces = append(pieces, string(body[at:p.edits[0].start]))
+		at = p.edits[0].end
 	}
 	return append(pieces, string(body[at:]))
 }

@@ -31,6 +31,7 @@ const (
 	ClassKeyState                       // a key is disabled, gone, or not usable like this
 	ClassCredentials                    // who we are is not, or no longer, accepted
 	ClassMissing                        // the table or bucket is not there
+	ClassStorage                        // the disk that holds the target takes no more writes
 	ClassRefused                        // the source will not touch this item
 	ClassChanged                        // the item is no longer as it was read
 	ClassGone                           // the item no longer exists
@@ -117,6 +118,8 @@ func Decide(e Event) Decision {
 		return Decision{Stop, StopAccess}
 	case ClassMissing:
 		return Decision{Stop, StopJob}
+	case ClassStorage:
+		return Decision{Stop, StopStorage}
 	case ClassDenied:
 		return e.denied()
 	case ClassChanged:
@@ -190,6 +193,9 @@ func Classify(err error) Class {
 	}
 	if missing := (*scan.MissingError)(nil); errors.As(err, &missing) {
 		return ClassMissing
+	}
+	if storage := (*scan.StorageError)(nil); errors.As(err, &storage) {
+		return ClassStorage
 	}
 	if credentials := (*CredentialsError)(nil); errors.As(err, &credentials) {
 		switch Classify(credentials.Err) {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -273,6 +274,7 @@ func TestClassifyOurs(t *testing.T) {
 		{scan.ErrGone, rotate.ClassGone},
 		{&scan.RefusedError{Reason: "archived"}, rotate.ClassRefused},
 		{&scan.MissingError{Field: "s3.bucket"}, rotate.ClassMissing},
+		{&scan.StorageError{Err: syscall.ENOSPC}, rotate.ClassStorage},
 		{&rotate.CredentialsError{Err: d.get(t.Context())}, rotate.ClassCredentials},
 		{&rotate.CredentialsError{Err: io.ErrUnexpectedEOF}, rotate.ClassTransient},
 		{&rotate.CredentialsError{Err: context.Canceled}, rotate.ClassStopped},
@@ -317,6 +319,7 @@ func TestDecide(t *testing.T) {
 		{"credentials refused, for now", everywhere, rotate.Event{Class: rotate.ClassCredentials, Trouble: s, Settle: 30 * s}, do(rotate.Again)},
 		{"credentials refused", everywhere, rotate.Event{Class: rotate.ClassCredentials, Trouble: 31 * s, Settle: 30 * s}, stop(rotate.StopAccess)},
 		{"no such place", everywhere, rotate.Event{Class: rotate.ClassMissing}, stop(rotate.StopJob)},
+		{"a disk that takes no more", everywhere, rotate.Event{Class: rotate.ClassStorage}, stop(rotate.StopStorage)},
 		{"a list is denied", []rotate.Doing{rotate.Listing}, rotate.Event{Class: rotate.ClassDenied, Denials: 1, Allowed: true}, stop(rotate.StopAccess)},
 		{"KMS denies one", []rotate.Doing{rotate.Asking}, rotate.Event{Class: rotate.ClassDenied, Denials: 1}, do(rotate.AskOpposite)},
 		{"one item is denied", []rotate.Doing{rotate.Reading, rotate.Writing}, rotate.Event{Class: rotate.ClassDenied, Denials: 7}, do(rotate.FailSlot)},

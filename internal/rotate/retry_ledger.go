@@ -104,10 +104,11 @@ func settleEntries(adjust *checkpoint.Counts, entries []checkpoint.LedgerEntry, 
 	if t.written {
 		adjust.Items.Written++
 	}
-	for _, old := range entries {
+	places := t.places(entries)
+	for i, old := range entries {
 		var before, after checkpoint.Counts
 		count(&before, verdict{outcome: Outcome(old.Outcome), key: old.Key, reason: old.Reason})
-		slots, verdicts := t.now(old)
+		slots, verdicts := t.now(old, places[i])
 		for i, now := range verdicts {
 			count(&after, now)
 			if now.excepted() {
@@ -122,22 +123,50 @@ func settleEntries(adjust *checkpoint.Counts, entries []checkpoint.LedgerEntry, 
 	return kept
 }
 
-// now finds the slot of an entry again, by its blob, or else by its path, and
-// returns what became of it: of all slots, when the item could not be read before
-// and can be now; gone, when somebody took it away.
-func (t *task) now(old checkpoint.LedgerEntry) ([]ciphertext.Slot, []verdict) {
-	if t.unread {
-		return []ciphertext.Slot{{Path: old.Path}}, t.verdicts[:1]
+// places finds the slots of entries again; -1 is one that is no longer there. No
+// slot stands for two entries: first those are found whose blob and path are both
+// known, then by the blob alone, for paths shift, and then by the path, for blobs
+// are replaced.
+func (t *task) places(entries []checkpoint.LedgerEntry) []int {
+	places, taken := slices.Repeat([]int{-1}, len(entries)), make([]bool, len(t.slots))
+	blobs := make([]string, len(t.slots))
+	for i, s := range t.slots {
+		if len(s.Blob) > 0 {
+			blobs[i] = digest(s.Blob)
+		}
 	}
-	i := slices.IndexFunc(t.slots, func(s ciphertext.Slot) bool { return old.Blob != "" && len(s.Blob) > 0 && digest(s.Blob) == old.Blob })
-	if i < 0 {
-		i = slices.IndexFunc(t.slots, func(s ciphertext.Slot) bool { return clip(s.Path) == old.Path })
+	for _, sign := range []func(blob, path string) (string, bool){
+		func(blob, path string) (string, bool) { return blob + " " + path, blob != "" },
+		func(blob, _ string) (string, bool) { return blob, blob != "" },
+		func(_, path string) (string, bool) { return path, true },
+	} {
+		free := map[string][]int{}
+		for i, s := range t.slots {
+			if key, ok := sign(blobs[i], clip(s.Path)); ok && !taken[i] {
+				free[key] = append(free[key], i)
+			}
+		}
+		for i, old := range entries {
+			key, ok := sign(old.Blob, old.Path)
+			if slots := free[key]; ok && places[i] < 0 && len(slots) > 0 {
+				places[i], taken[slots[0]], free[key] = slots[0], true, slots[1:]
+			}
+		}
 	}
+	return places
+}
+
+// now says what became of an entry, whose slot is found at a place: all slots stand
+// for it when the item could not be read before and can be now; gone, when somebody
+// took it away.
+func (t *task) now(old checkpoint.LedgerEntry, place int) ([]ciphertext.Slot, []verdict) {
 	switch {
-	case i >= 0:
-		return t.slots[i : i+1], t.verdicts[i : i+1]
-	case old.Path == "" && len(t.slots) > 0:
+	case t.unread:
+		return []ciphertext.Slot{{Path: old.Path}}, t.verdicts[:1]
+	case old.Path == "" && old.Blob == "" && len(t.slots) > 0:
 		return t.slots, t.verdicts
+	case place >= 0:
+		return t.slots[place : place+1], t.verdicts[place : place+1]
 	}
 	return []ciphertext.Slot{{Path: old.Path}}, []verdict{{outcome: Gone}}
 }

@@ -29,3 +29,11 @@ type MissingError struct {
 }
 
 func (e *MissingError) Error() string { return e.Detail }
+
+// StorageError says that the place takes no more writes: its disk is full, over
+// quota, mounted read-only, or failing. No item is to blame, so the run ends, and
+// goes on when the place is writable again.
+type StorageError struct{ Err error }
+
+func (e *StorageError) Error() string { return e.Err.Error() }
+func (e *StorageError) Unwrap() error { return e.Err }

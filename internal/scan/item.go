@@ -52,11 +52,18 @@ type Row struct {
 	Attributes map[string]Value
 }
 
-// Object is one S3 object: its body and its user metadata.
+// Object is one S3 object: its body and its user metadata. A file is one too, with
+// neither bucket nor metadata, and its path for a key.
 type Object struct {
 	Bucket string
 	Key    string
-	Body   []byte
+	// Body is nil where the format asked for metadata alone.
+	Body []byte
+	// Size is the length of the whole body, be it read or not.
+	Size int64
+	// ServerSideKMS is true where S3 itself encrypts the object under a KMS key
+	// (SSE-KMS, DSSE-KMS).
+	ServerSideKMS bool
 	// Metadata is the user metadata, keys in lower case, without "x-amz-meta-".
 	Metadata map[string]string
 }

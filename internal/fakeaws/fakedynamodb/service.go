@@ -96,7 +96,7 @@ func (s *Service) operations() map[string]func(request) (any, error) {
 	return map[string]func(request) (any, error){
 		"CreateTable": s.createTable, "DescribeTable": s.describeTable, "DeleteTable": s.deleteTable, "ListTables": s.listTables,
 		"PutItem": s.putItem, "GetItem": s.getItem, "UpdateItem": s.updateItem, "DeleteItem": s.deleteItem,
-		"Scan": s.scan, "BatchExecuteStatement": s.batchExecuteStatement, "ExecuteStatement": s.executeStatement,
+		"Scan": s.scan, "Query": s.query, "BatchExecuteStatement": s.batchExecuteStatement, "ExecuteStatement": s.executeStatement,
 		"TransactWriteItems": s.transactWriteItems, "BatchWriteItem": s.batchWriteItem,
 	}
 }

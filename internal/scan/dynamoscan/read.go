@@ -135,7 +135,7 @@ func (t *Table) newItem(keys keyTypes, attributes map[string]types.AttributeValu
 		if isKey {
 			key[name] = value
 		}
-		if !isKey && !slices.Contains(t.config.Attributes, name) {
+		if !isKey && !t.config.Whole && !slices.Contains(t.config.Attributes, name) {
 			continue
 		}
 		converted, err := fromSDK(value)
@@ -153,8 +153,11 @@ func (t *Table) newItem(keys keyTypes, attributes map[string]types.AttributeValu
 
 // projection asks for the key and the attributes of the job alone, by aliases,
 // since names may be reserved words or hold any character. It saves network, not
-// capacity (API_Scan).
+// capacity (API_Scan). Without one, whole items are returned.
 func (t *Table) projection(keys keyTypes) (expression *string, names map[string]string) {
+	if t.config.Whole {
+		return nil, nil
+	}
 	wanted := slices.Clone(t.config.Attributes)
 	for name := range keys {
 		wanted = append(wanted, name)

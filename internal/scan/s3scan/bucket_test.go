@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -392,42 +391,5 @@ func TestListingOutOfOrder(t *testing.T) {
 	}
 	if page, err := store.source(store.through(listing("c", "d"))).Page(t.Context(), partitions[0], scan.Cursor("b")); err != nil || string(page.Next) != "d" {
 		t.Errorf("in order: %v, next %q", err, page.Next)
-	}
-}
-
-// Everything that the SDK knows of an object has been thought of. When this
-// fails, a new version of the SDK knows more: carry it over, refuse it, or say
-// here why it need not be.
-func TestEveryPropertyIsThoughtOf(t *testing.T) {
-	carried := []string{"BucketKeyEnabled", "CacheControl", "ContentDisposition", "ContentEncoding", "ContentLanguage", "ContentType",
-		"ETag", "ExpiresString", "LastModified", "Metadata", "ObjectLockEventHold", "ObjectLockEventHoldDurationDays",
-		"ObjectLockEventHoldDurationYears", "ObjectLockLegalHoldStatus", "ObjectLockMode", "ObjectLockRetainUntilDate",
-		"SSEKMSKeyId", "ServerSideEncryption", "StorageClass", "TagCount", "VersionId", "WebsiteRedirectLocation",
-		"ChecksumCRC32", "ChecksumCRC32C", "ChecksumCRC64NVME", "ChecksumSHA1", "ChecksumSHA256", "ChecksumSHA512"}
-	refused := []string{"MissingMeta", "SSECustomerAlgorithm", "SSECustomerKeyMD5", "ArchiveStatus",
-		"ChecksumMD5", "ChecksumXXHASH128", "ChecksumXXHASH3", "ChecksumXXHASH64"}
-	ofTheAnswer := []string{"AcceptRanges", "Body", "ChecksumType", "ContentLength", "ContentRange", "DeleteMarker", "Expiration",
-		"Expires" /* ExpiresString has it */, "PartsCount", "ReplicationStatus", "RequestCharged", "Restore", "ResultMetadata", "noSmithyDocumentSerde"}
-	known := slices.Concat(carried, refused, ofTheAnswer)
-	for _, output := range []reflect.Type{reflect.TypeFor[s3.GetObjectOutput](), reflect.TypeFor[s3.HeadObjectOutput]()} {
-		for i := range output.NumField() {
-			if name := output.Field(i).Name; !slices.Contains(known, name) {
-				t.Errorf("%s.%s: nobody has thought of it", output.Name(), name)
-			}
-		}
-	}
-	sent := []string{"Bucket", "Key", "Body", "BucketKeyEnabled", "CacheControl", "ChecksumAlgorithm", "ContentDisposition", "ContentEncoding",
-		"ContentLanguage", "ContentLength", "ContentType", "GrantFullControl", "GrantRead", "GrantReadACP", "GrantWriteACP", "IfMatch", "Metadata",
-		"ObjectLockEventHold", "ObjectLockEventHoldDurationDays", "ObjectLockEventHoldDurationYears", "ObjectLockLegalHoldStatus", "ObjectLockMode",
-		"ObjectLockRetainUntilDate", "SSEKMSKeyId", "ServerSideEncryption", "StorageClass", "Tagging", "WebsiteRedirectLocation"}
-	notSent := []string{"ACL" /* grants say it */, "ChecksumCRC32", "ChecksumCRC32C", "ChecksumCRC64NVME", "ChecksumMD5", "ChecksumSHA1",
-		"ChecksumSHA256", "ChecksumSHA512", "ChecksumXXHASH128", "ChecksumXXHASH3", "ChecksumXXHASH64" /* the SDK computes them */, "ContentMD5",
-		"ExpectedBucketOwner", "Expires" /* sent raw */, "IfNoneMatch", "RequestPayer", "SSECustomerAlgorithm", "SSECustomerKey", "SSECustomerKeyMD5",
-		"SSEKMSEncryptionContext" /* nobody can read it */, "WriteOffsetBytes" /* directory buckets */, "noSmithyDocumentSerde"}
-	input := reflect.TypeFor[s3.PutObjectInput]()
-	for i := range input.NumField() {
-		if name := input.Field(i).Name; !slices.Contains(slices.Concat(sent, notSent), name) {
-			t.Errorf("%s.%s: nobody has thought of it", input.Name(), name)
-		}
 	}
 }
