@@ -39,6 +39,12 @@ func mutants() []mutant {
 			"if t.options.BeforeSave != nil {", "if false {", simulation},
 		{"no ledger before a cursor moves", "internal/checkpoint/tracker.go",
 			"\t\tif err := t.passes.put(ctx, id, \"ledger\", LedgerChunk{Entries: entries}); err != nil {\n\t\t\treturn err\n\t\t}\n", "\t\t_, _ = id, entries\n", simulation},
+		{"no check of what headers told", "internal/rotate/pool.go",
+			"\tr.checkHeaders(life)\n\tclose(enough)\n", "\tr.headers.agree = true\n\tclose(enough)\n", simulation},
+		{"no doubt about headers that were wrong", "internal/report/summary.go",
+			" && !s.doubtful", "", simulation},
+		{"answers are shared whatever the context", "internal/rotate/shared.go",
+			"[]map[string]string{slot.Context, slot.DestinationContext}", "[]map[string]string{}", []string{"./internal/rotate", "-run", "TestSharedDataKeys|TestQuestions"}},
 		{"no waiting for the partitions of others", "internal/checkpoint/lease.go",
 			"return !p.ahead.Done && (!p.held || p.yielding) })", "return false && p.held })", simulation},
 	}

@@ -19,7 +19,7 @@ func FuzzRecord(f *testing.F) {
 		name, detail = strings.ToValidUTF8(name, "?"), strings.ToValidUTF8(detail, "?")
 		at := time.Unix(0, nanoseconds).UTC()
 		counts := Counts{Slots: SlotCounts{Seen: nanoseconds, Failed: nanoseconds}, Items: ItemCounts{Seen: int64(number)}}
-		counts.AddKey(name, 1, "kms")
+		counts.AddKey(name, KeyCount{Slots: nanoseconds | 1, Header: int64(number)})
 		counts.AddReason(detail, nanoseconds)
 		switch kind % 3 {
 		case 0:

@@ -40,6 +40,17 @@ type Pass struct {
 	// Runs are the ids of the runs that were added last, so that none is added
 	// twice when its answer was lost.
 	Runs []string `json:"runs,omitempty"`
+	// Headers are the runs that counted slots by the header of their blobs, and did
+	// not end with a checked sample that agreed. While there are any, figures that
+	// rest on headers are no evidence.
+	Headers []HeaderRun `json:"headers,omitempty"`
+}
+
+// HeaderRun is a run that counted slots by the header of their blobs. Wrong says
+// what a check has found; it is empty while nobody has checked to the end.
+type HeaderRun struct {
+	Run   string `json:"run"`
+	Wrong string `json:"wrong,omitempty"`
 }
 
 // AuditLog says how far an audit log went when a run ended in order, so that a log
@@ -56,6 +67,10 @@ type RunEnd struct {
 	ID                  string
 	Requests, Throttled int64
 	Log                 AuditLog
+	// HeadersAgree says that the sample of what the run counted by headers was
+	// checked to the end, and agreed; HeadersWrong what a check has found.
+	HeadersAgree bool
+	HeadersWrong string
 }
 
 // The most logs and ids of runs that the record of a pass holds: those added last.
@@ -64,12 +79,43 @@ const (
 	maxRuns = 32
 )
 
+// maxHeaderRuns is how many runs that use headers a pass may have open. None of them
+// can be forgotten, so there are no more.
+const maxHeaderRuns = 200
+
+// BeginHeaders notes that a run is about to count slots by headers: before it counts
+// the first, so that no crash can make anybody forget it. It is false when the record
+// has no room for one more.
+func (p *Pass) BeginHeaders(run string) bool {
+	if slices.ContainsFunc(p.Headers, func(h HeaderRun) bool { return h.Run == run }) {
+		return true
+	}
+	if len(p.Headers) >= maxHeaderRuns {
+		return false
+	}
+	p.Headers = append(p.Headers, HeaderRun{Run: run})
+	return true
+}
+
+// endHeaders settles what BeginHeaders noted of a run.
+func (p *Pass) endHeaders(end RunEnd) {
+	i := slices.IndexFunc(p.Headers, func(h HeaderRun) bool { return h.Run == end.ID })
+	switch {
+	case i < 0:
+	case end.HeadersWrong != "":
+		p.Headers[i].Wrong = end.HeadersWrong
+	case end.HeadersAgree:
+		p.Headers = slices.Delete(p.Headers, i, i+1)
+	}
+}
+
 // AddRun adds a run, once.
 func (p *Pass) AddRun(end RunEnd) {
 	if slices.Contains(p.Runs, end.ID) {
 		return
 	}
 	p.Runs = lastOf(append(p.Runs, end.ID), maxRuns)
+	p.endHeaders(end)
 	p.Requests += end.Requests
 	p.Throttled += end.Throttled
 	p.Logs = slices.DeleteFunc(p.Logs, func(l AuditLog) bool { return l.Host == end.Log.Host && l.Name == end.Log.Name })

@@ -60,7 +60,12 @@ func (a *auto) Find(item scan.Item) []Slot {
 	if refused != nil {
 		return []Slot{{Refused: refused}}
 	}
-	return f.Find(item)
+	slots := f.Find(item)
+	rule := slices.IndexFunc(a.formats, func(r recognised) bool { return r.Name() == f.Name() })
+	for i := range slots {
+		slots[i].Rule = rule // each format has contexts of its own
+	}
+	return slots
 }
 
 // Splice implements Format.

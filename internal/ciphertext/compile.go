@@ -9,6 +9,7 @@ import (
 
 // slot is a compiled SlotSpec.
 type slot struct {
+	number               int // in the job file, from 0
 	format               string
 	path                 Path
 	pattern              *regexp.Regexp
@@ -115,7 +116,7 @@ func (c *compiler) given() given {
 }
 
 func (c *compiler) slot(field string, s SlotSpec) {
-	compiled := slot{format: s.Format}
+	compiled := slot{number: len(c.slots), format: s.Format}
 	if compiled.format == "" {
 		compiled.format = c.form.codecs[0]
 	}
@@ -200,7 +201,7 @@ func (c *compiler) readsOf(parts []part) {
 
 // slotOf makes the Slot of a place whose blob has been read.
 func (s slot) slotOf(path string, blob []byte, refused *Refused, find lookup) Slot {
-	out := Slot{Path: path, Refused: refused}
+	out := Slot{Path: path, Rule: s.number, Refused: refused}
 	if out.Refused == nil {
 		out.Context, out.Refused = s.context.fill(find)
 	}

@@ -20,10 +20,10 @@ type task struct {
 	item     scan.Item
 	slots    []ciphertext.Slot
 	verdicts []verdict
-	payload  scan.Payload       // what to write; nil when nothing moves
-	known    map[string]verdict // verdicts by slot, so that a slot is asked about once
-	intended map[string]bool    // digests of the blobs that the audit log expects
-	changes  int                // how often the item was found changed
+	payload  scan.Payload         // what to write; nil when nothing moves
+	known    map[question]verdict // so that a slot is asked about once
+	intended map[string]bool      // digests of the blobs that the audit log expects
+	changes  int                  // how often the item was found changed
 	written  bool
 	// recovered is true when an earlier process of the pass wrote the item.
 	recovered bool
@@ -40,6 +40,8 @@ func (t *task) moves() bool { return t.payload != nil }
 // worker takes chunks of items from page to outcome.
 type worker struct {
 	decider  *decider
+	headers  *headers
+	shared   *shared // nil: each slot is asked about
 	retry    *retrier
 	recorder Recorder
 	pass     int
@@ -58,7 +60,7 @@ func (w *worker) process(ctx context.Context, target *Target, items []scan.Item)
 	var tasks []*task
 	var cause error
 	for _, item := range items {
-		t := &task{item: item, known: map[string]verdict{}, intended: map[string]bool{}}
+		t := &task{item: item, known: map[question]verdict{}, intended: map[string]bool{}}
 		if cause = w.prepare(ctx, target, t); cause != nil {
 			break
 		}
@@ -165,9 +167,6 @@ func (w *worker) decide(ctx context.Context, target *Target, t *task) error {
 		if err != nil {
 			return err
 		}
-		if v.moves() && target.Writer == nil {
-			v = verdict{outcome: Remaining, key: v.key}
-		}
 		t.verdicts[i] = v
 		if v.moves() {
 			blobs[i], moving = v.blob, true
@@ -189,18 +188,41 @@ func (w *worker) decide(ctx context.Context, target *Target, t *task) error {
 // decideOnce remembers verdicts, so that a slot which did not change is neither
 // asked about nor re-encrypted twice.
 func (w *worker) decideOnce(ctx context.Context, target *Target, t *task, slot ciphertext.Slot) (verdict, error) {
-	id := slotID(slot)
-	if v, ok := t.known[id]; ok && slot.Refused == nil {
+	q := questionOf(slot)
+	if v, ok := t.known[q]; ok && slot.Refused == nil {
 		return v, nil
 	}
 	v, ok, err := w.recover(target, t, slot)
 	if !ok && err == nil {
-		v, err = w.decider.decide(ctx, slot)
+		v, err = w.find(ctx, newSubject(target, t.item.Ref, slot, q))
 	}
 	if err == nil {
-		t.known[id] = v
+		t.known[q] = v
 	}
 	return v, err
+}
+
+// find decides a slot by the header of its blob, or by asking KMS. A check is a request
+// of its own.
+func (w *worker) find(ctx context.Context, s subject) (verdict, error) {
+	told, err := w.headers.hint(ctx, s)
+	if err != nil || told.known && !told.check {
+		return told.verdict, err
+	}
+	var said verdict
+	if told.check || w.shared == nil {
+		said, err = w.decider.decide(ctx, s.slot)
+	} else {
+		said, err = w.shared.decide(ctx, s.question, s.slot)
+	}
+	if err != nil {
+		return verdict{}, err
+	}
+	said = said.seenBy(s.look)
+	if told.check {
+		return said, w.headers.compare(s, told.verdict, said)
+	}
+	return said, w.headers.learn(s, said)
 }
 
 // moving gives the slots that were to move another verdict.
@@ -344,8 +366,8 @@ func (w *worker) recover(target *Target, t *task, slot ciphertext.Slot) (v verdi
 	if slot.Refused != nil {
 		return verdict{}, false, nil
 	}
-	record, written, ok := w.recorder.Find(digest(slot.Blob))
-	if !ok || record.Pass != w.pass || record.Target != target.Name || record.Ref != t.item.Ref || record.To != w.decider.keys.Destination.ARN {
+	record, written, ok := w.recorder.Find(target.Name, t.item.Ref, digest(slot.Blob))
+	if !ok || record.Pass != w.pass || record.To != w.decider.keys.Destination.ARN {
 		return verdict{}, false, nil
 	}
 	t.recovered = true
@@ -398,7 +420,7 @@ func (w *worker) claim(target *Target, t *task, now scan.Item) error {
 		}
 		i := moving[n]
 		records = append(records, w.record(target, t, i))
-		t.known[slotID(slots[at])] = verdict{outcome: Rotated, key: t.verdicts[i].key}
+		t.known[questionOf(slots[at])] = verdict{outcome: Rotated, key: t.verdicts[i].key}
 		t.written = true
 	}
 	return w.recordAll(records)
@@ -436,11 +458,6 @@ func auditError(err error) error {
 		return &StopError{Kind: StopStorage, What: "write the audit log", Err: err}
 	}
 	return nil
-}
-
-// slotID tells slots of one item apart by what decides about them.
-func slotID(slot ciphertext.Slot) string {
-	return fmt.Sprintf("%q%v%v", slot.Blob, slot.Context, slot.DestinationContext)
 }
 
 func digest(blob []byte) string {

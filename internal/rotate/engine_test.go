@@ -202,8 +202,10 @@ func (t *trail) Record(records []rotate.Record) error {
 	return nil
 }
 
-func (t *trail) Find(string) (rotate.Record, bool, bool) { return rotate.Record{}, false, false }
-func (t *trail) Sync() error                             { return nil }
+func (t *trail) Find(string, scan.Ref, string) (rotate.Record, bool, bool) {
+	return rotate.Record{}, false, false
+}
+func (t *trail) Sync() error { return nil }
 
 // bench is one pass over a memory target, from an empty checkpoint.
 type bench struct {
@@ -215,6 +217,8 @@ type bench struct {
 	settle  time.Duration
 	inspect bool
 	lie     *liar // nil: KMS as it is
+	exact   bool
+	engine  *rotate.Rotator // of the last run
 	store   checkpoint.Store
 	passes  *checkpoint.Passes
 }
@@ -241,7 +245,8 @@ func (b *bench) run(t *testing.T) (checkpoint.Counts, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ran := b.rotator(target, opened.Pass.Number).Run(t.Context(), tracker, opened.Partitions)
+	b.engine = b.rotator(target, opened.Pass.Number)
+	ran := b.engine.Run(t.Context(), tracker, opened.Partitions)
 	totals, err := b.passes.Totals(t.Context(), opened.Pass)
 	if err != nil {
 		t.Fatal(err)
@@ -263,7 +268,7 @@ func (b *bench) rotator(target rotate.Target, pass int) *rotate.Rotator {
 		asked = b.lie
 	}
 	return rotate.New(rotate.Config{Targets: []rotate.Target{target}, Keys: b.keys, KMS: asked,
-		Rate: 100000, Workers: 4, MaxOutage: 2 * time.Second, Settle: b.settle, Pass: pass, Recorder: b.trail})
+		Rate: 100000, Workers: 4, MaxOutage: 2 * time.Second, Settle: b.settle, Pass: pass, Recorder: b.trail, Exact: b.exact})
 }
 
 func format(t *testing.T, from, to map[string]string) *ciphertext.Compiled {

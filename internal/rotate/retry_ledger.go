@@ -16,6 +16,7 @@ import (
 // outcome leaves the ledger, and the counts of the pass change with it: both
 // become durable together, chunk by chunk. An error is a *StopError.
 func (r *Rotator) Retry(ctx context.Context, passes *checkpoint.Passes, pass checkpoint.Pass) error {
+	r.headers.turnOff() // the ledger is what KMS has not been asked about enough
 	life, release := lifetimes(ctx)
 	defer release()
 	for chunk, err := range passes.Ledger(life.write, pass) {

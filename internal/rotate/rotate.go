@@ -46,10 +46,10 @@ type Recorder interface {
 	Intend(records []Record) error
 	// Record notes changes that were written.
 	Record(records []Record) error
-	// Find returns the change with a blob of this digest, if an earlier
+	// Find returns the change of an item to a blob of this digest, if an earlier
 	// process noted it not long before it died, and whether it was recorded as
 	// written or only intended.
-	Find(after string) (record Record, written, ok bool)
+	Find(target string, ref scan.Ref, after string) (record Record, written, ok bool)
 	// Sync makes what was noted survive a loss of power.
 	Sync() error
 }

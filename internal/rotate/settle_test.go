@@ -80,8 +80,10 @@ func (p paper) Record(records []Record) error {
 	}
 	return nil
 }
-func (p paper) Find(string) (Record, bool, bool) { return Record{}, false, false }
-func (p paper) Sync() error                      { return nil }
+func (p paper) Find(string, scan.Ref, string) (Record, bool, bool) {
+	return Record{}, false, false
+}
+func (p paper) Sync() error { return nil }
 
 // TestClaim: of a write whose answer was lost every slot is recorded once, also where
 // slots share a blob, and in a time that grows with their number and not its square.
@@ -92,7 +94,7 @@ func TestClaim(t *testing.T) {
 		"one blob":           func(int) string { return "new" },
 	} {
 		t.Run(name, func(t *testing.T) {
-			mine := &task{known: map[string]verdict{}}
+			mine := &task{known: map[question]verdict{}}
 			var there manySlots
 			for i := range n {
 				slot := ciphertext.Slot{Path: fmt.Sprintf("line %d", i), Blob: []byte("old")}
