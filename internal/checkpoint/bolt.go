@@ -139,7 +139,7 @@ func indexOf(b *bbolt.Bucket) (x index) {
 func setIndex(b *bbolt.Bucket, x index) error { return b.Put([]byte(indexKey), x[:]) }
 
 // missing is ErrNotFound, unless ids are damaged, or the way to them: then nobody
-// knows which are absent that nothing can be created, not even a new pass.
+// knows which are absent, so that nothing can be created, not even a new pass.
 func (f *File) missing(b *bbolt.Bucket, id string) error {
 	there := false
 	_ = b.ForEach(func(k, _ []byte) error {
@@ -149,7 +149,7 @@ func (f *File) missing(b *bbolt.Bucket, id string) error {
 	if is := indexOf(b); !there && bytes.Equal(b.Get([]byte(indexKey)), is[:]) {
 		return ErrNotFound
 	}
-	return &CorruptError{ID: id, Detail: "the records of the file are not those that were written to it"}
+	return f.damaged("its records are not those that were written to it")
 }
 
 func read(b *bbolt.Bucket, id string) (Entry, error) {

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"go.etcd.io/bbolt"
 )
 
 func TestFileIsNeverMadeByOpening(t *testing.T) {
@@ -92,4 +94,32 @@ func TestFlippedBits(t *testing.T) {
 		}
 	}
 	t.Logf("%d files were refused, from %d the record could be read", refused, read)
+}
+
+// TestDamagedIdIsOfTheWholeFile: with an id damaged nobody knows what is absent, so
+// nothing can be created, not even by a restart: it is not advised.
+func TestDamagedIdIsOfTheWholeFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state.db")
+	f, err := CreateFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	passes := NewPasses(f, "j")
+	if _, err := passes.Begin(t.Context(), 0, newPass(1)); err != nil {
+		t.Fatal(err)
+	}
+	inside(t, path, func(b *bbolt.Bucket) error {
+		value := bytes.Clone(b.Get([]byte(passes.passID(1))))
+		return errors.Join(b.Delete([]byte(passes.passID(1))), b.Put([]byte("jobs/j/pasz/1"), value))
+	})
+	for name, act := range map[string]func() error{
+		"last":    func() error { _, err := passes.Last(t.Context()); return err },
+		"restart": func() error { _, err := passes.Restart(t.Context(), newPass(1)); return err },
+	} {
+		err := act()
+		var damaged *DamagedError
+		if !errors.As(err, &damaged) || damaged.Path != path || strings.Contains(err.Error(), "--restart") || !strings.Contains(err.Error(), "move it away") {
+			t.Errorf("%s: %v, want *DamagedError", name, err)
+		}
+	}
 }
