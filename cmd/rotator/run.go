@@ -103,12 +103,19 @@ func (s *session) stillWritten(ctx context.Context, passes *checkpoint.Passes, e
 	switch {
 	case errors.Is(err, checkpoint.ErrNotFound):
 		return nil
+	case checkpoint.Untrusted(err):
+		s.noteUnread(earlier)
+		return nil
 	case err != nil:
 		return &storageError{what: "read the pass before", err: err}
 	case printed != nil || before.Status != checkpoint.Finished || before.Fingerprint != print:
 		return nil // it looked for something else, or not everywhere
 	}
 	totals, err := passes.Totals(ctx, before)
+	if checkpoint.Untrusted(err) {
+		s.noteUnread(earlier)
+		return nil
+	}
 	if err != nil {
 		return &storageError{what: "read the pass before", err: err}
 	}
@@ -122,4 +129,11 @@ func (s *session) stillWritten(ctx context.Context, passes *checkpoint.Passes, e
 		}
 	}
 	return nil
+}
+
+// noteUnread says what is not known since the pass before cannot be read, which is
+// no reason to stop: this one is whole.
+func (s *session) noteUnread(earlier int) {
+	s.summary.Notes = append(s.summary.Notes, fmt.Sprintf(
+		"the records of pass %d, the one before, cannot be read, so this pass was not compared with it to find who still writes with the old key", earlier))
 }
