@@ -83,20 +83,16 @@ func (s *session) finish(ctx context.Context, p *pass, state *state) error {
 
 // stillWritten notes the targets in which an earlier, complete pass had left
 // nothing under a source key, and this one found something: somebody writes
-// with the old key, and the retirement will not converge until that ends.
+// with the old key, and the retirement will not converge until that ends. The
+// comparison is a courtesy: an earlier pass that cannot be read, as run --restart
+// leaves it behind, is noted and does not spoil this one.
 func (s *session) stillWritten(ctx context.Context, passes *checkpoint.Passes, earlier int) error {
-	before, err := passes.Pass(ctx, earlier)
-	print, printed := fingerprint(s.job)
+	before, totals, err := s.comparable(ctx, passes, earlier)
 	switch {
-	case errors.Is(err, checkpoint.ErrNotFound):
+	case unreadable(err):
+		s.summary.Notes = append(s.summary.Notes, "the pass before cannot be read, so it was not compared")
 		return nil
 	case err != nil:
-		return &storageError{what: "read the pass before", err: err}
-	case printed != nil || before.Status != checkpoint.Finished || before.Fingerprint != print:
-		return nil // it looked for something else, or not everywhere
-	}
-	totals, err := passes.Totals(ctx, before)
-	if err != nil {
 		return &storageError{what: "read the pass before", err: err}
 	}
 	for _, target := range s.summary.Targets {
@@ -109,4 +105,30 @@ func (s *session) stillWritten(ctx context.Context, passes *checkpoint.Passes, e
 		}
 	}
 	return nil
+}
+
+// comparable returns an earlier pass with its totals; none when it looked for
+// something else than this job, or not everywhere.
+func (s *session) comparable(ctx context.Context, passes *checkpoint.Passes, earlier int) (checkpoint.Pass, map[string]checkpoint.Counts, error) {
+	before, err := passes.Pass(ctx, earlier)
+	if errors.Is(err, checkpoint.ErrNotFound) {
+		return before, nil, nil
+	}
+	if err != nil {
+		return before, nil, err
+	}
+	print, err := fingerprint(s.job)
+	if err != nil || before.Status != checkpoint.Finished || before.Fingerprint != print {
+		return before, nil, nil
+	}
+	totals, err := passes.Totals(ctx, before)
+	return before, totals, err
+}
+
+// unreadable says whether err means that a record is there which this rotator
+// cannot use.
+func unreadable(err error) bool {
+	var corrupt *checkpoint.CorruptError
+	var other *checkpoint.SchemaError
+	return errors.As(err, &corrupt) || errors.As(err, &other)
 }
