@@ -256,37 +256,27 @@ func (p *Passes) place(ctx context.Context, first int, pass Pass) (Pass, error) 
 		if err == nil && there.Fingerprint == pass.Fingerprint && there.Status == Running {
 			return there, nil
 		}
-		if err != nil && !untrusted(err) {
+		if err != nil && !Untrusted(err) {
 			return Pass{}, err
 		}
 	}
 	return Pass{}, &CorruptError{ID: p.headID(), Detail: fmt.Sprintf("%d passes behind pass %d are there that it does not know", passesAhead, first)}
 }
 
-// untrusted says whether err means that a record is there and cannot be used.
-func untrusted(err error) bool {
-	var corrupt *CorruptError
-	var other *SchemaError
-	return errors.As(err, &corrupt) || errors.As(err, &other)
-}
-
 // Restart begins a new pass although the last is unfinished, or its records
-// cannot be read. Those stay where they are; a head that cannot be read is copied
-// before it is replaced. Workers on the old pass are fenced off.
+// cannot be read. Those stay where they are; a head or a roster that cannot be read
+// is copied before it is replaced. Workers on the old pass are fenced off.
 func (p *Passes) Restart(ctx context.Context, pass Pass) (Pass, error) {
-	before, err := p.store.Fetch(ctx, p.headID())
-	if err != nil && !errors.Is(err, ErrNotFound) {
+	var h head
+	before, broken, err := p.look(ctx, p.headID(), "head", &h)
+	if err != nil {
 		return Pass{}, err
 	}
-	var h head
-	if err == nil {
-		if broken := Decode(p.headID(), "head", before.Data, &h); broken != nil {
-			kept := fmt.Sprintf("%s.kept-%s", p.headID(), time.Now().UTC().Format("20060102T150405.000000000"))
-			if _, err := p.store.Create(ctx, kept, before.Data); err != nil {
-				return Pass{}, err
-			}
-			h.Pass = 0
+	if broken {
+		if err := p.keep(ctx, before); err != nil {
+			return Pass{}, err
 		}
+		h.Pass = 0
 	}
 	// Unlike Begin it never takes a pass that is there: it may be the one that is
 	// to be left behind. The steps double, since without a head nobody knows how
@@ -301,9 +291,35 @@ func (p *Passes) Restart(ctx context.Context, pass Pass) (Pass, error) {
 		if err == nil {
 			_, err = p.save(ctx, before, p.headID(), "head", head{Pass: number})
 		}
+		if err == nil {
+			err = p.mendRoster(ctx, number)
+		}
 		return pass, err
 	}
 	return Pass{}, &CorruptError{ID: p.headID(), Detail: fmt.Sprintf("%d passes are there that it does not know", restartAhead)}
+}
+
+// look is fetch for what may be left behind: that nothing is there is no error, and
+// broken says that it cannot be trusted, and can be replaced all the same.
+func (p *Passes) look(ctx context.Context, id, kind string, v any) (before Entry, broken bool, err error) {
+	before, err = p.store.Fetch(ctx, id)
+	if err == nil {
+		err = Decode(id, kind, before.Data, v)
+	}
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return Entry{}, false, nil
+	case Untrusted(err) && before.Exists():
+		return before, true, nil
+	}
+	return before, false, err
+}
+
+// keep copies a record to an id that nothing else has.
+func (p *Passes) keep(ctx context.Context, e Entry) error {
+	kept := fmt.Sprintf("%s.kept-%s", e.ID, time.Now().UTC().Format("20060102T150405.000000000"))
+	_, err := p.store.Create(ctx, kept, e.Data)
+	return err
 }
 
 // swapAttempts bounds how often a record is changed again that others change too.
