@@ -89,8 +89,9 @@ func (s *session) finish(ctx context.Context, p *pass, state *state) error {
 func (s *session) stillWritten(ctx context.Context, passes *checkpoint.Passes, earlier int) error {
 	before, totals, err := s.comparable(ctx, passes, earlier)
 	switch {
-	case unreadable(err):
-		s.summary.Notes = append(s.summary.Notes, "the pass before cannot be read, so it was not compared")
+	case checkpoint.Untrusted(err):
+		s.summary.Notes = append(s.summary.Notes, fmt.Sprintf(
+			"the records of pass %d, the one before, cannot be read, so this pass was not compared with it to find who still writes with the old key", earlier))
 		return nil
 	case err != nil:
 		return &storageError{what: "read the pass before", err: err}
@@ -123,12 +124,4 @@ func (s *session) comparable(ctx context.Context, passes *checkpoint.Passes, ear
 	}
 	totals, err := passes.Totals(ctx, before)
 	return before, totals, err
-}
-
-// unreadable says whether err means that a record is there which this rotator
-// cannot use.
-func unreadable(err error) bool {
-	var corrupt *checkpoint.CorruptError
-	var other *checkpoint.SchemaError
-	return errors.As(err, &corrupt) || errors.As(err, &other)
 }
