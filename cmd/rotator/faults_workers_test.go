@@ -62,7 +62,7 @@ func twoWorkers(t *testing.T) {
 	})
 	for _, place := range []string{trial.InTable, trial.InBucket} {
 		t.Run("a shared checkpoint "+place, func(t *testing.T) {
-			w := newTrial(t, trial.Config{Rate: 100, Checkpoint: place, Extra: "lease: 1s"})
+			w := newTrial(t, trial.Config{Rate: 100, Checkpoint: place, Extra: "lease: 3s"})
 			first, second := runs(w).Begin(t), runs(w).Begin(t)
 			until(t, "both runs to own partitions", func() bool { return len(distinct(owners(t, w.Store(t), "trial"))) == 2 })
 			first.Kill() // its partitions fall to the other when its lease is over
@@ -105,7 +105,7 @@ func pausedWorker(t *testing.T) {
 	})
 	t.Run("a shared checkpoint", func(t *testing.T) {
 		items, objects := trial.Mix(2)
-		w := newTrial(t, trial.Config{Items: items, Objects: objects, Segments: 8, Rate: 200, Checkpoint: trial.InTable, Extra: "lease: 1s"})
+		w := newTrial(t, trial.Config{Items: items, Objects: objects, Segments: 8, Rate: 200, Checkpoint: trial.InTable, Extra: "lease: 3s"})
 		first, second := runs(w).Begin(t), runs(w).Begin(t)
 		store := w.Store(t)
 		until(t, "both runs to own partitions", func() bool { return len(distinct(owners(t, store, "trial"))) == 2 })

@@ -30,7 +30,7 @@ func (b *crashBench) share(t *testing.T, place string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(path, append(text, fmt.Sprintf("checkpoint: %s\nlease: 1s\n", place)...), 0o600); err != nil {
+	if err := os.WriteFile(path, append(text, fmt.Sprintf("checkpoint: %s\nlease: 3s\n", place)...), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if strings.HasPrefix(place, "dynamodb:") {
