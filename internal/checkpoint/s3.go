@@ -68,10 +68,23 @@ func (s *S3) CheckConditions(ctx context.Context) error {
 	stale.version = `"00000000000000000000000000000000"`
 	_, wrong := s.Replace(ctx, stale, nil)
 	_, right := s.Replace(ctx, first, nil)
+	for _, err := range []error{again, wrong, right} {
+		if unanswered(err) {
+			return err // which says nothing of the conditions
+		}
+	}
 	if !errors.Is(again, ErrConflict) || !errors.Is(wrong, ErrConflict) || right != nil {
 		return &PlaceError{Place: "bucket " + s.bucket, Detail: "its server does not enforce If-Match and If-None-Match on PUT as S3 does; keep the checkpoint elsewhere"}
 	}
 	return nil
+}
+
+// unanswered says whether the service did not get to what it was asked.
+func unanswered(err error) bool {
+	service := (*ServiceError)(nil)
+	status := httpStatus(err)
+	return errors.As(err, &service) && (status == 0 || status == http.StatusTooManyRequests ||
+		status >= http.StatusInternalServerError && status != http.StatusNotImplemented)
 }
 
 func (s *S3) remove(ctx context.Context, id string) {

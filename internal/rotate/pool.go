@@ -199,6 +199,9 @@ func storeError(err error) error {
 	if class := Classify(err); class == ClassDenied || class == ClassCredentials {
 		return &StopError{Kind: StopAccess, What: "save the checkpoint", Err: err}
 	}
+	if CheckpointAway(err) {
+		return &StopError{Kind: StopUnavailable, What: "save the checkpoint", Err: err}
+	}
 	return &StopError{Kind: StopStorage, What: "save the checkpoint", Err: err}
 }
 
