@@ -21,6 +21,7 @@ import (
 	"rotator/internal/checkpoint"
 	"rotator/internal/fakeaws"
 	"rotator/internal/fakeaws/fakekms"
+	"rotator/internal/trial"
 )
 
 // TestMain lets the test binary be rotator itself, for scripts and for tests that
@@ -44,7 +45,7 @@ func TestMain(m *testing.M) {
 //	quota APPLIED DEFAULT       what Service Quotas says of KMS; 0: nothing
 //	hold PATH                   lock a checkpoint as another run would
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{Dir: "testdata", RequireExplicitExec: true, Setup: setup, Cmds: map[string]func(*testscript.TestScript, bool, []string){
+	testscript.Run(t, testscript.Params{Dir: "testdata", RequireExplicitExec: true, Setup: func(env *testscript.Env) error { return setup(t, env) }, Cmds: map[string]func(*testscript.TestScript, bool, []string){
 		"exits":   exits,
 		"writes":  writes,
 		"disable": func(ts *testscript.TestScript, _ bool, args []string) { of(ts).disable(ts, args) },
@@ -69,14 +70,15 @@ type worldKey struct{}
 
 func of(ts *testscript.TestScript) *world { return ts.Value(worldKey{}).(*world) }
 
-func setup(env *testscript.Env) error {
+func setup(t *testing.T, env *testscript.Env) error {
 	server, err := fakeaws.Start(fakeaws.Config{})
 	if err != nil {
 		return err
 	}
 	env.Defer(func() { _ = server.Close() })
+	trial.Watch(t, server, "dynamodb:CreateTable") // of checkpoint create-table
 	cfg := aws.Config{Region: "us-east-1", BaseEndpoint: aws.String(server.Endpoint()),
-		Credentials: credentials.NewStaticCredentialsProvider("AKIAFAKEAWSFAKEAWS00", "not-a-secret", "")}
+		Credentials: credentials.NewStaticCredentialsProvider(trial.ApplicationKey, "not-a-secret", "")}
 	w := &world{server: server, dynamodb: dynamodb.NewFromConfig(cfg),
 		s3: s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true })}
 	env.Values[worldKey{}] = w

@@ -132,31 +132,41 @@ func corruptCheckpoint(t *testing.T) {
 		}
 		toTheEnd(t, w)
 	})
-	t.Run("another job", func(t *testing.T) {
+	t.Run("records", corruptRecords)
+	t.Run("other limits", func(t *testing.T) {
 		w := newTrial(t, trial.Config{Rate: 500})
 		halfway(t, w, 100)
-		replaceInJob(t, w, "segments: 2", "segments: 3")
-		w.CountsVary()
+		replaceInJob(t, w, "segments: 2", "segments: 3") // how the work is cut is not what it means
 		r := toTheEnd(t, w)
-		if r.Summary.Pass == 1 && strings.Contains(r.Log, "this is pass") || r.Summary.Pass == 2 && !strings.Contains(r.Log, "this is pass 2") {
-			t.Errorf("pass %d, and the log does not say why: %s", r.Summary.Pass, r)
+		if r.Summary.Pass != 1 || !strings.Contains(r.Log, "resumed pass 1") {
+			t.Errorf("want pass 1 resumed, and the log to say so: %s", r)
 		}
 	})
-	t.Run("--restart", func(t *testing.T) {
-		w := newTrial(t, trial.Config{Rate: 500})
-		halfway(t, w, 100)
-		replaceInJob(t, w, "purpose: pii", "purpose: none") // another meaning
-		if r := w.Run(t, "run", "-o", "json"); r.Code != exitJob || !strings.Contains(r.Log, "--restart") {
-			t.Errorf("a pass of another meaning: want exit code %d, and a word of --restart: %s", exitJob, r)
-		}
-		replaceInJob(t, w, "purpose: none", "purpose: pii")
-		w.CountsVary() // what the first pass moved is current in the second
-		r := w.Must(t, complete(), "run", "--restart", "-o", "json")
-		w.Check(t, r.Summary)
-		if r.Summary.Pass != 2 {
-			t.Errorf("it is pass %d, want 2: the first is kept", r.Summary.Pass)
-		}
-	})
+	each(t, homes(), anotherMeaning)
+}
+
+// anotherMeaning: a pass of other targets, slots or keys than the job file's is
+// refused, and begins anew at the user's word alone.
+func anotherMeaning(t *testing.T, c trial.Config) {
+	c.Rate = 150
+	w := newTrial(t, c)
+	halfway(t, w, 50)
+	before := w.Records(t)
+	replaceInJob(t, w, "purpose: pii", "purpose: none")
+	if r := w.Run(t, "run", "-o", "json"); r.Code != exitJob || !strings.Contains(r.Log, "--restart") {
+		t.Errorf("a pass of another meaning: want exit code %d, and a word of --restart: %s", exitJob, r)
+	}
+	if !maps.Equal(before, w.Records(t)) {
+		t.Error("the refusal changed the checkpoint")
+	}
+	replaceInJob(t, w, "purpose: none", "purpose: pii")
+	w.CountsVary() // what the first pass moved is current in the second
+	r := w.Must(t, complete(), "run", "--restart", "-o", "json")
+	w.Check(t, r.Summary)
+	if r.Summary.Pass != 2 {
+		t.Errorf("it is pass %d, want 2: the first is kept", r.Summary.Pass)
+	}
+	keptRecords(t, before, w.Records(t), "")
 }
 
 // fullDisk: what cannot be kept stops the run with 73, never with 0, and what was

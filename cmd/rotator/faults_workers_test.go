@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -61,9 +62,9 @@ func twoWorkers(t *testing.T) {
 	})
 	for _, place := range []string{trial.InTable, trial.InBucket} {
 		t.Run("a shared checkpoint "+place, func(t *testing.T) {
-			w := newTrial(t, trial.Config{Rate: 400, Checkpoint: place, Extra: "lease: 1s"})
+			w := newTrial(t, trial.Config{Rate: 100, Checkpoint: place, Extra: "lease: 3s"})
 			first, second := runs(w).Begin(t), runs(w).Begin(t)
-			until(t, "half of the pass", asked(w, 120))
+			until(t, "both runs to own partitions", func() bool { return len(distinct(owners(t, w.Store(t), "trial"))) == 2 })
 			first.Kill() // its partitions fall to the other when its lease is over
 			first.End(t)
 			w.CountsVary() // what the first wrote and had not saved
@@ -104,10 +105,14 @@ func pausedWorker(t *testing.T) {
 	})
 	t.Run("a shared checkpoint", func(t *testing.T) {
 		items, objects := trial.Mix(2)
-		w := newTrial(t, trial.Config{Items: items, Objects: objects, Segments: 8, Rate: 300, Checkpoint: trial.InTable, Extra: "lease: 1s"})
+		w := newTrial(t, trial.Config{Items: items, Objects: objects, Segments: 8, Rate: 200, Checkpoint: trial.InTable, Extra: "lease: 3s"})
 		first, second := runs(w).Begin(t), runs(w).Begin(t)
-		until(t, "a fifth of the pass", asked(w, 100)) // each has partitions in its hands
+		store := w.Store(t)
+		until(t, "both runs to own partitions", func() bool { return len(distinct(owners(t, store, "trial"))) == 2 })
 		first.Signal(t, syscall.SIGSTOP)
+		if had := owners(t, store, "trial"); len(distinct(had)) != 2 {
+			t.Fatalf("one run had ended when it was stopped: %v", had)
+		}
 		r := second.End(t)
 		if r.Code != exitExceptions {
 			t.Fatalf("beside a paused run: want exit code %d: %s", exitExceptions, r)
@@ -126,9 +131,21 @@ func pausedWorker(t *testing.T) {
 // terminated: SIGTERM ends a run soon and in order, wherever it is.
 func terminated(t *testing.T) {
 	items, objects := trial.Mix(2)
-	w := newTrial(t, trial.Config{Items: items, Objects: objects, Rate: 600})
+	t.Run("in a file", func(t *testing.T) {
+		t.Parallel()
+		terminate(t, trial.Config{Items: items, Objects: objects, Rate: 600}, 1, 3, 20, 60, 90)
+	})
+	each(t, sharedHomes(), func(t *testing.T, c trial.Config) {
+		c.Rate = 150
+		terminate(t, c, 1, 3, 20, 30)
+	})
+}
+
+// terminate ends run after run of one pass, each after so many requests to KMS.
+func terminate(t *testing.T, c trial.Config, after ...int) {
+	w := newTrial(t, c)
 	ends := map[int]int{}
-	for _, requests := range []int{1, 3, 20, 60, 90} {
+	for _, requests := range after {
 		p := runs(w).Begin(t)
 		until(t, "some requests", asked(w, requests))
 		began := time.Now()
@@ -151,20 +168,47 @@ func terminated(t *testing.T) {
 	toTheEnd(t, w)
 }
 
+// moment is a request to an operation, of those for which of is true (nil: all),
+// after so many that pass.
+type moment struct {
+	operation string
+	skip      int
+	of        func(requestOf) bool
+}
+
 // killed: SIGKILL at any request, with and without the server having applied it,
 // loses nothing and counts nothing twice.
 func killed(t *testing.T) {
 	items, objects := trial.Mix(2)
-	w := newTrial(t, trial.Config{Items: items, Objects: objects})
+	t.Run("in a file", func(t *testing.T) {
+		t.Parallel()
+		w := newTrial(t, trial.Config{Items: items, Objects: objects})
+		kill(t, w, moment{"dynamodb:DescribeTable", 0, nil}, moment{"dynamodb:Scan", 0, nil}, moment{"kms:ReEncrypt", 30, nil},
+			moment{"dynamodb:BatchExecuteStatement", 1, nil}, moment{"dynamodb:BatchExecuteStatement", 2, nil},
+			moment{"s3:GetObject", 3, nil}, moment{"s3:PutObject", 4, nil}, moment{"s3:PutObject", 5, nil}, moment{"kms:ReEncrypt", 3, nil})
+	})
+	each(t, sharedHomes(), func(t *testing.T, c trial.Config) {
+		c.Rate = 80
+		w := newTrial(t, c)
+		_, operation := w.StateOperations()
+		// The record of the pass, its head, the roster, a claim; further on
+		// ledger, cursors, and a roster with the dead on it.
+		state := func(skip int) moment {
+			return moment{operation, skip, func(r requestOf) bool {
+				return operation == "dynamodb:PutItem" || ofBucket("state")(r) && !strings.Contains(r.URL.Path, "/.rotator-probe-")
+			}}
+		}
+		kill(t, w, state(0), state(1), state(2), moment{"dynamodb:BatchExecuteStatement", 0, nil}, state(4), state(7))
+	})
+}
+
+// kill kills a run of one pass at each moment, twice, and lets it end then.
+func kill(t *testing.T, w *trial.World, moments ...moment) {
 	killed := 0
-	for _, at := range []struct {
-		operation string
-		skip      int
-	}{{"dynamodb:DescribeTable", 0}, {"dynamodb:Scan", 0}, {"kms:ReEncrypt", 30}, {"dynamodb:BatchExecuteStatement", 1}, {"dynamodb:BatchExecuteStatement", 2},
-		{"s3:GetObject", 3}, {"s3:PutObject", 4}, {"s3:PutObject", 5}, {"kms:ReEncrypt", 3}} {
+	for _, at := range moments {
 		for _, applied := range []bool{true, false} {
 			p := runs(w)
-			f := fault.Fault{Skip: at.skip, Times: 1, Before: func(requestOf, []byte) { p.Kill() }}
+			f := fault.Fault{Skip: at.skip, Times: 1, Of: at.of, Before: func(requestOf, []byte) { p.Kill() }}
 			if !applied {
 				f.Kind = fault.Reset
 			}

@@ -96,27 +96,17 @@ func (s *session) finish(ctx context.Context, p *pass, state *state) error {
 
 // stillWritten notes the targets in which an earlier, complete pass had left
 // nothing under a source key, and this one found something: somebody writes
-// with the old key, and the retirement will not converge until that ends.
+// with the old key, and the retirement will not converge until that ends. The
+// comparison is a courtesy: an earlier pass that cannot be read, as run --restart
+// leaves it behind, is noted and does not spoil this one.
 func (s *session) stillWritten(ctx context.Context, passes *checkpoint.Passes, earlier int) error {
-	before, err := passes.Pass(ctx, earlier)
-	print, printed := fingerprint(s.job)
+	before, totals, err := s.comparable(ctx, passes, earlier)
 	switch {
-	case errors.Is(err, checkpoint.ErrNotFound):
-		return nil
 	case checkpoint.Untrusted(err):
-		s.noteUnread(earlier)
+		s.summary.Notes = append(s.summary.Notes, fmt.Sprintf(
+			"the records of pass %d, the one before, cannot be read, so this pass was not compared with it to find who still writes with the old key", earlier))
 		return nil
 	case err != nil:
-		return &storageError{what: "read the pass before", err: err}
-	case printed != nil || before.Status != checkpoint.Finished || before.Fingerprint != print:
-		return nil // it looked for something else, or not everywhere
-	}
-	totals, err := passes.Totals(ctx, before)
-	if checkpoint.Untrusted(err) {
-		s.noteUnread(earlier)
-		return nil
-	}
-	if err != nil {
 		return &storageError{what: "read the pass before", err: err}
 	}
 	for _, target := range s.summary.Targets {
@@ -131,9 +121,20 @@ func (s *session) stillWritten(ctx context.Context, passes *checkpoint.Passes, e
 	return nil
 }
 
-// noteUnread says what is not known since the pass before cannot be read, which is
-// no reason to stop: this one is whole.
-func (s *session) noteUnread(earlier int) {
-	s.summary.Notes = append(s.summary.Notes, fmt.Sprintf(
-		"the records of pass %d, the one before, cannot be read, so this pass was not compared with it to find who still writes with the old key", earlier))
+// comparable returns an earlier pass with its totals; none when it looked for
+// something else than this job, or not everywhere.
+func (s *session) comparable(ctx context.Context, passes *checkpoint.Passes, earlier int) (checkpoint.Pass, map[string]checkpoint.Counts, error) {
+	before, err := passes.Pass(ctx, earlier)
+	if errors.Is(err, checkpoint.ErrNotFound) {
+		return before, nil, nil
+	}
+	if err != nil {
+		return before, nil, err
+	}
+	print, err := fingerprint(s.job)
+	if err != nil || before.Status != checkpoint.Finished || before.Fingerprint != print {
+		return before, nil, nil
+	}
+	totals, err := passes.Totals(ctx, before)
+	return before, totals, err
 }
