@@ -226,7 +226,7 @@ func s3ecSlot(values map[string]string, read func(string) (string, *Refused)) (n
 	if slot.Refused = wrappedByKMS(name, values); slot.Refused != nil {
 		return name, slot, nil
 	}
-	slot.Blob, form, slot.Refused = decode(formatBase64, []byte(values[name]))
+	slot.Blob, form, slot.Refused = decodePadded([]byte(values[name]))
 	if slot.Refused == nil {
 		slot.Context, slot.Refused = s3ecContext(name, values, read)
 	}
