@@ -67,7 +67,7 @@ func formats() []entry {
 	list := []entry{
 		{name: formatJSON, kinds: bodies, slots: pathSlots, codecs: texts, body: true, build: newJSON},
 
-		{name: formatS3EC, kinds: []Kind{Objects}, build: newS3EC, recognise: recogniseS3EC},
+		{name: formatS3EC, kinds: bodies, build: newS3EC, recognise: recogniseS3EC},
 		{name: formatAuto, kinds: bodies, takes: aContext, build: newAuto},
 
 		{name: formatJSONL, kinds: bodies, slots: pathSlots, codecs: texts, body: true, build: newJSONL},

@@ -56,7 +56,8 @@ func s3ecNames() []string {
 // s3ec moves the data keys of objects that the Amazon S3 Encryption Client wrote:
 // all generations that KMS has wrapped, in metadata and in instruction files. The
 // data key stays the same, and with it the body, its key commitment and everything
-// else that the client stored: nothing but the wrapped key changes.
+// else that the client stored: nothing but the wrapped key changes. Of files it knows
+// the copies of instruction files, since files have no metadata.
 type s3ec struct{ instructions *bodyFormat }
 
 var _ Format = (*s3ec)(nil)
