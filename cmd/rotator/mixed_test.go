@@ -181,6 +181,9 @@ func (m *mixed) put(ctx context.Context, key string, v variety) error {
 		under = m.keys[v.under]
 	}
 	blob, err := m.server.KMS().Encrypt(under, []byte("secret of "+key), v.context)
+	for err == nil && v.name == "base64" && !strings.ContainsAny(std64(blob), "+/") {
+		blob, err = m.server.KMS().Encrypt(under, []byte("secret of "+key), v.context) // it would be base64url as well
+	}
 	if err != nil {
 		return err
 	}

@@ -254,9 +254,9 @@ func contexts(job *config.Job, keys rotate.Keys) error {
 func symmetric(job *config.Job, formats []*ciphertext.Compiled, keys rotate.Keys) error {
 	var found []config.Problem
 	for i, format := range formats {
-		if format.Own() && (keys.SourceAlgorithm != rotate.Symmetric || !keys.Destination.Symmetric()) {
+		if name := format.Symmetric(); name != "" && (keys.SourceAlgorithm != rotate.Symmetric || !keys.Destination.Symmetric()) {
 			found = append(found, job.Problem(fmt.Sprintf("targets[%d].format", i),
-				fmt.Sprintf("format %s is read with symmetric keys alone, and a key of this job is asymmetric; name symmetric keys", format.Name())))
+				fmt.Sprintf("format %s is read with symmetric keys alone, and a key of this job is asymmetric; name symmetric keys", name)))
 		}
 	}
 	return problems(job, found)

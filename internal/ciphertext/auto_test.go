@@ -2,7 +2,9 @@ package ciphertext
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/binary"
+	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -101,6 +103,39 @@ func TestAutoNeedsItsContext(t *testing.T) {
 	}{{nil, []string{" missing-context"}}, {map[string]string{"tenant": "t1"}, []string{" " + string(kmsBlob("1")) + " map[t:t1] map[]"}}} {
 		if diff := cmp.Diff(test.want, summary(f.Find(object("x", string(kmsBlob("1")), test.metadata)))); diff != "" {
 			t.Error(diff)
+		}
+	}
+}
+
+// TestBareTextOfNoAlphabet: a text with none of + / - _ is base64 and base64url alike,
+// and nothing tells what its reader takes. It is known for what it is, and for current
+// where it is, but no text is put there that only one of the two reads.
+func TestBareTextOfNoAlphabet(t *testing.T) {
+	neutral, plus := kmsBlob("123"), kmsBlob("\xff\xff\xff\xff\xff")
+	url := base64.URLEncoding.EncodeToString
+	for _, test := range []struct {
+		name, body, want string
+		blob             []byte
+	}{
+		{"neutral", std64(string(neutral)), "", plus},
+		{"neutral, and still", std64(string(neutral)), std64(string(kmsBlob("456"))), kmsBlob("456")},
+		{"base64", std64(string(plus)), std64(string(neutral)), neutral},
+		{"base64, and still", std64(string(plus)), std64(string(kmsBlob("\xfe\xff\xff\xff\xff"))), kmsBlob("\xfe\xff\xff\xff\xff")},
+		{"base64url", url(plus), url(kmsBlob("\xfe\xff\xff\xff\xff")), kmsBlob("\xfe\xff\xff\xff\xff")},
+	} {
+		f := compile(t, Spec{Format: formatAuto, Kind: Objects})
+		item := object("x", test.body, nil)
+		found := f.Find(item)
+		if len(found) != 1 || found[0].Refused != nil {
+			t.Fatalf("%s: %v", test.name, summary(found))
+		}
+		payload, err := f.Splice(item, [][]byte{test.blob})
+		var unfit *SpliceError
+		switch {
+		case test.want == "" && (!errors.As(err, &unfit) || unfit.Slots[0].Refused.Reason != "ambiguous"):
+			t.Errorf("%s: %v, want ambiguous", test.name, err)
+		case test.want != "" && (err != nil || string(payload.(*scan.Object).Body) != test.want):
+			t.Errorf("%s: %v, %v", test.name, payload, err)
 		}
 	}
 }

@@ -25,8 +25,26 @@ func newBareBlob(c *compiler) Format {
 			return []place{{Slot: slot}}
 		}
 		slot.Blob = blob
-		return []place{{Slot: slot, edits: []edit{{start: 0, end: len(object.Body), text: form}}}}
+		p := place{Slot: slot, edits: []edit{{start: 0, end: len(object.Body), text: form}}}
+		if format != formatRaw && !bytes.ContainsAny(object.Body, "+/-_") {
+			p.edits[0].text, p.unfit = neitherAlphabet(form), &Refused{Reason: "ambiguous", Detail: "it reads the same in base64 and in base64url, and the new ciphertext would not: " + namesBase64}
+		}
+		return []place{p}
 	}}
+}
+
+const namesBase64 = "give it a target that names base64 or base64url"
+
+// neitherAlphabet writes a blob only where its text, too, is the same in base64 and
+// in base64url.
+func neitherAlphabet(form func([]byte) []byte) func([]byte) []byte {
+	return func(blob []byte) []byte {
+		text := form(blob)
+		if bytes.ContainsAny(text, "+/-_") {
+			return nil
+		}
+		return text
+	}
 }
 
 // recogniseBareBlob is for format auto.

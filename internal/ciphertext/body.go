@@ -28,6 +28,8 @@ type place struct {
 	// edits begin with the blob's own; those of its siblings follow. A refused
 	// place has none.
 	edits []edit
+	// unfit is why the blob's own edit may have no text; nil for what noRoom says.
+	unfit *Refused
 }
 
 // edit puts text(blob) in the place of body[start:end]; a nil text says that there
@@ -85,6 +87,7 @@ func spliceBody(body []byte, places []place, blobs [][]byte) ([]byte, error) {
 		return nil, fmt.Errorf("%d blobs for %d slots", len(blobs), len(places))
 	}
 	var changes []replacement
+	var unfit unfitSlots
 	for i, p := range places {
 		if blobs[i] == nil || p.Refused != nil || bytes.Equal(blobs[i], p.Blob) {
 			continue
@@ -92,17 +95,16 @@ func spliceBody(body []byte, places []place, blobs [][]byte) ([]byte, error) {
 		for _, e := range p.edits {
 			text := e.text(blobs[i])
 			if text == nil {
-				return nil, errNoRoom(p.Path)
+				unfit.add(i, p.Path, p.unfit)
+				break
 			}
 			changes = append(changes, replacement{start: e.start, end: e.end, text: text})
 		}
 	}
+	if err := unfit.err(); err != nil {
+		return nil, err
+	}
 	return replace(body, changes)
-}
-
-// errNoRoom says that a new blob is longer than its place can say.
-func errNoRoom(path string) error {
-	return fmt.Errorf("the new ciphertext of slot %q is longer than this format can hold", path)
 }
 
 // replacement is an edit whose text is known.

@@ -16,6 +16,8 @@ type encoded struct {
 	encoding      *base64.Encoding
 	width         int    // characters of a line; 0: one line
 	newline       string // between lines
+	// untold: the text needed no padding, so nothing tells whether its writer pads.
+	untold bool
 }
 
 // decodeText reads a blob from a text in base64 or base64url. It is false for
@@ -47,15 +49,16 @@ func decodeText(text []byte, url bool) (blob []byte, form encoded, ok bool) {
 	if err != nil {
 		return nil, encoded{}, false
 	}
-	if url && len(joined)%4 == 0 && !strings.HasSuffix(joined, "=") {
-		// Nothing tells whether this writer pads; base64url mostly does not.
-		form.encoding = form.encoding.WithPadding(base64.NoPadding)
-	}
+	form.untold = len(blob)%3 == 0
 	return blob, form, bytes.Equal(form.encode(blob), text)
 }
 
-// encode writes a blob in the dress of the text that was read.
+// encode writes a blob in the dress of the text that was read; nil where nothing
+// tells how.
 func (e encoded) encode(blob []byte) []byte {
+	if e.untold && len(blob)%3 != 0 {
+		return nil
+	}
 	text := e.encoding.EncodeToString(blob)
 	var out bytes.Buffer
 	out.WriteString(e.before)
@@ -98,6 +101,21 @@ func checkBlob(blob []byte) *Refused {
 	return nil
 }
 
+// decodePadded reads a blob from base64 as the clients of known software write it:
+// with padding wherever it is due, as RFC 4648 has it.
+func decodePadded(text []byte) (blob []byte, form func([]byte) []byte, refused *Refused) {
+	blob, dress, ok := decodeText(text, false)
+	if !ok {
+		return nil, nil, notFormat(formatBase64)
+	}
+	dress.untold = false
+	return blob, dress.encode, checkBlob(blob)
+}
+
+func notFormat(format string) *Refused {
+	return &Refused{Reason: "not-" + format, Detail: "it is not " + format + " that can be written back byte by byte"}
+}
+
 // decode reads a blob in a format of a single value. The form writes another one
 // in its place; it returns nil for a blob that does not fit.
 func decode(format string, value []byte) (blob []byte, form func([]byte) []byte, refused *Refused) {
@@ -116,7 +134,7 @@ func decode(format string, value []byte) (blob []byte, form func([]byte) []byte,
 		form = dress.encode
 	}
 	if !ok {
-		return nil, nil, &Refused{Reason: "not-" + format, Detail: "it is not " + format + " that can be written back byte by byte"}
+		return nil, nil, notFormat(format)
 	}
 	return blob, form, checkBlob(blob)
 }

@@ -64,6 +64,18 @@ func (c *compiler) run() Format {
 	return form.build(c)
 }
 
+// symmetric is what Compiled says of it: a format that knows its own places knows
+// its readers, and an envelope of Tink is read by Tink wherever it stands.
+func (c *compiler) symmetric() string {
+	if c.form.slots == noSlots {
+		return c.form.name
+	}
+	if slices.ContainsFunc(c.slots, func(s slot) bool { return s.format == formatTinkEnvelope }) {
+		return formatTinkEnvelope
+	}
+	return ""
+}
+
 func (c *compiler) keyPattern() {
 	if c.spec.KeyPattern == "" {
 		return

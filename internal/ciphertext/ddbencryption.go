@@ -55,7 +55,7 @@ func readDescription(item scan.Item, row *scan.Row, table rule) *rowSlot {
 	if !hasKey || hasWrap && string(wrap.in(value.Bytes)) != "kms" {
 		return nil // its key is wrapped by other means than KMS
 	}
-	blob, form, refused := decode(formatBase64, key.in(value.Bytes))
+	blob, form, refused := decodePadded(key.in(value.Bytes))
 	found := sealed(descriptionAttribute, blob, refused, func() (context, destination map[string]string, refused *Refused) {
 		context, refused = descriptionContext(item, row, description, table)
 		return context, context, refused

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -352,8 +353,9 @@ func TestFramed(t *testing.T) {
 			if _, err := body.Splice(item, [][]byte{long}); err == nil {
 				t.Error("a body takes a blob that its length cannot say")
 			}
-			if _, err := attribute.Splice(row, [][]byte{long, nil}); err == nil {
-				t.Error("an attribute takes a blob that its length cannot say")
+			var unfit *SpliceError
+			if _, err := attribute.Splice(row, [][]byte{long, nil}); !errors.As(err, &unfit) || len(unfit.Slots) != 1 || unfit.Slots[0].Index != 0 || unfit.Slots[0].Path != "p" {
+				t.Errorf("an attribute takes a blob that its length cannot say: %v", err)
 			}
 		}
 	}
@@ -361,5 +363,47 @@ func TestFramed(t *testing.T) {
 	found := compile(t, Spec{Format: formatTinkEnvelope, Kind: Objects}).Find(object("k", string(envelope), nil))
 	if len(found) != 1 || !bytes.Equal(found[0].Blob, goldenBlob("old", 0)) {
 		t.Errorf("the envelope of Tink: %v", summary(found))
+	}
+}
+
+// TestUntoldPadding: a text that needed no padding does not tell whether its writer
+// pads. A blob that would need some is not written there, and all such slots of an
+// item are named at once; beside them, and in the formats of known clients, which
+// pad, everything is.
+func TestUntoldPadding(t *testing.T) {
+	untold, told := std64("abc"), std64("ab")
+	for _, test := range []struct {
+		name string
+		spec Spec
+		item scan.Item
+	}{
+		{"json", Spec{Format: formatJSON, Kind: Objects, Slots: []SlotSpec{{Path: "a[*]"}}}, object("k", `{"a":["`+untold+`","`+told+`","`+untold+`"]}`, nil)},
+		{"jsonl", Spec{Format: formatJSONL, Kind: Objects, Slots: []SlotSpec{{Path: "a"}}}, object("k", `{"a":"`+untold+`"}`+"\n"+`{"a":"`+told+`"}`+"\n"+`{"a":"`+untold+`"}`, nil)},
+		{"text", Spec{Format: formatText, Kind: Objects, Slots: []SlotSpec{{Pattern: `=(\S+)`, Format: formatBase64URL}}}, object("k", "a="+untold+" b="+told+" c="+untold, nil)},
+		{"rows", Spec{Format: formatBase64, Kind: Rows, Slots: []SlotSpec{{Path: "a"}, {Path: "b"}, {Path: "c"}}}, row(map[string]scan.Value{"a": text(untold), "b": text(told), "c": text(untold)})},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			f := compile(t, test.spec)
+			found := f.Find(test.item)
+			fresh := [][]byte{[]byte("wxyz"), []byte("wxyz"), []byte("wxyz")}
+			_, err := f.Splice(test.item, fresh)
+			var unfit *SpliceError
+			if !errors.As(err, &unfit) || len(unfit.Slots) != 2 || unfit.Slots[0].Index != 0 || unfit.Slots[1].Index != 2 || unfit.Slots[1].Path != found[2].Path || unfit.Slots[1].Refused.Reason != "cannot-splice" {
+				t.Fatalf("%v", err)
+			}
+			payload, err := f.Splice(test.item, [][]byte{nil, fresh[1], []byte("ABCDEF")})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(summaryWith(found, [][]byte{nil, fresh[1], []byte("ABCDEF")}), summary(f.Find(scan.Item{Ref: test.item.Ref, Payload: payload}))); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+	known := compile(t, Spec{Format: "credstash", Kind: Rows})
+	item := row(map[string]scan.Value{"key": text(untold), "contents": text("x")})
+	payload, err := known.Splice(item, [][]byte{[]byte("wxyz")})
+	if err != nil || payload.(*scan.Row).Attributes["key"].Text != std64("wxyz") {
+		t.Errorf("credstash: %v, %v", payload, err)
 	}
 }

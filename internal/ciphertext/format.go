@@ -53,6 +53,7 @@ type Format interface {
 	// Splice returns a copy of the payload in which blobs[i] stands in the
 	// place of the i-th slot of Find(item); a nil blob leaves that slot alone.
 	// No other byte changes, and splicing the same blobs returns the same
-	// bytes. An error means that the item cannot be rewritten safely.
+	// bytes. A *SpliceError names the blobs that cannot be written there; any other
+	// error means that the item cannot be rewritten safely at all.
 	Splice(item scan.Item, blobs [][]byte) (scan.Payload, error)
 }

@@ -67,7 +67,7 @@ func formats() []entry {
 	list := []entry{
 		{name: formatJSON, kinds: bodies, slots: pathSlots, codecs: texts, body: true, build: newJSON},
 
-		{name: formatS3EC, kinds: []Kind{Objects}, build: newS3EC, recognise: recogniseS3EC},
+		{name: formatS3EC, kinds: bodies, build: newS3EC, recognise: recogniseS3EC},
 		{name: formatAuto, kinds: bodies, takes: aContext, build: newAuto},
 
 		{name: formatJSONL, kinds: bodies, slots: pathSlots, codecs: texts, body: true, build: newJSONL},
@@ -79,11 +79,11 @@ func formats() []entry {
 		{name: formatTinkKeyset, kinds: bodies, takes: aContext, build: newTinkKeyset, recognise: recogniseTinkKeyset},
 		{name: formatTinkEnvelope, kinds: bodies, build: newFramed},
 
-		{name: "credstash", kinds: rows, takes: aFile, build: newCredstash},
-		{name: "credsmash", kinds: rows, takes: aFile, build: newCredsmash},
-		{name: "confidant", kinds: rows, build: newConfidant},
-		{name: "esdk-branch-keystore", kinds: rows, takes: aContext, build: newBranchKeystore},
-		{name: "ddb-encryption-client", kinds: rows, takes: aContext, build: newDDBEncryption},
+		{name: formatCredstash, kinds: rows, takes: aFile, build: newCredstash},
+		{name: formatCredsmash, kinds: rows, takes: aFile, build: newCredsmash},
+		{name: formatConfidant, kinds: rows, build: newConfidant},
+		{name: formatBranchKeystore, kinds: rows, takes: aContext, build: newBranchKeystore},
+		{name: formatDDBEncryption, kinds: rows, takes: aContext, build: newDDBEncryption},
 	}
 	for _, name := range single {
 		list = append(list,

@@ -92,7 +92,6 @@ func TestTargetsSayNoMoreThanTheirFormatTakes(t *testing.T) {
 		{Spec{Format: formatS3EC, Kind: Objects, Context: m}, "context"},
 		{Spec{Format: formatS3EC, Kind: Objects, DestinationContext: m}, "destination_context"},
 		{Spec{Format: formatS3EC, Kind: Objects, Named: &Named{}}, "context_file"},
-		{Spec{Format: formatS3EC, Kind: Files}, "format"},
 		{Spec{Format: formatS3EC, Kind: Rows}, "format"},
 		{Spec{Format: formatAuto, Kind: Objects, Named: &Named{}}, "context_file"},
 		{Spec{Format: formatAuto, Kind: Objects, Context: map[string]string{"a": "${nothing}"}}, "context"},
@@ -117,6 +116,22 @@ func TestFiles(t *testing.T) {
 		t.Error(diff)
 	}
 	checkObjectLaws(t, f, file)
+}
+
+// TestInstructionFilesAmongFiles: a copied bucket has its instruction files, which
+// are known by their name; its objects have lost their metadata, and have no slot.
+func TestInstructionFilesAmongFiles(t *testing.T) {
+	body := []byte(`{"x-amz-3": "` + std64("A") + `", "x-amz-w": "12", "x-amz-t": "{\"k\":\"v\"}"}`)
+	for key, want := range map[string][]string{"a/b.instruction": {"x-amz-3 A map[k:v] map[k:v]"}, "a/b": nil} {
+		file := scan.Item{Ref: scan.KeyRef(key), Payload: &scan.Object{Key: key, Body: body}}
+		for _, format := range []string{formatS3EC, formatAuto} {
+			f := compile(t, Spec{Format: format, Kind: Files})
+			if diff := cmp.Diff(want, summary(f.Find(file))); diff != "" {
+				t.Errorf("%s, %s: %s", format, key, diff)
+			}
+			checkObjectLaws(t, f, file)
+		}
+	}
 }
 
 func TestHex(t *testing.T) {

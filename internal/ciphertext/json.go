@@ -72,9 +72,15 @@ func stringIn(text []byte, v gjson.Result) (start, end int, ok bool) {
 	return start, end, start > 0 && end <= len(text) && string(text[start:end]) == v.Raw
 }
 
-// quoted makes a JSON string of what form writes.
+// quoted makes a JSON string of what form writes; nil where it writes none.
 func quoted(form func([]byte) []byte) func([]byte) []byte {
-	return func(blob []byte) []byte { return jsonString(string(form(blob))) }
+	return func(blob []byte) []byte {
+		text := form(blob)
+		if text == nil {
+			return nil
+		}
+		return jsonString(string(text))
+	}
 }
 
 // jsonString writes a string with the escapes that it needs and no others, as

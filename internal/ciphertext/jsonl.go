@@ -39,7 +39,7 @@ func (f *lines) Find(item scan.Item) []Slot {
 	for line := range bytes.Lines(object.Body) {
 		number++
 		for _, p := range f.places(object, line) {
-			p.Path = fmt.Sprintf("line %d: %s", number, p.Path)
+			p.Path = linePath(number, p.Path)
 			found = append(found, p.Slot)
 		}
 	}
@@ -53,14 +53,16 @@ func (f *lines) Splice(item scan.Item, blobs [][]byte) (scan.Payload, error) {
 		return nil, errNotOurs(item)
 	}
 	body := make([]byte, 0, len(object.Body)+len(object.Body)/16)
-	next := 0
+	next, number := 0, 0
+	var unfit unfitSlots
 	for line := range bytes.Lines(object.Body) {
+		number++
 		places := f.places(object, line)
 		if len(places) > len(blobs)-next {
 			return nil, fmt.Errorf("%d blobs for more slots", len(blobs))
 		}
 		changed, err := spliceBody(line, places, blobs[next:next+len(places)])
-		if err != nil {
+		if err != nil && !unfit.take(err, next, linePath(number, "")) {
 			return nil, err
 		}
 		body = append(body, changed...)
@@ -69,10 +71,15 @@ func (f *lines) Splice(item scan.Item, blobs [][]byte) (scan.Payload, error) {
 	if next != len(blobs) {
 		return nil, fmt.Errorf("%d blobs for %d slots", len(blobs), next)
 	}
+	if err := unfit.err(); err != nil {
+		return nil, err
+	}
 	changed := *object
 	changed.Body = body
 	return &changed, nil
 }
+
+func linePath(number int, path string) string { return fmt.Sprintf("line %d: %s", number, path) }
 
 // places finds the slots of one line, as places in this line.
 func (f *lines) places(object *scan.Object, line []byte) []place {

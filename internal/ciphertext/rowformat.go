@@ -92,7 +92,11 @@ func newRowSlot(row *scan.Row, name string, kind scan.Kind, format string, conte
 	if kind == scan.KindS {
 		text = []byte(value.Text)
 	}
-	blob, form, refused := decode(format, text)
+	read := decodePadded
+	if format != formatBase64 {
+		read = func(text []byte) ([]byte, func([]byte) []byte, *Refused) { return decode(format, text) }
+	}
+	blob, form, refused := read(text)
 	found := sealed(name, blob, refused, contexts)
 	if found.Refused == nil {
 		found.replace = func(blob []byte) map[string]scan.Value {

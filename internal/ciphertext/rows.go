@@ -58,7 +58,7 @@ type rowWalk struct {
 	blobs  [][]byte
 	found  []Slot
 	seen   int
-	err    error
+	unfit  unfitSlots
 }
 
 func (w *rowWalk) walk(slots []slot) error {
@@ -70,7 +70,7 @@ func (w *rowWalk) walk(slots []slot) error {
 		return fmt.Errorf("%d blobs for %d slots", len(w.blobs), w.seen)
 	}
 	w.row.Attributes = top.Map
-	return w.err
+	return w.unfit.err()
 }
 
 // descend follows the steps that are left from v, which stands at path, and
@@ -158,7 +158,8 @@ func (w *rowWalk) value(s slot, path string, text []byte) []byte {
 	}
 	written := form(w.blobs[i])
 	if written == nil {
-		w.err = errNoRoom(path)
+		w.unfit.add(i, path, nil)
+		return text
 	}
 	return written
 }

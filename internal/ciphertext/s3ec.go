@@ -56,7 +56,8 @@ func s3ecNames() []string {
 // s3ec moves the data keys of objects that the Amazon S3 Encryption Client wrote:
 // all generations that KMS has wrapped, in metadata and in instruction files. The
 // data key stays the same, and with it the body, its key commitment and everything
-// else that the client stored: nothing but the wrapped key changes.
+// else that the client stored: nothing but the wrapped key changes. Of files it knows
+// the copies of instruction files, since files have no metadata.
 type s3ec struct{ instructions *bodyFormat }
 
 var _ Format = (*s3ec)(nil)
@@ -226,7 +227,7 @@ func s3ecSlot(values map[string]string, read func(string) (string, *Refused)) (n
 	if slot.Refused = wrappedByKMS(name, values); slot.Refused != nil {
 		return name, slot, nil
 	}
-	slot.Blob, form, slot.Refused = decode(formatBase64, []byte(values[name]))
+	slot.Blob, form, slot.Refused = decodePadded([]byte(values[name]))
 	if slot.Refused == nil {
 		slot.Context, slot.Refused = s3ecContext(name, values, read)
 	}

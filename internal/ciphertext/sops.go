@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"rotator/internal/scan"
@@ -60,7 +61,7 @@ func sopsStanzas(object *scan.Object) ([]*node, *Refused) {
 		// What the file says of itself is ambiguous, so its name decides, as it
 		// does for sops (cmd/sops/formats).
 		kind = sopsNamed(object.Key)
-		if !strings.Contains(fmt.Sprint(kinds), string(kind)) || kind == "" {
+		if !slices.Contains(kinds, kind) {
 			return nil, &Refused{Reason: "ambiguous", Detail: fmt.Sprintf("it reads as a sops file of more than one type (%v), and its name ends like none of them", kinds)}
 		}
 	case bytes.Contains(object.Body, []byte("ENC[AES256_GCM,")):

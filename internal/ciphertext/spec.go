@@ -72,7 +72,8 @@ func (e *SpecError) Error() string { return e.Field + ": " + e.Detail }
 type Compiled struct {
 	Format
 	attributes, writes []string
-	whole, own         bool
+	whole              bool
+	symmetric          string
 	needsBody          func(key string, metadata map[string]string) bool
 }
 
@@ -96,9 +97,10 @@ func (c *Compiled) NeedsBody(key string, metadata map[string]string) bool {
 	return c.needsBody == nil || c.needsBody(key, metadata)
 }
 
-// Own says that the format knows its places and its readers: they call Decrypt as
-// for a symmetric key, so a blob under an RSA key would be lost to them.
-func (c *Compiled) Own() bool { return c.own }
+// Symmetric names the format of the target, or of one of its slots, whose readers
+// are known to call Decrypt as for a symmetric key: a blob under an RSA key would be
+// lost to them. It is empty where readers are the user's own.
+func (c *Compiled) Symmetric() string { return c.symmetric }
 
 // New compiles a Spec. An error joins a *SpecError for everything that is wrong.
 func New(spec Spec) (*Compiled, error) {
@@ -108,7 +110,7 @@ func New(spec Spec) (*Compiled, error) {
 		return nil, errors.Join(c.errs...)
 	}
 	return &Compiled{Format: format, attributes: sorted(c.reads), writes: sorted(c.writes),
-		whole: c.whole, own: c.form.slots == noSlots, needsBody: c.needsBody}, nil
+		whole: c.whole, symmetric: c.symmetric(), needsBody: c.needsBody}, nil
 }
 
 func sorted(names []string) []string {

@@ -114,7 +114,7 @@ func (n *node) replaced(text string) edit {
 // blobPlace is the place of a blob that stands in a text as base64, with the edits
 // of what has to change along with it.
 func (n *node) blobPlace(context map[string]string, siblings ...edit) place {
-	blob, form, refused := decode(formatBase64, []byte(n.text))
+	blob, form, refused := decodePadded([]byte(n.text))
 	if refused != nil {
 		return place{Slot: Slot{Path: n.path, Refused: refused}}
 	}

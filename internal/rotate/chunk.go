@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"rotator/internal/ciphertext"
@@ -176,13 +178,31 @@ func (w *worker) decide(ctx context.Context, target *Target, t *task) error {
 	if !moving {
 		return nil
 	}
-	payload, err := target.Format.Splice(t.item, blobs)
-	if err != nil {
+	if err := w.splice(target, t, blobs); err != nil {
 		w.moving(t, verdict{outcome: Failed, reason: "cannot-splice", detail: err.Error()})
-		return nil
 	}
-	t.payload = payload
 	return nil
+}
+
+// splice makes the payload to write. A slot whose new blob cannot be written where
+// the old one stands fails alone; those beside it still move.
+func (w *worker) splice(target *Target, t *task, blobs [][]byte) error {
+	payload, err := target.Format.Splice(t.item, blobs)
+	var unfit *ciphertext.SpliceError
+	if errors.As(err, &unfit) {
+		for _, s := range unfit.Slots {
+			t.verdicts[s.Index] = verdict{outcome: Failed, key: t.verdicts[s.Index].key, reason: s.Refused.Reason, detail: s.Refused.Detail}
+			blobs[s.Index] = nil
+		}
+		if !slices.ContainsFunc(t.verdicts, verdict.moves) {
+			return nil
+		}
+		payload, err = target.Format.Splice(t.item, blobs)
+	}
+	if err == nil {
+		t.payload = payload
+	}
+	return err
 }
 
 // decideOnce remembers verdicts, so that a slot which did not change is neither

@@ -429,6 +429,40 @@ func TestEachSlotHasItsOutcome(t *testing.T) {
 	}
 }
 
+// TestOneSlotWithoutRoom: a slot whose new ciphertext cannot be written where the old
+// one stands fails alone; the other slots of its item move.
+func TestOneSlotWithoutRoom(t *testing.T) {
+	cloud := newCloud(t)
+	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.RSA4096)
+	long, short := cloud.encrypt(t, old, "long", nil), cloud.encrypt(t, old, "short", nil)
+	compiled, err := ciphertext.New(ciphertext.Spec{Format: "raw", Kind: ciphertext.Rows,
+		Slots: []ciphertext.SlotSpec{{Path: "short", Format: "length-prefixed-u8"}, {Path: "long"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	target := newMemory()
+	framed := append([]byte{byte(len(short))}, short...)
+	target.rows["a"] = map[string]scan.Value{"short": {Kind: scan.KindB, Bytes: framed}, "long": {Kind: scan.KindB, Bytes: long}}
+	target.rows["b"] = map[string]scan.Value{"short": {Kind: scan.KindB, Bytes: framed}}
+	b := &bench{cloud: cloud, format: compiled, target: target,
+		keys: cloud.resolve(t, rotate.KeyRequest{Destination: new, DestinationAlgorithm: "RSAES_OAEP_SHA_256", Sources: []string{old}})}
+	counts, err := b.run(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := (checkpoint.SlotCounts{Seen: 3, Rotated: 1, Failed: 2}); counts.Slots != want || counts.Items.Written != 1 {
+		t.Errorf("counted %+v, want %+v", counts, want)
+	}
+	if plaintext, under, err := cloud.fake.Decrypt(new, target.rows["a"]["long"].Bytes, nil); err != nil || string(plaintext) != "long" || under != new {
+		t.Errorf("the slot beside it reads %q under %s, %v", plaintext, under, err)
+	}
+	for _, name := range []string{"a", "b"} {
+		if !bytes.Equal(target.rows[name]["short"].Bytes, framed) {
+			t.Errorf("the slot of %s changed", name)
+		}
+	}
+}
+
 func TestConcurrentWriterWins(t *testing.T) {
 	cloud := newCloud(t)
 	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)

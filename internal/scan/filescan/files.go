@@ -41,8 +41,8 @@ import (
 type Config struct {
 	Root string // the directory
 	// Include and Exclude are globs over the path of a file below Root, as
-	// doublestar matches them. No Include means all files. What Exclude says of a
-	// directory holds for all that is in it.
+	// doublestar matches them. No Include means all files. What they say of a
+	// directory holds for all that is in it: Exclude by any glob, Include by its name.
 	Include, Exclude []string
 	// KeepMtime gives a rewritten file the modification time that it had.
 	KeepMtime bool
@@ -75,6 +75,10 @@ type Files struct {
 func New(c Config) *Files {
 	if c.PageLimit <= 0 {
 		c.PageLimit = 1000
+	}
+	c.Include = slices.Clone(c.Include)
+	for i, pattern := range c.Include {
+		c.Include[i] = withAllBelow(pattern)
 	}
 	return &Files{config: c}
 }

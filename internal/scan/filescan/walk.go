@@ -54,9 +54,12 @@ func (f *Files) Page(ctx context.Context, p scan.Partition, cursor scan.Cursor) 
 	f.walking.Lock()
 	defer f.walking.Unlock()
 	if f.walk == nil || len(cursor) == 0 || f.walk.last != string(cursor) {
-		f.walk = &walk{files: f, root: root, last: string(cursor), levels: []level{{}}}
+		f.walk = &walk{files: f, root: root, last: string(cursor), levels: []level{{}}, whole: len(cursor) == 0, met: map[string]bool{}}
 	}
 	page, err := f.walk.page(ctx, f.config.PageLimit)
+	if err == nil && page.Last {
+		f.walk.noteUnmet()
+	}
 	if err != nil || page.Last {
 		f.walk = nil
 	}
@@ -69,6 +72,8 @@ type walk struct {
 	root   *os.Root
 	last   string // the path that was looked at last, or from which to go on
 	levels []level
+	whole  bool            // it began at the first file
+	met    map[string]bool // patterns of Include that matched a file
 }
 
 // level is a directory on the way to where the walk is.
@@ -90,12 +95,41 @@ func (w *walk) page(ctx context.Context, limit int) (scan.Page, error) {
 			return page, nil
 		}
 		w.last = path
+		w.meet(path)
 		if w.files.wanted(path) {
 			page.Items = append(page.Items, scan.Item{Ref: scan.KeyRef(path)})
 		}
 	}
 	page.Next = scan.Cursor(w.last)
 	return page, nil
+}
+
+// meet remembers which patterns of Include match a file.
+func (w *walk) meet(path string) {
+	for _, pattern := range w.files.config.Include {
+		if !w.met[pattern] && doublestar.MatchUnvalidated(pattern, path) {
+			w.met[pattern] = true
+		}
+	}
+}
+
+// noteUnmet notes the patterns of Include that no file of the whole walk matched:
+// each may be a slip of the pen.
+func (w *walk) noteUnmet() {
+	for _, pattern := range w.files.config.Include {
+		if w.whole && !w.met[pattern] {
+			w.files.note("directory %s: no file matches %q of include", w.files.config.Root, pattern)
+		}
+	}
+}
+
+// withAllBelow is a pattern of Include. One without wildcards is a file, or a
+// directory with all that is in it; one with a slash behind is such a directory.
+func withAllBelow(pattern string) string {
+	if strings.HasSuffix(pattern, "/") || pattern != "" && !strings.ContainsAny(pattern, `*?[{\\`) {
+		return strings.TrimRight(pattern, "/") + "/**"
+	}
+	return pattern
 }
 
 // next is the path of the next regular file; not ok at the end.

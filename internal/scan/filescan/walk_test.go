@@ -122,11 +122,36 @@ func TestIncludeAndExclude(t *testing.T) {
 		{[]string{"x/y/*"}, []string{"**/*.bak"}, []string{"x/y/b.jsonl"}},
 		{[]string{"x/{a,b}.jsonl", "z/f", "none/*"}, nil, []string{"x/a.jsonl", "z/f"}},
 		{[]string{"x/**"}, []string{"x/cache/**"}, []string{"x/a.jsonl", "x/y/b.bak", "x/y/b.jsonl"}},
+		{[]string{"x/cache", "z/f", ".hidden/"}, nil, []string{".hidden/e.jsonl", "x/cache/d.jsonl", "z/f"}},
+		{[]string{"x"}, []string{"x/cache"}, []string{"x/a.jsonl", "x/y/b.bak", "x/y/b.jsonl"}},
+		{[]string{"*"}, nil, []string{"a.json", "a.jsonl"}},
 		{nil, []string{"**"}, nil},
 	} {
 		if got := all(t, New(Config{Root: s.root, Include: c.include, Exclude: c.exclude})); !slices.Equal(got, c.want) {
 			t.Errorf("include %q exclude %q: %q, want %q", c.include, c.exclude, got, c.want)
 		}
+	}
+}
+
+// TestIncludeThatMatchesNothing: each such pattern has a note, once the walk has seen
+// all there is.
+func TestIncludeThatMatchesNothing(t *testing.T) {
+	s := newStore(t)
+	s.write("a/x", "body")
+	s.write("b/y", "body")
+	config := Config{Root: s.root, Include: []string{"a", "c", "**/z"}, PageLimit: 1}
+	f := New(config)
+	all(t, f)
+	notes := strings.Join(f.Notes(), "\n")
+	if !strings.Contains(notes, `"c/**"`) || !strings.Contains(notes, `"**/z"`) || strings.Contains(notes, `"a/**"`) {
+		t.Errorf("notes: %s", notes)
+	}
+	f = New(config) // another process, which has not seen what came before
+	if _, err := f.Page(t.Context(), scan.Partition{Spec: []byte(`{"order":"path"}`)}, scan.Cursor("a/x")); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(strings.Join(f.Notes(), "\n"), "include") {
+		t.Errorf("notes of half a walk: %q", f.Notes())
 	}
 }
 
