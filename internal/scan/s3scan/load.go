@@ -74,9 +74,6 @@ func (b *Bucket) get(ctx context.Context, ref scan.Ref, key string, match *strin
 	if err := refuse(found); err != nil {
 		return scan.Item{}, err
 	}
-	if err := checksumOf(found).ofBody(); err != nil {
-		return scan.Item{}, err
-	}
 	if aws.ToInt64(out.ContentLength) > maxBody {
 		return scan.Item{}, errTooLarge()
 	}
@@ -178,12 +175,17 @@ func checksumOf(found *s3.HeadObjectOutput) checksum {
 	return checksum{} // of a new body the SDK's default
 }
 
-// ofBody refuses what the SDK cannot compute, so that a new body would get another
-// one.
+// ofBody refuses a checksum that a new body would get another one instead of: of
+// what the SDK cannot compute, and of parts, since a PUT has none: its checksum is
+// always one of the whole object (API_PutObject, ChecksumType).
 func (c checksum) ofBody() error {
 	switch c.algorithm {
 	case types.ChecksumAlgorithmMd5, types.ChecksumAlgorithmXxhash64, types.ChecksumAlgorithmXxhash3, types.ChecksumAlgorithmXxhash128:
 		return &scan.RefusedError{Reason: "checksum", Detail: "its checksum is an MD5 or XXHash, which the AWS SDK cannot compute for the new body"}
+	}
+	if c.kind == types.ChecksumTypeComposite {
+		return &scan.RefusedError{Reason: "checksum", Detail: "its checksum is made of those of the parts in which it was uploaded, and a rewrite of its body would make it one of the whole object; " +
+			"copy the object onto itself in one piece, then run retry"}
 	}
 	return nil
 }

@@ -15,6 +15,9 @@ import (
 // rewrite replaces the body by a PUT under the condition that the ETag is the one
 // that was read, and after a look at what the ETag does not cover.
 func (b *Bucket) rewrite(ctx context.Context, object *scan.Object, read *asRead) error {
+	if err := read.checksum.ofBody(); err != nil {
+		return err
+	}
 	if err := b.probePuts(ctx); err != nil {
 		return err
 	}
