@@ -38,6 +38,9 @@ func (b *Bucket) rewriteAlike(ctx context.Context, object *scan.Object, read *as
 	if read.size > maxBody {
 		return errCannotCopy("it is larger than 64 MiB, more than is read and written again")
 	}
+	if read.whole {
+		return b.rewrite(ctx, object, read)
+	}
 	item, err := b.get(ctx, refOf(object.Key), object.Key, &read.properties.etag)
 	if refuses(err) {
 		return scan.ErrChanged
@@ -45,6 +48,7 @@ func (b *Bucket) rewriteAlike(ctx context.Context, object *scan.Object, read *as
 	if err != nil {
 		return err
 	}
+	defer item.Give()
 	now, whole := item.Token.(*asRead), *object
 	if now.properties != read.properties || !maps.Equal(now.metadata, read.metadata) {
 		return scan.ErrChanged
