@@ -81,8 +81,9 @@ func wire(ctx context.Context, job *config.Job, logger *zap.Logger) (*wiring, er
 	if err != nil {
 		return nil, err
 	}
+	room := scan.NewRoom(bodiesInWork)
 	for i, target := range job.Targets {
-		p, err := newPlace(base, job, target, formats[i])
+		p, err := newPlace(base, job, target, formats[i], room)
 		if err != nil {
 			return nil, err
 		}
@@ -354,7 +355,7 @@ func specOf(target config.Target) ciphertext.Spec {
 	return spec
 }
 
-func newPlace(base aws.Config, job *config.Job, target config.Target, format *ciphertext.Compiled) (place, error) {
+func newPlace(base aws.Config, job *config.Job, target config.Target, format *ciphertext.Compiled, room *scan.Room) (place, error) {
 	p := place{name: target.Name, format: format}
 	if t := target.DynamoDB; t != nil {
 		cfg := at(base, t.Region, t.Endpoint, t.RoleARN)
@@ -365,7 +366,7 @@ func newPlace(base aws.Config, job *config.Job, target config.Target, format *ci
 	}
 	if t := target.Files; t != nil {
 		p.source = filescan.New(filescan.Config{Root: t.Root, Include: t.Include, Exclude: t.Exclude,
-			KeepMtime: t.Mtime == config.MtimeKeep, Own: ownFiles(job), PageLimit: pageItems})
+			KeepMtime: t.Mtime == config.MtimeKeep, Own: ownFiles(job), Room: room, PageLimit: pageItems})
 		return p, nil
 	}
 	t := target.S3
@@ -373,7 +374,7 @@ func newPlace(base aws.Config, job *config.Job, target config.Target, format *ci
 		// Other S3 servers seldom have a host name for each bucket.
 		o.UsePathStyle = o.UsePathStyle || o.BaseEndpoint != nil
 	})
-	c := s3scan.Config{Client: client, Bucket: t.Bucket, Prefix: t.Prefix, AWS: client.Options().BaseEndpoint == nil, PageLimit: pageItems}
+	c := s3scan.Config{Client: client, Bucket: t.Bucket, Prefix: t.Prefix, AWS: client.Options().BaseEndpoint == nil, Room: room, PageLimit: pageItems}
 	if !format.AlwaysNeedsBody() {
 		c.NeedsBody = format.NeedsBody
 	}
@@ -397,6 +398,10 @@ func ownFiles(job *config.Job) []string {
 	}
 	return own
 }
+
+// bodiesInWork bounds the bytes of the bodies of all targets that are in memory at the
+// same time. With what is made of them a run takes up to eight times as much.
+const bodiesInWork = 256 << 20
 
 // pageItems bounds a page, and so what a crash makes a run do again.
 const pageItems = 250

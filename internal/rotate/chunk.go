@@ -36,6 +36,14 @@ type task struct {
 	busy bool
 }
 
+// give gives back the room of the item as it was read, and lets go of its content.
+func (t *task) give() {
+	if t.item.Give != nil {
+		t.item.Give()
+	}
+	t.item, t.payload = scan.Item{Ref: t.item.Ref}, nil
+}
+
 // moves says whether the item is still to be written.
 func (t *task) moves() bool { return t.payload != nil }
 
@@ -57,12 +65,14 @@ type worker struct {
 
 // process works on items of one page until each has an outcome. On an error
 // none is reported, and the page stays unfinished; what was already decided is
-// still written, so that a drain wastes no request.
+// still written, so that a drain wastes no request. What the items take of the room
+// for bodies is given back in the end.
 func (w *worker) process(ctx context.Context, target *Target, items []scan.Item) ([]*task, error) {
 	var tasks []*task
 	var cause error
 	for _, item := range items {
 		t := &task{item: item, known: map[question]verdict{}, intended: map[string]bool{}}
+		defer t.give()
 		if cause = w.prepare(ctx, target, t); cause != nil {
 			break
 		}
@@ -358,16 +368,18 @@ func (w *worker) settle(target *Target, t *task, result scan.Result, since time.
 // else is decided again.
 func (w *worker) reconcile(target *Target, t *task, now *scan.Item) error {
 	if now == nil {
+		t.give() // who waits for room must hold none
 		item, err := w.load(w.hard, target, t.item.Ref)
 		if err != nil {
 			return w.unloadable(t, target, err)
 		}
 		now = &item
 	}
-	if err := w.claim(target, t, *now); err != nil {
+	err := w.claim(target, t, *now)
+	t.item = *now
+	if err != nil {
 		return err
 	}
-	t.item = *now
 	if err := w.decide(w.hard, target, t); err != nil || t.changes <= maxConflicts {
 		return err
 	}

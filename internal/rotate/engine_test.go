@@ -221,6 +221,7 @@ type bench struct {
 	engine  *rotate.Rotator // of the last run
 	store   checkpoint.Store
 	passes  *checkpoint.Passes
+	workers int // at least 4
 }
 
 func (b *bench) run(t *testing.T) (checkpoint.Counts, error) {
@@ -268,7 +269,7 @@ func (b *bench) rotator(target rotate.Target, pass int) *rotate.Rotator {
 		asked = b.lie
 	}
 	return rotate.New(rotate.Config{Targets: []rotate.Target{target}, Keys: b.keys, KMS: asked,
-		Rate: 100000, Workers: 4, MaxOutage: 2 * time.Second, Settle: b.settle, Pass: pass, Recorder: b.trail, Exact: b.exact})
+		Rate: 100000, Workers: max(b.workers, 4), MaxOutage: 2 * time.Second, Settle: b.settle, Pass: pass, Recorder: b.trail, Exact: b.exact})
 }
 
 func format(t *testing.T, from, to map[string]string) *ciphertext.Compiled {

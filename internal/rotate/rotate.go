@@ -71,7 +71,8 @@ type Target struct {
 	Lister Lister
 	Writer Writer // nil: look, do not touch
 	// Batch is how many items a worker takes, and holds in memory, at once, and
-	// the most changes of one Replace.
+	// the most changes of one Replace; 1 where items take room (scan.Room), since who
+	// waits for room must hold none.
 	Batch  int
 	Format ciphertext.Format
 }

@@ -38,6 +38,9 @@ type Item struct {
 	Ref Ref
 	// Payload is nil when the page only listed the item; Load fetches it.
 	Payload Payload
+	// Give gives back the Room that the body takes, when the outcome of the item is
+	// known; nil where it takes none.
+	Give func()
 	// Token is what the source needs in order to replace exactly what was read
 	// (an ETag, headers to send again). Only the source looks inside.
 	Token any

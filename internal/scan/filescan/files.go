@@ -48,6 +48,8 @@ type Config struct {
 	KeepMtime bool
 	// Own are files of the run itself, which are no items wherever they lie.
 	Own []string
+	// Room is where files that are read take room; nil is without bound.
+	Room *scan.Room
 	// PageLimit is the most files of a page; 0 means 1,000.
 	PageLimit int
 }

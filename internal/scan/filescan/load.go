@@ -15,8 +15,8 @@ import (
 	"rotator/internal/scan"
 )
 
-// maxBody is the largest file that is read, in bytes. Every worker holds one at a
-// time, and another while it is being spliced.
+// maxBody is the largest file that is read, in bytes. How many of them are in memory
+// at the same time Config.Room says.
 const maxBody = 64 << 20
 
 // state is what tells one version of a file from another. The kernel changes ctime
@@ -81,7 +81,7 @@ func (f *Files) Load(ctx context.Context, ref scan.Ref) (scan.Item, error) {
 		return scan.Item{}, err
 	}
 	for n := 0; ; n++ {
-		body, read, err := f.read(key)
+		item, err := f.read(ctx, key)
 		if errors.Is(err, scan.ErrChanged) && n+1 < readAttempts {
 			select {
 			case <-time.After(readPause):
@@ -96,33 +96,57 @@ func (f *Files) Load(ctx context.Context, ref scan.Ref) (scan.Item, error) {
 		if err != nil {
 			return scan.Item{}, err
 		}
-		return scan.Item{Ref: ref, Payload: &scan.Object{Key: key, Body: body, Size: int64(len(body))}, Token: &asRead{state: read}}, nil
+		item.Ref = ref
+		return item, nil
 	}
 }
 
-// read reads a file once. scan.ErrChanged says that it changed meanwhile.
-func (f *Files) read(key string) ([]byte, state, error) {
+// read reads a file once, and takes room for it. scan.ErrChanged says that it changed
+// meanwhile.
+func (f *Files) read(ctx context.Context, key string) (scan.Item, error) {
 	folder, name, err := f.place(key)
 	if err != nil {
-		return nil, state{}, readError(err)
+		return scan.Item{}, readError(err)
 	}
 	defer func() { _ = folder.Close() }()
 	file, err := openAt(folder, name)
 	if err != nil {
-		return nil, state{}, readError(err)
+		return scan.Item{}, readError(err)
 	}
 	defer func() { _ = file.Close() }()
-	before, err := stateOf(file)
+	found, err := stateOf(file)
 	switch {
 	case err != nil:
+		return scan.Item{}, readError(err)
+	case !found.regular():
+		return scan.Item{}, scan.ErrGone
+	case found.size > maxBody:
+		return scan.Item{}, errTooLarge()
+	}
+	give, err := f.config.Room.Take(ctx, found.size)
+	if err != nil {
+		return scan.Item{}, err
+	}
+	body, read, err := readWhole(file, found.size)
+	if err != nil {
+		give()
+		return scan.Item{}, err
+	}
+	return scan.Item{Payload: &scan.Object{Key: key, Body: body, Size: int64(len(body))}, Token: &asRead{state: read}, Give: give}, nil
+}
+
+// readWhole reads a file of a size, if it has that size and nothing changes while it
+// is read. The state before is the one that was read.
+func readWhole(file *os.File, size int64) ([]byte, state, error) {
+	before, err := stateOf(file)
+	if err != nil {
 		return nil, state{}, readError(err)
-	case !before.regular():
-		return nil, state{}, scan.ErrGone
-	case before.size > maxBody:
-		return nil, state{}, errTooLarge()
+	}
+	if before.size != size {
+		return nil, state{}, scan.ErrChanged
 	}
 	var body bytes.Buffer
-	body.Grow(int(before.size) + bytes.MinRead)
+	body.Grow(int(size) + bytes.MinRead)
 	if _, err := body.ReadFrom(io.LimitReader(file, maxBody+1)); err != nil {
 		return nil, state{}, readError(err)
 	}

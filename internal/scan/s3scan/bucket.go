@@ -41,6 +41,8 @@ type Config struct {
 	// user metadata; nil means always. A body that is not needed is never
 	// downloaded, whatever its size.
 	NeedsBody func(key string, metadata map[string]string) bool
+	// Room is where bodies that are read take room; nil is without bound.
+	Room *scan.Room
 	// PageLimit is the most keys of a page; 0 means 1,000, which is S3's most.
 	PageLimit int32
 }

@@ -106,11 +106,6 @@ func TestLoadRefuses(t *testing.T) {
 		{"archived", archived, nil, "archived"},
 		{"customer key", customer, nil, "sse-c"},
 		{"metadata that is no header", plain, header("X-Amz-Missing-Meta", "1"), "metadata"},
-		{"a checksum of another kind", plain, store.through(func(w http.ResponseWriter, r *http.Request) bool {
-			w.Header().Set("ETag", `"e"`)
-			w.Header().Set("X-Amz-Checksum-Xxhash64", "AAAAAAAAAAA=")
-			return true
-		}), "checksum"},
 		{"too large", plain, store.through(func(w http.ResponseWriter, r *http.Request) bool {
 			w.Header().Set("Content-Length", fmt.Sprint(maxBody+1))
 			w.Header().Set("ETag", `"e"`)
@@ -131,6 +126,55 @@ func TestLoadRefuses(t *testing.T) {
 		})).Load(t.Context(), plain)
 		if refused := (*scan.RefusedError)(nil); err == nil || errors.As(err, &refused) || errors.Is(err, scan.ErrGone) {
 			t.Errorf("%s: %v, want the error of the request", code, err)
+		}
+	}
+}
+
+// A checksum that the PUT of a new body would make one of another kind refuses the
+// write, and only that: an object in which nothing moves is read like any other.
+func TestChecksumOfNewBody(t *testing.T) {
+	store := newStore(t, nil)
+	store.dress = func(in *s3.PutObjectInput) { in.ChecksumAlgorithm = types.ChecksumAlgorithmSha256 }
+	store.hidden = nil
+	for _, c := range []struct {
+		name   string
+		size   int64 // of an upload in parts of 1 MiB; 0 is one of a PUT
+		change func(*Config)
+		reason string
+	}{
+		{"of a PUT", 0, nil, ""},
+		{"of one part", 1 << 20, nil, "checksum"},
+		{"of several parts", 8 << 20, nil, "checksum"},
+		{"an XXHash", 0, store.through(func(w http.ResponseWriter, r *http.Request) bool {
+			w.Header().Set("X-Amz-Checksum-Xxhash64", "AAAAAAAAAAA=")
+			r.Header.Del("X-Amz-Checksum-Mode")
+			return false
+		}), "checksum"},
+	} {
+		store.shape = func(key string) {
+			if c.size > 0 {
+				_ = store.fake.Zeros(bucketName, key, c.size, 1<<20)
+			}
+		}
+		source := store.source(c.change)
+		change := store.change(source, store.put(0))
+		rest, body := store.rest(change.Item.Ref), store.body(change.Item.Ref)
+		if parts := strings.Contains(rest, "X-Amz-Checksum-Type: COMPOSITE"); parts != (c.size > 0) {
+			t.Fatalf("%s: a checksum of parts is %v: %s", c.name, parts, rest)
+		}
+		err := source.Replace(t.Context(), []scan.Change{change})[0].Err
+		refused := (*scan.RefusedError)(nil)
+		if c.reason == "" {
+			if err != nil {
+				t.Errorf("%s: %v", c.name, err)
+			}
+			continue
+		}
+		if !errors.As(err, &refused) || refused.Reason != c.reason {
+			t.Errorf("%s: %v, want it refused as %s", c.name, err, c.reason)
+		}
+		if store.rest(change.Item.Ref) != rest || store.body(change.Item.Ref) != body {
+			t.Errorf("%s: the object was written", c.name)
 		}
 	}
 }

@@ -18,8 +18,8 @@ import (
 	"rotator/internal/scan"
 )
 
-// maxBody is the largest object that is read, in bytes. Every worker holds one at
-// a time, and another while it is being spliced.
+// maxBody is the largest object that is read, in bytes. How many of them are in
+// memory at the same time Config.Room says.
 const maxBody = 64 << 20
 
 // loadTries is how often an object is looked at that keeps changing between HEAD
@@ -34,10 +34,14 @@ func (b *Bucket) Load(ctx context.Context, ref scan.Ref) (scan.Item, error) {
 	if err != nil {
 		return scan.Item{}, err
 	}
-	if b.config.NeedsBody == nil {
-		return b.get(ctx, ref, key, nil)
-	}
 	for range loadTries {
+		if b.config.NeedsBody == nil {
+			item, err := b.get(ctx, ref, key, nil)
+			if status(err) != http.StatusPreconditionFailed {
+				return item, err
+			}
+			continue
+		}
 		found, err := b.head(ctx, &s3.HeadObjectInput{Bucket: &b.config.Bucket, Key: &key, ChecksumMode: types.ChecksumModeEnabled})
 		if err != nil {
 			return scan.Item{}, b.loadError("head", err)
@@ -62,33 +66,59 @@ func (b *Bucket) Load(ctx context.Context, ref scan.Ref) (scan.Item, error) {
 	return scan.Item{}, fmt.Errorf("get an object of bucket %s, between HEAD and GET: %w", b.config.Bucket, scan.ErrChanged)
 }
 
-// get reads an object with its body, if it is the one that match names.
+// get reads an object with its body, if it is the one that match names; it takes
+// room for the body. Where there is none it waits without a connection, which the
+// service would close meanwhile, and asks again for what it was about to read.
 func (b *Bucket) get(ctx context.Context, ref scan.Ref, key string, match *string) (scan.Item, error) {
+	out, err := b.open(ctx, key, match)
+	if err != nil {
+		return scan.Item{}, err
+	}
+	size := aws.ToInt64(cmp.Or(out.ContentLength, aws.Int64(maxBody))) // a server may leave the length out
+	give, ok := b.config.Room.TryTake(size)
+	if !ok {
+		_ = out.Body.Close()
+		if give, err = b.config.Room.Take(ctx, size); err != nil {
+			return scan.Item{}, err
+		}
+		if out, err = b.open(ctx, key, out.ETag); err != nil {
+			give()
+			return scan.Item{}, err
+		}
+	}
+	defer func() { _ = out.Body.Close() }()
+	var body bytes.Buffer
+	body.Grow(int(max(0, aws.ToInt64(out.ContentLength))) + bytes.MinRead)
+	_, err = body.ReadFrom(io.LimitReader(out.Body, maxBody+1))
+	switch {
+	case err != nil:
+		give()
+		return scan.Item{}, fmt.Errorf("read an object of bucket %s: %w", b.config.Bucket, err)
+	case body.Len() > maxBody:
+		give()
+		return scan.Item{}, errTooLarge()
+	}
+	item := b.item(ref, key, headOf(out), body.Bytes(), true)
+	item.Give = give
+	return item, nil
+}
+
+// open begins to read an object, if its body can be read and written back.
+func (b *Bucket) open(ctx context.Context, key string, match *string) (*s3.GetObjectOutput, error) {
 	out, err := b.config.Client.GetObject(ctx, &s3.GetObjectInput{Bucket: &b.config.Bucket, Key: &key, IfMatch: match, ChecksumMode: types.ChecksumModeEnabled},
 		func(o *s3.Options) { o.DisableLogOutputChecksumValidationSkipped = true })
 	if err != nil {
-		return scan.Item{}, b.loadError("get", err)
+		return nil, b.loadError("get", err)
 	}
-	defer func() { _ = out.Body.Close() }()
-	found := headOf(out)
-	if err := refuse(found); err != nil {
-		return scan.Item{}, err
+	err = refuse(headOf(out))
+	if err == nil && aws.ToInt64(out.ContentLength) > maxBody {
+		err = errTooLarge()
 	}
-	if err := checksumOf(found).ofBody(); err != nil {
-		return scan.Item{}, err
+	if err != nil {
+		_ = out.Body.Close()
+		return nil, err
 	}
-	if aws.ToInt64(out.ContentLength) > maxBody {
-		return scan.Item{}, errTooLarge()
-	}
-	var body bytes.Buffer
-	body.Grow(int(max(0, aws.ToInt64(out.ContentLength))) + bytes.MinRead)
-	if _, err := body.ReadFrom(io.LimitReader(out.Body, maxBody+1)); err != nil {
-		return scan.Item{}, fmt.Errorf("read an object of bucket %s: %w", b.config.Bucket, err)
-	}
-	if body.Len() > maxBody {
-		return scan.Item{}, errTooLarge()
-	}
-	return b.item(ref, key, found, body.Bytes(), true), nil
+	return out, nil
 }
 
 // item makes an item of what was found.
@@ -178,12 +208,17 @@ func checksumOf(found *s3.HeadObjectOutput) checksum {
 	return checksum{} // of a new body the SDK's default
 }
 
-// ofBody refuses what the SDK cannot compute, so that a new body would get another
-// one.
+// ofBody refuses a checksum that a new body would get another one instead of: of
+// what the SDK cannot compute, and of parts, since a PUT has none: its checksum is
+// always one of the whole object (API_PutObject, ChecksumType).
 func (c checksum) ofBody() error {
 	switch c.algorithm {
 	case types.ChecksumAlgorithmMd5, types.ChecksumAlgorithmXxhash64, types.ChecksumAlgorithmXxhash3, types.ChecksumAlgorithmXxhash128:
 		return &scan.RefusedError{Reason: "checksum", Detail: "its checksum is an MD5 or XXHash, which the AWS SDK cannot compute for the new body"}
+	}
+	if c.kind == types.ChecksumTypeComposite {
+		return &scan.RefusedError{Reason: "checksum", Detail: "its checksum is made of those of the parts in which it was uploaded, and a rewrite of its body would make it one of the whole object; " +
+			"copy the object onto itself in one piece, then run retry"}
 	}
 	return nil
 }

@@ -15,6 +15,9 @@ import (
 // rewrite replaces the body by a PUT under the condition that the ETag is the one
 // that was read, and after a look at what the ETag does not cover.
 func (b *Bucket) rewrite(ctx context.Context, object *scan.Object, read *asRead) error {
+	if err := read.checksum.ofBody(); err != nil {
+		return err
+	}
 	if err := b.probePuts(ctx); err != nil {
 		return err
 	}
@@ -35,6 +38,9 @@ func (b *Bucket) rewriteAlike(ctx context.Context, object *scan.Object, read *as
 	if read.size > maxBody {
 		return errCannotCopy("it is larger than 64 MiB, more than is read and written again")
 	}
+	if read.whole {
+		return b.rewrite(ctx, object, read)
+	}
 	item, err := b.get(ctx, refOf(object.Key), object.Key, &read.properties.etag)
 	if refuses(err) {
 		return scan.ErrChanged
@@ -42,6 +48,7 @@ func (b *Bucket) rewriteAlike(ctx context.Context, object *scan.Object, read *as
 	if err != nil {
 		return err
 	}
+	defer item.Give()
 	now, whole := item.Token.(*asRead), *object
 	if now.properties != read.properties || !maps.Equal(now.metadata, read.metadata) {
 		return scan.ErrChanged
