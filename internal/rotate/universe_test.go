@@ -110,8 +110,9 @@ type universe struct {
 	mu     sync.Mutex
 	things []*thing
 	serial int
-	trace  []string // what was applied, and when
-	faults []string // what was broken against a rule
+	trace  []string       // what was applied, and when
+	faults []string       // what was broken against a rule
+	met    map[string]int // how often what kind of operation went wrong
 }
 
 const (
@@ -136,10 +137,14 @@ func (d dice) asking(lies bool) asking {
 }
 
 func newUniverse(seed uint64) *universe {
+<<<<<<< HEAD
 	u := &universe{dice: dice{seed}, began: time.Now()}
 	u.lies = u.chance(300, "lies")
 	u.ask, u.tidy = u.asking(u.lies), u.chance(400, "tidy")
 	u.shares = !u.ask.exact && u.chance(400, "shares")
+=======
+	u := &universe{dice: dice{seed}, began: time.Now(), met: map[string]int{}}
+>>>>>>> fix-checkpoint
 	n := 24 + u.number(24, "items")
 	for i := range n {
 		t := &thing{name: fmt.Sprintf("item-%02d", i), part: u.number(simPartitions, "partition", i)}
@@ -444,6 +449,7 @@ func (p *simProcess) do(ctx context.Context, what, about string, durable bool, a
 	}
 	if p.faulty {
 		if code := p.refusal(what, about, n); code != "" {
+			p.meet(what + " refused")
 			return apiError(code)
 		}
 	}
@@ -457,10 +463,18 @@ func (p *simProcess) do(ctx context.Context, what, about string, durable bool, a
 	if !p.step(durable, true) || !p.sleep(ctx, p.span(20*time.Millisecond, p.id, what, about, n, "after")) {
 		return p.ended(ctx)
 	}
-	if lost := map[string]int{"replace": 40, "reencrypt": 10, "load": 10, "page": 10, "store": 1}[what]; p.faulty && p.chance(lost, p.id, what, about, n, "lost") {
+	if lost := map[string]int{"replace": 40, "reencrypt": 10, "load": 10, "page": 10, "store": 15}[what]; p.faulty && p.chance(lost, p.id, what, about, n, "lost") {
+		p.meet(what + " lost")
 		return context.DeadlineExceeded
 	}
 	return err
+}
+
+// meet counts what went wrong.
+func (u *universe) meet(what string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.met[what]++
 }
 
 func (p *simProcess) ended(ctx context.Context) error {
@@ -477,8 +491,14 @@ func (p *simProcess) refusal(what, about string, n int) string {
 		"replace":   {"ProvisionedThroughputExceededException", "InternalServerError", "TransactionConflictException", "ThrottlingException"},
 		"load":      {"ThrottlingException", "InternalServerError"},
 		"page":      {"ThrottlingException", "InternalServerError"},
+		"fetch":     {"ThrottlingException", "InternalServerError"},
+		"store":     {"ThrottlingException", "InternalServerError"},
 	}[what]
-	if len(codes) == 0 || !p.chance(60, p.id, what, about, n, "refused") {
+	often := 60
+	if what == "fetch" || what == "store" {
+		often = 6 // the store's own patience is over, so it ends the run
+	}
+	if len(codes) == 0 || !p.chance(often, p.id, what, about, n, "refused") {
 		return ""
 	}
 	return codes[p.number(len(codes), p.id, what, about, n, "code")]
