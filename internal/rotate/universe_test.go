@@ -137,14 +137,10 @@ func (d dice) asking(lies bool) asking {
 }
 
 func newUniverse(seed uint64) *universe {
-<<<<<<< HEAD
-	u := &universe{dice: dice{seed}, began: time.Now()}
+	u := &universe{dice: dice{seed}, began: time.Now(), met: map[string]int{}}
 	u.lies = u.chance(300, "lies")
 	u.ask, u.tidy = u.asking(u.lies), u.chance(400, "tidy")
 	u.shares = !u.ask.exact && u.chance(400, "shares")
-=======
-	u := &universe{dice: dice{seed}, began: time.Now(), met: map[string]int{}}
->>>>>>> fix-checkpoint
 	n := 24 + u.number(24, "items")
 	for i := range n {
 		t := &thing{name: fmt.Sprintf("item-%02d", i), part: u.number(simPartitions, "partition", i)}
