@@ -343,30 +343,6 @@ func TestRecordsThatCannotBeTrusted(t *testing.T) {
 	}
 }
 
-func FuzzDecode(f *testing.F) {
-	for _, v := range []any{Pass{Number: 1}, Progress{Cursor: []byte("x")}} {
-		data, err := Encode("pass", v)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(data)
-	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		var pass Pass
-		if Decode("id", "pass", data, &pass) != nil {
-			return
-		}
-		again, err := Encode("pass", pass)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var same Pass
-		if err := Decode("id", "pass", again, &same); err != nil || same.Number != pass.Number || same.Fingerprint != pass.Fingerprint {
-			t.Errorf("decoded %+v, and again %+v, %v", pass, same, err)
-		}
-	})
-}
-
 // TestMain lets the test binary hold a lock as another process, and fails the
 // tests when goroutines are left behind.
 func TestMain(m *testing.M) {

@@ -368,8 +368,8 @@ func (h *history) evidence(t *testing.T, pass checkpoint.Pass) checkpoint.Counts
 	return counts
 }
 
-// simulate tells the history of a seed and returns it.
-func simulate(t *testing.T, seed uint64) string {
+// simulate tells the history of a seed and returns it, with its universe.
+func simulate(t *testing.T, seed uint64) (string, *universe) {
 	u := newUniverse(seed)
 	h := newHistory(t, u, u.chance(600, "shared"))
 	var writer sync.WaitGroup
@@ -413,7 +413,7 @@ func simulate(t *testing.T, seed uint64) string {
 	for _, broken := range u.check(true) {
 		t.Error(broken)
 	}
-	return u.history()
+	return u.history(), u
 }
 
 // TestSimulation tells one history for each seed: a universe of items, an
@@ -431,16 +431,25 @@ func TestSimulation(t *testing.T) {
 			t.Logf("replay it: go test ./internal/rotate -run 'TestSimulation$' -v -args -seed=%d", seed)
 		}
 	}()
-	began := time.Now()
+	began, met := time.Now(), map[string]int{}
 	for ; seed <= last && !t.Failed(); seed++ {
 		synctest.Test(t, func(t *testing.T) {
-			told := simulate(t, seed)
+			told, u := simulate(t, seed)
+			for what, n := range u.met {
+				met[what] += n
+			}
 			if *oneSeed > 0 {
 				t.Log(told)
 			}
 		})
 	}
-	t.Logf("%d histories in %s", seed-first, time.Since(began).Round(time.Second))
+	t.Logf("%d histories in %s, which met %v", seed-first, time.Since(began).Round(time.Second), met)
+	for _, what := range []string{"fetch refused", "store refused", "store lost", "replace refused", "replace lost", "reencrypt refused", "reencrypt lost",
+		"load refused", "load lost", "page refused", "page lost"} {
+		if seed-first >= 100 && met[what] == 0 {
+			t.Errorf("no history met %q: its faults have no effect", what)
+		}
+	}
 }
 
 // TestSimulationReplays: a seed tells the same history each time.
@@ -448,7 +457,7 @@ func TestSimulationReplays(t *testing.T) {
 	for seed := uint64(1); seed <= 20; seed++ {
 		var told [2]string
 		for i := range told {
-			synctest.Test(t, func(t *testing.T) { told[i] = simulate(t, seed) })
+			synctest.Test(t, func(t *testing.T) { told[i], _ = simulate(t, seed) })
 		}
 		if told[0] != told[1] {
 			t.Errorf("seed %d tells two histories, of %d and %d bytes", seed, len(told[0]), len(told[1]))

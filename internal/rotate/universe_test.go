@@ -85,8 +85,9 @@ type universe struct {
 	mu     sync.Mutex
 	things []*thing
 	serial int
-	trace  []string // what was applied, and when
-	faults []string // what was broken against a rule
+	trace  []string       // what was applied, and when
+	faults []string       // what was broken against a rule
+	met    map[string]int // how often what kind of operation went wrong
 }
 
 const (
@@ -95,7 +96,7 @@ const (
 )
 
 func newUniverse(seed uint64) *universe {
-	u := &universe{dice: dice{seed}, began: time.Now()}
+	u := &universe{dice: dice{seed}, began: time.Now(), met: map[string]int{}}
 	n := 24 + u.number(24, "items")
 	for i := range n {
 		t := &thing{name: fmt.Sprintf("item-%02d", i), part: u.number(simPartitions, "partition", i)}
@@ -372,6 +373,7 @@ func (p *simProcess) do(ctx context.Context, what, about string, durable bool, a
 	}
 	if p.faulty {
 		if code := p.refusal(what, about, n); code != "" {
+			p.meet(what + " refused")
 			return apiError(code)
 		}
 	}
@@ -385,10 +387,18 @@ func (p *simProcess) do(ctx context.Context, what, about string, durable bool, a
 	if !p.step(durable, true) || !p.sleep(ctx, p.span(20*time.Millisecond, p.id, what, about, n, "after")) {
 		return p.ended(ctx)
 	}
-	if lost := map[string]int{"replace": 40, "reencrypt": 10, "load": 10, "page": 10, "store": 1}[what]; p.faulty && p.chance(lost, p.id, what, about, n, "lost") {
+	if lost := map[string]int{"replace": 40, "reencrypt": 10, "load": 10, "page": 10, "store": 15}[what]; p.faulty && p.chance(lost, p.id, what, about, n, "lost") {
+		p.meet(what + " lost")
 		return context.DeadlineExceeded
 	}
 	return err
+}
+
+// meet counts what went wrong.
+func (u *universe) meet(what string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.met[what]++
 }
 
 func (p *simProcess) ended(ctx context.Context) error {
@@ -405,8 +415,14 @@ func (p *simProcess) refusal(what, about string, n int) string {
 		"replace":   {"ProvisionedThroughputExceededException", "InternalServerError", "TransactionConflictException", "ThrottlingException"},
 		"load":      {"ThrottlingException", "InternalServerError"},
 		"page":      {"ThrottlingException", "InternalServerError"},
+		"fetch":     {"ThrottlingException", "InternalServerError"},
+		"store":     {"ThrottlingException", "InternalServerError"},
 	}[what]
-	if len(codes) == 0 || !p.chance(60, p.id, what, about, n, "refused") {
+	often := 60
+	if what == "fetch" || what == "store" {
+		often = 6 // the store's own patience is over, so it ends the run
+	}
+	if len(codes) == 0 || !p.chance(often, p.id, what, about, n, "refused") {
 		return ""
 	}
 	return codes[p.number(len(codes), p.id, what, about, n, "code")]
