@@ -60,9 +60,10 @@ func twoWorkers(t *testing.T) {
 		}
 		t.Logf("%d slots moved by the first, %d by the second", a.Summary.Slots.Rotated, b.Summary.Slots.Rotated)
 	})
+	// One run reads 8 partitions at a time, and leaves the others to the second.
 	for _, place := range []string{trial.InTable, trial.InBucket} {
 		t.Run("a shared checkpoint "+place, func(t *testing.T) {
-			w := newTrial(t, trial.Config{Rate: 100, Checkpoint: place, Extra: "lease: 3s"})
+			w := newTrial(t, trial.Config{Segments: 16, Rate: 60, Checkpoint: place, Extra: "lease: 3s"})
 			first, second := runs(w).Begin(t), runs(w).Begin(t)
 			until(t, "both runs to own partitions", func() bool { return len(distinct(owners(t, w.Store(t), "trial"))) == 2 })
 			first.Kill() // its partitions fall to the other when its lease is over
@@ -105,7 +106,7 @@ func pausedWorker(t *testing.T) {
 	})
 	t.Run("a shared checkpoint", func(t *testing.T) {
 		items, objects := trial.Mix(2)
-		w := newTrial(t, trial.Config{Items: items, Objects: objects, Segments: 8, Rate: 200, Checkpoint: trial.InTable, Extra: "lease: 3s"})
+		w := newTrial(t, trial.Config{Items: items, Objects: objects, Segments: 16, Rate: 100, Checkpoint: trial.InTable, Extra: "lease: 3s"})
 		first, second := runs(w).Begin(t), runs(w).Begin(t)
 		store := w.Store(t)
 		until(t, "both runs to own partitions", func() bool { return len(distinct(owners(t, store, "trial"))) == 2 })
@@ -136,7 +137,7 @@ func terminated(t *testing.T) {
 		terminate(t, trial.Config{Items: items, Objects: objects, Rate: 600}, 1, 3, 20, 60, 90)
 	})
 	each(t, sharedHomes(), func(t *testing.T, c trial.Config) {
-		c.Rate = 150
+		c.Items, c.Objects, c.Rate = items, objects, 200
 		terminate(t, c, 1, 3, 20, 30)
 	})
 }

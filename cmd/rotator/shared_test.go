@@ -122,7 +122,7 @@ func TestRunsShareThePass(t *testing.T) {
 // TestStoppedRunIsFencedOff stops one of two runs for longer than its lease: the
 // other takes its partitions over, and when it goes on it finds out and exits 76.
 func TestStoppedRunIsFencedOff(t *testing.T) {
-	b := newCrashBenchOf(t, 3000, 600, 8)
+	b := newCrashBenchOf(t, 3000, 600, 16) // one run reads 8 at a time
 	b.share(t, "dynamodb://state")
 	writing, stop := context.WithCancel(t.Context())
 	defer stop()

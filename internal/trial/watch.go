@@ -25,13 +25,18 @@ const ApplicationKey = "AKIAAPPLICATION00000"
 // own probes; no operation that moves no ciphertext, kms:Decrypt before all. A world
 // has them already, and more. May names operations that are allowed besides.
 func Watch(t testing.TB, server *fakeaws.Server, may ...string) {
+	w := watch(server, may...)
+	t.Cleanup(func() { tell(t, w.broken()) })
+}
+
+func watch(server *fakeaws.Server, may ...string) *watcher {
 	w := &watcher{may: may}
 	server.Faults().Watch(func(e fault.Exchange) {
 		if ByWorker(e.Request) {
 			w.observe(e)
 		}
 	})
-	t.Cleanup(func() { tell(t, w.broken()) })
+	return w
 }
 
 // watcher looks at requests of workers, and keeps what broke a rule.
