@@ -416,9 +416,11 @@ func auditError(err error) error {
 	return nil
 }
 
-// slotID tells slots of one item apart by what decides about them.
+// slotID tells slots of one item apart by what decides about them. It is a digest: a
+// body can have very many slots, and all of them are remembered.
 func slotID(slot ciphertext.Slot) string {
-	return fmt.Sprintf("%q%v%v", slot.Blob, slot.Context, slot.DestinationContext)
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q%v%v", slot.Blob, slot.Context, slot.DestinationContext))
+	return string(sum[:])
 }
 
 func digest(blob []byte) string {
