@@ -3,6 +3,7 @@ package ciphertext
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"regexp"
 
 	"rotator/internal/scan"
@@ -40,10 +41,24 @@ func (f *lines) Find(item scan.Item) []Slot {
 		number++
 		for _, p := range f.places(object, line) {
 			p.Path = linePath(number, p.Path)
+			if len(found) > 0 {
+				p.shareContexts(found[len(found)-1])
+			}
 			found = append(found, p.Slot)
 		}
 	}
 	return found
+}
+
+// shareContexts takes the contexts of another slot where they are equal, as they mostly
+// are from line to line: a map takes more memory than a ciphertext. Nobody changes one.
+func (s *Slot) shareContexts(other Slot) {
+	if maps.Equal(s.DestinationContext, other.DestinationContext) {
+		s.DestinationContext = other.DestinationContext
+	}
+	if maps.Equal(s.Context, other.Context) {
+		s.Context = other.Context
+	}
 }
 
 // Splice implements Format.
