@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"rotator/internal/fakeaws/fault"
 	"rotator/internal/trial"
@@ -172,6 +173,7 @@ func halfwayWithRecords(t *testing.T, w *trial.World, p home) map[string]string 
 	running := runs(w).Begin(t)
 	ids := map[string]string{}
 	until(t, "a record of each kind", func() bool {
+		time.Sleep(20 * time.Millisecond) // a look reads all records
 		records := w.Records(t)
 		for kind := range recordKinds() {
 			if id := recordOf(records, kind); id != "" {
