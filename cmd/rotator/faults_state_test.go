@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -207,25 +208,37 @@ func fullDisk(t *testing.T) {
 	t.Run("fsync fails", failingSync)
 }
 
-// failingSync lets fsync and fdatasync fail from the n-th on, as they do for a disk
-// that is broken: nothing after it may be taken for kept.
+// failingSync lets fsync and fdatasync fail, as they do for a disk that is broken,
+// from the beginning or from the middle of a run on: nothing after it may be taken
+// for kept.
 func failingSync(t *testing.T) {
 	strace, err := exec.LookPath("strace")
 	if err != nil {
 		t.Skip("SKIPPED: strace, which makes fsync fail, is not installed")
 	}
-	for _, nth := range []int{1, 3, 6, 9} {
-		t.Run(fmt.Sprintf("from the %d. on", nth), func(t *testing.T) {
-			w := newTrial(t, trial.Config{})
-			p := runs(w)
-			p.Args = slices.Concat([]string{strace, "-f", "-qq", "-o", filepath.Join(t.TempDir(), "calls"), "-e", "trace=fsync,fdatasync",
-				"-e", fmt.Sprintf("inject=fsync,fdatasync:error=EIO:when=%d+", nth)}, p.Args)
-			p.Path = strace
-			stopped(t, w, p.Begin(t).End(t), exitStorage)
-			w.CountsVary() // a note that was not synced may be there all the same
-			toTheEnd(t, w)
-		})
+	inject := []string{strace, "-f", "-qq", "-o", filepath.Join(t.TempDir(), "calls"), "-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:error=EIO"}
+	goesOn := func(t *testing.T, w *trial.World, p *trial.Process) {
+		stopped(t, w, p.End(t), exitStorage)
+		w.CountsVary() // a note that was not synced may be there all the same
+		toTheEnd(t, w)
 	}
+	t.Run("from the beginning", func(t *testing.T) {
+		w := newTrial(t, trial.Config{})
+		p := runs(w)
+		p.Path, p.Args = strace, slices.Concat(inject, p.Args)
+		goesOn(t, w, p.Begin(t))
+	})
+	t.Run("in the middle", func(t *testing.T) {
+		w := newTrial(t, trial.Config{Rate: 100}) // some seconds are left when it begins to fail
+		p := runs(w).Begin(t)
+		until(t, "half of the pass", asked(w, 100))
+		tracer := exec.Command(inject[0], append(inject[1:], "-p", strconv.Itoa(p.Process.Pid))...)
+		if err := tracer.Start(); err != nil {
+			t.Fatal(err)
+		}
+		goesOn(t, w, p)
+		_ = tracer.Wait() // it ends with what it traces
+	})
 }
 
 // shortMemory: how much memory a run takes does not depend on how many items there
