@@ -22,11 +22,11 @@ demo: ## run the main job end to end on an embedded fake AWS
 
 .PHONY: test
 test: ## run the tests; needs Go and modules, nothing else
-	$(GO) test ./...
+	$(GO) test -timeout 30m ./...
 
 .PHONY: race
 race: ## run the tests under the race detector
-	$(GO) test -race ./...
+	$(GO) test -race -timeout 40m ./...
 
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck, go mod tidy
