@@ -76,7 +76,8 @@ func setup(t *testing.T, env *testscript.Env) error {
 		return err
 	}
 	env.Defer(func() { _ = server.Close() })
-	trial.Watch(t, server, "dynamodb:CreateTable") // of checkpoint create-table
+	trial.Watch(t, server, "dynamodb:CreateTable", // of checkpoint create-table
+		"servicequotas:GetServiceQuota", "servicequotas:GetAWSDefaultServiceQuota") // of kms.quota
 	cfg := aws.Config{Region: "us-east-1", BaseEndpoint: aws.String(server.Endpoint()),
 		Credentials: credentials.NewStaticCredentialsProvider(trial.ApplicationKey, "not-a-secret", "")}
 	w := &world{server: server, dynamodb: dynamodb.NewFromConfig(cfg),

@@ -26,9 +26,9 @@ type requestOf = *http.Request
 func readCloser(body []byte) io.ReadCloser { return io.NopCloser(bytes.NewReader(body)) }
 
 // halfway begins a pass and kills it after so many requests to KMS.
-func halfway(t *testing.T, w *trial.World, requests int) {
+func halfway(t *testing.T, w *trial.World, requests int, flags ...string) {
 	t.Helper()
-	p := runs(w).Begin(t)
+	p := runs(w, flags...).Begin(t)
 	until(t, "half of the pass", asked(w, requests))
 	p.Kill()
 	if r := p.End(t); r.Code != -1 {

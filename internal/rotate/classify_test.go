@@ -224,7 +224,6 @@ func TestClassifyTransport(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	d := newDeaf(t)
 	for name, answer := range map[string]http.HandlerFunc{
 		"none": func(w http.ResponseWriter, _ *http.Request) { cut(w) },
 		"half of one": func(w http.ResponseWriter, _ *http.Request) {
@@ -236,6 +235,7 @@ func TestClassifyTransport(t *testing.T) {
 		"of no form": func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `<html>`) },
 		"too late":   func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
 	} {
+		d := newDeaf(t) // a request that nobody waits for any more may still be under way there
 		d.answer = answer
 		for service, call := range map[string]func(context.Context) error{"KMS": d.reencrypt, "DynamoDB": d.update} {
 			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
@@ -258,7 +258,7 @@ func TestClassifyTransport(t *testing.T) {
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if got := rotate.Classify(d.reencrypt(ended)); got != rotate.ClassStopped {
+	if got := rotate.Classify(refused.reencrypt(ended)); got != rotate.ClassStopped {
 		t.Errorf("our own context ended: class %d, want %d", got, rotate.ClassStopped)
 	}
 }
