@@ -42,7 +42,7 @@ func mutants() []mutant {
 		{"no check of what headers told", "internal/rotate/pool.go",
 			"\tr.checkHeaders(life)\n\tclose(enough)\n", "\tr.headers.agree = true\n\tclose(enough)\n", simulation},
 		{"no doubt about headers that were wrong", "internal/report/summary.go",
-			" && !s.doubtful", "", simulation},
+			" && !s.doubtful", "", []string{"./cmd/rotator", "-run", "TestScripts/headers"}},
 		{"answers are shared whatever the context", "internal/rotate/shared.go",
 			"[]map[string]string{slot.Context, slot.DestinationContext}", "[]map[string]string{}", []string{"./internal/rotate", "-run", "TestSharedDataKeys|TestQuestions"}},
 		{"no waiting for the partitions of others", "internal/checkpoint/lease.go",
