@@ -22,11 +22,11 @@ demo: ## run the main job end to end on an embedded fake AWS
 
 .PHONY: test
 test: ## run the tests; needs Go and modules, nothing else
-	$(GO) test ./...
+	$(GO) test -timeout 30m ./...
 
 .PHONY: race
 race: ## run the tests under the race detector
-	$(GO) test -race ./...
+	$(GO) test -race -timeout 40m ./...
 
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck, go mod tidy
@@ -63,7 +63,11 @@ e2e: ## run the binary against moto_server (skipped, and said so, where there is
 
 .PHONY: conformance
 conformance: ## try servers that others wrote (UPDATE=1 writes docs/conformance.md); skips, and says so, what is not installed
-	cd conformance && $(GO) vet ./... && UPDATE=$(UPDATE) $(GO) test -count 1 -timeout 15m -v -run TestConformance .
+	cd conformance && $(GO) vet ./... && UPDATE=$(UPDATE) $(GO) test -count 1 -timeout 30m -v -run TestConformance .
+
+.PHONY: clients
+clients: ## let the clients that wrote ciphertexts read what rotator made of them; skips, and says so, what is not installed
+	cd clients && $(GO) vet ./... && $(GO) test -count 1 -timeout 15m -v .
 
 .PHONY: bench
 bench: ## measure rotator against what one would write instead (BENCH=small for CI, UPDATE=1 writes docs/performance.md)

@@ -20,6 +20,7 @@ func allowed() map[string][]string {
 		"internal/scan":                 {},
 		"internal/scan/dynamoscan":      {"internal/scan", "sdk"},
 		"internal/scan/s3scan":          {"internal/scan", "sdk"},
+		"internal/scan/filescan":        {"internal/scan"},
 		"internal/scan/scantest":        {"internal/scan", "internal/fakeaws/fault"},
 		"internal/ciphertext":           {"internal/scan"},
 		"internal/config":               {},
@@ -37,7 +38,7 @@ func allowed() map[string][]string {
 		"internal/fakeaws/conformance":  {"sdk"},
 		"internal/demo":                 {"internal/fakeaws", "internal/fakeaws/fakekms", "internal/report", "sdk"},
 		"internal/trial":                {"internal/checkpoint", "internal/fakeaws", "internal/fakeaws/fault", "internal/fakeaws/fakekms", "internal/fakeaws/fakes3", "internal/report", "sdk"},
-		"cmd/rotator":                   {"internal/awsclient", "internal/checkpoint", "internal/ciphertext", "internal/config", "internal/demo", "internal/report", "internal/report/auditlog", "internal/rotate", "internal/scan", "internal/scan/dynamoscan", "internal/scan/s3scan", "internal/telemetry", "sdk", "zap"},
+		"cmd/rotator":                   {"internal/awsclient", "internal/checkpoint", "internal/ciphertext", "internal/config", "internal/demo", "internal/report", "internal/report/auditlog", "internal/rotate", "internal/scan", "internal/scan/dynamoscan", "internal/scan/filescan", "internal/scan/s3scan", "internal/telemetry", "sdk", "zap"},
 	}
 }
 

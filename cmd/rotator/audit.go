@@ -11,14 +11,17 @@ import (
 	"rotator/internal/checkpoint"
 	"rotator/internal/config"
 	"rotator/internal/rotate"
+	"rotator/internal/scan"
 )
 
 func newAuditCommand(std streams) *cobra.Command {
 	var strict bool
-	cmd := jobCommand(std, "audit", "Dry run: count what depends on which key; change nothing",
-		`Audit walks over all targets and asks KMS about every slot, as a run would, but
-writes nothing and touches no checkpoint. It re-encrypts in order to learn the
-key of a blob, and throws the result away, so it costs as many requests as a run.
+	cmd := askingCommand(std, "audit", "Dry run: count what depends on which key; change nothing",
+		`Audit walks over all targets and finds out about every slot, as a run would, but
+writes nothing and touches no checkpoint. In order to learn the key of a blob it
+re-encrypts it, and throws the result away. Once KMS has named the key of a blob,
+others with the same key token in their header need no request, and a random sample
+of them is checked; with --exact KMS is asked about each (docs/operations.md).
 
 Exit codes: 0 done; 4 with --fail-on-remaining, when slots under a source key
 remain; others in docs/operations.md.`,
@@ -37,7 +40,7 @@ remain; others in docs/operations.md.`,
 }
 
 func newVerifyCommand(std streams) *cobra.Command {
-	return jobCommand(std, "verify", "Check, read only, whether anything still depends on a source key",
+	return askingCommand(std, "verify", "Check, read only, whether anything still depends on a source key",
 		`Verify is a fresh pass that changes nothing. It converged when it is complete,
 found nothing under a source key, and nothing failed or was foreign.
 
@@ -62,12 +65,16 @@ func look(ctx context.Context, c *common, job *config.Job, command string) (*ses
 	if err != nil {
 		return nil, err
 	}
-	targets := s.targets(false)
-	p, err := s.openPass(ctx, checkpoint.NewMemory(), targets, checkpoint.TrackOptions{}, false)
+	p, worked, err := s.walk(ctx)
+	if wrong := (*rotate.HeaderError)(nil); err == nil && errors.As(worked, &wrong) {
+		// What was counted so far may be wrong, and cost little: count again.
+		s.exact = true
+		s.summary.Notes = append(s.summary.Notes, "headers of ciphertexts do not tell what they should, so KMS was asked about every slot: "+wrong.What)
+		p, worked, err = s.walk(ctx)
+	}
 	if err != nil {
 		return nil, err
 	}
-	worked := s.work(ctx, s.rotator(targets, 0, noRecords{}), p)
 	if worked == nil {
 		worked = s.countOldVersions(ctx)
 	}
@@ -84,6 +91,16 @@ func look(ctx context.Context, c *common, job *config.Job, command string) (*ses
 		return nil, err
 	}
 	return s, worked
+}
+
+// walk is one pass over all targets that keeps its checkpoint in memory; worked is how
+// it ended.
+func (s *session) walk(ctx context.Context) (p *pass, worked, err error) {
+	targets := s.targets(false)
+	if p, err = s.openPass(ctx, checkpoint.NewMemory(), targets, checkpoint.TrackOptions{}, false); err != nil {
+		return nil, nil, err
+	}
+	return p, s.work(ctx, s.rotator(targets, 0, noRecords{}, nil), p), nil
 }
 
 // countOldVersions lets the sources that keep old versions note how many. Where
@@ -144,6 +161,8 @@ func (noRecords) Record([]rotate.Record) error {
 
 func (n noRecords) Intend(records []rotate.Record) error { return n.Record(records) }
 
-func (noRecords) Find(string) (rotate.Record, bool, bool) { return rotate.Record{}, false, false }
+func (noRecords) Find(string, scan.Ref, string) (rotate.Record, bool, bool) {
+	return rotate.Record{}, false, false
+}
 
 func (noRecords) Sync() error { return nil }

@@ -21,6 +21,7 @@ import (
 	"rotator/internal/checkpoint"
 	"rotator/internal/fakeaws"
 	"rotator/internal/fakeaws/fakekms"
+	"rotator/internal/trial"
 )
 
 // TestMain lets the test binary be rotator itself, for scripts and for tests that
@@ -39,16 +40,20 @@ func TestMain(m *testing.M) {
 //	writes N                    so many write requests have reached the targets
 //	disable KEY                 disable a key: old, new or third
 //	repoint ALIAS KEY           make an alias stand for another key
-//	rewrite ID KEY              store a new ciphertext in an item
+//	rewrite ID KEY              store a new ciphertext in an item, or an object prod/N
+//	pose KEY AS                 let the headers of new ciphertexts lie: KEY poses as AS
+//	quota APPLIED DEFAULT       what Service Quotas says of KMS; 0: nothing
 //	hold PATH                   lock a checkpoint as another run would
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{Dir: "testdata", RequireExplicitExec: true, Setup: setup, Cmds: map[string]func(*testscript.TestScript, bool, []string){
+	testscript.Run(t, testscript.Params{Dir: "testdata", RequireExplicitExec: true, Setup: func(env *testscript.Env) error { return setup(t, env) }, Cmds: map[string]func(*testscript.TestScript, bool, []string){
 		"exits":   exits,
 		"writes":  writes,
 		"disable": func(ts *testscript.TestScript, _ bool, args []string) { of(ts).disable(ts, args) },
 		"repoint": func(ts *testscript.TestScript, _ bool, args []string) { of(ts).repoint(ts, args) },
 		"rewrite": func(ts *testscript.TestScript, _ bool, args []string) { of(ts).rewrite(ts, args) },
+		"pose":    func(ts *testscript.TestScript, _ bool, args []string) { of(ts).pose(ts, args) },
 		"hold":    hold,
+		"quota":   func(ts *testscript.TestScript, _ bool, args []string) { of(ts).quota(ts, args) },
 	}})
 }
 
@@ -65,23 +70,34 @@ type worldKey struct{}
 
 func of(ts *testscript.TestScript) *world { return ts.Value(worldKey{}).(*world) }
 
-func setup(env *testscript.Env) error {
+func setup(t *testing.T, env *testscript.Env) error {
 	server, err := fakeaws.Start(fakeaws.Config{})
 	if err != nil {
 		return err
 	}
 	env.Defer(func() { _ = server.Close() })
+	trial.Watch(t, server, "dynamodb:CreateTable", // of checkpoint create-table
+		"servicequotas:GetServiceQuota", "servicequotas:GetAWSDefaultServiceQuota") // of kms.quota
 	cfg := aws.Config{Region: "us-east-1", BaseEndpoint: aws.String(server.Endpoint()),
-		Credentials: credentials.NewStaticCredentialsProvider("AKIAFAKEAWSFAKEAWS00", "not-a-secret", "")}
+		Credentials: credentials.NewStaticCredentialsProvider(trial.ApplicationKey, "not-a-secret", "")}
 	w := &world{server: server, dynamodb: dynamodb.NewFromConfig(cfg),
 		s3: s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true })}
 	env.Values[worldKey{}] = w
 	env.Vars = append(env.Vars, server.AWSEnv()...)
+	server.SetQuota("kms", symmetricQuota, fakeaws.Quota{Applied: 10000})
 	if err := w.fill(); err != nil {
 		return err
 	}
 	env.Vars = append(env.Vars, "OLD="+w.old, "NEW="+w.new, "THIRD="+w.third)
 	return nil
+}
+
+func (w *world) quota(ts *testscript.TestScript, args []string) {
+	var q fakeaws.Quota
+	if _, err := fmt.Sscan(strings.Join(args, " "), &q.Applied, &q.Default); err != nil {
+		ts.Fatalf("quota: %v", err)
+	}
+	w.server.SetQuota("kms", symmetricQuota, q)
 }
 
 func (w *world) fill() error {
@@ -112,16 +128,22 @@ func (w *world) fill() error {
 		return err
 	}
 	for i := range 5 {
-		blob, err := w.server.KMS().Encrypt(w.old, []byte("secret"), map[string]string{"app": "pay"})
-		if err != nil {
-			return err
-		}
-		if _, err := w.s3.PutObject(ctx, &s3.PutObjectInput{Bucket: aws.String("vault"), Key: aws.String(fmt.Sprintf("prod/%d", i)),
-			Body: strings.NewReader(base64.StdEncoding.EncodeToString(blob))}); err != nil {
+		if err := w.putObject(fmt.Sprintf("prod/%d", i), w.old); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// putObject stores an object under a key.
+func (w *world) putObject(name, key string) error {
+	blob, err := w.server.KMS().Encrypt(key, []byte("secret"), map[string]string{"app": "pay"})
+	if err != nil {
+		return err
+	}
+	_, err = w.s3.PutObject(context.Background(), &s3.PutObjectInput{Bucket: aws.String("vault"), Key: &name,
+		Body: strings.NewReader(base64.StdEncoding.EncodeToString(blob))})
+	return err
 }
 
 // put stores an item under a key; "poison" is a key that there is not.
@@ -155,7 +177,21 @@ func (w *world) repoint(ts *testscript.TestScript, args []string) {
 }
 
 func (w *world) rewrite(ts *testscript.TestScript, args []string) {
+	if strings.HasPrefix(args[0], "prod/") {
+		ts.Check(w.putObject(args[0], w.arn(ts, args[1])))
+		return
+	}
 	ts.Check(w.put(args[0], w.arn(ts, args[1])))
+}
+
+func (w *world) pose(ts *testscript.TestScript, args []string) {
+	key, as := w.arn(ts, args[0]), w.arn(ts, args[1])
+	w.server.KMS().SetHeaders(func(arn string) string {
+		if arn == key {
+			return as
+		}
+		return ""
+	})
 }
 
 // exits runs a command and compares its exit code.

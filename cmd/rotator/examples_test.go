@@ -1,42 +1,259 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
 	"rotator/internal/config"
+	"rotator/internal/fakeaws"
+	"rotator/internal/fakeaws/fakekms"
+	"rotator/internal/report"
 )
 
-// TestExamples loads every job file that the documents show, and compiles its
-// formats.
-func TestExamples(t *testing.T) {
+// example is a job file that the documents show.
+type example struct{ name, text string }
+
+func examples(t *testing.T) (all []example) {
+	t.Helper()
 	files, err := filepath.Glob("../../deploy/examples/*.yaml")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("examples: %v, %v", files, err)
 	}
-	for _, document := range []string{"../../README.md", "../../docs/job-file.md", "../../docs/operations.md"} {
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, example{filepath.Base(file), string(text)})
+	}
+	documents, err := filepath.Glob("../../docs/*.md")
+	if err != nil || len(documents) == 0 {
+		t.Fatalf("documents: %v, %v", documents, err)
+	}
+	for _, document := range append(documents, "../../README.md") {
 		text, err := os.ReadFile(document)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for n, block := range strings.Split(string(text), "```yaml\n")[1:] {
 			body, _, _ := strings.Cut(block, "```")
-			file := filepath.Join(t.TempDir(), filepath.Base(document)+string(rune('0'+n))+".yaml")
-			if err := os.WriteFile(file, []byte(body), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			files = append(files, file)
+			all = append(all, example{fmt.Sprintf("%s#%d", filepath.Base(document), n), body})
 		}
 	}
-	for _, file := range files {
-		job, err := config.Load(file, func(string) (string, bool) { return "value", true })
-		if err == nil {
-			_, err = newFormats(job)
+	return all
+}
+
+// stage is a fake AWS with what one example needs.
+type stage struct {
+	server *fakeaws.Server
+	dir    string
+	keys   []string // ARNs of the source keys
+	seals  int
+	dynamo *dynamodb.Client
+	s3     *s3.Client
+}
+
+// seal encrypts under one source key after the other.
+func (s *stage) seal(t *testing.T, pairs ...string) []byte {
+	t.Helper()
+	context := map[string]string{}
+	for i := 0; i < len(pairs); i += 2 {
+		context[pairs[i]] = pairs[i+1]
+	}
+	blob, err := s.server.KMS().Encrypt(s.keys[s.seals%len(s.keys)], []byte("secret"), context)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.seals++
+	return blob
+}
+
+// TestExamples runs every job file that the documents show, over one item of each
+// target in the shape of its format, which examples_items_test.go knows by itself: all
+// that stands there is moved. So a wrong path, pattern, prefix or context fails.
+func TestExamples(t *testing.T) {
+	for _, e := range examples(t) {
+		t.Run(e.name, func(t *testing.T) { runExample(t, e) })
+	}
+}
+
+var keyARN = regexp.MustCompile(`arn:aws:kms:[a-z0-9-]+:[0-9]+:(key|alias)/[A-Za-z0-9-]+`)
+
+func runExample(t *testing.T, e example) {
+	t.Setenv("ROTATOR_GRANT_TOKEN", "token")
+	s := newStage(t, strings.Contains(e.text, "region: eu-west-1"))
+	text := s.makeKeys(t, strings.ReplaceAll(e.text, "root: /srv/vault", "root: vault"))
+	file := filepath.Join(s.dir, "job.yaml")
+	contexts, err := os.ReadFile("../../deploy/examples/contexts.csv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string][]byte{"job.yaml": []byte(text), "contexts.csv": contexts} {
+		if err := os.WriteFile(filepath.Join(s.dir, name), content, 0o600); err != nil {
+			t.Fatal(err)
 		}
+	}
+	job, err := config.Load(file, os.LookupEnv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slots := 0
+	for _, target := range job.Targets {
+		slots += max(1, len(target.Slots))
+		s.fill(t, e.name, target)
+	}
+	if s.seals < slots {
+		t.Fatalf("%d ciphertexts for %d slots: some are not tested", s.seals, slots)
+	}
+	if job.Destination.Key == job.Source.Keys[0] {
+		if _, err := s.server.KMS().Rotate(s.keys[0]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if job.CheckpointPlace().Shared() {
+		if code, out, errs := command(t, "checkpoint", "create-table", "-f", file); code != exitDone {
+			t.Fatalf("create-table: exit %d: %s%s", code, out, errs)
+		}
+	}
+	code, out, errs := command(t, "run", "-f", file, "-o", "json")
+	var summary report.Summary
+	if err := json.Unmarshal([]byte(out), &summary); err != nil || code != exitDone {
+		t.Fatalf("exit %d, %v: %s%s", code, err, out, errs)
+	}
+	if summary.Slots.Rotated != int64(s.seals) || summary.Slots.Seen != int64(s.seals) {
+		t.Errorf("%+v, want all %d rotated", summary.Slots, s.seals)
+	}
+}
+
+func newStage(t *testing.T, west bool) *stage {
+	region := "us-east-1"
+	if west {
+		region = "eu-west-1"
+	}
+	server, err := fakeaws.Start(fakeaws.Config{Region: region})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = server.Close() })
+	for _, pair := range server.AWSEnv() {
+		name, value, _ := strings.Cut(pair, "=")
+		t.Setenv(name, value)
+	}
+	cfg := aws.Config{Region: region, BaseEndpoint: aws.String(server.Endpoint()),
+		Credentials: credentials.NewStaticCredentialsProvider("AKIAFAKEAWSFAKEAWS00", "not-a-secret", "")}
+	return &stage{server: server, dir: t.TempDir(), dynamo: dynamodb.NewFromConfig(cfg),
+		s3: s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true })}
+}
+
+// makeKeys makes the keys that a job names. Those that it names by ARN cannot be
+// made by that name, so the job gets the names of others.
+func (s *stage) makeKeys(t *testing.T, text string) string {
+	t.Helper()
+	must := func(arn string, err error) string {
 		if err != nil {
-			t.Errorf("%s: %v", file, err)
+			t.Fatal(err)
 		}
+		return arn
+	}
+	spec := fakekms.Symmetric
+	if strings.Contains(text, "algorithm: RSAES") {
+		spec = fakekms.RSA2048
+	}
+	known := map[string]string{}
+	text = keyARN.ReplaceAllStringFunc(text, func(given string) string {
+		if known[given] == "" {
+			known[given] = must(s.server.KMS().CreateKey(spec))
+		}
+		return known[given]
+	})
+	file := filepath.Join(t.TempDir(), "keys.yaml")
+	must("", os.WriteFile(file, []byte(text), 0o600))
+	must("", os.WriteFile(filepath.Join(filepath.Dir(file), "contexts.csv"), nil, 0o600))
+	job, err := config.Load(file, os.LookupEnv)
+	must("", err)
+	for _, key := range append([]string{job.Destination.Key}, job.Source.Keys...) {
+		if strings.HasPrefix(key, "alias/") && known[key] == "" {
+			known[key] = must(s.server.KMS().CreateKey(fakekms.Symmetric))
+			must("", s.server.KMS().SetAlias(key, known[key]))
+		}
+	}
+	for _, key := range job.Source.Keys {
+		arn := key
+		if known[key] != "" {
+			arn = known[key]
+		}
+		s.keys = append(s.keys, arn)
+	}
+	return text
+}
+
+// fill puts what the table of items has for a target there.
+func (s *stage) fill(t *testing.T, name string, target config.Target) {
+	t.Helper()
+	place := ""
+	switch {
+	case target.DynamoDB != nil:
+		place = target.DynamoDB.Table
+	case target.S3 != nil:
+		place = target.S3.Bucket
+	default:
+		place = target.Files.Root
+		if filepath.IsAbs(place) {
+			place = filepath.Base(place)
+		}
+	}
+	build, ok := exampleItems()[name+" "+place]
+	if !ok {
+		build, ok = exampleItems()[place+" "+target.Format]
+	}
+	if !ok {
+		t.Fatalf("no item is known for target %s of format %s", place, target.Format)
+	}
+	switch item := build(t, s); {
+	case target.DynamoDB != nil:
+		s.table(t, place, item.key, item.row)
+	case target.S3 != nil:
+		_, _ = s.s3.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: &place}) // it may be there
+		for key, o := range item.objects {
+			if _, err := s.s3.PutObject(t.Context(), &s3.PutObjectInput{Bucket: &place, Key: aws.String(key), Body: bytes.NewReader(o.body), Metadata: o.metadata}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	default:
+		for key, o := range item.objects {
+			file := filepath.Join(s.dir, place, key)
+			if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(file, o.body, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+func (s *stage) table(t *testing.T, name string, key []types.AttributeDefinition, row attributes) {
+	t.Helper()
+	in := &dynamodb.CreateTableInput{TableName: &name, BillingMode: types.BillingModePayPerRequest, AttributeDefinitions: key}
+	for i, k := range key {
+		in.KeySchema = append(in.KeySchema, types.KeySchemaElement{AttributeName: k.AttributeName, KeyType: []types.KeyType{types.KeyTypeHash, types.KeyTypeRange}[i]})
+	}
+	if _, err := s.dynamo.CreateTable(t.Context(), in); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.dynamo.PutItem(t.Context(), &dynamodb.PutItemInput{TableName: &name, Item: row}); err != nil {
+		t.Fatal(err)
 	}
 }

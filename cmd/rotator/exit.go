@@ -76,10 +76,23 @@ func exitCode(err error) (code int, hint string) {
 		return stopCode(stop) // 78 and 77 come before 73
 	case errors.As(err, &storage) && serviceDenies(err):
 		return exitAccess, "check the credentials and the IAM policy (deploy/iam)"
+	case errors.As(err, &storage) && rotate.CheckpointAway(err):
+		return exitUnavailable, hintUnavailable
 	case errors.As(err, &storage):
-		return exitStorage, "nothing is lost: make the place writable and run again"
+		return exitStorage, storageHint(err)
 	}
 	return serviceCode(err)
+}
+
+const hintUnavailable = "the pass is saved; run again when the service is back"
+
+// storageHint is for a place that cannot be written. A checkpoint that cannot be
+// trusted says itself what to do.
+func storageHint(err error) string {
+	if damaged := (*checkpoint.DamagedError)(nil); errors.As(err, &damaged) || checkpoint.Untrusted(err) {
+		return ""
+	}
+	return "nothing is lost: make the place writable and run again"
 }
 
 func stopCode(stop *rotate.StopError) (code int, hint string) {
@@ -87,11 +100,11 @@ func stopCode(stop *rotate.StopError) (code int, hint string) {
 	case rotate.StopInterrupted:
 		return exitInterrupted, ""
 	case rotate.StopUnavailable:
-		return exitUnavailable, "the pass is saved; run again when the service is back"
+		return exitUnavailable, hintUnavailable
 	case rotate.StopAccess:
 		return exitAccess, "no slot was marked failed for this; mend it and run again to go on"
 	case rotate.StopStorage:
-		return exitStorage, "nothing is lost: make the place writable and run again"
+		return exitStorage, storageHint(stop)
 	case rotate.StopFenced:
 		return exitBusy, "another run took this pass over; rotator status shows how far it is"
 	case rotate.StopJob:

@@ -65,6 +65,7 @@ func serverErrors(t *testing.T) {
 		}
 		w.Check(t, r.Summary)
 	})
+	each(t, sharedHomes(), stateOutage)
 	unavailable := fault.Fault{Kind: fault.Refusal, Answer: fault.Answer{Status: 503, Code: "ServiceUnavailable"}}
 	type outage struct {
 		operations []string
@@ -98,6 +99,30 @@ func serverErrors(t *testing.T) {
 	}
 }
 
+// stateOutage: the same of the service that holds the checkpoint. It stays away when
+// the pass is under way, for a second and then for good.
+func stateOutage(t *testing.T, c trial.Config) {
+	c.Rate, c.MaxOutage = 60, "2s"
+	w := newTrial(t, c)
+	away := func(kind fault.Kind) {
+		reads, writes := w.StateOperations()
+		for _, operation := range []string{reads, writes} {
+			w.Fault(operation, fault.Fault{Kind: kind})
+		}
+	}
+	p := runs(w).Begin(t)
+	until(t, "the first requests", asked(w, 20))
+	away(fault.InternalError)
+	time.Sleep(time.Second)
+	w.Server.Faults().Clear("")
+	until(t, "more requests", asked(w, 10))
+	away(fault.Reset)
+	stopped(t, w, p.End(t), exitUnavailable)
+	w.Server.Faults().Clear("")
+	w.CountsVary() // what was written and could not be saved
+	toTheEnd(t, w)
+}
+
 // lostAnswers: writes whose answer is lost are counted once and never done again.
 func lostAnswers(t *testing.T) {
 	for name, set := range map[string]func(*trial.World){
@@ -126,6 +151,14 @@ func lostAnswers(t *testing.T) {
 			toTheEnd(t, w)
 		})
 	}
+	each(t, sharedHomes(), func(t *testing.T, c trial.Config) {
+		w := newTrial(t, c)
+		reads, writes := w.StateOperations()
+		for _, operation := range append(writeOperations(), reads, writes) {
+			w.Fault(operation, fault.Fault{Kind: fault.LostResponse, Share: 0.4})
+		}
+		toTheEnd(t, w)
+	})
 }
 
 // resets: a connection that breaks before, in the middle of and behind a request
@@ -137,6 +170,15 @@ func resets(t *testing.T) {
 			w.Fault("*", fault.Fault{Kind: kind, Share: 0.1})
 			for _, operation := range append(writeOperations(), "s3:GetObject") {
 				w.Fault(operation, fault.Fault{Kind: kind, Share: 0.2})
+			}
+			toTheEnd(t, w)
+		})
+		each(t, sharedHomes(), func(t *testing.T, c trial.Config) {
+			w := newTrial(t, c)
+			w.Fault("*", fault.Fault{Kind: kind, Share: 0.1})
+			reads, writes := w.StateOperations()
+			for _, operation := range []string{reads, writes} {
+				w.Fault(operation, fault.Fault{Kind: kind, Share: 0.3})
 			}
 			toTheEnd(t, w)
 		})
@@ -221,7 +263,7 @@ func startSlowRuns(t *testing.T) *slowRuns {
 		}})
 	}
 	for name, broken := range map[string]bool{"revoked": false, "for good": true} {
-		w, v, p := vended(t, time.Hour)
+		w, v, p := vended(t, trial.Config{Rate: 250}, time.Hour)
 		v.Break(broken)
 		v.Revoke()
 		s.begun = append(s.begun, slowRun{6, name, w, p, func(t *testing.T, r trial.Result) {
@@ -254,9 +296,9 @@ func (s *slowRuns) finish(t *testing.T, row int) {
 }
 
 // vended begins a run whose credentials come from a vendor, and are valid for life.
-func vended(t *testing.T, life time.Duration) (*trial.World, *trial.Vendor, *trial.Process) {
+func vended(t *testing.T, c trial.Config, life time.Duration) (*trial.World, *trial.Vendor, *trial.Process) {
 	t.Helper()
-	w := newTrial(t, trial.Config{Rate: 250})
+	w := newTrial(t, c)
 	v := w.Vend(t, life)
 	p := runs(w)
 	v.Env(p)
@@ -269,13 +311,18 @@ func vended(t *testing.T, life time.Duration) (*trial.World, *trial.Vendor, *tri
 // service says so; where they cannot be, the run stops with 77, and no slot is
 // marked failed for it.
 func (s *slowRuns) expiredCredentials(t *testing.T) {
-	t.Run("in time", func(t *testing.T) {
-		w, v, p := vended(t, time.Second)
+	inTime := func(t *testing.T, c trial.Config) {
+		w, v, p := vended(t, c, time.Second)
 		r := p.End(t)
 		if r.Code != exitExceptions || v.Issued() < 2 {
 			t.Fatalf("%d access keys; want exit code 3: %s", v.Issued(), r)
 		}
 		w.Check(t, r.Summary)
+	}
+	t.Run("in time", func(t *testing.T) { inTime(t, trial.Config{Rate: 250}) })
+	each(t, sharedHomes(), func(t *testing.T, c trial.Config) {
+		c.Rate = 50
+		inTime(t, c)
 	})
 	s.finish(t, 6)
 }
@@ -326,7 +373,7 @@ func deniedItems(t *testing.T) {
 			return e.Target == trial.Table && e.Tenant() == "tenant-3" || e.Target == trial.Objects && mine(e.ID)
 		}
 		w.Deny(denied)
-		r := toTheEnd(t, w)
+		r := toTheEnd(t, w, "--exact") // no header shows that a context is denied
 		if r.Code != exitExceptions {
 			t.Errorf("want exit code 3: %s", r)
 		}

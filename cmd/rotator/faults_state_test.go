@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"io"
 	"io/fs"
@@ -12,10 +11,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 
 	"rotator/internal/fakeaws/fault"
 	"rotator/internal/report"
@@ -28,9 +26,9 @@ type requestOf = *http.Request
 func readCloser(body []byte) io.ReadCloser { return io.NopCloser(bytes.NewReader(body)) }
 
 // halfway begins a pass and kills it after so many requests to KMS.
-func halfway(t *testing.T, w *trial.World, requests int) {
+func halfway(t *testing.T, w *trial.World, requests int, flags ...string) {
 	t.Helper()
-	p := runs(w).Begin(t)
+	p := runs(w, flags...).Begin(t)
 	until(t, "half of the pass", asked(w, requests))
 	p.Kill()
 	if r := p.End(t); r.Code != -1 {
@@ -135,31 +133,41 @@ func corruptCheckpoint(t *testing.T) {
 		}
 		toTheEnd(t, w)
 	})
-	t.Run("another job", func(t *testing.T) {
+	t.Run("records", corruptRecords)
+	t.Run("other limits", func(t *testing.T) {
 		w := newTrial(t, trial.Config{Rate: 500})
 		halfway(t, w, 100)
-		replaceInJob(t, w, "segments: 2", "segments: 3")
-		w.CountsVary()
+		replaceInJob(t, w, "segments: 2", "segments: 3") // how the work is cut is not what it means
 		r := toTheEnd(t, w)
-		if r.Summary.Pass == 1 && strings.Contains(r.Log, "this is pass") || r.Summary.Pass == 2 && !strings.Contains(r.Log, "this is pass 2") {
-			t.Errorf("pass %d, and the log does not say why: %s", r.Summary.Pass, r)
+		if r.Summary.Pass != 1 || !strings.Contains(r.Log, "resumed pass 1") {
+			t.Errorf("want pass 1 resumed, and the log to say so: %s", r)
 		}
 	})
-	t.Run("--restart", func(t *testing.T) {
-		w := newTrial(t, trial.Config{Rate: 500})
-		halfway(t, w, 100)
-		replaceInJob(t, w, "purpose: pii", "purpose: none") // another meaning
-		if r := w.Run(t, "run", "-o", "json"); r.Code != exitJob || !strings.Contains(r.Log, "--restart") {
-			t.Errorf("a pass of another meaning: want exit code %d, and a word of --restart: %s", exitJob, r)
-		}
-		replaceInJob(t, w, "purpose: none", "purpose: pii")
-		w.CountsVary() // what the first pass moved is current in the second
-		r := w.Must(t, complete(), "run", "--restart", "-o", "json")
-		w.Check(t, r.Summary)
-		if r.Summary.Pass != 2 {
-			t.Errorf("it is pass %d, want 2: the first is kept", r.Summary.Pass)
-		}
-	})
+	each(t, homes(), anotherMeaning)
+}
+
+// anotherMeaning: a pass of other targets, slots or keys than the job file's is
+// refused, and begins anew at the user's word alone.
+func anotherMeaning(t *testing.T, c trial.Config) {
+	c.Rate = 150
+	w := newTrial(t, c)
+	halfway(t, w, 50)
+	before := w.Records(t)
+	replaceInJob(t, w, "purpose: pii", "purpose: none")
+	if r := w.Run(t, "run", "-o", "json"); r.Code != exitJob || !strings.Contains(r.Log, "--restart") {
+		t.Errorf("a pass of another meaning: want exit code %d, and a word of --restart: %s", exitJob, r)
+	}
+	if !maps.Equal(before, w.Records(t)) {
+		t.Error("the refusal changed the checkpoint")
+	}
+	replaceInJob(t, w, "purpose: none", "purpose: pii")
+	w.CountsVary() // what the first pass moved is current in the second
+	r := w.Must(t, complete(), "run", "--restart", "-o", "json")
+	w.Check(t, r.Summary)
+	if r.Summary.Pass != 2 {
+		t.Errorf("it is pass %d, want 2: the first is kept", r.Summary.Pass)
+	}
+	keptRecords(t, before, w.Records(t), "")
 }
 
 // fullDisk: what cannot be kept stops the run with 73, never with 0, and what was
@@ -200,201 +208,37 @@ func fullDisk(t *testing.T) {
 	t.Run("fsync fails", failingSync)
 }
 
-// failingSync lets fsync and fdatasync fail from the n-th on, as they do for a disk
-// that is broken: nothing after it may be taken for kept.
+// failingSync lets fsync and fdatasync fail, as they do for a disk that is broken,
+// from the beginning or from the middle of a run on: nothing after it may be taken
+// for kept.
 func failingSync(t *testing.T) {
 	strace, err := exec.LookPath("strace")
 	if err != nil {
 		t.Skip("SKIPPED: strace, which makes fsync fail, is not installed")
 	}
-	for _, nth := range []int{1, 3, 6, 9} {
-		t.Run(fmt.Sprintf("from the %d. on", nth), func(t *testing.T) {
-			w := newTrial(t, trial.Config{})
-			p := runs(w)
-			p.Args = slices.Concat([]string{strace, "-f", "-qq", "-o", filepath.Join(t.TempDir(), "calls"), "-e", "trace=fsync,fdatasync",
-				"-e", fmt.Sprintf("inject=fsync,fdatasync:error=EIO:when=%d+", nth)}, p.Args)
-			p.Path = strace
-			stopped(t, w, p.Begin(t).End(t), exitStorage)
-			w.CountsVary() // a note that was not synced may be there all the same
-			toTheEnd(t, w)
-		})
+	inject := []string{strace, "-f", "-qq", "-o", filepath.Join(t.TempDir(), "calls"), "-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:error=EIO"}
+	goesOn := func(t *testing.T, w *trial.World, p *trial.Process) {
+		stopped(t, w, p.End(t), exitStorage)
+		w.CountsVary() // a note that was not synced may be there all the same
+		toTheEnd(t, w)
 	}
-}
-
-// twoWorkers: one checkpoint has one worker; two workers with a checkpoint each
-// move every slot once.
-func twoWorkers(t *testing.T) {
-	t.Run("one checkpoint", func(t *testing.T) {
-		w := newTrial(t, trial.Config{Rate: 400})
-		first := runs(w).Begin(t)
-		until(t, "the first requests", asked(w, 40))
-		for _, command := range []string{"run", "retry"} {
-			if r := w.Run(t, command, "-o", "json"); r.Code != exitBusy {
-				t.Errorf("beside a run: want exit code %d: %s", exitBusy, r)
-			}
-		}
-		r := first.End(t)
-		if r.Code != exitExceptions {
-			t.Fatalf("want exit code 3: %s", r)
-		}
-		w.Check(t, r.Summary)
+	t.Run("from the beginning", func(t *testing.T) {
+		w := newTrial(t, trial.Config{})
+		p := runs(w)
+		p.Path, p.Args = strace, slices.Concat(inject, p.Args)
+		goesOn(t, w, p.Begin(t))
 	})
-	t.Run("a checkpoint each", func(t *testing.T) {
-		w := newTrial(t, trial.Config{Rate: 400})
-		replaceInJob(t, w, ".rotator/state.db", "second/state.db")
-		if err := os.Rename(filepath.Join(w.Dir, "job.yaml"), filepath.Join(w.Dir, "second.yaml")); err != nil {
+	t.Run("in the middle", func(t *testing.T) {
+		w := newTrial(t, trial.Config{Rate: 100}) // some seconds are left when it begins to fail
+		p := runs(w).Begin(t)
+		until(t, "half of the pass", asked(w, 100))
+		tracer := exec.Command(inject[0], append(inject[1:], "-p", strconv.Itoa(p.Process.Pid))...)
+		if err := tracer.Start(); err != nil {
 			t.Fatal(err)
 		}
-		w.WriteJob(t, w.Job())
-		second := runs(w)
-		second.Args[len(second.Args)-1] = "second.yaml"
-		// The first sleeps with pages in its hands that the second works on.
-		first := runs(w).Begin(t)
-		until(t, "the first requests", asked(w, 30))
-		first.Signal(t, syscall.SIGSTOP)
-		second.Begin(t)
-		until(t, "requests of the second", asked(w, 60))
-		first.Signal(t, syscall.SIGCONT)
-		a, b := first.End(t), second.End(t)
-		if a.Code != exitExceptions || b.Code != exitExceptions {
-			t.Fatalf("want exit code 3 of both: %s\n%s", a, b)
-		}
-		want := sum(w.Expected())
-		w.CountsVary()
-		w.Check(t, a.Summary)
-		w.Check(t, b.Summary)
-		if n := a.Summary.Slots.Rotated + b.Summary.Slots.Rotated; n != want.Rotated || b.Summary.Slots.Rotated == 0 {
-			t.Errorf("%d slots were to be moved, and the two say that they moved %d", want.Rotated, n)
-		}
-		t.Logf("%d slots moved by the first, %d by the second", a.Summary.Slots.Rotated, b.Summary.Slots.Rotated)
+		goesOn(t, w, p)
+		_ = tracer.Wait() // it ends with what it traces
 	})
-	for _, place := range []string{trial.InTable, trial.InBucket} {
-		t.Run("a shared checkpoint "+place, func(t *testing.T) {
-			w := newTrial(t, trial.Config{Rate: 400, Checkpoint: place, Extra: "lease: 1s"})
-			first, second := runs(w).Begin(t), runs(w).Begin(t)
-			until(t, "half of the pass", asked(w, 120))
-			first.Kill() // its partitions fall to the other when its lease is over
-			first.End(t)
-			w.CountsVary() // what the first wrote and had not saved
-			r := second.End(t)
-			if r.Code != exitExceptions {
-				t.Fatalf("want exit code %d: %s", exitExceptions, r)
-			}
-			w.Check(t, r.Summary)
-		})
-	}
-}
-
-// pausedWorker: a worker that is stopped for a while, while others write, neither
-// loses its place nor their writes.
-func pausedWorker(t *testing.T) {
-	t.Run("one checkpoint", func(t *testing.T) {
-		w := newTrial(t, trial.Config{Rate: 300})
-		p := runs(w).Begin(t)
-		until(t, "the first requests", asked(w, 60))
-		p.Signal(t, syscall.SIGSTOP)
-		if r := w.Run(t, "run"); r.Code != exitBusy {
-			t.Errorf("beside a paused run: want exit code %d: %s", exitBusy, r)
-		}
-		for i, e := range w.Entries(nil) {
-			if i%3 == 0 && e.Kind == trial.Ordinary {
-				if err := w.Replace(context.Background(), e, []string{w.Old, w.New}[i%2]); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-		p.Signal(t, syscall.SIGCONT)
-		r := p.End(t)
-		if r.Code != exitExceptions {
-			t.Fatalf("want exit code 3: %s", r)
-		}
-		w.CheckPartial(t, r.Summary)
-		toConvergence(t, w)
-	})
-	t.Run("a shared checkpoint", func(t *testing.T) {
-		items, objects := trial.Mix(2)
-		w := newTrial(t, trial.Config{Items: items, Objects: objects, Segments: 8, Rate: 300, Checkpoint: trial.InTable, Extra: "lease: 1s"})
-		first, second := runs(w).Begin(t), runs(w).Begin(t)
-		until(t, "a fifth of the pass", asked(w, 100)) // each has partitions in its hands
-		first.Signal(t, syscall.SIGSTOP)
-		r := second.End(t)
-		if r.Code != exitExceptions {
-			t.Fatalf("beside a paused run: want exit code %d: %s", exitExceptions, r)
-		}
-		w.CountsVary() // what the first wrote and had not saved
-		w.Check(t, r.Summary)
-		first.Signal(t, syscall.SIGCONT)
-		if late := first.End(t); late.Code != exitBusy {
-			t.Errorf("it slept over its lease: want exit code %d: %s", exitBusy, late)
-		}
-		w.Check(t, r.Summary)
-		toTheEnd(t, w) // a pass that finds everything moved
-	})
-}
-
-// terminated: SIGTERM ends a run soon and in order, wherever it is.
-func terminated(t *testing.T) {
-	items, objects := trial.Mix(2)
-	w := newTrial(t, trial.Config{Items: items, Objects: objects, Rate: 600})
-	ends := map[int]int{}
-	for _, requests := range []int{1, 3, 20, 60, 90} {
-		p := runs(w).Begin(t)
-		until(t, "some requests", asked(w, requests))
-		began := time.Now()
-		p.Signal(t, syscall.SIGTERM)
-		r := p.End(t)
-		ends[r.Code]++
-		if took := time.Since(began); took > 8*time.Second {
-			t.Errorf("SIGTERM took %s", took)
-		}
-		if r.Code == exitExceptions {
-			break // it had come to its end
-		}
-		if r.Summary != nil || requests > 3 { // before the pass is open there is no result
-			stopped(t, w, r, exitInterrupted)
-		}
-	}
-	if ends[exitInterrupted] < 3 {
-		t.Errorf("exit codes %v, want %d of most", ends, exitInterrupted)
-	}
-	toTheEnd(t, w)
-}
-
-// killed: SIGKILL at any request, with and without the server having applied it,
-// loses nothing and counts nothing twice.
-func killed(t *testing.T) {
-	items, objects := trial.Mix(2)
-	w := newTrial(t, trial.Config{Items: items, Objects: objects})
-	killed := 0
-	for _, at := range []struct {
-		operation string
-		skip      int
-	}{{"dynamodb:DescribeTable", 0}, {"dynamodb:Scan", 0}, {"kms:ReEncrypt", 30}, {"dynamodb:BatchExecuteStatement", 1}, {"dynamodb:BatchExecuteStatement", 2},
-		{"s3:GetObject", 3}, {"s3:PutObject", 4}, {"s3:PutObject", 5}, {"kms:ReEncrypt", 3}} {
-		for _, applied := range []bool{true, false} {
-			p := runs(w)
-			f := fault.Fault{Skip: at.skip, Times: 1, Before: func(requestOf, []byte) { p.Kill() }}
-			if !applied {
-				f.Kind = fault.Reset
-			}
-			w.Fault(at.operation, f)
-			r := p.Begin(t).End(t)
-			w.Server.Faults().Clear("")
-			if r.Code != -1 {
-				t.Fatalf("the run after %d that were killed ended before it was killed at %s: %s", killed, at.operation, r)
-			}
-			killed++
-			w.CheckPartial(t, nil)
-		}
-	}
-	r := toTheEnd(t, w)
-	if r.Summary.Pass != 1 {
-		t.Errorf("pass %d ended, and all belonged to the first", r.Summary.Pass)
-	}
-	if r := w.Run(t, "report", "--check"); r.Code != exitDone {
-		t.Errorf("the audit log is not whole: %s", r)
-	}
-	t.Logf("%d runs were killed", killed)
 }
 
 // shortMemory: how much memory a run takes does not depend on how many items there

@@ -99,12 +99,14 @@ func fewer() trial.Config {
 func complete() []int { return []int{exitDone, exitExceptions} }
 
 // runs is a run with its result in JSON, not begun yet.
-func runs(w *trial.World) *trial.Process { return w.Command("run", "-o", "json") }
+func runs(w *trial.World, flags ...string) *trial.Process {
+	return w.Command(append([]string{"run", "-o", "json"}, flags...)...)
+}
 
 // toTheEnd runs, or resumes, the pass to its end and checks everything.
-func toTheEnd(t *testing.T, w *trial.World) trial.Result {
+func toTheEnd(t *testing.T, w *trial.World, flags ...string) trial.Result {
 	t.Helper()
-	r := w.Must(t, complete(), "run", "-o", "json")
+	r := w.Must(t, complete(), append([]string{"run", "-o", "json"}, flags...)...)
 	if r.Summary == nil {
 		t.Fatalf("no result: %s", r)
 	}

@@ -9,6 +9,7 @@ import (
 )
 
 func main() {
+	tuneMemory(os.LookupEnv, os.DirFS("/"))
 	ctx, cancel := context.WithCancel(context.Background())
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)

@@ -19,17 +19,42 @@ type targetMeaning struct {
 	Region, Endpoint                        string
 	Format                                  string
 	Slots                                   []config.Slot
+	Contexts                                *contextMeaning `json:",omitempty"`
+	Files                                   *filesMeaning   `json:",omitempty"`
+}
+
+// filesMeaning is which files a target has.
+type filesMeaning struct {
+	Root             string
+	Include, Exclude []string
+}
+
+// contextMeaning is what a target says of contexts beside its slots. Which file of
+// contexts there is, and what stands in it, is not a part: a name that was added
+// there is for retry.
+type contextMeaning struct {
+	Context, Destination map[string]string
+	Name                 string `json:",omitempty"` // by which contexts are looked up
 }
 
 func fingerprint(job *config.Job) (string, error) {
 	m := meaning{Destination: job.Destination, Source: job.Source}
 	for _, target := range job.Targets {
 		t := targetMeaning{Name: target.Name, Format: target.Format, Slots: target.Slots}
+		if target.Context != nil || target.DestinationContext != nil || target.ContextFile != nil {
+			t.Contexts = &contextMeaning{Context: target.Context, Destination: target.DestinationContext}
+			if target.ContextFile != nil {
+				t.Contexts.Name = target.ContextFile.Name
+			}
+		}
 		if d := target.DynamoDB; d != nil {
 			t.Table, t.Region, t.Endpoint = d.Table, d.Region, d.Endpoint
 		}
 		if s := target.S3; s != nil {
 			t.Bucket, t.Prefix, t.KeyPattern, t.Region, t.Endpoint = s.Bucket, s.Prefix, s.KeyPattern, s.Region, s.Endpoint
+		}
+		if f := target.Files; f != nil {
+			t.KeyPattern, t.Files = f.KeyPattern, &filesMeaning{Root: f.Root, Include: f.Include, Exclude: f.Exclude}
 		}
 		m.Targets = append(m.Targets, t)
 	}

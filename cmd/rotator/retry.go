@@ -15,7 +15,7 @@ import (
 )
 
 func newRetryCommand(std streams) *cobra.Command {
-	return jobCommand(std, "retry", "Try the slots in the ledger of the last pass again",
+	return askingCommand(std, "retry", "Try the slots in the ledger of the last pass again",
 		`Retry works on the ledger of the last pass alone: the slots that failed, were
 foreign, or kept changing. What can be moved now leaves the ledger, and the
 figures of the pass change with it.
@@ -52,10 +52,10 @@ func retryJob(ctx context.Context, c *common, job *config.Job) error {
 		return err
 	}
 	s.summary.Pass = record.Number
-	engine := s.rotator(s.targets(true), record.Number, state.log)
+	engine := s.rotator(s.targets(true), record.Number, state.log, nil)
 	worked := engine.Retry(ctx, passes, record)
 	s.summary.Ended = time.Now().UTC()
-	s.summary.KMS.Requests, s.summary.KMS.Throttled, _ = engine.Requests()
+	s.count(engine)
 	s.summary.Status = report.Stopped
 	if worked == nil && record.Status == checkpoint.Finished {
 		s.summary.Status = report.Complete

@@ -28,6 +28,7 @@ type common struct {
 	output  string
 	verbose bool
 	sdk     bool
+	exact   bool // of the commands that ask KMS
 }
 
 // run is the whole program but for signals and os.Exit.
@@ -86,6 +87,17 @@ func jobCommand(std streams, use, short, long string, work func(context.Context,
 	cmd.Flags().StringVarP(&c.output, "output", "o", "text", "form of the result on stdout: text or json")
 	cmd.Flags().BoolVarP(&c.verbose, "verbose", "v", false, "log more")
 	cmd.Flags().BoolVar(&c.sdk, "sdk", false, "leave every request to the AWS SDK as it is, which costs more processor time; results are the same")
+	return cmd
+}
+
+// askingCommand makes a command that reads a job file and asks KMS about slots.
+func askingCommand(std streams, use, short, long string, work func(context.Context, *common, *config.Job) error) *cobra.Command {
+	var exact bool
+	cmd := jobCommand(std, use, short, long, func(ctx context.Context, c *common, job *config.Job) error {
+		c.exact = exact
+		return work(ctx, c, job)
+	})
+	cmd.Flags().BoolVar(&exact, "exact", false, "ask KMS about every slot by a request of its own; rely on no header of a ciphertext")
 	return cmd
 }
 

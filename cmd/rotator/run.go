@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -16,7 +17,7 @@ import (
 
 func newRunCommand(std streams) *cobra.Command {
 	var restart bool
-	cmd := jobCommand(std, "run", "Start or resume the pass: move every slot under a source key",
+	cmd := askingCommand(std, "run", "Start or resume the pass: move every slot under a source key",
 		`Run resumes the unfinished pass of the job, or begins the next one. It may be
 stopped at any time, by any means, and run again. With a checkpoint in a table or
 bucket any number of runs, on any machines, share the work of one pass.
@@ -45,7 +46,7 @@ func runJob(ctx context.Context, c *common, job *config.Job, restart bool) error
 	}
 	s.summary.Pass = p.record.Number
 	s.summary.Started = p.record.Started
-	engine := s.rotator(targets, p.record.Number, state.log)
+	engine := s.rotator(targets, p.record.Number, state.log, s.marking(p, state))
 	worked := s.work(ctx, engine, p)
 	if stop := (*rotate.StopError)(nil); errors.As(worked, &stop) && stop.Kind == rotate.StopFenced {
 		return worked // the record of the pass is the other run's now
@@ -62,12 +63,23 @@ func runJob(ctx context.Context, c *common, job *config.Job, restart bool) error
 	return s.exceptions()
 }
 
+// marking notes in the record of a pass that this run is about to count slots by the
+// headers of their blobs; false where a run has found that they do not tell.
+func (s *session) marking(p *pass, state *state) func(context.Context) (bool, error) {
+	return func(ctx context.Context) (may bool, err error) {
+		_, err = p.passes.Update(ctx, p.record.Number, func(record *checkpoint.Pass) {
+			may = !slices.ContainsFunc(record.Headers, func(h checkpoint.HeaderRun) bool { return h.Wrong != "" }) && record.BeginHeaders(state.worker)
+		})
+		return may, err
+	}
+}
+
 // finish saves how the run ended, and fills in what the pass counted.
 func (s *session) finish(ctx context.Context, p *pass, state *state) error {
 	if err := state.log.Sync(); err != nil {
 		return &storageError{what: "sync the audit log", err: err}
 	}
-	record, err := rotate.ClosePass(ctx, p.passes, p.record, state.runEnd(s.summary.KMS.Requests, s.summary.KMS.Throttled), s.summary.Status == report.Complete)
+	record, err := rotate.ClosePass(ctx, p.passes, p.record, state.runEnd(s.summary.KMS, s.headers), s.summary.Status == report.Complete)
 	if err != nil {
 		return &storageError{what: "save the pass", err: err}
 	}
@@ -77,26 +89,24 @@ func (s *session) finish(ctx context.Context, p *pass, state *state) error {
 		return &storageError{what: "read the pass", err: err}
 	}
 	s.summary.SetTargets(s.names(), totals)
+	s.summary.SetHeaders(record.Headers)
 	s.summary.Conclude()
 	return s.stillWritten(ctx, p.passes, record.Number-1)
 }
 
 // stillWritten notes the targets in which an earlier, complete pass had left
 // nothing under a source key, and this one found something: somebody writes
-// with the old key, and the retirement will not converge until that ends.
+// with the old key, and the retirement will not converge until that ends. The
+// comparison is a courtesy: an earlier pass that cannot be read, as run --restart
+// leaves it behind, is noted and does not spoil this one.
 func (s *session) stillWritten(ctx context.Context, passes *checkpoint.Passes, earlier int) error {
-	before, err := passes.Pass(ctx, earlier)
-	print, printed := fingerprint(s.job)
+	before, totals, err := s.comparable(ctx, passes, earlier)
 	switch {
-	case errors.Is(err, checkpoint.ErrNotFound):
+	case checkpoint.Untrusted(err):
+		s.summary.Notes = append(s.summary.Notes, fmt.Sprintf(
+			"the records of pass %d, the one before, cannot be read, so this pass was not compared with it to find who still writes with the old key", earlier))
 		return nil
 	case err != nil:
-		return &storageError{what: "read the pass before", err: err}
-	case printed != nil || before.Status != checkpoint.Finished || before.Fingerprint != print:
-		return nil // it looked for something else, or not everywhere
-	}
-	totals, err := passes.Totals(ctx, before)
-	if err != nil {
 		return &storageError{what: "read the pass before", err: err}
 	}
 	for _, target := range s.summary.Targets {
@@ -109,4 +119,22 @@ func (s *session) stillWritten(ctx context.Context, passes *checkpoint.Passes, e
 		}
 	}
 	return nil
+}
+
+// comparable returns an earlier pass with its totals; none when it looked for
+// something else than this job, or not everywhere.
+func (s *session) comparable(ctx context.Context, passes *checkpoint.Passes, earlier int) (checkpoint.Pass, map[string]checkpoint.Counts, error) {
+	before, err := passes.Pass(ctx, earlier)
+	if errors.Is(err, checkpoint.ErrNotFound) {
+		return before, nil, nil
+	}
+	if err != nil {
+		return before, nil, err
+	}
+	print, err := fingerprint(s.job)
+	if err != nil || before.Status != checkpoint.Finished || before.Fingerprint != print {
+		return before, nil, nil
+	}
+	totals, err := passes.Totals(ctx, before)
+	return before, totals, err
 }

@@ -25,6 +25,13 @@ type session struct {
 	logger  *zap.Logger
 	wiring  *wiring
 	summary *report.Summary
+	headers headers
+}
+
+// headers is what the run has to say of the headers of ciphertexts in the end.
+type headers struct {
+	agree bool
+	wrong string
 }
 
 // open wires the job; command is the word for the result.
@@ -50,6 +57,9 @@ func (s *session) targets(write bool) []rotate.Target {
 		t := rotate.Target{Name: p.name, Lister: p.source, Format: p.format, Batch: p.source.Batch()}
 		if write {
 			t.Writer = p.source
+			if files, ok := p.source.(interface{ Sweep() }); ok {
+				files.Sweep()
+			}
 		}
 		targets = append(targets, t)
 	}
@@ -63,11 +73,11 @@ func (s *session) names() (names []string) {
 	return names
 }
 
-// rotator makes the engine for one pass.
-func (s *session) rotator(targets []rotate.Target, pass int, recorder rotate.Recorder) *rotate.Rotator {
-	return rotate.New(rotate.Config{Targets: targets, Keys: s.wiring.keys, KMS: s.wiring.kms, Rate: s.job.KMS.Rate,
+// rotator makes the engine for one pass; begin is rotate.Config.BeginHeaders.
+func (s *session) rotator(targets []rotate.Target, pass int, recorder rotate.Recorder, begin func(context.Context) (bool, error)) *rotate.Rotator {
+	return rotate.New(rotate.Config{Targets: targets, Keys: s.wiring.keys, KMS: s.wiring.kms, Rate: s.wiring.rate,
 		Workers: s.job.Workers, MaxOutage: time.Duration(s.job.MaxOutage), Settle: settle, Pass: pass,
-		Recorder: recorder, Logger: s.logger})
+		Recorder: recorder, Logger: s.logger, Exact: s.exact, BeginHeaders: begin})
 }
 
 func (s *session) plan(targets []rotate.Target) (rotate.Plan, error) {
@@ -111,12 +121,22 @@ func (s *session) work(ctx context.Context, engine *rotate.Rotator, p *pass) err
 	err := engine.Run(ctx, p.tracker, p.partitions)
 	stop()
 	s.summary.Ended = time.Now().UTC()
-	s.summary.KMS.Requests, s.summary.KMS.Throttled, _ = engine.Requests()
+	s.count(engine)
 	s.summary.Status = report.Complete
 	if err != nil {
 		s.summary.Status = report.Stopped
 	}
 	return err
+}
+
+// count adds the requests of an engine, and what it saved.
+func (s *session) count(engine *rotate.Rotator) {
+	sent, throttled, _ := engine.Requests()
+	saved := engine.Savings()
+	kms := &s.summary.KMS
+	kms.Requests, kms.Throttled = kms.Requests+sent, kms.Throttled+throttled
+	kms.Header, kms.Checked, kms.Shared = saved.Header, saved.Checked, saved.Shared
+	s.headers.agree, s.headers.wrong = engine.Headers()
 }
 
 // noteSources adds what the sources found out about their places.

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -16,6 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
+	"rotator/internal/checkpoint"
 	"rotator/internal/report"
 )
 
@@ -27,7 +30,7 @@ func (b *crashBench) share(t *testing.T, place string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(path, append(text, fmt.Sprintf("checkpoint: %s\nlease: 1s\n", place)...), 0o600); err != nil {
+	if err := os.WriteFile(path, append(text, fmt.Sprintf("checkpoint: %s\nlease: 3s\n", place)...), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if strings.HasPrefix(place, "dynamodb:") {
@@ -119,20 +122,23 @@ func TestRunsShareThePass(t *testing.T) {
 // TestStoppedRunIsFencedOff stops one of two runs for longer than its lease: the
 // other takes its partitions over, and when it goes on it finds out and exits 76.
 func TestStoppedRunIsFencedOff(t *testing.T) {
-	b := newCrashBenchOf(t, 3000, 600, 8)
+	b := newCrashBenchOf(t, 3000, 600, 16) // one run reads 8 at a time
 	b.share(t, "dynamodb://state")
 	writing, stop := context.WithCancel(t.Context())
 	defer stop()
 	visits := make(chan map[int]int, 1)
 	go func() { visits <- b.writer(writing) }()
 	stopped, other := b.start(t, "run", "-f", "job.yaml", "-o", "json"), b.start(t, "run", "-f", "job.yaml", "-o", "json")
-	for b.requests() < 500 {
-		time.Sleep(5 * time.Millisecond)
-	}
+	store := checkpoint.NewDynamoDB(b.client, "state", time.Minute)
+	until(t, "both runs to own partitions", func() bool { return len(distinct(owners(t, store, "crash"))) == 2 })
 	if err := stopped.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(2500 * time.Millisecond)
+	before := owners(t, store, "crash")
+	if len(distinct(before)) != 2 {
+		t.Fatalf("one run had ended when it was stopped: %v", before)
+	}
+	until(t, "another owner of what the stopped run has", func() bool { return takenOver(before, owners(t, store, "crash")) })
 	if err := stopped.cmd.Process.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
@@ -146,4 +152,44 @@ func TestStoppedRunIsFencedOff(t *testing.T) {
 	if s := summary.Slots; s.Seen != int64(b.slots) || s.Rotated+s.Current != s.Seen || s.Rotated == 0 {
 		t.Errorf("counted %+v, want %d slots, rotated or, where the stopped run had written them, current", s, b.slots)
 	}
+}
+
+// owners are the ids of the runs that have the partitions of the last pass, by
+// partition; "" for none.
+func owners(t *testing.T, store checkpoint.Store, job string) (list []string) {
+	t.Helper()
+	passes := checkpoint.NewPasses(store, job)
+	pass, err := passes.Last(t.Context())
+	if errors.Is(err, checkpoint.ErrNotFound) {
+		return nil // not begun yet
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n, target := range pass.Targets {
+		for i := range target.Partitions {
+			progress, err := passes.Progress(t.Context(), pass.Number, n, i)
+			if err != nil {
+				t.Fatal(err)
+			}
+			list = append(list, progress.Owner)
+		}
+	}
+	return list
+}
+
+func distinct(owners []string) []string {
+	list := slices.Compact(slices.Sorted(slices.Values(owners)))
+	return slices.DeleteFunc(list, func(owner string) bool { return owner == "" })
+}
+
+// takenOver says whether one of the runs has a partition now that another had
+// before, which has none left: only a run that lives takes a partition.
+func takenOver(before, now []string) bool {
+	for i, owner := range before {
+		if owner != "" && now[i] != "" && now[i] != owner && !slices.Contains(now, owner) {
+			return true
+		}
+	}
+	return false
 }

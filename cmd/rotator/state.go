@@ -20,6 +20,7 @@ import (
 
 	"rotator/internal/checkpoint"
 	"rotator/internal/config"
+	"rotator/internal/report"
 	"rotator/internal/report/auditlog"
 )
 
@@ -148,8 +149,8 @@ func (s *state) track() checkpoint.TrackOptions {
 }
 
 // runEnd is what the run adds to the record of its pass.
-func (s *state) runEnd(requests, throttled int64) checkpoint.RunEnd {
-	end := checkpoint.RunEnd{ID: s.worker, Requests: requests, Throttled: throttled}
+func (s *state) runEnd(kms report.KMS, headers headers) checkpoint.RunEnd {
+	end := checkpoint.RunEnd{ID: s.worker, Requests: kms.Requests, Throttled: kms.Throttled, HeadersAgree: headers.agree, HeadersWrong: headers.wrong}
 	end.Log.Host, end.Log.Name = hostname(), s.name
 	end.Log.Lines, end.Log.Head = s.log.Head()
 	return end

@@ -114,6 +114,7 @@ func recorded(ctx context.Context, passes *checkpoint.Passes, record checkpoint.
 		names = append(names, target.Name)
 	}
 	s.SetTargets(names, totals)
+	s.SetHeaders(record.Headers)
 	s.Conclude()
 	return s, nil
 }

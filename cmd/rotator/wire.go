@@ -27,10 +27,11 @@ import (
 	"rotator/internal/rotate"
 	"rotator/internal/scan"
 	"rotator/internal/scan/dynamoscan"
+	"rotator/internal/scan/filescan"
 	"rotator/internal/scan/s3scan"
 )
 
-// source is what both kinds of places are.
+// source is what all kinds of places are.
 type source interface {
 	rotate.Lister
 	rotate.Writer
@@ -55,6 +56,7 @@ type wiring struct {
 	job    *config.Job
 	keys   rotate.Keys
 	kms    *rotate.KMS
+	rate   float64 // ReEncrypt requests per second
 	places []place
 	notes  []string
 	plain  bool // the SDK sends all requests itself
@@ -63,8 +65,7 @@ type wiring struct {
 // wire builds the clients of a job and checks, in this order, formats, keys,
 // permissions and places. It writes nothing anywhere.
 func wire(ctx context.Context, job *config.Job, logger *zap.Logger, plain bool) (*wiring, error) {
-	formats, err := newFormats(job)
-	if err != nil {
+	if _, err := newFormats(job, ""); err != nil { // before anybody is asked
 		return nil, err
 	}
 	base, err := loadAWS(ctx, job.Workers)
@@ -78,8 +79,16 @@ func wire(ctx context.Context, job *config.Job, logger *zap.Logger, plain bool) 
 	if err := w.wireKMS(ctx, base); err != nil {
 		return nil, err
 	}
+	formats, err := newFormats(job, w.keys.Destination.ARN)
+	if err == nil {
+		err = symmetric(job, formats, w.keys)
+	}
+	if err != nil {
+		return nil, err
+	}
+	room := scan.NewRoom(bodiesInWork)
 	for i, target := range job.Targets {
-		p, err := newPlace(base, job, target, formats[i])
+		p, err := newPlace(base, job, target, formats[i], room)
 		if err != nil {
 			return nil, err
 		}
@@ -91,6 +100,10 @@ func wire(ctx context.Context, job *config.Job, logger *zap.Logger, plain bool) 
 	}
 	for _, note := range w.notes {
 		logger.Warn(note)
+	}
+	if note := w.wireRate(ctx, base); note != "" {
+		logger.Info(note)
+		w.notes = append(w.notes, note)
 	}
 	return w, nil
 }
@@ -239,30 +252,44 @@ func regions(job *config.Job, region string) error {
 // contexts refuses encryption contexts where an asymmetric key cannot have one.
 func contexts(job *config.Job, keys rotate.Keys) error {
 	var found []config.Problem
+	check := func(field string, context, destination map[string]string) {
+		if keys.SourceAlgorithm != rotate.Symmetric && len(context) > 0 {
+			found = append(found, job.Problem(field+".context", "the source keys are asymmetric, which take no encryption context; use destination_context alone"))
+		}
+		if !keys.Destination.Symmetric() && len(destination) > 0 {
+			found = append(found, job.Problem(field+".destination_context", "the destination key is asymmetric, which takes no encryption context; take it out"))
+		}
+	}
 	for i, target := range job.Targets {
+		field := fmt.Sprintf("targets[%d]", i)
+		check(field, target.Context, target.DestinationContext)
 		for j, slot := range target.Slots {
-			field := fmt.Sprintf("targets[%d].slots[%d]", i, j)
-			if keys.SourceAlgorithm != rotate.Symmetric && len(slot.Context) > 0 {
-				found = append(found, job.Problem(field+".context", "the source keys are asymmetric, which take no encryption context; use destination_context alone"))
-			}
-			if !keys.Destination.Symmetric() && len(slot.DestinationContext) > 0 {
-				found = append(found, job.Problem(field+".destination_context", "the destination key is asymmetric, which takes no encryption context; take it out"))
-			}
+			check(fmt.Sprintf("%s.slots[%d]", field, j), slot.Context, slot.DestinationContext)
 		}
 	}
 	return problems(job, found)
 }
 
-// hasContexts says whether any slot has an encryption context.
-func hasContexts(job *config.Job) bool {
-	for _, target := range job.Targets {
-		for _, slot := range target.Slots {
-			if len(slot.Context)+len(slot.DestinationContext) > 0 {
-				return true
-			}
+// symmetric refuses RSA keys with formats whose readers ask KMS as for a symmetric
+// key: nobody could read what such a format would hold afterwards.
+func symmetric(job *config.Job, formats []*ciphertext.Compiled, keys rotate.Keys) error {
+	var found []config.Problem
+	for i, format := range formats {
+		if name := format.Symmetric(); name != "" && (keys.SourceAlgorithm != rotate.Symmetric || !keys.Destination.Symmetric()) {
+			found = append(found, job.Problem(fmt.Sprintf("targets[%d].format", i),
+				fmt.Sprintf("format %s is read with symmetric keys alone, and a key of this job is asymmetric; name symmetric keys", name)))
 		}
 	}
-	return false
+	return problems(job, found)
+}
+
+// hasContexts says whether any slot has, or may have, an encryption context.
+func hasContexts(job *config.Job) bool {
+	return slices.ContainsFunc(job.Targets, func(t config.Target) bool {
+		return len(t.Slots) == 0 || slices.ContainsFunc(t.Slots, func(s config.Slot) bool {
+			return len(s.Context)+len(s.DestinationContext) > 0
+		})
+	})
 }
 
 func keyFields(job *config.Job) map[string]string {
@@ -293,12 +320,16 @@ func keyProblem(job *config.Job, err error) error {
 	return err
 }
 
-// newFormats compiles the formats of all targets; all problems at once.
-func newFormats(job *config.Job) ([]*ciphertext.Compiled, error) {
+// newFormats compiles the formats of all targets; all problems at once. The
+// destination is the ARN of the key, or "" before KMS has told it.
+func newFormats(job *config.Job, destination string) ([]*ciphertext.Compiled, error) {
 	var formats []*ciphertext.Compiled
 	var found []config.Problem
 	for i, target := range job.Targets {
-		format, err := ciphertext.New(specOf(target))
+		spec := specOf(target)
+		spec.DestinationKey = destination
+		found = append(found, readContexts(job, fmt.Sprintf("targets[%d]", i), spec.Named)...)
+		format, err := ciphertext.New(spec)
 		formats = append(formats, format)
 		for _, e := range specErrors(err) {
 			found = append(found, job.Problem(fmt.Sprintf("targets[%d].%s", i, e.Field), e.Detail))
@@ -323,23 +354,39 @@ func specErrors(err error) (list []*ciphertext.SpecError) {
 }
 
 func specOf(target config.Target) ciphertext.Spec {
-	spec := ciphertext.Spec{Format: target.Format, Kind: ciphertext.Rows}
-	if target.S3 != nil {
-		spec.Kind, spec.KeyPattern = ciphertext.Objects, target.S3.KeyPattern
+	spec := ciphertext.Spec{Format: target.Format, Kind: ciphertext.Rows, Context: target.Context, DestinationContext: target.DestinationContext}
+	switch {
+	case target.S3 != nil:
+		spec.Kind, spec.Place, spec.KeyPattern = ciphertext.Objects, target.S3.Bucket, target.S3.KeyPattern
+	case target.Files != nil:
+		spec.Kind, spec.Place, spec.KeyPattern = ciphertext.Files, target.Files.Root, target.Files.KeyPattern
+	case target.DynamoDB != nil:
+		spec.Place = target.DynamoDB.Table
+		if _, name, ok := strings.Cut(spec.Place, ":table/"); ok { // an ARN
+			spec.Place = name
+		}
+	}
+	if f := target.ContextFile; f != nil {
+		spec.Named = &ciphertext.Named{File: f.Path, Name: f.Name}
 	}
 	for _, s := range target.Slots {
-		spec.Slots = append(spec.Slots, ciphertext.SlotSpec{Path: s.Path, Format: s.Format, Context: s.Context, DestinationContext: s.DestinationContext})
+		spec.Slots = append(spec.Slots, ciphertext.SlotSpec{Path: s.Path, Pattern: s.Pattern, Format: s.Format, Context: s.Context, DestinationContext: s.DestinationContext})
 	}
 	return spec
 }
 
-func newPlace(base aws.Config, job *config.Job, target config.Target, format *ciphertext.Compiled) (place, error) {
+func newPlace(base aws.Config, job *config.Job, target config.Target, format *ciphertext.Compiled, room *scan.Room) (place, error) {
 	p := place{name: target.Name, format: format}
 	if t := target.DynamoDB; t != nil {
 		cfg := at(base, t.Region, t.Endpoint, t.RoleARN)
 		p.source = dynamoscan.New(dynamoscan.Config{Client: dynamodb.NewFromConfig(cfg), Table: t.Table, Segments: t.Segments,
-			Attributes: format.Attributes(), Writes: format.Writes(), PageLimit: pageItems,
+			Attributes: format.Attributes(), Writes: format.Writes(), Whole: format.Whole(), PageLimit: pageItems,
 			ReadCapacity: t.ReadCapacity, WriteCapacity: t.WriteCapacity})
+		return p, nil
+	}
+	if t := target.Files; t != nil {
+		p.source = filescan.New(filescan.Config{Root: t.Root, Include: t.Include, Exclude: t.Exclude,
+			KeepMtime: t.Mtime == config.MtimeKeep, Own: ownFiles(job), Room: room, PageLimit: pageItems})
 		return p, nil
 	}
 	t := target.S3
@@ -347,10 +394,34 @@ func newPlace(base aws.Config, job *config.Job, target config.Target, format *ci
 		// Other S3 servers seldom have a host name for each bucket.
 		o.UsePathStyle = o.UsePathStyle || o.BaseEndpoint != nil
 	})
-	p.source = s3scan.New(s3scan.Config{Client: client, Bucket: t.Bucket, Prefix: t.Prefix,
-		AWS: client.Options().BaseEndpoint == nil, PageLimit: pageItems})
+	c := s3scan.Config{Client: client, Bucket: t.Bucket, Prefix: t.Prefix, AWS: client.Options().BaseEndpoint == nil, Room: room, PageLimit: pageItems}
+	if !format.AlwaysNeedsBody() {
+		c.NeedsBody = format.NeedsBody
+	}
+	p.source = s3scan.New(c)
 	return p, nil
 }
+
+// ownFiles are the files of the run itself, which a directory of files may hold too.
+func ownFiles(job *config.Job) []string {
+	own := []string{job.File()}
+	if place := job.CheckpointPlace(); !place.Shared() {
+		own = append(own, place.File, place.File+".lock")
+	}
+	for n := range maxLogs {
+		own = append(own, numbered(job.AuditLog, n+1))
+	}
+	for _, target := range job.Targets {
+		if target.ContextFile != nil {
+			own = append(own, target.ContextFile.Path)
+		}
+	}
+	return own
+}
+
+// bodiesInWork bounds the bytes of the bodies of all targets that are in memory at the
+// same time. With what is made of them a run takes up to eight times as much.
+const bodiesInWork = 256 << 20
 
 // pageItems bounds a page, and so what a crash makes a run do again.
 const pageItems = 250

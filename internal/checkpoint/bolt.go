@@ -70,7 +70,7 @@ func (f *File) Fetch(_ context.Context, id string) (e Entry, err error) {
 	err = f.view(func(b *bbolt.Bucket) error {
 		e, err = read(b, id)
 		if errors.Is(err, ErrNotFound) {
-			err = missing(b, id)
+			err = f.missing(b, id)
 		}
 		return err
 	})
@@ -83,7 +83,7 @@ func (f *File) Create(_ context.Context, id string, data []byte) (e Entry, err e
 		if b.Get([]byte(id)) != nil {
 			return ErrConflict
 		}
-		if err := missing(b, id); !errors.Is(err, ErrNotFound) {
+		if err := f.missing(b, id); !errors.Is(err, ErrNotFound) {
 			return err
 		}
 		if e, err = write(b, id, data); err == nil {
@@ -98,11 +98,8 @@ func (f *File) Create(_ context.Context, id string, data []byte) (e Entry, err e
 func (f *File) Replace(_ context.Context, old Entry, data []byte) (e Entry, err error) {
 	err = f.update(func(b *bbolt.Bucket) error {
 		now, err := read(b, old.ID)
-		if errors.Is(err, ErrNotFound) || err == nil && now.version != old.version {
+		if errors.Is(err, ErrNotFound) || now.version != old.version {
 			return ErrConflict
-		}
-		if err != nil {
-			return err
 		}
 		e, err = write(b, old.ID, data)
 		return err
@@ -142,8 +139,8 @@ func indexOf(b *bbolt.Bucket) (x index) {
 func setIndex(b *bbolt.Bucket, x index) error { return b.Put([]byte(indexKey), x[:]) }
 
 // missing is ErrNotFound, unless ids are damaged, or the way to them: then nobody
-// knows which are absent.
-func missing(b *bbolt.Bucket, id string) error {
+// knows which are absent, so that nothing can be created, not even a new pass.
+func (f *File) missing(b *bbolt.Bucket, id string) error {
 	there := false
 	_ = b.ForEach(func(k, _ []byte) error {
 		there = there || string(k) == id
@@ -152,7 +149,7 @@ func missing(b *bbolt.Bucket, id string) error {
 	if is := indexOf(b); !there && bytes.Equal(b.Get([]byte(indexKey)), is[:]) {
 		return ErrNotFound
 	}
-	return &CorruptError{ID: id, Detail: "the records of the file are not those that were written to it"}
+	return f.damaged("its records are not those that were written to it")
 }
 
 func read(b *bbolt.Bucket, id string) (Entry, error) {
@@ -161,7 +158,7 @@ func read(b *bbolt.Bucket, id string) (Entry, error) {
 	case value == nil:
 		return Entry{}, ErrNotFound
 	case len(value) < 8:
-		return Entry{}, &CorruptError{ID: id, Detail: "it is shorter than its version"}
+		return Entry{ID: id, Data: slices.Clone(value), version: fmt.Sprintf("broken %x", value)}, &CorruptError{ID: id, Detail: "it is shorter than its version"}
 	}
 	return Entry{ID: id, Data: slices.Clone(value[8:]), version: strconv.FormatUint(binary.BigEndian.Uint64(value), 10)}, nil
 }
@@ -226,14 +223,24 @@ func (f *File) open(options *bbolt.Options, work func(*bbolt.DB) error) (err err
 		}
 	}()
 	err = work(db)
-	if err == nil || errors.Is(err, ErrNotFound) || errors.Is(err, ErrConflict) {
-		return err
+	damaged := (*DamagedError)(nil)
+	if err == nil || errors.Is(err, ErrNotFound) || errors.Is(err, ErrConflict) || errors.As(err, &damaged) {
+		return err // as it is, or it names the file itself
 	}
 	return fmt.Errorf("checkpoint %s: %w", f.path, err)
 }
 
-func (f *File) damaged(detail string) error {
-	return fmt.Errorf("%s is no checkpoint that can be read (%s): restore it, or move it away to begin again (slots already moved are recognised)", f.path, detail)
+func (f *File) damaged(detail string) error { return &DamagedError{Path: f.path, Detail: detail} }
+
+// DamagedError says that the file of a checkpoint is damaged as a whole, so that a
+// restart, which keeps what is in it, cannot help.
+type DamagedError struct {
+	Path   string
+	Detail string
+}
+
+func (e *DamagedError) Error() string {
+	return fmt.Sprintf("%s is no checkpoint that can be read (%s): restore it, or move it away to begin again (slots already moved are recognised)", e.Path, e.Detail)
 }
 
 // syncDir makes the name of a new file durable.

@@ -31,10 +31,19 @@ type ItemCounts struct {
 	WithoutSlot int64 `json:"without_slot,omitempty"`
 }
 
-// KeyCount counts the slots under one key. How says who told: "kms".
+// KeyCount counts the slots under one key. Of some, Header counts how many, the header
+// of the blob alone has told the key; KMS has told that of the others.
 type KeyCount struct {
-	Slots int64  `json:"slots"`
-	How   string `json:"how"`
+	Slots  int64 `json:"slots"`
+	Header int64 `json:"header,omitempty"`
+}
+
+// How says who told the key, at the weakest: "kms" or "header".
+func (n KeyCount) How() string {
+	if n.Header != 0 {
+		return "header"
+	}
+	return "kms"
 }
 
 // Add adds more to c.
@@ -57,7 +66,7 @@ func (c *Counts) combine(other Counts, sign int64) {
 	c.Items.Written += sign * other.Items.Written
 	c.Items.WithoutSlot += sign * other.Items.WithoutSlot
 	for arn, n := range other.Keys {
-		c.AddKey(arn, sign*n.Slots, n.How)
+		c.AddKey(arn, KeyCount{Slots: sign * n.Slots, Header: sign * n.Header})
 	}
 	for reason, n := range other.Reasons {
 		c.AddReason(reason, sign*n)
@@ -74,12 +83,13 @@ func (c *Counts) AddReason(reason string, n int64) {
 	}
 }
 
-// AddKey counts n more slots under a key.
-func (c *Counts) AddKey(arn string, n int64, how string) {
+// AddKey counts more slots under a key.
+func (c *Counts) AddKey(arn string, more KeyCount) {
 	if c.Keys == nil {
 		c.Keys = map[string]KeyCount{}
 	}
-	k := KeyCount{Slots: c.Keys[arn].Slots + n, How: how}
+	k := c.Keys[arn]
+	k.Slots, k.Header = k.Slots+more.Slots, k.Header+more.Header
 	if k.Slots == 0 {
 		delete(c.Keys, arn)
 		return

@@ -90,12 +90,29 @@ func (d *DynamoDB) Fetch(ctx context.Context, id string) (Entry, error) {
 	if out.Item == nil {
 		return Entry{}, ErrNotFound
 	}
-	version, ok := out.Item[versionAttribute].(*types.AttributeValueMemberS)
-	data, also := out.Item[dataAttribute].(*types.AttributeValueMemberB)
-	if !ok || !also || version.Value == "" {
-		return Entry{}, &CorruptError{ID: id, Detail: "it lacks its version or its data"}
+	return entryOf(id, out.Item)
+}
+
+// noVersion is the version of an item that has none. No write makes it.
+const noVersion = "none"
+
+// entryOf takes a record out of its item.
+func entryOf(id string, item map[string]types.AttributeValue) (Entry, error) {
+	e := Entry{ID: id, version: noVersion}
+	if version, ok := item[versionAttribute].(*types.AttributeValueMemberS); ok && version.Value != "" {
+		e.version = version.Value
 	}
-	return Entry{ID: id, Data: data.Value, version: version.Value}, nil
+	data, ok := item[dataAttribute].(*types.AttributeValueMemberB)
+	if text, other := item[dataAttribute].(*types.AttributeValueMemberS); other {
+		e.Data = []byte(text.Value[:min(len(text.Value), MaxRecord)])
+	}
+	if ok {
+		e.Data = data.Value
+	}
+	if !ok || e.version == noVersion {
+		return e, &CorruptError{ID: id, Detail: "it lacks its version or its data"}
+	}
+	return e, nil
 }
 
 // Create implements Store.
@@ -120,11 +137,8 @@ func (d *DynamoDB) put(ctx context.Context, id, old string, data []byte) (Entry,
 		idAttribute:      &types.AttributeValueMemberS{Value: id},
 		versionAttribute: &types.AttributeValueMemberS{Value: version},
 		dataAttribute:    &types.AttributeValueMemberB{Value: data},
-	}, ConditionExpression: aws.String("attribute_not_exists(#id)"), ExpressionAttributeNames: map[string]string{"#id": idAttribute}}
-	if old != "" {
-		in.ConditionExpression, in.ExpressionAttributeNames = aws.String("#v = :old"), map[string]string{"#v": versionAttribute}
-		in.ExpressionAttributeValues = map[string]types.AttributeValue{":old": &types.AttributeValueMemberS{Value: old}}
-	}
+	}}
+	under(in, old)
 	bounded, cancel := context.WithTimeout(ctx, d.patience)
 	defer cancel()
 	_, err := d.client.PutItem(bounded, in)
@@ -136,10 +150,30 @@ func (d *DynamoDB) put(ctx context.Context, id, old string, data []byte) (Entry,
 	switch {
 	case reading == nil && now.version == version:
 		return now, nil
+	case errors.As(err, &refused) && undecided(reading):
+		return Entry{}, fmt.Errorf("nobody knows whether %s was written: %w", id, reading)
 	case errors.As(err, &refused):
 		return Entry{}, ErrConflict
 	}
 	return Entry{}, d.error("write "+id+" to", err)
+}
+
+// under puts a write under the condition that the version is still old.
+func under(in *dynamodb.PutItemInput, old string) {
+	text := func(s string) types.AttributeValue { return &types.AttributeValueMemberS{Value: s} }
+	switch old {
+	case "":
+		in.ConditionExpression = aws.String("attribute_not_exists(#id)")
+		in.ExpressionAttributeNames = map[string]string{"#id": idAttribute}
+	case noVersion:
+		in.ConditionExpression = aws.String("attribute_exists(#id) AND (attribute_not_exists(#v) OR NOT attribute_type(#v, :s) OR #v = :empty)")
+		in.ExpressionAttributeNames = map[string]string{"#id": idAttribute, "#v": versionAttribute}
+		in.ExpressionAttributeValues = map[string]types.AttributeValue{":s": text("S"), ":empty": text("")}
+	default:
+		in.ConditionExpression = aws.String("#v = :old")
+		in.ExpressionAttributeNames = map[string]string{"#v": versionAttribute}
+		in.ExpressionAttributeValues = map[string]types.AttributeValue{":old": text(old)}
+	}
 }
 
 func (d *DynamoDB) error(doing string, err error) error {
@@ -147,5 +181,5 @@ func (d *DynamoDB) error(doing string, err error) error {
 	if errors.As(err, &missing) {
 		return &PlaceError{Place: "table " + d.table, Detail: "there is no such table in this account and Region; correct the name, or make it with rotator checkpoint create-table"}
 	}
-	return fmt.Errorf("%s the checkpoint table %s: %w", doing, d.table, err)
+	return &ServiceError{Doing: fmt.Sprintf("%s the checkpoint table %s", doing, d.table), Err: err}
 }

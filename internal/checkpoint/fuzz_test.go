@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"strings"
@@ -19,9 +20,9 @@ func FuzzRecord(f *testing.F) {
 		name, detail = strings.ToValidUTF8(name, "?"), strings.ToValidUTF8(detail, "?")
 		at := time.Unix(0, nanoseconds).UTC()
 		counts := Counts{Slots: SlotCounts{Seen: nanoseconds, Failed: nanoseconds}, Items: ItemCounts{Seen: int64(number)}}
-		counts.AddKey(name, 1, "kms")
+		counts.AddKey(name, KeyCount{Slots: nanoseconds | 1, Header: int64(number)})
 		counts.AddReason(detail, nanoseconds)
-		switch kind % 3 {
+		switch kind % 5 {
 		case 0:
 			checkRecord(t, "pass", Pass{Number: number, Fingerprint: detail, Destination: Key{Given: name, ARN: detail}, Status: Running, Started: at,
 				Targets: []PassTarget{{Name: name, Partitions: []Partition{{Name: detail, Spec: json.RawMessage(`{"segment":1}`)}}}}, Logs: []AuditLog{{Host: name, Name: detail, Lines: nanoseconds}}}, bit)
@@ -30,6 +31,10 @@ func FuzzRecord(f *testing.F) {
 		case 2:
 			checkRecord(t, "ledger", LedgerChunk{Adjust: counts, Entries: []LedgerEntry{
 				{Target: name, Ref: detail, Path: name, Outcome: "failed", Reason: name, Detail: detail, Attempts: number, At: at}, {Ref: name}}}, bit)
+		case 3:
+			checkRecord(t, "head", head{Pass: number}, bit)
+		case 4:
+			checkRecord(t, "roster", roster{Pass: number, Workers: map[string]int64{name: nanoseconds, detail: 1}}, bit)
 		}
 	})
 }
@@ -59,4 +64,47 @@ func checkRecord[T any](t *testing.T, kind string, want T, bit uint) {
 func refused(err error) bool {
 	corrupt, other := (*CorruptError)(nil), (*SchemaError)(nil)
 	return errors.As(err, &corrupt) || errors.As(err, &other)
+}
+
+// FuzzDecode: whatever is stored under whatever kind is refused, or is a record that
+// stays the same once it is written by us. The bytes are tried as a record, and as
+// the content of one whose checksum is right.
+func FuzzDecode(f *testing.F) {
+	f.Fuzz(func(t *testing.T, data []byte) {
+		checkDecode[Pass](t, "pass", data)
+		checkDecode[Progress](t, "progress", data)
+		checkDecode[LedgerChunk](t, "ledger", data)
+		checkDecode[head](t, "head", data)
+		checkDecode[roster](t, "roster", data)
+	})
+}
+
+func checkDecode[T any](t *testing.T, kind string, data []byte) {
+	tries := [][]byte{data}
+	if json.Valid(data) {
+		sealed, err := Encode(kind, json.RawMessage(data))
+		if err != nil {
+			t.Fatal(err)
+		}
+		tries = append(tries, sealed)
+	}
+	for _, stored := range tries {
+		var v, again T
+		if err := Decode("id", kind, stored, &v); err != nil {
+			if !refused(err) {
+				t.Fatalf("Decode(%q): %v, want *CorruptError or *SchemaError", stored, err)
+			}
+			continue
+		}
+		first, err := Encode(kind, v)
+		if err != nil {
+			t.Fatalf("%q was read as %+v: %v", stored, v, err)
+		}
+		if err := Decode("id", kind, first, &again); err != nil {
+			t.Fatalf("%q: %v", first, err)
+		}
+		if second, err := Encode(kind, again); err != nil || !bytes.Equal(first, second) {
+			t.Fatalf("written as %q, and then as %q (%v)", first, second, err)
+		}
+	}
 }

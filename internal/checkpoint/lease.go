@@ -201,6 +201,9 @@ func (t *Tracker) beats(ctx context.Context, enough, failed <-chan struct{}) err
 		case <-failed:
 			return nil
 		}
+		if closed(enough) {
+			return nil
+		}
 		bounded, cancel := context.WithTimeout(ctx, t.team.lease)
 		err := t.team.beat(bounded)
 		cancel()

@@ -1,11 +1,13 @@
 package checkpoint
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -264,37 +266,104 @@ func TestBeginningTogether(t *testing.T) {
 	}
 }
 
-// TestBrokenRecordsCanBeLeftBehind: a head or pass that cannot be read stops
-// everything but a restart, which keeps it.
+// TestBrokenRecordsCanBeLeftBehind: a record that cannot be read, or that another
+// version wrote, stops everything that needs it but a restart, which keeps it and
+// makes a pass that workers can join and finish.
 func TestBrokenRecordsCanBeLeftBehind(t *testing.T) {
-	for _, broken := range []string{"jobs/j/head", "jobs/j/pass/1"} {
-		store := NewMemory()
-		passes := NewPasses(store, "j")
-		if _, err := passes.Begin(t.Context(), 0, newPass(1)); err != nil {
-			t.Fatal(err)
-		}
-		e, err := store.Fetch(t.Context(), broken)
-		if err == nil {
-			_, err = store.Replace(t.Context(), e, append(e.Data[:len(e.Data)-1:len(e.Data)-1], ' '))
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := passes.Last(t.Context()); !untrusted(err) {
-			t.Errorf("%s broken: Last: %v, want *CorruptError", broken, err)
-		}
-		next, err := passes.Restart(t.Context(), newPass(1))
-		if err != nil || next.Number != 2 {
-			t.Errorf("%s broken: Restart = pass %d, %v", broken, next.Number, err)
-		}
-		if last, err := passes.Last(t.Context()); err != nil || last.Number != 2 {
-			t.Errorf("%s broken: after the restart the last pass is %d, %v", broken, last.Number, err)
-		}
-		if broken == "jobs/j/head" {
-			continue // its copy has a time in its name
-		}
-		if now, err := store.Fetch(t.Context(), broken); err != nil || len(now.Data) != len(e.Data) {
-			t.Errorf("%s was not kept: %v", broken, err)
+	for _, id := range []string{"jobs/j/head", "jobs/j/roster", "jobs/j/pass/1", "jobs/j/pass/1/partition/0/1", "jobs/j/pass/1/ledger/0/1/1.0"} {
+		for how, change := range map[string]func([]byte) []byte{
+			"cut":   func(data []byte) []byte { return append(data[:len(data)-1:len(data)-1], ' ') },
+			"empty": func([]byte) []byte { return nil },
+			"older": func(data []byte) []byte { return bytes.Replace(data, []byte(`"schema":2`), []byte(`"schema":1`), 1) },
+			"newer": func(data []byte) []byte { return bytes.Replace(data, []byte(`"schema":2`), []byte(`"schema":3`), 1) },
+		} {
+			t.Run(id+" "+how, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) { testLeftBehind(t, id, change) })
+			})
 		}
 	}
+}
+
+func testLeftBehind(t *testing.T, id string, change func([]byte) []byte) {
+	store := NewMemory()
+	passes := NewPasses(store, "j")
+	pass, err := passes.Begin(t.Context(), 0, newPass(2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	finishPage(t, join(t, passes, pass, "first")) // one partition of two
+	e, err := store.Fetch(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken := change(e.Data)
+	if _, err := store.Replace(t.Context(), e, broken); err != nil {
+		t.Fatal(err)
+	}
+	if err := openAll(t, passes); !Untrusted(err) {
+		t.Errorf("with it broken: %v, want *CorruptError or *SchemaError", err)
+	}
+	next, err := passes.Restart(t.Context(), newPass(2))
+	if err != nil || next.Number != 2 {
+		t.Fatalf("Restart = pass %d, %v", next.Number, err)
+	}
+	if last, err := passes.Last(t.Context()); err != nil || last.Number != 2 {
+		t.Errorf("after the restart the last pass is %d, %v", last.Number, err)
+	}
+	tracker := join(t, passes, next, "second")
+	finishPage(t, tracker)
+	finishPage(t, tracker)
+	if err := tracker.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := openAll(t, passes); err != nil {
+		t.Errorf("after the restart: %v", err)
+	}
+	if done, err := passes.Done(t.Context(), next); err != nil || !done {
+		t.Errorf("the new pass: done %v, %v", done, err)
+	}
+	if !kept(store, id, broken) {
+		t.Error("it was not kept")
+	}
+}
+
+// finishPage takes a partition to its end, with one page and one entry of the
+// ledger.
+func finishPage(t *testing.T, tracker *Tracker) {
+	t.Helper()
+	claimed, ok, err := tracker.Claim(t.Context())
+	if err != nil || !ok {
+		t.Fatalf("Claim = %v, %v", ok, err)
+	}
+	ticket, err := tracker.Begin(t.Context(), claimed.Index)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ticket.Complete(nil, true, Counts{}, []LedgerEntry{{Ref: "item"}})
+	if err := tracker.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// openAll reads all that a run needs and shows of the last pass.
+func openAll(t *testing.T, passes *Passes) error {
+	last, err := passes.Last(t.Context())
+	if err != nil {
+		return err
+	}
+	if _, err := passes.Totals(t.Context(), last); err != nil {
+		return err
+	}
+	_, err = passes.Track(t.Context(), last, TrackOptions{Worker: "another", Lease: lease})
+	return err
+}
+
+// kept says whether the record, or a copy of it, is as it was.
+func kept(store *Memory, id string, data []byte) bool {
+	for there, e := range store.records {
+		if (there == id || strings.HasPrefix(there, id+".kept-")) && bytes.Equal(e.Data, data) {
+			return true
+		}
+	}
+	return false
 }

@@ -40,6 +40,17 @@ type Pass struct {
 	// Runs are the ids of the runs that were added last, so that none is added
 	// twice when its answer was lost.
 	Runs []string `json:"runs,omitempty"`
+	// Headers are the runs that counted slots by the header of their blobs, and did
+	// not end with a checked sample that agreed. While there are any, figures that
+	// rest on headers are no evidence.
+	Headers []HeaderRun `json:"headers,omitempty"`
+}
+
+// HeaderRun is a run that counted slots by the header of their blobs. Wrong says
+// what a check has found; it is empty while nobody has checked to the end.
+type HeaderRun struct {
+	Run   string `json:"run"`
+	Wrong string `json:"wrong,omitempty"`
 }
 
 // AuditLog says how far an audit log went when a run ended in order, so that a log
@@ -56,6 +67,10 @@ type RunEnd struct {
 	ID                  string
 	Requests, Throttled int64
 	Log                 AuditLog
+	// HeadersAgree says that the sample of what the run counted by headers was
+	// checked to the end, and agreed; HeadersWrong what a check has found.
+	HeadersAgree bool
+	HeadersWrong string
 }
 
 // The most logs and ids of runs that the record of a pass holds: those added last.
@@ -64,12 +79,43 @@ const (
 	maxRuns = 32
 )
 
+// maxHeaderRuns is how many runs that use headers a pass may have open. None of them
+// can be forgotten, so there are no more.
+const maxHeaderRuns = 200
+
+// BeginHeaders notes that a run is about to count slots by headers: before it counts
+// the first, so that no crash can make anybody forget it. It is false when the record
+// has no room for one more.
+func (p *Pass) BeginHeaders(run string) bool {
+	if slices.ContainsFunc(p.Headers, func(h HeaderRun) bool { return h.Run == run }) {
+		return true
+	}
+	if len(p.Headers) >= maxHeaderRuns {
+		return false
+	}
+	p.Headers = append(p.Headers, HeaderRun{Run: run})
+	return true
+}
+
+// endHeaders settles what BeginHeaders noted of a run.
+func (p *Pass) endHeaders(end RunEnd) {
+	i := slices.IndexFunc(p.Headers, func(h HeaderRun) bool { return h.Run == end.ID })
+	switch {
+	case i < 0:
+	case end.HeadersWrong != "":
+		p.Headers[i].Wrong = end.HeadersWrong
+	case end.HeadersAgree:
+		p.Headers = slices.Delete(p.Headers, i, i+1)
+	}
+}
+
 // AddRun adds a run, once.
 func (p *Pass) AddRun(end RunEnd) {
 	if slices.Contains(p.Runs, end.ID) {
 		return
 	}
 	p.Runs = lastOf(append(p.Runs, end.ID), maxRuns)
+	p.endHeaders(end)
 	p.Requests += end.Requests
 	p.Throttled += end.Throttled
 	p.Logs = slices.DeleteFunc(p.Logs, func(l AuditLog) bool { return l.Host == end.Log.Host && l.Name == end.Log.Name })
@@ -256,37 +302,27 @@ func (p *Passes) place(ctx context.Context, first int, pass Pass) (Pass, error) 
 		if err == nil && there.Fingerprint == pass.Fingerprint && there.Status == Running {
 			return there, nil
 		}
-		if err != nil && !untrusted(err) {
+		if err != nil && !Untrusted(err) {
 			return Pass{}, err
 		}
 	}
 	return Pass{}, &CorruptError{ID: p.headID(), Detail: fmt.Sprintf("%d passes behind pass %d are there that it does not know", passesAhead, first)}
 }
 
-// untrusted says whether err means that a record is there and cannot be used.
-func untrusted(err error) bool {
-	var corrupt *CorruptError
-	var other *SchemaError
-	return errors.As(err, &corrupt) || errors.As(err, &other)
-}
-
 // Restart begins a new pass although the last is unfinished, or its records
-// cannot be read. Those stay where they are; a head that cannot be read is copied
-// before it is replaced. Workers on the old pass are fenced off.
+// cannot be read. Those stay where they are; a head or a roster that cannot be read
+// is copied before it is replaced. Workers on the old pass are fenced off.
 func (p *Passes) Restart(ctx context.Context, pass Pass) (Pass, error) {
-	before, err := p.store.Fetch(ctx, p.headID())
-	if err != nil && !errors.Is(err, ErrNotFound) {
+	var h head
+	before, broken, err := p.look(ctx, p.headID(), "head", &h)
+	if err != nil {
 		return Pass{}, err
 	}
-	var h head
-	if err == nil {
-		if broken := Decode(p.headID(), "head", before.Data, &h); broken != nil {
-			kept := fmt.Sprintf("%s.kept-%s", p.headID(), time.Now().UTC().Format("20060102T150405.000000000"))
-			if _, err := p.store.Create(ctx, kept, before.Data); err != nil {
-				return Pass{}, err
-			}
-			h.Pass = 0
+	if broken {
+		if err := p.keep(ctx, before); err != nil {
+			return Pass{}, err
 		}
+		h.Pass = 0
 	}
 	// Unlike Begin it never takes a pass that is there: it may be the one that is
 	// to be left behind. The steps double, since without a head nobody knows how
@@ -301,9 +337,35 @@ func (p *Passes) Restart(ctx context.Context, pass Pass) (Pass, error) {
 		if err == nil {
 			_, err = p.save(ctx, before, p.headID(), "head", head{Pass: number})
 		}
+		if err == nil {
+			err = p.mendRoster(ctx, number)
+		}
 		return pass, err
 	}
 	return Pass{}, &CorruptError{ID: p.headID(), Detail: fmt.Sprintf("%d passes are there that it does not know", restartAhead)}
+}
+
+// look is fetch for what may be left behind: that nothing is there is no error, and
+// broken says that it cannot be trusted, and can be replaced all the same.
+func (p *Passes) look(ctx context.Context, id, kind string, v any) (before Entry, broken bool, err error) {
+	before, err = p.store.Fetch(ctx, id)
+	if err == nil {
+		err = Decode(id, kind, before.Data, v)
+	}
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return Entry{}, false, nil
+	case Untrusted(err) && before.Exists():
+		return before, true, nil
+	}
+	return before, false, err
+}
+
+// keep copies a record to an id that nothing else has.
+func (p *Passes) keep(ctx context.Context, e Entry) error {
+	kept := fmt.Sprintf("%s.kept-%s", e.ID, time.Now().UTC().Format("20060102T150405.000000000"))
+	_, err := p.store.Create(ctx, kept, e.Data)
+	return err
 }
 
 // swapAttempts bounds how often a record is changed again that others change too.

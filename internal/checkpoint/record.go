@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 )
 
@@ -43,6 +44,13 @@ func (e *SchemaError) Error() string {
 		which = "older"
 	}
 	return fmt.Sprintf("record %s of the checkpoint has schema %d, and this rotator knows %d: finish the pass with the %s rotator, or let rotator run --restart begin a new one, which keeps the record", e.ID, e.Schema, schema, which)
+}
+
+// Untrusted says whether err means that a record is there and cannot be used.
+func Untrusted(err error) bool {
+	var corrupt *CorruptError
+	var other *SchemaError
+	return errors.As(err, &corrupt) || errors.As(err, &other)
 }
 
 // Encode makes a record of kind out of v.

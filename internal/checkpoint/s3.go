@@ -44,7 +44,7 @@ func (s *S3) Check(ctx context.Context) error {
 		return s.missing()
 	}
 	if err != nil {
-		return fmt.Errorf("look at the checkpoint bucket %s: %w", s.bucket, err)
+		return &ServiceError{Doing: "look at the checkpoint bucket " + s.bucket, Err: err}
 	}
 	return nil
 }
@@ -68,10 +68,23 @@ func (s *S3) CheckConditions(ctx context.Context) error {
 	stale.version = `"00000000000000000000000000000000"`
 	_, wrong := s.Replace(ctx, stale, nil)
 	_, right := s.Replace(ctx, first, nil)
+	for _, err := range []error{again, wrong, right} {
+		if unanswered(err) {
+			return err // which says nothing of the conditions
+		}
+	}
 	if !errors.Is(again, ErrConflict) || !errors.Is(wrong, ErrConflict) || right != nil {
 		return &PlaceError{Place: "bucket " + s.bucket, Detail: "its server does not enforce If-Match and If-None-Match on PUT as S3 does; keep the checkpoint elsewhere"}
 	}
 	return nil
+}
+
+// unanswered says whether the service did not get to what it was asked.
+func unanswered(err error) bool {
+	service := (*ServiceError)(nil)
+	status := httpStatus(err)
+	return errors.As(err, &service) && (status == 0 || status == http.StatusTooManyRequests ||
+		status >= http.StatusInternalServerError && status != http.StatusNotImplemented)
 }
 
 func (s *S3) remove(ctx context.Context, id string) {
@@ -88,10 +101,26 @@ func (s *S3) Fetch(ctx context.Context, id string) (Entry, error) {
 	return e, err
 }
 
-// fetch also returns the token of the write that made the object.
+// fetch also returns the token of the write that made the object. An answer that is
+// cut off in its body is asked for again: the client only sees to its beginning.
 func (s *S3) fetch(ctx context.Context, id string) (e Entry, token string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.patience)
 	defer cancel()
+	for n := 0; ; n++ {
+		e, token, err = s.get(ctx, id)
+		if cut := (*cutError)(nil); !errors.As(err, &cut) || pause(ctx, min(20*time.Millisecond<<min(n, 10), 2*time.Second)) != nil {
+			return e, token, err
+		}
+	}
+}
+
+// cutError says that the body of an answer did not come whole.
+type cutError struct{ error }
+
+func (e *cutError) Unwrap() error { return e.error }
+
+// get reads an object, once.
+func (s *S3) get(ctx context.Context, id string) (e Entry, token string, err error) {
 	out, err := s.client.GetObject(ctx, &s3.GetObjectInput{Bucket: &s.bucket, Key: s.key(id)})
 	if err != nil {
 		return Entry{}, "", s.error("read "+id+" from", err)
@@ -99,12 +128,15 @@ func (s *S3) fetch(ctx context.Context, id string) (e Entry, token string, err e
 	defer func() { _ = out.Body.Close() }()
 	body, err := io.ReadAll(io.LimitReader(out.Body, MaxRecord+tokenLength+2))
 	if err != nil {
-		return Entry{}, "", s.error("read "+id+" from", err)
+		return Entry{}, "", s.error("read "+id+" from", &cutError{err})
 	}
-	if len(body) <= tokenLength || body[tokenLength] != '\n' || aws.ToString(out.ETag) == "" {
-		return Entry{}, "", &CorruptError{ID: id, Detail: "it does not begin with the token of a write"}
+	e = Entry{ID: id, Data: body, version: aws.ToString(out.ETag)}
+	if len(body) <= tokenLength || body[tokenLength] != '\n' || !e.Exists() {
+		e.Data = body[:min(len(body), MaxRecord)]
+		return e, "", &CorruptError{ID: id, Detail: "it does not begin with the token of a write"}
 	}
-	return Entry{ID: id, Data: body[tokenLength+1:], version: *out.ETag}, string(body[:tokenLength]), nil
+	e.Data = body[tokenLength+1:]
+	return e, string(body[:tokenLength]), nil
 }
 
 // tokenLength is that of rand.Text: it begins an object, and makes its bytes and
@@ -140,13 +172,16 @@ func (s *S3) put(ctx context.Context, in *s3.PutObjectInput, id string, data []b
 		}
 		now, written, reading := s.fetch(ctx, id)
 		status := httpStatus(err)
+		refused := status == http.StatusPreconditionFailed || status == http.StatusNotFound && in.IfMatch != nil && errors.Is(reading, ErrNotFound)
 		switch {
 		case reading == nil && written == token:
 			return now, nil
+		case (refused || err == nil) && undecided(reading):
+			return Entry{}, fmt.Errorf("nobody knows whether %s was written: %w", id, reading)
+		case refused:
+			return Entry{}, ErrConflict
 		case err == nil:
 			return Entry{}, fmt.Errorf("write %s to the checkpoint bucket %s: it is not there although S3 took it", id, s.bucket)
-		case status == http.StatusPreconditionFailed || status == http.StatusNotFound && in.IfMatch != nil && errors.Is(reading, ErrNotFound):
-			return Entry{}, ErrConflict
 		case status != http.StatusConflict || time.Now().After(deadline):
 			return Entry{}, s.error("write "+id+" to", err)
 		}
@@ -184,9 +219,9 @@ func (s *S3) error(doing string, err error) error {
 	case code == "NoSuchKey":
 		return ErrNotFound
 	case code == "AccessDenied":
-		return fmt.Errorf("%s the checkpoint bucket %s (which needs s3:GetObject, s3:PutObject and s3:ListBucket): %w", doing, s.bucket, err)
+		return &ServiceError{Doing: fmt.Sprintf("%s the checkpoint bucket %s (which needs s3:GetObject, s3:PutObject and s3:ListBucket)", doing, s.bucket), Err: err}
 	}
-	return fmt.Errorf("%s the checkpoint bucket %s: %w", doing, s.bucket, err)
+	return &ServiceError{Doing: fmt.Sprintf("%s the checkpoint bucket %s", doing, s.bucket), Err: err}
 }
 
 // httpStatus returns the status of an answer; 0 when there was none.

@@ -24,6 +24,9 @@ import (
 //     succeeds; the others get ErrConflict.
 //   - Any other error means: nobody knows whether it was done. Unreadable is
 //     never reported as absent.
+//   - What is there and is not in the form in which the store keeps records is a
+//     *CorruptError. The Entry that comes with it can be replaced, and has what
+//     could be read as its Data.
 //
 // Ids are made of letters, digits and "._/-"; data is at most MaxRecord bytes.
 type Store interface {
@@ -66,6 +69,22 @@ type PlaceError struct {
 }
 
 func (e *PlaceError) Error() string { return e.Place + ": " + e.Detail }
+
+// ServiceError says that the service that holds a checkpoint did not do what it was
+// asked.
+type ServiceError struct {
+	Doing string // "read jobs/a/head from the checkpoint table t"
+	Err   error
+}
+
+func (e *ServiceError) Error() string { return e.Doing + ": " + e.Err.Error() }
+func (e *ServiceError) Unwrap() error { return e.Err }
+
+// undecided says whether a refused condition leaves open if the write was applied:
+// the refusal may answer a repetition of it, and looking for its traces failed.
+func undecided(reading error) bool {
+	return reading != nil && !errors.Is(reading, ErrNotFound) && !Untrusted(reading)
+}
 
 // fits refuses a record that is larger than every store can take.
 func fits(id string, data []byte) error {

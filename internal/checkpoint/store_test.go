@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,6 +23,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
+	"go.etcd.io/bbolt"
 	"go.uber.org/goleak"
 
 	"rotator/internal/fakeaws"
@@ -37,6 +37,10 @@ type place struct {
 	// lose makes the answers to so many writes get lost after they were applied;
 	// nil where a write and its answer are one.
 	lose func(writes int)
+	// cut makes so many answers to reads break off in the middle, and blind makes
+	// all reads fail at once, until it is called with false; nil as lose is.
+	cut   func(reads int)
+	blind func(on bool)
 	// damage replaces the stored form of a record by other bytes.
 	damage func(id string)
 }
@@ -50,6 +54,8 @@ func TestStores(t *testing.T) {
 			t.Run("race", func(t *testing.T) { testRace(t, make(t)) })
 			if p := make(t); p.lose != nil {
 				t.Run("lost answers", func(t *testing.T) { testLostAnswers(t, p) })
+				t.Run("cut answers", func(t *testing.T) { testCutAnswers(t, make(t)) })
+				t.Run("unknown outcome", func(t *testing.T) { testUnknownOutcome(t, make(t)) })
 			}
 			if p := make(t); p.damage != nil {
 				t.Run("damage", func(t *testing.T) { testDamage(t, p) })
@@ -68,13 +74,31 @@ func inFile(t *testing.T) place {
 	if _, err := CreateFile(path); err != nil {
 		t.Fatal(err)
 	}
-	return place{open: func() Store {
-		f, err := OpenFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return f
-	}}
+	return place{
+		open: func() Store {
+			f, err := OpenFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return f
+		},
+		damage: func(id string) {
+			inside(t, path, func(b *bbolt.Bucket) error { return b.Put([]byte(id), []byte("short")) })
+		},
+	}
+}
+
+// inside changes the file of a checkpoint behind its back.
+func inside(t *testing.T, path string, change func(*bbolt.Bucket) error) {
+	t.Helper()
+	db, err := bbolt.Open(path, 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := db.Update(func(tx *bbolt.Tx) error { return change(tx.Bucket([]byte(records))) })
+	if err := errors.Join(changed, db.Close()); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // patience is long for a test and short for a person.
@@ -107,6 +131,13 @@ func inDynamoDB(t *testing.T) place {
 	return place{
 		open: func() Store { return NewDynamoDB(client, "state", patience) },
 		lose: func(n int) { server.Faults().Set("dynamodb:PutItem", fault.Fault{Kind: fault.LostResponse, Times: n}) },
+		cut:  func(n int) { server.Faults().Set("dynamodb:GetItem", fault.Fault{Kind: fault.HalfResponse, Times: n}) },
+		blind: func(on bool) {
+			server.Faults().Clear("dynamodb:GetItem")
+			if on {
+				server.Faults().Set("dynamodb:GetItem", fault.Fault{Kind: fault.Refusal, Answer: fault.Answer{Code: "AccessDeniedException"}})
+			}
+		},
 		damage: func(id string) {
 			if _, err := client.PutItem(t.Context(), &dynamodb.PutItemInput{TableName: aws.String("state"), Item: map[string]types.AttributeValue{
 				"id": &types.AttributeValueMemberS{Value: id}, "data": &types.AttributeValueMemberS{Value: "text"}}}); err != nil {
@@ -129,6 +160,13 @@ func inS3(t *testing.T) place {
 	return place{
 		open: func() Store { return NewS3(client, "state", "rotator/", patience) },
 		lose: func(n int) { server.Faults().Set("s3:PutObject", fault.Fault{Kind: fault.LostResponse, Times: n}) },
+		cut:  func(n int) { server.Faults().Set("s3:GetObject", fault.Fault{Kind: fault.HalfResponse, Times: n}) },
+		blind: func(on bool) {
+			server.Faults().Clear("s3:GetObject")
+			if on {
+				server.Faults().Set("s3:GetObject", fault.Fault{Kind: fault.Refusal, Answer: fault.Answer{Status: 403, Code: "AccessDenied"}})
+			}
+		},
 		damage: func(id string) {
 			if _, err := client.PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String("state"), Key: aws.String("rotator/" + id),
 				Body: strings.NewReader("short")}); err != nil {
@@ -155,53 +193,6 @@ func testSize(t *testing.T, s Store) {
 	}
 	if e, err = s.Fetch(t.Context(), "empty"); err != nil || len(e.Data) != 0 {
 		t.Errorf("fetched %q, %v, want nothing", e.Data, err)
-	}
-}
-
-// testLostAnswers: a write that was applied is a success, though the client had
-// to send it again and was refused then; a stale one stays refused.
-func testLostAnswers(t *testing.T, p place) {
-	ctx, s := t.Context(), p.open()
-	p.lose(1)
-	first, err := s.Create(ctx, "n", []byte("one"))
-	if err != nil {
-		t.Fatalf("Create with its answer lost: %v", err)
-	}
-	p.lose(2)
-	second, err := s.Replace(ctx, first, []byte("two"))
-	if err != nil {
-		t.Fatalf("Replace with its answers lost: %v", err)
-	}
-	p.lose(1)
-	if _, err := s.Replace(ctx, first, []byte("late")); !errors.Is(err, ErrConflict) {
-		t.Errorf("stale Replace with its answer lost: %v, want ErrConflict", err)
-	}
-	p.lose(1)
-	if _, err := p.open().Create(ctx, "n", []byte("again")); !errors.Is(err, ErrConflict) {
-		t.Errorf("Create of what exists, with its answer lost: %v, want ErrConflict", err)
-	}
-	if _, err := s.Replace(ctx, second, []byte("three")); err != nil {
-		t.Errorf("Replace of what the lost answer would have been: %v", err)
-	}
-	e, err := p.open().Fetch(ctx, "n")
-	if err != nil || string(e.Data) != "three" {
-		t.Errorf("in the end it is %q, %v", e.Data, err)
-	}
-}
-
-// testDamage: what cannot be read is not absent.
-func testDamage(t *testing.T, p place) {
-	s := p.open()
-	if _, err := s.Create(t.Context(), "n", []byte("one")); err != nil {
-		t.Fatal(err)
-	}
-	p.damage("n")
-	var corrupt *CorruptError
-	if _, err := s.Fetch(t.Context(), "n"); !errors.As(err, &corrupt) {
-		t.Errorf("Fetch of a damaged record: %v, want *CorruptError", err)
-	}
-	if _, err := s.Create(t.Context(), "n", []byte("two")); !errors.Is(err, ErrConflict) {
-		t.Errorf("Create over a damaged record: %v, want ErrConflict", err)
 	}
 }
 
@@ -325,89 +316,6 @@ func sign(s Store, name string) (refused int64, err error) {
 	}
 }
 
-func TestFileIsNeverMadeByOpening(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "typo.db")
-	if _, err := OpenFile(path); !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), path) {
-		t.Errorf("OpenFile of nothing: %v", err)
-	}
-	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("OpenFile made a file: %v", err)
-	}
-}
-
-func TestDamagedFileIsRefused(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "state.db")
-	if err := os.WriteFile(path, bytes.Repeat([]byte("not a database"), 1000), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	f, err := OpenFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := f.Fetch(t.Context(), "n"); err == nil || errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), path) {
-		t.Errorf("Fetch from a damaged file: %v, want an error that names it", err)
-	}
-}
-
-// TestFlippedBits damages a file in many ways, one bit at a time: what was stored is
-// read, or the file is refused; it never panics, and nothing is taken for absent.
-func TestFlippedBits(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "state.db")
-	f, err := CreateFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := map[string]string{}
-	for i := range 60 {
-		id := fmt.Sprintf("jobs/j/record/%d", i)
-		want[id] = strings.Repeat(fmt.Sprint("content ", i), 20)
-		data, err := Encode("text", want[id])
-		if err == nil {
-			_, err = f.Create(t.Context(), id, data)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	whole, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var used []int // bytes that say something
-	for i, b := range whole {
-		if b != 0 {
-			used = append(used, i)
-		}
-	}
-	refused, read := 0, 0
-	random := rand.New(rand.NewPCG(1, 2))
-	for range 3000 {
-		bit := 8*used[random.IntN(len(used))] + random.IntN(8)
-		broken := bytes.Clone(whole)
-		broken[bit/8] ^= 1 << (bit % 8)
-		if err := os.WriteFile(path, broken, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		id := fmt.Sprintf("jobs/j/record/%d", random.IntN(60))
-		e, err := f.Fetch(t.Context(), id)
-		var got string
-		if err == nil {
-			err = Decode(id, "text", e.Data, &got)
-		}
-		switch {
-		case errors.Is(err, ErrNotFound):
-			t.Fatalf("with bit %d flipped, %s is absent", bit, id)
-		case err != nil:
-			refused++
-		case got != want[id]:
-			t.Fatalf("with bit %d flipped, %s reads as %q", bit, id, got)
-		default:
-			read++
-		}
-	}
-	t.Logf("%d files were refused, from %d the record could be read", refused, read)
-}
-
 func TestRecordsThatCannotBeTrusted(t *testing.T) {
 	good, err := Encode("pass", Pass{Number: 3})
 	if err != nil {
@@ -433,30 +341,6 @@ func TestRecordsThatCannotBeTrusted(t *testing.T) {
 			t.Errorf("Decode of a record of schema %s: %v, want *SchemaError", version, err)
 		}
 	}
-}
-
-func FuzzDecode(f *testing.F) {
-	for _, v := range []any{Pass{Number: 1}, Progress{Cursor: []byte("x")}} {
-		data, err := Encode("pass", v)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(data)
-	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		var pass Pass
-		if Decode("id", "pass", data, &pass) != nil {
-			return
-		}
-		again, err := Encode("pass", pass)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var same Pass
-		if err := Decode("id", "pass", again, &same); err != nil || same.Number != pass.Number || same.Fingerprint != pass.Fingerprint {
-			t.Errorf("decoded %+v, and again %+v, %v", pass, same, err)
-		}
-	})
 }
 
 // TestMain lets the test binary hold a lock as another process, and fails the

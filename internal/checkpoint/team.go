@@ -15,6 +15,27 @@ type roster struct {
 	Workers map[string]int64 `json:"workers"` // beats, by the id of the worker
 }
 
+// mendRoster puts an empty roster of a pass in the place of one that cannot be
+// trusted, which it keeps: nobody could join the pass otherwise. It comes after the
+// head: a roster of a pass that the head does not name would fence everybody off.
+func (p *Passes) mendRoster(ctx context.Context, pass int) error {
+	for range beatAttempts {
+		var r roster
+		before, broken, err := p.look(ctx, p.rosterID(), "roster", &r)
+		if err != nil || !broken {
+			return err
+		}
+		if err := p.keep(ctx, before); err != nil {
+			return err
+		}
+		err = p.swap(ctx, before, p.rosterID(), "roster", roster{Pass: pass, Workers: map[string]int64{}})
+		if !errors.Is(err, ErrConflict) {
+			return err
+		}
+	}
+	return ErrConflict
+}
+
 // team is what one worker knows of the others on its pass. A worker whose beat
 // stood still for a whole lease, by the monotonic clock of whoever watches, is
 // taken for dead: it leaves the roster, and its partitions are free. That is only

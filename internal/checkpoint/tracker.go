@@ -160,11 +160,11 @@ func (p *PageTicket) Complete(next []byte, last bool, counts Counts, ledger []Le
 	moved := p.part.advance()
 	urgent := moved && p.part.hasWaiters
 	t.mu.Unlock()
+	if urgent { // first, so that the save which follows is the one that was waited for
+		signal(t.urgent)
+	}
 	if moved {
 		signal(t.wake)
-	}
-	if urgent {
-		signal(t.urgent)
 	}
 }
 
@@ -223,6 +223,13 @@ func (t *Tracker) saves(ctx context.Context, enough, failed <-chan struct{}) err
 			return nil
 		case <-failed:
 			return nil
+		}
+		if closed(enough) {
+			return nil
+		}
+		select { // it is answered now
+		case <-t.urgent:
+		default:
 		}
 		if err := t.Flush(ctx); err != nil {
 			return err
@@ -360,6 +367,16 @@ func (t *Tracker) Snapshot() []State {
 		states[i] = State{Target: part.target, Done: part.ahead.Done, Counts: part.ahead.Counts.clone()}
 	}
 	return states
+}
+
+// closed says whether c is closed: of several things that are ready select takes any.
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }
 
 // signal leaves a token where there is none.

@@ -109,7 +109,7 @@ func referenceEnd(text string) int {
 type scope struct {
 	kind    Kind
 	pattern *regexp.Regexp
-	json    bool
+	body    bool // the item is a JSON document
 }
 
 func (s scope) reference(text string) (part, error) {
@@ -126,6 +126,8 @@ func (s scope) reference(text string) (part, error) {
 	switch {
 	case text == "key":
 		p.kind = objectKey
+	case s.kind == Files && (text == "bucket" || head == "metadata"):
+		return part{}, fmt.Errorf("${%s} is nothing that a file has; there are ${key}, its path below the root, ${key.GROUP} and, with format json or jsonl, ${body.PATH}", text)
 	case text == "bucket":
 		p.kind = objectBucket
 	case head == "key" && s.pattern != nil && slices.Contains(s.pattern.SubexpNames(), tail) && tail != "":
@@ -134,14 +136,14 @@ func (s scope) reference(text string) (part, error) {
 		return part{}, fmt.Errorf("${%s}: key_pattern has no group (?P<%s>...)", text, tail)
 	case head == "metadata" && tail != "":
 		p.kind, p.name = metadata, strings.ToLower(tail)
-	case head == "body" && tail != "" && s.json:
+	case head == "body" && tail != "" && s.body:
 		path, err := fixedPath(tail)
 		if err != nil {
 			return part{}, fmt.Errorf("${%s}: %w", text, err)
 		}
 		p.kind, p.path = bodyMember, path
 	default:
-		return part{}, fmt.Errorf("${%s} is nothing that an object has; there are ${key}, ${key.GROUP}, ${bucket}, ${metadata.NAME} and, with format json, ${body.PATH}", text)
+		return part{}, fmt.Errorf("${%s} is nothing that an object has; there are ${key}, ${key.GROUP}, ${bucket}, ${metadata.NAME} and, with format json or jsonl, ${body.PATH}", text)
 	}
 	return p, nil
 }
@@ -166,24 +168,33 @@ func (r rule) fill(find lookup) (map[string]string, *Refused) {
 	}
 	context := make(map[string]string, len(r.names))
 	for _, name := range r.names {
-		var value strings.Builder
-		for _, p := range r.values[name] {
-			if p.kind == constant {
-				value.WriteString(p.text)
-				continue
-			}
-			text, refused := find(p)
-			if refused != nil {
-				return nil, refused
-			}
-			if !utf8.ValidString(text) {
-				return nil, &Refused{Reason: "not-utf8", Detail: fmt.Sprintf("its context needs ${%s}, which is not UTF-8, and so cannot be sent to KMS as it is", p.reference)}
-			}
-			value.WriteString(text)
+		text, refused := fillText(r.values[name], find)
+		if refused != nil {
+			return nil, refused
 		}
-		context[name] = value.String()
+		context[name] = text
 	}
 	return context, nil
+}
+
+// fillText puts what references stand for into one value.
+func fillText(parts []part, find lookup) (string, *Refused) {
+	var value strings.Builder
+	for _, p := range parts {
+		if p.kind == constant {
+			value.WriteString(p.text)
+			continue
+		}
+		text, refused := find(p)
+		if refused != nil {
+			return "", refused
+		}
+		if !utf8.ValidString(text) {
+			return "", &Refused{Reason: "not-utf8", Detail: fmt.Sprintf("its context needs ${%s}, which is not UTF-8, and so cannot be sent to KMS as it is", p.reference)}
+		}
+		value.WriteString(text)
+	}
+	return value.String(), nil
 }
 
 // missing refuses a slot whose context cannot be made. It names the field, not

@@ -19,6 +19,10 @@ type Slot struct {
 	// Path says where in the item, for people and for the ledger:
 	// "profile.docs[2].key". It is empty when the slot is the whole body.
 	Path string
+	// Rule is which slot of the job file found it, from 0: slots of one rule share
+	// where their contexts come from. Formats without slots in the job file have one,
+	// and auto has one for each format.
+	Rule int
 	// Blob is the CiphertextBlob, decoded; nil when Refused is set.
 	Blob []byte
 	// Context and DestinationContext are the encryption contexts under which
@@ -49,6 +53,7 @@ type Format interface {
 	// Splice returns a copy of the payload in which blobs[i] stands in the
 	// place of the i-th slot of Find(item); a nil blob leaves that slot alone.
 	// No other byte changes, and splicing the same blobs returns the same
-	// bytes. An error means that the item cannot be rewritten safely.
+	// bytes. A *SpliceError names the blobs that cannot be written there; any other
+	// error means that the item cannot be rewritten safely at all.
 	Splice(item scan.Item, blobs [][]byte) (scan.Payload, error)
 }

@@ -3,10 +3,7 @@ package ciphertext
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"regexp"
-	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -18,123 +15,82 @@ import (
 // maxDepth is how deep a document may nest; deeper ones are refused.
 const maxDepth = 256
 
-// jsonBody finds slots by path in an object whose body is one JSON document, and
-// edits nothing but the bytes of their strings. A path that the document does not
-// have is no slot, nor is null.
-type jsonBody struct {
-	slots   []slot
-	pattern *regexp.Regexp
+// newJSON finds slots by path in a body that is one JSON document, and edits
+// nothing but the bytes of their strings. A path that the document does not have is
+// no slot, nor is null.
+func newJSON(c *compiler) Format {
+	slots, pattern := c.slots, c.where.pattern
+	return &bodyFormat{name: c.form.name, places: func(object *scan.Object) []place {
+		return documentPlaces(object.Body, 0, slots, func(member lookup) lookup { return objectLookup(object, pattern, member) })
+	}}
 }
 
-var _ Format = (*jsonBody)(nil)
-
-// Name implements Format.
-func (f *jsonBody) Name() string { return formatJSON }
-
-// place is one string in a document that holds a blob.
-type place struct {
-	Slot
-	start, end int // of the string in the body, quotes included
-	form       func([]byte) []byte
-}
-
-// Find implements Format.
-func (f *jsonBody) Find(item scan.Item) []Slot {
-	object, ok := item.Payload.(*scan.Object)
-	if !ok {
-		return nil
+// documentPlaces finds slots in text, a JSON document that stands at an offset of
+// the body. What find returns reads references; it is given what reads the
+// document.
+func documentPlaces(text []byte, offset int, slots []slot, find func(member lookup) lookup) []place {
+	if !gjson.ValidBytes(text) || tooDeep(text) {
+		return []place{refusedPlace(slots[0].path.String(), "not-json", "it is not one JSON document, or nests deeper than %d levels", maxDepth)}
 	}
-	var found []Slot
-	for _, p := range f.places(object) {
-		found = append(found, p.Slot)
-	}
-	return found
-}
-
-// Splice implements Format.
-func (f *jsonBody) Splice(item scan.Item, blobs [][]byte) (scan.Payload, error) {
-	object, ok := item.Payload.(*scan.Object)
-	if !ok {
-		return nil, errNotOurs(item)
-	}
-	places := f.places(object)
-	if len(places) != len(blobs) {
-		return nil, fmt.Errorf("%d blobs for %d slots", len(blobs), len(places))
-	}
-	var order []int
-	for i, p := range places {
-		if blobs[i] != nil && p.form != nil && !bytes.Equal(blobs[i], p.Blob) {
-			order = append(order, i)
-		}
-	}
-	slices.SortFunc(order, func(a, b int) int { return places[a].start - places[b].start })
-	var body []byte
-	at := 0
-	for _, i := range order {
-		p := places[i]
-		if p.start < at {
-			return nil, errors.New("two slots are one place of the document")
-		}
-		body = append(body, object.Body[at:p.start]...)
-		body = append(body, '"')
-		body = append(body, p.form(blobs[i])...) // base64 needs no escapes
-		body = append(body, '"')
-		at = p.end
-	}
-	changed := *object
-	changed.Body = append(body, object.Body[at:]...)
-	return &changed, nil
-}
-
-func (f *jsonBody) places(object *scan.Object) []place {
-	if !gjson.ValidBytes(object.Body) || tooDeep(object.Body) {
-		refused := &Refused{Reason: "not-json", Detail: "the body is not one JSON document, or nests deeper than 256 levels"}
-		return []place{{Slot: Slot{Path: f.slots[0].path.String(), Refused: refused}}}
-	}
-	d := &document{root: gjson.ParseBytes(object.Body), known: map[string]answer{}}
-	find := objectLookup(object, f.pattern, d.member)
+	d := &document{root: gjson.ParseBytes(text), known: map[string]answer{}}
+	references := find(d.member)
 	var places []place
-	for _, s := range f.slots {
+	for _, s := range slots {
 		d.descend(d.root, nil, s.path, func(v gjson.Result, at Path, refused *Refused) {
-			places = append(places, newPlace(s, object.Body, v, at, refused, find)...)
+			places = append(places, newPlaces(s, text, offset, v, at, refused, references)...)
 		})
 	}
 	return places
 }
 
-// newPlace looks at what stands at the end of a path.
-func newPlace(s slot, body []byte, v gjson.Result, at Path, refused *Refused, find lookup) []place {
+// newPlaces looks at what stands at the end of a path.
+func newPlaces(s slot, text []byte, offset int, v gjson.Result, at Path, refused *Refused, find lookup) []place {
 	path := at.String()
 	switch {
 	case !utf8.ValidString(path):
 		path = strings.ToValidUTF8(path, "\ufffd")
-		return []place{{Slot: Slot{Path: path, Refused: &Refused{Reason: "not-utf8",
-			Detail: path + " stands for a name that is not UTF-8, by which it could not be found again"}}}}
+		return []place{refusedPlace(path, "not-utf8", "%s stands for a name that is not UTF-8, by which it could not be found again", path)}
 	case refused != nil:
 		return []place{{Slot: Slot{Path: path, Refused: refused}}}
 	case v.Type == gjson.Null:
 		return nil
 	case v.Type != gjson.String:
-		return []place{{Slot: Slot{Path: path, Refused: &Refused{Reason: "wrong-type",
-			Detail: fmt.Sprintf("%s is not a string, and format %s reads strings", path, s.format)}}}}
+		return []place{refusedPlace(path, "wrong-type", "%s is not a string, and format %s reads strings", path, s.format)}
 	}
-	if v.Index <= 0 || v.Index+len(v.Raw) > len(body) || string(body[v.Index:v.Index+len(v.Raw)]) != v.Raw {
-		return []place{{Slot: Slot{Path: path, Refused: &Refused{Reason: "not-json", Detail: path + " could not be found again in the body"}}}}
+	start, end, ok := stringIn(text, v)
+	if !ok {
+		return []place{refusedPlace(path, "not-json", "%s could not be found again in the body", path)}
 	}
 	blob, form, refused := decode(s.format, []byte(v.Str))
-	return []place{{Slot: s.slotOf(path, blob, refused, find), start: v.Index, end: v.Index + len(v.Raw), form: quoted(form)}}
+	return []place{{Slot: s.slotOf(path, blob, refused, find),
+		edits: []edit{{start: offset + start, end: offset + end, text: quoted(form)}}}}
 }
 
-// quoted makes the inside of a JSON string of what form writes: line breaks in
-// the text need escapes.
+// stringIn is where the string v stands in the document text, quotes included.
+func stringIn(text []byte, v gjson.Result) (start, end int, ok bool) {
+	start, end = v.Index, v.Index+len(v.Raw)
+	return start, end, start > 0 && end <= len(text) && string(text[start:end]) == v.Raw
+}
+
+// quoted makes a JSON string of what form writes; nil where it writes none.
 func quoted(form func([]byte) []byte) func([]byte) []byte {
-	if form == nil {
-		return nil
-	}
 	return func(blob []byte) []byte {
-		text, _ := json.Marshal(string(form(blob))) // a string always marshals
-		return text[1 : len(text)-1]
+		text := form(blob)
+		if text == nil {
+			return nil
+		}
+		return jsonString(string(text))
 	}
+}
+
+// jsonString writes a string with the escapes that it needs and no others, as
+// JSON.stringify and most encoders do; encoding/json escapes <, > and & too.
+func jsonString(text string) []byte {
+	var out bytes.Buffer
+	encoder := json.NewEncoder(&out)
+	encoder.SetEscapeHTML(false)
+	_ = encoder.Encode(text) // a string always encodes
+	return bytes.TrimSuffix(out.Bytes(), []byte("\n"))
 }
 
 // tooDeep counts brackets outside of strings.

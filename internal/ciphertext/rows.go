@@ -21,6 +21,8 @@ type rows struct {
 
 var _ Format = (*rows)(nil)
 
+func newRows(c *compiler) Format { return &rows{name: c.form.name, slots: c.slots} }
+
 // Name implements Format.
 func (r *rows) Name() string { return r.name }
 
@@ -56,6 +58,7 @@ type rowWalk struct {
 	blobs  [][]byte
 	found  []Slot
 	seen   int
+	unfit  unfitSlots
 }
 
 func (w *rowWalk) walk(slots []slot) error {
@@ -67,7 +70,7 @@ func (w *rowWalk) walk(slots []slot) error {
 		return fmt.Errorf("%d blobs for %d slots", len(w.blobs), w.seen)
 	}
 	w.row.Attributes = top.Map
-	return nil
+	return w.unfit.err()
 }
 
 // descend follows the steps that are left from v, which stands at path, and
@@ -122,21 +125,21 @@ func (w *rowWalk) visit(s slot, v scan.Value, at Path) scan.Value {
 		return v
 	case v.Kind == scan.KindB:
 		v.Bytes = w.value(s, path, v.Bytes)
-	case v.Kind == scan.KindS && s.format != formatRaw:
+	case v.Kind == scan.KindS && !isBinary(s.format):
 		v.Text = string(w.value(s, path, []byte(v.Text)))
 	case v.Kind == scan.KindBS:
 		v.ByteSet = slices.Clone(v.ByteSet)
 		for i := range v.ByteSet {
 			v.ByteSet[i] = w.value(s, fmt.Sprintf("%s{%d}", path, i), v.ByteSet[i])
 		}
-	case v.Kind == scan.KindSS && s.format != formatRaw:
+	case v.Kind == scan.KindSS && !isBinary(s.format):
 		v.Texts = slices.Clone(v.Texts)
 		for i := range v.Texts {
 			v.Texts[i] = string(w.value(s, fmt.Sprintf("%s{%d}", path, i), []byte(v.Texts[i])))
 		}
 	default:
 		wanted := "B or BS"
-		if s.format != formatRaw {
+		if !isBinary(s.format) {
 			wanted = "S, B, SS or BS"
 		}
 		w.add(Slot{Path: path, Refused: &Refused{Reason: "wrong-type",
@@ -148,12 +151,17 @@ func (w *rowWalk) visit(s slot, v scan.Value, at Path) scan.Value {
 // value is one place that holds a blob; it returns what shall stand there.
 func (w *rowWalk) value(s slot, path string, text []byte) []byte {
 	blob, form, refused := decode(s.format, text)
-	found := s.slotOf(path, blob, refused, w.lookup)
+	found := s.slotOf(path, blob, refused, rowLookup(w.row))
 	i := w.add(found)
 	if !w.splice || i >= len(w.blobs) || w.blobs[i] == nil || form == nil {
 		return text
 	}
-	return form(w.blobs[i])
+	written := form(w.blobs[i])
+	if written == nil {
+		w.unfit.add(i, path, nil)
+		return text
+	}
+	return written
 }
 
 // add counts a slot and returns which it is.
@@ -165,9 +173,13 @@ func (w *rowWalk) add(s Slot) int {
 	return w.seen - 1
 }
 
-// lookup reads a reference from the item's own attributes.
-func (w *rowWalk) lookup(p part) (string, *Refused) {
-	v := scan.Value{Kind: scan.KindM, Map: w.row.Attributes}
+// rowLookup reads references from the item's own attributes.
+func rowLookup(row *scan.Row) lookup {
+	return func(p part) (string, *Refused) { return attributeOf(row, p) }
+}
+
+func attributeOf(row *scan.Row, p part) (string, *Refused) {
+	v := scan.Value{Kind: scan.KindM, Map: row.Attributes}
 	for i, step := range p.path {
 		var ok bool
 		switch {

@@ -8,7 +8,9 @@ import (
 // setDefaults fills the fields that the file leaves out. A field that it sets
 // to zero stays zero, and is refused later.
 func (j *Job) setDefaults(directory string) {
-	setDefault(j, "kms.rate", &j.KMS.Rate, DefaultRate)
+	if !j.source.written("kms.quota") {
+		setDefault(j, "kms.rate", &j.KMS.Rate, DefaultRate)
+	}
 	setDefault(j, "workers", &j.Workers, DefaultWorkers)
 	setDefault(j, "max_outage", &j.MaxOutage, DefaultMaxOutage)
 	setDefault(j, "destination.algorithm", &j.Destination.Algorithm, DefaultAlgorithm)
@@ -30,7 +32,16 @@ func (j *Job) setDefaults(directory string) {
 		if t.DynamoDB != nil {
 			setDefault(j, field+".dynamodb.segments", &t.DynamoDB.Segments, DefaultSegments)
 		}
+		if t.ContextFile != nil && t.ContextFile.Path != "" {
+			t.ContextFile.Path = under(directory, t.ContextFile.Path)
+		}
 		setDefault(j, field+".name", &t.Name, t.place())
+		if t.Files != nil {
+			setDefault(j, field+".files.mtime", &t.Files.Mtime, DefaultMtime)
+			if t.Files.Root != "" {
+				t.Files.Root = under(directory, t.Files.Root)
+			}
+		}
 	}
 }
 
@@ -58,6 +69,8 @@ func (t *Target) place() string {
 		return t.S3.Bucket + "/" + t.S3.Prefix
 	case t.S3 != nil:
 		return t.S3.Bucket
+	case t.Files != nil:
+		return t.Files.Root
 	}
 	return ""
 }

@@ -44,7 +44,9 @@ func description(name string) string {
 	case "KMS":
 		return "KMS says how KMS is called. ReEncrypt works within one Region."
 	case "KMS.Rate":
-		return "Most ReEncrypt requests per second, retries included. They draw on the quota that everybody in the account and Region shares, so leave room for the rest. Default 1000."
+		return "Most ReEncrypt requests per second, retries included. They draw on the quota that everybody in the account and Region shares, so leave room for the rest. Default 1000, unless quota is given."
+	case "KMS.Quota":
+		return "Instead of rate: share of the account's quota for cryptographic operations, such as 60%. The quota is read when a command starts. Excludes rate."
 	case "KMS.Region":
 		return "Region of the keys. Default: that of the AWS configuration."
 	case "KMS.Endpoint":
@@ -56,15 +58,29 @@ func description(name string) string {
 	case "Target":
 		return "Target is one place to scan, and how ciphertexts hide in its items."
 	case "Target.Name":
-		return "Name in reports and in the checkpoint, unique in the job. Default: the table, or bucket/prefix."
+		return "Name in reports and in the checkpoint, unique in the job. Default: the table, bucket/prefix, or root."
 	case "Target.DynamoDB":
-		return "A DynamoDB table. Excludes s3."
+		return "A DynamoDB table. Excludes s3 and files."
 	case "Target.S3":
-		return "The objects of an S3 bucket. Excludes dynamodb."
+		return "The objects of an S3 bucket. Excludes dynamodb and files."
+	case "Target.Files":
+		return "The files of a directory. Excludes dynamodb and s3."
 	case "Target.Format":
 		return "How ciphertexts are stored, such as raw, base64 or json. Holds for the slots that have none of their own. Required where one has none."
 	case "Target.Slots":
-		return "The places in an item that hold one ciphertext each."
+		return "The places in an item that hold one ciphertext each. Left out with a format that knows its own places."
+	case "Target.Context":
+		return "Encryption context, or a part of it, that a format which knows its own places cannot know by itself. A value is a constant or takes ${...} from the item. With slots it is written at the slot instead. Default: none."
+	case "Target.DestinationContext":
+		return "The same, as it shall be afterwards; {} means none. Default: the same as context."
+	case "Target.ContextFile":
+		return "Encryption contexts by name, for formats that store no context, such as credstash."
+	case "ContextFile":
+		return "ContextFile is a file with encryption contexts by name."
+	case "ContextFile.Path":
+		return "File that gives each name its encryption context: YAML or JSON, a map of names to maps, or CSV with the columns name, key, value. A relative path starts at the directory of the job file. Required."
+	case "ContextFile.Name":
+		return "The name under which an item stands there, such as \"${name}\"; it takes ${...} from the item. Names that are not in the file have the context of its entry \"*\", or else that of the target, and fail if there is neither. Required."
 	case "DynamoDB":
 		return "DynamoDB names a table."
 	case "DynamoDB.Table":
@@ -95,10 +111,24 @@ func description(name string) string {
 		return "URL of the service, instead of the one of the Region."
 	case "S3.RoleARN":
 		return "ARN of an IAM role to assume for this bucket, instead of the caller's identity."
+	case "Files":
+		return "Files names a set of files. Symbolic links are not followed."
+	case "Files.Root":
+		return "Directory that holds the files, and directories with files. A relative path starts at the directory of the job file. Required."
+	case "Files.Include":
+		return "Which files: globs over the path below root, in which * and ? stand for what is in one name, ** for any number of directories, {a,b} for either, [a-z] for one of these. Default: all files."
+	case "Files.Exclude":
+		return "Which of them not: globs as in include. What matches a directory leaves out all that is in it. Default: none."
+	case "Files.Mtime":
+		return "Modification time of a file that was rewritten: update, so that backups and builds see the change, or keep. Default update."
+	case "Files.KeyPattern":
+		return "Regular expression (Go syntax) over the path of a file below root; its named groups can be used in contexts. Default: none."
 	case "Slot":
 		return "Slot is a place in an item that holds one ciphertext."
 	case "Slot.Path":
 		return "Document path of the place, such as ssn or profile.docs[*].key. Left out where the whole body of an object is the ciphertext."
+	case "Slot.Pattern":
+		return "With format text: regular expression (Go syntax) with one group, which is the ciphertext, such as DB_PASSWORD=(\\S+)."
 	case "Slot.Format":
 		return "How the ciphertext is stored. Default: the format of the target."
 	case "Slot.Context":

@@ -9,7 +9,12 @@
 // default, and what the field excludes.
 package config
 
-import "time"
+import (
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
 
 // The defaults of the fields that have one.
 const (
@@ -20,8 +25,15 @@ const (
 	DefaultCheckpoint = "file:.rotator/state.db"
 	DefaultLease      = Duration(30 * time.Second)
 	MinLease          = Duration(time.Second)
+	DefaultMtime      = MtimeUpdate
 	// DefaultAlgorithm is the only one of symmetric keys (API_ReEncrypt).
 	DefaultAlgorithm = "SYMMETRIC_DEFAULT"
+)
+
+// What becomes of the modification time of a rewritten file.
+const (
+	MtimeUpdate = "update"
+	MtimeKeep   = "keep"
 )
 
 // Job is one rotation: which ciphertexts are moved, from which keys, to which
@@ -90,8 +102,11 @@ type Source struct {
 type KMS struct {
 	// Most ReEncrypt requests per second, retries included. They draw on the
 	// quota that everybody in the account and Region shares, so leave room for
-	// the rest. Default 1000.
-	Rate float64 `yaml:"rate" jsonschema:"exclusiveMinimum=0,default=1000"`
+	// the rest. Default 1000, unless quota is given.
+	Rate float64 `yaml:"rate" jsonschema:"exclusiveMinimum=0"`
+	// Instead of rate: share of the account's quota for cryptographic operations,
+	// such as 60%. The quota is read when a command starts. Excludes rate.
+	Quota string `yaml:"quota" jsonschema:"pattern=^[0-9]+([.][0-9]+)?%$"`
 	// Region of the keys. Default: that of the AWS configuration.
 	Region string `yaml:"region"`
 	// URL of the service, instead of the one of the Region.
@@ -103,20 +118,60 @@ type KMS struct {
 	GrantTokens GrantTokens `yaml:"grant_tokens" jsonschema:"maxItems=10"`
 }
 
+// QuotaShare is Quota as a share of 1; 0 when there is none.
+func (k *KMS) QuotaShare() float64 {
+	if !quotaForm.MatchString(k.Quota) {
+		return 0
+	}
+	percent, err := strconv.ParseFloat(strings.TrimSuffix(k.Quota, "%"), 64)
+	if err != nil {
+		return 0
+	}
+	return percent / 100
+}
+
+var quotaForm = regexp.MustCompile(`^[0-9]+(\.[0-9]+)?%$`)
+
 // Target is one place to scan, and how ciphertexts hide in its items.
 type Target struct {
 	// Name in reports and in the checkpoint, unique in the job. Default: the
-	// table, or bucket/prefix.
+	// table, bucket/prefix, or root.
 	Name string `yaml:"name" jsonschema:"maxLength=255"`
-	// A DynamoDB table. Excludes s3.
+	// A DynamoDB table. Excludes s3 and files.
 	DynamoDB *DynamoDB `yaml:"dynamodb" jsonschema:"oneof_required=dynamodb"`
-	// The objects of an S3 bucket. Excludes dynamodb.
+	// The objects of an S3 bucket. Excludes dynamodb and files.
 	S3 *S3 `yaml:"s3" jsonschema:"oneof_required=s3"`
+	// The files of a directory. Excludes dynamodb and s3.
+	Files *Files `yaml:"files" jsonschema:"oneof_required=files"`
 	// How ciphertexts are stored, such as raw, base64 or json. Holds for the
 	// slots that have none of their own. Required where one has none.
 	Format string `yaml:"format"`
-	// The places in an item that hold one ciphertext each.
+	// The places in an item that hold one ciphertext each. Left out with a format
+	// that knows its own places.
 	Slots []Slot `yaml:"slots"`
+	// Encryption context, or a part of it, that a format which knows its own places
+	// cannot know by itself. A value is a constant or takes ${...} from the item.
+	// With slots it is written at the slot instead. Default: none.
+	Context map[string]string `yaml:"context"`
+	// The same, as it shall be afterwards; {} means none. Default: the same as
+	// context.
+	DestinationContext map[string]string `yaml:"destination_context"`
+	// Encryption contexts by name, for formats that store no context, such as
+	// credstash.
+	ContextFile *ContextFile `yaml:"context_file"`
+}
+
+// ContextFile is a file with encryption contexts by name.
+type ContextFile struct {
+	// File that gives each name its encryption context: YAML or JSON, a map of
+	// names to maps, or CSV with the columns name, key, value. A relative path
+	// starts at the directory of the job file. Required.
+	Path string `yaml:"path" jsonschema:"required,minLength=1"`
+	// The name under which an item stands there, such as "${name}"; it takes
+	// ${...} from the item. Names that are not in the file have the context of its
+	// entry "*", or else that of the target, and fail if there is neither.
+	// Required.
+	Name string `yaml:"name" jsonschema:"required,minLength=1"`
 }
 
 // DynamoDB names a table.
@@ -157,11 +212,34 @@ type S3 struct {
 	RoleARN string `yaml:"role_arn"`
 }
 
+// Files names a set of files. Symbolic links are not followed.
+type Files struct {
+	// Directory that holds the files, and directories with files. A relative path
+	// starts at the directory of the job file. Required.
+	Root string `yaml:"root" jsonschema:"required,minLength=1"`
+	// Which files: globs over the path below root, in which * and ? stand for what
+	// is in one name, ** for any number of directories, {a,b} for either, [a-z] for
+	// one of these. Default: all files.
+	Include []string `yaml:"include" jsonschema:"minItems=1"`
+	// Which of them not: globs as in include. What matches a directory leaves out
+	// all that is in it. Default: none.
+	Exclude []string `yaml:"exclude"`
+	// Modification time of a file that was rewritten: update, so that backups and
+	// builds see the change, or keep. Default update.
+	Mtime string `yaml:"mtime" jsonschema:"enum=update,enum=keep,default=update"`
+	// Regular expression (Go syntax) over the path of a file below root; its named
+	// groups can be used in contexts. Default: none.
+	KeyPattern string `yaml:"key_pattern" jsonschema:"format=regex"`
+}
+
 // Slot is a place in an item that holds one ciphertext.
 type Slot struct {
 	// Document path of the place, such as ssn or profile.docs[*].key. Left out
 	// where the whole body of an object is the ciphertext.
 	Path string `yaml:"path"`
+	// With format text: regular expression (Go syntax) with one group, which is the
+	// ciphertext, such as DB_PASSWORD=(\S+).
+	Pattern string `yaml:"pattern" json:",omitempty" jsonschema:"format=regex"`
 	// How the ciphertext is stored. Default: the format of the target.
 	Format string `yaml:"format"`
 	// Encryption context under which the ciphertext stands. A value is a

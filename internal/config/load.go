@@ -29,7 +29,7 @@ const (
 // audit log the paths that they have for this process. lookupEnv answers
 // ${env:NAME}, as os.LookupEnv does. Every error is a *Problems.
 func Load(path string, lookupEnv func(string) (string, bool)) (*Job, error) {
-	data, err := read(path)
+	data, err := readAtMost(path, MaxSize+1)
 	var pathErr *os.PathError
 	if errors.As(err, &pathErr) {
 		err = pathErr.Err // the path itself is printed anyway
@@ -42,13 +42,13 @@ func Load(path string, lookupEnv func(string) (string, bool)) (*Job, error) {
 	return Parse(path, data, lookupEnv)
 }
 
-func read(path string) ([]byte, error) {
+func readAtMost(path string, bytes int64) ([]byte, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = file.Close() }()
-	return io.ReadAll(io.LimitReader(file, MaxSize+1))
+	return io.ReadAll(io.LimitReader(file, bytes))
 }
 
 // Parse is Load for the text of a job file that was already read from path.

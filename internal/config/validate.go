@@ -4,9 +4,12 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/bmatcuk/doublestar/v4"
 )
 
 // checker collects what is wrong with a job whose fields have their types.
@@ -31,7 +34,7 @@ func (j *Job) validate(refused map[string]bool) []Problem {
 	c.oneLine("checkpoint", c.job.Checkpoint)
 	c.oneLine("audit_log", c.job.AuditLog)
 	if len(j.Targets) == 0 {
-		c.add("targets", "needs at least one place to scan: - dynamodb: {table: NAME}, or - s3: {bucket: NAME}")
+		c.add("targets", "needs at least one place to scan: - dynamodb: {table: NAME}, - s3: {bucket: NAME}, or - files: {root: DIRECTORY}")
 	}
 	names := map[string]int{}
 	for i := range j.Targets {
@@ -154,7 +157,13 @@ func (c *checker) region() {
 
 func (c *checker) kms() {
 	kms := &c.job.KMS
-	if kms.Rate <= 0 {
+	quota := c.job.source.written("kms.quota")
+	switch share := kms.QuotaShare(); {
+	case quota && c.job.source.written("kms.rate"):
+		c.add("kms.quota", "excludes kms.rate; keep one of them")
+	case quota && (share <= 0 || share > 1):
+		c.add("kms.quota", "must be a share of the quota of more than 0% and at most 100%, such as 60%")
+	case !quota && kms.Rate <= 0:
 		c.add("kms.rate", "must be greater than 0; it counts ReEncrypt requests per second")
 	}
 	c.service("kms", kms.Endpoint, kms.RoleARN)
@@ -218,8 +227,10 @@ func (c *checker) target(field string, t *Target) {
 	switch {
 	case t.DynamoDB != nil && t.S3 != nil:
 		c.add(field+".s3", "excludes dynamodb; make two targets of them")
-	case t.DynamoDB == nil && t.S3 == nil:
-		c.add(field, "names no place; give it dynamodb: {table: NAME} or s3: {bucket: NAME}")
+	case t.Files != nil && (t.DynamoDB != nil || t.S3 != nil):
+		c.add(field+".files", "excludes dynamodb and s3; make two targets of them")
+	case t.DynamoDB == nil && t.S3 == nil && t.Files == nil:
+		c.add(field, "names no place; give it dynamodb: {table: NAME}, s3: {bucket: NAME} or files: {root: DIRECTORY}")
 	}
 	if t.DynamoDB != nil {
 		c.dynamoDB(field+".dynamodb", t.DynamoDB)
@@ -227,13 +238,31 @@ func (c *checker) target(field string, t *Target) {
 	if t.S3 != nil {
 		c.s3(field+".s3", t.S3)
 	}
+	if t.Files != nil {
+		c.directory(field+".files", t.Files)
+	}
 	if len(t.Name) > 255 || strings.ContainsFunc(t.Name, func(r rune) bool { return r < ' ' }) {
 		c.add(field+".name", "must be one line of at most 255 bytes")
 	}
 	if c.job.source.written(field+".name") && t.Name == "" {
 		c.add(field+".name", "is empty; take it out to use the name of the place")
 	}
+	c.contextFile(field+".context_file", t.ContextFile)
+	c.contexts(field, t.Context, t.DestinationContext)
 	c.slots(field, t)
+}
+
+func (c *checker) contextFile(field string, f *ContextFile) {
+	if f == nil {
+		return
+	}
+	if f.Path == "" {
+		c.add(field+".path", "is missing; name the file with the encryption contexts")
+	}
+	if f.Name == "" {
+		c.add(field+".name", `is missing; say by which name an item stands in the file, such as name: "${name}"`)
+	}
+	c.oneLine(field+".path", f.Path)
 }
 
 func (c *checker) dynamoDB(field string, d *DynamoDB) {
@@ -259,10 +288,36 @@ func (c *checker) s3(field string, s *S3) {
 	case strings.Contains(s.Bucket, "/") && !strings.HasPrefix(s.Bucket, "arn:"):
 		c.add(field+".bucket", "must be the name alone; write the rest as prefix")
 	}
-	if _, err := regexp.Compile(s.KeyPattern); err != nil {
+	c.keyPattern(field, s.KeyPattern)
+	c.service(field, s.Endpoint, s.RoleARN)
+}
+
+func (c *checker) keyPattern(field, pattern string) {
+	if _, err := regexp.Compile(pattern); err != nil {
 		c.add(field+".key_pattern", fmt.Sprintf("is not a regular expression: %v", err))
 	}
-	c.service(field, s.Endpoint, s.RoleARN)
+}
+
+func (c *checker) directory(field string, f *Files) {
+	if f.Root == "" {
+		c.add(field+".root", "is missing; name the directory that holds the files")
+	}
+	c.oneLine(field+".root", f.Root)
+	if c.job.source.written(field+".include") && len(f.Include) == 0 {
+		c.add(field+".include", "matches no file; take it out for all files")
+	}
+	for list, globs := range map[string][]string{".include": f.Include, ".exclude": f.Exclude} {
+		for i, glob := range globs {
+			// A path below the root is written in one way alone.
+			if !doublestar.ValidatePattern(glob) || glob == "" || path.Clean(glob) != glob || path.IsAbs(glob) || glob == ".." || strings.HasPrefix(glob, "../") {
+				c.add(element(field+list, i), fmt.Sprintf("%q is not a glob over a path below root, such as **/*.jsonl", glob))
+			}
+		}
+	}
+	if f.Mtime != MtimeUpdate && f.Mtime != MtimeKeep {
+		c.add(field+".mtime", fmt.Sprintf("%q is not one of %s, %s", f.Mtime, MtimeUpdate, MtimeKeep))
+	}
+	c.keyPattern(field, f.KeyPattern)
 }
 
 // slots checks what holds for every format; the formats check the rest.
@@ -274,34 +329,35 @@ func (c *checker) slots(field string, t *Target) {
 	if len(t.Slots) == 0 && slices.Contains([]string{"raw", "base64", "json"}, t.Format) {
 		c.add(field+".slots", fmt.Sprintf("is missing; format %s must be told where ciphertexts are: slots: [{path: PATH}], or [{}] for the whole body of an object", t.Format))
 	}
-	paths := map[string]int{}
+	paths := map[[2]string]int{}
 	for i := range t.Slots {
 		slot, at := &t.Slots[i], element(field+".slots", i)
 		if slot.Format == "" && t.Format == "" {
 			c.add(at+".format", "is missing, and the target has none; say how the ciphertext is stored: raw, base64 or json")
 		}
-		if first, ok := paths[slot.Path]; ok {
+		place := [2]string{slot.Path, slot.Pattern}
+		if first, ok := paths[place]; ok {
 			c.add(at+".path", fmt.Sprintf("is the same place as slots[%d]; keep one", first))
 		} else {
-			paths[slot.Path] = i
+			paths[place] = i
 		}
-		c.contexts(at, slot)
+		c.contexts(at, slot.Context, slot.DestinationContext)
 	}
 }
 
 // contexts refuses what KMS would: an RSA key takes no encryption context
 // (API_ReEncrypt).
-func (c *checker) contexts(field string, slot *Slot) {
-	for _, name := range slices.Sorted(maps.Keys(slot.Context)) {
+func (c *checker) contexts(field string, context, destination map[string]string) {
+	for _, name := range slices.Sorted(maps.Keys(context)) {
 		c.contextName(join(field+".context", name), name)
 	}
-	for _, name := range slices.Sorted(maps.Keys(slot.DestinationContext)) {
+	for _, name := range slices.Sorted(maps.Keys(destination)) {
 		c.contextName(join(field+".destination_context", name), name)
 	}
-	if c.job.Source.rsa() && len(slot.Context) > 0 {
+	if c.job.Source.rsa() && len(context) > 0 {
 		c.add(field+".context", "cannot be used with the RSA key of the source; take it out")
 	}
-	if c.job.Destination.rsa() && len(slot.DestinationContext) > 0 {
+	if c.job.Destination.rsa() && len(destination) > 0 {
 		c.add(field+".destination_context", "cannot be used with the RSA key of the destination; take it out")
 	}
 }

@@ -1,6 +1,6 @@
-// Package fakeaws is a small AWS in one process: KMS, DynamoDB, S3 and the part
-// of STS that assuming a role needs, behind one loopback HTTP port, for tests
-// and for the demo. The real SDK clients talk to it with their default settings.
+// Package fakeaws is a small AWS in one process: KMS, DynamoDB, S3, the part of
+// STS that assuming a role needs, and that of Service Quotas that reading a quota
+// needs, behind one loopback HTTP port, for tests and for the demo. The real SDK clients talk to it with their default settings.
 //
 // It keeps everything in memory, checks no signatures and must never hold real
 // data. What it does is pinned by the cases of the conformance package, each of
@@ -44,6 +44,7 @@ type Server struct {
 	kms     *fakekms.Service
 	dynamo  *fakedynamodb.Service
 	s3      *fakes3.Service
+	quotas  *quotaService
 
 	http   *http.Server
 	conns  sync.WaitGroup // open connections
@@ -69,6 +70,7 @@ func Start(config Config) (*Server, error) {
 		kms:      fakekms.New(fakekms.Config{Region: config.Region, Account: config.Account, Principal: tokens.principal}),
 		dynamo:   fakedynamodb.New(fakedynamodb.Config{Region: config.Region, Account: config.Account}),
 		s3:       fakes3.New(fakes3.Config{Region: config.Region, Account: config.Account}),
+		quotas:   &quotaService{known: map[string]Quota{}},
 		served:   make(chan error, 1),
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -135,12 +137,13 @@ func (s *Server) track(_ net.Conn, state http.ConnState) {
 }
 
 // dispatch sends each request to its service, by the marks that the protocols
-// of the SDK clients leave: a target header for KMS and DynamoDB, a form for
-// STS. What has none is S3, path style.
+// of the SDK clients leave: a target header for those that speak JSON, a
+// form for STS. What has none is S3, path style.
 func (s *Server) dispatch(t *tokens) http.Handler {
 	kms := s.faults.Handler(s.signers.json(s.kms))
 	dynamo := s.faults.Handler(s.signers.json(s.dynamo))
 	s3 := s.faults.Handler(s.signers.rest(s.s3))
+	quotas := s.faults.Handler(s.signers.json(s.quotas))
 	sts := s.faults.Handler(s.signers.query(&stsService{tokens: t}))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Amzn-Requestid", newRequestID())
@@ -151,6 +154,8 @@ func (s *Server) dispatch(t *tokens) http.Handler {
 			kms.ServeHTTP(w, r)
 		case strings.HasPrefix(target, "DynamoDB_20120810."):
 			dynamo.ServeHTTP(w, r)
+		case strings.HasPrefix(target, quotaTarget):
+			quotas.ServeHTTP(w, r)
 		case r.Method == http.MethodPost && strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded"):
 			sts.ServeHTTP(w, r)
 		default:

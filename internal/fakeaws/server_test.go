@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/servicequotas"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
 	"github.com/google/go-cmp/cmp"
@@ -71,7 +72,12 @@ func TestDispatch(t *testing.T) {
 	if _, err := sts.NewFromConfig(cfg).GetCallerIdentity(t.Context(), &sts.GetCallerIdentityInput{}); err != nil {
 		t.Error(err)
 	}
-	want := map[string]int{"kms:CreateKey": 1, "dynamodb:DescribeTable": 1, "s3:GetObject": 1, "sts:GetCallerIdentity": 1}
+	quotas := servicequotas.NewFromConfig(cfg)
+	_, err = quotas.GetServiceQuota(t.Context(), &servicequotas.GetServiceQuotaInput{ServiceCode: aws.String("kms"), QuotaCode: aws.String("L-6E3AF000")})
+	if !errors.As(err, &api) || api.ErrorCode() != "NoSuchResourceException" {
+		t.Errorf("Service Quotas answers %v", err)
+	}
+	want := map[string]int{"servicequotas:GetServiceQuota": 1, "kms:CreateKey": 1, "dynamodb:DescribeTable": 1, "s3:GetObject": 1, "sts:GetCallerIdentity": 1}
 	if diff := cmp.Diff(want, server.Faults().Counts()); diff != "" {
 		t.Errorf("counts (-want +got):\n%s", diff)
 	}

@@ -50,6 +50,9 @@ func (s *Summary) Text(w io.Writer) error {
 	}
 	out.line("")
 	out.line("KMS requests\t%d (%d throttled)", s.KMS.Requests, s.KMS.Throttled)
+	if saved := s.KMS; saved.Header+saved.Shared > 0 {
+		out.line("without a request\t%d by their header (%d checked), %d with the same blob as another", saved.Header, saved.Checked, saved.Shared)
+	}
 	out.line("converged\t%s", s.convergence())
 	for _, note := range s.Notes {
 		out.line("note\t%s", note)
@@ -71,6 +74,8 @@ func (s *Summary) convergence() string {
 		return fmt.Sprintf("no: %d slots are under a source key", s.Slots.Remaining)
 	case s.Slots.Exceptions() > 0:
 		return fmt.Sprintf("no: %d slots are in the ledger", s.Slots.Exceptions())
+	case s.doubtful:
+		return "no: some figures rest on headers of ciphertexts that are not to be relied on"
 	}
 	return "not yet: this pass moved slots; only a later one that finds nothing to move is the proof (rotator verify)"
 }

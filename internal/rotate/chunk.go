@@ -1,11 +1,10 @@
 package rotate
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -23,16 +22,26 @@ type task struct {
 	item     scan.Item
 	slots    []ciphertext.Slot
 	verdicts []verdict
-	payload  scan.Payload       // what to write; nil when nothing moves
-	known    map[string]verdict // verdicts by slot, so that a slot is asked about once
-	intended map[string]bool    // digests of the blobs that the audit log expects
-	changes  int                // how often the item was found changed
+	payload  scan.Payload         // what to write; nil when nothing moves
+	known    map[question]verdict // so that a slot is asked about once
+	intended map[string]bool      // digests of the blobs that the audit log expects
+	changes  int                  // how often the item was found changed
 	written  bool
 	// recovered is true when an earlier process of the pass wrote the item.
 	recovered bool
 	// unread is true when the item could not be read, so that its one slot
 	// stands for all it may have.
 	unread bool
+	// busy is true once the store refused to write the item for its place's sake.
+	busy bool
+}
+
+// give gives back the room of the item as it was read, and lets go of its content.
+func (t *task) give() {
+	if t.item.Give != nil {
+		t.item.Give()
+	}
+	t.item, t.payload = scan.Item{Ref: t.item.Ref}, nil
 }
 
 // moves says whether the item is still to be written.
@@ -41,10 +50,14 @@ func (t *task) moves() bool { return t.payload != nil }
 // worker takes chunks of items from page to outcome.
 type worker struct {
 	decider  *decider
+	headers  *headers
+	shared   *shared // nil: each slot is asked about
 	retry    *retrier
 	recorder Recorder
 	pass     int
-	denials  map[string]*denials // by target
+	sides    map[string]*sides // by target
+	// rest waits for a time, and lets others have the worker's place meanwhile.
+	rest func(context.Context, time.Duration) error
 	// hard outlives the run's own context by the grace period, so that writes
 	// in flight end and are known.
 	hard context.Context
@@ -52,12 +65,14 @@ type worker struct {
 
 // process works on items of one page until each has an outcome. On an error
 // none is reported, and the page stays unfinished; what was already decided is
-// still written, so that a drain wastes no request.
+// still written, so that a drain wastes no request. What the items take of the room
+// for bodies is given back in the end.
 func (w *worker) process(ctx context.Context, target *Target, items []scan.Item) ([]*task, error) {
 	var tasks []*task
 	var cause error
 	for _, item := range items {
-		t := &task{item: item, known: map[string]verdict{}, intended: map[string]bool{}}
+		t := &task{item: item, known: map[question]verdict{}, intended: map[string]bool{}}
+		defer t.give()
 		if cause = w.prepare(ctx, target, t); cause != nil {
 			break
 		}
@@ -89,11 +104,13 @@ func (w *worker) prepare(ctx context.Context, target *Target, t *task) error {
 
 func (w *worker) load(ctx context.Context, target *Target, ref scan.Ref) (item scan.Item, err error) {
 	err = w.retry.do(ctx, Reading, target.Name, func(ctx context.Context) error {
-		item, err = target.Lister.Load(ctx, ref)
-		return err
+		return w.sides[target.Name].reading.read(ctx, func() error {
+			item, err = target.Lister.Load(ctx, ref)
+			return err
+		})
 	})
 	if class := Classify(err); class == ClassNone || class == ClassGone || class == ClassRefused {
-		w.denials[target.Name].reading.reset()
+		w.sides[target.Name].reading.denials.reset()
 	}
 	return item, err
 }
@@ -132,9 +149,9 @@ func (w *worker) conclude(target *Target, e Event) Decision {
 	case e.Class != ClassDenied:
 		return Decide(e)
 	case e.Doing == Writing:
-		return w.denials[target.Name].writing.add(Writing)
+		return w.sides[target.Name].writing.denials.add(Writing)
 	}
-	return w.denials[target.Name].reading.add(e.Doing)
+	return w.sides[target.Name].reading.denials.add(e.Doing)
 }
 
 // stopFor is the error of a source's trouble that ends the run.
@@ -162,9 +179,6 @@ func (w *worker) decide(ctx context.Context, target *Target, t *task) error {
 		if err != nil {
 			return err
 		}
-		if v.moves() && target.Writer == nil {
-			v = verdict{outcome: Remaining, key: v.key}
-		}
 		t.verdicts[i] = v
 		if v.moves() {
 			blobs[i], moving = v.blob, true
@@ -174,30 +188,71 @@ func (w *worker) decide(ctx context.Context, target *Target, t *task) error {
 	if !moving {
 		return nil
 	}
-	payload, err := target.Format.Splice(t.item, blobs)
-	if err != nil {
+	if err := w.splice(target, t, blobs); err != nil {
 		w.moving(t, verdict{outcome: Failed, reason: "cannot-splice", detail: err.Error()})
-		return nil
 	}
-	t.payload = payload
 	return nil
+}
+
+// splice makes the payload to write. A slot whose new blob cannot be written where
+// the old one stands fails alone; those beside it still move.
+func (w *worker) splice(target *Target, t *task, blobs [][]byte) error {
+	payload, err := target.Format.Splice(t.item, blobs)
+	var unfit *ciphertext.SpliceError
+	if errors.As(err, &unfit) {
+		for _, s := range unfit.Slots {
+			t.verdicts[s.Index] = verdict{outcome: Failed, key: t.verdicts[s.Index].key, reason: s.Refused.Reason, detail: s.Refused.Detail}
+			blobs[s.Index] = nil
+		}
+		if !slices.ContainsFunc(t.verdicts, verdict.moves) {
+			return nil
+		}
+		payload, err = target.Format.Splice(t.item, blobs)
+	}
+	if err == nil {
+		t.payload = payload
+	}
+	return err
 }
 
 // decideOnce remembers verdicts, so that a slot which did not change is neither
 // asked about nor re-encrypted twice.
 func (w *worker) decideOnce(ctx context.Context, target *Target, t *task, slot ciphertext.Slot) (verdict, error) {
-	id := slotID(slot)
-	if v, ok := t.known[id]; ok && slot.Refused == nil {
+	q := questionOf(slot)
+	if v, ok := t.known[q]; ok && slot.Refused == nil {
 		return v, nil
 	}
 	v, ok, err := w.recover(target, t, slot)
 	if !ok && err == nil {
-		v, err = w.decider.decide(ctx, slot)
+		v, err = w.find(ctx, newSubject(target, t.item.Ref, slot, q))
 	}
 	if err == nil {
-		t.known[id] = v
+		t.known[q] = v
 	}
 	return v, err
+}
+
+// find decides a slot by the header of its blob, or by asking KMS. A check is a request
+// of its own.
+func (w *worker) find(ctx context.Context, s subject) (verdict, error) {
+	told, err := w.headers.hint(ctx, s)
+	if err != nil || told.known && !told.check {
+		return told.verdict, err
+	}
+	var said verdict
+	if told.check || w.shared == nil {
+		said, err = w.decider.decide(ctx, s.slot)
+	} else {
+		said, err = w.shared.decide(ctx, s.question, s.slot)
+	}
+	if err != nil {
+		return verdict{}, err
+	}
+	said = said.seenBy(s.look)
+	if told.check {
+		return said, w.headers.compare(s, told.verdict, said)
+	}
+	return said, w.headers.learn(s, said)
 }
 
 // moving gives the slots that were to move another verdict.
@@ -220,23 +275,9 @@ func (w *worker) write(target *Target, tasks []*task) error {
 		if err := w.intend(target, pending); err != nil {
 			return err
 		}
-		changes := make([]scan.Change, len(pending))
-		for i, t := range pending {
-			changes[i] = scan.Change{Item: t.item, New: t.payload}
-		}
-		results := target.Writer.Replace(w.hard, changes)
-		if err := w.landed(target, pending, results); err != nil {
+		slow, err := w.replace(target, pending, time.Since(began))
+		if err != nil {
 			return err
-		}
-		slow := ClassNone
-		for i, result := range results {
-			class, err := w.settle(target, pending[i], result, time.Since(began))
-			if err != nil {
-				return err
-			}
-			if class != ClassNone && class != ClassChanged {
-				slow = class
-			}
 		}
 		before := len(pending)
 		pending = onlyMoving(pending)
@@ -246,11 +287,44 @@ func (w *worker) write(target *Target, tasks []*task) error {
 		if len(pending) < before {
 			began = time.Now()
 		}
-		if err := sleep(w.hard, w.retry.pauseFor(n, slow)); err != nil {
+		wait := sleep
+		if slow == ClassBusy {
+			wait = w.rest
+		}
+		if err := wait(w.hard, w.retry.pauseFor(n, slow)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// replace writes items once, through the limiter, and settles what became of each.
+// The class is that of an error after which to wait, ClassNone without.
+func (w *worker) replace(target *Target, pending []*task, since time.Duration) (slow Class, err error) {
+	limiter := w.sides[target.Name].writing.limiter
+	if err := limiter.WaitN(w.hard, len(pending)); err != nil {
+		return ClassNone, err
+	}
+	changes := make([]scan.Change, len(pending))
+	for i, t := range pending {
+		changes[i] = scan.Change{Item: t.item, New: t.payload, Alone: t.busy}
+	}
+	results := target.Writer.Replace(w.hard, changes)
+	if err := w.landed(target, pending, results); err != nil {
+		return ClassNone, err
+	}
+	for i, result := range results {
+		limiter.heed(Classify(result.Err))
+		class, err := w.settle(target, pending[i], result, since)
+		if err != nil {
+			return class, err
+		}
+		if class != ClassNone && class != ClassChanged {
+			slow = class
+		}
+		pending[i].busy = class == ClassBusy
+	}
+	return slow, nil
 }
 
 func onlyMoving(tasks []*task) []*task {
@@ -297,16 +371,18 @@ func (w *worker) settle(target *Target, t *task, result scan.Result, since time.
 // else is decided again.
 func (w *worker) reconcile(target *Target, t *task, now *scan.Item) error {
 	if now == nil {
+		t.give() // who waits for room must hold none
 		item, err := w.load(w.hard, target, t.item.Ref)
 		if err != nil {
 			return w.unloadable(t, target, err)
 		}
 		now = &item
 	}
-	if err := w.claim(target, t, *now); err != nil {
+	err := w.claim(target, t, *now)
+	t.item = *now
+	if err != nil {
 		return err
 	}
-	t.item = *now
 	if err := w.decide(w.hard, target, t); err != nil || t.changes <= maxConflicts {
 		return err
 	}
@@ -325,13 +401,13 @@ func (w *worker) recover(target *Target, t *task, slot ciphertext.Slot) (v verdi
 	if slot.Refused != nil {
 		return verdict{}, false, nil
 	}
-	record, written, ok := w.recorder.Find(digest(slot.Blob))
-	if !ok || record.Pass != w.pass || record.Target != target.Name || record.Ref != t.item.Ref || record.To != w.decider.keys.Destination.ARN {
+	record, written, ok := w.recorder.Find(target.Name, t.item.Ref, digest(slot.Blob))
+	if !ok || record.Pass != w.pass || record.To != w.decider.keys.Destination.ARN {
 		return verdict{}, false, nil
 	}
 	t.recovered = true
 	if !written {
-		record.At = time.Now().UTC()
+		record.At, record.Path = time.Now().UTC(), clip(slot.Path) // several slots may share a blob
 		err = w.recordAll([]Record{record})
 	}
 	return verdict{outcome: Rotated, key: record.From}, true, err
@@ -361,15 +437,26 @@ func (w *worker) intend(target *Target, tasks []*task) error {
 // claim finds our own blobs in the item as it stands now. They landed, though
 // the answer was lost: they are recorded, and not asked about again.
 func (w *worker) claim(target *Target, t *task, now scan.Item) error {
-	var records []Record
-	for _, slot := range target.Format.Find(now) {
-		for i, v := range t.verdicts {
-			if v.moves() && bytes.Equal(slot.Blob, v.blob) {
-				records = append(records, w.record(target, t, i))
-				t.known[slotID(slot)] = verdict{outcome: Rotated, key: v.key}
-				t.written = true
-			}
+	var written, there []mark
+	var moving []int // slots that were to move, in the order of written
+	for i, v := range t.verdicts {
+		if v.moves() {
+			written, moving = append(written, mark{string(v.blob), t.slots[i].Path}), append(moving, i)
 		}
+	}
+	slots := target.Format.Find(now)
+	for _, s := range slots {
+		there = append(there, mark{string(s.Blob), s.Path})
+	}
+	var records []Record
+	for n, at := range match(written, there, byBoth, byBlob) {
+		if at < 0 {
+			continue
+		}
+		i := moving[n]
+		records = append(records, w.record(target, t, i))
+		t.known[questionOf(slots[at])] = verdict{outcome: Rotated, key: t.verdicts[i].key}
+		t.written = true
 	}
 	return w.recordAll(records)
 }
@@ -382,7 +469,7 @@ func (w *worker) landed(target *Target, tasks []*task, results []scan.Result) er
 		if Classify(results[n].Err) != ClassNone {
 			continue
 		}
-		w.denials[target.Name].writing.reset()
+		w.sides[target.Name].writing.denials.reset()
 		for i, v := range t.verdicts {
 			if v.moves() {
 				records = append(records, w.record(target, t, i))
@@ -412,33 +499,6 @@ func auditError(err error) error {
 		return &StopError{Kind: StopStorage, What: "write the audit log", Err: err}
 	}
 	return nil
-}
-
-// slotID tells slots of one item apart by what decides about them.
-func slotID(slot ciphertext.Slot) string {
-	id := make([]byte, 0, len(slot.Blob)+256)
-	id = appendText(id, string(slot.Blob))
-	id = appendContext(id, slot.Context)
-	return string(appendContext(id, slot.DestinationContext))
-}
-
-// appendContext appends a context so that no two give the same bytes.
-func appendContext(id []byte, context map[string]string) []byte {
-	var few [8]string
-	names := few[:0]
-	for name := range context {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	id = binary.AppendUvarint(id, uint64(len(names)))
-	for _, name := range names {
-		id = appendText(appendText(id, name), context[name])
-	}
-	return id
-}
-
-func appendText(id []byte, text string) []byte {
-	return append(binary.AppendUvarint(id, uint64(len(text))), text...)
 }
 
 func digest(blob []byte) string {

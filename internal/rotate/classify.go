@@ -23,6 +23,7 @@ type Class int
 const (
 	ClassNone              Class = iota // no error
 	ClassThrottled                      // not applied: the service asks for fewer requests
+	ClassBusy                           // not applied: the place of the item in the store is busy, which is nobody else's concern
 	ClassTransient                      // not applied, and may succeed soon
 	ClassUnknown                        // no answer, or none that says anything: nobody knows whether it was applied
 	ClassIncorrectKey                   // KMS: the blob is under another key than the pinned one
@@ -31,6 +32,7 @@ const (
 	ClassKeyState                       // a key is disabled, gone, or not usable like this
 	ClassCredentials                    // who we are is not, or no longer, accepted
 	ClassMissing                        // the table or bucket is not there
+	ClassStorage                        // the disk that holds the target takes no more writes
 	ClassRefused                        // the source will not touch this item
 	ClassChanged                        // the item is no longer as it was read
 	ClassGone                           // the item no longer exists
@@ -108,7 +110,7 @@ func Decide(e Event) Decision {
 		return Decision{Do: Accept}
 	case ClassStopped:
 		return Decision{Stop, StopInterrupted}
-	case ClassThrottled, ClassTransient, ClassUnknown:
+	case ClassThrottled, ClassBusy, ClassTransient, ClassUnknown:
 		return e.passing()
 	case ClassKeyState, ClassCredentials:
 		if e.Trouble < e.Settle {
@@ -117,6 +119,8 @@ func Decide(e Event) Decision {
 		return Decision{Stop, StopAccess}
 	case ClassMissing:
 		return Decision{Stop, StopJob}
+	case ClassStorage:
+		return Decision{Stop, StopStorage}
 	case ClassDenied:
 		return e.denied()
 	case ClassChanged:
@@ -138,13 +142,15 @@ func Decide(e Event) Decision {
 // passing decides on what may pass by itself.
 func (e Event) passing() Decision {
 	switch {
+	case e.Class == ClassBusy && e.Doing != Listing && e.Silence > e.MaxOutage:
+		return Decision{Do: FailSlot} // the store serves others
 	case e.Silence > e.MaxOutage:
 		return Decision{Stop, StopUnavailable}
 	case e.Class == ClassThrottled:
 		return Decision{Do: Slower}
 	case e.Doing == Writing && e.Class == ClassUnknown:
 		return Decision{Do: ReadAgain}
-	case (e.Doing == Reading || e.Doing == Asking) && e.Failures >= attemptsTransient:
+	case e.Class != ClassBusy && (e.Doing == Reading || e.Doing == Asking) && e.Failures >= attemptsTransient:
 		return Decision{Do: FailSlot}
 	}
 	return Decision{Do: Again}
@@ -184,12 +190,17 @@ func Classify(err error) Class {
 		return ClassChanged
 	case errors.Is(err, scan.ErrGone):
 		return ClassGone
+	case errors.Is(err, scan.ErrBusy):
+		return ClassBusy
 	}
 	if refused := (*scan.RefusedError)(nil); errors.As(err, &refused) {
 		return ClassRefused
 	}
 	if missing := (*scan.MissingError)(nil); errors.As(err, &missing) {
 		return ClassMissing
+	}
+	if storage := (*scan.StorageError)(nil); errors.As(err, &storage) {
+		return ClassStorage
 	}
 	if credentials := (*CredentialsError)(nil); errors.As(err, &credentials) {
 		switch Classify(credentials.Err) {
@@ -247,9 +258,10 @@ func classifyCode(code string) Class {
 	switch strings.TrimPrefix(code, "KMS.") { // S3 names the errors of its KMS like this
 	case "ThrottlingException", "ThrottlingError", "Throttling", "ThrottledException", "RequestThrottled",
 		"RequestThrottledException", "TooManyRequestsException", "LimitExceededException", "RequestLimitExceeded",
-		"ProvisionedThroughputExceededException", "ProvisionedThroughputExceeded", "SlowDown",
-		"TransactionConflict", "TransactionConflictException", "ReplicatedWriteConflictException":
+		"ProvisionedThroughputExceededException", "ProvisionedThroughputExceeded", "SlowDown":
 		return ClassThrottled
+	case "TransactionConflict", "TransactionConflictException", "ReplicatedWriteConflictException":
+		return ClassBusy
 	case "KMSInternalException", "DependencyTimeoutException", "InternalServerError", "InternalError", "InternalFailure",
 		"ServiceUnavailable", "RequestTimeout", "RequestTimeoutException":
 		return ClassUnknown

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -125,7 +126,8 @@ func TestClassifyServices(t *testing.T) {
 		{"KMS", d.reencrypt, jsonError, 400, "ExpiredTokenException UnrecognizedClientException InvalidSignatureException IncompleteSignature", rotate.ClassCredentials},
 		{"KMS", d.reencrypt, jsonError, 400, "SomethingNewException", rotate.ClassUnexpected},
 		// Error handling with DynamoDB, and API_UpdateItem.
-		{"DynamoDB", d.update, jsonError, 400, "ProvisionedThroughputExceededException ThrottlingException RequestLimitExceeded TransactionConflictException ReplicatedWriteConflictException", rotate.ClassThrottled},
+		{"DynamoDB", d.update, jsonError, 400, "ProvisionedThroughputExceededException ThrottlingException RequestLimitExceeded", rotate.ClassThrottled},
+		{"DynamoDB", d.update, jsonError, 400, "TransactionConflictException ReplicatedWriteConflictException", rotate.ClassBusy},
 		{"DynamoDB", d.update, jsonError, 500, "InternalServerError", rotate.ClassUnknown},
 		{"DynamoDB", d.update, jsonError, 503, "ServiceUnavailable", rotate.ClassUnknown},
 		{"DynamoDB", d.update, jsonError, 400, "ResourceNotFoundException", rotate.ClassMissing},
@@ -169,8 +171,9 @@ func TestClassifyServices(t *testing.T) {
 func TestClassifyStatements(t *testing.T) {
 	for code, want := range map[string]rotate.Class{
 		"ConditionalCheckFailed": rotate.ClassGone, // the server then has no such item
-		"ThrottlingError":        rotate.ClassThrottled, "ProvisionedThroughputExceeded": rotate.ClassThrottled,
-		"RequestLimitExceeded": rotate.ClassThrottled, "TransactionConflict": rotate.ClassThrottled,
+		// Why, they do not say: alone, the same update would be told.
+		"ThrottlingError": rotate.ClassBusy, "ProvisionedThroughputExceeded": rotate.ClassBusy,
+		"RequestLimitExceeded": rotate.ClassBusy, "TransactionConflict": rotate.ClassBusy,
 		"InternalServerError": rotate.ClassUnknown, "ResourceNotFound": rotate.ClassMissing, "AccessDenied": rotate.ClassDenied,
 		"ValidationError": rotate.ClassInvalidCiphertext, "ItemCollectionSizeLimitExceeded": rotate.ClassUnexpected, "DuplicateItem": rotate.ClassUnexpected,
 	} {
@@ -221,7 +224,6 @@ func TestClassifyTransport(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	d := newDeaf(t)
 	for name, answer := range map[string]http.HandlerFunc{
 		"none": func(w http.ResponseWriter, _ *http.Request) { cut(w) },
 		"half of one": func(w http.ResponseWriter, _ *http.Request) {
@@ -233,6 +235,7 @@ func TestClassifyTransport(t *testing.T) {
 		"of no form": func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `<html>`) },
 		"too late":   func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
 	} {
+		d := newDeaf(t) // a request that nobody waits for any more may still be under way there
 		d.answer = answer
 		for service, call := range map[string]func(context.Context) error{"KMS": d.reencrypt, "DynamoDB": d.update} {
 			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
@@ -255,7 +258,7 @@ func TestClassifyTransport(t *testing.T) {
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if got := rotate.Classify(d.reencrypt(ended)); got != rotate.ClassStopped {
+	if got := rotate.Classify(refused.reencrypt(ended)); got != rotate.ClassStopped {
 		t.Errorf("our own context ended: class %d, want %d", got, rotate.ClassStopped)
 	}
 }
@@ -271,8 +274,10 @@ func TestClassifyOurs(t *testing.T) {
 		{nil, rotate.ClassNone},
 		{scan.ErrChanged, rotate.ClassChanged},
 		{scan.ErrGone, rotate.ClassGone},
+		{scan.ErrBusy, rotate.ClassBusy},
 		{&scan.RefusedError{Reason: "archived"}, rotate.ClassRefused},
 		{&scan.MissingError{Field: "s3.bucket"}, rotate.ClassMissing},
+		{&scan.StorageError{Err: syscall.ENOSPC}, rotate.ClassStorage},
 		{&rotate.CredentialsError{Err: d.get(t.Context())}, rotate.ClassCredentials},
 		{&rotate.CredentialsError{Err: io.ErrUnexpectedEOF}, rotate.ClassTransient},
 		{&rotate.CredentialsError{Err: context.Canceled}, rotate.ClassStopped},
@@ -307,6 +312,9 @@ func TestDecide(t *testing.T) {
 		{"our own end", everywhere, rotate.Event{Class: rotate.ClassStopped}, stop(rotate.StopInterrupted)},
 		{"throttled, however often", everywhere, rotate.Event{Class: rotate.ClassThrottled, Failures: 1000, MaxOutage: s}, do(rotate.Slower)},
 		{"throttled for too long", everywhere, rotate.Event{Class: rotate.ClassThrottled, Silence: 2 * s, MaxOutage: s}, stop(rotate.StopUnavailable)},
+		{"a busy place", everywhere, rotate.Event{Class: rotate.ClassBusy, Failures: 1000, MaxOutage: s}, do(rotate.Again)},
+		{"a place that stays busy", items, rotate.Event{Class: rotate.ClassBusy, Silence: 2 * s, MaxOutage: s}, do(rotate.FailSlot)},
+		{"a range that stays too busy to be listed", []rotate.Doing{rotate.Listing}, rotate.Event{Class: rotate.ClassBusy, Silence: 2 * s, MaxOutage: s}, stop(rotate.StopUnavailable)},
 		{"no answer, at first", []rotate.Doing{rotate.Listing, rotate.Reading, rotate.Asking}, rotate.Event{Class: rotate.ClassUnknown, Failures: 1, MaxOutage: s}, do(rotate.Again)},
 		{"a write without an answer", []rotate.Doing{rotate.Writing}, rotate.Event{Class: rotate.ClassUnknown, Failures: 1, MaxOutage: s}, do(rotate.ReadAgain)},
 		{"a write that was not applied", []rotate.Doing{rotate.Writing}, rotate.Event{Class: rotate.ClassTransient, Failures: 1, MaxOutage: s}, do(rotate.Again)},
@@ -317,6 +325,7 @@ func TestDecide(t *testing.T) {
 		{"credentials refused, for now", everywhere, rotate.Event{Class: rotate.ClassCredentials, Trouble: s, Settle: 30 * s}, do(rotate.Again)},
 		{"credentials refused", everywhere, rotate.Event{Class: rotate.ClassCredentials, Trouble: 31 * s, Settle: 30 * s}, stop(rotate.StopAccess)},
 		{"no such place", everywhere, rotate.Event{Class: rotate.ClassMissing}, stop(rotate.StopJob)},
+		{"a disk that takes no more", everywhere, rotate.Event{Class: rotate.ClassStorage}, stop(rotate.StopStorage)},
 		{"a list is denied", []rotate.Doing{rotate.Listing}, rotate.Event{Class: rotate.ClassDenied, Denials: 1, Allowed: true}, stop(rotate.StopAccess)},
 		{"KMS denies one", []rotate.Doing{rotate.Asking}, rotate.Event{Class: rotate.ClassDenied, Denials: 1}, do(rotate.AskOpposite)},
 		{"one item is denied", []rotate.Doing{rotate.Reading, rotate.Writing}, rotate.Event{Class: rotate.ClassDenied, Denials: 7}, do(rotate.FailSlot)},

@@ -50,6 +50,8 @@ type verdict struct {
 	blob           []byte
 	key            string // ARN of the key under which it was found, if known
 	reason, detail string
+	// header is true when the header of the blob has told it, and KMS was not asked.
+	header bool
 }
 
 func (v verdict) moves() bool { return v.outcome == "" }
@@ -64,6 +66,7 @@ func (v verdict) excepted() bool {
 type decider struct {
 	keys      Keys
 	kms       Reencrypter
+	headers   *headers // learns from every answer
 	limiter   *Limiter
 	retry     *retrier
 	denials   streak
@@ -76,6 +79,9 @@ type decider struct {
 func (d *decider) decide(ctx context.Context, slot ciphertext.Slot) (verdict, error) {
 	if slot.Refused != nil {
 		return verdict{outcome: Failed, reason: slot.Refused.Reason, detail: slot.Refused.Detail}, nil
+	}
+	if v, ok, err := d.likely(ctx, slot); ok || err != nil {
+		return v, err
 	}
 	var first error
 	for _, source := range d.keys.candidates() {
@@ -92,6 +98,32 @@ func (d *decider) decide(ctx context.Context, slot ciphertext.Slot) (verdict, er
 		}
 	}
 	return d.opposite(ctx, slot, first)
+}
+
+// likely asks first what the header of the blob makes likely, where that is another
+// question than the first in turn. What KMS says decides: a header that lies costs a
+// request. It is false when the answer settles nothing.
+func (d *decider) likely(ctx context.Context, slot ciphertext.Slot) (v verdict, ok bool, err error) {
+	key := d.headers.keyOf(slot.Blob)
+	from, to := d.sourceContext(slot), d.destinationContext(slot)
+	q := Question{Blob: slot.Blob, Context: from, DestinationContext: to}
+	switch {
+	case key == "" || d.keys.refresh() || key != d.keys.Destination.ARN && d.keys.isSource(key):
+		return verdict{}, false, nil
+	case key == d.keys.Destination.ARN:
+		q.Source, q.Context = d.keys.Destination, to
+	}
+	answer, err := d.ask(ctx, q)
+	switch {
+	case err != nil && fatal(err):
+		return verdict{}, false, err
+	case err != nil || answer.Source != key:
+		return verdict{}, false, nil
+	case key == d.keys.Destination.ARN:
+		v, err = d.underDestination(answer)
+		return v, true, err
+	}
+	return d.elsewhere(key), true, nil
 }
 
 // opposite asks whether the slot is already where the job wants it: after a
@@ -219,7 +251,7 @@ func (d *decider) ask(ctx context.Context, q Question) (Answer, error) {
 		return Answer{}, err
 	case err == nil:
 		d.denials.reset()
-		return answer, nil
+		return answer, d.headers.fact(q.Blob, answer)
 	}
 	switch Classify(err) {
 	case ClassKeyState, ClassCredentials:
@@ -245,12 +277,11 @@ func (d *decider) once(ctx context.Context, q Question) (Answer, error) {
 	defer cancel()
 	d.requests.Add(1)
 	answer, err := d.kms.ReEncrypt(ctx, q)
-	if Classify(err) == ClassThrottled {
+	class := Classify(err)
+	if class == ClassThrottled {
 		d.throttled.Add(1)
-		d.limiter.Throttled()
-	} else if err == nil {
-		d.limiter.Passed()
 	}
+	d.limiter.heed(class)
 	return answer, err
 }
 
@@ -301,13 +332,18 @@ func (d *decider) mayUse(ctx context.Context, source Key) (known bool, err error
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
 	d.requests.Add(1)
-	return d.kms.Authorized(ctx, source)
+	known, err = d.kms.Authorized(ctx, source)
+	d.limiter.heed(Classify(err))
+	return known, err
 }
 
 // fatal says whether an error ends the run rather than the slot.
 func fatal(err error) bool {
 	if ofUnusableKey(err) {
 		return false
+	}
+	if wrong := (*HeaderError)(nil); errors.As(err, &wrong) {
+		return true
 	}
 	class := Classify(err)
 	// What may pass has been tried often enough when it gets here.

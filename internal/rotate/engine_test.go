@@ -87,6 +87,8 @@ type memory struct {
 	unreadable error
 	// lose makes the answer to an applied write get lost.
 	lose func(ref scan.Ref) bool
+	// refuse is the error of a write that is not applied; nil where it is.
+	refuse func(change scan.Change) error
 }
 
 func newMemory() *memory { return &memory{rows: map[string]map[string]scan.Value{}} }
@@ -141,6 +143,11 @@ func (m *memory) Replace(_ context.Context, changes []scan.Change) []scan.Result
 }
 
 func (m *memory) replace(change scan.Change) error {
+	if m.refuse != nil {
+		if err := m.refuse(change); err != nil {
+			return err
+		}
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now, ok := m.rows[string(change.Item.Ref)]
@@ -195,8 +202,10 @@ func (t *trail) Record(records []rotate.Record) error {
 	return nil
 }
 
-func (t *trail) Find(string) (rotate.Record, bool, bool) { return rotate.Record{}, false, false }
-func (t *trail) Sync() error                             { return nil }
+func (t *trail) Find(string, scan.Ref, string) (rotate.Record, bool, bool) {
+	return rotate.Record{}, false, false
+}
+func (t *trail) Sync() error { return nil }
 
 // bench is one pass over a memory target, from an empty checkpoint.
 type bench struct {
@@ -208,8 +217,11 @@ type bench struct {
 	settle  time.Duration
 	inspect bool
 	lie     *liar // nil: KMS as it is
+	exact   bool
+	engine  *rotate.Rotator // of the last run
 	store   checkpoint.Store
 	passes  *checkpoint.Passes
+	workers int // at least 4
 }
 
 func (b *bench) run(t *testing.T) (checkpoint.Counts, error) {
@@ -234,7 +246,8 @@ func (b *bench) run(t *testing.T) (checkpoint.Counts, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ran := b.rotator(target, opened.Pass.Number).Run(t.Context(), tracker, opened.Partitions)
+	b.engine = b.rotator(target, opened.Pass.Number)
+	ran := b.engine.Run(t.Context(), tracker, opened.Partitions)
 	totals, err := b.passes.Totals(t.Context(), opened.Pass)
 	if err != nil {
 		t.Fatal(err)
@@ -256,7 +269,7 @@ func (b *bench) rotator(target rotate.Target, pass int) *rotate.Rotator {
 		asked = b.lie
 	}
 	return rotate.New(rotate.Config{Targets: []rotate.Target{target}, Keys: b.keys, KMS: asked,
-		Rate: 100000, Workers: 4, MaxOutage: 2 * time.Second, Settle: b.settle, Pass: pass, Recorder: b.trail})
+		Rate: 100000, Workers: max(b.workers, 4), MaxOutage: 2 * time.Second, Settle: b.settle, Pass: pass, Recorder: b.trail, Exact: b.exact})
 }
 
 func format(t *testing.T, from, to map[string]string) *ciphertext.Compiled {
@@ -414,6 +427,40 @@ func TestEachSlotHasItsOutcome(t *testing.T) {
 		"f-empty": "empty", "g-long": "too-large", "h-type": "wrong-type"}
 	if !maps.Equal(reasons, wantReasons) {
 		t.Errorf("ledger: %v\nwant:   %v", reasons, wantReasons)
+	}
+}
+
+// TestOneSlotWithoutRoom: a slot whose new ciphertext cannot be written where the old
+// one stands fails alone; the other slots of its item move.
+func TestOneSlotWithoutRoom(t *testing.T) {
+	cloud := newCloud(t)
+	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.RSA4096)
+	long, short := cloud.encrypt(t, old, "long", nil), cloud.encrypt(t, old, "short", nil)
+	compiled, err := ciphertext.New(ciphertext.Spec{Format: "raw", Kind: ciphertext.Rows,
+		Slots: []ciphertext.SlotSpec{{Path: "short", Format: "length-prefixed-u8"}, {Path: "long"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	target := newMemory()
+	framed := append([]byte{byte(len(short))}, short...)
+	target.rows["a"] = map[string]scan.Value{"short": {Kind: scan.KindB, Bytes: framed}, "long": {Kind: scan.KindB, Bytes: long}}
+	target.rows["b"] = map[string]scan.Value{"short": {Kind: scan.KindB, Bytes: framed}}
+	b := &bench{cloud: cloud, format: compiled, target: target,
+		keys: cloud.resolve(t, rotate.KeyRequest{Destination: new, DestinationAlgorithm: "RSAES_OAEP_SHA_256", Sources: []string{old}})}
+	counts, err := b.run(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := (checkpoint.SlotCounts{Seen: 3, Rotated: 1, Failed: 2}); counts.Slots != want || counts.Items.Written != 1 {
+		t.Errorf("counted %+v, want %+v", counts, want)
+	}
+	if plaintext, under, err := cloud.fake.Decrypt(new, target.rows["a"]["long"].Bytes, nil); err != nil || string(plaintext) != "long" || under != new {
+		t.Errorf("the slot beside it reads %q under %s, %v", plaintext, under, err)
+	}
+	for _, name := range []string{"a", "b"} {
+		if !bytes.Equal(target.rows[name]["short"].Bytes, framed) {
+			t.Errorf("the slot of %s changed", name)
+		}
 	}
 }
 

@@ -2,6 +2,9 @@ package rotate
 
 import (
 	"context"
+	"fmt"
+	"math"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"testing"
@@ -14,7 +17,7 @@ import (
 // TestNoSecondHoldsMoreThanTheRate asks from many goroutines, with pauses, and
 // looks at every window of one second.
 func TestNoSecondHoldsMoreThanTheRate(t *testing.T) {
-	for _, rate := range []float64{1, 3, 50, 100, 999, 5000} {
+	for _, rate := range []float64{1, 3, 50, 100, 150, 999, 5000} {
 		synctest.Test(t, func(t *testing.T) {
 			limiter := NewLimiter(rate)
 			var mu sync.Mutex
@@ -43,11 +46,37 @@ func TestNoSecondHoldsMoreThanTheRate(t *testing.T) {
 					t.Fatalf("rate %v: %d requests within a second", rate, n)
 				}
 			}
-			if least := 0.9 * (rate*4 - rate/50 - 1); float64(len(passed)) < least-1 {
-				t.Errorf("rate %v: only %d requests in 4 seconds", rate, len(passed))
+			if least := 0.99*rate*4 - 1; float64(len(passed)) < least {
+				t.Errorf("rate %v: only %d requests in 4 seconds, want %v", rate, len(passed), least)
 			}
 		})
 	}
+}
+
+// TestANewRateHoldsForTheQueue: who waits already is not left to an old rate.
+func TestANewRateHoldsForTheQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gate := newGate(1)
+		began := time.Now()
+		var group sync.WaitGroup
+		for range 100 {
+			group.Go(func() { _ = gate.pass(t.Context(), 1) })
+		}
+		time.Sleep(time.Millisecond)
+		gate.set(1000)
+		group.Wait()
+		if took := time.Since(began); took > 300*time.Millisecond {
+			t.Errorf("100 requests took %v at a rate raised to 1000 per second", took)
+		}
+		gate.set(100)
+		began = time.Now()
+		for range 8 {
+			_ = gate.pass(t.Context(), 25)
+		}
+		if took := time.Since(began); took < 1700*time.Millisecond || took > 1800*time.Millisecond {
+			t.Errorf("8 requests that count 25 each took %v at 100 per second", took)
+		}
+	})
 }
 
 // TestThrottlingSlowsDownAndComesBack: down within a second or two, up again
@@ -73,17 +102,203 @@ func TestThrottlingSlowsDownAndComesBack(t *testing.T) {
 	})
 	rapid.Check(t, func(r *rapid.T) {
 		limiter := NewLimiter(rapid.Float64Range(0.1, 100000).Draw(r, "rate"))
-		full := limiter.Rate()
-		for _, throttled := range rapid.SliceOf(rapid.Bool()).Draw(r, "answers") {
-			limiter.cutAt, limiter.raiseAt = time.Time{}, time.Time{} // as if time had passed
-			if throttled {
-				limiter.Throttled()
-			} else {
-				limiter.Passed()
-			}
-			if got := limiter.Rate(); got > full || got < full*floorShare*0.99 {
+		full, now := limiter.Rate(), time.Now()
+		for range rapid.IntRange(0, 200).Draw(r, "answers") {
+			now = now.Add(time.Duration(rapid.IntRange(0, 3000).Draw(r, "ms")) * time.Millisecond)
+			limiter.answered(now, rapid.Bool().Draw(r, "throttled"))
+			if got := limiter.Rate(); !(got <= full && got >= full*floorShare*0.99) {
 				r.Fatalf("the rate is %v of %v", got, full)
 			}
+		}
+	})
+}
+
+// The services of the tests below: each is told of a request and says whether
+// it serves it.
+type service func() bool
+
+// sliding serves what fewer than quota were served before, within a second.
+func sliding(quota int) service {
+	taken := make([]time.Time, quota)
+	next := 0
+	return func() bool {
+		now := time.Now()
+		if at := taken[next]; !at.IsZero() && now.Sub(at) < time.Second {
+			return false
+		}
+		taken[next], next = now, (next+1)%quota
+		return true
+	}
+}
+
+// bucket serves quota a second, and after a pause as much as burst at once.
+func bucket(quota, burst float64) service {
+	tokens, at := burst, time.Now()
+	return func() bool {
+		now := time.Now()
+		tokens, at = min(burst, tokens+quota*now.Sub(at).Seconds()), now
+		if tokens < 1 {
+			return false
+		}
+		tokens--
+		return true
+	}
+}
+
+// clocked serves quota within every second of the clock.
+func clocked(quota int) service {
+	var second int64
+	left := quota
+	return func() bool {
+		if now := time.Now().Unix(); now != second {
+			second, left = now, quota
+		}
+		left--
+		return left >= 0
+	}
+}
+
+// randomly throttles a share of what the service behind would serve.
+func randomly(share float64, behind service) service {
+	random := rand.New(rand.NewPCG(1, 2))
+	return func() bool { return random.Float64() >= share && (behind == nil || behind()) }
+}
+
+// load is a run against a service.
+type load struct {
+	limiter *Limiter
+	workers int
+	latency time.Duration
+
+	mu              sync.Mutex
+	sent, throttled int
+	served          int
+}
+
+// run works for a time, with every throttled request tried again.
+func (l *load) run(t *testing.T, serve service, d time.Duration) (served, throttled float64) {
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	defer cancel()
+	l.sent, l.served, l.throttled = 0, 0, 0
+	var group sync.WaitGroup
+	for range l.workers {
+		group.Go(func() {
+			for l.limiter.Wait(ctx) == nil {
+				time.Sleep(l.latency)
+				l.mu.Lock()
+				ok := serve()
+				l.sent++
+				if ok {
+					l.served++
+				} else {
+					l.throttled++
+				}
+				l.mu.Unlock()
+				if ok {
+					l.limiter.Passed()
+				} else {
+					l.limiter.Throttled()
+					time.Sleep(5 * time.Millisecond)
+				}
+			}
+		})
+	}
+	group.Wait()
+	return float64(l.served) / d.Seconds(), float64(l.throttled) / float64(max(1, l.sent))
+}
+
+// TestHiddenQuota: against a quota that nobody told us of, 95% of it is delivered
+// and less than 1% throttled, whatever way the service counts, and whoever asks.
+func TestHiddenQuota(t *testing.T) {
+	type asker struct {
+		rate    float64
+		workers int
+	}
+	for _, quota := range []int{50, 400, 2000} {
+		services := map[string]func() service{
+			"sliding second": func() service { return sliding(quota) },
+			"clock second":   func() service { return clocked(quota) },
+			"bucket":         func() service { return bucket(float64(quota), float64(quota)) },
+			"small bucket":   func() service { return bucket(float64(quota), max(2, float64(quota)/20)) },
+		}
+		for name, make := range services {
+			for _, a := range []asker{{1.3, 64}, {10, 64}, {math.Inf(1), 256}, {1.05, 8}} {
+				rate := a.rate * float64(quota)
+				t.Run(fmt.Sprintf("%s of %d, asked for %v by %d", name, quota, rate, a.workers), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						latency := min(5*time.Millisecond, time.Duration(float64(a.workers)/float64(quota)/2*float64(time.Second)))
+						l := &load{limiter: NewLimiter(rate), workers: a.workers, latency: latency}
+						serve := make()
+						first, _ := l.run(t, serve, 20*time.Second)
+						served, throttled := l.run(t, serve, 40*time.Second)
+						t.Logf("%.1f%% delivered in the first twenty seconds, then %.1f%%, %.2f%% throttled", first/float64(quota)*100, served/float64(quota)*100, throttled*100)
+						if served < 0.95*float64(quota) || throttled >= 0.01 {
+							t.Errorf("delivered %.1f of %d per second, %.2f%% throttled", served, quota, throttled*100)
+						}
+						if first < 0.8*float64(quota) {
+							t.Errorf("delivered %.1f of %d per second at first", first, quota)
+						}
+					})
+				})
+			}
+		}
+	}
+}
+
+// TestRandomThrottlingIsNoQuota: where a lower rate makes throttling no rarer, the
+// rate stays useful; together with a quota, both are respected.
+func TestRandomThrottlingIsNoQuota(t *testing.T) {
+	for _, share := range []float64{0.001, 0.01, 0.05, 0.2, 0.4} {
+		for _, rate := range []float64{100, 2000} {
+			t.Run(fmt.Sprintf("%v%% of %v", share*100, rate), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					l := &load{limiter: NewLimiter(rate), workers: 64, latency: 5 * time.Millisecond}
+					served, throttled := l.run(t, randomly(share, nil), 40*time.Second)
+					t.Logf("%.1f of %v per second served, %.1f%% throttled", served, rate, throttled*100)
+					useful, most := 0.85, share+0.05
+					if rate < 1000 { // few answers, and so much less certainty
+						useful, most = 0.6, 1
+					}
+					if served < useful*rate*(1-share) {
+						t.Errorf("only %.1f of %v per second", served, rate)
+					}
+					quota := rate / 2
+					l = &load{limiter: NewLimiter(rate), workers: 64, latency: 5 * time.Millisecond}
+					served, throttled = l.run(t, randomly(share, sliding(int(quota))), 40*time.Second)
+					t.Logf("with a quota of %v: %.1f served, %.1f%% throttled", quota, served, throttled*100)
+					if served < useful*quota || throttled > most {
+						t.Errorf("with a quota of %v: %.1f per second served, %.1f%% throttled", quota, served, throttled*100)
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestAQuotaThatMoves: what others take of a quota is left to them within a second
+// or two, and taken back when they are done.
+func TestAQuotaThatMoves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &load{limiter: NewLimiter(5000), workers: 64, latency: 5 * time.Millisecond}
+		high, low := bucket(2000, 100), bucket(300, 15)
+		l.run(t, high, 20*time.Second)
+		l.run(t, low, time.Second)
+		if got := l.limiter.Rate(); got > 1000 {
+			t.Errorf("one second after the quota fell from 2000 to 300 the rate is %v", got)
+		}
+		l.run(t, low, time.Second/2)
+		if got := l.limiter.Rate(); got > 500 {
+			t.Errorf("one and a half seconds after the quota fell to 300 the rate is %v", got)
+		}
+		if _, throttled := l.run(t, low, 2*time.Second); throttled > 0.3 {
+			t.Errorf("%.1f%% throttled in the two seconds after that, when the quota had fallen", throttled*100)
+		}
+		if served, _ := l.run(t, low, 20*time.Second); served < 0.95*300 {
+			t.Errorf("%v of 300 per second", served)
+		}
+		l.run(t, high, 30*time.Second)
+		if served, _ := l.run(t, high, 10*time.Second); served < 0.95*2000 {
+			t.Errorf("half a minute after the quota rose again, %v of 2000 per second", served)
 		}
 	})
 }

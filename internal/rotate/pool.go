@@ -45,7 +45,18 @@ type Config struct {
 	Pass     int
 	Recorder Recorder
 	Logger   *zap.Logger // nil: silent
-	// Draw returns a number from 0 to below n, for the jitter of retries. Nil draws
+	// Exact asks KMS about every slot, each by a request of its own. Without it, a
+	// slot from which nothing has to be moved may be decided by the header of its
+	// blob, with a sample checked, and slots with one blob and one context share one
+	// answer.
+	Exact  bool
+	Sample Sample
+	// BeginHeaders is called before the first slot is decided by its header, so that
+	// the record of the pass says so from then on; false forbids it. Nil allows it,
+	// for a pass that leaves no record.
+	BeginHeaders func(ctx context.Context) (bool, error)
+	// Draw returns a number from 0 to below n, for the jitter of retries and the choice
+	// of a sample. Nil draws
 	// at random; a simulation repeats itself.
 	Draw func(n int64) int64
 }
@@ -54,9 +65,11 @@ type Config struct {
 type Rotator struct {
 	config  Config
 	decider *decider
+	headers *headers
+	shared  *shared
 	retry   *retrier
 	logger  *zap.Logger
-	denials map[string]*denials // by target
+	sides   map[string]*sides // by target
 }
 
 // New makes a Rotator.
@@ -68,10 +81,12 @@ func New(c Config) *Rotator {
 		c.Draw = rand.Int64N
 	}
 	retry := newRetrier(c.MaxOutage, c.Settle, c.Draw)
-	r := &Rotator{config: c, retry: retry, logger: c.Logger, denials: map[string]*denials{}, decider: &decider{
-		keys: c.Keys, kms: c.KMS, limiter: NewLimiter(c.Rate), retry: retry}}
+	headers := newHeaders(c)
+	decider := &decider{keys: c.Keys, kms: c.KMS, headers: headers, limiter: NewLimiter(c.Rate), retry: retry}
+	r := &Rotator{config: c, retry: retry, logger: c.Logger, sides: map[string]*sides{}, decider: decider,
+		headers: headers, shared: newShared(decider.decide)}
 	for _, t := range c.Targets {
-		r.denials[t.Name] = &denials{}
+		r.sides[t.Name] = newSides()
 	}
 	return r
 }
@@ -80,6 +95,40 @@ func New(c Config) *Rotator {
 // included, how many of them were throttled, and the rate in force now.
 func (r *Rotator) Requests() (sent, throttled int64, perSecond float64) {
 	return r.decider.requests.Load(), r.decider.throttled.Load(), r.decider.limiter.Rate()
+}
+
+// Savings says of how many slots KMS was not asked.
+type Savings struct {
+	Header  int64 // their header decided
+	Checked int64 // how many answers of KMS were compared with what a header said
+	Shared  int64 // KMS was asked about another with the same blob and contexts
+}
+
+// Savings returns what was saved so far.
+func (r *Rotator) Savings() Savings {
+	r.headers.mu.Lock()
+	defer r.headers.mu.Unlock()
+	return Savings{Header: r.headers.alone, Checked: r.headers.checked, Shared: r.shared.served.Load()}
+}
+
+// Headers says whether the sample of the slots that headers decided was checked to the
+// end and agreed, and what a check has found if not.
+func (r *Rotator) Headers() (agree bool, wrong string) {
+	r.headers.mu.Lock()
+	defer r.headers.mu.Unlock()
+	return r.headers.agree, r.headers.wrong
+}
+
+// checkHeaders ends the check of the sample, unless the run is stopping: then what it
+// counted by headers stays no evidence.
+func (r *Rotator) checkHeaders(life contexts) {
+	if life.scan.Err() != nil {
+		return
+	}
+	err := r.headers.check(r.config.Workers, func(slot ciphertext.Slot) (verdict, error) { return r.decider.decide(life.work, slot) })
+	if err != nil {
+		life.stop(err)
+	}
 }
 
 // contexts are the three lives of a run: scanning ends with scan, chunks under
@@ -131,8 +180,7 @@ func (r *Rotator) Run(ctx context.Context, tracker *checkpoint.Tracker, partitio
 		}
 		return nil
 	})
-	pool := &errgroup.Group{}
-	pool.SetLimit(r.config.Workers)
+	pool := newPool(r.config.Workers)
 	var scan errgroup.Group
 	for range min(scanners, len(partitions)) {
 		scan.Go(func() error {
@@ -143,7 +191,8 @@ func (r *Rotator) Run(ctx context.Context, tracker *checkpoint.Tracker, partitio
 		})
 	}
 	_ = scan.Wait() // errors went to life.stop
-	_ = pool.Wait()
+	pool.wait()
+	r.checkHeaders(life)
 	close(enough)
 	_ = saver.Wait()
 	if fenced(context.Cause(life.scan)) {
@@ -158,7 +207,7 @@ func fenced(err error) bool {
 }
 
 // scan reads one partition after the other, until none is left.
-func (r *Rotator) scan(life contexts, pool *errgroup.Group, tracker *checkpoint.Tracker, partitions []Partition) error {
+func (r *Rotator) scan(life contexts, pool *pool, tracker *checkpoint.Tracker, partitions []Partition) error {
 	for {
 		claimed, ok, err := tracker.Claim(life.scan)
 		if err != nil && life.scan.Err() == nil {
@@ -199,6 +248,9 @@ func storeError(err error) error {
 	if class := Classify(err); class == ClassDenied || class == ClassCredentials {
 		return &StopError{Kind: StopAccess, What: "save the checkpoint", Err: err}
 	}
+	if CheckpointAway(err) {
+		return &StopError{Kind: StopUnavailable, What: "save the checkpoint", Err: err}
+	}
 	return &StopError{Kind: StopStorage, What: "save the checkpoint", Err: err}
 }
 
@@ -210,7 +262,7 @@ type Partition struct {
 
 // walk reads one partition page by page and hands its items to the pool. The
 // tracker keeps it a bounded number of pages ahead of what is saved.
-func (r *Rotator) walk(life contexts, pool *errgroup.Group, tracker *checkpoint.Tracker, claimed checkpoint.Claimed, p Partition) error {
+func (r *Rotator) walk(life contexts, pool *pool, tracker *checkpoint.Tracker, claimed checkpoint.Claimed, p Partition) error {
 	target := &r.config.Targets[p.Target]
 	cursor := scan.Cursor(claimed.Cursor)
 	for {
@@ -235,8 +287,10 @@ func (r *Rotator) walk(life contexts, pool *errgroup.Group, tracker *checkpoint.
 // ends the run.
 func (r *Rotator) page(ctx context.Context, target *Target, spec scan.Partition, cursor scan.Cursor) (page scan.Page, err error) {
 	err = r.retry.do(ctx, Listing, target.Name, func(ctx context.Context) error {
-		page, err = target.Lister.Page(ctx, spec, cursor)
-		return err
+		return r.sides[target.Name].reading.read(ctx, func() error {
+			page, err = target.Lister.Page(ctx, spec, cursor)
+			return err
+		})
 	})
 	if err == nil || stopped(err) || ctx.Err() != nil {
 		return page, err
@@ -247,7 +301,7 @@ func (r *Rotator) page(ctx context.Context, target *Target, spec scan.Partition,
 
 // feed cuts a page into chunks for the pool. It blocks while all workers are
 // busy, which holds the scanner back.
-func (r *Rotator) feed(life contexts, pool *errgroup.Group, target *Target, page scan.Page, ticket *checkpoint.PageTicket) {
+func (r *Rotator) feed(life contexts, pool *pool, target *Target, page scan.Page, ticket *checkpoint.PageTicket) {
 	work := &pageWork{ticket: ticket, page: page}
 	chunks := slices.Collect(slices.Chunk(page.Items, target.Batch))
 	work.open = len(chunks)
@@ -256,24 +310,28 @@ func (r *Rotator) feed(life contexts, pool *errgroup.Group, target *Target, page
 		return
 	}
 	for _, items := range chunks {
-		pool.Go(func() error {
+		pool.run(func() {
 			if life.scan.Err() != nil {
-				return nil // stopping: the page stays open and is read again
+				return // stopping: the page stays open and is read again
 			}
-			tasks, err := r.worker(life).process(life.work, target, items)
+			tasks, err := r.worker(life, pool.rest).process(life.work, target, items)
 			if err != nil {
 				life.stop(err)
-				return nil
+				return
 			}
 			work.add(target, tasks)
-			return nil
 		})
 	}
 }
 
-func (r *Rotator) worker(life contexts) *worker {
-	return &worker{decider: r.decider, retry: r.retry, recorder: r.config.Recorder, pass: r.config.Pass,
-		denials: r.denials, hard: life.write}
+// worker makes a worker; rest is how it waits for a busy item.
+func (r *Rotator) worker(life contexts, rest func(context.Context, time.Duration) error) *worker {
+	w := &worker{decider: r.decider, headers: r.headers, shared: r.shared, retry: r.retry, recorder: r.config.Recorder,
+		pass: r.config.Pass, sides: r.sides, rest: rest, hard: life.write}
+	if r.config.Exact {
+		w.shared = nil
+	}
+	return w
 }
 
 // pageWork gathers the outcomes of a page's chunks.
@@ -363,7 +421,11 @@ func count(counts *checkpoint.Counts, v verdict) {
 		slots.Gone++
 	}
 	if v.key != "" {
-		counts.AddKey(v.key, 1, "kms")
+		n := checkpoint.KeyCount{Slots: 1}
+		if v.header {
+			n.Header = 1
+		}
+		counts.AddKey(v.key, n)
 	}
 	if v.excepted() {
 		counts.AddReason(string(v.outcome)+"/"+v.reason, 1)

@@ -11,9 +11,11 @@ import (
 // Backoff is exponential with full jitter. Throttled calls wait less: the
 // limiter already slows the run, and a parked worker wastes its turn.
 const (
-	backoffBase      = 25 * time.Millisecond
-	backoffMost      = 2 * time.Second
-	backoffThrottled = 400 * time.Millisecond
+	backoffBase = 25 * time.Millisecond
+	backoffMost = 2 * time.Second
+	// The same of throttled calls.
+	throttledBase = 5 * time.Millisecond
+	throttledMost = 400 * time.Millisecond
 	// attemptTimeout bounds one request to KMS. Sources bound their own, since
 	// they may first have to wait for capacity.
 	attemptTimeout = 30 * time.Second
@@ -63,6 +65,9 @@ func (r *retrier) do(ctx context.Context, doing Doing, service string, call func
 				e.Failures++
 			}
 			failed = time.Now()
+		case ClassBusy:
+			r.note(service, time.Now(), true)
+			e.Silence = time.Since(began) // of this place
 		case ClassKeyState, ClassCredentials:
 			r.note(service, time.Now(), true)
 			if troubled.IsZero() {
@@ -109,11 +114,11 @@ func (r *retrier) lastAlive(service string) time.Time {
 }
 
 func (r *retrier) backoff(n int, class Class) time.Duration {
-	most := backoffMost
+	base, most := backoffBase, backoffMost
 	if class == ClassThrottled {
-		most = backoffThrottled
+		base, most = throttledBase, throttledMost
 	}
-	ceiling := min(backoffBase<<min(n, 10), most)
+	ceiling := min(base<<min(n, 10), most)
 	return time.Duration(r.draw(int64(ceiling))) + time.Millisecond
 }
 

@@ -16,6 +16,7 @@ import (
 // outcome leaves the ledger, and the counts of the pass change with it: both
 // become durable together, chunk by chunk. An error is a *StopError.
 func (r *Rotator) Retry(ctx context.Context, passes *checkpoint.Passes, pass checkpoint.Pass) error {
+	r.headers.turnOff() // the ledger is what KMS has not been asked about enough
 	life, release := lifetimes(ctx)
 	defer release()
 	for chunk, err := range passes.Ledger(life.write, pass) {
@@ -90,7 +91,7 @@ func (r *Rotator) retryItem(life contexts, e checkpoint.LedgerEntry) (*task, err
 	if i < 0 {
 		return nil, &StopError{Kind: StopJob, What: "the ledger names target " + e.Target + ", which the job file does not"}
 	}
-	tasks, err := r.worker(life).process(life.work, &r.config.Targets[i], []scan.Item{{Ref: scan.Ref(e.Ref)}})
+	tasks, err := r.worker(life, sleep).process(life.work, &r.config.Targets[i], []scan.Item{{Ref: scan.Ref(e.Ref)}})
 	if err != nil {
 		return nil, err
 	}
@@ -103,10 +104,11 @@ func settleEntries(adjust *checkpoint.Counts, entries []checkpoint.LedgerEntry, 
 	if t.written {
 		adjust.Items.Written++
 	}
-	for _, old := range entries {
+	places := t.places(entries)
+	for i, old := range entries {
 		var before, after checkpoint.Counts
 		count(&before, verdict{outcome: Outcome(old.Outcome), key: old.Key, reason: old.Reason})
-		slots, verdicts := t.now(old)
+		slots, verdicts := t.now(old, places[i])
 		for i, now := range verdicts {
 			count(&after, now)
 			if now.excepted() {
@@ -121,22 +123,33 @@ func settleEntries(adjust *checkpoint.Counts, entries []checkpoint.LedgerEntry, 
 	return kept
 }
 
-// now finds the slot of an entry again, by its blob, or else by its path, and
-// returns what became of it: of all slots, when the item could not be read before
-// and can be now; gone, when somebody took it away.
-func (t *task) now(old checkpoint.LedgerEntry) ([]ciphertext.Slot, []verdict) {
-	if t.unread {
-		return []ciphertext.Slot{{Path: old.Path}}, t.verdicts[:1]
+// places finds the slots of entries again; -1 is one that is no longer there.
+func (t *task) places(entries []checkpoint.LedgerEntry) []int {
+	var wanted, there []mark
+	for _, old := range entries {
+		wanted = append(wanted, mark{old.Blob, old.Path})
 	}
-	i := slices.IndexFunc(t.slots, func(s ciphertext.Slot) bool { return old.Blob != "" && len(s.Blob) > 0 && digest(s.Blob) == old.Blob })
-	if i < 0 {
-		i = slices.IndexFunc(t.slots, func(s ciphertext.Slot) bool { return clip(s.Path) == old.Path })
+	for _, s := range t.slots {
+		m := mark{path: clip(s.Path)}
+		if len(s.Blob) > 0 {
+			m.blob = digest(s.Blob)
+		}
+		there = append(there, m)
 	}
+	return match(wanted, there, byBoth, byBlob, byPath)
+}
+
+// now says what became of an entry, whose slot is found at a place: all slots stand
+// for it when the item could not be read before and can be now; gone, when somebody
+// took it away.
+func (t *task) now(old checkpoint.LedgerEntry, place int) ([]ciphertext.Slot, []verdict) {
 	switch {
-	case i >= 0:
-		return t.slots[i : i+1], t.verdicts[i : i+1]
-	case old.Path == "" && len(t.slots) > 0:
+	case t.unread:
+		return []ciphertext.Slot{{Path: old.Path}}, t.verdicts[:1]
+	case old.Path == "" && old.Blob == "" && len(t.slots) > 0:
 		return t.slots, t.verdicts
+	case place >= 0:
+		return t.slots[place : place+1], t.verdicts[place : place+1]
 	}
 	return []ciphertext.Slot{{Path: old.Path}}, []verdict{{outcome: Gone}}
 }

@@ -11,6 +11,7 @@ package rotate
 
 import (
 	"context"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -45,10 +46,10 @@ type Recorder interface {
 	Intend(records []Record) error
 	// Record notes changes that were written.
 	Record(records []Record) error
-	// Find returns the change with a blob of this digest, if an earlier
+	// Find returns the change of an item to a blob of this digest, if an earlier
 	// process noted it not long before it died, and whether it was recorded as
 	// written or only intended.
-	Find(after string) (record Record, written, ok bool)
+	Find(target string, ref scan.Ref, after string) (record Record, written, ok bool)
 	// Sync makes what was noted survive a loss of power.
 	Sync() error
 }
@@ -70,13 +71,37 @@ type Target struct {
 	Lister Lister
 	Writer Writer // nil: look, do not touch
 	// Batch is how many items a worker takes, and holds in memory, at once, and
-	// the most changes of one Replace.
+	// the most changes of one Replace; 1 where items take room (scan.Room), since who
+	// waits for room must hold none.
 	Batch  int
 	Format ciphertext.Format
 }
 
-// denials are those of one target: who may read need not be who may write.
-type denials struct{ reading, writing streak }
+// side is what a run knows of reading one target, or of writing to it: who may
+// read need not be who may write, and a store that throttles writes need not
+// throttle reads.
+type side struct {
+	denials streak
+	limiter *Limiter // of requests, or of the items that a batch writes
+}
+
+// sides are both of them.
+type sides struct{ reading, writing side }
+
+func newSides() *sides {
+	unlimited := func() *Limiter { return NewLimiter(math.Inf(1)) }
+	return &sides{reading: side{limiter: unlimited()}, writing: side{limiter: unlimited()}}
+}
+
+// read sends one request that reads, through the limiter.
+func (s *side) read(ctx context.Context, request func() error) error {
+	if err := s.limiter.Wait(ctx); err != nil {
+		return err
+	}
+	err := request()
+	s.limiter.heed(Classify(err))
+	return err
+}
 
 // streak counts denials with no success between them.
 type streak struct {

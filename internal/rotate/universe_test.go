@@ -2,7 +2,10 @@ package rotate_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -49,22 +52,32 @@ const (
 )
 
 // cipher is what a blob of the universe says of itself: a ciphertext that needs no
-// cryptography, since only the fake KMS looks inside.
-type cipher struct{ Key, Plaintext, Context, Serial string }
+// cryptography, since only the fake KMS looks inside. Its header is that of a real
+// one, with the token of its key, or of another in Posing.
+type cipher struct{ Key, Plaintext, Context, Serial, Posing string }
 
 func (c cipher) blob() []byte {
 	text, _ := json.Marshal(c)
-	return text
+	token, random := sha256.Sum256([]byte(cmp.Or(c.Posing, c.Key))), sha256.Sum256(text)
+	blob := append([]byte{1, 2, 2, 0, 0x78}, token[:]...)
+	blob = append(append(blob, 1), random[:16]...)
+	return append(binary.BigEndian.AppendUint32(blob, uint32(len(text))), text...)
 }
 
+// headerLen is how long the header of a blob is.
+const headerLen = 5 + 32 + 1 + 16 + 4
+
 func open(blob []byte) (c cipher, ok bool) {
-	return c, json.Unmarshal(blob, &c) == nil && c.Key != ""
+	return c, len(blob) > headerLen && json.Unmarshal(blob[headerLen:], &c) == nil && c.Key != ""
 }
 
 // thing is one item of the universe, with what must be true of it.
 type thing struct {
 	name string
 	part int
+	// owner is what its encryption context says: its own name, or that of some items
+	// which began with one data key.
+	owner string
 	// slot is what is stored, nil when the item was deleted; note is another
 	// attribute.
 	slot []byte
@@ -72,7 +85,9 @@ type thing struct {
 	// plaintext is what the application stored last, and key the key that it
 	// used; "" for what no key can open.
 	plaintext, key string
-	generation     int
+	// stray is true when its context is not what the job file says.
+	stray      bool
+	generation int
 	// writes counts those of workers since the application wrote.
 	writes int
 }
@@ -82,11 +97,22 @@ type universe struct {
 	dice
 	began time.Time
 
+	// ask says how much KMS is asked of each slot. lies is true when some headers do
+	// not tell the truth, or some contexts are wrong.
+	ask  asking
+	lies bool
+	// tidy is true when no slot is an exception, so that passes can converge.
+	tidy bool
+	// shares is true when some items have one data key. Who waits for one answer goes
+	// on at one moment, so such a history cannot be told twice to the letter.
+	shares bool
+
 	mu     sync.Mutex
 	things []*thing
 	serial int
-	trace  []string // what was applied, and when
-	faults []string // what was broken against a rule
+	trace  []string       // what was applied, and when
+	faults []string       // what was broken against a rule
+	met    map[string]int // how often what kind of operation went wrong
 }
 
 const (
@@ -94,12 +120,37 @@ const (
 	simPage       = 4
 )
 
+// asking is a way to use headers and to share answers.
+type asking struct {
+	exact  bool
+	sample rotate.Sample
+}
+
+// asking draws one. Headers that lie are found for certain when all are checked, which
+// is what a sample of 1,000 does here.
+func (d dice) asking(lies bool) asking {
+	ways := []asking{{exact: true}, {}, {sample: rotate.Sample{Share: 0.3}}, {sample: rotate.Sample{Share: 1e-9, Least: 1}}}
+	if lies {
+		return ways[d.number(3, "asking")]
+	}
+	return ways[d.number(4, "asking")]
+}
+
 func newUniverse(seed uint64) *universe {
-	u := &universe{dice: dice{seed}, began: time.Now()}
+	u := &universe{dice: dice{seed}, began: time.Now(), met: map[string]int{}}
+	u.lies = u.chance(300, "lies")
+	u.ask, u.tidy = u.asking(u.lies), u.chance(400, "tidy")
+	u.shares = !u.ask.exact && u.chance(400, "shares")
 	n := 24 + u.number(24, "items")
 	for i := range n {
 		t := &thing{name: fmt.Sprintf("item-%02d", i), part: u.number(simPartitions, "partition", i)}
+		t.owner = t.name
+		if u.shares && u.chance(300, "shares", i) {
+			t.owner = fmt.Sprint("owner-", i%2)
+		}
 		switch roll := u.number(20, "kind", i); {
+		case u.tidy && roll < 2:
+			u.store(t, newKey, "current")
 		case roll == 0:
 			t.slot = []byte("poison " + t.name)
 		case roll == 1:
@@ -109,9 +160,19 @@ func newUniverse(seed uint64) *universe {
 		default:
 			u.store(t, oldKey, fmt.Sprintf("plaintext %d", i))
 		}
+		u.share(t)
 		u.things = append(u.things, t)
 	}
 	return u
+}
+
+// share gives a thing the data key of another that has its owner and key.
+func (u *universe) share(t *thing) {
+	i := slices.IndexFunc(u.things, func(o *thing) bool { return o.owner == t.owner && o.key == t.key && t.key != "" })
+	if i >= 0 {
+		first := u.things[i]
+		t.slot, t.plaintext, t.stray = first.slot, first.plaintext, first.stray
+	}
 }
 
 // store is the application's write.
@@ -119,7 +180,14 @@ func (u *universe) store(t *thing, key, plaintext string) {
 	u.serial++
 	t.plaintext, t.key, t.writes = plaintext, key, 0
 	t.generation++
-	t.slot = cipher{key, plaintext, contextOf(t.name), fmt.Sprint(u.serial)}.blob()
+	c := cipher{Key: key, Plaintext: plaintext, Context: contextOf(t.owner), Serial: fmt.Sprint(u.serial)}
+	if u.lies && u.chance(100, "posing", t.name, t.generation) {
+		c.Posing = []string{oldKey, newKey, otherKey}[u.number(3, "as", t.name, t.generation)]
+	}
+	if t.stray = u.lies && !u.tidy && u.chance(50, "stray", t.name, t.generation); t.stray {
+		c.Context = "astray"
+	}
+	t.slot = c.blob()
 }
 
 // contextOf is the encryption context of an item, as KMS of the universe knows it.
@@ -132,7 +200,7 @@ func (u *universe) violation(format string, args ...any) {
 // row wants mu.
 func (t *thing) item() scan.Item {
 	return scan.Item{Ref: scan.Ref(t.name), Payload: &scan.Row{Attributes: map[string]scan.Value{
-		"name": {Kind: scan.KindS, Text: t.name},
+		"name": {Kind: scan.KindS, Text: t.owner},
 		"slot": {Kind: scan.KindB, Bytes: bytes.Clone(t.slot)},
 		"note": {Kind: scan.KindN, Text: fmt.Sprint(t.note)},
 	}}}
@@ -146,23 +214,28 @@ func (u *universe) find(ref scan.Ref) *thing {
 	return u.things[i]
 }
 
-// page reads a page of a partition.
+// page reads a page of a partition. What headers decide takes no time: so the last item
+// is listed only, and has to be read, for each page to end at a time of its own.
 func (u *universe) page(part int, cursor scan.Cursor) (page scan.Page) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	page.Last = true
 	for _, t := range u.things {
 		if t.part != part || t.name <= string(cursor) {
 			continue
 		}
 		if len(page.Items) == simPage {
-			return page
+			page.Last = false
+			break
 		}
 		page.Next = scan.Cursor(t.name)
 		if t.slot != nil {
 			page.Items = append(page.Items, t.item())
 		}
 	}
-	page.Last = true
+	if last := len(page.Items) - 1; last >= 0 && !u.ask.exact {
+		page.Items[last].Payload = nil
+	}
 	return page
 }
 
@@ -196,7 +269,7 @@ func (u *universe) replace(change scan.Change) (result scan.Result) {
 	before, _ := open(t.slot)
 	after, ok := open(is["slot"].Bytes)
 	switch {
-	case !ok || after.Key != newKey || after.Plaintext != before.Plaintext || after.Context != contextOf(t.name):
+	case !ok || after.Key != newKey || after.Plaintext != before.Plaintext || after.Context != contextOf(t.owner):
 		u.violation("%s: %v was written in the place of %v", t.name, after, before)
 	case before.Key == newKey:
 		u.violation("%s was written although it was current", t.name)
@@ -225,7 +298,7 @@ func (u *universe) reencrypt(q rotate.Question) (rotate.Answer, error) {
 		return rotate.Answer{}, apiError("InvalidCiphertextException")
 	}
 	u.serial++
-	next := cipher{newKey, c.Plaintext, "name=" + q.DestinationContext["name"], fmt.Sprint(u.serial)}
+	next := cipher{Key: newKey, Plaintext: c.Plaintext, Context: "name=" + q.DestinationContext["name"], Serial: fmt.Sprint(u.serial)}
 	return rotate.Answer{Blob: next.blob(), Source: c.Key, Destination: newKey}, nil
 }
 
@@ -284,11 +357,11 @@ func (u *universe) check(converged bool) []string {
 			if string(t.slot) != "poison "+t.name {
 				u.violation("%s: the poison was changed", t.name)
 			}
-		case !ok || c.Plaintext != t.plaintext || c.Context != contextOf(t.name):
+		case !ok || c.Plaintext != t.plaintext || c.Context != contextOf(t.owner) && !t.stray:
 			u.violation("%s holds %+v, and %q was stored last", t.name, c, t.plaintext)
-		case t.key == otherKey && c.Key != otherKey:
-			u.violation("%s was moved, and it is foreign", t.name)
-		case converged && t.key != otherKey && c.Key != newKey:
+		case (t.key == otherKey || t.stray) && c.Key != t.key:
+			u.violation("%s was moved, and it is foreign or cannot be", t.name)
+		case converged && t.key != otherKey && !t.stray && c.Key != newKey:
 			u.violation("%s is still under %s", t.name, c.Key)
 		}
 	}
@@ -352,7 +425,7 @@ func (p *simProcess) call(what, about string) int {
 // process died or ctx ended meanwhile.
 func (p *simProcess) sleep(ctx context.Context, d time.Duration) bool {
 	if now := time.Since(p.began) + d; now >= p.stopped[0] && now < p.stopped[1] {
-		d += p.stopped[1] - now
+		d += p.stopped[1] - now + d // not all at one moment
 	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -372,6 +445,7 @@ func (p *simProcess) do(ctx context.Context, what, about string, durable bool, a
 	}
 	if p.faulty {
 		if code := p.refusal(what, about, n); code != "" {
+			p.meet(what + " refused")
 			return apiError(code)
 		}
 	}
@@ -385,10 +459,18 @@ func (p *simProcess) do(ctx context.Context, what, about string, durable bool, a
 	if !p.step(durable, true) || !p.sleep(ctx, p.span(20*time.Millisecond, p.id, what, about, n, "after")) {
 		return p.ended(ctx)
 	}
-	if lost := map[string]int{"replace": 40, "reencrypt": 10, "load": 10, "page": 10, "store": 1}[what]; p.faulty && p.chance(lost, p.id, what, about, n, "lost") {
+	if lost := map[string]int{"replace": 40, "reencrypt": 10, "load": 10, "page": 10, "store": 15}[what]; p.faulty && p.chance(lost, p.id, what, about, n, "lost") {
+		p.meet(what + " lost")
 		return context.DeadlineExceeded
 	}
 	return err
+}
+
+// meet counts what went wrong.
+func (u *universe) meet(what string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.met[what]++
 }
 
 func (p *simProcess) ended(ctx context.Context) error {
@@ -405,8 +487,14 @@ func (p *simProcess) refusal(what, about string, n int) string {
 		"replace":   {"ProvisionedThroughputExceededException", "InternalServerError", "TransactionConflictException", "ThrottlingException"},
 		"load":      {"ThrottlingException", "InternalServerError"},
 		"page":      {"ThrottlingException", "InternalServerError"},
+		"fetch":     {"ThrottlingException", "InternalServerError"},
+		"store":     {"ThrottlingException", "InternalServerError"},
 	}[what]
-	if len(codes) == 0 || !p.chance(60, p.id, what, about, n, "refused") {
+	often := 60
+	if what == "fetch" || what == "store" {
+		often = 6 // the store's own patience is over, so it ends the run
+	}
+	if len(codes) == 0 || !p.chance(often, p.id, what, about, n, "refused") {
 		return ""
 	}
 	return codes[p.number(len(codes), p.id, what, about, n, "code")]

@@ -11,6 +11,11 @@ var ErrChanged = errors.New("the item changed after it was read")
 // ErrGone: the item no longer exists, so nothing was written.
 var ErrGone = errors.New("the item no longer exists")
 
+// ErrBusy: the store refused the request because of the place that it was for (an
+// item in a transaction, a partition of a table that gets more than its share). It
+// did nothing, and says nothing about other places.
+var ErrBusy = errors.New("the place of the item in the store is busy")
+
 // RefusedError says that a source will not touch an item because it could not
 // keep everything else of it (an archived object, metadata that cannot be sent
 // back). The item is left as it is and its slots count as failed.
@@ -29,3 +34,11 @@ type MissingError struct {
 }
 
 func (e *MissingError) Error() string { return e.Detail }
+
+// StorageError says that the place takes no more writes: its disk is full, over
+// quota, mounted read-only, or failing. No item is to blame, so the run ends, and
+// goes on when the place is writable again.
+type StorageError struct{ Err error }
+
+func (e *StorageError) Error() string { return e.Err.Error() }
+func (e *StorageError) Unwrap() error { return e.Err }

@@ -38,6 +38,9 @@ type Item struct {
 	Ref Ref
 	// Payload is nil when the page only listed the item; Load fetches it.
 	Payload Payload
+	// Give gives back the Room that the body takes, when the outcome of the item is
+	// known; nil where it takes none.
+	Give func()
 	// Token is what the source needs in order to replace exactly what was read
 	// (an ETag, headers to send again). Only the source looks inside.
 	Token any
@@ -52,11 +55,18 @@ type Row struct {
 	Attributes map[string]Value
 }
 
-// Object is one S3 object: its body and its user metadata.
+// Object is one S3 object: its body and its user metadata. A file is one too, with
+// neither bucket nor metadata, and its path for a key.
 type Object struct {
 	Bucket string
 	Key    string
-	Body   []byte
+	// Body is nil where the format asked for metadata alone.
+	Body []byte
+	// Size is the length of the whole body, be it read or not.
+	Size int64
+	// ServerSideKMS is true where S3 itself encrypts the object under a KMS key
+	// (SSE-KMS, DSSE-KMS).
+	ServerSideKMS bool
 	// Metadata is the user metadata, keys in lower case, without "x-amz-meta-".
 	Metadata map[string]string
 }
@@ -69,6 +79,9 @@ func (*Object) payload() {}
 type Change struct {
 	Item Item
 	New  Payload
+	// Alone asks that the change is sent apart from the others: an answer to it
+	// alone says more.
+	Alone bool
 }
 
 // Result is what became of one Change: Err nil means written, ErrChanged and

@@ -69,7 +69,7 @@ const (
 	Document               // a JSON object with one slot under the old key
 	kinds                  // how many there are
 	unmoved    = -1        // of an item in the figures
-	accessKey  = "AKIAAPPLICATION00000"
+	accessKey  = ApplicationKey
 	workerKey  = "AKIAWORKERWORKER0000"
 	region     = "us-east-1"
 	appsSecret = "application-secret-access-key-000000000"

@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"go.uber.org/goleak"
 
+	"rotator/internal/fakeaws"
 	"rotator/internal/report"
 )
 
@@ -316,5 +317,53 @@ func TestSecrets(t *testing.T) {
 	}
 	if found := w.secrets.find(fmt.Sprintf("%s %x %s %s", e.ID, blob[:headerLen], w.Old, base64.StdEncoding.EncodeToString(blob[:headerLen]))); len(found) > 0 {
 		t.Errorf("what is no secret passes for %q", found)
+	}
+}
+
+// TestWatch: the rules that need no world hold for workers, and not for the
+// application.
+func TestWatch(t *testing.T) {
+	server, err := fakeaws.Start(fakeaws.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = server.Close() })
+	w := watch(server, "dynamodb:CreateTable")
+	as := func(accessKey string) aws.Config {
+		return aws.Config{Region: region, BaseEndpoint: aws.String(server.Endpoint()), Retryer: func() aws.Retryer { return aws.NopRetryer{} },
+			Credentials: credentials.NewStaticCredentialsProvider(accessKey, "secret", "")}
+	}
+	// What becomes of the requests is no matter: to send them is forbidden.
+	forbidden := []struct {
+		says string
+		send func(aws.Config)
+	}{
+		{"the worker called kms:Decrypt", func(c aws.Config) {
+			_, _ = kms.NewFromConfig(c).Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: []byte("blob")})
+		}},
+		{"dynamodb:PutItem on table any has no condition", func(c aws.Config) {
+			_, _ = dynamodb.NewFromConfig(c).PutItem(t.Context(), &dynamodb.PutItemInput{TableName: aws.String("any"),
+				Item: map[string]types.AttributeValue{"id": &types.AttributeValueMemberS{Value: "1"}}})
+		}},
+		{"s3:PutObject of key has no precondition", func(c aws.Config) {
+			_, _ = s3.NewFromConfig(c, func(o *s3.Options) { o.UsePathStyle = true }).PutObject(t.Context(),
+				&s3.PutObjectInput{Bucket: aws.String("any"), Key: aws.String("key"), Body: strings.NewReader("body")})
+		}},
+		{"the worker called dynamodb:DeleteTable", func(c aws.Config) {
+			_, _ = dynamodb.NewFromConfig(c).DeleteTable(t.Context(), &dynamodb.DeleteTableInput{TableName: aws.String("any")})
+		}},
+	}
+	for _, f := range forbidden {
+		f.send(as(ApplicationKey))
+	}
+	_, _ = dynamodb.NewFromConfig(as(workerKey)).CreateTable(t.Context(), &dynamodb.CreateTableInput{TableName: aws.String("any")})
+	if told := w.broken(); len(told) > 0 {
+		t.Errorf("what the application does, or the worker may, is called %q", told)
+	}
+	for i, f := range forbidden {
+		f.send(as(workerKey))
+		if told := w.broken(); len(told) != i+1 || told[i] != f.says {
+			t.Errorf("the worker broke a rule: told %q, want %q last", told, f.says)
+		}
 	}
 }

@@ -28,7 +28,7 @@ func DynamoDB(t *testing.T, cfg aws.Config) { runAll(t, DynamoDBCases(cfg)) }
 // DynamoDBCases are the cases of DynamoDB for the endpoint of cfg, without retries.
 func DynamoDBCases(cfg aws.Config) (list []Case) {
 	client := dynamodb.NewFromConfig(cfg, func(o *dynamodb.Options) { o.Retryer = aws.NopRetryer{} })
-	for _, cases := range [][]dynamodbCase{dynamodbItemCases(), dynamodbExpressionCases(), dynamodbScanCases(), dynamodbBatchCases()} {
+	for _, cases := range [][]dynamodbCase{dynamodbItemCases(), dynamodbExpressionCases(), dynamodbScanCases(), dynamodbQueryCases(), dynamodbBatchCases()} {
 		for _, c := range cases {
 			list = append(list, Case{Name: c.name, run: func(ctx context.Context, t T) {
 				c.run(&dynamodbProbe{T: t, Client: client, ctx: ctx})

@@ -31,7 +31,7 @@ func S3(t *testing.T, cfg aws.Config, pathStyle bool) { runAll(t, S3Cases(cfg, p
 // S3Cases are the cases of S3 for the endpoint of cfg, without retries.
 func S3Cases(cfg aws.Config, pathStyle bool) (list []Case) {
 	client := s3.NewFromConfig(cfg, func(o *s3.Options) { o.Retryer, o.UsePathStyle = aws.NopRetryer{}, pathStyle })
-	for _, cases := range [][]s3Case{s3BucketCases(), s3ObjectCases(), s3ConditionCases(), s3ListCases(), s3VersionCases(), s3MultipartCases()} {
+	for _, cases := range [][]s3Case{s3BucketCases(), s3ObjectCases(), s3ConditionCases(), s3ListCases(), s3VersionCases(), s3MultipartCases(), s3CopyCases()} {
 		for _, c := range cases {
 			list = append(list, Case{Name: c.name, run: func(ctx context.Context, t T) {
 				c.run(&s3Probe{T: t, Client: client, ctx: ctx, region: cfg.Region})

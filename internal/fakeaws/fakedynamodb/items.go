@@ -13,12 +13,17 @@ type expressions struct {
 	ProjectionExpression      string
 	ExpressionAttributeNames  map[string]string
 	ExpressionAttributeValues map[string]value
+
+	// keys is the table of a query, and keyText its condition; nil otherwise.
+	keys    *table
+	keyText string
 }
 
 // compiled is what the expressions of one request mean.
 type compiled struct {
 	condition  condition // always true where there is none
 	filter     condition
+	key        condition
 	projection []path
 	update     *update
 }
@@ -45,11 +50,12 @@ func (e *expressions) compile() (*compiled, error) {
 		}
 		return err
 	}
-	c := &compiled{condition: always, filter: always}
+	c := &compiled{condition: always, filter: always, key: always}
 	var err error
 	steps := []error{
 		parse("ConditionExpression", e.ConditionExpression, func(p *parser) error { c.condition, err = p.or(); return err }),
 		parse("FilterExpression", e.FilterExpression, func(p *parser) error { c.filter, err = p.or(); return err }),
+		parse("KeyConditionExpression", e.keyText, func(p *parser) error { c.key, err = p.keyCondition(e.keys); return err }),
 		parse("ProjectionExpression", e.ProjectionExpression, func(p *parser) error { c.projection, err = p.paths(); return err }),
 		parse("UpdateExpression", e.UpdateExpression, func(p *parser) error { c.update, err = p.update(); return err }),
 	}
@@ -182,6 +188,9 @@ func (s *Service) write(r request, action string) (any, error) {
 		return nil, err
 	}
 	key, c, change, err := w.plan(t, action)
+	if err == nil && action == "UpdateItem" {
+		err = s.cool(t, key)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -169,7 +169,7 @@ func (s *Service) execute(r request, st statement) (item, float64, error) {
 		return nil, 0, err
 	}
 	if x.update != nil {
-		if err := x.update.spares(t); err != nil {
+		if err := errors.Join(x.update.spares(t), s.cool(t, key)); err != nil {
 			return nil, 0, err
 		}
 	}
@@ -293,7 +293,8 @@ func batchError(err error) map[string]any {
 		return map[string]any{"Code": "InternalServerError", "Message": fmt.Sprint(err)}
 	}
 	code := map[string]string{"ValidationException": "ValidationError", "ConditionalCheckFailedException": "ConditionalCheckFailed",
-		"ResourceNotFoundException": "ResourceNotFound", "AccessDeniedException": "AccessDenied"}[f.code]
+		"ResourceNotFoundException": "ResourceNotFound", "AccessDeniedException": "AccessDenied",
+		"ProvisionedThroughputExceededException": "ProvisionedThroughputExceeded"}[f.code]
 	out := map[string]any{"Code": strings.TrimSuffix(code, "Exception"), "Message": f.message}
 	if f.item != nil {
 		out["Item"] = f.item

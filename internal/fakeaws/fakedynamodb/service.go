@@ -40,6 +40,7 @@ type Service struct {
 	mu     sync.RWMutex
 	tables map[string]*table
 	policy func(Call) bool
+	hot    func(table, key string) bool
 }
 
 // New makes a Service without tables.
@@ -51,6 +52,36 @@ func (s *Service) SetPolicy(allow func(Call) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.policy = allow
+}
+
+// SetHot sets which items are in a range of keys that gets more writes than a
+// partition can take: where hot is true, of the table and the canonical text of the
+// item's key, an update is throttled with that reason. It may run concurrently.
+func (s *Service) SetHot(hot func(table, key string) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hot = hot
+}
+
+// throttlingReason is one of ThrottlingReasons (API_ThrottlingReason).
+type throttlingReason struct {
+	Reason   string `json:"reason"`
+	Resource string `json:"resource"`
+}
+
+// cool throttles an update of a hot item.
+func (s *Service) cool(t *table, key item) error {
+	s.mu.RLock()
+	hot := s.hot
+	s.mu.RUnlock()
+	if hot == nil {
+		return nil
+	}
+	if id, _ := t.id(key); !hot(t.name, id) {
+		return nil
+	}
+	return &failure{code: "ProvisionedThroughputExceededException", message: "The level of configured provisioned throughput for the table was exceeded.",
+		throttling: []throttlingReason{{Reason: "TableWriteKeyRangeThroughputExceeded", Resource: s.arn(t.name)}}}
 }
 
 const target = "DynamoDB_20120810."
@@ -96,7 +127,7 @@ func (s *Service) operations() map[string]func(request) (any, error) {
 	return map[string]func(request) (any, error){
 		"CreateTable": s.createTable, "DescribeTable": s.describeTable, "DeleteTable": s.deleteTable, "ListTables": s.listTables,
 		"PutItem": s.putItem, "GetItem": s.getItem, "UpdateItem": s.updateItem, "DeleteItem": s.deleteItem,
-		"Scan": s.scan, "BatchExecuteStatement": s.batchExecuteStatement, "ExecuteStatement": s.executeStatement,
+		"Scan": s.scan, "Query": s.query, "BatchExecuteStatement": s.batchExecuteStatement, "ExecuteStatement": s.executeStatement,
 		"TransactWriteItems": s.transactWriteItems, "BatchWriteItem": s.batchWriteItem,
 	}
 }
@@ -143,6 +174,9 @@ func answer(w http.ResponseWriter, result any, err error) {
 		}
 		if f.reasons != nil {
 			content["CancellationReasons"] = f.reasons
+		}
+		if f.throttling != nil {
+			content["ThrottlingReasons"] = f.throttling
 		}
 		result = content
 	}

@@ -262,7 +262,9 @@ type failure struct {
 	message string
 	item    item // with ConditionalCheckFailedException
 	reasons []cancellation
-	status  int // HTTP status; 0: by the code
+	// throttling is why a request was throttled; inside a batch it is not told.
+	throttling []throttlingReason
+	status     int // HTTP status; 0: by the code
 }
 
 // cancellation is one entry of CancellationReasons.

@@ -72,11 +72,10 @@ func (s *Service) source(r request, d side, blob []byte) (*key, error) {
 	if d.algorithm != symmetricDefault {
 		return nil, fail("ValidationException", "the key id is required with %s", d.algorithm)
 	}
-	t, ok := readToken(blob)
+	m, ok := s.maker(blob)
 	if !ok {
 		return nil, errCiphertext()
 	}
-	m := s.material(t)
 	if m == nil {
 		return nil, errUnknownKey()
 	}
@@ -87,10 +86,19 @@ func (s *Service) source(r request, d side, blob []byte) (*key, error) {
 	return m.key, err
 }
 
-func (s *Service) material(t token) *material {
+// maker returns the material that made a blob, nil when it is gone; it is false when
+// the blob does not have the layout.
+func (s *Service) maker(blob []byte) (*material, bool) {
+	t, ok := readToken(blob)
+	if !ok {
+		return nil, false
+	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return s.tokens[t]
+	if m := s.lies[string(blob[:headerLen])]; m != nil {
+		return m, true
+	}
+	return s.tokens[t], true
 }
 
 // errUnknownKey is what KMS says of a blob whose key is not here or not for the
@@ -112,11 +120,10 @@ func (s *Service) unseal(k *key, d side, blob []byte) ([]byte, *material, error)
 		}
 		return plaintext, nil, nil
 	}
-	t, ok := readToken(blob)
+	m, ok := s.maker(blob)
 	if !ok {
 		return nil, nil, errCiphertext()
 	}
-	m := s.material(t)
 	if m == nil || m.key != k {
 		return nil, nil, fail("IncorrectKeyException", "The key ID in the request does not identify a CMK that can perform this operation.")
 	}
@@ -138,7 +145,13 @@ func (s *Service) seal(k *key, d side, op origin, plaintext []byte) ([]byte, *ma
 		return blob, nil, err
 	}
 	_, m := s.snapshot(k)
-	blob, err := m.seal(op, plaintext, d.context)
+	named, lies := s.header(m)
+	blob, err := m.seal(op, named, plaintext, d.context)
+	if err == nil && lies {
+		s.mu.Lock()
+		s.lies[string(blob[:headerLen])] = m
+		s.mu.Unlock()
+	}
 	return blob, m, err
 }
 

@@ -63,6 +63,7 @@ func (s *Service) Delete(keyARN string) error {
 	delete(s.keys, k.id)
 	maps.DeleteFunc(s.aliases, func(_ string, a *alias) bool { return a.target == k })
 	maps.DeleteFunc(s.tokens, func(_ token, m *material) bool { return m.key == k })
+	maps.DeleteFunc(s.lies, func(_ string, m *material) bool { return m.key == k })
 	return nil
 }
 
@@ -112,11 +113,10 @@ func (s *Service) Decrypt(keyARN string, blob []byte, context map[string]string)
 			return nil, "", err
 		}
 	} else {
-		t, ok := readToken(blob)
+		m, ok := s.maker(blob)
 		if !ok {
 			return nil, "", errCiphertext()
 		}
-		m := s.material(t)
 		if m == nil {
 			return nil, "", errUnknownKey()
 		}

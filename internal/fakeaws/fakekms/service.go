@@ -42,6 +42,8 @@ type Service struct {
 	aliases map[string]*alias
 	tokens  map[token]*material // who made a blob, by its header
 	policy  func(Call) bool
+	posing  func(keyARN string) string // whose token blobs carry; nil: that of their key
+	lies    map[string]*material       // who made a blob whose header lies, by its header
 
 	quota quota
 }
@@ -58,6 +60,7 @@ func New(c Config) *Service {
 		keys:    map[string]*key{},
 		aliases: map[string]*alias{},
 		tokens:  map[token]*material{},
+		lies:    map[string]*material{},
 	}
 	s.operations = map[string]operation{
 		"CreateKey":                       decode(s.createKey),

@@ -46,6 +46,33 @@ func (s *Service) authorize(r request, c Call) error {
 		c.Principal, c.Action, c.KeyARN)
 }
 
+// SetHeaders makes the headers of blobs lie, which those of KMS never do: a blob that
+// is made from now on under a symmetric key carries the token of the current material
+// of the key that as names for it; "" means its own. Nil ends that. KMS itself is not
+// fooled: it decrypts each blob with the key that made it. as must not call the Service.
+func (s *Service) SetHeaders(as func(keyARN string) string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.posing = as
+}
+
+// header returns the token that a blob of the material carries, and whether that is
+// another's.
+func (s *Service) header(m *material) (named token, lies bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.posing == nil {
+		return m.token, false
+	}
+	as := s.posing(m.key.arn)
+	for _, k := range s.keys {
+		if k.arn == as && len(k.materials) > 0 {
+			return k.current().token, k != m.key
+		}
+	}
+	return m.token, false
+}
+
 // SetReEncryptQuota sets how many ReEncrypt requests an account may make within
 // any second, dry runs and failing ones included; the caller's account counts,
 // not the key's. What is above gets ThrottlingException and does not count.

@@ -28,14 +28,19 @@ func algorithms() map[string]func() hash.Hash {
 	}
 }
 
-func checksumOf(algorithm string, body []byte) string {
-	h := algorithms()[algorithm]()
-	_, _ = h.Write(body)
-	return base64.StdEncoding.EncodeToString(h.Sum(nil))
+// checksum is the checksum that an object keeps.
+type checksum struct {
+	algorithm, value string
+	composite        bool // made of the checksums of the parts of a multipart upload
 }
 
-// checksum is the checksum that an object keeps.
-type checksum struct{ algorithm, value string }
+// kind is the checksum type, as headers have it.
+func (c checksum) kind() string {
+	if c.composite {
+		return "COMPOSITE"
+	}
+	return "FULL_OBJECT"
+}
 
 // readBody reads the body of a request, which the SDKs may send in chunks with
 // the checksum behind them, and checks every checksum that came along. Where none
@@ -63,13 +68,13 @@ func readBody(r request) ([]byte, checksum, error) {
 		if want == "" {
 			continue
 		}
-		if want != checksumOf(name, body) {
+		if want != bytesOf(body).checksum(name) {
 			return nil, checksum{}, errorf(http.StatusBadRequest, "BadDigest", "The %s you specified did not match the calculated checksum.", strings.ToUpper(name))
 		}
-		kept = checksum{name, want}
+		kept = checksum{algorithm: name, value: want}
 	}
 	if kept.algorithm == "" {
-		kept = checksum{"crc64nvme", checksumOf("crc64nvme", body)}
+		kept = checksum{algorithm: "crc64nvme", value: bytesOf(body).checksum("crc64nvme")}
 	}
 	return body, kept, nil
 }

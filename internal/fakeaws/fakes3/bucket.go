@@ -151,8 +151,9 @@ func putOwnership(w http.ResponseWriter, r request, b *bucket) error {
 // in tests.
 type Version struct {
 	ID     string
-	Marker bool // a delete marker
-	Body   []byte
+	Marker bool   // a delete marker
+	Body   []byte // nil when it is zeros that take no memory
+	Size   int64
 	// Headers are those that come back as they were sent, user metadata among them.
 	Headers      http.Header
 	Tags, Grants string
@@ -176,7 +177,7 @@ func (s *Service) Versions(bucketName string) map[string][]Version {
 			if !v.until.IsZero() {
 				until = v.until.UTC().Format(time.RFC3339)
 			}
-			out[key] = append(out[key], Version{ID: v.id, Marker: v.marker, Body: v.body, Headers: v.headers,
+			out[key] = append(out[key], Version{ID: v.id, Marker: v.marker, Body: v.body.bytes(), Size: v.body.size(), Headers: v.headers,
 				Tags: v.tags.Encode(), Grants: fmt.Sprint(v.grants), Lock: fmt.Sprint(v.mode, until, v.hold)})
 		}
 	}

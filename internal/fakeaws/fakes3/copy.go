@@ -32,7 +32,11 @@ func (s *Service) source(r request) (*version, *bucket, request, error) {
 	return v, b, from, readConditions(r.Header, v, "X-Amz-Copy-Source-")
 }
 
-// copyObject copies the body, and with COPY, the default, the metadata and tags
+// maxCopy is the most bytes that one request copies (API_CopyObject,
+// API_UploadPartCopy).
+const maxCopy = 5 << 30
+
+// copyObject copies the body, in one part whatever the source has, and with COPY, the default, the metadata and tags
 // too; never ACL, storage class, redirect or lock (API_CopyObject).
 func (s *Service) copyObject(w http.ResponseWriter, r request, b *bucket) error {
 	from, _, at, err := s.source(r)
@@ -54,11 +58,14 @@ func (s *Service) copyObject(w http.ResponseWriter, r request, b *bucket) error 
 	if at.bucket == r.bucket && at.key == r.key && !changes && !strings.Contains(r.Header.Get("X-Amz-Copy-Source"), "versionId=") {
 		return errorf(http.StatusBadRequest, "InvalidRequest", "This copy request is illegal because it is trying to copy an object to itself without changing the object's metadata, storage class, website redirect location or encryption attributes.")
 	}
-	sum := from.checksum
-	if algorithm := strings.ToLower(r.Header.Get("X-Amz-Checksum-Algorithm")); algorithms()[algorithm] != nil {
-		sum = checksum{algorithm, checksumOf(algorithm, from.body)}
+	if from.body.size() > maxCopy {
+		return errorf(http.StatusBadRequest, "InvalidRequest", "The specified copy source is larger than the maximum allowable size for a copy source: 5368709120")
 	}
-	v.fill(from.body, sum)
+	algorithm := from.checksum.algorithm
+	if asked := strings.ToLower(r.Header.Get("X-Amz-Checksum-Algorithm")); algorithms()[asked] != nil {
+		algorithm = asked
+	}
+	v.fill(from.body, checksum{algorithm: algorithm, value: from.body.checksum(algorithm)})
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if err := v.check(r, b); err != nil {

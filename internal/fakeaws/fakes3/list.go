@@ -57,7 +57,7 @@ type prefixXML struct{ Prefix string }
 
 type objectXML struct {
 	Key, LastModified, ETag string
-	Size                    int
+	Size                    int64
 	StorageClass            string
 }
 
@@ -115,7 +115,7 @@ func listObjects(w http.ResponseWriter, r request, b *bucket) error {
 			continue
 		}
 		last = key
-		out.Contents = append(out.Contents, objectXML{l.text(key), stamp(v.modified), v.etag, len(v.body), v.storageClass()})
+		out.Contents = append(out.Contents, objectXML{l.text(key), stamp(v.modified), v.etag, v.body.size(), v.storageClass()})
 	}
 	return ok(w, out)
 }
@@ -123,7 +123,7 @@ func listObjects(w http.ResponseWriter, r request, b *bucket) error {
 type versionXML struct {
 	Key, VersionId, LastModified string
 	ETag                         string `xml:",omitempty"`
-	Size                         int
+	Size                         int64
 	StorageClass                 string `xml:",omitempty"`
 	IsLatest                     bool
 }
@@ -169,7 +169,7 @@ func listVersions(w http.ResponseWriter, r request, b *bucket) error {
 				out.DeleteMarker = append(out.DeleteMarker, entry)
 				continue
 			}
-			entry.ETag, entry.Size, entry.StorageClass = v.etag, len(v.body), v.storageClass()
+			entry.ETag, entry.Size, entry.StorageClass = v.etag, v.body.size(), v.storageClass()
 			out.Version = append(out.Version, entry)
 		}
 	}

@@ -1,7 +1,9 @@
 package fakes3
 
 import (
+	"cmp"
 	"crypto/md5"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/xml"
 	"fmt"
@@ -10,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // minPart is the least bytes of every part but the last (Multipart upload limits).
@@ -19,16 +22,38 @@ const minPart = 5 << 20
 type upload struct {
 	key     string
 	version *version
+	sum     checksum // which one, without its value
 	parts   map[int]part
 }
 
 type part struct {
-	body []byte
-	etag string
+	body     content
+	etag     string
+	checksum string // by the algorithm of the upload
+}
+
+// uploadChecksum is the checksum that an upload asks for: without any it is
+// CRC64NVME, which like every CRC can be of the whole object; the others are made
+// of those of the parts (Checking object integrity).
+func uploadChecksum(h http.Header) (checksum, error) {
+	algorithm, kind := strings.ToLower(h.Get("X-Amz-Checksum-Algorithm")), h.Get("X-Amz-Checksum-Type")
+	c := checksum{algorithm: cmp.Or(algorithm, "crc64nvme"), composite: kind != "FULL_OBJECT"}
+	whole := strings.HasPrefix(c.algorithm, "crc")
+	if c.algorithm == "crc64nvme" && kind == "" {
+		c.composite = false
+	}
+	if algorithms()[c.algorithm] == nil || !c.composite && !whole || c.composite && c.algorithm == "crc64nvme" {
+		return checksum{}, errorf(http.StatusBadRequest, "InvalidRequest", "The %s checksum type cannot be used with the %s checksum algorithm.", kind, algorithm)
+	}
+	return c, nil
 }
 
 func createUpload(w http.ResponseWriter, r request, b *bucket) error {
 	v, err := newVersion(r)
+	if err != nil {
+		return err
+	}
+	sum, err := uploadChecksum(r.Header)
 	if err != nil {
 		return err
 	}
@@ -39,7 +64,7 @@ func createUpload(w http.ResponseWriter, r request, b *bucket) error {
 	}
 	b.count++
 	id := fmt.Sprintf("upload-%d", b.count)
-	b.uploads[id] = &upload{key: r.key, version: v, parts: map[int]part{}}
+	b.uploads[id] = &upload{key: r.key, version: v, sum: sum, parts: map[int]part{}}
 	return ok(w, struct {
 		XMLName               xml.Name `xml:"InitiateMultipartUploadResult"`
 		Bucket, Key, UploadId string
@@ -55,7 +80,7 @@ func (b *bucket) upload(r request) (*upload, error) {
 	return u, nil
 }
 
-func (b *bucket) addPart(r request, body []byte) (part, error) {
+func (b *bucket) addPart(r request, body content) (part, error) {
 	number, err := strconv.Atoi(r.query.Get("partNumber"))
 	if err != nil || number < 1 || number > 10000 {
 		return part{}, errorf(http.StatusBadRequest, "InvalidArgument", "Part number must be an integer between 1 and 10000, inclusive")
@@ -66,8 +91,7 @@ func (b *bucket) addPart(r request, body []byte) (part, error) {
 	if err != nil {
 		return part{}, err
 	}
-	sum := md5.Sum(body)
-	p := part{body: body, etag: strconv.Quote(hex.EncodeToString(sum[:]))}
+	p := part{body: body, etag: u.version.tagOf(body), checksum: body.checksum(u.sum.algorithm)}
 	u.parts[number] = p
 	return p, nil
 }
@@ -77,7 +101,7 @@ func uploadPart(w http.ResponseWriter, r request, b *bucket) error {
 	if err != nil {
 		return err
 	}
-	p, err := b.addPart(r, body)
+	p, err := b.addPart(r, bytesOf(body))
 	if err != nil {
 		return err
 	}
@@ -85,6 +109,14 @@ func uploadPart(w http.ResponseWriter, r request, b *bucket) error {
 	w.Header().Set("X-Amz-Checksum-"+sum.algorithm, sum.value)
 	w.WriteHeader(http.StatusOK)
 	return nil
+}
+
+// copiedXML is the answer to UploadPartCopy; a checksum stands in an element of
+// its own name.
+type copiedXML struct {
+	XMLName            xml.Name `xml:"CopyPartResult"`
+	ETag, LastModified string
+	partChecksums
 }
 
 // uploadPartCopy takes a part from a range of another object; bytes are shared.
@@ -95,32 +127,59 @@ func (s *Service) uploadPartCopy(w http.ResponseWriter, r request, b *bucket) er
 	}
 	body := from.body
 	if text := r.Header.Get("X-Amz-Copy-Source-Range"); text != "" {
-		first, end, err := byteRange(text, len(body))
+		first, end, err := byteRange(text, body.size())
 		if err != nil {
 			return err
 		}
-		body = body[first:end]
+		body = body.cut(first, end)
+	}
+	if body.size() > maxCopy {
+		return errorf(http.StatusBadRequest, "InvalidRequest", "The specified copy range is larger than the maximum allowable size for a copy source: 5368709120")
 	}
 	p, err := b.addPart(r, body)
 	if err != nil {
 		return err
 	}
-	return ok(w, struct {
-		XMLName            xml.Name `xml:"CopyPartResult"`
-		ETag, LastModified string
-	}{ETag: p.etag, LastModified: stamp(from.modified)})
+	b.mu.RLock()
+	u, err := b.upload(r)
+	b.mu.RUnlock()
+	if err != nil {
+		return err
+	}
+	return ok(w, copiedXML{ETag: p.etag, LastModified: stamp(from.modified), partChecksums: checksumsOf(u.sum.algorithm, p.checksum)})
 }
 
 type partXML struct {
 	PartNumber int
 	ETag       string
-	Size       int `xml:",omitempty"`
+	Size       int64 `xml:",omitempty"`
+	partChecksums
+}
+
+// partChecksums are the elements that hold the checksum of a part.
+type partChecksums struct {
+	ChecksumCRC32, ChecksumCRC32C, ChecksumCRC64NVME, ChecksumSHA1, ChecksumSHA256 string `xml:",omitempty"`
+}
+
+func (c *partChecksums) of(algorithm string) *string {
+	return map[string]*string{"crc32": &c.ChecksumCRC32, "crc32c": &c.ChecksumCRC32C, "crc64nvme": &c.ChecksumCRC64NVME,
+		"sha1": &c.ChecksumSHA1, "sha256": &c.ChecksumSHA256}[algorithm]
+}
+
+func checksumsOf(algorithm, value string) (c partChecksums) {
+	*c.of(algorithm) = value
+	return c
 }
 
 func completeUpload(w http.ResponseWriter, r request, b *bucket) error {
 	var in struct {
 		XMLName xml.Name  `xml:"CompleteMultipartUpload"`
 		Parts   []partXML `xml:"Part"`
+	}
+	promised := r.Header
+	r.Request = r.Clone(r.Context())
+	for name := range algorithms() { // they are of the object, not of this body
+		r.Header.Del("X-Amz-Checksum-" + name)
 	}
 	if err := readXML(r, &in); err != nil {
 		return err
@@ -131,16 +190,16 @@ func completeUpload(w http.ResponseWriter, r request, b *bucket) error {
 	if err != nil {
 		return err
 	}
-	body, etag, err := u.join(in.Parts)
+	v, err := u.join(in.Parts)
 	if err != nil {
+		return err
+	}
+	if err := v.promised(promised); err != nil {
 		return err
 	}
 	if err := writeConditions(r.Header, b.newest(r.key)); err != nil {
 		return err
 	}
-	v := u.version
-	v.fill(body, checksum{"crc64nvme", checksumOf("crc64nvme", body)})
-	v.etag, v.parts = etag, len(in.Parts)
 	b.store(r.key, v)
 	delete(b.uploads, r.query.Get("uploadId"))
 	v.announce(w.Header(), b)
@@ -150,29 +209,67 @@ func completeUpload(w http.ResponseWriter, r request, b *bucket) error {
 	}{Bucket: b.name, Key: r.key, ETag: v.etag})
 }
 
-// join puts the parts together. The ETag is the MD5 of the parts' MD5s, and how
-// many there are.
-func (u *upload) join(list []partXML) (body []byte, etag string, err error) {
-	if !slices.IsSortedFunc(list, func(a, b partXML) int { return a.PartNumber - b.PartNumber }) {
-		return nil, "", errorf(http.StatusBadRequest, "InvalidPartOrder", "The list of parts was not in ascending order.")
+// promised checks what the request says of the whole object (API_CompleteMultipartUpload).
+func (v *version) promised(h http.Header) error {
+	if size := h.Get("X-Amz-Mp-Object-Size"); size != "" && size != strconv.FormatInt(v.body.size(), 10) {
+		return errorf(http.StatusBadRequest, "InvalidRequest", "The provided 'x-amz-mp-object-size' header does not match what was computed.")
 	}
-	sums := md5.New()
-	for i, one := range list {
-		p, known := u.parts[one.PartNumber]
-		switch {
-		case !known || !matches(one.ETag, p.etag):
-			return nil, "", errorf(http.StatusBadRequest, "InvalidPart", "One or more of the specified parts could not be found.")
-		case i < len(list)-1 && len(p.body) < minPart:
-			return nil, "", errorf(http.StatusBadRequest, "EntityTooSmall", "Your proposed upload is smaller than the minimum allowed size")
-		}
-		body = append(body, p.body...)
-		sum, _ := hex.DecodeString(strings.Trim(p.etag, `"`)) // made by addPart
-		_, _ = sums.Write(sum)
+	if kind := h.Get("X-Amz-Checksum-Type"); kind != "" && kind != v.checksum.kind() {
+		return errorf(http.StatusBadRequest, "InvalidRequest", "The upload was created using the %s checksum mode.", v.checksum.kind())
+	}
+	if sum := h.Get("X-Amz-Checksum-" + v.checksum.algorithm); sum != "" && sum != v.checksum.value {
+		return errorf(http.StatusBadRequest, "BadDigest", "The %s you specified did not match the calculated checksum.", strings.ToUpper(v.checksum.algorithm))
+	}
+	return nil
+}
+
+// join puts the parts together.
+func (u *upload) join(list []partXML) (*version, error) {
+	if !slices.IsSortedFunc(list, func(a, b partXML) int { return a.PartNumber - b.PartNumber }) {
+		return nil, errorf(http.StatusBadRequest, "InvalidPartOrder", "The list of parts was not in ascending order.")
 	}
 	if len(list) == 0 {
-		return nil, "", errorf(http.StatusBadRequest, "MalformedXML", "The XML you provided was not well-formed")
+		return nil, errorf(http.StatusBadRequest, "MalformedXML", "The XML you provided was not well-formed")
 	}
-	return body, strconv.Quote(fmt.Sprintf("%x-%d", sums.Sum(nil), len(list))), nil
+	var parts []part
+	for i, one := range list {
+		p, known := u.parts[one.PartNumber]
+		sum := *one.of(u.sum.algorithm)
+		switch {
+		case !known || !matches(one.ETag, p.etag) || sum != "" && sum != p.checksum:
+			return nil, errorf(http.StatusBadRequest, "InvalidPart", "One or more of the specified parts could not be found.")
+		case i < len(list)-1 && p.body.size() < minPart:
+			return nil, errorf(http.StatusBadRequest, "EntityTooSmall", "Your proposed upload is smaller than the minimum allowed size")
+		case u.sum.composite && sum == "":
+			return nil, errorf(http.StatusBadRequest, "InvalidRequest", "The upload was created using a %s checksum. The complete request must include the checksum for each part.", u.sum.algorithm)
+		}
+		parts = append(parts, p)
+	}
+	v := *u.version
+	v.assemble(parts, u.sum)
+	return &v, nil
+}
+
+// assemble gives a version the bodies of parts. The ETag is the MD5 of the parts'
+// MD5s, and how many there are; a composite checksum is made alike.
+func (v *version) assemble(parts []part, sum checksum) {
+	etags, sums := md5.New(), algorithms()[sum.algorithm]()
+	var body content
+	var sizes []int64
+	for _, p := range parts {
+		body, sizes = body.with(p.body), append(sizes, p.body.size())
+		etag, _ := hex.DecodeString(strings.Trim(p.etag, `"`)) // made by tagOf
+		one, _ := base64.StdEncoding.DecodeString(p.checksum)
+		_, _ = etags.Write(etag)
+		_, _ = sums.Write(one)
+	}
+	sum.value = body.checksum(sum.algorithm)
+	if sum.composite {
+		sum.value = fmt.Sprintf("%s-%d", base64.StdEncoding.EncodeToString(sums.Sum(nil)), len(parts))
+	}
+	v.fill(body, sum)
+	v.etag, v.parts = strconv.Quote(fmt.Sprintf("%x-%d", etags.Sum(nil), len(parts))), sizes
+	v.modified = time.Now().Truncate(time.Second)
 }
 
 func abortUpload(w http.ResponseWriter, r request, b *bucket) error {
@@ -199,7 +296,7 @@ func listParts(w http.ResponseWriter, r request, b *bucket) error {
 		Parts       []partXML `xml:"Part"`
 	}{}
 	for _, n := range slices.Sorted(maps.Keys(u.parts)) {
-		out.Parts = append(out.Parts, partXML{n, u.parts[n].etag, len(u.parts[n].body)})
+		out.Parts = append(out.Parts, partXML{n, u.parts[n].etag, u.parts[n].body.size(), checksumsOf(u.sum.algorithm, u.parts[n].checksum)})
 	}
 	return ok(w, out)
 }

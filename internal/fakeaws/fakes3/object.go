@@ -18,7 +18,7 @@ import (
 // readers need no lock.
 type version struct {
 	id       string // "null" in a bucket without versioning
-	body     []byte
+	body     content
 	etag     string // in quotes
 	modified time.Time
 	marker   bool // a delete marker
@@ -28,7 +28,7 @@ type version struct {
 	tags     url.Values
 	grants   []grant
 	checksum checksum
-	parts    int // of a multipart upload; 0 otherwise
+	parts    []int64 // sizes of the parts of a multipart upload; nil otherwise
 	mode     string
 	until    time.Time
 	hold     string
@@ -70,6 +70,9 @@ func newVersion(r request) (*version, error) {
 	if v.headers.Get("Content-Type") == "" {
 		v.headers.Set("Content-Type", "binary/octet-stream")
 	}
+	if v.headers.Get(sseHeader+"-Bucket-Key-Enabled") == "false" {
+		v.headers.Del(sseHeader + "-Bucket-Key-Enabled") // GET says it of those that have one
+	}
 	if v.headers.Get(class) == "STANDARD" {
 		v.headers.Del(class) // GET does not say so (API_GetObject)
 	}
@@ -93,13 +96,18 @@ func newVersion(r request) (*version, error) {
 
 // fill gives the version its body. The ETag is the MD5 of the body, but for
 // objects under a KMS or customer key, where S3 promises nothing of it.
-func (v *version) fill(body []byte, sum checksum) {
-	v.body, v.checksum = body, sum
-	digest := md5.Sum(body)
+func (v *version) fill(body content, sum checksum) {
+	v.body, v.checksum, v.parts = body, sum, nil
+	v.etag = v.tagOf(body)
+}
+
+// tagOf is the ETag of a body, or of a part of it.
+func (v *version) tagOf(body content) string {
+	digest := body.digest(md5.New())
 	if strings.HasPrefix(v.headers.Get(sseHeader), "aws:kms") || v.headers.Get(sseC) != "" {
-		_, _ = rand.Read(digest[:]) // never fails
+		_, _ = rand.Read(digest) // never fails
 	}
-	v.etag = strconv.Quote(hex.EncodeToString(digest[:]))
+	return strconv.Quote(hex.EncodeToString(digest))
 }
 
 // check refuses what the bucket does not have.
@@ -152,7 +160,7 @@ func putObject(w http.ResponseWriter, r request, b *bucket) error {
 	if err != nil {
 		return err
 	}
-	v.fill(body, sum)
+	v.fill(bytesOf(body), sum)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if err := v.check(r, b); err != nil {
@@ -180,7 +188,7 @@ func (v *version) announce(h http.Header, b *bucket) {
 	}
 	if v.checksum.algorithm != "" {
 		h.Set("X-Amz-Checksum-"+v.checksum.algorithm, v.checksum.value)
-		h.Set("X-Amz-Checksum-Type", "FULL_OBJECT")
+		h.Set("X-Amz-Checksum-Type", v.checksum.kind())
 	}
 }
 
@@ -256,28 +264,56 @@ func (v *version) readable(r request) error {
 // send writes the body, or the range of it that was asked for.
 func (v *version) send(w http.ResponseWriter, r request) error {
 	body, status := v.body, http.StatusOK
-	if text := r.Header.Get("Range"); text != "" {
-		first, end, err := byteRange(text, len(v.body))
+	text := r.Header.Get("Range")
+	if number := r.query.Get("partNumber"); number != "" {
+		first, end, err := v.part(number)
 		if err != nil {
 			return err
 		}
-		body, status = v.body[first:end], http.StatusPartialContent
-		w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", first, end-1, len(v.body)))
+		text = fmt.Sprintf("bytes=%d-%d", first, end-1)
+		if len(v.parts) > 0 {
+			w.Header().Set("X-Amz-Mp-Parts-Count", strconv.Itoa(len(v.parts)))
+		}
+	}
+	if text != "" {
+		first, end, err := byteRange(text, v.body.size())
+		if err != nil {
+			return err
+		}
+		body, status = v.body.cut(first, end), http.StatusPartialContent
+		w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", first, end-1, v.body.size()))
 		w.Header().Del("X-Amz-Checksum-" + v.checksum.algorithm)
 	}
-	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.Header().Set("Content-Length", strconv.FormatInt(body.size(), 10))
 	w.WriteHeader(status)
 	if r.Method == http.MethodGet {
-		_, _ = w.Write(body)
+		body.write(w)
 	}
 	return nil
 }
 
+// part is where a part of an object begins and ends; one that was not uploaded in
+// parts is a single part (API_GetObject, partNumber).
+func (v *version) part(number string) (first, end int64, err error) {
+	sizes := v.parts
+	if len(sizes) == 0 {
+		sizes = []int64{v.body.size()}
+	}
+	n, err := strconv.Atoi(number)
+	if err != nil || n < 1 || n > len(sizes) {
+		return 0, 0, errorf(http.StatusRequestedRangeNotSatisfiable, "InvalidPartNumber", "The requested partnumber is not satisfiable")
+	}
+	for _, size := range sizes[:n-1] {
+		first += size
+	}
+	return first, first + sizes[n-1], nil
+}
+
 // byteRange reads "bytes=a-b", "bytes=a-" or "bytes=-n".
-func byteRange(text string, size int) (first, end int, err error) {
+func byteRange(text string, size int64) (first, end int64, err error) {
 	from, to, found := strings.Cut(strings.TrimPrefix(text, "bytes="), "-")
-	first, errFirst := strconv.Atoi(from)
-	last, errLast := strconv.Atoi(to)
+	first, errFirst := strconv.ParseInt(from, 10, 64)
+	last, errLast := strconv.ParseInt(to, 10, 64)
 	switch {
 	case !found || errFirst != nil && errLast != nil:
 		err = errorf(http.StatusBadRequest, "InvalidArgument", "The range is not well-formed")

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"rotator/internal/fakeaws/fault"
 )
@@ -31,7 +32,8 @@ type Call struct {
 
 // Service is the fake. It is safe for concurrent use.
 type Service struct {
-	config Config
+	config         Config
+	received, sent atomic.Int64 // bytes of bodies
 
 	mu      sync.RWMutex
 	buckets map[string]*bucket
@@ -161,6 +163,7 @@ func (s *Service) operations() map[string]func(http.ResponseWriter, request, *bu
 
 // ServeHTTP handles one request.
 func (s *Service) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
+	hr.Body, w = counted{hr.Body, &s.received}, counter{w, &s.sent}
 	r := newRequest(hr)
 	if err := s.serve(w, r); err != nil {
 		fail(w, hr, err)

@@ -1,7 +1,10 @@
 package fakes3_test
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -11,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/smithy-go"
 	"pgregory.net/rapid"
 
@@ -152,4 +156,76 @@ func TestListing(t *testing.T) {
 			r.Fatalf("listed %q, want %q", got, want)
 		}
 	})
+}
+
+// TestZeros: an object of many gigabytes takes no memory; what one request may
+// copy ends at 5 GiB; copies of the same parts are the same object, and the bodies
+// that pass are counted.
+func TestZeros(t *testing.T) {
+	service, _, cfg := start(t)
+	client, bucket := newBucket(t, cfg)
+	key, size, partSize := aws.String("k"), int64(6<<30+5), int64(1<<30)
+	if _, err := client.PutObject(t.Context(), &s3.PutObjectInput{Bucket: bucket, Key: key, Body: strings.NewReader("x"),
+		Metadata: map[string]string{"a": "b"}, ChecksumAlgorithm: types.ChecksumAlgorithmCrc32}); err != nil {
+		t.Fatal(err)
+	}
+	if err := service.Zeros("bucket", "k", size, partSize); err != nil {
+		t.Fatal(err)
+	}
+	head := func() *s3.HeadObjectOutput {
+		t.Helper()
+		out, err := client.HeadObject(t.Context(), &s3.HeadObjectInput{Bucket: bucket, Key: key, ChecksumMode: types.ChecksumModeEnabled})
+		if err != nil || aws.ToInt64(out.ContentLength) != size || out.Metadata["a"] != "b" {
+			t.Fatalf("HEAD: %v, %+v", err, out)
+		}
+		return out
+	}
+	before := head()
+	in := &s3.CopyObjectInput{Bucket: bucket, Key: key, CopySource: aws.String("bucket/k"), MetadataDirective: types.MetadataDirectiveReplace}
+	var api smithy.APIError
+	if _, err := client.CopyObject(t.Context(), in); !errors.As(err, &api) || api.ErrorCode() != "InvalidRequest" {
+		t.Errorf("copied in one request: %v", err)
+	}
+	copyInParts(t, client, bucket, key, before, partSize)
+	after := head()
+	if *after.ETag != *before.ETag || aws.ToString(after.ChecksumCRC32) != aws.ToString(before.ChecksumCRC32) || after.ChecksumType != types.ChecksumTypeComposite {
+		t.Errorf("ETag %s, checksum %s; before %s, %s", *after.ETag, aws.ToString(after.ChecksumCRC32), *before.ETag, aws.ToString(before.ChecksumCRC32))
+	}
+	_, sent := service.Traffic()
+	const stretch = 1 << 20
+	out, err := client.GetObject(t.Context(), &s3.GetObjectInput{Bucket: bucket, Key: key, Range: aws.String(fmt.Sprintf("bytes=%d-", size-stretch))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(out.Body)
+	_ = out.Body.Close()
+	if err != nil || len(body) != stretch || !bytes.Equal(body, make([]byte, stretch)) {
+		t.Errorf("read %d bytes, %v", len(body), err)
+	}
+	if _, now := service.Traffic(); now-sent != stretch || sent > stretch {
+		t.Errorf("%d bytes sent by all before, %d by a GET of %d", sent, now-sent, stretch)
+	}
+}
+
+// copyInParts copies an object onto itself.
+func copyInParts(t *testing.T, client *s3.Client, bucket, key *string, before *s3.HeadObjectOutput, partSize int64) {
+	t.Helper()
+	size := *before.ContentLength
+	up, err := client.CreateMultipartUpload(t.Context(), &s3.CreateMultipartUploadInput{Bucket: bucket, Key: key, Metadata: before.Metadata, ChecksumAlgorithm: types.ChecksumAlgorithmCrc32})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var parts []types.CompletedPart
+	for n, first := int32(1), int64(0); first < size; n, first = n+1, first+partSize {
+		out, err := client.UploadPartCopy(t.Context(), &s3.UploadPartCopyInput{Bucket: bucket, Key: key, UploadId: up.UploadId, PartNumber: aws.Int32(n),
+			CopySource: aws.String("bucket/k"), CopySourceRange: aws.String(fmt.Sprintf("bytes=%d-%d", first, min(size, first+partSize)-1))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		parts = append(parts, types.CompletedPart{PartNumber: aws.Int32(n), ETag: out.CopyPartResult.ETag, ChecksumCRC32: out.CopyPartResult.ChecksumCRC32})
+	}
+	if _, err := client.CompleteMultipartUpload(t.Context(), &s3.CompleteMultipartUploadInput{Bucket: bucket, Key: key, UploadId: up.UploadId,
+		IfMatch: before.ETag, MultipartUpload: &types.CompletedMultipartUpload{Parts: parts}}); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -68,11 +68,18 @@ type Log struct {
 	head string
 	torn int
 	err  error // of a write that may have left half a line
-	// found are the changes that the log ended with, by the digest of their blob.
-	found map[string]change
+	// found are the changes that the log ended with.
+	found map[place]change
 }
 
 var _ rotate.Recorder = (*Log)(nil)
+
+// place is where a blob, of this digest, was put. Items may share a blob.
+type place struct {
+	target string
+	ref    scan.Ref
+	after  string
+}
 
 // change is a slot that was, or was about to be, replaced.
 type change struct {
@@ -98,7 +105,7 @@ func Open(path string) (*Log, error) {
 		}
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	l := &Log{file: file, head: genesis, found: map[string]change{}}
+	l := &Log{file: file, head: genesis, found: map[place]change{}}
 	if err := errors.Join(l.resume(), syncDir(filepath.Dir(path))); err != nil {
 		_ = file.Close()
 		return nil, fmt.Errorf("%s: %w", path, err)
@@ -189,15 +196,16 @@ func (l *Log) gather(file io.ReaderAt, end int64) error {
 			}
 			return &ChainError{Line: l.seq, Detail: err.Error()}
 		}
-		l.found[record.After] = change{written: record.Event == eventRotated || l.found[record.After].written, record: rotate.Record{Pass: record.Pass, Target: record.Target,
+		at := place{record.Target, scan.Ref(record.Ref), record.After}
+		l.found[at] = change{written: record.Event == eventRotated || l.found[at].written, record: rotate.Record{Pass: record.Pass, Target: record.Target,
 			Ref: scan.Ref(record.Ref), Path: record.Path, From: record.From, To: record.To, Before: record.Before, After: record.After}}
 	}
 	return lines.Err()
 }
 
 // Find implements rotate.Recorder, for what was there when the log was opened.
-func (l *Log) Find(after string) (record rotate.Record, written, ok bool) {
-	c, ok := l.found[after]
+func (l *Log) Find(target string, ref scan.Ref, after string) (record rotate.Record, written, ok bool) {
+	c, ok := l.found[place{target, ref, after}]
 	return c.record, c.written, ok
 }
 

@@ -55,9 +55,9 @@ func TestChangesAreFoundAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	known, open := record(1), record(2)
-	known.After, open.After = "aa", "bb"
-	err = errors.Join(log.Intend([]rotate.Record{known, open}), log.Record([]rotate.Record{known}), log.Close())
+	known, open, sharing := record(1), record(2), record(3) // sharing has the blob of known
+	known.After, open.After, sharing.After = "aa", "bb", "aa"
+	err = errors.Join(log.Intend([]rotate.Record{known, open, sharing}), log.Record([]rotate.Record{known}), log.Close())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,10 +65,15 @@ func TestChangesAreFoundAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = log.Close() }()
-	for after, want := range map[string]struct{ written, ok bool }{"aa": {true, true}, "bb": {false, true}, "cc": {false, false}} {
-		got, written, ok := log.Find(after)
-		if written != want.written || ok != want.ok || ok && (got.Ref == "" || got.From != "old") {
-			t.Errorf("Find(%q) = %+v, %v, %v", after, got, written, ok)
+	elsewhere := open
+	elsewhere.Ref = known.Ref
+	for _, test := range []struct {
+		rotate.Record
+		written, ok bool
+	}{{known, true, true}, {open, false, true}, {sharing, false, true}, {elsewhere, false, false}} {
+		got, written, ok := log.Find(test.Target, test.Ref, test.After)
+		if written != test.written || ok != test.ok || ok && (got.Ref != test.Ref || got.From != "old") {
+			t.Errorf("Find(%q, %q) = %+v, %v, %v", test.Ref, test.After, got, written, ok)
 		}
 	}
 }

@@ -102,8 +102,11 @@ func FuzzTorn(f *testing.F) {
 		if lines, _ := log.Head(); lines != want || log.Torn() != len(torn)-whole {
 			t.Errorf("%d lines, %d bytes torn off, want %d and %d", lines, log.Torn(), want, len(torn)-whole)
 		}
-		if found, written, ok := log.Find(record(1).After); ok != (want > 0) || written != (want > 1) ||
-			ok && want < 3 && string(found.Ref) != strings.ToValidUTF8(ref, "?") {
+		one := scan.Ref(strings.ToValidUTF8(ref, "?"))
+		if one == record(2).Ref {
+			return // two lines of one item
+		}
+		if found, written, ok := log.Find(record(1).Target, one, record(1).After); ok != (want > 0) || written != (want > 1) || ok && found.Ref != one {
 			t.Errorf("with %d lines: %+v, %v, %v", want, found, written, ok)
 		}
 		if err := errors.Join(log.Record([]rotate.Record{record(3)}), log.Close()); err != nil {

@@ -73,7 +73,11 @@ func (t *Table) answered(ctx context.Context, u update, failed *types.BatchState
 	if vanished(err) {
 		return t.changed(ctx, u, nil)
 	}
-	return scan.Result{Err: fmt.Errorf("update item of table %s: %w", t.config.Table, err)}
+	result := scan.Result{Err: fmt.Errorf("update item of table %s: %w", t.config.Table, err)}
+	if throttledStatement(failed) {
+		result.Err = busy(result.Err)
+	}
+	return result
 }
 
 // statementError gives the error of one statement the code that the same error

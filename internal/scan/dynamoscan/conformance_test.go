@@ -84,6 +84,9 @@ func (s *store) source(change func(*Config)) *Table {
 	return New(c)
 }
 
+// whole makes a source that reads items as they are.
+func whole(c *Config) { c.Whole, c.Attributes = true, nil }
+
 // key makes the n-th key.
 func (s *store) key(n int) map[string]types.AttributeValue {
 	key := map[string]types.AttributeValue{}
@@ -271,6 +274,7 @@ func TestConformance(t *testing.T) {
 		"key N with B":      {{"number", n}, {"binary key", b}},
 		"key B with N":      {{"b", b}, {"WHERE", n}},
 		"key S, no PartiQL": {{"id", s}},
+		"key S, whole":      {{"id", s}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			scantest.Run(t, func(t *testing.T) scantest.Subject {
@@ -278,7 +282,11 @@ func TestConformance(t *testing.T) {
 				if strings.Contains(name, "no PartiQL") {
 					store.fake.SetPolicy(func(c fakedynamodb.Call) bool { return c.Action != "dynamodb:PartiQLUpdate" })
 				}
-				return store.subject()
+				subject := store.subject()
+				if strings.Contains(name, "whole") {
+					subject.Source = store.source(whole)
+				}
+				return subject
 			})
 		})
 	}

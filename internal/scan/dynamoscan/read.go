@@ -67,7 +67,7 @@ func (t *Table) Page(ctx context.Context, p scan.Partition, cursor scan.Cursor) 
 	}
 	out, err := t.config.Client.Scan(ctx, in)
 	if err != nil {
-		return scan.Page{}, fmt.Errorf("scan table %s: %w", t.config.Table, err)
+		return scan.Page{}, fmt.Errorf("scan table %s: %w", t.config.Table, hot(err))
 	}
 	t.read.used(1, consumed(out.ConsumedCapacity)...)
 	page, err := t.page(keys, out)
@@ -112,7 +112,7 @@ func (t *Table) Load(ctx context.Context, ref scan.Ref) (scan.Item, error) {
 	}
 	out, err := t.config.Client.GetItem(ctx, in)
 	if err != nil {
-		return scan.Item{}, fmt.Errorf("get item of table %s: %w", t.config.Table, err)
+		return scan.Item{}, fmt.Errorf("get item of table %s: %w", t.config.Table, hot(err))
 	}
 	t.read.used(1, consumed(out.ConsumedCapacity)...)
 	if len(out.Item) == 0 {
@@ -135,7 +135,7 @@ func (t *Table) newItem(keys keyTypes, attributes map[string]types.AttributeValu
 		if isKey {
 			key[name] = value
 		}
-		if !isKey && !slices.Contains(t.config.Attributes, name) {
+		if !isKey && !t.config.Whole && !slices.Contains(t.config.Attributes, name) {
 			continue
 		}
 		converted, err := fromSDK(value)
@@ -153,8 +153,11 @@ func (t *Table) newItem(keys keyTypes, attributes map[string]types.AttributeValu
 
 // projection asks for the key and the attributes of the job alone, by aliases,
 // since names may be reserved words or hold any character. It saves network, not
-// capacity (API_Scan).
+// capacity (API_Scan). Without one, whole items are returned.
 func (t *Table) projection(keys keyTypes) (expression *string, names map[string]string) {
+	if t.config.Whole {
+		return nil, nil
+	}
 	wanted := slices.Clone(t.config.Attributes)
 	for name := range keys {
 		wanted = append(wanted, name)

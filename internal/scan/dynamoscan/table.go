@@ -32,6 +32,9 @@ type Config struct {
 	// Attributes are the top-level attributes to read beside the key; Writes
 	// those among them that may be replaced.
 	Attributes, Writes []string
+	// Whole: read every attribute instead, since the format needs to know of those
+	// that it cannot name. Reading costs the same (API_Scan).
+	Whole bool
 	// PageLimit is the most items of a page; 0 means what fits into 1 MB.
 	PageLimit int32
 	// ReadCapacity and WriteCapacity are the most capacity units to use per

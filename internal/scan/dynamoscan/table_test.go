@@ -331,6 +331,57 @@ func TestManySlots(t *testing.T) {
 	}
 }
 
+// A whole item has every attribute, from wherever it is read. A slot and its sibling
+// are replaced in one update, alone and in a batch: when somebody else changed the
+// sibling, nothing of the item is written.
+func TestWhole(t *testing.T) {
+	store := newStore(t, simple)
+	table := store.source(whole)
+	for _, n := range []int{1, 3} {
+		changes := store.changesOf(table, n, "new")
+		partitions, err := table.Partitions(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range partitions {
+			page, err := table.Page(t.Context(), p, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, item := range page.Items {
+				if len(item.Payload.(*scan.Row).Attributes) != 5 {
+					t.Errorf("a scan returned %d attributes of 5", len(item.Payload.(*scan.Row).Attributes))
+				}
+			}
+		}
+		for i, c := range changes {
+			if _, ok := c.Item.Payload.(*scan.Row).Attributes["unread"]; !ok {
+				t.Error("a loaded item is not whole")
+			}
+			c.New.(*scan.Row).Attributes["tenant"] = scan.Value{Kind: scan.KindS, Text: fmt.Sprint("new tenant ", i)}
+		}
+		foreign := map[string]scan.Value{":v": {Kind: scan.KindS, Text: "foreign"}}
+		store.update(changes[0].Item.Ref, "SET tenant = :v", nil, foreign)
+		results := table.Replace(t.Context(), changes)
+		if !errors.Is(results[0].Err, scan.ErrChanged) || results[0].Current == nil {
+			t.Fatalf("the sibling changed, and the write ended with %v", results[0].Err)
+		}
+		now := results[0].Current.Payload.(*scan.Row).Attributes
+		if string(slot(results[0].Current.Payload)) != "old" || now["tenant"].Text != "foreign" || len(now) != 5 {
+			t.Errorf("after a refused write: slot %q, tenant %q, %d attributes", slot(results[0].Current.Payload), now["tenant"].Text, len(now))
+		}
+		for i, r := range results[1:] {
+			item, err := table.Load(t.Context(), changes[i+1].Item.Ref)
+			if err != nil || r.Err != nil {
+				t.Fatal(err, r.Err)
+			}
+			if tenant := item.Payload.(*scan.Row).Attributes["tenant"].Text; string(slot(item.Payload)) != "new" || tenant != fmt.Sprint("new tenant ", i+1) {
+				t.Errorf("written: slot %q, tenant %q", slot(item.Payload), tenant)
+			}
+		}
+	}
+}
+
 // A statement that is too long for a batch goes alone, and holds back no other.
 func TestLongStatement(t *testing.T) {
 	store := newStore(t, simple)

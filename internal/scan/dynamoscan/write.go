@@ -38,22 +38,26 @@ func (t *Table) Batch() int { return maxBatch }
 
 // Replace writes every change under the condition that all values it replaces
 // are still what was read: in one BatchExecuteStatement where the table is known
-// to enforce conditions there, else by single UpdateItem calls. No two changes
-// may be of one item.
+// to enforce conditions there, else, and where a change is to go alone, by single
+// UpdateItem calls. No two changes may be of one item.
 func (t *Table) Replace(ctx context.Context, changes []scan.Change) []scan.Result {
 	results := make([]scan.Result, len(changes))
-	var updates []update
+	var updates, alone []update
 	for i, change := range changes {
 		u, err := newUpdate(i, change)
-		if err != nil {
+		switch {
+		case err != nil:
 			results[i].Err = &scan.RefusedError{Reason: "cannot-write", Detail: err.Error()}
-			continue
+		case change.Alone:
+			alone = append(alone, u)
+		default:
+			updates = append(updates, u)
 		}
-		updates = append(updates, u)
 	}
 	if len(updates) > 1 && t.batches(ctx) {
 		updates = t.replaceBatch(ctx, updates, results)
 	}
+	updates = append(updates, alone...)
 	var group errgroup.Group
 	group.SetLimit(singles)
 	for _, u := range updates {
@@ -108,7 +112,7 @@ func (t *Table) replaceOne(ctx context.Context, u update) scan.Result {
 	if vanished(err) {
 		return t.changed(ctx, u, nil)
 	}
-	return scan.Result{Err: fmt.Errorf("update item of table %s: %w", t.config.Table, err)}
+	return scan.Result{Err: fmt.Errorf("update item of table %s: %w", t.config.Table, hot(err))}
 }
 
 func (t *Table) updateItem(u update) *dynamodb.UpdateItemInput {

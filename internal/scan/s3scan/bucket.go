@@ -1,10 +1,12 @@
 // Package s3scan reads and rewrites the objects of an S3 bucket: a listing that
-// can go on behind any key, and conditional PUTs that send again everything of
-// the object that a PUT would drop. An object with something that cannot be sent
-// again is refused by name and left as it is.
+// can go on behind any key, conditional PUTs of new bodies, and conditional copies
+// of objects onto themselves where the metadata alone changes, so that no body
+// passes through. Either sends again everything of the object that it would drop.
+// An object with something that cannot be sent again is refused by name and left
+// as it is.
 //
-// The ETag, the one condition that a PUT can have, covers the body alone. What it
-// does not cover is read again right before the write; a change of tags, ACL or
+// The ETag, the one condition that a write can have, covers the body alone. What
+// it does not cover is read again right before the write; a change of tags, ACL or
 // metadata in the moment between is lost, as it would be with any writer. Not
 // seen by anybody who reads an object, and so not carried over: an encryption
 // context of its own under SSE-KMS (API_GetObject returns none).
@@ -35,6 +37,12 @@ type Config struct {
 	// AWS is true for the real service. Elsewhere conditional writes are probed
 	// before the first write, and what only AWS has is not asked for.
 	AWS bool
+	// NeedsBody says whether the body of an object has to be read, by its key and
+	// user metadata; nil means always. A body that is not needed is never
+	// downloaded, whatever its size.
+	NeedsBody func(key string, metadata map[string]string) bool
+	// Room is where bodies that are read take room; nil is without bound.
+	Room *scan.Room
 	// PageLimit is the most keys of a page; 0 means 1,000, which is S3's most.
 	PageLimit int32
 }
@@ -44,16 +52,22 @@ type Config struct {
 type Bucket struct {
 	config  Config
 	probing chan struct{} // held by the goroutine that probes
+	copying chan struct{} // holds one for each part that is being copied
+	patient func(*s3.Options)
 
 	mu       sync.Mutex
-	probed   bool  // conditional writes are known to be enforced
+	puts     guard // what the server enforces
+	copies   guard
+	uploads  guard
 	acls     *bool // whether objects have ACLs of their own; nil until asked
 	lockSeen bool  // the headers of Object Lock are known to be shown to us
 	notes    []string
 }
 
 // New makes a Bucket. It asks nothing of the service.
-func New(c Config) *Bucket { return &Bucket{config: c, probing: make(chan struct{}, 1)} }
+func New(c Config) *Bucket {
+	return &Bucket{config: c, probing: make(chan struct{}, 1), copying: make(chan struct{}, partsAtOnce), patient: patience(c.Client)}
+}
 
 // Notes are facts about the bucket that belong in the report.
 func (b *Bucket) Notes() []string {

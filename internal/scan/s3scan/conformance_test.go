@@ -42,6 +42,8 @@ type store struct {
 	client *s3.Client // through the faults
 	direct *s3.Client
 	dress  func(*s3.PutObjectInput) // what Put gives each object beside its body
+	shape  func(key string)         // what becomes of the body of each
+	hidden []string                 // headers that rest does not show
 }
 
 func newClient(t *testing.T, h http.Handler) *s3.Client {
@@ -56,7 +58,8 @@ func newClient(t *testing.T, h http.Handler) *s3.Client {
 }
 
 func newStore(t *testing.T, make func(*s3.CreateBucketInput)) *store {
-	st := &store{t: t, faults: fault.New(1), fake: fakes3.New(fakes3.Config{Region: "eu-west-1", Account: "111122223333"}), dress: func(*s3.PutObjectInput) {}}
+	st := &store{t: t, faults: fault.New(1), fake: fakes3.New(fakes3.Config{Region: "eu-west-1", Account: "111122223333"}),
+		dress: func(*s3.PutObjectInput) {}, shape: func(string) {}, hidden: []string{"Content-Length", "Etag", "Checksum"}}
 	st.client = newClient(t, st.faults.Handler(st.fake))
 	st.direct = newClient(t, st.fake)
 	st.url = *st.direct.Options().BaseEndpoint
@@ -111,6 +114,7 @@ func (s *store) write(ref scan.Ref, body string, options ...func(*s3.Options)) {
 	if _, err := s.direct.PutObject(s.t.Context(), in, options...); err != nil {
 		s.t.Fatal(err)
 	}
+	s.shape(string(ref))
 }
 
 func (s *store) remove(ref scan.Ref) {
@@ -154,21 +158,25 @@ func (s *store) rest(ref scan.Ref) string {
 		if question == "" && answer.StatusCode == http.StatusNotFound {
 			return ""
 		}
-		fmt.Fprintf(&b, "%s %d\n%s%s\n", question, answer.StatusCode, kept(answer.Header), body)
+		fmt.Fprintf(&b, "%s %d\n%s%s\n", question, answer.StatusCode, s.kept(answer.Header), body)
 	}
 	return b.String()
 }
 
-// kept prints headers, without those that change with the body or the moment.
-func kept(h http.Header) string {
+// kept prints headers, without those that change with what is replaced or with the
+// moment.
+func (s *store) kept(h http.Header) string {
 	var b strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(h)) {
 		switch name {
-		case "Content-Length", "Date", "Etag", "Last-Modified", "X-Amz-Version-Id", "X-Amz-Request-Id", "X-Amz-Id-2":
+		case "Date", "Last-Modified", "X-Amz-Version-Id", "X-Amz-Request-Id", "X-Amz-Id-2":
+			continue
+		}
+		if slices.Contains(s.hidden, name) {
 			continue
 		}
 		value := strings.Join(h[name], " | ")
-		if strings.HasPrefix(name, "X-Amz-Checksum-") && name != "X-Amz-Checksum-Type" {
+		if slices.Contains(s.hidden, "Checksum") && strings.HasPrefix(name, "X-Amz-Checksum-") && name != "X-Amz-Checksum-Type" {
 			value = "of the body"
 		}
 		fmt.Fprintf(&b, "%s: %s\n", name, value)

@@ -238,6 +238,27 @@ func (b *keyBucket) move(prefix string, ref scan.Ref, key, body string) {
 	if r := source.Replace(b.t.Context(), []scan.Change{{Item: item, New: splice(object, []byte("moved "+body))}}); r[0].Err != nil {
 		b.t.Fatalf("replace %q: %v", ref, r[0].Err)
 	}
+	b.moveMetadata(source, ref)
+}
+
+// moveMetadata does the same by a copy, in one piece and in parts: the key stands in
+// a header then.
+func (b *keyBucket) moveMetadata(source *Bucket, ref scan.Ref) {
+	source.config.NeedsBody = func(string, map[string]string) bool { return false }
+	for i, write := range []func(context.Context, *scan.Object, *asRead) error{source.copyWhole, source.copyParts} {
+		item, err := source.Load(b.t.Context(), ref)
+		if err != nil {
+			b.t.Fatalf("load %q without its body: %v", ref, err)
+		}
+		object := *item.Payload.(*scan.Object)
+		object.Metadata = map[string]string{"moved": fmt.Sprint(i)}
+		if err := write(b.t.Context(), &object, item.Token.(*asRead)); err != nil {
+			b.t.Fatalf("copy %q: %v", ref, err)
+		}
+		if item, err = source.Load(b.t.Context(), ref); err != nil || item.Payload.(*scan.Object).Metadata["moved"] != fmt.Sprint(i) {
+			b.t.Fatalf("the metadata of %q was not replaced: %v", ref, err)
+		}
+	}
 }
 
 // clear deletes the keys, and the bucket, which S3 allows only when nothing else

@@ -66,11 +66,11 @@ func (b *Bucket) page(r keyRange, last string, out *s3.ListObjectsV2Output) (sca
 			return scan.Page{}, err
 		}
 		switch {
-		case !strings.HasPrefix(key, r.Prefix):
-			return scan.Page{}, fmt.Errorf("the server names key %q, which does not begin with %q", key, r.Prefix)
 		case out.EncodingType != types.EncodingTypeUrl && doubtful(key):
 			return scan.Page{}, &scan.MissingError{Field: "s3", Detail: fmt.Sprintf(
 				"this server lists keys as XML text, without EncodingType=url, and key %q may stand for another one that XML cannot hold; rename the object, or use a server that encodes keys", key)}
+		case !strings.HasPrefix(key, r.Prefix):
+			return scan.Page{}, fmt.Errorf("the server names key %q, which does not begin with %q", key, r.Prefix)
 		case key <= last:
 			return scan.Page{}, fmt.Errorf("the server names key %q behind key %q, against the order of S3", key, last)
 		}

@@ -2,10 +2,12 @@ package s3scan
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -16,75 +18,167 @@ import (
 	"rotator/internal/scan"
 )
 
-// maxBody is the largest object that is read, in bytes. Every worker holds one at
-// a time, and another while it is being spliced.
+// maxBody is the largest object that is read, in bytes. How many of them are in
+// memory at the same time Config.Room says.
 const maxBody = 64 << 20
 
-// Load reads an object whole. scan.ErrGone says that it is not there,
-// *scan.RefusedError that it cannot be read and written back as it is.
+// loadTries is how often an object is looked at that keeps changing between HEAD
+// and GET.
+const loadTries = 3
+
+// Load reads an object: whole, or without its body where that is not needed.
+// scan.ErrGone says that it is not there, *scan.RefusedError that it cannot be read
+// and written back as it is.
 func (b *Bucket) Load(ctx context.Context, ref scan.Ref) (scan.Item, error) {
 	key, err := keyOf(ref)
 	if err != nil {
 		return scan.Item{}, err
 	}
-	out, err := b.config.Client.GetObject(ctx, &s3.GetObjectInput{Bucket: &b.config.Bucket, Key: &key, ChecksumMode: types.ChecksumModeEnabled},
-		func(o *s3.Options) { o.DisableLogOutputChecksumValidationSkipped = true })
-	if err != nil {
-		return scan.Item{}, b.loadError(err)
+	for range loadTries {
+		if b.config.NeedsBody == nil {
+			item, err := b.get(ctx, ref, key, nil)
+			if status(err) != http.StatusPreconditionFailed {
+				return item, err
+			}
+			continue
+		}
+		found, err := b.head(ctx, &s3.HeadObjectInput{Bucket: &b.config.Bucket, Key: &key, ChecksumMode: types.ChecksumModeEnabled})
+		if err != nil {
+			return scan.Item{}, b.loadError("head", err)
+		}
+		if err := refuse(found); err != nil {
+			return scan.Item{}, err
+		}
+		if !b.config.NeedsBody(key, found.Metadata) {
+			if err := refuseArchived(found); err != nil {
+				return scan.Item{}, err
+			}
+			return b.item(ref, key, found, nil, false), nil
+		}
+		if aws.ToInt64(found.ContentLength) > maxBody {
+			return scan.Item{}, errTooLarge()
+		}
+		item, err := b.get(ctx, ref, key, found.ETag)
+		if status(err) != http.StatusPreconditionFailed {
+			return item, err
+		}
 	}
-	defer func() { _ = out.Body.Close() }()
-	checksum, err := checksumOf(out)
-	if err == nil {
-		err = refuse(out)
-	}
+	return scan.Item{}, fmt.Errorf("get an object of bucket %s, between HEAD and GET: %w", b.config.Bucket, scan.ErrChanged)
+}
+
+// get reads an object with its body, if it is the one that match names; it takes
+// room for the body. Where there is none it waits without a connection, which the
+// service would close meanwhile, and asks again for what it was about to read.
+func (b *Bucket) get(ctx context.Context, ref scan.Ref, key string, match *string) (scan.Item, error) {
+	out, err := b.open(ctx, key, match)
 	if err != nil {
 		return scan.Item{}, err
 	}
+	size := aws.ToInt64(cmp.Or(out.ContentLength, aws.Int64(maxBody))) // a server may leave the length out
+	give, ok := b.config.Room.TryTake(size)
+	if !ok {
+		_ = out.Body.Close()
+		if give, err = b.config.Room.Take(ctx, size); err != nil {
+			return scan.Item{}, err
+		}
+		if out, err = b.open(ctx, key, out.ETag); err != nil {
+			give()
+			return scan.Item{}, err
+		}
+	}
+	defer func() { _ = out.Body.Close() }()
 	var body bytes.Buffer
 	body.Grow(int(max(0, aws.ToInt64(out.ContentLength))) + bytes.MinRead)
-	if _, err := body.ReadFrom(io.LimitReader(out.Body, maxBody+1)); err != nil {
+	_, err = body.ReadFrom(io.LimitReader(out.Body, maxBody+1))
+	switch {
+	case err != nil:
+		give()
 		return scan.Item{}, fmt.Errorf("read an object of bucket %s: %w", b.config.Bucket, err)
-	}
-	if body.Len() > maxBody {
+	case body.Len() > maxBody:
+		give()
 		return scan.Item{}, errTooLarge()
 	}
-	return scan.Item{Ref: ref,
-		Payload: &scan.Object{Bucket: b.config.Bucket, Key: key, Body: body.Bytes(), Metadata: out.Metadata},
-		Token:   &asRead{properties: propertiesOfGet(out), metadata: out.Metadata, checksum: checksum}}, nil
+	item := b.item(ref, key, headOf(out), body.Bytes(), true)
+	item.Give = give
+	return item, nil
 }
 
-func (b *Bucket) loadError(err error) error {
+// open begins to read an object, if its body can be read and written back.
+func (b *Bucket) open(ctx context.Context, key string, match *string) (*s3.GetObjectOutput, error) {
+	out, err := b.config.Client.GetObject(ctx, &s3.GetObjectInput{Bucket: &b.config.Bucket, Key: &key, IfMatch: match, ChecksumMode: types.ChecksumModeEnabled},
+		func(o *s3.Options) { o.DisableLogOutputChecksumValidationSkipped = true })
+	if err != nil {
+		return nil, b.loadError("get", err)
+	}
+	err = refuse(headOf(out))
+	if err == nil && aws.ToInt64(out.ContentLength) > maxBody {
+		err = errTooLarge()
+	}
+	if err != nil {
+		_ = out.Body.Close()
+		return nil, err
+	}
+	return out, nil
+}
+
+// item makes an item of what was found.
+func (b *Bucket) item(ref scan.Ref, key string, found *s3.HeadObjectOutput, body []byte, whole bool) scan.Item {
+	read := &asRead{properties: propertiesOf(found), metadata: found.Metadata, size: aws.ToInt64(found.ContentLength),
+		checksum: checksumOf(found), whole: whole}
+	if whole {
+		read.size = int64(len(body)) // a server may leave the length out
+	}
+	return scan.Item{Ref: ref, Token: read, Payload: &scan.Object{Bucket: b.config.Bucket, Key: key, Body: body, Metadata: found.Metadata,
+		Size: read.size, ServerSideKMS: read.properties.serverSideKMS()}}
+}
+
+// loadError gives an error of a HEAD or GET its meaning.
+func (b *Bucket) loadError(doing string, err error) error {
 	var api smithy.APIError
 	var archived *types.InvalidObjectState
 	switch {
-	case errors.As(err, &archived) || code(err) == "InvalidObjectState":
-		class := "an archive"
-		if archived != nil && archived.StorageClass != "" {
-			class = string(archived.StorageClass)
-		}
-		return &scan.RefusedError{Reason: "archived", Detail: fmt.Sprintf(
-			"its storage class is %s; restore it, then run retry (a restore costs money, so rotator asks for none)", class)}
+	case errors.As(err, &archived):
+		return errArchived(string(archived.StorageClass))
+	case code(err) == "InvalidObjectState":
+		return errArchived("")
 	case errors.Is(absent(err), scan.ErrGone):
 		return scan.ErrGone
 	case errors.As(err, &api) && api.ErrorCode() == "InvalidRequest" && strings.Contains(api.ErrorMessage(), "Encryption"):
 		return errCustomerKey() // what a GET without the key is answered with
 	}
-	return fmt.Errorf("get an object of bucket %s: %w", b.config.Bucket, err)
+	return fmt.Errorf("%s an object of bucket %s: %w", doing, b.config.Bucket, err)
 }
 
 // refuse names what cannot be sent again.
-func refuse(out *s3.GetObjectOutput) error {
+func refuse(found *s3.HeadObjectOutput) error {
 	switch {
-	case aws.ToInt64(out.ContentLength) > maxBody:
-		return errTooLarge()
-	case aws.ToInt32(out.MissingMeta) > 0:
+	case aws.ToInt32(found.MissingMeta) > 0:
 		return &scan.RefusedError{Reason: "metadata", Detail: "it has user metadata that S3 cannot return as HTTP headers, so a rewrite would lose it"}
-	case out.SSECustomerAlgorithm != nil:
+	case found.SSECustomerAlgorithm != nil:
 		return errCustomerKey()
-	case aws.ToString(out.ETag) == "":
+	case aws.ToString(found.ETag) == "":
 		return &scan.RefusedError{Reason: "no-etag", Detail: "the server returned no ETag for it, so it could not be replaced safely"}
 	}
 	return nil
+}
+
+// refuseArchived names what has to be restored before it can be copied
+// (API_CopyObject, StorageClass): a GET refuses it, a HEAD does not.
+func refuseArchived(found *s3.HeadObjectOutput) error {
+	switch {
+	case found.ArchiveStatus != "":
+		return errArchived(string(found.ArchiveStatus))
+	case found.StorageClass != types.StorageClassGlacier && found.StorageClass != types.StorageClassDeepArchive:
+		return nil
+	case strings.Contains(aws.ToString(found.Restore), `ongoing-request="false"`): // a restored copy is there
+		return nil
+	}
+	return errArchived(string(found.StorageClass))
+}
+
+func errArchived(class string) error {
+	return &scan.RefusedError{Reason: "archived", Detail: fmt.Sprintf(
+		"its storage class is %s; restore it, then run retry (a restore costs money, so rotator asks for none)", cmp.Or(class, "an archive"))}
 }
 
 func errCustomerKey() error {
@@ -95,24 +189,54 @@ func errTooLarge() error {
 	return &scan.RefusedError{Reason: "too-large", Detail: "it is larger than 64 MiB, more than a body format reads"}
 }
 
-// checksumOf is the algorithm of the checksum that an object has, so that the
-// new body gets one of the same.
-func checksumOf(out *s3.GetObjectOutput) (types.ChecksumAlgorithm, error) {
-	switch {
-	case out.ChecksumSHA512 != nil:
-		return types.ChecksumAlgorithmSha512, nil
-	case out.ChecksumSHA256 != nil:
-		return types.ChecksumAlgorithmSha256, nil
-	case out.ChecksumSHA1 != nil:
-		return types.ChecksumAlgorithmSha1, nil
-	case out.ChecksumCRC64NVME != nil:
-		return types.ChecksumAlgorithmCrc64nvme, nil
-	case out.ChecksumCRC32C != nil:
-		return types.ChecksumAlgorithmCrc32c, nil
-	case out.ChecksumCRC32 != nil:
-		return types.ChecksumAlgorithmCrc32, nil
-	case out.ChecksumMD5 != nil || out.ChecksumXXHASH64 != nil || out.ChecksumXXHASH3 != nil || out.ChecksumXXHASH128 != nil:
-		return "", &scan.RefusedError{Reason: "checksum", Detail: "its checksum is an MD5 or XXHash, which the AWS SDK cannot compute for the new body"}
+// checksumOf is the checksum that an object has.
+func checksumOf(found *s3.HeadObjectOutput) checksum {
+	for _, one := range []struct {
+		algorithm types.ChecksumAlgorithm
+		value     *string
+	}{
+		{types.ChecksumAlgorithmSha512, found.ChecksumSHA512}, {types.ChecksumAlgorithmSha256, found.ChecksumSHA256},
+		{types.ChecksumAlgorithmSha1, found.ChecksumSHA1}, {types.ChecksumAlgorithmCrc64nvme, found.ChecksumCRC64NVME},
+		{types.ChecksumAlgorithmCrc32c, found.ChecksumCRC32C}, {types.ChecksumAlgorithmCrc32, found.ChecksumCRC32},
+		{types.ChecksumAlgorithmMd5, found.ChecksumMD5}, {types.ChecksumAlgorithmXxhash64, found.ChecksumXXHASH64},
+		{types.ChecksumAlgorithmXxhash3, found.ChecksumXXHASH3}, {types.ChecksumAlgorithmXxhash128, found.ChecksumXXHASH128},
+	} {
+		if one.value != nil {
+			return checksum{algorithm: one.algorithm, kind: found.ChecksumType, value: *one.value}
+		}
 	}
-	return "", nil // the SDK's default
+	return checksum{} // of a new body the SDK's default
+}
+
+// ofBody refuses a checksum that a new body would get another one instead of: of
+// what the SDK cannot compute, and of parts, since a PUT has none: its checksum is
+// always one of the whole object (API_PutObject, ChecksumType).
+func (c checksum) ofBody() error {
+	switch c.algorithm {
+	case types.ChecksumAlgorithmMd5, types.ChecksumAlgorithmXxhash64, types.ChecksumAlgorithmXxhash3, types.ChecksumAlgorithmXxhash128:
+		return &scan.RefusedError{Reason: "checksum", Detail: "its checksum is an MD5 or XXHash, which the AWS SDK cannot compute for the new body"}
+	}
+	if c.kind == types.ChecksumTypeComposite {
+		return &scan.RefusedError{Reason: "checksum", Detail: "its checksum is made of those of the parts in which it was uploaded, and a rewrite of its body would make it one of the whole object; " +
+			"copy the object onto itself in one piece, then run retry"}
+	}
+	return nil
+}
+
+// headOf is the answer to a GET without the body, as HEAD gives it.
+func headOf(out *s3.GetObjectOutput) *s3.HeadObjectOutput {
+	return &s3.HeadObjectOutput{
+		ETag: out.ETag, VersionId: out.VersionId, LastModified: out.LastModified, ContentLength: out.ContentLength,
+		Metadata: out.Metadata, MissingMeta: out.MissingMeta, Restore: out.Restore,
+		CacheControl: out.CacheControl, ContentDisposition: out.ContentDisposition, ContentEncoding: out.ContentEncoding,
+		ContentLanguage: out.ContentLanguage, ContentType: out.ContentType, ExpiresString: out.ExpiresString,
+		WebsiteRedirectLocation: out.WebsiteRedirectLocation, StorageClass: out.StorageClass, SSECustomerAlgorithm: out.SSECustomerAlgorithm,
+		ServerSideEncryption: out.ServerSideEncryption, SSEKMSKeyId: out.SSEKMSKeyId, BucketKeyEnabled: out.BucketKeyEnabled,
+		ObjectLockMode: out.ObjectLockMode, ObjectLockRetainUntilDate: out.ObjectLockRetainUntilDate,
+		ObjectLockLegalHoldStatus: out.ObjectLockLegalHoldStatus, ObjectLockEventHold: out.ObjectLockEventHold,
+		ObjectLockEventHoldDurationDays: out.ObjectLockEventHoldDurationDays, ObjectLockEventHoldDurationYears: out.ObjectLockEventHoldDurationYears,
+		ChecksumType: out.ChecksumType, ChecksumSHA512: out.ChecksumSHA512, ChecksumSHA256: out.ChecksumSHA256, ChecksumSHA1: out.ChecksumSHA1,
+		ChecksumCRC64NVME: out.ChecksumCRC64NVME, ChecksumCRC32C: out.ChecksumCRC32C, ChecksumCRC32: out.ChecksumCRC32,
+		ChecksumMD5: out.ChecksumMD5, ChecksumXXHASH64: out.ChecksumXXHASH64, ChecksumXXHASH3: out.ChecksumXXHASH3, ChecksumXXHASH128: out.ChecksumXXHASH128,
+	}
 }

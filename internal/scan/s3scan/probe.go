@@ -29,70 +29,111 @@ func isProbe(prefix, key string) bool {
 	return ok && len(tail) == probeTail && strings.Trim(tail, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") == ""
 }
 
-// probe finds out, once and before the first write, whether a server that is not
-// AWS enforces the condition of a PUT. It uses a fresh key of its own and deletes
-// it again. Where conditions are not enforced, *scan.MissingError ends the run
-// before anything is written.
-func (b *Bucket) probe(ctx context.Context) error {
-	if b.enforces() {
-		return nil
+// guard is what is known of the conditions of one kind of write.
+type guard struct {
+	known bool
+	level level
+}
+
+// level is how far a server enforces the conditions of a kind of write.
+type level int
+
+const (
+	unsafe   level = iota // not that of what is read: this kind of write is not used
+	watched               // not that of what is overwritten: it is looked at before and after
+	enforced              // all
+)
+
+// probePuts finds out whether the server enforces the condition of a PUT. Where it
+// does not, *scan.MissingError ends the run before anything is written.
+func (b *Bucket) probePuts(ctx context.Context) error {
+	_, err := b.probe(ctx, &b.puts, b.tryPuts)
+	return err
+}
+
+// attempt tries conditions on an object of our own. It returns the versions that it
+// wrote or may have written, "" for one without a name.
+type attempt func(ctx context.Context, key string) (l level, written []string, err error)
+
+// probe finds out, once and before the first write of a kind, whether a server that
+// is not AWS enforces its conditions. It uses a fresh key of its own and deletes it
+// again.
+func (b *Bucket) probe(ctx context.Context, of *guard, try attempt) (level, error) {
+	if g := b.guard(of); g.known {
+		return g.level, nil
 	}
 	select {
 	case b.probing <- struct{}{}:
 		defer func() { <-b.probing }()
 	case <-ctx.Done():
-		return fmt.Errorf("probe conditional writes of bucket %s: %w", b.config.Bucket, ctx.Err())
+		return unsafe, fmt.Errorf("probe conditional writes of bucket %s: %w", b.config.Bucket, ctx.Err())
 	}
-	if b.enforces() {
-		return nil
+	if g := b.guard(of); g.known {
+		return g.level, nil
 	}
 	key := b.config.Prefix + probeName + rand.Text()
-	written, err := b.tryConditions(ctx, key)
+	found, written, err := try(ctx, key)
 	if removed := b.remove(ctx, key, written); removed != nil {
 		b.note("bucket %s: the object %s is left of a probe of conditional writes (%s); delete it", b.config.Bucket, key, code(removed))
 	}
 	if err != nil {
-		return err
+		return unsafe, err
 	}
 	b.mu.Lock()
-	b.probed = true
+	*of = guard{known: true, level: found}
 	b.mu.Unlock()
+	return found, nil
+}
+
+// guard is what is known; AWS enforces all conditions.
+func (b *Bucket) guard(of *guard) guard {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.config.AWS {
+		return guard{known: true, level: enforced}
+	}
+	return *of
+}
+
+// wrongETag is that of no object.
+const wrongETag = `"00000000000000000000000000000000"`
+
+// plant makes the object of a probe, which must be new.
+func (b *Bucket) plant(ctx context.Context, key string, match, noneMatch *string) (etag *string, written []string, err error) {
+	out, err := b.config.Client.PutObject(ctx, &s3.PutObjectInput{Bucket: &b.config.Bucket, Key: &key, IfMatch: match, IfNoneMatch: noneMatch,
+		Body: bytes.NewReader([]byte("rotator probes conditional writes"))})
+	if err != nil {
+		return nil, maybe(err), err
+	}
+	return out.ETag, []string{aws.ToString(out.VersionId)}, nil
+}
+
+// maybe is the version that a write may have made which failed.
+func maybe(err error) []string {
+	if answered := status(err); answered == 0 || answered == http.StatusOK || answered == http.StatusInternalServerError {
+		return []string{""}
+	}
 	return nil
 }
 
-func (b *Bucket) enforces() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.config.AWS || b.probed
-}
-
-// tryConditions makes the object and tries to replace it under a wrong ETag,
-// which must fail, and under its own, which must not. It returns the versions
-// that it wrote or may have written, "" for one without a name.
-func (b *Bucket) tryConditions(ctx context.Context, key string) (written []string, err error) {
-	put := func(match, noneMatch *string) (etag *string, err error) {
-		out, err := b.config.Client.PutObject(ctx, &s3.PutObjectInput{Bucket: &b.config.Bucket, Key: &key, IfMatch: match, IfNoneMatch: noneMatch,
-			Body: bytes.NewReader([]byte("rotator probes conditional writes"))})
-		if err == nil {
-			written = append(written, aws.ToString(out.VersionId))
-			return out.ETag, nil
-		}
-		if answered := status(err); answered == 0 || answered == http.StatusInternalServerError {
-			written = append(written, "")
-		}
-		return nil, err
-	}
-	etag, err := put(nil, aws.String("*"))
+// tryPuts makes the object and tries to replace it under a wrong ETag, which must
+// fail, and under its own, which must not.
+func (b *Bucket) tryPuts(ctx context.Context, key string) (l level, written []string, err error) {
+	etag, written, err := b.plant(ctx, key, nil, aws.String("*"))
 	if err != nil {
-		return written, b.probeError(err)
+		return unsafe, written, b.probeError(err)
 	}
-	if _, err = put(aws.String(`"00000000000000000000000000000000"`), nil); status(err) != http.StatusPreconditionFailed {
-		return written, b.probeError(err)
+	_, more, err := b.plant(ctx, key, aws.String(wrongETag), nil)
+	written = append(written, more...)
+	if status(err) != http.StatusPreconditionFailed {
+		return unsafe, written, b.probeError(err)
 	}
-	if _, err = put(etag, nil); err != nil {
-		return written, b.probeError(err)
+	_, more, err = b.plant(ctx, key, etag, nil)
+	written = append(written, more...)
+	if err != nil {
+		return unsafe, written, b.probeError(err)
 	}
-	return written, nil
+	return enforced, written, nil
 }
 
 // probeError tells a server that cannot do conditional writes from one that did

@@ -1,22 +1,28 @@
 package s3scan
 
 import (
-	"bytes"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
-
-	"rotator/internal/scan"
 )
 
 // asRead is what an object was when it was read: the Token of an item.
 type asRead struct {
 	properties properties
 	metadata   map[string]string
-	checksum   types.ChecksumAlgorithm // "" when the object had none
+	size       int64
+	checksum   checksum
+	whole      bool // its body was read, too
+}
+
+// checksum is the checksum of an object as S3 keeps it.
+type checksum struct {
+	algorithm types.ChecksumAlgorithm // "" when the object has none
+	kind      types.ChecksumType
+	value     string
 }
 
 // properties are what GET and HEAD say of an object beside its body and user
@@ -41,21 +47,7 @@ type properties struct {
 	holdDays, holdYears int32
 }
 
-func propertiesOfGet(out *s3.GetObjectOutput) properties {
-	return properties{
-		etag: aws.ToString(out.ETag), version: aws.ToString(out.VersionId), modified: seconds(out.LastModified),
-		cacheControl: aws.ToString(out.CacheControl), disposition: aws.ToString(out.ContentDisposition),
-		encoding: aws.ToString(out.ContentEncoding), language: aws.ToString(out.ContentLanguage),
-		contentType: aws.ToString(out.ContentType), expires: aws.ToString(out.ExpiresString),
-		redirect: aws.ToString(out.WebsiteRedirectLocation), class: out.StorageClass,
-		encryption: out.ServerSideEncryption, kmsKey: aws.ToString(out.SSEKMSKeyId), bucketKey: aws.ToBool(out.BucketKeyEnabled),
-		lockMode: out.ObjectLockMode, retainUntil: milliseconds(out.ObjectLockRetainUntilDate), legalHold: out.ObjectLockLegalHoldStatus,
-		eventHold: out.ObjectLockEventHold, holdDays: aws.ToInt32(out.ObjectLockEventHoldDurationDays),
-		holdYears: aws.ToInt32(out.ObjectLockEventHoldDurationYears),
-	}
-}
-
-func propertiesOfHead(out *s3.HeadObjectOutput) properties {
+func propertiesOf(out *s3.HeadObjectOutput) properties {
 	return properties{
 		etag: aws.ToString(out.ETag), version: aws.ToString(out.VersionId), modified: seconds(out.LastModified),
 		cacheControl: aws.ToString(out.CacheControl), disposition: aws.ToString(out.ContentDisposition),
@@ -83,31 +75,29 @@ func milliseconds(t *time.Time) int64 {
 	return t.UnixMilli()
 }
 
-// put is the request that replaces the body and sends the rest again
-// (API_PutObject).
-func (b *Bucket) put(object *scan.Object, read *asRead, also carried) *s3.PutObjectInput {
-	p := read.properties
-	in := &s3.PutObjectInput{
-		Bucket: &b.config.Bucket, Key: &object.Key, IfMatch: &p.etag,
-		Body: bytes.NewReader(object.Body), ContentLength: aws.Int64(int64(len(object.Body))),
-		Metadata: object.Metadata, Tagging: given(also.tags), ChecksumAlgorithm: read.checksum,
-		CacheControl: given(p.cacheControl), ContentDisposition: given(p.disposition), ContentEncoding: given(p.encoding),
-		ContentLanguage: given(p.language), ContentType: given(p.contentType),
-		WebsiteRedirectLocation: given(p.redirect), StorageClass: p.class,
-		ServerSideEncryption: p.encryption, SSEKMSKeyId: given(p.kmsKey),
-		ObjectLockLegalHoldStatus: p.legalHold, ObjectLockEventHold: p.eventHold,
-		ObjectLockEventHoldDurationDays: positive(p.holdDays), ObjectLockEventHoldDurationYears: positive(p.holdYears),
-		GrantFullControl: given(also.grants.full), GrantRead: given(also.grants.read),
-		GrantReadACP: given(also.grants.readACP), GrantWriteACP: given(also.grants.writeACP),
+// retention is the lock to send again. One that has ended protects nothing, and a
+// write refuses its date.
+func (p properties) retention() (types.ObjectLockMode, *time.Time) {
+	until := time.UnixMilli(p.retainUntil)
+	if p.lockMode == "" || !until.After(time.Now()) {
+		return "", nil
 	}
-	if p.bucketKey {
-		in.BucketKeyEnabled = &p.bucketKey
+	return p.lockMode, &until
+}
+
+// serverSideKMS says that S3 encrypts the object under a KMS key (SSE-KMS, or
+// twice by DSSE-KMS).
+func (p properties) serverSideKMS() bool {
+	return p.encryption == types.ServerSideEncryptionAwsKms || p.encryption == types.ServerSideEncryptionAwsKmsDsse
+}
+
+// keyOfBucket says whether the object uses an S3 Bucket Key, so that the default of
+// the bucket does not say it; nil where that makes no difference.
+func (p properties) keyOfBucket() *bool {
+	if p.encryption != types.ServerSideEncryptionAwsKms && !p.bucketKey {
+		return nil
 	}
-	// A retention that has ended protects nothing, and a PUT refuses its date.
-	if until := time.UnixMilli(p.retainUntil); p.lockMode != "" && until.After(time.Now()) {
-		in.ObjectLockMode, in.ObjectLockRetainUntilDate = p.lockMode, &until
-	}
-	return in
+	return &p.bucketKey
 }
 
 // withExpires sends Expires as it was read: it need not be a date, and the SDK

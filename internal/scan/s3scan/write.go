@@ -8,16 +8,18 @@ import (
 	"net/http"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"rotator/internal/scan"
 )
 
-// Batch is the most changes that one Replace takes: S3 has no batched PUT.
+// Batch is the most changes that one Replace takes: S3 has no batched write.
 func (b *Bucket) Batch() int { return 1 }
 
-// Replace writes each object by a PUT under the condition that its ETag is the
-// one that was read, and after a look at what the ETag does not cover. It changes
-// bodies alone.
+// Replace writes each object under the condition that its ETag is the one that was
+// read, and after a look at what the ETag does not cover. A new body is PUT; where
+// the metadata alone is new, the object is copied onto itself, and its body stays
+// where it is.
 func (b *Bucket) Replace(ctx context.Context, changes []scan.Change) []scan.Result {
 	results := make([]scan.Result, len(changes))
 	for i, change := range changes {
@@ -30,33 +32,27 @@ func (b *Bucket) replace(ctx context.Context, change scan.Change) error {
 	read, ok := change.Item.Token.(*asRead)
 	before, isObject := change.Item.Payload.(*scan.Object)
 	after, fits := change.New.(*scan.Object)
+	if !ok || !isObject || !fits || before.Key != after.Key {
+		return errCannotWrite("the change is not one of an object that was read")
+	}
+	sameBody, sameMetadata := bytes.Equal(before.Body, after.Body), maps.Equal(before.Metadata, after.Metadata)
 	switch {
-	case !ok || !isObject || !fits || before.Key != after.Key:
-		return &scan.RefusedError{Reason: "cannot-write", Detail: "the change is not one of an object that was read"}
-	case !maps.Equal(before.Metadata, after.Metadata):
-		return &scan.RefusedError{Reason: "cannot-write", Detail: "the change is one of user metadata, and only bodies can be replaced"}
-	case bytes.Equal(before.Body, after.Body):
-		return &scan.RefusedError{Reason: "cannot-write", Detail: "the change changes nothing"}
+	case sameBody && sameMetadata:
+		return errCannotWrite("the change changes nothing")
+	case !sameBody && !sameMetadata:
+		return errCannotWrite("the change is one of body and user metadata, and one write replaces one of them")
+	case !sameBody && !read.whole:
+		return errCannotWrite("the change is one of a body that was not read")
+	case !sameBody:
+		return b.rewrite(ctx, after, read)
+	case read.size > maxCopy || read.checksum.kind == types.ChecksumTypeComposite:
+		return b.copyParts(ctx, after, read)
 	}
-	if err := b.probe(ctx); err != nil {
-		return err
-	}
-	also, err := b.carry(ctx, before.Key)
-	if err == nil {
-		err = b.unchanged(ctx, before.Key, read, also)
-	}
-	if err != nil {
-		return absent(err)
-	}
-	_, err = b.config.Client.PutObject(ctx, b.put(after, read, also), withExpires(read.properties))
-	if err == nil {
-		return nil
-	}
-	switch status(err) {
-	case http.StatusPreconditionFailed, http.StatusConflict: // PreconditionFailed, ConditionalRequestConflict
-		return scan.ErrChanged
-	}
-	return absent(fmt.Errorf("put an object of bucket %s: %w", b.config.Bucket, err))
+	return b.copyWhole(ctx, after, read)
+}
+
+func errCannotWrite(detail string) error {
+	return &scan.RefusedError{Reason: "cannot-write", Detail: detail}
 }
 
 // absent turns an error that says there is no such object into scan.ErrGone. HEAD
@@ -68,18 +64,40 @@ func absent(err error) error {
 	return err
 }
 
-// unchanged says scan.ErrChanged when the object is no longer as it was read. It
-// is the last request before the PUT.
-func (b *Bucket) unchanged(ctx context.Context, key string, read *asRead, also carried) error {
-	now, err := b.config.Client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &b.config.Bucket, Key: &key})
-	if err != nil {
-		return fmt.Errorf("head an object of bucket %s: %w", b.config.Bucket, err)
+// refuses says that a server did not write because of a condition. A copy may say
+// so under status 200 (API_CopyObject, "A 200 OK response can contain either a
+// success or an error").
+func refuses(err error) bool {
+	switch code(err) {
+	case "PreconditionFailed", "ConditionalRequestConflict":
+		return true
 	}
-	if propertiesOfHead(now) != read.properties || !maps.Equal(now.Metadata, read.metadata) {
-		return scan.ErrChanged
+	return status(err) == http.StatusPreconditionFailed || status(err) == http.StatusConflict
+}
+
+// unchanged says scan.ErrChanged when the object is no longer as it was read, or
+// has another number of tags than those that will be sent. It is the last request
+// before the write.
+func (b *Bucket) unchanged(ctx context.Context, key string, read *asRead, also carried) error {
+	now, err := b.look(ctx, key, read)
+	if err != nil {
+		return err
 	}
 	if now.TagCount != nil && *now.TagCount != also.count {
 		return scan.ErrChanged
 	}
 	return nil
+}
+
+// look returns the object as it stands; scan.ErrChanged when that is not as it was
+// read.
+func (b *Bucket) look(ctx context.Context, key string, read *asRead) (*s3.HeadObjectOutput, error) {
+	now, err := b.head(ctx, &s3.HeadObjectInput{Bucket: &b.config.Bucket, Key: &key})
+	if err != nil {
+		return nil, fmt.Errorf("head an object of bucket %s: %w", b.config.Bucket, err)
+	}
+	if propertiesOf(now) != read.properties || !maps.Equal(now.Metadata, read.metadata) {
+		return nil, scan.ErrChanged
+	}
+	return now, nil
 }

@@ -32,11 +32,18 @@ type Source interface {
 // without the faults, and fail the test themselves.
 type Subject struct {
 	Source Source
-	// Faults stands between the source and the store.
+	// Faults stands between the source and the store; nil for a store that is
+	// asked by system calls. The cases about requests are left out then, and the
+	// source tries the same by other means.
 	Faults *fault.Injector
-	// Reads are all operations by which the source reads, and Writes those by
-	// which it changes items; it has no others.
-	Reads, Writes []string
+	// Reads are all operations by which the source reads, Writes those by which it
+	// changes items, and Prepares those that come before or after a write and change
+	// nothing that anybody sees; it has no others.
+	Reads, Writes, Prepares []string
+	// Unfenced says that no condition of the store covers the slot, only the rest
+	// of the item and what was read right before: of writers that look in the same
+	// moment several may succeed, and the last one stays.
+	Unfenced bool
 	// Conditional says what is wrong with a request that writes; nil when it
 	// can only replace what was read.
 	Conditional func(r *http.Request, body []byte) error
@@ -92,6 +99,13 @@ func (s *suite) items(n int) []scan.Item {
 		items[i] = s.load(s.Put(i))
 	}
 	return items
+}
+
+// needRequests leaves a case out for a store that gets none.
+func (s *suite) needRequests() {
+	if s.Faults == nil {
+		s.t.Skip("this store gets no requests")
+	}
 }
 
 func (s *suite) load(ref scan.Ref) scan.Item {

@@ -1,0 +1,77 @@
+"""Credentials as credstash stores them, with boto3.
+
+The layout is that of seal_aes_ctr_legacy and putSecret in credstash.py of
+fugue/credstash: a data key of 64 bytes, the first half for AES-256-CTR with a
+counter that begins at 1, the second for the HMAC of the ciphertext, in
+hexadecimal, which boto3 stores as binary.
+
+It reads one request as JSON from stdin and writes the answer to stdout.
+"""
+
+import base64
+import hashlib
+import hmac
+import json
+import os
+import sys
+
+import boto3
+from boto3.dynamodb.conditions import Attr, Key
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+FIRST = bytes(15) + b"\x01"
+kms = boto3.client("kms", region_name=os.environ["AWS_REGION"])
+request = json.load(sys.stdin)
+table = boto3.resource("dynamodb", region_name=os.environ["AWS_REGION"]).Table(request["table"])
+
+
+def crypt(key, data):
+    cipher = Cipher(algorithms.AES(key), modes.CTR(FIRST)).encryptor()
+    return cipher.update(data) + cipher.finalize()
+
+
+def seal(name, version, secret, context):
+    out = kms.generate_data_key(KeyId=request["key"], NumberOfBytes=64, EncryptionContext=context or {})
+    key, mac = out["Plaintext"][:32], out["Plaintext"][32:]
+    contents = crypt(key, secret.encode())
+    return {
+        "name": name,
+        "version": version,
+        "key": base64.b64encode(out["CiphertextBlob"]).decode(),
+        "contents": base64.b64encode(contents).decode(),
+        "hmac": hmac.new(mac, contents, hashlib.sha256).hexdigest().encode(),
+        "digest": "SHA256",
+        "comment": "made by boto3",
+    }
+
+
+def opened(row, context):
+    out = kms.decrypt(CiphertextBlob=base64.b64decode(row["key"]), EncryptionContext=context or {})
+    key, mac = out["Plaintext"][:32], out["Plaintext"][32:]
+    contents = base64.b64decode(row["contents"])
+    kept = row["hmac"] if isinstance(row["hmac"], str) else bytes(row["hmac"]).decode()
+    if not hmac.compare_digest(kept, hmac.new(mac, contents, hashlib.sha256).hexdigest()):
+        raise ValueError("the HMAC does not fit")
+    return crypt(key, contents).decode()
+
+
+def put(secrets):
+    for one in secrets:
+        table.put_item(Item=seal(**one), ConditionExpression=Attr("name").not_exists())
+    return {}
+
+
+def get(secrets):
+    answers = {}
+    for one in secrets:
+        name = f"{one['name']} {one['version']}"
+        try:
+            rows = table.query(KeyConditionExpression=Key("name").eq(one["name"]) & Key("version").eq(one["version"]), ConsistentRead=True)
+            same = opened(rows["Items"][0], one["context"]) == one["secret"]
+            answers[name] = "" if same else "it is not what was stored"
+        except Exception as e:
+            answers[name] = str(e) or repr(e)
+    return answers
+
+
+json.dump({"put": put, "get": get}[request["command"]](request["secrets"]), sys.stdout)

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// TestEveryReasonIsDocumented: each word that the program can give for a slot which
+// it did not move stands in docs/operations.md.
+func TestEveryReasonIsDocumented(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "operations.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	reasons := map[string]string{}
+	for _, dir := range []string{"ciphertext", "rotate", "scan"} {
+		err := filepath.WalkDir(filepath.Join("..", "..", "internal", dir), func(path string, _ fs.DirEntry, err error) error {
+			if err == nil && strings.HasSuffix(path, ".go") && !strings.HasSuffix(path, "_test.go") {
+				reasonsOf(t, path, reasons)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(reasons) < 50 {
+		t.Errorf("found %d reasons alone: %v; the code says them in other ways now", len(reasons), reasons)
+	}
+	for reason, path := range reasons {
+		if !strings.Contains(string(text), "`"+reason+"`") {
+			t.Errorf("docs/operations.md does not have the reason %s, of %s", reason, path)
+		}
+	}
+}
+
+var reasonForm = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
+
+// reasonsOf finds the words in one file: values of the field Reason, constants of
+// that name, and what functions that refuse are given as a word.
+func reasonsOf(t *testing.T, path string, reasons map[string]string) {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	note := func(e ast.Expr) {
+		if literal, ok := e.(*ast.BasicLit); ok && literal.Kind == token.STRING {
+			if word, err := strconv.Unquote(literal.Value); err == nil && reasonForm.MatchString(word) {
+				reasons[word] = path
+			}
+		}
+	}
+	ast.Inspect(file, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.KeyValueExpr:
+			if name, ok := n.Key.(*ast.Ident); ok && strings.EqualFold(name.Name, "reason") {
+				note(n.Value)
+			}
+		case *ast.ValueSpec:
+			for i, name := range n.Names {
+				if strings.HasPrefix(name.Name, "reason") && i < len(n.Values) {
+					note(n.Values[i])
+				}
+			}
+		case *ast.CallExpr:
+			if name, ok := n.Fun.(*ast.Ident); ok && strings.HasPrefix(name.Name, "refused") && len(n.Args) > 1 {
+				note(n.Args[1])
+			}
+		}
+		return true
+	})
+}

@@ -1,0 +1,169 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/smithy-go"
+	"go.etcd.io/bbolt"
+
+	"rotator/internal/checkpoint"
+	"rotator/internal/fakeaws/fault"
+	"rotator/internal/rotate"
+	"rotator/internal/trial"
+)
+
+// TestStorageExits: what went wrong with a checkpoint has the exit code of its
+// cause, wherever it was met, and a hint only where the error does not say itself
+// what to do.
+func TestStorageExits(t *testing.T) {
+	service := func(code string) error {
+		return &checkpoint.ServiceError{Doing: "read it", Err: &smithy.GenericAPIError{Code: code}}
+	}
+	full := &fs.PathError{Op: "write", Path: "state.db", Err: syscall.ENOSPC}
+	for name, c := range map[string]struct {
+		err  error
+		code int
+		hint string
+	}{
+		"full disk":              {full, exitStorage, "writable"},
+		"corrupt record":         {&checkpoint.CorruptError{ID: "n", Detail: "cut"}, exitStorage, ""},
+		"record of another":      {&checkpoint.SchemaError{ID: "n", Schema: 9}, exitStorage, ""},
+		"damaged file":           {&checkpoint.DamagedError{Path: "state.db", Detail: "cut"}, exitStorage, ""},
+		"service that throttles": {service("ThrottlingException"), exitUnavailable, "run again"},
+		"service that fails":     {service("InternalServerError"), exitUnavailable, "run again"},
+		"no answer":              {&checkpoint.ServiceError{Doing: "read it", Err: syscall.ECONNRESET}, exitUnavailable, "run again"},
+		"service that refuses":   {service("ValidationException"), exitStorage, "writable"},
+		"service that denies":    {service("AccessDeniedException"), exitAccess, ""},
+		"unknown outcome":        {fmt.Errorf("nobody knows whether n was written: %w", service("InternalServerError")), exitUnavailable, "run again"},
+	} {
+		kind := map[int]rotate.StopKind{exitStorage: rotate.StopStorage, exitUnavailable: rotate.StopUnavailable, exitAccess: rotate.StopAccess}[c.code]
+		for where, err := range map[string]error{
+			"before a run":    &storageError{what: "read the checkpoint", err: c.err},
+			"in a run":        &rotate.StopError{Kind: kind, What: "save the checkpoint", Err: c.err},
+			"after a run":     &storageError{what: "save the pass", err: &rotate.StopError{Kind: kind, What: "save the checkpoint", Err: c.err}},
+			"in and after it": errors.Join(&rotate.StopError{Kind: kind, Err: c.err}, &storageError{what: "save the pass", err: c.err}),
+		} {
+			code, hint := exitCode(err)
+			if code != c.code || !strings.Contains(hint, c.hint) || c.code == exitStorage && (hint == "") != (c.hint == "") {
+				t.Errorf("%s, %s: exit code %d and hint %q, want %d and %q", name, where, code, hint, c.code, c.hint)
+			}
+		}
+	}
+}
+
+// TestCheckpointServiceAway: a run whose checkpoint service fails for longer than
+// max_outage ends with 69, before and in the pass, and another goes on from there.
+func TestCheckpointServiceAway(t *testing.T) {
+	for place, operations := range map[string][2]string{
+		trial.InTable:  {"dynamodb:GetItem", "dynamodb:PutItem"}, // the targets are listed, and written by transactions
+		trial.InBucket: {"s3:GetObject", "s3:PutObject"},
+	} {
+		t.Run(place, func(t *testing.T) {
+			t.Parallel()
+			for _, kind := range []fault.Kind{fault.InternalError, fault.Throttle} {
+				w := newTrial(t, trial.Config{Rate: 500, Checkpoint: place, MaxOutage: "1s", Extra: "lease: 1s",
+					Items: map[trial.Kind]int{trial.Ordinary: 100}, Objects: map[trial.Kind]int{}})
+				w.CountsVary()
+				for i, operation := range operations {
+					w.Fault(operation, fault.Fault{Kind: kind, Skip: 3 * i})
+					r := w.Run(t, "run", "-o", "json")
+					if r.Code != exitUnavailable || strings.Contains(r.Log, "writable") {
+						t.Errorf("%s fails: want exit code %d: %s", operation, exitUnavailable, r)
+					}
+					w.Server.Faults().Clear(operation)
+					w.CheckPartial(t, nil)
+				}
+				w.Check(t, w.Must(t, complete(), "run", "-o", "json").Summary)
+			}
+		})
+	}
+}
+
+// TestRestartLeavesTheBrokenBehind: one record is broken in the middle of a pass; a
+// run refuses it, with one advice, and following that leads to the end.
+func TestRestartLeavesTheBrokenBehind(t *testing.T) {
+	for _, id := range []string{"head", "pass/1"} {
+		t.Run("file "+strings.ReplaceAll(id, "/", "-"), func(t *testing.T) {
+			t.Parallel()
+			w := newTrial(t, trial.Config{Rate: 500})
+			halfway(t, w, 100)
+			breakRecord(t, statePath(w), id)
+			leaveBehind(t, w)
+		})
+	}
+	t.Run("partition of a finished pass", func(t *testing.T) {
+		t.Parallel()
+		w := newTrial(t, trial.Config{Rate: 500})
+		w.CountsVary()
+		w.Must(t, complete(), "run", "-o", "json")
+		breakRecord(t, statePath(w), "pass/1/partition/0/0")
+		if r := w.Must(t, complete(), "run", "-o", "json"); r.Summary.Pass != 2 || !strings.Contains(strings.Join(r.Summary.Notes, " "), "cannot be read") {
+			t.Errorf("want pass 2, with a note: %s", r)
+		}
+	})
+	t.Run("roster", func(t *testing.T) {
+		t.Parallel()
+		w := newTrial(t, trial.Config{Rate: 500, Checkpoint: trial.InTable, Extra: "lease: 1s"})
+		halfway(t, w, 100)
+		client := dynamodb.NewFromConfig(aws.Config{Region: "us-east-1", BaseEndpoint: aws.String(w.Server.Endpoint()),
+			Credentials: credentials.NewStaticCredentialsProvider("AKIAFAKEAWSFAKEAWS00", "not-a-secret", "")})
+		store := checkpoint.NewDynamoDB(client, "state", time.Minute)
+		e, err := store.Fetch(t.Context(), "jobs/trial/roster")
+		if err == nil {
+			_, err = store.Replace(t.Context(), e, []byte("{}"))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		leaveBehind(t, w)
+	})
+}
+
+// leaveBehind follows the advice of a run that met a broken record.
+func leaveBehind(t *testing.T, w *trial.World) {
+	t.Helper()
+	w.CountsVary()
+	if r := w.Run(t, "run", "-o", "json"); r.Code != exitStorage || !strings.Contains(r.Log, "--restart") || strings.Contains(r.Log, "writable") {
+		t.Errorf("want exit code %d, and the advice to restart alone: %s", exitStorage, r)
+	}
+	r := w.Must(t, complete(), "run", "--restart", "-o", "json")
+	w.Check(t, r.Summary)
+	if r.Summary.Pass != 2 {
+		t.Errorf("it is pass %d, want 2", r.Summary.Pass)
+	}
+	if r := w.Run(t, "run", "-o", "json"); !slices.Contains(complete(), r.Code) || r.Summary.Pass != 3 {
+		t.Errorf("the run after it: %s", r)
+	}
+}
+
+// breakRecord changes a byte in the middle of a record of the job.
+func breakRecord(t *testing.T, path, id string) {
+	t.Helper()
+	db, err := bbolt.Open(path, 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken := db.Update(func(tx *bbolt.Tx) error {
+		records, key := tx.Bucket([]byte("records")), []byte("jobs/trial/"+id)
+		value := bytes.Clone(records.Get(key))
+		if len(value) == 0 {
+			return fmt.Errorf("there is no record %s", key)
+		}
+		value[len(value)/2] ^= 1
+		return records.Put(key, value)
+	})
+	if err := errors.Join(broken, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+}

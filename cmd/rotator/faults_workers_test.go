@@ -1,0 +1,234 @@
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"rotator/internal/fakeaws/fault"
+	"rotator/internal/trial"
+)
+
+// twoWorkers: one checkpoint has one worker; two workers with a checkpoint each
+// move every slot once.
+func twoWorkers(t *testing.T) {
+	t.Run("one checkpoint", func(t *testing.T) {
+		w := newTrial(t, trial.Config{Rate: 400})
+		first := runs(w).Begin(t)
+		until(t, "the first requests", asked(w, 40))
+		for _, command := range []string{"run", "retry"} {
+			if r := w.Run(t, command, "-o", "json"); r.Code != exitBusy {
+				t.Errorf("beside a run: want exit code %d: %s", exitBusy, r)
+			}
+		}
+		r := first.End(t)
+		if r.Code != exitExceptions {
+			t.Fatalf("want exit code 3: %s", r)
+		}
+		w.Check(t, r.Summary)
+	})
+	t.Run("a checkpoint each", func(t *testing.T) {
+		w := newTrial(t, trial.Config{Rate: 400})
+		replaceInJob(t, w, ".rotator/state.db", "second/state.db")
+		if err := os.Rename(filepath.Join(w.Dir, "job.yaml"), filepath.Join(w.Dir, "second.yaml")); err != nil {
+			t.Fatal(err)
+		}
+		w.WriteJob(t, w.Job())
+		second := runs(w)
+		second.Args[len(second.Args)-1] = "second.yaml"
+		// The first sleeps with pages in its hands that the second works on.
+		first := runs(w).Begin(t)
+		until(t, "the first requests", asked(w, 30))
+		first.Signal(t, syscall.SIGSTOP)
+		second.Begin(t)
+		until(t, "requests of the second", asked(w, 60))
+		first.Signal(t, syscall.SIGCONT)
+		a, b := first.End(t), second.End(t)
+		if a.Code != exitExceptions || b.Code != exitExceptions {
+			t.Fatalf("want exit code 3 of both: %s\n%s", a, b)
+		}
+		want := sum(w.Expected())
+		w.CountsVary()
+		w.Check(t, a.Summary)
+		w.Check(t, b.Summary)
+		if n := a.Summary.Slots.Rotated + b.Summary.Slots.Rotated; n != want.Rotated || b.Summary.Slots.Rotated == 0 {
+			t.Errorf("%d slots were to be moved, and the two say that they moved %d", want.Rotated, n)
+		}
+		t.Logf("%d slots moved by the first, %d by the second", a.Summary.Slots.Rotated, b.Summary.Slots.Rotated)
+	})
+	// One run reads 8 partitions at a time, and leaves the others to the second.
+	for _, place := range []string{trial.InTable, trial.InBucket} {
+		t.Run("a shared checkpoint "+place, func(t *testing.T) {
+			w := newTrial(t, trial.Config{Segments: 16, Rate: 60, Checkpoint: place, Extra: "lease: 3s"})
+			first, second := runs(w).Begin(t), runs(w).Begin(t)
+			until(t, "both runs to own partitions", func() bool { return len(distinct(owners(t, w.Store(t), "trial"))) == 2 })
+			first.Kill() // its partitions fall to the other when its lease is over
+			first.End(t)
+			w.CountsVary() // what the first wrote and had not saved
+			r := second.End(t)
+			if r.Code != exitExceptions {
+				t.Fatalf("want exit code %d: %s", exitExceptions, r)
+			}
+			w.Check(t, r.Summary)
+		})
+	}
+}
+
+// pausedWorker: a worker that is stopped for a while, while others write, neither
+// loses its place nor their writes.
+func pausedWorker(t *testing.T) {
+	t.Run("one checkpoint", func(t *testing.T) {
+		w := newTrial(t, trial.Config{Rate: 300})
+		p := runs(w).Begin(t)
+		until(t, "the first requests", asked(w, 60))
+		p.Signal(t, syscall.SIGSTOP)
+		if r := w.Run(t, "run"); r.Code != exitBusy {
+			t.Errorf("beside a paused run: want exit code %d: %s", exitBusy, r)
+		}
+		for i, e := range w.Entries(nil) {
+			if i%3 == 0 && e.Kind == trial.Ordinary {
+				if err := w.Replace(context.Background(), e, []string{w.Old, w.New}[i%2]); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		p.Signal(t, syscall.SIGCONT)
+		r := p.End(t)
+		if r.Code != exitExceptions {
+			t.Fatalf("want exit code 3: %s", r)
+		}
+		w.CheckPartial(t, r.Summary)
+		toConvergence(t, w)
+	})
+	t.Run("a shared checkpoint", func(t *testing.T) {
+		items, objects := trial.Mix(2)
+		w := newTrial(t, trial.Config{Items: items, Objects: objects, Segments: 16, Rate: 100, Checkpoint: trial.InTable, Extra: "lease: 3s"})
+		first, second := runs(w).Begin(t), runs(w).Begin(t)
+		store := w.Store(t)
+		until(t, "both runs to own partitions", func() bool { return len(distinct(owners(t, store, "trial"))) == 2 })
+		first.Signal(t, syscall.SIGSTOP)
+		if had := owners(t, store, "trial"); len(distinct(had)) != 2 {
+			t.Fatalf("one run had ended when it was stopped: %v", had)
+		}
+		r := second.End(t)
+		if r.Code != exitExceptions {
+			t.Fatalf("beside a paused run: want exit code %d: %s", exitExceptions, r)
+		}
+		w.CountsVary() // what the first wrote and had not saved
+		w.Check(t, r.Summary)
+		first.Signal(t, syscall.SIGCONT)
+		if late := first.End(t); late.Code != exitBusy {
+			t.Errorf("it slept over its lease: want exit code %d: %s", exitBusy, late)
+		}
+		w.Check(t, r.Summary)
+		toTheEnd(t, w) // a pass that finds everything moved
+	})
+}
+
+// terminated: SIGTERM ends a run soon and in order, wherever it is.
+func terminated(t *testing.T) {
+	items, objects := trial.Mix(2)
+	t.Run("in a file", func(t *testing.T) {
+		t.Parallel()
+		terminate(t, trial.Config{Items: items, Objects: objects, Rate: 600}, 1, 3, 20, 60, 90)
+	})
+	each(t, sharedHomes(), func(t *testing.T, c trial.Config) {
+		c.Items, c.Objects, c.Rate = items, objects, 200
+		terminate(t, c, 1, 3, 20, 30)
+	})
+}
+
+// terminate ends run after run of one pass, each after so many requests to KMS.
+func terminate(t *testing.T, c trial.Config, after ...int) {
+	w := newTrial(t, c)
+	ends := map[int]int{}
+	for _, requests := range after {
+		p := runs(w).Begin(t)
+		until(t, "some requests", asked(w, requests))
+		began := time.Now()
+		p.Signal(t, syscall.SIGTERM)
+		r := p.End(t)
+		ends[r.Code]++
+		if took := time.Since(began); took > 8*time.Second {
+			t.Errorf("SIGTERM took %s", took)
+		}
+		if r.Code == exitExceptions {
+			break // it had come to its end
+		}
+		if r.Summary != nil || requests > 3 { // before the pass is open there is no result
+			stopped(t, w, r, exitInterrupted)
+		}
+	}
+	if ends[exitInterrupted] < 3 {
+		t.Errorf("exit codes %v, want %d of most", ends, exitInterrupted)
+	}
+	toTheEnd(t, w)
+}
+
+// moment is a request to an operation, of those for which of is true (nil: all),
+// after so many that pass.
+type moment struct {
+	operation string
+	skip      int
+	of        func(requestOf) bool
+}
+
+// killed: SIGKILL at any request, with and without the server having applied it,
+// loses nothing and counts nothing twice.
+func killed(t *testing.T) {
+	items, objects := trial.Mix(2)
+	t.Run("in a file", func(t *testing.T) {
+		t.Parallel()
+		w := newTrial(t, trial.Config{Items: items, Objects: objects})
+		kill(t, w, moment{"dynamodb:DescribeTable", 0, nil}, moment{"dynamodb:Scan", 0, nil}, moment{"kms:ReEncrypt", 30, nil},
+			moment{"dynamodb:BatchExecuteStatement", 1, nil}, moment{"dynamodb:BatchExecuteStatement", 2, nil},
+			moment{"s3:GetObject", 3, nil}, moment{"s3:PutObject", 4, nil}, moment{"s3:PutObject", 5, nil}, moment{"kms:ReEncrypt", 3, nil})
+	})
+	each(t, sharedHomes(), func(t *testing.T, c trial.Config) {
+		c.Rate = 80
+		w := newTrial(t, c)
+		_, operation := w.StateOperations()
+		// The record of the pass, its head, the roster, a claim; further on
+		// ledger, cursors, and a roster with the dead on it.
+		state := func(skip int) moment {
+			return moment{operation, skip, func(r requestOf) bool {
+				return operation == "dynamodb:PutItem" || ofBucket("state")(r) && !strings.Contains(r.URL.Path, "/.rotator-probe-")
+			}}
+		}
+		kill(t, w, state(0), state(1), state(2), moment{"dynamodb:BatchExecuteStatement", 0, nil}, state(4), state(7))
+	})
+}
+
+// kill kills a run of one pass at each moment, twice, and lets it end then.
+func kill(t *testing.T, w *trial.World, moments ...moment) {
+	killed := 0
+	for _, at := range moments {
+		for _, applied := range []bool{true, false} {
+			p := runs(w)
+			f := fault.Fault{Skip: at.skip, Times: 1, Of: at.of, Before: func(requestOf, []byte) { p.Kill() }}
+			if !applied {
+				f.Kind = fault.Reset
+			}
+			w.Fault(at.operation, f)
+			r := p.Begin(t).End(t)
+			w.Server.Faults().Clear("")
+			if r.Code != -1 {
+				t.Fatalf("the run after %d that were killed ended before it was killed at %s: %s", killed, at.operation, r)
+			}
+			killed++
+			w.CheckPartial(t, nil)
+		}
+	}
+	r := toTheEnd(t, w)
+	if r.Summary.Pass != 1 {
+		t.Errorf("pass %d ended, and all belonged to the first", r.Summary.Pass)
+	}
+	if r := w.Run(t, "report", "--check"); r.Code != exitDone {
+		t.Errorf("the audit log is not whole: %s", r)
+	}
+	t.Logf("%d runs were killed", killed)
+}

@@ -1,0 +1,322 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/md5"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sync/errgroup"
+
+	"rotator/internal/checkpoint"
+	"rotator/internal/fakeaws"
+	"rotator/internal/fakeaws/fakekms"
+	"rotator/internal/fakeaws/fakes3"
+	"rotator/internal/report"
+	"rotator/internal/trial"
+)
+
+// mixedObjects is how many objects the mixed bucket has. They are written and moved
+// over HTTP, so the race detector gets fewer.
+func mixedObjects() int {
+	if testing.Short() || raceEnabled {
+		return 1000
+	}
+	return 10_000
+}
+
+// variety is one kind of object: how it is written around a ciphertext, and what
+// has to become of it.
+type variety struct {
+	name    string
+	suffix  string // of the key
+	context map[string]string
+	// write makes the object; a nil write has no ciphertext of ours to begin with.
+	write func(blob []byte, key string) written
+	// reason is why it is refused; "" is moved, "none" has no slot.
+	reason string
+	under  string // "third": under a key that was not asked for
+	put    func(*s3.PutObjectInput)
+	few    bool // one of them is enough
+}
+
+// written is what the writer of an object stores.
+type written struct {
+	body     []byte
+	metadata map[string]string
+}
+
+// varieties are all formats and all refusals of format auto.
+func varieties() []variety {
+	std := base64.StdEncoding.EncodeToString
+	text := func(format string) func(blob []byte, key string) written {
+		return func(blob []byte, key string) written {
+			return written{body: []byte(strings.NewReplacer("BLOB", std(blob), "KEY", key).Replace(format))}
+		}
+	}
+	meta := func(pairs ...string) func(blob []byte, key string) written {
+		return func(blob []byte, _ string) written {
+			metadata := map[string]string{"owner": "me"}
+			for i := 0; i < len(pairs); i += 2 {
+				metadata[pairs[i]] = strings.ReplaceAll(pairs[i+1], "BLOB", std(blob))
+			}
+			return written{body: []byte("the sealed body\x00\xff"), metadata: metadata}
+		}
+	}
+	plain := func(body string) func([]byte, string) written {
+		return func([]byte, string) written {
+			return written{body: []byte(body), metadata: map[string]string{"owner": "me"}}
+		}
+	}
+	pay, tenant := map[string]string{"app": "pay"}, map[string]string{"tenant": "t1"}
+	frame := func(blob []byte, _ string) written {
+		return written{body: append(append(binary.BigEndian.AppendUint32(nil, uint32(len(blob))), blob...), "sealed"...)}
+	}
+	sse := func(in *s3.PutObjectInput) { in.ServerSideEncryption = types.ServerSideEncryptionAwsKms }
+	return []variety{
+		{name: "s3ec-v2", context: tenant, write: meta("x-amz-key-v2", "BLOB", "x-amz-iv", "aXY=", "x-amz-wrap-alg", "kms+context", "x-amz-matdesc", `{"tenant":"t1"}`)},
+		{name: "s3ec-v2-kms", context: tenant, write: meta("x-amz-key-v2", "BLOB", "x-amz-iv", "aXY=", "x-amz-wrap-alg", "kms", "x-amz-matdesc", `{"tenant":"t1"}`), put: sse},
+		{name: "s3ec-v3", context: tenant, write: meta("x-amz-3", "BLOB", "x-amz-w", "12", "x-amz-t", `{"tenant":"t1"}`, "x-amz-c", "115", "x-amz-d", "ZA==", "x-amz-i", "aQ==")},
+		{name: "s3ec-v3-split", write: meta("x-amz-c", "115", "x-amz-d", "ZA==", "x-amz-i", "aQ=="), reason: "none"},
+		{name: "s3ec-file", suffix: ".instruction", context: tenant, write: text(`{"x-amz-3":"BLOB", "x-amz-w":"12","x-amz-t":"{\"tenant\":\"t1\"}"}`)},
+		{name: "s3ec-foreign", context: tenant, under: "third", reason: "foreign", write: meta("x-amz-key-v2", "BLOB", "x-amz-iv", "aXY=", "x-amz-wrap-alg", "kms", "x-amz-matdesc", `{"tenant":"t1"}`)},
+		{name: "raw", context: pay, write: func(blob []byte, _ string) written { return written{body: blob} }},
+		{name: "base64", context: pay, write: text("BLOB\n")},
+		{name: "sops-yaml", suffix: ".yaml", write: text("# mine\nsops:\n    kms:\n        - arn: KEY\n          created_at: \"2026-03-01T12:00:00Z\"\n          enc: BLOB\n    lastmodified: \"2026-03-01T12:00:00Z\"\n    mac: ENC[x]\n    version: 3.13.3\n")},
+		{name: "sops-json", suffix: ".json", write: text(`{"a": "ENC[x]", "sops": {"kms": [{"arn": "KEY", "created_at": "2026-03-01T12:00:00Z", "enc": "BLOB"}], "lastmodified": "2026-03-01T12:00:00Z", "mac": "ENC[x]", "version": "3.13.3"}}`)},
+		{name: "ejson", suffix: ".json", context: map[string]string{"Secret": "password"}, write: text(`{"encryption_context":{},"kms_key_id":"KEY","secrets":[{"name":"password","description":"","ciphertext":"EJK1;BLOB;YWJj"}],"version":1}`)},
+		{name: "pulumi", suffix: ".json", write: text(`{"version":3,"checkpoint":{"stack":"s","latest":{"secrets_providers":{"type":"cloud","state":{"url":"awskms:///KEY?region=us-east-1","encryptedkey":"BLOB"}}}}}`)},
+		{name: "biscuit", suffix: ".yml", context: map[string]string{"SecretName": "db"}, write: text("_keys:\n- key_id: KEY\n  key_manager: kms\n  algorithm: aesgcm256\ndb:\n- key_id: KEY\n  key_manager: kms\n  algorithm: aesgcm256\n  key_ciphertext: BLOB\n  ciphertext: QQ==\n")},
+		{name: "tink-keyset", suffix: ".json", write: text(`{"encryptedKeyset":"BLOB","keysetInfo":{"primaryKeyId":1,"keyInfo":[]}}`)},
+		{name: "plain", write: plain("hello"), reason: "none"},
+		{name: "empty", write: plain(""), reason: "none"},
+		{name: "s3ec-v1", write: meta("x-amz-key", "cmF3", "x-amz-iv", "aXY=", "x-amz-matdesc", "{}"), reason: "s3ec-v1"},
+		{name: "s3ec-rsa", write: meta("x-amz-key-v2", "cmF3", "x-amz-iv", "aXY=", "x-amz-wrap-alg", "RSA-OAEP-SHA1", "x-amz-matdesc", "{}"), reason: "s3ec-raw-key"},
+		{name: "esdk", write: plain("\x02\x05\x78" + strings.Repeat("m", 32) + "\x00\x00\x00\x01\x00\x07aws-kms\x00\x01k\x00\x01w"), reason: "esdk-message"},
+		{name: "sneaker", suffix: ".aes", write: frame, reason: "sneaker"},
+		{name: "_KEY_MATERIAL_FOR_part", suffix: ".parquet.json", reason: "parquet-key-material", write: text(`{"footerKey":"{\"keyMaterialType\":\"PKMT1\",\"isFooterKey\":\"true\",\"masterKeyID\":\"k\",\"doubleWrapping\":\"false\",\"wrappedDEK\":\"BLOB\"}"}`)},
+		{name: "parquet", suffix: ".parquet", write: plain("PARE\x00sealed\x00PARE"), reason: "parquet-key-material"},
+		{name: "framed", write: frame, reason: "ambiguous"},
+		{name: "sse-kms", write: plain("hello"), put: sse, reason: "sse-kms-only"},
+		{name: "sse-c", write: plain("hello"), reason: "sse-c", put: func(in *s3.PutObjectInput) {
+			key := []byte(strings.Repeat("k", 32))
+			sum := md5.Sum(key)
+			in.SSECustomerAlgorithm, in.SSECustomerKey, in.SSECustomerKeyMD5 = aws.String("AES256"), aws.String(std(key)), aws.String(std(sum[:]))
+		}},
+		{name: "archived", write: plain("hello"), reason: "archived", put: func(in *s3.PutObjectInput) { in.StorageClass = types.StorageClassGlacier }},
+		{name: "too-large", write: func([]byte, string) written { return written{body: make([]byte, 64<<20+1)} }, reason: "too-large", few: true},
+		{name: "poison", context: map[string]string{"app": "other"}, write: func(blob []byte, _ string) written { return written{body: blob} }, reason: "invalid-ciphertext"},
+	}
+}
+
+// mixed is a bucket with every variety in it.
+type mixed struct {
+	server  *fakeaws.Server
+	client  *s3.Client
+	keys    map[string]string // ARNs of old, new and third
+	entries map[string]variety
+}
+
+const mixedBucket = "lake"
+
+func newMixed(t *testing.T, n int) *mixed {
+	t.Helper()
+	server, err := fakeaws.Start(fakeaws.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = server.Close() })
+	trial.Watch(t, server)
+	for _, pair := range server.AWSEnv() {
+		name, value, _ := strings.Cut(pair, "=")
+		t.Setenv(name, value)
+	}
+	cfg := aws.Config{Region: "us-east-1", BaseEndpoint: aws.String(server.Endpoint()),
+		Credentials: credentials.NewStaticCredentialsProvider(trial.ApplicationKey, "not-a-secret", "")}
+	m := &mixed{server: server, client: s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true }), keys: map[string]string{}, entries: map[string]variety{}}
+	for _, name := range []string{"old", "new", "third"} {
+		if m.keys[name], err = server.KMS().CreateKey(fakekms.Symmetric); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := m.client.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String(mixedBucket)}); err != nil {
+		t.Fatal(err)
+	}
+	group, ctx := errgroup.WithContext(t.Context())
+	group.SetLimit(16)
+	kinds := varieties()
+	for i := range n {
+		v := kinds[i%len(kinds)]
+		if v.few && i >= len(kinds) {
+			v = kinds[0]
+		}
+		key := fmt.Sprintf("%05d/%s%s", i, v.name, v.suffix)
+		m.entries[key] = v
+		group.Go(func() error { return m.put(ctx, key, v) })
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func (m *mixed) put(ctx context.Context, key string, v variety) error {
+	under := m.keys["old"]
+	if v.under != "" {
+		under = m.keys[v.under]
+	}
+	blob, err := m.server.KMS().Encrypt(under, []byte("secret of "+key), v.context)
+	for err == nil && v.name == "base64" && !strings.ContainsAny(std64(blob), "+/") {
+		blob, err = m.server.KMS().Encrypt(under, []byte("secret of "+key), v.context) // it would be base64url as well
+	}
+	if err != nil {
+		return err
+	}
+	w := v.write(blob, under)
+	in := &s3.PutObjectInput{Bucket: aws.String(mixedBucket), Key: &key, Body: bytes.NewReader(w.body), Metadata: w.metadata,
+		ContentType: aws.String("application/x-thing"), Tagging: aws.String("team=pay")}
+	if v.put != nil {
+		v.put(in)
+	}
+	if _, err = m.client.PutObject(ctx, in); err != nil {
+		return fmt.Errorf("%s: %w", key, err)
+	}
+	return nil
+}
+
+// command runs rotator in this process and returns its exit code and what it said.
+func command(t *testing.T, args ...string) (code int, out, errs string) {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	code = run(t.Context(), args, streams{in: strings.NewReader(""), out: &stdout, err: &stderr})
+	return code, stdout.String(), stderr.String()
+}
+
+var longBase64 = regexp.MustCompile(`[A-Za-z0-9+/]{150,}=*`)
+
+// blobIn finds the ciphertext of an object without knowing its format: the one long
+// text in base64 that it has, in its metadata or body, or else its body.
+func blobIn(v fakes3.Version) []byte {
+	for name := range v.Headers {
+		if text := longBase64.FindString(v.Headers.Get(name)); text != "" {
+			blob, _ := base64.StdEncoding.DecodeString(text)
+			return blob
+		}
+	}
+	if text := longBase64.Find(v.Body); text != nil {
+		blob, _ := base64.StdEncoding.DecodeString(string(text))
+		return blob
+	}
+	return v.Body
+}
+
+// check compares an object with what it was.
+func (m *mixed) check(key string, v variety, before, after []fakes3.Version) string {
+	if reflect.DeepEqual(before, after) && v.reason != "" {
+		return ""
+	}
+	if v.reason != "" {
+		return cmp.Diff(before, after)
+	}
+	if len(after) != 1 {
+		return fmt.Sprintf("%d versions", len(after))
+	}
+	blob := blobIn(after[0])
+	plaintext, under, err := m.server.KMS().Decrypt(m.keys["new"], blob, v.context)
+	if err != nil || string(plaintext) != "secret of "+key || under != m.keys["new"] {
+		return fmt.Sprintf("its ciphertext is under %s and reads %q, %v", under, plaintext, err)
+	}
+	// What the writer would have stored, had it used the new key in the first place.
+	want := v.write(blob, m.keys["new"])
+	headers := maps.Clone(before[0].Headers)
+	for name, value := range want.metadata {
+		headers.Set("X-Amz-Meta-"+name, value)
+	}
+	expected := before[0]
+	expected.ID, expected.Headers, expected.Body, expected.Size = after[0].ID, headers, want.body, int64(len(want.body))
+	return cmp.Diff(expected, after[0])
+}
+
+// TestMixedBucket: a bucket with every format of S3 and everything that is refused,
+// through format auto. Each object is moved, as its own writer would have written
+// it, or is left as it is and stands in the ledger under its name; and a second pass
+// finds nothing more to do.
+func TestMixedBucket(t *testing.T) {
+	m := newMixed(t, mixedObjects())
+	before := m.server.S3().Versions(mixedBucket)
+	file := filepath.Join(t.TempDir(), "job.yaml")
+	job := fmt.Sprintf("job: mixed\ndestination: { key: %q }\nsource: { keys: [%q] }\nkms: { rate: 100000 }\ntargets:\n  - s3: { bucket: %s }\n    format: auto\n    context: { app: pay }\n",
+		m.keys["new"], m.keys["old"], mixedBucket)
+	if err := os.WriteFile(file, []byte(job), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, out, errs := command(t, "run", "-f", file, "-o", "json")
+	var summary report.Summary
+	if err := json.Unmarshal([]byte(out), &summary); err != nil || code != exitExceptions {
+		t.Fatalf("exit %d, %v: %s%s", code, err, out, errs)
+	}
+	after := m.server.S3().Versions(mixedBucket)
+	moved, none, refused := 0, 0, map[string]string{}
+	for key, v := range m.entries {
+		switch v.reason {
+		case "":
+			moved++
+		case "none":
+			none++
+		default:
+			refused[key] = v.reason
+		}
+		if diff := m.check(key, v, before[key], after[key]); diff != "" {
+			t.Errorf("%s: %s", key, diff)
+		}
+	}
+	if len(before) != len(after) {
+		t.Errorf("%d objects became %d", len(before), len(after))
+	}
+	if summary.Slots.Rotated != int64(moved) || summary.Items.Seen != int64(len(m.entries)) || summary.Items.WithoutSlot != int64(none) {
+		t.Errorf("rotated %d of %d, items %+v of %d, %d without slot", summary.Slots.Rotated, moved, summary.Items, len(m.entries), none)
+	}
+	if diff := cmp.Diff(refused, reasonsIn(t, file)); diff != "" {
+		t.Errorf("ledger (-want +got):\n%s", diff)
+	}
+	code, out, errs = command(t, "run", "-f", file, "-o", "json")
+	if err := json.Unmarshal([]byte(out), &summary); err != nil || code != exitExceptions || summary.Slots.Rotated != 0 || summary.Slots.Current != int64(moved) {
+		t.Errorf("the second pass: exit %d, %v: %+v %s", code, err, summary.Slots, errs)
+	}
+}
+
+// reasonsIn reads from the ledger why each object is in the ledger.
+func reasonsIn(t *testing.T, file string) map[string]string {
+	t.Helper()
+	code, out, errs := command(t, "report", "-f", file, "-o", "json", "--ledger")
+	if code != exitDone {
+		t.Fatalf("report: exit %d: %s", code, errs)
+	}
+	reasons := map[string]string{}
+	for _, line := range strings.Split(strings.TrimSpace(out), "\n") {
+		var entry checkpoint.LedgerEntry
+		if err := json.Unmarshal([]byte(line), &entry); err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		reasons[entry.Ref] = entry.Reason
+		if entry.Outcome == "foreign" {
+			reasons[entry.Ref] = "foreign"
+		}
+	}
+	return reasons
+}

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	"github.com/aws/aws-sdk-go-v2/service/servicequotas"
+	"github.com/aws/aws-sdk-go-v2/service/servicequotas/types"
+	"github.com/aws/smithy-go"
+
+	"rotator/internal/rotate"
+)
+
+// quotaTimeout bounds each question to Service Quotas: an answer is nice to have,
+// and from a private network there may be none.
+const quotaTimeout = 10 * time.Second
+
+// The quotas of KMS that ReEncrypt draws on ("Request quotas" in the developer guide
+// of KMS; codes as Service Quotas lists them).
+const (
+	symmetricQuota = "L-6E3AF000" // Cryptographic operations (symmetric) request rate
+	rsaQuota       = "L-2AC98190" // Cryptographic operations (RSA) request rate
+)
+
+// publishedQuota is the default quota as the developer guide of KMS gives it, for
+// when Service Quotas does not answer.
+func publishedQuota(code, region string) float64 {
+	switch {
+	case code == rsaQuota:
+		return 1000
+	case slices.Contains([]string{"us-east-1", "us-west-2", "eu-west-1"}, region):
+		return 100_000
+	case slices.Contains([]string{"us-east-2", "ap-southeast-1", "ap-southeast-2", "ap-northeast-1", "eu-central-1", "eu-west-2"}, region):
+		return 20_000
+	}
+	return 10_000
+}
+
+// wireRate sets the rate: what the job file says, or its share of the quota. The
+// note says which quota that was and where the figure is from; "" without quota.
+func (w *wiring) wireRate(ctx context.Context, base aws.Config) (note string) {
+	share := w.job.KMS.QuotaShare()
+	if w.rate = w.job.KMS.Rate; share == 0 {
+		return ""
+	}
+	// The quota is that of whoever calls KMS, but its endpoint knows no quotas.
+	cfg := at(base, w.job.KMS.Region, "", w.job.KMS.RoleARN)
+	client := servicequotas.NewFromConfig(cfg, func(o *servicequotas.Options) { o.Retryer = retry.NewStandard() })
+	var quota float64
+	for _, code := range quotasOf(w.keys) {
+		perSecond, from := readQuota(ctx, client, code, cfg.Region)
+		if quota == 0 || perSecond < quota {
+			quota = perSecond
+			w.rate = quota * share
+			note = fmt.Sprintf("kms.quota: %s of %s requests per second (quota %s in %s: %s) is a rate of %s",
+				w.job.KMS.Quota, number(quota), code, cfg.Region, from, number(w.rate))
+		}
+	}
+	return note
+}
+
+func number(x float64) string { return strconv.FormatFloat(x, 'f', -1, 64) }
+
+// quotasOf are the quotas that moving between the keys draws on.
+func quotasOf(keys rotate.Keys) (codes []string) {
+	symmetric, rsa := keys.Any || keys.Destination.Symmetric(), !keys.Destination.Symmetric()
+	for _, key := range keys.Sources {
+		symmetric, rsa = symmetric || key.Symmetric(), rsa || !key.Symmetric()
+	}
+	if symmetric {
+		codes = append(codes, symmetricQuota)
+	}
+	if rsa {
+		codes = append(codes, rsaQuota)
+	}
+	return codes
+}
+
+// readQuota asks for the applied quota, then for AWS's default, and falls back to
+// the published figure (API_GetServiceQuota, API_GetAWSDefaultServiceQuota).
+func readQuota(ctx context.Context, client *servicequotas.Client, code, region string) (perSecond float64, from string) {
+	service := aws.String("kms")
+	bounded := func(ask func(context.Context) (*types.ServiceQuota, error)) (float64, error) {
+		ctx, cancel := context.WithTimeout(ctx, quotaTimeout)
+		defer cancel()
+		quota, err := ask(ctx)
+		if err != nil {
+			return 0, err
+		}
+		return ratePerSecond(quota)
+	}
+	applied, err := bounded(func(ctx context.Context) (*types.ServiceQuota, error) {
+		out, err := client.GetServiceQuota(ctx, &servicequotas.GetServiceQuotaInput{ServiceCode: service, QuotaCode: &code})
+		if err != nil {
+			return nil, err
+		}
+		return out.Quota, nil
+	})
+	if err == nil {
+		return applied, "applied, from Service Quotas"
+	}
+	preset, again := bounded(func(ctx context.Context) (*types.ServiceQuota, error) {
+		out, err := client.GetAWSDefaultServiceQuota(ctx, &servicequotas.GetAWSDefaultServiceQuotaInput{ServiceCode: service, QuotaCode: &code})
+		if err != nil {
+			return nil, err
+		}
+		return out.Quota, nil
+	})
+	if again == nil {
+		return preset, fmt.Sprintf("the default, from Service Quotas; the applied one cannot be read: %s", quotaTrouble(err))
+	}
+	return publishedQuota(code, region), fmt.Sprintf("the published default; Service Quotas cannot be read: %s", quotaTrouble(err))
+}
+
+// ratePerSecond is the value of a quota that counts by the second.
+func ratePerSecond(q *types.ServiceQuota) (float64, error) {
+	switch {
+	case q == nil || aws.ToFloat64(q.Value) <= 0:
+		return 0, errors.New("it has no value")
+	case q.Period != nil && (q.Period.PeriodUnit != types.PeriodUnitSecond || aws.ToInt32(q.Period.PeriodValue) != 1):
+		return 0, errors.New("it does not count by the second")
+	}
+	return *q.Value, nil
+}
+
+// quotaTrouble says in a few words why there is no answer.
+func quotaTrouble(err error) string {
+	var api smithy.APIError
+	switch {
+	case rotate.Classify(err) == rotate.ClassDenied:
+		return "access denied (allow servicequotas:GetServiceQuota and servicequotas:GetAWSDefaultServiceQuota)"
+	case errors.As(err, &api):
+		return "the service answered " + api.ErrorCode()
+	case rotate.Classify(err) == rotate.ClassUnexpected:
+		return err.Error()
+	}
+	return "no answer"
+}

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/servicequotas"
+	"github.com/google/go-cmp/cmp"
+
+	"rotator/internal/fakeaws"
+	"rotator/internal/fakeaws/fault"
+	"rotator/internal/rotate"
+)
+
+// TestReadQuota: each answer of Service Quotas leads to a figure, and to words that
+// say where it is from.
+func TestReadQuota(t *testing.T) {
+	server, err := fakeaws.Start(fakeaws.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = server.Close() }()
+	client := servicequotas.NewFromConfig(aws.Config{Region: "eu-west-2", BaseEndpoint: aws.String(server.Endpoint()),
+		Credentials: credentials.NewStaticCredentialsProvider("AKIAFAKEAWSFAKEAWS00", "not-a-secret", ""),
+		Retryer:     func() aws.Retryer { return aws.NopRetryer{} }})
+	refuse := func(code string) fault.Fault {
+		return fault.Fault{Kind: fault.Refusal, Answer: fault.Answer{Status: http.StatusBadRequest, Code: code}}
+	}
+	for _, test := range []struct {
+		name  string
+		quota fakeaws.Quota
+		fault fault.Fault // of every question
+		code  string
+		want  float64
+		from  string
+	}{
+		{"applied", fakeaws.Quota{Applied: 30000, Default: 20000}, fault.Fault{}, symmetricQuota, 30000, "applied, from Service Quotas"},
+		{"default", fakeaws.Quota{Default: 21000}, fault.Fault{}, symmetricQuota, 21000, "the default, from Service Quotas; the applied one cannot be read: the service answered NoSuchResourceException"},
+		{"neither", fakeaws.Quota{}, fault.Fault{}, symmetricQuota, 20000, "the published default; Service Quotas cannot be read: the service answered NoSuchResourceException"},
+		{"denied", fakeaws.Quota{Applied: 5}, refuse("AccessDeniedException"), symmetricQuota, 20000, "access denied (allow servicequotas:GetServiceQuota"},
+		{"no answer", fakeaws.Quota{Applied: 5}, fault.Fault{Kind: fault.Reset}, rsaQuota, 1000, "no answer"},
+	} {
+		server.SetQuota("kms", test.code, test.quota)
+		server.Faults().Set("*", test.fault)
+		got, from := readQuota(t.Context(), client, test.code, "eu-west-2")
+		if got != test.want || !strings.Contains(from, test.from) {
+			t.Errorf("%s: %v, %s; want %v, %s", test.name, got, from, test.want, test.from)
+		}
+	}
+}
+
+// TestQuotasOf: a move from or to an RSA key draws on the quota of RSA keys too.
+func TestQuotasOf(t *testing.T) {
+	symmetric, rsa := rotate.Key{Algorithm: rotate.Symmetric}, rotate.Key{Algorithm: "RSAES_OAEP_SHA_256"}
+	for _, test := range []struct {
+		keys rotate.Keys
+		want []string
+	}{
+		{rotate.Keys{Destination: symmetric, Sources: []rotate.Key{symmetric}}, []string{symmetricQuota}},
+		{rotate.Keys{Destination: symmetric, Any: true}, []string{symmetricQuota}},
+		{rotate.Keys{Destination: symmetric, Sources: []rotate.Key{rsa}}, []string{symmetricQuota, rsaQuota}},
+		{rotate.Keys{Destination: rsa, Sources: []rotate.Key{rsa}}, []string{rsaQuota}},
+	} {
+		if diff := cmp.Diff(test.want, quotasOf(test.keys)); diff != "" {
+			t.Errorf("%+v (-want +got):\n%s", test.keys, diff)
+		}
+	}
+}

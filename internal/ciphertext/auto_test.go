@@ -1,0 +1,182 @@
+package ciphertext
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"rotator/internal/scan"
+)
+
+// kmsBlob has the layout of a blob under a symmetric key.
+func kmsBlob(sealed string) []byte {
+	b := append([]byte{1, 2, 3, 0, 0x78}, strings.Repeat("T", blobTokenLen)...)
+	b = append(b, 1)
+	b = append(b, strings.Repeat("R", 16)...)
+	b = binary.BigEndian.AppendUint32(b, uint32(len(sealed)+1))
+	return append(append(b, 0x30), sealed...)
+}
+
+// olderBlob and firstBlob have the layouts before it.
+func olderBlob(sealed string) []byte {
+	b := append([]byte{1, 1, 2, 0, 0x78}, strings.Repeat("T", blobTokenLen)...)
+	b = binary.BigEndian.AppendUint32(b, uint32(len(sealed)+1))
+	return append(append(b, 0x30), sealed...)
+}
+
+func firstBlob(sealed string) []byte {
+	token := strings.Repeat("T", blobTokenLen)
+	inner := "\x01\x01\x01\x02\x00\x78" + token + sealed
+	b := append([]byte{0x0a, blobTokenLen}, token...)
+	b = binary.AppendUvarint(append(b, 0x12), uint64(len(inner)))
+	return append(b, inner...)
+}
+
+func framed(blob []byte, payload string) string {
+	return string(binary.BigEndian.AppendUint32(nil, uint32(len(blob)))) + string(blob) + payload
+}
+
+// esdk is the header of a message of the AWS Encryption SDK.
+func esdk(version string, idLen int, provider string) string {
+	field := func(s string) string { return string(binary.BigEndian.AppendUint16(nil, uint16(len(s)))) + s }
+	return version + strings.Repeat("m", idLen) + field("\x00\x01"+field("tenant")+field("t1")) + "\x00\x01" + field(provider) + field("arn:aws:kms:...") + field("wrapped") + "\x02rest"
+}
+
+func TestAuto(t *testing.T) {
+	v2 := map[string]string{s3ecKeyV2: std64("A"), s3ecIV: "iv", s3ecWrapV2: "kms", s3ecContextV2: `{"a":"b"}`}
+	bare := func(blob []byte) []string { return []string{" " + string(blob) + " map[k:x] map[k:x]"} }
+	message := esdk("\x02\x05\x78", 32, "aws-kms")
+	for _, test := range []struct {
+		name string
+		item scan.Item
+		want []string
+	}{
+		{"s3 encryption client", object("x", "", v2), []string{"metadata.x-amz-key-v2 A map[a:b] map[a:b]"}},
+		{"of its first generation", object("x", "", map[string]string{s3ecKeyV1: "k", s3ecIV: "iv"}), []string{"metadata.x-amz-key s3ec-v1"}},
+		{"a bare blob", object("x", string(kmsBlob("1")), nil), bare(kmsBlob("1"))},
+		{"an older one", object("x", string(olderBlob("1")), nil), bare(olderBlob("1"))},
+		{"one of the first", object("x", string(firstBlob("1")), nil), bare(firstBlob("1"))},
+		{"in base64", object("x", std64(string(kmsBlob("1")))+"\n", nil), bare(kmsBlob("1"))},
+		{"one byte short", object("x", string(kmsBlob("1"))[:50], nil), nil},
+		{"one byte long", object("x", string(kmsBlob("1"))+"x", nil), nil},
+		{"text", object("x", "hello", map[string]string{"owner": "me"}), nil},
+		{"nothing", object("x", "", nil), nil},
+		{"a message of the SDK", object("x", message, nil), []string{" esdk-message"}},
+		{"an old message", object("x", esdk("\x01\x80\x03\x78", 16, "aws-kms"), nil), []string{" esdk-message"}},
+		{"a message of a hierarchical keyring", object("x", esdk("\x02\x04\x78", 32, "aws-kms-hierarchy"), nil), []string{" esdk-message"}},
+		{"in base64", object("x", std64(message), nil), []string{" esdk-message"}},
+		{"a message that KMS has no part in", object("x", esdk("\x02\x05\x78", 32, "raw"), nil), nil},
+		{"cut off", object("x", message[:40], nil), nil},
+		{"sneaker", object("secrets/x.aes", framed(kmsBlob("1"), "sealed"), nil), []string{" sneaker"}},
+		{"tink or sneaker", object("x", framed(kmsBlob("1"), "sealed"), nil), []string{" ambiguous"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			f := compile(t, Spec{Format: formatAuto, Kind: Objects, Context: map[string]string{"k": "${key}"}})
+			if diff := cmp.Diff(test.want, summary(f.Find(test.item))); diff != "" {
+				t.Error(diff)
+			}
+			checkObjectLaws(t, f, test.item)
+			test.item.Payload.(*scan.Object).ServerSideKMS = true
+			if test.want == nil {
+				test.want = []string{" sse-kms-only"}
+			}
+			if diff := cmp.Diff(test.want, summary(f.Find(test.item))); diff != "" {
+				t.Errorf("under SSE-KMS: %s", diff)
+			}
+		})
+	}
+}
+
+// TestAutoNeedsItsContext: a bare blob cannot say what its context is, and a missing
+// reference is named.
+func TestAutoNeedsItsContext(t *testing.T) {
+	f := compile(t, Spec{Format: formatAuto, Kind: Objects, Context: map[string]string{"t": "${metadata.tenant}"}, DestinationContext: map[string]string{}})
+	for _, test := range []struct {
+		metadata map[string]string
+		want     []string
+	}{{nil, []string{" missing-context"}}, {map[string]string{"tenant": "t1"}, []string{" " + string(kmsBlob("1")) + " map[t:t1] map[]"}}} {
+		if diff := cmp.Diff(test.want, summary(f.Find(object("x", string(kmsBlob("1")), test.metadata)))); diff != "" {
+			t.Error(diff)
+		}
+	}
+}
+
+// TestBareTextOfNoAlphabet: a text with none of + / - _ is base64 and base64url alike,
+// and nothing tells what its reader takes. It is known for what it is, and for current
+// where it is, but no text is put there that only one of the two reads.
+func TestBareTextOfNoAlphabet(t *testing.T) {
+	neutral, plus := kmsBlob("123"), kmsBlob("\xff\xff\xff\xff\xff")
+	url := base64.URLEncoding.EncodeToString
+	for _, test := range []struct {
+		name, body, want string
+		blob             []byte
+	}{
+		{"neutral", std64(string(neutral)), "", plus},
+		{"neutral, and still", std64(string(neutral)), std64(string(kmsBlob("456"))), kmsBlob("456")},
+		{"base64", std64(string(plus)), std64(string(neutral)), neutral},
+		{"base64, and still", std64(string(plus)), std64(string(kmsBlob("\xfe\xff\xff\xff\xff"))), kmsBlob("\xfe\xff\xff\xff\xff")},
+		{"base64url", url(plus), url(kmsBlob("\xfe\xff\xff\xff\xff")), kmsBlob("\xfe\xff\xff\xff\xff")},
+	} {
+		f := compile(t, Spec{Format: formatAuto, Kind: Objects})
+		item := object("x", test.body, nil)
+		found := f.Find(item)
+		if len(found) != 1 || found[0].Refused != nil {
+			t.Fatalf("%s: %v", test.name, summary(found))
+		}
+		payload, err := f.Splice(item, [][]byte{test.blob})
+		var unfit *SpliceError
+		switch {
+		case test.want == "" && (!errors.As(err, &unfit) || unfit.Slots[0].Refused.Reason != "ambiguous"):
+			t.Errorf("%s: %v, want ambiguous", test.name, err)
+		case test.want != "" && (err != nil || string(payload.(*scan.Object).Body) != test.want):
+			t.Errorf("%s: %v, %v", test.name, payload, err)
+		}
+	}
+}
+
+// FuzzAuto: whatever an object is, the laws of objects hold; what nothing is found
+// in has no length that a blob would need, or does not look like one.
+func FuzzAuto(f *testing.F) {
+	f.Add("x", kmsBlob("1"), "", "")
+	f.Add("x", []byte(std64(string(olderBlob("1")))), "", "")
+	f.Add("x", firstBlob("1"), "", "")
+	f.Add("x.aes", []byte(framed(kmsBlob("1"), "sealed")), "", "")
+	f.Add("x", []byte(esdk("\x02\x05\x78", 32, "aws-kms")), "", "")
+	f.Add("x", []byte(nil), s3ecKeyV2, "QQ==")
+	f.Fuzz(func(t *testing.T, key string, body []byte, name, value string) {
+		item := object(key, string(body), map[string]string{name: value, s3ecWrapV2: "kms", s3ecIV: "iv", s3ecContextV2: "{}"})
+		for _, kind := range []Kind{Objects, Files} {
+			auto := compile(t, Spec{Format: formatAuto, Kind: kind, Context: map[string]string{"k": "constant"}})
+			checkObjectLaws(t, auto, item)
+			if kind == Files && len(auto.Find(item)) == 0 && bytes.Equal(body, kmsBlob("1")) {
+				t.Fatal("a bare blob was not found")
+			}
+		}
+	})
+}
+
+// TestFakeBlobsLookLikeBlobs pins the layout to the vectors of the fake KMS, which
+// are what its blobs were when the vectors were made.
+func TestFakeBlobsLookLikeBlobs(t *testing.T) {
+	text, err := os.ReadFile("testdata/s3-encryption-client/vectors.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, piece := range strings.Split(string(text), `"blob": "`)[1:] {
+		blob, _, ok := decodeText([]byte(piece[:strings.IndexByte(piece, '"')]), false)
+		if !ok || !looksLikeBlob(blob) {
+			t.Errorf("%q does not look like a blob", blob)
+		}
+		n++
+	}
+	if n < 8 {
+		t.Errorf("%d blobs", n)
+	}
+}

@@ -1,0 +1,178 @@
+package ciphertext
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+
+	"rotator/internal/scan"
+)
+
+// bodyFormat is a format whose slots are stretches of the body of an object or a
+// file. What it changes is what the edits of its places say, and nothing else.
+type bodyFormat struct {
+	name string
+	// places finds the slots of a body, in an order that depends on the object
+	// alone. It never panics, whatever the bytes.
+	places func(object *scan.Object) []place
+}
+
+var _ Format = (*bodyFormat)(nil)
+
+// place is one slot in a body, and what has to change along with it.
+type place struct {
+	Slot
+	// edits begin with the blob's own; those of its siblings follow. A refused
+	// place has none.
+	edits []edit
+	// unfit is why the blob's own edit may have no text; nil for what noRoom says.
+	unfit *Refused
+}
+
+// edit puts text(blob) in the place of body[start:end]; a nil text says that there
+// is no room for this blob.
+type edit struct {
+	start, end int
+	text       func(blob []byte) []byte
+}
+
+// constantly is the text of a sibling that does not depend on the blob.
+func constantly(text []byte) func([]byte) []byte {
+	return func([]byte) []byte { return text }
+}
+
+// refusedPlace is a place that cannot be moved.
+func refusedPlace(path, reason, detail string, args ...any) place {
+	return place{Slot: Slot{Path: path, Refused: &Refused{Reason: reason, Detail: fmt.Sprintf(detail, args...)}}}
+}
+
+// Name implements Format.
+func (f *bodyFormat) Name() string { return f.name }
+
+// Find implements Format.
+func (f *bodyFormat) Find(item scan.Item) []Slot {
+	object, ok := item.Payload.(*scan.Object)
+	if !ok {
+		return nil
+	}
+	var found []Slot
+	for _, p := range f.places(object) {
+		found = append(found, p.Slot)
+	}
+	return found
+}
+
+// Splice implements Format. Siblings change only where their blob does, so that
+// the same blobs give the same bytes even under another destination key.
+func (f *bodyFormat) Splice(item scan.Item, blobs [][]byte) (scan.Payload, error) {
+	object, ok := item.Payload.(*scan.Object)
+	if !ok {
+		return nil, errNotOurs(item)
+	}
+	body, err := spliceBody(object.Body, f.places(object), blobs)
+	if err != nil {
+		return nil, err
+	}
+	changed := *object
+	changed.Body = body
+	return &changed, nil
+}
+
+// spliceBody puts blobs[i] into the i-th place of a body.
+func spliceBody(body []byte, places []place, blobs [][]byte) ([]byte, error) {
+	if len(places) != len(blobs) {
+		return nil, fmt.Errorf("%d blobs for %d slots", len(blobs), len(places))
+	}
+	var changes []replacement
+	var unfit unfitSlots
+	for i, p := range places {
+		if blobs[i] == nil || p.Refused != nil || bytes.Equal(blobs[i], p.Blob) {
+			continue
+		}
+		for _, e := range p.edits {
+			text := e.text(blobs[i])
+			if text == nil {
+				unfit.add(i, p.Path, p.unfit)
+				break
+			}
+			changes = append(changes, replacement{start: e.start, end: e.end, text: text})
+		}
+	}
+	if err := unfit.err(); err != nil {
+		return nil, err
+	}
+	return replace(body, changes)
+}
+
+// replacement is an edit whose text is known.
+type replacement struct {
+	start, end int
+	text       []byte
+}
+
+// replace makes the new body. Two slots may share a sibling: the same text in the
+// same place is written once. Anything else that overlaps is an error.
+func replace(body []byte, changes []replacement) ([]byte, error) {
+	slices.SortStableFunc(changes, func(a, b replacement) int {
+		return cmp.Or(cmp.Compare(a.start, b.start), cmp.Compare(a.end, b.end))
+	})
+	changes = slices.CompactFunc(changes, func(a, b replacement) bool {
+		return a.start == b.start && a.end == b.end && bytes.Equal(a.text, b.text)
+	})
+	if len(changes) == 0 {
+		return body, nil // nil stays nil: it says that the body was not read
+	}
+	out := make([]byte, 0, len(body)+len(changes)*64)
+	at := 0
+	for i, c := range changes {
+		twice := i > 0 && c.start == changes[i-1].start && c.end == changes[i-1].end
+		if twice || c.start < at || c.end < c.start || c.end > len(body) {
+			return nil, errors.New("two slots are one place of the document")
+		}
+		out = append(out, body[at:c.start]...)
+		out = append(out, c.text...)
+		at = c.end
+	}
+	return append(out, body[at:]...), nil
+}
+
+// newWholeBody takes the whole body for one slot: the blob itself, or its text.
+func newWholeBody(c *compiler) Format {
+	s, pattern := c.slots[0], c.where.pattern
+	return &bodyFormat{name: c.form.name, places: func(object *scan.Object) []place {
+		blob, form, refused := decode(s.format, object.Body)
+		return []place{{Slot: s.slotOf("", blob, refused, objectLookup(object, pattern, nil)),
+			edits: []edit{{start: 0, end: len(object.Body), text: form}}}}
+	}}
+}
+
+// objectLookup reads references from an object; member reads its document, and
+// is nil where the body is none.
+func objectLookup(object *scan.Object, pattern *regexp.Regexp, member lookup) lookup {
+	return func(p part) (string, *Refused) {
+		switch p.kind {
+		case objectKey:
+			return object.Key, nil
+		case objectBucket:
+			return object.Bucket, nil
+		case keyGroup:
+			match := pattern.FindStringSubmatch(object.Key)
+			if match == nil {
+				return "", &Refused{Reason: "key-pattern", Detail: fmt.Sprintf("its context needs ${%s}, and the key of the object does not match key_pattern", p.reference)}
+			}
+			if text := match[pattern.SubexpIndex(p.name)]; text != "" {
+				return text, nil
+			}
+			return "", missing(p, "the group is empty in the key of the object")
+		case metadata:
+			if text, ok := object.Metadata[p.name]; ok {
+				return text, nil
+			}
+			return "", missing(p, fmt.Sprintf("the object has no metadata %s", p.name))
+		}
+		return member(p)
+	}
+}

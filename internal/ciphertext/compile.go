@@ -1,0 +1,228 @@
+package ciphertext
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// slot is a compiled SlotSpec.
+type slot struct {
+	number               int // in the job file, from 0
+	format               string
+	path                 Path
+	pattern              *regexp.Regexp
+	context, destination rule
+	differs              bool // there is a destination context of its own
+}
+
+// compiler makes the Format of a Spec, and gathers all problems on the way.
+type compiler struct {
+	spec  Spec
+	form  entry
+	where scope
+	slots []slot
+	errs  []error
+
+	reads, writes []string
+	whole         bool
+	needsBody     func(key string, metadata map[string]string) bool
+}
+
+func (c *compiler) fail(field, format string, args ...any) {
+	c.errs = append(c.errs, &SpecError{Field: field, Detail: fmt.Sprintf(format, args...)})
+}
+
+// run returns nil only along with problems.
+func (c *compiler) run() Format {
+	form, known := formatOf(c.spec.Format, c.spec.Kind)
+	if form.name == "" {
+		c.fail("format", "there is no format %q here; there are %s", c.spec.Format, strings.Join(known, ", "))
+		return nil
+	}
+	c.form, c.where = form, scope{kind: c.spec.Kind, body: form.body}
+	c.keyPattern()
+	switch {
+	case form.slots == noSlots && len(c.spec.Slots) > 0:
+		c.fail("slots", "format %s knows its own places; take slots out", form.name)
+	case form.slots == noSlots:
+	case len(c.spec.Slots) == 0:
+		c.fail("slots", "name at least one slot")
+	case form.slots == wholeSlot && len(c.spec.Slots) > 1:
+		c.fail("slots", "with format %s the whole body is one slot; leave one entry", form.name)
+	}
+	c.contexts()
+	if form.slots != noSlots {
+		for i, s := range c.spec.Slots {
+			c.slot(fmt.Sprintf("slots[%d]", i), s)
+		}
+	}
+	if len(c.errs) > 0 {
+		return nil
+	}
+	return form.build(c)
+}
+
+// symmetric is what Compiled says of it: a format that knows its own places knows
+// its readers, and an envelope of Tink is read by Tink wherever it stands.
+func (c *compiler) symmetric() string {
+	if c.form.slots == noSlots {
+		return c.form.name
+	}
+	if slices.ContainsFunc(c.slots, func(s slot) bool { return s.format == formatTinkEnvelope }) {
+		return formatTinkEnvelope
+	}
+	return ""
+}
+
+func (c *compiler) keyPattern() {
+	if c.spec.KeyPattern == "" {
+		return
+	}
+	pattern, err := regexp.Compile(c.spec.KeyPattern)
+	if err != nil {
+		field := "s3.key_pattern"
+		if c.spec.Kind == Files {
+			field = "files.key_pattern"
+		}
+		c.fail(field, "%v", err)
+	}
+	c.where.pattern = pattern
+}
+
+// contexts refuses what the target says of contexts and the format cannot use.
+func (c *compiler) contexts() {
+	form := c.form
+	why := fmt.Sprintf("format %s finds the encryption context by itself; take this out", form.name)
+	if form.slots != noSlots {
+		why = "write the encryption context at the slot"
+	}
+	if form.takes < aContext && c.spec.Context != nil {
+		c.fail("context", "%s", why)
+	}
+	if form.takes < aContext && c.spec.DestinationContext != nil {
+		c.fail("destination_context", "%s", why)
+	}
+	if form.takes < aFile && c.spec.Named != nil {
+		c.fail("context_file", "%s", why)
+	}
+}
+
+// given compiles what the target says of contexts. Formats that take some call it.
+func (c *compiler) given() given {
+	g := given{context: c.rule("context", c.spec.Context), listed: c.spec.Context != nil}
+	g.destination = g.context
+	if c.spec.DestinationContext != nil {
+		g.destination, g.differs = c.rule("destination_context", c.spec.DestinationContext), true
+	}
+	if n := c.spec.Named; n != nil {
+		parts, err := parseValue(n.Name, c.where)
+		if err != nil {
+			c.fail("context_file.name", "%v", err)
+		}
+		c.readsOf(parts)
+		g.named, g.name = n, parts
+	}
+	return g
+}
+
+func (c *compiler) slot(field string, s SlotSpec) {
+	compiled := slot{number: len(c.slots), format: s.Format}
+	if compiled.format == "" {
+		compiled.format = c.form.codecs[0]
+	}
+	if !slices.Contains(c.form.codecs, compiled.format) {
+		allowed := slices.Compact(slices.Sorted(slices.Values(c.form.codecs)))
+		c.fail(field+".format", "%q is not possible here; there are %s", compiled.format, strings.Join(allowed, ", "))
+	}
+	if s.Path != "" && c.form.slots == wholeSlot {
+		c.fail(field+".path", "with format %s the whole body is the slot; leave path out", c.form.name)
+	}
+	if s.Path != "" && c.form.slots == patternSlots {
+		c.fail(field+".path", "with format %s a slot is found by its pattern; leave path out", c.form.name)
+	}
+	if s.Pattern != "" && c.form.slots != patternSlots {
+		c.fail(field+".pattern", "format %s has no use for it; leave it out", c.form.name)
+	}
+	switch c.form.slots {
+	case pathSlots:
+		compiled.path = c.path(field+".path", s.Path)
+	case patternSlots:
+		compiled.pattern = c.pattern(field+".pattern", s.Pattern)
+	}
+	compiled.context = c.rule(field+".context", s.Context)
+	compiled.destination = compiled.context
+	if s.DestinationContext != nil {
+		compiled.destination, compiled.differs = c.rule(field+".destination_context", s.DestinationContext), true
+	}
+	c.slots = append(c.slots, compiled)
+}
+
+func (c *compiler) path(field, text string) Path {
+	path, err := ParsePath(text)
+	if err != nil {
+		c.fail(field, "%v", err)
+		return nil
+	}
+	if c.spec.Kind == Rows {
+		if path[0].Name == "" {
+			c.fail(field, "path %q: it begins with the name of an attribute", text)
+			return nil
+		}
+		c.reads, c.writes = append(c.reads, path[0].Name), append(c.writes, path[0].Name)
+	}
+	return path
+}
+
+func (c *compiler) pattern(field, text string) *regexp.Regexp {
+	pattern, err := regexp.Compile(text)
+	switch {
+	case text == "":
+		c.fail(field, `is missing; write a regular expression with one group, such as 'DB_PASSWORD=(\S+)'`)
+	case err != nil:
+		c.fail(field, "%v", err)
+	case pattern.NumSubexp() != 1:
+		c.fail(field, "it has %d groups, and the one group is the slot; write (?:...) for the others", pattern.NumSubexp())
+	default:
+		return pattern
+	}
+	return nil
+}
+
+func (c *compiler) rule(field string, context map[string]string) rule {
+	r, err := newRule(context, c.where)
+	if err != nil {
+		c.fail(field, "%v", err)
+		return rule{}
+	}
+	for _, parts := range r.values {
+		c.readsOf(parts)
+	}
+	return r
+}
+
+// readsOf notes the attributes that references take their values from.
+func (c *compiler) readsOf(parts []part) {
+	for _, p := range parts {
+		if p.kind == attribute {
+			c.reads = append(c.reads, p.path[0].Name)
+		}
+	}
+}
+
+// slotOf makes the Slot of a place whose blob has been read.
+func (s slot) slotOf(path string, blob []byte, refused *Refused, find lookup) Slot {
+	out := Slot{Path: path, Rule: s.number, Refused: refused}
+	if out.Refused == nil {
+		out.Context, out.Refused = s.context.fill(find)
+	}
+	out.DestinationContext = out.Context
+	if out.Refused == nil && s.differs {
+		out.DestinationContext, out.Refused = s.destination.fill(find)
+	}
+	if out.Refused == nil {
+		out.Blob = blob
+	}
+	return out
+}

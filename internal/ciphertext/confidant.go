@@ -1,0 +1,49 @@
+package ciphertext
+
+import (
+	"strings"
+
+	"rotator/internal/scan"
+)
+
+const formatConfidant = "confidant"
+
+const (
+	confidantKey  = "data_key"
+	confidantType = "data_type"
+	confidantID   = "id"
+)
+
+// newConfidant is for the tables of Confidant, live and archive. Attribute data_key
+// is B, and its bytes are base64 text: BinaryAttribute of PynamoDB before 6.0
+// encodes twice (docs/upgrading_binary.rst of pynamodb/PynamoDB). The encryption
+// context is the id of the credential; a row that keeps a revision of it has the
+// revision behind a dash in its own id (_get_decrypted_credential_pairs in
+// confidant/models/credential.py of lyft/confidant). Services have no data_key.
+func newConfidant(c *compiler) Format {
+	c.reads = append(c.reads, confidantKey, confidantType, confidantID, dbesdkHeader)
+	c.writes = append(c.writes, confidantKey)
+	return &rowFormat{name: formatConfidant, read: readConfidant}
+}
+
+func readConfidant(_ scan.Item, row *scan.Row) *rowSlot {
+	if _, ok := row.Attributes[confidantKey]; !ok {
+		return nil
+	}
+	kind, refused := contextValue(row, confidantType, scan.KindS)
+	if refused != nil {
+		return &rowSlot{Slot: Slot{Path: confidantKey, Refused: refused}}
+	}
+	if strings.HasSuffix(kind, "blind-credential") {
+		return refusedSlot(confidantKey, "blind-credential",
+			"it is a blind credential, which is encrypted by the user's own client, under a key for each Region; write it again with that client")
+	}
+	return newRowSlot(row, confidantKey, scan.KindB, formatBase64, func() (context, destination map[string]string, refused *Refused) {
+		id, refused := contextValue(row, confidantID, scan.KindS)
+		if kind != "credential" {
+			id, _, _ = strings.Cut(id, "-")
+		}
+		context = map[string]string{confidantID: id}
+		return context, context, refused
+	})
+}

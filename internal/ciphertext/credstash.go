@@ -1,0 +1,63 @@
+package ciphertext
+
+import "rotator/internal/scan"
+
+const (
+	formatCredstash = "credstash"
+	formatCredsmash = "credsmash"
+)
+
+// The attributes of a credential that matter here. Its hmac and contents are made
+// with the data key, which stays the same, so they are never read: credstash keeps
+// hmac as B and unicreds as S, and both have to stay what they are.
+const (
+	credentialKey       = "key"
+	credentialContents  = "contents"
+	credentialAlgorithm = "algorithm"
+	credentialProtocol  = "protocol"
+)
+
+// newCredstash is for rows of credstash, and of its Go port unicreds: the whole
+// KMS blob in attribute key, as base64 in S (seal_aes_ctr_legacy in credstash.py of
+// fugue/credstash, PutSecret in ds.go of Versent/unicreds). The encryption context
+// is given on the command line of put and get, and stored nowhere, so the target
+// says it: by name from a file, or for all rows; without either there is none.
+func newCredstash(c *compiler) Format {
+	contexts := credentialContexts(c)
+	return &rowFormat{name: formatCredstash, read: func(_ scan.Item, row *scan.Row) *rowSlot {
+		if !isCredential(row) {
+			return nil
+		}
+		if algorithm := row.Attributes[credentialAlgorithm]; !textual(algorithm) {
+			return refusedSlot(credentialKey, "credsmash", "it has the algorithm %q, which credstash has not; it may be a row of credsmash, for which there is format %s", algorithm.Text, formatCredsmash)
+		}
+		return newRowSlot(row, credentialKey, scan.KindS, formatBase64, contexts(row))
+	}}
+}
+
+// credentialContexts notes what is read and written, and returns what gives each
+// row its contexts.
+func credentialContexts(c *compiler) func(*scan.Row) func() (context, destination map[string]string, refused *Refused) {
+	c.reads = append(c.reads, credentialKey, credentialContents, credentialAlgorithm, credentialProtocol, dbesdkHeader)
+	c.writes = append(c.writes, credentialKey)
+	given := c.given()
+	return func(row *scan.Row) func() (context, destination map[string]string, refused *Refused) {
+		return func() (context, destination map[string]string, refused *Refused) {
+			return given.fill(rowLookup(row))
+		}
+	}
+}
+
+// isCredential knows a credential by its two parts: a wrapped key, and what it
+// encrypts.
+func isCredential(row *scan.Row) bool {
+	_, key := row.Attributes[credentialKey]
+	_, contents := row.Attributes[credentialContents]
+	return key && contents
+}
+
+// textual says that a credential is one of text, as credstash writes them: without
+// an algorithm, or with the name that credsmash gave to this way.
+func textual(algorithm scan.Value) bool {
+	return algorithm.Kind == "" || algorithm.Kind == scan.KindS && (algorithm.Text == "" || algorithm.Text == "aes-ctr-legacy")
+}

@@ -1,0 +1,199 @@
+package ciphertext
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"rotator/internal/scan"
+)
+
+// fuzzFormat makes one fuzz target: whatever the bytes, Find does not panic and says
+// a reason for what it refuses; the same blobs give the same bytes; other blobs are
+// found again; and what a differ that knows nothing of the format sees between the
+// two bodies are the slots and the names of keys.
+func fuzzFormat(f *testing.F, spec Spec, siblings bool) {
+	if files, _ := filepath.Glob(filepath.Join("testdata", spec.Format, "*.*")); len(files) > 0 {
+		for _, file := range files {
+			f.Add(read(f, file), filepath.Base(file))
+		}
+	}
+	spec.DestinationKey = goldenDestination
+	compiled, err := New(spec)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, body []byte, key string) {
+		if !json.Valid([]byte(`"`+key+`"`)) || key != strings.ToValidUTF8(key, "") {
+			key = "key"
+		}
+		item := object(key, string(body), nil)
+		found := compiled.Find(item)
+		same, fresh := make([][]byte, len(found)), make([][]byte, len(found))
+		for i, s := range found {
+			checkSlot(t, s)
+			if same[i] = s.Blob; s.Refused == nil {
+				fresh[i] = goldenBlob("fuzz", i)
+			}
+		}
+		if got := spliced(t, compiled, item, same); !bytes.Equal(got, body) {
+			t.Fatalf("the same blobs gave %q of %q", got, body)
+		}
+		if got := spliced(t, compiled, item, make([][]byte, len(found))); !bytes.Equal(got, body) {
+			t.Fatalf("no blobs gave %q of %q", got, body)
+		}
+		now := spliced(t, compiled, item, fresh)
+		if string(item.Payload.(*scan.Object).Body) != string(body) {
+			t.Fatal("the body that was read changed")
+		}
+		if diff := cmp.Diff(summaryWith(found, fresh), summary(compiled.Find(object(key, string(now), nil)))); diff != "" {
+			t.Fatalf("%q became %q (-want +got):\n%s", body, now, diff)
+		}
+		for i, s := range found {
+			if s.Refused == nil && i < 4 {
+				one := make([][]byte, len(found))
+				one[i] = fresh[i]
+				checkDiffer(t, body, spliced(t, compiled, item, one), s.Blob, fresh[i], siblings)
+			}
+		}
+	})
+}
+
+// checkDiffer compares two bodies of which it knows what one blob was and is now:
+// the new one has the blob once, and the name of the new key where there are
+// siblings. All between these stretches stood in the old body, in this order, and
+// where the new blob stands, the old one stood.
+func checkDiffer(t *testing.T, before, after, was, is []byte, siblings bool) {
+	marks, at := []string{}, 0
+	rest := string(after)
+	for rest != "" {
+		first, mark := len(rest), ""
+		for _, m := range writings(is) {
+			if i := strings.Index(rest, m); i >= 0 && i < first {
+				first, mark = i, m
+			}
+		}
+		for _, m := range []string{goldenDestination, "/" + goldenDestination} { // a URL has a slash in front of it
+			if i := strings.Index(rest, m); siblings && i >= 0 && i < first {
+				first, mark = i, m
+			}
+		}
+		if mark == "" {
+			break
+		}
+		marks = append(marks, rest[:first], mark)
+		rest = rest[first+len(mark):]
+	}
+	blobs := 0
+	for i := 1; i < len(marks); i += 2 {
+		if !strings.HasSuffix(marks[i], goldenDestination) {
+			blobs++
+		}
+	}
+	if blobs != 1 {
+		return // the blob is in lines or has escapes: no text can be looked for
+	}
+	if !strings.HasPrefix(string(before), marks[0]) || !strings.HasSuffix(string(before), rest) {
+		t.Fatalf("bytes around the slots changed: %q became %q", before, after)
+	}
+	at = len(marks[0])
+	for i := 1; i < len(marks); i += 2 {
+		next := rest
+		if i+1 < len(marks) {
+			next = marks[i+1]
+		}
+		end := len(before) - len(rest)
+		if i+1 < len(marks) {
+			n := bytes.Index(before[at:], []byte(next))
+			if n < 0 {
+				t.Fatalf("bytes between the slots changed: %q became %q", before, after)
+			}
+			end = at + n
+		}
+		if !strings.HasSuffix(marks[i], goldenDestination) && len(marks) == 2 && !reads(before[at:end], was) {
+			t.Fatalf("%q stood where the new blob stands: %q became %q", before[at:end], before, after)
+		}
+		at = min(end+len(next), len(before))
+	}
+}
+
+// writings are the ways in which a blob can stand in a text.
+func writings(blob []byte) []string {
+	return []string{base64.StdEncoding.EncodeToString(blob), base64.RawURLEncoding.EncodeToString(blob),
+		strings.TrimRight(base64.StdEncoding.EncodeToString(blob), "="), hex.EncodeToString(blob), strings.ToUpper(hex.EncodeToString(blob)), string(blob)}
+}
+
+// reads says whether a text is a way to write a blob, with escapes or in lines.
+func reads(text, blob []byte) bool {
+	var unquoted string
+	if json.Unmarshal([]byte(`"`+strings.Trim(string(text), `"`)+`"`), &unquoted) != nil {
+		unquoted = strings.Trim(string(text), `"'`+"`")
+	}
+	bare := strings.NewReplacer(" ", "", "\t", "", "\r", "", "\n", "", `\n`, "", "=", "").Replace(unquoted)
+	for _, w := range writings(blob) {
+		if strings.TrimRight(w, "=") == bare {
+			return true
+		}
+	}
+	return bytes.HasSuffix(text, blob)
+}
+
+func FuzzSops(f *testing.F) { fuzzFormat(f, Spec{Format: formatSops, Kind: Objects}, true) }
+
+func FuzzPulumi(f *testing.F) { fuzzFormat(f, Spec{Format: formatPulumi, Kind: Objects}, true) }
+
+func FuzzBiscuit(f *testing.F) { fuzzFormat(f, Spec{Format: formatBiscuit, Kind: Objects}, true) }
+
+func FuzzEJSON(f *testing.F) { fuzzFormat(f, Spec{Format: formatEJSON, Kind: Objects}, true) }
+
+func FuzzTinkKeyset(f *testing.F) {
+	fuzzFormat(f, Spec{Format: formatTinkKeyset, Kind: Objects, Context: map[string]string{"associatedData": "617070"}}, false)
+}
+
+func FuzzLines(f *testing.F) {
+	f.Add([]byte("{\"s\":\"QUJD\",\"l\":[{\"k\":\"QUJD\"}]}\r\n\n{\"s\": \"QQ==\"}"), "k")
+	fuzzFormat(f, Spec{Format: formatJSONL, Kind: Objects, Slots: []SlotSpec{{Path: "s", Context: map[string]string{"k": "${key}"}}, {Path: "l[*].k", Format: formatBase64URL}}}, false)
+}
+
+func FuzzText(f *testing.F) {
+	f.Add([]byte("A=QUJD\r\n# B='0aff'\nC: \"_-8\" C: \"QUJD\"\nA=QUJD"), "k")
+	fuzzFormat(f, Spec{Format: formatText, Kind: Objects, Slots: []SlotSpec{
+		{Pattern: `(?m)^A=(.*?)\r?$`}, {Pattern: `B='([^']*)'`, Format: formatHex}, {Pattern: `C: "([^"]*)"`, Format: formatBase64URL, Context: map[string]string{"c": "d"}}}}, false)
+}
+
+// FuzzFramed: of any bytes, under any width, what is read is written back, and
+// another blob leaves the payload as it is.
+func FuzzFramed(f *testing.F) {
+	f.Add([]byte("\x00\x00\x00\x01Apayload"), uint8(0))
+	f.Fuzz(func(t *testing.T, body []byte, which uint8) {
+		framing := framings()[int(which)%len(framings())]
+		spec := Spec{Format: framing.format, Kind: Objects}
+		if framing.format != formatTinkEnvelope {
+			spec.Slots = []SlotSpec{{}}
+		}
+		compiled := compile(t, spec)
+		item := object("key", string(body), nil)
+		found := compiled.Find(item)
+		checkSlot(t, found[0])
+		if got := spliced(t, compiled, item, [][]byte{found[0].Blob}); !bytes.Equal(got, body) {
+			t.Fatalf("%s: %q became %q", framing.format, body, got)
+		}
+		if found[0].Refused != nil {
+			return
+		}
+		payload := body[framing.width+len(found[0].Blob):]
+		now := spliced(t, compiled, item, [][]byte{goldenBlob("fuzz", 0)})
+		if !bytes.Equal(now[framing.width:], append(goldenBlob("fuzz", 0), payload...)) {
+			t.Fatalf("%s: %q became %q", framing.format, body, now)
+		}
+		if again := compiled.Find(object("key", string(now), nil)); !bytes.Equal(again[0].Blob, goldenBlob("fuzz", 0)) {
+			t.Fatalf("%s: %q reads as %v", framing.format, now, summary(again))
+		}
+	})
+}

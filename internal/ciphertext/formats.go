@@ -1,0 +1,115 @@
+package ciphertext
+
+import (
+	"slices"
+
+	"rotator/internal/scan"
+)
+
+// The formats that rules of the job file are about; every other one has its name
+// in its own file.
+const (
+	formatRaw       = "raw"
+	formatBase64    = "base64"
+	formatBase64URL = "base64url"
+	formatHex       = "hex"
+	formatJSON      = "json"
+)
+
+// entry is what a format is to the compiler.
+type entry struct {
+	name  string
+	kinds []Kind
+	// slots says how the entries of slots look; noSlots is a format that knows
+	// its own places.
+	slots slotShape
+	// codecs are the formats that a slot may have, the default first; none where
+	// that is the format of the target.
+	codecs []string
+	// body: contexts may take ${body.PATH} from the JSON document of the item.
+	body bool
+	// takes says what the target may say of contexts.
+	takes takes
+	// build makes the Format of a Spec without problems, or adds to them. It may
+	// set reads, writes, whole and needsBody of the compiler.
+	build func(c *compiler) Format
+	// recognise is for format auto: by marks of the format alone, never by
+	// guessing. Nil for a format that has none.
+	recognise func(object *scan.Object) bool
+}
+
+// slotShape is how the entries of slots look.
+type slotShape int
+
+const (
+	noSlots slotShape = iota
+	wholeSlot
+	pathSlots
+	patternSlots
+)
+
+// takes is what a target with a format that knows its own places may say of
+// contexts.
+type takes int
+
+const (
+	noContext takes = iota
+	aContext        // context and destination_context
+	aFile           // these, and context_file
+)
+
+// formats is every format there is: the one list to which a new one is added.
+func formats() []entry {
+	rows, bodies := []Kind{Rows}, []Kind{Objects, Files}
+	single := []string{formatRaw, formatBase64, formatBase64URL, formatHex}
+	inRows := append(framedFormats(), single...)
+	texts := []string{formatBase64, formatBase64URL, formatHex}
+	list := []entry{
+		{name: formatJSON, kinds: bodies, slots: pathSlots, codecs: texts, body: true, build: newJSON},
+
+		{name: formatS3EC, kinds: bodies, build: newS3EC, recognise: recogniseS3EC},
+		{name: formatAuto, kinds: bodies, takes: aContext, build: newAuto},
+
+		{name: formatJSONL, kinds: bodies, slots: pathSlots, codecs: texts, body: true, build: newJSONL},
+		{name: formatText, kinds: bodies, slots: patternSlots, codecs: texts, build: newText},
+		{name: formatSops, kinds: bodies, build: newSops, recognise: recogniseSops},
+		{name: formatPulumi, kinds: bodies, build: newPulumi, recognise: recognisePulumi},
+		{name: formatBiscuit, kinds: bodies, build: newBiscuit, recognise: recogniseBiscuit},
+		{name: formatEJSON, kinds: bodies, build: newEJSON, recognise: recogniseEJSON},
+		{name: formatTinkKeyset, kinds: bodies, takes: aContext, build: newTinkKeyset, recognise: recogniseTinkKeyset},
+		{name: formatTinkEnvelope, kinds: bodies, build: newFramed},
+
+		{name: formatCredstash, kinds: rows, takes: aFile, build: newCredstash},
+		{name: formatCredsmash, kinds: rows, takes: aFile, build: newCredsmash},
+		{name: formatConfidant, kinds: rows, build: newConfidant},
+		{name: formatBranchKeystore, kinds: rows, takes: aContext, build: newBranchKeystore},
+		{name: formatDDBEncryption, kinds: rows, takes: aContext, build: newDDBEncryption},
+	}
+	for _, name := range single {
+		list = append(list,
+			entry{name: name, kinds: rows, slots: pathSlots, codecs: append([]string{name}, inRows...), build: newRows},
+			entry{name: name, kinds: bodies, slots: wholeSlot, codecs: []string{name}, build: newWholeBody})
+	}
+	for _, name := range framedFormats() {
+		list = append(list, entry{name: name, kinds: rows, slots: pathSlots, codecs: append([]string{name}, inRows...), build: newRows})
+		if name != formatTinkEnvelope {
+			list = append(list, entry{name: name, kinds: bodies, slots: wholeSlot, codecs: []string{name}, build: newFramed})
+		}
+	}
+	return list
+}
+
+// formatOf finds a format by its name, among those for one kind of items.
+func formatOf(name string, kind Kind) (found entry, known []string) {
+	for _, e := range formats() {
+		if !slices.Contains(e.kinds, kind) {
+			continue
+		}
+		known = append(known, e.name)
+		if e.name == name {
+			found = e
+		}
+	}
+	slices.Sort(known)
+	return found, known
+}

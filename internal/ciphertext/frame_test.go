@@ -1,0 +1,147 @@
+package ciphertext
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"rotator/internal/scan"
+)
+
+// TestReplace: siblings that two slots share are written once, what overlaps is
+// refused, and a body that was not read stays nil.
+func TestReplace(t *testing.T) {
+	r := func(start, end int, text string) replacement { return replacement{start, end, []byte(text)} }
+	for _, test := range []struct {
+		name    string
+		changes []replacement
+		want    string // "" is an error
+	}{
+		{"in any order", []replacement{r(4, 6, "EF!"), r(0, 1, "A")}, "AbcdEF!"},
+		{"a shared sibling", []replacement{r(0, 1, "A"), r(4, 5, "E"), r(0, 1, "A"), r(5, 6, "F")}, "AbcdEF"},
+		{"a sibling of two minds", []replacement{r(0, 1, "A"), r(0, 1, "B")}, ""},
+		{"overlap", []replacement{r(0, 3, "A"), r(2, 4, "B")}, ""},
+		{"one in the other", []replacement{r(0, 6, "A"), r(2, 3, "B")}, ""},
+		{"side by side", []replacement{r(0, 3, "A"), r(3, 6, "B")}, "AB"},
+		{"two insertions at one place", []replacement{r(3, 3, "A"), r(3, 3, "B")}, ""},
+		{"behind the end", []replacement{r(5, 7, "A")}, ""},
+	} {
+		got, err := replace([]byte("abcdef"), test.changes)
+		if string(got) != test.want || (err != nil) != (test.want == "") {
+			t.Errorf("%s: %q, %v", test.name, got, err)
+		}
+	}
+	if got, err := replace(nil, nil); got != nil || err != nil {
+		t.Errorf("%v, %v of nil", got, err)
+	}
+}
+
+// TestGiven: what a target says of contexts, by rule and by name.
+func TestGiven(t *testing.T) {
+	named := &Named{File: "contexts.yaml", Name: "${metadata.name}", Contexts: map[string]map[string]string{"db": {"env": "prod"}, "open": {}}}
+	k, none := map[string]string{"k": "${key}"}, map[string]string{}
+	x := map[string]string{"k": "x"}
+	for _, test := range []struct {
+		name     string
+		spec     Spec
+		item     string // metadata name
+		from, to map[string]string
+		refused  string
+	}{
+		{name: "nothing", item: "db"},
+		{name: "a rule", spec: Spec{Context: k}, from: x, to: x},
+		{name: "and another afterwards", spec: Spec{Context: k, DestinationContext: map[string]string{"v": "2"}}, from: x, to: map[string]string{"v": "2"}},
+		{name: "none afterwards", spec: Spec{Context: k, DestinationContext: none}, from: x},
+		{name: "by name", spec: Spec{Named: named}, item: "db", from: map[string]string{"env": "prod"}, to: map[string]string{"env": "prod"}},
+		{name: "by name, none", spec: Spec{Named: named}, item: "open", from: none, to: none},
+		{name: "by name, before the rule", spec: Spec{Named: named, Context: k}, item: "db", from: map[string]string{"env": "prod"}, to: map[string]string{"env": "prod"}},
+		{name: "a name that is not there", spec: Spec{Named: named}, item: "other", refused: "missing-context"},
+		{name: "and a rule for those", spec: Spec{Named: named, Context: none}, item: "other"},
+		{name: "no name", spec: Spec{Named: named}, refused: "missing-context"},
+	} {
+		test.spec.Kind = Objects
+		c := &compiler{spec: test.spec, where: scope{kind: Objects}}
+		g := c.given()
+		if err := errors.Join(c.errs...); err != nil {
+			t.Fatal(err)
+		}
+		object := &scan.Object{Key: "x", Metadata: map[string]string{}}
+		if test.item != "" {
+			object.Metadata["name"] = test.item
+		}
+		from, to, refused := g.fill(objectLookup(object, nil, nil))
+		if refused != nil && refused.Reason != test.refused || refused == nil && test.refused != "" {
+			t.Errorf("%s: refused %v, want %q", test.name, refused, test.refused)
+		}
+		if diff := cmp.Diff([]map[string]string{test.from, test.to}, []map[string]string{from, to}); diff != "" {
+			t.Errorf("%s: %s", test.name, diff)
+		}
+	}
+}
+
+// TestTargetsSayNoMoreThanTheirFormatTakes: what would have no effect is an error.
+func TestTargetsSayNoMoreThanTheirFormatTakes(t *testing.T) {
+	m := map[string]string{}
+	for _, test := range []struct {
+		spec Spec
+		want string
+	}{
+		{Spec{Format: formatS3EC, Kind: Objects, Slots: []SlotSpec{{}}}, "slots"},
+		{Spec{Format: formatS3EC, Kind: Objects, Context: m}, "context"},
+		{Spec{Format: formatS3EC, Kind: Objects, DestinationContext: m}, "destination_context"},
+		{Spec{Format: formatS3EC, Kind: Objects, Named: &Named{}}, "context_file"},
+		{Spec{Format: formatS3EC, Kind: Rows}, "format"},
+		{Spec{Format: formatAuto, Kind: Objects, Named: &Named{}}, "context_file"},
+		{Spec{Format: formatAuto, Kind: Objects, Context: map[string]string{"a": "${nothing}"}}, "context"},
+		{Spec{Format: formatAuto, Kind: Files, Context: map[string]string{"a": "${bucket}"}}, "context"},
+		{Spec{Format: formatRaw, Kind: Objects, Slots: []SlotSpec{{}}, Context: m}, "context"},
+		{Spec{Format: formatRaw, Kind: Objects, Slots: []SlotSpec{{Pattern: "x"}}}, "slots[0].pattern"},
+		{Spec{Format: formatRaw, Kind: Files, KeyPattern: "(", Slots: []SlotSpec{{}}}, "files.key_pattern"},
+	} {
+		_, err := New(test.spec)
+		var one *SpecError
+		if !errors.As(err, &one) || one.Field != test.want {
+			t.Errorf("%+v: %v, want a problem of %s", test.spec, err, test.want)
+		}
+	}
+}
+
+// TestFiles: every format of bodies reads files too.
+func TestFiles(t *testing.T) {
+	file := scan.Item{Ref: "a/b", Payload: &scan.Object{Key: "a/b", Body: []byte(std64("A"))}}
+	f := compile(t, Spec{Format: formatBase64, Kind: Files, KeyPattern: "^(?P<top>[^/]*)/", Slots: []SlotSpec{{Context: map[string]string{"k": "${key}", "t": "${key.top}"}}}})
+	if diff := cmp.Diff([]string{" A map[k:a/b t:a] map[k:a/b t:a]"}, summary(f.Find(file))); diff != "" {
+		t.Error(diff)
+	}
+	checkObjectLaws(t, f, file)
+}
+
+// TestInstructionFilesAmongFiles: a copied bucket has its instruction files, which
+// are known by their name; its objects have lost their metadata, and have no slot.
+func TestInstructionFilesAmongFiles(t *testing.T) {
+	body := []byte(`{"x-amz-3": "` + std64("A") + `", "x-amz-w": "12", "x-amz-t": "{\"k\":\"v\"}"}`)
+	for key, want := range map[string][]string{"a/b.instruction": {"x-amz-3 A map[k:v] map[k:v]"}, "a/b": nil} {
+		file := scan.Item{Ref: scan.KeyRef(key), Payload: &scan.Object{Key: key, Body: body}}
+		for _, format := range []string{formatS3EC, formatAuto} {
+			f := compile(t, Spec{Format: format, Kind: Files})
+			if diff := cmp.Diff(want, summary(f.Find(file))); diff != "" {
+				t.Errorf("%s, %s: %s", format, key, diff)
+			}
+			checkObjectLaws(t, f, file)
+		}
+	}
+}
+
+func TestHex(t *testing.T) {
+	for text, want := range map[string]string{"00ff": "\x00\xff", "00FF": "\x00\xff", " 0a\n": "\n", "1234": "\x124", "0aA0": "", "0": "", "": "", "0x00": ""} {
+		blob, form, ok := decodeHex([]byte(text))
+		if ok != (want != "" || text == "") || ok && (string(blob) != want || string(form(blob)) != text) {
+			t.Errorf("%q: %q, %v", text, blob, ok)
+		}
+		if ok && strings.ContainsAny(text, "F") && string(form([]byte("\xab"))) != "AB" {
+			t.Errorf("%q: %q", text, form([]byte("\xab")))
+		}
+	}
+}

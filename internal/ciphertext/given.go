@@ -1,0 +1,64 @@
+package ciphertext
+
+import (
+	"fmt"
+	"strings"
+)
+
+// given is what a target says of encryption contexts, compiled: contexts with
+// references, and contexts by name.
+type given struct {
+	context, destination rule
+	listed               bool // there is a context, be it an empty one
+	differs              bool // there is a destination context of its own
+	named                *Named
+	name                 []part
+}
+
+// fill makes the contexts of one item. A name that the file has gives the context;
+// one that it does not have falls back on the entry "*" of the file, then on the
+// context of the target, and is refused without either: that an item has no context
+// must be said, not taken for granted.
+func (g given) fill(find lookup) (context, destination map[string]string, refused *Refused) {
+	context, found, refused := g.byName(find)
+	if refused == nil && !found {
+		context, refused = g.context.fill(find)
+	}
+	if refused != nil {
+		return nil, nil, refused
+	}
+	destination = context
+	if g.differs {
+		destination, refused = g.destination.fill(find)
+	}
+	if refused != nil {
+		return nil, nil, refused
+	}
+	return context, destination, nil
+}
+
+// anyName is the entry of a file for the names that it does not have.
+const anyName = "*"
+
+// byName looks the item up in the file.
+func (g given) byName(find lookup) (context map[string]string, found bool, refused *Refused) {
+	if g.named == nil {
+		return nil, false, nil
+	}
+	name, refused := fillText(g.name, find)
+	if refused != nil {
+		return nil, false, refused
+	}
+	if context, found = g.named.Contexts[name]; found {
+		return context, true, nil
+	}
+	if context, found = g.named.Contexts[anyName]; found {
+		return context, true, nil
+	}
+	if !g.listed {
+		return nil, false, &Refused{Reason: "missing-context", Detail: fmt.Sprintf(
+			"%s has no context for the name %q; add it there, or an entry \"*\" for names that are not listed, or give the target a context for them, such as context: {}",
+			g.named.File, strings.ToValidUTF8(name, "\ufffd"))}
+	}
+	return nil, false, nil
+}

@@ -1,0 +1,164 @@
+package ciphertext
+
+import (
+	"bytes"
+	"net/url"
+	"strings"
+	"unicode/utf8"
+
+	"rotator/internal/scan"
+)
+
+// formatPulumi reads what Pulumi keeps of a stack whose secrets provider is an AWS
+// KMS key (github.com/pulumi/pulumi, pkg/secrets/cloud/manager.go): the state of
+// the stack, JSON, with checkpoint.latest.secrets_providers.state.encryptedkey
+// beside its url, or an export of it, with deployment in the place of
+// checkpoint.latest; and Pulumi.STACK.yaml with encryptedkey and secretsprovider.
+// The URL is one of gocloud.dev/secrets/awskms: awskms:// before the key, and the
+// encryption context in the query, as context_NAME=VALUE.
+const formatPulumi = "pulumi-state"
+
+const awskms = "awskms://"
+
+func newPulumi(c *compiler) Format {
+	key := c.spec.DestinationKey
+	return &bodyFormat{name: c.form.name, places: func(object *scan.Object) []place {
+		blob, provider, refused := pulumiKey(object.Body)
+		switch {
+		case refused != nil:
+			return []place{placeOf("", refused)}
+		case blob == nil:
+			return nil
+		}
+		return []place{pulumiPlace(object.Body, blob, provider, key)}
+	}}
+}
+
+func recognisePulumi(object *scan.Object) bool {
+	if !bytes.Contains(object.Body, []byte("encryptedkey")) {
+		return false
+	}
+	blob, _, refused := pulumiKey(object.Body)
+	return blob != nil && refused == nil
+}
+
+// pulumiKey finds the ciphertext and the URL beside it; both are nil in a stack
+// with secrets of another provider.
+func pulumiKey(body []byte) (blob, provider *node, refused *Refused) {
+	switch {
+	case bytes.HasPrefix(body, []byte{0x1f, 0x8b}):
+		return nil, nil, &Refused{Reason: "compressed", Detail: "it is compressed with gzip; let Pulumi write the state without, or take it out of the target"}
+	case opensObject(body) && !isDocument(body):
+		return nil, nil, &Refused{Reason: "not-json", Detail: "it begins as JSON does, and is not one JSON document"}
+	case opensObject(body):
+		return pulumiState(body)
+	}
+	blob, provider, refused = pulumiSettings(body)
+	if refused == nil && blob == nil && provider != nil {
+		return nil, nil, nil // a provider, but no key yet
+	}
+	return blob, provider, refused
+}
+
+func pulumiState(body []byte) (blob, provider *node, refused *Refused) {
+	for _, names := range [][]string{{"checkpoint", "latest", "secrets_providers"}, {"deployment", "secrets_providers"}} {
+		providers, refused := jsonNode(body, names...)
+		if refused != nil {
+			return nil, nil, refused
+		}
+		kind, refused := providers.get("type")
+		if refused != nil {
+			return nil, nil, refused
+		}
+		if kind == nil || kind.text != "cloud" {
+			continue
+		}
+		state, refused := providers.get("state")
+		if refused != nil {
+			return nil, nil, refused
+		}
+		if state == nil || state.kind != nodeMap {
+			continue
+		}
+		return pulumiPair(state, "encryptedkey", "url")
+	}
+	return nil, nil, nil
+}
+
+// pulumiSettings makes one map of the two entries of Pulumi.STACK.yaml.
+func pulumiSettings(body []byte) (blob, provider *node, refused *Refused) {
+	top := &node{kind: nodeMap, path: "the file"}
+	for _, s := range yamlSections(body) {
+		if s.name != "encryptedkey" && s.name != "secretsprovider" {
+			continue
+		}
+		value, refused := yamlNode(body, s, s.name)
+		if refused != nil {
+			return nil, nil, refused
+		}
+		if value != nil {
+			top.members = append(top.members, member{s.name, value})
+		}
+	}
+	return pulumiPair(top, "encryptedkey", "secretsprovider")
+}
+
+// pulumiPair reads a key and its URL, when the URL is of AWS KMS.
+func pulumiPair(n *node, key, provider string) (*node, *node, *Refused) {
+	address, refused := n.get(provider)
+	if refused != nil {
+		return nil, nil, refused
+	}
+	blob, refused := n.get(key)
+	switch {
+	case refused != nil:
+		return nil, nil, refused
+	case address == nil || !strings.HasPrefix(address.text, awskms) || blob == nil:
+		return nil, nil, nil
+	}
+	if blob, refused = n.replaceable(key); refused != nil {
+		return nil, nil, refused
+	}
+	return blob, address, nil
+}
+
+func pulumiPlace(body []byte, blob, provider *node, key string) place {
+	address, query, _ := strings.Cut(provider.text, "?")
+	start, end, ok := provider.within(body, len(awskms), len(address))
+	if !ok || strings.Contains(provider.text, "#") {
+		return refusedPlace(blob.path, "unwritable", "%s has escapes in front of its query, or a fragment", provider.path)
+	}
+	context, refused := pulumiContext(provider.path, query)
+	if refused != nil {
+		return placeOf(blob.path, refused)
+	}
+	// An ARN has colons, which a host cannot have, so it is the path of the URL
+	// (gocloud.dev/secrets/awskms, URLOpener).
+	return blob.blobPlace(context, edit{start: start, end: end, text: constantly([]byte("/" + key))})
+}
+
+// pulumiContext reads the encryption context from the query, as
+// addEncryptionContextFromURLParams of gocloud.dev/secrets/awskms does.
+func pulumiContext(path, query string) (map[string]string, *Refused) {
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return nil, &Refused{Reason: "wrong-type", Detail: path + " is a URL whose query cannot be read"}
+	}
+	var context map[string]string
+	for name, list := range values {
+		name, ok := strings.CutPrefix(name, "context_")
+		switch {
+		case !ok:
+		case len(list) != 1:
+			return nil, &Refused{Reason: "ambiguous", Detail: path + " gives a part of the encryption context twice"}
+		case !utf8.ValidString(name) || !utf8.ValidString(list[0]):
+			return nil, &Refused{Reason: "not-utf8", Detail: path + " has an encryption context that is not UTF-8"}
+		default:
+			if context == nil {
+				context = map[string]string{}
+			}
+			context[name] = list[0]
+		}
+	}
+	return context, nil
+}

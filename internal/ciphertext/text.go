@@ -1,0 +1,65 @@
+package ciphertext
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"slices"
+
+	"rotator/internal/scan"
+)
+
+// formatText finds slots in any text by regular expressions: what the one group of
+// a match took is a ciphertext in base64, base64url or hex.
+const formatText = "text"
+
+func newText(c *compiler) Format {
+	slots, pattern := c.slots, c.where.pattern
+	return &bodyFormat{name: c.form.name, places: func(object *scan.Object) []place {
+		find := objectLookup(object, pattern, nil)
+		var matches []textMatch
+		for i := range slots {
+			for n, at := range slots[i].pattern.FindAllSubmatchIndex(object.Body, -1) {
+				if at[2] >= 0 {
+					path := fmt.Sprintf("slots[%d], match %d", i, n+1)
+					matches = append(matches, textMatch{slot: &slots[i], path: path, start: at[2], end: at[3]})
+				}
+			}
+		}
+		slices.SortStableFunc(matches, func(a, b textMatch) int {
+			return cmp.Or(cmp.Compare(a.start, b.start), cmp.Compare(a.end, b.end))
+		})
+		return textPlaces(object.Body, matches, find)
+	}}
+}
+
+// textMatch is what the group of a pattern took. Its path counts matches, since a
+// new blob can be longer than the old one, or have more lines, and so move what
+// comes after it.
+type textMatch struct {
+	slot       *slot
+	path       string
+	start, end int
+}
+
+// textPlaces makes places of matches, which are in the order of the body. Where
+// two of them share bytes, neither is more right than the other.
+func textPlaces(body []byte, matches []textMatch, find lookup) []place {
+	var places []place
+	taken := 0
+	for i, m := range matches {
+		shared := i > 0 && m.start < taken || i+1 < len(matches) && matches[i+1].start < m.end
+		same := i > 0 && m.start == matches[i-1].start || i+1 < len(matches) && m.start == matches[i+1].start
+		taken = max(taken, m.end)
+		blob, form, refused := decode(m.slot.format, body[m.start:m.end])
+		if shared || same {
+			refused = &Refused{Reason: "ambiguous", Detail: "more than one pattern matches here; narrow the patterns, so that each ciphertext is found once"}
+		}
+		if refused != nil {
+			line := bytes.Count(body[:m.start], []byte("\n")) + 1
+			refused = &Refused{Reason: refused.Reason, Detail: fmt.Sprintf("line %d: %s", line, refused.Detail)}
+		}
+		places = append(places, place{Slot: m.slot.slotOf(m.path, blob, refused, find), edits: []edit{{start: m.start, end: m.end, text: form}}})
+	}
+	return places
+}

@@ -1,0 +1,60 @@
+package ciphertext
+
+import (
+	"errors"
+	"fmt"
+)
+
+// SpliceError says which new blobs cannot be written where the old ones stand, all
+// of them at once. The others can be: Splice takes them with nil for these.
+type SpliceError struct {
+	Slots []UnfitSlot
+}
+
+// UnfitSlot is one slot whose new blob cannot be written.
+type UnfitSlot struct {
+	Index   int // in what Find returned
+	Path    string
+	Refused *Refused
+}
+
+func (e *SpliceError) Error() string {
+	first := e.Slots[0]
+	return fmt.Sprintf("slot %q: %s (%d slots in all)", first.Path, first.Refused.Detail, len(e.Slots))
+}
+
+// noRoom is why a new blob has no text in most formats.
+func noRoom() *Refused {
+	return &Refused{Reason: "cannot-splice", Detail: "the new ciphertext is longer than this format can hold, or would need padding where the old one does not tell whether its writer pads; write this one again with the new key"}
+}
+
+// unfitSlots gathers them on the way through an item.
+type unfitSlots []UnfitSlot
+
+func (u *unfitSlots) add(index int, path string, why *Refused) {
+	if why == nil {
+		why = noRoom()
+	}
+	*u = append(*u, UnfitSlot{Index: index, Path: path, Refused: why})
+}
+
+// take adds the slots of an error that a part of the item gave, whose first slot is
+// the one at an offset, and whose paths begin in the item with prefix; it is false
+// for any other error.
+func (u *unfitSlots) take(err error, offset int, prefix string) bool {
+	var unfit *SpliceError
+	if !errors.As(err, &unfit) {
+		return false
+	}
+	for _, s := range unfit.Slots {
+		u.add(s.Index+offset, prefix+s.Path, s.Refused)
+	}
+	return true
+}
+
+func (u unfitSlots) err() error {
+	if len(u) == 0 {
+		return nil
+	}
+	return &SpliceError{Slots: u}
+}

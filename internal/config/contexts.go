@@ -1,0 +1,314 @@
+package config
+
+import (
+	"bytes"
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/lexer"
+	"github.com/goccy/go-yaml/parser"
+)
+
+// MaxContexts bounds a file with encryption contexts, in bytes. YAML has the bounds
+// of a job file besides; JSON and CSV are for files with very many names.
+const MaxContexts = 64 << 20
+
+// LoadContexts reads a file with encryption contexts by name: YAML or JSON, an
+// object of objects of texts, or CSV with the columns name, key and value, as the
+// extension says. An encryption context must be right to the letter, so nothing is
+// converted: a number is no text, no name may be there twice, and ${...} is nothing
+// but text. A name without a context is written as {}, in CSV with an empty key and
+// value. Every error is a *Problems that names the places in this file.
+func LoadContexts(path string) (map[string]map[string]string, error) {
+	read := map[string]func(*contexts, []byte){
+		".yaml": (*contexts).yaml, ".yml": (*contexts).yaml, ".json": (*contexts).json, ".csv": (*contexts).csv,
+	}[strings.ToLower(filepath.Ext(path))]
+	c := &contexts{byName: map[string]map[string]string{}}
+	data, err := readAtMost(path, MaxContexts+1)
+	var pathErr *os.PathError
+	if errors.As(err, &pathErr) {
+		err = pathErr.Err // the path itself is printed anyway
+	}
+	switch {
+	case read == nil:
+		c.add(place{}, "", "must end in .yaml, .json or .csv, which says how it is read")
+	case err != nil:
+		c.add(place{}, "", fmt.Sprintf("cannot read the file of contexts: %v", err))
+	case len(data) > MaxContexts:
+		c.add(place{}, "", fmt.Sprintf("is larger than %d bytes; is it a file of contexts?", MaxContexts))
+	default:
+		data = bytes.TrimPrefix(data, []byte("\ufeff"))
+		if at, ok := invalid(data); ok {
+			c.add(at, "", "is not UTF-8 here; save it as UTF-8")
+			break
+		}
+		read(c, data)
+		if len(c.problems) == 0 && len(c.byName) == 0 {
+			c.add(place{}, "", "holds no contexts; take context_file out of the job file if there are none")
+		}
+	}
+	if len(c.problems) > 0 {
+		problems := &Problems{File: path, List: c.problems}
+		problems.sort()
+		return nil, problems
+	}
+	return c.byName, nil
+}
+
+// invalid finds the first byte that is not UTF-8.
+func invalid(data []byte) (place, bool) {
+	for at := 0; at < len(data); {
+		r, size := utf8.DecodeRune(data[at:])
+		if r == utf8.RuneError && size == 1 {
+			return placeOf(data, at), true
+		}
+		at += size
+	}
+	return place{}, false
+}
+
+// placeOf is where a byte stands.
+func placeOf(data []byte, at int) place {
+	before := data[:at]
+	start := bytes.LastIndexByte(before, '\n') + 1
+	return place{line: bytes.Count(before, []byte("\n")) + 1, column: utf8.RuneCount(before[start:]) + 1}
+}
+
+// contexts are encryption contexts by name, while they are read.
+type contexts struct {
+	byName   map[string]map[string]string
+	problems []Problem
+}
+
+func (c *contexts) add(at place, field, detail string) {
+	c.problems = append(c.problems, Problem{Field: field, Detail: detail, Line: at.line, Column: at.column})
+}
+
+// name begins the context of a name; false when it cannot be one.
+func (c *contexts) name(at place, name string) bool {
+	if name == "" {
+		c.add(at, "", "a name is empty; take it out")
+		return false
+	}
+	if _, twice := c.byName[name]; twice {
+		c.add(at, join("", name), "is here twice; keep one")
+		return false
+	}
+	c.byName[name] = map[string]string{}
+	return true
+}
+
+// pair adds one key and value to the context of a name.
+func (c *contexts) pair(at place, name, key, value string) {
+	context := c.byName[name]
+	switch _, twice := context[key]; {
+	case key == "":
+		c.add(at, join("", name), "an encryption context needs a name for every value")
+	case twice:
+		c.add(at, join(join("", name), key), "is here twice; keep one")
+	default:
+		context[key] = value
+	}
+}
+
+func (c *contexts) yaml(data []byte) {
+	tokens := lexer.Tokenize(string(data))
+	if problem := tooMuch(tokens); problem != nil {
+		c.add(place{problem.Line, problem.Column}, "", "is too large, or nested too deep, for YAML; write it as JSON or CSV")
+		return
+	}
+	file, err := parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
+	if err != nil {
+		c.problems = append(c.problems, *syntaxProblem(err))
+		return
+	}
+	var bodies []ast.Node
+	for _, doc := range file.Docs {
+		if doc.Body != nil && doc.Body.Type() != ast.CommentType {
+			bodies = append(bodies, doc.Body)
+		}
+	}
+	if len(bodies) != 1 {
+		c.add(place{}, "", fmt.Sprintf(`holds %d YAML documents; write one, such as "db/password: {env: prod}"`, len(bodies)))
+		return
+	}
+	b := &binder{anchors: anchors(bodies[0]), places: map[string]place{}, left: maxTokens}
+	c.bind(b, bodies[0])
+	c.problems = append(c.problems, b.problems...)
+}
+
+// bind takes the contexts from a YAML tree; what does not fit it leaves with b.
+func (c *contexts) bind(b *binder, body ast.Node) {
+	body, ok := b.resolve(body, "")
+	if !ok {
+		return
+	}
+	names, _ := b.pairs(body, "")
+	for _, n := range names {
+		field := join("", n.key)
+		value, ok := b.resolve(n.value, field)
+		if !ok || !c.name(start(n.keyNode), n.key) {
+			continue
+		}
+		pairs, _ := b.pairs(value, field)
+		for _, p := range pairs {
+			field := join(field, p.key)
+			value, ok := b.resolve(p.value, field)
+			if !ok {
+				continue
+			}
+			switch v := value.(type) {
+			case *ast.StringNode:
+				c.pair(start(p.keyNode), n.key, p.key, v.Value)
+			case *ast.LiteralNode:
+				c.pair(start(p.keyNode), n.key, p.key, v.Value.Value)
+			default:
+				b.refuse(value, field, "must be text, not "+kind(value)+"; put it in quotes")
+			}
+		}
+	}
+}
+
+func (c *contexts) json(data []byte) {
+	d := &contextDecoder{contexts: c, data: data, decoder: json.NewDecoder(bytes.NewReader(data)), at: place{1, 1}}
+	if !d.object("", func(name string) bool {
+		if !c.name(d.at, name) {
+			return d.skip()
+		}
+		return d.object(join("", name), func(key string) bool {
+			at := d.at
+			token, ok := d.next()
+			if text, isText := token.(string); ok && isText {
+				c.pair(at, name, key, text)
+				return true
+			} else if ok {
+				c.add(d.at, join(join("", name), key), "must be text; put it in quotes")
+			}
+			return false // one such problem is enough to know that the file is not one
+		})
+	}) {
+		return
+	}
+	d.move()
+	if _, err := d.decoder.Token(); !errors.Is(err, io.EOF) {
+		c.add(d.at, "", "goes on behind the object of contexts; take that out")
+	}
+}
+
+// contextDecoder reads JSON token by token, since only so names that are there
+// twice, and places, can be told. Its methods are false when they cannot go on.
+type contextDecoder struct {
+	*contexts
+	data    []byte
+	decoder *json.Decoder
+	offset  int   // of the last token
+	at      place // the same, for people
+}
+
+// move goes to the token that comes next.
+func (d *contextDecoder) move() {
+	to := int(d.decoder.InputOffset())
+	for to < len(d.data) && strings.IndexByte(" \t\r\n,:", d.data[to]) >= 0 {
+		to++
+	}
+	ahead := placeOf(d.data[d.offset:], to-d.offset)
+	if ahead.line == 1 {
+		ahead.column += d.at.column - 1
+	}
+	d.at, d.offset = place{d.at.line + ahead.line - 1, ahead.column}, to
+}
+
+func (d *contextDecoder) next() (json.Token, bool) {
+	d.move()
+	token, err := d.decoder.Token()
+	if err != nil {
+		d.add(d.at, "", "is not valid JSON here, or ends too early")
+		return nil, false
+	}
+	return token, true
+}
+
+// object calls member for each name of an object, with the value to be read.
+func (d *contextDecoder) object(field string, member func(name string) bool) bool {
+	token, ok := d.next()
+	if !ok {
+		return false
+	}
+	if token != json.Delim('{') {
+		d.add(d.at, field, `must be an object, such as {"env": "prod"}`)
+		return false
+	}
+	for d.decoder.More() {
+		token, ok := d.next()
+		if !ok {
+			return false
+		}
+		if name, isText := token.(string); !isText || !member(name) {
+			return false
+		}
+	}
+	_, ok = d.next()
+	return ok
+}
+
+// skip reads over one value.
+func (d *contextDecoder) skip() bool {
+	var value json.RawMessage
+	if err := d.decoder.Decode(&value); err != nil {
+		d.add(d.at, "", "is not valid JSON here, or ends too early")
+		return false
+	}
+	return true
+}
+
+func (c *contexts) csv(data []byte) {
+	r := csv.NewReader(bytes.NewReader(data))
+	r.FieldsPerRecord = 3
+	header, err := r.Read()
+	if err == nil && strings.Join(header, ",") != "name,key,value" {
+		c.add(place{1, 1}, "", "must begin with the line name,key,value")
+		return
+	}
+	empty := map[string]bool{} // names that are said to have no context
+	for err == nil {
+		var record []string
+		if record, err = r.Read(); err == nil {
+			c.record(r, record, empty)
+		}
+	}
+	var parse *csv.ParseError
+	switch {
+	case errors.As(err, &parse):
+		c.add(place{parse.Line, parse.Column}, "", fmt.Sprintf("is not CSV with three columns: %v", parse.Err))
+	case header == nil:
+		c.add(place{1, 1}, "", "must begin with the line name,key,value")
+	}
+}
+
+func (c *contexts) record(r *csv.Reader, record []string, empty map[string]bool) {
+	line, column := r.FieldPos(0)
+	at, name := place{line, column}, record[0]
+	none := record[1] == "" && record[2] == ""
+	_, known := c.byName[name]
+	switch {
+	case !known:
+		if !c.name(at, name) {
+			return
+		}
+		empty[name] = none
+	case none, empty[name]:
+		c.add(at, join("", name), "has a line without a context, and another line; keep what holds")
+		return
+	}
+	if !none {
+		c.pair(at, name, record[1], record[2])
+	}
+}

@@ -1,0 +1,66 @@
+package fakes3
+
+import (
+	"io"
+	"net/http"
+	"net/url"
+	"sync/atomic"
+)
+
+// Zeros makes the body of an object so many zeros, which take no memory, and
+// leaves all else of it as it is: for objects of many gigabytes. With partSize it
+// is as if uploaded in parts of so many bytes, with a checksum made of theirs; 0
+// stands for an upload in one piece. ETag and checksum are not those of such a
+// body elsewhere: they tell contents apart, and are not computed of every zero.
+func (s *Service) Zeros(bucketName, key string, size, partSize int64) error {
+	b, err := s.bucket(bucketName)
+	if err != nil {
+		return err
+	}
+	return change(request{key: key, query: url.Values{}}, b, func(v *version) error {
+		sum := checksum{algorithm: v.checksum.algorithm}
+		if partSize == 0 {
+			sum.value = zerosOf(size).checksum(sum.algorithm)
+			v.fill(zerosOf(size), sum)
+			return nil
+		}
+		sum.composite = sum.algorithm != "crc64nvme"
+		var parts []part
+		for left := size; left > 0; left -= partSize {
+			body := zerosOf(min(left, partSize))
+			parts = append(parts, part{body: body, etag: v.tagOf(body), checksum: body.checksum(sum.algorithm)})
+		}
+		modified := v.modified
+		v.assemble(parts, sum)
+		v.modified = modified
+		return nil
+	})
+}
+
+// Traffic returns how many bytes of bodies, of all requests and of all answers,
+// have passed.
+func (s *Service) Traffic() (received, sent int64) { return s.received.Load(), s.sent.Load() }
+
+// counted counts what is read from a request.
+type counted struct {
+	io.ReadCloser
+	n *atomic.Int64
+}
+
+func (c counted) Read(p []byte) (int, error) {
+	n, err := c.ReadCloser.Read(p)
+	c.n.Add(int64(n))
+	return n, err
+}
+
+// counter counts what is written of an answer.
+type counter struct {
+	http.ResponseWriter
+	n *atomic.Int64
+}
+
+func (c counter) Write(p []byte) (int, error) {
+	n, err := c.ResponseWriter.Write(p)
+	c.n.Add(int64(n))
+	return n, err
+}

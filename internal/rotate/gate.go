@@ -1,0 +1,119 @@
+package rotate
+
+import (
+	"context"
+	"math"
+	"sync"
+	"time"
+)
+
+// How a gate keeps time.
+const (
+	// burstShare of a second's requests may go out at once, after a pause. It is
+	// taken off the rate, so that a whole second with its burst holds no more than
+	// the rate.
+	burstShare = 0.01
+	// quantum is the least that the first in the queue sleeps, where the burst
+	// makes up for it: timers are dearer than requests.
+	quantum = time.Millisecond
+	// lookAgain is how long it sleeps at most, since the rate may have changed.
+	lookAgain = 100 * time.Millisecond
+)
+
+// gate lets requests through at a rate, in the order in which they came. Unlike
+// a limiter that hands out reservations it promises no time to who waits, so
+// that a new rate holds for the whole queue at once.
+type gate struct {
+	turn chan struct{} // held by the first in the queue
+
+	mu        sync.Mutex
+	perSecond float64 // math.Inf(1): no limit
+	tokens    float64 // requests that may go out now; negative after a dear one
+	at        time.Time
+}
+
+func newGate(perSecond float64) *gate {
+	g := &gate{turn: make(chan struct{}, 1), perSecond: perSecond, at: time.Now()}
+	g.tokens, _ = g.terms()
+	return g
+}
+
+// terms are the most tokens that may gather, and how many a second brings.
+func (g *gate) terms() (burst, refill float64) {
+	burst = max(1, math.Floor(g.perSecond*burstShare))
+	if burst == 1 {
+		return 1, g.perSecond
+	}
+	return burst, g.perSecond - burst
+}
+
+// pass blocks until a request that counts n times may go out, or ctx ends.
+func (g *gate) pass(ctx context.Context, n int) error {
+	if g.unlimited() {
+		return ctx.Err()
+	}
+	select {
+	case g.turn <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-g.turn }()
+	for ctx.Err() == nil {
+		wait := g.take(n)
+		if wait <= 0 {
+			return nil
+		}
+		if err := sleep(ctx, min(wait, lookAgain)); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+func (g *gate) unlimited() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return math.IsInf(g.perSecond, 1)
+}
+
+// take takes n tokens, or says how long it is until they are there. What counts
+// more than the burst holds goes out on a full burst, and leaves a debt.
+func (g *gate) take(n int) (wait time.Duration) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if math.IsInf(g.perSecond, 1) {
+		return 0
+	}
+	g.gather(time.Now())
+	burst, refill := g.terms()
+	if missing := min(float64(n), burst) - g.tokens; missing > 0 {
+		wait = time.Duration(math.Ceil(missing / refill * float64(time.Second)))
+		if burst > 1 {
+			wait = max(wait, quantum)
+		}
+		return max(wait, 1)
+	}
+	g.tokens -= float64(n)
+	return 0
+}
+
+// gather adds what time has brought since the last look.
+func (g *gate) gather(now time.Time) {
+	if burst, refill := g.terms(); !math.IsInf(g.perSecond, 1) {
+		g.tokens = min(burst, g.tokens+refill*now.Sub(g.at).Seconds())
+	}
+	g.at = now
+}
+
+// set changes the rate from now on.
+func (g *gate) set(perSecond float64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.gather(time.Now())
+	g.perSecond = perSecond
+	if math.IsInf(perSecond, 1) {
+		g.tokens = 0 // the debt of a rate that is gone
+	} else if burst, _ := g.terms(); g.tokens > burst {
+		g.tokens = burst
+	}
+}

@@ -1,0 +1,293 @@
+package rotate_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"rotator/internal/checkpoint"
+	"rotator/internal/fakeaws/fakekms"
+	"rotator/internal/rotate"
+	"rotator/internal/scan"
+)
+
+// crowd is a target of n items that are made when they are read, and KMS in front of
+// them, which counts.
+type crowd struct {
+	n        int
+	key      func(i int) string // of the i-th item
+	requests atomic.Int64
+	made     sync.Map // a blob under each key
+}
+
+func (c *crowd) Partitions(context.Context) (list []scan.Partition, err error) {
+	for p := range simPartitions {
+		list = append(list, scan.Partition{Name: strconv.Itoa(p), Spec: json.RawMessage("{}")})
+	}
+	return list, nil
+}
+
+func (c *crowd) Page(_ context.Context, p scan.Partition, cursor scan.Cursor) (page scan.Page, err error) {
+	i, err := strconv.Atoi(p.Name)
+	if len(cursor) > 0 {
+		i, err = strconv.Atoi(string(cursor))
+	}
+	for ; i < c.n && len(page.Items) < 250; i += simPartitions {
+		blob := c.blob(c.key(i), i)
+		page.Items = append(page.Items, scan.Item{Ref: scan.Ref(strconv.Itoa(i)), Payload: &scan.Row{Attributes: map[string]scan.Value{
+			"slot": {Kind: scan.KindB, Bytes: blob}}}})
+	}
+	page.Next, page.Last = scan.Cursor(strconv.Itoa(i)), i >= c.n
+	return page, err
+}
+
+// blob is a blob of its own for each item: its random bytes are the number of it.
+func (c *crowd) blob(key string, i int) []byte {
+	made, ok := c.made.Load(key)
+	if !ok {
+		made, _ = c.made.LoadOrStore(key, cipher{Key: key, Context: contextOf("all")}.blob())
+	}
+	blob := bytes.Clone(made.([]byte))
+	binary.BigEndian.PutUint64(blob[5+32+1:], uint64(i))
+	return blob
+}
+
+func (c *crowd) Load(context.Context, scan.Ref) (scan.Item, error) { return scan.Item{}, scan.ErrGone }
+
+// Replace is not to be called: nothing here is to be moved.
+func (c *crowd) Replace(_ context.Context, changes []scan.Change) []scan.Result {
+	results := make([]scan.Result, len(changes))
+	for i := range results {
+		results[i].Err = &scan.RefusedError{Reason: "test", Detail: "it was to be current"}
+	}
+	return results
+}
+
+func (c *crowd) ReEncrypt(_ context.Context, q rotate.Question) (rotate.Answer, error) {
+	c.requests.Add(1)
+	return (&universe{}).reencrypt(q)
+}
+
+func (c *crowd) Authorized(context.Context, rotate.Key) (bool, error) { return true, nil }
+
+const crowdWorkers = 8
+
+// pass is one pass over the crowd.
+func (c *crowd) pass(t *testing.T, looking, exact bool) (checkpoint.Counts, rotate.Savings) {
+	t.Helper()
+	target := rotate.Target{Name: "target", Lister: c, Format: format(t, map[string]string{"name": "all"}, nil), Batch: 25}
+	if !looking {
+		target.Writer = c
+	}
+	passes := checkpoint.NewPasses(checkpoint.NewMemory(), "job")
+	opened, err := rotate.OpenPass(t.Context(), passes, rotate.Plan{Job: "job", Keys: simKeys(), Targets: []rotate.Target{target}}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tracker, err := passes.Track(t.Context(), opened.Pass, checkpoint.TrackOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.requests.Store(0)
+	engine := rotate.New(rotate.Config{Targets: []rotate.Target{target}, Keys: simKeys(), KMS: c, Rate: 1e9, Workers: crowdWorkers,
+		MaxOutage: time.Second, Settle: time.Second, Pass: 1, Recorder: newTrail(), Exact: exact})
+	if err := engine.Run(t.Context(), tracker, opened.Partitions); err != nil {
+		t.Fatal(err)
+	}
+	totals, err := passes.Totals(t.Context(), opened.Pass)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return totals["target"], engine.Savings()
+}
+
+// most is how many requests a pass may send over n slots that headers decide, with so
+// many tokens: the sample, and until KMS has named the key of a token, three questions
+// about each slot that has it, of which no worker asks about more than one at a time.
+func most(n int, tokens int64) int64 {
+	return max(1000, int64(n)/100) + 3*tokens*crowdWorkers
+}
+
+// A pass over slots that are where they belong costs a sample of requests, an audit
+// too, and both say what a pass says that asks about every slot.
+func TestHeadersSaveRequests(t *testing.T) {
+	const n = 20_000
+	everyKey := func(i int) string { return []string{oldKey, newKey, newKey, otherKey}[i%4*2/3] }
+	for _, test := range []struct {
+		name    string
+		looking bool
+		key     func(int) string
+		tokens  int64
+	}{
+		{"a second run", false, func(int) string { return newKey }, 1},
+		{"an audit", true, everyKey, 3},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := &crowd{n: n, key: test.key}
+			told, saved := c.pass(t, test.looking, false)
+			requests := c.requests.Load()
+			if limit := most(n, test.tokens); requests > limit || saved.Checked < 1000 {
+				t.Errorf("%d requests, want %d at most; %d checks, want 1,000 at least", requests, limit, saved.Checked)
+			}
+			said, none := c.pass(t, test.looking, true)
+			if exact := c.requests.Load(); exact < n || exact > n+3*test.tokens*crowdWorkers || none.Header+none.Checked+none.Shared != 0 {
+				t.Errorf("exactly: %d requests of %d slots, %+v", exact, n, none)
+			}
+			header := int64(0)
+			for arn, count := range told.Keys {
+				header += count.Header
+				told.Keys[arn] = checkpoint.KeyCount{Slots: count.Slots}
+				if how := said.Keys[arn].How(); how != "kms" || count.How() != "header" {
+					t.Errorf("%s is told by %s, and exactly by %s", arn, count.How(), how)
+				}
+			}
+			if header != saved.Header {
+				t.Errorf("%d slots are counted by headers, and %d were decided so", header, saved.Header)
+			}
+			if diff := cmp.Diff(told, said); diff != "" {
+				t.Errorf("by headers (-) and by KMS (+):\n%s", diff)
+			}
+			t.Logf("%d slots: %d requests by headers, %d checks", n, requests, saved.Checked)
+		})
+	}
+}
+
+// TestAMillionCurrentSlots prints what a pass costs that finds nothing to do.
+func TestAMillionCurrentSlots(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes some seconds")
+	}
+	n := 1_000_000
+	if raceDetector {
+		n = 100_000
+	}
+	c := &crowd{n: n, key: func(int) string { return newKey }}
+	began := time.Now()
+	counts, saved := c.pass(t, false, false)
+	requests := c.requests.Load()
+	t.Logf("%d current slots: %d requests (%.3f%%), %d checks, %s", counts.Slots.Current, requests, float64(requests)*100/float64(n), saved.Checked, time.Since(began).Round(time.Millisecond))
+	if counts.Slots.Current != int64(n) || requests > most(n, 1) || requests < int64(n)*95/10_000 {
+		t.Errorf("%+v with %d requests, want %d at most", counts.Slots, requests, most(n, 1))
+	}
+}
+
+// lying is a bench whose target holds slots under the new key and, among them, slots
+// under the old one whose headers carry the token of the new one.
+func lying(t *testing.T, slots, lies int) *bench {
+	t.Helper()
+	cloud := newCloud(t)
+	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
+	target := newMemory()
+	cloud.fake.SetHeaders(func(key string) string { return strings.Replace(key, old, new, 1) })
+	for i := range slots {
+		key := new
+		if i%(slots/lies) == slots/lies/2 {
+			key = old
+		}
+		target.put(fmt.Sprintf("item-%04d", i), cloud.encrypt(t, key, "x", nil))
+	}
+	cloud.fake.SetHeaders(nil)
+	return &bench{cloud: cloud, keys: cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}), format: format(t, nil, nil), target: target}
+}
+
+// A run whose headers lie does not say that they agree; an audit says nothing at all;
+// and what asks about every slot says the truth, and mends it.
+func TestHeadersThatLie(t *testing.T) {
+	for _, lies := range []int{1, 40} {
+		b := lying(t, 120, lies)
+		counts, err := b.run(t)
+		if agree, wrong := b.engine.Headers(); err != nil || agree || wrong == "" || counts.Slots.Seen != 120 {
+			t.Errorf("%d lies: a run ends with %v, %+v; headers agree %v, wrong %q", lies, err, counts.Slots, agree, wrong)
+		}
+		b = lying(t, 120, lies)
+		b.inspect = true
+		_, err = b.run(t)
+		if wrong := (*rotate.HeaderError)(nil); !errors.As(err, &wrong) {
+			t.Errorf("%d lies: an audit ends with %v", lies, err)
+		}
+		b.exact = true
+		counts, err = b.run(t)
+		if want := (checkpoint.SlotCounts{Seen: 120, Current: int64(120 - lies), Remaining: int64(lies)}); err != nil || counts.Slots != want {
+			t.Errorf("%d lies: an exact audit: %+v, %v, want %+v", lies, counts.Slots, err, want)
+		}
+		b.inspect = false
+		counts, err = b.run(t)
+		if want := (checkpoint.SlotCounts{Seen: 120, Current: int64(120 - lies), Rotated: int64(lies)}); err != nil || counts.Slots != want {
+			t.Errorf("%d lies: an exact run: %+v, %v, want %+v", lies, counts.Slots, err, want)
+		}
+	}
+}
+
+// Headers that tell the truth agree, and a wrong context, which no header shows, does
+// not, be it that of one slot or that of all which a rule of the job file finds.
+func TestHeadersDoNotShowContexts(t *testing.T) {
+	for _, test := range []struct {
+		name       string
+		wrong      int
+		agree      bool
+		exceptions int64 // at least, before an exact pass
+	}{{"none", 0, true, 0}, {"one", 1, false, 0}, {"all", 300, true, 300}} {
+		cloud := newCloud(t)
+		old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
+		target := newMemory()
+		for i := range 300 {
+			context := map[string]string{"app": "pay"}
+			if i >= 300-test.wrong {
+				context["app"] = "another"
+			}
+			target.put(fmt.Sprintf("item-%03d", i), cloud.encrypt(t, new, "x", context))
+		}
+		b := &bench{cloud: cloud, keys: cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}),
+			format: format(t, map[string]string{"app": "pay"}, nil), target: target}
+		counts, err := b.run(t)
+		agree, wrong := b.engine.Headers()
+		if err != nil || agree != test.agree || agree != (wrong == "") || counts.Slots.Failed+counts.Slots.Foreign < test.exceptions {
+			t.Errorf("%s: %+v, %v; headers agree %v, wrong %q", test.name, counts.Slots, err, agree, wrong)
+		}
+	}
+}
+
+// One data key that is stored with many items costs one request for each context, and
+// every item can be read.
+func TestSharedDataKeys(t *testing.T) {
+	for _, exact := range []bool{false, true} {
+		cloud := newCloud(t)
+		old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
+		target := newMemory()
+		blobs := map[string][]byte{"a": cloud.encrypt(t, old, "data key a", map[string]string{"tenant": "t"}), "b": cloud.encrypt(t, old, "data key b", map[string]string{"tenant": "t"})}
+		for i := range 300 {
+			kind := []string{"a", "b"}[i%2]
+			target.rows[fmt.Sprintf("item-%03d", i)] = map[string]scan.Value{"slot": {Kind: scan.KindB, Bytes: blobs[kind]},
+				"kind": {Kind: scan.KindS, Text: kind}, "version": {Kind: scan.KindS, Text: strconv.Itoa(i % 6 / 2)}}
+		}
+		b := &bench{cloud: cloud, keys: cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}), exact: exact,
+			format: format(t, map[string]string{"tenant": "t"}, map[string]string{"tenant": "t", "v": "${version}"}), target: target}
+		counts, err := b.run(t)
+		sent, _, _ := b.engine.Requests()
+		want := int64(6) // 2 blobs, each towards 3 contexts
+		if exact {
+			want = 300
+		}
+		if err != nil || counts.Slots.Rotated != 300 || sent != want || b.engine.Savings().Shared != 300-want {
+			t.Errorf("exact %v: %+v, %v, with %d requests, %+v; want %d requests", exact, counts.Slots, err, sent, b.engine.Savings(), want)
+		}
+		for name, row := range maps.All(target.rows) {
+			plaintext, key, err := cloud.fake.Decrypt("", row["slot"].Bytes, map[string]string{"tenant": "t", "v": row["version"].Text})
+			if err != nil || key != new || string(plaintext) != "data key "+row["kind"].Text {
+				t.Fatalf("exact %v: %s holds %q under %s, %v", exact, name, plaintext, key, err)
+			}
+		}
+	}
+}

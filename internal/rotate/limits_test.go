@@ -1,0 +1,120 @@
+package rotate_test
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/aws/smithy-go"
+
+	"rotator/internal/checkpoint"
+	"rotator/internal/fakeaws/fakekms"
+	"rotator/internal/rotate"
+	"rotator/internal/scan"
+)
+
+// TestBusyItemsHoldNobodyBack: items whose place in the store is busy, more than
+// there are workers, wait alone; all others are written meanwhile.
+func TestBusyItemsHoldNobodyBack(t *testing.T) {
+	cloud := newCloud(t)
+	source, destination := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
+	const busy, calm = 18, 20
+	target := newMemory()
+	for i := range busy + calm {
+		name := fmt.Sprintf("busy %02d", i)
+		if i >= busy {
+			name = fmt.Sprintf("calm %02d", i)
+		}
+		target.put(name, cloud.encrypt(t, source, name, nil))
+	}
+	var mu sync.Mutex
+	written, refused := 0, map[scan.Ref]bool{}
+	target.refuse = func(change scan.Change) error {
+		mu.Lock()
+		defer mu.Unlock()
+		ref := change.Item.Ref
+		switch {
+		case strings.HasPrefix(string(ref), "calm"):
+			written++
+		case written < calm:
+			if change.Alone != refused[ref] {
+				t.Errorf("%s: alone: %v, though refused before: %v", ref, change.Alone, refused[ref])
+			}
+			refused[ref] = true
+			return fmt.Errorf("write: %w", scan.ErrBusy)
+		}
+		return nil
+	}
+	b := &bench{cloud: cloud, target: target, format: format(t, nil, nil),
+		keys: cloud.resolve(t, rotate.KeyRequest{Destination: destination, Sources: []string{source}})}
+	counts, err := b.run(t)
+	// The last of the busy ones may come only when the calm ones are done.
+	if err != nil || counts.Slots.Rotated != busy+calm || len(refused) < busy/2 {
+		t.Errorf("%v: %+v, %d items refused at first; want all %d rotated, most of %d refused", err, counts.Slots, len(refused), busy+calm, busy)
+	}
+}
+
+// TestThrottlingOfOneTarget: a target whose writes are throttled is written to at
+// its own pace; nothing fails, and neither KMS nor another target is slowed.
+func TestThrottlingOfOneTarget(t *testing.T) {
+	cloud := newCloud(t)
+	source, destination := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
+	const items, perSecond = 150, 50
+	var slow atomic.Int64
+	began := time.Now()
+	targets := make([]rotate.Target, 2)
+	memories := []*memory{newMemory(), newMemory()}
+	for i, m := range memories {
+		for n := range items {
+			name := fmt.Sprintf("%03d", n)
+			m.put(name, cloud.encrypt(t, source, name, nil))
+		}
+		targets[i] = rotate.Target{Name: []string{"slow", "other"}[i], Lister: m, Writer: m, Format: format(t, nil, nil), Batch: 3}
+	}
+	memories[0].refuse = func(scan.Change) error {
+		if float64(slow.Load()) >= time.Since(began).Seconds()*perSecond {
+			return &smithy.GenericAPIError{Code: "ProvisionedThroughputExceededException"}
+		}
+		slow.Add(1)
+		return nil
+	}
+	var left atomic.Int64 // of the slow one, when the other is done
+	var others atomic.Int64
+	memories[1].refuse = func(scan.Change) error {
+		if others.Add(1) == items {
+			left.Store(items - slow.Load())
+		}
+		return nil
+	}
+	passes := checkpoint.NewPasses(checkpoint.NewMemory(), "job")
+	keys := cloud.resolve(t, rotate.KeyRequest{Destination: destination, Sources: []string{source}})
+	opened, err := rotate.OpenPass(t.Context(), passes, rotate.Plan{Job: "job", Keys: keys, Targets: targets}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tracker, err := passes.Track(t.Context(), opened.Pass, checkpoint.TrackOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	engine := rotate.New(rotate.Config{Targets: targets, Keys: keys, KMS: rotate.NewKMS(cloud.client, keys.Destination, nil), Rate: 100000,
+		Workers: 32, MaxOutage: 20 * time.Second, Settle: time.Second, Pass: 1, Recorder: newTrail()})
+	if err := engine.Run(t.Context(), tracker, opened.Partitions); err != nil {
+		t.Fatal(err)
+	}
+	totals, err := passes.Totals(t.Context(), opened.Pass)
+	if err != nil || totals["slow"].Slots.Rotated != items || totals["other"].Slots.Rotated != items {
+		t.Errorf("%v: %+v", err, totals)
+	}
+	if left.Load() < items/3 {
+		t.Errorf("the target that is not throttled was done when only %d of %d were left of the other", left.Load(), items)
+	}
+	if _, _, rate := engine.Requests(); rate != 100000 {
+		t.Errorf("KMS was slowed down to %v requests per second", rate)
+	}
+	if took := time.Since(began); took > 15*time.Second {
+		t.Errorf("%d items took %v at %d per second", items, took, perSecond)
+	}
+}

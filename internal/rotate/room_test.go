@@ -1,0 +1,139 @@
+package rotate_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"testing"
+
+	"rotator/internal/checkpoint"
+	"rotator/internal/ciphertext"
+	"rotator/internal/fakeaws/fakekms"
+	"rotator/internal/rotate"
+	"rotator/internal/scan"
+)
+
+// shelf is a target of large objects that the page only lists. It counts the bytes
+// of what was loaded and has no outcome yet.
+type shelf struct {
+	room  *scan.Room
+	sizes []int64
+	blob  func(i int) []byte
+
+	mu         sync.Mutex
+	held, most int64
+	loaded     map[scan.Ref]int // and not given back
+	tries      map[scan.Ref]int
+	early      int // given back before they were written
+}
+
+func (s *shelf) Partitions(context.Context) ([]scan.Partition, error) {
+	return []scan.Partition{{Name: "all", Spec: json.RawMessage("{}")}}, nil
+}
+
+func (s *shelf) Page(context.Context, scan.Partition, scan.Cursor) (page scan.Page, err error) {
+	for i := range s.sizes {
+		page.Items = append(page.Items, scan.Item{Ref: scan.Ref(fmt.Sprint(i))})
+	}
+	page.Last = true
+	return page, nil
+}
+
+func (s *shelf) Load(ctx context.Context, ref scan.Ref) (scan.Item, error) {
+	var i int
+	if _, err := fmt.Sscan(string(ref), &i); err != nil {
+		return scan.Item{}, err
+	}
+	give, err := s.room.Take(ctx, s.sizes[i])
+	if err != nil {
+		return scan.Item{}, err
+	}
+	s.hold(ref, s.sizes[i], 1)
+	return scan.Item{Ref: ref, Payload: &scan.Object{Key: string(ref), Body: s.blob(i), Size: s.sizes[i]}, Give: func() {
+		s.hold(ref, -s.sizes[i], -1)
+		give()
+	}}, nil
+}
+
+func (s *shelf) hold(ref scan.Ref, bytes int64, times int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.loaded[ref] += times
+	s.held += bytes
+	s.most = max(s.most, s.held)
+}
+
+// Replace finds every second object changed at first, so that it is read again.
+func (s *shelf) Replace(_ context.Context, changes []scan.Change) []scan.Result {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	results := make([]scan.Result, len(changes))
+	for i, change := range changes {
+		s.tries[change.Item.Ref]++
+		if s.loaded[change.Item.Ref] != 1 {
+			s.early++
+		}
+		if s.tries[change.Item.Ref] == 1 && change.Item.Ref[len(change.Item.Ref)-1]%2 == 0 {
+			results[i].Err = scan.ErrChanged
+		}
+	}
+	return results
+}
+
+// However many workers there are, the bodies that are worked on stay within the
+// room: also with objects that are read again, that hold nothing, that take the whole
+// room, and when nothing is written.
+func TestBodiesStayWithinTheRoom(t *testing.T) {
+	const size, most = 8 << 20, 64 << 20
+	cloud := newCloud(t)
+	source := cloud.key(t, fakekms.Symmetric)
+	keys := cloud.resolve(t, rotate.KeyRequest{Destination: cloud.key(t, fakekms.Symmetric), Sources: []string{source}})
+	blob := cloud.encrypt(t, source, "plaintext", nil)
+	raw, err := ciphertext.New(ciphertext.Spec{Format: "raw", Kind: ciphertext.Objects, Slots: []ciphertext.SlotSpec{{}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, look := range []bool{false, true} {
+		s := &shelf{room: scan.NewRoom(most), tries: map[scan.Ref]int{}, loaded: map[scan.Ref]int{}}
+		for i := range 200 {
+			s.sizes = append(s.sizes, size)
+			if i%50 == 0 {
+				s.sizes[i] = most
+			}
+		}
+		s.blob = func(i int) []byte {
+			if i%3 == 0 {
+				return []byte{} // a slot that fails
+			}
+			return blob
+		}
+		target := rotate.Target{Name: "target", Lister: s, Format: raw, Batch: 1}
+		if !look {
+			target.Writer = s
+		}
+		passes := checkpoint.NewPasses(checkpoint.NewMemory(), "job")
+		opened, err := rotate.OpenPass(t.Context(), passes, rotate.Plan{Job: "job", Keys: keys, Targets: []rotate.Target{target}}, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tracker, err := passes.Track(t.Context(), opened.Pass, checkpoint.TrackOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := &bench{cloud: cloud, keys: keys, trail: newTrail(), workers: 64}
+		if err := b.rotator(target, opened.Pass.Number).Run(t.Context(), tracker, opened.Partitions); err != nil {
+			t.Fatal(err)
+		}
+		totals, err := passes.Totals(t.Context(), opened.Pass)
+		if counts := totals["target"]; err != nil || counts.Slots.Rotated+counts.Slots.Remaining != 133 || counts.Slots.Failed != 67 {
+			t.Errorf("look %v: %+v, %v", look, counts.Slots, err)
+		}
+		if s.most > most || s.most < most/2 || s.held != 0 || s.early > 0 {
+			t.Errorf("look %v: at most %d bytes at once, want %d; %d are still held; %d were given back too early", look, s.most, most, s.held, s.early)
+		}
+		if _, ok := s.room.TryTake(most); !ok {
+			t.Errorf("look %v: room is lost", look)
+		}
+	}
+}

@@ -1,0 +1,121 @@
+package rotate
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"rotator/internal/checkpoint"
+	"rotator/internal/ciphertext"
+	"rotator/internal/scan"
+)
+
+// TestSettleEntries: after a retry each slot of an item stands for one entry of the
+// ledger, also where slots share a blob, paths have shifted or blobs were replaced.
+func TestSettleEntries(t *testing.T) {
+	slot := func(path, blob string) ciphertext.Slot { return ciphertext.Slot{Path: path, Blob: []byte(blob)} }
+	failed, rotated := verdict{outcome: Failed, reason: "why"}, verdict{outcome: Rotated, key: "old"}
+	for _, test := range []struct {
+		name     string
+		entries  []ciphertext.Slot // as they were
+		slots    []ciphertext.Slot // as they are now
+		verdicts []verdict
+		kept     []string // paths that stay in the ledger
+		want     checkpoint.SlotCounts
+	}{
+		{"one blob in two places", []ciphertext.Slot{slot("a", "same"), slot("b", "same")}, []ciphertext.Slot{slot("a", "same"), slot("b", "same")},
+			[]verdict{rotated, failed}, []string{"b"}, checkpoint.SlotCounts{Rotated: 1}},
+		{"and the other way round", []ciphertext.Slot{slot("b", "same"), slot("a", "same")}, []ciphertext.Slot{slot("a", "same"), slot("b", "same")},
+			[]verdict{rotated, failed}, []string{"b"}, checkpoint.SlotCounts{Rotated: 1}},
+		{"paths have shifted", []ciphertext.Slot{slot("docs{1}", "one"), slot("docs{2}", "two")}, []ciphertext.Slot{slot("docs{0}", "one"), slot("docs{1}", "two")},
+			[]verdict{failed, rotated}, []string{"docs{0}"}, checkpoint.SlotCounts{Rotated: 1}},
+		{"a blob was replaced", []ciphertext.Slot{slot("a", "old"), slot("b", "b")}, []ciphertext.Slot{slot("a", "new"), slot("b", "b")},
+			[]verdict{rotated, failed}, []string{"b"}, checkpoint.SlotCounts{Rotated: 1}},
+		{"one was taken away", []ciphertext.Slot{slot("a", "a"), slot("b", "b")}, []ciphertext.Slot{slot("b", "b")},
+			[]verdict{failed}, []string{"b"}, checkpoint.SlotCounts{Gone: 1}},
+		{"the item could not be read, and has two", []ciphertext.Slot{{}}, []ciphertext.Slot{slot("a", "a"), slot("b", "b")},
+			[]verdict{rotated, failed}, []string{"b"}, checkpoint.SlotCounts{Rotated: 1}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var entries []checkpoint.LedgerEntry
+			for _, s := range test.entries {
+				entries = append(entries, entry("target", scan.Ref("item"), s, failed))
+			}
+			var adjust checkpoint.Counts
+			kept := settleEntries(&adjust, entries, &task{slots: test.slots, verdicts: test.verdicts})
+			var paths []string
+			for _, e := range kept {
+				paths = append(paths, e.Path)
+			}
+			if diff := cmp.Diff(test.kept, paths); diff != "" {
+				t.Errorf("kept (-want +got):\n%s", diff)
+			}
+			want := test.want
+			want.Failed = int64(len(test.kept) - len(test.entries))
+			want.Seen = want.Failed + want.Rotated + want.Gone
+			if adjust.Slots != want {
+				t.Errorf("the counts change by %+v, want %+v", adjust.Slots, want)
+			}
+		})
+	}
+}
+
+// manySlots is a format that finds the same slots in every item.
+type manySlots []ciphertext.Slot
+
+func (manySlots) Name() string                       { return "many" }
+func (m manySlots) Find(scan.Item) []ciphertext.Slot { return m }
+func (manySlots) Splice(item scan.Item, _ [][]byte) (scan.Payload, error) {
+	return item.Payload, nil
+}
+
+// paper is a Recorder that counts what was noted of each path.
+type paper map[string]int
+
+func (p paper) Intend([]Record) error { return nil }
+func (p paper) Record(records []Record) error {
+	for _, r := range records {
+		p[r.Path]++
+	}
+	return nil
+}
+func (p paper) Find(string, scan.Ref, string) (Record, bool, bool) {
+	return Record{}, false, false
+}
+func (p paper) Sync() error { return nil }
+
+// TestClaim: of a write whose answer was lost every slot is recorded once, also where
+// slots share a blob, and in a time that grows with their number and not its square.
+func TestClaim(t *testing.T) {
+	const n = 100_000
+	for name, blob := range map[string]func(i int) string{
+		"blobs of their own": func(i int) string { return fmt.Sprint("new ", i) },
+		"one blob":           func(int) string { return "new" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			mine := &task{known: map[question]verdict{}}
+			var there manySlots
+			for i := range n {
+				slot := ciphertext.Slot{Path: fmt.Sprintf("line %d", i), Blob: []byte("old")}
+				mine.slots, mine.verdicts = append(mine.slots, slot), append(mine.verdicts, verdict{key: "old", blob: []byte(blob(i))})
+				slot.Blob = []byte(blob(i))
+				there = append(there, slot)
+			}
+			there[n-1].Blob = []byte("somebody else's")
+			noted := paper{}
+			w := &worker{recorder: noted, decider: &decider{}}
+			if err := w.claim(&Target{Format: there}, mine, scan.Item{}); err != nil {
+				t.Fatal(err)
+			}
+			if len(noted) != n-1 || noted[there[n-1].Path] != 0 || !mine.written {
+				t.Errorf("%d slots are recorded, want all but the last of %d", len(noted), n)
+			}
+			for path, times := range noted {
+				if times != 1 {
+					t.Fatalf("%s is recorded %d times", path, times)
+				}
+			}
+		})
+	}
+}

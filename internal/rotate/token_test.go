@@ -1,0 +1,108 @@
+package rotate
+
+import (
+	"bytes"
+	"encoding/binary"
+	"testing"
+
+	"rotator/internal/fakeaws/fakekms"
+)
+
+// layouts makes a blob of each layout that is known, with one token.
+func layouts(name [tokenLen]byte) map[byte][]byte {
+	rest := bytes.Repeat([]byte{0xab}, 70)
+	header := func(layout byte, middle ...byte) []byte {
+		blob := append([]byte{1, layout, 2, 0, 0x78}, name[:]...)
+		blob = binary.BigEndian.AppendUint32(append(blob, middle...), uint32(len(rest)))
+		return append(blob, rest...)
+	}
+	inner := append([]byte{1, 1, 1, 2, 0, 0x78}, append(name[:], rest...)...)
+	oldest := append(append([]byte{0x0a, 0x20}, name[:]...), 0x12)
+	oldest = append(binary.AppendUvarint(oldest, uint64(len(inner))), inner...)
+	return map[byte][]byte{
+		layoutCurrent: header(layoutCurrent, append([]byte{1}, bytes.Repeat([]byte{9}, 16)...)...),
+		layoutOlder:   header(layoutOlder),
+		layoutOldest:  oldest,
+	}
+}
+
+// A blob of a known layout has its token, and none when it is cut short anywhere, or
+// any byte differs that the layout fixes.
+func TestTokens(t *testing.T) {
+	name := [tokenLen]byte(bytes.Repeat([]byte{7}, tokenLen))
+	for layout, blob := range layouts(name) {
+		if got, ok := readToken(blob); !ok || got != (token{layout, name}) {
+			t.Fatalf("layout %d: %v, %v", layout, got, ok)
+		}
+		for n := range blob {
+			if _, ok := readToken(blob[:n]); ok {
+				t.Errorf("layout %d, cut after %d bytes, has a token", layout, n)
+			}
+		}
+		refused := 0
+		for i := range 2 + 3 + tokenLen {
+			if layout == layoutOldest && i == 3+tokenLen {
+				continue // a length; a shorter one fits as well
+			}
+			changed := bytes.Clone(blob)
+			changed[i] ^= 0x40
+			if got, ok := readToken(changed); !ok {
+				refused++
+			} else if got == (token{layout, name}) {
+				t.Errorf("layout %d, byte %d: changed, with the same token", layout, i)
+			}
+		}
+		if refused < 4 {
+			t.Errorf("layout %d: only %d bytes are checked", layout, refused)
+		}
+	}
+}
+
+// Blobs of one key material have one token, whichever operation made them, and those
+// of others have others; what RSA keys make has none.
+func TestTokensOfKeys(t *testing.T) {
+	service := fakekms.New(fakekms.Config{Region: "us-east-1", Account: "111122223333"})
+	seen := map[token]string{}
+	for _, spec := range []fakekms.KeySpec{fakekms.Symmetric, fakekms.Symmetric, fakekms.RSA2048} {
+		key, err := service.CreateKey(spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 4 {
+			if i == 2 && spec == fakekms.Symmetric {
+				if _, err := service.Rotate(key); err != nil {
+					t.Fatal(err)
+				}
+			}
+			blob, err := service.Encrypt(key, []byte("secret"), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			read, ok := readToken(blob)
+			if ok != (spec == fakekms.Symmetric) {
+				t.Errorf("%s: a token %v", spec, ok)
+			}
+			if of, known := seen[read]; ok && known && of != key {
+				t.Errorf("one token of %s and %s", of, key)
+			}
+			if ok {
+				seen[read] = key
+			}
+		}
+	}
+	if len(seen) != 4 {
+		t.Errorf("%d tokens of 2 keys with 2 materials each", len(seen))
+	}
+}
+
+// FuzzToken: whatever the bytes, a token is among them.
+func FuzzToken(f *testing.F) {
+	for _, blob := range layouts([tokenLen]byte{1, 2, 3}) {
+		f.Add(blob)
+	}
+	f.Fuzz(func(t *testing.T, blob []byte) {
+		if read, ok := readToken(blob); ok && !bytes.Contains(blob, read.name[:]) {
+			t.Errorf("%x has the token %x", blob, read.name)
+		}
+	})
+}

@@ -1,0 +1,62 @@
+package dynamoscan
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"rotator/internal/scan"
+)
+
+// TestHot: a throttled range of keys is told from a throttled table by the reasons
+// of each exception that has them, as the SDK delivers it.
+func TestHot(t *testing.T) {
+	for _, code := range []string{"ProvisionedThroughputExceededException", "ThrottlingException", "RequestLimitExceeded"} {
+		for reasons, want := range map[string]bool{
+			`[{"reason":"TableWriteKeyRangeThroughputExceeded","resource":"arn"}]`:                                     true,
+			`[{"reason":"TableReadKeyRangeThroughputExceeded"},{"reason":"IndexWriteKeyRangeThroughputExceeded"}]`:     true,
+			`[{"reason":"TableWriteKeyRangeThroughputExceeded"},{"reason":"TableWriteProvisionedThroughputExceeded"}]`: false,
+			`[{"reason":"TableWriteMaxOnDemandThroughputExceeded"}]`:                                                   false,
+			`[]`: false,
+		} {
+			client := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(http.StatusBadRequest)
+				_, _ = fmt.Fprintf(w, `{"__type":"com.amazonaws.dynamodb.v20120810#%s","message":"why","ThrottlingReasons":%s,"throttlingReasons":%s}`, code, reasons, reasons)
+			}))
+			table := New(Config{Client: client, Table: tableName, Attributes: []string{"ssn"}, Writes: []string{"ssn"}})
+			row := func(value string) *scan.Row {
+				return &scan.Row{Attributes: map[string]scan.Value{"ssn": {Kind: scan.KindS, Text: value}}}
+			}
+			change := scan.Change{Item: scan.Item{Ref: `{"id":{"S":"1"}}`, Payload: row("old")}, New: row("new")}
+			err := table.Replace(t.Context(), []scan.Change{change})[0].Err
+			if errors.Is(err, scan.ErrBusy) != want || apiCode(err) != code {
+				t.Errorf("%s for %s: %v, want busy: %v", code, reasons, err, want)
+			}
+		}
+	}
+}
+
+// TestAlone: a statement throttled in a batch counts as busy, whatever the reason;
+// sent alone it goes as an update of its own, and is told the reason.
+func TestAlone(t *testing.T) {
+	store := newStore(t, schema{{"id", types.ScalarAttributeTypeN}})
+	table := store.source(nil)
+	changes := store.changesOf(table, 6, "new")
+	hot := string(changes[0].Item.Ref)
+	store.fake.SetHot(func(_, key string) bool { return key == hot })
+	for round := range 2 {
+		for i, result := range table.Replace(t.Context(), changes) {
+			if busy := errors.Is(result.Err, scan.ErrBusy); busy != (string(changes[i].Item.Ref) == hot) || !busy && result.Err != nil {
+				t.Errorf("round %d, item %d: %v", round, i, result.Err)
+			}
+		}
+		changes = store.changesOf(table, 6, "newer")
+		changes[0].Alone = true
+	}
+	if got := store.faults.Counts()["dynamodb:UpdateItem"]; got != 1 {
+		t.Errorf("%d updates of their own, want that of the hot item in the second round", got)
+	}
+}

@@ -1,0 +1,385 @@
+package filescan
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"rotator/internal/scan"
+)
+
+// steps are all steps of a replacement that nobody disturbs, in their order.
+var steps = []step{stepTake, stepCreate, stepFill, stepDress, stepSync, stepName, stepSwap, stepCompare, stepSettle, stepRemove}
+
+const (
+	oldBody = "old body, of some length\n"
+	newBody = "new body\n"
+)
+
+// change loads a file and asks for another body.
+func change(t testing.TB, f *Files, ref scan.Ref, body string) scan.Change {
+	t.Helper()
+	item, err := f.Load(t.Context(), ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return scan.Change{Item: item, New: splice(item.Payload, []byte(body))}
+}
+
+func replaceOne(f *Files, c scan.Change) error {
+	return f.Replace(context.Background(), []scan.Change{c})[0].Err
+}
+
+// clean fails when anything is beside the files that are named.
+func (s *store) clean(want ...string) {
+	s.t.Helper()
+	if got := s.names(s.root); fmt.Sprint(got) != fmt.Sprint(want) {
+		s.t.Errorf("the directory holds %q, want %q", got, want)
+	}
+}
+
+// TestSteps keeps the order on which durability rests, and the list above complete.
+func TestSteps(t *testing.T) {
+	s := newStore(t)
+	ref := s.write("file", oldBody)
+	f := New(Config{Root: s.root})
+	var seen []step
+	f.hook = func(at step) error { seen = append(seen, at); return nil }
+	if err := replaceOne(f, change(t, f, ref, newBody)); err != nil {
+		t.Fatal(err)
+	}
+	if fmt.Sprint(seen) != fmt.Sprint(steps) {
+		t.Errorf("the steps are %v, want %v", seen, steps)
+	}
+	if got := s.content()["file"]; got != newBody {
+		t.Errorf("the file holds %q", got)
+	}
+}
+
+// TestMtime: kept if asked, with what is finer than a second; else that of the write.
+func TestMtime(t *testing.T) {
+	for _, keep := range []bool{true, false} {
+		s := newStore(t)
+		ref := s.write("file", oldBody)
+		then := time.Date(2019, 3, 4, 5, 6, 7, 123456789, time.UTC)
+		s.check(os.Chtimes(s.path(ref), time.Time{}, then))
+		f := New(Config{Root: s.root, KeepMtime: keep})
+		s.check(replaceOne(f, change(t, f, ref, newBody)))
+		info, err := os.Stat(s.path(ref))
+		s.check(err)
+		if info.ModTime().Equal(then) != keep {
+			t.Errorf("keep %v: the file is of %v, it was of %v", keep, info.ModTime(), then)
+		}
+	}
+}
+
+// disturbances are what another program may do to a file, and what must come of it
+// whenever it does: what then stands there. "" is no file.
+var disturbances = []struct {
+	name string
+	do   func(*store, scan.Ref)
+	want []string
+}{
+	{"overwritten", func(s *store, ref scan.Ref) { s.overwrite(ref, "foreign") }, []string{"foreign"}},
+	{"overwritten, as long as it was", func(s *store, ref scan.Ref) { s.overwrite(ref, strings.ToUpper(oldBody)) }, []string{strings.ToUpper(oldBody)}},
+	{"overwritten behind the back of stat", func(s *store, ref scan.Ref) {
+		info, err := os.Stat(s.path(ref))
+		s.check(err)
+		body := []byte(s.content()["file"])
+		body[0] = 'O'
+		file, err := os.OpenFile(s.path(ref), os.O_WRONLY, 0)
+		s.check(err)
+		_, err = file.Write(body)
+		s.check(errors.Join(err, file.Close(), os.Chtimes(s.path(ref), time.Time{}, info.ModTime())))
+	}, []string{"O" + oldBody[1:], "O" + newBody[1:]}},
+	{"replaced", func(s *store, ref scan.Ref) { s.replace(ref, "foreign") }, []string{"foreign"}},
+	{"replaced by the same", func(s *store, ref scan.Ref) { s.replace(ref, oldBody) }, []string{oldBody}},
+	{"appended to", func(s *store, ref scan.Ref) {
+		file, err := os.OpenFile(s.path(ref), os.O_WRONLY|os.O_APPEND, 0)
+		s.check(err)
+		_, err = file.WriteString("more")
+		s.check(err)
+		s.check(file.Close())
+	}, []string{oldBody + "more", newBody + "more"}},
+	{"deleted", func(s *store, ref scan.Ref) { s.check(os.Remove(s.path(ref))) }, []string{""}},
+	{"truncated", func(s *store, ref scan.Ref) { s.check(os.Truncate(s.path(ref), 3)) }, []string{oldBody[:3], newBody[:3]}},
+}
+
+// TestNoLostUpdate lets another program in at every step, once; where names cannot
+// be swapped, at every step before the one that is named in Notes.
+func TestNoLostUpdate(t *testing.T) {
+	beforeSwap := steps[:slices.Index(steps, stepSwap)]
+	for _, d := range disturbances {
+		for name, c := range map[string]struct {
+			leases, swaps bool
+			steps         []step
+		}{
+			"all":       {true, true, steps},
+			"no leases": {false, true, steps},
+			"no swaps":  {true, false, beforeSwap},
+			"neither":   {false, false, beforeSwap},
+		} {
+			for _, at := range c.steps {
+				t.Run(name+"/"+d.name+"/"+string(at), func(t *testing.T) {
+					t.Parallel()
+					f := New(Config{})
+					f.lacks.leases, f.lacks.swaps = !c.leases, !c.swaps
+					disturb(t, f, at, d.do, d.want)
+				})
+			}
+		}
+	}
+}
+
+// disturb replaces a file, lets another program in at a step, and looks at what
+// stands there in the end.
+func disturb(t *testing.T, f *Files, at step, do func(*store, scan.Ref), wants []string) {
+	s := newStore(t)
+	ref := s.write("file", oldBody)
+	f.config.Root = s.root
+	var other sync.WaitGroup
+	var once sync.Once
+	f.hook = func(now step) error {
+		if now == at {
+			once.Do(func() { alongside(&other, func() { do(s, ref) }) })
+		}
+		return nil
+	}
+	err := replaceOne(f, change(t, f, ref, newBody))
+	other.Wait()
+	got, there := s.content()["file"]
+	if want := slices.Index(wants, got); want < 0 || there != (wants[want] != "") {
+		t.Errorf("the file holds %q, want one of %q; replace said %v", got, wants, err)
+	}
+	if err != nil && !errors.Is(err, scan.ErrChanged) && !errors.Is(err, scan.ErrGone) {
+		t.Errorf("replace: %v, want ErrChanged or ErrGone", err)
+	}
+	if there {
+		s.clean("file")
+	} else {
+		s.clean()
+	}
+}
+
+// TestWithoutSwaps rewrites a file where names cannot be swapped, and says so.
+func TestWithoutSwaps(t *testing.T) {
+	s := newStore(t)
+	ref := s.write("file", oldBody)
+	f := New(Config{Root: s.root})
+	f.lacks.leases, f.lacks.swaps = true, true
+	s.check(replaceOne(f, change(t, f, ref, newBody)))
+	if got := s.content()["file"]; got != newBody || len(f.Notes()) != 1 {
+		t.Errorf("the file holds %q, the notes say %q", got, f.Notes())
+	}
+	s.clean("file")
+}
+
+// alongside runs what another program does. It goes on when that is done, or waits
+// for our lease.
+func alongside(group *sync.WaitGroup, do func()) {
+	done := make(chan struct{})
+	group.Go(func() { defer close(done); do() })
+	select {
+	case <-done:
+	case <-time.After(50 * time.Millisecond):
+	}
+}
+
+// TestMetadataOfOthersStays: a change of mode up to the swap is not lost.
+func TestMetadataOfOthersStays(t *testing.T) {
+	for _, at := range steps {
+		s := newStore(t)
+		ref := s.write("file", oldBody)
+		f := New(Config{Root: s.root})
+		f.hook = func(now step) error {
+			if now == at {
+				return os.Chmod(s.path(ref), 0o640)
+			}
+			return nil
+		}
+		err := replaceOne(f, change(t, f, ref, newBody))
+		info, wrong := os.Stat(s.path(ref))
+		s.check(wrong)
+		if info.Mode() != 0o640 {
+			t.Errorf("at %s: the mode is %v; replace said %v", at, info.Mode(), err)
+		}
+	}
+}
+
+// TestManyWriters: programs append to a file, or replace it with more, all the time,
+// while it is rewritten as often as can be. Every piece is there in the end, once.
+func TestManyWriters(t *testing.T) {
+	const pieces = 300
+	s := newStore(t)
+	ref := s.write("file", "A")
+	f := New(Config{Root: s.root})
+	var writers sync.WaitGroup
+	var stop atomic.Bool
+	writers.Go(func() { // the only one but us, so that nobody else loses its pieces
+		defer stop.Store(true)
+		for n := range pieces {
+			s.append(ref, n, rand.IntN(2) == 0)
+			time.Sleep(time.Duration(rand.IntN(1500)) * time.Microsecond)
+		}
+	})
+	written := 0
+	for !stop.Load() {
+		item, err := f.Load(t.Context(), ref)
+		if err != nil {
+			continue
+		}
+		body := string(slotOf(item.Payload))
+		next := map[byte]string{'A': "B", 'B': "A"}[body[0]] + body[1:]
+		switch err := replaceOne(f, scan.Change{Item: item, New: splice(item.Payload, []byte(next))}); {
+		case err == nil:
+			written++
+		case !errors.Is(err, scan.ErrChanged) && !errors.Is(err, scan.ErrGone):
+			t.Errorf("replace: %v", err)
+		}
+	}
+	writers.Wait()
+	got := s.content()["file"]
+	for n := range pieces {
+		if strings.Count(got, piece(n)) != 1 {
+			t.Errorf("piece %d is there %d times", n, strings.Count(got, piece(n)))
+		}
+	}
+	if written == 0 {
+		t.Error("it was never rewritten")
+	}
+	s.clean("file")
+	t.Logf("rewritten %d times", written)
+}
+
+func piece(n int) string { return fmt.Sprintf("<%d>", n) }
+
+// append adds a piece, in place or by a longer copy that takes the file's place.
+func (s *store) append(ref scan.Ref, n int, inPlace bool) {
+	path := s.path(ref)
+	if inPlace {
+		file, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+		s.check(err)
+		_, err = file.WriteString(piece(n))
+		s.check(err)
+		s.check(file.Close())
+		return
+	}
+	body, err := os.ReadFile(path)
+	s.check(err)
+	s.check(os.WriteFile(path+".tmp", []byte(string(body)+piece(n)), 0o600))
+	s.check(os.Rename(path+".tmp", path))
+}
+
+// TestFaults fails at every step as a file system does. The file is as it was, or,
+// when the swap is done, the run ends.
+func TestFaults(t *testing.T) {
+	for _, fails := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EFBIG, syscall.EIO, syscall.EACCES, syscall.EBUSY, syscall.EMFILE} {
+		for _, at := range steps {
+			s := newStore(t)
+			ref := s.write("file", oldBody)
+			f := New(Config{Root: s.root})
+			f.hook = func(now step) error {
+				if now == at {
+					return &os.PathError{Op: "write", Path: "file", Err: fails}
+				}
+				return nil
+			}
+			err := replaceOne(f, change(t, f, ref, newBody))
+			var storage *scan.StorageError
+			var refused *scan.RefusedError
+			atSwap := at == stepCompare || at == stepRemove // the fault is that of a comparison
+			switch {
+			case err == nil:
+				t.Errorf("%v at %s: no error", fails, at)
+			case atSwap:
+				if !errors.Is(err, scan.ErrChanged) {
+					t.Errorf("%v at %s: %v, want ErrChanged", fails, at, err)
+				}
+			case errors.As(err, &storage) != (fails != syscall.EACCES && fails != syscall.EBUSY && fails != syscall.EMFILE || at == stepSettle):
+				t.Errorf("%v at %s: %v, a StorageError %v", fails, at, err, errors.As(err, &storage))
+			case errors.As(err, &refused) != ((fails == syscall.EACCES || fails == syscall.EBUSY) && at != stepSettle):
+				t.Errorf("%v at %s: %v, a RefusedError %v", fails, at, err, errors.As(err, &refused))
+			}
+			want := oldBody
+			if at == stepSettle {
+				want = newBody
+			}
+			if got := s.content()["file"]; got != want {
+				t.Errorf("%v at %s: the file holds %q", fails, at, got)
+			}
+			f.hook = nil
+			f.Sweep()
+			all(t, f)
+			s.clean("file")
+		}
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	for _, c := range []struct {
+		reason string
+		do     func(s *store, path string)
+	}{
+		{"hard-link", func(s *store, path string) { s.check(os.Link(path, path+".2")) }},
+		{"read-only", func(s *store, path string) { s.check(os.Chmod(path, 0o444)) }},
+		{"xattr", func(s *store, path string) {
+			if err := unix.Setxattr(path, "security.ima", []byte{1, 2, 3}, 0); err != nil {
+				s.t.Skipf("SKIPPED: only root can sign a file: %v", err)
+			}
+		}},
+		{"in-use", func(s *store, path string) { // somebody has it open for writing
+			file, err := os.OpenFile(path, os.O_RDWR, 0)
+			s.check(err)
+			s.t.Cleanup(func() { _ = file.Close() })
+		}},
+		{"in-use", func(s *store, path string) { // somebody has it locked
+			file, err := os.Open(path)
+			s.check(err)
+			s.check(unix.Flock(int(file.Fd()), unix.LOCK_SH))
+			s.t.Cleanup(func() { _ = file.Close() })
+		}},
+	} {
+		t.Run(c.reason, func(t *testing.T) {
+			t.Parallel()
+			s := newStore(t)
+			ref := s.write("file", oldBody)
+			c.do(s, s.path(ref))
+			f := New(Config{Root: s.root})
+			before := s.rest(ref)
+			err := replaceOne(f, change(t, f, ref, newBody))
+			if refused := (*scan.RefusedError)(nil); !errors.As(err, &refused) || refused.Reason != c.reason {
+				t.Errorf("%v, want a refusal %s", err, c.reason)
+			}
+			if after := s.rest(ref); after != before || s.content()["file"] != oldBody {
+				t.Errorf("it is %s, and was %s", after, before)
+			}
+		})
+	}
+}
+
+// TestTooLarge refuses a file one byte larger than the limit, and takes one of it.
+func TestTooLarge(t *testing.T) {
+	s := newStore(t)
+	ref := s.write("file", oldBody)
+	f := New(Config{Root: s.root})
+	for _, size := range []int64{maxBody, maxBody + 1} {
+		s.check(os.Truncate(filepath.Join(s.root, "file"), size))
+		_, err := f.Load(t.Context(), ref)
+		refused := (*scan.RefusedError)(nil)
+		if errors.As(err, &refused) != (size > maxBody) {
+			t.Errorf("%d bytes: %v", size, err)
+		}
+	}
+}

@@ -1,0 +1,39 @@
+package filescan
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"rotator/internal/scan"
+)
+
+// A file takes room before it is read, and what is not read takes none.
+func TestRoomForFiles(t *testing.T) {
+	root := t.TempDir()
+	for name, body := range map[string]string{"a": "ten bytes.", "b": "b"} {
+		if err := os.WriteFile(filepath.Join(root, name), []byte(body), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	room := scan.NewRoom(10)
+	f := New(Config{Root: root, Room: room})
+	item, err := f.Load(t.Context(), "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := f.Load(ended, "b"); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v, and there is no room for it", err)
+	}
+	item.Give()
+	if _, err := f.Load(t.Context(), "c"); !errors.Is(err, scan.ErrGone) {
+		t.Error(err)
+	}
+	if _, ok := room.TryTake(10); !ok {
+		t.Error("room is lost")
+	}
+}

@@ -1,0 +1,27 @@
+//go:build !linux
+
+package filescan
+
+import (
+	"errors"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// What only Linux has is done without: see also the note of overwrite.
+const systemNote = "on this system extended attributes and ACLs of rewritten files are not kept"
+
+func swap(*os.File, string, string) error { return errors.ErrUnsupported }
+
+func lease(*os.File) (bool, error) { return false, nil }
+
+func leaseHolds(*os.File) bool { return true }
+
+func setTimes(file *os.File, _ unix.Timespec, times []unix.Timeval) error {
+	return unix.Futimes(int(file.Fd()), times)
+}
+
+func copyAttributes(_, _ *os.File) error { return nil }
+
+func sameAttributes(_, _ *os.File) error { return nil }

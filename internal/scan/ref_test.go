@@ -1,0 +1,18 @@
+package scan
+
+import "testing"
+
+// FuzzRef: every key comes back, and no two have one Ref.
+func FuzzRef(f *testing.F) {
+	for _, path := range []string{"a/b", "\n", "\xff", `"`, `"\xff"`, "é\u2028"} {
+		f.Add(path)
+	}
+	f.Fuzz(func(t *testing.T, path string) {
+		if got, err := KeyRef(path).Key(); err != nil || got != path {
+			t.Errorf("%q came back as %q, %v", path, got, err)
+		}
+		if key, err := Ref(path).Key(); err == nil && KeyRef(key) != Ref(path) {
+			t.Errorf("%q and %q are both addresses of %q", path, KeyRef(key), key)
+		}
+	})
+}

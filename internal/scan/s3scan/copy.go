@@ -1,0 +1,146 @@
+package s3scan
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"rotator/internal/scan"
+)
+
+// maxCopy is the largest object that one request copies (API_CopyObject).
+const maxCopy = 5 << 30
+
+// copyTimeout bounds one request that copies, of at most 5 GB within S3. It answers
+// when the copy is done.
+const copyTimeout = 10 * time.Minute
+
+// patience gives a request so much time, where the client of the SDK bounds it.
+func patience(client *s3.Client) func(*s3.Options) {
+	if client == nil {
+		return func(*s3.Options) {}
+	}
+	bounded, ok := client.Options().HTTPClient.(*awshttp.BuildableClient)
+	if !ok {
+		return func(*s3.Options) {}
+	}
+	patient := bounded.WithTimeout(copyTimeout).WithReadTimeout(copyTimeout)
+	return func(o *s3.Options) { o.HTTPClient = patient }
+}
+
+// copyWhole replaces the user metadata by a copy of the object onto itself, under
+// the condition that the ETag is the one that was read, of the source and of what
+// is overwritten. S3 copies tags and annotations along, as they are at that moment.
+//
+// The ETag of the copy may be the old one, or another: nothing depends on it.
+func (b *Bucket) copyWhole(ctx context.Context, object *scan.Object, read *asRead) error {
+	level, err := b.probeCopies(ctx)
+	if err != nil {
+		return err
+	}
+	if level == unsafe {
+		return b.rewriteAlike(ctx, object, read)
+	}
+	if err := b.seeLocks(ctx, object.Key); err != nil {
+		return absent(err)
+	}
+	also, err := b.grants(ctx, object.Key)
+	if err != nil {
+		return absent(err)
+	}
+	now, err := b.look(ctx, object.Key, read)
+	if err != nil {
+		return absent(err)
+	}
+	in := b.copyInput(object, read, also)
+	if level == enforced {
+		in.IfMatch = &read.properties.etag
+	}
+	out, err := b.config.Client.CopyObject(ctx, in, withExpires(read.properties), b.patient)
+	if err != nil {
+		return b.writeError("copy", err)
+	}
+	if level == enforced {
+		return nil
+	}
+	return b.stands(ctx, object, read, landed{etag: copiedTag(out), version: aws.ToString(out.VersionId), tags: now.TagCount})
+}
+
+// copyInput is the request that replaces the user metadata and sends again what a
+// copy drops (API_CopyObject): with the metadata also the content headers, and
+// always ACL, storage class, redirect, lock and encryption. The algorithm of the
+// checksum stays when none is named.
+func (b *Bucket) copyInput(object *scan.Object, read *asRead, also grants) *s3.CopyObjectInput {
+	p := read.properties
+	in := &s3.CopyObjectInput{
+		Bucket: &b.config.Bucket, Key: &object.Key, CopySource: b.copySource(object.Key), CopySourceIfMatch: &p.etag,
+		MetadataDirective: types.MetadataDirectiveReplace, TaggingDirective: types.TaggingDirectiveCopy, Metadata: object.Metadata,
+		CacheControl: given(p.cacheControl), ContentDisposition: given(p.disposition), ContentEncoding: given(p.encoding),
+		ContentLanguage: given(p.language), ContentType: given(p.contentType),
+		WebsiteRedirectLocation: given(p.redirect), StorageClass: p.class,
+		ServerSideEncryption: p.encryption, SSEKMSKeyId: given(p.kmsKey), BucketKeyEnabled: p.keyOfBucket(),
+		ObjectLockLegalHoldStatus: p.legalHold, ObjectLockEventHold: p.eventHold,
+		ObjectLockEventHoldDurationDays: positive(p.holdDays), ObjectLockEventHoldDurationYears: positive(p.holdYears),
+		GrantFullControl: given(also.full), GrantRead: given(also.read), GrantReadACP: given(also.readACP), GrantWriteACP: given(also.writeACP),
+	}
+	in.ObjectLockMode, in.ObjectLockRetainUntilDate = p.retention()
+	return in
+}
+
+// copySource names an object of the bucket in a header, URL-encoded; a bucket may
+// be named by the ARN of an access point (API_CopyObject, CopySource).
+func (b *Bucket) copySource(key string) *string {
+	path := b.config.Bucket + "/" + key
+	if strings.HasPrefix(b.config.Bucket, "arn:") {
+		path = b.config.Bucket + "/object/" + key
+	}
+	var escaped strings.Builder
+	for i := range len(path) {
+		switch c := path[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', strings.IndexByte("-._~/", c) >= 0:
+			escaped.WriteByte(c)
+		default:
+			fmt.Fprintf(&escaped, "%%%02X", c)
+		}
+	}
+	return aws.String(escaped.String())
+}
+
+// landed is what a write was answered with.
+type landed struct {
+	etag, version string
+	tags          *int32 // how many there were before
+}
+
+func copiedTag(out *s3.CopyObjectOutput) string {
+	if out.CopyObjectResult == nil {
+		return ""
+	}
+	return aws.ToString(out.CopyObjectResult.ETag)
+}
+
+// stands looks, on a server that does not enforce the condition of what is
+// overwritten, whether the object is now what was written, and nobody else's;
+// scan.ErrChanged has it read and judged again.
+func (b *Bucket) stands(ctx context.Context, object *scan.Object, read *asRead, w landed) error {
+	now, err := b.head(ctx, &s3.HeadObjectInput{Bucket: &b.config.Bucket, Key: &object.Key})
+	if err != nil {
+		return absent(fmt.Errorf("head an object of bucket %s after it was written: %w", b.config.Bucket, err))
+	}
+	got, want := propertiesOf(now), read.properties
+	if w.etag != "" && strings.Trim(w.etag, `"`) != strings.Trim(got.etag, `"`) || w.version != "" && w.version != got.version {
+		return scan.ErrChanged
+	}
+	want.modified, want.etag, want.version = got.modified, got.etag, got.version
+	if w.tags != nil && aws.ToInt32(now.TagCount) != *w.tags || got != want || !maps.Equal(now.Metadata, object.Metadata) {
+		return scan.ErrChanged
+	}
+	return nil
+}

@@ -1,0 +1,85 @@
+package s3scan
+
+import (
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"rotator/internal/fakeaws"
+	"rotator/internal/fakeaws/fakes3"
+	"rotator/internal/fakeaws/fault"
+	"rotator/internal/scan"
+)
+
+// A clock that jumps right before the last HEAD does not make it a denial, one way
+// or the other, and a denial stays one, whatever the clock.
+func TestClockJumpsBeforeHead(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		jumps  []time.Duration // one write each
+		denied bool
+	}{
+		{"ahead", []time.Duration{20 * time.Minute}, false},
+		{"behind", []time.Duration{-20 * time.Minute}, false},
+		{"ahead, and back", []time.Duration{20 * time.Minute, 0}, false},
+		{"ahead, and denied", []time.Duration{20 * time.Minute}, true},
+		{"denied in time", []time.Duration{0}, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			server, source := clocked(t)
+			for _, jump := range c.jumps {
+				item, err := source.Load(t.Context(), "k")
+				if err != nil {
+					t.Fatal(err)
+				}
+				server.Faults().Watch(func(e fault.Exchange) {
+					if e.Operation == "s3:GetObjectTagging" { // the last request before the HEAD
+						server.SetClock(jump)
+					}
+				})
+				if c.denied {
+					server.S3().SetPolicy(func(call fakes3.Call) bool { return call.Action != "s3:HeadObject" })
+				}
+				before := server.Faults().Counts()["s3:HeadObject"]
+				err = source.Replace(t.Context(), []scan.Change{{Item: item, New: splice(item.Payload, []byte(jump.String()))}})[0].Err
+				if c.denied != (status(err) == http.StatusForbidden) || !c.denied && err != nil {
+					t.Errorf("clock at %s: %v, want it denied: %v", jump, err, c.denied)
+				}
+				if asked := server.Faults().Counts()["s3:HeadObject"] - before; asked > 2 || jump == 0 && c.denied && asked != 1 {
+					t.Errorf("clock at %s: asked %d times", jump, asked)
+				}
+			}
+		})
+	}
+}
+
+// clocked is a bucket of a server whose clock can be set, with the object "k".
+func clocked(t *testing.T) (*fakeaws.Server, *Bucket) {
+	t.Helper()
+	server, err := fakeaws.Start(fakeaws.Config{Region: "us-east-1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	transport := &http.Transport{}
+	t.Cleanup(func() {
+		transport.CloseIdleConnections()
+		if err := server.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	client := s3.NewFromConfig(aws.Config{Region: "us-east-1", BaseEndpoint: aws.String(server.Endpoint()),
+		Credentials: credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "secret", ""),
+		HTTPClient:  &http.Client{Transport: transport},
+		Retryer:     func() aws.Retryer { return aws.NopRetryer{} }}, func(o *s3.Options) { o.UsePathStyle = true })
+	if _, err := client.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String(bucketName)}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String(bucketName), Key: aws.String("k")}); err != nil {
+		t.Fatal(err)
+	}
+	return server, New(Config{Client: client, Bucket: bucketName})
+}

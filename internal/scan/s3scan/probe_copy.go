@@ -1,0 +1,122 @@
+package s3scan
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+)
+
+// A copy has two conditions: one of what is copied, which S3 has always had, and
+// one of what is overwritten, which is of 2025 and which most other servers ignore
+// without a word. An object that is copied onto itself is both.
+//
+// Without the first, the body of an update that comes in between would get the
+// metadata of the body before: nobody could read it. So such a server gets no copy.
+// Without the second alone, a copy is whole, and an update is lost that comes
+// between the moment when the server looks at the source and that when it stores
+// the copy. We look at the object right before and right after, and say so.
+
+// probeCopies finds out which conditions of CopyObject the server enforces.
+func (b *Bucket) probeCopies(ctx context.Context) (level, error) {
+	found, err := b.probe(ctx, &b.copies, b.tryCopies)
+	switch {
+	case err != nil:
+	case found == watched:
+		b.note("bucket %s: this server does not enforce If-Match of what CopyObject overwrites; objects are looked at right before and after each copy, and an update in between could be lost: stop other writers", b.config.Bucket)
+	case found == unsafe:
+		b.note("bucket %s: this server does not enforce x-amz-copy-source-if-match on CopyObject; objects are read and PUT again where their metadata alone changes, up to 64 MiB each", b.config.Bucket)
+	}
+	return found, err
+}
+
+// probeUploads does the same for CompleteMultipartUpload, and parts that are
+// copies.
+func (b *Bucket) probeUploads(ctx context.Context) (level, error) {
+	found, err := b.probe(ctx, &b.uploads, b.tryUploads)
+	if err == nil && found == watched {
+		b.note("bucket %s: this server does not enforce If-Match on CompleteMultipartUpload; objects are looked at right before and after each, and an update in between could be lost: stop other writers", b.config.Bucket)
+	}
+	return found, err
+}
+
+// without tells a server that does not have what was tried from one that did not
+// answer; err is nil when it wrote against the condition. 304 is what versitygw
+// answers to a condition of the source that does not hold: it is not relied on.
+func (b *Bucket) without(err error) error {
+	if err == nil || refuses(err) || b.lacks(err) || status(err) == http.StatusNotModified {
+		return nil
+	}
+	return fmt.Errorf("probe conditional copies of bucket %s: %w", b.config.Bucket, err)
+}
+
+// tryCopies copies an object of our own onto itself: under a wrong ETag of the
+// source, which must fail; under a wrong one of what is overwritten, which should;
+// under its own, which must not, and must put the new metadata in place.
+func (b *Bucket) tryCopies(ctx context.Context, key string) (found level, written []string, err error) {
+	etag, written, err := b.plant(ctx, key, nil, aws.String("*"))
+	if err != nil {
+		return unsafe, written, b.probeError(err)
+	}
+	onto := func(source, target *string) error {
+		out, err := b.config.Client.CopyObject(ctx, &s3.CopyObjectInput{Bucket: &b.config.Bucket, Key: &key, CopySource: b.copySource(key),
+			CopySourceIfMatch: source, IfMatch: target, MetadataDirective: types.MetadataDirectiveReplace, Metadata: map[string]string{"probe": "copied"}})
+		if err != nil {
+			written = append(written, maybe(err)...)
+			return err
+		}
+		written = append(written, aws.ToString(out.VersionId))
+		return nil
+	}
+	if err := onto(aws.String(wrongETag), nil); !refuses(err) {
+		return unsafe, written, b.without(err)
+	}
+	found, target := enforced, etag
+	if err := onto(etag, aws.String(wrongETag)); !refuses(err) {
+		if found, target = watched, nil; b.without(err) != nil {
+			return unsafe, written, b.without(err)
+		}
+	}
+	if err := onto(etag, target); err != nil {
+		return unsafe, written, b.without(err)
+	}
+	now, err := b.head(ctx, &s3.HeadObjectInput{Bucket: &b.config.Bucket, Key: &key})
+	if err != nil || now.Metadata["probe"] != "copied" {
+		return unsafe, written, b.without(err)
+	}
+	return found, written, nil
+}
+
+// tryUploads does the same with an upload of one part.
+func (b *Bucket) tryUploads(ctx context.Context, key string) (found level, written []string, err error) {
+	etag, written, err := b.plant(ctx, key, nil, aws.String("*"))
+	if err != nil {
+		return unsafe, written, b.probeError(err)
+	}
+	out, err := b.config.Client.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{Bucket: &b.config.Bucket, Key: &key})
+	if err != nil {
+		return unsafe, written, b.without(err)
+	}
+	up := upload{key: key, id: out.UploadId, read: &asRead{properties: properties{etag: wrongETag}}}
+	defer b.abort(ctx, up)
+	if _, err := b.copyPart(ctx, up, 1, 0, 0); !refuses(err) {
+		return unsafe, written, b.without(err)
+	}
+	up.read.properties.etag = aws.ToString(etag)
+	part, err := b.copyPart(ctx, up, 1, 0, 0)
+	if err != nil {
+		return unsafe, written, b.without(err)
+	}
+	done, err := b.config.Client.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{Bucket: &b.config.Bucket, Key: &key, UploadId: up.id,
+		IfMatch: aws.String(wrongETag), MultipartUpload: &types.CompletedMultipartUpload{Parts: []types.CompletedPart{part}}})
+	switch {
+	case err == nil:
+		return watched, append(written, aws.ToString(done.VersionId)), nil
+	case refuses(err):
+		return enforced, written, nil
+	}
+	return watched, append(written, maybe(err)...), b.without(err)
+}

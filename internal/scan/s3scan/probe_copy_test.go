@@ -1,0 +1,103 @@
+package s3scan
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"rotator/internal/scan"
+)
+
+// withoutHeader is a server that ignores a header of copies and uploads.
+func withoutHeader(header string) func(http.ResponseWriter, *http.Request) bool {
+	return func(_ http.ResponseWriter, r *http.Request) bool {
+		if r.Header.Get("X-Amz-Copy-Source") != "" || r.URL.Query().Has("uploadId") {
+			r.Header.Del(header)
+		}
+		return false
+	}
+}
+
+// withStatus is a server that answers copies and uploads with a header so.
+func withStatus(status int, header string) func(http.ResponseWriter, *http.Request) bool {
+	return func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Header.Get(header) == "" || r.Header.Get("X-Amz-Copy-Source") == "" && !r.URL.Query().Has("uploadId") {
+			return false
+		}
+		w.WriteHeader(status)
+		return true
+	}
+}
+
+// probed is a server, and what follows from its conditions.
+type probed struct {
+	name   string
+	handle func(http.ResponseWriter, *http.Request) bool
+	by     string // what writes an object of one part; "" when nothing may
+	parts  string // the reason why an object of many parts is refused, or "written"
+	noted  string
+}
+
+// A server that is not AWS gets copies only if it enforces the condition of the
+// source; otherwise small objects are read and PUT again. Where that of what is
+// overwritten is not enforced, objects are looked at before and after. The notes say
+// so, and nothing is left of the probes.
+func TestProbeOfCopies(t *testing.T) {
+	const source, target = "X-Amz-Copy-Source-If-Match", "If-Match"
+	for _, p := range []probed{
+		{"all is enforced", func(http.ResponseWriter, *http.Request) bool { return false }, "s3:CopyObject", "written", ""},
+		{"If-Match of the target is ignored", withoutHeader(target), "s3:CopyObject", "written", "looked at right before and after"},
+		{"If-Match of the target is not implemented", withStatus(501, target), "s3:CopyObject", "written", "looked at right before and after"},
+		{"that of the source is ignored", withoutHeader(source), "s3:PutObject", "cannot-copy", "read and PUT again"},
+		{"that of the source is not implemented", withStatus(501, source), "s3:PutObject", "cannot-copy", "read and PUT again"},
+		{"that of the source is answered with 304", withStatus(304, source), "s3:PutObject", "cannot-copy", "read and PUT again"},
+		{"that of the source never holds", withStatus(412, source), "s3:PutObject", "cannot-copy", "read and PUT again"},
+		{"the metadata is not replaced", withoutHeader("X-Amz-Meta-Probe"), "s3:PutObject", "written", "read and PUT again"},
+		{"denied", withStatus(403, source), "", "", ""},
+		{"down", withStatus(503, target), "", "", ""},
+	} {
+		for _, size := range []int64{0, large} {
+			for _, versioned := range []bool{false, true} {
+				t.Run(fmt.Sprint(p.name, size, versioned), func(t *testing.T) {
+					p.check(t, newStore(t, func(in *s3.CreateBucketInput) { in.ObjectLockEnabledForBucket = &versioned }), size)
+				})
+			}
+		}
+	}
+}
+
+func (p probed) check(t *testing.T, store *store, size int64) {
+	source := store.inMetadata(store.through(p.handle))
+	ref := scan.Ref(prefix + "k")
+	change := store.changeMetadata(source, ref, size)
+	want, reason := p.by != "", ""
+	if size > 0 && p.parts != "written" {
+		want, reason = false, p.parts
+	}
+	rest := store.rest(ref)
+	err := source.Replace(t.Context(), []scan.Change{change})[0].Err
+	refused := (*scan.RefusedError)(nil)
+	if (err == nil) != want || errors.As(err, &refused) != (reason != "") || refused != nil && refused.Reason != reason || errors.Is(err, scan.ErrChanged) {
+		t.Errorf("%v, want written %v, refused as %q", err, want, reason)
+	}
+	if got := store.slot(ref); (got == "new") != want {
+		t.Errorf("the slot holds %q", got)
+	}
+	if got := strings.Replace(store.rest(ref), slotHeader+": new", slotHeader+": old", 1); got != rest {
+		t.Errorf("beside the slot: %s\nwant %s", got, rest)
+	}
+	if notes := fmt.Sprint(source.Notes()); !strings.Contains(notes, p.noted) && size == 0 || p.noted == "" && len(source.Notes()) > 0 {
+		t.Errorf("notes: %q, want %q", notes, p.noted)
+	}
+	if writes := store.faults.Counts()[p.by]; size == 0 && want && writes == 0 {
+		t.Errorf("requests: %v", store.faults.Counts())
+	}
+	if keys := store.fake.Versions(bucketName); len(keys) != 1 {
+		t.Errorf("%d objects are left", len(keys))
+	}
+	store.leftUploads()
+}
