@@ -177,14 +177,14 @@ func (n namedCredentials) refused(err error) {
 	}
 }
 
-// light is a client that does for ReEncrypt, which is nearly every request of a
-// run, what the SDK's own does, with less work. With --sdk it is the SDK's own.
-func (w *wiring) light(client *kms.Client, cfg aws.Config) rotate.Client {
+// light has a client send ReEncrypt, which is nearly every request of a run, with less
+// work than the SDK's own way takes; with --sdk it is the SDK's own way.
+func (w *wiring) light(cfg aws.Config) func(*kms.Options) {
 	cache, ok := cfg.Credentials.(namedCredentials)
 	if w.plain || !ok {
-		return client
+		return func(*kms.Options) {}
 	}
-	return awsclient.NewKMS(client, cache.refused)
+	return awsclient.Light(cache.refused)
 }
 
 // at is base for one place: its Region, endpoint and role.
@@ -214,7 +214,7 @@ func (w *wiring) wireKMS(ctx context.Context, base aws.Config) error {
 	if err := regions(w.job, cfg.Region); err != nil {
 		return err
 	}
-	client := kms.NewFromConfig(cfg)
+	client := kms.NewFromConfig(cfg, w.light(cfg))
 	request := rotate.KeyRequest{Destination: w.job.Destination.Key, DestinationAlgorithm: w.job.Destination.Algorithm,
 		Sources: w.job.Source.Keys, SourceAlgorithm: w.job.Source.Algorithm, Any: w.job.Source.Any}
 	err := rotate.Patiently(ctx, time.Duration(w.job.MaxOutage), "KMS", func(ctx context.Context) (err error) {
@@ -227,7 +227,7 @@ func (w *wiring) wireKMS(ctx context.Context, base aws.Config) error {
 	if err := contexts(w.job, w.keys); err != nil {
 		return err
 	}
-	w.kms = rotate.NewKMS(w.light(client, cfg), w.keys.Destination, w.job.KMS.GrantTokens)
+	w.kms = rotate.NewKMS(client, w.keys.Destination, w.job.KMS.GrantTokens)
 	err = rotate.Patiently(ctx, time.Duration(w.job.MaxOutage), "KMS", func(ctx context.Context) (err error) {
 		w.notes, err = rotate.CheckAuthorized(ctx, w.kms, w.keys, hasContexts(w.job))
 		return err

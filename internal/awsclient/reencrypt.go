@@ -14,33 +14,52 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/schemas"
 	"github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/middleware"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 	"github.com/aws/smithy-go/transport/http/protocol/awsjson"
 )
 
-// KMS sends ReEncrypt as kms.Client does, without the stack of some twenty
-// middlewares that the client builds and walks for every call. It takes the form
-// of its requests (URL, headers, what is signed) from the first one that the
-// client sends, and the SDK's own protocol writes the body, reads the answer and
-// makes the errors. Where it would not do the same, it leaves the call to the
-// client: before that first request, when a request looks otherwise than it knows
-// how to sign, and for good once a signature was refused, since the client corrects
-// for a clock that is off.
+// Light returns an option for kms.NewFromConfig: the client then sends ReEncrypt
+// without most of its stack of middlewares, and through connections that need no
+// goroutines of their own. It does so from the places that the SDK has for it, as a
+// middleware that answers in place of those behind it and as an HTTP client around
+// the one that is there.
 //
-// It is safe for concurrent use. The client's own retries must be off.
-type KMS struct {
-	client   *kms.Client
-	options  kms.Options
-	sender   kms.HTTPClient
-	refused  func(error) // told of every error
-	protocol *awsjson.Protocol
-	schema   *smithy.OperationSchema
-	form     atomic.Pointer[form]
-	aside    atomic.Bool // all is left to the client
+// The form of the requests (URL, headers, what is signed) is taken from the first one
+// that the SDK sends, and errors are those of the SDK. Where it would not do the same,
+// it leaves the call to the SDK: before that first request, when a request looks
+// otherwise than it knows how to sign, and for good once a signature was refused,
+// since the SDK corrects for a clock that is off. Two things it does not see: options
+// of a single call, and middlewares that others add. The client's own retries must be
+// off.
+//
+// Failed, which may be nil, is called with every error of a request that was sent
+// this way.
+func Light(failed func(error)) func(*kms.Options) {
+	return func(o *kms.Options) {
+		l := newLight(o, failed)
+		o.HTTPClient = l
+		o.APIOptions = append(slices.Clip(o.APIOptions), func(stack *middleware.Stack) error {
+			return stack.Initialize.Add(l, middleware.Before)
+		})
+	}
+}
+
+// light is one client's Light. It is safe for concurrent use.
+type light struct {
+	credentials aws.CredentialsProvider
+	sdk         kms.HTTPClient // which sends what light does not
+	sender      kms.HTTPClient // the same below OneWrite, which our bodies do not need
+	failed      func(error)
+	protocol    *awsjson.Protocol
+	schema      *smithy.OperationSchema
+	form        atomic.Pointer[form]
+	aside       atomic.Bool // all is left to the SDK
 }
 
 // form is what all requests have in common.
@@ -53,36 +72,37 @@ type form struct {
 	sender kms.HTTPClient
 }
 
-// NewKMS makes a KMS over a client. Failed, which may be nil, is called with every
-// error, as a middleware of the client would see it.
-func NewKMS(client *kms.Client, failed func(error)) *KMS {
+func newLight(o *kms.Options, failed func(error)) *light {
 	if failed == nil {
 		failed = func(error) {}
 	}
-	k := &KMS{client: client, options: client.Options(), sender: client.Options().HTTPClient, refused: failed, protocol: awsjson.New11(schemas.TrentService),
+	l := &light{credentials: o.Credentials, sdk: o.HTTPClient, sender: o.HTTPClient, failed: failed, protocol: awsjson.New11(schemas.TrentService),
 		schema: smithy.NewOperationSchema(schemas.ReEncrypt, schemas.ReEncryptRequest, schemas.ReEncryptResponse)}
-	if wrapped, ok := k.sender.(OneWrite); ok { // which our bodies do not need
-		k.sender = wrapped.Client
+	if wrapped, ok := l.sdk.(OneWrite); ok {
+		l.sender = wrapped.Client
 	}
-	return k
+	return l
 }
 
-// ReEncrypt is kms.Client.ReEncrypt: the same request, the same result, errors of
-// the same types.
-func (k *KMS) ReEncrypt(ctx context.Context, in *kms.ReEncryptInput, options ...func(*kms.Options)) (*kms.ReEncryptOutput, error) {
-	f := k.form.Load()
-	if f == nil || len(options) > 0 || k.aside.Load() || in.DestinationKeyId == nil {
-		return k.client.ReEncrypt(ctx, in, append(slices.Clip(options), k.watch)...)
+// ID implements middleware.InitializeMiddleware.
+func (l *light) ID() string { return "LightReEncrypt" }
+
+// HandleInitialize implements middleware.InitializeMiddleware.
+func (l *light) HandleInitialize(ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler) (out middleware.InitializeOutput, metadata middleware.Metadata, err error) {
+	f := l.form.Load()
+	input, ok := in.Parameters.(*kms.ReEncryptInput)
+	if f == nil || !ok || l.aside.Load() || input.DestinationKeyId == nil { // which the SDK refuses
+		return next.HandleInitialize(ctx, in)
 	}
-	out, err := k.send(ctx, f, in)
+	result, err := l.send(ctx, f, input)
 	if err != nil {
-		k.refused(err)
+		l.failed(err)
 		if clockOrSignature(err) {
-			k.aside.Store(true)
+			l.aside.Store(true)
 		}
-		return nil, &smithy.OperationError{ServiceID: kms.ServiceID, OperationName: "ReEncrypt", Err: err}
+		return out, metadata, err
 	}
-	return out, nil
+	return middleware.InitializeOutput{Result: result}, metadata, nil
 }
 
 // clockOrSignature says that the service took offence at the signature, or at the
@@ -93,43 +113,43 @@ func clockOrSignature(err error) bool {
 		"RequestExpired", "RequestInTheFuture", "AuthFailure", "IncompleteSignature", "IncompleteSignatureException"}, api.ErrorCode())
 }
 
-// watch has a request of the client looked at on its way out.
-func (k *KMS) watch(o *kms.Options) {
-	if k.form.Load() == nil {
-		o.HTTPClient = watcher{next: o.HTTPClient, kms: k}
+// targetHeader names the operation of a request, and reEncryptTarget ours.
+const (
+	targetHeader    = "X-Amz-Target"
+	reEncryptTarget = "TrentService.ReEncrypt"
+)
+
+// Do implements kms.HTTPClient for the requests that the SDK sends, and learns their
+// form.
+func (l *light) Do(r *http.Request) (*http.Response, error) {
+	if l.form.Load() == nil && r.Header.Get(targetHeader) == reEncryptTarget {
+		l.learn(r)
 	}
+	return l.sdk.Do(r)
 }
 
-// watcher learns the form of requests.
-type watcher struct {
-	next kms.HTTPClient
-	kms  *KMS
-}
-
-// Do implements kms.HTTPClient.
-func (w watcher) Do(r *http.Request) (*http.Response, error) {
-	if how, ok := newSigning(r); ok {
-		f := &form{signing: how, method: r.Method, url: r.URL, host: r.Host, header: r.Header.Clone()}
-		for _, name := range []string{authHeader, dateHeader} {
-			f.header.Del(name)
-		}
-		f.sender = w.kms.senderTo(r.URL)
-		w.kms.form.CompareAndSwap(nil, f)
-	} else {
-		w.kms.aside.Store(true)
+func (l *light) learn(r *http.Request) {
+	how, ok := newSigning(r)
+	if !ok {
+		l.aside.Store(true)
+		return
 	}
-	return w.next.Do(r)
+	f := &form{signing: how, method: r.Method, url: r.URL, host: r.Host, header: r.Header.Clone(), sender: l.senderTo(r.URL)}
+	for _, name := range []string{authHeader, dateHeader} {
+		f.header.Del(name)
+	}
+	l.form.CompareAndSwap(nil, f)
 }
 
 // senderTo is what sends requests to a place: Direct where it can stand in for the
 // SDK's own client, else that client.
-func (k *KMS) senderTo(target *url.URL) kms.HTTPClient {
-	if client, ok := k.sender.(*awshttp.BuildableClient); ok {
+func (l *light) senderTo(target *url.URL) kms.HTTPClient {
+	if client, ok := l.sender.(*awshttp.BuildableClient); ok {
 		if direct := newDirect(target, client.GetTransport(), cmp.Or(client.GetTimeout(), defaultTimeout)); direct != nil {
 			return direct
 		}
 	}
-	return k.sender
+	return l.sender
 }
 
 // defaultTimeout bounds a request where the client sets no limit.
@@ -139,24 +159,20 @@ const defaultTimeout = time.Minute
 const invocationHeader = "Amz-Sdk-Invocation-Id"
 
 // send makes one request.
-func (k *KMS) send(ctx context.Context, f *form, in *kms.ReEncryptInput) (*kms.ReEncryptOutput, error) {
+func (l *light) send(ctx context.Context, f *form, in *kms.ReEncryptInput) (*kms.ReEncryptOutput, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	request := &smithyhttp.Request{Request: &http.Request{URL: &url.URL{Path: "/"}, Header: http.Header{}}}
-	if err := k.protocol.SerializeRequest(ctx, k.schema, in, request); err != nil {
-		return nil, err
-	}
-	body, err := io.ReadAll(request.GetStream())
+	body, err := l.body(ctx, in)
 	if err != nil {
 		return nil, err
 	}
-	credentials, err := k.options.Credentials.Retrieve(ctx)
+	credentials, err := l.credentials.Retrieve(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("get identity: %w", err)
 	}
 	if (credentials.SessionToken != "") != slices.Contains(f.headers, "x-amz-security-token") {
-		k.aside.Store(true) // other credentials than those that the form was learned from
+		l.aside.Store(true) // other credentials than those that the form was learned from
 		return nil, &smithyhttp.RequestSendError{Err: errors.New("the kind of credentials has changed")}
 	}
 	header := make(http.Header, len(f.header)+2)
@@ -172,11 +188,23 @@ func (k *KMS) send(ctx context.Context, f *form, in *kms.ReEncryptInput) (*kms.R
 	f.sign(header, body, credentials, time.Now())
 	sent := (&http.Request{Method: f.method, URL: f.url, Host: f.host, Header: header, ContentLength: int64(len(body)),
 		Body: io.NopCloser(bytes.NewReader(body)), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}).WithContext(ctx)
-	return k.receive(ctx, f, sent)
+	return l.receive(ctx, f, sent)
+}
+
+// body writes the body of a request; the SDK writes those that appendInput does not.
+func (l *light) body(ctx context.Context, in *kms.ReEncryptInput) ([]byte, error) {
+	if body, ok := appendInput(make([]byte, 0, sizeOf(in)), in); ok {
+		return body, nil
+	}
+	request := &smithyhttp.Request{Request: &http.Request{URL: &url.URL{Path: "/"}, Header: http.Header{}}}
+	if err := l.protocol.SerializeRequest(ctx, l.schema, in, request); err != nil {
+		return nil, err
+	}
+	return io.ReadAll(request.GetStream())
 }
 
 // receive sends a request and reads its answer, with errors as the SDK makes them.
-func (k *KMS) receive(ctx context.Context, f *form, sent *http.Request) (*kms.ReEncryptOutput, error) {
+func (l *light) receive(ctx context.Context, f *form, sent *http.Request) (*kms.ReEncryptOutput, error) {
 	answer, err := f.sender.Do(sent)
 	if err != nil {
 		err = &smithyhttp.RequestSendError{Err: err}
@@ -185,11 +213,19 @@ func (k *KMS) receive(ctx context.Context, f *form, sent *http.Request) (*kms.Re
 		}
 		return nil, responseError(&http.Response{Header: http.Header{}, Body: http.NoBody}, err)
 	}
-	out := &kms.ReEncryptOutput{}
-	err = k.protocol.DeserializeResponse(ctx, k.schema, kms.TypeRegistry, &smithyhttp.Response{Response: answer}, out)
-	_, _ = io.Copy(io.Discard, answer.Body) // so that the connection can be used again
-	_ = answer.Body.Close()
+	defer func() { _ = answer.Body.Close() }()
+	text, err := io.ReadAll(answer.Body)
 	if err != nil {
+		return nil, responseError(answer, &smithy.DeserializationError{Err: err})
+	}
+	out := &kms.ReEncryptOutput{}
+	if answer.StatusCode == http.StatusOK && parseOutput(text, out) {
+		return out, nil
+	}
+	*out = kms.ReEncryptOutput{}
+	again := *answer
+	again.Body = io.NopCloser(bytes.NewReader(text))
+	if err := l.protocol.DeserializeResponse(ctx, l.schema, kms.TypeRegistry, &smithyhttp.Response{Response: &again}, out); err != nil {
 		return nil, responseError(answer, err)
 	}
 	return out, nil

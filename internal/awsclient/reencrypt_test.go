@@ -65,31 +65,35 @@ func (c *counter) answer(status int, body string) {
 
 const served = `{"CiphertextBlob":"AQID","KeyId":"arn:to","SourceKeyId":"arn:from","SourceKeyMaterialId":"m\u0041","DestinationEncryptionAlgorithm":"SYMMETRIC_DEFAULT"}`
 
-// pair is the SDK's client and ours on one server.
-func pair(t testing.TB, token string) (*counter, *kms.Client, *KMS) {
-	c := &counter{status: http.StatusOK, body: served}
-	server := httptest.NewServer(c)
-	t.Cleanup(server.Close)
-	client := kms.New(kms.Options{Region: "eu-central-1", BaseEndpoint: aws.String(server.URL), Retryer: aws.NopRetryer{},
-		Credentials: credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "secret", token), HTTPClient: OneWrite{Client: awshttp.NewBuildableClient()}})
-	light := NewKMS(client, nil)
-	if _, err := light.ReEncrypt(context.Background(), &kms.ReEncryptInput{CiphertextBlob: []byte{1}, DestinationKeyId: aws.String("k")}); err != nil {
+// pair is the SDK's client as it comes and one with Light, on one server.
+func pair(t testing.TB, token string, failed func(error)) (server *counter, sdk, ours *kms.Client, l *light) {
+	server = &counter{status: http.StatusOK, body: served}
+	at := httptest.NewServer(server)
+	t.Cleanup(at.Close)
+	options := kms.Options{Region: "eu-central-1", BaseEndpoint: aws.String(at.URL), Retryer: aws.NopRetryer{},
+		Credentials: credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "secret", token), HTTPClient: OneWrite{Client: awshttp.NewBuildableClient()}}
+	sdk, ours = kms.New(options), kms.New(options, Light(failed))
+	l, ok := ours.Options().HTTPClient.(*light)
+	if !ok {
+		t.Fatalf("requests go through a %T", ours.Options().HTTPClient)
+	}
+	if _, err := ours.ReEncrypt(context.Background(), &kms.ReEncryptInput{CiphertextBlob: []byte{1}, DestinationKeyId: aws.String("k")}); err != nil {
 		t.Fatal(err)
 	}
-	if light.form.Load() == nil || light.aside.Load() {
+	if l.form.Load() == nil || l.aside.Load() {
 		t.Fatal("the form of a request was not learned")
 	}
-	if _, ok := light.form.Load().sender.(*Direct); !ok {
-		t.Fatalf("requests are sent by a %T", light.form.Load().sender)
+	if _, ok := l.form.Load().sender.(*Direct); !ok {
+		t.Fatalf("requests are sent by a %T", l.form.Load().sender)
 	}
-	return c, client, light
+	return server, sdk, ours, l
 }
 
 // TestSameRequests: what the SDK sends, we send, but for the id of the call and
 // the time; and for that time the SDK's own signer makes the same signature.
 func TestSameRequests(t *testing.T) {
 	for _, token := range []string{"", "a-session-token"} {
-		server, client, light := pair(t, token)
+		server, client, ours, l := pair(t, token, nil)
 		rapid.Check(t, func(t *rapid.T) {
 			in := input(t)
 			want, err := client.ReEncrypt(context.Background(), in)
@@ -97,21 +101,22 @@ func TestSameRequests(t *testing.T) {
 				t.Fatal(err)
 			}
 			theirs := server.last()
-			got, err := light.ReEncrypt(context.Background(), in)
+			got, err := ours.ReEncrypt(context.Background(), in)
 			if err != nil {
 				t.Fatal(err)
 			}
-			ours := server.last()
+			own := server.last()
 			want.ResultMetadata = middleware.Metadata{} // the SDK's account of the call
+			got.ResultMetadata = middleware.Metadata{}
 			if d := cmp.Diff(want, got, cmpopts.IgnoreUnexported(kms.ReEncryptOutput{}, middleware.Metadata{})); d != "" {
 				t.Fatal(d)
 			}
-			if !bytes.Equal(ours.body, theirs.body) {
-				t.Fatalf("%s\nand the SDK sends\n%s", ours.body, theirs.body)
+			if !bytes.Equal(own.body, theirs.body) {
+				t.Fatalf("%s\nand the SDK sends\n%s", own.body, theirs.body)
 			}
-			compare(t, ours, theirs, token)
+			compare(t, own, theirs, token)
 		})
-		if light.aside.Load() {
+		if l.aside.Load() {
 			t.Fatal("the last requests were the SDK's")
 		}
 	}
@@ -186,7 +191,7 @@ func TestSameErrors(t *testing.T) {
 		"not base64":   {200, `{"CiphertextBlob":"***"}`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			server, client, light := pair(t, "")
+			server, client, light, _ := pair(t, "", nil)
 			server.answer(c.status, c.body)
 			in := &kms.ReEncryptInput{CiphertextBlob: []byte{1}, DestinationKeyId: aws.String("k")}
 			_, theirs := client.ReEncrypt(context.Background(), in)
@@ -199,7 +204,7 @@ func TestSameErrors(t *testing.T) {
 }
 
 func TestSameErrorsWithoutAnswer(t *testing.T) {
-	_, client, light := pair(t, "")
+	_, client, light, _ := pair(t, "", nil)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	in := &kms.ReEncryptInput{CiphertextBlob: []byte{1}, DestinationKeyId: aws.String("k")}
@@ -220,15 +225,14 @@ func chain(err error) (text string) {
 
 // TestRefusedSignature: the SDK, which corrects for a wrong clock, takes over.
 func TestRefusedSignature(t *testing.T) {
-	server, _, light := pair(t, "")
 	told := 0
-	light.refused = func(error) { told++ }
+	server, _, client, l := pair(t, "", func(error) { told++ })
 	server.answer(400, `{"__type":"InvalidSignatureException","message":"Signature not yet current"}`)
 	in := &kms.ReEncryptInput{CiphertextBlob: []byte{1}, DestinationKeyId: aws.String("k")}
-	if _, err := light.ReEncrypt(context.Background(), in); err == nil || told != 1 {
+	if _, err := client.ReEncrypt(context.Background(), in); err == nil || told != 1 {
 		t.Fatalf("%v, told %d times", err, told)
 	}
-	if !light.aside.Load() {
+	if !l.aside.Load() {
 		t.Error("the SDK was not left to send the next request")
 	}
 }
@@ -236,10 +240,8 @@ func TestRefusedSignature(t *testing.T) {
 func BenchmarkReEncrypt(b *testing.B) {
 	for _, name := range []string{"sdk", "light"} {
 		b.Run(name, func(b *testing.B) {
-			_, client, light := pair(b, "")
-			call := map[string]interface {
-				ReEncrypt(context.Context, *kms.ReEncryptInput, ...func(*kms.Options)) (*kms.ReEncryptOutput, error)
-			}{"sdk": client, "light": light}[name]
+			_, sdk, light, _ := pair(b, "", nil)
+			call := map[string]*kms.Client{"sdk": sdk, "light": light}[name]
 			in := &kms.ReEncryptInput{CiphertextBlob: make([]byte, 250), DestinationKeyId: aws.String("k"), SourceEncryptionContext: map[string]string{"a": "b"}}
 			b.ReportAllocs()
 			for b.Loop() {

@@ -22,10 +22,10 @@ type task struct {
 	item     scan.Item
 	slots    []ciphertext.Slot
 	verdicts []verdict
-	payload  scan.Payload         // what to write; nil when nothing moves
-	known    map[question]verdict // so that a slot is asked about once
-	intended map[string]bool      // digests of the blobs that the audit log expects
-	changes  int                  // how often the item was found changed
+	payload  scan.Payload          // what to write; nil when nothing moves
+	known    map[question]*verdict // so that a slot is asked about once
+	intended map[string]bool       // digests of the blobs that the audit log expects
+	changes  int                   // how often the item was found changed
 	written  bool
 	// recovered is true when an earlier process of the pass wrote the item.
 	recovered bool
@@ -71,7 +71,7 @@ func (w *worker) process(ctx context.Context, target *Target, items []scan.Item)
 	var tasks []*task
 	var cause error
 	for _, item := range items {
-		t := &task{item: item, known: map[question]verdict{}, intended: map[string]bool{}}
+		t := &task{item: item, known: map[question]*verdict{}, intended: map[string]bool{}}
 		defer t.give()
 		if cause = w.prepare(ctx, target, t); cause != nil {
 			break
@@ -220,14 +220,14 @@ func (w *worker) splice(target *Target, t *task, blobs [][]byte) error {
 func (w *worker) decideOnce(ctx context.Context, target *Target, t *task, slot ciphertext.Slot) (verdict, error) {
 	q := questionOf(slot)
 	if v, ok := t.known[q]; ok && slot.Refused == nil {
-		return v, nil
+		return *v, nil
 	}
 	v, ok, err := w.recover(target, t, slot)
 	if !ok && err == nil {
 		v, err = w.find(ctx, newSubject(target, t.item.Ref, slot, q))
 	}
 	if err == nil {
-		t.known[q] = v
+		t.known[q] = &v
 	}
 	return v, err
 }
@@ -455,7 +455,7 @@ func (w *worker) claim(target *Target, t *task, now scan.Item) error {
 		}
 		i := moving[n]
 		records = append(records, w.record(target, t, i))
-		t.known[questionOf(slots[at])] = verdict{outcome: Rotated, key: t.verdicts[i].key}
+		t.known[questionOf(slots[at])] = &verdict{outcome: Rotated, key: t.verdicts[i].key}
 		t.written = true
 	}
 	return w.recordAll(records)

@@ -57,15 +57,10 @@ type Reencrypter interface {
 	Authorized(ctx context.Context, source Key) (known bool, err error)
 }
 
-// Client sends ReEncrypt: *kms.Client does, and awsclient.KMS.
-type Client interface {
-	ReEncrypt(ctx context.Context, in *kms.ReEncryptInput, options ...func(*kms.Options)) (*kms.ReEncryptOutput, error)
-}
-
 // KMS is the Reencrypter over the AWS SDK. The client's own retries must be
 // off: every attempt has to pass the limiter.
 type KMS struct {
-	client      Client
+	client      *kms.Client
 	destination Key
 	grants      []string
 }
@@ -73,7 +68,7 @@ type KMS struct {
 var _ Reencrypter = (*KMS)(nil)
 
 // NewKMS makes a KMS that moves blobs to destination.
-func NewKMS(client Client, destination Key, grantTokens []string) *KMS {
+func NewKMS(client *kms.Client, destination Key, grantTokens []string) *KMS {
 	return &KMS{client: client, destination: destination, grants: grantTokens}
 }
 

@@ -17,46 +17,18 @@ package auditlog
 import (
 	"bufio"
 	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
-	"time"
-	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
 	"rotator/internal/rotate"
 	"rotator/internal/scan"
-)
-
-// line is one record, without its hash.
-type line struct {
-	Seq    int64     `json:"seq"` // from 1
-	Event  string    `json:"event"`
-	At     time.Time `json:"at"`
-	Pass   int       `json:"pass"`
-	Target string    `json:"target"`
-	Ref    string    `json:"ref"`
-	Path   string    `json:"path"`
-	From   string    `json:"from_key"`
-	To     string    `json:"to_key"`
-	Before string    `json:"before_sha256"`
-	After  string    `json:"after_sha256"`
-	Prev   string    `json:"prev"`
-}
-
-// The values of line.Event.
-const (
-	eventIntent  = "intent"
-	eventRotated = "rotated"
 )
 
 // Log is an audit log that is being written. It is safe for concurrent use, by
@@ -66,6 +38,7 @@ type Log struct {
 	file *os.File
 	seq  int64
 	head string
+	text []byte // of the lines written last, to be used again
 	torn int
 	err  error // of a write that may have left half a line
 	// found are the changes that the log ended with.
@@ -253,17 +226,18 @@ func (l *Log) append(event string, records []rotate.Record) error {
 	if l.err != nil {
 		return l.err
 	}
-	var text []byte
+	text := l.text[:0]
 	seq, head := l.seq, l.head
 	for _, r := range records {
 		seq++
-		bound, hash, err := bind(line{Seq: seq, Event: event, At: r.At, Pass: r.Pass, Target: r.Target, Ref: string(r.Ref), Path: r.Path,
+		var err error
+		text, head, err = bind(text, line{Seq: seq, Event: event, At: r.At, Pass: r.Pass, Target: r.Target, Ref: string(r.Ref), Path: r.Path,
 			From: r.From, To: r.To, Before: r.Before, After: r.After, Prev: head})
 		if err != nil {
 			return err
 		}
-		text, head = append(text, bound...), hash
 	}
+	l.text = text
 	if _, err := l.file.Write(text); err != nil {
 		l.err = fmt.Errorf("append to %s: %w", l.file.Name(), err)
 		return l.err
@@ -277,47 +251,3 @@ func (l *Log) Sync() error { return l.file.Sync() }
 
 // Close closes the file.
 func (l *Log) Close() error { return l.file.Close() }
-
-// genesis is the "prev" of the first line.
-const genesis = "0000000000000000000000000000000000000000000000000000000000000000"
-
-// hashMark begins the last member of a line.
-const hashMark = `,"hash":"`
-
-// bind makes the text of a line, newline included, and its hash. What JSON cannot
-// hold is refused, since evidence would name something else; but for the path,
-// which is for people and may have been cut within a character.
-func bind(record line) (text []byte, hash string, err error) {
-	record.Path = strings.ToValidUTF8(record.Path, "\ufffd")
-	for _, field := range []string{record.Target, record.Ref, record.From, record.To, record.Before, record.After} {
-		if !utf8.ValidString(field) {
-			return nil, "", fmt.Errorf("encode an audit record: %q is not UTF-8", field)
-		}
-	}
-	body, err := json.Marshal(record)
-	if err != nil {
-		return nil, "", fmt.Errorf("encode an audit record: %w", err)
-	}
-	sum := sha256.Sum256(body)
-	hash = hex.EncodeToString(sum[:])
-	return append(body[:len(body)-1], hashMark+hash+"\"}\n"...), hash, nil
-}
-
-// parse takes a line apart and checks it against its own hash.
-func parse(text []byte) (record line, hash string, err error) {
-	const tail = len(hashMark) + 2*sha256.Size + len(`"}`)
-	at := len(text) - tail
-	if at < 1 || !bytes.HasPrefix(text[at:], []byte(hashMark)) || !bytes.HasSuffix(text, []byte(`"}`)) {
-		return line{}, "", errors.New("it does not end with its hash")
-	}
-	body := append(bytes.Clone(text[:at]), '}')
-	hash = string(text[at+len(hashMark) : len(text)-2])
-	sum := sha256.Sum256(body)
-	if hash != hex.EncodeToString(sum[:]) {
-		return line{}, "", errors.New("it does not match its own hash")
-	}
-	if err := json.Unmarshal(body, &record); err != nil {
-		return line{}, "", errors.New("it is not a record")
-	}
-	return record, hash, nil
-}

@@ -2,6 +2,7 @@ package auditlog
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -20,19 +21,23 @@ func FuzzLine(f *testing.F) {
 	f.Fuzz(func(t *testing.T, seq, nanoseconds int64, pass int, target, ref, path, key, digest string) {
 		want := line{Seq: seq, Event: eventIntent, At: time.Unix(0, nanoseconds).UTC(), Pass: pass, Target: target, Ref: ref, Path: path,
 			From: key, To: key, Before: digest, After: digest, Prev: genesis}
-		text, hash, err := bind(want)
+		text, hash, err := bind([]byte("before"), want)
 		if err != nil {
 			if utf8.ValidString(target + "\n" + ref + "\n" + key + "\n" + digest) {
 				t.Fatalf("%+v: %v", want, err)
 			}
 			return
 		}
+		text = bytes.TrimPrefix(text, []byte("before"))
 		body, ok := bytes.CutSuffix(text, []byte("\n"))
 		if !ok || bytes.ContainsAny(body, "\r\n") || !utf8.Valid(body) {
 			t.Fatalf("%q is not one line of text", text)
 		}
 		got, again, err := parse(body)
 		want.Path = strings.ToValidUTF8(path, "\ufffd")
+		if plain, err := json.Marshal(want); err != nil || !bytes.HasPrefix(body, plain[:len(plain)-1]) {
+			t.Fatalf("%q is bound, and json.Marshal makes %q (%v)", body, plain, err)
+		}
 		if err != nil || got != want || again != hash {
 			t.Fatalf("%+v is bound as %q with hash %s, which parses as %+v, %s, %v", want, text, hash, got, again, err)
 		}

@@ -1,0 +1,112 @@
+package auditlog
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// line is one record, without its hash.
+type line struct {
+	Seq    int64     `json:"seq"` // from 1
+	Event  string    `json:"event"`
+	At     time.Time `json:"at"`
+	Pass   int       `json:"pass"`
+	Target string    `json:"target"`
+	Ref    string    `json:"ref"`
+	Path   string    `json:"path"`
+	From   string    `json:"from_key"`
+	To     string    `json:"to_key"`
+	Before string    `json:"before_sha256"`
+	After  string    `json:"after_sha256"`
+	Prev   string    `json:"prev"`
+}
+
+// The values of line.Event.
+const (
+	eventIntent  = "intent"
+	eventRotated = "rotated"
+)
+
+// genesis is the "prev" of the first line.
+const genesis = "0000000000000000000000000000000000000000000000000000000000000000"
+
+// hashMark begins the last member of a line.
+const hashMark = `,"hash":"`
+
+// bind appends the text of a line, newline included, and returns its hash. What JSON
+// cannot hold is refused, since evidence would name something else; but for the path,
+// which is for people and may have been cut within a character.
+func bind(text []byte, record line) (longer []byte, hash string, err error) {
+	record.Path = strings.ToValidUTF8(record.Path, "\ufffd")
+	for _, field := range [...]string{record.Target, record.Ref, record.From, record.To, record.Before, record.After} {
+		if !utf8.ValidString(field) {
+			return text, "", fmt.Errorf("encode an audit record: %q is not UTF-8", field)
+		}
+	}
+	if year := record.At.Year(); year < 0 || year > 9999 { // RFC 3339 has four digits for it
+		return text, "", fmt.Errorf("encode an audit record: the year %d", year)
+	}
+	begin := len(text)
+	text = appendLine(text, &record)
+	sum := sha256.Sum256(text[begin:])
+	text = append(text[:len(text)-1], hashMark...)
+	at := len(text)
+	text = hex.AppendEncode(text, sum[:])
+	return append(text, "\"}\n"...), string(text[at:]), nil
+}
+
+// appendLine appends what json.Marshal makes of a line: a run writes two for each
+// slot, and reflection would be a good part of its work.
+func appendLine(text []byte, l *line) []byte {
+	text = strconv.AppendInt(append(text, `{"seq":`...), l.Seq, 10)
+	text = appendText(append(text, `,"event":`...), l.Event)
+	text = l.At.AppendFormat(append(text, `,"at":"`...), time.RFC3339Nano)
+	text = strconv.AppendInt(append(text, `","pass":`...), int64(l.Pass), 10)
+	text = appendText(append(text, `,"target":`...), l.Target)
+	text = appendText(append(text, `,"ref":`...), l.Ref)
+	text = appendText(append(text, `,"path":`...), l.Path)
+	text = appendText(append(text, `,"from_key":`...), l.From)
+	text = appendText(append(text, `,"to_key":`...), l.To)
+	text = appendText(append(text, `,"before_sha256":`...), l.Before)
+	text = appendText(append(text, `,"after_sha256":`...), l.After)
+	text = appendText(append(text, `,"prev":`...), l.Prev)
+	return append(text, '}')
+}
+
+// appendText appends a string in JSON, as json.Marshal writes it.
+func appendText(text []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < 0x20 || c > 0x7e || strings.IndexByte(`"\<>&`, c) >= 0 {
+			quoted, _ := json.Marshal(s) // which a string cannot make fail
+			return append(text, quoted...)
+		}
+	}
+	return append(append(append(text, '"'), s...), '"')
+}
+
+// parse takes a line apart and checks it against its own hash.
+func parse(text []byte) (record line, hash string, err error) {
+	const tail = len(hashMark) + 2*sha256.Size + len(`"}`)
+	at := len(text) - tail
+	if at < 1 || !bytes.HasPrefix(text[at:], []byte(hashMark)) || !bytes.HasSuffix(text, []byte(`"}`)) {
+		return line{}, "", errors.New("it does not end with its hash")
+	}
+	body := append(bytes.Clone(text[:at]), '}')
+	hash = string(text[at+len(hashMark) : len(text)-2])
+	sum := sha256.Sum256(body)
+	if hash != hex.EncodeToString(sum[:]) {
+		return line{}, "", errors.New("it does not match its own hash")
+	}
+	if err := json.Unmarshal(body, &record); err != nil {
+		return line{}, "", errors.New("it is not a record")
+	}
+	return record, hash, nil
+}
