@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -111,6 +112,8 @@ func (d *Direct) Do(r *http.Request) (*http.Response, error) {
 	}
 	if err != nil && ctx.Err() != nil {
 		err = ctx.Err()
+	} else if errors.Is(err, os.ErrDeadlineExceeded) { // the connection's clock was the quicker one
+		err = context.DeadlineExceeded
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w", r.Method, d.target.Redacted(), err)

@@ -33,8 +33,8 @@ import (
 // The form of the requests (URL, headers, what is signed) is taken from the first one
 // that the SDK sends, and errors are those of the SDK. Where it would not do the same,
 // it leaves the call to the SDK: before that first request, when a request looks
-// otherwise than it knows how to sign, and for good once a signature was refused,
-// since the SDK corrects for a clock that is off. Two things it does not see: options
+// otherwise than it knows how to sign, and after a signature was refused, since the
+// SDK corrects for a clock that is off; then the form is taken anew, a few times. Two things it does not see: options
 // of a single call, and middlewares that others add. The client's own retries must be
 // off.
 //
@@ -59,7 +59,8 @@ type light struct {
 	protocol    *awsjson.Protocol
 	schema      *smithy.OperationSchema
 	form        atomic.Pointer[form]
-	aside       atomic.Bool // all is left to the SDK
+	refusals    atomic.Int32 // of signatures
+	aside       atomic.Bool  // all is left to the SDK
 }
 
 // form is what all requests have in common.
@@ -70,6 +71,7 @@ type form struct {
 	host   string
 	header http.Header
 	sender kms.HTTPClient
+	ahead  time.Duration // how much later than our clock the SDK signs
 }
 
 func newLight(o *kms.Options, failed func(error)) *light {
@@ -98,11 +100,22 @@ func (l *light) HandleInitialize(ctx context.Context, in middleware.InitializeIn
 	if err != nil {
 		l.failed(err)
 		if clockOrSignature(err) {
-			l.aside.Store(true)
+			l.doubt(f)
 		}
 		return out, metadata, err
 	}
 	return middleware.InitializeOutput{Result: result}, metadata, nil
+}
+
+// mostRefusals of signatures are taken for a clock that is off.
+const mostRefusals = 3
+
+// doubt leaves the next request to the SDK, after the signature of one in form f was
+// refused.
+func (l *light) doubt(f *form) {
+	if l.form.CompareAndSwap(f, nil) && l.refusals.Add(1) >= mostRefusals {
+		l.aside.Store(true)
+	}
 }
 
 // clockOrSignature says that the service took offence at the signature, or at the
@@ -134,11 +147,21 @@ func (l *light) learn(r *http.Request) {
 		l.aside.Store(true)
 		return
 	}
-	f := &form{signing: how, method: r.Method, url: r.URL, host: r.Host, header: r.Header.Clone(), sender: l.senderTo(r.URL)}
+	f := &form{signing: how, method: r.Method, url: r.URL, host: r.Host, header: r.Header.Clone(), sender: l.senderTo(r.URL), ahead: aheadOf(time.Now(), r)}
 	for _, name := range []string{authHeader, dateHeader} {
 		f.header.Del(name)
 	}
 	l.form.CompareAndSwap(nil, f)
+}
+
+// aheadOf is how much later than now a request was signed, where that is more than the
+// moments between: the SDK then knows that the service's clock is another.
+func aheadOf(now time.Time, r *http.Request) time.Duration {
+	at, err := time.Parse(timeFormat, r.Header.Get(dateHeader))
+	if ahead := at.Sub(now); err == nil && ahead.Abs() > 10*time.Second {
+		return ahead
+	}
+	return 0
 }
 
 // senderTo is what sends requests to a place: Direct where it can stand in for the
@@ -185,7 +208,7 @@ func (l *light) send(ctx context.Context, f *form, in *kms.ReEncryptInput) (*kms
 	if credentials.SessionToken != "" {
 		header[tokenHeader] = []string{credentials.SessionToken}
 	}
-	f.sign(header, body, credentials, time.Now())
+	f.sign(header, body, credentials, time.Now().Add(f.ahead))
 	sent := (&http.Request{Method: f.method, URL: f.url, Host: f.host, Header: header, ContentLength: int64(len(body)),
 		Body: io.NopCloser(bytes.NewReader(body)), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}).WithContext(ctx)
 	return l.receive(ctx, f, sent)

@@ -232,8 +232,48 @@ func TestRefusedSignature(t *testing.T) {
 	if _, err := client.ReEncrypt(context.Background(), in); err == nil || told != 1 {
 		t.Fatalf("%v, told %d times", err, told)
 	}
-	if !l.aside.Load() {
+	if l.form.Load() != nil {
 		t.Error("the SDK was not left to send the next request")
+	}
+	for range 2 * mostRefusals {
+		if _, err := client.ReEncrypt(context.Background(), in); err == nil {
+			t.Fatal("an error became a success")
+		}
+	}
+	if !l.aside.Load() {
+		t.Error("signatures were refused again and again, and the SDK was not left to send all requests")
+	}
+}
+
+// TestOtherClock: what the SDK has found out about the service's clock holds for our
+// requests as well.
+func TestOtherClock(t *testing.T) {
+	for _, ahead := range []time.Duration{20 * time.Minute, -20 * time.Minute} {
+		refused := 0
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			now := time.Now().Add(ahead)
+			w.Header().Set("Date", now.UTC().Format(http.TimeFormat))
+			if at, err := time.Parse(timeFormat, r.Header.Get(dateHeader)); err != nil || now.Sub(at).Abs() > 5*time.Minute {
+				refused++
+				w.WriteHeader(http.StatusBadRequest)
+				_, _ = io.WriteString(w, `{"__type":"InvalidSignatureException","message":"Signature expired"}`)
+				return
+			}
+			_, _ = io.WriteString(w, served)
+		}))
+		defer server.Close()
+		client := kms.New(kms.Options{Region: "eu-central-1", BaseEndpoint: aws.String(server.URL), Retryer: aws.NopRetryer{},
+			Credentials: credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "secret", ""), HTTPClient: awshttp.NewBuildableClient()}, Light(nil))
+		_, _ = client.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: aws.String("k")}) // teaches the SDK
+		in := &kms.ReEncryptInput{CiphertextBlob: []byte{1}, DestinationKeyId: aws.String("k")}
+		for range 3 {
+			if _, err := client.ReEncrypt(t.Context(), in); err != nil {
+				t.Errorf("%s ahead: %v", ahead, err)
+			}
+		}
+		if refused != 1 {
+			t.Errorf("%s ahead: %d requests were refused, want the first alone", ahead, refused)
+		}
 	}
 }
 
