@@ -113,6 +113,9 @@ func wire(ctx context.Context, job *config.Job, logger *zap.Logger, plain bool) 
 // connections is made as large as the pool of workers: with the default of 10
 // most requests would open a connection of their own.
 func loadAWS(ctx context.Context, workers int) (aws.Config, error) {
+	if workers == 0 {
+		workers = mostWorkers()
+	}
 	client := awshttp.NewBuildableClient().WithTimeout(requestTimeout).WithTransportOptions(func(t *http.Transport) {
 		t.MaxIdleConns = 0
 		t.MaxIdleConnsPerHost = 2 * workers

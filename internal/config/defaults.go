@@ -11,7 +11,6 @@ func (j *Job) setDefaults(directory string) {
 	if !j.source.written("kms.quota") {
 		setDefault(j, "kms.rate", &j.KMS.Rate, DefaultRate)
 	}
-	setDefault(j, "workers", &j.Workers, DefaultWorkers)
 	setDefault(j, "max_outage", &j.MaxOutage, DefaultMaxOutage)
 	setDefault(j, "destination.algorithm", &j.Destination.Algorithm, DefaultAlgorithm)
 	setDefault(j, "source.algorithm", &j.Source.Algorithm, DefaultAlgorithm)

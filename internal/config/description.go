@@ -24,7 +24,7 @@ func description(name string) string {
 	case "Job.AuditLog":
 		return "File that gets one line for every ciphertext changed, append only. A relative path starts at the directory of the job file. Runs that share a checkpoint and a directory each take one of their own. Default: the name of the job and .audit.jsonl, beside the checkpoint, or in .rotator."
 	case "Job.Workers":
-		return "Most ciphertexts worked on at once, 1 to 4096. Default 64."
+		return "Most chunks worked on at once, of 25 items or one object, 1 to 4096. Default: as many as it takes to send requests at the rate, found out while running, up to 1024."
 	case "Job.MaxOutage":
 		return "How long a service may stay unavailable before the run stops, to be resumed later: a number and a unit, such as 90s, 10m or 1h. Default 10m."
 	case "Destination":

@@ -45,7 +45,7 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-		if job.Job == "" || job.Destination.Key == "" || len(job.Targets) == 0 || job.Workers < 1 || job.Checkpoint == "" {
+		if job.Job == "" || job.Destination.Key == "" || len(job.Targets) == 0 || job.Workers < 0 || job.Checkpoint == "" {
 			t.Fatalf("loaded without what is required: %+v", job)
 		}
 		for _, wrong := range schema.check(schema, "job", tree) {

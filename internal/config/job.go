@@ -19,7 +19,6 @@ import (
 // The defaults of the fields that have one.
 const (
 	DefaultRate       = 1000 // ReEncrypt requests per second
-	DefaultWorkers    = 64
 	DefaultSegments   = 8
 	DefaultMaxOutage  = Duration(10 * time.Minute)
 	DefaultCheckpoint = "file:.rotator/state.db"
@@ -65,8 +64,10 @@ type Job struct {
 	// checkpoint and a directory each take one of their own. Default: the name
 	// of the job and .audit.jsonl, beside the checkpoint, or in .rotator.
 	AuditLog string `yaml:"audit_log" jsonschema:"minLength=1"`
-	// Most ciphertexts worked on at once, 1 to 4096. Default 64.
-	Workers int `yaml:"workers" jsonschema:"minimum=1,maximum=4096,default=64"`
+	// Most chunks worked on at once, of 25 items or one object, 1 to 4096.
+	// Default: as many as it takes to send requests at the rate, found out while
+	// running, up to 1024.
+	Workers int `yaml:"workers" jsonschema:"minimum=1,maximum=4096"`
 	// How long a service may stay unavailable before the run stops, to be
 	// resumed later: a number and a unit, such as 90s, 10m or 1h. Default 10m.
 	MaxOutage Duration `yaml:"max_outage" jsonschema:"default=10m"`

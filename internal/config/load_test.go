@@ -68,7 +68,6 @@ func TestDefaults(t *testing.T) {
 		Checkpoint: "file:dir/.rotator/state.db",
 		AuditLog:   "dir/.rotator/a.audit.jsonl",
 		Lease:      DefaultLease,
-		Workers:    64,
 		MaxOutage:  Duration(10 * time.Minute),
 	}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(Job{})); diff != "" {

@@ -178,8 +178,8 @@ func (c *checker) kms() {
 }
 
 func (c *checker) limits() {
-	if c.job.Workers < 1 || c.job.Workers > 4096 {
-		c.add("workers", "must be 1 to 4096")
+	if w := c.job.Workers; c.job.source.written("workers") && w < 1 || w < 0 || w > 4096 {
+		c.add("workers", "must be 1 to 4096; leave it out to have the run find out how many it needs")
 	}
 	if c.job.MaxOutage <= 0 {
 		c.add("max_outage", "must be longer than 0s")

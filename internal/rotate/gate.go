@@ -30,6 +30,7 @@ type gate struct {
 	perSecond float64 // math.Inf(1): no limit
 	tokens    float64 // requests that may go out now; negative after a dear one
 	at        time.Time
+	queue     presence // who waits for leave
 }
 
 func newGate(perSecond float64) *gate {
@@ -49,9 +50,10 @@ func (g *gate) terms() (burst, refill float64) {
 
 // pass blocks until a request that counts n times may go out, or ctx ends.
 func (g *gate) pass(ctx context.Context, n int) error {
-	if g.unlimited() {
+	if !g.join() {
 		return ctx.Err()
 	}
+	defer g.leave()
 	select {
 	case g.turn <- struct{}{}:
 	case <-ctx.Done():
@@ -70,10 +72,28 @@ func (g *gate) pass(ctx context.Context, n int) error {
 	return ctx.Err()
 }
 
-func (g *gate) unlimited() bool {
+// join enters the queue; false says that there is none, since there is no limit.
+func (g *gate) join() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return math.IsInf(g.perSecond, 1)
+	if math.IsInf(g.perSecond, 1) {
+		return false
+	}
+	g.queue.change(1)
+	return true
+}
+
+func (g *gate) leave() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.queue.change(-1)
+}
+
+// waited returns for how long all requests together have waited so far.
+func (g *gate) waited() time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.queue.change(0)
 }
 
 // take takes n tokens, or says how long it is until they are there. What counts

@@ -143,6 +143,9 @@ func (l *Limiter) Wait(ctx context.Context) error { return l.gate.pass(ctx, 1) }
 // WaitN is Wait for a request that counts n times.
 func (l *Limiter) WaitN(ctx context.Context, n int) error { return l.gate.pass(ctx, n) }
 
+// Waited returns for how long requests have waited so far, all together.
+func (l *Limiter) Waited() time.Duration { return l.gate.waited() }
+
 // Throttled tells the limiter that the service throttled a request.
 func (l *Limiter) Throttled() { l.answered(time.Now(), true) }
 

@@ -9,28 +9,88 @@ import (
 // pool runs so many jobs at the same time as it has places. A job that rests
 // gives its place to another.
 type pool struct {
-	places chan struct{}
+	mu     sync.Mutex
+	freed  *sync.Cond
+	places int
+	busy   presence
+	short  bool // a job had to wait for a place since the last look
 	jobs   sync.WaitGroup
 }
 
-func newPool(places int) *pool { return &pool{places: make(chan struct{}, places)} }
+func newPool(places int) *pool {
+	p := &pool{places: places}
+	p.freed = sync.NewCond(&p.mu)
+	return p
+}
 
 // run starts a job as soon as there is a place.
 func (p *pool) run(job func()) {
-	p.places <- struct{}{}
+	p.take()
 	p.jobs.Go(func() {
-		defer func() { <-p.places }()
+		defer p.give()
 		job()
 	})
 }
 
 // rest waits for d, or until ctx ends, and for a place. Only a job may call it.
 func (p *pool) rest(ctx context.Context, d time.Duration) error {
-	<-p.places
+	p.give()
 	err := sleep(ctx, d)
-	p.places <- struct{}{}
+	p.take()
 	return err
 }
 
 // wait returns when all jobs have ended.
 func (p *pool) wait() { p.jobs.Wait() }
+
+func (p *pool) take() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for p.busy.now >= p.places {
+		p.short = true
+		p.freed.Wait()
+	}
+	p.busy.change(1)
+}
+
+func (p *pool) give() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.busy.change(-1)
+	p.freed.Signal()
+}
+
+// resize changes the number of places from now on. Jobs that have one keep it.
+func (p *pool) resize(places int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.places = places
+	p.freed.Broadcast()
+}
+
+// look returns for how long all places together were busy so far, how many there are,
+// and whether a job had to wait for one since the last look.
+func (p *pool) look() (worked time.Duration, places int, short bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	short, p.short = p.short, false
+	return p.busy.change(0), p.places, short
+}
+
+// presence is how many there are, and for how long all together have been. The zero
+// value is nobody.
+type presence struct {
+	now int
+	at  time.Time
+	sum time.Duration // up to at
+}
+
+// change adds n of them, and returns the sum up to now.
+func (p *presence) change(n int) time.Duration {
+	at := time.Now()
+	if p.now > 0 {
+		p.sum += time.Duration(p.now) * at.Sub(p.at)
+	}
+	p.now, p.at = p.now+n, at
+	return p.sum
+}

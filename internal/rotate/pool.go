@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -34,8 +35,9 @@ type Config struct {
 	KMS     Reencrypter
 	// Rate is the most ReEncrypt requests per second, retries included.
 	Rate float64
-	// Workers is how many chunks are worked on at the same time.
-	Workers int
+	// Workers is how many chunks are worked on at the same time. At 0 the run finds
+	// out how many its rate needs, up to MostWorkers.
+	Workers, MostWorkers int
 	// MaxOutage is how long a service may give no usable answer.
 	MaxOutage time.Duration
 	// Settle is how long an unusable key is looked at again before the run
@@ -70,6 +72,7 @@ type Rotator struct {
 	retry   *retrier
 	logger  *zap.Logger
 	sides   map[string]*sides // by target
+	items   atomic.Int64      // with an outcome
 }
 
 // New makes a Rotator.
@@ -125,7 +128,7 @@ func (r *Rotator) checkHeaders(life contexts) {
 	if life.scan.Err() != nil {
 		return
 	}
-	err := r.headers.check(r.config.Workers, func(slot ciphertext.Slot) (verdict, error) { return r.decider.decide(life.work, slot) })
+	err := r.headers.check(r.workers(), func(slot ciphertext.Slot) (verdict, error) { return r.decider.decide(life.work, slot) })
 	if err != nil {
 		life.stop(err)
 	}
@@ -180,7 +183,8 @@ func (r *Rotator) Run(ctx context.Context, tracker *checkpoint.Tracker, partitio
 		}
 		return nil
 	})
-	pool := newPool(r.config.Workers)
+	pool := newPool(r.workers())
+	sized := r.sizing(life.work, pool)
 	var scan errgroup.Group
 	for range min(scanners, len(partitions)) {
 		scan.Go(func() error {
@@ -192,6 +196,7 @@ func (r *Rotator) Run(ctx context.Context, tracker *checkpoint.Tracker, partitio
 	}
 	_ = scan.Wait() // errors went to life.stop
 	pool.wait()
+	sized()
 	r.checkHeaders(life)
 	close(enough)
 	_ = saver.Wait()
@@ -319,6 +324,7 @@ func (r *Rotator) feed(life contexts, pool *pool, target *Target, page scan.Page
 				life.stop(err)
 				return
 			}
+			r.items.Add(int64(len(tasks)))
 			work.add(target, tasks)
 		})
 	}

@@ -57,7 +57,7 @@ func (r *Rotator) retryChunk(life contexts, chunk *checkpoint.Chunk) error {
 	var mu sync.Mutex
 	var kept []checkpoint.LedgerEntry
 	pool, ctx := errgroup.WithContext(life.scan)
-	pool.SetLimit(r.config.Workers)
+	pool.SetLimit(r.workers())
 	for _, id := range order {
 		pool.Go(func() error {
 			if ctx.Err() != nil {
