@@ -92,13 +92,14 @@ func newDirect(target *url.URL, transport *http.Transport, timeout time.Duration
 // read. An error means that nobody knows whether the request arrived.
 func (d *Direct) Do(r *http.Request) (*http.Response, error) {
 	ctx := r.Context()
-	ctx, cancel := context.WithTimeout(ctx, d.timeout)
-	defer cancel()
-	l, err := d.get(ctx)
+	deadline := time.Now().Add(d.timeout)
+	if earlier, ok := ctx.Deadline(); ok && earlier.Before(deadline) {
+		deadline = earlier
+	}
+	l, err := d.get(ctx, deadline)
 	if err != nil {
 		return nil, err
 	}
-	deadline, _ := ctx.Deadline()
 	err = l.SetDeadline(deadline)
 	stop := context.AfterFunc(ctx, func() { _ = l.SetDeadline(time.Unix(1, 0)) })
 	var answer *http.Response
@@ -122,13 +123,13 @@ func (d *Direct) Do(r *http.Request) (*http.Response, error) {
 }
 
 // get returns a connection that was used before, or a new one.
-func (d *Direct) get(ctx context.Context) (*line, error) {
+func (d *Direct) get(ctx context.Context, deadline time.Time) (*line, error) {
 	for {
 		d.mu.Lock()
 		n := len(d.idle)
 		if n == 0 {
 			d.mu.Unlock()
-			return d.connect(ctx)
+			return d.connect(ctx, deadline)
 		}
 		l := d.idle[n-1]
 		d.idle = d.idle[:n-1]
@@ -148,7 +149,9 @@ func (d *Direct) put(l *line) {
 }
 
 // connect opens a connection.
-func (d *Direct) connect(ctx context.Context) (*line, error) {
+func (d *Direct) connect(ctx context.Context, deadline time.Time) (*line, error) {
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
 	port := d.target.Port()
 	if port == "" {
 		port = map[bool]string{true: "443", false: "80"}[d.tls != nil]

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
-	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -32,7 +31,13 @@ func questionOf(slot ciphertext.Slot) question {
 	put(string(slot.Blob))
 	for _, context := range []map[string]string{slot.Context, slot.DestinationContext} {
 		text = binary.BigEndian.AppendUint32(text, uint32(len(context)))
-		for _, name := range slices.Sorted(maps.Keys(context)) {
+		var few [8]string
+		names := few[:0]
+		for name := range context {
+			names = append(names, name)
+		}
+		slices.Sort(names)
+		for _, name := range names {
 			put(name)
 			put(context[name])
 		}

@@ -84,7 +84,7 @@ func appendLine(text []byte, l *line) []byte {
 // appendText appends a string in JSON, as json.Marshal writes it.
 func appendText(text []byte, s string) []byte {
 	for i := range len(s) {
-		if c := s[i]; c < 0x20 || c > 0x7e || strings.IndexByte(`"\<>&`, c) >= 0 {
+		if c := s[i]; c < 0x20 || c > 0x7e || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
 			quoted, _ := json.Marshal(s) // which a string cannot make fail
 			return append(text, quoted...)
 		}
