@@ -24,6 +24,8 @@ Exit codes: 0 the ledger is empty; 3 it is not; others in docs/operations.md.`, 
 }
 
 func retryJob(ctx context.Context, c *common, job *config.Job) error {
+	last, release := outliving(ctx)
+	defer release()
 	s, err := open(ctx, c, job, "retry")
 	if err != nil {
 		return err
@@ -60,7 +62,7 @@ func retryJob(ctx context.Context, c *common, job *config.Job) error {
 	if worked == nil && record.Status == checkpoint.Finished {
 		s.summary.Status = report.Complete
 	}
-	if err := s.finish(context.WithoutCancel(ctx), &pass{passes: passes, record: record}, state); err != nil {
+	if err := s.finish(last, &pass{passes: passes, record: record}, state); err != nil {
 		return errors.Join(worked, err)
 	}
 	if err := s.print(); err != nil {

@@ -223,8 +223,12 @@ func (r *Rotator) scan(life contexts, pool *pool, tracker *checkpoint.Tracker, p
 	}
 }
 
-// ending picks the reason that counts out of what ended a run.
+// ending picks the reason that counts out of what ended a run. Flush is why the
+// checkpoint could not be saved to the end; that is said whatever else the reason is.
 func (r *Rotator) ending(ctx context.Context, life contexts, flush error) error {
+	if flush != nil {
+		r.logger.Warn("the checkpoint could not be saved to the end: whoever goes on with the pass finds again what was moved since it was saved last", zap.Error(flush))
+	}
 	cause := context.Cause(life.scan)
 	if stop := (*StopError)(nil); errors.As(cause, &stop) {
 		return stop
@@ -238,6 +242,9 @@ func (r *Rotator) ending(ctx context.Context, life contexts, flush error) error 
 	return cause
 }
 
+// storeError is the error of a run whose checkpoint could not be read or saved. When
+// the time for it was over since the run is to stop, nobody knows what is wrong with
+// the checkpoint, if anything is.
 func storeError(err error) error {
 	if stopped(err) {
 		return err
@@ -245,8 +252,11 @@ func storeError(err error) error {
 	if errors.Is(err, checkpoint.ErrFenced) {
 		return &StopError{Kind: StopFenced, What: "save the checkpoint", Err: err}
 	}
-	if class := Classify(err); class == ClassDenied || class == ClassCredentials {
+	switch Classify(err) {
+	case ClassDenied, ClassCredentials:
 		return &StopError{Kind: StopAccess, What: "save the checkpoint", Err: err}
+	case ClassStopped:
+		return &StopError{Kind: StopInterrupted, What: "stopped before the checkpoint could be read or saved; run again to resume", Err: err}
 	}
 	if CheckpointAway(err) {
 		return &StopError{Kind: StopUnavailable, What: "save the checkpoint", Err: err}

@@ -23,28 +23,26 @@ func (r *Rotator) Retry(ctx context.Context, passes *checkpoint.Passes, pass che
 		if err != nil {
 			return storeError(err)
 		}
-		if len(chunk.Entries) == 0 {
+		if !r.retryChunk(life, &chunk) {
 			continue
-		}
-		if err := r.retryChunk(life, &chunk); err != nil {
-			return r.ending(ctx, life, nil) // the reason is the cause of life
 		}
 		if err := r.config.Recorder.Sync(); err != nil {
 			return &StopError{Kind: StopStorage, What: "sync the audit log", Err: err}
 		}
 		if err := passes.ReplaceChunk(life.write, chunk); err != nil {
-			return storeError(err)
+			return r.ending(ctx, life, err)
 		}
 		if life.scan.Err() != nil {
-			return r.ending(ctx, life, nil)
+			break
 		}
 	}
-	return nil
+	return r.ending(ctx, life, nil)
 }
 
-// retryChunk works on the items of a chunk's entries and rewrites the chunk.
-// When it is interrupted the chunk stays as it is in the store.
-func (r *Rotator) retryChunk(life contexts, chunk *checkpoint.Chunk) error {
+// retryChunk works on the items of a chunk's entries and rewrites the chunk; false when
+// there is nothing to save. Entries that were not tried to the end, since the run has to
+// stop, stay as they are.
+func (r *Rotator) retryChunk(life contexts, chunk *checkpoint.Chunk) (tried bool) {
 	byItem := map[string][]checkpoint.LedgerEntry{}
 	var order []string
 	for _, e := range chunk.Entries {
@@ -55,62 +53,58 @@ func (r *Rotator) retryChunk(life contexts, chunk *checkpoint.Chunk) error {
 		byItem[id] = append(byItem[id], e)
 	}
 	var mu sync.Mutex
-	var kept []checkpoint.LedgerEntry
-	pool, ctx := errgroup.WithContext(life.scan)
+	kept := map[string][]checkpoint.LedgerEntry{}
+	var pool errgroup.Group
 	pool.SetLimit(r.config.Workers)
 	for _, id := range order {
 		pool.Go(func() error {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
 			entries := byItem[id]
-			t, err := r.retryItem(life, entries[0])
-			if err != nil {
-				return err
-			}
+			t := r.retryItem(life, entries[0])
 			mu.Lock()
 			defer mu.Unlock()
-			kept = append(kept, settleEntries(&chunk.Adjust, entries, t)...)
+			if kept[id] = entries; t != nil {
+				kept[id], tried = settleEntries(&chunk.Adjust, entries, t), true
+			}
 			return nil
 		})
 	}
-	if err := pool.Wait(); err != nil {
-		life.stop(err)
-		return err
+	_ = pool.Wait() // errors went to life.stop
+	chunk.Entries = nil
+	for _, id := range order {
+		chunk.Entries = append(chunk.Entries, kept[id]...)
 	}
-	slices.SortFunc(kept, func(a, b checkpoint.LedgerEntry) int {
-		return slices.Index(order, a.Target+"\x00"+a.Ref) - slices.Index(order, b.Target+"\x00"+b.Ref)
-	})
-	chunk.Entries = kept
-	return nil
+	return tried
 }
 
-// retryItem takes one item through the engine.
-func (r *Rotator) retryItem(life contexts, e checkpoint.LedgerEntry) (*task, error) {
+// retryItem takes one item through the engine; nil when the run has to stop.
+func (r *Rotator) retryItem(life contexts, e checkpoint.LedgerEntry) *task {
+	if life.scan.Err() != nil {
+		return nil
+	}
 	i := slices.IndexFunc(r.config.Targets, func(t Target) bool { return t.Name == e.Target })
 	if i < 0 {
-		return nil, &StopError{Kind: StopJob, What: "the ledger names target " + e.Target + ", which the job file does not"}
+		life.stop(&StopError{Kind: StopJob, What: "the ledger names target " + e.Target + ", which the job file does not"})
+		return nil
 	}
 	tasks, err := r.worker(life, sleep).process(life.work, &r.config.Targets[i], []scan.Item{{Ref: scan.Ref(e.Ref)}})
 	if err != nil {
-		return nil, err
+		life.stop(err)
+		return nil
 	}
-	return tasks[0], nil
+	return tasks[0]
 }
 
 // settleEntries compares the entries of one item with what became of its slots
 // now, and returns those that stay in the ledger.
 func settleEntries(adjust *checkpoint.Counts, entries []checkpoint.LedgerEntry, t *task) (kept []checkpoint.LedgerEntry) {
-	if t.written {
-		adjust.Items.Written++
-	}
-	places := t.places(entries)
+	places, written := t.places(entries), t.written
 	for i, old := range entries {
 		var before, after checkpoint.Counts
 		count(&before, verdict{outcome: Outcome(old.Outcome), key: old.Key, reason: old.Reason})
 		slots, verdicts := t.now(old, places[i])
 		for i, now := range verdicts {
 			count(&after, now)
+			written = written || now.outcome == Rotated // by an earlier process, which did not get to save it
 			if now.excepted() {
 				e := entry(old.Target, scan.Ref(old.Ref), slots[i], now)
 				e.Attempts = old.Attempts + 1
@@ -119,6 +113,9 @@ func settleEntries(adjust *checkpoint.Counts, entries []checkpoint.LedgerEntry, 
 		}
 		adjust.Subtract(before)
 		adjust.Add(after)
+	}
+	if written {
+		adjust.Items.Written++
 	}
 	return kept
 }
