@@ -53,9 +53,13 @@ func retryJob(ctx context.Context, c *common, job *config.Job) error {
 	if err := rotate.SameKeys(record, s.wiring.keys); err != nil {
 		return err
 	}
+	guest, err := passes.Join(ctx, record.Number, state.worker, state.lease)
+	if err != nil {
+		return &storageError{what: "join the pass", err: err}
+	}
 	s.summary.Pass = record.Number
 	engine := s.rotator(s.targets(true), record.Number, state.log, nil)
-	worked := engine.Retry(ctx, passes, record)
+	worked := engine.Retry(ctx, passes, record, guest)
 	s.summary.Ended = time.Now().UTC()
 	s.count(engine)
 	s.summary.Status = report.Stopped

@@ -702,7 +702,7 @@ func TestRetryOfAnUnreadableItem(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := b.rotator(rotate.Target{Name: "target", Lister: target, Writer: target, Format: b.format, Batch: 3}, pass.Number).Retry(t.Context(), b.passes, pass); err != nil {
+		if err := b.rotator(rotate.Target{Name: "target", Lister: target, Writer: target, Format: b.format, Batch: 3}, pass.Number).Retry(t.Context(), b.passes, pass, &checkpoint.Guest{}); err != nil {
 			t.Fatal(err)
 		}
 		totals, err := b.passes.Totals(t.Context(), pass)
@@ -737,7 +737,7 @@ func TestRetryFindsTheSlotInASet(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := b.rotator(rotate.Target{Name: "target", Lister: target, Writer: target, Format: b.format, Batch: 3}, pass.Number).Retry(t.Context(), b.passes, pass); err != nil {
+	if err := b.rotator(rotate.Target{Name: "target", Lister: target, Writer: target, Format: b.format, Batch: 3}, pass.Number).Retry(t.Context(), b.passes, pass, &checkpoint.Guest{}); err != nil {
 		t.Fatal(err)
 	}
 	totals, err := b.passes.Totals(t.Context(), pass)
@@ -765,7 +765,7 @@ func TestRetryIsInterrupted(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	err = b.rotator(rotate.Target{Name: "target", Lister: target, Writer: target, Format: b.format, Batch: 3}, pass.Number).Retry(ctx, b.passes, pass)
+	err = b.rotator(rotate.Target{Name: "target", Lister: target, Writer: target, Format: b.format, Batch: 3}, pass.Number).Retry(ctx, b.passes, pass, &checkpoint.Guest{})
 	if got := stopKind(t, err); got != rotate.StopInterrupted {
 		t.Errorf("stopped for %q (%v), want %q", got, err, rotate.StopInterrupted)
 	}

@@ -82,7 +82,8 @@ func New(c Config) *Rotator {
 	}
 	retry := newRetrier(c.MaxOutage, c.Settle, c.Draw)
 	headers := newHeaders(c)
-	decider := &decider{keys: c.Keys, kms: c.KMS, headers: headers, limiter: NewLimiter(c.Rate), retry: retry}
+	decider := &decider{keys: c.Keys, kms: c.KMS, headers: headers, limiter: NewLimiter(c.Rate), retry: retry,
+		workers: func() int { return 1 }}
 	r := &Rotator{config: c, retry: retry, logger: c.Logger, sides: map[string]*sides{}, decider: decider,
 		headers: headers, shared: newShared(decider.decide)}
 	for _, t := range c.Targets {
@@ -170,6 +171,7 @@ func lifetimes(ctx context.Context) (c contexts, release func()) {
 // it, the i-th partition of the tracker belongs. When Run returns, what could be
 // saved is saved, and the tracker is closed.
 func (r *Rotator) Run(ctx context.Context, tracker *checkpoint.Tracker, partitions []Partition) error {
+	r.decider.workers = tracker.Workers
 	life, release := lifetimes(ctx)
 	defer release()
 	var saver errgroup.Group
@@ -280,7 +282,6 @@ func (r *Rotator) walk(life contexts, pool *pool, tracker *checkpoint.Tracker, c
 		if err != nil {
 			return err
 		}
-		r.decider.limiter.Share(tracker.Workers())
 		page, err := r.page(life.scan, target, p.Spec, cursor)
 		if err != nil {
 			return err

@@ -2,9 +2,11 @@ package rotate
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 
+	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
 	"rotator/internal/checkpoint"
@@ -14,29 +16,67 @@ import (
 
 // Retry tries every slot in the ledger of a pass once more. What gets another
 // outcome leaves the ledger, and the counts of the pass change with it: both
-// become durable together, chunk by chunk. An error is a *StopError.
-func (r *Rotator) Retry(ctx context.Context, passes *checkpoint.Passes, pass checkpoint.Pass) error {
+// become durable together, chunk by chunk. It shares the rate with whoever else works
+// on the pass, as the guest knows, which it lets go of in the end. An error is a
+// *StopError.
+func (r *Rotator) Retry(ctx context.Context, passes *checkpoint.Passes, pass checkpoint.Pass, guest *checkpoint.Guest) error {
 	r.headers.turnOff() // the ledger is what KMS has not been asked about enough
+	r.decider.workers = guest.Workers
 	life, release := lifetimes(ctx)
 	defer release()
+	var beats errgroup.Group
+	enough := make(chan struct{})
+	beats.Go(func() error {
+		if err := guest.Run(life.write, enough); err != nil {
+			life.stop(storeError(err))
+		}
+		return nil
+	})
+	err := r.retryLedger(life, passes, pass, guest)
+	close(enough)
+	_ = beats.Wait() // errors went to life.stop
+	if left := guest.Leave(life.write); left != nil {
+		r.logger.Warn("other runs go on sharing the rate with this retry for a lease", zap.Error(left))
+	}
+	return r.ending(ctx, life, err)
+}
+
+// retryLedger goes through the ledger until the run has to stop. Its error is why a
+// chunk could not be read or saved.
+func (r *Rotator) retryLedger(life contexts, passes *checkpoint.Passes, pass checkpoint.Pass, guest *checkpoint.Guest) error {
+	if guest.Ready(life.scan) != nil {
+		return nil
+	}
 	for chunk, err := range passes.Ledger(life.write, pass) {
-		if err != nil {
-			return storeError(err)
+		switch {
+		case err != nil:
+			return err
+		case life.scan.Err() != nil:
+			return nil
 		}
-		if !r.retryChunk(life, &chunk) {
-			continue
+		if err := r.settleChunk(life, passes, chunk); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+// settleChunk tries the entries of a chunk and saves what became of them. Where another
+// retry was quicker with the chunk, those that it has left are tried.
+func (r *Rotator) settleChunk(life contexts, passes *checkpoint.Passes, chunk checkpoint.Chunk) error {
+	for r.retryChunk(life, &chunk) {
 		if err := r.config.Recorder.Sync(); err != nil {
 			return &StopError{Kind: StopStorage, What: "sync the audit log", Err: err}
 		}
-		if err := passes.ReplaceChunk(life.write, chunk); err != nil {
-			return r.ending(ctx, life, err)
+		err := passes.ReplaceChunk(life.write, chunk)
+		if !errors.Is(err, checkpoint.ErrFenced) {
+			return err
 		}
-		if life.scan.Err() != nil {
-			break
+		if chunk, err = passes.Reread(life.write, chunk); err != nil {
+			return err
 		}
 	}
-	return r.ending(ctx, life, nil)
+	return nil
 }
 
 // retryChunk works on the items of a chunk's entries and rewrites the chunk; false when
