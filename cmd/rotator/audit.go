@@ -61,6 +61,8 @@ under a source key remain; others in docs/operations.md.`,
 
 // look walks over all targets without being able to write.
 func look(ctx context.Context, c *common, job *config.Job, command string) (*session, error) {
+	last, release := outliving(ctx)
+	defer release()
 	s, err := open(ctx, c, job, command)
 	if err != nil {
 		return nil, err
@@ -78,13 +80,13 @@ func look(ctx context.Context, c *common, job *config.Job, command string) (*ses
 	if worked == nil {
 		worked = s.countOldVersions(ctx)
 	}
-	totals, err := p.passes.Totals(context.WithoutCancel(ctx), p.record)
+	totals, err := p.passes.Totals(last, p.record)
 	if err != nil {
 		return nil, err
 	}
 	s.summary.SetTargets(s.names(), totals)
 	s.summary.Conclude()
-	if err := s.lookBack(context.WithoutCancel(ctx)); err != nil {
+	if err := s.lookBack(last); err != nil {
 		s.summary.Notes = append(s.summary.Notes, "it was not compared with the last pass: "+err.Error())
 	}
 	if err := s.print(); err != nil {

@@ -72,8 +72,10 @@ func exitCode(err error) (code int, hint string) {
 		return exitAccess, ""
 	case errors.Is(err, checkpoint.ErrFenced):
 		return exitBusy, "another run took this pass over; rotator status shows how far it is"
-	case errors.As(err, &stop) && (!errors.As(err, &storage) || stop.Kind == rotate.StopAccess || stop.Kind == rotate.StopJob):
+	case errors.As(err, &stop) && (!errors.As(err, &storage) || cutShort(storage) || stop.Kind == rotate.StopAccess || stop.Kind == rotate.StopJob):
 		return stopCode(stop) // 78 and 77 come before 73
+	case errors.As(err, &storage) && cutShort(storage):
+		return exitInterrupted, "stopped before the end; run again"
 	case errors.As(err, &storage) && serviceDenies(err):
 		return exitAccess, "check the credentials and the IAM policy (deploy/iam)"
 	case errors.As(err, &storage) && rotate.CheckpointAway(err):
@@ -84,7 +86,11 @@ func exitCode(err error) (code int, hint string) {
 	return serviceCode(err)
 }
 
-const hintUnavailable = "the pass is saved; run again when the service is back"
+const hintUnavailable = "the pass stands as it was saved last; run again when the service is back"
+
+// cutShort says whether there was no more time for the checkpoint, since the command
+// was told to stop: that says nothing of the checkpoint.
+func cutShort(err error) bool { return rotate.Classify(err) == rotate.ClassStopped }
 
 // storageHint is for a place that cannot be written. A checkpoint that cannot be
 // trusted says itself what to do.

@@ -140,6 +140,7 @@ func terminated(t *testing.T) {
 		c.Items, c.Objects, c.Rate = items, objects, 200
 		terminate(t, c, 1, 3, 20, 30)
 	})
+	t.Run("while the checkpoint is away", func(t *testing.T) { each(t, sharedHomes(), terminatedInOutage) })
 }
 
 // terminate ends run after run of one pass, each after so many requests to KMS.

@@ -24,6 +24,8 @@ Exit codes: 0 the ledger is empty; 3 it is not; others in docs/operations.md.`, 
 }
 
 func retryJob(ctx context.Context, c *common, job *config.Job) error {
+	last, release := outliving(ctx)
+	defer release()
 	s, err := open(ctx, c, job, "retry")
 	if err != nil {
 		return err
@@ -51,16 +53,20 @@ func retryJob(ctx context.Context, c *common, job *config.Job) error {
 	if err := rotate.SameKeys(record, s.wiring.keys); err != nil {
 		return err
 	}
+	guest, err := passes.Join(ctx, record.Number, state.worker, state.lease)
+	if err != nil {
+		return &storageError{what: "join the pass", err: err}
+	}
 	s.summary.Pass = record.Number
 	engine := s.rotator(s.targets(true), record.Number, state.log, nil)
-	worked := engine.Retry(ctx, passes, record)
+	worked := engine.Retry(ctx, passes, record, guest)
 	s.summary.Ended = time.Now().UTC()
 	s.count(engine)
 	s.summary.Status = report.Stopped
 	if worked == nil && record.Status == checkpoint.Finished {
 		s.summary.Status = report.Complete
 	}
-	if err := s.finish(context.WithoutCancel(ctx), &pass{passes: passes, record: record}, state); err != nil {
+	if err := s.finish(last, &pass{passes: passes, record: record}, state); err != nil {
 		return errors.Join(worked, err)
 	}
 	if err := s.print(); err != nil {

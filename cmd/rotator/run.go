@@ -30,6 +30,8 @@ again; others in docs/operations.md.`,
 }
 
 func runJob(ctx context.Context, c *common, job *config.Job, restart bool) error {
+	last, release := outliving(ctx)
+	defer release()
 	s, err := open(ctx, c, job, "run")
 	if err != nil {
 		return err
@@ -51,7 +53,7 @@ func runJob(ctx context.Context, c *common, job *config.Job, restart bool) error
 	if stop := (*rotate.StopError)(nil); errors.As(worked, &stop) && stop.Kind == rotate.StopFenced {
 		return worked // the record of the pass is the other run's now
 	}
-	if err := s.finish(context.WithoutCancel(ctx), p, state); err != nil {
+	if err := s.finish(last, p, state); err != nil {
 		return errors.Join(worked, err)
 	}
 	if err := s.print(); err != nil {

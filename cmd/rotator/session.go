@@ -34,6 +34,21 @@ type headers struct {
 	wrong string
 }
 
+// closing is how long a command goes on behind a signal, whatever does not answer: a
+// second more than the engine takes, to keep what the run came to.
+const closing = 9 * time.Second
+
+// outliving is a context for what is kept at the end of a command. It outlives ctx by
+// closing.
+func outliving(ctx context.Context) (longer context.Context, release func()) {
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(closing, cancel) })
+	return longer, func() {
+		stop()
+		cancel()
+	}
+}
+
 // open wires the job; command is the word for the result.
 func open(ctx context.Context, c *common, job *config.Job, command string) (*session, error) {
 	logger, err := c.logger()

@@ -25,10 +25,8 @@ const watchEvery = 2 * time.Second
 // have all that are left: they may die, or hand some over. It is false when every
 // partition is done, or is worked on by this very worker.
 func (t *Tracker) Claim(ctx context.Context) (Claimed, bool, error) {
-	if t.team != nil {
-		if err := pause(ctx, time.Until(t.team.ready)); err != nil {
-			return Claimed{}, false, err
-		}
+	if err := t.team.await(ctx); err != nil {
+		return Claimed{}, false, err
 	}
 	for {
 		claimed, ok, err := t.tryClaim(ctx)
@@ -125,7 +123,7 @@ func (t *Tracker) share() int {
 	if t.team == nil {
 		return len(t.partitions)
 	}
-	left, workers := 0, t.team.size()
+	left, workers := 0, t.team.claimants()
 	for _, p := range t.partitions {
 		if !p.ahead.Done {
 			left++
@@ -181,37 +179,7 @@ func (t *Tracker) hold(part *tracked, progress Progress, entry Entry) {
 }
 
 // Workers is how many workers were on the pass when this one looked last.
-func (t *Tracker) Workers() int {
-	if t.team == nil {
-		return 1
-	}
-	return t.team.size()
-}
-
-// beats keeps this worker on the roster. What else goes wrong than being struck
-// off may pass: saving tells, and is what counts.
-func (t *Tracker) beats(ctx context.Context, enough, failed <-chan struct{}) error {
-	ticker := time.NewTicker(t.team.lease / 3)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ticker.C:
-		case <-enough:
-			return nil
-		case <-failed:
-			return nil
-		}
-		if closed(enough) {
-			return nil
-		}
-		bounded, cancel := context.WithTimeout(ctx, t.team.lease)
-		err := t.team.beat(bounded)
-		cancel()
-		if errors.Is(err, ErrFenced) {
-			return err
-		}
-	}
-}
+func (t *Tracker) Workers() int { return t.team.size() }
 
 // Close saves what is complete, gives up every partition and leaves the pass, so
 // that others need not wait for the lease to end. Run must have returned.

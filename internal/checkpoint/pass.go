@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"iter"
 	"slices"
 	"time"
 )
@@ -187,29 +186,6 @@ func (p *Progress) chunkNames() (names []chunkName) {
 		}
 	}
 	return names
-}
-
-// LedgerEntry is one slot that could not be moved.
-type LedgerEntry struct {
-	Target string `json:"target"`
-	Ref    string `json:"ref"`  // address of the item
-	Path   string `json:"path"` // of the slot in the item; "" is its body
-	// Blob is the SHA-256 of the ciphertext, hex; "" when there was none to read.
-	// It finds the slot again where paths move, as in sets.
-	Blob     string    `json:"blob_sha256,omitempty"`
-	Outcome  string    `json:"outcome"`
-	Reason   string    `json:"reason"`
-	Detail   string    `json:"detail"`
-	Key      string    `json:"key,omitempty"` // ARN under which it stands, if known
-	Attempts int       `json:"attempts"`
-	At       time.Time `json:"at"`
-}
-
-// LedgerChunk is some of the entries of one partition. Adjust is what retries
-// changed in the counts of the partition since its pages were counted.
-type LedgerChunk struct {
-	Entries []LedgerEntry `json:"entries"`
-	Adjust  Counts        `json:"adjust"`
 }
 
 // head says at which pass a job is.
@@ -444,45 +420,6 @@ func (p *Passes) Totals(ctx context.Context, pass Pass) (map[string]Counts, erro
 		totals[chunk.target] = sum
 	}
 	return totals, nil
-}
-
-// Chunk is a LedgerChunk with its place in the store.
-type Chunk struct {
-	LedgerChunk
-	target string
-	entry  Entry
-}
-
-// Ledger walks over the ledger of a pass.
-func (p *Passes) Ledger(ctx context.Context, pass Pass) iter.Seq2[Chunk, error] {
-	return func(yield func(Chunk, error) bool) {
-		for t, target := range pass.Targets {
-			for i := range target.Partitions {
-				progress, err := p.Progress(ctx, pass.Number, t, i)
-				if err != nil {
-					yield(Chunk{}, err)
-					return
-				}
-				for _, n := range progress.chunkNames() {
-					chunk := Chunk{target: target.Name}
-					chunk.entry, err = p.fetch(ctx, p.chunkID(pass.Number, t, i, n), "ledger", &chunk.LedgerChunk)
-					if errors.Is(err, ErrNotFound) {
-						err = &CorruptError{ID: p.chunkID(pass.Number, t, i, n), Detail: "it is missing"}
-					}
-					if !yield(chunk, err) || err != nil {
-						return
-					}
-				}
-			}
-		}
-	}
-}
-
-// ReplaceChunk saves a chunk that was changed: its entries and its adjustment
-// become durable together. ErrFenced when somebody else changed it.
-func (p *Passes) ReplaceChunk(ctx context.Context, chunk Chunk) error {
-	_, err := p.save(ctx, chunk.entry, chunk.entry.ID, "ledger", chunk.LedgerChunk)
-	return err
 }
 
 func (p *Passes) fetch(ctx context.Context, id, kind string, v any) (Entry, error) {

@@ -12,7 +12,14 @@ import (
 // beat; nobody's clock is compared with another's.
 type roster struct {
 	Pass    int              `json:"pass"`
-	Workers map[string]int64 `json:"workers"` // beats, by the id of the worker
+	Workers map[string]int64 `json:"workers"`          // beats, by the id of the worker
+	Guests  map[string]bool  `json:"guests,omitempty"` // those among them that claim no partition
+}
+
+// drop strikes a worker off.
+func (r *roster) drop(id string) {
+	delete(r.Workers, id)
+	delete(r.Guests, id)
 }
 
 // mendRoster puts an empty roster of a pass in the place of one that cannot be
@@ -45,6 +52,7 @@ type team struct {
 	passes *Passes
 	pass   int
 	me     string
+	guest  bool // it claims no partition
 	lease  time.Duration
 
 	beating turn // of reading and writing the roster
@@ -56,10 +64,15 @@ type team struct {
 	seen map[string]sighting // the others; replaced, never changed
 }
 
+func newTeam(passes *Passes, pass int, me string, lease time.Duration) *team {
+	return &team{passes: passes, pass: pass, me: me, lease: lease, beating: make(turn, 1), seen: map[string]sighting{}}
+}
+
 // sighting is when a beat was first seen.
 type sighting struct {
-	beat int64
-	at   time.Time
+	beat  int64
+	at    time.Time
+	guest bool
 }
 
 // beatAttempts bounds how often one beat is tried while others write the roster.
@@ -94,15 +107,23 @@ func (t *team) tryBeat(ctx context.Context) error {
 	if r.Pass > t.pass || t.joined && (r.Pass < t.pass || r.Workers[t.me] == 0) {
 		return ErrFenced
 	}
+	// Who is still on an earlier pass learns with its next beat that this is over.
+	late := r.Pass < t.pass && len(r.Workers) > 0
 	if r.Pass < t.pass || r.Workers == nil {
 		r = roster{Pass: t.pass, Workers: map[string]int64{}}
 	}
 	seen := t.strikeOff(&r)
 	r.Workers[t.me]++
+	if t.guest {
+		if r.Guests == nil {
+			r.Guests = map[string]bool{}
+		}
+		r.Guests[t.me] = true
+	}
 	if err := t.passes.swap(ctx, before, t.passes.rosterID(), "roster", r); err != nil {
 		return err
 	}
-	if !t.joined && len(seen) > 0 {
+	if !t.joined && (late || len(seen) > 0) {
 		t.ready = time.Now().Add(t.lease / 3)
 	}
 	t.joined = true
@@ -121,9 +142,9 @@ func (t *team) strikeOff(r *roster) map[string]sighting {
 		switch {
 		case id == t.me:
 		case !known || last.beat != beat:
-			seen[id] = sighting{beat: beat, at: now}
+			seen[id] = sighting{beat: beat, at: now, guest: r.Guests[id]}
 		case now.Sub(last.at) > t.lease:
-			delete(r.Workers, id)
+			r.drop(id)
 		default:
 			seen[id] = last
 		}
@@ -140,15 +161,71 @@ func (t *team) alive(id string) bool {
 	return ok
 }
 
-// size is how many workers there are, with this one.
+// size is how many workers there are, with this one. Nobody but this one is in a nil
+// team.
 func (t *team) size() int {
+	if t == nil {
+		return 1
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return len(t.seen) + 1
 }
 
+// claimants is how many of them claim partitions, with this one.
+func (t *team) claimants() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := 1
+	for _, s := range t.seen {
+		if !s.guest {
+			n++
+		}
+	}
+	return n
+}
+
+// await waits until every other worker knows of this one.
+func (t *team) await(ctx context.Context) error {
+	if t == nil {
+		return nil
+	}
+	return pause(ctx, time.Until(t.ready))
+}
+
+// beats keeps this worker on the roster until enough or failed is closed. What else
+// goes wrong than being struck off may pass: saving tells, and is what counts.
+func (t *team) beats(ctx context.Context, enough, failed <-chan struct{}) error {
+	if t == nil {
+		return nil
+	}
+	ticker := time.NewTicker(t.lease / 3)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-enough:
+			return nil
+		case <-failed:
+			return nil
+		}
+		if closed(enough) {
+			return nil
+		}
+		bounded, cancel := context.WithTimeout(ctx, t.lease)
+		err := t.beat(bounded)
+		cancel()
+		if errors.Is(err, ErrFenced) {
+			return err
+		}
+	}
+}
+
 // leave takes this worker off the roster.
 func (t *team) leave(ctx context.Context) error {
+	if t == nil {
+		return nil
+	}
 	if err := t.beating.take(ctx); err != nil {
 		return err
 	}
@@ -162,7 +239,7 @@ func (t *team) leave(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		delete(r.Workers, t.me)
+		r.drop(t.me)
 		if err := t.passes.swap(ctx, before, t.passes.rosterID(), "roster", r); !errors.Is(err, ErrConflict) {
 			return err
 		}

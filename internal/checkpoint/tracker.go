@@ -110,7 +110,7 @@ func (p *Passes) Track(ctx context.Context, pass Pass, options TrackOptions) (*T
 		}
 	}
 	if options.Lease > 0 {
-		t.team = &team{passes: p, pass: pass.Number, me: options.Worker, lease: options.Lease, beating: make(turn, 1), seen: map[string]sighting{}}
+		t.team = newTeam(p, pass.Number, options.Worker, options.Lease)
 		if err := t.team.beat(ctx); err != nil {
 			return nil, err
 		}
@@ -198,9 +198,7 @@ func (t *Tracker) Run(ctx context.Context, enough <-chan struct{}) error {
 		return err
 	}
 	both.Go(func() error { return fail(t.saves(ctx, enough, failed)) })
-	if t.team != nil {
-		both.Go(func() error { return fail(t.beats(ctx, enough, failed)) })
-	}
+	both.Go(func() error { return fail(t.team.beats(ctx, enough, failed)) })
 	return both.Wait()
 }
 

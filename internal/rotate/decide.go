@@ -68,6 +68,7 @@ type decider struct {
 	kms       Reencrypter
 	headers   *headers // learns from every answer
 	limiter   *Limiter
+	workers   func() int // among which the rate is divided now
 	retry     *retrier
 	denials   streak
 	requests  atomic.Int64
@@ -268,9 +269,15 @@ type unusableKeyError struct{ err error }
 
 func (e *unusableKeyError) Error() string { return e.err.Error() }
 
+// wait waits for the turn of one request, at the rate that is this worker's share now.
+func (d *decider) wait(ctx context.Context) error {
+	d.limiter.Share(d.workers())
+	return d.limiter.Wait(ctx)
+}
+
 // once is one request on the wire.
 func (d *decider) once(ctx context.Context, q Question) (Answer, error) {
-	if err := d.limiter.Wait(ctx); err != nil {
+	if err := d.wait(ctx); err != nil {
 		return Answer{}, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
@@ -326,7 +333,7 @@ func (d *decider) usable(ctx context.Context) bool {
 
 // mayUse asks for permission by a dry run, which counts as a request like others.
 func (d *decider) mayUse(ctx context.Context, source Key) (known bool, err error) {
-	if err := d.limiter.Wait(ctx); err != nil {
+	if err := d.wait(ctx); err != nil {
 		return false, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)

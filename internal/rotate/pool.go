@@ -85,7 +85,8 @@ func New(c Config) *Rotator {
 	}
 	retry := newRetrier(c.MaxOutage, c.Settle, c.Draw)
 	headers := newHeaders(c)
-	decider := &decider{keys: c.Keys, kms: c.KMS, headers: headers, limiter: NewLimiter(c.Rate), retry: retry}
+	decider := &decider{keys: c.Keys, kms: c.KMS, headers: headers, limiter: NewLimiter(c.Rate), retry: retry,
+		workers: func() int { return 1 }}
 	r := &Rotator{config: c, retry: retry, logger: c.Logger, sides: map[string]*sides{}, decider: decider,
 		headers: headers, shared: newShared(decider.decide)}
 	for _, t := range c.Targets {
@@ -173,6 +174,7 @@ func lifetimes(ctx context.Context) (c contexts, release func()) {
 // it, the i-th partition of the tracker belongs. When Run returns, what could be
 // saved is saved, and the tracker is closed.
 func (r *Rotator) Run(ctx context.Context, tracker *checkpoint.Tracker, partitions []Partition) error {
+	r.decider.workers = tracker.Workers
 	life, release := lifetimes(ctx)
 	defer release()
 	var saver errgroup.Group
@@ -228,8 +230,12 @@ func (r *Rotator) scan(life contexts, pool *pool, tracker *checkpoint.Tracker, p
 	}
 }
 
-// ending picks the reason that counts out of what ended a run.
+// ending picks the reason that counts out of what ended a run. Flush is why the
+// checkpoint could not be saved to the end; that is said whatever else the reason is.
 func (r *Rotator) ending(ctx context.Context, life contexts, flush error) error {
+	if flush != nil {
+		r.logger.Warn("the checkpoint could not be saved to the end: whoever goes on with the pass finds again what was moved since it was saved last", zap.Error(flush))
+	}
 	cause := context.Cause(life.scan)
 	if stop := (*StopError)(nil); errors.As(cause, &stop) {
 		return stop
@@ -243,6 +249,9 @@ func (r *Rotator) ending(ctx context.Context, life contexts, flush error) error 
 	return cause
 }
 
+// storeError is the error of a run whose checkpoint could not be read or saved. When
+// the time for it was over since the run is to stop, nobody knows what is wrong with
+// the checkpoint, if anything is.
 func storeError(err error) error {
 	if stopped(err) {
 		return err
@@ -250,8 +259,11 @@ func storeError(err error) error {
 	if errors.Is(err, checkpoint.ErrFenced) {
 		return &StopError{Kind: StopFenced, What: "save the checkpoint", Err: err}
 	}
-	if class := Classify(err); class == ClassDenied || class == ClassCredentials {
+	switch Classify(err) {
+	case ClassDenied, ClassCredentials:
 		return &StopError{Kind: StopAccess, What: "save the checkpoint", Err: err}
+	case ClassStopped:
+		return &StopError{Kind: StopInterrupted, What: "stopped before the checkpoint could be read or saved; run again to resume", Err: err}
 	}
 	if CheckpointAway(err) {
 		return &StopError{Kind: StopUnavailable, What: "save the checkpoint", Err: err}
@@ -275,7 +287,6 @@ func (r *Rotator) walk(life contexts, pool *pool, tracker *checkpoint.Tracker, c
 		if err != nil {
 			return err
 		}
-		r.decider.limiter.Share(tracker.Workers())
 		page, err := r.page(life.scan, target, p.Spec, cursor)
 		if err != nil {
 			return err

@@ -2,9 +2,11 @@ package rotate
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 
+	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
 	"rotator/internal/checkpoint"
@@ -14,37 +16,73 @@ import (
 
 // Retry tries every slot in the ledger of a pass once more. What gets another
 // outcome leaves the ledger, and the counts of the pass change with it: both
-// become durable together, chunk by chunk. An error is a *StopError.
-func (r *Rotator) Retry(ctx context.Context, passes *checkpoint.Passes, pass checkpoint.Pass) error {
+// become durable together, chunk by chunk. It shares the rate with whoever else works
+// on the pass, as the guest knows, which it lets go of in the end. An error is a
+// *StopError.
+func (r *Rotator) Retry(ctx context.Context, passes *checkpoint.Passes, pass checkpoint.Pass, guest *checkpoint.Guest) error {
 	r.headers.turnOff() // the ledger is what KMS has not been asked about enough
+	r.decider.workers = guest.Workers
 	life, release := lifetimes(ctx)
 	defer release()
+	var beats errgroup.Group
+	enough := make(chan struct{})
+	beats.Go(func() error {
+		if err := guest.Run(life.write, enough); err != nil {
+			life.stop(storeError(err))
+		}
+		return nil
+	})
+	err := r.retryLedger(life, passes, pass, guest)
+	close(enough)
+	_ = beats.Wait() // errors went to life.stop
+	if left := guest.Leave(life.write); left != nil {
+		r.logger.Warn("other runs go on sharing the rate with this retry for a lease", zap.Error(left))
+	}
+	return r.ending(ctx, life, err)
+}
+
+// retryLedger goes through the ledger until the run has to stop. Its error is why a
+// chunk could not be read or saved.
+func (r *Rotator) retryLedger(life contexts, passes *checkpoint.Passes, pass checkpoint.Pass, guest *checkpoint.Guest) error {
+	if guest.Ready(life.scan) != nil {
+		return nil
+	}
 	for chunk, err := range passes.Ledger(life.write, pass) {
-		if err != nil {
-			return storeError(err)
+		switch {
+		case err != nil:
+			return err
+		case life.scan.Err() != nil:
+			return nil
 		}
-		if len(chunk.Entries) == 0 {
-			continue
-		}
-		if err := r.retryChunk(life, &chunk); err != nil {
-			return r.ending(ctx, life, nil) // the reason is the cause of life
-		}
-		if err := r.config.Recorder.Sync(); err != nil {
-			return &StopError{Kind: StopStorage, What: "sync the audit log", Err: err}
-		}
-		if err := passes.ReplaceChunk(life.write, chunk); err != nil {
-			return storeError(err)
-		}
-		if life.scan.Err() != nil {
-			return r.ending(ctx, life, nil)
+		if err := r.settleChunk(life, passes, chunk); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// retryChunk works on the items of a chunk's entries and rewrites the chunk.
-// When it is interrupted the chunk stays as it is in the store.
-func (r *Rotator) retryChunk(life contexts, chunk *checkpoint.Chunk) error {
+// settleChunk tries the entries of a chunk and saves what became of them. Where another
+// retry was quicker with the chunk, those that it has left are tried.
+func (r *Rotator) settleChunk(life contexts, passes *checkpoint.Passes, chunk checkpoint.Chunk) error {
+	for r.retryChunk(life, &chunk) {
+		if err := r.config.Recorder.Sync(); err != nil {
+			return &StopError{Kind: StopStorage, What: "sync the audit log", Err: err}
+		}
+		err := passes.ReplaceChunk(life.write, chunk)
+		if !errors.Is(err, checkpoint.ErrFenced) {
+			return err
+		}
+		if chunk, err = passes.Reread(life.write, chunk); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// retryChunk works on the items of a chunk's entries and rewrites the chunk; false when
+// there is nothing to save. Entries that were not tried to the end, since the run has to
+// stop, stay as they are.
+func (r *Rotator) retryChunk(life contexts, chunk *checkpoint.Chunk) (tried bool) {
 	byItem := map[string][]checkpoint.LedgerEntry{}
 	var order []string
 	for _, e := range chunk.Entries {
@@ -55,62 +93,58 @@ func (r *Rotator) retryChunk(life contexts, chunk *checkpoint.Chunk) error {
 		byItem[id] = append(byItem[id], e)
 	}
 	var mu sync.Mutex
-	var kept []checkpoint.LedgerEntry
-	pool, ctx := errgroup.WithContext(life.scan)
+	kept := map[string][]checkpoint.LedgerEntry{}
+	var pool errgroup.Group
 	pool.SetLimit(r.workers())
 	for _, id := range order {
 		pool.Go(func() error {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
 			entries := byItem[id]
-			t, err := r.retryItem(life, entries[0])
-			if err != nil {
-				return err
-			}
+			t := r.retryItem(life, entries[0])
 			mu.Lock()
 			defer mu.Unlock()
-			kept = append(kept, settleEntries(&chunk.Adjust, entries, t)...)
+			if kept[id] = entries; t != nil {
+				kept[id], tried = settleEntries(&chunk.Adjust, entries, t), true
+			}
 			return nil
 		})
 	}
-	if err := pool.Wait(); err != nil {
-		life.stop(err)
-		return err
+	_ = pool.Wait() // errors went to life.stop
+	chunk.Entries = nil
+	for _, id := range order {
+		chunk.Entries = append(chunk.Entries, kept[id]...)
 	}
-	slices.SortFunc(kept, func(a, b checkpoint.LedgerEntry) int {
-		return slices.Index(order, a.Target+"\x00"+a.Ref) - slices.Index(order, b.Target+"\x00"+b.Ref)
-	})
-	chunk.Entries = kept
-	return nil
+	return tried
 }
 
-// retryItem takes one item through the engine.
-func (r *Rotator) retryItem(life contexts, e checkpoint.LedgerEntry) (*task, error) {
+// retryItem takes one item through the engine; nil when the run has to stop.
+func (r *Rotator) retryItem(life contexts, e checkpoint.LedgerEntry) *task {
+	if life.scan.Err() != nil {
+		return nil
+	}
 	i := slices.IndexFunc(r.config.Targets, func(t Target) bool { return t.Name == e.Target })
 	if i < 0 {
-		return nil, &StopError{Kind: StopJob, What: "the ledger names target " + e.Target + ", which the job file does not"}
+		life.stop(&StopError{Kind: StopJob, What: "the ledger names target " + e.Target + ", which the job file does not"})
+		return nil
 	}
 	tasks, err := r.worker(life, sleep).process(life.work, &r.config.Targets[i], []scan.Item{{Ref: scan.Ref(e.Ref)}})
 	if err != nil {
-		return nil, err
+		life.stop(err)
+		return nil
 	}
-	return tasks[0], nil
+	return tasks[0]
 }
 
 // settleEntries compares the entries of one item with what became of its slots
 // now, and returns those that stay in the ledger.
 func settleEntries(adjust *checkpoint.Counts, entries []checkpoint.LedgerEntry, t *task) (kept []checkpoint.LedgerEntry) {
-	if t.written {
-		adjust.Items.Written++
-	}
-	places := t.places(entries)
+	places, written := t.places(entries), t.written
 	for i, old := range entries {
 		var before, after checkpoint.Counts
 		count(&before, verdict{outcome: Outcome(old.Outcome), key: old.Key, reason: old.Reason})
 		slots, verdicts := t.now(old, places[i])
 		for i, now := range verdicts {
 			count(&after, now)
+			written = written || now.outcome == Rotated // by an earlier process, which did not get to save it
 			if now.excepted() {
 				e := entry(old.Target, scan.Ref(old.Ref), slots[i], now)
 				e.Attempts = old.Attempts + 1
@@ -119,6 +153,9 @@ func settleEntries(adjust *checkpoint.Counts, entries []checkpoint.LedgerEntry, 
 		}
 		adjust.Subtract(before)
 		adjust.Add(after)
+	}
+	if written {
+		adjust.Items.Written++
 	}
 	return kept
 }

@@ -96,6 +96,9 @@ func (p *Process) Begin(t testing.TB) *Process {
 	return p
 }
 
+// Age is how long ago the command began.
+func (p *Process) Age() time.Duration { return time.Since(p.began) }
+
 // Over says whether the command has ended.
 func (p *Process) Over() bool {
 	select {

@@ -1,0 +1,171 @@
+package main
+
+import (
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"rotator/internal/fakeaws/fakekms"
+	"rotator/internal/fakeaws/fault"
+	"rotator/internal/trial"
+)
+
+// stopPatience is what the documents promise: how long a command that is told to stop
+// may take, whoever answers or does not.
+const stopPatience = 10 * time.Second
+
+// away lets the service of a checkpoint give no usable answer.
+func away(w *trial.World, c trial.Config, f fault.Fault) {
+	reads, writes := w.StateOperations()
+	if c.Checkpoint == trial.InBucket {
+		f.Of = ofBucket("state")
+	}
+	w.Fault(reads, f)
+	w.Fault(writes, f)
+}
+
+// outages are the ways in which a service can be away.
+func outages() map[string]fault.Fault {
+	return map[string]fault.Fault{
+		"server errors": {Kind: fault.InternalError},
+		"resets":        {Kind: fault.Reset},
+		"no answer":     {Delay: time.Minute},
+	}
+}
+
+// terminatedInOutage: SIGTERM while the service of the checkpoint is away ends a
+// command in time, with 75: the service had not been away for max_outage, and what was
+// not saved is said. Whatever the run had written is found again by the next.
+func terminatedInOutage(t *testing.T, c trial.Config) {
+	c.Rate, c.MaxOutage, c.Segments = 40, "5m", 8
+	var told []toldToStop
+	for name, f := range outages() {
+		w := newTrial(t, c)
+		p := runs(w).Begin(t)
+		until(t, "the first requests", asked(w, 20))
+		away(w, c, f)
+		until(t, "requests whose outcome nobody saves", asked(w, 20))
+		told = append(told, tellToStop(t, name, w, p))
+	}
+	back := outageThatEnds(t, c)
+	retry := retryInOutage(t, c)
+	for _, p := range told {
+		r := p.end(t)
+		if r.Summary != nil || !strings.Contains(r.Log, "could not be saved") {
+			t.Errorf("%s: want no result, and a word of what could not be saved: %s", p.name, r)
+		}
+		calm(t, p.world)
+		p.world.CountsVary() // what was written and could not be saved
+		if r := toTheEnd(t, p.world); r.Summary.Pass != 1 {
+			t.Errorf("%s: pass %d ended, and all belonged to the first", p.name, r.Summary.Pass)
+		}
+		p.world.Must(t, []int{exitDone}, "report", "--check")
+	}
+	back(t)
+	retry(t)
+	stoppedBeforeThePass(t, c)
+}
+
+// outageThatEnds: where the service comes back in time all is saved, and nothing else
+// is said.
+func outageThatEnds(t *testing.T, c trial.Config) (ended func(*testing.T)) {
+	w := newTrial(t, c)
+	p := runs(w).Begin(t)
+	until(t, "the first requests", asked(w, 20))
+	away(w, c, fault.Fault{Kind: fault.InternalError})
+	until(t, "requests whose outcome nobody saves", asked(w, 20))
+	told := tellToStop(t, "an outage that ends", w, p)
+	time.AfterFunc(2*time.Second, func() { w.Server.Faults().Clear("") })
+	return func(t *testing.T) {
+		if r := told.end(t); r.Summary == nil || strings.Contains(r.Log, "could not be saved") {
+			t.Errorf("the service came back in time: want a result, and no complaint: %s", r)
+		}
+		calm(t, w)
+		toTheEnd(t, w) // with the figures of a pass that nothing happened to
+	}
+}
+
+// retryInOutage: the same of a retry. What it had moved stays in the ledger, and leaves
+// it with the next.
+func retryInOutage(t *testing.T, c trial.Config) (ended func(*testing.T)) {
+	c.Items, c.Objects = map[trial.Kind]int{trial.Ordinary: 40}, map[trial.Kind]int{}
+	w := newTrial(t, c)
+	deniedOnce(t, w)
+	p := w.Command("retry", "-o", "json").Begin(t)
+	until(t, "the first requests", asked(w, 10))
+	away(w, c, fault.Fault{Kind: fault.InternalError})
+	told := tellToStop(t, "a retry", w, p)
+	return func(t *testing.T) {
+		if r := told.end(t); r.Summary != nil || !strings.Contains(r.Log, "could not be saved") {
+			t.Errorf("a retry: want no result, and a word of what could not be saved: %s", r)
+		}
+		calm(t, w)
+		w.Check(t, w.Must(t, []int{exitDone}, "retry", "-o", "json").Summary)
+	}
+}
+
+// stoppedBeforeThePass: the same of commands that have not found out about the pass.
+func stoppedBeforeThePass(t *testing.T, c trial.Config) {
+	w := newTrial(t, c)
+	reads, writes := w.StateOperations()
+	for _, command := range []string{"run", "retry", "status"} {
+		away(w, c, fault.Fault{Kind: fault.InternalError})
+		before := w.Requests(reads) + w.Requests(writes)
+		p := w.Command(command, "-o", "json").Begin(t)
+		until(t, "a request to the checkpoint", func() bool { return w.Requests(reads)+w.Requests(writes) > before })
+		if r := tellToStop(t, command, w, p).end(t); r.Out != "" {
+			t.Errorf("%s, of which nothing is known, has a result: %s", command, r)
+		}
+		w.Server.Faults().Clear("")
+	}
+	calm(t, w)
+	toTheEnd(t, w)
+}
+
+// calm ends all faults, and lets the next run take no longer than it has to.
+func calm(t *testing.T, w *trial.World) {
+	t.Helper()
+	w.Server.Faults().Clear("")
+	replaceInJob(t, w, "rate: 40", "rate: 5000")
+}
+
+// deniedOnce runs a pass in which every slot is denied, and goes to the ledger; from
+// then on they are allowed.
+func deniedOnce(t *testing.T, w *trial.World) {
+	t.Helper()
+	w.Server.KMS().SetPolicy(func(c fakekms.Call) bool {
+		return c.Action != "kms:ReEncryptFrom" || c.EncryptionContext["tenant"] == ""
+	})
+	w.Must(t, []int{exitExceptions}, "run", "-o", "json")
+	w.Server.KMS().SetPolicy(nil)
+}
+
+// toldToStop is a command that was sent SIGTERM.
+type toldToStop struct {
+	name    string
+	world   *trial.World
+	process *trial.Process
+	before  time.Duration // that it had lived when it was told, at least
+}
+
+func tellToStop(t *testing.T, name string, w *trial.World, p *trial.Process) toldToStop {
+	t.Helper()
+	p.Signal(t, syscall.SIGTERM)
+	return toldToStop{name, w, p, p.Age()}
+}
+
+// end waits, and checks what holds of every command that was told to stop while the
+// service of its checkpoint was away.
+func (p toldToStop) end(t *testing.T) trial.Result {
+	t.Helper()
+	r := p.process.End(t)
+	if took := r.Took - p.before; took > stopPatience {
+		t.Errorf("%s took %s to stop: %s", p.name, took.Round(time.Millisecond), r)
+	}
+	stopped(t, p.world, r, exitInterrupted)
+	if strings.Contains(r.Log, "writable") || strings.Contains(r.Log, "the pass stands as") {
+		t.Errorf("%s: the hint is for other trouble: %s", p.name, r)
+	}
+	return r
+}

@@ -1,0 +1,184 @@
+package rotate_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"rotator/internal/checkpoint"
+	"rotator/internal/fakeaws/fakekms"
+	"rotator/internal/rotate"
+	"rotator/internal/scan"
+)
+
+// An item that could not be read is one exception; once it can be, each of its
+// slots has an outcome of its own, and the figures follow.
+func TestRetryOfAnUnreadableItem(t *testing.T) {
+	cloud := newCloud(t)
+	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
+	target := newMemory()
+	target.rows["item"] = map[string]scan.Value{"slot": {Kind: scan.KindBS, ByteSet: [][]byte{
+		cloud.encrypt(t, old, "a", nil), cloud.encrypt(t, old, "b", nil), []byte("poison")}}}
+	target.unreadable = &scan.RefusedError{Reason: "archived", Detail: "it is archived"}
+	b := &bench{cloud: cloud, keys: cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}), format: format(t, nil, nil),
+		target: target, store: checkpoint.NewMemory()}
+	counts, err := b.run(t)
+	if err != nil || counts.Slots != (checkpoint.SlotCounts{Seen: 1, Failed: 1}) || counts.Reasons["failed/archived"] != 1 {
+		t.Fatalf("unreadable: %+v, %v", counts, err)
+	}
+	for _, readable := range []bool{false, true} {
+		if readable {
+			target.unreadable = nil
+		}
+		pass, err := b.passes.Last(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := b.rotator(rotate.Target{Name: "target", Lister: target, Writer: target, Format: b.format, Batch: 3}, pass.Number).Retry(t.Context(), b.passes, pass, &checkpoint.Guest{}); err != nil {
+			t.Fatal(err)
+		}
+		totals, err := b.passes.Totals(t.Context(), pass)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := checkpoint.SlotCounts{Seen: 1, Failed: 1}
+		if readable {
+			want = checkpoint.SlotCounts{Seen: 3, Rotated: 2, Failed: 1}
+		}
+		if got := totals["target"]; got.Slots != want || !got.Balanced() {
+			t.Errorf("readable %v: %+v, want %+v", readable, got.Slots, want)
+		}
+	}
+}
+
+// A set may be read in another order: an entry finds its slot by the blob.
+func TestRetryFindsTheSlotInASet(t *testing.T) {
+	cloud := newCloud(t)
+	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
+	target := newMemory()
+	poison := []byte("poison")
+	target.rows["item"] = map[string]scan.Value{"slot": {Kind: scan.KindBS, ByteSet: [][]byte{cloud.encrypt(t, old, "a", nil), poison}}}
+	b := &bench{cloud: cloud, keys: cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}), format: format(t, nil, nil),
+		target: target, store: checkpoint.NewMemory()}
+	if counts, err := b.run(t); err != nil || counts.Slots != (checkpoint.SlotCounts{Seen: 2, Rotated: 1, Failed: 1}) {
+		t.Fatalf("%+v, %v", counts.Slots, err)
+	}
+	set := target.rows["item"]["slot"].ByteSet
+	target.rows["item"] = map[string]scan.Value{"slot": {Kind: scan.KindBS, ByteSet: [][]byte{poison, set[0]}}}
+	pass, err := b.passes.Last(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.rotator(rotate.Target{Name: "target", Lister: target, Writer: target, Format: b.format, Batch: 3}, pass.Number).Retry(t.Context(), b.passes, pass, &checkpoint.Guest{}); err != nil {
+		t.Fatal(err)
+	}
+	totals, err := b.passes.Totals(t.Context(), pass)
+	if err != nil || totals["target"].Slots != (checkpoint.SlotCounts{Seen: 2, Rotated: 1, Failed: 1}) {
+		t.Errorf("after the retry: %+v, %v, want the poison still in the ledger", totals["target"].Slots, err)
+	}
+}
+
+// A retry that is interrupted says so, and leaves the ledger as it was.
+func TestRetryIsInterrupted(t *testing.T) {
+	cloud := newCloud(t)
+	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
+	target := newMemory()
+	for i := range 40 {
+		target.put(fmt.Sprintf("item-%02d", i), []byte("poison"))
+	}
+	b := &bench{cloud: cloud, keys: cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}), format: format(t, nil, nil),
+		target: target, store: checkpoint.NewMemory()}
+	if _, err := b.run(t); err != nil {
+		t.Fatal(err)
+	}
+	pass, err := b.passes.Last(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	err = b.rotator(rotate.Target{Name: "target", Lister: target, Writer: target, Format: b.format, Batch: 3}, pass.Number).Retry(ctx, b.passes, pass, &checkpoint.Guest{})
+	if got := stopKind(t, err); got != rotate.StopInterrupted {
+		t.Errorf("stopped for %q (%v), want %q", got, err, rotate.StopInterrupted)
+	}
+	totals, err := b.passes.Totals(t.Context(), pass)
+	if err != nil || totals["target"].Slots.Failed != 40 {
+		t.Errorf("after the interruption: %+v, %v", totals["target"].Slots, err)
+	}
+}
+
+// A retry beside a run, on the same pass, shares the rate with it, and with another
+// retry: from the first request of the second on, no second holds more than the rate.
+// Between them they leave nothing undone, and do nothing twice.
+func TestRetrySharesTheRate(t *testing.T) {
+	const rate, latencies = 50, 6 // so many may be late by the time that an answer takes
+	synctest.Test(t, func(t *testing.T) {
+		u := newUniverse(sweepExact)
+		for i := range 1500 {
+			more := &thing{name: fmt.Sprintf("more-%04d", i), owner: fmt.Sprintf("more-%04d", i), part: i % simPartitions}
+			u.store(more, oldKey, fmt.Sprintf("plaintext %d more", i))
+			u.things = append(u.things, more)
+		}
+		h := newHistory(t, u, true)
+		denied, ctx := h.process(t.Context(), "denied")
+		denied.denied = true
+		time.AfterFunc(12*time.Second, denied.cancel)
+		if pass, err := h.run(ctx, denied); pass.Status != checkpoint.Running {
+			t.Fatalf("the run that was to fill the ledger, and to leave something: pass %s, %v", pass.Status, err)
+		}
+		h.rate = rate
+		began := time.Since(u.began)
+		var group sync.WaitGroup
+		for i, work := range []func(context.Context, *simProcess) (checkpoint.Pass, error){h.run, h.retry, h.retry} {
+			group.Go(func() {
+				time.Sleep(time.Duration(i) * 4 * time.Second)
+				p, ctx := h.process(t.Context(), fmt.Sprint("worker-", i))
+				p.machine = i
+				defer p.cancel()
+				if _, err := work(ctx, p); err != nil {
+					t.Errorf("worker %d: %v", i, err)
+				}
+			})
+		}
+		group.Wait()
+		times, by := u.asked(began)
+		for i, at := range times {
+			n, _ := slices.BinarySearch(times, at+time.Second)
+			if n-i > rate+latencies {
+				t.Fatalf("%d requests in the second from %s on, and the rate is %d", n-i, at, rate)
+			}
+		}
+		if min(by["worker-0"], by["worker-1"], by["worker-2"]) < 100 {
+			t.Errorf("they asked %v times: there was not enough to do for all", by)
+		}
+		counts := h.evidence(t, h.retried(t, "heir"))
+		got, want := counts.Slots, u.outcomes()
+		got.Rotated, got.Current = got.Rotated+got.Current, 0 // what one retry moved the other found current
+		want.Rotated, want.Current = want.Rotated+want.Current, 0
+		if got != want {
+			t.Errorf("counts %+v, want %+v", counts.Slots, want)
+		}
+		for _, broken := range u.check(true) {
+			t.Error(broken)
+		}
+	})
+}
+
+// asked is when KMS was asked since a time, and how often by whom.
+func (u *universe) asked(since time.Duration) (times []time.Duration, by map[string]int) {
+	by = map[string]int{}
+	for _, line := range u.trace {
+		var at time.Duration
+		var who, what string
+		if _, err := fmt.Sscan(line, &at, &who, &what); err == nil && what == "reencrypt" && at > since {
+			times = append(times, at)
+			by[who]++
+		}
+	}
+	slices.Sort(times)
+	return times, by
+}

@@ -1,0 +1,218 @@
+package rotate_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"rotator/internal/checkpoint"
+	"rotator/internal/rotate"
+	"rotator/internal/scan"
+)
+
+// The adapters through which the engine sees the universe.
+type (
+	simSource struct{ *simProcess }
+	simKMS    struct{ *simProcess }
+	simStore  struct {
+		*simProcess
+		store checkpoint.Store
+	}
+)
+
+var (
+	_ rotate.Lister      = simSource{}
+	_ rotate.Writer      = simSource{}
+	_ rotate.Reencrypter = simKMS{}
+	_ checkpoint.Store   = simStore{}
+)
+
+func (s simSource) Partitions(context.Context) (list []scan.Partition, err error) {
+	for i := range simPartitions {
+		list = append(list, scan.Partition{Name: fmt.Sprint(i), Spec: json.RawMessage(fmt.Sprint(i))})
+	}
+	return list, nil
+}
+
+func (s simSource) Page(ctx context.Context, p scan.Partition, cursor scan.Cursor) (page scan.Page, err error) {
+	err = s.do(ctx, "page", p.Name+"/"+string(cursor), false, func() error {
+		var part int
+		_, err := fmt.Sscan(p.Name, &part)
+		page = s.page(part, cursor)
+		return err
+	})
+	return page, err
+}
+
+func (s simSource) Load(ctx context.Context, ref scan.Ref) (item scan.Item, err error) {
+	err = s.do(ctx, "load", string(ref), false, func() (err error) {
+		item, err = s.load(ref)
+		return err
+	})
+	return item, err
+}
+
+// Replace writes the changes one by one, as a batch of statements does.
+func (s simSource) Replace(ctx context.Context, changes []scan.Change) []scan.Result {
+	results := make([]scan.Result, len(changes))
+	for i, change := range changes {
+		results[i].Err = s.do(ctx, "replace", string(change.Item.Ref), true, func() error {
+			results[i] = s.replace(change)
+			return results[i].Err
+		})
+		if !errors.Is(results[i].Err, scan.ErrChanged) {
+			results[i].Current = nil // the answer that held it is lost
+		}
+	}
+	return results
+}
+
+func (k simKMS) ReEncrypt(ctx context.Context, q rotate.Question) (answer rotate.Answer, err error) {
+	about := fmt.Sprintf("%x from %q", sha256.Sum256(q.Blob), q.Source.ARN)
+	err = k.do(ctx, "reencrypt", about, false, func() (err error) {
+		if k.denied && q.Source.ARN != newKey {
+			return apiError("AccessDeniedException")
+		}
+		answer, err = k.reencrypt(q)
+		return err
+	})
+	if err != nil {
+		answer = rotate.Answer{}
+	}
+	return answer, err
+}
+
+func (k simKMS) Authorized(context.Context, rotate.Key) (bool, error) { return true, nil }
+
+func (s simStore) Fetch(ctx context.Context, id string) (e checkpoint.Entry, err error) {
+	err = s.do(ctx, "fetch", id, false, func() (err error) {
+		e, err = s.store.Fetch(ctx, id)
+		return err
+	})
+	return e, err
+}
+
+func (s simStore) Create(ctx context.Context, id string, data []byte) (e checkpoint.Entry, err error) {
+	err = s.do(ctx, "store", id, true, func() (err error) {
+		e, err = s.store.Create(ctx, id, data)
+		return err
+	})
+	return e, err
+}
+
+func (s simStore) Replace(ctx context.Context, old checkpoint.Entry, data []byte) (e checkpoint.Entry, err error) {
+	err = s.do(ctx, "store", old.ID, true, func() (err error) {
+		if e, err = s.store.Replace(ctx, old, data); strings.Contains(old.ID, "/ledger/") {
+			s.meet(fmt.Sprintf("ledger retried, contested %v", errors.Is(err, checkpoint.ErrConflict)))
+		}
+		return err
+	})
+	return e, err
+}
+
+// simDisk holds the audit logs of a machine. What was appended outlives the death
+// of its process; only what was synced outlives the loss of power.
+type simDisk struct {
+	mu    sync.Mutex
+	lines []simLine
+}
+
+type simLine struct {
+	record          rotate.Record
+	written, synced bool
+	by              string // process
+}
+
+// blackout takes what was not synced.
+func (d *simDisk) blackout() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.lines = slices.DeleteFunc(d.lines, func(l simLine) bool { return !l.synced })
+}
+
+// rotated counts the slots that the logs say a pass has moved.
+func (h *history) rotated(pass int) int64 {
+	slots := map[string]bool{}
+	for _, disk := range h.disks {
+		disk.mu.Lock()
+		for _, l := range disk.lines {
+			if l.written && l.record.Pass == pass {
+				slots[string(l.record.Ref)+" "+l.record.After] = true
+			}
+		}
+		disk.mu.Unlock()
+	}
+	return int64(len(slots))
+}
+
+// simLog is a process's hold on the audit log. It knows what was there when it was
+// opened.
+type simLog struct {
+	*simProcess
+	disk  *simDisk
+	found map[simPlace]simLine
+}
+
+// simPlace is where a blob, of this digest, was put.
+type simPlace struct {
+	ref   scan.Ref
+	after string
+}
+
+var _ rotate.Recorder = (*simLog)(nil)
+
+func (d *simDisk) open(p *simProcess) *simLog {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	l := &simLog{simProcess: p, disk: d, found: map[simPlace]simLine{}}
+	for i, line := range d.lines {
+		d.lines[i].synced = true // what is trusted has to stay
+		at := simPlace{line.record.Ref, line.record.After}
+		line.written = line.written || l.found[at].written
+		l.found[at] = line
+	}
+	return l
+}
+
+func (l *simLog) append(records []rotate.Record, written bool) error {
+	if !l.step(true, false) {
+		return errDead
+	}
+	l.disk.mu.Lock()
+	for _, r := range records {
+		l.disk.lines = append(l.disk.lines, simLine{record: r, written: written, by: l.id})
+	}
+	l.disk.mu.Unlock()
+	if !l.step(true, true) {
+		return errDead
+	}
+	return nil
+}
+
+func (l *simLog) Intend(records []rotate.Record) error { return l.append(records, false) }
+func (l *simLog) Record(records []rotate.Record) error { return l.append(records, true) }
+
+func (l *simLog) Find(_ string, ref scan.Ref, after string) (rotate.Record, bool, bool) {
+	line, ok := l.found[simPlace{ref, after}]
+	return line.record, line.written, ok
+}
+
+func (l *simLog) Sync() error {
+	if !l.step(true, false) {
+		return errDead
+	}
+	l.disk.mu.Lock()
+	for i := range l.disk.lines {
+		l.disk.lines[i].synced = l.disk.lines[i].synced || l.disk.lines[i].by == l.id
+	}
+	l.disk.mu.Unlock()
+	if !l.step(true, true) {
+		return errDead
+	}
+	return nil
+}

@@ -1,0 +1,329 @@
+package rotate_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"rotator/internal/checkpoint"
+	"rotator/internal/ciphertext"
+	"rotator/internal/report"
+	"rotator/internal/rotate"
+	"rotator/internal/scan"
+)
+
+// history is one story: a universe, and what outlives its processes.
+type history struct {
+	*universe
+	store  checkpoint.Store
+	disks  [simMachines]*simDisk // one process at a time works on each
+	format *ciphertext.Compiled
+	shared bool
+	doubt  bool // a pass has said that figures which rest on headers are no evidence
+	// interval is that of saving; 0 is the engine's own.
+	interval time.Duration
+	rate     float64       // of all processes together
+	live     time.Duration // how long those live at most that something happens to
+}
+
+func newHistory(t *testing.T, u *universe, shared bool) *history {
+	h := &history{universe: u, store: checkpoint.NewMemory(), shared: shared, rate: 1e5, live: 3 * time.Second,
+		format: format(t, map[string]string{"name": "${name}"}, nil)}
+	if u.chance(300, "slow") {
+		h.rate, h.live = 10, 12*time.Second // so that those which begin one after the other meet
+	}
+	for i := range h.disks {
+		h.disks[i] = &simDisk{}
+	}
+	return h
+}
+
+const (
+	simLease    = 9 * time.Second
+	simMachines = 3
+)
+
+// run is the life of one process, as cmd/rotator's is.
+func (h *history) run(ctx context.Context, p *simProcess) (checkpoint.Pass, error) {
+	source := simSource{p}
+	target, keys := h.target(source), simKeys()
+	target.Writer = source
+	passes := checkpoint.NewPasses(simStore{p, h.store}, "job")
+	opened, err := rotate.OpenPass(ctx, passes, rotate.Plan{Job: "job", Keys: keys, Targets: []rotate.Target{target}}, false)
+	if err != nil {
+		return checkpoint.Pass{}, err
+	}
+	log := h.disks[p.machine].open(p)
+	options := checkpoint.TrackOptions{Interval: h.interval, Worker: p.id, Lease: h.lease(), BeforeSave: func(context.Context) error { return log.Sync() }}
+	tracker, err := passes.Track(ctx, opened.Pass, options)
+	if err != nil {
+		return opened.Pass, err
+	}
+	config := h.config(p, target)
+	config.Pass, config.Recorder = opened.Pass.Number, log
+	config.BeginHeaders = func(ctx context.Context) (may bool, err error) {
+		_, err = passes.Update(ctx, opened.Pass.Number, func(pass *checkpoint.Pass) { may = pass.BeginHeaders(p.id) })
+		return may, err
+	}
+	engine := rotate.New(config)
+	worked := engine.Run(ctx, tracker, opened.Partitions)
+	if stop := (*rotate.StopError)(nil); errors.As(worked, &stop) && stop.Kind == rotate.StopFenced {
+		return opened.Pass, worked
+	}
+	sent, throttled, _ := engine.Requests()
+	end := checkpoint.RunEnd{ID: p.id, Requests: sent, Throttled: throttled}
+	end.HeadersAgree, end.HeadersWrong = engine.Headers()
+	record, err := rotate.ClosePass(context.WithoutCancel(ctx), passes, opened.Pass, end, worked == nil)
+	return record, errors.Join(worked, err)
+}
+
+// lease is 0 where one process at a time works on the pass.
+func (h *history) lease() time.Duration {
+	if h.shared {
+		return simLease
+	}
+	return 0
+}
+
+// retry is the life of a process that works on the ledger of the last pass, as
+// cmd/rotator's is.
+func (h *history) retry(ctx context.Context, p *simProcess) (checkpoint.Pass, error) {
+	target := h.target(simSource{p})
+	target.Writer = simSource{p}
+	passes := checkpoint.NewPasses(simStore{p, h.store}, "job")
+	log := h.disks[p.machine].open(p)
+	pass, err := passes.Last(ctx)
+	if err != nil {
+		return pass, err
+	}
+	guest, err := passes.Join(ctx, pass.Number, p.id, h.lease())
+	if err != nil {
+		return pass, err
+	}
+	config := h.config(p, target)
+	config.Pass, config.Recorder = pass.Number, log
+	engine := rotate.New(config)
+	worked := engine.Retry(ctx, passes, pass, guest)
+	sent, throttled, _ := engine.Requests()
+	end := checkpoint.RunEnd{ID: p.id, Requests: sent, Throttled: throttled}
+	record, err := rotate.ClosePass(context.WithoutCancel(ctx), passes, pass, end, worked == nil && pass.Status == checkpoint.Finished)
+	return record, errors.Join(worked, err)
+}
+
+// target is the one target, without a writer. What headers decide, and what is shared,
+// takes no time: then only chunks of one page each begin at times that differ, without
+// which no history could be told twice.
+func (h *history) target(source rotate.Lister) rotate.Target {
+	batch := 3
+	if !h.ask.exact {
+		batch = simPage
+	}
+	return rotate.Target{Name: "target", Lister: source, Format: h.format, Batch: batch}
+}
+
+func simKeys() rotate.Keys {
+	return rotate.Keys{Destination: rotate.Key{ARN: newKey, Algorithm: rotate.Symmetric},
+		Sources: []rotate.Key{{ARN: oldKey, Algorithm: rotate.Symmetric}}, SourceAlgorithm: rotate.Symmetric}
+}
+
+func (h *history) config(p *simProcess, target rotate.Target) rotate.Config {
+	return rotate.Config{Targets: []rotate.Target{target}, Keys: simKeys(), KMS: simKMS{p}, Rate: h.rate, Workers: 4,
+		MaxOutage: time.Minute, Settle: time.Second, Exact: h.ask.exact || h.doubt, Sample: h.ask.sample,
+		Draw: func(n int64) int64 { return int64(p.number(int(n), p.id, "jitter", time.Since(p.began))) }}
+}
+
+// look is an audit of a world at rest, as cmd/rotator does it. It returns what the
+// report says, but for how keys became known.
+func (h *history) look(t *testing.T, name string, exact bool) string {
+	t.Helper()
+	p, ctx := h.process(t.Context(), name)
+	defer p.cancel()
+	target := h.target(simSource{p})
+	config := h.config(p, target)
+	config.Exact, config.Recorder = exact, noTrail{}
+	passes := checkpoint.NewPasses(checkpoint.NewMemory(), "look")
+	opened, err := rotate.OpenPass(ctx, passes, rotate.Plan{Job: "look", Keys: config.Keys, Targets: config.Targets}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tracker, err := passes.Track(ctx, opened.Pass, checkpoint.TrackOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = rotate.New(config).Run(ctx, tracker, opened.Partitions)
+	if wrong := (*rotate.HeaderError)(nil); errors.As(err, &wrong) && !exact {
+		if !h.lies {
+			t.Errorf("headers that do not lie are disbelieved: %v", err)
+		}
+		return h.look(t, name+" again", true)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	summary := h.summary(t, passes, opened.Pass)
+	for i := range summary.Keys {
+		summary.Keys[i].How = ""
+	}
+	return fmt.Sprintf("%+v %v %v", summary.Slots, summary.Keys, summary.Reasons)
+}
+
+// noTrail is the audit log of a pass that changes nothing.
+type noTrail struct{}
+
+func (noTrail) Intend([]rotate.Record) error   { return errors.New("a look was to change something") }
+func (n noTrail) Record([]rotate.Record) error { return n.Intend(nil) }
+func (noTrail) Find(string, scan.Ref, string) (rotate.Record, bool, bool) {
+	return rotate.Record{}, false, false
+}
+func (noTrail) Sync() error { return nil }
+
+// summary is the report of a finished pass.
+func (h *history) summary(t *testing.T, passes *checkpoint.Passes, pass checkpoint.Pass) *report.Summary {
+	t.Helper()
+	totals, err := passes.Totals(t.Context(), pass)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &report.Summary{Status: report.Complete}
+	s.SetTargets([]string{"target"}, totals)
+	s.SetHeaders(pass.Headers)
+	s.Conclude()
+	return s
+}
+
+// believe holds against the truth, in a world at rest, what a finished pass proves.
+func (h *history) believe(t *testing.T, pass checkpoint.Pass) {
+	t.Helper()
+	s := h.summary(t, checkpoint.NewPasses(h.store, "job"), pass)
+	if !s.Converged {
+		return
+	}
+	for _, thing := range h.things {
+		if c, ok := open(thing.slot); thing.slot != nil && (!ok || c.Key != newKey || thing.stray) {
+			t.Errorf("pass %d converged, and %s is %+v", pass.Number, thing.name, c)
+		}
+	}
+}
+
+// process makes a process that nothing happens to.
+func (h *history) process(ctx context.Context, id string) (*simProcess, context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	return &simProcess{universe: h.universe, id: id, cancel: cancel, calls: map[string]int{}}, ctx
+}
+
+// doomed lives one process, a run or a retry, that is killed, loses power, is told to
+// end, is stopped for a while, or is left alone.
+func (h *history) doomed(ctx context.Context, id string, machine int, retries bool) {
+	p, ctx := h.process(ctx, id)
+	defer p.cancel()
+	p.faulty, p.machine = true, machine
+	now := time.Since(h.began)
+	at := h.span(h.live, id, "when")
+	switch h.number(5, id, "fate") {
+	case 0:
+		timer := time.AfterFunc(at, p.die)
+		defer timer.Stop()
+	case 1:
+		timer := time.AfterFunc(at, func() {
+			p.die()
+			h.disks[machine].blackout()
+		})
+		defer timer.Stop()
+	case 2:
+		timer := time.AfterFunc(at, p.cancel)
+		defer timer.Stop()
+	case 3:
+		p.stopped = [2]time.Duration{now + at, now + at + h.span(3*simLease, id, "stopped")}
+	}
+	p.denied = h.chance(150, id, "denied") // which makes a long ledger
+	if retries || h.chance(150, id, "retries") {
+		_, _ = h.retry(ctx, p)
+		return
+	}
+	_, _ = h.run(ctx, p)
+}
+
+// generation runs some processes, that begin one after the other, to their ends. In
+// some all are retries.
+func (h *history) generation(ctx context.Context, n int) {
+	var group sync.WaitGroup
+	processes := 1
+	if h.shared {
+		processes += h.number(simMachines, "processes", n)
+	}
+	for i := range processes {
+		group.Go(func() {
+			id := fmt.Sprintf("run-%d-%d", n, i)
+			time.Sleep(h.span(2*time.Second, id, "start"))
+			h.doomed(ctx, id, i, h.chance(300, "retries", n))
+		})
+	}
+	group.Wait()
+}
+
+// finish runs without faults until the pass that is open is finished. Where that says
+// that some of its figures are no evidence, the passes after it are exact.
+func (h *history) finish(t *testing.T, name string) checkpoint.Pass {
+	t.Helper()
+	p, ctx := h.process(t.Context(), name)
+	defer p.cancel()
+	pass, err := h.run(ctx, p)
+	if err != nil || pass.Status != checkpoint.Finished {
+		t.Fatalf("%s ended with %v, pass %d %s", name, err, pass.Number, pass.Status)
+	}
+	h.doubt = h.doubt || len(pass.Headers) > 0
+	return pass
+}
+
+// retried goes through the ledger of the last pass without faults.
+func (h *history) retried(t *testing.T, name string) checkpoint.Pass {
+	t.Helper()
+	p, ctx := h.process(t.Context(), name)
+	defer p.cancel()
+	pass, err := h.retry(ctx, p)
+	if err != nil {
+		t.Fatalf("%s ended with %v", name, err)
+	}
+	return pass
+}
+
+// evidence checks what a finished pass says of itself.
+func (h *history) evidence(t *testing.T, pass checkpoint.Pass) checkpoint.Counts {
+	t.Helper()
+	passes := checkpoint.NewPasses(h.store, "job")
+	if done, err := passes.Done(t.Context(), pass); err != nil || !done {
+		t.Errorf("pass %d is finished, and its partitions are not (%v)", pass.Number, err)
+	}
+	totals, err := passes.Totals(t.Context(), pass)
+	if err != nil {
+		t.Fatal(err)
+	}
+	counts := totals["target"]
+	s := counts.Slots
+	if !counts.Balanced() || s.Remaining != 0 || s.Seen != counts.Items.Seen {
+		t.Errorf("pass %d counts %+v", pass.Number, counts)
+	}
+	if logged := h.rotated(pass.Number); logged < s.Rotated {
+		t.Errorf("pass %d counts %d slots as rotated, and the audit logs have %d", pass.Number, s.Rotated, logged)
+	}
+	entries, named := 0, map[string]bool{}
+	for chunk, err := range passes.Ledger(t.Context(), pass) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range chunk.Entries {
+			entries++
+			if named[e.Ref] {
+				t.Errorf("pass %d: %s is in the ledger twice", pass.Number, e.Ref)
+			}
+			named[e.Ref] = true
+		}
+	}
+	if int64(entries) != s.Failed+s.Foreign+s.Conflict {
+		t.Errorf("pass %d: the ledger has %d entries, and counted are %+v", pass.Number, entries, s)
+	}
+	return counts
+}
