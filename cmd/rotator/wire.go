@@ -370,16 +370,29 @@ func newPlace(base aws.Config, job *config.Job, target config.Target, format *ci
 		return p, nil
 	}
 	t := target.S3
-	client := s3.NewFromConfig(at(base, t.Region, t.Endpoint, t.RoleARN), func(o *s3.Options) {
-		// Other S3 servers seldom have a host name for each bucket.
-		o.UsePathStyle = o.UsePathStyle || o.BaseEndpoint != nil
-	})
+	client := objectClient(at(base, t.Region, t.Endpoint, t.RoleARN))
 	c := s3scan.Config{Client: client, Bucket: t.Bucket, Prefix: t.Prefix, AWS: client.Options().BaseEndpoint == nil, Room: room, PageLimit: pageItems}
 	if !format.AlwaysNeedsBody() {
 		c.NeedsBody = format.NeedsBody
 	}
 	p.source = s3scan.New(c)
 	return p, nil
+}
+
+// objectClient is a client for the objects of a bucket.
+//
+// No checksum is sent but where one is asked for, which s3scan does of every object
+// that has one, by its algorithm, and for every body that it reads. A PUT of another
+// object has what the SDK leaves out then only with a CRC32 of its own: the SHA-256 of
+// the body in its signature, which S3 compares with what arrives. AWS stores a
+// CRC64NVME with it (Checking object integrity); elsewhere the object stays without.
+func objectClient(cfg aws.Config) *s3.Client {
+	return s3.NewFromConfig(cfg, func(o *s3.Options) {
+		// Other S3 servers seldom have a host name for each bucket.
+		o.UsePathStyle = o.UsePathStyle || o.BaseEndpoint != nil
+		o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
+		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
+	})
 }
 
 // ownFiles are the files of the run itself, which a directory of files may hold too.

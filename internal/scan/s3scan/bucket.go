@@ -55,13 +55,16 @@ type Bucket struct {
 	copying chan struct{} // holds one for each part that is being copied
 	patient func(*s3.Options)
 
-	mu       sync.Mutex
-	puts     guard // what the server enforces
-	copies   guard
-	uploads  guard
-	acls     *bool // whether objects have ACLs of their own; nil until asked
-	lockSeen bool  // the headers of Object Lock are known to be shown to us
-	notes    []string
+	mu         sync.Mutex
+	puts       guard // what the server enforces
+	copies     guard
+	unmodified guard // copies under the condition that the source is not modified since
+	uploads    guard
+	tagCounts  guard // whether GET and HEAD tell us how many tags there are
+	believed   int   // objects of which they told that there are none
+	acls       *bool // whether objects have ACLs of their own; nil until asked
+	lockSeen   bool  // the headers of Object Lock are known to be shown to us
+	notes      []string
 }
 
 // New makes a Bucket. It asks nothing of the service.
@@ -158,9 +161,10 @@ func (b *Bucket) lacks(err error) bool {
 	if b.config.AWS || err == nil {
 		return false
 	}
-	switch status(err) {
-	case http.StatusNotImplemented, http.StatusMethodNotAllowed:
-		return true
-	}
-	return code(err) == "NotImplemented" || code(err) == "MethodNotAllowed"
+	return unimplemented(err) || status(err) == http.StatusMethodNotAllowed || code(err) == "MethodNotAllowed"
+}
+
+// unimplemented says that a server does not know what it was asked, of whatever object.
+func unimplemented(err error) bool {
+	return status(err) == http.StatusNotImplemented || code(err) == "NotImplemented"
 }
