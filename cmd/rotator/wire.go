@@ -379,13 +379,9 @@ func newPlace(base aws.Config, job *config.Job, target config.Target, format *ci
 	return p, nil
 }
 
-// objectClient is a client for the objects of a bucket.
-//
-// No checksum is sent but where one is asked for, which s3scan does of every object
-// that has one, by its algorithm, and for every body that it reads. A PUT of another
-// object has what the SDK leaves out then only with a CRC32 of its own: the SHA-256 of
-// the body in its signature, which S3 compares with what arrives. AWS stores a
-// CRC64NVME with it (Checking object integrity); elsewhere the object stays without.
+// objectClient is a client for the objects of a bucket. Of itself it neither sends nor
+// checks checksums: s3scan asks for both with every body, and the SDK would add nothing
+// but time.
 func objectClient(cfg aws.Config) *s3.Client {
 	return s3.NewFromConfig(cfg, func(o *s3.Options) {
 		// Other S3 servers seldom have a host name for each bucket.

@@ -26,22 +26,22 @@ type carried struct {
 type grants struct{ full, read, readACP, writeACP string }
 
 // carry reads it as it stands now, right before a write, so that what others
-// changed since the object was read is kept too, and says whether there was something
-// to ask for. Tags are not asked for where the object is known to have none. What it
-// may not read is an error, never taken for absent: S3 leaves out what the caller has
+// changed since the object was read is kept too, and says whether there was more than
+// the read has told. Tags are not asked for where the object is known to have none. What
+// it may not read is an error, never taken for absent: S3 leaves out what the caller has
 // no permission for.
-func (b *Bucket) carry(ctx context.Context, key string, untagged bool) (c carried, asked bool, err error) {
+func (b *Bucket) carry(ctx context.Context, key string, untagged bool) (c carried, more bool, err error) {
 	if err = b.seeLocks(ctx, key); err != nil {
 		return c, false, err
 	}
 	if err = b.refuseAnnotated(ctx, key); err != nil {
 		return c, false, err
 	}
-	if c.grants, asked, err = b.grants(ctx, key); err != nil || untagged {
-		return c, asked, err
+	if c.grants, more, err = b.grants(ctx, key); err != nil || untagged {
+		return c, more, err
 	}
 	c.tags, c.count, err = b.tags(ctx, key)
-	return c, true, err
+	return c, more || c.count > 0 || !b.counted(), err
 }
 
 // tags returns the tags of an object as a PUT takes them.

@@ -209,7 +209,7 @@ func checksumOf(found *s3.HeadObjectOutput) checksum {
 			return checksum{algorithm: one.algorithm, kind: found.ChecksumType, value: *one.value}
 		}
 	}
-	return checksum{} // of a new body the SDK's default
+	return checksum{}
 }
 
 // ofBody refuses a checksum that a new body would get another one instead of: of

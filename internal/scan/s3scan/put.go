@@ -26,8 +26,8 @@ func (b *Bucket) rewrite(ctx context.Context, object *scan.Object, read *asRead)
 	if err != nil {
 		return err
 	}
-	also, asked, err := b.carry(ctx, object.Key, untagged)
-	if err == nil && (asked || !read.fresh()) {
+	also, more, err := b.carry(ctx, object.Key, untagged)
+	if err == nil && (more || !read.fresh()) {
 		err = b.unchanged(ctx, object.Key, read, also)
 	}
 	if err != nil {
@@ -84,6 +84,7 @@ func (b *Bucket) put(object *scan.Object, read *asRead, also carried) *s3.PutObj
 		GrantReadACP: given(also.grants.readACP), GrantWriteACP: given(also.grants.writeACP),
 	}
 	in.ObjectLockMode, in.ObjectLockRetainUntilDate = p.retention()
+	sumBody(in, object.Body)
 	return in
 }
 

@@ -67,6 +67,13 @@ func (b *Bucket) tellsTags(ctx context.Context) (bool, error) {
 	return found == told, err
 }
 
+// counted says what is known of that by now.
+func (b *Bucket) counted() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.tagCounts.level == told
+}
+
 // tryTags makes an object with a tag and looks whether a GET and a HEAD count it. A
 // server that refuses the tag is not relied on, and no reason to stop: each object is
 // asked about then.
@@ -131,9 +138,7 @@ func (b *Bucket) distrustCounts() {
 // that will be sent. Where it has tags that neither GET nor HEAD told of, no count is
 // relied on from then on.
 func (b *Bucket) sameTags(now *s3.HeadObjectOutput, read *asRead, also carried) error {
-	b.mu.Lock()
-	counted := b.tagCounts.level == told
-	b.mu.Unlock()
+	counted := b.counted()
 	switch {
 	case now.TagCount == nil && !counted: // nothing is known of it
 	case now.TagCount == nil && read.tags == 0 && also.count > 0:

@@ -68,62 +68,6 @@ func (s *store) move(source *Bucket, ref scan.Ref) {
 	}
 }
 
-// A thousand objects without tags or ACLs cost two requests each, all else included:
-// the listing, the probes, and the sample of those that are asked about. Reading them
-// costs one.
-func TestRequests(t *testing.T) {
-	const objects, most = 1000, 2.05
-	for name, open := range map[string]func(*store) *Bucket{
-		"body":     func(s *store) *Bucket { return s.source(func(c *Config) { c.PageLimit = 250 }) },
-		"metadata": func(s *store) *Bucket { return s.inMetadata(func(c *Config) { c.PageLimit = 250 }) },
-	} {
-		store := newStore(t, nil)
-		put := store.plain()
-		for n := range objects {
-			put(n)
-		}
-		time.Sleep(settling + time.Second) // as objects are that a run meets
-		walk := func(do func(*Bucket, scan.Ref)) (requests int) {
-			for _, n := range store.sent(func() { store.walk(open(store), do) }) {
-				requests += n
-			}
-			return requests
-		}
-		read := walk(func(source *Bucket, ref scan.Ref) {
-			if _, err := source.Load(t.Context(), ref); err != nil {
-				t.Fatal(err)
-			}
-		})
-		written := walk(func(source *Bucket, ref scan.Ref) { store.move(source, ref) })
-		if per := float64(read) / objects; per > 1.02 {
-			t.Errorf("%s: %.3f requests to read an object", name, per)
-		}
-		if per := float64(written) / objects; per > most {
-			t.Errorf("%s: %.3f requests to move an object, want at most %v", name, per, most)
-		}
-	}
-}
-
-// walk does something with each object, as a run comes by them.
-func (s *store) walk(source *Bucket, do func(*Bucket, scan.Ref)) {
-	s.t.Helper()
-	if err := source.Check(s.t.Context()); err != nil {
-		s.t.Fatal(err)
-	}
-	partitions, err := source.Partitions(s.t.Context())
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	for page := (scan.Page{}); !page.Last; {
-		if page, err = source.Page(s.t.Context(), partitions[0], page.Next); err != nil {
-			s.t.Fatal(err)
-		}
-		for _, item := range page.Items {
-			do(source, item.Ref)
-		}
-	}
-}
-
 // What a write asks before it, by what the read has told and how long ago.
 func TestAskedBeforeAWrite(t *testing.T) {
 	owner := func(in *s3.CreateBucketInput) { in.ObjectOwnership = types.ObjectOwnershipObjectWriter }
@@ -288,7 +232,7 @@ func TestRequestsOnAWS(t *testing.T) {
 	first := store.sent(func() { store.move(source, put(0)) })
 	second := store.sent(func() { store.move(source, put(1)) })
 	want := map[string]int{"s3:GetObject": 1, "s3:PutObject": 1}
-	if first["s3:GetObjectTagging"] != 1 || first["s3:HeadObject"] != 1 || !maps.Equal(second, want) {
+	if first["s3:GetObjectTagging"] != 1 || !maps.Equal(second, want) {
 		t.Errorf("sent %v and %v, want %v for the second", first, second, want)
 	}
 }
