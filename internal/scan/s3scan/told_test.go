@@ -222,6 +222,36 @@ func TestMayNotReadTags(t *testing.T) {
 	}
 }
 
+// A server that counts the tags of some objects alone is found by the sample, which
+// loses no tags, and neither does what comes after it.
+func TestServerCountsSomeTags(t *testing.T) {
+	store := newStore(t, nil)
+	hidden := prefix + "2"
+	source := store.source(store.through(func(w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path != "/"+bucketName+"/"+hidden || r.URL.RawQuery == "tagging=" {
+			return false
+		}
+		store.faults.Handler(store.fake).ServeHTTP(silent{w}, r)
+		return true
+	}))
+	put := store.plain()
+	for range askedOf - 1 {
+		store.move(source, put(1))
+	}
+	for range 2 {
+		ref := put(2)
+		store.tag(ref, "team", "a")
+		rest := store.rest(ref)
+		store.move(source, ref)
+		if got := store.rest(ref); got != rest {
+			t.Errorf("the object is\n%swant\n%s", got, rest)
+		}
+	}
+	if !strings.Contains(fmt.Sprint(source.Notes()), "may be lost") {
+		t.Errorf("notes %q", source.Notes())
+	}
+}
+
 // On AWS the first answer to GetObjectTagging is the proof, and annotations, of which
 // no GET tells, are asked for with each object.
 func TestRequestsOnAWS(t *testing.T) {

@@ -32,7 +32,7 @@ func settled(found *s3.HeadObjectOutput) bool {
 // read, and that is not longer ago than staleAfter: encryption and Object Lock can
 // change without a write. It is not done where a look is needed.
 func (b *Bucket) copyUnmodified(ctx context.Context, in *s3.CopyObjectInput, read *asRead) (done bool, err error) {
-	if !read.settled || !read.fresh() {
+	if !read.settled {
 		return false, nil
 	}
 	level, err := b.probe(ctx, &b.unmodified, b.tryUnmodified)
