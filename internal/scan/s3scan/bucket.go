@@ -5,11 +5,13 @@
 // An object with something that cannot be sent again is refused by name and left
 // as it is.
 //
-// The ETag, the one condition that a write can have, covers the body alone. What
-// it does not cover is read again right before the write; a change of tags, ACL or
-// metadata in the moment between is lost, as it would be with any writer. Not
-// seen by anybody who reads an object, and so not carried over: an encryption
-// context of its own under SSE-KMS (API_GetObject returns none).
+// The ETag, the one condition that a PUT can have, covers the body alone. What it
+// does not cover is what the read has told, a second before the write at most, or is
+// read again right before it; a change of tags, ACL or metadata in the moment between
+// is lost, as it would be with any writer. A copy has the condition that its source was
+// not modified since, which covers the metadata. Not seen by anybody who reads an
+// object, and so not carried over: an encryption context of its own under SSE-KMS
+// (API_GetObject returns none).
 package s3scan
 
 import (
@@ -62,6 +64,7 @@ type Bucket struct {
 	uploads    guard
 	tagCounts  guard // whether GET and HEAD tell us how many tags there are
 	believed   int   // objects of which they told that there are none
+	picked     int   // which of the next askedOf of them is asked about
 	acls       *bool // whether objects have ACLs of their own; nil until asked
 	lockSeen   bool  // the headers of Object Lock are known to be shown to us
 	notes      []string

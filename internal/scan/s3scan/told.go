@@ -2,6 +2,7 @@ package s3scan
 
 import (
 	"context"
+	"math/rand/v2"
 	"net/http"
 	"time"
 
@@ -37,8 +38,8 @@ const (
 )
 
 // untagged says that an object had no tags when it was read, and that this is known.
-// One in a hundred is asked about all the same: a permission may be one of some
-// objects, or be taken back.
+// Of each hundred one, whichever it is, is asked about all the same: a permission may be
+// one of some objects, or be taken back.
 func (b *Bucket) untagged(ctx context.Context, read *asRead) (bool, error) {
 	if read.tags > 0 {
 		return false, nil
@@ -49,8 +50,12 @@ func (b *Bucket) untagged(ctx context.Context, read *asRead) (bool, error) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	turn := b.believed % askedOf
+	if turn == 0 {
+		b.picked = rand.IntN(askedOf)
+	}
 	b.believed++
-	return b.believed%askedOf != 0, nil
+	return turn != b.picked, nil
 }
 
 // tellsTags says that answers to GET and HEAD tell us how many tags an object has. Of
