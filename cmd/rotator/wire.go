@@ -393,16 +393,25 @@ func newPlace(base aws.Config, job *config.Job, target config.Target, format *ci
 		return p, nil
 	}
 	t := target.S3
-	client := s3.NewFromConfig(at(base, t.Region, t.Endpoint, t.RoleARN), func(o *s3.Options) {
-		// Other S3 servers seldom have a host name for each bucket.
-		o.UsePathStyle = o.UsePathStyle || o.BaseEndpoint != nil
-	})
+	client := objectClient(at(base, t.Region, t.Endpoint, t.RoleARN))
 	c := s3scan.Config{Client: client, Bucket: t.Bucket, Prefix: t.Prefix, AWS: client.Options().BaseEndpoint == nil, Room: room, PageLimit: pageItems}
 	if !format.AlwaysNeedsBody() {
 		c.NeedsBody = format.NeedsBody
 	}
 	p.source = s3scan.New(c)
 	return p, nil
+}
+
+// objectClient is a client for the objects of a bucket. Of itself it neither sends nor
+// checks checksums: s3scan asks for both with every body, and the SDK would add nothing
+// but time.
+func objectClient(cfg aws.Config) *s3.Client {
+	return s3.NewFromConfig(cfg, func(o *s3.Options) {
+		// Other S3 servers seldom have a host name for each bucket.
+		o.UsePathStyle = o.UsePathStyle || o.BaseEndpoint != nil
+		o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
+		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
+	})
 }
 
 // ownFiles are the files of the run itself, which a directory of files may hold too.

@@ -115,7 +115,7 @@ func (w *watcher) object(e fault.Exchange) {
 	case e.Operation == "s3:CopyObject" && isProbe(e.Request.URL.Path): // whether conditions are enforced is what it asks
 	case h.Get("If-Match") == "" && h.Get("If-None-Match") != "*":
 		w.complain("%s of %s has no precondition", e.Operation, key)
-	case e.Operation == "s3:CopyObject" && h.Get("X-Amz-Copy-Source-If-Match") == "":
+	case e.Operation == "s3:CopyObject" && h.Get("X-Amz-Copy-Source-If-Match") == "" && h.Get("X-Amz-Copy-Source-If-Unmodified-Since") == "":
 		w.complain("%s of %s copies whatever is there", e.Operation, key)
 	}
 }

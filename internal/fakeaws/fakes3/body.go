@@ -7,6 +7,7 @@ import (
 	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"hash"
 	"hash/crc32"
 	"hash/crc64"
@@ -54,6 +55,11 @@ func readBody(r request) ([]byte, checksum, error) {
 	if strings.HasPrefix(r.Header.Get("X-Amz-Content-Sha256"), "STREAMING-") {
 		if body, trailer, err = dechunk(body); err != nil {
 			return nil, checksum{}, err
+		}
+	}
+	if want := r.Header.Get("X-Amz-Content-Sha256"); len(want) == hex.EncodedLen(sha256.Size) {
+		if sum := sha256.Sum256(body); want != hex.EncodeToString(sum[:]) {
+			return nil, checksum{}, errorf(http.StatusBadRequest, "XAmzContentSHA256Mismatch", "The provided 'x-amz-content-sha256' header does not match what was computed.")
 		}
 	}
 	if want := r.Header.Get("Content-Md5"); want != "" {

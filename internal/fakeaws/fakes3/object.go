@@ -214,7 +214,7 @@ func find(r request, b *bucket, id string) (*version, error) {
 }
 
 // getObject serves GET and HEAD.
-func getObject(w http.ResponseWriter, r request, b *bucket) error {
+func (s *Service) getObject(w http.ResponseWriter, r request, b *bucket) error {
 	v, err := find(r, b, r.query.Get("versionId"))
 	if err != nil {
 		return err
@@ -234,17 +234,23 @@ func getObject(w http.ResponseWriter, r request, b *bucket) error {
 	}
 	h.Set("Last-Modified", v.modified.UTC().Format(http.TimeFormat))
 	h.Set("Accept-Ranges", "bytes")
-	if len(v.tags) > 0 {
+	s.showPermitted(h, r, v)
+	return v.send(w, r)
+}
+
+// showPermitted sets the headers that S3 shows only to those who may ask for what
+// they say (API_GetObject).
+func (s *Service) showPermitted(h http.Header, r request, v *version) {
+	if len(v.tags) > 0 && s.allowed(r, "GetObjectTagging") {
 		h.Set("X-Amz-Tagging-Count", strconv.Itoa(len(v.tags)))
 	}
-	if v.mode != "" {
+	if v.mode != "" && s.allowed(r, "GetObjectRetention") {
 		h.Set("X-Amz-Object-Lock-Mode", v.mode)
 		h.Set("X-Amz-Object-Lock-Retain-Until-Date", v.until.UTC().Format(time.RFC3339))
 	}
-	if v.hold != "" {
+	if v.hold != "" && s.allowed(r, "GetObjectLegalHold") {
 		h.Set("X-Amz-Object-Lock-Legal-Hold", v.hold)
 	}
-	return v.send(w, r)
 }
 
 // readable refuses archived objects, and customer-encrypted ones without the key.

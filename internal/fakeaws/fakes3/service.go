@@ -151,7 +151,7 @@ func (s *Service) operations() map[string]func(http.ResponseWriter, request, *bu
 		"GetBucketVersioning": getVersioning, "PutBucketVersioning": putVersioning,
 		"GetBucketOwnershipControls": getOwnership, "PutBucketOwnershipControls": putOwnership,
 		"ListObjectsV2": listObjects, "ListObjectVersions": listVersions, "ListMultipartUploads": listUploads,
-		"PutObject": putObject, "GetObject": getObject, "HeadObject": getObject, "DeleteObject": deleteObject, "CopyObject": s.copyObject,
+		"PutObject": putObject, "GetObject": s.getObject, "HeadObject": s.getObject, "DeleteObject": deleteObject, "CopyObject": s.copyObject,
 		"GetObjectTagging": getTagging, "PutObjectTagging": putTagging, "DeleteObjectTagging": putTagging,
 		"GetObjectAcl": s.getACL, "PutObjectAcl": putACL,
 		"GetObjectRetention": getRetention, "PutObjectRetention": putRetention,

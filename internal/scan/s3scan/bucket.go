@@ -5,11 +5,13 @@
 // An object with something that cannot be sent again is refused by name and left
 // as it is.
 //
-// The ETag, the one condition that a write can have, covers the body alone. What
-// it does not cover is read again right before the write; a change of tags, ACL or
-// metadata in the moment between is lost, as it would be with any writer. Not
-// seen by anybody who reads an object, and so not carried over: an encryption
-// context of its own under SSE-KMS (API_GetObject returns none).
+// The ETag, the one condition that a PUT can have, covers the body alone. What it
+// does not cover is what the read has told, a second before the write at most, or is
+// read again right before it; a change of tags, ACL or metadata in the moment between
+// is lost, as it would be with any writer. A copy has the condition that its source was
+// not modified since, which covers the metadata. Not seen by anybody who reads an
+// object, and so not carried over: an encryption context of its own under SSE-KMS
+// (API_GetObject returns none).
 package s3scan
 
 import (
@@ -55,13 +57,17 @@ type Bucket struct {
 	copying chan struct{} // holds one for each part that is being copied
 	patient func(*s3.Options)
 
-	mu       sync.Mutex
-	puts     guard // what the server enforces
-	copies   guard
-	uploads  guard
-	acls     *bool // whether objects have ACLs of their own; nil until asked
-	lockSeen bool  // the headers of Object Lock are known to be shown to us
-	notes    []string
+	mu         sync.Mutex
+	puts       guard // what the server enforces
+	copies     guard
+	unmodified guard // copies under the condition that the source is not modified since
+	uploads    guard
+	tagCounts  guard // whether GET and HEAD tell us how many tags there are
+	believed   int   // objects of which they told that there are none
+	picked     int   // which of the next askedOf of them is asked about
+	acls       *bool // whether objects have ACLs of their own; nil until asked
+	lockSeen   bool  // the headers of Object Lock are known to be shown to us
+	notes      []string
 }
 
 // New makes a Bucket. It asks nothing of the service.
@@ -158,9 +164,10 @@ func (b *Bucket) lacks(err error) bool {
 	if b.config.AWS || err == nil {
 		return false
 	}
-	switch status(err) {
-	case http.StatusNotImplemented, http.StatusMethodNotAllowed:
-		return true
-	}
-	return code(err) == "NotImplemented" || code(err) == "MethodNotAllowed"
+	return unimplemented(err) || status(err) == http.StatusMethodNotAllowed || code(err) == "MethodNotAllowed"
+}
+
+// unimplemented says that a server does not know what it was asked, of whatever object.
+func unimplemented(err error) bool {
+	return status(err) == http.StatusNotImplemented || code(err) == "NotImplemented"
 }

@@ -26,26 +26,28 @@ type carried struct {
 type grants struct{ full, read, readACP, writeACP string }
 
 // carry reads it as it stands now, right before a write, so that what others
-// changed since the object was read is kept too. What it may not read is an
-// error, never taken for absent: S3 leaves out what the caller has no permission
-// for.
-func (b *Bucket) carry(ctx context.Context, key string) (c carried, err error) {
+// changed since the object was read is kept too, and says whether there was more than
+// the read has told. Tags are not asked for where the object is known to have none. What
+// it may not read is an error, never taken for absent: S3 leaves out what the caller has
+// no permission for.
+func (b *Bucket) carry(ctx context.Context, key string, untagged bool) (c carried, more bool, err error) {
 	if err = b.seeLocks(ctx, key); err != nil {
-		return c, err
+		return c, false, err
 	}
 	if err = b.refuseAnnotated(ctx, key); err != nil {
-		return c, err
+		return c, false, err
 	}
-	if c.grants, err = b.grants(ctx, key); err != nil {
-		return c, err
+	if c.grants, more, err = b.grants(ctx, key); err != nil || untagged {
+		return c, more, err
 	}
 	c.tags, c.count, err = b.tags(ctx, key)
-	return c, err
+	return c, more || c.count > 0 || !b.counted(), err
 }
 
 // tags returns the tags of an object as a PUT takes them.
 func (b *Bucket) tags(ctx context.Context, key string) (query string, count int32, err error) {
 	out, err := b.config.Client.GetObjectTagging(ctx, &s3.GetObjectTaggingInput{Bucket: &b.config.Bucket, Key: &key})
+	b.tagsAnswered(err)
 	if b.lacks(err) {
 		b.note("bucket %s: this server has no tags of objects", b.config.Bucket)
 		return "", 0, nil
@@ -66,28 +68,31 @@ func (b *Bucket) tags(ctx context.Context, key string) (query string, count int3
 // grants reads the ACL of an object, where objects have one: a PUT would set the
 // default. On AWS the grant of the owner himself is sent again too, since a PUT by
 // another account makes that the owner.
-func (b *Bucket) grants(ctx context.Context, key string) (g grants, err error) {
+func (b *Bucket) grants(ctx context.Context, key string) (g grants, asked bool, err error) {
 	enabled, err := b.aclsEnabled(ctx)
 	if err != nil || !enabled {
-		return grants{}, err
+		return grants{}, false, err
 	}
 	out, err := b.config.Client.GetObjectAcl(ctx, &s3.GetObjectAclInput{Bucket: &b.config.Bucket, Key: &key})
 	if b.lacks(err) {
 		b.note("bucket %s: this server has no ACLs of objects", b.config.Bucket)
-		return grants{}, nil
+		if unimplemented(err) {
+			b.setACLs(false)
+		}
+		return grants{}, false, nil
 	}
 	if err != nil {
-		return grants{}, fmt.Errorf("get the ACL of an object of bucket %s: %w", b.config.Bucket, err)
+		return grants{}, true, fmt.Errorf("get the ACL of an object of bucket %s: %w", b.config.Bucket, err)
 	}
 	if !b.config.AWS && ownerOnly(out) {
-		return grants{}, nil
+		return grants{}, true, nil
 	}
 	for _, grant := range out.Grants {
 		if err := g.add(grant); err != nil {
-			return grants{}, err
+			return grants{}, true, err
 		}
 	}
-	return g, nil
+	return g, true, nil
 }
 
 // ownerOnly says that an ACL is the default one.
@@ -148,10 +153,14 @@ func (b *Bucket) aclsEnabled(ctx context.Context) (bool, error) {
 	default:
 		return false, fmt.Errorf("get the ownership controls of bucket %s: %w", b.config.Bucket, err)
 	}
-	b.mu.Lock()
-	b.acls = &enabled
-	b.mu.Unlock()
+	b.setACLs(enabled)
 	return enabled, nil
+}
+
+func (b *Bucket) setACLs(enabled bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.acls = &enabled
 }
 
 // refuseAnnotated refuses an object that has annotations: they belong to a

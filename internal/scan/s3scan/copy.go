@@ -37,7 +37,8 @@ func patience(client *s3.Client) func(*s3.Options) {
 
 // copyWhole replaces the user metadata by a copy of the object onto itself, under
 // the condition that the ETag is the one that was read, of the source and of what
-// is overwritten. S3 copies tags and annotations along, as they are at that moment.
+// is overwritten. S3 copies tags and annotations along, as they are at that moment;
+// the rest is looked at again right before, unless copyUnmodified needs no look.
 //
 // The ETag of the copy may be the old one, or another: nothing depends on it.
 func (b *Bucket) copyWhole(ctx context.Context, object *scan.Object, read *asRead) error {
@@ -51,17 +52,22 @@ func (b *Bucket) copyWhole(ctx context.Context, object *scan.Object, read *asRea
 	if err := b.seeLocks(ctx, object.Key); err != nil {
 		return absent(err)
 	}
-	also, err := b.grants(ctx, object.Key)
-	if err != nil {
-		return absent(err)
-	}
-	now, err := b.look(ctx, object.Key, read)
+	also, asked, err := b.grants(ctx, object.Key)
 	if err != nil {
 		return absent(err)
 	}
 	in := b.copyInput(object, read, also)
 	if level == enforced {
 		in.IfMatch = &read.properties.etag
+	}
+	if level == enforced && !asked {
+		if done, err := b.copyUnmodified(ctx, in, read); done || err != nil {
+			return err
+		}
+	}
+	now, err := b.look(ctx, object.Key, read)
+	if err != nil {
+		return absent(err)
 	}
 	out, err := b.config.Client.CopyObject(ctx, in, withExpires(read.properties), b.patient)
 	if err != nil {

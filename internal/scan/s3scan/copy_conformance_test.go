@@ -56,7 +56,8 @@ func conditionalCopy(r *http.Request, body []byte) error {
 	match := strings.HasPrefix(r.Header.Get("If-Match"), `"`)
 	switch {
 	case r.Header.Get("X-Amz-Copy-Source") != "":
-		if strings.HasPrefix(r.Header.Get("X-Amz-Copy-Source-If-Match"), `"`) && (match || probe) {
+		source := strings.HasPrefix(r.Header.Get("X-Amz-Copy-Source-If-Match"), `"`) || r.Header.Get("X-Amz-Copy-Source-If-Unmodified-Since") != ""
+		if source && (match || probe) {
 			return nil
 		}
 	case r.URL.Query().Has("uploadId") && match:

@@ -91,7 +91,7 @@ func TestLastMomentOfACopy(t *testing.T) {
 			if err := source.Replace(t.Context(), []scan.Change{first})[0].Err; err != nil { // the probe is behind us
 				t.Fatal(err)
 			}
-			change := store.changeMetadata(source, ref, c.size)
+			change := old(store.changeMetadata(source, ref, c.size))
 			happened := make(chan string, 1)
 			store.faults.Set(c.operation, fault.Fault{Times: 1, Before: func(*http.Request, []byte) {
 				c.happens(store, ref)

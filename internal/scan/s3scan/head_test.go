@@ -78,7 +78,7 @@ func clocked(t *testing.T) (*fakeaws.Server, *Bucket) {
 	if _, err := client.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String(bucketName)}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := client.PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String(bucketName), Key: aws.String("k")}); err != nil {
+	if _, err := client.PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String(bucketName), Key: aws.String("k"), Tagging: aws.String("a=b")}); err != nil {
 		t.Fatal(err)
 	}
 	return server, New(Config{Client: client, Bucket: bucketName})

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -42,6 +43,7 @@ func (b *Bucket) Load(ctx context.Context, ref scan.Ref) (scan.Item, error) {
 			}
 			continue
 		}
+		at := time.Now()
 		found, err := b.head(ctx, &s3.HeadObjectInput{Bucket: &b.config.Bucket, Key: &key, ChecksumMode: types.ChecksumModeEnabled})
 		if err != nil {
 			return scan.Item{}, b.loadError("head", err)
@@ -53,7 +55,7 @@ func (b *Bucket) Load(ctx context.Context, ref scan.Ref) (scan.Item, error) {
 			if err := refuseArchived(found); err != nil {
 				return scan.Item{}, err
 			}
-			return b.item(ref, key, found, nil, false), nil
+			return b.item(ref, key, found, at, nil, false), nil
 		}
 		if aws.ToInt64(found.ContentLength) > maxBody {
 			return scan.Item{}, errTooLarge()
@@ -70,6 +72,7 @@ func (b *Bucket) Load(ctx context.Context, ref scan.Ref) (scan.Item, error) {
 // room for the body. Where there is none it waits without a connection, which the
 // service would close meanwhile, and asks again for what it was about to read.
 func (b *Bucket) get(ctx context.Context, ref scan.Ref, key string, match *string) (scan.Item, error) {
+	at := time.Now()
 	out, err := b.open(ctx, key, match)
 	if err != nil {
 		return scan.Item{}, err
@@ -81,6 +84,7 @@ func (b *Bucket) get(ctx context.Context, ref scan.Ref, key string, match *strin
 		if give, err = b.config.Room.Take(ctx, size); err != nil {
 			return scan.Item{}, err
 		}
+		at = time.Now()
 		if out, err = b.open(ctx, key, out.ETag); err != nil {
 			give()
 			return scan.Item{}, err
@@ -98,7 +102,7 @@ func (b *Bucket) get(ctx context.Context, ref scan.Ref, key string, match *strin
 		give()
 		return scan.Item{}, errTooLarge()
 	}
-	item := b.item(ref, key, headOf(out), body.Bytes(), true)
+	item := b.item(ref, key, headOf(out), at, body.Bytes(), true)
 	item.Give = give
 	return item, nil
 }
@@ -121,10 +125,10 @@ func (b *Bucket) open(ctx context.Context, key string, match *string) (*s3.GetOb
 	return out, nil
 }
 
-// item makes an item of what was found.
-func (b *Bucket) item(ref scan.Ref, key string, found *s3.HeadObjectOutput, body []byte, whole bool) scan.Item {
+// item makes an item of what was found when it was asked for at a time.
+func (b *Bucket) item(ref scan.Ref, key string, found *s3.HeadObjectOutput, at time.Time, body []byte, whole bool) scan.Item {
 	read := &asRead{properties: propertiesOf(found), metadata: found.Metadata, size: aws.ToInt64(found.ContentLength),
-		checksum: checksumOf(found), whole: whole}
+		checksum: checksumOf(found), whole: whole, tags: aws.ToInt32(found.TagCount), at: at, settled: settled(found)}
 	if whole {
 		read.size = int64(len(body)) // a server may leave the length out
 	}
@@ -205,7 +209,7 @@ func checksumOf(found *s3.HeadObjectOutput) checksum {
 			return checksum{algorithm: one.algorithm, kind: found.ChecksumType, value: *one.value}
 		}
 	}
-	return checksum{} // of a new body the SDK's default
+	return checksum{}
 }
 
 // ofBody refuses a checksum that a new body would get another one instead of: of
@@ -226,7 +230,7 @@ func (c checksum) ofBody() error {
 // headOf is the answer to a GET without the body, as HEAD gives it.
 func headOf(out *s3.GetObjectOutput) *s3.HeadObjectOutput {
 	return &s3.HeadObjectOutput{
-		ETag: out.ETag, VersionId: out.VersionId, LastModified: out.LastModified, ContentLength: out.ContentLength,
+		ETag: out.ETag, VersionId: out.VersionId, LastModified: out.LastModified, ContentLength: out.ContentLength, TagCount: out.TagCount,
 		Metadata: out.Metadata, MissingMeta: out.MissingMeta, Restore: out.Restore,
 		CacheControl: out.CacheControl, ContentDisposition: out.ContentDisposition, ContentEncoding: out.ContentEncoding,
 		ContentLanguage: out.ContentLanguage, ContentType: out.ContentType, ExpiresString: out.ExpiresString,

@@ -36,7 +36,7 @@ func (b *Bucket) copyParts(ctx context.Context, object *scan.Object, read *asRea
 	if level == unsafe {
 		return errCannotCopy("it is too large, or its checksum is one of parts, for any other write")
 	}
-	also, err := b.carry(ctx, object.Key)
+	also, _, err := b.carry(ctx, object.Key, false)
 	if err == nil {
 		err = b.unchanged(ctx, object.Key, read, also) // before much is copied for nothing
 	}
@@ -93,7 +93,7 @@ func (b *Bucket) fill(ctx context.Context, up upload, size int64) (*s3.CompleteM
 	if err != nil {
 		return nil, err
 	}
-	also, err := b.carry(ctx, up.key)
+	also, _, err := b.carry(ctx, up.key, false)
 	if err != nil {
 		return nil, err
 	}

@@ -80,16 +80,18 @@ func (b *Bucket) probe(ctx context.Context, of *guard, try attempt) (level, erro
 		return unsafe, err
 	}
 	b.mu.Lock()
-	*of = guard{known: true, level: found}
-	b.mu.Unlock()
-	return found, nil
+	defer b.mu.Unlock()
+	if !of.known { // nothing has shown otherwise meanwhile
+		*of = guard{known: true, level: found}
+	}
+	return of.level, nil
 }
 
-// guard is what is known; AWS enforces all conditions.
+// guard is what is known; AWS enforces all conditions, unless it has shown otherwise.
 func (b *Bucket) guard(of *guard) guard {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.config.AWS {
+	if b.config.AWS && !of.known {
 		return guard{known: true, level: enforced}
 	}
 	return *of
@@ -99,8 +101,8 @@ func (b *Bucket) guard(of *guard) guard {
 const wrongETag = `"00000000000000000000000000000000"`
 
 // plant makes the object of a probe, which must be new.
-func (b *Bucket) plant(ctx context.Context, key string, match, noneMatch *string) (etag *string, written []string, err error) {
-	out, err := b.config.Client.PutObject(ctx, &s3.PutObjectInput{Bucket: &b.config.Bucket, Key: &key, IfMatch: match, IfNoneMatch: noneMatch,
+func (b *Bucket) plant(ctx context.Context, key string, match, noneMatch, tagging *string) (etag *string, written []string, err error) {
+	out, err := b.config.Client.PutObject(ctx, &s3.PutObjectInput{Bucket: &b.config.Bucket, Key: &key, IfMatch: match, IfNoneMatch: noneMatch, Tagging: tagging,
 		Body: bytes.NewReader([]byte("rotator probes conditional writes"))})
 	if err != nil {
 		return nil, maybe(err), err
@@ -119,16 +121,16 @@ func maybe(err error) []string {
 // tryPuts makes the object and tries to replace it under a wrong ETag, which must
 // fail, and under its own, which must not.
 func (b *Bucket) tryPuts(ctx context.Context, key string) (l level, written []string, err error) {
-	etag, written, err := b.plant(ctx, key, nil, aws.String("*"))
+	etag, written, err := b.plant(ctx, key, nil, aws.String("*"), nil)
 	if err != nil {
 		return unsafe, written, b.probeError(err)
 	}
-	_, more, err := b.plant(ctx, key, aws.String(wrongETag), nil)
+	_, more, err := b.plant(ctx, key, aws.String(wrongETag), nil, nil)
 	written = append(written, more...)
 	if status(err) != http.StatusPreconditionFailed {
 		return unsafe, written, b.probeError(err)
 	}
-	_, more, err = b.plant(ctx, key, etag, nil)
+	_, more, err = b.plant(ctx, key, etag, nil, nil)
 	written = append(written, more...)
 	if err != nil {
 		return unsafe, written, b.probeError(err)

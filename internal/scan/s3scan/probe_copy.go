@@ -57,19 +57,14 @@ func (b *Bucket) without(err error) error {
 // source, which must fail; under a wrong one of what is overwritten, which should;
 // under its own, which must not, and must put the new metadata in place.
 func (b *Bucket) tryCopies(ctx context.Context, key string) (found level, written []string, err error) {
-	etag, written, err := b.plant(ctx, key, nil, aws.String("*"))
+	etag, written, err := b.plant(ctx, key, nil, aws.String("*"), nil)
 	if err != nil {
 		return unsafe, written, b.probeError(err)
 	}
 	onto := func(source, target *string) error {
-		out, err := b.config.Client.CopyObject(ctx, &s3.CopyObjectInput{Bucket: &b.config.Bucket, Key: &key, CopySource: b.copySource(key),
-			CopySourceIfMatch: source, IfMatch: target, MetadataDirective: types.MetadataDirectiveReplace, Metadata: map[string]string{"probe": "copied"}})
-		if err != nil {
-			written = append(written, maybe(err)...)
-			return err
-		}
-		written = append(written, aws.ToString(out.VersionId))
-		return nil
+		more, err := b.ontoItself(ctx, key, &s3.CopyObjectInput{CopySourceIfMatch: source, IfMatch: target})
+		written = append(written, more...)
+		return err
 	}
 	if err := onto(aws.String(wrongETag), nil); !refuses(err) {
 		return unsafe, written, b.without(err)
@@ -90,9 +85,20 @@ func (b *Bucket) tryCopies(ctx context.Context, key string) (found level, writte
 	return found, written, nil
 }
 
+// ontoItself copies the object of a probe onto itself, under the conditions of in.
+func (b *Bucket) ontoItself(ctx context.Context, key string, in *s3.CopyObjectInput) (written []string, err error) {
+	in.Bucket, in.Key, in.CopySource = &b.config.Bucket, &key, b.copySource(key)
+	in.MetadataDirective, in.Metadata = types.MetadataDirectiveReplace, map[string]string{"probe": "copied"}
+	out, err := b.config.Client.CopyObject(ctx, in)
+	if err != nil {
+		return maybe(err), err
+	}
+	return []string{aws.ToString(out.VersionId)}, nil
+}
+
 // tryUploads does the same with an upload of one part.
 func (b *Bucket) tryUploads(ctx context.Context, key string) (found level, written []string, err error) {
-	etag, written, err := b.plant(ctx, key, nil, aws.String("*"))
+	etag, written, err := b.plant(ctx, key, nil, aws.String("*"), nil)
 	if err != nil {
 		return unsafe, written, b.probeError(err)
 	}

@@ -15,7 +15,10 @@ type asRead struct {
 	metadata   map[string]string
 	size       int64
 	checksum   checksum
-	whole      bool // its body was read, too
+	whole      bool      // its body was read, too
+	tags       int32     // how many it was told to have; 0 also where nothing was told
+	at         time.Time // before it was asked for
+	settled    bool      // any later write of it has another Last-Modified
 }
 
 // checksum is the checksum of an object as S3 keeps it.

@@ -13,7 +13,8 @@ import (
 )
 
 // rewrite replaces the body by a PUT under the condition that the ETag is the one
-// that was read, and after a look at what the ETag does not cover.
+// that was read. What the ETag does not cover is looked at again right before, unless
+// the GET has told all of it, not longer ago than staleAfter.
 func (b *Bucket) rewrite(ctx context.Context, object *scan.Object, read *asRead) error {
 	if err := read.checksum.ofBody(); err != nil {
 		return err
@@ -21,8 +22,12 @@ func (b *Bucket) rewrite(ctx context.Context, object *scan.Object, read *asRead)
 	if err := b.probePuts(ctx); err != nil {
 		return err
 	}
-	also, err := b.carry(ctx, object.Key)
-	if err == nil {
+	untagged, err := b.untagged(ctx, read)
+	if err != nil {
+		return err
+	}
+	also, more, err := b.carry(ctx, object.Key, untagged)
+	if err == nil && (more || !read.fresh()) {
 		err = b.unchanged(ctx, object.Key, read, also)
 	}
 	if err != nil {
@@ -79,6 +84,7 @@ func (b *Bucket) put(object *scan.Object, read *asRead, also carried) *s3.PutObj
 		GrantReadACP: given(also.grants.readACP), GrantWriteACP: given(also.grants.writeACP),
 	}
 	in.ObjectLockMode, in.ObjectLockRetainUntilDate = p.retention()
+	sumBody(in, object.Body)
 	return in
 }
 

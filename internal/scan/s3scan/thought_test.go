@@ -32,7 +32,7 @@ func TestEveryPropertyIsThoughtOf(t *testing.T) {
 		"SSECustomerAlgorithm", "SSECustomerKey", "SSECustomerKeyMD5", "SSEKMSEncryptionContext" /* nobody can read it */, "noSmithyDocumentSerde"}
 	checksums := []string{"ChecksumCRC32", "ChecksumCRC32C", "ChecksumCRC64NVME", "ChecksumMD5", "ChecksumSHA1",
 		"ChecksumSHA256", "ChecksumSHA512", "ChecksumXXHASH128", "ChecksumXXHASH3", "ChecksumXXHASH64"}
-	thought(t, reflect.TypeFor[s3.PutObjectInput](), sent, notSent, checksums, /* the SDK computes them */
+	thought(t, reflect.TypeFor[s3.PutObjectInput](), sent, notSent, checksums, /* sumBody or the SDK computes them */
 		[]string{"Body", "ContentLength", "IfMatch", "Tagging", "ChecksumAlgorithm"},
 		[]string{"ContentMD5", "WriteOffsetBytes" /* directory buckets */})
 	thought(t, reflect.TypeFor[s3.CopyObjectInput](), sent, notSent,

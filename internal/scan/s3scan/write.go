@@ -17,9 +17,9 @@ import (
 func (b *Bucket) Batch() int { return 1 }
 
 // Replace writes each object under the condition that its ETag is the one that was
-// read, and after a look at what the ETag does not cover. A new body is PUT; where
-// the metadata alone is new, the object is copied onto itself, and its body stays
-// where it is.
+// read, and on what was known of the rest a second before at most, or is looked at
+// again. A new body is PUT; where the metadata alone is new, the object is copied onto
+// itself, and its body stays where it is.
 func (b *Bucket) Replace(ctx context.Context, changes []scan.Change) []scan.Result {
 	results := make([]scan.Result, len(changes))
 	for i, change := range changes {
@@ -83,10 +83,7 @@ func (b *Bucket) unchanged(ctx context.Context, key string, read *asRead, also c
 	if err != nil {
 		return err
 	}
-	if now.TagCount != nil && *now.TagCount != also.count {
-		return scan.ErrChanged
-	}
-	return nil
+	return b.sameTags(now, read, also)
 }
 
 // look returns the object as it stands; scan.ErrChanged when that is not as it was
