@@ -30,7 +30,7 @@ func (w *Watcher) Front(t testing.TB, endpoint string) string {
 	transport := &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 64}
 	proxy := &httputil.ReverseProxy{Transport: transport, ErrorLog: log.New(io.Discard, "", 0),
 		Rewrite: func(r *httputil.ProxyRequest) {
-			r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = to.Scheme, to.Host, r.In.Host
+			r.Out.URL.Scheme, r.Out.URL.Host = to.Scheme, to.Host // and Out.Host stays
 		},
 		ModifyResponse: whole,
 	}

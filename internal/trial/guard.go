@@ -92,7 +92,7 @@ func (g *guard) put(e fault.Exchange) {
 		return
 	}
 	g.watching.Lock()
-	before := g.bodies[version(e.Request, match)]
+	before := g.objects[version(e.Request, match)]
 	g.watching.Unlock()
 	old, now := parseBody(entry.Target, before), parseBody(entry.Target, bodyOf(e))
 	for path, blob := range now.blobs {

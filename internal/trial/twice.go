@@ -6,7 +6,9 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 
 	"rotator/internal/fakeaws/fault"
@@ -34,10 +36,29 @@ func (w *Watcher) remember(e fault.Exchange) {
 		if e.Operation == "s3:PutObject" {
 			body = bodyOf(e)
 		}
-		w.watching.Lock()
-		defer w.watching.Unlock()
-		w.bodies[version(e.Request, e.Header.Get("ETag"))] = body
+		w.keep(version(e.Request, e.Header.Get("ETag")), body)
 	}
+	switch e.Operation {
+	case "s3:HeadObject", "s3:GetObject":
+		w.keep("metadata of "+version(e.Request, e.Header.Get("ETag")), metadata(e.Header))
+	}
+}
+
+func (w *Watcher) keep(name string, text []byte) {
+	w.watching.Lock()
+	defer w.watching.Unlock()
+	w.objects[name] = text
+}
+
+// metadata is what the user's metadata says, as text.
+func metadata(h http.Header) []byte {
+	var text []byte
+	for _, name := range slices.Sorted(maps.Keys(h)) {
+		if strings.HasPrefix(name, "X-Amz-Meta-") {
+			text = fmt.Appendln(text, name, h.Get(name))
+		}
+	}
+	return text
 }
 
 // version names a state of an object.
@@ -132,19 +153,23 @@ func (w *Watcher) wrote(place string, before, after []byte) {
 	}
 }
 
-// putAgain looks at what a PUT replaced, where that is known. Objects without a blob
-// that KMS returned are the worker's own, of its checkpoint, and replaced again and
-// again.
+// putAgain looks at what a PUT replaced, or a copy of an object onto itself, which
+// replaces its metadata, where that is known. Objects without a blob that KMS returned
+// are the worker's own, of its checkpoint, and replaced again and again.
 func (w *Watcher) putAgain(e fault.Exchange) {
-	match, body := e.Request.Header.Get("If-Match"), bodyOf(e)
-	if match == "" || !e.Served || e.Status != http.StatusOK {
+	place, match, now := "", "If-Match", bodyOf(e)
+	if e.Operation == "s3:CopyObject" {
+		place, match, now = "metadata of ", "X-Amz-Copy-Source-If-Match", metadata(e.Request.Header)
+	}
+	match = e.Request.Header.Get(match)
+	if match == "" || !e.Served || e.Status != http.StatusOK || bytes.Contains(e.Answer, []byte("<Error>")) {
 		return
 	}
 	w.watching.Lock()
-	before, known := w.bodies[version(e.Request, match)]
-	outcome, _ := w.outcome(body)
+	before, known := w.objects[place+version(e.Request, match)]
+	outcome, _ := w.outcome(now)
 	w.watching.Unlock()
 	if known && outcome != "" {
-		w.wrote(e.Request.URL.Path, before, body)
+		w.wrote(place+e.Request.URL.Path, before, now)
 	}
 }

@@ -42,8 +42,8 @@ type Watcher struct {
 	// stored, by place, both by digest.
 	moves   map[digest]move
 	written map[string]map[digest]bool
-	// bodies are those of objects, by path and ETag.
-	bodies map[string][]byte
+	// objects are their bodies and metadata, by path and ETag.
+	objects map[string][]byte
 }
 
 // NewWatcher makes a Watcher, which says when the test ends what broke its rules.
@@ -58,7 +58,7 @@ func NewWatcher(t testing.TB, may ...string) *Watcher {
 }
 
 func newWatcher(may ...string) *Watcher {
-	return &Watcher{may: may, secrets: newSecrets(), seen: map[string]int{}, moves: map[digest]move{}, written: map[string]map[digest]bool{}, bodies: map[string][]byte{}}
+	return &Watcher{may: may, secrets: newSecrets(), seen: map[string]int{}, moves: map[digest]move{}, written: map[string]map[digest]bool{}, objects: map[string][]byte{}}
 }
 
 // Watch puts a Watcher around a fake AWS until the test ends.
@@ -151,7 +151,7 @@ func (w *Watcher) object(e fault.Exchange) {
 	case e.Operation == "s3:CopyObject" && h.Get("X-Amz-Copy-Source-If-Match") == "":
 		w.complain("%s of %s copies whatever is there", e.Operation, key)
 	}
-	if e.Operation == "s3:PutObject" {
+	if e.Operation != "s3:CompleteMultipartUpload" {
 		w.putAgain(e)
 	}
 }
