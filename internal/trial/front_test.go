@@ -278,6 +278,7 @@ func TestFrontEndsRequests(t *testing.T) {
 	arrived, goOn := make(chan struct{}), make(chan struct{})
 	var cut atomic.Bool
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // or the end of the connection is not noticed
 		close(arrived)
 		select {
 		case <-r.Context().Done():
