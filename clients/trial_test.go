@@ -20,6 +20,7 @@ import (
 
 	"rotator/internal/fakeaws"
 	"rotator/internal/fakeaws/fakekms"
+	"rotator/internal/trial"
 )
 
 // binary is rotator, built once for all tests.
@@ -51,7 +52,12 @@ type Trial struct {
 	AWS  *fakeaws.Server
 	A, B string // ARNs
 	Dir  string // holds the job file; the client may use it too
+
+	guards *trial.Watcher
 }
+
+// workerSecret is the secret access key with which rotator signs.
+const workerSecret = "worker-secret-of-the-clients-module"
 
 // NewTrial starts a fake AWS until the end of the test, and makes it that of every
 // client in this process and its children.
@@ -62,18 +68,20 @@ func NewTrial(t *testing.T) *Trial {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = server.Close() })
-	trial := &Trial{T: t, AWS: server, Dir: t.TempDir()}
+	made := &Trial{T: t, AWS: server, Dir: t.TempDir(), guards: trial.Watch(t, server)}
+	made.guards.AddSecret("the secret access key", workerSecret)
 	for _, pair := range server.AWSEnv() {
 		name, value, _ := strings.Cut(pair, "=")
 		t.Setenv(name, value)
 	}
+	t.Setenv("AWS_ACCESS_KEY_ID", trial.ApplicationKey)
 	for _, name := range []string{"AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_KMS", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_DYNAMODB", "AWS_ROLE_ARN"} {
-		trial.Unset(name)
+		made.Unset(name)
 	}
-	t.Setenv("AWS_CONFIG_FILE", filepath.Join(trial.Dir, "no-config"))
-	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", filepath.Join(trial.Dir, "no-credentials"))
-	trial.A, trial.B = trial.NewKey(), trial.NewKey()
-	return trial
+	t.Setenv("AWS_CONFIG_FILE", filepath.Join(made.Dir, "no-config"))
+	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", filepath.Join(made.Dir, "no-credentials"))
+	made.A, made.B = made.NewKey(), made.NewKey()
+	return made
 }
 
 // Unset takes a variable out of the environment until the end of the test.
@@ -102,7 +110,7 @@ func (t *Trial) Must(err error) {
 // Config is that of an SDK client of the fake AWS.
 func (t *Trial) Config() aws.Config {
 	return aws.Config{Region: "us-east-1", BaseEndpoint: aws.String(t.AWS.Endpoint()),
-		Credentials: credentials.NewStaticCredentialsProvider("AKIAFAKEAWSFAKEAWS00", "not-a-secret", "")}
+		Credentials: credentials.NewStaticCredentialsProvider(trial.ApplicationKey, "not-a-secret", "")}
 }
 
 // KMS, DynamoDB and S3 are ordinary SDK clients.
@@ -144,9 +152,22 @@ func (t *Trial) Judge(s Subject) {
 	if report.Slots.Rotated != s.Slots {
 		t.Errorf("rotator moved %d slots, want %d", report.Slots.Rotated, s.Slots)
 	}
+	t.guards.ReadOnly(true)
 	t.rotator(0, "audit", "--fail-on-remaining")
+	t.checkGuards(s)
 	t.disable(true)
 	t.each(s, "with A disabled, after rotator", true)
+}
+
+// checkGuards says whether the guards saw the work, and what of its secrets is where
+// it must not be: in what rotator printed, or in its state. What broke their rules they
+// tell by themselves.
+func (t *Trial) checkGuards(s Subject) {
+	t.Helper()
+	if n := t.guards.Seen("kms:ReEncrypt"); n < s.Slots {
+		t.Errorf("the guards saw %d requests to KMS, and there are %d slots", n, s.Slots)
+	}
+	t.guards.Outputs(t.T, filepath.Join(t.Dir, ".rotator"))
 }
 
 // each reads everything; all of it has to succeed, or all has to fail.
@@ -196,11 +217,13 @@ func (t *Trial) rotator(code int, args ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, binary, append(args, "-f", "job.yaml", "-o", "json")...)
+	cmd := exec.CommandContext(ctx, binary, append(args, "-f", "job.yaml", "-o", "json", "-v")...)
 	cmd.Dir = t.Dir
+	cmd.Env = append(os.Environ(), "AWS_ACCESS_KEY_ID=AKIAWORKERWORKER0000", "AWS_SECRET_ACCESS_KEY="+workerSecret)
 	var out, log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &log
 	err := cmd.Run()
+	t.guards.Printed(out.String(), log.String())
 	if cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != code {
 		t.Fatalf("rotator %v: %v, want exit code %d\n%s\n%s", args, err, code, out.Bytes(), tail(log.String()))
 	}

@@ -7,16 +7,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"log"
-	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -27,6 +21,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"rotator/internal/fakeaws"
+	"rotator/internal/trial"
 )
 
 // What a migration moves.
@@ -45,50 +40,50 @@ type migration struct {
 	dynamodb *dynamodb.Client
 	s3       *s3.Client
 	old, new string // key ARNs
-	kmsURL   string
-	url      string // of the server, through a proxy that watches
-	slots    int
-
-	mu       sync.Mutex
-	unwanted []string // requests that must never be sent to such a server
+	// url and kmsURL are where rotator goes: by the guards.
+	url, kmsURL string
+	guards      *trial.Watcher
+	slots       int
 }
 
 // fullRun takes rotator through a whole migration, and returns how it went.
 func fullRun(t *testing.T, s server, endpoint, binary string) string {
 	t.Helper()
-	m := &migration{T: t, server: s, binary: binary, dir: t.TempDir(), kmsURL: endpoint}
-	m.url = m.watch(endpoint)
+	m := &migration{T: t, server: s, binary: binary, dir: t.TempDir(), guards: trial.NewWatcher(t)}
+	m.guards.AddSecret("the secret access key", secretKey)
+	m.url = m.guards.Front(t, endpoint)
+	m.dynamodb = dynamodb.NewFromConfig(config(endpoint))
+	m.s3 = s3.NewFromConfig(config(endpoint), func(o *s3.Options) { o.UsePathStyle = true })
+	m.kmsURL = m.url
 	if !s.has(kmsService) {
 		fake, err := fakeaws.Start(fakeaws.Config{})
 		m.must(err)
 		t.Cleanup(func() { _ = fake.Close() })
-		m.kmsURL = fake.Endpoint()
+		endpoint = fake.Endpoint()
+		m.kmsURL = m.guards.Front(t, endpoint)
 	}
-	m.kms = kms.NewFromConfig(config(m.kmsURL))
-	m.dynamodb = dynamodb.NewFromConfig(config(m.url))
-	m.s3 = s3.NewFromConfig(config(m.url), func(o *s3.Options) { o.UsePathStyle = true })
+	m.kms = kms.NewFromConfig(config(endpoint))
 	m.seed()
 	m.writeJob()
 
+	m.guards.ReadOnly(true)
 	if before := m.rotator(4, "audit", "--fail-on-remaining"); before.Slots.Remaining != m.slots {
 		t.Errorf("audit: %+v, want %d slots remaining", before.Slots, m.slots)
 	}
+	m.guards.ReadOnly(false)
 	m.killed()
 	run := m.rotator(0, "run")
 	if run.Slots.Seen != m.slots || run.Slots.Rotated+run.Slots.Current != m.slots {
 		t.Errorf("run: %+v, want %d slots moved", run.Slots, m.slots)
 	}
+	m.guards.ReadOnly(true)
 	if verify := m.rotator(0, "verify"); !verify.Converged {
 		t.Errorf("verify: %+v", verify)
 	}
 	_, err := m.kms.DisableKey(t.Context(), &kms.DisableKeyInput{KeyId: aws.String(m.old[strings.LastIndex(m.old, "/")+1:])})
 	m.must(err)
 	m.readBack()
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, request := range m.unwanted {
-		t.Errorf("rotator sent %s", request)
-	}
+	m.checkGuards()
 	return fmt.Sprintf("%d slots moved and read back", m.slots)
 }
 
@@ -99,30 +94,20 @@ func (m *migration) must(err error) {
 	}
 }
 
-// watch puts a proxy in front of a server that takes down what rotator may send to
-// AWS alone: UpdateObjectEncryption. It passes whole requests on, and those to their
-// ends: dynalite dies of a client that is killed in the middle of one.
-func (m *migration) watch(endpoint string) string {
-	to, err := url.Parse(endpoint)
-	m.must(err)
-	proxy := &httputil.ReverseProxy{ErrorLog: log.New(io.Discard, "", 0), Rewrite: func(r *httputil.ProxyRequest) {
-		r.SetURL(to)
-		r.Out.Host = r.In.Host // it is signed
-		body, err := io.ReadAll(r.In.Body)
-		if err != nil {
-			r.Out.URL = &url.URL{} // goes nowhere
-		}
-		r.Out = r.Out.WithContext(context.WithoutCancel(r.In.Context()))
-		r.Out.Body = io.NopCloser(bytes.NewReader(body))
-		if query := r.In.URL.Query(); r.In.Method == http.MethodPut && query.Has("encryption") {
-			m.mu.Lock()
-			m.unwanted = append(m.unwanted, "UpdateObjectEncryption: "+r.In.URL.Path)
-			m.mu.Unlock()
-		}
-	}}
-	front := httptest.NewServer(proxy)
-	m.Cleanup(front.Close)
-	return front.URL
+// checkGuards says whether the guards saw the work, and what of its secrets is where
+// it must not be. What broke their rules they tell by themselves.
+func (m *migration) checkGuards() {
+	if n := m.guards.Seen("kms:ReEncrypt"); n < m.slots {
+		m.Errorf("the guards saw %d requests to KMS, and there are %d slots", n, m.slots)
+	}
+	if n := m.guards.Seen("dynamodb:BatchExecuteStatement") + m.guards.Seen("dynamodb:UpdateItem"); m.server.has(dynamodbService) && n == 0 {
+		m.Error("the guards saw no write to DynamoDB")
+	}
+	if n := m.guards.Seen("s3:PutObject"); m.server.has(s3Service) && n < objectCount {
+		m.Errorf("the guards saw %d writes to S3, and there are %d objects", n, objectCount)
+	}
+	m.rotator(0, "report")
+	m.guards.Outputs(m.T, m.dir)
 }
 
 func (m *migration) seed() {
@@ -144,6 +129,7 @@ func secretOf(name string) string { return "secret of " + name }
 func contextOf(n int) map[string]string { return map[string]string{"tenant": fmt.Sprintf("t%d", n%3)} }
 
 func (m *migration) encrypt(name string, n int) []byte {
+	m.guards.AddSecret("a plaintext", secretOf(name))
 	out, err := m.kms.Encrypt(m.Context(), &kms.EncryptInput{KeyId: &m.old, Plaintext: []byte(secretOf(name)), EncryptionContext: contextOf(n)})
 	m.must(err)
 	return out.CiphertextBlob
@@ -198,7 +184,7 @@ type outcome struct {
 }
 
 func (m *migration) command(ctx context.Context, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, m.binary, append(args, "-f", "job.yaml", "-o", "json")...)
+	cmd := exec.CommandContext(ctx, m.binary, append(args, "-f", "job.yaml", "-o", "json", "-v")...)
 	cmd.Dir = m.dir
 	cmd.Env = append(os.Environ(), "AWS_REGION="+region, "AWS_ACCESS_KEY_ID="+accessKey, "AWS_SECRET_ACCESS_KEY="+secretKey, "AWS_EC2_METADATA_DISABLED=true")
 	return cmd
@@ -213,6 +199,7 @@ func (m *migration) rotator(code int, args ...string) (o outcome) {
 	var out, log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &log
 	err := cmd.Run()
+	m.guards.Printed(out.String(), log.String())
 	if cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != code {
 		m.Fatalf("rotator %v: %v, want exit code %d\n%s\n%s", args, err, code, out.Bytes(), tail(log.String(), 3000))
 	}
@@ -223,9 +210,14 @@ func (m *migration) rotator(code int, args ...string) (o outcome) {
 // killed starts a run and kills it when its audit log shows that it writes.
 func (m *migration) killed() {
 	cmd := m.command(m.Context(), "run")
+	var out, log bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &log
 	m.must(cmd.Start())
-	defer func() { _ = cmd.Wait() }()
-	defer func() { _ = cmd.Process.Kill() }()
+	defer func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		m.guards.Printed(out.String(), log.String())
+	}()
 	trail := filepath.Join(m.dir, ".rotator", "conformance.audit.jsonl")
 	for range 600 {
 		if text, err := os.ReadFile(trail); err == nil && bytes.Count(text, []byte(`"event":"rotated"`)) > m.slots/10 {

@@ -21,7 +21,7 @@ import (
 const (
 	region    = "us-east-1"
 	accessKey = "AKIAROTATOREXAMPLE00"
-	secretKey = "not-a-secret"
+	secretKey = "not-a-secret-but-looked-for-in-outputs"
 )
 
 // config is that of an SDK client of a server.

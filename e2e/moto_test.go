@@ -8,6 +8,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -18,6 +19,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"rotator/internal/trial"
 )
 
 const job = `job: e2e
@@ -65,24 +68,34 @@ func TestMoto(t *testing.T) {
 
 	binary := filepath.Join(dir, "rotator")
 	command(t, exec.Command("go", "build", "-o", binary, "rotator/cmd/rotator"))
-	if err := os.WriteFile(filepath.Join(dir, "job.yaml"), []byte(job), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	r := rotator{binary: binary, dir: dir, endpoint: endpoint}
+	r := newRotator(t, binary, endpoint)
+	r.canaries(t, manifest)
 
+	r.guards.ReadOnly(true)
 	before := r.expect(t, 4, "audit", "--fail-on-remaining")
 	if before.Slots.Seen != slots || before.Slots.Remaining != slots {
 		t.Fatalf("audit before: %+v, want all %d slots remaining", before.Slots, slots)
 	}
+	r.guards.ReadOnly(false)
 	r.killHalfWay(t)
 	run := r.expect(t, 0, "run")
 	if run.Status != "complete" || run.Slots.Seen != slots || run.Slots.Rotated+run.Slots.Current != slots {
 		t.Fatalf("run after the kill: %+v", run)
 	}
+	r.guards.ReadOnly(true)
 	verify := r.expect(t, 0, "verify")
 	if !verify.Converged || verify.Slots.Current != slots {
 		t.Fatalf("verify: %+v, want all %d slots current and converged", verify, slots)
 	}
+	r.guards.ReadOnly(false)
+	script(t, "poison", endpoint, manifest)
+	if last := r.expect(t, 3, "run"); last.Slots.Failed != 1 || last.Slots.Current != slots {
+		t.Fatalf("run over what nobody can read: %+v, want one slot failed", last.Slots)
+	}
+	for _, args := range [][]string{{"report", "--ledger"}, {"report"}, {"status"}} {
+		r.run(t, args...)
+	}
+	r.checkGuards(t)
 	script(t, "check", endpoint, manifest)
 }
 
@@ -130,49 +143,128 @@ func command(t *testing.T, cmd *exec.Cmd) {
 	}
 }
 
-// rotator runs the binary with nothing but the environment a user would set.
-type rotator struct{ binary, dir, endpoint string }
+// rotator runs the binary with nothing but the environment a user would set. What it
+// sends goes by the guards.
+type rotator struct {
+	binary, dir, endpoint string
+	secret, token         string // its credentials
+	guards                *trial.Watcher
+}
 
-func (r rotator) command(ctx context.Context, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, r.binary, append(args, "-f", "job.yaml", "-o", "json")...)
+func newRotator(t *testing.T, binary, endpoint string) *rotator {
+	t.Helper()
+	r := &rotator{binary: binary, dir: t.TempDir(), secret: "worker-secret-" + rand.Text(), token: "worker-session-" + rand.Text(), guards: trial.NewWatcher(t)}
+	r.endpoint = r.guards.Front(t, endpoint)
+	if err := os.WriteFile(filepath.Join(r.dir, "job.yaml"), []byte(job), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.guards.AddSecret("the secret access key", r.secret)
+	r.guards.AddSecret("the session token", r.token)
+	return r
+}
+
+// canaries are the plaintexts, of which rotator must never know.
+func (r *rotator) canaries(t *testing.T, manifest string) {
+	t.Helper()
+	var stored struct {
+		Plain, Nested map[string]struct{ Secrets []string }
+		Objects       map[string]struct{ Secret string }
+	}
+	text, err := os.ReadFile(manifest)
+	if err == nil {
+		err = json.Unmarshal(text, &stored)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	add := func(secrets ...string) {
+		for _, secret := range secrets {
+			r.guards.AddSecret("a plaintext", secret)
+			n++
+		}
+	}
+	for _, item := range stored.Plain {
+		add(item.Secrets...)
+	}
+	for _, item := range stored.Nested {
+		add(item.Secrets...)
+	}
+	for _, object := range stored.Objects {
+		add(object.Secret)
+	}
+	if n != slots {
+		t.Fatalf("the manifest holds %d plaintexts, want %d", n, slots)
+	}
+}
+
+// checkGuards says whether the guards saw the work, and what of its secrets is where
+// it must not be. What broke their rules they tell by themselves.
+func (r *rotator) checkGuards(t *testing.T) {
+	t.Helper()
+	for operation, least := range map[string]int{"kms:ReEncrypt": slots, "dynamodb:BatchExecuteStatement": 1, "s3:PutObject": 300} {
+		if n := r.guards.Seen(operation); n < least {
+			t.Errorf("the guards saw %d times %s, want %d at least", n, operation, least)
+		}
+	}
+	r.guards.Outputs(t, r.dir)
+}
+
+func (r *rotator) command(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, r.binary, append(args, "-f", "job.yaml", "-v")...)
 	cmd.Dir = r.dir
 	cmd.Env = append(os.Environ(), "AWS_ENDPOINT_URL="+r.endpoint, "AWS_REGION=us-east-1",
-		"AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test")
+		"AWS_ACCESS_KEY_ID=AKIAWORKERWORKER0000", "AWS_SECRET_ACCESS_KEY="+r.secret, "AWS_SESSION_TOKEN="+r.token)
 	return cmd
 }
 
-// expect runs a command that must end with the given exit code.
-func (r rotator) expect(t *testing.T, code int, args ...string) (answer result) {
+// run runs a command, and returns its stdout and its exit code.
+func (r *rotator) run(t *testing.T, args ...string) (text []byte, log string, code int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	cmd := r.command(ctx, args...)
-	var out, log bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &log
-	err := cmd.Run()
-	if cmd.ProcessState.ExitCode() != code {
-		t.Fatalf("rotator %v: %v, want exit code %d\n%s\n%s", args, err, code, out.Bytes(), log.Bytes())
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Run(); cmd.ProcessState == nil {
+		t.Fatalf("rotator %v: %v", args, err)
 	}
-	if err := json.Unmarshal(out.Bytes(), &answer); err != nil {
-		t.Fatalf("rotator %v: %v in %q", args, err, out.Bytes())
+	r.guards.Printed(out.String(), errs.String())
+	return out.Bytes(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+// expect runs a command that must end with the given exit code.
+func (r *rotator) expect(t *testing.T, want int, args ...string) (answer result) {
+	t.Helper()
+	out, log, code := r.run(t, append(args, "-o", "json")...)
+	if code != want {
+		t.Fatalf("rotator %v: exit code %d, want %d\n%s\n%s", args, code, want, out, log)
+	}
+	if err := json.Unmarshal(out, &answer); err != nil {
+		t.Fatalf("rotator %v: %v in %q", args, err, out)
 	}
 	t.Logf("rotator %v: exit %d, %+v", args, code, answer)
 	return answer
 }
 
 // killHalfWay starts a run and kills it once its checkpoint shows progress.
-func (r rotator) killHalfWay(t *testing.T) {
+func (r *rotator) killHalfWay(t *testing.T) {
 	t.Helper()
-	cmd := r.command(t.Context(), "run")
+	cmd := r.command(t.Context(), "run", "-o", "json")
+	var out, log bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = cmd.Wait() }()
-	defer func() { _ = cmd.Process.Kill() }()
+	defer func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		r.guards.Printed(out.String(), log.String())
+	}()
 	for range 300 {
-		out, err := r.command(t.Context(), "status").Output()
+		out, _, code := r.run(t, "status", "-o", "json")
 		var status result
-		if err == nil && json.Unmarshal(out, &status) == nil && status.Slots.Rotated > slots/10 {
+		if code == 0 && json.Unmarshal(out, &status) == nil && status.Slots.Rotated > slots/10 {
 			if status.Slots.Rotated == slots {
 				t.Fatal("the run ended before it could be killed")
 			}

@@ -1,6 +1,7 @@
 """Stores ciphertexts as an application would, and later reads them all back.
 
     store.py seed ENDPOINT MANIFEST    make keys, a table, a bucket and ciphertexts
+    store.py poison ENDPOINT MANIFEST  store one more, which nobody can read in the context of its item
     store.py check ENDPOINT MANIFEST   disable the old key, decrypt and compare all
 
 It uses boto3 alone and shares no code with rotator, so that it can judge it.
@@ -115,6 +116,16 @@ def seed(store, manifest_path):
     print(f"stored {PLAIN_ITEMS + 2 * NESTED_ITEMS} ciphertexts in {TABLE}, {OBJECTS} in {BUCKET}")
 
 
+def poison(store, manifest_path):
+    with open(manifest_path, encoding="utf-8") as source:
+        old = json.load(source)["keys"]["old"]
+    blob = store.encrypt(old, b"of another tenant", {"tenant": "another"})
+    store.dynamodb.put_item(
+        TableName=TABLE,
+        Item={"id": {"S": "poison"}, "tenant": {"S": tenant(0)}, "ssn": {"B": blob}},
+    )
+
+
 def check(store, manifest_path):
     with open(manifest_path, encoding="utf-8") as source:
         manifest = json.load(source)
@@ -168,4 +179,4 @@ def check(store, manifest_path):
 
 if __name__ == "__main__":
     command, endpoint, path = sys.argv[1:]
-    sys.exit({"seed": seed, "check": check}[command](Store(endpoint), path) or 0)
+    sys.exit({"seed": seed, "poison": poison, "check": check}[command](Store(endpoint), path) or 0)

@@ -20,6 +20,7 @@ import (
 	"rotator/internal/fakeaws"
 	"rotator/internal/fakeaws/fakekms"
 	"rotator/internal/report"
+	"rotator/internal/trial"
 )
 
 // example is a job file that the documents show.
@@ -58,6 +59,7 @@ func examples(t *testing.T) (all []example) {
 // stage is a fake AWS with what one example needs.
 type stage struct {
 	server *fakeaws.Server
+	guards *trial.Watcher
 	dir    string
 	keys   []string // ARNs of the source keys
 	seals  int
@@ -128,6 +130,8 @@ func runExample(t *testing.T, e example) {
 		}
 	}
 	code, out, errs := command(t, "run", "-f", file, "-o", "json")
+	s.guards.Printed(out, errs)
+	s.guards.Outputs(t)
 	var summary report.Summary
 	if err := json.Unmarshal([]byte(out), &summary); err != nil || code != exitDone {
 		t.Fatalf("exit %d, %v: %s%s", code, err, out, errs)
@@ -152,8 +156,9 @@ func newStage(t *testing.T, west bool) *stage {
 		t.Setenv(name, value)
 	}
 	cfg := aws.Config{Region: region, BaseEndpoint: aws.String(server.Endpoint()),
-		Credentials: credentials.NewStaticCredentialsProvider("AKIAFAKEAWSFAKEAWS00", "not-a-secret", "")}
-	return &stage{server: server, dir: t.TempDir(), dynamo: dynamodb.NewFromConfig(cfg),
+		Credentials: credentials.NewStaticCredentialsProvider(trial.ApplicationKey, "not-a-secret", "")}
+	guards := trial.Watch(t, server, "dynamodb:CreateTable") // of checkpoint create-table
+	return &stage{server: server, guards: guards, dir: t.TempDir(), dynamo: dynamodb.NewFromConfig(cfg),
 		s3: s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true })}
 }
 

@@ -136,9 +136,7 @@ func (s *Server) track(_ net.Conn, state http.ConnState) {
 	}
 }
 
-// dispatch sends each request to its service, by the marks that the protocols
-// of the SDK clients leave: a target header for those that speak JSON, a
-// form for STS. What has none is S3, path style.
+// dispatch sends each request to its service.
 func (s *Server) dispatch(t *tokens) http.Handler {
 	kms := s.faults.Handler(s.signers.json(s.kms))
 	dynamo := s.faults.Handler(s.signers.json(s.dynamo))
@@ -148,20 +146,32 @@ func (s *Server) dispatch(t *tokens) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Amzn-Requestid", newRequestID())
 		w.Header().Set("Date", s.signers.now().UTC().Format(http.TimeFormat))
-		target := r.Header.Get("X-Amz-Target")
-		switch {
-		case strings.HasPrefix(target, "TrentService."):
-			kms.ServeHTTP(w, r)
-		case strings.HasPrefix(target, "DynamoDB_20120810."):
-			dynamo.ServeHTTP(w, r)
-		case strings.HasPrefix(target, quotaTarget):
-			quotas.ServeHTTP(w, r)
-		case r.Method == http.MethodPost && strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded"):
-			sts.ServeHTTP(w, r)
-		default:
-			s3.ServeHTTP(w, r)
-		}
+		choose(r, kms, dynamo, quotas, sts, s3).ServeHTTP(w, r)
 	})
+}
+
+// Operation names a request of an SDK client as IAM would ("kms:ReEncrypt"), whoever
+// serves it.
+func Operation(r *http.Request) string {
+	return choose[fault.Service](r, &fakekms.Service{}, &fakedynamodb.Service{}, &quotaService{}, &stsService{}, &fakes3.Service{}).Operation(r)
+}
+
+// choose tells services apart by the marks that the protocols of the SDK clients
+// leave: a target header for those that speak JSON, a form for STS. What has none
+// is S3, path style.
+func choose[T any](r *http.Request, kms, dynamo, quotas, sts, s3 T) T {
+	target := r.Header.Get("X-Amz-Target")
+	switch {
+	case strings.HasPrefix(target, "TrentService."):
+		return kms
+	case strings.HasPrefix(target, "DynamoDB_20120810."):
+		return dynamo
+	case strings.HasPrefix(target, quotaTarget):
+		return quotas
+	case r.Method == http.MethodPost && strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded"):
+		return sts
+	}
+	return s3
 }
 
 // newRequestID has the form of the services' own: a random UUID.

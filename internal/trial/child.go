@@ -151,9 +151,7 @@ func (p *Process) End(t testing.TB) Result {
 	if json.Unmarshal([]byte(r.Out), &summary) == nil && summary.Command != "" {
 		r.Summary = &summary
 	}
-	p.world.mu.Lock()
-	p.world.printed = append(p.world.printed, r.Out, r.Log)
-	p.world.mu.Unlock()
+	p.world.guard.Printed(r.Out, r.Log)
 	if r.Took >= patience {
 		t.Errorf("the worker did not end by itself: %s", r)
 	}

@@ -24,23 +24,32 @@ const headerLen = 39
 // secrets are canaries: pieces of text that must not be anywhere.
 type secrets struct {
 	mu     sync.Mutex
-	pieces map[[window]byte]string // what each is a piece of
+	pieces map[[window]byte]canary // what each is a piece of
 }
 
-func newSecrets() *secrets { return &secrets{pieces: map[[window]byte]string{}} }
+// canary is a secret, and how it was dressed.
+type canary struct {
+	what  string
+	blob  bool // a ciphertext: it may be in requests
+	dress int
+}
+
+func (c canary) String() string { return fmt.Sprintf("%s (dress %d)", c.what, c.dress) }
+
+func newSecrets() *secrets { return &secrets{pieces: map[[window]byte]canary{}} }
 
 // add makes a canary of the beginning of a secret text, in every dress in which it
 // could get out.
-func (s *secrets) add(what, secret string) { s.dress(what, []byte(secret), 0) }
+func (s *secrets) add(what, secret string) { s.dress(what, false, []byte(secret), 0) }
 
 // addBlob makes a canary of a ciphertext, behind the header that is no secret.
 func (s *secrets) addBlob(what string, blob []byte) {
 	if len(blob) > headerLen+window {
-		s.dress(what, blob, headerLen)
+		s.dress(what, true, blob, headerLen)
 	}
 }
 
-func (s *secrets) dress(what string, secret []byte, skip int) {
+func (s *secrets) dress(what string, blob bool, secret []byte, skip int) {
 	rest := secret[skip:min(len(secret), skip+4*window)]
 	forms := []string{string(rest), hex.EncodeToString(rest), strings.ToUpper(hex.EncodeToString(rest)), strings.Trim(fmt.Sprint(rest), "[]")}
 	for shift := range 4 { // a rune may begin before the rest
@@ -57,52 +66,71 @@ func (s *secrets) dress(what string, secret []byte, skip int) {
 	defer s.mu.Unlock()
 	for i, form := range forms {
 		if len(form) >= window {
-			s.pieces[[window]byte([]byte(form))] = fmt.Sprintf("%s (dress %d)", what, i)
+			s.pieces[[window]byte([]byte(form))] = canary{what, blob, i}
 		}
 	}
 }
 
 // find returns which canaries are in a text.
-func (s *secrets) find(text string) (found []string) {
+func (s *secrets) find(text string) (found []canary) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	told := map[string]bool{}
 	for i := 0; i+window <= len(text); i++ {
-		if what, ok := s.pieces[[window]byte([]byte(text[i:i+window]))]; ok && !told[what] {
-			told[what] = true
-			found = append(found, what)
+		if c, ok := s.pieces[[window]byte([]byte(text[i:i+window]))]; ok && !told[c.what] {
+			told[c.what] = true
+			found = append(found, c)
 		}
 	}
 	return found
 }
 
-// AddSecret makes a canary of one more text, 16 bytes at least: a grant token.
-func (w *World) AddSecret(what, secret string) { w.secrets.add(what, secret) }
+// AddSecret makes a canary of one more text, 16 bytes at least: a plaintext, a
+// credential.
+func (w *Watcher) AddSecret(what, secret string) { w.secrets.add(what, secret) }
 
-// Secrets says which secrets are in texts, in all that the worker has printed, or
-// in what it keeps beside the job file.
-func (w *World) Secrets(t testing.TB, texts ...string) {
+// Printed keeps what a command printed, for Outputs.
+func (w *Watcher) Printed(texts ...string) {
+	w.watching.Lock()
+	defer w.watching.Unlock()
+	w.printed = append(w.printed, texts...)
+}
+
+// Outputs says which secrets are in what commands printed, and in the files below
+// places, whatever they are: checkpoint, ledger, audit log, report. The job file is
+// the user's. A place without a file in it is an error, and so is silence.
+func (w *Watcher) Outputs(t testing.TB, places ...string) {
 	t.Helper()
-	for name, text := range w.texts(t) {
-		for _, what := range w.secrets.find(text) {
-			t.Errorf("%s holds %s", name, what)
+	texts := map[string]string{}
+	w.watching.Lock()
+	if strings.Join(w.printed, "") == "" {
+		t.Error("no command printed anything, so there is nothing to search")
+	}
+	for i, text := range w.printed {
+		texts[fmt.Sprintf("output %d", i+1)] = text
+	}
+	w.watching.Unlock()
+	for _, place := range places {
+		before := len(texts)
+		if keep(t, texts, place); len(texts) == before {
+			t.Errorf("%s holds no file, so there is nothing to search", place)
 		}
 	}
-	for _, text := range texts {
-		for _, what := range w.secrets.find(text) {
-			t.Errorf("a text holds %s", what)
+	w.search(t, texts)
+}
+
+func (w *Watcher) search(t testing.TB, texts map[string]string) {
+	t.Helper()
+	for name, text := range texts {
+		for _, c := range w.secrets.find(text) {
+			t.Errorf("%s holds %s", name, c)
 		}
 	}
 }
 
-func (w *World) texts(t testing.TB) map[string]string {
-	texts := w.shared(t)
-	w.mu.Lock()
-	for i, text := range w.printed {
-		texts[fmt.Sprintf("what command %d printed", i/2+1)] += text
-	}
-	w.mu.Unlock()
-	err := filepath.WalkDir(w.Dir, func(path string, d fs.DirEntry, err error) error {
+// keep reads every file below a place but the job file.
+func keep(t testing.TB, texts map[string]string, place string) {
+	err := filepath.WalkDir(place, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() || d.Name() == "job.yaml" {
 			return err
 		}
@@ -113,5 +141,24 @@ func (w *World) texts(t testing.TB) map[string]string {
 	if err != nil {
 		t.Errorf("read what the worker keeps: %v", err)
 	}
-	return texts
+}
+
+// AddSecret makes a canary of one more text, 16 bytes at least: a grant token.
+func (w *World) AddSecret(what, secret string) { w.secrets.add(what, secret) }
+
+// Secrets says which secrets are in texts, in all that the worker has printed, or
+// in what it keeps beside the job file.
+func (w *World) Secrets(t testing.TB, texts ...string) {
+	t.Helper()
+	all := w.shared(t)
+	keep(t, all, w.Dir)
+	for i, text := range texts {
+		all[fmt.Sprintf("text %d", i+1)] = text
+	}
+	w.guard.watching.Lock()
+	for i, text := range w.guard.printed {
+		all[fmt.Sprintf("what command %d printed", i/2+1)] += text
+	}
+	w.guard.watching.Unlock()
+	w.guard.search(t, all)
 }

@@ -183,7 +183,7 @@ func (w *World) shared(t testing.TB) map[string]string {
 func (w *World) Moves() (all, again int) {
 	w.guard.mu.Lock()
 	defer w.guard.mu.Unlock()
-	for _, n := range w.guard.moves {
+	for _, n := range w.guard.tries {
 		all += n
 		again += n - 1
 	}

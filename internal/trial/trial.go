@@ -143,7 +143,6 @@ type World struct {
 	entries []*Entry
 	byID    map[string]*Entry
 	vary    bool // outcomes are not known beforehand
-	printed []string
 }
 
 // Start makes a world and everything in it, and closes it with the test.
@@ -156,10 +155,11 @@ func Start(t testing.TB, c Config) *World {
 	}
 	t.Cleanup(func() { _ = server.Close() })
 	w := &World{Server: server, Dir: t.TempDir(), config: c, byID: map[string]*Entry{}, retain: time.Now().Add(24 * time.Hour).Truncate(time.Second),
-		secret: "worker-secret-" + rand.Text(), token: "worker-session-" + rand.Text(), secrets: newSecrets()}
+		secret: "worker-secret-" + rand.Text(), token: "worker-session-" + rand.Text()}
+	w.guard = newGuard(w)
+	w.secrets = w.guard.secrets
 	w.secrets.add("the worker's secret access key", w.secret)
 	w.secrets.add("the worker's session token", w.token)
-	w.guard = newGuard(w)
 	cfg := aws.Config{Region: region, BaseEndpoint: aws.String(server.Endpoint()),
 		Credentials: credentials.NewStaticCredentialsProvider(accessKey, appsSecret, "")}
 	w.dynamodb = dynamodb.NewFromConfig(cfg)

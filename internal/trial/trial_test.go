@@ -316,7 +316,7 @@ func TestSecrets(t *testing.T) {
 		}
 	}
 	if found := w.secrets.find(fmt.Sprintf("%s %x %s %s", e.ID, blob[:headerLen], w.Old, base64.StdEncoding.EncodeToString(blob[:headerLen]))); len(found) > 0 {
-		t.Errorf("what is no secret passes for %q", found)
+		t.Errorf("what is no secret passes for %v", found)
 	}
 }
 
@@ -328,7 +328,8 @@ func TestWatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = server.Close() })
-	w := watch(server, "dynamodb:CreateTable")
+	w := newWatcher("dynamodb:CreateTable")
+	server.Faults().Watch(w.observe)
 	as := func(accessKey string) aws.Config {
 		return aws.Config{Region: region, BaseEndpoint: aws.String(server.Endpoint()), Retryer: func() aws.Retryer { return aws.NopRetryer{} },
 			Credentials: credentials.NewStaticCredentialsProvider(accessKey, "secret", "")}

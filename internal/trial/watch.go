@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"regexp"
 	"slices"
@@ -19,53 +20,79 @@ import (
 // what it does is trusted. Whoever signs with another is a worker.
 const ApplicationKey = "AKIAAPPLICATION00000"
 
-// Watch has the rules of every worker stand around a server, whatever is stored
-// there, and says when the test ends what broke them: no write without a
-// precondition, and none of a value that is not compared; nothing deleted but its
-// own probes; no operation that moves no ciphertext, kms:Decrypt before all. A world
-// has them already, and more. May names operations that are allowed besides.
-func Watch(t testing.TB, server *fakeaws.Server, may ...string) {
-	w := watch(server, may...)
-	t.Cleanup(func() { tell(t, w.broken()) })
-}
-
-func watch(server *fakeaws.Server, may ...string) *watcher {
-	w := &watcher{may: may}
-	server.Faults().Watch(func(e fault.Exchange) {
-		if ByWorker(e.Request) {
-			w.observe(e)
-		}
-	})
-	return w
-}
-
-// watcher looks at requests of workers, and keeps what broke a rule.
-type watcher struct {
-	may []string
+// Watcher holds the rules that every worker keeps, whatever is stored and whoever
+// serves it: no write without a precondition, and none of a value that is not
+// compared; nothing written twice with the same outcome; nothing deleted but its own
+// probes; no operation that moves no ciphertext, kms:Decrypt before all; no secret in
+// any request. It stands around the fake AWS (Watch) and in front of any other server
+// (Front). A world has it already, and more.
+type Watcher struct {
+	may []string // operations that are allowed besides
 	// told, unless nil, is told of each value of an item that a worker replaced.
 	told func(id, path string, before, after []byte)
+	// secrets must not be in any output, and those that are no blobs in no request.
+	secrets *secrets
 
 	watching   sync.Mutex // guards what follows
 	violations []string
 	readOnly   bool
+	seen       map[string]int // requests of workers, by operation
+	printed    []string       // what commands printed
+	// moves is what KMS said of the blobs that it returned, and written what workers
+	// stored, by place, both by digest.
+	moves   map[digest]move
+	written map[string]map[digest]bool
+	// objects are their bodies and metadata, by path and ETag.
+	objects map[string][]byte
 }
 
-func (w *watcher) complain(format string, args ...any) {
+// NewWatcher makes a Watcher, which says when the test ends what broke its rules.
+// May names operations that are allowed besides.
+func NewWatcher(t testing.TB, may ...string) *Watcher {
+	w := newWatcher(may...)
+	t.Cleanup(func() {
+		t.Helper()
+		tell(t, w.broken())
+	})
+	return w
+}
+
+func newWatcher(may ...string) *Watcher {
+	return &Watcher{may: may, secrets: newSecrets(), seen: map[string]int{}, moves: map[digest]move{}, written: map[string]map[digest]bool{}, objects: map[string][]byte{}}
+}
+
+// Watch puts a Watcher around a fake AWS until the test ends.
+func Watch(t testing.TB, server *fakeaws.Server, may ...string) *Watcher {
+	w := NewWatcher(t, may...)
+	server.Faults().Watch(w.observe)
+	return w
+}
+
+// ReadOnly makes every write of a worker, from now on, a violation.
+func (w *Watcher) ReadOnly(on bool) {
+	w.watching.Lock()
+	defer w.watching.Unlock()
+	w.readOnly = on
+}
+
+// Seen is how many requests of workers there were, by operation: a guard that stands
+// where nobody passes finds nothing.
+func (w *Watcher) Seen(operation string) int {
+	w.watching.Lock()
+	defer w.watching.Unlock()
+	return w.seen[operation]
+}
+
+func (w *Watcher) complain(format string, args ...any) {
 	w.watching.Lock()
 	defer w.watching.Unlock()
 	w.violations = append(w.violations, fmt.Sprintf(format, args...))
 }
 
-func (w *watcher) broken() []string {
+func (w *Watcher) broken() []string {
 	w.watching.Lock()
 	defer w.watching.Unlock()
 	return slices.Clone(w.violations)
-}
-
-func (w *watcher) setReadOnly(on bool) {
-	w.watching.Lock()
-	defer w.watching.Unlock()
-	w.readOnly = on
 }
 
 // reads are the operations that change nothing; ReEncrypt is looked at by itself.
@@ -77,14 +104,20 @@ func reads() []string {
 		"s3:GetObjectAcl", "s3:GetObjectRetention", "s3:GetObjectLegalHold", "sts:AssumeRole", "sts:GetCallerIdentity"}
 }
 
-// observe looks at one request of a worker.
-func (w *watcher) observe(e fault.Exchange) {
-	if slices.Contains(reads(), e.Operation) || slices.Contains(w.may, e.Operation) {
+// observe looks at one request, whoever sent it.
+func (w *Watcher) observe(e fault.Exchange) {
+	w.remember(e)
+	if !ByWorker(e.Request) {
 		return
 	}
 	w.watching.Lock()
+	w.seen[e.Operation]++
 	readOnly := w.readOnly
 	w.watching.Unlock()
+	w.leaks(e)
+	if slices.Contains(reads(), e.Operation) || slices.Contains(w.may, e.Operation) {
+		return
+	}
 	if readOnly {
 		w.complain("a command that must not write sent %s", e.Operation)
 	}
@@ -109,7 +142,7 @@ func (w *watcher) observe(e fault.Exchange) {
 }
 
 // object looks at the conditions of a write to S3.
-func (w *watcher) object(e fault.Exchange) {
+func (w *Watcher) object(e fault.Exchange) {
 	h, key := e.Request.Header, keyOfPath(e.Request)
 	switch {
 	case e.Operation == "s3:CopyObject" && isProbe(e.Request.URL.Path): // whether conditions are enforced is what it asks
@@ -117,6 +150,23 @@ func (w *watcher) object(e fault.Exchange) {
 		w.complain("%s of %s has no precondition", e.Operation, key)
 	case e.Operation == "s3:CopyObject" && h.Get("X-Amz-Copy-Source-If-Match") == "" && h.Get("X-Amz-Copy-Source-If-Unmodified-Since") == "":
 		w.complain("%s of %s copies whatever is there", e.Operation, key)
+	}
+	if e.Operation != "s3:CompleteMultipartUpload" {
+		w.putAgain(e)
+	}
+}
+
+// leaks looks for secrets in what a worker sends, but for blobs, which have to be
+// there, and for the session token in its own header.
+func (w *Watcher) leaks(e fault.Exchange) {
+	header := e.Request.Header.Clone()
+	header.Del("X-Amz-Security-Token")
+	for where, text := range map[string]string{"address": e.Request.URL.String(), "header": fmt.Sprint(header), "body": string(e.Body)} {
+		for _, c := range w.secrets.find(text) {
+			if !c.blob {
+				w.complain("%s of %s has %s in its %s", e.Operation, e.Request.URL.Path, c, where)
+			}
+		}
 	}
 }
 
@@ -133,7 +183,7 @@ type statement struct {
 
 // batch looks at every UPDATE of a batch: all values that it sets must be compared
 // with what they were. An INSERT is conditional by its nature.
-func (w *watcher) batch(e fault.Exchange) {
+func (w *Watcher) batch(e fault.Exchange) {
 	var in struct{ Statements []statement }
 	var out struct {
 		Responses []struct{ Error json.RawMessage }
@@ -152,7 +202,9 @@ func (w *watcher) batch(e fault.Exchange) {
 			w.complain("a statement of a batch is not understood, so its condition is not known: %s", s.Statement)
 			continue
 		}
-		w.compares(e.Operation, keyText(wheres["id"]), sets, wheres, applied)
+		_, table, _ := strings.Cut(s.Statement, `"`)
+		table, _, _ = strings.Cut(table, `"`)
+		w.compares(change{e.Operation, table, keyOfItem(sets, wheres), applied}, sets, wheres)
 	}
 }
 
@@ -178,7 +230,7 @@ func (s statement) parse() (sets, wheres map[string]json.RawMessage, ok bool) {
 }
 
 // single looks at the expressions of a single write.
-func (w *watcher) single(e fault.Exchange) {
+func (w *Watcher) single(e fault.Exchange) {
 	var in struct {
 		TableName                             string
 		Key                                   map[string]json.RawMessage
@@ -207,30 +259,50 @@ func (w *watcher) single(e fault.Exchange) {
 		}
 		return values
 	}
-	w.compares(e.Operation, keyText(in.Key["id"]), pairs(in.UpdateExpression), pairs(in.ConditionExpression), e.Served && e.Status == http.StatusOK)
+	applied := e.Served && e.Status == http.StatusOK
+	w.compares(change{e.Operation, in.TableName, in.Key, applied}, pairs(in.UpdateExpression), pairs(in.ConditionExpression))
 }
 
-func keyText(value json.RawMessage) string {
+// change is one update of an item.
+type change struct {
+	operation, table string
+	key              map[string]json.RawMessage
+	applied          bool
+}
+
+// keyOfItem is what a statement compares and does not set.
+func keyOfItem(sets, wheres map[string]json.RawMessage) map[string]json.RawMessage {
+	key := maps.Clone(wheres)
+	maps.DeleteFunc(key, func(path string, _ json.RawMessage) bool { return sets[path] != nil })
+	return key
+}
+
+// id is the key of an item, where that is a string of this name.
+func (c change) id() string {
 	var key struct{ S string }
-	_ = json.Unmarshal(value, &key) // ours are strings
+	_ = json.Unmarshal(c.key["id"], &key) // ours are strings
 	return key.S
 }
 
 // compares checks one update of an item: every value that is set must be compared
-// with the one it replaces, and that one must neither be the worker's own nor
-// under the new key already.
-func (w *watcher) compares(operation, id string, sets, wheres map[string]json.RawMessage, applied bool) {
+// with the one it replaces, and none may be written twice.
+func (w *Watcher) compares(c change, sets, wheres map[string]json.RawMessage) {
 	if len(sets) == 0 {
-		w.complain("%s of %s sets nothing", operation, id)
+		w.complain("%s of %s sets nothing", c.operation, c.id())
 	}
+	key, _ := json.Marshal(c.key) // was JSON
 	for path, value := range sets {
 		before, compared := wheres[path]
 		if !compared {
-			w.complain("%s of %s sets %s without a comparison of its old value", operation, id, path)
+			w.complain("%s of %s sets %s without a comparison of its old value", c.operation, c.id(), path)
 			continue
 		}
-		if applied && w.told != nil {
-			w.told(id, path, blobOf(before), blobOf(value))
+		if !c.applied {
+			continue
+		}
+		w.wrote(fmt.Sprintf("%s %s %s", c.table, key, path), before, value)
+		if w.told != nil {
+			w.told(c.id(), path, blobOf(before), blobOf(value))
 		}
 	}
 }

@@ -85,6 +85,8 @@ func (r request) operation() string {
 	switch r.Method {
 	case "PUT":
 		switch {
+		case r.query.Has("encryption"):
+			return "UpdateObjectEncryption"
 		case upload && copied:
 			return "UploadPartCopy"
 		case upload:

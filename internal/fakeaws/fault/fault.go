@@ -212,6 +212,22 @@ func (i *Injector) Handler(s Service) http.Handler {
 	})
 }
 
+// Watched shows watch every exchange of a server that has no faults of ours: whole
+// requests alone reach it. Operation names a request.
+func Watched(s http.Handler, operation func(*http.Request) string, watch func(Exchange)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		seen := Exchange{Request: r}
+		var err error
+		if seen.Body, err = io.ReadAll(r.Body); err != nil {
+			reset(w)
+			return
+		}
+		r.Body = io.NopCloser(bytes.NewReader(seen.Body))
+		seen.Operation = operation(r)
+		(&Fault{}).serve(s, w, r, &seen, func() { watch(seen) })
+	})
+}
+
 // kept plays the faults that keep a request from the service; false when the
 // fault is none of them.
 func (f *Fault) kept(s Service, w http.ResponseWriter, r *http.Request, show func()) bool {
@@ -236,7 +252,7 @@ func (f *Fault) kept(s Service, w http.ResponseWriter, r *http.Request, show fun
 }
 
 // serve has the service answer, shows that, and sends what the fault leaves of it.
-func (f *Fault) serve(s Service, w http.ResponseWriter, r *http.Request, seen *Exchange, show func()) {
+func (f *Fault) serve(s http.Handler, w http.ResponseWriter, r *http.Request, seen *Exchange, show func()) {
 	k := &keeper{header: w.Header().Clone()}
 	s.ServeHTTP(k, r)
 	seen.Served, seen.Status, seen.Header, seen.Answer = true, cmp.Or(k.status, http.StatusOK), k.header, k.body.Bytes()
