@@ -275,6 +275,7 @@ func TestConformance(t *testing.T) {
 		"key B with N":      {{"b", b}, {"WHERE", n}},
 		"key S, no PartiQL": {{"id", s}},
 		"key S, whole":      {{"id", s}},
+		"key S with N, SDK": {{"id", s}, {"n", n}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			scantest.Run(t, func(t *testing.T) scantest.Subject {
@@ -285,6 +286,9 @@ func TestConformance(t *testing.T) {
 				subject := store.subject()
 				if strings.Contains(name, "whole") {
 					subject.Source = store.source(whole)
+				}
+				if strings.Contains(name, "SDK") {
+					subject.Source = store.source(func(c *Config) { c.SDK = true })
 				}
 				return subject
 			})

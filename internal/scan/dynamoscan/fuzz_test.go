@@ -19,6 +19,9 @@ func sameKey(a, b map[string]types.AttributeValue) string {
 // FuzzKey: every primary key that DynamoDB can have is printed as text that JSON
 // keeps, is read back as that key, and is the text of no other key.
 func FuzzKey(f *testing.F) {
+	if text, err := printKey(map[string]types.AttributeValue{"id": &types.AttributeValueMemberB{}}); err == nil {
+		f.Errorf("a key without a value prints as %q", text)
+	}
 	f.Fuzz(func(t *testing.T, hashName, hash, rangeName string, binary []byte, number string) {
 		hash, number = strings.ToValidUTF8(hash, "?"), strings.ToValidUTF8(number, "?") // as the SDK returns them
 		hashName, rangeName = strings.ToValidUTF8(hashName, "?"), strings.ToValidUTF8(rangeName, "?")
@@ -35,6 +38,9 @@ func FuzzKey(f *testing.F) {
 			text, err := printKey(key)
 			if err != nil || strings.ContainsAny(text, "\r\n") || !json.Valid([]byte(text)) {
 				t.Fatalf("%v prints as %q, %v", key, text, err)
+			}
+			if want := referenceKey(t, key); text != want {
+				t.Fatalf("%v prints as %q, want %q", key, text, want)
 			}
 			texts[text] = true
 			again, err := parseKey(text)

@@ -2,11 +2,15 @@ package dynamoscan
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"strings"
+	"maps"
+	"slices"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"rotator/internal/scan"
 )
 
 // keyValue is a key attribute in the JSON of the DynamoDB API.
@@ -19,24 +23,52 @@ type keyValue struct {
 // printKey writes a primary key as JSON: names in order, values as in the
 // DynamoDB API, {"id":{"S":"a"}}. One key has one text.
 func printKey(key map[string]types.AttributeValue) (string, error) {
-	printed := map[string]keyValue{}
-	for name, value := range key {
-		switch v := value.(type) {
-		case *types.AttributeValueMemberS:
-			printed[name] = keyValue{S: &v.Value}
-		case *types.AttributeValueMemberN:
-			printed[name] = keyValue{N: &v.Value}
-		case *types.AttributeValueMemberB:
-			printed[name] = keyValue{B: v.Value}
-		default:
-			return "", fmt.Errorf("key attribute %s is a %T, and keys are S, N or B", name, value)
+	var text []byte
+	for i, name := range slices.Sorted(maps.Keys(key)) {
+		value, err := fromSDK(key[name])
+		if err != nil {
+			return "", fmt.Errorf("key attribute %s: %w", name, err)
+		}
+		var ok bool
+		if text, ok = appendKeyValue(appendKeyName(text, i, name), value); !ok {
+			return "", fmt.Errorf("key attribute %s is an empty or no value of type S, N or B", name)
 		}
 	}
-	var text bytes.Buffer
-	encoder := json.NewEncoder(&text) // sorts the names
-	encoder.SetEscapeHTML(false)      // people read it
-	err := encoder.Encode(printed)
-	return strings.TrimSuffix(text.String(), "\n"), err
+	return string(append(text, '}')), nil
+}
+
+// appendKeyName appends what comes before the value of the i-th attribute of a key.
+func appendKeyName(text []byte, i int, name string) []byte {
+	return append(appendText(append(text, "{,"[min(i, 1)]), name), ':')
+}
+
+// appendKeyValue is false for what no key can be.
+func appendKeyValue(text []byte, v scan.Value) (_ []byte, ok bool) {
+	switch {
+	case v.Kind == scan.KindS:
+		text = appendText(append(text, `{"S":`...), v.Text)
+	case v.Kind == scan.KindN:
+		text = appendText(append(text, `{"N":`...), v.Text)
+	case v.Kind == scan.KindB && len(v.Bytes) > 0: // DynamoDB has no empty keys
+		text = append(base64.StdEncoding.AppendEncode(append(text, `{"B":"`...), v.Bytes), '"')
+	default:
+		return text, false
+	}
+	return append(text, '}'), true
+}
+
+// appendText appends a string in JSON.
+func appendText(text []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
+			var quoted bytes.Buffer
+			encoder := json.NewEncoder(&quoted)
+			encoder.SetEscapeHTML(false) // people read it
+			_ = encoder.Encode(s)        // a string always encodes
+			return append(text, bytes.TrimSuffix(quoted.Bytes(), []byte("\n"))...)
+		}
+	}
+	return append(append(append(text, '"'), s...), '"')
 }
 
 // parseKey reads what printKey wrote.

@@ -65,20 +65,26 @@ func (t *Table) Page(ctx context.Context, p scan.Partition, cursor scan.Cursor) 
 	if err := t.read.wait(ctx, 1); err != nil {
 		return scan.Page{}, err
 	}
-	out, err := t.config.Client.Scan(ctx, in)
+	r := &reader{table: t, keys: keys}
+	var options []func(*dynamodb.Options)
+	if !t.config.SDK {
+		options = append(options, r.install)
+	}
+	out, err := t.config.Client.Scan(ctx, in, options...)
 	if err != nil {
 		return scan.Page{}, fmt.Errorf("scan table %s: %w", t.config.Table, hot(err))
 	}
 	t.read.used(1, consumed(out.ConsumedCapacity)...)
-	page, err := t.page(keys, out)
+	page, err := t.page(keys, out, r)
 	if err != nil {
 		return scan.Page{}, fmt.Errorf("scan table %s: %w", t.config.Table, err)
 	}
 	return page, nil
 }
 
-func (t *Table) page(keys keyTypes, out *dynamodb.ScanOutput) (scan.Page, error) {
-	page := scan.Page{Last: len(out.LastEvaluatedKey) == 0}
+// page makes a page of an answer, of which r may have read the items.
+func (t *Table) page(keys keyTypes, out *dynamodb.ScanOutput, r *reader) (scan.Page, error) {
+	page := scan.Page{Items: r.items, Last: len(out.LastEvaluatedKey) == 0}
 	for _, attributes := range out.Items {
 		item, err := t.newItem(keys, attributes)
 		if err != nil {

@@ -9,6 +9,7 @@
 package dynamoscan
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -40,6 +41,8 @@ type Config struct {
 	// ReadCapacity and WriteCapacity are the most capacity units to use per
 	// second; 0 means no limit.
 	ReadCapacity, WriteCapacity float64
+	// SDK leaves answers to the SDK alone, which takes more time and memory for them.
+	SDK bool
 }
 
 // Table is one DynamoDB table. It is safe for concurrent use.
@@ -47,6 +50,7 @@ type Table struct {
 	config      Config
 	read, write *capacity
 	probing     chan struct{} // held by the goroutine that probes
+	bodies      sync.Pool     // of *bytes.Buffer: bodies of answers
 
 	mu    sync.Mutex
 	keys  keyTypes // nil until asked for
@@ -61,7 +65,7 @@ type keyTypes map[string]types.ScalarAttributeType
 // New makes a Table. It asks nothing of the service.
 func New(c Config) *Table {
 	c.Segments = max(1, c.Segments)
-	return &Table{config: c, probing: make(chan struct{}, 1),
+	return &Table{config: c, probing: make(chan struct{}, 1), bodies: sync.Pool{New: func() any { return new(bytes.Buffer) }},
 		read: newCapacity("read", c.ReadCapacity), write: newCapacity("write", c.WriteCapacity)}
 }
 

@@ -1,0 +1,154 @@
+package dynamoscan
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"rotator/internal/scan"
+)
+
+// reader is the protocol of the SDK for one Scan, but for the items of the answer, which
+// it reads itself, into items. Errors, all else of an answer, and answers that it cannot
+// read are the SDK's as ever.
+type reader struct {
+	smithyhttp.ClientProtocol
+	table *Table
+	keys  keyTypes
+
+	read  bool // items are those of the answer
+	items []scan.Item
+}
+
+// install makes the SDK use the reader. The checksum is checked here; the SDK only logs
+// that one is wrong (CloseResponseBody of smithy-go 1.28).
+func (r *reader) install(o *dynamodb.Options) {
+	r.ClientProtocol, o.Protocol = o.Protocol, r
+	o.DisableValidateResponseChecksum = true
+}
+
+// DeserializeResponse implements smithyhttp.ClientProtocol.
+func (r *reader) DeserializeResponse(ctx context.Context, schema *smithy.OperationSchema, types *smithy.TypeRegistry, response *smithyhttp.Response, out smithy.Deserializable) error {
+	r.read, r.items = false, nil
+	if response.StatusCode < 200 || response.StatusCode >= 300 {
+		return r.ClientProtocol.DeserializeResponse(ctx, schema, types, response, out)
+	}
+	body := r.table.bodies.Get().(*bytes.Buffer)
+	defer r.table.bodies.Put(body)
+	body.Reset()
+	if _, err := body.ReadFrom(response.Body); err != nil {
+		return &smithy.DeserializationError{Err: err}
+	}
+	if err := checkBody(response.Header, body.Bytes()); err != nil {
+		return &smithy.DeserializationError{Err: err}
+	}
+	d := decoder{text: body.Bytes(), fields: r.table.fieldsOf(r.keys)}
+	rest, items, ok := d.answer()
+	if !ok {
+		rest, items = body.Bytes(), nil
+		if !json.Valid(rest) { // the SDK panics on some that is not
+			return &smithy.DeserializationError{Err: errors.New("the answer is not JSON")}
+		}
+	}
+	r.read, r.items = ok, items
+	left := *response.Response // a copy: the SDK closes the body of its own
+	left.Body = io.NopCloser(bytes.NewReader(rest))
+	return r.ClientProtocol.DeserializeResponse(ctx, schema, types, &smithyhttp.Response{Response: &left}, out)
+}
+
+// checkBody holds an answer against the checksum that DynamoDB sends with it. Other
+// servers may send none.
+func checkBody(header http.Header, body []byte) error {
+	if len(body) == 0 {
+		return fmt.Errorf("the answer is empty: %w", io.ErrUnexpectedEOF)
+	}
+	text := header.Get("X-Amz-Crc32")
+	if text == "" {
+		return nil
+	}
+	sum, err := strconv.ParseUint(text, 10, 32)
+	if err != nil {
+		return fmt.Errorf("read the checksum of the answer: %w", err)
+	}
+	if uint32(sum) != crc32.ChecksumIEEE(body) {
+		return fmt.Errorf("the answer is not what was sent: its checksum is %d, not %d", crc32.ChecksumIEEE(body), sum)
+	}
+	return nil
+}
+
+// fields are the attributes that a decoder keeps.
+type fields struct {
+	keys  []keyField // in the order in which they are printed
+	names []string   // of all that is kept, those of keys too
+	whole bool       // and all others
+}
+
+// keyField is an attribute of the primary key.
+type keyField struct {
+	name  string
+	label []byte // what is printed before its value
+}
+
+func (t *Table) fieldsOf(keys keyTypes) fields {
+	f := fields{whole: t.config.Whole, names: slices.Sorted(maps.Keys(keys))}
+	for i, name := range f.names {
+		f.keys = append(f.keys, keyField{name, appendKeyName(nil, i, name)})
+	}
+	for _, name := range t.config.Attributes {
+		if !slices.Contains(f.names, name) {
+			f.names = append(f.names, name)
+		}
+	}
+	return f
+}
+
+// maxNames bounds how many names are remembered that an item may have.
+const maxNames = 64
+
+// find says whether an attribute is kept, the n-th of its item, and returns its name.
+// Names come in the same order in most items of a page: find follows the last.
+func (f *fields) find(name []byte, n int) (string, bool) {
+	if n < len(f.names) && f.names[n] == string(name) {
+		return f.names[n], true
+	}
+	for i, known := range f.names {
+		if known != string(name) {
+			continue
+		}
+		if n < len(f.names) {
+			f.names[i], f.names[n] = f.names[n], known
+		}
+		return known, true
+	}
+	if !f.whole {
+		return "", false
+	}
+	own := string(name)
+	if len(f.names) < maxNames {
+		f.names = append(f.names, own)
+	}
+	return own, true
+}
+
+// appendKey appends the primary key of an item as printKey prints it. It is false where
+// the item has none.
+func (f *fields) appendKey(text []byte, attributes map[string]scan.Value) (_ []byte, ok bool) {
+	for _, key := range f.keys {
+		if text, ok = appendKeyValue(append(text, key.label...), attributes[key.name]); !ok {
+			return text, false
+		}
+	}
+	return append(text, '}'), true
+}
