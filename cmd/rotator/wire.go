@@ -4,21 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/aws/retry"
-	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
-	awsconfig "github.com/aws/aws-sdk-go-v2/config"
-	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/aws/aws-sdk-go-v2/service/sts"
-	"github.com/aws/smithy-go/middleware"
 	"go.uber.org/zap"
 
 	"rotator/internal/awsclient"
@@ -88,7 +80,7 @@ func wire(ctx context.Context, job *config.Job, logger *zap.Logger, plain bool) 
 	}
 	room := scan.NewRoom(bodiesInWork)
 	for i, target := range job.Targets {
-		p, err := newPlace(base, job, target, formats[i], room)
+		p, err := w.newPlace(base, target, formats[i], room)
 		if err != nil {
 			return nil, err
 		}
@@ -106,106 +98,6 @@ func wire(ctx context.Context, job *config.Job, logger *zap.Logger, plain bool) 
 		w.notes = append(w.notes, note)
 	}
 	return w, nil
-}
-
-// loadAWS reads the AWS configuration of the environment. The SDK's retries are
-// off, since every attempt has to pass rotator's limiter, and its pool of idle
-// connections is made as large as the pool of workers: with the default of 10
-// most requests would open a connection of their own.
-func loadAWS(ctx context.Context, workers int) (aws.Config, error) {
-	if workers == 0 {
-		workers = mostWorkers()
-	}
-	client := awshttp.NewBuildableClient().WithTimeout(requestTimeout).WithTransportOptions(func(t *http.Transport) {
-		t.MaxIdleConns = 0
-		t.MaxIdleConnsPerHost = 2 * workers
-	})
-	cfg, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithHTTPClient(client),
-		awsconfig.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }))
-	if err != nil {
-		return aws.Config{}, fmt.Errorf("read the AWS configuration: %w", err)
-	}
-	cfg.Credentials = named(cfg.Credentials)
-	renewing(&cfg)
-	return cfg, nil
-}
-
-// renewing lets the next request fetch credentials anew after a service refused
-// them: they may have expired earlier than they said, or been replaced.
-func renewing(cfg *aws.Config) {
-	cache, ok := cfg.Credentials.(namedCredentials)
-	if !ok {
-		return
-	}
-	cfg.APIOptions = append(slices.Clip(cfg.APIOptions), func(stack *middleware.Stack) error {
-		return stack.Deserialize.Add(middleware.DeserializeMiddlewareFunc("RenewCredentials", func(ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler) (middleware.DeserializeOutput, middleware.Metadata, error) {
-			out, metadata, err := next.HandleDeserialize(ctx, in)
-			cache.refused(err)
-			return out, metadata, err
-		}), middleware.Before)
-	})
-}
-
-// requestTimeout bounds one request with its answer; the SDK sets no limit.
-const requestTimeout = 30 * time.Second
-
-// namedCredentials gives the errors of a credential provider a type: the SDK
-// mixes them with those of the request that needed the credentials.
-type namedCredentials struct{ *aws.CredentialsCache }
-
-func named(p aws.CredentialsProvider) aws.CredentialsProvider {
-	switch p := p.(type) {
-	case nil:
-		return nil
-	case *aws.CredentialsCache:
-		return namedCredentials{p}
-	default:
-		return namedCredentials{aws.NewCredentialsCache(p)}
-	}
-}
-
-// Retrieve implements aws.CredentialsProvider.
-func (n namedCredentials) Retrieve(ctx context.Context) (aws.Credentials, error) {
-	credentials, err := n.CredentialsCache.Retrieve(ctx)
-	if err != nil {
-		err = &rotate.CredentialsError{Err: err}
-	}
-	return credentials, err
-}
-
-// refused forgets the credentials when err says that a service refused them.
-func (n namedCredentials) refused(err error) {
-	if err != nil && rotate.Classify(err) == rotate.ClassCredentials {
-		n.Invalidate()
-	}
-}
-
-// light has a client send ReEncrypt, which is nearly every request of a run, with less
-// work than the SDK's own way takes; with --sdk it is the SDK's own way.
-func (w *wiring) light(cfg aws.Config) func(*kms.Options) {
-	cache, ok := cfg.Credentials.(namedCredentials)
-	if w.plain || !ok {
-		return func(*kms.Options) {}
-	}
-	return awsclient.Light(cache.refused)
-}
-
-// at is base for one place: its Region, endpoint and role.
-func at(base aws.Config, region, endpoint, role string) aws.Config {
-	cfg := base.Copy()
-	if region != "" {
-		cfg.Region = region
-	}
-	if role != "" {
-		roles := sts.NewFromConfig(cfg, func(o *sts.Options) { o.Retryer = retry.NewStandard() })
-		cfg.Credentials = named(aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(roles, role,
-			func(o *stscreds.AssumeRoleOptions) { o.RoleSessionName = "rotator" })))
-		renewing(&cfg)
-	}
-	if endpoint != "" {
-		cfg.BaseEndpoint = aws.String(endpoint)
-	}
-	return cfg
 }
 
 func (w *wiring) wireKMS(ctx context.Context, base aws.Config) error {
@@ -378,18 +270,18 @@ func specOf(target config.Target) ciphertext.Spec {
 	return spec
 }
 
-func newPlace(base aws.Config, job *config.Job, target config.Target, format *ciphertext.Compiled, room *scan.Room) (place, error) {
+func (w *wiring) newPlace(base aws.Config, target config.Target, format *ciphertext.Compiled, room *scan.Room) (place, error) {
 	p := place{name: target.Name, format: format}
 	if t := target.DynamoDB; t != nil {
 		cfg := at(base, t.Region, t.Endpoint, t.RoleARN)
 		p.source = dynamoscan.New(dynamoscan.Config{Client: dynamodb.NewFromConfig(cfg), Table: t.Table, Segments: t.Segments,
 			Attributes: format.Attributes(), Writes: format.Writes(), Whole: format.Whole(), PageLimit: pageItems,
-			ReadCapacity: t.ReadCapacity, WriteCapacity: t.WriteCapacity})
+			ReadCapacity: t.ReadCapacity, WriteCapacity: t.WriteCapacity, SDK: w.plain})
 		return p, nil
 	}
 	if t := target.Files; t != nil {
 		p.source = filescan.New(filescan.Config{Root: t.Root, Include: t.Include, Exclude: t.Exclude,
-			KeepMtime: t.Mtime == config.MtimeKeep, Own: ownFiles(job), Room: room, PageLimit: pageItems})
+			KeepMtime: t.Mtime == config.MtimeKeep, Own: ownFiles(w.job), Room: room, PageLimit: pageItems})
 		return p, nil
 	}
 	t := target.S3
@@ -400,18 +292,6 @@ func newPlace(base aws.Config, job *config.Job, target config.Target, format *ci
 	}
 	p.source = s3scan.New(c)
 	return p, nil
-}
-
-// objectClient is a client for the objects of a bucket. Of itself it neither sends nor
-// checks checksums: s3scan asks for both with every body, and the SDK would add nothing
-// but time.
-func objectClient(cfg aws.Config) *s3.Client {
-	return s3.NewFromConfig(cfg, func(o *s3.Options) {
-		// Other S3 servers seldom have a host name for each bucket.
-		o.UsePathStyle = o.UsePathStyle || o.BaseEndpoint != nil
-		o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
-		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
-	})
 }
 
 // ownFiles are the files of the run itself, which a directory of files may hold too.
