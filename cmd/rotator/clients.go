@@ -4,18 +4,21 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"rotator/internal/awsclient"
-	"rotator/internal/rotate"
 	"slices"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go/middleware"
+
+	"rotator/internal/awsclient"
+	"rotator/internal/rotate"
 )
 
 // loadAWS reads the AWS configuration of the environment. The SDK's retries are
