@@ -42,7 +42,7 @@ func tuneMemory(lookup func(string) (string, bool), root fs.FS) {
 // mostWorkers is how many chunks may be worked on at once where the job file does not
 // say: they take memory, for connections and for what is under way.
 func mostWorkers() int {
-	const most, least, each = 1024, 64, 512 << 10 // bytes
+	const most, least, each = 1024, 64, 512 << 10                    // bytes
 	return int(min(max(debug.SetMemoryLimit(-1)/each, least), most)) // -1 only asks
 }
 
