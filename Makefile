@@ -59,7 +59,7 @@ mutants: ## take out one protection after the other; a test must notice each
 
 .PHONY: e2e
 e2e: ## run the binary against moto_server (skipped, and said so, where there is none)
-	$(GO) test -tags e2e -count 1 -v -timeout 10m ./e2e
+	$(GO) test -tags e2e -count 1 -v -timeout 20m ./e2e
 
 .PHONY: conformance
 conformance: ## try servers that others wrote (UPDATE=1 writes docs/conformance.md); skips, and says so, what is not installed
