@@ -118,11 +118,7 @@ func TestRetrySharesTheRate(t *testing.T) {
 	const rate, latencies = 50, 6 // so many may be late by the time that an answer takes
 	synctest.Test(t, func(t *testing.T) {
 		u := newUniverse(sweepExact)
-		for i := range 1500 {
-			more := &thing{name: fmt.Sprintf("more-%04d", i), owner: fmt.Sprintf("more-%04d", i), part: i % simPartitions}
-			u.store(more, oldKey, fmt.Sprintf("plaintext %d more", i))
-			u.things = append(u.things, more)
-		}
+		u.grow(1500)
 		h := newHistory(t, u, true)
 		denied, ctx := h.process(t.Context(), "denied")
 		denied.denied = true
@@ -164,6 +160,52 @@ func TestRetrySharesTheRate(t *testing.T) {
 		}
 		for _, broken := range u.check(true) {
 			t.Error(broken)
+		}
+	})
+}
+
+// grow adds things under the old key.
+func (u *universe) grow(n int) {
+	for i := range n {
+		more := &thing{name: fmt.Sprintf("more-%04d", i), owner: fmt.Sprintf("more-%04d", i), part: i % simPartitions}
+		u.store(more, oldKey, fmt.Sprintf("plaintext %d more", i))
+		u.things = append(u.things, more)
+	}
+}
+
+// A retry that is told to stop in the middle of a chunk saves what it has done, and
+// leaves the rest of the chunk as it was.
+func TestRetrySavesHalfAChunk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := newUniverse(sweepExact)
+		u.grow(200)
+		h := newHistory(t, u, false)
+		denied, ctx := h.process(t.Context(), "denied")
+		denied.denied = true
+		if pass, err := h.run(ctx, denied); err != nil || pass.Status != checkpoint.Finished {
+			t.Fatalf("the run that was to fill the ledger: pass %s, %v", pass.Status, err)
+		}
+		for i := range 3 {
+			h.rate = 10
+			p, ctx := h.process(t.Context(), fmt.Sprint("stopped-", i))
+			time.AfterFunc(2*time.Second, p.cancel)
+			pass, err := h.retry(ctx, p)
+			if got := stopKind(t, err); got != rotate.StopInterrupted {
+				t.Errorf("stopped for %q (%v)", got, err)
+			}
+			moved := int64(0)
+			for _, thing := range u.things {
+				if c, ok := open(thing.slot); ok && c.Key == newKey && thing.key == oldKey {
+					moved++
+				}
+			}
+			if counts := h.evidence(t, pass); counts.Slots.Rotated != moved || moved < 10 || moved > 100 {
+				t.Errorf("%d slots were moved, and saved is %+v", moved, counts.Slots)
+			}
+		}
+		h.rate = 1e5
+		if counts := h.evidence(t, h.retried(t, "heir")); counts.Slots != u.outcomes() {
+			t.Errorf("counts %+v, want %+v", counts.Slots, u.outcomes())
 		}
 	})
 }

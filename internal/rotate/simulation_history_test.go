@@ -33,7 +33,7 @@ func newHistory(t *testing.T, u *universe, shared bool) *history {
 	h := &history{universe: u, store: checkpoint.NewMemory(), shared: shared, rate: 1e5, live: 3 * time.Second,
 		format: format(t, map[string]string{"name": "${name}"}, nil)}
 	if u.chance(300, "slow") {
-		h.rate, h.live = 10, 12*time.Second // so that those which begin one after the other meet
+		u.pace, h.live = time.Second, 12*time.Second // so that those which begin one after the other meet
 	}
 	for i := range h.disks {
 		h.disks[i] = &simDisk{}

@@ -71,8 +71,11 @@ func (p *simProcess) sleep(ctx context.Context, d time.Duration) bool {
 // do is one operation on the world: it takes time, before and after it is applied,
 // and goes wrong in the ways that the kind of operation knows.
 func (p *simProcess) do(ctx context.Context, what, about string, durable bool, apply func() error) error {
-	n := p.call(what, about)
-	if !p.sleep(ctx, p.span(20*time.Millisecond, p.id, what, about, n, "before")) {
+	n, most := p.call(what, about), latency
+	if what == "reencrypt" {
+		most = p.pace
+	}
+	if !p.sleep(ctx, p.span(most, p.id, what, about, n, "before")) {
 		return p.ended(ctx)
 	}
 	if p.faulty {
@@ -88,7 +91,7 @@ func (p *simProcess) do(ctx context.Context, what, about string, durable bool, a
 	p.mu.Lock()
 	p.note(p.id, what, fmt.Sprintf("%s %v", about, err))
 	p.mu.Unlock()
-	if !p.step(durable, true) || !p.sleep(ctx, p.span(20*time.Millisecond, p.id, what, about, n, "after")) {
+	if !p.step(durable, true) || !p.sleep(ctx, p.span(most, p.id, what, about, n, "after")) {
 		return p.ended(ctx)
 	}
 	if lost := map[string]int{"replace": 40, "reencrypt": 10, "load": 10, "page": 10, "store": 15}[what]; p.faulty && p.chance(lost, p.id, what, about, n, "lost") {

@@ -104,6 +104,8 @@ type universe struct {
 	// shares is true when some items have one data key. Who waits for one answer goes
 	// on at one moment, so such a history cannot be told twice to the letter.
 	shares bool
+	// pace is the longest time that KMS takes before it does something, and after.
+	pace time.Duration
 
 	mu     sync.Mutex
 	things []*thing
@@ -116,6 +118,8 @@ type universe struct {
 const (
 	simPartitions = 4
 	simPage       = 4
+	// latency is the longest time that any other service takes.
+	latency = 20 * time.Millisecond
 )
 
 // asking is a way to use headers and to share answers.
@@ -135,7 +139,7 @@ func (d dice) asking(lies bool) asking {
 }
 
 func newUniverse(seed uint64) *universe {
-	u := &universe{dice: dice{seed}, began: time.Now(), met: map[string]int{}}
+	u := &universe{dice: dice{seed}, began: time.Now(), pace: latency, met: map[string]int{}}
 	u.lies = u.chance(300, "lies")
 	u.ask, u.tidy = u.asking(u.lies), u.chance(400, "tidy")
 	u.shares = !u.ask.exact && u.chance(400, "shares")
