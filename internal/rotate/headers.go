@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"container/heap"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"maps"
 	"slices"
@@ -124,6 +125,7 @@ func (h *headers) hint(ctx context.Context, s subject) (hint, error) {
 			return hint{}, err
 		}
 	}
+	rank := h.rank(s)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	v, ok := h.expect(s) // it may have been turned off
@@ -131,7 +133,6 @@ func (h *headers) hint(ctx context.Context, s subject) (hint, error) {
 		return hint{}, nil
 	}
 	h.decided++
-	rank := h.rank(s)
 	if float64(rank) < h.sample.Share*(1<<63)*2 && h.checked < max(int64(h.sample.Least), int64(h.sample.Share*float64(h.decided))) {
 		h.checked++
 		return hint{verdict: v, known: true, check: true}, nil
@@ -331,22 +332,31 @@ func (v verdict) seenBy(look bool) verdict {
 // rank puts slots into an order that is random, and the same whichever of them comes
 // first.
 func (h *headers) rank(s subject) uint64 {
-	x := uint64(14695981039346656037) ^ h.salt // FNV-1a
-	mix := func(text string) {
-		for i := range len(text) {
-			x = (x ^ uint64(text[i])) * 1099511628211
-		}
-		x = (x ^ 0xff) * 1099511628211
+	x := mix(h.salt, s.class.target)
+	x = mix(x, string(s.ref))
+	x = mix(x, s.slot.Path)
+	end := s.slot.Blob[len(s.slot.Blob)-16:] // random in every blob
+	return scramble(scramble(x^binary.LittleEndian.Uint64(end)) ^ binary.LittleEndian.Uint64(end[8:]))
+}
+
+// mix makes a number of x and of a text, eight bytes at a time.
+func mix(x uint64, text string) uint64 {
+	x ^= uint64(len(text))
+	for ; len(text) >= 8; text = text[8:] {
+		x = scramble(x ^ binary.LittleEndian.Uint64([]byte(text[:8])))
 	}
-	mix(s.class.target)
-	mix(string(s.ref))
-	mix(s.slot.Path)
-	mix(string(s.slot.Blob[len(s.slot.Blob)-16:])) // random in every blob
-	for range 2 {
-		x ^= x >> 33
-		x *= 0xff51afd7ed558ccd
-	}
-	return x ^ x>>33
+	var last [8]byte
+	copy(last[:], text)
+	return scramble(x ^ binary.LittleEndian.Uint64(last[:]))
+}
+
+// scramble is one to one, and changes half of the bits when one is changed
+// (splitmix64).
+func scramble(x uint64) uint64 {
+	x += 0x9e3779b97f4a7c15
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
 }
 
 // keep remembers a slot that its header decided, to be checked at the end: those with

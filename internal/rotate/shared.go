@@ -23,26 +23,26 @@ const (
 type question [sha256.Size]byte
 
 func questionOf(slot ciphertext.Slot) question {
-	text := make([]byte, 0, len(slot.Blob)+256)
-	put := func(s string) {
-		text = binary.BigEndian.AppendUint32(text, uint32(len(s)))
-		text = append(text, s...)
-	}
-	put(string(slot.Blob))
+	var room [1024]byte // mostly enough, so that nothing is allocated
+	text := appendPart(room[:0], slot.Blob)
 	for _, context := range []map[string]string{slot.Context, slot.DestinationContext} {
-		text = binary.BigEndian.AppendUint32(text, uint32(len(context)))
 		var few [8]string
 		names := few[:0]
 		for name := range context {
 			names = append(names, name)
 		}
 		slices.Sort(names)
+		text = binary.BigEndian.AppendUint32(text, uint32(len(context)))
 		for _, name := range names {
-			put(name)
-			put(context[name])
+			text = appendPart(appendPart(text, name), context[name])
 		}
 	}
 	return sha256.Sum256(text)
+}
+
+// appendPart appends a part of a question so that it is clear where it ends.
+func appendPart[T string | []byte](text []byte, part T) []byte {
+	return append(binary.BigEndian.AppendUint32(text, uint32(len(part))), part...)
 }
 
 // shared asks KMS once about what many slots have in common: one data key that is
