@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"encoding/base64"
 	"encoding/binary"
 	"fmt"
 	"strconv"
@@ -65,17 +64,9 @@ func contextOf(i int) map[string]string {
 	return map[string]string{"tenant": tenantOf(i), "purpose": "pii"}
 }
 
-// objectOf is the object of item i under a key: JSON of about 4 KB, whose blob
-// is in the middle.
-func objectOf(key string, i int) []byte {
-	return fmt.Appendf(nil, `{"tenant":%q,"before":%q,"secret":%q,"after":%q}`, tenantOf(i), filler, base64.StdEncoding.EncodeToString(blobOf(key, i)), filler)
-}
-
-var filler = strings.Repeat("nothing to see here ", 90)
-
 // vault is what the stub knows of each item.
 type vault struct {
-	state   []atomic.Uint32 // asked, written
+	state   []atomic.Uint32 // asked, updated
 	written atomic.Int64
 
 	mu    sync.Mutex
@@ -89,7 +80,17 @@ const (
 	updated = 2 // the new blob was written
 )
 
-func newVault(items int) *vault { return &vault{state: make([]atomic.Uint32, items)} }
+// newVault has items under the source key, or under the destination key where they
+// were moved before.
+func newVault(items int, moved bool) *vault {
+	v := &vault{state: make([]atomic.Uint32, items)}
+	for i := range v.state {
+		if moved {
+			v.state[i].Store(updated)
+		}
+	}
+	return v
+}
 
 // fault notes that a client did what it must not.
 func (v *vault) fault(format string, args ...any) {
@@ -99,6 +100,13 @@ func (v *vault) fault(format string, args ...any) {
 	if len(v.wrong) < 10 {
 		v.wrong = append(v.wrong, fmt.Sprintf(format, args...))
 	}
+}
+
+// faults are how many there were, and the first of them.
+func (v *vault) faults() (count int, wrong []string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.count, append([]string(nil), v.wrong...)
 }
 
 func (v *vault) known(i int) bool { return i >= 0 && i < len(v.state) }
