@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"slices"
 	"time"
 )
 
@@ -66,7 +67,7 @@ func (l *lab) measure(w io.Writer, s setting) (found findings, err error) {
 		}
 	}
 	if s.has(partQuota) {
-		if found.quotas, err = l.quotas(w, s.rates, s.seconds); err != nil {
+		if found.quotas, err = l.quotas(w, s.quotas, s.seconds); err != nil {
 			return found, err
 		}
 		if found.randoms, err = l.randoms(w, s.items); err != nil {
@@ -85,8 +86,8 @@ func (l *lab) measure(w io.Writer, s setting) (found findings, err error) {
 		}
 		found.second = &second
 	}
-	if !s.small {
-		printGoals(w, found.goals())
+	if goals := found.goals(); !s.small && slices.ContainsFunc(goals, func(g goal) bool { return g.measured }) {
+		printGoals(w, goals)
 	}
 	return found, nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	_ "embed"
 	"errors"
 	"fmt"
@@ -57,7 +58,11 @@ type trial struct {
 	stub  []string // further flags of the stub
 	args  []string // further flags of rotator
 	env   []string // further environment of rotator
+	rate  int      // rotator's kms.rate; 0 for one that is no limit
 }
+
+// noLimit is a kms.rate that no client reaches here.
+const noLimit = 1_000_000
 
 // contestant is one way of doing the job.
 type contestant struct {
@@ -119,16 +124,15 @@ func targetOf(store string) string {
     slots: [{ path: secret, context: { tenant: "${body.tenant}", purpose: pii } }]`
 }
 
-// writeJob writes the job file, with a rate that is no limit, and forgets the passes
-// of earlier runs.
-func (l *lab) writeJob(store string) error {
+// writeJob writes the job file, and forgets the passes of earlier runs.
+func (l *lab) writeJob(t trial) error {
 	job := fmt.Sprintf(`job: bench
 destination: { key: "%s" }
 source: { keys: ["%s"] }
-kms: { rate: 1000000 }
+kms: { rate: %d }
 targets:
   - %s
 workers: %d
-`, destinationKey, sourceKey, targetOf(store), workers)
+`, destinationKey, sourceKey, cmp.Or(t.rate, noLimit), targetOf(t.store), workers)
 	return errors.Join(os.WriteFile(l.jobFile(), []byte(job), 0o600), os.RemoveAll(filepath.Join(l.dir, ".rotator")))
 }

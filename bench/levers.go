@@ -36,7 +36,7 @@ func pull(items int) []lever {
 // pairs, and shows what the profiles of both say.
 func (l *lab) levers(w io.Writer, items, rounds int) error {
 	fmt.Fprintf(w, "\n## Levers, one turned off at a time\n\nRotator over DynamoDB with everything on, and without one lever: %d items, %d pairs, interleaved; medians, and the least and the most of the paired ratios.\n\n", items, rounds)
-	fmt.Fprintf(w, "| lever | off by | CPU us/item with | without | without/with | peak RSS, MiB with | without | requests/item with | without |\n|---|---|---|---|---|---|---|---|---|\n")
+	fmt.Fprintf(w, "| lever | off by | CPU us/item with it | without it | without/with | peak RSS, MiB, with it | without it | requests/item with it | without it |\n|---|---|---|---|---|---|---|---|---|\n")
 	for _, lever := range pull(items) {
 		with, without, err := l.pairs(lever, rounds)
 		if err != nil {

@@ -120,7 +120,7 @@ func (l *lab) run(c contestant, t trial) (measured, error) {
 
 // against runs the contestant against a stub, and judges nothing.
 func (l *lab) against(s *server, c contestant, t trial) (measured, error) {
-	if err := l.writeJob(t.store); err != nil {
+	if err := l.writeJob(t); err != nil {
 		return measured{}, err
 	}
 	env := []string{"AWS_ENDPOINT_URL=" + s.Endpoint, "AWS_CA_BUNDLE=" + s.Certificate, "AWS_REGION=" + region, "AWS_DEFAULT_REGION=" + region,

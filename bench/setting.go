@@ -15,7 +15,7 @@ type setting struct {
 	update        bool
 	stores        []string
 	parts         []string // of parts()
-	rates         []float64
+	quotas        []float64
 	seconds       float64 // that the items of a hidden quota last
 	memory        []int   // numbers of items
 	again         int     // items of the second pass
@@ -32,11 +32,11 @@ const (
 )
 
 // settingOf reads BENCH (small, full), LEVERS, UPDATE, and what is for a look at one
-// thing: PARTS and STORES name some, ITEMS and ROUNDS change how much, FEW leaves B
-// and C out.
+// thing: PARTS and STORES name some, ITEMS, ROUNDS, QUOTA and SECONDS change how much,
+// FEW leaves B and C out.
 func settingOf(getenv func(string) string) setting {
 	s := setting{items: 20_000, rounds: 7, few: getenv("FEW") != "", update: getenv("UPDATE") != "", stores: []string{rows, bodies, headers},
-		rates: []float64{1000, 2000}, seconds: 28, memory: []int{fewItems}, again: 20_000,
+		quotas: []float64{1000, 2000}, seconds: 28, memory: []int{fewItems}, again: 20_000,
 		parts: []string{partSeries, partQuota, partMemory, partAgain}}
 	switch getenv("BENCH") {
 	case "small":
@@ -59,6 +59,12 @@ func settingOf(getenv func(string) string) setting {
 		if n, err := strconv.Atoi(getenv(name)); err == nil && n > 0 {
 			*field = n
 		}
+	}
+	if seconds, err := strconv.ParseFloat(getenv("SECONDS"), 64); err == nil && seconds > settled+2 {
+		s.seconds = seconds
+	}
+	if quota, err := strconv.ParseFloat(getenv("QUOTA"), 64); err == nil && quota > 0 {
+		s.quotas = []float64{quota}
 	}
 	if getenv("ITEMS") != "" { // a look, of everything
 		s.again, s.memory = s.items, []int{s.items}

@@ -18,26 +18,34 @@ const (
 	place          = "bench" // the name of the table, and of the bucket
 )
 
-// blobLen is the length of the blob of a data key or a short secret, in bytes.
-const blobLen = 250
+// blobLen is the length of the blob of a data key or a short secret, in bytes;
+// itemAt is where the number of its item stands, in what KMS fills at random.
+const (
+	blobLen = 250
+	itemAt  = 5 + 32 + 1
+)
 
 // blobOf is the blob of item i under a key. It follows from both alone, so the
-// stub can check what is written without keeping what it handed out. It looks
-// like KMS's own: a header with a token of the key, then what nobody can guess.
+// stub can check what is written without keeping what it handed out. It has the
+// layout of KMS's own: a header with a token of the key and the length of the rest
+// (internal/rotate, token), then what nobody can guess.
 func blobOf(key string, i int) []byte {
+	name := key[len(key)-1]
 	blob := append(make([]byte, 0, blobLen+8), 1, 2, 2, 0, 0x78)
-	for len(blob) < 37 {
-		blob = append(blob, key[len(key)-1])
+	for len(blob) < itemAt-1 {
+		blob = append(blob, name)
 	}
-	state := uint64(i)<<8 | uint64(key[len(key)-1])
-	blob = binary.BigEndian.AppendUint64(blob, uint64(i))
+	blob = binary.BigEndian.AppendUint64(append(blob, 1), uint64(i))
+	state := uint64(i)<<8 | uint64(name)
 	for len(blob) < blobLen { // SplitMix64
 		state += 0x9e3779b97f4a7c15
 		z := (state ^ state>>30) * 0xbf58476d1ce4e5b9
 		z = (z ^ z>>27) * 0x94d049bb133111eb
 		blob = binary.BigEndian.AppendUint64(blob, z^z>>31)
 	}
-	return blob[:blobLen]
+	blob = blob[:blobLen]
+	binary.BigEndian.PutUint32(blob[itemAt+16:], blobLen-itemAt-16-4)
+	return blob
 }
 
 // itemOf names the item whose blob under key this is.
@@ -45,7 +53,7 @@ func itemOf(key string, blob []byte) (i int, ok bool) {
 	if len(blob) != blobLen {
 		return 0, false
 	}
-	i = int(binary.BigEndian.Uint64(blob[37:]))
+	i = int(binary.BigEndian.Uint64(blob[itemAt:]))
 	return i, i >= 0 && bytes.Equal(blob, blobOf(key, i))
 }
 
