@@ -18,14 +18,16 @@ const (
 	// believed. All rounds count then, the first as well: who is lucky in one of them
 	// gains nothing by it.
 	repeats = 2
-	// enoughTime is when no further round begins.
-	enoughTime = 140 * time.Second
+	// enoughTime is when no further round begins, and leastRounds how many there are in
+	// any case.
+	enoughTime  = 2 * time.Minute
+	leastRounds = 3
 )
 
 // guard fails when rotator has become dearer against A than is committed. Other work
 // on the machine meets A and D alike only on average, so more is measured where a
 // ratio is over.
-func (l *lab) guard(all []*series, rounds int, began time.Time) error {
+func (l *lab) guard(all []*series, rounds int) error {
 	committed, err := readBaseline(baseline)
 	if err != nil {
 		return err
@@ -41,7 +43,7 @@ func (l *lab) guard(all []*series, rounds int, began time.Time) error {
 			ratio, _ := one.ratio(ours, loop)
 			return ratio
 		}
-		err := believe(was, repeats, ratio, func() (bool, error) { return one.more(l, rounds, began.Add(enoughTime)) })
+		err := believe(was, repeats, ratio, func() (bool, error) { return one.more(l, rounds, l.began.Add(enoughTime)) })
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s, after %d rounds: %w", one.Store, one.roundsBefore, err))
 		}

@@ -3,12 +3,12 @@ package main
 import (
 	"bytes"
 	_ "embed"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"runtime"
 	"slices"
-	"time"
 )
 
 // document is what UPDATE=1 writes.
@@ -25,7 +25,9 @@ var (
 // compete measures what the environment asks for. All of it goes to stdout as it
 // comes, and into the document at the end.
 func compete(s setting) error {
-	began := time.Now()
+	if s.update && (s.partial || s.few && !s.small) {
+		return errors.New("UPDATE=1 writes down a whole bench; leave PARTS, STORES and FEW out")
+	}
 	l, err := newLab()
 	if err != nil {
 		return err
@@ -33,7 +35,7 @@ func compete(s setting) error {
 	defer l.close()
 	var text bytes.Buffer
 	out := io.MultiWriter(os.Stdout, &text)
-	fmt.Fprintf(out, "Measured %s on %d x %s, %s, %s, %s, at commit %s.\n", began.UTC().Format("2 January 2006"), runtime.NumCPU(), processor(), kernel(), runtime.Version(), versions(), commit())
+	fmt.Fprintf(out, "Measured %s on %d x %s, %s, %s, %s, at commit %s.\n", l.began.UTC().Format("2 January 2006"), runtime.NumCPU(), processor(), kernel(), runtime.Version(), versions(), commit())
 	found, err := l.measure(out, s)
 	if err != nil {
 		return err
@@ -42,7 +44,7 @@ func compete(s setting) error {
 	case s.small && s.update:
 		return writeBaseline(baseline, found.series)
 	case s.small:
-		return l.guard(found.series, s.rounds, began)
+		return l.guard(found.series, s.rounds)
 	}
 	if err := l.explain(out, s); err != nil {
 		return err
@@ -57,13 +59,11 @@ func compete(s setting) error {
 // measure takes the figures, and holds them against the goals.
 func (l *lab) measure(w io.Writer, s setting) (found findings, err error) {
 	if s.has(partSeries) {
-		for _, store := range s.stores {
-			one := l.newSeries(store, s.itemsOf(store), s.few)
-			if err := one.rounds(l, s.rounds); err != nil {
-				return found, err
-			}
+		if found.series, err = l.allSeries(s); err != nil {
+			return found, err
+		}
+		for _, one := range found.series {
 			one.print(w)
-			found.series = append(found.series, one)
 		}
 	}
 	if s.has(partQuota) {

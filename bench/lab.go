@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 )
 
 //go:embed script.py
@@ -19,6 +20,7 @@ var script []byte
 type lab struct {
 	self, rotator, dir string
 	extra              []string // environment of rotator, for a look at one thing
+	began              time.Time
 }
 
 // newLab builds rotator, unless ROTATOR names a binary.
@@ -31,7 +33,7 @@ func newLab() (*lab, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &lab{self: self, rotator: filepath.Join(dir, "rotator"), dir: dir, extra: strings.Fields(os.Getenv("ROTATOR_ENV"))}
+	l := &lab{began: time.Now(), self: self, rotator: filepath.Join(dir, "rotator"), dir: dir, extra: strings.Fields(os.Getenv("ROTATOR_ENV"))}
 	err = os.WriteFile(filepath.Join(dir, "script.py"), script, 0o600)
 	if given := os.Getenv("ROTATOR"); err == nil && given != "" {
 		l.rotator = given

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 )
 
 // series are the runs of all contestants over one store, round by round.
@@ -34,13 +35,23 @@ func (s *series) round(l *lab) error {
 	return nil
 }
 
-func (s *series) rounds(l *lab, n int) error {
-	for range n {
-		if err := s.round(l); err != nil {
-			return err
+// allSeries runs the contestants over all stores, round by round. In CI it stops
+// before time is up.
+func (l *lab) allSeries(s setting) (all []*series, err error) {
+	for _, store := range s.stores {
+		all = append(all, l.newSeries(store, s.itemsOf(store), s.few))
+	}
+	for round := range s.rounds {
+		if s.small && round >= leastRounds && time.Since(l.began) > enoughTime {
+			break
+		}
+		for _, one := range all {
+			if err := one.round(l); err != nil {
+				return nil, err
+			}
 		}
 	}
-	return nil
+	return all, nil
 }
 
 // ratio is the median of the ratios of two contestants.

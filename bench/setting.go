@@ -13,6 +13,7 @@ type setting struct {
 	few           bool // A and D alone
 	small         bool // the ratios for CI, and nothing else
 	update        bool
+	partial       bool // a look at one thing, which is nothing to keep
 	stores        []string
 	parts         []string // of parts()
 	quotas        []float64
@@ -47,12 +48,12 @@ func settingOf(getenv func(string) string) setting {
 	switch {
 	case s.update && !s.small:
 		s.parts = append(s.parts, partProfiles, partLevers)
-	case getenv("LEVERS") != "":
+	case !s.small && getenv("LEVERS") != "":
 		s.parts = []string{partLevers}
 	}
 	for name, field := range map[string]*[]string{"PARTS": &s.parts, "STORES": &s.stores} {
 		if given := strings.FieldsFunc(getenv(name), func(r rune) bool { return r == ',' || r == ' ' }); len(given) > 0 {
-			*field = given
+			*field, s.partial = given, true
 		}
 	}
 	for name, field := range map[string]*int{"ITEMS": &s.items, "ROUNDS": &s.rounds} {
