@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"maps"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -87,6 +88,28 @@ func TestStubNotices(t *testing.T) {
 	v := newVault(3, false)
 	if v.replace(1, blobOf(destinationKey, 1), blobOf(destinationKey, 1)) || v.written.Load() != 0 {
 		t.Error("a condition that does not hold was taken to hold")
+	}
+}
+
+func TestMayCopy(t *testing.T) {
+	const modified, before, after = "Mon, 02 Mar 2026 10:00:00 GMT", "Mon, 02 Mar 2026 09:59:59 GMT", "Mon, 02 Mar 2026 10:00:01 GMT"
+	for _, c := range []struct {
+		target, source, since string
+		want                  bool
+	}{
+		{"", "", "", true}, {"e", "e", "", true}, {"x", "e", "", false}, {"e", "x", "", false},
+		{"", "", modified, true}, {"", "", after, true}, {"", "", before, false}, {"x", "", after, false},
+		{"", "e", before, true}, {"", "x", after, false}, {"", "", "yesterday", false},
+	} {
+		header := http.Header{}
+		for name, value := range map[string]string{"If-Match": c.target, sourceMatch: c.source, sourceUnmodified: c.since} {
+			if value != "" {
+				header.Set(name, value)
+			}
+		}
+		if mayCopy(header, "e", modified) != c.want {
+			t.Errorf("%+v", c)
+		}
 	}
 }
 

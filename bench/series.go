@@ -1,9 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -92,6 +96,20 @@ func (s *series) print(w io.Writer) {
 			}
 		}
 	}
+	if runs := s.Runs[ours]; len(runs) > 0 {
+		fmt.Fprintf(w, "\nThe requests of D in its last round: %s.\n", runs[len(runs)-1].Counts.byOperation())
+	}
+}
+
+// byOperation are the requests of a run, most of them first.
+func (c counts) byOperation() string {
+	names := slices.SortedFunc(maps.Keys(c.Requests), func(a, b string) int {
+		return cmp.Or(cmp.Compare(c.Requests[b], c.Requests[a]), cmp.Compare(a, b))
+	})
+	for i, name := range names {
+		names[i] = fmt.Sprintf("%s %d", name, c.Requests[name])
+	}
+	return strings.Join(names, ", ")
 }
 
 func (s *series) printRow(w io.Writer, c contestant) {

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strconv"
 	"sync"
+	"time"
 )
 
 // probes are the objects beside those of the items: those on which rotator tries,
@@ -17,9 +18,9 @@ type probes struct {
 }
 
 type probe struct {
-	etag     string
-	metadata map[string]string
-	tags     int
+	etag, modified string
+	metadata       map[string]string
+	tags           int
 }
 
 func (p *probes) put(key string, r *http.Request) answer {
@@ -45,10 +46,8 @@ func (p *probes) copy(key string, r *http.Request) answer {
 	if !exists || !copies(r, key) {
 		return inXML(http.StatusNotFound, `<Error><Code>NoSuchKey</Code></Error>`)
 	}
-	for _, condition := range []string{"X-Amz-Copy-Source-If-Match", "If-Match"} {
-		if match := r.Header.Get(condition); match != "" && match != now.etag {
-			return preconditionFailed()
-		}
+	if !mayCopy(r.Header, now.etag, now.modified) {
+		return preconditionFailed()
 	}
 	return copied(p.store(key, probe{metadata: metadataIn(r.Header), tags: now.tags}))
 }
@@ -59,7 +58,7 @@ func (p *probes) store(key string, o probe) (etag string) {
 		p.objects = map[string]probe{}
 	}
 	p.written++
-	o.etag = fmt.Sprintf(`"%032x"`, p.written)
+	o.etag, o.modified = fmt.Sprintf(`"%032x"`, p.written), time.Now().UTC().Format(http.TimeFormat)
 	p.objects[key] = o
 	return o.etag
 }
@@ -71,7 +70,7 @@ func (p *probes) get(key string) answer {
 	if !ok {
 		return inXML(http.StatusNotFound, `<Error><Code>NoSuchKey</Code></Error>`)
 	}
-	a := answer{status: http.StatusOK, body: []byte("a probe"), headers: map[string]string{"Etag": o.etag, "Last-Modified": "Mon, 02 Mar 2026 10:00:00 GMT"}}
+	a := answer{status: http.StatusOK, body: []byte("a probe"), headers: map[string]string{"Etag": o.etag, "Last-Modified": o.modified}}
 	if o.tags > 0 {
 		a.set("X-Amz-Tagging-Count", strconv.Itoa(o.tags))
 	}

@@ -151,8 +151,11 @@ func (s *stub) copy(key string, r *http.Request) answer {
 	}
 	held := s.vault.key(i)
 	want := objectOf(s.store, destinationKey, i)
-	if match := r.Header.Get("If-Match"); match != "" && match != want.etag || r.Header.Get("X-Amz-Copy-Source-If-Match") != want.etag {
+	if !mayCopy(r.Header, want.etag, objectOf(s.store, held, i).modified) {
 		return preconditionFailed()
+	}
+	if r.Header.Get(sourceMatch) == "" && r.Header.Get(sourceUnmodified) == "" {
+		s.vault.fault("object %s was copied whatever it was", key)
 	}
 	if s.store != headers || !copies(r, key) || r.Header.Get("Content-Type") != want.contentType || !maps.Equal(metadataIn(r.Header), want.metadata) {
 		s.vault.fault("object %s was copied otherwise than onto itself with its new blob alone changed", key)
@@ -162,6 +165,30 @@ func (s *stub) copy(key string, r *http.Request) answer {
 		s.vault.fault("object %s was copied as another had been", key)
 	}
 	return copied(want.etag)
+}
+
+// The conditions of what is copied.
+const (
+	sourceMatch      = "X-Amz-Copy-Source-If-Match"
+	sourceUnmodified = "X-Amz-Copy-Source-If-Unmodified-Since"
+)
+
+// mayCopy holds the conditions of a copy against what the object has, source and
+// target at once. That of the time counts where there is none of the ETag
+// (API_CopyObject, x-amz-copy-source-if-match).
+func mayCopy(header http.Header, etag, modified string) bool {
+	if match := header.Get("If-Match"); match != "" && match != etag {
+		return false
+	}
+	if match := header.Get(sourceMatch); match != "" {
+		return match == etag
+	}
+	if header.Get(sourceUnmodified) == "" {
+		return true
+	}
+	since, err := http.ParseTime(header.Get(sourceUnmodified))
+	at, errAt := http.ParseTime(modified)
+	return err == nil && errAt == nil && !at.After(since)
 }
 
 // copies says that a request copies an object onto itself, with other metadata.
