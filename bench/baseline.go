@@ -73,7 +73,7 @@ func believe(was float64, times int, ratio func() float64, more func() (inTime b
 			return nil
 		}
 		if times == 0 || !inTime {
-			return fmt.Errorf("D costs %.3f of A, and %.3f is committed", now, was)
+			return fmt.Errorf("rotator (D) costs %.3f of A, and %.3f is committed", now, was)
 		}
 		var err error
 		if inTime, err = more(); err != nil {

@@ -4,14 +4,11 @@ import (
 	"bytes"
 	"fmt"
 	"maps"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
-	"time"
 )
 
 // TestMain is the bench itself where the lab starts its own binary, and else the
@@ -69,50 +66,6 @@ func TestSmallBench(t *testing.T) {
 	}
 }
 
-// TestStubNotices does to the stub what no client may.
-func TestStubNotices(t *testing.T) {
-	for name, wrong := range map[string]func(v *vault){
-		"the blob of another item": func(v *vault) { v.replace(1, blobOf(sourceKey, 1), blobOf(destinationKey, 2)) },
-		"a blob before KMS":        func(v *vault) { v.replace(2, blobOf(sourceKey, 2), blobOf(destinationKey, 2)) },
-		"the same twice": func(v *vault) {
-			v.replace(1, blobOf(sourceKey, 1), blobOf(destinationKey, 1))
-			v.replace(1, blobOf(destinationKey, 1), blobOf(destinationKey, 1))
-		},
-	} {
-		v := newVault(3, false)
-		v.state[1].Or(asked)
-		if wrong(v); v.count != 1 {
-			t.Errorf("%s: %d faults", name, v.count)
-		}
-	}
-	v := newVault(3, false)
-	if v.replace(1, blobOf(destinationKey, 1), blobOf(destinationKey, 1)) || v.written.Load() != 0 {
-		t.Error("a condition that does not hold was taken to hold")
-	}
-}
-
-func TestMayCopy(t *testing.T) {
-	const modified, before, after = "Mon, 02 Mar 2026 10:00:00 GMT", "Mon, 02 Mar 2026 09:59:59 GMT", "Mon, 02 Mar 2026 10:00:01 GMT"
-	for _, c := range []struct {
-		target, source, since string
-		want                  bool
-	}{
-		{"", "", "", true}, {"e", "e", "", true}, {"x", "e", "", false}, {"e", "x", "", false},
-		{"", "", modified, true}, {"", "", after, true}, {"", "", before, false}, {"x", "", after, false},
-		{"", "e", before, true}, {"", "x", after, false}, {"", "", "yesterday", false},
-	} {
-		header := http.Header{}
-		for name, value := range map[string]string{"If-Match": c.target, sourceMatch: c.source, sourceUnmodified: c.since} {
-			if value != "" {
-				header.Set(name, value)
-			}
-		}
-		if mayCopy(header, "e", modified) != c.want {
-			t.Errorf("%+v", c)
-		}
-	}
-}
-
 func TestRatios(t *testing.T) {
 	run := func(cpu float64) measured { return measured{CPU: cpu, Items: 10} }
 	// A machine that is three times slower in one round shows in no ratio.
@@ -146,33 +99,6 @@ func TestSteady(t *testing.T) {
 	if _, n := steady(seconds[:4]); n != 0 {
 		t.Errorf("a run of four seconds has %d steady ones", n)
 	}
-}
-
-// TestQuota asks twice as often as the quota allows: half is served, second by
-// second, and idle time buys no more than a tenth of a second.
-func TestQuota(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		q := quota{rate: 100}
-		for range 600 {
-			q.admit(time.Now())
-			time.Sleep(5 * time.Millisecond)
-		}
-		for at, got := range q.takeSeconds() {
-			if got.Served+got.Throttled != 200 || got.Served < 99 || got.Served > 111 || at > 0 && got.Served > 101 {
-				t.Errorf("second %d: %+v", at, got)
-			}
-		}
-		time.Sleep(time.Minute)
-		served := 0
-		for range 100 {
-			if q.admit(time.Now()) {
-				served++
-			}
-		}
-		if served != 10 {
-			t.Errorf("%d at once, after a minute", served)
-		}
-	})
 }
 
 func TestBelieve(t *testing.T) {
@@ -212,20 +138,6 @@ func TestBaselineFile(t *testing.T) {
 	}
 }
 
-func TestUnchunked(t *testing.T) {
-	for in, want := range map[string]string{
-		"4\r\nWiki\r\n5\r\npedia\r\n0\r\nx-amz-checksum-crc32:AAAAAA==\r\n\r\n": "Wikipedia",
-		"5;chunk-signature=ab\r\nab\r\nc\r\n0;chunk-signature=cd\r\n\r\n":       "ab\r\nc",
-		"0\r\n\r\n":       "",
-		"ff\r\nshort\r\n": "", // what is not whole is not taken
-		"-1\r\nx\r\n":     "",
-	} {
-		if got := string(unchunked([]byte(in))); got != want {
-			t.Errorf("unchunked(%q) = %q", in, got)
-		}
-	}
-}
-
 func TestDifferences(t *testing.T) {
 	report := func(pass, requests int, how, more string) []byte {
 		return fmt.Appendf(nil, `{"pass":%d,"started":"%s","kms":{"requests":%d},"keys":[{"key":"k","slots":3,"how":%q}],"targets":[{"name":"t","keys":[{"key":"k","slots":3,"how":%q}]}]%s}`, pass, how, requests, how, how, more)
@@ -242,43 +154,6 @@ func TestDifferences(t *testing.T) {
 		got, err := differences(report(1, 3, "header", ""), c.other)
 		if err != nil || !slices.Equal(got, c.want) {
 			t.Errorf("%s: %v, %v", name, got, err)
-		}
-	}
-}
-
-// TestGoals holds figures just within and just beyond their goals against them.
-func TestGoals(t *testing.T) {
-	found := func(d, requests, refused, rss float64) findings {
-		run := func(cpu, others float64) []measured {
-			return []measured{{CPU: cpu, Items: 1000, RSS: int64(rss * (1 << 20)), Counts: counts{Requests: map[string]int64{reEncrypt: 1000, "x": int64(1000 * others)}}}}
-		}
-		var f findings
-		for store, others := range map[string]float64{rows: requests - 1, bodies: 1 + requests, headers: 1 + requests} {
-			f.series = append(f.series, &series{Store: store, Runs: map[string][]measured{"A": run(1, 0), "B": run(3.75, 0), "C": run(15, 0), "D": run(d, others)}})
-		}
-		f.quotas = []throttling{{Quota: 1000, Seconds: 10, Steady: second{Served: 9600, Throttled: int64(9600 * refused)}}}
-		f.randoms = []throttling{{}}
-		f.memory = []measured{{Items: fewItems, RSS: 100 << 20}, {Items: manyItems, RSS: int64(rss * (1 << 20))}}
-		hint, exact := counts{Requests: map[string]int64{reEncrypt: int64(8_000 + 400_000*refused)}}, counts{Requests: map[string]int64{reEncrypt: passedOver + int64(refused*3000)}}
-		f.second = &secondPass{Items: passedOver, Hint: measured{Items: passedOver, Counts: hint}, Exact: measured{Items: passedOver, Counts: exact}}
-		return f
-	}
-	for _, g := range found(0.74, 1.04, 0.009, 109).goals() {
-		if !g.measured || !g.reached {
-			t.Errorf("not reached: %+v", g)
-		}
-	}
-	missed := found(0.76, 1.06, 0.03, 129)
-	missed.quotas[0].Steady.Served, missed.quotas[0].Lost, missed.second.Differ = 9400, 1, []string{"slots"}
-	missed.series[0].Runs["D"][0].Counts.Late = 1
-	for _, g := range missed.goals() {
-		if !g.measured || g.reached {
-			t.Errorf("reached: %+v", g)
-		}
-	}
-	for _, g := range (findings{}).goals() {
-		if g.measured || g.reached {
-			t.Errorf("from nothing: %+v", g)
 		}
 	}
 }
