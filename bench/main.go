@@ -23,7 +23,7 @@ func main() {
 
 func run(args []string) error {
 	if len(args) == 0 {
-		return compete()
+		return compete(environment())
 	}
 	switch args[0] {
 	case "stub":

@@ -1,6 +1,6 @@
 """The script that one writes first: boto3 with 32 threads.
 
-usage: script.py dynamodb|s3
+usage: script.py dynamodb|s3|s3-metadata
 """
 import base64
 import json
@@ -19,8 +19,7 @@ CONFIG = Config(max_pool_connections=THREADS, s3={"addressing_style": "path"})
 kms, dynamodb, s3 = (boto3.client(name, config=CONFIG) for name in ("kms", "dynamodb", "s3"))
 
 
-def move(blob, tenant):
-    context = {"tenant": tenant, "purpose": "pii"}
+def move(blob, context):
     return kms.re_encrypt(
         CiphertextBlob=blob,
         SourceKeyId=SOURCE,
@@ -32,7 +31,7 @@ def move(blob, tenant):
 
 def move_item(item):
     old = item["secret"]["B"]
-    new = move(old, item["tenant"]["S"])
+    new = move(old, {"tenant": item["tenant"]["S"], "purpose": "pii"})
     dynamodb.update_item(
         TableName="bench",
         Key={"id": item["id"]},
@@ -42,12 +41,13 @@ def move_item(item):
     )
 
 
-def move_object(entry):
+def move_body(entry):
     found = s3.get_object(Bucket="bench", Key=entry["Key"])
     body = found["Body"].read()
     document = json.loads(body)
     old = document["secret"]
-    new = base64.b64encode(move(base64.b64decode(old), document["tenant"]))
+    context = {"tenant": document["tenant"], "purpose": "pii"}
+    new = base64.b64encode(move(base64.b64decode(old), context))
     s3.put_object(
         Bucket="bench",
         Key=entry["Key"],
@@ -58,11 +58,27 @@ def move_object(entry):
     )
 
 
+def move_header(entry):
+    found = s3.head_object(Bucket="bench", Key=entry["Key"])
+    metadata = found["Metadata"]
+    new = move(base64.b64decode(metadata["x-amz-key-v2"]), json.loads(metadata["x-amz-matdesc"]))
+    s3.copy_object(
+        Bucket="bench",
+        Key=entry["Key"],
+        CopySource={"Bucket": "bench", "Key": entry["Key"]},
+        CopySourceIfMatch=found["ETag"],
+        MetadataDirective="REPLACE",
+        Metadata={**metadata, "x-amz-key-v2": base64.b64encode(new).decode()},
+        ContentType=found["ContentType"],
+    )
+
+
 def main(store):
     if store == "dynamodb":
         pages, name, work = dynamodb.get_paginator("scan").paginate(TableName="bench"), "Items", move_item
     else:
-        pages, name, work = s3.get_paginator("list_objects_v2").paginate(Bucket="bench"), "Contents", move_object
+        pages, name = s3.get_paginator("list_objects_v2").paginate(Bucket="bench"), "Contents"
+        work = move_body if store == "s3" else move_header
     with ThreadPoolExecutor(THREADS) as pool:
         under_way = deque()
         for page in pages:

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -25,7 +26,8 @@ import (
 	"time"
 )
 
-// counts is what the stub saw, printed when its stdin ends.
+// counts is what the stub saw since it was last asked: it prints them for each line
+// of its stdin.
 type counts struct {
 	Requests   map[string]int64 // by operation
 	Statements int64            // of BatchExecuteStatement
@@ -33,9 +35,14 @@ type counts struct {
 	// had been written: a client that keeps its connections opens none then.
 	Connections, Late int64
 	Written           int64
+	Seconds           []second // of ReEncrypt, from the first request on
 	Wrong             []string
 	Faults            int // how many Wrong there were
 }
+
+// reEncrypts are the calls that move a slot, or ask about one; those of a dry run
+// have a name of their own.
+func (c counts) reEncrypts() int64 { return c.Requests[reEncrypt] }
 
 func (c counts) total() (n int64) {
 	for _, requests := range c.Requests {
@@ -48,7 +55,11 @@ func (c counts) total() (n int64) {
 // directory and rotator ask, after a while, and checks what is written.
 type stub struct {
 	vault      *vault
+	store      string
 	latency    time.Duration
+	unbatched  bool // it does not know BatchExecuteStatement
+	quota      quota
+	probes     probes
 	statements atomic.Int64
 
 	connections, late atomic.Int64
@@ -67,17 +78,32 @@ type answer struct {
 // announced is the line that a stub begins with.
 type announced struct{ Endpoint, Certificate string }
 
-// runStub serves until stdin ends, and then prints counts.
-func runStub(args []string) error {
+// newStub reads the flags of a stub.
+func newStub(args []string) (s *stub, directory string, err error) {
 	flags := flag.NewFlagSet("stub", flag.ContinueOnError)
+	s = &stub{requests: map[string]*atomic.Int64{}}
 	items := flags.Int("items", 20_000, "how many items there are")
-	latency := flags.Duration("latency", time.Millisecond, "time until an answer")
-	directory := flags.String("dir", ".", "where the certificate is put")
+	moved := flags.Bool("moved", false, "the items are under the destination key already")
+	flags.StringVar(&s.store, "store", rows, "where the slots stand: dynamodb, s3 or s3-metadata")
+	flags.BoolVar(&s.unbatched, "unbatched", false, "do not know BatchExecuteStatement, so that rows are written one by one")
+	flags.DurationVar(&s.latency, "latency", time.Millisecond, "time until an answer")
+	flags.Float64Var(&s.quota.rate, "quota", 0, "ReEncrypt requests per second that are served; 0 for all")
+	flags.Float64Var(&s.quota.share, "throttle", 0, "share of ReEncrypt requests that are throttled, at random")
+	flags.StringVar(&directory, "dir", ".", "where the certificate is put")
 	if err := flags.Parse(args); err != nil {
+		return nil, "", err
+	}
+	s.vault = newVault(*items, *moved)
+	return s, directory, nil
+}
+
+// runStub serves until stdin ends, and prints counts for each line of it.
+func runStub(args []string) error {
+	s, directory, err := newStub(args)
+	if err != nil {
 		return err
 	}
-	s := &stub{vault: newVault(*items), latency: *latency, requests: map[string]*atomic.Int64{}}
-	certificate, file, err := newCertificate(*directory)
+	certificate, file, err := newCertificate(directory)
 	if err != nil {
 		return err
 	}
@@ -93,10 +119,16 @@ func runStub(args []string) error {
 	if err := out.Encode(announced{Endpoint: "https://" + listener.Addr().String(), Certificate: file}); err != nil {
 		return err
 	}
-	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
-		return err
+	lines := bufio.NewScanner(os.Stdin)
+	var before counts
+	for lines.Scan() {
+		now := s.counts()
+		if err := out.Encode(now.since(before)); err != nil {
+			return err
+		}
+		before = now
 	}
-	return out.Encode(s.counts())
+	return lines.Err()
 }
 
 // newCertificate makes a certificate for 127.0.0.1 and puts it into a file, for
@@ -147,12 +179,28 @@ func (s *stub) count(operation string) {
 
 func (s *stub) counts() counts {
 	c := counts{Requests: map[string]int64{}, Statements: s.statements.Load(), Connections: s.connections.Load(), Late: s.late.Load(),
-		Written: s.vault.written.Load(), Wrong: s.vault.wrong, Faults: s.vault.count}
+		Written: s.vault.written.Load(), Seconds: s.quota.takeSeconds()}
+	if n := s.probes.left(); n > 0 {
+		s.vault.fault("%d objects were left behind by probes", n)
+	}
+	c.Faults, c.Wrong = s.vault.faults()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for operation, n := range s.requests {
 		c.Requests[operation] = n.Load()
 	}
+	return c
+}
+
+// since takes away what was counted before; faults are never forgiven.
+func (c counts) since(before counts) counts {
+	requests := map[string]int64{}
+	for operation, n := range c.Requests {
+		requests[operation] = n - before.Requests[operation]
+	}
+	c.Requests = requests
+	c.Statements, c.Written = c.Statements-before.Statements, c.Written-before.Written
+	c.Connections, c.Late = c.Connections-before.Connections, c.Late-before.Late
 	return c
 }
 
@@ -168,9 +216,7 @@ func (s *stub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var a answer
 	switch target := r.Header.Get("X-Amz-Target"); {
 	case strings.HasPrefix(target, "TrentService."):
-		operation := strings.TrimPrefix(target, "TrentService.")
-		s.count(operation)
-		a = s.kms(operation, body.Bytes())
+		a = s.kms(strings.TrimPrefix(target, "TrentService."), body.Bytes())
 	case strings.HasPrefix(target, "DynamoDB_20120810."):
 		operation := strings.TrimPrefix(target, "DynamoDB_20120810.")
 		s.count(operation)
@@ -181,7 +227,7 @@ func (s *stub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	time.Sleep(s.latency)
 	for name, value := range a.headers {
-		w.Header().Set(name, value)
+		w.Header()[name] = []string{value} // in the case that it has: boto3 keeps it
 	}
 	w.Header().Set("X-Amzn-Requestid", "b3f2a1c4-5d6e-4f70-8192-a3b4c5d6e7f8")
 	w.Header().Set("Content-Length", strconv.Itoa(len(a.body)))
@@ -203,6 +249,8 @@ func inJSON(status int, body []byte) answer {
 	return answer{status: status, body: body, headers: map[string]string{"Content-Type": "application/x-amz-json-1.1"}}
 }
 
-func failure(code string) answer {
-	return inJSON(http.StatusBadRequest, fmt.Appendf(nil, `{"__type":%q,"message":"the stub's answer"}`, code))
+func failure(code string) answer { return explained(code, "the stub's answer") }
+
+func explained(code, message string) answer {
+	return inJSON(http.StatusBadRequest, fmt.Appendf(nil, `{"__type":%q,"message":%q}`, code, message))
 }

@@ -6,27 +6,40 @@ import (
 	"maps"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/tidwall/gjson"
+)
+
+// The names under which ReEncrypt is counted.
+const (
+	reEncrypt = "ReEncrypt"
+	dryRun    = "ReEncrypt (dry run)"
 )
 
 // kms answers what KMS is asked.
 func (s *stub) kms(operation string, body []byte) answer {
 	in := gjson.ParseBytes(body)
+	if operation == reEncrypt && in.Get("DryRun").Bool() {
+		operation = dryRun
+	}
+	s.count(operation)
 	switch operation {
+	case dryRun:
+		return failure("DryRunOperationException")
 	case "DescribeKey":
 		return inJSON(http.StatusOK, fmt.Appendf(nil, `{"KeyMetadata":{"AWSAccountId":"111122223333","Arn":%q,"KeyId":%q,"KeyState":"Enabled","KeyUsage":"ENCRYPT_DECRYPT","EncryptionAlgorithms":["SYMMETRIC_DEFAULT"],"KeySpec":"SYMMETRIC_DEFAULT"}}`,
 			in.Get("KeyId").Str, in.Get("KeyId").Str))
-	case "ReEncrypt":
+	case reEncrypt:
+		if !s.quota.admit(time.Now()) {
+			return explained("ThrottlingException", "You have exceeded the rate at which you may call KMS. Reduce the frequency of your calls.")
+		}
 		return s.reEncrypt(in)
 	}
 	return failure("UnknownOperationException")
 }
 
 func (s *stub) reEncrypt(in gjson.Result) answer {
-	if in.Get("DryRun").Bool() {
-		return failure("DryRunOperationException")
-	}
 	blob, err := base64.StdEncoding.DecodeString(in.Get("CiphertextBlob").Str)
 	if err != nil {
 		return failure("InvalidCiphertextException")
@@ -69,7 +82,9 @@ func (s *stub) dynamodb(operation string, body []byte) answer {
 	case "Scan":
 		return s.scan(in)
 	case "BatchExecuteStatement":
-		return s.batch(in)
+		if !s.unbatched {
+			return s.batch(in)
+		}
 	case "UpdateItem":
 		values := in.Get("ExpressionAttributeValues")
 		if !s.replaceItem(in.Get("Key.id.S").Str, values.Get(":o0.B").Str, values.Get(":n0.B").Str) {

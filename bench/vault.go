@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"encoding/base64"
 	"encoding/binary"
 	"fmt"
 	"strconv"
@@ -19,26 +18,34 @@ const (
 	place          = "bench" // the name of the table, and of the bucket
 )
 
-// blobLen is the length of the blob of a data key or a short secret, in bytes.
-const blobLen = 250
+// blobLen is the length of the blob of a data key or a short secret, in bytes;
+// itemAt is where the number of its item stands, in what KMS fills at random.
+const (
+	blobLen = 250
+	itemAt  = 5 + 32 + 1
+)
 
 // blobOf is the blob of item i under a key. It follows from both alone, so the
-// stub can check what is written without keeping what it handed out. It looks
-// like KMS's own: a header with a token of the key, then what nobody can guess.
+// stub can check what is written without keeping what it handed out. It has the
+// layout of KMS's own: a header with a token of the key and the length of the rest
+// (internal/rotate, token), then what nobody can guess.
 func blobOf(key string, i int) []byte {
+	name := key[len(key)-1]
 	blob := append(make([]byte, 0, blobLen+8), 1, 2, 2, 0, 0x78)
-	for len(blob) < 37 {
-		blob = append(blob, key[len(key)-1])
+	for len(blob) < itemAt-1 {
+		blob = append(blob, name)
 	}
-	state := uint64(i)<<8 | uint64(key[len(key)-1])
-	blob = binary.BigEndian.AppendUint64(blob, uint64(i))
+	blob = binary.BigEndian.AppendUint64(append(blob, 1), uint64(i))
+	state := uint64(i)<<8 | uint64(name)
 	for len(blob) < blobLen { // SplitMix64
 		state += 0x9e3779b97f4a7c15
 		z := (state ^ state>>30) * 0xbf58476d1ce4e5b9
 		z = (z ^ z>>27) * 0x94d049bb133111eb
 		blob = binary.BigEndian.AppendUint64(blob, z^z>>31)
 	}
-	return blob[:blobLen]
+	blob = blob[:blobLen]
+	binary.BigEndian.PutUint32(blob[itemAt+16:], blobLen-itemAt-16-4)
+	return blob
 }
 
 // itemOf names the item whose blob under key this is.
@@ -46,7 +53,7 @@ func itemOf(key string, blob []byte) (i int, ok bool) {
 	if len(blob) != blobLen {
 		return 0, false
 	}
-	i = int(binary.BigEndian.Uint64(blob[37:]))
+	i = int(binary.BigEndian.Uint64(blob[itemAt:]))
 	return i, i >= 0 && bytes.Equal(blob, blobOf(key, i))
 }
 
@@ -65,17 +72,9 @@ func contextOf(i int) map[string]string {
 	return map[string]string{"tenant": tenantOf(i), "purpose": "pii"}
 }
 
-// objectOf is the object of item i under a key: JSON of about 4 KB, whose blob
-// is in the middle.
-func objectOf(key string, i int) []byte {
-	return fmt.Appendf(nil, `{"tenant":%q,"before":%q,"secret":%q,"after":%q}`, tenantOf(i), filler, base64.StdEncoding.EncodeToString(blobOf(key, i)), filler)
-}
-
-var filler = strings.Repeat("nothing to see here ", 90)
-
 // vault is what the stub knows of each item.
 type vault struct {
-	state   []atomic.Uint32 // asked, written
+	state   []atomic.Uint32 // asked, updated
 	written atomic.Int64
 
 	mu    sync.Mutex
@@ -89,7 +88,17 @@ const (
 	updated = 2 // the new blob was written
 )
 
-func newVault(items int) *vault { return &vault{state: make([]atomic.Uint32, items)} }
+// newVault has items under the source key, or under the destination key where they
+// were moved before.
+func newVault(items int, moved bool) *vault {
+	v := &vault{state: make([]atomic.Uint32, items)}
+	for i := range v.state {
+		if moved {
+			v.state[i].Store(updated)
+		}
+	}
+	return v
+}
 
 // fault notes that a client did what it must not.
 func (v *vault) fault(format string, args ...any) {
@@ -99,6 +108,13 @@ func (v *vault) fault(format string, args ...any) {
 	if len(v.wrong) < 10 {
 		v.wrong = append(v.wrong, fmt.Sprintf(format, args...))
 	}
+}
+
+// faults are how many there were, and the first of them.
+func (v *vault) faults() (count int, wrong []string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.count, append([]string(nil), v.wrong...)
 }
 
 func (v *vault) known(i int) bool { return i >= 0 && i < len(v.state) }

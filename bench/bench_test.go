@@ -1,0 +1,187 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestMain is the bench itself where the lab starts its own binary, and else the
+// tests.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && slices.Contains([]string{"stub", "bare", "naive"}, os.Args[1]) {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// TestSmallBench runs everything but the long things once, over few items.
+func TestSmallBench(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it builds rotator and runs it")
+	}
+	l, err := newLab()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(l.close)
+	s := setting{items: 500, rounds: 1, few: true, stores: []string{rows, bodies, headers}, parts: []string{partSeries, partAgain}, again: 500}
+	var out bytes.Buffer
+	found, err := l.measure(&out, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, one := range found.series {
+		for letter, runs := range one.Runs {
+			m := runs[0]
+			least := 2.0 // GET and PUT, HEAD and COPY
+			if one.Store == rows {
+				least = 0.04
+			}
+			if m.CPU <= 0 || m.RSS <= 0 || m.Counts.reEncrypts() != 500 || m.others() < least {
+				t.Errorf("%s over %s: %+v", letter, one.Store, m.Counts)
+			}
+		}
+	}
+	if p := found.second; len(p.Differ) > 0 || !asksEach(p.Exact) || p.First.Counts.reEncrypts() != 500 {
+		t.Errorf("a second pass: %v, %v, %v", p.Differ, p.Hint.Counts.Requests, p.Exact.Counts.Requests)
+	}
+	run, err := l.throttled(500, 10_000, 0, 0.2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if run.Lost+run.Failed != 0 || run.Faults != 0 || run.All.Served != 500 || run.All.Throttled == 0 {
+		t.Errorf("under random throttles: %+v", run)
+	}
+	for _, want := range []string{"## DynamoDB", titleOf(bodies), titleOf(headers), "## A pass over slots that are current", "## Goals"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q is not in what is printed:\n%s", want, &out)
+		}
+	}
+}
+
+func TestRatios(t *testing.T) {
+	run := func(cpu float64) measured { return measured{CPU: cpu, Items: 10} }
+	// A machine that is three times slower in one round shows in no ratio.
+	s := series{Runs: map[string][]measured{"D": {run(2), run(6), run(2.2), run(9)}, "A": {run(4), run(12), run(4)}}}
+	if ratio, ok := s.ratio("D", "A"); !ok || ratio != 0.5 {
+		t.Errorf("ratio %v", ratio)
+	}
+	if _, ok := s.ratio("D", "C"); ok {
+		t.Error("a ratio to nothing")
+	}
+	for _, c := range []struct {
+		values []int
+		want   int
+	}{{nil, 0}, {[]int{7}, 7}, {[]int{9, 1, 5}, 5}, {[]int{4, 1, 3, 2}, 3}} {
+		if got := middle(c.values); got != c.want {
+			t.Errorf("middle(%v) = %d", c.values, got)
+		}
+	}
+}
+
+func TestSteady(t *testing.T) {
+	seconds := []second{{900, 500}, {100, 400}, {500, 50}, {990, 1}, {1000, 0}, {980, 4}, {12, 0}}
+	sum, n := steady(seconds)
+	if n != 3 || sum != (second{2970, 5}) {
+		t.Errorf("steady: %+v in %d seconds", sum, n)
+	}
+	run := throttling{Quota: 1000, Steady: sum, Seconds: n}
+	if got := run.delivered(); got != 0.99 {
+		t.Errorf("delivered %v", got)
+	}
+	if _, n := steady(seconds[:4]); n != 0 {
+		t.Errorf("a run of four seconds has %d steady ones", n)
+	}
+}
+
+func TestBelieve(t *testing.T) {
+	for name, c := range map[string]struct {
+		ratios []float64 // after each further measurement
+		inTime bool
+		fails  bool
+		looks  int
+	}{
+		"as committed":          {[]float64{1}, true, false, 1},
+		"just within":           {[]float64{1.149}, true, false, 1},
+		"noise":                 {[]float64{1.3, 1.1}, true, false, 2},
+		"dearer":                {[]float64{1.3, 1.2, 1.16}, true, true, 3},
+		"dearer, and no time":   {[]float64{1.3, 1.2}, false, true, 2},
+		"within, though late":   {[]float64{1.3, 1.14}, false, false, 2},
+		"better than committed": {[]float64{0.2}, true, false, 1},
+	} {
+		looks := 0
+		err := believe(1, 2, func() float64 { looks++; return c.ratios[looks-1] }, func() (bool, error) { return c.inTime, nil })
+		if (err != nil) != c.fails || looks != c.looks {
+			t.Errorf("%s: %v after %d looks", name, err, looks)
+		}
+	}
+}
+
+func TestBaselineFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "baseline.json")
+	one := &series{Store: rows, Runs: map[string][]measured{"D": {{CPU: 3, Items: 1}}, "A": {{CPU: 4, Items: 1}}}}
+	if err := writeBaseline(file, []*series{one}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := readBaseline(file); err != nil || !maps.Equal(got, map[string]float64{rows: 0.75}) {
+		t.Errorf("%v, %v", got, err)
+	}
+	if _, err := readBaseline("baseline.json"); err != nil { // the committed one
+		t.Error(err)
+	}
+}
+
+func TestDifferences(t *testing.T) {
+	report := func(pass, requests int, how, more string) []byte {
+		return fmt.Appendf(nil, `{"pass":%d,"started":"%s","kms":{"requests":%d},"keys":[{"key":"k","slots":3,"how":%q}],"targets":[{"name":"t","keys":[{"key":"k","slots":3,"how":%q}]}]%s}`, pass, how, requests, how, how, more)
+	}
+	for name, c := range map[string]struct {
+		other []byte
+		want  []string
+	}{
+		"but for how":       {report(1, 900, "kms", ""), nil},
+		"another pass":      {report(2, 900, "kms", ""), []string{"pass"}},
+		"a note":            {report(1, 900, "kms", `,"notes":["x"]`), []string{"notes"}},
+		"a count in target": {bytes.Replace(report(1, 900, "kms", ""), []byte(`"name":"t","keys":[{"key":"k","slots":3`), []byte(`"name":"t","keys":[{"key":"k","slots":4`), 1), []string{"targets"}},
+	} {
+		got, err := differences(report(1, 3, "header", ""), c.other)
+		if err != nil || !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v, %v", name, got, err)
+		}
+	}
+}
+
+func TestSetting(t *testing.T) {
+	of := func(pairs ...string) setting {
+		return settingOf(func(name string) string {
+			for i := 0; i < len(pairs); i += 2 {
+				if pairs[i] == name {
+					return pairs[i+1]
+				}
+			}
+			return ""
+		})
+	}
+	if s := of(); s.items < 20_000 || s.rounds < 7 || s.has(partLevers) || s.has(partProfiles) {
+		t.Errorf("%+v", s)
+	}
+	if s := of("BENCH", "small", "UPDATE", "1", "LEVERS", "1"); !s.few || !s.small || !slices.Equal(s.parts, []string{partSeries}) {
+		t.Errorf("small: %+v", s)
+	}
+	if s := of("BENCH", "full", "UPDATE", "1"); s.again != passedOver || !slices.Equal(s.memory, []int{fewItems, manyItems}) || !s.has(partLevers) || !s.has(partSeries) {
+		t.Errorf("full: %+v", s)
+	}
+	if s := of("LEVERS", "1"); !slices.Equal(s.parts, []string{partLevers}) {
+		t.Errorf("levers: %+v", s)
+	}
+	if s := of("STORES", "s3,s3-metadata", "PARTS", "series", "ITEMS", "300"); len(s.stores) != 2 || !s.partial || s.items != 300 || s.has(partAgain) {
+		t.Errorf("a look: %+v", s)
+	}
+}

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"bytes"
+	_ "embed"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"slices"
+)
+
+// document is what UPDATE=1 writes.
+const document = "docs/performance.md"
+
+// preface and prose are the parts of the document that people write.
+var (
+	//go:embed preface.md
+	preface string
+	//go:embed levers.md
+	prose string
+)
+
+// compete measures what the environment asks for. All of it goes to stdout as it
+// comes, and into the document at the end.
+func compete(s setting) error {
+	if s.update && (s.partial || s.few && !s.small) {
+		return errors.New("UPDATE=1 writes down a whole bench; leave PARTS, STORES and FEW out")
+	}
+	l, err := newLab()
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	var text bytes.Buffer
+	out := io.MultiWriter(os.Stdout, &text)
+	fmt.Fprintf(out, "Measured %s on %d x %s, %s, %s, %s, at commit %s.\n", l.began.UTC().Format("2 January 2006"), runtime.NumCPU(), processor(), kernel(), runtime.Version(), versions(), commit())
+	found, err := l.measure(out, s)
+	if err != nil {
+		return err
+	}
+	switch {
+	case s.small && s.update:
+		return writeBaseline(baseline, found.series)
+	case s.small:
+		return l.guard(found.series, s.rounds)
+	}
+	if err := l.explain(out, s); err != nil {
+		return err
+	}
+	if !s.update {
+		return nil
+	}
+	page := fmt.Sprintf("<!-- Written by `UPDATE=1 make bench`; edit bench/preface.md and bench/levers.md instead. -->\n%s\n%s\n%s", preface, text.Bytes(), prose)
+	return os.WriteFile(document, []byte(page), 0o644)
+}
+
+// measure takes the figures, and holds them against the goals.
+func (l *lab) measure(w io.Writer, s setting) (found findings, err error) {
+	if s.has(partSeries) {
+		if found.series, err = l.allSeries(s); err != nil {
+			return found, err
+		}
+		for _, one := range found.series {
+			one.print(w)
+		}
+	}
+	if s.has(partQuota) {
+		if found.quotas, err = l.quotas(w, s.quotas, s.seconds); err != nil {
+			return found, err
+		}
+		if found.randoms, err = l.randoms(w, s.items); err != nil {
+			return found, err
+		}
+	}
+	if s.has(partMemory) {
+		if found.memory, err = l.memory(w, s.memory); err != nil {
+			return found, err
+		}
+	}
+	if s.has(partAgain) {
+		second, err := l.again(w, s.again)
+		if err != nil {
+			return found, err
+		}
+		found.second = &second
+	}
+	if goals := found.goals(); !s.small && slices.ContainsFunc(goals, func(g goal) bool { return g.measured }) {
+		printGoals(w, goals)
+	}
+	return found, nil
+}
+
+// explain shows where the time goes, and what each lever buys.
+func (l *lab) explain(w io.Writer, s setting) error {
+	if s.has(partProfiles) {
+		p, err := l.profiled()
+		if err != nil {
+			return err
+		}
+		if err := p.profiles(w, s.stores, s.items); err != nil {
+			return err
+		}
+	}
+	if s.has(partLevers) {
+		return l.levers(w, s.items, s.rounds)
+	}
+	return nil
+}

@@ -1,0 +1,51 @@
+package main
+
+import "testing"
+
+// TestGoals holds figures just within and just beyond their goals against them.
+func TestGoals(t *testing.T) {
+	found := func(d, requests, refused, rss float64) findings {
+		run := func(cpu, others float64) []measured {
+			return []measured{{CPU: cpu, Items: 1000, RSS: int64(rss * (1 << 20)), Counts: counts{Requests: map[string]int64{reEncrypt: 1000, "x": int64(1000 * others)}}}}
+		}
+		var f findings
+		for store, others := range map[string]float64{rows: requests - 1, bodies: 1 + requests, headers: 1 + requests} {
+			f.series = append(f.series, &series{Store: store, Runs: map[string][]measured{"A": run(1, 0), "B": run(3.75, 0), "C": run(15, 0), "D": run(d, others)}})
+		}
+		f.quotas = []throttling{{Quota: 1000, Seconds: 10, Steady: second{Served: 9600, Throttled: int64(9600 * refused)}}}
+		f.randoms = []throttling{{}}
+		f.memory = []measured{{Items: fewItems, RSS: 100 << 20}, {Items: manyItems, RSS: int64(rss * (1 << 20))}}
+		hint, exact := counts{Requests: map[string]int64{reEncrypt: int64(8_000 + 400_000*refused)}}, counts{Requests: map[string]int64{reEncrypt: passedOver + int64(refused*3000)}}
+		f.second = &secondPass{Items: passedOver, Hint: measured{Items: passedOver, Counts: hint}, Exact: measured{Items: passedOver, Counts: exact}}
+		return f
+	}
+	for _, g := range found(0.74, 1.04, 0.009, 109).goals() {
+		if !g.measured || !g.reached {
+			t.Errorf("not reached: %+v", g)
+		}
+	}
+	missed := found(0.76, 1.06, 0.03, 129)
+	missed.quotas[0].Steady.Served, missed.quotas[0].Lost, missed.second.Differ = 9400, 1, []string{"slots"}
+	missed.series[0].Runs["D"][0].Counts.Late = 1
+	for _, g := range missed.goals() {
+		if !g.measured || g.reached {
+			t.Errorf("reached: %+v", g)
+		}
+	}
+	short := found(0.74, 1.04, 0.009, 109)
+	short.second.Items, short.memory = passedOver/10, short.memory[:1]
+	n := 0
+	for _, g := range short.goals() {
+		if !g.measured {
+			n++
+		}
+	}
+	if n != 2 {
+		t.Errorf("%d goals are not measured without BENCH=full, want those of many items", n)
+	}
+	for _, g := range (findings{}).goals() {
+		if g.measured || g.reached {
+			t.Errorf("from nothing: %+v", g)
+		}
+	}
+}

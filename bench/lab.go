@@ -1,0 +1,140 @@
+package main
+
+import (
+	"cmp"
+	_ "embed"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+//go:embed script.py
+var script []byte
+
+// lab is where runs are made.
+type lab struct {
+	self, rotator, dir string
+	extra              []string // environment of rotator, for a look at one thing
+	began              time.Time
+}
+
+// newLab builds rotator, unless ROTATOR names a binary.
+func newLab() (*lab, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "rotator-bench-")
+	if err != nil {
+		return nil, err
+	}
+	l := &lab{began: time.Now(), self: self, rotator: filepath.Join(dir, "rotator"), dir: dir, extra: strings.Fields(os.Getenv("ROTATOR_ENV"))}
+	err = os.WriteFile(filepath.Join(dir, "script.py"), script, 0o600)
+	if given := os.Getenv("ROTATOR"); err == nil && given != "" {
+		l.rotator = given
+		return l, nil
+	}
+	return l, errors.Join(err, build(l.rotator))
+}
+
+// build builds the command of this module, wherever in it we are.
+func build(binary string, flags ...string) error {
+	args := append([]string{"build", "-o", binary}, flags...)
+	if out, err := exec.Command("go", append(args, "rotator/cmd/rotator")...).CombinedOutput(); err != nil {
+		return fmt.Errorf("build rotator: %w\n%s", err, out)
+	}
+	return nil
+}
+
+func (l *lab) close() { _ = os.RemoveAll(l.dir) }
+
+// trial is what one run is about.
+type trial struct {
+	store string
+	items int
+	stub  []string // further flags of the stub
+	args  []string // further flags of rotator
+	env   []string // further environment of rotator
+	rate  int      // rotator's kms.rate; 0 for one that is no limit
+}
+
+// noLimit is a kms.rate that no client reaches here.
+const noLimit = 1_000_000
+
+// contestant is one way of doing the job.
+type contestant struct {
+	letter, what string
+	command      func(trial) []string
+}
+
+// The letter of rotator, and of the loop that it is held against in CI.
+const (
+	ours = "D"
+	loop = "A"
+)
+
+func (l *lab) bare() contestant {
+	return contestant{loop, "bare loop, tuned SDK", l.own("bare")}
+}
+
+func (l *lab) us() contestant {
+	return contestant{ours, "**rotator, complete**", func(t trial) []string {
+		return append([]string{l.rotator, "run", "-o", "json", "-f", l.jobFile()}, t.args...)
+	}}
+}
+
+func (l *lab) own(kind string) func(trial) []string {
+	return func(t trial) []string {
+		return []string{l.self, kind, "-store", t.store, "-items", strconv.Itoa(t.items)}
+	}
+}
+
+// contestants are A to D; C only where there is boto3.
+func (l *lab) contestants(few bool) []contestant {
+	if few {
+		return []contestant{l.bare(), l.us()}
+	}
+	all := []contestant{l.bare(), {"B", "naive loop, default SDK", l.own("naive")}, l.us()}
+	if exec.Command("python3", "-c", "import boto3").Run() == nil {
+		all = append(all, contestant{"C", "boto3, 32 threads", func(t trial) []string {
+			return []string{"python3", filepath.Join(l.dir, "script.py"), t.store}
+		}})
+	}
+	return all
+}
+
+func (l *lab) jobFile() string { return filepath.Join(l.dir, "job.yaml") }
+
+// targetOf is the target of rotator's job, by store.
+func targetOf(store string) string {
+	switch store {
+	case rows:
+		return `dynamodb: { table: bench, segments: 8 }
+    format: raw
+    slots: [{ path: secret, context: { tenant: "${tenant}", purpose: pii } }]`
+	case headers:
+		return `s3: { bucket: bench }
+    format: s3-encryption-client`
+	}
+	return `s3: { bucket: bench }
+    format: json
+    slots: [{ path: secret, context: { tenant: "${body.tenant}", purpose: pii } }]`
+}
+
+// writeJob writes the job file, and forgets the passes of earlier runs.
+func (l *lab) writeJob(t trial) error {
+	job := fmt.Sprintf(`job: bench
+destination: { key: "%s" }
+source: { keys: ["%s"] }
+kms: { rate: %d }
+targets:
+  - %s
+workers: %d
+`, destinationKey, sourceKey, cmp.Or(t.rate, noLimit), targetOf(t.store), workers)
+	return errors.Join(os.WriteFile(l.jobFile(), []byte(job), 0o600), os.RemoveAll(filepath.Join(l.dir, ".rotator")))
+}

@@ -1,0 +1,47 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+)
+
+func processor() string {
+	text, _ := os.ReadFile("/proc/cpuinfo")
+	_, rest, ok := strings.Cut(string(text), "model name")
+	if !ok {
+		return runtime.GOARCH
+	}
+	line, _, _ := strings.Cut(rest, "\n")
+	return strings.Join(strings.Fields(strings.Trim(line, "\t :")), " ")
+}
+
+func kernel() string {
+	out, err := exec.Command("uname", "-sr").Output()
+	if err != nil {
+		return runtime.GOOS
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// versions are those of the SDKs.
+func versions() string {
+	text := "aws-sdk-go-v2 unknown"
+	if out, err := exec.Command("go", "list", "-m", "github.com/aws/aws-sdk-go-v2", "github.com/aws/aws-sdk-go-v2/service/kms").Output(); err == nil {
+		text = strings.Join(strings.Split(strings.ReplaceAll(strings.TrimSpace(string(out)), "github.com/aws/", ""), "\n"), ", ")
+	}
+	if out, err := exec.Command("python3", "-c", "import boto3; print('boto3', boto3.__version__)").Output(); err == nil {
+		text += ", " + strings.TrimSpace(string(out))
+	}
+	return text
+}
+
+// commit is that of the working tree, where git knows it.
+func commit() string {
+	out, err := exec.Command("git", "describe", "--always", "--dirty").Output()
+	if err != nil {
+		return "unknown"
+	}
+	return strings.TrimSpace(string(out))
+}

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// setting is what is measured, and how much of it.
+type setting struct {
+	items, rounds int
+	few           bool // A and D alone
+	small         bool // the ratios for CI, and nothing else
+	update        bool
+	partial       bool // a look at one thing, which is nothing to keep
+	stores        []string
+	parts         []string // of parts()
+	quotas        []float64
+	seconds       float64 // that the items of a hidden quota last
+	memory        []int   // numbers of items
+	again         int     // items of the second pass
+}
+
+// The parts of a bench, in the order in which they are measured.
+const (
+	partSeries   = "series"
+	partQuota    = "quota"
+	partMemory   = "memory"
+	partAgain    = "again"
+	partProfiles = "profiles"
+	partLevers   = "levers"
+)
+
+// settingOf reads BENCH (small, full), LEVERS, UPDATE, and what is for a look at one
+// thing: PARTS and STORES name some, ITEMS, ROUNDS, QUOTA and SECONDS change how much,
+// FEW leaves B and C out.
+func settingOf(getenv func(string) string) setting {
+	s := setting{items: 20_000, rounds: 7, few: getenv("FEW") != "", update: getenv("UPDATE") != "", stores: []string{rows, bodies, headers},
+		quotas: []float64{1000, 2000}, seconds: 28, memory: []int{fewItems}, again: 20_000,
+		parts: []string{partSeries, partQuota, partMemory, partAgain}}
+	switch getenv("BENCH") {
+	case "small":
+		s.items, s.rounds, s.few, s.small, s.parts = 8_000, 5, true, true, []string{partSeries}
+	case "full":
+		s.memory, s.again = []int{fewItems, manyItems}, passedOver
+	}
+	switch {
+	case s.update && !s.small:
+		s.parts = append(s.parts, partProfiles, partLevers)
+	case !s.small && getenv("LEVERS") != "":
+		s.parts = []string{partLevers}
+	}
+	for name, field := range map[string]*[]string{"PARTS": &s.parts, "STORES": &s.stores} {
+		if given := strings.FieldsFunc(getenv(name), func(r rune) bool { return r == ',' || r == ' ' }); len(given) > 0 {
+			*field, s.partial = given, true
+		}
+	}
+	for name, field := range map[string]*int{"ITEMS": &s.items, "ROUNDS": &s.rounds} {
+		if n, err := strconv.Atoi(getenv(name)); err == nil && n > 0 {
+			*field = n
+		}
+	}
+	if seconds, err := strconv.ParseFloat(getenv("SECONDS"), 64); err == nil && seconds > settled+2 {
+		s.seconds = seconds
+	}
+	if quota, err := strconv.ParseFloat(getenv("QUOTA"), 64); err == nil && quota > 0 {
+		s.quotas = []float64{quota}
+	}
+	if getenv("ITEMS") != "" { // a look, of everything
+		s.again, s.memory = s.items, []int{s.items}
+	}
+	return s
+}
+
+func (s setting) has(part string) bool { return slices.Contains(s.parts, part) }
+
+// itemsOf is how many items a series has: objects take longer than rows, and CI has
+// little time. All contestants have the same.
+func (s setting) itemsOf(store string) int {
+	if s.small && store != rows {
+		return s.items / 2
+	}
+	return s.items
+}
+
+func environment() setting { return settingOf(os.Getenv) }

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestStubNotices does to the stub what no client may.
+func TestStubNotices(t *testing.T) {
+	for name, wrong := range map[string]func(v *vault){
+		"the blob of another item": func(v *vault) { v.replace(1, blobOf(sourceKey, 1), blobOf(destinationKey, 2)) },
+		"a blob before KMS":        func(v *vault) { v.replace(2, blobOf(sourceKey, 2), blobOf(destinationKey, 2)) },
+		"the same twice": func(v *vault) {
+			v.replace(1, blobOf(sourceKey, 1), blobOf(destinationKey, 1))
+			v.replace(1, blobOf(destinationKey, 1), blobOf(destinationKey, 1))
+		},
+	} {
+		v := newVault(3, false)
+		v.state[1].Or(asked)
+		if wrong(v); v.count != 1 {
+			t.Errorf("%s: %d faults", name, v.count)
+		}
+	}
+	v := newVault(3, false)
+	if v.replace(1, blobOf(destinationKey, 1), blobOf(destinationKey, 1)) || v.written.Load() != 0 {
+		t.Error("a condition that does not hold was taken to hold")
+	}
+}
+
+// TestStubChecksObjects writes an object as it has to be written, and with one thing
+// in it otherwise.
+func TestStubChecksObjects(t *testing.T) {
+	write := func(store string, change func(http.Header, []byte)) (int, int) {
+		s := &stub{store: store, vault: newVault(3, false)}
+		s.vault.state[1].Or(asked)
+		o, held := objectOf(store, destinationKey, 1), objectOf(store, sourceKey, 1)
+		r := &http.Request{Header: http.Header{"Content-Type": {o.contentType}, "If-Match": {held.etag}}}
+		for name, value := range o.metadata {
+			r.Header.Set(metadataPrefix+name, value)
+		}
+		if store == headers {
+			r.Header.Set(sourceMatch, held.etag)
+			r.Header.Set("X-Amz-Copy-Source", place+"/"+idOf(1))
+			r.Header.Set("X-Amz-Metadata-Directive", "REPLACE")
+		}
+		change(r.Header, o.body)
+		if store == headers {
+			return s.copy(idOf(1), r).status, s.vault.count
+		}
+		return s.put(idOf(1), r, o.body).status, s.vault.count
+	}
+	for name, c := range map[string]struct {
+		store  string
+		change func(http.Header, []byte)
+		status int
+		fault  bool
+	}{
+		"a good PUT":           {bodies, func(http.Header, []byte) {}, 200, false},
+		"another byte":         {bodies, func(_ http.Header, body []byte) { body[40]++ }, 200, true},
+		"another type":         {bodies, func(h http.Header, _ []byte) { h.Del("Content-Type") }, 200, true},
+		"metadata that is new": {bodies, func(h http.Header, _ []byte) { h.Set(metadataPrefix+"x", "y") }, 200, true},
+		"no condition":         {bodies, func(h http.Header, _ []byte) { h.Del("If-Match") }, 412, false},
+		"a good copy":          {headers, func(http.Header, []byte) {}, 200, false},
+		"metadata lost":        {headers, func(h http.Header, _ []byte) { h.Del(metadataPrefix + "x-amz-iv") }, 200, true},
+		"the old blob": {headers, func(h http.Header, _ []byte) {
+			h.Set(metadataPrefix+wrappedKey, metadataOf(sourceKey, 1)[wrappedKey])
+		}, 200, true},
+		"a copy of another":      {headers, func(h http.Header, _ []byte) { h.Set("X-Amz-Copy-Source", place+"/"+idOf(2)) }, 200, true},
+		"metadata kept":          {headers, func(h http.Header, _ []byte) { h.Del("X-Amz-Metadata-Directive") }, 200, true},
+		"a copy of whatever":     {headers, func(h http.Header, _ []byte) { h.Del(sourceMatch) }, 200, true},
+		"another condition":      {headers, func(h http.Header, _ []byte) { h.Set(sourceMatch, probeTag) }, 412, false},
+		"another one of targets": {headers, func(h http.Header, _ []byte) { h.Set("If-Match", probeTag) }, 412, false},
+	} {
+		if status, faults := write(c.store, c.change); status != c.status || faults > 0 != c.fault {
+			t.Errorf("%s: %d with %d faults", name, status, faults)
+		}
+	}
+}
+
+const probeTag = `"00000000000000000000000000000000"`
+
+func TestMayCopy(t *testing.T) {
+	const modified, before, after = "Mon, 02 Mar 2026 10:00:00 GMT", "Mon, 02 Mar 2026 09:59:59 GMT", "Mon, 02 Mar 2026 10:00:01 GMT"
+	for _, c := range []struct {
+		target, source, since string
+		want                  bool
+	}{
+		{"", "", "", true}, {"e", "e", "", true}, {"x", "e", "", false}, {"e", "x", "", false},
+		{"", "", modified, true}, {"", "", after, true}, {"", "", before, false}, {"x", "", after, false},
+		{"", "e", before, true}, {"", "x", after, false}, {"", "", "yesterday", false},
+	} {
+		header := http.Header{}
+		for name, value := range map[string]string{"If-Match": c.target, sourceMatch: c.source, sourceUnmodified: c.since} {
+			if value != "" {
+				header.Set(name, value)
+			}
+		}
+		if mayCopy(header, "e", modified) != c.want {
+			t.Errorf("%+v", c)
+		}
+	}
+}
+
+// TestQuota asks twice as often as the quota allows: half is served, second by
+// second, and idle time buys no more than a tenth of a second.
+func TestQuota(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := quota{rate: 100}
+		for range 600 {
+			q.admit(time.Now())
+			time.Sleep(5 * time.Millisecond)
+		}
+		for at, got := range q.takeSeconds() {
+			if got.Served+got.Throttled != 200 || got.Served < 99 || got.Served > 111 || at > 0 && got.Served > 101 {
+				t.Errorf("second %d: %+v", at, got)
+			}
+		}
+		time.Sleep(time.Minute)
+		served := 0
+		for range 100 {
+			if q.admit(time.Now()) {
+				served++
+			}
+		}
+		if served != 10 {
+			t.Errorf("%d at once, after a minute", served)
+		}
+	})
+}
+
+func TestUnchunked(t *testing.T) {
+	for in, want := range map[string]string{
+		"4\r\nWiki\r\n5\r\npedia\r\n0\r\nx-amz-checksum-crc32:AAAAAA==\r\n\r\n": "Wikipedia",
+		"5;chunk-signature=ab\r\nab\r\nc\r\n0;chunk-signature=cd\r\n\r\n":       "ab\r\nc",
+		"0\r\n\r\n":       "",
+		"ff\r\nshort\r\n": "", // what is not whole is not taken
+		"-1\r\nx\r\n":     "",
+	} {
+		if got := string(unchunked([]byte(in))); got != want {
+			t.Errorf("unchunked(%q) = %q", in, got)
+		}
+	}
+}
