@@ -21,7 +21,7 @@ const (
 	machineShare = 0.5
 	// gcPercent is GOGC under such a limit: a run keeps little and throws much away,
 	// so that collecting less often costs little memory.
-	gcPercent = 400
+	gcPercent = 200
 )
 
 // tuneMemory sets the limit of the heap from the limit of the control group or the
