@@ -35,11 +35,15 @@ func newLab() (*lab, error) {
 	}
 	l := &lab{began: time.Now(), self: self, rotator: filepath.Join(dir, "rotator"), dir: dir, extra: strings.Fields(os.Getenv("ROTATOR_ENV"))}
 	err = os.WriteFile(filepath.Join(dir, "script.py"), script, 0o600)
-	if given := os.Getenv("ROTATOR"); err == nil && given != "" {
+	if given := os.Getenv("ROTATOR"); given != "" && err == nil {
 		l.rotator = given
 		return l, nil
 	}
-	return l, errors.Join(err, build(l.rotator))
+	if err = errors.Join(err, build(l.rotator)); err != nil {
+		l.close()
+		return nil, err
+	}
+	return l, nil
 }
 
 // build builds the command of this module, wherever in it we are.
