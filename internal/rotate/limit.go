@@ -33,8 +33,10 @@ const (
 	// a background that is no longer seen goes with every span.
 	stray      = 0.001
 	forgetting = 0.05
-	// floorShare of the rate given is the least that is tried.
+	// floorShare of the rate given, or floorMost if that is less, is the least that is
+	// tried, in requests per second: a rate may be given that no quota comes near to.
 	floorShare = 0.01
+	floorMost  = 10.0
 	// climb is how the rate comes back: knee * (1 + climb * (t-K)^3), t in seconds
 	// since the cut. From a cut of 5% it is back after K = 4 s, and stays near for
 	// two or three. Then it leaves, by leave in place of climb, and once it is past
@@ -257,7 +259,7 @@ func (l *Limiter) floor() float64 {
 	if math.IsInf(l.full, 1) {
 		return 1
 	}
-	return l.full * floorShare
+	return min(l.full*floorShare, floorMost)
 }
 
 // grow moves the rate along its curve.
