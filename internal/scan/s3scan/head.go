@@ -23,25 +23,32 @@ func (b *Bucket) head(ctx context.Context, in *s3.HeadObjectInput) (*s3.HeadObje
 	}
 	switch status(err) {
 	case http.StatusForbidden, http.StatusBadRequest:
-		return nil, b.named(ctx, in.Key, err)
+		passed, named := b.named(ctx, in.Key, err)
+		if !passed {
+			return nil, named
+		}
+		return b.config.Client.HeadObject(ctx, in)
 	}
 	return out, err
 }
 
 // named asks what an error of a HEAD was, by a GET of one byte, which has the same
 // permission and an answer with a body: expired credentials, a customer key (400),
-// an access key that is not known (403).
-func (b *Bucket) named(ctx context.Context, key *string, head error) error {
+// an access key that is not known (403). A GET that is served says that what it was has
+// passed: other credentials were fetched meanwhile, as a rule.
+func (b *Bucket) named(ctx context.Context, key *string, head error) (passed bool, named error) {
 	out, err := b.config.Client.GetObject(ctx, &s3.GetObjectInput{Bucket: &b.config.Bucket, Key: key, Range: aws.String("bytes=0-0")})
 	if err == nil {
 		_ = out.Body.Close()
-		return head
+		return true, nil
 	}
 	switch status(err) {
 	case http.StatusForbidden, http.StatusBadRequest:
-		return err
+		return false, err
+	case http.StatusRequestedRangeNotSatisfiable: // of an empty object
+		return true, nil
 	}
-	return head
+	return false, head
 }
 
 // skewAllowed is how far a signature may be from the time of the service before

@@ -99,6 +99,7 @@ func TestAskedBeforeAWrite(t *testing.T) {
 		if err := source.Replace(t.Context(), []scan.Change{first})[0].Err; err != nil { // the probes are behind us
 			t.Fatal(err)
 		}
+		source.picked = 0 // of a hundred, which the sample asks about: not the next one
 		store.dress = func(in *s3.PutObjectInput) { in.Tagging = given(c.tagging) }
 		next := settle(change(source, put(1)))
 		if c.old {
