@@ -26,6 +26,8 @@ const (
 	// looked whether the server has closed it, and after keepFor it is closed.
 	freshFor = 500 * time.Millisecond
 	keepFor  = 50 * time.Second
+	// earlyBy is by how much a request may time out before its time, at most.
+	earlyBy = time.Second
 	// mostAnswer is the longest answer that is read, in bytes: KMS's have some
 	// thousand.
 	mostAnswer = 1 << 20
@@ -51,7 +53,8 @@ type Direct struct {
 // line is one connection.
 type line struct {
 	net.Conn
-	raw    net.Conn // below TLS
+	raw    net.Conn  // below TLS
+	ends   time.Time // the deadline that is set
 	reader *bufio.Reader
 	out    []byte
 	used   time.Time
@@ -92,7 +95,8 @@ func newDirect(target *url.URL, transport *http.Transport, timeout time.Duration
 // read. An error means that nobody knows whether the request arrived.
 func (d *Direct) Do(r *http.Request) (*http.Response, error) {
 	ctx := r.Context()
-	deadline := time.Now().Add(d.timeout)
+	now := time.Now()
+	deadline := now.Add(d.timeout)
 	if earlier, ok := ctx.Deadline(); ok && earlier.Before(deadline) {
 		deadline = earlier
 	}
@@ -100,7 +104,7 @@ func (d *Direct) Do(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = l.SetDeadline(deadline)
+	err = l.until(now, deadline)
 	stop := context.AfterFunc(ctx, func() { _ = l.SetDeadline(time.Unix(1, 0)) })
 	var answer *http.Response
 	if err == nil {
@@ -120,6 +124,16 @@ func (d *Direct) Do(r *http.Request) (*http.Response, error) {
 		return nil, fmt.Errorf("%s %s: %w", r.Method, d.target.Redacted(), err)
 	}
 	return answer, nil
+}
+
+// until sets the deadline of a connection, unless the one that is set from an exchange
+// before comes hardly earlier: timers cost more than much of a request.
+func (l *line) until(now, deadline time.Time) error {
+	if early := deadline.Sub(l.ends); early >= 0 && early < min(earlyBy, deadline.Sub(now)/8) {
+		return nil
+	}
+	l.ends = deadline
+	return l.SetDeadline(deadline)
 }
 
 // get returns a connection that was used before, or a new one.
@@ -216,6 +230,9 @@ func (l *line) exchange(r *http.Request, host string) (*http.Response, error) {
 	l.out = body.Bytes()
 	if _, err := l.Write(l.out); err != nil {
 		return nil, err
+	}
+	if answer, ok, err := l.plainAnswer(); ok {
+		return answer, err
 	}
 	answer, err := http.ReadResponse(l.reader, r)
 	for err == nil && answer.StatusCode >= 100 && answer.StatusCode < 200 {

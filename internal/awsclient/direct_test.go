@@ -1,6 +1,7 @@
 package awsclient
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -171,5 +172,55 @@ func countDials(dial dialer, opened *atomic.Int64) dialer {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		opened.Add(1)
 		return dial(ctx, network, address)
+	}
+}
+
+// FuzzAnswer: what is read as a plain answer net/http reads as the same, and goes on
+// behind it at the same place.
+func FuzzAnswer(f *testing.F) {
+	f.Fuzz(func(t *testing.T, text []byte) {
+		l := &line{reader: bufio.NewReaderSize(bytes.NewReader(text), 4<<10)}
+		got, ok, err := l.plainAnswer()
+		if !ok {
+			if n := l.reader.Buffered(); n != min(len(text), 4<<10) {
+				t.Fatalf("%q: %d bytes are left of an answer that was not read", text, n)
+			}
+			return
+		}
+		theirs := bufio.NewReaderSize(bytes.NewReader(text), 4<<10)
+		want, theirErr := http.ReadResponse(theirs, &http.Request{Method: http.MethodPost})
+		if theirErr != nil {
+			t.Fatalf("%q: net/http says %v", text, theirErr)
+		}
+		wantBody, theirErr := io.ReadAll(want.Body)
+		if (theirErr != nil) != (err != nil) {
+			t.Fatalf("%q: %v, and net/http says %v", text, err, theirErr)
+		}
+		if err != nil {
+			return
+		}
+		body, _ := io.ReadAll(got.Body)
+		if !bytes.Equal(body, wantBody) || got.StatusCode != want.StatusCode || got.Header.Get(requestHeader) != want.Header.Get(requestHeader) || l.reader.Buffered() != theirs.Buffered() {
+			t.Fatalf("%q: %q %v, and net/http reads %q %v", text, body, got, wantBody, want)
+		}
+		if want.Close && !got.Close {
+			t.Fatalf("%q: the connection is to be closed", text)
+		}
+	})
+}
+
+// TestDirectDeadline: a deadline that is kept from the exchange before never cuts the
+// next one short, and still ends one that takes too long.
+func TestDirectDeadline(t *testing.T) {
+	d, _, opened := direct(t, echo, 500*time.Millisecond)
+	for range 30 {
+		if _, err := post(context.Background(), d, "next"); err != nil || opened.Load() != 1 {
+			t.Fatalf("%v, after %d connections", err, opened.Load())
+		}
+		time.Sleep(30 * time.Millisecond)
+	}
+	began := time.Now()
+	if _, err := post(context.Background(), d, "slow"); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > 2*time.Second {
+		t.Errorf("%v, after %v", err, time.Since(began))
 	}
 }

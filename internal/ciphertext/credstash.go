@@ -59,5 +59,5 @@ func isCredential(row *scan.Row) bool {
 // textual says that a credential is one of text, as credstash writes them: without
 // an algorithm, or with the name that credsmash gave to this way.
 func textual(algorithm scan.Value) bool {
-	return algorithm.Kind == "" || algorithm.Kind == scan.KindS && (algorithm.Text == "" || algorithm.Text == "aes-ctr-legacy")
+	return algorithm.Kind == 0 || algorithm.Kind == scan.KindS && (algorithm.Text == "" || algorithm.Text == "aes-ctr-legacy")
 }

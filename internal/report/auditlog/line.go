@@ -45,7 +45,9 @@ const hashMark = `,"hash":"`
 // cannot hold is refused, since evidence would name something else; but for the path,
 // which is for people and may have been cut within a character.
 func bind(text []byte, record line) (longer []byte, hash string, err error) {
-	record.Path = strings.ToValidUTF8(record.Path, "\ufffd")
+	if !utf8.ValidString(record.Path) {
+		record.Path = strings.ToValidUTF8(record.Path, "\ufffd")
+	}
 	for _, field := range [...]string{record.Target, record.Ref, record.From, record.To, record.Before, record.After} {
 		if !utf8.ValidString(field) {
 			return text, "", fmt.Errorf("encode an audit record: %q is not UTF-8", field)

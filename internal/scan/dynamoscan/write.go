@@ -44,7 +44,7 @@ func (t *Table) Replace(ctx context.Context, changes []scan.Change) []scan.Resul
 	results := make([]scan.Result, len(changes))
 	var updates, alone []update
 	for i, change := range changes {
-		u, err := newUpdate(i, change)
+		u, err := t.newUpdate(i, change)
 		switch {
 		case err != nil:
 			results[i].Err = &scan.RefusedError{Reason: "cannot-write", Detail: err.Error()}
@@ -70,13 +70,13 @@ func (t *Table) Replace(ctx context.Context, changes []scan.Change) []scan.Resul
 	return results
 }
 
-func newUpdate(index int, change scan.Change) (update, error) {
+func (t *Table) newUpdate(index int, change scan.Change) (update, error) {
 	old, ok := change.Item.Payload.(*scan.Row)
 	new, fits := change.New.(*scan.Row)
 	if !ok || !fits {
 		return update{}, errors.New("the change is not one of a row")
 	}
-	key, err := parseKey(string(change.Item.Ref))
+	key, err := t.keyOf(change.Item.Ref, old)
 	if err != nil {
 		return update{}, err
 	}
@@ -93,6 +93,24 @@ func newUpdate(index int, change scan.Change) (update, error) {
 		}
 	}
 	return update{index: index, ref: change.Item.Ref, key: key, edits: edits}, nil
+}
+
+// keyOf is the primary key of an item: taken from the row where that has it, since the
+// Ref is the same in another form.
+func (t *Table) keyOf(ref scan.Ref, row *scan.Row) (map[string]types.AttributeValue, error) {
+	t.mu.Lock()
+	names := t.keys
+	t.mu.Unlock()
+	key := make(map[string]types.AttributeValue, len(names))
+	for name := range names {
+		if value, ok := row.Attributes[name]; ok {
+			key[name] = toSDK(value)
+		}
+	}
+	if len(key) == 0 || len(key) < len(names) {
+		return parseKey(string(ref))
+	}
+	return key, nil
 }
 
 // replaceOne is one UpdateItem (API_UpdateItem).
