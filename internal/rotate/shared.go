@@ -16,6 +16,8 @@ import (
 const (
 	sharedMost    = 8 << 20 // bytes
 	sharedPerSlot = 256     // bytes beside the blob, roughly
+	// sharedFew is as much as is worth it where so much was remembered for nothing.
+	sharedFew = 1 << 20
 )
 
 // question is a digest of all that the verdict on a slot depends on in one run: its
@@ -55,6 +57,7 @@ type shared struct {
 
 	mu      sync.Mutex
 	bytes   int
+	most    int                        // sharedFew once sharedMost was filled for nothing; until something is shared
 	known   map[question]*list.Element // of *remembered
 	recent  *list.List                 // the one used last in front
 	flights map[question]*flight
@@ -75,7 +78,7 @@ type flight struct {
 }
 
 func newShared(ask func(context.Context, ciphertext.Slot) (verdict, error)) *shared {
-	return &shared{ask: ask, known: map[question]*list.Element{}, recent: list.New(), flights: map[question]*flight{}}
+	return &shared{ask: ask, known: map[question]*list.Element{}, recent: list.New(), most: sharedMost, flights: map[question]*flight{}}
 }
 
 // decide is ask, or what ask said of another slot with the same question.
@@ -86,6 +89,7 @@ func (s *shared) decide(ctx context.Context, q question, slot ciphertext.Slot) (
 	s.mu.Lock()
 	if at, ok := s.known[q]; ok {
 		s.recent.MoveToFront(at)
+		s.most = sharedMost
 		v := at.Value.(*remembered).verdict
 		s.mu.Unlock()
 		s.served.Add(1)
@@ -130,7 +134,10 @@ func (s *shared) fly(ctx context.Context, q question, f *flight, slot ciphertext
 func (s *shared) remember(r *remembered) {
 	s.known[r.question] = s.recent.PushFront(r)
 	s.bytes += r.size()
-	for s.bytes > sharedMost {
+	if s.bytes > s.most && s.served.Load() == 0 {
+		s.most = sharedFew
+	}
+	for s.bytes > s.most {
 		last := s.recent.Remove(s.recent.Back()).(*remembered)
 		delete(s.known, last.question)
 		s.bytes -= last.size()

@@ -95,3 +95,29 @@ func TestSharedIsBounded(t *testing.T) {
 		t.Errorf("%d served of %d that were in use", served, many)
 	}
 }
+
+// Where nothing is shared little is remembered, and all there is room for once
+// something is.
+func TestSharedForNothing(t *testing.T) {
+	s := newShared(func(_ context.Context, slot ciphertext.Slot) (verdict, error) {
+		return verdict{blob: make([]byte, 2000), key: "old"}, nil
+	})
+	ask := func(from, to int) {
+		for i := from; i < to; i++ {
+			slot := ciphertext.Slot{Blob: fmt.Append(nil, i)}
+			if _, err := s.decide(t.Context(), questionOf(slot), slot); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	const many = 2 * sharedMost / 2000
+	ask(0, many)
+	if s.bytes > sharedFew || s.bytes < sharedFew/2 {
+		t.Errorf("%d bytes are remembered for nothing", s.bytes)
+	}
+	ask(many-100, many-50)
+	ask(many, 2*many)
+	if s.bytes < sharedMost/2 || s.served.Load() != 50 {
+		t.Errorf("%d bytes after %d were served", s.bytes, s.served.Load())
+	}
+}
