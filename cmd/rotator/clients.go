@@ -93,6 +93,15 @@ func (n namedCredentials) refused(err error) {
 	}
 }
 
+// lean has small requests sent in one write, unless --sdk leaves them to the SDK. It is
+// not for S3: s3scan makes a client of its own from that of a bucket, which waits longer.
+func (w *wiring) lean(cfg aws.Config) aws.Config {
+	if !w.plain {
+		cfg.HTTPClient = awsclient.OneWrite{Client: cfg.HTTPClient}
+	}
+	return cfg
+}
+
 // light has a client send ReEncrypt, which is nearly every request of a run, with less
 // work than the SDK's own way takes; with --sdk it is the SDK's own way.
 func (w *wiring) light(cfg aws.Config) func(*kms.Options) {

@@ -13,7 +13,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"go.uber.org/zap"
 
-	"rotator/internal/awsclient"
 	"rotator/internal/ciphertext"
 	"rotator/internal/config"
 	"rotator/internal/rotate"
@@ -65,9 +64,6 @@ func wire(ctx context.Context, job *config.Job, logger *zap.Logger, plain bool) 
 		return nil, err
 	}
 	w := &wiring{job: job, plain: plain}
-	if !plain {
-		base.HTTPClient = awsclient.OneWrite{Client: base.HTTPClient}
-	}
 	if err := w.wireKMS(ctx, base); err != nil {
 		return nil, err
 	}
@@ -109,7 +105,7 @@ func (w *wiring) wireKMS(ctx context.Context, base aws.Config) error {
 	if err := regions(w.job, cfg.Region); err != nil {
 		return err
 	}
-	client := kms.NewFromConfig(cfg, w.light(cfg))
+	client := kms.NewFromConfig(w.lean(cfg), w.light(cfg))
 	request := rotate.KeyRequest{Destination: w.job.Destination.Key, DestinationAlgorithm: w.job.Destination.Algorithm,
 		Sources: w.job.Source.Keys, SourceAlgorithm: w.job.Source.Algorithm, Any: w.job.Source.Any}
 	err := rotate.Patiently(ctx, time.Duration(w.job.MaxOutage), "KMS", func(ctx context.Context) (err error) {
@@ -274,7 +270,7 @@ func (w *wiring) newPlace(base aws.Config, target config.Target, format *ciphert
 	p := place{name: target.Name, format: format}
 	if t := target.DynamoDB; t != nil {
 		cfg := at(base, t.Region, t.Endpoint, t.RoleARN)
-		p.source = dynamoscan.New(dynamoscan.Config{Client: dynamodb.NewFromConfig(cfg), Table: t.Table, Segments: t.Segments,
+		p.source = dynamoscan.New(dynamoscan.Config{Client: dynamodb.NewFromConfig(w.lean(cfg)), Table: t.Table, Segments: t.Segments,
 			Attributes: format.Attributes(), Writes: format.Writes(), Whole: format.Whole(), PageLimit: pageItems,
 			ReadCapacity: t.ReadCapacity, WriteCapacity: t.WriteCapacity, SDK: w.plain})
 		return p, nil

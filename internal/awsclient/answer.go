@@ -2,6 +2,7 @@ package awsclient
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net/http"
 	"strconv"
@@ -31,8 +32,11 @@ func (l *line) plainAnswer() (answer *http.Response, ok bool, err error) {
 	if _, err = l.reader.Discard(end + 4); err == nil {
 		_, err = io.ReadFull(l.reader, body)
 	}
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
 	if err != nil {
-		return nil, true, io.ErrUnexpectedEOF
+		return nil, true, err
 	}
 	return &http.Response{StatusCode: http.StatusOK, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{requestHeader: {request}},
 		ContentLength: int64(length), Body: io.NopCloser(bytes.NewReader(body)), Close: l.reader.Buffered() > 0}, true, nil

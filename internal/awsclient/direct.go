@@ -22,10 +22,8 @@ import (
 )
 
 const (
-	// freshFor is how long an idle connection is used again unseen; then it is
-	// looked whether the server has closed it, and after keepFor it is closed.
-	freshFor = 500 * time.Millisecond
-	keepFor  = 50 * time.Second
+	// keepFor is how long an idle connection is kept.
+	keepFor = 50 * time.Second
 	// earlyBy is by how much a request may time out before its time, at most.
 	earlyBy = time.Second
 	// mostAnswer is the longest answer that is read, in bytes: KMS's have some
@@ -54,6 +52,7 @@ type Direct struct {
 type line struct {
 	net.Conn
 	raw    net.Conn  // below TLS
+	valve  *valve    // between the two; nil without TLS
 	ends   time.Time // the deadline that is set
 	reader *bufio.Reader
 	out    []byte
@@ -121,7 +120,7 @@ func (d *Direct) Do(r *http.Request) (*http.Response, error) {
 		err = context.DeadlineExceeded
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s %s: %w", r.Method, d.target.Redacted(), err)
+		return nil, &url.Error{Op: "Post", URL: d.target.Redacted(), Err: err} // as http.Client says it
 	}
 	return answer, nil
 }
@@ -148,7 +147,7 @@ func (d *Direct) get(ctx context.Context, deadline time.Time) (*line, error) {
 		l := d.idle[n-1]
 		d.idle = d.idle[:n-1]
 		d.mu.Unlock()
-		if idle := time.Since(l.used); idle < freshFor || idle < keepFor && l.open() {
+		if time.Since(l.used) < keepFor && l.quiet() {
 			return l, nil
 		}
 		_ = l.Close()
@@ -176,7 +175,8 @@ func (d *Direct) connect(ctx context.Context, deadline time.Time) (*line, error)
 	}
 	l := &line{Conn: conn, raw: conn}
 	if d.tls != nil {
-		secure := tls.Client(conn, d.tls)
+		l.valve = &valve{Conn: conn}
+		secure := tls.Client(l.valve, d.tls)
 		if err := secure.HandshakeContext(ctx); err != nil {
 			_ = conn.Close()
 			return nil, err
@@ -187,11 +187,12 @@ func (d *Direct) connect(ctx context.Context, deadline time.Time) (*line, error)
 	return l, nil
 }
 
-// open says whether the server has neither closed an idle connection nor said
-// anything on it.
-func (l *line) open() bool {
+// quiet says that the server has neither closed an idle connection nor said anything on
+// it that nobody asked for. An answer too many would be taken for that to the next
+// request, and every later one for that to the request after its own.
+func (l *line) quiet() bool {
 	socket, ok := l.raw.(syscall.Conn)
-	if !ok || l.reader.Buffered() > 0 {
+	if !ok || l.reader.Buffered() > 0 || l.valve != nil && !l.valve.empty(l.Conn) {
 		return false
 	}
 	raw, err := socket.SyscallConn()
@@ -207,6 +208,39 @@ func (l *line) open() bool {
 	})
 	return err == nil && quiet
 }
+
+// valve is a connection below TLS that can be closed for reading for a moment, so that
+// TLS hands out no more than what it holds already.
+type valve struct {
+	net.Conn
+	closed bool
+}
+
+// Read implements net.Conn.
+func (v *valve) Read(p []byte) (int, error) {
+	if v.closed {
+		return 0, errValve{}
+	}
+	return v.Conn.Read(p)
+}
+
+// empty says that the TLS connection above holds nothing.
+func (v *valve) empty(above net.Conn) bool {
+	v.closed = true
+	defer func() { v.closed = false }()
+	n, err := above.Read(make([]byte, 1))
+	return n == 0 && errors.Is(err, errValve{})
+}
+
+// errValve is a temporary error, after which TLS goes on as if nothing had been
+// (crypto/tls, Conn.readRecordOrCCS).
+type errValve struct{}
+
+var _ net.Error = errValve{}
+
+func (errValve) Error() string   { return "not now" }
+func (errValve) Timeout() bool   { return true }
+func (errValve) Temporary() bool { return true }
 
 // exchange writes a request and reads the answer to it.
 func (l *line) exchange(r *http.Request, host string) (*http.Response, error) {

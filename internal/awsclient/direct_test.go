@@ -6,12 +6,14 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -133,12 +135,11 @@ func TestDirectIdle(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	time.Sleep(freshFor) // so that it is looked at
 	if _, err := post(context.Background(), d, "open"); err != nil || opened.Load() != 1 {
 		t.Fatalf("a connection that stayed open: %v, after %d connections", err, opened.Load())
 	}
 	server.CloseClientConnections()
-	time.Sleep(freshFor)
+	time.Sleep(100 * time.Millisecond)
 	if _, err := post(context.Background(), d, "two"); err != nil || opened.Load() != 2 {
 		t.Errorf("%v, after %d connections", err, opened.Load())
 	}
@@ -222,5 +223,105 @@ func TestDirectDeadline(t *testing.T) {
 	began := time.Now()
 	if _, err := post(context.Background(), d, "slow"); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > 2*time.Second {
 		t.Errorf("%v, after %v", err, time.Since(began))
+	}
+}
+
+// corked holds back what is written while it is shut.
+type corked struct {
+	net.Conn
+	shut bool
+	held []byte
+}
+
+func (c *corked) Write(p []byte) (int, error) {
+	if c.shut {
+		c.held = append(c.held, p...)
+		return len(p), nil
+	}
+	return c.Conn.Write(p)
+}
+
+func (c *corked) open() error {
+	c.shut = false
+	_, err := c.Conn.Write(c.held)
+	return err
+}
+
+// talkative answers each request on a TLS connection with its body, and the first with
+// an answer too many behind it, in the manner that the body names.
+func talkative(conn *corked, config *tls.Config) error {
+	secure := tls.Server(conn, config)
+	requests := bufio.NewReader(secure)
+	for n := 0; ; n++ {
+		r, err := http.ReadRequest(requests)
+		if err != nil {
+			return err
+		}
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return err
+		}
+		answer := fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+		extra := []byte("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nextra")
+		if n > 0 {
+			extra = nil
+		}
+		conn.shut = true
+		if string(body) == "one record" {
+			answer, extra = append(answer, extra...), nil
+		}
+		_, err = secure.Write(answer)
+		if string(body) == "later" {
+			err = errors.Join(err, conn.open())
+		}
+		if extra != nil {
+			_, more := secure.Write(extra)
+			err = errors.Join(err, more)
+		}
+		if err = errors.Join(err, conn.open()); err != nil {
+			return err
+		}
+		conn.held = nil
+	}
+}
+
+// TestAnswerTooMany: what a server says unasked is never taken for the answer to the
+// next request.
+func TestAnswerTooMany(t *testing.T) {
+	for _, manner := range []string{"one record", "two records", "later"} {
+		t.Run(manner, func(t *testing.T) {
+			d, server, _ := direct(t, echo, time.Minute)
+			listener, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			var all sync.WaitGroup
+			defer all.Wait()
+			defer func() { _ = listener.Close() }()
+			all.Go(func() {
+				for {
+					conn, err := listener.Accept()
+					if err != nil {
+						return
+					}
+					all.Go(func() {
+						defer func() { _ = conn.Close() }()
+						_ = talkative(&corked{Conn: conn}, server.TLS) // ends with the connection
+					})
+				}
+			})
+			d.target = &url.URL{Scheme: "https", Host: listener.Addr().String(), Path: "/"}
+			defer func() {
+				for _, l := range d.idle {
+					_ = l.Close()
+				}
+			}()
+			for _, body := range []string{manner, "second", "third"} {
+				if got, err := post(context.Background(), d, body); err != nil || got != body {
+					t.Errorf("%q is answered by %q, %v", body, got, err)
+				}
+				time.Sleep(50 * time.Millisecond) // until what was said later is there
+			}
+		})
 	}
 }

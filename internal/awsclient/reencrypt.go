@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -98,6 +99,9 @@ func (l *light) HandleInitialize(ctx context.Context, in middleware.InitializeIn
 		return next.HandleInitialize(ctx, in)
 	}
 	result, err := l.send(ctx, f, input)
+	if errors.Is(err, errAside) {
+		return next.HandleInitialize(ctx, in)
+	}
 	if err != nil {
 		l.failed(err)
 		if clockOrSignature(err) {
@@ -152,8 +156,15 @@ func (l *light) learn(r *http.Request) {
 	for _, name := range []string{authHeader, dateHeader} {
 		f.header.Del(name)
 	}
+	if attempt, _, found := strings.Cut(f.header.Get(attemptHeader), "; ttl="); found { // when that request was given up
+		f.header.Set(attemptHeader, attempt)
+	}
 	l.form.CompareAndSwap(nil, f)
 }
+
+// attemptHeader says which attempt a request is, and may say when its client gives up
+// (aws/retry, MetricsHeader).
+const attemptHeader = "Amz-Sdk-Request"
 
 // aheadOf is how much later than now a request was signed, where that is more than the
 // moments between: the SDK then knows that the service's clock is another.
@@ -182,6 +193,9 @@ const defaultTimeout = time.Minute
 // invocationHeader tells the requests of different calls apart.
 const invocationHeader = "Amz-Sdk-Invocation-Id"
 
+// errAside leaves a request, of which nothing was sent, to the SDK.
+var errAside = errors.New("left to the SDK")
+
 // send makes one request.
 func (l *light) send(ctx context.Context, f *form, in *kms.ReEncryptInput) (*kms.ReEncryptOutput, error) {
 	if err := ctx.Err(); err != nil {
@@ -197,7 +211,7 @@ func (l *light) send(ctx context.Context, f *form, in *kms.ReEncryptInput) (*kms
 	}
 	if (credentials.SessionToken != "") != slices.Contains(f.headers, "x-amz-security-token") {
 		l.aside.Store(true) // other credentials than those that the form was learned from
-		return nil, &smithyhttp.RequestSendError{Err: errors.New("the kind of credentials has changed")}
+		return nil, errAside
 	}
 	header := make(http.Header, len(f.header)+2)
 	for name, values := range f.header {

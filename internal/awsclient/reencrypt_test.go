@@ -11,6 +11,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"slices"
 	"sync"
 	"testing"
@@ -25,6 +26,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
+
+	"rotator/internal/rotate"
 )
 
 // seen is a request as it arrived.
@@ -212,6 +215,44 @@ func TestSameErrorsWithoutAnswer(t *testing.T) {
 	_, ours := light.ReEncrypt(ctx, in)
 	if a, b := chain(ours), chain(theirs); a != b {
 		t.Errorf("%s\nand the SDK's is\n%s", a, b)
+	}
+}
+
+// TestSameClasses: what goes wrong on the way is of the class that it is of with the SDK.
+func TestSameClasses(t *testing.T) {
+	raw := func(answer string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			conn, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				panic(err)
+			}
+			_, _ = io.WriteString(conn, answer)
+			_ = conn.Close()
+		}
+	}
+	for name, handler := range map[string]http.HandlerFunc{
+		"not HTTP":         raw("SSH-2.0-OpenSSH\r\n\r\n"),
+		"a broken header":  raw("HTTP/1.1 200 OK\r\nwhat is this\r\n\r\n"),
+		"a broken chunk":   raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"),
+		"half a body":      raw("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"),
+		"no answer at all": raw(""),
+	} {
+		_, client, light, l := pair(t, "", nil)
+		at := httptest.NewServer(handler)
+		t.Cleanup(at.Close)
+		there, err := url.Parse(at.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := *l.form.Load()
+		f.url, f.sender = there, l.senderTo(there)
+		l.form.Store(&f)
+		in := &kms.ReEncryptInput{CiphertextBlob: []byte{1}, DestinationKeyId: aws.String("k")}
+		_, theirs := client.ReEncrypt(t.Context(), in, func(o *kms.Options) { o.BaseEndpoint = &at.URL })
+		_, ours := light.ReEncrypt(t.Context(), in)
+		if a, b := rotate.Classify(ours), rotate.Classify(theirs); a != b || ours == nil {
+			t.Errorf("%s: %v (%v), and the SDK's is %v (%v)", name, a, ours, b, theirs)
+		}
 	}
 }
 
