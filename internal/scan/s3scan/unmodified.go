@@ -15,7 +15,7 @@ import (
 // modified since (API_CopyObject, CopySourceIfUnmodifiedSince). That takes the place of
 // the condition on the ETag of the source, since S3 would let the one overrule the
 // other, and of the look right before. The ETag of what is overwritten stays a
-// condition.
+// condition. Nothing says that S3 holds other writers of metadata back while it copies.
 
 // settling is how much younger than the last write an answer has to be before any
 // later write is known to have another Last-Modified: that is in whole seconds, and
