@@ -17,7 +17,7 @@ import (
 // move every slot once.
 func twoWorkers(t *testing.T) {
 	t.Run("one checkpoint", func(t *testing.T) {
-		w := newTrial(t, trial.Config{Rate: 400})
+		w := newTrial(t, trial.Config{Rate: 50})
 		first := runs(w).Begin(t)
 		until(t, "the first requests", asked(w, 40))
 		for _, command := range []string{"run", "retry"} {

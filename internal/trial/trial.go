@@ -139,10 +139,11 @@ type World struct {
 	secrets  *secrets
 	retain   time.Time // of locked objects
 
-	mu      sync.Mutex
-	entries []*Entry
-	byID    map[string]*Entry
-	vary    bool // outcomes are not known beforehand
+	mu       sync.Mutex
+	entries  []*Entry
+	numbered int // the number that the next entry to be added has at least
+	byID     map[string]*Entry
+	vary     bool // outcomes are not known beforehand
 }
 
 // Start makes a world and everything in it, and closes it with the test.

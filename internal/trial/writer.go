@@ -99,7 +99,8 @@ func (w *World) Add(ctx context.Context, target string) (*Entry, error) {
 	}
 	w.CountsVary()
 	w.mu.Lock()
-	number := len(w.entries)
+	number := max(len(w.entries), w.numbered) // others may be adding
+	w.numbered = number + 1
 	w.mu.Unlock()
 	e, err := w.newEntryAt(target, kind, number, "!")
 	if err != nil {
