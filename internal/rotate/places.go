@@ -6,22 +6,18 @@ import (
 	"time"
 )
 
-// pool runs so many jobs at the same time as it has places. A job that rests
-// gives its place to another.
+// pool runs so many jobs at the same time as it has places, which are given in the order
+// in which they are asked for. A job that rests gives its place to another.
 type pool struct {
 	mu     sync.Mutex
-	freed  *sync.Cond
 	places int
 	busy   presence
-	short  bool // a job had to wait for a place since the last look
+	queue  []chan struct{} // who waits for a place; closed for the one who gets it
+	short  bool            // a job had to wait for a place since the last look
 	jobs   sync.WaitGroup
 }
 
-func newPool(places int) *pool {
-	p := &pool{places: places}
-	p.freed = sync.NewCond(&p.mu)
-	return p
-}
+func newPool(places int) *pool { return &pool{places: places} }
 
 // run starts a job as soon as there is a place.
 func (p *pool) run(job func()) {
@@ -44,20 +40,29 @@ func (p *pool) rest(ctx context.Context, d time.Duration) error {
 func (p *pool) wait() { p.jobs.Wait() }
 
 func (p *pool) take() {
+	turn := make(chan struct{})
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	for p.busy.now >= p.places {
-		p.short = true
-		p.freed.Wait()
+	p.queue = append(p.queue, turn)
+	p.admit()
+	p.short = p.short || len(p.queue) > 0
+	p.mu.Unlock()
+	<-turn
+}
+
+// admit gives the places that are free. It wants mu.
+func (p *pool) admit() {
+	for len(p.queue) > 0 && p.busy.now < p.places {
+		p.busy.change(1)
+		close(p.queue[0])
+		p.queue = p.queue[1:]
 	}
-	p.busy.change(1)
 }
 
 func (p *pool) give() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.busy.change(-1)
-	p.freed.Signal()
+	p.admit()
 }
 
 // resize changes the number of places from now on. Jobs that have one keep it.
@@ -65,7 +70,7 @@ func (p *pool) resize(places int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.places = places
-	p.freed.Broadcast()
+	p.admit()
 }
 
 // look returns for how long all places together were busy so far, how many there are,
