@@ -111,9 +111,9 @@ func TestSimulation(t *testing.T) {
 
 // TestSimulationReplays: a seed tells the same history each time, unless items share
 // data keys. Where two goroutines are ready in the same instant of virtual time the
-// scheduler chooses. So a seed tells another history now and then, above all one whose
-// pass ends with many headers to check, which several ask about at once: four of those
-// tried here may.
+// scheduler chooses: above all who is first in the queue of a limiter that throttling has
+// slowed down, of several that ask in one instant, as the check of headers does. So a seed
+// tells another history now and then: four of those tried here may.
 func TestSimulationReplays(t *testing.T) {
 	var differ []string
 	for seed, n := uint64(1), 0; n < 20; seed++ {
