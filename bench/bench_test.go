@@ -169,7 +169,7 @@ func TestSetting(t *testing.T) {
 			return ""
 		})
 	}
-	if s := of(); s.items < 20_000 || s.rounds < 7 || s.has(partLevers) || s.has(partProfiles) {
+	if s := of(); s.itemsOf(bodies) < 20_000 || s.itemsOf(rows) < 20_000 || s.rounds < 7 || s.has(partLevers) || s.has(partProfiles) {
 		t.Errorf("%+v", s)
 	}
 	if s := of("BENCH", "small", "UPDATE", "1", "LEVERS", "1"); !s.few || !s.small || !slices.Equal(s.parts, []string{partSeries}) {
@@ -181,7 +181,7 @@ func TestSetting(t *testing.T) {
 	if s := of("LEVERS", "1"); !slices.Equal(s.parts, []string{partLevers}) {
 		t.Errorf("levers: %+v", s)
 	}
-	if s := of("STORES", "s3,s3-metadata", "PARTS", "series", "ITEMS", "300"); len(s.stores) != 2 || !s.partial || s.items != 300 || s.has(partAgain) {
+	if s := of("STORES", "s3,s3-metadata", "PARTS", "series", "ITEMS", "300"); len(s.stores) != 2 || !s.partial || s.itemsOf(rows) != 300 || s.has(partAgain) {
 		t.Errorf("a look: %+v", s)
 	}
 }

@@ -97,7 +97,7 @@ func (n namedCredentials) refused(err error) {
 // not for S3: s3scan makes a client of its own from that of a bucket, which waits longer.
 func (w *wiring) lean(cfg aws.Config) aws.Config {
 	if !w.plain {
-		cfg.HTTPClient = awsclient.OneWrite{Client: cfg.HTTPClient}
+		cfg.HTTPClient = awsclient.NewOneWrite(cfg.HTTPClient)
 	}
 	return cfg
 }

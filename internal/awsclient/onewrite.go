@@ -9,11 +9,15 @@ import (
 	"net/http"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 )
 
 // mostBuffered is the largest body that is copied in order to be sent in one
 // write, in bytes; it is what one TLS record holds, twice.
 const mostBuffered = 32 << 10
+
+// mostHead is what the headers of a request may take besides, in bytes.
+const mostHead = 4 << 10
 
 // OneWrite sends small requests in one write. The SDK hides the body of a request
 // behind a type that net/http does not know to be in memory, so headers and body
@@ -21,6 +25,15 @@ const mostBuffered = 32 << 10
 type OneWrite struct{ Client aws.HTTPClient }
 
 var _ aws.HTTPClient = OneWrite{}
+
+// NewOneWrite has a client send small requests in one write. A client of the SDK's own
+// making gets a transport with buffers that take such a request whole.
+func NewOneWrite(client aws.HTTPClient) OneWrite {
+	if sdk, ok := client.(*awshttp.BuildableClient); ok {
+		client = sdk.WithTransportOptions(func(t *http.Transport) { t.WriteBufferSize = mostBuffered + mostHead })
+	}
+	return OneWrite{Client: client}
+}
 
 // Do implements aws.HTTPClient.
 func (o OneWrite) Do(r *http.Request) (*http.Response, error) {

@@ -252,7 +252,7 @@ func (l *light) receive(ctx context.Context, f *form, sent *http.Request) (*kms.
 		return nil, responseError(&http.Response{Header: http.Header{}, Body: http.NoBody}, err)
 	}
 	defer func() { _ = answer.Body.Close() }()
-	text, err := io.ReadAll(answer.Body)
+	text, err := bodyOf(answer)
 	if err != nil {
 		return nil, responseError(answer, &smithy.DeserializationError{Err: err})
 	}
@@ -267,6 +267,16 @@ func (l *light) receive(ctx context.Context, f *form, sent *http.Request) (*kms.
 		return nil, responseError(answer, err)
 	}
 	return out, nil
+}
+
+// bodyOf reads the body of an answer, at once where its length was told.
+func bodyOf(answer *http.Response) ([]byte, error) {
+	if answer.ContentLength < 0 || answer.ContentLength > mostAnswer {
+		return io.ReadAll(answer.Body)
+	}
+	text := make([]byte, answer.ContentLength)
+	_, err := io.ReadFull(answer.Body, text)
+	return text, err
 }
 
 func responseError(answer *http.Response, err error) error {

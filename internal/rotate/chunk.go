@@ -222,11 +222,13 @@ func (w *worker) decideOnce(ctx context.Context, target *Target, t *task, slot c
 	if v, ok := t.known[q]; ok && slot.Refused == nil {
 		return *v, nil
 	}
-	v, ok, err := w.recover(target, t, slot)
+	before := digest(slot.Blob)
+	v, ok, err := w.recover(target, t, slot, before)
 	if !ok && err == nil {
 		v, err = w.find(ctx, newSubject(target, t.item.Ref, slot, q))
 	}
 	if err == nil {
+		v.before = before
 		t.known[q] = &v
 	}
 	return v, err
@@ -397,11 +399,11 @@ func (w *worker) reconcile(target *Target, t *task, now *scan.Item) error {
 // before the page was saved: the audit log holds the digest of the very blob that
 // KMS returned for it, so KMS need not be asked again. It is this pass's work, and
 // gets its line in the log unless that process got to it.
-func (w *worker) recover(target *Target, t *task, slot ciphertext.Slot) (v verdict, ok bool, err error) {
+func (w *worker) recover(target *Target, t *task, slot ciphertext.Slot, found string) (v verdict, ok bool, err error) {
 	if slot.Refused != nil {
 		return verdict{}, false, nil
 	}
-	record, written, ok := w.recorder.Find(target.Name, t.item.Ref, digest(slot.Blob))
+	record, written, ok := w.recorder.Find(target.Name, t.item.Ref, found)
 	if !ok || record.Pass != w.pass || record.To != w.decider.keys.Destination.ARN {
 		return verdict{}, false, nil
 	}
@@ -482,9 +484,15 @@ func (w *worker) landed(target *Target, tasks []*task, results []scan.Result) er
 }
 
 func (w *worker) record(target *Target, t *task, i int) Record {
-	slot, v := t.slots[i], t.verdicts[i]
+	slot, v := t.slots[i], &t.verdicts[i]
+	if v.before == "" {
+		v.before = digest(slot.Blob)
+	}
+	if v.after == "" {
+		v.after = digest(v.blob)
+	}
 	return Record{At: time.Now().UTC(), Pass: w.pass, Target: target.Name, Ref: t.item.Ref, Path: clip(slot.Path),
-		From: v.key, To: w.decider.keys.Destination.ARN, Before: digest(slot.Blob), After: digest(v.blob)}
+		From: v.key, To: w.decider.keys.Destination.ARN, Before: v.before, After: v.after}
 }
 
 func (w *worker) recordAll(records []Record) error {

@@ -52,6 +52,9 @@ type verdict struct {
 	reason, detail string
 	// header is true when the header of the blob has told it, and KMS was not asked.
 	header bool
+	// before and after are the digests of the slot's blob and of that to put in its
+	// place, once somebody asked for them.
+	before, after string
 }
 
 func (v verdict) moves() bool { return v.outcome == "" }
@@ -280,8 +283,6 @@ func (d *decider) once(ctx context.Context, q Question) (Answer, error) {
 	if err := d.wait(ctx); err != nil {
 		return Answer{}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
-	defer cancel()
 	d.requests.Add(1)
 	answer, err := d.kms.ReEncrypt(ctx, q)
 	class := Classify(err)
@@ -336,8 +337,6 @@ func (d *decider) mayUse(ctx context.Context, source Key) (known bool, err error
 	if err := d.wait(ctx); err != nil {
 		return false, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
-	defer cancel()
 	d.requests.Add(1)
 	known, err = d.kms.Authorized(ctx, source)
 	d.limiter.heed(Classify(err))

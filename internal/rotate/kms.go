@@ -47,7 +47,8 @@ type Answer struct {
 	Destination    string // ARN of the key that encrypted
 }
 
-// Reencrypter asks KMS. Errors are the SDK's.
+// Reencrypter asks KMS. Errors are the SDK's. It bounds the time of each request
+// itself, with its answer: a request that hangs ends with an error.
 type Reencrypter interface {
 	// ReEncrypt re-encrypts one blob under the destination key.
 	ReEncrypt(ctx context.Context, q Question) (Answer, error)
@@ -58,7 +59,8 @@ type Reencrypter interface {
 }
 
 // KMS is the Reencrypter over the AWS SDK. The client's own retries must be
-// off: every attempt has to pass the limiter.
+// off: every attempt has to pass the limiter. Its HTTP client must have a timeout,
+// since the SDK sets none; a context for each request would cost more.
 type KMS struct {
 	client      *kms.Client
 	destination Key

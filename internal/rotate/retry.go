@@ -16,9 +16,6 @@ const (
 	// The same of throttled calls.
 	throttledBase = 5 * time.Millisecond
 	throttledMost = 400 * time.Millisecond
-	// attemptTimeout bounds one request to KMS. Sources bound their own, since
-	// they may first have to wait for capacity.
-	attemptTimeout = 30 * time.Second
 )
 
 // retrier is the one retry layer: the SDK's own is off. It tells a call that
