@@ -21,7 +21,7 @@ type series struct {
 }
 
 func (l *lab) newSeries(store string, items int, few bool) *series {
-	return &series{Store: store, Items: items, contestants: l.contestants(few), Runs: map[string][]measured{}}
+	return &series{Store: store, Items: items, contestants: l.contestants(store, few), Runs: map[string][]measured{}}
 }
 
 // round runs every contestant once; who begins changes from round to round.

@@ -23,6 +23,9 @@ type setting struct {
 	again         int     // items of the second pass
 }
 
+// fewest is how many items a run has at least.
+const fewest = 20_000
+
 // The parts of a bench, in the order in which they are measured.
 const (
 	partSeries   = "series"
