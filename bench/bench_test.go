@@ -178,10 +178,42 @@ func TestSetting(t *testing.T) {
 	if s := of("BENCH", "full", "UPDATE", "1"); s.again != passedOver || !slices.Equal(s.memory, []int{fewItems, manyItems}) || !s.has(partLevers) || !s.has(partSeries) {
 		t.Errorf("full: %+v", s)
 	}
-	if s := of("LEVERS", "1"); !slices.Equal(s.parts, []string{partLevers}) {
+	if s := of("LEVERS", "1", "UPDATE", "1"); !slices.Equal(s.parts, []string{partProfiles, partLevers}) {
 		t.Errorf("levers: %+v", s)
 	}
 	if s := of("STORES", "s3,s3-metadata", "PARTS", "series", "ITEMS", "300"); len(s.stores) != 2 || !s.partial || s.itemsOf(rows) != 300 || s.has(partAgain) {
 		t.Errorf("a look: %+v", s)
+	}
+}
+
+// Levers can be written anew without the figures, and those without losing anything.
+func TestWrite(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "page.md")
+	if err := write(file, false, "figures", "levers"); err == nil {
+		t.Error("levers were written where there is no page")
+	}
+	page := func() string {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	if err := write(file, true, "figures 1\n", "levers 1\n"); err != nil {
+		t.Fatal(err)
+	}
+	whole := page()
+	if err := write(file, false, "heading\n", "levers 2\n"); err != nil {
+		t.Fatal(err)
+	}
+	want := strings.Replace(whole, "levers 1\n", "\nheading\nlevers 2\n", 1)
+	if got := page(); got != want || !strings.Contains(got, "figures 1\n") || strings.Count(got, prose) != 1 {
+		t.Errorf("%s\nwant\n%s", got, want)
+	}
+	if err := os.WriteFile(file, []byte("something else"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := write(file, false, "heading", "levers"); err == nil || page() != "something else" {
+		t.Errorf("%v, and the file is %q", err, page())
 	}
 }

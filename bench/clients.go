@@ -39,14 +39,19 @@ func runClient(kind string, args []string) error {
 	flags := flag.NewFlagSet(kind, flag.ContinueOnError)
 	items := flags.Int("items", 20_000, "how many items there are")
 	store := flags.String("store", rows, "dynamodb, s3 or s3-metadata")
+	idle := flags.Int("idle", 2*workers, "how many idle connections to one host the bare loop keeps")
+	checksums := flags.Bool("checksums", false, "leave the bare loop the SDK's default of checksums where they are supported")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	var options []func(*awsconfig.LoadOptions) error
 	if kind == "bare" { // what a careful reader of the SDK's documentation sets
 		options = append(options, awsconfig.WithHTTPClient(awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
-			t.MaxIdleConns, t.MaxIdleConnsPerHost = 0, 2*workers
-		})), awsconfig.WithRequestChecksumCalculation(aws.RequestChecksumCalculationWhenRequired),
+			t.MaxIdleConns, t.MaxIdleConnsPerHost = 0, *idle
+		})))
+	}
+	if kind == "bare" && !*checksums {
+		options = append(options, awsconfig.WithRequestChecksumCalculation(aws.RequestChecksumCalculationWhenRequired),
 			awsconfig.WithResponseChecksumValidation(aws.ResponseChecksumValidationWhenRequired))
 	}
 	ctx := context.Background()

@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strings"
 )
 
 // document is what UPDATE=1 writes.
@@ -22,21 +23,23 @@ var (
 	prose string
 )
 
+// leversFrom is where in the document the part begins that LEVERS=1 writes anew.
+const leversFrom = "\n<!-- From here on written by `UPDATE=1 LEVERS=1 make bench` as well. -->\n"
+
 // compete measures what the environment asks for. All of it goes to stdout as it
 // comes, and into the document at the end.
 func compete(s setting) error {
 	if s.update && (s.partial || s.few && !s.small) {
-		return errors.New("UPDATE=1 writes down a whole bench; leave PARTS, STORES and FEW out")
+		return errors.New("UPDATE=1 writes down a whole bench, or all of its levers; leave PARTS, STORES and FEW out")
 	}
 	l, err := newLab()
 	if err != nil {
 		return err
 	}
 	defer l.close()
-	var text bytes.Buffer
-	out := io.MultiWriter(os.Stdout, &text)
-	fmt.Fprintf(out, "Measured %s on %d x %s, %s, %s, %s, at commit %s.\n", l.began.UTC().Format("2 January 2006"), runtime.NumCPU(), processor(), kernel(), runtime.Version(), versions(), commit())
-	found, err := l.measure(out, s)
+	var figures, reasons bytes.Buffer
+	fmt.Fprintf(io.MultiWriter(os.Stdout, &figures), "Measured %s on %d x %s, %s, %s, %s, at commit %s.\n", l.began.UTC().Format("2 January 2006"), runtime.NumCPU(), processor(), kernel(), runtime.Version(), versions(), commit())
+	found, err := l.measure(io.MultiWriter(os.Stdout, &figures), s)
 	if err != nil {
 		return err
 	}
@@ -46,14 +49,27 @@ func compete(s setting) error {
 	case s.small:
 		return l.guard(found.series, s.rounds)
 	}
-	if err := l.explain(out, s); err != nil {
+	if err := l.explain(io.MultiWriter(os.Stdout, &reasons), s); err != nil || !s.update {
 		return err
 	}
-	if !s.update {
-		return nil
+	return write(document, s.has(partSeries), figures.String(), reasons.String())
+}
+
+// write writes the document; where figures is only their heading, those of the file stay.
+func write(file string, whole bool, figures, reasons string) error {
+	text := "<!-- Written by `UPDATE=1 make bench`; edit bench/preface.md and bench/levers.md instead. -->\n" + preface + "\n" + figures + leversFrom
+	if !whole {
+		old, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		kept, _, ok := strings.Cut(string(old), leversFrom)
+		if !ok {
+			return fmt.Errorf("%s says nowhere where its levers begin; write all of it with `UPDATE=1 make bench`", file)
+		}
+		text = kept + leversFrom + "\n" + figures
 	}
-	page := fmt.Sprintf("<!-- Written by `UPDATE=1 make bench`; edit bench/preface.md and bench/levers.md instead. -->\n%s\n%s\n%s", preface, text.Bytes(), prose)
-	return os.WriteFile(document, []byte(page), 0o644)
+	return os.WriteFile(file, []byte(text+reasons+"\n"+prose), 0o644)
 }
 
 // measure takes the figures, and holds them against the goals.

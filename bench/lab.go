@@ -62,7 +62,7 @@ type trial struct {
 	store string
 	items int
 	stub  []string // further flags of the stub
-	args  []string // further flags of rotator
+	args  []string // further flags of the client
 	env   []string // further environment of rotator
 	rate  int      // rotator's kms.rate; 0 for one that is no limit
 }
@@ -104,7 +104,7 @@ func (l *lab) us() contestant {
 
 func (l *lab) own(kind string) func(trial) []string {
 	return func(t trial) []string {
-		return []string{l.self, kind, "-store", t.store, "-items", strconv.Itoa(t.items)}
+		return append([]string{l.self, kind, "-store", t.store, "-items", strconv.Itoa(t.items)}, t.args...)
 	}
 }
 

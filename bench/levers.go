@@ -4,40 +4,48 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"slices"
+	"strings"
 )
 
-// lever is something that makes rotator cheaper and can be turned off.
+// lever is something that makes a client cheaper and can be turned off.
 type lever struct {
 	what, off string
+	client    contestant
 	trial     trial             // with it
 	without   func(trial) trial // what turning it off changes
 }
 
 // pull are the levers. That of header hints shows over slots that are current, all
-// others over slots that have to be moved.
-func pull(items int) []lever {
+// others over slots that have to be moved. Two that rotator has for good are shown by
+// the bare loop, which has them too.
+func (l *lab) pull(items int) []lever {
 	moving := trial{store: rows, items: items}
+	objects := trial{store: bodies, items: items}
 	current := moving
 	current.stub = []string{"-moved"}
+	flags := func(flags ...string) func(trial) trial {
+		return func(t trial) trial { t.args = flags; return t }
+	}
 	return []lever{
-		{what: "ReEncrypt sent without the SDK's stack, requests in one write", off: "`--sdk`", trial: moving,
-			without: func(t trial) trial { t.args = []string{"--sdk"}; return t }},
-		{what: "GOGC and GOMEMLIMIT set from the memory there is", off: "`GOGC=100 GOMEMLIMIT=off`", trial: moving,
-			without: func(t trial) trial { t.env = []string{"GOGC=100", "GOMEMLIMIT=off"}; return t }},
-		{what: "25 rows in one conditional write", off: "a stub without BatchExecuteStatement", trial: moving,
-			without: func(t trial) trial { t.stub = []string{"-unbatched"}; return t }},
-		{what: "header hints, over slots that are current", off: "`--exact`", trial: current,
-			without: func(t trial) trial { t.args = []string{"--exact"}; return t }},
+		{"ReEncrypt sent without the SDK's stack, pages read without it, requests in one write", "`--sdk`", l.us(), moving, flags("--sdk")},
+		{"GOGC and GOMEMLIMIT set from the memory there is", "`GOGC=100 GOMEMLIMIT=off`", l.us(), moving,
+			func(t trial) trial { t.env = []string{"GOGC=100", "GOMEMLIMIT=off"}; return t }},
+		{"25 rows in one conditional write", "a stub without BatchExecuteStatement", l.us(), moving,
+			func(t trial) trial { t.stub = []string{"-unbatched"}; return t }},
+		{"header hints, over slots that are current", "`--exact`", l.us(), current, flags("--exact")},
+		{"as many idle connections as workers, in the bare loop", "the SDK's 10", l.bare(), moving, flags("-idle", "10")},
+		{"checksums of objects only where they are required, in the bare loop", "the SDK's \"when supported\"", l.bare(), objects, flags("-checksums")},
 	}
 }
 
-// levers runs rotator with everything on against rotator with one lever off, in
-// pairs, and shows what the profiles of both say.
+// levers runs a client with everything on against the same with one lever off, in
+// pairs, and shows what the profiles of both say, and what benchmarks say of the rest.
 func (l *lab) levers(w io.Writer, items, rounds int) error {
-	fmt.Fprintf(w, "\n## Levers, one turned off at a time\n\nRotator over DynamoDB with everything on, and without one lever: %d items, %d pairs, interleaved; medians, and the least and the most of the paired ratios.\n\n", items, rounds)
+	fmt.Fprintf(w, "\n## Levers, one turned off at a time\n\n%d items, %d pairs, interleaved; medians, and the least and the most of the paired ratios.\n\n", items, rounds)
 	fmt.Fprintf(w, "| lever | off by | CPU us/item with it | without it | without/with | peak RSS, MiB, with it | without it | requests/item with it | without it |\n|---|---|---|---|---|---|---|---|---|\n")
-	for _, lever := range pull(items) {
+	for _, lever := range l.pull(items) {
 		with, without, err := l.pairs(lever, rounds)
 		if err != nil {
 			return err
@@ -52,7 +60,40 @@ func (l *lab) levers(w io.Writer, items, rounds int) error {
 		fmt.Fprintf(w, "| %s | %s | %.1f | %.1f | %.2f (%.2f to %.2f) | %.0f | %.0f | %.3f | %.3f |\n", lever.what, lever.off,
 			cpuWith, cpuWithout, middle(each), slices.Min(each), slices.Max(each), rssWith, rssWithout, requestsWith, requestsWithout)
 	}
-	return l.leverProfiles(w, items)
+	if err := l.leverProfiles(w, items); err != nil {
+		return err
+	}
+	return benchmarks(w)
+}
+
+// benchmarks prints what the benchmarks of single pieces say, beside what those pieces
+// took the place of.
+func benchmarks(w io.Writer) error {
+	fmt.Fprintf(w, "\n## Pieces by themselves\n")
+	for _, one := range []struct{ what, where, name string }{
+		{"One ReEncrypt, by the SDK and in our light form, against a server on this machine", "internal/awsclient", "ReEncrypt"},
+		{"A page of a Scan from bytes to rows, by the SDK and by our own decoder", "internal/scan/dynamoscan", "Page"},
+		{"The slots of a body of JSON lines", "internal/ciphertext", "Lines"},
+		{"The collector's settings over a stream of ReEncrypt", "cmd/rotator", "Collector"},
+	} {
+		command := []string{"test", "./" + one.where, "-run", "^$", "-bench", one.name}
+		out, err := exec.Command("go", command...).CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("run the benchmarks of %s: %w\n%s", one.where, err, out)
+		}
+		fmt.Fprintf(w, "\n%s (`go %s`):\n\n```\n%s```\n", one.what, strings.ReplaceAll(strings.Join(command, " "), "^$", "'^$'"), results(out))
+	}
+	return nil
+}
+
+// results are the lines of a benchmark's output that say what was measured.
+func results(out []byte) (lines string) {
+	for line := range strings.Lines(string(out)) {
+		if strings.HasPrefix(line, "Benchmark") {
+			lines += line
+		}
+	}
+	return lines
 }
 
 // pairs runs rotator with a lever and without it in turn.
@@ -64,7 +105,7 @@ func (l *lab) pairs(lever lever, rounds int) (with, without []measured, err erro
 			if (n+round)%2 == 1 {
 				t, into = off, &without
 			}
-			m, err := l.run(l.us(), t)
+			m, err := l.run(lever.client, t)
 			if err != nil {
 				return nil, nil, err
 			}
@@ -88,7 +129,10 @@ func (l *lab) leverProfiles(w io.Writer, items int) error {
 	if err != nil {
 		return err
 	}
-	for _, lever := range pull(items) {
+	for _, lever := range l.pull(items) {
+		if lever.client.letter != ours {
+			continue
+		}
 		fmt.Fprintf(w, "\n### %s\n", lever.what)
 		for _, side := range []struct {
 			name  string

@@ -50,10 +50,11 @@ func settingOf(getenv func(string) string) setting {
 		s.memory, s.again = []int{fewItems, manyItems}, passedOver
 	}
 	switch {
-	case s.update && !s.small:
+	case s.small:
+	case getenv("LEVERS") != "":
+		s.parts = []string{partProfiles, partLevers}
+	case s.update:
 		s.parts = append(s.parts, partProfiles, partLevers)
-	case !s.small && getenv("LEVERS") != "":
-		s.parts = []string{partLevers}
 	}
 	for name, field := range map[string]*[]string{"PARTS": &s.parts, "STORES": &s.stores} {
 		if given := strings.FieldsFunc(getenv(name), func(r rune) bool { return r == ',' || r == ' ' }); len(given) > 0 {
