@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"hash/crc32"
@@ -66,9 +67,31 @@ func (t *Tracker) watch() time.Duration {
 	return min(watchEvery, t.team.lease/3)
 }
 
-// tryClaim looks at each partition that seems free, each worker in an order of its
-// own, so that those who start together do not all want the same. Where there was nothing a
-// moment ago it does not look again.
+// order are the partitions in the order in which this worker wants them: those of the
+// targets of which it has the fewest come first, so that none waits for a slow one. Of
+// these each worker begins with others, so that those who start together do not all want
+// the same.
+func (t *Tracker) order() []int {
+	first, order, ours := 0, make([]int, len(t.partitions)), map[string]int{}
+	if t.team != nil && len(order) > 0 {
+		first = int(crc32.ChecksumIEEE([]byte(t.team.me)) % uint32(len(order)))
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for k, part := range t.partitions {
+		order[k] = (first + k) % len(order)
+		if part.held && !part.yielding {
+			ours[part.target]++
+		}
+	}
+	slices.SortStableFunc(order, func(a, b int) int {
+		return cmp.Compare(ours[t.partitions[a].target], ours[t.partitions[b].target])
+	})
+	return order
+}
+
+// tryClaim looks at each partition that seems free. Where there was nothing a moment ago
+// it does not look again.
 func (t *Tracker) tryClaim(ctx context.Context) (Claimed, bool, error) {
 	if err := t.claiming.take(ctx); err != nil {
 		return Claimed{}, false, err
@@ -77,12 +100,8 @@ func (t *Tracker) tryClaim(ctx context.Context) (Claimed, bool, error) {
 	if time.Since(t.nothing) < t.watch()/2 {
 		return Claimed{}, false, nil
 	}
-	n, first, looked := len(t.partitions), 0, false
-	if t.team != nil && n > 0 {
-		first = int(crc32.ChecksumIEEE([]byte(t.team.me)) % uint32(n))
-	}
-	for k := range n {
-		index := (first + k) % n
+	looked := false
+	for _, index := range t.order() {
 		part := t.partitions[index]
 		if !t.mayClaim(part) {
 			continue

@@ -56,8 +56,7 @@ type worker struct {
 	recorder Recorder
 	pass     int
 	sides    map[string]*sides // by target
-	// rest waits for a time, and lets others have the worker's place meanwhile.
-	rest func(context.Context, time.Duration) error
+	place    place             // given to others while it waits for its item or target
 	// hard outlives the run's own context by the grace period, so that writes
 	// in flight end and are known.
 	hard context.Context
@@ -103,8 +102,8 @@ func (w *worker) prepare(ctx context.Context, target *Target, t *task) error {
 }
 
 func (w *worker) load(ctx context.Context, target *Target, ref scan.Ref) (item scan.Item, err error) {
-	err = w.retry.do(ctx, Reading, target.Name, func(ctx context.Context) error {
-		return w.sides[target.Name].reading.read(ctx, func() error {
+	err = w.retry.do(ctx, w.place, Reading, target.Name, func(ctx context.Context) error {
+		return w.sides[target.Name].reading.read(ctx, w.place, func() error {
 			item, err = target.Lister.Load(ctx, ref)
 			return err
 		})
@@ -289,22 +288,26 @@ func (w *worker) write(target *Target, tasks []*task) error {
 		if len(pending) < before {
 			began = time.Now()
 		}
-		wait := sleep
-		if slow == ClassBusy {
-			wait = w.rest
-		}
-		if err := wait(w.hard, w.retry.pauseFor(n, slow)); err != nil {
+		if err := w.pause(w.hard, slow, w.retry.pauseFor(n, slow)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// pause waits before the next attempt, for the sake of an item or of the whole target.
+func (w *worker) pause(ctx context.Context, slow Class, d time.Duration) error {
+	if slow == ClassBusy {
+		return w.place.rest(ctx, d)
+	}
+	return w.place.aside(func() error { return sleep(ctx, d) })
+}
+
 // replace writes items once, through the limiter, and settles what became of each.
 // The class is that of an error after which to wait, ClassNone without.
 func (w *worker) replace(target *Target, pending []*task, since time.Duration) (slow Class, err error) {
 	limiter := w.sides[target.Name].writing.limiter
-	if err := limiter.WaitN(w.hard, len(pending)); err != nil {
+	if err := w.place.pass(w.hard, limiter, len(pending)); err != nil {
 		return ClassNone, err
 	}
 	changes := make([]scan.Change, len(pending))

@@ -242,7 +242,7 @@ func (d *decider) destinationContext(slot ciphertext.Slot) map[string]string {
 func (d *decider) ask(ctx context.Context, q Question) (Answer, error) {
 	var answer Answer
 	ownKey := false
-	err := d.retry.do(ctx, Asking, "KMS", func(ctx context.Context) (err error) {
+	err := d.retry.do(ctx, place{}, Asking, "KMS", func(ctx context.Context) (err error) {
 		answer, err = d.once(ctx, q)
 		if Classify(err) == ClassKeyState && q.Source.ARN == "" && d.usable(ctx) {
 			ownKey = true // the blob's own, unnamed key: no reason to look again

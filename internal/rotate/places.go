@@ -2,67 +2,95 @@ package rotate
 
 import (
 	"context"
+	"math"
 	"sync"
 	"time"
 )
 
-// pool runs so many jobs at the same time as it has places, which are given in the order
-// in which they are asked for. A job that rests gives its place to another.
+// pool runs so many jobs at the same time as it has places. Where jobs of several targets
+// wait, a place goes to the target that has the fewest, so that none is held up by
+// another that is slow; among equals, and within a target, it goes to who asked first.
 type pool struct {
 	mu     sync.Mutex
 	places int
 	busy   presence
-	queue  []chan struct{} // who waits for a place; closed for the one who gets it
-	short  bool            // a job had to wait for a place since the last look
+	lanes  map[string]*lane // by target
+	asked  int              // how often a place was asked for
+	short  bool             // a job had to wait for a place since the last look
 	jobs   sync.WaitGroup
 }
 
-func newPool(places int) *pool { return &pool{places: places} }
-
-// run starts a job as soon as there is a place.
-func (p *pool) run(job func()) {
-	p.take()
-	p.jobs.Go(func() {
-		defer p.give()
-		job()
-	})
+// lane is what a pool knows of one target.
+type lane struct {
+	busy int // jobs that have a place
+	// open are the jobs that were begun and have not ended, but for those that rest. No
+	// more of them are begun than there are places, whoever steps aside: what is under
+	// way is what a crash makes to be asked again.
+	open        int
+	back, fresh []turn // who waits: jobs that had a place before, and jobs to begin
 }
 
-// rest waits for d, or until ctx ends, and for a place. Only a job may call it.
-func (p *pool) rest(ctx context.Context, d time.Duration) error {
-	p.give()
-	err := sleep(ctx, d)
-	p.take()
-	return err
+// turn is somebody's who waits for a place.
+type turn struct {
+	number int
+	given  chan struct{} // closed for the one who gets it
+}
+
+func newPool(places int) *pool { return &pool{places: places, lanes: map[string]*lane{}} }
+
+// run starts a job of a target as soon as there is a place.
+func (p *pool) run(target string, job func(place)) {
+	at := place{p, target}
+	at.wait(func(l *lane) *[]turn { return &l.fresh })
+	p.jobs.Go(func() {
+		defer at.leave(1)
+		job(at)
+	})
 }
 
 // wait returns when all jobs have ended.
 func (p *pool) wait() { p.jobs.Wait() }
 
-func (p *pool) take() {
-	turn := make(chan struct{})
-	p.mu.Lock()
-	p.queue = append(p.queue, turn)
-	p.admit()
-	p.short = p.short || len(p.queue) > 0
-	p.mu.Unlock()
-	<-turn
-}
-
 // admit gives the places that are free. It wants mu.
 func (p *pool) admit() {
-	for len(p.queue) > 0 && p.busy.now < p.places {
+	for p.busy.now < p.places {
+		next, queue := p.next()
+		if next == nil {
+			return
+		}
+		if queue == &next.fresh {
+			next.open++
+		}
+		next.busy++
 		p.busy.change(1)
-		close(p.queue[0])
-		p.queue = p.queue[1:]
+		close((*queue)[0].given)
+		*queue = (*queue)[1:]
 	}
 }
 
-func (p *pool) give() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.busy.change(-1)
-	p.admit()
+// next is whose turn it is, nil when nobody waits who may have a place. It wants mu.
+func (p *pool) next() (next *lane, queue *[]turn) {
+	for _, l := range p.lanes {
+		q := l.first(p.places)
+		if q == nil {
+			continue
+		}
+		if next == nil || l.busy < next.busy || l.busy == next.busy && (*q)[0].number < (*queue)[0].number {
+			next, queue = l, q
+		}
+	}
+	return next, queue
+}
+
+// first is the queue of a lane whose turn comes first, nil without.
+func (l *lane) first(places int) *[]turn {
+	switch {
+	case len(l.back) > 0:
+		return &l.back
+	case len(l.fresh) > 0 && l.open < places:
+		return &l.fresh
+	}
+	return nil
 }
 
 // resize changes the number of places from now on. Jobs that have one keep it.
@@ -80,6 +108,79 @@ func (p *pool) look() (worked time.Duration, places int, short bool) {
 	defer p.mu.Unlock()
 	short, p.short = p.short, false
 	return p.busy.change(0), p.places, short
+}
+
+// place is that of a job in a pool. The zero value is that of a job without a pool, which
+// has nobody to give it to.
+type place struct {
+	pool   *pool
+	target string
+}
+
+// rest waits for d, or until ctx ends, for the sake of one item, and then for a place.
+// Others have the place meanwhile, also of the same target.
+func (at place) rest(ctx context.Context, d time.Duration) error {
+	if at.pool == nil {
+		return sleep(ctx, d)
+	}
+	at.leave(1)
+	err := sleep(ctx, d)
+	at.wait(func(l *lane) *[]turn { l.open++; return &l.back })
+	return err
+}
+
+// aside runs wait, which waits for the whole target. Other targets have the place
+// meanwhile. In the end it is had back at once, even if that makes one too many: who
+// comes back may hold what those wait for who have the places, such as room for bodies.
+func (at place) aside(wait func() error) error {
+	if at.pool == nil {
+		return wait()
+	}
+	at.leave(0)
+	err := wait()
+	at.pool.mu.Lock()
+	defer at.pool.mu.Unlock()
+	at.pool.lanes[at.target].busy++
+	at.pool.busy.change(1)
+	return err
+}
+
+// pass waits until n requests to the target may go out, aside where there is a limit.
+func (at place) pass(ctx context.Context, limiter *Limiter, n int) error {
+	if math.IsInf(limiter.Rate(), 1) {
+		return nil
+	}
+	return at.aside(func() error { return limiter.WaitN(ctx, n) })
+}
+
+// wait waits for a place in the queue that enter chooses.
+func (at place) wait(enter func(*lane) *[]turn) {
+	p, given := at.pool, make(chan struct{})
+	p.mu.Lock()
+	l, ok := p.lanes[at.target]
+	if !ok {
+		l = &lane{}
+		p.lanes[at.target] = l
+	}
+	queue := enter(l)
+	*queue = append(*queue, turn{p.asked, given})
+	p.asked++
+	p.admit()
+	p.short = p.short || p.busy.now >= p.places && len(*queue) > 0
+	p.mu.Unlock()
+	<-given
+}
+
+// leave gives the place back; open is how many jobs fewer the target has under way.
+func (at place) leave(open int) {
+	p := at.pool
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l := p.lanes[at.target]
+	l.busy--
+	l.open -= open
+	p.busy.change(-1)
+	p.admit()
 }
 
 // presence is how many there are, and for how long all together have been. The zero

@@ -302,8 +302,8 @@ func (r *Rotator) walk(life contexts, pool *pool, tracker *checkpoint.Tracker, c
 // page reads one page. No page can be skipped, so whatever goes wrong for good
 // ends the run.
 func (r *Rotator) page(ctx context.Context, target *Target, spec scan.Partition, cursor scan.Cursor) (page scan.Page, err error) {
-	err = r.retry.do(ctx, Listing, target.Name, func(ctx context.Context) error {
-		return r.sides[target.Name].reading.read(ctx, func() error {
+	err = r.retry.do(ctx, place{}, Listing, target.Name, func(ctx context.Context) error {
+		return r.sides[target.Name].reading.read(ctx, place{}, func() error {
 			page, err = target.Lister.Page(ctx, spec, cursor)
 			return err
 		})
@@ -326,11 +326,11 @@ func (r *Rotator) feed(life contexts, pool *pool, target *Target, page scan.Page
 		return
 	}
 	for _, items := range chunks {
-		pool.run(func() {
+		pool.run(target.Name, func(at place) {
 			if life.scan.Err() != nil {
 				return // stopping: the page stays open and is read again
 			}
-			tasks, err := r.worker(life, pool.rest).process(life.work, target, items)
+			tasks, err := r.worker(life, at).process(life.work, target, items)
 			if err != nil {
 				life.stop(err)
 				return
@@ -341,10 +341,10 @@ func (r *Rotator) feed(life contexts, pool *pool, target *Target, page scan.Page
 	}
 }
 
-// worker makes a worker; rest is how it waits for a busy item.
-func (r *Rotator) worker(life contexts, rest func(context.Context, time.Duration) error) *worker {
+// worker makes a worker that has a place.
+func (r *Rotator) worker(life contexts, at place) *worker {
 	w := &worker{decider: r.decider, headers: r.headers, shared: r.shared, retry: r.retry, recorder: r.config.Recorder,
-		pass: r.config.Pass, sides: r.sides, rest: rest, hard: life.write}
+		pass: r.config.Pass, sides: r.sides, place: at, hard: life.write}
 	if r.config.Exact {
 		w.shared = nil
 	}

@@ -37,13 +37,14 @@ func newRetrier(maxOutage, settle time.Duration, draw func(n int64) int64) *retr
 // asked before a run: throttling and errors that pass are waited out, for
 // maxOutage at most, as in a run.
 func Patiently(ctx context.Context, maxOutage time.Duration, service string, call func(context.Context) error) error {
-	return newRetrier(maxOutage, 0, rand.Int64N).do(ctx, Listing, service, call)
+	return newRetrier(maxOutage, 0, rand.Int64N).do(ctx, place{}, Listing, service, call)
 }
 
 // do runs call until Decide has no other use for it, and returns its last error. A
 // service that gives no answer for longer than maxOutage is a *StopError of kind
-// StopUnavailable. The run's own trouble is tried again until it has settled.
-func (r *retrier) do(ctx context.Context, doing Doing, service string, call func(context.Context) error) error {
+// StopUnavailable. The run's own trouble is tried again until it has settled. Between two
+// calls another target may have the place.
+func (r *retrier) do(ctx context.Context, at place, doing Doing, service string, call func(context.Context) error) error {
 	began := time.Now()
 	r.note(service, began, false)
 	e := Event{Doing: doing, MaxOutage: r.maxOutage, Settle: r.settle}
@@ -81,7 +82,7 @@ func (r *retrier) do(ctx context.Context, doing Doing, service string, call func
 		case d.Do != Again && d.Do != Slower:
 			return err
 		}
-		if err := sleep(ctx, r.pauseFor(n, e.Class)); err != nil {
+		if err := at.aside(func() error { return sleep(ctx, r.pauseFor(n, e.Class)) }); err != nil {
 			return err
 		}
 	}

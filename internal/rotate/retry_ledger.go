@@ -126,7 +126,7 @@ func (r *Rotator) retryItem(life contexts, e checkpoint.LedgerEntry) *task {
 		life.stop(&StopError{Kind: StopJob, What: "the ledger names target " + e.Target + ", which the job file does not"})
 		return nil
 	}
-	tasks, err := r.worker(life, sleep).process(life.work, &r.config.Targets[i], []scan.Item{{Ref: scan.Ref(e.Ref)}})
+	tasks, err := r.worker(life, place{}).process(life.work, &r.config.Targets[i], []scan.Item{{Ref: scan.Ref(e.Ref)}})
 	if err != nil {
 		life.stop(err)
 		return nil

@@ -93,9 +93,9 @@ func newSides() *sides {
 	return &sides{reading: side{limiter: unlimited()}, writing: side{limiter: unlimited()}}
 }
 
-// read sends one request that reads, through the limiter.
-func (s *side) read(ctx context.Context, request func() error) error {
-	if err := s.limiter.Wait(ctx); err != nil {
+// read sends one request that reads, through the limiter, for who has a place.
+func (s *side) read(ctx context.Context, at place, request func() error) error {
+	if err := at.pass(ctx, s.limiter, 1); err != nil {
 		return err
 	}
 	err := request()

@@ -38,7 +38,7 @@ type figures struct {
 	asked  int64         // requests to KMS
 	items  int64         // with an outcome
 	worked time.Duration // of all places together
-	waited time.Duration // of it, for the limiters' leave
+	waited time.Duration // of it, for the leave of KMS's limiter; for others a place is given up
 }
 
 // sizer decides how many places there are: as many as it takes to send requests at the
@@ -148,11 +148,7 @@ func (r *Rotator) size(ctx context.Context, p *pool) {
 }
 
 func (r *Rotator) figures(worked time.Duration) figures {
-	f := figures{asked: r.decider.requests.Load(), items: r.items.Load(), worked: worked, waited: r.decider.limiter.Waited()}
-	for _, s := range r.sides {
-		f.waited += s.writing.limiter.Waited()
-	}
-	return f
+	return figures{asked: r.decider.requests.Load(), items: r.items.Load(), worked: worked, waited: r.decider.limiter.Waited()}
 }
 
 // workers is how many chunks are worked on at the same time in the beginning.
