@@ -367,3 +367,54 @@ func kept(store *Memory, id string, data []byte) bool {
 	}
 	return false
 }
+
+// A target whose partitions do not end leaves those of the others to whoever comes free.
+func TestClaimsAreShared(t *testing.T) {
+	passes := NewPasses(NewMemory(), "j")
+	plan := newPass(8)
+	plan.Targets = append(plan.Targets, plan.Targets[0])
+	plan.Targets[0].Name, plan.Targets[1].Name = "slow", "other"
+	pass, err := passes.Begin(t.Context(), 0, plan)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tracker, err := passes.Track(t.Context(), pass, TrackOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	claimed := map[string]int{}
+	claim := func() (int, string) {
+		got, ok, err := tracker.Claim(t.Context())
+		if err != nil || !ok {
+			t.Fatalf("Claim = %v, %v", ok, err)
+		}
+		target := pass.Targets[got.Index/8].Name
+		claimed[target]++
+		return got.Index, target
+	}
+	var others []int
+	for range 4 {
+		if index, target := claim(); target == "other" {
+			others = append(others, index)
+		}
+	}
+	if claimed["slow"] != 2 {
+		t.Errorf("of the first four partitions %d are of the slow target, want 2", claimed["slow"])
+	}
+	for len(others) > 0 {
+		ticket, err := tracker.Begin(t.Context(), others[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		ticket.Complete(nil, true, Counts{}, nil)
+		if err := tracker.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		others = others[1:]
+		if index, target := claim(); target == "other" {
+			others = append(others, index)
+		} else if claimed["other"] < 8 {
+			t.Fatalf("a further partition of the slow target was claimed, when there were %d of the other", 8-claimed["other"])
+		}
+	}
+}
