@@ -210,10 +210,15 @@ func (l *line) quiet() bool {
 }
 
 // valve is a connection below TLS that can be closed for reading for a moment, so that
-// TLS hands out no more than what it holds already.
+// TLS hands out no more than what it holds already. It follows where records begin and
+// end: each has a header of five bytes, whose last two are the length of the rest
+// (RFC 8446, section 5.1; RFC 5246, section 6.2.1).
 type valve struct {
 	net.Conn
 	closed bool
+	header [5]byte
+	have   int // bytes of the header
+	left   int // bytes of the record behind its header
 }
 
 // Read implements net.Conn.
@@ -221,11 +226,30 @@ func (v *valve) Read(p []byte) (int, error) {
 	if v.closed {
 		return 0, errValve{}
 	}
-	return v.Conn.Read(p)
+	n, err := v.Conn.Read(p)
+	v.follow(p[:n])
+	return n, err
 }
 
-// empty says that the TLS connection above holds nothing.
+func (v *valve) follow(p []byte) {
+	for len(p) > 0 {
+		if n := min(v.left, len(p)); n > 0 {
+			v.left, p = v.left-n, p[n:]
+			continue
+		}
+		n := copy(v.header[v.have:], p)
+		if v.have, p = v.have+n, p[n:]; v.have == len(v.header) {
+			v.have, v.left = 0, int(v.header[3])<<8|int(v.header[4])
+		}
+	}
+}
+
+// empty says that the TLS connection above holds nothing, not even the beginning of a
+// record.
 func (v *valve) empty(above net.Conn) bool {
+	if v.have > 0 || v.left > 0 {
+		return false
+	}
 	v.closed = true
 	defer func() { v.closed = false }()
 	n, err := above.Read(make([]byte, 1))
