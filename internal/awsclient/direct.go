@@ -37,7 +37,7 @@ const (
 // than all else. It follows no redirects, as the SDK's client does not.
 //
 // It is safe for concurrent use, and keeps as many connections as were used at
-// once.
+// once, while they are used.
 type Direct struct {
 	target  *url.URL
 	dial    func(ctx context.Context, network, address string) (net.Conn, error)
@@ -45,7 +45,7 @@ type Direct struct {
 	timeout time.Duration
 
 	mu   sync.Mutex
-	idle []*line // the one used last is at the end
+	idle []*line // in order of use, the one used last at the end
 }
 
 // line is one connection.
@@ -154,11 +154,22 @@ func (d *Direct) get(ctx context.Context, deadline time.Time) (*line, error) {
 	}
 }
 
+// put keeps a connection for the next request. For each it closes the one that has been
+// idle longest, if that is too old: fewer requests at a time than before never come down
+// to it, and the servers have long closed their ends.
 func (d *Direct) put(l *line) {
 	l.used = time.Now()
+	var oldest *line
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	d.idle = append(d.idle, l)
+	if l.used.Sub(d.idle[0].used) >= keepFor {
+		oldest, d.idle[0] = d.idle[0], nil
+		d.idle = d.idle[1:]
+	}
+	d.mu.Unlock()
+	if oldest != nil {
+		_ = oldest.Close()
+	}
 }
 
 // connect opens a connection.

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -142,6 +143,50 @@ func TestDirectIdle(t *testing.T) {
 	time.Sleep(100 * time.Millisecond)
 	if _, err := post(context.Background(), d, "two"); err != nil || opened.Load() != 2 {
 		t.Errorf("%v, after %d connections", err, opened.Load())
+	}
+}
+
+// TestDirectFewer: when fewer requests are made at a time, the connections that they
+// leave idle are closed, and no others.
+func TestDirectFewer(t *testing.T) {
+	const most, still = 20, 5
+	var all sync.WaitGroup
+	all.Add(most)
+	d, _, opened := direct(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength == 1 {
+			all.Done()
+			all.Wait() // until each has a connection of its own
+		}
+		echo(w, r)
+	}, time.Minute)
+	var posts sync.WaitGroup
+	for range most {
+		posts.Go(func() {
+			if _, err := post(context.Background(), d, "x"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	posts.Wait()
+	lines := slices.Clone(d.idle)
+	if len(lines) != most {
+		t.Fatalf("%d connections are kept", len(lines))
+	}
+	for _, l := range lines[:most-still] {
+		l.used = l.used.Add(-keepFor)
+	}
+	for range most {
+		if _, err := post(context.Background(), d, "fewer"); err != nil || opened.Load() != most {
+			t.Fatalf("%v, after %d connections", err, opened.Load())
+		}
+	}
+	for i, l := range lines {
+		if closed := errors.Is(l.raw.SetDeadline(time.Time{}), net.ErrClosed); closed != (i < most-still) {
+			t.Errorf("connection %d is closed: %t", i, closed)
+		}
+	}
+	if len(d.idle) != still {
+		t.Errorf("%d connections are kept", len(d.idle))
 	}
 }
 
