@@ -2,18 +2,13 @@ package awsclient
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
-	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -26,9 +21,6 @@ const (
 	keepFor = 50 * time.Second
 	// earlyBy is by how much a request may time out before its time, at most.
 	earlyBy = time.Second
-	// mostAnswer is the longest answer that is read, in bytes: KMS's have some
-	// thousand.
-	mostAnswer = 1 << 20
 )
 
 // Direct sends the requests of one service over HTTP/1.1: each by the goroutine
@@ -43,6 +35,7 @@ type Direct struct {
 	dial    func(ctx context.Context, network, address string) (net.Conn, error)
 	tls     *tls.Config // nil over plain HTTP
 	timeout time.Duration
+	gzip    bool // answers may be packed
 
 	mu   sync.Mutex
 	idle []*line // in order of use, the one used last at the end
@@ -63,7 +56,7 @@ type line struct {
 // settings. It is nil where the transport would do what it does not: a proxy, or a
 // TLS dialer of its own.
 func newDirect(target *url.URL, transport *http.Transport, timeout time.Duration) *Direct {
-	d := &Direct{target: target, dial: transport.DialContext, timeout: timeout}
+	d := &Direct{target: target, dial: transport.DialContext, timeout: timeout, gzip: !transport.DisableCompression}
 	if d.dial == nil {
 		d.dial = (&net.Dialer{Timeout: 30 * time.Second}).DialContext
 	}
@@ -107,7 +100,7 @@ func (d *Direct) Do(r *http.Request) (*http.Response, error) {
 	stop := context.AfterFunc(ctx, func() { _ = l.SetDeadline(time.Unix(1, 0)) })
 	var answer *http.Response
 	if err == nil {
-		answer, err = l.exchange(r, d.target.Host)
+		answer, err = l.exchange(r, d.target.Host, d.gzip)
 	}
 	if !stop() || err != nil || answer.Close {
 		_ = l.Close()
@@ -276,54 +269,3 @@ var _ net.Error = errValve{}
 func (errValve) Error() string   { return "not now" }
 func (errValve) Timeout() bool   { return true }
 func (errValve) Temporary() bool { return true }
-
-// exchange writes a request and reads the answer to it.
-func (l *line) exchange(r *http.Request, host string) (*http.Response, error) {
-	if r.Host != "" {
-		host = r.Host
-	}
-	out := append(append(append(l.out[:0], r.Method...), " / HTTP/1.1\r\nHost: "...), host...)
-	for name, values := range r.Header {
-		for _, value := range values {
-			if strings.ContainsAny(value, "\r\n") {
-				return nil, fmt.Errorf("header %s does not fit into one line", name)
-			}
-			out = append(append(append(append(out, "\r\n"...), name...), ": "...), value...)
-		}
-	}
-	out = append(strconv.AppendInt(append(out, "\r\nContent-Length: "...), r.ContentLength, 10), "\r\n\r\n"...)
-	body := bytes.NewBuffer(out)
-	if _, err := io.CopyN(body, r.Body, r.ContentLength); err != nil {
-		return nil, err
-	}
-	l.out = body.Bytes()
-	if _, err := l.Write(l.out); err != nil {
-		return nil, err
-	}
-	if answer, ok, err := l.plainAnswer(); ok {
-		return answer, err
-	}
-	answer, err := http.ReadResponse(l.reader, r)
-	for err == nil && answer.StatusCode >= 100 && answer.StatusCode < 200 {
-		answer, err = http.ReadResponse(l.reader, r)
-	}
-	if err != nil {
-		if errors.Is(err, io.EOF) {
-			err = io.ErrUnexpectedEOF // of an answer
-		}
-		return nil, err
-	}
-	var read bytes.Buffer
-	if answer.ContentLength > 0 && answer.ContentLength <= mostAnswer {
-		read.Grow(int(answer.ContentLength) + bytes.MinRead)
-	}
-	if _, err = read.ReadFrom(io.LimitReader(answer.Body, mostAnswer+1)); err != nil {
-		return nil, err
-	}
-	if read.Len() > mostAnswer {
-		return nil, fmt.Errorf("the answer is longer than %d bytes", mostAnswer)
-	}
-	answer.Close = answer.Close || l.reader.Buffered() > 0 // more than was asked for
-	answer.Body = io.NopCloser(&read)
-	return answer, nil
-}

@@ -3,6 +3,7 @@ package awsclient
 import (
 	"bufio"
 	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -58,6 +59,7 @@ func post(ctx context.Context, d *Direct, body string) (string, error) {
 // echo answers with what it was sent, in the manner that the body names.
 func echo(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
+	var out io.Writer = w
 	switch string(body) {
 	case "chunked":
 		w.WriteHeader(http.StatusOK)
@@ -75,10 +77,17 @@ func echo(w http.ResponseWriter, r *http.Request) {
 		case <-r.Context().Done():
 		case <-time.After(5 * time.Second):
 		}
+	case "packed":
+		w.Header().Set(encodingHeader, r.Header.Get(acceptHeader))
+		packed := gzip.NewWriter(w)
+		defer func() { _ = packed.Close() }()
+		out = packed
+	case "badly packed":
+		w.Header().Set(encodingHeader, r.Header.Get(acceptHeader))
 	case "endless":
 		_, _ = w.Write(bytes.Repeat([]byte("x"), mostAnswer+1))
 	}
-	_, _ = w.Write(append([]byte(r.Header.Get("X-Amz-Target")+" "+r.Host[:4]+" "), body...))
+	_, _ = out.Write(append([]byte(r.Header.Get("X-Amz-Target")+" "+r.Host[:4]+" "), body...))
 }
 
 // TestDirect: whatever the form of an answer, it is read whole, and the connection
@@ -93,6 +102,7 @@ func TestDirect(t *testing.T) {
 		{body: "plain", opened: 1},
 		{body: "chunked", opened: 1},
 		{body: "early", opened: 1},
+		{body: "packed", opened: 1},
 		{body: "", opened: 1},
 		{body: strings.Repeat("long", 20_000), opened: 1},
 		{body: "close", opened: 1},
@@ -101,7 +111,8 @@ func TestDirect(t *testing.T) {
 		{body: "after a cut", opened: 3},
 		{body: "half", opened: 3, fails: true},
 		{body: "endless", opened: 4, fails: true},
-		{body: "after all", opened: 5},
+		{body: "badly packed", opened: 5, fails: true},
+		{body: "after all", opened: 6},
 	} {
 		got, err := post(context.Background(), d, c.body)
 		if c.fails != (err != nil) || err == nil && got != "T.Op 127. "+c.body || opened.Load() != c.opened {
