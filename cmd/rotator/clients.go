@@ -24,12 +24,13 @@ import (
 // loadAWS reads the AWS configuration of the environment. The SDK's retries are
 // off, since every attempt has to pass rotator's limiter, and its pool of idle
 // connections is made as large as the pool of workers: with the default of 10
-// most requests would open a connection of their own.
-func loadAWS(ctx context.Context, workers int) (aws.Config, error) {
+// most requests would open a connection of their own. A request with its answer ends
+// after timeout; the SDK sets no limit.
+func loadAWS(ctx context.Context, workers int, timeout time.Duration) (aws.Config, error) {
 	if workers == 0 {
 		workers = mostWorkers()
 	}
-	client := awshttp.NewBuildableClient().WithTimeout(requestTimeout).WithTransportOptions(func(t *http.Transport) {
+	client := awshttp.NewBuildableClient().WithTimeout(timeout).WithTransportOptions(func(t *http.Transport) {
 		t.MaxIdleConns = 0
 		t.MaxIdleConnsPerHost = 2 * workers
 	})
@@ -59,7 +60,7 @@ func renewing(cfg *aws.Config) {
 	})
 }
 
-// requestTimeout bounds one request with its answer; the SDK sets no limit.
+// requestTimeout bounds one request with its answer.
 const requestTimeout = 30 * time.Second
 
 // namedCredentials gives the errors of a credential provider a type: the SDK
@@ -91,6 +92,11 @@ func (n namedCredentials) refused(err error) {
 	if err != nil && rotate.Classify(err) == rotate.ClassCredentials {
 		n.Invalidate()
 	}
+}
+
+// kmsClient is a client whose requests end, as rotate.NewKMS wants it.
+func (w *wiring) kmsClient(cfg aws.Config) *kms.Client {
+	return kms.NewFromConfig(w.lean(cfg), w.light(cfg))
 }
 
 // lean has small requests sent in one write, unless --sdk leaves them to the SDK. It is

@@ -183,7 +183,7 @@ func existing(ctx context.Context, job *config.Job) (checkpoint.Store, error) {
 // sharedStore opens a table or bucket, which must be there.
 func sharedStore(ctx context.Context, job *config.Job, patience time.Duration) (checkpoint.Store, error) {
 	place := job.CheckpointPlace()
-	base, err := loadAWS(ctx, job.Workers)
+	base, err := loadAWS(ctx, job.Workers, requestTimeout)
 	if err != nil {
 		return nil, err
 	}

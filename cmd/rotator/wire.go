@@ -10,7 +10,6 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
-	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"go.uber.org/zap"
 
 	"rotator/internal/ciphertext"
@@ -59,7 +58,7 @@ func wire(ctx context.Context, job *config.Job, logger *zap.Logger, plain bool) 
 	if _, err := newFormats(job, ""); err != nil { // before anybody is asked
 		return nil, err
 	}
-	base, err := loadAWS(ctx, job.Workers)
+	base, err := loadAWS(ctx, job.Workers, requestTimeout)
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +104,7 @@ func (w *wiring) wireKMS(ctx context.Context, base aws.Config) error {
 	if err := regions(w.job, cfg.Region); err != nil {
 		return err
 	}
-	client := kms.NewFromConfig(w.lean(cfg), w.light(cfg))
+	client := w.kmsClient(cfg)
 	request := rotate.KeyRequest{Destination: w.job.Destination.Key, DestinationAlgorithm: w.job.Destination.Algorithm,
 		Sources: w.job.Source.Keys, SourceAlgorithm: w.job.Source.Algorithm, Any: w.job.Source.Any}
 	err := rotate.Patiently(ctx, time.Duration(w.job.MaxOutage), "KMS", func(ctx context.Context) (err error) {

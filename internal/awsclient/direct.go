@@ -2,18 +2,13 @@ package awsclient
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
-	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -26,9 +21,6 @@ const (
 	keepFor = 50 * time.Second
 	// earlyBy is by how much a request may time out before its time, at most.
 	earlyBy = time.Second
-	// mostAnswer is the longest answer that is read, in bytes: KMS's have some
-	// thousand.
-	mostAnswer = 1 << 20
 )
 
 // Direct sends the requests of one service over HTTP/1.1: each by the goroutine
@@ -37,15 +29,16 @@ const (
 // than all else. It follows no redirects, as the SDK's client does not.
 //
 // It is safe for concurrent use, and keeps as many connections as were used at
-// once.
+// once, while they are used.
 type Direct struct {
 	target  *url.URL
 	dial    func(ctx context.Context, network, address string) (net.Conn, error)
 	tls     *tls.Config // nil over plain HTTP
 	timeout time.Duration
+	gzip    bool // answers may be packed
 
 	mu   sync.Mutex
-	idle []*line // the one used last is at the end
+	idle []*line // in order of use, the one used last at the end
 }
 
 // line is one connection.
@@ -63,7 +56,7 @@ type line struct {
 // settings. It is nil where the transport would do what it does not: a proxy, or a
 // TLS dialer of its own.
 func newDirect(target *url.URL, transport *http.Transport, timeout time.Duration) *Direct {
-	d := &Direct{target: target, dial: transport.DialContext, timeout: timeout}
+	d := &Direct{target: target, dial: transport.DialContext, timeout: timeout, gzip: !transport.DisableCompression}
 	if d.dial == nil {
 		d.dial = (&net.Dialer{Timeout: 30 * time.Second}).DialContext
 	}
@@ -107,7 +100,7 @@ func (d *Direct) Do(r *http.Request) (*http.Response, error) {
 	stop := context.AfterFunc(ctx, func() { _ = l.SetDeadline(time.Unix(1, 0)) })
 	var answer *http.Response
 	if err == nil {
-		answer, err = l.exchange(r, d.target.Host)
+		answer, err = l.exchange(r, d.target.Host, d.gzip)
 	}
 	if !stop() || err != nil || answer.Close {
 		_ = l.Close()
@@ -154,11 +147,22 @@ func (d *Direct) get(ctx context.Context, deadline time.Time) (*line, error) {
 	}
 }
 
+// put keeps a connection for the next request. For each it closes the one that has been
+// idle longest, if that is too old: fewer requests at a time than before never come down
+// to it, and the servers have long closed their ends.
 func (d *Direct) put(l *line) {
 	l.used = time.Now()
+	var oldest *line
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	d.idle = append(d.idle, l)
+	if l.used.Sub(d.idle[0].used) >= keepFor {
+		oldest, d.idle[0] = d.idle[0], nil
+		d.idle = d.idle[1:]
+	}
+	d.mu.Unlock()
+	if oldest != nil {
+		_ = oldest.Close()
+	}
 }
 
 // connect opens a connection.
@@ -210,10 +214,15 @@ func (l *line) quiet() bool {
 }
 
 // valve is a connection below TLS that can be closed for reading for a moment, so that
-// TLS hands out no more than what it holds already.
+// TLS hands out no more than what it holds already. It follows where records begin and
+// end: each has a header of five bytes, whose last two are the length of the rest
+// (RFC 8446, section 5.1; RFC 5246, section 6.2.1).
 type valve struct {
 	net.Conn
 	closed bool
+	header [5]byte
+	have   int // bytes of the header
+	left   int // bytes of the record behind its header
 }
 
 // Read implements net.Conn.
@@ -221,11 +230,30 @@ func (v *valve) Read(p []byte) (int, error) {
 	if v.closed {
 		return 0, errValve{}
 	}
-	return v.Conn.Read(p)
+	n, err := v.Conn.Read(p)
+	v.follow(p[:n])
+	return n, err
 }
 
-// empty says that the TLS connection above holds nothing.
+func (v *valve) follow(p []byte) {
+	for len(p) > 0 {
+		if n := min(v.left, len(p)); n > 0 {
+			v.left, p = v.left-n, p[n:]
+			continue
+		}
+		n := copy(v.header[v.have:], p)
+		if v.have, p = v.have+n, p[n:]; v.have == len(v.header) {
+			v.have, v.left = 0, int(v.header[3])<<8|int(v.header[4])
+		}
+	}
+}
+
+// empty says that the TLS connection above holds nothing, not even the beginning of a
+// record.
 func (v *valve) empty(above net.Conn) bool {
+	if v.have > 0 || v.left > 0 {
+		return false
+	}
 	v.closed = true
 	defer func() { v.closed = false }()
 	n, err := above.Read(make([]byte, 1))
@@ -241,54 +269,3 @@ var _ net.Error = errValve{}
 func (errValve) Error() string   { return "not now" }
 func (errValve) Timeout() bool   { return true }
 func (errValve) Temporary() bool { return true }
-
-// exchange writes a request and reads the answer to it.
-func (l *line) exchange(r *http.Request, host string) (*http.Response, error) {
-	if r.Host != "" {
-		host = r.Host
-	}
-	out := append(append(append(l.out[:0], r.Method...), " / HTTP/1.1\r\nHost: "...), host...)
-	for name, values := range r.Header {
-		for _, value := range values {
-			if strings.ContainsAny(value, "\r\n") {
-				return nil, fmt.Errorf("header %s does not fit into one line", name)
-			}
-			out = append(append(append(append(out, "\r\n"...), name...), ": "...), value...)
-		}
-	}
-	out = append(strconv.AppendInt(append(out, "\r\nContent-Length: "...), r.ContentLength, 10), "\r\n\r\n"...)
-	body := bytes.NewBuffer(out)
-	if _, err := io.CopyN(body, r.Body, r.ContentLength); err != nil {
-		return nil, err
-	}
-	l.out = body.Bytes()
-	if _, err := l.Write(l.out); err != nil {
-		return nil, err
-	}
-	if answer, ok, err := l.plainAnswer(); ok {
-		return answer, err
-	}
-	answer, err := http.ReadResponse(l.reader, r)
-	for err == nil && answer.StatusCode >= 100 && answer.StatusCode < 200 {
-		answer, err = http.ReadResponse(l.reader, r)
-	}
-	if err != nil {
-		if errors.Is(err, io.EOF) {
-			err = io.ErrUnexpectedEOF // of an answer
-		}
-		return nil, err
-	}
-	var read bytes.Buffer
-	if answer.ContentLength > 0 && answer.ContentLength <= mostAnswer {
-		read.Grow(int(answer.ContentLength) + bytes.MinRead)
-	}
-	if _, err = read.ReadFrom(io.LimitReader(answer.Body, mostAnswer+1)); err != nil {
-		return nil, err
-	}
-	if read.Len() > mostAnswer {
-		return nil, fmt.Errorf("the answer is longer than %d bytes", mostAnswer)
-	}
-	answer.Close = answer.Close || l.reader.Buffered() > 0 // more than was asked for
-	answer.Body = io.NopCloser(&read)
-	return answer, nil
-}

@@ -3,6 +3,7 @@ package awsclient
 import (
 	"bufio"
 	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -57,6 +59,7 @@ func post(ctx context.Context, d *Direct, body string) (string, error) {
 // echo answers with what it was sent, in the manner that the body names.
 func echo(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
+	var out io.Writer = w
 	switch string(body) {
 	case "chunked":
 		w.WriteHeader(http.StatusOK)
@@ -74,10 +77,17 @@ func echo(w http.ResponseWriter, r *http.Request) {
 		case <-r.Context().Done():
 		case <-time.After(5 * time.Second):
 		}
+	case "packed":
+		w.Header().Set(encodingHeader, r.Header.Get(acceptHeader))
+		packed := gzip.NewWriter(w)
+		defer func() { _ = packed.Close() }()
+		out = packed
+	case "badly packed":
+		w.Header().Set(encodingHeader, r.Header.Get(acceptHeader))
 	case "endless":
 		_, _ = w.Write(bytes.Repeat([]byte("x"), mostAnswer+1))
 	}
-	_, _ = w.Write(append([]byte(r.Header.Get("X-Amz-Target")+" "+r.Host[:4]+" "), body...))
+	_, _ = out.Write(append([]byte(r.Header.Get("X-Amz-Target")+" "+r.Host[:4]+" "), body...))
 }
 
 // TestDirect: whatever the form of an answer, it is read whole, and the connection
@@ -92,6 +102,7 @@ func TestDirect(t *testing.T) {
 		{body: "plain", opened: 1},
 		{body: "chunked", opened: 1},
 		{body: "early", opened: 1},
+		{body: "packed", opened: 1},
 		{body: "", opened: 1},
 		{body: strings.Repeat("long", 20_000), opened: 1},
 		{body: "close", opened: 1},
@@ -100,7 +111,8 @@ func TestDirect(t *testing.T) {
 		{body: "after a cut", opened: 3},
 		{body: "half", opened: 3, fails: true},
 		{body: "endless", opened: 4, fails: true},
-		{body: "after all", opened: 5},
+		{body: "badly packed", opened: 5, fails: true},
+		{body: "after all", opened: 6},
 	} {
 		got, err := post(context.Background(), d, c.body)
 		if c.fails != (err != nil) || err == nil && got != "T.Op 127. "+c.body || opened.Load() != c.opened {
@@ -142,6 +154,50 @@ func TestDirectIdle(t *testing.T) {
 	time.Sleep(100 * time.Millisecond)
 	if _, err := post(context.Background(), d, "two"); err != nil || opened.Load() != 2 {
 		t.Errorf("%v, after %d connections", err, opened.Load())
+	}
+}
+
+// TestDirectFewer: when fewer requests are made at a time, the connections that they
+// leave idle are closed, and no others.
+func TestDirectFewer(t *testing.T) {
+	const most, still = 20, 5
+	var all sync.WaitGroup
+	all.Add(most)
+	d, _, opened := direct(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength == 1 {
+			all.Done()
+			all.Wait() // until each has a connection of its own
+		}
+		echo(w, r)
+	}, time.Minute)
+	var posts sync.WaitGroup
+	for range most {
+		posts.Go(func() {
+			if _, err := post(context.Background(), d, "x"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	posts.Wait()
+	lines := slices.Clone(d.idle)
+	if len(lines) != most {
+		t.Fatalf("%d connections are kept", len(lines))
+	}
+	for _, l := range lines[:most-still] {
+		l.used = l.used.Add(-keepFor)
+	}
+	for range most {
+		if _, err := post(context.Background(), d, "fewer"); err != nil || opened.Load() != most {
+			t.Fatalf("%v, after %d connections", err, opened.Load())
+		}
+	}
+	for i, l := range lines {
+		if closed := errors.Is(l.raw.SetDeadline(time.Time{}), net.ErrClosed); closed != (i < most-still) {
+			t.Errorf("connection %d is closed: %t", i, closed)
+		}
+	}
+	if len(d.idle) != still {
+		t.Errorf("%d connections are kept", len(d.idle))
 	}
 }
 
@@ -271,6 +327,7 @@ func talkative(conn *corked, config *tls.Config) error {
 			answer, extra = append(answer, extra...), nil
 		}
 		_, err = secure.Write(answer)
+		whole := len(conn.held)
 		if string(body) == "later" {
 			err = errors.Join(err, conn.open())
 		}
@@ -278,17 +335,21 @@ func talkative(conn *corked, config *tls.Config) error {
 			_, more := secure.Write(extra)
 			err = errors.Join(err, more)
 		}
+		var rest []byte // of the record with the extra answer, for the next request
+		if begun := map[string]int{"a beginning": 40, "half a header": 3}[string(body)]; begun > 0 && extra != nil {
+			conn.held, rest = conn.held[:whole+begun], bytes.Clone(conn.held[whole+begun:])
+		}
 		if err = errors.Join(err, conn.open()); err != nil {
 			return err
 		}
-		conn.held = nil
+		conn.held = rest
 	}
 }
 
 // TestAnswerTooMany: what a server says unasked is never taken for the answer to the
 // next request.
 func TestAnswerTooMany(t *testing.T) {
-	for _, manner := range []string{"one record", "two records", "later"} {
+	for _, manner := range []string{"one record", "two records", "later", "a beginning", "half a header"} {
 		t.Run(manner, func(t *testing.T) {
 			d, server, _ := direct(t, echo, time.Minute)
 			listener, err := net.Listen("tcp", "127.0.0.1:0")

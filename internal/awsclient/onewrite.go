@@ -1,5 +1,5 @@
 // Package awsclient makes the requests of the AWS SDK cheaper on the way out: the
-// same requests, byte for byte, for less work. What it does stands beside the SDK
+// same requests, but for the order of headers, for less work. What it does stands beside the SDK
 // and can be left out; nothing depends on it but the processor's time.
 package awsclient
 

@@ -1,0 +1,128 @@
+package main
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+
+	"rotator/internal/rotate"
+)
+
+// falling is a KMS, or a proxy in front of it, that answers some requests and then
+// falls silent: with nothing said, or with half an answer.
+type falling struct {
+	answers int
+	half    bool
+
+	mu     sync.Mutex
+	hosts  []string // that the requests are for
+	remote []string // where their connections begin
+}
+
+func (f *falling) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	_, _ = io.Copy(io.Discard, r.Body)
+	f.mu.Lock()
+	f.hosts, f.remote = append(f.hosts, r.Host), append(f.remote, r.RemoteAddr)
+	answered := len(f.hosts) <= f.answers
+	f.mu.Unlock()
+	const answer = `{"CiphertextBlob":"AQID","KeyId":"arn:to","SourceKeyId":"arn:from"}`
+	switch {
+	case answered:
+		_, _ = io.WriteString(w, answer)
+		return
+	case f.half:
+		w.Header().Set("Content-Length", "1000")
+		_, _ = io.WriteString(w, answer)
+		_ = http.NewResponseController(w).Flush()
+	}
+	<-r.Context().Done() // the client has gone away
+}
+
+// TestHangingKMS: a request that KMS never answers, or not to the end, ends by itself,
+// and is of the class of those of which nobody knows what became.
+func TestHangingKMS(t *testing.T) {
+	const timeout = 300 * time.Millisecond
+	reEncrypt := func(ctx context.Context, k *rotate.KMS) error {
+		_, err := k.ReEncrypt(ctx, rotate.Question{Blob: []byte{1}})
+		return err
+	}
+	authorized := func(ctx context.Context, k *rotate.KMS) error {
+		known, err := k.Authorized(ctx, rotate.Key{ARN: "arn:from", Algorithm: rotate.Symmetric})
+		if !known {
+			t.Error("a silent KMS told that it knows no dry runs")
+		}
+		return err
+	}
+	for name, c := range map[string]struct {
+		plain, proxy, half bool
+		own                bool // the light client opens a connection of its own
+		ask                func(context.Context, *rotate.KMS) error
+	}{
+		"sdk":                   {plain: true, ask: reEncrypt},
+		"sdk, half an answer":   {plain: true, half: true, ask: reEncrypt},
+		"sdk, authorized":       {plain: true, ask: authorized},
+		"light":                 {own: true, ask: reEncrypt},
+		"light, half an answer": {half: true, own: true, ask: reEncrypt},
+		"light, authorized":     {own: true, ask: authorized},
+		"proxy":                 {proxy: true, ask: reEncrypt},
+		"proxy, half an answer": {proxy: true, half: true, ask: reEncrypt},
+		"proxy, authorized":     {proxy: true, ask: authorized},
+	} {
+		t.Run(name, func(t *testing.T) {
+			service := &falling{answers: 1, half: c.half}
+			server := httptest.NewServer(service)
+			defer server.Close()
+			kms := hangingKMS(t, server.URL, timeout, c.plain, c.proxy)
+			if err := reEncrypt(t.Context(), kms); err != nil { // from which the light client learns
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 20*timeout)
+			defer cancel()
+			began := time.Now()
+			err := c.ask(ctx, kms)
+			if class := rotate.Classify(err); class != rotate.ClassUnknown || ctx.Err() != nil || time.Since(began) < timeout/2 {
+				t.Errorf("ends after %v in class %d: %v", time.Since(began), class, err)
+			}
+			service.mu.Lock()
+			defer service.mu.Unlock()
+			if len(service.hosts) != 2 || (service.hosts[1] == "kms.test") != c.proxy {
+				t.Errorf("requests to %q", service.hosts)
+			}
+			if c.own && len(slices.Compact(service.remote)) != 2 {
+				t.Error("the light client did not send")
+			}
+		})
+	}
+}
+
+// hangingKMS is what wireKMS makes, with another timeout.
+func hangingKMS(t *testing.T, address string, timeout time.Duration, plain, proxy bool) *rotate.KMS {
+	t.Helper()
+	for name, value := range map[string]string{"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_SESSION_TOKEN": "",
+		"AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null", "AWS_PROFILE": ""} {
+		t.Setenv(name, value)
+	}
+	base, err := loadAWS(t.Context(), 1, timeout)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if proxy {
+		client, ok := base.HTTPClient.(*awshttp.BuildableClient)
+		there, err := url.Parse(address)
+		if !ok || err != nil {
+			t.Fatalf("a %T, %v", base.HTTPClient, err)
+		}
+		base.HTTPClient = client.WithTransportOptions(func(tr *http.Transport) { tr.Proxy = http.ProxyURL(there) })
+		address = "http://kms.test"
+	}
+	w := &wiring{plain: plain}
+	return rotate.NewKMS(w.kmsClient(at(base, "eu-central-1", address, "")), rotate.Key{ARN: "arn:to", Algorithm: rotate.Symmetric}, nil)
+}
