@@ -255,6 +255,9 @@ func (d *decider) ask(ctx context.Context, q Question) (Answer, error) {
 		return Answer{}, err
 	case err == nil:
 		d.denials.reset()
+		if err := d.complete(answer); err != nil {
+			return Answer{}, err
+		}
 		return answer, d.headers.fact(q.Blob, answer)
 	}
 	switch Classify(err) {
@@ -264,6 +267,24 @@ func (d *decider) ask(ctx context.Context, q Question) (Answer, error) {
 		return Answer{}, d.denied(ctx, q, err)
 	}
 	return Answer{}, err
+}
+
+// complete stops the run for an answer that ReEncrypt never gives: one without a key or
+// without a ciphertext. It would be found to be under any key that the job asks for, and
+// nothing be put in the place of a ciphertext that is then counted as moved.
+func (d *decider) complete(answer Answer) error {
+	missing := ""
+	switch {
+	case answer.Source == "":
+		missing = "which key a ciphertext is under"
+	case answer.Destination == "":
+		missing = "under which key it encrypted"
+	case len(answer.Blob) == 0:
+		missing = "the new ciphertext"
+	default:
+		return nil
+	}
+	return &StopError{Kind: StopInternal, What: fmt.Sprintf("KMS re-encrypted to %s and does not tell %s; nothing was written", d.keys.Destination.ARN, missing)}
 }
 
 // unusableKeyError says that the key of a blob, which the job does not name, cannot

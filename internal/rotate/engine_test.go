@@ -625,6 +625,7 @@ func TestDeniedSlotIsItsOwnTrouble(t *testing.T) {
 type liar struct {
 	rotate.Reencrypter
 	source, destination string
+	spoil               func(rotate.Question, *rotate.Answer) // nil: the rest of the answer is as it is
 }
 
 func (l liar) ReEncrypt(ctx context.Context, q rotate.Question) (rotate.Answer, error) {
@@ -634,6 +635,9 @@ func (l liar) ReEncrypt(ctx context.Context, q rotate.Question) (rotate.Answer, 
 	}
 	if err == nil && l.destination != "" {
 		answer.Destination = l.destination
+	}
+	if err == nil && l.spoil != nil {
+		l.spoil(q, &answer)
 	}
 	return answer, err
 }
@@ -661,6 +665,53 @@ func TestWhatKMSNamesDecides(t *testing.T) {
 				t.Errorf("%q (%v) with %+v and %d writes, want %q with %+v and none", got, err, counts.Slots, target.writes, test.want, test.slot)
 			}
 		})
+	}
+}
+
+// An answer without a key or without a ciphertext ends the run before anything of the
+// item is written or counted, also where another slot of it had an answer that is whole,
+// and where the slot would not move.
+func TestAnswersThatLackSomething(t *testing.T) {
+	cloud := newCloud(t)
+	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
+	listed, anyKey := rotate.KeyRequest{Destination: new, Sources: []string{old}}, rotate.KeyRequest{Destination: new, Any: true}
+	slots := func(key string, n int) (row map[string]scan.Value) {
+		row = map[string]scan.Value{"slot": {Kind: scan.KindBS}}
+		for i := range n {
+			v := row["slot"]
+			v.ByteSet = append(v.ByteSet, cloud.encrypt(t, key, fmt.Sprint(i), nil))
+			row["slot"] = v
+		}
+		return row
+	}
+	spoils := map[string]func(*rotate.Answer){
+		"no ciphertext":        func(a *rotate.Answer) { a.Blob = nil },
+		"an empty ciphertext":  func(a *rotate.Answer) { a.Blob = []byte{} },
+		"no source key":        func(a *rotate.Answer) { a.Source = "" },
+		"no destination key":   func(a *rotate.Answer) { a.Destination = "" },
+		"nothing but metadata": func(a *rotate.Answer) { *a = rotate.Answer{SourceMaterial: a.SourceMaterial} },
+	}
+	for _, request := range []rotate.KeyRequest{listed, anyKey} {
+		for _, key := range []string{old, new} {
+			for _, n := range []int{1, 2} {
+				for name, spoil := range spoils {
+					target := newMemory()
+					target.rows["item"] = slots(key, n)
+					last := target.rows["item"]["slot"].ByteSet[n-1]
+					b := &bench{cloud: cloud, keys: cloud.resolve(t, request), format: format(t, nil, nil), target: target, exact: key == new, // else its header decides a slot
+						lie: &liar{spoil: func(q rotate.Question, a *rotate.Answer) {
+							if bytes.Equal(q.Blob, last) {
+								spoil(a)
+							}
+						}}}
+					before := target.rows["item"]
+					counts, err := b.run(t)
+					if got := stopKind(t, err); got != rotate.StopInternal || counts.Slots.Seen != 0 || target.writes != 0 || !cmp.Equal(before, target.rows["item"]) || len(b.trail.records) != 0 {
+						t.Errorf("any %v, under the destination %v, slot %d: %s: stopped for %q (%v) with %+v and %d writes", request.Any, key == new, n, name, got, err, counts.Slots, target.writes)
+					}
+				}
+			}
+		}
 	}
 }
 
