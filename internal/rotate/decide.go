@@ -306,12 +306,17 @@ func (d *decider) once(ctx context.Context, q Question) (Answer, error) {
 	}
 	d.requests.Add(1)
 	answer, err := d.kms.ReEncrypt(ctx, q)
+	d.heed(err)
+	return answer, err
+}
+
+// heed counts what became of a request, and takes it to heart.
+func (d *decider) heed(err error) {
 	class := Classify(err)
 	if class == ClassThrottled {
 		d.throttled.Add(1)
 	}
 	d.limiter.heed(class)
-	return answer, err
 }
 
 // denied tells a slot that may not be touched from a run that may not touch
@@ -360,7 +365,7 @@ func (d *decider) mayUse(ctx context.Context, source Key) (known bool, err error
 	}
 	d.requests.Add(1)
 	known, err = d.kms.Authorized(ctx, source)
-	d.limiter.heed(Classify(err))
+	d.heed(err)
 	return known, err
 }
 

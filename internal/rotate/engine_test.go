@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -626,6 +627,14 @@ type liar struct {
 	rotate.Reencrypter
 	source, destination string
 	spoil               func(rotate.Question, *rotate.Answer) // nil: the rest of the answer is as it is
+	authorized          func() error                          // nil: the answer to a dry run is as it is
+}
+
+func (l liar) Authorized(ctx context.Context, source rotate.Key) (bool, error) {
+	if l.authorized != nil {
+		return true, l.authorized()
+	}
+	return l.Reencrypter.Authorized(ctx, source)
 }
 
 func (l liar) ReEncrypt(ctx context.Context, q rotate.Question) (rotate.Answer, error) {
@@ -712,6 +721,25 @@ func TestAnswersThatLackSomething(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// A dry run that is throttled is counted as any other request.
+func TestThrottledDryRunsAreCounted(t *testing.T) {
+	cloud := newCloud(t)
+	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
+	target := newMemory()
+	target.put("item", cloud.encrypt(t, old, "x", nil))
+	var asked atomic.Int64
+	b := &bench{cloud: cloud, keys: cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}), format: format(t, nil, nil), target: target,
+		lie: &liar{authorized: func() error {
+			asked.Add(1)
+			return apiError("ThrottlingException")
+		}}}
+	cloud.fake.SetPolicy(func(call fakekms.Call) bool { return call.Action != "kms:ReEncryptFrom" })
+	counts, err := b.run(t)
+	if _, throttled, _ := b.engine.Requests(); err != nil || asked.Load() == 0 || throttled != asked.Load() {
+		t.Errorf("%+v, %v: %d dry runs were throttled, and %d requests counted as such", counts.Slots, err, asked.Load(), throttled)
 	}
 }
 
