@@ -55,7 +55,7 @@ func (t *Table) execute(ctx context.Context, statements []types.BatchStatementRe
 		err = &smithy.DeserializationError{Err: fmt.Errorf("%d answers to %d statements", len(out.Responses), len(statements))}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("update %d items of table %s: %w", len(statements), t.config.Table, err)
+		return nil, fmt.Errorf("update %d items of table %s: %w", len(statements), t.config.Table, hot(err))
 	}
 	t.write.used(len(statements), out.ConsumedCapacity...)
 	return out.Responses, nil
