@@ -28,6 +28,7 @@ import (
 type crowd struct {
 	n        int
 	key      func(i int) string // of the i-th item
+	strange  bool               // no header is of a layout that is known
 	requests atomic.Int64
 	made     sync.Map // a blob under each key
 }
@@ -61,6 +62,9 @@ func (c *crowd) blob(key string, i int) []byte {
 	}
 	blob := bytes.Clone(made.([]byte))
 	binary.BigEndian.PutUint64(blob[5+32+1:], uint64(i))
+	if c.strange {
+		blob[1] = 9
+	}
 	return blob
 }
 
@@ -161,6 +165,27 @@ func TestHeadersSaveRequests(t *testing.T) {
 			}
 			t.Logf("%d slots: %d requests by headers, %d checks", n, requests, saved.Checked)
 		})
+	}
+}
+
+// A pass over ciphertexts whose headers nobody can read asks KMS about each, and says
+// what it says of others.
+func TestUnknownLayouts(t *testing.T) {
+	const n = 600
+	for _, looking := range []bool{false, true} {
+		key := func(i int) string { return newKey }
+		if looking {
+			key = func(i int) string { return []string{oldKey, newKey, otherKey}[i%3] }
+		}
+		c := &crowd{n: n, key: key, strange: true}
+		told, saved := c.pass(t, looking, false)
+		if requests := c.requests.Load(); requests < n || saved != (rotate.Savings{}) {
+			t.Errorf("looking %v: %d requests about %d slots, %+v", looking, requests, n, saved)
+		}
+		c.strange, c.made = false, sync.Map{}
+		if said, _ := c.pass(t, looking, true); !cmp.Equal(told, said) {
+			t.Errorf("looking %v: unknown layouts (-) and known ones (+):\n%s", looking, cmp.Diff(told, said))
+		}
 	}
 }
 
