@@ -42,7 +42,8 @@ func TestMain(m *testing.M) {
 //	repoint ALIAS KEY           make an alias stand for another key
 //	rewrite ID KEY              store a new ciphertext in an item, or an object prod/N
 //	pose KEY AS                 let the headers of new ciphertexts lie: KEY poses as AS
-//	quota APPLIED DEFAULT       what Service Quotas says of KMS; 0: nothing
+//	share KEY ID...             store one new ciphertext in all these items
+//	quota CODE APPLIED DEFAULT  what Service Quotas says of KMS; 0: nothing
 //	hold PATH                   lock a checkpoint as another run would
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{Dir: "testdata", RequireExplicitExec: true, Setup: func(env *testscript.Env) error { return setup(t, env) }, Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -52,6 +53,7 @@ func TestScripts(t *testing.T) {
 		"repoint": func(ts *testscript.TestScript, _ bool, args []string) { of(ts).repoint(ts, args) },
 		"rewrite": func(ts *testscript.TestScript, _ bool, args []string) { of(ts).rewrite(ts, args) },
 		"pose":    func(ts *testscript.TestScript, _ bool, args []string) { of(ts).pose(ts, args) },
+		"share":   func(ts *testscript.TestScript, _ bool, args []string) { of(ts).share(ts, args) },
 		"hold":    hold,
 		"quota":   func(ts *testscript.TestScript, _ bool, args []string) { of(ts).quota(ts, args) },
 	}})
@@ -94,10 +96,10 @@ func setup(t *testing.T, env *testscript.Env) error {
 
 func (w *world) quota(ts *testscript.TestScript, args []string) {
 	var q fakeaws.Quota
-	if _, err := fmt.Sscan(strings.Join(args, " "), &q.Applied, &q.Default); err != nil {
+	if _, err := fmt.Sscan(strings.Join(args[1:], " "), &q.Applied, &q.Default); err != nil {
 		ts.Fatalf("quota: %v", err)
 	}
-	w.server.SetQuota("kms", symmetricQuota, q)
+	w.server.SetQuota("kms", args[0], q)
 }
 
 func (w *world) fill() error {
@@ -110,6 +112,13 @@ func (w *world) fill() error {
 		if err := w.server.KMS().SetAlias("alias/"+alias, made); err != nil {
 			return err
 		}
+	}
+	sealed, err := w.server.KMS().CreateKey(fakekms.RSA2048)
+	if err != nil {
+		return err
+	}
+	if err := w.server.KMS().SetAlias("alias/sealed", sealed); err != nil {
+		return err
 	}
 	ctx := context.Background()
 	for table, key := range map[string]string{"customers": "id", "sessions": "session"} {
@@ -155,6 +164,10 @@ func (w *world) put(id, key string) error {
 			return err
 		}
 	}
+	return w.putBlob(id, blob)
+}
+
+func (w *world) putBlob(id string, blob []byte) error {
 	_, err := w.dynamodb.PutItem(context.Background(), &dynamodb.PutItemInput{TableName: aws.String("customers"), Item: map[string]types.AttributeValue{
 		"id": &types.AttributeValueMemberS{Value: id}, "tenant": &types.AttributeValueMemberS{Value: "t1"}, "ssn": &types.AttributeValueMemberB{Value: blob}}})
 	return err
@@ -182,6 +195,14 @@ func (w *world) rewrite(ts *testscript.TestScript, args []string) {
 		return
 	}
 	ts.Check(w.put(args[0], w.arn(ts, args[1])))
+}
+
+func (w *world) share(ts *testscript.TestScript, args []string) {
+	blob, err := w.server.KMS().Encrypt(w.arn(ts, args[0]), []byte("data key"), map[string]string{"tenant": "t1"})
+	ts.Check(err)
+	for _, id := range args[1:] {
+		ts.Check(w.putBlob(id, blob))
+	}
 }
 
 func (w *world) pose(ts *testscript.TestScript, args []string) {

@@ -170,7 +170,7 @@ func TestClassifyServices(t *testing.T) {
 // of a batch (API_BatchStatementError).
 func TestClassifyStatements(t *testing.T) {
 	for code, want := range map[string]rotate.Class{
-		"ConditionalCheckFailed": rotate.ClassGone, // the server then has no such item
+		"ConditionalCheckFailed": rotate.ClassChanged, // without the item, which is to be looked up
 		// Why, they do not say: alone, the same update would be told.
 		"ThrottlingError": rotate.ClassBusy, "ProvisionedThroughputExceeded": rotate.ClassBusy,
 		"RequestLimitExceeded": rotate.ClassBusy, "TransactionConflict": rotate.ClassBusy,

@@ -255,6 +255,9 @@ func (d *decider) ask(ctx context.Context, q Question) (Answer, error) {
 		return Answer{}, err
 	case err == nil:
 		d.denials.reset()
+		if err := d.complete(answer); err != nil {
+			return Answer{}, err
+		}
 		return answer, d.headers.fact(q.Blob, answer)
 	}
 	switch Classify(err) {
@@ -264,6 +267,24 @@ func (d *decider) ask(ctx context.Context, q Question) (Answer, error) {
 		return Answer{}, d.denied(ctx, q, err)
 	}
 	return Answer{}, err
+}
+
+// complete stops the run for an answer that ReEncrypt never gives: one without a key or
+// without a ciphertext. It would be found to be under any key that the job asks for, and
+// nothing be put in the place of a ciphertext that is then counted as moved.
+func (d *decider) complete(answer Answer) error {
+	missing := ""
+	switch {
+	case answer.Source == "":
+		missing = "which key a ciphertext is under"
+	case answer.Destination == "":
+		missing = "under which key it encrypted"
+	case len(answer.Blob) == 0:
+		missing = "the new ciphertext"
+	default:
+		return nil
+	}
+	return &StopError{Kind: StopInternal, What: fmt.Sprintf("KMS re-encrypted to %s and does not tell %s; nothing was written", d.keys.Destination.ARN, missing)}
 }
 
 // unusableKeyError says that the key of a blob, which the job does not name, cannot
@@ -285,12 +306,17 @@ func (d *decider) once(ctx context.Context, q Question) (Answer, error) {
 	}
 	d.requests.Add(1)
 	answer, err := d.kms.ReEncrypt(ctx, q)
+	d.heed(err)
+	return answer, err
+}
+
+// heed counts what became of a request, and takes it to heart.
+func (d *decider) heed(err error) {
 	class := Classify(err)
 	if class == ClassThrottled {
 		d.throttled.Add(1)
 	}
 	d.limiter.heed(class)
-	return answer, err
 }
 
 // denied tells a slot that may not be touched from a run that may not touch
@@ -339,7 +365,7 @@ func (d *decider) mayUse(ctx context.Context, source Key) (known bool, err error
 	}
 	d.requests.Add(1)
 	known, err = d.kms.Authorized(ctx, source)
-	d.limiter.heed(Classify(err))
+	d.heed(err)
 	return known, err
 }
 

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -89,6 +90,8 @@ type memory struct {
 	lose func(ref scan.Ref) bool
 	// refuse is the error of a write that is not applied; nil where it is.
 	refuse func(change scan.Change) error
+	// vague: a write to a deleted item is refused as one to an item that changed.
+	vague bool
 }
 
 func newMemory() *memory { return &memory{rows: map[string]map[string]scan.Value{}} }
@@ -151,10 +154,10 @@ func (m *memory) replace(change scan.Change) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now, ok := m.rows[string(change.Item.Ref)]
-	if !ok {
+	if !ok && !m.vague {
 		return scan.ErrGone
 	}
-	if !cmp.Equal(now["slot"], change.Item.Payload.(*scan.Row).Attributes["slot"]) {
+	if !ok || !cmp.Equal(now["slot"], change.Item.Payload.(*scan.Row).Attributes["slot"]) {
 		return scan.ErrChanged
 	}
 	m.rows[string(change.Item.Ref)] = change.New.(*scan.Row).Attributes
@@ -465,9 +468,16 @@ func TestOneSlotWithoutRoom(t *testing.T) {
 }
 
 func TestConcurrentWriterWins(t *testing.T) {
+	for _, vague := range []bool{false, true} {
+		t.Run(fmt.Sprintf("vague %v", vague), func(t *testing.T) { testConcurrentWriterWins(t, vague) })
+	}
+}
+
+func testConcurrentWriterWins(t *testing.T, vague bool) {
 	cloud := newCloud(t)
 	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
 	target := newMemory()
+	target.vague = vague
 	for _, name := range []string{"always", "deleted", "once", "never"} {
 		target.put(name, cloud.encrypt(t, old, name, nil))
 	}
@@ -625,6 +635,15 @@ func TestDeniedSlotIsItsOwnTrouble(t *testing.T) {
 type liar struct {
 	rotate.Reencrypter
 	source, destination string
+	spoil               func(rotate.Question, *rotate.Answer) // nil: the rest of the answer is as it is
+	authorized          func() error                          // nil: the answer to a dry run is as it is
+}
+
+func (l liar) Authorized(ctx context.Context, source rotate.Key) (bool, error) {
+	if l.authorized != nil {
+		return true, l.authorized()
+	}
+	return l.Reencrypter.Authorized(ctx, source)
 }
 
 func (l liar) ReEncrypt(ctx context.Context, q rotate.Question) (rotate.Answer, error) {
@@ -634,6 +653,9 @@ func (l liar) ReEncrypt(ctx context.Context, q rotate.Question) (rotate.Answer, 
 	}
 	if err == nil && l.destination != "" {
 		answer.Destination = l.destination
+	}
+	if err == nil && l.spoil != nil {
+		l.spoil(q, &answer)
 	}
 	return answer, err
 }
@@ -661,6 +683,72 @@ func TestWhatKMSNamesDecides(t *testing.T) {
 				t.Errorf("%q (%v) with %+v and %d writes, want %q with %+v and none", got, err, counts.Slots, target.writes, test.want, test.slot)
 			}
 		})
+	}
+}
+
+// An answer without a key or without a ciphertext ends the run before anything of the
+// item is written or counted, also where another slot of it had an answer that is whole,
+// and where the slot would not move.
+func TestAnswersThatLackSomething(t *testing.T) {
+	cloud := newCloud(t)
+	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
+	listed, anyKey := rotate.KeyRequest{Destination: new, Sources: []string{old}}, rotate.KeyRequest{Destination: new, Any: true}
+	slots := func(key string, n int) (row map[string]scan.Value) {
+		row = map[string]scan.Value{"slot": {Kind: scan.KindBS}}
+		for i := range n {
+			v := row["slot"]
+			v.ByteSet = append(v.ByteSet, cloud.encrypt(t, key, fmt.Sprint(i), nil))
+			row["slot"] = v
+		}
+		return row
+	}
+	spoils := map[string]func(*rotate.Answer){
+		"no ciphertext":        func(a *rotate.Answer) { a.Blob = nil },
+		"an empty ciphertext":  func(a *rotate.Answer) { a.Blob = []byte{} },
+		"no source key":        func(a *rotate.Answer) { a.Source = "" },
+		"no destination key":   func(a *rotate.Answer) { a.Destination = "" },
+		"nothing but metadata": func(a *rotate.Answer) { *a = rotate.Answer{SourceMaterial: a.SourceMaterial} },
+	}
+	for _, request := range []rotate.KeyRequest{listed, anyKey} {
+		for _, key := range []string{old, new} {
+			for _, n := range []int{1, 2} {
+				for name, spoil := range spoils {
+					target := newMemory()
+					target.rows["item"] = slots(key, n)
+					last := target.rows["item"]["slot"].ByteSet[n-1]
+					b := &bench{cloud: cloud, keys: cloud.resolve(t, request), format: format(t, nil, nil), target: target, exact: key == new, // else its header decides a slot
+						lie: &liar{spoil: func(q rotate.Question, a *rotate.Answer) {
+							if bytes.Equal(q.Blob, last) {
+								spoil(a)
+							}
+						}}}
+					before := target.rows["item"]
+					counts, err := b.run(t)
+					if got := stopKind(t, err); got != rotate.StopInternal || counts.Slots.Seen != 0 || target.writes != 0 || !cmp.Equal(before, target.rows["item"]) || len(b.trail.records) != 0 {
+						t.Errorf("any %v, under the destination %v, slot %d: %s: stopped for %q (%v) with %+v and %d writes", request.Any, key == new, n, name, got, err, counts.Slots, target.writes)
+					}
+				}
+			}
+		}
+	}
+}
+
+// A dry run that is throttled is counted as any other request.
+func TestThrottledDryRunsAreCounted(t *testing.T) {
+	cloud := newCloud(t)
+	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
+	target := newMemory()
+	target.put("item", cloud.encrypt(t, old, "x", nil))
+	var asked atomic.Int64
+	b := &bench{cloud: cloud, keys: cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}), format: format(t, nil, nil), target: target,
+		lie: &liar{authorized: func() error {
+			asked.Add(1)
+			return apiError("ThrottlingException")
+		}}}
+	cloud.fake.SetPolicy(func(call fakekms.Call) bool { return call.Action != "kms:ReEncryptFrom" })
+	counts, err := b.run(t)
+	if _, throttled, _ := b.engine.Requests(); err != nil || asked.Load() == 0 || throttled != asked.Load() {
+		t.Errorf("%+v, %v: %d dry runs were throttled, and %d requests counted as such", counts.Slots, err, asked.Load(), throttled)
 	}
 }
 

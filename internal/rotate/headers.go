@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"sync"
 
@@ -133,7 +134,7 @@ func (h *headers) hint(ctx context.Context, s subject) (hint, error) {
 		return hint{}, nil
 	}
 	h.decided++
-	if float64(rank) < h.sample.Share*(1<<63)*2 && h.checked < max(int64(h.sample.Least), int64(h.sample.Share*float64(h.decided))) {
+	if float64(rank) < oversampled*h.sample.Share*(1<<63)*2 && h.owing() > 0 {
 		h.checked++
 		return hint{verdict: v, known: true, check: true}, nil
 	}
@@ -141,6 +142,17 @@ func (h *headers) hint(ctx context.Context, s subject) (hint, error) {
 	h.alone++
 	v.header = true
 	return hint{verdict: v, known: true}, nil
+}
+
+// oversampled is by how much more slots are drawn than the share, and passed over while
+// nothing is owed: so the sample is hardly ever behind by more than some dozens of slots,
+// and the check at the end can fill it up.
+const oversampled = 1.1
+
+// owing is how many more of the slots that were decided have to be checked; it wants mu.
+func (h *headers) owing() int {
+	share := int64(math.Ceil(h.sample.Share * float64(h.decided)))
+	return int(max(int64(h.sample.Least), share) - h.checked)
 }
 
 // start calls begin before the first slot is decided by its header.
@@ -300,7 +312,7 @@ func (h *headers) turnOff() {
 // check asks KMS about the part of the sample that is still owed.
 func (h *headers) check(workers int, ask func(ciphertext.Slot) (verdict, error)) error {
 	h.mu.Lock()
-	owed := h.owed.lowest(h.sample.Least - int(h.checked))
+	owed := h.owed.lowest(h.owing())
 	h.checked, h.owed = h.checked+int64(len(owed)), nil
 	h.mu.Unlock()
 	var pool errgroup.Group
@@ -362,10 +374,6 @@ func scramble(x uint64) uint64 {
 // keep remembers a slot that its header decided, to be checked at the end: those with
 // the lowest ranks, as many as can be owed then. It wants mu.
 func (h *headers) keep(k keepsake) {
-	if h.checked >= int64(h.sample.Least) {
-		h.owed = nil // nothing is owed any more
-		return
-	}
 	if len(h.owed) >= h.sample.Least && k.rank >= h.owed[0].rank {
 		return
 	}

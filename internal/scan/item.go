@@ -90,6 +90,6 @@ type Change struct {
 type Result struct {
 	Err error
 	// Current is the item as the store returned it along with ErrChanged; nil
-	// when the store did not, and it has to be loaded.
+	// when the store did not, and it has to be loaded: it may be gone.
 	Current *Item
 }

@@ -39,7 +39,7 @@ func (t *Table) replaceBatch(ctx context.Context, updates []update, results []sc
 			results[u.index] = scan.Result{Err: err}
 			continue
 		}
-		results[u.index] = t.answered(ctx, u, answers[i].Error)
+		results[u.index] = t.answered(ctx, answers[i].Error)
 	}
 	return left
 }
@@ -55,23 +55,23 @@ func (t *Table) execute(ctx context.Context, statements []types.BatchStatementRe
 		err = &smithy.DeserializationError{Err: fmt.Errorf("%d answers to %d statements", len(out.Responses), len(statements))}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("update %d items of table %s: %w", len(statements), t.config.Table, err)
+		return nil, fmt.Errorf("update %d items of table %s: %w", len(statements), t.config.Table, hot(err))
 	}
 	t.write.used(len(statements), out.ConsumedCapacity...)
 	return out.Responses, nil
 }
 
 // answered makes a result of the answer to one statement.
-func (t *Table) answered(ctx context.Context, u update, failed *types.BatchStatementError) scan.Result {
+func (t *Table) answered(ctx context.Context, failed *types.BatchStatementError) scan.Result {
 	if failed == nil {
 		return scan.Result{}
 	}
 	if failed.Code == types.BatchStatementErrorCodeEnumConditionalCheckFailed {
-		return t.changed(ctx, u, failed.Item)
+		return t.changed(ctx, failed.Item)
 	}
 	err := statementError(failed)
 	if vanished(err) {
-		return t.changed(ctx, u, nil)
+		return scan.Result{Err: scan.ErrChanged}
 	}
 	result := scan.Result{Err: fmt.Errorf("update item of table %s: %w", t.config.Table, err)}
 	if throttledStatement(failed) {

@@ -46,7 +46,9 @@ func throttlingReasons(err error) []types.ThrottlingReason {
 
 // throttledStatement says whether one statement of a batch was throttled. Its error
 // has no reasons (API_BatchStatementError), so it counts as the statement's own
-// trouble: sent alone it will be told the reason.
+// trouble: sent alone it will be told the reason. That is so for any number of them in
+// a batch, since what is batched was read together and may well share a partition: when it
+// is the table that has no capacity left, each update says so when it is sent alone.
 func throttledStatement(failed *types.BatchStatementError) bool {
 	switch failed.Code {
 	case types.BatchStatementErrorCodeEnumProvisionedThroughputExceeded,

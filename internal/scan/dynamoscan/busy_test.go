@@ -39,6 +39,38 @@ func TestHot(t *testing.T) {
 	}
 }
 
+// TestHotBatch: a batch that is refused as a whole for a range of keys is the trouble of
+// its items, which are sent alone then, and no reason to write to the table more slowly.
+func TestHotBatch(t *testing.T) {
+	for _, code := range []string{"ProvisionedThroughputExceededException", "ThrottlingException", "RequestLimitExceeded"} {
+		for reason, want := range map[string]bool{"TableWriteKeyRangeThroughputExceeded": true, "TableWriteAccountLimitExceeded": false} {
+			store := newStore(t, simple)
+			table := store.source(store.answering(func(w http.ResponseWriter, r *http.Request) {
+				if statements(r) == 1 {
+					_, _ = w.Write([]byte(`{"Responses":[{"Error":{"Code":"ConditionalCheckFailed"}}]}`))
+					return
+				}
+				w.WriteHeader(http.StatusBadRequest)
+				_, _ = fmt.Fprintf(w, `{"__type":"com.amazonaws.dynamodb.v20120810#%s","message":"why","ThrottlingReasons":[{"reason":%q}],"throttlingReasons":[{"reason":%q}]}`, code, reason, reason)
+			}))
+			changes := store.changesOf(table, 3, "new")
+			for _, result := range table.Replace(t.Context(), changes) {
+				if errors.Is(result.Err, scan.ErrBusy) != want || apiCode(result.Err) != code {
+					t.Errorf("%s for %s: %v, want busy: %v", code, reason, result.Err, want)
+				}
+			}
+			for i := range changes {
+				changes[i].Alone = true
+			}
+			for _, result := range table.Replace(t.Context(), changes) {
+				if result.Err != nil {
+					t.Errorf("%s for %s: alone: %v", code, reason, result.Err)
+				}
+			}
+		}
+	}
+}
+
 // TestAlone: a statement throttled in a batch counts as busy, whatever the reason;
 // sent alone it goes as an update of its own, and is told the reason.
 func TestAlone(t *testing.T) {

@@ -282,8 +282,30 @@ func TestPathInvalid(t *testing.T) {
 		table := store.source(func(c *Config) { c.Client = client })
 		changes := store.changesOf(table, n, "new")
 		result := table.Replace(t.Context(), changes)[0]
-		if !errors.Is(result.Err, scan.ErrChanged) || result.Current == nil || result.Current.Ref != changes[0].Item.Ref {
-			t.Errorf("%d changes: %v with %v, want ErrChanged with the item", n, result.Err, result.Current)
+		if !errors.Is(result.Err, scan.ErrChanged) || result.Current != nil {
+			t.Errorf("%d changes: %v with %v, want ErrChanged without an item", n, result.Err, result.Current)
+		}
+	}
+}
+
+// Where a refusal comes without the item, Replace reads nothing: that is for who knows
+// the rate of reads.
+func TestRefusedWithoutItem(t *testing.T) {
+	for _, n := range []int{1, 3} { // alone, and in a batch
+		store := newStore(t, simple)
+		table := store.source(nil)
+		changes := store.changesOf(table, n, "new")
+		store.remove(changes[0].Item.Ref)
+		reads := store.faults.Counts()["dynamodb:GetItem"]
+		result := table.Replace(t.Context(), changes)[0]
+		if !errors.Is(result.Err, scan.ErrChanged) || result.Current != nil {
+			t.Errorf("%d changes: %v with %v, want ErrChanged without an item", n, result.Err, result.Current)
+		}
+		if more := store.faults.Counts()["dynamodb:GetItem"] - reads; more != 0 {
+			t.Errorf("%d changes: Replace read %d items", n, more)
+		}
+		if _, err := table.Load(t.Context(), changes[0].Item.Ref); !errors.Is(err, scan.ErrGone) {
+			t.Errorf("%d changes: load: %v, want ErrGone", n, err)
 		}
 	}
 }

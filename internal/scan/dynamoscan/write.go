@@ -125,10 +125,10 @@ func (t *Table) replaceOne(ctx context.Context, u update) scan.Result {
 	}
 	var failed *types.ConditionalCheckFailedException
 	if errors.As(err, &failed) {
-		return t.changed(ctx, u, failed.Item)
+		return t.changed(ctx, failed.Item)
 	}
 	if vanished(err) {
-		return t.changed(ctx, u, nil)
+		return scan.Result{Err: scan.ErrChanged}
 	}
 	return scan.Result{Err: fmt.Errorf("update item of table %s: %w", t.config.Table, hot(err))}
 }
@@ -191,26 +191,20 @@ func vanished(err error) bool {
 	return errors.As(err, &api) && api.ErrorCode() == "ValidationException" && strings.Contains(api.ErrorMessage(), "document path")
 }
 
-// changed is the result of a failed condition; item is what the store returned
-// along with it. Without one it is looked up whether there still is an item.
-func (t *Table) changed(ctx context.Context, u update, item map[string]types.AttributeValue) scan.Result {
-	now, err := t.current(ctx, u, item)
-	switch {
-	case errors.Is(err, scan.ErrGone):
-		return scan.Result{Err: scan.ErrGone}
-	case err != nil: // the refusal is certain all the same; the caller loads the item
+// changed is the result of a failed condition; item is what the store returned along
+// with it. Without one the item was most likely deleted, but there are servers that
+// return none: who calls loads it, at the rate of reads, and learns which it is.
+func (t *Table) changed(ctx context.Context, item map[string]types.AttributeValue) scan.Result {
+	if len(item) == 0 {
+		return scan.Result{Err: scan.ErrChanged}
+	}
+	keys, err := t.primaryKey(ctx)
+	if err != nil { // the refusal is certain all the same
+		return scan.Result{Err: scan.ErrChanged}
+	}
+	now, err := t.newItem(keys, item)
+	if err != nil {
 		return scan.Result{Err: scan.ErrChanged}
 	}
 	return scan.Result{Err: scan.ErrChanged, Current: &now}
-}
-
-func (t *Table) current(ctx context.Context, u update, item map[string]types.AttributeValue) (scan.Item, error) {
-	if len(item) == 0 {
-		return t.Load(ctx, u.ref)
-	}
-	keys, err := t.primaryKey(ctx)
-	if err != nil {
-		return scan.Item{}, err
-	}
-	return t.newItem(keys, item)
 }
