@@ -175,7 +175,10 @@ func TestSetting(t *testing.T) {
 	if s := of("BENCH", "small", "UPDATE", "1", "LEVERS", "1"); !s.few || !s.small || !slices.Equal(s.parts, []string{partSeries}) {
 		t.Errorf("small: %+v", s)
 	}
-	if s := of("BENCH", "full", "UPDATE", "1"); s.again != passedOver || !slices.Equal(s.memory, []int{fewItems, manyItems}) || !s.has(partLevers) || !s.has(partSeries) {
+	if s := of("BENCH", "full"); s.again != passedOver || s.has(partLevers) {
+		t.Errorf("full: %+v", s)
+	}
+	if s := of("UPDATE", "1"); s.again != passedOver || !slices.Equal(s.memory, []int{fewItems, manyItems}) || !s.has(partLevers) || !s.has(partSeries) {
 		t.Errorf("full: %+v", s)
 	}
 	if s := of("LEVERS", "1", "UPDATE", "1"); !slices.Equal(s.parts, []string{partProfiles, partLevers}) {

@@ -49,10 +49,18 @@ func compete(s setting) error {
 	case s.small:
 		return l.guard(found.series, s.rounds)
 	}
-	if err := l.explain(io.MultiWriter(os.Stdout, &reasons), s); err != nil || !s.update {
+	if err := l.explain(io.MultiWriter(os.Stdout, &reasons), s); err != nil {
 		return err
 	}
-	return write(document, s.has(partSeries), figures.String(), reasons.String())
+	if s.update {
+		if err := write(document, s.has(partSeries), figures.String(), reasons.String()); err != nil {
+			return err
+		}
+	}
+	if s.partial || s.given || s.few {
+		return nil // a look says too little about goals
+	}
+	return missed(found.goals())
 }
 
 // write writes the document; where figures is only their heading, those of the file stay.

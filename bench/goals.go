@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 )
 
 // findings are what was measured; what was not is absent.
@@ -85,7 +86,7 @@ func (f findings) connections() []goal {
 	one := goal{what: "no new connections after a tenth of the items"}
 	var late float64
 	for _, s := range f.series {
-		late = max(late, s.of(ours, func(m measured) float64 { return float64(m.Counts.Late) }))
+		late = max(late, s.most(ours, func(m measured) float64 { return float64(m.Counts.Late) }))
 		one.measured = true
 	}
 	if one.measured {
@@ -100,6 +101,9 @@ func (f findings) throttles() []goal {
 	for _, run := range f.quotas {
 		delivered.measured = true
 		least, most = min(least, run.delivered()), max(most, run.Steady.refused())
+		if run.Seconds == 0 { // it had no steady state
+			most = 1
+		}
 	}
 	if refused.measured = delivered.measured; refused.measured {
 		delivered.figure, delivered.reached = fmt.Sprintf("%.1f%%", 100*least), least >= 0.95
@@ -154,6 +158,20 @@ func (f findings) passes() []goal {
 func asksEach(m measured) bool {
 	asked, items := m.Counts.reEncrypts(), int64(m.Items)
 	return asked >= items && asked <= items+workers
+}
+
+// missed names the goals that were measured and not reached.
+func missed(list []goal) error {
+	var names []string
+	for _, g := range list {
+		if g.measured && !g.reached {
+			names = append(names, fmt.Sprintf("%s: found %s", g.what, g.figure))
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	return fmt.Errorf("goals that were not reached:\n%s", strings.Join(names, "\n"))
 }
 
 // printGoals writes what was asked for, and what was reached.

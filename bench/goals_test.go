@@ -1,6 +1,9 @@
 package main
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 // TestGoals holds figures just within and just beyond their goals against them.
 func TestGoals(t *testing.T) {
@@ -24,12 +27,25 @@ func TestGoals(t *testing.T) {
 			t.Errorf("not reached: %+v", g)
 		}
 	}
-	missed := found(0.76, 1.06, 0.03, 129)
-	missed.quotas[0].Steady.Served, missed.quotas[0].Lost, missed.second.Differ = 9400, 1, []string{"slots"}
-	missed.series[0].Runs["D"][0].Counts.Late = 1
-	for _, g := range missed.goals() {
+	if err := missed(found(0.74, 1.04, 0.009, 109).goals()); err != nil {
+		t.Error(err)
+	}
+	beyond := found(0.76, 1.06, 0.03, 129)
+	beyond.quotas[0].Steady.Served, beyond.quotas[0].Lost, beyond.second.Differ = 9400, 1, []string{"slots"}
+	beyond.series[0].Runs["D"][0].Counts.Late = 1
+	for _, g := range beyond.goals() {
 		if !g.measured || g.reached {
 			t.Errorf("reached: %+v", g)
+		}
+		if err := missed(beyond.goals()); err == nil || !strings.Contains(err.Error(), g.what) {
+			t.Errorf("%q is not among the goals that were not reached: %v", g.what, err)
+		}
+	}
+	never := found(0.74, 1.04, 0.009, 109)
+	never.quotas[0].Seconds, never.quotas[0].Steady = 0, second{}
+	for _, g := range never.throttles()[:2] {
+		if g.reached {
+			t.Errorf("reached without a steady state: %+v", g)
 		}
 	}
 	short := found(0.74, 1.04, 0.009, 109)

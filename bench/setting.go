@@ -13,6 +13,7 @@ type setting struct {
 	given         bool // the number of items is the user's
 	few           bool // A and D alone
 	small         bool // the ratios for CI, and nothing else
+	full          bool // with what takes long
 	update        bool
 	partial       bool // a look at one thing, which is nothing to keep
 	stores        []string
@@ -47,6 +48,9 @@ func settingOf(getenv func(string) string) setting {
 	case "small":
 		s.items, s.rounds, s.few, s.small, s.parts = 8_000, 5, true, true, []string{partSeries}
 	case "full":
+		s.full = true
+	}
+	if s.full = s.full || s.update; s.full { // what is written down is whole
 		s.memory, s.again = []int{fewItems, manyItems}, passedOver
 	}
 	switch {
