@@ -108,12 +108,12 @@ func (l *lab) own(kind string) func(trial) []string {
 	}
 }
 
-// contestants are A to D; C only where there is boto3.
+// contestants are A and D, B, and C where there is boto3.
 func (l *lab) contestants(store string, few bool) []contestant {
 	if few {
 		return []contestant{l.bare(), l.us()}
 	}
-	all := []contestant{l.bare(), {letter: "B", what: "naive loop, default SDK", command: l.own("naive")}, l.us()}
+	all := []contestant{l.bare(), l.us(), {letter: "B", what: "naive loop, default SDK", most: fewest, command: l.own("naive")}}
 	if exec.Command("python3", "-c", "import boto3").Run() == nil {
 		all = append(all, contestant{letter: "C", what: "boto3, 32 threads", most: slowly(store), command: func(t trial) []string {
 			return []string{"python3", filepath.Join(l.dir, "script.py"), t.store}

@@ -4,7 +4,7 @@
 // stub of AWS, a process of its own, over TLS, which answers after 1 ms, counts
 // what it is asked, and checks every byte that is written.
 //
-// The runs are interleaved, each client starting in turn, and compared within
+// The runs are interleaved, the first two one after the other, and compared within
 // their round: what a machine does besides meets all of them, so the ratios hold
 // where absolute figures do not. See `make bench`.
 package main

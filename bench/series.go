@@ -24,10 +24,16 @@ func (l *lab) newSeries(store string, items int, few bool) *series {
 	return &series{Store: store, Items: items, contestants: l.contestants(store, few), Runs: map[string][]measured{}}
 }
 
-// round runs every contestant once; who begins changes from round to round.
+// round runs every contestant once. In every other round they run in reverse but for the
+// first two, which always come first: they are held against each other the most closely,
+// and a machine does not stay the same for long.
 func (s *series) round(l *lab) error {
-	for n := range s.contestants {
-		c := s.contestants[(n+s.roundsBefore)%len(s.contestants)]
+	order := slices.Clone(s.contestants)
+	if s.roundsBefore%2 == 1 {
+		slices.Reverse(order[:2])
+		slices.Reverse(order[2:])
+	}
+	for _, c := range order {
 		items := s.Items
 		if c.most > 0 {
 			items = min(items, c.most)

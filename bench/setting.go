@@ -92,7 +92,7 @@ func (s setting) itemsOf(store string) int {
 	case s.small && store != rows:
 		return s.items / 2
 	case store == rows && !s.small && !s.given:
-		return 3 * s.items
+		return 5 * s.items
 	}
 	return s.items
 }
