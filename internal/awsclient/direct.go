@@ -50,6 +50,9 @@ type line struct {
 	reader *bufio.Reader
 	out    []byte
 	used   time.Time
+	// done is of the context whose end ends what is under way, until forget is called.
+	done   <-chan struct{}
+	forget func() bool
 }
 
 // newDirect takes over how a transport connects to target: its dialer and its TLS
@@ -96,13 +99,14 @@ func (d *Direct) Do(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = l.until(now, deadline)
-	stop := context.AfterFunc(ctx, func() { _ = l.SetDeadline(time.Unix(1, 0)) })
+	if err = l.until(now, deadline); err == nil {
+		err = ctx.Err() // whose end until may just have undone
+	}
 	var answer *http.Response
 	if err == nil {
 		answer, err = l.exchange(r, d.target.Host, d.gzip)
 	}
-	if !stop() || err != nil || answer.Close {
+	if err != nil || answer.Close {
 		_ = l.Close()
 	} else {
 		d.put(l)
@@ -128,19 +132,49 @@ func (l *line) until(now, deadline time.Time) error {
 	return l.SetDeadline(deadline)
 }
 
-// get returns a connection that was used before, or a new one.
+// heed makes the end of ctx end what is under way on the connection. Workers send all
+// their requests under one context, so that there is seldom anything to do. It is false
+// when the context before has ended, and the connection with it.
+func (l *line) heed(ctx context.Context) bool {
+	done := ctx.Done()
+	if done == l.done {
+		return true
+	}
+	if l.forget != nil && !l.forget() {
+		return false
+	}
+	l.done, l.forget = done, nil
+	if done != nil {
+		l.forget = context.AfterFunc(ctx, func() { _ = l.SetDeadline(time.Unix(1, 0)) })
+	}
+	return true
+}
+
+// Close implements net.Conn.
+func (l *line) Close() error {
+	if l.forget != nil {
+		l.forget()
+	}
+	return l.Conn.Close()
+}
+
+// get returns a connection that was used before, or a new one, which heeds ctx.
 func (d *Direct) get(ctx context.Context, deadline time.Time) (*line, error) {
 	for {
 		d.mu.Lock()
 		n := len(d.idle)
 		if n == 0 {
 			d.mu.Unlock()
-			return d.connect(ctx, deadline)
+			l, err := d.connect(ctx, deadline)
+			if err == nil {
+				l.heed(ctx)
+			}
+			return l, err
 		}
 		l := d.idle[n-1]
 		d.idle = d.idle[:n-1]
 		d.mu.Unlock()
-		if time.Since(l.used) < keepFor && l.quiet() {
+		if time.Since(l.used) < keepFor && l.quiet() && l.heed(ctx) {
 			return l, nil
 		}
 		_ = l.Close()

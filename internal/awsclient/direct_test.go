@@ -138,6 +138,53 @@ func TestDirectEnds(t *testing.T) {
 	}
 }
 
+// TestDirectContexts: a connection stays for the requests of one context, ends what is
+// under way when that ends, and is not used for those of another after that.
+func TestDirectContexts(t *testing.T) {
+	d, _, opened := direct(t, echo, time.Minute)
+	one, end := context.WithCancel(context.Background())
+	for n := range 3 {
+		if _, err := post(one, d, "one"); err != nil || opened.Load() != 1 {
+			t.Fatalf("request %d: %v, after %d connections", n, err, opened.Load())
+		}
+	}
+	two, cancel := context.WithCancel(context.Background())
+	if _, err := post(two, d, "two"); err != nil || opened.Load() != 1 {
+		t.Errorf("under another context: %v, after %d connections", err, opened.Load())
+	}
+	end()
+	time.Sleep(20 * time.Millisecond)
+	if _, err := post(two, d, "two"); err != nil || opened.Load() != 1 {
+		t.Errorf("when the one before had ended: %v, after %d connections", err, opened.Load())
+	}
+	began := time.Now()
+	time.AfterFunc(20*time.Millisecond, cancel)
+	if _, err := post(two, d, "slow"); !errors.Is(err, context.Canceled) || time.Since(began) > 2*time.Second {
+		t.Errorf("cancelled on a connection used before: %v", err)
+	}
+	three, cancel := context.WithCancel(context.Background())
+	if _, err := post(three, d, "three"); err != nil || opened.Load() != 2 {
+		t.Errorf("%v, after %d connections", err, opened.Load())
+	}
+	cancel() // while the connection is idle
+	time.Sleep(20 * time.Millisecond)
+	if _, err := post(three, d, "three"); !errors.Is(err, context.Canceled) {
+		t.Errorf("under a context that has ended: %v", err)
+	}
+	if _, err := post(context.Background(), d, "next"); err != nil {
+		t.Errorf("after one that had ended: %v", err)
+	}
+	four, cancel := context.WithCancel(context.Background())
+	if _, err := post(four, d, "four"); err != nil {
+		t.Error(err)
+	}
+	cancel()
+	time.Sleep(20 * time.Millisecond)
+	if _, err := post(context.Background(), d, "next"); err != nil {
+		t.Errorf("on a connection whose context had ended: %v", err)
+	}
+}
+
 // TestDirectIdle: a connection that the server closed while it was idle fails no
 // request.
 func TestDirectIdle(t *testing.T) {

@@ -22,10 +22,10 @@ type task struct {
 	item     scan.Item
 	slots    []ciphertext.Slot
 	verdicts []verdict
-	payload  scan.Payload          // what to write; nil when nothing moves
-	known    map[question]*verdict // so that a slot is asked about once
-	intended map[string]bool       // digests of the blobs that the audit log expects
-	changes  int                   // how often the item was found changed
+	payload  scan.Payload                // what to write; nil when nothing moves
+	known    handful[question, *verdict] // so that a slot is asked about once
+	intended handful[string, bool]       // digests of the blobs that the audit log expects
+	changes  int                         // how often the item was found changed
 	written  bool
 	// recovered is true when an earlier process of the pass wrote the item.
 	recovered bool
@@ -70,7 +70,7 @@ func (w *worker) process(ctx context.Context, target *Target, items []scan.Item)
 	var tasks []*task
 	var cause error
 	for _, item := range items {
-		t := &task{item: item, known: map[question]*verdict{}, intended: map[string]bool{}}
+		t := &task{item: item}
 		defer t.give()
 		if cause = w.prepare(ctx, target, t); cause != nil {
 			break
@@ -218,7 +218,7 @@ func (w *worker) splice(target *Target, t *task, blobs [][]byte) error {
 // asked about nor re-encrypted twice.
 func (w *worker) decideOnce(ctx context.Context, target *Target, t *task, slot ciphertext.Slot) (verdict, error) {
 	q := questionOf(slot)
-	if v, ok := t.known[q]; ok && slot.Refused == nil {
+	if v, ok := t.known.get(q); ok && slot.Refused == nil {
 		return *v, nil
 	}
 	before := digest(slot.Blob)
@@ -228,7 +228,7 @@ func (w *worker) decideOnce(ctx context.Context, target *Target, t *task, slot c
 	}
 	if err == nil {
 		v.before = before
-		t.known[q] = &v
+		t.known.set(q, &v)
 	}
 	return v, err
 }
@@ -427,8 +427,8 @@ func (w *worker) intend(target *Target, tasks []*task) error {
 				continue
 			}
 			record := w.record(target, t, i)
-			if !t.intended[record.After] {
-				t.intended[record.After] = true
+			if _, ok := t.intended.get(record.After); !ok {
+				t.intended.set(record.After, true)
 				records = append(records, record)
 			}
 		}
@@ -460,7 +460,7 @@ func (w *worker) claim(target *Target, t *task, now scan.Item) error {
 		}
 		i := moving[n]
 		records = append(records, w.record(target, t, i))
-		t.known[questionOf(slots[at])] = &verdict{outcome: Rotated, key: t.verdicts[i].key}
+		t.known.set(questionOf(slots[at]), &verdict{outcome: Rotated, key: t.verdicts[i].key})
 		t.written = true
 	}
 	return w.recordAll(records)

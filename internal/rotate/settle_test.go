@@ -94,7 +94,7 @@ func TestClaim(t *testing.T) {
 		"one blob":           func(int) string { return "new" },
 	} {
 		t.Run(name, func(t *testing.T) {
-			mine := &task{known: map[question]*verdict{}}
+			mine := &task{}
 			var there manySlots
 			for i := range n {
 				slot := ciphertext.Slot{Path: fmt.Sprintf("line %d", i), Blob: []byte("old")}
