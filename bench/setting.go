@@ -46,7 +46,7 @@ func settingOf(getenv func(string) string) setting {
 		parts: []string{partSeries, partQuota, partMemory, partAgain}}
 	switch getenv("BENCH") {
 	case "small":
-		s.items, s.rounds, s.few, s.small, s.parts = 8_000, 5, true, true, []string{partSeries}
+		s.items, s.rounds, s.few, s.small, s.parts = 20_000, 5, true, true, []string{partSeries}
 	case "full":
 		s.full = true
 	}
@@ -90,7 +90,7 @@ func (s setting) has(part string) bool { return slices.Contains(s.parts, part) }
 func (s setting) itemsOf(store string) int {
 	switch {
 	case s.small && store != rows:
-		return s.items / 2
+		return s.items / 5
 	case store == rows && !s.small && !s.given:
 		return 5 * s.items
 	}
