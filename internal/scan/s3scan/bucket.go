@@ -72,7 +72,9 @@ type Bucket struct {
 
 // New makes a Bucket. It asks nothing of the service.
 func New(c Config) *Bucket {
-	return &Bucket{config: c, probing: make(chan struct{}, 1), copying: make(chan struct{}, partsAtOnce), patient: patience(c.Client)}
+	b := &Bucket{config: c, probing: make(chan struct{}, 1), copying: make(chan struct{}, partsAtOnce)}
+	b.config.Client, b.patient = patience(c.Client)
+	return b
 }
 
 // Notes are facts about the bucket that belong in the report.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/http"
 	"strings"
 	"time"
 
@@ -22,17 +23,24 @@ const maxCopy = 5 << 30
 // when the copy is done.
 const copyTimeout = 10 * time.Minute
 
-// patience gives a request so much time, where the client of the SDK bounds it.
-func patience(client *s3.Client) func(*s3.Options) {
+// patience gives a request so much time, where the client of the SDK bounds it. The
+// client that it returns takes its connections from the same pool as those requests.
+func patience(client *s3.Client) (*s3.Client, func(*s3.Options)) {
+	none := func(*s3.Options) {}
 	if client == nil {
-		return func(*s3.Options) {}
+		return nil, none
 	}
 	bounded, ok := client.Options().HTTPClient.(*awshttp.BuildableClient)
 	if !ok {
-		return func(*s3.Options) {}
+		return client, none
 	}
-	patient := bounded.WithTimeout(copyTimeout).WithReadTimeout(copyTimeout)
-	return func(o *s3.Options) { o.HTTPClient = patient }
+	usual, ok := bounded.WithReadTimeout(copyTimeout).Freeze().(*http.Client)
+	if !ok {
+		return client, func(o *s3.Options) { o.HTTPClient = bounded.WithTimeout(copyTimeout).WithReadTimeout(copyTimeout) }
+	}
+	patient := *usual
+	patient.Timeout = copyTimeout
+	return s3.New(client.Options(), func(o *s3.Options) { o.HTTPClient = usual }), func(o *s3.Options) { o.HTTPClient = &patient }
 }
 
 // copyWhole replaces the user metadata by a copy of the object onto itself, under
