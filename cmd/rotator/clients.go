@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -115,7 +116,7 @@ func (w *wiring) light(cfg aws.Config) func(*kms.Options) {
 	if w.plain || !ok {
 		return func(*kms.Options) {}
 	}
-	return awsclient.Light(cache.refused)
+	return awsclient.Light(cache.refused, cmp.Or(w.job.Workers, rotate.FirstPlaces))
 }
 
 // at is base for one place: its Region, endpoint and role.

@@ -36,9 +36,13 @@ type Direct struct {
 	tls     *tls.Config // nil over plain HTTP
 	timeout time.Duration
 	gzip    bool // answers may be packed
+	// most is how many requests may be made at once. After twice as many, those that
+	// follow open so many connections, which is better then than when they are needed.
+	most int
 
-	mu   sync.Mutex
-	idle []*line // in order of use, the one used last at the end
+	mu           sync.Mutex
+	idle         []*line // in order of use, the one used last at the end
+	used, opened int     // requests and connections so far
 }
 
 // line is one connection.
@@ -58,8 +62,8 @@ type line struct {
 // newDirect takes over how a transport connects to target: its dialer and its TLS
 // settings. It is nil where the transport would do what it does not: a proxy, or a
 // TLS dialer of its own.
-func newDirect(target *url.URL, transport *http.Transport, timeout time.Duration) *Direct {
-	d := &Direct{target: target, dial: transport.DialContext, timeout: timeout, gzip: !transport.DisableCompression}
+func newDirect(target *url.URL, transport *http.Transport, timeout time.Duration, most int) *Direct {
+	d := &Direct{target: target, dial: transport.DialContext, timeout: timeout, gzip: !transport.DisableCompression, most: most}
 	if d.dial == nil {
 		d.dial = (&net.Dialer{Timeout: 30 * time.Second}).DialContext
 	}
@@ -162,8 +166,10 @@ func (l *line) Close() error {
 func (d *Direct) get(ctx context.Context, deadline time.Time) (*line, error) {
 	for {
 		d.mu.Lock()
+		d.used++
 		n := len(d.idle)
-		if n == 0 {
+		if n == 0 || d.used > 2*d.most && d.opened < d.most {
+			d.opened++
 			d.mu.Unlock()
 			l, err := d.connect(ctx, deadline)
 			if err == nil {

@@ -36,7 +36,7 @@ func direct(t *testing.T, handler http.HandlerFunc, timeout time.Duration) (*Dir
 	if !ok {
 		t.Fatal("the test server's client has another transport")
 	}
-	d := newDirect(target, transport, timeout)
+	d := newDirect(target, transport, timeout, 0)
 	if d == nil {
 		t.Fatal("nothing can be sent directly")
 	}
@@ -248,6 +248,41 @@ func TestDirectFewer(t *testing.T) {
 	}
 }
 
+// TestDirectWarm: after some requests the next ones open the connections that as many at
+// once may need, and none is opened later.
+func TestDirectWarm(t *testing.T) {
+	var all sync.WaitGroup
+	all.Add(8)
+	d, _, opened := direct(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength == 1 {
+			all.Done()
+			all.Wait() // until all are there at once
+		}
+		echo(w, r)
+	}, time.Minute)
+	d.most = 8
+	for n := 1; n <= 60; n++ {
+		if _, err := post(context.Background(), d, "one"); err != nil {
+			t.Fatal(err)
+		}
+		if want := int64(min(max(1, n-2*8+1), 8)); opened.Load() != want {
+			t.Fatalf("%d connections after %d requests, want %d", opened.Load(), n, want)
+		}
+	}
+	var posts sync.WaitGroup
+	for range 8 {
+		posts.Go(func() {
+			if _, err := post(context.Background(), d, "x"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	posts.Wait()
+	if opened.Load() != 8 {
+		t.Errorf("%d connections after 8 requests at once", opened.Load())
+	}
+}
+
 // TestDirectTrust: a certificate that the transport would not trust is not trusted.
 func TestDirectTrust(t *testing.T) {
 	d, _, _ := direct(t, echo, time.Minute)
@@ -262,10 +297,10 @@ func TestDirectTrust(t *testing.T) {
 func TestDirectLeaves(t *testing.T) {
 	proxy := &http.Transport{Proxy: http.ProxyURL(&url.URL{Scheme: "http", Host: "proxy:3128"})}
 	target := &url.URL{Scheme: "https", Host: "kms.example.com"}
-	if newDirect(target, proxy, time.Minute) != nil {
+	if newDirect(target, proxy, time.Minute, 0) != nil {
 		t.Error("a proxy was passed by")
 	}
-	if d := newDirect(target, &http.Transport{}, time.Minute); d == nil || d.tls.ServerName != "kms.example.com" {
+	if d := newDirect(target, &http.Transport{}, time.Minute, 0); d == nil || d.tls.ServerName != "kms.example.com" {
 		t.Error("a plain transport was not stood in for")
 	}
 }

@@ -41,10 +41,10 @@ import (
 // off.
 //
 // Failed, which may be nil, is called with every error of a request that was sent
-// this way.
-func Light(failed func(error)) func(*kms.Options) {
+// this way. Most is how many of them may be made at once, as far as that is known.
+func Light(failed func(error), most int) func(*kms.Options) {
 	return func(o *kms.Options) {
-		l := newLight(o, failed)
+		l := newLight(o, failed, most)
 		o.HTTPClient = l
 		o.APIOptions = append(slices.Clip(o.APIOptions), func(stack *middleware.Stack) error {
 			return stack.Initialize.Add(l, middleware.Before)
@@ -58,6 +58,7 @@ type light struct {
 	sdk         kms.HTTPClient // which sends what light does not
 	sender      kms.HTTPClient // the same below OneWrite, which our bodies do not need
 	failed      func(error)
+	most        int // requests at once
 	protocol    *awsjson.Protocol
 	schema      *smithy.OperationSchema
 	form        atomic.Pointer[form]
@@ -76,11 +77,11 @@ type form struct {
 	ahead  time.Duration // how much later than our clock the SDK signs
 }
 
-func newLight(o *kms.Options, failed func(error)) *light {
+func newLight(o *kms.Options, failed func(error), most int) *light {
 	if failed == nil {
 		failed = func(error) {}
 	}
-	l := &light{credentials: o.Credentials, sdk: o.HTTPClient, sender: o.HTTPClient, failed: failed, protocol: awsjson.New11(schemas.TrentService),
+	l := &light{credentials: o.Credentials, sdk: o.HTTPClient, sender: o.HTTPClient, failed: failed, most: most, protocol: awsjson.New11(schemas.TrentService),
 		schema: smithy.NewOperationSchema(schemas.ReEncrypt, schemas.ReEncryptRequest, schemas.ReEncryptResponse)}
 	if wrapped, ok := l.sdk.(OneWrite); ok {
 		l.sender = wrapped.Client
@@ -180,7 +181,7 @@ func aheadOf(now time.Time, r *http.Request) time.Duration {
 // SDK's own client, else that client.
 func (l *light) senderTo(target *url.URL) kms.HTTPClient {
 	if client, ok := l.sender.(*awshttp.BuildableClient); ok {
-		if direct := newDirect(target, client.GetTransport(), cmp.Or(client.GetTimeout(), defaultTimeout)); direct != nil {
+		if direct := newDirect(target, client.GetTransport(), cmp.Or(client.GetTimeout(), defaultTimeout), l.most); direct != nil {
 			return direct
 		}
 	}

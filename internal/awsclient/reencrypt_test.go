@@ -77,7 +77,7 @@ func pair(t testing.TB, token string, failed func(error)) (server *counter, sdk,
 		Credentials: credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "secret", token), HTTPClient: awshttp.NewBuildableClient()}
 	sdk = kms.New(options)
 	options.HTTPClient = NewOneWrite(options.HTTPClient)
-	ours = kms.New(options, Light(failed))
+	ours = kms.New(options, Light(failed, 0))
 	l, ok := ours.Options().HTTPClient.(*light)
 	if !ok {
 		t.Fatalf("requests go through a %T", ours.Options().HTTPClient)
@@ -305,7 +305,7 @@ func TestOtherClock(t *testing.T) {
 		}))
 		defer server.Close()
 		client := kms.New(kms.Options{Region: "eu-central-1", BaseEndpoint: aws.String(server.URL), Retryer: aws.NopRetryer{},
-			Credentials: credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "secret", ""), HTTPClient: awshttp.NewBuildableClient()}, Light(nil))
+			Credentials: credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "secret", ""), HTTPClient: awshttp.NewBuildableClient()}, Light(nil, 0))
 		_, _ = client.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: aws.String("k")}) // teaches the SDK
 		in := &kms.ReEncryptInput{CiphertextBlob: []byte{1}, DestinationKeyId: aws.String("k")}
 		for range 3 {

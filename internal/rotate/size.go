@@ -11,7 +11,8 @@ import (
 
 // How the number of places finds its size, where none is given.
 const (
-	firstPlaces = 64
+	// FirstPlaces is how many places there are to begin with.
+	FirstPlaces = 64
 	leastPlaces = 8
 	// sizeEvery is how often it is looked at.
 	sizeEvery = time.Second
@@ -156,5 +157,5 @@ func (r *Rotator) workers() int {
 	if r.config.Workers > 0 {
 		return r.config.Workers
 	}
-	return min(firstPlaces, max(r.config.MostWorkers, leastPlaces))
+	return min(FirstPlaces, max(r.config.MostWorkers, leastPlaces))
 }
