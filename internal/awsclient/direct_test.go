@@ -124,7 +124,7 @@ func TestDirect(t *testing.T) {
 // TestDirectEnds: a request ends with its context, and after its time; the
 // connection is not used again, since an answer may still come on it.
 func TestDirectEnds(t *testing.T) {
-	d, _, opened := direct(t, echo, 100*time.Millisecond)
+	d, _, opened := direct(t, echo, time.Second)
 	if _, err := post(context.Background(), d, "slow"); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("after its time: %v", err)
 	}
