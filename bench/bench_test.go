@@ -31,7 +31,7 @@ func TestSmallBench(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(l.close)
-	s := setting{items: 500, rounds: 1, few: true, stores: []string{rows, bodies, headers}, parts: []string{partSeries, partAgain}, again: 500}
+	s := setting{items: 500, given: true, rounds: 1, few: true, stores: []string{rows, bodies, headers}, parts: []string{partSeries, partAgain}, again: 500}
 	var out bytes.Buffer
 	found, err := l.measure(&out, s)
 	if err != nil {
