@@ -168,12 +168,15 @@ func (d *Direct) get(ctx context.Context, deadline time.Time) (*line, error) {
 		d.mu.Lock()
 		d.used++
 		n := len(d.idle)
-		if n == 0 || d.used > 2*d.most && d.opened < d.most {
+		early := n > 0 && d.used > 2*d.most && d.opened < d.most
+		if n == 0 || early {
 			d.opened++
 			d.mu.Unlock()
 			l, err := d.connect(ctx, deadline)
 			if err == nil {
 				l.heed(ctx)
+			} else if early && ctx.Err() == nil {
+				continue // with one that there is
 			}
 			return l, err
 		}

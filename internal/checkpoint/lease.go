@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"hash/crc32"
 	"slices"
 	"time"
@@ -68,24 +69,24 @@ func (t *Tracker) watch() time.Duration {
 }
 
 // order are the partitions in the order in which this worker wants them: those of the
-// targets of which it has the fewest come first, so that none waits for a slow one. Of
-// these each worker begins with others, so that those who start together do not all want
-// the same.
+// targets of which it has the fewest come first, so that none waits for a slow one. Within
+// that each worker of several has an order of its own, so that those who start together
+// do not all want the same.
 func (t *Tracker) order() []int {
-	first, order, ours := 0, make([]int, len(t.partitions)), map[string]int{}
-	if t.team != nil && len(order) > 0 {
-		first = int(crc32.ChecksumIEEE([]byte(t.team.me)) % uint32(len(order)))
-	}
+	order, ours, own := make([]int, len(t.partitions)), map[string]int{}, make([]uint32, len(t.partitions))
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for k, part := range t.partitions {
-		order[k] = (first + k) % len(order)
+	for i, part := range t.partitions {
+		order[i] = i
 		if part.held && !part.yielding {
 			ours[part.target]++
 		}
+		if t.team != nil {
+			own[i] = crc32.ChecksumIEEE(fmt.Appendf(nil, "%s/%d", t.team.me, i))
+		}
 	}
 	slices.SortStableFunc(order, func(a, b int) int {
-		return cmp.Compare(ours[t.partitions[a].target], ours[t.partitions[b].target])
+		return cmp.Or(cmp.Compare(ours[t.partitions[a].target], ours[t.partitions[b].target]), cmp.Compare(own[a], own[b]))
 	})
 	return order
 }

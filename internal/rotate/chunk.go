@@ -288,7 +288,7 @@ func (w *worker) write(target *Target, tasks []*task) error {
 		if len(pending) < before {
 			began = time.Now()
 		}
-		if err := w.pause(w.hard, slow, w.retry.pauseFor(n, slow)); err != nil {
+		if err := w.pause(w.hard, pending, slow, w.retry.pauseFor(n, slow)); err != nil {
 			return err
 		}
 	}
@@ -296,8 +296,10 @@ func (w *worker) write(target *Target, tasks []*task) error {
 }
 
 // pause waits before the next attempt, for the sake of an item or of the whole target.
-func (w *worker) pause(ctx context.Context, slow Class, d time.Duration) error {
-	if slow == ClassBusy {
+// Who has taken room for a body must not wait for a place, where others may wait for room.
+func (w *worker) pause(ctx context.Context, pending []*task, slow Class, d time.Duration) error {
+	roomy := slices.ContainsFunc(pending, func(t *task) bool { return t.item.Give != nil })
+	if slow == ClassBusy && !roomy {
 		return w.place.rest(ctx, d)
 	}
 	return w.place.aside(func() error { return sleep(ctx, d) })

@@ -72,6 +72,17 @@ func (g *gate) pass(ctx context.Context, n int) error {
 	return ctx.Err()
 }
 
+// try takes n tokens if they are there and nobody waits for any.
+func (g *gate) try(n int) bool {
+	select {
+	case g.turn <- struct{}{}:
+	default:
+		return false
+	}
+	defer func() { <-g.turn }()
+	return g.take(n) <= 0
+}
+
 // join enters the queue; false says that there is none, since there is no limit.
 func (g *gate) join() bool {
 	g.mu.Lock()

@@ -134,7 +134,7 @@ func (h *headers) hint(ctx context.Context, s subject) (hint, error) {
 		return hint{}, nil
 	}
 	h.decided++
-	if float64(rank) < oversampled*h.sample.Share*(1<<63)*2 && h.owing() > 0 {
+	if float64(rank) < oversampled*h.sample.Share*(1<<63)*2 {
 		h.checked++
 		return hint{verdict: v, known: true, check: true}, nil
 	}
@@ -144,10 +144,10 @@ func (h *headers) hint(ctx context.Context, s subject) (hint, error) {
 	return hint{verdict: v, known: true}, nil
 }
 
-// oversampled is by how much more slots are drawn than the share, and passed over while
-// nothing is owed: so the sample is hardly ever behind by more than some dozens of slots,
-// and the check at the end can fill it up.
-const oversampled = 1.1
+// oversampled is by how much more slots are drawn than the share, so that chance seldom
+// leaves many to the check at the end. Whether a slot is drawn depends on nothing but its
+// rank, and that check goes on with the lowest ranks: all slots have the same chance.
+const oversampled = 1.01
 
 // owing is how many more of the slots that were decided have to be checked; it wants mu.
 func (h *headers) owing() int {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"strconv"
 	"strings"
 	"sync"
@@ -30,6 +31,7 @@ type crowd struct {
 	key      func(i int) string // of the i-th item
 	strange  bool               // no header is of a layout that is known
 	requests atomic.Int64
+	asked    func(i int)
 	made     sync.Map // a blob under each key
 }
 
@@ -81,6 +83,9 @@ func (c *crowd) Replace(_ context.Context, changes []scan.Change) []scan.Result 
 
 func (c *crowd) ReEncrypt(_ context.Context, q rotate.Question) (rotate.Answer, error) {
 	c.requests.Add(1)
+	if c.asked != nil {
+		c.asked(int(binary.BigEndian.Uint64(q.Blob[5+32+1:])))
+	}
 	return (&universe{}).reencrypt(q)
 }
 
@@ -118,10 +123,11 @@ func (c *crowd) pass(t *testing.T, looking, exact bool) (checkpoint.Counts, rota
 }
 
 // most is how many requests a pass may send over n slots that headers decide, with so
-// many tokens: the sample, and until KMS has named the key of a token, three questions
+// many tokens: the sample, of which chance makes a little more than the share, and until KMS has named the key of a token, three questions
 // about each slot that has it, of which no worker asks about more than one at a time.
 func most(n int, tokens int64) int64 {
-	return max(1000, int64(n)/100) + 3*tokens*crowdWorkers
+	drawn := 0.0101 * float64(n)
+	return max(1000, int64(drawn+5*math.Sqrt(drawn))) + 3*tokens*crowdWorkers
 }
 
 // A pass over slots that are where they belong costs a sample of requests, an audit
@@ -205,6 +211,28 @@ func TestAMillionCurrentSlots(t *testing.T) {
 	t.Logf("%d current slots: %d requests (%.3f%%), %d checks, %s", counts.Slots.Current, requests, float64(requests)*100/float64(n), saved.Checked, time.Since(began).Round(time.Millisecond))
 	if counts.Slots.Current != int64(n) || requests > most(n, 1) || saved.Checked < int64(n)/100 {
 		t.Errorf("%+v with %d requests and %d checks, want %d requests at most, and %d checks at least", counts.Slots, requests, saved.Checked, most(n, 1), n/100)
+	}
+}
+
+// All slots have the same chance to be checked, whether they come early or late.
+func TestSampleIsEven(t *testing.T) {
+	const n, parts = 100_000, 10
+	var mu sync.Mutex
+	var checked [parts]int
+	c := &crowd{n: n, key: func(int) string { return newKey }, asked: func(i int) {
+		mu.Lock()
+		defer mu.Unlock()
+		checked[i*parts/n]++
+	}}
+	if counts, _ := c.pass(t, false, false); counts.Slots.Current != n {
+		t.Errorf("%+v", counts.Slots)
+	}
+	const mean = n / parts / 100
+	for _, got := range checked {
+		if got < mean-5*10 || got > mean+5*10+3*crowdWorkers { // five standard deviations
+			t.Errorf("of each tenth %v were checked, want about %d", checked, mean)
+			break
+		}
 	}
 }
 

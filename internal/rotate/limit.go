@@ -142,6 +142,9 @@ func (l *Limiter) Share(workers int) {
 // Wait blocks until one request may go out, or ctx ends.
 func (l *Limiter) Wait(ctx context.Context) error { return l.gate.pass(ctx, 1) }
 
+// Try is WaitN where nothing has to be waited for, and false elsewhere.
+func (l *Limiter) Try(n int) bool { return l.gate.try(n) }
+
 // WaitN is Wait for a request that counts n times.
 func (l *Limiter) WaitN(ctx context.Context, n int) error { return l.gate.pass(ctx, n) }
 

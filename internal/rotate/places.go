@@ -145,10 +145,10 @@ func (at place) aside(wait func() error) error {
 	return err
 }
 
-// pass waits until n requests to the target may go out, aside where there is a limit.
+// pass waits until n requests to the target may go out, aside if not at once.
 func (at place) pass(ctx context.Context, limiter *Limiter, n int) error {
-	if math.IsInf(limiter.Rate(), 1) {
-		return nil
+	if math.IsInf(limiter.Rate(), 1) || limiter.Try(n) {
+		return ctx.Err()
 	}
 	return at.aside(func() error { return limiter.WaitN(ctx, n) })
 }
