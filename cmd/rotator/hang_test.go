@@ -13,6 +13,7 @@ import (
 
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 
+	"rotator/internal/config"
 	"rotator/internal/rotate"
 )
 
@@ -123,6 +124,6 @@ func hangingKMS(t *testing.T, address string, timeout time.Duration, plain, prox
 		base.HTTPClient = client.WithTransportOptions(func(tr *http.Transport) { tr.Proxy = http.ProxyURL(there) })
 		address = "http://kms.test"
 	}
-	w := &wiring{plain: plain}
+	w := &wiring{job: &config.Job{Workers: 1}, plain: plain}
 	return rotate.NewKMS(w.kmsClient(at(base, "eu-central-1", address, "")), rotate.Key{ARN: "arn:to", Algorithm: rotate.Symmetric}, nil)
 }

@@ -45,12 +45,13 @@ func (c *crowd) feed(p *pool, target string, n int, job func(place)) {
 func TestPlacesAreShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, c, end := newPool(8), newCrowd(), make(chan struct{})
-		go c.feed(p, "slow", 20, func(place) { <-end })
+		var feeds sync.WaitGroup
+		feeds.Go(func() { c.feed(p, "slow", 20, func(place) { <-end }) })
 		synctest.Wait()
 		if _, here := c.look("slow"); here != 8 {
 			t.Errorf("alone it has %d of 8 places", here)
 		}
-		go c.feed(p, "other", 20, func(place) { <-end })
+		feeds.Go(func() { c.feed(p, "other", 20, func(place) { <-end }) })
 		for range 4 {
 			synctest.Wait()
 			end <- struct{}{}
@@ -61,7 +62,7 @@ func TestPlacesAreShared(t *testing.T) {
 			t.Errorf("the slow one has %d places and the other %d, want 4 each", slow, other)
 		}
 		close(end)
-		synctest.Wait()
+		feeds.Wait()
 		p.wait()
 	})
 }
@@ -71,17 +72,19 @@ func TestPlacesAreShared(t *testing.T) {
 func TestPlacesOfThoseAside(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, c, open := newPool(4), newCrowd(), make(chan struct{})
-		go c.feed(p, "slow", 20, func(at place) { _ = at.aside(func() error { <-open; return nil }) })
+		var feeds sync.WaitGroup
+		feeds.Go(func() { c.feed(p, "slow", 20, func(at place) { _ = at.aside(func() error { <-open; return nil }) }) })
 		synctest.Wait()
 		if begun, _ := c.look("slow"); begun != 4 {
 			t.Errorf("%d jobs were begun at 4 places", begun)
 		}
-		go c.feed(p, "other", 40, func(place) { time.Sleep(time.Second) })
+		feeds.Go(func() { c.feed(p, "other", 40, func(place) { time.Sleep(time.Second) }) })
 		time.Sleep(10*time.Second + time.Millisecond)
 		if begun, here := c.look("other"); begun != 40 || here != 0 {
 			t.Errorf("in 10 s the other target got through %d jobs of a second each at 4 places, want 40", begun-here)
 		}
 		close(open)
+		feeds.Wait()
 		p.wait()
 		if begun, _ := c.look("slow"); begun != 20 {
 			t.Errorf("%d of 20 jobs were begun in the end", begun)
@@ -93,19 +96,21 @@ func TestPlacesOfThoseAside(t *testing.T) {
 func TestPlacesWithoutDeadlock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, room := newPool(2), make(chan struct{}, 2)
+		var feeds sync.WaitGroup
 		for _, target := range []string{"first", "second"} {
-			go newCrowd().feed(p, target, 10, func(at place) {
-				room <- struct{}{}
-				_ = at.aside(func() error { time.Sleep(time.Second); return nil })
-				<-room
+			feeds.Go(func() {
+				newCrowd().feed(p, target, 10, func(at place) {
+					room <- struct{}{}
+					_ = at.aside(func() error { time.Sleep(time.Second); return nil })
+					<-room
+				})
 			})
 		}
-		time.Sleep(time.Minute)
-		synctest.Wait()
+		feeds.Wait()
+		p.wait()
 		if _, places, _ := p.look(); p.busy.now != 0 || places != 2 {
 			t.Errorf("%d jobs still have a place", p.busy.now)
 		}
-		p.wait()
 	})
 }
 
@@ -113,12 +118,14 @@ func TestPlacesWithoutDeadlock(t *testing.T) {
 func TestPlacesOfThoseAtRest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, c := newPool(2), newCrowd()
-		go c.feed(p, "one", 10, func(at place) { _ = at.rest(t.Context(), time.Hour) })
+		var feeds sync.WaitGroup
+		feeds.Go(func() { c.feed(p, "one", 10, func(at place) { _ = at.rest(t.Context(), time.Hour) }) })
 		synctest.Wait()
 		if begun, _ := c.look("one"); begun != 10 {
 			t.Errorf("%d of 10 jobs were begun", begun)
 		}
 		time.Sleep(2 * time.Hour)
+		feeds.Wait()
 		p.wait()
 	})
 }
