@@ -42,7 +42,7 @@ type Direct struct {
 
 	mu           sync.Mutex
 	idle         []*line // in order of use, the one used last at the end
-	used, opened int     // requests and connections so far
+	used, opened int     // how often a connection was taken, and a new one opened
 }
 
 // line is one connection.

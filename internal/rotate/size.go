@@ -23,7 +23,7 @@ const (
 	// memory, and where the processors are the limit they bring nothing.
 	growth = 2
 	pays   = 0.25
-	atRate = 0.02 // of the time of the places is waited for the limiters: the rate is reached
+	atRate = 0.02 // of the time of the places is waited for the limiter of KMS: the rate is reached
 	// holdOff is how long no growth is tried after one that did not pay; it doubles
 	// up to holdMost.
 	holdOff  = 10 * time.Second
@@ -95,7 +95,7 @@ func (s *sizer) next(now time.Time, f figures, perSecond float64, places int, sh
 
 // judge looks whether the last growth has paid; judged says that it is too early, or
 // that it has not, and then places go back. Idle is the share of their time for which
-// places waited for the limiters: where they do, the rate is reached.
+// places waited for that limiter: where they do, the rate is reached.
 func (s *sizer) judge(now time.Time, speed, idle float64, places int) (back int, judged bool) {
 	t := s.trial
 	switch {

@@ -51,8 +51,10 @@ func (t *Table) execute(ctx context.Context, statements []types.BatchStatementRe
 	}
 	in := &dynamodb.BatchExecuteStatementInput{Statements: statements, ReturnConsumedCapacity: types.ReturnConsumedCapacityTotal}
 	var options []func(*dynamodb.Options)
-	if body, ok := appendBatch(make([]byte, 0, sizeOf(in)), in); ok && !t.config.SDK {
-		options = append(options, (&written{body: body}).install)
+	if !t.config.SDK {
+		if body, ok := appendBatch(make([]byte, 0, sizeOf(in)), in); ok {
+			options = append(options, (&written{body: body}).install)
+		}
 	}
 	out, err := t.config.Client.BatchExecuteStatement(ctx, in, options...)
 	if err == nil && len(out.Responses) != len(statements) {
