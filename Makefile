@@ -70,7 +70,7 @@ clients: ## let the clients that wrote ciphertexts read what rotator made of the
 	cd clients && $(GO) vet ./... && $(GO) test -count 1 -timeout 15m -v .
 
 .PHONY: bench
-bench: ## measure rotator against what one would write instead (BENCH=small for CI, BENCH=full; LEVERS=1; UPDATE=1 writes docs/performance.md)
+bench: ## measure rotator against what one would write instead (BENCH=small for CI, BENCH=full; LEVERS=1 or 0; UPDATE=1 writes docs/performance.md)
 	$(GO) build -o bin/bench ./bench
 	BENCH=$(BENCH) UPDATE=$(UPDATE) LEVERS=$(LEVERS) bin/bench
 

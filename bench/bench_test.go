@@ -181,6 +181,9 @@ func TestSetting(t *testing.T) {
 	if s := of("UPDATE", "1"); s.again != passedOver || !slices.Equal(s.memory, []int{fewItems, manyItems}) || !s.has(partLevers) || !s.has(partSeries) {
 		t.Errorf("full: %+v", s)
 	}
+	if s := of("LEVERS", "0", "UPDATE", "1"); s.has(partProfiles) || s.has(partLevers) || !s.has(partSeries) || !s.full {
+		t.Errorf("without levers: %+v", s)
+	}
 	if s := of("LEVERS", "1", "UPDATE", "1"); !slices.Equal(s.parts, []string{partProfiles, partLevers}) {
 		t.Errorf("levers: %+v", s)
 	}
@@ -192,7 +195,7 @@ func TestSetting(t *testing.T) {
 // Levers can be written anew without the figures, and those without losing anything.
 func TestWrite(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "page.md")
-	if err := write(file, false, "figures", "levers"); err == nil {
+	if err := write(file, "heading\n", "", "levers"); err == nil {
 		t.Error("levers were written where there is no page")
 	}
 	page := func() string {
@@ -202,21 +205,22 @@ func TestWrite(t *testing.T) {
 		}
 		return string(text)
 	}
-	if err := write(file, true, "figures 1\n", "levers 1\n"); err != nil {
+	if err := write(file, "heading 1\n", "figures 1\n", "levers 1\n"); err != nil {
 		t.Fatal(err)
 	}
 	whole := page()
-	if err := write(file, false, "heading\n", "levers 2\n"); err != nil {
-		t.Fatal(err)
+	want := strings.Replace(whole, "heading 1\nlevers 1\n", "heading 2\nlevers 2\n", 1)
+	if err := write(file, "heading 2\n", "", "levers 2\n"); err != nil || page() != want || want == whole {
+		t.Errorf("%v, %s\nwant\n%s", err, page(), want)
 	}
-	want := strings.Replace(whole, "levers 1\n", "\nheading\nlevers 2\n", 1)
-	if got := page(); got != want || !strings.Contains(got, "figures 1\n") || strings.Count(got, prose) != 1 {
-		t.Errorf("%s\nwant\n%s", got, want)
+	want = strings.Replace(want, "heading 1\nfigures 1\n", "heading 3\nfigures 3\n", 1)
+	if err := write(file, "heading 3\n", "figures 3\n", ""); err != nil || page() != want || strings.Count(want, "3") < 2 {
+		t.Errorf("%v, %s\nwant\n%s", err, page(), want)
 	}
 	if err := os.WriteFile(file, []byte("something else"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := write(file, false, "heading", "levers"); err == nil || page() != "something else" {
+	if err := write(file, "heading", "", "levers"); err == nil || page() != "something else" {
 		t.Errorf("%v, and the file is %q", err, page())
 	}
 }

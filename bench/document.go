@@ -23,8 +23,9 @@ var (
 	prose string
 )
 
-// leversFrom is where in the document the part begins that LEVERS=1 writes anew.
-const leversFrom = "\n<!-- From here on written by `UPDATE=1 LEVERS=1 make bench` as well. -->\n"
+// leversFrom is where in the document the part begins that LEVERS=1 writes, and LEVERS=0
+// leaves alone.
+const leversFrom = "\n<!-- From here on written by `UPDATE=1 LEVERS=1 make bench` as well. -->\n\n"
 
 // compete measures what the environment asks for. All of it goes to stdout as it
 // comes, and into the document at the end.
@@ -38,7 +39,8 @@ func compete(s setting) error {
 	}
 	defer l.close()
 	var figures, reasons bytes.Buffer
-	fmt.Fprintf(io.MultiWriter(os.Stdout, &figures), "Measured %s on %d x %s, %s, %s, %s, at commit %s.\n", l.began.UTC().Format("2 January 2006"), runtime.NumCPU(), processor(), kernel(), runtime.Version(), versions(), commit())
+	heading := fmt.Sprintf("Measured %s on %d x %s, %s, %s, %s, at commit %s.\n", l.began.UTC().Format("2 January 2006"), runtime.NumCPU(), processor(), kernel(), runtime.Version(), versions(), commit())
+	fmt.Print(heading)
 	found, err := l.measure(io.MultiWriter(os.Stdout, &figures), s)
 	if err != nil {
 		return err
@@ -53,7 +55,7 @@ func compete(s setting) error {
 		return err
 	}
 	if s.update {
-		if err := write(document, s.has(partSeries), figures.String(), reasons.String()); err != nil {
+		if err := write(document, heading, figures.String(), reasons.String()); err != nil {
 			return err
 		}
 	}
@@ -63,21 +65,27 @@ func compete(s setting) error {
 	return missed(found.goals())
 }
 
-// write writes the document; where figures is only their heading, those of the file stay.
-func write(file string, whole bool, figures, reasons string) error {
-	text := "<!-- Written by `UPDATE=1 make bench`; edit bench/preface.md and bench/levers.md instead. -->\n" + preface + "\n" + figures + leversFrom
-	if !whole {
+// write writes the document, both of its parts under a heading: an empty one stays as it
+// is in the file.
+func write(file, heading, figures, reasons string) error {
+	var above, below string
+	if figures == "" || reasons == "" {
 		old, err := os.ReadFile(file)
 		if err != nil {
 			return err
 		}
-		kept, _, ok := strings.Cut(string(old), leversFrom)
-		if !ok {
+		var ok bool
+		if above, below, ok = strings.Cut(string(old), leversFrom); !ok {
 			return fmt.Errorf("%s says nowhere where its levers begin; write all of it with `UPDATE=1 make bench`", file)
 		}
-		text = kept + leversFrom + "\n" + figures
 	}
-	return os.WriteFile(file, []byte(text+reasons+"\n"+prose), 0o644)
+	if figures != "" {
+		above = "<!-- Written by `UPDATE=1 make bench`; edit bench/preface.md and bench/levers.md instead. -->\n" + preface + "\n" + heading + figures
+	}
+	if reasons != "" {
+		below = heading + reasons + "\n" + prose
+	}
+	return os.WriteFile(file, []byte(above+leversFrom+below), 0o644)
 }
 
 // measure takes the figures, and holds them against the goals.

@@ -54,7 +54,7 @@ func settingOf(getenv func(string) string) setting {
 		s.memory, s.again = []int{fewItems, manyItems}, passedOver
 	}
 	switch {
-	case s.small:
+	case s.small, getenv("LEVERS") == "0":
 	case getenv("LEVERS") != "":
 		s.parts = []string{partProfiles, partLevers}
 	case s.update:
