@@ -3,8 +3,10 @@ package s3scan
 import (
 	"context"
 	"io"
+	"net"
 	"net/http"
-	"sync/atomic"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -27,13 +29,13 @@ func patience(client *s3.Client) (*s3.Client, func(*s3.Options)) {
 	if !ok {
 		return client, none
 	}
-	usual, ok := bounded.WithReadTimeout(copyTimeout).Freeze().(*http.Client)
+	pool := &pool{}
+	usual, ok := bounded.WithReadTimeout(copyTimeout).WithTransportOptions(pool.dialer).Freeze().(*http.Client)
 	if !ok {
 		return client, func(o *s3.Options) { o.HTTPClient = bounded.WithTimeout(copyTimeout).WithReadTimeout(copyTimeout) }
 	}
 	patient := *usual
 	patient.Timeout = copyTimeout
-	pool := newPool()
 	return s3.New(client.Options(), func(o *s3.Options) { o.HTTPClient = pooled{usual, pool} }),
 		func(o *s3.Options) { o.HTTPClient = pooled{&patient, pool} }
 }
@@ -45,51 +47,117 @@ const (
 	// before it opens one. Most answers of S3 come sooner, also on a machine that has
 	// little time for us.
 	waitToOpen = 250 * time.Millisecond
-	// mostAtRest is how many connections are counted.
-	mostAtRest = 1 << 14
 )
 
 // pool keeps a burst from opening connections, each with a TLS handshake, that nothing
-// needs a moment later. It counts the connections of a transport by the requests that
-// were under way at once, and holds a request back, for a moment, that would be one
-// more than ever before.
+// needs a moment later: it holds a request back, for a moment, while as many are under
+// way as there were ever connections at once. It counts those by the transport's dialer.
+//
+// Who waited in vain raises that number. So nobody waits for long where connections do
+// not tell how many requests there can be, as with HTTP/2.
 type pool struct {
-	atRest chan struct{} // one for each connection without a request
-	made   atomic.Int64  // requests so far
+	mu       sync.Mutex
+	made     int // requests so far
+	underway int
+	open     int             // connections
+	allowed  int             // how many requests may be under way at once
+	waiting  []chan struct{} // in order; closed when it is their turn
 }
 
-func newPool() *pool { return &pool{atRest: make(chan struct{}, mostAtRest)} }
+// dialer has the pool count the connections of a transport.
+func (p *pool) dialer(t *http.Transport) {
+	dial := t.DialContext
+	if dial == nil {
+		dial = (&net.Dialer{Timeout: 30 * time.Second}).DialContext
+	}
+	t.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		p.opened()
+		return &counted{Conn: conn, closed: sync.OnceFunc(p.closed)}, nil
+	}
+}
 
-// enter waits for a connection. When there is none in time, or ctx ends, the transport
-// opens one, or says why it does not.
+func (p *pool) opened() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.open++
+	p.allowed = max(p.allowed, p.open)
+	p.admit()
+}
+
+func (p *pool) closed() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.open--
+	if p.made <= opening { // later it is the server's will, and may always be
+		p.allowed = p.open
+	}
+}
+
+// admit lets the first one in that waits, if there is room. The lock is held.
+func (p *pool) admit() {
+	if len(p.waiting) > 0 && p.underway < p.allowed {
+		p.underway++
+		close(p.waiting[0])
+		p.waiting = p.waiting[1:]
+	}
+}
+
+// enter waits until there is a connection for one more request. When there is none in
+// time, or ctx ends, the transport opens one, or says why it does not.
 func (p *pool) enter(ctx context.Context) {
-	early := p.made.Add(1) <= opening
-	select {
-	case <-p.atRest:
-		return
-	default:
-	}
-	if early {
+	p.mu.Lock()
+	p.made++
+	if p.made <= opening || p.underway < p.allowed {
+		p.underway++
+		p.mu.Unlock()
 		return
 	}
+	turn := make(chan struct{})
+	p.waiting = append(p.waiting, turn)
+	p.mu.Unlock()
 	timer := time.NewTimer(waitToOpen)
 	defer timer.Stop()
 	select {
-	case <-p.atRest:
-	case <-timer.C: // it may be us who were stopped, and both are there
-		select {
-		case <-p.atRest:
-		default:
-		}
+	case <-turn:
+	case <-timer.C:
+		p.insist(turn)
 	case <-ctx.Done():
+		p.insist(turn)
+	}
+}
+
+// insist goes on without waiting for the turn, unless it has just come.
+func (p *pool) insist(turn chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if i := slices.Index(p.waiting, turn); i >= 0 {
+		p.waiting = slices.Delete(p.waiting, i, i+1)
+		p.underway++
+		p.allowed = max(p.allowed, p.underway)
 	}
 }
 
 func (p *pool) leave() {
-	select {
-	case p.atRest <- struct{}{}:
-	default: // the transport keeps no such number either
-	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.underway--
+	p.admit()
+}
+
+// counted is a connection that a pool counts.
+type counted struct {
+	net.Conn
+	closed func()
+}
+
+// Close implements net.Conn.
+func (c *counted) Close() error {
+	c.closed()
+	return c.Conn.Close()
 }
 
 // pooled is an HTTP client whose connections are those of a pool.
@@ -108,22 +176,18 @@ func (c pooled) Do(r *http.Request) (*http.Response, error) {
 		c.pool.leave()
 		return answer, err
 	}
-	answer.Body = &taken{ReadCloser: answer.Body, pool: c.pool}
+	answer.Body = &taken{ReadCloser: answer.Body, leave: sync.OnceFunc(c.pool.leave)}
 	return answer, nil
 }
 
 // taken is a body that holds its connection until it is closed.
 type taken struct {
 	io.ReadCloser
-	pool *pool
-	left atomic.Bool
+	leave func()
 }
 
 // Close implements io.Closer.
 func (t *taken) Close() error {
-	err := t.ReadCloser.Close()
-	if t.left.CompareAndSwap(false, true) {
-		t.pool.leave()
-	}
-	return err
+	defer t.leave()
+	return t.ReadCloser.Close()
 }

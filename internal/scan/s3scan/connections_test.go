@@ -14,17 +14,17 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 )
 
-// counted is an S3 client, as a bucket makes it, and a server that counts connections
+// crowd is an S3 client, as a bucket makes it, and a server that counts connections
 // and answers when hold lets it.
-type counted struct {
+type crowd struct {
 	client   *s3.Client
 	opened   atomic.Int64
 	underway atomic.Int64
 }
 
-func newCounted(t *testing.T, hold func()) *counted {
+func newCrowd(t *testing.T, hold func()) *crowd {
 	t.Helper()
-	c := &counted{}
+	c := &crowd{}
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		c.underway.Add(1)
 		defer c.underway.Add(-1)
@@ -49,7 +49,7 @@ func newCounted(t *testing.T, hold func()) *counted {
 }
 
 // get reads an object so many times, in so many goroutines.
-func (c *counted) get(t *testing.T, goroutines, each int) {
+func (c *crowd) get(t *testing.T, goroutines, each int) {
 	t.Helper()
 	var all sync.WaitGroup
 	for range goroutines {
@@ -64,7 +64,7 @@ func (c *counted) get(t *testing.T, goroutines, each int) {
 	all.Wait()
 }
 
-func (c *counted) one(t *testing.T) string {
+func (c *crowd) one(t *testing.T) string {
 	bucket, key := "b", "k"
 	out, err := c.client.GetObject(t.Context(), &s3.GetObjectInput{Bucket: &bucket, Key: &key})
 	if err != nil {
@@ -82,7 +82,7 @@ func (c *counted) one(t *testing.T) string {
 // TestBurstOpensNothing has twice as many requests at once as ever before, when the
 // first thousand are over.
 func TestBurstOpensNothing(t *testing.T) {
-	c := newCounted(t, func() { time.Sleep(time.Millisecond) })
+	c := newCrowd(t, func() { time.Sleep(time.Millisecond) })
 	c.get(t, 8, opening/8+1)
 	before := c.opened.Load()
 	if before < 8 {
@@ -99,7 +99,7 @@ func TestBurstOpensNothing(t *testing.T) {
 func TestBusyConnectionsHoldNothingUp(t *testing.T) {
 	free := make(chan struct{})
 	var held atomic.Bool
-	c := newCounted(t, func() {
+	c := newCrowd(t, func() {
 		if held.Load() {
 			<-free
 		}
