@@ -4,9 +4,12 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/http"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
@@ -15,6 +18,30 @@ import (
 
 // maxCopy is the largest object that one request copies (API_CopyObject).
 const maxCopy = 5 << 30
+
+// copyTimeout bounds one request that copies, of at most 5 GB within S3. It answers
+// when the copy is done.
+const copyTimeout = 10 * time.Minute
+
+// patience gives a request so much time, where the client of the SDK bounds it. The
+// client that it returns takes its connections from the same pool as those requests.
+func patience(client *s3.Client) (*s3.Client, func(*s3.Options)) {
+	none := func(*s3.Options) {}
+	if client == nil {
+		return nil, none
+	}
+	bounded, ok := client.Options().HTTPClient.(*awshttp.BuildableClient)
+	if !ok {
+		return client, none
+	}
+	usual, ok := bounded.WithReadTimeout(copyTimeout).Freeze().(*http.Client)
+	if !ok {
+		return client, func(o *s3.Options) { o.HTTPClient = bounded.WithTimeout(copyTimeout).WithReadTimeout(copyTimeout) }
+	}
+	patient := *usual
+	patient.Timeout = copyTimeout
+	return s3.New(client.Options(), func(o *s3.Options) { o.HTTPClient = usual }), func(o *s3.Options) { o.HTTPClient = &patient }
+}
 
 // copyWhole replaces the user metadata by a copy of the object onto itself, under
 // the condition that the ETag is the one that was read, of the source and of what
