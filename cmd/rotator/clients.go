@@ -116,8 +116,11 @@ func (w *wiring) light(cfg aws.Config) func(*kms.Options) {
 	if w.plain || !ok {
 		return func(*kms.Options) {}
 	}
-	return awsclient.Light(cache.refused, cmp.Or(w.job.Workers, rotate.FirstPlaces))
+	return awsclient.Light(cache.refused, w.workers())
 }
+
+// workers is how many workers there are, to begin with.
+func (w *wiring) workers() int { return cmp.Or(w.job.Workers, min(rotate.FirstPlaces, mostWorkers())) }
 
 // at is base for one place: its Region, endpoint and role.
 func at(base aws.Config, region, endpoint, role string) aws.Config {

@@ -281,7 +281,8 @@ func (w *wiring) newPlace(base aws.Config, target config.Target, format *ciphert
 	}
 	t := target.S3
 	client := objectClient(at(base, t.Region, t.Endpoint, t.RoleARN))
-	c := s3scan.Config{Client: client, Bucket: t.Bucket, Prefix: t.Prefix, AWS: client.Options().BaseEndpoint == nil, Room: room, PageLimit: pageItems}
+	c := s3scan.Config{Client: client, Bucket: t.Bucket, Prefix: t.Prefix, AWS: client.Options().BaseEndpoint == nil, Room: room, PageLimit: pageItems,
+		Workers: w.workers()}
 	if !format.AlwaysNeedsBody() {
 		c.NeedsBody = format.NeedsBody
 	}

@@ -47,6 +47,9 @@ type Config struct {
 	Room *scan.Room
 	// PageLimit is the most keys of a page; 0 means 1,000, which is S3's most.
 	PageLimit int32
+	// Workers is for how many requests at once there are connections before the first of
+	// several pages is handed out; 0 leaves it to the requests to open them.
+	Workers int
 }
 
 // Bucket is the objects of one bucket under a prefix. It is safe for concurrent
@@ -56,6 +59,7 @@ type Bucket struct {
 	probing chan struct{} // held by the goroutine that probes
 	copying chan struct{} // holds one for each part that is being copied
 	patient func(*s3.Options)
+	opening sync.Once // of connections
 
 	mu         sync.Mutex
 	puts       guard // what the server enforces

@@ -2,6 +2,7 @@ package s3scan
 
 import (
 	"context"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"time"
@@ -91,6 +92,7 @@ func (b *Bucket) tryTags(ctx context.Context, key string) (l level, written []st
 	if err != nil {
 		return untold, written, b.unanswered(err)
 	}
+	_, _ = io.Copy(io.Discard, io.LimitReader(got.Body, 1<<10)) // to its end, or the connection would be closed
 	_ = got.Body.Close()
 	head, err := b.head(ctx, &s3.HeadObjectInput{Bucket: &b.config.Bucket, Key: &key})
 	if err != nil {
