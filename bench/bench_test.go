@@ -192,35 +192,50 @@ func TestSetting(t *testing.T) {
 	}
 }
 
-// Levers can be written anew without the figures, and those without losing anything.
-func TestWrite(t *testing.T) {
+// Levers can be written anew without the figures, and those without the levers, and each
+// is there as soon as it is measured.
+func TestKeep(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "page.md")
-	if err := write(file, "heading\n", "", "levers"); err == nil {
-		t.Error("levers were written where there is no page")
+	whole := setting{update: true, parts: []string{partSeries, partLevers}}
+	figures := setting{update: true, parts: []string{partSeries}}
+	levers := setting{update: true, parts: []string{partLevers}}
+	for _, s := range []setting{figures, levers} {
+		if _, err := s.pageBefore(file); err == nil {
+			t.Error("a part can be kept where there is no page")
+		}
 	}
-	page := func() string {
-		text, err := os.ReadFile(file)
+	keep := func(s setting, heading, figures, levers string) string {
+		p, err := s.pageBefore(file)
 		if err != nil {
 			t.Fatal(err)
 		}
+		for _, part := range [][2]string{{figures, ""}, {"", levers}} {
+			if err := s.keep(&p, file, heading, part[0], part[1]); err != nil {
+				t.Fatal(err)
+			}
+			if text, err := os.ReadFile(file); err != nil || !strings.Contains(string(text), part[0]) || !strings.Contains(string(text), part[1]) {
+				t.Errorf("%v, %q is not in the page:\n%s", err, part, text)
+			}
+		}
+		text, _ := os.ReadFile(file) // read before
 		return string(text)
 	}
-	if err := write(file, "heading 1\n", "figures 1\n", "levers 1\n"); err != nil {
-		t.Fatal(err)
-	}
-	whole := page()
-	want := strings.Replace(whole, "heading 1\nlevers 1\n", "heading 2\nlevers 2\n", 1)
-	if err := write(file, "heading 2\n", "", "levers 2\n"); err != nil || page() != want || want == whole {
-		t.Errorf("%v, %s\nwant\n%s", err, page(), want)
+	first := keep(whole, "heading 1\n", "figures 1\n", "levers 1\n")
+	want := strings.Replace(first, "heading 1\nlevers 1\n", "heading 2\nlevers 2\n", 1)
+	if got := keep(levers, "heading 2\n", "", "levers 2\n"); got != want || want == first {
+		t.Errorf("%s\nwant\n%s", got, want)
 	}
 	want = strings.Replace(want, "heading 1\nfigures 1\n", "heading 3\nfigures 3\n", 1)
-	if err := write(file, "heading 3\n", "figures 3\n", ""); err != nil || page() != want || strings.Count(want, "3") < 2 {
-		t.Errorf("%v, %s\nwant\n%s", err, page(), want)
+	if got := keep(figures, "heading 3\n", "figures 3\n", ""); got != want || strings.Count(want, "3") < 2 {
+		t.Errorf("%s\nwant\n%s", got, want)
+	}
+	if err := (setting{parts: whole.parts}).keep(&page{}, file, "heading 4\n", "figures 4\n", ""); err != nil || keep(levers, "heading 2\n", "", "levers 2\n") != want {
+		t.Errorf("%v, or something was written without UPDATE=1", err)
 	}
 	if err := os.WriteFile(file, []byte("something else"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := write(file, "heading", "", "levers"); err == nil || page() != "something else" {
-		t.Errorf("%v, and the file is %q", err, page())
+	if _, err := levers.pageBefore(file); err == nil {
+		t.Error("something else passes for the page")
 	}
 }

@@ -28,10 +28,14 @@ var (
 const leversFrom = "\n<!-- From here on written by `UPDATE=1 LEVERS=1 make bench` as well. -->\n\n"
 
 // compete measures what the environment asks for. All of it goes to stdout as it
-// comes, and into the document at the end.
+// comes, and each part into the document when it is whole.
 func compete(s setting) error {
 	if s.update && (s.partial || s.few && !s.small) {
 		return errors.New("UPDATE=1 writes down a whole bench, or all of its levers; leave PARTS, STORES and FEW out")
+	}
+	p, err := s.pageBefore(document)
+	if err != nil {
+		return err
 	}
 	l, err := newLab()
 	if err != nil {
@@ -51,13 +55,14 @@ func compete(s setting) error {
 	case s.small:
 		return l.guard(found.series, s.rounds)
 	}
+	if err := s.keep(&p, document, heading, figures.String(), ""); err != nil {
+		return err
+	}
 	if err := l.explain(io.MultiWriter(os.Stdout, &reasons), s); err != nil {
 		return err
 	}
-	if s.update {
-		if err := write(document, heading, figures.String(), reasons.String()); err != nil {
-			return err
-		}
+	if err := s.keep(&p, document, heading, "", reasons.String()); err != nil {
+		return err
 	}
 	if s.partial || s.given || s.few {
 		return nil // a look says too little about goals
@@ -65,27 +70,38 @@ func compete(s setting) error {
 	return missed(found.goals())
 }
 
-// write writes the document, both of its parts under a heading: an empty one stays as it
-// is in the file.
-func write(file, heading, figures, reasons string) error {
-	var above, below string
-	if figures == "" || reasons == "" {
-		old, err := os.ReadFile(file)
-		if err != nil {
-			return err
-		}
-		var ok bool
-		if above, below, ok = strings.Cut(string(old), leversFrom); !ok {
-			return fmt.Errorf("%s says nowhere where its levers begin; write all of it with `UPDATE=1 make bench`", file)
-		}
+// page is the document: the figures, and what lies behind them.
+type page struct{ figures, levers string }
+
+// pageBefore is the document as it is, where a part of it is not measured anew. So it
+// turns out before the measurements that there is none.
+func (s setting) pageBefore(file string) (p page, err error) {
+	if !s.update || s.small || s.has(partSeries) && s.has(partLevers) {
+		return p, nil
+	}
+	old, err := os.ReadFile(file)
+	if err != nil {
+		return p, err
+	}
+	var ok bool
+	if p.figures, p.levers, ok = strings.Cut(string(old), leversFrom); !ok {
+		return p, fmt.Errorf("%s says nowhere where its levers begin; write all of it with `UPDATE=1 make bench`", file)
+	}
+	return p, nil
+}
+
+// keep writes the document with what was measured, if it is to be kept, under a heading.
+func (s setting) keep(p *page, file, heading, figures, reasons string) error {
+	if !s.update || figures == "" && reasons == "" {
+		return nil
 	}
 	if figures != "" {
-		above = "<!-- Written by `UPDATE=1 make bench`; edit bench/preface.md and bench/levers.md instead. -->\n" + preface + "\n" + heading + figures
+		p.figures = "<!-- Written by `UPDATE=1 make bench`; edit bench/preface.md and bench/levers.md instead. -->\n" + preface + "\n" + heading + figures
 	}
 	if reasons != "" {
-		below = heading + reasons + "\n" + prose
+		p.levers = heading + reasons + "\n" + prose
 	}
-	return os.WriteFile(file, []byte(above+leversFrom+below), 0o644)
+	return os.WriteFile(file, []byte(p.figures+leversFrom+p.levers), 0o644)
 }
 
 // measure takes the figures, and holds them against the goals.

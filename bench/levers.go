@@ -19,10 +19,11 @@ type lever struct {
 
 // pull are the levers. That of header hints shows over slots that are current, all
 // others over slots that have to be moved. Two that rotator has for good are shown by
-// the bare loop, which has them too.
+// the bare loop, which has them too. The collector has much to do in long runs alone.
 func (l *lab) pull(items int) []lever {
 	moving := trial{store: rows, items: items}
 	objects := trial{store: bodies, items: items}
+	long := trial{store: rows, items: 5 * items}
 	current := moving
 	current.stub = []string{"-moved"}
 	flags := func(flags ...string) func(trial) trial {
@@ -30,7 +31,7 @@ func (l *lab) pull(items int) []lever {
 	}
 	return []lever{
 		{"ReEncrypt sent without the SDK's stack, pages read without it, requests in one write", "`--sdk`", l.us(), moving, flags("--sdk")},
-		{"GOGC and GOMEMLIMIT set from the memory there is", "`GOGC=100 GOMEMLIMIT=off`", l.us(), moving,
+		{"GOGC and GOMEMLIMIT set from the memory there is", "`GOGC=100 GOMEMLIMIT=off`", l.us(), long,
 			func(t trial) trial { t.env = []string{"GOGC=100", "GOMEMLIMIT=off"}; return t }},
 		{"25 rows in one conditional write", "a stub without BatchExecuteStatement", l.us(), moving,
 			func(t trial) trial { t.stub = []string{"-unbatched"}; return t }},
@@ -43,8 +44,8 @@ func (l *lab) pull(items int) []lever {
 // levers runs a client with everything on against the same with one lever off, in
 // pairs, and shows what the profiles of both say, and what benchmarks say of the rest.
 func (l *lab) levers(w io.Writer, items, rounds int) error {
-	fmt.Fprintf(w, "\n## Levers, one turned off at a time\n\n%d items, %d pairs, interleaved; medians, and the least and the most of the paired ratios.\n\n", items, rounds)
-	fmt.Fprintf(w, "| lever | off by | CPU us/item with it | without it | without/with | peak RSS, MiB, with it | without it | requests/item with it | without it |\n|---|---|---|---|---|---|---|---|---|\n")
+	fmt.Fprintf(w, "\n## Levers, one turned off at a time\n\n%d pairs, interleaved; medians, and the least and the most of the paired ratios.\n\n", rounds)
+	fmt.Fprintf(w, "| lever | off by | items | CPU us/item with it | without it | without/with | peak RSS, MiB, with it | without it | requests/item with it | without it |\n|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, lever := range l.pull(items) {
 		with, without, err := l.pairs(lever, rounds)
 		if err != nil {
@@ -57,8 +58,8 @@ func (l *lab) levers(w io.Writer, items, rounds int) error {
 		cpuWith, cpuWithout := figures(microseconds)
 		rssWith, rssWithout := figures(measured.mebibytes)
 		requestsWith, requestsWithout := figures(measured.requests)
-		fmt.Fprintf(w, "| %s | %s | %.1f | %.1f | %.2f (%.2f to %.2f) | %.0f | %.0f | %.3f | %.3f |\n", lever.what, lever.off,
-			cpuWith, cpuWithout, middle(each), slices.Min(each), slices.Max(each), rssWith, rssWithout, requestsWith, requestsWithout)
+		fmt.Fprintf(w, "| %s | %s | %d | %.1f | %.1f | %.2f (%.2f to %.2f) | %.0f | %.0f | %.3f | %.3f |\n", lever.what, lever.off,
+			lever.trial.items, cpuWith, cpuWithout, middle(each), slices.Min(each), slices.Max(each), rssWith, rssWithout, requestsWith, requestsWithout)
 	}
 	if err := l.leverProfiles(w, items); err != nil {
 		return err

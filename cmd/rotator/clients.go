@@ -120,7 +120,7 @@ func (w *wiring) light(cfg aws.Config) func(*kms.Options) {
 }
 
 // workers is how many workers there are, to begin with.
-func (w *wiring) workers() int { return cmp.Or(w.job.Workers, min(rotate.FirstPlaces, mostWorkers())) }
+func (w *wiring) workers() int { return cmp.Or(w.job.Workers, rotate.FirstPlaces) }
 
 // at is base for one place: its Region, endpoint and role.
 func at(base aws.Config, region, endpoint, role string) aws.Config {

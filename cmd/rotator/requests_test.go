@@ -22,7 +22,7 @@ import (
 // TestS3Requests: a run costs two S3 requests for each object without tags and ACLs,
 // everything else included, and an audit one.
 func TestS3Requests(t *testing.T) {
-	const objects = 1000
+	const objects, workers = 1000, 4
 	for format, w := range map[string]func(blob []byte) written{
 		"raw": func(blob []byte) written { return written{body: blob} },
 		"s3-encryption-client": func(blob []byte) written {
@@ -40,8 +40,8 @@ func TestS3Requests(t *testing.T) {
 			}
 			time.Sleep(3 * time.Second) // objects are older than that, as a rule
 			file := filepath.Join(t.TempDir(), "job.yaml")
-			job := fmt.Sprintf("job: requests\ndestination: { key: %q }\nsource: { keys: [%q] }\nkms: { rate: 100000 }\nworkers: 4\ntargets:\n  - s3: { bucket: %s }\n    format: %s\n%s",
-				m.keys["new"], m.keys["old"], mixedBucket, format, map[string]string{"raw": "    slots: [{}]\n"}[format])
+			job := fmt.Sprintf("job: requests\ndestination: { key: %q }\nsource: { keys: [%q] }\nkms: { rate: 100000 }\nworkers: %d\ntargets:\n  - s3: { bucket: %s }\n    format: %s\n%s",
+				m.keys["new"], m.keys["old"], workers, mixedBucket, format, map[string]string{"raw": "    slots: [{}]\n"}[format])
 			if err := os.WriteFile(file, []byte(job), 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -50,9 +50,12 @@ func TestS3Requests(t *testing.T) {
 				exit    int
 				most    float64
 			}{{"audit", 0, 1.05}, {"run", 0, 2.05}} {
-				before := m.s3Requests()
+				before, listings := m.s3Requests(), m.server.Faults().Counts()["s3:ListObjectsV2"]
 				if code, out, errs := command(t, c.command, "-f", file); code != c.exit {
 					t.Fatalf("%s: exit %d: %s%s", c.command, code, out, errs)
+				}
+				if n := m.server.Faults().Counts()["s3:ListObjectsV2"] - listings; n != objects/pageItems+workers+1 {
+					t.Errorf("%s: %d listings, want one for each page, and one for each connection that is opened beforehand", c.command, n)
 				}
 				per := float64(m.s3Requests()-before) / objects
 				t.Logf("%s: %.3f S3 requests an object", c.command, per)

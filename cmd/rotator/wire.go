@@ -282,12 +282,23 @@ func (w *wiring) newPlace(base aws.Config, target config.Target, format *ciphert
 	t := target.S3
 	client := objectClient(at(base, t.Region, t.Endpoint, t.RoleARN))
 	c := s3scan.Config{Client: client, Bucket: t.Bucket, Prefix: t.Prefix, AWS: client.Options().BaseEndpoint == nil, Room: room, PageLimit: pageItems,
-		Workers: w.workers()}
+		Workers: w.workersOfBucket()}
 	if !format.AlwaysNeedsBody() {
 		c.NeedsBody = format.NeedsBody
 	}
 	p.source = s3scan.New(c)
 	return p, nil
+}
+
+// workersOfBucket is a bucket's share of the workers: with several of them none has all.
+func (w *wiring) workersOfBucket() int {
+	buckets := 0
+	for _, target := range w.job.Targets {
+		if target.S3 != nil {
+			buckets++
+		}
+	}
+	return (w.workers() + buckets - 1) / buckets
 }
 
 // ownFiles are the files of the run itself, which a directory of files may hold too.

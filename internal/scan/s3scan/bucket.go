@@ -47,8 +47,8 @@ type Config struct {
 	Room *scan.Room
 	// PageLimit is the most keys of a page; 0 means 1,000, which is S3's most.
 	PageLimit int32
-	// Workers is for how many requests at once there are connections before the first of
-	// several pages is handed out; 0 leaves it to the requests to open them.
+	// Workers is for how many requests at once, beside the listing, connections are opened
+	// before the first of several pages is handed out; 0 leaves it to the requests.
 	Workers int
 }
 

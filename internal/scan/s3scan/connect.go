@@ -19,17 +19,21 @@ const (
 	connectTime = 5 * time.Second
 )
 
-// connect opens the connections that the workers and the listing can need at once. They
-// would be opened anyway, but the last of them when for the first time all want one at
-// once, which can be late in a run.
+// connect opens the connections that the workers and the listing can need at once, to
+// begin with. Else the last of them is opened when all want one at once for the first
+// time, which can be late in a run. They are there as long as neither side closes them
+// for being idle.
 //
 // net/http opens connections for requests alone, and gives none away that has a request.
-// So each of these listings of one key waits, when it has its connection, until all of
-// them have one. What is answered is no matter: the requests behind it will say it again.
-// Over HTTP/2, where one connection is enough, nothing waits.
+// So each of these listings of one key, once in the life of a Bucket and right behind a
+// listing that was answered, waits until all of them have a connection; over HTTP/2 that
+// is the same one. What is answered is no matter: the requests behind it say it again.
 func (b *Bucket) connect(ctx context.Context, prefix, behind string) {
 	ctx, cancel := context.WithTimeout(ctx, connectTime)
 	defer cancel()
+	if credentials := b.config.Client.Options().Credentials; credentials != nil {
+		_, _ = credentials.Retrieve(ctx) // now, since the trace would see its connections too
+	}
 	all := newMeeting(b.config.Workers + 1)
 	enough := time.AfterFunc(connectWait, all.end)
 	defer enough.Stop()
@@ -38,10 +42,10 @@ func (b *Bucket) connect(ctx context.Context, prefix, behind string) {
 	for range b.config.Workers + 1 {
 		asking.Go(func() {
 			arrive := sync.OnceFunc(all.arrive)
-			defer arrive() // also without a connection
+			defer arrive() // also without a connection, as when ctx has ended
 			trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) {
 				arrive()
-				all.wait(ctx)
+				<-all.ended
 			}}
 			_, _ = b.config.Client.ListObjectsV2(httptrace.WithClientTrace(ctx, trace), in)
 		})
@@ -49,7 +53,7 @@ func (b *Bucket) connect(ctx context.Context, prefix, behind string) {
 	asking.Wait()
 }
 
-// meeting ends when all have arrived, or before, for all who wait.
+// meeting ends when all have arrived, or before.
 type meeting struct {
 	missing atomic.Int64
 	end     func()
@@ -66,12 +70,5 @@ func newMeeting(of int) *meeting {
 func (m *meeting) arrive() {
 	if m.missing.Add(-1) == 0 {
 		m.end()
-	}
-}
-
-func (m *meeting) wait(ctx context.Context) {
-	select {
-	case <-m.ended:
-	case <-ctx.Done():
 	}
 }

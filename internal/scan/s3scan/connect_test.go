@@ -1,6 +1,8 @@
 package s3scan
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -13,6 +15,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"rotator/internal/scan"
 )
 
 // listed is a server whose pages have one key, and no end unless last is set. It counts
@@ -33,8 +37,11 @@ func newListed(t *testing.T, http2 bool) *listed {
 			s.connections.Add(1)
 		}
 	}
-	s.EnableHTTP2 = http2
-	s.StartTLS()
+	if s.EnableHTTP2 = http2; http2 {
+		s.StartTLS()
+	} else {
+		s.Start() // answers before the last has asked, which is what is hard
+	}
 	t.Cleanup(s.Close)
 	return s
 }
@@ -51,22 +58,28 @@ func (s *listed) serve(w http.ResponseWriter, r *http.Request) {
 }
 
 // bucket is read by so many workers, over a client that keeps all connections.
-func (s *listed) bucket(workers, mostConnections int) *Bucket {
+func (s *listed) bucket(workers int, change func(*http.Transport)) *Bucket {
 	transport := s.Client().Transport.(*http.Transport).Clone()
-	transport.MaxIdleConnsPerHost, transport.MaxConnsPerHost = 2*workers, mostConnections
+	transport.MaxIdleConnsPerHost = 2 * workers
+	change(transport)
 	return New(Config{Bucket: "b", Workers: workers, Client: s3.New(s3.Options{Region: "eu-west-1", BaseEndpoint: &s.URL, UsePathStyle: true,
 		Credentials: credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "not-a-secret", ""), Retryer: aws.NopRetryer{},
 		HTTPClient: &http.Client{Transport: transport}})})
 }
 
+func partition(t *testing.T, b *Bucket) scan.Partition {
+	t.Helper()
+	partitions, err := b.Partitions(t.Context())
+	if err != nil || len(partitions) != 1 {
+		t.Fatal(partitions, err)
+	}
+	return partitions[0]
+}
+
 // page reads the page behind a key.
 func page(t *testing.T, b *Bucket, behind string) {
 	t.Helper()
-	partitions, err := b.Partitions(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, err := b.Page(t.Context(), partitions[0], []byte(behind)); err != nil || len(got.Items) != 1 {
+	if got, err := b.Page(t.Context(), partition(t, b), []byte(behind)); err != nil || len(got.Items) != 1 {
 		t.Fatalf("%+v, %v", got, err)
 	}
 }
@@ -74,9 +87,9 @@ func page(t *testing.T, b *Bucket, behind string) {
 // When all workers and the listing ask at once for the first time, late in a run, they
 // open no connection.
 func TestConnectionsAreThereBeforeTheyAreNeeded(t *testing.T) {
-	const workers = 16
+	const workers = 64
 	server := newListed(t, false)
-	bucket := server.bucket(workers, 0)
+	bucket := server.bucket(workers, func(*http.Transport) {})
 	page(t, bucket, "")
 	if n := server.connections.Load(); n != workers+1 {
 		t.Errorf("%d connections after the first page, want %d", n, workers+1)
@@ -84,13 +97,17 @@ func TestConnectionsAreThereBeforeTheyAreNeeded(t *testing.T) {
 	if n := server.single.Load(); n != workers+1 {
 		t.Errorf("%d listings of one key, want %d", n, workers+1)
 	}
-	var together sync.WaitGroup
-	together.Add(workers + 1)
+	together := newMeeting(workers + 1)
 	server.answer = func(http.ResponseWriter, *http.Request) bool {
-		together.Done()
-		together.Wait()
+		together.arrive()
+		<-together.ended
 		return false
 	}
+	patience := time.AfterFunc(10*time.Second, func() {
+		t.Error("they did not all ask at once")
+		together.end()
+	})
+	defer patience.Stop()
 	var asking sync.WaitGroup
 	for range workers {
 		asking.Go(func() { _, _ = bucket.Load(t.Context(), "k") })
@@ -116,30 +133,75 @@ func TestConnectionsThatAreNotToBeHad(t *testing.T) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return true
 	}
+	closing := func(w http.ResponseWriter, _ *http.Request) bool {
+		w.Header().Set("Connection", "close")
+		return false
+	}
 	for name, c := range map[string]struct {
 		http2, last bool
-		most        int
+		most, dials int // connections that may be there at once, and that can be opened
 		answer      func(http.ResponseWriter, *http.Request) bool
 		within      time.Duration
 		connections int64
 	}{
-		"HTTP/2":                {http2: true, within: connectWait, connections: workers + 1},
+		"HTTP/2":                {http2: true, within: connectWait, connections: 1},
 		"few are allowed":       {most: 4, within: connectTime, connections: 4},
+		"few can be opened":     {dials: 4, within: connectWait, connections: 4},
 		"refused":               {answer: refuse, within: connectWait, connections: workers + 1},
 		"one page is all":       {last: true, within: connectWait, connections: 1},
-		"closed by each answer": {answer: func(w http.ResponseWriter, _ *http.Request) bool { w.Header().Set("Connection", "close"); return false }, within: connectWait, connections: workers + 2},
+		"closed by each answer": {answer: closing, within: connectWait, connections: workers + 2}, // with that of the page
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := newListed(t, c.http2)
 			server.last, server.answer = c.last, c.answer
 			began := time.Now()
-			page(t, server.bucket(workers, c.most), "")
+			page(t, server.bucket(workers, func(transport *http.Transport) {
+				transport.MaxConnsPerHost = c.most
+				if c.dials > 0 {
+					transport.DialContext = firstDials(c.dials)
+				}
+			}), "")
 			if took := time.Since(began); took > c.within {
 				t.Errorf("it took %v", took)
 			}
-			if n := server.connections.Load(); n > c.connections {
-				t.Errorf("%d connections, want at most %d", n, c.connections)
+			if n := server.connections.Load(); n != c.connections {
+				t.Errorf("%d connections, want %d", n, c.connections)
 			}
 		})
+	}
+}
+
+// firstDials opens so many connections and no more.
+func firstDials(n int) func(context.Context, string, string) (net.Conn, error) {
+	var dialed atomic.Int64
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		if dialed.Add(1) > int64(n) {
+			return nil, errors.New("no more connections")
+		}
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}
+}
+
+// A run that is stopped meanwhile waits for nothing, and has its page.
+func TestConnectionsOfARunThatIsStopped(t *testing.T) {
+	server := newListed(t, false)
+	ctx, stop := context.WithCancel(t.Context())
+	over := make(chan struct{})
+	defer close(over)
+	few := firstDials(4)
+	bucket := server.bucket(8, func(transport *http.Transport) {
+		transport.DialContext = func(dialing context.Context, network, address string) (net.Conn, error) {
+			conn, err := few(dialing, network, address)
+			if err != nil { // the others wait for this one
+				stop()
+				<-over
+			}
+			return conn, err
+		}
+	})
+	began := time.Now()
+	out, err := bucket.Page(ctx, partition(t, bucket), nil)
+	if took := time.Since(began); err != nil || len(out.Items) != 1 || ctx.Err() == nil || took > connectWait {
+		t.Errorf("%+v, %v, after %v; stopped: %v", out, err, took, ctx.Err())
 	}
 }
