@@ -49,14 +49,8 @@ func (t *Table) execute(ctx context.Context, statements []types.BatchStatementRe
 	if err := t.write.wait(ctx, len(statements)); err != nil {
 		return nil, err
 	}
-	in := &dynamodb.BatchExecuteStatementInput{Statements: statements, ReturnConsumedCapacity: types.ReturnConsumedCapacityTotal}
-	var options []func(*dynamodb.Options)
-	if !t.config.SDK {
-		if body, ok := appendBatch(make([]byte, 0, sizeOf(in)), in); ok {
-			options = append(options, (&written{body: body}).install)
-		}
-	}
-	out, err := t.config.Client.BatchExecuteStatement(ctx, in, options...)
+	out, err := t.config.Client.BatchExecuteStatement(ctx, &dynamodb.BatchExecuteStatementInput{Statements: statements,
+		ReturnConsumedCapacity: types.ReturnConsumedCapacityTotal})
 	if err == nil && len(out.Responses) != len(statements) {
 		err = &smithy.DeserializationError{Err: fmt.Errorf("%d answers to %d statements", len(out.Responses), len(statements))}
 	}

@@ -41,8 +41,7 @@ type Config struct {
 	// ReadCapacity and WriteCapacity are the most capacity units to use per
 	// second; 0 means no limit.
 	ReadCapacity, WriteCapacity float64
-	// SDK leaves answers and batches to the SDK alone, which takes more time and memory
-	// for them.
+	// SDK leaves answers to the SDK alone, which takes more time and memory for them.
 	SDK bool
 }
 
