@@ -290,7 +290,8 @@ func (w *wiring) newPlace(base aws.Config, target config.Target, format *ciphert
 	return p, nil
 }
 
-// workersOfBucket is a bucket's share of the workers: with several of them none has all.
+// workersOfBucket is a bucket's share of the workers. One that gets more, since others
+// are done, opens the connections for them when it needs them.
 func (w *wiring) workersOfBucket() int {
 	buckets := 0
 	for _, target := range w.job.Targets {
