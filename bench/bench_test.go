@@ -86,6 +86,17 @@ func TestRatios(t *testing.T) {
 	}
 }
 
+// All contestants but the slowest do the same work, however much rotator is given.
+func TestContestants(t *testing.T) {
+	for _, store := range []string{rows, bodies, headers} {
+		for _, c := range (&lab{}).contestants(store, false) {
+			if c.letter != "C" && c.most > 0 || c.letter == "C" && (c.most != slowly(store) || !strings.Contains(c.what, fmt.Sprint(c.most))) {
+				t.Errorf("%s over %s takes %d items at most, and is called %q", c.letter, store, c.most, c.what)
+			}
+		}
+	}
+}
+
 func TestSteady(t *testing.T) {
 	seconds := []second{{900, 500}, {100, 400}, {500, 50}, {990, 1}, {1000, 0}, {980, 4}, {12, 0}}
 	sum, n := steady(seconds)
