@@ -169,17 +169,41 @@ func TestDifferences(t *testing.T) {
 	}
 }
 
-func TestSetting(t *testing.T) {
-	of := func(pairs ...string) setting {
-		return settingOf(func(name string) string {
-			for i := 0; i < len(pairs); i += 2 {
-				if pairs[i] == name {
-					return pairs[i+1]
-				}
+// given is the setting of an environment: name, value, name, value.
+func given(pairs ...string) setting {
+	return settingOf(func(name string) string {
+		for i := 0; i < len(pairs); i += 2 {
+			if pairs[i] == name {
+				return pairs[i+1]
 			}
-			return ""
-		})
+		}
+		return ""
+	})
+}
+
+// A look at one thing never takes the place of a whole bench.
+func TestKeepable(t *testing.T) {
+	for _, name := range []string{"PARTS", "STORES", "ITEMS", "ROUNDS", "QUOTA", "SECONDS", "FEW", "ROTATOR", "ROTATOR_ENV"} {
+		if err := given("UPDATE", "1", name, "7").keepable(); err == nil || !strings.Contains(err.Error(), "leave "+name+" out") {
+			t.Errorf("with %s: %v", name, err)
+		}
+		if err := given(name, "7").keepable(); err != nil {
+			t.Errorf("%s, and nothing to keep: %v", name, err)
+		}
+		small := given("UPDATE", "1", "BENCH", "small", name, "7").keepable()
+		if needed := name == "FEW" || name == "ROUNDS"; (small == nil) != needed {
+			t.Errorf("%s, for the ratios of CI: %v", name, small)
+		}
 	}
+	for _, pairs := range [][]string{{"UPDATE", "1"}, {"UPDATE", "1", "LEVERS", "1"}, {"UPDATE", "1", "LEVERS", "0", "BENCH", "full"}, {"UPDATE", "1", "BENCH", "small"}} {
+		if err := given(pairs...).keepable(); err != nil {
+			t.Errorf("%v: %v", pairs, err)
+		}
+	}
+}
+
+func TestSetting(t *testing.T) {
+	of := given
 	if s := of(); s.itemsOf(bodies) < 20_000 || s.itemsOf(rows) < 20_000 || s.rounds < 7 || s.has(partLevers) || s.has(partProfiles) {
 		t.Errorf("%+v", s)
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	_ "embed"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -30,8 +29,8 @@ const leversFrom = "\n<!-- From here on written by `UPDATE=1 LEVERS=1 make bench
 // compete measures what the environment asks for. All of it goes to stdout as it
 // comes, and each part into the document when it is whole.
 func compete(s setting) error {
-	if s.update && (s.partial || s.few && !s.small) {
-		return errors.New("UPDATE=1 writes down a whole bench, or all of its levers; leave PARTS, STORES and FEW out")
+	if err := s.keepable(); err != nil {
+		return err
 	}
 	p, err := s.pageBefore(document)
 	if err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"slices"
 	"strconv"
@@ -15,7 +16,8 @@ type setting struct {
 	small         bool // the ratios for CI, and nothing else
 	full          bool // with what takes long
 	update        bool
-	partial       bool // a look at one thing, which is nothing to keep
+	partial       bool     // PARTS or STORES were given
+	looks         []string // the variables that make it a look at one thing, which is nothing to keep
 	stores        []string
 	parts         []string // of parts()
 	quotas        []float64
@@ -79,7 +81,28 @@ func settingOf(getenv func(string) string) setting {
 	if getenv("ITEMS") != "" { // a look, of everything
 		s.given, s.again, s.memory = true, s.items, []int{s.items}
 	}
+	for _, name := range forLooks {
+		if getenv(name) != "" {
+			s.looks = append(s.looks, name)
+		}
+	}
 	return s
+}
+
+// forLooks are the variables of a look: what is measured with one of them is not what
+// the page says that it holds.
+var forLooks = [...]string{"PARTS", "STORES", "ITEMS", "ROUNDS", "QUOTA", "SECONDS", "FEW", "ROTATOR", "ROTATOR_ENV"}
+
+// keepable says why what is measured must not be written down, where that is so. The
+// ratios for CI are of A and D alone, and may be of more rounds.
+func (s setting) keepable() error {
+	looks := slices.DeleteFunc(slices.Clone(s.looks), func(name string) bool {
+		return s.small && (name == "FEW" || name == "ROUNDS")
+	})
+	if !s.update || len(looks) == 0 {
+		return nil
+	}
+	return fmt.Errorf("UPDATE=1 writes down a whole bench, or all of its levers, of this tree: leave %s out, or UPDATE", strings.Join(looks, ", "))
 }
 
 func (s setting) has(part string) bool { return slices.Contains(s.parts, part) }
