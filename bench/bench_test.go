@@ -267,8 +267,16 @@ func TestKeep(t *testing.T) {
 	if err := (setting{parts: whole.parts}).keep(&page{}, file, "heading 4\n", "figures 4\n", ""); err != nil || keep(levers, "heading 2\n", "", "levers 2\n") != want {
 		t.Errorf("%v, or something was written without UPDATE=1", err)
 	}
+	// Until the levers of a whole bench are measured, those that were there stay.
+	want = strings.Replace(want, "heading 3\nfigures 3\n", "heading 5\nfigures 5\n", 1)
+	if got := keep(whole, "heading 5\n", "figures 5\n", ""); got != want || strings.Count(want, "levers 2") != 1 {
+		t.Errorf("%s\nwant\n%s", got, want)
+	}
 	if err := os.WriteFile(file, []byte("something else"), 0o600); err != nil {
 		t.Fatal(err)
+	}
+	if p, err := whole.pageBefore(file); err != nil || p.levers != "" {
+		t.Errorf("a whole bench over something else: %+v, %v", p, err)
 	}
 	if _, err := levers.pageBefore(file); err == nil {
 		t.Error("something else passes for the page")

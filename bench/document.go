@@ -3,8 +3,10 @@ package main
 import (
 	"bytes"
 	_ "embed"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"runtime"
 	"slices"
@@ -72,18 +74,22 @@ func compete(s setting) error {
 // page is the document: the figures, and what lies behind them.
 type page struct{ figures, levers string }
 
-// pageBefore is the document as it is, where a part of it is not measured anew. So it
-// turns out before the measurements that there is none.
+// pageBefore is the document as it is, for what of it is not measured anew, or not yet.
+// Where a part of it stays, it turns out before the measurements that there is none.
 func (s setting) pageBefore(file string) (p page, err error) {
-	if !s.update || s.small || s.has(partSeries) && s.has(partLevers) {
+	if !s.update || s.small {
 		return p, nil
 	}
+	whole := s.has(partSeries) && s.has(partLevers)
 	old, err := os.ReadFile(file)
+	if whole && errors.Is(err, fs.ErrNotExist) {
+		return p, nil
+	}
 	if err != nil {
 		return p, err
 	}
 	var ok bool
-	if p.figures, p.levers, ok = strings.Cut(string(old), leversFrom); !ok {
+	if p.figures, p.levers, ok = strings.Cut(string(old), leversFrom); !ok && !whole {
 		return p, fmt.Errorf("%s says nowhere where its levers begin; write all of it with `UPDATE=1 make bench`", file)
 	}
 	return p, nil
