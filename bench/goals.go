@@ -81,12 +81,16 @@ func (f findings) requests() (list []goal) {
 	return list
 }
 
-// connections looks at DynamoDB and S3 alike.
+// connections looks at DynamoDB and S3 alike, and at the longest runs.
 func (f findings) connections() []goal {
 	one := goal{what: "no new connections after a tenth of the items"}
 	var late float64
 	for _, s := range f.series {
-		late = max(late, s.most(ours, func(m measured) float64 { return float64(m.Counts.Late) }))
+		late = max(late, s.most(ours, measured.late))
+		one.measured = true
+	}
+	for _, m := range f.memory {
+		late = max(late, m.late())
 		one.measured = true
 	}
 	if one.measured {

@@ -41,6 +41,17 @@ func TestGoals(t *testing.T) {
 			t.Errorf("%q is not among the goals that were not reached: %v", g.what, err)
 		}
 	}
+	for name, late := range map[string]func(*findings){
+		"in a series":        func(f *findings) { f.series[2].Runs["D"][0].Counts.Late = 2 },
+		"in the longest run": func(f *findings) { f.memory[1].Counts.Late = 2 },
+		"in the longest run, and there is no series": func(f *findings) { f.series, f.memory[1].Counts.Late = nil, 2 },
+	} {
+		f := found(0.74, 1.04, 0.009, 109)
+		late(&f)
+		if g := f.connections()[0]; !g.measured || g.reached || g.figure != "2" {
+			t.Errorf("connections that are late %s: %+v", name, g)
+		}
+	}
 	never := found(0.74, 1.04, 0.009, 109)
 	never.quotas[0].Seconds, never.quotas[0].Steady = 0, second{}
 	for _, g := range never.throttles()[:2] {

@@ -38,6 +38,8 @@ func (m measured) others() float64 {
 
 func (m measured) requests() float64 { return float64(m.Counts.total()) / float64(m.Items) }
 
+func (m measured) late() float64 { return float64(m.Counts.Late) }
+
 func (m measured) mebibytes() float64 { return float64(m.RSS) / (1 << 20) }
 
 // wrong says what a run did otherwise than to write so many items, each once and as

@@ -135,6 +135,6 @@ func (s *series) printRow(w io.Writer, c contestant) {
 		s.of(c.letter, func(m measured) float64 { return float64(m.Counts.reEncrypts()) / float64(m.Items) }),
 		s.of(c.letter, measured.others),
 		s.of(c.letter, func(m measured) float64 { return float64(m.Counts.Connections) }),
-		s.of(c.letter, func(m measured) float64 { return float64(m.Counts.Late) }),
+		s.of(c.letter, measured.late),
 		s.of(c.letter, measured.mebibytes), allocs)
 }
