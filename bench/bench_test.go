@@ -66,6 +66,25 @@ func TestSmallBench(t *testing.T) {
 	}
 }
 
+// The bare loop, which shows two levers, profiles itself as rotator does.
+func TestProfileOfLoop(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it reads profiles with pprof")
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &lab{self: self, dir: t.TempDir(), profiles: t.TempDir()}
+	p, err := l.profile(l.bare(), self, trial{store: rows, items: 300}, 8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.allocs < 50 || !strings.Contains(p.cpu, "Showing nodes") || strings.Count(p.allocations, "\n") < 5 {
+		t.Errorf("%.0f allocations per item\n%s\n%s", p.allocs, p.cpu, p.allocations)
+	}
+}
+
 func TestRatios(t *testing.T) {
 	run := func(cpu float64) measured { return measured{CPU: cpu, Items: 10} }
 	// A machine that is three times slower in one round shows in no ratio.

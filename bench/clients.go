@@ -44,6 +44,10 @@ func runClient(kind string, args []string) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
+	profiled, err := profiling(os.Getenv(profileInto))
+	if err != nil {
+		return err
+	}
 	var options []func(*awsconfig.LoadOptions) error
 	if kind == "bare" { // what a careful reader of the SDK's documentation sets
 		options = append(options, awsconfig.WithHTTPClient(awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
@@ -66,6 +70,9 @@ func runClient(kind string, args []string) error {
 	}
 	var memory runtime.MemStats
 	runtime.ReadMemStats(&memory)
+	if err := profiled(); err != nil {
+		return err
+	}
 	return json.NewEncoder(os.Stdout).Encode(allocations{Mallocs: memory.Mallocs, Bytes: memory.TotalAlloc})
 }
 

@@ -152,7 +152,7 @@ func (l *lab) explain(w io.Writer, s setting) error {
 		if err != nil {
 			return err
 		}
-		if err := p.profiles(w, s.stores, s.items); err != nil {
+		if err := p.whereTimeGoes(w, s.stores, s.items); err != nil {
 			return err
 		}
 	}

@@ -20,6 +20,7 @@ var script []byte
 type lab struct {
 	self, rotator, dir string
 	extra              []string // environment of rotator, for a look at one thing
+	profiles           string   // the directory for profiles of clients; empty for none
 	began              time.Time
 }
 

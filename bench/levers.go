@@ -125,21 +125,23 @@ func medianOf(runs []measured, figure func(measured) float64) float64 {
 	return middle(all)
 }
 
+// leverProfiles shows what the profiles with each lever and without it say.
 func (l *lab) leverProfiles(w io.Writer, items int) error {
 	p, err := l.profiled()
 	if err != nil {
 		return err
 	}
-	for _, lever := range l.pull(items) {
+	for _, lever := range p.pull(items) {
+		binary := p.rotator
 		if lever.client.letter != ours {
-			continue
+			binary = p.self
 		}
 		fmt.Fprintf(w, "\n### %s\n", lever.what)
 		for _, side := range []struct {
 			name  string
 			trial trial
 		}{{"With it", lever.trial}, {"Without (" + lever.off + ")", lever.without(lever.trial)}} {
-			found, err := p.profile(side.trial, 8)
+			found, err := p.profile(lever.client, binary, side.trial, 8)
 			if err != nil {
 				return err
 			}

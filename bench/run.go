@@ -130,6 +130,9 @@ func (l *lab) against(s *server, c contestant, t trial) (measured, error) {
 	if c.letter == ours {
 		env = append(append(env, l.extra...), t.env...)
 	}
+	if l.profiles != "" {
+		env = append(env, profileInto+"="+l.profiles)
+	}
 	m, err := execute(c.command(t), env, c.letter == ours)
 	if err != nil {
 		return m, err
