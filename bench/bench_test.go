@@ -59,11 +59,30 @@ func TestSmallBench(t *testing.T) {
 	if run.Lost+run.Failed != 0 || run.Faults != 0 || run.All.Served != 500 || run.All.Throttled == 0 {
 		t.Errorf("under random throttles: %+v", run)
 	}
+	l.checkAlike(t)
 	for _, want := range []string{"## DynamoDB", titleOf(bodies), titleOf(headers), "## A pass over slots that are current", "## Goals"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is not in what is printed:\n%s", want, &out)
 		}
 	}
+}
+
+// checkAlike moves slots of which ten each are alike, with one question for ten of them,
+// and, with that off, with one for each.
+func (l *lab) checkAlike(t *testing.T) {
+	for _, lever := range l.pull(500) {
+		if !slices.Contains(lever.trial.stub, "-same") {
+			continue
+		}
+		for want, trial := range map[int64]trial{50: lever.trial, 500: lever.without(lever.trial)} {
+			m, err := l.run(lever.client, trial)
+			if n := m.Counts.reEncrypts(); err != nil || n != want {
+				t.Errorf("%v: %d questions, want %d: %v", trial, n, want, err)
+			}
+		}
+		return
+	}
+	t.Error("no lever is about slots that are alike")
 }
 
 // The bare loop, which shows two levers, profiles itself as rotator does.

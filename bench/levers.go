@@ -26,6 +26,8 @@ func (l *lab) pull(items int) []lever {
 	long := trial{store: rows, items: 5 * items}
 	current := moving
 	current.stub = []string{"-moved"}
+	alike := moving
+	alike.stub = []string{"-same", "10"}
 	flags := func(flags ...string) func(trial) trial {
 		return func(t trial) trial { t.args = flags; return t }
 	}
@@ -36,6 +38,7 @@ func (l *lab) pull(items int) []lever {
 		{"25 rows in one conditional write", "a stub without BatchExecuteStatement", l.us(), moving,
 			func(t trial) trial { t.stub = []string{"-unbatched"}; return t }},
 		{"header hints, over slots that are current", "`--exact`", l.us(), current, flags("--exact")},
+		{"one answer for all slots with the same ciphertext and contexts, over slots of which ten each are alike", "`--exact`", l.us(), alike, flags("--exact")},
 		{"as many idle connections as workers, in the bare loop", "the SDK's 10", l.bare(), moving, flags("-idle", "10")},
 		{"checksums of objects only where they are required, in the bare loop", "the SDK's \"when supported\"", l.bare(), objects, flags("-checksums")},
 	}

@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"flag"
 	"fmt"
 	"hash/crc32"
@@ -84,6 +85,7 @@ func newStub(args []string) (s *stub, directory string, err error) {
 	s = &stub{requests: map[string]*atomic.Int64{}}
 	items := flags.Int("items", 20_000, "how many items there are")
 	moved := flags.Bool("moved", false, "the items are under the destination key already")
+	same := flags.Int("same", 1, "how many rows after each other hold one blob")
 	flags.StringVar(&s.store, "store", rows, "where the slots stand: dynamodb, s3 or s3-metadata")
 	flags.BoolVar(&s.unbatched, "unbatched", false, "do not know BatchExecuteStatement, so that rows are written one by one")
 	flags.DurationVar(&s.latency, "latency", time.Millisecond, "time until an answer")
@@ -93,7 +95,11 @@ func newStub(args []string) (s *stub, directory string, err error) {
 	if err := flags.Parse(args); err != nil {
 		return nil, "", err
 	}
+	if *same > 1 && s.store != rows {
+		return nil, "", errors.New("-same is for rows")
+	}
 	s.vault = newVault(*items, *moved)
+	s.vault.same = *same
 	return s, directory, nil
 }
 

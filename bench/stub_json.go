@@ -51,7 +51,7 @@ func (s *stub) reEncrypt(in gjson.Result) answer {
 		i, ok = itemOf(from, blob)
 	}
 	switch pin := in.Get("SourceKeyId"); {
-	case !ok || !s.vault.known(i) || !sameContext(in.Get("SourceEncryptionContext"), i) || !sameContext(in.Get("DestinationEncryptionContext"), i):
+	case !ok || !s.vault.known(i) || i != s.vault.first(i) || !sameContext(in.Get("SourceEncryptionContext"), i) || !sameContext(in.Get("DestinationEncryptionContext"), i):
 		return failure("InvalidCiphertextException")
 	case pin.Exists() && pin.Str != from:
 		return failure("IncorrectKeyException")
@@ -115,7 +115,8 @@ func (s *stub) scan(in gjson.Result) answer {
 		if n++; n > 1 {
 			out = append(out, ',')
 		}
-		out = fmt.Appendf(out, `{"id":{"S":%q},"tenant":{"S":%q},"secret":{"B":%q}`, idOf(i), tenantOf(i), base64.StdEncoding.EncodeToString(blobOf(s.vault.key(i), i)))
+		first := s.vault.first(i)
+		out = fmt.Appendf(out, `{"id":{"S":%q},"tenant":{"S":%q},"secret":{"B":%q}`, idOf(i), tenantOf(first), base64.StdEncoding.EncodeToString(blobOf(s.vault.key(i), first)))
 		if !in.Get("ProjectionExpression").Exists() {
 			out = fmt.Appendf(out, `,"name":{"S":"Jane Doe"},"visits":{"N":"17"},"tags":{"L":[{"S":"a"},{"S":"b"}]},"notes":{"S":%q}`, filler[:400])
 		}

@@ -29,6 +29,39 @@ func TestStubNotices(t *testing.T) {
 	}
 }
 
+// Rows that are alike take the one answer that there is for their blob, and no other, and
+// none before KMS was asked.
+func TestStubOfRowsThatAreAlike(t *testing.T) {
+	old, answer := blobOf(sourceKey, 10), blobOf(destinationKey, 10)
+	for name, c := range map[string]struct {
+		item     int
+		asked    bool
+		old, new []byte
+		taken    bool
+		faults   int
+	}{
+		"the answer":               {13, true, old, answer, true, 0},
+		"the first's own":          {10, true, old, answer, true, 0},
+		"before KMS":               {13, false, old, answer, true, 1},
+		"one of its own":           {13, true, old, blobOf(destinationKey, 13), true, 1},
+		"that of the ten behind":   {13, true, old, blobOf(destinationKey, 20), true, 1},
+		"in place of its own":      {13, true, blobOf(sourceKey, 13), answer, false, 0},
+		"an item of the ten after": {20, true, old, answer, false, 0},
+	} {
+		v := newVault(30, false)
+		v.same = 10
+		if c.asked {
+			v.state[10].Or(asked)
+		}
+		if taken := v.replace(c.item, c.old, c.new); taken != c.taken || v.count != c.faults {
+			t.Errorf("%s: taken %t with %d faults", name, taken, v.count)
+		}
+	}
+	if _, _, err := newStub([]string{"-same", "10", "-store", bodies}); err == nil {
+		t.Error("bodies that are alike")
+	}
+}
+
 // TestStubChecksObjects writes an object as it has to be written, and with one thing
 // in it otherwise.
 func TestStubChecksObjects(t *testing.T) {

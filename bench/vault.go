@@ -75,6 +75,7 @@ func contextOf(i int) map[string]string {
 // vault is what the stub knows of each item.
 type vault struct {
 	state   []atomic.Uint32 // asked, updated
+	same    int             // so many items after each other hold one blob; 0 for one
 	written atomic.Int64
 
 	mu    sync.Mutex
@@ -119,6 +120,10 @@ func (v *vault) faults() (count int, wrong []string) {
 
 func (v *vault) known(i int) bool { return i >= 0 && i < len(v.state) }
 
+// first is the first of the items that hold one blob and have one context with item i,
+// which both are those of: blobOf and contextOf are to be asked about it.
+func (v *vault) first(i int) int { return i - i%max(v.same, 1) }
+
 // key is the one under which item i stands now.
 func (v *vault) key(i int) string {
 	if v.state[i].Load()&updated != 0 {
@@ -128,12 +133,12 @@ func (v *vault) key(i int) string {
 }
 
 // replace puts a new blob in the place of an old one, if the item holds that, and
-// checks it byte for byte against what KMS handed out for this item.
+// checks it byte for byte against what KMS handed out for this item, or for its like.
 func (v *vault) replace(i int, old, new []byte) bool {
-	if !v.known(i) || !bytes.Equal(old, blobOf(v.key(i), i)) {
+	if !v.known(i) || !bytes.Equal(old, blobOf(v.key(i), v.first(i))) {
 		return false
 	}
-	if v.state[i].Load()&asked == 0 || !bytes.Equal(new, blobOf(destinationKey, i)) {
+	if first := v.first(i); v.state[first].Load()&asked == 0 || !bytes.Equal(new, blobOf(destinationKey, first)) {
 		v.fault("item %d was written with a blob that KMS did not hand out for it", i)
 		return true
 	}
