@@ -60,7 +60,10 @@ func TestSmallBench(t *testing.T) {
 		t.Errorf("under random throttles: %+v", run)
 	}
 	l.checkAlike(t)
-	for _, want := range []string{"## DynamoDB", titleOf(bodies), titleOf(headers), "## A pass over slots that are current", "## Goals"} {
+	if err := l.manyWorkers(&out, 200); err != nil {
+		t.Error(err)
+	}
+	for _, want := range []string{"## DynamoDB", titleOf(bodies), titleOf(headers), "## A pass over slots that are current", "## Goals", "## Workers", "| 64 | ", "| not given | "} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is not in what is printed:\n%s", want, &out)
 		}
@@ -120,6 +123,19 @@ func TestRatios(t *testing.T) {
 	}{{nil, 0}, {[]int{7}, 7}, {[]int{9, 1, 5}, 5}, {[]int{4, 1, 3, 2}, 3}} {
 		if got := middle(c.values); got != c.want {
 			t.Errorf("middle(%v) = %d", c.values, got)
+		}
+	}
+}
+
+// What a trial says of workers is what the job file says.
+func TestJobFile(t *testing.T) {
+	l := &lab{dir: t.TempDir()}
+	for workers, want := range map[int]string{0: "\nworkers: 64\n", 7: "\nworkers: 7\n", automatic: ""} {
+		if err := l.writeJob(trial{store: rows, workers: workers}); err != nil {
+			t.Fatal(err)
+		}
+		if text, err := os.ReadFile(l.jobFile()); err != nil || !strings.HasSuffix(string(text), want) || want == "" && strings.Contains(string(text), "workers") {
+			t.Errorf("%d workers: %v\n%s", workers, err, text)
 		}
 	}
 }
@@ -257,7 +273,7 @@ func TestSetting(t *testing.T) {
 	if s := of("LEVERS", "0", "UPDATE", "1"); s.has(partProfiles) || s.has(partLevers) || !s.has(partSeries) || !s.full {
 		t.Errorf("without levers: %+v", s)
 	}
-	if s := of("LEVERS", "1", "UPDATE", "1"); !slices.Equal(s.parts, []string{partProfiles, partLevers}) {
+	if s := of("LEVERS", "1", "UPDATE", "1"); !slices.Equal(s.parts, []string{partWorkers, partProfiles, partLevers}) {
 		t.Errorf("levers: %+v", s)
 	}
 	if s := of("STORES", "s3,s3-metadata", "PARTS", "series", "ITEMS", "300"); len(s.stores) != 2 || !s.partial || s.itemsOf(rows) != 300 || s.has(partAgain) {

@@ -145,8 +145,13 @@ func (l *lab) measure(w io.Writer, s setting) (found findings, err error) {
 	return found, nil
 }
 
-// explain shows where the time goes, and what each lever buys.
+// explain shows what workers are worth, where the time goes, and what each lever buys.
 func (l *lab) explain(w io.Writer, s setting) error {
+	if s.has(partWorkers) {
+		if err := l.manyWorkers(w, 3*s.items); err != nil {
+			return err
+		}
+	}
 	if s.has(partProfiles) {
 		p, err := l.profiled()
 		if err != nil {

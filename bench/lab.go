@@ -66,7 +66,13 @@ type trial struct {
 	args  []string // further flags of the client
 	env   []string // further environment of rotator
 	rate  int      // rotator's kms.rate; 0 for one that is no limit
+	// workers are those of rotator's job: 0 for as many as our loops have, automatic for
+	// none in the job file.
+	workers int
 }
+
+// automatic leaves the number of workers to rotator.
+const automatic = -1
 
 // noLimit is a kms.rate that no client reaches here.
 const noLimit = 1_000_000
@@ -151,7 +157,9 @@ source: { keys: ["%s"] }
 kms: { rate: %d }
 targets:
   - %s
-workers: %d
-`, destinationKey, sourceKey, cmp.Or(t.rate, noLimit), targetOf(t.store), workers)
+`, destinationKey, sourceKey, cmp.Or(t.rate, noLimit), targetOf(t.store))
+	if t.workers != automatic {
+		job += fmt.Sprintf("workers: %d\n", cmp.Or(t.workers, workers))
+	}
 	return errors.Join(os.WriteFile(l.jobFile(), []byte(job), 0o600), os.RemoveAll(filepath.Join(l.dir, ".rotator")))
 }

@@ -35,6 +35,7 @@ const (
 	partQuota    = "quota"
 	partMemory   = "memory"
 	partAgain    = "again"
+	partWorkers  = "workers"
 	partProfiles = "profiles"
 	partLevers   = "levers"
 )
@@ -58,9 +59,9 @@ func settingOf(getenv func(string) string) setting {
 	switch {
 	case s.small, getenv("LEVERS") == "0":
 	case getenv("LEVERS") != "":
-		s.parts = []string{partProfiles, partLevers}
+		s.parts = []string{partWorkers, partProfiles, partLevers}
 	case s.update:
-		s.parts = append(s.parts, partProfiles, partLevers)
+		s.parts = append(s.parts, partWorkers, partProfiles, partLevers)
 	}
 	for name, field := range map[string]*[]string{"PARTS": &s.parts, "STORES": &s.stores} {
 		if given := strings.FieldsFunc(getenv(name), func(r rune) bool { return r == ',' || r == ' ' }); len(given) > 0 {
