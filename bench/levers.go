@@ -32,7 +32,7 @@ func (l *lab) pull(items int) []lever {
 		return func(t trial) trial { t.args = flags; return t }
 	}
 	return []lever{
-		{"ReEncrypt written, signed and read without most of the SDK's middlewares and its serializers, and sent without net/http; BatchExecuteStatement written and pages read without its serializers; requests to KMS and DynamoDB in one write", "`--sdk`", l.us(), moving, flags("--sdk")},
+		{"ReEncrypt written, signed and read without most of the SDK's middlewares and its serializers, and sent without net/http; pages read without its serializers; requests to KMS and DynamoDB in one write", "`--sdk`", l.us(), moving, flags("--sdk")},
 		{"GOGC and GOMEMLIMIT set from the memory there is", "`GOGC=100 GOMEMLIMIT=off`", l.us(), long,
 			func(t trial) trial { t.env = []string{"GOGC=100", "GOMEMLIMIT=off"}; return t }},
 		{"25 rows in one conditional write", "a stub without BatchExecuteStatement", l.us(), moving,
