@@ -50,6 +50,7 @@ type Table struct {
 	config      Config
 	read, write *capacity
 	probing     chan struct{} // held by the goroutine that probes
+	spare       chan struct{} // one in it for each spare turn that is taken
 	bodies      sync.Pool     // of *bytes.Buffer: bodies of answers
 
 	mu    sync.Mutex
@@ -65,7 +66,7 @@ type keyTypes map[string]types.ScalarAttributeType
 // New makes a Table. It asks nothing of the service.
 func New(c Config) *Table {
 	c.Segments = max(1, c.Segments)
-	return &Table{config: c, probing: make(chan struct{}, 1), bodies: sync.Pool{New: func() any { return new(bytes.Buffer) }},
+	return &Table{config: c, probing: make(chan struct{}, 1), spare: make(chan struct{}, spareTurns), bodies: sync.Pool{New: func() any { return new(bytes.Buffer) }},
 		read: newCapacity("read", c.ReadCapacity), write: newCapacity("write", c.WriteCapacity)}
 }
 

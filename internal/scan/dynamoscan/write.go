@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/aws/smithy-go"
-	"golang.org/x/sync/errgroup"
 
 	"rotator/internal/scan"
 )
@@ -21,8 +21,9 @@ import (
 const (
 	maxBatch     = 25
 	maxStatement = 8192
-	// singles is how many single updates of one Replace are under way at once.
-	singles = 8
+	// spareTurns is how many single updates of a table may be under way beyond one for
+	// each Replace: one Replace alone has 8, while many have little more than one each.
+	spareTurns = 7
 )
 
 // update is one conditional update, in the making.
@@ -57,17 +58,28 @@ func (t *Table) Replace(ctx context.Context, changes []scan.Change) []scan.Resul
 	if len(updates) > 1 && t.batches(ctx) {
 		updates = t.replaceBatch(ctx, updates, results)
 	}
-	updates = append(updates, alone...)
-	var group errgroup.Group
-	group.SetLimit(singles)
-	for _, u := range updates {
-		group.Go(func() error {
-			results[u.index] = t.replaceOne(ctx, u)
-			return nil
-		})
-	}
-	_ = group.Wait() // errors are in results
+	t.replaceSingly(ctx, append(updates, alone...), results)
 	return results
+}
+
+// replaceSingly sends each update by itself and fills in its result. It always has one
+// under way, and more while the table has a turn to spare, so that all Replace together
+// have no more than their number and spareTurns: a connection for each is kept
+// afterwards, where more would open one for nearly every update. Nobody waits for a turn.
+func (t *Table) replaceSingly(ctx context.Context, updates []update, results []scan.Result) {
+	var others sync.WaitGroup
+	defer others.Wait()
+	for _, u := range updates {
+		select {
+		case t.spare <- struct{}{}:
+			others.Go(func() {
+				defer func() { <-t.spare }()
+				results[u.index] = t.replaceOne(ctx, u)
+			})
+		default:
+			results[u.index] = t.replaceOne(ctx, u)
+		}
+	}
 }
 
 func (t *Table) newUpdate(index int, change scan.Change) (update, error) {
