@@ -33,7 +33,7 @@ func loadAWS(ctx context.Context, workers int, timeout time.Duration) (aws.Confi
 	}
 	client := awshttp.NewBuildableClient().WithTimeout(timeout).WithTransportOptions(func(t *http.Transport) {
 		t.MaxIdleConns = 0
-		t.MaxIdleConnsPerHost = 2 * workers
+		t.MaxIdleConnsPerHost = 2*workers + 8 // a single worker may send some updates at once
 	})
 	cfg, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithHTTPClient(client),
 		awsconfig.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }))
@@ -97,16 +97,7 @@ func (n namedCredentials) refused(err error) {
 
 // kmsClient is a client whose requests end, as rotate.NewKMS wants it.
 func (w *wiring) kmsClient(cfg aws.Config) *kms.Client {
-	return kms.NewFromConfig(w.lean(cfg), w.light(cfg))
-}
-
-// lean has small requests sent in one write, unless --sdk leaves them to the SDK. It is
-// not for S3: s3scan makes a client of its own from that of a bucket, which waits longer.
-func (w *wiring) lean(cfg aws.Config) aws.Config {
-	if !w.plain {
-		cfg.HTTPClient = awsclient.NewOneWrite(cfg.HTTPClient)
-	}
-	return cfg
+	return kms.NewFromConfig(cfg, w.light(cfg))
 }
 
 // light has a client send ReEncrypt, which is nearly every request of a run, with less

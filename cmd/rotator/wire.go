@@ -269,7 +269,7 @@ func (w *wiring) newPlace(base aws.Config, target config.Target, format *ciphert
 	p := place{name: target.Name, format: format}
 	if t := target.DynamoDB; t != nil {
 		cfg := at(base, t.Region, t.Endpoint, t.RoleARN)
-		p.source = dynamoscan.New(dynamoscan.Config{Client: dynamodb.NewFromConfig(w.lean(cfg)), Table: t.Table, Segments: t.Segments,
+		p.source = dynamoscan.New(dynamoscan.Config{Client: dynamodb.NewFromConfig(cfg), Table: t.Table, Segments: t.Segments,
 			Attributes: format.Attributes(), Writes: format.Writes(), Whole: format.Whole(), PageLimit: pageItems,
 			ReadCapacity: t.ReadCapacity, WriteCapacity: t.WriteCapacity, SDK: w.plain})
 		return p, nil

@@ -1,3 +1,6 @@
+// Package awsclient sends ReEncrypt of the AWS SDK for less work: the same requests, but
+// for the order of headers. What it does stands beside the SDK and can be left out;
+// nothing depends on it but the processor's time.
 package awsclient
 
 import (
@@ -56,7 +59,6 @@ func Light(failed func(error), most int) func(*kms.Options) {
 type light struct {
 	credentials aws.CredentialsProvider
 	sdk         kms.HTTPClient // which sends what light does not
-	sender      kms.HTTPClient // the same below OneWrite, which our bodies do not need
 	failed      func(error)
 	most        int // requests at once
 	protocol    *awsjson.Protocol
@@ -81,11 +83,8 @@ func newLight(o *kms.Options, failed func(error), most int) *light {
 	if failed == nil {
 		failed = func(error) {}
 	}
-	l := &light{credentials: o.Credentials, sdk: o.HTTPClient, sender: o.HTTPClient, failed: failed, most: most, protocol: awsjson.New11(schemas.TrentService),
+	l := &light{credentials: o.Credentials, sdk: o.HTTPClient, failed: failed, most: most, protocol: awsjson.New11(schemas.TrentService),
 		schema: smithy.NewOperationSchema(schemas.ReEncrypt, schemas.ReEncryptRequest, schemas.ReEncryptResponse)}
-	if wrapped, ok := l.sdk.(OneWrite); ok {
-		l.sender = wrapped.Client
-	}
 	return l
 }
 
@@ -180,12 +179,12 @@ func aheadOf(now time.Time, r *http.Request) time.Duration {
 // senderTo is what sends requests to a place: Direct where it can stand in for the
 // SDK's own client, else that client.
 func (l *light) senderTo(target *url.URL) kms.HTTPClient {
-	if client, ok := l.sender.(*awshttp.BuildableClient); ok {
+	if client, ok := l.sdk.(*awshttp.BuildableClient); ok {
 		if direct := newDirect(target, client.GetTransport(), cmp.Or(client.GetTimeout(), defaultTimeout), l.most); direct != nil {
 			return direct
 		}
 	}
-	return l.sender
+	return l.sdk
 }
 
 // defaultTimeout bounds a request where the client sets no limit.

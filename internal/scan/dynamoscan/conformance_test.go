@@ -16,7 +16,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"go.uber.org/goleak"
 
-	"rotator/internal/awsclient"
 	"rotator/internal/fakeaws/fakedynamodb"
 	"rotator/internal/fakeaws/fault"
 	"rotator/internal/scan"
@@ -57,7 +56,7 @@ func newClient(t *testing.T, h http.Handler) *dynamodb.Client {
 	t.Cleanup(transport.CloseIdleConnections)
 	return dynamodb.NewFromConfig(aws.Config{Region: "eu-west-1", BaseEndpoint: &server.URL,
 		Credentials: credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "secret", ""),
-		HTTPClient:  awsclient.OneWrite{Client: &http.Client{Transport: transport}}, // as in the program
+		HTTPClient:  &http.Client{Transport: transport},
 		Retryer:     func() aws.Retryer { return aws.NopRetryer{} }})
 }
 
