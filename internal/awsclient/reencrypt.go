@@ -83,9 +83,8 @@ func newLight(o *kms.Options, failed func(error), most int) *light {
 	if failed == nil {
 		failed = func(error) {}
 	}
-	l := &light{credentials: o.Credentials, sdk: o.HTTPClient, failed: failed, most: most, protocol: awsjson.New11(schemas.TrentService),
+	return &light{credentials: o.Credentials, sdk: o.HTTPClient, failed: failed, most: most, protocol: awsjson.New11(schemas.TrentService),
 		schema: smithy.NewOperationSchema(schemas.ReEncrypt, schemas.ReEncryptRequest, schemas.ReEncryptResponse)}
-	return l
 }
 
 // ID implements middleware.InitializeMiddleware.

@@ -122,6 +122,7 @@ func (b *Bucket) Check(ctx context.Context) error {
 		return fmt.Errorf("look at bucket %s: %w", b.config.Bucket, err)
 	}
 	b.noteVersioning(ctx)
+	b.noteProbes(ctx)
 	return nil
 }
 

@@ -387,8 +387,16 @@ func TestProbesAreNoItems(t *testing.T) {
 	source := store.source(nil)
 	ours := prefix + probeName + strings.Repeat("A", probeTail)
 	items := []scan.Ref{prefix, scan.Ref(ours + "A"), scan.Ref(ours + "/a"), scan.Ref(prefix + probeName), scan.Ref(prefix + "sub/" + probeName + strings.Repeat("A", probeTail))}
-	for _, ref := range append(items, scan.Ref(ours)) {
+	for _, ref := range items {
 		store.write(ref, "")
+	}
+	if err := source.Check(t.Context()); err != nil || strings.Contains(fmt.Sprint(source.Notes()), "left of a probe") {
+		t.Errorf("what is no probe passes for one: %v, %v", err, source.Notes())
+	}
+	store.write(scan.Ref(ours), "")
+	behind := store.source(nil) // of a run that goes on behind it
+	if err := behind.Check(t.Context()); err != nil || !strings.Contains(fmt.Sprint(behind.Notes()), "left of a probe") {
+		t.Errorf("a probe is left, and noted is %v, %v", behind.Notes(), err)
 	}
 	partitions, err := source.Partitions(t.Context())
 	if err != nil {

@@ -79,7 +79,7 @@ func (b *Bucket) page(r keyRange, last string, out *s3.ListObjectsV2Output) (sca
 		}
 		last = key
 		if isProbe(r.Prefix, key) {
-			b.note("bucket %s: an object %s... is left of a probe of conditional writes, if no run is under way; delete it", b.config.Bucket, r.Prefix+probeName)
+			b.noteProbe(r.Prefix)
 			continue
 		}
 		page.Items = append(page.Items, scan.Item{Ref: refOf(key)})

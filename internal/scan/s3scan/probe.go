@@ -87,6 +87,28 @@ func (b *Bucket) probe(ctx context.Context, of *guard, try attempt) (level, erro
 	return of.level, nil
 }
 
+// noteProbes notes objects of probes that runs before left, which were killed meanwhile.
+// The listing of a pass names them too, but not in a run that goes on behind them.
+func (b *Bucket) noteProbes(ctx context.Context) {
+	if b.config.AWS { // where nothing is probed
+		return
+	}
+	out, err := b.config.Client.ListObjectsV2(ctx, &s3.ListObjectsV2Input{Bucket: &b.config.Bucket, Prefix: aws.String(b.config.Prefix + probeName)})
+	if err != nil {
+		return // which the listing of the pass says again
+	}
+	for _, object := range out.Contents {
+		if isProbe(b.config.Prefix, aws.ToString(object.Key)) {
+			b.noteProbe(b.config.Prefix)
+		}
+	}
+}
+
+// noteProbe notes that there are objects of probes behind a prefix.
+func (b *Bucket) noteProbe(prefix string) {
+	b.note("bucket %s: an object %s... is left of a probe of conditional writes, if no run is under way; delete it", b.config.Bucket, prefix+probeName)
+}
+
 // guard is what is known; AWS enforces all conditions, unless it has shown otherwise.
 func (b *Bucket) guard(of *guard) guard {
 	b.mu.Lock()
