@@ -18,8 +18,9 @@ import (
 func allowed() map[string][]string {
 	return map[string][]string{
 		"internal/scan":                 {},
-		"internal/scan/dynamoscan":      {"internal/scan", "sdk"},
-		"internal/scan/s3scan":          {"internal/scan", "sdk"},
+		"internal/scan/connect":         {"sdk"},
+		"internal/scan/dynamoscan":      {"internal/scan", "internal/scan/connect", "sdk"},
+		"internal/scan/s3scan":          {"internal/scan", "internal/scan/connect", "sdk"},
 		"internal/scan/filescan":        {"internal/scan"},
 		"internal/scan/scantest":        {"internal/scan", "internal/fakeaws/fault"},
 		"internal/ciphertext":           {"internal/scan"},

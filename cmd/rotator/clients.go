@@ -34,6 +34,7 @@ func loadAWS(ctx context.Context, workers int, timeout time.Duration) (aws.Confi
 	client := awshttp.NewBuildableClient().WithTimeout(timeout).WithTransportOptions(func(t *http.Transport) {
 		t.MaxIdleConns = 0
 		t.MaxIdleConnsPerHost = 2*workers + 8 // a single worker may send some updates at once
+		t.IdleConnTimeout = 0                 // the services close what is idle for too long
 	})
 	cfg, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithHTTPClient(client),
 		awsconfig.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }))

@@ -271,7 +271,8 @@ func (w *wiring) newPlace(base aws.Config, target config.Target, format *ciphert
 		cfg := at(base, t.Region, t.Endpoint, t.RoleARN)
 		p.source = dynamoscan.New(dynamoscan.Config{Client: dynamodb.NewFromConfig(cfg), Table: t.Table, Segments: t.Segments,
 			Attributes: format.Attributes(), Writes: format.Writes(), Whole: format.Whole(), PageLimit: pageItems,
-			ReadCapacity: t.ReadCapacity, WriteCapacity: t.WriteCapacity, SDK: w.plain})
+			ReadCapacity: t.ReadCapacity, WriteCapacity: t.WriteCapacity, SDK: w.plain,
+			Connections: w.workersOf(func(t config.Target) bool { return t.DynamoDB != nil }) + min(t.Segments, rotate.Scanners)})
 		return p, nil
 	}
 	if t := target.Files; t != nil {
@@ -282,7 +283,7 @@ func (w *wiring) newPlace(base aws.Config, target config.Target, format *ciphert
 	t := target.S3
 	client := objectClient(at(base, t.Region, t.Endpoint, t.RoleARN))
 	c := s3scan.Config{Client: client, Bucket: t.Bucket, Prefix: t.Prefix, AWS: client.Options().BaseEndpoint == nil, Room: room, PageLimit: pageItems,
-		Workers: w.workersOfBucket()}
+		Workers: w.workersOf(func(t config.Target) bool { return t.S3 != nil })}
 	if !format.AlwaysNeedsBody() {
 		c.NeedsBody = format.NeedsBody
 	}
@@ -290,16 +291,16 @@ func (w *wiring) newPlace(base aws.Config, target config.Target, format *ciphert
 	return p, nil
 }
 
-// workersOfBucket is a bucket's share of the workers. One that gets more, since others
-// are done, opens the connections for them when it needs them.
-func (w *wiring) workersOfBucket() int {
-	buckets := 0
+// workersOf is the share of the workers of a target among all that are alike. One that
+// gets more, since others are done, opens the connections for them when it needs them.
+func (w *wiring) workersOf(alike func(config.Target) bool) int {
+	targets := 0
 	for _, target := range w.job.Targets {
-		if target.S3 != nil {
-			buckets++
+		if alike(target) {
+			targets++
 		}
 	}
-	return (w.workers() + buckets - 1) / buckets
+	return (w.workers() + targets - 1) / targets
 }
 
 // ownFiles are the files of the run itself, which a directory of files may hold too.

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -17,8 +18,8 @@ import (
 )
 
 const (
-	// keepFor is how long an idle connection is kept.
-	keepFor = 50 * time.Second
+	// restFor is how long a connection is idle before it is taken in its turn.
+	restFor = 10 * time.Second
 	// earlyBy is by how much a request may time out before its time, at most.
 	earlyBy = time.Second
 )
@@ -29,7 +30,7 @@ const (
 // than all else. It follows no redirects, as the SDK's client does not.
 //
 // It is safe for concurrent use, and keeps as many connections as were used at
-// once, while they are used.
+// once, until the server closes them.
 type Direct struct {
 	target  *url.URL
 	dial    func(ctx context.Context, network, address string) (net.Conn, error)
@@ -162,7 +163,10 @@ func (l *line) Close() error {
 	return l.Conn.Close()
 }
 
-// get returns a connection that was used before, or a new one, which heeds ctx.
+// get returns a connection that was used before, or a new one, which heeds ctx. It takes
+// the one used last, whose memory is at hand, unless another has been idle for long:
+// so all are used, while there are requests, and are not closed by the server for being
+// idle and missing when many are wanted at once; those that it has closed go.
 func (d *Direct) get(ctx context.Context, deadline time.Time) (*line, error) {
 	for {
 		d.mu.Lock()
@@ -180,32 +184,26 @@ func (d *Direct) get(ctx context.Context, deadline time.Time) (*line, error) {
 			}
 			return l, err
 		}
-		l := d.idle[n-1]
-		d.idle = d.idle[:n-1]
+		next := n - 1
+		if time.Since(d.idle[0].used) >= restFor {
+			next = 0
+		}
+		l := d.idle[next]
+		d.idle = slices.Delete(d.idle, next, next+1)
 		d.mu.Unlock()
-		if time.Since(l.used) < keepFor && l.quiet() && l.heed(ctx) {
+		if l.quiet() && l.heed(ctx) {
 			return l, nil
 		}
 		_ = l.Close()
 	}
 }
 
-// put keeps a connection for the next request. For each it closes the one that has been
-// idle longest, if that is too old: fewer requests at a time than before never come down
-// to it, and the servers have long closed their ends.
+// put keeps a connection for the next request.
 func (d *Direct) put(l *line) {
 	l.used = time.Now()
-	var oldest *line
 	d.mu.Lock()
 	d.idle = append(d.idle, l)
-	if l.used.Sub(d.idle[0].used) >= keepFor {
-		oldest, d.idle[0] = d.idle[0], nil
-		d.idle = d.idle[1:]
-	}
 	d.mu.Unlock()
-	if oldest != nil {
-		_ = oldest.Close()
-	}
 }
 
 // connect opens a connection.

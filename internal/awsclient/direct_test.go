@@ -204,13 +204,13 @@ func TestDirectIdle(t *testing.T) {
 	}
 }
 
-// TestDirectFewer: when fewer requests are made at a time, the connections that they
-// leave idle are closed, and no others.
+// TestDirectFewer: when fewer requests are made at a time, each connection is used in its
+// turn all the same, and those that the server closed are closed here too.
 func TestDirectFewer(t *testing.T) {
-	const most, still = 20, 5
+	const most = 20
 	var all sync.WaitGroup
 	all.Add(most)
-	d, _, opened := direct(t, func(w http.ResponseWriter, r *http.Request) {
+	d, server, opened := direct(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.ContentLength == 1 {
 			all.Done()
 			all.Wait() // until each has a connection of its own
@@ -230,21 +230,33 @@ func TestDirectFewer(t *testing.T) {
 	if len(lines) != most {
 		t.Fatalf("%d connections are kept", len(lines))
 	}
-	for _, l := range lines[:most-still] {
-		l.used = l.used.Add(-keepFor)
+	rested := time.Now().Add(-restFor)
+	for _, l := range lines {
+		l.used = rested
 	}
-	for range most {
+	for i, l := range lines {
 		if _, err := post(context.Background(), d, "fewer"); err != nil || opened.Load() != most {
 			t.Fatalf("%v, after %d connections", err, opened.Load())
 		}
-	}
-	for i, l := range lines {
-		if closed := errors.Is(l.raw.SetDeadline(time.Time{}), net.ErrClosed); closed != (i < most-still) {
-			t.Errorf("connection %d is closed: %t", i, closed)
+		if !l.used.After(rested) || d.idle[most-1] != l {
+			t.Fatalf("request %d did not take the connection that was idle longest", i)
 		}
 	}
-	if len(d.idle) != still {
-		t.Errorf("%d connections are kept", len(d.idle))
+	if _, err := post(context.Background(), d, "again"); err != nil || d.idle[most-1] != lines[most-1] {
+		t.Errorf("%v; a request did not take the connection that was used last", err)
+	}
+	server.CloseClientConnections()
+	time.Sleep(100 * time.Millisecond)
+	for _, l := range lines {
+		l.used = rested
+	}
+	if _, err := post(context.Background(), d, "closed"); err != nil || opened.Load() != most+1 || len(d.idle) != 1 {
+		t.Errorf("%v, after %d connections, of which %d are kept", err, opened.Load(), len(d.idle))
+	}
+	for i, l := range lines {
+		if !errors.Is(l.raw.SetDeadline(time.Time{}), net.ErrClosed) {
+			t.Errorf("connection %d is not closed", i)
+		}
 	}
 }
 

@@ -24,9 +24,10 @@ import (
 const (
 	drainTime = 5 * time.Second
 	graceTime = 8 * time.Second
-	// scanners is how many partitions are read at the same time.
-	scanners = 8
 )
+
+// Scanners is how many partitions are read at the same time, at most.
+const Scanners = 8
 
 // Config is what a Rotator needs. All fields but Logger and Draw are required.
 type Config struct {
@@ -188,7 +189,7 @@ func (r *Rotator) Run(ctx context.Context, tracker *checkpoint.Tracker, partitio
 	pool := newPool(r.workers())
 	sized := r.sizing(life.work, pool)
 	var scan errgroup.Group
-	for range min(scanners, len(partitions)) {
+	for range min(Scanners, len(partitions)) {
 		scan.Go(func() error {
 			if err := r.scan(life, pool, tracker, partitions); err != nil {
 				life.stop(err)

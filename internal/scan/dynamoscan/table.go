@@ -41,6 +41,9 @@ type Config struct {
 	// ReadCapacity and WriteCapacity are the most capacity units to use per
 	// second; 0 means no limit.
 	ReadCapacity, WriteCapacity float64
+	// Connections is for how many requests at once connections are opened before the
+	// first of several pages is handed out; 0 leaves it to the requests.
+	Connections int
 	// SDK leaves answers to the SDK alone, which takes more time and memory for them.
 	SDK bool
 }
@@ -52,6 +55,7 @@ type Table struct {
 	probing     chan struct{} // held by the goroutine that probes
 	spare       chan struct{} // one in it for each spare turn that is taken
 	bodies      sync.Pool     // of *bytes.Buffer: bodies of answers
+	opening     sync.Once     // of connections
 
 	mu    sync.Mutex
 	keys  keyTypes // nil until asked for

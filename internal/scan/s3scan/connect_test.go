@@ -19,6 +19,13 @@ import (
 	"rotator/internal/scan"
 )
 
+// The connections wait so long for each other, and all of it takes no longer than this
+// (connect.Ahead).
+const (
+	connectWait = time.Second
+	connectTime = 5 * time.Second
+)
+
 // listed is a server whose pages have one key, and no end unless last is set. It counts
 // its connections.
 type listed struct {
@@ -97,17 +104,13 @@ func TestConnectionsAreThereBeforeTheyAreNeeded(t *testing.T) {
 	if n := server.single.Load(); n != workers+1 {
 		t.Errorf("%d listings of one key, want %d", n, workers+1)
 	}
-	together := newMeeting(workers + 1)
+	var together sync.WaitGroup
+	together.Add(workers + 1)
 	server.answer = func(http.ResponseWriter, *http.Request) bool {
-		together.arrive()
-		<-together.ended
+		together.Done()
+		together.Wait()
 		return false
 	}
-	patience := time.AfterFunc(10*time.Second, func() {
-		t.Error("they did not all ask at once")
-		together.end()
-	})
-	defer patience.Stop()
 	var asking sync.WaitGroup
 	for range workers {
 		asking.Go(func() { _, _ = bucket.Load(t.Context(), "k") })

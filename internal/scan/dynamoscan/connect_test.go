@@ -1,0 +1,112 @@
+package dynamoscan
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+)
+
+// latency is the time to an answer. The SDK closes the body of a request when it has the
+// answer, and net/http gives the connection up if it has not come to the end of that body.
+const latency = 50 * time.Millisecond
+
+// scanned is a server whose pages have one item, and no end unless last is set. It counts
+// its connections.
+type scanned struct {
+	*httptest.Server
+	last        bool
+	connections atomic.Int64
+	hold        func() // before each answer
+}
+
+func newScanned(t *testing.T, last bool) *scanned {
+	s := &scanned{last: last, hold: func() {}}
+	s.Server = httptest.NewUnstartedServer(http.HandlerFunc(s.serve))
+	s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			s.connections.Add(1)
+		}
+	}
+	s.Start()
+	t.Cleanup(s.Close)
+	return s
+}
+
+func (s *scanned) serve(w http.ResponseWriter, r *http.Request) {
+	_, _ = io.Copy(io.Discard, r.Body)
+	time.Sleep(latency)
+	s.hold()
+	answer := `{"Items":[{"k":{"S":"1"}}],"LastEvaluatedKey":{"k":{"S":"1"}}}`
+	if strings.HasSuffix(r.Header.Get("X-Amz-Target"), ".DescribeTable") {
+		answer = `{"Table":{"KeySchema":[{"AttributeName":"k","KeyType":"HASH"}],"AttributeDefinitions":[{"AttributeName":"k","AttributeType":"S"}]}}`
+	} else if s.last {
+		answer = `{"Items":[{"k":{"S":"1"}}]}`
+	}
+	_, _ = io.WriteString(w, answer)
+}
+
+// page reads a page of the table.
+func (s *scanned) page(t *testing.T, table *Table) error {
+	partitions, err := table.Partitions(t.Context())
+	if err != nil {
+		return err
+	}
+	page, err := table.Page(t.Context(), partitions[0], nil)
+	if err == nil && (len(page.Items) != 1 || page.Last != s.last) {
+		err = fmt.Errorf("the page is %+v", page)
+	}
+	return err
+}
+
+// When as many requests as there can be are made at once for the first time, late in a
+// run, they open no connection. A table of one page opens none beside its own.
+func TestConnectionsAreThereBeforeTheyAreNeeded(t *testing.T) {
+	const most = 20
+	for name, c := range map[string]struct {
+		last bool
+		want int64
+	}{"several pages": {false, most}, "one page is all": {true, 1}} {
+		t.Run(name, func(t *testing.T) {
+			server := newScanned(t, c.last)
+			transport := &http.Transport{MaxIdleConnsPerHost: 2 * most}
+			t.Cleanup(transport.CloseIdleConnections)
+			table := New(Config{Table: tableName, Connections: most, Client: dynamodb.New(dynamodb.Options{Region: "eu-west-1", BaseEndpoint: &server.URL,
+				Credentials: credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "not-a-secret", ""), Retryer: aws.NopRetryer{},
+				HTTPClient: &http.Client{Transport: transport}})})
+			if err := server.page(t, table); err != nil {
+				t.Fatal(err)
+			}
+			if n := server.connections.Load(); n != c.want {
+				t.Errorf("%d connections behind the first page, want %d", n, c.want)
+			}
+			var together, reading sync.WaitGroup
+			together.Add(int(c.want))
+			server.hold = func() {
+				together.Done()
+				together.Wait()
+			}
+			for range c.want {
+				reading.Go(func() {
+					if err := server.page(t, table); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			reading.Wait()
+			if n := server.connections.Load(); n != c.want {
+				t.Errorf("%d connections when all asked at once, want %d", n, c.want)
+			}
+		})
+	}
+}
