@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"net"
 	"net/http"
 	"slices"
 	"time"
@@ -31,12 +32,7 @@ func loadAWS(ctx context.Context, workers int, timeout time.Duration) (aws.Confi
 	if workers == 0 {
 		workers = mostWorkers()
 	}
-	client := awshttp.NewBuildableClient().WithTimeout(timeout).WithTransportOptions(func(t *http.Transport) {
-		t.MaxIdleConns = 0
-		t.MaxIdleConnsPerHost = 2*workers + 8 // a single worker may send some updates at once
-		t.IdleConnTimeout = 0                 // the services close what is idle for too long
-	})
-	cfg, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithHTTPClient(client),
+	cfg, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithHTTPClient(newHTTPClient(workers, timeout)),
 		awsconfig.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }))
 	if err != nil {
 		return aws.Config{}, fmt.Errorf("read the AWS configuration: %w", err)
@@ -44,6 +40,19 @@ func loadAWS(ctx context.Context, workers int, timeout time.Duration) (aws.Confi
 	cfg.Credentials = named(cfg.Credentials)
 	renewing(&cfg)
 	return cfg, nil
+}
+
+// newHTTPClient keeps its connections until the other side closes them. One that went
+// away without a word, behind a NAT say, is found out within half a minute.
+func newHTTPClient(workers int, timeout time.Duration) *awshttp.BuildableClient {
+	const idle, interval, count = 15 * time.Second, 5 * time.Second, 3
+	return awshttp.NewBuildableClient().WithTimeout(timeout).WithTransportOptions(func(t *http.Transport) {
+		t.MaxIdleConns, t.MaxConnsPerHost, t.IdleConnTimeout = 0, 0, 0 // no limit
+		t.MaxIdleConnsPerHost = 2*workers + 8                          // a single worker may send some updates at once
+		t.HTTP2 = &http.HTTP2Config{SendPingTimeout: idle, PingTimeout: count * interval}
+	}).WithDialerOptions(func(d *net.Dialer) {
+		d.KeepAliveConfig = net.KeepAliveConfig{Enable: true, Idle: idle, Interval: interval, Count: count}
+	})
 }
 
 // renewing lets the next request fetch credentials anew after a service refused

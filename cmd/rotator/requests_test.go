@@ -14,6 +14,9 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"rotator/internal/scan/s3scan"
@@ -74,6 +77,83 @@ func (m *mixed) s3Requests() (n int) {
 		}
 	}
 	return n
+}
+
+// TestDynamoDBRequests: a run opens the connections to each table of several pages by
+// one DescribeTable each, and an audit, which has nothing to write, none.
+func TestDynamoDBRequests(t *testing.T) {
+	const rows, workers, segments, tables = 3 * pageItems, 4, 2, 2
+	m := newMixed(t, 0)
+	job := fmt.Sprintf("job: requests\ndestination: { key: %q }\nsource: { keys: [%q] }\nkms: { rate: 100000 }\nworkers: %d\ntargets:\n", m.keys["new"], m.keys["old"], workers)
+	for i := range tables {
+		table := fmt.Sprintf("table-%d", i)
+		m.fillTable(t, table, rows)
+		job += fmt.Sprintf("  - dynamodb: { table: %s, segments: %d }\n    format: raw\n    slots: [{ path: blob }]\n", table, segments)
+	}
+	file := filepath.Join(t.TempDir(), "job.yaml")
+	if err := os.WriteFile(file, []byte(job), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		command string
+		opening int
+	}{{"audit", 0}, {"run", tables * (workers + segments)}, {"run", 0}} {
+		before := m.server.Faults().Counts()
+		if code, out, errs := command(t, c.command, "-f", file); code != 0 {
+			t.Fatalf("%s: exit %d: %s%s", c.command, code, out, errs)
+		}
+		after := m.server.Faults().Counts()
+		n := after["dynamodb:DescribeTable"] - before["dynamodb:DescribeTable"] - c.opening
+		if n < 2*tables || n > (1+segments)*tables { // the check, and each scanner that finds that the keys are not known
+			t.Errorf("%s: %d times DescribeTable beside %d for connections", c.command, n, c.opening)
+		}
+		if n := after["dynamodb:Scan"] - before["dynamodb:Scan"]; n < tables*rows/pageItems {
+			t.Errorf("%s: %d pages: a table has to have several", c.command, n)
+		}
+	}
+}
+
+// fillTable makes a table whose rows have a ciphertext each, all the same.
+func (m *mixed) fillTable(t *testing.T, table string, rows int) {
+	t.Helper()
+	options := m.client.Options()
+	cfg := aws.Config{Region: options.Region, BaseEndpoint: options.BaseEndpoint, Credentials: options.Credentials}
+	sealed, err := kms.NewFromConfig(cfg).Encrypt(t.Context(), &kms.EncryptInput{KeyId: aws.String(m.keys["old"]), Plaintext: []byte("a data key")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := dynamodb.NewFromConfig(cfg)
+	key := []types.AttributeDefinition{{AttributeName: aws.String("id"), AttributeType: types.ScalarAttributeTypeS}}
+	if _, err := client.CreateTable(t.Context(), &dynamodb.CreateTableInput{TableName: &table, BillingMode: types.BillingModePayPerRequest, AttributeDefinitions: key,
+		KeySchema: []types.KeySchemaElement{{AttributeName: aws.String("id"), KeyType: types.KeyTypeHash}}}); err != nil {
+		t.Fatal(err)
+	}
+	for i := range rows {
+		row := map[string]types.AttributeValue{"id": textOf(fmt.Sprint(i)), "blob": binaryOf(sealed.CiphertextBlob)}
+		if _, err := client.PutItem(t.Context(), &dynamodb.PutItemInput{TableName: &table, Item: row}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestHTTPClient: connections are kept, and those that went away are found.
+func TestHTTPClient(t *testing.T) {
+	const workers = 100
+	client := newHTTPClient(workers, time.Minute)
+	transport, dialer := client.GetTransport(), client.GetDialer()
+	if transport.IdleConnTimeout != 0 || transport.MaxIdleConns != 0 || transport.MaxConnsPerHost != 0 || transport.MaxIdleConnsPerHost < 2*workers {
+		t.Errorf("connections are not kept: %+v", transport)
+	}
+	alive := dialer.KeepAliveConfig
+	if found := alive.Idle + time.Duration(alive.Count)*alive.Interval; !alive.Enable || found > requestTimeout {
+		t.Errorf("a connection that is gone is found after %v: %+v", found, alive)
+	}
+	if pings := transport.HTTP2; pings == nil || pings.SendPingTimeout+pings.PingTimeout > requestTimeout || pings.SendPingTimeout == 0 {
+		t.Errorf("over HTTP/2: %+v", pings)
+	}
+	if client.GetTimeout() != time.Minute {
+		t.Errorf("requests end after %v", client.GetTimeout())
+	}
 }
 
 // TestBodiesAreChecked: a body that came back damaged is none. That a PUT has a checksum

@@ -272,7 +272,7 @@ func (w *wiring) newPlace(base aws.Config, target config.Target, format *ciphert
 		p.source = dynamoscan.New(dynamoscan.Config{Client: dynamodb.NewFromConfig(cfg), Table: t.Table, Segments: t.Segments,
 			Attributes: format.Attributes(), Writes: format.Writes(), Whole: format.Whole(), PageLimit: pageItems,
 			ReadCapacity: t.ReadCapacity, WriteCapacity: t.WriteCapacity, SDK: w.plain,
-			Connections: w.workersOf(func(t config.Target) bool { return t.DynamoDB != nil }) + min(t.Segments, rotate.Scanners)})
+			Connections: w.workers() + min(t.Segments, rotate.Scanners)})
 		return p, nil
 	}
 	if t := target.Files; t != nil {
@@ -283,7 +283,7 @@ func (w *wiring) newPlace(base aws.Config, target config.Target, format *ciphert
 	t := target.S3
 	client := objectClient(at(base, t.Region, t.Endpoint, t.RoleARN))
 	c := s3scan.Config{Client: client, Bucket: t.Bucket, Prefix: t.Prefix, AWS: client.Options().BaseEndpoint == nil, Room: room, PageLimit: pageItems,
-		Workers: w.workersOf(func(t config.Target) bool { return t.S3 != nil })}
+		Connections: w.workersOfBucket() + 1}
 	if !format.AlwaysNeedsBody() {
 		c.NeedsBody = format.NeedsBody
 	}
@@ -291,16 +291,17 @@ func (w *wiring) newPlace(base aws.Config, target config.Target, format *ciphert
 	return p, nil
 }
 
-// workersOf is the share of the workers of a target among all that are alike. One that
-// gets more, since others are done, opens the connections for them when it needs them.
-func (w *wiring) workersOf(alike func(config.Target) bool) int {
-	targets := 0
+// workersOfBucket is a bucket's share of the workers. One that gets more, since others
+// are done, opens the connections for them when it needs them. Tables need no shares:
+// those of one Region have one host, so what one has opened is there for all.
+func (w *wiring) workersOfBucket() int {
+	buckets := 0
 	for _, target := range w.job.Targets {
-		if alike(target) {
-			targets++
+		if target.S3 != nil {
+			buckets++
 		}
 	}
-	return (w.workers() + targets - 1) / targets
+	return (w.workers() + buckets - 1) / buckets
 }
 
 // ownFiles are the files of the run itself, which a directory of files may hold too.

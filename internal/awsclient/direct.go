@@ -164,9 +164,9 @@ func (l *line) Close() error {
 }
 
 // get returns a connection that was used before, or a new one, which heeds ctx. It takes
-// the one used last, whose memory is at hand, unless another has been idle for long:
-// so all are used, while there are requests, and are not closed by the server for being
-// idle and missing when many are wanted at once; those that it has closed go.
+// the one used last, whose memory is at hand, unless another has been idle for long: so
+// all are used, as far as there are requests enough, and the server does not close them
+// for being idle, to be missing when many are wanted at once. Those that it closed go.
 func (d *Direct) get(ctx context.Context, deadline time.Time) (*line, error) {
 	for {
 		d.mu.Lock()

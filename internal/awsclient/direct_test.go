@@ -230,7 +230,7 @@ func TestDirectFewer(t *testing.T) {
 	if len(lines) != most {
 		t.Fatalf("%d connections are kept", len(lines))
 	}
-	rested := time.Now().Add(-restFor)
+	rested := time.Now().Add(-time.Hour)
 	for _, l := range lines {
 		l.used = rested
 	}

@@ -15,6 +15,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+
+	"rotator/internal/scan/scantest"
 )
 
 // latency is the time to an answer. The SDK closes the body of a request when it has the
@@ -87,15 +89,15 @@ func TestConnectionsAreThereBeforeTheyAreNeeded(t *testing.T) {
 			if err := server.page(t, table); err != nil {
 				t.Fatal(err)
 			}
+			if n := server.connections.Load(); n != 1 {
+				t.Errorf("%d connections before the first write", n)
+			}
+			table.Replace(t.Context(), nil)
 			if n := server.connections.Load(); n != c.want {
-				t.Errorf("%d connections behind the first page, want %d", n, c.want)
+				t.Errorf("%d connections behind the first write, want %d", n, c.want)
 			}
-			var together, reading sync.WaitGroup
-			together.Add(int(c.want))
-			server.hold = func() {
-				together.Done()
-				together.Wait()
-			}
+			server.hold = scantest.Meet(t, int(c.want))
+			var reading sync.WaitGroup
 			for range c.want {
 				reading.Go(func() {
 					if err := server.page(t, table); err != nil {

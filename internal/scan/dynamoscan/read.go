@@ -13,7 +13,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"rotator/internal/scan"
-	"rotator/internal/scan/connect"
 )
 
 // segment is the Spec of a partition.
@@ -80,18 +79,12 @@ func (t *Table) Page(ctx context.Context, p scan.Partition, cursor scan.Cursor) 
 	if err != nil {
 		return scan.Page{}, fmt.Errorf("scan table %s: %w", t.config.Table, err)
 	}
-	if !page.Last && t.config.Connections > 0 { // few items need few connections
-		t.opening.Do(func() { t.connect(ctx) })
+	if !page.Last {
+		t.mu.Lock()
+		t.pages = true
+		t.mu.Unlock()
 	}
 	return page, nil
-}
-
-// connect opens connections by requests that take no capacity of the table
-// (API_DescribeTable).
-func (t *Table) connect(ctx context.Context) {
-	connect.Ahead(ctx, t.config.Connections, t.config.Client.Options().Credentials, func(ctx context.Context) {
-		_, _ = t.config.Client.DescribeTable(ctx, &dynamodb.DescribeTableInput{TableName: &t.config.Table})
-	})
 }
 
 // page makes a page of an answer, of which r may have read the items.

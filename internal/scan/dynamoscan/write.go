@@ -42,6 +42,7 @@ func (t *Table) Batch() int { return maxBatch }
 // to enforce conditions there, else, and where a change is to go alone, by single
 // UpdateItem calls. No two changes may be of one item.
 func (t *Table) Replace(ctx context.Context, changes []scan.Change) []scan.Result {
+	t.opening.Do(func() { t.connect(ctx) })
 	results := make([]scan.Result, len(changes))
 	var updates, alone []update
 	for i, change := range changes {

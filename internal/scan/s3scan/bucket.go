@@ -47,9 +47,9 @@ type Config struct {
 	Room *scan.Room
 	// PageLimit is the most keys of a page; 0 means 1,000, which is S3's most.
 	PageLimit int32
-	// Workers is for how many requests at once, beside the listing, connections are opened
-	// before the first of several pages is handed out; 0 leaves it to the requests.
-	Workers int
+	// Connections is for how many requests at once connections are opened before the
+	// first of several pages is handed out; 0 leaves it to the requests.
+	Connections int
 }
 
 // Bucket is the objects of one bucket under a prefix. It is safe for concurrent

@@ -13,7 +13,7 @@ import (
 // listings of one key.
 func (b *Bucket) connect(ctx context.Context, prefix, behind string) {
 	in := &s3.ListObjectsV2Input{Bucket: &b.config.Bucket, Prefix: &prefix, StartAfter: &behind, MaxKeys: aws.Int32(1)}
-	connect.Ahead(ctx, b.config.Workers+1, b.config.Client.Options().Credentials, func(ctx context.Context) {
+	connect.Ahead(ctx, b.config.Connections, b.config.Client.Options().Credentials, func(ctx context.Context) {
 		_, _ = b.config.Client.ListObjectsV2(ctx, in)
 	})
 }

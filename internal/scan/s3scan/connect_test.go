@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"rotator/internal/scan"
+	"rotator/internal/scan/scantest"
 )
 
 // The connections wait so long for each other, and all of it takes no longer than this
@@ -69,7 +70,7 @@ func (s *listed) bucket(workers int, change func(*http.Transport)) *Bucket {
 	transport := s.Client().Transport.(*http.Transport).Clone()
 	transport.MaxIdleConnsPerHost = 2 * workers
 	change(transport)
-	return New(Config{Bucket: "b", Workers: workers, Client: s3.New(s3.Options{Region: "eu-west-1", BaseEndpoint: &s.URL, UsePathStyle: true,
+	return New(Config{Bucket: "b", Connections: workers + 1, Client: s3.New(s3.Options{Region: "eu-west-1", BaseEndpoint: &s.URL, UsePathStyle: true,
 		Credentials: credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "not-a-secret", ""), Retryer: aws.NopRetryer{},
 		HTTPClient: &http.Client{Transport: transport}})})
 }
@@ -104,11 +105,9 @@ func TestConnectionsAreThereBeforeTheyAreNeeded(t *testing.T) {
 	if n := server.single.Load(); n != workers+1 {
 		t.Errorf("%d listings of one key, want %d", n, workers+1)
 	}
-	var together sync.WaitGroup
-	together.Add(workers + 1)
+	meet := scantest.Meet(t, workers+1)
 	server.answer = func(http.ResponseWriter, *http.Request) bool {
-		together.Done()
-		together.Wait()
+		meet()
 		return false
 	}
 	var asking sync.WaitGroup

@@ -49,7 +49,7 @@ func (b *Bucket) Page(ctx context.Context, p scan.Partition, cursor scan.Cursor)
 	if err != nil {
 		return scan.Page{}, fmt.Errorf("list bucket %s: %w", b.config.Bucket, err)
 	}
-	if !page.Last && b.config.Workers > 0 { // few objects need few connections
+	if !page.Last && b.config.Connections > 0 { // few objects need few connections
 		b.opening.Do(func() { b.connect(ctx, r.Prefix, string(page.Next)) })
 	}
 	return page, nil
