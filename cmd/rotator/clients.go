@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"slices"
@@ -18,6 +19,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go/middleware"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"rotator/internal/awsclient"
 	"rotator/internal/rotate"
@@ -39,6 +41,7 @@ func loadAWS(ctx context.Context, workers int, timeout time.Duration) (aws.Confi
 	}
 	cfg.Credentials = named(cfg.Credentials)
 	renewing(&cfg)
+	keepingConnections(&cfg)
 	return cfg, nil
 }
 
@@ -52,6 +55,28 @@ func newHTTPClient(workers int, timeout time.Duration) *awshttp.BuildableClient 
 		t.HTTP2 = &http.HTTP2Config{SendPingTimeout: idle, PingTimeout: count * interval}
 	}).WithDialerOptions(func(d *net.Dialer) {
 		d.KeepAliveConfig = net.KeepAliveConfig{Enable: true, Idle: idle, Interval: interval, Count: count}
+	})
+}
+
+// keepingConnections hides that the body of a request is an io.WriterTo. The SDK closes the
+// body once it has the answer; net/http, which may not have come to its end yet, then reads
+// an io.EOF from WriteTo (smithy-go 1.28, transport/http/internal/io/safe.go), where only
+// Read may give that, and takes it for a failed write: it gives the connection up, of one
+// request in some thousands where answers take a millisecond.
+func keepingConnections(cfg *aws.Config) {
+	cfg.APIOptions = append(slices.Clip(cfg.APIOptions), func(stack *middleware.Stack) error {
+		return stack.Finalize.Add(middleware.FinalizeMiddlewareFunc("KeepConnection", func(ctx context.Context, in middleware.FinalizeInput, next middleware.FinalizeHandler) (middleware.FinalizeOutput, middleware.Metadata, error) {
+			if request, ok := in.Request.(*smithyhttp.Request); ok {
+				if body, ok := request.GetStream().(io.ReadSeeker); ok {
+					read, err := request.SetStream(struct{ io.ReadSeeker }{body})
+					if err != nil {
+						return middleware.FinalizeOutput{}, middleware.Metadata{}, err
+					}
+					in.Request = read
+				}
+			}
+			return next.HandleFinalize(ctx, in)
+		}), middleware.Before)
 	})
 }
 

@@ -3,12 +3,15 @@ package main
 import (
 	"crypto/sha256"
 	"fmt"
+	"hash/crc32"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -153,6 +156,51 @@ func TestHTTPClient(t *testing.T) {
 	}
 	if client.GetTimeout() != time.Minute {
 		t.Errorf("requests end after %v", client.GetTimeout())
+	}
+}
+
+// TestConnectionIsKept: one request after the other takes the same connection, however
+// soon it is answered.
+func TestConnectionIsKept(t *testing.T) {
+	const requests = 2000
+	for name, value := range map[string]string{"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_SESSION_TOKEN": "",
+		"AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null", "AWS_PROFILE": ""} {
+		t.Setenv(name, value)
+	}
+	var connections atomic.Int64
+	bodies := make(chan string, 1)
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		bodies <- string(body)
+		w.Header().Set("X-Amz-Crc32", fmt.Sprint(crc32.ChecksumIEEE([]byte("{}"))))
+		_, _ = io.WriteString(w, "{}")
+	}))
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			connections.Add(1)
+		}
+	}
+	server.Start()
+	defer server.Close()
+	base, err := loadAWS(t.Context(), 1, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tables := dynamodb.NewFromConfig(at(base, "eu-central-1", server.URL, ""))
+	objects := objectClient(at(base, "eu-central-1", server.URL, ""))
+	for i := range requests {
+		want := fmt.Sprintf(`{"TableName":"table-%d"}`, i)
+		if i%2 == 0 {
+			_, err = tables.DescribeTable(t.Context(), &dynamodb.DescribeTableInput{TableName: aws.String(fmt.Sprintf("table-%d", i))})
+		} else {
+			_, err = objects.PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String("bucket"), Key: aws.String("key"), Body: strings.NewReader(want)})
+		}
+		if got := <-bodies; err != nil || got != want {
+			t.Fatalf("%v: the body was %q, want %q", err, got, want)
+		}
+	}
+	if n := connections.Load(); n != 1 {
+		t.Errorf("%d connections for %d requests", n, requests)
 	}
 }
 
