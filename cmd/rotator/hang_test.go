@@ -104,13 +104,19 @@ func TestHangingKMS(t *testing.T) {
 	}
 }
 
-// hangingKMS is what wireKMS makes, with another timeout.
-func hangingKMS(t *testing.T, address string, timeout time.Duration, plain, proxy bool) *rotate.KMS {
+// setCredentials makes an environment from which the SDK takes credentials, and nothing else.
+func setCredentials(t *testing.T) {
 	t.Helper()
 	for name, value := range map[string]string{"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_SESSION_TOKEN": "",
 		"AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null", "AWS_PROFILE": ""} {
 		t.Setenv(name, value)
 	}
+}
+
+// hangingKMS is what wireKMS makes, with another timeout.
+func hangingKMS(t *testing.T, address string, timeout time.Duration, plain, proxy bool) *rotate.KMS {
+	t.Helper()
+	setCredentials(t)
 	base, err := loadAWS(t.Context(), 1, timeout)
 	if err != nil {
 		t.Fatal(err)

@@ -163,10 +163,7 @@ func TestHTTPClient(t *testing.T) {
 // soon it is answered.
 func TestConnectionIsKept(t *testing.T) {
 	const requests = 2000
-	for name, value := range map[string]string{"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_SESSION_TOKEN": "",
-		"AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null", "AWS_PROFILE": ""} {
-		t.Setenv(name, value)
-	}
+	setCredentials(t)
 	var connections atomic.Int64
 	bodies := make(chan string, 1)
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -189,14 +186,18 @@ func TestConnectionIsKept(t *testing.T) {
 	tables := dynamodb.NewFromConfig(at(base, "eu-central-1", server.URL, ""))
 	objects := objectClient(at(base, "eu-central-1", server.URL, ""))
 	for i := range requests {
-		want := fmt.Sprintf(`{"TableName":"table-%d"}`, i)
+		table := fmt.Sprintf("table-%d", i)
+		want := fmt.Sprintf(`{"TableName":%q}`, table)
 		if i%2 == 0 {
-			_, err = tables.DescribeTable(t.Context(), &dynamodb.DescribeTableInput{TableName: aws.String(fmt.Sprintf("table-%d", i))})
+			_, err = tables.DescribeTable(t.Context(), &dynamodb.DescribeTableInput{TableName: &table})
 		} else {
 			_, err = objects.PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String("bucket"), Key: aws.String("key"), Body: strings.NewReader(want)})
 		}
-		if got := <-bodies; err != nil || got != want {
-			t.Fatalf("%v: the body was %q, want %q", err, got, want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := <-bodies; got != want {
+			t.Fatalf("the body was %q, want %q", got, want)
 		}
 	}
 	if n := connections.Load(); n != 1 {

@@ -42,7 +42,7 @@ type Config struct {
 	// second; 0 means no limit.
 	ReadCapacity, WriteCapacity float64
 	// Connections is for how many requests at once connections are opened before the
-	// first write, where a page is not the last; 0 leaves it to the requests.
+	// first write, where there are several pages; 0 leaves it to the requests.
 	Connections int
 	// SDK leaves answers to the SDK alone, which takes more time and memory for them.
 	SDK bool
