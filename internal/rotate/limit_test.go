@@ -207,28 +207,73 @@ func (l *load) run(t *testing.T, serve service, d time.Duration) (served, thrott
 	return float64(l.served) / d.Seconds(), float64(l.throttled) / float64(max(1, l.sent))
 }
 
+// services are the ways in which a service may count its quota per second.
+func services(quota int) map[string]func() service {
+	return map[string]func() service{
+		"sliding second": func() service { return sliding(quota) },
+		"clock second":   func() service { return clocked(quota) },
+		"bucket":         func() service { return bucket(float64(quota), float64(quota)) },
+		"small bucket":   func() service { return bucket(float64(quota), max(2, float64(quota)/20)) },
+	}
+}
+
+// asker is who asks for more than a quota: so many times as much, by so many workers.
+type asker struct {
+	rate    float64
+	workers int
+}
+
+func askers() []asker { return []asker{{1.3, 64}, {10, 64}, {1000, 64}, {math.Inf(1), 256}, {1.05, 8}} }
+
+// load is what the asker sends to a service of that quota.
+func (a asker) load(quota int) *load {
+	latency := time.Duration(float64(a.workers) / float64(quota) / 2 * float64(time.Second))
+	return &load{limiter: NewLimiter(a.rate * float64(quota)), workers: a.workers, latency: min(5*time.Millisecond, latency)}
+}
+
+// TestThrottlingIsHeededWithinASecond: a second after a service has throttled for the
+// first time, the run asks for less than before, whoever asks and however it is counted.
+func TestThrottlingIsHeededWithinASecond(t *testing.T) {
+	for _, quota := range []int{50, 400, 2000} {
+		for name, make := range services(quota) {
+			for _, a := range askers() {
+				t.Run(fmt.Sprintf("%s of %d, asked for %v times as much by %d", name, quota, a.rate, a.workers), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						l, serve := a.load(quota), make()
+						before, seen := 0.0, time.Time{}
+						watched := func() bool {
+							served := serve()
+							if !served && seen.IsZero() {
+								before, seen = l.limiter.Rate(), time.Now()
+							}
+							return served
+						}
+						for range 30 {
+							l.run(t, watched, time.Second)
+							if !seen.IsZero() {
+								l.run(t, watched, time.Until(seen.Add(time.Second)))
+								break
+							}
+						}
+						if rate := l.limiter.Rate(); seen.IsZero() || rate >= before {
+							t.Errorf("%v requests per second a second after it was throttled for the first time, at %v; at %v before", rate, seen, before)
+						}
+					})
+				})
+			}
+		}
+	}
+}
+
 // TestHiddenQuota: against a quota that nobody told us of, 95% of it is delivered
 // and less than 1% throttled, whatever way the service counts, and whoever asks.
 func TestHiddenQuota(t *testing.T) {
-	type asker struct {
-		rate    float64
-		workers int
-	}
 	for _, quota := range []int{50, 400, 2000} {
-		services := map[string]func() service{
-			"sliding second": func() service { return sliding(quota) },
-			"clock second":   func() service { return clocked(quota) },
-			"bucket":         func() service { return bucket(float64(quota), float64(quota)) },
-			"small bucket":   func() service { return bucket(float64(quota), max(2, float64(quota)/20)) },
-		}
-		for name, make := range services {
-			for _, a := range []asker{{1.3, 64}, {10, 64}, {1000, 64}, {math.Inf(1), 256}, {1.05, 8}} {
-				rate := a.rate * float64(quota)
-				t.Run(fmt.Sprintf("%s of %d, asked for %v by %d", name, quota, rate, a.workers), func(t *testing.T) {
+		for name, make := range services(quota) {
+			for _, a := range askers() {
+				t.Run(fmt.Sprintf("%s of %d, asked for %v times as much by %d", name, quota, a.rate, a.workers), func(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) {
-						latency := min(5*time.Millisecond, time.Duration(float64(a.workers)/float64(quota)/2*float64(time.Second)))
-						l := &load{limiter: NewLimiter(rate), workers: a.workers, latency: latency}
-						serve := make()
+						l, serve := a.load(quota), make()
 						first, _ := l.run(t, serve, 20*time.Second)
 						served, throttled := l.run(t, serve, 40*time.Second)
 						t.Logf("%.1f%% delivered in the first twenty seconds, then %.1f%%, %.2f%% throttled", first/float64(quota)*100, served/float64(quota)*100, throttled*100)
