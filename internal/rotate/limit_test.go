@@ -217,77 +217,64 @@ func services(quota int) map[string]func() service {
 	}
 }
 
-// asker is who asks for more than a quota: so many times as much, by so many workers.
-type asker struct {
-	rate    float64
-	workers int
-}
-
-func askers() []asker { return []asker{{1.3, 64}, {10, 64}, {1000, 64}, {math.Inf(1), 256}, {1.05, 8}} }
-
-// load is what the asker sends to a service of that quota.
-func (a asker) load(quota int) *load {
-	latency := time.Duration(float64(a.workers) / float64(quota) / 2 * float64(time.Second))
-	return &load{limiter: NewLimiter(a.rate * float64(quota)), workers: a.workers, latency: min(5*time.Millisecond, latency)}
+// underQuotas runs a test for several quotas, ways to count them, and who asks for more:
+// so many times as much, by so many workers.
+func underQuotas(t *testing.T, test func(t *testing.T, l *load, serve service, quota float64)) {
+	for _, quota := range []int{50, 400, 2000} {
+		for name, serve := range services(quota) {
+			for _, asker := range []struct {
+				rate    float64
+				workers int
+			}{{1.3, 64}, {10, 64}, {1000, 64}, {math.Inf(1), 256}, {1.05, 8}} {
+				rate := asker.rate * float64(quota)
+				t.Run(fmt.Sprintf("%s of %d, asked for %v by %d", name, quota, rate, asker.workers), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						latency := time.Duration(float64(asker.workers) / float64(quota) / 2 * float64(time.Second))
+						l := &load{limiter: NewLimiter(rate), workers: asker.workers, latency: min(5*time.Millisecond, latency)}
+						test(t, l, serve(), float64(quota))
+					})
+				})
+			}
+		}
+	}
 }
 
 // TestThrottlingIsHeededWithinASecond: a second after a service has throttled for the
 // first time, the run asks for less than before, whoever asks and however it is counted.
 func TestThrottlingIsHeededWithinASecond(t *testing.T) {
-	for _, quota := range []int{50, 400, 2000} {
-		for name, make := range services(quota) {
-			for _, a := range askers() {
-				t.Run(fmt.Sprintf("%s of %d, asked for %v times as much by %d", name, quota, a.rate, a.workers), func(t *testing.T) {
-					synctest.Test(t, func(t *testing.T) {
-						l, serve := a.load(quota), make()
-						before, seen := 0.0, time.Time{}
-						watched := func() bool {
-							served := serve()
-							if !served && seen.IsZero() {
-								before, seen = l.limiter.Rate(), time.Now()
-							}
-							return served
-						}
-						for range 30 {
-							l.run(t, watched, time.Second)
-							if !seen.IsZero() {
-								l.run(t, watched, time.Until(seen.Add(time.Second)))
-								break
-							}
-						}
-						if rate := l.limiter.Rate(); seen.IsZero() || rate >= before {
-							t.Errorf("%v requests per second a second after it was throttled for the first time, at %v; at %v before", rate, seen, before)
-						}
-					})
-				})
+	underQuotas(t, func(t *testing.T, l *load, serve service, _ float64) {
+		before, seen := 0.0, time.Time{}
+		watched := func() bool {
+			served := serve()
+			if !served && seen.IsZero() {
+				before, seen = l.limiter.Rate(), time.Now()
 			}
+			return served
 		}
-	}
+		for n := 0; n < 30 && seen.IsZero(); n++ {
+			l.run(t, watched, time.Second)
+		}
+		l.run(t, watched, time.Until(seen.Add(time.Second)))
+		if rate := l.limiter.Rate(); seen.IsZero() || rate >= before {
+			t.Errorf("%v requests per second a second after it was throttled for the first time, at %v; at %v before", rate, seen, before)
+		}
+	})
 }
 
 // TestHiddenQuota: against a quota that nobody told us of, 95% of it is delivered
 // and less than 1% throttled, whatever way the service counts, and whoever asks.
 func TestHiddenQuota(t *testing.T) {
-	for _, quota := range []int{50, 400, 2000} {
-		for name, make := range services(quota) {
-			for _, a := range askers() {
-				t.Run(fmt.Sprintf("%s of %d, asked for %v times as much by %d", name, quota, a.rate, a.workers), func(t *testing.T) {
-					synctest.Test(t, func(t *testing.T) {
-						l, serve := a.load(quota), make()
-						first, _ := l.run(t, serve, 20*time.Second)
-						served, throttled := l.run(t, serve, 40*time.Second)
-						t.Logf("%.1f%% delivered in the first twenty seconds, then %.1f%%, %.2f%% throttled", first/float64(quota)*100, served/float64(quota)*100, throttled*100)
-						if served < 0.95*float64(quota) || throttled >= 0.01 {
-							t.Errorf("delivered %.1f of %d per second, %.2f%% throttled", served, quota, throttled*100)
-						}
-						if first < 0.8*float64(quota) {
-							t.Errorf("delivered %.1f of %d per second at first", first, quota)
-						}
-					})
-				})
-			}
+	underQuotas(t, func(t *testing.T, l *load, serve service, quota float64) {
+		first, _ := l.run(t, serve, 20*time.Second)
+		served, throttled := l.run(t, serve, 40*time.Second)
+		t.Logf("%.1f%% delivered in the first twenty seconds, then %.1f%%, %.2f%% throttled", first/quota*100, served/quota*100, throttled*100)
+		if served < 0.95*quota || throttled >= 0.01 {
+			t.Errorf("delivered %.1f of %v per second, %.2f%% throttled", served, quota, throttled*100)
 		}
-	}
+		if first < 0.8*quota {
+			t.Errorf("delivered %.1f of %v per second at first", first, quota)
+		}
+	})
 }
 
 // TestRandomThrottlingIsNoQuota: where a lower rate makes throttling no rarer, the
