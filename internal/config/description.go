@@ -27,6 +27,8 @@ func description(name string) string {
 		return "Most chunks worked on at once, of 25 items or one object, 1 to 4096. Default: as many as it takes to send requests at the rate, found out while running, up to 1024."
 	case "Job.MaxOutage":
 		return "How long a service may stay unavailable before the run stops, to be resumed later: a number and a unit, such as 90s, 10m or 1h. Default 10m."
+	case "Job.Accept":
+		return "Known exceptions: slots in the ledger that are counted and listed as accepted, and do not make a command exit with 3. The verdict on a key is the same with and without them. Default: none."
 	case "Destination":
 		return "Destination is the key under which every ciphertext stands afterwards."
 	case "Destination.Key":
@@ -75,6 +77,8 @@ func description(name string) string {
 		return "The same, as it shall be afterwards; {} means none. Default: the same as context."
 	case "Target.ContextFile":
 		return "Encryption contexts by name, for formats that store no context, such as credstash."
+	case "Target.MayBeEmpty":
+		return "The target may hold no ciphertext at all. Without it a target in which no slot was found proves nothing. Default false."
 	case "ContextFile":
 		return "ContextFile is a file with encryption contexts by name."
 	case "ContextFile.Path":
@@ -103,6 +107,12 @@ func description(name string) string {
 		return "Name of the bucket, or ARN of an access point. Required."
 	case "S3.Prefix":
 		return "Beginning of the keys of the objects. Default: the whole bucket."
+	case "S3.Include":
+		return "Which objects: globs over the whole key, prefix included, in which * and ? stand for what is between two slashes, ** for any number of such parts, {a,b} for either, [a-z] for one of these. Default: all objects under the prefix."
+	case "S3.Exclude":
+		return "Which of them not: globs as in include. Default: none."
+	case "S3.Complete":
+		return "Why what include and exclude leave out cannot hold a ciphertext under a source key. It is quoted in reports. Without it nothing is said of a key as a whole."
 	case "S3.KeyPattern":
 		return "Regular expression (Go syntax) over the key of an object; its named groups can be used in contexts. Default: none."
 	case "S3.Region":
@@ -119,6 +129,8 @@ func description(name string) string {
 		return "Which files: globs over the path below root, in which * and ? stand for what is in one name, ** for any number of directories, {a,b} for either, [a-z] for one of these. Default: all files."
 	case "Files.Exclude":
 		return "Which of them not: globs as in include. What matches a directory leaves out all that is in it. Default: none."
+	case "Files.Complete":
+		return "Why what include and exclude leave out cannot hold a ciphertext under a source key. It is quoted in reports. Without it nothing is said of a key as a whole."
 	case "Files.Mtime":
 		return "Modification time of a file that was rewritten: update, so that backups and builds see the change, or keep. Default update."
 	case "Files.KeyPattern":
@@ -135,6 +147,24 @@ func description(name string) string {
 		return "Encryption context under which the ciphertext stands. A value is a constant or takes ${...} from the item. Default: none."
 	case "Slot.DestinationContext":
 		return "Encryption context under which it shall stand afterwards; {} means none. Default: the same as context, and none under an RSA key."
+	case "Slot.MayBeEmpty":
+		return "No item has to have this slot. Without it a slot that was found nowhere proves nothing. Default false."
+	case "Accept":
+		return "Accept is a rule for known exceptions: slots of one target that fail, or are foreign, for a reason that is known. A slot under a source key is never accepted, by what KMS says of its key or by the key token in its header."
+	case "Accept.Target":
+		return "Name of the target. Required."
+	case "Accept.Ref":
+		return "Which items: a glob over the key of an object, or the path of a file, as in include. For a table: the key of the item as reports print it, in which * stands for any text and ? for one character. Default: all items."
+	case "Accept.Reason":
+		return "Reasons of the ledger, such as archived or foreign-key. A conflict, a slot that remains, and service-error cannot be accepted. Required."
+	case "Accept.Under":
+		return "Key under which the slots are: a key id, key ARN, alias name or alias ARN. Default: any key that is no source key, or none that is known."
+	case "Accept.Most":
+		return "Maximum number of slots. If there are more, the rule accepts none. Default: no limit."
+	case "Accept.Until":
+		return "Last day of the rule, in UTC, such as 2027-03-31; at most one year from now. Default: no end."
+	case "Accept.Because":
+		return "Why these exceptions are known, for the report. Required."
 	}
 	return ""
 }

@@ -71,6 +71,10 @@ type Job struct {
 	// How long a service may stay unavailable before the run stops, to be
 	// resumed later: a number and a unit, such as 90s, 10m or 1h. Default 10m.
 	MaxOutage Duration `yaml:"max_outage" jsonschema:"default=10m"`
+	// Known exceptions: slots in the ledger that are counted and listed as accepted,
+	// and do not make a command exit with 3. The verdict on a key is the same with and
+	// without them. Default: none.
+	Accept []Accept `yaml:"accept"`
 
 	source source // where each field stands in the file
 }
@@ -160,6 +164,9 @@ type Target struct {
 	// Encryption contexts by name, for formats that store no context, such as
 	// credstash.
 	ContextFile *ContextFile `yaml:"context_file"`
+	// The target may hold no ciphertext at all. Without it a target in which no slot
+	// was found proves nothing. Default false.
+	MayBeEmpty bool `yaml:"may_be_empty" jsonschema:"default=false"`
 }
 
 // ContextFile is a file with encryption contexts by name.
@@ -201,6 +208,15 @@ type S3 struct {
 	Bucket string `yaml:"bucket" jsonschema:"required,minLength=1"`
 	// Beginning of the keys of the objects. Default: the whole bucket.
 	Prefix string `yaml:"prefix"`
+	// Which objects: globs over the whole key, prefix included, in which * and ? stand
+	// for what is between two slashes, ** for any number of such parts, {a,b} for
+	// either, [a-z] for one of these. Default: all objects under the prefix.
+	Include []string `yaml:"include" jsonschema:"minItems=1"`
+	// Which of them not: globs as in include. Default: none.
+	Exclude []string `yaml:"exclude"`
+	// Why what include and exclude leave out cannot hold a ciphertext under a source
+	// key. It is quoted in reports. Without it nothing is said of a key as a whole.
+	Complete string `yaml:"complete" jsonschema:"minLength=1,maxLength=500"`
 	// Regular expression (Go syntax) over the key of an object; its named
 	// groups can be used in contexts. Default: none.
 	KeyPattern string `yaml:"key_pattern" jsonschema:"format=regex"`
@@ -225,6 +241,9 @@ type Files struct {
 	// Which of them not: globs as in include. What matches a directory leaves out
 	// all that is in it. Default: none.
 	Exclude []string `yaml:"exclude"`
+	// Why what include and exclude leave out cannot hold a ciphertext under a source
+	// key. It is quoted in reports. Without it nothing is said of a key as a whole.
+	Complete string `yaml:"complete" jsonschema:"minLength=1,maxLength=500"`
 	// Modification time of a file that was rewritten: update, so that backups and
 	// builds see the change, or keep. Default update.
 	Mtime string `yaml:"mtime" jsonschema:"enum=update,enum=keep,default=update"`
@@ -249,6 +268,35 @@ type Slot struct {
 	// Encryption context under which it shall stand afterwards; {} means none.
 	// Default: the same as context, and none under an RSA key.
 	DestinationContext map[string]string `yaml:"destination_context"`
+	// No item has to have this slot. Without it a slot that was found nowhere proves
+	// nothing. Default false.
+	MayBeEmpty bool `yaml:"may_be_empty" json:"-" jsonschema:"default=false"`
+}
+
+// Accept is a rule for known exceptions: slots of one target that fail, or are
+// foreign, for a reason that is known. A slot under a source key is never accepted, by
+// what KMS says of its key or by the key token in its header.
+type Accept struct {
+	// Name of the target. Required.
+	Target string `yaml:"target" jsonschema:"required,minLength=1"`
+	// Which items: a glob over the key of an object, or the path of a file, as in
+	// include. For a table: the key of the item as reports print it, in which * stands
+	// for any text and ? for one character. Default: all items.
+	Ref string `yaml:"ref" jsonschema:"minLength=1"`
+	// Reasons of the ledger, such as archived or foreign-key. A conflict, a slot that
+	// remains, and service-error cannot be accepted. Required.
+	Reason []string `yaml:"reason" jsonschema:"required,minItems=1"`
+	// Key under which the slots are: a key id, key ARN, alias name or alias ARN.
+	// Default: any key that is no source key, or none that is known.
+	Under string `yaml:"under" jsonschema:"minLength=1"`
+	// Maximum number of slots. If there are more, the rule accepts none. Default: no
+	// limit.
+	Most int `yaml:"most" jsonschema:"minimum=1"`
+	// Last day of the rule, in UTC, such as 2027-03-31; at most one year from now.
+	// Default: no end.
+	Until string `yaml:"until" jsonschema:"format=date,pattern=^[0-9]{4}-[0-9]{2}-[0-9]{2}$"`
+	// Why these exceptions are known, for the report. Required.
+	Because string `yaml:"because" jsonschema:"required,minLength=1,maxLength=500"`
 }
 
 // Duration is a span of time, written as Go writes it: 90s, 10m, 1h30m.

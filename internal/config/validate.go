@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/bmatcuk/doublestar/v4"
 )
@@ -45,6 +46,9 @@ func (j *Job) validate(refused map[string]bool) []Problem {
 			continue
 		}
 		names[name] = i
+	}
+	for i := range j.Accept {
+		c.accept(element("accept", i), &j.Accept[i])
 	}
 	return c.list
 }
@@ -288,6 +292,7 @@ func (c *checker) s3(field string, s *S3) {
 	case strings.Contains(s.Bucket, "/") && !strings.HasPrefix(s.Bucket, "arn:"):
 		c.add(field+".bucket", "must be the name alone; write the rest as prefix")
 	}
+	c.globs(field, s.Include, s.Exclude, s.Complete)
 	c.keyPattern(field, s.KeyPattern)
 	c.service(field, s.Endpoint, s.RoleARN)
 }
@@ -303,14 +308,13 @@ func (c *checker) directory(field string, f *Files) {
 		c.add(field+".root", "is missing; name the directory that holds the files")
 	}
 	c.oneLine(field+".root", f.Root)
-	if c.job.source.written(field+".include") && len(f.Include) == 0 {
-		c.add(field+".include", "matches no file; take it out for all files")
-	}
+	c.globs(field, f.Include, f.Exclude, f.Complete)
 	for list, globs := range map[string][]string{".include": f.Include, ".exclude": f.Exclude} {
 		for i, glob := range globs {
 			// A path below the root is written in one way alone.
-			if !doublestar.ValidatePattern(glob) || glob == "" || path.Clean(glob) != glob || path.IsAbs(glob) || glob == ".." || strings.HasPrefix(glob, "../") {
-				c.add(element(field+list, i), fmt.Sprintf("%q is not a glob over a path below root, such as **/*.jsonl", glob))
+			if glob != "" && (path.Clean(glob) != glob || path.IsAbs(glob) || outside(glob)) {
+				c.add(element(field+list, i), fmt.Sprintf(
+					"%q is not a glob over a path below root, such as **/*.jsonl", glob))
 			}
 		}
 	}
@@ -319,6 +323,42 @@ func (c *checker) directory(field string, f *Files) {
 	}
 	c.keyPattern(field, f.KeyPattern)
 }
+
+// outside reports whether a cleaned path leads out of the root.
+func outside(path string) bool { return path == ".." || strings.HasPrefix(path, "../") }
+
+// globs checks what S3 and files have in common: which items they leave out.
+func (c *checker) globs(field string, include, exclude []string, complete string) {
+	if c.job.source.written(field+".include") && len(include) == 0 {
+		c.add(field+".include", "matches nothing; take it out for all items")
+	}
+	for list, globs := range map[string][]string{".include": include, ".exclude": exclude} {
+		for i, glob := range globs {
+			if glob == "" || !doublestar.ValidatePattern(glob) {
+				c.add(element(field+list, i), fmt.Sprintf(
+					"%q is not a glob, such as **/*.jsonl; brackets and braces must be closed", glob))
+			}
+		}
+	}
+	c.sentence(field+".complete", complete)
+	if c.job.source.written(field+".complete") && len(include)+len(exclude) == 0 {
+		c.add(field+".complete", "says why include and exclude leave nothing of importance out, "+
+			"and there is neither; take it out")
+	}
+}
+
+// sentence checks a text that is quoted in reports.
+func (c *checker) sentence(field, text string) {
+	if c.job.source.written(field) && strings.TrimSpace(text) == "" {
+		c.add(field, "is empty; say why, in one line")
+	}
+	if utf8.RuneCountInString(text) > maxSentence {
+		c.add(field, fmt.Sprintf("is longer than %d characters", maxSentence))
+	}
+	c.oneLine(field, text)
+}
+
+const maxSentence = 500
 
 // slots checks what holds for every format; the formats check the rest.
 func (c *checker) slots(field string, t *Target) {

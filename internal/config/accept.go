@@ -1,0 +1,113 @@
+package config
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/bmatcuk/doublestar/v4"
+)
+
+// maxUntil is how far ahead the end of an accept rule may be.
+const maxUntil = 366 * 24 * time.Hour
+
+// Ends is the moment from which the rule accepts nothing any more, the end of its last
+// day in UTC; false for a rule without an end.
+func (a *Accept) Ends() (time.Time, bool) {
+	day, err := time.Parse(time.DateOnly, a.Until)
+	return day.AddDate(0, 0, 1), err == nil
+}
+
+// Matches reports whether the glob of the rule matches the address of an item in its
+// target, which is a table or has keys with slashes.
+func (a *Accept) Matches(ref string, table bool) bool {
+	switch {
+	case a.Ref == "":
+		return true
+	case table:
+		return textGlob(a.Ref).MatchString(ref)
+	}
+	return doublestar.MatchUnvalidated(a.Ref, ref)
+}
+
+// textGlob is a glob in which * and ? alone have a meaning: the key of an item of a
+// table is full of the brackets and braces that mean something to other globs.
+func textGlob(glob string) *regexp.Regexp {
+	pattern := regexp.QuoteMeta(glob)
+	pattern = strings.ReplaceAll(pattern, `\*`, `.*`)
+	pattern = strings.ReplaceAll(pattern, `\?`, `.`)
+	return regexp.MustCompile(`(?s)\A` + pattern + `\z`)
+}
+
+// neverAccepted are outcomes and reasons that say that a slot may still be, or stay,
+// under a source key: trying again is the answer to them.
+var neverAccepted = []string{"remaining", "conflict", "kept-changing", "service-error"}
+
+var reasonForm = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_.-]*$`)
+
+// accept checks one rule.
+func (c *checker) accept(field string, a *Accept) {
+	known := slices.IndexFunc(c.job.Targets, func(t Target) bool { return t.Name == a.Target })
+	switch {
+	case a.Target == "":
+		c.add(field+".target", "is missing; name the target whose exceptions are known")
+	case known < 0:
+		c.add(field+".target", fmt.Sprintf("%q is the name of no target", a.Target))
+	case c.job.Targets[known].DynamoDB == nil && !doublestar.ValidatePattern(a.Ref):
+		c.add(field+".ref", fmt.Sprintf("%q is not a glob, such as archive/**", a.Ref))
+	}
+	if c.job.source.written(field+".ref") && a.Ref == "" {
+		c.add(field+".ref", "is empty; take it out for all items")
+	}
+	if len(a.Reason) == 0 {
+		c.add(field+".reason", "is missing; list the reasons that are known, such as [archived]")
+	}
+	for i, reason := range a.Reason {
+		c.acceptReason(element(field+".reason", i), reason)
+	}
+	c.acceptUnder(field+".under", a.Under)
+	if a.Most < 0 || a.Most == 0 && c.job.source.written(field+".most") {
+		c.add(field+".most", "must be 1 or more; take it out for no limit")
+	}
+	c.acceptUntil(field+".until", a)
+	if a.Because == "" && !c.job.source.written(field+".because") {
+		c.add(field+".because", "is missing; say why these exceptions are known")
+	}
+	c.sentence(field+".because", a.Because)
+}
+
+func (c *checker) acceptReason(field, reason string) {
+	switch {
+	case slices.Contains(neverAccepted, reason):
+		c.add(field, fmt.Sprintf("%q cannot be accepted: what it names may be under a source key; "+
+			"run again, or try it with rotator retry", reason))
+	case !reasonForm.MatchString(reason):
+		c.add(field, fmt.Sprintf("%q is not a reason of the ledger, such as archived", reason))
+	}
+}
+
+// acceptUnder refuses a source key by the name that the job file gives it. One under
+// another name is found when keys are resolved.
+func (c *checker) acceptUnder(field, key string) {
+	switch {
+	case key == "" && !c.job.source.written(field):
+	case c.job.Source.Any:
+		c.add(field, "cannot be used with source.any, which makes every key a source key")
+	case slices.Contains(c.job.Source.Keys, key):
+		c.add(field, "is a source key; what is under a source key cannot be accepted")
+	default:
+		c.key(field, key)
+	}
+}
+
+func (c *checker) acceptUntil(field string, a *Accept) {
+	ends, ok := a.Ends()
+	switch {
+	case !ok && (a.Until != "" || c.job.source.written(field)):
+		c.add(field, fmt.Sprintf("%q is not a day, such as 2027-03-31", a.Until))
+	case ok && time.Until(ends) > maxUntil:
+		c.add(field, "is more than one year ahead; name a day within a year")
+	}
+}
