@@ -11,12 +11,13 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"rotator/internal/kmsblob"
 	"rotator/internal/scan"
 )
 
 // kmsBlob has the layout of a blob under a symmetric key.
 func kmsBlob(sealed string) []byte {
-	b := append([]byte{1, 2, 3, 0, 0x78}, strings.Repeat("T", blobTokenLen)...)
+	b := append([]byte{1, 2, 3, 0, 0x78}, strings.Repeat("T", kmsblob.TokenLen)...)
 	b = append(b, 1)
 	b = append(b, strings.Repeat("R", 16)...)
 	b = binary.BigEndian.AppendUint32(b, uint32(len(sealed)+1))
@@ -25,15 +26,15 @@ func kmsBlob(sealed string) []byte {
 
 // olderBlob and firstBlob have the layouts before it.
 func olderBlob(sealed string) []byte {
-	b := append([]byte{1, 1, 2, 0, 0x78}, strings.Repeat("T", blobTokenLen)...)
+	b := append([]byte{1, 1, 2, 0, 0x78}, strings.Repeat("T", kmsblob.TokenLen)...)
 	b = binary.BigEndian.AppendUint32(b, uint32(len(sealed)+1))
 	return append(append(b, 0x30), sealed...)
 }
 
 func firstBlob(sealed string) []byte {
-	token := strings.Repeat("T", blobTokenLen)
+	token := strings.Repeat("T", kmsblob.TokenLen)
 	inner := "\x01\x01\x01\x02\x00\x78" + token + sealed
-	b := append([]byte{0x0a, blobTokenLen}, token...)
+	b := append([]byte{0x0a, kmsblob.TokenLen}, token...)
 	b = binary.AppendUvarint(append(b, 0x12), uint64(len(inner)))
 	return append(b, inner...)
 }
@@ -171,7 +172,7 @@ func TestFakeBlobsLookLikeBlobs(t *testing.T) {
 	n := 0
 	for _, piece := range strings.Split(string(text), `"blob": "`)[1:] {
 		blob, _, ok := decodeText([]byte(piece[:strings.IndexByte(piece, '"')]), false)
-		if !ok || !looksLikeBlob(blob) {
+		if !ok || !kmsblob.IsBlob(blob) {
 			t.Errorf("%q does not look like a blob", blob)
 		}
 		n++

@@ -7,12 +7,12 @@ package ciphertext
 import (
 	"fmt"
 
+	"rotator/internal/kmsblob"
 	"rotator/internal/scan"
 )
 
-// MaxBlob is the largest CiphertextBlob that ReEncrypt takes, in bytes
-// (API_ReEncrypt).
-const MaxBlob = 6144
+// MaxBlob is the largest CiphertextBlob that ReEncrypt accepts, in bytes.
+const MaxBlob = kmsblob.MaxSize
 
 // Slot is one place in an item that holds one KMS ciphertext blob.
 type Slot struct {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"rotator/internal/kmsblob"
 	"rotator/internal/scan"
 )
 
@@ -60,7 +61,7 @@ func beginsWithFramedBlob(body []byte) bool {
 		return false
 	}
 	length, rest := binary.BigEndian.Uint32(body), body[4:]
-	return uint64(length) < uint64(len(rest)) && looksLikeBlob(rest[:length])
+	return uint64(length) < uint64(len(rest)) && kmsblob.IsBlob(rest[:length])
 }
 
 // isESDKMessage says that a body is a message of the AWS Encryption SDK, or the

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"rotator/internal/ciphertext"
+	"rotator/internal/kmsblob"
 	"rotator/internal/scan"
 )
 
@@ -40,7 +41,7 @@ func (e *HeaderError) Error() string { return e.What }
 // target, found by one rule of the job file. So a rule with a wrong encryption context
 // is never hidden by the headers of another's slots.
 type class struct {
-	token  token
+	token  kmsblob.Token
 	target string
 	rule   int
 }
@@ -66,7 +67,7 @@ func newSubject(target *Target, ref scan.Ref, slot ciphertext.Slot, q question) 
 	s := subject{look: target.Writer == nil, ref: ref, slot: slot, question: q}
 	s.class.target, s.class.rule = target.Name, slot.Rule
 	if slot.Refused == nil {
-		s.class.token, s.readable = readToken(slot.Blob)
+		s.class.token, s.readable = kmsblob.ReadToken(slot.Blob)
 	}
 	return s
 }
@@ -99,7 +100,7 @@ type headers struct {
 	begun            bool
 	agree            bool   // the sample was checked to the end
 	wrong            string // what disagreed
-	facts            map[token]fact
+	facts            map[kmsblob.Token]fact
 	lessons          map[class]verdict // what KMS said of a slot of the class
 	decided, checked int64             // by headers, and of these by KMS as well
 	alone            int64             // by headers, and by KMS at the end or never
@@ -109,7 +110,7 @@ type headers struct {
 func newHeaders(c Config) *headers {
 	looking := !slices.ContainsFunc(c.Targets, func(t Target) bool { return t.Writer != nil })
 	return &headers{keys: c.Keys, looking: looking, sample: c.Sample.orDefault(), salt: uint64(c.Draw(1 << 62)), begin: c.BeginHeaders, begun: c.BeginHeaders == nil,
-		logger: c.Logger, turn: make(chan struct{}, 1), exact: c.Exact || c.Keys.refresh(), facts: map[token]fact{}, lessons: map[class]verdict{}}
+		logger: c.Logger, turn: make(chan struct{}, 1), exact: c.Exact || c.Keys.refresh(), facts: map[kmsblob.Token]fact{}, lessons: map[class]verdict{}}
 }
 
 // hint says what the header of a slot's blob tells.
@@ -232,7 +233,7 @@ func (h *headers) learn(s subject, said verdict) error {
 // fact takes what KMS said of the key of a blob. A token that stands for two keys, or
 // for two materials of one, tells nothing.
 func (h *headers) fact(blob []byte, answer Answer) error {
-	t, ok := readToken(blob)
+	t, ok := kmsblob.ReadToken(blob)
 	if !ok || answer.Source == "" {
 		return nil
 	}
@@ -251,7 +252,7 @@ func (h *headers) fact(blob []byte, answer Answer) error {
 
 // keyOf is the key that the header of a blob stands for, "" when that is not known.
 func (h *headers) keyOf(blob []byte) string {
-	t, ok := readToken(blob)
+	t, ok := kmsblob.ReadToken(blob)
 	if !ok {
 		return ""
 	}

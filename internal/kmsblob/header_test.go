@@ -1,4 +1,4 @@
-package rotate
+package kmsblob
 
 import (
 	"bytes"
@@ -9,8 +9,8 @@ import (
 )
 
 // layouts makes a blob of each layout that is known, with one token.
-func layouts(name [tokenLen]byte) map[byte][]byte {
-	rest := bytes.Repeat([]byte{0xab}, 70)
+func layouts(name [TokenLen]byte) map[byte][]byte {
+	rest := append([]byte{derSequence}, bytes.Repeat([]byte{0xab}, 70)...)
 	header := func(layout byte, middle ...byte) []byte {
 		blob := append([]byte{1, layout, 2, 0, 0x78}, name[:]...)
 		blob = binary.BigEndian.AppendUint32(append(blob, middle...), uint32(len(rest)))
@@ -29,26 +29,29 @@ func layouts(name [tokenLen]byte) map[byte][]byte {
 // A blob of a known layout has its token, and none when it is cut short anywhere, or
 // any byte differs that the layout fixes.
 func TestTokens(t *testing.T) {
-	name := [tokenLen]byte(bytes.Repeat([]byte{7}, tokenLen))
+	name := [TokenLen]byte(bytes.Repeat([]byte{7}, TokenLen))
 	for layout, blob := range layouts(name) {
-		if got, ok := readToken(blob); !ok || got != (token{layout, name}) {
+		if got, ok := ReadToken(blob); !ok || got != (Token{layout, name}) {
 			t.Fatalf("layout %d: %v, %v", layout, got, ok)
 		}
+		if !IsBlob(blob) || IsBlob(append(bytes.Clone(blob), '\n')) {
+			t.Errorf("layout %d: a blob is not told from one with a byte behind it", layout)
+		}
 		for n := range blob {
-			if _, ok := readToken(blob[:n]); ok {
+			if _, ok := ReadToken(blob[:n]); ok || IsBlob(blob[:n]) {
 				t.Errorf("layout %d, cut after %d bytes, has a token", layout, n)
 			}
 		}
 		refused := 0
-		for i := range 2 + 3 + tokenLen {
-			if layout == layoutOldest && i == 3+tokenLen {
+		for i := range 2 + 3 + TokenLen {
+			if layout == layoutOldest && i == 3+TokenLen {
 				continue // a length; a shorter one fits as well
 			}
 			changed := bytes.Clone(blob)
 			changed[i] ^= 0x40
-			if got, ok := readToken(changed); !ok {
+			if got, ok := ReadToken(changed); !ok {
 				refused++
-			} else if got == (token{layout, name}) {
+			} else if got == (Token{layout, name}) {
 				t.Errorf("layout %d, byte %d: changed, with the same token", layout, i)
 			}
 		}
@@ -62,7 +65,7 @@ func TestTokens(t *testing.T) {
 // of others have others; what RSA keys make has none.
 func TestTokensOfKeys(t *testing.T) {
 	service := fakekms.New(fakekms.Config{Region: "us-east-1", Account: "111122223333"})
-	seen := map[token]string{}
+	seen := map[Token]string{}
 	for _, spec := range []fakekms.KeySpec{fakekms.Symmetric, fakekms.Symmetric, fakekms.RSA2048} {
 		key, err := service.CreateKey(spec)
 		if err != nil {
@@ -78,7 +81,7 @@ func TestTokensOfKeys(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			read, ok := readToken(blob)
+			read, ok := ReadToken(blob)
 			if ok != (spec == fakekms.Symmetric) {
 				t.Errorf("%s: a token %v", spec, ok)
 			}
@@ -97,11 +100,11 @@ func TestTokensOfKeys(t *testing.T) {
 
 // FuzzToken: whatever the bytes, a token is among them.
 func FuzzToken(f *testing.F) {
-	for _, blob := range layouts([tokenLen]byte{1, 2, 3}) {
+	for _, blob := range layouts([TokenLen]byte{1, 2, 3}) {
 		f.Add(blob)
 	}
 	f.Fuzz(func(t *testing.T, blob []byte) {
-		if read, ok := readToken(blob); ok && !bytes.Contains(blob, read.name[:]) {
+		if read, ok := ReadToken(blob); ok && !bytes.Contains(blob, read.name[:]) {
 			t.Errorf("%x has the token %x", blob, read.name)
 		}
 	})
