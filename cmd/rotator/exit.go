@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"rotator/internal/checkpoint"
 	"rotator/internal/config"
+	"rotator/internal/printable"
 	"rotator/internal/rotate"
 )
 
@@ -39,11 +41,34 @@ func explain(w io.Writer, err error) int {
 		return exitDone
 	}
 	code, hint := exitCode(err)
-	fmt.Fprintf(w, "rotator: %v\n", err)
+	lines := linesOf(err)
+	for i, line := range lines {
+		lines[i] = printable.Text(line)
+	}
+	_, _ = fmt.Fprintf(w, "rotator: %s\n", strings.Join(lines, "\n"))
 	if hint != "" {
-		fmt.Fprintf(w, "rotator: %s\n", hint)
+		_, _ = printable.Fprintf(w, "rotator: %s\n", hint)
 	}
 	return code
+}
+
+// linesOf takes an error apart that is printed on more than one line: the problems of a
+// job file, and errors that were joined. A line break in any other error is part of its
+// text, which may be from outside.
+func linesOf(err error) []string {
+	if problems, ok := err.(*config.Problems); ok {
+		return problems.Lines()
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var texts, lines []string
+		for _, one := range joined.Unwrap() {
+			texts, lines = append(texts, one.Error()), append(lines, linesOf(one)...)
+		}
+		if strings.Join(texts, "\n") == err.Error() {
+			return lines
+		}
+	}
+	return []string{err.Error()}
 }
 
 // exitCode maps any error to its exit code and a hint; "" where the error says

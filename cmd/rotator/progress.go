@@ -11,7 +11,6 @@ import (
 
 	"rotator/internal/checkpoint"
 	"rotator/internal/rotate"
-	"rotator/internal/telemetry"
 )
 
 // How often progress is shown.
@@ -85,7 +84,7 @@ func (s *session) progress(engine *rotate.Rotator, tracker *checkpoint.Tracker) 
 	m := &meter{engine: engine, tracker: tracker, began: time.Now(), items: s.items()}
 	m.first = m.read()
 	show, every, end := s.logProgress(m), logEvery, func() {}
-	if telemetry.IsTerminal(s.err) {
+	if s.terminal != nil {
 		show, end = s.liveLine(m)
 		every = lineEvery
 	}
@@ -120,13 +119,14 @@ func (s *session) logProgress(m *meter) func() {
 }
 
 // liveLine draws a bar over the items, or over the partitions where nobody knows
-// how many items there are.
+// how many items there are. The bar moves the cursor, so what it shows is not escaped on
+// the way to the terminal: nothing from outside may be in it.
 func (s *session) liveLine(m *meter) (show, end func()) {
 	total, done := m.items, func(r reading) int64 { return min(r.items, m.items) }
 	if total == 0 {
 		total, done = int64(m.first.partitions), func(r reading) int64 { return int64(r.done) }
 	}
-	container := mpb.New(mpb.WithOutput(s.err), mpb.WithRefreshRate(lineEvery))
+	container := mpb.New(mpb.WithOutput(s.terminal), mpb.WithRefreshRate(lineEvery))
 	bar := container.AddBar(total,
 		mpb.PrependDecorators(decor.Name(s.summary.Command+" ")),
 		mpb.AppendDecorators(decor.Any(func(decor.Statistics) string {

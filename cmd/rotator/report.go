@@ -13,6 +13,7 @@ import (
 
 	"rotator/internal/checkpoint"
 	"rotator/internal/config"
+	"rotator/internal/printable"
 	"rotator/internal/report/auditlog"
 )
 
@@ -102,7 +103,8 @@ func (c *common) printLedger(ctx context.Context, passes *checkpoint.Passes, rec
 				}
 				continue
 			}
-			fmt.Fprintf(w, "%s\t%q\t%s\t%s\t%s\t%s\t%d\t%s\n", e.Target, e.Ref, e.Path, e.Outcome, e.Reason, e.Key, e.Attempts, e.Detail)
+			_, _ = printable.Fprintf(w, "%s\t%q\t%s\t%s\t%s\t%s\t%d\t%s\n", e.Target, e.Ref, e.Path,
+				e.Outcome, e.Reason, e.Key, e.Attempts, e.Detail)
 		}
 	}
 	return w.Flush()

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"rotator/internal/config"
+	"rotator/internal/printable"
 	"rotator/internal/telemetry"
 )
 
@@ -19,6 +20,18 @@ import (
 type streams struct {
 	in       io.Reader
 	out, err io.Writer
+	// terminal is what err writes to where that is a terminal, for the progress bar; else
+	// nil.
+	terminal *os.File
+}
+
+// printed returns the streams with all that is written to them escaped.
+func (s streams) printed() streams {
+	if file, ok := s.err.(*os.File); ok && telemetry.IsTerminal(file) {
+		s.terminal = file
+	}
+	s.out, s.err = printable.NewWriter(s.out), printable.NewWriter(s.err)
+	return s
 }
 
 // common are the flags of every command that reads a job file.
@@ -33,6 +46,7 @@ type common struct {
 
 // run is the whole program but for signals and os.Exit.
 func run(ctx context.Context, args []string, std streams) int {
+	std = std.printed()
 	root := newRootCommand(std)
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
@@ -125,7 +139,7 @@ func (c *common) logger() (*zap.Logger, error) {
 	if c.verbose {
 		level = zapcore.DebugLevel
 	}
-	return telemetry.NewLogger(telemetry.Config{Level: level, Output: c.err})
+	return telemetry.NewLogger(telemetry.Config{Level: level, Output: c.err, People: c.terminal != nil})
 }
 
 // usageError is a mistake on the command line.

@@ -13,6 +13,7 @@ import (
 
 	"rotator/internal/checkpoint"
 	"rotator/internal/config"
+	"rotator/internal/printable"
 	"rotator/internal/report"
 )
 
@@ -93,7 +94,8 @@ func (c *common) printStatus(result statusResult) error {
 		if !p.Saved.IsZero() {
 			saved = p.Saved.Format(time.RFC3339)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%v\t%d\t%s\t%s\n", p.Target, p.Partition, p.Done, p.Slots, saved, cmp.Or(p.Owner, "-"))
+		_, _ = printable.Fprintf(w, "%s\t%s\t%v\t%d\t%s\t%s\n", p.Target, p.Partition, p.Done, p.Slots, saved,
+			cmp.Or(p.Owner, "-"))
 	}
 	return w.Flush()
 }

@@ -23,7 +23,10 @@ type Problems struct {
 
 // Error prints one problem per line, as compilers do, so that editors can jump
 // to the place.
-func (p *Problems) Error() string {
+func (p *Problems) Error() string { return strings.Join(p.Lines(), "\n") }
+
+// Lines returns the lines of Error. A line break inside a problem does not end its line.
+func (p *Problems) Lines() []string {
 	lines := make([]string, len(p.List))
 	for i, problem := range p.List {
 		var b strings.Builder
@@ -37,7 +40,7 @@ func (p *Problems) Error() string {
 		b.WriteString(": " + problem.Detail)
 		lines[i] = b.String()
 	}
-	return strings.Join(lines, "\n")
+	return lines
 }
 
 func (p *Problems) sort() {

@@ -6,6 +6,8 @@ import (
 	"io"
 	"text/tabwriter"
 	"time"
+
+	"rotator/internal/printable"
 )
 
 // JSON writes the summary as one object, indented.
@@ -80,7 +82,7 @@ func (s *Summary) convergence() string {
 	return "not yet: this pass moved slots; only a later one that finds nothing to move is the proof (rotator verify)"
 }
 
-// lines writes table rows and keeps the first error.
+// lines writes table rows with every argument escaped, and keeps the first error.
 type lines struct {
 	w   *tabwriter.Writer
 	err error
@@ -88,7 +90,7 @@ type lines struct {
 
 func (l *lines) line(format string, args ...any) {
 	if l.err == nil {
-		_, l.err = fmt.Fprintf(l.w, format+"\n", args...)
+		_, l.err = printable.Fprintf(l.w, format+"\n", args...)
 	}
 }
 

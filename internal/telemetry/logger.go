@@ -10,6 +10,7 @@
 package telemetry
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"os"
@@ -17,13 +18,14 @@ import (
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+
+	"rotator/internal/printable"
 )
 
 // Config says how to log. The zero value logs from level info to stderr.
 type Config struct {
-	// JSON asks for JSON Lines even on a terminal. Anything but a terminal gets
-	// them anyway.
-	JSON bool
+	// People asks for lines for people instead of JSON Lines.
+	People bool
 	// Level is the lowest level that is logged; the zero value is info.
 	Level zapcore.Level
 	// Output is where lines go, one Write each; nil means os.Stderr. It need
@@ -31,8 +33,7 @@ type Config struct {
 	Output io.Writer
 }
 
-// NewLogger makes a logger: lines for people on a terminal, JSON Lines
-// elsewhere. Nothing is buffered, so that a killed process loses no line.
+// NewLogger makes a logger. Nothing is buffered, so that a killed process loses no line.
 func NewLogger(c Config) (*zap.Logger, error) {
 	if c.Level < zapcore.DebugLevel || c.Level > zapcore.FatalLevel {
 		return nil, fmt.Errorf("make the logger: there is no log level %d", c.Level)
@@ -40,9 +41,22 @@ func NewLogger(c Config) (*zap.Logger, error) {
 	if c.Output == nil {
 		c.Output = os.Stderr
 	}
-	output := zapcore.Lock(zapcore.AddSync(c.Output))
-	core := zapcore.NewCore(encoder(!c.JSON && IsTerminal(c.Output)), output, c.Level)
+	output := zapcore.Lock(zapcore.AddSync(&lineWriter{c.Output}))
+	core := zapcore.NewCore(encoder(c.People), output, c.Level)
 	return zap.New(core, zap.ErrorOutput(output)), nil
+}
+
+// lineWriter escapes what must not be printed. Each Write is one line, so that a newline
+// in a message cannot begin another.
+type lineWriter struct{ w io.Writer }
+
+// Write implements io.Writer.
+func (l *lineWriter) Write(p []byte) (int, error) {
+	text := printable.Text(string(bytes.TrimSuffix(p, []byte(zapcore.DefaultLineEnding))))
+	if _, err := io.WriteString(l.w, text+zapcore.DefaultLineEnding); err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }
 
 func encoder(people bool) zapcore.Encoder {

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"rotator/internal/printable"
 )
 
 // line is one record, without its hash.
@@ -83,12 +85,11 @@ func appendLine(text []byte, l *line) []byte {
 	return append(text, '}')
 }
 
-// appendText appends a string in JSON, as json.Marshal writes it.
+// appendText appends a string in JSON, as json.Marshal writes it, with more escapes.
 func appendText(text []byte, s string) []byte {
 	for i := range len(s) {
 		if c := s[i]; c < 0x20 || c > 0x7e || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
-			quoted, _ := json.Marshal(s) // which a string cannot make fail
-			return append(text, quoted...)
+			return printable.AppendJSON(text, s)
 		}
 	}
 	return append(append(append(text, '"'), s...), '"')
