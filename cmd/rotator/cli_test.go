@@ -41,6 +41,7 @@ func TestMain(m *testing.M) {
 //	disable KEY                 disable a key: old, new or third
 //	repoint ALIAS KEY           make an alias stand for another key
 //	rewrite ID KEY              store a new ciphertext in an item, or an object prod/N
+//	store KEY [FILE]            store an object in the bucket vault: empty, or with a file's text
 //	pose KEY AS                 let the headers of new ciphertexts lie: KEY poses as AS
 //	share KEY ID...             store one new ciphertext in all these items
 //	quota CODE APPLIED DEFAULT  what Service Quotas says of KMS; 0: nothing
@@ -52,6 +53,7 @@ func TestScripts(t *testing.T) {
 		"disable": func(ts *testscript.TestScript, _ bool, args []string) { of(ts).disable(ts, args) },
 		"repoint": func(ts *testscript.TestScript, _ bool, args []string) { of(ts).repoint(ts, args) },
 		"rewrite": func(ts *testscript.TestScript, _ bool, args []string) { of(ts).rewrite(ts, args) },
+		"store":   func(ts *testscript.TestScript, _ bool, args []string) { of(ts).store(ts, args) },
 		"pose":    func(ts *testscript.TestScript, _ bool, args []string) { of(ts).pose(ts, args) },
 		"share":   func(ts *testscript.TestScript, _ bool, args []string) { of(ts).share(ts, args) },
 		"hold":    hold,
@@ -203,6 +205,19 @@ func (w *world) share(ts *testscript.TestScript, args []string) {
 	for _, id := range args[1:] {
 		ts.Check(w.putBlob(id, blob))
 	}
+}
+
+func (w *world) store(ts *testscript.TestScript, args []string) {
+	body := ""
+	if len(args) > 1 {
+		body = ts.ReadFile(args[1])
+	}
+	_, err := w.s3.PutObject(context.Background(), &s3.PutObjectInput{
+		Bucket: aws.String("vault"),
+		Key:    &args[0],
+		Body:   strings.NewReader(body),
+	})
+	ts.Check(err)
 }
 
 func (w *world) pose(ts *testscript.TestScript, args []string) {

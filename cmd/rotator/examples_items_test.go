@@ -85,6 +85,7 @@ func objectExamples() map[string]builder {
 		"job-file.md#0 example-archive": blobAt("blobs/x", "app", "archive"),
 		"example-archive base64":        textAt("x"),
 		"example-secrets base64":        textAt("tokens/x"),
+		"example-vault base64":          textAt("prod/x.b64", "app", "vault"),
 		"example-tokens base64":         textAt("t1/x", "tenant", "t1"),
 		"example-secrets raw":           blobAt("prod/x", "app", "pay"),
 		"vault base64":                  textAt("t1/a/x.enc", "tenant", "t1"),

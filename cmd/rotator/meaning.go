@@ -21,6 +21,12 @@ type targetMeaning struct {
 	Slots                                   []config.Slot
 	Contexts                                *contextMeaning `json:",omitempty"`
 	Files                                   *filesMeaning   `json:",omitempty"`
+	Objects                                 *objectsMeaning `json:",omitempty"`
+}
+
+// objectsMeaning is which objects of a bucket a target has, where it has not all.
+type objectsMeaning struct {
+	Include, Exclude []string
 }
 
 // filesMeaning is which files a target has.
@@ -52,6 +58,9 @@ func fingerprint(job *config.Job) (string, error) {
 		}
 		if s := target.S3; s != nil {
 			t.Bucket, t.Prefix, t.KeyPattern, t.Region, t.Endpoint = s.Bucket, s.Prefix, s.KeyPattern, s.Region, s.Endpoint
+			if len(s.Include)+len(s.Exclude) > 0 {
+				t.Objects = &objectsMeaning{Include: s.Include, Exclude: s.Exclude}
+			}
 		}
 		if f := target.Files; f != nil {
 			t.KeyPattern, t.Files = f.KeyPattern, &filesMeaning{Root: f.Root, Include: f.Include, Exclude: f.Exclude}

@@ -282,8 +282,16 @@ func (w *wiring) newPlace(base aws.Config, target config.Target, format *ciphert
 	}
 	t := target.S3
 	client := objectClient(at(base, t.Region, t.Endpoint, t.RoleARN))
-	c := s3scan.Config{Client: client, Bucket: t.Bucket, Prefix: t.Prefix, AWS: client.Options().BaseEndpoint == nil, Room: room, PageLimit: pageItems,
-		Connections: w.workersOfBucket() + 1}
+	c := s3scan.Config{
+		Client:      client,
+		Bucket:      t.Bucket,
+		Prefix:      t.Prefix,
+		Globs:       scan.NewGlobs(t.Include, t.Exclude),
+		AWS:         client.Options().BaseEndpoint == nil,
+		Room:        room,
+		PageLimit:   pageItems,
+		Connections: w.workersOfBucket() + 1,
+	}
 	if !format.AlwaysNeedsBody() {
 		c.NeedsBody = format.NeedsBody
 	}

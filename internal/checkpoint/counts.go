@@ -29,6 +29,7 @@ type ItemCounts struct {
 	Seen        int64 `json:"seen"`
 	Written     int64 `json:"written,omitempty"`
 	WithoutSlot int64 `json:"without_slot,omitempty"`
+	Excluded    int64 `json:"excluded,omitempty"` // listed, and left out by a filter; not in Seen
 }
 
 // KeyCount counts the slots under one key. Of some, Header counts how many, the header
@@ -65,6 +66,7 @@ func (c *Counts) combine(other Counts, sign int64) {
 	c.Items.Seen += sign * other.Items.Seen
 	c.Items.Written += sign * other.Items.Written
 	c.Items.WithoutSlot += sign * other.Items.WithoutSlot
+	c.Items.Excluded += sign * other.Items.Excluded
 	for arn, n := range other.Keys {
 		c.AddKey(arn, KeyCount{Slots: sign * n.Slots, Header: sign * n.Header})
 	}

@@ -55,7 +55,7 @@ func (f *bodyFormat) Name() string { return f.name }
 // Find implements Format.
 func (f *bodyFormat) Find(item scan.Item) []Slot {
 	object, ok := item.Payload.(*scan.Object)
-	if !ok {
+	if !ok || isFolderMarker(object) {
 		return nil
 	}
 	var found []Slot

@@ -108,9 +108,9 @@ func description(name string) string {
 	case "S3.Prefix":
 		return "Beginning of the keys of the objects. Default: the whole bucket."
 	case "S3.Include":
-		return "Which objects: globs over the whole key, prefix included, in which * and ? stand for what is between two slashes, ** for any number of such parts, {a,b} for either, [a-z] for one of these. Default: all objects under the prefix."
+		return "Which objects: globs over the key behind the last slash of prefix, in which * and ? stand for what is between two slashes, ** for any number of such parts, {a,b} for either, [a-z] for one of these. Default: all objects under the prefix."
 	case "S3.Exclude":
-		return "Which of them not: globs as in include. Default: none."
+		return "Which of them not: globs as in include. What matches a folder leaves out all that is in it. Default: none."
 	case "S3.Complete":
 		return "Why what include and exclude leave out cannot hold a ciphertext under a source key. It is quoted in reports. Without it nothing is said of a key as a whole."
 	case "S3.KeyPattern":

@@ -169,6 +169,18 @@ type Target struct {
 	MayBeEmpty bool `yaml:"may_be_empty" jsonschema:"default=false"`
 }
 
+// Filter reports whether the job file hides items of the target, and why what is hidden
+// cannot matter; "" where it does not say why.
+func (t *Target) Filter() (hides bool, complete string) {
+	switch {
+	case t.S3 != nil:
+		return len(t.S3.Include)+len(t.S3.Exclude) > 0, t.S3.Complete
+	case t.Files != nil:
+		return len(t.Files.Include)+len(t.Files.Exclude) > 0, t.Files.Complete
+	}
+	return false, ""
+}
+
 // ContextFile is a file with encryption contexts by name.
 type ContextFile struct {
 	// File that gives each name its encryption context: YAML or JSON, a map of
@@ -208,11 +220,12 @@ type S3 struct {
 	Bucket string `yaml:"bucket" jsonschema:"required,minLength=1"`
 	// Beginning of the keys of the objects. Default: the whole bucket.
 	Prefix string `yaml:"prefix"`
-	// Which objects: globs over the whole key, prefix included, in which * and ? stand
-	// for what is between two slashes, ** for any number of such parts, {a,b} for
-	// either, [a-z] for one of these. Default: all objects under the prefix.
+	// Which objects: globs over the key behind the last slash of prefix, in which * and
+	// ? stand for what is between two slashes, ** for any number of such parts, {a,b}
+	// for either, [a-z] for one of these. Default: all objects under the prefix.
 	Include []string `yaml:"include" jsonschema:"minItems=1"`
-	// Which of them not: globs as in include. Default: none.
+	// Which of them not: globs as in include. What matches a folder leaves out all that
+	// is in it. Default: none.
 	Exclude []string `yaml:"exclude"`
 	// Why what include and exclude leave out cannot hold a ciphertext under a source
 	// key. It is quoted in reports. Without it nothing is said of a key as a whole.

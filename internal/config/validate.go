@@ -312,7 +312,7 @@ func (c *checker) directory(field string, f *Files) {
 	for list, globs := range map[string][]string{".include": f.Include, ".exclude": f.Exclude} {
 		for i, glob := range globs {
 			// A path below the root is written in one way alone.
-			if glob != "" && (path.Clean(glob) != glob || path.IsAbs(glob) || outside(glob)) {
+			if glob != "" && !strings.HasSuffix(glob, "/") && (path.Clean(glob) != glob || path.IsAbs(glob) || outside(glob)) {
 				c.add(element(field+list, i), fmt.Sprintf(
 					"%q is not a glob over a path below root, such as **/*.jsonl", glob))
 			}
@@ -334,9 +334,13 @@ func (c *checker) globs(field string, include, exclude []string, complete string
 	}
 	for list, globs := range map[string][]string{".include": include, ".exclude": exclude} {
 		for i, glob := range globs {
-			if glob == "" || !doublestar.ValidatePattern(glob) {
+			switch {
+			case glob == "" || !doublestar.ValidatePattern(glob):
 				c.add(element(field+list, i), fmt.Sprintf(
 					"%q is not a glob, such as **/*.jsonl; brackets and braces must be closed", glob))
+			case strings.HasSuffix(glob, "/"):
+				c.add(element(field+list, i), fmt.Sprintf(
+					"%q ends in a slash; write %q for all that is in the folder", glob, glob+"**"))
 			}
 		}
 	}

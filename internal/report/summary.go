@@ -64,6 +64,9 @@ type Items struct {
 	Seen        int64 `json:"seen"`
 	Written     int64 `json:"written"`
 	WithoutSlot int64 `json:"without_slot"`
+	// Excluded counts what include and exclude left out of what was listed; it is not
+	// part of Seen.
+	Excluded int64 `json:"excluded"`
 }
 
 // KMS counts the ReEncrypt requests of this process, dry runs included.
@@ -158,7 +161,12 @@ func slotsOf(c checkpoint.Counts) Slots {
 }
 
 func itemsOf(c checkpoint.Counts) Items {
-	return Items{Seen: c.Items.Seen, Written: c.Items.Written, WithoutSlot: c.Items.WithoutSlot}
+	return Items{
+		Seen:        c.Items.Seen,
+		Written:     c.Items.Written,
+		WithoutSlot: c.Items.WithoutSlot,
+		Excluded:    c.Items.Excluded,
+	}
 }
 
 // keysOf lists the keys, the one with most slots first.

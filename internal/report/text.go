@@ -36,6 +36,10 @@ func (s *Summary) Text(w io.Writer) error {
 	if len(s.Targets) > 1 {
 		out.counts("all", s.Slots, s.Items)
 	}
+	if s.Items.Excluded > 0 {
+		out.line("")
+		out.line("left out by include and exclude: %d items", s.Items.Excluded)
+	}
 	if len(s.Keys) > 0 {
 		out.line("")
 		out.line("FOUND UNDER KEY\tSLOTS\tTOLD BY")

@@ -322,6 +322,7 @@ func (r *Rotator) feed(life contexts, pool *pool, target *Target, page scan.Page
 	work := &pageWork{ticket: ticket, page: page}
 	chunks := slices.Collect(slices.Chunk(page.Items, target.Batch))
 	work.open = len(chunks)
+	work.counts.Items.Excluded = page.Excluded
 	if len(chunks) == 0 {
 		work.complete()
 		return

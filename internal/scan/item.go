@@ -27,6 +27,8 @@ type Page struct {
 	Next Cursor
 	// Last is true when the partition has no page after this one.
 	Last bool
+	// Excluded counts the items that were listed, and left out because of a filter.
+	Excluded int64
 }
 
 // Ref is the address of an item in its target. It is stable, printable and

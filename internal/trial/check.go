@@ -256,7 +256,12 @@ func sums(s *report.Summary) (problems []string) {
 		c := t.Slots
 		all = report.Slots{Seen: all.Seen + c.Seen, Rotated: all.Rotated + c.Rotated, Current: all.Current + c.Current, Remaining: all.Remaining + c.Remaining,
 			Foreign: all.Foreign + c.Foreign, Failed: all.Failed + c.Failed, Conflict: all.Conflict + c.Conflict, Gone: all.Gone + c.Gone}
-		items = report.Items{Seen: items.Seen + t.Items.Seen, Written: items.Written + t.Items.Written, WithoutSlot: items.WithoutSlot + t.Items.WithoutSlot}
+		items = report.Items{
+			Seen:        items.Seen + t.Items.Seen,
+			Written:     items.Written + t.Items.Written,
+			WithoutSlot: items.WithoutSlot + t.Items.WithoutSlot,
+			Excluded:    items.Excluded + t.Items.Excluded,
+		}
 	}
 	check("all targets", s.Slots, s.Items, s.Keys, s.Reasons)
 	if all != s.Slots || items != s.Items {

@@ -40,9 +40,7 @@ import (
 // Config says which files to read.
 type Config struct {
 	Root string // the directory
-	// Include and Exclude are globs over the path of a file below Root, as
-	// doublestar matches them. No Include means all files. What they say of a
-	// directory holds for all that is in it: Exclude by any glob, Include by its name.
+	// Include and Exclude are globs over the path of a file below Root (scan.Globs).
 	Include, Exclude []string
 	// KeepMtime gives a rewritten file the modification time that it had.
 	KeepMtime bool
@@ -57,6 +55,7 @@ type Config struct {
 // Files is the regular files under one directory. It is safe for concurrent use.
 type Files struct {
 	config Config
+	globs  scan.Globs
 	// hook stands before each step of a replacement, where a test fails, dies, or
 	// lets another writer in; nil otherwise.
 	hook func(step) error
@@ -78,11 +77,7 @@ func New(c Config) *Files {
 	if c.PageLimit <= 0 {
 		c.PageLimit = 1000
 	}
-	c.Include = slices.Clone(c.Include)
-	for i, pattern := range c.Include {
-		c.Include[i] = withAllBelow(pattern)
-	}
-	return &Files{config: c}
+	return &Files{config: c, globs: scan.NewGlobs(c.Include, c.Exclude)}
 }
 
 // Notes are facts about the files that belong in the report.

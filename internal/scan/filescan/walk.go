@@ -96,8 +96,12 @@ func (w *walk) page(ctx context.Context, limit int) (scan.Page, error) {
 		}
 		w.last = path
 		w.meet(path)
-		if w.files.wanted(path) {
+		switch {
+		case w.files.isOwn(path):
+		case w.files.globs.Chooses(path):
 			page.Items = append(page.Items, scan.Item{Ref: scan.KeyRef(path)})
+		default:
+			page.Excluded++
 		}
 	}
 	page.Next = scan.Cursor(w.last)
@@ -106,7 +110,7 @@ func (w *walk) page(ctx context.Context, limit int) (scan.Page, error) {
 
 // meet remembers which patterns of Include match a file.
 func (w *walk) meet(path string) {
-	for _, pattern := range w.files.config.Include {
+	for _, pattern := range w.files.globs.Include() {
 		if !w.met[pattern] && doublestar.MatchUnvalidated(pattern, path) {
 			w.met[pattern] = true
 		}
@@ -116,20 +120,11 @@ func (w *walk) meet(path string) {
 // noteUnmet notes the patterns of Include that no file of the whole walk matched:
 // each may be a slip of the pen.
 func (w *walk) noteUnmet() {
-	for _, pattern := range w.files.config.Include {
+	for _, pattern := range w.files.globs.Include() {
 		if w.whole && !w.met[pattern] {
 			w.files.note("directory %s: no file matches %q of include", w.files.config.Root, pattern)
 		}
 	}
-}
-
-// withAllBelow is a pattern of Include. One without wildcards is a file, or a
-// directory with all that is in it; one with a slash behind is such a directory.
-func withAllBelow(pattern string) string {
-	if strings.HasSuffix(pattern, "/") || pattern != "" && !strings.ContainsAny(pattern, `*?[{\\`) {
-		return strings.TrimRight(pattern, "/") + "/**"
-	}
-	return pattern
 }
 
 // next is the path of the next regular file; not ok at the end.
@@ -222,24 +217,24 @@ func (w *walk) kind(folder *os.File, dir, name string) (string, error) {
 	return "", nil
 }
 
-// wanted says whether a file is an item.
-func (f *Files) wanted(path string) bool {
-	if f.own[path] {
-		f.noteFirst(fmt.Sprintf("directory %s: files of this run itself are left out", f.config.Root), path)
+// isOwn reports whether a file belongs to the run itself.
+func (f *Files) isOwn(path string) bool {
+	if !f.own[path] {
 		return false
 	}
-	return (len(f.config.Include) == 0 || matches(f.config.Include, path)) && !matches(f.config.Exclude, path)
+	f.noteFirst(fmt.Sprintf("directory %s: files of this run itself are left out", f.config.Root), path)
+	return true
 }
 
 // descends says whether a directory can hold items.
 func (f *Files) descends(dir string) bool {
-	if matches(f.config.Exclude, dir) {
+	if f.globs.Excludes(dir) {
 		return false
 	}
-	if len(f.config.Include) == 0 {
+	if len(f.globs.Include()) == 0 {
 		return true
 	}
-	return slices.ContainsFunc(f.config.Include, func(pattern string) bool {
+	return slices.ContainsFunc(f.globs.Include(), func(pattern string) bool {
 		base, _ := doublestar.SplitPattern(pattern) // the names before the first wildcard
 		return base == "." || within(dir, base) || within(base, dir)
 	})
@@ -247,10 +242,6 @@ func (f *Files) descends(dir string) bool {
 
 // within says whether a path is a directory or below it.
 func within(path, dir string) bool { return path == dir || strings.HasPrefix(path, dir+"/") }
-
-func matches(patterns []string, path string) bool {
-	return slices.ContainsFunc(patterns, func(pattern string) bool { return doublestar.MatchUnvalidated(pattern, path) })
-}
 
 // folder opens a directory below the root. Symbolic links cannot lead out of the
 // root, whatever is changed meanwhile (os.Root).

@@ -22,6 +22,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -36,6 +37,8 @@ type Config struct {
 	Client *s3.Client // with its own retries off
 	Bucket string
 	Prefix string // of the keys; "" is the whole bucket
+	// Globs are over the key behind the last slash of Prefix.
+	Globs scan.Globs
 	// AWS is true for the real service. Elsewhere conditional writes are probed
 	// before the first write, and what only AWS has is not asked for.
 	AWS bool
@@ -59,7 +62,8 @@ type Bucket struct {
 	probing chan struct{} // held by the goroutine that probes
 	copying chan struct{} // holds one for each part that is being copied
 	patient func(*s3.Options)
-	opening sync.Once // of connections
+	opening sync.Once    // of connections
+	listing atomic.Int32 // how many keys the next request lists; 0 is PageLimit
 
 	mu         sync.Mutex
 	puts       guard // what the server enforces

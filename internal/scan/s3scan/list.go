@@ -28,7 +28,7 @@ func (b *Bucket) Partitions(context.Context) ([]scan.Partition, error) {
 // Page lists the keys behind the cursor, which is the last key of the page
 // before: how long a continuation token lives is documented nowhere. Items are
 // not loaded. Every key is an item, also those of empty objects that stand for
-// folders; only the objects of our own probes are none.
+// folders, but for those that Config.Globs leaves out and the objects of our own probes.
 func (b *Bucket) Page(ctx context.Context, p scan.Partition, cursor scan.Cursor) (scan.Page, error) {
 	var r keyRange
 	if err := json.Unmarshal(p.Spec, &r); err != nil {
@@ -38,8 +38,8 @@ func (b *Bucket) Page(ctx context.Context, p scan.Partition, cursor scan.Cursor)
 	if len(cursor) > 0 {
 		in.StartAfter = aws.String(string(cursor))
 	}
-	if b.config.PageLimit > 0 {
-		in.MaxKeys = &b.config.PageLimit
+	if limit := max(b.listing.Load(), b.config.PageLimit); limit > 0 {
+		in.MaxKeys = &limit
 	}
 	out, err := b.config.Client.ListObjectsV2(ctx, in)
 	if err != nil {
@@ -49,6 +49,7 @@ func (b *Bucket) Page(ctx context.Context, p scan.Partition, cursor scan.Cursor)
 	if err != nil {
 		return scan.Page{}, fmt.Errorf("list bucket %s: %w", b.config.Bucket, err)
 	}
+	b.adapt(len(out.Contents), len(page.Items))
 	if !page.Last && b.config.Connections > 0 { // few objects need few connections
 		b.opening.Do(func() { b.connect(ctx, r.Prefix, string(page.Next)) })
 	}
@@ -77,17 +78,54 @@ func (b *Bucket) page(r keyRange, last string, out *s3.ListObjectsV2Output) (sca
 		case key <= last:
 			return scan.Page{}, fmt.Errorf("the server names key %q behind key %q, against the order of S3", key, last)
 		}
-		last = key
-		if isProbe(r.Prefix, key) {
-			b.noteProbe(r.Prefix)
-			continue
+		if b.full(page) {
+			page.Last = false
+			break
 		}
-		page.Items = append(page.Items, scan.Item{Ref: refOf(key)})
+		last = key
+		switch {
+		case isProbe(r.Prefix, key):
+			b.noteProbe(r.Prefix)
+		case b.config.Globs.Any() && !b.config.Globs.Chooses(belowPrefix(r.Prefix, key)):
+			page.Excluded++
+		default:
+			page.Items = append(page.Items, scan.Item{Ref: refOf(key)})
+		}
 	}
 	if !page.Last {
 		page.Next = scan.Cursor(last)
 	}
 	return page, nil
+}
+
+// belowPrefix is the key behind the last slash of the prefix: what a path below a
+// directory is to a file.
+func belowPrefix(prefix, key string) string { return key[strings.LastIndexByte(prefix, '/')+1:] }
+
+// full reports whether a page has all items that it may have. Where a filter leaves
+// many keys out, more keys are listed than a page may have items.
+func (b *Bucket) full(page scan.Page) bool {
+	return b.config.PageLimit > 0 && len(page.Items) >= int(b.config.PageLimit)
+}
+
+// mostKeys is the most keys that S3 lists in one answer (API_ListObjectsV2).
+const mostKeys = 1000
+
+// adapt decides how many keys the next request lists: more, where a filter leaves most
+// of them out, so that a bucket with few wanted objects takes few requests.
+func (b *Bucket) adapt(listed, wanted int) {
+	limit := b.config.PageLimit
+	if limit <= 0 || !b.config.Globs.Any() || listed == 0 {
+		return
+	}
+	next := max(b.listing.Load(), limit)
+	switch {
+	case wanted*2 < listed:
+		next = min(next*2, mostKeys)
+	case wanted >= int(limit):
+		next = max(next/2, limit)
+	}
+	b.listing.Store(next)
 }
 
 // doubtful says that a key in plain XML may not be the one that is stored: what

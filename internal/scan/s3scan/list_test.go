@@ -2,13 +2,17 @@ package s3scan
 
 import (
 	"context"
+	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"rotator/internal/scan"
 )
 
 // A server that lists more than the prefix would have us rewrite what nobody
@@ -46,5 +50,55 @@ func TestVersionsInCirclesAreRefused(t *testing.T) {
 	defer cancel()
 	if err := source.CountOldVersions(ctx); err == nil || ctx.Err() != nil {
 		t.Errorf("%v, %v, want the circle refused", err, ctx.Err())
+	}
+}
+
+// A filter takes nothing away from what it leaves, in whatever pages, counts the rest,
+// and lists many keys at once where few of them are wanted.
+func TestPagesUnderAFilter(t *testing.T) {
+	store := newStore(t, nil)
+	var want []scan.Ref
+	for i := range 200 {
+		ref := scan.Ref(fmt.Sprintf("%s%02d/%d", prefix, i/10, i%10))
+		store.write(ref, "body")
+		if i < 50 || i%10 == 3 {
+			want = append(want, ref)
+		}
+	}
+	requests := store.faults.Counts()["s3:ListObjectsV2"]
+	source := store.source(func(c *Config) {
+		c.Globs = scan.NewGlobs([]string{"0[0-4]/*", "**/3"}, []string{"none"})
+	})
+	got, excluded := listAll(t, source)
+	if !slices.Equal(got, want) || excluded != 200-int64(len(want)) {
+		t.Errorf("%d items, %d left out, want %d items of 200", len(got), excluded, len(want))
+	}
+	const most = 16 // 29 pages of 7 keys without a filter
+	if asked := store.faults.Counts()["s3:ListObjectsV2"] - requests; asked > most {
+		t.Errorf("%d requests, want at most %d", asked, most)
+	}
+}
+
+// listAll reads all pages; none has more items than the limit.
+func listAll(t *testing.T, source *Bucket) (refs []scan.Ref, excluded int64) {
+	t.Helper()
+	partitions, err := source.Partitions(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cursor scan.Cursor
+	for {
+		page, err := source.Page(t.Context(), partitions[0], cursor)
+		if err != nil || len(page.Items) > int(source.config.PageLimit) {
+			t.Fatalf("a page of %d items, %v", len(page.Items), err)
+		}
+		excluded += page.Excluded
+		for _, item := range page.Items {
+			refs = append(refs, item.Ref)
+		}
+		if page.Last {
+			return refs, excluded
+		}
+		cursor = page.Next
 	}
 }

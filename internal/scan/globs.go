@@ -1,0 +1,55 @@
+package scan
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/bmatcuk/doublestar/v4"
+)
+
+// Globs chooses items by their paths: those that Include matches, or all where it is
+// empty, but for those that Exclude matches. Patterns are those of doublestar: * and ?
+// stop at a slash, ** does not. What a pattern says of a directory holds for all that is
+// in it: Exclude by any pattern, Include by one without wildcards.
+type Globs struct{ include, exclude []string }
+
+// NewGlobs returns the choice that the patterns of a job file make. They must be valid.
+func NewGlobs(include, exclude []string) Globs {
+	g := Globs{include: slices.Clone(include)}
+	for i, pattern := range g.include {
+		g.include[i] = withAllBelow(pattern)
+	}
+	for _, pattern := range exclude {
+		g.exclude = append(g.exclude, pattern, pattern+"/**")
+	}
+	return g
+}
+
+// withAllBelow is a pattern of Include. One without wildcards is an item, or a directory
+// with all that is in it; one with a slash behind is such a directory.
+func withAllBelow(pattern string) string {
+	if strings.HasSuffix(pattern, "/") || pattern != "" && !strings.ContainsAny(pattern, `*?[{\`) {
+		return strings.TrimRight(pattern, "/") + "/**"
+	}
+	return pattern
+}
+
+// Chooses reports whether the items with this path are wanted.
+func (g Globs) Chooses(path string) bool {
+	return (len(g.include) == 0 || matchesAny(g.include, path)) && !g.Excludes(path)
+}
+
+// Excludes reports whether Exclude matches a path, or a directory above it.
+func (g Globs) Excludes(path string) bool { return matchesAny(g.exclude, path) }
+
+// Include returns the patterns of Include, as they are matched.
+func (g Globs) Include() []string { return g.include }
+
+// Any reports whether there is any pattern.
+func (g Globs) Any() bool { return len(g.include)+len(g.exclude) > 0 }
+
+func matchesAny(patterns []string, path string) bool {
+	return slices.ContainsFunc(patterns, func(pattern string) bool {
+		return doublestar.MatchUnvalidated(pattern, path)
+	})
+}
