@@ -32,6 +32,7 @@ func newAuto(c *compiler) Format {
 	c.needsBody = func(key string, metadata map[string]string) bool {
 		return c.spec.Kind == Files || !s3ecByMetadata(key, metadata) || !s3ecMarked(metadata)
 	}
+	c.metadata = append(c.metadata, s3ecMarks()...)
 	a := &auto{rest: &bodyFormat{name: formatAuto, places: refusals}}
 	for _, e := range formats() {
 		if e.recognise == nil || !slices.Contains(e.kinds, c.spec.Kind) {

@@ -30,6 +30,11 @@ const (
 // changes in the same write (framework/branch-key-store.md of
 // awslabs/aws-encryption-sdk-specification, "Encryption Context" and "AWS KMS Branch
 // Key Decryption").
+//
+// A write is conditional on every attribute that was read. That no attribute was added
+// is no condition that DynamoDB has, and none is needed: the blob that the write
+// replaces, which the condition compares, is under a context without that attribute, so
+// an application that adds one has to store another blob in the same write.
 func newBranchKeystore(c *compiler) Format {
 	c.whole = true
 	c.writes = append(c.writes, branchKeyBlob, branchKeyARN)
@@ -63,11 +68,9 @@ type branchKeystore struct {
 	store          rule
 }
 
-func (f *branchKeystore) read(_ scan.Item, row *scan.Row) *rowSlot {
-	kind := row.Attributes[branchKeyType]
-	_, hasID := row.Attributes[branchKeyID]
-	_, hasBlob := row.Attributes[branchKeyBlob]
-	if !hasID || !hasBlob || kind.Kind != scan.KindS {
+func (f *branchKeystore) read(_ scan.Item, row rowReader) *rowSlot {
+	kind, _ := row.get(branchKeyType)
+	if !row.has(branchKeyID) || !row.has(branchKeyBlob) || kind.Kind != scan.KindS {
 		return nil
 	}
 	switch {
@@ -98,7 +101,7 @@ func (f *branchKeystore) read(_ scan.Item, row *scan.Row) *rowSlot {
 // a digest of what is the context in version 1, kms-arn included, so that the key
 // of the item cannot change by ReEncrypt (the same page, "Wrapped Branch Key
 // Creation v2").
-func checkHierarchy(row *scan.Row) *Refused {
+func checkHierarchy(row rowReader) *Refused {
 	version, refused := contextValue(row, branchKeyVersion, scan.KindN)
 	switch {
 	case refused != nil:
@@ -112,15 +115,15 @@ func checkHierarchy(row *scan.Row) *Refused {
 	return &Refused{Reason: "unknown-format", Detail: "it has a hierarchy-version other than 1 and 2"}
 }
 
-func (f *branchKeystore) contexts(row *scan.Row) (context, destination map[string]string, refused *Refused) {
-	if _, ok := row.Attributes[branchKeyStore]; ok {
+func (f *branchKeystore) contexts(row rowReader) (context, destination map[string]string, refused *Refused) {
+	if row.has(branchKeyStore) {
 		return nil, nil, &Refused{Reason: "ambiguous", Detail: "it has an attribute tablename, which in the context is the name of the key store"}
 	}
 	context, refused = f.store.fill(rowLookup(row))
 	if refused != nil {
 		return nil, nil, refused
 	}
-	for _, name := range slices.Sorted(maps.Keys(row.Attributes)) {
+	for _, name := range row.names() {
 		if name == branchKeyBlob {
 			continue
 		}

@@ -26,6 +26,7 @@ type compiler struct {
 	errs  []error
 
 	reads, writes []string
+	metadata      []string // entries of user metadata that matter to a slot in the body
 	whole         bool
 	needsBody     func(key string, metadata map[string]string) bool
 }
@@ -202,11 +203,15 @@ func (c *compiler) rule(field string, context map[string]string) rule {
 	return r
 }
 
-// readsOf notes the attributes that references take their values from.
+// readsOf notes the attributes and the entries of metadata that references take their
+// values from.
 func (c *compiler) readsOf(parts []part) {
 	for _, p := range parts {
-		if p.kind == attribute {
+		switch p.kind {
+		case attribute:
 			c.reads = append(c.reads, p.path[0].Name)
+		case metadata:
+			c.metadata = append(c.metadata, p.name)
 		}
 	}
 }

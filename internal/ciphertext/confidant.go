@@ -26,8 +26,8 @@ func newConfidant(c *compiler) Format {
 	return &rowFormat{name: formatConfidant, read: readConfidant}
 }
 
-func readConfidant(_ scan.Item, row *scan.Row) *rowSlot {
-	if _, ok := row.Attributes[confidantKey]; !ok {
+func readConfidant(_ scan.Item, row rowReader) *rowSlot {
+	if !row.has(confidantKey) {
 		return nil
 	}
 	kind, refused := contextValue(row, confidantType, scan.KindS)

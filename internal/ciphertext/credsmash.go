@@ -10,15 +10,15 @@ import "rotator/internal/scan"
 // so such rows are refused.
 func newCredsmash(c *compiler) Format {
 	contexts := credentialContexts(c)
-	return &rowFormat{name: formatCredsmash, read: func(_ scan.Item, row *scan.Row) *rowSlot {
+	return &rowFormat{name: formatCredsmash, read: func(_ scan.Item, row rowReader) *rowSlot {
 		if !isCredential(row) {
 			return nil
 		}
-		if protocol, ok := row.Attributes[credentialProtocol]; ok && protocol.Text != "1" {
+		if protocol, ok := row.get(credentialProtocol); ok && protocol.Text != "1" {
 			return refusedSlot(credentialKey, "credsmash-protocol",
 				"it has protocol %q, whose encryption context also names the secret and its version in a way that is not known here; move such rows with format raw, a slot at key and the context that your version of credsmash makes", protocol.Text)
 		}
-		algorithm := row.Attributes[credentialAlgorithm]
+		algorithm, _ := row.get(credentialAlgorithm)
 		switch {
 		case textual(algorithm):
 			return newRowSlot(row, credentialKey, scan.KindS, formatBase64, contexts(row))

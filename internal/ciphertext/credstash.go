@@ -24,11 +24,11 @@ const (
 // says it: by name from a file, or for all rows; without either there is none.
 func newCredstash(c *compiler) Format {
 	contexts := credentialContexts(c)
-	return &rowFormat{name: formatCredstash, read: func(_ scan.Item, row *scan.Row) *rowSlot {
+	return &rowFormat{name: formatCredstash, read: func(_ scan.Item, row rowReader) *rowSlot {
 		if !isCredential(row) {
 			return nil
 		}
-		if algorithm := row.Attributes[credentialAlgorithm]; !textual(algorithm) {
+		if algorithm, _ := row.get(credentialAlgorithm); !textual(algorithm) {
 			return refusedSlot(credentialKey, "credsmash", "it has the algorithm %q, which credstash has not; it may be a row of credsmash, for which there is format %s", algorithm.Text, formatCredsmash)
 		}
 		return newRowSlot(row, credentialKey, scan.KindS, formatBase64, contexts(row))
@@ -37,11 +37,11 @@ func newCredstash(c *compiler) Format {
 
 // credentialContexts notes what is read and written, and returns what gives each
 // row its contexts.
-func credentialContexts(c *compiler) func(*scan.Row) func() (context, destination map[string]string, refused *Refused) {
+func credentialContexts(c *compiler) func(rowReader) contextsOf {
 	c.reads = append(c.reads, credentialKey, credentialContents, credentialAlgorithm, credentialProtocol, dbesdkHeader)
 	c.writes = append(c.writes, credentialKey)
 	given := c.given()
-	return func(row *scan.Row) func() (context, destination map[string]string, refused *Refused) {
+	return func(row rowReader) contextsOf {
 		return func() (context, destination map[string]string, refused *Refused) {
 			return given.fill(rowLookup(row))
 		}
@@ -50,10 +50,8 @@ func credentialContexts(c *compiler) func(*scan.Row) func() (context, destinatio
 
 // isCredential knows a credential by its two parts: a wrapped key, and what it
 // encrypts.
-func isCredential(row *scan.Row) bool {
-	_, key := row.Attributes[credentialKey]
-	_, contents := row.Attributes[credentialContents]
-	return key && contents
+func isCredential(row rowReader) bool {
+	return row.has(credentialKey) && row.has(credentialContents)
 }
 
 // textual says that a credential is one of text, as credstash writes them: without

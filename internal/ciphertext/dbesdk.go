@@ -1,7 +1,5 @@
 package ciphertext
 
-import "rotator/internal/scan"
-
 // dbesdkHeader is the attribute in which the AWS Database Encryption SDK for
 // DynamoDB keeps the header of an item, with its wrapped data keys in it
 // (specification/structured-encryption/header.md of
@@ -12,8 +10,8 @@ const dbesdkHeader = "aws_dbe_head"
 // is none. Its header carries a commitment, an HMAC over everything before it under
 // a key derived from the data key, so that no other wrapped key can take the place
 // of the one that is there.
-func dbesdkSlot(row *scan.Row) *rowSlot {
-	if _, ok := row.Attributes[dbesdkHeader]; !ok {
+func dbesdkSlot(row rowReader) *rowSlot {
+	if !row.has(dbesdkHeader) {
 		return nil
 	}
 	return refusedSlot(dbesdkHeader, "dbesdk-header",

@@ -33,13 +33,13 @@ func newDDBEncryption(c *compiler) Format {
 	c.reads = append(c.reads, descriptionAttribute, dbesdkHeader)
 	c.writes = append(c.writes, descriptionAttribute)
 	table := c.ownContext(contextTable, c.spec.Place, "the name of the table")
-	return &rowFormat{name: formatDDBEncryption, read: func(item scan.Item, row *scan.Row) *rowSlot {
+	return &rowFormat{name: formatDDBEncryption, read: func(item scan.Item, row rowReader) *rowSlot {
 		return readDescription(item, row, table)
 	}}
 }
 
-func readDescription(item scan.Item, row *scan.Row, table rule) *rowSlot {
-	value, ok := row.Attributes[descriptionAttribute]
+func readDescription(item scan.Item, row rowReader, table rule) *rowSlot {
+	value, ok := row.get(descriptionAttribute)
 	switch {
 	case !ok:
 		return nil
@@ -57,7 +57,7 @@ func readDescription(item scan.Item, row *scan.Row, table rule) *rowSlot {
 	}
 	blob, form, refused := decodePadded(key.in(value.Bytes))
 	found := sealed(descriptionAttribute, blob, refused, func() (context, destination map[string]string, refused *Refused) {
-		context, refused = descriptionContext(item, row, description, table)
+		context, refused = descriptionContext(item, row, value.Bytes, description, table)
 		return context, context, refused
 	})
 	if found.Refused == nil {
@@ -119,12 +119,11 @@ func nextStretch(text []byte, at int) (stretch, bool) {
 	return stretch{at + 4, at + 4 + int(length)}, true
 }
 
-func descriptionContext(item scan.Item, row *scan.Row, description map[string]stretch, table rule) (map[string]string, *Refused) {
+func descriptionContext(item scan.Item, row rowReader, text []byte, description map[string]stretch, table rule) (map[string]string, *Refused) {
 	context, refused := table.fill(rowLookup(row))
 	if refused != nil {
 		return nil, refused
 	}
-	text := row.Attributes[descriptionAttribute].Bytes
 	for _, name := range []string{descriptionCipher, descriptionSignature} {
 		value, ok := description[name]
 		if !ok {

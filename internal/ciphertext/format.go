@@ -56,4 +56,10 @@ type Format interface {
 	// bytes. A *SpliceError names the blobs that cannot be written there; any other
 	// error means that the item cannot be rewritten safely at all.
 	Splice(item scan.Item, blobs [][]byte) (scan.Payload, error)
+	// Guards returns the places of the item that the slots with moves(i) were made
+	// from: those of their contexts, and those by which the format recognised the item.
+	// Slots are what Find(item) returned. Guards may include places that Splice
+	// replaces, and a place twice. What lies in the body of an object is not among
+	// them, since a write replaces that as a whole.
+	Guards(item scan.Item, slots []Slot, moves func(i int) bool) []scan.Guard
 }

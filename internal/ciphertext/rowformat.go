@@ -18,7 +18,7 @@ type rowFormat struct {
 	name string
 	// read finds the slot of a row; nil when the row has not the marks of the
 	// format, and so no slot.
-	read func(item scan.Item, row *scan.Row) *rowSlot
+	read func(item scan.Item, row rowReader) *rowSlot
 }
 
 // rowSlot is the slot of a row, and what has to change with it.
@@ -40,7 +40,7 @@ func (f *rowFormat) Find(item scan.Item) []Slot {
 	if !ok {
 		return nil
 	}
-	if found := f.slot(item, row); found != nil {
+	if found := f.slot(item, rowReader{row: row}); found != nil {
 		return []Slot{found.Slot}
 	}
 	return nil
@@ -53,7 +53,7 @@ func (f *rowFormat) Splice(item scan.Item, blobs [][]byte) (scan.Payload, error)
 		return nil, errNotOurs(item)
 	}
 	changed := &scan.Row{Attributes: row.Attributes}
-	found := f.slot(item, row)
+	found := f.slot(item, rowReader{row: row})
 	switch {
 	case found == nil && len(blobs) == 0:
 		return changed, nil
@@ -67,9 +67,20 @@ func (f *rowFormat) Splice(item scan.Item, blobs [][]byte) (scan.Payload, error)
 	return changed, nil
 }
 
+// Guards implements Format: all that was read on the way to the slot.
+func (f *rowFormat) Guards(item scan.Item, slots []Slot, moves func(i int) bool) []scan.Guard {
+	row, ok := item.Payload.(*scan.Row)
+	if !ok || len(slots) == 0 || !moves(0) {
+		return nil
+	}
+	var guards []scan.Guard
+	f.slot(item, rowReader{row: row, notes: &guards})
+	return guards
+}
+
 // slot looks for the mark of the AWS Database Encryption SDK first: a table that is
 // on its way to it holds rows of both.
-func (f *rowFormat) slot(item scan.Item, row *scan.Row) *rowSlot {
+func (f *rowFormat) slot(item scan.Item, row rowReader) *rowSlot {
 	if found := dbesdkSlot(row); found != nil {
 		return found
 	}
@@ -83,8 +94,8 @@ func refusedSlot(path, reason, format string, args ...any) *rowSlot {
 
 // newRowSlot reads the blob of one attribute in a format of a single value, which
 // the client keeps as the given kind, and gives it its contexts.
-func newRowSlot(row *scan.Row, name string, kind scan.Kind, format string, contexts func() (context, destination map[string]string, refused *Refused)) *rowSlot {
-	value := row.Attributes[name]
+func newRowSlot(row rowReader, name string, kind scan.Kind, format string, contexts contextsOf) *rowSlot {
+	value, _ := row.get(name)
 	if value.Kind != kind {
 		return refusedSlot(name, "wrong-type", "attribute %s is of type %s, and its client reads %s", name, value.Kind, kind)
 	}
@@ -109,8 +120,11 @@ func newRowSlot(row *scan.Row, name string, kind scan.Kind, format string, conte
 	return found
 }
 
+// contextsOf returns the encryption contexts of a slot.
+type contextsOf func() (context, destination map[string]string, refused *Refused)
+
 // sealed makes the slot of a blob that has been read.
-func sealed(path string, blob []byte, refused *Refused, contexts func() (context, destination map[string]string, refused *Refused)) *rowSlot {
+func sealed(path string, blob []byte, refused *Refused, contexts contextsOf) *rowSlot {
 	found := &rowSlot{Slot: Slot{Path: path, Refused: refused}}
 	if refused == nil {
 		found.Context, found.DestinationContext, found.Refused = contexts()
@@ -140,8 +154,8 @@ func checkContext(context map[string]string) *Refused {
 
 // contextValue is an attribute as a value of an encryption context: a number as
 // DynamoDB prints it, binary as base64.
-func contextValue(row *scan.Row, name string, kinds ...scan.Kind) (string, *Refused) {
-	value, ok := row.Attributes[name]
+func contextValue(row rowReader, name string, kinds ...scan.Kind) (string, *Refused) {
+	value, ok := row.get(name)
 	switch {
 	case !ok:
 		return "", &Refused{Reason: "missing-context", Detail: fmt.Sprintf("its context needs attribute %q, and the item has none", name)}
@@ -156,7 +170,7 @@ func contextValue(row *scan.Row, name string, kinds ...scan.Kind) (string, *Refu
 func oneOf(kinds []scan.Kind) string {
 	var words []string
 	for _, kind := range kinds {
-		words = append(words, string(kind))
+		words = append(words, kind.String())
 	}
 	return strings.Join(words, " or ")
 }

@@ -50,6 +50,29 @@ func (r *rows) Splice(item scan.Item, blobs [][]byte) (scan.Payload, error) {
 	return w.row, nil
 }
 
+// Guards implements Format. A value that a slot replaces needs none.
+func (r *rows) Guards(item scan.Item, slots []Slot, moves func(i int) bool) []scan.Guard {
+	row, ok := item.Payload.(*scan.Row)
+	if !ok {
+		return nil
+	}
+	var guards []scan.Guard
+	done := make([]bool, len(r.slots))
+	for i, s := range slots {
+		if !moves(i) || done[s.Rule] {
+			continue
+		}
+		done[s.Rule] = true
+		find := rowLookup(rowReader{row: row, notes: &guards})
+		rule := r.slots[s.Rule]
+		_, _ = rule.context.fill(find) // it could be filled, or the slot would not move
+		if rule.differs {
+			_, _ = rule.destination.fill(find)
+		}
+	}
+	return guards
+}
+
 // rowWalk visits the slots of a row in a fixed order, to list them or to replace
 // blobs[i] in the i-th.
 type rowWalk struct {
@@ -151,7 +174,7 @@ func (w *rowWalk) visit(s slot, v scan.Value, at Path) scan.Value {
 // value is one place that holds a blob; it returns what shall stand there.
 func (w *rowWalk) value(s slot, path string, text []byte) []byte {
 	blob, form, refused := decode(s.format, text)
-	found := s.slotOf(path, blob, refused, rowLookup(w.row))
+	found := s.slotOf(path, blob, refused, rowLookup(rowReader{row: w.row}))
 	i := w.add(found)
 	if !w.splice || i >= len(w.blobs) || w.blobs[i] == nil || form == nil {
 		return text
@@ -174,31 +197,20 @@ func (w *rowWalk) add(s Slot) int {
 }
 
 // rowLookup reads references from the item's own attributes.
-func rowLookup(row *scan.Row) lookup {
-	return func(p part) (string, *Refused) { return attributeOf(row, p) }
-}
-
-func attributeOf(row *scan.Row, p part) (string, *Refused) {
-	v := scan.Value{Kind: scan.KindM, Map: row.Attributes}
-	for i, step := range p.path {
-		var ok bool
-		switch {
-		case !step.List && v.Kind == scan.KindM:
-			v, ok = v.Map[step.Name]
-		case step.List && v.Kind == scan.KindL && step.Index < len(v.List):
-			v, ok = v.List[step.Index], true
+func rowLookup(r rowReader) lookup {
+	return func(p part) (string, *Refused) {
+		v, nowhere := r.at(p.path)
+		if nowhere != nil {
+			return "", missing(p, fmt.Sprintf("the item has no %s", nowhere))
 		}
-		if !ok {
-			return "", missing(p, fmt.Sprintf("the item has no %s", p.path[:i+1]))
+		switch v.Kind {
+		case scan.KindS, scan.KindN:
+			return v.Text, nil
+		case scan.KindB:
+			return base64.StdEncoding.EncodeToString(v.Bytes), nil
+		case scan.KindBool:
+			return fmt.Sprint(v.Bool), nil
 		}
+		return "", missing(p, fmt.Sprintf("it is of type %s, not S, N, B or BOOL", v.Kind))
 	}
-	switch v.Kind {
-	case scan.KindS, scan.KindN:
-		return v.Text, nil
-	case scan.KindB:
-		return base64.StdEncoding.EncodeToString(v.Bytes), nil
-	case scan.KindBool:
-		return fmt.Sprint(v.Bool), nil
-	}
-	return "", missing(p, fmt.Sprintf("it is of type %s, not S, N, B or BOOL", v.Kind))
 }

@@ -64,7 +64,13 @@ var _ Format = (*s3ec)(nil)
 
 func newS3EC(c *compiler) Format {
 	c.needsBody = func(key string, metadata map[string]string) bool { return !s3ecByMetadata(key, metadata) }
+	c.metadata = append(c.metadata, s3ecMarks()...)
 	return makeS3EC()
+}
+
+// s3ecMarks are the entries of metadata by which an object is recognised.
+func s3ecMarks() []string {
+	return []string{s3ecInstructionMark, s3ecKeyV1, s3ecIV, s3ecKeyV2, s3ecKeyV3, s3ecCommitmentV3, s3ecMessageV3}
 }
 
 func makeS3EC() *s3ec {

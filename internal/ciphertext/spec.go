@@ -75,6 +75,7 @@ type Compiled struct {
 	whole              bool
 	symmetric          string
 	needsBody          func(key string, metadata map[string]string) bool
+	metadata           []string // entries of an object that Find reads beside a slot
 }
 
 // Attributes are the top-level attributes of a row that Find reads; they say
@@ -110,7 +111,7 @@ func New(spec Spec) (*Compiled, error) {
 		return nil, errors.Join(c.errs...)
 	}
 	return &Compiled{Format: format, attributes: sorted(c.reads), writes: sorted(c.writes),
-		whole: c.whole, symmetric: c.symmetric(), needsBody: c.needsBody}, nil
+		whole: c.whole, symmetric: c.symmetric(), needsBody: c.needsBody, metadata: sorted(c.metadata)}, nil
 }
 
 func sorted(names []string) []string {

@@ -47,6 +47,11 @@ func (t *task) give() {
 // moves says whether the item is still to be written.
 func (t *task) moves() bool { return t.payload != nil }
 
+// guards returns what the slots that move depend on beside the values they replace.
+func (t *task) guards(target *Target) []scan.Guard {
+	return target.Format.Guards(t.item, t.slots, func(i int) bool { return t.verdicts[i].moves() })
+}
+
 // worker takes chunks of items from page to outcome.
 type worker struct {
 	decider  *decider
@@ -314,7 +319,7 @@ func (w *worker) replace(target *Target, pending []*task, since time.Duration) (
 	}
 	changes := make([]scan.Change, len(pending))
 	for i, t := range pending {
-		changes[i] = scan.Change{Item: t.item, New: t.payload, Alone: t.busy}
+		changes[i] = scan.Change{Item: t.item, New: t.payload, Guards: t.guards(target), Alone: t.busy}
 	}
 	results := target.Writer.Replace(w.hard, changes)
 	if err := w.landed(target, pending, results); err != nil {

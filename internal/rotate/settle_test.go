@@ -64,8 +64,10 @@ func TestSettleEntries(t *testing.T) {
 // manySlots is a format that finds the same slots in every item.
 type manySlots []ciphertext.Slot
 
-func (manySlots) Name() string                       { return "many" }
-func (m manySlots) Find(scan.Item) []ciphertext.Slot { return m }
+func (manySlots) Name() string                                                     { return "many" }
+func (m manySlots) Find(scan.Item) []ciphertext.Slot                               { return m }
+func (manySlots) Guards(scan.Item, []ciphertext.Slot, func(int) bool) []scan.Guard { return nil }
+
 func (manySlots) Splice(item scan.Item, _ [][]byte) (scan.Payload, error) {
 	return item.Payload, nil
 }

@@ -77,10 +77,13 @@ func (*Row) payload()    {}
 func (*Object) payload() {}
 
 // Change asks a source to put New in the place of Item, if and only if the
-// store still holds what Item says.
+// store still holds what Item says of the values that New replaces and of Guards.
 type Change struct {
 	Item Item
 	New  Payload
+	// Guards are places of the item that New was made from and does not replace. They
+	// belong to the condition of the write.
+	Guards []Guard
 	// Alone asks that the change is sent apart from the others: an answer to it
 	// alone says more.
 	Alone bool

@@ -3,6 +3,7 @@ package fakedynamodb
 import (
 	"maps"
 	"slices"
+	"strings"
 )
 
 // expressions are the fields that requests with expressions share.
@@ -40,6 +41,9 @@ func (e *expressions) compile() (*compiled, error) {
 		}
 		tokens, err := lex(text)
 		if err == nil {
+			err = withinLimits(text, tokens, field == "UpdateExpression")
+		}
+		if err == nil {
 			p := &parser{tokens: tokens, names: e.ExpressionAttributeNames, values: e.ExpressionAttributeValues, usedNames: used, usedValues: usedValues}
 			if err = read(p); err == nil && p.peek().kind != tokenEnd {
 				err = p.syntax()
@@ -76,6 +80,35 @@ func (e *expressions) compile() (*compiled, error) {
 	}
 	return c, nil
 }
+
+// Limits of an expression (Quotas, "Expression parameters").
+const (
+	maxExpression = 4 << 10
+	maxOperators  = 300
+)
+
+// withinLimits refuses an expression that is too long, or has too many operators and
+// functions. The = of an update is none.
+func withinLimits(text string, tokens []token, update bool) error {
+	if len(text) > maxExpression {
+		return invalid("Expression size has exceeded the maximum allowed size; expression size: %d", len(text))
+	}
+	n := 0
+	for i, t := range tokens[:len(tokens)-1] {
+		word := t.kind == tokenName && slices.Contains(operatorWords(), strings.ToUpper(t.text))
+		function := t.kind == tokenName && tokens[i+1].text == "("
+		sign := t.kind == tokenSign && strings.Contains(" = <> < <= > >= + - ", " "+t.text+" ")
+		if word || function || sign && !(update && t.text == "=") {
+			n++
+		}
+	}
+	if n > maxOperators {
+		return invalid("The expression contains too many operators; operator count: %d", n)
+	}
+	return nil
+}
+
+func operatorWords() []string { return []string{"AND", "OR", "NOT", "BETWEEN", "IN"} }
 
 // paths reads a comma separated list.
 func (p *parser) paths() (list []path, err error) {

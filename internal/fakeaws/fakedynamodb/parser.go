@@ -212,6 +212,8 @@ func (p *parser) comparison() (condition, error) {
 		return p.between(left)
 	case p.accept("IN"):
 		return p.in(left)
+	case p.partiql && p.accept("IS"):
+		return p.missing(left)
 	}
 	t := p.peek()
 	if t.kind != tokenSign || !strings.Contains(" = <> < <= > >= ", " "+t.text+" ") {
@@ -220,6 +222,15 @@ func (p *parser) comparison() (condition, error) {
 	p.at++
 	right, err := p.operand()
 	return compareOperands(left, t.text, right), err
+}
+
+// missing reads what follows IS: MISSING, or NOT MISSING.
+func (p *parser) missing(left operand) (condition, error) {
+	not := p.accept("NOT")
+	return func(i item) (bool, error) {
+		_, ok, err := left(i)
+		return ok == not, err
+	}, p.expect("MISSING")
 }
 
 func (p *parser) between(left operand) (condition, error) {

@@ -5,10 +5,14 @@ import (
 	"fmt"
 	"maps"
 	"strings"
+	"unicode/utf8"
 )
 
 // maxStatements is how many statements a batch takes (API_BatchExecuteStatement).
 const maxStatements = 25
+
+// maxStatement is the most characters of a statement (API_BatchStatementRequest).
+const maxStatement = 8192
 
 // statement is one PartiQL statement of a request.
 type statement struct {
@@ -27,6 +31,9 @@ type parsed struct {
 }
 
 func (s *statement) parse() (*parsed, error) {
+	if utf8.RuneCountInString(s.Statement) > maxStatement {
+		return nil, invalid("Member must have length less than or equal to %d", maxStatement)
+	}
 	tokens, err := lex(s.Statement)
 	if err != nil {
 		return nil, err
@@ -191,6 +198,9 @@ func (s *Service) execute(r request, st statement) (item, float64, error) {
 		return nil, 1, conditionFailed(old, st.ReturnValuesOnConditionCheckFailure == "ALL_OLD")
 	}
 	now, err := x.update.apply(old, maps.Clone(old))
+	if err == nil && now.size() > maxItem {
+		err = invalid("Item size to update has exceeded the maximum allowed size")
+	}
 	if err != nil {
 		return nil, 0, err
 	}

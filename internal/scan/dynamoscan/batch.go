@@ -70,8 +70,8 @@ func (t *Table) answered(ctx context.Context, failed *types.BatchStatementError)
 		return t.changed(ctx, failed.Item)
 	}
 	err := statementError(failed)
-	if vanished(err) {
-		return scan.Result{Err: scan.ErrChanged}
+	if result, ok := t.invalid(err); ok {
+		return result
 	}
 	result := scan.Result{Err: fmt.Errorf("update item of table %s: %w", t.config.Table, err)}
 	if throttledStatement(failed) {
@@ -105,8 +105,8 @@ func statementError(failed *types.BatchStatementError) *smithy.GenericAPIError {
 }
 
 // statement writes an update in PartiQL. Its WHERE names the whole primary key,
-// as it must, and every value that is replaced ("PartiQL update statements for
-// DynamoDB").
+// as it must, every value that is replaced, and the guards ("PartiQL update statements
+// for DynamoDB").
 func (t *Table) statement(u update) types.BatchStatementRequest {
 	var b strings.Builder
 	var parameters []types.AttributeValue
@@ -121,25 +121,22 @@ func (t *Table) statement(u update) types.BatchStatementRequest {
 		parameters = append(parameters, u.key[name])
 		separator = " AND "
 	}
-	for _, e := range u.edits {
-		b.WriteString(separator + partiPath(e.path) + " = ?")
-		parameters = append(parameters, toSDK(e.old))
-	}
+	parameters = u.where(&b, parameters)
 	return types.BatchStatementRequest{Statement: aws.String(b.String()), Parameters: parameters,
 		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld}
 }
 
-func partiPath(path []step) string {
+func partiPath(path []scan.Step) string {
 	var b strings.Builder
 	for i, s := range path {
-		if s.element {
-			b.WriteString("[" + strconv.Itoa(s.index) + "]")
+		if s.Element {
+			b.WriteString("[" + strconv.Itoa(s.Index) + "]")
 			continue
 		}
 		if i > 0 {
 			b.WriteByte('.')
 		}
-		b.WriteString(quote(s.name))
+		b.WriteString(quote(s.Name))
 	}
 	return b.String()
 }

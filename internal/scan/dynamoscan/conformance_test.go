@@ -37,7 +37,7 @@ const tableName = "customers"
 const top = `pro"file.docs[0]`
 
 // slotPath leads to the slot of an item.
-var slotPath = []step{{name: top}, {name: "size"}, {index: 1, element: true}, {name: `k'ey "?`}}
+var slotPath = []scan.Step{{Name: top}, {Name: "size"}, {Index: 1, Element: true}, {Name: `k'ey "?`}}
 
 // store is a table of a fake DynamoDB.
 type store struct {
@@ -117,7 +117,7 @@ func attributes(n int) map[string]scan.Value {
 		"bs": {Kind: scan.KindBS, ByteSet: [][]byte{{1}, {2}}},
 		"l":  {Kind: scan.KindL, List: []scan.Value{}}, "m": {Kind: scan.KindM, Map: map[string]scan.Value{}},
 	}
-	docs := []scan.Value{slot("first"), {Kind: scan.KindM, Map: map[string]scan.Value{slotPath[3].name: slot("old"), "name": slot("kept")}}}
+	docs := []scan.Value{slot("first"), {Kind: scan.KindM, Map: map[string]scan.Value{slotPath[3].Name: slot("old"), "name": slot("kept")}}}
 	return map[string]scan.Value{
 		top:      {Kind: scan.KindM, Map: map[string]scan.Value{"size": {Kind: scan.KindL, List: docs}, "every": {Kind: scan.KindM, Map: every}}},
 		"tenant": {Kind: scan.KindS, Text: fmt.Sprint("tenant ", n)},
@@ -190,17 +190,17 @@ func (s *store) rest(ref scan.Ref) string {
 }
 
 // at returns the value with another one at a path.
-func at(v scan.Value, path []step, replace func(scan.Value) scan.Value) scan.Value {
+func at(v scan.Value, path []scan.Step, replace func(scan.Value) scan.Value) scan.Value {
 	if len(path) == 0 {
 		return replace(v)
 	}
-	if path[0].element {
+	if path[0].Element {
 		v.List = slices.Clone(v.List)
-		v.List[path[0].index] = at(v.List[path[0].index], path[1:], replace)
+		v.List[path[0].Index] = at(v.List[path[0].Index], path[1:], replace)
 		return v
 	}
 	v.Map = maps.Clone(v.Map)
-	v.Map[path[0].name] = at(v.Map[path[0].name], path[1:], replace)
+	v.Map[path[0].Name] = at(v.Map[path[0].Name], path[1:], replace)
 	return v
 }
 
@@ -245,7 +245,7 @@ func conditional(_ *http.Request, body []byte) error {
 }
 
 func (s *store) subject() scantest.Subject {
-	names := map[string]string{"#top": top, "#size": "size", "#key": slotPath[3].name, "#unread": "unread"}
+	names := map[string]string{"#top": top, "#size": "size", "#key": slotPath[3].Name, "#unread": "unread"}
 	without := func(drop string) map[string]string {
 		kept := maps.Clone(names)
 		delete(kept, drop)

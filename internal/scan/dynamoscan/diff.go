@@ -9,17 +9,9 @@ import (
 	"rotator/internal/scan"
 )
 
-// step is one step of a document path: a member of a map, or an element of a
-// list.
-type step struct {
-	name    string
-	index   int
-	element bool // the index counts, not the name
-}
-
 // edit replaces one value by another of its type, in its place.
 type edit struct {
-	path     []step
+	path     []scan.Step
 	old, new scan.Value
 }
 
@@ -47,15 +39,15 @@ func diff(old, new *scan.Row) ([]edit, error) {
 func widen(edits []edit, old, new *scan.Row) []edit {
 	var wide []edit
 	for _, e := range edits {
-		name := e.path[0].name
-		if n := len(wide); n == 0 || wide[n-1].path[0].name != name { // edits come attribute by attribute
+		name := e.path[0].Name
+		if n := len(wide); n == 0 || wide[n-1].path[0].Name != name { // edits come attribute by attribute
 			wide = append(wide, edit{path: e.path[:1], old: old.Attributes[name], new: new.Attributes[name]})
 		}
 	}
 	return wide
 }
 
-func diffMap(edits *[]edit, path []step, old, new map[string]scan.Value) error {
+func diffMap(edits *[]edit, path []scan.Step, old, new map[string]scan.Value) error {
 	var added []string
 	for name := range new {
 		if _, ok := old[name]; !ok {
@@ -63,10 +55,10 @@ func diffMap(edits *[]edit, path []step, old, new map[string]scan.Value) error {
 		}
 	}
 	if len(added) > 0 {
-		return fmt.Errorf("%s would be added", printPath(with(path, step{name: slices.Min(added)})))
+		return fmt.Errorf("%s would be added", printPath(with(path, scan.Step{Name: slices.Min(added)})))
 	}
 	for _, name := range slices.Sorted(maps.Keys(old)) {
-		at := with(path, step{name: name})
+		at := with(path, scan.Step{Name: name})
 		to, ok := new[name]
 		if !ok {
 			return fmt.Errorf("%s would be removed", printPath(at))
@@ -78,7 +70,7 @@ func diffMap(edits *[]edit, path []step, old, new map[string]scan.Value) error {
 	return nil
 }
 
-func diffValue(edits *[]edit, path []step, old, new scan.Value) error {
+func diffValue(edits *[]edit, path []scan.Step, old, new scan.Value) error {
 	switch {
 	case old.Kind != new.Kind:
 		return fmt.Errorf("%s would change from type %s to %s", printPath(path), old.Kind, new.Kind)
@@ -89,7 +81,7 @@ func diffValue(edits *[]edit, path []step, old, new scan.Value) error {
 			return fmt.Errorf("the list %s would change its length", printPath(path))
 		}
 		for i := range old.List {
-			if err := diffValue(edits, with(path, step{index: i, element: true}), old.List[i], new.List[i]); err != nil {
+			if err := diffValue(edits, with(path, scan.Step{Index: i, Element: true}), old.List[i], new.List[i]); err != nil {
 				return err
 			}
 		}
@@ -100,7 +92,7 @@ func diffValue(edits *[]edit, path []step, old, new scan.Value) error {
 }
 
 // with returns the path with one more step; path itself stays.
-func with(path []step, s step) []step { return append(slices.Clip(path), s) }
+func with(path []scan.Step, s scan.Step) []scan.Step { return append(slices.Clip(path), s) }
 
 // same compares values of one kind that are neither maps nor lists. The order of
 // a set means nothing.
@@ -117,16 +109,16 @@ func same(a, b scan.Value) bool {
 }
 
 // printPath writes a path for people.
-func printPath(path []step) string {
+func printPath(path []scan.Step) string {
 	text := "attribute "
 	for i, s := range path {
 		switch {
-		case s.element:
-			text += fmt.Sprintf("[%d]", s.index)
+		case s.Element:
+			text += fmt.Sprintf("[%d]", s.Index)
 		case i > 0:
-			text += "." + s.name
+			text += "." + s.Name
 		default:
-			text += s.name
+			text += s.Name
 		}
 	}
 	return text

@@ -15,7 +15,7 @@ import (
 	"rotator/internal/scan"
 )
 
-// support says whether batched updates can be trusted with conditions here.
+// support is what is known of batched updates with a form of conditions.
 type support int
 
 const (
@@ -24,11 +24,20 @@ const (
 	unsupported
 )
 
-// batches says whether batched updates may be used, and finds out before the
-// first: one goroutine asks, the others wait for what it learns. An answer that
-// says nothing (throttled, lost) is asked for again with the next batch.
-func (t *Table) batches(ctx context.Context) bool {
-	if known := t.knownSupport(); known != unknown {
+// form is a kind of condition of a batched update.
+type form int
+
+const (
+	equality form = iota // attributes compared with values
+	presence             // IS MISSING and IS NOT MISSING besides
+	forms                // how many there are
+)
+
+// supports reports whether batched updates with a form of conditions may be used. It
+// finds out before the first: one goroutine asks, the others wait for what it learns.
+// An answer that says nothing (throttled, lost) is asked for again with the next batch.
+func (t *Table) supports(ctx context.Context, f form) bool {
+	if known := t.knownSupport(f); known != unknown {
 		return known == supported
 	}
 	select {
@@ -37,36 +46,39 @@ func (t *Table) batches(ctx context.Context) bool {
 	case <-ctx.Done():
 		return false
 	}
-	if known := t.knownSupport(); known != unknown {
+	if known := t.knownSupport(f); known != unknown {
 		return known == supported
 	}
-	learned, why := t.probe(ctx)
+	learned, why := t.probe(ctx, f)
 	t.mu.Lock()
-	t.batch = learned
+	t.batch[f] = learned
 	t.mu.Unlock()
 	if learned == unsupported {
-		t.note("table %s: batched conditional updates cannot be used (%s), so items are updated one by one", t.config.Table, why)
+		what := "batched conditional updates"
+		if f == presence {
+			what = "batched updates under the condition that an attribute is there, or is not,"
+		}
+		t.note("table %s: %s cannot be used (%s), so items are updated one by one", t.config.Table, what, why)
 	}
 	return learned == supported
 }
 
-func (t *Table) knownSupport() support {
+func (t *Table) knownSupport(f form) support {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.batch
+	return t.batch[f]
 }
 
 // probe sends one batched update of an item that does not exist, under a
 // condition that cannot hold. Only ConditionalCheckFailed is the right answer:
 // there are servers that report success, and policies that deny
 // dynamodb:PartiQLUpdate.
-func (t *Table) probe(ctx context.Context) (result support, why string) {
+func (t *Table) probe(ctx context.Context, f form) (result support, why string) {
 	keys, err := t.primaryKey(ctx)
 	if err != nil {
 		return unknown, ""
 	}
-	u := update{key: map[string]types.AttributeValue{}, edits: []edit{{path: []step{{name: probeAttribute}},
-		old: scan.Value{Kind: scan.KindS, Text: "old"}, new: scan.Value{Kind: scan.KindS, Text: "new"}}}}
+	u := probeUpdate(f)
 	for name, kind := range keys {
 		u.key[name] = randomKey(kind)
 	}
@@ -90,6 +102,19 @@ func (t *Table) probe(ctx context.Context) (result support, why string) {
 		return unsupported, "this server does not know BatchExecuteStatement"
 	}
 	return unknown, ""
+}
+
+// probeUpdate is the update of a probe, without its key.
+func probeUpdate(f form) update {
+	at := []scan.Step{{Name: probeAttribute}}
+	e := edit{path: at, old: scan.Value{Kind: scan.KindS, Text: "old"}, new: scan.Value{Kind: scan.KindS, Text: "new"}}
+	u := update{key: map[string]types.AttributeValue{}, edits: []edit{e}}
+	u.checks = []check{{path: at, value: e.old}}
+	if f == presence {
+		absent := []scan.Step{{Name: probeAttribute + "-absent"}}
+		u.checks = []check{{path: at, state: scan.Present}, {path: absent, state: scan.Absent}}
+	}
+	return u
 }
 
 // probeAttribute is the one attribute that the probe's item would have.

@@ -2,8 +2,8 @@
 // parallel scan that pages through frozen segments, and conditional updates that
 // replace exactly the values that were read, and nothing else.
 //
-// Every write names the old value of all that it replaces in its condition. An
-// item that was deleted meanwhile fails that condition, so it is never made
+// Every write names in its condition the old value of all that it replaces, and the
+// places that it depends on beside these. An item that was deleted meanwhile fails that condition, so it is never made
 // again; an attribute that others changed is left to them. No request is tried
 // twice here: who calls decides what an error means.
 package dynamoscan
@@ -59,7 +59,7 @@ type Table struct {
 
 	mu    sync.Mutex
 	keys  keyTypes // nil until asked for
-	batch support
+	batch [forms]support
 	notes []string
 	items int64
 	pages bool // there is more than one

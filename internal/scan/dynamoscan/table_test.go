@@ -214,7 +214,7 @@ func TestReplaceRefuses(t *testing.T) {
 	table := store.source(nil)
 	change := store.changesOf(table, 1, "new")[0]
 	old := change.Item.Payload.(*scan.Row)
-	key := at(scan.Value{Map: old.Attributes}, []step{{name: "id"}}, func(scan.Value) scan.Value { return scan.Value{Kind: scan.KindS, Text: "other"} })
+	key := at(scan.Value{Map: old.Attributes}, []scan.Step{{Name: "id"}}, func(scan.Value) scan.Value { return scan.Value{Kind: scan.KindS, Text: "other"} })
 	for name, payload := range map[string]scan.Payload{
 		"no change":   old,
 		"an object":   &scan.Object{},
@@ -235,9 +235,9 @@ func TestReplaceRefuses(t *testing.T) {
 func TestSeveralSlots(t *testing.T) {
 	store := newStore(t, simple)
 	table := store.source(nil)
-	neighbour := []step{{name: top}, {name: "size"}, {index: 0, element: true}}
+	neighbour := []scan.Step{{Name: top}, {Name: "size"}, {Index: 0, Element: true}}
 	for _, n := range []int{1, 3} { // alone, and in a batch
-		for _, foreign := range [][]step{nil, neighbour, slotPath} {
+		for _, foreign := range [][]scan.Step{nil, neighbour, slotPath} {
 			changes := store.changesOf(table, n, "new")
 			both := at(scan.Value{Map: changes[0].New.(*scan.Row).Attributes}, neighbour, func(v scan.Value) scan.Value { v.Bytes = []byte("new too"); return v })
 			changes[0].New = &scan.Row{Attributes: both.Map}
@@ -326,7 +326,7 @@ func TestManySlots(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	moved := at(scan.Value{Map: item.Payload.(*scan.Row).Attributes}, []step{{name: "other"}}, func(v scan.Value) scan.Value {
+	moved := at(scan.Value{Map: item.Payload.(*scan.Row).Attributes}, []scan.Step{{Name: "other"}}, func(v scan.Value) scan.Value {
 		v.List = slices.Clone(v.List)
 		for i := range v.List {
 			v.List[i].Bytes = fmt.Appendf(nil, "new %d", i)
@@ -415,7 +415,7 @@ func TestLongStatement(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := []step{{name: "other"}, {name: name}}
+	path := []scan.Step{{Name: "other"}, {Name: name}}
 	moved := at(scan.Value{Map: item.Payload.(*scan.Row).Attributes}, path, func(v scan.Value) scan.Value { v.Text = "new"; return v })
 	changes[1] = scan.Change{Item: item, New: &scan.Row{Attributes: moved.Map}}
 	for i, result := range table.Replace(t.Context(), changes) {

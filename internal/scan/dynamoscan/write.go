@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -28,17 +29,18 @@ const (
 
 // update is one conditional update, in the making.
 type update struct {
-	index int // of its change
-	ref   scan.Ref
-	key   map[string]types.AttributeValue
-	edits []edit
+	index  int // of its change
+	ref    scan.Ref
+	key    map[string]types.AttributeValue
+	edits  []edit
+	checks []check
 }
 
 // Batch is the most changes that one Replace takes.
 func (t *Table) Batch() int { return maxBatch }
 
-// Replace writes every change under the condition that all values it replaces
-// are still what was read: in one BatchExecuteStatement where the table is known
+// Replace writes every change under the condition that all values it replaces, and
+// all its guards, are still what was read: in one BatchExecuteStatement where the table is known
 // to enforce conditions there, else, and where a change is to go alone, by single
 // UpdateItem calls. No two changes may be of one item.
 func (t *Table) Replace(ctx context.Context, changes []scan.Change) []scan.Result {
@@ -47,7 +49,9 @@ func (t *Table) Replace(ctx context.Context, changes []scan.Change) []scan.Resul
 	var updates, alone []update
 	for i, change := range changes {
 		u, err := t.newUpdate(i, change)
-		switch {
+		switch refused := (*scan.RefusedError)(nil); {
+		case errors.As(err, &refused):
+			results[i].Err = refused
 		case err != nil:
 			results[i].Err = &scan.RefusedError{Reason: "cannot-write", Detail: err.Error()}
 		case change.Alone:
@@ -56,11 +60,30 @@ func (t *Table) Replace(ctx context.Context, changes []scan.Change) []scan.Resul
 			updates = append(updates, u)
 		}
 	}
-	if len(updates) > 1 && t.batches(ctx) {
-		updates = t.replaceBatch(ctx, updates, results)
+	batched, single := t.batchable(ctx, updates)
+	if len(batched) > 0 {
+		single = append(single, t.replaceBatch(ctx, batched, results)...)
 	}
-	t.replaceSingly(ctx, append(updates, alone...), results)
+	t.replaceSingly(ctx, append(single, alone...), results)
 	return results
+}
+
+// batchable returns the updates that go into one batch, and those that go alone.
+func (t *Table) batchable(ctx context.Context, updates []update) (batched, single []update) {
+	if len(updates) < 2 || !t.supports(ctx, equality) {
+		return nil, updates
+	}
+	if !slices.ContainsFunc(updates, update.asksPresence) || t.supports(ctx, presence) {
+		return updates, nil
+	}
+	for _, u := range updates {
+		if u.asksPresence() {
+			single = append(single, u)
+		} else {
+			batched = append(batched, u)
+		}
+	}
+	return batched, single
 }
 
 // replaceSingly sends each update by itself and fills in its result. It always has one
@@ -101,11 +124,20 @@ func (t *Table) newUpdate(index int, change scan.Change) (update, error) {
 		return update{}, errors.New("the change changes nothing")
 	}
 	for _, e := range edits {
-		if _, isKey := key[e.path[0].name]; isKey {
+		if _, isKey := key[e.path[0].Name]; isKey {
 			return update{}, fmt.Errorf("%s is part of the primary key, which cannot be changed in place", printPath(e.path[:1]))
 		}
 	}
-	return update{index: index, ref: change.Item.Ref, key: key, edits: edits}, nil
+	u := update{index: index, ref: change.Item.Ref, key: key, edits: edits}
+	if u.checks = checksOf(key, edits, change.Guards); u.fits() {
+		return u, nil
+	}
+	u.edits = widen(edits, old, new)
+	u.checks = checksOf(key, u.edits, widenGuards(change.Guards, old))
+	if !u.fits() {
+		return update{}, errConditionTooLarge(len(u.checks))
+	}
+	return u, nil
 }
 
 // keyOf is the primary key of an item: taken from the row where that has it, since the
@@ -140,50 +172,60 @@ func (t *Table) replaceOne(ctx context.Context, u update) scan.Result {
 	if errors.As(err, &failed) {
 		return t.changed(ctx, failed.Item)
 	}
-	if vanished(err) {
-		return scan.Result{Err: scan.ErrChanged}
+	if result, ok := t.invalid(err); ok {
+		return result
 	}
 	return scan.Result{Err: fmt.Errorf("update item of table %s: %w", t.config.Table, hot(err))}
 }
 
 func (t *Table) updateItem(u update) *dynamodb.UpdateItemInput {
-	values := map[string]types.AttributeValue{}
 	names := aliases{}
-	var sets, conditions []string
+	condition, values := u.condition(names)
 	for i, e := range u.edits {
-		path := names.path(e.path)
-		from, to := fmt.Sprintf(":o%d", i), fmt.Sprintf(":n%d", i)
-		values[from], values[to] = toSDK(e.old), toSDK(e.new)
-		sets = append(sets, path+" = "+to)
-		conditions = append(conditions, path+" = "+from)
+		values[newValue(i)] = toSDK(e.new)
 	}
-	return &dynamodb.UpdateItemInput{TableName: &t.config.Table, Key: u.key,
-		UpdateExpression:                    aws.String("SET " + strings.Join(sets, ", ")),
-		ConditionExpression:                 aws.String(strings.Join(conditions, " AND ")),
+	return &dynamodb.UpdateItemInput{
+		TableName:                           &t.config.Table,
+		Key:                                 u.key,
+		UpdateExpression:                    aws.String(u.assignments(names)),
+		ConditionExpression:                 aws.String(condition),
 		ExpressionAttributeNames:            names.expression(),
 		ExpressionAttributeValues:           values,
 		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
-		ReturnConsumedCapacity:              types.ReturnConsumedCapacityTotal}
+		ReturnConsumedCapacity:              types.ReturnConsumedCapacityTotal,
+	}
 }
+
+// assignments writes the update expression.
+func (u update) assignments(names aliases) string {
+	sets := make([]string, len(u.edits))
+	for i, e := range u.edits {
+		sets[i] = names.path(e.path) + " = " + newValue(i)
+	}
+	return "SET " + strings.Join(sets, ", ")
+}
+
+// newValue is the placeholder of what the i-th edit writes.
+func newValue(i int) string { return fmt.Sprintf(":n%d", i) }
 
 // aliases are names, each with the placeholder that stands for it in an
 // expression: names may be reserved words, or hold any character.
 type aliases map[string]string
 
-func (a aliases) path(path []step) string {
+func (a aliases) path(path []scan.Step) string {
 	var b strings.Builder
 	for i, s := range path {
-		if s.element {
-			fmt.Fprintf(&b, "[%d]", s.index)
+		if s.Element {
+			fmt.Fprintf(&b, "[%d]", s.Index)
 			continue
 		}
-		if _, ok := a[s.name]; !ok {
-			a[s.name] = fmt.Sprintf("#n%d", len(a))
+		if _, ok := a[s.Name]; !ok {
+			a[s.Name] = fmt.Sprintf("#n%d", len(a))
 		}
 		if i > 0 {
 			b.WriteByte('.')
 		}
-		b.WriteString(a[s.name])
+		b.WriteString(a[s.Name])
 	}
 	return b.String()
 }
@@ -197,11 +239,23 @@ func (a aliases) expression() map[string]string {
 	return names
 }
 
-// vanished says that the document path of an update is no longer there, which
-// DynamoDB may call invalid rather than a failed condition.
-func vanished(err error) bool {
+// invalid returns the result of an update that DynamoDB calls invalid, where that is
+// about the item and not about the request: its document path is no longer there, or
+// the item would be too large. DynamoDB has no error code for either.
+func (t *Table) invalid(err error) (scan.Result, bool) {
 	var api smithy.APIError
-	return errors.As(err, &api) && api.ErrorCode() == "ValidationException" && strings.Contains(api.ErrorMessage(), "document path")
+	if !errors.As(err, &api) || api.ErrorCode() != "ValidationException" {
+		return scan.Result{}, false
+	}
+	switch text := api.ErrorMessage(); {
+	case strings.Contains(text, "document path"):
+		return scan.Result{Err: scan.ErrChanged}, true
+	case strings.Contains(text, "Item size") && strings.Contains(text, "exceeded"):
+		return scan.Result{Err: &scan.RefusedError{Reason: "item-too-large",
+			Detail: "with the new ciphertext, which is longer, the item would be larger than 400 KB, " +
+				"the most that DynamoDB takes; make the item smaller, then run retry"}}, true
+	}
+	return scan.Result{}, false
 }
 
 // changed is the result of a failed condition; item is what the store returned along

@@ -15,7 +15,11 @@ import (
 // rewrite replaces the body by a PUT under the condition that the ETag is the one
 // that was read. What the ETag does not cover is looked at again right before, unless
 // the GET has told all of it, not longer ago than staleAfter.
-func (b *Bucket) rewrite(ctx context.Context, object *scan.Object, read *asRead) error {
+//
+// With guarded, the body depends on user metadata, and the object is always looked at.
+// An edit of the metadata between that look and the PUT is lost: the PUT stores body and
+// metadata together, as they were read, so that they still belong to each other.
+func (b *Bucket) rewrite(ctx context.Context, object *scan.Object, read *asRead, guarded bool) error {
 	if err := read.checksum.ofBody(); err != nil {
 		return err
 	}
@@ -27,7 +31,7 @@ func (b *Bucket) rewrite(ctx context.Context, object *scan.Object, read *asRead)
 		return err
 	}
 	also, more, err := b.carry(ctx, object.Key, untagged)
-	if err == nil && (more || !read.fresh()) {
+	if err == nil && (more || guarded || !read.fresh()) {
 		err = b.unchanged(ctx, object.Key, read, also)
 	}
 	if err != nil {
@@ -44,7 +48,7 @@ func (b *Bucket) rewriteAlike(ctx context.Context, object *scan.Object, read *as
 		return errCannotCopy("it is larger than 64 MiB, more than is read and written again")
 	}
 	if read.whole {
-		return b.rewrite(ctx, object, read)
+		return b.rewrite(ctx, object, read, true)
 	}
 	item, err := b.get(ctx, refOf(object.Key), object.Key, &read.properties.etag)
 	if refuses(err) {
@@ -59,7 +63,7 @@ func (b *Bucket) rewriteAlike(ctx context.Context, object *scan.Object, read *as
 		return scan.ErrChanged
 	}
 	whole.Body = item.Payload.(*scan.Object).Body
-	return b.rewrite(ctx, &whole, now)
+	return b.rewrite(ctx, &whole, now, true)
 }
 
 func errCannotCopy(why string) error {

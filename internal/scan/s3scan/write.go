@@ -18,7 +18,7 @@ func (b *Bucket) Batch() int { return 1 }
 
 // Replace writes each object under the condition that its ETag is the one that was
 // read, and on what was known of the rest a second before at most, or is looked at
-// again. A new body is PUT; where the metadata alone is new, the object is copied onto
+// again. A new body that depends on user metadata is never written without that look. A new body is PUT; where the metadata alone is new, the object is copied onto
 // itself, and its body stays where it is.
 func (b *Bucket) Replace(ctx context.Context, changes []scan.Change) []scan.Result {
 	results := make([]scan.Result, len(changes))
@@ -44,7 +44,7 @@ func (b *Bucket) replace(ctx context.Context, change scan.Change) error {
 	case !sameBody && !read.whole:
 		return errCannotWrite("the change is one of a body that was not read")
 	case !sameBody:
-		return b.rewrite(ctx, after, read)
+		return b.rewrite(ctx, after, read, len(change.Guards) > 0)
 	case read.size > maxCopy || read.checksum.kind == types.ChecksumTypeComposite:
 		return b.copyParts(ctx, after, read)
 	}

@@ -1,0 +1,81 @@
+package ciphertext
+
+import (
+	"maps"
+	"slices"
+
+	"rotator/internal/scan"
+)
+
+// rowReader is how formats read a row. It notes what they read where it is told to, so
+// that a write can be conditional on all of it. A format must not read attributes in any
+// other way.
+type rowReader struct {
+	row   *scan.Row
+	notes *[]scan.Guard // nil: nothing is noted
+}
+
+// get returns an attribute, whose value matters; false when the row has none.
+func (r rowReader) get(name string) (scan.Value, bool) {
+	value, ok := r.row.Attributes[name]
+	state := scan.Equal
+	if !ok {
+		state = scan.Absent
+	}
+	r.note(name, state, value)
+	return value, ok
+}
+
+// has reports whether the row has an attribute, whose value does not matter.
+func (r rowReader) has(name string) bool {
+	_, ok := r.row.Attributes[name]
+	state := scan.Present
+	if !ok {
+		state = scan.Absent
+	}
+	r.note(name, state, scan.Value{})
+	return ok
+}
+
+// names returns the names of all attributes, sorted. That there are no others is not
+// noted: no condition of DynamoDB can say it.
+func (r rowReader) names() []string { return slices.Sorted(maps.Keys(r.row.Attributes)) }
+
+func (r rowReader) note(name string, state scan.State, value scan.Value) {
+	if r.notes == nil {
+		return
+	}
+	path := []scan.Step{{Name: name}}
+	*r.notes = append(*r.notes, scan.Guard{Path: path, State: state, Value: value})
+}
+
+// at returns the value at a path without wildcards. Where there is none, missing is the
+// part of the path that leads to nothing.
+func (r rowReader) at(path Path) (v scan.Value, missing Path) {
+	v = scan.Value{Kind: scan.KindM, Map: r.row.Attributes}
+	for i, step := range path {
+		var ok bool
+		switch {
+		case !step.List && v.Kind == scan.KindM:
+			v, ok = v.Map[step.Name]
+		case step.List && v.Kind == scan.KindL && step.Index < len(v.List):
+			v, ok = v.List[step.Index], true
+		}
+		if !ok {
+			return scan.Value{}, path[:i+1]
+		}
+	}
+	if r.notes != nil {
+		*r.notes = append(*r.notes, scan.Guard{Path: stepsOf(path), Value: v})
+	}
+	return v, nil
+}
+
+// stepsOf returns a path without wildcards in the form that sources take.
+func stepsOf(path Path) []scan.Step {
+	steps := make([]scan.Step, len(path))
+	for i, s := range path {
+		steps[i] = scan.Step{Name: s.Name, Index: s.Index, Element: s.List}
+	}
+	return steps
+}
