@@ -55,6 +55,7 @@ func faultRows(slow *slowRuns) []faultRow {
 		{26, "the report cannot be written", lostReport},
 		{27, "items are added while the scan is under way", addedItems},
 		{28, "a dry run", dryRun},
+		{29, "an application edits what a context is made from", editedContext},
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -467,8 +468,11 @@ func (w *worker) claim(target *Target, t *task, now scan.Item) error {
 		}
 		i := moving[n]
 		records = append(records, w.record(target, t, i))
-		t.known.set(questionOf(slots[at]), &verdict{outcome: Rotated, key: t.verdicts[i].key})
 		t.written = true
+		// Where the item states another context by now, KMS is asked what is there.
+		if maps.Equal(slots[at].DestinationContext, t.slots[i].DestinationContext) {
+			t.known.set(questionOf(slots[at]), &verdict{outcome: Rotated, key: t.verdicts[i].key})
+		}
 	}
 	return w.recordAll(records)
 }

@@ -162,7 +162,7 @@ func (w *World) compare(e *Entry, now map[string]stored, done bool) (problems []
 			}
 			continue
 		}
-		plaintext, key, err := w.Server.KMS().Decrypt("", blob, want.context)
+		plaintext, key, err := w.decrypt(e, want, blob)
 		switch {
 		case err != nil:
 			wrong("%q cannot be read: %v", want.path, err)
@@ -176,6 +176,21 @@ func (w *World) compare(e *Entry, now map[string]stored, done bool) (problems []
 		wrong("has %d slots, and should have %d", len(s.blobs), len(e.slots))
 	}
 	return problems
+}
+
+// decrypt reads a blob as the application does: in the context of a slot under the old
+// key, or else in that of a slot under the new one.
+func (w *World) decrypt(e *Entry, s *slot, blob []byte) (plaintext []byte, key string, err error) {
+	for _, under := range []string{w.Old, w.New} {
+		plaintext, key, err = w.Server.KMS().Decrypt("", blob, w.contextUnder(under, e, s))
+		if err == nil && (key == under || e.Kind != Bound) {
+			return plaintext, key, nil
+		}
+	}
+	if err == nil {
+		err = fmt.Errorf("it is under %s in the context of the other key", w.name(key))
+	}
+	return nil, key, err
 }
 
 // name is what a key is called here.

@@ -37,7 +37,9 @@ type Entry struct {
 	mu      sync.Mutex
 	slots   []*slot
 	note    string // another attribute, or metadata
-	beside  string // all that is stored beside the slots, with (note) for the note
+	region  string // of a Bound item, and what follows too
+	city    string
+	beside  string // all that is stored beside the slots, with placeholders for what changes
 	deleted bool
 }
 
@@ -85,6 +87,9 @@ func (w *World) newEntryAt(target string, kind Kind, number int, mark string) (*
 	first := map[string]string{Table: "ssn", Documents: "database.password"}[target]
 	places := []want{{first, kind}}
 	switch kind {
+	case Bound:
+		places = []want{{"pin", Ordinary}}
+		e.region, e.city = "region-"+rand.Text(), "city-"+rand.Text()
 	case Bare:
 		places = nil
 	case Nested:
@@ -109,8 +114,18 @@ func (e *Entry) contextOf(path string) map[string]string {
 		return map[string]string{"app": "trial", "tenant": e.tenant}
 	case path == "ssn":
 		return map[string]string{"tenant": e.tenant, "purpose": "pii"}
+	case path == "pin":
+		return map[string]string{"purpose": "pin"}
 	}
 	return map[string]string{"tenant": e.tenant, "purpose": "card"}
+}
+
+// contextUnder is the context in which a slot stands under a key. The caller holds mu.
+func (w *World) contextUnder(key string, e *Entry, s *slot) map[string]string {
+	if e.Kind != Bound || key != w.New {
+		return s.context
+	}
+	return map[string]string{"purpose": "pin", "region": e.region, "city": e.city}
 }
 
 func (w *World) newSlot(e *Entry, path string, kind Kind) (*slot, error) {
@@ -175,10 +190,16 @@ func (e *Entry) item(padding int) map[string]types.AttributeValue {
 	if padding > 0 {
 		item["padding"] = &types.AttributeValueMemberS{Value: string(bytes.Repeat([]byte("x"), padding))}
 	}
+	if e.Kind == Bound {
+		item["region"] = &types.AttributeValueMemberS{Value: e.region}
+		item["home"] = &types.AttributeValueMemberM{Value: map[string]types.AttributeValue{
+			"city": &types.AttributeValueMemberS{Value: e.city},
+		}}
+	}
 	var cards []types.AttributeValue
 	for _, s := range e.slots {
-		if s.path == "ssn" {
-			item["ssn"] = &types.AttributeValueMemberB{Value: s.blob}
+		if s.path == "ssn" || s.path == "pin" {
+			item[s.path] = &types.AttributeValueMemberB{Value: s.blob}
 			continue
 		}
 		cards = append(cards, &types.AttributeValueMemberM{Value: map[string]types.AttributeValue{
@@ -210,10 +231,17 @@ type stored struct {
 }
 
 // learn remembers what is stored beside the slots of a new entry.
-func (e *Entry) learn(s stored) { e.beside = strings.Replace(s.rest, e.note, "(note)", 1) }
+func (e *Entry) learn(s stored) {
+	e.beside = strings.Replace(s.rest, e.note, "(note)", 1)
+	if e.Kind == Bound {
+		e.beside = strings.NewReplacer(e.region, "(region)", e.city, "(city)").Replace(e.beside)
+	}
+}
 
 // rest is what must be stored beside the slots now.
-func (e *Entry) rest() string { return strings.Replace(e.beside, "(note)", e.note, 1) }
+func (e *Entry) rest() string {
+	return strings.NewReplacer("(note)", e.note, "(region)", e.region, "(city)", e.city).Replace(e.beside)
+}
 
 // masked stands in the rest for what was taken out.
 const masked = "(slot)"
@@ -240,6 +268,7 @@ func parseItem(text []byte) (stored, error) {
 		}
 	}
 	take("ssn", item, "ssn")
+	take("pin", item, "pin")
 	cards, _ := dig(item, "profile", "M", "cards", "L").([]any)
 	for i, card := range cards {
 		if fields, ok := dig(card, "M").(map[string]any); ok {

@@ -59,16 +59,19 @@ type Kind int
 
 // The kinds of entries. Items and Objects of a Config say how many of each.
 const (
-	Ordinary   Kind = iota // its slot is under the old key
-	Nested                 // an item with four slots: two under the old key, one current, one poison
-	Poison                 // no KMS can read its slot: random, truncated, or of another context
-	Foreign                // under a third key
-	Current                // under the new key from the start
-	Bare                   // an item without a slot
-	Archived               // an object in an archive
-	Document               // a JSON object with one slot under the old key
-	kinds                  // how many there are
-	unmoved    = -1        // of an item in the figures
+	Ordinary Kind = iota // its slot is under the old key
+	Nested               // an item with four slots: two under the old key, one current, one poison
+	Poison               // no KMS can read its slot: random, truncated, or of another context
+	Foreign              // under a third key
+	Current              // under the new key from the start
+	Bare                 // an item without a slot
+	Archived             // an object in an archive
+	Document             // a JSON object with one slot under the old key
+	// Bound is an item whose slot is under the old key in a context that names no
+	// attribute, and moves to one that is made from two.
+	Bound
+	kinds           // how many there are
+	unmoved    = -1 // of an item in the figures
 	accessKey  = ApplicationKey
 	workerKey  = "AKIAWORKERWORKER0000"
 	region     = "us-east-1"
@@ -252,6 +255,12 @@ func (w *World) Job() string {
         format: base64
         context: {tenant: "${tenant}", purpose: card}
 `, c.Segments)
+	}
+	if c.Items[Bound] > 0 {
+		b.WriteString(`      - path: pin
+        context: {purpose: pin}
+        destination_context: {purpose: pin, region: "${region}", city: "${home.city}"}
+`)
 	}
 	if w.count(Objects) > 0 {
 		b.WriteString(`  - name: vault

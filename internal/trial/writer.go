@@ -44,7 +44,7 @@ func (w *World) Replace(ctx context.Context, e *Entry, key string) error {
 	w.CountsVary()
 	s := e.slots[0]
 	secret := w.plaintext()
-	blob, err := w.seal(key, secret, s.context)
+	blob, err := w.seal(key, secret, w.contextUnder(key, e, s))
 	if err != nil {
 		return err
 	}
@@ -64,6 +64,41 @@ func (w *World) Replace(ctx context.Context, e *Entry, key string) error {
 		return fmt.Errorf("replace %s: %w", e.ID, err)
 	}
 	return nil
+}
+
+// Relocate changes the attributes from which the context of a Bound entry is made, and
+// nothing else. The application does so only while the slot holds what it stored under the
+// old key, whose context names none of them; what was moved meanwhile it leaves as it is.
+func (w *World) Relocate(ctx context.Context, e *Entry) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.deleted || e.Kind != Bound || e.slots[0].fate != Rotated {
+		return nil
+	}
+	region, city := "region-"+rand.Text(), "city-"+rand.Text()
+	text := func(s string) types.AttributeValue { return &types.AttributeValueMemberS{Value: s} }
+	_, err := w.dynamodb.UpdateItem(ctx, &dynamodb.UpdateItemInput{
+		TableName:           aws.String(Table),
+		Key:                 e.key(),
+		UpdateExpression:    aws.String("SET #region = :region, home.city = :city"),
+		ConditionExpression: aws.String("pin = :pin"),
+		ExpressionAttributeNames: map[string]string{
+			"#region": "region",
+		},
+		ExpressionAttributeValues: map[string]types.AttributeValue{
+			":region": text(region),
+			":city":   text(city),
+			":pin":    &types.AttributeValueMemberB{Value: e.slots[0].blob},
+		},
+	})
+	var moved *types.ConditionalCheckFailedException
+	if errors.As(err, &moved) {
+		return nil
+	}
+	if err == nil {
+		e.region, e.city = region, city
+	}
+	return err
 }
 
 // Delete takes the entry away for good.

@@ -1,0 +1,268 @@
+package dynamoscan
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"sort"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"rotator/internal/fakeaws/fault"
+	"rotator/internal/scan"
+)
+
+// textOf is an attribute of type S.
+func textOf(s string) scan.Value { return scan.Value{Kind: scan.KindS, Text: s} }
+
+// TestGuards: a place that a change depends on has to be as it was read, in a batch and
+// alone, whatever its type; a place beside it does not matter.
+func TestGuards(t *testing.T) {
+	store := newStore(t, simple)
+	table := store.source(whole)
+	at := func(steps ...scan.Step) []scan.Step { return steps }
+	every := attributes(0)["other"].Map
+	guards := map[string]scan.Guard{
+		"tenant": {Path: at(scan.Step{Name: "tenant"}), Value: textOf("tenant 0")},
+		"absent": {Path: at(scan.Step{Name: "nobody"}), State: scan.Absent},
+		"there":  {Path: at(scan.Step{Name: "tenant"}), State: scan.Present},
+		"element": {Path: at(scan.Step{Name: "unread"}, scan.Step{Element: true}, scan.Step{Name: "s"}),
+			Value: every["s"]},
+	}
+	for name, value := range every {
+		path := at(scan.Step{Name: "other"}, scan.Step{Name: name})
+		guards["member "+name] = scan.Guard{Path: path, Value: value}
+	}
+	for name, guard := range guards {
+		for _, n := range []int{1, 2} {
+			for _, edit := range []string{"", "beside", "the place"} {
+				changes := store.changesOf(table, n, "new")
+				changes[0].Guards = []scan.Guard{guard}
+				ref, names := changes[0].Item.Ref, aliases{}
+				path := names.path(guard.Path)
+				switch {
+				case edit == "beside":
+					store.update(ref, "SET beside = :v", nil, map[string]scan.Value{":v": textOf("v")})
+				case edit == "the place" && guard.State == scan.Present:
+					store.update(ref, "REMOVE "+path, names.expression(), nil)
+				case edit == "the place":
+					store.update(ref, "SET "+path+" = :v", names.expression(),
+						map[string]scan.Value{":v": textOf("another")})
+				}
+				before := store.rest(ref)
+				result := table.Replace(t.Context(), changes)[0]
+				now, err := table.Load(t.Context(), ref)
+				if err != nil {
+					t.Fatal(err)
+				}
+				written := string(slot(now.Payload)) == "new"
+				if edit != "the place" && (result.Err != nil || !written) {
+					t.Errorf("%s, %d changes, edited %q: %v, want it written", name, n, edit, result.Err)
+				}
+				if edit == "the place" && (!errors.Is(result.Err, scan.ErrChanged) || written ||
+					result.Current == nil || store.rest(ref) != before) {
+					t.Errorf("%s, %d changes: %v, want ErrChanged with the item", name, n, result.Err)
+				}
+			}
+		}
+	}
+}
+
+// TestGuardsAreSentOnce: what the primary key or another term says already is not in
+// the condition.
+func TestGuardsAreSentOnce(t *testing.T) {
+	store := newStore(t, simple)
+	table := store.source(nil)
+	change := store.changesOf(table, 1, "new")[0]
+	key := change.Item.Payload.(*scan.Row).Attributes["id"]
+	tenant := []scan.Step{{Name: "tenant"}}
+	change.Guards = []scan.Guard{
+		{Path: []scan.Step{{Name: "id"}}, Value: key},
+		{Path: slotPath, Value: scan.Value{Kind: scan.KindB, Bytes: []byte("old")}},
+		{Path: tenant, Value: textOf("tenant 0")}, {Path: tenant, Value: textOf("tenant 0")},
+		{Path: tenant, State: scan.Present},
+	}
+	store.faults.Set("dynamodb:UpdateItem", fault.Fault{Before: func(_ *http.Request, body []byte) {
+		var in struct{ ConditionExpression string }
+		_ = json.Unmarshal(body, &in)
+		if in.ConditionExpression != "#n0.#n1[1].#n2 = :o0 AND #n3 = :o1" {
+			t.Errorf("the condition is %q", in.ConditionExpression)
+		}
+	}})
+	if err := table.Replace(t.Context(), []scan.Change{change})[0].Err; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestPresenceIsProbed: a server whose batches do not know IS MISSING gets changes that
+// need it one by one, and all others in batches.
+func TestPresenceIsProbed(t *testing.T) {
+	store := newStore(t, simple)
+	client := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if store.fake.Operation(r) == "dynamodb:BatchExecuteStatement" && strings.Contains(bodyOf(t, r), "MISSING") {
+			_, _ = w.Write([]byte(`{"Responses":[{"Error":{"Code":"ValidationError"}}]}`))
+			return
+		}
+		store.faults.Handler(store.fake).ServeHTTP(w, r)
+	}))
+	table := store.source(func(c *Config) { c.Client = client })
+	changes := store.changesOf(table, 4, "new")
+	absent := scan.Guard{Path: []scan.Step{{Name: "nobody"}}, State: scan.Absent}
+	changes[2].Guards = []scan.Guard{absent}
+	changes[3].Guards = []scan.Guard{absent}
+	store.update(changes[3].Item.Ref, "SET nobody = :v", nil, map[string]scan.Value{":v": textOf("v")})
+	for i, result := range table.Replace(t.Context(), changes) {
+		if want := i == 3; errors.Is(result.Err, scan.ErrChanged) != want || !want && result.Err != nil {
+			t.Errorf("change %d: %v", i, result.Err)
+		}
+	}
+	if n := store.faults.Counts()["dynamodb:UpdateItem"]; n != 2 {
+		t.Errorf("%d items were updated alone, want 2", n)
+	}
+	if notes := fmt.Sprint(table.Notes()); !strings.Contains(notes, "ValidationException") {
+		t.Errorf("notes %s", notes)
+	}
+}
+
+// TestConditionTooLarge: guards that one expression cannot hold are compared as whole
+// attributes; where that is too much as well, the item is refused by name, and its
+// neighbours are written.
+func TestConditionTooLarge(t *testing.T) {
+	store := newStore(t, simple)
+	table := store.source(whole)
+	guards := func(n int, path func(i int) []scan.Step) (list []scan.Guard) {
+		for i := range n {
+			list = append(list, scan.Guard{Path: path(i), Value: textOf(fmt.Sprint("value ", i))})
+		}
+		return list
+	}
+	inside := func(i int) []scan.Step { return []scan.Step{{Name: "context"}, {Name: fmt.Sprint("name", i)}} }
+	top := func(i int) []scan.Step { return []scan.Step{{Name: fmt.Sprint("name", i)}} }
+	members := map[string]scan.Value{}
+	for i := range 400 {
+		members[fmt.Sprint("name", i)] = textOf(fmt.Sprint("value ", i))
+	}
+	for _, n := range []int{1, 3} {
+		changes := store.changesOf(table, n, "new")
+		ref := changes[0].Item.Ref
+		store.update(ref, "SET context = :v", nil,
+			map[string]scan.Value{":v": {Kind: scan.KindM, Map: members}})
+		item, err := table.Load(t.Context(), ref)
+		if err != nil {
+			t.Fatal(err)
+		}
+		changes[0] = scan.Change{Item: item, New: splice(item.Payload, []byte("new"))}
+		changes[0].Guards = guards(400, top)
+		results := table.Replace(t.Context(), changes)
+		var refused *scan.RefusedError
+		if !errors.As(results[0].Err, &refused) || refused.Reason != "condition-too-large" {
+			t.Errorf("%d changes: %v, want condition-too-large", n, results[0].Err)
+		}
+		for i, result := range results[1:] {
+			if result.Err != nil {
+				t.Errorf("neighbour %d: %v", i, result.Err)
+			}
+		}
+		changes[0].Guards = guards(400, inside)
+		names := map[string]string{"#c": "context"}
+		edit := map[string]scan.Value{":v": textOf("another")}
+		store.update(ref, "SET #c.name399 = :v", names, edit)
+		if err := table.Replace(t.Context(), changes[:1])[0].Err; !errors.Is(err, scan.ErrChanged) {
+			t.Errorf("an edited guard of a whole attribute: %v, want ErrChanged", err)
+		}
+		edit[":v"] = members["name399"]
+		store.update(ref, "SET #c.name399 = :v", names, edit)
+		if err := table.Replace(t.Context(), changes[:1])[0].Err; err != nil {
+			t.Errorf("guards of a whole attribute: %v, want it written", err)
+		}
+	}
+}
+
+// TestDeepConditions: an expression over 4 KB is never sent, whatever it is made of.
+func TestDeepConditions(t *testing.T) {
+	store := newStore(t, simple)
+	table := store.source(whole)
+	deep := textOf("value")
+	path := []scan.Step{{Name: "deep"}}
+	for i := range 30 {
+		deep = scan.Value{Kind: scan.KindM, Map: map[string]scan.Value{fmt.Sprint("level", 30-i): deep}}
+		path = append(path, scan.Step{Name: fmt.Sprint("level", i+1)})
+	}
+	ref := store.put(0)
+	var guards []scan.Guard
+	for i := range 60 {
+		name := fmt.Sprint("deep", i)
+		own := append([]scan.Step{{Name: name}}, path[1:]...)
+		store.update(ref, "SET "+name+" = :v", nil, map[string]scan.Value{":v": deep})
+		guards = append(guards, scan.Guard{Path: own, Value: textOf("value")})
+	}
+	item, err := table.Load(t.Context(), ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	change := scan.Change{Item: item, New: splice(item.Payload, []byte("new")), Guards: guards}
+	if err := table.Replace(t.Context(), []scan.Change{change})[0].Err; err != nil {
+		t.Errorf("replace: %v, want it written under a condition on whole attributes", err)
+	}
+}
+
+// TestItemTooLarge: an item that a longer value would make larger than DynamoDB takes is
+// refused with a reason of its own, and its neighbour in the batch is written.
+func TestItemTooLarge(t *testing.T) {
+	for _, n := range []int{1, 2} {
+		store := newStore(t, simple)
+		table := store.source(whole)
+		changes := store.changesOf(table, n, "old, and longer")
+		ref := changes[0].Item.Ref
+		store.fill(ref)
+		before := store.rest(ref)
+		results := table.Replace(t.Context(), changes)
+		var refused *scan.RefusedError
+		if !errors.As(results[0].Err, &refused) || refused.Reason != "item-too-large" ||
+			!strings.Contains(refused.Detail, "400 KB") || store.rest(ref) != before {
+			t.Errorf("%d changes: %v, want item-too-large", n, results[0].Err)
+		}
+		for _, result := range results[1:] {
+			if result.Err != nil {
+				t.Errorf("the neighbour: %v", result.Err)
+			}
+		}
+	}
+}
+
+// fill makes an item as large as DynamoDB takes it.
+func (s *store) fill(ref scan.Ref) {
+	pad := func(bytes int) bool {
+		_, err := s.direct.UpdateItem(s.t.Context(), &dynamodb.UpdateItemInput{
+			TableName:        aws.String(tableName),
+			Key:              s.keyOf(ref),
+			UpdateExpression: aws.String("SET padding = :v"),
+			ExpressionAttributeValues: map[string]types.AttributeValue{
+				":v": toSDK(textOf(strings.Repeat("x", bytes))),
+			},
+		})
+		return err == nil
+	}
+	most := sort.Search(400<<10, func(bytes int) bool { return !pad(bytes) })
+	if !pad(most - 1) {
+		s.t.Fatal("the item cannot be filled")
+	}
+}
+
+// bodyOf returns the body of a request, which can be read again afterwards.
+func bodyOf(t *testing.T, r *http.Request) string {
+	t.Helper()
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		t.Error(err)
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	return string(body)
+}
