@@ -1,0 +1,177 @@
+// Package redact takes secrets out of text for people: messages of errors, log messages,
+// notes. Such text may come from a library or a server, which may repeat what it was sent.
+//
+// Taken out are:
+//
+//   - the secrets that the process knows (Add): credentials, grant tokens;
+//   - values that are labelled as a secret, such as "SecretAccessKey": "…", in JSON, XML,
+//     YAML, INI files, command lines, headers and query strings;
+//   - everything that looks like 32 bytes or more, or like a secret access key, in base64,
+//     base64url, hex, base32, as a list of numbers, as escapes or as raw bytes.
+//
+// Escapes are undone before the search: backslash escapes of Go and JSON, percent-encoding
+// and character references of XML.
+//
+// ARNs, UUIDs, access key ids, paths, names made of words, and what the AWS SDK prints as
+// RequestID and HostID stay. A digest in hex looks like 32 bytes of anything, so it stays
+// only behind "sha256:", "SHA-256 " or "hash ". Fields of records, whose content is known
+// (digests, refs of items), must not be passed through this package.
+package redact
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"unicode/utf8"
+)
+
+// Mark takes the place of what was taken out.
+const Mark = "[redacted]"
+
+// The limits of a text. A longer one is cut; the rest of a message of a server of many
+// megabytes helps no reader.
+const (
+	mostRead  = 64 << 10
+	mostShown = 4 << 10
+)
+
+// minSecret is the length of the shortest secret that Add takes: shorter ones, of test
+// setups, are words that other text uses too.
+const minSecret = 8
+
+// Redactor takes secrets out of text. It is safe for concurrent use.
+type Redactor struct {
+	mu     sync.RWMutex
+	known  [][]byte
+	labels []*regexp.Regexp // the first group is the secret
+	lists  []*regexp.Regexp
+}
+
+// New returns a Redactor that knows no secret yet.
+func New() *Redactor {
+	return &Redactor{labels: labels(), lists: lists()}
+}
+
+// Add makes a secret known. Texts of less than 8 bytes are ignored.
+func (r *Redactor) Add(secrets ...string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, secret := range secrets {
+		if secret = strings.TrimSpace(secret); len(secret) < minSecret {
+			continue
+		}
+		for _, form := range []string{
+			secret, hex.EncodeToString([]byte(secret)),
+			base64.RawStdEncoding.EncodeToString([]byte(secret)),
+			base64.RawURLEncoding.EncodeToString([]byte(secret)),
+		} {
+			if !slices.ContainsFunc(r.known, func(k []byte) bool { return string(k) == form }) {
+				r.known = append(r.known, []byte(form))
+			}
+		}
+	}
+}
+
+// Known takes out only the secrets that were added. It is for text whose other content is
+// known to hold none.
+func (r *Redactor) Known(s string) string {
+	t := decode(s)
+	r.markKnown(t)
+	return t.redacted()
+}
+
+// Text takes all secrets out of s, and cuts what is longer than 4 KiB.
+func (r *Redactor) Text(s string) string {
+	cut := 0
+	if len(s) > mostRead {
+		cut, s = len(s)-mostRead, s[:mostRead]
+	}
+	t := decode(s)
+	r.markKnown(t)
+	for _, label := range r.labels {
+		for _, at := range label.FindAllSubmatchIndex(t.bytes, -1) {
+			// An Authorization header of AWS holds more than its signature, which has a
+			// label of its own.
+			if !bytes.HasPrefix(t.bytes[at[2]:], []byte("AWS4-")) {
+				t.mark(at[2], at[3])
+			}
+		}
+	}
+	for _, list := range r.lists {
+		for _, at := range list.FindAllIndex(t.bytes, -1) {
+			t.mark(at[0], at[1])
+		}
+	}
+	t.markTokens()
+	t.markBinary()
+	text := t.redacted()
+	if len(text) > mostShown {
+		end := mostShown
+		for end > mostShown-utf8.UTFMax && !utf8.RuneStart(text[end]) {
+			end--
+		}
+		cut, text = cut+len(text)-end, text[:end]
+	}
+	if cut > 0 {
+		text += fmt.Sprintf("… (%d more bytes)", cut)
+	}
+	return text
+}
+
+func (r *Redactor) markKnown(t *text) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for _, secret := range r.known {
+		for from := 0; ; {
+			at := bytes.Index(t.bytes[from:], secret)
+			if at < 0 {
+				break
+			}
+			t.mark(from+at, from+at+len(secret))
+			from += at + len(secret)
+		}
+	}
+}
+
+// labels are the forms in which a secret stands behind its name. The first group is the
+// secret.
+func labels() []*regexp.Regexp {
+	const (
+		names = `(?i:secret[-_ ]?access[-_ ]?key|secret[-_ ]?key|session[-_ ]?token|` +
+			`security[-_ ]?token|access[-_ ]?token|refresh[-_ ]?token|\bid[-_]?token|` +
+			`client[-_ ]?secret|private[-_ ]?key|\bsignature|passw(?:or)?d|plaintext|` +
+			`grant[-_ ]?tokens?)`
+		// A quote behind the name, a separator, and the next element of XML.
+		between = `["'\x60]?\s*(?:=>|:=|[:=>])\s*(?:<[A-Za-z]+>\s*)?`
+		plain   = `[^\s"'<>,;&}\]]`
+	)
+	forms := []string{
+		names + between + `"([^"]+)`,
+		names + between + `'([^']+)`,
+		names + between + `\[([^\]]*)`,
+		names + between + `([^\s"'<>,;&}\]\[]` + plain + `*)`,
+		`(?i:secret[-_ ]?access[-_ ]?key|secret[-_]?key|session[-_]?token)["']?[\s,|]+["']?(` + plain + `{16,})`,
+		`["']Token["']\s*:\s*["']([^"']+)`, // of a container's credentials
+		`(?i:authorization)["']?\s*[:=]\s*\[?["']?((?:[A-Za-z0-9-]+\s+)?[^\s"'\],]+)`,
+		`(?i:\bbearer)\s+([A-Za-z0-9._~+/=-]{8,})`,
+		`[A-Za-z][A-Za-z0-9+.-]*://[^\s/:@"']*:([^\s/@"']+)@`, // a password in a URL
+	}
+	compiled := make([]*regexp.Regexp, len(forms))
+	for i, form := range forms {
+		compiled[i] = regexp.MustCompile(form)
+	}
+	return compiled
+}
+
+// lists are bytes as numbers: decimal as fmt prints a []byte, and hex in pairs.
+func lists() []*regexp.Regexp {
+	return []*regexp.Regexp{
+		regexp.MustCompile(`(?:\b[0-9]{1,3}[\s,;:]{1,3}){23,}[0-9]{1,3}\b`),
+		regexp.MustCompile(`(?:\b(?:0[xX])?[0-9a-fA-F]{1,2}[\s,;:-]{1,3}){23,}(?:0[xX])?[0-9a-fA-F]{1,2}\b`),
+	}
+}
