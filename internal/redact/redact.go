@@ -80,6 +80,9 @@ func (r *Redactor) Add(secrets ...string) {
 // Known takes out only the secrets that were added. It is for text whose other content is
 // known to hold none.
 func (r *Redactor) Known(s string) string {
+	if !r.mayHold(s) {
+		return s
+	}
 	t := decode(s)
 	r.markKnown(t)
 	return t.redacted()
@@ -121,6 +124,16 @@ func (r *Redactor) Text(s string) string {
 		text += fmt.Sprintf("… (%d more bytes)", cut)
 	}
 	return text
+}
+
+// mayHold reports whether a known secret can be in s: as it is, or behind escapes.
+func (r *Redactor) mayHold(s string) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if len(r.known) > 0 && strings.ContainsAny(s, `\%&`) {
+		return true
+	}
+	return slices.ContainsFunc(r.known, func(k []byte) bool { return strings.Contains(s, string(k)) })
 }
 
 func (r *Redactor) markKnown(t *text) {

@@ -242,7 +242,10 @@ func (t *text) markBinary() {
 func (t *text) reach(i, step int) int {
 	for n := 0; n < around; n++ {
 		next := i + step
-		if next < 0 || next >= len(t.bytes) || t.bytes[next] == ' ' || t.bytes[next] == '\n' {
+		if next < 0 || next >= len(t.bytes) {
+			break
+		}
+		if plain := t.end[next]-t.begin[next] == 1; plain && (t.bytes[next] == ' ' || t.bytes[next] == '\n') {
 			break
 		}
 		i = next

@@ -11,7 +11,6 @@ package telemetry
 
 import (
 	"bytes"
-	"fmt"
 	"io"
 	"os"
 	"time"
@@ -26,24 +25,29 @@ import (
 type Config struct {
 	// People asks for lines for people instead of JSON Lines.
 	People bool
-	// Level is the lowest level that is logged; the zero value is info.
-	Level zapcore.Level
+	// Level is the lowest level that is logged; nil means info.
+	Level zapcore.LevelEnabler
+	// Redact takes secrets out of messages and texts; nil leaves them as they are.
+	Redact func(string) string
 	// Output is where lines go, one Write each; nil means os.Stderr. It need
 	// not be safe for concurrent use.
 	Output io.Writer
 }
 
 // NewLogger makes a logger. Nothing is buffered, so that a killed process loses no line.
-func NewLogger(c Config) (*zap.Logger, error) {
-	if c.Level < zapcore.DebugLevel || c.Level > zapcore.FatalLevel {
-		return nil, fmt.Errorf("make the logger: there is no log level %d", c.Level)
-	}
+func NewLogger(c Config) *zap.Logger {
 	if c.Output == nil {
 		c.Output = os.Stderr
 	}
+	if c.Level == nil {
+		c.Level = zapcore.InfoLevel
+	}
+	if c.Redact == nil {
+		c.Redact = func(s string) string { return s }
+	}
 	output := zapcore.Lock(zapcore.AddSync(&lineWriter{c.Output}))
-	core := zapcore.NewCore(encoder(c.People), output, c.Level)
-	return zap.New(core, zap.ErrorOutput(output)), nil
+	core := &redactingCore{zapcore.NewCore(encoder(c.People), output, c.Level), c.Redact}
+	return zap.New(core, zap.ErrorOutput(output))
 }
 
 // lineWriter escapes what must not be printed. Each Write is one line, so that a newline

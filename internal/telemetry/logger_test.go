@@ -3,6 +3,7 @@ package telemetry
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,10 +19,7 @@ import (
 // goroutines log at once into a writer that is not safe for that.
 func TestLinesAreJSONAwayFromATerminal(t *testing.T) {
 	var out bytes.Buffer
-	logger, err := NewLogger(Config{Output: &out})
-	if err != nil {
-		t.Fatal(err)
-	}
+	logger := NewLogger(Config{Output: &out})
 	logger.Debug("below the level")
 	var wg sync.WaitGroup
 	for range 8 {
@@ -95,8 +93,23 @@ func TestIsTerminal(t *testing.T) {
 	}
 }
 
-func TestUnknownLevel(t *testing.T) {
-	if _, err := NewLogger(Config{Level: zapcore.InvalidLevel}); err == nil {
-		t.Error("a level that does not exist makes a logger")
+// TestLinesAreRedactedAndEscaped: secrets and characters that must not be printed are
+// found in messages, in fields of every type, and in those of a derived logger.
+func TestLinesAreRedactedAndEscaped(t *testing.T) {
+	const hostile = "a\x1b[2J\nb\u202e\u009b SECRET"
+	redacted := func(s string) string { return strings.ReplaceAll(s, "SECRET", "[redacted]") }
+	for _, people := range []bool{false, true} {
+		var out bytes.Buffer
+		logger := NewLogger(Config{Output: &out, People: people, Redact: redacted})
+		logger.With(zap.String("with", hostile)).Info(hostile, zap.String("text", hostile), zap.Error(errors.New(hostile)),
+			zap.Any("any", map[string]string{"x": hostile}), zap.Strings("list", []string{hostile}), zap.ByteString("bytes", []byte(hostile)),
+			zap.Binary("binary", []byte(hostile)), zap.Stringer("stringer", time.FixedZone(hostile, 0)), zap.Int("n", 7))
+		text := out.String()
+		if strings.ContainsAny(text, "\x1b\u202e\u009b") || strings.Count(text, "\n") != 1 || strings.Contains(text, "SECRET") {
+			t.Errorf("people %v: %q", people, text)
+		}
+		if n := strings.Count(text, "[redacted]"); n < 8 {
+			t.Errorf("people %v: %d of 9 texts are there: %s", people, n, text)
+		}
 	}
 }

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/smithy-go/logging"
+	"go.uber.org/zap"
+)
+
+// mostTokenFile is how much of a file with a token is read, in bytes.
+const mostTokenFile = 64 << 10
+
+// environmentSecrets are the secrets in environment variables, and in the files that they
+// name. A file that cannot be read is left to the SDK.
+func environmentSecrets(environ []string) (secrets []string) {
+	for _, variable := range environ {
+		name, value, _ := strings.Cut(variable, "=")
+		switch {
+		case name == "AWS_SECRET_ACCESS_KEY", name == "AWS_SECRET_KEY", name == "AWS_SESSION_TOKEN",
+			name == "AWS_SECURITY_TOKEN", name == "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+			strings.HasPrefix(name, "AWS_BEARER_TOKEN_"):
+			secrets = append(secrets, value)
+		case name == "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", name == "AWS_WEB_IDENTITY_TOKEN_FILE":
+			secrets = append(secrets, readToken(value))
+		}
+	}
+	return secrets
+}
+
+func readToken(path string) string {
+	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
+		return "" // opening a pipe could wait for ever
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer func() { _ = file.Close() }()
+	token, _ := io.ReadAll(io.LimitReader(file, mostTokenFile))
+	return string(token)
+}
+
+// learn makes resolved credentials known to the redactor.
+func (s streams) learn(c aws.Credentials) { s.secrets.Add(c.SecretAccessKey, c.SessionToken) }
+
+// sdkLogger writes what the SDK logs to the log of the program.
+type sdkLogger struct{ logger *zap.Logger }
+
+// Logf implements logging.Logger.
+func (l sdkLogger) Logf(class logging.Classification, format string, args ...any) {
+	log := l.logger.Debug
+	if class == logging.Warn {
+		log = l.logger.Warn
+	}
+	log(fmt.Sprintf(format, args...), zap.String("from", "AWS SDK"))
+}
