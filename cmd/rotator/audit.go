@@ -125,7 +125,7 @@ func (s *session) countOldVersions(ctx context.Context) error {
 
 // lookBack compares with the last pass of a real run, where there is one.
 func (s *session) lookBack(ctx context.Context) error {
-	store, err := existing(ctx, s.job)
+	store, err := s.existing(ctx, s.job)
 	if problems := (*config.Problems)(nil); errors.As(err, &problems) {
 		return nil // there is none
 	}

@@ -39,7 +39,7 @@ func (c *common) createTable(ctx context.Context, job *config.Job, show bool) er
 	if place.Table == "" {
 		return problem(job, "checkpoint", "is not in a table, so there is none to make; write dynamodb://TABLE")
 	}
-	base, err := loadAWS(ctx, job.Workers, requestTimeout)
+	base, err := c.loadAWS(ctx, job.Workers, requestTimeout)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -30,16 +31,17 @@ import (
 // connections is made as large as the pool of workers: with the default of 10
 // most requests would open a connection of their own. A request with its answer ends
 // after timeout; the SDK sets no limit.
-func loadAWS(ctx context.Context, workers int, timeout time.Duration) (aws.Config, error) {
+func (s streams) loadAWS(ctx context.Context, workers int, timeout time.Duration) (aws.Config, error) {
 	if workers == 0 {
 		workers = mostWorkers()
 	}
 	cfg, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithHTTPClient(newHTTPClient(workers, timeout)),
-		awsconfig.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }))
+		awsconfig.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }),
+		awsconfig.WithLogger(sdkLogger{s.logger}))
 	if err != nil {
 		return aws.Config{}, fmt.Errorf("read the AWS configuration: %w", err)
 	}
-	cfg.Credentials = named(cfg.Credentials)
+	cfg.Credentials = named(cfg.Credentials, s.learn)
 	renewing(&cfg)
 	keepingConnections(&cfg)
 	return cfg, nil
@@ -101,26 +103,37 @@ const requestTimeout = 30 * time.Second
 
 // namedCredentials gives the errors of a credential provider a type: the SDK
 // mixes them with those of the request that needed the credentials.
-type namedCredentials struct{ *aws.CredentialsCache }
+type namedCredentials struct {
+	*aws.CredentialsCache
+	// learn is called with credentials that are not known yet. Known is the last secret
+	// that it was called with.
+	learn func(aws.Credentials)
+	known *atomic.Pointer[string]
+}
 
-func named(p aws.CredentialsProvider) aws.CredentialsProvider {
-	switch p := p.(type) {
-	case nil:
+func named(p aws.CredentialsProvider, learn func(aws.Credentials)) aws.CredentialsProvider {
+	if p == nil {
 		return nil
-	case *aws.CredentialsCache:
-		return namedCredentials{p}
-	default:
-		return namedCredentials{aws.NewCredentialsCache(p)}
 	}
+	cache, ok := p.(*aws.CredentialsCache)
+	if !ok {
+		cache = aws.NewCredentialsCache(p)
+	}
+	return namedCredentials{cache, learn, &atomic.Pointer[string]{}}
 }
 
 // Retrieve implements aws.CredentialsProvider.
 func (n namedCredentials) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	credentials, err := n.CredentialsCache.Retrieve(ctx)
 	if err != nil {
-		err = &rotate.CredentialsError{Err: err}
+		return credentials, &rotate.CredentialsError{Err: withoutOutput(err)}
 	}
-	return credentials, err
+	if known := n.known.Load(); known == nil || *known != credentials.SecretAccessKey {
+		secret := credentials.SecretAccessKey
+		n.learn(credentials)
+		n.known.Store(&secret)
+	}
+	return credentials, nil
 }
 
 // refused forgets the credentials when err says that a service refused them.
@@ -156,8 +169,12 @@ func at(base aws.Config, region, endpoint, role string) aws.Config {
 	}
 	if role != "" {
 		roles := sts.NewFromConfig(cfg, func(o *sts.Options) { o.Retryer = retry.NewStandard() })
-		cfg.Credentials = named(aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(roles, role,
-			func(o *stscreds.AssumeRoleOptions) { o.RoleSessionName = "rotator" })))
+		learn := func(aws.Credentials) {}
+		if n, ok := base.Credentials.(namedCredentials); ok {
+			learn = n.learn
+		}
+		cfg.Credentials = named(stscreds.NewAssumeRoleProvider(roles, role,
+			func(o *stscreds.AssumeRoleOptions) { o.RoleSessionName = "rotator" }), learn)
 		renewing(&cfg)
 	}
 	if endpoint != "" {

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 
 	"rotator/internal/checkpoint"
@@ -12,10 +11,11 @@ import (
 	"rotator/internal/rotate"
 )
 
-// The exit codes; docs/operations.md is their table. 2 is left to Go panics.
+// The exit codes; docs/operations.md is their table. Go ends a panic with 2.
 const (
 	exitDone        = 0
 	exitInternal    = 1
+	exitPanic       = 2
 	exitExceptions  = 3  // complete, with slots in the ledger
 	exitRemaining   = 4  // slots under a source key remain
 	exitUsage       = 64 // the command line
@@ -36,18 +36,18 @@ type outcomeError struct {
 func (e *outcomeError) Error() string { return e.text }
 
 // explain prints an error with what to type next, and returns its exit code.
-func explain(w io.Writer, err error) int {
+func (s streams) explain(err error) int {
 	if err == nil {
 		return exitDone
 	}
 	code, hint := exitCode(err)
 	lines := linesOf(err)
 	for i, line := range lines {
-		lines[i] = printable.Text(line)
+		lines[i] = printable.Text(s.secrets.Text(line))
 	}
-	_, _ = fmt.Fprintf(w, "rotator: %s\n", strings.Join(lines, "\n"))
+	_, _ = fmt.Fprintf(s.err, "rotator: %s\n", strings.Join(lines, "\n"))
 	if hint != "" {
-		_, _ = printable.Fprintf(w, "rotator: %s\n", hint)
+		_, _ = printable.Fprintf(s.err, "rotator: %s\n", hint)
 	}
 	return code
 }

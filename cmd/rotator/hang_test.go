@@ -117,7 +117,7 @@ func setCredentials(t *testing.T) {
 func hangingKMS(t *testing.T, address string, timeout time.Duration, plain, proxy bool) *rotate.KMS {
 	t.Helper()
 	setCredentials(t)
-	base, err := loadAWS(t.Context(), 1, timeout)
+	base, err := newStreams(nil, io.Discard, io.Discard).loadAWS(t.Context(), 1, timeout)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,7 +20,7 @@ func main() {
 		os.Exit(exitInterrupted) // at once; whatever was not saved is done again
 	}()
 	done := profiled()
-	code := run(ctx, os.Args[1:], streams{in: os.Stdin, out: os.Stdout, err: os.Stderr})
+	code := run(ctx, os.Args[1:], newStreams(os.Stdin, os.Stdout, os.Stderr))
 	done()
 	os.Exit(code)
 }

@@ -203,7 +203,7 @@ func (m *mixed) put(ctx context.Context, key string, v variety) error {
 func command(t *testing.T, args ...string) (code int, out, errs string) {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
-	code = run(t.Context(), args, streams{in: strings.NewReader(""), out: &stdout, err: &stderr})
+	code = run(t.Context(), args, newStreams(strings.NewReader(""), &stdout, &stderr))
 	return code, stdout.String(), stderr.String()
 }
 

@@ -34,7 +34,7 @@ of hashes, and that it goes as far as the checkpoint knows.`,
 }
 
 func reportJob(ctx context.Context, c *common, job *config.Job, check, ledger bool) error {
-	store, err := existing(ctx, job)
+	store, err := c.existing(ctx, job)
 	if err != nil {
 		return err
 	}

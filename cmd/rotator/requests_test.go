@@ -179,7 +179,7 @@ func TestConnectionIsKept(t *testing.T) {
 	}
 	server.Start()
 	defer server.Close()
-	base, err := loadAWS(t.Context(), 1, time.Minute)
+	base, err := newStreams(nil, io.Discard, io.Discard).loadAWS(t.Context(), 1, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}

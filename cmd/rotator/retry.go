@@ -30,10 +30,10 @@ func retryJob(ctx context.Context, c *common, job *config.Job) error {
 	if err != nil {
 		return err
 	}
-	if _, err := existing(ctx, job); err != nil {
+	if _, err := c.existing(ctx, job); err != nil {
 		return err // before a lock or an audit log is made for nothing
 	}
-	state, err := openState(ctx, job, s.logger)
+	state, err := openState(ctx, s.common, job)
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
@@ -13,24 +14,34 @@ import (
 
 	"rotator/internal/config"
 	"rotator/internal/printable"
+	"rotator/internal/redact"
 	"rotator/internal/telemetry"
 )
 
-// streams are the standard streams: results go to out, all else to err.
+// streams are the standard streams: results go to out, all else to err. What is written
+// to them is escaped, and known secrets are taken out.
 type streams struct {
 	in       io.Reader
 	out, err io.Writer
 	// terminal is what err writes to where that is a terminal, for the progress bar; else
 	// nil.
 	terminal *os.File
+	secrets  *redact.Redactor
+	logger   *zap.Logger
+	level    zap.AtomicLevel // of logger
 }
 
-// printed returns the streams with all that is written to them escaped.
-func (s streams) printed() streams {
-	if file, ok := s.err.(*os.File); ok && telemetry.IsTerminal(file) {
+// newStreams puts the guards before the streams of the process.
+func newStreams(in io.Reader, out, err io.Writer) streams {
+	s := streams{in: in, secrets: redact.New(), level: zap.NewAtomicLevel()}
+	if file, ok := err.(*os.File); ok && telemetry.IsTerminal(file) {
 		s.terminal = file
 	}
-	s.out, s.err = printable.NewWriter(s.out), printable.NewWriter(s.err)
+	s.secrets.Add(environmentSecrets(os.Environ())...)
+	s.out = redact.NewWriter(s.secrets, printable.NewWriter(out))
+	s.err = redact.NewWriter(s.secrets, printable.NewWriter(err))
+	s.logger = telemetry.NewLogger(telemetry.Config{Level: s.level, Output: s.err,
+		People: s.terminal != nil, Redact: s.secrets.Text})
 	return s
 }
 
@@ -44,13 +55,25 @@ type common struct {
 	exact   bool // of the commands that ask KMS
 }
 
-// run is the whole program but for signals and os.Exit.
-func run(ctx context.Context, args []string, std streams) int {
-	std = std.printed()
+// run is the whole program but for signals and os.Exit. What libraries write to the
+// standard logger goes to the log.
+func run(ctx context.Context, args []string, std streams) (code int) {
+	defer zap.RedirectStdLog(std.logger)()
+	defer std.recovered(&code)
 	root := newRootCommand(std)
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
-	return explain(std.err, err)
+	return std.explain(err)
+}
+
+// recovered prints a panic of the main goroutine, whose value may be from outside, as any
+// other error.
+func (s streams) recovered(code *int) {
+	if value := recover(); value != nil {
+		*code = exitPanic
+		_, _ = fmt.Fprintf(s.err, "rotator: panic: %s\n%s",
+			printable.Text(s.secrets.Text(fmt.Sprint(value))), debug.Stack())
+	}
 }
 
 func newRootCommand(std streams) *cobra.Command {
@@ -91,10 +114,14 @@ func jobCommand(std streams, use, short, long string, work func(context.Context,
 		if c.output != "text" && c.output != "json" {
 			return usagef("-o %s: the outputs are text and json", c.output)
 		}
+		if c.verbose {
+			c.level.SetLevel(zapcore.DebugLevel)
+		}
 		job, err := config.Load(c.file, os.LookupEnv)
 		if err != nil {
 			return err
 		}
+		c.secrets.Add(job.KMS.GrantTokens...)
 		return work(cmd.Context(), c, job)
 	}}
 	cmd.Flags().StringVarP(&c.file, "file", "f", "job.yaml", "job file")
@@ -132,14 +159,6 @@ func noArguments(cmd *cobra.Command, args []string) error {
 		return usagef("%s takes no argument %q; see %s --help", cmd.CommandPath(), args[0], cmd.CommandPath())
 	}
 	return nil
-}
-
-func (c *common) logger() (*zap.Logger, error) {
-	level := zapcore.InfoLevel
-	if c.verbose {
-		level = zapcore.DebugLevel
-	}
-	return telemetry.NewLogger(telemetry.Config{Level: level, Output: c.err, People: c.terminal != nil})
 }
 
 // usageError is a mistake on the command line.

@@ -36,7 +36,7 @@ func runJob(ctx context.Context, c *common, job *config.Job, restart bool) error
 	if err != nil {
 		return err
 	}
-	state, err := openState(ctx, job, s.logger)
+	state, err := openState(ctx, s.common, job)
 	if err != nil {
 		return err
 	}

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials/processcreds"
 	"github.com/aws/smithy-go/logging"
 	"go.uber.org/zap"
 )
@@ -58,3 +60,26 @@ func (l sdkLogger) Logf(class logging.Classification, format string, args ...any
 	}
 	log(fmt.Sprintf(format, args...), zap.String("from", "AWS SDK"))
 }
+
+// withoutOutput replaces the output of a credential_process, which the SDK repeats if it
+// cannot read it, in the text of an error.
+func withoutOutput(err error) error {
+	var process *processcreds.ProviderError
+	if !errors.As(err, &process) || !strings.Contains(process.Error(), "parse failed of process output") {
+		return err
+	}
+	text := "credential_process printed something else than a JSON object of credentials; its output is not shown"
+	if cause := errors.Unwrap(process.Err); cause != nil {
+		text += ": " + cause.Error()
+	}
+	return &hiddenError{text: strings.ReplaceAll(err.Error(), process.Error(), text), err: err}
+}
+
+// hiddenError is an error with another text.
+type hiddenError struct {
+	text string
+	err  error
+}
+
+func (e *hiddenError) Error() string { return e.text }
+func (e *hiddenError) Unwrap() error { return e.err }

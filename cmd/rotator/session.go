@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"go.uber.org/zap"
-
 	"rotator/internal/checkpoint"
 	"rotator/internal/config"
 	"rotator/internal/report"
@@ -22,7 +20,6 @@ const settle = 30 * time.Second
 type session struct {
 	*common
 	job     *config.Job
-	logger  *zap.Logger
 	wiring  *wiring
 	summary *report.Summary
 	headers headers
@@ -51,15 +48,11 @@ func outliving(ctx context.Context) (longer context.Context, release func()) {
 
 // open wires the job; command is the word for the result.
 func open(ctx context.Context, c *common, job *config.Job, command string) (*session, error) {
-	logger, err := c.logger()
+	w, err := wire(ctx, c, job)
 	if err != nil {
 		return nil, err
 	}
-	w, err := wire(ctx, job, logger, c.sdk)
-	if err != nil {
-		return nil, err
-	}
-	return &session{common: c, job: job, logger: logger, wiring: w, summary: &report.Summary{
+	return &session{common: c, job: job, wiring: w, summary: &report.Summary{
 		Job: job.Job, Command: command, Started: time.Now().UTC(), DestinationKey: w.keys.Destination.ARN, Version: version,
 		Keys: []report.Key{}, Reasons: []report.Reason{}, Targets: []report.Target{}, Notes: w.notes}}, nil
 }
@@ -164,6 +157,9 @@ func (s *session) noteSources() {
 // print writes the result to stdout.
 func (s *session) print() error {
 	s.noteSources()
+	for i, note := range s.summary.Notes { // a note may repeat what a service said
+		s.summary.Notes[i] = s.secrets.Text(note)
+	}
 	write := s.summary.Text
 	if s.output == "json" {
 		write = s.summary.JSON

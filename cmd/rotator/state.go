@@ -30,6 +30,7 @@ const lookPatience = 30 * time.Second
 
 // state is the durable side of a run: checkpoint and audit log.
 type state struct {
+	streams
 	store checkpoint.Store
 	log   *auditlog.Log
 	name  string           // of the audit log's file
@@ -40,8 +41,8 @@ type state struct {
 }
 
 // openState opens, or makes, the checkpoint and the audit log.
-func openState(ctx context.Context, job *config.Job, logger *zap.Logger) (*state, error) {
-	s := &state{worker: rand.Text()}
+func openState(ctx context.Context, c *common, job *config.Job) (*state, error) {
+	s := &state{streams: c.streams, worker: rand.Text()}
 	opened := s.openFile
 	if job.CheckpointPlace().Shared() {
 		s.lease = time.Duration(job.Lease)
@@ -52,7 +53,7 @@ func openState(ctx context.Context, job *config.Job, logger *zap.Logger) (*state
 		return nil, err
 	}
 	if torn := s.log.Torn(); torn > 0 {
-		logger.Warn("the last line of the audit log was cut short by a crash and has been taken off", zap.Int("bytes", torn))
+		c.logger.Warn("the last line of the audit log was cut short by a crash and has been taken off", zap.Int("bytes", torn))
 	}
 	return s, nil
 }
@@ -82,7 +83,7 @@ func (s *state) openFile(_ context.Context, job *config.Job) (err error) {
 
 // openShared opens a checkpoint that several runs may have.
 func (s *state) openShared(ctx context.Context, job *config.Job) (err error) {
-	if s.store, err = sharedStore(ctx, job, time.Duration(job.MaxOutage)); err != nil {
+	if s.store, err = s.sharedStore(ctx, job, time.Duration(job.MaxOutage)); err != nil {
 		return err
 	}
 	if probed, ok := s.store.(*checkpoint.S3); ok {
@@ -165,10 +166,10 @@ func hostname() string {
 }
 
 // existing opens the checkpoint of a job that has run before, to look at it.
-func existing(ctx context.Context, job *config.Job) (checkpoint.Store, error) {
+func (s streams) existing(ctx context.Context, job *config.Job) (checkpoint.Store, error) {
 	place := job.CheckpointPlace()
 	if place.Shared() {
-		return sharedStore(ctx, job, lookPatience)
+		return s.sharedStore(ctx, job, lookPatience)
 	}
 	store, err := checkpoint.OpenFile(place.File)
 	if errors.Is(err, checkpoint.ErrNotFound) {
@@ -181,9 +182,9 @@ func existing(ctx context.Context, job *config.Job) (checkpoint.Store, error) {
 }
 
 // sharedStore opens a table or bucket, which must be there.
-func sharedStore(ctx context.Context, job *config.Job, patience time.Duration) (checkpoint.Store, error) {
+func (s streams) sharedStore(ctx context.Context, job *config.Job, patience time.Duration) (checkpoint.Store, error) {
 	place := job.CheckpointPlace()
-	base, err := loadAWS(ctx, job.Workers, requestTimeout)
+	base, err := s.loadAWS(ctx, job.Workers, requestTimeout)
 	if err != nil {
 		return nil, err
 	}

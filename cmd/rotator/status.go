@@ -51,7 +51,7 @@ type statusResult struct {
 }
 
 func statusJob(ctx context.Context, c *common, job *config.Job) error {
-	store, err := existing(ctx, job)
+	store, err := c.existing(ctx, job)
 	if err != nil {
 		return err
 	}

@@ -10,7 +10,6 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
-	"go.uber.org/zap"
 
 	"rotator/internal/ciphertext"
 	"rotator/internal/config"
@@ -54,15 +53,15 @@ type wiring struct {
 
 // wire builds the clients of a job and checks, in this order, formats, keys,
 // permissions and places. It writes nothing anywhere.
-func wire(ctx context.Context, job *config.Job, logger *zap.Logger, plain bool) (*wiring, error) {
+func wire(ctx context.Context, c *common, job *config.Job) (*wiring, error) {
 	if _, err := newFormats(job, ""); err != nil { // before anybody is asked
 		return nil, err
 	}
-	base, err := loadAWS(ctx, job.Workers, requestTimeout)
+	base, err := c.loadAWS(ctx, job.Workers, requestTimeout)
 	if err != nil {
 		return nil, err
 	}
-	w := &wiring{job: job, plain: plain}
+	w := &wiring{job: job, plain: c.sdk}
 	if err := w.wireKMS(ctx, base); err != nil {
 		return nil, err
 	}
@@ -86,10 +85,10 @@ func wire(ctx context.Context, job *config.Job, logger *zap.Logger, plain bool) 
 		w.places = append(w.places, p)
 	}
 	for _, note := range w.notes {
-		logger.Warn(note)
+		c.logger.Warn(note)
 	}
 	if note := w.wireRate(ctx, base); note != "" {
-		logger.Info(note)
+		c.logger.Info(note)
 		w.notes = append(w.notes, note)
 	}
 	return w, nil

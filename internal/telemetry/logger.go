@@ -5,8 +5,8 @@
 // path), key ARNs, counts, durations, error codes and request ids of AWS. Never
 // logged, at any level: ciphertext blobs, payloads of items, values of
 // encryption contexts, credentials, grant tokens, and values of environment
-// variables. This package cannot see what a field holds, so the rule binds
-// those who log; types that hold secrets (config.GrantTokens) redact themselves.
+// variables. Callers must keep to that; types that hold secrets (config.GrantTokens)
+// redact themselves, and Config.Redact is for what a library or a server said.
 package telemetry
 
 import (
