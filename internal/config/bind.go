@@ -1,21 +1,21 @@
 package config
 
 import (
+	"errors"
 	"fmt"
-	"math"
 	"reflect"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
-	"github.com/goccy/go-yaml/ast"
+	"go.yaml.in/yaml/v4"
 )
 
 // binder copies a YAML tree into a Job. It is used instead of the decoder of
 // the YAML package because that one stops at the first problem, takes a number
 // for a string, and forgets where a field stood.
 type binder struct {
-	anchors   map[string]ast.Node
 	lookupEnv func(string) (string, bool)
 	places    map[string]place
 	refused   map[string]bool // fields with a problem of their own
@@ -25,36 +25,20 @@ type binder struct {
 
 // spend takes n values off what is left. It is false when nothing is left,
 // which is reported once.
-func (b *binder) spend(n int, node ast.Node, field string) bool {
+func (b *binder) spend(n int, node *yaml.Node, field string) bool {
 	if b.left < 0 {
 		return false
 	}
 	if b.left -= n; b.left >= 0 {
 		return true
 	}
-	b.refuse(node, field, fmt.Sprintf("the file holds more than %d values when its aliases are written out here; use fewer, or split it into several jobs", maxTokens))
+	b.refuse(node, field, fmt.Sprintf("the file holds more than %d values when its aliases are written out here; use fewer, or split it into several jobs", maxValues))
 	b.refused[""] = true // what was not visited cannot be judged
 	return false
 }
 
-// anchors collects the nodes that aliases refer to.
-func anchors(body ast.Node) map[string]ast.Node {
-	found := map[string]ast.Node{}
-	ast.Walk(anchorVisitor(found), body)
-	return found
-}
-
-type anchorVisitor map[string]ast.Node
-
-func (v anchorVisitor) Visit(n ast.Node) ast.Visitor {
-	if a, ok := n.(*ast.AnchorNode); ok && a.Name != nil {
-		v[a.Name.GetToken().Value] = a.Value
-	}
-	return v
-}
-
 // bind sets into from node and reports what does not fit.
-func (b *binder) bind(node ast.Node, into reflect.Value, field string) {
+func (b *binder) bind(node *yaml.Node, into reflect.Value, field string) {
 	node, ok := b.resolve(node, field)
 	if !ok {
 		return
@@ -83,28 +67,20 @@ func (b *binder) bind(node ast.Node, into reflect.Value, field string) {
 	}
 }
 
-// resolve follows anchors and aliases. It is false when there is nothing to
-// bind, which has been reported.
-func (b *binder) resolve(node ast.Node, field string) (ast.Node, bool) {
+// resolve follows aliases. It is false when there is nothing to bind, which has been
+// reported.
+func (b *binder) resolve(node *yaml.Node, field string) (*yaml.Node, bool) {
 	for {
 		if !b.spend(1, node, field) {
 			return nil, false
 		}
-		switch n := node.(type) {
-		case *ast.AnchorNode:
-			node = n.Value
-		case *ast.AliasNode:
-			name := n.Value.GetToken().Value
-			target, ok := b.anchors[name]
-			if !ok {
-				b.refuse(node, field, fmt.Sprintf("there is no anchor &%s in this file", name))
-				return nil, false
-			}
-			node = target
-		case *ast.TagNode:
+		switch {
+		case node.Kind == yaml.AliasNode && node.Alias != nil:
+			node = node.Alias
+		case node.Style&yaml.TaggedStyle != 0:
 			b.refuse(node, field, "YAML tags are not used in a job file; write text in quotes, and numbers without")
 			return nil, false
-		case *ast.NullNode, nil:
+		case node.Kind == yaml.ScalarNode && scalarOf(node) == null:
 			b.refuse(node, field, "has no value; give it one, or take the field out")
 			return nil, false
 		default:
@@ -113,7 +89,7 @@ func (b *binder) resolve(node ast.Node, field string) (ast.Node, bool) {
 	}
 }
 
-func (b *binder) bindStruct(node ast.Node, into reflect.Value, field string) {
+func (b *binder) bindStruct(node *yaml.Node, into reflect.Value, field string) {
 	pairs, ok := b.pairs(node, field)
 	if !ok {
 		return
@@ -136,14 +112,13 @@ func (b *binder) bindStruct(node ast.Node, into reflect.Value, field string) {
 	}
 }
 
-func (b *binder) bindList(node ast.Node, into reflect.Value, field string) {
-	list, ok := node.(*ast.SequenceNode)
-	if !ok {
+func (b *binder) bindList(node *yaml.Node, into reflect.Value, field string) {
+	if node.Kind != yaml.SequenceNode {
 		b.refuse(node, field, "must be a list: [a, b], or one line with a dash for each, not "+kind(node))
 		return
 	}
-	into.Set(reflect.MakeSlice(into.Type(), len(list.Values), len(list.Values)))
-	for i, value := range list.Values {
+	into.Set(reflect.MakeSlice(into.Type(), len(node.Content), len(node.Content)))
+	for i, value := range node.Content {
 		name := fmt.Sprintf("%s[%d]", field, i)
 		b.mark(name, value, value)
 		b.bind(value, into.Index(i), name)
@@ -151,8 +126,9 @@ func (b *binder) bindList(node ast.Node, into reflect.Value, field string) {
 }
 
 // bindMap takes the names as they are: those of an encryption context are
-// case-sensitive.
-func (b *binder) bindMap(node ast.Node, into reflect.Value, field string) {
+// case-sensitive. What readers of YAML take for text here, and for something else there,
+// is refused: a context must be right to the letter.
+func (b *binder) bindMap(node *yaml.Node, into reflect.Value, field string) {
 	pairs, ok := b.pairs(node, field)
 	if !ok {
 		return
@@ -166,7 +142,7 @@ func (b *binder) bindMap(node ast.Node, into reflect.Value, field string) {
 			continue
 		}
 		value, ok := b.resolve(p.value, name)
-		if !ok {
+		if !ok || b.doubtful(p.keyNode, name) || b.doubtful(value, name) {
 			continue
 		}
 		if text, ok := b.text(value, name); ok {
@@ -175,23 +151,28 @@ func (b *binder) bindMap(node ast.Node, into reflect.Value, field string) {
 	}
 }
 
+// doubtful refuses a scalar that readers of YAML 1.1 do not take for text.
+func (b *binder) doubtful(node *yaml.Node, field string) bool {
+	if node.Kind != yaml.ScalarNode || scalarOf(node) != doubtful {
+		return false
+	}
+	b.refuse(node, field, fmt.Sprintf(
+		"%s is a bool, a number or a date in YAML 1.1; put it in quotes", node.Value))
+	return true
+}
+
 // text returns a string scalar, expanded. A number is not text: an encryption
 // context that is 0x10 in the file must not become 16.
-func (b *binder) text(node ast.Node, field string) (string, bool) {
-	var raw string
-	switch n := node.(type) {
-	case *ast.StringNode:
-		raw = n.Value
-	case *ast.LiteralNode:
-		raw = n.Value.Value
-	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.InfinityNode, *ast.NanNode:
-		b.refuse(node, field, "must be text, not "+kind(node)+"; put it in quotes")
-		return "", false
-	default:
+func (b *binder) text(node *yaml.Node, field string) (string, bool) {
+	if node.Kind != yaml.ScalarNode {
 		b.refuse(node, field, "must be text, not "+kind(node))
 		return "", false
 	}
-	text, details := expand(raw, b.lookupEnv)
+	if is := scalarOf(node); is != text && is != doubtful {
+		b.refuse(node, field, "must be text, not "+kind(node)+"; put it in quotes")
+		return "", false
+	}
+	text, details := expand(node.Value, b.lookupEnv)
 	for _, detail := range details {
 		b.refuse(node, field, detail)
 	}
@@ -201,10 +182,10 @@ func (b *binder) text(node ast.Node, field string) (string, bool) {
 // durationForm is how a job file writes a time. Go reads more, such as +5s and .5s.
 var durationForm = regexp.MustCompile(`^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$`)
 
-func (b *binder) bindDuration(node ast.Node, into reflect.Value, field string) {
+func (b *binder) bindDuration(node *yaml.Node, into reflect.Value, field string) {
 	const want = "must be a time with its unit, such as 90s, 10m or 1h30m"
-	if n, ok := node.(*ast.IntegerNode); ok {
-		b.refuse(node, field, want+", not "+kind(n))
+	if node.Kind == yaml.ScalarNode && scalarOf(node) == whole {
+		b.refuse(node, field, want+", not "+kind(node))
 		return
 	}
 	text, ok := b.text(node, field)
@@ -220,68 +201,69 @@ func (b *binder) bindDuration(node ast.Node, into reflect.Value, field string) {
 }
 
 // bindScalar sets a number or a bool.
-func (b *binder) bindScalar(node ast.Node, into reflect.Value, field string) {
+func (b *binder) bindScalar(node *yaml.Node, into reflect.Value, field string) {
+	is := text
+	if node.Kind == yaml.ScalarNode {
+		is = scalarOf(node)
+	}
 	want := "a number"
 	switch into.Kind() {
 	case reflect.Bool:
-		if n, ok := node.(*ast.BoolNode); ok {
-			into.SetBool(n.Value)
+		if is == boolean {
+			into.SetBool(strings.EqualFold(node.Value, "true"))
 			return
 		}
 		want = "true or false"
 	case reflect.Int:
-		if n, ok := integer(node); ok {
+		if n, ok := integer(node, is); ok {
 			into.SetInt(n)
 			return
 		}
 		want = "a whole number"
 	case reflect.Float64:
-		if n, ok := integer(node); ok {
-			into.SetFloat(float64(n))
-			return
-		}
-		if n, ok := node.(*ast.FloatNode); ok && !math.IsInf(n.Value, 0) {
-			into.SetFloat(n.Value)
+		if n, err := strconv.ParseFloat(node.Value, 64); err == nil && (is == whole || is == fraction) {
+			into.SetFloat(n)
 			return
 		}
 	}
 	got := kind(node)
-	switch got {
-	case "text":
-		want += " without quotes"
-	case "a number":
-		got = node.GetToken().Value
+	switch is {
+	case text:
+		if node.Kind == yaml.ScalarNode {
+			want += " without quotes"
+		}
+	case whole, fraction, number, doubtful:
+		got = node.Value
 	}
 	b.refuse(node, field, fmt.Sprintf("must be %s, not %s", want, got))
 }
 
-func integer(node ast.Node) (int64, bool) {
-	n, ok := node.(*ast.IntegerNode)
-	if !ok {
+// integer is a whole number; one that is too large counts as the largest.
+func integer(node *yaml.Node, is scalar) (int64, bool) {
+	if is != whole {
 		return 0, false
 	}
-	switch v := n.Value.(type) {
-	case int64:
-		return v, true
-	case uint64:
-		return int64(min(v, math.MaxInt64)), true
-	}
-	return 0, false
+	n, err := strconv.ParseInt(node.Value, 10, 64)
+	return n, err == nil || errors.Is(err, strconv.ErrRange)
 }
 
 // mark remembers where a field stands: a scalar at its value, anything larger
 // at its name.
-func (b *binder) mark(field string, name, value ast.Node) {
+func (b *binder) mark(field string, name, value *yaml.Node) {
 	at := name
-	switch value.(type) {
-	case *ast.StringNode, *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.AliasNode:
+	switch {
+	case value.Kind == yaml.AliasNode,
+		value.Kind == yaml.ScalarNode && !isBlock(value) && scalarOf(value) != null:
 		at = value
 	}
 	b.places[field] = start(at)
 }
 
+// isBlock reports whether a scalar is written as | or >.
+func isBlock(node *yaml.Node) bool { return node.Style&(yaml.LiteralStyle|yaml.FoldedStyle) != 0 }
+
 // refuse reports a problem at a node.
-func (b *binder) refuse(node ast.Node, field, detail string) {
+func (b *binder) refuse(node *yaml.Node, field, detail string) {
 	at := start(node)
 	if node == nil || at.line == 0 {
 		at.line, at.column = source{places: b.places}.at(field)

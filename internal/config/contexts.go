@@ -12,9 +12,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/lexer"
-	"github.com/goccy/go-yaml/parser"
+	"go.yaml.in/yaml/v4"
 )
 
 // MaxContexts bounds a file with encryption contexts, in bytes. YAML has the bounds
@@ -120,33 +118,30 @@ func (c *contexts) pair(at place, name, key, value string) {
 }
 
 func (c *contexts) yaml(data []byte) {
-	tokens := lexer.Tokenize(string(data))
-	if problem := tooMuch(tokens); problem != nil {
-		c.add(place{problem.Line, problem.Column}, "", "is too large, or nested too deep, for YAML; write it as JSON or CSV")
+	if len(data) > MaxSize {
+		c.add(place{}, "", "is too large for YAML; write it as JSON or CSV")
 		return
 	}
-	file, err := parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
-	if err != nil {
-		c.problems = append(c.problems, *syntaxProblem(err))
+	if problem := readable(data); problem != nil {
+		c.problems = append(c.problems, *problem)
 		return
 	}
-	var bodies []ast.Node
-	for _, doc := range file.Docs {
-		if doc.Body != nil && doc.Body.Type() != ast.CommentType {
-			bodies = append(bodies, doc.Body)
-		}
+	bodies, problem := documents(data)
+	if problem != nil {
+		c.problems = append(c.problems, *problem)
+		return
 	}
 	if len(bodies) != 1 {
 		c.add(place{}, "", fmt.Sprintf(`holds %d YAML documents; write one, such as "db/password: {env: prod}"`, len(bodies)))
 		return
 	}
-	b := &binder{anchors: anchors(bodies[0]), places: map[string]place{}, left: maxTokens}
+	b := &binder{places: map[string]place{}, left: maxValues}
 	c.bind(b, bodies[0])
 	c.problems = append(c.problems, b.problems...)
 }
 
 // bind takes the contexts from a YAML tree; what does not fit it leaves with b.
-func (c *contexts) bind(b *binder, body ast.Node) {
+func (c *contexts) bind(b *binder, body *yaml.Node) {
 	body, ok := b.resolve(body, "")
 	if !ok {
 		return
@@ -155,7 +150,7 @@ func (c *contexts) bind(b *binder, body ast.Node) {
 	for _, n := range names {
 		field := join("", n.key)
 		value, ok := b.resolve(n.value, field)
-		if !ok || !c.name(start(n.keyNode), n.key) {
+		if !ok || b.doubtful(n.keyNode, field) || !c.name(start(n.keyNode), n.key) {
 			continue
 		}
 		pairs, _ := b.pairs(value, field)
@@ -165,13 +160,10 @@ func (c *contexts) bind(b *binder, body ast.Node) {
 			if !ok {
 				continue
 			}
-			switch v := value.(type) {
-			case *ast.StringNode:
-				c.pair(start(p.keyNode), n.key, p.key, v.Value)
-			case *ast.LiteralNode:
-				c.pair(start(p.keyNode), n.key, p.key, v.Value.Value)
-			default:
+			if value.Kind != yaml.ScalarNode || scalarOf(value) != text && scalarOf(value) != doubtful {
 				b.refuse(value, field, "must be text, not "+kind(value)+"; put it in quotes")
+			} else if !b.doubtful(p.keyNode, field) && !b.doubtful(value, field) {
+				c.pair(start(p.keyNode), n.key, p.key, value.Value)
 			}
 		}
 	}

@@ -9,11 +9,12 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"unicode/utf8"
 
-	"github.com/goccy/go-yaml/ast"
+	"go.yaml.in/yaml/v4"
 )
 
 // FuzzParse: whatever the bytes, Parse returns a usable job, which the published
@@ -83,36 +84,39 @@ func asWritten(text []byte) any {
 	if problem != nil {
 		return nil
 	}
-	b := &binder{anchors: anchors(body), lookupEnv: environment, places: map[string]place{}, left: maxTokens}
+	b := &binder{lookupEnv: environment, places: map[string]place{}, left: maxValues}
 	return b.plain(body)
 }
 
-func (b *binder) plain(node ast.Node) any {
+func (b *binder) plain(node *yaml.Node) any {
 	node, ok := b.resolve(node, "")
 	if !ok {
 		return nil
 	}
-	switch n := node.(type) {
-	case *ast.MappingNode, *ast.MappingValueNode:
-		pairs, _ := b.pairs(n, "")
+	switch node.Kind {
+	case yaml.MappingNode:
+		pairs, _ := b.pairs(node, "")
 		m := map[string]any{}
 		for _, p := range pairs {
 			m[p.key] = b.plain(p.value)
 		}
 		return m
-	case *ast.SequenceNode:
-		list := make([]any, len(n.Values))
-		for i, value := range n.Values {
+	case yaml.SequenceNode:
+		list := make([]any, len(node.Content))
+		for i, value := range node.Content {
 			list[i] = b.plain(value)
 		}
 		return list
-	case *ast.BoolNode:
-		return n.Value
-	case *ast.FloatNode:
-		return n.Value
-	case *ast.IntegerNode:
-		whole, _ := integer(n)
-		return whole
+	}
+	switch is := scalarOf(node); is {
+	case boolean:
+		return strings.EqualFold(node.Value, "true")
+	case whole:
+		n, _ := integer(node, is)
+		return n
+	case fraction:
+		n, _ := strconv.ParseFloat(node.Value, 64)
+		return n
 	}
 	text, _ := b.text(node, "")
 	return text

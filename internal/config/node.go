@@ -6,50 +6,45 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/token"
+	"go.yaml.in/yaml/v4"
 )
 
 // pair is one entry of a mapping.
 type pair struct {
 	key     string
-	keyNode ast.Node
-	value   ast.Node
+	keyNode *yaml.Node
+	value   *yaml.Node
 }
 
 // pairs returns the entries of a mapping in their order, merge keys written
 // out: what the mapping says itself wins over what it merges.
-func (b *binder) pairs(node ast.Node, field string) ([]pair, bool) {
-	var values []*ast.MappingValueNode
-	switch n := node.(type) {
-	case *ast.MappingNode:
-		values = n.Values
-	case *ast.MappingValueNode:
-		values = []*ast.MappingValueNode{n}
-	default:
+func (b *binder) pairs(node *yaml.Node, field string) ([]pair, bool) {
+	if node.Kind != yaml.MappingNode {
 		b.refuse(node, field, "must be fields with values (name: value), not "+kind(node))
 		return nil, false
 	}
-	if !b.spend(len(values), node, field) {
+	if !b.spend(len(node.Content)/2, node, field) {
 		return nil, false
 	}
 	var own, merged []pair
-	first := map[string]ast.Node{}
-	for _, v := range values {
-		if v.Key.IsMergeKey() {
-			merged = append(merged, b.merge(v.Value, field)...)
+	first := map[string]*yaml.Node{}
+	for i := 0; i+1 < len(node.Content); i += 2 {
+		name, value := node.Content[i], node.Content[i+1]
+		if isMerge(name) {
+			merged = append(merged, b.merge(value, field)...)
 			continue
 		}
-		key, ok := b.key(v.Key, field)
+		key, ok := b.key(name, field)
 		if !ok {
 			continue
 		}
 		if before, ok := first[key]; ok {
-			b.refuse(v.Key, join(field, key), fmt.Sprintf("is here twice, first on line %d; keep one", start(before).line))
+			b.refuse(name, join(field, key), fmt.Sprintf(
+				"is here twice, first on line %d; keep one", start(before).line))
 			continue
 		}
-		first[key] = v.Key
-		own = append(own, pair{key, v.Key, v.Value})
+		first[key] = name
+		own = append(own, pair{key, name, value})
 	}
 	for _, m := range merged {
 		if _, ok := first[m.key]; !ok {
@@ -60,81 +55,73 @@ func (b *binder) pairs(node ast.Node, field string) ([]pair, bool) {
 	return own, true
 }
 
+// isMerge reports whether a name is that of a merge, <<.
+func isMerge(name *yaml.Node) bool {
+	return name.Kind == yaml.ScalarNode && name.Value == "<<" && name.Style == 0
+}
+
 // merge returns the entries that "<<: *anchor" or "<<: [*a, *b]" stands for.
-func (b *binder) merge(value ast.Node, field string) []pair {
+func (b *binder) merge(value *yaml.Node, field string) []pair {
 	node, ok := b.resolve(value, field)
 	if !ok {
 		return nil
 	}
-	list, ok := node.(*ast.SequenceNode)
-	if !ok {
+	if node.Kind != yaml.SequenceNode {
 		pairs, _ := b.pairs(node, field)
 		return pairs
 	}
 	var all []pair
-	for _, element := range list.Values {
+	for _, element := range node.Content {
 		all = append(all, b.merge(element, field)...)
 	}
 	return all
 }
 
-// key returns the name in a mapping; a name that is a number or a bool in YAML
-// is taken as it is written.
-func (b *binder) key(node ast.MapKeyNode, field string) (string, bool) {
-	var inner ast.Node = node
-	if k, ok := node.(*ast.MappingKeyNode); ok {
-		inner = k.Value
+// key returns the name in a mapping. A whole number, true and false are taken as they
+// are written, which is what all readers make of them where names are text.
+func (b *binder) key(node *yaml.Node, field string) (string, bool) {
+	if node.Kind == yaml.ScalarNode && node.Style&yaml.TaggedStyle == 0 {
+		switch scalarOf(node) {
+		case text, doubtful:
+			return node.Value, true
+		case whole:
+			if !strings.HasPrefix(node.Value, "+") && node.Value != "-0" {
+				return node.Value, true
+			}
+		case boolean:
+			if node.Value == "true" || node.Value == "false" {
+				return node.Value, true
+			}
+		}
 	}
-	switch n := inner.(type) {
-	case *ast.StringNode:
-		return n.Value, true
-	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode:
-		return n.GetToken().Value, true
-	}
-	b.refuse(node, field, "the name of a field must be plain text")
+	b.refuse(node, field, "the name of a field must be plain text; put it in quotes")
 	return "", false
 }
 
-// start is where a node begins. The token of a block mapping is the colon
-// behind its first name, so its first name is taken instead.
-func start(node ast.Node) place {
-	switch n := node.(type) {
-	case nil:
-		return place{}
-	case *ast.MappingNode:
-		if !n.IsFlowStyle && len(n.Values) > 0 {
-			return start(n.Values[0].Key)
-		}
-	case *ast.MappingValueNode:
-		return start(n.Key)
-	}
-	t := node.GetToken()
-	if t == nil || t.Position == nil {
+// start is where a node begins.
+func start(node *yaml.Node) place {
+	if node == nil {
 		return place{}
 	}
-	return place{line: t.Position.Line, column: t.Position.Column}
+	return place{line: node.Line, column: node.Column}
 }
 
-var allDigits = regexp.MustCompile(`^[-+]?[0-9]+$`)
-
 // kind names what stands in the file, for people.
-func kind(node ast.Node) string {
-	switch n := node.(type) {
-	case *ast.StringNode:
-		if n.Token.Type == token.StringType && allDigits.MatchString(n.Value) {
-			return "a number that large" // without quotes, but beyond 64 bits
-		}
-		return "text"
-	case *ast.LiteralNode:
-		return "text"
-	case *ast.IntegerNode, *ast.FloatNode, *ast.InfinityNode, *ast.NanNode:
-		return "a number"
-	case *ast.BoolNode:
-		return strconv.FormatBool(n.Value)
-	case *ast.SequenceNode:
+func kind(node *yaml.Node) string {
+	switch node.Kind {
+	case yaml.SequenceNode:
 		return "a list"
-	case *ast.MappingNode, *ast.MappingValueNode:
+	case yaml.MappingNode:
 		return "fields with values"
+	case yaml.ScalarNode:
+		switch scalarOf(node) {
+		case text:
+			return "text"
+		case boolean:
+			return strings.ToLower(node.Value)
+		case whole, fraction, number:
+			return "a number"
+		}
 	}
 	return "this"
 }

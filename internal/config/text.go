@@ -8,30 +8,41 @@ import (
 	"unicode/utf8"
 )
 
-// readable checks what the YAML scanner would let pass or replace silently.
-func readable(data []byte) (string, *Problem) {
+// readable refuses what YAML readers pass, replace, or take for different things.
+func readable(data []byte) *Problem {
 	if len(data) > MaxSize {
-		return "", &Problem{Detail: fmt.Sprintf("the file is larger than %d bytes; is it a job file?", MaxSize)}
+		return &Problem{Detail: fmt.Sprintf("the file is larger than %d bytes; is it a job file?", MaxSize)}
 	}
-	data = bytes.TrimPrefix(data, []byte("\ufeff"))
 	line, column := 1, 1
-	for rest := data; len(rest) > 0; {
+	wrong := func(format string, args ...any) *Problem {
+		return &Problem{Line: line, Column: column, Detail: fmt.Sprintf(format, args...)}
+	}
+	for rest := bytes.TrimPrefix(data, []byte("\ufeff")); len(rest) > 0; {
 		r, size := utf8.DecodeRune(rest)
 		switch {
 		case r == utf8.RuneError && size == 1:
-			return "", &Problem{Line: line, Column: column, Detail: "the file is not UTF-8 here; save it as UTF-8"}
+			return wrong("the file is not UTF-8 here; save it as UTF-8")
+		case r == '%' && column == 1:
+			return wrong("YAML directives are not used here; take this line out")
+		case r == '\r' && !bytes.HasPrefix(rest, []byte("\r\n")):
+			return wrong("a carriage return ends no line here; save the file with line feeds")
 		case r == '\n':
 			line, column = line+1, 1
 		case r < ' ' && r != '\t' && r != '\r', r == 0x7f:
-			return "", &Problem{Line: line, Column: column,
-				Detail: fmt.Sprintf("the control character %U is not allowed; is it a job file?", r)}
+			return wrong("the control character %U is not allowed; is it a job file?", r)
+		case strings.ContainsRune(otherBreaks, r):
+			return wrong(`the character %U ends a line for some readers of YAML alone; write "\u%04[1]X" in quotes`, r)
 		default:
 			column++
 		}
 		rest = rest[size:]
 	}
-	return string(data), nil
+	return nil
 }
+
+// otherBreaks are line breaks in YAML 1.1 and not in 1.2 (1.2.2, 5.4), and the mark of
+// the byte order, which is nothing at the start of a line for some.
+const otherBreaks = "\u0085\u2028\u2029\ufeff"
 
 // reference matches ${env:...}, well-formed or not.
 var reference = regexp.MustCompile(`\$\{env:([^}]*)(\}?)`)

@@ -1,0 +1,169 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// parse returns the one document of a job file.
+func parse(data []byte) (*yaml.Node, *Problem) {
+	if problem := readable(data); problem != nil {
+		return nil, problem
+	}
+	bodies, problem := documents(data)
+	switch {
+	case problem != nil:
+		return nil, problem
+	case len(bodies) == 0:
+		return nil, &Problem{Detail: `the file is empty; a job file begins with "job: NAME"`}
+	case len(bodies) > 1:
+		p := start(bodies[1])
+		return nil, &Problem{Line: p.line, Column: p.column,
+			Detail: `a second document begins here; write one job per file, without "---" between`}
+	}
+	return bodies[0], nil
+}
+
+// documents reads a YAML stream, up to its second document that is not empty.
+func documents(data []byte) (bodies []*yaml.Node, problem *Problem) {
+	// A parser that is given any text may have a fault that nobody knows of.
+	defer func() {
+		if recover() != nil {
+			bodies, problem = nil, &Problem{Detail: "is not valid YAML"}
+		}
+	}()
+	text := bytes.TrimPrefix(data, []byte("\ufeff"))
+	loader, err := yaml.NewLoader(bytes.NewReader(text))
+	if err != nil {
+		return nil, syntaxProblem(text, err)
+	}
+	for len(bodies) < 2 {
+		var document yaml.Node
+		err := loader.Load(&document)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, syntaxProblem(text, err)
+		}
+		if body := bodyOf(&document); body != nil {
+			bodies = append(bodies, body)
+		}
+	}
+	for _, body := range bodies {
+		if problem := tooMuch(body); problem != nil {
+			return nil, problem
+		}
+	}
+	return bodies, nil
+}
+
+// bodyOf is what a document holds; nil for one that is empty.
+func bodyOf(document *yaml.Node) *yaml.Node {
+	body := document
+	if document.Kind == yaml.DocumentNode && len(document.Content) == 1 {
+		body = document.Content[0]
+	}
+	if body.Kind == 0 || body.Kind == yaml.DocumentNode || body.Kind == yaml.StreamNode ||
+		body.Kind == yaml.ScalarNode && body.Value == "" && body.Style == 0 && body.Anchor == "" {
+		return nil
+	}
+	return body
+}
+
+// tooMuch bounds what is bound later on.
+func tooMuch(body *yaml.Node) *Problem {
+	left := maxValues
+	deepest := deeper(body, maxNesting, &left)
+	switch {
+	case deepest != nil && !anchorName.MatchString(deepest.Anchor):
+		at := start(deepest)
+		return &Problem{Line: at.line, Column: at.column,
+			Detail: "the name of an anchor must be letters, digits, - and _; put text that begins with & in quotes"}
+	case left < 0:
+		return &Problem{Detail: fmt.Sprintf(
+			"the file holds more than %d YAML values; split it into several jobs", maxValues)}
+	case deepest != nil:
+		at := start(deepest)
+		return &Problem{Line: at.line, Column: at.column, Detail: fmt.Sprintf(
+			"nested more than %d levels deep; no field of a job file is", maxNesting)}
+	}
+	return nil
+}
+
+// anchorName is what all readers take for the whole name of an anchor.
+var anchorName = regexp.MustCompile(`^[A-Za-z0-9_-]*$`)
+
+// deeper returns the first node that has more levels above it than it may have, or an
+// anchor whose name readers disagree about, and takes the nodes that it has seen off what
+// is left.
+func deeper(node *yaml.Node, levels int, left *int) *yaml.Node {
+	if *left--; *left < 0 {
+		return nil
+	}
+	if levels < 0 || !anchorName.MatchString(node.Anchor) {
+		return node
+	}
+	for _, inner := range node.Content {
+		if found := deeper(inner, levels-1, left); found != nil || *left < 0 {
+			return found
+		}
+	}
+	return nil
+}
+
+// syntaxProblem says where the text is no YAML. It quotes none of the text, which may
+// hold a secret.
+func syntaxProblem(text []byte, err error) *Problem {
+	var wrong *yaml.LoadError
+	if !errors.As(err, &wrong) {
+		return &Problem{Detail: "is not valid YAML"}
+	}
+	at := inside(text, place{wrong.Mark.Line, wrong.Mark.Column})
+	p := &Problem{Line: at.line, Column: at.column}
+	if column, ok := tab(text, at.line); ok {
+		p.Column = column
+		p.Detail = "is not valid YAML: there is a tab; indent with spaces"
+		return p
+	}
+	if anchor := unknownAnchor.FindStringSubmatch(wrong.Message); anchor != nil {
+		p.Detail = fmt.Sprintf("there is no anchor &%s in this file, above this", anchor[1])
+		return p
+	}
+	p.Detail = fmt.Sprintf(
+		`is not valid YAML: %s; a value that holds any of {}[]:# needs quotes, such as "${name}"`,
+		wrong.Message)
+	return p
+}
+
+var unknownAnchor = regexp.MustCompile(`^unknown anchor '([^']*)' referenced$`)
+
+// inside moves a place behind the end of the text to its end.
+func inside(text []byte, at place) place {
+	end := placeOf(text, len(bytes.TrimRight(text, "\n")))
+	switch {
+	case at.line < 1 || at.column < 1:
+		return place{}
+	case at.line > end.line:
+		return end
+	}
+	return at
+}
+
+// tab finds a tab in the indentation of a line.
+func tab(text []byte, line int) (column int, ok bool) {
+	lines := strings.Split(string(text), "\n")
+	if line < 1 || line > len(lines) {
+		return 0, false
+	}
+	indent := lines[line-1]
+	indent = indent[:len(indent)-len(strings.TrimLeft(indent, " \t"))]
+	at := strings.IndexByte(indent, '\t')
+	return at + 1, at >= 0
+}
