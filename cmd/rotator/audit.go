@@ -102,7 +102,7 @@ func (s *session) walk(ctx context.Context) (p *pass, worked, err error) {
 	if p, err = s.openPass(ctx, checkpoint.NewMemory(), targets, checkpoint.TrackOptions{}, false); err != nil {
 		return nil, nil, err
 	}
-	return p, s.work(ctx, s.rotator(targets, 0, noRecords{}, nil), p), nil
+	return p, s.work(ctx, s.rotator(targets, checkpoint.Pass{}, noRecords{}, nil), p), nil
 }
 
 // countOldVersions lets the sources that keep old versions note how many. Where
@@ -163,8 +163,6 @@ func (noRecords) Record([]rotate.Record) error {
 
 func (n noRecords) Intend(records []rotate.Record) error { return n.Record(records) }
 
-func (noRecords) Find(string, scan.Ref, string) (rotate.Record, bool, bool) {
-	return rotate.Record{}, false, false
-}
+func (noRecords) Find(string, scan.Ref, string) (rotate.Trace, bool) { return rotate.Trace{}, false }
 
 func (noRecords) Sync() error { return nil }

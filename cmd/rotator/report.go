@@ -51,7 +51,7 @@ func reportJob(ctx context.Context, c *common, job *config.Job, check, ledger bo
 		return err
 	}
 	if check {
-		notes, err := checkLogs(job, record)
+		notes, err := checkLogs(ctx, passes, job, record)
 		if err != nil {
 			return err
 		}
@@ -63,17 +63,41 @@ func reportJob(ctx context.Context, c *common, job *config.Job, check, ledger bo
 	return summary.Text(c.out)
 }
 
-// checkLogs verifies every audit log of a pass. Those of other machines have to be
-// copied beside the one of the job.
-func checkLogs(job *config.Job, record checkpoint.Pass) (notes []string, err error) {
-	for _, kept := range record.Logs {
-		path := filepath.Join(filepath.Dir(job.AuditLog), kept.Name)
-		if kept.Host != hostname() {
-			path = filepath.Join(filepath.Dir(job.AuditLog), kept.Host, kept.Name)
+// logFile names an audit log of a pass.
+type logFile struct{ host, name string }
+
+// path is where the log is looked for. Those of other machines have to be copied beside
+// the one of the job.
+func (f logFile) path(job *config.Job) string {
+	if f.host != hostname() {
+		return filepath.Join(filepath.Dir(job.AuditLog), f.host, f.name)
+	}
+	return filepath.Join(filepath.Dir(job.AuditLog), f.name)
+}
+
+// checkLogs verifies every audit log of a pass, and that each has all that the checkpoint
+// knows of it.
+func checkLogs(
+	ctx context.Context, passes *checkpoint.Passes, job *config.Job, record checkpoint.Pass,
+) (notes []string, err error) {
+	known, err := passes.Logs(ctx, record)
+	if err != nil {
+		return nil, &storageError{what: "read the checkpoint", err: err}
+	}
+	marks := map[logFile][]auditlog.Mark{}
+	var order []logFile
+	for _, kept := range known {
+		f := logFile{kept.Host, kept.Name}
+		if marks[f] == nil {
+			order = append(order, f)
 		}
-		lines, err := auditlog.VerifyFile(path, kept.Lines, kept.Head)
-		if errors.Is(err, fs.ErrNotExist) && kept.Host != hostname() {
-			err = fmt.Errorf("%s was written on %s; copy it to %s and check again", kept.Name, kept.Host, path)
+		marks[f] = append(marks[f], auditlog.Mark{Name: kept.Name, Lines: kept.Lines, Hash: kept.Head})
+	}
+	for _, f := range order {
+		path := f.path(job)
+		lines, err := auditlog.VerifyFile(path, marks[f]...)
+		if errors.Is(err, fs.ErrNotExist) && f.host != hostname() {
+			err = fmt.Errorf("%s was written on %s; copy it to %s and check again", f.name, f.host, path)
 		}
 		if err != nil {
 			return nil, &outcomeError{code: exitInternal, text: fmt.Sprintf("the audit log is not whole: %v", err)}
@@ -81,7 +105,7 @@ func checkLogs(job *config.Job, record checkpoint.Pass) (notes []string, err err
 		notes = append(notes, fmt.Sprintf("audit log %s: %d lines, the chain is whole", path, lines))
 	}
 	if len(notes) == 0 {
-		notes = append(notes, "no run of the pass has ended in order yet, so there is no audit log to check")
+		notes = append(notes, "no run of the pass has saved anything yet, so there is no audit log to check")
 	}
 	return notes, nil
 }

@@ -53,12 +53,19 @@ func retryJob(ctx context.Context, c *common, job *config.Job) error {
 	if err := rotate.SameKeys(record, s.wiring.keys); err != nil {
 		return err
 	}
+	if record, err = passes.Identify(ctx, record); err != nil {
+		return &storageError{what: "save the pass", err: err}
+	}
+	p := &pass{passes: passes, record: record}
+	if err := s.believe(ctx, state, p); err != nil {
+		return err
+	}
 	guest, err := passes.Join(ctx, record.Number, state.worker, state.lease)
 	if err != nil {
 		return &storageError{what: "join the pass", err: err}
 	}
 	s.summary.Pass = record.Number
-	engine := s.rotator(s.targets(true), record.Number, state.log, nil)
+	engine := s.rotator(s.targets(true), record, state.log, nil)
 	worked := engine.Retry(ctx, passes, record, guest)
 	s.summary.Ended = time.Now().UTC()
 	s.count(engine)
@@ -66,7 +73,7 @@ func retryJob(ctx context.Context, c *common, job *config.Job) error {
 	if worked == nil && record.Status == checkpoint.Finished {
 		s.summary.Status = report.Complete
 	}
-	if err := s.finish(last, &pass{passes: passes, record: record}, state); err != nil {
+	if err := s.finish(last, p, state); err != nil {
 		return errors.Join(worked, err)
 	}
 	if err := s.print(); err != nil {

@@ -48,7 +48,10 @@ func runJob(ctx context.Context, c *common, job *config.Job, restart bool) error
 	}
 	s.summary.Pass = p.record.Number
 	s.summary.Started = p.record.Started
-	engine := s.rotator(targets, p.record.Number, state.log, s.marking(p, state))
+	if err := s.believe(ctx, state, p); err != nil {
+		return err
+	}
+	engine := s.rotator(targets, p.record, state.log, s.marking(p, state))
 	worked := s.work(ctx, engine, p)
 	if stop := (*rotate.StopError)(nil); errors.As(worked, &stop) && stop.Kind == rotate.StopFenced {
 		return worked // the record of the pass is the other run's now
@@ -63,6 +66,17 @@ func runJob(ctx context.Context, c *common, job *config.Job, restart bool) error
 		return worked
 	}
 	return s.exceptions()
+}
+
+// believe settles what the audit log may say of the pass, before anything is done. What is
+// missing in a log is noted in the report.
+func (s *session) believe(ctx context.Context, state *state, p *pass) error {
+	notes, err := state.believe(ctx, p.passes, p.record)
+	for _, note := range notes {
+		s.logger.Warn(note)
+	}
+	s.summary.Notes = append(s.summary.Notes, notes...)
+	return err
 }
 
 // marking notes in the record of a pass that this run is about to count slots by the

@@ -82,10 +82,12 @@ func (s *session) names() (names []string) {
 }
 
 // rotator makes the engine for one pass; begin is rotate.Config.BeginHeaders.
-func (s *session) rotator(targets []rotate.Target, pass int, recorder rotate.Recorder, begin func(context.Context) (bool, error)) *rotate.Rotator {
+func (s *session) rotator(
+	targets []rotate.Target, pass checkpoint.Pass, recorder rotate.Recorder, begin func(context.Context) (bool, error),
+) *rotate.Rotator {
 	return rotate.New(rotate.Config{Targets: targets, Keys: s.wiring.keys, KMS: s.wiring.kms, Rate: s.wiring.rate,
-		Workers: s.job.Workers, MostWorkers: mostWorkers(), MaxOutage: time.Duration(s.job.MaxOutage), Settle: settle, Pass: pass,
-		Recorder: recorder, Logger: s.logger, Exact: s.exact, BeginHeaders: begin})
+		Workers: s.job.Workers, MostWorkers: mostWorkers(), MaxOutage: time.Duration(s.job.MaxOutage), Settle: settle,
+		Pass: pass.Number, Identity: pass.Identity(), Recorder: recorder, Logger: s.logger, Exact: s.exact, BeginHeaders: begin})
 }
 
 func (s *session) plan(targets []rotate.Target) (rotate.Plan, error) {

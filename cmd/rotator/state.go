@@ -33,8 +33,10 @@ type state struct {
 	streams
 	store checkpoint.Store
 	log   *auditlog.Log
-	name  string           // of the audit log's file
-	lock  *checkpoint.Lock // nil where the checkpoint is shared
+	name  string // of the audit log's file
+	// broken are the audit logs that no longer have what the checkpoint knows of them.
+	broken []checkpoint.AuditLog
+	lock   *checkpoint.Lock // nil where the checkpoint is shared
 	// worker is the id of this process among those that share the checkpoint.
 	worker string
 	lease  time.Duration // 0 where the checkpoint is not shared
@@ -75,10 +77,18 @@ func (s *state) openFile(_ context.Context, job *config.Job) (err error) {
 		return &storageError{what: "open the checkpoint", err: err}
 	}
 	s.name = filepath.Base(job.AuditLog)
-	if s.log, err = auditlog.Open(job.AuditLog); err != nil {
-		return &storageError{what: "open the audit log", err: err}
+	if s.log, err = auditlog.Open(job.AuditLog, job.Job); err != nil {
+		return logProblem(job, err)
 	}
 	return nil
+}
+
+// logProblem points a file that is not the job's audit log at its line.
+func logProblem(job *config.Job, err error) error {
+	if auditlog.IsForeign(err) {
+		return problem(job, "audit_log", err.Error())
+	}
+	return &storageError{what: "open the audit log", err: err}
 }
 
 // openShared opens a checkpoint that several runs may have.
@@ -94,7 +104,7 @@ func (s *state) openShared(ctx context.Context, job *config.Job) (err error) {
 	if err := os.MkdirAll(filepath.Dir(job.AuditLog), 0o700); err != nil {
 		return &storageError{what: "make the directory of the audit log", err: err}
 	}
-	return s.openLog(job.AuditLog)
+	return s.openLog(job)
 }
 
 // maxLogs is how many runs of one job can write audit logs in one directory.
@@ -102,14 +112,15 @@ const maxLogs = 64
 
 // openLog opens the first audit log that no living run has, and learns from the
 // others what runs that died were about to write.
-func (s *state) openLog(path string) error {
+func (s *state) openLog(job *config.Job) error {
+	path := job.AuditLog
 	for n := 1; n <= maxLogs && s.log == nil; n++ {
-		log, err := auditlog.Open(numbered(path, n))
-		if errors.Is(err, auditlog.ErrBusy) {
+		log, err := auditlog.Open(numbered(path, n), job.Job)
+		if errors.Is(err, auditlog.ErrBusy) || n > 1 && auditlog.IsForeign(err) {
 			continue
 		}
 		if err != nil {
-			return &storageError{what: "open the audit log", err: err}
+			return logProblem(job, err)
 		}
 		s.log, s.name = log, filepath.Base(numbered(path, n))
 	}
@@ -146,15 +157,56 @@ func (s *state) close() {
 
 // track says how this run saves.
 func (s *state) track() checkpoint.TrackOptions {
-	return checkpoint.TrackOptions{Worker: s.worker, Lease: s.lease, BeforeSave: func(context.Context) error { return s.log.Sync() }}
+	return checkpoint.TrackOptions{
+		Worker: s.worker,
+		Lease:  s.lease,
+		BeforeSave: func(context.Context) (checkpoint.AuditLog, error) {
+			kept := s.kept() // first: a line behind it may be written while the log is synced
+			return kept, s.log.Sync()
+		},
+	}
+}
+
+// kept is how far the audit log goes now.
+func (s *state) kept() checkpoint.AuditLog {
+	kept := checkpoint.AuditLog{Host: hostname(), Name: s.name}
+	kept.Lines, kept.Head = s.log.Head()
+	return kept
+}
+
+// believe tells the audit log what the checkpoint of the pass knows of it. It returns a
+// note for each log that no longer has what the checkpoint knows of it.
+func (s *state) believe(ctx context.Context, passes *checkpoint.Passes, pass checkpoint.Pass) (notes []string, err error) {
+	logs, err := passes.Logs(ctx, pass)
+	if err != nil {
+		return nil, &storageError{what: "read the checkpoint", err: err}
+	}
+	host := hostname()
+	marks := make([]auditlog.Mark, len(logs))
+	for i, l := range logs {
+		marks[i] = auditlog.Mark{Name: l.Name, Lines: l.Lines, Hash: l.Head, Here: l.Host == host}
+	}
+	for _, m := range s.log.Believe(marks) {
+		s.broken = append(s.broken, checkpoint.AuditLog{Host: host, Name: m.Name, Lines: m.Lines, Head: m.Hash})
+		notes = append(notes, fmt.Sprintf(
+			"audit log %s: the checkpoint knows its line %d, which is not there: the log was cut off, replaced or lost. "+
+				"Nothing in it is believed, and report --check fails; keep what is left of it as evidence",
+			m.Name, m.Lines))
+	}
+	return notes, nil
 }
 
 // runEnd is what the run adds to the record of its pass.
 func (s *state) runEnd(kms report.KMS, headers headers) checkpoint.RunEnd {
-	end := checkpoint.RunEnd{ID: s.worker, Requests: kms.Requests, Throttled: kms.Throttled, HeadersAgree: headers.agree, HeadersWrong: headers.wrong}
-	end.Log.Host, end.Log.Name = hostname(), s.name
-	end.Log.Lines, end.Log.Head = s.log.Head()
-	return end
+	return checkpoint.RunEnd{
+		ID:           s.worker,
+		Requests:     kms.Requests,
+		Throttled:    kms.Throttled,
+		Log:          s.kept(),
+		Broken:       s.broken,
+		HeadersAgree: headers.agree,
+		HeadersWrong: headers.wrong,
+	}
 }
 
 func hostname() string {

@@ -2,6 +2,9 @@ package checkpoint
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,7 +24,10 @@ const (
 // Pass is one complete walk over all partitions of a job. Its partitions are
 // frozen here when it begins.
 type Pass struct {
-	Number      int          `json:"number"`
+	Number int `json:"number"`
+	// ID is random and new with every pass, so that no other checkpoint, and no other
+	// pass of this one, has it. Passes that a version before it began have none.
+	ID          string       `json:"id,omitempty"`
 	Fingerprint string       `json:"fingerprint"` // of what the job means
 	Destination Key          `json:"destination"`
 	Sources     []Key        `json:"sources,omitempty"`
@@ -52,8 +58,18 @@ type HeaderRun struct {
 	Wrong string `json:"wrong,omitempty"`
 }
 
-// AuditLog says how far an audit log went when a run ended in order, so that a log
-// cut short is found.
+// Identity is a digest of what makes a pass this one: its id, what its job means, and
+// the key that it moves to. It is empty for a pass without an id.
+func (p Pass) Identity() string {
+	if p.ID == "" {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(p.ID + "\n" + p.Fingerprint + "\n" + p.Destination.ARN))
+	return hex.EncodeToString(sum[:])
+}
+
+// AuditLog says how far an audit log went when the checkpoint was saved, so that a log
+// that was cut short or replaced is found.
 type AuditLog struct {
 	Host  string `json:"host"`
 	Name  string `json:"name"` // of the file
@@ -66,6 +82,9 @@ type RunEnd struct {
 	ID                  string
 	Requests, Throttled int64
 	Log                 AuditLog
+	// Broken are the audit logs that the run found without the lines that the
+	// checkpoint knows of them.
+	Broken []AuditLog
 	// HeadersAgree says that the sample of what the run counted by headers was
 	// checked to the end, and agreed; HeadersWrong what a check has found.
 	HeadersAgree bool
@@ -117,7 +136,21 @@ func (p *Pass) AddRun(end RunEnd) {
 	p.endHeaders(end)
 	p.Requests += end.Requests
 	p.Throttled += end.Throttled
-	p.Logs = slices.DeleteFunc(p.Logs, func(l AuditLog) bool { return l.Host == end.Log.Host && l.Name == end.Log.Name })
+	p.addLogs(end)
+}
+
+// addLogs adds the log of a run in the place of what was known of it before. What is
+// known of a log that was cut off, replaced or lost stays, so that every later check
+// finds it.
+func (p *Pass) addLogs(end RunEnd) {
+	for _, broken := range end.Broken {
+		if !slices.Contains(p.Logs, broken) {
+			p.Logs = append(p.Logs, broken)
+		}
+	}
+	p.Logs = slices.DeleteFunc(p.Logs, func(l AuditLog) bool {
+		return l.Host == end.Log.Host && l.Name == end.Log.Name && !slices.Contains(end.Broken, l)
+	})
 	p.Logs = lastOf(append(p.Logs, end.Log), maxLogs)
 }
 
@@ -150,6 +183,8 @@ type Progress struct {
 	Counts Counts    `json:"counts"`
 	Chunks []Chunks  `json:"chunks,omitempty"` // the ledger chunks that belong to this partition
 	Saved  time.Time `json:"saved,omitzero"`
+	// Log is how far the audit log of the worker that saved this was durable then.
+	Log *AuditLog `json:"audit_log,omitempty"`
 	// Owner is the worker that has claimed the partition, "" for none, and Epoch
 	// how often it was claimed.
 	Owner string `json:"owner,omitempty"`
@@ -366,6 +401,37 @@ func (p *Passes) Update(ctx context.Context, number int, change func(*Pass)) (Pa
 		}
 	}
 	return Pass{}, fmt.Errorf("pass %d was changed by others %d times in a row", number, swapAttempts)
+}
+
+// Identify gives an id to a pass that has none, since a version before ids began it, and
+// returns the record as it is stored.
+func (p *Passes) Identify(ctx context.Context, pass Pass) (Pass, error) {
+	if pass.ID != "" {
+		return pass, nil
+	}
+	return p.Update(ctx, pass.Number, func(record *Pass) {
+		if record.ID == "" {
+			record.ID = rand.Text()
+		}
+	})
+}
+
+// Logs returns all that the records of a pass know of audit logs, each fact once: from
+// runs that ended in order, and from the last save of every partition.
+func (p *Passes) Logs(ctx context.Context, pass Pass) ([]AuditLog, error) {
+	logs := slices.Clone(pass.Logs)
+	for t, target := range pass.Targets {
+		for i := range target.Partitions {
+			progress, err := p.Progress(ctx, pass.Number, t, i)
+			if err != nil {
+				return nil, err
+			}
+			if progress.Log != nil && !slices.Contains(logs, *progress.Log) {
+				logs = append(logs, *progress.Log)
+			}
+		}
+	}
+	return logs, nil
 }
 
 // Done says whether every partition of a pass is done, by the records themselves.

@@ -29,9 +29,9 @@ type TrackOptions struct {
 	// the pass.
 	Worker string
 	Lease  time.Duration
-	// BeforeSave runs before any cursor moves: what it returns from is durable
-	// (the audit log). Nil does nothing.
-	BeforeSave func(ctx context.Context) error
+	// BeforeSave runs before any cursor moves. It makes the audit log durable, and
+	// returns how far that log goes, which is saved with the cursors. Nil does nothing.
+	BeforeSave func(ctx context.Context) (AuditLog, error)
 }
 
 // Tracker moves the cursors of a pass. Pages complete in any order; a cursor
@@ -250,12 +250,16 @@ func (t *Tracker) flush(ctx context.Context) error {
 	if len(batch) == 0 {
 		return nil
 	}
+	var log *AuditLog
 	if t.options.BeforeSave != nil {
-		if err := t.options.BeforeSave(ctx); err != nil {
+		durable, err := t.options.BeforeSave(ctx)
+		if err != nil {
 			return err
 		}
+		log = &durable
 	}
 	for _, s := range batch {
+		s.progress.Log = log
 		if err := t.save(ctx, s); err != nil {
 			return err
 		}
@@ -319,6 +323,7 @@ func (t *Tracker) save(ctx context.Context, s snapshot) error {
 	defer t.mu.Unlock()
 	s.part.entry = entry
 	s.part.ahead.Chunks, s.part.ahead.Saved, s.part.ahead.Owner = next.Chunks, next.Saved, next.Owner
+	s.part.ahead.Log = next.Log
 	s.part.ledger = s.part.ledger[len(s.ledger):]
 	s.part.unsaved -= s.pages
 	s.part.hasWaiters = false

@@ -187,7 +187,10 @@ func TestTrackerPaces(t *testing.T) {
 		}
 		var saves []time.Time
 		tracker, err := passes.Track(t.Context(), pass, TrackOptions{Window: 4, Interval: time.Second,
-			BeforeSave: func(context.Context) error { saves = append(saves, time.Now()); return nil }})
+			BeforeSave: func(context.Context) (AuditLog, error) {
+				saves = append(saves, time.Now())
+				return AuditLog{}, nil
+			}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -61,6 +61,7 @@ type worker struct {
 	retry    *retrier
 	recorder Recorder
 	pass     int
+	identity string            // of the pass
 	sides    map[string]*sides // by target
 	place    place             // given to others while it waits for its item or target
 	// hard outlives the run's own context by the grace period, so that writes
@@ -228,7 +229,7 @@ func (w *worker) decideOnce(ctx context.Context, target *Target, t *task, slot c
 		return *v, nil
 	}
 	before := digest(slot.Blob)
-	v, ok, err := w.recover(target, t, slot, before)
+	v, ok, err := w.recover(ctx, target, t, slot, before)
 	if !ok && err == nil {
 		v, err = w.find(ctx, newSubject(target, t.item.Ref, slot, q))
 	}
@@ -406,26 +407,6 @@ func (w *worker) reconcile(target *Target, t *task, now *scan.Item) error {
 	return nil
 }
 
-// recover recognises a slot that an earlier process of this pass wrote, and died
-// before the page was saved: the audit log holds the digest of the very blob that
-// KMS returned for it, so KMS need not be asked again. It is this pass's work, and
-// gets its line in the log unless that process got to it.
-func (w *worker) recover(target *Target, t *task, slot ciphertext.Slot, found string) (v verdict, ok bool, err error) {
-	if slot.Refused != nil {
-		return verdict{}, false, nil
-	}
-	record, written, ok := w.recorder.Find(target.Name, t.item.Ref, found)
-	if !ok || record.Pass != w.pass || record.To != w.decider.keys.Destination.ARN {
-		return verdict{}, false, nil
-	}
-	t.recovered = true
-	if !written {
-		record.At, record.Path = time.Now().UTC(), clip(slot.Path) // several slots may share a blob
-		err = w.recordAll([]Record{record})
-	}
-	return verdict{outcome: Rotated, key: record.From}, true, err
-}
-
 // intend tells the audit log what is about to be written, once for each blob.
 func (w *worker) intend(target *Target, tasks []*task) error {
 	var records []Record
@@ -505,8 +486,23 @@ func (w *worker) record(target *Target, t *task, i int) Record {
 	if v.after == "" {
 		v.after = digest(v.blob)
 	}
-	return Record{At: time.Now().UTC(), Pass: w.pass, Target: target.Name, Ref: t.item.Ref, Path: clip(slot.Path),
-		From: v.key, To: w.decider.keys.Destination.ARN, Before: v.before, After: v.after}
+	r := Record{
+		At:      time.Now().UTC(),
+		Pass:    w.pass,
+		Target:  target.Name,
+		Ref:     t.item.Ref,
+		Path:    clip(slot.Path),
+		From:    v.key,
+		To:      w.decider.keys.Destination.ARN,
+		Before:  v.before,
+		After:   v.after,
+		Binding: v.binding,
+	}
+	if r.Binding == "" {
+		r.Binding = w.bind(r, slot)
+		v.binding = r.Binding
+	}
+	return r
 }
 
 func (w *worker) recordAll(records []Record) error {

@@ -55,6 +55,8 @@ type verdict struct {
 	// before and after are the digests of the slot's blob and of that to put in its
 	// place, once somebody asked for them.
 	before, after string
+	// binding is what ties the audit log's lines about the slot to the pass.
+	binding string
 }
 
 func (v verdict) moves() bool { return v.outcome == "" }

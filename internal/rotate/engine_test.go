@@ -205,8 +205,8 @@ func (t *trail) Record(records []rotate.Record) error {
 	return nil
 }
 
-func (t *trail) Find(string, scan.Ref, string) (rotate.Record, bool, bool) {
-	return rotate.Record{}, false, false
+func (t *trail) Find(string, scan.Ref, string) (rotate.Trace, bool) {
+	return rotate.Trace{}, false
 }
 func (t *trail) Sync() error { return nil }
 

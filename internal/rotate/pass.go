@@ -2,6 +2,7 @@ package rotate
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -88,6 +89,9 @@ func openPass(ctx context.Context, passes *checkpoint.Passes, plan Plan) (*Opene
 	if err := SameKeys(last, plan.Keys); err != nil {
 		return nil, err
 	}
+	if last, err = passes.Identify(ctx, last); err != nil {
+		return nil, storeError(err)
+	}
 	return opened(plan, last, fmt.Sprintf("resumed pass %d, begun %s", last.Number, last.Started.Format(time.RFC3339)))
 }
 
@@ -126,8 +130,8 @@ func beginPass(ctx context.Context, passes *checkpoint.Passes, plan Plan, after 
 
 // newPass is the record of a pass that is about to begin.
 func newPass(ctx context.Context, plan Plan) (checkpoint.Pass, error) {
-	pass := checkpoint.Pass{Fingerprint: plan.Fingerprint, Started: time.Now().UTC(), Status: checkpoint.Running,
-		Any: plan.Keys.Any, Destination: recordKey(plan.Keys.Destination)}
+	pass := checkpoint.Pass{ID: rand.Text(), Fingerprint: plan.Fingerprint, Started: time.Now().UTC(),
+		Status: checkpoint.Running, Any: plan.Keys.Any, Destination: recordKey(plan.Keys.Destination)}
 	for _, key := range plan.Keys.Sources {
 		pass.Sources = append(pass.Sources, recordKey(key))
 	}

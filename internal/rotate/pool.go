@@ -45,7 +45,10 @@ type Config struct {
 	// stops, since the state of KMS keys is eventually consistent.
 	Settle time.Duration
 	// Pass is the number of the pass, for the audit log.
-	Pass     int
+	Pass int
+	// Identity is that of the pass (checkpoint.Pass.Identity). It binds the lines of the
+	// audit log to the pass; without it nothing that the log holds is believed.
+	Identity string
 	Recorder Recorder
 	Logger   *zap.Logger // nil: silent
 	// Exact asks KMS about every slot, each by a request of its own. Without it, a
@@ -346,7 +349,7 @@ func (r *Rotator) feed(life contexts, pool *pool, target *Target, page scan.Page
 // worker makes a worker that has a place.
 func (r *Rotator) worker(life contexts, at place) *worker {
 	w := &worker{decider: r.decider, headers: r.headers, shared: r.shared, retry: r.retry, recorder: r.config.Recorder,
-		pass: r.config.Pass, sides: r.sides, place: at, hard: life.write}
+		pass: r.config.Pass, identity: r.config.Identity, sides: r.sides, place: at, hard: life.write}
 	if r.config.Exact {
 		w.shared = nil
 	}

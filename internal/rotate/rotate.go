@@ -46,10 +46,10 @@ type Recorder interface {
 	Intend(records []Record) error
 	// Record notes changes that were written.
 	Record(records []Record) error
-	// Find returns the change of an item to a blob of this digest, if an earlier
-	// process noted it not long before it died, and whether it was recorded as
-	// written or only intended.
-	Find(target string, ref scan.Ref, after string) (record Record, written, ok bool)
+	// Find returns what an earlier process noted, not long before it died, of the change
+	// of an item to a blob of this digest. It finds only what was there before this
+	// process, and nothing before the log was told what the checkpoint knows of it.
+	Find(target string, ref scan.Ref, after string) (Trace, bool)
 	// Sync makes what was noted survive a loss of power.
 	Sync() error
 }
@@ -63,6 +63,8 @@ type Record struct {
 	Path          string
 	From, To      string // key ARNs
 	Before, After string // SHA-256 of the blobs, hex
+	// Binding ties the record to its pass and to the encryption context of the new blob.
+	Binding string
 }
 
 // Target is one place to work on.

@@ -82,10 +82,8 @@ func (p paper) Record(records []Record) error {
 	}
 	return nil
 }
-func (p paper) Find(string, scan.Ref, string) (Record, bool, bool) {
-	return Record{}, false, false
-}
-func (p paper) Sync() error { return nil }
+func (p paper) Find(string, scan.Ref, string) (Trace, bool) { return Trace{}, false }
+func (p paper) Sync() error                                 { return nil }
 
 // TestClaim: of a write whose answer was lost every slot is recorded once, also where
 // slots share a blob, and in a time that grows with their number and not its square.

@@ -28,18 +28,24 @@ func questionOf(slot ciphertext.Slot) question {
 	var room [1024]byte // mostly enough, so that nothing is allocated
 	text := appendPart(room[:0], slot.Blob)
 	for _, context := range []map[string]string{slot.Context, slot.DestinationContext} {
-		var few [8]string
-		names := few[:0]
-		for name := range context {
-			names = append(names, name)
-		}
-		slices.Sort(names)
-		text = binary.BigEndian.AppendUint32(text, uint32(len(context)))
-		for _, name := range names {
-			text = appendPart(appendPart(text, name), context[name])
-		}
+		text = appendContext(text, context)
 	}
 	return sha256.Sum256(text)
+}
+
+// appendContext appends an encryption context, the same text for the same context.
+func appendContext(text []byte, context map[string]string) []byte {
+	var few [8]string
+	names := few[:0]
+	for name := range context {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	text = binary.BigEndian.AppendUint32(text, uint32(len(context)))
+	for _, name := range names {
+		text = appendPart(appendPart(text, name), context[name])
+	}
+	return text
 }
 
 // appendPart appends a part of a question so that it is clear where it ends.

@@ -155,7 +155,13 @@ func (h *history) rotated(pass int) int64 {
 type simLog struct {
 	*simProcess
 	disk  *simDisk
-	found map[simPlace]simLine
+	found map[simPlace]simTrace
+}
+
+// simTrace is what a log says of a change, and the number of the first line that does.
+type simTrace struct {
+	rotate.Trace
+	line int64
 }
 
 // simPlace is where a blob, of this digest, was put.
@@ -169,14 +175,38 @@ var _ rotate.Recorder = (*simLog)(nil)
 func (d *simDisk) open(p *simProcess) *simLog {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	l := &simLog{simProcess: p, disk: d, found: map[simPlace]simLine{}}
+	l := &simLog{simProcess: p, disk: d, found: map[simPlace]simTrace{}}
 	for i, line := range d.lines {
 		d.lines[i].synced = true // what is trusted has to stay
 		at := simPlace{line.record.Ref, line.record.After}
-		line.written = line.written || l.found[at].written
-		l.found[at] = line
+		trace, known := l.found[at]
+		if !known {
+			trace = simTrace{rotate.Trace{Record: line.record}, int64(i + 1)}
+		}
+		trace.Written = trace.Written || line.written
+		l.found[at] = trace
 	}
 	return l
+}
+
+// save is checkpoint.TrackOptions.BeforeSave.
+func (l *simLog) save(context.Context) (checkpoint.AuditLog, error) {
+	l.disk.mu.Lock()
+	kept := checkpoint.AuditLog{Host: fmt.Sprint(l.machine), Lines: int64(len(l.disk.lines))}
+	l.disk.mu.Unlock()
+	return kept, l.Sync()
+}
+
+// believe settles which lines the checkpoint vouches for.
+func (l *simLog) believe(marks []checkpoint.AuditLog) {
+	for _, mark := range marks {
+		for at, trace := range l.found {
+			if mark.Host == fmt.Sprint(l.machine) && trace.line <= mark.Lines {
+				trace.Kept = true
+				l.found[at] = trace
+			}
+		}
+	}
 }
 
 func (l *simLog) append(records []rotate.Record, written bool) error {
@@ -197,9 +227,9 @@ func (l *simLog) append(records []rotate.Record, written bool) error {
 func (l *simLog) Intend(records []rotate.Record) error { return l.append(records, false) }
 func (l *simLog) Record(records []rotate.Record) error { return l.append(records, true) }
 
-func (l *simLog) Find(_ string, ref scan.Ref, after string) (rotate.Record, bool, bool) {
-	line, ok := l.found[simPlace{ref, after}]
-	return line.record, line.written, ok
+func (l *simLog) Find(_ string, ref scan.Ref, after string) (rotate.Trace, bool) {
+	trace, ok := l.found[simPlace{ref, after}]
+	return trace.Trace, ok
 }
 
 func (l *simLog) Sync() error {

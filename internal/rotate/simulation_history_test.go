@@ -57,13 +57,14 @@ func (h *history) run(ctx context.Context, p *simProcess) (checkpoint.Pass, erro
 		return checkpoint.Pass{}, err
 	}
 	log := h.disks[p.machine].open(p)
-	options := checkpoint.TrackOptions{Interval: h.interval, Worker: p.id, Lease: h.lease(), BeforeSave: func(context.Context) error { return log.Sync() }}
+	options := checkpoint.TrackOptions{Interval: h.interval, Worker: p.id, Lease: h.lease(), BeforeSave: log.save}
 	tracker, err := passes.Track(ctx, opened.Pass, options)
 	if err != nil {
 		return opened.Pass, err
 	}
 	config := h.config(p, target)
-	config.Pass, config.Recorder = opened.Pass.Number, log
+	log.believe(h.marks(ctx, opened.Pass))
+	config.Pass, config.Identity, config.Recorder = opened.Pass.Number, opened.Pass.Identity(), log
 	config.BeginHeaders = func(ctx context.Context) (may bool, err error) {
 		_, err = passes.Update(ctx, opened.Pass.Number, func(pass *checkpoint.Pass) { may = pass.BeginHeaders(p.id) })
 		return may, err
@@ -78,6 +79,16 @@ func (h *history) run(ctx context.Context, p *simProcess) (checkpoint.Pass, erro
 	end.HeadersAgree, end.HeadersWrong = engine.Headers()
 	record, err := rotate.ClosePass(context.WithoutCancel(ctx), passes, opened.Pass, end, worked == nil)
 	return record, errors.Join(worked, err)
+}
+
+// marks is what the checkpoint of a pass knows of the audit logs. It is read without
+// faults.
+func (h *history) marks(ctx context.Context, pass checkpoint.Pass) []checkpoint.AuditLog {
+	logs, err := checkpoint.NewPasses(h.store, "job").Logs(context.WithoutCancel(ctx), pass)
+	if err != nil {
+		panic(err) // the store of a simulation keeps what it is given
+	}
+	return logs
 }
 
 // lease is 0 where one process at a time works on the pass.
@@ -104,7 +115,8 @@ func (h *history) retry(ctx context.Context, p *simProcess) (checkpoint.Pass, er
 		return pass, err
 	}
 	config := h.config(p, target)
-	config.Pass, config.Recorder = pass.Number, log
+	log.believe(h.marks(ctx, pass))
+	config.Pass, config.Identity, config.Recorder = pass.Number, pass.Identity(), log
 	engine := rotate.New(config)
 	worked := engine.Retry(ctx, passes, pass, guest)
 	sent, throttled, _ := engine.Requests()
@@ -175,8 +187,8 @@ type noTrail struct{}
 
 func (noTrail) Intend([]rotate.Record) error   { return errors.New("a look was to change something") }
 func (n noTrail) Record([]rotate.Record) error { return n.Intend(nil) }
-func (noTrail) Find(string, scan.Ref, string) (rotate.Record, bool, bool) {
-	return rotate.Record{}, false, false
+func (noTrail) Find(string, scan.Ref, string) (rotate.Trace, bool) {
+	return rotate.Trace{}, false
 }
 func (noTrail) Sync() error { return nil }
 

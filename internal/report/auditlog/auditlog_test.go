@@ -17,13 +17,23 @@ import (
 )
 
 func record(n int) rotate.Record {
-	return rotate.Record{At: time.Unix(int64(n), 0).UTC(), Pass: 1, Target: "customers", Ref: scan.Ref(fmt.Sprintf("<item> & %d\n", n)),
-		Path: "ssn", From: "old", To: "new", Before: "00", After: "11"}
+	return rotate.Record{
+		At:      time.Unix(int64(n), 0).UTC(),
+		Pass:    1,
+		Target:  "customers",
+		Ref:     scan.Ref(fmt.Sprintf("<item> & %d\n", n)),
+		Path:    "ssn",
+		From:    "old",
+		To:      "new",
+		Before:  "00",
+		After:   "11",
+		Binding: "22",
+	}
 }
 
 func write(t *testing.T, path string, first, count int) (lines int64, head string) {
 	t.Helper()
-	log, err := Open(path)
+	log, err := Open(path, "job")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,48 +53,18 @@ func TestGoesOnAfterReopening(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.jsonl")
 	write(t, path, 0, 3)
 	lines, head := write(t, path, 6, 2)
-	if found, err := VerifyFile(path, lines, head); err != nil || found != 10 {
-		t.Fatalf("VerifyFile = %d, %v, want 10 lines", found, err)
-	}
-}
-
-// What a process noted before it died is there for the next one.
-func TestChangesAreFoundAgain(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "audit.jsonl")
-	log, err := Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	known, open, sharing := record(1), record(2), record(3) // sharing has the blob of known
-	known.After, open.After, sharing.After = "aa", "bb", "aa"
-	err = errors.Join(log.Intend([]rotate.Record{known, open, sharing}), log.Record([]rotate.Record{known}), log.Close())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if log, err = Open(path); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = log.Close() }()
-	elsewhere := open
-	elsewhere.Ref = known.Ref
-	for _, test := range []struct {
-		rotate.Record
-		written, ok bool
-	}{{known, true, true}, {open, false, true}, {sharing, false, true}, {elsewhere, false, false}} {
-		got, written, ok := log.Find(test.Target, test.Ref, test.After)
-		if written != test.written || ok != test.ok || ok && (got.Ref != test.Ref || got.From != "old") {
-			t.Errorf("Find(%q, %q) = %+v, %v, %v", test.Ref, test.After, got, written, ok)
-		}
+	if found, err := VerifyFile(path, Mark{Lines: lines, Hash: head}); err != nil || found != 11 {
+		t.Fatalf("VerifyFile = %d, %v, want 11 lines", found, err)
 	}
 }
 
 func TestOneWriterAtATime(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.jsonl")
-	log, err := Open(path)
+	log, err := Open(path, "job")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if second, err := Open(path); err == nil {
+	if second, err := Open(path, "job"); err == nil {
 		_ = second.Close()
 		t.Error("a second writer opened the log")
 	}
@@ -105,7 +85,7 @@ func TestTornLineIsTakenOff(t *testing.T) {
 	if err := os.WriteFile(path, torn, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	log, err := Open(path)
+	log, err := Open(path, "job")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,8 +95,8 @@ func TestTornLineIsTakenOff(t *testing.T) {
 	if err := errors.Join(log.Record([]rotate.Record{record(9)}), log.Close()); err != nil {
 		t.Fatal(err)
 	}
-	if found, err := VerifyFile(path, 0, ""); err != nil || found != 4 {
-		t.Fatalf("VerifyFile = %d, %v, want 4 lines", found, err)
+	if found, err := VerifyFile(path); err != nil || found != 5 {
+		t.Fatalf("VerifyFile = %d, %v, want 5 lines", found, err)
 	}
 }
 
@@ -133,13 +113,13 @@ func TestCutEndAndReplacedLogAreFound(t *testing.T) {
 	if err := os.WriteFile(cut, bytes.Join(all[:4], nil), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := VerifyFile(cut, lines, head); err == nil || !strings.Contains(err.Error(), "cut off") {
+	if _, err := VerifyFile(cut, Mark{Lines: lines, Hash: head}); err == nil || !strings.Contains(err.Error(), "cut off") {
 		t.Errorf("VerifyFile of a cut log: %v", err)
 	}
 	other := filepath.Join(dir, "other.jsonl")
 	write(t, other, 100, 3)
 	var chain *ChainError
-	if _, err := VerifyFile(other, lines, head); !errors.As(err, &chain) || chain.Line != lines {
+	if _, err := VerifyFile(other, Mark{Lines: lines, Hash: head}); !errors.As(err, &chain) || chain.Line != lines {
 		t.Errorf("VerifyFile of another log: %v", err)
 	}
 }
@@ -156,7 +136,7 @@ func TestTamperingIsFound(t *testing.T) {
 		if err := os.WriteFile(path, text, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		_, err := VerifyFile(path, lines, head)
+		_, err := VerifyFile(path, Mark{Lines: lines, Hash: head})
 		return err
 	}
 	if err := check(text); err != nil {

@@ -13,6 +13,8 @@ import (
 	"unicode/utf8"
 
 	"rotator/internal/printable"
+	"rotator/internal/rotate"
+	"rotator/internal/scan"
 )
 
 // line is one record, without its hash.
@@ -28,11 +30,50 @@ type line struct {
 	To     string    `json:"to_key"`
 	Before string    `json:"before_sha256"`
 	After  string    `json:"after_sha256"`
-	Prev   string    `json:"prev"`
+	// Binding ties the line to its pass (rotate.Record). Lines of older versions have none.
+	Binding string `json:"binding_sha256,omitempty"`
+	Prev    string `json:"prev"`
+	Job     string `json:"job,omitempty"` // of the first line alone
+}
+
+// lineOf is the line of a record.
+func lineOf(r rotate.Record, event string, seq int64, prev string) line {
+	return line{
+		Seq:     seq,
+		Event:   event,
+		At:      r.At,
+		Pass:    r.Pass,
+		Target:  r.Target,
+		Ref:     string(r.Ref),
+		Path:    r.Path,
+		From:    r.From,
+		To:      r.To,
+		Before:  r.Before,
+		After:   r.After,
+		Binding: r.Binding,
+		Prev:    prev,
+	}
+}
+
+// record is the record of a line.
+func (l line) record() rotate.Record {
+	return rotate.Record{
+		At:      l.At,
+		Pass:    l.Pass,
+		Target:  l.Target,
+		Ref:     scan.Ref(l.Ref),
+		Path:    l.Path,
+		From:    l.From,
+		To:      l.To,
+		Before:  l.Before,
+		After:   l.After,
+		Binding: l.Binding,
+	}
 }
 
 // The values of line.Event.
 const (
+	eventLog     = "log" // the first line, which names the job
 	eventIntent  = "intent"
 	eventRotated = "rotated"
 )
@@ -50,7 +91,7 @@ func bind(text []byte, record line) (longer []byte, hash string, err error) {
 	if !utf8.ValidString(record.Path) {
 		record.Path = strings.ToValidUTF8(record.Path, "\ufffd")
 	}
-	for _, field := range [...]string{record.Target, record.Ref, record.From, record.To, record.Before, record.After} {
+	for _, field := range [...]string{record.Target, record.Ref, record.From, record.To, record.Before, record.After, record.Binding} {
 		if !utf8.ValidString(field) {
 			return text, "", fmt.Errorf("encode an audit record: %q is not UTF-8", field)
 		}
@@ -59,12 +100,27 @@ func bind(text []byte, record line) (longer []byte, hash string, err error) {
 		return text, "", fmt.Errorf("encode an audit record: the year %d", year)
 	}
 	begin := len(text)
-	text = appendLine(text, &record)
+	text, hash = appendHash(appendLine(text, &record), begin)
+	return text, hash, nil
+}
+
+// bindFirst appends the text of the first line of a job's log, and returns its hash.
+func bindFirst(text []byte, job string, at time.Time) (longer []byte, hash string) {
+	begin := len(text)
+	text = append(append(append(text, lineStart(1)...), eventLog...), `","at":"`...)
+	text = at.AppendFormat(text, time.RFC3339Nano)
+	text = appendText(append(text, `","job":`...), job)
+	text = appendText(append(text, `,"prev":`...), genesis)
+	return appendHash(append(text, '}'), begin)
+}
+
+// appendHash appends to a line that begins at an offset the hash of it, and a newline.
+func appendHash(text []byte, begin int) (longer []byte, hash string) {
 	sum := sha256.Sum256(text[begin:])
 	text = append(text[:len(text)-1], hashMark...)
 	at := len(text)
 	text = hex.AppendEncode(text, sum[:])
-	return append(text, "\"}\n"...), string(text[at:]), nil
+	return append(text, "\"}\n"...), string(text[at:])
 }
 
 // appendLine appends what json.Marshal makes of a line: a run writes two for each
@@ -81,6 +137,9 @@ func appendLine(text []byte, l *line) []byte {
 	text = appendText(append(text, `,"to_key":`...), l.To)
 	text = appendText(append(text, `,"before_sha256":`...), l.Before)
 	text = appendText(append(text, `,"after_sha256":`...), l.After)
+	if l.Binding != "" {
+		text = appendText(append(text, `,"binding_sha256":`...), l.Binding)
+	}
 	text = appendText(append(text, `,"prev":`...), l.Prev)
 	return append(text, '}')
 }

@@ -23,6 +23,11 @@ const maxLine = 1 << 20
 // Verify reads a whole log and returns how many lines it has and the hash of
 // the last. The first line that does not fit is a *ChainError.
 func Verify(r io.Reader) (lines int64, head string, err error) {
+	return verify(r, func(int64, string) {})
+}
+
+// verify is Verify. It calls each with the number and the hash of every line.
+func verify(r io.Reader, each func(int64, string)) (lines int64, head string, err error) {
 	head = genesis
 	reader := bufio.NewReaderSize(r, maxLine)
 	for {
@@ -38,61 +43,59 @@ func Verify(r io.Reader) (lines int64, head string, err error) {
 			return lines, head, err
 		}
 		record, hash, err := parse(text[:len(text)-1])
-		switch {
-		case err != nil:
+		if err == nil {
+			err = record.follows(lines, head)
+		}
+		if err != nil {
 			return lines, head, &ChainError{Line: lines + 1, Detail: err.Error()}
-		case record.Seq != lines+1:
-			return lines, head, &ChainError{Line: lines + 1, Detail: fmt.Sprintf("it says that it is line %d", record.Seq)}
-		case record.Prev != head:
-			return lines, head, &ChainError{Line: lines + 1, Detail: "it does not follow the line before"}
 		}
 		lines, head = lines+1, hash
+		each(lines, hash)
 	}
 }
 
-// VerifyFile verifies the log at path, and that line number lines has the hash
-// that was kept elsewhere: without that, lines cut off at the end do not show.
-func VerifyFile(path string, lines int64, head string) (found int64, err error) {
-	file, err := os.Open(path)
+// follows reports what is wrong with a line behind line number seq, which has this hash.
+func (l line) follows(seq int64, hash string) error {
+	switch {
+	case l.Seq != seq+1:
+		return fmt.Errorf("it says that it is line %d", l.Seq)
+	case l.Prev != hash:
+		return errors.New("it does not follow the line before")
+	}
+	return nil
+}
+
+// VerifyFile verifies the log at path, and that it holds the marks that were kept elsewhere:
+// without them lines that were cut off at the end do not show.
+func VerifyFile(path string, marks ...Mark) (found int64, err error) {
+	file, err := openRegular(path, os.O_RDONLY)
 	if err != nil {
 		return 0, err
 	}
 	defer func() { _ = file.Close() }()
-	kept := &hashAt{line: lines}
-	found, _, err = Verify(io.TeeReader(file, kept))
-	switch {
-	case err != nil:
+	hashes := map[int64]string{}
+	for _, m := range marks {
+		hashes[m.Lines] = ""
+	}
+	found, _, err = verify(file, func(number int64, hash string) {
+		if _, marked := hashes[number]; marked {
+			hashes[number] = hash
+		}
+	})
+	if err != nil {
 		return found, fmt.Errorf("%s: %w", path, err)
-	case found < lines:
-		return found, fmt.Errorf("%s: it has %d lines, and the checkpoint knows of %d: the end is cut off", path, found, lines)
-	case lines > 0 && kept.hash() != head:
-		return found, fmt.Errorf("%s: %w", path, &ChainError{Line: lines, Detail: "it is not the line that the checkpoint knows: the log was replaced"})
+	}
+	for _, m := range marks {
+		switch {
+		case found < m.Lines:
+			return found, fmt.Errorf("%s: it has %d lines, and the checkpoint knows of %d: the end is cut off",
+				path, found, m.Lines)
+		case m.Lines > 0 && hashes[m.Lines] != m.Hash:
+			return found, fmt.Errorf("%s: %w", path, &ChainError{
+				Line:   m.Lines,
+				Detail: "it is not the line that the checkpoint knows: the log was replaced",
+			})
+		}
 	}
 	return found, nil
-}
-
-// hashAt remembers one line of what is written to it.
-type hashAt struct {
-	line, at int64
-	text     []byte
-}
-
-func (h *hashAt) Write(p []byte) (int, error) {
-	for _, b := range p {
-		if h.at == h.line-1 && b != '\n' {
-			h.text = append(h.text, b)
-		}
-		if b == '\n' {
-			h.at++
-		}
-	}
-	return len(p), nil
-}
-
-func (h *hashAt) hash() string {
-	_, hash, err := parse(h.text)
-	if err != nil {
-		return ""
-	}
-	return hash
 }

@@ -1,0 +1,326 @@
+package auditlog
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"rotator/internal/rotate"
+)
+
+// history writes a log in which an item was changed and noted, one was intended, and one
+// has the blob of the first. It returns the marks behind each of its lines.
+func history(t *testing.T, path string) (known, open, sharing rotate.Record, marks []Mark) {
+	t.Helper()
+	log, err := Open(path, "job")
+	if err != nil {
+		t.Fatal(err)
+	}
+	known, open, sharing = record(1), record(2), record(3)
+	known.After, open.After, sharing.After = "aa", "bb", "aa"
+	for _, note := range []func() error{
+		func() error { return log.Intend([]rotate.Record{known}) },
+		func() error { return log.Intend([]rotate.Record{open, sharing}) },
+		func() error { return log.Record([]rotate.Record{known}) },
+	} {
+		if err := note(); err != nil {
+			t.Fatal(err)
+		}
+		lines, hash := log.Head()
+		marks = append(marks, Mark{Name: filepath.Base(path), Lines: lines, Hash: hash, Here: true})
+	}
+	if err := log.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return known, open, sharing, marks
+}
+
+// TestWhatIsFound: a log is found to say nothing before the checkpoint has been asked what
+// it knows of it, and of a log that does not have what the checkpoint knows, nothing at all.
+func TestWhatIsFound(t *testing.T) {
+	elsewhere := func(m Mark) Mark { m.Name, m.Here = "other.jsonl", false; return m }
+	wrong := func(m Mark) Mark { m.Hash = strings.Repeat("0", 64); return m }
+	later := func(m Mark) Mark { m.Lines++; return m }
+	stranger := func(m Mark) Mark { m = wrong(m); m.Here = false; return m }
+	for _, test := range []struct {
+		name   string
+		marks  func(m []Mark) []Mark
+		kept   []bool // known, open, sharing; nil: nothing is found
+		broken int
+	}{
+		{"no checkpoint was asked", nil, nil, 0},
+		{"the checkpoint knows nothing", func([]Mark) []Mark { return nil }, []bool{false, false, false}, 0},
+		{"it knows the first line", func(m []Mark) []Mark { return m[:1] }, []bool{true, false, false}, 0},
+		{"it knows more", func(m []Mark) []Mark { return m[:2] }, []bool{true, true, true}, 0},
+		{"it knows another log", func(m []Mark) []Mark { return []Mark{elsewhere(m[2])} },
+			[]bool{false, false, false}, 0},
+		{"it knows another line", func(m []Mark) []Mark { return []Mark{m[0], wrong(m[1])} }, nil, 1},
+		{"it knows more lines", func(m []Mark) []Mark { return []Mark{m[0], later(m[2])} }, nil, 1},
+		{"another machine has a log of this name", func(m []Mark) []Mark { return []Mark{m[0], stranger(m[2])} },
+			[]bool{true, false, false}, 0},
+	} {
+		for _, beside := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, beside %v", test.name, beside), func(t *testing.T) {
+				path := filepath.Join(t.TempDir(), "audit.jsonl")
+				known, open, sharing, marks := history(t, path)
+				log := reopen(t, path, beside)
+				if test.marks != nil {
+					if broken := log.Believe(test.marks(marks)); len(broken) != test.broken {
+						t.Errorf("broken: %+v, want %d", broken, test.broken)
+					}
+				}
+				for i, r := range []rotate.Record{known, open, sharing} {
+					trace, ok := log.Find(r.Target, r.Ref, r.After)
+					if ok != (test.kept != nil) {
+						t.Errorf("Find of %d: %+v, %v", i, trace, ok)
+					}
+					if ok && (trace.Record != r || trace.Kept != test.kept[i] || trace.Written != (i == 0)) {
+						t.Errorf("Find of %d: %+v, want %+v, kept %v", i, trace, r, test.kept[i])
+					}
+				}
+				if trace, ok := log.Find(open.Target, known.Ref, open.After); ok {
+					t.Errorf("the blob of another item is found: %+v", trace)
+				}
+			})
+		}
+	}
+}
+
+// reopen opens a log for another process, as its own or as one beside it.
+func reopen(t *testing.T, path string, beside bool) *Log {
+	t.Helper()
+	own := path
+	if beside {
+		own = path + ".2"
+	}
+	log, err := Open(own, "job")
+	if err == nil && beside {
+		err = log.Beside(path)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = log.Close() })
+	return log
+}
+
+// TestLostLogIsBroken: that a log is gone is told too.
+func TestLostLogIsBroken(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.jsonl")
+	_, _, _, marks := history(t, path)
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if broken := reopen(t, path, false).Believe(marks[2:]); len(broken) != 1 {
+		t.Errorf("its own: %+v", broken)
+	}
+	if broken := reopen(t, path+".3", false).Believe(marks[2:]); len(broken) != 1 {
+		t.Errorf("one beside it: %+v", broken)
+	}
+}
+
+// TestOldLinesSayNothing: a line that is bound to no pass, as older versions wrote it, is
+// verified, and nothing is found in it.
+func TestOldLinesSayNothing(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.jsonl")
+	old := record(1)
+	old.Binding = ""
+	text, _, err := bind(nil, lineOf(old, eventRotated, 1, genesis))
+	if err == nil {
+		err = os.WriteFile(path, text, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := reopen(t, path, false)
+	log.Believe(nil)
+	if trace, ok := log.Find(old.Target, old.Ref, old.After); ok {
+		t.Errorf("found %+v", trace)
+	}
+	if err := log.Record([]rotate.Record{record(2)}); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := VerifyFile(path); err != nil || n != 2 {
+		t.Errorf("VerifyFile = %d, %v", n, err)
+	}
+}
+
+// TestForeignFilesAreLeft: what is not an audit log of the job is never changed, whatever
+// name leads to it, and nothing is waited for.
+func TestForeignFilesAreLeft(t *testing.T) {
+	other := filepath.Join(t.TempDir(), "other.jsonl")
+	write(t, other, 0, 1)
+	theirs, err := os.ReadFile(other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string]string{
+		"one line without an end":     "a note that somebody keeps",
+		"lines":                       "one\ntwo\n",
+		"JSON":                        `{"seq":1,"kind":"order"}`,
+		"JSON lines":                  "{\"seq\":2}\n{\"seq\":3}\n",
+		"less than tells":             `{"seq":1,`,
+		"a brace":                     "{",
+		"zeros":                       "\x00\x00\x00",
+		"a newline":                   "\n",
+		"more than a line may have":   strings.Repeat("x", maxLine+10),
+		"a line of ours further down": "mine\n" + string(theirs),
+		"a log of another job":        string(theirs),
+		"a line behind one of ours":   string(theirs) + "and a remark without an end",
+		"text that begins as ours":    lineStart(1) + "log\"}\nmine\n",
+	} {
+		for _, way := range []string{"by its name", "by a symbolic link", "by a hard link"} {
+			t.Run(name+", "+way, func(t *testing.T) {
+				file := filepath.Join(t.TempDir(), "theirs")
+				if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				path, job := lead(t, file, way), "another job"
+				if name == "a line behind one of ours" {
+					job = "job"
+				}
+				log, err := Open(path, job)
+				if err == nil {
+					t.Error(log.Close())
+				}
+				if now, reading := os.ReadFile(file); reading != nil || string(now) != content {
+					t.Errorf("it was changed to %.100q (%v)", now, reading)
+				}
+				var chain *ChainError
+				if !IsForeign(err) && !errors.As(err, &chain) || !strings.Contains(fmt.Sprint(err), path) {
+					t.Errorf("Open: %v", err)
+				}
+			})
+		}
+	}
+}
+
+// lead makes a name that leads to a file in a way.
+func lead(t *testing.T, file, way string) string {
+	t.Helper()
+	path := file + ".jsonl"
+	err := error(nil)
+	switch way {
+	case "by a symbolic link":
+		err = os.Symlink(file, path)
+	case "by a hard link":
+		err = os.Link(file, path)
+	default:
+		return file
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// TestNoFileAtAll: what is no file is refused at once, as a log of its own, as one beside
+// it, and by the verification.
+func TestNoFileAtAll(t *testing.T) {
+	dir := t.TempDir()
+	pipe := filepath.Join(dir, "pipe")
+	if err := unix.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(dir, "link")
+	if err := os.Symlink(pipe, link); err != nil {
+		t.Fatal(err)
+	}
+	log := reopen(t, filepath.Join(dir, "audit.jsonl"), false)
+	for path, says := range map[string]string{
+		pipe: "named pipe", link: "named pipe", dir: "directory", "/dev/null": "device", "/dev/full": "device",
+	} {
+		began := time.Now()
+		_, err := Open(path, "job")
+		if !IsForeign(err) || !strings.Contains(err.Error(), says) {
+			t.Errorf("Open(%s): %v, want %q", path, err, says)
+		}
+		if _, err := VerifyFile(path); !IsForeign(err) {
+			t.Errorf("VerifyFile(%s): %v", path, err)
+		}
+		if err := log.Beside(path); err != nil {
+			t.Errorf("Beside(%s): %v", path, err)
+		}
+		if took := time.Since(began); took > 5*time.Second {
+			t.Errorf("%s took %s", path, took)
+		}
+	}
+}
+
+// TestEmptyFileBecomesALog: nothing is lost of a file that holds nothing.
+func TestEmptyFileBecomesALog(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.jsonl")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	write(t, path, 0, 1)
+	if n, err := VerifyFile(path); err != nil || n != 3 {
+		t.Errorf("VerifyFile = %d, %v", n, err)
+	}
+}
+
+// TestDamageIsToldWithItsLine: the number is that of the line in the file, also where only
+// the end of a log is read, and the log stays as it is.
+func TestDamageIsToldWithItsLine(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.jsonl")
+	log, err := Open(path, "job")
+	if err != nil {
+		t.Fatal(err)
+	}
+	long := record(1)
+	long.Path = strings.Repeat("p", 4000)
+	batch := bytes.Repeat([]byte{1}, 100)
+	for log.size < gathered+gathered/8 {
+		records := make([]rotate.Record, len(batch))
+		for i := range records {
+			records[i] = long
+		}
+		if err := log.Record(records); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lines, _ := log.Head()
+	if err := log.Close(); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := bytes.SplitAfter(text, []byte("\n"))
+	for name, damage := range map[string]func(line []byte) []byte{
+		"a byte":    func(line []byte) []byte { return bytes.Replace(line, []byte("rotated"), []byte("rotatex"), 1) },
+		"taken out": func([]byte) []byte { return nil },
+		"twice":     func(line []byte) []byte { return append(line[:len(line):len(line)], line...) },
+		"a remark":  func([]byte) []byte { return []byte("a remark\n") },
+	} {
+		at := lines - 500
+		want := at
+		if name == "twice" {
+			want++
+		}
+		changed := bytes.Join([][]byte{
+			bytes.Join(all[:at-1], nil), damage(all[at-1]), bytes.Join(all[at:], nil)}, nil)
+		if err := os.WriteFile(path, changed, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Open(path, "job")
+		var chain, verified *ChainError
+		if !errors.As(err, &chain) || chain.Line != want {
+			t.Errorf("%s: Open: %v, want line %d", name, err, want)
+		}
+		if _, err := VerifyFile(path); !errors.As(err, &verified) || verified.Line != want {
+			t.Errorf("%s: VerifyFile: %v, want line %d", name, err, want)
+		}
+		if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, changed) {
+			t.Errorf("%s: the log was changed (%v)", name, err)
+		}
+	}
+}

@@ -1,0 +1,209 @@
+package auditlog
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// ForeignError says that what is at the path of an audit log is something else. It was
+// left as it is.
+type ForeignError struct {
+	Path   string
+	Detail string // what it is instead
+}
+
+func (e *ForeignError) Error() string {
+	return fmt.Sprintf("%s %s; it was left as it is: name another file in audit_log, or move this one away",
+		e.Path, e.Detail)
+}
+
+// IsForeign reports whether err is a *ForeignError.
+func IsForeign(err error) bool {
+	var foreign *ForeignError
+	return errors.As(err, &foreign)
+}
+
+// openRegular opens a file that must be a regular one, by whatever name it is reached. It
+// does not wait for the other end of a pipe, and opens no device.
+func openRegular(path string, flags int) (*os.File, error) {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return nil, &ForeignError{Path: path, Detail: "is " + kindOf(info.Mode())}
+	}
+	file, err := os.OpenFile(path, flags|unix.O_NONBLOCK|unix.O_NOCTTY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	info, err := file.Stat() // it may have been put there since
+	if err == nil && !info.Mode().IsRegular() {
+		err = &ForeignError{Path: path, Detail: "is " + kindOf(info.Mode())}
+	}
+	if err != nil {
+		_ = file.Close()
+		return nil, err
+	}
+	return file, nil
+}
+
+func kindOf(mode fs.FileMode) string {
+	switch {
+	case mode.IsDir():
+		return "a directory, and not a file"
+	case mode&fs.ModeNamedPipe != 0:
+		return "a named pipe, and not a file"
+	case mode&fs.ModeSocket != 0:
+		return "a socket, and not a file"
+	case mode&fs.ModeDevice != 0:
+		return "a device, and not a file"
+	}
+	return "not a regular file"
+}
+
+// Open opens the audit log of a job at path, or begins one, and goes on behind its last
+// line. A last line that a crash cut short is taken off; Torn returns its length. Nothing
+// else is ever taken off: a file that does not begin as an audit log of this job is a
+// *ForeignError, and one that is damaged further on a *ChainError. The error wraps ErrBusy
+// when another process has the log open.
+func Open(path, job string) (*Log, error) {
+	_, missing := os.Stat(path)
+	file, err := openRegular(path, os.O_RDWR|os.O_CREATE)
+	if err != nil {
+		return nil, err
+	}
+	l := &Log{file: file, job: job, head: genesis, found: map[place]change{}}
+	err = lock(file)
+	if err == nil {
+		err = l.resume()
+	}
+	if err == nil && errors.Is(missing, fs.ErrNotExist) {
+		err = syncDir(filepath.Dir(path))
+	}
+	if err != nil {
+		_ = file.Close()
+		if IsForeign(err) {
+			return nil, err
+		}
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return l, nil
+}
+
+// lock makes this process the only writer of a file.
+func lock(file *os.File) error {
+	err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return ErrBusy
+	}
+	return err
+}
+
+func syncDir(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// resume finds the last whole line and cuts off what a crash left behind it.
+func (l *Log) resume() error {
+	end, size, err := l.examine(l.file)
+	if err != nil {
+		return err
+	}
+	t, err := l.gather(l.file, end)
+	if err != nil {
+		return err
+	}
+	l.own, l.seq, l.size = t, t.lines, end
+	if l.seq > 0 {
+		l.head = t.hashes[len(t.hashes)-1]
+	}
+	if end < size {
+		if err := l.cut(end, size); err != nil {
+			return err
+		}
+	}
+	_, err = l.file.Seek(end, io.SeekStart)
+	return err
+}
+
+// cut takes off the line that a crash cut short. It must look like the beginning of the
+// line that would have come next.
+func (l *Log) cut(end, size int64) error {
+	rest := make([]byte, min(size-end, maxLine))
+	if _, err := l.file.ReadAt(rest, end); err != nil {
+		return err
+	}
+	if size-end > maxLine || !begins(rest, l.seq+1) {
+		return &ChainError{
+			Line:   l.seq + 1,
+			Detail: "it has no end, and is not the beginning of a line of this log; " + asEvidence,
+		}
+	}
+	l.torn = int(size - end)
+	return l.file.Truncate(end)
+}
+
+// asEvidence is what to do with a log to which nothing can be added.
+const asEvidence = "move the file away to begin a new one, and keep it as evidence"
+
+// begins reports whether a text without an end is the beginning of line number seq. Behind
+// it a file system that lost power may have left zeros.
+func begins(text []byte, seq int64) bool {
+	text = bytes.TrimRight(text, "\x00")
+	start := []byte(lineStart(seq))
+	return bytes.HasPrefix(text, start) || bytes.HasPrefix(start, text)
+}
+
+// lineStart is how line number seq begins.
+func lineStart(seq int64) string { return fmt.Sprintf(`{"seq":%d,"event":"`, seq) }
+
+// examine checks that a file begins as an audit log of the job, and returns its size and
+// where its last whole line ends.
+func (l *Log) examine(file *os.File) (end, size int64, err error) {
+	if size, err = file.Seek(0, io.SeekEnd); err != nil || size == 0 {
+		return 0, 0, err
+	}
+	first := make([]byte, min(size, maxLine))
+	if _, err := file.ReadAt(first, 0); err != nil {
+		return 0, 0, err
+	}
+	text, _, whole := bytes.Cut(first, []byte("\n"))
+	begin, _, parsed := parse(text)
+	switch {
+	case !whole && len(first) >= len(lineStart(1)) && begins(first, 1) && size < maxLine:
+		return 0, size, nil // it was cut short
+	case !bytes.HasPrefix(text, []byte(lineStart(1))):
+		return 0, 0, &ForeignError{Path: file.Name(), Detail: "does not begin as an audit log"}
+	case !whole || parsed != nil || begin.Seq != 1 || begin.Prev != genesis:
+		return 0, 0, &ChainError{Line: 1, Detail: "it does not match its own hash; " + asEvidence}
+	case begin.Event == eventLog && begin.Job != l.job:
+		return 0, 0, &ForeignError{
+			Path:   file.Name(),
+			Detail: fmt.Sprintf("is the audit log of job %q", begin.Job),
+		}
+	}
+	end, err = lastEnd(file, size)
+	return end, size, err
+}
+
+// lastEnd returns where the last line of a file ends that has an end.
+func lastEnd(file io.ReaderAt, size int64) (int64, error) {
+	start := max(0, size-maxLine)
+	rest := make([]byte, size-start)
+	if _, err := file.ReadAt(rest, start); err != nil && !errors.Is(err, io.EOF) {
+		return 0, err
+	}
+	newline := bytes.LastIndexByte(rest, '\n')
+	if newline < 0 {
+		return 0, fmt.Errorf("its last %d bytes hold no line", len(rest))
+	}
+	return start + int64(newline) + 1, nil
+}
