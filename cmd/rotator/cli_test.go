@@ -21,6 +21,7 @@ import (
 	"rotator/internal/checkpoint"
 	"rotator/internal/fakeaws"
 	"rotator/internal/fakeaws/fakekms"
+	"rotator/internal/fakeaws/fault"
 	"rotator/internal/trial"
 )
 
@@ -46,6 +47,8 @@ func TestMain(m *testing.M) {
 //	share KEY ID...             store one new ciphertext in all these items
 //	quota CODE APPLIED DEFAULT  what Service Quotas says of KMS; 0: nothing
 //	hold PATH                   lock a checkpoint as another run would
+//	deny OPERATION              refuse an operation: dynamodb:Scan
+//	allow OPERATION             take that back
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{Dir: "testdata", RequireExplicitExec: true, Setup: func(env *testscript.Env) error { return setup(t, env) }, Cmds: map[string]func(*testscript.TestScript, bool, []string){
 		"exits":   exits,
@@ -57,7 +60,11 @@ func TestScripts(t *testing.T) {
 		"pose":    func(ts *testscript.TestScript, _ bool, args []string) { of(ts).pose(ts, args) },
 		"share":   func(ts *testscript.TestScript, _ bool, args []string) { of(ts).share(ts, args) },
 		"hold":    hold,
-		"quota":   func(ts *testscript.TestScript, _ bool, args []string) { of(ts).quota(ts, args) },
+		"deny": func(ts *testscript.TestScript, _ bool, args []string) {
+			of(ts).server.Faults().Set(args[0], fault.Fault{Kind: fault.Refusal, Answer: fault.Answer{Code: "AccessDeniedException"}})
+		},
+		"allow": func(ts *testscript.TestScript, _ bool, args []string) { of(ts).server.Faults().Clear(args[0]) },
+		"quota": func(ts *testscript.TestScript, _ bool, args []string) { of(ts).quota(ts, args) },
 	}})
 }
 

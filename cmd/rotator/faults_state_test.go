@@ -200,9 +200,9 @@ func fullDisk(t *testing.T) {
 		toTheEnd(t, w)
 	})
 	t.Run("the audit log", func(t *testing.T) {
-		w := newTrial(t, trial.Config{Extra: "audit_log: /dev/full"})
+		w := newTrial(t, trial.Config{Extra: "audit_log: nowhere/audit.jsonl"})
 		stopped(t, w, w.Run(t, "run", "-o", "json"), exitStorage)
-		replaceInJob(t, w, "audit_log: /dev/full", "audit_log: audit.jsonl")
+		replaceInJob(t, w, "audit_log: nowhere/audit.jsonl", "audit_log: audit.jsonl")
 		toTheEnd(t, w)
 	})
 	t.Run("fsync fails", failingSync)
