@@ -1,0 +1,167 @@
+package kmsblob
+
+import (
+	"bytes"
+	"encoding/binary"
+)
+
+// Encoding is how a blob that Search found is written.
+type Encoding string
+
+// The encodings that Search knows.
+const (
+	Raw       Encoding = "raw bytes"
+	Base64    Encoding = "base64"
+	Base64URL Encoding = "base64url"
+	Hex       Encoding = "hex"
+)
+
+// Hit is one place where Search found the header of a blob.
+type Hit struct {
+	// Offset and End delimit the blob, as it is written, in what was searched. End is
+	// where its last byte ends, or where the text could not be read any further.
+	Offset, End int
+	Encoding    Encoding
+	Token       Token
+	// Blob are the decoded bytes, from the header on. They are valid until the callback
+	// returns.
+	Blob []byte
+	// Whole is false where fewer bytes follow than the header states.
+	Whole bool
+}
+
+// Finder searches bytes for blobs under symmetric keys, by the bytes of their headers
+// that are the same under every key. It is not safe for concurrent use. The zero Finder
+// is ready, and allocates nothing until it finds something.
+type Finder struct {
+	data  []byte
+	found func(Hit) bool
+	buf   []byte // what is decoded of a text
+	more  bool
+}
+
+// Shortest is the length of the shortest data that Search finds a blob in: a raw header
+// up to the end of its token.
+const Shortest = tokenAt + TokenLen
+
+// shortestText is the same for text: base64 is the shortest of the encodings.
+const shortestText = (Shortest*8 + 5) / 6
+
+// Search calls found for each blob in data until found returns false. Raw bytes, base64
+// and base64url at each of their three alignments, and hex of both cases are found; in
+// texts also between line breaks, with the escapes of JSON and URLs, and in UTF-16. The
+// hits of one encoding and alignment come in the order of their offsets.
+//
+// A blob is a hit when its token is there and when every byte of the header that is
+// there is as the layout says. These fix 62 bits or more, so that the chance of a false
+// hit in random bytes is below 2^-60 for each offset, and below 2^-34 for the few offsets
+// whose header is cut off by the end of the data.
+func (f *Finder) Search(data []byte, found func(Hit) bool) {
+	if len(data) < Shortest {
+		return
+	}
+	f.data, f.found, f.more = data, found, true
+	f.searchRaw()
+	if len(data) >= shortestText {
+		f.searchHex()
+		f.searchBase64(anchor{char: 'Q', next: [2]byte{'I', 'E'}, zeros: 6})
+		f.searchBase64(anchor{char: 'E', next: [2]byte{'C', 'B'}, zeros: 4})
+		f.searchBase64(anchor{char: 'B', next: [2]byte{'A', 'A'}, zeros: 2})
+	}
+	f.data, f.found = nil, nil
+}
+
+// searchRaw looks for 01 LAYOUT OP 00 78. The oldest layout has these bytes too.
+func (f *Finder) searchRaw() {
+	data := f.data
+	last := len(data) - Shortest
+	for i := 0; i <= last && f.more; i++ {
+		if data[i] != 1 {
+			next := bytes.IndexByte(data[i:last+1], 1)
+			if next < 0 {
+				return
+			}
+			i += next
+		}
+		if data[i+4] != 0x78 || !isPrefix(data[i:]) {
+			continue
+		}
+		b, ok := parse(data, i)
+		if !ok {
+			continue
+		}
+		end := min(b.start+b.size, len(data))
+		f.more = f.found(Hit{Offset: b.start, End: end, Encoding: Raw, Token: b.token,
+			Blob: data[b.start:end], Whole: b.stated && end == b.start+b.size})
+		i += tokenAt - 1 // and not to its end: it may be cut off, with another behind it
+	}
+}
+
+// isPrefix reports whether b, of at least 5 bytes, begins with 01 LAYOUT OP 00 78. Any
+// small OP is accepted: what has been seen are 2 and 3.
+func isPrefix(b []byte) bool {
+	return b[0] == 1 && (b[1] == layoutCurrent || b[1] == layoutOlder) &&
+		b[2] != 0 && b[2] < 16 && b[3] == 0 && b[4] == 0x78
+}
+
+// parsed is where a blob lies in a buffer. size is what the header states; where the
+// header is cut off, it is the rest of the buffer, and stated is false.
+type parsed struct {
+	token       Token
+	start, size int
+	stated      bool
+}
+
+// parse reads the header at data[at:], which begins with isPrefix, as far as it is there.
+func parse(data []byte, at int) (p parsed, ok bool) {
+	b := data[at:]
+	if len(b) < Shortest {
+		return p, false
+	}
+	layout := b[1]
+	if layout == layoutOlder {
+		if p, ok := parseOldest(data, at); ok {
+			return p, true
+		}
+	}
+	p = parsed{token: Token{layout, [TokenLen]byte(b[tokenAt:])}, start: at, size: len(b)}
+	if layout == layoutCurrent && len(b) > Shortest && b[Shortest] != 1 {
+		return p, false
+	}
+	length := lengthAt(layout)
+	sealed := length + lengthLen
+	if len(b) < sealed { // of a length that is cut off, the first two bytes are zero
+		high := b[min(length, len(b)):min(length+2, len(b))]
+		return p, len(bytes.Trim(high, "\x00")) == 0
+	}
+	n := binary.BigEndian.Uint32(b[length:])
+	if n == 0 || n > uint32(MaxSize-sealed) || len(b) > sealed && b[sealed] != derSequence {
+		return p, false
+	}
+	p.size, p.stated = sealed+int(n), true
+	return p, true
+}
+
+// Of the oldest layout: what stands in front of 01 LAYOUT OP 00 78, at the most.
+const oldestFront = 2 + TokenLen + 1 + binary.MaxVarintLen16 + 1
+
+// parseOldest is for the oldest layout, whose inner part begins with a byte 1 at at-1.
+func parseOldest(data []byte, at int) (p parsed, ok bool) {
+	inner := at - 1
+	for varint := 1; varint <= 2; varint++ {
+		start := inner - varint - 1 - TokenLen - 2
+		if start < 0 || data[inner] != 1 || data[start] != layoutOldest ||
+			data[start+1] != TokenLen || data[start+2+TokenLen] != 0x12 {
+			continue
+		}
+		name := data[start+2 : start+2+TokenLen]
+		n, used := binary.Uvarint(data[inner-varint : inner])
+		if used != varint || n < 6+TokenLen || n > MaxSize ||
+			!bytes.Equal(name, data[at+tokenAt:at+Shortest]) {
+			continue
+		}
+		size := inner - start + int(n)
+		return parsed{Token{layoutOldest, [TokenLen]byte(name)}, start, size, true}, true
+	}
+	return p, false
+}
