@@ -10,6 +10,12 @@ type Counts struct {
 	// Reasons counts the slots that are failed, foreign or in conflict, by
 	// "OUTCOME/REASON".
 	Reasons map[string]int64 `json:"reasons,omitempty"`
+	// Rules counts by the name of a rule of the target. Records of earlier versions have
+	// none: Items.Ruled says of how many items the rules were counted.
+	Rules map[string]RuleCounts `json:"rules,omitempty"`
+	// Origins counts the slots that are failed or in conflict by what is known of the
+	// key that they may be under (Origin). Records of earlier versions have none.
+	Origins map[Origin]int64 `json:"origins,omitempty"`
 }
 
 // SlotCounts counts slots by outcome; Seen is the sum of all others.
@@ -30,13 +36,17 @@ type ItemCounts struct {
 	Written     int64 `json:"written,omitempty"`
 	WithoutSlot int64 `json:"without_slot,omitempty"`
 	Excluded    int64 `json:"excluded,omitempty"` // listed, and left out by a filter; not in Seen
+	// Ruled counts the items that are counted in Counts.Rules.
+	Ruled int64 `json:"ruled,omitempty"`
 }
 
-// KeyCount counts the slots under one key. Of some, Header counts how many, the header
-// of the blob alone has told the key; KMS has told that of the others.
+// KeyCount counts the slots that were found under one key. Header of them were decided by
+// the header of the blob alone; KMS named the key of the others. Rotated of them were
+// moved, so that they are no longer under it; records of earlier versions do not have it.
 type KeyCount struct {
-	Slots  int64 `json:"slots"`
-	Header int64 `json:"header,omitempty"`
+	Slots   int64 `json:"slots"`
+	Header  int64 `json:"header,omitempty"`
+	Rotated int64 `json:"rotated,omitempty"`
 }
 
 // How says who told the key, at the weakest: "kms" or "header".
@@ -67,8 +77,15 @@ func (c *Counts) combine(other Counts, sign int64) {
 	c.Items.Written += sign * other.Items.Written
 	c.Items.WithoutSlot += sign * other.Items.WithoutSlot
 	c.Items.Excluded += sign * other.Items.Excluded
+	c.Items.Ruled += sign * other.Items.Ruled
 	for arn, n := range other.Keys {
-		c.AddKey(arn, KeyCount{Slots: sign * n.Slots, Header: sign * n.Header})
+		c.AddKey(arn, KeyCount{Slots: sign * n.Slots, Header: sign * n.Header, Rotated: sign * n.Rotated})
+	}
+	for name, n := range other.Rules {
+		c.addRule(name, n, sign)
+	}
+	for origin, n := range other.Origins {
+		c.AddOrigin(origin, sign*n)
 	}
 	for reason, n := range other.Reasons {
 		c.AddReason(reason, sign*n)
@@ -91,7 +108,7 @@ func (c *Counts) AddKey(arn string, more KeyCount) {
 		c.Keys = map[string]KeyCount{}
 	}
 	k := c.Keys[arn]
-	k.Slots, k.Header = k.Slots+more.Slots, k.Header+more.Header
+	k.Slots, k.Header, k.Rotated = k.Slots+more.Slots, k.Header+more.Header, k.Rotated+more.Rotated
 	if k.Slots == 0 {
 		delete(c.Keys, arn)
 		return
@@ -108,5 +125,10 @@ func (c Counts) Balanced() bool {
 // clone copies c so that Add to the copy leaves c alone.
 func (c Counts) clone() Counts {
 	c.Keys, c.Reasons = maps.Clone(c.Keys), maps.Clone(c.Reasons)
+	c.Rules, c.Origins = maps.Clone(c.Rules), maps.Clone(c.Origins)
+	for name, n := range c.Rules {
+		n.Instead, n.Near = maps.Clone(n.Instead), maps.Clone(n.Near)
+		c.Rules[name] = n
+	}
 	return c
 }

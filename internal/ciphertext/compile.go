@@ -12,6 +12,7 @@ type slot struct {
 	number               int // in the job file, from 0
 	format               string
 	path                 Path
+	prefixes             []string // of the path
 	pattern              *regexp.Regexp
 	context, destination rule
 	differs              bool // there is a destination context of its own
@@ -50,6 +51,9 @@ func (c *compiler) run() Format {
 	case form.slots == noSlots:
 	case len(c.spec.Slots) == 0:
 		c.fail("slots", "name at least one slot")
+	case len(c.spec.Slots) > maxSlots:
+		c.fail("slots", "there are %d entries, and one target has at most %d; make several targets",
+			len(c.spec.Slots), maxSlots)
 	case form.slots == wholeSlot && len(c.spec.Slots) > 1:
 		c.fail("slots", "with format %s the whole body is one slot; leave one entry", form.name)
 	}
@@ -149,6 +153,7 @@ func (c *compiler) slot(field string, s SlotSpec) {
 	switch c.form.slots {
 	case pathSlots:
 		compiled.path = c.path(field+".path", s.Path)
+		compiled.prefixes = prefixes(compiled.path)
 	case patternSlots:
 		compiled.pattern = c.pattern(field+".pattern", s.Pattern)
 	}

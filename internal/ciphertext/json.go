@@ -20,8 +20,13 @@ const maxDepth = 256
 // no slot, nor is null.
 func newJSON(c *compiler) Format {
 	slots, pattern := c.slots, c.where.pattern
-	return &bodyFormat{name: c.form.name, places: func(object *scan.Object) []place {
-		return documentPlaces(object.Body, 0, slots, func(member lookup) lookup { return objectLookup(object, pattern, member) })
+	return &documents{slots: slots, bodyFormat: bodyFormat{
+		name: c.form.name,
+		places: func(object *scan.Object) []place {
+			return documentPlaces(object.Body, 0, slots, func(member lookup) lookup {
+				return objectLookup(object, pattern, member)
+			})
+		},
 	}}
 }
 

@@ -74,6 +74,7 @@ type Compiled struct {
 	attributes, writes []string
 	whole              bool
 	symmetric          string
+	rules              []Rule
 	needsBody          func(key string, metadata map[string]string) bool
 	metadata           []string // entries of an object that Find reads beside a slot
 }
@@ -111,7 +112,8 @@ func New(spec Spec) (*Compiled, error) {
 		return nil, errors.Join(c.errs...)
 	}
 	return &Compiled{Format: format, attributes: sorted(c.reads), writes: sorted(c.writes),
-		whole: c.whole, symmetric: c.symmetric(), needsBody: c.needsBody, metadata: sorted(c.metadata)}, nil
+		whole: c.whole, symmetric: c.symmetric(), rules: c.rulesOf(format), needsBody: c.needsBody,
+		metadata: sorted(c.metadata)}, nil
 }
 
 func sorted(names []string) []string {

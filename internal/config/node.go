@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v4"
+
+	"rotator/internal/nearest"
 )
 
 // pair is one entry of a mapping.
@@ -145,7 +147,7 @@ func suggestion(name string, fields map[string]int) string {
 	names := make([]string, len(fields))
 	for known, i := range fields {
 		names[i] = known
-		d := editDistance(strings.ToLower(name), known)
+		d := nearest.Distance(name, known)
 		if d < distance || d == distance && known < best {
 			best, distance = known, d
 		}
@@ -154,24 +156,4 @@ func suggestion(name string, fields map[string]int) string {
 		return fmt.Sprintf("; did you mean %s?", best)
 	}
 	return "; known here: " + strings.Join(names, ", ")
-}
-
-// editDistance is the number of letters to insert, delete or replace.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, diagonal+cost)
-		}
-	}
-	return row[len(b)]
 }

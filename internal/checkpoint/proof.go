@@ -1,0 +1,155 @@
+package checkpoint
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// RuleCounts counts the items of a target in which one rule found a ciphertext, and
+// describes what stands in its place in the others.
+type RuleCounts struct {
+	Place string `json:"place,omitempty"` // path or pattern, for people
+	Found int64  `json:"found,omitempty"` // items in which the rule found a ciphertext
+	// Refused counts the items in which something stands at the place that cannot be
+	// read as a ciphertext, and nothing else does.
+	Refused int64 `json:"refused,omitempty"`
+	// OtherType counts the items without a slot in which a step of the path met a value of
+	// another type. Instead counts them by "TYPE PLACE".
+	OtherType int64            `json:"other_type,omitempty"`
+	Instead   map[string]int64 `json:"instead,omitempty"`
+	// Missing is the longest beginning of the path that no item has, although some have
+	// everything before its last step. Near are the names most like that step that some
+	// items have there, with their edit distance.
+	Missing string         `json:"missing,omitempty"`
+	Near    map[string]int `json:"near,omitempty"`
+}
+
+// Bounds on what one RuleCounts holds beside its figures.
+const (
+	maxInstead = 4
+	maxNear    = 3
+	maxPlace   = 100
+)
+
+// ClipPlace bounds a path or a pattern for RuleCounts.Place.
+func ClipPlace(place string) string {
+	if len(place) <= maxPlace {
+		return place
+	}
+	return strings.ToValidUTF8(place[:maxPlace], "") + "..."
+}
+
+// addRule adds what was counted of a rule, or subtracts its figures.
+func (c *Counts) addRule(name string, more RuleCounts, sign int64) {
+	if c.Rules == nil {
+		c.Rules = map[string]RuleCounts{}
+	}
+	n := c.Rules[name]
+	n.Place = cmp.Or(n.Place, more.Place)
+	n.Found += sign * more.Found
+	n.Refused += sign * more.Refused
+	n.OtherType += sign * more.OtherType
+	for what, items := range more.Instead {
+		n.addInstead(what, sign*items)
+	}
+	if sign > 0 {
+		n.addMissing(more.Missing, more.Near)
+	}
+	c.Rules[name] = n
+}
+
+// addInstead counts items in which a value of another type stands at a place. Types and
+// places beyond the first few are counted in OtherType alone.
+func (n *RuleCounts) addInstead(what string, items int64) {
+	if _, known := n.Instead[what]; !known && len(n.Instead) >= maxInstead {
+		return
+	}
+	if n.Instead == nil {
+		n.Instead = map[string]int64{}
+	}
+	if n.Instead[what] += items; n.Instead[what] == 0 {
+		delete(n.Instead, what)
+	}
+}
+
+// addMissing keeps the longer of two beginnings of the path, and the names nearest to it.
+func (n *RuleCounts) addMissing(missing string, near map[string]int) {
+	switch {
+	case len(missing) < len(n.Missing):
+		return
+	case len(missing) > len(n.Missing):
+		n.Missing, n.Near = missing, nil
+	}
+	if len(near) == 0 {
+		return
+	}
+	all := maps.Clone(near)
+	maps.Copy(all, n.Near)
+	n.Near = map[string]int{}
+	for _, name := range nearestOf(all)[:min(len(all), maxNear)] {
+		n.Near[name] = all[name]
+	}
+}
+
+// nearestOf sorts names by their distance.
+func nearestOf(names map[string]int) []string {
+	return slices.SortedFunc(maps.Keys(names), func(a, b string) int {
+		return cmp.Or(cmp.Compare(names[a], names[b]), cmp.Compare(a, b))
+	})
+}
+
+// Nearest returns the names most like the missing one, the nearest first.
+func (n RuleCounts) Nearest() []string { return nearestOf(n.Near) }
+
+// Saw notes a value of another type, or a missing step, of one item.
+func (n *RuleCounts) Saw(kind, at, missing string, near map[string]int) {
+	if kind != "" {
+		n.OtherType++
+		n.addInstead(kind+" "+ClipPlace(at), 1)
+	}
+	n.addMissing(ClipPlace(missing), near)
+}
+
+// Origin is what is known of the key of a slot that is failed or in conflict: the ARN of
+// the key that KMS, or the header of the blob, names; a token of a header whose key is not
+// known (TokenOrigin); or one of the constants.
+type Origin string
+
+// The origins that name no key.
+const (
+	// OriginUnread: no ciphertext could be read, so that KMS was not asked.
+	OriginUnread Origin = "unread"
+	// OriginNone: the blob has no header of a ciphertext under a symmetric key, neither at
+	// its start nor anywhere in it.
+	OriginNone Origin = "none"
+	// OriginUnknown: nothing is known.
+	OriginUnknown Origin = "unknown"
+
+	tokenOrigin = "token:"
+)
+
+// TokenOrigin is the origin of a blob whose header has a token that KMS has not named the
+// key of.
+func TokenOrigin(token string) Origin { return Origin(tokenOrigin + token) }
+
+// Token returns the token of a TokenOrigin.
+func (o Origin) Token() (token string, ok bool) { return strings.CutPrefix(string(o), tokenOrigin) }
+
+// maxOrigins is how many origins one Counts tells apart; slots of others are counted as
+// OriginUnknown.
+const maxOrigins = 64
+
+// AddOrigin counts n more slots of an origin.
+func (c *Counts) AddOrigin(origin Origin, n int64) {
+	if c.Origins == nil {
+		c.Origins = map[Origin]int64{}
+	}
+	if _, known := c.Origins[origin]; !known && len(c.Origins) >= maxOrigins {
+		origin = OriginUnknown
+	}
+	if c.Origins[origin] += n; c.Origins[origin] == 0 {
+		delete(c.Origins, origin)
+	}
+}

@@ -1,0 +1,258 @@
+package ciphertext
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/tidwall/gjson"
+
+	"rotator/internal/nearest"
+	"rotator/internal/scan"
+)
+
+// Rule is one way in which a target finds slots: an entry of slots in the job file, or a
+// format that knows its own places. Slot.Rule is its index.
+type Rule struct {
+	Name  string // "slots[1]", or the name of the format
+	Place string // the path or the pattern; empty where a rule has none
+	// Optional is true for the formats that auto tries: an item belongs to at most one of
+	// them, so that most of them find nothing.
+	Optional bool
+}
+
+// Miss says how far the path of a rule leads in an item in which the rule found no slot.
+// The zero Miss says nothing: the item does not have the first name of the path.
+type Miss struct {
+	// At is the place where something of another type stands than the next step of the
+	// path needs, and Kind is that type: "S" in a DynamoDB item, "string" in a document.
+	// Kind is empty when no step met another type.
+	At, Kind string
+	// Missing is the longest beginning of the path that does not exist, although
+	// everything before its last step does.
+	Missing string
+	// Near are the names that exist in the place of the last step of Missing, and are
+	// most like it.
+	Near []nearest.Name
+}
+
+// nearNames is how many names a Miss holds.
+const nearNames = 3
+
+// explainer is a format whose rules are paths.
+type explainer interface {
+	explain(item scan.Item, rule int, near bool) Miss
+}
+
+// Rules returns the rules of the target, by the index that Slot.Rule has.
+func (c *Compiled) Rules() []Rule { return c.rules }
+
+// Explain says why a rule found no slot in an item. It is pure, and cheap unless near is
+// true: then it also looks for names like the one that is missing.
+func (c *Compiled) Explain(item scan.Item, rule int, near bool) Miss {
+	if e, ok := c.Format.(explainer); ok {
+		return e.explain(item, rule, near)
+	}
+	return Miss{}
+}
+
+// maxSlots is the most entries of slots in one target: what is counted of each is in
+// every record of a checkpoint.
+const maxSlots = 1000
+
+// rulesOf lists the rules of a format that was compiled.
+func (c *compiler) rulesOf(format Format) (rules []Rule) {
+	if a, ok := format.(*auto); ok {
+		for _, f := range a.formats {
+			rules = append(rules, Rule{Name: f.Name(), Optional: true})
+		}
+		return rules
+	}
+	if c.form.slots == noSlots {
+		return []Rule{{Name: c.form.name}}
+	}
+	for i, s := range c.slots {
+		rule := Rule{Name: fmt.Sprintf("slots[%d]", i), Place: s.path.String()}
+		if s.pattern != nil {
+			rule.Place = s.pattern.String()
+		}
+		rules = append(rules, rule)
+	}
+	return rules
+}
+
+// prefixes are the beginnings of a path, from the empty one to the whole path.
+func prefixes(path Path) []string {
+	all := make([]string, len(path)+1)
+	for i := range all {
+		all[i] = path[:i].String()
+	}
+	return all
+}
+
+// missing notes that the step-th step of a path leads to nothing. The names that exist in
+// its place are asked for only where near is true and the step has a name.
+func (m *Miss) missing(s slot, step int, near bool, names func(add func(string))) {
+	prefix, want := s.prefixes[step+1], s.path[step]
+	switch {
+	case len(prefix) < len(m.Missing):
+		return
+	case len(prefix) > len(m.Missing):
+		m.Missing, m.Near = prefix, nil
+	}
+	if !near || want.Every || want.List || m.Near != nil {
+		return
+	}
+	f := nearest.Finder{Want: want.Name, Most: nearNames, Within: nearest.Alike(want.Name)}
+	left := maxNames
+	names(func(name string) {
+		if left--; left >= 0 {
+			f.Add(name)
+		}
+	})
+	m.Near = f.Names()
+}
+
+// maxNames is how many names of one map are compared with a missing one.
+const maxNames = 1000
+
+// otherType notes that something of another type stands in front of a step.
+func (m *Miss) otherType(s slot, step int, kind string) {
+	if at := s.prefixes[step]; m.Kind == "" || len(at) > len(m.At) {
+		m.At, m.Kind = at, kind
+	}
+}
+
+// explain implements explainer.
+func (r *rows) explain(item scan.Item, rule int, near bool) (m Miss) {
+	if row, ok := item.Payload.(*scan.Row); ok && rule < len(r.slots) {
+		top := scan.Value{Kind: scan.KindM, Map: row.Attributes}
+		m.ofValue(r.slots[rule], top, 0, near)
+	}
+	return m
+}
+
+// ofValue follows a path from v, which its first steps have led to. The attributes of the
+// item itself are not searched for a name like the first one, since the job reads only
+// those that it names.
+func (m *Miss) ofValue(s slot, v scan.Value, step int, near bool) {
+	if step == len(s.path) || v.Kind == scan.KindNull {
+		return
+	}
+	want := s.path[step]
+	switch {
+	case want.List && v.Kind != scan.KindL, !want.List && v.Kind != scan.KindM:
+		m.otherType(s, step, v.Kind.String())
+	case want.Every && want.List:
+		for _, element := range v.List {
+			m.ofValue(s, element, step+1, near)
+		}
+	case want.Every:
+		for _, member := range v.Map {
+			m.ofValue(s, member, step+1, near)
+		}
+	case want.List && want.Index < len(v.List):
+		m.ofValue(s, v.List[want.Index], step+1, near)
+	default:
+		if member, ok := v.Map[want.Name]; ok && !want.List {
+			m.ofValue(s, member, step+1, near)
+			return
+		}
+		if step == 0 {
+			return
+		}
+		m.missing(s, step, near, func(add func(string)) {
+			for name := range v.Map {
+				add(name)
+			}
+		})
+	}
+}
+
+// explainDocument is explain for a JSON document.
+func explainDocument(text []byte, s slot, near bool) (m Miss) {
+	if gjson.ValidBytes(text) && !tooDeep(text) {
+		m.ofResult(s, gjson.ParseBytes(text), 0, near)
+	}
+	return m
+}
+
+// ofResult follows a path from v, which its first steps have led to.
+func (m *Miss) ofResult(s slot, v gjson.Result, step int, near bool) {
+	if step == len(s.path) || v.Type == gjson.Null {
+		return
+	}
+	want := s.path[step]
+	if want.List && !v.IsArray() || !want.List && !v.IsObject() {
+		m.otherType(s, step, kindOf(v))
+		return
+	}
+	found, i := false, 0
+	v.ForEach(func(name, member gjson.Result) bool {
+		if want.Every || want.List && i == want.Index || !want.List && name.Str == want.Name {
+			found = true
+			m.ofResult(s, member, step+1, near)
+		}
+		i++
+		return true
+	})
+	if found || want.Every {
+		return
+	}
+	m.missing(s, step, near, func(add func(string)) {
+		v.ForEach(func(name, _ gjson.Result) bool {
+			add(name.Str)
+			return true
+		})
+	})
+}
+
+// kindOf names the type of a JSON value.
+func kindOf(v gjson.Result) string {
+	switch {
+	case v.IsObject():
+		return "object"
+	case v.IsArray():
+		return "array"
+	case v.Type == gjson.String:
+		return "string"
+	case v.Type == gjson.Number:
+		return "number"
+	}
+	return "boolean"
+}
+
+// documents is the bodyFormat of bodies that are one JSON document.
+type documents struct {
+	bodyFormat
+	slots []slot
+}
+
+// explain implements explainer.
+func (f *documents) explain(item scan.Item, rule int, near bool) Miss {
+	if object, ok := item.Payload.(*scan.Object); ok && rule < len(f.slots) {
+		return explainDocument(object.Body, f.slots[rule], near)
+	}
+	return Miss{}
+}
+
+// explainedLines is how many lines of a body are looked at to explain a rule that found
+// no slot in any of them.
+const explainedLines = 100
+
+// explain implements explainer: what it says is of the first lines alone.
+func (f *lines) explain(item scan.Item, rule int, near bool) (m Miss) {
+	object, ok := item.Payload.(*scan.Object)
+	if !ok || rule >= len(f.slots) {
+		return m
+	}
+	left := explainedLines
+	for line := range bytes.Lines(object.Body) {
+		if left--; left < 0 || m.Kind != "" {
+			break
+		}
+		if of := explainDocument(line, f.slots[rule], near); of.Kind != "" || of.Missing != "" {
+			m = of
+		}
+	}
+	return m
+}

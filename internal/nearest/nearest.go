@@ -1,0 +1,75 @@
+// Package nearest finds the names that are most like a name that does not exist, for
+// messages that say what was probably meant.
+package nearest
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+)
+
+// maxName is the longest name that is compared, in bytes. Longer ones are skipped, so that
+// the work for one name is bounded.
+const maxName = 255
+
+// Name is a name that exists, and its edit distance to the one that was asked for.
+type Name struct {
+	Text     string
+	Distance int
+}
+
+// Distance is the number of bytes to insert, delete or replace in order to make b of a.
+// Upper and lower case are the same: a name in another case has distance 0.
+func Distance(a, b string) int {
+	a, b = strings.ToLower(a), strings.ToLower(b)
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, diagonal+cost)
+		}
+	}
+	return row[len(b)]
+}
+
+// Finder keeps the names nearest to a wanted one, at most Most of them, however many it
+// is given.
+type Finder struct {
+	Want string
+	Most int
+	// Within is the largest distance of a name that is kept; 0 means any distance.
+	Within int
+
+	found []Name
+}
+
+// Add considers one name.
+func (f *Finder) Add(name string) {
+	if len(name) > maxName || len(f.Want) > maxName {
+		return
+	}
+	n := Name{Text: name, Distance: Distance(f.Want, name)}
+	if f.Within > 0 && n.Distance > f.Within || slices.Contains(f.found, n) {
+		return
+	}
+	f.found = append(f.found, n)
+	slices.SortFunc(f.found, func(a, b Name) int {
+		return cmp.Or(cmp.Compare(a.Distance, b.Distance), cmp.Compare(a.Text, b.Text))
+	})
+	f.found = f.found[:min(len(f.found), f.Most)]
+}
+
+// Names returns the names that were kept, the nearest first.
+func (f *Finder) Names() []Name { return f.found }
+
+// Alike is the largest distance at which a name is still likely to be a misspelling of
+// want.
+func Alike(want string) int { return max(2, len(want)/2) }

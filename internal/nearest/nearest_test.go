@@ -1,0 +1,27 @@
+package nearest
+
+import (
+	"slices"
+	"testing"
+)
+
+// A finder returns the names that are most like the wanted one, whatever their order and
+// their number, and a name in another case before all others.
+func TestFinder(t *testing.T) {
+	names := []string{"created", "ssn", "Docs", "doc", "dogs", "id", "docs2", "tenant"}
+	for range 2 {
+		f := Finder{Want: "docs", Most: 3, Within: Alike("docs")}
+		for _, name := range names {
+			f.Add(name)
+			f.Add(name)
+		}
+		var got []string
+		for _, n := range f.Names() {
+			got = append(got, n.Text)
+		}
+		if want := []string{"Docs", "doc", "docs2"}; !slices.Equal(got, want) {
+			t.Errorf("nearest to docs: %q, want %q", got, want)
+		}
+		slices.Reverse(names)
+	}
+}
