@@ -21,6 +21,11 @@ type LedgerEntry struct {
 	Key      string    `json:"key,omitempty"` // ARN under which it stands, if known
 	Attempts int       `json:"attempts"`
 	At       time.Time `json:"at"`
+	// Origin is what is known of the key of a slot that is failed or in conflict, and
+	// Unread is true where the item could not be read, so that the entry stands for all
+	// its slots. Entries of earlier versions have neither.
+	Origin Origin `json:"origin,omitempty"`
+	Unread bool   `json:"unread,omitempty"`
 }
 
 // LedgerChunk is some of the entries of one partition. Adjust is what retries

@@ -26,11 +26,13 @@ type RuleCounts struct {
 	Near    map[string]int `json:"near,omitempty"`
 }
 
-// Bounds on what one RuleCounts holds beside its figures.
+// Bounds on what is kept of rules beside their figures: for how many rules of one Counts,
+// and how much for each, so that all of it fits into a record.
 const (
-	maxInstead = 4
-	maxNear    = 3
-	maxPlace   = 100
+	maxDescribed = 100
+	maxInstead   = 4
+	maxNear      = 3
+	maxPlace     = 100 // bytes
 )
 
 // ClipPlace bounds a path or a pattern for RuleCounts.Place.
@@ -40,6 +42,9 @@ func ClipPlace(place string) string {
 	}
 	return strings.ToValidUTF8(place[:maxPlace], "") + "..."
 }
+
+// AddRule adds what was counted of the rule with a name.
+func (c *Counts) AddRule(name string, more RuleCounts) { c.addRule(name, more, 1) }
 
 // addRule adds what was counted of a rule, or subtracts its figures.
 func (c *Counts) addRule(name string, more RuleCounts, sign int64) {
@@ -51,6 +56,9 @@ func (c *Counts) addRule(name string, more RuleCounts, sign int64) {
 	n.Found += sign * more.Found
 	n.Refused += sign * more.Refused
 	n.OtherType += sign * more.OtherType
+	if _, known := c.Rules[name]; !known && len(c.Rules) >= maxDescribed {
+		more.Instead, more.Missing = nil, ""
+	}
 	for what, items := range more.Instead {
 		n.addInstead(what, sign*items)
 	}
@@ -88,8 +96,10 @@ func (n *RuleCounts) addMissing(missing string, near map[string]int) {
 	all := maps.Clone(near)
 	maps.Copy(all, n.Near)
 	n.Near = map[string]int{}
-	for _, name := range nearestOf(all)[:min(len(all), maxNear)] {
-		n.Near[name] = all[name]
+	for _, name := range nearestOf(all) {
+		if len(n.Near) < maxNear && len(name) <= maxPlace {
+			n.Near[name] = all[name]
+		}
 	}
 }
 

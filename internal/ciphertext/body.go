@@ -18,6 +18,8 @@ type bodyFormat struct {
 	// places finds the slots of a body, in an order that depends on the object
 	// alone. It never panics, whatever the bytes.
 	places func(object *scan.Object) []place
+	// miss explains why a rule found no slot; nil where rules are no paths.
+	miss func(object *scan.Object, rule int, near bool) Miss
 }
 
 var _ Format = (*bodyFormat)(nil)

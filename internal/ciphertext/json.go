@@ -20,14 +20,17 @@ const maxDepth = 256
 // no slot, nor is null.
 func newJSON(c *compiler) Format {
 	slots, pattern := c.slots, c.where.pattern
-	return &documents{slots: slots, bodyFormat: bodyFormat{
+	return &bodyFormat{
 		name: c.form.name,
 		places: func(object *scan.Object) []place {
 			return documentPlaces(object.Body, 0, slots, func(member lookup) lookup {
 				return objectLookup(object, pattern, member)
 			})
 		},
-	}}
+		miss: func(object *scan.Object, rule int, near bool) Miss {
+			return explainDocument(object.Body, slots[rule], near)
+		},
+	}
 }
 
 // documentPlaces finds slots in text, a JSON document that stands at an offset of

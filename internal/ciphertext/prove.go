@@ -38,7 +38,7 @@ type Miss struct {
 // nearNames is how many names a Miss holds.
 const nearNames = 3
 
-// explainer is a format whose rules are paths.
+// explainer is a format whose rules may be paths.
 type explainer interface {
 	explain(item scan.Item, rule int, near bool) Miss
 }
@@ -57,7 +57,7 @@ func (c *Compiled) Explain(item scan.Item, rule int, near bool) Miss {
 
 // maxSlots is the most entries of slots in one target: what is counted of each is in
 // every record of a checkpoint.
-const maxSlots = 1000
+const maxSlots = 500
 
 // rulesOf lists the rules of a format that was compiled.
 func (c *compiler) rulesOf(format Format) (rules []Rule) {
@@ -221,16 +221,10 @@ func kindOf(v gjson.Result) string {
 	return "boolean"
 }
 
-// documents is the bodyFormat of bodies that are one JSON document.
-type documents struct {
-	bodyFormat
-	slots []slot
-}
-
 // explain implements explainer.
-func (f *documents) explain(item scan.Item, rule int, near bool) Miss {
-	if object, ok := item.Payload.(*scan.Object); ok && rule < len(f.slots) {
-		return explainDocument(object.Body, f.slots[rule], near)
+func (f *bodyFormat) explain(item scan.Item, rule int, near bool) Miss {
+	if object, ok := item.Payload.(*scan.Object); ok && f.miss != nil {
+		return f.miss(object, rule, near)
 	}
 	return Miss{}
 }

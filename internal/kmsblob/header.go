@@ -20,6 +20,7 @@ package kmsblob
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/hex"
 )
 
 // MaxSize is the largest CiphertextBlob that ReEncrypt accepts, in bytes (API_ReEncrypt).
@@ -133,3 +134,6 @@ func readOldest(blob []byte) (t Token, size int, ok bool) {
 	}
 	return Token{layoutOldest, [TokenLen]byte(name)}, len(blob) - len(rest) + used + int(length), true
 }
+
+// String returns the token in hexadecimal, its layout first, for records.
+func (t Token) String() string { return hex.EncodeToString(append([]byte{t.layout}, t.name[:]...)) }

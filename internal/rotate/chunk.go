@@ -34,7 +34,8 @@ type task struct {
 	// stands for all it may have.
 	unread bool
 	// busy is true once the store refused to write the item for its place's sake.
-	busy bool
+	busy   bool
+	misses []miss // of the item as it was read last
 }
 
 // give gives back the room of the item as it was read, and lets go of its content.
@@ -63,6 +64,7 @@ type worker struct {
 	pass     int
 	identity string            // of the pass
 	sides    map[string]*sides // by target
+	proofs   map[string]*proof // by target
 	place    place             // given to others while it waits for its item or target
 	// hard outlives the run's own context by the grace period, so that writes
 	// in flight end and are known.
@@ -177,6 +179,7 @@ func (w *worker) every(t *task, v verdict) {
 // decide finds the slots of the item as read and decides each.
 func (w *worker) decide(ctx context.Context, target *Target, t *task) error {
 	t.slots = target.Format.Find(t.item)
+	t.misses = w.proofs[target.Name].misses(t.item, t.slots)
 	t.verdicts = make([]verdict, len(t.slots))
 	blobs := make([][]byte, len(t.slots))
 	moving := false

@@ -401,12 +401,22 @@ func TestEachSlotHasItsOutcome(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := checkpoint.Counts{Slots: checkpoint.SlotCounts{Seen: 8, Rotated: 1, Current: 1, Foreign: 1, Failed: 5},
-		Items: checkpoint.ItemCounts{Seen: 9, Written: 1, WithoutSlot: 1}}
+		Items: checkpoint.ItemCounts{Seen: 9, Written: 1, WithoutSlot: 1, Ruled: 9}}
 	if counts.Slots != want.Slots || counts.Items != want.Items {
 		t.Errorf("counted %+v, want %+v", counts, want)
 	}
 	if n := counts.Keys[third].Slots; n != 1 {
 		t.Errorf("%d slots under the third key, want 1", n)
+	}
+	// What may be under which key: the header of d-context names the old one; e-random and
+	// f-empty cannot be under any; nobody knows what g-long and h-type are.
+	origins := map[checkpoint.Origin]int64{checkpoint.Origin(old): 1, checkpoint.OriginNone: 2, checkpoint.OriginUnread: 2}
+	if diff := cmp.Diff(origins, counts.Origins); diff != "" {
+		t.Errorf("origins (-want +got):\n%s", diff)
+	}
+	rule := checkpoint.RuleCounts{Place: "slot", Found: 5, Refused: 3}
+	if diff := cmp.Diff(map[string]checkpoint.RuleCounts{"slots[0]": rule}, counts.Rules); diff != "" {
+		t.Errorf("rules (-want +got):\n%s", diff)
 	}
 	for name := range before {
 		if name != "a-mine" && !bytes.Equal(before[name]["slot"].Bytes, target.blob(name)) {

@@ -65,6 +65,10 @@ type Config struct {
 	// of a sample. Nil draws
 	// at random; a simulation repeats itself.
 	Draw func(n int64) int64
+	// Exceptions is given the exceptions of targets without a Writer, which have no
+	// ledger, as they are found. It is called by one goroutine at a time. An error ends
+	// the run. Nil drops them.
+	Exceptions func([]checkpoint.LedgerEntry) error
 }
 
 // Rotator works on one pass. It is made for one call of Run or Retry.
@@ -76,7 +80,10 @@ type Rotator struct {
 	retry   *retrier
 	logger  *zap.Logger
 	sides   map[string]*sides // by target
+	proofs  map[string]*proof // by target
 	items   atomic.Int64      // with an outcome
+
+	reporting sync.Mutex // held while Config.Exceptions is called
 }
 
 // New makes a Rotator.
@@ -92,9 +99,10 @@ func New(c Config) *Rotator {
 	decider := &decider{keys: c.Keys, kms: c.KMS, headers: headers, limiter: NewLimiter(c.Rate), retry: retry,
 		workers: func() int { return 1 }}
 	r := &Rotator{config: c, retry: retry, logger: c.Logger, sides: map[string]*sides{}, decider: decider,
-		headers: headers, shared: newShared(decider.decide)}
+		headers: headers, shared: newShared(decider.decide), proofs: map[string]*proof{}}
 	for _, t := range c.Targets {
 		r.sides[t.Name] = newSides()
+		r.proofs[t.Name] = newProof(t.Format)
 	}
 	return r
 }
@@ -322,7 +330,7 @@ func (r *Rotator) page(ctx context.Context, target *Target, spec scan.Partition,
 // feed cuts a page into chunks for the pool. It blocks while all workers are
 // busy, which holds the scanner back.
 func (r *Rotator) feed(life contexts, pool *pool, target *Target, page scan.Page, ticket *checkpoint.PageTicket) {
-	work := &pageWork{ticket: ticket, page: page}
+	work := &pageWork{engine: r, ticket: ticket, page: page, rules: newRuleCounts(r.proofs[target.Name])}
 	chunks := slices.Collect(slices.Chunk(page.Items, target.Batch))
 	work.open = len(chunks)
 	work.counts.Items.Excluded = page.Excluded
@@ -341,7 +349,9 @@ func (r *Rotator) feed(life contexts, pool *pool, target *Target, page scan.Page
 				return
 			}
 			r.items.Add(int64(len(tasks)))
-			work.add(target, tasks)
+			if err := work.add(target, tasks); err != nil {
+				life.stop(err)
+			}
 		})
 	}
 }
@@ -349,7 +359,8 @@ func (r *Rotator) feed(life contexts, pool *pool, target *Target, page scan.Page
 // worker makes a worker that has a place.
 func (r *Rotator) worker(life contexts, at place) *worker {
 	w := &worker{decider: r.decider, headers: r.headers, shared: r.shared, retry: r.retry, recorder: r.config.Recorder,
-		pass: r.config.Pass, identity: r.config.Identity, sides: r.sides, place: at, hard: life.write}
+		pass: r.config.Pass, identity: r.config.Identity, sides: r.sides, proofs: r.proofs, place: at,
+		hard: life.write}
 	if r.config.Exact {
 		w.shared = nil
 	}
@@ -358,49 +369,78 @@ func (r *Rotator) worker(life contexts, at place) *worker {
 
 // pageWork gathers the outcomes of a page's chunks.
 type pageWork struct {
+	engine *Rotator
 	ticket *checkpoint.PageTicket
 	page   scan.Page
 
 	mu     sync.Mutex
 	open   int // chunks without outcome
 	counts checkpoint.Counts
+	rules  *ruleCounts
 	ledger []checkpoint.LedgerEntry
 }
 
-func (p *pageWork) add(target *Target, tasks []*task) {
+// add counts a chunk. An error means that its exceptions could not be reported; then the
+// page stays open.
+func (p *pageWork) add(target *Target, tasks []*task) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	var exceptions []checkpoint.LedgerEntry
 	for _, t := range tasks {
-		ledger := tally(&p.counts, target.Name, t)
-		if target.Writer != nil { // a look keeps figures alone, so its memory is flat
-			p.ledger = append(p.ledger, ledger...)
-		}
+		exceptions = append(exceptions, p.engine.tally(&p.counts, p.rules, target.Name, t)...)
+	}
+	if target.Writer != nil {
+		p.ledger = append(p.ledger, exceptions...)
+	} else if err := p.engine.report(exceptions); err != nil {
+		return err
 	}
 	if p.open--; p.open == 0 {
 		p.complete()
 	}
+	return nil
 }
 
-func (p *pageWork) complete() { p.ticket.Complete(p.page.Next, p.page.Last, p.counts, p.ledger) }
+func (p *pageWork) complete() {
+	p.rules.into(&p.counts)
+	p.ticket.Complete(p.page.Next, p.page.Last, p.counts, p.ledger)
+}
 
-// tally counts an item and its slots, and returns what of them belongs in the
-// ledger.
-func tally(counts *checkpoint.Counts, target string, t *task) []checkpoint.LedgerEntry {
+// report hands exceptions over that go into no ledger, so that memory stays flat.
+func (r *Rotator) report(exceptions []checkpoint.LedgerEntry) error {
+	if len(exceptions) == 0 || r.config.Exceptions == nil {
+		return nil
+	}
+	r.reporting.Lock()
+	defer r.reporting.Unlock()
+	if err := r.config.Exceptions(exceptions); err != nil {
+		return &StopError{Kind: StopStorage, What: "write the exceptions", Err: err}
+	}
+	return nil
+}
+
+// tally counts an item and its slots, and returns its exceptions.
+func (r *Rotator) tally(counts *checkpoint.Counts, rules *ruleCounts, target string, t *task) []checkpoint.LedgerEntry {
 	counts.Items.Seen++
+	counts.Items.Ruled++
 	if len(t.slots) == 0 {
 		counts.Items.WithoutSlot++
 	}
 	if t.written || t.recovered {
 		counts.Items.Written++
 	}
-	var ledger []checkpoint.LedgerEntry
+	if !t.unread { // its one slot stands for what nobody knows
+		rules.add(t)
+	}
+	var exceptions []checkpoint.LedgerEntry
 	for i, v := range t.verdicts {
-		count(counts, v)
+		origin := r.count(counts, t.slots[i], v)
 		if v.excepted() {
-			ledger = append(ledger, entry(target, t.item.Ref, t.slots[i], v))
+			e := entry(target, t.item.Ref, t.slots[i], v)
+			e.Origin, e.Unread = origin, t.unread
+			exceptions = append(exceptions, e)
 		}
 	}
-	return ledger
+	return exceptions
 }
 
 func entry(target string, ref scan.Ref, slot ciphertext.Slot, v verdict) checkpoint.LedgerEntry {
@@ -422,13 +462,25 @@ func clip(path string) string {
 	return strings.ToValidUTF8(path[:most], "") // not half a character
 }
 
-// count puts one slot into exactly one outcome.
-func count(counts *checkpoint.Counts, v verdict) {
+// count puts one slot into exactly one outcome. It returns what is known of the key of a
+// slot that is failed or in conflict.
+func (r *Rotator) count(counts *checkpoint.Counts, slot ciphertext.Slot, v verdict) (origin checkpoint.Origin) {
+	if v.outcome == Failed || v.outcome == Conflict {
+		origin = r.originOf(slot, v)
+	}
+	countAs(counts, v, origin)
+	return origin
+}
+
+// countAs is count for a slot whose origin is known.
+func countAs(counts *checkpoint.Counts, v verdict, origin checkpoint.Origin) {
 	slots := &counts.Slots
 	slots.Seen++
+	n := checkpoint.KeyCount{Slots: 1}
 	switch v.outcome {
 	case Rotated:
 		slots.Rotated++
+		n.Rotated = 1
 	case Current:
 		slots.Current++
 	case Remaining:
@@ -442,12 +494,14 @@ func count(counts *checkpoint.Counts, v verdict) {
 	case Gone:
 		slots.Gone++
 	}
+	if v.header {
+		n.Header = 1
+	}
 	if v.key != "" {
-		n := checkpoint.KeyCount{Slots: 1}
-		if v.header {
-			n.Header = 1
-		}
 		counts.AddKey(v.key, n)
+	}
+	if origin != "" {
+		counts.AddOrigin(origin, 1)
 	}
 	if v.excepted() {
 		counts.AddReason(string(v.outcome)+"/"+v.reason, 1)

@@ -103,7 +103,7 @@ func (r *Rotator) retryChunk(life contexts, chunk *checkpoint.Chunk) (tried bool
 			mu.Lock()
 			defer mu.Unlock()
 			if kept[id] = entries; t != nil {
-				kept[id], tried = settleEntries(&chunk.Adjust, entries, t), true
+				kept[id], tried = r.settleEntries(&chunk.Adjust, entries, t), true
 			}
 			return nil
 		})
@@ -136,18 +136,23 @@ func (r *Rotator) retryItem(life contexts, e checkpoint.LedgerEntry) *task {
 
 // settleEntries compares the entries of one item with what became of its slots
 // now, and returns those that stay in the ledger.
-func settleEntries(adjust *checkpoint.Counts, entries []checkpoint.LedgerEntry, t *task) (kept []checkpoint.LedgerEntry) {
+func (r *Rotator) settleEntries(adjust *checkpoint.Counts, entries []checkpoint.LedgerEntry, t *task) (kept []checkpoint.LedgerEntry) {
 	places, written := t.places(entries), t.written
 	for i, old := range entries {
 		var before, after checkpoint.Counts
-		count(&before, verdict{outcome: Outcome(old.Outcome), key: old.Key, reason: old.Reason})
+		countAs(&before, verdict{outcome: Outcome(old.Outcome), key: old.Key, reason: old.Reason}, old.Origin)
+		if old.Unread && !t.unread { // its rules were not counted when it could not be read
+			rules := newRuleCounts(r.proofs[old.Target])
+			rules.add(t)
+			rules.into(&after)
+		}
 		slots, verdicts := t.now(old, places[i])
 		for i, now := range verdicts {
-			count(&after, now)
+			origin := r.count(&after, slots[i], now)
 			written = written || now.outcome == Rotated // by an earlier process, which did not get to save it
 			if now.excepted() {
 				e := entry(old.Target, scan.Ref(old.Ref), slots[i], now)
-				e.Attempts = old.Attempts + 1
+				e.Attempts, e.Origin, e.Unread = old.Attempts+1, origin, old.Unread && t.unread
 				kept = append(kept, e)
 			}
 		}

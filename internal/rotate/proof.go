@@ -1,0 +1,211 @@
+package rotate
+
+import (
+	"bytes"
+	"sync/atomic"
+
+	"rotator/internal/checkpoint"
+	"rotator/internal/ciphertext"
+	"rotator/internal/kmsblob"
+	"rotator/internal/scan"
+)
+
+// prover is a Format with rules of the job file, each of which must find something.
+type prover interface {
+	Rules() []ciphertext.Rule
+	Explain(item scan.Item, rule int, near bool) ciphertext.Miss
+}
+
+// nearItems is for how many items of a rule that has found nothing so far names like the
+// missing one are looked for.
+const nearItems = 64
+
+// proof follows which rules of one target have found a ciphertext in this run. It is safe
+// for concurrent use.
+type proof struct {
+	format prover
+	rules  []ciphertext.Rule
+	states []ruleState
+}
+
+type ruleState struct {
+	found    atomic.Bool
+	searched atomic.Int32 // items in which names like the missing one were looked for
+}
+
+// newProof returns nil for a format that does not tell its rules.
+func newProof(format ciphertext.Format) *proof {
+	f, ok := format.(prover)
+	if !ok {
+		return nil
+	}
+	rules := f.Rules()
+	return &proof{format: f, rules: rules, states: make([]ruleState, len(rules))}
+}
+
+// miss is why one rule found no slot in an item.
+type miss struct {
+	rule int
+	ciphertext.Miss
+}
+
+// misses explains why rules found no slot in an item, as far as there is more to say than
+// that the item does not have the first name of the path.
+func (p *proof) misses(item scan.Item, slots []ciphertext.Slot) (list []miss) {
+	if p == nil || len(p.rules) == 1 && len(slots) > 0 {
+		return nil
+	}
+	for rule := range p.rules {
+		if p.rules[rule].Optional || hasRule(slots, rule) {
+			continue
+		}
+		state := &p.states[rule]
+		near := !state.found.Load() && state.searched.Load() < nearItems
+		m := p.format.Explain(item, rule, near)
+		if near && m.Missing != "" {
+			state.searched.Add(1)
+		}
+		if m.Kind != "" || m.Missing != "" {
+			list = append(list, miss{rule, m})
+		}
+	}
+	return list
+}
+
+func hasRule(slots []ciphertext.Slot, rule int) bool {
+	for i := range slots {
+		if slots[i].Rule == rule {
+			return true
+		}
+	}
+	return false
+}
+
+// ruleCounts counts the rules of one target, by the index of the rule.
+type ruleCounts struct {
+	proof *proof
+	rules []checkpoint.RuleCounts
+	seen  []found // of the item that is being counted
+}
+
+// found is what a rule found in one item; the larger value counts.
+type found int8
+
+const (
+	nothing found = iota
+	refused
+	ciphertextFound
+)
+
+func newRuleCounts(p *proof) *ruleCounts {
+	if p == nil {
+		return nil
+	}
+	return &ruleCounts{proof: p, rules: make([]checkpoint.RuleCounts, len(p.rules)), seen: make([]found, len(p.rules))}
+}
+
+// add counts the slots of one item, and what stands in the place of those that it lacks.
+func (c *ruleCounts) add(t *task) {
+	if c == nil {
+		return
+	}
+	clear(c.seen)
+	for i := range t.slots {
+		rule := t.slots[i].Rule
+		if rule < 0 || rule >= len(c.seen) {
+			continue // of no rule
+		}
+		what := ciphertextFound
+		if t.slots[i].Refused != nil {
+			what = refused
+		}
+		c.seen[rule] = max(c.seen[rule], what)
+	}
+	for rule, what := range c.seen {
+		switch what {
+		case refused:
+			c.rules[rule].Refused++
+		case ciphertextFound:
+			c.rules[rule].Found++
+			if state := &c.proof.states[rule]; !state.found.Load() {
+				state.found.Store(true)
+			}
+		}
+	}
+	for _, m := range t.misses {
+		near := map[string]int{}
+		for _, n := range m.Near {
+			near[n.Text] = n.Distance
+		}
+		c.rules[m.rule].Saw(m.Kind, m.At, m.Missing, near)
+	}
+}
+
+// into adds what was counted to counts, by the names of the rules. Rules of which nothing
+// was counted are there too, so that the record of a pass lists them.
+func (c *ruleCounts) into(counts *checkpoint.Counts) {
+	if c == nil {
+		return
+	}
+	for i, rule := range c.proof.rules {
+		n := c.rules[i]
+		if rule.Optional && n.Found+n.Refused == 0 {
+			continue
+		}
+		n.Place = checkpoint.ClipPlace(rule.Place)
+		counts.AddRule(rule.Name, n)
+	}
+}
+
+// originOf returns what is known of the key of a slot that is failed or in conflict.
+func (r *Rotator) originOf(slot ciphertext.Slot, v verdict) checkpoint.Origin {
+	switch {
+	case v.key != "":
+		return checkpoint.Origin(v.key)
+	case slot.Refused != nil && slot.Refused.Reason == "empty":
+		return checkpoint.OriginNone
+	case len(slot.Blob) == 0:
+		return checkpoint.OriginUnread
+	}
+	token, ok := kmsblob.ReadToken(slot.Blob)
+	switch {
+	case ok:
+		if key := r.headers.keyOf(slot.Blob); key != "" {
+			return checkpoint.Origin(key)
+		}
+		return checkpoint.TokenOrigin(token.String())
+	case holdsBlob(slot.Blob):
+		return checkpoint.OriginUnknown
+	}
+	return checkpoint.OriginNone
+}
+
+// holdsBlob reports whether bytes that are no blob of a known layout may still hold one:
+// behind other bytes, in an encoding, cut short, or compressed.
+func holdsBlob(b []byte) bool {
+	for _, magic := range []string{"\x1f\x8b\x08", "\x28\xb5\x2f\xfd", "BZh", "\xfd7zXZ", "PK\x03\x04",
+		"\x78\x01", "\x78\x5e", "\x78\x9c", "\x78\xda", "\x04\x22\x4d\x18", "\xff\xfe", "\xfe\xff"} {
+		if bytes.HasPrefix(b, []byte(magic)) {
+			return true
+		}
+	}
+	hit := false
+	(&kmsblob.Finder{}).Search(b, func(kmsblob.Hit) bool {
+		hit = true
+		return false
+	})
+	return hit
+}
+
+// KeyOfToken returns the ARN of the key that KMS named for a token in the header of some
+// ciphertext in this run, and "" where KMS named none.
+func (r *Rotator) KeyOfToken(text string) string {
+	r.headers.mu.Lock()
+	defer r.headers.mu.Unlock()
+	for token, fact := range r.headers.facts {
+		if token.String() == text {
+			return fact.key
+		}
+	}
+	return ""
+}
