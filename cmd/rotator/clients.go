@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -186,10 +187,11 @@ func at(base aws.Config, region, endpoint, role string) aws.Config {
 // objectClient is a client for the objects of a bucket. Of itself it neither sends nor
 // checks checksums: s3scan asks for both with every body, and the SDK would add nothing
 // but time.
-func objectClient(cfg aws.Config) *s3.Client {
+func objectClient(cfg aws.Config, bucket string) *s3.Client {
 	return s3.NewFromConfig(cfg, func(o *s3.Options) {
-		// Other S3 servers seldom have a host name for each bucket.
-		o.UsePathStyle = o.UsePathStyle || o.BaseEndpoint != nil
+		// Other S3 servers seldom have a host name for each bucket. An access point always
+		// has one.
+		o.UsePathStyle = (o.UsePathStyle || o.BaseEndpoint != nil) && !strings.HasPrefix(bucket, "arn:")
 		o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
 		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
 	})

@@ -82,7 +82,10 @@ func exitCode(err error) (code int, hint string) {
 		locked   *checkpoint.LockedError
 		storage  *storageError
 	)
+	detail, badEndpoint := noEndpoint(err)
 	switch {
+	case badEndpoint:
+		return exitJob, detail
 	case errors.As(err, &outcome):
 		return outcome.code, ""
 	case errors.As(err, &problems):

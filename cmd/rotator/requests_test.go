@@ -184,7 +184,7 @@ func TestConnectionIsKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	tables := dynamodb.NewFromConfig(at(base, "eu-central-1", server.URL, ""))
-	objects := objectClient(at(base, "eu-central-1", server.URL, ""))
+	objects := objectClient(at(base, "eu-central-1", server.URL, ""), "vault")
 	for i := range requests {
 		table := fmt.Sprintf("table-%d", i)
 		want := fmt.Sprintf(`{"TableName":%q}`, table)
@@ -217,7 +217,7 @@ func TestBodiesAreChecked(t *testing.T) {
 	defer server.Close()
 	client := objectClient(aws.Config{Region: "eu-west-1", BaseEndpoint: &server.URL, HTTPClient: server.Client(),
 		Credentials: credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "not-a-secret", ""),
-		Retryer:     func() aws.Retryer { return aws.NopRetryer{} }})
+		Retryer:     func() aws.Retryer { return aws.NopRetryer{} }}, "b")
 	source := s3scan.New(s3scan.Config{Client: client, Bucket: "b"})
 	if item, err := source.Load(t.Context(), "k"); err == nil || !strings.Contains(err.Error(), "checksum") {
 		t.Errorf("a damaged body was read: %+v, %v", item.Payload, err)

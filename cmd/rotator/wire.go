@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,6 +37,7 @@ type source interface {
 type place struct {
 	field  string // "targets[0]"
 	name   string
+	kind   string // the field of the place: "s3"
 	source source
 	format ciphertext.Format
 }
@@ -75,10 +77,10 @@ func wire(ctx context.Context, c *common, job *config.Job) (*wiring, error) {
 	room := scan.NewRoom(bodiesInWork)
 	for i, target := range job.Targets {
 		p, err := w.newPlace(base, target, formats[i], room)
-		if err != nil {
-			return nil, err
-		}
 		p.field = fmt.Sprintf("targets[%d]", i)
+		if err != nil {
+			return nil, placeProblem(job, p, err)
+		}
 		if err := rotate.Patiently(ctx, time.Duration(job.MaxOutage), p.name, p.source.Check); err != nil {
 			return nil, placeProblem(job, p, err)
 		}
@@ -192,6 +194,9 @@ func keyFields(job *config.Job) map[string]string {
 // keyProblem points a *rotate.KeyError at its line: as a problem of the job file,
 // or, where the state of the key or a permission is to blame, as the place.
 func keyProblem(job *config.Job, err error) error {
+	if detail, ok := noEndpoint(err); ok {
+		return problem(job, "kms", detail)
+	}
 	var key *rotate.KeyError
 	if !errors.As(err, &key) {
 		return err
@@ -265,8 +270,9 @@ func specOf(target config.Target) ciphertext.Spec {
 }
 
 func (w *wiring) newPlace(base aws.Config, target config.Target, format *ciphertext.Compiled, room *scan.Room) (place, error) {
-	p := place{name: target.Name, format: format}
+	p := place{name: target.Name, format: format, kind: "s3"}
 	if t := target.DynamoDB; t != nil {
+		p.kind = "dynamodb"
 		cfg := at(base, t.Region, t.Endpoint, t.RoleARN)
 		p.source = dynamoscan.New(dynamoscan.Config{Client: dynamodb.NewFromConfig(cfg), Table: t.Table, Segments: t.Segments,
 			Attributes: format.Attributes(), Writes: format.Writes(), Whole: format.Whole(), PageLimit: pageItems,
@@ -275,12 +281,17 @@ func (w *wiring) newPlace(base aws.Config, target config.Target, format *ciphert
 		return p, nil
 	}
 	if t := target.Files; t != nil {
+		p.kind = "files"
 		p.source = filescan.New(filescan.Config{Root: t.Root, Include: t.Include, Exclude: t.Exclude,
 			KeepMtime: t.Mtime == config.MtimeKeep, Own: ownFiles(w.job), Room: room, PageLimit: pageItems})
 		return p, nil
 	}
 	t := target.S3
-	client := objectClient(at(base, t.Region, t.Endpoint, t.RoleARN))
+	region := cmp.Or(t.Region, t.AccessPointRegion())
+	client := objectClient(at(base, region, t.Endpoint, t.RoleARN), t.Bucket)
+	if detail := noAccessPoint(t, client.Options().BaseEndpoint); detail != "" {
+		return p, &scan.MissingError{Field: "s3.bucket", Detail: detail}
+	}
 	c := s3scan.Config{
 		Client:      client,
 		Bucket:      t.Bucket,
@@ -340,6 +351,9 @@ func placeProblem(job *config.Job, p place, err error) error {
 	var missing *scan.MissingError
 	if errors.As(err, &missing) {
 		return problem(job, p.field+"."+missing.Field, missing.Detail)
+	}
+	if detail, ok := noEndpoint(err); ok {
+		return problem(job, p.field+"."+p.kind, detail)
 	}
 	return fmt.Errorf("check target %s: %w", p.name, err)
 }

@@ -104,7 +104,7 @@ func description(name string) string {
 	case "S3":
 		return "S3 names a set of objects."
 	case "S3.Bucket":
-		return "Name of the bucket, or ARN of an access point. Required."
+		return "Name of the bucket, or ARN of an access point of one Region, which takes no endpoint. Required."
 	case "S3.Prefix":
 		return "Beginning of the keys of the objects. Default: the whole bucket."
 	case "S3.Include":
@@ -116,7 +116,7 @@ func description(name string) string {
 	case "S3.KeyPattern":
 		return "Regular expression (Go syntax) over the key of an object; its named groups can be used in contexts. Default: none."
 	case "S3.Region":
-		return "Region of the bucket. Default: that of the AWS configuration."
+		return "Region of the bucket. Default: that of an access point, or of the AWS configuration."
 	case "S3.Endpoint":
 		return "URL of the service, instead of the one of the Region."
 	case "S3.RoleARN":

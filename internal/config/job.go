@@ -216,7 +216,8 @@ type DynamoDB struct {
 
 // S3 names a set of objects.
 type S3 struct {
-	// Name of the bucket, or ARN of an access point. Required.
+	// Name of the bucket, or ARN of an access point of one Region, which takes no
+	// endpoint. Required.
 	Bucket string `yaml:"bucket" jsonschema:"required,minLength=1"`
 	// Beginning of the keys of the objects. Default: the whole bucket.
 	Prefix string `yaml:"prefix"`
@@ -233,7 +234,8 @@ type S3 struct {
 	// Regular expression (Go syntax) over the key of an object; its named
 	// groups can be used in contexts. Default: none.
 	KeyPattern string `yaml:"key_pattern" jsonschema:"format=regex"`
-	// Region of the bucket. Default: that of the AWS configuration.
+	// Region of the bucket. Default: that of an access point, or of the AWS
+	// configuration.
 	Region string `yaml:"region"`
 	// URL of the service, instead of the one of the Region.
 	Endpoint string `yaml:"endpoint" jsonschema:"format=uri"`

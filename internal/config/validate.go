@@ -286,12 +286,7 @@ func (c *checker) dynamoDB(field string, d *DynamoDB) {
 }
 
 func (c *checker) s3(field string, s *S3) {
-	switch {
-	case s.Bucket == "":
-		c.add(field+".bucket", "is missing; name the bucket")
-	case strings.Contains(s.Bucket, "/") && !strings.HasPrefix(s.Bucket, "arn:"):
-		c.add(field+".bucket", "must be the name alone; write the rest as prefix")
-	}
+	c.bucket(field, s)
 	c.globs(field, s.Include, s.Exclude, s.Complete)
 	c.keyPattern(field, s.KeyPattern)
 	c.service(field, s.Endpoint, s.RoleARN)

@@ -119,8 +119,13 @@ func (b *Bucket) Check(ctx context.Context) error {
 	case http.StatusMovedPermanently, http.StatusTemporaryRedirect:
 		return &scan.MissingError{Field: "s3.bucket", Detail: fmt.Sprintf("bucket %s is not in %s; set s3.region to its Region", b.config.Bucket, here)}
 	}
-	if status(err) == http.StatusForbidden { // a HEAD does not say why: it may be our clock
+	if s := status(err); s == http.StatusForbidden || s == http.StatusBadRequest {
+		// A HEAD does not say why: it may be our clock, or the name.
 		_, err = b.config.Client.ListObjectsV2(ctx, &s3.ListObjectsV2Input{Bucket: &b.config.Bucket, Prefix: &b.config.Prefix, MaxKeys: aws.Int32(1)})
+	}
+	if code(err) == "InvalidBucketName" {
+		return &scan.MissingError{Field: "s3.bucket", Detail: fmt.Sprintf(
+			"%q cannot be the name of a bucket", b.config.Bucket)}
 	}
 	if err != nil {
 		return fmt.Errorf("look at bucket %s: %w", b.config.Bucket, err)

@@ -150,6 +150,7 @@ func (b *Bucket) aclsEnabled(ctx context.Context) (bool, error) {
 			enabled = enabled && rule.ObjectOwnership != types.ObjectOwnershipBucketOwnerEnforced
 		}
 	case err == nil || code(err) == "OwnershipControlsNotFoundError" || b.lacks(err):
+	case b.isAccessPoint(): // which does not say: then objects are asked for their ACLs
 	default:
 		return false, fmt.Errorf("get the ownership controls of bucket %s: %w", b.config.Bucket, err)
 	}

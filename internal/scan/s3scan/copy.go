@@ -112,7 +112,7 @@ func (b *Bucket) copyInput(object *scan.Object, read *asRead, also grants) *s3.C
 // be named by the ARN of an access point (API_CopyObject, CopySource).
 func (b *Bucket) copySource(key string) *string {
 	path := b.config.Bucket + "/" + key
-	if strings.HasPrefix(b.config.Bucket, "arn:") {
+	if b.isAccessPoint() {
 		path = b.config.Bucket + "/object/" + key
 	}
 	var escaped strings.Builder
@@ -126,6 +126,11 @@ func (b *Bucket) copySource(key string) *string {
 	}
 	return aws.String(escaped.String())
 }
+
+// isAccessPoint reports whether an access point stands for the bucket. It answers requests
+// about objects, but none about settings of the bucket (Amazon S3 User Guide, "Access point
+// compatibility").
+func (b *Bucket) isAccessPoint() bool { return strings.HasPrefix(b.config.Bucket, "arn:") }
 
 // landed is what a write was answered with.
 type landed struct {

@@ -1,0 +1,63 @@
+package config
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// accessPoint is the ARN of an S3 access point (Amazon S3 User Guide, "Referencing access
+// points").
+var accessPoint = regexp.MustCompile(
+	`^arn:aws[a-z-]*:s3:([a-z0-9-]+):[0-9]{12}:accesspoint/[a-z0-9-]{3,50}$`)
+
+// AccessPointRegion is the Region of the access point that stands for a bucket; "" for the
+// name of a bucket.
+func (s *S3) AccessPointRegion() string {
+	if match := accessPoint.FindStringSubmatch(s.Bucket); match != nil {
+		return match[1]
+	}
+	return ""
+}
+
+// bucket checks what names the objects of a target.
+func (c *checker) bucket(field string, s *S3) {
+	arn := strings.HasPrefix(s.Bucket, "arn:")
+	region := s.AccessPointRegion()
+	switch {
+	case s.Bucket == "":
+		c.add(field+".bucket", "is missing; name the bucket")
+	case arn && region == "":
+		c.add(field+".bucket", fmt.Sprintf("%q %s", s.Bucket, wrongBucketARN(s.Bucket)))
+	case strings.HasSuffix(s.Bucket, "--xa-s3"):
+		c.add(field+".bucket", "is an access point of a directory bucket, whose listing has no order, "+
+			"so a stopped run could not go on; copy the objects to a general purpose bucket")
+	case arn && s.Region != "" && s.Region != region:
+		c.add(field+".region", fmt.Sprintf(
+			"the access point is in %s, and this says %s; take it out", region, s.Region))
+	case !arn && strings.Contains(s.Bucket, "/"):
+		c.add(field+".bucket", "must be the name alone; write the rest as prefix")
+	}
+}
+
+// wrongBucketARN says why an ARN cannot stand for a bucket.
+func wrongBucketARN(arn string) string {
+	parts := strings.SplitN(arn, ":", 6)
+	service := ""
+	if len(parts) == 6 {
+		service = parts[2]
+	}
+	switch {
+	case service == "s3" && parts[3] == "" && !strings.HasPrefix(parts[5], "accesspoint"):
+		return "is the ARN of a bucket; write its name"
+	case service == "s3" && strings.HasSuffix(arn, ".mrap"):
+		return "is a Multi-Region Access Point, which may answer from a Region that has not got a write " +
+			"yet; name the bucket, or an access point, of one Region"
+	case service == "s3-object-lambda":
+		return "is an Object Lambda access point, which changes what is read; name the bucket"
+	case service == "s3-outposts":
+		return "is on S3 on Outposts, which is not supported"
+	}
+	return "is not the ARN of an access point, such as " +
+		"arn:aws:s3:us-east-1:111122223333:accesspoint/NAME"
+}
