@@ -16,18 +16,22 @@ func newBareBlob(c *compiler) Format {
 		if !ok {
 			return nil
 		}
-		blob, form, refused := decode(format, object.Body)
-		slot := Slot{Refused: refused}
-		if refused == nil {
+		d := decode(format, PaddingUnknown, object.Body)
+		slot := Slot{Padding: d.padding, Refused: d.refused}
+		if d.refused == nil {
 			slot.Context, slot.DestinationContext, slot.Refused = contexts.fill(objectLookup(object, pattern, nil))
 		}
 		if slot.Refused != nil {
 			return []place{{Slot: slot}}
 		}
-		slot.Blob = blob
-		p := place{Slot: slot, edits: []edit{{start: 0, end: len(object.Body), text: form}}}
+		slot.Blob = d.blob
+		p := place{
+			Slot:  slot,
+			edits: []edit{{start: 0, end: len(object.Body), text: d.form}},
+			unfit: d.unfit(),
+		}
 		if format != formatRaw && !bytes.ContainsAny(object.Body, "+/-_") {
-			p.edits[0].text, p.unfit = neitherAlphabet(form), &Refused{Reason: "ambiguous", Detail: "it reads the same in base64 and in base64url, and the new ciphertext would not: " + namesBase64}
+			p.edits[0].text, p.unfit = neitherAlphabet(d.form), &Refused{Reason: "ambiguous", Detail: "it reads the same in base64 and in base64url, and the new ciphertext would not: " + namesBase64}
 		}
 		return []place{p}
 	}}

@@ -145,9 +145,12 @@ func replace(body []byte, changes []replacement) ([]byte, error) {
 func newWholeBody(c *compiler) Format {
 	s, pattern := c.slots[0], c.where.pattern
 	return &bodyFormat{name: c.form.name, places: func(object *scan.Object) []place {
-		blob, form, refused := decode(s.format, object.Body)
-		return []place{{Slot: s.slotOf("", blob, refused, objectLookup(object, pattern, nil)),
-			edits: []edit{{start: 0, end: len(object.Body), text: form}}}}
+		d := decode(s.format, s.padding, object.Body)
+		return []place{{
+			Slot:  s.slotOf("", d, objectLookup(object, pattern, nil)),
+			edits: []edit{{start: 0, end: len(object.Body), text: d.form}},
+			unfit: d.unfit(),
+		}}
 	}}
 }
 

@@ -8,6 +8,18 @@ import (
 	"strings"
 )
 
+// Padding says what a text in base64 shows of its writer's padding.
+type Padding int
+
+// The zero value is for what is not base64, and for formats whose writers are known
+// to pad.
+const (
+	PaddingNone    Padding = iota
+	PaddingUnknown         // the blob's length is a multiple of three: no padding is due
+	PaddingAlways          // padding is due, and it is there
+	PaddingNever           // padding is due, and it is not there
+)
+
 // encoded is a text that holds a blob, taken apart so that another blob can be
 // put in the same dress: white space around it, line breaks of one width, with or
 // without padding.
@@ -16,8 +28,7 @@ type encoded struct {
 	encoding      *base64.Encoding
 	width         int    // characters of a line; 0: one line
 	newline       string // between lines
-	// untold: the text needed no padding, so nothing tells whether its writer pads.
-	untold bool
+	padding       Padding
 }
 
 // decodeText reads a blob from a text in base64 or base64url. It is false for
@@ -49,14 +60,21 @@ func decodeText(text []byte, url bool) (blob []byte, form encoded, ok bool) {
 	if err != nil {
 		return nil, encoded{}, false
 	}
-	form.untold = len(blob)%3 == 0
+	switch {
+	case len(blob)%3 == 0:
+		form.padding = PaddingUnknown
+	case strings.HasSuffix(joined, "="):
+		form.padding = PaddingAlways
+	default:
+		form.padding = PaddingNever
+	}
 	return blob, form, bytes.Equal(form.encode(blob), text)
 }
 
-// encode writes a blob in the dress of the text that was read; nil where nothing
-// tells how.
+// encode writes a blob in the form of the text that was read. It returns nil if the
+// blob needs padding and nothing shows whether the writer pads.
 func (e encoded) encode(blob []byte) []byte {
-	if e.untold && len(blob)%3 != 0 {
+	if e.padding == PaddingUnknown && len(blob)%3 != 0 {
 		return nil
 	}
 	text := e.encoding.EncodeToString(blob)
@@ -108,7 +126,7 @@ func decodePadded(text []byte) (blob []byte, form func([]byte) []byte, refused *
 	if !ok {
 		return nil, nil, notFormat(formatBase64)
 	}
-	dress.untold = false
+	dress.padding = PaddingNone
 	return blob, dress.encode, checkBlob(blob)
 }
 
@@ -116,25 +134,62 @@ func notFormat(format string) *Refused {
 	return &Refused{Reason: "not-" + format, Detail: "it is not " + format + " that can be written back byte by byte"}
 }
 
-// decode reads a blob in a format of a single value. The form writes another one
-// in its place; it returns nil for a blob that does not fit.
-func decode(format string, value []byte) (blob []byte, form func([]byte) []byte, refused *Refused) {
+// decoded is what a value in a format of a single value holds.
+type decoded struct {
+	blob []byte
+	// form writes another blob in place of the value. It returns nil for a blob that
+	// does not fit.
+	form func([]byte) []byte
+	// padding is what the value itself shows, whatever the job file says.
+	padding Padding
+	refused *Refused
+}
+
+// unfit is why form may return nil; nil for noRoom.
+func (d decoded) unfit() *Refused {
+	if d.padding == PaddingUnknown {
+		return unknownPadding()
+	}
+	return nil
+}
+
+// decode reads a blob. Padding is what the job file, or other texts of the same rule,
+// say of texts that do not show their padding.
+func decode(format string, padding Padding, value []byte) decoded {
 	if format == formatRaw {
-		return value, func(b []byte) []byte { return b }, checkBlob(value)
+		form := func(b []byte) []byte { return b }
+		return decoded{blob: value, form: form, refused: checkBlob(value)}
 	}
 	if f, ok := framingOf(format); ok {
-		return f.decode(value)
+		blob, form, refused := f.decode(value)
+		return decoded{blob: blob, form: form, refused: refused}
 	}
-	var ok bool
 	if format == formatHex {
-		blob, form, ok = decodeHex(value)
-	} else {
-		var dress encoded
-		blob, dress, ok = decodeText(value, format == formatBase64URL)
-		form = dress.encode
+		blob, form, ok := decodeHex(value)
+		if !ok {
+			return decoded{refused: notFormat(format)}
+		}
+		return decoded{blob: blob, form: form, refused: checkBlob(blob)}
 	}
+	blob, form, ok := decodeText(value, format == formatBase64URL)
 	if !ok {
-		return nil, nil, notFormat(format)
+		return decoded{refused: notFormat(format)}
 	}
-	return blob, form, checkBlob(blob)
+	shown := form.padding
+	if shown == PaddingUnknown {
+		form = form.padded(padding)
+	}
+	return decoded{blob: blob, form: form.encode, padding: shown, refused: checkBlob(blob)}
+}
+
+// padded returns the form of a text that shows no padding, with what is known of its
+// writer.
+func (e encoded) padded(padding Padding) encoded {
+	switch padding {
+	case PaddingAlways:
+		e.padding = padding
+	case PaddingNever:
+		e.padding, e.encoding = padding, e.encoding.WithPadding(base64.NoPadding)
+	}
+	return e
 }

@@ -14,6 +14,7 @@ type slot struct {
 	path                 Path
 	prefixes             []string // of the path
 	pattern              *regexp.Regexp
+	padding              Padding // of texts that do not show it
 	context, destination rule
 	differs              bool // there is a destination context of its own
 }
@@ -141,6 +142,7 @@ func (c *compiler) slot(field string, s SlotSpec) {
 		allowed := slices.Compact(slices.Sorted(slices.Values(c.form.codecs)))
 		c.fail(field+".format", "%q is not possible here; there are %s", compiled.format, strings.Join(allowed, ", "))
 	}
+	compiled.padding = c.padding(field+".padding", compiled.format, s.Padding)
 	if s.Path != "" && c.form.slots == wholeSlot {
 		c.fail(field+".path", "with format %s the whole body is the slot; leave path out", c.form.name)
 	}
@@ -163,6 +165,26 @@ func (c *compiler) slot(field string, s SlotSpec) {
 		compiled.destination, compiled.differs = c.rule(field+".destination_context", s.DestinationContext), true
 	}
 	c.slots = append(c.slots, compiled)
+}
+
+// The values of SlotSpec.Padding.
+const (
+	padAlways = "always"
+	padNever  = "never"
+)
+
+func (c *compiler) padding(field, format, word string) Padding {
+	switch {
+	case word != "" && format != formatBase64 && format != formatBase64URL:
+		c.fail(field, "format %s has no padding; leave it out", format)
+	case word == padAlways:
+		return PaddingAlways
+	case word == padNever:
+		return PaddingNever
+	case word != "":
+		c.fail(field, "%q is not one of %s, %s", word, padAlways, padNever)
+	}
+	return PaddingUnknown
 }
 
 func (c *compiler) path(field, text string) Path {
@@ -222,8 +244,8 @@ func (c *compiler) readsOf(parts []part) {
 }
 
 // slotOf makes the Slot of a place whose blob has been read.
-func (s slot) slotOf(path string, blob []byte, refused *Refused, find lookup) Slot {
-	out := Slot{Path: path, Rule: s.number, Refused: refused}
+func (s slot) slotOf(path string, d decoded, find lookup) Slot {
+	out := Slot{Path: path, Rule: s.number, Padding: d.padding, Refused: d.refused}
 	if out.Refused == nil {
 		out.Context, out.Refused = s.context.fill(find)
 	}
@@ -232,7 +254,7 @@ func (s slot) slotOf(path string, blob []byte, refused *Refused, find lookup) Sl
 		out.DestinationContext, out.Refused = s.destination.fill(find)
 	}
 	if out.Refused == nil {
-		out.Blob = blob
+		out.Blob = d.blob
 	}
 	return out
 }

@@ -29,6 +29,8 @@ type Slot struct {
 	// the blob stands now and shall stand afterwards. Nil means none.
 	Context            map[string]string
 	DestinationContext map[string]string
+	// Padding is what a slot in base64 shows of its writer's padding.
+	Padding Padding
 	// Refused says why the slot cannot be moved. It never holds the blob.
 	Refused *Refused
 }

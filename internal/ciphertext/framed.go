@@ -67,8 +67,11 @@ func newFramed(c *compiler) Format {
 	}
 	return &bodyFormat{name: c.form.name, places: func(object *scan.Object) []place {
 		blob, refused := f.read(object.Body)
-		return []place{{Slot: s.slotOf("", blob, refused, objectLookup(object, pattern, nil)),
-			edits: []edit{{start: 0, end: f.width + len(blob), text: f.write}}}}
+		d := decoded{blob: blob, refused: refused}
+		return []place{{
+			Slot:  s.slotOf("", d, objectLookup(object, pattern, nil)),
+			edits: []edit{{start: 0, end: f.width + len(blob), text: f.write}},
+		}}
 	}}
 }
 

@@ -69,9 +69,12 @@ func newPlaces(s slot, text []byte, offset int, v gjson.Result, at Path, refused
 	if !ok {
 		return []place{refusedPlace(path, "not-json", "%s could not be found again in the body", path)}
 	}
-	blob, form, refused := decode(s.format, []byte(v.Str))
-	return []place{{Slot: s.slotOf(path, blob, refused, find),
-		edits: []edit{{start: offset + start, end: offset + end, text: quoted(form)}}}}
+	d := decode(s.format, s.padding, []byte(v.Str))
+	return []place{{
+		Slot:  s.slotOf(path, d, find),
+		edits: []edit{{start: offset + start, end: offset + end, text: quoted(d.form)}},
+		unfit: d.unfit(),
+	}}
 }
 
 // stringIn is where the string v stands in the document text, quotes included.

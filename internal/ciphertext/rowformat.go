@@ -103,18 +103,14 @@ func newRowSlot(row rowReader, name string, kind scan.Kind, format string, conte
 	if kind == scan.KindS {
 		text = []byte(value.Text)
 	}
-	read := decodePadded
-	if format != formatBase64 {
-		read = func(text []byte) ([]byte, func([]byte) []byte, *Refused) { return decode(format, text) }
-	}
-	blob, form, refused := read(text)
-	found := sealed(name, blob, refused, contexts)
+	d := decode(format, PaddingAlways, text) // its client pads
+	found := sealed(name, d.blob, d.refused, contexts)
 	if found.Refused == nil {
 		found.replace = func(blob []byte) map[string]scan.Value {
 			if kind == scan.KindS {
-				return map[string]scan.Value{name: {Kind: kind, Text: string(form(blob))}}
+				return map[string]scan.Value{name: {Kind: kind, Text: string(d.form(blob))}}
 			}
-			return map[string]scan.Value{name: {Kind: kind, Bytes: form(blob)}}
+			return map[string]scan.Value{name: {Kind: kind, Bytes: d.form(blob)}}
 		}
 	}
 	return found

@@ -173,15 +173,14 @@ func (w *rowWalk) visit(s slot, v scan.Value, at Path) scan.Value {
 
 // value is one place that holds a blob; it returns what shall stand there.
 func (w *rowWalk) value(s slot, path string, text []byte) []byte {
-	blob, form, refused := decode(s.format, text)
-	found := s.slotOf(path, blob, refused, rowLookup(rowReader{row: w.row}))
-	i := w.add(found)
-	if !w.splice || i >= len(w.blobs) || w.blobs[i] == nil || form == nil {
+	d := decode(s.format, s.padding, text)
+	i := w.add(s.slotOf(path, d, rowLookup(rowReader{row: w.row})))
+	if !w.splice || i >= len(w.blobs) || w.blobs[i] == nil || d.form == nil {
 		return text
 	}
-	written := form(w.blobs[i])
+	written := d.form(w.blobs[i])
 	if written == nil {
-		w.unfit.add(i, path, nil)
+		w.unfit.add(i, path, d.unfit())
 		return text
 	}
 	return written

@@ -37,6 +37,9 @@ type Spec struct {
 	// know their places but not, or not wholly, their contexts. They read as those
 	// of a SlotSpec do.
 	Context, DestinationContext map[string]string
+	// InstructionSuffix is how the keys of instruction files of the S3 Encryption Client
+	// end, beside .instruction; empty for that alone.
+	InstructionSuffix string
 	// Named holds encryption contexts by name, from a file of the user's; nil
 	// without one.
 	Named *Named
@@ -47,6 +50,9 @@ type SlotSpec struct {
 	Path    string // empty where the whole body is the slot
 	Pattern string // format text: a regular expression (RE2) with one group, which is the slot
 	Format  string // empty: that of the target
+	// Padding is "always" or "never": whether the writer pads base64. It holds for
+	// texts that do not show it. Empty: it is inferred from other texts of the rule.
+	Padding string
 	// Context and DestinationContext are constants with ${references}. A nil
 	// DestinationContext is the same as Context, an empty one is none.
 	Context, DestinationContext map[string]string
@@ -77,6 +83,7 @@ type Compiled struct {
 	rules              []Rule
 	needsBody          func(key string, metadata map[string]string) bool
 	metadata           []string // entries of an object that Find reads beside a slot
+	spec               Spec
 }
 
 // Attributes are the top-level attributes of a row that Find reads; they say
@@ -113,7 +120,7 @@ func New(spec Spec) (*Compiled, error) {
 	}
 	return &Compiled{Format: format, attributes: sorted(c.reads), writes: sorted(c.writes),
 		whole: c.whole, symmetric: c.symmetric(), rules: c.rulesOf(format), needsBody: c.needsBody,
-		metadata: sorted(c.metadata)}, nil
+		metadata: sorted(c.metadata), spec: spec}, nil
 }
 
 func sorted(names []string) []string {

@@ -51,15 +51,23 @@ func textPlaces(body []byte, matches []textMatch, find lookup) []place {
 		shared := i > 0 && m.start < taken || i+1 < len(matches) && matches[i+1].start < m.end
 		same := i > 0 && m.start == matches[i-1].start || i+1 < len(matches) && m.start == matches[i+1].start
 		taken = max(taken, m.end)
-		blob, form, refused := decode(m.slot.format, body[m.start:m.end])
+		d := decode(m.slot.format, m.slot.padding, body[m.start:m.end])
+		if d.refused == nil {
+			d.refused = partOfText(m.slot.format, body, m.start, m.end)
+		}
 		if shared || same {
-			refused = &Refused{Reason: "ambiguous", Detail: "more than one pattern matches here; narrow the patterns, so that each ciphertext is found once"}
+			d.refused = &Refused{Reason: "ambiguous", Detail: "more than one pattern matches here; narrow the patterns, so that each ciphertext is found once"}
 		}
-		if refused != nil {
+		if d.refused != nil {
 			line := bytes.Count(body[:m.start], []byte("\n")) + 1
-			refused = &Refused{Reason: refused.Reason, Detail: fmt.Sprintf("line %d: %s", line, refused.Detail)}
+			d.refused = &Refused{Reason: d.refused.Reason, Detail: fmt.Sprintf("line %d: %s", line, d.refused.Detail)}
+			d.padding = PaddingNone
 		}
-		places = append(places, place{Slot: m.slot.slotOf(m.path, blob, refused, find), edits: []edit{{start: m.start, end: m.end, text: form}}})
+		places = append(places, place{
+			Slot:  m.slot.slotOf(m.path, d, find),
+			edits: []edit{{start: m.start, end: m.end, text: d.form}},
+			unfit: d.unfit(),
+		})
 	}
 	return places
 }

@@ -25,7 +25,21 @@ func (e *SpliceError) Error() string {
 
 // noRoom is why a new blob has no text in most formats.
 func noRoom() *Refused {
-	return &Refused{Reason: "cannot-splice", Detail: "the new ciphertext is longer than this format can hold, or would need padding where the old one does not tell whether its writer pads; write this one again with the new key"}
+	return &Refused{
+		Reason: "cannot-splice",
+		Detail: "the new ciphertext is longer than this format can hold; " +
+			"write this one again with the new key",
+	}
+}
+
+// unknownPadding is why a new blob has no text where the old one shows no padding.
+func unknownPadding() *Refused {
+	return &Refused{
+		Reason: "cannot-splice",
+		Detail: "the new ciphertext needs base64 padding or none, the old one shows neither, and " +
+			"the other texts of this slot show none or both; write padding: always or " +
+			"padding: never at the slot of the job file, then rotator retry",
+	}
 }
 
 // unfitSlots gathers them on the way through an item.

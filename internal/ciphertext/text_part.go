@@ -1,0 +1,148 @@
+package ciphertext
+
+import (
+	"bytes"
+	"regexp"
+	"strconv"
+)
+
+// partOfText refuses body[start:end], the group of a pattern, if it is not the whole of
+// an encoded text: if padding follows it, or a character of its alphabet stands on
+// either side. A new blob that is written there would leave the padding of the old
+// blob behind, or be read together with the other characters. Both are recognised in
+// the spellings of URLs, JSON, XML, shells and programming languages.
+func partOfText(format string, body []byte, start, end int) *Refused {
+	text := body[start:end]
+	start += len(text) - len(bytes.TrimLeft(text, " \t\r\n"))
+	end -= len(text) - len(bytes.TrimRight(text, " \t\r\n"))
+	after := charAfter(body[end:])
+	before := charBefore(format, body[:start])
+	switch {
+	case format != formatHex && (after == '=' || paddingOnNextLine.Match(firstBytes(body[end:]))):
+		return partRefused("base64 padding follows the group; let the group take it too, " +
+			"such as ([A-Za-z0-9+/]+={0,2})")
+	case inAlphabet(format, after):
+		return partRefused("a character of the " + format + " alphabet follows the group; " +
+			"let the group take the whole encoded text")
+	case inAlphabet(format, before):
+		return partRefused("a character of the " + format + " alphabet stands before the group; " +
+			"let the group take the whole encoded text")
+	}
+	return nil
+}
+
+func partRefused(detail string) *Refused {
+	return &Refused{Reason: "part-of-text", Detail: detail}
+}
+
+// inAlphabet reports whether a format writes c.
+func inAlphabet(format string, c rune) bool {
+	digit := '0' <= c && c <= '9'
+	letter := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
+	switch format {
+	case formatHex:
+		return digit || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
+	case formatBase64URL:
+		return digit || letter || c == '-' || c == '_'
+	}
+	return digit || letter || c == '+' || c == '/'
+}
+
+// spelled matches a character that is written with others. A % or & that was escaped
+// again is %25 or &amp;. The groups hold the code of the character in base 16 and 10,
+// its name, and the character itself behind a backslash.
+const spelled = `(?:%(?:25)*([0-9A-Fa-f]{2})` +
+	`|\\+u00([0-9A-Fa-f]{2})` +
+	`|\\+U000000([0-9A-Fa-f]{2})` +
+	`|\\+[ux]\{0*([0-9A-Fa-f]{2})\}` +
+	`|\\+x([0-9A-Fa-f]{2})` +
+	`|&(?:amp;)*#[xX]0*([0-9A-Fa-f]{2});?` +
+	`|&(?:amp;)*#0*([0-9]{2,3});?` +
+	`|&(?:amp;)*(equals|plus|sol|lowbar|UnderBar|hyphen|dash);` +
+	`|\\+([=+/_-]))`
+
+// The number of the group of spelled that holds a decimal code. Groups before it hold
+// hexadecimal ones.
+const decimalGroup = 7
+
+// maxSpelled bounds the bytes that are searched for one character.
+const maxSpelled = 32
+
+var (
+	spelledAfter  = regexp.MustCompile(`^` + spelled)
+	spelledBefore = regexp.MustCompile(spelled + `$`)
+	// controlBefore is an escape such as \n, whose letter is no character of a text.
+	controlBefore = regexp.MustCompile(`\\[abefnrtv0]$`)
+	// paddingOnNextLine is the end of a text whose lines are so wide that its padding
+	// has a line of its own.
+	paddingOnNextLine = regexp.MustCompile(
+		`^[ \t]*(?:\\?\r?\n|\\+r|\\+n)+[ \t]*={1,2}[ \t"',;]*(?:[\r\n\\]|$)`)
+)
+
+func firstBytes(b []byte) []byte { return b[:min(len(b), maxSpelled)] }
+
+// charAfter is the character at the beginning of b, however it is spelled; 0 if b is
+// empty.
+func charAfter(b []byte) rune {
+	b = firstBytes(b)
+	if len(b) == 0 {
+		return 0
+	}
+	if groups := spelledAfter.FindSubmatch(b); groups != nil {
+		return charOf(groups)
+	}
+	return rune(b[0])
+}
+
+// charBefore is the character at the end of b. Before a text in hexadecimal, the digits
+// of an escape cannot be told from digits of the text.
+func charBefore(format string, b []byte) rune {
+	b = b[max(0, len(b)-maxSpelled):]
+	if len(b) == 0 {
+		return 0
+	}
+	if format != formatHex && controlBefore.Match(b) {
+		return 0
+	}
+	groups := spelledBefore.FindSubmatch(b)
+	if groups != nil && !(format == formatHex && groups[0][0] == '\\') {
+		return charOf(groups)
+	}
+	return rune(b[len(b)-1])
+}
+
+// charOf is the character that a match of spelled means.
+func charOf(groups [][]byte) rune {
+	for i, group := range groups[1:] {
+		if group == nil {
+			continue
+		}
+		text, base := string(group), 16
+		switch number := i + 1; {
+		case number == decimalGroup:
+			base = 10
+		case number == decimalGroup+1:
+			return charNamed(text)
+		case number > decimalGroup:
+			return rune(text[0])
+		}
+		code, _ := strconv.ParseUint(text, base, 16) // the pattern admits digits alone
+		return rune(code)
+	}
+	return 0
+}
+
+// charNamed is the character with a name of HTML.
+func charNamed(name string) rune {
+	switch name {
+	case "equals":
+		return '='
+	case "plus":
+		return '+'
+	case "sol":
+		return '/'
+	case "lowbar", "UnderBar":
+		return '_'
+	}
+	return '-'
+}
