@@ -98,8 +98,10 @@ func linePath(number int, path string) string { return fmt.Sprintf("line %d: %s"
 
 // places finds the slots of one line, as places in this line.
 func (f *lines) places(object *scan.Object, line []byte) []place {
-	if len(bytes.TrimSpace(line)) == 0 {
+	// A line may begin with a byte order mark: where one file was appended to another.
+	text := bytes.TrimPrefix(line, []byte(byteOrderMark))
+	if len(bytes.TrimSpace(text)) == 0 {
 		return nil
 	}
-	return documentPlaces(line, 0, f.slots, func(member lookup) lookup { return objectLookup(object, f.pattern, member) })
+	return documentPlaces(text, len(line)-len(text), f.slots, func(member lookup) lookup { return objectLookup(object, f.pattern, member) })
 }

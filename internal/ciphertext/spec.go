@@ -84,6 +84,8 @@ type Compiled struct {
 	needsBody          func(key string, metadata map[string]string) bool
 	metadata           []string // entries of an object that Find reads beside a slot
 	spec               Spec
+	// binary: Find reads bytes, not text, in all bodies.
+	binary bool
 }
 
 // Attributes are the top-level attributes of a row that Find reads; they say
@@ -118,9 +120,18 @@ func New(spec Spec) (*Compiled, error) {
 	if len(c.errs) > 0 {
 		return nil, errors.Join(c.errs...)
 	}
-	return &Compiled{Format: format, attributes: sorted(c.reads), writes: sorted(c.writes),
-		whole: c.whole, symmetric: c.symmetric(), rules: c.rulesOf(format), needsBody: c.needsBody,
-		metadata: sorted(c.metadata), spec: spec}, nil
+	return &Compiled{
+		Format:     format,
+		attributes: sorted(c.reads),
+		writes:     sorted(c.writes),
+		whole:      c.whole,
+		symmetric:  c.symmetric(),
+		needsBody:  c.needsBody,
+		metadata:   sorted(c.metadata),
+		rules:      c.rulesOf(format),
+		spec:       spec,
+		binary:     isBinary(c.form.name),
+	}, nil
 }
 
 func sorted(names []string) []string {

@@ -69,6 +69,8 @@ type Object struct {
 	// ServerSideKMS is true where S3 itself encrypts the object under a KMS key
 	// (SSE-KMS, DSSE-KMS).
 	ServerSideKMS bool
+	// ContentEncoding is the header of that name; empty for files.
+	ContentEncoding string
 	// Metadata is the user metadata, keys in lower case, without "x-amz-meta-".
 	Metadata map[string]string
 }

@@ -132,8 +132,15 @@ func (b *Bucket) item(ref scan.Ref, key string, found *s3.HeadObjectOutput, at t
 	if whole {
 		read.size = int64(len(body)) // a server may leave the length out
 	}
-	return scan.Item{Ref: ref, Token: read, Payload: &scan.Object{Bucket: b.config.Bucket, Key: key, Body: body, Metadata: found.Metadata,
-		Size: read.size, ServerSideKMS: read.properties.serverSideKMS()}}
+	return scan.Item{Ref: ref, Token: read, Payload: &scan.Object{
+		Bucket:          b.config.Bucket,
+		Key:             key,
+		Body:            body,
+		Metadata:        found.Metadata,
+		Size:            read.size,
+		ServerSideKMS:   read.properties.serverSideKMS(),
+		ContentEncoding: read.properties.encoding,
+	}}
 }
 
 // loadError gives an error of a HEAD or GET its meaning.

@@ -1,0 +1,173 @@
+package ciphertext
+
+import (
+	"bytes"
+	"compress/gzip"
+	"compress/zlib"
+	"encoding/binary"
+	"io"
+	"path/filepath"
+	"strings"
+	"testing"
+	"unicode/utf16"
+
+	"github.com/google/go-cmp/cmp"
+
+	"rotator/internal/scan"
+)
+
+// textBodies is one body for each format that reads text, and the format's Spec.
+func textBodies(t *testing.T) map[string]struct {
+	spec Spec
+	item scan.Item
+} {
+	blob := std64(string(kmsBlob("1")))
+	bodies := map[string]struct {
+		spec Spec
+		item scan.Item
+	}{}
+	add := func(format, key, body string, slots ...SlotSpec) {
+		bodies[format+" "+key] = struct {
+			spec Spec
+			item scan.Item
+		}{Spec{Format: format, Kind: Objects, DestinationKey: goldenDestination, Slots: slots}, object(key, body, nil)}
+	}
+	for _, format := range []string{formatSops, formatPulumi, formatBiscuit, formatEJSON, formatTinkKeyset} {
+		files, err := filepath.Glob(filepath.Join("testdata", format, "*.*"))
+		if err != nil || len(files) == 0 {
+			t.Fatalf("no golden files of %s: %v", format, err)
+		}
+		for _, file := range files {
+			if filepath.Ext(file) == ".md" {
+				continue
+			}
+			add(format, filepath.Base(file), string(read(t, file)))
+			add(formatAuto, filepath.Base(file), string(read(t, file)))
+		}
+	}
+	instruction := `{"x-amz-key-v2":"` + blob + `","x-amz-iv":"i","x-amz-wrap-alg":"kms","x-amz-matdesc":"{}"}`
+	add(formatS3EC, "x.instruction", instruction)
+	add(formatAuto, "x.instruction", instruction)
+	add(formatAuto, "bare", blob+"\n")
+	add(formatBase64, "x", blob, SlotSpec{})
+	add(formatHex, "x", strings.Repeat("0a", 40), SlotSpec{})
+	add(formatJSON, "x", `{"a":"`+blob+`"}`, SlotSpec{Path: "a"})
+	add(formatJSONL, "x", `{"a":"`+blob+`"}`+"\n"+`{"a":"`+blob+`"}`+"\n", SlotSpec{Path: "a"})
+	add(formatText, "x", "A="+blob+"\n", SlotSpec{Pattern: `(?m)^A=(\S+)`})
+	return bodies
+}
+
+// TestByteOrderMark: a byte order mark changes nothing about what is found, and stays.
+func TestByteOrderMark(t *testing.T) {
+	for name, test := range textBodies(t) {
+		f := compile(t, test.spec)
+		body := test.item.Payload.(*scan.Object).Body
+		marked := object(string(test.item.Ref), byteOrderMark+string(body), nil)
+		want := f.Find(test.item)
+		if diff := cmp.Diff(summary(want), summary(f.Find(marked))); diff != "" || len(want) == 0 {
+			t.Errorf("%s, %d slots: %s", name, len(want), diff)
+			continue
+		}
+		if got := spliced(t, f, marked, make([][]byte, len(want))); string(got) != byteOrderMark+string(body) {
+			t.Errorf("%s: without new blobs the body becomes %q", name, got)
+		}
+		var blobs [][]byte
+		for i := range want {
+			blobs = append(blobs, kmsBlob(strings.Repeat("n", i%3*3+1)))
+		}
+		plain, now := spliced(t, f, test.item, blobs), spliced(t, f, marked, blobs)
+		if diff := cmp.Diff(byteOrderMark+string(plain), string(now)); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+}
+
+func inUTF16(body []byte, order binary.AppendByteOrder) (out []byte) {
+	for _, unit := range utf16.Encode([]rune(string(body))) {
+		out = order.AppendUint16(out, unit)
+	}
+	return out
+}
+
+func compressedBy(t *testing.T, body []byte, to func(io.Writer) io.WriteCloser) []byte {
+	var out bytes.Buffer
+	w := to(&out)
+	if _, err := w.Write(body); err != nil || w.Close() != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+// TestUnreadableBody: a body in UTF-16, or one that is compressed, is one refused slot in
+// every format that reads text, however many ciphertexts it holds, and is never changed.
+func TestUnreadableBody(t *testing.T) {
+	for name, test := range textBodies(t) {
+		f := compile(t, test.spec)
+		plain := test.item.Payload.(*scan.Object).Body
+		little, big := inUTF16(plain, binary.LittleEndian), inUTF16(plain, binary.BigEndian)
+		gzipped := compressedBy(t, plain, func(w io.Writer) io.WriteCloser { return gzip.NewWriter(w) })
+		zlibbed := compressedBy(t, plain, func(w io.Writer) io.WriteCloser { return zlib.NewWriter(w) })
+		for _, body := range []struct{ name, body, encoding, want string }{
+			{"UTF-16 LE", string(little), "", "not-utf8"},
+			{"UTF-16 BE", string(big), "", "not-utf8"},
+			{"UTF-16 LE with mark", "\xff\xfe" + string(little), "", "not-utf8"},
+			{"UTF-16 BE with mark", "\xfe\xff" + string(big), "", "not-utf8"},
+			{"gzip", string(gzipped), "", "compressed"},
+			{"gzip, declared", string(gzipped), "gzip", "compressed"},
+			{"zlib", string(zlibbed), "", "compressed"},
+			{"zstd", "\x28\xb5\x2f\xfd\x04\x00", "", "compressed"},
+			{"bzip2", "BZh91AY&SY\x00", "", "compressed"},
+			{"xz", "\xfd7zXZ\x00\x00", "", "compressed"},
+			{"zip", "PK\x03\x04\x14", "", "compressed"},
+			{"brotli, declared", "\x0b\x02\x80\xf0", "aws-chunked, br", "compressed"},
+		} {
+			item := object(string(test.item.Ref), body.body, nil)
+			item.Payload.(*scan.Object).ContentEncoding = body.encoding
+			found := f.Find(item)
+			if len(found) != 1 || found[0].Refused == nil || found[0].Refused.Reason != body.want {
+				t.Errorf("%s in %s: %v", name, body.name, summary(found))
+				continue
+			}
+			if got := spliced(t, f, item, [][]byte{[]byte("new")}); string(got) != body.body {
+				t.Errorf("%s in %s: the body changed", name, body.name)
+			}
+		}
+	}
+}
+
+// TestReadableBody: bodies that only look like others are read, and so are those that
+// format raw, and metadata, are about: they may begin with any bytes.
+func TestReadableBody(t *testing.T) {
+	blob := std64(string(kmsBlob("1")))
+	plain := Spec{Format: formatText, Kind: Objects, Slots: []SlotSpec{{Pattern: `A=(\S+)`}}}
+	raw := Spec{Format: formatRaw, Kind: Objects, Slots: []SlotSpec{{}}}
+	v2 := map[string]string{s3ecKeyV2: blob, s3ecIV: "iv", s3ecWrapV2: "kms", s3ecContextV2: `{}`}
+	for _, test := range []struct {
+		name, body, encoding string
+		spec                 Spec
+		metadata             map[string]string
+		refused              string
+	}{
+		{"plain text that is said to be gzip", "A=" + blob, "gzip", plain, nil, ""},
+		{"a Content-Encoding that compresses nothing", "\xffA=" + blob, "aws-chunked, utf-8", plain, nil, ""},
+		{"text that begins as zlib does", "x^A=" + blob, "", plain, nil, ""},
+		{"Latin-1", "# gr\xfc\xdfe\nA=" + blob, "", plain, nil, ""},
+		{"text with a NUL", "\x00\x00A=" + blob, "", plain, nil, ""},
+		{"a ciphertext that begins as gzip does", "\x1f\x8b\x08" + strings.Repeat("r", 253), "", raw, nil, ""},
+		{"a ciphertext that begins as UTF-16 does", "\xff\xfe" + strings.Repeat("r", 254), "", raw, nil, ""},
+		{"raw, declared as gzip", "\x1f\x8b\x08\x00\xff", "gzip", raw, nil, "compressed"},
+		{"an object behind its metadata", "\x1f\x8b\x08", "gzip", Spec{Format: formatS3EC, Kind: Objects}, v2, ""},
+		{"auto, by its metadata", "\x1f\x8b\x08", "gzip", Spec{Format: formatAuto, Kind: Objects}, v2, ""},
+	} {
+		item := object("x", test.body, test.metadata)
+		item.Payload.(*scan.Object).ContentEncoding = test.encoding
+		found := compile(t, test.spec).Find(item)
+		got := ""
+		if len(found) == 1 && found[0].Refused != nil {
+			got = found[0].Refused.Reason
+		}
+		if len(found) != 1 || got != test.refused {
+			t.Errorf("%s: %v", test.name, summary(found))
+		}
+	}
+}
