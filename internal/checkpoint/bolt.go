@@ -33,36 +33,70 @@ type File struct {
 var _ Store = (*File)(nil)
 
 // CreateFile opens the store at path, and makes an empty one where there is none.
-// It is made under another name first, so that a crash or a full disk leaves no
+// It is made under a name of its own first, so that a crash or a full disk leaves no
 // half of a database at path. Its directory must exist, and no other process may
 // do the same at that moment (Lock).
 func CreateFile(path string) (*File, error) {
-	if _, err := os.Stat(path); err == nil || !errors.Is(err, fs.ErrNotExist) {
-		return OpenFile(path)
+	f, err := OpenFile(path)
+	if !errors.Is(err, ErrNotFound) {
+		return f, err
 	}
-	draft := &File{path: path + ".new"}
-	if err := os.Remove(draft.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("make the checkpoint: %w", err)
-	}
-	if err := draft.update(func(b *bbolt.Bucket) error { return setIndex(b, index{}) }); err != nil {
-		_ = os.Remove(draft.path)
-		return nil, err
-	}
-	if err := os.Rename(draft.path, path); err != nil {
+	if err := createFile(path); err != nil {
 		return nil, fmt.Errorf("make the checkpoint: %w", err)
 	}
 	return &File{path: path}, syncDir(filepath.Dir(path))
 }
 
+func createFile(path string) error {
+	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+draftMark+"*")
+	if err != nil {
+		return err
+	}
+	draft := &File{path: file.Name()}
+	err = file.Close()
+	if err == nil {
+		err = draft.update(func(b *bbolt.Bucket) error { return setIndex(b, index{}) })
+	}
+	if err == nil {
+		// A link, unlike a rename, replaces no file that was put there meanwhile.
+		if err = os.Link(draft.path, path); err != nil && !errors.Is(err, fs.ErrExist) {
+			return os.Rename(draft.path, path) // this file system has no links
+		}
+	}
+	return errors.Join(err, os.Remove(draft.path))
+}
+
+// draftMark is in the name of a checkpoint that is being made, behind that of its file.
+const draftMark = ".new-"
+
 // OpenFile opens the store at path. A missing file is an error that wraps
 // ErrNotFound, never an empty store.
 func OpenFile(path string) (*File, error) {
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("no checkpoint at %s: %w", path, ErrNotFound)
-	} else if err != nil {
+	case err != nil:
 		return nil, fmt.Errorf("open the checkpoint: %w", err)
+	case !info.Mode().IsRegular():
+		return nil, &DamagedError{Path: path, Detail: notRegular(info.Mode())}
+	case info.Size() == 0:
+		return nil, &DamagedError{Path: path, Detail: "the file is empty"}
 	}
 	return &File{path: path}, nil
+}
+
+// notRegular says what a file is that cannot hold anything of ours.
+func notRegular(mode fs.FileMode) string {
+	switch {
+	case mode.IsDir():
+		return "it is a directory"
+	case mode&fs.ModeNamedPipe != 0:
+		return "it is a named pipe"
+	case mode&fs.ModeDevice != 0:
+		return "it is a device"
+	}
+	return "it is not a regular file"
 }
 
 // Fetch implements Store.

@@ -3,7 +3,9 @@ package checkpoint
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"regexp"
 	"strings"
 	"time"
 
@@ -25,28 +27,61 @@ func (e *LockedError) Error() string {
 }
 
 // AcquireLock locks the checkpoint at path by a file beside it, path + ".lock".
-// It does not wait: *LockedError when another process has it.
+// It does not wait: *LockedError when another process has it. A file that no lock left
+// there is not touched.
 func AcquireLock(path string) (*Lock, error) {
 	path += ".lock"
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return nil, &foreignLockError{path, notRegular(info.Mode())}
+	}
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NONBLOCK, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock the checkpoint: %w", err)
 	}
-	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		defer func() { _ = file.Close() }()
-		if !errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("lock the checkpoint: flock %s: %w", path, err)
-		}
-		holder, _ := os.ReadFile(path)
-		return nil, &LockedError{Path: path, Holder: strings.TrimSpace(string(holder))}
-	}
-	host, _ := os.Hostname()
-	text := fmt.Sprintf("process %d on %s since %s\n", os.Getpid(), host, time.Now().UTC().Format(time.RFC3339))
-	if err := errors.Join(file.Truncate(0), writeAt(file, text)); err != nil {
+	if err := takeLock(file, path); err != nil {
 		_ = file.Close()
-		return nil, fmt.Errorf("lock the checkpoint: %w", err)
+		return nil, err
 	}
 	return &Lock{file: file}, nil
+}
+
+// takeLock locks the file and writes into it who holds it.
+func takeLock(file *os.File, path string) error {
+	err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if err != nil && !errors.Is(err, unix.EWOULDBLOCK) {
+		return fmt.Errorf("lock the checkpoint: flock %s: %w", path, err)
+	}
+	held, reading := io.ReadAll(io.LimitReader(file, maxHolder))
+	switch {
+	case reading != nil:
+		return fmt.Errorf("lock the checkpoint: %w", reading)
+	case len(held) > 0 && !holder.Match(held):
+		return &foreignLockError{path, "it holds something else"}
+	case err != nil:
+		return &LockedError{Path: path, Holder: strings.TrimSpace(string(held))}
+	}
+	host, _ := os.Hostname()
+	text := fmt.Sprintf(holderFormat, os.Getpid(), host, time.Now().UTC().Format(time.RFC3339))
+	if err := errors.Join(file.Truncate(0), writeAt(file, text)); err != nil {
+		return fmt.Errorf("lock the checkpoint: %w", err)
+	}
+	return nil
+}
+
+// What stands in a lock file: who holds the lock, or held it last.
+const (
+	holderFormat = "process %d on %s since %s\n"
+	maxHolder    = 1 << 10 // bytes
+)
+
+var holder = regexp.MustCompile(`^process [0-9]+ on [^\n]* since [0-9TZ:-]+\n$`)
+
+// foreignLockError says that what is at the path of a lock is something else.
+type foreignLockError struct{ path, detail string }
+
+func (e *foreignLockError) Error() string {
+	return fmt.Sprintf("%s is not the lock of a checkpoint (%s); it was left as it is: move it away, or give the checkpoint another path",
+		e.path, e.detail)
 }
 
 func writeAt(file *os.File, text string) error {

@@ -199,6 +199,8 @@ func (c *checker) files() {
 		c.service("checkpoint", place.Endpoint, place.RoleARN)
 	case c.job.AuditLog == place.File:
 		c.add("audit_log", "is the same file as the checkpoint; give it its own path")
+	case c.job.AuditLog == place.File+".lock":
+		c.add("audit_log", "is the lock file of the checkpoint; give it its own path")
 	}
 	if c.job.Lease < MinLease {
 		c.add("lease", fmt.Sprintf("must be %s at least", MinLease))

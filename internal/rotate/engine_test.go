@@ -185,6 +185,8 @@ type trail struct {
 	mu       sync.Mutex
 	intended map[string]rotate.Record
 	records  []rotate.Record
+	// find is what an earlier process noted; nil for nothing.
+	find func(ref scan.Ref, after string) (rotate.Trace, bool)
 }
 
 func newTrail() *trail { return &trail{intended: map[string]rotate.Record{}} }
@@ -205,9 +207,13 @@ func (t *trail) Record(records []rotate.Record) error {
 	return nil
 }
 
-func (t *trail) Find(string, scan.Ref, string) (rotate.Trace, bool) {
-	return rotate.Trace{}, false
+func (t *trail) Find(_ string, ref scan.Ref, after string) (rotate.Trace, bool) {
+	if t.find == nil {
+		return rotate.Trace{}, false
+	}
+	return t.find(ref, after)
 }
+
 func (t *trail) Sync() error { return nil }
 
 // bench is one pass over a memory target, from an empty checkpoint.
@@ -225,6 +231,8 @@ type bench struct {
 	store   checkpoint.Store
 	passes  *checkpoint.Passes
 	workers int // at least 4
+	// identity is that of the pass, to which the records of the trail are bound.
+	identity string
 }
 
 func (b *bench) run(t *testing.T) (checkpoint.Counts, error) {
@@ -272,7 +280,8 @@ func (b *bench) rotator(target rotate.Target, pass int) *rotate.Rotator {
 		asked = b.lie
 	}
 	return rotate.New(rotate.Config{Targets: []rotate.Target{target}, Keys: b.keys, KMS: asked,
-		Rate: 100000, Workers: max(b.workers, 4), MaxOutage: 2 * time.Second, Settle: b.settle, Pass: pass, Recorder: b.trail, Exact: b.exact})
+		Rate: 100000, Workers: max(b.workers, 4), MaxOutage: 2 * time.Second, Settle: b.settle, Pass: pass, Identity: b.identity,
+		Recorder: b.trail, Exact: b.exact})
 }
 
 func format(t *testing.T, from, to map[string]string) *ciphertext.Compiled {

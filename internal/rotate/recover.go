@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"rotator/internal/ciphertext"
+	"rotator/internal/scan"
 )
 
 // Trace is a change that an earlier process of a pass noted in the audit log.
@@ -32,7 +33,7 @@ func (w *worker) recover(
 		return verdict{}, false, nil
 	}
 	trace, ok := w.recorder.Find(target.Name, t.item.Ref, found)
-	if !ok || !w.ours(trace.Record, slot) {
+	if !ok || trace.Record.After != found || !w.ours(target, t.item.Ref, slot, trace.Record) {
 		return verdict{}, false, nil
 	}
 	if !trace.Kept {
@@ -49,11 +50,11 @@ func (w *worker) recover(
 	return verdict{outcome: Rotated, key: record.From}, true, err
 }
 
-// ours reports whether a line of the audit log is about this pass, and about a blob with
-// the encryption context that the slot must have.
-func (w *worker) ours(r Record, slot ciphertext.Slot) bool {
+// ours reports whether a line of the audit log is about this pass, about this item, and
+// about a blob with the encryption context that the slot must have.
+func (w *worker) ours(target *Target, ref scan.Ref, slot ciphertext.Slot, r Record) bool {
 	keys := w.decider.keys
-	return r.Binding != "" && r.Binding == w.bind(r, slot) &&
+	return r.Binding != "" && r.Binding == w.bind(r, slot) && r.Target == target.Name && r.Ref == ref &&
 		r.Pass == w.pass && r.To == keys.Destination.ARN && keys.isSource(r.From)
 }
 

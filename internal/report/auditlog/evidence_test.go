@@ -165,6 +165,8 @@ func TestForeignFilesAreLeft(t *testing.T) {
 		"one line without an end":     "a note that somebody keeps",
 		"lines":                       "one\ntwo\n",
 		"JSON":                        `{"seq":1,"kind":"order"}`,
+		"JSON of such a beginning":    lineStart(1) + `log","at":"noon"}`,
+		"JSON of another event":       lineStart(1) + `login"}`,
 		"JSON lines":                  "{\"seq\":2}\n{\"seq\":3}\n",
 		"less than tells":             `{"seq":1,`,
 		"a brace":                     "{",

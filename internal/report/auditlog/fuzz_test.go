@@ -102,7 +102,7 @@ func FuzzTorn(f *testing.F) {
 		}
 		whole := bytes.LastIndexByte(torn, '\n') + 1
 		log, err := Open(path, "job")
-		if n := len(torn); n > 0 && n < len(lineStart(1)) { // which does not tell it from a file of another program
+		if n := len(torn); n > 0 && n < len(lineStart(1)+`log","at":"`) { // which does not tell it from a file of another program
 			if now, reading := os.ReadFile(path); !IsForeign(err) || reading != nil || !bytes.Equal(now, torn) {
 				t.Fatalf("%q: %v, and it is %q now (%v)", torn, err, now, reading)
 			}

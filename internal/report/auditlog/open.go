@@ -2,12 +2,14 @@ package auditlog
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -155,11 +157,17 @@ func (l *Log) cut(end, size int64) error {
 const asEvidence = "move the file away to begin a new one, and keep it as evidence"
 
 // begins reports whether a text without an end is the beginning of line number seq. Behind
-// it a file system that lost power may have left zeros.
+// it a file system that lost power may have left zeros. The beginning of a log must be long
+// enough to tell it from a file of another program.
 func begins(text []byte, seq int64) bool {
 	text = bytes.TrimRight(text, "\x00")
-	start := []byte(lineStart(seq))
-	return bytes.HasPrefix(text, start) || bytes.HasPrefix(start, text)
+	if _, _, err := parse(text); err != nil && json.Valid(text) {
+		return false // it is whole, and is something else
+	}
+	return slices.ContainsFunc([]string{eventLog, eventIntent, eventRotated}, func(event string) bool {
+		start := []byte(lineStart(seq) + event + `","at":"`)
+		return bytes.HasPrefix(text, start) || seq > 1 && bytes.HasPrefix(start, text)
+	})
 }
 
 // lineStart is how line number seq begins.
@@ -178,13 +186,15 @@ func (l *Log) examine(file *os.File) (end, size int64, err error) {
 	text, _, whole := bytes.Cut(first, []byte("\n"))
 	begin, _, parsed := parse(text)
 	switch {
-	case !whole && len(first) >= len(lineStart(1)) && begins(first, 1) && size < maxLine:
+	case whole && parsed == nil && begin.Seq == 1 && begin.Prev == genesis:
+	case !whole && size < maxLine && begins(first, 1):
 		return 0, size, nil // it was cut short
-	case !bytes.HasPrefix(text, []byte(lineStart(1))):
+	case whole && bytes.HasPrefix(text, []byte(lineStart(1))):
+		return 0, 0, &ChainError{Line: 1, Detail: "it is not as it was written; " + asEvidence}
+	default:
 		return 0, 0, &ForeignError{Path: file.Name(), Detail: "does not begin as an audit log"}
-	case !whole || parsed != nil || begin.Seq != 1 || begin.Prev != genesis:
-		return 0, 0, &ChainError{Line: 1, Detail: "it does not match its own hash; " + asEvidence}
-	case begin.Event == eventLog && begin.Job != l.job:
+	}
+	if begin.Event == eventLog && begin.Job != l.job {
 		return 0, 0, &ForeignError{
 			Path:   file.Name(),
 			Detail: fmt.Sprintf("is the audit log of job %q", begin.Job),
