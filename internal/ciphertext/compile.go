@@ -17,6 +17,7 @@ type slot struct {
 	padding              Padding // of texts that do not show it
 	context, destination rule
 	differs              bool // there is a destination context of its own
+	meets                bool // its path may lead to a place of another slot
 }
 
 // compiler makes the Format of a Spec, and gathers all problems on the way.
@@ -61,13 +62,23 @@ func (c *compiler) run() Format {
 	c.contexts()
 	if form.slots != noSlots {
 		for i, s := range c.spec.Slots {
-			c.slot(fmt.Sprintf("slots[%d]", i), s)
+			c.slot(slotField(i, ""), s)
 		}
+		c.overlaps()
 	}
 	if len(c.errs) > 0 {
 		return nil
 	}
 	return form.build(c)
+}
+
+// slotField names a field of the i-th slot, or the slot itself.
+func slotField(i int, name string) string {
+	field := fmt.Sprintf("slots[%d]", i)
+	if name != "" {
+		field += "." + name
+	}
+	return field
 }
 
 // symmetric is what Compiled says of it: a format that knows its own places knows

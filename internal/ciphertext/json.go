@@ -43,9 +43,15 @@ func documentPlaces(text []byte, offset int, slots []slot, find func(member look
 	d := &document{root: gjson.ParseBytes(text), known: map[string]answer{}}
 	references := find(d.member)
 	var places []place
+	var taken shared
 	for _, s := range slots {
 		d.descend(d.root, nil, s.path, func(v gjson.Result, at Path, refused *Refused) {
-			places = append(places, newPlaces(s, text, offset, v, at, refused, references)...)
+			for _, p := range newPlaces(s, text, offset, v, at, refused, references) {
+				if s.meets && taken.refuse(places, s.number, p.Path) {
+					continue
+				}
+				places = append(places, p)
+			}
 		})
 	}
 	return places

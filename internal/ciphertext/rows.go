@@ -32,7 +32,7 @@ func (r *rows) Find(item scan.Item) []Slot {
 	if !ok {
 		return nil
 	}
-	w := &rowWalk{row: row}
+	w := &rowWalk{row: row, times: r.timesFound(row)}
 	_ = w.walk(r.slots) // it fails only when it splices
 	return w.found
 }
@@ -43,7 +43,7 @@ func (r *rows) Splice(item scan.Item, blobs [][]byte) (scan.Payload, error) {
 	if !ok {
 		return nil, errNotOurs(item)
 	}
-	w := &rowWalk{row: &scan.Row{Attributes: row.Attributes}, blobs: blobs, splice: true}
+	w := &rowWalk{row: &scan.Row{Attributes: row.Attributes}, blobs: blobs, splice: true, times: r.timesFound(row)}
 	if err := w.walk(r.slots); err != nil {
 		return nil, err
 	}
@@ -73,6 +73,17 @@ func (r *rows) Guards(item scan.Item, slots []Slot, moves func(i int) bool) []sc
 	return guards
 }
 
+// timesFound counts, by path, how many rules lead to each place; nil where no two paths
+// can meet.
+func (r *rows) timesFound(row *scan.Row) map[string]int {
+	if !slices.ContainsFunc(r.slots, func(s slot) bool { return s.meets }) {
+		return nil
+	}
+	w := &rowWalk{row: row, counting: true, times: map[string]int{}}
+	_ = w.walk(r.slots) // it fails only when it splices
+	return w.times
+}
+
 // rowWalk visits the slots of a row in a fixed order, to list them or to replace
 // blobs[i] in the i-th.
 type rowWalk struct {
@@ -82,6 +93,10 @@ type rowWalk struct {
 	found  []Slot
 	seen   int
 	unfit  unfitSlots
+	// times is how many rules lead to a place, by path; it is being counted if counting.
+	// A place with several is refused once, and 0 afterwards.
+	times    map[string]int
+	counting bool
 }
 
 func (w *rowWalk) walk(slots []slot) error {
@@ -146,6 +161,12 @@ func (w *rowWalk) visit(s slot, v scan.Value, at Path) scan.Value {
 	switch {
 	case v.Kind == scan.KindNull:
 		return v
+	case w.counting:
+		w.times[path]++
+		return v
+	case w.times != nil && w.times[path] != 1:
+		w.refuseShared(s, v, path)
+		return v
 	case v.Kind == scan.KindB:
 		v.Bytes = w.value(s, path, v.Bytes)
 	case v.Kind == scan.KindS && !isBinary(s.format):
@@ -169,6 +190,26 @@ func (w *rowWalk) visit(s slot, v scan.Value, at Path) scan.Value {
 			Detail: fmt.Sprintf("attribute %s is of type %s, and format %s reads %s", path, v.Kind, s.format, wanted)}})
 	}
 	return v
+}
+
+// refuseShared refuses a place to which several rules lead: every member of a set, and
+// anything else once.
+func (w *rowWalk) refuseShared(s slot, v scan.Value, path string) {
+	if w.times[path] == 0 {
+		return // that was done
+	}
+	w.times[path] = 0
+	members := len(v.ByteSet)
+	if v.Kind == scan.KindSS {
+		members = len(v.Texts)
+	}
+	if members == 0 {
+		w.add(Slot{Path: path, Rule: s.number, Refused: errShared(path)})
+	}
+	for i := range members {
+		member := fmt.Sprintf("%s{%d}", path, i)
+		w.add(Slot{Path: member, Rule: s.number, Refused: errShared(member)})
+	}
 }
 
 // value is one place that holds a blob; it returns what shall stand there.

@@ -42,20 +42,22 @@ type textMatch struct {
 	start, end int
 }
 
-// textPlaces makes places of matches, which are in the order of the body. Where
-// two of them share bytes, neither is more right than the other.
+// textPlaces makes places of matches, which are in the order of the body. Where several
+// of them share bytes, neither is more right than the other: they are one refused place.
 func textPlaces(body []byte, matches []textMatch, find lookup) []place {
 	var places []place
 	taken := 0
 	for i, m := range matches {
-		shared := i > 0 && m.start < taken || i+1 < len(matches) && matches[i+1].start < m.end
-		same := i > 0 && m.start == matches[i-1].start || i+1 < len(matches) && m.start == matches[i+1].start
-		taken = max(taken, m.end)
+		if i > 0 && (m.start < taken || m.start == matches[i-1].start) {
+			taken = max(taken, m.end)
+			continue
+		}
+		taken = m.end
 		d := decode(m.slot.format, m.slot.padding, body[m.start:m.end])
 		if d.refused == nil {
 			d.refused = partOfText(m.slot.format, body, m.start, m.end)
 		}
-		if shared || same {
+		if i+1 < len(matches) && (matches[i+1].start < m.end || matches[i+1].start == m.start) {
 			d.refused = &Refused{Reason: "ambiguous", Detail: "more than one pattern matches here; narrow the patterns, so that each ciphertext is found once"}
 		}
 		if d.refused != nil {
