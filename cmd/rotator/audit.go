@@ -67,6 +67,9 @@ func look(ctx context.Context, c *common, job *config.Job, command string) (*ses
 	if err != nil {
 		return nil, err
 	}
+	if command == "audit" {
+		s.noteUnprobed()
+	}
 	p, worked, err := s.walk(ctx)
 	if wrong := (*rotate.HeaderError)(nil); err == nil && errors.As(worked, &wrong) {
 		// What was counted so far may be wrong, and cost little: count again.
@@ -103,6 +106,16 @@ func (s *session) walk(ctx context.Context) (p *pass, worked, err error) {
 		return nil, nil, err
 	}
 	return p, s.work(ctx, s.rotator(targets, checkpoint.Pass{}, noRecords{}, nil), p), nil
+}
+
+// noteUnprobed lets the sources say, before anything is read, what they cannot know of a
+// server without a write.
+func (s *session) noteUnprobed() {
+	for _, p := range s.wiring.places {
+		if unprobed, ok := p.source.(interface{ NoteUnprobed() }); ok {
+			unprobed.NoteUnprobed()
+		}
+	}
 }
 
 // countOldVersions lets the sources that keep old versions note how many. Where

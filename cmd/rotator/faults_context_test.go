@@ -2,6 +2,11 @@ package main
 
 import (
 	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"rotator/internal/fakeaws/fault"
@@ -66,4 +71,39 @@ func editedContext(t *testing.T) {
 			}})
 		toTheEnd(t, w)
 	})
+}
+
+// TestServerWithoutConditions: audit says, without a write, that nothing is known of the
+// conditions of the server; run finds out, and logs what is not enforced.
+func TestServerWithoutConditions(t *testing.T) {
+	m := newMixed(t, 0)
+	i := slices.IndexFunc(varieties(), func(v variety) bool { return v.name == "sops-json" })
+	if err := m.put(t.Context(), "object.json", varieties()[i]); err != nil {
+		t.Fatal(err)
+	}
+	m.server.Faults().Set("s3:CopyObject", fault.Fault{Before: func(r requestOf, _ []byte) {
+		r.Header.Del("If-Match")
+	}})
+	file := filepath.Join(t.TempDir(), "job.yaml")
+	job := fmt.Sprintf("job: unprobed\ndestination: { key: %q }\nsource: { keys: [%q] }\ntargets:\n"+
+		"  - s3: { bucket: %s }\n    format: auto\n", m.keys["new"], m.keys["old"], mixedBucket)
+	if err := os.WriteFile(file, []byte(job), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	before := m.server.Faults().Counts()
+	code, out, errs := command(t, "audit", "-f", file)
+	if after := m.server.Faults().Counts(); code != exitDone || after["s3:PutObject"] != before["s3:PutObject"] {
+		t.Errorf("audit: exit %d, %d PUTs: %s", code, after["s3:PutObject"]-before["s3:PutObject"], errs)
+	}
+	for _, text := range []string{out, errs} {
+		if !strings.Contains(text, "was not probed whether it enforces the conditions") {
+			t.Errorf("audit says nothing of the conditions: %s", text)
+		}
+	}
+	code, out, errs = command(t, "run", "-f", file)
+	for _, text := range []string{out, errs} {
+		if code != exitDone || !strings.Contains(text, "does not enforce If-Match of what CopyObject") {
+			t.Errorf("run: exit %d: %s", code, text)
+		}
+	}
 }

@@ -51,6 +51,8 @@ type wiring struct {
 	places []place
 	notes  []string
 	plain  bool // the SDK sends all requests itself
+	// warn says at once what has to be known before anything is written.
+	warn func(text string)
 }
 
 // wire builds the clients of a job and checks, in this order, formats, keys,
@@ -63,7 +65,8 @@ func wire(ctx context.Context, c *common, job *config.Job) (*wiring, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &wiring{job: job, plain: c.sdk}
+	warn := func(text string) { c.logger.Warn(text) }
+	w := &wiring{job: job, plain: c.sdk, warn: warn}
 	if err := w.wireKMS(ctx, base); err != nil {
 		return nil, err
 	}
@@ -300,6 +303,7 @@ func (w *wiring) newPlace(base aws.Config, target config.Target, format *ciphert
 		AWS:         client.Options().BaseEndpoint == nil,
 		Room:        room,
 		PageLimit:   pageItems,
+		Warn:        w.warn,
 		Connections: w.workersOfBucket() + 1,
 	}
 	if !format.AlwaysNeedsBody() {

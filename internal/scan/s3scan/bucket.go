@@ -50,6 +50,9 @@ type Config struct {
 	Room *scan.Room
 	// PageLimit is the most keys of a page; 0 means 1,000, which is S3's most.
 	PageLimit int32
+	// Warn is told at once what this server does not enforce; nil is told nothing. The
+	// notes say it too.
+	Warn func(text string)
 	// Connections is for how many requests at once connections are opened before the
 	// first of several pages is handed out; 0 leaves it to the requests.
 	Connections int
@@ -92,12 +95,40 @@ func (b *Bucket) Notes() []string {
 	return slices.Clone(b.notes)
 }
 
-func (b *Bucket) note(format string, args ...any) {
+func (b *Bucket) note(format string, args ...any) { b.add(fmt.Sprintf(format, args...)) }
+
+// add adds a note, and reports whether it is new.
+func (b *Bucket) add(text string) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if text := fmt.Sprintf(format, args...); !slices.Contains(b.notes, text) {
-		b.notes = append(b.notes, text)
+	if slices.Contains(b.notes, text) {
+		return false
 	}
+	b.notes = append(b.notes, text)
+	return true
+}
+
+// warn notes what others should know before anything is written.
+func (b *Bucket) warn(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	if b.add(text) && b.config.Warn != nil {
+		b.config.Warn(text)
+	}
+}
+
+// NoteUnprobed notes that nothing is known of the conditions of this server, which only
+// a write can show. It is for commands that write nothing.
+func (b *Bucket) NoteUnprobed() {
+	if b.config.AWS {
+		return
+	}
+	writes := "PUT"
+	if b.config.NeedsBody != nil {
+		writes = "PUT and CopyObject"
+	}
+	b.warn("bucket %s: this endpoint is not AWS, and it was not probed whether it enforces the conditions "+
+		"of %s, since that takes a write; rotator run probes it before its first write to the bucket",
+		b.config.Bucket, writes)
 }
 
 // Check says, without writing, whether the bucket can be used:

@@ -22,13 +22,16 @@ import (
 
 // probeCopies finds out which conditions of CopyObject the server enforces.
 func (b *Bucket) probeCopies(ctx context.Context) (level, error) {
+	if g := b.guard(&b.copies); g.known {
+		return g.level, nil
+	}
 	found, err := b.probe(ctx, &b.copies, b.tryCopies)
 	switch {
 	case err != nil:
 	case found == watched:
-		b.note("bucket %s: this server does not enforce If-Match of what CopyObject overwrites; objects are looked at right before and after each copy, and an update in between could be lost: stop other writers", b.config.Bucket)
+		b.warn("bucket %s: this server does not enforce If-Match of what CopyObject overwrites; objects are looked at right before and after each copy, and an update in between could be lost: stop other writers", b.config.Bucket)
 	case found == unsafe:
-		b.note("bucket %s: this server does not enforce x-amz-copy-source-if-match on CopyObject; objects are read and PUT again where their metadata alone changes, up to 64 MiB each", b.config.Bucket)
+		b.warn("bucket %s: this server does not enforce x-amz-copy-source-if-match on CopyObject; objects are read and PUT again where their metadata alone changes, up to 64 MiB each", b.config.Bucket)
 	}
 	return found, err
 }
@@ -36,9 +39,12 @@ func (b *Bucket) probeCopies(ctx context.Context) (level, error) {
 // probeUploads does the same for CompleteMultipartUpload, and parts that are
 // copies.
 func (b *Bucket) probeUploads(ctx context.Context) (level, error) {
+	if g := b.guard(&b.uploads); g.known {
+		return g.level, nil
+	}
 	found, err := b.probe(ctx, &b.uploads, b.tryUploads)
 	if err == nil && found == watched {
-		b.note("bucket %s: this server does not enforce If-Match on CompleteMultipartUpload; objects are looked at right before and after each, and an update in between could be lost: stop other writers", b.config.Bucket)
+		b.warn("bucket %s: this server does not enforce If-Match on CompleteMultipartUpload; objects are looked at right before and after each, and an update in between could be lost: stop other writers", b.config.Bucket)
 	}
 	return found, err
 }

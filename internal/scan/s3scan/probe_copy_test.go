@@ -101,3 +101,56 @@ func (p probed) check(t *testing.T, store *store, size int64) {
 	}
 	store.leftUploads()
 }
+
+// TestWarnedBeforeTheFirstWrite: what a server does not enforce of copies is said once,
+// before anything but a probe is written, be the first write a copy or a PUT.
+func TestWarnedBeforeTheFirstWrite(t *testing.T) {
+	for _, first := range []string{"copy", "put"} {
+		store := newStore(t, nil)
+		var warned []string
+		ignoring := withoutHeader("If-Match")
+		handle := func(w http.ResponseWriter, r *http.Request) bool {
+			if r.Method == http.MethodPut && !strings.Contains(r.URL.Path, probeName) && len(warned) == 0 {
+				t.Errorf("%s: %s %s comes before the warning", first, r.Method, r.URL.Path)
+			}
+			return ignoring(w, r)
+		}
+		ref := scan.Ref(prefix + "k")
+		source := store.inMetadata(func(c *Config) {
+			store.through(handle)(c)
+			c.Warn = func(text string) { warned = append(warned, text) }
+			c.NeedsBody = func(string, map[string]string) bool { return first == "put" }
+		})
+		store.value(ref, "old")
+		item, err := source.Load(t.Context(), ref)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			change := scan.Change{Item: item, New: spliceMetadata(item.Payload, []byte("new"))}
+			if first == "put" {
+				object := *item.Payload.(*scan.Object)
+				object.Body = []byte("another body")
+				change.New = &object
+			}
+			_ = source.Replace(t.Context(), []scan.Change{change}) // the second is refused
+		}
+		if len(warned) != 1 || !strings.Contains(warned[0], "does not enforce If-Match") {
+			t.Errorf("%s: warnings %q", first, warned)
+		}
+	}
+}
+
+// TestUnprobed: a command that writes nothing says that nothing is known of a server
+// that is not AWS, and sends it nothing.
+func TestUnprobed(t *testing.T) {
+	for _, onAWS := range []bool{false, true} {
+		store := newStore(t, nil)
+		source := store.inMetadata(func(c *Config) { c.AWS = onAWS })
+		source.NoteUnprobed()
+		notes := fmt.Sprint(source.Notes())
+		if strings.Contains(notes, "before its first write") == onAWS || len(store.faults.Counts()) > 0 {
+			t.Errorf("AWS %v: notes %s, requests %v", onAWS, notes, store.faults.Counts())
+		}
+	}
+}

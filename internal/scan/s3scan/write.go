@@ -28,6 +28,16 @@ func (b *Bucket) Replace(ctx context.Context, changes []scan.Change) []scan.Resu
 	return results
 }
 
+// prepare finds out, before the first write of any kind, what the server enforces of a
+// copy, where objects may be copied: so it is said before anything is written.
+func (b *Bucket) prepare(ctx context.Context) error {
+	if b.config.AWS || b.config.NeedsBody == nil {
+		return nil
+	}
+	_, err := b.probeCopies(ctx)
+	return err
+}
+
 func (b *Bucket) replace(ctx context.Context, change scan.Change) error {
 	read, ok := change.Item.Token.(*asRead)
 	before, isObject := change.Item.Payload.(*scan.Object)
@@ -43,6 +53,11 @@ func (b *Bucket) replace(ctx context.Context, change scan.Change) error {
 		return errCannotWrite("the change is one of body and user metadata, and one write replaces one of them")
 	case !sameBody && !read.whole:
 		return errCannotWrite("the change is one of a body that was not read")
+	}
+	if err := b.prepare(ctx); err != nil {
+		return err
+	}
+	switch {
 	case !sameBody:
 		return b.rewrite(ctx, after, read, len(change.Guards) > 0)
 	case read.size > maxCopy || read.checksum.kind == types.ChecksumTypeComposite:
