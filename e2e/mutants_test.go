@@ -26,9 +26,14 @@ func mutants() []mutant {
 	tables, objects := []string{"./internal/scan/dynamoscan"}, []string{"./internal/scan/s3scan"}
 	return []mutant{
 		{"no condition on a batched write", "internal/scan/dynamoscan/batch.go",
-			"\tfor _, e := range u.edits {\n\t\tb.WriteString(separator + partiPath(e.path) + \" = ?\")\n\t\tparameters = append(parameters, toSDK(e.old))\n\t}\n", "", tables},
+			"\tparameters = u.where(&b, parameters)\n", "", tables},
 		{"no condition on a single write", "internal/scan/dynamoscan/write.go",
-			"aws.String(strings.Join(conditions, \" AND \"))", "nil", tables},
+			"aws.String(condition)", `aws.String(condition + " OR attribute_not_exists(nobody)")`, tables},
+		{"no context in the condition", "internal/rotate/chunk.go",
+			"Guards: t.guards(target), ", "", []string{"./cmd/rotator", "-run", "TestFaults/^29"}},
+		{"no presence in the condition", "internal/ciphertext/rowreader.go",
+			"\tif r.notes == nil {\n", "\tif r.notes == nil || state != scan.Equal {\n",
+			[]string{"./internal/ciphertext", "-run", "TestRowGuards"}},
 		{"no condition on a PUT", "internal/scan/s3scan/put.go",
 			"Key: &object.Key, IfMatch: &p.etag,", "Key: &object.Key,", objects},
 		{"no condition of what a copy overwrites", "internal/scan/s3scan/copy.go",

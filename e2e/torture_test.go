@@ -35,7 +35,8 @@ type torture struct {
 const cycle = 10
 
 // TestTorture kills the real binary at random moments, ROUNDS times over each kind
-// of checkpoint, while an application goes on writing. Every few kills the world
+// of checkpoint, while an application goes on writing, and another edits nothing but the
+// attributes that contexts are made from. Every few kills the world
 // comes to rest, the pass is finished, and every item is compared with the truth.
 func TestTorture(t *testing.T) {
 	rounds := 50
@@ -57,6 +58,7 @@ func TestTorture(t *testing.T) {
 		t.Run(store.name, func(t *testing.T) {
 			t.Parallel()
 			items, objects := trial.Mix(4)
+			items[trial.Bound] = 80
 			w := trial.Start(t, trial.Config{Items: items, Objects: objects, Rate: 1200, Segments: 4, Checkpoint: store.place,
 				Extra: "lease: 1s", Command: []string{binary}})
 			tt := &torture{world: w, runs: store.runs, passes: map[int]bool{}, probes: map[string]bool{}}
@@ -77,6 +79,7 @@ func (tt *torture) cycle(t *testing.T, kills int) {
 	defer rest()
 	var writer sync.WaitGroup
 	writer.Go(func() { tt.write(writing, t) })
+	writer.Go(func() { tt.relocate(writing, t) })
 	running := make([]*trial.Process, tt.runs)
 	for i := range running {
 		running[i] = tt.world.Command("run", "-o", "json").Begin(t)
@@ -123,6 +126,31 @@ func (tt *torture) write(ctx context.Context, t *testing.T) {
 			err = w.Touch(context.WithoutCancel(ctx), e)
 		default:
 			err = w.Replace(context.WithoutCancel(ctx), e, w.Old)
+		}
+		if err != nil {
+			t.Error(err)
+			return
+		}
+	}
+}
+
+// relocate goes on editing only what the contexts of items are made from. Now and then an
+// item gets a ciphertext under the old key again, so that there is something to move.
+func (tt *torture) relocate(ctx context.Context, t *testing.T) {
+	w := tt.world
+	entries := w.Entries(trial.Of(trial.Table, trial.Bound))
+	ticker := time.NewTicker(time.Millisecond)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		e, whole := entries[rand.IntN(len(entries))], context.WithoutCancel(ctx)
+		err := w.Relocate(whole, e)
+		if err == nil && rand.IntN(8) == 0 {
+			err = w.Replace(whole, e, w.Old)
 		}
 		if err != nil {
 			t.Error(err)
