@@ -2,11 +2,13 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"rotator/internal/fakeaws/fault"
@@ -105,5 +107,72 @@ func TestServerWithoutConditions(t *testing.T) {
 		if code != exitDone || !strings.Contains(text, "does not enforce If-Match of what CopyObject") {
 			t.Errorf("run: exit %d: %s", code, text)
 		}
+	}
+}
+
+// TestEditedContextOfFiles: between the read of a file and its write, an application edits
+// what the new context is made from, or moves the file to another path. Each file can be
+// read with what its content and its path say.
+func TestEditedContextOfFiles(t *testing.T) {
+	const files = 30
+	v := newVault(t, `  - name: vault
+    files: { root: export, key_pattern: '^(?P<team>[^/]+)/' }
+    format: json
+    slots:
+      - path: secret
+        context: { path: constant }
+        destination_context: { team: "${key.team}", region: "${body.region}" }
+`)
+	write := func(path, region, blob string) {
+		temporary := filepath.Join(v.dir, "new")
+		v.must(os.WriteFile(temporary, fmt.Appendf(nil, `{"region":%q,"secret":%q}`, region, blob), 0o640))
+		v.must(os.Rename(temporary, filepath.Join(v.dir, "export", path)))
+	}
+	v.must(os.MkdirAll(filepath.Join(v.dir, "export", "one"), 0o755))
+	v.must(os.MkdirAll(filepath.Join(v.dir, "export", "two"), 0o755))
+	blobs := map[string]string{}
+	for n := range files {
+		path := fmt.Sprintf("one/%d", n)
+		blobs[path] = v.blob("secret", "constant")
+		write(path, "first", blobs[path])
+	}
+	var mu sync.Mutex
+	v.server.Faults().Set("kms:ReEncrypt", fault.Fault{Before: func(_ requestOf, body []byte) {
+		mu.Lock()
+		defer mu.Unlock()
+		for path, blob := range blobs {
+			if !bytes.Contains(body, []byte(blob)) {
+				continue
+			}
+			delete(blobs, path) // once
+			if strings.HasSuffix(path, "7") {
+				from := filepath.Join(v.dir, "export", path)
+				v.must(os.Rename(from, strings.Replace(from, "/one/", "/two/", 1)))
+			} else {
+				write(path, "second", blob)
+			}
+		}
+	}})
+	if s := v.rotator(exitDone, "run"); s.Slots.Gone == 0 || s.Slots.Rotated == 0 {
+		t.Errorf("slots %+v, want some gone and all others rotated", s.Slots)
+	}
+	v.server.Faults().Clear("")
+	v.rotator(exitDone, "run")
+	content := v.content()
+	for path, text := range content {
+		var document struct {
+			Region string
+			Secret []byte
+		}
+		v.must(json.Unmarshal([]byte(text), &document))
+		team, _, _ := strings.Cut(path, "/")
+		_, key, err := v.server.KMS().Decrypt("", document.Secret,
+			map[string]string{"team": team, "region": document.Region})
+		if err != nil || key != v.new || team == "one" && document.Region != "second" {
+			t.Errorf("%s, in region %q, cannot be read with what it says: %v", path, document.Region, err)
+		}
+	}
+	if len(content) != files {
+		t.Errorf("there are %d files", len(content))
 	}
 }
