@@ -22,6 +22,7 @@ type targetMeaning struct {
 	Contexts                                *contextMeaning `json:",omitempty"`
 	Files                                   *filesMeaning   `json:",omitempty"`
 	Objects                                 *objectsMeaning `json:",omitempty"`
+	InstructionSuffix                       string          `json:",omitempty"`
 }
 
 // objectsMeaning is which objects of a bucket a target has, where it has not all.
@@ -46,7 +47,8 @@ type contextMeaning struct {
 func fingerprint(job *config.Job) (string, error) {
 	m := meaning{Destination: job.Destination, Source: job.Source}
 	for _, target := range job.Targets {
-		t := targetMeaning{Name: target.Name, Format: target.Format, Slots: target.Slots}
+		t := targetMeaning{Name: target.Name, Format: target.Format, Slots: target.Slots,
+			InstructionSuffix: target.InstructionSuffix}
 		if target.Context != nil || target.DestinationContext != nil || target.ContextFile != nil {
 			t.Contexts = &contextMeaning{Context: target.Context, Destination: target.DestinationContext}
 			if target.ContextFile != nil {

@@ -263,11 +263,19 @@ func specOf(target config.Target) ciphertext.Spec {
 			spec.Place = name
 		}
 	}
+	spec.InstructionSuffix = target.InstructionSuffix
 	if f := target.ContextFile; f != nil {
 		spec.Named = &ciphertext.Named{File: f.Path, Name: f.Name}
 	}
 	for _, s := range target.Slots {
-		spec.Slots = append(spec.Slots, ciphertext.SlotSpec{Path: s.Path, Pattern: s.Pattern, Format: s.Format, Context: s.Context, DestinationContext: s.DestinationContext})
+		spec.Slots = append(spec.Slots, ciphertext.SlotSpec{
+			Path:               s.Path,
+			Pattern:            s.Pattern,
+			Format:             s.Format,
+			Padding:            s.Padding,
+			Context:            s.Context,
+			DestinationContext: s.DestinationContext,
+		})
 	}
 	return spec
 }

@@ -29,8 +29,8 @@ type recognised struct {
 var _ Format = (*auto)(nil)
 
 func newAuto(c *compiler) Format {
-	c.needsBody = func(key string, metadata map[string]string) bool {
-		return c.spec.Kind == Files || !s3ecByMetadata(key, metadata) || !s3ecMarked(metadata)
+	c.needsBody = func(_ string, metadata map[string]string) bool {
+		return c.spec.Kind == Files || !s3ecMarked(metadata)
 	}
 	c.metadata = append(c.metadata, s3ecMarks()...)
 	a := &auto{rest: &bodyFormat{name: formatAuto, places: refusals}}
@@ -40,7 +40,9 @@ func newAuto(c *compiler) Format {
 		}
 		own := &compiler{spec: c.spec, form: e, where: scope{kind: c.spec.Kind, body: e.body, pattern: c.where.pattern}}
 		own.spec.Context, own.spec.DestinationContext = nil, nil
-		a.formats = append(a.formats, recognised{Format: e.build(own), is: e.recognise})
+		format := e.build(own)
+		is := func(object *scan.Object) bool { return e.recognise(format, object) }
+		a.formats = append(a.formats, recognised{Format: format, is: is})
 		c.errs = append(c.errs, own.errs...)
 	}
 	bare := newBareBlob(c)

@@ -18,13 +18,13 @@ const biscuitKeys = "_keys"
 
 func newBiscuit(c *compiler) Format {
 	key := c.spec.DestinationKey
-	return &bodyFormat{name: c.form.name, places: func(object *scan.Object) []place {
+	return &bodyFormat{name: c.form.name, places: orUnread(func(object *scan.Object) []place {
 		return biscuitPlaces(object.Body, key)
-	}}
+	}, markedBiscuit)}
 }
 
 // recogniseBiscuit: a data key in an entry that names KMS and an algorithm.
-func recogniseBiscuit(object *scan.Object) bool {
+func recogniseBiscuit(_ Format, object *scan.Object) bool {
 	if !bytes.Contains(object.Body, []byte("key_ciphertext:")) {
 		return false
 	}

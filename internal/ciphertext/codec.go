@@ -116,7 +116,7 @@ func checkBlob(blob []byte) *Refused {
 	case len(blob) > MaxBlob:
 		return &Refused{Reason: "too-large", Detail: "it has more than the 6,144 bytes that ReEncrypt takes"}
 	}
-	return nil
+	return misread(blob)
 }
 
 // decodePadded reads a blob from base64 as the clients of known software write it:
@@ -124,14 +124,10 @@ func checkBlob(blob []byte) *Refused {
 func decodePadded(text []byte) (blob []byte, form func([]byte) []byte, refused *Refused) {
 	blob, dress, ok := decodeText(text, false)
 	if !ok {
-		return nil, nil, notFormat(formatBase64)
+		return nil, nil, notFormat(formatBase64, text)
 	}
 	dress.padding = PaddingNone
 	return blob, dress.encode, checkBlob(blob)
-}
-
-func notFormat(format string) *Refused {
-	return &Refused{Reason: "not-" + format, Detail: "it is not " + format + " that can be written back byte by byte"}
 }
 
 // decoded is what a value in a format of a single value holds.
@@ -167,13 +163,13 @@ func decode(format string, padding Padding, value []byte) decoded {
 	if format == formatHex {
 		blob, form, ok := decodeHex(value)
 		if !ok {
-			return decoded{refused: notFormat(format)}
+			return decoded{refused: notFormat(format, value)}
 		}
 		return decoded{blob: blob, form: form, refused: checkBlob(blob)}
 	}
 	blob, form, ok := decodeText(value, format == formatBase64URL)
 	if !ok {
-		return decoded{refused: notFormat(format)}
+		return decoded{refused: notFormat(format, value)}
 	}
 	shown := form.padding
 	if shown == PaddingUnknown {

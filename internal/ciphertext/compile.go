@@ -115,6 +115,9 @@ func (c *compiler) contexts() {
 	if form.slots != noSlots {
 		why = "write the encryption context at the slot"
 	}
+	if c.spec.InstructionSuffix != "" && form.name != formatS3EC && form.name != formatAuto {
+		c.fail("instruction_suffix", "format %s has no instruction files; leave it out", form.name)
+	}
 	if form.takes < aContext && c.spec.Context != nil {
 		c.fail("context", "%s", why)
 	}

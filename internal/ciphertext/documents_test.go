@@ -100,8 +100,12 @@ func TestRecognise(t *testing.T) {
 		for _, file := range golden(t, format) {
 			o := object(filepath.Base(file), string(read(t, file)), nil).Payload.(*scan.Object)
 			for _, e := range formats() {
-				if e.recognise != nil && e.recognise(o) != (e.name == format) {
-					t.Errorf("%s is taken for %s: %v", file, e.name, e.recognise(o))
+				if e.recognise == nil {
+					continue
+				}
+				f := compile(t, Spec{Format: e.name, Kind: Objects}).Format
+				if got := e.recognise(f, o); got != (e.name == format) {
+					t.Errorf("%s is taken for %s: %v", file, e.name, got)
 				}
 			}
 		}

@@ -19,7 +19,7 @@ const ejsonMark = "EJK1;"
 
 func newEJSON(c *compiler) Format {
 	key := c.spec.DestinationKey
-	return &bodyFormat{name: c.form.name, places: func(object *scan.Object) []place {
+	return &bodyFormat{name: c.form.name, places: orUnread(func(object *scan.Object) []place {
 		if !isDocument(object.Body) {
 			return []place{refusedPlace("", "not-json", "it is not one JSON document, or nests deeper than %d levels", maxDepth)}
 		}
@@ -28,12 +28,12 @@ func newEJSON(c *compiler) Format {
 			return []place{placeOf("", refused)}
 		}
 		return ejsonPlaces(object.Body, file, key)
-	}}
+	}, markedEJSON)}
 }
 
 // recogniseEJSON: a ciphertext with the mark of this format, in a file that names
 // its key.
-func recogniseEJSON(object *scan.Object) bool {
+func recogniseEJSON(_ Format, object *scan.Object) bool {
 	if !bytes.Contains(object.Body, []byte(ejsonMark)) || !opensObject(object.Body) || !isDocument(object.Body) {
 		return false
 	}

@@ -33,9 +33,10 @@ type entry struct {
 	// build makes the Format of a Spec without problems, or adds to them. It may
 	// set reads, writes, whole and needsBody of the compiler.
 	build func(c *compiler) Format
-	// recognise is for format auto: by marks of the format alone, never by
-	// guessing. Nil for a format that has none.
-	recognise func(object *scan.Object) bool
+	// recognise reports for format auto whether an object is of this format, which build
+	// has made: by marks of the format alone, never by guessing. Nil for a format that
+	// has none.
+	recognise func(format Format, object *scan.Object) bool
 }
 
 // slotShape is how the entries of slots look.

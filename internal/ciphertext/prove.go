@@ -49,10 +49,15 @@ func (c *Compiled) Rules() []Rule { return c.rules }
 // Explain says why a rule found no slot in an item. It is pure, and cheap unless near is
 // true: then it also looks for names like the one that is missing.
 func (c *Compiled) Explain(item scan.Item, rule int, near bool) Miss {
-	if e, ok := c.Format.(explainer); ok {
-		return e.explain(item, rule, near)
+	e, ok := c.Format.(explainer)
+	if !ok {
+		return Miss{}
 	}
-	return Miss{}
+	text, _, refused := c.text(item)
+	if refused != nil {
+		return Miss{}
+	}
+	return e.explain(text, rule, near)
 }
 
 // maxSlots is the most entries of slots in one target: what is counted of each is in

@@ -13,7 +13,8 @@ import (
 // KMS key (github.com/pulumi/pulumi, pkg/secrets/cloud/manager.go): the state of
 // the stack, JSON, with checkpoint.latest.secrets_providers.state.encryptedkey
 // beside its url, or an export of it, with deployment in the place of
-// checkpoint.latest; and Pulumi.STACK.yaml with encryptedkey and secretsprovider.
+// checkpoint.latest; and Pulumi.STACK.yaml or .json with encryptedkey and
+// secretsprovider.
 // The URL is one of gocloud.dev/secrets/awskms: awskms:// before the key, and the
 // encryption context in the query, as context_NAME=VALUE.
 const formatPulumi = "pulumi-state"
@@ -22,7 +23,7 @@ const awskms = "awskms://"
 
 func newPulumi(c *compiler) Format {
 	key := c.spec.DestinationKey
-	return &bodyFormat{name: c.form.name, places: func(object *scan.Object) []place {
+	return &bodyFormat{name: c.form.name, places: orUnread(func(object *scan.Object) []place {
 		blob, provider, refused := pulumiKey(object.Body)
 		switch {
 		case refused != nil:
@@ -31,10 +32,10 @@ func newPulumi(c *compiler) Format {
 			return nil
 		}
 		return []place{pulumiPlace(object.Body, blob, provider, key)}
-	}}
+	}, markedPulumi)}
 }
 
-func recognisePulumi(object *scan.Object) bool {
+func recognisePulumi(_ Format, object *scan.Object) bool {
 	if !bytes.Contains(object.Body, []byte("encryptedkey")) {
 		return false
 	}
@@ -46,8 +47,6 @@ func recognisePulumi(object *scan.Object) bool {
 // with secrets of another provider.
 func pulumiKey(body []byte) (blob, provider *node, refused *Refused) {
 	switch {
-	case bytes.HasPrefix(body, []byte{0x1f, 0x8b}):
-		return nil, nil, &Refused{Reason: "compressed", Detail: "it is compressed with gzip; let Pulumi write the state without, or take it out of the target"}
 	case opensObject(body) && !isDocument(body):
 		return nil, nil, &Refused{Reason: "not-json", Detail: "it begins as JSON does, and is not one JSON document"}
 	case opensObject(body):
@@ -82,7 +81,11 @@ func pulumiState(body []byte) (blob, provider *node, refused *Refused) {
 		}
 		return pulumiPair(state, "encryptedkey", "url")
 	}
-	return nil, nil, nil
+	settings, refused := jsonNode(body)
+	if refused != nil {
+		return nil, nil, refused
+	}
+	return pulumiPair(settings, "encryptedkey", "secretsprovider")
 }
 
 // pulumiSettings makes one map of the two entries of Pulumi.STACK.yaml.
@@ -92,7 +95,7 @@ func pulumiSettings(body []byte) (blob, provider *node, refused *Refused) {
 		if s.name != "encryptedkey" && s.name != "secretsprovider" {
 			continue
 		}
-		value, refused := yamlNode(body, s, s.name)
+		value, refused := yamlBlockNode(body, s, s.name)
 		if refused != nil {
 			return nil, nil, refused
 		}
@@ -126,7 +129,9 @@ func pulumiPlace(body []byte, blob, provider *node, key string) place {
 	address, query, _ := strings.Cut(provider.text, "?")
 	start, end, ok := provider.within(body, len(awskms), len(address))
 	if !ok || strings.Contains(provider.text, "#") {
-		return refusedPlace(blob.path, "unwritable", "%s has escapes in front of its query, or a fragment", provider.path)
+		return refusedPlace(blob.path, "unwritable",
+			"%s has escapes in front of its query, or a fragment, or lies over several lines (>, |); "+
+				"write it as one string on one line", provider.path)
 	}
 	context, refused := pulumiContext(provider.path, query)
 	if refused != nil {

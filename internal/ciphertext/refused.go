@@ -24,6 +24,9 @@ func refusals(object *scan.Object) []place {
 	default:
 		return []place{refusedPlace("", "ambiguous", "it begins with the length of a KMS ciphertext and the ciphertext, as tink-envelope and sneaker have it, and nothing tells them apart; give it a target with format tink-envelope or length-prefixed if it is of those")}
 	}
+	if refused := markedBody(object); refused != nil {
+		return []place{placeOf("", refused)}
+	}
 	if object.ServerSideKMS {
 		return []place{refusedPlace("", "sse-kms-only", "nothing in it is encrypted but by S3 itself (SSE-KMS), where no ciphertext can be read or written: give it another key with UpdateObjectEncryption, or by a copy onto itself")}
 	}

@@ -2,6 +2,7 @@ package ciphertext
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -58,14 +59,23 @@ func s3ecNames() []string {
 // data key stays the same, and with it the body, its key commitment and everything
 // else that the client stored: nothing but the wrapped key changes. Of files it knows
 // the copies of instruction files, since files have no metadata.
-type s3ec struct{ instructions *bodyFormat }
+type s3ec struct {
+	suffix       string // of the keys of instruction files, beside s3ecInstruction
+	instructions *bodyFormat
+}
 
 var _ Format = (*s3ec)(nil)
 
 func newS3EC(c *compiler) Format {
-	c.needsBody = func(key string, metadata map[string]string) bool { return !s3ecByMetadata(key, metadata) }
+	f := &s3ec{
+		suffix:       cmp.Or(c.spec.InstructionSuffix, s3ecInstruction),
+		instructions: &bodyFormat{name: formatS3EC, places: orUnread(instructionPlaces, markedInstruction)},
+	}
+	c.needsBody = func(key string, metadata map[string]string) bool {
+		return !f.byMetadata(key, metadata)
+	}
 	c.metadata = append(c.metadata, s3ecMarks()...)
-	return makeS3EC()
+	return f
 }
 
 // s3ecMarks are the entries of metadata by which an object is recognised.
@@ -73,20 +83,18 @@ func s3ecMarks() []string {
 	return []string{s3ecInstructionMark, s3ecKeyV1, s3ecIV, s3ecKeyV2, s3ecKeyV3, s3ecCommitmentV3, s3ecMessageV3}
 }
 
-func makeS3EC() *s3ec {
-	return &s3ec{instructions: &bodyFormat{name: formatS3EC, places: instructionPlaces}}
-}
-
-// s3ecByMetadata says that an object is judged by its metadata alone: all but
-// instruction files.
-func s3ecByMetadata(key string, metadata map[string]string) bool {
+// byMetadata reports whether an object is judged by its metadata alone: all but
+// instruction files. The clients for PHP and Ruby give these no mark in their metadata,
+// so that the name alone tells.
+func (f *s3ec) byMetadata(key string, metadata map[string]string) bool {
 	_, marked := metadata[s3ecInstructionMark]
-	return s3ecMarked(metadata) || !marked && !strings.HasSuffix(key, s3ecInstruction)
+	return s3ecMarked(metadata) ||
+		!marked && !strings.HasSuffix(key, s3ecInstruction) && !strings.HasSuffix(key, f.suffix)
 }
 
 // recogniseS3EC is for format auto.
-func recogniseS3EC(object *scan.Object) bool {
-	if s3ecByMetadata(object.Key, object.Metadata) {
+func recogniseS3EC(format Format, object *scan.Object) bool {
+	if f, ok := format.(*s3ec); !ok || f.byMetadata(object.Key, object.Metadata) {
 		return s3ecMarked(object.Metadata)
 	}
 	return len(instructionPlaces(object)) > 0
@@ -111,7 +119,7 @@ func (f *s3ec) Find(item scan.Item) []Slot {
 	switch {
 	case !ok:
 		return nil
-	case !s3ecByMetadata(object.Key, object.Metadata):
+	case !f.byMetadata(object.Key, object.Metadata):
 		return f.instructions.Find(item)
 	case !s3ecMarked(object.Metadata):
 		return nil
@@ -126,7 +134,7 @@ func (f *s3ec) Splice(item scan.Item, blobs [][]byte) (scan.Payload, error) {
 	switch {
 	case !ok:
 		return nil, errNotOurs(item)
-	case !s3ecByMetadata(object.Key, object.Metadata):
+	case !f.byMetadata(object.Key, object.Metadata):
 		return f.instructions.Splice(item, blobs)
 	}
 	changed := *object

@@ -26,6 +26,11 @@ func newSops(c *compiler) Format {
 		if refused != nil {
 			return []place{placeOf("sops", refused)}
 		}
+		if len(stanzas) == 0 {
+			if refused := markedSops(object.Body); refused != nil {
+				return []place{placeOf("sops", refused)}
+			}
+		}
 		var places []place
 		for _, stanza := range stanzas {
 			places = append(places, sopsPlaces(stanza, key)...)
@@ -35,7 +40,7 @@ func newSops(c *compiler) Format {
 }
 
 // recogniseSops: a stanza with a MAC and the time that the MAC covers.
-func recogniseSops(object *scan.Object) bool {
+func recogniseSops(_ Format, object *scan.Object) bool {
 	stanzas, refused := sopsStanzas(object)
 	if refused != nil {
 		return len(sopsTypes(object.Body)) > 0

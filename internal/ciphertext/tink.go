@@ -20,7 +20,7 @@ func newTinkKeyset(c *compiler) Format {
 	given, pattern := c.given(), c.where.pattern
 	c.tinkContext("context", c.spec.Context)
 	c.tinkContext("destination_context", c.spec.DestinationContext)
-	return &bodyFormat{name: c.form.name, places: func(object *scan.Object) []place {
+	return &bodyFormat{name: c.form.name, places: orUnread(func(object *scan.Object) []place {
 		if !isDocument(object.Body) {
 			return []place{refusedPlace("encryptedKeyset", "not-json", "it is not one JSON document; keysets in the binary form are not read")}
 		}
@@ -40,7 +40,7 @@ func newTinkKeyset(c *compiler) Format {
 			p.DestinationContext = destination
 		}
 		return []place{p}
-	}}
+	}, markedTinkKeyset)}
 }
 
 // tinkContext refuses a context that no keyset has.
@@ -61,7 +61,7 @@ func (c *compiler) tinkContext(field string, context map[string]string) {
 }
 
 // recogniseTinkKeyset: the keyset and what it says of its keys.
-func recogniseTinkKeyset(object *scan.Object) bool {
+func recogniseTinkKeyset(_ Format, object *scan.Object) bool {
 	if !bytes.Contains(object.Body, []byte("encryptedKeyset")) || !opensObject(object.Body) || !isDocument(object.Body) {
 		return false
 	}

@@ -78,6 +78,17 @@ func sectionName(line []byte) (string, bool) {
 
 // yamlNode reads the value of a section. It is nil for an entry without one.
 func yamlNode(body []byte, s section, path string) (found *node, refused *Refused) {
+	return readYAML(&yamlReader{body: body, starts: map[*token.Token]int{}}, s, path)
+}
+
+// yamlBlockNode is yamlNode for a format whose texts may stand in a block (>, |) of one
+// line, where they can be replaced.
+func yamlBlockNode(body []byte, s section, path string) (found *node, refused *Refused) {
+	y := &yamlReader{body: body, starts: map[*token.Token]int{}, blocks: true}
+	return readYAML(y, s, path)
+}
+
+func readYAML(y *yamlReader, s section, path string) (found *node, refused *Refused) {
 	// The parser indexes what it was given in more than one place without looking
 	// first, so a text that nobody thought of may panic in it. Such a text is not
 	// read; nothing else depends on what happened inside of the parser.
@@ -86,11 +97,10 @@ func yamlNode(body []byte, s section, path string) (found *node, refused *Refuse
 			found, refused = nil, notYAML(path)
 		}
 	}()
-	text := body[s.start:s.end]
+	text := y.body[s.start:s.end]
 	if tooMuch(text) {
 		return nil, notYAML(path)
 	}
-	y := &yamlReader{body: body, starts: map[*token.Token]int{}}
 	file, err := parser.Parse(y.tokens(s), 0)
 	if err != nil || len(file.Docs) != 1 {
 		return nil, notYAML(path)
@@ -153,6 +163,7 @@ func tooMuch(text []byte) bool {
 type yamlReader struct {
 	body   []byte
 	starts map[*token.Token]int // where each token begins in the body
+	blocks bool                 // texts in blocks of one line are located
 }
 
 // tokens cuts a section into tokens, comments among them. Between one and the next
@@ -198,6 +209,9 @@ func (y *yamlReader) node(n ast.Node, path string, depth int) *node {
 		out.kind = nodeNull
 	case *ast.LiteralNode:
 		out.kind, out.text = nodeText, n.Value.Value
+		if y.blocks {
+			y.locateBlock(out, n.Value.GetToken())
+		}
 	case *ast.StringNode:
 		out.kind, out.text = nodeText, n.Value
 		y.locate(out, n.GetToken())
@@ -242,6 +256,25 @@ func (y *yamlReader) locate(n *node, t *token.Token) {
 			n.start, n.end, n.write = at, at+len(n.text)+2, jsonString // a JSON string is one of YAML
 		}
 	}
+}
+
+// locateBlock finds where a text stands that is a block of one line. In a block nothing
+// is escaped. A line break at its end is a part of the text, and stays.
+func (y *yamlReader) locateBlock(n *node, t *token.Token) {
+	at, ok := y.starts[t]
+	line := strings.TrimRight(n.text, "\n")
+	if !ok || line == "" || strings.ContainsAny(line, "\r\n") || strings.TrimSpace(line) != line {
+		return
+	}
+	end := at + len(line)
+	if end > len(y.body) || string(y.body[at:end]) != line {
+		return
+	}
+	if end < len(y.body) && y.body[end] != '\n' && y.body[end] != '\r' {
+		return
+	}
+	n.start, n.end = at, end
+	n.write = func(text string) []byte { return []byte(strings.TrimRight(text, "\n")) }
 }
 
 // endsPlain says whether a plain scalar can end before rest.

@@ -71,6 +71,8 @@ func description(name string) string {
 		return "How ciphertexts are stored, such as raw, base64 or json. Holds for the slots that have none of their own. Required where one has none."
 	case "Target.Slots":
 		return "The places in an item that hold one ciphertext each. Left out with a format that knows its own places."
+	case "Target.InstructionSuffix":
+		return "With format s3-encryption-client or auto: how the names of instruction files end, where their writers use a suffix of their own. Files that end in .instruction are found as well. Default: .instruction alone."
 	case "Target.Context":
 		return "Encryption context, or a part of it, that a format which knows its own places cannot know by itself. A value is a constant or takes ${...} from the item. With slots it is written at the slot instead. Default: none."
 	case "Target.DestinationContext":
@@ -143,6 +145,8 @@ func description(name string) string {
 		return "With format text: regular expression (Go syntax) with one group, which is the ciphertext, such as DB_PASSWORD=(\\S+)."
 	case "Slot.Format":
 		return "How the ciphertext is stored. Default: the format of the target."
+	case "Slot.Padding":
+		return "With base64 and base64url: whether the writer pads, always or never. It holds for texts that do not show it, since they need no padding. Default: as the other texts of this slot, where they agree."
 	case "Slot.Context":
 		return "Encryption context under which the ciphertext stands. A value is a constant or takes ${...} from the item. Default: none."
 	case "Slot.DestinationContext":

@@ -154,6 +154,10 @@ type Target struct {
 	// The places in an item that hold one ciphertext each. Left out with a format
 	// that knows its own places.
 	Slots []Slot `yaml:"slots"`
+	// With format s3-encryption-client or auto: how the names of instruction files end,
+	// where their writers use a suffix of their own. Files that end in .instruction are
+	// found as well. Default: .instruction alone.
+	InstructionSuffix string `yaml:"instruction_suffix" jsonschema:"minLength=1"`
 	// Encryption context, or a part of it, that a format which knows its own places
 	// cannot know by itself. A value is a constant or takes ${...} from the item.
 	// With slots it is written at the slot instead. Default: none.
@@ -277,6 +281,10 @@ type Slot struct {
 	Pattern string `yaml:"pattern" json:",omitempty" jsonschema:"format=regex"`
 	// How the ciphertext is stored. Default: the format of the target.
 	Format string `yaml:"format"`
+	// With base64 and base64url: whether the writer pads, always or never. It holds for
+	// texts that do not show it, since they need no padding. Default: as the other texts
+	// of this slot, where they agree.
+	Padding string `yaml:"padding" json:"-" jsonschema:"enum=always,enum=never"`
 	// Encryption context under which the ciphertext stands. A value is a
 	// constant or takes ${...} from the item. Default: none.
 	Context map[string]string `yaml:"context"`

@@ -253,6 +253,9 @@ func (c *checker) target(field string, t *Target) {
 	if c.job.source.written(field+".name") && t.Name == "" {
 		c.add(field+".name", "is empty; take it out to use the name of the place")
 	}
+	if c.job.source.written(field+".instruction_suffix") && t.InstructionSuffix == "" {
+		c.add(field+".instruction_suffix", "is empty; take it out to find .instruction alone")
+	}
 	c.contextFile(field+".context_file", t.ContextFile)
 	c.contexts(field, t.Context, t.DestinationContext)
 	c.slots(field, t)

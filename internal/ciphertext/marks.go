@@ -1,0 +1,190 @@
+package ciphertext
+
+import (
+	"bytes"
+	"regexp"
+	"strings"
+
+	"github.com/tidwall/gjson"
+
+	"rotator/internal/scan"
+)
+
+// A body that bears the own marks of a format, and in which that format has found no
+// slot, is refused by name. It may be written in a way that the format's readers take
+// and rotator does not.
+
+// unread returns the refusal of such a body.
+func unread(format, marks, help string) *Refused {
+	return &Refused{
+		Reason: "unknown-format",
+		Detail: "it has " + marks + ", as " + format + " writes them, in a form that rotator cannot " +
+			"read; " + help,
+	}
+}
+
+// orUnread makes places return the refusal of marked where it finds none.
+func orUnread(
+	places func(*scan.Object) []place, marked func(body []byte) *Refused,
+) func(*scan.Object) []place {
+	return func(object *scan.Object) []place {
+		if found := places(object); len(found) > 0 {
+			return found
+		}
+		if refused := marked(object.Body); refused != nil {
+			return []place{placeOf("", refused)}
+		}
+		return nil
+	}
+}
+
+// has reports whether a body holds all of the texts.
+func has(body []byte, texts ...string) bool {
+	for _, text := range texts {
+		if !bytes.Contains(body, []byte(text)) {
+			return false
+		}
+	}
+	return true
+}
+
+// textEscapes are the escapes of JSON and YAML for characters of ASCII.
+var textEscapes = regexp.MustCompile(`\\(?:u00|x)([2-7][0-9A-Fa-f])|\\/`)
+
+// unescaped undoes the escapes of JSON and YAML, as far as names of a format can have
+// them.
+func unescaped(body []byte) []byte {
+	if bytes.IndexByte(body, '\\') < 0 {
+		return body
+	}
+	return textEscapes.ReplaceAllFunc(body, func(escape []byte) []byte {
+		return []byte{byte(charAfter(escape))}
+	})
+}
+
+// markedPulumi: encoding/json, with which Pulumi reads states and settings in JSON, takes
+// names in any case.
+func markedPulumi(body []byte) *Refused {
+	if has(bytes.ToLower(unescaped(body)), "encryptedkey", awskms) {
+		return unread("Pulumi", "encryptedkey and "+awskms, "write both at the top of the file, "+
+			"without indentation, anchors, aliases, tags, ? or <<, each on one line: encryptedkey: VALUE")
+	}
+	return nil
+}
+
+func markedSops(body []byte) *Refused {
+	if has(unescaped(body), "sops", "lastmodified", "mac", ":kms:", "enc") {
+		return unread("sops", "sops, lastmodified, mac and the ARN of a KMS key", "write the stanza as "+
+			"sops itself does: let sops decrypt the file and encrypt it again")
+	}
+	return nil
+}
+
+// biscuitByKMS is an entry under a KMS key.
+var biscuitByKMS = regexp.MustCompile(`key_manager["']?\s*:\s*(?:!!str\s+|&\S+\s+)?["']?kms\b`)
+
+func markedBiscuit(body []byte) *Refused {
+	if body = unescaped(body); has(body, "key_ciphertext") && biscuitByKMS.Match(body) {
+		return unread("biscuit", "key_ciphertext and key_manager: kms", "write each name at the top of "+
+			"the file, without indentation, anchors, tags or ?")
+	}
+	return nil
+}
+
+// ejsonKey is the data key of a secret.
+var ejsonKey = regexp.MustCompile(ejsonMark + `[A-Za-z0-9+/]{40}`)
+
+func markedEJSON(body []byte) *Refused {
+	if bytes.Contains(body, []byte("EJK1")) && ejsonKey.Match(unescaped(body)) {
+		return unread("ejson-kms", ejsonMark+" and a data key", "they belong in secrets[*].ciphertext "+
+			"of one JSON object")
+	}
+	return nil
+}
+
+// tinkMember is a keyset that is there.
+var tinkMember = regexp.MustCompile(`"encryptedKeyset"\s*:\s*"[^"]`)
+
+func markedTinkKeyset(body []byte) *Refused {
+	if tinkMember.Match(unescaped(body)) {
+		return unread("Tink", "encryptedKeyset", "it belongs at the top of one JSON object; use format "+
+			"json with its path")
+	}
+	return nil
+}
+
+func markedInstruction(body []byte) *Refused {
+	v2 := has(body, `"`+s3ecKeyV2+`"`, `"`+s3ecWrapV2+`"`)
+	v3 := has(body, `"`+s3ecKeyV3+`"`, `"`+s3ecWrapV3+`"`)
+	if v2 || v3 {
+		return unread("the S3 Encryption Client", "the members of an instruction file",
+			"an instruction file is one JSON object of strings")
+	}
+	return nil
+}
+
+// markedOpenTofu knows encrypted states and plans of OpenTofu whose key provider is KMS
+// (internal/encryption of github.com/opentofu/opentofu).
+func markedOpenTofu(body []byte) *Refused {
+	if !has(body, "key_provider.aws_kms", "encrypted_data") || !gjson.ValidBytes(body) {
+		return nil
+	}
+	found := false
+	gjson.GetBytes(body, "meta").ForEach(func(name, _ gjson.Result) bool {
+		found = strings.HasPrefix(name.Str, "key_provider.aws_kms")
+		return !found
+	})
+	if !found {
+		return nil
+	}
+	return openTofu()
+}
+
+// Ciphertexts in other texts, which have to be named by a pattern.
+var (
+	springCipher = regexp.MustCompile(`\{cipher\}(?:\([^()\r\n]*\))?[A-Za-z0-9+/]{60,}={0,2}`)
+	eyamlBlock   = regexp.MustCompile(`ENC\[KMS,[A-Za-z0-9+/=\s]{60,}\]`)
+)
+
+// markedText knows ciphertexts of KMS within texts of known software.
+func markedText(body []byte) *Refused {
+	if bytes.Contains(body, []byte("{cipher}")) {
+		for _, match := range springCipher.FindAll(body, -1) {
+			refused := heldCiphertext(bytes.TrimPrefix(match, []byte("{cipher}")))
+			if refused != nil {
+				return refused
+			}
+			if holdsBlob(match) {
+				return unread("Spring Cloud Config", "{cipher} and a ciphertext", `use format text with the `+
+					`pattern '\{cipher\}([A-Za-z0-9+/=]+)'`)
+			}
+		}
+	}
+	if bytes.Contains(body, []byte("ENC[KMS,")) && eyamlBlock.Match(body) {
+		return unread("hiera-eyaml", "ENC[KMS, and a ciphertext", `use format text with the pattern `+
+			`'ENC\[KMS,([A-Za-z0-9+/=]+)\]', and write blocks over several lines on one line`)
+	}
+	return nil
+}
+
+// markedBody refuses what no format of auto has recognised, by the marks of each.
+func markedBody(object *scan.Object) *Refused {
+	for _, marked := range []func([]byte) *Refused{
+		markedOpenTofu, markedSops, markedPulumi, markedBiscuit, markedEJSON, markedTinkKeyset, markedText,
+	} {
+		if refused := marked(object.Body); refused != nil {
+			return refused
+		}
+	}
+	if len(object.Body) > maxInstruction {
+		return nil
+	}
+	if found := instructionPlaces(object); len(found) > 0 && found[0].Refused == nil {
+		return unread("the S3 Encryption Client", "the members of an instruction file",
+			"its name ends otherwise: write instruction_suffix at the target")
+	}
+	return nil
+}
+
+// maxInstruction is more than any instruction file has.
+const maxInstruction = 64 << 10

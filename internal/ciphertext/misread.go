@@ -1,0 +1,179 @@
+package ciphertext
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/binary"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"rotator/internal/kmsblob"
+)
+
+// Some values are not what their rule says, and yet they hold a ciphertext. They are
+// refused by name, with what to do. All of this is looked at only once a value could not
+// be read, or costs a look at its first bytes.
+
+// notFormat refuses a text that is not in a format of a single value.
+func notFormat(format string, text []byte) *Refused {
+	if format != formatHex {
+		if refused := heldCiphertext(text); refused != nil {
+			return refused
+		}
+	}
+	return &Refused{
+		Reason: "not-" + format,
+		Detail: "it is not " + format + " that can be written back byte by byte; " +
+			"if it is plaintext, it was never encrypted, and it stays as it is",
+	}
+}
+
+// heldCiphertext refuses a text that is more than the base64 of a ciphertext.
+func heldCiphertext(text []byte) *Refused {
+	text = bytes.TrimSpace(text)
+	switch {
+	case len(text) > 4*MaxBlob:
+		return nil
+	case isPydynox(text):
+		return &Refused{
+			Reason: "pydynox",
+			Detail: "it is an envelope of pydynox (ENC: and base64 of a version, a length, the data key " +
+				"and the payload), which rotator does not read yet: read it and write it again with " +
+				"pydynox under the new key",
+		}
+	case springContext.Match(text) && holdsBlob(text):
+		return &Refused{
+			Reason: "spring-cipher-context",
+			Detail: "an encryption context stands in parentheses in front of the ciphertext, as " +
+				"spring-cloud-config-aws-kms writes it; rotator does not read contexts from there: give each " +
+				"context a slot of its own, whose pattern has the context outside of the group, and write " +
+				"the values of the context, decoded from base64, at the slot",
+		}
+	case holdsIndentedBlob(text):
+		return &Refused{
+			Reason: "indented-base64",
+			Detail: "it is base64 over indented lines, such as the block form of hiera-eyaml " +
+				"(ENC[KMS, and lines with spaces in front), which rotator does not write: put it on one " +
+				"line without spaces",
+		}
+	case holdsBlob(text) && !base64Whole.Match(text):
+		return &Refused{
+			Reason: "text-around",
+			Detail: "a ciphertext in base64 stands in it, with other text in front or behind, such as a " +
+				"prefix (v1:, ENC:); a slot is a whole value: in bodies use format text with a pattern whose group " +
+				"is the base64 alone; attributes with such a prefix cannot be moved yet, so write them " +
+				"again with the new key",
+		}
+	}
+	return nil
+}
+
+// springContext is ({NAME}=BASE64,...) in front of a value (README of
+// github.com/zalando/spring-cloud-config-aws-kms).
+var springContext = regexp.MustCompile(`^(?:\{cipher\})?\([^()]*=[^()]*\)`)
+
+// base64Whole is a text in one of the alphabets of base64 and nothing else.
+var base64Whole = regexp.MustCompile(`^[A-Za-z0-9+/_\s-]*=*$`)
+
+// base64Runs are the stretches of a text that may be the base64 of a blob.
+var base64Runs = regexp.MustCompile(`[A-Za-z0-9+/_-]{60,}={0,2}`)
+
+// holdsBlob reports whether a stretch of a text is the base64 of a blob.
+func holdsBlob(text []byte) bool {
+	return slices.ContainsFunc(base64Runs.FindAll(text, -1), func(run []byte) bool {
+		blob, ok := decodeRun(run)
+		return ok && kmsblob.IsBlob(blob)
+	})
+}
+
+// decodeRun decodes base64 or base64url, padded or not.
+func decodeRun(run []byte) ([]byte, bool) {
+	text := strings.NewReplacer("-", "+", "_", "/").Replace(strings.TrimRight(string(run), "="))
+	blob, err := base64.RawStdEncoding.DecodeString(text)
+	return blob, err == nil
+}
+
+// holdsIndentedBlob reports whether a text is the base64 of a blob once the white space
+// is out of it.
+func holdsIndentedBlob(text []byte) bool {
+	joined := bytes.Join(bytes.Fields(text), nil)
+	if len(joined) == len(text) || bytes.IndexByte(text, '\n') < 0 {
+		return false
+	}
+	blob, ok := decodeRun(joined)
+	return ok && kmsblob.IsBlob(blob)
+}
+
+// isPydynox reports whether a text is an envelope of pydynox (src/kms/operations.rs of
+// github.com/ferrumio/pydynox): ENC: and the base64 of a version, the length of the
+// encrypted data key in 16 bits, the data key, and a payload.
+func isPydynox(text []byte) bool {
+	rest, ok := bytes.CutPrefix(text, []byte("ENC:"))
+	if !ok {
+		return false
+	}
+	b, ok := decodeRun(rest)
+	if !ok || len(b) < 3 || b[0] != 1 {
+		return false
+	}
+	length := int(binary.BigEndian.Uint16(b[1:]))
+	return length > 0 && len(b) > 3+length && kmsblob.IsBlob(b[3:3+length])
+}
+
+// minTwice is less than any ciphertext of KMS takes in base64.
+const minTwice = 100
+
+// misread refuses decoded bytes that hold a ciphertext in another form, or nil.
+func misread(blob []byte) *Refused {
+	switch {
+	case len(blob) < minTwice || !isTextByte(blob[0]):
+		return nil
+	case blob[0] == '{' && bytes.Contains(blob, []byte("ciphertext_blob")):
+		return openTofu()
+	}
+	text := bytes.TrimSpace(blob)
+	for _, format := range []string{formatHex, formatBase64, formatBase64URL} {
+		var inner []byte
+		if format == formatHex {
+			inner, _, _ = decodeHex(text)
+		} else {
+			inner, _, _ = decodeText(text, format == formatBase64URL)
+		}
+		if kmsblob.IsBlob(inner) || mayBeRSA(inner) {
+			return encodedTwice(format)
+		}
+	}
+	return nil
+}
+
+// mayBeRSA reports whether b is as long as a ciphertext under an RSA key of KMS, and no
+// text.
+func mayBeRSA(b []byte) bool {
+	return slices.Contains([]int{256, 384, 512}, len(b)) && !utf8.Valid(b)
+}
+
+func encodedTwice(format string) *Refused {
+	return &Refused{
+		Reason: "encoded-twice",
+		Detail: "its bytes are " + format + " once more: where the value is binary, use format " + format +
+			" instead of raw; where it is text, its writer encodes twice (a Secret of Kubernetes, PynamoDB " +
+			"before 6), which rotator cannot write in place yet: store it encoded once",
+	}
+}
+
+// isTextByte reports whether a text in base64 or hex, or a JSON object, can begin with c.
+func isTextByte(c byte) bool {
+	return c == '{' || isBase64(rune(c)) || strings.IndexByte(" \t\r\n", c) >= 0
+}
+
+// openTofu is the refusal of a state of OpenTofu, or of the entry of its key provider.
+func openTofu() *Refused {
+	return &Refused{
+		Reason: "opentofu-state",
+		Detail: "it belongs to an encrypted state or plan of OpenTofu: its data key stands in base64 of JSON " +
+			"under meta (key_provider.aws_kms), which rotator does not write yet. Change the key with OpenTofu: " +
+			"a new key_provider, the old one in a fallback block, then tofu apply",
+	}
+}
