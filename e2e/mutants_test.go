@@ -62,6 +62,8 @@ func mutants() []mutant {
 		{"a foreign file is truncated", "internal/report/auditlog/open.go",
 			"err != nil && json.Valid(text) {\n\t\treturn false", "err != nil || !json.Valid(text) {\n\t\treturn true",
 			[]string{"./internal/report/auditlog", "-run", "TestForeignFilesAreLeft"}},
+		{"accept rule for a source-key slot", "internal/accept/accept.go",
+			"return key, !t.keys.IsSource(key)", "return key, true", []string{"./cmd/rotator", "-run", "TestScripts/accept"}},
 		{"no waiting for the partitions of others", "internal/checkpoint/lease.go",
 			"return !p.ahead.Done && (!p.held || p.yielding) })", "return false && p.held })", simulation},
 	}

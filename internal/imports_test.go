@@ -33,6 +33,7 @@ func allowed() map[string][]string {
 		"internal/redact":               {},
 		"internal/telemetry":            {"internal/printable", "zap"},
 		"internal/rotate":               {"internal/scan", "internal/ciphertext", "internal/checkpoint", "internal/kmsblob", "sdk", "zap"},
+		"internal/accept":               {"internal/checkpoint"},
 		"internal/report":               {"internal/checkpoint", "internal/printable"},
 		"internal/report/auditlog":      {"internal/printable", "internal/rotate", "internal/scan"},
 		"internal/fakeaws/fault":        {},
@@ -43,7 +44,7 @@ func allowed() map[string][]string {
 		"internal/fakeaws/conformance":  {"sdk"},
 		"internal/demo":                 {"internal/fakeaws", "internal/fakeaws/fakekms", "internal/report", "sdk"},
 		"internal/trial":                {"internal/checkpoint", "internal/fakeaws", "internal/fakeaws/fault", "internal/fakeaws/fakekms", "internal/fakeaws/fakes3", "internal/report", "sdk"},
-		"cmd/rotator":                   {"internal/awsclient", "internal/checkpoint", "internal/ciphertext", "internal/config", "internal/demo", "internal/printable", "internal/redact", "internal/report", "internal/report/auditlog", "internal/rotate", "internal/scan", "internal/scan/dynamoscan", "internal/scan/filescan", "internal/scan/s3scan", "internal/telemetry", "sdk", "zap"},
+		"cmd/rotator":                   {"internal/accept", "internal/awsclient", "internal/checkpoint", "internal/ciphertext", "internal/config", "internal/demo", "internal/printable", "internal/redact", "internal/report", "internal/report/auditlog", "internal/rotate", "internal/scan", "internal/scan/dynamoscan", "internal/scan/filescan", "internal/scan/s3scan", "internal/telemetry", "sdk", "zap"},
 	}
 }
 

@@ -52,7 +52,7 @@ under a source key remain; others in docs/operations.md.`,
 				return err
 			}
 			// Where both apply, 3 comes before 4 (docs/operations.md).
-			if n := s.summary.Slots.Exceptions(); n > 0 {
+			if n := s.summary.Unaccepted(); n > 0 {
 				return &outcomeError{code: exitExceptions, text: fmt.Sprintf("not converged: %d slots failed or are foreign", n)}
 			}
 			return s.remaining()
@@ -88,6 +88,7 @@ func look(ctx context.Context, c *common, job *config.Job, command string) (*ses
 		return nil, err
 	}
 	s.summary.SetTargets(s.names(), totals)
+	setAccepted(s.summary, job, s.tally)
 	s.summary.Conclude()
 	if err := s.lookBack(last); err != nil {
 		s.summary.Notes = append(s.summary.Notes, "it was not compared with the last pass: "+err.Error())

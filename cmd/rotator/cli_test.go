@@ -42,6 +42,7 @@ func TestMain(m *testing.M) {
 //	disable KEY                 disable a key: old, new or third
 //	repoint ALIAS KEY           make an alias stand for another key
 //	rewrite ID KEY              store a new ciphertext in an item, or an object prod/N
+//	damage ID                   change the last byte of an item's ciphertext
 //	store KEY [FILE]            store an object in the bucket vault: empty, or with a file's text
 //	pose KEY AS                 let the headers of new ciphertexts lie: KEY poses as AS
 //	share KEY ID...             store one new ciphertext in all these items
@@ -56,6 +57,7 @@ func TestScripts(t *testing.T) {
 		"disable": func(ts *testscript.TestScript, _ bool, args []string) { of(ts).disable(ts, args) },
 		"repoint": func(ts *testscript.TestScript, _ bool, args []string) { of(ts).repoint(ts, args) },
 		"rewrite": func(ts *testscript.TestScript, _ bool, args []string) { of(ts).rewrite(ts, args) },
+		"damage":  func(ts *testscript.TestScript, _ bool, args []string) { of(ts).damage(ts, args) },
 		"store":   func(ts *testscript.TestScript, _ bool, args []string) { of(ts).store(ts, args) },
 		"pose":    func(ts *testscript.TestScript, _ bool, args []string) { of(ts).pose(ts, args) },
 		"share":   func(ts *testscript.TestScript, _ bool, args []string) { of(ts).share(ts, args) },
@@ -212,6 +214,17 @@ func (w *world) share(ts *testscript.TestScript, args []string) {
 	for _, id := range args[1:] {
 		ts.Check(w.putBlob(id, blob))
 	}
+}
+
+func (w *world) damage(ts *testscript.TestScript, args []string) {
+	out, err := w.dynamodb.GetItem(context.Background(), &dynamodb.GetItemInput{
+		TableName: aws.String("customers"),
+		Key:       map[string]types.AttributeValue{"id": &types.AttributeValueMemberS{Value: args[0]}},
+	})
+	ts.Check(err)
+	blob := out.Item["ssn"].(*types.AttributeValueMemberB).Value
+	blob[len(blob)-1] ^= 1
+	ts.Check(w.putBlob(args[0], blob))
 }
 
 func (w *world) store(ts *testscript.TestScript, args []string) {

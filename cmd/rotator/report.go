@@ -44,7 +44,7 @@ func reportJob(ctx context.Context, c *common, job *config.Job, check, ledger bo
 		return err
 	}
 	if ledger {
-		return c.printLedger(ctx, passes, record)
+		return c.printLedger(ctx, passes, record, job)
 	}
 	summary, err := recorded(ctx, passes, record, job, "report")
 	if err != nil {
@@ -110,25 +110,35 @@ func checkLogs(
 	return notes, nil
 }
 
-func (c *common) printLedger(ctx context.Context, passes *checkpoint.Passes, record checkpoint.Pass) error {
+// printLedger lists the exceptions of a pass, each with the accept rule that takes it.
+func (c *common) printLedger(ctx context.Context, passes *checkpoint.Passes, record checkpoint.Pass, job *config.Job) error {
+	accepts, err := acceptedBy(ctx, passes, record, job)
+	if err != nil {
+		return err
+	}
 	w := tabwriter.NewWriter(c.out, 0, 8, 2, ' ', 0)
 	encoder := json.NewEncoder(c.out)
 	if c.output == "text" {
-		fmt.Fprintln(w, "TARGET\tITEM\tSLOT\tOUTCOME\tREASON\tKEY\tATTEMPTS\tDETAIL")
+		fmt.Fprintln(w, "TARGET\tITEM\tSLOT\tOUTCOME\tREASON\tKEY\tATTEMPTS\tACCEPTED\tDETAIL")
 	}
 	for chunk, err := range passes.Ledger(ctx, record) {
 		if err != nil {
 			return &storageError{what: "read the ledger", err: err}
 		}
 		for _, e := range chunk.Entries {
+			e.Accepted = accepts(e)
 			if c.output == "json" {
 				if err := encoder.Encode(e); err != nil {
 					return err
 				}
 				continue
 			}
-			_, _ = printable.Fprintf(w, "%s\t%q\t%s\t%s\t%s\t%s\t%d\t%s\n", e.Target, e.Ref, e.Path,
-				e.Outcome, e.Reason, e.Key, e.Attempts, e.Detail)
+			rule := "-"
+			if e.Accepted > 0 {
+				rule = fmt.Sprintf("accept[%d]", e.Accepted-1)
+			}
+			_, _ = printable.Fprintf(w, "%s\t%q\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", e.Target, e.Ref, e.Path,
+				e.Outcome, e.Reason, e.Key, e.Attempts, rule, e.Detail)
 		}
 	}
 	return w.Flush()

@@ -95,7 +95,12 @@ func (s *session) finish(ctx context.Context, p *pass, state *state) error {
 	if err := state.log.Sync(); err != nil {
 		return &storageError{what: "sync the audit log", err: err}
 	}
-	record, err := rotate.ClosePass(ctx, p.passes, p.record, state.runEnd(s.summary.KMS, s.headers), s.summary.Status == report.Complete)
+	if err := addLedger(ctx, s.tally, p.passes, p.record); err != nil {
+		return err
+	}
+	end := state.runEnd(s.summary.KMS, s.headers)
+	end.AcceptKeys, end.TokenKeys = s.wiring.under, s.tally.TokenKeys()
+	record, err := rotate.ClosePass(ctx, p.passes, p.record, end, s.summary.Status == report.Complete)
 	if err != nil {
 		return &storageError{what: "save the pass", err: err}
 	}
@@ -106,6 +111,7 @@ func (s *session) finish(ctx context.Context, p *pass, state *state) error {
 	}
 	s.summary.SetTargets(s.names(), totals)
 	s.summary.SetHeaders(record.Headers)
+	setAccepted(s.summary, s.job, s.tally)
 	s.summary.Conclude()
 	return s.stillWritten(ctx, p.passes, record.Number-1)
 }

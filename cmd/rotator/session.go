@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
 
+	"rotator/internal/accept"
 	"rotator/internal/checkpoint"
 	"rotator/internal/config"
 	"rotator/internal/report"
@@ -23,6 +25,7 @@ type session struct {
 	wiring  *wiring
 	summary *report.Summary
 	headers headers
+	tally   *accept.Tally // of exceptions, for the accept rules; nil without any
 }
 
 // headers is what the run has to say of the headers of ciphertexts in the end.
@@ -85,9 +88,38 @@ func (s *session) names() (names []string) {
 func (s *session) rotator(
 	targets []rotate.Target, pass checkpoint.Pass, recorder rotate.Recorder, begin func(context.Context) (bool, error),
 ) *rotate.Rotator {
-	return rotate.New(rotate.Config{Targets: targets, Keys: s.wiring.keys, KMS: s.wiring.kms, Rate: s.wiring.rate,
-		Workers: s.job.Workers, MostWorkers: mostWorkers(), MaxOutage: time.Duration(s.job.MaxOutage), Settle: settle,
-		Pass: pass.Number, Identity: pass.Identity(), Recorder: recorder, Logger: s.logger, Exact: s.exact, BeginHeaders: begin})
+	engine := rotate.New(rotate.Config{
+		Targets:      targets,
+		Keys:         s.wiring.keys,
+		KMS:          s.wiring.kms,
+		Rate:         s.wiring.rate,
+		Workers:      s.job.Workers,
+		MostWorkers:  mostWorkers(),
+		MaxOutage:    time.Duration(s.job.MaxOutage),
+		Settle:       settle,
+		Pass:         pass.Number,
+		Identity:     pass.Identity(),
+		Recorder:     recorder,
+		Logger:       s.logger,
+		Exact:        s.exact,
+		BeginHeaders: begin,
+		Exceptions:   s.excepted,
+	})
+	s.tally = newTally(s.job, s.wiring.keys, s.wiring.under, func(token string) string {
+		return cmp.Or(engine.KeyOfToken(token), pass.TokenKeys[token])
+	})
+	return engine
+}
+
+// excepted is given the exceptions of a pass without a ledger.
+func (s *session) excepted(exceptions []checkpoint.LedgerEntry) error {
+	if s.tally == nil {
+		return nil
+	}
+	for _, e := range exceptions {
+		s.tally.Add(e)
+	}
+	return nil
 }
 
 func (s *session) plan(targets []rotate.Target) (rotate.Plan, error) {
@@ -174,7 +206,7 @@ func (s *session) print() error {
 
 // exceptions is the exit code of a complete pass with a ledger, or nil.
 func (s *session) exceptions() error {
-	n := s.summary.Slots.Exceptions()
+	n := s.summary.Unaccepted()
 	if n == 0 {
 		return nil
 	}

@@ -117,6 +117,11 @@ func recorded(ctx context.Context, passes *checkpoint.Passes, record checkpoint.
 	}
 	s.SetTargets(names, totals)
 	s.SetHeaders(record.Headers)
+	tally := recordedTally(job, record)
+	if err := addLedger(ctx, tally, passes, record); err != nil {
+		return nil, err
+	}
+	setAccepted(s, job, tally)
 	s.Conclude()
 	return s, nil
 }

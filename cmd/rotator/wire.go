@@ -50,7 +50,8 @@ type wiring struct {
 	rate   float64 // ReEncrypt requests per second
 	places []place
 	notes  []string
-	plain  bool // the SDK sends all requests itself
+	under  map[string]string // ARNs of the keys that accept rules name
+	plain  bool              // the SDK sends all requests itself
 	// warn says at once what has to be known before anything is written.
 	warn func(text string)
 }
@@ -120,6 +121,9 @@ func (w *wiring) wireKMS(ctx context.Context, base aws.Config) error {
 	}
 	if err := contexts(w.job, w.keys); err != nil {
 		return err
+	}
+	if err := w.resolveAccepted(ctx, client); err != nil {
+		return keyProblem(w.job, err)
 	}
 	w.kms = rotate.NewKMS(client, w.keys.Destination, w.job.KMS.GrantTokens)
 	err = rotate.Patiently(ctx, time.Duration(w.job.MaxOutage), "KMS", func(ctx context.Context) (err error) {

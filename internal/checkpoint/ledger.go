@@ -26,6 +26,9 @@ type LedgerEntry struct {
 	// its slots. Entries of earlier versions have neither.
 	Origin Origin `json:"origin,omitempty"`
 	Unread bool   `json:"unread,omitempty"`
+	// Accepted is the number of the accept rule that takes the entry, from 1. It is filled
+	// in when the ledger is printed, and never stored: rules may change.
+	Accepted int `json:"accepted,omitempty"`
 }
 
 // LedgerChunk is some of the entries of one partition. Adjust is what retries

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 )
@@ -45,6 +46,12 @@ type Pass struct {
 	// Runs are the ids of the runs that were added last, so that none is added
 	// twice when its answer was lost.
 	Runs []string `json:"runs,omitempty"`
+	// AcceptKeys are the ARNs of keys that the accept rules of the job file name, by the
+	// names that they give them.
+	AcceptKeys map[string]string `json:"accept_keys,omitempty"`
+	// TokenKeys are the ARNs of the keys that KMS has named for tokens in the headers of
+	// exceptions.
+	TokenKeys map[string]string `json:"token_keys,omitempty"`
 	// Headers are the runs that counted slots by the header of their blobs, and did
 	// not end with a checked sample that agreed. While there are any, figures that
 	// rest on headers are no evidence.
@@ -85,6 +92,8 @@ type RunEnd struct {
 	// Broken are the audit logs that the run found without the lines that the
 	// checkpoint knows of them.
 	Broken []AuditLog
+	// AcceptKeys and TokenKeys are added to those of the pass.
+	AcceptKeys, TokenKeys map[string]string
 	// HeadersAgree says that the sample of what the run counted by headers was
 	// checked to the end, and agreed; HeadersWrong what a check has found.
 	HeadersAgree bool
@@ -134,6 +143,8 @@ func (p *Pass) AddRun(end RunEnd) {
 	}
 	p.Runs = lastOf(append(p.Runs, end.ID), maxRuns)
 	p.endHeaders(end)
+	p.AcceptKeys = merged(p.AcceptKeys, end.AcceptKeys)
+	p.TokenKeys = merged(p.TokenKeys, end.TokenKeys)
 	p.Requests += end.Requests
 	p.Throttled += end.Throttled
 	p.addLogs(end)
@@ -152,6 +163,22 @@ func (p *Pass) addLogs(end RunEnd) {
 		return l.Host == end.Log.Host && l.Name == end.Log.Name && !slices.Contains(end.Broken, l)
 	})
 	p.Logs = lastOf(append(p.Logs, end.Log), maxLogs)
+}
+
+// maxNames is how many names or tokens of keys a record holds.
+const maxNames = 256
+
+// merged adds more to the ARNs of keys, as far as there is room.
+func merged(keys, more map[string]string) map[string]string {
+	for _, name := range slices.Sorted(maps.Keys(more)) {
+		if keys == nil {
+			keys = map[string]string{}
+		}
+		if _, known := keys[name]; known || len(keys) < maxNames {
+			keys[name] = more[name]
+		}
+	}
+	return keys
 }
 
 func lastOf[T any](list []T, most int) []T { return list[max(0, len(list)-most):] }

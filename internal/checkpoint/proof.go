@@ -147,6 +147,14 @@ func TokenOrigin(token string) Origin { return Origin(tokenOrigin + token) }
 // Token returns the token of a TokenOrigin.
 func (o Origin) Token() (token string, ok bool) { return strings.CutPrefix(string(o), tokenOrigin) }
 
+// Key returns the ARN of the key, "" where the origin names none.
+func (o Origin) Key() string {
+	if strings.HasPrefix(string(o), "arn:") {
+		return string(o)
+	}
+	return ""
+}
+
 // maxOrigins is how many origins one Counts tells apart; slots of others are counted as
 // OriginUnknown.
 const maxOrigins = 64

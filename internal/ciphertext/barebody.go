@@ -22,6 +22,7 @@ func newBareBlob(c *compiler) Format {
 			slot.Context, slot.DestinationContext, slot.Refused = contexts.fill(objectLookup(object, pattern, nil))
 		}
 		if slot.Refused != nil {
+			slot.Held = d.blob
 			return []place{{Slot: slot}}
 		}
 		slot.Blob = d.blob

@@ -267,8 +267,10 @@ func (s slot) slotOf(path string, d decoded, find lookup) Slot {
 	if out.Refused == nil && s.differs {
 		out.DestinationContext, out.Refused = s.destination.fill(find)
 	}
-	if out.Refused == nil {
-		out.Blob = d.blob
+	if out.Refused != nil {
+		out.Held = d.blob
+		return out
 	}
+	out.Blob = d.blob
 	return out
 }

@@ -33,6 +33,9 @@ type Slot struct {
 	Padding Padding
 	// Refused says why the slot cannot be moved. It never holds the blob.
 	Refused *Refused
+	// Held is the CiphertextBlob of a refused slot, where one could be decoded. It is for
+	// its header alone, which may tell the key.
+	Held []byte
 }
 
 // Refused is the typed reason why a slot, or what stands in its place, cannot

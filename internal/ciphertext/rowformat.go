@@ -131,7 +131,7 @@ func sealed(path string, blob []byte, refused *Refused, contexts contextsOf) *ro
 		}
 	}
 	if found.Refused != nil {
-		found.Context, found.DestinationContext = nil, nil
+		found.Context, found.DestinationContext, found.Held = nil, nil, blob
 		return found
 	}
 	found.Blob = blob

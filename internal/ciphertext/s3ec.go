@@ -246,7 +246,7 @@ func s3ecSlot(values map[string]string, read func(string) (string, *Refused)) (n
 		slot.Context, slot.Refused = s3ecContext(name, values, read)
 	}
 	if slot.Refused != nil {
-		return name, Slot{Refused: slot.Refused}, nil
+		return name, Slot{Refused: slot.Refused, Held: slot.Blob}, nil
 	}
 	slot.DestinationContext = slot.Context
 	return name, slot, form

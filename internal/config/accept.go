@@ -20,16 +20,16 @@ func (a *Accept) Ends() (time.Time, bool) {
 	return day.AddDate(0, 0, 1), err == nil
 }
 
-// Matches reports whether the glob of the rule matches the address of an item in its
-// target, which is a table or has keys with slashes.
-func (a *Accept) Matches(ref string, table bool) bool {
+// Matcher returns what reports whether the glob of the rule matches the address of an item
+// in its target, which is a table or has keys with slashes.
+func (a *Accept) Matcher(table bool) func(ref string) bool {
 	switch {
 	case a.Ref == "":
-		return true
+		return func(string) bool { return true }
 	case table:
-		return textGlob(a.Ref).MatchString(ref)
+		return textGlob(a.Ref).MatchString
 	}
-	return doublestar.MatchUnvalidated(a.Ref, ref)
+	return func(ref string) bool { return doublestar.MatchUnvalidated(a.Ref, ref) }
 }
 
 // textGlob is a glob in which * and ? alone have a meaning: the key of an item of a

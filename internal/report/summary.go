@@ -16,21 +16,23 @@ import (
 // Summary is the result of audit, run, verify, retry and report. Its JSON field
 // names are a contract (docs/operations.md).
 type Summary struct {
-	Job            string    `json:"job"`
-	Command        string    `json:"command"`
-	Pass           int       `json:"pass"` // 0: an audit or verify, which belongs to no pass
-	Status         string    `json:"status"`
-	Converged      bool      `json:"converged"`
-	Slots          Slots     `json:"slots"`
-	Items          Items     `json:"items"`
-	KMS            KMS       `json:"kms"`
-	Keys           []Key     `json:"keys"`
-	Reasons        []Reason  `json:"reasons"`
-	Targets        []Target  `json:"targets"`
-	Started        time.Time `json:"started"`
-	Ended          time.Time `json:"ended"`
-	DestinationKey string    `json:"destination_key"`
-	Version        string    `json:"version"`
+	Job       string   `json:"job"`
+	Command   string   `json:"command"`
+	Pass      int      `json:"pass"` // 0: an audit or verify, which belongs to no pass
+	Status    string   `json:"status"`
+	Converged bool     `json:"converged"`
+	Slots     Slots    `json:"slots"`
+	Items     Items    `json:"items"`
+	KMS       KMS      `json:"kms"`
+	Keys      []Key    `json:"keys"`
+	Reasons   []Reason `json:"reasons"`
+	Targets   []Target `json:"targets"`
+	// Accepted has one entry for each accept rule of the job file.
+	Accepted       []Accepted `json:"accepted,omitempty"`
+	Started        time.Time  `json:"started"`
+	Ended          time.Time  `json:"ended"`
+	DestinationKey string     `json:"destination_key"`
+	Version        string     `json:"version"`
 	// Notes are facts that qualify the figures: what could not be checked, who
 	// still writes under a source key.
 	Notes []string `json:"notes,omitempty"`
@@ -106,6 +108,45 @@ type Target struct {
 	Reasons []Reason `json:"reasons"`
 }
 
+// Accepted is what became of one accept rule of the job file. Its slots are counted in
+// Slots.Failed or Slots.Foreign too.
+type Accepted struct {
+	Rule    int    `json:"rule"` // from 1, in the order of the job file
+	Target  string `json:"target"`
+	Slots   int64  `json:"slots"`
+	Because string `json:"because"`
+	// Void is why the rule accepts none of its slots.
+	Void string `json:"void,omitempty"`
+}
+
+// SetAccepted fills in what became of the accept rules, before Conclude.
+func (s *Summary) SetAccepted(rules []Accepted) { s.Accepted = rules }
+
+// Unaccepted counts the slots in the ledger that no accept rule takes.
+func (s *Summary) Unaccepted() int64 {
+	n := s.Slots.Exceptions()
+	for _, a := range s.Accepted {
+		if a.Void == "" {
+			n -= a.Slots
+		}
+	}
+	return n
+}
+
+// noteAccepted notes the rules that had no effect in a complete pass.
+func (s *Summary) noteAccepted() {
+	for _, a := range s.Accepted {
+		switch {
+		case a.Void != "":
+			s.Notes = append(s.Notes, fmt.Sprintf(
+				"accept[%d] accepts nothing: %s", a.Rule-1, a.Void))
+		case a.Slots == 0 && s.Status == Complete:
+			s.Notes = append(s.Notes, fmt.Sprintf(
+				"accept[%d] matched no slot in target %s; take it out if it is no longer needed", a.Rule-1, a.Target))
+		}
+	}
+}
+
 // Exceptions counts the slots that the ledger holds.
 func (s Slots) Exceptions() int64 { return s.Foreign + s.Failed + s.Conflict }
 
@@ -146,12 +187,13 @@ func (s *Summary) SetHeaders(runs []checkpoint.HeaderRun) {
 // them, and nothing for the ledger. A pass that moved anything is never itself the proof,
 // since items can have been added behind its cursor.
 func (s *Summary) Conclude() {
+	s.noteAccepted()
 	for _, t := range s.Targets {
 		if s.Status == Complete && t.Slots.Seen == 0 {
 			s.Notes = append(s.Notes, fmt.Sprintf("target %s: no slot was found in %d items; check path, prefix and format", t.Name, t.Items.Seen))
 		}
 	}
-	s.Converged = s.Status == Complete && s.Slots.Seen > 0 && s.Slots.Rotated == 0 && s.Slots.Remaining == 0 && s.Slots.Exceptions() == 0 && !s.doubtful
+	s.Converged = s.Status == Complete && s.Slots.Seen > 0 && s.Slots.Rotated == 0 && s.Slots.Remaining == 0 && s.Unaccepted() == 0 && !s.doubtful
 }
 
 func slotsOf(c checkpoint.Counts) Slots {

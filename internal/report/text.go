@@ -54,6 +54,13 @@ func (s *Summary) Text(w io.Writer) error {
 			out.line("%s\t%s\t%d", r.Outcome, r.Reason, r.Slots)
 		}
 	}
+	if len(s.Accepted) > 0 {
+		out.line("")
+		out.line("ACCEPT RULE\tTARGET\tSLOTS\tBECAUSE")
+		for _, a := range s.Accepted {
+			out.line("accept[%d]\t%s\t%d\t%s", a.Rule-1, a.Target, a.Slots, a.Because)
+		}
+	}
 	out.line("")
 	out.line("KMS requests\t%d (%d throttled)", s.KMS.Requests, s.KMS.Throttled)
 	if saved := s.KMS; saved.Header+saved.Shared > 0 {
@@ -70,6 +77,9 @@ func (s *Summary) Text(w io.Writer) error {
 // source keys are no longer needed.
 func (s *Summary) convergence() string {
 	switch {
+	case s.Converged && s.Slots.Exceptions() > 0:
+		return fmt.Sprintf("yes, but for %d slots that accept rules take, of which nothing is said, as of %s",
+			s.Slots.Exceptions(), s.Ended.Format(time.RFC3339))
 	case s.Converged:
 		return "yes: nothing depends on a source key, as of " + s.Ended.Format(time.RFC3339)
 	case s.Status != Complete:
@@ -78,8 +88,8 @@ func (s *Summary) convergence() string {
 		return "no: no slot was found"
 	case s.Slots.Remaining > 0:
 		return fmt.Sprintf("no: %d slots are under a source key", s.Slots.Remaining)
-	case s.Slots.Exceptions() > 0:
-		return fmt.Sprintf("no: %d slots are in the ledger", s.Slots.Exceptions())
+	case s.Unaccepted() > 0:
+		return fmt.Sprintf("no: %d slots are in the ledger", s.Unaccepted())
 	case s.doubtful:
 		return "no: some figures rest on headers of ciphertexts that are not to be relied on"
 	}

@@ -417,9 +417,9 @@ func TestEachSlotHasItsOutcome(t *testing.T) {
 	if n := counts.Keys[third].Slots; n != 1 {
 		t.Errorf("%d slots under the third key, want 1", n)
 	}
-	// What may be under which key: the header of d-context names the old one; e-random and
-	// f-empty cannot be under any; nobody knows what g-long and h-type are.
-	origins := map[checkpoint.Origin]int64{checkpoint.Origin(old): 1, checkpoint.OriginNone: 2, checkpoint.OriginUnread: 2}
+	// What may be under which key: the header of d-context names the old one; e-random,
+	// f-empty and g-long cannot be under any; what h-type is was not read.
+	origins := map[checkpoint.Origin]int64{checkpoint.Origin(old): 1, checkpoint.OriginNone: 3, checkpoint.OriginUnread: 1}
 	if diff := cmp.Diff(origins, counts.Origins); diff != "" {
 		t.Errorf("origins (-want +got):\n%s", diff)
 	}

@@ -159,22 +159,26 @@ func (c *ruleCounts) into(counts *checkpoint.Counts) {
 
 // originOf returns what is known of the key of a slot that is failed or in conflict.
 func (r *Rotator) originOf(slot ciphertext.Slot, v verdict) checkpoint.Origin {
+	blob := slot.Blob
+	if slot.Refused != nil {
+		blob = slot.Held
+	}
 	switch {
 	case v.key != "":
 		return checkpoint.Origin(v.key)
 	case slot.Refused != nil && slot.Refused.Reason == "empty":
 		return checkpoint.OriginNone
-	case len(slot.Blob) == 0:
+	case len(blob) == 0:
 		return checkpoint.OriginUnread
 	}
-	token, ok := kmsblob.ReadToken(slot.Blob)
+	token, ok := kmsblob.ReadToken(blob)
 	switch {
 	case ok:
-		if key := r.headers.keyOf(slot.Blob); key != "" {
+		if key := r.headers.keyOf(blob); key != "" {
 			return checkpoint.Origin(key)
 		}
 		return checkpoint.TokenOrigin(token.String())
-	case holdsBlob(slot.Blob):
+	case holdsBlob(blob):
 		return checkpoint.OriginUnknown
 	}
 	return checkpoint.OriginNone

@@ -1,0 +1,18 @@
+package rotate
+
+import (
+	"context"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+)
+
+// KeyARN returns the ARN of a key that is named but not used: whatever its state and usage.
+// Errors are *KeyError, or the SDK's.
+func KeyARN(ctx context.Context, client *kms.Client, given string) (string, error) {
+	out, err := client.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: &given})
+	if err != nil {
+		return "", describeError(given, client.Options().Region, err)
+	}
+	return aws.ToString(out.KeyMetadata.Arn), nil
+}
