@@ -23,6 +23,7 @@ import (
 	"github.com/aws/smithy-go/middleware"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
+	"rotator/internal/answerlimit"
 	"rotator/internal/awsclient"
 	"rotator/internal/rotate"
 )
@@ -38,7 +39,8 @@ func (s streams) loadAWS(ctx context.Context, workers int, timeout time.Duration
 	}
 	cfg, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithHTTPClient(newHTTPClient(workers, timeout)),
 		awsconfig.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }),
-		awsconfig.WithLogger(sdkLogger{s.logger}))
+		awsconfig.WithLogger(sdkLogger{s.logger}),
+		awsconfig.WithAPIOptions([]func(*middleware.Stack) error{answerlimit.Bound}))
 	if err != nil {
 		return aws.Config{}, fmt.Errorf("read the AWS configuration: %w", err)
 	}
@@ -55,6 +57,7 @@ func newHTTPClient(workers int, timeout time.Duration) *awshttp.BuildableClient 
 	return awshttp.NewBuildableClient().WithTimeout(timeout).WithTransportOptions(func(t *http.Transport) {
 		t.MaxIdleConns, t.MaxConnsPerHost, t.IdleConnTimeout = 0, 0, 0 // no limit
 		t.MaxIdleConnsPerHost = 2*workers + 8                          // a single worker may send some updates at once
+		t.MaxResponseHeaderBytes = answerlimit.Headers
 		t.HTTP2 = &http.HTTP2Config{SendPingTimeout: idle, PingTimeout: count * interval}
 	}).WithDialerOptions(func(d *net.Dialer) {
 		d.KeepAliveConfig = net.KeepAliveConfig{Enable: true, Idle: idle, Interval: interval, Count: count}

@@ -30,6 +30,7 @@ func (l *line) plainAnswer() (answer *http.Response, ok bool, err error) {
 	}
 	body := make([]byte, length)
 	if _, err = l.reader.Discard(end + 4); err == nil {
+		l.limit.More(int64(length))
 		_, err = io.ReadFull(l.reader, body)
 	}
 	if errors.Is(err, io.EOF) {

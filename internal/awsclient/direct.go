@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"rotator/internal/answerlimit"
 )
 
 const (
@@ -49,9 +51,10 @@ type Direct struct {
 // line is one connection.
 type line struct {
 	net.Conn
-	raw    net.Conn  // below TLS
-	valve  *valve    // between the two; nil without TLS
-	ends   time.Time // the deadline that is set
+	raw    net.Conn            // below TLS
+	valve  *valve              // between the two; nil without TLS
+	ends   time.Time           // the deadline that is set
+	limit  *answerlimit.Reader // below reader
 	reader *bufio.Reader
 	out    []byte
 	used   time.Time
@@ -228,7 +231,8 @@ func (d *Direct) connect(ctx context.Context, deadline time.Time) (*line, error)
 		}
 		l.Conn = secure
 	}
-	l.reader = bufio.NewReaderSize(l.Conn, 4<<10)
+	l.limit = answerlimit.NewReader(l.Conn)
+	l.reader = bufio.NewReaderSize(l.limit, 4<<10)
 	return l, nil
 }
 

@@ -19,6 +19,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"rotator/internal/answerlimit"
 )
 
 // direct is a Direct to a TLS server that answers with handler, and the number of
@@ -330,7 +332,9 @@ func countDials(dial dialer, opened *atomic.Int64) dialer {
 // behind it at the same place.
 func FuzzAnswer(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
-		l := &line{reader: bufio.NewReaderSize(bytes.NewReader(text), 4<<10)}
+		limit := answerlimit.NewReader(bytes.NewReader(text))
+		limit.Allow("the head", answerlimit.Headers)
+		l := &line{limit: limit, reader: bufio.NewReaderSize(limit, 4<<10)}
 		got, ok, err := l.plainAnswer()
 		if !ok {
 			if n := l.reader.Buffered(); n != min(len(text), 4<<10) {

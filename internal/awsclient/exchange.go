@@ -9,11 +9,12 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+
+	"rotator/internal/answerlimit"
 )
 
-// mostAnswer is the longest answer that is read, in bytes: KMS's have some
-// thousand.
-const mostAnswer = 1 << 20
+// mostAnswer is the longest body of an answer that is read, in bytes.
+const mostAnswer = answerlimit.ReEncrypt
 
 // The headers of answers that are packed.
 const (
@@ -28,6 +29,7 @@ func (l *line) exchange(r *http.Request, host string, packed bool) (*http.Respon
 	if err := l.send(r, host, packed); err != nil {
 		return nil, err
 	}
+	l.limit.Allow("the head of the answer", answerlimit.Headers)
 	if answer, ok, err := l.plainAnswer(); ok {
 		return answer, err
 	}
@@ -67,12 +69,16 @@ func (l *line) anyAnswer(r *http.Request, packed bool) (*http.Response, error) {
 	for err == nil && answer.StatusCode >= 100 && answer.StatusCode < 200 {
 		answer, err = http.ReadResponse(l.reader, r)
 	}
+	if long := l.limit.Err(); long != nil {
+		return nil, long
+	}
 	if err != nil {
 		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF // of an answer
 		}
 		return nil, err
 	}
+	l.limit.Allow("the body of the answer, in chunks,", 4*mostAnswer)
 	body, err := readBody(answer.Body, answer.ContentLength)
 	if err == nil && packed && len(body) > 0 && strings.EqualFold(answer.Header.Get(encodingHeader), "gzip") {
 		body, err = unpack(answer, body)
@@ -95,7 +101,7 @@ func readBody(body io.Reader, length int64) ([]byte, error) {
 		return nil, err
 	}
 	if read.Len() > mostAnswer {
-		return nil, fmt.Errorf("the answer is longer than %d bytes", mostAnswer)
+		return nil, &answerlimit.TooLongError{What: "the body of the answer", Limit: mostAnswer}
 	}
 	return read.Bytes(), nil
 }

@@ -271,7 +271,7 @@ func (l *light) receive(ctx context.Context, f *form, sent *http.Request) (*kms.
 // bodyOf reads the body of an answer, at once where its length was told.
 func bodyOf(answer *http.Response) ([]byte, error) {
 	if answer.ContentLength < 0 || answer.ContentLength > mostAnswer {
-		return io.ReadAll(answer.Body)
+		return readBody(answer.Body, answer.ContentLength)
 	}
 	text := make([]byte, answer.ContentLength)
 	_, err := io.ReadFull(answer.Body, text)

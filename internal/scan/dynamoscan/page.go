@@ -58,14 +58,29 @@ func (r *reader) DeserializeResponse(ctx context.Context, schema *smithy.Operati
 	rest, items, ok := d.answer()
 	if !ok {
 		rest, items = body.Bytes(), nil
-		if !json.Valid(rest) { // the SDK panics on some that is not
-			return &smithy.DeserializationError{Err: errors.New("the answer is not JSON")}
+		if err := checkPage(rest, r.table.config.PageLimit); err != nil {
+			return &smithy.DeserializationError{Err: err}
 		}
 	}
 	r.read, r.items = ok, items
 	left := *response.Response // a copy: the SDK closes the body of its own
 	left.Body = io.NopCloser(bytes.NewReader(rest))
 	return r.ClientProtocol.DeserializeResponse(ctx, schema, types, &smithyhttp.Response{Response: &left}, out)
+}
+
+// checkPage refuses what the SDK must not be given: it panics on some text that is not
+// JSON, and makes a map for each of millions of items. Other mistakes are the SDK's to
+// find. A limit of 0 is none.
+func checkPage(body []byte, limit int32) error {
+	if !json.Valid(body) {
+		return errors.New("the answer is not JSON")
+	}
+	var found struct{ Items []struct{} }
+	_ = json.Unmarshal(body, &found)
+	if n := len(found.Items); limit > 0 && n > int(limit) {
+		return fmt.Errorf("the answer has %d items, where at most %d were asked for", n, limit)
+	}
+	return nil
 }
 
 // checkBody holds an answer against the checksum that DynamoDB sends with it. Other

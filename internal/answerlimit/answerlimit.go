@@ -1,0 +1,131 @@
+// Package answerlimit bounds what is read of the answers of services. Without a bound, a
+// server that is broken, or is none of the service that was asked, can make the process
+// take all memory of its machine.
+//
+// The limits are several times what the services send. Bodies are counted as they are read
+// by the SDK: behind the decompression and without the framing of chunks. How long an
+// answer takes is bounded by the time limit of the HTTP client.
+package answerlimit
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
+	"github.com/aws/smithy-go/middleware"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+)
+
+// The limits in bytes.
+const (
+	// Headers is for the head of an answer: status, headers, and the interim answers
+	// before it. S3 has at most 8 KB of headers with 2 KB of metadata among them.
+	Headers = 64 << 10
+	// Body is for the bodies of errors, and of all services that are not named below.
+	Body = 1 << 20
+	// DynamoDB is for answers of DynamoDB. A page of Scan ends at 1 MB of items, of which
+	// JSON makes ten times as much at worst (lists of empty strings).
+	DynamoDB = 16 << 20
+	// S3 is for answers of S3 that are no objects. A page of 1,000 keys of 1,024 bytes, each
+	// with three characters for a byte, has about 4 MB.
+	S3 = 8 << 20
+	// ReEncrypt is for answers to ReEncrypt, which have at most some 10 KB.
+	ReEncrypt = 128 << 10
+)
+
+// TooLongError says that an answer is longer than its limit.
+type TooLongError struct {
+	What  string // "the body of the answer"
+	Limit int64
+}
+
+func (e *TooLongError) Error() string {
+	return fmt.Sprintf("%s is longer than %d bytes, the most that is read", e.What, e.Limit)
+}
+
+// Reader reads at most a number of bytes, and then fails with *TooLongError.
+type Reader struct {
+	r     io.Reader
+	what  string
+	limit int64
+	left  int64
+	err   error
+}
+
+// NewReader returns a Reader with no bytes left.
+func NewReader(r io.Reader) *Reader { return &Reader{r: r} }
+
+// Allow lets limit bytes be read from now on. What names them in the error.
+func (r *Reader) Allow(what string, limit int64) {
+	r.what, r.limit, r.left, r.err = what, limit, limit, nil
+}
+
+// Err returns the error of a read that went beyond the limit since Allow: what a parser
+// says of a text that was cut may be something else.
+func (r *Reader) Err() error { return r.err }
+
+// More lets n more bytes be read.
+func (r *Reader) More(n int64) { r.left += n }
+
+// Read implements io.Reader.
+func (r *Reader) Read(p []byte) (int, error) {
+	if int64(len(p)) > r.left {
+		if r.left <= 0 {
+			// An answer of exactly the limit ends here.
+			n, err := r.r.Read(make([]byte, min(1, len(p))))
+			if n == 0 {
+				return 0, err
+			}
+			r.err = &TooLongError{What: r.what, Limit: r.limit}
+			return 0, r.err
+		}
+		p = p[:r.left]
+	}
+	n, err := r.r.Read(p)
+	r.left -= int64(n)
+	return n, err
+}
+
+// body is the body of an answer with a limit.
+type body struct {
+	Reader
+	io.Closer
+}
+
+// Bound is an option of the SDK (aws.Config.APIOptions) that bounds the bodies of answers.
+// It leaves the body of an object to the caller of GetObject.
+func Bound(stack *middleware.Stack) error {
+	return stack.Deserialize.Add(middleware.DeserializeMiddlewareFunc("BoundAnswer", bound), middleware.After)
+}
+
+func bound(ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler) (middleware.DeserializeOutput, middleware.Metadata, error) {
+	out, metadata, err := next.HandleDeserialize(ctx, in)
+	response, ok := out.RawResponse.(*smithyhttp.Response)
+	if !ok || response == nil || response.Body == nil {
+		return out, metadata, err
+	}
+	service, operation := awsmiddleware.GetServiceID(ctx), awsmiddleware.GetOperationName(ctx)
+	if limit := limitOf(service, operation, response.StatusCode); limit > 0 {
+		limited := &body{Reader: *NewReader(response.Body), Closer: response.Body}
+		limited.Allow("the body of the answer", limit)
+		response.Body = limited
+	}
+	return out, metadata, err
+}
+
+// limitOf is the limit of an answer; 0 for none.
+func limitOf(service, operation string, status int) int64 {
+	succeeded := status >= 200 && status < 300
+	switch {
+	case succeeded && service == "S3" && operation == "GetObject":
+		return 0
+	case succeeded && service == "S3":
+		return S3
+	case succeeded && service == "DynamoDB":
+		return DynamoDB
+	case service == "KMS" && operation == "ReEncrypt":
+		return ReEncrypt
+	}
+	return Body
+}
