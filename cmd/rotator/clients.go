@@ -40,7 +40,7 @@ func (s streams) loadAWS(ctx context.Context, workers int, timeout time.Duration
 	cfg, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithHTTPClient(newHTTPClient(workers, timeout)),
 		awsconfig.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }),
 		awsconfig.WithLogger(sdkLogger{s.logger}),
-		awsconfig.WithAPIOptions([]func(*middleware.Stack) error{answerlimit.Bound}))
+		awsconfig.WithAPIOptions([]func(*middleware.Stack) error{answerlimit.New().Install}))
 	if err != nil {
 		return aws.Config{}, fmt.Errorf("read the AWS configuration: %w", err)
 	}

@@ -56,6 +56,7 @@ func faultRows(slow *slowRuns) []faultRow {
 		{27, "items are added while the scan is under way", addedItems},
 		{28, "a dry run", dryRun},
 		{29, "an application edits what a context is made from", editedContext},
+		{30, "headers and bodies without end", endlessAnswers},
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 
 	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	"github.com/aws/smithy-go/middleware"
@@ -22,11 +23,15 @@ const (
 	// Headers is for the head of an answer: status, headers, and the interim answers
 	// before it. S3 has at most 8 KB of headers with 2 KB of metadata among them.
 	Headers = 64 << 10
-	// Body is for the bodies of errors, and of all services that are not named below.
+	// Body is for all bodies that are not named below.
 	Body = 1 << 20
-	// DynamoDB is for answers of DynamoDB. A page of Scan ends at 1 MB of items, of which
-	// JSON makes ten times as much at worst (lists of empty strings).
-	DynamoDB = 16 << 20
+	// Scan is for a page of Scan, which ends at 1 MB of items, of which JSON makes ten
+	// times as much at worst (lists of empty strings).
+	Scan = 16 << 20
+	// Batch is for an answer to BatchExecuteStatement, in which there may be 25 items whose
+	// conditions failed, and Item for one item, which has at most 400 KB.
+	Batch = 16 << 20
+	Item  = 5 << 20
 	// S3 is for answers of S3 that are no objects. A page of 1,000 keys of 1,024 bytes, each
 	// with three characters for a byte, has about 4 MB.
 	S3 = 8 << 20
@@ -34,7 +39,18 @@ const (
 	ReEncrypt = 128 << 10
 )
 
-// TooLongError says that an answer is longer than its limit.
+// Answers are usually far below their limits, and there may be a thousand of them at the
+// same time. So only few may be large at once.
+const (
+	// usual and usualScan are how much of an answer is read without a permit.
+	usual     = 1 << 20
+	usualScan = 4 << 20
+	// permits is how many answers may be larger than that at once.
+	permits = 2
+)
+
+// TooLongError says that an answer is longer than its limit. It is an error of the
+// transport (net.Error): what the request came to is unknown.
 type TooLongError struct {
 	What  string // "the body of the answer"
 	Limit int64
@@ -43,6 +59,14 @@ type TooLongError struct {
 func (e *TooLongError) Error() string {
 	return fmt.Sprintf("%s is longer than %d bytes, the most that is read", e.What, e.Limit)
 }
+
+var _ net.Error = (*TooLongError)(nil)
+
+// Timeout implements net.Error.
+func (e *TooLongError) Timeout() bool { return false }
+
+// Temporary implements net.Error.
+func (e *TooLongError) Temporary() bool { return true }
 
 // Reader reads at most a number of bytes, and then fails with *TooLongError.
 type Reader struct {
@@ -87,45 +111,100 @@ func (r *Reader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// body is the body of an answer with a limit.
-type body struct {
-	Reader
-	io.Closer
+// Bounds bounds the bodies of the answers to all clients that use it. It is safe for
+// concurrent use.
+type Bounds struct{ permits chan struct{} }
+
+// New returns Bounds.
+func New() *Bounds { return &Bounds{permits: make(chan struct{}, permits)} }
+
+// Install is an option of the SDK (aws.Config.APIOptions). It leaves the body of an object
+// to the caller of GetObject.
+func (b *Bounds) Install(stack *middleware.Stack) error {
+	return stack.Deserialize.Add(middleware.DeserializeMiddlewareFunc("BoundAnswer", b.bound), middleware.After)
 }
 
-// Bound is an option of the SDK (aws.Config.APIOptions) that bounds the bodies of answers.
-// It leaves the body of an object to the caller of GetObject.
-func Bound(stack *middleware.Stack) error {
-	return stack.Deserialize.Add(middleware.DeserializeMiddlewareFunc("BoundAnswer", bound), middleware.After)
-}
-
-func bound(ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler) (middleware.DeserializeOutput, middleware.Metadata, error) {
+func (b *Bounds) bound(ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler) (middleware.DeserializeOutput, middleware.Metadata, error) {
 	out, metadata, err := next.HandleDeserialize(ctx, in)
 	response, ok := out.RawResponse.(*smithyhttp.Response)
 	if !ok || response == nil || response.Body == nil {
 		return out, metadata, err
 	}
 	service, operation := awsmiddleware.GetServiceID(ctx), awsmiddleware.GetOperationName(ctx)
-	if limit := limitOf(service, operation, response.StatusCode); limit > 0 {
-		limited := &body{Reader: *NewReader(response.Body), Closer: response.Body}
+	limit, free := limitOf(service, operation, response.StatusCode)
+	if limit > 0 {
+		limited := &body{Reader: NewReader(response.Body), closer: response.Body, ctx: ctx, permits: b.permits, free: free}
 		limited.Allow("the body of the answer", limit)
 		response.Body = limited
 	}
 	return out, metadata, err
 }
 
-// limitOf is the limit of an answer; 0 for none.
-func limitOf(service, operation string, status int) int64 {
+// limitOf is the limit of an answer, 0 for none, and how much of it needs no permit.
+func limitOf(service, operation string, status int) (limit, free int64) {
 	succeeded := status >= 200 && status < 300
-	switch {
-	case succeeded && service == "S3" && operation == "GetObject":
-		return 0
-	case succeeded && service == "S3":
-		return S3
-	case succeeded && service == "DynamoDB":
-		return DynamoDB
-	case service == "KMS" && operation == "ReEncrypt":
-		return ReEncrypt
+	switch service + "." + operation {
+	case "S3.GetObject":
+		if succeeded {
+			return 0, 0
+		}
+	case "DynamoDB.Scan":
+		if succeeded {
+			return Scan, usualScan
+		}
+	case "DynamoDB.BatchExecuteStatement":
+		return Batch, usual
+	case "DynamoDB.GetItem", "DynamoDB.UpdateItem": // an error may hold the item
+		return Item, usual
+	case "KMS.ReEncrypt":
+		return ReEncrypt, usual
 	}
-	return Body
+	if succeeded && service == "S3" {
+		return S3, usual
+	}
+	return Body, usual
+}
+
+// body is the body of an answer with a limit.
+type body struct {
+	*Reader
+	closer  io.Closer
+	ctx     context.Context // of the request
+	permits chan struct{}
+	free    int64 // bytes until a permit is needed
+	holds   bool
+}
+
+// Read implements io.Reader.
+func (b *body) Read(p []byte) (int, error) {
+	if !b.holds && b.free <= 0 {
+		select {
+		case b.permits <- struct{}{}:
+			b.holds = true
+		case <-b.ctx.Done():
+			return 0, b.ctx.Err()
+		}
+	}
+	if !b.holds && int64(len(p)) > b.free {
+		p = p[:b.free]
+	}
+	n, err := b.Reader.Read(p)
+	b.free -= int64(n)
+	if err != nil {
+		b.release()
+	}
+	return n, err
+}
+
+// Close implements io.Closer.
+func (b *body) Close() error {
+	b.release()
+	return b.closer.Close()
+}
+
+func (b *body) release() {
+	if b.holds {
+		b.holds = false
+		<-b.permits
+	}
 }

@@ -91,20 +91,42 @@ func (b *Bucket) get(ctx context.Context, ref scan.Ref, key string, match *strin
 		}
 	}
 	defer func() { _ = out.Body.Close() }()
-	var body bytes.Buffer
-	body.Grow(int(max(0, aws.ToInt64(out.ContentLength))) + bytes.MinRead)
-	_, err = body.ReadFrom(io.LimitReader(out.Body, maxBody+1))
-	switch {
-	case err != nil:
+	body, err := b.readBody(out.Body, out.ContentLength)
+	if err != nil {
 		give()
-		return scan.Item{}, fmt.Errorf("read an object of bucket %s: %w", b.config.Bucket, err)
-	case body.Len() > maxBody:
-		give()
-		return scan.Item{}, errTooLarge()
+		return scan.Item{}, err
 	}
-	item := b.item(ref, key, headOf(out), at, body.Bytes(), true)
+	item := b.item(ref, key, headOf(out), at, body, true)
 	item.Give = give
 	return item, nil
+}
+
+// readBody reads a body of at most maxBody bytes. Without a length its pieces are joined in
+// the end: a buffer that doubles would take three times as much.
+func (b *Bucket) readBody(r io.Reader, length *int64) ([]byte, error) {
+	most := 64 << 10
+	if length != nil {
+		most = int(max(0, *length)) + bytes.MinRead
+	}
+	var pieces [][]byte
+	piece, size := make([]byte, 0, most), 0
+	for size <= maxBody {
+		if len(piece) == cap(piece) {
+			pieces, most = append(pieces, piece), min(2*most, 1<<20)
+			piece = make([]byte, 0, most)
+		}
+		n, err := r.Read(piece[len(piece):cap(piece)])
+		piece, size = piece[:len(piece)+n], size+n
+		switch {
+		case err == io.EOF && len(pieces) == 0:
+			return piece, nil
+		case err == io.EOF:
+			return bytes.Join(append(pieces, piece), nil), nil
+		case err != nil:
+			return nil, fmt.Errorf("read an object of bucket %s: %w", b.config.Bucket, err)
+		}
+	}
+	return nil, errTooLarge()
 }
 
 // open begins to read an object, if its body can be read and written back.

@@ -1,0 +1,169 @@
+package main
+
+import (
+	"compress/gzip"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+
+	"rotator/internal/fakeaws"
+	"rotator/internal/trial"
+)
+
+// flood is an answer that does not end.
+type flood struct {
+	operations string
+	manner     string // what does not end
+	status     int
+}
+
+// flooded puts a proxy in front of a world's services that answers some operations with a
+// flood.
+func flooded(t *testing.T, w *trial.World, f flood) (endpoint string) {
+	t.Helper()
+	to, err := url.Parse(w.Server.Endpoint())
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := &httputil.ReverseProxy{ErrorLog: log.New(io.Discard, "", 0), Rewrite: func(r *httputil.ProxyRequest) {
+		r.Out.URL.Scheme, r.Out.URL.Host = to.Scheme, to.Host // Out.Host, which is signed, stays
+	}}
+	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if strings.Contains(f.operations, fakeaws.Operation(r)) {
+			f.serve(rw, r)
+			return
+		}
+		proxy.ServeHTTP(rw, r)
+	}))
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+// mostFlood is where a flood ends after all, in bytes, if the worker takes so much.
+const mostFlood = 1 << 30
+
+func (f flood) serve(rw http.ResponseWriter, r *http.Request) {
+	_, _ = io.Copy(io.Discard, r.Body)
+	block := strings.Repeat("x", 64<<10)
+	rw.Header().Set("ETag", `"of-an-object"`)
+	switch f.manner {
+	case "headers", "interim answers":
+		conn, _, err := http.NewResponseController(rw).Hijack()
+		if err != nil {
+			return
+		}
+		defer func() { _ = conn.Close() }()
+		piece, begin := "X-Padding: "+block[:1000]+"\r\n", fmt.Sprintf("HTTP/1.1 %d Some Text\r\n", f.status)
+		if f.manner == "interim answers" {
+			piece, begin = "HTTP/1.1 103 Early Hints\r\nLink: "+block[:1000]+"\r\n\r\n", ""
+		}
+		_, err = io.WriteString(conn, begin)
+		for n := 0; err == nil && n < mostFlood; n += len(piece) {
+			_, err = io.WriteString(conn, piece)
+		}
+	case "gzip":
+		rw.Header().Set("Content-Encoding", "gzip")
+		rw.WriteHeader(f.status)
+		packed := gzip.NewWriter(rw)
+		fill(packed, block)
+		_ = packed.Close()
+	case "items":
+		rw.WriteHeader(f.status)
+		_, _ = io.WriteString(rw, `{"Items":[{}`)
+		fill(rw, strings.Repeat(",{}", 20_000))
+	default:
+		rw.WriteHeader(f.status)
+		fill(rw, block)
+	}
+}
+
+func fill(w io.Writer, block string) {
+	var err error
+	for n := 0; err == nil && n < mostFlood; n += len(block) {
+		_, err = io.WriteString(w, block)
+	}
+}
+
+// floodRun is a command that meets a flood.
+type floodRun struct {
+	flood
+	args []string
+}
+
+// endlessAnswers: whatever part of whatever answer does not end, the worker's memory stays
+// bounded, it stops with 69 and names what was too long, and the next run goes on. An
+// object without end is refused by name.
+func endlessAnswers(t *testing.T) {
+	// Two answers of 16 MiB at once, and what is made of them; four objects of 64 MiB.
+	const most, mostObjects = 256 << 20, 768 << 20
+	w := newTrial(t, trial.Config{MaxOutage: "1s"})
+	var audits []floodRun
+	for _, f := range []flood{
+		{"kms:DescribeKey", "body", 200}, {"kms:ReEncrypt", "headers", 200},
+		{"kms:ReEncrypt", "interim answers", 200}, {"kms:ReEncrypt", "body", 200},
+		{"kms:ReEncrypt", "body", 400}, {"kms:ReEncrypt", "gzip", 200},
+		{"dynamodb:Scan", "headers", 200}, {"dynamodb:Scan", "body", 200},
+		{"dynamodb:Scan", "items", 200}, {"dynamodb:Scan", "body", 500},
+		{"s3:ListObjectsV2", "headers", 200}, {"s3:ListObjectsV2", "body", 200},
+		{"s3:ListObjectsV2", "body", 503},
+	} {
+		audits = append(audits, floodRun{f, []string{"audit"}}, floodRun{f, []string{"audit", "--sdk"}})
+	}
+	for some := range slices.Chunk(audits, 4) {
+		floodsStop(t, w, most, some)
+	}
+	object := floodRun{flood{"s3:GetObject", "body", 200}, []string{"audit", "-o", "json"}}
+	if r := object.begin(t, w).end(t, mostObjects); !strings.Contains(r.Out, `"too-large"`) {
+		t.Errorf("want slots that are too large: %s", r)
+	}
+	const writes = "dynamodb:BatchExecuteStatement dynamodb:UpdateItem s3:PutObject"
+	floodsStop(t, w, most, []floodRun{{flood{writes, "headers", 200}, []string{"run", "--sdk"}}})
+	floodsStop(t, w, most, []floodRun{{flood{writes, "body", 200}, []string{"run"}}})
+	toTheEnd(t, w)
+}
+
+// floodsStop runs commands at the same time, each with a flood of its own.
+func floodsStop(t *testing.T, w *trial.World, most int64, runs []floodRun) {
+	t.Helper()
+	var begun []*flooding
+	for _, run := range runs {
+		begun = append(begun, run.begin(t, w))
+	}
+	for _, process := range begun {
+		r := process.end(t, most)
+		named := strings.Contains(r.Log, "is longer than") || strings.Contains(r.Log, "headers exceeded") ||
+			strings.Contains(r.Log, "too many 1xx")
+		if r.Code != exitUnavailable || !named {
+			t.Errorf("%v: want exit code 69, and what is too long: %s", process.flood, r)
+		}
+	}
+}
+
+// flooding is such a command under way.
+type flooding struct {
+	floodRun
+	*trial.Process
+}
+
+func (f floodRun) begin(t *testing.T, w *trial.World) *flooding {
+	t.Helper()
+	p := w.Command(f.args...)
+	p.Env = append(p.Env, "AWS_ENDPOINT_URL="+flooded(t, w, f.flood), "GOMEMLIMIT=off", "GOGC=100")
+	return &flooding{f, p.Begin(t)}
+}
+
+func (f *flooding) end(t *testing.T, most int64) trial.Result {
+	t.Helper()
+	r := f.End(t)
+	if r.MaxRSS > most {
+		t.Errorf("%v %v: %d MiB, want at most %d", f.flood, f.args, r.MaxRSS>>20, most>>20)
+	}
+	return r
+}
