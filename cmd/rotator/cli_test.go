@@ -3,10 +3,13 @@ package main
 import (
 	"context"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -59,6 +62,8 @@ func TestScripts(t *testing.T) {
 		"rewrite": func(ts *testscript.TestScript, _ bool, args []string) { of(ts).rewrite(ts, args) },
 		"damage":  func(ts *testscript.TestScript, _ bool, args []string) { of(ts).damage(ts, args) },
 		"store":   func(ts *testscript.TestScript, _ bool, args []string) { of(ts).store(ts, args) },
+		"seal":    func(ts *testscript.TestScript, _ bool, args []string) { of(ts).seal(ts, args) },
+		"body":    func(ts *testscript.TestScript, _ bool, args []string) { of(ts).body(ts, args) },
 		"pose":    func(ts *testscript.TestScript, _ bool, args []string) { of(ts).pose(ts, args) },
 		"share":   func(ts *testscript.TestScript, _ bool, args []string) { of(ts).share(ts, args) },
 		"hold":    hold,
@@ -238,6 +243,48 @@ func (w *world) store(ts *testscript.TestScript, args []string) {
 		Body:   strings.NewReader(body),
 	})
 	ts.Check(err)
+}
+
+// seal stores an object from a file in which <N> stands for the base64 of N bytes that are
+// encrypted under the old key, <N-> for that without padding, OLD for the ARN of the key,
+// and \xHH for a byte.
+func (w *world) seal(ts *testscript.TestScript, args []string) {
+	body := regexp.MustCompile(`<\d+-?>`).ReplaceAllStringFunc(ts.ReadFile(args[1]), func(mark string) string {
+		n, err := strconv.Atoi(strings.Trim(mark, "<->"))
+		ts.Check(err)
+		blob, err := w.server.KMS().Encrypt(w.old, make([]byte, n), nil)
+		ts.Check(err)
+		if strings.Contains(mark, "-") {
+			return base64.RawStdEncoding.EncodeToString(blob)
+		}
+		return base64.StdEncoding.EncodeToString(blob)
+	})
+	body = strings.ReplaceAll(strings.TrimSuffix(body, "\n"), "OLD", w.old)
+	body = regexp.MustCompile(`\\x[0-9a-f]{2}`).ReplaceAllStringFunc(body, func(escape string) string {
+		b, err := hex.DecodeString(escape[2:])
+		ts.Check(err)
+		return string(b)
+	})
+	_, err := w.s3.PutObject(context.Background(), &s3.PutObjectInput{
+		Bucket: aws.String("vault"),
+		Key:    &args[0],
+		Body:   strings.NewReader(body),
+	})
+	ts.Check(err)
+}
+
+// body compares an object with a regular expression.
+func (w *world) body(ts *testscript.TestScript, args []string) {
+	out, err := w.s3.GetObject(context.Background(), &s3.GetObjectInput{
+		Bucket: aws.String("vault"),
+		Key:    &args[0],
+	})
+	ts.Check(err)
+	got, err := io.ReadAll(out.Body)
+	ts.Check(err)
+	if !regexp.MustCompile(args[1]).Match(got) {
+		ts.Fatalf("%s is %q, not %s", args[0], got, args[1])
+	}
 }
 
 func (w *world) pose(ts *testscript.TestScript, args []string) {

@@ -39,25 +39,16 @@ func retryJob(ctx context.Context, c *common, job *config.Job) error {
 	}
 	defer state.close()
 	passes := checkpoint.NewPasses(state.store, job.Job)
-	record, err := lastPass(ctx, passes, job)
+	record, err := s.lastOfJob(ctx, passes)
 	if err != nil {
 		return err
-	}
-	print, err := fingerprint(job)
-	if err != nil {
-		return err
-	}
-	if record.Fingerprint != print {
-		return problem(job, "job", "the job file asks for other targets, slots or keys than the last pass; rotator run begins a new one")
-	}
-	if err := rotate.SameKeys(record, s.wiring.keys); err != nil {
-		return err
-	}
-	if record, err = passes.Identify(ctx, record); err != nil {
-		return &storageError{what: "save the pass", err: err}
 	}
 	p := &pass{passes: passes, record: record}
 	if err := s.believe(ctx, state, p); err != nil {
+		return err
+	}
+	targets, err := s.paddedTargets(ctx, p)
+	if err != nil {
 		return err
 	}
 	guest, err := passes.Join(ctx, record.Number, state.worker, state.lease)
@@ -65,7 +56,7 @@ func retryJob(ctx context.Context, c *common, job *config.Job) error {
 		return &storageError{what: "join the pass", err: err}
 	}
 	s.summary.Pass = record.Number
-	engine := s.rotator(s.targets(true), record, state.log, nil)
+	engine := s.rotator(targets, record, state.log, nil)
 	worked := engine.Retry(ctx, passes, record, guest)
 	s.summary.Ended = time.Now().UTC()
 	s.count(engine)
@@ -86,4 +77,28 @@ func retryJob(ctx context.Context, c *common, job *config.Job) error {
 		return &outcomeError{code: exitInterrupted, text: fmt.Sprintf("the ledger so far was tried again; pass %d itself is not finished: rotator run resumes it", record.Number)}
 	}
 	return s.exceptions()
+}
+
+// lastOfJob is the last pass, if it is of what the job file says.
+func (s *session) lastOfJob(
+	ctx context.Context, passes *checkpoint.Passes,
+) (record checkpoint.Pass, err error) {
+	if record, err = lastPass(ctx, passes, s.job); err != nil {
+		return record, err
+	}
+	print, err := fingerprint(s.job)
+	if err != nil {
+		return record, err
+	}
+	if record.Fingerprint != print {
+		return record, problem(s.job, "job", "the job file asks for other targets, slots or keys than "+
+			"the last pass; rotator run begins a new one")
+	}
+	if err := rotate.SameKeys(record, s.wiring.keys); err != nil {
+		return record, err
+	}
+	if record, err = passes.Identify(ctx, record); err != nil {
+		return record, &storageError{what: "save the pass", err: err}
+	}
+	return record, nil
 }

@@ -56,6 +56,11 @@ func runJob(ctx context.Context, c *common, job *config.Job, restart bool) error
 	if stop := (*rotate.StopError)(nil); errors.As(worked, &stop) && stop.Kind == rotate.StopFenced {
 		return worked // the record of the pass is the other run's now
 	}
+	if worked == nil {
+		if worked = s.settlePadding(ctx, p, state, targets); worked != nil {
+			s.summary.Status = report.Stopped
+		}
+	}
 	if err := s.finish(last, p, state); err != nil {
 		return errors.Join(worked, err)
 	}

@@ -177,7 +177,9 @@ func (s *session) count(engine *rotate.Rotator) {
 	saved := engine.Savings()
 	kms := &s.summary.KMS
 	kms.Requests, kms.Throttled = kms.Requests+sent, kms.Throttled+throttled
-	kms.Header, kms.Checked, kms.Shared = saved.Header, saved.Checked, saved.Shared
+	kms.Header += saved.Header
+	kms.Checked += saved.Checked
+	kms.Shared += saved.Shared
 	s.headers.agree, s.headers.wrong = engine.Headers()
 }
 

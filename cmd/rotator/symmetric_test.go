@@ -28,7 +28,7 @@ func TestTinkEnvelopesStaySymmetric(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		formats, err := newFormats(job, "")
+		formats, err := newFormats(job, rotate.Keys{})
 		if err != nil {
 			t.Fatal(err)
 		}

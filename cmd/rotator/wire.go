@@ -59,7 +59,7 @@ type wiring struct {
 // wire builds the clients of a job and checks, in this order, formats, keys,
 // permissions and places. It writes nothing anywhere.
 func wire(ctx context.Context, c *common, job *config.Job) (*wiring, error) {
-	if _, err := newFormats(job, ""); err != nil { // before anybody is asked
+	if _, err := newFormats(job, rotate.Keys{}); err != nil { // before anybody is asked
 		return nil, err
 	}
 	base, err := c.loadAWS(ctx, job.Workers, requestTimeout)
@@ -71,7 +71,7 @@ func wire(ctx context.Context, c *common, job *config.Job) (*wiring, error) {
 	if err := w.wireKMS(ctx, base); err != nil {
 		return nil, err
 	}
-	formats, err := newFormats(job, w.keys.Destination.ARN)
+	formats, err := newFormats(job, w.keys)
 	if err == nil {
 		err = symmetric(job, formats, w.keys)
 	}
@@ -221,14 +221,14 @@ func keyProblem(job *config.Job, err error) error {
 	return err
 }
 
-// newFormats compiles the formats of all targets; all problems at once. The
-// destination is the ARN of the key, or "" before KMS has told it.
-func newFormats(job *config.Job, destination string) ([]*ciphertext.Compiled, error) {
+// newFormats compiles the formats of all targets; all problems at once. The keys are empty
+// before KMS has told them.
+func newFormats(job *config.Job, keys rotate.Keys) ([]*ciphertext.Compiled, error) {
 	var formats []*ciphertext.Compiled
 	var found []config.Problem
 	for i, target := range job.Targets {
 		spec := specOf(target)
-		spec.DestinationKey = destination
+		spec.DestinationKey, spec.SourceKeys = keys.Destination.ARN, namesOfSources(keys)
 		found = append(found, readContexts(job, fmt.Sprintf("targets[%d]", i), spec.Named)...)
 		format, err := ciphertext.New(spec)
 		formats = append(formats, format)
@@ -237,6 +237,23 @@ func newFormats(job *config.Job, destination string) ([]*ciphertext.Compiled, er
 		}
 	}
 	return formats, problems(job, found)
+}
+
+// namesOfSources are the names by which readers may call the keys that ciphertexts leave:
+// ARNs, ids, and the aliases of the job file with their ARNs.
+func namesOfSources(keys rotate.Keys) (names []string) {
+	for _, key := range keys.Sources {
+		if key.ARN == keys.Destination.ARN {
+			continue
+		}
+		account, id, _ := strings.Cut(key.ARN, ":key/")
+		names = append(names, key.ARN, id)
+		_, alias, ok := strings.Cut(":"+key.Given, ":alias/")
+		if ok {
+			names = append(names, "alias/"+alias, account+":alias/"+alias)
+		}
+	}
+	return slices.DeleteFunc(names, func(name string) bool { return name == "" })
 }
 
 // specErrors takes apart what ciphertext.New joined.

@@ -1,6 +1,9 @@
 package checkpoint
 
-import "maps"
+import (
+	"cmp"
+	"maps"
+)
 
 // Counts is what a pass, a partition or a page counted.
 type Counts struct {
@@ -15,7 +18,15 @@ type Counts struct {
 	Rules map[string]RuleCounts `json:"rules,omitempty"`
 	// Origins counts the slots that are failed or in conflict by what is known of the
 	// key that they may be under (Origin). Records of earlier versions have none.
-	Origins map[Origin]int64 `json:"origins,omitempty"`
+	Origins   map[Origin]int64 `json:"origins,omitempty"`
+	StaleKeys StaleKeys        `json:"stale_keys,omitzero"`
+}
+
+// StaleKeys counts the slots that moved, or are to move, and have the id of a source key
+// beside them, which stays.
+type StaleKeys struct {
+	Slots int64  `json:"slots"`
+	First string `json:"first"` // one of them, for people
 }
 
 // SlotCounts counts slots by outcome; Seen is the sum of all others.
@@ -90,6 +101,8 @@ func (c *Counts) combine(other Counts, sign int64) {
 	for reason, n := range other.Reasons {
 		c.AddReason(reason, sign*n)
 	}
+	c.StaleKeys.Slots += sign * other.StaleKeys.Slots
+	c.StaleKeys.First = cmp.Or(c.StaleKeys.First, other.StaleKeys.First)
 }
 
 // AddReason counts n more slots for a reason, "OUTCOME/REASON".

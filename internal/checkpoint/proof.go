@@ -24,6 +24,9 @@ type RuleCounts struct {
 	// items have there, with their edit distance.
 	Missing string         `json:"missing,omitempty"`
 	Near    map[string]int `json:"near,omitempty"`
+	// Padded and Unpadded count the texts in base64 that show whether their writer pads.
+	Padded   int64 `json:"padded,omitempty"`
+	Unpadded int64 `json:"unpadded,omitempty"`
 }
 
 // Bounds on what is kept of rules beside their figures: for how many rules of one Counts,
@@ -56,6 +59,8 @@ func (c *Counts) addRule(name string, more RuleCounts, sign int64) {
 	n.Found += sign * more.Found
 	n.Refused += sign * more.Refused
 	n.OtherType += sign * more.OtherType
+	n.Padded += sign * more.Padded
+	n.Unpadded += sign * more.Unpadded
 	if _, known := c.Rules[name]; !known && len(c.Rules) >= maxDescribed {
 		more.Instead, more.Missing = nil, ""
 	}

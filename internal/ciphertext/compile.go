@@ -15,6 +15,7 @@ type slot struct {
 	prefixes             []string // of the path
 	pattern              *regexp.Regexp
 	padding              Padding // of texts that do not show it
+	keys                 *sourceNames
 	context, destination rule
 	differs              bool // there is a destination context of its own
 	meets                bool // its path may lead to a place of another slot
@@ -148,7 +149,7 @@ func (c *compiler) given() given {
 }
 
 func (c *compiler) slot(field string, s SlotSpec) {
-	compiled := slot{number: len(c.slots), format: s.Format}
+	compiled := slot{number: len(c.slots), format: s.Format, keys: newSourceNames(c.spec.SourceKeys)}
 	if compiled.format == "" {
 		compiled.format = c.form.codecs[0]
 	}

@@ -31,6 +31,10 @@ type Slot struct {
 	DestinationContext map[string]string
 	// Padding is what a slot in base64 shows of its writer's padding.
 	Padding Padding
+	// StaleKey is the path of a string beside the slot that names a source key: its ARN,
+	// its id, or an alias. A reader that sends it to Decrypt fails once the slot has moved.
+	// It is empty where there is none, and in formats that change such strings.
+	StaleKey string
 	// Refused says why the slot cannot be moved. It never holds the blob.
 	Refused *Refused
 	// Held is the CiphertextBlob of a refused slot, where one could be decoded. It is for

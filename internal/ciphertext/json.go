@@ -44,11 +44,16 @@ func documentPlaces(text []byte, offset int, slots []slot, find func(member look
 	references := find(d.member)
 	var places []place
 	var taken shared
+	names := slots[0].keys
+	named := names.in(text)
 	for _, s := range slots {
 		d.descend(d.root, nil, s.path, func(v gjson.Result, at Path, refused *Refused) {
 			for _, p := range newPlaces(s, text, offset, v, at, refused, references) {
 				if s.meets && taken.refuse(places, s.number, p.Path) {
 					continue
+				}
+				if named && p.Refused == nil {
+					p.StaleKey = d.staleKey(names, at)
 				}
 				places = append(places, p)
 			}

@@ -155,8 +155,8 @@ func markedText(body []byte) *Refused {
 				return refused
 			}
 			if holdsBlob(match) {
-				return unread("Spring Cloud Config", "{cipher} and a ciphertext", `use format text with the `+
-					`pattern '\{cipher\}([A-Za-z0-9+/=]+)'`)
+				return unread("Spring Cloud Config", "{cipher} and a ciphertext",
+					`use format text with the pattern '\{cipher\}([A-Za-z0-9+/=]+)'`)
 			}
 		}
 	}

@@ -62,9 +62,9 @@ func heldCiphertext(text []byte) *Refused {
 		return &Refused{
 			Reason: "text-around",
 			Detail: "a ciphertext in base64 stands in it, with other text in front or behind, such as a " +
-				"prefix (v1:, ENC:); a slot is a whole value: in bodies use format text with a pattern whose group " +
-				"is the base64 alone; attributes with such a prefix cannot be moved yet, so write them " +
-				"again with the new key",
+				"prefix (v1:, ENC:); a slot is a whole value: in bodies use format text with a pattern " +
+				"whose group is the base64 alone; attributes with such a prefix cannot be moved yet, so " +
+				"write them again with the new key",
 		}
 	}
 	return nil
@@ -157,9 +157,10 @@ func mayBeRSA(b []byte) bool {
 func encodedTwice(format string) *Refused {
 	return &Refused{
 		Reason: "encoded-twice",
-		Detail: "its bytes are " + format + " once more: where the value is binary, use format " + format +
-			" instead of raw; where it is text, its writer encodes twice (a Secret of Kubernetes, PynamoDB " +
-			"before 6), which rotator cannot write in place yet: store it encoded once",
+		Detail: "its bytes are " + format + " once more: where the value is binary, use format " +
+			format + " instead of raw; where it is text, its writer encodes twice (a Secret of " +
+			"Kubernetes, PynamoDB before 6), which rotator cannot write in place yet: store it " +
+			"encoded once",
 	}
 }
 
@@ -172,8 +173,8 @@ func isTextByte(c byte) bool {
 func openTofu() *Refused {
 	return &Refused{
 		Reason: "opentofu-state",
-		Detail: "it belongs to an encrypted state or plan of OpenTofu: its data key stands in base64 of JSON " +
-			"under meta (key_provider.aws_kms), which rotator does not write yet. Change the key with OpenTofu: " +
-			"a new key_provider, the old one in a fallback block, then tofu apply",
+		Detail: "it belongs to an encrypted state or plan of OpenTofu: its data key stands in base64 of " +
+			"JSON under meta (key_provider.aws_kms), which rotator does not write yet. Change the key " +
+			"with OpenTofu: a new key_provider, the old one in a fallback block, then tofu apply",
 	}
 }

@@ -97,6 +97,8 @@ type rowWalk struct {
 	// A place with several is refused once, and 0 afterwards.
 	times    map[string]int
 	counting bool
+	// stale is Slot.StaleKey of the place that is visited.
+	stale string
 }
 
 func (w *rowWalk) walk(slots []slot) error {
@@ -158,6 +160,9 @@ func (w *rowWalk) descend(s slot, v scan.Value, at, left Path) scan.Value {
 // visit is at the end of a path.
 func (w *rowWalk) visit(s slot, v scan.Value, at Path) scan.Value {
 	path := at.String()
+	if !w.splice && !w.counting {
+		w.stale = s.keys.staleKey(w.row, at)
+	}
 	switch {
 	case v.Kind == scan.KindNull:
 		return v
@@ -215,7 +220,9 @@ func (w *rowWalk) refuseShared(s slot, v scan.Value, path string) {
 // value is one place that holds a blob; it returns what shall stand there.
 func (w *rowWalk) value(s slot, path string, text []byte) []byte {
 	d := decode(s.format, s.padding, text)
-	i := w.add(s.slotOf(path, d, rowLookup(rowReader{row: w.row})))
+	found := s.slotOf(path, d, rowLookup(rowReader{row: w.row}))
+	found.StaleKey = w.stale
+	i := w.add(found)
 	if !w.splice || i >= len(w.blobs) || w.blobs[i] == nil || d.form == nil {
 		return text
 	}

@@ -31,6 +31,8 @@ type Spec struct {
 	// DestinationKey is the ARN of the key under which new blobs stand, for
 	// formats that write it beside them; empty while only the job file is checked.
 	DestinationKey string
+	// SourceKeys are the names of the keys that ciphertexts leave: ARNs, key ids, aliases.
+	SourceKeys []string
 	// Place is the name of the table or bucket, or the root of the files.
 	Place string
 	// Context and DestinationContext are those of the target, for formats that

@@ -23,10 +23,13 @@ func (e *SpliceError) Error() string {
 	return fmt.Sprintf("slot %q: %s (%d slots in all)", first.Path, first.Refused.Detail, len(e.Slots))
 }
 
+// ReasonCannotSplice is the reason of a slot whose new blob cannot be written.
+const ReasonCannotSplice = "cannot-splice"
+
 // noRoom is why a new blob has no text in most formats.
 func noRoom() *Refused {
 	return &Refused{
-		Reason: "cannot-splice",
+		Reason: ReasonCannotSplice,
 		Detail: "the new ciphertext is longer than this format can hold; " +
 			"write this one again with the new key",
 	}
@@ -35,7 +38,7 @@ func noRoom() *Refused {
 // unknownPadding is why a new blob has no text where the old one shows no padding.
 func unknownPadding() *Refused {
 	return &Refused{
-		Reason: "cannot-splice",
+		Reason: ReasonCannotSplice,
 		Detail: "the new ciphertext needs base64 padding or none, the old one shows neither, and " +
 			"the other texts of this slot show none or both; write padding: always or " +
 			"padding: never at the slot of the job file, then rotator retry",

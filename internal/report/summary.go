@@ -161,6 +161,12 @@ func (s *Summary) SetTargets(names []string, counts map[string]checkpoint.Counts
 		s.Targets = append(s.Targets, Target{Name: name, Slots: slotsOf(c), Items: itemsOf(c), Keys: keysOf(c), Reasons: reasonsOf(c)})
 	}
 	s.Slots, s.Items, s.Keys, s.Reasons = slotsOf(total), itemsOf(total), keysOf(total), reasonsOf(total)
+	if stale := total.StaleKeys; stale.Slots > 0 {
+		s.Notes = append(s.Notes, fmt.Sprintf("%d ciphertexts have the id of a source key beside them, which "+
+			"rotator does not change (the first: %s): a reader that sends it to Decrypt fails once the "+
+			"ciphertext has moved (IncorrectKeyException); let the reader send no key, or change these too",
+			stale.Slots, stale.First))
+	}
 }
 
 // SetHeaders says which runs counted slots by headers without a checked sample that

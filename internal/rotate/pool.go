@@ -434,6 +434,7 @@ func (r *Rotator) tally(counts *checkpoint.Counts, rules *ruleCounts, target str
 	var exceptions []checkpoint.LedgerEntry
 	for i, v := range t.verdicts {
 		origin := r.count(counts, t.slots[i], v)
+		countStaleKey(counts, target, t.item.Ref, t.slots[i], v)
 		if v.excepted() {
 			e := entry(target, t.item.Ref, t.slots[i], v)
 			e.Origin, e.Unread = origin, t.unread
@@ -441,6 +442,19 @@ func (r *Rotator) tally(counts *checkpoint.Counts, rules *ruleCounts, target str
 		}
 	}
 	return exceptions
+}
+
+// countStaleKey counts a slot that leaves a source key, and has the id of one beside it.
+func countStaleKey(
+	counts *checkpoint.Counts, target string, ref scan.Ref, slot ciphertext.Slot, v verdict,
+) {
+	if slot.StaleKey == "" || v.outcome != Rotated && v.outcome != Remaining {
+		return
+	}
+	counts.StaleKeys.Slots++
+	if counts.StaleKeys.First == "" {
+		counts.StaleKeys.First = clip(fmt.Sprintf("%s of %s in target %s", slot.StaleKey, ref, target))
+	}
 }
 
 func entry(target string, ref scan.Ref, slot ciphertext.Slot, v verdict) checkpoint.LedgerEntry {

@@ -120,6 +120,12 @@ func (c *ruleCounts) add(t *task) {
 			what = refused
 		}
 		c.seen[rule] = max(c.seen[rule], what)
+		switch t.slots[i].Padding {
+		case ciphertext.PaddingAlways:
+			c.rules[rule].Padded++
+		case ciphertext.PaddingNever:
+			c.rules[rule].Unpadded++
+		}
 	}
 	for rule, what := range c.seen {
 		switch what {

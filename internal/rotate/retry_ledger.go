@@ -20,6 +20,14 @@ import (
 // on the pass, as the guest knows, which it lets go of in the end. An error is a
 // *StopError.
 func (r *Rotator) Retry(ctx context.Context, passes *checkpoint.Passes, pass checkpoint.Pass, guest *checkpoint.Guest) error {
+	return r.RetryWhere(ctx, passes, pass, guest, func(checkpoint.LedgerEntry) bool { return true })
+}
+
+// RetryWhere is Retry for the items of which the ledger has an entry with which(entry).
+func (r *Rotator) RetryWhere(
+	ctx context.Context, passes *checkpoint.Passes, pass checkpoint.Pass,
+	guest *checkpoint.Guest, which func(checkpoint.LedgerEntry) bool,
+) error {
 	r.headers.turnOff() // the ledger is what KMS has not been asked about enough
 	r.decider.workers = guest.Workers
 	life, release := lifetimes(ctx)
@@ -32,7 +40,7 @@ func (r *Rotator) Retry(ctx context.Context, passes *checkpoint.Passes, pass che
 		}
 		return nil
 	})
-	err := r.retryLedger(life, passes, pass, guest)
+	err := r.retryLedger(life, passes, pass, guest, which)
 	close(enough)
 	_ = beats.Wait() // errors went to life.stop
 	if left := guest.Leave(life.write); left != nil {
@@ -43,7 +51,10 @@ func (r *Rotator) Retry(ctx context.Context, passes *checkpoint.Passes, pass che
 
 // retryLedger goes through the ledger until the run has to stop. Its error is why a
 // chunk could not be read or saved.
-func (r *Rotator) retryLedger(life contexts, passes *checkpoint.Passes, pass checkpoint.Pass, guest *checkpoint.Guest) error {
+func (r *Rotator) retryLedger(
+	life contexts, passes *checkpoint.Passes, pass checkpoint.Pass,
+	guest *checkpoint.Guest, which func(checkpoint.LedgerEntry) bool,
+) error {
 	if guest.Ready(life.scan) != nil {
 		return nil
 	}
@@ -54,7 +65,7 @@ func (r *Rotator) retryLedger(life contexts, passes *checkpoint.Passes, pass che
 		case life.scan.Err() != nil:
 			return nil
 		}
-		if err := r.settleChunk(life, passes, chunk); err != nil {
+		if err := r.settleChunk(life, passes, chunk, which); err != nil {
 			return err
 		}
 	}
@@ -63,8 +74,11 @@ func (r *Rotator) retryLedger(life contexts, passes *checkpoint.Passes, pass che
 
 // settleChunk tries the entries of a chunk and saves what became of them. Where another
 // retry was quicker with the chunk, those that it has left are tried.
-func (r *Rotator) settleChunk(life contexts, passes *checkpoint.Passes, chunk checkpoint.Chunk) error {
-	for r.retryChunk(life, &chunk) {
+func (r *Rotator) settleChunk(
+	life contexts, passes *checkpoint.Passes, chunk checkpoint.Chunk,
+	which func(checkpoint.LedgerEntry) bool,
+) error {
+	for r.retryChunk(life, &chunk, which) {
 		if err := r.config.Recorder.Sync(); err != nil {
 			return &StopError{Kind: StopStorage, What: "sync the audit log", Err: err}
 		}
@@ -82,7 +96,9 @@ func (r *Rotator) settleChunk(life contexts, passes *checkpoint.Passes, chunk ch
 // retryChunk works on the items of a chunk's entries and rewrites the chunk; false when
 // there is nothing to save. Entries that were not tried to the end, since the run has to
 // stop, stay as they are.
-func (r *Rotator) retryChunk(life contexts, chunk *checkpoint.Chunk) (tried bool) {
+func (r *Rotator) retryChunk(
+	life contexts, chunk *checkpoint.Chunk, which func(checkpoint.LedgerEntry) bool,
+) (tried bool) {
 	byItem := map[string][]checkpoint.LedgerEntry{}
 	var order []string
 	for _, e := range chunk.Entries {
@@ -99,7 +115,10 @@ func (r *Rotator) retryChunk(life contexts, chunk *checkpoint.Chunk) (tried bool
 	for _, id := range order {
 		pool.Go(func() error {
 			entries := byItem[id]
-			t := r.retryItem(life, entries[0])
+			var t *task
+			if slices.ContainsFunc(entries, which) {
+				t = r.retryItem(life, entries[0])
+			}
 			mu.Lock()
 			defer mu.Unlock()
 			if kept[id] = entries; t != nil {
@@ -149,6 +168,7 @@ func (r *Rotator) settleEntries(adjust *checkpoint.Counts, entries []checkpoint.
 		slots, verdicts := t.now(old, places[i])
 		for i, now := range verdicts {
 			origin := r.count(&after, slots[i], now)
+			countStaleKey(&after, old.Target, scan.Ref(old.Ref), slots[i], now)
 			written = written || now.outcome == Rotated // by an earlier process, which did not get to save it
 			if now.excepted() {
 				e := entry(old.Target, scan.Ref(old.Ref), slots[i], now)

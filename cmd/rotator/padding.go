@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"rotator/internal/checkpoint"
+	"rotator/internal/ciphertext"
+	"rotator/internal/rotate"
+)
+
+// withPadding gives the formats of targets what the texts of each rule have shown of their
+// writers' padding, by the totals of a pass. It returns the targets of which a format
+// knows more than before, by name.
+//
+// That is done when the texts of all items have been counted, and not before: so the same
+// items always end in the same way, in whatever order they are read, by however many
+// processes.
+func withPadding(targets []rotate.Target, totals map[string]checkpoint.Counts) map[string]bool {
+	changed := map[string]bool{}
+	for i := range targets {
+		t := &targets[i]
+		format, ok := t.Format.(*ciphertext.Compiled)
+		if !ok {
+			continue
+		}
+		seen := ciphertext.PaddingSeen{}
+		for number, rule := range format.Rules() {
+			n := totals[t.Name].Rules[rule.Name]
+			seen[number] = ciphertext.PaddingCount{Padded: n.Padded, Unpadded: n.Unpadded}
+		}
+		if padded := format.WithPadding(seen); padded != format {
+			t.Format, changed[t.Name] = padded, true
+		}
+	}
+	return changed
+}
+
+// paddedTargets are the targets with what a pass has counted of padding.
+func (s *session) paddedTargets(ctx context.Context, p *pass) ([]rotate.Target, error) {
+	totals, err := p.passes.Totals(ctx, p.record)
+	if err != nil {
+		return nil, &storageError{what: "read the pass", err: err}
+	}
+	targets := s.targets(true)
+	withPadding(targets, totals)
+	return targets, nil
+}
+
+// settlePadding moves, at the end of a pass, the ciphertexts that could not be written
+// while nothing showed whether their writer pads. They are in the ledger, so a run that
+// resumes the pass finds them too.
+func (s *session) settlePadding(
+	ctx context.Context, p *pass, state *state, targets []rotate.Target,
+) error {
+	totals, err := p.passes.Totals(ctx, p.record)
+	if err != nil {
+		return &storageError{what: "read the pass", err: err}
+	}
+	unwritten := map[string]bool{}
+	for name := range withPadding(targets, totals) {
+		reason := string(rotate.Failed) + "/" + ciphertext.ReasonCannotSplice
+		unwritten[name] = totals[name].Reasons[reason] > 0
+	}
+	which := func(e checkpoint.LedgerEntry) bool {
+		return unwritten[e.Target] && e.Reason == ciphertext.ReasonCannotSplice
+	}
+	if !anyTrue(unwritten) {
+		return nil
+	}
+	guest, err := p.passes.Join(ctx, p.record.Number, state.worker, state.lease)
+	if err != nil {
+		return &storageError{what: "join the pass", err: err}
+	}
+	engine := s.rotator(targets, p.record, state.log, nil)
+	err = engine.RetryWhere(ctx, p.passes, p.record, guest, which)
+	headers := s.headers // those of the run: a retry decides no slot by its header
+	s.count(engine)
+	s.headers, s.summary.Ended = headers, time.Now().UTC()
+	return err
+}
+
+func anyTrue(set map[string]bool) bool {
+	for _, is := range set {
+		if is {
+			return true
+		}
+	}
+	return false
+}
