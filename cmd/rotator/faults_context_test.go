@@ -94,8 +94,9 @@ func TestServerWithoutConditions(t *testing.T) {
 	}
 	before := m.server.Faults().Counts()
 	code, out, errs := command(t, "audit", "-f", file)
-	if after := m.server.Faults().Counts(); code != exitDone || after["s3:PutObject"] != before["s3:PutObject"] {
-		t.Errorf("audit: exit %d, %d PUTs: %s", code, after["s3:PutObject"]-before["s3:PutObject"], errs)
+	puts := m.server.Faults().Counts()["s3:PutObject"] - before["s3:PutObject"]
+	if code != exitDone || puts != 0 {
+		t.Errorf("audit: exit %d, %d PUTs: %s", code, puts, errs)
 	}
 	for _, text := range []string{out, errs} {
 		if !strings.Contains(text, "was not probed whether it enforces the conditions") {
@@ -125,7 +126,8 @@ func TestEditedContextOfFiles(t *testing.T) {
 `)
 	write := func(path, region, blob string) {
 		temporary := filepath.Join(v.dir, "new")
-		v.must(os.WriteFile(temporary, fmt.Appendf(nil, `{"region":%q,"secret":%q}`, region, blob), 0o640))
+		text := fmt.Appendf(nil, `{"region":%q,"secret":%q}`, region, blob)
+		v.must(os.WriteFile(temporary, text, 0o640))
 		v.must(os.Rename(temporary, filepath.Join(v.dir, "export", path)))
 	}
 	v.must(os.MkdirAll(filepath.Join(v.dir, "export", "one"), 0o755))

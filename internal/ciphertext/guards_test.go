@@ -101,9 +101,11 @@ func TestGuardsOfReferences(t *testing.T) {
 		{Path: "b", Context: map[string]string{"c": "${m.other}"}},
 	}})
 	list := scan.Value{Kind: scan.KindL, List: []scan.Value{text("0"), text("1")}}
-	item := row(map[string]scan.Value{"a": blob("A"), "b": blob("B"), "n": {Kind: scan.KindN, Text: "5"},
-		"m": {Kind: scan.KindM, Map: map[string]scan.Value{"l": list, "other": text("o")}}})
-	guard := func(v scan.Value, steps ...scan.Step) scan.Guard { return scan.Guard{Path: steps, Value: v} }
+	item := row(map[string]scan.Value{"a": blob("A"), "b": blob("B"),
+		"n": {Kind: scan.KindN, Text: "5"}, "m": {Kind: scan.KindM, Map: map[string]scan.Value{"l": list, "other": text("o")}}})
+	guard := func(v scan.Value, steps ...scan.Step) scan.Guard {
+		return scan.Guard{Path: steps, Value: v}
+	}
 	want := []scan.Guard{
 		guard(text("1"), scan.Step{Name: "m"}, scan.Step{Name: "l"}, scan.Step{Index: 1, Element: true}),
 		guard(scan.Value{Kind: scan.KindN, Text: "5"}, scan.Step{Name: "n"}),
@@ -121,8 +123,10 @@ func TestGuardsOfObjects(t *testing.T) {
 		return Spec{Format: "json", Kind: Objects, Slots: []SlotSpec{
 			{Path: "secret", Context: map[string]string{"c": context}}}}
 	}
-	item := object("key", `{"secret":"`+std64("blob")+`","region":"r"}`, map[string]string{"tenant": "t"})
-	for context, want := range map[string]int{"${metadata.Tenant}": 1, "${body.region}": 0, "${key}": 0} {
+	body := `{"secret":"` + std64("blob") + `","region":"r"}`
+	item := object("key", body, map[string]string{"tenant": "t"})
+	contexts := map[string]int{"${metadata.Tenant}": 1, "${body.region}": 0, "${key}": 0}
+	for context, want := range contexts {
 		compiled := compile(t, spec(context))
 		guards := compiled.Guards(item, compiled.Find(item), every)
 		if len(guards) != want {

@@ -40,9 +40,10 @@ func TestTwoRulesForOnePlace(t *testing.T) {
 	list := scan.Value{Kind: scan.KindL, List: []scan.Value{text(std64("A")), text(std64("B"))}}
 	set := scan.Value{Kind: scan.KindSS, Texts: []string{std64("C"), std64("D")}}
 	item := row(map[string]scan.Value{"l": list, "m": member(text(std64("E"))), "sets": member(set),
-		"n": member(scan.Value{Kind: scan.KindN, Text: "1"}), "null": member(scan.Value{Kind: scan.KindNull})})
-	document := `{"l":["` + std64("A") + `","` + std64("B") + `"],"m":{"x":"` + std64("E") + `","y":"` +
-		std64("E") + `"},"n":{"x":1,"y":1},"null":{"x":null}}`
+		"n":    member(scan.Value{Kind: scan.KindN, Text: "1"}),
+		"null": member(scan.Value{Kind: scan.KindNull})})
+	document := `{"l":["` + std64("A") + `","` + std64("B") + `"],"m":{"x":"` + std64("E") +
+		`","y":"` + std64("E") + `"},"n":{"x":1,"y":1},"null":{"x":null}}`
 	for _, test := range []struct {
 		paths []string
 		want  []string // in a row and in a document
@@ -52,7 +53,8 @@ func TestTwoRulesForOnePlace(t *testing.T) {
 		{[]string{"l[1]", "l[*]"}, []string{"l[1] ambiguous", "l[0] moves"}, false},
 		{[]string{"m.*", "m.x"}, []string{"m.x ambiguous", "m.y moves"}, false},
 		{[]string{`m["x"]`, "m.*"}, []string{"m.x ambiguous", "m.y moves"}, false},
-		{[]string{"*.x", "m.*", "m.y"}, []string{"m.x ambiguous", "n.x wrong-type", "m.y ambiguous"}, false},
+		{[]string{"*.x", "m.*", "m.y"},
+			[]string{"m.x ambiguous", "n.x wrong-type", "m.y ambiguous"}, false},
 		{[]string{"n.*", "n.x"}, []string{"n.x ambiguous", "n.y wrong-type"}, false},
 		{[]string{"null.*", "null.x"}, nil, false},
 		{[]string{"sets.*", "sets.x"}, []string{"sets.x{0} ambiguous", "sets.x{1} ambiguous",
@@ -96,7 +98,8 @@ func TestTwoRulesForOnePlace(t *testing.T) {
 				}
 				now := compiled.Find(scan.Item{Payload: payload})
 				for i, s := range now {
-					if found[i].Refused == nil && string(s.Blob) != "new" || found[i].Refused != nil && s.Refused == nil {
+					moved, refused := found[i].Refused == nil, s.Refused != nil
+					if moved && string(s.Blob) != "new" || !moved && !refused {
 						t.Errorf("%s: %s is %q after the splice", c.spec.Format, s.Path, s.Blob)
 					}
 				}

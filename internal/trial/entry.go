@@ -240,7 +240,8 @@ func (e *Entry) learn(s stored) {
 
 // rest is what must be stored beside the slots now.
 func (e *Entry) rest() string {
-	return strings.NewReplacer("(note)", e.note, "(region)", e.region, "(city)", e.city).Replace(e.beside)
+	placeholders := strings.NewReplacer("(note)", e.note, "(region)", e.region, "(city)", e.city)
+	return placeholders.Replace(e.beside)
 }
 
 // masked stands in the rest for what was taken out.

@@ -104,8 +104,11 @@ func (u update) condition(names aliases) (string, map[string]types.AttributeValu
 }
 
 // where writes the same condition behind the primary key of a PartiQL statement.
-// ("Using the MISSING function with PartiQL for DynamoDB".)
-func (u update) where(b *strings.Builder, parameters []types.AttributeValue) []types.AttributeValue {
+// It appends the values to parameters ("Using the MISSING function with PartiQL for
+// DynamoDB").
+func (u update) where(
+	b *strings.Builder, parameters []types.AttributeValue,
+) []types.AttributeValue {
 	for _, c := range u.checks {
 		b.WriteString(" AND " + partiPath(c.path))
 		switch c.state {

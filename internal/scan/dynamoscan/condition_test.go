@@ -106,7 +106,8 @@ func TestGuardsAreSentOnce(t *testing.T) {
 func TestPresenceIsProbed(t *testing.T) {
 	store := newStore(t, simple)
 	client := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if store.fake.Operation(r) == "dynamodb:BatchExecuteStatement" && strings.Contains(bodyOf(t, r), "MISSING") {
+		batch := store.fake.Operation(r) == "dynamodb:BatchExecuteStatement"
+		if batch && strings.Contains(bodyOf(t, r), "MISSING") {
 			_, _ = w.Write([]byte(`{"Responses":[{"Error":{"Code":"ValidationError"}}]}`))
 			return
 		}
@@ -143,7 +144,9 @@ func TestConditionTooLarge(t *testing.T) {
 		}
 		return list
 	}
-	inside := func(i int) []scan.Step { return []scan.Step{{Name: "context"}, {Name: fmt.Sprint("name", i)}} }
+	inside := func(i int) []scan.Step {
+		return []scan.Step{{Name: "context"}, {Name: fmt.Sprint("name", i)}}
+	}
 	top := func(i int) []scan.Step { return []scan.Step{{Name: fmt.Sprint("name", i)}} }
 	members := map[string]scan.Value{}
 	for i := range 400 {

@@ -58,7 +58,8 @@ func (t *Table) supports(ctx context.Context, f form) bool {
 		if f == presence {
 			what = "batched updates under the condition that an attribute is there, or is not,"
 		}
-		t.note("table %s: %s cannot be used (%s), so items are updated one by one", t.config.Table, what, why)
+		t.note("table %s: %s cannot be used (%s), so items are updated one by one",
+			t.config.Table, what, why)
 	}
 	return learned == supported
 }
@@ -107,7 +108,11 @@ func (t *Table) probe(ctx context.Context, f form) (result support, why string) 
 // probeUpdate is the update of a probe, without its key.
 func probeUpdate(f form) update {
 	at := []scan.Step{{Name: probeAttribute}}
-	e := edit{path: at, old: scan.Value{Kind: scan.KindS, Text: "old"}, new: scan.Value{Kind: scan.KindS, Text: "new"}}
+	e := edit{
+		path: at,
+		old:  scan.Value{Kind: scan.KindS, Text: "old"},
+		new:  scan.Value{Kind: scan.KindS, Text: "new"},
+	}
 	u := update{key: map[string]types.AttributeValue{}, edits: []edit{e}}
 	u.checks = []check{{path: at, value: e.old}}
 	if f == presence {

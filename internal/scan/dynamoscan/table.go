@@ -3,9 +3,9 @@
 // replace exactly the values that were read, and nothing else.
 //
 // Every write names in its condition the old value of all that it replaces, and the
-// places that it depends on beside these. An item that was deleted meanwhile fails that condition, so it is never made
-// again; an attribute that others changed is left to them. No request is tried
-// twice here: who calls decides what an error means.
+// places that it depends on beside these. An item that was deleted meanwhile fails that
+// condition, so it is never created again; an attribute that others changed is left to
+// them. No request is tried twice here: the caller decides what an error means.
 package dynamoscan
 
 import (

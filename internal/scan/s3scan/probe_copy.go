@@ -29,9 +29,13 @@ func (b *Bucket) probeCopies(ctx context.Context) (level, error) {
 	switch {
 	case err != nil:
 	case found == watched:
-		b.warn("bucket %s: this server does not enforce If-Match of what CopyObject overwrites; objects are looked at right before and after each copy, and an update in between could be lost: stop other writers", b.config.Bucket)
+		b.warn("bucket %s: this server does not enforce If-Match of what CopyObject overwrites; "+
+			"objects are looked at right before and after each copy, and an update in between "+
+			"could be lost: stop other writers", b.config.Bucket)
 	case found == unsafe:
-		b.warn("bucket %s: this server does not enforce x-amz-copy-source-if-match on CopyObject; objects are read and PUT again where their metadata alone changes, up to 64 MiB each", b.config.Bucket)
+		b.warn("bucket %s: this server does not enforce x-amz-copy-source-if-match on CopyObject; "+
+			"objects are read and PUT again where their metadata alone changes, up to 64 MiB each",
+			b.config.Bucket)
 	}
 	return found, err
 }
@@ -44,7 +48,9 @@ func (b *Bucket) probeUploads(ctx context.Context) (level, error) {
 	}
 	found, err := b.probe(ctx, &b.uploads, b.tryUploads)
 	if err == nil && found == watched {
-		b.warn("bucket %s: this server does not enforce If-Match on CompleteMultipartUpload; objects are looked at right before and after each, and an update in between could be lost: stop other writers", b.config.Bucket)
+		b.warn("bucket %s: this server does not enforce If-Match on CompleteMultipartUpload; "+
+			"objects are looked at right before and after each, and an update in between "+
+			"could be lost: stop other writers", b.config.Bucket)
 	}
 	return found, err
 }

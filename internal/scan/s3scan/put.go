@@ -19,7 +19,9 @@ import (
 // With guarded, the body depends on user metadata, and the object is always looked at.
 // An edit of the metadata between that look and the PUT is lost: the PUT stores body and
 // metadata together, as they were read, so that they still belong to each other.
-func (b *Bucket) rewrite(ctx context.Context, object *scan.Object, read *asRead, guarded bool) error {
+func (b *Bucket) rewrite(
+	ctx context.Context, object *scan.Object, read *asRead, guarded bool,
+) error {
 	if err := read.checksum.ofBody(); err != nil {
 		return err
 	}

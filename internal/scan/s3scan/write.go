@@ -18,8 +18,9 @@ func (b *Bucket) Batch() int { return 1 }
 
 // Replace writes each object under the condition that its ETag is the one that was
 // read, and on what was known of the rest a second before at most, or is looked at
-// again. A new body that depends on user metadata is never written without that look. A new body is PUT; where the metadata alone is new, the object is copied onto
-// itself, and its body stays where it is.
+// again. A new body that depends on user metadata is never written without that look. A
+// new body is PUT; where the metadata alone is new, the object is copied onto itself, and
+// its body stays where it is.
 func (b *Bucket) Replace(ctx context.Context, changes []scan.Change) []scan.Result {
 	results := make([]scan.Result, len(changes))
 	for i, change := range changes {
