@@ -53,6 +53,7 @@ func allowed() map[string][]string {
 			"internal/ciphertext",
 			"internal/config",
 			"internal/demo",
+			"internal/nearest",
 			"internal/printable",
 			"internal/redact",
 			"internal/report",

@@ -16,6 +16,7 @@ import (
 
 func newAuditCommand(std streams) *cobra.Command {
 	var strict bool
+	var list string
 	cmd := askingCommand(std, "audit", "Dry run: count what depends on which key; change nothing",
 		`Audit walks over all targets and finds out about every slot, as a run would, but
 writes nothing and touches no checkpoint. In order to learn the key of a blob it
@@ -23,46 +24,76 @@ re-encrypts it, and throws the result away. Once KMS has named the key of a blob
 others with the same key token in their header need no request, and a random sample
 of them is checked; with --exact KMS is asked about each (docs/operations.md).
 
-Exit codes: 0 done; 4 with --fail-on-remaining, when slots under a source key
-remain; others in docs/operations.md.`,
+Exit codes: 0 done. With --fail-on-remaining: 4 slots under a source key remain; 3 none
+was found, but slots failed or are under the destination key with another context, or a
+target or slot rule found no ciphertext at all. Others in docs/operations.md.`,
 		func(ctx context.Context, c *common, job *config.Job) error {
-			s, err := look(ctx, c, job, "audit")
-			if err != nil {
+			s, err := look(ctx, c, job, "audit", list)
+			if err != nil || !strict {
 				return err
 			}
-			if strict {
-				return s.remaining()
+			if err := s.remaining(); err != nil {
+				return err
 			}
-			return nil
+			if n := s.summary.Misfits(); n > 0 {
+				return &outcomeError{code: exitExceptions, text: fmt.Sprintf(
+					"not proven: %d slots failed, or are under the destination key with another context", n)}
+			}
+			return s.unproven()
 		})
-	cmd.Flags().BoolVar(&strict, "fail-on-remaining", false, "exit with 4 when slots under a source key remain")
+	cmd.Flags().BoolVar(&strict, "fail-on-remaining", false,
+		"exit with 4 when slots under a source key remain, with 3 when it is not proven that none does")
+	exceptionsFlag(cmd, &list)
 	return cmd
 }
 
 func newVerifyCommand(std streams) *cobra.Command {
-	return askingCommand(std, "verify", "Check, read only, whether anything still depends on a source key",
-		`Verify is a fresh pass that changes nothing. It converged when it is complete,
-found nothing under a source key, and nothing failed or was foreign.
+	var list string
+	cmd := askingCommand(std, "verify", "Check, read only, whether anything still depends on a source key",
+		`Verify is a fresh pass that changes nothing. It converged when it is complete, every
+target and slot rule found a ciphertext, none is under a source key, and no slot failed or
+is foreign. Tables are read with strongly consistent reads, which consume twice the read
+capacity.
 
-Exit codes: 0 converged; 3 nothing under a source key, but exceptions; 4 slots
-under a source key remain; others in docs/operations.md.`,
+Exit codes: 0 converged; 4 slots under a source key remain; 3 none does, but slots failed
+or are foreign, or a target or slot rule found no ciphertext at all; others in
+docs/operations.md.`,
 		func(ctx context.Context, c *common, job *config.Job) error {
-			s, err := look(ctx, c, job, "verify")
+			s, err := look(ctx, c, job, "verify", list)
 			if err != nil {
 				return err
 			}
-			// Where both apply, 3 comes before 4 (docs/operations.md).
+			if err := s.remaining(); err != nil {
+				return err
+			}
 			if n := s.summary.Unaccepted(); n > 0 {
 				return &outcomeError{code: exitExceptions, text: fmt.Sprintf("not converged: %d slots failed or are foreign", n)}
 			}
-			return s.remaining()
+			return s.unproven()
 		})
+	exceptionsFlag(cmd, &list)
+	return cmd
 }
 
-// look walks over all targets without being able to write.
-func look(ctx context.Context, c *common, job *config.Job, command string) (*session, error) {
+func exceptionsFlag(cmd *cobra.Command, list *string) {
+	cmd.Flags().StringVar(list, "exceptions", "",
+		"write every slot that failed or is foreign to this file, one JSON object a line")
+}
+
+// look walks over all targets without being able to write. List is the file for the
+// exceptions, empty for none.
+func look(ctx context.Context, c *common, job *config.Job, command, list string) (*session, error) {
 	last, release := outliving(ctx)
 	defer release()
+	found := &exceptions{}
+	if list != "" {
+		file, err := openExceptions(list, tablesOf(job), c.secrets)
+		if err != nil {
+			return nil, err
+		}
+		defer file.close()
+		found.file = file
+	}
 	s, err := open(ctx, c, job, command)
 	if err != nil {
 		return nil, err
@@ -70,11 +101,15 @@ func look(ctx context.Context, c *common, job *config.Job, command string) (*ses
 	if command == "audit" {
 		s.noteUnprobed()
 	}
+	s.found = found
 	p, worked, err := s.walk(ctx)
 	if wrong := (*rotate.HeaderError)(nil); err == nil && errors.As(worked, &wrong) {
 		// What was counted so far may be wrong, and cost little: count again.
 		s.exact = true
 		s.summary.Notes = append(s.summary.Notes, "headers of ciphertexts do not tell what they should, so KMS was asked about every slot: "+wrong.What)
+		if err := found.restart(); err != nil {
+			return nil, err
+		}
 		p, worked, err = s.walk(ctx)
 	}
 	if err != nil {
@@ -83,20 +118,41 @@ func look(ctx context.Context, c *common, job *config.Job, command string) (*ses
 	if worked == nil {
 		worked = s.countOldVersions(ctx)
 	}
-	totals, err := p.passes.Totals(last, p.record)
-	if err != nil {
-		return nil, err
-	}
-	s.summary.SetTargets(s.names(), totals)
-	setAccepted(s.summary, job, s.tally)
-	s.summary.Conclude()
-	if err := s.lookBack(last); err != nil {
-		s.summary.Notes = append(s.summary.Notes, "it was not compared with the last pass: "+err.Error())
-	}
-	if err := s.print(); err != nil {
+	if err := s.concludeLook(last, p); err != nil {
 		return nil, err
 	}
 	return s, worked
+}
+
+// tablesOf are the names of the targets that are tables.
+func tablesOf(job *config.Job) map[string]bool {
+	tables := map[string]bool{}
+	for _, target := range job.Targets {
+		tables[target.Name] = target.DynamoDB != nil
+	}
+	return tables
+}
+
+// concludeLook draws the conclusions of a read-only pass and prints them.
+func (s *session) concludeLook(ctx context.Context, p *pass) error {
+	totals, err := p.passes.Totals(ctx, p.record)
+	if err != nil {
+		return err
+	}
+	s.summary.AsOf = s.summary.Started
+	s.setTargets(ctx, totals)
+	s.summary.SetExamples(&s.found.examples)
+	setAccepted(s.summary, s.job, s.tally)
+	s.summary.Conclude()
+	if err := s.lookBack(ctx); err != nil {
+		s.summary.Notes = append(s.summary.Notes, "it was not compared with the last pass: "+err.Error())
+	}
+	if s.found.file != nil {
+		if err := s.found.file.keep(); err != nil {
+			return err
+		}
+	}
+	return s.print()
 }
 
 // walk is one pass over all targets that keeps its checkpoint in memory; worked is how

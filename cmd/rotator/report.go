@@ -19,38 +19,49 @@ import (
 
 func newReportCommand(std streams) *cobra.Command {
 	var check, ledger bool
+	var number int
 	cmd := jobCommand(std, "report", "Show the evidence of the last pass",
-		`Report shows what the last pass counted, from the checkpoint, and asks no service.
-With --ledger it lists the slots that could not be moved, with -o json as one JSON
+		`Report shows what the last pass counted, or another one that is kept (--pass), from the
+checkpoint, and asks no service. With --ledger it lists the slots that could not be moved, with -o json as one JSON
 object a line. With --check it also verifies the audit log: every line, the chain
 of hashes, and that it goes as far as the checkpoint knows.`,
 		func(ctx context.Context, c *common, job *config.Job) error {
-			return reportJob(ctx, c, job, check, ledger)
+			return reportJob(ctx, c, job, reportOptions{number, check, ledger})
 		})
+	cmd.Flags().IntVar(&number, "pass", 0, "number of the pass (default: the last one)")
 	cmd.Flags().BoolVar(&check, "check", false, "verify the audit log's chain")
 	cmd.Flags().BoolVar(&ledger, "ledger", false, "list the slots in the ledger instead")
 	cmd.MarkFlagsMutuallyExclusive("check", "ledger")
 	return cmd
 }
 
-func reportJob(ctx context.Context, c *common, job *config.Job, check, ledger bool) error {
+// reportOptions are the flags of report.
+type reportOptions struct {
+	pass          int // 0: the last one
+	check, ledger bool
+}
+
+func reportJob(ctx context.Context, c *common, job *config.Job, o reportOptions) error {
+	if o.pass < 0 {
+		return usagef("--pass %d: passes are numbered from 1", o.pass)
+	}
 	store, err := c.existing(ctx, job)
 	if err != nil {
 		return err
 	}
 	passes := checkpoint.NewPasses(store, job.Job)
-	record, err := lastPass(ctx, passes, job)
+	record, err := keptPass(ctx, passes, job, o.pass)
 	if err != nil {
 		return err
 	}
-	if ledger {
+	if o.ledger {
 		return c.printLedger(ctx, passes, record, job)
 	}
 	summary, err := recorded(ctx, passes, record, job, "report")
 	if err != nil {
 		return err
 	}
-	if check {
+	if o.check {
 		notes, err := checkLogs(ctx, passes, job, record)
 		if err != nil {
 			return err
@@ -73,6 +84,26 @@ func (f logFile) path(job *config.Job) string {
 		return filepath.Join(filepath.Dir(job.AuditLog), f.host, f.name)
 	}
 	return filepath.Join(filepath.Dir(job.AuditLog), f.name)
+}
+
+// keptPass returns one pass of a job; with 0, the last. A pass can be read although the
+// record of a later one is damaged.
+func keptPass(ctx context.Context, passes *checkpoint.Passes, job *config.Job, number int) (checkpoint.Pass, error) {
+	last, lastErr := lastPass(ctx, passes, job)
+	if number == 0 || lastErr == nil && number == last.Number {
+		return last, lastErr
+	}
+	record, err := passes.Pass(ctx, number)
+	switch {
+	case errors.Is(err, checkpoint.ErrNotFound) && lastErr != nil:
+		return record, lastErr
+	case errors.Is(err, checkpoint.ErrNotFound), err == nil && lastErr == nil && number > last.Number:
+		return record, usagef("--pass %d: the checkpoint has no such pass of job %s; the last one is %d",
+			number, job.Job, last.Number)
+	case err != nil:
+		return record, &storageError{what: "read the checkpoint", err: err}
+	}
+	return record, nil
 }
 
 // checkLogs verifies every audit log of a pass, and that each has all that the checkpoint

@@ -22,8 +22,8 @@ func newRunCommand(std streams) *cobra.Command {
 stopped at any time, by any means, and run again. With a checkpoint in a table or
 bucket any number of runs, on any machines, share the work of one pass.
 
-Exit codes: 0 complete; 3 complete, with slots in the ledger; 75 stopped, run
-again; others in docs/operations.md.`,
+Exit codes: 0 complete; 3 complete, with slots in the ledger, or a target or slot rule
+that found no ciphertext at all; 75 stopped, run again; others in docs/operations.md.`,
 		func(ctx context.Context, c *common, job *config.Job) error { return runJob(ctx, c, job, restart) })
 	cmd.Flags().BoolVar(&restart, "restart", false, "begin a new pass although the last is unfinished or cannot be read; its records are kept")
 	return cmd
@@ -104,7 +104,7 @@ func (s *session) finish(ctx context.Context, p *pass, state *state) error {
 		return err
 	}
 	end := state.runEnd(s.summary.KMS, s.headers)
-	end.AcceptKeys, end.TokenKeys = s.wiring.under, s.tally.TokenKeys()
+	end.AcceptKeys, end.TokenKeys = s.wiring.under, s.tokenKeys(p)
 	record, err := rotate.ClosePass(ctx, p.passes, p.record, end, s.summary.Status == report.Complete)
 	if err != nil {
 		return &storageError{what: "save the pass", err: err}
@@ -114,7 +114,11 @@ func (s *session) finish(ctx context.Context, p *pass, state *state) error {
 	if err != nil {
 		return &storageError{what: "read the pass", err: err}
 	}
-	s.summary.SetTargets(s.names(), totals)
+	s.summary.AsOf, s.recordedTokens = record.Started, record.TokenKeys
+	s.setTargets(ctx, totals)
+	if err := addExamples(ctx, p.passes, record, s.summary); err != nil {
+		return err
+	}
 	s.summary.SetHeaders(record.Headers)
 	setAccepted(s.summary, s.job, s.tally)
 	s.summary.Conclude()

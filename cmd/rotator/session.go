@@ -25,7 +25,11 @@ type session struct {
 	wiring  *wiring
 	summary *report.Summary
 	headers headers
-	tally   *accept.Tally // of exceptions, for the accept rules; nil without any
+	tally   *accept.Tally   // of exceptions, for the accept rules; nil without any
+	engine  *rotate.Rotator // that worked last
+	// recordedTokens are the keys of tokens that earlier runs of the pass have learned.
+	recordedTokens map[string]string
+	found   *exceptions     // of a read-only pass; nil for others
 }
 
 // headers is what the run has to say of the headers of ciphertexts in the end.
@@ -51,13 +55,24 @@ func outliving(ctx context.Context) (longer context.Context, release func()) {
 
 // open wires the job; command is the word for the result.
 func open(ctx context.Context, c *common, job *config.Job, command string) (*session, error) {
-	w, err := wire(ctx, c, job)
+	w, err := wire(ctx, c, job, command == "verify")
 	if err != nil {
 		return nil, err
 	}
-	return &session{common: c, job: job, wiring: w, summary: &report.Summary{
-		Job: job.Job, Command: command, Started: time.Now().UTC(), DestinationKey: w.keys.Destination.ARN, Version: version,
-		Keys: []report.Key{}, Reasons: []report.Reason{}, Targets: []report.Target{}, Notes: w.notes}}, nil
+	s := &session{common: c, job: job, wiring: w, summary: &report.Summary{
+		Job:            job.Job,
+		Command:        command,
+		Started:        time.Now().UTC(),
+		DestinationKey: w.keys.Destination.ARN,
+		Account:        w.account,
+		Version:        version,
+		Keys:           []report.Key{},
+		Reasons:        []report.Reason{},
+		Targets:        []report.Target{},
+		Notes:          w.notes,
+	}}
+	s.summary.SetSources(s.sources(), w.keys.Any)
+	return s, nil
 }
 
 // targets returns the job's targets for the engine; without writers, nothing
@@ -65,7 +80,13 @@ func open(ctx context.Context, c *common, job *config.Job, command string) (*ses
 func (s *session) targets(write bool) []rotate.Target {
 	var targets []rotate.Target
 	for _, p := range s.wiring.places {
-		t := rotate.Target{Name: p.name, Lister: p.source, Format: p.format, Batch: p.source.Batch()}
+		t := rotate.Target{
+			Name:   p.name,
+			Lister: p.source,
+			Format: p.format,
+			Batch:  p.source.Batch(),
+			Place:  p.where,
+		}
 		if write {
 			t.Writer = p.source
 			if files, ok := p.source.(interface{ Sweep() }); ok {
@@ -75,13 +96,6 @@ func (s *session) targets(write bool) []rotate.Target {
 		targets = append(targets, t)
 	}
 	return targets
-}
-
-func (s *session) names() (names []string) {
-	for _, p := range s.wiring.places {
-		names = append(names, p.name)
-	}
-	return names
 }
 
 // rotator makes the engine for one pass; begin is rotate.Config.BeginHeaders.
@@ -113,18 +127,21 @@ func (s *session) rotator(
 
 // excepted is given the exceptions of a pass without a ledger.
 func (s *session) excepted(exceptions []checkpoint.LedgerEntry) error {
-	if s.tally == nil {
+	if s.tally != nil {
+		for _, e := range exceptions {
+			s.tally.Add(e)
+		}
+	}
+	if s.found == nil {
 		return nil
 	}
-	for _, e := range exceptions {
-		s.tally.Add(e)
-	}
-	return nil
+	return s.found.add(exceptions)
 }
 
 func (s *session) plan(targets []rotate.Target) (rotate.Plan, error) {
 	print, err := fingerprint(s.job)
-	return rotate.Plan{Job: s.job.Job, Fingerprint: print, Keys: s.wiring.keys, Targets: targets}, err
+	return rotate.Plan{Job: s.job.Job, Fingerprint: print, Keys: s.wiring.keys, Targets: targets,
+		Account: s.wiring.account}, err
 }
 
 // pass is the pass of a session, with its store and tracker.
@@ -173,6 +190,7 @@ func (s *session) work(ctx context.Context, engine *rotate.Rotator, p *pass) err
 
 // count adds the requests of an engine, and what it saved.
 func (s *session) count(engine *rotate.Rotator) {
+	s.engine = engine
 	sent, throttled, _ := engine.Requests()
 	saved := engine.Savings()
 	kms := &s.summary.KMS
@@ -187,6 +205,26 @@ func (s *session) count(engine *rotate.Rotator) {
 func (s *session) noteSources() {
 	for _, p := range s.wiring.places {
 		s.summary.Notes = append(s.summary.Notes, p.source.Notes()...)
+	}
+}
+
+// keyOfToken returns the ARN of the key that a token in a header stands for, as this run
+// has learned it or the record of the pass has it; "" if nobody knows.
+func (s *session) keyOfToken(token string) string {
+	if s.engine != nil {
+		if key := s.engine.KeyOfToken(token); key != "" {
+			return key
+		}
+	}
+	return s.recordedTokens[token]
+}
+
+// setTargets fills in what was counted. For what was not found it names what exists.
+func (s *session) setTargets(ctx context.Context, totals map[string]checkpoint.Counts) {
+	s.summary.SetTargets(s.infos(), totals)
+	s.summary.ResolveTokens(s.keyOfToken)
+	if s.summary.Status == report.Complete {
+		s.hint(ctx)
 	}
 }
 
@@ -206,11 +244,12 @@ func (s *session) print() error {
 	return nil
 }
 
-// exceptions is the exit code of a complete pass with a ledger, or nil.
+// exceptions is the exit code of a complete pass with a ledger, or with a rule that found
+// nothing, or nil.
 func (s *session) exceptions() error {
 	n := s.summary.Unaccepted()
 	if n == 0 {
-		return nil
+		return s.unproven()
 	}
 	return &outcomeError{code: exitExceptions, text: fmt.Sprintf(
 		"complete, with %d slots in the ledger; rotator report --ledger lists them, rotator retry tries them again", n)}

@@ -111,11 +111,17 @@ func recorded(ctx context.Context, passes *checkpoint.Passes, record checkpoint.
 	if record.Status == checkpoint.Finished {
 		s.Status = report.Complete
 	}
-	var names []string
-	for _, target := range record.Targets {
-		names = append(names, target.Name)
+	infos, err := recordedInfos(job, record)
+	if err != nil {
+		return nil, err
 	}
-	s.SetTargets(names, totals)
+	s.AsOf, s.Account = record.Started, record.Account
+	s.SetSources(record.Sources, record.Any)
+	s.SetTargets(infos, totals)
+	s.ResolveTokens(func(token string) string { return record.TokenKeys[token] })
+	if err := addExamples(ctx, passes, record, s); err != nil {
+		return nil, err
+	}
 	s.SetHeaders(record.Headers)
 	tally := recordedTally(job, record)
 	if err := addLedger(ctx, tally, passes, record); err != nil {
@@ -124,4 +130,22 @@ func recorded(ctx context.Context, passes *checkpoint.Passes, record checkpoint.
 	setAccepted(s, job, tally)
 	s.Conclude()
 	return s, nil
+}
+
+// addExamples takes examples of exceptions from the ledger, until there are enough.
+func addExamples(ctx context.Context, passes *checkpoint.Passes, record checkpoint.Pass, s *report.Summary) error {
+	var examples report.Examples
+	for chunk, err := range passes.Ledger(ctx, record) {
+		if err != nil {
+			return &storageError{what: "read the ledger", err: err}
+		}
+		for _, entry := range chunk.Entries {
+			examples.Add(entry)
+		}
+		if examples.Enough(s.Reasons) {
+			break
+		}
+	}
+	s.SetExamples(&examples)
+	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
+	"rotator/internal/checkpoint"
 	"rotator/internal/ciphertext"
 	"rotator/internal/config"
 	"rotator/internal/rotate"
@@ -40,6 +41,7 @@ type place struct {
 	kind   string // the field of the place: "s3"
 	source source
 	format ciphertext.Format
+	where  checkpoint.Place
 }
 
 // wiring is everything that a job needs of the outside, checked.
@@ -54,11 +56,14 @@ type wiring struct {
 	plain  bool              // the SDK sends all requests itself
 	// warn says at once what has to be known before anything is written.
 	warn func(text string)
+	// consistent: tables are read with strongly consistent reads.
+	consistent bool
+	account    string // of the credentials; empty where it cannot be told
 }
 
 // wire builds the clients of a job and checks, in this order, formats, keys,
 // permissions and places. It writes nothing anywhere.
-func wire(ctx context.Context, c *common, job *config.Job) (*wiring, error) {
+func wire(ctx context.Context, c *common, job *config.Job, consistent bool) (*wiring, error) {
 	if _, err := newFormats(job, rotate.Keys{}); err != nil { // before anybody is asked
 		return nil, err
 	}
@@ -67,7 +72,7 @@ func wire(ctx context.Context, c *common, job *config.Job) (*wiring, error) {
 		return nil, err
 	}
 	warn := func(text string) { c.logger.Warn(text) }
-	w := &wiring{job: job, plain: c.sdk, warn: warn}
+	w := &wiring{job: job, plain: c.sdk, consistent: consistent, warn: warn}
 	if err := w.wireKMS(ctx, base); err != nil {
 		return nil, err
 	}
@@ -78,6 +83,7 @@ func wire(ctx context.Context, c *common, job *config.Job) (*wiring, error) {
 	if err != nil {
 		return nil, err
 	}
+	w.account = accountOf(ctx, base)
 	room := scan.NewRoom(bodiesInWork)
 	for i, target := range job.Targets {
 		p, err := w.newPlace(base, target, formats[i], room)
@@ -87,6 +93,9 @@ func wire(ctx context.Context, c *common, job *config.Job) (*wiring, error) {
 		}
 		if err := rotate.Patiently(ctx, time.Duration(job.MaxOutage), p.name, p.source.Check); err != nil {
 			return nil, placeProblem(job, p, err)
+		}
+		if source, ok := p.source.(owned); ok {
+			p.where.Account = source.Account(ctx, w.account)
 		}
 		w.places = append(w.places, p)
 	}
@@ -306,14 +315,17 @@ func (w *wiring) newPlace(base aws.Config, target config.Target, format *ciphert
 	if t := target.DynamoDB; t != nil {
 		p.kind = "dynamodb"
 		cfg := at(base, t.Region, t.Endpoint, t.RoleARN)
-		p.source = dynamoscan.New(dynamoscan.Config{Client: dynamodb.NewFromConfig(cfg), Table: t.Table, Segments: t.Segments,
+		client := dynamodb.NewFromConfig(cfg)
+		p.where = whereOf(target, cfg, client.Options().BaseEndpoint)
+		p.source = dynamoscan.New(dynamoscan.Config{Client: client, Table: t.Table, Segments: t.Segments,
+			Consistent: w.consistent,
 			Attributes: format.Attributes(), Writes: format.Writes(), Whole: format.Whole(), PageLimit: pageItems,
 			ReadCapacity: t.ReadCapacity, WriteCapacity: t.WriteCapacity, SDK: w.plain,
 			Connections: w.workers() + min(t.Segments, rotate.Scanners)})
 		return p, nil
 	}
 	if t := target.Files; t != nil {
-		p.kind = "files"
+		p.kind, p.where = "files", whereOf(target, base, nil)
 		p.source = filescan.New(filescan.Config{Root: t.Root, Include: t.Include, Exclude: t.Exclude,
 			KeepMtime: t.Mtime == config.MtimeKeep, Own: ownFiles(w.job), Room: room, PageLimit: pageItems})
 		return p, nil
@@ -321,6 +333,7 @@ func (w *wiring) newPlace(base aws.Config, target config.Target, format *ciphert
 	t := target.S3
 	region := cmp.Or(t.Region, t.AccessPointRegion())
 	client := objectClient(at(base, region, t.Endpoint, t.RoleARN), t.Bucket)
+	p.where = whereOf(target, aws.Config{Region: client.Options().Region}, client.Options().BaseEndpoint)
 	if detail := noAccessPoint(t, client.Options().BaseEndpoint); detail != "" {
 		return p, &scan.MissingError{Field: "s3.bucket", Detail: detail}
 	}

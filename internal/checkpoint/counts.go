@@ -53,11 +53,13 @@ type ItemCounts struct {
 
 // KeyCount counts the slots that were found under one key. Header of them were decided by
 // the header of the blob alone; KMS named the key of the others. Rotated of them were
-// moved, so that they are no longer under it; records of earlier versions do not have it.
+// moved, so that they are no longer under it; Unreadable are those that KMS cannot decrypt
+// although it found that their key is this one. Records of earlier versions have neither.
 type KeyCount struct {
-	Slots   int64 `json:"slots"`
-	Header  int64 `json:"header,omitempty"`
-	Rotated int64 `json:"rotated,omitempty"`
+	Slots      int64 `json:"slots"`
+	Header     int64 `json:"header,omitempty"`
+	Rotated    int64 `json:"rotated,omitempty"`
+	Unreadable int64 `json:"unreadable,omitempty"`
 }
 
 // How says who told the key, at the weakest: "kms" or "header".
@@ -90,7 +92,12 @@ func (c *Counts) combine(other Counts, sign int64) {
 	c.Items.Excluded += sign * other.Items.Excluded
 	c.Items.Ruled += sign * other.Items.Ruled
 	for arn, n := range other.Keys {
-		c.AddKey(arn, KeyCount{Slots: sign * n.Slots, Header: sign * n.Header, Rotated: sign * n.Rotated})
+		c.AddKey(arn, KeyCount{
+			Slots:      sign * n.Slots,
+			Header:     sign * n.Header,
+			Rotated:    sign * n.Rotated,
+			Unreadable: sign * n.Unreadable,
+		})
 	}
 	for name, n := range other.Rules {
 		c.addRule(name, n, sign)
@@ -121,7 +128,10 @@ func (c *Counts) AddKey(arn string, more KeyCount) {
 		c.Keys = map[string]KeyCount{}
 	}
 	k := c.Keys[arn]
-	k.Slots, k.Header, k.Rotated = k.Slots+more.Slots, k.Header+more.Header, k.Rotated+more.Rotated
+	k.Slots += more.Slots
+	k.Header += more.Header
+	k.Rotated += more.Rotated
+	k.Unreadable += more.Unreadable
 	if k.Slots == 0 {
 		delete(c.Keys, arn)
 		return

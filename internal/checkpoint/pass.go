@@ -33,6 +33,7 @@ type Pass struct {
 	Destination Key          `json:"destination"`
 	Sources     []Key        `json:"sources,omitempty"`
 	Any         bool         `json:"any,omitempty"`
+	Account     string       `json:"account,omitempty"` // of the caller that began the pass
 	Targets     []PassTarget `json:"targets"`
 	Status      Status       `json:"status"`
 	Started     time.Time    `json:"started"`
@@ -188,13 +189,38 @@ type Key struct {
 	Given    string `json:"given"` // as in the job file
 	ARN      string `json:"arn"`
 	Material string `json:"material,omitempty"` // id of its current key material
+	// Algorithm is the encryption algorithm; empty in records of earlier versions.
+	Algorithm string `json:"algorithm,omitempty"`
 }
 
 // PassTarget is a target with its frozen partitions.
 type PassTarget struct {
 	Name       string      `json:"name"`
 	Partitions []Partition `json:"partitions"`
+	// Place is where the target is; nil in records of earlier versions.
+	Place *Place `json:"place,omitempty"`
 }
+
+// Place is where a target is.
+type Place struct {
+	Kind     string `json:"kind"` // one of the constants below
+	Table    string `json:"table,omitempty"`
+	Bucket   string `json:"bucket,omitempty"`
+	Prefix   string `json:"prefix,omitempty"`
+	Root     string `json:"root,omitempty"`
+	Host     string `json:"host,omitempty"` // of files
+	Region   string `json:"region,omitempty"`
+	Account  string `json:"account,omitempty"` // that owns it; empty where nobody told
+	Endpoint string `json:"endpoint,omitempty"`
+	Format   string `json:"format,omitempty"`
+}
+
+// The kinds of places.
+const (
+	PlaceDynamoDB = "dynamodb"
+	PlaceS3       = "s3"
+	PlaceFiles    = "files"
+)
 
 // Partition is one unit of scanning; Spec is known to its source alone.
 type Partition struct {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"rotator/internal/fakeaws"
+	"rotator/internal/report"
 )
 
 // What the demo stores.
@@ -63,6 +64,7 @@ type show struct {
 	child  child
 	began  time.Time
 	truth  *truth
+	answer report.SourceKey // of verify, for the old key
 }
 
 func (s *show) say(format string, args ...any) {
@@ -121,7 +123,8 @@ func (s *show) rotate(ctx context.Context) error {
 	if _, err := s.child.result(ctx, 3, "retry"); err != nil {
 		return err
 	}
-	s.say("rotator verify: does anything still depend on the old key?")
+	s.say("rotator verify: does anything still depend on the old key? (exit code 3 is for the %d exceptions)",
+		poison+foreign)
 	verify, err := s.child.result(ctx, 3, "verify")
 	if err != nil {
 		return err
@@ -132,6 +135,14 @@ func (s *show) rotate(ctx context.Context) error {
 	}
 	if verify.Slots.Remaining != 0 {
 		return fmt.Errorf("verify found %d slots under the old key", verify.Slots.Remaining)
+	}
+	for _, key := range verify.SourceKeys {
+		if key.Key == s.truth.old {
+			s.answer = key
+		}
+	}
+	if s.answer.Answer != report.Yes {
+		return fmt.Errorf("verify does not say that the old key can be disabled: %+v", verify.SourceKeys)
 	}
 	return s.prove(ctx, writer)
 }
@@ -170,7 +181,12 @@ func (s *show) prove(ctx context.Context, writer *writer) error {
 	for _, f := range figures {
 		_, _ = fmt.Fprintf(s.out, "%8d  %s\n", f.got, f.what)
 	}
-	return found.verdict(s.out, time.Since(s.began))
+	if err := found.verdict(s.out, time.Since(s.began)); err != nil {
+		return err
+	}
+	_, _ = fmt.Fprintf(s.out, "\nCan the old key be disabled? %s\n%s\n", s.answer.Answer,
+		report.Wrap(s.answer.Sentence))
+	return nil
 }
 
 // findings is what the check saw.

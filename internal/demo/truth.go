@@ -105,7 +105,7 @@ func (t *truth) fill() error {
 		case i%odd != 0 || n >= poison+moved+foreign:
 		case n%7 == 0: // 50 of 350
 			e.kind = untouched
-			e.blob = randomBytes(180)
+			e.blob = append([]byte{0}, randomBytes(179)...) // no layout begins so
 			continue
 		case n%7 <= 2: // 100
 			e.kind, key = untouched, t.third

@@ -6,6 +6,7 @@ package report
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -28,16 +29,27 @@ type Summary struct {
 	Reasons   []Reason `json:"reasons"`
 	Targets   []Target `json:"targets"`
 	// Accepted has one entry for each accept rule of the job file.
-	Accepted       []Accepted `json:"accepted,omitempty"`
-	Started        time.Time  `json:"started"`
-	Ended          time.Time  `json:"ended"`
-	DestinationKey string     `json:"destination_key"`
-	Version        string     `json:"version"`
+	Accepted []Accepted `json:"accepted,omitempty"`
+	// SourceKeys say of each source key whether anything depends on it.
+	SourceKeys []SourceKey `json:"source_keys"`
+	// NotProven are the targets and rules that found nothing.
+	NotProven []Unproven `json:"not_proven"`
+	Account   string     `json:"account,omitempty"` // of the caller
+	// AsOf is when the pass began to read: nothing is said of what was stored later.
+	AsOf           time.Time `json:"as_of"`
+	Started        time.Time `json:"started"`
+	Ended          time.Time `json:"ended"`
+	DestinationKey string    `json:"destination_key"`
+	Version        string    `json:"version"`
 	// Notes are facts that qualify the figures: what could not be checked, who
 	// still writes under a source key.
 	Notes []string `json:"notes,omitempty"`
 
 	doubtful bool // some figures rest on headers that are not to be relied on
+	sources  []checkpoint.Key
+	any      bool // every key but the destination is a source key
+	total    checkpoint.Counts
+	filtered int64 // items that were left out, and not said to be without ciphertexts
 }
 
 // The values of Summary.Status.
@@ -97,15 +109,21 @@ type Reason struct {
 	Outcome string `json:"outcome"`
 	Reason  string `json:"reason"`
 	Slots   int64  `json:"slots"`
+	// Examples are a few of these slots.
+	Examples []Example `json:"examples,omitempty"`
 }
 
 // Target is the share of one target in a Summary.
 type Target struct {
-	Name    string   `json:"name"`
-	Slots   Slots    `json:"slots"`
-	Items   Items    `json:"items"`
-	Keys    []Key    `json:"keys"`
-	Reasons []Reason `json:"reasons"`
+	counts checkpoint.Counts
+	Name   string `json:"name"`
+	// Place is where the target is; nil for a pass of an earlier version.
+	Place   *checkpoint.Place `json:"place,omitempty"`
+	Rules   []Rule            `json:"rules"`
+	Slots   Slots             `json:"slots"`
+	Items   Items             `json:"items"`
+	Keys    []Key             `json:"keys"`
+	Reasons []Reason          `json:"reasons"`
 }
 
 // Accepted is what became of one accept rule of the job file. Its slots are counted in
@@ -150,22 +168,67 @@ func (s *Summary) noteAccepted() {
 // Exceptions counts the slots that the ledger holds.
 func (s Slots) Exceptions() int64 { return s.Foreign + s.Failed + s.Conflict }
 
-// SetTargets fills in the figures per target and their sum, from what was
-// counted for each target, in the order of names.
-func (s *Summary) SetTargets(names []string, counts map[string]checkpoint.Counts) {
-	var total checkpoint.Counts
-	s.Targets = []Target{}
-	for _, name := range names {
-		c := counts[name]
-		total.Add(c)
-		s.Targets = append(s.Targets, Target{Name: name, Slots: slotsOf(c), Items: itemsOf(c), Keys: keysOf(c), Reasons: reasonsOf(c)})
+// Misfits counts the slots that failed, or are foreign for a reason that lies in the job
+// file: what is under another key is as it should be.
+func (s *Summary) Misfits() int64 {
+	n := s.Slots.Failed + s.Slots.Conflict
+	for _, r := range s.Reasons {
+		if r.Outcome == "foreign" && r.Reason != "foreign-key" {
+			n += r.Slots
+		}
 	}
-	s.Slots, s.Items, s.Keys, s.Reasons = slotsOf(total), itemsOf(total), keysOf(total), reasonsOf(total)
-	if stale := total.StaleKeys; stale.Slots > 0 {
+	return n
+}
+
+// SetTargets fills in the figures per target and their sum, from what was
+// counted for each target, in the order of the infos.
+func (s *Summary) SetTargets(infos []TargetInfo, counts map[string]checkpoint.Counts) {
+	s.total, s.filtered = checkpoint.Counts{}, 0
+	s.Targets, s.NotProven = []Target{}, []Unproven{}
+	for _, info := range infos {
+		c := counts[info.Name]
+		s.total.Add(c)
+		if info.Complete == "" {
+			s.filtered += c.Items.Excluded
+		}
+		s.NotProven = append(s.NotProven, unproven(c, info)...)
+		s.Targets = append(s.Targets, Target{
+			Name:    info.Name,
+			Place:   info.Place,
+			Rules:   rulesOf(c, info),
+			Slots:   slotsOf(c),
+			Items:   itemsOf(c),
+			Keys:    keysOf(c),
+			Reasons: reasonsOf(c),
+			counts:  c,
+		})
+	}
+	s.Slots, s.Items = slotsOf(s.total), itemsOf(s.total)
+	s.Keys, s.Reasons = keysOf(s.total), reasonsOf(s.total)
+	if stale := s.total.StaleKeys; stale.Slots > 0 {
 		s.Notes = append(s.Notes, fmt.Sprintf("%d ciphertexts have the id of a source key beside them, which "+
 			"rotator does not change (the first: %s): a reader that sends it to Decrypt fails once the "+
 			"ciphertext has moved (IncorrectKeyException); let the reader send no key, or change these too",
 			stale.Slots, stale.First))
+	}
+}
+
+// SetSources names the source keys of the job. With any, every key but the destination is
+// one.
+func (s *Summary) SetSources(keys []checkpoint.Key, any bool) { s.sources, s.any = keys, any }
+
+// ResolveTokens puts the ARN that keyOf returns in the place of the tokens of headers, after
+// SetTargets; "" leaves a token.
+func (s *Summary) ResolveTokens(keyOf func(token string) string) {
+	for origin, n := range maps.Clone(s.total.Origins) {
+		token, ok := origin.Token()
+		if !ok {
+			continue
+		}
+		if key := keyOf(token); key != "" {
+			s.total.AddOrigin(origin, -n)
+			s.total.AddOrigin(checkpoint.Origin(key), n)
+		}
 	}
 }
 
@@ -189,17 +252,53 @@ func (s *Summary) SetHeaders(runs []checkpoint.HeaderRun) {
 	}
 }
 
-// Conclude sets Converged: a complete pass that found slots, nothing to move among
-// them, and nothing for the ledger. A pass that moved anything is never itself the proof,
-// since items can have been added behind its cursor.
+// Conclude sets Converged: a complete pass in which every rule found something, nothing
+// was to be moved, and nothing is an exception. A pass that moved anything is never itself
+// the proof, since items can have been added behind its cursor. It also answers for each
+// source key.
 func (s *Summary) Conclude() {
 	s.noteAccepted()
-	for _, t := range s.Targets {
-		if s.Status == Complete && t.Slots.Seen == 0 {
-			s.Notes = append(s.Notes, fmt.Sprintf("target %s: no slot was found in %d items; check path, prefix and format", t.Name, t.Items.Seen))
+	for i := range s.NotProven {
+		s.NotProven[i].finish()
+	}
+	s.Converged = s.Status == Complete && s.Slots.Rotated == 0 && s.Slots.Remaining == 0 &&
+		s.Unaccepted() == 0 && len(s.NotProven) == 0 && !s.doubtful
+	s.SourceKeys = []SourceKey{}
+	for _, key := range s.sourceKeys() {
+		s.SourceKeys = append(s.SourceKeys, decideKey(s.factsOf(key)))
+	}
+}
+
+// sourceKeys are the source keys that the job names, or that were found.
+func (s *Summary) sourceKeys() []checkpoint.Key {
+	if !s.any {
+		return s.sources
+	}
+	var keys []checkpoint.Key
+	for _, k := range s.Keys {
+		if k.Key != s.DestinationKey {
+			keys = append(keys, checkpoint.Key{ARN: k.Key, Algorithm: symmetricAlgorithm})
 		}
 	}
-	s.Converged = s.Status == Complete && s.Slots.Seen > 0 && s.Slots.Rotated == 0 && s.Slots.Remaining == 0 && s.Unaccepted() == 0 && !s.doubtful
+	return keys
+}
+
+func (s *Summary) factsOf(key checkpoint.Key) keyFacts {
+	f := keyFacts{
+		key:         key,
+		destination: s.DestinationKey,
+		counts:      s.total,
+		complete:    s.Status == Complete,
+		pass:        s.Pass,
+		asOf:        s.AsOf,
+		unproven:    len(s.NotProven),
+		filtered:    s.filtered,
+		doubtful:    s.doubtful,
+	}
+	for _, t := range s.Targets {
+		f.byTarget = append(f.byTarget, targetSlots{t.Name, left(t.counts, key.ARN)})
+	}
+	return f
 }
 
 func slotsOf(c checkpoint.Counts) Slots {

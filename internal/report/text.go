@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 
 	"rotator/internal/printable"
 )
@@ -21,13 +23,32 @@ func (s *Summary) JSON(w io.Writer) error {
 func (s *Summary) Text(w io.Writer) error {
 	out := &lines{w: tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)}
 	out.line("%s of job %s: %s", s.Command, s.Job, s.Status)
+	out.line("")
+	for _, k := range s.SourceKeys {
+		out.paragraph(k.Sentence)
+		out.line("")
+	}
+	for _, u := range s.NotProven {
+		out.paragraph("not proven: " + u.Sentence)
+		out.line("")
+	}
 	if s.Pass > 0 {
 		out.line("pass\t%d", s.Pass)
 	}
+	for _, k := range s.SourceKeys {
+		out.line("source\t%s", k.Key)
+	}
 	out.line("destination\t%s", s.DestinationKey)
+	if s.Account != "" {
+		out.line("account\t%s", s.Account)
+	}
+	if !s.AsOf.IsZero() {
+		out.line("as of\t%s, when reading began", s.AsOf.Format(time.RFC3339))
+	}
 	if !s.Ended.IsZero() {
 		out.line("took\t%s (ended %s)", s.Ended.Sub(s.Started).Round(time.Millisecond), s.Ended.Format(time.RFC3339))
 	}
+	out.places(s.Targets)
 	out.line("")
 	out.line("TARGET\tSLOTS\tROTATED\tCURRENT\tREMAINING\tFOREIGN\tFAILED\tCONFLICT\tGONE\tITEMS\tWITHOUT SLOT")
 	for _, t := range s.Targets {
@@ -47,13 +68,7 @@ func (s *Summary) Text(w io.Writer) error {
 			out.line("%s\t%d\t%s", k.Key, k.Slots, k.How)
 		}
 	}
-	if len(s.Reasons) > 0 {
-		out.line("")
-		out.line("OUTCOME\tREASON\tSLOTS")
-		for _, r := range s.Reasons {
-			out.line("%s\t%s\t%d", r.Outcome, r.Reason, r.Slots)
-		}
-	}
+	out.reasons(s.Reasons)
 	if len(s.Accepted) > 0 {
 		out.line("")
 		out.line("ACCEPT RULE\tTARGET\tSLOTS\tBECAUSE")
@@ -79,17 +94,17 @@ func (s *Summary) convergence() string {
 	switch {
 	case s.Converged && s.Slots.Exceptions() > 0:
 		return fmt.Sprintf("yes, but for %d slots that accept rules take, of which nothing is said, as of %s",
-			s.Slots.Exceptions(), s.Ended.Format(time.RFC3339))
+			s.Slots.Exceptions(), s.AsOf.Format(time.RFC3339))
 	case s.Converged:
-		return "yes: nothing depends on a source key, as of " + s.Ended.Format(time.RFC3339)
+		return "yes: nothing depends on a source key, as of " + s.AsOf.Format(time.RFC3339)
 	case s.Status != Complete:
 		return "no: the pass is not complete"
-	case s.Slots.Seen == 0:
-		return "no: no slot was found"
 	case s.Slots.Remaining > 0:
 		return fmt.Sprintf("no: %d slots are under a source key", s.Slots.Remaining)
 	case s.Unaccepted() > 0:
-		return fmt.Sprintf("no: %d slots are in the ledger", s.Unaccepted())
+		return fmt.Sprintf("no: %d slots failed, are foreign, or kept changing", s.Unaccepted())
+	case len(s.NotProven) > 0:
+		return fmt.Sprintf("not proven: %s found no ciphertext", count(len(s.NotProven), "target or slot rule"))
 	case s.doubtful:
 		return "no: some figures rest on headers of ciphertexts that are not to be relied on"
 	}
@@ -105,6 +120,77 @@ type lines struct {
 func (l *lines) line(format string, args ...any) {
 	if l.err == nil {
 		_, l.err = printable.Fprintf(l.w, format+"\n", args...)
+	}
+}
+
+// width is that of paragraphs, in characters.
+const width = 90
+
+// Wrap breaks text into lines of at most 90 characters, the second and later ones indented.
+// A word that is longer stays whole.
+func Wrap(text string) string {
+	at := 0
+	var b strings.Builder
+	for i, word := range strings.Fields(text) {
+		n := utf8.RuneCountInString(word)
+		switch {
+		case i == 0:
+		case at+1+n > width:
+			b.WriteString("\n  ")
+			at = 2
+		default:
+			b.WriteString(" ")
+			at++
+		}
+		b.WriteString(word)
+		at += n
+	}
+	return b.String()
+}
+
+// paragraph writes text over several lines.
+func (l *lines) paragraph(text string) {
+	if l.err == nil {
+		_, l.err = fmt.Fprintln(l.w, Wrap(printable.Text(text)))
+	}
+}
+
+// places lists where the targets are.
+func (l *lines) places(targets []Target) {
+	for i, t := range targets {
+		if i == 0 {
+			l.line("")
+			l.line("TARGET\tPLACE")
+		}
+		where := "not recorded by the version before"
+		if t.Place != nil {
+			where = placeText(*t.Place)
+		}
+		l.line("%s\t%s", t.Name, where)
+	}
+}
+
+// reasons lists the reasons of exceptions, with a few examples.
+func (l *lines) reasons(reasons []Reason) {
+	left := examplesPrinted
+	for i, r := range reasons {
+		if i == 0 {
+			l.line("")
+			l.line("OUTCOME\tREASON\tSLOTS")
+		}
+		l.line("%s\t%s\t%d", r.Outcome, r.Reason, r.Slots)
+	}
+	for _, r := range reasons {
+		for i, e := range r.Examples {
+			if left--; left < 0 {
+				return
+			}
+			if i == 0 {
+				l.line("")
+				l.line("examples of %s, %s:", r.Outcome, r.Reason)
+			}
+			l.line("  %s  %s  %s", e.Target, e.Ref, e.Path)
+		}
 	}
 }
 

@@ -28,7 +28,11 @@ const (
 	reasonAccessDenied      = "access-denied"
 	reasonForeignKey        = "foreign-key"
 	reasonOtherContext      = "other-context"
-	reasonKeyUnusable       = "key-unusable"
-	reasonKept              = "kept-changing"
-	reasonService           = "service-error"
+	// KMS matched the key of the blob, and could not decrypt it with the context that the
+	// job gives for that key.
+	reasonSourceContext      = "source-other-context"
+	reasonDestinationContext = "destination-other-context"
+	reasonKeyUnusable        = "key-unusable"
+	reasonKept               = "kept-changing"
+	reasonService            = "service-error"
 )

@@ -22,6 +22,7 @@ type Plan struct {
 	Fingerprint string
 	Keys        Keys
 	Targets     []Target
+	Account     string // of the caller, for the record of the pass
 }
 
 // Fingerprint digests the meaning of a job: any value that encoding/json can
@@ -131,7 +132,7 @@ func beginPass(ctx context.Context, passes *checkpoint.Passes, plan Plan, after 
 // newPass is the record of a pass that is about to begin.
 func newPass(ctx context.Context, plan Plan) (checkpoint.Pass, error) {
 	pass := checkpoint.Pass{ID: rand.Text(), Fingerprint: plan.Fingerprint, Started: time.Now().UTC(),
-		Status: checkpoint.Running, Any: plan.Keys.Any, Destination: recordKey(plan.Keys.Destination)}
+		Status: checkpoint.Running, Any: plan.Keys.Any, Account: plan.Account, Destination: recordKey(plan.Keys.Destination)}
 	for _, key := range plan.Keys.Sources {
 		pass.Sources = append(pass.Sources, recordKey(key))
 	}
@@ -141,6 +142,9 @@ func newPass(ctx context.Context, plan Plan) (checkpoint.Pass, error) {
 			return pass, fmt.Errorf("partition target %s: %w", target.Name, err)
 		}
 		record := checkpoint.PassTarget{Name: target.Name}
+		if place := target.Place; place.Kind != "" {
+			record.Place = &place
+		}
 		for _, p := range partitions {
 			record.Partitions = append(record.Partitions, checkpoint.Partition{Name: p.Name, Spec: p.Spec})
 		}
@@ -150,7 +154,7 @@ func newPass(ctx context.Context, plan Plan) (checkpoint.Pass, error) {
 }
 
 func recordKey(k Key) checkpoint.Key {
-	return checkpoint.Key{ARN: k.ARN, Given: k.Given, Material: k.Material}
+	return checkpoint.Key{ARN: k.ARN, Given: k.Given, Material: k.Material, Algorithm: k.Algorithm}
 }
 
 // opened finds the partitions of a stored pass in the targets of the plan.

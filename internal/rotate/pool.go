@@ -503,6 +503,9 @@ func countAs(counts *checkpoint.Counts, v verdict, origin checkpoint.Origin) {
 		slots.Foreign++
 	case Failed:
 		slots.Failed++
+		if v.reason == reasonSourceContext || v.reason == reasonDestinationContext {
+			n.Unreadable = 1
+		}
 	case Conflict:
 		slots.Conflict++
 	case Gone:

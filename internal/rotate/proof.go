@@ -155,7 +155,7 @@ func (c *ruleCounts) into(counts *checkpoint.Counts) {
 	}
 	for i, rule := range c.proof.rules {
 		n := c.rules[i]
-		if rule.Optional && n.Found+n.Refused == 0 {
+		if rule.Optional && n.Found == 0 {
 			continue
 		}
 		n.Place = checkpoint.ClipPlace(rule.Place)

@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"rotator/internal/checkpoint"
 	"rotator/internal/ciphertext"
 	"rotator/internal/scan"
 )
@@ -77,6 +78,7 @@ type Target struct {
 	// waits for room must hold none.
 	Batch  int
 	Format ciphertext.Format
+	Place  checkpoint.Place // for the record of the pass
 }
 
 // side is what a run knows of reading one target, or of writing to it: who may

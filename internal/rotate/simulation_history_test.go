@@ -200,7 +200,7 @@ func (h *history) summary(t *testing.T, passes *checkpoint.Passes, pass checkpoi
 		t.Fatal(err)
 	}
 	s := &report.Summary{Status: report.Complete}
-	s.SetTargets([]string{"target"}, totals)
+	s.SetTargets([]report.TargetInfo{{Name: "target"}}, totals)
 	s.SetHeaders(pass.Headers)
 	s.Conclude()
 	return s

@@ -36,8 +36,9 @@ func (t *Table) Partitions(context.Context) ([]scan.Partition, error) {
 	return partitions, nil
 }
 
-// Page reads one page of a segment, eventually consistent, which costs half: a
-// stale item is refused by the condition of its write, and read again.
+// Page reads one page of a segment. Unless Config.Consistent is set the read is eventually
+// consistent, which costs half: a stale item is refused by the condition of its write, and
+// read again.
 func (t *Table) Page(ctx context.Context, p scan.Partition, cursor scan.Cursor) (scan.Page, error) {
 	var s segment
 	err := json.Unmarshal(p.Spec, &s)
@@ -53,6 +54,9 @@ func (t *Table) Page(ctx context.Context, p scan.Partition, cursor scan.Cursor) 
 	}
 	in := &dynamodb.ScanInput{TableName: &t.config.Table, Segment: &s.Segment, TotalSegments: &s.Total,
 		ReturnConsumedCapacity: types.ReturnConsumedCapacityTotal}
+	if t.config.Consistent {
+		in.ConsistentRead = aws.Bool(true)
+	}
 	in.ProjectionExpression, in.ExpressionAttributeNames = t.projection(keys)
 	if t.config.PageLimit > 0 {
 		in.Limit = &t.config.PageLimit

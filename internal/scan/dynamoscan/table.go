@@ -44,6 +44,8 @@ type Config struct {
 	// Connections is for how many requests at once connections are opened before the
 	// first write, where there are several pages; 0 leaves it to the requests.
 	Connections int
+	// Consistent asks for strongly consistent pages, which consume twice the capacity.
+	Consistent bool
 	// SDK leaves answers to the SDK alone, which takes more time and memory for them.
 	SDK bool
 }
@@ -62,7 +64,8 @@ type Table struct {
 	batch [forms]support
 	notes []string
 	items int64
-	pages bool // there is more than one
+	arn   string // "" before Check
+	pages bool   // there is more than one
 }
 
 // keyTypes are the attributes of a primary key.
@@ -114,6 +117,7 @@ func (t *Table) Check(ctx context.Context) error {
 	}
 	t.mu.Lock()
 	t.items = aws.ToInt64(table.ItemCount)
+	t.arn = aws.ToString(table.TableArn)
 	t.mu.Unlock()
 	keys := keysOf(table)
 	for _, name := range t.config.Writes {

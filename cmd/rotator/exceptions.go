@@ -1,0 +1,178 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"rotator/internal/checkpoint"
+	"rotator/internal/printable"
+	"rotator/internal/redact"
+	"rotator/internal/report"
+)
+
+// exceptions takes the exceptions of a read-only pass, which has no ledger: all of them go
+// to a file, if one was named, and a few examples to the result.
+type exceptions struct {
+	examples report.Examples
+	file     *exceptionsFile // nil without --exceptions
+}
+
+// add takes some exceptions. It is called by one goroutine at a time.
+func (e *exceptions) add(entries []checkpoint.LedgerEntry) error {
+	for _, entry := range entries {
+		e.examples.Add(entry)
+		if e.file == nil {
+			continue
+		}
+		if err := e.file.add(entry); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// restart forgets what was taken, because the pass begins again.
+func (e *exceptions) restart() error {
+	e.examples = report.Examples{}
+	if e.file == nil {
+		return nil
+	}
+	return e.file.restart()
+}
+
+// exceptionsFile is the file of --exceptions: JSON Lines in the form of the ledger. It is
+// written beside its place and put there when it is whole.
+type exceptionsFile struct {
+	path    string // of the file itself, with symbolic links followed
+	tables  map[string]bool
+	file    *os.File
+	buffer  *bufio.Writer
+	encoder *json.Encoder
+	kept    bool
+}
+
+// exceptionLine is one line: an entry of the ledger, and the primary key of an item of a
+// table as an object.
+type exceptionLine struct {
+	checkpoint.LedgerEntry
+	ItemKey json.RawMessage `json:"item_key,omitempty"`
+}
+
+// openExceptions makes the file, and refuses a path at which something else than an earlier
+// list of exceptions stands. Tables are the names of the targets that are tables.
+func openExceptions(path string, tables map[string]bool, secrets *redact.Redactor) (*exceptionsFile, error) {
+	path, err := ownedPath(path)
+	if err != nil {
+		return nil, &storageError{what: "write the exceptions", err: err}
+	}
+	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return nil, &storageError{what: "write the exceptions", err: err}
+	}
+	e := &exceptionsFile{path: path, tables: tables, file: file, buffer: bufio.NewWriterSize(file, 1<<16)}
+	e.encoder = json.NewEncoder(redact.NewWriter(secrets, printable.NewWriter(e.buffer)))
+	return e, nil
+}
+
+// ownedPath follows symbolic links, and refuses what is no list of exceptions.
+func ownedPath(path string) (string, error) {
+	if followed, err := filepath.EvalSymlinks(path); err == nil {
+		path = followed
+	} else if _, broken := os.Lstat(path); broken == nil {
+		return "", fmt.Errorf("%s is a symbolic link to nothing; name a file", path)
+	}
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return path, nil
+	case err != nil:
+		return "", err
+	case !info.Mode().IsRegular():
+		return "", fmt.Errorf("%s is no regular file; name another", path)
+	case info.Size() == 0:
+		return path, nil
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = file.Close() }()
+	if !beginsAsExceptions(file) {
+		return "", fmt.Errorf("%s is there, and is no list of exceptions that rotator wrote; "+
+			"name another file", path)
+	}
+	return path, nil
+}
+
+// maxExceptionLine is the longest first line that is read to recognise a list.
+const maxExceptionLine = 1 << 20
+
+// beginsAsExceptions reports whether the first line is one that exceptionsFile writes.
+func beginsAsExceptions(r io.Reader) bool {
+	line, err := bufio.NewReader(io.LimitReader(r, maxExceptionLine)).ReadBytes('\n')
+	if err != nil {
+		return false
+	}
+	var e exceptionLine
+	return json.Unmarshal(line, &e) == nil && e.Target != "" && e.Outcome != "" && e.Reason != "" && !e.At.IsZero()
+}
+
+func (e *exceptionsFile) add(entry checkpoint.LedgerEntry) error {
+	line := exceptionLine{LedgerEntry: entry}
+	if key := []byte(entry.Ref); e.tables[entry.Target] && json.Valid(key) {
+		line.ItemKey = key
+	}
+	return e.encoder.Encode(line)
+}
+
+func (e *exceptionsFile) restart() error {
+	e.buffer.Reset(e.file)
+	if err := e.file.Truncate(0); err != nil {
+		return &storageError{what: "write the exceptions", err: err}
+	}
+	_, err := e.file.Seek(0, io.SeekStart)
+	return err
+}
+
+// keep puts the list in its place.
+func (e *exceptionsFile) keep() error {
+	err := e.buffer.Flush()
+	if err == nil {
+		err = e.file.Sync()
+	}
+	if err == nil {
+		err = os.Rename(e.file.Name(), e.path)
+	}
+	if err != nil {
+		return &storageError{what: "write the exceptions", err: err}
+	}
+	e.kept = true
+	return syncDirectory(filepath.Dir(e.path))
+}
+
+// close removes a list that was not kept.
+func (e *exceptionsFile) close() {
+	_ = e.file.Close()
+	if !e.kept {
+		_ = os.Remove(e.file.Name())
+	}
+}
+
+// syncDirectory makes a renamed file survive a loss of power.
+func syncDirectory(path string) error {
+	directory, err := os.Open(path)
+	if err != nil {
+		return &storageError{what: "sync the directory of the exceptions", err: err}
+	}
+	defer func() { _ = directory.Close() }()
+	if err := directory.Sync(); err != nil {
+		return &storageError{what: "sync the directory of the exceptions", err: err}
+	}
+	return nil
+}

@@ -1,0 +1,207 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+
+	"rotator/internal/checkpoint"
+	"rotator/internal/ciphertext"
+	"rotator/internal/config"
+	"rotator/internal/nearest"
+	"rotator/internal/report"
+)
+
+// namer is a source that can list names that exist where nothing was found: attributes of
+// items, prefixes of a bucket, entries of a directory.
+type namer interface {
+	Names(ctx context.Context) ([]string, error)
+}
+
+// owned is a source that knows which account owns its place; empty where nobody told.
+type owned interface {
+	Account(ctx context.Context, caller string) string
+}
+
+// hintTime bounds what is spent on hints and names of accounts: they are a courtesy.
+const hintTime = 5 * time.Second
+
+// hintedNames is how many names a hint has.
+const hintedNames = 3
+
+// accountOf returns the account of the credentials, and "" where it cannot be told.
+func accountOf(ctx context.Context, cfg aws.Config) string {
+	ctx, cancel := context.WithTimeout(ctx, hintTime)
+	defer cancel()
+	if held, err := cfg.Credentials.Retrieve(ctx); err == nil && held.AccountID != "" {
+		return held.AccountID
+	}
+	out, err := sts.NewFromConfig(cfg).GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
+	if err != nil {
+		return ""
+	}
+	return aws.ToString(out.Account)
+}
+
+// whereOf describes the place of a target, as far as the job file tells.
+func whereOf(target config.Target, cfg aws.Config, endpoint *string) checkpoint.Place {
+	p := checkpoint.Place{Format: target.Format, Region: cfg.Region, Endpoint: aws.ToString(endpoint)}
+	switch {
+	case target.DynamoDB != nil:
+		p.Kind, p.Table = checkpoint.PlaceDynamoDB, target.DynamoDB.Table
+	case target.S3 != nil:
+		p.Kind, p.Bucket, p.Prefix = checkpoint.PlaceS3, target.S3.Bucket, target.S3.Prefix
+	case target.Files != nil:
+		p.Kind, p.Root, p.Host, p.Region = checkpoint.PlaceFiles, target.Files.Root, hostname(), ""
+	}
+	return p
+}
+
+// infosOf lists what the report says of the targets of a job. Places may lack some.
+func infosOf(job *config.Job, places map[string]*checkpoint.Place) (infos []report.TargetInfo) {
+	for _, target := range job.Targets {
+		info := report.TargetInfo{Name: target.Name, Place: places[target.Name], MayBeEmpty: target.MayBeEmpty}
+		for i, slot := range target.Slots {
+			if slot.MayBeEmpty {
+				info.EmptyRules = append(info.EmptyRules, fmt.Sprintf("slots[%d]", i))
+			}
+		}
+		switch {
+		case target.S3 != nil:
+			info.Complete = target.S3.Complete
+		case target.Files != nil:
+			info.Complete = target.Files.Complete
+		}
+		infos = append(infos, info)
+	}
+	return infos
+}
+
+// recordedInfos is infosOf for a pass that may be of another job file, which nothing is
+// exempt in.
+func recordedInfos(job *config.Job, record checkpoint.Pass) ([]report.TargetInfo, error) {
+	places := map[string]*checkpoint.Place{}
+	var infos []report.TargetInfo
+	for _, target := range record.Targets {
+		places[target.Name] = target.Place
+		infos = append(infos, report.TargetInfo{Name: target.Name, Place: target.Place})
+	}
+	print, err := fingerprint(job)
+	if err == nil && print == record.Fingerprint {
+		infos = infosOf(job, places)
+	}
+	return infos, err
+}
+
+// infos are those of the targets of this session.
+func (s *session) infos() []report.TargetInfo {
+	places := map[string]*checkpoint.Place{}
+	for i := range s.wiring.places {
+		places[s.wiring.places[i].name] = &s.wiring.places[i].where
+	}
+	return infosOf(s.job, places)
+}
+
+// sources are the source keys of the session for the report.
+func (s *session) sources() (keys []checkpoint.Key) {
+	for _, k := range s.wiring.keys.Sources {
+		keys = append(keys, checkpoint.Key{ARN: k.ARN, Given: k.Given, Algorithm: k.Algorithm})
+	}
+	return keys
+}
+
+// hint names what exists where a target or a rule found nothing, after SetTargets.
+func (s *session) hint(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, hintTime)
+	defer cancel()
+	known := map[string][]string{}
+	for _, u := range s.summary.Unmatched() {
+		names, asked := known[u.Target]
+		if !asked {
+			names = s.namesIn(ctx, u.Target)
+			known[u.Target] = names
+		}
+		want := wanted(s.job, u)
+		f := nearest.Finder{Want: want, Most: hintedNames}
+		for _, name := range names {
+			if name != want {
+				f.Add(name)
+			}
+		}
+		for _, n := range f.Names() {
+			u.Near = append(u.Near, n.Text)
+		}
+	}
+}
+
+// namesIn lists names in the place of a target; none where that fails.
+func (s *session) namesIn(ctx context.Context, target string) []string {
+	for _, p := range s.wiring.places {
+		if source, ok := p.source.(namer); ok && p.name == target {
+			names, err := source.Names(ctx)
+			if err != nil {
+				s.logger.Debug("names that are like the missing one could not be listed")
+			}
+			return names
+		}
+	}
+	return nil
+}
+
+// wanted is the name that a target or rule did not find.
+func wanted(job *config.Job, u *report.Unproven) string {
+	if path, err := ciphertext.ParsePath(u.Place); err == nil && u.Rule != "" {
+		return path[0].Name
+	}
+	for _, target := range job.Targets {
+		switch {
+		case target.Name != u.Target:
+		case target.S3 != nil:
+			return target.S3.Prefix
+		case target.Files != nil && len(target.Files.Include) > 0:
+			first, _, _ := strings.Cut(target.Files.Include[0], "/")
+			return first
+		}
+	}
+	return ""
+}
+
+// unproven is the exit code of a complete pass in which a rule found nothing, or nil.
+func (s *session) unproven() error {
+	list := s.summary.NotProven
+	if len(list) == 0 {
+		return nil
+	}
+	text := "not proven: " + list[0].Sentence
+	if len(list) > 1 {
+		text += fmt.Sprintf(" (%d more are in the result)", len(list)-1)
+	}
+	return &outcomeError{code: exitExceptions, text: text}
+}
+
+// tokenKeys are the keys of the tokens in headers of exceptions, for the record of the pass.
+func (s *session) tokenKeys(p *pass) map[string]string {
+	keys := map[string]string{}
+	maps.Copy(keys, s.tally.TokenKeys())
+	for _, state := range p.states() {
+		for origin := range state.Counts.Origins {
+			if token, ok := origin.Token(); ok && s.keyOfToken(token) != "" {
+				keys[token] = s.keyOfToken(token)
+			}
+		}
+	}
+	return keys
+}
+
+// states are how far the partitions of a pass are; none for a retry.
+func (p *pass) states() []checkpoint.State {
+	if p.tracker == nil {
+		return nil
+	}
+	return p.tracker.Snapshot()
+}

@@ -1,0 +1,66 @@
+package report
+
+import (
+	"rotator/internal/checkpoint"
+)
+
+// Example is one slot that is failed, foreign or in conflict.
+type Example struct {
+	Target string `json:"target"`
+	Ref    string `json:"ref"`
+	Path   string `json:"path,omitempty"`
+	Detail string `json:"detail,omitempty"`
+	Key    string `json:"key,omitempty"`
+}
+
+// Bounds on examples: for each reason, in all that text shows, and of reasons that have any.
+const (
+	examplesEach    = 3
+	examplesPrinted = 10
+	examplesReasons = 100
+)
+
+// Examples keeps a few exceptions of each reason. The zero Examples is ready.
+type Examples struct {
+	byReason map[reasonKey][]Example
+}
+
+type reasonKey struct{ outcome, reason string }
+
+// Add considers one exception.
+func (e *Examples) Add(entry checkpoint.LedgerEntry) {
+	key := reasonKey{entry.Outcome, entry.Reason}
+	have, known := e.byReason[key]
+	if len(have) >= examplesEach || !known && len(e.byReason) >= examplesReasons {
+		return
+	}
+	if e.byReason == nil {
+		e.byReason = map[reasonKey][]Example{}
+	}
+	e.byReason[key] = append(have, Example{
+		Target: entry.Target,
+		Ref:    entry.Ref,
+		Path:   entry.Path,
+		Detail: entry.Detail,
+		Key:    entry.Key,
+	})
+}
+
+// Enough reports whether there are as many examples of each reason as are kept.
+func (e *Examples) Enough(reasons []Reason) bool {
+	for _, r := range reasons {
+		have, known := e.byReason[reasonKey{r.Outcome, r.Reason}]
+		full := !known && len(e.byReason) >= examplesReasons
+		if int64(len(have)) < min(r.Slots, examplesEach) && !full {
+			return false
+		}
+	}
+	return true
+}
+
+// SetExamples gives the reasons of the summary their examples, after SetTargets.
+func (s *Summary) SetExamples(e *Examples) {
+	for i, r := range s.Reasons {
+		s.Reasons[i].Examples = e.byReason[reasonKey{r.Outcome, r.Reason}]
+	}
+}

@@ -1,0 +1,225 @@
+package report
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"rotator/internal/checkpoint"
+)
+
+// SourceKey says whether anything that was found depends on one source key. It is separate
+// from Summary.Converged: slots under other keys do not count, and neither do slots that
+// cannot be under this key.
+type SourceKey struct {
+	Key   string `json:"key"`   // ARN
+	Given string `json:"given"` // as in the job file; empty with source.any
+	// Slots is how many slots are under the key, as KMS or the header of the ciphertext
+	// says.
+	Slots    int64  `json:"slots"`
+	Answer   string `json:"answer"` // whether the key can be disabled
+	Reason   string `json:"reason"`
+	Sentence string `json:"sentence"`
+}
+
+// The values of SourceKey.Answer: the key can be disabled, it cannot, or the pass does not
+// prove either.
+const (
+	Yes             = "yes"
+	No              = "no"
+	AnswerNotProven = "not proven"
+)
+
+// The values of SourceKey.Reason.
+const (
+	ReasonCanBeDisabled = "can-be-disabled"
+	ReasonRemaining     = "remaining"   // slots are under the key
+	ReasonSameKey       = "same-key"    // it is the destination key as well
+	ReasonNoLook        = "no-look"     // the targets were not read to the end
+	ReasonMoved         = "moved"       // this pass moved slots
+	ReasonEmpty         = "empty"       // a target or a rule found nothing
+	ReasonFiltered      = "filtered"    // include and exclude left items out
+	ReasonHeaders       = "headers"     // some figures are no proof, as the notes say
+	ReasonUnreadable    = "unreadable"  // slots that name the key cannot be decrypted
+	ReasonUnknownKey    = "unknown-key" // the key of slots that failed cannot be told
+	ReasonUnread        = "unread"      // KMS was not asked about slots
+)
+
+// keyFacts is what the sentence on a key rests on.
+type keyFacts struct {
+	key         checkpoint.Key
+	destination string // ARN
+	counts      checkpoint.Counts
+	byTarget    []targetSlots
+	complete    bool
+	pass        int
+	asOf        time.Time
+	unproven    int
+	filtered    int64 // items that include and exclude left out, and nobody says are complete
+	doubtful    bool
+}
+
+type targetSlots struct {
+	target string
+	slots  int64
+}
+
+// decideKey answers whether a key can be disabled. It is a pure function of what was found:
+// the first reason that applies decides.
+func decideKey(f keyFacts) SourceKey {
+	under := left(f.counts, f.key.ARN)
+	if !f.movesCounted() {
+		under = 0 // not told apart from what was moved
+	}
+	s := SourceKey{Key: f.key.ARN, Given: f.key.Given, Slots: under + f.counts.Keys[f.key.ARN].Unreadable}
+	name := keyName(f.key)
+	notProven := func(reason, format string, args ...any) SourceKey {
+		s.Answer, s.Reason = AnswerNotProven, reason
+		s.Sentence = name + " is not yet proven to be unused. " + fmt.Sprintf(format, args...)
+		return s
+	}
+	unread, unknown, unreadable, uncounted := f.blocking()
+	switch {
+	case f.key.ARN == f.destination:
+		s.Answer, s.Reason = No, ReasonSameKey
+		s.Sentence = name + " stays in use: it is the destination key of this job as well."
+	case under > 0:
+		s.Answer, s.Reason = No, ReasonRemaining
+		verb := "depend"
+		if under == 1 {
+			verb = "depends"
+		}
+		s.Sentence = fmt.Sprintf("%s cannot be disabled. %d of the %d ciphertexts that were found %s on it: %s.",
+			name, under, f.counts.Slots.Seen, verb, f.where())
+	case !f.complete:
+		return notProven(ReasonNoLook, "The targets were not read to the end.")
+	case f.counts.Slots.Rotated > 0:
+		return notProven(ReasonMoved, "%s moved %d ciphertexts; only a later pass that finds none is the proof "+
+			"(rotator verify).", f.passName(), f.counts.Slots.Rotated)
+	case f.unproven > 0:
+		return notProven(ReasonEmpty, "%d targets or slot rules found no ciphertext at all; they are listed as "+
+			"not proven.", f.unproven)
+	case f.filtered > 0:
+		return notProven(ReasonFiltered, "include and exclude left out %d items, and no complete: says why "+
+			"they hold no ciphertext under it.", f.filtered)
+	case f.doubtful:
+		return notProven(ReasonHeaders, "Some figures are no proof; the notes say why.")
+	case unreadable > 0:
+		return notProven(ReasonUnreadable, "%d ciphertexts that KMS cannot decrypt name this key: their "+
+			"encryption context may be another than that of the job file.", unreadable)
+	case unknown+uncounted > 0:
+		return notProven(ReasonUnknownKey, "%d slots failed, and which key they are under cannot be told.",
+			unknown+uncounted)
+	case unread > 0:
+		return notProven(ReasonUnread, "%d slots could not be read as ciphertexts, so that KMS was not asked "+
+			"about them.", unread)
+	default:
+		s.Answer, s.Reason, s.Sentence = Yes, ReasonCanBeDisabled, f.canBeDisabled(name)
+	}
+	return s
+}
+
+// left is how many slots are under a key, and can be decrypted.
+func left(c checkpoint.Counts, arn string) int64 {
+	k := c.Keys[arn]
+	return k.Slots - k.Rotated - k.Unreadable
+}
+
+// movesCounted reports whether it was counted under which keys the slots were that this
+// pass moved. Earlier versions did not.
+func (f keyFacts) movesCounted() bool {
+	moved := int64(0)
+	for _, k := range f.counts.Keys {
+		moved += k.Rotated
+	}
+	return moved == f.counts.Slots.Rotated
+}
+
+// blocking counts the slots that failed and may be under the key: those that KMS was not
+// asked about, those of which nothing tells the key, those whose key is this one but that
+// KMS cannot decrypt, and those that an earlier version counted without telling more.
+func (f keyFacts) blocking() (unread, unknown, unreadable, uncounted int64) {
+	symmetric := f.key.Algorithm == symmetricAlgorithm
+	uncounted = f.counts.Slots.Failed + f.counts.Slots.Conflict
+	for origin, n := range f.counts.Origins {
+		uncounted -= n
+		_, isToken := origin.Token()
+		switch {
+		case origin == checkpoint.OriginUnread:
+			unread += n
+		case origin == checkpoint.OriginUnknown, origin == checkpoint.OriginNone && !symmetric:
+			unknown += n
+		case isToken && symmetric: // only ciphertexts of symmetric keys have one
+			unknown += n
+		case origin == checkpoint.Origin(f.key.ARN):
+			unreadable += n
+		}
+	}
+	return unread, unknown, unreadable, max(uncounted, 0)
+}
+
+// symmetricAlgorithm is that of symmetric keys (API_ReEncrypt).
+const symmetricAlgorithm = "SYMMETRIC_DEFAULT"
+
+func (f keyFacts) passName() string {
+	if f.pass == 0 {
+		return "This pass"
+	}
+	return fmt.Sprintf("Pass %d", f.pass)
+}
+
+// where lists the targets with slots under the key.
+func (f keyFacts) where() string {
+	var parts []string
+	for _, t := range f.byTarget {
+		if t.slots > 0 {
+			parts = append(parts, fmt.Sprintf("%d in %s", t.slots, t.target))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// canBeDisabled says that nothing depends on a key, and what that rests on.
+func (f keyFacts) canBeDisabled(name string) string {
+	var b strings.Builder
+	found := fmt.Sprintf("None of the %d ciphertexts that were found in %s depends on it", f.counts.Slots.Seen,
+		count(len(f.byTarget), "place"))
+	if f.counts.Slots.Seen == 0 {
+		found = "No ciphertext was found at all, as the job file says may be"
+	}
+	fmt.Fprintf(&b, "%s can be disabled. %s, as of %s, when this pass began.", name, found,
+		f.asOf.Format(time.RFC3339))
+	if n := f.counts.Slots.Foreign; n > 0 {
+		fmt.Fprintf(&b, " Slots under other keys: %d.", n)
+	}
+	none := f.counts.Origins[checkpoint.OriginNone]
+	if none > 0 {
+		fmt.Fprintf(&b, " Slots that failed and hold no header of a KMS ciphertext, in any layout known to "+
+			"rotator: %d.", none)
+	}
+	if n := f.counts.Slots.Failed + f.counts.Slots.Conflict - none; n > 0 {
+		fmt.Fprintf(&b, " Slots that failed and whose header names another key: %d.", n)
+	}
+	b.WriteString(" What was stored behind the pass while it read is not covered, and who else uses the key " +
+		"was not asked.")
+	return b.String()
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// keyName is how people call a key: by its alias where the job file names it so, else by the
+// end of its ARN.
+func keyName(k checkpoint.Key) string {
+	if i := strings.Index(k.Given, "alias/"); i >= 0 {
+		return k.Given[i:]
+	}
+	if i := strings.LastIndex(k.ARN, ":"); i >= 0 {
+		return k.ARN[i+1:]
+	}
+	return k.ARN
+}

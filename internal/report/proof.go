@@ -1,0 +1,219 @@
+package report
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"rotator/internal/checkpoint"
+)
+
+// Rule is what was counted of one rule by which a target finds slots: an entry of slots in
+// the job file, or a format that knows its own places.
+type Rule struct {
+	Rule  string `json:"rule"` // "slots[0]", or the name of the format
+	Place string `json:"place,omitempty"`
+	// Items is how many items it found a ciphertext in; Refused, in how many there is only
+	// something that cannot be read as one; OtherType, in how many a step of the path met a
+	// value of another type.
+	Items      int64 `json:"items"`
+	Refused    int64 `json:"refused"`
+	OtherType  int64 `json:"other_type"`
+	MayBeEmpty bool  `json:"may_be_empty,omitempty"`
+}
+
+// Unproven is a rule that found no ciphertext anywhere, or a target without items. The rest
+// of a pass is no proof while there is one.
+type Unproven struct {
+	Target   string `json:"target"`
+	Rule     string `json:"rule,omitempty"` // empty: the target as a whole
+	Place    string `json:"place,omitempty"`
+	Reason   string `json:"reason"`
+	Sentence string `json:"sentence"`
+	// Near are names that exist and are most like the one of the job file.
+	Near []string `json:"near,omitempty"`
+
+	first bool // no item has the first name of the path
+}
+
+// The values of Unproven.Reason.
+const (
+	NoItem     = "no-item"
+	NoMatch    = "no-match"
+	NotCounted = "not-counted" // by an earlier version
+)
+
+// TargetInfo is what a report knows of a target beside its figures.
+type TargetInfo struct {
+	Name  string
+	Place *checkpoint.Place // nil where it is not known
+	// MayBeEmpty exempts a target in which nothing was found, EmptyRules single rules.
+	MayBeEmpty bool
+	EmptyRules []string
+	// Complete is why what include and exclude leave out holds no ciphertext.
+	Complete string
+}
+
+// rulesOf lists the rules of a target in the order of the job file.
+func rulesOf(c checkpoint.Counts, info TargetInfo) []Rule {
+	rules := []Rule{}
+	for _, name := range slices.SortedFunc(maps.Keys(c.Rules), compareRules) {
+		n := c.Rules[name]
+		rules = append(rules, Rule{
+			Rule:       name,
+			Place:      n.Place,
+			Items:      n.Found,
+			Refused:    n.Refused,
+			OtherType:  n.OtherType,
+			MayBeEmpty: slices.Contains(info.EmptyRules, name),
+		})
+	}
+	return rules
+}
+
+// compareRules sorts slots[2] before slots[10].
+func compareRules(a, b string) int {
+	if len(a) != len(b) {
+		return len(a) - len(b)
+	}
+	return strings.Compare(a, b)
+}
+
+// unproven lists what a target does not prove.
+func unproven(c checkpoint.Counts, info TargetInfo) (list []Unproven) {
+	found := int64(0)
+	for _, n := range c.Rules {
+		found += n.Found
+	}
+	switch {
+	case info.MayBeEmpty && found == 0:
+		return nil
+	case c.Items.Seen == 0:
+		u := Unproven{Target: info.Name, Reason: NoItem}
+		u.Sentence = fmt.Sprintf("%s: no item was found%s.", info.Name, in(info.Place))
+		return []Unproven{u}
+	case len(c.Rules) == 0 && c.Items.Ruled < c.Items.Seen:
+		u := Unproven{Target: info.Name, Reason: NotCounted}
+		u.Sentence = info.Name + ": " + notCounted
+		return []Unproven{u}
+	case len(c.Rules) == 0:
+		u := Unproven{Target: info.Name, Reason: NoMatch}
+		u.Sentence = fmt.Sprintf("%s: none of %d items has a ciphertext in any format that was "+
+			"tried.", info.Name, c.Items.Seen)
+		return []Unproven{u}
+	}
+	for _, name := range slices.SortedFunc(maps.Keys(c.Rules), compareRules) {
+		if n := c.Rules[name]; n.Found == 0 && !slices.Contains(info.EmptyRules, name) {
+			list = append(list, unprovenRule(c, info.Name, name))
+		}
+	}
+	return list
+}
+
+const notCounted = "the version before this one read items of this pass and did not count its " +
+	"rules, so that nothing shows that each found something; only a new pass does."
+
+func unprovenRule(c checkpoint.Counts, target, name string) Unproven {
+	n := c.Rules[name]
+	u := Unproven{Target: target, Rule: name, Place: n.Place, Reason: NoMatch, Near: n.Nearest()}
+	who := target + ", " + name
+	if n.Place != "" {
+		who += " (" + n.Place + ")"
+	}
+	if c.Items.Ruled < c.Items.Seen {
+		u.Reason, u.Sentence = NotCounted, who+": "+notCounted
+		return u
+	}
+	said := []string{fmt.Sprintf("%s: none of %d items has a ciphertext there.", who, c.Items.Seen)}
+	if n.Refused > 0 {
+		said = append(said, fmt.Sprintf("In %d items what stands there cannot be read as one.", n.Refused))
+	}
+	for _, what := range slices.Sorted(maps.Keys(n.Instead)) {
+		said = append(said, insteadOf(what, n.Instead[what]))
+	}
+	if n.Missing != "" {
+		said = append(said, "No item has "+n.Missing+".")
+	}
+	u.first = n.Refused == 0 && n.OtherType == 0 && n.Missing == "" && strings.HasPrefix(name, "slots[")
+	u.Sentence = strings.Join(said, " ")
+	return u
+}
+
+// insteadOf says what stands in n items where the path of a rule needs another type. What
+// is "TYPE PLACE".
+func insteadOf(what string, n int64) string {
+	kind, place, _ := strings.Cut(what, " ")
+	needs := "a map or a list"
+	switch kind {
+	case "M", "object":
+		needs = "a list"
+	case "L", "array":
+		needs = "a map"
+	}
+	if place == "" {
+		place = "the document"
+	}
+	return fmt.Sprintf("In %d items %s is of type %s, where the path needs %s.", n, place, kind, needs)
+}
+
+// in names a place after what was looked for in it; nothing where it is not known.
+func in(p *checkpoint.Place) string {
+	if p == nil {
+		return ""
+	}
+	return " in " + placeText(*p)
+}
+
+// placeText describes where a target is.
+func placeText(p checkpoint.Place) string {
+	var parts []string
+	switch p.Kind {
+	case checkpoint.PlaceDynamoDB:
+		parts = append(parts, "DynamoDB table "+p.Table)
+	case checkpoint.PlaceS3:
+		parts = append(parts, "S3 bucket "+p.Bucket)
+		if p.Prefix != "" {
+			parts = append(parts, "prefix "+p.Prefix)
+		}
+	case checkpoint.PlaceFiles:
+		parts = append(parts, "directory "+p.Root)
+	}
+	for _, more := range []struct{ name, value string }{
+		{"", p.Region}, {"account ", p.Account}, {"host ", p.Host}, {"at ", p.Endpoint}, {"format ", p.Format},
+	} {
+		if more.value != "" {
+			parts = append(parts, more.name+more.value)
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// Unmatched returns those of s.NotProven for which a look at what exists in the place of the
+// target can help: it has no item, or no item has the first name of the path.
+func (s *Summary) Unmatched() (list []*Unproven) {
+	for i := range s.NotProven {
+		if u := &s.NotProven[i]; u.first || u.Reason == NoItem {
+			list = append(list, u)
+		}
+	}
+	return list
+}
+
+// finish adds the nearest names and what to do.
+func (u *Unproven) finish() {
+	if u.Reason == NotCounted {
+		return
+	}
+	if len(u.Near) > 0 {
+		u.Sentence += " The nearest names are " + strings.Join(u.Near, ", ") + "."
+	}
+	where := "at the target"
+	if u.Rule != "" {
+		where = "at the entry of slots"
+		if !strings.HasPrefix(u.Rule, "slots[") {
+			where = "at the target"
+		}
+	}
+	u.Sentence += " Correct the job file, or write may_be_empty: true " + where + "."
+}
