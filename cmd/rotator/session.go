@@ -29,7 +29,7 @@ type session struct {
 	engine  *rotate.Rotator // that worked last
 	// recordedTokens are the keys of tokens that earlier runs of the pass have learned.
 	recordedTokens map[string]string
-	found   *exceptions     // of a read-only pass; nil for others
+	found          *exceptions // of a read-only pass; nil for others
 }
 
 // headers is what the run has to say of the headers of ciphertexts in the end.
