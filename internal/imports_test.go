@@ -37,6 +37,7 @@ func allowed() map[string][]string {
 		"internal/accept":               {"internal/checkpoint"},
 		"internal/report":               {"internal/checkpoint", "internal/printable"},
 		"internal/report/auditlog":      {"internal/printable", "internal/rotate", "internal/scan"},
+		"internal/artifact":             {"internal/checkpoint", "internal/kmsblob", "internal/report", "internal/report/auditlog", "internal/rotate", "internal/scan"},
 		"internal/fakeaws/fault":        {},
 		"internal/fakeaws/fakekms":      {"internal/fakeaws/fault"},
 		"internal/fakeaws/fakedynamodb": {"internal/fakeaws/fault"},
@@ -48,6 +49,7 @@ func allowed() map[string][]string {
 		"cmd/rotator": {
 			"internal/accept",
 			"internal/answerlimit",
+			"internal/artifact",
 			"internal/awsclient",
 			"internal/checkpoint",
 			"internal/ciphertext",

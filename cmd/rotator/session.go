@@ -86,6 +86,7 @@ func (s *session) targets(write bool) []rotate.Target {
 			Format: p.format,
 			Batch:  p.source.Batch(),
 			Place:  p.where,
+			Own:    p.own.recognise,
 		}
 		if write {
 			t.Writer = p.source
@@ -205,6 +206,7 @@ func (s *session) count(engine *rotate.Rotator) {
 func (s *session) noteSources() {
 	for _, p := range s.wiring.places {
 		s.summary.Notes = append(s.summary.Notes, p.source.Notes()...)
+		s.summary.Notes = append(s.summary.Notes, p.own.notes(p.name)...)
 	}
 }
 

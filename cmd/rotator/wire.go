@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
+	"rotator/internal/artifact"
 	"rotator/internal/checkpoint"
 	"rotator/internal/ciphertext"
 	"rotator/internal/config"
@@ -42,6 +43,7 @@ type place struct {
 	source source
 	format ciphertext.Format
 	where  checkpoint.Place
+	own    *ownItems
 }
 
 // wiring is everything that a job needs of the outside, checked.
@@ -311,7 +313,7 @@ func specOf(target config.Target) ciphertext.Spec {
 }
 
 func (w *wiring) newPlace(base aws.Config, target config.Target, format *ciphertext.Compiled, room *scan.Room) (place, error) {
-	p := place{name: target.Name, format: format, kind: "s3"}
+	p := place{name: target.Name, format: format, kind: "s3", own: newOwnItems()}
 	if t := target.DynamoDB; t != nil {
 		p.kind = "dynamodb"
 		cfg := at(base, t.Region, t.Endpoint, t.RoleARN)
@@ -319,7 +321,7 @@ func (w *wiring) newPlace(base aws.Config, target config.Target, format *ciphert
 		p.where = whereOf(target, cfg, client.Options().BaseEndpoint)
 		p.source = dynamoscan.New(dynamoscan.Config{Client: client, Table: t.Table, Segments: t.Segments,
 			Consistent: w.consistent,
-			Attributes: format.Attributes(), Writes: format.Writes(), Whole: format.Whole(), PageLimit: pageItems,
+			Attributes: w.attributes(t.Table, format), Writes: format.Writes(), Whole: format.Whole(), PageLimit: pageItems,
 			ReadCapacity: t.ReadCapacity, WriteCapacity: t.WriteCapacity, SDK: w.plain,
 			Connections: w.workers() + min(t.Segments, rotate.Scanners)})
 		return p, nil
@@ -349,7 +351,9 @@ func (w *wiring) newPlace(base aws.Config, target config.Target, format *ciphert
 		Connections: w.workersOfBucket() + 1,
 	}
 	if !format.AlwaysNeedsBody() {
-		c.NeedsBody = format.NeedsBody
+		c.NeedsBody = func(key string, metadata map[string]string) bool {
+			return format.NeedsBody(key, metadata) || len(metadata) == 0 && artifact.Named(key)
+		}
 	}
 	p.source = s3scan.New(c)
 	return p, nil
@@ -366,23 +370,6 @@ func (w *wiring) workersOfBucket() int {
 		}
 	}
 	return (w.workers() + buckets - 1) / buckets
-}
-
-// ownFiles are the files of the run itself, which a directory of files may hold too.
-func ownFiles(job *config.Job) []string {
-	own := []string{job.File()}
-	if place := job.CheckpointPlace(); !place.Shared() {
-		own = append(own, place.File, place.File+".lock")
-	}
-	for n := range maxLogs {
-		own = append(own, numbered(job.AuditLog, n+1))
-	}
-	for _, target := range job.Targets {
-		if target.ContextFile != nil {
-			own = append(own, target.ContextFile.Path)
-		}
-	}
-	return own
 }
 
 // bodiesInWork bounds the bytes of the bodies of all targets that are in memory at the

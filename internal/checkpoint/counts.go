@@ -47,6 +47,7 @@ type ItemCounts struct {
 	Written     int64 `json:"written,omitempty"`
 	WithoutSlot int64 `json:"without_slot,omitempty"`
 	Excluded    int64 `json:"excluded,omitempty"` // listed, and left out by a filter; not in Seen
+	Own         int64 `json:"own,omitempty"`      // read, and left out as files of rotator itself; not in Seen
 	// Ruled counts the items that are counted in Counts.Rules.
 	Ruled int64 `json:"ruled,omitempty"`
 }
@@ -90,6 +91,7 @@ func (c *Counts) combine(other Counts, sign int64) {
 	c.Items.Written += sign * other.Items.Written
 	c.Items.WithoutSlot += sign * other.Items.WithoutSlot
 	c.Items.Excluded += sign * other.Items.Excluded
+	c.Items.Own += sign * other.Items.Own
 	c.Items.Ruled += sign * other.Items.Ruled
 	for arn, n := range other.Keys {
 		c.AddKey(arn, KeyCount{

@@ -81,6 +81,9 @@ type Items struct {
 	// Excluded counts what include and exclude left out of what was listed; it is not
 	// part of Seen.
 	Excluded int64 `json:"excluded"`
+	// Own counts files of rotator itself, which were recognised and left out; it is not
+	// part of Seen.
+	Own int64 `json:"own"`
 }
 
 // KMS counts the ReEncrypt requests of this process, dry runs included.
@@ -313,6 +316,7 @@ func itemsOf(c checkpoint.Counts) Items {
 		Written:     c.Items.Written,
 		WithoutSlot: c.Items.WithoutSlot,
 		Excluded:    c.Items.Excluded,
+		Own:         c.Items.Own,
 	}
 }
 

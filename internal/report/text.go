@@ -61,6 +61,10 @@ func (s *Summary) Text(w io.Writer) error {
 		out.line("")
 		out.line("left out by include and exclude: %d items", s.Items.Excluded)
 	}
+	if s.Items.Own > 0 {
+		out.line("")
+		out.line("left out as rotator's own files: %d items", s.Items.Own)
+	}
 	if len(s.Keys) > 0 {
 		out.line("")
 		out.line("FOUND UNDER KEY\tSLOTS\tTOLD BY")

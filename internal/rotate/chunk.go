@@ -30,6 +30,8 @@ type task struct {
 	written  bool
 	// recovered is true when an earlier process of the pass wrote the item.
 	recovered bool
+	// own is true when the item is a file of rotator itself.
+	own bool
 	// unread is true when the item could not be read, so that its one slot
 	// stands for all it may have.
 	unread bool
@@ -178,6 +180,10 @@ func (w *worker) every(t *task, v verdict) {
 
 // decide finds the slots of the item as read and decides each.
 func (w *worker) decide(ctx context.Context, target *Target, t *task) error {
+	if t.own = target.Own != nil && target.Own(t.item); t.own {
+		t.slots, t.verdicts, t.misses, t.payload = nil, nil, nil, nil
+		return nil
+	}
 	t.slots = target.Format.Find(t.item)
 	t.misses = w.proofs[target.Name].misses(t.item, t.slots)
 	t.verdicts = make([]verdict, len(t.slots))

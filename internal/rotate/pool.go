@@ -420,6 +420,10 @@ func (r *Rotator) report(exceptions []checkpoint.LedgerEntry) error {
 
 // tally counts an item and its slots, and returns its exceptions.
 func (r *Rotator) tally(counts *checkpoint.Counts, rules *ruleCounts, target string, t *task) []checkpoint.LedgerEntry {
+	if t.own {
+		counts.Items.Own++
+		return nil
+	}
 	counts.Items.Seen++
 	counts.Items.Ruled++
 	if len(t.slots) == 0 {

@@ -79,6 +79,9 @@ type Target struct {
 	Batch  int
 	Format ciphertext.Format
 	Place  checkpoint.Place // for the record of the pass
+	// Own reports whether an item is a file of rotator itself, which is left out. Nil
+	// leaves none out.
+	Own func(scan.Item) bool
 }
 
 // side is what a run knows of reading one target, or of writing to it: who may

@@ -276,6 +276,7 @@ func sums(s *report.Summary) (problems []string) {
 			Written:     items.Written + t.Items.Written,
 			WithoutSlot: items.WithoutSlot + t.Items.WithoutSlot,
 			Excluded:    items.Excluded + t.Items.Excluded,
+			Own:         items.Own + t.Items.Own,
 		}
 	}
 	check("all targets", s.Slots, s.Items, s.Keys, s.Reasons)

@@ -2,6 +2,7 @@ package auditlog
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -98,4 +99,27 @@ func VerifyFile(path string, marks ...Mark) (found int64, err error) {
 		}
 	}
 	return found, nil
+}
+
+// Is reports whether a text is an audit log, or a part of one: lines that follow each other,
+// of which the last may be cut short.
+func Is(text []byte) bool {
+	if !bytes.HasPrefix(text, []byte(`{"seq":`)) {
+		return false
+	}
+	var before line
+	hash, lines := "", 0
+	for len(text) > 0 {
+		end := bytes.IndexByte(text, '\n')
+		if end < 0 {
+			return lines > 0 && begins(text, before.Seq+1)
+		}
+		record, own, err := parse(text[:end])
+		if err != nil || lines > 0 && record.follows(before.Seq, hash) != nil {
+			return false
+		}
+		before, hash, text = record, own, text[end+1:]
+		lines++
+	}
+	return true
 }

@@ -1,0 +1,178 @@
+// Package artifact recognises, by their content, files that rotator itself writes: they may
+// lie in a place that is scanned, and hold no ciphertext that a reader of that place needs.
+//
+// Recognition is strict, since what is recognised is not searched: digests and chains must
+// be right, a report must have the fields of a report, and what holds anything that looks
+// like a KMS ciphertext is not recognised at all.
+package artifact
+
+import (
+	"bytes"
+	"encoding/json"
+	"regexp"
+	"slices"
+	"unicode/utf8"
+
+	"rotator/internal/checkpoint"
+	"rotator/internal/kmsblob"
+	"rotator/internal/report"
+	"rotator/internal/report/auditlog"
+	"rotator/internal/rotate"
+	"rotator/internal/scan"
+)
+
+// The kinds of files.
+const (
+	AuditLog         = "audit log"
+	CheckpointRecord = "checkpoint record"
+	CheckpointFile   = "checkpoint file"
+	CheckpointLock   = "checkpoint lock"
+	Report           = "report"
+	ExceptionList    = "list of exceptions"
+)
+
+// Kind returns which kind of rotator's own files an object or a row is; "" for anything
+// else. The body of an object, or the attributes of a row, must have been read.
+func Kind(p scan.Payload) string {
+	switch p := p.(type) {
+	case *scan.Object:
+		if int64(len(p.Body)) != p.Size { // it was not read, or not whole
+			return ""
+		}
+		for _, value := range p.Metadata {
+			if !clean([]byte(value)) {
+				return ""
+			}
+		}
+		return kindOf(p.Body)
+	case *scan.Row:
+		data, ok := checkpoint.RecordOf(p.Attributes[checkpoint.DataAttribute].Bytes)
+		if ok && p.Attributes[checkpoint.DataAttribute].Kind == scan.KindB && clean(data) {
+			return CheckpointRecord
+		}
+	}
+	return ""
+}
+
+func kindOf(body []byte) string {
+	kind := ""
+	switch {
+	case len(body) == 0:
+		return ""
+	case body[0] == '{':
+		kind = kindOfJSON(body)
+	case isObjectRecord(body):
+		kind = CheckpointRecord
+	case checkpoint.IsFile(body):
+		kind = CheckpointFile
+	case checkpoint.IsLock(body):
+		kind = CheckpointLock
+	case isTextReport(body):
+		kind = Report
+	}
+	if kind == "" || !clean(body) {
+		return ""
+	}
+	return kind
+}
+
+func kindOfJSON(body []byte) string {
+	switch {
+	case auditlog.Is(body):
+		return AuditLog
+	case isRecord(body):
+		return CheckpointRecord
+	case isReport(body):
+		return Report
+	case isExceptionList(body):
+		return ExceptionList
+	}
+	return ""
+}
+
+// clean reports whether nothing in a text looks like a KMS ciphertext.
+func clean(text []byte) bool {
+	found := false
+	var f kmsblob.Finder
+	f.Search(text, func(kmsblob.Hit) bool {
+		found = true
+		return false
+	})
+	return !found
+}
+
+func isRecord(body []byte) bool {
+	_, ok := checkpoint.RecordOf(body)
+	return ok
+}
+
+// isObjectRecord reports whether a body is a record as it is kept in a bucket.
+func isObjectRecord(body []byte) bool {
+	data, ok := checkpoint.ObjectData(body)
+	return ok && isRecord(data)
+}
+
+// reportFields are members that every report in JSON has had.
+func reportFields() []string {
+	return []string{
+		"job", "destination_key", "command", "pass", "status", "converged", "slots", "items", "kms",
+		"keys", "reasons", "targets", "started", "ended", "version",
+	}
+}
+
+func isReport(body []byte) bool {
+	var r struct{ Command, Status string }
+	return hasFields(body, reportFields()) && json.Unmarshal(body, &r) == nil &&
+		slices.Contains([]string{"audit", "run", "verify", "retry", "status", "report"}, r.Command) &&
+		slices.Contains([]string{report.Complete, report.Stopped}, r.Status)
+}
+
+// isExceptionList reports whether a body has one object on each line, with the members that
+// entries of a ledger have.
+func isExceptionList(body []byte) bool {
+	fields := []string{"target", "attempts", "ref", "path", "outcome", "reason", "detail", "at"}
+	outcomes := []rotate.Outcome{rotate.Failed, rotate.Foreign, rotate.Conflict}
+	for line := range bytes.Lines(body) {
+		var e checkpoint.LedgerEntry
+		if !hasFields(line, fields) || json.Unmarshal(line, &e) != nil ||
+			!slices.Contains(outcomes, rotate.Outcome(e.Outcome)) || e.Attempts < 1 || e.At.IsZero() {
+			return false
+		}
+	}
+	return true
+}
+
+// hasFields reports whether a text is one JSON object with, at least, all of some members.
+func hasFields(text []byte, fields []string) bool {
+	for _, name := range fields[:min(len(fields), 2)] { // cheap, and enough for almost all
+		if !bytes.Contains(text, []byte(`"`+name+`"`)) {
+			return false
+		}
+	}
+	var members map[string]json.RawMessage
+	if json.Unmarshal(text, &members) != nil {
+		return false
+	}
+	return !slices.ContainsFunc(fields, func(name string) bool { return members[name] == nil })
+}
+
+// The lines by which a report as text is known.
+var (
+	reportStart = regexp.MustCompile(`^[a-z]+ of job [^\n]+: (complete|stopped)\n`)
+	reportLines = regexp.MustCompile(
+		`(?s)\ndestination +arn:[^\n]+\n.*\nTARGET +SLOTS [^\n]+\n.*\nconverged +[^\n]+\n`)
+)
+
+// keyOfOwn is a key that rotator gives to objects of its own, or a usual one.
+var keyOfOwn = regexp.MustCompile(
+	`(^|/)jobs/[^/]+/(head|roster|pass/[0-9]+(/[a-z0-9./]+)?)(\.kept-[0-9T.]+)?$` +
+		`|\.audit(\.[0-9]+)?\.jsonl$`)
+
+// Named reports whether an object has such a name that it may be a file of rotator itself, so
+// that it is worth reading where a format reads no bodies.
+func Named(key string) bool { return keyOfOwn.MatchString(key) }
+
+func isTextReport(body []byte) bool {
+	return body[0] >= 'a' && body[0] <= 'z' && reportStart.Match(body[:min(len(body), 1<<10)]) &&
+		utf8.Valid(body) && reportLines.Match(body)
+}

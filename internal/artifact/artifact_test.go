@@ -1,0 +1,144 @@
+package artifact
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"rotator/internal/checkpoint"
+	"rotator/internal/fakeaws/fakekms"
+	"rotator/internal/report"
+	"rotator/internal/report/auditlog"
+	"rotator/internal/rotate"
+	"rotator/internal/scan"
+)
+
+// made is what rotator writes, by kind.
+func made(t *testing.T) map[string][][]byte {
+	t.Helper()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "audit.jsonl")
+	log, err := auditlog.Open(path, "job")
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = errors.Join(log.Intend([]rotate.Record{{Ref: "a"}, {Ref: "b"}}), log.Record([]rotate.Record{{Ref: "a"}}), log.Close())
+	state := filepath.Join(dir, "state.db")
+	lock, locking := checkpoint.AcquireLock(state)
+	store, creating := checkpoint.CreateFile(state)
+	if err := errors.Join(err, locking, creating); err != nil {
+		t.Fatal(err)
+	}
+	passes := checkpoint.NewPasses(store, "job")
+	if _, err := passes.Begin(t.Context(), 0, checkpoint.Pass{ID: "x", Fingerprint: "f"}); err != nil {
+		t.Fatal(err)
+	}
+	head, err := store.Fetch(t.Context(), "jobs/job/head")
+	if err := errors.Join(err, lock.Release()); err != nil {
+		t.Fatal(err)
+	}
+	s := &report.Summary{Job: "job", Command: "verify", Status: report.Complete, DestinationKey: "arn:aws:kms:us-east-1:111122223333:key/a",
+		Started: time.Unix(1, 0), Ended: time.Unix(2, 0), Keys: []report.Key{}, Reasons: []report.Reason{},
+		Targets: []report.Target{{Name: "customers"}}}
+	var asJSON, asText bytes.Buffer
+	entry, err := json.Marshal(checkpoint.LedgerEntry{Target: "customers", Ref: "a", Outcome: string(rotate.Failed),
+		Reason: "invalid-ciphertext", Attempts: 1, At: time.Unix(3, 0)})
+	if err := errors.Join(err, s.JSON(&asJSON), s.Text(&asText)); err != nil {
+		t.Fatal(err)
+	}
+	read := func(path string) []byte {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	text := read(path)
+	lines := bytes.SplitAfter(text, []byte("\n"))
+	return map[string][][]byte{
+		AuditLog:         {text, text[:len(text)-20], bytes.Join(lines[1:], nil)},
+		CheckpointRecord: {head.Data, append([]byte("ABCDEFGHIJKLMNOPQRSTUVWXYZ\n"), head.Data...)},
+		CheckpointFile:   {read(state)},
+		CheckpointLock:   {read(state + ".lock")},
+		Report:           {asJSON.Bytes(), asText.Bytes()},
+		ExceptionList:    {append(append(entry, '\n'), append(entry, '\n')...)},
+	}
+}
+
+func object(body []byte) *scan.Object { return &scan.Object{Body: body, Size: int64(len(body))} }
+
+// TestKinds: what rotator writes is recognised, and is not where it was changed or holds a
+// ciphertext.
+func TestKinds(t *testing.T) {
+	kms := fakekms.New(fakekms.Config{Region: "us-east-1", Account: "111122223333"})
+	key, err := kms.CreateKey(fakekms.Symmetric)
+	if err != nil {
+		t.Fatal(err)
+	}
+	blob, err := kms.Encrypt(key, []byte("secret"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := made(t)
+	for _, kind := range slices.Sorted(maps.Keys(all)) {
+		for i, body := range all[kind] {
+			if got := Kind(object(body)); got != kind {
+				t.Errorf("%s %d is taken for %q:\n%.300q", kind, i, got, body)
+			}
+			with := slices.Concat(body, []byte(base64.StdEncoding.EncodeToString(blob)+"\n"))
+			if got := Kind(object(with)); got != "" {
+				t.Errorf("%s %d with a ciphertext behind it is taken for %q", kind, i, got)
+			}
+			if got := Kind(&scan.Object{Body: body, Size: int64(len(body)) + 1}); got != "" {
+				t.Errorf("%s %d that was not read whole is taken for %q", kind, i, got)
+			}
+			carrier := object(body)
+			carrier.Metadata = map[string]string{"x-amz-key": base64.StdEncoding.EncodeToString(blob)}
+			if got := Kind(carrier); got != "" {
+				t.Errorf("%s %d with a ciphertext in its metadata is taken for %q", kind, i, got)
+			}
+		}
+	}
+	changed := map[string][]byte{
+		"a line of a log":     bytes.Replace(all[AuditLog][0], []byte("intent"), []byte("intenT"), 1),
+		"a log, and a remark": append(bytes.Clone(all[AuditLog][0]), "a remark\n"...),
+		"a record":            bytes.Replace(all[CheckpointRecord][0], []byte(`"pass":1`), []byte(`"pass":2`), 1),
+		"a record, and more":  append(bytes.Clone(all[CheckpointRecord][0]), '\n'),
+		"a database":          bytes.ReplaceAll(all[CheckpointFile][0], []byte("records"), []byte("recordz")),
+		"a lock":              append([]byte("# "), all[CheckpointLock][0]...),
+		"a report":            bytes.Replace(all[Report][0], []byte(`"destination_key"`), []byte(`"key"`), 1),
+		"a text":              bytes.Replace(all[Report][1], []byte("converged"), []byte("verdict"), 1),
+		"an exception":        bytes.ReplaceAll(all[ExceptionList][0], []byte(`"failed"`), []byte(`"done"`)),
+		"a ciphertext":        blob,
+		"nothing":             nil,
+		"JSON":                []byte(`{"kind":"order","schema":1,"sha256":"","content":{}}`),
+		"a JSON line":         []byte(`{"seq":1,"event":"login"}` + "\n"),
+	}
+	for name, body := range changed {
+		if got := Kind(object(body)); got != "" {
+			t.Errorf("%s is taken for %q", name, got)
+		}
+	}
+}
+
+// TestRows: a record of a checkpoint in a table is recognised by its data.
+func TestRows(t *testing.T) {
+	record := made(t)[CheckpointRecord][0]
+	for kind, want := range map[scan.Kind]string{scan.KindB: CheckpointRecord, scan.KindS: ""} {
+		row := &scan.Row{Attributes: map[string]scan.Value{checkpoint.DataAttribute: {Kind: kind, Bytes: record}}}
+		if got := Kind(row); got != want {
+			t.Errorf("data of kind %v is taken for %q, want %q", kind, got, want)
+		}
+	}
+	row := &scan.Row{Attributes: map[string]scan.Value{checkpoint.DataAttribute: {Kind: scan.KindB, Bytes: record[1:]}}}
+	if got := Kind(row); got != "" {
+		t.Errorf("something else is taken for %q", got)
+	}
+}
