@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"rotator/internal/ciphertext"
+	"rotator/internal/kmsblob"
 )
 
 // Keys is what the job asks for, resolved.
@@ -152,13 +153,25 @@ func (d *decider) opposite(ctx context.Context, slot ciphertext.Slot, first erro
 			detail: "KMS denies access to the key of this blob, or the key does not exist in this account and Region"}, nil
 	case Classify(first) == ClassInvalidCiphertext:
 		return verdict{outcome: Failed, reason: reasonInvalidCiphertext,
-			detail: "KMS cannot decrypt it: it is corrupt, or its encryption context or algorithm is not what the job file says"}, nil
+			detail: "KMS cannot decrypt it: it is corrupt, or its encryption context or algorithm is not what the job file says" +
+				d.plaintextHint(slot.Blob)}, nil
 	case ofUnusableKey(first):
 		return verdict{outcome: Failed, reason: reasonKeyUnusable,
 			detail: "the key of this blob, which the job does not name, is disabled or pending deletion"}, nil
 	}
 	reason, detail := reasonOf(first)
 	return verdict{outcome: Failed, reason: reason, detail: detail}, nil
+}
+
+// plaintextHint is what to add about bytes that KMS cannot decrypt and that do not begin as
+// ciphertexts under symmetric keys do. It is no more than a hint: other servers than AWS
+// have layouts of their own.
+func (d *decider) plaintextHint(blob []byte) string {
+	_, known := kmsblob.ReadToken(blob)
+	if known || d.keys.SourceAlgorithm != Symmetric || holdsBlob(blob) {
+		return ""
+	}
+	return "; it has no header of a KMS ciphertext, so it may be plaintext that was never encrypted"
 }
 
 // name asks KMS, without a pin, under which key a foreign slot stands. The new
