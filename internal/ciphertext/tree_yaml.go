@@ -2,13 +2,14 @@ package ciphertext
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io"
+	"slices"
 	"strings"
+	"unicode/utf8"
 
-	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/lexer"
-	"github.com/goccy/go-yaml/parser"
-	"github.com/goccy/go-yaml/token"
+	"go.yaml.in/yaml/v4"
 )
 
 // section is an entry of a mapping at the top of a YAML document: from its name at
@@ -78,56 +79,89 @@ func sectionName(line []byte) (string, bool) {
 
 // yamlNode reads the value of a section. It is nil for an entry without one.
 func yamlNode(body []byte, s section, path string) (found *node, refused *Refused) {
-	return readYAML(&yamlReader{body: body, starts: map[*token.Token]int{}}, s, path)
+	return readYAML(&yamlReader{body: body, section: s}, path)
 }
 
 // yamlBlockNode is yamlNode for a format whose texts may stand in a block (>, |) of one
 // line, where they can be replaced.
 func yamlBlockNode(body []byte, s section, path string) (found *node, refused *Refused) {
-	y := &yamlReader{body: body, starts: map[*token.Token]int{}, blocks: true}
-	return readYAML(y, s, path)
+	return readYAML(&yamlReader{body: body, section: s, blocks: true}, path)
 }
 
-func readYAML(y *yamlReader, s section, path string) (found *node, refused *Refused) {
-	// The parser indexes what it was given in more than one place without looking
-	// first, so a text that nobody thought of may panic in it. Such a text is not
-	// read; nothing else depends on what happened inside of the parser.
+func readYAML(y *yamlReader, path string) (found *node, refused *Refused) {
+	// A parser that is given any text may have a fault that nobody knows of. Such a text
+	// is not read; nothing else depends on what happened inside of the parser.
 	defer func() {
 		if recover() != nil {
 			found, refused = nil, notYAML(path)
 		}
 	}()
-	text := y.body[s.start:s.end]
-	if tooMuch(text) {
+	text := y.body[y.section.start:y.section.end]
+	if tooMuch(text) || hasOtherBreaks(text) {
 		return nil, notYAML(path)
 	}
-	file, err := parser.Parse(y.tokens(s), 0)
-	if err != nil || len(file.Docs) != 1 {
+	document, err := oneDocument(text)
+	if elsewhere := (*yaml.LoadError)(nil); errors.As(err, &elsewhere) && strings.HasPrefix(elsewhere.Message, "unknown anchor ") {
+		return &node{path: path}, nil // it refers to another entry of the file
+	}
+	if err != nil {
 		return nil, notYAML(path)
 	}
-	top := y.node(file.Docs[0].Body, "", 0)
-	if top.kind != nodeMap || len(top.members) != 1 || top.members[0].name != s.name {
+	y.lines = lineStarts(text)
+	top := y.node(document, "", 0)
+	if top.kind != nodeMap || len(top.members) != 1 || top.members[0].name != y.section.name {
 		return nil, notYAML(path)
 	}
-	value := y.node(topValue(file.Docs[0].Body), path, 0)
+	value := y.node(document.Content[1], path, 0)
 	if value.kind == nodeNull {
 		return nil, nil
 	}
 	return value, nil
 }
 
-func notYAML(path string) *Refused {
-	return &Refused{Reason: "not-yaml", Detail: fmt.Sprintf("%s is not YAML that can be read here, or nests deeper than %d levels, or is larger than 4 MiB", path, maxDepth)}
+// oneDocument parses a text that holds one YAML document, and returns what it holds.
+func oneDocument(text []byte) (*yaml.Node, error) {
+	loader, err := yaml.NewLoader(bytes.NewReader(text))
+	if err != nil {
+		return nil, err
+	}
+	var document, more yaml.Node
+	if err := loader.Load(&document); err != nil {
+		return nil, err
+	}
+	switch err := loader.Load(&more); {
+	case err == nil:
+		return nil, errors.New("there is more than one document")
+	case !errors.Is(err, io.EOF):
+		return nil, err
+	case document.Kind == yaml.DocumentNode && len(document.Content) == 1:
+		return document.Content[0], nil
+	}
+	return &document, nil
 }
 
-func topValue(n ast.Node) ast.Node {
-	switch n := n.(type) {
-	case *ast.MappingNode:
-		return n.Values[0].Value
-	case *ast.MappingValueNode:
-		return n.Value
+// hasOtherBreaks reports whether a text has characters that end a line for some readers of
+// YAML alone (YAML 1.2.2, 5.4, and 1.1, 4.2).
+func hasOtherBreaks(text []byte) bool {
+	if bytes.ContainsAny(text, "\u0085\u2028\u2029") {
+		return true
 	}
-	return nil
+	return bytes.Count(text, []byte("\r")) != bytes.Count(text, []byte("\r\n"))
+}
+
+// lineStarts returns where each line of a text begins.
+func lineStarts(text []byte) []int {
+	starts := []int{0}
+	for i, c := range text {
+		if c == '\n' {
+			starts = append(starts, i+1)
+		}
+	}
+	return starts
+}
+
+func notYAML(path string) *Refused {
+	return &Refused{Reason: "not-yaml", Detail: fmt.Sprintf("%s is not YAML that can be read here, or nests deeper than %d levels, or is larger than 4 MiB", path, maxDepth)}
 }
 
 // maxSection is the largest entry that the parser is given, in bytes, and
@@ -161,111 +195,128 @@ func tooMuch(text []byte) bool {
 
 // yamlReader makes nodes of what the parser found.
 type yamlReader struct {
-	body   []byte
-	starts map[*token.Token]int // where each token begins in the body
-	blocks bool                 // texts in blocks of one line are located
+	body    []byte
+	section section
+	lines   []int // where each line of the section begins in it
+	blocks  bool  // texts in blocks of one line are located
 }
 
-// tokens cuts a section into tokens, comments among them. Between one and the next
-// there is nothing but white space, so counting the bytes that each was made of says
-// where it is; the parser's own lines and columns are not always right. From where
-// that does not fit the body on, nobody knows where a token is.
-func (y *yamlReader) tokens(s section) token.Tokens {
-	const space = " \t\r\n"
-	tokens := lexer.Tokenize(string(y.body[s.start:s.end]))
-	at := s.start
-	for _, t := range tokens {
-		core := []byte(strings.Trim(t.Origin, space))
-		at += len(y.body[at:s.end]) - len(bytes.TrimLeft(y.body[at:s.end], space))
-		if !bytes.HasPrefix(y.body[at:s.end], core) {
-			break
-		}
-		y.starts[t] = at
-		at += len(core)
+// start is where a node begins in the body. The parser counts characters; it is false
+// where its place is not in the text.
+func (y *yamlReader) start(n *yaml.Node) (at int, ok bool) {
+	if n.Line < 1 || n.Line > len(y.lines) || n.Column < 1 {
+		return 0, false
 	}
-	return tokens
+	at = y.section.start + y.lines[n.Line-1]
+	for range n.Column - 1 {
+		_, size := utf8.DecodeRune(y.body[at:y.section.end])
+		if size == 0 {
+			return 0, false
+		}
+		at += size
+	}
+	return at, true
 }
 
-func (y *yamlReader) node(n ast.Node, path string, depth int) *node {
+// node reads a value. What has an anchor or a tag, and what is an alias, is nothing that
+// can be read: another place of the file has a part in it.
+func (y *yamlReader) node(n *yaml.Node, path string, depth int) *node {
 	out := &node{path: path}
-	if depth > maxDepth {
+	if depth > maxDepth || n.Anchor != "" || n.Style&yaml.TaggedStyle != 0 {
 		return out
 	}
-	switch n := n.(type) {
-	case *ast.MappingNode:
+	switch n.Kind {
+	case yaml.MappingNode:
 		out.kind = nodeMap
-		for _, v := range n.Values {
-			y.member(out, v, path, depth)
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			y.member(out, n.Content[i], n.Content[i+1], depth)
 		}
-	case *ast.MappingValueNode:
-		out.kind = nodeMap
-		y.member(out, n, path, depth)
-	case *ast.SequenceNode:
+	case yaml.SequenceNode:
 		out.kind = nodeList
-		for i, v := range n.Values {
+		for i, v := range n.Content {
 			out.elements = append(out.elements, y.node(v, stepPath(path, Step{Index: i, List: true}), depth+1))
 		}
-	case *ast.NullNode:
-		out.kind = nodeNull
-	case *ast.LiteralNode:
-		out.kind, out.text = nodeText, n.Value.Value
-		if y.blocks {
-			y.locateBlock(out, n.Value.GetToken())
-		}
-	case *ast.StringNode:
-		out.kind, out.text = nodeText, n.Value
-		y.locate(out, n.GetToken())
+	case yaml.ScalarNode:
+		y.scalar(out, n)
 	}
 	return out
 }
 
-// member adds an entry of a mapping. What is merged in (<<) is not written out,
-// for what it says stands elsewhere in the file: the map is no map that can be read.
-func (y *yamlReader) member(out *node, v *ast.MappingValueNode, path string, depth int) {
-	key, ok := v.Key.(*ast.StringNode)
-	if !ok {
+// isYAMLText reports whether a scalar is text: in quotes, in a block, or without, where it
+// is no number, bool or null. A date is text too: that is what readers of these formats
+// take it for.
+func isYAMLText(n *yaml.Node) bool {
+	tag := n.ShortTag()
+	return n.Kind == yaml.ScalarNode && n.Style&yaml.TaggedStyle == 0 && n.Anchor == "" &&
+		(tag == "!!str" || tag == "!!timestamp")
+}
+
+func (y *yamlReader) scalar(out *node, n *yaml.Node) {
+	switch {
+	case isYAMLText(n):
+		out.kind, out.text = nodeText, n.Value
+		y.locate(out, n)
+	case n.ShortTag() == "!!null":
+		out.kind = nodeNull
+	}
+}
+
+// member adds an entry of a mapping. What is merged in (<<) is not written out, for what it
+// says stands elsewhere in the file, and of a name that is there twice readers take one or
+// the other: such a map is no map that can be read.
+func (y *yamlReader) member(out *node, name, value *yaml.Node, depth int) {
+	twice := slices.ContainsFunc(out.members, func(m member) bool { return m.name == name.Value })
+	if !isYAMLText(name) || twice {
 		out.kind, out.members = nodeOther, nil
 		return
 	}
 	if out.kind == nodeMap {
-		out.members = append(out.members, member{key.Value, y.node(v.Value, stepPath(path, Step{Name: key.Value}), depth+1)})
+		at := stepPath(out.path, Step{Name: name.Value})
+		out.members = append(out.members, member{name.Value, y.node(value, at, depth+1)})
 	}
 }
 
 // locate finds where a text stands. The bytes there have to say the same in the one
 // way in which this text is written without escapes; where they do not, it cannot be
 // replaced.
-func (y *yamlReader) locate(n *node, t *token.Token) {
-	at, ok := y.starts[t]
+func (y *yamlReader) locate(n *node, scalar *yaml.Node) {
+	at, ok := y.start(scalar)
 	if !ok {
 		return
 	}
 	rest := string(y.body[at:min(len(y.body), at+2*len(n.text)+3)])
-	switch t.Type {
-	case token.StringType:
+	switch scalar.Style &^ yaml.FlowStyle {
+	case 0:
 		if n.text != "" && strings.HasPrefix(rest, n.text) && endsPlain(rest[len(n.text):]) {
 			n.start, n.end, n.write = at, at+len(n.text), plainYAML
 		}
-	case token.SingleQuoteType:
+	case yaml.SingleQuotedStyle:
 		inner := strings.ReplaceAll(n.text, "'", "''")
 		if strings.HasPrefix(rest, "'"+inner+"'") {
 			n.start, n.end, n.write = at, at+len(inner)+2, singleQuoted
 		}
-	case token.DoubleQuoteType:
+	case yaml.DoubleQuotedStyle:
 		if strings.HasPrefix(rest, `"`+n.text+`"`) && !strings.ContainsAny(n.text, "\\\"\n") {
 			n.start, n.end, n.write = at, at+len(n.text)+2, jsonString // a JSON string is one of YAML
+		}
+	case yaml.LiteralStyle, yaml.FoldedStyle:
+		if y.blocks {
+			y.locateBlock(n, at)
 		}
 	}
 }
 
-// locateBlock finds where a text stands that is a block of one line. In a block nothing
-// is escaped. A line break at its end is a part of the text, and stays.
-func (y *yamlReader) locateBlock(n *node, t *token.Token) {
-	at, ok := y.starts[t]
+// locateBlock finds where a text stands that is a block of one line, whose header is at a
+// place. In a block nothing is escaped. A line break at its end is a part of the text, and
+// stays.
+func (y *yamlReader) locateBlock(n *node, header int) {
 	line := strings.TrimRight(n.text, "\n")
-	if !ok || line == "" || strings.ContainsAny(line, "\r\n") || strings.TrimSpace(line) != line {
+	first := bytes.IndexByte(y.body[header:y.section.end], '\n')
+	if first < 0 || line == "" || strings.ContainsAny(line, "\r\n") || strings.TrimSpace(line) != line {
 		return
 	}
+	content := y.body[header+first : y.section.end]
+	at := header + first + len(content) - len(bytes.TrimLeft(content, " \r\n"))
 	end := at + len(line)
 	if end > len(y.body) || string(y.body[at:end]) != line {
 		return

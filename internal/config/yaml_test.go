@@ -13,7 +13,7 @@ import (
 )
 
 // reading is a file of contexts, and what independent readers of YAML make of it; nil
-// where one refuses it or finds something else than contexts. The readings of
+// where one refuses it or finds something else than texts, such as a date. The readings of
 // testdata/readers.jsonl are those of PyYAML 6.0.3, js-yaml 4 and yaml 2 (npm).
 type reading struct {
 	Text   string                       `json:"text"`
