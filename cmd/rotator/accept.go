@@ -28,12 +28,14 @@ func (w *wiring) resolveAccepted(ctx context.Context, client *kms.Client) error 
 		}
 		arn := rule.Under
 		if !isKeyARN(arn) {
-			err := rotate.Patiently(ctx, time.Duration(w.job.MaxOutage), "KMS", func(ctx context.Context) (err error) {
+			ask := func(ctx context.Context) (err error) {
 				arn, err = rotate.KeyARN(ctx, client, rule.Under)
 				return err
-			})
+			}
+			err := rotate.Patiently(ctx, time.Duration(w.job.MaxOutage), "KMS", ask)
 			if key := (*rotate.KeyError)(nil); errors.As(err, &key) {
-				found = append(found, w.job.Problem(field, key.Error()+"; or write the ARN of the key here"))
+				detail := key.Error() + "; or write the ARN of the key here"
+				found = append(found, w.job.Problem(field, detail))
 				continue
 			}
 			if err != nil {
@@ -99,7 +101,8 @@ func acceptRules(job *config.Job, under map[string]string) (rules []accept.Rule)
 			rule.Under = r.Under
 		}
 		if r.Under != "" && rule.Under == "" {
-			rule.Unresolved = fmt.Sprintf("no run of this pass has looked up %s; name the key by its ARN", r.Under)
+			rule.Unresolved = fmt.Sprintf(
+				"no run of this pass has looked up %s; name the key by its ARN", r.Under)
 		}
 		rules = append(rules, rule)
 	}
@@ -107,7 +110,9 @@ func acceptRules(job *config.Job, under map[string]string) (rules []accept.Rule)
 }
 
 // newTally makes the tally of exceptions for a job with accept rules; nil without.
-func newTally(job *config.Job, keys rotate.Keys, under map[string]string, ofToken func(string) string) *accept.Tally {
+func newTally(
+	job *config.Job, keys rotate.Keys, under map[string]string, ofToken func(string) string,
+) *accept.Tally {
 	if len(job.Accept) == 0 {
 		return nil
 	}
@@ -125,7 +130,9 @@ func recordedTally(job *config.Job, record checkpoint.Pass) *accept.Tally {
 }
 
 // addLedger adds the exceptions of a pass that are in its ledger.
-func addLedger(ctx context.Context, tally *accept.Tally, passes *checkpoint.Passes, record checkpoint.Pass) error {
+func addLedger(
+	ctx context.Context, tally *accept.Tally, passes *checkpoint.Passes, record checkpoint.Pass,
+) error {
 	if tally == nil {
 		return nil
 	}

@@ -20,7 +20,8 @@ func noAccessPoint(t *config.S3, endpoint *string) string {
 		return ""
 	}
 	return fmt.Sprintf("an access point is reached at a host name of its own, and not at the endpoint %s; "+
-		"name the bucket, or take the endpoint out (s3.endpoint, AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_S3)", *endpoint)
+		"name the bucket, or take the endpoint out (s3.endpoint, AWS_ENDPOINT_URL, "+
+		"AWS_ENDPOINT_URL_S3)", *endpoint)
 }
 
 // noEndpoint is what to do about an error of the SDK that finds no host to send a request

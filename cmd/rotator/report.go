@@ -142,7 +142,9 @@ func checkLogs(
 }
 
 // printLedger lists the exceptions of a pass, each with the accept rule that takes it.
-func (c *common) printLedger(ctx context.Context, passes *checkpoint.Passes, record checkpoint.Pass, job *config.Job) error {
+func (c *common) printLedger(
+	ctx context.Context, passes *checkpoint.Passes, record checkpoint.Pass, job *config.Job,
+) error {
 	accepts, err := acceptedBy(ctx, passes, record, job)
 	if err != nil {
 		return err

@@ -183,16 +183,22 @@ func (t *Tally) Results(now time.Time) []Result {
 	}
 	for i, rule := range t.rules {
 		results[i].Rule = i + 1
-		switch {
-		case rule.Unresolved != "":
-			results[i].Void = rule.Unresolved
-		case !rule.Ends.IsZero() && !now.Before(rule.Ends):
-			results[i].Void = fmt.Sprintf("it ended on %s", rule.Ends.AddDate(0, 0, -1).Format(time.DateOnly))
-		case rule.Most > 0 && results[i].Slots > rule.Most:
-			results[i].Void = fmt.Sprintf("it matches %d slots, and most is %d", results[i].Slots, rule.Most)
-		}
+		results[i].Void = rule.void(results[i].Slots, now)
 	}
 	return results
+}
+
+// void says why a rule that matches a number of slots accepts none of them, "" if it does.
+func (r Rule) void(slots int64, now time.Time) string {
+	switch {
+	case r.Unresolved != "":
+		return r.Unresolved
+	case !r.Ends.IsZero() && !now.Before(r.Ends):
+		return "it ended on " + r.Ends.AddDate(0, 0, -1).Format(time.DateOnly)
+	case r.Most > 0 && slots > r.Most:
+		return fmt.Sprintf("it matches %d slots, and most is %d", slots, r.Most)
+	}
+	return ""
 }
 
 // RuleOf returns the number of the rule that accepts an exception, given the results of all;

@@ -101,10 +101,11 @@ func readYAML(y *yamlReader, path string) (found *node, refused *Refused) {
 		return nil, notYAML(path)
 	}
 	document, err := oneDocument(text)
-	if elsewhere := (*yaml.LoadError)(nil); errors.As(err, &elsewhere) && strings.HasPrefix(elsewhere.Message, "unknown anchor ") {
+	var wrong *yaml.LoadError
+	switch {
+	case errors.As(err, &wrong) && strings.HasPrefix(wrong.Message, "unknown anchor "):
 		return &node{path: path}, nil // it refers to another entry of the file
-	}
-	if err != nil {
+	case err != nil:
 		return nil, notYAML(path)
 	}
 	y.lines = lineStarts(text)

@@ -29,7 +29,9 @@ func TestYAMLTreesAreReadAsOthersRead(t *testing.T) {
 			t.Fatal(err)
 		}
 		body := r.Text
-		readers := map[string]map[string]map[string]string{"PyYAML": r.PyYAML, "js-yaml": r.JSYAML, "yaml": r.YAML}
+		readers := map[string]map[string]map[string]string{
+			"PyYAML": r.PyYAML, "js-yaml": r.JSYAML, "yaml": r.YAML,
+		}
 		for _, s := range yamlSections([]byte(body)) {
 			found, refused := yamlNode([]byte(body), s, s.name)
 			got, ok := textsOf(found)

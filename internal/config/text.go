@@ -31,7 +31,8 @@ func readable(data []byte) *Problem {
 		case r < ' ' && r != '\t' && r != '\r', r == 0x7f:
 			return wrong("the control character %U is not allowed; is it a job file?", r)
 		case strings.ContainsRune(otherBreaks, r):
-			return wrong(`the character %U ends a line for some readers of YAML alone; write "\u%04[1]X" in quotes`, r)
+			return wrong("the character %U ends a line for some readers of YAML alone; "+
+				`write "\u%04[1]X" in quotes`, r)
 		default:
 			column++
 		}

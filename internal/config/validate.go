@@ -312,7 +312,8 @@ func (c *checker) directory(field string, f *Files) {
 	for list, globs := range map[string][]string{".include": f.Include, ".exclude": f.Exclude} {
 		for i, glob := range globs {
 			// A path below the root is written in one way alone.
-			if glob != "" && !strings.HasSuffix(glob, "/") && (path.Clean(glob) != glob || path.IsAbs(glob) || outside(glob)) {
+			clean := path.Clean(glob) == glob && !path.IsAbs(glob) && !outside(glob)
+			if glob != "" && !strings.HasSuffix(glob, "/") && !clean {
 				c.add(element(field+list, i), fmt.Sprintf(
 					"%q is not a glob over a path below root, such as **/*.jsonl", glob))
 			}

@@ -85,7 +85,8 @@ func tooMuch(body *yaml.Node) *Problem {
 	case deepest != nil && !anchorName.MatchString(deepest.Anchor):
 		at := start(deepest)
 		return &Problem{Line: at.line, Column: at.column,
-			Detail: "the name of an anchor must be letters, digits, - and _; put text that begins with & in quotes"}
+			Detail: "the name of an anchor must be letters, digits, - and _; " +
+				"put text that begins with & in quotes"}
 	case left < 0:
 		return &Problem{Detail: fmt.Sprintf(
 			"the file holds more than %d YAML values; split it into several jobs", maxValues)}
