@@ -74,6 +74,8 @@ type walk struct {
 	levels []level
 	whole  bool            // it began at the first file
 	met    map[string]bool // patterns of Include that matched a file
+	// excluded counts directories that are left out as a whole, since the page began.
+	excluded int64
 }
 
 // level is a directory on the way to where the walk is.
@@ -83,8 +85,11 @@ type level struct {
 	names []string // what is still to be looked at; directories have a slash behind
 }
 
-func (w *walk) page(ctx context.Context, limit int) (scan.Page, error) {
-	var page scan.Page
+func (w *walk) page(ctx context.Context, limit int) (page scan.Page, err error) {
+	defer func() {
+		page.Excluded += w.excluded
+		w.excluded = 0
+	}()
 	for looked := 0; len(page.Items) < limit && looked < maxLook; looked++ {
 		path, ok, err := w.next(ctx)
 		if err != nil {
@@ -148,6 +153,10 @@ func (w *walk) next(ctx context.Context) (path string, ok bool, err error) {
 		if !strings.HasSuffix(path, "/") {
 			return path, true, nil
 		}
+		if !w.files.descends(strings.TrimSuffix(path, "/")) {
+			w.excluded++
+			continue
+		}
 		w.levels = append(w.levels, level{dir: path})
 	}
 	return "", false, nil
@@ -205,10 +214,7 @@ func (w *walk) kind(folder *os.File, dir, name string) (string, error) {
 		}
 		return name, nil
 	case unix.S_IFDIR:
-		if w.files.descends(dir + name) {
-			return name + "/", nil
-		}
-		return "", nil
+		return name + "/", nil
 	case unix.S_IFLNK:
 		w.files.noteFirst(fmt.Sprintf("directory %s: symbolic links are not followed", w.files.config.Root), dir+name)
 	default:

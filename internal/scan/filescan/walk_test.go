@@ -201,3 +201,36 @@ func TestRootThatIsNotThere(t *testing.T) {
 		}
 	}
 }
+
+// What a filter leaves out is counted once, whatever the pages, also when another process
+// goes on: each file that was looked at, and a directory that is left out as a whole as one.
+func TestExcludedIsCounted(t *testing.T) {
+	s := newStore(t)
+	for _, key := range []string{
+		"a.json", "a.jsonl", "b/x.jsonl", "cache/a.jsonl", "cache/b.jsonl", "d/cache/c.jsonl",
+		"d/d.bak", "e/f.jsonl", "z/cache/d.jsonl",
+	} {
+		s.write(key, "body")
+	}
+	for limit := 1; limit <= 4; limit++ {
+		var cursor scan.Cursor
+		var excluded int64
+		for last := false; !last; {
+			f := New(Config{
+				Root:      s.root,
+				Include:   []string{"**/*.jsonl"},
+				Exclude:   []string{"**/cache"},
+				PageLimit: limit,
+			})
+			page, err := f.Page(t.Context(), scan.Partition{Spec: []byte(`{"order":"path"}`)}, cursor)
+			if err != nil {
+				t.Fatal(err)
+			}
+			excluded += page.Excluded
+			cursor, last = page.Next, page.Last
+		}
+		if excluded != 5 { // a.json, cache, d/cache, d/d.bak, z/cache
+			t.Errorf("pages of %d: %d are counted as left out, want 5", limit, excluded)
+		}
+	}
+}
