@@ -210,7 +210,7 @@ func (s *Summary) SetTargets(infos []TargetInfo, counts map[string]checkpoint.Co
 	s.Keys, s.Reasons = keysOf(s.total), reasonsOf(s.total)
 	if stale := s.total.StaleKeys; stale.Slots > 0 {
 		s.Notes = append(s.Notes, fmt.Sprintf("%d ciphertexts have the id of a source key beside them, which "+
-			"rotator does not change (the first: %s): a reader that sends it to Decrypt fails once the "+
+			"rotator does not change (the first: %s): a reader that decrypts by it fails once the "+
 			"ciphertext has moved (IncorrectKeyException); let the reader send no key, or change these too",
 			stale.Slots, stale.First))
 	}
