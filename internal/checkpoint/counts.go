@@ -20,6 +20,8 @@ type Counts struct {
 	// key that they may be under (Origin). Records of earlier versions have none.
 	Origins   map[Origin]int64 `json:"origins,omitempty"`
 	StaleKeys StaleKeys        `json:"stale_keys,omitzero"`
+	// Search counts what was searched for ciphertexts that no slot names.
+	Search SearchCounts `json:"search,omitzero"`
 }
 
 // StaleKeys counts the slots that moved, or are to move, and have the id of a source key
@@ -93,6 +95,7 @@ func (c *Counts) combine(other Counts, sign int64) {
 	c.Items.Excluded += sign * other.Items.Excluded
 	c.Items.Own += sign * other.Items.Own
 	c.Items.Ruled += sign * other.Items.Ruled
+	c.Search.combine(other.Search, sign)
 	for arn, n := range other.Keys {
 		c.AddKey(arn, KeyCount{
 			Slots:      sign * n.Slots,

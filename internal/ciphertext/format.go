@@ -14,6 +14,10 @@ import (
 // MaxBlob is the largest CiphertextBlob that ReEncrypt accepts, in bytes.
 const MaxBlob = kmsblob.MaxSize
 
+// NoRule is the Rule of a slot that no rule of the job file names: a ciphertext that was
+// found by its header.
+const NoRule = -1
+
 // Slot is one place in an item that holds one KMS ciphertext blob.
 type Slot struct {
 	// Path says where in the item, for people and for the ledger:

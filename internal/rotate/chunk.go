@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"rotator/internal/checkpoint"
 	"rotator/internal/ciphertext"
 	"rotator/internal/scan"
 )
@@ -38,6 +39,11 @@ type task struct {
 	// busy is true once the store refused to write the item for its place's sake.
 	busy   bool
 	misses []miss // of the item as it was read last
+	// search is what was, and was not, searched of the item as it was read last.
+	search checkpoint.SearchCounts
+	// named is how many of the slots the format has found. Those behind them were found
+	// by the search, and are never written.
+	named int
 }
 
 // give gives back the room of the item as it was read, and lets go of its content.
@@ -53,14 +59,16 @@ func (t *task) moves() bool { return t.payload != nil }
 
 // guards returns what the slots that move depend on beside the values they replace.
 func (t *task) guards(target *Target) []scan.Guard {
-	return target.Format.Guards(t.item, t.slots, func(i int) bool { return t.verdicts[i].moves() })
+	return target.Format.Guards(t.item, t.slots[:t.named], func(i int) bool { return t.verdicts[i].moves() })
 }
 
 // worker takes chunks of items from page to outcome.
 type worker struct {
 	decider  *decider
 	headers  *headers
-	shared   *shared // nil: each slot is asked about
+	shared   *shared   // nil: each slot is asked about
+	searcher *searcher // nil: nothing is searched
+	sweep    *sweep
 	retry    *retrier
 	recorder Recorder
 	pass     int
@@ -178,14 +186,24 @@ func (w *worker) every(t *task, v verdict) {
 	}
 }
 
-// decide finds the slots of the item as read and decides each.
+// decide finds the slots of the item as read and decides each. What else in the item
+// looks like a ciphertext is decided as well.
 func (w *worker) decide(ctx context.Context, target *Target, t *task) error {
 	if t.own = target.Own != nil && target.Own(t.item); t.own {
 		t.slots, t.verdicts, t.misses, t.payload = nil, nil, nil, nil
+		t.search = checkpoint.SearchCounts{}
 		return nil
 	}
+	if err := w.decideSlots(ctx, target, t); err != nil {
+		return err
+	}
+	return w.search(ctx, target, t)
+}
+
+func (w *worker) decideSlots(ctx context.Context, target *Target, t *task) error {
 	t.slots = target.Format.Find(t.item)
 	t.misses = w.proofs[target.Name].misses(t.item, t.slots)
+	t.named = len(t.slots)
 	t.verdicts = make([]verdict, len(t.slots))
 	blobs := make([][]byte, len(t.slots))
 	moving := false

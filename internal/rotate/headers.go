@@ -264,6 +264,21 @@ func (h *headers) keyOf(blob []byte) string {
 	return h.facts[t].key
 }
 
+// factOf returns what KMS has said of a token.
+func (h *headers) factOf(t kmsblob.Token) (f fact, ok bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	f, ok = h.facts[t]
+	return f, ok
+}
+
+// distrusted reports whether an answer of KMS has contradicted a header.
+func (h *headers) distrusted() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.off
+}
+
 // compare holds what KMS says of a slot against what its header told.
 func (h *headers) compare(s subject, told, said verdict) error {
 	if told.outcome == said.outcome && told.key == said.key && told.reason == said.reason {

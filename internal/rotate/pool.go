@@ -77,6 +77,7 @@ type Rotator struct {
 	decider *decider
 	headers *headers
 	shared  *shared
+	search  *searcher
 	retry   *retrier
 	logger  *zap.Logger
 	sides   map[string]*sides // by target
@@ -100,6 +101,7 @@ func New(c Config) *Rotator {
 		workers: func() int { return 1 }}
 	r := &Rotator{config: c, retry: retry, logger: c.Logger, sides: map[string]*sides{}, decider: decider,
 		headers: headers, shared: newShared(decider.decide), proofs: map[string]*proof{}}
+	r.search = newSearcher(decider, c.Exact)
 	for _, t := range c.Targets {
 		r.sides[t.Name] = newSides()
 		r.proofs[t.Name] = newProof(t.Format)
@@ -426,6 +428,7 @@ func (r *Rotator) tally(counts *checkpoint.Counts, rules *ruleCounts, target str
 	}
 	counts.Items.Seen++
 	counts.Items.Ruled++
+	counts.Search.Add(t.search)
 	if len(t.slots) == 0 {
 		counts.Items.WithoutSlot++
 	}

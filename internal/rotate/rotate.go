@@ -82,6 +82,9 @@ type Target struct {
 	// Own reports whether an item is a file of rotator itself, which is left out. Nil
 	// leaves none out.
 	Own func(scan.Item) bool
+	// Partial reports whether rows are read without some of their attributes, which are
+	// not searched then.
+	Partial bool
 }
 
 // side is what a run knows of reading one target, or of writing to it: who may

@@ -1,0 +1,30 @@
+package checkpoint
+
+// SearchCounts counts what was, and what was not, searched for ciphertexts under
+// symmetric keys that no slot names, and what was found beside failed slots.
+type SearchCounts struct {
+	Items int64 `json:"items,omitempty"` // searched, as far as they were read
+	Bytes int64 `json:"bytes,omitempty"` // searched
+	// Bodies counts objects whose body was not read, and BodyBytes how long these are;
+	// Partial rows of which some attributes were not read.
+	Bodies    int64 `json:"bodies,omitempty"`
+	BodyBytes int64 `json:"body_bytes,omitempty"`
+	Partial   int64 `json:"partial,omitempty"`
+	// OtherKeys counts ciphertexts under other keys than the source keys, and Unusable
+	// those that KMS decrypts under none of the keys of the job.
+	OtherKeys int64 `json:"other_keys,omitempty"`
+	Unusable  int64 `json:"unusable,omitempty"`
+}
+
+// Add adds more to s.
+func (s *SearchCounts) Add(more SearchCounts) { s.combine(more, 1) }
+
+func (s *SearchCounts) combine(other SearchCounts, sign int64) {
+	s.Items += sign * other.Items
+	s.Bytes += sign * other.Bytes
+	s.Bodies += sign * other.Bodies
+	s.BodyBytes += sign * other.BodyBytes
+	s.Partial += sign * other.Partial
+	s.OtherKeys += sign * other.OtherKeys
+	s.Unusable += sign * other.Unusable
+}

@@ -1,0 +1,84 @@
+package rotate
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"strings"
+
+	"rotator/internal/kmsblob"
+)
+
+// advice says what to write in the job file so that a candidate is moved; part is the
+// value or the body that holds it.
+func advice(c candidate, part []byte, row bool) string {
+	format := formatWord(c.coding)
+	switch prefix := lengthPrefix(c, part); {
+	case !row && c.path != "":
+		return "no format moves ciphertexts in user metadata but s3-encryption-client; move it with the application that reads it"
+	case row && c.alone:
+		return fmt.Sprintf("add a slot with path: %s and format: %s", yamlText(c.path), format)
+	case row && prefix != "":
+		return fmt.Sprintf("if it is a blob behind its length, add a slot with path: %s and format: %s", yamlText(c.path), prefix)
+	case row:
+		return "other bytes stand around it in the same attribute, where no format can replace it; move it with the application that reads it"
+	case c.alone:
+		return fmt.Sprintf("give the object a target of its own with format: %s", format)
+	case prefix != "":
+		return fmt.Sprintf("if it is a blob behind its length, give the object a target of its own with format: %s", prefix)
+	case c.coding == kmsblob.Raw:
+		return "other bytes stand around it, and no length in front of it, so no format can replace it; move it with the application that reads it"
+	case isJSONLines(part):
+		return fmt.Sprintf("give the object a target of its own with format: jsonl and a slot with the path of the field and format: %s", format)
+	case isJSON(part):
+		return fmt.Sprintf("give the object a target of its own with format: json and a slot with the path of the field and format: %s", format)
+	}
+	return fmt.Sprintf("give the object a target of its own with format: text and a slot with a pattern that finds it, and format: %s", format)
+}
+
+// formatWord is how a job file names an encoding.
+func formatWord(e kmsblob.Encoding) string {
+	if e == kmsblob.Raw {
+		return "raw"
+	}
+	return string(e)
+}
+
+// yamlText quotes a path where YAML would read it as something else.
+func yamlText(path string) string {
+	if strings.ContainsAny(path, `[]{}*"'#:,&!|>%@`+"`") {
+		return "'" + strings.ReplaceAll(path, "'", "''") + "'"
+	}
+	return path
+}
+
+// lengthPrefix names the format of a blob that begins part behind its length.
+func lengthPrefix(c candidate, part []byte) string {
+	if c.coding != kmsblob.Raw || c.offset > 4 || !c.whole {
+		return ""
+	}
+	size := len(c.blob)
+	switch b := part[:c.offset]; {
+	case len(b) == 2 && int(binary.BigEndian.Uint16(b)) == size:
+		return "length-prefixed-u16be"
+	case len(b) == 2 && int(binary.LittleEndian.Uint16(b)) == size:
+		return "length-prefixed-u16le"
+	case len(b) == 4 && int(binary.BigEndian.Uint32(b)) == size:
+		return "length-prefixed-u32be"
+	case len(b) == 4 && int(binary.LittleEndian.Uint32(b)) == size:
+		return "length-prefixed-u32le"
+	}
+	return ""
+}
+
+func isJSON(body []byte) bool {
+	trimmed := bytes.TrimSpace(bytes.TrimPrefix(body, []byte("\xef\xbb\xbf")))
+	return len(trimmed) > 0 && (trimmed[0] == '{' || trimmed[0] == '[')
+}
+
+// isJSONLines reports whether a body looks like one JSON object a line.
+func isJSONLines(body []byte) bool {
+	first, rest, more := bytes.Cut(bytes.TrimSpace(body), []byte("\n"))
+	first, rest = bytes.TrimSpace(first), bytes.TrimSpace(rest)
+	return more && isJSON(first) && first[len(first)-1] == '}' && isJSON(rest)
+}

@@ -1,0 +1,312 @@
+package rotate
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"rotator/internal/checkpoint"
+	"rotator/internal/ciphertext"
+	"rotator/internal/kmsblob"
+	"rotator/internal/scan"
+)
+
+// maxCandidates is how many ciphertexts that no slot names are listed of one item.
+const maxCandidates = 100
+
+// candidate is a ciphertext, by its header, in bytes that no slot of its item claims.
+type candidate struct {
+	path   string // of the attribute or the metadata entry; "" is the body
+	offset int
+	coding kmsblob.Encoding
+	alone  bool // nothing else stands there, but for white space
+	blob   []byte
+	token  kmsblob.Token
+	whole  bool
+	advice string
+}
+
+// sweep searches the items of one worker, one after the other. It allocates nothing for
+// an item in which every ciphertext is claimed by a slot.
+type sweep struct {
+	finder kmsblob.Finder
+	hit    func(kmsblob.Hit) bool
+	text   []byte // what is searched, where that is a string
+	counts checkpoint.SearchCounts
+
+	slots  []ciphertext.Slot
+	taken  []bool           // slots whose blob was met
+	byBlob map[string][]int // of many slots
+	found  []candidate
+
+	path  ciphertext.Path // of what is searched
+	set   int             // the member of a set that is searched, or -1
+	entry string          // the metadata entry that is searched
+	part  []byte
+	row   bool
+}
+
+func newSweep() *sweep {
+	s := &sweep{}
+	s.hit = s.meet
+	return s
+}
+
+// search returns the candidates of an item, in the order of their places. What it counts
+// is in s.counts.
+func (s *sweep) search(item scan.Item, slots []ciphertext.Slot, partial bool) []candidate {
+	s.slots, s.found, s.byBlob, s.counts = slots, s.found[:0], nil, checkpoint.SearchCounts{Items: 1}
+	s.taken = slices.Grow(s.taken[:0], len(slots))[:len(slots)]
+	clear(s.taken)
+	switch payload := item.Payload.(type) {
+	case *scan.Row:
+		s.row = true
+		s.attributes(payload.Attributes)
+		if partial {
+			s.counts.Partial++
+		}
+	case *scan.Object:
+		s.row = false
+		s.object(payload)
+	}
+	s.part = nil
+	return s.unclaimed()
+}
+
+func (s *sweep) object(object *scan.Object) {
+	s.path, s.entry = s.path[:0], ""
+	s.bytes(object.Body)
+	if object.Body == nil && object.Size > 0 {
+		s.counts.Bodies, s.counts.BodyBytes = 1, object.Size
+	}
+	for name, value := range object.Metadata {
+		s.entry = name
+		s.string(value)
+	}
+}
+
+func (s *sweep) attributes(attributes map[string]scan.Value) {
+	s.path = s.path[:0]
+	for name, value := range attributes {
+		s.path = append(s.path, ciphertext.Step{Name: name})
+		s.value(value)
+		s.path = s.path[:0]
+	}
+}
+
+func (s *sweep) value(v scan.Value) {
+	depth := len(s.path)
+	s.set = -1
+	switch v.Kind {
+	case scan.KindS:
+		s.string(v.Text)
+	case scan.KindB:
+		s.bytes(v.Bytes)
+	case scan.KindM:
+		for name, member := range v.Map {
+			s.path = append(s.path, ciphertext.Step{Name: name})
+			s.value(member)
+			s.path = s.path[:depth]
+		}
+	case scan.KindL:
+		for i, member := range v.List {
+			s.path = append(s.path, ciphertext.Step{Index: i, List: true})
+			s.value(member)
+			s.path = s.path[:depth]
+		}
+	case scan.KindSS:
+		for s.set = range v.Texts {
+			s.string(v.Texts[s.set])
+		}
+	case scan.KindBS:
+		for s.set = range v.ByteSet {
+			s.bytes(v.ByteSet[s.set])
+		}
+	}
+}
+
+func (s *sweep) string(text string) {
+	if len(text) >= kmsblob.Shortest {
+		s.text = append(s.text[:0], text...)
+		s.bytes(s.text)
+		return
+	}
+	s.counts.Bytes += int64(len(text))
+}
+
+func (s *sweep) bytes(b []byte) {
+	s.counts.Bytes += int64(len(b))
+	s.part = b
+	s.finder.Search(b, s.hit)
+}
+
+// meet takes one hit: it is a slot's, or a candidate.
+func (s *sweep) meet(h kmsblob.Hit) bool {
+	if i := s.claim(h.Blob, true); i >= 0 {
+		s.taken[i] = true
+		return true
+	}
+	c := candidate{path: s.place(), offset: h.Offset, coding: h.Encoding, token: h.Token,
+		blob: bytes.Clone(h.Blob), whole: h.Whole}
+	rest := len(bytes.TrimSpace(s.part[:h.Offset])) + len(bytes.Trim(s.part[h.End:], "= \t\r\n"))
+	c.alone = rest == 0
+	c.advice = advice(c, s.part, s.row)
+	s.found = append(s.found, c)
+	return len(s.found) < maxCandidates+len(s.slots)
+}
+
+// place is where the search is, spelt as slots are.
+func (s *sweep) place() string {
+	switch {
+	case !s.row && s.entry != "":
+		return "metadata " + s.entry
+	case s.row && s.set >= 0:
+		return fmt.Sprintf("%s{%d}", s.path, s.set)
+	}
+	return s.path.String()
+}
+
+// claim finds a slot that has the blob and was not met yet. In a row, a slot at the place
+// that is searched, with here; so that of two copies the one with a slot is claimed.
+func (s *sweep) claim(blob []byte, here bool) int {
+	if len(s.slots) > 16 {
+		return s.claimIndexed(blob, here)
+	}
+	for i := range s.slots {
+		if s.fits(i, blob) && (!here || s.isHere(i)) {
+			return i
+		}
+	}
+	return -1
+}
+
+// claimIndexed is claim where there are many slots.
+func (s *sweep) claimIndexed(blob []byte, here bool) int {
+	if s.byBlob == nil {
+		s.byBlob = make(map[string][]int, len(s.slots))
+		for i, slot := range s.slots {
+			s.byBlob[string(slot.Blob)] = append(s.byBlob[string(slot.Blob)], i)
+		}
+	}
+	same := s.byBlob[string(blob)]
+	for n, i := range same {
+		if s.fits(i, blob) && (!here || s.isHere(i)) {
+			if n == 0 { // in a body always, so that copies of one blob take no longer
+				s.byBlob[string(blob)] = same[1:]
+			}
+			return i
+		}
+	}
+	return -1
+}
+
+func (s *sweep) fits(i int, blob []byte) bool {
+	return !s.taken[i] && len(s.slots[i].Blob) > 0 && bytes.HasPrefix(s.slots[i].Blob, blob)
+}
+
+func (s *sweep) isHere(i int) bool {
+	switch {
+	case !s.row:
+		return true
+	case len(s.path) == 1 && s.set < 0 && s.path[0].Name == s.slots[i].Path:
+		return true
+	}
+	return s.place() == s.slots[i].Path
+}
+
+// unclaimed takes out of the candidates what are the blobs of slots that stand elsewhere
+// than their paths say, and returns the others.
+func (s *sweep) unclaimed() []candidate {
+	if len(s.found) == 0 {
+		return nil
+	}
+	slices.SortFunc(s.found, func(a, b candidate) int {
+		return cmp.Or(cmp.Compare(a.path, b.path), cmp.Compare(a.offset, b.offset))
+	})
+	s.found = slices.DeleteFunc(s.found, func(c candidate) bool {
+		i := s.claim(c.blob, false)
+		if i >= 0 {
+			s.taken[i] = true
+		}
+		return i >= 0
+	})
+	if len(s.found) > maxCandidates {
+		s.found = s.found[:maxCandidates]
+	}
+	return s.found
+}
+
+// refusal is the slot that was refused at the place of a candidate, so that the place is
+// reported already; -1 when there is none. In a body, where places of candidates are
+// offsets, each slot that was refused stands for one, and for all if it is the body.
+func (s *sweep) refusal(c candidate) int {
+	for i, slot := range s.slots {
+		if slot.Refused == nil || s.taken[i] {
+			continue
+		}
+		switch rest, within := strings.CutPrefix(c.path, slot.Path); {
+		case s.row && within && (rest == "" || strings.ContainsRune(".[{", rune(rest[0]))):
+			return i
+		case !s.row && slot.Path == "":
+			return i
+		case !s.row:
+			s.taken[i] = true
+			return i
+		}
+	}
+	return -1
+}
+
+// search finds the ciphertexts of an item that none of its slots names. Those that are,
+// or may be, under a source key become failed slots.
+func (w *worker) search(ctx context.Context, target *Target, t *task) error {
+	if w.searcher == nil {
+		return nil
+	}
+	candidates := w.sweep.search(t.item, t.slots, target.Partial)
+	t.search = w.sweep.counts
+	for _, c := range candidates {
+		f, err := w.searcher.find(ctx, c)
+		if err != nil {
+			return err
+		}
+		switch f.standing {
+		case elsewhereKey:
+			t.search.OtherKeys++
+			continue
+		case unusable:
+			t.search.Unusable++
+			continue
+		}
+		if i := w.sweep.refusal(c); i >= 0 {
+			t.verdicts[i].key, t.verdicts[i].header = f.key, f.header
+			continue
+		}
+		t.slots = append(t.slots, c.slot())
+		t.verdicts = append(t.verdicts, verdict{outcome: Failed, key: f.key, header: f.header && f.key != "",
+			reason: reasonUnrecognised, detail: c.detail(f)})
+	}
+	return nil
+}
+
+// slot is how a candidate is reported: no slot of the job file.
+func (c candidate) slot() ciphertext.Slot {
+	path := fmt.Sprintf("%s, byte %d", cmp.Or(c.path, "body"), c.offset)
+	return ciphertext.Slot{Path: path, Rule: ciphertext.NoRule, Blob: c.blob,
+		Refused: &ciphertext.Refused{Reason: reasonUnrecognised, Detail: c.advice}}
+}
+
+func (c candidate) detail(f finding) string {
+	key := "a ciphertext"
+	if f.standing == unknownKey {
+		key = "a ciphertext, of which KMS does not tell the key,"
+	}
+	cut := ""
+	if !c.whole {
+		cut = ", cut off before its end,"
+	}
+	return fmt.Sprintf("%s in %s%s stands here, and no slot of the job file names it; %s", key, c.coding, cut, c.advice)
+}
