@@ -81,12 +81,13 @@ func (s *session) targets(write bool) []rotate.Target {
 	var targets []rotate.Target
 	for _, p := range s.wiring.places {
 		t := rotate.Target{
-			Name:   p.name,
-			Lister: p.source,
-			Format: p.format,
-			Batch:  p.source.Batch(),
-			Place:  p.where,
-			Own:    p.own.recognise,
+			Name:    p.name,
+			Lister:  p.source,
+			Format:  p.format,
+			Batch:   p.source.Batch(),
+			Place:   p.where,
+			Own:     p.own.recognise,
+			Partial: p.partial,
 		}
 		if write {
 			t.Writer = p.source

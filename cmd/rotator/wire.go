@@ -44,6 +44,9 @@ type place struct {
 	format ciphertext.Format
 	where  checkpoint.Place
 	own    *ownItems
+	// partial reports whether rows are read without the attributes that format does not
+	// need.
+	partial bool
 }
 
 // wiring is everything that a job needs of the outside, checked.
@@ -315,13 +318,13 @@ func specOf(target config.Target) ciphertext.Spec {
 func (w *wiring) newPlace(base aws.Config, target config.Target, format *ciphertext.Compiled, room *scan.Room) (place, error) {
 	p := place{name: target.Name, format: format, kind: "s3", own: newOwnItems()}
 	if t := target.DynamoDB; t != nil {
-		p.kind = "dynamodb"
+		p.kind, p.partial = "dynamodb", !format.Whole() && target.Search != config.SearchAll
 		cfg := at(base, t.Region, t.Endpoint, t.RoleARN)
 		client := dynamodb.NewFromConfig(cfg)
 		p.where = whereOf(target, cfg, client.Options().BaseEndpoint)
 		p.source = dynamoscan.New(dynamoscan.Config{Client: client, Table: t.Table, Segments: t.Segments,
 			Consistent: w.consistent,
-			Attributes: w.attributes(t.Table, format), Writes: format.Writes(), Whole: format.Whole(), PageLimit: pageItems,
+			Attributes: w.attributes(t.Table, format), Writes: format.Writes(), Whole: !p.partial, PageLimit: pageItems,
 			ReadCapacity: t.ReadCapacity, WriteCapacity: t.WriteCapacity, SDK: w.plain,
 			Connections: w.workers() + min(t.Segments, rotate.Scanners)})
 		return p, nil
@@ -350,7 +353,7 @@ func (w *wiring) newPlace(base aws.Config, target config.Target, format *ciphert
 		Warn:        w.warn,
 		Connections: w.workersOfBucket() + 1,
 	}
-	if !format.AlwaysNeedsBody() {
+	if !format.AlwaysNeedsBody() && target.Search != config.SearchAll {
 		c.NeedsBody = func(key string, metadata map[string]string) bool {
 			return format.NeedsBody(key, metadata) || len(metadata) == 0 && artifact.Named(key)
 		}

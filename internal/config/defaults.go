@@ -35,6 +35,7 @@ func (j *Job) setDefaults(directory string) {
 			t.ContextFile.Path = under(directory, t.ContextFile.Path)
 		}
 		setDefault(j, field+".name", &t.Name, t.place())
+		setDefault(j, field+".search", &t.Search, DefaultSearch)
 		if t.Files != nil {
 			setDefault(j, field+".files.mtime", &t.Files.Mtime, DefaultMtime)
 			if t.Files.Root != "" {

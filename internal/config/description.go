@@ -81,6 +81,8 @@ func description(name string) string {
 		return "Encryption contexts by name, for formats that store no context, such as credstash."
 	case "Target.MayBeEmpty":
 		return "The target may hold no ciphertext at all. Without it a target in which no slot was found proves nothing. Default false."
+	case "Target.Search":
+		return "Where to search for ciphertexts that no slot names: read, in everything that is read anyway, or all, also in attributes and bodies that the format does not need, which are read then. Default read."
 	case "ContextFile":
 		return "ContextFile is a file with encryption contexts by name."
 	case "ContextFile.Path":

@@ -25,8 +25,15 @@ const (
 	DefaultLease      = Duration(30 * time.Second)
 	MinLease          = Duration(time.Second)
 	DefaultMtime      = MtimeUpdate
+	DefaultSearch     = SearchRead
 	// DefaultAlgorithm is the only one of symmetric keys (API_ReEncrypt).
 	DefaultAlgorithm = "SYMMETRIC_DEFAULT"
+)
+
+// What is searched for ciphertexts that no slot names.
+const (
+	SearchRead = "read"
+	SearchAll  = "all"
 )
 
 // What becomes of the modification time of a rewritten file.
@@ -171,6 +178,10 @@ type Target struct {
 	// The target may hold no ciphertext at all. Without it a target in which no slot
 	// was found proves nothing. Default false.
 	MayBeEmpty bool `yaml:"may_be_empty" jsonschema:"default=false"`
+	// Where to search for ciphertexts that no slot names: read, in everything that is
+	// read anyway, or all, also in attributes and bodies that the format does not need,
+	// which are read then. Default read.
+	Search string `yaml:"search" jsonschema:"enum=read,enum=all,default=read"`
 }
 
 // Filter reports whether the job file hides items of the target, and why what is hidden

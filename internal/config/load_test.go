@@ -61,9 +61,9 @@ func TestDefaults(t *testing.T) {
 		Source:      Source{Keys: []string{"alias/old"}, Algorithm: "SYMMETRIC_DEFAULT"},
 		KMS:         KMS{Rate: 1000},
 		Targets: []Target{
-			{Name: "customers", DynamoDB: &DynamoDB{Table: "customers", Segments: 8}, Format: "raw", Slots: []Slot{{Path: "ssn"}}},
-			{Name: "secrets/prod/", S3: &S3{Bucket: "secrets", Prefix: "prod/"}, Format: "base64", Slots: []Slot{{}}},
-			{Name: "secrets", S3: &S3{Bucket: "secrets"}, Format: "base64", Slots: []Slot{{}}},
+			{Name: "customers", DynamoDB: &DynamoDB{Table: "customers", Segments: 8}, Format: "raw", Slots: []Slot{{Path: "ssn"}}, Search: "read"},
+			{Name: "secrets/prod/", S3: &S3{Bucket: "secrets", Prefix: "prod/"}, Format: "base64", Slots: []Slot{{}}, Search: "read"},
+			{Name: "secrets", S3: &S3{Bucket: "secrets"}, Format: "base64", Slots: []Slot{{}}, Search: "read"},
 		},
 		Checkpoint: "file:dir/.rotator/state.db",
 		AuditLog:   "dir/.rotator/a.audit.jsonl",

@@ -256,6 +256,9 @@ func (c *checker) target(field string, t *Target) {
 	if c.job.source.written(field+".instruction_suffix") && t.InstructionSuffix == "" {
 		c.add(field+".instruction_suffix", "is empty; take it out to find .instruction alone")
 	}
+	if t.Search != SearchRead && t.Search != SearchAll {
+		c.add(field+".search", fmt.Sprintf("%q is not one of %s, %s", t.Search, SearchRead, SearchAll))
+	}
 	c.contextFile(field+".context_file", t.ContextFile)
 	c.contexts(field, t.Context, t.DestinationContext)
 	c.slots(field, t)

@@ -28,6 +28,7 @@ type Summary struct {
 	Keys      []Key    `json:"keys"`
 	Reasons   []Reason `json:"reasons"`
 	Targets   []Target `json:"targets"`
+	Search    Search   `json:"search"`
 	// Accepted has one entry for each accept rule of the job file.
 	Accepted []Accepted `json:"accepted,omitempty"`
 	// SourceKeys say of each source key whether anything depends on it.
@@ -127,6 +128,7 @@ type Target struct {
 	Items   Items             `json:"items"`
 	Keys    []Key             `json:"keys"`
 	Reasons []Reason          `json:"reasons"`
+	Search  Search            `json:"search"`
 }
 
 // Accepted is what became of one accept rule of the job file. Its slots are counted in
@@ -203,11 +205,13 @@ func (s *Summary) SetTargets(infos []TargetInfo, counts map[string]checkpoint.Co
 			Items:   itemsOf(c),
 			Keys:    keysOf(c),
 			Reasons: reasonsOf(c),
+			Search:  searchOf(c),
 			counts:  c,
 		})
 	}
 	s.Slots, s.Items = slotsOf(s.total), itemsOf(s.total)
 	s.Keys, s.Reasons = keysOf(s.total), reasonsOf(s.total)
+	s.Search = searchOf(s.total)
 	if stale := s.total.StaleKeys; stale.Slots > 0 {
 		s.Notes = append(s.Notes, fmt.Sprintf("%d ciphertexts have the id of a source key beside them, which "+
 			"rotator does not change (the first: %s): a reader that decrypts by it fails once the "+

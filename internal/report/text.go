@@ -80,6 +80,7 @@ func (s *Summary) Text(w io.Writer) error {
 			out.line("accept[%d]\t%s\t%d\t%s", a.Rule-1, a.Target, a.Slots, a.Because)
 		}
 	}
+	out.searched(s.Search)
 	out.line("")
 	out.line("KMS requests\t%d (%d throttled)", s.KMS.Requests, s.KMS.Throttled)
 	if saved := s.KMS; saved.Header+saved.Shared > 0 {

@@ -1,0 +1,63 @@
+package report
+
+import "rotator/internal/checkpoint"
+
+// Search says in what the pass searched for ciphertexts under symmetric keys that no slot
+// names. Those under a source key are failed slots, reason unrecognised-ciphertext.
+type Search struct {
+	Items int64 `json:"items"` // searched, as far as they were read
+	Bytes int64 `json:"bytes"` // searched
+	// OtherKeys counts ciphertexts under keys that are no source keys, and Undecryptable
+	// those that KMS decrypts under none of the keys of the job. They are no slots.
+	OtherKeys     int64       `json:"other_keys"`
+	Undecryptable int64       `json:"undecryptable"`
+	NotSearched   NotSearched `json:"not_searched"`
+}
+
+// NotSearched counts what was not searched. Ciphertexts under RSA keys cannot be searched
+// for at all: they have no header.
+type NotSearched struct {
+	Items      int64 `json:"items"`        // whole items, which could not be read, or in an earlier version
+	Bodies     int64 `json:"bodies"`       // objects of which only the metadata was read
+	BodyBytes  int64 `json:"body_bytes"`   // their length
+	RowsInPart int64 `json:"rows_in_part"` // rows of which some attributes were not read
+}
+
+func searchOf(c checkpoint.Counts) Search {
+	n := c.Search
+	return Search{
+		Items:         n.Items,
+		Bytes:         n.Bytes,
+		OtherKeys:     n.OtherKeys,
+		Undecryptable: n.Unusable,
+		NotSearched: NotSearched{
+			Items:      c.Items.Seen - n.Items,
+			Bodies:     n.Bodies,
+			BodyBytes:  n.BodyBytes,
+			RowsInPart: n.Partial,
+		},
+	}
+}
+
+// searched writes what was searched and what was not.
+func (l *lines) searched(s Search) {
+	l.line("")
+	l.line("searched for ciphertexts that no slot names: %d items, %d bytes", s.Items, s.Bytes)
+	if s.OtherKeys > 0 {
+		l.line("  found under keys that are no source keys: %d", s.OtherKeys)
+	}
+	if s.Undecryptable > 0 {
+		l.line("  found, and not decrypted by KMS under any key of this job: %d", s.Undecryptable)
+	}
+	n := s.NotSearched
+	if n.Items > 0 {
+		l.line("  not searched: %d items", n.Items)
+	}
+	if n.Bodies > 0 {
+		l.line("  not searched: %d bodies of objects, %d bytes in all (search: all)", n.Bodies, n.BodyBytes)
+	}
+	if n.RowsInPart > 0 {
+		l.line("  not searched: attributes that no slot needs, in %d rows (search: all)", n.RowsInPart)
+	}
+	l.line("  ciphertexts under RSA keys cannot be searched for")
+}
