@@ -82,6 +82,8 @@ type memory struct {
 	mu     sync.Mutex
 	rows   map[string]map[string]scan.Value
 	writes int
+	// objects are items that are no rows; rows has their names.
+	objects map[string]*scan.Object
 	// before runs before each write, without the lock: a concurrent writer.
 	before func(ref scan.Ref)
 	// unreadable is what Load says, and pages list items without content then.
@@ -92,6 +94,13 @@ type memory struct {
 	refuse func(change scan.Change) error
 	// vague: a write to a deleted item is refused as one to an item that changed.
 	vague bool
+}
+
+func (m *memory) payload(name string) scan.Payload {
+	if object := m.objects[name]; object != nil {
+		return object
+	}
+	return &scan.Row{Attributes: m.rows[name]}
 }
 
 func newMemory() *memory { return &memory{rows: map[string]map[string]scan.Value{}} }
@@ -110,7 +119,7 @@ func (m *memory) Page(_ context.Context, _ scan.Partition, cursor scan.Cursor) (
 		if len(page.Items) == 10 {
 			return page, nil
 		}
-		item := scan.Item{Ref: scan.Ref(name), Payload: &scan.Row{Attributes: m.rows[name]}}
+		item := scan.Item{Ref: scan.Ref(name), Payload: m.payload(name)}
 		if m.unreadable != nil {
 			item.Payload = nil
 		}

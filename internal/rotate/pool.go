@@ -362,7 +362,7 @@ func (r *Rotator) feed(life contexts, pool *pool, target *Target, page scan.Page
 func (r *Rotator) worker(life contexts, at place) *worker {
 	w := &worker{decider: r.decider, headers: r.headers, shared: r.shared, retry: r.retry, recorder: r.config.Recorder,
 		pass: r.config.Pass, identity: r.config.Identity, sides: r.sides, proofs: r.proofs, place: at,
-		hard: life.write}
+		hard: life.write, searcher: r.search, sweep: newSweep()}
 	if r.config.Exact {
 		w.shared = nil
 	}

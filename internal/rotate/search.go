@@ -176,7 +176,7 @@ func (s *searcher) conclude(ctx context.Context, c candidate, a pinned) (finding
 		f.standing, f.key = elsewhereKey, answer.Source
 	case fatal(err):
 		return finding{}, s.stop(err)
-	case class == ClassInvalidCiphertext && keys.Any:
+	case class == ClassInvalidCiphertext && keys.Any && c.whole:
 		f.standing = elsewhereKey // as far as KMS tells, it is under the destination key
 	case class == ClassInvalidCiphertext:
 		f.standing = s.undecided(c)

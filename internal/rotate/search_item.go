@@ -204,7 +204,7 @@ func (s *sweep) claimIndexed(blob []byte, here bool) int {
 }
 
 func (s *sweep) fits(i int, blob []byte) bool {
-	return !s.taken[i] && len(s.slots[i].Blob) > 0 && bytes.HasPrefix(s.slots[i].Blob, blob)
+	return !s.taken[i] && bytes.Equal(s.slots[i].Blob, blob)
 }
 
 func (s *sweep) isHere(i int) bool {
@@ -239,12 +239,12 @@ func (s *sweep) unclaimed() []candidate {
 	return s.found
 }
 
-// refusal is the slot that was refused at the place of a candidate, so that the place is
-// reported already; -1 when there is none. In a body, where places of candidates are
-// offsets, each slot that was refused stands for one, and for all if it is the body.
-func (s *sweep) refusal(c candidate) int {
+// reported is the failed slot at the place of a candidate, so that the place is reported
+// already; -1 when there is none. In a body, where places of candidates are offsets, each
+// slot that was refused stands for one, and for all if it is the body.
+func (s *sweep) reported(c candidate, verdicts []verdict) int {
 	for i, slot := range s.slots {
-		if slot.Refused == nil || s.taken[i] {
+		if s.taken[i] || verdicts[i].outcome != Failed {
 			continue
 		}
 		switch rest, within := strings.CutPrefix(c.path, slot.Path); {
@@ -252,7 +252,7 @@ func (s *sweep) refusal(c candidate) int {
 			return i
 		case !s.row && slot.Path == "":
 			return i
-		case !s.row:
+		case !s.row && slot.Refused != nil:
 			s.taken[i] = true
 			return i
 		}
@@ -281,8 +281,10 @@ func (w *worker) search(ctx context.Context, target *Target, t *task) error {
 			t.search.Unusable++
 			continue
 		}
-		if i := w.sweep.refusal(c); i >= 0 {
-			t.verdicts[i].key, t.verdicts[i].header = f.key, f.header
+		if i := w.sweep.reported(c, t.verdicts); i >= 0 {
+			if f.key != "" {
+				t.verdicts[i].key, t.verdicts[i].header = f.key, f.header
+			}
 			continue
 		}
 		t.slots = append(t.slots, c.slot())

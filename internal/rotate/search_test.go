@@ -1,0 +1,303 @@
+package rotate_test
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"rotator/internal/checkpoint"
+	"rotator/internal/ciphertext"
+	"rotator/internal/fakeaws/fakekms"
+	"rotator/internal/rotate"
+	"rotator/internal/scan"
+)
+
+// beside puts other attributes into a row that has a slot.
+func beside(slot []byte, others map[string]scan.Value) map[string]scan.Value {
+	row := map[string]scan.Value{"slot": {Kind: scan.KindB, Bytes: slot}}
+	maps.Copy(row, others)
+	return row
+}
+
+func text(s string) scan.Value { return scan.Value{Kind: scan.KindS, Text: s} }
+
+// strays returns the places, "REF: PATH under KEY", of what no slot names, in the ledger
+// of the last pass.
+func strays(t *testing.T, b *bench) (places []string) {
+	t.Helper()
+	last, err := b.passes.Last(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for chunk, err := range b.passes.Ledger(t.Context(), last) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range chunk.Entries {
+			if e.Reason == "unrecognised-ciphertext" {
+				places = append(places, fmt.Sprintf("%s: %s under %s", e.Ref, e.Path, e.Key))
+			}
+		}
+	}
+	slices.Sort(places)
+	return places
+}
+
+// A ciphertext under a source key that no slot names is a failed slot, wherever it
+// stands in what was read and however it is written; one that a slot names is not, nor is
+// one under another key. A copy of a slot's ciphertext is not named by that slot.
+func TestCiphertextsThatNoSlotNames(t *testing.T) {
+	cloud := newCloud(t)
+	old, new, third := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
+	old2 := cloud.key(t, fakekms.Symmetric)
+	context := map[string]string{"app": "a"}
+	blob := func(key string) []byte { return cloud.encrypt(t, key, "secret", context) }
+	b64 := base64.StdEncoding.EncodeToString
+	copied := blob(old)
+	target := newMemory()
+	target.rows = map[string]map[string]scan.Value{
+		"a-clean": beside(blob(old), map[string]scan.Value{"note": text("nothing here")}),
+		"b-raw":   beside(blob(old), map[string]scan.Value{"backup": {Kind: scan.KindB, Bytes: blob(old)}}),
+		"c-copy":  beside(copied, map[string]scan.Value{"a": {Kind: scan.KindB, Bytes: copied}}),
+		"d-deep": beside(blob(new), map[string]scan.Value{"doc": {Kind: scan.KindM, Map: map[string]scan.Value{
+			"list": {Kind: scan.KindL, List: []scan.Value{text("x"), text(b64(blob(old2)))}}}}}),
+		"e-part":  beside(blob(old), map[string]scan.Value{"url": text("vault:v1:" + b64(blob(old)) + ";")}),
+		"f-hex":   {"note": text(strings.ToUpper(hex.EncodeToString(blob(old))))},
+		"g-set":   {"all": {Kind: scan.KindSS, Texts: []string{"x", base64.RawURLEncoding.EncodeToString(blob(old))}}},
+		"h-other": {"note": text(b64(blob(third))), "new": text(b64(blob(new)))},
+		"i-cut":   {"note": {Kind: scan.KindB, Bytes: blob(old)[:60]}},
+	}
+	want := []string{
+		"b-raw: backup, byte 0 under " + old, "c-copy: a, byte 0 under " + old,
+		"d-deep: doc.list[1], byte 0 under " + old2, "e-part: url, byte 9 under " + old,
+		"f-hex: note, byte 0 under " + old, "g-set: all{1}, byte 0 under " + old,
+		"i-cut: note, byte 0 under " + old,
+	}
+	for _, exact := range []bool{false, true} {
+		for _, any := range []bool{false, true} {
+			request := rotate.KeyRequest{Destination: new, Sources: []string{old, old2}}
+			wanted := slices.Clone(want)
+			if any {
+				request = rotate.KeyRequest{Destination: new, Any: true}
+				wanted = append(wanted, "h-other: note, byte 0 under "+third)
+			}
+			b := &bench{cloud: cloud, keys: cloud.resolve(t, request), format: format(t, context, nil), exact: exact,
+				target: &memory{rows: maps.Clone(target.rows)}, store: checkpoint.NewMemory()}
+			counts, err := b.run(t)
+			if err != nil {
+				t.Fatal(err)
+			}
+			found := strays(t, b)
+			if exact || any { // KMS tells no key of what has another context, or is cut off
+				wanted, found = places(wanted), places(found)
+			}
+			slices.Sort(wanted)
+			if diff := cmp.Diff(wanted, found); diff != "" {
+				t.Errorf("exact %v, any %v (-want +got):\n%s", exact, any, diff)
+			}
+			if n := counts.Slots; n.Rotated != 4 || n.Failed != int64(len(wanted)) || counts.Search.Items != 9 {
+				t.Errorf("exact %v, any %v: counted %+v", exact, any, counts)
+			}
+		}
+	}
+}
+
+func places(list []string) (cut []string) {
+	for _, s := range list {
+		place, _, _ := strings.Cut(s, " under ")
+		cut = append(cut, place)
+	}
+	return cut
+}
+
+// KMS is asked about one candidate of each token, and about none of a token that it has
+// named for a slot: two questions tell that a key is the source key, and that KMS tells
+// keys apart.
+func TestSearchAsksOnceForEachToken(t *testing.T) {
+	cloud := newCloud(t)
+	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
+	others := []string{cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)}
+	target := newMemory()
+	for i := range 200 {
+		key := append(others, old)[i%3]
+		target.rows[fmt.Sprintf("item-%03d", i)] = map[string]scan.Value{
+			"note": {Kind: scan.KindB, Bytes: cloud.encrypt(t, key, "x", map[string]string{"i": fmt.Sprint(i)})}}
+	}
+	b := &bench{cloud: cloud, keys: cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}),
+		format: format(t, nil, nil), target: target, inspect: true}
+	counts, err := b.run(t)
+	if err != nil || counts.Slots.Failed != 66 || counts.Search.OtherKeys != 134 {
+		t.Fatalf("%+v, %v", counts, err)
+	}
+	if sent, _, _ := b.engine.Requests(); sent > 4 {
+		t.Errorf("%d requests for three tokens", sent)
+	}
+}
+
+// What KMS cannot decrypt under any key, and does not tell the key of, is no slot: nothing
+// can depend on it. Where it was cut off before that, it has to be taken for one.
+func TestSearchOfDamagedCiphertexts(t *testing.T) {
+	cloud := newCloud(t)
+	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
+	damaged := cloud.encrypt(t, old, "x", nil)
+	damaged[len(damaged)-1] ^= 1
+	of2014 := append([]byte{1, 1, 2, 0, 0x78}, damaged[5:37]...) // a layout that the fake does not have
+	of2014 = append(append(of2014, 0, 0, 0, 9, 0x30), "12345678"...)
+	target := newMemory()
+	target.rows = map[string]map[string]scan.Value{
+		"a-damaged": {"note": {Kind: scan.KindB, Bytes: damaged}},
+		"b-unknown": {"note": {Kind: scan.KindB, Bytes: of2014}},
+	}
+	b := &bench{cloud: cloud, keys: cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}),
+		format: format(t, nil, nil), target: target, store: checkpoint.NewMemory()}
+	counts, err := b.run(t)
+	if err != nil || counts.Search.Unusable != 1 {
+		t.Errorf("%+v, %v", counts, err)
+	}
+	if diff := cmp.Diff([]string{"a-damaged: note, byte 0 under " + old}, strays(t, b)); diff != "" {
+		t.Error(diff)
+	}
+	target.rows["b-unknown"]["note"] = scan.Value{Kind: scan.KindB, Bytes: of2014[:40]}
+	b.store = checkpoint.NewMemory()
+	if counts, err = b.run(t); err != nil || counts.Slots.Failed != 2 {
+		t.Errorf("cut off: %+v, %v", counts, err)
+	}
+}
+
+// A policy that wants an encryption context denies what the search asks, and this ends no
+// run: what is denied has to be taken for a slot.
+func TestSearchThatIsDenied(t *testing.T) {
+	cloud := newCloud(t)
+	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
+	context := map[string]string{"app": "a"}
+	target := newMemory()
+	for i := range 60 {
+		name := fmt.Sprintf("item-%02d", i)
+		if i%6 == 0 {
+			if _, err := cloud.fake.Rotate(old); err != nil {
+				t.Fatal(err)
+			}
+		}
+		target.rows[name] = map[string]scan.Value{"note": {Kind: scan.KindB, Bytes: cloud.encrypt(t, old, "x", context)}}
+	}
+	keys := cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}})
+	cloud.fake.SetPolicy(func(c fakekms.Call) bool { return len(c.EncryptionContext) > 0 })
+	b := &bench{cloud: cloud, keys: keys, format: format(t, context, nil), target: target, inspect: true}
+	counts, err := b.run(t)
+	if err != nil || counts.Slots.Failed != 60 {
+		t.Fatalf("%+v, %v", counts, err)
+	}
+}
+
+// The place of a slot that was refused is reported once. The ciphertext that stands there
+// names its key all the same, so that no rule can accept it.
+func TestRefusedPlacesAreReportedOnce(t *testing.T) {
+	cloud := newCloud(t)
+	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
+	blob := cloud.encrypt(t, old, "x", nil)
+	target := newMemory()
+	target.rows = map[string]map[string]scan.Value{
+		"a-text": {"slot": text("vault:" + base64.StdEncoding.EncodeToString(blob))},
+		"b-type": {"slot": {Kind: scan.KindM, Map: map[string]scan.Value{"x": {Kind: scan.KindB, Bytes: blob}}}},
+		"c-also": {"slot": text("no text can be raw"), "slot2": {Kind: scan.KindB, Bytes: blob}},
+	}
+	b := &bench{cloud: cloud, keys: cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}),
+		format: format(t, nil, nil), target: target, store: checkpoint.NewMemory()}
+	counts, err := b.run(t)
+	if err != nil || counts.Slots.Failed != 4 || counts.Reasons["failed/wrong-type"] != 3 || counts.Keys[old].Slots != 3 {
+		t.Fatalf("%+v, %v", counts, err)
+	}
+	if diff := cmp.Diff([]string{"c-also: slot2, byte 0 under " + old}, strays(t, b)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// Objects of which the format knows nothing, under every format that reads bodies.
+func TestObjectsThatNoFormatKnows(t *testing.T) {
+	cloud := newCloud(t)
+	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
+	blob := func() string { return string(cloud.encrypt(t, old, "x", nil)) }
+	b64 := func(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
+	bodies := map[string]string{
+		"export.jsonl": fmt.Sprintf("{\"id\":1,\"k\":%q}\n{\"id\":2,\"k\":%q}\n", b64(blob()), b64(blob())),
+		"stream.bin":   blob() + strings.Repeat("\x93stream", 300),
+		"newline.bin":  blob() + "\n",
+		"encrypt.json": fmt.Sprintf("{\n    \"CiphertextBlob\": %q,\n    \"KeyId\": %q\n}\n", b64(blob()), old),
+		"digits.txt":   hex.EncodeToString([]byte(blob())) + "\n",
+	}
+	slot := []ciphertext.SlotSpec{{Path: "nothing.here"}}
+	specs := map[string][]ciphertext.SlotSpec{"auto": nil, "sops": nil, "pulumi-state": nil, "biscuit": nil, "ejson-kms": nil,
+		"tink-keyset": nil, "s3-encryption-client": nil, "json": slot, "jsonl": slot, "text": {{Pattern: `NOTHING=(\S+)`}},
+		"raw": {{}}, "base64": {{}}, "base64url": {{}}, "hex": {{}}, "length-prefixed-u16be": {{}}, "length-prefixed-u32le": {{}},
+		"tink-envelope": nil}
+	for name, slots := range specs {
+		compiled, err := ciphertext.New(ciphertext.Spec{Format: name, Kind: ciphertext.Objects, Slots: slots})
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		target := newMemory()
+		target.objects = map[string]*scan.Object{"unread": {Bucket: "b", Key: "unread", Size: 1000,
+			Metadata: map[string]string{"k": b64(blob())}}}
+		for key, body := range bodies {
+			target.objects[key] = &scan.Object{Bucket: "b", Key: key, Body: []byte(body), Size: int64(len(body))}
+		}
+		for key := range target.objects {
+			target.rows[key] = nil
+		}
+		b := &bench{cloud: cloud, keys: cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}),
+			format: compiled, target: target, inspect: true}
+		counts, err := b.run(t)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if counts.Items.WithoutSlot != 0 || counts.Slots.Failed+counts.Slots.Remaining < 6 || counts.Keys[old].Slots < 6 {
+			t.Errorf("%s: %+v", name, counts)
+		}
+		if n := counts.Search; n.Items != 6 || n.Bodies != 1 || n.BodyBytes != 1000 {
+			t.Errorf("%s: searched %+v", name, n)
+		}
+	}
+}
+
+// A hit says where it is and what the job file needs, and never shows the ciphertext.
+func TestAdviceOnWhatWasFound(t *testing.T) {
+	cloud := newCloud(t)
+	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
+	blob := cloud.encrypt(t, old, "x", nil)
+	b64 := base64.StdEncoding.EncodeToString(blob)
+	target := newMemory()
+	target.rows = map[string]map[string]scan.Value{
+		"a": {"k[0]": text(b64)}, "b": {"k": text("v1." + b64)},
+		"c": {"k": {Kind: scan.KindB, Bytes: append([]byte{0, byte(len(blob))}, append(slices.Clone(blob), "payload"...)...)}},
+	}
+	want := map[string]string{"a": `'["k[0]"]' and format: base64`, "b": "with the application", "c": "length-prefixed-u16be"}
+	b := &bench{cloud: cloud, keys: cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}),
+		format: format(t, nil, nil), target: target, store: checkpoint.NewMemory()}
+	if _, err := b.run(t); err != nil {
+		t.Fatal(err)
+	}
+	last, err := b.passes.Last(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for chunk, err := range b.passes.Ledger(t.Context(), last) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range chunk.Entries {
+			if !strings.Contains(e.Detail, want[e.Ref]) || strings.Contains(fmt.Sprint(e), b64[:40]) {
+				t.Errorf("%s: %s", e.Ref, e.Detail)
+			}
+			delete(want, e.Ref)
+		}
+	}
+	if len(want) > 0 {
+		t.Errorf("not reported: %v", want)
+	}
+}
