@@ -64,6 +64,8 @@ func mutants() []mutant {
 			[]string{"./internal/report/auditlog", "-run", "TestForeignFilesAreLeft"}},
 		{"accept rule for a source-key slot", "internal/accept/accept.go",
 			"return key, !t.keys.IsSource(key)", "return key, true", []string{"./cmd/rotator", "-run", "TestScripts/accept"}},
+		{"an answer of KMS that it gave to another question is accepted", "internal/rotate/answers.go",
+			"\t\tcase blob:\n", "\t\tcase blob && false:\n", []string{"./internal/rotate", "-run", "TestWrongAnswers"}},
 		{"no waiting for the partitions of others", "internal/checkpoint/lease.go",
 			"return !p.ahead.Done && (!p.held || p.yielding) })", "return false && p.held })", simulation},
 	}

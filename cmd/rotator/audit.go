@@ -69,10 +69,21 @@ docs/operations.md.`,
 			if n := s.summary.Unaccepted(); n > 0 {
 				return &outcomeError{code: exitExceptions, text: fmt.Sprintf("not converged: %d slots failed or are foreign", n)}
 			}
-			return s.unproven()
+			if err := s.unproven(); err != nil {
+				return err
+			}
+			return s.doubts()
 		})
 	exceptionsFlag(cmd, &list)
 	return cmd
+}
+
+// doubts is the exit code of a pass whose figures are no proof.
+func (s *session) doubts() error {
+	if doubts := s.summary.Doubts(); len(doubts) > 0 {
+		return &outcomeError{code: exitExceptions, text: "not proven: " + doubts[0]}
+	}
+	return nil
 }
 
 func exceptionsFlag(cmd *cobra.Command, list *string) {
@@ -143,6 +154,9 @@ func (s *session) concludeLook(ctx context.Context, p *pass) error {
 	s.setTargets(ctx, totals)
 	s.summary.SetExamples(&s.found.examples)
 	setAccepted(s.summary, s.job, s.tally)
+	for _, doubt := range s.keysAtEnd(ctx, p.record) {
+		s.summary.Doubt(doubt)
+	}
 	s.summary.Conclude()
 	if err := s.lookBack(ctx); err != nil {
 		s.summary.Notes = append(s.summary.Notes, "it was not compared with the last pass: "+err.Error())
@@ -219,7 +233,7 @@ func (s *session) remaining() error {
 	if n == 0 {
 		return nil
 	}
-	return &outcomeError{code: exitRemaining, text: fmt.Sprintf("%d slots under a source key remain; rotator run moves them", n)}
+	return &outcomeError{code: exitRemaining, text: fmt.Sprintf("%d slots %s remain; rotator run moves them", n, s.summary.Mode.Where())}
 }
 
 // noRecords is the audit log of a pass that changes nothing: it refuses.

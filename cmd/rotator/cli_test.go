@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"regexp"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -43,6 +45,9 @@ func TestMain(m *testing.M) {
 //	exits CODE rotator ARG...   run, and expect an exit code
 //	writes N                    so many write requests have reached the targets
 //	disable KEY                 disable a key: old, new or third
+//	enable KEY                  enable it again
+//	retire KEY                  schedule the deletion of a key
+//	renew KEY [N]               rotate a key to new material, after N more requests to KMS
 //	repoint ALIAS KEY           make an alias stand for another key
 //	rewrite ID KEY              store a new ciphertext in an item, or an object prod/N
 //	damage ID                   change the last byte of an item's ciphertext
@@ -58,6 +63,9 @@ func TestScripts(t *testing.T) {
 		"exits":   exits,
 		"writes":  writes,
 		"disable": func(ts *testscript.TestScript, _ bool, args []string) { of(ts).disable(ts, args) },
+		"enable":  func(ts *testscript.TestScript, _ bool, args []string) { of(ts).enable(ts, args) },
+		"retire":  func(ts *testscript.TestScript, _ bool, args []string) { of(ts).retire(ts, args) },
+		"renew":   func(ts *testscript.TestScript, _ bool, args []string) { of(ts).renew(ts, args) },
 		"repoint": func(ts *testscript.TestScript, _ bool, args []string) { of(ts).repoint(ts, args) },
 		"rewrite": func(ts *testscript.TestScript, _ bool, args []string) { of(ts).rewrite(ts, args) },
 		"damage":  func(ts *testscript.TestScript, _ bool, args []string) { of(ts).damage(ts, args) },
@@ -199,6 +207,34 @@ func (w *world) arn(ts *testscript.TestScript, name string) string {
 
 func (w *world) disable(ts *testscript.TestScript, args []string) {
 	ts.Check(w.server.KMS().SetState(w.arn(ts, args[0]), fakekms.Disabled))
+}
+
+func (w *world) enable(ts *testscript.TestScript, args []string) {
+	ts.Check(w.server.KMS().SetState(w.arn(ts, args[0]), fakekms.Enabled))
+}
+
+func (w *world) retire(ts *testscript.TestScript, args []string) {
+	ts.Check(w.server.KMS().SetState(w.arn(ts, args[0]), fakekms.PendingDeletion))
+}
+
+func (w *world) renew(ts *testscript.TestScript, args []string) {
+	arn := w.arn(ts, args[0])
+	rotate := func() {
+		_, err := w.server.KMS().Rotate(arn)
+		ts.Check(err)
+	}
+	if len(args) == 1 {
+		rotate()
+		return
+	}
+	after, err := strconv.ParseInt(args[1], 10, 64)
+	ts.Check(err)
+	var seen atomic.Int64
+	w.server.Faults().Set("kms:ReEncrypt", fault.Fault{Before: func(*http.Request, []byte) {
+		if seen.Add(1) == after {
+			rotate()
+		}
+	}})
 }
 
 func (w *world) repoint(ts *testscript.TestScript, args []string) {

@@ -143,6 +143,9 @@ func stopCode(stop *rotate.StopError) (code int, hint string) {
 		return exitBusy, "another run took this pass over; rotator status shows how far it is"
 	case rotate.StopJob:
 		return exitJob, ""
+	case rotate.StopAnswer:
+		return exitInternal, "KMS, or what is between it and rotator, mixes answers up: find out " +
+			"which before you run again (docs/reliability.md)"
 	}
 	return exitInternal, "this is a bug: please report it with the log"
 }

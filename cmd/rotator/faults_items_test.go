@@ -198,7 +198,10 @@ func poisonCiphertexts(t *testing.T) {
 			t.Errorf("%d slots in the ledger, want %d", len(entries), poison+3+foreign)
 		}
 		for _, e := range entries {
-			if e.Attempts != n || e.Reason != map[string]string{"failed": "invalid-ciphertext", "foreign": "foreign-key"}[e.Outcome] {
+			said := e.Outcome + " " + e.Reason
+			// KMS compares the key of what is damaged behind its header alone.
+			named := said == "failed invalid-ciphertext" && e.Key == "" || said == "failed source-other-context" && e.Key != ""
+			if e.Attempts != n || !named && said != "foreign foreign-key" {
 				t.Errorf("the ledger has %s as %s for %s after %d attempts, want %d", e.Ref, e.Outcome, e.Reason, e.Attempts, n)
 			}
 		}

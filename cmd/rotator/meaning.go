@@ -1,6 +1,9 @@
 package main
 
 import (
+	"slices"
+
+	"rotator/internal/checkpoint"
 	"rotator/internal/config"
 	"rotator/internal/rotate"
 )
@@ -44,9 +47,39 @@ type contextMeaning struct {
 	Name                 string `json:",omitempty"` // by which contexts are looked up
 }
 
-func fingerprint(job *config.Job) (string, error) {
+// The mode is not a part: which one it is follows from the keys and the contexts, and a
+// pass that was begun before there were modes goes on once the job file states its own.
+func fingerprint(job *config.Job) (string, error) { return fingerprintOf(job, false) }
+
+// fingerprintBefore is the fingerprint of the job file without "destination_context: {}"
+// where the destination is an RSA key. It had no meaning there until it was asked for.
+func fingerprintBefore(job *config.Job) (string, error) {
+	return fingerprintOf(job, job.Destination.Algorithm != config.DefaultAlgorithm)
+}
+
+// sameWork reports whether a pass is about what the job file describes.
+func sameWork(record checkpoint.Pass, job *config.Job) (bool, error) {
+	now, err := fingerprint(job)
+	if err != nil || record.Fingerprint == now {
+		return err == nil, err
+	}
+	before, err := fingerprintBefore(job)
+	return record.Fingerprint == before, err
+}
+
+// fingerprintOf digests the meaning of a job. With unconfirmed it leaves out empty
+// destination contexts.
+func fingerprintOf(job *config.Job, unconfirmed bool) (string, error) {
 	m := meaning{Destination: job.Destination, Source: job.Source}
 	for _, target := range job.Targets {
+		if unconfirmed {
+			target.Slots = slices.Clone(target.Slots)
+			for i := range target.Slots {
+				if len(target.Slots[i].DestinationContext) == 0 {
+					target.Slots[i].DestinationContext = nil
+				}
+			}
+		}
 		t := targetMeaning{Name: target.Name, Format: target.Format, Slots: target.Slots,
 			InstructionSuffix: target.InstructionSuffix}
 		if target.Context != nil || target.DestinationContext != nil || target.ContextFile != nil {

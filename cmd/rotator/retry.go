@@ -86,11 +86,11 @@ func (s *session) lastOfJob(
 	if record, err = lastPass(ctx, passes, s.job); err != nil {
 		return record, err
 	}
-	print, err := fingerprint(s.job)
+	same, err := sameWork(record, s.job)
 	if err != nil {
 		return record, err
 	}
-	if record.Fingerprint != print {
+	if !same {
 		return record, problem(s.job, "job", "the job file asks for other targets, slots or keys than "+
 			"the last pass; rotator run begins a new one")
 	}

@@ -105,6 +105,7 @@ func (s *session) finish(ctx context.Context, p *pass, state *state) error {
 	}
 	end := state.runEnd(s.summary.KMS, s.headers)
 	end.AcceptKeys, end.TokenKeys = s.wiring.under, s.tokenKeys(p)
+	end.Doubts = s.keysAtEnd(ctx, p.record)
 	record, err := rotate.ClosePass(ctx, p.passes, p.record, end, s.summary.Status == report.Complete)
 	if err != nil {
 		return &storageError{what: "save the pass", err: err}
@@ -121,6 +122,9 @@ func (s *session) finish(ctx context.Context, p *pass, state *state) error {
 	}
 	s.summary.SetHeaders(record.Headers)
 	setAccepted(s.summary, s.job, s.tally)
+	for _, doubt := range record.Doubts {
+		s.summary.Doubt(doubt)
+	}
 	s.summary.Conclude()
 	return s.stillWritten(ctx, p.passes, record.Number-1)
 }
@@ -145,8 +149,8 @@ func (s *session) stillWritten(ctx context.Context, passes *checkpoint.Passes, e
 		found := target.Slots.Rotated + target.Slots.Remaining
 		if _, known := totals[target.Name]; known && found > left.Failed+left.Conflict+left.Remaining {
 			s.summary.Notes = append(s.summary.Notes, fmt.Sprintf(
-				"target %s: %d slots under a source key, which pass %d, begun %s, had not left there: something still writes with the old key",
-				target.Name, found, earlier, before.Started.Format(time.RFC3339)))
+				"target %s: %d slots %s, which pass %d, begun %s, had not left there: %s", target.Name,
+				found, s.summary.Mode.Where(), earlier, before.Started.Format(time.RFC3339), s.summary.Mode.Writes()))
 		}
 	}
 	return nil
@@ -162,8 +166,8 @@ func (s *session) comparable(ctx context.Context, passes *checkpoint.Passes, ear
 	if err != nil {
 		return before, nil, err
 	}
-	print, err := fingerprint(s.job)
-	if err != nil || before.Status != checkpoint.Finished || before.Fingerprint != print {
+	same, err := sameWork(before, s.job)
+	if err != nil || before.Status != checkpoint.Finished || !same {
 		return before, nil, nil
 	}
 	totals, err := passes.Totals(ctx, before)

@@ -60,16 +60,18 @@ func open(ctx context.Context, c *common, job *config.Job, command string) (*ses
 		return nil, err
 	}
 	s := &session{common: c, job: job, wiring: w, summary: &report.Summary{
-		Job:            job.Job,
-		Command:        command,
-		Started:        time.Now().UTC(),
-		DestinationKey: w.keys.Destination.ARN,
-		Account:        w.account,
-		Version:        version,
-		Keys:           []report.Key{},
-		Reasons:        []report.Reason{},
-		Targets:        []report.Target{},
-		Notes:          w.notes,
+		Job:                 job.Job,
+		Command:             command,
+		Mode:                report.Mode(job.Mode),
+		DestinationMaterial: w.keys.Destination.Material,
+		Started:             time.Now().UTC(),
+		DestinationKey:      w.keys.Destination.ARN,
+		Account:             w.account,
+		Version:             version,
+		Keys:                []report.Key{},
+		Reasons:             []report.Reason{},
+		Targets:             []report.Target{},
+		Notes:               w.notes,
 	}}
 	s.summary.SetSources(s.sources(), w.keys.Any)
 	return s, nil
@@ -142,8 +144,12 @@ func (s *session) excepted(exceptions []checkpoint.LedgerEntry) error {
 
 func (s *session) plan(targets []rotate.Target) (rotate.Plan, error) {
 	print, err := fingerprint(s.job)
-	return rotate.Plan{Job: s.job.Job, Fingerprint: print, Keys: s.wiring.keys, Targets: targets,
-		Account: s.wiring.account}, err
+	if err != nil {
+		return rotate.Plan{}, err
+	}
+	before, err := fingerprintBefore(s.job)
+	return rotate.Plan{Job: s.job.Job, Fingerprint: print, Before: before, Keys: s.wiring.keys,
+		Targets: targets, Account: s.wiring.account}, err
 }
 
 // pass is the pass of a session, with its store and tracker.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
 
 	"rotator/internal/artifact"
 	"rotator/internal/checkpoint"
@@ -54,6 +55,7 @@ type wiring struct {
 	job    *config.Job
 	keys   rotate.Keys
 	kms    *rotate.KMS
+	client *kms.Client
 	rate   float64 // ReEncrypt requests per second
 	places []place
 	notes  []string
@@ -125,7 +127,8 @@ func (w *wiring) wireKMS(ctx context.Context, base aws.Config) error {
 	}
 	client := w.kmsClient(cfg)
 	request := rotate.KeyRequest{Destination: w.job.Destination.Key, DestinationAlgorithm: w.job.Destination.Algorithm,
-		Sources: w.job.Source.Keys, SourceAlgorithm: w.job.Source.Algorithm, Any: w.job.Source.Any}
+		Sources: w.job.Source.Keys, SourceAlgorithm: w.job.Source.Algorithm, Any: w.job.Source.Any,
+		Mode: rotate.Mode(w.job.Mode)}
 	err := rotate.Patiently(ctx, time.Duration(w.job.MaxOutage), "KMS", func(ctx context.Context) (err error) {
 		w.keys, err = rotate.ResolveKeys(ctx, client, request)
 		return err
@@ -139,11 +142,16 @@ func (w *wiring) wireKMS(ctx context.Context, base aws.Config) error {
 	if err := w.resolveAccepted(ctx, client); err != nil {
 		return keyProblem(w.job, err)
 	}
+	w.client = client
 	w.kms = rotate.NewKMS(client, w.keys.Destination, w.job.KMS.GrantTokens)
 	err = rotate.Patiently(ctx, time.Duration(w.job.MaxOutage), "KMS", func(ctx context.Context) (err error) {
 		w.notes, err = rotate.CheckAuthorized(ctx, w.kms, w.keys, hasContexts(w.job))
 		return err
 	})
+	if n := droppedContexts(w.job, w.keys); n > 0 {
+		w.notes = append(w.notes, fmt.Sprintf("the encryption contexts of %d slots are dropped, as the job file confirms: "+
+			"%s is an RSA key, which binds a ciphertext to no context", n, w.keys.Destination.ARN))
+	}
 	return keyProblem(w.job, err)
 }
 
@@ -156,27 +164,6 @@ func regions(job *config.Job, region string) error {
 			found = append(found, job.Problem(field, fmt.Sprintf(
 				"the key is in %s, but KMS is asked in %s; set kms.region: %s (ReEncrypt never crosses Regions, so source and destination must be in one)",
 				parts[3], region, parts[3])))
-		}
-	}
-	return problems(job, found)
-}
-
-// contexts refuses encryption contexts where an asymmetric key cannot have one.
-func contexts(job *config.Job, keys rotate.Keys) error {
-	var found []config.Problem
-	check := func(field string, context, destination map[string]string) {
-		if keys.SourceAlgorithm != rotate.Symmetric && len(context) > 0 {
-			found = append(found, job.Problem(field+".context", "the source keys are asymmetric, which take no encryption context; use destination_context alone"))
-		}
-		if !keys.Destination.Symmetric() && len(destination) > 0 {
-			found = append(found, job.Problem(field+".destination_context", "the destination key is asymmetric, which takes no encryption context; take it out"))
-		}
-	}
-	for i, target := range job.Targets {
-		field := fmt.Sprintf("targets[%d]", i)
-		check(field, target.Context, target.DestinationContext)
-		for j, slot := range target.Slots {
-			check(fmt.Sprintf("%s.slots[%d]", field, j), slot.Context, slot.DestinationContext)
 		}
 	}
 	return problems(job, found)
@@ -223,7 +210,9 @@ func keyProblem(job *config.Job, err error) error {
 		return err
 	}
 	for field, given := range keyFields(job) {
-		if given != key.Given {
+		if key.Field != "" {
+			field = key.Field
+		} else if given != key.Given {
 			continue
 		}
 		if key.Wrong {

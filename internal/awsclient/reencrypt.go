@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/schemas"
@@ -97,7 +98,7 @@ func (l *light) HandleInitialize(ctx context.Context, in middleware.InitializeIn
 	if f == nil || !ok || l.aside.Load() || input.DestinationKeyId == nil { // which the SDK refuses
 		return next.HandleInitialize(ctx, in)
 	}
-	result, err := l.send(ctx, f, input)
+	result, request, err := l.send(ctx, f, input)
 	if errors.Is(err, errAside) {
 		return next.HandleInitialize(ctx, in)
 	}
@@ -107,6 +108,9 @@ func (l *light) HandleInitialize(ctx context.Context, in middleware.InitializeIn
 			l.doubt(f)
 		}
 		return out, metadata, err
+	}
+	if request != "" {
+		awsmiddleware.SetRequestIDMetadata(&metadata, request)
 	}
 	return middleware.InitializeOutput{Result: result}, metadata, nil
 }
@@ -195,22 +199,24 @@ const invocationHeader = "Amz-Sdk-Invocation-Id"
 // errAside leaves a request, of which nothing was sent, to the SDK.
 var errAside = errors.New("left to the SDK")
 
-// send makes one request.
-func (l *light) send(ctx context.Context, f *form, in *kms.ReEncryptInput) (*kms.ReEncryptOutput, error) {
+// send makes one request. It returns the id that KMS gave it, too.
+func (l *light) send(
+	ctx context.Context, f *form, in *kms.ReEncryptInput,
+) (out *kms.ReEncryptOutput, request string, err error) {
 	if err := ctx.Err(); err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	body, err := l.body(ctx, in)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	credentials, err := l.credentials.Retrieve(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("get identity: %w", err)
+		return nil, "", fmt.Errorf("get identity: %w", err)
 	}
 	if (credentials.SessionToken != "") != slices.Contains(f.headers, "x-amz-security-token") {
 		l.aside.Store(true) // other credentials than those that the form was learned from
-		return nil, errAside
+		return nil, "", errAside
 	}
 	header := make(http.Header, len(f.header)+2)
 	for name, values := range f.header {
@@ -241,31 +247,33 @@ func (l *light) body(ctx context.Context, in *kms.ReEncryptInput) ([]byte, error
 }
 
 // receive sends a request and reads its answer, with errors as the SDK makes them.
-func (l *light) receive(ctx context.Context, f *form, sent *http.Request) (*kms.ReEncryptOutput, error) {
+func (l *light) receive(
+	ctx context.Context, f *form, sent *http.Request,
+) (out *kms.ReEncryptOutput, request string, err error) {
 	answer, err := f.sender.Do(sent)
 	if err != nil {
 		err = &smithyhttp.RequestSendError{Err: err}
 		if ctx.Err() != nil {
 			err = &smithy.CanceledError{Err: ctx.Err()}
 		}
-		return nil, responseError(&http.Response{Header: http.Header{}, Body: http.NoBody}, err)
+		return nil, "", responseError(&http.Response{Header: http.Header{}, Body: http.NoBody}, err)
 	}
 	defer func() { _ = answer.Body.Close() }()
 	text, err := bodyOf(answer)
 	if err != nil {
-		return nil, responseError(answer, &smithy.DeserializationError{Err: err})
+		return nil, "", responseError(answer, &smithy.DeserializationError{Err: err})
 	}
-	out := &kms.ReEncryptOutput{}
+	out = &kms.ReEncryptOutput{}
 	if answer.StatusCode == http.StatusOK && parseOutput(text, out) {
-		return out, nil
+		return out, answer.Header.Get(requestHeader), nil
 	}
 	*out = kms.ReEncryptOutput{}
 	again := *answer
 	again.Body = io.NopCloser(bytes.NewReader(text))
 	if err := l.protocol.DeserializeResponse(ctx, l.schema, kms.TypeRegistry, &smithyhttp.Response{Response: &again}, out); err != nil {
-		return nil, responseError(answer, err)
+		return nil, "", responseError(answer, err)
 	}
-	return out, nil
+	return out, answer.Header.Get(requestHeader), nil
 }
 
 // bodyOf reads the body of an answer, at once where its length was told.

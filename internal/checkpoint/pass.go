@@ -34,6 +34,7 @@ type Pass struct {
 	Sources     []Key        `json:"sources,omitempty"`
 	Any         bool         `json:"any,omitempty"`
 	Account     string       `json:"account,omitempty"` // of the caller that began the pass
+	Mode        string       `json:"mode,omitempty"`    // what the job does; "" in older records
 	Targets     []PassTarget `json:"targets"`
 	Status      Status       `json:"status"`
 	Started     time.Time    `json:"started"`
@@ -51,12 +52,14 @@ type Pass struct {
 	// names that they give them.
 	AcceptKeys map[string]string `json:"accept_keys,omitempty"`
 	// TokenKeys are the ARNs of the keys that KMS has named for tokens in the headers of
-	// exceptions.
+	// ciphertexts, in this pass and in those before it.
 	TokenKeys map[string]string `json:"token_keys,omitempty"`
 	// Headers are the runs that counted slots by the header of their blobs, and did
 	// not end with a checked sample that agreed. While there are any, figures that
 	// rest on headers are no evidence.
 	Headers []HeaderRun `json:"headers,omitempty"`
+	// Doubts are reasons why what the pass counted is no proof.
+	Doubts []string `json:"doubts,omitempty"`
 }
 
 // HeaderRun is a run that counted slots by the header of their blobs. Wrong says
@@ -99,12 +102,17 @@ type RunEnd struct {
 	// checked to the end, and agreed; HeadersWrong what a check has found.
 	HeadersAgree bool
 	HeadersWrong string
+	// Doubts are reasons why what the pass counted is no proof.
+	Doubts []string
 }
 
 // The most logs and ids of runs that the record of a pass holds: those added last.
 const (
 	maxLogs = 500
 	maxRuns = 32
+	// maxDoubts bounds the reasons for doubt that a record holds; those of the first runs
+	// stay.
+	maxDoubts = 16
 )
 
 // maxHeaderRuns is how many runs that use headers a pass may have open. None of them
@@ -146,6 +154,11 @@ func (p *Pass) AddRun(end RunEnd) {
 	p.endHeaders(end)
 	p.AcceptKeys = merged(p.AcceptKeys, end.AcceptKeys)
 	p.TokenKeys = merged(p.TokenKeys, end.TokenKeys)
+	for _, doubt := range end.Doubts {
+		if !slices.Contains(p.Doubts, doubt) && len(p.Doubts) < maxDoubts {
+			p.Doubts = append(p.Doubts, doubt)
+		}
+	}
 	p.Requests += end.Requests
 	p.Throttled += end.Throttled
 	p.addLogs(end)

@@ -11,6 +11,7 @@ func (j *Job) setDefaults(directory string) {
 	if !j.source.written("kms.quota") {
 		setDefault(j, "kms.rate", &j.KMS.Rate, DefaultRate)
 	}
+	setDefault(j, "mode", &j.Mode, DefaultMode)
 	setDefault(j, "max_outage", &j.MaxOutage, DefaultMaxOutage)
 	setDefault(j, "destination.algorithm", &j.Destination.Algorithm, DefaultAlgorithm)
 	setDefault(j, "source.algorithm", &j.Source.Algorithm, DefaultAlgorithm)

@@ -9,6 +9,8 @@ func description(name string) string {
 		return "Job is one rotation: which ciphertexts are moved, from which keys, to which key, and how fast."
 	case "Job.Job":
 		return "Name of the job: letters, digits, \"-\", \"_\" and \".\", at most 64. The checkpoint is kept under it, so a new name starts from nothing. Required."
+	case "Job.Mode":
+		return "What the job does: move, from the source keys to the destination key; refresh, to the newest material of one key; or context, to another encryption context under one key. For refresh and context, source.keys names the destination key alone. Default move."
 	case "Job.Destination":
 		return "Where ciphertexts are moved to. Required."
 	case "Job.Source":
@@ -32,7 +34,7 @@ func description(name string) string {
 	case "Destination":
 		return "Destination is the key under which every ciphertext stands afterwards."
 	case "Destination.Key":
-		return "Key id, key ARN, alias name or alias ARN; another account's key needs an ARN. It is resolved once per pass. The same key as a source refreshes its ciphertexts to the newest key material. Required."
+		return "Key id, key ARN, alias name or alias ARN; another account's key needs an ARN. It is resolved once per pass. A source key can be the same key only if mode says what is meant. Required."
 	case "Destination.Algorithm":
 		return "Encryption algorithm of the key. Only an RSA key needs it. Default SYMMETRIC_DEFAULT."
 	case "Source":

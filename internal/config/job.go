@@ -26,6 +26,7 @@ const (
 	MinLease          = Duration(time.Second)
 	DefaultMtime      = MtimeUpdate
 	DefaultSearch     = SearchRead
+	DefaultMode       = ModeMove
 	// DefaultAlgorithm is the only one of symmetric keys (API_ReEncrypt).
 	DefaultAlgorithm = "SYMMETRIC_DEFAULT"
 )
@@ -34,6 +35,13 @@ const (
 const (
 	SearchRead = "read"
 	SearchAll  = "all"
+)
+
+// What a job does.
+const (
+	ModeMove    = "move"
+	ModeRefresh = "refresh"
+	ModeContext = "context"
 )
 
 // What becomes of the modification time of a rewritten file.
@@ -48,6 +56,11 @@ type Job struct {
 	// Name of the job: letters, digits, "-", "_" and ".", at most 64. The
 	// checkpoint is kept under it, so a new name starts from nothing. Required.
 	Job string `yaml:"job" jsonschema:"required,minLength=1,maxLength=64,pattern=^[A-Za-z0-9][A-Za-z0-9._-]*$"`
+	// What the job does: move, from the source keys to the destination key; refresh,
+	// to the newest material of one key; or context, to another encryption context
+	// under one key. For refresh and context, source.keys names the destination key
+	// alone. Default move.
+	Mode string `yaml:"mode" jsonschema:"enum=move,enum=refresh,enum=context,default=move"`
 	// Where ciphertexts are moved to. Required.
 	Destination Destination `yaml:"destination" jsonschema:"required"`
 	// Which ciphertexts are moved. Required.
@@ -89,8 +102,8 @@ type Job struct {
 // Destination is the key under which every ciphertext stands afterwards.
 type Destination struct {
 	// Key id, key ARN, alias name or alias ARN; another account's key needs an
-	// ARN. It is resolved once per pass. The same key as a source refreshes its
-	// ciphertexts to the newest key material. Required.
+	// ARN. It is resolved once per pass. A source key can be the same key only if
+	// mode says what is meant. Required.
 	Key string `yaml:"key" jsonschema:"required,minLength=1"`
 	// Encryption algorithm of the key. Only an RSA key needs it. Default
 	// SYMMETRIC_DEFAULT.

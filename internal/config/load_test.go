@@ -57,6 +57,7 @@ func TestDefaults(t *testing.T) {
 	got := load(t, minimal)
 	want := &Job{
 		Job:         "a",
+		Mode:        "move",
 		Destination: Destination{Key: "alias/new", Algorithm: "SYMMETRIC_DEFAULT"},
 		Source:      Source{Keys: []string{"alias/old"}, Algorithm: "SYMMETRIC_DEFAULT"},
 		KMS:         KMS{Rate: 1000},

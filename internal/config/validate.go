@@ -28,6 +28,7 @@ func (j *Job) validate(refused map[string]bool) []Problem {
 	}
 	c := &checker{job: j, refused: refused}
 	c.name()
+	c.mode()
 	c.keys()
 	c.kms()
 	c.limits()
@@ -71,6 +72,58 @@ func (c *checker) name() {
 	case !jobName.MatchString(c.job.Job):
 		c.add("job", `must be letters, digits, "-", "_" and ".", beginning with a letter or digit, at most 64`)
 	}
+}
+
+// mode checks what the file alone shows: whether two names stand for one key is known
+// once KMS has resolved them.
+func (c *checker) mode() {
+	switch c.job.Mode {
+	case ModeMove:
+	case ModeRefresh, ModeContext:
+		c.ofOneKey()
+	default:
+		c.add("mode", fmt.Sprintf("%q is not a mode; there are move (the default), refresh and context",
+			c.job.Mode))
+	}
+}
+
+// ofOneKey checks a job that stays under one key.
+func (c *checker) ofOneKey() {
+	mode := c.job.Mode
+	if c.job.Source.Any {
+		c.add("source.any", fmt.Sprintf("mode: %s is for one key; name it in source.keys, as in "+
+			"destination.key", mode))
+	}
+	if c.job.Source.rsa() {
+		c.add("source.algorithm", fmt.Sprintf("mode: %s is for symmetric keys: an RSA key has neither "+
+			"newer key material nor an encryption context", mode))
+	}
+	changed := ""
+	for i, target := range c.job.Targets {
+		field := element("targets", i)
+		if differs(target.Context, target.DestinationContext, target.ContextFile != nil) {
+			changed = field + ".destination_context"
+		}
+		for j, slot := range target.Slots {
+			if differs(slot.Context, slot.DestinationContext, false) {
+				changed = element(field+".slots", j) + ".destination_context"
+			}
+		}
+	}
+	switch {
+	case mode == ModeRefresh && changed != "":
+		c.add(changed, "mode: refresh keeps the encryption context; take this out, or write mode: "+
+			"context, which moves to the newest key material as well")
+	case mode == ModeContext && changed == "":
+		c.add("mode", "no destination_context differs from its context; write destination_context "+
+			"where the encryption context is to change, or mode: refresh")
+	}
+}
+
+// differs reports whether a destination_context asks for another context. Listed is true
+// when contexts come from a file.
+func differs(context, destination map[string]string, listed bool) bool {
+	return destination != nil && (listed || !maps.Equal(context, destination))
 }
 
 // keys checks both sides of the move.

@@ -49,6 +49,7 @@ const (
 type keyFacts struct {
 	key         checkpoint.Key
 	destination string // ARN
+	mode        Mode
 	counts      checkpoint.Counts
 	byTarget    []targetSlots
 	complete    bool
@@ -82,7 +83,7 @@ func decideKey(f keyFacts) SourceKey {
 	switch {
 	case f.key.ARN == f.destination:
 		s.Answer, s.Reason = No, ReasonSameKey
-		s.Sentence = name + " stays in use: it is the destination key of this job as well."
+		s.Sentence = name + " stays in use: " + f.mode.stays()
 	case under > 0:
 		s.Answer, s.Reason = No, ReasonRemaining
 		verb := "depend"

@@ -19,6 +19,7 @@ import (
 type Summary struct {
 	Job       string   `json:"job"`
 	Command   string   `json:"command"`
+	Mode      Mode     `json:"mode"`
 	Pass      int      `json:"pass"` // 0: an audit or verify, which belongs to no pass
 	Status    string   `json:"status"`
 	Converged bool     `json:"converged"`
@@ -41,11 +42,14 @@ type Summary struct {
 	Started        time.Time `json:"started"`
 	Ended          time.Time `json:"ended"`
 	DestinationKey string    `json:"destination_key"`
-	Version        string    `json:"version"`
+	// DestinationMaterial is the id of the key material to which a refresh moves.
+	DestinationMaterial string `json:"destination_material,omitempty"`
+	Version             string `json:"version"`
 	// Notes are facts that qualify the figures: what could not be checked, who
 	// still writes under a source key.
 	Notes []string `json:"notes,omitempty"`
 
+	doubts   []string
 	doubtful bool // some figures rest on headers that are not to be relied on
 	sources  []checkpoint.Key
 	any      bool // every key but the destination is a source key
@@ -294,6 +298,7 @@ func (s *Summary) factsOf(key checkpoint.Key) keyFacts {
 	f := keyFacts{
 		key:         key,
 		destination: s.DestinationKey,
+		mode:        s.Mode,
 		counts:      s.total,
 		complete:    s.Status == Complete,
 		pass:        s.Pass,

@@ -35,6 +35,9 @@ func (s *Summary) Text(w io.Writer) error {
 	if s.Pass > 0 {
 		out.line("pass\t%d", s.Pass)
 	}
+	if s.Mode != ModeMove && s.Mode != "" {
+		out.line("mode\t%s", s.Mode)
+	}
 	for _, k := range s.SourceKeys {
 		out.line("source\t%s", k.Key)
 	}
@@ -101,15 +104,17 @@ func (s *Summary) convergence() string {
 		return fmt.Sprintf("yes, but for %d slots that accept rules take, of which nothing is said, as of %s",
 			s.Slots.Exceptions(), s.AsOf.Format(time.RFC3339))
 	case s.Converged:
-		return "yes: nothing depends on a source key, as of " + s.AsOf.Format(time.RFC3339)
+		return "yes: " + s.settled() + ", as of " + s.AsOf.Format(time.RFC3339)
 	case s.Status != Complete:
 		return "no: the pass is not complete"
 	case s.Slots.Remaining > 0:
-		return fmt.Sprintf("no: %d slots are under a source key", s.Slots.Remaining)
+		return fmt.Sprintf("no: %d slots are %s", s.Slots.Remaining, s.Mode.Where())
 	case s.Unaccepted() > 0:
 		return fmt.Sprintf("no: %d slots failed, are foreign, or kept changing", s.Unaccepted())
 	case len(s.NotProven) > 0:
 		return fmt.Sprintf("not proven: %s found no ciphertext", count(len(s.NotProven), "target or slot rule"))
+	case len(s.doubts) > 0:
+		return "no: " + s.doubts[0]
 	case s.doubtful:
 		return "no: some figures rest on headers of ciphertexts that are not to be relied on"
 	}

@@ -307,6 +307,9 @@ func (w *worker) write(target *Target, tasks []*task) error {
 	pending := onlyMoving(tasks)
 	began := time.Now()
 	for n := 0; len(pending) > 0; n++ {
+		if stop := w.decider.broken.Load(); stop != nil {
+			return stop
+		}
 		if err := w.intend(target, pending); err != nil {
 			return err
 		}

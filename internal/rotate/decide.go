@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 
 	"rotator/internal/ciphertext"
-	"rotator/internal/kmsblob"
 )
 
 // Keys is what the job asks for, resolved.
@@ -21,13 +20,23 @@ type Keys struct {
 	SourceAlgorithm string
 	// Any moves slots under whatever key they stand.
 	Any bool
+	// Mode is what the job does; "" is ModeMove.
+	Mode Mode
 }
 
-// refresh says whether slots already under the destination key are to move to
-// its newest material.
-func (k Keys) refresh() bool {
-	return slices.ContainsFunc(k.Sources, func(s Key) bool { return s.ARN == k.Destination.ARN })
-}
+// Mode is what a job does.
+type Mode string
+
+// The modes. All but ModeMove stay under one key, which is source and destination.
+const (
+	ModeMove    Mode = "move"    // from the source keys to the destination key
+	ModeRefresh Mode = "refresh" // to the newest material of the key
+	ModeContext Mode = "context" // to another encryption context under the key
+)
+
+// refresh reports whether slots already under the destination key are to move to its
+// newest material.
+func (k Keys) refresh() bool { return k.Mode == ModeRefresh }
 
 func (k Keys) isSource(arn string) bool {
 	return k.Any || slices.ContainsFunc(k.Sources, func(s Key) bool { return s.ARN == arn })
@@ -70,13 +79,21 @@ func (v verdict) excepted() bool {
 // decider finds out where a slot stands and what to do about it, by asking KMS.
 // It is shared by all workers.
 type decider struct {
-	keys      Keys
-	kms       Reencrypter
-	headers   *headers // learns from every answer
-	limiter   *Limiter
-	workers   func() int // among which the rate is divided now
-	retry     *retrier
-	denials   streak
+	keys    Keys
+	kms     Reencrypter
+	headers *headers // learns from every answer
+	answers *answerHistory
+	proven  *provenTokens
+	// broken is set once an answer of KMS has turned out not to be one to its question:
+	// then nothing more is written.
+	broken  atomic.Pointer[StopError]
+	limiter *Limiter
+	workers func() int // among which the rate is divided now
+	retry   *retrier
+	denials streak
+	// changed is true when the last slot of a job of ModeContext had the new context
+	// already: then that context is tried first. A header does not tell the context.
+	changed   atomic.Bool
 	requests  atomic.Int64
 	throttled atomic.Int64
 }
@@ -90,21 +107,19 @@ func (d *decider) decide(ctx context.Context, slot ciphertext.Slot) (verdict, er
 	if v, ok, err := d.likely(ctx, slot); ok || err != nil {
 		return v, err
 	}
-	var first error
+	var refusals []refusal
 	for _, source := range d.keys.candidates() {
 		answer, err := d.ask(ctx, Question{Blob: slot.Blob, Source: source,
 			Context: d.sourceContext(slot), DestinationContext: d.destinationContext(slot)})
 		if err == nil {
-			return d.judge(slot, answer)
+			return d.judge(ctx, slot, answer)
 		}
 		if fatal(err) {
 			return verdict{}, err
 		}
-		if first == nil {
-			first = err
-		}
+		refusals = append(refusals, refusal{source, err})
 	}
-	return d.opposite(ctx, slot, first)
+	return d.opposite(ctx, slot, refusals)
 }
 
 // likely asks first what the header of the blob makes likely, where that is another
@@ -115,7 +130,9 @@ func (d *decider) likely(ctx context.Context, slot ciphertext.Slot) (v verdict, 
 	from, to := d.sourceContext(slot), d.destinationContext(slot)
 	q := Question{Blob: slot.Blob, Context: from, DestinationContext: to}
 	switch {
-	case key == "" || d.keys.refresh() || key != d.keys.Destination.ARN && d.keys.isSource(key):
+	case key == "" || d.keys.refresh() || d.keys.Mode == ModeContext && !d.changed.Load():
+		return verdict{}, false, nil
+	case key != d.keys.Destination.ARN && d.keys.isSource(key):
 		return verdict{}, false, nil
 	case key == d.keys.Destination.ARN:
 		q.Source, q.Context = d.keys.Destination, to
@@ -127,7 +144,7 @@ func (d *decider) likely(ctx context.Context, slot ciphertext.Slot) (v verdict, 
 	case err != nil || answer.Source != key:
 		return verdict{}, false, nil
 	case key == d.keys.Destination.ARN:
-		v, err = d.underDestination(answer)
+		v, err = d.underDestination(ctx, slot, answer)
 		return v, true, err
 	}
 	return d.elsewhere(key), true, nil
@@ -136,61 +153,31 @@ func (d *decider) likely(ctx context.Context, slot ciphertext.Slot) (v verdict, 
 // opposite asks whether the slot is already where the job wants it: after a
 // crash between a write and its checkpoint the same slot is met again, now
 // under the destination's key, context and algorithm.
-func (d *decider) opposite(ctx context.Context, slot ciphertext.Slot, first error) (verdict, error) {
+func (d *decider) opposite(
+	ctx context.Context, slot ciphertext.Slot, refusals []refusal,
+) (verdict, error) {
 	to := d.destinationContext(slot)
-	answer, err := d.ask(ctx, Question{Blob: slot.Blob, Source: d.keys.Destination, Context: to, DestinationContext: to})
+	answer, err := d.ask(ctx, Question{Blob: slot.Blob, Source: d.keys.Destination,
+		Context: to, DestinationContext: to})
 	switch {
 	case err != nil && fatal(err):
 		return verdict{}, err
 	case err == nil && answer.Source == d.keys.Destination.ARN:
-		return d.underDestination(answer)
+		d.changed.Store(d.keys.Mode == ModeContext)
+		return d.underDestination(ctx, slot, answer)
 	case err == nil:
 		return d.elsewhere(answer.Source), nil // a server that does not enforce the pin
-	case Classify(first) == ClassIncorrectKey:
-		return d.name(ctx, slot)
-	case Classify(first) == ClassDenied:
-		return verdict{outcome: Failed, reason: reasonAccessDenied,
-			detail: "KMS denies access to the key of this blob, or the key does not exist in this account and Region"}, nil
-	case Classify(first) == ClassInvalidCiphertext:
-		return verdict{outcome: Failed, reason: reasonInvalidCiphertext,
-			detail: "KMS cannot decrypt it: it is corrupt, or its encryption context or algorithm is not what the job file says" +
-				d.plaintextHint(slot.Blob)}, nil
-	case ofUnusableKey(first):
-		return verdict{outcome: Failed, reason: reasonKeyUnusable,
-			detail: "the key of this blob, which the job does not name, is disabled or pending deletion"}, nil
 	}
-	reason, detail := reasonOf(first)
-	return verdict{outcome: Failed, reason: reason, detail: detail}, nil
+	return d.refused(ctx, slot, refusals, refusal{d.keys.Destination, err})
 }
 
-// plaintextHint is what to add about bytes that KMS cannot decrypt and that do not begin as
-// ciphertexts under symmetric keys do. It is no more than a hint: other servers than AWS
-// have layouts of their own.
-func (d *decider) plaintextHint(blob []byte) string {
-	_, known := kmsblob.ReadToken(blob)
-	if known || d.keys.SourceAlgorithm != Symmetric || holdsBlob(blob) {
-		return ""
-	}
-	return "; it has no header of a KMS ciphertext, so it may be plaintext that was never encrypted"
-}
-
-// name asks KMS, without a pin, under which key a foreign slot stands. The new
-// blob is thrown away.
-func (d *decider) name(ctx context.Context, slot ciphertext.Slot) (verdict, error) {
-	from := d.sourceContext(slot)
-	answer, err := d.ask(ctx, Question{Blob: slot.Blob, Context: from, DestinationContext: d.destinationContext(slot)})
-	if err != nil && fatal(err) {
-		return verdict{}, err
-	}
-	return d.elsewhere(answer.Source), nil
-}
-
-// elsewhere is the verdict on a slot under a key that is not asked for; arn is
-// "" when KMS would not name it.
+// elsewhere is the verdict on a slot under a key that is not asked for; arn is "" when
+// KMS does not name it.
 func (d *decider) elsewhere(arn string) verdict {
 	if arn == d.keys.Destination.ARN {
 		return verdict{outcome: Foreign, key: arn, reason: reasonOtherContext,
-			detail: "it is under the destination key, but with the source's context and not with destination_context"}
+			detail: "it is under the destination key, but with the source's context " +
+				"and not with destination_context"}
 	}
 	return verdict{outcome: Foreign, key: arn, reason: reasonForeignKey,
 		detail: "it is under a key that source.keys does not name"}
@@ -198,35 +185,49 @@ func (d *decider) elsewhere(arn string) verdict {
 
 // judge decides from the answer to the first question. What KMS says decides,
 // not what was asked.
-func (d *decider) judge(slot ciphertext.Slot, answer Answer) (verdict, error) {
+func (d *decider) judge(
+	ctx context.Context, slot ciphertext.Slot, answer Answer,
+) (verdict, error) {
 	if answer.Source == d.keys.Destination.ARN {
 		same := maps.Equal(d.sourceContext(slot), d.destinationContext(slot)) && d.keys.SourceAlgorithm == d.keys.Destination.Algorithm
 		switch {
 		case same:
-			return d.underDestination(answer)
+			return d.underDestination(ctx, slot, answer)
 		case !d.keys.isSource(answer.Source):
 			return d.elsewhere(answer.Source), nil
 		}
 	} else if !d.keys.isSource(answer.Source) {
 		return d.elsewhere(answer.Source), nil
 	}
-	return d.move(answer)
+	return d.move(ctx, slot, answer)
 }
 
 // move is the verdict on a slot that is to hold the answer's blob. Nothing is
 // written that KMS does not say is under the destination key.
-func (d *decider) move(answer Answer) (verdict, error) {
+func (d *decider) move(
+	ctx context.Context, slot ciphertext.Slot, answer Answer,
+) (verdict, error) {
 	if answer.Destination != d.keys.Destination.ARN {
 		return verdict{}, &StopError{Kind: StopInternal,
 			What: fmt.Sprintf("KMS encrypted under %s instead of the destination key %s; nothing was written", answer.Destination, d.keys.Destination.ARN)}
 	}
+	if err := d.prove(ctx, answer, d.destinationContext(slot)); err != nil {
+		if stopped(err) || ctx.Err() != nil {
+			return verdict{}, err
+		}
+		reason, detail := reasonOf(err)
+		return verdict{outcome: Failed, key: answer.Source, reason: reason, detail: detail}, nil
+	}
+	d.changed.Store(false)
 	return verdict{blob: answer.Blob, key: answer.Source}, nil
 }
 
 // underDestination is the verdict on a slot that has the destination's key,
 // context and algorithm. It moves only in a refresh, and only when an older
 // material made it.
-func (d *decider) underDestination(answer Answer) (verdict, error) {
+func (d *decider) underDestination(
+	ctx context.Context, slot ciphertext.Slot, answer Answer,
+) (verdict, error) {
 	material := d.keys.Destination.Material
 	if !d.keys.refresh() || material == "" || answer.SourceMaterial == material {
 		return verdict{outcome: Current, key: answer.Source}, nil
@@ -234,7 +235,7 @@ func (d *decider) underDestination(answer Answer) (verdict, error) {
 	if answer.SourceMaterial == "" {
 		return verdict{}, &StopError{Kind: StopInternal, What: "KMS does not tell which key material a blob is under, so a refresh cannot be decided; nothing was written"}
 	}
-	return d.move(answer)
+	return d.move(ctx, slot, answer)
 }
 
 // sourceContext and destinationContext drop what an asymmetric key cannot have.
@@ -270,7 +271,7 @@ func (d *decider) ask(ctx context.Context, q Question) (Answer, error) {
 		return Answer{}, err
 	case err == nil:
 		d.denials.reset()
-		if err := d.complete(answer); err != nil {
+		if err := d.check(q, answer); err != nil {
 			return Answer{}, err
 		}
 		return answer, d.headers.fact(q.Blob, answer)

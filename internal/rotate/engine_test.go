@@ -386,7 +386,8 @@ func TestRefreshMovesToTheNewestMaterialOnly(t *testing.T) {
 	for i := 20; i < 30; i++ {
 		target.put(fmt.Sprintf("item-%02d", i), cloud.encrypt(t, key, "new material", nil))
 	}
-	b := &bench{cloud: cloud, keys: cloud.resolve(t, rotate.KeyRequest{Destination: key, Sources: []string{key}}), format: format(t, nil, nil), target: target}
+	b := &bench{cloud: cloud, keys: cloud.resolve(t, rotate.KeyRequest{Destination: key, Sources: []string{key}, Mode: rotate.ModeRefresh}),
+		format: format(t, nil, nil), target: target}
 	counts, err := b.run(t)
 	if err != nil || counts.Slots.Rotated != 20 || counts.Slots.Current != 10 {
 		t.Fatalf("%+v, %v, want 20 rotated and 10 current", counts.Slots, err)
@@ -454,7 +455,7 @@ func TestEachSlotHasItsOutcome(t *testing.T) {
 			reasons[e.Ref] = e.Reason
 		}
 	}
-	wantReasons := map[string]string{"c-foreign": "foreign-key", "d-context": "invalid-ciphertext", "e-random": "invalid-ciphertext",
+	wantReasons := map[string]string{"c-foreign": "foreign-key", "d-context": "source-other-context", "e-random": "invalid-ciphertext",
 		"f-empty": "empty", "g-long": "too-large", "h-type": "wrong-type"}
 	if !maps.Equal(reasons, wantReasons) {
 		t.Errorf("ledger: %v\nwant:   %v", reasons, wantReasons)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 )
@@ -23,11 +24,20 @@ type Key struct {
 	// Material is the id of the current key material; "" for an asymmetric key,
 	// and where the server does not tell.
 	Material string
+	// Unusable is the state of a source key that cannot be used, as DescribeKey names it;
+	// "" for a key that can. Only a pass that cannot write has such keys.
+	Unusable string
+	// Size is how many bytes every ciphertext under an RSA key has; 0 for a symmetric key.
+	Size int
 }
 
 // Symmetric says whether blobs under the key have an encryption context and
 // name their key.
 func (k Key) Symmetric() bool { return k.Algorithm == Symmetric }
+
+// pinnedSymmetric reports whether the key, as the source of a question, is one whose blobs
+// KMS compares with it before it decrypts.
+func (k Key) pinnedSymmetric() bool { return k.ARN != "" && k.Symmetric() }
 
 // Question is one ReEncrypt request, always towards the job's destination key.
 type Question struct {
@@ -45,6 +55,7 @@ type Answer struct {
 	Source         string // ARN of the key that decrypted
 	SourceMaterial string // id of the key material that decrypted, "" if not told
 	Destination    string // ARN of the key that encrypted
+	RequestID      string // of KMS, "" if the server gave none
 }
 
 // Reencrypter asks KMS. Errors are the SDK's. It bounds the time of each request
@@ -80,11 +91,13 @@ func (k *KMS) ReEncrypt(ctx context.Context, q Question) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
+	requestID, _ := awsmiddleware.GetRequestIDMetadata(out.ResultMetadata)
 	return Answer{
 		Blob:           out.CiphertextBlob,
 		Source:         aws.ToString(out.SourceKeyId),
 		SourceMaterial: aws.ToString(out.SourceKeyMaterialId),
 		Destination:    aws.ToString(out.KeyId),
+		RequestID:      requestID,
 	}, nil
 }
 
@@ -125,6 +138,7 @@ func (k *KMS) Authorized(ctx context.Context, source Key) (known bool, err error
 // KeyError says why a key of the job cannot be used.
 type KeyError struct {
 	Given  string // as in the job file
+	Field  string // of the job file; "" for the one that has Given
 	Detail string // a sentence: what is wrong, and how to mend it
 	// Wrong is true when the job file is to blame, false when the key's state
 	// or our permissions are.
@@ -148,6 +162,7 @@ func ResolveKey(ctx context.Context, client *kms.Client, given, algorithm string
 	if key.Algorithm == "" {
 		key.Algorithm = Symmetric
 	}
+	key.Size = rsaSizes()[meta.KeySpec]
 	if meta.KeyUsage != "" && meta.KeyUsage != types.KeyUsageTypeEncryptDecrypt {
 		return Key{}, &KeyError{Given: given, Wrong: true, Detail: fmt.Sprintf("its usage is %s; only a key for ENCRYPT_DECRYPT holds ciphertexts", meta.KeyUsage)}
 	}
@@ -158,6 +173,13 @@ func ResolveKey(ctx context.Context, client *kms.Client, given, algorithm string
 		return Key{}, &KeyError{Given: given, Detail: fmt.Sprintf("its state is %s; enable it (aws kms enable-key --key-id %s), then run again", meta.KeyState, key.ARN)}
 	}
 	return key, nil
+}
+
+// rsaSizes is the length of the ciphertexts of each kind of RSA key, in bytes: that of the
+// modulus.
+func rsaSizes() map[types.KeySpec]int {
+	return map[types.KeySpec]int{types.KeySpecRsa2048: 256, types.KeySpecRsa3072: 384,
+		types.KeySpecRsa4096: 512}
 }
 
 func checkAlgorithm(key Key, offered []types.EncryptionAlgorithmSpec) error {

@@ -1,6 +1,7 @@
 package rotate
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -20,9 +21,11 @@ import (
 type Plan struct {
 	Job         string
 	Fingerprint string
-	Keys        Keys
-	Targets     []Target
-	Account     string // of the caller, for the record of the pass
+	// Before is the fingerprint that an older version gave the same work, where it differs.
+	Before  string
+	Keys    Keys
+	Targets []Target
+	Account string // of the caller, for the record of the pass
 }
 
 // Fingerprint digests the meaning of a job: any value that encoding/json can
@@ -82,7 +85,7 @@ func openPass(ctx context.Context, passes *checkpoint.Passes, plan Plan) (*Opene
 	case err != nil:
 		return nil, storeError(err)
 	}
-	if last.Fingerprint != plan.Fingerprint {
+	if last.Fingerprint != plan.Fingerprint && last.Fingerprint != cmp.Or(plan.Before, plan.Fingerprint) {
 		return nil, &StopError{Kind: StopJob, What: fmt.Sprintf(
 			"pass %d, begun %s and not finished, is of other keys, targets or slots than this job file: finish it with the job file it began with, give this one another name (job), or let rotator run --restart begin a new pass, which keeps the record of that one",
 			last.Number, last.Started.Format(time.RFC3339))}
@@ -132,7 +135,8 @@ func beginPass(ctx context.Context, passes *checkpoint.Passes, plan Plan, after 
 // newPass is the record of a pass that is about to begin.
 func newPass(ctx context.Context, plan Plan) (checkpoint.Pass, error) {
 	pass := checkpoint.Pass{ID: rand.Text(), Fingerprint: plan.Fingerprint, Started: time.Now().UTC(),
-		Status: checkpoint.Running, Any: plan.Keys.Any, Account: plan.Account, Destination: recordKey(plan.Keys.Destination)}
+		Status: checkpoint.Running, Any: plan.Keys.Any, Mode: string(plan.Keys.Mode),
+		Account: plan.Account, Destination: recordKey(plan.Keys.Destination)}
 	for _, key := range plan.Keys.Sources {
 		pass.Sources = append(pass.Sources, recordKey(key))
 	}

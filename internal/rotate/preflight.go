@@ -1,11 +1,14 @@
 package rotate
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 )
 
 // KeyRequest names the keys of a job as the job file does.
@@ -14,6 +17,7 @@ type KeyRequest struct {
 	Sources                           []string
 	SourceAlgorithm                   string
 	Any                               bool
+	Mode                              Mode // "" is ModeMove
 }
 
 // ResolveKeys turns the names of a job's keys into ARNs, once, and refuses
@@ -23,7 +27,8 @@ func ResolveKeys(ctx context.Context, client *kms.Client, request KeyRequest) (K
 	if err != nil {
 		return Keys{}, err
 	}
-	keys := Keys{Destination: destination, Any: request.Any, SourceAlgorithm: request.SourceAlgorithm}
+	keys := Keys{Destination: destination, Any: request.Any, SourceAlgorithm: request.SourceAlgorithm,
+		Mode: cmp.Or(request.Mode, ModeMove)}
 	if keys.SourceAlgorithm == "" {
 		keys.SourceAlgorithm = Symmetric
 	}
@@ -45,16 +50,55 @@ func (k Keys) check() error {
 	if k.Any && k.SourceAlgorithm != Symmetric {
 		return &KeyError{Given: "source.any", Wrong: true, Detail: "an asymmetric blob does not name its key; list the keys in source.keys"}
 	}
-	if !k.refresh() {
-		return nil
+	if k.Mode != ModeMove {
+		return k.checkOneKey()
 	}
-	if !k.Destination.Symmetric() && k.SourceAlgorithm == k.Destination.Algorithm {
-		return &KeyError{Given: k.Destination.Given, Wrong: true,
-			Detail: "it is source and destination at once; KMS never rotates an asymmetric key, so there is no newer material to move to"}
+	for i, source := range k.Sources {
+		if source.ARN == k.Destination.ARN {
+			return k.sameKey(i)
+		}
 	}
-	if k.Destination.Symmetric() && k.Destination.Material == "" {
-		return &KeyError{Given: k.Destination.Given, Wrong: true,
-			Detail: "it is source and destination at once, and this KMS endpoint does not tell the id of its current key material, so a refresh cannot be decided"}
+	return nil
+}
+
+// sameKey refuses a job that would move from a key to the same key: it has to state what
+// it is for.
+func (k Keys) sameKey(i int) error {
+	e := &KeyError{Given: k.Sources[i].Given, Field: fmt.Sprintf("source.keys[%d]", i), Wrong: true}
+	what := fmt.Sprintf("it is %s, which is the destination key as well", k.Destination.ARN)
+	switch {
+	case !k.Destination.Symmetric():
+		e.Detail = what + "; an RSA key has neither newer key material nor an encryption context " +
+			"to move to, so name another destination key"
+	case len(k.Sources) > 1:
+		e.Detail = what + "; take it out here, since what is under it is where it is to be, and " +
+			"write a job of its own for it, with mode: refresh or mode: context"
+	default:
+		e.Detail = what + "; if that is meant, write at the top of the job file mode: refresh, to " +
+			"move to the newest material of the key, or mode: context, to change the encryption " +
+			"context under it"
+	}
+	return e
+}
+
+// checkOneKey refuses other keys than the one of a job that stays under it.
+func (k Keys) checkOneKey() error {
+	for i, source := range k.Sources {
+		if source.ARN != k.Destination.ARN {
+			return &KeyError{Given: source.Given, Field: fmt.Sprintf("source.keys[%d]", i), Wrong: true,
+				Detail: fmt.Sprintf("it is %s, and mode: %s is for one key, which is source and "+
+					"destination, while the destination is %s; name that key here, or take mode out "+
+					"to move from key to key", source.ARN, k.Mode, k.Destination.ARN)}
+		}
+	}
+	switch {
+	case k.Any || !k.Destination.Symmetric():
+		return &KeyError{Given: k.Destination.Given, Field: "mode", Wrong: true, Detail: fmt.Sprintf(
+			"mode: %s is for one symmetric key, named in source.keys and in destination.key", k.Mode)}
+	case k.refresh() && k.Destination.Material == "":
+		return &KeyError{Given: k.Destination.Given, Field: "mode", Wrong: true,
+			Detail: "this KMS endpoint does not tell the id of the current key material, so a " +
+				"refresh cannot be decided"}
 	}
 	return nil
 }
@@ -81,4 +125,51 @@ func CheckAuthorized(ctx context.Context, asker Reencrypter, keys Keys, contexts
 		}
 	}
 	return notes, nil
+}
+
+// KeyChanges are what has become of the keys of a job while a pass was under way.
+type KeyChanges struct {
+	Doubts []string // reasons why what the pass counted is no proof
+	Notes  []string // the others
+}
+
+// CompareKeys asks KMS what the names of the keys stand for now. Began is the id of the
+// key material that was current when the pass began. Errors are the SDK's.
+func CompareKeys(
+	ctx context.Context, client *kms.Client, keys Keys, began string,
+) (changes KeyChanges, err error) {
+	seen := map[string]bool{}
+	for i, key := range append([]Key{keys.Destination}, keys.Sources...) {
+		if seen[key.Given] || key.Unusable != "" {
+			continue
+		}
+		seen[key.Given] = true
+		out, err := client.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: &key.Given})
+		if err != nil {
+			return KeyChanges{}, err
+		}
+		meta := out.KeyMetadata
+		switch arn := aws.ToString(meta.Arn); {
+		case arn != key.ARN:
+			changes.Notes = append(changes.Notes, fmt.Sprintf(
+				"%s stands for %s now; in this pass it stood for %s", key.Given, arn, key.ARN))
+		case i == 0 && meta.KeyState != types.KeyStateEnabled:
+			changes.Doubts = append(changes.Doubts, fmt.Sprintf(
+				"the state of the destination key is %s now: what is under it cannot be read", meta.KeyState))
+		case i == 0 && keys.refresh():
+			changes.Doubts = append(changes.Doubts,
+				rotatedSince(key, began, aws.ToString(meta.CurrentKeyMaterialId))...)
+		}
+	}
+	return changes, nil
+}
+
+// rotatedSince compares the current material of a key with that at the beginning of the
+// pass, and of the run.
+func rotatedSince(key Key, began, now string) []string {
+	if now == key.Material && (began == "" || began == now) {
+		return nil
+	}
+	return []string{fmt.Sprintf("the key was rotated while the pass was under way: its newest material is %s "+
+		"now, and what was moved or found current before is on older material; run again", now)}
 }

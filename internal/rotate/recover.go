@@ -95,6 +95,6 @@ func (d *decider) confirm(ctx context.Context, slot ciphertext.Slot) (bool, erro
 	if answer.Source != d.keys.Destination.ARN {
 		return false, nil
 	}
-	v, err := d.underDestination(answer)
+	v, err := d.underDestination(ctx, slot, answer)
 	return v.outcome == Current, err
 }

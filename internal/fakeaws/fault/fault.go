@@ -60,6 +60,9 @@ type Fault struct {
 	// Before runs before the request is handled, with its body. It may call the
 	// services itself: no lock is held.
 	Before func(r *http.Request, body []byte)
+	// Change makes the answer that the client gets out of that of the service, whose
+	// header it may change; nil leaves it as it is. It runs concurrently.
+	Change func(r *http.Request, header http.Header, answer []byte) []byte
 }
 
 // Service is a fake service as the injector sees it.
@@ -204,7 +207,7 @@ func (i *Injector) Handler(s Service) http.Handler {
 		if f.kept(s, w, r, show) {
 			return
 		}
-		if watch == nil && f.Kind == None {
+		if watch == nil && f.Kind == None && f.Change == nil {
 			s.ServeHTTP(w, r)
 			return
 		}
@@ -257,6 +260,9 @@ func (f *Fault) serve(s http.Handler, w http.ResponseWriter, r *http.Request, se
 	s.ServeHTTP(k, r)
 	seen.Served, seen.Status, seen.Header, seen.Answer = true, cmp.Or(k.status, http.StatusOK), k.header, k.body.Bytes()
 	show()
+	if f.Change != nil {
+		k.body = *bytes.NewBuffer(f.Change(r, k.header, k.body.Bytes()))
+	}
 	switch f.Kind {
 	case LostResponse:
 		reset(w)

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"rotator/internal/checkpoint"
+	"rotator/internal/config"
+	"rotator/internal/report"
+	"rotator/internal/rotate"
+)
+
+// contexts refuses encryption contexts where an asymmetric key cannot have one, and a move
+// to such a key that would drop one without being told to.
+func contexts(job *config.Job, keys rotate.Keys) error {
+	var found []config.Problem
+	check := func(field string, context, destination map[string]string) {
+		switch {
+		case keys.SourceAlgorithm != rotate.Symmetric && len(context) > 0:
+			found = append(found, job.Problem(field+".context", "the source keys are asymmetric, "+
+				"which take no encryption context; use destination_context alone"))
+		case drops(keys, context) && destination == nil:
+			found = append(found, job.Problem(field+".context", "the destination key is asymmetric: "+
+				"the ciphertexts lose their encryption context, and with it what binds them to "+
+				"their item; write destination_context: {} beside it to confirm that"))
+		}
+		if !keys.Destination.Symmetric() && len(destination) > 0 {
+			found = append(found, job.Problem(field+".destination_context",
+				"the destination key is asymmetric, which takes no encryption context; write {} here"))
+		}
+	}
+	for i, target := range job.Targets {
+		field := fmt.Sprintf("targets[%d]", i)
+		check(field, target.Context, target.DestinationContext)
+		for j, slot := range target.Slots {
+			check(fmt.Sprintf("%s.slots[%d]", field, j), slot.Context, slot.DestinationContext)
+		}
+	}
+	return problems(job, found)
+}
+
+// drops reports whether a move between the keys drops an encryption context.
+func drops(keys rotate.Keys, context map[string]string) bool {
+	return keys.SourceAlgorithm == rotate.Symmetric && !keys.Destination.Symmetric() && len(context) > 0
+}
+
+// droppedContexts counts the slots of the job file whose context is dropped.
+func droppedContexts(job *config.Job, keys rotate.Keys) (n int) {
+	for _, target := range job.Targets {
+		for _, slot := range target.Slots {
+			if drops(keys, slot.Context) {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// keysAtEnd compares the keys with what they were when the pass began, and returns the
+// reasons why what it counted is no proof. What does not touch that is noted.
+func (s *session) keysAtEnd(ctx context.Context, began checkpoint.Pass) (doubts []string) {
+	if s.summary.Status != report.Complete {
+		return nil
+	}
+	var changes rotate.KeyChanges
+	err := rotate.Patiently(ctx, keysPatience, "KMS", func(ctx context.Context) (err error) {
+		changes, err = rotate.CompareKeys(ctx, s.wiring.client, s.wiring.keys, began.Destination.Material)
+		return err
+	})
+	if err != nil {
+		changes = rotate.KeyChanges{Notes: []string{"KMS did not say at the end of the pass whether " +
+			"its keys are what they were at the beginning"}}
+		if s.wiring.keys.Mode == rotate.ModeRefresh {
+			changes.Doubts, changes.Notes = changes.Notes, nil
+		}
+	}
+	s.summary.Notes = append(s.summary.Notes, changes.Notes...)
+	return changes.Doubts
+}
+
+// keysPatience is how long KMS may give no usable answer about the keys at the end.
+const keysPatience = 5 * time.Second

@@ -1,0 +1,68 @@
+package report
+
+import "fmt"
+
+// Mode is what a job does, as its job file names it.
+type Mode string
+
+// The modes; "" is ModeMove.
+const (
+	ModeMove    Mode = "move"
+	ModeRefresh Mode = "refresh"
+	ModeContext Mode = "context"
+)
+
+// Where is where slots are that the job has not moved, as in "3 slots are WHERE".
+func (m Mode) Where() string {
+	switch m {
+	case ModeRefresh:
+		return "on older material of this key"
+	case ModeContext:
+		return "still under the old context"
+	}
+	return "under a source key"
+}
+
+// Writes describes what still writes such slots.
+func (m Mode) Writes() string {
+	switch m {
+	case ModeRefresh:
+		return "something still stores ciphertexts of older material, from a copy for example"
+	case ModeContext:
+		return "something still writes with the old context"
+	}
+	return "something still writes with the old key"
+}
+
+// stays is why the destination key of a job stays in use.
+func (m Mode) stays() string {
+	switch m {
+	case ModeRefresh:
+		return "this job moves its ciphertexts to its newest material."
+	case ModeContext:
+		return "this job changes the encryption context of its ciphertexts."
+	}
+	return "it is the destination key of this job as well."
+}
+
+// settled is what a converged pass proves.
+func (s *Summary) settled() string {
+	switch s.Mode {
+	case ModeRefresh:
+		return fmt.Sprintf("every ciphertext that was found is on the newest material of this key (%s)",
+			s.DestinationMaterial)
+	case ModeContext:
+		return "every ciphertext that was found is under its new context"
+	}
+	return "nothing depends on a source key"
+}
+
+// Doubt states a reason why the figures are no proof, before Conclude.
+func (s *Summary) Doubt(why string) {
+	s.doubtful = true
+	s.doubts = append(s.doubts, why)
+	s.Notes = append(s.Notes, why)
+}
+
+// Doubts returns the reasons that Doubt was given.
+func (s *Summary) Doubts() []string { return s.doubts }

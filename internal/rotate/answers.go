@@ -1,0 +1,296 @@
+package rotate
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"hash/maphash"
+	"sync"
+
+	"rotator/internal/kmsblob"
+)
+
+// rememberedAnswers is how many of the last answers of KMS a new one is compared with.
+const rememberedAnswers = 100_000
+
+// answerHistory remembers the last answers of KMS by 64-bit digests, so that an answer is noticed
+// that was given before, to another question: by a proxy that mixes up connections, or a
+// server that caches. It is safe for concurrent use, and takes 3.4 MB once it is full.
+type answerHistory struct {
+	seed maphash.Seed
+
+	mu   sync.Mutex
+	ring []answered // in order of arrival, from next on once it is full
+	next int        // index in ring of the answer that is forgotten next
+	// table is a hash table with linear probing over the digests of the answers in ring. An
+	// entry is 2 × index + kind + 1; 0 is a free one.
+	table []uint32
+}
+
+// answered is one answer: digests of what identifies it, and of its question.
+type answered struct {
+	marks    [2]uint64 // of the new blob and of the request id; 0 for none
+	question uint64
+}
+
+// answerTable is the length of the table: a power of two, with room for two marks of each
+// answer.
+const answerTable = 1 << 18
+
+func newAnswerHistory() *answerHistory { return &answerHistory{seed: maphash.MakeSeed()} }
+
+// add remembers an answer. It reports whether its blob or its request id has been part of an
+// answer to another question. The same answer to the same question does no harm.
+func (a *answerHistory) add(q Question, answer Answer) (blob, request bool) {
+	one := a.digest(q, answer)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.table == nil {
+		a.table = make([]uint32, answerTable)
+	}
+	blob, request = a.elsewhere(one, 0), a.elsewhere(one, 1)
+	a.remember(one)
+	return blob, request
+}
+
+func (a *answerHistory) digest(q Question, answer Answer) answered {
+	one := answered{question: a.questionOf(q)}
+	one.marks[0] = maphash.Bytes(a.seed, answer.Blob) | 1
+	if answer.RequestID != "" {
+		one.marks[1] = maphash.String(a.seed, answer.RequestID) | 1
+	}
+	return one
+}
+
+// questionOf digests a question. The pairs of a context have no order.
+func (a *answerHistory) questionOf(q Question) uint64 {
+	digest := maphash.Bytes(a.seed, q.Blob) ^ maphash.String(a.seed, q.Source.ARN)
+	for i, pairs := range []map[string]string{q.Context, q.DestinationContext} {
+		for name, value := range pairs {
+			pair := scramble(maphash.String(a.seed, name)) + maphash.String(a.seed, value)
+			digest += scramble(pair + uint64(i))
+		}
+	}
+	return digest
+}
+
+// elsewhere reports whether a mark is one of an answer to another question. It must be
+// called with mu held.
+func (a *answerHistory) elsewhere(one answered, kind int) bool {
+	mark := one.marks[kind]
+	if mark == 0 {
+		return false
+	}
+	for at := home(mark); a.table[at] != 0; at = (at + 1) % answerTable {
+		if a.mark(at) == mark && a.ring[(a.table[at]-1)/2].question != one.question {
+			return true
+		}
+	}
+	return false
+}
+
+// remember puts an answer in the place of the oldest. It must be called with mu held.
+func (a *answerHistory) remember(one answered) {
+	if len(a.ring) < rememberedAnswers {
+		a.ring = append(a.ring, one)
+		a.insert(len(a.ring) - 1)
+		return
+	}
+	a.forget(a.next)
+	a.ring[a.next] = one
+	a.insert(a.next)
+	a.next = (a.next + 1) % rememberedAnswers
+}
+
+// home is where a mark is looked for first.
+func home(mark uint64) uint64 { return mark >> 1 % answerTable }
+
+// mark is the mark of a table entry that is not free.
+func (a *answerHistory) mark(at uint64) uint64 {
+	entry := a.table[at] - 1
+	return a.ring[entry/2].marks[entry%2]
+}
+
+// insert enters the marks of ring[index].
+func (a *answerHistory) insert(index int) {
+	for kind, mark := range a.ring[index].marks {
+		if mark == 0 {
+			continue
+		}
+		at := home(mark)
+		for a.table[at] != 0 {
+			at = (at + 1) % answerTable
+		}
+		a.table[at] = uint32(2*index + kind + 1)
+	}
+}
+
+// forget takes the marks of ring[index] out of the table.
+func (a *answerHistory) forget(index int) {
+	for kind, mark := range a.ring[index].marks {
+		if mark == 0 {
+			continue
+		}
+		at := home(mark)
+		for a.table[at] != uint32(2*index+kind+1) {
+			at = (at + 1) % answerTable
+		}
+		a.free(at)
+	}
+}
+
+// free empties an entry and moves up those behind it that are found through it.
+func (a *answerHistory) free(at uint64) {
+	for next := (at + 1) % answerTable; a.table[next] != 0; next = (next + 1) % answerTable {
+		fromHome := (next - home(a.mark(next))) % answerTable
+		if fromHome >= (next-at)%answerTable {
+			a.table[at] = a.table[next]
+			at = next
+		}
+	}
+	a.table[at] = 0
+}
+
+// The lengths, in bytes, that ciphertexts and plaintexts of KMS can have (API_ReEncrypt,
+// API_Encrypt).
+const (
+	// leastBlob is shorter than any ciphertext: AES-GCM has a nonce of 12 and a tag of 16.
+	leastBlob = 12 + 16 + 1
+	// layoutSlack is by how much the ciphertexts of one plaintext can differ in the layouts
+	// that are known: they are from 135 to 190 longer than the plaintext.
+	layoutSlack = 64
+	// rsaMost is the longest plaintext under an RSA key (RSA_4096, RSAES_OAEP_SHA_1), and
+	// overheadMost how much longer than its plaintext a symmetric ciphertext can be.
+	rsaMost      = 470
+	overheadMost = 256
+)
+
+// check stops the run for an answer that cannot be the one to the question. Nothing of it
+// must be written, nor counted.
+func (d *decider) check(q Question, answer Answer) error {
+	if err := d.complete(answer); err != nil {
+		return err
+	}
+	what := d.wrongBlob(q, answer.Blob)
+	if what == "" {
+		switch blob, request := d.answers.add(q, answer); {
+		case blob:
+			what = "answered with a ciphertext that it gave to another question before"
+		case request:
+			what = "answered with the request id of an answer to another question"
+		}
+	}
+	if what == "" {
+		return nil
+	}
+	return d.wrongAnswer(what, answer, nil)
+}
+
+// wrongAnswer is the error that ends a run for an answer of KMS.
+func (d *decider) wrongAnswer(what string, answer Answer, err error) error {
+	request := ""
+	if answer.RequestID != "" {
+		request = fmt.Sprintf(" (request id %q)", answer.RequestID)
+	}
+	stop := &StopError{Kind: StopAnswer, Err: err, What: fmt.Sprintf(
+		"KMS, re-encrypting to %s, %s%s; nothing of this answer was written",
+		d.keys.Destination.ARN, what, request)}
+	d.broken.CompareAndSwap(nil, stop)
+	return stop
+}
+
+// wrongBlob says what is impossible about a new blob; "" for nothing.
+func (d *decider) wrongBlob(q Question, blob []byte) string {
+	size := d.keys.Destination.Size
+	_, known := kmsblob.ReadToken(blob)
+	_, before := kmsblob.ReadToken(q.Blob)
+	delta := len(blob) - len(q.Blob)
+	switch {
+	case bytes.Equal(blob, q.Blob):
+		return "answered with the ciphertext that it was asked about"
+	case len(blob) > kmsblob.MaxSize, len(blob) < leastBlob,
+		!d.keys.Destination.Symmetric() && !rsaSize(len(blob)), size > 0 && len(blob) != size,
+		known && before && (delta > layoutSlack || delta < -layoutSlack),
+		known && q.Source.ARN != "" && !q.Source.Symmetric() && len(blob) > rsaMost+overheadMost:
+		return fmt.Sprintf("answered with %d bytes, which a ciphertext of what was asked about "+
+			"(%d bytes) cannot have", len(blob), len(q.Blob))
+	}
+	return ""
+}
+
+// rsaSize reports whether a ciphertext under some RSA key has n bytes.
+func rsaSize(n int) bool { return n == 256 || n == 384 || n == 512 }
+
+// provenTokens is what is known of the ciphertexts that are about to be written: which header
+// tokens stand for the destination key.
+type provenTokens struct {
+	turn chan struct{} // held while KMS is asked
+
+	mu     sync.Mutex
+	tokens map[kmsblob.Token]bool
+	bare   bool // a ciphertext without a token was under the destination key
+}
+
+func newProvenTokens() *provenTokens {
+	return &provenTokens{turn: make(chan struct{}, 1), tokens: map[kmsblob.Token]bool{}}
+}
+
+func (p *provenTokens) has(token kmsblob.Token, readable bool) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return readable && p.tokens[token] || !readable && p.bare
+}
+
+func (p *provenTokens) add(token kmsblob.Token, readable bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !readable {
+		p.bare = true
+	} else if len(p.tokens) < maxClasses {
+		p.tokens[token] = true
+	}
+}
+
+// prove asks KMS, once for each header token, whether a new ciphertext is under the
+// destination key and context, before anything with that token is written. A token that was
+// not seen before is no fault: the key may have been rotated. Ciphertexts without a header,
+// such as those of RSA keys, are asked about once in a run. An error that is not a
+// *StopError says that KMS gave no usable answer.
+func (d *decider) prove(ctx context.Context, answer Answer, to map[string]string) error {
+	token, readable := kmsblob.ReadToken(answer.Blob)
+	if d.headers.looking || d.proven.has(token, readable) {
+		return nil
+	}
+	if readable && d.headers.keyOf(answer.Blob) == d.keys.Destination.ARN {
+		d.proven.add(token, readable)
+		return nil
+	}
+	select {
+	case d.proven.turn <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-d.proven.turn }()
+	if d.proven.has(token, readable) {
+		return nil
+	}
+	said, err := d.ask(ctx, Question{Blob: answer.Blob, Source: d.keys.Destination,
+		Context: to, DestinationContext: to})
+	if err == nil && said.Source != d.keys.Destination.ARN {
+		return d.wrongAnswer("answered with a ciphertext under "+said.Source, answer, nil)
+	}
+	if err != nil && !stopped(err) {
+		switch Classify(err) {
+		case ClassIncorrectKey, ClassInvalidCiphertext:
+			return d.wrongAnswer("answered with a ciphertext that it refuses to decrypt", answer, err)
+		case ClassDenied:
+			return &StopError{Kind: StopAccess, Err: err, What: "KMS does not let the first new " +
+				"ciphertext be checked; allow kms:ReEncryptFrom on " + d.keys.Destination.ARN}
+		}
+	}
+	if err != nil {
+		return err
+	}
+	d.proven.add(token, readable)
+	return nil
+}

@@ -1,0 +1,181 @@
+package rotate_test
+
+import (
+	"bytes"
+	"fmt"
+	"sync"
+	"testing"
+
+	"rotator/internal/checkpoint"
+	"rotator/internal/fakeaws/fakekms"
+	"rotator/internal/rotate"
+)
+
+// wrongAnswers are answers of KMS that cannot be those to the questions.
+func wrongAnswers(c *cloud, third string) map[string]func(rotate.Question, *rotate.Answer) {
+	var mu sync.Mutex
+	var first rotate.Answer
+	once := func(q rotate.Question, use func(a *rotate.Answer)) func(a *rotate.Answer) {
+		return func(a *rotate.Answer) {
+			mu.Lock()
+			defer mu.Unlock()
+			if first.Blob == nil {
+				first = *a
+				return
+			}
+			use(a)
+		}
+	}
+	seal := func(key string, context map[string]string) []byte {
+		blob, err := c.fake.Encrypt(key, []byte("x"), context)
+		if err != nil {
+			panic(err)
+		}
+		return blob
+	}
+	return map[string]func(rotate.Question, *rotate.Answer){
+		"the ciphertext of another question": func(q rotate.Question, a *rotate.Answer) {
+			once(q, func(a *rotate.Answer) { a.Blob = first.Blob })(a)
+		},
+		"the request id of another question": func(q rotate.Question, a *rotate.Answer) {
+			once(q, func(a *rotate.Answer) { a.RequestID = first.RequestID })(a)
+		},
+		"the ciphertext that was asked about": func(q rotate.Question, a *rotate.Answer) { a.Blob = q.Blob },
+		"more than a ciphertext can have":     func(_ rotate.Question, a *rotate.Answer) { a.Blob = make([]byte, 6145) },
+		"less than a ciphertext can have":     func(_ rotate.Question, a *rotate.Answer) { a.Blob = a.Blob[:20] },
+		"a ciphertext of a longer plaintext": func(_ rotate.Question, a *rotate.Answer) {
+			a.Blob, _ = c.fake.Encrypt(a.Destination, make([]byte, 200), nil)
+		},
+		"a ciphertext that is cut short": func(_ rotate.Question, a *rotate.Answer) { a.Blob = a.Blob[:len(a.Blob)-1] },
+		"a ciphertext under another key": func(q rotate.Question, a *rotate.Answer) {
+			a.Blob = seal(third, q.DestinationContext)
+		},
+		"a ciphertext with another context": func(_ rotate.Question, a *rotate.Answer) {
+			a.Blob = seal(a.Destination, map[string]string{"app": "another"})
+		},
+		"an RSA ciphertext of another key size": func(_ rotate.Question, a *rotate.Answer) {
+			a.Blob = append(a.Blob, make([]byte, max(384-len(a.Blob), 0))...)
+		},
+	}
+}
+
+// TestWrongAnswers: an answer of KMS that cannot be the one to the question stops the run,
+// and nothing of it is written.
+func TestWrongAnswers(t *testing.T) {
+	symmetricAlone := map[string]bool{"a ciphertext with another context": true, "a ciphertext of a longer plaintext": true}
+	for _, spec := range []fakekms.KeySpec{fakekms.Symmetric, fakekms.RSA2048} {
+		cloud := newCloud(t)
+		old, new, third := cloud.key(t, fakekms.Symmetric), cloud.key(t, spec), cloud.key(t, spec)
+		for name, spoil := range wrongAnswers(cloud, third) {
+			if spec != fakekms.Symmetric && symmetricAlone[name] {
+				continue
+			}
+			t.Run(fmt.Sprintf("%s, %s", spec, name), func(t *testing.T) {
+				tryWrongAnswer(t, cloud, old, new, spec, spoil)
+			})
+		}
+	}
+}
+
+func tryWrongAnswer(t *testing.T, cloud *cloud, old, new string, spec fakekms.KeySpec,
+	spoil func(rotate.Question, *rotate.Answer)) {
+	request := rotate.KeyRequest{Destination: new, Sources: []string{old}}
+	context := map[string]string{"app": "pay"}
+	to := context
+	if spec != fakekms.Symmetric {
+		request.DestinationAlgorithm, to = "RSAES_OAEP_SHA_256", nil
+	}
+	target := newMemory()
+	for i := range 20 {
+		target.put(fmt.Sprintf("item-%02d", i), cloud.encrypt(t, old, "x", context))
+	}
+	var mu sync.Mutex
+	var spoiled [][]byte
+	b := &bench{cloud: cloud, keys: cloud.resolve(t, request), format: format(t, context, nil), target: target,
+		store: checkpoint.NewMemory(), lie: &liar{spoil: func(q rotate.Question, a *rotate.Answer) {
+			mu.Lock()
+			defer mu.Unlock()
+			before := *a
+			if spoil(q, a); a.RequestID != before.RequestID || !bytes.Equal(a.Blob, before.Blob) {
+				spoiled = append(spoiled, a.Blob)
+			}
+		}}}
+	counts, err := b.run(t)
+	if got := stopKind(t, err); got != rotate.StopAnswer || counts.Slots.Failed+counts.Slots.Foreign > 0 {
+		t.Fatalf("stopped for %q (%v) with %+v", got, err, counts.Slots)
+	}
+	readable := 0
+	for name := range target.rows {
+		for _, key := range []string{old, new} {
+			given := context
+			if key == new {
+				given = to
+			}
+			if plaintext, _, err := cloud.fake.Decrypt(key, target.blob(name), given); err == nil && string(plaintext) == "x" {
+				readable++
+			}
+		}
+	}
+	if readable != 20 || len(spoiled) == 0 {
+		t.Errorf("%d of 20 items can be read, after %d wrong answers", readable, len(spoiled))
+	}
+	b.lie = nil
+	if counts, err = b.run(t); err != nil || counts.Slots.Rotated+counts.Slots.Current != 20 {
+		t.Errorf("the next run: %+v, %v", counts.Slots, err)
+	}
+}
+
+// TestRotatedWhileMoving: another token in the header of new ciphertexts is no fault when the
+// destination key was rotated. KMS is asked about each token once.
+func TestRotatedWhileMoving(t *testing.T) {
+	cloud := newCloud(t)
+	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
+	target := newMemory()
+	for i := range 40 {
+		target.put(fmt.Sprintf("item-%02d", i), cloud.encrypt(t, old, "x", nil))
+	}
+	answers := 0
+	var mu sync.Mutex
+	b := &bench{cloud: cloud, keys: cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}),
+		format: format(t, nil, nil), target: target, lie: &liar{spoil: func(rotate.Question, *rotate.Answer) {
+			mu.Lock()
+			defer mu.Unlock()
+			if answers++; answers == 20 {
+				_, _ = cloud.fake.Rotate(new)
+			}
+		}}}
+	counts, err := b.run(t)
+	sent, _, _ := b.engine.Requests()
+	if err != nil || counts.Slots.Rotated != 40 || sent != 42 {
+		t.Errorf("%+v, %v, with %d requests, want 40 rotated with 42", counts.Slots, err, sent)
+	}
+}
+
+// TestOneAnswerTwice: the same answer to the same question does no harm.
+func TestOneAnswerTwice(t *testing.T) {
+	cloud := newCloud(t)
+	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
+	blob := cloud.encrypt(t, old, "data key", nil)
+	target := newMemory()
+	for i := range 20 {
+		target.put(fmt.Sprintf("item-%02d", i), blob)
+	}
+	var mu sync.Mutex
+	var first *rotate.Answer
+	b := &bench{cloud: cloud, keys: cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}), exact: true,
+		format: format(t, nil, nil), target: target, lie: &liar{spoil: func(q rotate.Question, a *rotate.Answer) {
+			mu.Lock()
+			defer mu.Unlock()
+			if !bytes.Equal(q.Blob, blob) {
+				return
+			}
+			if first == nil {
+				kept := *a
+				first = &kept
+			}
+			*a = *first
+		}}}
+	if counts, err := b.run(t); err != nil || counts.Slots.Rotated != 20 {
+		t.Errorf("%+v, %v, want 20 rotated", counts.Slots, err)
+	}
+}

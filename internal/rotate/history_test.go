@@ -1,0 +1,68 @@
+package rotate
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"testing"
+)
+
+// TestAnswerHistory compares the history with a map of the last answers, over several times
+// as many answers as it holds, and measures what it holds them in.
+func TestAnswerHistory(t *testing.T) {
+	const n = 3*rememberedAnswers + 17
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	h := newAnswerHistory()
+	random := rand.New(rand.NewPCG(1, 2))
+	answer := func(i int) (Question, Answer) {
+		return Question{Blob: fmt.Appendf(nil, "question %d", i), Context: map[string]string{"a": "b", "c": fmt.Sprint(i)}},
+			Answer{Blob: fmt.Appendf(nil, "blob %d", i), RequestID: fmt.Sprint("id ", i)}
+	}
+	for i := range n {
+		q, a := answer(i)
+		if blob, request := h.add(q, a); blob || request {
+			t.Fatalf("answer %d was seen before", i)
+		}
+		if i < 1000 || random.IntN(100) > 0 {
+			continue
+		}
+		back := random.IntN(min(i, 2*rememberedAnswers))
+		_, a = answer(i - back)
+		probe := Question{Blob: []byte("another")}
+		blob, request := h.elsewhereOf(probe, a)
+		if want := back < rememberedAnswers; blob != want || request != want {
+			t.Fatalf("the answer %d before %d: blob %v, request id %v, want %v", back, i, blob, request, want)
+		}
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 4<<20 {
+		t.Errorf("%d answers take %d bytes", rememberedAnswers, grown)
+	}
+	runtime.KeepAlive(h)
+}
+
+// elsewhereOf is add without remembering.
+func (a *answerHistory) elsewhereOf(q Question, answer Answer) (blob, request bool) {
+	one := a.digest(q, answer)
+	return a.elsewhere(one, 0), a.elsewhere(one, 1)
+}
+
+func BenchmarkAnswerHistory(b *testing.B) {
+	h := newAnswerHistory()
+	q := Question{Blob: make([]byte, 184), Context: map[string]string{"tenant": "t"}, DestinationContext: map[string]string{"tenant": "t"}}
+	a := Answer{Blob: make([]byte, 184), RequestID: "b0d4f1f6-5f2f-4f2f-9f2f-5f2f4f2f9f2f"}
+	var ids []string
+	for i := range 1 << 18 {
+		ids = append(ids, fmt.Sprintf("b0d4f1f6-5f2f-4f2f-9f2f-%012x", i))
+	}
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		q.Blob[0], q.Blob[1], q.Blob[2] = byte(i), byte(i>>8), byte(i>>16)
+		a.Blob[0], a.Blob[1], a.Blob[2] = byte(i), byte(i>>8), byte(i>>16)
+		a.RequestID = ids[i%len(ids)]
+		h.add(q, a)
+	}
+}

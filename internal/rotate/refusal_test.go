@@ -1,0 +1,124 @@
+package rotate_test
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+
+	"rotator/internal/checkpoint"
+	"rotator/internal/fakeaws/fakekms"
+	"rotator/internal/rotate"
+)
+
+// ledgerOf returns the only entry in the ledger of the last pass of b.
+func ledgerOf(t *testing.T, b *bench) checkpoint.LedgerEntry {
+	t.Helper()
+	last, err := b.passes.Last(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var entries []checkpoint.LedgerEntry
+	for chunk, err := range b.passes.Ledger(t.Context(), last) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		entries = append(entries, chunk.Entries...)
+	}
+	if len(entries) != 1 {
+		t.Fatalf("the ledger has %d entries: %+v", len(entries), entries)
+	}
+	return entries[0]
+}
+
+// refusedSlot is a slot that KMS decrypts neither as a source nor as the destination, and
+// what the ledger must say of it.
+type refusedSlot struct {
+	name                 string
+	under                string // old, other source, new, third, or "" for what is no blob
+	outcome, reason, key string // key as under, "" for none
+}
+
+// refusedJob is a job with what it makes of each such slot.
+type refusedJob struct {
+	name        string
+	sources     int // 0: any
+	rsaSource   bool
+	destination fakekms.KeySpec
+	slots       []refusedSlot
+}
+
+func refusedJobs() []refusedJob {
+	source := refusedSlot{"source", "old", "failed", "source-other-context", "old"}
+	moved := refusedSlot{"destination", "new", "failed", "destination-other-context", "new"}
+	third := refusedSlot{"third", "third", "foreign", "foreign-key", ""}
+	junk := refusedSlot{"junk", "", "failed", "invalid-ciphertext", ""}
+	second := refusedSlot{"second source", "second", "failed", "source-other-context", "second"}
+	unnamed := refusedSlot{"of any", "old", "failed", "source-other-context", ""}
+	named := refusedSlot{"symmetric", "third", "foreign", "foreign-key", ""}
+	return []refusedJob{
+		{"one source", 1, false, fakekms.Symmetric, []refusedSlot{source, moved, third, junk}},
+		{"two sources", 2, false, fakekms.Symmetric, []refusedSlot{source, second, moved, third, junk}},
+		{"any source", 0, false, fakekms.Symmetric, []refusedSlot{unnamed, moved, junk}},
+		{"to RSA", 1, false, fakekms.RSA2048, []refusedSlot{source, third, junk}},
+		{"two sources to RSA", 2, false, fakekms.RSA2048, []refusedSlot{source, second, third, junk}},
+		{"any source to RSA", 0, false, fakekms.RSA2048, []refusedSlot{unnamed, junk}},
+		{"from RSA", 1, true, fakekms.Symmetric, []refusedSlot{moved, named, junk}},
+	}
+}
+
+// TestRefusedSlots: KMS compares the key before it decrypts, so a slot that it cannot
+// decrypt with the contexts of the job has the reason and the key that follow from how each
+// question was refused: in a run and in a look, asked exactly or not.
+func TestRefusedSlots(t *testing.T) {
+	for _, job := range refusedJobs() {
+		for _, exact := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, exact %v", job.name, exact), func(t *testing.T) {
+				for _, slot := range job.slots {
+					job.try(t, slot, exact)
+				}
+			})
+		}
+	}
+}
+
+func (j refusedJob) try(t *testing.T, slot refusedSlot, exact bool) {
+	cloud := newCloud(t)
+	sourceSpec, request := fakekms.Symmetric, rotate.KeyRequest{Any: j.sources == 0}
+	if j.rsaSource {
+		sourceSpec, request.SourceAlgorithm = fakekms.RSA2048, "RSAES_OAEP_SHA_256"
+	}
+	keys := map[string]string{"old": cloud.key(t, sourceSpec), "second": cloud.key(t, sourceSpec),
+		"new": cloud.key(t, j.destination), "third": cloud.key(t, fakekms.Symmetric)}
+	request.Destination = keys["new"]
+	if j.destination != fakekms.Symmetric {
+		request.DestinationAlgorithm = "RSAES_OAEP_SHA_256"
+	}
+	request.Sources = []string{keys["old"], keys["second"]}[:j.sources]
+	blob := bytes.Repeat([]byte{7}, 200)
+	if slot.under != "" {
+		blob = cloud.encrypt(t, keys[slot.under], "x", map[string]string{"region": "eu"})
+	}
+	from := map[string]string{"region": "us"}
+	if j.rsaSource {
+		from = nil
+	}
+	target := newMemory()
+	target.put("item", blob)
+	b := &bench{cloud: cloud, keys: cloud.resolve(t, request), target: target, exact: exact,
+		format: format(t, from, map[string]string{"region": "us", "v": "2"}), store: checkpoint.NewMemory()}
+	if _, err := b.run(t); err != nil {
+		t.Fatalf("%s: %v", slot.name, err)
+	}
+	want := refusedSlot{slot.name, slot.under, slot.outcome, slot.reason, keys[slot.key]}
+	if e := ledgerOf(t, b); e.Outcome != want.outcome || e.Reason != want.reason || e.Key != want.key {
+		t.Errorf("%s: %s, %s under %q, want %+v: %s", slot.name, e.Outcome, e.Reason, e.Key, want, e.Detail)
+	}
+	if !bytes.Equal(target.blob("item"), blob) {
+		t.Errorf("%s was written", slot.name)
+	}
+	b.inspect, b.store = true, nil
+	counts, err := b.run(t)
+	if n := counts.Reasons[want.outcome+"/"+want.reason]; err != nil || n != 1 || counts.Keys[want.key].Slots != int64(min(len(want.key), 1)) {
+		t.Errorf("%s: a look counts %+v, %v, want %+v", slot.name, counts, err, want)
+	}
+}
