@@ -29,7 +29,6 @@ func newBareBlob(c *compiler) Format {
 		p := place{
 			Slot:  slot,
 			edits: []edit{{start: 0, end: len(object.Body), text: d.form}},
-			unfit: d.unfit(),
 		}
 		if format != formatRaw && !bytes.ContainsAny(object.Body, "+/-_") {
 			p.edits[0].text, p.unfit = neitherAlphabet(d.form), &Refused{Reason: "ambiguous", Detail: "it reads the same in base64 and in base64url, and the new ciphertext would not: " + namesBase64}

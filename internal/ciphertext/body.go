@@ -30,7 +30,7 @@ type place struct {
 	// edits begin with the blob's own; those of its siblings follow. A refused
 	// place has none.
 	edits []edit
-	// unfit is why the blob's own edit may have no text; nil for what noRoom says.
+	// unfit is why the own edit of the blob may have no text; nil for what the slot tells.
 	unfit *Refused
 }
 
@@ -97,7 +97,7 @@ func spliceBody(body []byte, places []place, blobs [][]byte) ([]byte, error) {
 		for _, e := range p.edits {
 			text := e.text(blobs[i])
 			if text == nil {
-				unfit.add(i, p.Path, p.unfit)
+				unfit.add(i, p.Slot, p.unfit)
 				break
 			}
 			changes = append(changes, replacement{start: e.start, end: e.end, text: text})
@@ -149,7 +149,6 @@ func newWholeBody(c *compiler) Format {
 		return []place{{
 			Slot:  s.slotOf("", d, objectLookup(object, pattern, nil)),
 			edits: []edit{{start: 0, end: len(object.Body), text: d.form}},
-			unfit: d.unfit(),
 		}}
 	}}
 }

@@ -141,14 +141,6 @@ type decoded struct {
 	refused *Refused
 }
 
-// unfit is why form may return nil; nil for noRoom.
-func (d decoded) unfit() *Refused {
-	if d.padding == PaddingUnknown {
-		return unknownPadding()
-	}
-	return nil
-}
-
 // decode reads a blob. Padding is what the job file, or other texts of the same rule,
 // say of texts that do not show their padding.
 func decode(format string, padding Padding, value []byte) decoded {

@@ -84,7 +84,6 @@ func newPlaces(s slot, text []byte, offset int, v gjson.Result, at Path, refused
 	return []place{{
 		Slot:  s.slotOf(path, d, find),
 		edits: []edit{{start: offset + start, end: offset + end, text: quoted(d.form)}},
-		unfit: d.unfit(),
 	}}
 }
 

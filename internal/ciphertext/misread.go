@@ -128,10 +128,13 @@ const minTwice = 100
 // misread refuses decoded bytes that hold a ciphertext in another form, or nil.
 func misread(blob []byte) *Refused {
 	switch {
-	case len(blob) < minTwice || !isTextByte(blob[0]):
+	case len(blob) < minTwice:
 		return nil
 	case blob[0] == '{' && bytes.Contains(blob, []byte("ciphertext_blob")):
 		return openTofu()
+	}
+	if bytes.ContainsFunc(blob, func(r rune) bool { return !isTextRune(r) }) {
+		return nil
 	}
 	text := bytes.TrimSpace(blob)
 	for _, format := range []string{formatHex, formatBase64, formatBase64URL} {
@@ -164,10 +167,8 @@ func encodedTwice(format string) *Refused {
 	}
 }
 
-// isTextByte reports whether a text in base64 or hex, or a JSON object, can begin with c.
-func isTextByte(c byte) bool {
-	return c == '{' || isBase64(rune(c)) || strings.IndexByte(" \t\r\n", c) >= 0
-}
+// isTextRune reports whether a text in base64 or hex can have r, with line breaks.
+func isTextRune(r rune) bool { return isBase64(r) || strings.ContainsRune("= \t\r\n", r) }
 
 // openTofu is the refusal of a state of OpenTofu, or of the entry of its key provider.
 func openTofu() *Refused {

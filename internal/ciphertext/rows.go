@@ -228,7 +228,7 @@ func (w *rowWalk) value(s slot, path string, text []byte) []byte {
 	}
 	written := d.form(w.blobs[i])
 	if written == nil {
-		w.unfit.add(i, path, d.unfit())
+		w.unfit.add(i, found, nil)
 		return text
 	}
 	return written

@@ -68,7 +68,6 @@ func textPlaces(body []byte, matches []textMatch, find lookup) []place {
 		places = append(places, place{
 			Slot:  m.slot.slotOf(m.path, d, find),
 			edits: []edit{{start: m.start, end: m.end, text: d.form}},
-			unfit: d.unfit(),
 		})
 	}
 	return places

@@ -48,11 +48,16 @@ func unknownPadding() *Refused {
 // unfitSlots gathers them on the way through an item.
 type unfitSlots []UnfitSlot
 
-func (u *unfitSlots) add(index int, path string, why *Refused) {
-	if why == nil {
+// add adds a slot; why is nil for what the slot itself tells.
+func (u *unfitSlots) add(index int, s Slot, why *Refused) {
+	switch {
+	case why != nil:
+	case s.Padding == PaddingUnknown:
+		why = unknownPadding()
+	default:
 		why = noRoom()
 	}
-	*u = append(*u, UnfitSlot{Index: index, Path: path, Refused: why})
+	*u = append(*u, UnfitSlot{Index: index, Path: s.Path, Refused: why})
 }
 
 // take adds the slots of an error that a part of the item gave, whose first slot is
@@ -64,7 +69,7 @@ func (u *unfitSlots) take(err error, offset int, prefix string) bool {
 		return false
 	}
 	for _, s := range unfit.Slots {
-		u.add(s.Index+offset, prefix+s.Path, s.Refused)
+		u.add(s.Index+offset, Slot{Path: prefix + s.Path}, s.Refused)
 	}
 	return true
 }
