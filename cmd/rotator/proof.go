@@ -128,6 +128,9 @@ func (s *session) hint(ctx context.Context) {
 		}
 		want := wanted(s.job, u)
 		f := nearest.Finder{Want: want, Most: hintedNames}
+		if u.Rule != "" {
+			f.Within = nearest.Alike(want)
+		}
 		for _, name := range names {
 			if name != want {
 				f.Add(name)

@@ -206,7 +206,7 @@ func (u *Unproven) finish() {
 		return
 	}
 	if len(u.Near) > 0 {
-		u.Sentence += " The nearest names are " + strings.Join(u.Near, ", ") + "."
+		u.Sentence += " Nearest names: " + strings.Join(u.Near, ", ") + "."
 	}
 	where := "at the target"
 	if u.Rule != "" {

@@ -254,7 +254,8 @@ func (w *World) Job() string {
       - path: profile.cards[*].secret
         format: base64
         context: {tenant: "${tenant}", purpose: card}
-`, c.Segments)
+        may_be_empty: %v
+`, c.Segments, c.Items[Nested] == 0)
 	}
 	if c.Items[Bound] > 0 {
 		b.WriteString(`      - path: pin
