@@ -98,8 +98,8 @@ func decideKey(f keyFacts) SourceKey {
 		return notProven(ReasonMoved, "%s moved %d ciphertexts; only a later pass that finds none is the proof "+
 			"(rotator verify).", f.passName(), f.counts.Slots.Rotated)
 	case f.unproven > 0:
-		return notProven(ReasonEmpty, "%d targets or slot rules found no ciphertext at all; they are listed as "+
-			"not proven.", f.unproven)
+		return notProven(ReasonEmpty, "%s found no ciphertext at all; the list of what is not proven names them.",
+			count(f.unproven, "target or slot rule"))
 	case f.filtered > 0:
 		return notProven(ReasonFiltered, "include and exclude left out %d items, and no complete: says why "+
 			"they hold no ciphertext under it.", f.filtered)

@@ -1,0 +1,140 @@
+package report
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"rotator/internal/checkpoint"
+)
+
+const oldKey, newKey, thirdKey = "arn:old", "arn:new", "arn:third"
+
+// facts are those of a complete pass that found ten slots under the new key.
+func facts(change func(*keyFacts)) keyFacts {
+	f := keyFacts{
+		key:         checkpoint.Key{ARN: oldKey, Given: "alias/old", Algorithm: symmetricAlgorithm},
+		destination: newKey,
+		counts: checkpoint.Counts{
+			Slots: checkpoint.SlotCounts{Seen: 10, Current: 10},
+			Keys:  map[string]checkpoint.KeyCount{newKey: {Slots: 10}},
+		},
+		byTarget: []targetSlots{{"customers", 0}},
+		complete: true,
+		asOf:     time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC),
+	}
+	change(&f)
+	return f
+}
+
+// failed adds slots that failed, of one origin.
+func failed(origin checkpoint.Origin, n int64) func(*keyFacts) {
+	return func(f *keyFacts) {
+		f.counts.Slots.Seen += n
+		f.counts.Slots.Failed += n
+		if origin != "" {
+			f.counts.AddOrigin(origin, n)
+		}
+	}
+}
+
+// The answer on a key follows from what was found under it, and from nothing that cannot be
+// under it.
+func TestDecideKey(t *testing.T) {
+	asymmetric := func(then func(*keyFacts)) func(*keyFacts) {
+		return func(f *keyFacts) {
+			f.key.Algorithm = "RSAES_OAEP_SHA_256"
+			then(f)
+		}
+	}
+	for _, test := range []struct {
+		name           string
+		change         func(*keyFacts)
+		answer, reason string
+		says           string
+	}{
+		{"nothing under it", func(*keyFacts) {}, Yes, ReasonCanBeDisabled, "alias/old can be disabled. None of the 10 ciphertexts"},
+		{"slots under other keys", func(f *keyFacts) {
+			f.counts.Slots.Foreign = 7
+			f.counts.AddKey(thirdKey, checkpoint.KeyCount{Slots: 7})
+		}, Yes, ReasonCanBeDisabled, "Slots under other keys: 7."},
+		{"no header", failed(checkpoint.OriginNone, 5), Yes, ReasonCanBeDisabled, "in any layout known to rotator: 5."},
+		{"another key in the header", failed(thirdKey, 5), Yes, ReasonCanBeDisabled, "names another key: 5."},
+		{"slots under it", func(f *keyFacts) {
+			f.counts.AddKey(oldKey, checkpoint.KeyCount{Slots: 3})
+			f.byTarget[0].slots = 3
+		}, No, ReasonRemaining, "alias/old cannot be disabled. 3 of the 10 ciphertexts that were found depend on it: 3 in customers."},
+		{"slots under it in a pass that stopped", func(f *keyFacts) {
+			f.complete = false
+			f.counts.AddKey(oldKey, checkpoint.KeyCount{Slots: 3})
+		}, No, ReasonRemaining, "cannot be disabled"},
+		{"the destination too", func(f *keyFacts) { f.destination = oldKey }, No, ReasonSameKey, "stays in use"},
+		{"stopped", func(f *keyFacts) { f.complete = false }, AnswerNotProven, ReasonNoLook, "not yet proven to be unused"},
+		{"moved", func(f *keyFacts) {
+			f.pass, f.counts.Slots.Rotated = 4, 2
+			f.counts.AddKey(oldKey, checkpoint.KeyCount{Slots: 2, Rotated: 2})
+		}, AnswerNotProven, ReasonMoved, "Pass 4 moved 2 ciphertexts"},
+		{"moved, as the version before counted it", func(f *keyFacts) {
+			f.counts.Slots.Rotated = 2
+			f.counts.AddKey(oldKey, checkpoint.KeyCount{Slots: 2})
+		}, AnswerNotProven, ReasonMoved, "This pass moved 2"},
+		{"a rule without a match", func(f *keyFacts) { f.unproven = 1 }, AnswerNotProven, ReasonEmpty, "1 target or slot rule found"},
+		{"filtered", func(f *keyFacts) { f.filtered = 9 }, AnswerNotProven, ReasonFiltered, "left out 9 items"},
+		{"doubtful", func(f *keyFacts) { f.doubtful = true }, AnswerNotProven, ReasonHeaders, "no proof"},
+		{"its header, and KMS cannot decrypt it", failed(oldKey, 1), AnswerNotProven, ReasonUnreadable, "name this key"},
+		{"its key, and KMS cannot decrypt it", func(f *keyFacts) {
+			failed(oldKey, 1)(f)
+			f.counts.AddKey(oldKey, checkpoint.KeyCount{Slots: 1, Unreadable: 1})
+		}, AnswerNotProven, ReasonUnreadable, "name this key"},
+		{"a token of an unknown key", failed(checkpoint.TokenOrigin("ab"), 1), AnswerNotProven, ReasonUnknownKey, "cannot be told"},
+		{"unknown", failed(checkpoint.OriginUnknown, 1), AnswerNotProven, ReasonUnknownKey, "cannot be told"},
+		{"unread", failed(checkpoint.OriginUnread, 1), AnswerNotProven, ReasonUnread, "KMS was not asked"},
+		{"failed, as the version before counted it", failed("", 1), AnswerNotProven, ReasonUnknownKey, "cannot be told"},
+		{"RSA, no header", asymmetric(failed(checkpoint.OriginNone, 1)), AnswerNotProven, ReasonUnknownKey, "cannot be told"},
+		{"RSA, a token", asymmetric(failed(checkpoint.TokenOrigin("ab"), 1)), Yes, ReasonCanBeDisabled, "can be disabled"},
+		{"an algorithm that was not recorded", func(f *keyFacts) {
+			failed(checkpoint.OriginNone, 1)(f)
+			f.key.Algorithm = ""
+		}, AnswerNotProven, ReasonUnknownKey, "cannot be told"},
+		{"nothing at all, as may be", func(f *keyFacts) { f.counts = checkpoint.Counts{} }, Yes, ReasonCanBeDisabled, "No ciphertext was found at all"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got := decideKey(facts(test.change))
+			if got.Answer != test.answer || got.Reason != test.reason || !strings.Contains(got.Sentence, test.says) {
+				t.Errorf("%+v\nwant %s, %s, with %q", got, test.answer, test.reason, test.says)
+			}
+		})
+	}
+}
+
+// Records of the version before have no counts of rules: they are read, and prove nothing.
+func TestRulesOfTheVersionBefore(t *testing.T) {
+	before := checkpoint.Counts{Items: checkpoint.ItemCounts{Seen: 10}, Slots: checkpoint.SlotCounts{Seen: 10, Current: 10}}
+	resumed := checkpoint.Counts{Items: checkpoint.ItemCounts{Seen: 5, Ruled: 5}, Slots: checkpoint.SlotCounts{Seen: 5, Current: 5}}
+	resumed.AddRule("slots[0]", checkpoint.RuleCounts{Place: "ssn", Found: 5})
+	resumed.AddRule("slots[1]", checkpoint.RuleCounts{Place: "pin"})
+	both := checkpoint.Counts{}
+	both.Add(before)
+	both.Add(resumed)
+	for _, test := range []struct {
+		name   string
+		counts checkpoint.Counts
+		want   []string
+	}{
+		{"before", before, []string{"customers: the version before"}},
+		{"resumed", both, []string{"customers, slots[1] (pin): the version before"}},
+		{"now", resumed, []string{"customers, slots[1] (pin): none of 5 items"}},
+	} {
+		s := Summary{Status: Complete}
+		s.SetTargets([]TargetInfo{{Name: "customers"}}, map[string]checkpoint.Counts{"customers": test.counts})
+		s.Conclude()
+		if s.Converged || len(s.NotProven) != len(test.want) {
+			t.Fatalf("%s: converged %v, not proven %+v", test.name, s.Converged, s.NotProven)
+		}
+		for i, want := range test.want {
+			if !strings.HasPrefix(s.NotProven[i].Sentence, want) {
+				t.Errorf("%s: %q, want %q", test.name, s.NotProven[i].Sentence, want)
+			}
+		}
+	}
+}
