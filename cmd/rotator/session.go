@@ -25,8 +25,8 @@ type session struct {
 	wiring  *wiring
 	summary *report.Summary
 	headers headers
-	tally   *accept.Tally   // of exceptions, for the accept rules; nil without any
-	engine  *rotate.Rotator // that worked last
+	tally   *accept.Tally     // of exceptions, for the accept rules; nil without any
+	engines []*rotate.Rotator // that have worked
 	// recordedTokens are the keys of tokens that earlier runs of the pass have learned.
 	recordedTokens map[string]string
 	found          *exceptions // of a read-only pass; nil for others
@@ -198,7 +198,7 @@ func (s *session) work(ctx context.Context, engine *rotate.Rotator, p *pass) err
 
 // count adds the requests of an engine, and what it saved.
 func (s *session) count(engine *rotate.Rotator) {
-	s.engine = engine
+	s.engines = append(s.engines, engine)
 	sent, throttled, _ := engine.Requests()
 	saved := engine.Savings()
 	kms := &s.summary.KMS
@@ -220,8 +220,8 @@ func (s *session) noteSources() {
 // keyOfToken returns the ARN of the key that a token in a header stands for, as this run
 // has learned it or the record of the pass has it; "" if nobody knows.
 func (s *session) keyOfToken(token string) string {
-	if s.engine != nil {
-		if key := s.engine.KeyOfToken(token); key != "" {
+	for _, engine := range s.engines {
+		if key := engine.KeyOfToken(token); key != "" {
 			return key
 		}
 	}
