@@ -33,7 +33,7 @@ func allowed() map[string][]string {
 		"internal/printable":            {},
 		"internal/redact":               {},
 		"internal/telemetry":            {"internal/printable", "zap"},
-		"internal/rotate":               {"internal/scan", "internal/ciphertext", "internal/checkpoint", "internal/kmsblob", "sdk", "zap"},
+		"internal/rotate":               {"internal/redact", "internal/scan", "internal/ciphertext", "internal/checkpoint", "internal/kmsblob", "sdk", "zap"},
 		"internal/accept":               {"internal/checkpoint"},
 		"internal/report":               {"internal/checkpoint", "internal/printable"},
 		"internal/report/auditlog":      {"internal/printable", "internal/rotate", "internal/scan"},

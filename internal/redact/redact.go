@@ -126,6 +126,21 @@ func (r *Redactor) Text(s string) string {
 	return text
 }
 
+// mostCode is the longest error code that is taken for one, in bytes.
+const mostCode = 80
+
+// Code returns the error code of a service without what looks like a secret. What is too
+// long to be a code becomes Mark.
+func Code(code string) string {
+	if len(code) > mostCode {
+		return Mark
+	}
+	t := decode(code)
+	t.markTokens()
+	t.markBinary()
+	return t.redacted()
+}
+
 // mayHold reports whether a known secret can be in s: as it is, or behind escapes.
 func (r *Redactor) mayHold(s string) bool {
 	r.mu.RLock()

@@ -157,6 +157,21 @@ func TestLabelledAndKnown(t *testing.T) {
 	}
 }
 
+func TestCode(t *testing.T) {
+	for code, want := range map[string]string{
+		"ProvisionedThroughputExceededException":       "ProvisionedThroughputExceededException",
+		"KMS.DisabledException":                        "KMS.DisabledException",
+		"Bad\u202eCode":                                "Bad\u202eCode",
+		"Bad wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY": "Bad " + Mark,
+		strings.Repeat("Long", 21):                     Mark,
+		"":                                             "",
+	} {
+		if got := Code(code); got != want {
+			t.Errorf("Code(%q) = %q, want %q", code, got, want)
+		}
+	}
+}
+
 func TestLongTextIsCut(t *testing.T) {
 	got := New().Text(strings.Repeat("añb ", 1<<20))
 	if len(got) > mostShown+40 || !strings.HasSuffix(got, fmt.Sprintf("more bytes)")) {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/aws/smithy-go"
 
+	"rotator/internal/redact"
 	"rotator/internal/scan"
 )
 
@@ -321,12 +322,12 @@ func transport(err error) bool {
 
 // reasonOf makes the word for the ledger out of an error: the service's own
 // code where there is one. The text of an error never goes there, since it may
-// repeat what was sent.
+// repeat what was sent, and of a code nothing that looks like a secret.
 func reasonOf(err error) (reason, detail string) {
 	if refused := (*scan.RefusedError)(nil); errors.As(err, &refused) {
 		return refused.Reason, refused.Detail
 	}
-	if code := code(err); code != "" {
+	if code := redact.Code(code(err)); code != "" {
 		return strings.ToLower(code[:1]) + code[1:], "the service answered " + code
 	}
 	return reasonService, "the service could not be asked"
