@@ -58,6 +58,7 @@ func faultRows(slow *slowRuns) []faultRow {
 		{28, "a dry run", dryRun},
 		{29, "an application edits what a context is made from", editedContext},
 		{30, "headers and bodies without end", endlessAnswers},
+		{31, "services repeat what they were sent", echoedSecrets},
 		{33, "KMS answers with what is no answer to the question", mixedAnswers},
 	}
 }

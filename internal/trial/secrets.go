@@ -1,10 +1,12 @@
 package trial
 
 import (
+	"encoding/base32"
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -51,7 +53,10 @@ func (s *secrets) addBlob(what string, blob []byte) {
 
 func (s *secrets) dress(what string, blob bool, secret []byte, skip int) {
 	rest := secret[skip:min(len(secret), skip+4*window)]
-	forms := []string{string(rest), hex.EncodeToString(rest), strings.ToUpper(hex.EncodeToString(rest)), strings.Trim(fmt.Sprint(rest), "[]")}
+	list := strings.Trim(fmt.Sprint(rest), "[]")
+	forms := []string{string(rest), hex.EncodeToString(rest), strings.ToUpper(hex.EncodeToString(rest)),
+		list, strings.ReplaceAll(list, " ", ","), strings.ReplaceAll(list, " ", ", "),
+		fmt.Sprintf("% x", rest), url.QueryEscape(string(rest)), base32.StdEncoding.EncodeToString(rest)}
 	for shift := range 4 { // a rune may begin before the rest
 		quoted := strconv.Quote(string(rest[shift:]))
 		forms = append(forms, quoted[1:len(quoted)-1])

@@ -1,0 +1,160 @@
+package main
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/xml"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"rotator/internal/fakeaws"
+	"rotator/internal/trial"
+)
+
+// echoing puts a proxy in front of a world's services that refuses one operation with what
+// it was sent: what the error says, its code, and the id of the request hold the headers
+// with the credentials and the body, in form after form.
+func echoing(t *testing.T, w *trial.World, operation string, status int, in string) (endpoint string) {
+	t.Helper()
+	to, err := url.Parse(w.Server.Endpoint())
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := &httputil.ReverseProxy{ErrorLog: log.New(io.Discard, "", 0), Rewrite: func(r *httputil.ProxyRequest) {
+		r.Out.URL.Scheme, r.Out.URL.Host = to.Scheme, to.Host // Out.Host, which is signed, stays
+	}}
+	var asked atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		// The first questions to KMS are whether it may be asked.
+		if fakeaws.Operation(r) != operation || operation == "kms:ReEncrypt" && asked.Add(1) <= 4 {
+			proxy.ServeHTTP(rw, r)
+			return
+		}
+		body, _ := io.ReadAll(r.Body)
+		code, message := map[int]string{400: "OddException", 403: "AccessDeniedException", 500: "InternalFailure"}[status], "it failed"
+		echo := echoOf(r, body)
+		switch in {
+		case "message":
+			message = "bad request: " + echo
+		case "code":
+			code = "Bad" + base64.StdEncoding.EncodeToString(sentBlob(body))
+		case "request id":
+			rw.Header().Set("X-Amzn-Requestid", base64.StdEncoding.EncodeToString(sentBlob(body)))
+			rw.Header().Set("X-Amz-Request-Id", hex.EncodeToString(sentBlob(body)))
+		}
+		rw.WriteHeader(status)
+		if strings.HasPrefix(operation, "s3:") {
+			var text bytes.Buffer
+			_ = xml.EscapeText(&text, []byte(message))
+			_, _ = fmt.Fprintf(rw, "<Error><Code>%s</Code><Message>%s</Message></Error>", code, text.String())
+			return
+		}
+		_ = json.NewEncoder(rw).Encode(map[string]string{"__type": code, "message": message})
+	}))
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+// sentBlob is the ciphertext in the body of a request, or the body.
+func sentBlob(body []byte) []byte {
+	var asked struct{ CiphertextBlob []byte }
+	if json.Unmarshal(body, &asked) == nil && len(asked.CiphertextBlob) > 0 {
+		return asked.CiphertextBlob
+	}
+	if blob, err := base64.StdEncoding.DecodeString(string(body)); err == nil && len(blob) > 0 {
+		return blob
+	}
+	return body
+}
+
+func echoOf(r *http.Request, body []byte) string {
+	blob := sentBlob(body)
+	encoded := base64.StdEncoding.EncodeToString(blob)
+	quoted, _ := json.Marshal(string(body))
+	headers, _ := httputil.DumpRequest(r, false)
+	return strings.Join([]string{
+		encoded, base64.URLEncoding.EncodeToString(blob), hex.EncodeToString(blob), fmt.Sprint(blob), fmt.Sprintf("%q", blob),
+		strconv.Quote(strconv.Quote(string(blob))), url.QueryEscape(encoded), strings.ReplaceAll(encoded, "+", `\u002b`),
+		string(quoted), string(headers), fmt.Sprint(r.Header), "token " + r.Header.Get("X-Amz-Security-Token"),
+	}, "; ")
+}
+
+// echoedSecrets: a service that repeats what it was sent, in whatever part of its answer,
+// brings nothing of it into what is printed, logged or kept. The guard of secrets, which
+// stands around every row, looks for it.
+func echoedSecrets(t *testing.T) {
+	for _, c := range []struct {
+		operation, in string
+		status, code  int // code is the exit code; 0 for any
+	}{
+		{"kms:DescribeKey", "message", 500, exitUnavailable},
+		{"kms:ReEncrypt", "message", 500, exitUnavailable}, {"kms:ReEncrypt", "message", 400, 0},
+		{"kms:ReEncrypt", "message", 403, 0}, {"kms:ReEncrypt", "code", 400, 0},
+		{"kms:ReEncrypt", "request id", 500, exitUnavailable},
+		{"dynamodb:Scan", "message", 500, exitUnavailable},
+		{"dynamodb:BatchExecuteStatement", "message", 500, 0},
+		{"s3:PutObject", "message", 500, exitUnavailable}, {"s3:PutObject", "code", 400, 0},
+	} {
+		w := newTrial(t, trial.Config{MaxOutage: "500ms",
+			Items:   map[trial.Kind]int{trial.Ordinary: 3, trial.Nested: 2},
+			Objects: map[trial.Kind]int{trial.Ordinary: 3}})
+		for _, flags := range [][]string{{"--sdk"}, nil} {
+			p := w.Command(append([]string{"run", "-v"}, flags...)...)
+			p.Env = append(p.Env, "AWS_ENDPOINT_URL="+echoing(t, w, c.operation, c.status, c.in))
+			r := p.Begin(t).End(t)
+			if c.code > 0 && (r.Code != c.code || !strings.Contains(r.Log, "[redacted]")) {
+				t.Errorf("%v: want exit code %d, and something redacted: %s", c, c.code, r)
+			}
+		}
+		w.Must(t, []int{exitDone, exitJob}, "report", "--ledger")
+	}
+	unreadableCredentials(t)
+}
+
+// unreadableCredentials: what a credential_process prints instead of credentials is not
+// repeated; nor are credentials, wherever they are from, in what a container's endpoint
+// says.
+func unreadableCredentials(t *testing.T) {
+	const secret, token = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", "FwoGZXIvYXdzEBYaDHqa0AP1Qw0Xk4tFQyKrAX"
+	w := newTrial(t, trial.Config{Items: map[trial.Kind]int{trial.Ordinary: 2}, Objects: map[trial.Kind]int{}})
+	w.AddSecret("the secret of the process", secret)
+	w.AddSecret("the token of the process", token)
+	w.AddSecret("an odd secret", "not like a secret at all")
+	for i, output := range []string{
+		`{"Version":1,"AccessKeyId":"AKIA","SecretAccessKey":"` + secret + `","SessionToken":"` + token + `"`,
+		"aws_secret_access_key = " + secret + "\naws_session_token = " + token, secret, secret[:20] + "\n" + secret[20:],
+		"AKIAIOSFODNN7EXAMPLE," + secret + "," + token, "not like a secret at all", "secret: not like a secret at all",
+		base64.StdEncoding.EncodeToString([]byte(secret)), hex.EncodeToString([]byte(secret)), fmt.Sprint([]byte(secret)),
+		"<SecretAccessKey>" + secret + "</SecretAccessKey>", `{"Version":"1","SecretAccessKey":"` + secret + `"}`,
+		`{"Version":1,"AccessKeyId":7,"SecretAccessKey":"` + secret + `"}`, strings.Repeat(secret+" ", 3000),
+	} {
+		dir := t.TempDir()
+		write := func(name, text string) string {
+			path := filepath.Join(dir, name)
+			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			return path
+		}
+		config := write("config", "[default]\ncredential_process = cat "+write("output", output)+"\n")
+		p := w.Command("audit", "-v")
+		p.Unset("AWS_ACCESS_KEY_ID=", "AWS_SECRET_ACCESS_KEY=", "AWS_SESSION_TOKEN=")
+		p.Env = append(p.Env, "AWS_CONFIG_FILE="+config)
+		if r := p.Begin(t).End(t); r.Code != exitAccess || !strings.Contains(r.Log, "its output is not shown") {
+			t.Errorf("output %d: want exit code 77, and why: %s", i+1, r)
+		}
+	}
+}
