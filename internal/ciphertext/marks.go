@@ -170,7 +170,8 @@ func markedText(body []byte) *Refused {
 // markedBody refuses what no format of auto has recognised, by the marks of each.
 func markedBody(object *scan.Object) *Refused {
 	for _, marked := range []func([]byte) *Refused{
-		markedOpenTofu, markedSops, markedPulumi, markedBiscuit, markedEJSON, markedTinkKeyset, markedText,
+		markedOpenTofu, markedSops, markedPulumi, markedBiscuit, markedEJSON, markedTinkKeyset,
+		markedText,
 	} {
 		if refused := marked(object.Body); refused != nil {
 			return refused

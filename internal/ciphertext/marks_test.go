@@ -177,6 +177,14 @@ func TestMisread(t *testing.T) {
 	}
 }
 
+// TestTextInRows: format text is not there for attributes, and the error says what is.
+func TestTextInRows(t *testing.T) {
+	spec := Spec{Format: formatText, Kind: Rows, Slots: []SlotSpec{{Pattern: "v1:(.*)"}}}
+	if _, err := New(spec); err == nil || !strings.Contains(err.Error(), "cannot be moved yet") {
+		t.Error(err)
+	}
+}
+
 // TestInstructionSuffix: instruction files with a suffix of their own, and without a mark
 // in their metadata, as the clients for PHP and Ruby write them.
 func TestInstructionSuffix(t *testing.T) {

@@ -174,8 +174,8 @@ func isTextRune(r rune) bool { return isBase64(r) || strings.ContainsRune("= \t\
 func openTofu() *Refused {
 	return &Refused{
 		Reason: "opentofu-state",
-		Detail: "it belongs to an encrypted state or plan of OpenTofu: its data key stands in base64 of " +
-			"JSON under meta (key_provider.aws_kms), which rotator does not write yet. Change the key " +
-			"with OpenTofu: a new key_provider, the old one in a fallback block, then tofu apply",
+		Detail: "it belongs to an encrypted state or plan of OpenTofu: its data key stands in base64 " +
+			"of JSON under meta (key_provider.aws_kms), which rotator does not write yet. Change the " +
+			"key with OpenTofu: a new key_provider, the old one in a fallback block, then tofu apply",
 	}
 }
