@@ -113,6 +113,7 @@ func look(ctx context.Context, c *common, job *config.Job, command, list string)
 		s.noteUnprobed()
 	}
 	s.found = found
+	s.retiredKeys(ctx)
 	p, worked, err := s.walk(ctx)
 	if wrong := (*rotate.HeaderError)(nil); err == nil && errors.As(worked, &wrong) {
 		// What was counted so far may be wrong, and cost little: count again.

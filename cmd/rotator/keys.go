@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -77,6 +78,41 @@ func (s *session) keysAtEnd(ctx context.Context, began checkpoint.Pass) (doubts 
 	}
 	s.summary.Notes = append(s.summary.Notes, changes.Notes...)
 	return changes.Doubts
+}
+
+// retiredKeys notes which source keys cannot be used, before a read-only pass, and reads
+// what earlier passes of the job know of their tokens.
+func (s *session) retiredKeys(ctx context.Context) {
+	var retired []rotate.Key
+	for _, key := range s.wiring.keys.Sources {
+		if key.Unusable != "" {
+			retired = append(retired, key)
+		}
+	}
+	if len(retired) == 0 {
+		return
+	}
+	known := "no earlier pass of this job is known here"
+	if store, err := s.existing(ctx, s.job); err == nil {
+		last, err := checkpoint.NewPasses(store, s.job.Job).Last(ctx)
+		if err == nil {
+			s.recordedTokens = last.TokenKeys
+			known = fmt.Sprintf("the record of pass %d has the keys of %d tokens", last.Number, len(last.TokenKeys))
+		} else if !errors.Is(err, checkpoint.ErrNotFound) {
+			known = "the record of the last pass cannot be read: " + err.Error()
+		}
+	}
+	for _, key := range retired {
+		s.note(fmt.Sprintf("source key %s is %s, so KMS cannot be asked about it: a slot is counted as "+
+			"remaining under it when KMS has named the key of its header before, and is failed "+
+			"(key-disabled) when nothing tells its key; %s", key.ARN, key.Unusable, known))
+	}
+}
+
+// note adds a note to the result, and says it now.
+func (s *session) note(text string) {
+	s.logger.Warn(text)
+	s.summary.Notes = append(s.summary.Notes, text)
 }
 
 // keysPatience is how long KMS may give no usable answer about the keys at the end.

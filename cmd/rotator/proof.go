@@ -187,9 +187,16 @@ func (s *session) unproven() error {
 	return &outcomeError{code: exitExceptions, text: text}
 }
 
-// tokenKeys are the keys of the tokens in headers of exceptions, for the record of the pass.
+// keptTokens is how many tokens that KMS named in a run go into the record of its pass.
+const keptTokens = 64
+
+// tokenKeys are the keys of tokens in headers, for the record of the pass: those of its
+// exceptions, and those that KMS named in this run.
 func (s *session) tokenKeys(p *pass) map[string]string {
 	keys := map[string]string{}
+	for _, engine := range s.engines {
+		maps.Copy(keys, engine.NamedTokens(keptTokens))
+	}
 	maps.Copy(keys, s.tally.TokenKeys())
 	for _, state := range p.states() {
 		for origin := range state.Counts.Origins {

@@ -27,7 +27,8 @@ type session struct {
 	headers headers
 	tally   *accept.Tally     // of exceptions, for the accept rules; nil without any
 	engines []*rotate.Rotator // that have worked
-	// recordedTokens are the keys of tokens that earlier runs of the pass have learned.
+	// recordedTokens are the keys of tokens that earlier runs of the pass have learned, or
+	// earlier passes of the job.
 	recordedTokens map[string]string
 	found          *exceptions // of a read-only pass; nil for others
 }
@@ -55,7 +56,7 @@ func outliving(ctx context.Context) (longer context.Context, release func()) {
 
 // open wires the job; command is the word for the result.
 func open(ctx context.Context, c *common, job *config.Job, command string) (*session, error) {
-	w, err := wire(ctx, c, job, command == "verify")
+	w, err := wire(ctx, c, job, command)
 	if err != nil {
 		return nil, err
 	}
@@ -121,6 +122,7 @@ func (s *session) rotator(
 		Logger:       s.logger,
 		Exact:        s.exact,
 		BeginHeaders: begin,
+		KnownTokens:  s.recordedTokens,
 		Exceptions:   s.excepted,
 	})
 	s.tally = newTally(s.job, s.wiring.keys, s.wiring.under, func(token string) string {

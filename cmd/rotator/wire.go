@@ -65,12 +65,16 @@ type wiring struct {
 	warn func(text string)
 	// consistent: tables are read with strongly consistent reads.
 	consistent bool
-	account    string // of the credentials; empty where it cannot be told
+	// readOnly: source keys may be disabled.
+	readOnly bool
+	account  string // of the credentials; empty where it cannot be told
 }
 
 // wire builds the clients of a job and checks, in this order, formats, keys,
 // permissions and places. It writes nothing anywhere.
-func wire(ctx context.Context, c *common, job *config.Job, consistent bool) (*wiring, error) {
+func wire(
+	ctx context.Context, c *common, job *config.Job, command string,
+) (*wiring, error) {
 	if _, err := newFormats(job, rotate.Keys{}); err != nil { // before anybody is asked
 		return nil, err
 	}
@@ -79,7 +83,8 @@ func wire(ctx context.Context, c *common, job *config.Job, consistent bool) (*wi
 		return nil, err
 	}
 	warn := func(text string) { c.logger.Warn(text) }
-	w := &wiring{job: job, plain: c.sdk, consistent: consistent, warn: warn}
+	w := &wiring{job: job, plain: c.sdk, consistent: command == "verify",
+		readOnly: command == "verify" || command == "audit", warn: warn}
 	if err := w.wireKMS(ctx, base); err != nil {
 		return nil, err
 	}
@@ -128,7 +133,7 @@ func (w *wiring) wireKMS(ctx context.Context, base aws.Config) error {
 	client := w.kmsClient(cfg)
 	request := rotate.KeyRequest{Destination: w.job.Destination.Key, DestinationAlgorithm: w.job.Destination.Algorithm,
 		Sources: w.job.Source.Keys, SourceAlgorithm: w.job.Source.Algorithm, Any: w.job.Source.Any,
-		Mode: rotate.Mode(w.job.Mode)}
+		Mode: rotate.Mode(w.job.Mode), ReadOnly: w.readOnly}
 	err := rotate.Patiently(ctx, time.Duration(w.job.MaxOutage), "KMS", func(ctx context.Context) (err error) {
 		w.keys, err = rotate.ResolveKeys(ctx, client, request)
 		return err

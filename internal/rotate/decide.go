@@ -81,7 +81,8 @@ func (v verdict) excepted() bool {
 type decider struct {
 	keys    Keys
 	kms     Reencrypter
-	headers *headers // learns from every answer
+	headers *headers          // learns from every answer
+	kept    map[string]string // Config.KnownTokens
 	answers *answerHistory
 	proven  *provenTokens
 	// broken is set once an answer of KMS has turned out not to be one to its question:
@@ -103,6 +104,9 @@ type decider struct {
 func (d *decider) decide(ctx context.Context, slot ciphertext.Slot) (verdict, error) {
 	if slot.Refused != nil {
 		return verdict{outcome: Failed, reason: slot.Refused.Reason, detail: slot.Refused.Detail}, nil
+	}
+	if d.keys.retired() {
+		return d.decideRetired(ctx, slot)
 	}
 	if v, ok, err := d.likely(ctx, slot); ok || err != nil {
 		return v, err
@@ -260,7 +264,7 @@ func (d *decider) ask(ctx context.Context, q Question) (Answer, error) {
 	ownKey := false
 	err := d.retry.do(ctx, place{}, Asking, "KMS", func(ctx context.Context) (err error) {
 		answer, err = d.once(ctx, q)
-		if Classify(err) == ClassKeyState && q.Source.ARN == "" && d.usable(ctx) {
+		if Classify(err) == ClassKeyState && q.Source.ARN == "" && d.ownKey(ctx) {
 			ownKey = true // the blob's own, unnamed key: no reason to look again
 			return &unusableKeyError{err}
 		}
@@ -342,8 +346,8 @@ func (d *decider) heed(err error) {
 func (d *decider) denied(ctx context.Context, q Question, err error) error {
 	source := q.Source
 	switch {
-	case source.ARN == "" && len(d.keys.Sources) > 0:
-		source = d.keys.Sources[0]
+	case source.ARN == "" && len(d.keys.usableSources()) > 0:
+		source = d.keys.usableSources()[0]
 	case source.ARN == "":
 		source = d.keys.Destination
 	}
@@ -363,10 +367,15 @@ func (d *decider) denied(ctx context.Context, q Question, err error) error {
 	return err
 }
 
+// ownKey reports whether the state of a key that an unpinned question met is that of the
+// blob's own key. Where a source key is known to be unusable, the destination key has just
+// answered.
+func (d *decider) ownKey(ctx context.Context) bool { return d.keys.retired() || d.usable(ctx) }
+
 // usable is true when every key the job names may be used now, as far as the
 // server tells.
 func (d *decider) usable(ctx context.Context) bool {
-	for _, source := range append([]Key{d.keys.Destination}, d.keys.Sources...) {
+	for _, source := range append([]Key{d.keys.Destination}, d.keys.usableSources()...) {
 		if _, err := d.mayUse(ctx, source); err != nil {
 			return false
 		}

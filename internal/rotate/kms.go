@@ -151,7 +151,8 @@ func (e *KeyError) Unwrap() error { return e.Err }
 
 // ResolveKey turns a key id, key ARN, alias name or alias ARN into a Key, by
 // API_DescribeKey, and checks that the key can be used with algorithm ("" for
-// the only one a symmetric key has). Errors are *KeyError, or the SDK's.
+// the only one a symmetric key has). Its state is left to the caller. Errors are *KeyError,
+// or the SDK's.
 func ResolveKey(ctx context.Context, client *kms.Client, given, algorithm string) (Key, error) {
 	out, err := client.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: &given})
 	if err != nil {
@@ -170,9 +171,18 @@ func ResolveKey(ctx context.Context, client *kms.Client, given, algorithm string
 		return Key{}, err
 	}
 	if meta.KeyState != types.KeyStateEnabled {
-		return Key{}, &KeyError{Given: given, Detail: fmt.Sprintf("its state is %s; enable it (aws kms enable-key --key-id %s), then run again", meta.KeyState, key.ARN)}
+		key.Unusable = string(meta.KeyState)
 	}
 	return key, nil
+}
+
+// usable returns an error for a key that cannot be used.
+func (k Key) usable() error {
+	if k.Unusable == "" {
+		return nil
+	}
+	return &KeyError{Given: k.Given, Detail: fmt.Sprintf(
+		"its state is %s; enable it (aws kms enable-key --key-id %s), then run again", k.Unusable, k.ARN)}
 }
 
 // rsaSizes is the length of the ciphertexts of each kind of RSA key, in bytes: that of the

@@ -32,7 +32,9 @@ const (
 	// job gives for that key.
 	reasonSourceContext      = "source-other-context"
 	reasonDestinationContext = "destination-other-context"
-	reasonKeyUnusable        = "key-unusable"
-	reasonKept               = "kept-changing"
-	reasonService            = "service-error"
+	// A source key cannot be used, and nothing tells whether the blob is under it.
+	reasonKeyDisabled = "key-disabled"
+	reasonKeyUnusable = "key-unusable"
+	reasonKept        = "kept-changing"
+	reasonService     = "service-error"
 )

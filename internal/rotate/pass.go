@@ -81,7 +81,7 @@ func openPass(ctx context.Context, passes *checkpoint.Passes, plan Plan) (*Opene
 	last, err := passes.Last(ctx)
 	switch {
 	case errors.Is(err, checkpoint.ErrNotFound) || err == nil && last.Status == checkpoint.Finished:
-		return beginPass(ctx, passes, plan, last.Number)
+		return beginPass(ctx, passes, plan, last)
 	case err != nil:
 		return nil, storeError(err)
 	}
@@ -114,12 +114,15 @@ func SameKeys(pass checkpoint.Pass, keys Keys) error {
 	return nil
 }
 
-func beginPass(ctx context.Context, passes *checkpoint.Passes, plan Plan, after int) (*Opened, error) {
+func beginPass(
+	ctx context.Context, passes *checkpoint.Passes, plan Plan, last checkpoint.Pass,
+) (*Opened, error) {
 	pass, err := newPass(ctx, plan)
 	if err != nil {
 		return nil, err
 	}
-	stored, err := passes.Begin(ctx, after, pass)
+	pass.TokenKeys = last.TokenKeys // KMS may not be able to name them again
+	stored, err := passes.Begin(ctx, last.Number, pass)
 	if errors.Is(err, checkpoint.ErrFenced) {
 		return nil, err
 	}

@@ -61,6 +61,10 @@ type Config struct {
 	// the record of the pass says so from then on; false forbids it. Nil allows it,
 	// for a pass that leaves no record.
 	BeginHeaders func(ctx context.Context) (bool, error)
+	// KnownTokens are the keys that KMS named in earlier passes, by the tokens of headers
+	// (kmsblob.Token.String). They are used where KMS cannot be asked, since a source key is
+	// disabled.
+	KnownTokens map[string]string
 	// Draw returns a number from 0 to below n, for the jitter of retries and the choice
 	// of a sample. Nil draws
 	// at random; a simulation repeats itself.
@@ -98,7 +102,7 @@ func New(c Config) *Rotator {
 	retry := newRetrier(c.MaxOutage, c.Settle, c.Draw)
 	headers := newHeaders(c)
 	decider := &decider{keys: c.Keys, kms: c.KMS, headers: headers, limiter: NewLimiter(c.Rate), retry: retry,
-		answers: newAnswerHistory(), proven: newProvenTokens(), workers: func() int { return 1 }}
+		answers: newAnswerHistory(), kept: c.KnownTokens, proven: newProvenTokens(), workers: func() int { return 1 }}
 	r := &Rotator{config: c, retry: retry, logger: c.Logger, sides: map[string]*sides{}, decider: decider,
 		headers: headers, shared: newShared(decider.decide), proofs: map[string]*proof{}}
 	r.search = newSearcher(decider, c.Exact)

@@ -18,12 +18,17 @@ type KeyRequest struct {
 	SourceAlgorithm                   string
 	Any                               bool
 	Mode                              Mode // "" is ModeMove
+	// ReadOnly allows source keys that cannot be used, for a pass that cannot write.
+	ReadOnly bool
 }
 
 // ResolveKeys turns the names of a job's keys into ARNs, once, and refuses
 // combinations that cannot work. Errors are *KeyError, or the SDK's.
 func ResolveKeys(ctx context.Context, client *kms.Client, request KeyRequest) (Keys, error) {
 	destination, err := ResolveKey(ctx, client, request.Destination, request.DestinationAlgorithm)
+	if err == nil {
+		err = destination.usable()
+	}
 	if err != nil {
 		return Keys{}, err
 	}
@@ -34,6 +39,9 @@ func ResolveKeys(ctx context.Context, client *kms.Client, request KeyRequest) (K
 	}
 	for _, given := range request.Sources {
 		source, err := ResolveKey(ctx, client, given, request.SourceAlgorithm)
+		if err == nil && !request.ReadOnly {
+			err = source.usable()
+		}
 		if err != nil {
 			return Keys{}, err
 		}
@@ -109,7 +117,7 @@ func (k Keys) checkOneKey() error {
 // encryption context, and a policy may ask for one. Errors are *KeyError, or the
 // SDK's.
 func CheckAuthorized(ctx context.Context, asker Reencrypter, keys Keys, contexts bool) (notes []string, err error) {
-	for _, source := range append(slices.Clone(keys.Sources), keys.Destination) {
+	for _, source := range append(keys.usableSources(), keys.Destination) {
 		known, err := asker.Authorized(ctx, source)
 		switch {
 		case !known:

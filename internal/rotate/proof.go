@@ -222,3 +222,19 @@ func (r *Rotator) KeyOfToken(text string) string {
 	}
 	return ""
 }
+
+// NamedTokens returns the keys that KMS named in this run, by the tokens of headers. The
+// source keys come first: there are at most n tokens.
+func (r *Rotator) NamedTokens(n int) map[string]string {
+	r.headers.mu.Lock()
+	defer r.headers.mu.Unlock()
+	named := map[string]string{}
+	for _, sources := range []bool{true, false} {
+		for token, fact := range r.headers.facts {
+			if len(named) < n && r.config.Keys.isSource(fact.key) == sources {
+				named[token.String()] = fact.key
+			}
+		}
+	}
+	return named
+}

@@ -203,7 +203,7 @@ func (d *decider) foreign(all []refusal) bool {
 		}
 	}
 	for _, key := range append(slices.Clip(d.keys.Sources), d.keys.Destination) {
-		if key.Symmetric() && !compared[key.ARN] {
+		if key.Symmetric() && key.Unusable == "" && !compared[key.ARN] {
 			return false
 		}
 	}

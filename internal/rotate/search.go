@@ -53,6 +53,9 @@ func newSearcher(d *decider, exact bool) *searcher {
 
 // find returns where a candidate stands. An error ends the run.
 func (s *searcher) find(ctx context.Context, c candidate) (finding, error) {
+	if key := s.decider.keyOfToken(c.token); s.decider.keys.retired() && s.decider.keys.isSource(key) {
+		return finding{standing: underSource, key: key, whole: true, header: true}, nil
+	}
 	if s.exact || s.decider.headers.distrusted() {
 		return s.ask(ctx, c)
 	}
@@ -102,8 +105,10 @@ func (s *searcher) standing(f fact) standing {
 	switch {
 	case f.key != keys.Destination.ARN && keys.isSource(f.key):
 		return underSource
-	case f.key != keys.Destination.ARN || !keys.refresh():
+	case f.key != keys.Destination.ARN || keys.Mode == ModeMove || keys.Mode == "":
 		return elsewhereKey
+	case keys.Mode == ModeContext: // it may have either context
+		return underSource
 	case f.material != "" && f.material == keys.Destination.Material:
 		return elsewhereKey
 	}
@@ -121,6 +126,10 @@ func (s *searcher) ask(ctx context.Context, c candidate) (finding, error) {
 	}
 	var a pinned
 	for _, source := range sources {
+		if source.Unusable != "" {
+			a.unclear = true
+			continue
+		}
 		answer, err := s.question(ctx, c, source)
 		switch class := Classify(err); {
 		case err == nil:
@@ -166,7 +175,7 @@ func (s *searcher) conclude(ctx context.Context, c candidate, a pinned) (finding
 	case len(a.matched) > 1:
 		f.standing = s.undecided(c)
 		return f, nil
-	case a.others || keys.refresh():
+	case a.others || keys.refresh() || keys.Mode == ModeContext:
 		f.standing, f.key = underSource, a.matched[0]
 		return f, nil
 	}

@@ -1,0 +1,106 @@
+package rotate
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	"rotator/internal/ciphertext"
+	"rotator/internal/kmsblob"
+)
+
+// retired reports whether a source key cannot be used. Only a pass that cannot write has
+// such keys: KMS cannot be asked about what is under them.
+func (k Keys) retired() bool {
+	return slices.ContainsFunc(k.Sources, func(s Key) bool { return s.Unusable != "" })
+}
+
+// usableSources are the source keys that KMS can be asked about.
+func (k Keys) usableSources() []Key {
+	return slices.DeleteFunc(slices.Clone(k.Sources), func(s Key) bool { return s.Unusable != "" })
+}
+
+// knownKey returns the key that KMS has named for the token in the header of a blob, in this
+// pass or in an earlier one of the job; "" for none.
+func (d *decider) knownKey(blob []byte) string {
+	token, ok := kmsblob.ReadToken(blob)
+	if !ok {
+		return ""
+	}
+	return d.keyOfToken(token)
+}
+
+func (d *decider) keyOfToken(token kmsblob.Token) string {
+	fact, _ := d.headers.factOf(token)
+	return cmp.Or(fact.key, d.kept[token.String()])
+}
+
+// decideRetired decides a slot of a read-only pass some of whose source keys cannot be used.
+// A refusal of KMS tells the state of the key of a blob, and not the key. So a slot is under
+// such a key when KMS has named the key for its token before. What nothing tells is failed:
+// only KMS itself makes a slot current.
+func (d *decider) decideRetired(ctx context.Context, slot ciphertext.Slot) (verdict, error) {
+	known := d.knownKey(slot.Blob)
+	if slices.ContainsFunc(d.keys.Sources, func(s Key) bool { return s.ARN == known && s.Unusable != "" }) {
+		return verdict{outcome: Remaining, key: known, header: true}, nil
+	}
+	to := d.destinationContext(slot)
+	answer, err := d.ask(ctx, Question{Blob: slot.Blob, Source: d.keys.Destination,
+		Context: to, DestinationContext: to})
+	if err == nil && answer.Source == d.keys.Destination.ARN {
+		return d.underDestination(ctx, slot, answer)
+	}
+	if err == nil {
+		return d.judge(ctx, slot, answer) // a server that does not enforce the pin
+	}
+	if fatal(err) {
+		return verdict{}, err
+	}
+	last := refusal{d.keys.Destination, err}
+	candidates := []Key{{}}
+	if d.keys.SourceAlgorithm != Symmetric {
+		candidates = d.keys.usableSources()
+	}
+	var refusals []refusal
+	for _, source := range candidates {
+		answer, err := d.ask(ctx, Question{Blob: slot.Blob, Source: source,
+			Context: d.sourceContext(slot), DestinationContext: to})
+		if err == nil {
+			return d.judge(ctx, slot, answer)
+		}
+		if fatal(err) {
+			return verdict{}, err
+		}
+		refusals = append(refusals, refusal{source, err})
+	}
+	if v, ok := d.unasked(slot, known, refusals, last); ok {
+		return v, nil
+	}
+	if len(refusals) == 0 {
+		refusals = []refusal{last}
+	}
+	return d.refused(ctx, slot, refusals, last)
+}
+
+// unasked is the verdict on a slot whose key KMS could not be asked about; false when KMS
+// did tell something.
+func (d *decider) unasked(
+	slot ciphertext.Slot, known string, refusals []refusal, last refusal,
+) (verdict, bool) {
+	v := verdict{outcome: Failed, reason: reasonKeyDisabled,
+		detail: "the key of this blob is disabled or pending deletion, as a source key is, and nothing " +
+			"tells whether it is that key: KMS has not named the key of its header before"}
+	switch {
+	case slices.ContainsFunc(refusals, func(r refusal) bool { return ofUnusableKey(r.err) }):
+		if known != "" {
+			v.key, v.reason = known, reasonKeyUnusable
+			v.detail = "the key of this blob, which the job does not name, is disabled or pending deletion"
+		}
+		return v, true
+	case d.keys.SourceAlgorithm != Symmetric && !readable(slot) && !last.incorrectKey():
+		v.detail = "a source key is disabled or pending deletion, and KMS cannot be asked whether this " +
+			"blob is under it: ciphertexts under RSA keys have no header"
+		return v, true
+	}
+	return verdict{}, false
+}

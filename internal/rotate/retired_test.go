@@ -1,0 +1,54 @@
+package rotate_test
+
+import (
+	"testing"
+
+	"rotator/internal/checkpoint"
+	"rotator/internal/fakeaws/fakekms"
+	"rotator/internal/rotate"
+)
+
+// TestRetiredSource: a read-only pass works while a source key is disabled or pending
+// deletion. What is under the destination key is current, since KMS says so; what is under
+// the source key is never, and is not waited for.
+func TestRetiredSource(t *testing.T) {
+	for _, state := range []fakekms.KeyState{fakekms.Disabled, fakekms.PendingDeletion} {
+		for _, test := range []struct {
+			name     string
+			from, to fakekms.KeySpec
+		}{
+			{"symmetric", fakekms.Symmetric, fakekms.Symmetric},
+			{"from RSA", fakekms.RSA2048, fakekms.Symmetric},
+			{"to RSA", fakekms.Symmetric, fakekms.RSA2048},
+		} {
+			t.Run(string(state)+" "+test.name, func(t *testing.T) {
+				cloud := newCloud(t)
+				request := rotate.KeyRequest{Destination: cloud.key(t, test.to), Sources: []string{cloud.key(t, test.from)}, ReadOnly: true}
+				if test.from != fakekms.Symmetric {
+					request.SourceAlgorithm = "RSAES_OAEP_SHA_256"
+				}
+				if test.to != fakekms.Symmetric {
+					request.DestinationAlgorithm = "RSAES_OAEP_SHA_256"
+				}
+				old, third := request.Sources[0], cloud.key(t, fakekms.Symmetric)
+				target := newMemory()
+				target.put("current", cloud.encrypt(t, request.Destination, "x", nil))
+				target.put("foreign", cloud.encrypt(t, third, "x", nil))
+				target.put("old-1", cloud.encrypt(t, old, "x", nil))
+				target.put("old-2", cloud.encrypt(t, old, "x", nil))
+				if err := cloud.fake.SetState(old, state); err != nil {
+					t.Fatal(err)
+				}
+				b := &bench{cloud: cloud, keys: cloud.resolve(t, request), format: format(t, nil, nil), target: target, inspect: true}
+				counts, err := b.run(t)
+				if want := (checkpoint.SlotCounts{Seen: 4, Current: 1, Foreign: 1, Failed: 2}); err != nil || counts.Slots != want || counts.Reasons["failed/key-disabled"] != 2 {
+					t.Errorf("%v: %+v, %v, want %+v", err, counts.Slots, counts.Reasons, want)
+				}
+				request.ReadOnly = false
+				if _, err := rotate.ResolveKeys(t.Context(), cloud.client, request); err == nil {
+					t.Error("a pass that writes takes a source key that cannot be used")
+				}
+			})
+		}
+	}
+}
