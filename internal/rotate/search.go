@@ -145,7 +145,7 @@ func (s *searcher) ask(ctx context.Context, c candidate) (finding, error) {
 			}
 		case class == ClassIncorrectKey:
 			a.others = true
-		case class == ClassInvalidCiphertext:
+		case class == ClassInvalidCiphertext && code(err) == "InvalidCiphertextException":
 			a.matched = append(a.matched, source.ARN)
 		default:
 			a.unclear = true

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"bytes"
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"rotator/internal/report"
+	"rotator/internal/trial"
+)
+
+// searchJob is a table, a bucket and a directory, each with the line for search.
+const searchJob = `  - dynamodb: {table: rows, segments: 1}
+    format: raw
+    %[1]s
+    slots: [{path: doc.key}]
+  - s3: {bucket: things}
+    format: s3-encryption-client
+    %[1]s
+    may_be_empty: true
+  - name: lake
+    files: {root: export}
+    format: auto
+    %[1]s
+`
+
+// TestSearch: ciphertexts under the old key that no slot names keep a job from being
+// converged. What is not read is searched with search: all, and is else counted as not
+// searched.
+func TestSearch(t *testing.T) {
+	v := newVault(t, fmt.Sprintf(searchJob, ""))
+	blob := func() string {
+		raw, err := v.server.KMS().Encrypt(v.old, []byte("x"), map[string]string{"who": "knows"})
+		v.must(err)
+		return string(raw)
+	}
+	v.searchStores(blob)
+	b64 := func() string { return std64([]byte(blob())) }
+	v.file("export/a.jsonl", fmt.Sprintf("{\"k\":%q}\n{\"k\":%q}\n", b64(), b64()))
+	v.file("export/b.bin", blob()+strings.Repeat("stream", 100))
+	v.file("export/c.bin", blob()+"\n")
+	v.file("export/d.json", fmt.Sprintf("{\n  \"CiphertextBlob\": %q,\n  \"KeyId\": %q\n}\n", b64(), v.old))
+	v.file("export/e.txt", hex.EncodeToString([]byte(blob())))
+	v.file("export/f.txt", "nothing")
+
+	// One is in doc, which is read for its key, one in another attribute; one in metadata,
+	// and one in each body of the bucket.
+	for _, test := range []struct {
+		search               string
+		rows, things, lake   int64
+		rowsLeft, bodiesLeft int64
+	}{
+		{"search: all", 2, 3, 6, 0, 0}, // first, so that an object whose body was read is moved by a copy
+		{"", 1, 1, 6, 1, 2},
+	} {
+		v.file("job.yaml", "job: vault\ndestination: {key: alias/new}\nsource: {keys: [alias/old]}\ntargets:\n"+
+			fmt.Sprintf(searchJob, test.search))
+		for _, args := range [][]string{{"run"}, {"verify"}, {"report"}} {
+			code := exitExceptions
+			if args[0] == "report" {
+				code = 0
+			}
+			s := v.rotator(code, args...)
+			want := []int64{test.rows, test.things, test.lake}
+			for i, target := range s.Targets {
+				if n := target.Slots.Failed; n != want[i] || unrecognised(target) != want[i] {
+					t.Errorf("%s %v: %s has %d failed slots, want %d: %+v", test.search, args, target.Name, n,
+						want[i], target.Reasons)
+				}
+			}
+			n := s.Search.NotSearched
+			if s.Converged || n.RowsInPart != test.rowsLeft || n.Bodies != test.bodiesLeft || n.Items != 0 {
+				t.Errorf("%s %v: converged %v, %+v", test.search, args, s.Converged, s.Search)
+			}
+			if s.Search.OtherKeys != 0 || s.Search.Items != s.Items.Seen || s.Search.Bytes == 0 {
+				t.Errorf("%s %v: %+v of %+v", test.search, args, s.Search, s.Items)
+			}
+		}
+	}
+	out, err := v.command("report").CombinedOutput()
+	if err != nil || !bytes.Contains(out, []byte("under RSA keys cannot be searched for")) {
+		t.Errorf("%v\n%s", err, out)
+	}
+	out, err = v.command("report", "--ledger").CombinedOutput()
+	if err != nil || !bytes.Contains(out, []byte("format: jsonl")) || bytes.Contains(out, []byte("AQIC")) {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+func unrecognised(target report.Target) (n int64) {
+	for _, r := range target.Reasons {
+		if r.Reason == "unrecognised-ciphertext" {
+			n += r.Slots
+		}
+	}
+	return n
+}
+
+// searchStores fills a table with one row and a bucket with two objects, of one of which
+// the metadata alone is read.
+func (v *vault) searchStores(blob func() string) {
+	cfg := aws.Config{Region: "us-east-1", BaseEndpoint: aws.String(v.server.Endpoint()),
+		Credentials: credentials.NewStaticCredentialsProvider(trial.ApplicationKey, "not-a-secret", "")}
+	ctx := v.t.Context()
+	rows, objects := dynamodb.NewFromConfig(cfg), s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true })
+	_, err := rows.CreateTable(ctx, &dynamodb.CreateTableInput{TableName: aws.String("rows"), BillingMode: types.BillingModePayPerRequest,
+		AttributeDefinitions: []types.AttributeDefinition{{AttributeName: aws.String("id"), AttributeType: types.ScalarAttributeTypeS}},
+		KeySchema:            []types.KeySchemaElement{{AttributeName: aws.String("id"), KeyType: types.KeyTypeHash}}})
+	v.must(err)
+	named, err := v.server.KMS().Encrypt(v.old, []byte("x"), nil)
+	v.must(err)
+	_, err = rows.PutItem(ctx, &dynamodb.PutItemInput{TableName: aws.String("rows"), Item: attributes{"id": textOf("a"),
+		"doc":  &types.AttributeValueMemberM{Value: attributes{"key": binaryOf(named), "backup": textOf(std64([]byte(blob())))}},
+		"note": binaryOf([]byte(blob()))}})
+	v.must(err)
+	_, err = objects.CreateBucket(ctx, &s3.CreateBucketInput{Bucket: aws.String("things")})
+	v.must(err)
+	wrapped, err := v.server.KMS().Encrypt(v.old, []byte("a data key of thirty-two bytes!!"), map[string]string{"kms_cmk_id": v.old})
+	v.must(err)
+	metadata := map[string]string{"x-amz-key-v2": std64(wrapped), "x-amz-iv": std64([]byte("iv of 12 byt")), "x-amz-wrap-alg": "kms",
+		"x-amz-cek-alg": "AES/GCM/NoPadding", "x-amz-tag-len": "128", "x-amz-matdesc": fmt.Sprintf(`{"kms_cmk_id":%q}`, v.old)}
+	for key, m := range map[string]map[string]string{"sealed": metadata, "plain": {"x-backup": std64([]byte(blob()))}} {
+		_, err = objects.PutObject(ctx, &s3.PutObjectInput{Bucket: aws.String("things"), Key: &key, Metadata: m,
+			Body: strings.NewReader("body " + blob())})
+		v.must(err)
+	}
+}
