@@ -70,6 +70,8 @@ func mutants() []mutant {
 			"return key, !t.keys.IsSource(key)", "return key, true", []string{"./cmd/rotator", "-run", "TestScripts/accept"}},
 		{"an answer of KMS that it gave to another question is accepted", "internal/rotate/answers.go",
 			"\t\tcase blob:\n", "\t\tcase blob && false:\n", []string{"./internal/rotate", "-run", "TestWrongAnswers"}},
+		{"nothing is searched", "internal/rotate/search_item.go",
+			"if w.searcher == nil {", "if true {", []string{"./internal/rotate", "-run", "TestCiphertextsThatNoSlotNames"}},
 		{"no waiting for the partitions of others", "internal/checkpoint/lease.go",
 			"return !p.ahead.Done && (!p.held || p.yielding) })", "return false && p.held })", simulation},
 		{"no redaction", "internal/redact/redact.go",

@@ -207,12 +207,18 @@ func (s *searcher) undecided(c candidate) standing {
 // question sends one request. Its denials do not count as those of the run: a policy may
 // ask for an encryption context, and none is sent.
 func (s *searcher) question(ctx context.Context, c candidate, source Key) (answer Answer, err error) {
-	d := s.decider
+	d, q := s.decider, Question{Blob: c.blob, Source: source}
 	err = d.retry.do(ctx, place{}, Asking, "KMS", func(ctx context.Context) (err error) {
-		answer, err = d.once(ctx, Question{Blob: c.blob, Source: source})
+		answer, err = d.once(ctx, q)
+		if Classify(err) == ClassKeyState && source.ARN == "" && d.usable(ctx) {
+			return &unusableKeyError{err} // the candidate's own key
+		}
 		return err
 	})
-	if err == nil && c.whole {
+	if err == nil {
+		err = d.check(q, answer)
+	}
+	if err == nil {
 		err = d.headers.fact(c.blob, answer)
 	}
 	return answer, err

@@ -195,6 +195,55 @@ func TestSearchThatIsDenied(t *testing.T) {
 	}
 }
 
+// A key that is disabled ends no run: under a source key, which a pass that only looks may
+// find disabled, and under any other. Its ciphertexts have to be taken for slots.
+func TestSearchUnderDisabledKeys(t *testing.T) {
+	for _, any := range []bool{false, true} {
+		cloud := newCloud(t)
+		old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
+		target := newMemory()
+		target.rows["a"] = map[string]scan.Value{"note": {Kind: scan.KindB, Bytes: cloud.encrypt(t, old, "x", nil)}}
+		request := rotate.KeyRequest{Destination: new, Sources: []string{old}}
+		if any {
+			request = rotate.KeyRequest{Destination: new, Any: true}
+		}
+		keys := cloud.resolve(t, request)
+		if err := cloud.fake.SetState(old, fakekms.Disabled); err != nil {
+			t.Fatal(err)
+		}
+		if !any {
+			keys.Sources[0].Unusable = string(fakekms.Disabled)
+		}
+		b := &bench{cloud: cloud, keys: keys, format: format(t, nil, nil), target: target, inspect: true}
+		if counts, err := b.run(t); err != nil || counts.Slots.Failed != 1 {
+			t.Errorf("any %v: %+v, %v", any, counts, err)
+		}
+	}
+}
+
+// Under one key, what is under its current material is no slot in a refresh, and all is one
+// where the context changes: nothing tells which context it has.
+func TestSearchUnderOneKey(t *testing.T) {
+	for mode, failed := range map[rotate.Mode]int64{rotate.ModeRefresh: 1, rotate.ModeContext: 2} {
+		cloud := newCloud(t)
+		key := cloud.key(t, fakekms.Symmetric)
+		b := &bench{cloud: cloud, target: newMemory(), format: format(t, nil, map[string]string{"v": "2"})}
+		store := func(name string) {
+			blob := cloud.encrypt(t, key, "x", nil)
+			b.target.rows[name] = map[string]scan.Value{"note": {Kind: scan.KindB, Bytes: blob}}
+		}
+		store("older")
+		if _, err := cloud.fake.Rotate(key); err != nil {
+			t.Fatal(err)
+		}
+		store("newest")
+		b.keys = cloud.resolve(t, rotate.KeyRequest{Destination: key, Sources: []string{key}, Mode: mode})
+		if counts, err := b.run(t); err != nil || counts.Slots.Failed != failed {
+			t.Errorf("%s: %+v, %v", mode, counts, err)
+		}
+	}
+}
+
 // The place of a slot that was refused is reported once. The ciphertext that stands there
 // names its key all the same, so that no rule can accept it.
 func TestRefusedPlacesAreReportedOnce(t *testing.T) {
