@@ -17,10 +17,14 @@ type Search struct {
 // NotSearched counts what was not searched. Ciphertexts under RSA keys cannot be searched
 // for at all: they have no header.
 type NotSearched struct {
-	Items      int64 `json:"items"`        // whole items, which could not be read, or in an earlier version
-	Bodies     int64 `json:"bodies"`       // objects of which only the metadata was read
-	BodyBytes  int64 `json:"body_bytes"`   // their length
-	RowsInPart int64 `json:"rows_in_part"` // rows of which some attributes were not read
+	// Items counts those that could not be read, and those of an earlier version.
+	Items int64 `json:"items"`
+	// Bodies counts objects of which the metadata alone was read, and BodyBytes how long
+	// their bodies are.
+	Bodies    int64 `json:"bodies"`
+	BodyBytes int64 `json:"body_bytes"`
+	// RowsInPart counts rows of which some attributes were not read.
+	RowsInPart int64 `json:"rows_in_part"`
 }
 
 func searchOf(c checkpoint.Counts) Search {
@@ -54,7 +58,8 @@ func (l *lines) searched(s Search) {
 		l.line("  not searched: %d items", n.Items)
 	}
 	if n.Bodies > 0 {
-		l.line("  not searched: %d bodies of objects, %d bytes in all (search: all)", n.Bodies, n.BodyBytes)
+		l.line("  not searched: %d bodies of objects, %d bytes in all (search: all)",
+			n.Bodies, n.BodyBytes)
 	}
 	if n.RowsInPart > 0 {
 		l.line("  not searched: attributes that no slot needs, in %d rows (search: all)", n.RowsInPart)

@@ -206,7 +206,9 @@ func (s *searcher) undecided(c candidate) standing {
 
 // question sends one request. Its denials do not count as those of the run: a policy may
 // ask for an encryption context, and none is sent.
-func (s *searcher) question(ctx context.Context, c candidate, source Key) (answer Answer, err error) {
+func (s *searcher) question(
+	ctx context.Context, c candidate, source Key,
+) (answer Answer, err error) {
 	d, q := s.decider, Question{Blob: c.blob, Source: source}
 	err = d.retry.do(ctx, place{}, Asking, "KMS", func(ctx context.Context) (err error) {
 		answer, err = d.once(ctx, q)

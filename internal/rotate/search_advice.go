@@ -12,28 +12,32 @@ import (
 // advice says what to write in the job file so that a candidate is moved; part is the
 // value or the body that holds it.
 func advice(c candidate, part []byte, row bool) string {
-	format := formatWord(c.coding)
-	switch prefix := lengthPrefix(c, part); {
+	format, prefix := formatWord(c.coding), lengthPrefix(c, part)
+	const application = "move it with the application that reads it"
+	const ownTarget = "give the object a target of its own with format: "
+	switch {
 	case !row && c.path != "":
-		return "no format moves ciphertexts in user metadata but s3-encryption-client; move it with the application that reads it"
+		return "no format but s3-encryption-client moves ciphertexts in user metadata; " + application
 	case row && c.alone:
 		return fmt.Sprintf("add a slot with path: %s and format: %s", yamlText(c.path), format)
 	case row && prefix != "":
-		return fmt.Sprintf("if it is a blob behind its length, add a slot with path: %s and format: %s", yamlText(c.path), prefix)
+		return fmt.Sprintf("if it is a blob behind its length, add a slot with path: %s and format: %s",
+			yamlText(c.path), prefix)
 	case row:
-		return "other bytes stand around it in the same attribute, where no format can replace it; move it with the application that reads it"
+		return "other bytes stand around it in the attribute, so no format can replace it; " + application
 	case c.alone:
-		return fmt.Sprintf("give the object a target of its own with format: %s", format)
+		return ownTarget + format
 	case prefix != "":
-		return fmt.Sprintf("if it is a blob behind its length, give the object a target of its own with format: %s", prefix)
+		return "if it is a blob behind its length, " + ownTarget + prefix
 	case c.coding == kmsblob.Raw:
-		return "other bytes stand around it, and no length in front of it, so no format can replace it; move it with the application that reads it"
+		return "other bytes stand around it, and no length in front of it, so no format can " +
+			"replace it; " + application
 	case isJSONLines(part):
-		return fmt.Sprintf("give the object a target of its own with format: jsonl and a slot with the path of the field and format: %s", format)
+		return ownTarget + "jsonl, and a slot with the path of the field and format: " + format
 	case isJSON(part):
-		return fmt.Sprintf("give the object a target of its own with format: json and a slot with the path of the field and format: %s", format)
+		return ownTarget + "json, and a slot with the path of the field and format: " + format
 	}
-	return fmt.Sprintf("give the object a target of its own with format: text and a slot with a pattern that finds it, and format: %s", format)
+	return ownTarget + "text, and a slot with a pattern that finds it and format: " + format
 }
 
 // formatWord is how a job file names an encoding.

@@ -288,8 +288,13 @@ func (w *worker) search(ctx context.Context, target *Target, t *task) error {
 			continue
 		}
 		t.slots = append(t.slots, c.slot())
-		t.verdicts = append(t.verdicts, verdict{outcome: Failed, key: f.key, header: f.header && f.key != "",
-			reason: reasonUnrecognised, detail: c.detail(f)})
+		t.verdicts = append(t.verdicts, verdict{
+			outcome: Failed,
+			key:     f.key,
+			header:  f.header && f.key != "",
+			reason:  reasonUnrecognised,
+			detail:  c.detail(f),
+		})
 	}
 	return nil
 }
@@ -310,5 +315,6 @@ func (c candidate) detail(f finding) string {
 	if !c.whole {
 		cut = ", cut off before its end,"
 	}
-	return fmt.Sprintf("%s in %s%s stands here, and no slot of the job file names it; %s", key, c.coding, cut, c.advice)
+	return fmt.Sprintf("%s in %s%s stands here, and no slot of the job file names it; %s",
+		key, c.coding, cut, c.advice)
 }
