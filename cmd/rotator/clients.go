@@ -33,7 +33,9 @@ import (
 // connections is made as large as the pool of workers: with the default of 10
 // most requests would open a connection of their own. A request with its answer ends
 // after timeout; the SDK sets no limit.
-func (s streams) loadAWS(ctx context.Context, workers int, timeout time.Duration) (aws.Config, error) {
+func (s streams) loadAWS(
+	ctx context.Context, workers int, timeout time.Duration,
+) (aws.Config, error) {
 	if workers == 0 {
 		workers = mostWorkers()
 	}

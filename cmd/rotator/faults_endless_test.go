@@ -32,9 +32,7 @@ func flooded(t *testing.T, w *trial.World, f flood) (endpoint string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	proxy := &httputil.ReverseProxy{ErrorLog: log.New(io.Discard, "", 0), Rewrite: func(r *httputil.ProxyRequest) {
-		r.Out.URL.Scheme, r.Out.URL.Host = to.Scheme, to.Host // Out.Host, which is signed, stays
-	}}
+	proxy := proxyTo(to)
 	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		if strings.Contains(f.operations, fakeaws.Operation(r)) {
 			f.serve(rw, r)
@@ -44,6 +42,14 @@ func flooded(t *testing.T, w *trial.World, f flood) (endpoint string) {
 	}))
 	t.Cleanup(server.Close)
 	return server.URL
+}
+
+// proxyTo passes requests on as they came: their Host is signed.
+func proxyTo(to *url.URL) *httputil.ReverseProxy {
+	return &httputil.ReverseProxy{
+		ErrorLog: log.New(io.Discard, "", 0),
+		Rewrite:  func(r *httputil.ProxyRequest) { r.Out.URL.Scheme, r.Out.URL.Host = to.Scheme, to.Host },
+	}
 }
 
 // mostFlood is where a flood ends after all, in bytes, if the worker takes so much.
@@ -60,7 +66,8 @@ func (f flood) serve(rw http.ResponseWriter, r *http.Request) {
 			return
 		}
 		defer func() { _ = conn.Close() }()
-		piece, begin := "X-Padding: "+block[:1000]+"\r\n", fmt.Sprintf("HTTP/1.1 %d Some Text\r\n", f.status)
+		piece := "X-Padding: " + block[:1000] + "\r\n"
+		begin := fmt.Sprintf("HTTP/1.1 %d Some Text\r\n", f.status)
 		if f.manner == "interim answers" {
 			piece, begin = "HTTP/1.1 103 Early Hints\r\nLink: "+block[:1000]+"\r\n\r\n", ""
 		}
@@ -102,7 +109,7 @@ type floodRun struct {
 // object without end is refused by name.
 func endlessAnswers(t *testing.T) {
 	// Two answers of 16 MiB at once, and what is made of them; four objects of 64 MiB.
-	const most, mostObjects = 256 << 20, 768 << 20
+	const most, mostObjects = 384 << 20, 768 << 20
 	w := newTrial(t, trial.Config{MaxOutage: "1s"})
 	var audits []floodRun
 	for _, f := range []flood{
@@ -155,7 +162,8 @@ type flooding struct {
 func (f floodRun) begin(t *testing.T, w *trial.World) *flooding {
 	t.Helper()
 	p := w.Command(f.args...)
-	p.Env = append(p.Env, "AWS_ENDPOINT_URL="+flooded(t, w, f.flood), "GOMEMLIMIT=off", "GOGC=100")
+	endpoint := "AWS_ENDPOINT_URL=" + flooded(t, w, f.flood)
+	p.Env = append(p.Env, endpoint, "GOMEMLIMIT=off", "GOGC=100")
 	return &flooding{f, p.Begin(t)}
 }
 

@@ -8,7 +8,6 @@ import (
 	"encoding/xml"
 	"fmt"
 	"io"
-	"log"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -27,15 +26,15 @@ import (
 // echoing puts a proxy in front of a world's services that refuses one operation with what
 // it was sent: what the error says, its code, and the id of the request hold the headers
 // with the credentials and the body, in form after form.
-func echoing(t *testing.T, w *trial.World, operation string, status int, in string) (endpoint string) {
+func echoing(
+	t *testing.T, w *trial.World, operation string, status int, in string,
+) (endpoint string) {
 	t.Helper()
 	to, err := url.Parse(w.Server.Endpoint())
 	if err != nil {
 		t.Fatal(err)
 	}
-	proxy := &httputil.ReverseProxy{ErrorLog: log.New(io.Discard, "", 0), Rewrite: func(r *httputil.ProxyRequest) {
-		r.Out.URL.Scheme, r.Out.URL.Host = to.Scheme, to.Host // Out.Host, which is signed, stays
-	}}
+	proxy := proxyTo(to)
 	var asked atomic.Int64
 	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		// The first questions to KMS are whether it may be asked.
@@ -44,7 +43,8 @@ func echoing(t *testing.T, w *trial.World, operation string, status int, in stri
 			return
 		}
 		body, _ := io.ReadAll(r.Body)
-		code, message := map[int]string{400: "OddException", 403: "AccessDeniedException", 500: "InternalFailure"}[status], "it failed"
+		code := map[int]string{400: "OddException", 403: "AccessDeniedException", 500: "InternalFailure"}[status]
+		message := "it failed"
 		echo := echoOf(r, body)
 		switch in {
 		case "message":
@@ -52,14 +52,15 @@ func echoing(t *testing.T, w *trial.World, operation string, status int, in stri
 		case "code":
 			code = "Bad" + base64.StdEncoding.EncodeToString(sentBlob(body))
 		case "request id":
-			rw.Header().Set("X-Amzn-Requestid", base64.StdEncoding.EncodeToString(sentBlob(body)))
-			rw.Header().Set("X-Amz-Request-Id", hex.EncodeToString(sentBlob(body)))
+			blob := sentBlob(body)
+			rw.Header().Set("X-Amzn-Requestid", base64.StdEncoding.EncodeToString(blob))
+			rw.Header().Set("X-Amz-Request-Id", hex.EncodeToString(blob))
 		}
 		rw.WriteHeader(status)
 		if strings.HasPrefix(operation, "s3:") {
 			var text bytes.Buffer
 			_ = xml.EscapeText(&text, []byte(message))
-			_, _ = fmt.Fprintf(rw, "<Error><Code>%s</Code><Message>%s</Message></Error>", code, text.String())
+			_, _ = fmt.Fprintf(rw, "<Error><Code>%s</Code><Message>%s</Message></Error>", code, &text)
 			return
 		}
 		_ = json.NewEncoder(rw).Encode(map[string]string{"__type": code, "message": message})
@@ -86,9 +87,11 @@ func echoOf(r *http.Request, body []byte) string {
 	quoted, _ := json.Marshal(string(body))
 	headers, _ := httputil.DumpRequest(r, false)
 	return strings.Join([]string{
-		encoded, base64.URLEncoding.EncodeToString(blob), hex.EncodeToString(blob), fmt.Sprint(blob), fmt.Sprintf("%q", blob),
-		strconv.Quote(strconv.Quote(string(blob))), url.QueryEscape(encoded), strings.ReplaceAll(encoded, "+", `\u002b`),
-		string(quoted), string(headers), fmt.Sprint(r.Header), "token " + r.Header.Get("X-Amz-Security-Token"),
+		encoded, base64.URLEncoding.EncodeToString(blob), hex.EncodeToString(blob),
+		fmt.Sprint(blob), fmt.Sprintf("%q", blob), strconv.Quote(strconv.Quote(string(blob))),
+		url.QueryEscape(encoded), strings.ReplaceAll(encoded, "+", `\u002b`),
+		string(quoted), string(headers), fmt.Sprint(r.Header),
+		"token " + r.Header.Get("X-Amz-Security-Token"),
 	}, "; ")
 }
 
@@ -128,18 +131,31 @@ func echoedSecrets(t *testing.T) {
 // repeated; nor are credentials, wherever they are from, in what a container's endpoint
 // says.
 func unreadableCredentials(t *testing.T) {
-	const secret, token = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", "FwoGZXIvYXdzEBYaDHqa0AP1Qw0Xk4tFQyKrAX"
-	w := newTrial(t, trial.Config{Items: map[trial.Kind]int{trial.Ordinary: 2}, Objects: map[trial.Kind]int{}})
+	const secret = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
+	const token = "FwoGZXIvYXdzEBYaDHqa0AP1Qw0Xk4tFQyKrAX"
+	w := newTrial(t, trial.Config{
+		Items:   map[trial.Kind]int{trial.Ordinary: 2},
+		Objects: map[trial.Kind]int{},
+	})
 	w.AddSecret("the secret of the process", secret)
 	w.AddSecret("the token of the process", token)
 	w.AddSecret("an odd secret", "not like a secret at all")
+	odd := "not like a secret at all"
 	for i, output := range []string{
-		`{"Version":1,"AccessKeyId":"AKIA","SecretAccessKey":"` + secret + `","SessionToken":"` + token + `"`,
-		"aws_secret_access_key = " + secret + "\naws_session_token = " + token, secret, secret[:20] + "\n" + secret[20:],
-		"AKIAIOSFODNN7EXAMPLE," + secret + "," + token, "not like a secret at all", "secret: not like a secret at all",
-		base64.StdEncoding.EncodeToString([]byte(secret)), hex.EncodeToString([]byte(secret)), fmt.Sprint([]byte(secret)),
-		"<SecretAccessKey>" + secret + "</SecretAccessKey>", `{"Version":"1","SecretAccessKey":"` + secret + `"}`,
-		`{"Version":1,"AccessKeyId":7,"SecretAccessKey":"` + secret + `"}`, strings.Repeat(secret+" ", 3000),
+		`{"Version":1,"AccessKeyId":"A","SecretAccessKey":"` + secret + `","SessionToken":"` + token + `"`,
+		"aws_secret_access_key = " + secret + "\naws_session_token = " + token,
+		secret,
+		secret[:20] + "\n" + secret[20:],
+		"AKIAIOSFODNN7EXAMPLE," + secret + "," + token,
+		odd,
+		"secret: " + odd,
+		base64.StdEncoding.EncodeToString([]byte(secret)),
+		hex.EncodeToString([]byte(secret)),
+		fmt.Sprint([]byte(secret)),
+		"<SecretAccessKey>" + secret + "</SecretAccessKey>",
+		`{"Version":"1","SecretAccessKey":"` + secret + `"}`,
+		`{"Version":1,"AccessKeyId":7,"SecretAccessKey":"` + secret + `"}`,
+		strings.Repeat(secret+" ", 3000),
 	} {
 		dir := t.TempDir()
 		write := func(name, text string) string {

@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -35,7 +34,10 @@ func hostileNames() (names []string) {
 			all = append(all, r)
 		}
 	}
-	for _, table := range []*unicode.RangeTable{unicode.Cf, unicode.Zl, unicode.Zp, unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point} {
+	for _, table := range []*unicode.RangeTable{
+		unicode.Cf, unicode.Zl, unicode.Zp,
+		unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point,
+	} {
 		for _, r := range table.R16 {
 			all = append(all, rune(r.Lo), rune(r.Hi))
 		}
@@ -53,7 +55,8 @@ func hostileNames() (names []string) {
 func unprintable(text string) (found []rune) {
 	for i, r := range text {
 		_, size := utf8.DecodeRuneInString(text[i:])
-		if r != '\n' && (!unicode.IsPrint(r) || unicode.Is(unicode.Variation_Selector, r) || r == utf8.RuneError && size == 1) {
+		if r != '\n' && (!unicode.IsPrint(r) || unicode.Is(unicode.Variation_Selector, r) ||
+			r == utf8.RuneError && size == 1) {
 			found = append(found, r)
 		}
 	}
@@ -119,16 +122,24 @@ func (w *hostileWorld) fill(t *testing.T, files string) {
 	t.Helper()
 	cfg := aws.Config{Region: "us-east-1", BaseEndpoint: aws.String(w.server.Endpoint()),
 		Credentials: credentials.NewStaticCredentialsProvider(trial.ApplicationKey, "not-a-secret", "")}
-	tables, objects := dynamodb.NewFromConfig(cfg), s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true })
+	tables := dynamodb.NewFromConfig(cfg)
+	objects := s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true })
 	must := func(err error) {
 		t.Helper()
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	_, err := tables.CreateTable(t.Context(), &dynamodb.CreateTableInput{TableName: aws.String("customers"), BillingMode: types.BillingModePayPerRequest,
-		KeySchema:            []types.KeySchemaElement{{AttributeName: aws.String("id"), KeyType: types.KeyTypeHash}},
-		AttributeDefinitions: []types.AttributeDefinition{{AttributeName: aws.String("id"), AttributeType: types.ScalarAttributeTypeS}}})
+	_, err := tables.CreateTable(t.Context(), &dynamodb.CreateTableInput{
+		TableName:   aws.String("customers"),
+		BillingMode: types.BillingModePayPerRequest,
+		KeySchema: []types.KeySchemaElement{
+			{AttributeName: aws.String("id"), KeyType: types.KeyTypeHash},
+		},
+		AttributeDefinitions: []types.AttributeDefinition{
+			{AttributeName: aws.String("id"), AttributeType: types.ScalarAttributeTypeS},
+		},
+	})
 	must(err)
 	_, err = objects.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String("vault")})
 	must(err)
@@ -141,10 +152,17 @@ func (w *hostileWorld) fill(t *testing.T, files string) {
 			if !utf8.ValidString(name) {
 				continue
 			}
-			_, err = tables.PutItem(t.Context(), &dynamodb.PutItemInput{TableName: aws.String("customers"), Item: map[string]types.AttributeValue{
-				"id": &types.AttributeValueMemberS{Value: name + suffix}, "at\u200b\u202e": &types.AttributeValueMemberB{Value: blob}}})
+			_, err = tables.PutItem(t.Context(), &dynamodb.PutItemInput{
+				TableName: aws.String("customers"),
+				Item: map[string]types.AttributeValue{
+					"id":             &types.AttributeValueMemberS{Value: name + suffix},
+					"at\u200b\u202e": &types.AttributeValueMemberB{Value: blob},
+				},
+			})
 			must(err)
-			_, err = objects.PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String("vault"), Key: aws.String(name + suffix), Body: bytes.NewReader(text)})
+			_, err = objects.PutObject(t.Context(), &s3.PutObjectInput{
+				Bucket: aws.String("vault"), Key: aws.String(name + suffix), Body: bytes.NewReader(text),
+			})
 			must(err)
 		}
 	}
@@ -155,10 +173,9 @@ func (w *hostileWorld) fill(t *testing.T, files string) {
 // or a reader does not see; and programs that read the JSON get the names as they are.
 func TestNothingUnprintable(t *testing.T) {
 	w := newHostileWorld(t)
-	w.server.Faults().Set("s3:GetBucketVersioning", fault.Fault{Kind: fault.Refusal,
-		Answer: fault.Answer{Status: http.StatusForbidden, Code: "Odd\u202e\u009bCode", Message: "odd\x7f\u2067 text"}})
-	w.server.Faults().Set("s3:GetObject", fault.Fault{Kind: fault.Refusal, Times: 1,
-		Answer: fault.Answer{Code: "Odd\u202e\u009bCode", Message: "odd\x7f\u2067 text"}})
+	odd := fault.Answer{Code: "Odd\u202e\u009bCode", Message: "odd\x7f\u2067 text"}
+	w.server.Faults().Set("s3:GetBucketVersioning", fault.Fault{Kind: fault.Refusal, Answer: odd})
+	w.server.Faults().Set("s3:GetObject", fault.Fault{Kind: fault.Refusal, Times: 1, Answer: odd})
 	outputs := map[string]string{}
 	try := func(args ...string) string {
 		code, out, errs := command(t, args...)
@@ -178,15 +195,18 @@ func TestNothingUnprintable(t *testing.T) {
 	try("report", "-f", w.job, "--check")
 	try("report", "-f", w.job, "--ledger")
 	ledger := try("report", "-f", w.job, "--ledger", "-o", "json")
-	w.server.Faults().Set("kms:DescribeKey", fault.Fault{Kind: fault.Refusal,
-		Answer: fault.Answer{Code: "Odd\u202e\u009bCode", Message: "odd\x7f\u2067 text"}})
+	w.server.Faults().Set("kms:DescribeKey", fault.Fault{Kind: fault.Refusal, Answer: odd})
 	try("run", "-f", w.job)
 	try("run", "-f", w.job+"\x1b]0;\u202e\n\xff\u200b")
 	try("evil\u202e\x1b")
 	try("run", "-o", "\u202e", "-f", w.job)
 	try("run", "--evil\u202e=\x1b", "-f", w.job)
 	wrong := filepath.Join(filepath.Dir(w.job), "wrong\u202e.yaml")
-	for _, text := range []string{"job: \"\\e\\u202e\"\nevil\u202e: \u200b\n", "job: [\u202e\u2066\n", "job: a\ntargets:\n  - name: \"\\e\"\n    \"x\\u202e\": 1\n"} {
+	for _, text := range []string{
+		"job: \"\\e\\u202e\"\nevil\u202e: \u200b\n",
+		"job: [\u202e\u2066\n",
+		"job: a\ntargets:\n  - name: \"\\e\"\n    \"x\\u202e\": 1\n",
+	} {
 		if err := os.WriteFile(wrong, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -222,7 +242,10 @@ func checkNames(t *testing.T, lines string) {
 		found := 0
 		for ref := range refs {
 			var item struct{ ID struct{ S string } }
-			if json.Unmarshal([]byte(ref), &item) == nil && strings.HasPrefix(item.ID.S, name) || strings.HasPrefix(ref, name) {
+			if json.Unmarshal([]byte(ref), &item) == nil {
+				ref = item.ID.S
+			}
+			if strings.HasPrefix(ref, name) {
 				found++
 			}
 		}

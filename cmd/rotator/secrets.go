@@ -65,10 +65,12 @@ func (l sdkLogger) Logf(class logging.Classification, format string, args ...any
 // cannot read it, in the text of an error.
 func withoutOutput(err error) error {
 	var process *processcreds.ProviderError
-	if !errors.As(err, &process) || !strings.Contains(process.Error(), "parse failed of process output") {
+	if !errors.As(err, &process) ||
+		!strings.Contains(process.Error(), "parse failed of process output") {
 		return err
 	}
-	text := "credential_process printed something else than a JSON object of credentials; its output is not shown"
+	text := "credential_process printed something else than a JSON object of credentials; " +
+		"its output is not shown"
 	if cause := errors.Unwrap(process.Err); cause != nil {
 		text += ": " + cause.Error()
 	}

@@ -121,10 +121,13 @@ func New() *Bounds { return &Bounds{permits: make(chan struct{}, permits)} }
 // Install is an option of the SDK (aws.Config.APIOptions). It leaves the body of an object
 // to the caller of GetObject.
 func (b *Bounds) Install(stack *middleware.Stack) error {
-	return stack.Deserialize.Add(middleware.DeserializeMiddlewareFunc("BoundAnswer", b.bound), middleware.After)
+	bound := middleware.DeserializeMiddlewareFunc("BoundAnswer", b.bound)
+	return stack.Deserialize.Add(bound, middleware.After)
 }
 
-func (b *Bounds) bound(ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler) (middleware.DeserializeOutput, middleware.Metadata, error) {
+func (b *Bounds) bound(
+	ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler,
+) (middleware.DeserializeOutput, middleware.Metadata, error) {
 	out, metadata, err := next.HandleDeserialize(ctx, in)
 	response, ok := out.RawResponse.(*smithyhttp.Response)
 	if !ok || response == nil || response.Body == nil {
@@ -133,7 +136,13 @@ func (b *Bounds) bound(ctx context.Context, in middleware.DeserializeInput, next
 	service, operation := awsmiddleware.GetServiceID(ctx), awsmiddleware.GetOperationName(ctx)
 	limit, free := limitOf(service, operation, response.StatusCode)
 	if limit > 0 {
-		limited := &body{Reader: NewReader(response.Body), closer: response.Body, ctx: ctx, permits: b.permits, free: free}
+		limited := &body{
+			Reader:  NewReader(response.Body),
+			closer:  response.Body,
+			ctx:     ctx,
+			permits: b.permits,
+			free:    free,
+		}
 		limited.Allow("the body of the answer", limit)
 		response.Body = limited
 	}

@@ -104,7 +104,9 @@ func unescapeBackslash(s string) (decoded string, n int) {
 			return character(r), n + digits
 		}
 	case 'n', 'r', 't', 'a', 'b', 'f', 'v':
-		control := map[byte]string{'n': "\n", 'r': "\r", 't': "\t", 'a': "\a", 'b': "\b", 'f': "\f", 'v': "\v"}
+		control := map[byte]string{
+			'n': "\n", 'r': "\r", 't': "\t", 'a': "\a", 'b': "\b", 'f': "\f", 'v': "\v",
+		}
 		return control[c], n
 	case '"', '\'', '/':
 		return rest[:1], n

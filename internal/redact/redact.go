@@ -183,7 +183,8 @@ func labels() []*regexp.Regexp {
 		names + between + `'([^']+)`,
 		names + between + `\[([^\]]*)`,
 		names + between + `([^\s"'<>,;&}\]\[]` + plain + `*)`,
-		`(?i:secret[-_ ]?access[-_ ]?key|secret[-_]?key|session[-_]?token)["']?[\s,|]+["']?(` + plain + `{16,})`,
+		`(?i:secret[-_ ]?access[-_ ]?key|secret[-_]?key|session[-_]?token)["']?` +
+			`[\s,|]+["']?(` + plain + `{16,})`,
 		`["']Token["']\s*:\s*["']([^"']+)`, // of a container's credentials
 		`(?i:authorization)["']?\s*[:=]\s*\[?["']?((?:[A-Za-z0-9-]+\s+)?[^\s"'\],]+)`,
 		`(?i:\bbearer)\s+([A-Za-z0-9._~+/=-]{8,})`,
@@ -200,6 +201,7 @@ func labels() []*regexp.Regexp {
 func lists() []*regexp.Regexp {
 	return []*regexp.Regexp{
 		regexp.MustCompile(`(?:\b[0-9]{1,3}[\s,;:]{1,3}){23,}[0-9]{1,3}\b`),
-		regexp.MustCompile(`(?:\b(?:0[xX])?[0-9a-fA-F]{1,2}[\s,;:-]{1,3}){23,}(?:0[xX])?[0-9a-fA-F]{1,2}\b`),
+		regexp.MustCompile(`(?:\b(?:0[xX])?[0-9a-fA-F]{1,2}[\s,;:-]{1,3}){23,}` +
+			`(?:0[xX])?[0-9a-fA-F]{1,2}\b`),
 	}
 }

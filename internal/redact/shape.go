@@ -61,7 +61,9 @@ func tokenLen(s []byte) int {
 // digest.
 func named(before, token []byte) bool {
 	before = bytes.ToLower(before[max(0, len(before)-24):])
-	for _, name := range []string{"requestid: ", "request id: ", "x-amz-request-id: ", "x-amzn-requestid: "} {
+	for _, name := range []string{
+		"requestid: ", "request id: ", "x-amz-request-id: ", "x-amzn-requestid: ",
+	} {
 		if bytes.HasSuffix(before, []byte(name)) {
 			return len(token) <= 64
 		}
@@ -147,8 +149,9 @@ func encoded(token []byte, padded bool) bool {
 		}
 		capitals := n <= maxCapitals && bytes.Equal(piece, bytes.ToUpper(piece))
 		hex := n > 3 && hexDigits(piece) && (bytes.ContainsAny(piece, "0123456789") || capitals)
+		word := capitals && !bytes.ContainsAny(piece, "0123456789")
 		for j := i; j < i+n; j++ {
-			classes[j], known[j] = class(token[j]), hex || capitals && !bytes.ContainsAny(piece, "0123456789")
+			classes[j], known[j] = class(token[j]), hex || word
 		}
 		i += n + 1
 	}
@@ -245,7 +248,8 @@ func (t *text) reach(i, step int) int {
 		if next < 0 || next >= len(t.bytes) {
 			break
 		}
-		if plain := t.end[next]-t.begin[next] == 1; plain && (t.bytes[next] == ' ' || t.bytes[next] == '\n') {
+		plain := t.end[next]-t.begin[next] == 1
+		if plain && (t.bytes[next] == ' ' || t.bytes[next] == '\n') {
 			break
 		}
 		i = next

@@ -20,7 +20,9 @@ func (c *redactingCore) With(fields []zapcore.Field) zapcore.Core {
 }
 
 // Check implements zapcore.Core.
-func (c *redactingCore) Check(e zapcore.Entry, checked *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+func (c *redactingCore) Check(
+	e zapcore.Entry, checked *zapcore.CheckedEntry,
+) *zapcore.CheckedEntry {
 	if c.Enabled(e.Level) {
 		return checked.AddCore(e, c)
 	}
