@@ -11,6 +11,10 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+
 	"rotator/internal/fakeaws/fault"
 	"rotator/internal/trial"
 )
@@ -73,6 +77,38 @@ func editedContext(t *testing.T) {
 			}})
 		toTheEnd(t, w)
 	})
+}
+
+// TestEditedAfterALostAnswer: a write that landed without an answer is claimed; but where the
+// item states another context by then, KMS is asked what can be read.
+func TestEditedAfterALostAnswer(t *testing.T) {
+	w := newTrial(t, trial.Config{
+		Items:   map[trial.Kind]int{trial.Bound: 1},
+		Objects: map[trial.Kind]int{},
+	})
+	client := dynamodb.NewFromConfig(aws.Config{
+		Region:       "us-east-1",
+		BaseEndpoint: aws.String(w.Server.Endpoint()),
+		Credentials: credentials.NewStaticCredentialsProvider(trial.ApplicationKey,
+			"not-a-secret", ""),
+	})
+	w.Fault("dynamodb:UpdateItem", fault.Fault{Kind: fault.LostResponse, Times: 1})
+	w.Fault("dynamodb:GetItem", fault.Fault{Times: 1, Before: func(requestOf, []byte) {
+		_, err := client.UpdateItem(t.Context(), &dynamodb.UpdateItemInput{
+			TableName:                 aws.String(trial.Table),
+			Key:                       attributes{"id": textOf(w.Entries(nil)[0].ID)},
+			UpdateExpression:          aws.String("SET #region = :region"),
+			ExpressionAttributeNames:  map[string]string{"#region": "region"},
+			ExpressionAttributeValues: attributes{":region": textOf("elsewhere")},
+		})
+		if err != nil {
+			t.Errorf("the application: %v", err)
+		}
+	}})
+	r := w.Must(t, []int{exitExceptions}, "run", "-o", "json")
+	if s := r.Summary.Slots; s.Rotated != 0 || s.Exceptions() != 1 {
+		t.Errorf("slots %+v, want the one that cannot be read as an exception", s)
+	}
 }
 
 // TestServerWithoutConditions: audit says, without a write, that nothing is known of the
