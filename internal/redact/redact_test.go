@@ -79,7 +79,7 @@ func TestBytesAreTakenOut(t *testing.T) {
 	for name, encode := range encodings() {
 		random := rand.NewChaCha8([32]byte{7})
 		for _, length := range []int{32, 33, 34, 48, 64, 152, 300} {
-			for range 60 {
+			for range 20 {
 				blob := make([]byte, length)
 				_, _ = random.Read(blob)
 				secret := encode(blob)
