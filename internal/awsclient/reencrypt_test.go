@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/credentials"
@@ -110,6 +111,10 @@ func TestSameRequests(t *testing.T) {
 				t.Fatal(err)
 			}
 			own := server.last()
+			id, _ := awsmiddleware.GetRequestIDMetadata(got.ResultMetadata)
+			if theirID, _ := awsmiddleware.GetRequestIDMetadata(want.ResultMetadata); id == "" || id != theirID {
+				t.Fatalf("the request ids are %q and, by the SDK, %q", id, theirID)
+			}
 			want.ResultMetadata = middleware.Metadata{} // the SDK's account of the call
 			got.ResultMetadata = middleware.Metadata{}
 			if d := cmp.Diff(want, got, cmpopts.IgnoreUnexported(kms.ReEncryptOutput{}, middleware.Metadata{})); d != "" {
