@@ -48,6 +48,22 @@ func accountOf(ctx context.Context, cfg aws.Config) string {
 	return aws.ToString(out.Account)
 }
 
+// accountFor is the account of the credentials that a target is read with: that of its role,
+// or the caller's.
+func accountFor(target config.Target, caller string) string {
+	role := ""
+	switch {
+	case target.S3 != nil:
+		role = target.S3.RoleARN
+	case target.DynamoDB != nil:
+		role = target.DynamoDB.RoleARN
+	}
+	if parts := strings.SplitN(role, ":", 6); len(parts) == 6 {
+		return parts[4]
+	}
+	return caller
+}
+
 // whereOf describes the place of a target, as far as the job file tells.
 func whereOf(target config.Target, cfg aws.Config, endpoint *string) checkpoint.Place {
 	p := checkpoint.Place{Format: target.Format, Region: cfg.Region, Endpoint: aws.ToString(endpoint)}

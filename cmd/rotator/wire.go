@@ -107,7 +107,7 @@ func wire(
 			return nil, placeProblem(job, p, err)
 		}
 		if source, ok := p.source.(owned); ok {
-			p.where.Account = source.Account(ctx, w.account)
+			p.where.Account = source.Account(ctx, accountFor(target, w.account))
 		}
 		w.places = append(w.places, p)
 	}
