@@ -66,7 +66,9 @@ type exceptionLine struct {
 
 // openExceptions makes the file, and refuses a path at which something else than an earlier
 // list of exceptions stands. Tables are the names of the targets that are tables.
-func openExceptions(path string, tables map[string]bool, secrets *redact.Redactor) (*exceptionsFile, error) {
+func openExceptions(
+	path string, tables map[string]bool, secrets *redact.Redactor,
+) (*exceptionsFile, error) {
 	path, err := ownedPath(path)
 	if err != nil {
 		return nil, &storageError{what: "write the exceptions", err: err}
@@ -75,7 +77,12 @@ func openExceptions(path string, tables map[string]bool, secrets *redact.Redacto
 	if err != nil {
 		return nil, &storageError{what: "write the exceptions", err: err}
 	}
-	e := &exceptionsFile{path: path, tables: tables, file: file, buffer: bufio.NewWriterSize(file, 1<<16)}
+	e := &exceptionsFile{
+		path:   path,
+		tables: tables,
+		file:   file,
+		buffer: bufio.NewWriterSize(file, 1<<16),
+	}
 	e.encoder = json.NewEncoder(redact.NewWriter(secrets, printable.NewWriter(e.buffer)))
 	return e, nil
 }
@@ -120,7 +127,8 @@ func beginsAsExceptions(r io.Reader) bool {
 		return false
 	}
 	var e exceptionLine
-	return json.Unmarshal(line, &e) == nil && e.Target != "" && e.Outcome != "" && e.Reason != "" && !e.At.IsZero()
+	return json.Unmarshal(line, &e) == nil &&
+		e.Target != "" && e.Outcome != "" && e.Reason != "" && !e.At.IsZero()
 }
 
 func (e *exceptionsFile) add(entry checkpoint.LedgerEntry) error {

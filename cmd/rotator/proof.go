@@ -66,7 +66,11 @@ func accountFor(target config.Target, caller string) string {
 
 // whereOf describes the place of a target, as far as the job file tells.
 func whereOf(target config.Target, cfg aws.Config, endpoint *string) checkpoint.Place {
-	p := checkpoint.Place{Format: target.Format, Region: cfg.Region, Endpoint: aws.ToString(endpoint)}
+	p := checkpoint.Place{
+		Format:   target.Format,
+		Region:   cfg.Region,
+		Endpoint: aws.ToString(endpoint),
+	}
 	switch {
 	case target.DynamoDB != nil:
 		p.Kind, p.Table = checkpoint.PlaceDynamoDB, target.DynamoDB.Table
@@ -81,7 +85,11 @@ func whereOf(target config.Target, cfg aws.Config, endpoint *string) checkpoint.
 // infosOf lists what the report says of the targets of a job. Places may lack some.
 func infosOf(job *config.Job, places map[string]*checkpoint.Place) (infos []report.TargetInfo) {
 	for _, target := range job.Targets {
-		info := report.TargetInfo{Name: target.Name, Place: places[target.Name], MayBeEmpty: target.MayBeEmpty}
+		info := report.TargetInfo{
+			Name:       target.Name,
+			Place:      places[target.Name],
+			MayBeEmpty: target.MayBeEmpty,
+		}
 		for i, slot := range target.Slots {
 			if slot.MayBeEmpty {
 				info.EmptyRules = append(info.EmptyRules, fmt.Sprintf("slots[%d]", i))

@@ -88,7 +88,9 @@ func (f logFile) path(job *config.Job) string {
 
 // keptPass returns one pass of a job; with 0, the last. A pass can be read although the
 // record of a later one is damaged.
-func keptPass(ctx context.Context, passes *checkpoint.Passes, job *config.Job, number int) (checkpoint.Pass, error) {
+func keptPass(
+	ctx context.Context, passes *checkpoint.Passes, job *config.Job, number int,
+) (checkpoint.Pass, error) {
 	last, lastErr := lastPass(ctx, passes, job)
 	if number == 0 || lastErr == nil && number == last.Number {
 		return last, lastErr
@@ -97,7 +99,8 @@ func keptPass(ctx context.Context, passes *checkpoint.Passes, job *config.Job, n
 	switch {
 	case errors.Is(err, checkpoint.ErrNotFound) && lastErr != nil:
 		return record, lastErr
-	case errors.Is(err, checkpoint.ErrNotFound), err == nil && lastErr == nil && number > last.Number:
+	case errors.Is(err, checkpoint.ErrNotFound),
+		err == nil && lastErr == nil && number > last.Number:
 		return record, usagef("--pass %d: the checkpoint has no such pass of job %s; the last one is %d",
 			number, job.Job, last.Number)
 	case err != nil:

@@ -137,7 +137,9 @@ func recorded(ctx context.Context, passes *checkpoint.Passes, record checkpoint.
 }
 
 // addExamples takes examples of exceptions from the ledger, until there are enough.
-func addExamples(ctx context.Context, passes *checkpoint.Passes, record checkpoint.Pass, s *report.Summary) error {
+func addExamples(
+	ctx context.Context, passes *checkpoint.Passes, record checkpoint.Pass, s *report.Summary,
+) error {
 	var examples report.Examples
 	for chunk, err := range passes.Ledger(ctx, record) {
 		if err != nil {

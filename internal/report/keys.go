@@ -72,7 +72,11 @@ func decideKey(f keyFacts) SourceKey {
 	if !f.movesCounted() {
 		under = 0 // not told apart from what was moved
 	}
-	s := SourceKey{Key: f.key.ARN, Given: f.key.Given, Slots: under + f.counts.Keys[f.key.ARN].Unreadable}
+	s := SourceKey{
+		Key:   f.key.ARN,
+		Given: f.key.Given,
+		Slots: under + f.counts.Keys[f.key.ARN].Unreadable,
+	}
 	name := keyName(f.key)
 	notProven := func(reason, format string, args ...any) SourceKey {
 		s.Answer, s.Reason = AnswerNotProven, reason
@@ -90,15 +94,17 @@ func decideKey(f keyFacts) SourceKey {
 		if under == 1 {
 			verb = "depends"
 		}
-		s.Sentence = fmt.Sprintf("%s cannot be disabled. %d of the %d ciphertexts that were found %s on it: %s.",
+		s.Sentence = fmt.Sprintf("%s cannot be disabled. "+
+			"%d of the %d ciphertexts that were found %s on it: %s.",
 			name, under, f.counts.Slots.Seen, verb, f.where())
 	case !f.complete:
 		return notProven(ReasonNoLook, "The targets were not read to the end.")
 	case f.counts.Slots.Rotated > 0:
-		return notProven(ReasonMoved, "%s moved %d ciphertexts; only a later pass that finds none is the proof "+
-			"(rotator verify).", f.passName(), f.counts.Slots.Rotated)
+		return notProven(ReasonMoved, "%s moved %d ciphertexts; "+
+			"only a later pass that finds none is the proof (rotator verify).", f.passName(), f.counts.Slots.Rotated)
 	case f.unproven > 0:
-		return notProven(ReasonEmpty, "%s found no ciphertext at all; the list of what is not proven names them.",
+		return notProven(ReasonEmpty, "%s found no ciphertext at all; "+
+			"the list of what is not proven names them.",
 			count(f.unproven, "target or slot rule"))
 	case f.filtered > 0:
 		return notProven(ReasonFiltered, "include and exclude left out %d items, and no complete: says why "+

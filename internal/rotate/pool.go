@@ -336,7 +336,8 @@ func (r *Rotator) page(ctx context.Context, target *Target, spec scan.Partition,
 // feed cuts a page into chunks for the pool. It blocks while all workers are
 // busy, which holds the scanner back.
 func (r *Rotator) feed(life contexts, pool *pool, target *Target, page scan.Page, ticket *checkpoint.PageTicket) {
-	work := &pageWork{engine: r, ticket: ticket, page: page, rules: newRuleCounts(r.proofs[target.Name])}
+	rules := newRuleCounts(r.proofs[target.Name])
+	work := &pageWork{engine: r, ticket: ticket, page: page, rules: rules}
 	chunks := slices.Collect(slices.Chunk(page.Items, target.Batch))
 	work.open = len(chunks)
 	work.counts.Items.Excluded = page.Excluded
@@ -425,7 +426,9 @@ func (r *Rotator) report(exceptions []checkpoint.LedgerEntry) error {
 }
 
 // tally counts an item and its slots, and returns its exceptions.
-func (r *Rotator) tally(counts *checkpoint.Counts, rules *ruleCounts, target string, t *task) []checkpoint.LedgerEntry {
+func (r *Rotator) tally(
+	counts *checkpoint.Counts, rules *ruleCounts, target string, t *task,
+) []checkpoint.LedgerEntry {
 	if t.own {
 		counts.Items.Own++
 		return nil
@@ -489,7 +492,9 @@ func clip(path string) string {
 
 // count puts one slot into exactly one outcome. It returns what is known of the key of a
 // slot that is failed or in conflict.
-func (r *Rotator) count(counts *checkpoint.Counts, slot ciphertext.Slot, v verdict) (origin checkpoint.Origin) {
+func (r *Rotator) count(
+	counts *checkpoint.Counts, slot ciphertext.Slot, v verdict,
+) (origin checkpoint.Origin) {
 	if v.outcome == Failed || v.outcome == Conflict {
 		origin = r.originOf(slot, v)
 	}

@@ -101,7 +101,12 @@ func newRuleCounts(p *proof) *ruleCounts {
 	if p == nil {
 		return nil
 	}
-	return &ruleCounts{proof: p, rules: make([]checkpoint.RuleCounts, len(p.rules)), seen: make([]found, len(p.rules))}
+	n := len(p.rules)
+	return &ruleCounts{
+		proof: p,
+		rules: make([]checkpoint.RuleCounts, n),
+		seen:  make([]found, n),
+	}
 }
 
 // add counts the slots of one item, and what stands in the place of those that it lacks.

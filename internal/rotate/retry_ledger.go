@@ -155,7 +155,9 @@ func (r *Rotator) retryItem(life contexts, e checkpoint.LedgerEntry) *task {
 
 // settleEntries compares the entries of one item with what became of its slots
 // now, and returns those that stay in the ledger.
-func (r *Rotator) settleEntries(adjust *checkpoint.Counts, entries []checkpoint.LedgerEntry, t *task) (kept []checkpoint.LedgerEntry) {
+func (r *Rotator) settleEntries(
+	adjust *checkpoint.Counts, entries []checkpoint.LedgerEntry, t *task,
+) (kept []checkpoint.LedgerEntry) {
 	places, written := t.places(entries), t.written
 	for i, old := range entries {
 		var before, after checkpoint.Counts
