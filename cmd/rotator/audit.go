@@ -234,7 +234,8 @@ func (s *session) remaining() error {
 	if n == 0 {
 		return nil
 	}
-	return &outcomeError{code: exitRemaining, text: fmt.Sprintf("%d slots %s remain; rotator run moves them", n, s.summary.Mode.Where())}
+	return &outcomeError{code: exitRemaining, text: fmt.Sprintf(
+		"%d slots %s remain; rotator run moves them", n, s.summary.Mode.Where())}
 }
 
 // noRecords is the audit log of a pass that changes nothing: it refuses.

@@ -10,63 +10,88 @@ import (
 	"rotator/internal/fakeaws/fault"
 )
 
+// kmsAnswer is an answer of KMS to ReEncrypt, which a fault may change.
+type kmsAnswer struct {
+	body   map[string]any
+	header http.Header
+}
+
+const requestIDHeader = "X-Amzn-Requestid"
+
+// mixer changes one answer of KMS. It is safe for concurrent use.
+type mixer struct {
+	change func(answer, earlier kmsAnswer)
+
+	mu      sync.Mutex
+	answers int
+	earlier kmsAnswer
+}
+
+// The answer that is changed, and that which it may be mixed up with.
+const (
+	earlierAnswer = 10
+	changedAnswer = 20
+)
+
+// mix is fault.Fault.Change.
+func (m *mixer) mix(_ *http.Request, header http.Header, body []byte) []byte {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	answer := kmsAnswer{header: header}
+	if json.Unmarshal(body, &answer.body) != nil || answer.body["CiphertextBlob"] == nil {
+		return body
+	}
+	switch m.answers++; m.answers {
+	case earlierAnswer:
+		m.earlier = kmsAnswer{answer.body, header.Clone()}
+	case changedAnswer:
+		m.change(answer, m.earlier)
+		if changed, err := json.Marshal(answer.body); err == nil {
+			return changed
+		}
+	}
+	return body
+}
+
 // mixedAnswers: between KMS and the worker answers are mixed up or damaged. The run stops,
 // says what is wrong, writes nothing of such an answer, and the next run goes on; whichever
 // way requests are sent.
 func mixedAnswers(t *testing.T) {
-	changes := map[string]struct {
-		says   string
-		change func(first, answer map[string]any, header, firstHeader http.Header)
-	}{
-		"another question": {"a ciphertext that it gave to another question", func(first, answer map[string]any, header, firstHeader http.Header) {
-			answer["CiphertextBlob"] = first["CiphertextBlob"]
-		}},
-		"another answer": {"it gave to another question", func(first, answer map[string]any, header, firstHeader http.Header) {
-			answer["CiphertextBlob"] = first["CiphertextBlob"]
-			header.Set("X-Amzn-Requestid", firstHeader.Get("X-Amzn-Requestid"))
-		}},
-		"one request id": {"the request id of an answer to another question", func(_, _ map[string]any, header, firstHeader http.Header) {
-			header.Set("X-Amzn-Requestid", firstHeader.Get("X-Amzn-Requestid"))
-		}},
-		"too long": {"which a ciphertext of what was asked about", func(_, answer map[string]any, _, _ http.Header) {
-			answer["CiphertextBlob"] = strings.Repeat("AAAA", 2049)
-		}},
-		"too short": {"which a ciphertext of what was asked about", func(_, answer map[string]any, _, _ http.Header) {
-			answer["CiphertextBlob"] = "AQICAHg="
-		}},
+	const impossible = "which a ciphertext of what was asked about"
+	blob := func(answer, earlier kmsAnswer) {
+		answer.body["CiphertextBlob"] = earlier.body["CiphertextBlob"]
 	}
-	for name, c := range changes {
+	id := func(answer, earlier kmsAnswer) {
+		answer.header.Set(requestIDHeader, earlier.header.Get(requestIDHeader))
+	}
+	all := func(answer, earlier kmsAnswer) {
+		blob(answer, earlier)
+		id(answer, earlier)
+	}
+	set := func(text string) func(kmsAnswer, kmsAnswer) {
+		return func(answer, _ kmsAnswer) { answer.body["CiphertextBlob"] = text }
+	}
+	for _, test := range []struct {
+		name, says string
+		change     func(answer, earlier kmsAnswer)
+	}{
+		{"blob of another question", "a ciphertext that it gave to another question", blob},
+		{"id of another question", "the request id of an answer to another question", id},
+		{"answer to another question", "it gave to another question", all},
+		{"too long", impossible, set(strings.Repeat("AAAA", 2049))},
+		{"too short", impossible, set("AQICAHg=")},
+	} {
 		for _, flags := range [][]string{{}, {"--sdk"}} {
-			t.Run(strings.Join(append([]string{name}, flags...), " "), func(t *testing.T) {
+			t.Run(strings.Join(append([]string{test.name}, flags...), " "), func(t *testing.T) {
 				w := newTrial(t, fewer())
-				var mu sync.Mutex
-				answers := 0
-				var first map[string]any
-				var firstHeader http.Header
-				w.Fault("kms:ReEncrypt", fault.Fault{Change: func(_ *http.Request, header http.Header, body []byte) []byte {
-					mu.Lock()
-					defer mu.Unlock()
-					var answer map[string]any
-					if err := json.Unmarshal(body, &answer); err != nil || answer["CiphertextBlob"] == nil {
-						return body
-					}
-					if answers++; answers == 10 {
-						first, firstHeader = answer, header.Clone()
-					}
-					if answers != 20 {
-						return body
-					}
-					c.change(first, answer, header, firstHeader)
-					changed, err := json.Marshal(answer)
-					if err != nil {
-						t.Error(err)
-					}
-					return changed
-				}})
+				m := &mixer{change: test.change}
+				w.Fault("kms:ReEncrypt", fault.Fault{Change: m.mix})
 				r := w.Run(t, append([]string{"run", "-o", "json"}, flags...)...)
 				stopped(t, w, r, exitInternal)
-				if !strings.Contains(r.Log, c.says) || !strings.Contains(r.Log, "nothing of this answer was written") {
-					t.Errorf("it does not say what is wrong: %s", r)
+				for _, text := range []string{test.says, "nothing of this answer was written"} {
+					if !strings.Contains(r.Log, text) {
+						t.Errorf("it does not say %q: %s", text, r)
+					}
 				}
 				w.Server.Faults().Clear("")
 				w.CountsVary() // what was found moved is current now

@@ -43,7 +43,8 @@ func contexts(job *config.Job, keys rotate.Keys) error {
 
 // drops reports whether a move between the keys drops an encryption context.
 func drops(keys rotate.Keys, context map[string]string) bool {
-	return keys.SourceAlgorithm == rotate.Symmetric && !keys.Destination.Symmetric() && len(context) > 0
+	return keys.SourceAlgorithm == rotate.Symmetric && !keys.Destination.Symmetric() &&
+		len(context) > 0
 }
 
 // droppedContexts counts the slots of the job file whose context is dropped.
@@ -97,7 +98,8 @@ func (s *session) retiredKeys(ctx context.Context) {
 		last, err := checkpoint.NewPasses(store, s.job.Job).Last(ctx)
 		if err == nil {
 			s.recordedTokens = last.TokenKeys
-			known = fmt.Sprintf("the record of pass %d has the keys of %d tokens", last.Number, len(last.TokenKeys))
+			known = fmt.Sprintf("the record of pass %d has the keys of %d tokens", last.Number,
+				len(last.TokenKeys))
 		} else if !errors.Is(err, checkpoint.ErrNotFound) {
 			known = "the record of the last pass cannot be read: " + err.Error()
 		}

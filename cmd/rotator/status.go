@@ -107,8 +107,9 @@ func recorded(ctx context.Context, passes *checkpoint.Passes, record checkpoint.
 		return nil, &storageError{what: "read the checkpoint", err: err}
 	}
 	s := &report.Summary{Job: job.Job, Command: command, Pass: record.Number, Status: report.Stopped, Started: record.Started, Ended: record.Ended,
-		Mode: report.Mode(cmp.Or(record.Mode, job.Mode)), DestinationMaterial: record.Destination.Material,
-		DestinationKey: record.Destination.ARN, Version: version, KMS: report.KMS{Requests: record.Requests, Throttled: record.Throttled}}
+		Mode:                report.Mode(cmp.Or(record.Mode, job.Mode)),
+		DestinationMaterial: record.Destination.Material,
+		DestinationKey:      record.Destination.ARN, Version: version, KMS: report.KMS{Requests: record.Requests, Throttled: record.Throttled}}
 	if record.Status == checkpoint.Finished {
 		s.Status = report.Complete
 	}

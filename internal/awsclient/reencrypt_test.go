@@ -112,7 +112,8 @@ func TestSameRequests(t *testing.T) {
 			}
 			own := server.last()
 			id, _ := awsmiddleware.GetRequestIDMetadata(got.ResultMetadata)
-			if theirID, _ := awsmiddleware.GetRequestIDMetadata(want.ResultMetadata); id == "" || id != theirID {
+			theirID, _ := awsmiddleware.GetRequestIDMetadata(want.ResultMetadata)
+			if id == "" || id != theirID {
 				t.Fatalf("the request ids are %q and, by the SDK, %q", id, theirID)
 			}
 			want.ResultMetadata = middleware.Metadata{} // the SDK's account of the call

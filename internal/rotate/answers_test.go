@@ -43,13 +43,21 @@ func wrongAnswers(c *cloud, third string) map[string]func(rotate.Question, *rota
 		"the request id of another question": func(q rotate.Question, a *rotate.Answer) {
 			once(q, func(a *rotate.Answer) { a.RequestID = first.RequestID })(a)
 		},
-		"the ciphertext that was asked about": func(q rotate.Question, a *rotate.Answer) { a.Blob = q.Blob },
-		"more than a ciphertext can have":     func(_ rotate.Question, a *rotate.Answer) { a.Blob = make([]byte, 6145) },
-		"less than a ciphertext can have":     func(_ rotate.Question, a *rotate.Answer) { a.Blob = a.Blob[:20] },
+		"the ciphertext that was asked about": func(q rotate.Question, a *rotate.Answer) {
+			a.Blob = q.Blob
+		},
+		"more than a ciphertext can have": func(_ rotate.Question, a *rotate.Answer) {
+			a.Blob = make([]byte, 6145)
+		},
+		"less than a ciphertext can have": func(_ rotate.Question, a *rotate.Answer) {
+			a.Blob = a.Blob[:20]
+		},
 		"a ciphertext of a longer plaintext": func(_ rotate.Question, a *rotate.Answer) {
 			a.Blob, _ = c.fake.Encrypt(a.Destination, make([]byte, 200), nil)
 		},
-		"a ciphertext that is cut short": func(_ rotate.Question, a *rotate.Answer) { a.Blob = a.Blob[:len(a.Blob)-1] },
+		"a ciphertext that is cut short": func(_ rotate.Question, a *rotate.Answer) {
+			a.Blob = a.Blob[:len(a.Blob)-1]
+		},
 		"a ciphertext under another key": func(q rotate.Question, a *rotate.Answer) {
 			a.Blob = seal(third, q.DestinationContext)
 		},
@@ -65,7 +73,10 @@ func wrongAnswers(c *cloud, third string) map[string]func(rotate.Question, *rota
 // TestWrongAnswers: an answer of KMS that cannot be the one to the question stops the run,
 // and nothing of it is written.
 func TestWrongAnswers(t *testing.T) {
-	symmetricAlone := map[string]bool{"a ciphertext with another context": true, "a ciphertext of a longer plaintext": true}
+	symmetricAlone := map[string]bool{
+		"a ciphertext with another context":  true,
+		"a ciphertext of a longer plaintext": true,
+	}
 	for _, spec := range []fakekms.KeySpec{fakekms.Symmetric, fakekms.RSA2048} {
 		cloud := newCloud(t)
 		old, new, third := cloud.key(t, fakekms.Symmetric), cloud.key(t, spec), cloud.key(t, spec)
@@ -94,8 +105,8 @@ func tryWrongAnswer(t *testing.T, cloud *cloud, old, new string, spec fakekms.Ke
 	}
 	var mu sync.Mutex
 	var spoiled [][]byte
-	b := &bench{cloud: cloud, keys: cloud.resolve(t, request), format: format(t, context, nil), target: target,
-		store: checkpoint.NewMemory(), lie: &liar{spoil: func(q rotate.Question, a *rotate.Answer) {
+	b := &bench{cloud: cloud, keys: cloud.resolve(t, request), format: format(t, context, nil),
+		target: target, store: checkpoint.NewMemory(), lie: &liar{spoil: func(q rotate.Question, a *rotate.Answer) {
 			mu.Lock()
 			defer mu.Unlock()
 			before := *a
@@ -104,7 +115,8 @@ func tryWrongAnswer(t *testing.T, cloud *cloud, old, new string, spec fakekms.Ke
 			}
 		}}}
 	counts, err := b.run(t)
-	if got := stopKind(t, err); got != rotate.StopAnswer || counts.Slots.Failed+counts.Slots.Foreign > 0 {
+	exceptions := counts.Slots.Failed + counts.Slots.Foreign
+	if got := stopKind(t, err); got != rotate.StopAnswer || exceptions > 0 {
 		t.Fatalf("stopped for %q (%v) with %+v", got, err, counts.Slots)
 	}
 	readable := 0
@@ -114,7 +126,8 @@ func tryWrongAnswer(t *testing.T, cloud *cloud, old, new string, spec fakekms.Ke
 			if key == new {
 				given = to
 			}
-			if plaintext, _, err := cloud.fake.Decrypt(key, target.blob(name), given); err == nil && string(plaintext) == "x" {
+			plaintext, _, err := cloud.fake.Decrypt(key, target.blob(name), given)
+			if err == nil && string(plaintext) == "x" {
 				readable++
 			}
 		}
@@ -139,8 +152,9 @@ func TestRotatedWhileMoving(t *testing.T) {
 	}
 	answers := 0
 	var mu sync.Mutex
-	b := &bench{cloud: cloud, keys: cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}),
-		format: format(t, nil, nil), target: target, lie: &liar{spoil: func(rotate.Question, *rotate.Answer) {
+	keys := cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}})
+	b := &bench{cloud: cloud, keys: keys, format: format(t, nil, nil), target: target,
+		lie: &liar{spoil: func(rotate.Question, *rotate.Answer) {
 			mu.Lock()
 			defer mu.Unlock()
 			if answers++; answers == 20 {
@@ -165,8 +179,9 @@ func TestOneAnswerTwice(t *testing.T) {
 	}
 	var mu sync.Mutex
 	var first *rotate.Answer
-	b := &bench{cloud: cloud, keys: cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}), exact: true,
-		format: format(t, nil, nil), target: target, lie: &liar{spoil: func(q rotate.Question, a *rotate.Answer) {
+	keys := cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}})
+	b := &bench{cloud: cloud, keys: keys, exact: true, format: format(t, nil, nil), target: target,
+		lie: &liar{spoil: func(q rotate.Question, a *rotate.Answer) {
 			mu.Lock()
 			defer mu.Unlock()
 			if !bytes.Equal(q.Blob, blob) {

@@ -17,7 +17,8 @@ func TestAnswerHistory(t *testing.T) {
 	h := newAnswerHistory()
 	random := rand.New(rand.NewPCG(1, 2))
 	answer := func(i int) (Question, Answer) {
-		return Question{Blob: fmt.Appendf(nil, "question %d", i), Context: map[string]string{"a": "b", "c": fmt.Sprint(i)}},
+		context := map[string]string{"a": "b", "c": fmt.Sprint(i)}
+		return Question{Blob: fmt.Appendf(nil, "question %d", i), Context: context},
 			Answer{Blob: fmt.Appendf(nil, "blob %d", i), RequestID: fmt.Sprint("id ", i)}
 	}
 	for i := range n {
@@ -33,7 +34,8 @@ func TestAnswerHistory(t *testing.T) {
 		probe := Question{Blob: []byte("another")}
 		blob, request := h.elsewhereOf(probe, a)
 		if want := back < rememberedAnswers; blob != want || request != want {
-			t.Fatalf("the answer %d before %d: blob %v, request id %v, want %v", back, i, blob, request, want)
+			t.Fatalf("the answer %d before %d: blob %v, request id %v, want %v",
+				back, i, blob, request, want)
 		}
 	}
 	runtime.GC()
@@ -52,7 +54,8 @@ func (a *answerHistory) elsewhereOf(q Question, answer Answer) (blob, request bo
 
 func BenchmarkAnswerHistory(b *testing.B) {
 	h := newAnswerHistory()
-	q := Question{Blob: make([]byte, 184), Context: map[string]string{"tenant": "t"}, DestinationContext: map[string]string{"tenant": "t"}}
+	context := map[string]string{"tenant": "t"}
+	q := Question{Blob: make([]byte, 184), Context: context, DestinationContext: context}
 	a := Answer{Blob: make([]byte, 184), RequestID: "b0d4f1f6-5f2f-4f2f-9f2f-5f2f4f2f9f2f"}
 	var ids []string
 	for i := range 1 << 18 {

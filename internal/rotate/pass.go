@@ -1,7 +1,6 @@
 package rotate
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -26,6 +25,11 @@ type Plan struct {
 	Keys    Keys
 	Targets []Target
 	Account string // of the caller, for the record of the pass
+}
+
+// describes reports whether a pass is about what the plan is.
+func (p Plan) describes(pass checkpoint.Pass) bool {
+	return pass.Fingerprint == p.Fingerprint || p.Before != "" && pass.Fingerprint == p.Before
 }
 
 // Fingerprint digests the meaning of a job: any value that encoding/json can
@@ -85,7 +89,7 @@ func openPass(ctx context.Context, passes *checkpoint.Passes, plan Plan) (*Opene
 	case err != nil:
 		return nil, storeError(err)
 	}
-	if last.Fingerprint != plan.Fingerprint && last.Fingerprint != cmp.Or(plan.Before, plan.Fingerprint) {
+	if !plan.describes(last) {
 		return nil, &StopError{Kind: StopJob, What: fmt.Sprintf(
 			"pass %d, begun %s and not finished, is of other keys, targets or slots than this job file: finish it with the job file it began with, give this one another name (job), or let rotator run --restart begin a new pass, which keeps the record of that one",
 			last.Number, last.Started.Format(time.RFC3339))}

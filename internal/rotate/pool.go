@@ -102,7 +102,8 @@ func New(c Config) *Rotator {
 	retry := newRetrier(c.MaxOutage, c.Settle, c.Draw)
 	headers := newHeaders(c)
 	decider := &decider{keys: c.Keys, kms: c.KMS, headers: headers, limiter: NewLimiter(c.Rate), retry: retry,
-		answers: newAnswerHistory(), kept: c.KnownTokens, proven: newProvenTokens(), workers: func() int { return 1 }}
+		answers: newAnswerHistory(), kept: c.KnownTokens,
+		proven: newProvenTokens(), workers: func() int { return 1 }}
 	r := &Rotator{config: c, retry: retry, logger: c.Logger, sides: map[string]*sides{}, decider: decider,
 		headers: headers, shared: newShared(decider.decide), proofs: map[string]*proof{}}
 	r.search = newSearcher(decider, c.Exact)

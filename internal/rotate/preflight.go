@@ -178,6 +178,6 @@ func rotatedSince(key Key, began, now string) []string {
 	if now == key.Material && (began == "" || began == now) {
 		return nil
 	}
-	return []string{fmt.Sprintf("the key was rotated while the pass was under way: its newest material is %s "+
-		"now, and what was moved or found current before is on older material; run again", now)}
+	return []string{fmt.Sprintf("the key was rotated while the pass was under way: its newest "+
+		"material is %s now, and what was moved or found current before is on older material; run again", now)}
 }

@@ -41,7 +41,8 @@ func (d *decider) keyOfToken(token kmsblob.Token) string {
 // only KMS itself makes a slot current.
 func (d *decider) decideRetired(ctx context.Context, slot ciphertext.Slot) (verdict, error) {
 	known := d.knownKey(slot.Blob)
-	if slices.ContainsFunc(d.keys.Sources, func(s Key) bool { return s.ARN == known && s.Unusable != "" }) {
+	retired := func(s Key) bool { return s.ARN == known && s.Unusable != "" }
+	if slices.ContainsFunc(d.keys.Sources, retired) {
 		return verdict{outcome: Remaining, key: known, header: true}, nil
 	}
 	to := d.destinationContext(slot)
@@ -88,18 +89,19 @@ func (d *decider) unasked(
 	slot ciphertext.Slot, known string, refusals []refusal, last refusal,
 ) (verdict, bool) {
 	v := verdict{outcome: Failed, reason: reasonKeyDisabled,
-		detail: "the key of this blob is disabled or pending deletion, as a source key is, and nothing " +
-			"tells whether it is that key: KMS has not named the key of its header before"}
+		detail: "the key of this blob is disabled or pending deletion, as a source key is, and " +
+			"nothing tells whether it is that key: KMS has not named the key of its header before"}
 	switch {
 	case slices.ContainsFunc(refusals, func(r refusal) bool { return ofUnusableKey(r.err) }):
 		if known != "" {
 			v.key, v.reason = known, reasonKeyUnusable
-			v.detail = "the key of this blob, which the job does not name, is disabled or pending deletion"
+			v.detail = "the key of this blob, which the job does not name, is disabled or " +
+				"pending deletion"
 		}
 		return v, true
 	case d.keys.SourceAlgorithm != Symmetric && !readable(slot) && !last.incorrectKey():
-		v.detail = "a source key is disabled or pending deletion, and KMS cannot be asked whether this " +
-			"blob is under it: ciphertexts under RSA keys have no header"
+		v.detail = "a source key is disabled or pending deletion, and KMS cannot be asked whether " +
+			"this blob is under it: ciphertexts under RSA keys have no header"
 		return v, true
 	}
 	return verdict{}, false

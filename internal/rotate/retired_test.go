@@ -23,7 +23,11 @@ func TestRetiredSource(t *testing.T) {
 		} {
 			t.Run(string(state)+" "+test.name, func(t *testing.T) {
 				cloud := newCloud(t)
-				request := rotate.KeyRequest{Destination: cloud.key(t, test.to), Sources: []string{cloud.key(t, test.from)}, ReadOnly: true}
+				request := rotate.KeyRequest{
+					Destination: cloud.key(t, test.to),
+					Sources:     []string{cloud.key(t, test.from)},
+					ReadOnly:    true,
+				}
 				if test.from != fakekms.Symmetric {
 					request.SourceAlgorithm = "RSAES_OAEP_SHA_256"
 				}
@@ -39,9 +43,12 @@ func TestRetiredSource(t *testing.T) {
 				if err := cloud.fake.SetState(old, state); err != nil {
 					t.Fatal(err)
 				}
-				b := &bench{cloud: cloud, keys: cloud.resolve(t, request), format: format(t, nil, nil), target: target, inspect: true}
+				b := &bench{cloud: cloud, keys: cloud.resolve(t, request), inspect: true,
+					format: format(t, nil, nil), target: target}
 				counts, err := b.run(t)
-				if want := (checkpoint.SlotCounts{Seen: 4, Current: 1, Foreign: 1, Failed: 2}); err != nil || counts.Slots != want || counts.Reasons["failed/key-disabled"] != 2 {
+				want := checkpoint.SlotCounts{Seen: 4, Current: 1, Foreign: 1, Failed: 2}
+				disabled := counts.Reasons["failed/key-disabled"]
+				if err != nil || counts.Slots != want || disabled != 2 {
 					t.Errorf("%v: %+v, %v, want %+v", err, counts.Slots, counts.Reasons, want)
 				}
 				request.ReadOnly = false
