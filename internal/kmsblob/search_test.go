@@ -247,33 +247,3 @@ func FuzzSearch(f *testing.F) {
 		}
 	})
 }
-
-// BenchmarkSearch is the figure of docs/performance.md.
-func BenchmarkSearch(b *testing.B) {
-	binaryData := random(1, 1<<20)
-	var document bytes.Buffer
-	for i := 0; document.Len() < 1<<20; i++ {
-		fmt.Fprintf(&document, "{\"id\": %d, \"name\": \"Customer Number %d\", \"active\": true, "+
-			"\"balance\": %.2f, \"created\": \"2026-07-1%dT08:17:27Z\", \"Tags\": [\"EU\", \"B2B\"], "+
-			"\"note\": \"Quick Brown Fox jumps over the Lazy Dog\"}\n", i, i*7919, math.Sqrt(float64(i)), i%10)
-	}
-	for _, c := range []struct {
-		name string
-		data []byte
-	}{
-		{"random", binaryData},
-		{"base64", []byte(base64.StdEncoding.EncodeToString(binaryData))},
-		{"json", document.Bytes()},
-		{"row attribute of 200 bytes", binaryData[:200]},
-	} {
-		b.Run(c.name, func(b *testing.B) {
-			var f Finder
-			found := func(h Hit) bool { b.Errorf("%+v", h); return true }
-			for b.Loop() {
-				f.Search(c.data, found)
-			}
-			seconds := b.Elapsed().Seconds()
-			b.ReportMetric(float64(b.N)*float64(len(c.data))/seconds/(1<<30), "GiB/s")
-		})
-	}
-}

@@ -1,6 +1,10 @@
 package kmsblob
 
-import "bytes"
+import (
+	"bytes"
+	"encoding/base64"
+	"slices"
+)
 
 // anchor is how base64 writes the beginning of a header at one alignment: the character
 // to look for, those of which one comes next, and how many bits of the header, all zero,
@@ -104,7 +108,16 @@ type text struct {
 
 // read appends bytes to buf until it has n, or the text ends.
 func (t *text) read(buf []byte, n int) []byte {
+	slow := t.at // up to where it is read character by character
 	for len(buf) < n {
+		if t.base64 && t.have == 0 && t.at >= slow {
+			more := t.readRun(buf, n)
+			if len(more) > len(buf) {
+				buf = more
+				continue
+			}
+			slow = t.at + runLen
+		}
 		v, ok := t.next()
 		if !ok {
 			break
@@ -116,6 +129,30 @@ func (t *text) read(buf []byte, n int) []byte {
 		}
 	}
 	return buf
+}
+
+// runLen is how many characters readRun reads at once.
+const runLen = 64
+
+// readRun is read for characters of base64 with nothing between them, as far as these go
+// in whole runs. It begins where a group of four characters does.
+func (t *text) readRun(buf []byte, n int) []byte {
+	size := min(runLen, (n-len(buf))/3*4, (len(t.data)-t.at)/4*4)
+	if size <= 0 {
+		return buf
+	}
+	encoding := base64.RawStdEncoding
+	if t.url {
+		encoding = base64.RawURLEncoding
+	}
+	run := t.data[t.at : t.at+size]
+	free := slices.Grow(buf, size/4*3)
+	decoded, err := encoding.Decode(free[len(buf):cap(free)], run)
+	if err != nil || decoded != size/4*3 { // it skips line breaks
+		return buf
+	}
+	t.at += size
+	return free[:len(buf)+decoded]
 }
 
 // width is how many bits a character holds.
