@@ -80,7 +80,7 @@ func differences(one, other []byte) (fields []string, err error) {
 		}
 	}
 	for _, report := range []map[string]any{a, b} {
-		for _, name := range []string{"started", "ended", "kms"} {
+		for _, name := range []string{"started", "ended", "as_of", "kms"} {
 			delete(report, name)
 		}
 		withoutHow(report)

@@ -62,6 +62,7 @@ type stub struct {
 	quota      quota
 	probes     probes
 	statements atomic.Int64
+	served     atomic.Int64 // requests
 
 	connections, late atomic.Int64
 
@@ -219,6 +220,7 @@ func (s *stub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !strings.HasPrefix(r.Header.Get("Authorization"), "AWS4-HMAC-SHA256 Credential=") {
 		s.vault.fault("a request was not signed")
 	}
+	served := s.served.Add(1)
 	var a answer
 	switch target := r.Header.Get("X-Amz-Target"); {
 	case strings.HasPrefix(target, "TrentService."):
@@ -235,7 +237,8 @@ func (s *stub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	for name, value := range a.headers {
 		w.Header()[name] = []string{value} // in the case that it has: boto3 keeps it
 	}
-	w.Header().Set("X-Amzn-Requestid", "b3f2a1c4-5d6e-4f70-8192-a3b4c5d6e7f8")
+	// Each answer has an id of its own: rotator stops when KMS repeats one.
+	w.Header().Set("X-Amzn-Requestid", fmt.Sprintf("b3f2a1c4-5d6e-4f70-8192-%012x", served))
 	w.Header().Set("Content-Length", strconv.Itoa(len(a.body)))
 	w.WriteHeader(a.status)
 	if r.Method != http.MethodHead {

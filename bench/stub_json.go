@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/base64"
+	"encoding/binary"
 	"fmt"
 	"maps"
 	"net/http"
@@ -59,8 +60,13 @@ func (s *stub) reEncrypt(in gjson.Result) answer {
 		return failure("NotFoundException")
 	}
 	s.vault.state[i].Or(asked)
+	to := blobOf(destinationKey, i)
+	if from == destinationKey {
+		// KMS never makes the same ciphertext twice. This one is not to be written.
+		binary.BigEndian.PutUint64(to[blobLen-8:], uint64(s.served.Load()))
+	}
 	return inJSON(http.StatusOK, fmt.Appendf(nil, `{"CiphertextBlob":%q,"KeyId":%q,"SourceKeyId":%q,"SourceEncryptionAlgorithm":"SYMMETRIC_DEFAULT","DestinationEncryptionAlgorithm":"SYMMETRIC_DEFAULT"}`,
-		base64.StdEncoding.EncodeToString(blobOf(destinationKey, i)), destinationKey, from))
+		base64.StdEncoding.EncodeToString(to), destinationKey, from))
 }
 
 func sameContext(given gjson.Result, i int) bool {
@@ -129,8 +135,12 @@ func (s *stub) scan(in gjson.Result) answer {
 	return inJSON(http.StatusOK, append(out, '}'))
 }
 
-// statement is the one update that clients send.
-const statement = `UPDATE "bench" SET "secret" = ? WHERE "id" = ? AND "secret" = ?`
+// The updates that clients send. Those of rotator also compare the attribute that the
+// encryption context comes from.
+const (
+	statement = `UPDATE "bench" SET "secret" = ? WHERE "id" = ? AND "secret" = ?`
+	guarded   = statement + ` AND "tenant" = ?`
+)
 
 func (s *stub) batch(in gjson.Result) answer {
 	out := []byte(`{"Responses":[`)
@@ -140,8 +150,7 @@ func (s *stub) batch(in gjson.Result) answer {
 			out = append(out, ',')
 		}
 		id := one.Get("Parameters.1.S").Str
-		applied := one.Get("Statement").Str == statement && s.replaceItem(id, one.Get("Parameters.2.B").Str, one.Get("Parameters.0.B").Str)
-		if applied {
+		if s.update(id, one) {
 			out = fmt.Appendf(out, `{"TableName":%q}`, place)
 			continue
 		}
@@ -151,6 +160,25 @@ func (s *stub) batch(in gjson.Result) answer {
 		out = append(out, `{"Error":{"Code":"ConditionalCheckFailed","Message":"The conditional request failed"},"TableName":"bench"}`...)
 	}
 	return inJSON(http.StatusOK, fmt.Appendf(out, `],"ConsumedCapacity":[{"TableName":%q,"CapacityUnits":25}]}`, place))
+}
+
+// update applies one statement of a batch, and reports whether its condition held.
+func (s *stub) update(id string, one gjson.Result) bool {
+	switch one.Get("Statement").Str {
+	case statement:
+	case guarded:
+		if !s.hasTenant(id, one.Get("Parameters.3.S").Str) {
+			return false
+		}
+	default:
+		return false
+	}
+	return s.replaceItem(id, one.Get("Parameters.2.B").Str, one.Get("Parameters.0.B").Str)
+}
+
+func (s *stub) hasTenant(id, tenant string) bool {
+	i, ok := indexOf(id)
+	return ok && tenantOf(s.vault.first(i)) == tenant
 }
 
 func (s *stub) replaceItem(id, old, new string) bool {
