@@ -20,7 +20,7 @@ func allowed() map[string][]string {
 		"internal/scan":                 {},
 		"internal/scan/connect":         {"sdk"},
 		"internal/scan/dynamoscan":      {"internal/scan", "internal/scan/connect", "sdk"},
-		"internal/scan/s3scan":          {"internal/scan", "internal/scan/connect", "sdk"},
+		"internal/scan/s3scan":          {"internal/redact", "internal/scan", "internal/scan/connect", "sdk"},
 		"internal/scan/filescan":        {"internal/scan"},
 		"internal/scan/scantest":        {"internal/scan", "internal/fakeaws/fault"},
 		"internal/nearest":              {},

@@ -160,7 +160,8 @@ func (s *session) concludeLook(ctx context.Context, p *pass) error {
 	}
 	s.summary.Conclude()
 	if err := s.lookBack(ctx); err != nil {
-		s.summary.Notes = append(s.summary.Notes, "it was not compared with the last pass: "+err.Error())
+		s.summary.Notes = append(s.summary.Notes,
+			"it was not compared with the last pass: "+s.secrets.Text(err.Error()))
 	}
 	if s.found.file != nil {
 		if err := s.found.file.keep(); err != nil {

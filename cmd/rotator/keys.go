@@ -101,7 +101,8 @@ func (s *session) retiredKeys(ctx context.Context) {
 			known = fmt.Sprintf("the record of pass %d has the keys of %d tokens", last.Number,
 				len(last.TokenKeys))
 		} else if !errors.Is(err, checkpoint.ErrNotFound) {
-			known = "the record of the last pass cannot be read: " + err.Error()
+			known = "the record of the last pass cannot be read: " +
+				s.secrets.Text(err.Error())
 		}
 	}
 	for _, key := range retired {

@@ -9,6 +9,7 @@ import (
 	"rotator/internal/accept"
 	"rotator/internal/checkpoint"
 	"rotator/internal/config"
+	"rotator/internal/redact"
 	"rotator/internal/report"
 	"rotator/internal/rotate"
 )
@@ -72,7 +73,7 @@ func open(ctx context.Context, c *common, job *config.Job, command string) (*ses
 		Keys:                []report.Key{},
 		Reasons:             []report.Reason{},
 		Targets:             []report.Target{},
-		Notes:               w.notes,
+		Notes:               redacted(c.secrets, w.notes),
 	}}
 	s.summary.SetSources(s.sources(), w.keys.Any)
 	return s, nil
@@ -211,6 +212,16 @@ func (s *session) count(engine *rotate.Rotator) {
 	s.headers.agree, s.headers.wrong = engine.Headers()
 }
 
+// redacted returns notes that may repeat what a service answered, without secrets. Notes
+// that name items must not pass: a name can look like a secret.
+func redacted(secrets *redact.Redactor, notes []string) []string {
+	texts := make([]string, len(notes))
+	for i, note := range notes {
+		texts[i] = secrets.Text(note)
+	}
+	return texts
+}
+
 // noteSources adds what the sources found out about their places.
 func (s *session) noteSources() {
 	for _, p := range s.wiring.places {
@@ -242,9 +253,6 @@ func (s *session) setTargets(ctx context.Context, totals map[string]checkpoint.C
 // print writes the result to stdout.
 func (s *session) print() error {
 	s.noteSources()
-	for i, note := range s.summary.Notes { // a note may repeat what a service said
-		s.summary.Notes[i] = s.secrets.Text(note)
-	}
 	write := s.summary.Text
 	if s.output == "json" {
 		write = s.summary.JSON

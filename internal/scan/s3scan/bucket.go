@@ -29,6 +29,7 @@ import (
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
+	"rotator/internal/redact"
 	"rotator/internal/scan"
 )
 
@@ -171,7 +172,8 @@ func (b *Bucket) noteVersioning(ctx context.Context) {
 	versioning, err := b.config.Client.GetBucketVersioning(ctx, &s3.GetBucketVersioningInput{Bucket: &b.config.Bucket})
 	switch {
 	case err != nil:
-		b.note("bucket %s: whether it keeps old versions could not be read (%s); old versions keep their ciphertext and are not rewritten", b.config.Bucket, code(err))
+		b.note("bucket %s: whether it keeps old versions could not be read (%s); old versions keep their ciphertext and are not rewritten",
+			b.config.Bucket, redact.Code(code(err)))
 	case versioning.Status != "":
 		b.note("bucket %s has versioning: old versions of its objects keep their ciphertext, under whatever key it is, and are not rewritten", b.config.Bucket)
 	}

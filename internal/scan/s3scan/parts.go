@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"golang.org/x/sync/errgroup"
 
+	"rotator/internal/redact"
 	"rotator/internal/scan"
 )
 
@@ -209,6 +210,7 @@ func (b *Bucket) abort(ctx context.Context, up upload) {
 	defer cancel()
 	_, err := b.config.Client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &b.config.Bucket, Key: &up.key, UploadId: up.id})
 	if err != nil && code(err) != "NoSuchUpload" && status(err) != http.StatusNotFound {
-		b.note("bucket %s: an upload of parts of %s is left (%s), and costs money; abort it, or let a lifecycle rule abort incomplete uploads", b.config.Bucket, refOf(up.key), code(err))
+		b.note("bucket %s: an upload of parts of %s is left (%s), and costs money; abort it, or let a lifecycle rule abort incomplete uploads",
+			b.config.Bucket, refOf(up.key), redact.Code(code(err)))
 	}
 }

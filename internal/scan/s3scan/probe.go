@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
+	"rotator/internal/redact"
 	"rotator/internal/scan"
 )
 
@@ -74,7 +75,8 @@ func (b *Bucket) probe(ctx context.Context, of *guard, try attempt) (level, erro
 	key := b.config.Prefix + probeName + rand.Text()
 	found, written, err := try(ctx, key)
 	if removed := b.remove(ctx, key, written); removed != nil {
-		b.note("bucket %s: the object %s is left of a probe of conditional writes (%s); delete it", b.config.Bucket, key, code(removed))
+		b.note("bucket %s: the object %s is left of a probe of conditional writes (%s); delete it",
+			b.config.Bucket, key, redact.Code(code(removed)))
 	}
 	if err != nil {
 		return unsafe, err
