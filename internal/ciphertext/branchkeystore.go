@@ -69,20 +69,22 @@ type branchKeystore struct {
 }
 
 func (f *branchKeystore) read(_ scan.Item, row rowReader) *rowSlot {
-	kind, _ := row.get(branchKeyType)
-	if !row.has(branchKeyID) || !row.has(branchKeyBlob) || kind.Kind != scan.KindS {
+	if !row.has(branchKeyBlob) {
 		return nil
 	}
+	kind, _ := row.get(branchKeyType)
 	switch {
+	case !row.has(branchKeyID) || kind.Kind != scan.KindS:
+		return unreadBranchKey(row)
 	case kind.Text == "branch:ACTIVE", kind.Text == "beacon:ACTIVE", strings.HasPrefix(kind.Text, "branch:version:"):
 	case strings.HasPrefix(kind.Text, "branch:MUTATION_"):
-		return refusedSlot(branchKeyBlob, "branch-key-mutation",
+		return refusedSlot(row, branchKeyBlob, "branch-key-mutation",
 			"a mutation of this branch key is under way (row %q); let it end, then run again: it compares rows with what they were when it began", kind.Text)
 	default:
-		return nil
+		return unreadBranchKey(row)
 	}
 	if refused := checkHierarchy(row); refused != nil {
-		return &rowSlot{Slot: Slot{Path: branchKeyBlob, Refused: refused}}
+		return heldSlot(row, branchKeyBlob, refused)
 	}
 	found := newRowSlot(row, branchKeyBlob, scan.KindB, formatRaw, func() (context, destination map[string]string, refused *Refused) {
 		return f.contexts(row)
@@ -95,6 +97,17 @@ func (f *branchKeystore) read(_ scan.Item, row rowReader) *rowSlot {
 		}
 	}
 	return found
+}
+
+// unreadBranchKey refuses a row with attributes of a branch key whose primary key is none
+// that the key store reads. A row without them is of something else.
+func unreadBranchKey(row rowReader) *rowSlot {
+	if !row.has(branchKeyARN) && !row.has(branchKeyVersion) {
+		return nil
+	}
+	return unreadRow(row, branchKeyBlob, formatBranchKeystore, "enc with kms-arn or hierarchy-version",
+		"its branch-key-id and type are not those of a branch key or a beacon key: "+
+			"create the key again with the key store, or delete the row")
 }
 
 // checkHierarchy refuses hierarchy version 2: there the blob holds, before the key,

@@ -1,6 +1,7 @@
 package ciphertext
 
 import (
+	"fmt"
 	"strings"
 
 	"rotator/internal/scan"
@@ -28,14 +29,14 @@ func newConfidant(c *compiler) Format {
 
 func readConfidant(_ scan.Item, row rowReader) *rowSlot {
 	if !row.has(confidantKey) {
-		return nil
+		return unreadConfidant(row)
 	}
 	kind, refused := contextValue(row, confidantType, scan.KindS)
 	if refused != nil {
-		return &rowSlot{Slot: Slot{Path: confidantKey, Refused: refused}}
+		return heldSlot(row, confidantKey, refused)
 	}
 	if strings.HasSuffix(kind, "blind-credential") {
-		return refusedSlot(confidantKey, "blind-credential",
+		return refusedSlot(row, confidantKey, "blind-credential",
 			"it is a blind credential, which is encrypted by the user's own client, under a key for each Region; write it again with that client")
 	}
 	return newRowSlot(row, confidantKey, scan.KindB, formatBase64, func() (context, destination map[string]string, refused *Refused) {
@@ -46,4 +47,15 @@ func readConfidant(_ scan.Item, row rowReader) *rowSlot {
 		context = map[string]string{confidantID: id}
 		return context, context, refused
 	})
+}
+
+// unreadConfidant refuses a row that says it is a credential, and has no data key. Services
+// have none.
+func unreadConfidant(row rowReader) *rowSlot {
+	kind, _ := row.get(confidantType)
+	if kind.Kind != scan.KindS || !strings.HasSuffix(kind.Text, "credential") {
+		return nil
+	}
+	return unreadRow(row, confidantKey, formatConfidant, fmt.Sprintf("data_type %q", kind.Text),
+		"it has no data_key, so Confidant cannot read it either: restore it, or delete it")
 }

@@ -12,10 +12,10 @@ func newCredsmash(c *compiler) Format {
 	contexts := credentialContexts(c)
 	return &rowFormat{name: formatCredsmash, read: func(_ scan.Item, row rowReader) *rowSlot {
 		if !isCredential(row) {
-			return nil
+			return unreadCredential(row, formatCredsmash)
 		}
 		if protocol, ok := row.get(credentialProtocol); ok && protocol.Text != "1" {
-			return refusedSlot(credentialKey, "credsmash-protocol",
+			return refusedSlot(row, credentialKey, "credsmash-protocol",
 				"it has protocol %q, whose encryption context also names the secret and its version in a way that is not known here; move such rows with format raw, a slot at key and the context that your version of credsmash makes", protocol.Text)
 		}
 		algorithm, _ := row.get(credentialAlgorithm)
@@ -25,6 +25,6 @@ func newCredsmash(c *compiler) Format {
 		case algorithm.Text == "aes-ctr" || algorithm.Text == "aes-gcm":
 			return newRowSlot(row, credentialKey, scan.KindB, formatRaw, contexts(row))
 		}
-		return refusedSlot(credentialKey, "unknown-format", "it has the algorithm %q, and credsmash has aes-ctr, aes-gcm and aes-ctr-legacy", algorithm.Text)
+		return refusedSlot(row, credentialKey, "unknown-format", "it has the algorithm %q, and credsmash has aes-ctr, aes-gcm and aes-ctr-legacy", algorithm.Text)
 	}}
 }

@@ -15,6 +15,7 @@ const (
 	credentialContents  = "contents"
 	credentialAlgorithm = "algorithm"
 	credentialProtocol  = "protocol"
+	credentialHMAC      = "hmac"
 )
 
 // newCredstash is for rows of credstash, and of its Go port unicreds: the whole
@@ -26,10 +27,10 @@ func newCredstash(c *compiler) Format {
 	contexts := credentialContexts(c)
 	return &rowFormat{name: formatCredstash, read: func(_ scan.Item, row rowReader) *rowSlot {
 		if !isCredential(row) {
-			return nil
+			return unreadCredential(row, formatCredstash)
 		}
 		if algorithm, _ := row.get(credentialAlgorithm); !textual(algorithm) {
-			return refusedSlot(credentialKey, "credsmash", "it has the algorithm %q, which credstash has not; it may be a row of credsmash, for which there is format %s", algorithm.Text, formatCredsmash)
+			return refusedSlot(row, credentialKey, "credsmash", "it has the algorithm %q, which credstash has not; it may be a row of credsmash, for which there is format %s", algorithm.Text, formatCredsmash)
 		}
 		return newRowSlot(row, credentialKey, scan.KindS, formatBase64, contexts(row))
 	}}
@@ -38,7 +39,8 @@ func newCredstash(c *compiler) Format {
 // credentialContexts notes what is read and written, and returns what gives each
 // row its contexts.
 func credentialContexts(c *compiler) func(rowReader) contextsOf {
-	c.reads = append(c.reads, credentialKey, credentialContents, credentialAlgorithm, credentialProtocol, dbesdkHeader)
+	c.reads = append(c.reads, credentialKey, credentialContents, credentialAlgorithm,
+		credentialProtocol, credentialHMAC, dbesdkHeader)
 	c.writes = append(c.writes, credentialKey)
 	given := c.given()
 	return func(row rowReader) contextsOf {
@@ -52,6 +54,17 @@ func credentialContexts(c *compiler) func(rowReader) contextsOf {
 // encrypts.
 func isCredential(row rowReader) bool {
 	return row.has(credentialKey) && row.has(credentialContents)
+}
+
+// unreadCredential refuses a row with the key and the HMAC of a credential, without which
+// no client reads it, and without contents. Rows of something else are no slot: locks, or
+// items in the clear.
+func unreadCredential(row rowReader, format string) *rowSlot {
+	if !row.has(credentialKey) || !row.has(credentialHMAC) {
+		return nil
+	}
+	return unreadRow(row, credentialKey, format, "key and hmac",
+		"it has no contents, so its client cannot read it either: restore it, or delete it")
 }
 
 // textual says that a credential is one of text, as credstash writes them: without

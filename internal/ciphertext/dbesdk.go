@@ -14,6 +14,6 @@ func dbesdkSlot(row rowReader) *rowSlot {
 	if !row.has(dbesdkHeader) {
 		return nil
 	}
-	return refusedSlot(dbesdkHeader, "dbesdk-header",
+	return refusedSlot(row, dbesdkHeader, "dbesdk-header",
 		"it is an item of the AWS Database Encryption SDK, whose header commits to its wrapped keys; read and write it again with the SDK under the new key, or, where it uses a hierarchical keyring, move the branch key store (format %s)", formatBranchKeystore)
 }

@@ -3,9 +3,11 @@ package ciphertext
 import (
 	"encoding/binary"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 
+	"rotator/internal/kmsblob"
 	"rotator/internal/scan"
 )
 
@@ -18,7 +20,9 @@ const (
 	descriptionWrap      = "amzn-ddb-wrap-alg"
 	descriptionCipher    = "amzn-ddb-env-alg"
 	descriptionSignature = "amzn-ddb-sig-alg"
+	signatureAttribute   = "*amzn-ddb-map-sig*"
 	contextTable         = "*aws-kms-table*"
+	descriptionKMS       = "kms"
 )
 
 // newDDBEncryption is for items of the DynamoDB Encryption Client (Java and Python)
@@ -30,7 +34,7 @@ const (
 // aws/aws-dynamodb-encryption-java; aws_kms.py of
 // aws/aws-dynamodb-encryption-python).
 func newDDBEncryption(c *compiler) Format {
-	c.reads = append(c.reads, descriptionAttribute, dbesdkHeader)
+	c.reads = append(c.reads, descriptionAttribute, signatureAttribute, dbesdkHeader)
 	c.writes = append(c.writes, descriptionAttribute)
 	table := c.ownContext(contextTable, c.spec.Place, "the name of the table")
 	return &rowFormat{name: formatDDBEncryption, read: func(item scan.Item, row rowReader) *rowSlot {
@@ -42,18 +46,18 @@ func readDescription(item scan.Item, row rowReader, table rule) *rowSlot {
 	value, ok := row.get(descriptionAttribute)
 	switch {
 	case !ok:
-		return nil
+		return unreadSignature(row)
 	case value.Kind != scan.KindB:
-		return refusedSlot(descriptionAttribute, "wrong-type", "attribute %s is of type %s, and its client reads B", descriptionAttribute, value.Kind)
+		return refusedSlot(row, descriptionAttribute, "wrong-type", "attribute %s is of type %s, and its client reads B", descriptionAttribute, value.Kind)
 	}
 	description, refused := parseDescription(value.Bytes)
 	if refused != nil {
-		return &rowSlot{Slot: Slot{Path: descriptionAttribute, Refused: refused}}
+		return heldSlot(row, descriptionAttribute, refused)
 	}
 	key, hasKey := description[descriptionKey]
 	wrap, hasWrap := description[descriptionWrap]
-	if !hasKey || hasWrap && string(wrap.in(value.Bytes)) != "kms" {
-		return nil // its key is wrapped by other means than KMS
+	if !hasKey || hasWrap && string(wrap.in(value.Bytes)) != descriptionKMS {
+		return otherProvider(row, value.Bytes, description)
 	}
 	blob, form, refused := decodePadded(key.in(value.Bytes))
 	found := sealed(descriptionAttribute, blob, refused, func() (context, destination map[string]string, refused *Refused) {
@@ -66,6 +70,35 @@ func readDescription(item scan.Item, row rowReader, table rule) *rowSlot {
 		}
 	}
 	return found
+}
+
+// unreadSignature refuses an item that is signed and has no description. Clients can keep
+// the description under another name, where its ciphertext would not be seen.
+func unreadSignature(row rowReader) *rowSlot {
+	if !row.has(signatureAttribute) {
+		return nil
+	}
+	return unreadRow(row, descriptionAttribute, formatDDBEncryption, signatureAttribute,
+		"it has no "+descriptionAttribute+": if the client is configured with another name for it, "+
+			"read the item and write it again under the new key; with a provider that does not use KMS, "+
+			"accept it")
+}
+
+// otherProvider reads a description whose provider does not wrap its key by KMS: it is no
+// slot, unless the description says KMS and has no key, or its key is a ciphertext of KMS.
+func otherProvider(row rowReader, text []byte, description map[string]stretch) *rowSlot {
+	const help = "read the item and write it again with its client under the new key"
+	wrap := string(description[descriptionWrap].in(text))
+	key, hasKey := description[descriptionKey]
+	if !hasKey && wrap == descriptionKMS {
+		return unreadRow(row, descriptionAttribute, formatDDBEncryption,
+			descriptionWrap+" kms and no "+descriptionKey, help)
+	}
+	if blob, _, refused := decodePadded(key.in(text)); hasKey && refused == nil && kmsblob.IsBlob(blob) {
+		return unreadRow(row, descriptionAttribute, formatDDBEncryption,
+			descriptionWrap+fmt.Sprintf(" %q and a key that is a ciphertext of KMS", wrap), help)
+	}
+	return nil
 }
 
 // stretch is where a value stands in a description, behind its length.

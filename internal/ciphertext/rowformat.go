@@ -87,9 +87,28 @@ func (f *rowFormat) slot(item scan.Item, row rowReader) *rowSlot {
 	return f.read(item, row)
 }
 
-// refusedSlot is a slot that cannot be moved.
-func refusedSlot(path, reason, format string, args ...any) *rowSlot {
-	return &rowSlot{Slot: Slot{Path: path, Refused: &Refused{Reason: reason, Detail: fmt.Sprintf(format, args...)}}}
+// refusedSlot is a slot that cannot be moved, at the attribute path.
+func refusedSlot(row rowReader, path, reason, format string, args ...any) *rowSlot {
+	return heldSlot(row, path, &Refused{Reason: reason, Detail: fmt.Sprintf(format, args...)})
+}
+
+// unreadRow refuses a row that has marks of a format and that its client cannot read.
+func unreadRow(row rowReader, path, format, marks, help string) *rowSlot {
+	return heldSlot(row, path, unread(format, marks, help))
+}
+
+// heldSlot is a refused slot. What its attribute has is kept, since its header may name
+// the key: the bytes, those that a text encodes, or the text itself.
+func heldSlot(row rowReader, path string, refused *Refused) *rowSlot {
+	value, _ := row.get(path)
+	held := value.Bytes
+	if value.Kind == scan.KindS {
+		held = []byte(value.Text)
+		if d := decode(formatBase64, PaddingUnknown, held); d.refused == nil {
+			held = d.blob
+		}
+	}
+	return &rowSlot{Slot: Slot{Path: path, Refused: refused, Held: held}}
 }
 
 // newRowSlot reads the blob of one attribute in a format of a single value, which
@@ -97,7 +116,7 @@ func refusedSlot(path, reason, format string, args ...any) *rowSlot {
 func newRowSlot(row rowReader, name string, kind scan.Kind, format string, contexts contextsOf) *rowSlot {
 	value, _ := row.get(name)
 	if value.Kind != kind {
-		return refusedSlot(name, "wrong-type", "attribute %s is of type %s, and its client reads %s", name, value.Kind, kind)
+		return refusedSlot(row, name, "wrong-type", "attribute %s is of type %s, and its client reads %s", name, value.Kind, kind)
 	}
 	text := value.Bytes
 	if kind == scan.KindS {
