@@ -104,7 +104,10 @@ func credstashClient() rowClient {
 		read: readCredstash,
 		rows: func(b *rowBench) []clientRow {
 			contexts := storedContexts()
+			cut := credstashRow(b, "cut", "k5", nil, nil)
+			delete(cut, "contents")
 			return []clientRow{
+				{row: cut, refused: "unknown-format"},
 				{row: credstashRow(b, "db/password", "k1", contexts["db/password"], nil), dataKey: "k1"},
 				{row: credstashRow(b, "db/password", "k2", contexts["db/password"], attributes{"version": textOf("0000000000000000002"), "hmac": textOf("0b0b"), "created_at": numberOf("1437711748")}), dataKey: "k2"},
 				{row: credstashRow(b, "plain", "k3", nil, attributes{"comment": textOf("ours")}), dataKey: "k3"},
@@ -200,6 +203,7 @@ func keystoreClient() rowClient {
 				{row: row("branch:version:2", "b2", nil), dataKey: "b2"},
 				{row: row("branch:ACTIVE", "b2", attributes{"version": textOf("branch:version:2")}), dataKey: "b2"},
 				{row: row("beacon:ACTIVE", "beacon", nil), dataKey: "beacon"},
+				{row: row("branch:other", "o", nil), refused: "unknown-format"},
 				{row: row("branch:version:3", "b3", attributes{"hierarchy-version": numberOf("2")}), refused: "hierarchy-version-2"},
 				{row: row("branch:MUTATION_INDEX", "m", attributes{"branch-key-id": textOf("tenant-8")}), refused: "branch-key-mutation"},
 			}

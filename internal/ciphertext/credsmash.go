@@ -25,6 +25,8 @@ func newCredsmash(c *compiler) Format {
 		case algorithm.Text == "aes-ctr" || algorithm.Text == "aes-gcm":
 			return newRowSlot(row, credentialKey, scan.KindB, formatRaw, contexts(row))
 		}
-		return refusedSlot(row, credentialKey, "unknown-format", "it has the algorithm %q, and credsmash has aes-ctr, aes-gcm and aes-ctr-legacy", algorithm.Text)
+		return refusedSlot(row, credentialKey, "unknown-format",
+			"it has the algorithm %q, and credsmash has aes-ctr, aes-gcm and aes-ctr-legacy",
+			algorithm.Text)
 	}}
 }

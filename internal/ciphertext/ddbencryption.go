@@ -48,7 +48,8 @@ func readDescription(item scan.Item, row rowReader, table rule) *rowSlot {
 	case !ok:
 		return unreadSignature(row)
 	case value.Kind != scan.KindB:
-		return refusedSlot(row, descriptionAttribute, "wrong-type", "attribute %s is of type %s, and its client reads B", descriptionAttribute, value.Kind)
+		return refusedSlot(row, descriptionAttribute, "wrong-type",
+			"attribute %s is of type %s, and its client reads B", descriptionAttribute, value.Kind)
 	}
 	description, refused := parseDescription(value.Bytes)
 	if refused != nil {
@@ -94,7 +95,8 @@ func otherProvider(row rowReader, text []byte, description map[string]stretch) *
 		return unreadRow(row, descriptionAttribute, formatDDBEncryption,
 			descriptionWrap+" kms and no "+descriptionKey, help)
 	}
-	if blob, _, refused := decodePadded(key.in(text)); hasKey && refused == nil && kmsblob.IsBlob(blob) {
+	blob, _, refused := decodePadded(key.in(text))
+	if hasKey && refused == nil && kmsblob.IsBlob(blob) {
 		return unreadRow(row, descriptionAttribute, formatDDBEncryption,
 			descriptionWrap+fmt.Sprintf(" %q and a key that is a ciphertext of KMS", wrap), help)
 	}

@@ -116,7 +116,8 @@ func heldSlot(row rowReader, path string, refused *Refused) *rowSlot {
 func newRowSlot(row rowReader, name string, kind scan.Kind, format string, contexts contextsOf) *rowSlot {
 	value, _ := row.get(name)
 	if value.Kind != kind {
-		return refusedSlot(row, name, "wrong-type", "attribute %s is of type %s, and its client reads %s", name, value.Kind, kind)
+		return refusedSlot(row, name, "wrong-type",
+			"attribute %s is of type %s, and its client reads %s", name, value.Kind, kind)
 	}
 	text := value.Bytes
 	if kind == scan.KindS {
