@@ -171,7 +171,7 @@ func TestCode(t *testing.T) {
 
 func TestLongTextIsCut(t *testing.T) {
 	got := New().Text(strings.Repeat("añb ", 1<<20))
-	if len(got) > mostShown+40 || !strings.HasSuffix(got, fmt.Sprintf("more bytes)")) {
+	if len(got) > mostShown+40 || !strings.HasSuffix(got, "more bytes)") {
 		t.Errorf("%d bytes are left, which end with %q", len(got), got[len(got)-30:])
 	}
 }
