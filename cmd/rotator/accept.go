@@ -44,7 +44,7 @@ func (w *wiring) resolveAccepted(ctx context.Context, client *kms.Client) error 
 		}
 		if isSource(w.keys)(arn) {
 			found = append(found, w.job.Problem(field,
-				"it is the source key "+arn+"; what is under a source key cannot be accepted"))
+				"it is the source key "+arn+"; a slot under a source key cannot be accepted"))
 			continue
 		}
 		w.under[rule.Under] = arn
@@ -102,7 +102,7 @@ func acceptRules(job *config.Job, under map[string]string) (rules []accept.Rule)
 		}
 		if r.Under != "" && rule.Under == "" {
 			rule.Unresolved = fmt.Sprintf(
-				"no run of this pass has looked up %s; name the key by its ARN", r.Under)
+				"no run of this pass has resolved %s; write the ARN of the key", r.Under)
 		}
 		rules = append(rules, rule)
 	}

@@ -18,15 +18,15 @@ func newAuditCommand(std streams) *cobra.Command {
 	var strict bool
 	var list string
 	cmd := askingCommand(std, "audit", "Dry run: count what depends on which key; change nothing",
-		`Audit walks over all targets and finds out about every slot, as a run would, but
-writes nothing and touches no checkpoint. In order to learn the key of a blob it
-re-encrypts it, and throws the result away. Once KMS has named the key of a blob,
-others with the same key token in their header need no request, and a random sample
-of them is checked; with --exact KMS is asked about each (docs/operations.md).
+		`Audit scans all targets and reports which key each ciphertext depends on. It never writes
+to a target or a checkpoint. To identify the key of a ciphertext, it calls ReEncrypt and
+discards the result. Once KMS has named the key of a ciphertext, others with the same key
+token in their header need no request, except for a random sample. With --exact, audit
+calls KMS for every ciphertext (docs/operations.md).
 
-Exit codes: 0 done. With --fail-on-remaining: 4 slots under a source key remain; 3 none
-was found, but slots failed or are under the destination key with another context, or a
-target or slot rule found no ciphertext at all. Others in docs/operations.md.`,
+Exit codes: 0 done. With --fail-on-remaining: 4 if slots under a source key remain; 3 if
+none remain, but slots failed or are under the destination key with another context, or a
+target or slot rule found no ciphertext. For other codes see docs/operations.md.`,
 		func(ctx context.Context, c *common, job *config.Job) error {
 			s, err := look(ctx, c, job, "audit", list)
 			if err != nil || !strict {
@@ -42,7 +42,7 @@ target or slot rule found no ciphertext at all. Others in docs/operations.md.`,
 			return s.unproven()
 		})
 	cmd.Flags().BoolVar(&strict, "fail-on-remaining", false,
-		"exit with 4 when slots under a source key remain, with 3 when it is not proven that none does")
+		"exit with 4 if slots under a source key remain, or with 3 if it is not proven that none remain")
 	exceptionsFlag(cmd, &list)
 	return cmd
 }
@@ -50,13 +50,12 @@ target or slot rule found no ciphertext at all. Others in docs/operations.md.`,
 func newVerifyCommand(std streams) *cobra.Command {
 	var list string
 	cmd := askingCommand(std, "verify", "Check, read only, whether anything still depends on a source key",
-		`Verify is a fresh pass that changes nothing. It converged when it is complete, every
-target and slot rule found a ciphertext, none is under a source key, and no slot failed or
-is foreign. Tables are read with strongly consistent reads, which consume twice the read
-capacity.
+		`Verify is a new, read-only pass. It has converged if it is complete, every target and slot
+rule found a ciphertext, no slot is under a source key, and no slot failed or is foreign.
+Tables are read with strongly consistent reads, which consume twice the read capacity.
 
-Exit codes: 0 converged; 4 slots under a source key remain; 3 none does, but slots failed
-or are foreign, or a target or slot rule found no ciphertext at all; others in
+Exit codes: 0 converged; 4 slots under a source key remain; 3 none remain, but slots failed
+or are foreign, or a target or slot rule found no ciphertext. For other codes see
 docs/operations.md.`,
 		func(ctx context.Context, c *common, job *config.Job) error {
 			s, err := look(ctx, c, job, "verify", list)
@@ -88,7 +87,7 @@ func (s *session) doubts() error {
 
 func exceptionsFlag(cmd *cobra.Command, list *string) {
 	cmd.Flags().StringVar(list, "exceptions", "",
-		"write every slot that failed or is foreign to this file, one JSON object a line")
+		"write every failed or foreign slot to this file, one JSON object per line")
 }
 
 // look walks over all targets without being able to write. List is the file for the

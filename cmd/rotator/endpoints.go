@@ -19,8 +19,8 @@ func noAccessPoint(t *config.S3, endpoint *string) string {
 	if u, err := url.Parse(*endpoint); err == nil && strings.Contains(u.Hostname(), ".vpce.amazonaws.com") {
 		return ""
 	}
-	return fmt.Sprintf("an access point is reached at a host name of its own, and not at the endpoint %s; "+
-		"name the bucket, or take the endpoint out (s3.endpoint, AWS_ENDPOINT_URL, "+
+	return fmt.Sprintf("an access point has its own host name and cannot be used with the "+
+		"endpoint %s; name the bucket, or remove the endpoint (s3.endpoint, AWS_ENDPOINT_URL, "+
 		"AWS_ENDPOINT_URL_S3)", *endpoint)
 }
 

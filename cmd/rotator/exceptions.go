@@ -92,7 +92,7 @@ func ownedPath(path string) (string, error) {
 	if followed, err := filepath.EvalSymlinks(path); err == nil {
 		path = followed
 	} else if _, broken := os.Lstat(path); broken == nil {
-		return "", fmt.Errorf("%s is a symbolic link to nothing; name a file", path)
+		return "", fmt.Errorf("%s is a dangling symbolic link; name a file", path)
 	}
 	info, err := os.Lstat(path)
 	switch {
@@ -101,7 +101,7 @@ func ownedPath(path string) (string, error) {
 	case err != nil:
 		return "", err
 	case !info.Mode().IsRegular():
-		return "", fmt.Errorf("%s is no regular file; name another", path)
+		return "", fmt.Errorf("%s is not a regular file; name another file", path)
 	case info.Size() == 0:
 		return path, nil
 	}
@@ -111,7 +111,7 @@ func ownedPath(path string) (string, error) {
 	}
 	defer func() { _ = file.Close() }()
 	if !beginsAsExceptions(file) {
-		return "", fmt.Errorf("%s is there, and is no list of exceptions that rotator wrote; "+
+		return "", fmt.Errorf("%s exists and is not a list of exceptions written by rotator; "+
 			"name another file", path)
 	}
 	return path, nil

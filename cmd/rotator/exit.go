@@ -144,8 +144,8 @@ func stopCode(stop *rotate.StopError) (code int, hint string) {
 	case rotate.StopJob:
 		return exitJob, ""
 	case rotate.StopAnswer:
-		return exitInternal, "KMS, or what is between it and rotator, mixes answers up: find out " +
-			"which before you run again (docs/reliability.md)"
+		return exitInternal, "KMS, or a proxy in front of it, mixes up responses: find the cause " +
+			"before you run again (docs/reliability.md)"
 	}
 	return exitInternal, "this is a bug: please report it with the log"
 }

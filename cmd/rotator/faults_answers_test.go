@@ -57,7 +57,7 @@ func (m *mixer) mix(_ *http.Request, header http.Header, body []byte) []byte {
 // says what is wrong, writes nothing of such an answer, and the next run goes on; whichever
 // way requests are sent.
 func mixedAnswers(t *testing.T) {
-	const impossible = "which a ciphertext of what was asked about"
+	const impossible = "an impossible length for the re-encryption of"
 	blob := func(answer, earlier kmsAnswer) {
 		answer.body["CiphertextBlob"] = earlier.body["CiphertextBlob"]
 	}
@@ -75,9 +75,9 @@ func mixedAnswers(t *testing.T) {
 		name, says string
 		change     func(answer, earlier kmsAnswer)
 	}{
-		{"blob of another question", "a ciphertext that it gave to another question", blob},
-		{"id of another question", "the request id of an answer to another question", id},
-		{"answer to another question", "it gave to another question", all},
+		{"blob of another request", "a ciphertext that it had already returned for another request", blob},
+		{"id of another request", "the request id of the response to another request", id},
+		{"response to another request", "already returned for another request", all},
 		{"too long", impossible, set(strings.Repeat("AAAA", 2049))},
 		{"too short", impossible, set("AQICAHg=")},
 	} {
@@ -88,7 +88,7 @@ func mixedAnswers(t *testing.T) {
 				w.Fault("kms:ReEncrypt", fault.Fault{Change: m.mix})
 				r := w.Run(t, append([]string{"run", "-o", "json"}, flags...)...)
 				stopped(t, w, r, exitInternal)
-				for _, text := range []string{test.says, "nothing of this answer was written"} {
+				for _, text := range []string{test.says, "nothing of this response was written"} {
 					if !strings.Contains(r.Log, text) {
 						t.Errorf("it does not say %q: %s", text, r)
 					}

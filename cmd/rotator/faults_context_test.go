@@ -135,13 +135,13 @@ func TestServerWithoutConditions(t *testing.T) {
 		t.Errorf("audit: exit %d, %d PUTs: %s", code, puts, errs)
 	}
 	for _, text := range []string{out, errs} {
-		if !strings.Contains(text, "was not probed whether it enforces the conditions") {
+		if !strings.Contains(text, "was not tested whether it enforces the conditions") {
 			t.Errorf("audit says nothing of the conditions: %s", text)
 		}
 	}
 	code, out, errs = command(t, "run", "-f", file)
 	for _, text := range []string{out, errs} {
-		if code != exitDone || !strings.Contains(text, "does not enforce If-Match of what CopyObject") {
+		if code != exitDone || !strings.Contains(text, "does not enforce If-Match on CopyObject") {
 			t.Errorf("run: exit %d: %s", code, text)
 		}
 	}

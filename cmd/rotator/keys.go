@@ -19,12 +19,12 @@ func contexts(job *config.Job, keys rotate.Keys) error {
 	check := func(field string, context, destination map[string]string) {
 		switch {
 		case keys.SourceAlgorithm != rotate.Symmetric && len(context) > 0:
-			found = append(found, job.Problem(field+".context", "the source keys are asymmetric, "+
-				"which take no encryption context; use destination_context alone"))
+			found = append(found, job.Problem(field+".context", "the source keys are asymmetric "+
+				"and take no encryption context; use only destination_context"))
 		case drops(keys, context) && destination == nil:
 			found = append(found, job.Problem(field+".context", "the destination key is asymmetric: "+
-				"the ciphertexts lose their encryption context, and with it what binds them to "+
-				"their item; write destination_context: {} beside it to confirm that"))
+				"the ciphertexts lose their encryption context, which binds them to their item; "+
+				"write destination_context: {} next to it to confirm this"))
 		}
 		if !keys.Destination.Symmetric() && len(destination) > 0 {
 			found = append(found, job.Problem(field+".destination_context",
@@ -71,8 +71,8 @@ func (s *session) keysAtEnd(ctx context.Context, began checkpoint.Pass) (doubts 
 		return err
 	})
 	if err != nil {
-		changes = rotate.KeyChanges{Notes: []string{"KMS did not say at the end of the pass whether " +
-			"its keys are what they were at the beginning"}}
+		changes = rotate.KeyChanges{Notes: []string{"KMS did not describe its keys at the end of " +
+			"the pass, so it is unknown whether they changed during the pass"}}
 		if s.wiring.keys.Mode == rotate.ModeRefresh {
 			changes.Doubts, changes.Notes = changes.Notes, nil
 		}
@@ -106,9 +106,9 @@ func (s *session) retiredKeys(ctx context.Context) {
 		}
 	}
 	for _, key := range retired {
-		s.note(fmt.Sprintf("source key %s is %s, so KMS cannot be asked about it: a slot is counted as "+
-			"remaining under it when KMS has named the key of its header before, and is failed "+
-			"(key-disabled) when nothing tells its key; %s", key.ARN, key.Unusable, known))
+		s.note(fmt.Sprintf("source key %s is %s, so KMS does not decrypt ciphertexts under it: a slot "+
+			"is remaining if KMS has named this key for its header before, and is failed "+
+			"(key-disabled) if its key is unknown; %s", key.ARN, key.Unusable, known))
 	}
 }
 

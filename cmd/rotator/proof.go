@@ -172,7 +172,7 @@ func (s *session) namesIn(ctx context.Context, target string) []string {
 		if source, ok := p.source.(namer); ok && p.name == target {
 			names, err := source.Names(ctx)
 			if err != nil {
-				s.logger.Debug("names that are like the missing one could not be listed")
+				s.logger.Debug("could not list names similar to the missing one")
 			}
 			return names
 		}

@@ -21,10 +21,11 @@ func newReportCommand(std streams) *cobra.Command {
 	var check, ledger bool
 	var number int
 	cmd := jobCommand(std, "report", "Show the evidence of the last pass",
-		`Report shows what the last pass counted, or another one that is kept (--pass), from the
-checkpoint, and asks no service. With --ledger it lists the slots that could not be moved, with -o json as one JSON
-object a line. With --check it also verifies the audit log: every line, the chain
-of hashes, and that it goes as far as the checkpoint knows.`,
+		`Report shows the results of the last pass, or of the pass given by --pass. It reads only the
+checkpoint and calls no service other than that of the checkpoint. With --ledger it lists the
+slots that could not be moved; with -o json, as one JSON object per line. With --check it also
+verifies the audit log: every line, the chain of hashes, and that the log contains every line
+that the checkpoint has recorded.`,
 		func(ctx context.Context, c *common, job *config.Job) error {
 			return reportJob(ctx, c, job, reportOptions{number, check, ledger})
 		})

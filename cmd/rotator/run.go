@@ -149,7 +149,7 @@ func (s *session) stillWritten(ctx context.Context, passes *checkpoint.Passes, e
 		found := target.Slots.Rotated + target.Slots.Remaining
 		if _, known := totals[target.Name]; known && found > left.Failed+left.Conflict+left.Remaining {
 			s.summary.Notes = append(s.summary.Notes, fmt.Sprintf(
-				"target %s: %d slots %s, which pass %d, begun %s, had not left there: %s", target.Name,
+				"target %s: %d slots %s, more than pass %d, begun %s, left there: %s", target.Name,
 				found, s.summary.Mode.Where(), earlier, before.Started.Format(time.RFC3339),
 				s.summary.Mode.Writes()))
 		}

@@ -69,7 +69,7 @@ func withoutOutput(err error) error {
 		!strings.Contains(process.Error(), "parse failed of process output") {
 		return err
 	}
-	text := "credential_process printed something else than a JSON object of credentials; " +
+	text := "credential_process did not print a JSON object of credentials; " +
 		"its output is not shown"
 	if cause := errors.Unwrap(process.Err); cause != nil {
 		text += ": " + cause.Error()

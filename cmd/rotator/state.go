@@ -55,7 +55,8 @@ func openState(ctx context.Context, c *common, job *config.Job) (*state, error) 
 		return nil, err
 	}
 	if torn := s.log.Torn(); torn > 0 {
-		c.logger.Warn("the last line of the audit log was cut short by a crash and has been taken off", zap.Int("bytes", torn))
+		c.logger.Warn("removed the last line of the audit log, which a crash had cut short",
+			zap.Int("bytes", torn))
 	}
 	return s, nil
 }
@@ -189,8 +190,9 @@ func (s *state) believe(ctx context.Context, passes *checkpoint.Passes, pass che
 	for _, m := range s.log.Believe(marks) {
 		s.broken = append(s.broken, checkpoint.AuditLog{Host: host, Name: m.Name, Lines: m.Lines, Head: m.Hash})
 		notes = append(notes, fmt.Sprintf(
-			"audit log %s: the checkpoint knows its line %d, which is not there: the log was cut off, replaced or lost. "+
-				"Nothing in it is believed, and report --check fails; keep what is left of it as evidence",
+			"audit log %s: line %d, which the checkpoint has recorded, is missing: the log was "+
+				"cut off, replaced or lost. Nothing in the log is used, and report --check "+
+				"fails; keep the rest of the log as evidence",
 			m.Name, m.Lines))
 	}
 	return notes, nil

@@ -156,7 +156,7 @@ func (w *wiring) wireKMS(ctx context.Context, base aws.Config) error {
 	if n := droppedContexts(w.job, w.keys); n > 0 {
 		w.notes = append(w.notes, fmt.Sprintf(
 			"the encryption contexts of %d slots are dropped, as the job file confirms: "+
-				"%s is an RSA key, which binds a ciphertext to no context", n, w.keys.Destination.ARN))
+				"%s is an RSA key, which takes no encryption context", n, w.keys.Destination.ARN))
 	}
 	return keyProblem(w.job, err)
 }

@@ -52,12 +52,12 @@ const (
 // TooLongError says that an answer is longer than its limit. It is an error of the
 // transport (net.Error): what the request came to is unknown.
 type TooLongError struct {
-	What  string // "the body of the answer"
+	What  string // "the body of the response"
 	Limit int64
 }
 
 func (e *TooLongError) Error() string {
-	return fmt.Sprintf("%s is longer than %d bytes, the most that is read", e.What, e.Limit)
+	return fmt.Sprintf("%s is longer than the limit of %d bytes", e.What, e.Limit)
 }
 
 var _ net.Error = (*TooLongError)(nil)
@@ -143,7 +143,7 @@ func (b *Bounds) bound(
 			permits: b.permits,
 			free:    free,
 		}
-		limited.Allow("the body of the answer", limit)
+		limited.Allow("the body of the response", limit)
 		response.Body = limited
 	}
 	return out, metadata, err

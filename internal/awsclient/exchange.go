@@ -29,7 +29,7 @@ func (l *line) exchange(r *http.Request, host string, packed bool) (*http.Respon
 	if err := l.send(r, host, packed); err != nil {
 		return nil, err
 	}
-	l.limit.Allow("the head of the answer", answerlimit.Headers)
+	l.limit.Allow("the head of the response", answerlimit.Headers)
 	if answer, ok, err := l.plainAnswer(); ok {
 		return answer, err
 	}
@@ -78,7 +78,7 @@ func (l *line) anyAnswer(r *http.Request, packed bool) (*http.Response, error) {
 		}
 		return nil, err
 	}
-	l.limit.Allow("the body of the answer, in chunks,", 4*mostAnswer)
+	l.limit.Allow("the chunked body of the response", 4*mostAnswer)
 	body, err := readBody(answer.Body, answer.ContentLength)
 	if err == nil && packed && len(body) > 0 && strings.EqualFold(answer.Header.Get(encodingHeader), "gzip") {
 		body, err = unpack(answer, body)
@@ -101,7 +101,7 @@ func readBody(body io.Reader, length int64) ([]byte, error) {
 		return nil, err
 	}
 	if read.Len() > mostAnswer {
-		return nil, &answerlimit.TooLongError{What: "the body of the answer", Limit: mostAnswer}
+		return nil, &answerlimit.TooLongError{What: "the body of the response", Limit: mostAnswer}
 	}
 	return read.Bytes(), nil
 }

@@ -80,7 +80,8 @@ var holder = regexp.MustCompile(`^process [0-9]+ on [^\n]* since [0-9TZ:-]+\n$`)
 type foreignLockError struct{ path, detail string }
 
 func (e *foreignLockError) Error() string {
-	return fmt.Sprintf("%s is not the lock of a checkpoint (%s); it was left as it is: move it away, or give the checkpoint another path",
+	return fmt.Sprintf("%s is not the lock of a checkpoint (%s); it was not changed: "+
+		"move it away, or use another path for the checkpoint",
 		e.path, e.detail)
 }
 

@@ -31,7 +31,12 @@ func newBareBlob(c *compiler) Format {
 			edits: []edit{{start: 0, end: len(object.Body), text: d.form}},
 		}
 		if format != formatRaw && !bytes.ContainsAny(object.Body, "+/-_") {
-			p.edits[0].text, p.unfit = neitherAlphabet(d.form), &Refused{Reason: "ambiguous", Detail: "it reads the same in base64 and in base64url, and the new ciphertext would not: " + namesBase64}
+			p.edits[0].text = neitherAlphabet(d.form)
+			p.unfit = &Refused{
+				Reason: "ambiguous",
+				Detail: "it is valid in both base64 and base64url, and the new ciphertext would be " +
+					"valid in only one of them: " + namesBase64,
+			}
 		}
 		return []place{p}
 	}}

@@ -26,8 +26,8 @@ func unreadableText(object *scan.Object) *Refused {
 	if encoding := utf16Or32(object.Body); encoding != "" {
 		return &Refused{
 			Reason: "not-utf8",
-			Detail: "it is text in " + encoding + ", and rotator reads UTF-8: convert it, " +
-				"then rotator retry (PowerShell before version 6 writes UTF-16 with >)",
+			Detail: "it is text in " + encoding + ", but rotator reads UTF-8: convert it, " +
+				"then run rotator retry (in PowerShell before version 6, > writes UTF-16)",
 		}
 	}
 	if name := compression(object.Body); name != "" {
@@ -56,7 +56,7 @@ func compressed(name string) *Refused {
 	return &Refused{
 		Reason: "compressed",
 		Detail: "it is compressed (" + name + "), and rotator does not read compressed bodies: " +
-			"store it without compression, then rotator retry, or leave it out of the target",
+			"store it without compression, then run rotator retry, or exclude it from the target",
 	}
 }
 

@@ -43,9 +43,10 @@ func (c *compiler) fail(field, format string, args ...any) {
 func (c *compiler) run() Format {
 	form, known := formatOf(c.spec.Format, c.spec.Kind)
 	if form.name == "" && c.spec.Format == formatText && c.spec.Kind == Rows {
-		c.fail("format", "format text reads bodies of objects and files: a ciphertext with a prefix or "+
-			"other text around it in an attribute (v1:..., ENC:...) cannot be moved yet; write such items "+
-			"again with the new key, or name a format whose slot is the whole attribute")
+		c.fail("format", "format text reads only bodies of objects and files: a ciphertext with a "+
+			"prefix or other text around it in an attribute (v1:..., ENC:...) cannot be moved yet; "+
+			"have the application write such items again with the new key, or use a format whose "+
+			"slot is the whole attribute")
 		return nil
 	}
 	if form.name == "" {

@@ -74,8 +74,8 @@ func markedPulumi(body []byte) *Refused {
 
 func markedSops(body []byte) *Refused {
 	if has(unescaped(body), "sops", "lastmodified", "mac", ":kms:", "enc") {
-		return unread("sops", "sops, lastmodified, mac and the ARN of a KMS key", "write the stanza as "+
-			"sops itself does: let sops decrypt the file and encrypt it again")
+		return unread("sops", "sops, lastmodified, mac and the ARN of a KMS key", "decrypt the file and "+
+			"encrypt it again with sops, which writes the stanza in the expected form")
 	}
 	return nil
 }
@@ -182,7 +182,7 @@ func markedBody(object *scan.Object) *Refused {
 	}
 	if found := instructionPlaces(object); len(found) > 0 && found[0].Refused == nil {
 		return unread("the S3 Encryption Client", "the members of an instruction file",
-			"its name ends otherwise: write instruction_suffix at the target")
+			"its name does not have the suffix of instruction files: set instruction_suffix at the target")
 	}
 	return nil
 }

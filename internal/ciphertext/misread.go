@@ -25,8 +25,8 @@ func notFormat(format string, text []byte) *Refused {
 	}
 	return &Refused{
 		Reason: "not-" + format,
-		Detail: "it is not " + format + " that can be written back byte by byte; " +
-			"if it is plaintext, it was never encrypted, and it stays as it is",
+		Detail: "it is not " + format + " in a form that can be restored byte for byte; " +
+			"if it is plaintext, it was never encrypted and is not changed",
 	}
 }
 
@@ -40,31 +40,31 @@ func heldCiphertext(text []byte) *Refused {
 		return &Refused{
 			Reason: "pydynox",
 			Detail: "it is an envelope of pydynox (ENC: and base64 of a version, a length, the data key " +
-				"and the payload), which rotator does not read yet: read it and write it again with " +
+				"and the payload), which rotator cannot read yet: read it and write it again with " +
 				"pydynox under the new key",
 		}
 	case springContext.Match(text) && holdsBlob(text):
 		return &Refused{
 			Reason: "spring-cipher-context",
-			Detail: "an encryption context stands in parentheses in front of the ciphertext, as " +
-				"spring-cloud-config-aws-kms writes it; rotator does not read contexts from there: give each " +
-				"context a slot of its own, whose pattern has the context outside of the group, and write " +
-				"the values of the context, decoded from base64, at the slot",
+			Detail: "an encryption context in parentheses precedes the ciphertext, as written by " +
+				"spring-cloud-config-aws-kms; rotator does not read contexts from there: add one " +
+				"slot per context, with a pattern that has the context outside of the group, and " +
+				"set the values, decoded from base64, as the context of the slot",
 		}
 	case holdsIndentedBlob(text):
 		return &Refused{
 			Reason: "indented-base64",
-			Detail: "it is base64 over indented lines, such as the block form of hiera-eyaml " +
-				"(ENC[KMS, and lines with spaces in front), which rotator does not write: put it on one " +
-				"line without spaces",
+			Detail: "it is base64 in indented lines, such as the block form of hiera-eyaml " +
+				"(ENC[KMS, and lines that begin with spaces), which rotator cannot write: write " +
+				"it on one line without spaces",
 		}
 	case holdsBlob(text) && !base64Whole.Match(text):
 		return &Refused{
 			Reason: "text-around",
-			Detail: "a ciphertext in base64 stands in it, with other text in front or behind, such as a " +
-				"prefix (v1:, ENC:); a slot is a whole value: in bodies use format text with a pattern " +
-				"whose group is the base64 alone; attributes with such a prefix cannot be moved yet, so " +
-				"write them again with the new key",
+			Detail: "it contains a ciphertext in base64 with other text before or after it, such as a " +
+				"prefix (v1:, ENC:), but a slot is a whole value: in bodies use format text with a " +
+				"pattern whose group is only the base64; attributes with such a prefix cannot be " +
+				"moved yet, so have the application write them again with the new key",
 		}
 	}
 	return nil
@@ -160,9 +160,9 @@ func mayBeRSA(b []byte) bool {
 func encodedTwice(format string) *Refused {
 	return &Refused{
 		Reason: "encoded-twice",
-		Detail: "its bytes are " + format + " once more: where the value is binary, use format " +
-			format + " instead of raw; where it is text, its writer encodes twice (a Secret of " +
-			"Kubernetes, PynamoDB before 6), which rotator cannot write in place yet: store it " +
+		Detail: "its bytes are " + format + " again: if the value is binary, use format " +
+			format + " instead of raw; if it is text, its writer encodes twice (a Secret of " +
+			"Kubernetes, PynamoDB before 6), which rotator cannot write yet: store it " +
 			"encoded once",
 	}
 }
@@ -174,8 +174,9 @@ func isTextRune(r rune) bool { return isBase64(r) || strings.ContainsRune("= \t\
 func openTofu() *Refused {
 	return &Refused{
 		Reason: "opentofu-state",
-		Detail: "it belongs to an encrypted state or plan of OpenTofu: its data key stands in base64 " +
-			"of JSON under meta (key_provider.aws_kms), which rotator does not write yet. Change the " +
-			"key with OpenTofu: a new key_provider, the old one in a fallback block, then tofu apply",
+		Detail: "it belongs to an encrypted state or plan of OpenTofu: its data key is in " +
+			"base64-encoded JSON under meta (key_provider.aws_kms), which rotator cannot write yet. " +
+			"Change the key with OpenTofu: configure a new key_provider, move the old one to a " +
+			"fallback block, and run tofu apply",
 	}
 }

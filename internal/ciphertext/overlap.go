@@ -25,7 +25,7 @@ func (c *compiler) overlaps() {
 			switch {
 			case len(b.path) == 0 || !a.path.meets(b.path):
 			case a.path.String() == b.path.String():
-				c.fail(slotField(i, "path"), "it is the place of slots[%d] too; leave one of them", j)
+				c.fail(slotField(i, "path"), "slots[%d] names the same place; keep only one of them", j)
 			default:
 				a.meets, b.meets = true, true
 			}

@@ -118,8 +118,8 @@ func TestOverlapsInTheJobFile(t *testing.T) {
 			a, element = "${body.a}", "${body.l[2].k}"
 		}
 		for want, slots := range map[string][]SlotSpec{
-			"slots[1].path: it is the place of slots[0] too": slotsAt("base64", "a.b", `a["b"]`),
-			"slots[2].path: it is the place of slots[0] too": slotsAt("base64", "l[*]", "x", "l[*]"),
+			"slots[1].path: slots[0] names the same place": slotsAt("base64", "a.b", `a["b"]`),
+			"slots[2].path: slots[0] names the same place": slotsAt("base64", "l[*]", "x", "l[*]"),
 			"slots[1].context: c: " + a + " is the place of slots[0]": {
 				{Path: "a"}, {Path: "b", Context: from(a)}},
 			"slots[0].destination_context: c: " + element + " is the place of slots[0]": {

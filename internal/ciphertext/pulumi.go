@@ -130,7 +130,7 @@ func pulumiPlace(body []byte, blob, provider *node, key string) place {
 	start, end, ok := provider.within(body, len(awskms), len(address))
 	if !ok || strings.Contains(provider.text, "#") {
 		return refusedPlace(blob.path, "unwritable",
-			"%s has escapes in front of its query, or a fragment, or lies over several lines (>, |); "+
+			"%s has escapes before its query, or a fragment, or spans several lines (>, |); "+
 				"write it as one string on one line", provider.path)
 	}
 	context, refused := pulumiContext(provider.path, query)

@@ -58,11 +58,18 @@ func textPlaces(body []byte, matches []textMatch, find lookup) []place {
 			d.refused = partOfText(m.slot.format, body, m.start, m.end)
 		}
 		if i+1 < len(matches) && (matches[i+1].start < m.end || matches[i+1].start == m.start) {
-			d.refused = &Refused{Reason: "ambiguous", Detail: "more than one pattern matches here; narrow the patterns, so that each ciphertext is found once"}
+			d.refused = &Refused{
+				Reason: "ambiguous",
+				Detail: "more than one pattern matches here; narrow the patterns, so that each " +
+					"ciphertext is found once",
+			}
 		}
 		if d.refused != nil {
 			line := bytes.Count(body[:m.start], []byte("\n")) + 1
-			d.refused = &Refused{Reason: d.refused.Reason, Detail: fmt.Sprintf("line %d: %s", line, d.refused.Detail)}
+			d.refused = &Refused{
+				Reason: d.refused.Reason,
+				Detail: fmt.Sprintf("line %d: %s", line, d.refused.Detail),
+			}
 			d.padding = PaddingNone
 		}
 		places = append(places, place{

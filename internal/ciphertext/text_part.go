@@ -19,14 +19,14 @@ func partOfText(format string, body []byte, start, end int) *Refused {
 	before := charBefore(format, body[:start])
 	switch {
 	case format != formatHex && (after == '=' || paddingOnNextLine.Match(firstBytes(body[end:]))):
-		return partRefused("base64 padding follows the group; let the group take it too, " +
+		return partRefused("base64 padding follows the group; include it in the group, " +
 			"such as ([A-Za-z0-9+/]+={0,2})")
 	case inAlphabet(format, after):
 		return partRefused("a character of the " + format + " alphabet follows the group; " +
-			"let the group take the whole encoded text")
+			"extend the group to the whole encoded text")
 	case inAlphabet(format, before):
-		return partRefused("a character of the " + format + " alphabet stands before the group; " +
-			"let the group take the whole encoded text")
+		return partRefused("a character of the " + format + " alphabet precedes the group; " +
+			"extend the group to the whole encoded text")
 	}
 	return nil
 }

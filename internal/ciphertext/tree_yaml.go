@@ -162,7 +162,11 @@ func lineStarts(text []byte) []int {
 }
 
 func notYAML(path string) *Refused {
-	return &Refused{Reason: "not-yaml", Detail: fmt.Sprintf("%s is not YAML that can be read here, or nests deeper than %d levels, or is larger than 4 MiB", path, maxDepth)}
+	return &Refused{
+		Reason: "not-yaml",
+		Detail: fmt.Sprintf("%s is not YAML that rotator can read, or it is nested more than "+
+			"%d levels deep, or it is larger than 4 MiB", path, maxDepth),
+	}
 }
 
 // maxSection is the largest entry that the parser is given, in bytes, and

@@ -31,7 +31,7 @@ func noRoom() *Refused {
 	return &Refused{
 		Reason: ReasonCannotSplice,
 		Detail: "the new ciphertext is longer than this format can hold; " +
-			"write this one again with the new key",
+			"have the application write it again with the new key",
 	}
 }
 
@@ -39,9 +39,9 @@ func noRoom() *Refused {
 func unknownPadding() *Refused {
 	return &Refused{
 		Reason: ReasonCannotSplice,
-		Detail: "the new ciphertext needs base64 padding or none, the old one shows neither, and " +
-			"the other texts of this slot show none or both; write padding: always or " +
-			"padding: never at the slot of the job file, then rotator retry",
+		Detail: "the old ciphertext does not show whether its writer adds base64 padding, which " +
+			"the new one needs, and the other texts of this slot show no form or both; set " +
+			"padding: always or padding: never at the slot, then run rotator retry",
 	}
 }
 

@@ -73,7 +73,7 @@ func (c *checker) accept(field string, a *Accept) {
 	}
 	c.acceptUntil(field+".until", a)
 	if a.Because == "" && !c.job.source.written(field+".because") {
-		c.add(field+".because", "is missing; say why these exceptions are known")
+		c.add(field+".because", "is missing; give the reason for these exceptions")
 	}
 	c.sentence(field+".because", a.Because)
 }
@@ -81,8 +81,8 @@ func (c *checker) accept(field string, a *Accept) {
 func (c *checker) acceptReason(field, reason string) {
 	switch {
 	case slices.Contains(neverAccepted, reason):
-		c.add(field, fmt.Sprintf("%q cannot be accepted: what it names may be under a source key; "+
-			"run again, or try it with rotator retry", reason))
+		c.add(field, fmt.Sprintf("%q cannot be accepted, because such a slot may be under a source "+
+			"key; run again, or use rotator retry", reason))
 	case !reasonForm.MatchString(reason):
 		c.add(field, fmt.Sprintf("%q is not a reason of the ledger, such as archived", reason))
 	}
@@ -96,7 +96,7 @@ func (c *checker) acceptUnder(field, key string) {
 	case c.job.Source.Any:
 		c.add(field, "cannot be used with source.any, which makes every key a source key")
 	case slices.Contains(c.job.Source.Keys, key):
-		c.add(field, "is a source key; what is under a source key cannot be accepted")
+		c.add(field, "is a source key; a slot under a source key cannot be accepted")
 	default:
 		c.key(field, key)
 	}

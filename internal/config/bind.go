@@ -32,7 +32,8 @@ func (b *binder) spend(n int, node *yaml.Node, field string) bool {
 	if b.left -= n; b.left >= 0 {
 		return true
 	}
-	b.refuse(node, field, fmt.Sprintf("the file holds more than %d values when its aliases are written out here; use fewer, or split it into several jobs", maxValues))
+	b.refuse(node, field, fmt.Sprintf("with its aliases expanded, the file holds more than %d "+
+		"values here; use fewer aliases, or split it into several jobs", maxValues))
 	b.refused[""] = true // what was not visited cannot be judged
 	return false
 }

@@ -31,10 +31,10 @@ func (c *checker) bucket(field string, s *S3) {
 		c.add(field+".bucket", fmt.Sprintf("%q %s", s.Bucket, wrongBucketARN(s.Bucket)))
 	case strings.HasSuffix(s.Bucket, "--xa-s3"):
 		c.add(field+".bucket", "is an access point of a directory bucket, whose listing has no order, "+
-			"so a stopped run could not go on; copy the objects to a general purpose bucket")
+			"so a stopped run could not resume; copy the objects to a general purpose bucket")
 	case arn && s.Region != "" && s.Region != region:
 		c.add(field+".region", fmt.Sprintf(
-			"the access point is in %s, and this says %s; take it out", region, s.Region))
+			"the access point is in %s, not in %s; remove this field", region, s.Region))
 	case !arn && strings.Contains(s.Bucket, "/"):
 		c.add(field+".bucket", "must be the name alone; write the rest as prefix")
 	}
@@ -51,10 +51,10 @@ func wrongBucketARN(arn string) string {
 	case service == "s3" && parts[3] == "" && !strings.HasPrefix(parts[5], "accesspoint"):
 		return "is the ARN of a bucket; write its name"
 	case service == "s3" && strings.HasSuffix(arn, ".mrap"):
-		return "is a Multi-Region Access Point, which may answer from a Region that has not got a write " +
-			"yet; name the bucket, or an access point, of one Region"
+		return "is a Multi-Region Access Point, which may read from a Region that does not have a " +
+			"write yet; name a bucket or an access point of one Region"
 	case service == "s3-object-lambda":
-		return "is an Object Lambda access point, which changes what is read; name the bucket"
+		return "is an Object Lambda access point, which transforms objects; name the bucket"
 	case service == "s3-outposts":
 		return "is on S3 on Outposts, which is not supported"
 	}

@@ -23,15 +23,15 @@ func readable(data []byte) *Problem {
 		case r == utf8.RuneError && size == 1:
 			return wrong("the file is not UTF-8 here; save it as UTF-8")
 		case r == '%' && column == 1:
-			return wrong("YAML directives are not used here; take this line out")
+			return wrong("YAML directives are not supported; remove this line")
 		case r == '\r' && !bytes.HasPrefix(rest, []byte("\r\n")):
-			return wrong("a carriage return ends no line here; save the file with line feeds")
+			return wrong("a carriage return alone is not a line break; save the file with line feeds")
 		case r == '\n':
 			line, column = line+1, 1
 		case r < ' ' && r != '\t' && r != '\r', r == 0x7f:
 			return wrong("the control character %U is not allowed; is it a job file?", r)
 		case strings.ContainsRune(otherBreaks, r):
-			return wrong("the character %U ends a line for some readers of YAML alone; "+
+			return wrong("some YAML readers take the character %U for a line break; "+
 				`write "\u%04[1]X" in quotes`, r)
 		default:
 			column++

@@ -82,7 +82,8 @@ func (c *checker) mode() {
 	case ModeRefresh, ModeContext:
 		c.ofOneKey()
 	default:
-		c.add("mode", fmt.Sprintf("%q is not a mode; there are move (the default), refresh and context",
+		c.add("mode", fmt.Sprintf("%q is not a mode; the modes are move (the default), "+
+			"refresh and context",
 			c.job.Mode))
 	}
 }
@@ -112,8 +113,8 @@ func (c *checker) ofOneKey() {
 	}
 	switch {
 	case mode == ModeRefresh && changed != "":
-		c.add(changed, "mode: refresh keeps the encryption context; take this out, or write mode: "+
-			"context, which moves to the newest key material as well")
+		c.add(changed, "mode: refresh keeps the encryption context; remove this, or use mode: "+
+			"context, which also moves to the newest key material")
 	case mode == ModeContext && changed == "":
 		c.add("mode", "no destination_context differs from its context; write destination_context "+
 			"where the encryption context is to change, or mode: refresh")
@@ -403,15 +404,15 @@ func (c *checker) globs(field string, include, exclude []string, complete string
 	}
 	c.sentence(field+".complete", complete)
 	if c.job.source.written(field+".complete") && len(include)+len(exclude) == 0 {
-		c.add(field+".complete", "says why include and exclude leave nothing of importance out, "+
-			"and there is neither; take it out")
+		c.add(field+".complete", "gives the reason why include and exclude leave out nothing of "+
+			"importance, but neither is set; remove it")
 	}
 }
 
 // sentence checks a text that is quoted in reports.
 func (c *checker) sentence(field, text string) {
 	if c.job.source.written(field) && strings.TrimSpace(text) == "" {
-		c.add(field, "is empty; say why, in one line")
+		c.add(field, "is empty; give the reason in one line")
 	}
 	if utf8.RuneCountInString(text) > maxSentence {
 		c.add(field, fmt.Sprintf("is longer than %d characters", maxSentence))

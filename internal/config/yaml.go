@@ -134,7 +134,7 @@ func syntaxProblem(text []byte, err error) *Problem {
 		return p
 	}
 	if anchor := unknownAnchor.FindStringSubmatch(wrong.Message); anchor != nil {
-		p.Detail = fmt.Sprintf("there is no anchor &%s in this file, above this", anchor[1])
+		p.Detail = fmt.Sprintf("there is no anchor &%s above this line", anchor[1])
 		return p
 	}
 	p.Detail = fmt.Sprintf(

@@ -100,26 +100,26 @@ func decideKey(f keyFacts) SourceKey {
 	case !f.complete:
 		return notProven(ReasonNoLook, "The targets were not read to the end.")
 	case f.counts.Slots.Rotated > 0:
-		return notProven(ReasonMoved, "%s moved %d ciphertexts; "+
-			"only a later pass that finds none is the proof (rotator verify).", f.passName(), f.counts.Slots.Rotated)
+		return notProven(ReasonMoved, "%s moved %d ciphertexts; only a later pass that finds none is "+
+			"the proof (rotator verify).", f.passName(), f.counts.Slots.Rotated)
 	case f.unproven > 0:
 		return notProven(ReasonEmpty, "%s found no ciphertext at all; "+
-			"the list of what is not proven names them.",
+			"they are listed as not proven.",
 			count(f.unproven, "target or slot rule"))
 	case f.filtered > 0:
-		return notProven(ReasonFiltered, "include and exclude left out %d items, and no complete: says why "+
-			"they hold no ciphertext under it.", f.filtered)
+		return notProven(ReasonFiltered, "include and exclude left out %d items, and complete is not "+
+			"set to state why they hold no ciphertext under this key.", f.filtered)
 	case f.doubtful:
-		return notProven(ReasonHeaders, "Some figures are no proof; the notes say why.")
+		return notProven(ReasonHeaders, "Some figures are not evidence; the notes give the reason.")
 	case unreadable > 0:
-		return notProven(ReasonUnreadable, "%d ciphertexts that KMS cannot decrypt name this key: their "+
-			"encryption context may be another than that of the job file.", unreadable)
+		return notProven(ReasonUnreadable, "%d ciphertexts that KMS cannot decrypt name this key: "+
+			"their encryption context may differ from that of the job file.", unreadable)
 	case unknown+uncounted > 0:
-		return notProven(ReasonUnknownKey, "%d slots failed, and which key they are under cannot be told.",
+		return notProven(ReasonUnknownKey, "%d slots failed, and their key is unknown.",
 			unknown+uncounted)
 	case unread > 0:
-		return notProven(ReasonUnread, "%d slots could not be read as ciphertexts, so that KMS was not asked "+
-			"about them.", unread)
+		return notProven(ReasonUnread, "%d slots could not be read as ciphertexts, so KMS was not "+
+			"asked about them.", unread)
 	default:
 		s.Answer, s.Reason, s.Sentence = Yes, ReasonCanBeDisabled, f.canBeDisabled(name)
 	}
@@ -189,10 +189,10 @@ func (f keyFacts) where() string {
 // canBeDisabled says that nothing depends on a key, and what that rests on.
 func (f keyFacts) canBeDisabled(name string) string {
 	var b strings.Builder
-	found := fmt.Sprintf("None of the %d ciphertexts that were found in %s depends on it", f.counts.Slots.Seen,
-		count(len(f.byTarget), "place"))
+	found := fmt.Sprintf("None of the %d ciphertexts that were found in %s depends on it",
+		f.counts.Slots.Seen, count(len(f.byTarget), "place"))
 	if f.counts.Slots.Seen == 0 {
-		found = "No ciphertext was found at all, as the job file says may be"
+		found = "No ciphertext was found at all, which the job file allows"
 	}
 	fmt.Fprintf(&b, "%s can be disabled. %s, as of %s, when this pass began.", name, found,
 		f.asOf.Format(time.RFC3339))
@@ -201,14 +201,14 @@ func (f keyFacts) canBeDisabled(name string) string {
 	}
 	none := f.counts.Origins[checkpoint.OriginNone]
 	if none > 0 {
-		fmt.Fprintf(&b, " Slots that failed and hold no header of a KMS ciphertext, in any layout known to "+
-			"rotator: %d.", none)
+		fmt.Fprintf(&b, " Slots that failed and hold no header of a KMS ciphertext, in any layout "+
+			"known to rotator: %d.", none)
 	}
 	if n := f.counts.Slots.Failed + f.counts.Slots.Conflict - none; n > 0 {
 		fmt.Fprintf(&b, " Slots that failed and whose header names another key: %d.", n)
 	}
-	b.WriteString(" What was stored behind the pass while it read is not covered, and who else uses the key " +
-		"was not asked.")
+	b.WriteString(" Values that were stored while the pass was reading are not covered, and other " +
+		"uses of the key were not checked.")
 	return b.String()
 }
 

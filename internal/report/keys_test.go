@@ -80,22 +80,22 @@ func TestDecideKey(t *testing.T) {
 		}, AnswerNotProven, ReasonMoved, "This pass moved 2"},
 		{"a rule without a match", func(f *keyFacts) { f.unproven = 1 }, AnswerNotProven, ReasonEmpty, "1 target or slot rule found"},
 		{"filtered", func(f *keyFacts) { f.filtered = 9 }, AnswerNotProven, ReasonFiltered, "left out 9 items"},
-		{"doubtful", func(f *keyFacts) { f.doubtful = true }, AnswerNotProven, ReasonHeaders, "no proof"},
+		{"doubtful", func(f *keyFacts) { f.doubtful = true }, AnswerNotProven, ReasonHeaders, "not evidence"},
 		{"its header, and KMS cannot decrypt it", failed(oldKey, 1), AnswerNotProven, ReasonUnreadable, "name this key"},
 		{"its key, and KMS cannot decrypt it", func(f *keyFacts) {
 			failed(oldKey, 1)(f)
 			f.counts.AddKey(oldKey, checkpoint.KeyCount{Slots: 1, Unreadable: 1})
 		}, AnswerNotProven, ReasonUnreadable, "name this key"},
-		{"a token of an unknown key", failed(checkpoint.TokenOrigin("ab"), 1), AnswerNotProven, ReasonUnknownKey, "cannot be told"},
-		{"unknown", failed(checkpoint.OriginUnknown, 1), AnswerNotProven, ReasonUnknownKey, "cannot be told"},
+		{"a token of an unknown key", failed(checkpoint.TokenOrigin("ab"), 1), AnswerNotProven, ReasonUnknownKey, "their key is unknown"},
+		{"unknown", failed(checkpoint.OriginUnknown, 1), AnswerNotProven, ReasonUnknownKey, "their key is unknown"},
 		{"unread", failed(checkpoint.OriginUnread, 1), AnswerNotProven, ReasonUnread, "KMS was not asked"},
-		{"failed, as the version before counted it", failed("", 1), AnswerNotProven, ReasonUnknownKey, "cannot be told"},
-		{"RSA, no header", asymmetric(failed(checkpoint.OriginNone, 1)), AnswerNotProven, ReasonUnknownKey, "cannot be told"},
+		{"failed, as the version before counted it", failed("", 1), AnswerNotProven, ReasonUnknownKey, "their key is unknown"},
+		{"RSA, no header", asymmetric(failed(checkpoint.OriginNone, 1)), AnswerNotProven, ReasonUnknownKey, "their key is unknown"},
 		{"RSA, a token", asymmetric(failed(checkpoint.TokenOrigin("ab"), 1)), Yes, ReasonCanBeDisabled, "can be disabled"},
 		{"an algorithm that was not recorded", func(f *keyFacts) {
 			failed(checkpoint.OriginNone, 1)(f)
 			f.key.Algorithm = ""
-		}, AnswerNotProven, ReasonUnknownKey, "cannot be told"},
+		}, AnswerNotProven, ReasonUnknownKey, "their key is unknown"},
 		{"nothing at all, as may be", func(f *keyFacts) { f.counts = checkpoint.Counts{} }, Yes, ReasonCanBeDisabled, "No ciphertext was found at all"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -121,8 +121,8 @@ func TestRulesOfTheVersionBefore(t *testing.T) {
 		counts checkpoint.Counts
 		want   []string
 	}{
-		{"before", before, []string{"customers: the version before"}},
-		{"resumed", both, []string{"customers, slots[1] (pin): the version before"}},
+		{"before", before, []string{"customers: an earlier version"}},
+		{"resumed", both, []string{"customers, slots[1] (pin): an earlier version"}},
 		{"now", resumed, []string{"customers, slots[1] (pin): none of 5 items"}},
 	} {
 		s := Summary{Status: Complete}

@@ -111,8 +111,8 @@ func unproven(c checkpoint.Counts, info TargetInfo) (list []Unproven) {
 	return list
 }
 
-const notCounted = "the version before this one read items of this pass and did not count its " +
-	"rules, so that nothing shows that each found something; only a new pass does."
+const notCounted = "an earlier version read items of this pass without counting its rules, so it " +
+	"is unknown whether each rule found a ciphertext; begin a new pass."
 
 func unprovenRule(c checkpoint.Counts, target, name string) Unproven {
 	n := c.Rules[name]
@@ -127,7 +127,7 @@ func unprovenRule(c checkpoint.Counts, target, name string) Unproven {
 	}
 	said := []string{fmt.Sprintf("%s: none of %d items has a ciphertext there.", who, c.Items.Seen)}
 	if n.Refused > 0 {
-		said = append(said, fmt.Sprintf("In %d items what stands there cannot be read as one.", n.Refused))
+		said = append(said, fmt.Sprintf("In %d items the value there cannot be read as one.", n.Refused))
 	}
 	for _, what := range slices.Sorted(maps.Keys(n.Instead)) {
 		said = append(said, insteadOf(what, n.Instead[what]))

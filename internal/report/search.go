@@ -48,10 +48,10 @@ func (l *lines) searched(s Search) {
 	l.line("")
 	l.line("searched for ciphertexts that no slot names: %d items, %d bytes", s.Items, s.Bytes)
 	if s.OtherKeys > 0 {
-		l.line("  found under keys that are no source keys: %d", s.OtherKeys)
+		l.line("  found, under keys that are not source keys: %d", s.OtherKeys)
 	}
 	if s.Undecryptable > 0 {
-		l.line("  found, and not decrypted by KMS under any key of this job: %d", s.Undecryptable)
+		l.line("  found, but not decryptable under any key of this job: %d", s.Undecryptable)
 	}
 	n := s.NotSearched
 	if n.Items > 0 {
@@ -64,5 +64,5 @@ func (l *lines) searched(s Search) {
 	if n.RowsInPart > 0 {
 		l.line("  not searched: attributes that no slot needs, in %d rows (search: all)", n.RowsInPart)
 	}
-	l.line("  ciphertexts under RSA keys cannot be searched for")
+	l.line("  ciphertexts under RSA keys cannot be found by the search")
 }

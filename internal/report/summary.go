@@ -169,7 +169,8 @@ func (s *Summary) noteAccepted() {
 				"accept[%d] accepts nothing: %s", a.Rule-1, a.Void))
 		case a.Slots == 0 && s.Status == Complete:
 			s.Notes = append(s.Notes, fmt.Sprintf(
-				"accept[%d] matched no slot in target %s; take it out if it is no longer needed", a.Rule-1, a.Target))
+				"accept[%d] matched no slot in target %s; remove it if it is no longer needed",
+				a.Rule-1, a.Target))
 		}
 	}
 }
@@ -217,9 +218,10 @@ func (s *Summary) SetTargets(infos []TargetInfo, counts map[string]checkpoint.Co
 	s.Keys, s.Reasons = keysOf(s.total), reasonsOf(s.total)
 	s.Search = searchOf(s.total)
 	if stale := s.total.StaleKeys; stale.Slots > 0 {
-		s.Notes = append(s.Notes, fmt.Sprintf("%d ciphertexts have the id of a source key beside them, which "+
-			"rotator does not change (the first: %s): a reader that decrypts by it fails once the "+
-			"ciphertext has moved (IncorrectKeyException); let the reader send no key, or change these too",
+		s.Notes = append(s.Notes, fmt.Sprintf("%d ciphertexts have the id of a source key next to them, "+
+			"which rotator does not change (the first: %s): a reader that sends this id to Decrypt "+
+			"fails with IncorrectKeyException after the move; change these ids too, or have the "+
+			"reader send no key id",
 			stale.Slots, stale.First))
 	}
 }

@@ -101,7 +101,7 @@ func (s *Summary) Text(w io.Writer) error {
 func (s *Summary) convergence() string {
 	switch {
 	case s.Converged && s.Slots.Exceptions() > 0:
-		return fmt.Sprintf("yes, but for %d slots that accept rules take, of which nothing is said, as of %s",
+		return fmt.Sprintf("yes, except for %d slots that accept rules cover, as of %s",
 			s.Slots.Exceptions(), s.AsOf.Format(time.RFC3339))
 	case s.Converged:
 		return "yes: " + s.settled() + ", as of " + s.AsOf.Format(time.RFC3339)
@@ -112,7 +112,8 @@ func (s *Summary) convergence() string {
 	case s.Unaccepted() > 0:
 		return fmt.Sprintf("no: %d slots failed, are foreign, or kept changing", s.Unaccepted())
 	case len(s.NotProven) > 0:
-		return fmt.Sprintf("not proven: %s found no ciphertext", count(len(s.NotProven), "target or slot rule"))
+		return fmt.Sprintf("not proven: %s found no ciphertext",
+			count(len(s.NotProven), "target or slot rule"))
 	case len(s.doubts) > 0:
 		return "no: " + s.doubts[0]
 	case s.doubtful:
@@ -172,7 +173,7 @@ func (l *lines) places(targets []Target) {
 			l.line("")
 			l.line("TARGET\tPLACE")
 		}
-		where := "not recorded by the version before"
+		where := "not recorded by the earlier version"
 		if t.Place != nil {
 			where = placeText(*t.Place)
 		}

@@ -175,9 +175,9 @@ func (d *decider) check(q Question, answer Answer) error {
 	if what == "" {
 		switch blob, request := d.answers.add(q, answer); {
 		case blob:
-			what = "answered with a ciphertext that it gave to another question before"
+			what = "returned a ciphertext that it had already returned for another request"
 		case request:
-			what = "answered with the request id of an answer to another question"
+			what = "returned the request id of the response to another request"
 		}
 	}
 	if what == "" {
@@ -193,7 +193,7 @@ func (d *decider) wrongAnswer(what string, answer Answer, err error) error {
 		request = fmt.Sprintf(" (request id %q)", answer.RequestID)
 	}
 	stop := &StopError{Kind: StopAnswer, Err: err, What: fmt.Sprintf(
-		"KMS, re-encrypting to %s, %s%s; nothing of this answer was written",
+		"KMS, re-encrypting to %s, %s%s; nothing of this response was written",
 		d.keys.Destination.ARN, what, request)}
 	d.broken.CompareAndSwap(nil, stop)
 	return stop
@@ -207,13 +207,13 @@ func (d *decider) wrongBlob(q Question, blob []byte) string {
 	delta := len(blob) - len(q.Blob)
 	switch {
 	case bytes.Equal(blob, q.Blob):
-		return "answered with the ciphertext that it was asked about"
+		return "returned the ciphertext that was sent"
 	case len(blob) > kmsblob.MaxSize, len(blob) < leastBlob,
 		!d.keys.Destination.Symmetric() && !rsaSize(len(blob)), size > 0 && len(blob) != size,
 		known && before && (delta > layoutSlack || delta < -layoutSlack),
 		known && q.Source.ARN != "" && !q.Source.Symmetric() && len(blob) > rsaMost+overheadMost:
-		return fmt.Sprintf("answered with %d bytes, which a ciphertext of what was asked about "+
-			"(%d bytes) cannot have", len(blob), len(q.Blob))
+		return fmt.Sprintf("returned %d bytes, an impossible length for the re-encryption of %d bytes",
+			len(blob), len(q.Blob))
 	}
 	return ""
 }
@@ -277,15 +277,15 @@ func (d *decider) prove(ctx context.Context, answer Answer, to map[string]string
 	said, err := d.ask(ctx, Question{Blob: answer.Blob, Source: d.keys.Destination,
 		Context: to, DestinationContext: to})
 	if err == nil && said.Source != d.keys.Destination.ARN {
-		return d.wrongAnswer("answered with a ciphertext under "+said.Source, answer, nil)
+		return d.wrongAnswer("returned a ciphertext under "+said.Source, answer, nil)
 	}
 	if err != nil && !stopped(err) {
 		switch Classify(err) {
 		case ClassIncorrectKey, ClassInvalidCiphertext:
-			return d.wrongAnswer("answered with a ciphertext that it refuses to decrypt", answer, err)
+			return d.wrongAnswer("returned a ciphertext that it refuses to decrypt", answer, err)
 		case ClassDenied:
-			return &StopError{Kind: StopAccess, Err: err, What: "KMS does not let the first new " +
-				"ciphertext be checked; allow kms:ReEncryptFrom on " + d.keys.Destination.ARN}
+			return &StopError{Kind: StopAccess, Err: err, What: "KMS denies the check of the " +
+				"first new ciphertext; allow kms:ReEncryptFrom on " + d.keys.Destination.ARN}
 		}
 	}
 	if err != nil {

@@ -180,8 +180,8 @@ func (d *decider) opposite(
 func (d *decider) elsewhere(arn string) verdict {
 	if arn == d.keys.Destination.ARN {
 		return verdict{outcome: Foreign, key: arn, reason: reasonOtherContext,
-			detail: "it is under the destination key, but with the source's context " +
-				"and not with destination_context"}
+			detail: "it is under the destination key, but with the source context " +
+				"instead of destination_context"}
 	}
 	return verdict{outcome: Foreign, key: arn, reason: reasonForeignKey,
 		detail: "it is under a key that source.keys does not name"}

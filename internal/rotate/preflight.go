@@ -73,18 +73,18 @@ func (k Keys) check() error {
 // it is for.
 func (k Keys) sameKey(i int) error {
 	e := &KeyError{Given: k.Sources[i].Given, Field: fmt.Sprintf("source.keys[%d]", i), Wrong: true}
-	what := fmt.Sprintf("it is %s, which is the destination key as well", k.Destination.ARN)
+	what := fmt.Sprintf("it is %s, which is also the destination key", k.Destination.ARN)
 	switch {
 	case !k.Destination.Symmetric():
 		e.Detail = what + "; an RSA key has neither newer key material nor an encryption context " +
 			"to move to, so name another destination key"
 	case len(k.Sources) > 1:
-		e.Detail = what + "; take it out here, since what is under it is where it is to be, and " +
-			"write a job of its own for it, with mode: refresh or mode: context"
+		e.Detail = what + "; remove it here, because ciphertexts under it need no move, or " +
+			"write a separate job for it, with mode: refresh or mode: context"
 	default:
-		e.Detail = what + "; if that is meant, write at the top of the job file mode: refresh, to " +
-			"move to the newest material of the key, or mode: context, to change the encryption " +
-			"context under it"
+		e.Detail = what + "; if this is intended, set mode: refresh at the top of the job file to " +
+			"move to the newest material of the key, or mode: context to change the encryption " +
+			"context"
 	}
 	return e
 }
@@ -94,9 +94,9 @@ func (k Keys) checkOneKey() error {
 	for i, source := range k.Sources {
 		if source.ARN != k.Destination.ARN {
 			return &KeyError{Given: source.Given, Field: fmt.Sprintf("source.keys[%d]", i), Wrong: true,
-				Detail: fmt.Sprintf("it is %s, and mode: %s is for one key, which is source and "+
-					"destination, while the destination is %s; name that key here, or take mode out "+
-					"to move from key to key", source.ARN, k.Mode, k.Destination.ARN)}
+				Detail: fmt.Sprintf("it is %s, but mode: %s requires the same key as source and "+
+					"destination, and the destination is %s; name that key here, or remove mode "+
+					"to move between keys", source.ARN, k.Mode, k.Destination.ARN)}
 		}
 	}
 	switch {
@@ -105,8 +105,8 @@ func (k Keys) checkOneKey() error {
 			"mode: %s is for one symmetric key, named in source.keys and in destination.key", k.Mode)}
 	case k.refresh() && k.Destination.Material == "":
 		return &KeyError{Given: k.Destination.Given, Field: "mode", Wrong: true,
-			Detail: "this KMS endpoint does not tell the id of the current key material, so a " +
-				"refresh cannot be decided"}
+			Detail: "this KMS endpoint does not return the id of the current key material, so a " +
+				"refresh is not possible"}
 	}
 	return nil
 }
@@ -160,10 +160,11 @@ func CompareKeys(
 		switch arn := aws.ToString(meta.Arn); {
 		case arn != key.ARN:
 			changes.Notes = append(changes.Notes, fmt.Sprintf(
-				"%s stands for %s now; in this pass it stood for %s", key.Given, arn, key.ARN))
+				"%s now refers to %s; in this pass it referred to %s", key.Given, arn, key.ARN))
 		case i == 0 && meta.KeyState != types.KeyStateEnabled:
 			changes.Doubts = append(changes.Doubts, fmt.Sprintf(
-				"the state of the destination key is %s now: what is under it cannot be read", meta.KeyState))
+				"the state of the destination key is now %s: ciphertexts under it cannot be decrypted",
+				meta.KeyState))
 		case i == 0 && keys.refresh():
 			changes.Doubts = append(changes.Doubts,
 				rotatedSince(key, began, aws.ToString(meta.CurrentKeyMaterialId))...)
@@ -178,6 +179,7 @@ func rotatedSince(key Key, began, now string) []string {
 	if now == key.Material && (began == "" || began == now) {
 		return nil
 	}
-	return []string{fmt.Sprintf("the key was rotated while the pass was under way: its newest "+
-		"material is %s now, and what was moved or found current before is on older material; run again", now)}
+	return []string{fmt.Sprintf("the key was rotated during the pass: its newest material is now "+
+		"%s, and slots that were moved or found current before are on older material; run again",
+		now)}
 }

@@ -114,16 +114,16 @@ func (d *decider) pinSources(ctx context.Context, slot ciphertext.Slot) ([]refus
 // does not give.
 func (d *decider) otherContext(key string) verdict {
 	v := verdict{outcome: Failed, key: key, reason: reasonSourceContext,
-		detail: "it is under a source key, and KMS cannot decrypt it with the encryption " +
-			"context of the job file: its context is another, or it is corrupt"}
+		detail: "it is under a source key, but KMS cannot decrypt it with the encryption " +
+			"context of the job file: its context is different, or it is corrupt"}
 	switch {
 	case key == d.keys.Destination.ARN && d.keys.Mode == ModeContext:
-		v.detail = "it is under the key of this job, and KMS can decrypt it neither with " +
-			"context nor with destination_context: its context is another, or it is corrupt"
+		v.detail = "it is under the key of this job, but KMS can decrypt it neither with " +
+			"context nor with destination_context: its context is different, or it is corrupt"
 	case key == d.keys.Destination.ARN && !d.keys.refresh():
 		v.reason = reasonDestinationContext
-		v.detail = "it is under the destination key, and KMS cannot decrypt it with " +
-			"destination_context (context, if there is none): its context is another, or it " +
+		v.detail = "it is under the destination key, but KMS cannot decrypt it with " +
+			"destination_context (context, if there is none): its context is different, or it " +
 			"is corrupt"
 	}
 	return v
@@ -144,21 +144,21 @@ func (d *decider) unmatched(
 	switch class := Classify(first.err); {
 	case class == ClassDenied:
 		return verdict{outcome: Failed, key: known, reason: reasonAccessDenied,
-			detail: "KMS denies access to the key of this blob, or the key does not exist in " +
+			detail: "KMS denies access to the key of this ciphertext, or the key does not exist in " +
 				"this account and Region"}, nil
 	case ofUnusableKey(first.err):
 		return verdict{outcome: Failed, key: known, reason: reasonKeyUnusable,
-			detail: "the key of this blob, which the job does not name, is disabled or " +
+			detail: "the key of this ciphertext, which the job does not name, is disabled or " +
 				"pending deletion"}, nil
 	case d.keys.Any && first.invalid() && d.notDestination(slot, all):
 		v := d.otherContext("")
 		v.detail = "it is not under the destination key, and KMS cannot decrypt it with the " +
-			"encryption context of the job file: its context is another, or it is corrupt"
+			"encryption context of the job file: its context is different, or it is corrupt"
 		return v, nil
 	case class == ClassInvalidCiphertext:
 		return verdict{outcome: Failed, reason: reasonInvalidCiphertext,
 			detail: "KMS cannot decrypt it: it is corrupt, or its encryption context or " +
-				"algorithm is not what the job file says" + d.plaintextHint(slot.Blob)}, nil
+				"algorithm differs from the job file" + d.plaintextHint(slot.Blob)}, nil
 	}
 	reason, detail := reasonOf(first.err)
 	return verdict{outcome: Failed, reason: reason, detail: detail}, nil

@@ -89,19 +89,20 @@ func (d *decider) unasked(
 	slot ciphertext.Slot, known string, refusals []refusal, last refusal,
 ) (verdict, bool) {
 	v := verdict{outcome: Failed, reason: reasonKeyDisabled,
-		detail: "the key of this blob is disabled or pending deletion, as a source key is, and " +
-			"nothing tells whether it is that key: KMS has not named the key of its header before"}
+		detail: "the key of this ciphertext is disabled or pending deletion, and so is a source key; " +
+			"it is unknown whether they are the same, because KMS has not named the key of its " +
+			"header before"}
 	switch {
 	case slices.ContainsFunc(refusals, func(r refusal) bool { return ofUnusableKey(r.err) }):
 		if known != "" {
 			v.key, v.reason = known, reasonKeyUnusable
-			v.detail = "the key of this blob, which the job does not name, is disabled or " +
+			v.detail = "the key of this ciphertext, which the job does not name, is disabled or " +
 				"pending deletion"
 		}
 		return v, true
 	case d.keys.SourceAlgorithm != Symmetric && !readable(slot) && !last.incorrectKey():
-		v.detail = "a source key is disabled or pending deletion, and KMS cannot be asked whether " +
-			"this blob is under it: ciphertexts under RSA keys have no header"
+		v.detail = "a source key is disabled or pending deletion, and it is unknown whether this " +
+			"ciphertext is under it: ciphertexts under RSA keys have no header"
 		return v, true
 	}
 	return verdict{}, false

@@ -21,16 +21,17 @@ func advice(c candidate, part []byte, row bool) string {
 	case row && c.alone:
 		return fmt.Sprintf("add a slot with path: %s and format: %s", yamlText(c.path), format)
 	case row && prefix != "":
-		return fmt.Sprintf("if it is a blob behind its length, add a slot with path: %s and format: %s",
+		return fmt.Sprintf("if it is a ciphertext after its length, add a slot with path: %s "+
+			"and format: %s",
 			yamlText(c.path), prefix)
 	case row:
-		return "other bytes stand around it in the attribute, so no format can replace it; " + application
+		return "the attribute holds other bytes around it, so no format can replace it; " + application
 	case c.alone:
 		return ownTarget + format
 	case prefix != "":
-		return "if it is a blob behind its length, " + ownTarget + prefix
+		return "if it is a ciphertext after its length, " + ownTarget + prefix
 	case c.coding == kmsblob.Raw:
-		return "other bytes stand around it, and no length in front of it, so no format can " +
+		return "other bytes surround it, without its length before it, so no format can " +
 			"replace it; " + application
 	case isJSONLines(part):
 		return ownTarget + "jsonl, and a slot with the path of the field and format: " + format

@@ -309,12 +309,12 @@ func (c candidate) slot() ciphertext.Slot {
 func (c candidate) detail(f finding) string {
 	key := "a ciphertext"
 	if f.standing == unknownKey {
-		key = "a ciphertext, of which KMS does not tell the key,"
+		key = "a ciphertext, whose key KMS does not name,"
 	}
 	cut := ""
 	if !c.whole {
 		cut = ", cut off before its end,"
 	}
-	return fmt.Sprintf("%s in %s%s stands here, and no slot of the job file names it; %s",
+	return fmt.Sprintf("%s in %s%s is here, but no slot of the job file names it; %s",
 		key, c.coding, cut, c.advice)
 }

@@ -22,7 +22,8 @@ type ForeignError struct {
 }
 
 func (e *ForeignError) Error() string {
-	return fmt.Sprintf("%s %s; it was left as it is: name another file in audit_log, or move this one away",
+	return fmt.Sprintf("%s %s; it was not changed: name another file in audit_log, "+
+		"or move this one away",
 		e.Path, e.Detail)
 }
 
@@ -146,7 +147,7 @@ func (l *Log) cut(end, size int64) error {
 	if size-end > maxLine || !begins(rest, l.seq+1) {
 		return &ChainError{
 			Line:   l.seq + 1,
-			Detail: "it has no end, and is not the beginning of a line of this log; " + asEvidence,
+			Detail: "it has no line break and is not the start of a line of this log; " + asEvidence,
 		}
 	}
 	l.torn = int(size - end)
@@ -190,7 +191,7 @@ func (l *Log) examine(file *os.File) (end, size int64, err error) {
 	case !whole && size < maxLine && begins(first, 1):
 		return 0, size, nil // it was cut short
 	case whole && bytes.HasPrefix(text, []byte(lineStart(1))):
-		return 0, 0, &ChainError{Line: 1, Detail: "it is not as it was written; " + asEvidence}
+		return 0, 0, &ChainError{Line: 1, Detail: "it was changed after it was written; " + asEvidence}
 	default:
 		return 0, 0, &ForeignError{Path: file.Name(), Detail: "does not begin as an audit log"}
 	}

@@ -59,7 +59,7 @@ func verify(r io.Reader, each func(int64, string)) (lines int64, head string, er
 func (l line) follows(seq int64, hash string) error {
 	switch {
 	case l.Seq != seq+1:
-		return fmt.Errorf("it says that it is line %d", l.Seq)
+		return fmt.Errorf("its number is %d", l.Seq)
 	case l.Prev != hash:
 		return errors.New("it does not follow the line before")
 	}
@@ -89,12 +89,13 @@ func VerifyFile(path string, marks ...Mark) (found int64, err error) {
 	for _, m := range marks {
 		switch {
 		case found < m.Lines:
-			return found, fmt.Errorf("%s: it has %d lines, and the checkpoint knows of %d: the end is cut off",
+			return found, fmt.Errorf("%s: it has %d lines, but the checkpoint has "+
+				"recorded %d: the end is cut off",
 				path, found, m.Lines)
 		case m.Lines > 0 && hashes[m.Lines] != m.Hash:
 			return found, fmt.Errorf("%s: %w", path, &ChainError{
 				Line:   m.Lines,
-				Detail: "it is not the line that the checkpoint knows: the log was replaced",
+				Detail: "it differs from the line that the checkpoint has recorded: the log was replaced",
 			})
 		}
 	}

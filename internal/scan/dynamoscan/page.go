@@ -73,12 +73,12 @@ func (r *reader) DeserializeResponse(ctx context.Context, schema *smithy.Operati
 // find. A limit of 0 is none.
 func checkPage(body []byte, limit int32) error {
 	if !json.Valid(body) {
-		return errors.New("the answer is not JSON")
+		return errors.New("the response is not JSON")
 	}
 	var found struct{ Items []struct{} }
 	_ = json.Unmarshal(body, &found)
 	if n := len(found.Items); limit > 0 && n > int(limit) {
-		return fmt.Errorf("the answer has %d items, where at most %d were asked for", n, limit)
+		return fmt.Errorf("the response has %d items, but at most %d were requested", n, limit)
 	}
 	return nil
 }

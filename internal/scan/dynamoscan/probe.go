@@ -56,7 +56,7 @@ func (t *Table) supports(ctx context.Context, f form) bool {
 	if learned == unsupported {
 		what := "batched conditional updates"
 		if f == presence {
-			what = "batched updates under the condition that an attribute is there, or is not,"
+			what = "batched updates with the condition that an attribute exists or does not exist"
 		}
 		t.note("table %s: %s cannot be used (%s), so items are updated one by one",
 			t.config.Table, what, why)

@@ -252,8 +252,8 @@ func (t *Table) invalid(err error) (scan.Result, bool) {
 		return scan.Result{Err: scan.ErrChanged}, true
 	case strings.Contains(text, "Item size") && strings.Contains(text, "exceeded"):
 		return scan.Result{Err: &scan.RefusedError{Reason: "item-too-large",
-			Detail: "with the new ciphertext, which is longer, the item would be larger than 400 KB, " +
-				"the most that DynamoDB takes; make the item smaller, then run retry"}}, true
+			Detail: "the new ciphertext is longer, and the item would exceed the DynamoDB limit of " +
+				"400 KB; make the item smaller, then run rotator retry"}}, true
 	}
 	return scan.Result{}, false
 }

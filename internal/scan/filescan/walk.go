@@ -228,7 +228,7 @@ func (f *Files) isOwn(path string) bool {
 	if !f.own[path] {
 		return false
 	}
-	f.noteFirst(fmt.Sprintf("directory %s: files of this run itself are left out", f.config.Root), path)
+	f.noteFirst(fmt.Sprintf("directory %s: the run's own files are left out", f.config.Root), path)
 	return true
 }
 

@@ -169,7 +169,7 @@ func TestOnlyFilesBelowTheRoot(t *testing.T) {
 	if got, want := all(t, f), []string{"file"}; !slices.Equal(got, want) {
 		t.Errorf("listed %q, want %q", got, want)
 	}
-	for _, says := range []string{"symbolic links", "pipes", "of this run itself"} {
+	for _, says := range []string{"symbolic links", "pipes", "own files"} {
 		if !strings.Contains(strings.Join(f.Notes(), "\n"), says) {
 			t.Errorf("no note says %q: %q", says, f.Notes())
 		}

@@ -127,8 +127,9 @@ func (b *Bucket) NoteUnprobed() {
 	if b.config.NeedsBody != nil {
 		writes = "PUT and CopyObject"
 	}
-	b.warn("bucket %s: this endpoint is not AWS, and it was not probed whether it enforces the "+
-		"conditions of %s, since that takes a write; rotator run probes it before its first write to the bucket",
+	b.warn("bucket %s: this endpoint is not AWS, and it was not tested whether it enforces the "+
+		"conditions of %s, because the test needs a write; rotator run tests it before its first "+
+		"write to the bucket",
 		b.config.Bucket, writes)
 }
 

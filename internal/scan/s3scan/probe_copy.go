@@ -29,12 +29,12 @@ func (b *Bucket) probeCopies(ctx context.Context) (level, error) {
 	switch {
 	case err != nil:
 	case found == watched:
-		b.warn("bucket %s: this server does not enforce If-Match of what CopyObject overwrites; "+
-			"objects are looked at right before and after each copy, and an update in between "+
+		b.warn("bucket %s: this server does not enforce If-Match on CopyObject; "+
+			"objects are checked right before and after each copy, and an update in between "+
 			"could be lost: stop other writers", b.config.Bucket)
 	case found == unsafe:
 		b.warn("bucket %s: this server does not enforce x-amz-copy-source-if-match on CopyObject; "+
-			"objects are read and PUT again where their metadata alone changes, up to 64 MiB each",
+			"objects are read and PUT again if only their metadata changes, up to 64 MiB each",
 			b.config.Bucket)
 	}
 	return found, err
@@ -49,7 +49,7 @@ func (b *Bucket) probeUploads(ctx context.Context) (level, error) {
 	found, err := b.probe(ctx, &b.uploads, b.tryUploads)
 	if err == nil && found == watched {
 		b.warn("bucket %s: this server does not enforce If-Match on CompleteMultipartUpload; "+
-			"objects are looked at right before and after each, and an update in between "+
+			"objects are checked right before and after each upload, and an update in between "+
 			"could be lost: stop other writers", b.config.Bucket)
 	}
 	return found, err

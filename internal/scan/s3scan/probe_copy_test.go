@@ -50,8 +50,8 @@ func TestProbeOfCopies(t *testing.T) {
 	const source, target = "X-Amz-Copy-Source-If-Match", "If-Match"
 	for _, p := range []probed{
 		{"all is enforced", func(http.ResponseWriter, *http.Request) bool { return false }, "s3:CopyObject", "written", ""},
-		{"If-Match of the target is ignored", withoutHeader(target), "s3:CopyObject", "written", "looked at right before and after"},
-		{"If-Match of the target is not implemented", withStatus(501, target), "s3:CopyObject", "written", "looked at right before and after"},
+		{"If-Match of the target is ignored", withoutHeader(target), "s3:CopyObject", "written", "checked right before and after"},
+		{"If-Match of the target is not implemented", withStatus(501, target), "s3:CopyObject", "written", "checked right before and after"},
 		{"that of the source is ignored", withoutHeader(source), "s3:PutObject", "cannot-copy", "read and PUT again"},
 		{"that of the source is not implemented", withStatus(501, source), "s3:PutObject", "cannot-copy", "read and PUT again"},
 		{"that of the source is answered with 304", withStatus(304, source), "s3:PutObject", "cannot-copy", "read and PUT again"},
