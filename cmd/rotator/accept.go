@@ -17,7 +17,7 @@ import (
 	"rotator/internal/rotate"
 )
 
-// resolveAccepted finds the keys that accept rules name, by the names that they give them.
+// resolveAccepted resolves the keys that accept rules name to their ARNs.
 func (w *wiring) resolveAccepted(ctx context.Context, client *kms.Client) error {
 	w.under = map[string]string{}
 	var found []config.Problem
@@ -56,8 +56,8 @@ func isKeyARN(name string) bool {
 	return strings.HasPrefix(name, "arn:") && strings.Contains(name, ":key/")
 }
 
-// isSource reports whether a key is one that the job moves from. With source.any every key
-// is, but for the destination.
+// isSource returns a function that reports whether a key is a source key of the
+// job. With source.any, every key except the destination is a source key.
 func isSource(keys rotate.Keys) func(arn string) bool {
 	return func(arn string) bool {
 		return keys.Any && arn != keys.Destination.ARN ||
@@ -65,7 +65,7 @@ func isSource(keys rotate.Keys) func(arn string) bool {
 	}
 }
 
-// recordedKeys are the keys of a pass, as its record has them.
+// recordedKeys returns the keys of a pass from its record.
 func recordedKeys(record checkpoint.Pass, job *config.Job) rotate.Keys {
 	keys := rotate.Keys{
 		Any:             record.Any,
@@ -78,7 +78,8 @@ func recordedKeys(record checkpoint.Pass, job *config.Job) rotate.Keys {
 	return keys
 }
 
-// acceptRules makes the rules of a job file; under has the ARNs of the keys that they name.
+// acceptRules returns the accept rules of a job file. under maps the keys that
+// they name to ARNs.
 func acceptRules(job *config.Job, under map[string]string) (rules []accept.Rule) {
 	for _, r := range job.Accept {
 		table := slices.ContainsFunc(job.Targets, func(t config.Target) bool {
@@ -109,7 +110,8 @@ func acceptRules(job *config.Job, under map[string]string) (rules []accept.Rule)
 	return rules
 }
 
-// newTally makes the tally of exceptions for a job with accept rules; nil without.
+// newTally returns the tally of exceptions for a job, or nil if it has no
+// accept rules.
 func newTally(
 	job *config.Job, keys rotate.Keys, under map[string]string, ofToken func(string) string,
 ) *accept.Tally {
@@ -123,7 +125,7 @@ func newTally(
 	})
 }
 
-// recordedTally is newTally for a pass of which there is only its record.
+// recordedTally is newTally for a pass that is known only from its record.
 func recordedTally(job *config.Job, record checkpoint.Pass) *accept.Tally {
 	return newTally(job, recordedKeys(record, job), record.AcceptKeys,
 		func(token string) string { return record.TokenKeys[token] })
@@ -147,8 +149,8 @@ func addLedger(
 	return nil
 }
 
-// acceptedBy returns what tells the number of the accept rule that takes an exception of a
-// pass, 0 for none.
+// acceptedBy returns a function that returns the number of the accept rule that
+// covers an exception of a pass, or 0 if none does.
 func acceptedBy(
 	ctx context.Context, passes *checkpoint.Passes, record checkpoint.Pass, job *config.Job,
 ) (func(checkpoint.LedgerEntry) int, error) {
@@ -163,7 +165,7 @@ func acceptedBy(
 	return func(e checkpoint.LedgerEntry) int { return tally.RuleOf(e, results) }, nil
 }
 
-// setAccepted fills in what the accept rules make of the exceptions.
+// setAccepted adds the results of the accept rules to the summary.
 func setAccepted(summary *report.Summary, job *config.Job, tally *accept.Tally) {
 	if tally == nil {
 		return

@@ -77,7 +77,8 @@ docs/operations.md.`,
 	return cmd
 }
 
-// doubts is the exit code of a pass whose figures are no proof.
+// doubts returns the error with the exit code of a pass whose figures are not
+// evidence, or nil.
 func (s *session) doubts() error {
 	if doubts := s.summary.Doubts(); len(doubts) > 0 {
 		return &outcomeError{code: exitExceptions, text: "not proven: " + doubts[0]}
@@ -90,8 +91,8 @@ func exceptionsFlag(cmd *cobra.Command, list *string) {
 		"write every failed or foreign slot to this file, one JSON object per line")
 }
 
-// look walks over all targets without being able to write. List is the file for the
-// exceptions, empty for none.
+// look runs a read-only pass over all targets. list is the file for the
+// exceptions, or "".
 func look(ctx context.Context, c *common, job *config.Job, command, list string) (*session, error) {
 	last, release := outliving(ctx)
 	defer release()
@@ -135,7 +136,7 @@ func look(ctx context.Context, c *common, job *config.Job, command, list string)
 	return s, worked
 }
 
-// tablesOf are the names of the targets that are tables.
+// tablesOf returns the names of the targets that are tables.
 func tablesOf(job *config.Job) map[string]bool {
 	tables := map[string]bool{}
 	for _, target := range job.Targets {
@@ -180,8 +181,8 @@ func (s *session) walk(ctx context.Context) (p *pass, worked, err error) {
 	return p, s.work(ctx, s.rotator(targets, checkpoint.Pass{}, noRecords{}, nil), p), nil
 }
 
-// noteUnprobed lets the sources say, before anything is read, what they cannot know of a
-// server without a write.
+// noteUnprobed makes the sources note the server capabilities that they cannot
+// test without a write. It must be called before anything is read.
 func (s *session) noteUnprobed() {
 	for _, p := range s.wiring.places {
 		if unprobed, ok := p.source.(interface{ NoteUnprobed() }); ok {

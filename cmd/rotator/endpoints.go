@@ -9,9 +9,9 @@ import (
 	"rotator/internal/config"
 )
 
-// noAccessPoint says why the access point that stands for a bucket cannot be reached: it
-// has a host name of its own, which no endpoint has but those of AWS PrivateLink. It is
-// "" for the name of a bucket.
+// noAccessPoint returns the reason why an access point cannot be used with an
+// endpoint, or "". An access point has its own host name, so only endpoints of
+// AWS PrivateLink reach it.
 func noAccessPoint(t *config.S3, endpoint *string) string {
 	if t.AccessPointRegion() == "" || endpoint == nil {
 		return ""
@@ -24,9 +24,10 @@ func noAccessPoint(t *config.S3, endpoint *string) string {
 		"AWS_ENDPOINT_URL_S3)", *endpoint)
 }
 
-// noEndpoint is what to do about an error of the SDK that finds no host to send a request
-// to. It comes from the Region, the endpoint and the modes that are set, never from a
-// service, and has no type of its own.
+// noEndpoint returns the advice for an error of the SDK that found no host for
+// a request; ok is false for other errors. Such an error comes from the Region,
+// endpoint, FIPS and dual-stack settings, never from a service. The SDK has no
+// error type for it.
 func noEndpoint(err error) (detail string, ok bool) {
 	const mark = "endpoint rule error, "
 	for ; err != nil; err = errors.Unwrap(err) {

@@ -16,14 +16,15 @@ import (
 	"rotator/internal/report"
 )
 
-// exceptions takes the exceptions of a read-only pass, which has no ledger: all of them go
-// to a file, if one was named, and a few examples to the result.
+// exceptions collects the exceptions of a read-only pass, which has no ledger.
+// All of them are written to a file, if one was given, and a few examples to
+// the result.
 type exceptions struct {
 	examples report.Examples
 	file     *exceptionsFile // nil without --exceptions
 }
 
-// add takes some exceptions. It is called by one goroutine at a time.
+// add adds exceptions. It must not be called concurrently.
 func (e *exceptions) add(entries []checkpoint.LedgerEntry) error {
 	for _, entry := range entries {
 		e.examples.Add(entry)
@@ -37,7 +38,7 @@ func (e *exceptions) add(entries []checkpoint.LedgerEntry) error {
 	return nil
 }
 
-// restart forgets what was taken, because the pass begins again.
+// restart discards all exceptions, because the pass begins again.
 func (e *exceptions) restart() error {
 	e.examples = report.Examples{}
 	if e.file == nil {
@@ -46,8 +47,8 @@ func (e *exceptions) restart() error {
 	return e.file.restart()
 }
 
-// exceptionsFile is the file of --exceptions: JSON Lines in the form of the ledger. It is
-// written beside its place and put there when it is whole.
+// exceptionsFile is the file of --exceptions: JSON Lines with the fields of the
+// ledger. It is written under a temporary name and renamed when it is complete.
 type exceptionsFile struct {
 	path    string // of the file itself, with symbolic links followed
 	tables  map[string]bool
@@ -57,15 +58,16 @@ type exceptionsFile struct {
 	kept    bool
 }
 
-// exceptionLine is one line: an entry of the ledger, and the primary key of an item of a
-// table as an object.
+// exceptionLine is one line: an entry of the ledger, and for items of a table
+// the primary key as an object.
 type exceptionLine struct {
 	checkpoint.LedgerEntry
 	ItemKey json.RawMessage `json:"item_key,omitempty"`
 }
 
-// openExceptions makes the file, and refuses a path at which something else than an earlier
-// list of exceptions stands. Tables are the names of the targets that are tables.
+// openExceptions creates the file. It refuses a path at which another file than
+// an earlier list of exceptions exists. tables has the names of the targets
+// that are tables.
 func openExceptions(
 	path string, tables map[string]bool, secrets *redact.Redactor,
 ) (*exceptionsFile, error) {
@@ -87,7 +89,8 @@ func openExceptions(
 	return e, nil
 }
 
-// ownedPath follows symbolic links, and refuses what is no list of exceptions.
+// ownedPath follows symbolic links, and refuses a file that is not a list of
+// exceptions.
 func ownedPath(path string) (string, error) {
 	if followed, err := filepath.EvalSymlinks(path); err == nil {
 		path = followed
@@ -148,7 +151,7 @@ func (e *exceptionsFile) restart() error {
 	return err
 }
 
-// keep puts the list in its place.
+// keep renames the complete list to its final name.
 func (e *exceptionsFile) keep() error {
 	err := e.buffer.Flush()
 	if err == nil {

@@ -52,9 +52,9 @@ func (s streams) explain(err error) int {
 	return code
 }
 
-// linesOf takes an error apart that is printed on more than one line: the problems of a
-// job file, and errors that were joined. A line break in any other error is part of its
-// text, which may be from outside.
+// linesOf splits an error that is printed on more than one line: the problems
+// of a job file, and joined errors. Line breaks in other errors may come from
+// outside and do not split them.
 func linesOf(err error) []string {
 	if problems, ok := err.(*config.Problems); ok {
 		return problems.Lines()

@@ -75,7 +75,7 @@ func mixedAnswers(t *testing.T) {
 		name, says string
 		change     func(answer, earlier kmsAnswer)
 	}{
-		{"blob of another request", "a ciphertext that it had already returned for another request", blob},
+		{"blob of another request", "had already returned for another request", blob},
 		{"id of another request", "the request id of the response to another request", id},
 		{"response to another request", "already returned for another request", all},
 		{"too long", impossible, set(strings.Repeat("AAAA", 2049))},

@@ -12,8 +12,9 @@ import (
 	"rotator/internal/rotate"
 )
 
-// contexts refuses encryption contexts where an asymmetric key cannot have one, and a move
-// to such a key that would drop one without being told to.
+// contexts refuses encryption contexts for asymmetric keys, which take none. It
+// also refuses a move to such a key that would drop a context without
+// confirmation in the job file.
 func contexts(job *config.Job, keys rotate.Keys) error {
 	var found []config.Problem
 	check := func(field string, context, destination map[string]string) {
@@ -59,8 +60,9 @@ func droppedContexts(job *config.Job, keys rotate.Keys) (n int) {
 	return n
 }
 
-// keysAtEnd compares the keys with what they were when the pass began, and returns the
-// reasons why what it counted is no proof. What does not touch that is noted.
+// keysAtEnd compares the keys with their state at the beginning of the pass,
+// and returns the reasons why the figures are not evidence. Other changes
+// become notes.
 func (s *session) keysAtEnd(ctx context.Context, began checkpoint.Pass) (doubts []string) {
 	if s.summary.Status != report.Complete {
 		return nil
@@ -81,8 +83,8 @@ func (s *session) keysAtEnd(ctx context.Context, began checkpoint.Pass) (doubts 
 	return changes.Doubts
 }
 
-// retiredKeys notes which source keys cannot be used, before a read-only pass, and reads
-// what earlier passes of the job know of their tokens.
+// retiredKeys notes the source keys that are not usable, and reads their tokens
+// from the record of the last pass. It is called before a read-only pass.
 func (s *session) retiredKeys(ctx context.Context) {
 	var retired []rotate.Key
 	for _, key := range s.wiring.keys.Sources {
@@ -112,7 +114,7 @@ func (s *session) retiredKeys(ctx context.Context) {
 	}
 }
 
-// note adds a note to the result, and says it now.
+// note adds a note to the result and logs it.
 func (s *session) note(text string) {
 	s.logger.Warn(text)
 	s.summary.Notes = append(s.summary.Notes, text)

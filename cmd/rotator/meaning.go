@@ -28,7 +28,8 @@ type targetMeaning struct {
 	InstructionSuffix                       string          `json:",omitempty"`
 }
 
-// objectsMeaning is which objects of a bucket a target has, where it has not all.
+// objectsMeaning describes the objects of a target that does not cover a whole
+// bucket.
 type objectsMeaning struct {
 	Include, Exclude []string
 }
@@ -47,17 +48,20 @@ type contextMeaning struct {
 	Name                 string `json:",omitempty"` // by which contexts are looked up
 }
 
-// The mode is not a part: which one it is follows from the keys and the contexts, and a
-// pass that was begun before there were modes goes on once the job file states its own.
+// The mode is not part of the fingerprint, because it follows from the keys and
+// the contexts. A pass of an older version without modes can therefore be
+// resumed once the job file has one.
 func fingerprint(job *config.Job) (string, error) { return fingerprintOf(job, false) }
 
-// fingerprintBefore is the fingerprint of the job file without "destination_context: {}"
-// where the destination is an RSA key. It had no meaning there until it was asked for.
+// fingerprintBefore returns the fingerprint of the job file without
+// "destination_context: {}" at an RSA destination key, as older versions
+// computed it.
 func fingerprintBefore(job *config.Job) (string, error) {
 	return fingerprintOf(job, job.Destination.Algorithm != config.DefaultAlgorithm)
 }
 
-// sameWork reports whether a pass is about what the job file describes.
+// sameWork reports whether a pass has the keys, targets and slots of the job
+// file.
 func sameWork(record checkpoint.Pass, job *config.Job) (bool, error) {
 	now, err := fingerprint(job)
 	if err != nil || record.Fingerprint == now {
@@ -67,8 +71,8 @@ func sameWork(record checkpoint.Pass, job *config.Job) (bool, error) {
 	return record.Fingerprint == before, err
 }
 
-// fingerprintOf digests the meaning of a job. With unconfirmed it leaves out empty
-// destination contexts.
+// fingerprintOf digests the meaning of a job. If unconfirmed is set, it ignores
+// empty destination contexts.
 func fingerprintOf(job *config.Job, unconfirmed bool) (string, error) {
 	m := meaning{Destination: job.Destination, Source: job.Source}
 	for _, target := range job.Targets {

@@ -26,7 +26,7 @@ func newOwnItems() *ownItems {
 	return &ownItems{count: map[string]int{}, first: map[string]scan.Ref{}}
 }
 
-// recognise is rotate.Target.Own.
+// recognise implements rotate.Target.Own.
 func (o *ownItems) recognise(item scan.Item) bool {
 	kind := artifact.Kind(item.Payload)
 	if kind == "" {
@@ -41,7 +41,7 @@ func (o *ownItems) recognise(item scan.Item) bool {
 	return true
 }
 
-// notes says what was left out.
+// notes returns notes about the items that were left out.
 func (o *ownItems) notes(target string) (notes []string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -54,7 +54,8 @@ func (o *ownItems) notes(target string) (notes []string) {
 	return notes
 }
 
-// ownFiles are the files of the run itself, which a directory of files may hold too.
+// ownFiles returns the files of the run itself, which may be in a scanned
+// directory.
 func ownFiles(job *config.Job) []string {
 	own := []string{job.File()}
 	if place := job.CheckpointPlace(); !place.Shared() {
@@ -72,8 +73,8 @@ func ownFiles(job *config.Job) []string {
 	return own
 }
 
-// copiedLogs are the audit logs of other machines, which report --check wants in a
-// directory of the machine's name beside the log of this one.
+// copiedLogs returns the audit logs of other machines. report --check expects
+// each in a directory with the name of its machine, next to the local log.
 func copiedLogs(log string) (copies []string) {
 	end := filepath.Ext(log)
 	name := strings.TrimSuffix(filepath.Base(log), end)
@@ -89,13 +90,13 @@ func copiedLogs(log string) (copies []string) {
 	return copies
 }
 
-// escapeGlob makes a pattern that matches a text as it is.
+// escapeGlob returns a pattern that matches text literally.
 func escapeGlob(text string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(text)
 }
 
-// attributes are those that a format reads. Where a table is that of the checkpoint, what
-// tells its records from other items is read as well.
+// attributes returns the attributes that a format reads. For the table of the
+// checkpoint it adds the attribute by which checkpoint records are recognised.
 func (w *wiring) attributes(table string, format *ciphertext.Compiled) []string {
 	attributes := format.Attributes()
 	place := w.job.CheckpointPlace()
@@ -105,7 +106,7 @@ func (w *wiring) attributes(table string, format *ciphertext.Compiled) []string 
 	return attributes
 }
 
-// tableName is the name of a table that may be given by its ARN.
+// tableName returns the name of a table, which may be given as an ARN.
 func tableName(table string) string {
 	if _, name, isARN := strings.Cut(table, ":table/"); isARN {
 		return name

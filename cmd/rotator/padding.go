@@ -9,13 +9,11 @@ import (
 	"rotator/internal/rotate"
 )
 
-// withPadding gives the formats of targets what the texts of each rule have shown of their
-// writers' padding, by the totals of a pass. It returns the targets of which a format
-// knows more than before, by name.
-//
-// That is done when the texts of all items have been counted, and not before: so the same
-// items always end in the same way, in whatever order they are read, by however many
-// processes.
+// withPadding sets the padding of the formats of targets from the totals of a
+// pass: whether the texts of each rule are padded. It returns the names of the
+// targets whose formats changed.  It must be called only after all items have
+// been counted. The result then depends neither on the order in which items are
+// read nor on the number of processes.
 func withPadding(targets []rotate.Target, totals map[string]checkpoint.Counts) map[string]bool {
 	changed := map[string]bool{}
 	for i := range targets {
@@ -36,7 +34,7 @@ func withPadding(targets []rotate.Target, totals map[string]checkpoint.Counts) m
 	return changed
 }
 
-// paddedTargets are the targets with what a pass has counted of padding.
+// paddedTargets returns the targets with the padding that a pass has counted.
 func (s *session) paddedTargets(ctx context.Context, p *pass) ([]rotate.Target, error) {
 	totals, err := p.passes.Totals(ctx, p.record)
 	if err != nil {
@@ -47,9 +45,9 @@ func (s *session) paddedTargets(ctx context.Context, p *pass) ([]rotate.Target, 
 	return targets, nil
 }
 
-// settlePadding moves, at the end of a pass, the ciphertexts that could not be written
-// while nothing showed whether their writer pads. They are in the ledger, so a run that
-// resumes the pass finds them too.
+// settlePadding moves, at the end of a pass, the ciphertexts that could not be
+// written because the padding of their writer was unknown. They are in the
+// ledger, so a run that resumes the pass moves them too.
 func (s *session) settlePadding(
 	ctx context.Context, p *pass, state *state, targets []rotate.Target,
 ) error {
@@ -74,7 +72,7 @@ func (s *session) settlePadding(
 	}
 	engine := s.rotator(targets, p.record, state.log, nil)
 	err = engine.RetryWhere(ctx, p.passes, p.record, guest, which)
-	headers := s.headers // those of the run: a retry decides no slot by its header
+	headers := s.headers // of the run; a retry does not use headers
 	s.count(engine)
 	s.headers, s.summary.Ended = headers, time.Now().UTC()
 	return err

@@ -118,9 +118,9 @@ func (s *session) logProgress(m *meter) func() {
 	}
 }
 
-// liveLine draws a bar over the items, or over the partitions where nobody knows
-// how many items there are. The bar moves the cursor, so what it shows is not escaped on
-// the way to the terminal: nothing from outside may be in it.
+// liveLine draws a bar over the items, or over the partitions where nobody
+// knows how many items there are. The bar moves the cursor, so its output is
+// not escaped. It must not contain text from outside.
 func (s *session) liveLine(m *meter) (show, end func()) {
 	total, done := m.items, func(r reading) int64 { return min(r.items, m.items) }
 	if total == 0 {

@@ -17,24 +17,26 @@ import (
 	"rotator/internal/report"
 )
 
-// namer is a source that can list names that exist where nothing was found: attributes of
-// items, prefixes of a bucket, entries of a directory.
+// namer is a source that can list existing names, for hints about a name that
+// was not found: attributes of items, prefixes of a bucket, or entries of a
+// directory.
 type namer interface {
 	Names(ctx context.Context) ([]string, error)
 }
 
-// owned is a source that knows which account owns its place; empty where nobody told.
+// owned is a source that knows the account that owns its place; "" if it is
+// unknown.
 type owned interface {
 	Account(ctx context.Context, caller string) string
 }
 
-// hintTime bounds what is spent on hints and names of accounts: they are a courtesy.
+// hintTime bounds the time for hints and account names, which are optional.
 const hintTime = 5 * time.Second
 
-// hintedNames is how many names a hint has.
+// hintedNames is the maximum number of names in a hint.
 const hintedNames = 3
 
-// accountOf returns the account of the credentials, and "" where it cannot be told.
+// accountOf returns the account of the credentials, or "" if it is unknown.
 func accountOf(ctx context.Context, cfg aws.Config) string {
 	ctx, cancel := context.WithTimeout(ctx, hintTime)
 	defer cancel()
@@ -48,8 +50,8 @@ func accountOf(ctx context.Context, cfg aws.Config) string {
 	return aws.ToString(out.Account)
 }
 
-// accountFor is the account of the credentials that a target is read with: that of its role,
-// or the caller's.
+// accountFor returns the account of the credentials with which a target is
+// read: the account of its role, or that of the caller.
 func accountFor(target config.Target, caller string) string {
 	role := ""
 	switch {
@@ -64,7 +66,7 @@ func accountFor(target config.Target, caller string) string {
 	return caller
 }
 
-// whereOf describes the place of a target, as far as the job file tells.
+// whereOf describes the place of a target from the job file.
 func whereOf(target config.Target, cfg aws.Config, endpoint *string) checkpoint.Place {
 	p := checkpoint.Place{
 		Format:   target.Format,
@@ -82,7 +84,8 @@ func whereOf(target config.Target, cfg aws.Config, endpoint *string) checkpoint.
 	return p
 }
 
-// infosOf lists what the report says of the targets of a job. Places may lack some.
+// infosOf returns the report's information about the targets of a job. places
+// may lack some targets.
 func infosOf(job *config.Job, places map[string]*checkpoint.Place) (infos []report.TargetInfo) {
 	for _, target := range job.Targets {
 		info := report.TargetInfo{
@@ -106,8 +109,8 @@ func infosOf(job *config.Job, places map[string]*checkpoint.Place) (infos []repo
 	return infos
 }
 
-// recordedInfos is infosOf for a pass that may be of another job file, which nothing is
-// exempt in.
+// recordedInfos is infosOf for a recorded pass. If the pass belongs to another
+// job file, may_be_empty is not applied.
 func recordedInfos(job *config.Job, record checkpoint.Pass) ([]report.TargetInfo, error) {
 	places := map[string]*checkpoint.Place{}
 	var infos []report.TargetInfo
@@ -122,7 +125,7 @@ func recordedInfos(job *config.Job, record checkpoint.Pass) ([]report.TargetInfo
 	return infos, err
 }
 
-// infos are those of the targets of this session.
+// infos returns the report's information about the targets of this session.
 func (s *session) infos() []report.TargetInfo {
 	places := map[string]*checkpoint.Place{}
 	for i := range s.wiring.places {
@@ -131,7 +134,7 @@ func (s *session) infos() []report.TargetInfo {
 	return infosOf(s.job, places)
 }
 
-// sources are the source keys of the session for the report.
+// sources returns the source keys of the session for the report.
 func (s *session) sources() (keys []checkpoint.Key) {
 	for _, k := range s.wiring.keys.Sources {
 		keys = append(keys, checkpoint.Key{ARN: k.ARN, Given: k.Given, Algorithm: k.Algorithm})
@@ -139,7 +142,8 @@ func (s *session) sources() (keys []checkpoint.Key) {
 	return keys
 }
 
-// hint names what exists where a target or a rule found nothing, after SetTargets.
+// hint adds similar existing names to each target or rule that found no
+// ciphertext. It must be called after SetTargets.
 func (s *session) hint(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, hintTime)
 	defer cancel()
@@ -166,7 +170,7 @@ func (s *session) hint(ctx context.Context) {
 	}
 }
 
-// namesIn lists names in the place of a target; none where that fails.
+// namesIn lists names in the place of a target. On failure it returns none.
 func (s *session) namesIn(ctx context.Context, target string) []string {
 	for _, p := range s.wiring.places {
 		if source, ok := p.source.(namer); ok && p.name == target {
@@ -180,7 +184,7 @@ func (s *session) namesIn(ctx context.Context, target string) []string {
 	return nil
 }
 
-// wanted is the name that a target or rule did not find.
+// wanted returns the name that a target or rule did not find.
 func wanted(job *config.Job, u *report.Unproven) string {
 	if path, err := ciphertext.ParsePath(u.Place); err == nil && u.Rule != "" {
 		return path[0].Name
@@ -198,7 +202,8 @@ func wanted(job *config.Job, u *report.Unproven) string {
 	return ""
 }
 
-// unproven is the exit code of a complete pass in which a rule found nothing, or nil.
+// unproven returns the error with the exit code of a complete pass in which a
+// rule found no ciphertext, or nil.
 func (s *session) unproven() error {
 	list := s.summary.NotProven
 	if len(list) == 0 {
@@ -211,11 +216,12 @@ func (s *session) unproven() error {
 	return &outcomeError{code: exitExceptions, text: text}
 }
 
-// keptTokens is how many tokens that KMS named in a run go into the record of its pass.
+// keptTokens is the maximum number of tokens of a run that are stored in the
+// record of its pass.
 const keptTokens = 64
 
-// tokenKeys are the keys of tokens in headers, for the record of the pass: those of its
-// exceptions, and those that KMS named in this run.
+// tokenKeys returns the keys of header tokens for the record of the pass: those
+// of its exceptions, and those that KMS named in this run.
 func (s *session) tokenKeys(p *pass) map[string]string {
 	keys := map[string]string{}
 	for _, engine := range s.engines {
@@ -232,7 +238,7 @@ func (s *session) tokenKeys(p *pass) map[string]string {
 	return keys
 }
 
-// states are how far the partitions of a pass are; none for a retry.
+// states returns the states of the partitions of a pass; none for a retry.
 func (p *pass) states() []checkpoint.State {
 	if p.tracker == nil {
 		return nil

@@ -78,8 +78,8 @@ func reportJob(ctx context.Context, c *common, job *config.Job, o reportOptions)
 // logFile names an audit log of a pass.
 type logFile struct{ host, name string }
 
-// path is where the log is looked for. Those of other machines have to be copied beside
-// the one of the job.
+// path returns the path at which the log is expected. Logs of other machines
+// must be copied to a directory next to the log of the job.
 func (f logFile) path(job *config.Job) string {
 	if f.host != hostname() {
 		return filepath.Join(filepath.Dir(job.AuditLog), f.host, f.name)
@@ -87,8 +87,8 @@ func (f logFile) path(job *config.Job) string {
 	return filepath.Join(filepath.Dir(job.AuditLog), f.name)
 }
 
-// keptPass returns one pass of a job; with 0, the last. A pass can be read although the
-// record of a later one is damaged.
+// keptPass returns the pass with the given number, or the last pass if number
+// is 0. A pass can be read even if the record of a later pass is damaged.
 func keptPass(
 	ctx context.Context, passes *checkpoint.Passes, job *config.Job, number int,
 ) (checkpoint.Pass, error) {
@@ -110,8 +110,8 @@ func keptPass(
 	return record, nil
 }
 
-// checkLogs verifies every audit log of a pass, and that each has all that the checkpoint
-// knows of it.
+// checkLogs verifies every audit log of a pass, and that each log contains
+// every line that the checkpoint has recorded.
 func checkLogs(
 	ctx context.Context, passes *checkpoint.Passes, job *config.Job, record checkpoint.Pass,
 ) (notes []string, err error) {
@@ -145,7 +145,8 @@ func checkLogs(
 	return notes, nil
 }
 
-// printLedger lists the exceptions of a pass, each with the accept rule that takes it.
+// printLedger lists the exceptions of a pass, each with the accept rule that
+// covers it.
 func (c *common) printLedger(
 	ctx context.Context, passes *checkpoint.Passes, record checkpoint.Pass, job *config.Job,
 ) error {

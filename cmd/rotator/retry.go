@@ -79,7 +79,7 @@ func retryJob(ctx context.Context, c *common, job *config.Job) error {
 	return s.exceptions()
 }
 
-// lastOfJob is the last pass, if it is of what the job file says.
+// lastOfJob returns the last pass if it matches the job file.
 func (s *session) lastOfJob(
 	ctx context.Context, passes *checkpoint.Passes,
 ) (record checkpoint.Pass, err error) {

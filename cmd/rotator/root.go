@@ -18,8 +18,8 @@ import (
 	"rotator/internal/telemetry"
 )
 
-// streams are the standard streams: results go to out, all else to err. What is written
-// to them is escaped, and known secrets are taken out.
+// streams are the standard streams. Results go to out, everything else to err.
+// All output is escaped, and known secrets are redacted.
 type streams struct {
 	in       io.Reader
 	out, err io.Writer
@@ -31,7 +31,7 @@ type streams struct {
 	level    zap.AtomicLevel // of logger
 }
 
-// newStreams puts the guards before the streams of the process.
+// newStreams wraps the streams of the process with escaping and redaction.
 func newStreams(in io.Reader, out, err io.Writer) streams {
 	s := streams{in: in, secrets: redact.New(), level: zap.NewAtomicLevel()}
 	if file, ok := err.(*os.File); ok && telemetry.IsTerminal(file) {
@@ -55,8 +55,8 @@ type common struct {
 	exact   bool // of the commands that ask KMS
 }
 
-// run is the whole program but for signals and os.Exit. What libraries write to the
-// standard logger goes to the log.
+// run is the whole program except for signals and os.Exit. Output of libraries
+// to the standard logger goes to the log.
 func run(ctx context.Context, args []string, std streams) (code int) {
 	defer zap.RedirectStdLog(std.logger)()
 	defer std.recovered(&code)
@@ -66,8 +66,8 @@ func run(ctx context.Context, args []string, std streams) (code int) {
 	return std.explain(err)
 }
 
-// recovered prints a panic of the main goroutine, whose value may be from outside, as any
-// other error.
+// recovered prints a panic of the main goroutine with escaping and redaction,
+// because the value of the panic may come from outside.
 func (s streams) recovered(code *int) {
 	if value := recover(); value != nil {
 		*code = exitPanic

@@ -73,8 +73,8 @@ func runJob(ctx context.Context, c *common, job *config.Job, restart bool) error
 	return s.exceptions()
 }
 
-// believe settles what the audit log may say of the pass, before anything is done. What is
-// missing in a log is noted in the report.
+// believe checks the audit logs against the checkpoint before the pass begins.
+// The report notes each log with missing lines.
 func (s *session) believe(ctx context.Context, state *state, p *pass) error {
 	notes, err := state.believe(ctx, p.passes, p.record)
 	for _, note := range notes {

@@ -13,11 +13,11 @@ import (
 	"go.uber.org/zap"
 )
 
-// mostTokenFile is how much of a file with a token is read, in bytes.
+// mostTokenFile is the maximum number of bytes that are read from a token file.
 const mostTokenFile = 64 << 10
 
-// environmentSecrets are the secrets in environment variables, and in the files that they
-// name. A file that cannot be read is left to the SDK.
+// environmentSecrets returns the secrets in environment variables and in the
+// files that they name. It ignores unreadable files; the SDK reports them.
 func environmentSecrets(environ []string) (secrets []string) {
 	for _, variable := range environ {
 		name, value, _ := strings.Cut(variable, "=")
@@ -49,7 +49,7 @@ func readToken(path string) string {
 // learn makes resolved credentials known to the redactor.
 func (s streams) learn(c aws.Credentials) { s.secrets.Add(c.SecretAccessKey, c.SessionToken) }
 
-// sdkLogger writes what the SDK logs to the log of the program.
+// sdkLogger writes the log output of the SDK to the log of the program.
 type sdkLogger struct{ logger *zap.Logger }
 
 // Logf implements logging.Logger.
@@ -61,8 +61,8 @@ func (l sdkLogger) Logf(class logging.Classification, format string, args ...any
 	log(fmt.Sprintf(format, args...), zap.String("from", "AWS SDK"))
 }
 
-// withoutOutput replaces the output of a credential_process, which the SDK repeats if it
-// cannot read it, in the text of an error.
+// withoutOutput removes the output of a credential_process from the text of an
+// error. The SDK includes the output if it cannot parse it.
 func withoutOutput(err error) error {
 	var process *processcreds.ProviderError
 	if !errors.As(err, &process) ||
@@ -77,7 +77,7 @@ func withoutOutput(err error) error {
 	return &hiddenError{text: strings.ReplaceAll(err.Error(), process.Error(), text), err: err}
 }
 
-// hiddenError is an error with another text.
+// hiddenError is an error whose text is replaced.
 type hiddenError struct {
 	text string
 	err  error

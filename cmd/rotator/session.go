@@ -28,8 +28,8 @@ type session struct {
 	headers headers
 	tally   *accept.Tally     // of exceptions, for the accept rules; nil without any
 	engines []*rotate.Rotator // that have worked
-	// recordedTokens are the keys of tokens that earlier runs of the pass have learned, or
-	// earlier passes of the job.
+	// recordedTokens maps header tokens to keys, as learned by earlier runs of the
+	// pass or earlier passes of the job.
 	recordedTokens map[string]string
 	found          *exceptions // of a read-only pass; nil for others
 }
@@ -132,7 +132,7 @@ func (s *session) rotator(
 	return engine
 }
 
-// excepted is given the exceptions of a pass without a ledger.
+// excepted receives the exceptions of a pass without a ledger.
 func (s *session) excepted(exceptions []checkpoint.LedgerEntry) error {
 	if s.tally != nil {
 		for _, e := range exceptions {
@@ -212,8 +212,9 @@ func (s *session) count(engine *rotate.Rotator) {
 	s.headers.agree, s.headers.wrong = engine.Headers()
 }
 
-// redacted returns notes that may repeat what a service answered, without secrets. Notes
-// that name items must not pass: a name can look like a secret.
+// redacted removes secrets from notes that may repeat text of a service. It
+// must not be used for notes that name items, because a name can look like a
+// secret.
 func redacted(secrets *redact.Redactor, notes []string) []string {
 	texts := make([]string, len(notes))
 	for i, note := range notes {
@@ -230,8 +231,8 @@ func (s *session) noteSources() {
 	}
 }
 
-// keyOfToken returns the ARN of the key that a token in a header stands for, as this run
-// has learned it or the record of the pass has it; "" if nobody knows.
+// keyOfToken returns the ARN of the key of a header token, as learned by this
+// run or recorded in the pass, or "" if it is unknown.
 func (s *session) keyOfToken(token string) string {
 	for _, engine := range s.engines {
 		if key := engine.KeyOfToken(token); key != "" {
@@ -241,7 +242,8 @@ func (s *session) keyOfToken(token string) string {
 	return s.recordedTokens[token]
 }
 
-// setTargets fills in what was counted. For what was not found it names what exists.
+// setTargets adds the counts of the targets to the summary, with hints for what
+// was not found.
 func (s *session) setTargets(ctx context.Context, totals map[string]checkpoint.Counts) {
 	s.summary.SetTargets(s.infos(), totals)
 	s.summary.ResolveTokens(s.keyOfToken)
@@ -263,8 +265,8 @@ func (s *session) print() error {
 	return nil
 }
 
-// exceptions is the exit code of a complete pass with a ledger, or with a rule that found
-// nothing, or nil.
+// exceptions returns the error with the exit code of a complete pass that has a
+// ledger or a rule that found no ciphertext, or nil.
 func (s *session) exceptions() error {
 	n := s.summary.Unaccepted()
 	if n == 0 {

@@ -34,7 +34,7 @@ type state struct {
 	store checkpoint.Store
 	log   *auditlog.Log
 	name  string // of the audit log's file
-	// broken are the audit logs that no longer have what the checkpoint knows of them.
+	// broken are the audit logs that lack a line that the checkpoint has recorded.
 	broken []checkpoint.AuditLog
 	lock   *checkpoint.Lock // nil where the checkpoint is shared
 	// worker is the id of this process among those that share the checkpoint.
@@ -162,21 +162,21 @@ func (s *state) track() checkpoint.TrackOptions {
 		Worker: s.worker,
 		Lease:  s.lease,
 		BeforeSave: func(context.Context) (checkpoint.AuditLog, error) {
-			kept := s.kept() // first: a line behind it may be written while the log is synced
+			kept := s.kept() // before Sync, because other lines may be written during it
 			return kept, s.log.Sync()
 		},
 	}
 }
 
-// kept is how far the audit log goes now.
+// kept returns the current last line of the audit log.
 func (s *state) kept() checkpoint.AuditLog {
 	kept := checkpoint.AuditLog{Host: hostname(), Name: s.name}
 	kept.Lines, kept.Head = s.log.Head()
 	return kept
 }
 
-// believe tells the audit log what the checkpoint of the pass knows of it. It returns a
-// note for each log that no longer has what the checkpoint knows of it.
+// believe passes the lines that the checkpoint has recorded to the audit log.
+// It returns a note for each log that lacks such a line.
 func (s *state) believe(ctx context.Context, passes *checkpoint.Passes, pass checkpoint.Pass) (notes []string, err error) {
 	logs, err := passes.Logs(ctx, pass)
 	if err != nil {

@@ -137,7 +137,7 @@ func recorded(ctx context.Context, passes *checkpoint.Passes, record checkpoint.
 	return s, nil
 }
 
-// addExamples takes examples of exceptions from the ledger, until there are enough.
+// addExamples adds examples of exceptions from the ledger to the summary.
 func addExamples(
 	ctx context.Context, passes *checkpoint.Passes, record checkpoint.Pass, s *report.Summary,
 ) error {

@@ -61,13 +61,13 @@ type wiring struct {
 	notes  []string
 	under  map[string]string // ARNs of the keys that accept rules name
 	plain  bool              // the SDK sends all requests itself
-	// warn says at once what has to be known before anything is written.
+	// warn logs warnings that the user must see before anything is written.
 	warn func(text string)
-	// consistent: tables are read with strongly consistent reads.
+	// consistent selects strongly consistent reads of tables.
 	consistent bool
-	// readOnly: source keys may be disabled.
+	// readOnly allows disabled source keys.
 	readOnly bool
-	account  string // of the credentials; empty where it cannot be told
+	account  string // of the credentials; "" if it is unknown
 }
 
 // wire builds the clients of a job and checks, in this order, formats, keys,
@@ -75,7 +75,7 @@ type wiring struct {
 func wire(
 	ctx context.Context, c *common, job *config.Job, command string,
 ) (*wiring, error) {
-	if _, err := newFormats(job, rotate.Keys{}); err != nil { // before anybody is asked
+	if _, err := newFormats(job, rotate.Keys{}); err != nil { // before any request
 		return nil, err
 	}
 	base, err := c.loadAWS(ctx, job.Workers, requestTimeout)
@@ -230,8 +230,8 @@ func keyProblem(job *config.Job, err error) error {
 	return err
 }
 
-// newFormats compiles the formats of all targets; all problems at once. The keys are empty
-// before KMS has told them.
+// newFormats compiles the formats of all targets and returns all problems
+// together. keys is empty before KMS has resolved the keys.
 func newFormats(job *config.Job, keys rotate.Keys) ([]*ciphertext.Compiled, error) {
 	var formats []*ciphertext.Compiled
 	var found []config.Problem
@@ -248,7 +248,7 @@ func newFormats(job *config.Job, keys rotate.Keys) ([]*ciphertext.Compiled, erro
 	return formats, problems(job, found)
 }
 
-// namesOfSources are the names by which readers may call the keys that ciphertexts leave:
+// namesOfSources returns the names that readers may use for the source keys:
 // ARNs, ids, and the aliases of the job file with their ARNs.
 func namesOfSources(keys rotate.Keys) (names []string) {
 	for _, key := range keys.Sources {
