@@ -10,12 +10,14 @@ import (
 	"rotator/internal/kmsblob"
 )
 
-// rememberedAnswers is how many of the last answers of KMS a new one is compared with.
+// rememberedAnswers is the number of recent answers of KMS with which a new one
+// is compared.
 const rememberedAnswers = 100_000
 
-// answerHistory remembers the last answers of KMS by 64-bit digests, so that an answer is noticed
-// that was given before, to another question: by a proxy that mixes up connections, or a
-// server that caches. It is safe for concurrent use, and takes 3.4 MB once it is full.
+// answerHistory stores digests of the last answers of KMS to detect an answer
+// that was already given to another request, for example by a caching server or
+// by a proxy that mixes up connections. It is safe for concurrent use. A full
+// history takes 3.4 MB.
 type answerHistory struct {
 	seed maphash.Seed
 
@@ -39,8 +41,9 @@ const answerTable = 1 << 18
 
 func newAnswerHistory() *answerHistory { return &answerHistory{seed: maphash.MakeSeed()} }
 
-// add remembers an answer. It reports whether its blob or its request id has been part of an
-// answer to another question. The same answer to the same question does no harm.
+// add stores an answer. It reports whether its blob or its request id was
+// already part of an answer to another request. The same answer to the same
+// request is not reported.
 func (a *answerHistory) add(q Question, answer Answer) (blob, request bool) {
 	one := a.digest(q, answer)
 	a.mu.Lock()
@@ -62,7 +65,8 @@ func (a *answerHistory) digest(q Question, answer Answer) answered {
 	return one
 }
 
-// questionOf digests a question. The pairs of a context have no order.
+// questionOf returns the digest of a request. It does not depend on the order
+// of the pairs of a context.
 func (a *answerHistory) questionOf(q Question) uint64 {
 	digest := maphash.Bytes(a.seed, q.Blob) ^ maphash.String(a.seed, q.Source.ARN)
 	for i, pairs := range []map[string]string{q.Context, q.DestinationContext} {
@@ -74,8 +78,8 @@ func (a *answerHistory) questionOf(q Question) uint64 {
 	return digest
 }
 
-// elsewhere reports whether a mark is one of an answer to another question. It must be
-// called with mu held.
+// elsewhere reports whether a mark belongs to an answer to another request. It
+// must be called with mu held.
 func (a *answerHistory) elsewhere(one answered, kind int) bool {
 	mark := one.marks[kind]
 	if mark == 0 {
@@ -89,7 +93,7 @@ func (a *answerHistory) elsewhere(one answered, kind int) bool {
 	return false
 }
 
-// remember puts an answer in the place of the oldest. It must be called with mu held.
+// remember replaces the oldest answer. It must be called with mu held.
 func (a *answerHistory) remember(one answered) {
 	if len(a.ring) < rememberedAnswers {
 		a.ring = append(a.ring, one)
@@ -102,10 +106,10 @@ func (a *answerHistory) remember(one answered) {
 	a.next = (a.next + 1) % rememberedAnswers
 }
 
-// home is where a mark is looked for first.
+// home returns the first index at which a mark is looked up.
 func home(mark uint64) uint64 { return mark >> 1 % answerTable }
 
-// mark is the mark of a table entry that is not free.
+// mark returns the mark of a table entry, which must not be free.
 func (a *answerHistory) mark(at uint64) uint64 {
 	entry := a.table[at] - 1
 	return a.ring[entry/2].marks[entry%2]
@@ -125,7 +129,7 @@ func (a *answerHistory) insert(index int) {
 	}
 }
 
-// forget takes the marks of ring[index] out of the table.
+// forget removes the marks of ring[index] from the table.
 func (a *answerHistory) forget(index int) {
 	for kind, mark := range a.ring[index].marks {
 		if mark == 0 {
@@ -139,7 +143,8 @@ func (a *answerHistory) forget(index int) {
 	}
 }
 
-// free empties an entry and moves up those behind it that are found through it.
+// free empties an entry and moves up the following entries that are found
+// through it.
 func (a *answerHistory) free(at uint64) {
 	for next := (at + 1) % answerTable; a.table[next] != 0; next = (next + 1) % answerTable {
 		fromHome := (next - home(a.mark(next))) % answerTable
@@ -156,17 +161,19 @@ func (a *answerHistory) free(at uint64) {
 const (
 	// leastBlob is shorter than any ciphertext: AES-GCM has a nonce of 12 and a tag of 16.
 	leastBlob = 12 + 16 + 1
-	// layoutSlack is by how much the ciphertexts of one plaintext can differ in the layouts
-	// that are known: they are from 135 to 190 longer than the plaintext.
+	// layoutSlack is the maximum difference in length between ciphertexts of one
+	// plaintext in the known layouts, which are 135 to 190 bytes longer than the
+	// plaintext.
 	layoutSlack = 64
-	// rsaMost is the longest plaintext under an RSA key (RSA_4096, RSAES_OAEP_SHA_1), and
-	// overheadMost how much longer than its plaintext a symmetric ciphertext can be.
+	// rsaMost is the maximum length of a plaintext under an RSA key (RSA_4096,
+	// RSAES_OAEP_SHA_1). overheadMost is the maximum overhead of a symmetric
+	// ciphertext.
 	rsaMost      = 470
 	overheadMost = 256
 )
 
-// check stops the run for an answer that cannot be the one to the question. Nothing of it
-// must be written, nor counted.
+// check returns the error that ends the run if an answer cannot belong to its
+// request. Such an answer must be neither written nor counted.
 func (d *decider) check(q Question, answer Answer) error {
 	if err := d.complete(answer); err != nil {
 		return err
@@ -186,7 +193,8 @@ func (d *decider) check(q Question, answer Answer) error {
 	return d.wrongAnswer(what, answer, nil)
 }
 
-// wrongAnswer is the error that ends a run for an answer of KMS.
+// wrongAnswer returns the error that ends a run because of a wrong answer of
+// KMS.
 func (d *decider) wrongAnswer(what string, answer Answer, err error) error {
 	request := ""
 	if answer.RequestID != "" {
@@ -199,7 +207,7 @@ func (d *decider) wrongAnswer(what string, answer Answer, err error) error {
 	return stop
 }
 
-// wrongBlob says what is impossible about a new blob; "" for nothing.
+// wrongBlob describes why a new blob is impossible; "" if it is possible.
 func (d *decider) wrongBlob(q Question, blob []byte) string {
 	size := d.keys.Destination.Size
 	_, known := kmsblob.ReadToken(blob)
@@ -221,8 +229,8 @@ func (d *decider) wrongBlob(q Question, blob []byte) string {
 // rsaSize reports whether a ciphertext under some RSA key has n bytes.
 func rsaSize(n int) bool { return n == 256 || n == 384 || n == 512 }
 
-// provenTokens is what is known of the ciphertexts that are about to be written: which header
-// tokens stand for the destination key.
+// provenTokens holds the header tokens that are proven to belong to the
+// destination key.
 type provenTokens struct {
 	turn chan struct{} // held while KMS is asked
 
@@ -251,11 +259,11 @@ func (p *provenTokens) add(token kmsblob.Token, readable bool) {
 	}
 }
 
-// prove asks KMS, once for each header token, whether a new ciphertext is under the
-// destination key and context, before anything with that token is written. A token that was
-// not seen before is no fault: the key may have been rotated. Ciphertexts without a header,
-// such as those of RSA keys, are asked about once in a run. An error that is not a
-// *StopError says that KMS gave no usable answer.
+// prove asks KMS, once for each header token, whether a new ciphertext is under
+// the destination key and context. Nothing with that token is written before. A
+// new token is not a fault, because the key may have been rotated. Ciphertexts
+// without a header, such as those under RSA keys, are checked once per run. An
+// error other than a *StopError means that KMS gave no usable answer.
 func (d *decider) prove(ctx context.Context, answer Answer, to map[string]string) error {
 	token, readable := kmsblob.ReadToken(answer.Blob)
 	if d.headers.looking || d.proven.has(token, readable) {

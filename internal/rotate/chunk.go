@@ -39,10 +39,10 @@ type task struct {
 	// busy is true once the store refused to write the item for its place's sake.
 	busy   bool
 	misses []miss // of the item as it was read last
-	// search is what was, and was not, searched of the item as it was read last.
+	// search counts what was and was not searched in the item as last read.
 	search checkpoint.SearchCounts
-	// named is how many of the slots the format has found. Those behind them were found
-	// by the search, and are never written.
+	// named is the number of slots that the format found. Later slots were found
+	// by the search and are never written.
 	named int
 }
 
@@ -57,7 +57,8 @@ func (t *task) give() {
 // moves says whether the item is still to be written.
 func (t *task) moves() bool { return t.payload != nil }
 
-// guards returns what the slots that move depend on beside the values they replace.
+// guards returns the values on which the moved slots depend, other than those
+// that they replace.
 func (t *task) guards(target *Target) []scan.Guard {
 	return target.Format.Guards(t.item, t.slots[:t.named], func(i int) bool { return t.verdicts[i].moves() })
 }
@@ -186,8 +187,8 @@ func (w *worker) every(t *task, v verdict) {
 	}
 }
 
-// decide finds the slots of the item as read and decides each. What else in the item
-// looks like a ciphertext is decided as well.
+// decide finds the slots of the item and decides each of them. It also decides
+// ciphertexts that no slot names.
 func (w *worker) decide(ctx context.Context, target *Target, t *task) error {
 	if t.own = target.Own != nil && target.Own(t.item); t.own {
 		t.slots, t.verdicts, t.misses, t.payload = nil, nil, nil, nil
@@ -480,7 +481,7 @@ func (w *worker) claim(target *Target, t *task, now scan.Item) error {
 		i := moving[n]
 		records = append(records, w.record(target, t, i))
 		t.written = true
-		// Where the item states another context by now, KMS is asked what is there.
+		// If the item now states another context, KMS must be asked again.
 		if maps.Equal(slots[at].DestinationContext, t.slots[i].DestinationContext) {
 			t.known.set(questionOf(slots[at]), &verdict{outcome: Rotated, key: t.verdicts[i].key})
 		}

@@ -27,14 +27,15 @@ type Keys struct {
 // Mode is what a job does.
 type Mode string
 
-// The modes. All but ModeMove stay under one key, which is source and destination.
+// The modes. In all modes except ModeMove, one key is both source and
+// destination.
 const (
 	ModeMove    Mode = "move"    // from the source keys to the destination key
 	ModeRefresh Mode = "refresh" // to the newest material of the key
 	ModeContext Mode = "context" // to another encryption context under the key
 )
 
-// refresh reports whether slots already under the destination key are to move to its
+// refresh reports whether slots under the destination key are moved to its
 // newest material.
 func (k Keys) refresh() bool { return k.Mode == ModeRefresh }
 
@@ -65,7 +66,7 @@ type verdict struct {
 	// before and after are the digests of the slot's blob and of that to put in its
 	// place, once somebody asked for them.
 	before, after string
-	// binding is what ties the audit log's lines about the slot to the pass.
+	// binding ties the lines of the audit log about the slot to the pass.
 	binding string
 }
 
@@ -85,15 +86,16 @@ type decider struct {
 	kept    map[string]string // Config.KnownTokens
 	answers *answerHistory
 	proven  *provenTokens
-	// broken is set once an answer of KMS has turned out not to be one to its question:
-	// then nothing more is written.
+	// broken is set once an answer of KMS did not belong to its request. Nothing
+	// more is written then.
 	broken  atomic.Pointer[StopError]
 	limiter *Limiter
 	workers func() int // among which the rate is divided now
 	retry   *retrier
 	denials streak
-	// changed is true when the last slot of a job of ModeContext had the new context
-	// already: then that context is tried first. A header does not tell the context.
+	// changed is true if the last slot of a ModeContext job already had the new
+	// context. Then that context is tried first, because a header does not show
+	// the context.
 	changed   atomic.Bool
 	requests  atomic.Int64
 	throttled atomic.Int64
@@ -175,8 +177,8 @@ func (d *decider) opposite(
 	return d.refused(ctx, slot, refusals, refusal{d.keys.Destination, err})
 }
 
-// elsewhere is the verdict on a slot under a key that is not asked for; arn is "" when
-// KMS does not name it.
+// elsewhere returns the verdict on a slot under a key that the job does not
+// name. arn is "" if KMS does not name the key.
 func (d *decider) elsewhere(arn string) verdict {
 	if arn == d.keys.Destination.ARN {
 		return verdict{outcome: Foreign, key: arn, reason: reasonOtherContext,
@@ -367,9 +369,9 @@ func (d *decider) denied(ctx context.Context, q Question, err error) error {
 	return err
 }
 
-// ownKey reports whether the state of a key that an unpinned question met is that of the
-// blob's own key. Where a source key is known to be unusable, the destination key has just
-// answered.
+// ownKey reports whether a key-state error of a request without SourceKeyId is
+// about the key of the blob. If a source key is known to be unusable, the
+// destination key has just answered.
 func (d *decider) ownKey(ctx context.Context) bool { return d.keys.retired() || d.usable(ctx) }
 
 // usable is true when every key the job names may be used now, as far as the

@@ -264,7 +264,7 @@ func (h *headers) keyOf(blob []byte) string {
 	return h.facts[t].key
 }
 
-// factOf returns what KMS has said of a token.
+// factOf returns what KMS has reported about a token.
 func (h *headers) factOf(t kmsblob.Token) (f fact, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

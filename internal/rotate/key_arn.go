@@ -7,8 +7,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 )
 
-// KeyARN returns the ARN of a key that is named but not used: whatever its state and usage.
-// Errors are *KeyError, or the SDK's.
+// KeyARN returns the ARN of a key regardless of its state and usage. Errors are
+// *KeyError or errors of the SDK.
 func KeyARN(ctx context.Context, client *kms.Client, given string) (string, error) {
 	out, err := client.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: &given})
 	if err != nil {

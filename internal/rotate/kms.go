@@ -24,10 +24,11 @@ type Key struct {
 	// Material is the id of the current key material; "" for an asymmetric key,
 	// and where the server does not tell.
 	Material string
-	// Unusable is the state of a source key that cannot be used, as DescribeKey names it;
-	// "" for a key that can. Only a pass that cannot write has such keys.
+	// Unusable is the state from DescribeKey of a source key that cannot be used,
+	// or "" if the key can be used. Only read-only passes have such keys.
 	Unusable string
-	// Size is how many bytes every ciphertext under an RSA key has; 0 for a symmetric key.
+	// Size is the length in bytes of ciphertexts under an RSA key; 0 for a
+	// symmetric key.
 	Size int
 }
 
@@ -35,8 +36,8 @@ type Key struct {
 // name their key.
 func (k Key) Symmetric() bool { return k.Algorithm == Symmetric }
 
-// pinnedSymmetric reports whether the key, as the source of a question, is one whose blobs
-// KMS compares with it before it decrypts.
+// pinnedSymmetric reports whether KMS, with the key as SourceKeyId, compares
+// the key of a blob before it decrypts.
 func (k Key) pinnedSymmetric() bool { return k.ARN != "" && k.Symmetric() }
 
 // Question is one ReEncrypt request, always towards the job's destination key.
@@ -185,8 +186,8 @@ func (k Key) usable() error {
 		"its state is %s; enable it (aws kms enable-key --key-id %s), then run again", k.Unusable, k.ARN)}
 }
 
-// rsaSizes is the length of the ciphertexts of each kind of RSA key, in bytes: that of the
-// modulus.
+// rsaSizes returns the ciphertext length in bytes of each RSA key spec: the
+// length of the modulus.
 func rsaSizes() map[types.KeySpec]int {
 	return map[types.KeySpec]int{types.KeySpecRsa2048: 256, types.KeySpecRsa3072: 384,
 		types.KeySpecRsa4096: 512}

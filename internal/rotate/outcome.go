@@ -28,11 +28,11 @@ const (
 	reasonAccessDenied      = "access-denied"
 	reasonForeignKey        = "foreign-key"
 	reasonOtherContext      = "other-context"
-	// KMS matched the key of the blob, and could not decrypt it with the context that the
-	// job gives for that key.
+	// KMS matched the key of the blob but could not decrypt it with the context of
+	// the job for that key.
 	reasonSourceContext      = "source-other-context"
 	reasonDestinationContext = "destination-other-context"
-	// A source key cannot be used, and nothing tells whether the blob is under it.
+	// A source key cannot be used, and it is unknown whether the blob is under it.
 	reasonKeyDisabled = "key-disabled"
 	reasonKeyUnusable = "key-unusable"
 	reasonKept        = "kept-changing"

@@ -20,14 +20,15 @@ import (
 type Plan struct {
 	Job         string
 	Fingerprint string
-	// Before is the fingerprint that an older version gave the same work, where it differs.
+	// Before is the fingerprint of the same work in an older version, if it
+	// differs.
 	Before  string
 	Keys    Keys
 	Targets []Target
 	Account string // of the caller, for the record of the pass
 }
 
-// describes reports whether a pass is about what the plan is.
+// describes reports whether a pass has the fingerprint of the plan.
 func (p Plan) describes(pass checkpoint.Pass) bool {
 	return pass.Fingerprint == p.Fingerprint || p.Before != "" && pass.Fingerprint == p.Before
 }

@@ -46,8 +46,9 @@ type Config struct {
 	Settle time.Duration
 	// Pass is the number of the pass, for the audit log.
 	Pass int
-	// Identity is that of the pass (checkpoint.Pass.Identity). It binds the lines of the
-	// audit log to the pass; without it nothing that the log holds is believed.
+	// Identity is the identity of the pass (checkpoint.Pass.Identity). It binds
+	// the lines of the audit log to the pass. Without it, no line of the log is
+	// used.
 	Identity string
 	Recorder Recorder
 	Logger   *zap.Logger // nil: silent
@@ -61,17 +62,17 @@ type Config struct {
 	// the record of the pass says so from then on; false forbids it. Nil allows it,
 	// for a pass that leaves no record.
 	BeginHeaders func(ctx context.Context) (bool, error)
-	// KnownTokens are the keys that KMS named in earlier passes, by the tokens of headers
-	// (kmsblob.Token.String). They are used where KMS cannot be asked, since a source key is
-	// disabled.
+	// KnownTokens maps header tokens (kmsblob.Token.String) to the keys that KMS
+	// named in earlier passes. They are used if a source key is disabled and KMS
+	// cannot be asked.
 	KnownTokens map[string]string
 	// Draw returns a number from 0 to below n, for the jitter of retries and the choice
 	// of a sample. Nil draws
 	// at random; a simulation repeats itself.
 	Draw func(n int64) int64
-	// Exceptions is given the exceptions of targets without a Writer, which have no
-	// ledger, as they are found. It is called by one goroutine at a time. An error ends
-	// the run. Nil drops them.
+	// Exceptions receives the exceptions of targets without a Writer, which have
+	// no ledger. It is never called concurrently. An error ends the run. If nil,
+	// they are dropped.
 	Exceptions func([]checkpoint.LedgerEntry) error
 }
 
@@ -388,8 +389,8 @@ type pageWork struct {
 	ledger []checkpoint.LedgerEntry
 }
 
-// add counts a chunk. An error means that its exceptions could not be reported; then the
-// page stays open.
+// add counts a chunk. If its exceptions cannot be reported, it returns an error
+// and the page stays open.
 func (p *pageWork) add(target *Target, tasks []*task) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -413,7 +414,8 @@ func (p *pageWork) complete() {
 	p.ticket.Complete(p.page.Next, p.page.Last, p.counts, p.ledger)
 }
 
-// report hands exceptions over that go into no ledger, so that memory stays flat.
+// report passes on exceptions that go into no ledger, so that memory use stays
+// constant.
 func (r *Rotator) report(exceptions []checkpoint.LedgerEntry) error {
 	if len(exceptions) == 0 || r.config.Exceptions == nil {
 		return nil
@@ -443,7 +445,7 @@ func (r *Rotator) tally(
 	if t.written || t.recovered {
 		counts.Items.Written++
 	}
-	if !t.unread { // its one slot stands for what nobody knows
+	if !t.unread { // an unread item has one slot of no rule
 		rules.add(t)
 	}
 	var exceptions []checkpoint.LedgerEntry
@@ -459,7 +461,8 @@ func (r *Rotator) tally(
 	return exceptions
 }
 
-// countStaleKey counts a slot that leaves a source key, and has the id of one beside it.
+// countStaleKey counts a slot that leaves a source key and has the id of a
+// source key next to it.
 func countStaleKey(
 	counts *checkpoint.Counts, target string, ref scan.Ref, slot ciphertext.Slot, v verdict,
 ) {
@@ -491,8 +494,8 @@ func clip(path string) string {
 	return strings.ToValidUTF8(path[:most], "") // not half a character
 }
 
-// count puts one slot into exactly one outcome. It returns what is known of the key of a
-// slot that is failed or in conflict.
+// count counts one slot under exactly one outcome. It returns the known origin
+// of a slot that failed or is in conflict.
 func (r *Rotator) count(
 	counts *checkpoint.Counts, slot ciphertext.Slot, v verdict,
 ) (origin checkpoint.Origin) {

@@ -18,7 +18,7 @@ type KeyRequest struct {
 	SourceAlgorithm                   string
 	Any                               bool
 	Mode                              Mode // "" is ModeMove
-	// ReadOnly allows source keys that cannot be used, for a pass that cannot write.
+	// ReadOnly allows source keys that cannot be used, for a read-only pass.
 	ReadOnly bool
 }
 
@@ -69,8 +69,8 @@ func (k Keys) check() error {
 	return nil
 }
 
-// sameKey refuses a job that would move from a key to the same key: it has to state what
-// it is for.
+// sameKey returns the error for a source key that is also the destination key,
+// without a mode that allows this.
 func (k Keys) sameKey(i int) error {
 	e := &KeyError{Given: k.Sources[i].Given, Field: fmt.Sprintf("source.keys[%d]", i), Wrong: true}
 	what := fmt.Sprintf("it is %s, which is also the destination key", k.Destination.ARN)
@@ -89,7 +89,8 @@ func (k Keys) sameKey(i int) error {
 	return e
 }
 
-// checkOneKey refuses other keys than the one of a job that stays under it.
+// checkOneKey refuses source keys other than the destination key, for the modes
+// with one key.
 func (k Keys) checkOneKey() error {
 	for i, source := range k.Sources {
 		if source.ARN != k.Destination.ARN {
@@ -135,14 +136,15 @@ func CheckAuthorized(ctx context.Context, asker Reencrypter, keys Keys, contexts
 	return notes, nil
 }
 
-// KeyChanges are what has become of the keys of a job while a pass was under way.
+// KeyChanges are changes of the keys of a job during a pass.
 type KeyChanges struct {
-	Doubts []string // reasons why what the pass counted is no proof
+	Doubts []string // reasons why the figures of the pass are not evidence
 	Notes  []string // the others
 }
 
-// CompareKeys asks KMS what the names of the keys stand for now. Began is the id of the
-// key material that was current when the pass began. Errors are the SDK's.
+// CompareKeys compares the current state of the keys in KMS with that of the
+// pass. began is the id of the key material that was current when the pass
+// began. Errors are those of the SDK.
 func CompareKeys(
 	ctx context.Context, client *kms.Client, keys Keys, began string,
 ) (changes KeyChanges, err error) {
@@ -173,8 +175,8 @@ func CompareKeys(
 	return changes, nil
 }
 
-// rotatedSince compares the current material of a key with that at the beginning of the
-// pass, and of the run.
+// rotatedSince compares the current material of a key with the material at the
+// beginning of the pass and of the run.
 func rotatedSince(key Key, began, now string) []string {
 	if now == key.Material && (began == "" || began == now) {
 		return nil

@@ -10,18 +10,18 @@ import (
 	"rotator/internal/scan"
 )
 
-// prover is a Format with rules of the job file, each of which must find something.
+// prover is a Format with rules, each of which must find a ciphertext.
 type prover interface {
 	Rules() []ciphertext.Rule
 	Explain(item scan.Item, rule int, near bool) ciphertext.Miss
 }
 
-// nearItems is for how many items of a rule that has found nothing so far names like the
-// missing one are looked for.
+// nearItems is the maximum number of items in which similar names are searched
+// for a rule that has found nothing.
 const nearItems = 64
 
-// proof follows which rules of one target have found a ciphertext in this run. It is safe
-// for concurrent use.
+// proof tracks the rules of one target that have found a ciphertext in this
+// run. It is safe for concurrent use.
 type proof struct {
 	format prover
 	rules  []ciphertext.Rule
@@ -30,10 +30,10 @@ type proof struct {
 
 type ruleState struct {
 	found    atomic.Bool
-	searched atomic.Int32 // items in which names like the missing one were looked for
+	searched atomic.Int32 // items in which similar names were searched
 }
 
-// newProof returns nil for a format that does not tell its rules.
+// newProof returns nil for a format that is not a prover.
 func newProof(format ciphertext.Format) *proof {
 	f, ok := format.(prover)
 	if !ok {
@@ -43,14 +43,14 @@ func newProof(format ciphertext.Format) *proof {
 	return &proof{format: f, rules: rules, states: make([]ruleState, len(rules))}
 }
 
-// miss is why one rule found no slot in an item.
+// miss is the reason why one rule found no slot in an item.
 type miss struct {
 	rule int
 	ciphertext.Miss
 }
 
-// misses explains why rules found no slot in an item, as far as there is more to say than
-// that the item does not have the first name of the path.
+// misses returns the reasons why rules found no slot in an item, except if the
+// item only lacks the first name of the path.
 func (p *proof) misses(item scan.Item, slots []ciphertext.Slot) (list []miss) {
 	if p == nil || len(p.rules) == 1 && len(slots) > 0 {
 		return nil
@@ -88,7 +88,7 @@ type ruleCounts struct {
 	seen  []found // of the item that is being counted
 }
 
-// found is what a rule found in one item; the larger value counts.
+// found is the result of a rule in one item; the largest value is counted.
 type found int8
 
 const (
@@ -109,7 +109,7 @@ func newRuleCounts(p *proof) *ruleCounts {
 	}
 }
 
-// add counts the slots of one item, and what stands in the place of those that it lacks.
+// add counts the slots of one item and the reasons of missing ones.
 func (c *ruleCounts) add(t *task) {
 	if c == nil {
 		return
@@ -152,8 +152,8 @@ func (c *ruleCounts) add(t *task) {
 	}
 }
 
-// into adds what was counted to counts, by the names of the rules. Rules of which nothing
-// was counted are there too, so that the record of a pass lists them.
+// into adds the counts to counts by the names of the rules. It includes rules
+// without any count, so that the record of a pass lists them.
 func (c *ruleCounts) into(counts *checkpoint.Counts) {
 	if c == nil {
 		return
@@ -168,7 +168,8 @@ func (c *ruleCounts) into(counts *checkpoint.Counts) {
 	}
 }
 
-// originOf returns what is known of the key of a slot that is failed or in conflict.
+// originOf returns what is known about the key of a slot that failed or is in
+// conflict.
 func (r *Rotator) originOf(slot ciphertext.Slot, v verdict) checkpoint.Origin {
 	blob := slot.Blob
 	if slot.Refused != nil {
@@ -195,8 +196,9 @@ func (r *Rotator) originOf(slot ciphertext.Slot, v verdict) checkpoint.Origin {
 	return checkpoint.OriginNone
 }
 
-// holdsBlob reports whether bytes that are no blob of a known layout may still hold one:
-// damaged or of another layout, behind other bytes, in an encoding, cut short, compressed.
+// holdsBlob reports whether bytes that are not a blob of a known layout may
+// still contain one: damaged, of another layout, after other bytes, encoded,
+// cut short or compressed.
 func holdsBlob(b []byte) bool {
 	if len(b) >= 5 && b[0] == 1 && b[3] == 0 && b[4] == 0x78 || bytes.HasPrefix(b, []byte{0x0a, 0x20}) {
 		return true // it begins as the known layouts do
@@ -215,8 +217,8 @@ func holdsBlob(b []byte) bool {
 	return hit
 }
 
-// KeyOfToken returns the ARN of the key that KMS named for a token in the header of some
-// ciphertext in this run, and "" where KMS named none.
+// KeyOfToken returns the ARN of the key that KMS named for a header token in
+// this run, or "" if KMS named none.
 func (r *Rotator) KeyOfToken(text string) string {
 	r.headers.mu.Lock()
 	defer r.headers.mu.Unlock()
@@ -228,8 +230,8 @@ func (r *Rotator) KeyOfToken(text string) string {
 	return ""
 }
 
-// NamedTokens returns the keys that KMS named in this run, by the tokens of headers. The
-// source keys come first: there are at most n tokens.
+// NamedTokens maps at most n header tokens to the keys that KMS named for them
+// in this run. Tokens of source keys are preferred.
 func (r *Rotator) NamedTokens(n int) map[string]string {
 	r.headers.mu.Lock()
 	defer r.headers.mu.Unlock()

@@ -10,22 +10,25 @@ import (
 	"rotator/internal/scan"
 )
 
-// Trace is a change that an earlier process of a pass noted in the audit log.
+// Trace is a change that an earlier process of a pass recorded in the audit
+// log.
 type Trace struct {
 	Record Record
-	// Written reports whether it was noted as written, and not as intended only.
+	// Written reports whether the change was recorded as written, not only as
+	// intended.
 	Written bool
-	// Kept reports whether the checkpoint of the pass vouches for the line: it holds the
-	// hash of the line, or of one behind it in the same chain. Other lines are hints.
+	// Kept reports whether the checkpoint of the pass confirms the line: it holds
+	// the hash of the line, or of a later line in the same chain. Other lines are
+	// hints.
 	Kept bool
 }
 
-// recover recognises a slot that an earlier process of this pass wrote before it died,
-// and before the page was saved: the audit log has the digest of the very blob that KMS
-// returned for it. The log decides only that the slot counts as rotated, and not as
-// current. That the slot is where the job wants it rests on the checkpoint, which
-// vouches for the line, or else on KMS, which is asked. The slot gets its line in the log
-// unless that process wrote it.
+// recover recognises a slot that an earlier process of this pass wrote but did
+// not save: the audit log has the digest of the blob that KMS returned for it.
+// The log decides only whether the slot counts as rotated or as current. The
+// checkpoint must confirm the line; otherwise KMS is asked whether the slot has
+// moved. If the earlier process did not record the slot as written, recover
+// does.
 func (w *worker) recover(
 	ctx context.Context, target *Target, t *task, slot ciphertext.Slot, found string,
 ) (v verdict, ok bool, err error) {
@@ -50,19 +53,20 @@ func (w *worker) recover(
 	return verdict{outcome: Rotated, key: record.From}, true, err
 }
 
-// ours reports whether a line of the audit log is about this pass, about this item, and
-// about a blob with the encryption context that the slot must have.
+// ours reports whether a line of the audit log belongs to this pass, to this
+// item, and to a blob with the encryption context that the slot must have.
 func (w *worker) ours(target *Target, ref scan.Ref, slot ciphertext.Slot, r Record) bool {
 	keys := w.decider.keys
 	return r.Binding != "" && r.Binding == w.bind(r, slot) && r.Target == target.Name && r.Ref == ref &&
 		r.Pass == w.pass && r.To == keys.Destination.ARN && keys.isSource(r.From)
 }
 
-// bind returns what ties a line of the audit log to this pass: a digest of the identity of
-// the pass, of the item, of the keys and blobs, and of the encryption context that the new
-// blob was made with. The id of the pass is in the checkpoint alone, so without that no
-// line can be made that passes, and no value of a context can be guessed from one. It is
-// empty where the pass has no identity.
+// bind returns the digest that binds a line of the audit log to this pass. It
+// covers the identity of the pass, the item, the keys, the blobs and the
+// encryption context of the new blob. Only the checkpoint holds the id of the
+// pass. Without the checkpoint, nobody can therefore forge a valid line or
+// guess the values of a context from the digest. It is empty if the pass has no
+// identity.
 func (w *worker) bind(r Record, slot ciphertext.Slot) string {
 	if w.identity == "" {
 		return ""
@@ -76,8 +80,9 @@ func (w *worker) bind(r Record, slot ciphertext.Slot) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// confirm asks KMS whether a slot is where the job wants it, by one request that pins the
-// destination key. It reports false when KMS does not say so, whatever the reason.
+// confirm asks KMS, by one request with the destination key as SourceKeyId,
+// whether a slot has moved. It returns false if KMS does not confirm it, for
+// any reason.
 func (d *decider) confirm(ctx context.Context, slot ciphertext.Slot) (bool, error) {
 	to := d.destinationContext(slot)
 	answer, err := d.ask(ctx, Question{

@@ -9,24 +9,25 @@ import (
 	"rotator/internal/kmsblob"
 )
 
-// refusal is an error that KMS gave for a question about one slot, and the key that was
-// pinned in the question; the zero Key when KMS had to find it.
+// refusal is an error of KMS for a request about one slot, with the key that
+// was pinned in the request (its SourceKeyId), or the zero Key if none was.
 type refusal struct {
 	source Key
 	err    error
 }
 
-// incorrectKey reports whether KMS found the blob to be under another key than the pinned
+// incorrectKey reports whether the blob is under another key than the pinned
 // one.
 func (r refusal) incorrectKey() bool { return Classify(r.err) == ClassIncorrectKey }
 
-// invalid reports whether KMS could not decrypt the blob. Under a pinned symmetric key KMS
-// compares the key before it decrypts, so the key has matched, unless the blob has no
-// header that KMS can read.
+// invalid reports whether KMS could not decrypt the blob. With a pinned
+// symmetric key, KMS compares the key before it decrypts. The key has therefore
+// matched, unless KMS cannot read the header of the blob.
 func (r refusal) invalid() bool { return code(r.err) == "InvalidCiphertextException" }
 
-// refused is the verdict on a slot that KMS decrypted neither as a source nor as the
-// destination. Last is the refusal of the question with the destination pinned.
+// refused returns the verdict on a slot that KMS decrypted neither under a
+// source key nor under the destination key. last is the refusal of the request
+// with the destination key pinned.
 func (d *decider) refused(
 	ctx context.Context, slot ciphertext.Slot, first []refusal, last refusal,
 ) (verdict, error) {
@@ -46,8 +47,8 @@ func (d *decider) refused(
 	return d.unmatched(ctx, slot, all)
 }
 
-// hinted returns the key of the job that the header of a blob stands for, where that fits
-// how KMS refused the blob.
+// hinted returns the key of the job that the header of a blob names, if it
+// agrees with the refusals of KMS.
 func (d *decider) hinted(slot ciphertext.Slot, first, last refusal) string {
 	key := d.headers.keyOf(slot.Blob)
 	switch {
@@ -61,10 +62,10 @@ func (d *decider) hinted(slot ciphertext.Slot, first, last refusal) string {
 	return ""
 }
 
-// matched returns the key that KMS found to be that of the blob, although it could not
-// decrypt it; "" when the refusals do not tell. Servers other than AWS may refuse a blob
-// in the same way under every key, and so does KMS where the header cannot be read: two
-// keys that match are none.
+// matched returns the key that KMS identified as that of the blob although it
+// could not decrypt the blob, or "" if the refusals do not show it. Servers
+// other than AWS may refuse a blob in the same way under every key, and so does
+// KMS if it cannot read the header. Two matching keys therefore count as none.
 func matched(slot ciphertext.Slot, refusals []refusal) string {
 	key, compared := "", readable(slot)
 	for _, r := range refusals {
@@ -89,8 +90,9 @@ func readable(slot ciphertext.Slot) bool {
 	return ok
 }
 
-// pinSources asks about a slot under each source key in turn, until one matches: an
-// unpinned question that KMS refuses does not name the key.
+// pinSources sends requests with each source key pinned in turn, until one
+// matches. It is needed because a refused request without a pinned key does not
+// name the key.
 func (d *decider) pinSources(ctx context.Context, slot ciphertext.Slot) ([]refusal, error) {
 	var refusals []refusal
 	for _, source := range d.keys.Sources {
@@ -110,8 +112,8 @@ func (d *decider) pinSources(ctx context.Context, slot ciphertext.Slot) ([]refus
 	return refusals, nil
 }
 
-// otherContext is the verdict on a slot under a key of the job with a context that the job
-// does not give.
+// otherContext returns the verdict on a slot under a key of the job that KMS
+// cannot decrypt with the contexts of the job.
 func (d *decider) otherContext(key string) verdict {
 	v := verdict{outcome: Failed, key: key, reason: reasonSourceContext,
 		detail: "it is under a source key, but KMS cannot decrypt it with the encryption " +
@@ -129,8 +131,8 @@ func (d *decider) otherContext(key string) verdict {
 	return v
 }
 
-// unmatched is the verdict on a slot that no key of the job matched. The first refusal is
-// that of the first question.
+// unmatched returns the verdict on a slot that no key of the job matched. all
+// begins with the refusal of the first request.
 func (d *decider) unmatched(
 	ctx context.Context, slot ciphertext.Slot, all []refusal,
 ) (verdict, error) {
@@ -138,7 +140,7 @@ func (d *decider) unmatched(
 	if d.foreign(all) {
 		return d.name(ctx, slot, known)
 	}
-	if first.incorrectKey() { // and the destination did not get to compare keys
+	if first.incorrectKey() { // the request with the destination key failed before a comparison
 		first = all[len(all)-1]
 	}
 	switch class := Classify(first.err); {
@@ -164,9 +166,9 @@ func (d *decider) unmatched(
 	return verdict{outcome: Failed, reason: reason, detail: detail}, nil
 }
 
-// plaintextHint is what to add about bytes that KMS cannot decrypt and that do not begin as
-// ciphertexts under symmetric keys do. It is no more than a hint: other servers than AWS
-// have layouts of their own.
+// plaintextHint returns a hint about bytes that KMS cannot decrypt and that do
+// not begin like ciphertexts under symmetric keys. It is only a hint, because
+// servers other than AWS have other layouts.
 func (d *decider) plaintextHint(blob []byte) string {
 	_, known := kmsblob.ReadToken(blob)
 	if known || d.keys.SourceAlgorithm != Symmetric || holdsBlob(blob) {
@@ -175,8 +177,9 @@ func (d *decider) plaintextHint(blob []byte) string {
 	return "; it has no header of a KMS ciphertext, so it may be plaintext that was never encrypted"
 }
 
-// notDestination reports whether a blob is under another key than the destination: KMS says
-// so, or the blob has a header, which the ciphertexts of an RSA destination do not have.
+// notDestination reports whether a blob is under another key than the
+// destination. KMS reports this, or the blob has a header, which ciphertexts
+// under an RSA destination key do not have.
 func (d *decider) notDestination(slot ciphertext.Slot, all []refusal) bool {
 	if !d.keys.Destination.Symmetric() {
 		return readable(slot)
@@ -186,9 +189,9 @@ func (d *decider) notDestination(slot ciphertext.Slot, all []refusal) bool {
 	})
 }
 
-// foreign reports whether KMS compared the key of a blob with every key of the job, and
-// found it to be none of them. An RSA key is not compared: what is under it has no header
-// that KMS could call another key's.
+// foreign reports whether KMS compared the key of a blob with every key of the
+// job and none matched. KMS does not compare RSA keys, because ciphertexts
+// under them have no header.
 func (d *decider) foreign(all []refusal) bool {
 	if d.keys.Any {
 		return false
@@ -210,9 +213,9 @@ func (d *decider) foreign(all []refusal) bool {
 	return len(compared) > 0
 }
 
-// name asks KMS, without a pin, under which key a foreign slot stands. The new blob is
-// discarded. Known is the key that the header of the blob stands for, "" if that is not
-// known; it is used where KMS does not name the key.
+// name asks KMS, without a pinned key, for the key of a foreign slot, and
+// discards the new blob. known is the key that the header of the blob names, or
+// ""; it is used if KMS does not name the key.
 func (d *decider) name(ctx context.Context, slot ciphertext.Slot, known string) (verdict, error) {
 	from := d.sourceContext(slot)
 	if d.keys.SourceAlgorithm != Symmetric {

@@ -9,19 +9,19 @@ import (
 	"rotator/internal/kmsblob"
 )
 
-// retired reports whether a source key cannot be used. Only a pass that cannot write has
-// such keys: KMS cannot be asked about what is under them.
+// retired reports whether a source key cannot be used. Only read-only passes
+// have such keys. KMS cannot decrypt ciphertexts under them.
 func (k Keys) retired() bool {
 	return slices.ContainsFunc(k.Sources, func(s Key) bool { return s.Unusable != "" })
 }
 
-// usableSources are the source keys that KMS can be asked about.
+// usableSources returns the source keys that KMS can use.
 func (k Keys) usableSources() []Key {
 	return slices.DeleteFunc(slices.Clone(k.Sources), func(s Key) bool { return s.Unusable != "" })
 }
 
-// knownKey returns the key that KMS has named for the token in the header of a blob, in this
-// pass or in an earlier one of the job; "" for none.
+// knownKey returns the key that KMS has named for the header token of a blob,
+// in this pass or in an earlier pass of the job, or "".
 func (d *decider) knownKey(blob []byte) string {
 	token, ok := kmsblob.ReadToken(blob)
 	if !ok {
@@ -35,10 +35,11 @@ func (d *decider) keyOfToken(token kmsblob.Token) string {
 	return cmp.Or(fact.key, d.kept[token.String()])
 }
 
-// decideRetired decides a slot of a read-only pass some of whose source keys cannot be used.
-// A refusal of KMS tells the state of the key of a blob, and not the key. So a slot is under
-// such a key when KMS has named the key for its token before. What nothing tells is failed:
-// only KMS itself makes a slot current.
+// decideRetired decides a slot of a read-only pass in which some source keys
+// cannot be used. A refusal of KMS shows the state of the key of a blob, but
+// not the key. A slot therefore counts as under such a key only if KMS has
+// named the key for its token before. A slot with an unknown key fails. Only an
+// answer of KMS makes a slot current.
 func (d *decider) decideRetired(ctx context.Context, slot ciphertext.Slot) (verdict, error) {
 	known := d.knownKey(slot.Blob)
 	retired := func(s Key) bool { return s.ARN == known && s.Unusable != "" }
@@ -83,8 +84,8 @@ func (d *decider) decideRetired(ctx context.Context, slot ciphertext.Slot) (verd
 	return d.refused(ctx, slot, refusals, last)
 }
 
-// unasked is the verdict on a slot whose key KMS could not be asked about; false when KMS
-// did tell something.
+// unasked returns the verdict on a slot whose key KMS could not check. ok is
+// false if KMS gave an answer about the slot.
 func (d *decider) unasked(
 	slot ciphertext.Slot, known string, refusals []refusal, last refusal,
 ) (verdict, bool) {

@@ -23,7 +23,8 @@ func (r *Rotator) Retry(ctx context.Context, passes *checkpoint.Passes, pass che
 	return r.RetryWhere(ctx, passes, pass, guest, func(checkpoint.LedgerEntry) bool { return true })
 }
 
-// RetryWhere is Retry for the items of which the ledger has an entry with which(entry).
+// RetryWhere is Retry for the items with a ledger entry for which which returns
+// true.
 func (r *Rotator) RetryWhere(
 	ctx context.Context, passes *checkpoint.Passes, pass checkpoint.Pass,
 	guest *checkpoint.Guest, which func(checkpoint.LedgerEntry) bool,
@@ -162,7 +163,7 @@ func (r *Rotator) settleEntries(
 	for i, old := range entries {
 		var before, after checkpoint.Counts
 		countAs(&before, verdict{outcome: Outcome(old.Outcome), key: old.Key, reason: old.Reason}, old.Origin)
-		if old.Unread && !t.unread { // its rules were not counted when it could not be read
+		if old.Unread && !t.unread { // its rules were not counted while it was unreadable
 			rules := newRuleCounts(r.proofs[old.Target])
 			rules.add(t)
 			rules.into(&after)

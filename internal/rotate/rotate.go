@@ -47,9 +47,10 @@ type Recorder interface {
 	Intend(records []Record) error
 	// Record notes changes that were written.
 	Record(records []Record) error
-	// Find returns what an earlier process noted, not long before it died, of the change
-	// of an item to a blob of this digest. It finds only what was there before this
-	// process, and nothing before the log was told what the checkpoint knows of it.
+	// Find looks up the change that wrote a blob with this digest to the item, as
+	// recorded by an earlier process of this pass. It finds only lines that were
+	// written before this process opened the log, and nothing before the log has
+	// received the checkpoint's marks.
 	Find(target string, ref scan.Ref, after string) (Trace, bool)
 	// Sync makes what was noted survive a loss of power.
 	Sync() error
@@ -79,11 +80,11 @@ type Target struct {
 	Batch  int
 	Format ciphertext.Format
 	Place  checkpoint.Place // for the record of the pass
-	// Own reports whether an item is a file of rotator itself, which is left out. Nil
-	// leaves none out.
+	// Own reports whether an item is a file of rotator itself, which is left out.
+	// If nil, no item is left out.
 	Own func(scan.Item) bool
-	// Partial reports whether rows are read without some of their attributes, which are
-	// not searched then.
+	// Partial reports whether rows are read without some of their attributes.
+	// Those are not searched.
 	Partial bool
 }
 

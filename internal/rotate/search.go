@@ -7,35 +7,37 @@ import (
 	"rotator/internal/kmsblob"
 )
 
-// reasonUnrecognised is why a ciphertext that no slot names is a failed slot.
+// reasonUnrecognised is the reason of a failed slot for a ciphertext that no
+// slot names.
 const reasonUnrecognised = "unrecognised-ciphertext"
 
-// searcher finds out which of the ciphertexts that no slot names are under a source key.
-// It is shared by all workers. KMS is asked about one candidate of each token; what it
-// has said of the token of a slot saves that request too.
+// searcher determines which of the ciphertexts that no slot names are under a
+// source key. All workers share it. It asks KMS about one candidate of each
+// token, and about none if KMS has already named the key of the token for a
+// slot.
 type searcher struct {
 	decider *decider
 	exact   bool // KMS is asked about every candidate
 
 	mu      sync.Mutex
 	known   map[kmsblob.Token]finding
-	flights map[kmsblob.Token]chan struct{} // closed when KMS has been asked
+	flights map[kmsblob.Token]chan struct{} // closed when KMS has answered
 }
 
-// standing is where a ciphertext that no slot names stands, as far as the job cares.
+// standing classifies the key of a ciphertext that no slot names.
 type standing int
 
 const (
-	// unknownKey: nothing tells the key. It has to be taken for a source key.
+	// unknownKey: the key is unknown and must be treated as a source key.
 	unknownKey standing = iota
 	underSource
 	// elsewhereKey: under the destination key, or one that the job does not name.
 	elsewhereKey
-	// unusable: KMS decrypts it under none of the job's keys, and cannot tell its key.
+	// unusable: KMS decrypts it under no key of the job and does not name its key.
 	unusable
 )
 
-// finding is what is known of the ciphertexts of one token.
+// finding is what is known about the ciphertexts of one token.
 type finding struct {
 	standing standing
 	key      string // ARN; "" when it is not known
@@ -51,7 +53,7 @@ func newSearcher(d *decider, exact bool) *searcher {
 		flights: map[kmsblob.Token]chan struct{}{}}
 }
 
-// find returns where a candidate stands. An error ends the run.
+// find classifies a candidate. An error ends the run.
 func (s *searcher) find(ctx context.Context, c candidate) (finding, error) {
 	if key := s.decider.keyOfToken(c.token); s.decider.keys.retired() && s.decider.keys.isSource(key) {
 		return finding{standing: underSource, key: key, whole: true, header: true}, nil
@@ -86,7 +88,8 @@ func (s *searcher) find(ctx context.Context, c candidate) (finding, error) {
 	}
 }
 
-// fly asks KMS for all who have a candidate of the same token.
+// fly asks KMS once for all concurrent callers with a candidate of the same
+// token.
 func (s *searcher) fly(ctx context.Context, c candidate) (finding, error) {
 	f, err := s.ask(ctx, c)
 	s.mu.Lock()
@@ -99,7 +102,8 @@ func (s *searcher) fly(ctx context.Context, c candidate) (finding, error) {
 	return f, err
 }
 
-// standing is where KMS has said that the ciphertexts of a token stand.
+// standing returns the standing of ciphertexts of a token whose key KMS has
+// named.
 func (s *searcher) standing(f fact) standing {
 	keys := s.decider.keys
 	switch {
@@ -115,9 +119,10 @@ func (s *searcher) standing(f fact) standing {
 	return underSource
 }
 
-// ask asks KMS about a candidate, with each source key pinned in turn. The encryption
-// context is not known: that KMS cannot decrypt it, and does not name another key, means
-// that the key matched. The new blob is dropped.
+// ask asks KMS about a candidate, with each source key pinned in turn, and
+// discards the new blob. The encryption context is unknown. If KMS cannot
+// decrypt the candidate but does not report an incorrect key, the key has
+// matched.
 func (s *searcher) ask(ctx context.Context, c candidate) (finding, error) {
 	keys := s.decider.keys
 	sources := keys.Sources
@@ -154,15 +159,15 @@ func (s *searcher) ask(ctx context.Context, c candidate) (finding, error) {
 	return s.conclude(ctx, c, a)
 }
 
-// pinned is what KMS said to the questions with each source key.
+// pinned holds the answers of KMS to the requests with each source key pinned.
 type pinned struct {
-	matched []string // keys that it does not call the wrong one
-	others  bool     // some that it does, so that it tells keys apart
-	unclear bool     // no answer that says anything
+	matched []string // keys for which KMS reports no incorrect key
+	others  bool     // KMS reports an incorrect key for some, so it compares keys
+	unclear bool     // there was no usable answer
 }
 
-// conclude asks with the destination key pinned where that tells what the other answers
-// do not: whether KMS tells the key of this candidate at all.
+// conclude sends a request with the destination key pinned if the other answers
+// do not show whether KMS compares the key of this candidate at all.
 func (s *searcher) conclude(ctx context.Context, c candidate, a pinned) (finding, error) {
 	keys := s.decider.keys
 	f := finding{whole: c.whole}
@@ -186,7 +191,7 @@ func (s *searcher) conclude(ctx context.Context, c candidate, a pinned) (finding
 	case fatal(err):
 		return finding{}, s.stop(err)
 	case class == ClassInvalidCiphertext && keys.Any && c.whole:
-		f.standing = elsewhereKey // as far as KMS tells, it is under the destination key
+		f.standing = elsewhereKey // KMS reports no incorrect key for the destination key
 	case class == ClassInvalidCiphertext:
 		f.standing = s.undecided(c)
 	default:
@@ -195,8 +200,9 @@ func (s *searcher) conclude(ctx context.Context, c candidate, a pinned) (finding
 	return f, nil
 }
 
-// undecided is the standing of a candidate whose key KMS does not tell. One that is whole
-// cannot be decrypted by anyone; of one that was cut off, another may be whole.
+// undecided returns the standing of a candidate whose key KMS does not name. A
+// complete one cannot be decrypted at all. Of one that was cut off, a complete
+// copy may exist.
 func (s *searcher) undecided(c candidate) standing {
 	if c.whole {
 		return unusable
@@ -204,8 +210,8 @@ func (s *searcher) undecided(c candidate) standing {
 	return unknownKey
 }
 
-// question sends one request. Its denials do not count as those of the run: a policy may
-// ask for an encryption context, and none is sent.
+// question sends one request. A denial does not count as a denial of the run,
+// because a policy may require an encryption context and none is sent.
 func (s *searcher) question(
 	ctx context.Context, c candidate, source Key,
 ) (answer Answer, err error) {
@@ -226,8 +232,8 @@ func (s *searcher) question(
 	return answer, err
 }
 
-// allowed reports whether the caller may use a source key, so that a denial is about the
-// key of the candidate.
+// allowed reports whether the caller may use a source key. If so, a denial is
+// about the key of the candidate.
 func (s *searcher) allowed(ctx context.Context, source Key) bool {
 	if source.ARN == "" {
 		return true
@@ -236,7 +242,7 @@ func (s *searcher) allowed(ctx context.Context, source Key) bool {
 	return known && err == nil
 }
 
-// stop is the error of a question that ends the run.
+// stop returns the error with which a failed request ends the run.
 func (s *searcher) stop(err error) error {
 	switch Classify(err) {
 	case ClassKeyState, ClassCredentials:

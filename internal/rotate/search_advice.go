@@ -9,8 +9,8 @@ import (
 	"rotator/internal/kmsblob"
 )
 
-// advice says what to write in the job file so that a candidate is moved; part is the
-// value or the body that holds it.
+// advice returns the change to the job file that makes rotator move a
+// candidate. part is the value or the body that holds it.
 func advice(c candidate, part []byte, row bool) string {
 	format, prefix := formatWord(c.coding), lengthPrefix(c, part)
 	const application = "move it with the application that reads it"
@@ -41,7 +41,7 @@ func advice(c candidate, part []byte, row bool) string {
 	return ownTarget + "text, and a slot with a pattern that finds it and format: " + format
 }
 
-// formatWord is how a job file names an encoding.
+// formatWord returns the name of an encoding in a job file.
 func formatWord(e kmsblob.Encoding) string {
 	if e == kmsblob.Raw {
 		return "raw"
@@ -49,7 +49,7 @@ func formatWord(e kmsblob.Encoding) string {
 	return string(e)
 }
 
-// yamlText quotes a path where YAML would read it as something else.
+// yamlText quotes a path if YAML would misread it without quotes.
 func yamlText(path string) string {
 	if strings.ContainsAny(path, `[]{}*"'#:,&!|>%@`+"`") {
 		return "'" + strings.ReplaceAll(path, "'", "''") + "'"
@@ -57,7 +57,8 @@ func yamlText(path string) string {
 	return path
 }
 
-// lengthPrefix names the format of a blob that begins part behind its length.
+// lengthPrefix returns the format of a blob that follows its length at the
+// beginning of part, or "".
 func lengthPrefix(c candidate, part []byte) string {
 	if c.coding != kmsblob.Raw || c.offset > 4 || !c.whole {
 		return ""
@@ -81,7 +82,7 @@ func isJSON(body []byte) bool {
 	return len(trimmed) > 0 && (trimmed[0] == '{' || trimmed[0] == '[')
 }
 
-// isJSONLines reports whether a body looks like one JSON object a line.
+// isJSONLines reports whether a body looks like one JSON object per line.
 func isJSONLines(body []byte) bool {
 	first, rest, more := bytes.Cut(bytes.TrimSpace(body), []byte("\n"))
 	first, rest = bytes.TrimSpace(first), bytes.TrimSpace(rest)

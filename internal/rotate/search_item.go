@@ -14,27 +14,29 @@ import (
 	"rotator/internal/scan"
 )
 
-// maxCandidates is how many ciphertexts that no slot names are listed of one item.
+// maxCandidates is the maximum number of ciphertexts without a slot that are
+// listed per item.
 const maxCandidates = 100
 
-// candidate is a ciphertext, by its header, in bytes that no slot of its item claims.
+// candidate is a ciphertext that was found by its header and belongs to no slot
+// of its item.
 type candidate struct {
 	path   string // of the attribute or the metadata entry; "" is the body
 	offset int
 	coding kmsblob.Encoding
-	alone  bool // nothing else stands there, but for white space
+	alone  bool // the value holds nothing else, except white space
 	blob   []byte
 	token  kmsblob.Token
 	whole  bool
 	advice string
 }
 
-// sweep searches the items of one worker, one after the other. It allocates nothing for
-// an item in which every ciphertext is claimed by a slot.
+// sweep searches the items of one worker sequentially. It does not allocate for
+// an item in which every ciphertext belongs to a slot.
 type sweep struct {
 	finder kmsblob.Finder
 	hit    func(kmsblob.Hit) bool
-	text   []byte // what is searched, where that is a string
+	text   []byte // copy of the searched string
 	counts checkpoint.SearchCounts
 
 	slots  []ciphertext.Slot
@@ -55,8 +57,8 @@ func newSweep() *sweep {
 	return s
 }
 
-// search returns the candidates of an item, in the order of their places. What it counts
-// is in s.counts.
+// search returns the candidates of an item in the order of their places. It
+// counts in s.counts.
 func (s *sweep) search(item scan.Item, slots []ciphertext.Slot, partial bool) []candidate {
 	s.slots, s.found, s.byBlob, s.counts = slots, s.found[:0], nil, checkpoint.SearchCounts{Items: 1}
 	s.taken = slices.Grow(s.taken[:0], len(slots))[:len(slots)]
@@ -143,7 +145,7 @@ func (s *sweep) bytes(b []byte) {
 	s.finder.Search(b, s.hit)
 }
 
-// meet takes one hit: it is a slot's, or a candidate.
+// meet handles one hit, which belongs to a slot or is a candidate.
 func (s *sweep) meet(h kmsblob.Hit) bool {
 	if i := s.claim(h.Blob, true); i >= 0 {
 		s.taken[i] = true
@@ -158,7 +160,7 @@ func (s *sweep) meet(h kmsblob.Hit) bool {
 	return len(s.found) < maxCandidates+len(s.slots)
 }
 
-// place is where the search is, spelt as slots are.
+// place returns the current place of the search, in the notation of slot paths.
 func (s *sweep) place() string {
 	switch {
 	case !s.row && s.entry != "":
@@ -169,8 +171,9 @@ func (s *sweep) place() string {
 	return s.path.String()
 }
 
-// claim finds a slot that has the blob and was not met yet. In a row, a slot at the place
-// that is searched, with here; so that of two copies the one with a slot is claimed.
+// claim returns a slot with the blob that was not claimed yet. If here is set,
+// the slot of a row must be at the searched place, so that of two copies the
+// one with a slot is claimed.
 func (s *sweep) claim(blob []byte, here bool) int {
 	if len(s.slots) > 16 {
 		return s.claimIndexed(blob, here)
@@ -183,7 +186,7 @@ func (s *sweep) claim(blob []byte, here bool) int {
 	return -1
 }
 
-// claimIndexed is claim where there are many slots.
+// claimIndexed is claim for items with many slots.
 func (s *sweep) claimIndexed(blob []byte, here bool) int {
 	if s.byBlob == nil {
 		s.byBlob = make(map[string][]int, len(s.slots))
@@ -217,8 +220,8 @@ func (s *sweep) isHere(i int) bool {
 	return s.place() == s.slots[i].Path
 }
 
-// unclaimed takes out of the candidates what are the blobs of slots that stand elsewhere
-// than their paths say, and returns the others.
+// unclaimed removes the candidates that are blobs of slots at other places than
+// their paths, and returns the rest.
 func (s *sweep) unclaimed() []candidate {
 	if len(s.found) == 0 {
 		return nil
@@ -239,9 +242,10 @@ func (s *sweep) unclaimed() []candidate {
 	return s.found
 }
 
-// reported is the failed slot at the place of a candidate, so that the place is reported
-// already; -1 when there is none. In a body, where places of candidates are offsets, each
-// slot that was refused stands for one, and for all if it is the body.
+// reported returns the failed slot that already reports the place of a
+// candidate, or -1. In a body, where places of candidates are offsets, each
+// refused slot reports one candidate, or all of them if the slot is the whole
+// body.
 func (s *sweep) reported(c candidate, verdicts []verdict) int {
 	for i, slot := range s.slots {
 		if s.taken[i] || verdicts[i].outcome != Failed {
@@ -299,7 +303,8 @@ func (w *worker) search(ctx context.Context, target *Target, t *task) error {
 	return nil
 }
 
-// slot is how a candidate is reported: no slot of the job file.
+// slot returns the failed slot by which a candidate is reported. It belongs to
+// no rule.
 func (c candidate) slot() ciphertext.Slot {
 	path := fmt.Sprintf("%s, byte %d", cmp.Or(c.path, "body"), c.offset)
 	return ciphertext.Slot{Path: path, Rule: ciphertext.NoRule, Blob: c.blob,

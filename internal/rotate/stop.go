@@ -20,7 +20,7 @@ const (
 	StopFenced      StopKind = "fenced"      // another run works on this pass
 	StopJob         StopKind = "job"         // the job file does not fit what is there
 	StopInternal    StopKind = "internal"    // what must not happen did
-	StopAnswer      StopKind = "answer"      // KMS gave an answer that cannot be one to its question
+	StopAnswer      StopKind = "answer"      // an answer of KMS cannot belong to its request
 )
 
 // StopError ends the run: nothing that was under way is marked failed.
