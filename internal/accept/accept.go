@@ -1,7 +1,8 @@
-// Package accept applies the accept rules of a job file to the exceptions of a pass: slots
-// that failed, or are foreign, for a reason that the owner knows. A rule changes exit codes
-// and what is listed, never what a pass proves. Rules are applied when exceptions are read,
-// not when they are found, so that a changed rule holds for a finished pass at once.
+// Package accept applies the accept rules of a job file to the exceptions of a
+// pass: failed or foreign slots with a known reason. A rule changes exit codes
+// and listings, never the verdict on a key. Rules are applied when exceptions
+// are read, not when they are found, so a changed rule applies to a finished
+// pass at once.
 package accept
 
 import (
@@ -17,25 +18,26 @@ type Rule struct {
 	Target  string
 	Matches func(ref string) bool // the glob over the address of the item
 	Reasons []string
-	// Under is the ARN of the only key that the rule is for; "" for any but a source key,
-	// or none that is known.
+	// Under is the ARN of the key to which the rule applies. If it is "", the rule
+	// applies to any key other than a source key, and to unknown keys.
 	Under string
-	// Unresolved is why Under is not known, although the job file names a key.
+	// Unresolved is the reason why the key in the job file could not be resolved
+	// to Under.
 	Unresolved string
 	Most       int64     // 0 is without limit
 	Ends       time.Time // zero for a rule without an end
 	Because    string
 }
 
-// Keys is what the rules have to know of the keys of the job.
+// Keys describes the keys of the job for the rules.
 type Keys struct {
-	// IsSource reports whether the key with an ARN is a source key. An exception under
-	// one is never accepted.
+	// IsSource reports whether an ARN is that of a source key. An exception under
+	// a source key is never accepted.
 	IsSource func(arn string) bool
 	// Symmetric is true for symmetric source keys, whose ciphertexts have a header.
 	Symmetric bool
-	// OfToken returns the ARN of the key that KMS has named for the token in a header, ""
-	// where it has named none. It is called once all exceptions are added.
+	// OfToken returns the ARN of the key that KMS has named for a header token, or
+	// "". It is called only after all exceptions were added.
 	OfToken func(token string) string
 }
 
@@ -46,7 +48,7 @@ type Tally struct {
 	seen  map[class]int64
 }
 
-// class is all that matters of an exception, once the rules that may accept it are known.
+// class is the part of an exception that decides whether it is accepted.
 type class struct {
 	candidates string // indexes of rules, one byte each
 	key        string
@@ -95,14 +97,15 @@ func (t *Tally) classOf(e checkpoint.LedgerEntry) class {
 
 const foreign = "foreign"
 
-// acceptable reports whether the outcome of an exception can be accepted. Whatever kept
-// changing, or met a failing service, may be under a source key: trying again is the answer.
+// acceptable reports whether the outcome of an exception can be accepted. A
+// slot that kept changing or met a failing service may be under a source key
+// and must be tried again.
 func acceptable(e checkpoint.LedgerEntry) bool {
 	return (e.Outcome == "failed" || e.Outcome == foreign) && e.Reason != "service-error"
 }
 
-// rule returns the index of the first rule that takes the exceptions of a class, -1 for
-// none.
+// rule returns the index of the first rule that covers the exceptions of a
+// class, or -1.
 func (t *Tally) rule(c class) int {
 	key, ok := t.elsewhere(c)
 	if !ok {
@@ -117,15 +120,16 @@ func (t *Tally) rule(c class) int {
 	return -1
 }
 
-// elsewhere reports whether the exceptions of a class are, as far as anything can tell, not
-// under a source key, and returns their key where it is known.
+// elsewhere reports whether the exceptions of a class are known not to be under
+// a source key, and returns their key if it is known.
 //
-// With symmetric source keys the header of a blob names a key to KMS. A header with a token
-// that KMS has not named yet may be that of a source key, since a wrong encryption context
-// in the job file keeps KMS from naming any; so does a blob that may hold a damaged one. A
-// blob without any trace of a header is under no symmetric key. With RSA source keys it is
-// the other way round: nothing tells which RSA key a blob is under, and what has a header is
-// under none.
+// With symmetric source keys the header of a blob names a key to KMS. A
+// token whose key KMS has not named may belong to a source key, because KMS
+// names no key if the encryption context in the job file is wrong. The same
+// applies to a blob that may contain a damaged header. A blob without any
+// header is not under a symmetric key. With RSA source keys, the key of a blob
+// without a header is unknown, and a blob with a header is not under an RSA
+// key.
 func (t *Tally) elsewhere(c class) (key string, ok bool) {
 	key = c.key
 	token, tokened := c.origin.Token()
@@ -140,7 +144,7 @@ func (t *Tally) elsewhere(c class) (key string, ok bool) {
 		return key, !t.keys.IsSource(key)
 	}
 	switch {
-	case c.origin == foreign: // KMS said that it is under no source key
+	case c.origin == foreign: // KMS reported that it is under no source key
 		return "", true
 	case c.unread: // nothing was read that could be under a key
 		return "", true
@@ -150,8 +154,8 @@ func (t *Tally) elsewhere(c class) (key string, ok bool) {
 	return "", tokened
 }
 
-// TokenKeys returns the keys that KMS has named for the tokens of exceptions. A nil Tally
-// has none.
+// TokenKeys returns the keys that KMS has named for the tokens of exceptions.
+// It returns none for a nil Tally.
 func (t *Tally) TokenKeys() map[string]string {
 	if t == nil {
 		return nil
@@ -165,15 +169,15 @@ func (t *Tally) TokenKeys() map[string]string {
 	return keys
 }
 
-// Result is what became of one rule.
+// Result is the result of one rule.
 type Result struct {
 	Rule  int // from 1, in the order of the job file
 	Slots int64
-	// Void is why the rule accepts nothing, "" if it does.
+	// Void is the reason why the rule accepts nothing, or "".
 	Void string
 }
 
-// Results applies the rules to all exceptions that were added, at a moment.
+// Results applies the rules at the time now to all exceptions that were added.
 func (t *Tally) Results(now time.Time) []Result {
 	results := make([]Result, len(t.rules))
 	for c, n := range t.seen {
@@ -188,7 +192,8 @@ func (t *Tally) Results(now time.Time) []Result {
 	return results
 }
 
-// void says why a rule that matches a number of slots accepts none of them, "" if it does.
+// void returns the reason why a rule that matches a number of slots accepts
+// none, or "".
 func (r Rule) void(slots int64, now time.Time) string {
 	switch {
 	case r.Unresolved != "":

@@ -1,10 +1,10 @@
-// Package answerlimit bounds what is read of the answers of services. Without a bound, a
-// server that is broken, or is none of the service that was asked, can make the process
-// take all memory of its machine.
+// Package answerlimit limits the size of the responses of services. Without a
+// limit, a broken or wrong server could make the process use all memory.
 //
-// The limits are several times what the services send. Bodies are counted as they are read
-// by the SDK: behind the decompression and without the framing of chunks. How long an
-// answer takes is bounded by the time limit of the HTTP client.
+// // The limits are several times the size of the largest real responses.
+// Bodies are counted as the SDK reads them: after decompression and without
+// chunk framing. The timeout of the HTTP client limits the duration of a
+// response.
 package answerlimit
 
 import (
@@ -20,37 +20,40 @@ import (
 
 // The limits in bytes.
 const (
-	// Headers is for the head of an answer: status, headers, and the interim answers
-	// before it. S3 has at most 8 KB of headers with 2 KB of metadata among them.
+	// Headers is the limit of a response head: the status line, headers and
+	// interim responses. S3 sends at most 8 KB of headers, including 2 KB of
+	// metadata.
 	Headers = 64 << 10
-	// Body is for all bodies that are not named below.
+	// Body is the limit of all bodies that are not listed below.
 	Body = 1 << 20
-	// Scan is for a page of Scan, which ends at 1 MB of items, of which JSON makes ten
-	// times as much at worst (lists of empty strings).
+	// Scan is the limit of a page of Scan. A page has at most 1 MB of items, whose
+	// JSON is at most ten times as long (lists of empty strings).
 	Scan = 16 << 20
-	// Batch is for an answer to BatchExecuteStatement, in which there may be 25 items whose
-	// conditions failed, and Item for one item, which has at most 400 KB.
+	// Batch is the limit of a response to BatchExecuteStatement, which may contain
+	// 25 items whose conditions failed. Item is the limit for one item, which has
+	// at most 400 KB.
 	Batch = 16 << 20
 	Item  = 5 << 20
-	// S3 is for answers of S3 that are no objects. A page of 1,000 keys of 1,024 bytes, each
-	// with three characters for a byte, has about 4 MB.
+	// S3 is the limit of S3 responses other than objects. A page of 1,000 keys of
+	// 1,024 bytes, with three characters per byte, has about 4 MB.
 	S3 = 8 << 20
-	// ReEncrypt is for answers to ReEncrypt, which have at most some 10 KB.
+	// ReEncrypt is the limit of responses to ReEncrypt, which have at most about
+	// 10 KB.
 	ReEncrypt = 128 << 10
 )
 
-// Answers are usually far below their limits, and there may be a thousand of them at the
-// same time. So only few may be large at once.
+// Responses are usually far below their limits, and a thousand may be read at
+// the same time. Only a few of them may be large at the same time.
 const (
-	// usual and usualScan are how much of an answer is read without a permit.
+	// usual and usualScan are the numbers of bytes that are read without a permit.
 	usual     = 1 << 20
 	usualScan = 4 << 20
-	// permits is how many answers may be larger than that at once.
+	// permits is the maximum number of larger responses at the same time.
 	permits = 2
 )
 
-// TooLongError says that an answer is longer than its limit. It is an error of the
-// transport (net.Error): what the request came to is unknown.
+// TooLongError reports that a response is longer than its limit. It is an error
+// of the transport (net.Error): the outcome of the request is unknown.
 type TooLongError struct {
 	What  string // "the body of the response"
 	Limit int64
@@ -80,23 +83,24 @@ type Reader struct {
 // NewReader returns a Reader with no bytes left.
 func NewReader(r io.Reader) *Reader { return &Reader{r: r} }
 
-// Allow lets limit bytes be read from now on. What names them in the error.
+// Allow permits limit bytes to be read from now on. what names them in the
+// error.
 func (r *Reader) Allow(what string, limit int64) {
 	r.what, r.limit, r.left, r.err = what, limit, limit, nil
 }
 
-// Err returns the error of a read that went beyond the limit since Allow: what a parser
-// says of a text that was cut may be something else.
+// Err returns the *TooLongError of a read since Allow, or nil. The error of a
+// parser that received the shortened text may be a different one.
 func (r *Reader) Err() error { return r.err }
 
-// More lets n more bytes be read.
+// More permits n more bytes to be read.
 func (r *Reader) More(n int64) { r.left += n }
 
 // Read implements io.Reader.
 func (r *Reader) Read(p []byte) (int, error) {
 	if int64(len(p)) > r.left {
 		if r.left <= 0 {
-			// An answer of exactly the limit ends here.
+			// A response of exactly the limit ends here.
 			n, err := r.r.Read(make([]byte, min(1, len(p))))
 			if n == 0 {
 				return 0, err
@@ -111,15 +115,15 @@ func (r *Reader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Bounds bounds the bodies of the answers to all clients that use it. It is safe for
-// concurrent use.
+// Bounds limits the bodies of the responses to all clients that share it. It is
+// safe for concurrent use.
 type Bounds struct{ permits chan struct{} }
 
 // New returns Bounds.
 func New() *Bounds { return &Bounds{permits: make(chan struct{}, permits)} }
 
-// Install is an option of the SDK (aws.Config.APIOptions). It leaves the body of an object
-// to the caller of GetObject.
+// Install is an option of the SDK (aws.Config.APIOptions). It does not limit
+// the body of an object; the caller of GetObject must do this.
 func (b *Bounds) Install(stack *middleware.Stack) error {
 	bound := middleware.DeserializeMiddlewareFunc("BoundAnswer", b.bound)
 	return stack.Deserialize.Add(bound, middleware.After)
@@ -149,7 +153,8 @@ func (b *Bounds) bound(
 	return out, metadata, err
 }
 
-// limitOf is the limit of an answer, 0 for none, and how much of it needs no permit.
+// limitOf returns the limit of a response, or 0 for none, and the part that
+// needs no permit.
 func limitOf(service, operation string, status int) (limit, free int64) {
 	succeeded := status >= 200 && status < 300
 	switch service + "." + operation {
@@ -174,7 +179,7 @@ func limitOf(service, operation string, status int) (limit, free int64) {
 	return Body, usual
 }
 
-// body is the body of an answer with a limit.
+// body is the body of a response with a limit.
 type body struct {
 	*Reader
 	closer  io.Closer

@@ -1,9 +1,10 @@
-// Package artifact recognises, by their content, files that rotator itself writes: they may
-// lie in a place that is scanned, and hold no ciphertext that a reader of that place needs.
+// Package artifact recognises files that rotator itself wrote, by their
+// content. They may be in a scanned place, and contain no ciphertext of an
+// application.
 //
-// Recognition is strict, since what is recognised is not searched: digests and chains must
-// be right, a report must have the fields of a report, and what holds anything that looks
-// like a KMS ciphertext is not recognised at all.
+// // Recognition is strict, because recognised files are not searched. Digests
+// and chains must be correct, a report must have the fields of a report, and a
+// file that contains anything like a KMS ciphertext is not recognised.
 package artifact
 
 import (
@@ -31,12 +32,12 @@ const (
 	ExceptionList    = "list of exceptions"
 )
 
-// Kind returns which kind of rotator's own files an object or a row is; "" for anything
-// else. The body of an object, or the attributes of a row, must have been read.
+// Kind returns the kind of rotator file that an object or a row is, or "". The
+// body of the object, or the attributes of the row, must have been read.
 func Kind(p scan.Payload) string {
 	switch p := p.(type) {
 	case *scan.Object:
-		if int64(len(p.Body)) != p.Size { // it was not read, or not whole
+		if int64(len(p.Body)) != p.Size { // not read, or not completely
 			return ""
 		}
 		for _, value := range p.Metadata {
@@ -90,7 +91,7 @@ func kindOfJSON(body []byte) string {
 	return ""
 }
 
-// clean reports whether nothing in a text looks like a KMS ciphertext.
+// clean reports whether a text contains nothing like a KMS ciphertext.
 func clean(text []byte) bool {
 	found := false
 	var f kmsblob.Finder
@@ -106,7 +107,7 @@ func isRecord(body []byte) bool {
 	return ok
 }
 
-// isObjectRecord reports whether a body is a record as it is kept in a bucket.
+// isObjectRecord reports whether a body is a checkpoint record of a bucket.
 func isObjectRecord(body []byte) bool {
 	data, ok := checkpoint.ObjectData(body)
 	return ok && isRecord(data)
@@ -127,8 +128,8 @@ func isReport(body []byte) bool {
 		slices.Contains([]string{report.Complete, report.Stopped}, r.Status)
 }
 
-// isExceptionList reports whether a body has one object on each line, with the members that
-// entries of a ledger have.
+// isExceptionList reports whether each line of a body is an object with the
+// members of a ledger entry.
 func isExceptionList(body []byte) bool {
 	fields := []string{"target", "attempts", "ref", "path", "outcome", "reason", "detail", "at"}
 	outcomes := []rotate.Outcome{rotate.Failed, rotate.Foreign, rotate.Conflict}
@@ -142,7 +143,8 @@ func isExceptionList(body []byte) bool {
 	return true
 }
 
-// hasFields reports whether a text is one JSON object with, at least, all of some members.
+// hasFields reports whether a text is one JSON object with at least the given
+// members.
 func hasFields(text []byte, fields []string) bool {
 	for _, name := range fields[:min(len(fields), 2)] { // cheap, and enough for almost all
 		if !bytes.Contains(text, []byte(`"`+name+`"`)) {
@@ -156,20 +158,21 @@ func hasFields(text []byte, fields []string) bool {
 	return !slices.ContainsFunc(fields, func(name string) bool { return members[name] == nil })
 }
 
-// The lines by which a report as text is known.
+// The lines by which a text report is recognised.
 var (
 	reportStart = regexp.MustCompile(`^[a-z]+ of job [^\n]+: (complete|stopped)\n`)
 	reportLines = regexp.MustCompile(
 		`(?s)\ndestination +arn:[^\n]+\n.*\nTARGET +SLOTS [^\n]+\n.*\nconverged +[^\n]+\n`)
 )
 
-// keyOfOwn is a key that rotator gives to objects of its own, or a usual one.
+// keyOfOwn matches the keys of rotator's own objects, and usual names of such
+// files.
 var keyOfOwn = regexp.MustCompile(
 	`(^|/)jobs/[^/]+/(head|roster|pass/[0-9]+(/[a-z0-9./]+)?)(\.kept-[0-9T.]+)?$` +
 		`|\.audit(\.[0-9]+)?\.jsonl$`)
 
-// Named reports whether an object has such a name that it may be a file of rotator itself, so
-// that it is worth reading where a format reads no bodies.
+// Named reports whether the name of an object suggests a file of rotator
+// itself. Such an object is read even if the format reads no bodies.
 func Named(key string) bool { return keyOfOwn.MatchString(key) }
 
 func isTextReport(body []byte) bool {

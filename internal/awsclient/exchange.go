@@ -13,7 +13,7 @@ import (
 	"rotator/internal/answerlimit"
 )
 
-// mostAnswer is the longest body of an answer that is read, in bytes.
+// mostAnswer is the maximum length in bytes of the body of a response.
 const mostAnswer = answerlimit.ReEncrypt
 
 // The headers of answers that are packed.

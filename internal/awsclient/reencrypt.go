@@ -199,7 +199,7 @@ const invocationHeader = "Amz-Sdk-Invocation-Id"
 // errAside leaves a request, of which nothing was sent, to the SDK.
 var errAside = errors.New("left to the SDK")
 
-// send makes one request. It returns the id that KMS gave it, too.
+// send sends one request. It also returns the request id of KMS.
 func (l *light) send(
 	ctx context.Context, f *form, in *kms.ReEncryptInput,
 ) (out *kms.ReEncryptOutput, request string, err error) {

@@ -32,10 +32,10 @@ type File struct {
 
 var _ Store = (*File)(nil)
 
-// CreateFile opens the store at path, and makes an empty one where there is none.
-// It is made under a name of its own first, so that a crash or a full disk leaves no
-// half of a database at path. Its directory must exist, and no other process may
-// do the same at that moment (Lock).
+// CreateFile opens the store at path, and makes an empty one where there is
+// none. It is first created under a temporary name, so that a crash or a full
+// disk leaves no half of a database at path. Its directory must exist, and no
+// other process may do the same at that moment (Lock).
 func CreateFile(path string) (*File, error) {
 	f, err := OpenFile(path)
 	if !errors.Is(err, ErrNotFound) {
@@ -58,7 +58,7 @@ func createFile(path string) error {
 		err = draft.update(func(b *bbolt.Bucket) error { return setIndex(b, index{}) })
 	}
 	if err == nil {
-		// A link, unlike a rename, replaces no file that was put there meanwhile.
+		// Unlike a rename, a link does not replace a file that was created meanwhile.
 		if err = os.Link(draft.path, path); err != nil && !errors.Is(err, fs.ErrExist) {
 			return os.Rename(draft.path, path) // this file system has no links
 		}
@@ -66,7 +66,8 @@ func createFile(path string) error {
 	return errors.Join(err, os.Remove(draft.path))
 }
 
-// draftMark is in the name of a checkpoint that is being made, behind that of its file.
+// draftMark follows the name of the file in the temporary name of a new
+// checkpoint.
 const draftMark = ".new-"
 
 // OpenFile opens the store at path. A missing file is an error that wraps
@@ -86,7 +87,7 @@ func OpenFile(path string) (*File, error) {
 	return &File{path: path}, nil
 }
 
-// notRegular says what a file is that cannot hold anything of ours.
+// notRegular describes the type of a file that is not regular.
 func notRegular(mode fs.FileMode) string {
 	switch {
 	case mode.IsDir():

@@ -13,22 +13,23 @@ type Counts struct {
 	// Reasons counts the slots that are failed, foreign or in conflict, by
 	// "OUTCOME/REASON".
 	Reasons map[string]int64 `json:"reasons,omitempty"`
-	// Rules counts by the name of a rule of the target. Records of earlier versions have
-	// none: Items.Ruled says of how many items the rules were counted.
+	// Rules counts by the name of a rule of the target. Records of earlier
+	// versions have none. Items.Ruled is the number of items for which rules were
+	// counted.
 	Rules map[string]RuleCounts `json:"rules,omitempty"`
-	// Origins counts the slots that are failed or in conflict by what is known of the
-	// key that they may be under (Origin). Records of earlier versions have none.
+	// Origins counts the slots that failed or are in conflict by Origin. Records
+	// of earlier versions have none.
 	Origins   map[Origin]int64 `json:"origins,omitempty"`
 	StaleKeys StaleKeys        `json:"stale_keys,omitzero"`
-	// Search counts what was searched for ciphertexts that no slot names.
+	// Search counts the search for ciphertexts that no slot names.
 	Search SearchCounts `json:"search,omitzero"`
 }
 
-// StaleKeys counts the slots that moved, or are to move, and have the id of a source key
-// beside them, which stays.
+// StaleKeys counts the slots that moved, or are to be moved, and have the id of
+// a source key next to them, which rotator does not change.
 type StaleKeys struct {
 	Slots int64  `json:"slots"`
-	First string `json:"first"` // one of them, for people
+	First string `json:"first"` // one of them, for messages
 }
 
 // SlotCounts counts slots by outcome; Seen is the sum of all others.
@@ -54,10 +55,11 @@ type ItemCounts struct {
 	Ruled int64 `json:"ruled,omitempty"`
 }
 
-// KeyCount counts the slots that were found under one key. Header of them were decided by
-// the header of the blob alone; KMS named the key of the others. Rotated of them were
-// moved, so that they are no longer under it; Unreadable are those that KMS cannot decrypt
-// although it found that their key is this one. Records of earlier versions have neither.
+// KeyCount counts the slots that were found under one key. Header counts those
+// that were decided only by the header of the blob; KMS named the key of the
+// others. Rotated counts those that were moved and are no longer under the key.
+// Unreadable counts those that KMS cannot decrypt although the key matched.
+// Records of earlier versions have neither Rotated nor Unreadable.
 type KeyCount struct {
 	Slots      int64 `json:"slots"`
 	Header     int64 `json:"header,omitempty"`

@@ -21,13 +21,14 @@ type LedgerEntry struct {
 	Key      string    `json:"key,omitempty"` // ARN under which it stands, if known
 	Attempts int       `json:"attempts"`
 	At       time.Time `json:"at"`
-	// Origin is what is known of the key of a slot that is failed or in conflict, and
-	// Unread is true where the item could not be read, so that the entry stands for all
-	// its slots. Entries of earlier versions have neither.
+	// Origin is what is known about the key of a slot that failed or is in
+	// conflict. Unread is true if the item could not be read; the entry then
+	// represents all its slots. Entries of earlier versions have neither.
 	Origin Origin `json:"origin,omitempty"`
 	Unread bool   `json:"unread,omitempty"`
-	// Accepted is the number of the accept rule that takes the entry, from 1. It is filled
-	// in when the ledger is printed, and never stored: rules may change.
+	// Accepted is the number of the accept rule that covers the entry, from 1. It
+	// is set when the ledger is printed and never stored, because rules may
+	// change.
 	Accepted int `json:"accepted,omitempty"`
 }
 

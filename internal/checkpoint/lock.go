@@ -45,7 +45,7 @@ func AcquireLock(path string) (*Lock, error) {
 	return &Lock{file: file}, nil
 }
 
-// takeLock locks the file and writes into it who holds it.
+// takeLock locks the file and writes the holder into it.
 func takeLock(file *os.File, path string) error {
 	err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if err != nil && !errors.Is(err, unix.EWOULDBLOCK) {
@@ -68,7 +68,7 @@ func takeLock(file *os.File, path string) error {
 	return nil
 }
 
-// What stands in a lock file: who holds the lock, or held it last.
+// The content of a lock file: the current or last holder of the lock.
 const (
 	holderFormat = "process %d on %s since %s\n"
 	maxHolder    = 1 << 10 // bytes
@@ -76,7 +76,7 @@ const (
 
 var holder = regexp.MustCompile(`^process [0-9]+ on [^\n]* since [0-9TZ:-]+\n$`)
 
-// foreignLockError says that what is at the path of a lock is something else.
+// foreignLockError reports that the file at the path of a lock is not a lock.
 type foreignLockError struct{ path, detail string }
 
 func (e *foreignLockError) Error() string {

@@ -26,8 +26,8 @@ const (
 // frozen here when it begins.
 type Pass struct {
 	Number int `json:"number"`
-	// ID is random and new with every pass, so that no other checkpoint, and no other
-	// pass of this one, has it. Passes that a version before it began have none.
+	// ID is a random id of the pass. It is unique among all passes and
+	// checkpoints. Passes that an earlier version began have none.
 	ID          string       `json:"id,omitempty"`
 	Fingerprint string       `json:"fingerprint"` // of what the job means
 	Destination Key          `json:"destination"`
@@ -48,11 +48,10 @@ type Pass struct {
 	// Runs are the ids of the runs that were added last, so that none is added
 	// twice when its answer was lost.
 	Runs []string `json:"runs,omitempty"`
-	// AcceptKeys are the ARNs of keys that the accept rules of the job file name, by the
-	// names that they give them.
+	// AcceptKeys maps the keys in accept rules of the job file to their ARNs.
 	AcceptKeys map[string]string `json:"accept_keys,omitempty"`
-	// TokenKeys are the ARNs of the keys that KMS has named for tokens in the headers of
-	// ciphertexts, in this pass and in those before it.
+	// TokenKeys maps header tokens to the ARNs of the keys that KMS has named for
+	// them, in this pass and in earlier passes.
 	TokenKeys map[string]string `json:"token_keys,omitempty"`
 	// Headers are the runs that counted slots by the header of their blobs, and did
 	// not end with a checked sample that agreed. While there are any, figures that
@@ -69,8 +68,8 @@ type HeaderRun struct {
 	Wrong string `json:"wrong,omitempty"`
 }
 
-// Identity is a digest of what makes a pass this one: its id, what its job means, and
-// the key that it moves to. It is empty for a pass without an id.
+// Identity returns a digest of the id, the job fingerprint and the destination
+// key of the pass. It is empty for a pass without an id.
 func (p Pass) Identity() string {
 	if p.ID == "" {
 		return ""
@@ -79,8 +78,8 @@ func (p Pass) Identity() string {
 	return hex.EncodeToString(sum[:])
 }
 
-// AuditLog says how far an audit log went when the checkpoint was saved, so that a log
-// that was cut short or replaced is found.
+// AuditLog describes the last line of an audit log when the checkpoint was
+// saved. It reveals a log that was cut short or replaced.
 type AuditLog struct {
 	Host  string `json:"host"`
 	Name  string `json:"name"` // of the file
@@ -93,8 +92,7 @@ type RunEnd struct {
 	ID                  string
 	Requests, Throttled int64
 	Log                 AuditLog
-	// Broken are the audit logs that the run found without the lines that the
-	// checkpoint knows of them.
+	// Broken are the audit logs that lack lines that the checkpoint has recorded.
 	Broken []AuditLog
 	// AcceptKeys and TokenKeys are added to those of the pass.
 	AcceptKeys, TokenKeys map[string]string
@@ -110,8 +108,8 @@ type RunEnd struct {
 const (
 	maxLogs = 500
 	maxRuns = 32
-	// maxDoubts bounds the reasons for doubt that a record holds; those of the first runs
-	// stay.
+	// maxDoubts is the maximum number of doubts in a record. Those of the first
+	// runs are kept.
 	maxDoubts = 16
 )
 
@@ -164,9 +162,8 @@ func (p *Pass) AddRun(end RunEnd) {
 	p.addLogs(end)
 }
 
-// addLogs adds the log of a run in the place of what was known of it before. What is
-// known of a log that was cut off, replaced or lost stays, so that every later check
-// finds it.
+// addLogs replaces the record of the log of a run. It keeps the record of a log
+// that was cut off, replaced or lost, so that every later check reports it.
 func (p *Pass) addLogs(end RunEnd) {
 	for _, broken := range end.Broken {
 		if !slices.Contains(p.Logs, broken) {
@@ -179,10 +176,10 @@ func (p *Pass) addLogs(end RunEnd) {
 	p.Logs = lastOf(append(p.Logs, end.Log), maxLogs)
 }
 
-// maxNames is how many names or tokens of keys a record holds.
+// maxNames is the maximum number of key names or tokens in a record.
 const maxNames = 256
 
-// merged adds more to the ARNs of keys, as far as there is room.
+// merged adds more to keys, up to the maximum number.
 func merged(keys, more map[string]string) map[string]string {
 	for _, name := range slices.Sorted(maps.Keys(more)) {
 		if keys == nil {
@@ -223,7 +220,7 @@ type Place struct {
 	Root     string `json:"root,omitempty"`
 	Host     string `json:"host,omitempty"` // of files
 	Region   string `json:"region,omitempty"`
-	Account  string `json:"account,omitempty"` // that owns it; empty where nobody told
+	Account  string `json:"account,omitempty"` // of the owner; empty if unknown
 	Endpoint string `json:"endpoint,omitempty"`
 	Format   string `json:"format,omitempty"`
 }
@@ -249,7 +246,8 @@ type Progress struct {
 	Counts Counts    `json:"counts"`
 	Chunks []Chunks  `json:"chunks,omitempty"` // the ledger chunks that belong to this partition
 	Saved  time.Time `json:"saved,omitzero"`
-	// Log is how far the audit log of the worker that saved this was durable then.
+	// Log is the last durable line of the audit log of the worker that saved this
+	// state.
 	Log *AuditLog `json:"audit_log,omitempty"`
 	// Owner is the worker that has claimed the partition, "" for none, and Epoch
 	// how often it was claimed.
@@ -469,8 +467,8 @@ func (p *Passes) Update(ctx context.Context, number int, change func(*Pass)) (Pa
 	return Pass{}, fmt.Errorf("pass %d was changed by others %d times in a row", number, swapAttempts)
 }
 
-// Identify gives an id to a pass that has none, since a version before ids began it, and
-// returns the record as it is stored.
+// Identify adds an id to a pass of an earlier version without one, and returns
+// the stored record.
 func (p *Passes) Identify(ctx context.Context, pass Pass) (Pass, error) {
 	if pass.ID != "" {
 		return pass, nil
@@ -482,8 +480,9 @@ func (p *Passes) Identify(ctx context.Context, pass Pass) (Pass, error) {
 	})
 }
 
-// Logs returns all that the records of a pass know of audit logs, each fact once: from
-// runs that ended in order, and from the last save of every partition.
+// Logs returns the audit log lines that are recorded in a pass, without
+// duplicates: from runs that ended in order, and from the last save of every
+// partition.
 func (p *Passes) Logs(ctx context.Context, pass Pass) ([]AuditLog, error) {
 	logs := slices.Clone(pass.Logs)
 	for t, target := range pass.Targets {

@@ -7,21 +7,21 @@ import (
 	"strings"
 )
 
-// RuleCounts counts the items of a target in which one rule found a ciphertext, and
-// describes what stands in its place in the others.
+// RuleCounts counts the items of a target in which one rule found a ciphertext,
+// and describes what was found instead in the others.
 type RuleCounts struct {
-	Place string `json:"place,omitempty"` // path or pattern, for people
+	Place string `json:"place,omitempty"` // path or pattern, for messages
 	Found int64  `json:"found,omitempty"` // items in which the rule found a ciphertext
-	// Refused counts the items in which something stands at the place that cannot be
-	// read as a ciphertext, and nothing else does.
+	// Refused counts the items in which the place holds only values that cannot be
+	// read as a ciphertext.
 	Refused int64 `json:"refused,omitempty"`
 	// OtherType counts the items without a slot in which a step of the path met a value of
 	// another type. Instead counts them by "TYPE PLACE".
 	OtherType int64            `json:"other_type,omitempty"`
 	Instead   map[string]int64 `json:"instead,omitempty"`
-	// Missing is the longest beginning of the path that no item has, although some have
-	// everything before its last step. Near are the names most like that step that some
-	// items have there, with their edit distance.
+	// Missing is the longest prefix of the path that no item has although some
+	// items have everything before its last step. Near maps the most similar
+	// existing names to their edit distance from that step.
 	Missing string         `json:"missing,omitempty"`
 	Near    map[string]int `json:"near,omitempty"`
 	// Padded and Unpadded count the texts in base64 that show whether their writer pads.
@@ -29,8 +29,8 @@ type RuleCounts struct {
 	Unpadded int64 `json:"unpadded,omitempty"`
 }
 
-// Bounds on what is kept of rules beside their figures: for how many rules of one Counts,
-// and how much for each, so that all of it fits into a record.
+// Limits of the texts that are stored with rules, so that they fit into a
+// record.
 const (
 	maxDescribed = 100
 	maxInstead   = 4
@@ -38,7 +38,7 @@ const (
 	maxPlace     = 100 // bytes
 )
 
-// ClipPlace bounds a path or a pattern for RuleCounts.Place.
+// ClipPlace shortens a path or a pattern for RuleCounts.Place.
 func ClipPlace(place string) string {
 	if len(place) <= maxPlace {
 		return place
@@ -46,10 +46,10 @@ func ClipPlace(place string) string {
 	return strings.ToValidUTF8(place[:maxPlace], "") + "..."
 }
 
-// AddRule adds what was counted of the rule with a name.
+// AddRule adds counts of the rule with the given name.
 func (c *Counts) AddRule(name string, more RuleCounts) { c.addRule(name, more, 1) }
 
-// addRule adds what was counted of a rule, or subtracts its figures.
+// addRule adds the counts of a rule, or subtracts its figures.
 func (c *Counts) addRule(name string, more RuleCounts, sign int64) {
 	if c.Rules == nil {
 		c.Rules = map[string]RuleCounts{}
@@ -73,8 +73,8 @@ func (c *Counts) addRule(name string, more RuleCounts, sign int64) {
 	c.Rules[name] = n
 }
 
-// addInstead counts items in which a value of another type stands at a place. Types and
-// places beyond the first few are counted in OtherType alone.
+// addInstead counts items with a value of another type at a place. Types and
+// places beyond the first few are counted only in OtherType.
 func (n *RuleCounts) addInstead(what string, items int64) {
 	if _, known := n.Instead[what]; !known && len(n.Instead) >= maxInstead {
 		return
@@ -87,7 +87,8 @@ func (n *RuleCounts) addInstead(what string, items int64) {
 	}
 }
 
-// addMissing keeps the longer of two beginnings of the path, and the names nearest to it.
+// addMissing keeps the longer of two path prefixes, and the names that are most
+// similar.
 func (n *RuleCounts) addMissing(missing string, near map[string]int) {
 	switch {
 	case len(missing) < len(n.Missing):
@@ -115,10 +116,11 @@ func nearestOf(names map[string]int) []string {
 	})
 }
 
-// Nearest returns the names most like the missing one, the nearest first.
+// Nearest returns the names that are most similar to the missing one, the most
+// similar first.
 func (n RuleCounts) Nearest() []string { return nearestOf(n.Near) }
 
-// Saw notes a value of another type, or a missing step, of one item.
+// Saw records a value of another type or a missing step in one item.
 func (n *RuleCounts) Saw(kind, at, missing string, near map[string]int) {
 	if kind != "" {
 		n.OtherType++
@@ -127,14 +129,14 @@ func (n *RuleCounts) Saw(kind, at, missing string, near map[string]int) {
 	n.addMissing(ClipPlace(missing), near)
 }
 
-// Origin is what is known of the key of a slot that is failed or in conflict: the ARN of
-// the key that KMS, or the header of the blob, names; a token of a header whose key is not
-// known (TokenOrigin); or one of the constants.
+// Origin is what is known about the key of a slot that failed or is in
+// conflict: the ARN of the key that KMS or the header of the blob names; a
+// header token whose key is unknown (TokenOrigin); or one of the constants.
 type Origin string
 
 // The origins that name no key.
 const (
-	// OriginUnread: no ciphertext could be read, so that KMS was not asked.
+	// OriginUnread: no ciphertext could be read, so KMS was not asked.
 	OriginUnread Origin = "unread"
 	// OriginNone: the blob has no header of a ciphertext under a symmetric key, neither at
 	// its start nor anywhere in it.
@@ -145,14 +147,14 @@ const (
 	tokenOrigin = "token:"
 )
 
-// TokenOrigin is the origin of a blob whose header has a token that KMS has not named the
-// key of.
+// TokenOrigin returns the origin of a blob with a header token whose key KMS
+// has not named.
 func TokenOrigin(token string) Origin { return Origin(tokenOrigin + token) }
 
 // Token returns the token of a TokenOrigin.
 func (o Origin) Token() (token string, ok bool) { return strings.CutPrefix(string(o), tokenOrigin) }
 
-// Key returns the ARN of the key, "" where the origin names none.
+// Key returns the ARN of the key, or "" if the origin names none.
 func (o Origin) Key() string {
 	if strings.HasPrefix(string(o), "arn:") {
 		return string(o)
@@ -160,8 +162,8 @@ func (o Origin) Key() string {
 	return ""
 }
 
-// maxOrigins is how many origins one Counts tells apart; slots of others are counted as
-// OriginUnknown.
+// maxOrigins is the maximum number of distinct origins in one Counts. Slots of
+// further origins are counted as OriginUnknown.
 const maxOrigins = 64
 
 // AddOrigin counts n more slots of an origin.

@@ -11,7 +11,8 @@ import (
 // DataAttribute is the attribute of an item that holds a record.
 const DataAttribute = dataAttribute
 
-// RecordOf reports whether data is, to the byte, a record of any version, and returns it.
+// RecordOf reports whether data is exactly a record of any version, and returns
+// it.
 func RecordOf(data []byte) ([]byte, bool) {
 	if !bytes.HasPrefix(data, []byte(`{"kind":"`)) {
 		return nil, false
@@ -45,8 +46,8 @@ const (
 	boltVersion = 2
 )
 
-// IsFile reports whether body is a checkpoint file: a bbolt database with our bucket and its
-// index.
+// IsFile reports whether body is a checkpoint file: a bbolt database with
+// rotator's bucket and its index.
 func IsFile(body []byte) bool {
 	return len(body) > boltMagicAt+8 &&
 		binary.NativeEndian.Uint32(body[boltMagicAt:]) == boltMagic &&
@@ -54,5 +55,5 @@ func IsFile(body []byte) bool {
 		bytes.Contains(body, []byte(records)) && bytes.Contains(body, []byte(indexKey))
 }
 
-// IsLock reports whether body is what a lock of a checkpoint file holds.
+// IsLock reports whether body is the content of the lock of a checkpoint file.
 func IsLock(body []byte) bool { return len(body) <= maxHolder && holder.Match(body) }

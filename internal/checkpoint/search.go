@@ -1,17 +1,18 @@
 package checkpoint
 
-// SearchCounts counts what was, and what was not, searched for ciphertexts under
-// symmetric keys that no slot names, and what was found beside failed slots.
+// SearchCounts counts the search for ciphertexts under symmetric keys that no
+// slot names: what was searched, what was not, and what was found in addition
+// to failed slots.
 type SearchCounts struct {
 	Items int64 `json:"items,omitempty"` // searched, as far as they were read
 	Bytes int64 `json:"bytes,omitempty"` // searched
-	// Bodies counts objects whose body was not read, and BodyBytes how long these are;
-	// Partial rows of which some attributes were not read.
+	// Bodies counts objects whose body was not read, and BodyBytes their length.
+	// Partial counts rows of which some attributes were not read.
 	Bodies    int64 `json:"bodies,omitempty"`
 	BodyBytes int64 `json:"body_bytes,omitempty"`
 	Partial   int64 `json:"partial,omitempty"`
-	// OtherKeys counts ciphertexts under other keys than the source keys, and Unusable
-	// those that KMS decrypts under none of the keys of the job.
+	// OtherKeys counts ciphertexts under keys other than the source keys. Unusable
+	// counts those that KMS decrypts under no key of the job.
 	OtherKeys int64 `json:"other_keys,omitempty"`
 	Unusable  int64 `json:"unusable,omitempty"`
 }

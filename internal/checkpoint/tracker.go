@@ -29,8 +29,9 @@ type TrackOptions struct {
 	// the pass.
 	Worker string
 	Lease  time.Duration
-	// BeforeSave runs before any cursor moves. It makes the audit log durable, and
-	// returns how far that log goes, which is saved with the cursors. Nil does nothing.
+	// BeforeSave runs before any cursor moves. It makes the audit log durable and
+	// returns its last durable line, which is saved with the cursors. It may be
+	// nil.
 	BeforeSave func(ctx context.Context) (AuditLog, error)
 }
 

@@ -10,18 +10,19 @@ import (
 	"github.com/bmatcuk/doublestar/v4"
 )
 
-// maxUntil is how far ahead the end of an accept rule may be.
+// maxUntil is the maximum time until the end of an accept rule.
 const maxUntil = 366 * 24 * time.Hour
 
-// Ends is the moment from which the rule accepts nothing any more, the end of its last
-// day in UTC; false for a rule without an end.
+// Ends returns the end of the last day of the rule in UTC, after which it
+// accepts nothing. It returns false for a rule without an end.
 func (a *Accept) Ends() (time.Time, bool) {
 	day, err := time.Parse(time.DateOnly, a.Until)
 	return day.AddDate(0, 0, 1), err == nil
 }
 
-// Matcher returns what reports whether the glob of the rule matches the address of an item
-// in its target, which is a table or has keys with slashes.
+// Matcher returns a function that reports whether the glob of the rule matches
+// the address of an item. table is true if the target is a table, whose keys
+// are not paths.
 func (a *Accept) Matcher(table bool) func(ref string) bool {
 	switch {
 	case a.Ref == "":
@@ -32,8 +33,8 @@ func (a *Accept) Matcher(table bool) func(ref string) bool {
 	return func(ref string) bool { return doublestar.MatchUnvalidated(a.Ref, ref) }
 }
 
-// textGlob is a glob in which * and ? alone have a meaning: the key of an item of a
-// table is full of the brackets and braces that mean something to other globs.
+// textGlob compiles a glob in which only * and ? are special, because the keys
+// of table items contain brackets and braces.
 func textGlob(glob string) *regexp.Regexp {
 	pattern := regexp.QuoteMeta(glob)
 	pattern = strings.ReplaceAll(pattern, `\*`, `.*`)
@@ -41,8 +42,8 @@ func textGlob(glob string) *regexp.Regexp {
 	return regexp.MustCompile(`(?s)\A` + pattern + `\z`)
 }
 
-// neverAccepted are outcomes and reasons that say that a slot may still be, or stay,
-// under a source key: trying again is the answer to them.
+// neverAccepted are the outcomes and reasons of slots that may still be under a
+// source key and must be tried again.
 var neverAccepted = []string{"remaining", "conflict", "kept-changing", "service-error"}
 
 var reasonForm = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_.-]*$`)
@@ -88,8 +89,8 @@ func (c *checker) acceptReason(field, reason string) {
 	}
 }
 
-// acceptUnder refuses a source key by the name that the job file gives it. One under
-// another name is found when keys are resolved.
+// acceptUnder refuses a source key by its name in the job file. A source key
+// under another name is refused when keys are resolved.
 func (c *checker) acceptUnder(field, key string) {
 	switch {
 	case key == "" && !c.job.source.written(field):

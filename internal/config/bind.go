@@ -68,8 +68,8 @@ func (b *binder) bind(node *yaml.Node, into reflect.Value, field string) {
 	}
 }
 
-// resolve follows aliases. It is false when there is nothing to bind, which has been
-// reported.
+// resolve follows aliases. It returns false if there is nothing to bind; the
+// problem was reported then.
 func (b *binder) resolve(node *yaml.Node, field string) (*yaml.Node, bool) {
 	for {
 		if !b.spend(1, node, field) {
@@ -127,8 +127,8 @@ func (b *binder) bindList(node *yaml.Node, into reflect.Value, field string) {
 }
 
 // bindMap takes the names as they are: those of an encryption context are
-// case-sensitive. What readers of YAML take for text here, and for something else there,
-// is refused: a context must be right to the letter.
+// case-sensitive. It refuses scalars that some YAML readers do not take for
+// text, because a context must match exactly.
 func (b *binder) bindMap(node *yaml.Node, into reflect.Value, field string) {
 	pairs, ok := b.pairs(node, field)
 	if !ok {
@@ -239,7 +239,8 @@ func (b *binder) bindScalar(node *yaml.Node, into reflect.Value, field string) {
 	b.refuse(node, field, fmt.Sprintf("must be %s, not %s", want, got))
 }
 
-// integer is a whole number; one that is too large counts as the largest.
+// integer returns a whole number. It returns the largest one for a number that
+// is too large.
 func integer(node *yaml.Node, is scalar) (int64, bool) {
 	if is != whole {
 		return 0, false

@@ -11,8 +11,8 @@ import (
 var accessPoint = regexp.MustCompile(
 	`^arn:aws[a-z-]*:s3:([a-z0-9-]+):[0-9]{12}:accesspoint/[a-z0-9-]{3,50}$`)
 
-// AccessPointRegion is the Region of the access point that stands for a bucket; "" for the
-// name of a bucket.
+// AccessPointRegion returns the Region of an access point, or "" for the name
+// of a bucket.
 func (s *S3) AccessPointRegion() string {
 	if match := accessPoint.FindStringSubmatch(s.Bucket); match != nil {
 		return match[1]
@@ -20,7 +20,7 @@ func (s *S3) AccessPointRegion() string {
 	return ""
 }
 
-// bucket checks what names the objects of a target.
+// bucket checks the bucket, prefix and Region of a target.
 func (c *checker) bucket(field string, s *S3) {
 	arn := strings.HasPrefix(s.Bucket, "arn:")
 	region := s.AccessPointRegion()
@@ -40,7 +40,7 @@ func (c *checker) bucket(field string, s *S3) {
 	}
 }
 
-// wrongBucketARN says why an ARN cannot stand for a bucket.
+// wrongBucketARN describes why an ARN cannot be used as a bucket.
 func wrongBucketARN(arn string) string {
 	parts := strings.SplitN(arn, ":", 6)
 	service := ""

@@ -30,11 +30,11 @@ func description(name string) string {
 	case "Job.MaxOutage":
 		return "How long a service may stay unavailable before the run stops, to be resumed later: a number and a unit, such as 90s, 10m or 1h. Default 10m."
 	case "Job.Accept":
-		return "Known exceptions: slots in the ledger that are counted and listed as accepted, and do not make a command exit with 3. The verdict on a key is the same with and without them. Default: none."
+		return "Known exceptions: slots in the ledger that are counted and listed as accepted and do not make a command exit with 3. They do not change the verdict on a key. Default: none."
 	case "Destination":
 		return "Destination is the key under which every ciphertext stands afterwards."
 	case "Destination.Key":
-		return "Key id, key ARN, alias name or alias ARN; another account's key needs an ARN. It is resolved once per pass. A source key can be the same key only if mode says what is meant. Required."
+		return "Key id, key ARN, alias name or alias ARN; another account's key needs an ARN. It is resolved once per pass. It can be a source key only with mode refresh or context. Required."
 	case "Destination.Algorithm":
 		return "Encryption algorithm of the key. Only an RSA key needs it. Default SYMMETRIC_DEFAULT."
 	case "Source":
@@ -74,7 +74,7 @@ func description(name string) string {
 	case "Target.Slots":
 		return "The places in an item that hold one ciphertext each. Left out with a format that knows its own places."
 	case "Target.InstructionSuffix":
-		return "With format s3-encryption-client or auto: how the names of instruction files end, where their writers use a suffix of their own. Files that end in .instruction are found as well. Default: .instruction alone."
+		return "With format s3-encryption-client or auto: custom suffix of the names of instruction files. Files that end in .instruction are always found. Default: none."
 	case "Target.Context":
 		return "Encryption context, or a part of it, that a format which knows its own places cannot know by itself. A value is a constant or takes ${...} from the item. With slots it is written at the slot instead. Default: none."
 	case "Target.DestinationContext":
@@ -82,9 +82,9 @@ func description(name string) string {
 	case "Target.ContextFile":
 		return "Encryption contexts by name, for formats that store no context, such as credstash."
 	case "Target.MayBeEmpty":
-		return "The target may hold no ciphertext at all. Without it a target in which no slot was found proves nothing. Default false."
+		return "Whether the target may hold no ciphertext. If false, a target in which no ciphertext was found is not proven. Default false."
 	case "Target.Search":
-		return "Where to search for ciphertexts that no slot names: read, in everything that is read anyway, or all, also in attributes and bodies that the format does not need, which are read then. Default read."
+		return "Where to search for ciphertexts that no slot names: read, in everything that is read anyway; or all, also in attributes and bodies that the format does not need. Default read."
 	case "ContextFile":
 		return "ContextFile is a file with encryption contexts by name."
 	case "ContextFile.Path":
@@ -110,15 +110,15 @@ func description(name string) string {
 	case "S3":
 		return "S3 names a set of objects."
 	case "S3.Bucket":
-		return "Name of the bucket, or ARN of an access point of one Region, which takes no endpoint. Required."
+		return "Name of the bucket, or ARN of an access point of one Region, which cannot be used with an endpoint. Required."
 	case "S3.Prefix":
 		return "Beginning of the keys of the objects. Default: the whole bucket."
 	case "S3.Include":
-		return "Which objects: globs over the key behind the last slash of prefix, in which * and ? stand for what is between two slashes, ** for any number of such parts, {a,b} for either, [a-z] for one of these. Default: all objects under the prefix."
+		return "Objects to scan: globs over the part of the key after the last slash of prefix. * and ? match characters other than a slash, ** any number of path segments, {a,b} either of two texts, [a-z] one character. Default: all objects under the prefix."
 	case "S3.Exclude":
-		return "Which of them not: globs as in include. What matches a folder leaves out all that is in it. Default: none."
+		return "Objects to leave out: globs as in include. A glob that matches a folder leaves out everything in it. Default: none."
 	case "S3.Complete":
-		return "Why what include and exclude leave out cannot hold a ciphertext under a source key. It is quoted in reports. Without it nothing is said of a key as a whole."
+		return "Reason why the items that include and exclude leave out cannot hold a ciphertext under a source key. Reports quote it. Without it no source key is reported as safe to disable. Default: none."
 	case "S3.KeyPattern":
 		return "Regular expression (Go syntax) over the key of an object; its named groups can be used in contexts. Default: none."
 	case "S3.Region":
@@ -136,7 +136,7 @@ func description(name string) string {
 	case "Files.Exclude":
 		return "Which of them not: globs as in include. What matches a directory leaves out all that is in it. Default: none."
 	case "Files.Complete":
-		return "Why what include and exclude leave out cannot hold a ciphertext under a source key. It is quoted in reports. Without it nothing is said of a key as a whole."
+		return "Reason why the items that include and exclude leave out cannot hold a ciphertext under a source key. Reports quote it. Without it no source key is reported as safe to disable. Default: none."
 	case "Files.Mtime":
 		return "Modification time of a file that was rewritten: update, so that backups and builds see the change, or keep. Default update."
 	case "Files.KeyPattern":
@@ -150,29 +150,29 @@ func description(name string) string {
 	case "Slot.Format":
 		return "How the ciphertext is stored. Default: the format of the target."
 	case "Slot.Padding":
-		return "With base64 and base64url: whether the writer pads, always or never. It holds for texts that do not show it, since they need no padding. Default: as the other texts of this slot, where they agree."
+		return "With base64 and base64url: whether the writer pads, always or never. It applies to texts that need no padding and so do not show it. Default: that of the other texts of this slot, if they agree."
 	case "Slot.Context":
 		return "Encryption context under which the ciphertext stands. A value is a constant or takes ${...} from the item. Default: none."
 	case "Slot.DestinationContext":
 		return "Encryption context under which it shall stand afterwards; {} means none. Default: the same as context, and none under an RSA key."
 	case "Slot.MayBeEmpty":
-		return "No item has to have this slot. Without it a slot that was found nowhere proves nothing. Default false."
+		return "Whether all items may lack this slot. If false, a slot for which no ciphertext was found is not proven. Default false."
 	case "Accept":
-		return "Accept is a rule for known exceptions: slots of one target that fail, or are foreign, for a reason that is known. A slot under a source key is never accepted, by what KMS says of its key or by the key token in its header."
+		return "Accept is a rule for known exceptions: failed or foreign slots of one target with a known reason. A slot that KMS or the key token in its header reports to be under a source key is never accepted."
 	case "Accept.Target":
 		return "Name of the target. Required."
 	case "Accept.Ref":
-		return "Which items: a glob over the key of an object, or the path of a file, as in include. For a table: the key of the item as reports print it, in which * stands for any text and ? for one character. Default: all items."
+		return "Items to which the rule applies: a glob over the key of an object or the path of a file, as in include. For a table: a glob over the key of the item as reports print it, in which * matches any text and ? one character. Default: all items."
 	case "Accept.Reason":
 		return "Reasons of the ledger, such as archived or foreign-key. A conflict, a slot that remains, and service-error cannot be accepted. Required."
 	case "Accept.Under":
-		return "Key under which the slots are: a key id, key ARN, alias name or alias ARN. Default: any key that is no source key, or none that is known."
+		return "Key under which the slots are: a key id, key ARN, alias name or alias ARN. Default: any key other than a source key, or an unknown key."
 	case "Accept.Most":
 		return "Maximum number of slots. If there are more, the rule accepts none. Default: no limit."
 	case "Accept.Until":
 		return "Last day of the rule, in UTC, such as 2027-03-31; at most one year from now. Default: no end."
 	case "Accept.Because":
-		return "Why these exceptions are known, for the report. Required."
+		return "Reason for accepting these exceptions, for the report. Required."
 	}
 	return ""
 }

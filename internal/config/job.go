@@ -91,9 +91,9 @@ type Job struct {
 	// How long a service may stay unavailable before the run stops, to be
 	// resumed later: a number and a unit, such as 90s, 10m or 1h. Default 10m.
 	MaxOutage Duration `yaml:"max_outage" jsonschema:"default=10m"`
-	// Known exceptions: slots in the ledger that are counted and listed as accepted,
-	// and do not make a command exit with 3. The verdict on a key is the same with and
-	// without them. Default: none.
+	// Known exceptions: slots in the ledger that are counted and listed as
+	// accepted and do not make a command exit with 3. They do not change the
+	// verdict on a key. Default: none.
 	Accept []Accept `yaml:"accept"`
 
 	source source // where each field stands in the file
@@ -102,8 +102,8 @@ type Job struct {
 // Destination is the key under which every ciphertext stands afterwards.
 type Destination struct {
 	// Key id, key ARN, alias name or alias ARN; another account's key needs an
-	// ARN. It is resolved once per pass. A source key can be the same key only if
-	// mode says what is meant. Required.
+	// ARN. It is resolved once per pass. It can be a source key only with mode
+	// refresh or context. Required.
 	Key string `yaml:"key" jsonschema:"required,minLength=1"`
 	// Encryption algorithm of the key. Only an RSA key needs it. Default
 	// SYMMETRIC_DEFAULT.
@@ -174,9 +174,9 @@ type Target struct {
 	// The places in an item that hold one ciphertext each. Left out with a format
 	// that knows its own places.
 	Slots []Slot `yaml:"slots"`
-	// With format s3-encryption-client or auto: how the names of instruction files end,
-	// where their writers use a suffix of their own. Files that end in .instruction are
-	// found as well. Default: .instruction alone.
+	// With format s3-encryption-client or auto: custom suffix of the names of
+	// instruction files. Files that end in .instruction are always found. Default:
+	// none.
 	InstructionSuffix string `yaml:"instruction_suffix" jsonschema:"minLength=1"`
 	// Encryption context, or a part of it, that a format which knows its own places
 	// cannot know by itself. A value is a constant or takes ${...} from the item.
@@ -188,17 +188,17 @@ type Target struct {
 	// Encryption contexts by name, for formats that store no context, such as
 	// credstash.
 	ContextFile *ContextFile `yaml:"context_file"`
-	// The target may hold no ciphertext at all. Without it a target in which no slot
-	// was found proves nothing. Default false.
+	// Whether the target may hold no ciphertext. If false, a target in which no
+	// ciphertext was found is not proven. Default false.
 	MayBeEmpty bool `yaml:"may_be_empty" jsonschema:"default=false"`
-	// Where to search for ciphertexts that no slot names: read, in everything that is
-	// read anyway, or all, also in attributes and bodies that the format does not need,
-	// which are read then. Default read.
+	// Where to search for ciphertexts that no slot names: read, in everything that
+	// is read anyway; or all, also in attributes and bodies that the format does
+	// not need. Default read.
 	Search string `yaml:"search" jsonschema:"enum=read,enum=all,default=read"`
 }
 
-// Filter reports whether the job file hides items of the target, and why what is hidden
-// cannot matter; "" where it does not say why.
+// Filter reports whether the job file leaves out items of the target. complete
+// is the reason in the job file why these cannot matter, or "".
 func (t *Target) Filter() (hides bool, complete string) {
 	switch {
 	case t.S3 != nil:
@@ -244,20 +244,22 @@ type DynamoDB struct {
 
 // S3 names a set of objects.
 type S3 struct {
-	// Name of the bucket, or ARN of an access point of one Region, which takes no
-	// endpoint. Required.
+	// Name of the bucket, or ARN of an access point of one Region, which cannot be
+	// used with an endpoint. Required.
 	Bucket string `yaml:"bucket" jsonschema:"required,minLength=1"`
 	// Beginning of the keys of the objects. Default: the whole bucket.
 	Prefix string `yaml:"prefix"`
-	// Which objects: globs over the key behind the last slash of prefix, in which * and
-	// ? stand for what is between two slashes, ** for any number of such parts, {a,b}
-	// for either, [a-z] for one of these. Default: all objects under the prefix.
+	// Objects to scan: globs over the part of the key after the last slash of
+	// prefix. * and ? match characters other than a slash, ** any number of path
+	// segments, {a,b} either of two texts, [a-z] one character. Default: all
+	// objects under the prefix.
 	Include []string `yaml:"include" jsonschema:"minItems=1"`
-	// Which of them not: globs as in include. What matches a folder leaves out all that
-	// is in it. Default: none.
+	// Objects to leave out: globs as in include. A glob that matches a folder
+	// leaves out everything in it. Default: none.
 	Exclude []string `yaml:"exclude"`
-	// Why what include and exclude leave out cannot hold a ciphertext under a source
-	// key. It is quoted in reports. Without it nothing is said of a key as a whole.
+	// Reason why the items that include and exclude leave out cannot hold a
+	// ciphertext under a source key. Reports quote it. Without it no source key is
+	// reported as safe to disable. Default: none.
 	Complete string `yaml:"complete" jsonschema:"minLength=1,maxLength=500"`
 	// Regular expression (Go syntax) over the key of an object; its named
 	// groups can be used in contexts. Default: none.
@@ -284,8 +286,9 @@ type Files struct {
 	// Which of them not: globs as in include. What matches a directory leaves out
 	// all that is in it. Default: none.
 	Exclude []string `yaml:"exclude"`
-	// Why what include and exclude leave out cannot hold a ciphertext under a source
-	// key. It is quoted in reports. Without it nothing is said of a key as a whole.
+	// Reason why the items that include and exclude leave out cannot hold a
+	// ciphertext under a source key. Reports quote it. Without it no source key is
+	// reported as safe to disable. Default: none.
 	Complete string `yaml:"complete" jsonschema:"minLength=1,maxLength=500"`
 	// Modification time of a file that was rewritten: update, so that backups and
 	// builds see the change, or keep. Default update.
@@ -305,9 +308,9 @@ type Slot struct {
 	Pattern string `yaml:"pattern" json:",omitempty" jsonschema:"format=regex"`
 	// How the ciphertext is stored. Default: the format of the target.
 	Format string `yaml:"format"`
-	// With base64 and base64url: whether the writer pads, always or never. It holds for
-	// texts that do not show it, since they need no padding. Default: as the other texts
-	// of this slot, where they agree.
+	// With base64 and base64url: whether the writer pads, always or never. It
+	// applies to texts that need no padding and so do not show it. Default: that
+	// of the other texts of this slot, if they agree.
 	Padding string `yaml:"padding" json:"-" jsonschema:"enum=always,enum=never"`
 	// Encryption context under which the ciphertext stands. A value is a
 	// constant or takes ${...} from the item. Default: none.
@@ -315,26 +318,27 @@ type Slot struct {
 	// Encryption context under which it shall stand afterwards; {} means none.
 	// Default: the same as context, and none under an RSA key.
 	DestinationContext map[string]string `yaml:"destination_context"`
-	// No item has to have this slot. Without it a slot that was found nowhere proves
-	// nothing. Default false.
+	// Whether all items may lack this slot. If false, a slot for which no
+	// ciphertext was found is not proven. Default false.
 	MayBeEmpty bool `yaml:"may_be_empty" json:"-" jsonschema:"default=false"`
 }
 
-// Accept is a rule for known exceptions: slots of one target that fail, or are
-// foreign, for a reason that is known. A slot under a source key is never accepted, by
-// what KMS says of its key or by the key token in its header.
+// Accept is a rule for known exceptions: failed or foreign slots of one target
+// with a known reason. A slot that KMS or the key token in its header reports
+// to be under a source key is never accepted.
 type Accept struct {
 	// Name of the target. Required.
 	Target string `yaml:"target" jsonschema:"required,minLength=1"`
-	// Which items: a glob over the key of an object, or the path of a file, as in
-	// include. For a table: the key of the item as reports print it, in which * stands
-	// for any text and ? for one character. Default: all items.
+	// Items to which the rule applies: a glob over the key of an object or the
+	// path of a file, as in include. For a table: a glob over the key of the item
+	// as reports print it, in which * matches any text and ? one character.
+	// Default: all items.
 	Ref string `yaml:"ref" jsonschema:"minLength=1"`
 	// Reasons of the ledger, such as archived or foreign-key. A conflict, a slot that
 	// remains, and service-error cannot be accepted. Required.
 	Reason []string `yaml:"reason" jsonschema:"required,minItems=1"`
 	// Key under which the slots are: a key id, key ARN, alias name or alias ARN.
-	// Default: any key that is no source key, or none that is known.
+	// Default: any key other than a source key, or an unknown key.
 	Under string `yaml:"under" jsonschema:"minLength=1"`
 	// Maximum number of slots. If there are more, the rule accepts none. Default: no
 	// limit.
@@ -342,7 +346,7 @@ type Accept struct {
 	// Last day of the rule, in UTC, such as 2027-03-31; at most one year from now.
 	// Default: no end.
 	Until string `yaml:"until" jsonschema:"format=date,pattern=^[0-9]{4}-[0-9]{2}-[0-9]{2}$"`
-	// Why these exceptions are known, for the report. Required.
+	// Reason for accepting these exceptions, for the report. Required.
 	Because string `yaml:"because" jsonschema:"required,minLength=1,maxLength=500"`
 }
 

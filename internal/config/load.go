@@ -36,9 +36,9 @@ func Load(path string, lookupEnv func(string) (string, bool)) (*Job, error) {
 	return Parse(path, data, lookupEnv)
 }
 
-// readAtMost reads a regular file, up to a number of bytes. Anything else is refused
-// before it is opened to be read: a pipe blocks until there is a writer, and a device may
-// never end.
+// readAtMost reads up to a number of bytes of a regular file. It refuses other
+// files before it reads them, because a pipe may block and a device may never
+// end.
 func readAtMost(path string, bytes int64) ([]byte, error) {
 	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {

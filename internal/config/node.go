@@ -79,8 +79,8 @@ func (b *binder) merge(value *yaml.Node, field string) []pair {
 	return all
 }
 
-// key returns the name in a mapping. A whole number, true and false are taken as they
-// are written, which is what all readers make of them where names are text.
+// key returns a name in a mapping. Whole numbers, true and false are used as
+// written, as all readers do if names are text.
 func (b *binder) key(node *yaml.Node, field string) (string, bool) {
 	if node.Kind == yaml.ScalarNode && node.Style&yaml.TaggedStyle == 0 {
 		switch scalarOf(node) {

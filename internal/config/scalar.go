@@ -6,7 +6,7 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// scalar is what a scalar of a YAML file is to its readers.
+// scalar is the type that YAML readers give a scalar.
 type scalar int
 
 const (
@@ -16,7 +16,7 @@ const (
 	whole    // a decimal number, without leading zeros
 	fraction // a number with a point or an exponent
 	number   // any other number of YAML 1.1 or 1.2, such as 0x10, 010, 1_000 or .inf
-	// doubtful is text in YAML 1.2, and a bool, date or number to readers of YAML 1.1.
+	// doubtful is text in YAML 1.2, but a bool, date or number in YAML 1.1.
 	doubtful
 )
 
@@ -38,7 +38,8 @@ var plain = []struct {
 	{doubtful, regexp.MustCompile(`^[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt \t].*)?$`)},
 }
 
-// scalarOf tells what a scalar node is. In quotes, or as a block, it is text.
+// scalarOf returns the type of a scalar node. In quotes or as a block it is
+// text.
 func scalarOf(node *yaml.Node) scalar {
 	const quoted = yaml.SingleQuotedStyle | yaml.DoubleQuotedStyle | yaml.LiteralStyle | yaml.FoldedStyle
 	if node.Style&quoted != 0 {

@@ -8,7 +8,8 @@ import (
 	"unicode/utf8"
 )
 
-// readable refuses what YAML readers pass, replace, or take for different things.
+// readable refuses characters that YAML readers ignore, replace or interpret
+// differently.
 func readable(data []byte) *Problem {
 	if len(data) > MaxSize {
 		return &Problem{Detail: fmt.Sprintf("the file is larger than %d bytes; is it a job file?", MaxSize)}

@@ -74,8 +74,8 @@ func (c *checker) name() {
 	}
 }
 
-// mode checks what the file alone shows: whether two names stand for one key is known
-// once KMS has resolved them.
+// mode checks the mode as far as the job file shows it. Whether two names refer
+// to the same key is known only after KMS has resolved them.
 func (c *checker) mode() {
 	switch c.job.Mode {
 	case ModeMove:
