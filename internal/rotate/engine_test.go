@@ -433,7 +433,7 @@ func TestEachSlotHasItsOutcome(t *testing.T) {
 	if diff := cmp.Diff(origins, counts.Origins); diff != "" {
 		t.Errorf("origins (-want +got):\n%s", diff)
 	}
-	rule := checkpoint.RuleCounts{Place: "slot", Found: 5, Refused: 3}
+	rule := checkpoint.RuleCounts{Place: "slot", Found: 4, Refused: 4}
 	if diff := cmp.Diff(map[string]checkpoint.RuleCounts{"slots[0]": rule}, counts.Rules); diff != "" {
 		t.Errorf("rules (-want +got):\n%s", diff)
 	}

@@ -121,7 +121,7 @@ func (c *ruleCounts) add(t *task) {
 			continue // of no rule
 		}
 		what := ciphertextFound
-		if t.slots[i].Refused != nil {
+		if t.slots[i].Refused != nil || isNone(t.slots[i], t.verdicts[i]) {
 			what = refused
 		}
 		c.seen[rule] = max(c.seen[rule], what)
@@ -150,6 +150,16 @@ func (c *ruleCounts) add(t *task) {
 		}
 		c.rules[m.rule].Saw(m.Kind, m.At, m.Missing, near)
 	}
+}
+
+// isNone reports whether KMS rejected a value that does not look like a ciphertext at all.
+// The path of the rule may be the path of another value, which proves nothing.
+func isNone(slot ciphertext.Slot, v verdict) bool {
+	if v.outcome != Failed || v.key != "" || len(slot.Blob) == 0 {
+		return false
+	}
+	_, ok := kmsblob.ReadToken(slot.Blob)
+	return !ok && !holdsBlob(slot.Blob)
 }
 
 // into adds the counts to counts by the names of the rules. It includes rules

@@ -12,9 +12,9 @@ import (
 const reasonUnrecognised = "unrecognised-ciphertext"
 
 // searcher determines which of the ciphertexts that no slot names are under a
-// source key. All workers share it. It asks KMS about one candidate of each
-// token, and about none if KMS has already named the key of the token for a
-// slot.
+// source key. All workers share it. It asks KMS about candidates of a token
+// until KMS names the key of one, and about none if KMS has already named the
+// key of the token for a slot.
 type searcher struct {
 	decider *decider
 	exact   bool // KMS is asked about every candidate
@@ -96,7 +96,8 @@ func (s *searcher) fly(ctx context.Context, c candidate) (finding, error) {
 	defer s.mu.Unlock()
 	close(s.flights[c.token])
 	delete(s.flights, c.token)
-	if err == nil && len(s.known) < maxClasses {
+	// What makes one ciphertext unusable says nothing of others with its token.
+	if err == nil && f.standing != unusable && len(s.known) < maxClasses {
 		s.known[c.token] = f
 	}
 	return f, err

@@ -9,13 +9,25 @@ import (
 	"rotator/internal/kmsblob"
 )
 
+// shape is the kind of text that holds a candidate.
+type shape int
+
+const (
+	unknownShape shape = iota
+	plainShape
+	jsonShape
+	jsonLinesShape
+)
+
 // advice returns the change to the job file that makes rotator move a
-// candidate. part is the value or the body that holds it.
-func advice(c candidate, part []byte, row bool) string {
-	format, prefix := formatWord(c.coding), lengthPrefix(c, part)
+// candidate.
+func (c candidate) advice(row bool) string {
+	format, prefix := formatWord(c.coding), c.length
 	const application = "move it with the application that reads it"
 	const ownTarget = "give the object a target of its own with format: "
 	switch {
+	case c.name:
+		return "it is the name of a member or an entry, which no format replaces; " + application
 	case !row && c.path != "":
 		return "no format but s3-encryption-client moves ciphertexts in user metadata; " + application
 	case row && c.alone:
@@ -33,9 +45,9 @@ func advice(c candidate, part []byte, row bool) string {
 	case c.coding == kmsblob.Raw:
 		return "other bytes surround it, without its length before it, so no format can " +
 			"replace it; " + application
-	case isJSONLines(part):
+	case c.shape == jsonLinesShape:
 		return ownTarget + "jsonl, and a slot with the path of the field and format: " + format
-	case isJSON(part):
+	case c.shape == jsonShape:
 		return ownTarget + "json, and a slot with the path of the field and format: " + format
 	}
 	return ownTarget + "text, and a slot with a pattern that finds it and format: " + format
@@ -75,6 +87,16 @@ func lengthPrefix(c candidate, part []byte) string {
 		return "length-prefixed-u32le"
 	}
 	return ""
+}
+
+func shapeOf(part []byte) shape {
+	switch {
+	case isJSONLines(part):
+		return jsonLinesShape
+	case isJSON(part):
+		return jsonShape
+	}
+	return plainShape
 }
 
 func isJSON(body []byte) bool {

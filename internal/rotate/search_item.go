@@ -14,21 +14,28 @@ import (
 	"rotator/internal/scan"
 )
 
-// maxCandidates is the maximum number of ciphertexts without a slot that are
-// listed per item.
-const maxCandidates = 100
+// maxListed is the maximum number of ciphertexts without a slot that are listed
+// per item. All are checked until then, because the only one under a source key
+// may be the last.
+const maxListed = 100
+
+// maxHeld limits the memory for the candidates of one item, in bytes of their
+// blobs. Blobs that do not overlap cannot exceed it, because no body is larger.
+const maxHeld = 64 << 20
 
 // candidate is a ciphertext that was found by its header and belongs to no slot
 // of its item.
 type candidate struct {
 	path   string // of the attribute or the metadata entry; "" is the body
+	name   bool   // it stands in a name, not in a value
 	offset int
 	coding kmsblob.Encoding
-	alone  bool // the value holds nothing else, except white space
+	alone  bool   // the value holds nothing else, except white space
+	length string // the format of a blob after its length, or ""
+	shape  shape
 	blob   []byte
 	token  kmsblob.Token
 	whole  bool
-	advice string
 }
 
 // sweep searches the items of one worker sequentially. It does not allocate for
@@ -47,8 +54,13 @@ type sweep struct {
 	path  ciphertext.Path // of what is searched
 	set   int             // the member of a set that is searched, or -1
 	entry string          // the metadata entry that is searched
+	name  bool            // a name is searched, not a value
 	part  []byte
+	shape shape // of part, once it was asked for
 	row   bool
+	held  int  // bytes of the blobs of candidates
+	full  bool // the search ended early, at maxHeld
+	next  int  // slots before it report nothing more (reported)
 }
 
 func newSweep() *sweep {
@@ -61,6 +73,7 @@ func newSweep() *sweep {
 // counts in s.counts.
 func (s *sweep) search(item scan.Item, slots []ciphertext.Slot, partial bool) []candidate {
 	s.slots, s.found, s.byBlob, s.counts = slots, s.found[:0], nil, checkpoint.SearchCounts{Items: 1}
+	s.held, s.full, s.next = 0, false, 0
 	s.taken = slices.Grow(s.taken[:0], len(slots))[:len(slots)]
 	clear(s.taken)
 	switch payload := item.Payload.(type) {
@@ -87,6 +100,7 @@ func (s *sweep) object(object *scan.Object) {
 	for name, value := range object.Metadata {
 		s.entry = name
 		s.string(value)
+		s.nameOf(name)
 	}
 }
 
@@ -109,6 +123,8 @@ func (s *sweep) value(v scan.Value) {
 		s.bytes(v.Bytes)
 	case scan.KindM:
 		for name, member := range v.Map {
+			s.set = -1
+			s.nameOf(name)
 			s.path = append(s.path, ciphertext.Step{Name: name})
 			s.value(member)
 			s.path = s.path[:depth]
@@ -139,9 +155,22 @@ func (s *sweep) string(text string) {
 	s.counts.Bytes += int64(len(text))
 }
 
+// nameOf searches the name of a member of a map, or of a metadata entry.
+func (s *sweep) nameOf(name string) {
+	if len(name) < kmsblob.Shortest {
+		return
+	}
+	s.name = true
+	s.string(name)
+	s.name = false
+}
+
 func (s *sweep) bytes(b []byte) {
 	s.counts.Bytes += int64(len(b))
-	s.part = b
+	if s.full {
+		return
+	}
+	s.part, s.shape = b, unknownShape
 	s.finder.Search(b, s.hit)
 }
 
@@ -151,18 +180,33 @@ func (s *sweep) meet(h kmsblob.Hit) bool {
 		s.taken[i] = true
 		return true
 	}
-	c := candidate{path: s.place(), offset: h.Offset, coding: h.Encoding, token: h.Token,
-		blob: bytes.Clone(h.Blob), whole: h.Whole}
+	if s.shape == unknownShape {
+		s.shape = shapeOf(s.part)
+	}
+	c := candidate{
+		path:   s.place(),
+		name:   s.name,
+		offset: h.Offset,
+		coding: h.Encoding,
+		shape:  s.shape,
+		blob:   bytes.Clone(h.Blob),
+		token:  h.Token,
+		whole:  h.Whole,
+	}
 	rest := len(bytes.TrimSpace(s.part[:h.Offset])) + len(bytes.Trim(s.part[h.End:], "= \t\r\n"))
 	c.alone = rest == 0
-	c.advice = advice(c, s.part, s.row)
+	c.length = lengthPrefix(c, s.part)
 	s.found = append(s.found, c)
-	return len(s.found) < maxCandidates+len(s.slots)
+	s.held += len(c.blob)
+	s.full = s.held > maxHeld
+	return !s.full
 }
 
 // place returns the current place of the search, in the notation of slot paths.
 func (s *sweep) place() string {
 	switch {
+	case !s.row && s.name:
+		return "metadata"
 	case !s.row && s.entry != "":
 		return "metadata " + s.entry
 	case s.row && s.set >= 0:
@@ -175,6 +219,9 @@ func (s *sweep) place() string {
 // the slot of a row must be at the searched place, so that of two copies the
 // one with a slot is claimed.
 func (s *sweep) claim(blob []byte, here bool) int {
+	if s.name {
+		return -1 // slots are values
+	}
 	if len(s.slots) > 16 {
 		return s.claimIndexed(blob, here)
 	}
@@ -230,15 +277,15 @@ func (s *sweep) unclaimed() []candidate {
 		return cmp.Or(cmp.Compare(a.path, b.path), cmp.Compare(a.offset, b.offset))
 	})
 	s.found = slices.DeleteFunc(s.found, func(c candidate) bool {
+		if c.name {
+			return false
+		}
 		i := s.claim(c.blob, false)
 		if i >= 0 {
 			s.taken[i] = true
 		}
 		return i >= 0
 	})
-	if len(s.found) > maxCandidates {
-		s.found = s.found[:maxCandidates]
-	}
 	return s.found
 }
 
@@ -247,8 +294,12 @@ func (s *sweep) unclaimed() []candidate {
 // refused slot reports one candidate, or all of them if the slot is the whole
 // body.
 func (s *sweep) reported(c candidate, verdicts []verdict) int {
-	for i, slot := range s.slots {
-		if s.taken[i] || verdicts[i].outcome != Failed {
+	for s.next < len(s.slots) && !s.open(s.next, verdicts) {
+		s.next++
+	}
+	for i := s.next; i < len(s.slots); i++ {
+		slot := s.slots[i]
+		if !s.open(i, verdicts) {
 			continue
 		}
 		switch rest, within := strings.CutPrefix(c.path, slot.Path); {
@@ -264,6 +315,11 @@ func (s *sweep) reported(c candidate, verdicts []verdict) int {
 	return -1
 }
 
+// open reports whether a slot failed, and is not the one of a ciphertext that was found.
+func (s *sweep) open(i int, verdicts []verdict) bool {
+	return !s.taken[i] && verdicts[i].outcome == Failed
+}
+
 // search finds the ciphertexts of an item that none of its slots names. Those that are,
 // or may be, under a source key become failed slots.
 func (w *worker) search(ctx context.Context, target *Target, t *task) error {
@@ -272,10 +328,14 @@ func (w *worker) search(ctx context.Context, target *Target, t *task) error {
 	}
 	candidates := w.sweep.search(t.item, t.slots, target.Partial)
 	t.search = w.sweep.counts
-	for _, c := range candidates {
+	listed := 0
+	for i, c := range candidates {
 		f, err := w.searcher.find(ctx, c)
 		if err != nil {
 			return err
+		}
+		if w.sweep.full && i == len(candidates)-1 {
+			f = finding{} // it stands for all that were not looked at
 		}
 		switch f.standing {
 		case elsewhereKey:
@@ -286,32 +346,56 @@ func (w *worker) search(ctx context.Context, target *Target, t *task) error {
 			continue
 		}
 		if i := w.sweep.reported(c, t.verdicts); i >= 0 {
-			if f.key != "" {
-				t.verdicts[i].key, t.verdicts[i].header = f.key, f.header
-			}
+			t.found(i, c, f)
 			continue
 		}
-		t.slots = append(t.slots, c.slot())
-		t.verdicts = append(t.verdicts, verdict{
-			outcome: Failed,
-			key:     f.key,
-			header:  f.header && f.key != "",
-			reason:  reasonUnrecognised,
-			detail:  c.detail(f),
-		})
+		t.list(c, f, w.sweep.row)
+		if listed++; listed == maxListed {
+			break
+		}
 	}
 	return nil
 }
 
-// slot returns the failed slot by which a candidate is reported. It belongs to
-// no rule.
-func (c candidate) slot() ciphertext.Slot {
-	path := fmt.Sprintf("%s, byte %d", cmp.Or(c.path, "body"), c.offset)
-	return ciphertext.Slot{Path: path, Rule: ciphertext.NoRule, Blob: c.blob,
-		Refused: &ciphertext.Refused{Reason: reasonUnrecognised, Detail: c.advice}}
+// found records what is known about the ciphertext at the place of a failed slot.
+func (t *task) found(i int, c candidate, f finding) {
+	switch {
+	case f.key != "":
+		t.verdicts[i].key, t.verdicts[i].header = f.key, f.header
+	case len(t.slots[i].Held) == 0:
+		t.slots[i].Held = c.blob
+	}
 }
 
-func (c candidate) detail(f finding) string {
+// list adds a candidate to the slots of the item.
+func (t *task) list(c candidate, f finding, row bool) {
+	t.slots = append(t.slots, c.slot(row))
+	t.verdicts = append(t.verdicts, verdict{
+		outcome: Failed,
+		key:     f.key,
+		header:  f.header && f.key != "",
+		reason:  reasonUnrecognised,
+		detail:  c.detail(f, row),
+	})
+}
+
+// slot returns the failed slot by which a candidate is reported. It belongs to
+// no rule.
+func (c candidate) slot(row bool) ciphertext.Slot {
+	place := cmp.Or(c.path, "body")
+	if c.name {
+		place += ", a name in it"
+	}
+	return ciphertext.Slot{
+		Path:    fmt.Sprintf("%s, byte %d", place, c.offset),
+		Rule:    ciphertext.NoRule,
+		Blob:    c.blob,
+		Held:    c.blob,
+		Refused: &ciphertext.Refused{Reason: reasonUnrecognised, Detail: c.advice(row)},
+	}
+}
+
+func (c candidate) detail(f finding, row bool) string {
 	key := "a ciphertext"
 	if f.standing == unknownKey {
 		key = "a ciphertext, whose key KMS does not name,"
@@ -321,5 +405,5 @@ func (c candidate) detail(f finding) string {
 		cut = ", cut off before its end,"
 	}
 	return fmt.Sprintf("%s in %s%s is here, but no slot of the job file names it; %s",
-		key, c.coding, cut, c.advice)
+		key, c.coding, cut, c.advice(row))
 }

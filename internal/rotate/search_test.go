@@ -72,12 +72,15 @@ func TestCiphertextsThatNoSlotNames(t *testing.T) {
 		"g-set":   {"all": {Kind: scan.KindSS, Texts: []string{"x", base64.RawURLEncoding.EncodeToString(blob(old))}}},
 		"h-other": {"note": text(b64(blob(third))), "new": text(b64(blob(new)))},
 		"i-cut":   {"note": {Kind: scan.KindB, Bytes: blob(old)[:60]}},
+		"j-name": {"doc": {Kind: scan.KindM, Map: map[string]scan.Value{
+			b64(blob(old)): text("label"),
+		}}},
 	}
 	want := []string{
 		"b-raw: backup, byte 0 under " + old, "c-copy: a, byte 0 under " + old,
 		"d-deep: doc.list[1], byte 0 under " + old2, "e-part: url, byte 9 under " + old,
 		"f-hex: note, byte 0 under " + old, "g-set: all{1}, byte 0 under " + old,
-		"i-cut: note, byte 0 under " + old,
+		"i-cut: note, byte 0 under " + old, "j-name: doc, a name in it, byte 0 under " + old,
 	}
 	for _, exact := range []bool{false, true} {
 		for _, any := range []bool{false, true} {
@@ -101,7 +104,7 @@ func TestCiphertextsThatNoSlotNames(t *testing.T) {
 			if diff := cmp.Diff(wanted, found); diff != "" {
 				t.Errorf("exact %v, any %v (-want +got):\n%s", exact, any, diff)
 			}
-			if n := counts.Slots; n.Rotated != 4 || n.Failed != int64(len(wanted)) || counts.Search.Items != 9 {
+			if n := counts.Slots; n.Rotated != 4 || n.Failed != int64(len(wanted)) || counts.Search.Items != 10 {
 				t.Errorf("exact %v, any %v: counted %+v", exact, any, counts)
 			}
 		}
@@ -137,6 +140,52 @@ func TestSearchAsksOnceForEachToken(t *testing.T) {
 	}
 	if sent, _, _ := b.engine.Requests(); sent > 4 {
 		t.Errorf("%d requests for three tokens", sent)
+	}
+}
+
+// The last of many ciphertexts in one item is looked at, and so is one with the token of
+// others that KMS decrypts under no key.
+func TestSearchLooksAtTheLastCiphertext(t *testing.T) {
+	cloud := newCloud(t)
+	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
+	blob := func(key string) []byte {
+		return cloud.encrypt(t, key, "x", map[string]string{"a": "b"})
+	}
+	var moved, unusable, many []byte
+	for range 150 {
+		moved = append(moved, blob(new)...)
+		odd := blob(old)
+		odd[2] = 9 // an operation that KMS does not know
+		unusable = append(unusable, odd...)
+		many = append(many, blob(old)...)
+	}
+	for _, exact := range []bool{false, true} {
+		for name, c := range map[string]struct {
+			value  []byte
+			want   int64
+			counts checkpoint.SearchCounts
+		}{
+			"moved":    {append(moved, blob(old)...), 1, checkpoint.SearchCounts{OtherKeys: 150}},
+			"unusable": {append(unusable, blob(old)...), 1, checkpoint.SearchCounts{Unusable: 150}},
+			"many":     {many, 100, checkpoint.SearchCounts{}}, // all that are listed
+		} {
+			target := newMemory()
+			target.rows["a"] = map[string]scan.Value{"note": {Kind: scan.KindB, Bytes: c.value}}
+			request := rotate.KeyRequest{Destination: new, Sources: []string{old}}
+			b := &bench{
+				cloud:   cloud,
+				keys:    cloud.resolve(t, request),
+				format:  format(t, nil, nil),
+				target:  target,
+				exact:   exact,
+				inspect: true,
+			}
+			counts, err := b.run(t)
+			c.counts.Items, c.counts.Bytes = 1, int64(len(c.value))
+			if err != nil || counts.Slots.Failed != c.want || counts.Search != c.counts {
+				t.Errorf("%s, exact %v: %+v, %v", name, exact, counts, err)
+			}
+		}
 	}
 }
 
