@@ -2,6 +2,7 @@ package checkpoint
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -45,6 +46,16 @@ func ClipPlace(place string) string {
 	}
 	return strings.ToValidUTF8(place[:maxPlace], "") + "..."
 }
+
+// includeRule is the beginning of the names of rules that are patterns of include.
+const includeRule = "include["
+
+// IncludeRule returns the name of the rule for the i-th pattern of include.
+func IncludeRule(i int) string { return fmt.Sprintf("%s%d]", includeRule, i) }
+
+// IsIncludeRule reports whether a rule is a pattern of include. Such a rule finds items, not
+// ciphertexts.
+func IsIncludeRule(name string) bool { return strings.HasPrefix(name, includeRule) }
 
 // AddRule adds counts of the rule with the given name.
 func (c *Counts) AddRule(name string, more RuleCounts) { c.addRule(name, more, 1) }

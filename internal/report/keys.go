@@ -103,9 +103,8 @@ func decideKey(f keyFacts) SourceKey {
 		return notProven(ReasonMoved, "%s moved %d ciphertexts; only a later pass that finds none is "+
 			"the proof (rotator verify).", f.passName(), f.counts.Slots.Rotated)
 	case f.unproven > 0:
-		return notProven(ReasonEmpty, "%s found no ciphertext at all; "+
-			"they are listed as not proven.",
-			count(f.unproven, "target or slot rule"))
+		return notProven(ReasonEmpty, "The list of what is not proven has %s.",
+			count(f.unproven, "target or rule"))
 	case f.filtered > 0:
 		return notProven(ReasonFiltered, "include and exclude left out %d items, and complete is not "+
 			"set to state why they hold no ciphertext under this key.", f.filtered)

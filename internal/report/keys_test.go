@@ -78,7 +78,7 @@ func TestDecideKey(t *testing.T) {
 			f.counts.Slots.Rotated = 2
 			f.counts.AddKey(oldKey, checkpoint.KeyCount{Slots: 2})
 		}, AnswerNotProven, ReasonMoved, "This pass moved 2"},
-		{"a rule without a match", func(f *keyFacts) { f.unproven = 1 }, AnswerNotProven, ReasonEmpty, "1 target or slot rule found"},
+		{"a rule without a match", func(f *keyFacts) { f.unproven = 1 }, AnswerNotProven, ReasonEmpty, "has 1 target or rule."},
 		{"filtered", func(f *keyFacts) { f.filtered = 9 }, AnswerNotProven, ReasonFiltered, "left out 9 items"},
 		{"doubtful", func(f *keyFacts) { f.doubtful = true }, AnswerNotProven, ReasonHeaders, "not evidence"},
 		{"its header, and KMS cannot decrypt it", failed(oldKey, 1), AnswerNotProven, ReasonUnreadable, "name this key"},
@@ -116,17 +116,21 @@ func TestRulesOfTheVersionBefore(t *testing.T) {
 	both := checkpoint.Counts{}
 	both.Add(before)
 	both.Add(resumed)
+	matched := checkpoint.Counts{Items: checkpoint.ItemCounts{Seen: 15, Ruled: 5}}
+	matched.AddRule("slots[0]", checkpoint.RuleCounts{Place: "ssn", Found: 5})
 	for _, test := range []struct {
 		name   string
 		counts checkpoint.Counts
 		want   []string
 	}{
 		{"before", before, []string{"customers: an earlier version"}},
-		{"resumed", both, []string{"customers, slots[1] (pin): an earlier version"}},
+		{"resumed", both, []string{"customers: an earlier version"}},
+		{"resumed, with a match", matched, []string{"customers: an earlier version"}},
 		{"now", resumed, []string{"customers, slots[1] (pin): none of 5 items"}},
 	} {
 		s := Summary{Status: Complete}
-		s.SetTargets([]TargetInfo{{Name: "customers"}}, map[string]checkpoint.Counts{"customers": test.counts})
+		infos := []TargetInfo{{Name: "customers", MayBeEmpty: test.name != "now"}}
+		s.SetTargets(infos, map[string]checkpoint.Counts{"customers": test.counts})
 		s.Conclude()
 		if s.Converged || len(s.NotProven) != len(test.want) {
 			t.Fatalf("%s: converged %v, not proven %+v", test.name, s.Converged, s.NotProven)

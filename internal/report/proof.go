@@ -66,10 +66,18 @@ func rulesOf(c checkpoint.Counts, info TargetInfo) []Rule {
 			Items:      n.Found,
 			Refused:    n.Refused,
 			OtherType:  n.OtherType,
-			MayBeEmpty: slices.Contains(info.EmptyRules, name),
+			MayBeEmpty: info.exempts(name),
 		})
 	}
 	return rules
+}
+
+// exempts reports whether a rule may find nothing.
+func (i TargetInfo) exempts(rule string) bool {
+	if checkpoint.IsIncludeRule(rule) {
+		return i.MayBeEmpty
+	}
+	return slices.Contains(i.EmptyRules, rule)
 }
 
 // compareRules sorts slots[2] before slots[10].
@@ -82,37 +90,40 @@ func compareRules(a, b string) int {
 
 // unproven lists what a target does not prove.
 func unproven(c checkpoint.Counts, info TargetInfo) (list []Unproven) {
-	found := int64(0)
-	for _, n := range c.Rules {
-		found += n.Found
+	found, formats := int64(0), 0
+	for name, n := range c.Rules {
+		if !checkpoint.IsIncludeRule(name) {
+			found += n.Found
+			formats++
+		}
 	}
 	switch {
+	case c.Items.Ruled < c.Items.Seen:
+		u := Unproven{Target: info.Name, Reason: NotCounted}
+		u.Sentence = info.Name + ": " + notCounted
+		return []Unproven{u}
 	case info.MayBeEmpty && found == 0:
 		return nil
 	case c.Items.Seen == 0:
 		u := Unproven{Target: info.Name, Reason: NoItem}
 		u.Sentence = fmt.Sprintf("%s: no item was found%s.", info.Name, in(info.Place))
 		return []Unproven{u}
-	case len(c.Rules) == 0 && c.Items.Ruled < c.Items.Seen:
-		u := Unproven{Target: info.Name, Reason: NotCounted}
-		u.Sentence = info.Name + ": " + notCounted
-		return []Unproven{u}
-	case len(c.Rules) == 0:
+	case formats == 0:
 		u := Unproven{Target: info.Name, Reason: NoMatch}
 		u.Sentence = fmt.Sprintf("%s: none of %d items has a ciphertext in any format that was "+
 			"tried.", info.Name, c.Items.Seen)
 		return []Unproven{u}
 	}
 	for _, name := range slices.SortedFunc(maps.Keys(c.Rules), compareRules) {
-		if n := c.Rules[name]; n.Found == 0 && !slices.Contains(info.EmptyRules, name) {
+		if n := c.Rules[name]; n.Found == 0 && !info.exempts(name) {
 			list = append(list, unprovenRule(c, info.Name, name))
 		}
 	}
 	return list
 }
 
-const notCounted = "an earlier version read items of this pass without counting its rules, so it " +
-	"is unknown whether each rule found a ciphertext; begin a new pass."
+const notCounted = "an earlier version read items of this pass without counting its rules and " +
+	"without searching for ciphertexts that no slot names; begin a new pass."
 
 func unprovenRule(c checkpoint.Counts, target, name string) Unproven {
 	n := c.Rules[name]
@@ -121,8 +132,8 @@ func unprovenRule(c checkpoint.Counts, target, name string) Unproven {
 	if n.Place != "" {
 		who += " (" + n.Place + ")"
 	}
-	if c.Items.Ruled < c.Items.Seen {
-		u.Reason, u.Sentence = NotCounted, who+": "+notCounted
+	if checkpoint.IsIncludeRule(name) {
+		u.Sentence = who + ": no item matches it."
 		return u
 	}
 	said := []string{fmt.Sprintf("%s: none of %d items has a ciphertext there.", who, c.Items.Seen)}

@@ -103,6 +103,9 @@ func (s *Summary) convergence() string {
 	case s.Converged && s.Slots.Exceptions() > 0:
 		return fmt.Sprintf("yes, except for %d slots that accept rules cover, as of %s",
 			s.Slots.Exceptions(), s.AsOf.Format(time.RFC3339))
+	case s.Converged && s.filtered > 0:
+		return fmt.Sprintf("yes, except for %d items that include and exclude left out, as of %s",
+			s.filtered, s.AsOf.Format(time.RFC3339))
 	case s.Converged:
 		return "yes: " + s.settled() + ", as of " + s.AsOf.Format(time.RFC3339)
 	case s.Status != Complete:
@@ -112,8 +115,7 @@ func (s *Summary) convergence() string {
 	case s.Unaccepted() > 0:
 		return fmt.Sprintf("no: %d slots failed, are foreign, or kept changing", s.Unaccepted())
 	case len(s.NotProven) > 0:
-		return fmt.Sprintf("not proven: %s found no ciphertext",
-			count(len(s.NotProven), "target or slot rule"))
+		return "not proven: " + count(len(s.NotProven), "target or rule") + ", as listed above"
 	case len(s.doubts) > 0:
 		return "no: " + s.doubts[0]
 	case s.doubtful:

@@ -343,6 +343,7 @@ func (r *Rotator) feed(life contexts, pool *pool, target *Target, page scan.Page
 	chunks := slices.Collect(slices.Chunk(page.Items, target.Batch))
 	work.open = len(chunks)
 	work.counts.Items.Excluded = page.Excluded
+	countIncluded(&work.counts, page.Included)
 	if len(chunks) == 0 {
 		work.complete()
 		return

@@ -178,6 +178,17 @@ func (c *ruleCounts) into(counts *checkpoint.Counts) {
 	}
 }
 
+// countIncluded counts the patterns that chose items as rules of the target, because
+// a pattern that matches nothing proves nothing.
+func countIncluded(counts *checkpoint.Counts, included []scan.Matches) {
+	for i, m := range included {
+		counts.AddRule(checkpoint.IncludeRule(i), checkpoint.RuleCounts{
+			Place: checkpoint.ClipPlace(m.Pattern),
+			Found: m.Items,
+		})
+	}
+}
+
 // originOf returns what is known about the key of a slot that failed or is in
 // conflict.
 func (r *Rotator) originOf(slot ciphertext.Slot, v verdict) checkpoint.Origin {

@@ -11,11 +11,11 @@ import (
 // empty, but for those that Exclude matches. Patterns are those of doublestar: * and ?
 // stop at a slash, ** does not. What a pattern says of a directory holds for all that is
 // in it: Exclude by any pattern, Include by one without wildcards.
-type Globs struct{ include, exclude []string }
+type Globs struct{ given, include, exclude []string }
 
 // NewGlobs returns the choice that the patterns of a job file make. They must be valid.
 func NewGlobs(include, exclude []string) Globs {
-	g := Globs{include: slices.Clone(include)}
+	g := Globs{given: slices.Clone(include), include: slices.Clone(include)}
 	for i, pattern := range g.include {
 		g.include[i] = withAllBelow(pattern)
 	}
@@ -44,6 +44,28 @@ func (g Globs) Excludes(path string) bool { return matchesAny(g.exclude, path) }
 
 // Include returns the patterns of Include, as they are matched.
 func (g Globs) Include() []string { return g.include }
+
+// maxCounted is how many patterns of Include are counted: all figures are in each record of a
+// checkpoint.
+const maxCounted = 500
+
+// Counters returns a counter for each pattern of Include.
+func (g Globs) Counters() []Matches {
+	var counters []Matches
+	for _, pattern := range g.given[:min(len(g.given), maxCounted)] {
+		counters = append(counters, Matches{Pattern: pattern})
+	}
+	return counters
+}
+
+// Count counts an item that was chosen for each pattern of Include that matches its path.
+func (g Globs) Count(counters []Matches, path string) {
+	for i := range counters {
+		if doublestar.MatchUnvalidated(g.include[i], path) {
+			counters[i].Items++
+		}
+	}
+}
 
 // Any reports whether there is any pattern.
 func (g Globs) Any() bool { return len(g.include)+len(g.exclude) > 0 }

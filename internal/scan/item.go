@@ -29,6 +29,14 @@ type Page struct {
 	Last bool
 	// Excluded counts the items that were listed, and left out because of a filter.
 	Excluded int64
+	// Included counts, for each of the patterns that choose items, those that it matches.
+	Included []Matches
+}
+
+// Matches is how many items one pattern matches.
+type Matches struct {
+	Pattern string
+	Items   int64
 }
 
 // Ref is the address of an item in its target. It is stable, printable and

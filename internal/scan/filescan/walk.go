@@ -90,6 +90,7 @@ func (w *walk) page(ctx context.Context, limit int) (page scan.Page, err error) 
 		page.Excluded += w.excluded
 		w.excluded = 0
 	}()
+	page.Included = w.files.globs.Counters()
 	for looked := 0; len(page.Items) < limit && looked < maxLook; looked++ {
 		path, ok, err := w.next(ctx)
 		if err != nil {
@@ -104,6 +105,7 @@ func (w *walk) page(ctx context.Context, limit int) (page scan.Page, err error) 
 		switch {
 		case w.files.isOwn(path):
 		case w.files.globs.Chooses(path):
+			w.files.globs.Count(page.Included, path)
 			page.Items = append(page.Items, scan.Item{Ref: scan.KeyRef(path)})
 		default:
 			page.Excluded++

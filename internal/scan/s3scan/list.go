@@ -60,7 +60,10 @@ func (b *Bucket) Page(ctx context.Context, p scan.Partition, cursor scan.Cursor)
 // their UTF-8 bytes (API_ListObjectsV2); a server that gives another order would
 // have us miss some, or list for ever.
 func (b *Bucket) page(r keyRange, last string, out *s3.ListObjectsV2Output) (scan.Page, error) {
-	page := scan.Page{Last: !aws.ToBool(out.IsTruncated)}
+	page := scan.Page{
+		Last:     !aws.ToBool(out.IsTruncated),
+		Included: b.config.Globs.Counters(),
+	}
 	if !page.Last && len(out.Contents) == 0 {
 		return scan.Page{}, fmt.Errorf("the server says that there is more behind key %q, and names no key", last)
 	}
@@ -89,6 +92,7 @@ func (b *Bucket) page(r keyRange, last string, out *s3.ListObjectsV2Output) (sca
 		case b.config.Globs.Any() && !b.config.Globs.Chooses(belowPrefix(r.Prefix, key)):
 			page.Excluded++
 		default:
+			b.config.Globs.Count(page.Included, belowPrefix(r.Prefix, key))
 			page.Items = append(page.Items, scan.Item{Ref: refOf(key)})
 		}
 	}
