@@ -87,7 +87,7 @@ func TestSearch(t *testing.T) {
 		}
 	}
 	out, err := v.command("report").CombinedOutput()
-	if err != nil || !bytes.Contains(out, []byte("under RSA keys cannot be searched for")) {
+	if err != nil || !bytes.Contains(out, []byte("under RSA keys cannot be found by the search")) {
 		t.Errorf("%v\n%s", err, out)
 	}
 	out, err = v.command("report", "--ledger").CombinedOutput()
