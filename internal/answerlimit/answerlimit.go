@@ -1,7 +1,7 @@
 // Package answerlimit limits the size of the responses of services. Without a
 // limit, a broken or wrong server could make the process use all memory.
 //
-// // The limits are several times the size of the largest real responses.
+// The limits are several times the size of the largest real responses.
 // Bodies are counted as the SDK reads them: after decompression and without
 // chunk framing. The timeout of the HTTP client limits the duration of a
 // response.

@@ -2,7 +2,7 @@
 // content. They may be in a scanned place, and contain no ciphertext of an
 // application.
 //
-// // Recognition is strict, because recognised files are not searched. Digests
+// Recognition is strict, because recognised files are not searched. Digests
 // and chains must be correct, a report must have the fields of a report, and a
 // file that contains anything like a KMS ciphertext is not recognised.
 package artifact

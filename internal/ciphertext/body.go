@@ -18,7 +18,7 @@ type bodyFormat struct {
 	// places finds the slots of a body, in an order that depends on the object
 	// alone. It never panics, whatever the bytes.
 	places func(object *scan.Object) []place
-	// miss explains why a rule found no slot; nil where rules are no paths.
+	// miss explains why a rule found no slot; nil if the rules are not paths.
 	miss func(object *scan.Object, rule int, near bool) Miss
 }
 
@@ -30,7 +30,8 @@ type place struct {
 	// edits begin with the blob's own; those of its siblings follow. A refused
 	// place has none.
 	edits []edit
-	// unfit is why the own edit of the blob may have no text; nil for what the slot tells.
+	// unfit is the reason why the edit of the blob may have no text; nil for that
+	// of the slot.
 	unfit *Refused
 }
 

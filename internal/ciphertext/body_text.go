@@ -17,11 +17,12 @@ import (
 // byteOrderMark begins some texts in UTF-8. Readers skip it.
 const byteOrderMark = "\xef\xbb\xbf"
 
-// sampleSize is how much of a body is looked at to tell what it is.
+// sampleSize is the number of bytes of a body that are examined to recognise
+// its encoding.
 const sampleSize = 1 << 10
 
-// unreadableText refuses a body that a format which reads text cannot read, whatever
-// the format: one that is compressed, or in UTF-16 or UTF-32.
+// unreadableText refuses a body that no text format can read: one that is
+// compressed, or in UTF-16 or UTF-32.
 func unreadableText(object *scan.Object) *Refused {
 	if encoding := utf16Or32(object.Body); encoding != "" {
 		return &Refused{
@@ -36,9 +37,10 @@ func unreadableText(object *scan.Object) *Refused {
 	return encodedBody(object)
 }
 
-// encodedBody refuses a body that is compressed by its Content-Encoding. Formats that
-// read bytes rely on it alone: a ciphertext under an RSA key can begin with any bytes.
-// A body that is plain text is not compressed, whatever its header.
+// encodedBody refuses a body that is compressed according to its
+// Content-Encoding. Formats that read bytes use only this header, because a
+// ciphertext under an RSA key can begin with any bytes. A body of plain text is
+// not compressed, regardless of its header.
 func encodedBody(object *scan.Object) *Refused {
 	if object.ContentEncoding == "" || len(object.Body) == 0 || isPlainText(object.Body) {
 		return nil
@@ -60,16 +62,16 @@ func compressed(name string) *Refused {
 	}
 }
 
-// contentEncodings are the values of Content-Encoding that compress (the HTTP Content
-// Coding Registry of IANA, and names that writers use besides). aws-chunked, which some
-// clients leave there, does not.
+// contentEncodings returns the values of Content-Encoding for compression (the
+// HTTP Content Coding Registry of IANA, and other names in use). aws-chunked,
+// which some clients leave there, is not one of them.
 func contentEncodings() []string {
 	return []string{"gzip", "x-gzip", "br", "zstd", "deflate", "compress", "x-compress",
 		"dcb", "dcz", "exi", "pack200-gzip", "bzip2", "x-bzip2", "xz", "lzma", "lz4", "snappy"}
 }
 
-// compression names the format of a compressed body or archive by its first bytes;
-// empty for any other body.
+// compression returns the name of the compression or archive format of a body
+// from its first bytes, or "".
 func compression(body []byte) string {
 	for _, f := range []struct{ name, magic string }{
 		{"gzip", "\x1f\x8b\x08"},
@@ -101,8 +103,9 @@ func isBzip2Block(b []byte) bool {
 	return string(b) == "\x31\x41\x59\x26\x53\x59" || string(b) == "\x17\x72\x45\x38\x50\x90"
 }
 
-// isZlib reports whether a body begins as a zlib stream does (RFC 1950). Other bodies
-// can begin with the same two bytes, so the beginning has to decompress.
+// isZlib reports whether a body begins with a zlib stream (RFC 1950). Other
+// bodies can begin with the same two bytes, so isZlib also decompresses the
+// beginning.
 func isZlib(body []byte) bool {
 	if len(body) < 8 || body[0] != 0x78 || isPlainText(body) {
 		return false
@@ -115,11 +118,11 @@ func isZlib(body []byte) bool {
 	return err == nil || errors.Is(err, io.EOF)
 }
 
-// isPlainText reports whether the beginning of a body is UTF-8 without the control
-// characters that no text has.
+// isPlainText reports whether the beginning of a body is UTF-8 without control
+// characters other than white space.
 func isPlainText(body []byte) bool {
 	sample := body[:min(len(body), sampleSize)]
-	if len(body) > sampleSize { // not through the middle of a character
+	if len(body) > sampleSize { // do not split a character
 		for n := 1; n < utf8.UTFMax && !utf8.Valid(sample); n++ {
 			sample = body[:sampleSize-n]
 		}
@@ -131,8 +134,9 @@ func isControl(r rune) bool {
 	return r < ' ' && r != '\t' && r != '\n' && r != '\r' && r != '\f' || r == 0x7f
 }
 
-// utf16Or32 names the encoding of a body in UTF-16 or UTF-32, by its byte order mark or,
-// without one, by what it would say in UTF-16; empty for any other body.
+// utf16Or32 returns the name of the encoding of a body in UTF-16 or UTF-32, or
+// "". It uses the byte order mark, or without one the text that the body would
+// have in UTF-16.
 func utf16Or32(body []byte) string {
 	switch {
 	case bytes.HasPrefix(body, []byte("\xff\xfe\x00\x00")):
@@ -153,8 +157,8 @@ func utf16Or32(body []byte) string {
 	return ""
 }
 
-// isUTF16 reports whether the beginning of a body is text in UTF-16 of which at least a
-// quarter is ASCII, as everything is that the formats read.
+// isUTF16 reports whether the beginning of a body is text in UTF-16 of which at
+// least a quarter is ASCII, as in everything that the formats read.
 func isUTF16(body []byte, order binary.ByteOrder) bool {
 	sample := body[:min(len(body), sampleSize)&^1]
 	units := make([]uint16, len(sample)/2)
@@ -162,7 +166,7 @@ func isUTF16(body []byte, order binary.ByteOrder) bool {
 		units[i] = order.Uint16(sample[2*i:])
 	}
 	if n := len(units); len(sample) < len(body) && utf16.IsSurrogate(rune(units[n-1])) {
-		units = units[:n-1] // its other half is behind the sample
+		units = units[:n-1] // its second half is after the sample
 	}
 	ascii := 0
 	for _, r := range utf16.Decode(units) {

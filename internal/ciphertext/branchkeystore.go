@@ -31,10 +31,11 @@ const (
 // awslabs/aws-encryption-sdk-specification, "Encryption Context" and "AWS KMS Branch
 // Key Decryption").
 //
-// A write is conditional on every attribute that was read. That no attribute was added
-// is no condition that DynamoDB has, and none is needed: the blob that the write
-// replaces, which the condition compares, is under a context without that attribute, so
-// an application that adds one has to store another blob in the same write.
+// A write is conditional on every attribute that was read. DynamoDB has no
+// condition for added attributes, and none is needed. The condition compares
+// the blob that the write replaces, whose context has no added attribute. An
+// application that adds one must therefore store another blob in the same
+// write.
 func newBranchKeystore(c *compiler) Format {
 	c.whole = true
 	c.writes = append(c.writes, branchKeyBlob, branchKeyARN)

@@ -8,16 +8,16 @@ import (
 	"strings"
 )
 
-// Padding says what a text in base64 shows of its writer's padding.
+// Padding is what a base64 text shows about the padding of its writer.
 type Padding int
 
 // The zero value is for what is not base64, and for formats whose writers are known
 // to pad.
 const (
 	PaddingNone    Padding = iota
-	PaddingUnknown         // the blob's length is a multiple of three: no padding is due
-	PaddingAlways          // padding is due, and it is there
-	PaddingNever           // padding is due, and it is not there
+	PaddingUnknown         // the length of the blob is a multiple of three: no padding is needed
+	PaddingAlways          // padding is needed and present
+	PaddingNever           // padding is needed but missing
 )
 
 // encoded is a text that holds a blob, taken apart so that another blob can be
@@ -71,8 +71,8 @@ func decodeText(text []byte, url bool) (blob []byte, form encoded, ok bool) {
 	return blob, form, bytes.Equal(form.encode(blob), text)
 }
 
-// encode writes a blob in the form of the text that was read. It returns nil if the
-// blob needs padding and nothing shows whether the writer pads.
+// encode writes a blob in the form of the text that was read. It returns nil if
+// the blob needs padding and it is unknown whether the writer pads.
 func (e encoded) encode(blob []byte) []byte {
 	if e.padding == PaddingUnknown && len(blob)%3 != 0 {
 		return nil
@@ -133,16 +133,16 @@ func decodePadded(text []byte) (blob []byte, form func([]byte) []byte, refused *
 // decoded is what a value in a format of a single value holds.
 type decoded struct {
 	blob []byte
-	// form writes another blob in place of the value. It returns nil for a blob that
-	// does not fit.
+	// form returns the value for another blob, or nil for a blob that does not
+	// fit.
 	form func([]byte) []byte
-	// padding is what the value itself shows, whatever the job file says.
+	// padding is what the value itself shows, regardless of the job file.
 	padding Padding
 	refused *Refused
 }
 
-// decode reads a blob. Padding is what the job file, or other texts of the same rule,
-// say of texts that do not show their padding.
+// decode reads a blob. padding applies to texts that do not show their padding;
+// it comes from the job file or from other texts of the same rule.
 func decode(format string, padding Padding, value []byte) decoded {
 	if format == formatRaw {
 		form := func(b []byte) []byte { return b }
@@ -170,8 +170,8 @@ func decode(format string, padding Padding, value []byte) decoded {
 	return decoded{blob: blob, form: form.encode, padding: shown, refused: checkBlob(blob)}
 }
 
-// padded returns the form of a text that shows no padding, with what is known of its
-// writer.
+// padded returns the form of a text that does not show its padding, with the
+// known padding of its writer.
 func (e encoded) padded(padding Padding) encoded {
 	switch padding {
 	case PaddingAlways:

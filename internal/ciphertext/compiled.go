@@ -21,8 +21,8 @@ func (c *Compiled) Find(item scan.Item) []Slot {
 	return c.Format.Find(item)
 }
 
-// Splice implements Format. Where a text does not show its padding, it takes that of the
-// other texts of its rule in the item, if they agree.
+// Splice implements Format. A text that does not show its padding gets that of
+// the other texts of its rule in the item, if they agree.
 func (c *Compiled) Splice(item scan.Item, blobs [][]byte) (scan.Payload, error) {
 	text, mark, refused := c.text(item)
 	if refused != nil {
@@ -60,9 +60,9 @@ func (c *Compiled) splicePadded(item scan.Item, blobs [][]byte) (scan.Payload, e
 	return padded.Format.Splice(item, blobs)
 }
 
-// text returns the item as a format that reads text shall see it: without a byte order
-// mark, whose length it returns too. It is refused if its body is no text that can be
-// read.
+// text returns the item without a byte order mark, for a format that reads
+// text, and the length of the mark. It refuses an item whose body is not
+// readable text.
 func (c *Compiled) text(item scan.Item) (text scan.Item, mark int, refused *Refused) {
 	object, ok := item.Payload.(*scan.Object)
 	if !ok || !c.NeedsBody(object.Key, object.Metadata) {
@@ -83,7 +83,8 @@ func (c *Compiled) text(item scan.Item) (text scan.Item, mark int, refused *Refu
 	return item, len(byteOrderMark), nil
 }
 
-// PaddingSeen counts the texts in base64 that show whether their writer pads, by rule.
+// PaddingSeen counts, by rule, the base64 texts that show whether their writer
+// pads.
 type PaddingSeen map[int]PaddingCount
 
 // PaddingCount counts the texts of one rule.
@@ -106,9 +107,10 @@ func (p PaddingSeen) Add(s Slot) {
 	p[s.Rule] = n
 }
 
-// WithPadding returns the format with what other texts of its rules have shown. Texts
-// that do not show their padding are written as those of their rule, where all of these
-// agree and the job file says nothing. It returns c itself if that changes nothing.
+// WithPadding returns the format with the padding of seen. Texts that do not
+// show their padding are written like the other texts of their rule, if all of
+// these agree and the job file does not set the padding. It returns c itself if
+// nothing changes.
 func (c *Compiled) WithPadding(seen PaddingSeen) *Compiled {
 	spec := c.spec
 	spec.Slots = append([]SlotSpec(nil), c.spec.Slots...)

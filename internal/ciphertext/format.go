@@ -33,16 +33,17 @@ type Slot struct {
 	// the blob stands now and shall stand afterwards. Nil means none.
 	Context            map[string]string
 	DestinationContext map[string]string
-	// Padding is what a slot in base64 shows of its writer's padding.
+	// Padding is what a slot in base64 shows about the padding of its writer.
 	Padding Padding
-	// StaleKey is the path of a string beside the slot that names a source key: its ARN,
-	// its id, or an alias. A reader that sends it to Decrypt fails once the slot has moved.
-	// It is empty where there is none, and in formats that change such strings.
+	// StaleKey is the path of a string next to the slot that names a source key:
+	// its ARN, its id, or an alias. A reader that sends it to Decrypt fails after
+	// the slot has moved. It is empty if there is none, and in formats that change
+	// such strings.
 	StaleKey string
 	// Refused says why the slot cannot be moved. It never holds the blob.
 	Refused *Refused
-	// Held is the CiphertextBlob of a refused slot, where one could be decoded. It is for
-	// its header alone, which may tell the key.
+	// Held is the CiphertextBlob of a refused slot, if one could be decoded. Only
+	// its header is used, to identify the key.
 	Held []byte
 }
 
@@ -69,10 +70,10 @@ type Format interface {
 	// bytes. A *SpliceError names the blobs that cannot be written there; any other
 	// error means that the item cannot be rewritten safely at all.
 	Splice(item scan.Item, blobs [][]byte) (scan.Payload, error)
-	// Guards returns the places of the item that the slots with moves(i) were made
-	// from: those of their contexts, and those by which the format recognised the item.
-	// Slots are what Find(item) returned. Guards may include places that Splice
-	// replaces, and a place twice. What lies in the body of an object is not among
-	// them, since a write replaces that as a whole.
+	// Guards returns the places of the item on which the slots with moves(i)
+	// depend: those of their contexts, and those by which the format recognised
+	// the item. slots is the result of Find(item). Guards may include places that
+	// Splice replaces, and duplicates. It does not include places in the body of
+	// an object, because a write replaces the whole body.
 	Guards(item scan.Item, slots []Slot, moves func(i int) bool) []scan.Guard
 }

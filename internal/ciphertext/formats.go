@@ -33,9 +33,9 @@ type entry struct {
 	// build makes the Format of a Spec without problems, or adds to them. It may
 	// set reads, writes, whole and needsBody of the compiler.
 	build func(c *compiler) Format
-	// recognise reports for format auto whether an object is of this format, which build
-	// has made: by marks of the format alone, never by guessing. Nil for a format that
-	// has none.
+	// recognise reports for format auto whether an object is of this format, which
+	// build has made: only by marks of the format, never by guessing. It is nil
+	// for a format without marks.
 	recognise func(format Format, object *scan.Object) bool
 }
 

@@ -20,8 +20,8 @@ func (c *Compiled) Guards(item scan.Item, slots []Slot, moves func(i int) bool) 
 	return guards
 }
 
-// What the formats of bodies depend on beside the body is noted when they are compiled,
-// and returned by Compiled.Guards.
+// Dependencies of body formats outside of the body are recorded when they are
+// compiled, and returned by Compiled.Guards.
 
 // Guards implements Format.
 func (*bodyFormat) Guards(scan.Item, []Slot, func(int) bool) []scan.Guard { return nil }

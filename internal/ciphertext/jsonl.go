@@ -98,7 +98,7 @@ func linePath(number int, path string) string { return fmt.Sprintf("line %d: %s"
 
 // places finds the slots of one line, as places in this line.
 func (f *lines) places(object *scan.Object, line []byte) []place {
-	// A line may begin with a byte order mark: where one file was appended to another.
+	// A line may begin with a byte order mark if one file was appended to another.
 	text := bytes.TrimPrefix(line, []byte(byteOrderMark))
 	if len(bytes.TrimSpace(text)) == 0 {
 		return nil

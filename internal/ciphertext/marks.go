@@ -10,9 +10,9 @@ import (
 	"rotator/internal/scan"
 )
 
-// A body that bears the own marks of a format, and in which that format has found no
-// slot, is refused by name. It may be written in a way that the format's readers take
-// and rotator does not.
+// A body that has the marks of a format but in which the format found no slot
+// is refused by name. It may be written in a way that readers of the format
+// accept but rotator does not.
 
 // unread returns the refusal of such a body.
 func unread(format, marks, help string) *Refused {
@@ -23,7 +23,7 @@ func unread(format, marks, help string) *Refused {
 	}
 }
 
-// orUnread makes places return the refusal of marked where it finds none.
+// orUnread makes places return the refusal of marked if it finds no place.
 func orUnread(
 	places func(*scan.Object) []place, marked func(body []byte) *Refused,
 ) func(*scan.Object) []place {
@@ -51,8 +51,8 @@ func has(body []byte, texts ...string) bool {
 // textEscapes are the escapes of JSON and YAML for characters of ASCII.
 var textEscapes = regexp.MustCompile(`\\(?:u00|x)([2-7][0-9A-Fa-f])|\\/`)
 
-// unescaped undoes the escapes of JSON and YAML, as far as names of a format can have
-// them.
+// unescaped decodes the escapes of JSON and YAML that can occur in names of a
+// format.
 func unescaped(body []byte) []byte {
 	if bytes.IndexByte(body, '\\') < 0 {
 		return body
@@ -102,7 +102,7 @@ func markedEJSON(body []byte) *Refused {
 	return nil
 }
 
-// tinkMember is a keyset that is there.
+// tinkMember is the member with an encrypted keyset.
 var tinkMember = regexp.MustCompile(`"encryptedKeyset"\s*:\s*"[^"]`)
 
 func markedTinkKeyset(body []byte) *Refused {
@@ -123,8 +123,8 @@ func markedInstruction(body []byte) *Refused {
 	return nil
 }
 
-// markedOpenTofu knows encrypted states and plans of OpenTofu whose key provider is KMS
-// (internal/encryption of github.com/opentofu/opentofu).
+// markedOpenTofu refuses encrypted states and plans of OpenTofu whose key
+// provider is KMS (internal/encryption of github.com/opentofu/opentofu).
 func markedOpenTofu(body []byte) *Refused {
 	if !has(body, "key_provider.aws_kms", "encrypted_data") || !gjson.ValidBytes(body) {
 		return nil
@@ -140,13 +140,13 @@ func markedOpenTofu(body []byte) *Refused {
 	return openTofu()
 }
 
-// Ciphertexts in other texts, which have to be named by a pattern.
+// Ciphertexts in other text, for which the job file needs a pattern.
 var (
 	springCipher = regexp.MustCompile(`\{cipher\}(?:\([^()\r\n]*\))?[A-Za-z0-9+/]{60,}={0,2}`)
 	eyamlBlock   = regexp.MustCompile(`ENC\[KMS,[A-Za-z0-9+/=\s]{60,}\]`)
 )
 
-// markedText knows ciphertexts of KMS within texts of known software.
+// markedText refuses KMS ciphertexts in texts of known software.
 func markedText(body []byte) *Refused {
 	if bytes.Contains(body, []byte("{cipher}")) {
 		for _, match := range springCipher.FindAll(body, -1) {
@@ -167,7 +167,8 @@ func markedText(body []byte) *Refused {
 	return nil
 }
 
-// markedBody refuses what no format of auto has recognised, by the marks of each.
+// markedBody refuses a body that no format of auto recognised but that has the
+// marks of one.
 func markedBody(object *scan.Object) *Refused {
 	for _, marked := range []func([]byte) *Refused{
 		markedOpenTofu, markedSops, markedPulumi, markedBiscuit, markedEJSON, markedTinkKeyset,
@@ -187,5 +188,5 @@ func markedBody(object *scan.Object) *Refused {
 	return nil
 }
 
-// maxInstruction is more than any instruction file has.
+// maxInstruction is larger than any instruction file.
 const maxInstruction = 64 << 10

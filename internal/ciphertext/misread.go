@@ -12,9 +12,9 @@ import (
 	"rotator/internal/kmsblob"
 )
 
-// Some values are not what their rule says, and yet they hold a ciphertext. They are
-// refused by name, with what to do. All of this is looked at only once a value could not
-// be read, or costs a look at its first bytes.
+// Some values hold a ciphertext in another form than their rule states. They
+// are refused by name, with advice. The checks run only after a value could not
+// be read, or look only at its first bytes.
 
 // notFormat refuses a text that is not in a format of a single value.
 func notFormat(format string, text []byte) *Refused {
@@ -70,17 +70,17 @@ func heldCiphertext(text []byte) *Refused {
 	return nil
 }
 
-// springContext is ({NAME}=BASE64,...) in front of a value (README of
+// springContext matches ({NAME}=BASE64,...) before a value (README of
 // github.com/zalando/spring-cloud-config-aws-kms).
 var springContext = regexp.MustCompile(`^(?:\{cipher\})?\([^()]*=[^()]*\)`)
 
-// base64Whole is a text in one of the alphabets of base64 and nothing else.
+// base64Whole matches a text that is entirely base64 or base64url.
 var base64Whole = regexp.MustCompile(`^[A-Za-z0-9+/_\s-]*=*$`)
 
-// base64Runs are the stretches of a text that may be the base64 of a blob.
+// base64Runs matches the parts of a text that may be the base64 of a blob.
 var base64Runs = regexp.MustCompile(`[A-Za-z0-9+/_-]{60,}={0,2}`)
 
-// holdsBlob reports whether a stretch of a text is the base64 of a blob.
+// holdsBlob reports whether a part of a text is the base64 of a blob.
 func holdsBlob(text []byte) bool {
 	return slices.ContainsFunc(base64Runs.FindAll(text, -1), func(run []byte) bool {
 		blob, ok := decodeRun(run)
@@ -95,8 +95,8 @@ func decodeRun(run []byte) ([]byte, bool) {
 	return blob, err == nil
 }
 
-// holdsIndentedBlob reports whether a text is the base64 of a blob once the white space
-// is out of it.
+// holdsIndentedBlob reports whether a text without its white space is the
+// base64 of a blob.
 func holdsIndentedBlob(text []byte) bool {
 	joined := bytes.Join(bytes.Fields(text), nil)
 	if len(joined) == len(text) || bytes.IndexByte(text, '\n') < 0 {
@@ -122,10 +122,11 @@ func isPydynox(text []byte) bool {
 	return length > 0 && len(b) > 3+length && kmsblob.IsBlob(b[3:3+length])
 }
 
-// minTwice is less than any ciphertext of KMS takes in base64.
+// minTwice is less than the base64 length of any KMS ciphertext.
 const minTwice = 100
 
-// misread refuses decoded bytes that hold a ciphertext in another form, or nil.
+// misread refuses decoded bytes that hold a ciphertext in another form. It
+// returns nil for others.
 func misread(blob []byte) *Refused {
 	switch {
 	case len(blob) < minTwice:
@@ -151,8 +152,8 @@ func misread(blob []byte) *Refused {
 	return nil
 }
 
-// mayBeRSA reports whether b is as long as a ciphertext under an RSA key of KMS, and no
-// text.
+// mayBeRSA reports whether b has the length of a ciphertext under an RSA key of
+// KMS and is not text.
 func mayBeRSA(b []byte) bool {
 	return slices.Contains([]int{256, 384, 512}, len(b)) && !utf8.Valid(b)
 }
@@ -170,7 +171,8 @@ func encodedTwice(format string) *Refused {
 // isTextRune reports whether a text in base64 or hex can have r, with line breaks.
 func isTextRune(r rune) bool { return isBase64(r) || strings.ContainsRune("= \t\r\n", r) }
 
-// openTofu is the refusal of a state of OpenTofu, or of the entry of its key provider.
+// openTofu returns the refusal of a state of OpenTofu or of the entry of its
+// key provider.
 func openTofu() *Refused {
 	return &Refused{
 		Reason: "opentofu-state",

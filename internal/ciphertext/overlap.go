@@ -15,9 +15,10 @@ func (p Path) meets(q Path) bool {
 	})
 }
 
-// overlaps looks for slots whose paths meet. Two with one path are refused here, since
-// each ciphertext would have two rules. Where paths meet only in some items, the places
-// at which they do are refused there.
+// overlaps finds slots whose paths can lead to the same place. Two slots with
+// the same path are refused here, because each ciphertext would have two rules.
+// If paths meet only in some items, the shared places are refused in these
+// items.
 func (c *compiler) overlaps() {
 	for i := range c.slots {
 		for j := range i {
@@ -37,8 +38,9 @@ func (c *compiler) overlaps() {
 	}
 }
 
-// movingReferences refuses a context that takes its value from the place of a slot: the
-// value changes in the same write, so that no reader could make the context again.
+// movingReferences refuses a context that takes its value from the place of a
+// slot. The same write changes this value, so no reader could build the context
+// again.
 func (c *compiler) movingReferences(field string, r rule) {
 	for _, name := range r.names {
 		for _, p := range r.values[name] {
@@ -53,19 +55,20 @@ func (c *compiler) movingReferences(field string, r rule) {
 	}
 }
 
-// errShared is why a place that several rules name is refused.
+// errShared returns the refusal of a place that several rules name.
 func errShared(path string) *Refused {
 	return &Refused{Reason: "ambiguous", Detail: "more than one slot of the job file names " + path +
 		"; change their paths, so that each ciphertext is found once"}
 }
 
-// shared knows the places of a document that rules have found, whose paths may meet.
+// shared stores the places of a document that were found by rules whose paths
+// may meet.
 type shared map[string]foundPlace
 
 type foundPlace struct{ rule, index int }
 
-// refuse reports whether another rule has found a place, and refuses it there. The place
-// is about to be added to places otherwise.
+// refuse reports whether another rule has already found a place. If so, it
+// refuses the existing entry in places.
 func (s *shared) refuse(places []place, rule int, path string) bool {
 	if *s == nil {
 		*s = shared{}

@@ -14,28 +14,29 @@ import (
 // format that knows its own places. Slot.Rule is its index.
 type Rule struct {
 	Name  string // "slots[1]", or the name of the format
-	Place string // the path or the pattern; empty where a rule has none
-	// Optional is true for the formats that auto tries: an item belongs to at most one of
-	// them, so that most of them find nothing.
+	Place string // the path or the pattern; empty if a rule has none
+	// Optional is true for the formats that auto tries. An item belongs to at most
+	// one of them, so most of them find nothing.
 	Optional bool
 }
 
-// Miss says how far the path of a rule leads in an item in which the rule found no slot.
-// The zero Miss says nothing: the item does not have the first name of the path.
+// Miss describes how far the path of a rule leads in an item in which the rule
+// found no slot. The zero Miss means that the item does not have the first name
+// of the path.
 type Miss struct {
-	// At is the place where something of another type stands than the next step of the
-	// path needs, and Kind is that type: "S" in a DynamoDB item, "string" in a document.
-	// Kind is empty when no step met another type.
+	// At is the place of a value with another type than the next step of the path
+	// needs. Kind is that type: "S" in a DynamoDB item, "string" in a document.
+	// Kind is empty if no step met another type.
 	At, Kind string
-	// Missing is the longest beginning of the path that does not exist, although
-	// everything before its last step does.
+	// Missing is the prefix of the path that does not exist although everything
+	// before its last step does.
 	Missing string
-	// Near are the names that exist in the place of the last step of Missing, and are
-	// most like it.
+	// Near are the existing names that are most similar to the last step of
+	// Missing.
 	Near []nearest.Name
 }
 
-// nearNames is how many names a Miss holds.
+// nearNames is the maximum number of names in a Miss.
 const nearNames = 3
 
 // explainer is a format whose rules may be paths.
@@ -46,8 +47,9 @@ type explainer interface {
 // Rules returns the rules of the target, by the index that Slot.Rule has.
 func (c *Compiled) Rules() []Rule { return c.rules }
 
-// Explain says why a rule found no slot in an item. It is pure, and cheap unless near is
-// true: then it also looks for names like the one that is missing.
+// Explain returns the reason why a rule found no slot in an item. If near is
+// set, it also looks for similar names, which is more expensive. It has no side
+// effects.
 func (c *Compiled) Explain(item scan.Item, rule int, near bool) Miss {
 	e, ok := c.Format.(explainer)
 	if !ok {
@@ -60,8 +62,8 @@ func (c *Compiled) Explain(item scan.Item, rule int, near bool) Miss {
 	return e.explain(text, rule, near)
 }
 
-// maxSlots is the most entries of slots in one target: what is counted of each is in
-// every record of a checkpoint.
+// maxSlots is the maximum number of entries of slots in one target. Every
+// checkpoint record contains the counts of each.
 const maxSlots = 500
 
 // rulesOf lists the rules of a format that was compiled.
@@ -85,7 +87,8 @@ func (c *compiler) rulesOf(format Format) (rules []Rule) {
 	return rules
 }
 
-// prefixes are the beginnings of a path, from the empty one to the whole path.
+// prefixes returns the prefixes of a path, from the empty one to the whole
+// path.
 func prefixes(path Path) []string {
 	all := make([]string, len(path)+1)
 	for i := range all {
@@ -94,8 +97,8 @@ func prefixes(path Path) []string {
 	return all
 }
 
-// missing notes that the step-th step of a path leads to nothing. The names that exist in
-// its place are asked for only where near is true and the step has a name.
+// missing records that the step-th step of a path leads to nothing. It calls
+// names only if near is set and the step has a name.
 func (m *Miss) missing(s slot, step int, near bool, names func(add func(string))) {
 	prefix, want := s.prefixes[step+1], s.path[step]
 	switch {
@@ -117,10 +120,11 @@ func (m *Miss) missing(s slot, step int, near bool, names func(add func(string))
 	m.Near = f.Names()
 }
 
-// maxNames is how many names of one map are compared with a missing one.
+// maxNames is the maximum number of names of one map that are compared with a
+// missing name.
 const maxNames = 1000
 
-// otherType notes that something of another type stands in front of a step.
+// otherType records that a value before a step has another type.
 func (m *Miss) otherType(s slot, step int, kind string) {
 	if at := s.prefixes[step]; m.Kind == "" || len(at) > len(m.At) {
 		m.At, m.Kind = at, kind
@@ -234,11 +238,11 @@ func (f *bodyFormat) explain(item scan.Item, rule int, near bool) Miss {
 	return Miss{}
 }
 
-// explainedLines is how many lines of a body are looked at to explain a rule that found
-// no slot in any of them.
+// explainedLines is the number of lines of a body that are examined to explain
+// a rule that found no slot.
 const explainedLines = 100
 
-// explain implements explainer: what it says is of the first lines alone.
+// explain implements explainer. It examines only the first lines.
 func (f *lines) explain(item scan.Item, rule int, near bool) (m Miss) {
 	object, ok := item.Payload.(*scan.Object)
 	if !ok || rule >= len(f.slots) {

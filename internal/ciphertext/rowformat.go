@@ -67,7 +67,8 @@ func (f *rowFormat) Splice(item scan.Item, blobs [][]byte) (scan.Payload, error)
 	return changed, nil
 }
 
-// Guards implements Format: all that was read on the way to the slot.
+// Guards implements Format. It returns everything that was read to find the
+// slot.
 func (f *rowFormat) Guards(item scan.Item, slots []Slot, moves func(i int) bool) []scan.Guard {
 	row, ok := item.Payload.(*scan.Row)
 	if !ok || len(slots) == 0 || !moves(0) {

@@ -7,12 +7,12 @@ import (
 	"rotator/internal/scan"
 )
 
-// rowReader is how formats read a row. It notes what they read where it is told to, so
-// that a write can be conditional on all of it. A format must not read attributes in any
-// other way.
+// rowReader reads the attributes of a row for a format. If notes is set, it
+// records what was read, so that a write can be conditional on it. A format
+// must not read attributes in any other way.
 type rowReader struct {
 	row   *scan.Row
-	notes *[]scan.Guard // nil: nothing is noted
+	notes *[]scan.Guard // nil: nothing is recorded
 }
 
 // get returns an attribute, whose value matters; false when the row has none.
@@ -37,8 +37,8 @@ func (r rowReader) has(name string) bool {
 	return ok
 }
 
-// names returns the names of all attributes, sorted. That there are no others is not
-// noted: no condition of DynamoDB can say it.
+// names returns the sorted names of all attributes. It does not record that
+// there are no others, because DynamoDB has no such condition.
 func (r rowReader) names() []string { return slices.Sorted(maps.Keys(r.row.Attributes)) }
 
 func (r rowReader) note(name string, state scan.State, value scan.Value) {
@@ -49,8 +49,8 @@ func (r rowReader) note(name string, state scan.State, value scan.Value) {
 	*r.notes = append(*r.notes, scan.Guard{Path: path, State: state, Value: value})
 }
 
-// at returns the value at a path without wildcards. Where there is none, missing is the
-// part of the path that leads to nothing.
+// at returns the value at a path without wildcards. If there is none, missing
+// is the part of the path that does not exist.
 func (r rowReader) at(path Path) (v scan.Value, missing Path) {
 	v = scan.Value{Kind: scan.KindM, Map: r.row.Attributes}
 	for i, step := range path {
@@ -71,7 +71,7 @@ func (r rowReader) at(path Path) (v scan.Value, missing Path) {
 	return v, nil
 }
 
-// stepsOf returns a path without wildcards in the form that sources take.
+// stepsOf converts a path without wildcards to scan.Step values.
 func stepsOf(path Path) []scan.Step {
 	steps := make([]scan.Step, len(path))
 	for i, s := range path {

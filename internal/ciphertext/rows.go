@@ -65,7 +65,7 @@ func (r *rows) Guards(item scan.Item, slots []Slot, moves func(i int) bool) []sc
 		done[s.Rule] = true
 		find := rowLookup(rowReader{row: row, notes: &guards})
 		rule := r.slots[s.Rule]
-		_, _ = rule.context.fill(find) // it could be filled, or the slot would not move
+		_, _ = rule.context.fill(find) // cannot fail, because the slot moves
 		if rule.differs {
 			_, _ = rule.destination.fill(find)
 		}
@@ -73,8 +73,8 @@ func (r *rows) Guards(item scan.Item, slots []Slot, moves func(i int) bool) []sc
 	return guards
 }
 
-// timesFound counts, by path, how many rules lead to each place; nil where no two paths
-// can meet.
+// timesFound counts, by path, the rules that lead to each place. It returns nil
+// if no two paths can meet.
 func (r *rows) timesFound(row *scan.Row) map[string]int {
 	if !slices.ContainsFunc(r.slots, func(s slot) bool { return s.meets }) {
 		return nil
@@ -93,8 +93,9 @@ type rowWalk struct {
 	found  []Slot
 	seen   int
 	unfit  unfitSlots
-	// times is how many rules lead to a place, by path; it is being counted if counting.
-	// A place with several is refused once, and 0 afterwards.
+	// times is the number of rules that lead to each place, by path. It is being
+	// counted if counting is set. A place with several rules is refused once and
+	// then set to 0.
 	times    map[string]int
 	counting bool
 	// stale is Slot.StaleKey of the place that is visited.
@@ -197,11 +198,11 @@ func (w *rowWalk) visit(s slot, v scan.Value, at Path) scan.Value {
 	return v
 }
 
-// refuseShared refuses a place to which several rules lead: every member of a set, and
-// anything else once.
+// refuseShared refuses a place to which several rules lead: each member of a
+// set, and any other place once.
 func (w *rowWalk) refuseShared(s slot, v scan.Value, path string) {
 	if w.times[path] == 0 {
-		return // that was done
+		return // already refused
 	}
 	w.times[path] = 0
 	members := len(v.ByteSet)

@@ -83,9 +83,10 @@ func s3ecMarks() []string {
 	return []string{s3ecInstructionMark, s3ecKeyV1, s3ecIV, s3ecKeyV2, s3ecKeyV3, s3ecCommitmentV3, s3ecMessageV3}
 }
 
-// byMetadata reports whether an object is judged by its metadata alone: all but
-// instruction files. The clients for PHP and Ruby give these no mark in their metadata,
-// so that the name alone tells.
+// byMetadata reports whether an object is recognised only by its metadata,
+// which is true for all objects except instruction files. The clients for PHP
+// and Ruby write no mark in the metadata of instruction files, so these are
+// recognised by name.
 func (f *s3ec) byMetadata(key string, metadata map[string]string) bool {
 	_, marked := metadata[s3ecInstructionMark]
 	return s3ecMarked(metadata) ||

@@ -31,7 +31,7 @@ type Spec struct {
 	// DestinationKey is the ARN of the key under which new blobs stand, for
 	// formats that write it beside them; empty while only the job file is checked.
 	DestinationKey string
-	// SourceKeys are the names of the keys that ciphertexts leave: ARNs, key ids, aliases.
+	// SourceKeys are the names of the source keys: ARNs, key ids and aliases.
 	SourceKeys []string
 	// Place is the name of the table or bucket, or the root of the files.
 	Place string
@@ -39,8 +39,8 @@ type Spec struct {
 	// know their places but not, or not wholly, their contexts. They read as those
 	// of a SlotSpec do.
 	Context, DestinationContext map[string]string
-	// InstructionSuffix is how the keys of instruction files of the S3 Encryption Client
-	// end, beside .instruction; empty for that alone.
+	// InstructionSuffix is a suffix of the keys of instruction files of the S3
+	// Encryption Client, in addition to .instruction. It may be empty.
 	InstructionSuffix string
 	// Named holds encryption contexts by name, from a file of the user's; nil
 	// without one.
@@ -52,8 +52,9 @@ type SlotSpec struct {
 	Path    string // empty where the whole body is the slot
 	Pattern string // format text: a regular expression (RE2) with one group, which is the slot
 	Format  string // empty: that of the target
-	// Padding is "always" or "never": whether the writer pads base64. It holds for
-	// texts that do not show it. Empty: it is inferred from other texts of the rule.
+	// Padding is "always" or "never": whether the writer pads base64. It applies
+	// to texts that do not show it. If empty, the padding is inferred from other
+	// texts of the rule.
 	Padding string
 	// Context and DestinationContext are constants with ${references}. A nil
 	// DestinationContext is the same as Context, an empty one is none.

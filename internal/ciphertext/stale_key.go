@@ -55,8 +55,8 @@ func (k *sourceNames) in(document []byte) bool {
 	return false
 }
 
-// staleKey returns the path of a member of the object around at that names a source key;
-// empty if there is none.
+// staleKey returns the path of a member that names a source key, in the object
+// that contains at. It returns "" if there is none.
 func (d *document) staleKey(k *sourceNames, at Path) (path string) {
 	if len(at) == 0 {
 		return ""
@@ -76,8 +76,9 @@ func (d *document) staleKey(k *sourceNames, at Path) (path string) {
 	return path
 }
 
-// staleKey returns the path of an attribute beside the one at a path that names a source
-// key; empty if there is none. Attributes that are not read are not looked at.
+// staleKey returns the path of an attribute that names a source key, next to
+// the one at a path. It returns "" if there is none. It ignores attributes that
+// were not read.
 func (k *sourceNames) staleKey(row *scan.Row, at Path) string {
 	if k == nil || len(at) == 0 {
 		return ""

@@ -42,8 +42,8 @@ type textMatch struct {
 	start, end int
 }
 
-// textPlaces makes places of matches, which are in the order of the body. Where several
-// of them share bytes, neither is more right than the other: they are one refused place.
+// textPlaces converts matches, which are in the order of the body, to places.
+// Matches that share bytes become one refused place.
 func textPlaces(body []byte, matches []textMatch, find lookup) []place {
 	var places []place
 	taken := 0

@@ -6,11 +6,11 @@ import (
 	"strconv"
 )
 
-// partOfText refuses body[start:end], the group of a pattern, if it is not the whole of
-// an encoded text: if padding follows it, or a character of its alphabet stands on
-// either side. A new blob that is written there would leave the padding of the old
-// blob behind, or be read together with the other characters. Both are recognised in
-// the spellings of URLs, JSON, XML, shells and programming languages.
+// partOfText refuses body[start:end], the group of a pattern, if it is not the
+// whole encoded text: if padding follows it, or if a character of its alphabet
+// precedes or follows it. A new blob would otherwise be read together with the
+// padding of the old blob or with these characters. Both are recognised with
+// the escapes of URLs, JSON, XML, shells and programming languages.
 func partOfText(format string, body []byte, start, end int) *Refused {
 	text := body[start:end]
 	start += len(text) - len(bytes.TrimLeft(text, " \t\r\n"))
@@ -35,7 +35,7 @@ func partRefused(detail string) *Refused {
 	return &Refused{Reason: "part-of-text", Detail: detail}
 }
 
-// inAlphabet reports whether a format writes c.
+// inAlphabet reports whether c is in the alphabet of a format.
 func inAlphabet(format string, c rune) bool {
 	digit := '0' <= c && c <= '9'
 	letter := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
@@ -81,8 +81,8 @@ var (
 
 func firstBytes(b []byte) []byte { return b[:min(len(b), maxSpelled)] }
 
-// charAfter is the character at the beginning of b, however it is spelled; 0 if b is
-// empty.
+// charAfter returns the character at the beginning of b, in any spelling; 0 if
+// b is empty.
 func charAfter(b []byte) rune {
 	b = firstBytes(b)
 	if len(b) == 0 {
@@ -94,8 +94,8 @@ func charAfter(b []byte) rune {
 	return rune(b[0])
 }
 
-// charBefore is the character at the end of b. Before a text in hexadecimal, the digits
-// of an escape cannot be told from digits of the text.
+// charBefore returns the character at the end of b. Before a hexadecimal text,
+// digits of an escape cannot be distinguished from digits of the text.
 func charBefore(format string, b []byte) rune {
 	b = b[max(0, len(b)-maxSpelled):]
 	if len(b) == 0 {
@@ -111,7 +111,7 @@ func charBefore(format string, b []byte) rune {
 	return rune(b[len(b)-1])
 }
 
-// charOf is the character that a match of spelled means.
+// charOf returns the character for a match of spelled.
 func charOf(groups [][]byte) rune {
 	for i, group := range groups[1:] {
 		if group == nil {
@@ -126,13 +126,13 @@ func charOf(groups [][]byte) rune {
 		case number > decimalGroup:
 			return rune(text[0])
 		}
-		code, _ := strconv.ParseUint(text, base, 16) // the pattern admits digits alone
+		code, _ := strconv.ParseUint(text, base, 16) // the pattern matches only digits
 		return rune(code)
 	}
 	return 0
 }
 
-// charNamed is the character with a name of HTML.
+// charNamed returns the character with an HTML entity name.
 func charNamed(name string) rune {
 	switch name {
 	case "equals":

@@ -82,15 +82,15 @@ func yamlNode(body []byte, s section, path string) (found *node, refused *Refuse
 	return readYAML(&yamlReader{body: body, section: s}, path)
 }
 
-// yamlBlockNode is yamlNode for a format whose texts may stand in a block (>, |) of one
-// line, where they can be replaced.
+// yamlBlockNode is yamlNode for a format whose texts may be in a block (>, |)
+// of one line, in which they can be replaced.
 func yamlBlockNode(body []byte, s section, path string) (found *node, refused *Refused) {
 	return readYAML(&yamlReader{body: body, section: s, blocks: true}, path)
 }
 
 func readYAML(y *yamlReader, path string) (found *node, refused *Refused) {
-	// A parser that is given any text may have a fault that nobody knows of. Such a text
-	// is not read; nothing else depends on what happened inside of the parser.
+	// The parser may panic on unusual input. Such a text is not read. The parser
+	// shares no state with the rest of the program.
 	defer func() {
 		if recover() != nil {
 			found, refused = nil, notYAML(path)
@@ -120,7 +120,7 @@ func readYAML(y *yamlReader, path string) (found *node, refused *Refused) {
 	return value, nil
 }
 
-// oneDocument parses a text that holds one YAML document, and returns what it holds.
+// oneDocument parses a text with one YAML document and returns its root node.
 func oneDocument(text []byte) (*yaml.Node, error) {
 	loader, err := yaml.NewLoader(bytes.NewReader(text))
 	if err != nil {
@@ -141,8 +141,8 @@ func oneDocument(text []byte) (*yaml.Node, error) {
 	return &document, nil
 }
 
-// hasOtherBreaks reports whether a text has characters that end a line for some readers of
-// YAML alone (YAML 1.2.2, 5.4, and 1.1, 4.2).
+// hasOtherBreaks reports whether a text has characters that only some YAML
+// readers take for a line break (YAML 1.2.2, 5.4, and 1.1, 4.2).
 func hasOtherBreaks(text []byte) bool {
 	if bytes.ContainsAny(text, "\u0085\u2028\u2029") {
 		return true
@@ -150,7 +150,7 @@ func hasOtherBreaks(text []byte) bool {
 	return bytes.Count(text, []byte("\r")) != bytes.Count(text, []byte("\r\n"))
 }
 
-// lineStarts returns where each line of a text begins.
+// lineStarts returns the offset of each line of a text.
 func lineStarts(text []byte) []int {
 	starts := []int{0}
 	for i, c := range text {
@@ -206,8 +206,8 @@ type yamlReader struct {
 	blocks  bool  // texts in blocks of one line are located
 }
 
-// start is where a node begins in the body. The parser counts characters; it is false
-// where its place is not in the text.
+// start returns the offset of a node in the body. The parser counts characters.
+// ok is false if the position is not in the text.
 func (y *yamlReader) start(n *yaml.Node) (at int, ok bool) {
 	if n.Line < 1 || n.Line > len(y.lines) || n.Column < 1 {
 		return 0, false
@@ -223,8 +223,8 @@ func (y *yamlReader) start(n *yaml.Node) (at int, ok bool) {
 	return at, true
 }
 
-// node reads a value. What has an anchor or a tag, and what is an alias, is nothing that
-// can be read: another place of the file has a part in it.
+// node reads a value. It does not read aliases or values with an anchor or a
+// tag, because they depend on other places of the file.
 func (y *yamlReader) node(n *yaml.Node, path string, depth int) *node {
 	out := &node{path: path}
 	if depth > maxDepth || n.Anchor != "" || n.Style&yaml.TaggedStyle != 0 {
@@ -247,9 +247,9 @@ func (y *yamlReader) node(n *yaml.Node, path string, depth int) *node {
 	return out
 }
 
-// isYAMLText reports whether a scalar is text: in quotes, in a block, or without, where it
-// is no number, bool or null. A date is text too: that is what readers of these formats
-// take it for.
+// isYAMLText reports whether a scalar is text: in quotes, in a block, or plain
+// if it is not a number, bool or null. A date is text too, as for readers of
+// these formats.
 func isYAMLText(n *yaml.Node) bool {
 	tag := n.ShortTag()
 	return n.Kind == yaml.ScalarNode && n.Style&yaml.TaggedStyle == 0 && n.Anchor == "" &&
@@ -266,9 +266,9 @@ func (y *yamlReader) scalar(out *node, n *yaml.Node) {
 	}
 }
 
-// member adds an entry of a mapping. What is merged in (<<) is not written out, for what it
-// says stands elsewhere in the file, and of a name that is there twice readers take one or
-// the other: such a map is no map that can be read.
+// member adds an entry of a mapping. A map with merge keys (<<) is not read,
+// because their values are elsewhere in the file. A map with a duplicate name
+// is not read, because readers differ in which entry they use.
 func (y *yamlReader) member(out *node, name, value *yaml.Node, depth int) {
 	twice := slices.ContainsFunc(out.members, func(m member) bool { return m.name == name.Value })
 	if !isYAMLText(name) || twice {
@@ -311,9 +311,9 @@ func (y *yamlReader) locate(n *node, scalar *yaml.Node) {
 	}
 }
 
-// locateBlock finds where a text stands that is a block of one line, whose header is at a
-// place. In a block nothing is escaped. A line break at its end is a part of the text, and
-// stays.
+// locateBlock finds the text of a block of one line, given the place of its
+// header. A block has no escapes. A line break at its end is part of the text
+// and is kept.
 func (y *yamlReader) locateBlock(n *node, header int) {
 	line := strings.TrimRight(n.text, "\n")
 	first := bytes.IndexByte(y.body[header:y.section.end], '\n')

@@ -35,7 +35,8 @@ func noRoom() *Refused {
 	}
 }
 
-// unknownPadding is why a new blob has no text where the old one shows no padding.
+// unknownPadding returns the reason why a new blob cannot be written if the old
+// one does not show its padding.
 func unknownPadding() *Refused {
 	return &Refused{
 		Reason: ReasonCannotSplice,
@@ -48,7 +49,7 @@ func unknownPadding() *Refused {
 // unfitSlots gathers them on the way through an item.
 type unfitSlots []UnfitSlot
 
-// add adds a slot; why is nil for what the slot itself tells.
+// add adds a slot. If why is nil, the reason comes from the slot itself.
 func (u *unfitSlots) add(index int, s Slot, why *Refused) {
 	switch {
 	case why != nil:

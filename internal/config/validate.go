@@ -385,7 +385,7 @@ func (c *checker) directory(field string, f *Files) {
 // outside reports whether a cleaned path leads out of the root.
 func outside(path string) bool { return path == ".." || strings.HasPrefix(path, "../") }
 
-// globs checks what S3 and files have in common: which items they leave out.
+// globs checks include, exclude and complete of S3 and files.
 func (c *checker) globs(field string, include, exclude []string, complete string) {
 	if c.job.source.written(field+".include") && len(include) == 0 {
 		c.add(field+".include", "matches nothing; take it out for all items")

@@ -32,7 +32,7 @@ func parse(data []byte) (*yaml.Node, *Problem) {
 
 // documents reads a YAML stream, up to its second document that is not empty.
 func documents(data []byte) (bodies []*yaml.Node, problem *Problem) {
-	// A parser that is given any text may have a fault that nobody knows of.
+	// The parser may panic on unusual input.
 	defer func() {
 		if recover() != nil {
 			bodies, problem = nil, &Problem{Detail: "is not valid YAML"}
@@ -64,7 +64,7 @@ func documents(data []byte) (bodies []*yaml.Node, problem *Problem) {
 	return bodies, nil
 }
 
-// bodyOf is what a document holds; nil for one that is empty.
+// bodyOf returns the root node of a document; nil for an empty one.
 func bodyOf(document *yaml.Node) *yaml.Node {
 	body := document
 	if document.Kind == yaml.DocumentNode && len(document.Content) == 1 {
@@ -77,7 +77,7 @@ func bodyOf(document *yaml.Node) *yaml.Node {
 	return body
 }
 
-// tooMuch bounds what is bound later on.
+// tooMuch refuses documents with too many values or levels.
 func tooMuch(body *yaml.Node) *Problem {
 	left := maxValues
 	deepest := deeper(body, maxNesting, &left)
@@ -98,12 +98,12 @@ func tooMuch(body *yaml.Node) *Problem {
 	return nil
 }
 
-// anchorName is what all readers take for the whole name of an anchor.
+// anchorName matches names of anchors that all readers interpret in the same
+// way.
 var anchorName = regexp.MustCompile(`^[A-Za-z0-9_-]*$`)
 
-// deeper returns the first node that has more levels above it than it may have, or an
-// anchor whose name readers disagree about, and takes the nodes that it has seen off what
-// is left.
+// deeper returns the first node that is nested too deeply or has an ambiguous
+// anchor name. It subtracts the visited nodes from left.
 func deeper(node *yaml.Node, levels int, left *int) *yaml.Node {
 	if *left--; *left < 0 {
 		return nil
@@ -119,8 +119,8 @@ func deeper(node *yaml.Node, levels int, left *int) *yaml.Node {
 	return nil
 }
 
-// syntaxProblem says where the text is no YAML. It quotes none of the text, which may
-// hold a secret.
+// syntaxProblem returns the place and the reason of a syntax error. It does not
+// quote the text, which may contain a secret.
 func syntaxProblem(text []byte, err error) *Problem {
 	var wrong *yaml.LoadError
 	if !errors.As(err, &wrong) {
@@ -145,7 +145,7 @@ func syntaxProblem(text []byte, err error) *Problem {
 
 var unknownAnchor = regexp.MustCompile(`^unknown anchor '([^']*)' referenced$`)
 
-// inside moves a place behind the end of the text to its end.
+// inside moves a place after the end of the text to its end.
 func inside(text []byte, at place) place {
 	end := placeOf(text, len(bytes.TrimRight(text, "\n")))
 	switch {

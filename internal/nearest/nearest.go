@@ -1,5 +1,5 @@
-// Package nearest finds the names that are most like a name that does not exist, for
-// messages that say what was probably meant.
+// Package nearest finds the existing names that are most similar to a missing
+// name, for messages that suggest a correction.
 package nearest
 
 import (
@@ -8,18 +8,18 @@ import (
 	"strings"
 )
 
-// maxName is the longest name that is compared, in bytes. Longer ones are skipped, so that
-// the work for one name is bounded.
+// maxName is the maximum length in bytes of a name that is compared. Longer
+// names are skipped, so that the work per name is bounded.
 const maxName = 255
 
-// Name is a name that exists, and its edit distance to the one that was asked for.
+// Name is an existing name and its edit distance to the wanted name.
 type Name struct {
 	Text     string
 	Distance int
 }
 
-// Distance is the number of bytes to insert, delete or replace in order to make b of a.
-// Upper and lower case are the same: a name in another case has distance 0.
+// Distance returns the number of bytes to insert, delete or replace to turn a
+// into b. It ignores case.
 func Distance(a, b string) int {
 	a, b = strings.ToLower(a), strings.ToLower(b)
 	row := make([]int, len(b)+1)
@@ -70,6 +70,6 @@ func (f *Finder) Add(name string) {
 // Names returns the names that were kept, the nearest first.
 func (f *Finder) Names() []Name { return f.found }
 
-// Alike is the largest distance at which a name is still likely to be a misspelling of
-// want.
+// Alike returns the largest distance at which a name is probably a misspelling
+// of want.
 func Alike(want string) int { return max(2, len(want)/2) }

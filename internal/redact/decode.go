@@ -7,11 +7,12 @@ import (
 	"unicode/utf8"
 )
 
-// text is a text with its escapes undone, and what is to be taken out of it.
+// text is a text with its escapes decoded, and the bytes that must be removed
+// from it.
 type text struct {
 	source string
 	bytes  []byte
-	// begin and end are where a byte stands in source.
+	// begin and end are the offsets of each byte in source.
 	begin, end []int
 	secret     []bool // for each byte
 }
@@ -33,7 +34,7 @@ func decode(s string) *text {
 	return t
 }
 
-// mark takes the bytes from begin to end out.
+// mark marks the bytes from begin to end for removal.
 func (t *text) mark(begin, end int) {
 	if begin < 0 || begin == end {
 		return
@@ -46,7 +47,7 @@ func (t *text) mark(begin, end int) {
 	}
 }
 
-// redacted returns the source without what was marked.
+// redacted returns the source without the marked bytes.
 func (t *text) redacted() string {
 	if t.secret == nil {
 		return t.source
@@ -141,8 +142,8 @@ func unescapeReference(s string) (decoded string, n int) {
 	return "", 0
 }
 
-// character is what an escaped code point stands for: below U+0100 a byte, since that is
-// how bytes are written in JSON, else a character.
+// character returns the text of an escaped code point: a byte below U+0100, as
+// bytes are written in JSON, otherwise a character.
 func character(r uint64) string {
 	if r < 0x100 {
 		return string([]byte{byte(r)})

@@ -1,5 +1,6 @@
-// Package redact takes secrets out of text for people: messages of errors, log messages,
-// notes. Such text may come from a library or a server, which may repeat what it was sent.
+// Package redact removes secrets from text for users: error messages, log
+// messages and notes. Such text may come from a library or a server, which may
+// repeat secrets that it received.
 //
 // Taken out are:
 //
@@ -30,21 +31,20 @@ import (
 	"unicode/utf8"
 )
 
-// Mark takes the place of what was taken out.
+// Mark replaces removed text.
 const Mark = "[redacted]"
 
-// The limits of a text. A longer one is cut; the rest of a message of a server of many
-// megabytes helps no reader.
+// The limits of a text. A longer text is cut.
 const (
 	mostRead  = 64 << 10
 	mostShown = 4 << 10
 )
 
-// minSecret is the length of the shortest secret that Add takes: shorter ones, of test
-// setups, are words that other text uses too.
+// minSecret is the minimum length of a secret for Add. Shorter ones, as in test
+// setups, are words that occur in other text.
 const minSecret = 8
 
-// Redactor takes secrets out of text. It is safe for concurrent use.
+// Redactor removes secrets from text. It is safe for concurrent use.
 type Redactor struct {
 	mu     sync.RWMutex
 	known  [][]byte
@@ -77,8 +77,8 @@ func (r *Redactor) Add(secrets ...string) {
 	}
 }
 
-// Known takes out only the secrets that were added. It is for text whose other content is
-// known to hold none.
+// Known removes only the secrets that were added. It is for text whose other
+// content is known to hold none.
 func (r *Redactor) Known(s string) string {
 	if !r.mayHold(s) {
 		return s
@@ -88,7 +88,7 @@ func (r *Redactor) Known(s string) string {
 	return t.redacted()
 }
 
-// Text takes all secrets out of s, and cuts what is longer than 4 KiB.
+// Text removes all secrets from s, and shortens s to 4 KiB.
 func (r *Redactor) Text(s string) string {
 	cut := 0
 	if len(s) > mostRead {
@@ -126,11 +126,11 @@ func (r *Redactor) Text(s string) string {
 	return text
 }
 
-// mostCode is the longest error code that is taken for one, in bytes.
+// mostCode is the maximum length in bytes of an error code.
 const mostCode = 80
 
-// Code returns the error code of a service without what looks like a secret. What is too
-// long to be a code becomes Mark.
+// Code returns the error code of a service with secrets removed. It returns
+// Mark for a text that is too long for a code.
 func Code(code string) string {
 	if len(code) > mostCode {
 		return Mark
@@ -141,7 +141,8 @@ func Code(code string) string {
 	return t.redacted()
 }
 
-// mayHold reports whether a known secret can be in s: as it is, or behind escapes.
+// mayHold reports whether s may contain a known secret, with or without
+// escapes.
 func (r *Redactor) mayHold(s string) bool {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -166,8 +167,8 @@ func (r *Redactor) markKnown(t *text) {
 	}
 }
 
-// labels are the forms in which a secret stands behind its name. The first group is the
-// secret.
+// labels returns the patterns of a secret after its name. The first group is
+// the secret.
 func labels() []*regexp.Regexp {
 	const (
 		names = `(?i:secret[-_ ]?access[-_ ]?key|secret[-_ ]?key|session[-_ ]?token|` +
@@ -197,7 +198,8 @@ func labels() []*regexp.Regexp {
 	return compiled
 }
 
-// lists are bytes as numbers: decimal as fmt prints a []byte, and hex in pairs.
+// lists returns the patterns of bytes as numbers: decimal, as fmt prints a
+// []byte, and hex in pairs.
 func lists() []*regexp.Regexp {
 	return []*regexp.Regexp{
 		regexp.MustCompile(`(?:\b[0-9]{1,3}[\s,;:]{1,3}){23,}[0-9]{1,3}\b`),

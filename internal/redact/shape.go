@@ -7,11 +7,11 @@ import (
 )
 
 const (
-	// minToken is the length of the shortest token that can be a secret: that of a secret
-	// access key. 32 bytes have 43 in base64.
+	// minToken is the minimum length of a token that can be a secret: the length
+	// of a secret access key. 32 bytes have 43 characters in base64.
 	minToken = 40
-	// maxHex and maxPiece are the longest pieces of a token that can be an identifier in
-	// hex, and a word.
+	// maxHex and maxPiece are the maximum lengths of a piece of a token that can
+	// be an identifier in hex, and a word.
 	maxHex, maxPiece = 40, 64
 	// maxCapitals is the longest word in capitals.
 	maxCapitals = 20
@@ -42,8 +42,8 @@ func (t *text) markTokens() {
 	}
 }
 
-// wrapped reports whether what stands between two tokens is the line break of a text that
-// was wrapped.
+// wrapped reports whether the text between two tokens is the line break of a
+// wrapped text.
 func wrapped(between []byte) bool {
 	return bytes.ContainsAny(between, "\n") && len(bytes.Trim(between, "\r\n\t ")) == 0
 }
@@ -103,8 +103,8 @@ func class(c byte) charClass {
 	return other
 }
 
-// weights are the logarithms of how much more probable two classes are side by side in
-// encoded bytes than in words, paths and numbers.
+// weights are log likelihood ratios: how much more probable two adjacent
+// classes are in encoded bytes than in words, paths and numbers.
 type weights [4][4]float64
 
 // base64Weights are for base64 and base32 with capitals, where all pairs of letters are
@@ -187,7 +187,7 @@ func odds(w weights, classes []charClass, known []bool, token []byte, less float
 	return false
 }
 
-// pieceLen is the length of the letters and digits at the start of s.
+// pieceLen returns the number of letters and digits at the start of s.
 func pieceLen(s []byte) int {
 	for i, c := range s {
 		if class(c) == other {
@@ -206,7 +206,7 @@ func hexDigits(s []byte) bool {
 	return true
 }
 
-// The form of bytes that are not encoded, or escaped one by one.
+// The shape of bytes that are not encoded, or are escaped one by one.
 const (
 	minBinary  = 8  // bytes that no text holds, or characters that stand for bytes
 	minControl = 3  // of them, those that no text holds, and signs that are rare in text

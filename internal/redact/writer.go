@@ -2,8 +2,8 @@ package redact
 
 import "io"
 
-// Writer takes the known secrets out of what is written to it. Each Write must hold whole
-// lines or fields: a secret that is cut is not found.
+// Writer removes the known secrets from its input. Each Write must contain
+// complete lines or fields, because a secret that is split is not found.
 type Writer struct {
 	redactor *Redactor
 	w        io.Writer

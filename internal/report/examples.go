@@ -4,7 +4,7 @@ import (
 	"rotator/internal/checkpoint"
 )
 
-// Example is one slot that is failed, foreign or in conflict.
+// Example is one slot that failed, is foreign or is in conflict.
 type Example struct {
 	Target string `json:"target"`
 	Ref    string `json:"ref"`
@@ -13,7 +13,8 @@ type Example struct {
 	Key    string `json:"key,omitempty"`
 }
 
-// Bounds on examples: for each reason, in all that text shows, and of reasons that have any.
+// Limits of examples: per reason, in total in text output, and of reasons with
+// examples.
 const (
 	examplesEach    = 3
 	examplesPrinted = 10
@@ -46,7 +47,7 @@ func (e *Examples) Add(entry checkpoint.LedgerEntry) {
 	})
 }
 
-// Enough reports whether there are as many examples of each reason as are kept.
+// Enough reports whether each reason has the maximum number of examples.
 func (e *Examples) Enough(reasons []Reason) bool {
 	for _, r := range reasons {
 		have, known := e.byReason[reasonKey{r.Outcome, r.Reason}]
@@ -58,7 +59,8 @@ func (e *Examples) Enough(reasons []Reason) bool {
 	return true
 }
 
-// SetExamples gives the reasons of the summary their examples, after SetTargets.
+// SetExamples adds examples to the reasons of the summary. It must be called
+// after SetTargets.
 func (s *Summary) SetExamples(e *Examples) {
 	for i, r := range s.Reasons {
 		s.Reasons[i].Examples = e.byReason[reasonKey{r.Outcome, r.Reason}]

@@ -8,22 +8,22 @@ import (
 	"rotator/internal/checkpoint"
 )
 
-// SourceKey says whether anything that was found depends on one source key. It is separate
-// from Summary.Converged: slots under other keys do not count, and neither do slots that
-// cannot be under this key.
+// SourceKey reports whether one source key can be disabled. It is independent
+// of Summary.Converged: it ignores slots under other keys and slots that cannot
+// be under this key.
 type SourceKey struct {
 	Key   string `json:"key"`   // ARN
 	Given string `json:"given"` // as in the job file; empty with source.any
-	// Slots is how many slots are under the key, as KMS or the header of the ciphertext
-	// says.
+	// Slots is the number of slots under the key, according to KMS or the header
+	// of the ciphertext.
 	Slots    int64  `json:"slots"`
 	Answer   string `json:"answer"` // whether the key can be disabled
 	Reason   string `json:"reason"`
 	Sentence string `json:"sentence"`
 }
 
-// The values of SourceKey.Answer: the key can be disabled, it cannot, or the pass does not
-// prove either.
+// The values of SourceKey.Answer: the key can be disabled, it cannot be
+// disabled, or the pass proves neither.
 const (
 	Yes             = "yes"
 	No              = "no"
@@ -34,18 +34,18 @@ const (
 const (
 	ReasonCanBeDisabled = "can-be-disabled"
 	ReasonRemaining     = "remaining"   // slots are under the key
-	ReasonSameKey       = "same-key"    // it is the destination key as well
+	ReasonSameKey       = "same-key"    // it is also the destination key
 	ReasonNoLook        = "no-look"     // the targets were not read to the end
 	ReasonMoved         = "moved"       // this pass moved slots
 	ReasonEmpty         = "empty"       // a target or a rule found nothing
 	ReasonFiltered      = "filtered"    // include and exclude left items out
-	ReasonHeaders       = "headers"     // some figures are no proof, as the notes say
+	ReasonHeaders       = "headers"     // some figures are not evidence; see the notes
 	ReasonUnreadable    = "unreadable"  // slots that name the key cannot be decrypted
 	ReasonUnknownKey    = "unknown-key" // the key of slots that failed cannot be told
 	ReasonUnread        = "unread"      // KMS was not asked about slots
 )
 
-// keyFacts is what the sentence on a key rests on.
+// keyFacts holds the facts on which the sentence about a key is based.
 type keyFacts struct {
 	key         checkpoint.Key
 	destination string // ARN
@@ -56,7 +56,7 @@ type keyFacts struct {
 	pass        int
 	asOf        time.Time
 	unproven    int
-	filtered    int64 // items that include and exclude left out, and nobody says are complete
+	filtered    int64 // items that include and exclude left out, without complete
 	doubtful    bool
 }
 
@@ -65,12 +65,12 @@ type targetSlots struct {
 	slots  int64
 }
 
-// decideKey answers whether a key can be disabled. It is a pure function of what was found:
-// the first reason that applies decides.
+// decideKey decides whether a key can be disabled. It is a pure function of the
+// facts. The first reason that applies decides.
 func decideKey(f keyFacts) SourceKey {
 	under := left(f.counts, f.key.ARN)
 	if !f.movesCounted() {
-		under = 0 // not told apart from what was moved
+		under = 0 // the counts include the moved slots
 	}
 	s := SourceKey{
 		Key:   f.key.ARN,
@@ -125,14 +125,14 @@ func decideKey(f keyFacts) SourceKey {
 	return s
 }
 
-// left is how many slots are under a key, and can be decrypted.
+// left returns the number of slots that are under a key and can be decrypted.
 func left(c checkpoint.Counts, arn string) int64 {
 	k := c.Keys[arn]
 	return k.Slots - k.Rotated - k.Unreadable
 }
 
-// movesCounted reports whether it was counted under which keys the slots were that this
-// pass moved. Earlier versions did not.
+// movesCounted reports whether the source keys of all moved slots were counted.
+// Earlier versions did not count them.
 func (f keyFacts) movesCounted() bool {
 	moved := int64(0)
 	for _, k := range f.counts.Keys {
@@ -141,9 +141,9 @@ func (f keyFacts) movesCounted() bool {
 	return moved == f.counts.Slots.Rotated
 }
 
-// blocking counts the slots that failed and may be under the key: those that KMS was not
-// asked about, those of which nothing tells the key, those whose key is this one but that
-// KMS cannot decrypt, and those that an earlier version counted without telling more.
+// blocking counts the failed slots that may be under the key: those about which
+// KMS was not asked, those with an unknown key, those under this key that KMS
+// cannot decrypt, and those that an earlier version counted without an origin.
 func (f keyFacts) blocking() (unread, unknown, unreadable, uncounted int64) {
 	symmetric := f.key.Algorithm == symmetricAlgorithm
 	uncounted = f.counts.Slots.Failed + f.counts.Slots.Conflict
@@ -164,7 +164,8 @@ func (f keyFacts) blocking() (unread, unknown, unreadable, uncounted int64) {
 	return unread, unknown, unreadable, max(uncounted, 0)
 }
 
-// symmetricAlgorithm is that of symmetric keys (API_ReEncrypt).
+// symmetricAlgorithm is the encryption algorithm of symmetric keys
+// (API_ReEncrypt).
 const symmetricAlgorithm = "SYMMETRIC_DEFAULT"
 
 func (f keyFacts) passName() string {
@@ -185,7 +186,8 @@ func (f keyFacts) where() string {
 	return strings.Join(parts, ", ")
 }
 
-// canBeDisabled says that nothing depends on a key, and what that rests on.
+// canBeDisabled returns the sentence for a key on which nothing depends, with
+// its basis.
 func (f keyFacts) canBeDisabled(name string) string {
 	var b strings.Builder
 	found := fmt.Sprintf("None of the %d ciphertexts that were found in %s depends on it",
@@ -218,8 +220,8 @@ func count(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-// keyName is how people call a key: by its alias where the job file names it so, else by the
-// end of its ARN.
+// keyName returns a short name of a key: its alias if the job file uses one,
+// otherwise the end of its ARN.
 func keyName(k checkpoint.Key) string {
 	if i := strings.Index(k.Given, "alias/"); i >= 0 {
 		return k.Given[i:]

@@ -2,7 +2,7 @@ package report
 
 import "fmt"
 
-// Mode is what a job does, as its job file names it.
+// Mode is the mode of a job, as in its job file.
 type Mode string
 
 // The modes; "" is ModeMove.
@@ -12,7 +12,8 @@ const (
 	ModeContext Mode = "context"
 )
 
-// Where is where slots are that the job has not moved, as in "3 slots are WHERE".
+// Where describes the slots that the job has not moved, as in "3 slots are
+// WHERE".
 func (m Mode) Where() string {
 	switch m {
 	case ModeRefresh:
@@ -34,7 +35,7 @@ func (m Mode) Writes() string {
 	return "something still writes with the old key"
 }
 
-// stays is why the destination key of a job stays in use.
+// stays returns the reason why the destination key of a job stays in use.
 func (m Mode) stays() string {
 	switch m {
 	case ModeRefresh:
@@ -45,7 +46,7 @@ func (m Mode) stays() string {
 	return "it is the destination key of this job as well."
 }
 
-// settled is what a converged pass proves.
+// settled returns what a converged pass proves.
 func (s *Summary) settled() string {
 	switch s.Mode {
 	case ModeRefresh:
@@ -57,12 +58,13 @@ func (s *Summary) settled() string {
 	return "nothing depends on a source key"
 }
 
-// Doubt states a reason why the figures are no proof, before Conclude.
+// Doubt adds a reason why the figures are not evidence. It must be called
+// before Conclude.
 func (s *Summary) Doubt(why string) {
 	s.doubtful = true
 	s.doubts = append(s.doubts, why)
 	s.Notes = append(s.Notes, why)
 }
 
-// Doubts returns the reasons that Doubt was given.
+// Doubts returns the reasons that were added by Doubt.
 func (s *Summary) Doubts() []string { return s.doubts }

@@ -9,29 +9,30 @@ import (
 	"rotator/internal/checkpoint"
 )
 
-// Rule is what was counted of one rule by which a target finds slots: an entry of slots in
-// the job file, or a format that knows its own places.
+// Rule holds the counts of one rule by which a target finds slots: an entry of
+// slots in the job file, or a format that knows its own places.
 type Rule struct {
 	Rule  string `json:"rule"` // "slots[0]", or the name of the format
 	Place string `json:"place,omitempty"`
-	// Items is how many items it found a ciphertext in; Refused, in how many there is only
-	// something that cannot be read as one; OtherType, in how many a step of the path met a
-	// value of another type.
+	// Items counts the items in which the rule found a ciphertext. Refused counts
+	// those whose values there cannot be read as a ciphertext. OtherType counts
+	// those in which a step of the path met a value of another type.
 	Items      int64 `json:"items"`
 	Refused    int64 `json:"refused"`
 	OtherType  int64 `json:"other_type"`
 	MayBeEmpty bool  `json:"may_be_empty,omitempty"`
 }
 
-// Unproven is a rule that found no ciphertext anywhere, or a target without items. The rest
-// of a pass is no proof while there is one.
+// Unproven is a rule that found no ciphertext in any item, or a target without
+// items. A pass with an Unproven is not converged.
 type Unproven struct {
 	Target   string `json:"target"`
 	Rule     string `json:"rule,omitempty"` // empty: the target as a whole
 	Place    string `json:"place,omitempty"`
 	Reason   string `json:"reason"`
 	Sentence string `json:"sentence"`
-	// Near are names that exist and are most like the one of the job file.
+	// Near are the existing names that are most similar to the one in the job
+	// file.
 	Near []string `json:"near,omitempty"`
 
 	first bool // no item has the first name of the path
@@ -44,14 +45,16 @@ const (
 	NotCounted = "not-counted" // by an earlier version
 )
 
-// TargetInfo is what a report knows of a target beside its figures.
+// TargetInfo is information about a target other than its figures.
 type TargetInfo struct {
 	Name  string
-	Place *checkpoint.Place // nil where it is not known
-	// MayBeEmpty exempts a target in which nothing was found, EmptyRules single rules.
+	Place *checkpoint.Place // nil if it is unknown
+	// MayBeEmpty exempts a target in which nothing was found. EmptyRules exempts
+	// single rules.
 	MayBeEmpty bool
 	EmptyRules []string
-	// Complete is why what include and exclude leave out holds no ciphertext.
+	// Complete is the reason why the items that include and exclude leave out hold
+	// no ciphertext.
 	Complete string
 }
 
@@ -88,7 +91,8 @@ func compareRules(a, b string) int {
 	return strings.Compare(a, b)
 }
 
-// unproven lists what a target does not prove.
+// unproven lists the rules of a target that are not proven, or the target
+// itself.
 func unproven(c checkpoint.Counts, info TargetInfo) (list []Unproven) {
 	found, formats := int64(0), 0
 	for name, n := range c.Rules {
@@ -151,8 +155,8 @@ func unprovenRule(c checkpoint.Counts, target, name string) Unproven {
 	return u
 }
 
-// insteadOf says what stands in n items where the path of a rule needs another type. What
-// is "TYPE PLACE".
+// insteadOf describes the value in n items at which the path of a rule needs
+// another type. what is "TYPE PLACE".
 func insteadOf(what string, n int64) string {
 	kind, place, _ := strings.Cut(what, " ")
 	needs := "a map or a list"
@@ -168,7 +172,7 @@ func insteadOf(what string, n int64) string {
 	return fmt.Sprintf("In %d items %s is of type %s, where the path needs %s.", n, place, kind, needs)
 }
 
-// in names a place after what was looked for in it; nothing where it is not known.
+// in returns " in PLACE", or "" if the place is unknown.
 func in(p *checkpoint.Place) string {
 	if p == nil {
 		return ""
@@ -176,7 +180,7 @@ func in(p *checkpoint.Place) string {
 	return " in " + placeText(*p)
 }
 
-// placeText describes where a target is.
+// placeText describes the place of a target.
 func placeText(p checkpoint.Place) string {
 	var parts []string
 	switch p.Kind {
@@ -200,8 +204,9 @@ func placeText(p checkpoint.Place) string {
 	return strings.Join(parts, ", ")
 }
 
-// Unmatched returns those of s.NotProven for which a look at what exists in the place of the
-// target can help: it has no item, or no item has the first name of the path.
+// Unmatched returns the entries of s.NotProven for which existing names in the
+// place of the target can help: the target has no item, or no item has the
+// first name of the path.
 func (s *Summary) Unmatched() (list []*Unproven) {
 	for i := range s.NotProven {
 		if u := &s.NotProven[i]; u.first || u.Reason == NoItem {
@@ -211,7 +216,7 @@ func (s *Summary) Unmatched() (list []*Unproven) {
 	return list
 }
 
-// finish adds the nearest names and what to do.
+// finish adds the similar names and the advice to the sentence.
 func (u *Unproven) finish() {
 	if u.Reason == NotCounted {
 		return

@@ -2,28 +2,31 @@ package report
 
 import "rotator/internal/checkpoint"
 
-// Search says in what the pass searched for ciphertexts under symmetric keys that no slot
-// names. Those under a source key are failed slots, reason unrecognised-ciphertext.
+// Search describes the search for ciphertexts under symmetric keys that no slot
+// names. Those under a source key are failed slots with the reason
+// unrecognised-ciphertext.
 type Search struct {
 	Items int64 `json:"items"` // searched, as far as they were read
 	Bytes int64 `json:"bytes"` // searched
-	// OtherKeys counts ciphertexts under keys that are no source keys, and Undecryptable
-	// those that KMS decrypts under none of the keys of the job. They are no slots.
+	// OtherKeys counts ciphertexts under keys other than the source keys.
+	// Undecryptable counts those that KMS decrypts under no key of the job.
+	// Neither are slots.
 	OtherKeys     int64       `json:"other_keys"`
 	Undecryptable int64       `json:"undecryptable"`
 	NotSearched   NotSearched `json:"not_searched"`
 }
 
-// NotSearched counts what was not searched. Ciphertexts under RSA keys cannot be searched
-// for at all: they have no header.
+// NotSearched counts what was not searched. The search never finds ciphertexts
+// under RSA keys, because they have no header.
 type NotSearched struct {
-	// Items counts those that could not be read, and those of an earlier version.
+	// Items counts items that could not be read, and those counted by an earlier
+	// version.
 	Items int64 `json:"items"`
-	// Bodies counts objects of which the metadata alone was read, and BodyBytes how long
-	// their bodies are.
+	// Bodies counts objects of which only the metadata was read. BodyBytes is the
+	// total length of their bodies.
 	Bodies    int64 `json:"bodies"`
 	BodyBytes int64 `json:"body_bytes"`
-	// RowsInPart counts rows of which some attributes were not read.
+	// RowsInPart counts rows of which only some attributes were read.
 	RowsInPart int64 `json:"rows_in_part"`
 }
 

@@ -32,12 +32,13 @@ type Summary struct {
 	Search    Search   `json:"search"`
 	// Accepted has one entry for each accept rule of the job file.
 	Accepted []Accepted `json:"accepted,omitempty"`
-	// SourceKeys say of each source key whether anything depends on it.
+	// SourceKeys report for each source key whether it can be disabled.
 	SourceKeys []SourceKey `json:"source_keys"`
-	// NotProven are the targets and rules that found nothing.
+	// NotProven are the targets and rules in which no ciphertext was found.
 	NotProven []Unproven `json:"not_proven"`
 	Account   string     `json:"account,omitempty"` // of the caller
-	// AsOf is when the pass began to read: nothing is said of what was stored later.
+	// AsOf is the time at which the pass began to read. Values stored later are
+	// not covered.
 	AsOf           time.Time `json:"as_of"`
 	Started        time.Time `json:"started"`
 	Ended          time.Time `json:"ended"`
@@ -54,7 +55,7 @@ type Summary struct {
 	sources  []checkpoint.Key
 	any      bool // every key but the destination is a source key
 	total    checkpoint.Counts
-	filtered int64 // items that were left out, and not said to be without ciphertexts
+	filtered int64 // items that were left out without complete
 }
 
 // The values of Summary.Status.
@@ -83,11 +84,11 @@ type Items struct {
 	Seen        int64 `json:"seen"`
 	Written     int64 `json:"written"`
 	WithoutSlot int64 `json:"without_slot"`
-	// Excluded counts what include and exclude left out of what was listed; it is not
+	// Excluded counts listed items that include and exclude left out. It is not
 	// part of Seen.
 	Excluded int64 `json:"excluded"`
-	// Own counts files of rotator itself, which were recognised and left out; it is not
-	// part of Seen.
+	// Own counts recognised files of rotator itself, which were left out. It is
+	// not part of Seen.
 	Own int64 `json:"own"`
 }
 
@@ -125,7 +126,7 @@ type Reason struct {
 type Target struct {
 	counts checkpoint.Counts
 	Name   string `json:"name"`
-	// Place is where the target is; nil for a pass of an earlier version.
+	// Place is the place of the target; nil for a pass of an earlier version.
 	Place   *checkpoint.Place `json:"place,omitempty"`
 	Rules   []Rule            `json:"rules"`
 	Slots   Slots             `json:"slots"`
@@ -135,21 +136,22 @@ type Target struct {
 	Search  Search            `json:"search"`
 }
 
-// Accepted is what became of one accept rule of the job file. Its slots are counted in
-// Slots.Failed or Slots.Foreign too.
+// Accepted is the result of one accept rule of the job file. Its slots are also
+// counted in Slots.Failed or Slots.Foreign.
 type Accepted struct {
 	Rule    int    `json:"rule"` // from 1, in the order of the job file
 	Target  string `json:"target"`
 	Slots   int64  `json:"slots"`
 	Because string `json:"because"`
-	// Void is why the rule accepts none of its slots.
+	// Void is the reason why the rule accepts none of its slots.
 	Void string `json:"void,omitempty"`
 }
 
-// SetAccepted fills in what became of the accept rules, before Conclude.
+// SetAccepted sets the results of the accept rules. It must be called before
+// Conclude.
 func (s *Summary) SetAccepted(rules []Accepted) { s.Accepted = rules }
 
-// Unaccepted counts the slots in the ledger that no accept rule takes.
+// Unaccepted counts the slots in the ledger that no accept rule covers.
 func (s *Summary) Unaccepted() int64 {
 	n := s.Slots.Exceptions()
 	for _, a := range s.Accepted {
@@ -178,8 +180,8 @@ func (s *Summary) noteAccepted() {
 // Exceptions counts the slots that the ledger holds.
 func (s Slots) Exceptions() int64 { return s.Foreign + s.Failed + s.Conflict }
 
-// Misfits counts the slots that failed, or are foreign for a reason that lies in the job
-// file: what is under another key is as it should be.
+// Misfits counts the slots that failed, and the foreign slots other than those
+// under another key.
 func (s *Summary) Misfits() int64 {
 	n := s.Slots.Failed + s.Slots.Conflict
 	for _, r := range s.Reasons {
@@ -226,12 +228,12 @@ func (s *Summary) SetTargets(infos []TargetInfo, counts map[string]checkpoint.Co
 	}
 }
 
-// SetSources names the source keys of the job. With any, every key but the destination is
-// one.
+// SetSources sets the source keys of the job. With any, every key except the
+// destination is one.
 func (s *Summary) SetSources(keys []checkpoint.Key, any bool) { s.sources, s.any = keys, any }
 
-// ResolveTokens puts the ARN that keyOf returns in the place of the tokens of headers, after
-// SetTargets; "" leaves a token.
+// ResolveTokens replaces header tokens by the ARNs that keyOf returns. It keeps
+// a token for which keyOf returns "". It must be called after SetTargets.
 func (s *Summary) ResolveTokens(keyOf func(token string) string) {
 	for origin, n := range maps.Clone(s.total.Origins) {
 		token, ok := origin.Token()
@@ -282,7 +284,8 @@ func (s *Summary) Conclude() {
 	}
 }
 
-// sourceKeys are the source keys that the job names, or that were found.
+// sourceKeys returns the source keys that the job names, or with any those that
+// were found.
 func (s *Summary) sourceKeys() []checkpoint.Key {
 	if !s.any {
 		return s.sources

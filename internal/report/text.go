@@ -136,11 +136,11 @@ func (l *lines) line(format string, args ...any) {
 	}
 }
 
-// width is that of paragraphs, in characters.
+// width is the width of paragraphs in characters.
 const width = 90
 
-// Wrap breaks text into lines of at most 90 characters, the second and later ones indented.
-// A word that is longer stays whole.
+// Wrap breaks text into lines of at most 90 characters and indents all lines
+// after the first. It does not break longer words.
 func Wrap(text string) string {
 	at := 0
 	var b strings.Builder
@@ -168,7 +168,7 @@ func (l *lines) paragraph(text string) {
 	}
 }
 
-// places lists where the targets are.
+// places lists the places of the targets.
 func (l *lines) places(targets []Target) {
 	for i, t := range targets {
 		if i == 0 {

@@ -7,13 +7,14 @@ import (
 	"github.com/bmatcuk/doublestar/v4"
 )
 
-// Globs chooses items by their paths: those that Include matches, or all where it is
-// empty, but for those that Exclude matches. Patterns are those of doublestar: * and ?
-// stop at a slash, ** does not. What a pattern says of a directory holds for all that is
-// in it: Exclude by any pattern, Include by one without wildcards.
+// Globs selects items by their paths: those that Include matches, or all if
+// Include is empty, except those that Exclude matches. Patterns are those of
+// doublestar: * and ? do not match a slash, ** does. A pattern of Exclude that
+// matches a directory covers everything in it; so does a pattern of Include
+// without wildcards.
 type Globs struct{ given, include, exclude []string }
 
-// NewGlobs returns the choice that the patterns of a job file make. They must be valid.
+// NewGlobs returns Globs for the patterns of a job file, which must be valid.
 func NewGlobs(include, exclude []string) Globs {
 	g := Globs{given: slices.Clone(include), include: slices.Clone(include)}
 	for i, pattern := range g.include {
@@ -25,8 +26,10 @@ func NewGlobs(include, exclude []string) Globs {
 	return g
 }
 
-// withAllBelow is a pattern of Include. One without wildcards is an item, or a directory
-// with all that is in it; one with a slash behind is such a directory.
+// withAllBelow returns the doublestar pattern for a pattern of Include. A
+// pattern without wildcards also matches everything in a directory of that
+// name. A pattern that ends in a slash matches only what is in such a
+// directory.
 func withAllBelow(pattern string) string {
 	if strings.HasSuffix(pattern, "/") || pattern != "" && !strings.ContainsAny(pattern, `*?[{\`) {
 		return strings.TrimRight(pattern, "/") + "/**"
@@ -34,7 +37,7 @@ func withAllBelow(pattern string) string {
 	return pattern
 }
 
-// Chooses reports whether the items with this path are wanted.
+// Chooses reports whether items with this path are selected.
 func (g Globs) Chooses(path string) bool {
 	return (len(g.include) == 0 || matchesAny(g.include, path)) && !g.Excludes(path)
 }
@@ -42,7 +45,8 @@ func (g Globs) Chooses(path string) bool {
 // Excludes reports whether Exclude matches a path, or a directory above it.
 func (g Globs) Excludes(path string) bool { return matchesAny(g.exclude, path) }
 
-// Include returns the patterns of Include, as they are matched.
+// Include returns the patterns of Include in the form in which they are
+// matched.
 func (g Globs) Include() []string { return g.include }
 
 // maxCounted is how many patterns of Include are counted: all figures are in each record of a

@@ -17,9 +17,10 @@ const (
 	Absent               // there is no such place
 )
 
-// Guard is a place of an item that a change depends on beside the values it replaces:
-// an encryption context was made from it, or a format recognised the item by it. A
-// source writes the change only while the place is in the state that was read.
+// Guard is a place of an item on which a change depends in addition to the
+// values that it replaces: an encryption context was made from it, or a format
+// recognised the item by it. A source writes the change only if the place is
+// still in the state that was read.
 type Guard struct {
 	// Path is the document path in a row. In an object it is one step, the name of an
 	// entry of the user metadata.

@@ -27,7 +27,7 @@ type Page struct {
 	Next Cursor
 	// Last is true when the partition has no page after this one.
 	Last bool
-	// Excluded counts the items that were listed, and left out because of a filter.
+	// Excluded counts the items that were listed and left out by a filter.
 	Excluded int64
 	// Included counts, for each of the patterns that choose items, those that it matches.
 	Included []Matches
@@ -91,8 +91,8 @@ func (*Object) payload() {}
 type Change struct {
 	Item Item
 	New  Payload
-	// Guards are places of the item that New was made from and does not replace. They
-	// belong to the condition of the write.
+	// Guards are places of the item on which New depends and which it does not
+	// replace. They are part of the condition of the write.
 	Guards []Guard
 	// Alone asks that the change is sent apart from the others: an answer to it
 	// alone says more.

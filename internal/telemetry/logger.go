@@ -5,8 +5,9 @@
 // path), key ARNs, counts, durations, error codes and request ids of AWS. Never
 // logged, at any level: ciphertext blobs, payloads of items, values of
 // encryption contexts, credentials, grant tokens, and values of environment
-// variables. Callers must keep to that; types that hold secrets (config.GrantTokens)
-// redact themselves, and Config.Redact is for what a library or a server said.
+// variables. Callers must follow this rule. Types that hold secrets
+// (config.GrantTokens) redact themselves. Config.Redact is for text of
+// libraries and servers.
 package telemetry
 
 import (
@@ -23,18 +24,20 @@ import (
 
 // Config says how to log. The zero value logs from level info to stderr.
 type Config struct {
-	// People asks for lines for people instead of JSON Lines.
+	// People selects human-readable lines instead of JSON Lines.
 	People bool
 	// Level is the lowest level that is logged; nil means info.
 	Level zapcore.LevelEnabler
-	// Redact takes secrets out of messages and texts; nil leaves them as they are.
+	// Redact removes secrets from messages and strings. If nil, nothing is
+	// removed.
 	Redact func(string) string
 	// Output is where lines go, one Write each; nil means os.Stderr. It need
 	// not be safe for concurrent use.
 	Output io.Writer
 }
 
-// NewLogger makes a logger. Nothing is buffered, so that a killed process loses no line.
+// NewLogger returns a logger without a buffer, so that a killed process loses
+// no line.
 func NewLogger(c Config) *zap.Logger {
 	if c.Output == nil {
 		c.Output = os.Stderr

@@ -43,7 +43,8 @@ func (c *redactingCore) fields(fields []zapcore.Field) []zapcore.Field {
 	return redacted
 }
 
-// field leaves numbers and times as they are, and makes a text of everything else.
+// field keeps numbers and times, and converts every other value to a redacted
+// string.
 func (c *redactingCore) field(f zapcore.Field) zapcore.Field {
 	switch f.Type {
 	case zapcore.BoolType, zapcore.DurationType, zapcore.TimeType, zapcore.TimeFullType,

@@ -178,8 +178,8 @@ func (w *World) compare(e *Entry, now map[string]stored, done bool) (problems []
 	return problems
 }
 
-// decrypt reads a blob as the application does: in the context of a slot under the old
-// key, or else in that of a slot under the new one.
+// decrypt decrypts a blob like the application: with the context of a slot
+// under the old key, or else with that of a slot under the new key.
 func (w *World) decrypt(e *Entry, s *slot, blob []byte) (plaintext []byte, key string, err error) {
 	for _, under := range []string{w.Old, w.New} {
 		plaintext, key, err = w.Server.KMS().Decrypt("", blob, w.contextUnder(under, e, s))

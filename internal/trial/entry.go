@@ -120,7 +120,8 @@ func (e *Entry) contextOf(path string) map[string]string {
 	return map[string]string{"tenant": e.tenant, "purpose": "card"}
 }
 
-// contextUnder is the context in which a slot stands under a key. The caller holds mu.
+// contextUnder returns the context of a slot under a key. It must be called
+// with mu held.
 func (w *World) contextUnder(key string, e *Entry, s *slot) map[string]string {
 	if e.Kind != Bound || key != w.New {
 		return s.context

@@ -67,10 +67,10 @@ const (
 	Bare                 // an item without a slot
 	Archived             // an object in an archive
 	Document             // a JSON object with one slot under the old key
-	// Bound is an item whose slot is under the old key in a context that names no
-	// attribute, and moves to one that is made from two.
+	// Bound is an item with a slot under the old key whose context uses no
+	// attribute. It moves to a context that is made from two attributes.
 	Bound
-	kinds           // how many there are
+	kinds           // the number of kinds
 	unmoved    = -1 // of an item in the figures
 	accessKey  = ApplicationKey
 	workerKey  = "AKIAWORKERWORKER0000"

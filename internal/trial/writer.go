@@ -66,9 +66,10 @@ func (w *World) Replace(ctx context.Context, e *Entry, key string) error {
 	return nil
 }
 
-// Relocate changes the attributes from which the context of a Bound entry is made, and
-// nothing else. The application does so only while the slot holds what it stored under the
-// old key, whose context names none of them; what was moved meanwhile it leaves as it is.
+// Relocate changes only the attributes from which the destination context of a
+// Bound entry is made. The application does this only while the slot holds its
+// ciphertext under the old key, whose context uses none of them. It does not
+// change a slot that was moved meanwhile.
 func (w *World) Relocate(ctx context.Context, e *Entry) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -1,21 +1,21 @@
 // Package auditlog keeps the evidence of what was changed: an append-only file
 // of JSON Lines, each bound to the one before by a hash.
 //
-// The first line, with the event "log", names the job. Every slot that rotator replaces
-// has two lines: the event "intent" before the write, and "rotated" after it. An intent
-// alone means that the write failed, or that the process died before it knew; then the next
-// run of the pass looks, and adds the second line if the write had landed.
+// The first line, with the event "log", names the job. Every slot that rotator
+// replaces has two lines: the event "intent" before the write, and "rotated"
+// after it. An intent alone means that the write failed, or that the process
+// died before it knew the outcome. The next run of the pass then checks the
+// slot, and adds the second line if the write had succeeded.
 //
-// A line is one JSON object whose last member is "hash": the SHA-256, in hex, of
-// the line without that member. It contains "prev", the hash of the line before,
-// so no line can be changed, removed, added or moved without breaking the chain
-// from there on; that lines were cut off at the end shows against the number of
-// lines and the hash that the checkpoint keeps. The chain shows tampering and
-// damage to whoever trusts the checkpoint; it is no signature.
-//
-// A log is evidence of what was done, and decides nothing. What a later process finds in
-// it is bound to its pass by a digest, and is vouched for by the checkpoint or a hint for
-// which KMS is asked (rotate.Trace).
+// A line is one JSON object whose last member is "hash": the SHA-256, in hex,
+// of the line without that member. It contains "prev", the hash of the line
+// before, so no line can be changed, removed, added or moved without breaking
+// the chain from there on; that lines were cut off at the end shows against the
+// number of lines and the hash that the checkpoint keeps. The chain shows
+// tampering and damage to whoever trusts the checkpoint; it is no signature. A
+// log is evidence of what was done and decides no outcome. A line is bound to
+// its pass by a digest. If the checkpoint does not confirm the line, it is only
+// a hint, and KMS is asked (rotate.Trace).
 package auditlog
 
 import (
@@ -92,7 +92,7 @@ func (l *Log) append(event string, records []rotate.Record) error {
 	}
 	l.text = text
 	if _, err := l.file.Write(text); err != nil {
-		_ = l.file.Truncate(l.size) // else the next Open takes off what stands there
+		_ = l.file.Truncate(l.size) // on failure, the next Open removes the incomplete line
 		l.err = fmt.Errorf("append to %s: %w", l.file.Name(), err)
 		return l.err
 	}

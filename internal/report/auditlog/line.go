@@ -36,7 +36,7 @@ type line struct {
 	Job     string `json:"job,omitempty"` // of the first line alone
 }
 
-// lineOf is the line of a record.
+// lineOf returns the line of a record.
 func lineOf(r rotate.Record, event string, seq int64, prev string) line {
 	return line{
 		Seq:     seq,
@@ -55,7 +55,7 @@ func lineOf(r rotate.Record, event string, seq int64, prev string) line {
 	}
 }
 
-// record is the record of a line.
+// record returns the record of a line.
 func (l line) record() rotate.Record {
 	return rotate.Record{
 		At:      l.At,

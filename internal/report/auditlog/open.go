@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ForeignError says that what is at the path of an audit log is something else. It was
-// left as it is.
+// ForeignError reports that the file at the path of an audit log is not an
+// audit log of the job. It was not changed.
 type ForeignError struct {
 	Path   string
 	Detail string // what it is instead
@@ -33,8 +33,8 @@ func IsForeign(err error) bool {
 	return errors.As(err, &foreign)
 }
 
-// openRegular opens a file that must be a regular one, by whatever name it is reached. It
-// does not wait for the other end of a pipe, and opens no device.
+// openRegular opens a file, which must be regular after symbolic links are
+// followed. It does not block on a pipe and does not open a device.
 func openRegular(path string, flags int) (*os.File, error) {
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
 		return nil, &ForeignError{Path: path, Detail: "is " + kindOf(info.Mode())}
@@ -43,7 +43,7 @@ func openRegular(path string, flags int) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	info, err := file.Stat() // it may have been put there since
+	info, err := file.Stat() // the file may have been replaced before it was opened
 	if err == nil && !info.Mode().IsRegular() {
 		err = &ForeignError{Path: path, Detail: "is " + kindOf(info.Mode())}
 	}
@@ -68,11 +68,11 @@ func kindOf(mode fs.FileMode) string {
 	return "not a regular file"
 }
 
-// Open opens the audit log of a job at path, or begins one, and goes on behind its last
-// line. A last line that a crash cut short is taken off; Torn returns its length. Nothing
-// else is ever taken off: a file that does not begin as an audit log of this job is a
-// *ForeignError, and one that is damaged further on a *ChainError. The error wraps ErrBusy
-// when another process has the log open.
+// Open opens the audit log of a job at path, or creates it, and appends after
+// its last line. It removes a last line that a crash cut short; Torn returns
+// its length. It removes nothing else. It returns a *ForeignError if the file
+// does not begin as an audit log of this job, and a *ChainError if a later line
+// is damaged. The error wraps ErrBusy if another process has the log open.
 func Open(path, job string) (*Log, error) {
 	_, missing := os.Stat(path)
 	file, err := openRegular(path, os.O_RDWR|os.O_CREATE)
@@ -114,7 +114,7 @@ func syncDir(path string) error {
 	return errors.Join(dir.Sync(), dir.Close())
 }
 
-// resume finds the last whole line and cuts off what a crash left behind it.
+// resume finds the last complete line and removes an incomplete line after it.
 func (l *Log) resume() error {
 	end, size, err := l.examine(l.file)
 	if err != nil {
@@ -137,8 +137,8 @@ func (l *Log) resume() error {
 	return err
 }
 
-// cut takes off the line that a crash cut short. It must look like the beginning of the
-// line that would have come next.
+// cut removes the line that a crash cut short. It must look like the beginning
+// of the next line of the log.
 func (l *Log) cut(end, size int64) error {
 	rest := make([]byte, min(size-end, maxLine))
 	if _, err := l.file.ReadAt(rest, end); err != nil {
@@ -154,16 +154,17 @@ func (l *Log) cut(end, size int64) error {
 	return l.file.Truncate(end)
 }
 
-// asEvidence is what to do with a log to which nothing can be added.
+// asEvidence is the advice for a log that cannot be continued.
 const asEvidence = "move the file away to begin a new one, and keep it as evidence"
 
-// begins reports whether a text without an end is the beginning of line number seq. Behind
-// it a file system that lost power may have left zeros. The beginning of a log must be long
-// enough to tell it from a file of another program.
+// begins reports whether an incomplete text is the beginning of line number
+// seq. A file system may have left zeros after it when the power failed. The
+// beginning of a log must be long enough to distinguish it from a file of
+// another program.
 func begins(text []byte, seq int64) bool {
 	text = bytes.TrimRight(text, "\x00")
 	if _, _, err := parse(text); err != nil && json.Valid(text) {
-		return false // it is whole, and is something else
+		return false // a complete text that is not this line
 	}
 	return slices.ContainsFunc([]string{eventLog, eventIntent, eventRotated}, func(event string) bool {
 		start := []byte(lineStart(seq) + event + `","at":"`)
@@ -171,11 +172,11 @@ func begins(text []byte, seq int64) bool {
 	})
 }
 
-// lineStart is how line number seq begins.
+// lineStart returns the beginning of line number seq.
 func lineStart(seq int64) string { return fmt.Sprintf(`{"seq":%d,"event":"`, seq) }
 
-// examine checks that a file begins as an audit log of the job, and returns its size and
-// where its last whole line ends.
+// examine checks that a file begins as an audit log of the job, and returns its
+// size and the end of its last complete line.
 func (l *Log) examine(file *os.File) (end, size int64, err error) {
 	if size, err = file.Seek(0, io.SeekEnd); err != nil || size == 0 {
 		return 0, 0, err
@@ -205,7 +206,7 @@ func (l *Log) examine(file *os.File) (end, size int64, err error) {
 	return end, size, err
 }
 
-// lastEnd returns where the last line of a file ends that has an end.
+// lastEnd returns the end of the last complete line of a file.
 func lastEnd(file io.ReaderAt, size int64) (int64, error) {
 	start := max(0, size-maxLine)
 	rest := make([]byte, size-start)

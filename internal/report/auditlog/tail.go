@@ -15,26 +15,26 @@ import (
 	"rotator/internal/scan"
 )
 
-// Mark is how far a log went when a checkpoint was saved.
+// Mark is the last durable line of a log when a checkpoint was saved.
 type Mark struct {
 	Name  string // of its file
 	Lines int64
 	Hash  string // of the last of them
-	// Here reports that the log must be in this directory: a process of this machine
-	// wrote it.
+	// Here reports whether the log must be in this directory, because a process of
+	// this machine wrote it.
 	Here bool
 }
 
-// tail is the end of a log as it was read.
+// tail is the part at the end of a log that was read.
 type tail struct {
 	name   string
 	first  int64    // number of the first line that was read
 	hashes []string // of the lines that were read
-	lines  int64    // number of the last line; 0 where there is none
+	lines  int64    // number of the last line; 0 for none
 }
 
-// holds reports whether the log has the line of a mark. Known is false when that line lies
-// before what was read.
+// holds reports whether the log has the line of a mark. known is false if that
+// line is before the part that was read.
 func (t *tail) holds(m Mark) (holds, known bool) {
 	switch {
 	case m.Lines > t.lines:
@@ -45,23 +45,25 @@ func (t *tail) holds(m Mark) (holds, known bool) {
 	return t.hashes[m.Lines-t.first] == m.Hash, true
 }
 
-// place is where a blob, of this digest, was put. Items may share a blob.
+// place is the item into which a blob with this digest was written. Items may
+// share a blob.
 type place struct {
 	target string
 	ref    scan.Ref
 	after  string
 }
 
-// change is a slot that was, or was about to be, replaced.
+// change is a slot that was replaced or was about to be replaced.
 type change struct {
 	trace rotate.Trace
 	log   *tail
 	line  int64 // the first that names it
 }
 
-// Beside also reads the end of the log of another worker of the job, that died on this
-// machine, so that Find returns its changes as well. A file that is not there, or is not an
-// audit log of the job, has none. The file is only read.
+// Beside also reads the end of the log of another worker of the job that died
+// on this machine, so that Find returns its changes too. A file that does not
+// exist or is not an audit log of the job has no changes. The file is not
+// changed.
 func (l *Log) Beside(path string) error {
 	file, err := openRegular(path, os.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) || IsForeign(err) {
@@ -76,7 +78,7 @@ func (l *Log) Beside(path string) error {
 		return nil
 	}
 	if err == nil {
-		err = file.Sync() // what is counted on has to stay
+		err = file.Sync() // lines that are relied on must be durable
 	}
 	var t *tail
 	if err == nil {
@@ -89,11 +91,12 @@ func (l *Log) Beside(path string) error {
 	return nil
 }
 
-// gathered is how far back from the end changes are looked for, in bytes. The pages that
-// can be under way at one moment take less.
+// gathered is the number of bytes at the end in which changes are looked for.
+// The changes of all pages in progress take less.
 const gathered = 32 << 20
 
-// gather reads the changes at the end of a log, and checks the chain of what it reads.
+// gather reads the changes at the end of a log and checks the chain of the
+// lines that it reads.
 func (l *Log) gather(file *os.File, end int64) (*tail, error) {
 	t := &tail{name: filepath.Base(file.Name())}
 	start := max(0, end-gathered)
@@ -102,7 +105,7 @@ func (l *Log) gather(file *os.File, end int64) (*tail, error) {
 	hash, at := genesis, start
 	for n := 0; lines.Scan(); n++ {
 		length := int64(len(lines.Bytes())) + 1
-		if n == 0 && start > 0 { // it may have begun further back
+		if n == 0 && start > 0 { // the line may begin before start
 			at += length
 			continue
 		}
@@ -138,8 +141,8 @@ func chainError(file io.ReaderAt, at int64, err error) error {
 	return &ChainError{Line: number, Detail: err.Error() + "; " + asEvidence}
 }
 
-// learn keeps what one line says. Of several lines about one change the first counts. A
-// line that is bound to no pass says nothing.
+// learn stores the change of one line. If several lines describe one change,
+// the first counts. It ignores lines without a binding.
 func (l *Log) learn(t *tail, r line) {
 	if r.Binding == "" || r.Event != eventIntent && r.Event != eventRotated {
 		return
@@ -153,10 +156,11 @@ func (l *Log) learn(t *tail, r line) {
 	l.found[at] = c
 }
 
-// Believe tells the log what the checkpoint of the pass knows of it and of those beside it:
-// Find finds nothing before. A line is vouched for up to the last mark that its log holds.
-// A log that does not hold a mark of this machine was cut off, replaced or lost: nothing of
-// it is found, and its marks are returned.
+// Believe passes the marks of the checkpoint for this log and for those read by
+// Beside. It must be called before Find, which otherwise finds nothing. Lines
+// up to the last mark that the log holds are confirmed. If the log lacks a mark
+// of this machine, it was cut off, replaced or lost. Find then ignores the log,
+// and Believe returns its marks.
 func (l *Log) Believe(marks []Mark) (broken []Mark) {
 	vouched := map[*tail]int64{}
 	missing := map[*tail]bool{}
@@ -188,7 +192,7 @@ func (l *Log) Believe(marks []Mark) (broken []Mark) {
 	return broken
 }
 
-// named returns what was read of the log of a name; nil when there is none.
+// named returns the tail of the log with a name, or nil.
 func (l *Log) named(name string) *tail {
 	if l.own.name == name {
 		return l.own
@@ -200,7 +204,8 @@ func (l *Log) named(name string) *tail {
 	return l.beside[i]
 }
 
-// Find implements rotate.Recorder, for what was there when the log was opened.
+// Find implements rotate.Recorder for the lines that existed when the log was
+// opened.
 func (l *Log) Find(target string, ref scan.Ref, after string) (rotate.Trace, bool) {
 	if !l.believed {
 		return rotate.Trace{}, false

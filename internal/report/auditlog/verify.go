@@ -27,7 +27,8 @@ func Verify(r io.Reader) (lines int64, head string, err error) {
 	return verify(r, func(int64, string) {})
 }
 
-// verify is Verify. It calls each with the number and the hash of every line.
+// verify implements Verify. It calls each with the number and the hash of every
+// line.
 func verify(r io.Reader, each func(int64, string)) (lines int64, head string, err error) {
 	head = genesis
 	reader := bufio.NewReaderSize(r, maxLine)
@@ -55,7 +56,8 @@ func verify(r io.Reader, each func(int64, string)) (lines int64, head string, er
 	}
 }
 
-// follows reports what is wrong with a line behind line number seq, which has this hash.
+// follows returns an error if a line does not follow line number seq, which has
+// the given hash.
 func (l line) follows(seq int64, hash string) error {
 	switch {
 	case l.Seq != seq+1:
@@ -66,8 +68,8 @@ func (l line) follows(seq int64, hash string) error {
 	return nil
 }
 
-// VerifyFile verifies the log at path, and that it holds the marks that were kept elsewhere:
-// without them lines that were cut off at the end do not show.
+// VerifyFile verifies the log at path, and that it holds the given marks.
+// Without marks, missing lines at the end are not detected.
 func VerifyFile(path string, marks ...Mark) (found int64, err error) {
 	file, err := openRegular(path, os.O_RDONLY)
 	if err != nil {
@@ -102,8 +104,8 @@ func VerifyFile(path string, marks ...Mark) (found int64, err error) {
 	return found, nil
 }
 
-// Is reports whether a text is an audit log, or a part of one: lines that follow each other,
-// of which the last may be cut short.
+// Is reports whether a text is an audit log or a part of one: consecutive
+// lines, of which the last may be cut short.
 func Is(text []byte) bool {
 	if !bytes.HasPrefix(text, []byte(`{"seq":`)) {
 		return false

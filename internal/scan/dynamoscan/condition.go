@@ -24,9 +24,9 @@ type check struct {
 	value scan.Value // with scan.Equal
 }
 
-// checksOf returns the terms of a condition: first one for each edit, in their order,
-// then the guards. It leaves out guards on the primary key, which never changes, and
-// what another term covers.
+// checksOf returns the terms of a condition: first one for each edit, in order,
+// then the guards. It omits guards on the primary key, which never changes, and
+// guards that another term covers.
 func checksOf[V any](key map[string]V, edits []edit, guards []scan.Guard) []check {
 	checks := make([]check, 0, len(edits)+len(guards))
 	for _, e := range edits {
@@ -42,8 +42,8 @@ func checksOf[V any](key map[string]V, edits []edit, guards []scan.Guard) []chec
 	return checks
 }
 
-// covers reports whether the check holds only where the guard does: it compares the
-// value at the place of the guard, or one around it, or is the same check.
+// covers reports whether the check implies the guard: it compares the value at
+// the place of the guard, or a value that contains it, or is the same check.
 func (c check) covers(g scan.Guard) bool {
 	if len(c.path) > len(g.Path) || !slices.Equal(c.path, g.Path[:len(c.path)]) {
 		return false
@@ -64,7 +64,8 @@ func widenGuards(guards []scan.Guard, old *scan.Row) []scan.Guard {
 	return wide
 }
 
-// fits reports whether DynamoDB takes the expressions of an update.
+// fits reports whether the expressions of an update are within the limits of
+// DynamoDB.
 func (u update) fits() bool {
 	if 2*len(u.checks)-1 > maxOperators {
 		return false
@@ -103,9 +104,9 @@ func (u update) condition(names aliases) (string, map[string]types.AttributeValu
 	return strings.Join(terms, " AND "), values
 }
 
-// where writes the same condition behind the primary key of a PartiQL statement.
-// It appends the values to parameters ("Using the MISSING function with PartiQL for
-// DynamoDB").
+// where writes the same condition after the primary key of a PartiQL statement,
+// and appends the values to parameters ("Using the MISSING function with
+// PartiQL for DynamoDB").
 func (u update) where(
 	b *strings.Builder, parameters []types.AttributeValue,
 ) []types.AttributeValue {
@@ -124,12 +125,14 @@ func (u update) where(
 	return parameters
 }
 
-// asksPresence reports whether a term of the condition is about more than equality.
+// asksPresence reports whether a term of the condition tests presence instead
+// of equality.
 func (u update) asksPresence() bool {
 	return slices.ContainsFunc(u.checks, func(c check) bool { return c.state != scan.Equal })
 }
 
-// errConditionTooLarge refuses an item whose write cannot have the condition it needs.
+// errConditionTooLarge refuses an item whose write needs a condition that is
+// too large.
 func errConditionTooLarge(checks int) error {
 	return &scan.RefusedError{Reason: "condition-too-large", Detail: fmt.Sprintf(
 		"its write depends on %d values, and a condition on all of them exceeds the limits of "+

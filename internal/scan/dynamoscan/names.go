@@ -12,12 +12,12 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 )
 
-// sampledItems is how many items Names reads.
+// sampledItems is the number of items that Names reads.
 const sampledItems = 100
 
-// Names returns the names of the attributes that the first items of the table have, for a
-// message about an attribute that no item has. It is one Scan request, which reads at most
-// 1 MB.
+// Names returns the attribute names of the first items of the table, for a
+// message about an attribute that no item has. It sends one Scan request, which
+// reads at most 1 MB.
 func (t *Table) Names(ctx context.Context) ([]string, error) {
 	in := &dynamodb.ScanInput{
 		TableName:              &t.config.Table,
@@ -41,7 +41,8 @@ func (t *Table) Names(ctx context.Context) ([]string, error) {
 	return slices.Sorted(maps.Keys(names)), nil
 }
 
-// Account returns the account that owns the table, by its ARN, after Check.
+// Account returns the account in the ARN of the table. It must be called after
+// Check.
 func (t *Table) Account(context.Context, string) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -68,9 +68,9 @@ func (r *reader) DeserializeResponse(ctx context.Context, schema *smithy.Operati
 	return r.ClientProtocol.DeserializeResponse(ctx, schema, types, &smithyhttp.Response{Response: &left}, out)
 }
 
-// checkPage refuses what the SDK must not be given: it panics on some text that is not
-// JSON, and makes a map for each of millions of items. Other mistakes are the SDK's to
-// find. A limit of 0 is none.
+// checkPage refuses responses that the SDK cannot handle safely: the SDK panics
+// on some text that is not JSON, and allocates a map for each of millions of
+// items. The SDK detects other mistakes. A limit of 0 means no limit.
 func checkPage(body []byte, limit int32) error {
 	if !json.Valid(body) {
 		return errors.New("the response is not JSON")

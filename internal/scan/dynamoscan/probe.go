@@ -15,7 +15,7 @@ import (
 	"rotator/internal/scan"
 )
 
-// support is what is known of batched updates with a form of conditions.
+// support is what is known about batched updates with a form of conditions.
 type support int
 
 const (
@@ -29,13 +29,14 @@ type form int
 
 const (
 	equality form = iota // attributes compared with values
-	presence             // IS MISSING and IS NOT MISSING besides
-	forms                // how many there are
+	presence             // also IS MISSING and IS NOT MISSING
+	forms                // the number of forms
 )
 
-// supports reports whether batched updates with a form of conditions may be used. It
-// finds out before the first: one goroutine asks, the others wait for what it learns.
-// An answer that says nothing (throttled, lost) is asked for again with the next batch.
+// supports reports whether batched updates with a form of conditions may be
+// used. Before the first one, one goroutine sends a probe and the others wait
+// for its result. If the result is unclear (throttled, lost), the next batch
+// sends the probe again.
 func (t *Table) supports(ctx context.Context, f form) bool {
 	if known := t.knownSupport(f); known != unknown {
 		return known == supported
@@ -105,7 +106,7 @@ func (t *Table) probe(ctx context.Context, f form) (result support, why string) 
 	return unknown, ""
 }
 
-// probeUpdate is the update of a probe, without its key.
+// probeUpdate returns the update of a probe without its key.
 func probeUpdate(f form) update {
 	at := []scan.Step{{Name: probeAttribute}}
 	e := edit{

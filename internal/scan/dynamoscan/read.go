@@ -36,9 +36,9 @@ func (t *Table) Partitions(context.Context) ([]scan.Partition, error) {
 	return partitions, nil
 }
 
-// Page reads one page of a segment. Unless Config.Consistent is set the read is eventually
-// consistent, which costs half: a stale item is refused by the condition of its write, and
-// read again.
+// Page reads one page of a segment. Unless Config.Consistent is set, the read
+// is eventually consistent, which costs half. If an item is stale, the
+// condition refuses its write, and the item is read again.
 func (t *Table) Page(ctx context.Context, p scan.Partition, cursor scan.Cursor) (scan.Page, error) {
 	var s segment
 	err := json.Unmarshal(p.Spec, &s)

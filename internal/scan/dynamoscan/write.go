@@ -68,7 +68,8 @@ func (t *Table) Replace(ctx context.Context, changes []scan.Change) []scan.Resul
 	return results
 }
 
-// batchable returns the updates that go into one batch, and those that go alone.
+// batchable returns the updates for one batch, and those that must be sent one
+// by one.
 func (t *Table) batchable(ctx context.Context, updates []update) (batched, single []update) {
 	if len(updates) < 2 || !t.supports(ctx, equality) {
 		return nil, updates
@@ -205,7 +206,7 @@ func (u update) assignments(names aliases) string {
 	return "SET " + strings.Join(sets, ", ")
 }
 
-// newValue is the placeholder of what the i-th edit writes.
+// newValue returns the placeholder of the new value of the i-th edit.
 func newValue(i int) string { return fmt.Sprintf(":n%d", i) }
 
 // aliases are names, each with the placeholder that stands for it in an
@@ -239,9 +240,10 @@ func (a aliases) expression() map[string]string {
 	return names
 }
 
-// invalid returns the result of an update that DynamoDB calls invalid, where that is
-// about the item and not about the request: its document path is no longer there, or
-// the item would be too large. DynamoDB has no error code for either.
+// invalid returns the result of an update that DynamoDB rejects as invalid
+// because of the item, not because of the request: a document path no longer
+// exists, or the item would be too large. DynamoDB has no error code for
+// either.
 func (t *Table) invalid(err error) (scan.Result, bool) {
 	var api smithy.APIError
 	if !errors.As(err, &api) || api.ErrorCode() != "ValidationException" {

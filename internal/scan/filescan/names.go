@@ -6,7 +6,7 @@ import (
 	"io"
 )
 
-// listedNames is how many entries of the root Names reads.
+// listedNames is the number of entries of the root that Names reads.
 const listedNames = 1000
 
 // Names returns entries of the root, for a message about a target without files.

@@ -74,7 +74,8 @@ type walk struct {
 	levels []level
 	whole  bool            // it began at the first file
 	met    map[string]bool // patterns of Include that matched a file
-	// excluded counts directories that are left out as a whole, since the page began.
+	// excluded counts the directories that were left out as a whole since the page
+	// began.
 	excluded int64
 }
 

@@ -38,7 +38,7 @@ type Config struct {
 	Client *s3.Client // with its own retries off
 	Bucket string
 	Prefix string // of the keys; "" is the whole bucket
-	// Globs are over the key behind the last slash of Prefix.
+	// Globs match the part of the key after the last slash of Prefix.
 	Globs scan.Globs
 	// AWS is true for the real service. Elsewhere conditional writes are probed
 	// before the first write, and what only AWS has is not asked for.
@@ -51,8 +51,8 @@ type Config struct {
 	Room *scan.Room
 	// PageLimit is the most keys of a page; 0 means 1,000, which is S3's most.
 	PageLimit int32
-	// Warn is told at once what this server does not enforce; nil is told nothing. The
-	// notes say it too.
+	// Warn is called immediately for each condition that the server does not
+	// enforce, which is also noted. It may be nil.
 	Warn func(text string)
 	// Connections is for how many requests at once connections are opened before the
 	// first of several pages is handed out; 0 leaves it to the requests.
@@ -67,7 +67,7 @@ type Bucket struct {
 	copying chan struct{} // holds one for each part that is being copied
 	patient func(*s3.Options)
 	opening sync.Once    // of connections
-	listing atomic.Int32 // how many keys the next request lists; 0 is PageLimit
+	listing atomic.Int32 // number of keys in the next listing; 0 means PageLimit
 
 	mu         sync.Mutex
 	puts       guard // what the server enforces
@@ -109,7 +109,8 @@ func (b *Bucket) add(text string) bool {
 	return true
 }
 
-// warn notes what others should know before anything is written.
+// warn adds a note and logs it as a warning, for facts that the user must know
+// before a write.
 func (b *Bucket) warn(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	if b.add(text) && b.config.Warn != nil {
@@ -117,8 +118,8 @@ func (b *Bucket) warn(format string, args ...any) {
 	}
 }
 
-// NoteUnprobed notes that nothing is known of the conditions of this server, which only
-// a write can show. It is for commands that write nothing.
+// NoteUnprobed notes that the conditions of this server were not tested,
+// because the test needs a write. It is for commands that write nothing.
 func (b *Bucket) NoteUnprobed() {
 	if b.config.AWS {
 		return
@@ -153,7 +154,8 @@ func (b *Bucket) Check(ctx context.Context) error {
 		return &scan.MissingError{Field: "s3.bucket", Detail: fmt.Sprintf("bucket %s is not in %s; set s3.region to its Region", b.config.Bucket, here)}
 	}
 	if s := status(err); s == http.StatusForbidden || s == http.StatusBadRequest {
-		// A HEAD does not say why: it may be our clock, or the name.
+		// The response to a HEAD has no reason; it may be the clock of this machine,
+		// or the name.
 		_, err = b.config.Client.ListObjectsV2(ctx, &s3.ListObjectsV2Input{Bucket: &b.config.Bucket, Prefix: &b.config.Prefix, MaxKeys: aws.Int32(1)})
 	}
 	if code(err) == "InvalidBucketName" {

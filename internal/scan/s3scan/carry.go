@@ -150,7 +150,7 @@ func (b *Bucket) aclsEnabled(ctx context.Context) (bool, error) {
 			enabled = enabled && rule.ObjectOwnership != types.ObjectOwnershipBucketOwnerEnforced
 		}
 	case err == nil || code(err) == "OwnershipControlsNotFoundError" || b.lacks(err):
-	case b.isAccessPoint(): // which does not say: then objects are asked for their ACLs
+	case b.isAccessPoint(): // it does not show the setting, so the ACL of each object is read
 	default:
 		return false, fmt.Errorf("get the ownership controls of bucket %s: %w", b.config.Bucket, err)
 	}

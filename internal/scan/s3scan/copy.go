@@ -127,9 +127,9 @@ func (b *Bucket) copySource(key string) *string {
 	return aws.String(escaped.String())
 }
 
-// isAccessPoint reports whether an access point stands for the bucket. It answers requests
-// about objects, but none about settings of the bucket (Amazon S3 User Guide, "Access point
-// compatibility").
+// isAccessPoint reports whether the bucket is given as an access point, which
+// supports requests for objects but not for bucket settings (Amazon S3 User
+// Guide, "Access point compatibility").
 func (b *Bucket) isAccessPoint() bool { return strings.HasPrefix(b.config.Bucket, "arn:") }
 
 // landed is what a write was answered with.

@@ -102,21 +102,23 @@ func (b *Bucket) page(r keyRange, last string, out *s3.ListObjectsV2Output) (sca
 	return page, nil
 }
 
-// belowPrefix is the key behind the last slash of the prefix: what a path below a
-// directory is to a file.
+// belowPrefix returns the part of the key after the last slash of the prefix,
+// like the path of a file below a directory.
 func belowPrefix(prefix, key string) string { return key[strings.LastIndexByte(prefix, '/')+1:] }
 
-// full reports whether a page has all items that it may have. Where a filter leaves
-// many keys out, more keys are listed than a page may have items.
+// full reports whether a page has the maximum number of items. If a filter
+// leaves out many keys, more keys are listed than a page may have items.
 func (b *Bucket) full(page scan.Page) bool {
 	return b.config.PageLimit > 0 && len(page.Items) >= int(b.config.PageLimit)
 }
 
-// mostKeys is the most keys that S3 lists in one answer (API_ListObjectsV2).
+// mostKeys is the maximum number of keys in one response of S3
+// (API_ListObjectsV2).
 const mostKeys = 1000
 
-// adapt decides how many keys the next request lists: more, where a filter leaves most
-// of them out, so that a bucket with few wanted objects takes few requests.
+// adapt sets the number of keys in the next listing. If a filter leaves out
+// most keys, it lists more, so that a bucket with few selected objects needs
+// few requests.
 func (b *Bucket) adapt(listed, wanted int) {
 	limit := b.config.PageLimit
 	if limit <= 0 || !b.config.Globs.Any() || listed == 0 {

@@ -101,8 +101,9 @@ func (b *Bucket) get(ctx context.Context, ref scan.Ref, key string, match *strin
 	return item, nil
 }
 
-// readBody reads a body of at most maxBody bytes. Without a length its pieces are joined in
-// the end: a buffer that doubles would take three times as much.
+// readBody reads a body of at most maxBody bytes. If the length is unknown, it
+// reads pieces and joins them at the end, because a buffer that doubles would
+// take three times the memory.
 func (b *Bucket) readBody(r io.Reader, length *int64) ([]byte, error) {
 	most := 64 << 10
 	if length != nil {

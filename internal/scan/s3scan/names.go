@@ -10,9 +10,10 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 )
 
-// Names returns the prefixes and keys that exist beside the prefix of the target, down to
-// the next slash, for a message about a prefix without objects; those of the whole bucket
-// where there are none. It is at most two listings of up to 1,000 names.
+// Names returns existing prefixes and keys next to the prefix of the target, up
+// to the next slash, for a message about a prefix without objects. If there are
+// none, it returns those at the root of the bucket. It sends at most two
+// listings of up to 1,000 names.
 func (b *Bucket) Names(ctx context.Context) ([]string, error) {
 	above := strings.TrimSuffix(b.config.Prefix, "/")
 	above = above[:strings.LastIndex(above, "/")+1]
@@ -50,8 +51,9 @@ func (b *Bucket) namesUnder(ctx context.Context, prefix string) (names []string,
 	return names, nil
 }
 
-// Account returns the account that owns the bucket: that of the ARN of an access point, or
-// the caller's if S3 confirms it. It is empty where neither tells.
+// Account returns the account that owns the bucket: the account in the ARN of
+// an access point, or that of the caller if S3 confirms it. It is empty if the
+// account is unknown.
 func (b *Bucket) Account(ctx context.Context, caller string) string {
 	if parts := strings.SplitN(b.config.Bucket, ":", 6); len(parts) == 6 {
 		return parts[4]

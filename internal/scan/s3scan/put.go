@@ -16,9 +16,10 @@ import (
 // that was read. What the ETag does not cover is looked at again right before, unless
 // the GET has told all of it, not longer ago than staleAfter.
 //
-// With guarded, the body depends on user metadata, and the object is always looked at.
-// An edit of the metadata between that look and the PUT is lost: the PUT stores body and
-// metadata together, as they were read, so that they still belong to each other.
+// If guarded is set, the body depends on user metadata, and a HEAD always
+// checks the object. An edit of the metadata between this HEAD and the PUT is
+// lost: the PUT stores body and metadata together as they were read, so they
+// still match.
 func (b *Bucket) rewrite(
 	ctx context.Context, object *scan.Object, read *asRead, guarded bool,
 ) error {

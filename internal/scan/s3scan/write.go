@@ -16,11 +16,11 @@ import (
 // Batch is the most changes that one Replace takes: S3 has no batched write.
 func (b *Bucket) Batch() int { return 1 }
 
-// Replace writes each object under the condition that its ETag is the one that was
-// read, and on what was known of the rest a second before at most, or is looked at
-// again. A new body that depends on user metadata is never written without that look. A
-// new body is PUT; where the metadata alone is new, the object is copied onto itself, and
-// its body stays where it is.
+// Replace writes each object under the condition that its ETag is the one that
+// was read, and on what was known of the rest a second before at most, or is
+// looked at again. A new body that depends on user metadata is never written
+// without this check. A new body is written by PUT. If only the metadata is
+// new, the object is copied onto itself and its body is not transferred.
 func (b *Bucket) Replace(ctx context.Context, changes []scan.Change) []scan.Result {
 	results := make([]scan.Result, len(changes))
 	for i, change := range changes {
@@ -29,8 +29,9 @@ func (b *Bucket) Replace(ctx context.Context, changes []scan.Change) []scan.Resu
 	return results
 }
 
-// prepare finds out, before the first write of any kind, what the server enforces of a
-// copy, where objects may be copied: so it is said before anything is written.
+// prepare tests, before the first write, which conditions of a copy the server
+// enforces, if objects may be copied. The result is therefore logged before
+// anything is written.
 func (b *Bucket) prepare(ctx context.Context) error {
 	if b.config.AWS || b.config.NeedsBody == nil {
 		return nil
