@@ -79,7 +79,10 @@ func benchmarks(w io.Writer) error {
 		{"One ReEncrypt, by the SDK, in our form through net/http, and in our form sent without it, against a server on this machine", "internal/awsclient", "ReEncrypt"},
 		{"A page of a Scan from bytes to rows, by the SDK and by our own decoder", "internal/scan/dynamoscan", "Page"},
 		{"The slots of a body of JSON lines", "internal/ciphertext", "Lines"},
-		{"The search for ciphertexts that no slot names, in bytes without any", "internal/kmsblob", "Search"},
+		{
+			"The search for ciphertexts that no slot names, in bytes without any",
+			"internal/kmsblob", "Search",
+		},
 		{"The same in items whose one ciphertext is a slot's", "internal/rotate", "SearchItem"},
 		{"The collector's settings over a stream of ReEncrypt", "cmd/rotator", "Collector"},
 	} {

@@ -49,7 +49,8 @@ target or slot rule found no ciphertext. For other codes see docs/operations.md.
 
 func newVerifyCommand(std streams) *cobra.Command {
 	var list string
-	cmd := askingCommand(std, "verify", "Check, read only, whether anything still depends on a source key",
+	cmd := askingCommand(std, "verify",
+		"Check whether anything still depends on a source key; read-only",
 		`Verify is a new, read-only pass. It has converged if it is complete, every target and slot
 rule found a ciphertext, no slot is under a source key, and no slot failed or is foreign.
 Tables are read with strongly consistent reads, which consume twice the read capacity.
@@ -250,6 +251,8 @@ func (noRecords) Record([]rotate.Record) error {
 
 func (n noRecords) Intend(records []rotate.Record) error { return n.Record(records) }
 
-func (noRecords) Find(string, scan.Ref, string) (rotate.Trace, bool) { return rotate.Trace{}, false }
+func (noRecords) Find(string, scan.Ref, string) (rotate.Trace, bool) {
+	return rotate.Trace{}, false
+}
 
 func (noRecords) Sync() error { return nil }

@@ -16,7 +16,8 @@ func noAccessPoint(t *config.S3, endpoint *string) string {
 	if t.AccessPointRegion() == "" || endpoint == nil {
 		return ""
 	}
-	if u, err := url.Parse(*endpoint); err == nil && strings.Contains(u.Hostname(), ".vpce.amazonaws.com") {
+	u, err := url.Parse(*endpoint)
+	if err == nil && strings.Contains(u.Hostname(), ".vpce.amazonaws.com") {
 		return ""
 	}
 	return fmt.Sprintf("an access point has its own host name and cannot be used with the "+

@@ -140,7 +140,8 @@ func checkLogs(
 		notes = append(notes, fmt.Sprintf("audit log %s: %d lines, the chain is whole", path, lines))
 	}
 	if len(notes) == 0 {
-		notes = append(notes, "no run of the pass has saved anything yet, so there is no audit log to check")
+		notes = append(notes,
+			"no run of the pass has saved anything yet, so there is no audit log to check")
 	}
 	return notes, nil
 }

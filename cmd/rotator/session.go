@@ -106,7 +106,10 @@ func (s *session) targets(write bool) []rotate.Target {
 
 // rotator makes the engine for one pass; begin is rotate.Config.BeginHeaders.
 func (s *session) rotator(
-	targets []rotate.Target, pass checkpoint.Pass, recorder rotate.Recorder, begin func(context.Context) (bool, error),
+	targets []rotate.Target,
+	pass checkpoint.Pass,
+	recorder rotate.Recorder,
+	begin func(context.Context) (bool, error),
 ) *rotate.Rotator {
 	engine := rotate.New(rotate.Config{
 		Targets:      targets,

@@ -177,7 +177,9 @@ func (s *state) kept() checkpoint.AuditLog {
 
 // believe passes the lines that the checkpoint has recorded to the audit log.
 // It returns a note for each log that lacks such a line.
-func (s *state) believe(ctx context.Context, passes *checkpoint.Passes, pass checkpoint.Pass) (notes []string, err error) {
+func (s *state) believe(
+	ctx context.Context, passes *checkpoint.Passes, pass checkpoint.Pass,
+) (notes []string, err error) {
 	logs, err := passes.Logs(ctx, pass)
 	if err != nil {
 		return nil, &storageError{what: "read the checkpoint", err: err}
@@ -188,7 +190,8 @@ func (s *state) believe(ctx context.Context, passes *checkpoint.Passes, pass che
 		marks[i] = auditlog.Mark{Name: l.Name, Lines: l.Lines, Hash: l.Head, Here: l.Host == host}
 	}
 	for _, m := range s.log.Believe(marks) {
-		s.broken = append(s.broken, checkpoint.AuditLog{Host: host, Name: m.Name, Lines: m.Lines, Head: m.Hash})
+		s.broken = append(s.broken,
+			checkpoint.AuditLog{Host: host, Name: m.Name, Lines: m.Lines, Head: m.Hash})
 		notes = append(notes, fmt.Sprintf(
 			"audit log %s: line %d, which the checkpoint has recorded, is missing: the log was "+
 				"cut off, replaced or lost. Nothing in the log is used, and report --check "+
@@ -236,7 +239,9 @@ func (s streams) existing(ctx context.Context, job *config.Job) (checkpoint.Stor
 }
 
 // sharedStore opens a table or bucket, which must be there.
-func (s streams) sharedStore(ctx context.Context, job *config.Job, patience time.Duration) (checkpoint.Store, error) {
+func (s streams) sharedStore(
+	ctx context.Context, job *config.Job, patience time.Duration,
+) (checkpoint.Store, error) {
 	place := job.CheckpointPlace()
 	base, err := s.loadAWS(ctx, job.Workers, requestTimeout)
 	if err != nil {

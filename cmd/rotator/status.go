@@ -106,10 +106,19 @@ func recorded(ctx context.Context, passes *checkpoint.Passes, record checkpoint.
 	if err != nil {
 		return nil, &storageError{what: "read the checkpoint", err: err}
 	}
-	s := &report.Summary{Job: job.Job, Command: command, Pass: record.Number, Status: report.Stopped, Started: record.Started, Ended: record.Ended,
+	s := &report.Summary{
+		Job:                 job.Job,
+		Command:             command,
+		Version:             version,
 		Mode:                report.Mode(cmp.Or(record.Mode, job.Mode)),
+		Pass:                record.Number,
+		Status:              report.Stopped,
+		Started:             record.Started,
+		Ended:               record.Ended,
+		DestinationKey:      record.Destination.ARN,
 		DestinationMaterial: record.Destination.Material,
-		DestinationKey:      record.Destination.ARN, Version: version, KMS: report.KMS{Requests: record.Requests, Throttled: record.Throttled}}
+		KMS:                 report.KMS{Requests: record.Requests, Throttled: record.Throttled},
+	}
 	if record.Status == checkpoint.Finished {
 		s.Status = report.Complete
 	}

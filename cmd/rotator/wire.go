@@ -317,11 +317,20 @@ func (w *wiring) newPlace(base aws.Config, target config.Target, format *ciphert
 		cfg := at(base, t.Region, t.Endpoint, t.RoleARN)
 		client := dynamodb.NewFromConfig(cfg)
 		p.where = whereOf(target, cfg, client.Options().BaseEndpoint)
-		p.source = dynamoscan.New(dynamoscan.Config{Client: client, Table: t.Table, Segments: t.Segments,
-			Consistent: w.consistent,
-			Attributes: w.attributes(t.Table, format), Writes: format.Writes(), Whole: !p.partial, PageLimit: pageItems,
-			ReadCapacity: t.ReadCapacity, WriteCapacity: t.WriteCapacity, SDK: w.plain,
-			Connections: w.workers() + min(t.Segments, rotate.Scanners)})
+		p.source = dynamoscan.New(dynamoscan.Config{
+			Client:        client,
+			Table:         t.Table,
+			Segments:      t.Segments,
+			Consistent:    w.consistent,
+			Attributes:    w.attributes(t.Table, format),
+			Writes:        format.Writes(),
+			Whole:         !p.partial,
+			PageLimit:     pageItems,
+			ReadCapacity:  t.ReadCapacity,
+			WriteCapacity: t.WriteCapacity,
+			SDK:           w.plain,
+			Connections:   w.workers() + min(t.Segments, rotate.Scanners),
+		})
 		return p, nil
 	}
 	if t := target.Files; t != nil {

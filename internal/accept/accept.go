@@ -80,7 +80,8 @@ func (t *Tally) Add(e checkpoint.LedgerEntry) {
 
 func (t *Tally) classOf(e checkpoint.LedgerEntry) class {
 	c := class{key: e.Key, origin: e.Origin}
-	c.unread = e.Origin == checkpoint.OriginUnread || e.Reason == "empty" || e.Origin == "" && e.Blob == ""
+	c.unread = e.Origin == checkpoint.OriginUnread || e.Reason == "empty" ||
+		e.Origin == "" && e.Blob == ""
 	if !acceptable(e) {
 		return c
 	}

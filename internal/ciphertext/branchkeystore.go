@@ -129,7 +129,9 @@ func checkHierarchy(row rowReader) *Refused {
 	return &Refused{Reason: "unknown-format", Detail: "it has a hierarchy-version other than 1 and 2"}
 }
 
-func (f *branchKeystore) contexts(row rowReader) (context, destination map[string]string, refused *Refused) {
+func (f *branchKeystore) contexts(
+	row rowReader,
+) (context, destination map[string]string, refused *Refused) {
 	if row.has(branchKeyStore) {
 		return nil, nil, &Refused{Reason: "ambiguous", Detail: "it has an attribute tablename, which in the context is the name of the key store"}
 	}

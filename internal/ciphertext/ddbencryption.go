@@ -154,7 +154,9 @@ func nextStretch(text []byte, at int) (stretch, bool) {
 	return stretch{at + 4, at + 4 + int(length)}, true
 }
 
-func descriptionContext(item scan.Item, row rowReader, text []byte, description map[string]stretch, table rule) (map[string]string, *Refused) {
+func descriptionContext(
+	item scan.Item, row rowReader, text []byte, description map[string]stretch, table rule,
+) (map[string]string, *Refused) {
 	context, refused := table.fill(rowLookup(row))
 	if refused != nil {
 		return nil, refused

@@ -103,5 +103,6 @@ func (f *lines) places(object *scan.Object, line []byte) []place {
 	if len(bytes.TrimSpace(text)) == 0 {
 		return nil
 	}
-	return documentPlaces(text, len(line)-len(text), f.slots, func(member lookup) lookup { return objectLookup(object, f.pattern, member) })
+	find := func(member lookup) lookup { return objectLookup(object, f.pattern, member) }
+	return documentPlaces(text, len(line)-len(text), f.slots, find)
 }

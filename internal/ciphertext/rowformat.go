@@ -114,7 +114,9 @@ func heldSlot(row rowReader, path string, refused *Refused) *rowSlot {
 
 // newRowSlot reads the blob of one attribute in a format of a single value, which
 // the client keeps as the given kind, and gives it its contexts.
-func newRowSlot(row rowReader, name string, kind scan.Kind, format string, contexts contextsOf) *rowSlot {
+func newRowSlot(
+	row rowReader, name string, kind scan.Kind, format string, contexts contextsOf,
+) *rowSlot {
 	value, _ := row.get(name)
 	if value.Kind != kind {
 		return refusedSlot(row, name, "wrong-type",

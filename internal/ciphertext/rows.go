@@ -43,7 +43,12 @@ func (r *rows) Splice(item scan.Item, blobs [][]byte) (scan.Payload, error) {
 	if !ok {
 		return nil, errNotOurs(item)
 	}
-	w := &rowWalk{row: &scan.Row{Attributes: row.Attributes}, blobs: blobs, splice: true, times: r.timesFound(row)}
+	w := &rowWalk{
+		row:    &scan.Row{Attributes: row.Attributes},
+		blobs:  blobs,
+		splice: true,
+		times:  r.timesFound(row),
+	}
 	if err := w.walk(r.slots); err != nil {
 		return nil, err
 	}

@@ -68,8 +68,11 @@ var _ Format = (*s3ec)(nil)
 
 func newS3EC(c *compiler) Format {
 	f := &s3ec{
-		suffix:       cmp.Or(c.spec.InstructionSuffix, s3ecInstruction),
-		instructions: &bodyFormat{name: formatS3EC, places: orUnread(instructionPlaces, markedInstruction)},
+		suffix: cmp.Or(c.spec.InstructionSuffix, s3ecInstruction),
+		instructions: &bodyFormat{
+			name:   formatS3EC,
+			places: orUnread(instructionPlaces, markedInstruction),
+		},
 	}
 	c.needsBody = func(key string, metadata map[string]string) bool {
 		return !f.byMetadata(key, metadata)
@@ -80,7 +83,9 @@ func newS3EC(c *compiler) Format {
 
 // s3ecMarks are the entries of metadata by which an object is recognised.
 func s3ecMarks() []string {
-	return []string{s3ecInstructionMark, s3ecKeyV1, s3ecIV, s3ecKeyV2, s3ecKeyV3, s3ecCommitmentV3, s3ecMessageV3}
+	return []string{
+		s3ecInstructionMark, s3ecKeyV1, s3ecIV, s3ecKeyV2, s3ecKeyV3, s3ecCommitmentV3, s3ecMessageV3,
+	}
 }
 
 // byMetadata reports whether an object is recognised only by its metadata,

@@ -41,7 +41,8 @@ var plain = []struct {
 // scalarOf returns the type of a scalar node. In quotes or as a block it is
 // text.
 func scalarOf(node *yaml.Node) scalar {
-	const quoted = yaml.SingleQuotedStyle | yaml.DoubleQuotedStyle | yaml.LiteralStyle | yaml.FoldedStyle
+	const quoted = yaml.SingleQuotedStyle | yaml.DoubleQuotedStyle |
+		yaml.LiteralStyle | yaml.FoldedStyle
 	if node.Style&quoted != 0 {
 		return text
 	}

@@ -12,7 +12,9 @@ import (
 // differently.
 func readable(data []byte) *Problem {
 	if len(data) > MaxSize {
-		return &Problem{Detail: fmt.Sprintf("the file is larger than %d bytes; is it a job file?", MaxSize)}
+		return &Problem{
+			Detail: fmt.Sprintf("the file is larger than %d bytes; is it a job file?", MaxSize),
+		}
 	}
 	line, column := 1, 1
 	wrong := func(format string, args ...any) *Problem {

@@ -123,7 +123,8 @@ func (s *show) rotate(ctx context.Context) error {
 	if _, err := s.child.result(ctx, 3, "retry"); err != nil {
 		return err
 	}
-	s.say("rotator verify: does anything still depend on the old key? (exit code 3 is for the %d exceptions)",
+	s.say("rotator verify: does anything still depend on the old key? "+
+		"(exit code 3 is for the %d exceptions)",
 		poison+foreign)
 	verify, err := s.child.result(ctx, 3, "verify")
 	if err != nil {

@@ -150,7 +150,8 @@ func unprovenRule(c checkpoint.Counts, target, name string) Unproven {
 	if n.Missing != "" {
 		said = append(said, "No item has "+n.Missing+".")
 	}
-	u.first = n.Refused == 0 && n.OtherType == 0 && n.Missing == "" && strings.HasPrefix(name, "slots[")
+	u.first = n.Refused == 0 && n.OtherType == 0 && n.Missing == "" &&
+		strings.HasPrefix(name, "slots[")
 	u.Sentence = strings.Join(said, " ")
 	return u
 }
@@ -195,7 +196,11 @@ func placeText(p checkpoint.Place) string {
 		parts = append(parts, "directory "+p.Root)
 	}
 	for _, more := range []struct{ name, value string }{
-		{"", p.Region}, {"account ", p.Account}, {"host ", p.Host}, {"at ", p.Endpoint}, {"format ", p.Format},
+		{"", p.Region},
+		{"account ", p.Account},
+		{"host ", p.Host},
+		{"at ", p.Endpoint},
+		{"format ", p.Format},
 	} {
 		if more.value != "" {
 			parts = append(parts, more.name+more.value)

@@ -22,6 +22,33 @@ func (s *Summary) JSON(w io.Writer) error {
 // Text writes the summary for people.
 func (s *Summary) Text(w io.Writer) error {
 	out := &lines{w: tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)}
+	s.head(out)
+	out.places(s.Targets)
+	s.figures(out)
+	out.reasons(s.Reasons)
+	if len(s.Accepted) > 0 {
+		out.line("")
+		out.line("ACCEPT RULE\tTARGET\tSLOTS\tBECAUSE")
+		for _, a := range s.Accepted {
+			out.line("accept[%d]\t%s\t%d\t%s", a.Rule-1, a.Target, a.Slots, a.Because)
+		}
+	}
+	out.searched(s.Search)
+	out.line("")
+	out.line("KMS requests\t%d (%d throttled)", s.KMS.Requests, s.KMS.Throttled)
+	if saved := s.KMS; saved.Header+saved.Shared > 0 {
+		out.line("without a request\t%d by their header (%d checked), "+
+			"%d with the same blob as another", saved.Header, saved.Checked, saved.Shared)
+	}
+	out.line("converged\t%s", s.convergence())
+	for _, note := range s.Notes {
+		out.line("note\t%s", note)
+	}
+	return out.end()
+}
+
+// head writes the sentences on the source keys, what is not proven, and what the pass was.
+func (s *Summary) head(out *lines) {
 	out.line("%s of job %s: %s", s.Command, s.Job, s.Status)
 	out.line("")
 	for _, k := range s.SourceKeys {
@@ -49,11 +76,16 @@ func (s *Summary) Text(w io.Writer) error {
 		out.line("as of\t%s, when reading began", s.AsOf.Format(time.RFC3339))
 	}
 	if !s.Ended.IsZero() {
-		out.line("took\t%s (ended %s)", s.Ended.Sub(s.Started).Round(time.Millisecond), s.Ended.Format(time.RFC3339))
+		out.line("took\t%s (ended %s)", s.Ended.Sub(s.Started).Round(time.Millisecond),
+			s.Ended.Format(time.RFC3339))
 	}
-	out.places(s.Targets)
+}
+
+// figures writes the counts of the targets, of items that were left out, and of keys.
+func (s *Summary) figures(out *lines) {
 	out.line("")
-	out.line("TARGET\tSLOTS\tROTATED\tCURRENT\tREMAINING\tFOREIGN\tFAILED\tCONFLICT\tGONE\tITEMS\tWITHOUT SLOT")
+	out.line("TARGET\tSLOTS\tROTATED\tCURRENT\tREMAINING\tFOREIGN\tFAILED\tCONFLICT\tGONE\t" +
+		"ITEMS\tWITHOUT SLOT")
 	for _, t := range s.Targets {
 		out.counts(t.Name, t.Slots, t.Items)
 	}
@@ -75,25 +107,6 @@ func (s *Summary) Text(w io.Writer) error {
 			out.line("%s\t%d\t%s", k.Key, k.Slots, k.How)
 		}
 	}
-	out.reasons(s.Reasons)
-	if len(s.Accepted) > 0 {
-		out.line("")
-		out.line("ACCEPT RULE\tTARGET\tSLOTS\tBECAUSE")
-		for _, a := range s.Accepted {
-			out.line("accept[%d]\t%s\t%d\t%s", a.Rule-1, a.Target, a.Slots, a.Because)
-		}
-	}
-	out.searched(s.Search)
-	out.line("")
-	out.line("KMS requests\t%d (%d throttled)", s.KMS.Requests, s.KMS.Throttled)
-	if saved := s.KMS; saved.Header+saved.Shared > 0 {
-		out.line("without a request\t%d by their header (%d checked), %d with the same blob as another", saved.Header, saved.Checked, saved.Shared)
-	}
-	out.line("converged\t%s", s.convergence())
-	for _, note := range s.Notes {
-		out.line("note\t%s", note)
-	}
-	return out.end()
 }
 
 // convergence says whether, and if not why not, the pass is evidence that the

@@ -60,7 +60,8 @@ func (t *task) moves() bool { return t.payload != nil }
 // guards returns the values on which the moved slots depend, other than those
 // that they replace.
 func (t *task) guards(target *Target) []scan.Guard {
-	return target.Format.Guards(t.item, t.slots[:t.named], func(i int) bool { return t.verdicts[i].moves() })
+	moves := func(i int) bool { return t.verdicts[i].moves() }
+	return target.Format.Guards(t.item, t.slots[:t.named], moves)
 }
 
 // worker takes chunks of items from page to outcome.

@@ -110,7 +110,8 @@ type headers struct {
 func newHeaders(c Config) *headers {
 	looking := !slices.ContainsFunc(c.Targets, func(t Target) bool { return t.Writer != nil })
 	return &headers{keys: c.Keys, looking: looking, sample: c.Sample.orDefault(), salt: uint64(c.Draw(1 << 62)), begin: c.BeginHeaders, begun: c.BeginHeaders == nil,
-		logger: c.Logger, turn: make(chan struct{}, 1), exact: c.Exact || c.Keys.refresh(), facts: map[kmsblob.Token]fact{}, lessons: map[class]verdict{}}
+		logger: c.Logger, turn: make(chan struct{}, 1), exact: c.Exact || c.Keys.refresh(),
+		facts: map[kmsblob.Token]fact{}, lessons: map[class]verdict{}}
 }
 
 // hint says what the header of a slot's blob tells.

@@ -221,7 +221,8 @@ func (r *Rotator) originOf(slot ciphertext.Slot, v verdict) checkpoint.Origin {
 // still contain one: damaged, of another layout, after other bytes, encoded,
 // cut short or compressed.
 func holdsBlob(b []byte) bool {
-	if len(b) >= 5 && b[0] == 1 && b[3] == 0 && b[4] == 0x78 || bytes.HasPrefix(b, []byte{0x0a, 0x20}) {
+	if len(b) >= 5 && b[0] == 1 && b[3] == 0 && b[4] == 0x78 ||
+		bytes.HasPrefix(b, []byte{0x0a, 0x20}) {
 		return true // it begins as the known layouts do
 	}
 	for _, magic := range []string{"\x1f\x8b\x08", "\x28\xb5\x2f\xfd", "BZh", "\xfd7zXZ", "PK\x03\x04",

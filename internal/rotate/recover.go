@@ -57,7 +57,8 @@ func (w *worker) recover(
 // item, and to a blob with the encryption context that the slot must have.
 func (w *worker) ours(target *Target, ref scan.Ref, slot ciphertext.Slot, r Record) bool {
 	keys := w.decider.keys
-	return r.Binding != "" && r.Binding == w.bind(r, slot) && r.Target == target.Name && r.Ref == ref &&
+	return r.Binding != "" && r.Binding == w.bind(r, slot) &&
+		r.Target == target.Name && r.Ref == ref &&
 		r.Pass == w.pass && r.To == keys.Destination.ARN && keys.isSource(r.From)
 }
 

@@ -162,7 +162,8 @@ func (r *Rotator) settleEntries(
 	places, written := t.places(entries), t.written
 	for i, old := range entries {
 		var before, after checkpoint.Counts
-		countAs(&before, verdict{outcome: Outcome(old.Outcome), key: old.Key, reason: old.Reason}, old.Origin)
+		was := verdict{outcome: Outcome(old.Outcome), key: old.Key, reason: old.Reason}
+		countAs(&before, was, old.Origin)
 		if old.Unread && !t.unread { // its rules were not counted while it was unreadable
 			rules := newRuleCounts(r.proofs[old.Target])
 			rules.add(t)

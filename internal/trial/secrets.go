@@ -54,7 +54,8 @@ func (s *secrets) addBlob(what string, blob []byte) {
 func (s *secrets) dress(what string, blob bool, secret []byte, skip int) {
 	rest := secret[skip:min(len(secret), skip+4*window)]
 	list := strings.Trim(fmt.Sprint(rest), "[]")
-	forms := []string{string(rest), hex.EncodeToString(rest), strings.ToUpper(hex.EncodeToString(rest)),
+	forms := []string{
+		string(rest), hex.EncodeToString(rest), strings.ToUpper(hex.EncodeToString(rest)),
 		list, strings.ReplaceAll(list, " ", ","), strings.ReplaceAll(list, " ", ", "),
 		fmt.Sprintf("% x", rest), url.QueryEscape(string(rest)), base32.StdEncoding.EncodeToString(rest)}
 	for shift := range 4 { // a rune may begin before the rest

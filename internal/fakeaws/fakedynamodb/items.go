@@ -91,7 +91,8 @@ const (
 // functions. The = of an update is none.
 func withinLimits(text string, tokens []token, update bool) error {
 	if len(text) > maxExpression {
-		return invalid("Expression size has exceeded the maximum allowed size; expression size: %d", len(text))
+		return invalid("Expression size has exceeded the maximum allowed size; expression size: %d",
+			len(text))
 	}
 	n := 0
 	for i, t := range tokens[:len(tokens)-1] {

@@ -81,7 +81,8 @@ func diffValue(edits *[]edit, path []scan.Step, old, new scan.Value) error {
 			return fmt.Errorf("the list %s would change its length", printPath(path))
 		}
 		for i := range old.List {
-			if err := diffValue(edits, with(path, scan.Step{Index: i, Element: true}), old.List[i], new.List[i]); err != nil {
+			element := with(path, scan.Step{Index: i, Element: true})
+			if err := diffValue(edits, element, old.List[i], new.List[i]); err != nil {
 				return err
 			}
 		}
