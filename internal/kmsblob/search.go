@@ -14,6 +14,8 @@ const (
 	Base64    Encoding = "base64"
 	Base64URL Encoding = "base64url"
 	Hex       Encoding = "hex"
+	// SeparatedHex is hex with separators between the bytes, as in 01:02 or 0x01, 0x02.
+	SeparatedHex Encoding = "hex with separators"
 )
 
 // Hit is one place where Search found the header of a blob.
@@ -48,9 +50,10 @@ const Shortest = tokenAt + TokenLen
 const shortestText = (Shortest*8 + 5) / 6
 
 // Search calls found for each blob in data until found returns false. Raw bytes, base64
-// and base64url at each of their three alignments, and hex of both cases are found; in
-// texts also between line breaks, with the escapes of JSON and URLs, and in UTF-16. The
-// hits of one encoding and alignment come in the order of their offsets.
+// and base64url at each of their three alignments, and hex of both cases are found, hex
+// also with separators between the bytes. In texts, line breaks, the escapes of JSON and
+// URLs, and UTF-16 are read. The hits of one encoding and alignment come in the order of
+// their offsets.
 //
 // A blob is a hit when its token is there and when every byte of the header that is
 // there is as the layout says. These fix 62 bits or more, so that the chance of a false

@@ -72,6 +72,19 @@ func spellings(before, blob []byte) map[string][]byte {
 		"URL":         strings.NewReplacer("+", "%2B", "/", "%2f", "=", "%3D").Replace(std),
 	}
 	found := map[string][]byte{"raw": all}
+	for name, gap := range map[string]string{
+		"xxd": " ", "openssl": ":", "Python": `\x`, "Python in JSON": `\\x`, "C": ", 0x",
+	} {
+		var bytes []string
+		for _, b := range all {
+			bytes = append(bytes, hex.EncodeToString([]byte{b}))
+		}
+		found[name] = []byte(strings.Join(bytes, gap))
+		if len(gap) == 1 {
+			lines := wrapped(strings.Join(bytes, gap), 15*3, "\n    ")
+			found[name+", lines"] = []byte(lines)
+		}
+	}
 	for name, text := range texts {
 		found[name] = []byte(text)
 		if !strings.ContainsAny(text, `\%`) {

@@ -58,11 +58,28 @@ func (f *Finder) searchHex() {
 			width = 2
 		}
 		at := i - before*width
-		if data[i+width] != '8' || data[i-width] != '0' || at < 0 || data[at] != '0' {
+		if data[i+width] != '8' {
 			continue
 		}
-		f.try(text{data: data, at: at})
+		if data[i-width] == '0' && at >= 0 && data[at] == '0' {
+			f.try(text{data: data, at: at})
+		} else if gap := gapBefore(data, i); gap != "" {
+			f.try(text{data: data, at: i - 4*(2+len(gap)), gap: gap})
+		}
 	}
+}
+
+// gapBefore returns what separates the bytes of a text in hex whose fifth byte begins at i,
+// as in 01:02:02:00:78 or 0x01, 0x02; "" if this is no such text.
+func gapBefore(data []byte, i int) string {
+	for _, gap := range [...]string{" ", ":", "-", ",", ", ", `\x`, `\\x`, " 0x", ",0x", ", 0x"} {
+		first, fourth := i-4*(2+len(gap)), i-2-len(gap)
+		if first >= 0 && string(data[i-len(gap):i]) == gap &&
+			string(data[first:first+2]) == "01" && string(data[fourth:fourth+2]) == "00" {
+			return gap
+		}
+	}
+	return ""
 }
 
 // try reports the blob whose header begins at t, if there is one.
@@ -99,9 +116,10 @@ func (f *Finder) try(t text) {
 type text struct {
 	data   []byte
 	at     int
-	base64 bool // else hex
-	std    bool // + or / was met
-	url    bool // - or _ was met
+	base64 bool   // else hex
+	std    bool   // + or / was met
+	url    bool   // - or _ was met
+	gap    string // of hex: what stands between two bytes
 	acc    uint32
 	have   int // how many of the low bits of acc are not yet in a byte
 }
@@ -169,6 +187,9 @@ const maxBetween = 128
 // next reads one character. It skips what may stand between two: line breaks with the
 // indentation behind them, their escapes, and the zero bytes of UTF-16.
 func (t *text) next() (v byte, ok bool) {
+	if t.gap != "" && t.have == 0 && bytes.HasPrefix(t.data[t.at:], []byte(t.gap)) {
+		t.at += len(t.gap)
+	}
 	line := false
 	for end := min(len(t.data), t.at+maxBetween); t.at < end; {
 		c := t.data[t.at]
@@ -228,6 +249,8 @@ func hexDigit(c byte) (v byte, ok bool) {
 
 func (t *text) encoding() Encoding {
 	switch {
+	case t.gap != "":
+		return SeparatedHex
 	case !t.base64:
 		return Hex
 	case t.url:
@@ -312,7 +335,7 @@ func (t *text) before(buf []byte) []byte {
 	const window = 8 * oldestFront // with escapes and line breaks
 	var units [window]byte
 	n := 0
-	reader := text{data: t.data[:t.at], at: max(0, t.at-window), base64: t.base64}
+	reader := text{data: t.data[:t.at], at: max(0, t.at-window), base64: t.base64, gap: t.gap}
 	for reader.at < t.at {
 		v, ok := reader.next()
 		switch {

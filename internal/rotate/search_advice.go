@@ -28,10 +28,16 @@ func (c candidate) advice(row bool) string {
 	switch {
 	case c.name:
 		return "it is the name of a member or an entry, which no format replaces; " + application
+	case c.coding == kmsblob.SeparatedHex:
+		return "no format reads hex with separators; " + application
 	case !row && c.path != "":
 		return "no format but s3-encryption-client moves ciphertexts in user metadata; " + application
 	case row && c.alone:
-		return fmt.Sprintf("add a slot with path: %s and format: %s", yamlText(c.path), format)
+		path := c.path
+		if strings.HasSuffix(path, "}") { // the members of a set have no path of their own
+			path = path[:strings.LastIndexByte(path, '{')]
+		}
+		return fmt.Sprintf("add a slot with path: %s and format: %s", yamlText(path), format)
 	case row && prefix != "":
 		return fmt.Sprintf("if it is a ciphertext after its length, add a slot with path: %s "+
 			"and format: %s",

@@ -143,6 +143,46 @@ func TestSearchAsksOnceForEachToken(t *testing.T) {
 	}
 }
 
+// What to write in the job file is said with a path that a job file can hold.
+func TestAdviceOfTheSearch(t *testing.T) {
+	cloud := newCloud(t)
+	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
+	blob := cloud.encrypt(t, old, "x", nil)
+	separated := strings.TrimSpace(fmt.Sprintf("% x", blob))
+	for name, c := range map[string]struct {
+		value scan.Value
+		want  string
+	}{
+		"alone":     {scan.Value{Kind: scan.KindB, Bytes: blob}, "path: note and format: raw"},
+		"set":       {scan.Value{Kind: scan.KindBS, ByteSet: [][]byte{blob}}, "path: note and format: raw"},
+		"separated": {text(separated), "no format reads hex with separators"},
+	} {
+		target := newMemory()
+		target.rows["a"] = map[string]scan.Value{"note": c.value}
+		keys := cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}})
+		b := &bench{
+			cloud:  cloud,
+			keys:   keys,
+			format: format(t, nil, nil),
+			target: target,
+			store:  checkpoint.NewMemory(),
+		}
+		if _, err := b.run(t); err != nil {
+			t.Fatal(err)
+		}
+		last, err := b.passes.Last(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for chunk, err := range b.passes.Ledger(t.Context(), last) {
+			if err != nil || len(chunk.Entries) != 1 ||
+				!strings.Contains(chunk.Entries[0].Detail, c.want) {
+				t.Errorf("%s: %+v, %v", name, chunk.Entries, err)
+			}
+		}
+	}
+}
+
 // The last of many ciphertexts in one item is looked at, and so is one with the token of
 // others that KMS decrypts under no key.
 func TestSearchLooksAtTheLastCiphertext(t *testing.T) {
