@@ -176,6 +176,8 @@ func setAccepted(summary *report.Summary, job *config.Job, tally *accept.Tally) 
 			Rule:    result.Rule,
 			Target:  job.Accept[i].Target,
 			Slots:   result.Slots,
+			Misfits: result.Misfits,
+			Barred:  result.Barred,
 			Because: job.Accept[i].Because,
 			Void:    result.Void,
 		})

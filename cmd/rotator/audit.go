@@ -35,7 +35,7 @@ target or slot rule found no ciphertext. For other codes see docs/operations.md.
 			if err := s.remaining(); err != nil {
 				return err
 			}
-			if n := s.summary.Misfits(); n > 0 {
+			if n := s.summary.UnacceptedMisfits(); n > 0 {
 				return &outcomeError{code: exitExceptions, text: fmt.Sprintf(
 					"not proven: %d slots failed, or are under the destination key with another context", n)}
 			}

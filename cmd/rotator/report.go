@@ -176,7 +176,7 @@ func (c *common) printLedger(
 			if e.Accepted > 0 {
 				rule = fmt.Sprintf("accept[%d]", e.Accepted-1)
 			}
-			_, _ = printable.Fprintf(w, "%s\t%q\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", e.Target, e.Ref, e.Path,
+			_, _ = printable.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", e.Target, e.Ref, e.Path,
 				e.Outcome, e.Reason, e.Key, e.Attempts, rule, e.Detail)
 		}
 	}

@@ -54,6 +54,7 @@ type class struct {
 	key        string
 	origin     checkpoint.Origin
 	unread     bool // there was no ciphertext to read
+	otherKey   bool // the exception is foreign only because of its key
 }
 
 // maxRules is how many rules a class can name; the job file is bounded by it too.
@@ -92,11 +93,14 @@ func (t *Tally) classOf(e checkpoint.LedgerEntry) class {
 	}
 	if e.Outcome == foreign {
 		c.origin = foreign
+		c.otherKey = e.Reason == foreignKey
 	}
 	return c
 }
 
-const foreign = "foreign"
+// The outcome of a slot under a key that is not its destination, and the reason if
+// the job does not name that key.
+const foreign, foreignKey = "foreign", "foreign-key"
 
 // acceptable reports whether the outcome of an exception can be accepted. A
 // slot that kept changing or met a failing service may be under a source key
@@ -174,6 +178,12 @@ func (t *Tally) TokenKeys() map[string]string {
 type Result struct {
 	Rule  int // from 1, in the order of the job file
 	Slots int64
+	// Misfits is how many of Slots failed, or are foreign for a reason other than
+	// their key.
+	Misfits int64
+	// Barred is how many slots match the rule but are, or may be, under a source
+	// key. No rule accepts them.
+	Barred int64
 	// Void is the reason why the rule accepts nothing, or "".
 	Void string
 }
@@ -182,8 +192,17 @@ type Result struct {
 func (t *Tally) Results(now time.Time) []Result {
 	results := make([]Result, len(t.rules))
 	for c, n := range t.seen {
-		if i := t.rule(c); i >= 0 {
+		i := t.rule(c)
+		switch _, ok := t.elsewhere(c); {
+		case i >= 0:
 			results[i].Slots += n
+			if !c.otherKey {
+				results[i].Misfits += n
+			}
+		case !ok:
+			for _, candidate := range []byte(c.candidates) {
+				results[candidate].Barred += n
+			}
 		}
 	}
 	for i, rule := range t.rules {

@@ -107,9 +107,9 @@ func TestRules(t *testing.T) {
 		tally.Add(e)
 	}
 	want := []accept.Result{
-		{Rule: 1}, {Rule: 2}, {Rule: 3, Slots: 1},
-		{Rule: 4, Slots: 3, Void: "it matches 3 slots, and most is 2"},
-		{Rule: 5, Slots: 1, Void: "it ended on 2026-11-29"},
+		{Rule: 1}, {Rule: 2}, {Rule: 3, Slots: 1, Misfits: 1},
+		{Rule: 4, Slots: 3, Misfits: 3, Void: "it matches 3 slots, and most is 2"},
+		{Rule: 5, Slots: 1, Misfits: 1, Void: "it ended on 2026-11-29"},
 	}
 	results := tally.Results(now)
 	if diff := cmp.Diff(want, results); diff != "" {

@@ -97,6 +97,10 @@ func decideKey(f keyFacts) SourceKey {
 		s.Sentence = fmt.Sprintf("%s cannot be disabled. "+
 			"%d of the %d ciphertexts that were found %s on it: %s.",
 			name, under, f.counts.Slots.Seen, verb, f.where())
+		if n := f.counts.Keys[f.key.ARN].Unreadable; n > 0 {
+			s.Sentence += fmt.Sprintf(" It is also the key of %s that KMS cannot decrypt.",
+				count(int(n), "ciphertext"))
+		}
 	case !f.complete:
 		return notProven(ReasonNoLook, "The targets were not read to the end.")
 	case f.counts.Slots.Rotated > 0:

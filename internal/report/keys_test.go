@@ -64,6 +64,11 @@ func TestDecideKey(t *testing.T) {
 			f.counts.AddKey(oldKey, checkpoint.KeyCount{Slots: 3})
 			f.byTarget[0].slots = 3
 		}, No, ReasonRemaining, "alias/old cannot be disabled. 3 of the 10 ciphertexts that were found depend on it: 3 in customers."},
+		{"slots under it, of which KMS cannot decrypt all", func(f *keyFacts) {
+			failed(oldKey, 1)(f)
+			f.counts.AddKey(oldKey, checkpoint.KeyCount{Slots: 4, Unreadable: 1})
+			f.byTarget[0].slots = 3
+		}, No, ReasonRemaining, "3 in customers. It is also the key of 1 ciphertext that KMS cannot decrypt."},
 		{"slots under it in a pass that stopped", func(f *keyFacts) {
 			f.complete = false
 			f.counts.AddKey(oldKey, checkpoint.KeyCount{Slots: 3})

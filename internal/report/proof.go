@@ -111,6 +111,10 @@ func unproven(c checkpoint.Counts, info TargetInfo) (list []Unproven) {
 	case c.Items.Seen == 0:
 		u := Unproven{Target: info.Name, Reason: NoItem}
 		u.Sentence = fmt.Sprintf("%s: no item was found%s.", info.Name, in(info.Place))
+		if n := c.Items.Excluded; n > 0 {
+			u.Sentence += fmt.Sprintf(" include and exclude left out all that is there (%s).",
+				count(int(n), "item"))
+		}
 		return []Unproven{u}
 	case formats == 0:
 		u := Unproven{Target: info.Name, Reason: NoMatch}
@@ -140,9 +144,11 @@ func unprovenRule(c checkpoint.Counts, target, name string) Unproven {
 		u.Sentence = who + ": no item matches it."
 		return u
 	}
-	said := []string{fmt.Sprintf("%s: none of %d items has a ciphertext there.", who, c.Items.Seen)}
+	said := []string{fmt.Sprintf("%s: none of %s has a ciphertext there.", who,
+		count(int(c.Items.Seen), "item"))}
 	if n.Refused > 0 {
-		said = append(said, fmt.Sprintf("In %d items the value there cannot be read as one.", n.Refused))
+		said = append(said, fmt.Sprintf("In %s a value was refused; the result lists the "+
+			"reasons.", count(int(n.Refused), "item")))
 	}
 	for _, what := range slices.Sorted(maps.Keys(n.Instead)) {
 		said = append(said, insteadOf(what, n.Instead[what]))
@@ -170,7 +176,8 @@ func insteadOf(what string, n int64) string {
 	if place == "" {
 		place = "the document"
 	}
-	return fmt.Sprintf("In %d items %s is of type %s, where the path needs %s.", n, place, kind, needs)
+	return fmt.Sprintf("In %s %s is of type %s, where the path needs %s.",
+		count(int(n), "item"), place, kind, needs)
 }
 
 // in returns " in PLACE", or "" if the place is unknown.

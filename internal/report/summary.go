@@ -143,6 +143,11 @@ type Accepted struct {
 	Target  string `json:"target"`
 	Slots   int64  `json:"slots"`
 	Because string `json:"because"`
+	// Misfits counts those of Slots that Summary.Misfits counts.
+	Misfits int64 `json:"-"`
+	// Barred counts slots that match the rule and that no rule accepts, because they
+	// are, or may be, under a source key.
+	Barred int64 `json:"-"`
 	// Void is the reason why the rule accepts none of its slots.
 	Void string `json:"void,omitempty"`
 }
@@ -169,6 +174,10 @@ func (s *Summary) noteAccepted() {
 		case a.Void != "":
 			s.Notes = append(s.Notes, fmt.Sprintf(
 				"accept[%d] accepts nothing: %s", a.Rule-1, a.Void))
+		case a.Barred > 0:
+			s.Notes = append(s.Notes, fmt.Sprintf(
+				"accept[%d] matches %s in target %s under a source key, or under an unknown key "+
+					"that may be one; no rule accepts them", a.Rule-1, slots(a.Barred), a.Target))
 		case a.Slots == 0 && s.Status == Complete:
 			s.Notes = append(s.Notes, fmt.Sprintf(
 				"accept[%d] matched no slot in target %s; remove it if it is no longer needed",
@@ -179,6 +188,20 @@ func (s *Summary) noteAccepted() {
 
 // Exceptions counts the slots that the ledger holds.
 func (s Slots) Exceptions() int64 { return s.Foreign + s.Failed + s.Conflict }
+
+// slots returns a count of slots with the noun.
+func slots(n int64) string { return count(int(n), "slot") }
+
+// UnacceptedMisfits counts the misfits that no accept rule covers.
+func (s *Summary) UnacceptedMisfits() int64 {
+	n := s.Misfits()
+	for _, a := range s.Accepted {
+		if a.Void == "" {
+			n -= a.Misfits
+		}
+	}
+	return n
+}
 
 // Misfits counts the slots that failed, and the foreign slots other than those
 // under another key.
@@ -200,8 +223,12 @@ func (s *Summary) SetTargets(infos []TargetInfo, counts map[string]checkpoint.Co
 	for _, info := range infos {
 		c := counts[info.Name]
 		s.total.Add(c)
-		if info.Complete == "" {
-			s.filtered += c.Items.Excluded
+		if n := c.Items.Excluded; info.Complete == "" {
+			s.filtered += n
+		} else if n > 0 {
+			s.Notes = append(s.Notes, fmt.Sprintf("target %s: include and exclude left out %s; "+
+				"the job file states why that is complete: %s",
+				info.Name, count(int(n), "item"), info.Complete))
 		}
 		s.NotProven = append(s.NotProven, unproven(c, info)...)
 		s.Targets = append(s.Targets, Target{

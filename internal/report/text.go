@@ -215,7 +215,7 @@ func (l *lines) reasons(reasons []Reason) {
 				l.line("")
 				l.line("examples of %s, %s:", r.Outcome, r.Reason)
 			}
-			l.line("  %s  %s  %s", e.Target, e.Ref, e.Path)
+			l.line("  %s", strings.TrimSuffix(e.Target+"  "+e.Ref+"  "+e.Path, "  "))
 		}
 	}
 }
