@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/spf13/cobra"
 
 	"rotator/internal/checkpoint"
@@ -47,7 +49,12 @@ func (c *common) createTable(ctx context.Context, job *config.Job, show bool) er
 	if show {
 		return c.printTable(store)
 	}
-	if err := store.CreateTable(ctx); err != nil {
+	err = store.CreateTable(ctx)
+	if exists := (*types.ResourceInUseException)(nil); errors.As(err, &exists) {
+		return problem(job, "checkpoint", "table "+place.Table+" exists already; rotator run uses it if "+
+			"it is a table of checkpoints, otherwise name another table")
+	}
+	if err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(c.out, "table %s is ready\n", place.Table)

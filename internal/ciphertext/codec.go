@@ -155,13 +155,13 @@ func decode(format string, padding Padding, value []byte) decoded {
 	if format == formatHex {
 		blob, form, ok := decodeHex(value)
 		if !ok {
-			return decoded{refused: notFormat(format, value)}
+			return decoded{refused: otherFormat(format, value)}
 		}
 		return decoded{blob: blob, form: form, refused: checkBlob(blob)}
 	}
 	blob, form, ok := decodeText(value, format == formatBase64URL)
 	if !ok {
-		return decoded{refused: notFormat(format, value)}
+		return decoded{refused: otherFormat(format, value)}
 	}
 	shown := form.padding
 	if shown == PaddingUnknown {

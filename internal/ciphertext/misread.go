@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/binary"
+	"encoding/hex"
 	"regexp"
 	"slices"
 	"strings"
@@ -28,6 +29,38 @@ func notFormat(format string, text []byte) *Refused {
 		Detail: "it is not " + format + " in a form that can be restored byte for byte; " +
 			"if it is plaintext, it was never encrypted and is not changed",
 	}
+}
+
+// otherFormat refuses a value that is not in the format of its rule. If it is a
+// ciphertext in another format, the detail names that format.
+func otherFormat(format string, value []byte) *Refused {
+	refused := notFormat(format, value)
+	if other := blobFormat(value); other != "" && refused.Reason == "not-"+format {
+		refused.Detail = "it is a KMS ciphertext in another format than " + format + ": set format: " + other
+	}
+	return refused
+}
+
+// blobFormat returns the format in which a value is a KMS ciphertext and nothing else, or "".
+func blobFormat(value []byte) string {
+	if len(value) > 4*MaxBlob {
+		return ""
+	}
+	text := bytes.TrimSpace(value)
+	unhexed, err := hex.DecodeString(string(text))
+	standard, _, _ := decodeText(text, false)
+	url, _, _ := decodeText(text, true)
+	switch {
+	case kmsblob.IsBlob(value):
+		return formatRaw
+	case err == nil && kmsblob.IsBlob(unhexed):
+		return formatHex
+	case kmsblob.IsBlob(standard):
+		return formatBase64
+	case kmsblob.IsBlob(url):
+		return formatBase64URL
+	}
+	return ""
 }
 
 // heldCiphertext refuses a text that is more than the base64 of a ciphertext.
