@@ -30,9 +30,11 @@ type compiler struct {
 	errs  []error
 
 	reads, writes []string
-	metadata      []string // entries of user metadata that matter to a slot in the body
-	whole         bool
-	needsBody     func(key string, metadata map[string]string) bool
+	// attributes are the references of the target's own contexts to attributes.
+	attributes []fieldReference
+	metadata   []string // entries of user metadata that matter to a slot in the body
+	whole      bool
+	needsBody  func(key string, metadata map[string]string) bool
 }
 
 func (c *compiler) fail(field, format string, args ...any) {
@@ -77,8 +79,13 @@ func (c *compiler) run() Format {
 	if len(c.errs) > 0 {
 		return nil
 	}
-	return form.build(c)
+	format := form.build(c)
+	c.writtenReferences()
+	return format
 }
+
+// fieldReference is a reference in a field of the target.
+type fieldReference struct{ field, reference, attribute string }
 
 // slotField names a field of the i-th slot, or the slot itself.
 func slotField(i int, name string) string {
@@ -150,6 +157,7 @@ func (c *compiler) given() given {
 			c.fail("context_file.name", "%v", err)
 		}
 		c.readsOf(parts)
+		c.noteReferences("context_file.name", parts)
 		g.named, g.name = n, parts
 	}
 	return g
@@ -248,6 +256,9 @@ func (c *compiler) rule(field string, context map[string]string) rule {
 	}
 	for _, parts := range r.values {
 		c.readsOf(parts)
+		if c.form.slots == noSlots {
+			c.noteReferences(field, parts)
+		}
 	}
 	return r
 }

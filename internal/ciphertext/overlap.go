@@ -55,6 +55,27 @@ func (c *compiler) movingReferences(field string, r rule) {
 	}
 }
 
+// noteReferences stores the attributes that a field of the target takes its value
+// from, for writtenReferences.
+func (c *compiler) noteReferences(field string, parts []part) {
+	for _, p := range parts {
+		if p.kind == attribute {
+			c.attributes = append(c.attributes, fieldReference{field, p.reference, p.path[0].Name})
+		}
+	}
+}
+
+// writtenReferences refuses a context, or the name of one, that is taken from an attribute
+// which the format replaces when it moves a ciphertext.
+func (c *compiler) writtenReferences() {
+	for _, r := range c.attributes {
+		if slices.Contains(c.writes, r.attribute) {
+			c.fail(r.field, "${%s}: format %s changes this attribute when a ciphertext is moved; "+
+				"take the value from another place", r.reference, c.form.name)
+		}
+	}
+}
+
 // errShared returns the refusal of a place that several rules name.
 func errShared(path string) *Refused {
 	return &Refused{Reason: "ambiguous", Detail: "more than one slot of the job file names " + path +

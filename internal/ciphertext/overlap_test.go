@@ -133,6 +133,28 @@ func TestOverlapsInTheJobFile(t *testing.T) {
 	}
 }
 
+// TestContextsOfWrittenAttributes: a format that knows its own places takes no context, and
+// no name of one, from an attribute that it replaces.
+func TestContextsOfWrittenAttributes(t *testing.T) {
+	from := func(name, reference string) map[string]string { return map[string]string{name: reference} }
+	for want, spec := range map[string]Spec{
+		"context: ${key}": {Format: formatCredstash, Context: from("c", "${key}")},
+		"destination_context: ${key}": {Format: formatCredsmash, Context: from("c", "${name}"),
+			DestinationContext: from("c", "v${key}")},
+		"context_file.name: ${key}": {Format: formatCredstash,
+			Named: &Named{File: "f", Name: "${name}/${key}"}},
+		"context: ${kms-arn}": {Format: formatBranchKeystore,
+			Context: from(branchKeyStore, "${kms-arn}"), DestinationKey: "k"},
+		`context: ${["` + descriptionAttribute + `"]}`: {Format: formatDDBEncryption,
+			Context: from(contextTable, `${["`+descriptionAttribute+`"]}`)},
+	} {
+		spec.Kind = Rows
+		if _, err := New(spec); err == nil || !strings.Contains(err.Error(), want+": format "+spec.Format) {
+			t.Errorf("%s: %v, want %s", spec.Format, err, want)
+		}
+	}
+}
+
 // TestPatternsForOnePlace: what several patterns match is one refused slot.
 func TestPatternsForOnePlace(t *testing.T) {
 	body := "A=" + std64("abc") + " B=" + std64("xyz") + "\n"

@@ -55,7 +55,11 @@ func textPlaces(body []byte, matches []textMatch, find lookup) []place {
 		taken = m.end
 		d := decode(m.slot.format, m.slot.padding, body[m.start:m.end])
 		if d.refused == nil {
-			d.refused = partOfText(m.slot.format, body, m.start, m.end)
+			due := 0
+			if d.padding == PaddingNever {
+				due = 3 - len(d.blob)%3
+			}
+			d.refused = partOfText(m.slot.format, body, m.start, m.end, due)
 		}
 		if i+1 < len(matches) && (matches[i+1].start < m.end || matches[i+1].start == m.start) {
 			d.refused = &Refused{

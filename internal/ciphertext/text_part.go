@@ -11,14 +11,17 @@ import (
 // precedes or follows it. A new blob would otherwise be read together with the
 // padding of the old blob or with these characters. Both are recognised with
 // the escapes of URLs, JSON, XML, shells and programming languages.
-func partOfText(format string, body []byte, start, end int) *Refused {
+// If the text lacks padding that it needs, due is the number of the missing
+// characters; otherwise it is 0.
+func partOfText(format string, body []byte, start, end, due int) *Refused {
 	text := body[start:end]
 	start += len(text) - len(bytes.TrimLeft(text, " \t\r\n"))
 	end -= len(text) - len(bytes.TrimRight(text, " \t\r\n"))
 	after := charAfter(body[end:])
 	before := charBefore(format, body[:start])
 	switch {
-	case format != formatHex && (after == '=' || paddingOnNextLine.Match(firstBytes(body[end:]))):
+	case format != formatHex && (after == '=' || due > 0 && paddingNear(body[end:], due) ||
+		paddingOnNextLine.Match(firstBytes(body[end:]))):
 		return partRefused("base64 padding follows the group; include it in the group, " +
 			"such as ([A-Za-z0-9+/]+={0,2})")
 	case inAlphabet(format, after):
@@ -57,13 +60,16 @@ const spelled = `(?:%(?:25)*([0-9A-Fa-f]{2})` +
 	`|\\+[ux]\{0*([0-9A-Fa-f]{2})\}` +
 	`|\\+x([0-9A-Fa-f]{2})` +
 	`|&(?:amp;)*#[xX]0*([0-9A-Fa-f]{2});?` +
+	`|%(?:25)*u00([0-9A-Fa-f]{2})` +
+	`|\\+'?0{0,4}(2[bBdDfF]|3[dD]|5[fF])` + // of LDAP, CSS and RTF
 	`|&(?:amp;)*#0*([0-9]{2,3});?` +
 	`|&(?:amp;)*(equals|plus|sol|lowbar|UnderBar|hyphen|dash);` +
-	`|\\+([=+/_-]))`
+	`|\\+([=+/_-])` +
+	`|\\+0?(53|55|57|75|137))` // in octal
 
 // The number of the group of spelled that holds a decimal code. Groups before it hold
-// hexadecimal ones.
-const decimalGroup = 7
+// hexadecimal ones. The last three hold a name, the character and an octal code.
+const decimalGroup = 9
 
 // maxSpelled bounds the bytes that are searched for one character.
 const maxSpelled = 32
@@ -73,6 +79,7 @@ var (
 	spelledBefore = regexp.MustCompile(spelled + `$`)
 	// controlBefore is an escape such as \n, whose letter is no character of a text.
 	controlBefore = regexp.MustCompile(`\\[abefnrtv0]$`)
+	controlAfter  = regexp.MustCompile(`^\\+[abefnrtv]`)
 	// paddingOnNextLine is the end of a text whose lines are so wide that its padding
 	// has a line of its own.
 	paddingOnNextLine = regexp.MustCompile(
@@ -92,6 +99,33 @@ func charAfter(b []byte) rune {
 		return charOf(groups)
 	}
 	return rune(b[0])
+}
+
+// paddingNear reports whether exactly the padding that is due stands in b before any
+// letter or digit: a text that is cut into several strings or lines, or one with a sign
+// before each character.
+func paddingNear(b []byte, due int) bool {
+	b = firstBytes(b)
+	found := 0
+	for len(b) > 0 {
+		if control := controlAfter.Find(b); control != nil && found == 0 {
+			b = b[len(control):]
+			continue
+		}
+		c, size := rune(b[0]), 1
+		if groups := spelledAfter.FindSubmatch(b); groups != nil {
+			c, size = charOf(groups), len(groups[0])
+		}
+		switch {
+		case c == '=':
+			found++
+		case c == '+', c == '/':
+		case inAlphabet(formatBase64, c):
+			return found == due
+		}
+		b = b[size:]
+	}
+	return found == due
 }
 
 // charBefore returns the character at the end of b. Before a hexadecimal text,
@@ -123,8 +157,10 @@ func charOf(groups [][]byte) rune {
 			base = 10
 		case number == decimalGroup+1:
 			return charNamed(text)
-		case number > decimalGroup:
+		case number == decimalGroup+2:
 			return rune(text[0])
+		case number == decimalGroup+3:
+			base = 8
 		}
 		code, _ := strconv.ParseUint(text, base, 16) // the pattern matches only digits
 		return rune(code)

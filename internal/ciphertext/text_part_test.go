@@ -35,6 +35,17 @@ func TestTextPart(t *testing.T) {
 		{"padding in HTML", `>` + group, "<s>" + bare + "&equals;&equals;</s>", "", false},
 		{"padding in a string", `"` + group, `"` + bare + `\x3d\x3d"`, "", false},
 		{"padding on its own line", `s: ` + group, "s: " + bare + "\n==\n", "", false},
+		{"padding in octal", `s=` + group, "s=" + bare + `\075\075`, "", false},
+		{"padding in LDAP", `s=` + group, "s=" + bare + `\3D\3d`, "", false},
+		{"padding in CSS", `s=` + group, "s=" + bare + `\00003d \00003d `, "", false},
+		{"padding in RTF", `s=` + group, "s=" + bare + `\'3d\'3d`, "", false},
+		{"padding in an old URL", `s=` + group, "s=" + bare + "%u003D%u003D", "", false},
+		{"padding behind carets", `s=` + group, "s=" + bare + "^=^=", "", false},
+		{"padding behind a space", `s=` + group, "s=" + bare + "\t==", "", false},
+		{"padding in UTF-16", `s=` + group, "s=" + bare + "\x00=\x00=\x00", "", false},
+		{"padding in a string of its own", `s=` + group, "s=" + bare + `" + "=="`, "", false},
+		{"padding in a comment's next line", `# ` + group, "# " + bare + "\n# ==\n", "", false},
+		{"padding in a quotation", `> ` + group, "> " + bare + `\n> ==`, "", false},
 		{"padding, base64url", `s=([A-Za-z0-9_-]+)`, "s=" + bare + "==", formatBase64URL, false},
 		{"a literal behind the group", group + `z;`, "s=" + bare[:12] + "z;", "", false},
 		{"a digit of the text in a URL", `s=([A-Za-z0-9+/]{12})`, "s=" + bare[:12] + "%2Bab", "", false},
@@ -52,6 +63,9 @@ func TestTextPart(t *testing.T) {
 		{"an entity in front", `&quot;` + group, "&quot;" + bare + "&quot;", "", true},
 		{"PostgreSQL", `\\x([0-9a-f]+)`, `\x` + digits, formatHex, true},
 		{"SQL", `0x([0-9a-f]+)`, "0x" + digits + ",", formatHex, true},
+		{"less than the padding", `s=` + group, "s=" + bare + `" = 1`, "", true},
+		{"more than the padding", `s=` + group, "s=" + bare + "\n=======\n", "", true},
+		{"a name in between", `s=` + group, "s=" + bare + `" t=="`, "", true},
 		{"next line", `s: ` + group, "s: " + bare + "\nt: u==\n", "", true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -76,6 +90,8 @@ func FuzzTextPart(f *testing.F) {
 	f.Add("s=", "%3D%3D", []byte("0123456789"), []byte("012345678901"), false)
 	f.Add("s=%2B", "", []byte("012345678"), []byte("0123456789"), true)
 	f.Add(`"`, `\u003d\u003d"`, []byte("0123456789"), []byte("x"), true)
+	f.Add("> ", "\n> ==", []byte("0123456789"), []byte("012345678901"), false)
+	f.Add("s=", `\075\075`, []byte("0123456789"), []byte("012345678901"), false)
 	f.Add(">", "&#61;&#x3d;&equals;<", []byte("0123456789"), []byte("xy"), false)
 	unescape := func(s string) string {
 		if u, err := url.PathUnescape(s); err == nil {
