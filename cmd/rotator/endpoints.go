@@ -31,12 +31,27 @@ func noAccessPoint(t *config.S3, endpoint *string) string {
 // error type for it.
 func noEndpoint(err error) (detail string, ok bool) {
 	const mark = "endpoint rule error, "
+	const malformed = "Failed to parse uri: "
+	const check = "check region, endpoint, and AWS_REGION, AWS_ENDPOINT_URL, " +
+		"AWS_USE_FIPS_ENDPOINT and AWS_USE_DUALSTACK_ENDPOINT"
 	for ; err != nil; err = errors.Unwrap(err) {
 		if rule, ok := strings.CutPrefix(err.Error(), mark); ok {
-			return fmt.Sprintf("the AWS SDK has no endpoint for it: %s; check region, endpoint, and "+
-				"AWS_REGION, AWS_ENDPOINT_URL, AWS_USE_FIPS_ENDPOINT and AWS_USE_DUALSTACK_ENDPOINT",
-				strings.TrimSuffix(rule, ".")), true
+			return fmt.Sprintf("the AWS SDK has no endpoint for it: %s; %s",
+				strings.TrimSuffix(rule, "."), check), true
+		}
+		if strings.HasPrefix(err.Error(), malformed) { // what follows may hold a password
+			return "the AWS SDK has an endpoint for it that is no URL; " + check, true
 		}
 	}
 	return "", false
+}
+
+// bareEndpoint returns an endpoint without what could be a secret: one from the environment
+// or a profile can have credentials or a query.
+func bareEndpoint(endpoint string) string {
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return ""
+	}
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}).String()
 }

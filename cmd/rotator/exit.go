@@ -41,9 +41,9 @@ func (s streams) explain(err error) int {
 		return exitDone
 	}
 	code, hint := exitCode(err)
-	lines := linesOf(err)
+	lines := linesOf(err, s.secrets.Text)
 	for i, line := range lines {
-		lines[i] = printable.Text(s.secrets.Text(line))
+		lines[i] = printable.Text(line)
 	}
 	_, _ = fmt.Fprintf(s.err, "rotator: %s\n", strings.Join(lines, "\n"))
 	if hint != "" {
@@ -54,21 +54,27 @@ func (s streams) explain(err error) int {
 
 // linesOf splits an error that is printed on more than one line: the problems
 // of a job file, and joined errors. Line breaks in other errors may come from
-// outside and do not split them.
-func linesOf(err error) []string {
+// outside and do not split them. The texts are passed through redact. The name of
+// a field, such as grant_tokens, is no label of the text behind it.
+func linesOf(err error, redact func(string) string) []string {
 	if problems, ok := err.(*config.Problems); ok {
-		return problems.Lines()
+		redacted := config.Problems{File: problems.File}
+		for _, p := range problems.List {
+			p.Field, p.Detail = redact(p.Field), redact(p.Detail)
+			redacted.List = append(redacted.List, p)
+		}
+		return redacted.Lines()
 	}
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		var texts, lines []string
 		for _, one := range joined.Unwrap() {
-			texts, lines = append(texts, one.Error()), append(lines, linesOf(one)...)
+			texts, lines = append(texts, one.Error()), append(lines, linesOf(one, redact)...)
 		}
 		if strings.Join(texts, "\n") == err.Error() {
 			return lines
 		}
 	}
-	return []string{err.Error()}
+	return []string{redact(err.Error())}
 }
 
 // exitCode maps any error to its exit code and a hint; "" where the error says

@@ -71,7 +71,7 @@ func whereOf(target config.Target, cfg aws.Config, endpoint *string) checkpoint.
 	p := checkpoint.Place{
 		Format:   target.Format,
 		Region:   cfg.Region,
-		Endpoint: aws.ToString(endpoint),
+		Endpoint: bareEndpoint(aws.ToString(endpoint)),
 	}
 	switch {
 	case target.DynamoDB != nil:

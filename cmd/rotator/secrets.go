@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"strings"
 
@@ -28,9 +29,34 @@ func environmentSecrets(environ []string) (secrets []string) {
 			secrets = append(secrets, value)
 		case name == "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", name == "AWS_WEB_IDENTITY_TOKEN_FILE":
 			secrets = append(secrets, readToken(value))
+		case strings.HasPrefix(name, "AWS_ENDPOINT_URL"),
+			strings.HasSuffix(strings.ToUpper(name), "_PROXY"):
+			secrets = append(secrets, urlSecrets(value)...)
 		}
 	}
 	return secrets
+}
+
+// urlSecrets are the password of a URL, or its user name where there is no password, as it
+// stands there and decoded. The URL may be malformed.
+func urlSecrets(text string) []string {
+	end := strings.LastIndexByte(text, '@')
+	if end < 0 {
+		return nil
+	}
+	user := text[:end]
+	if _, rest, ok := strings.Cut(user, "://"); ok {
+		user = rest
+	}
+	secret := user
+	if _, password, ok := strings.Cut(user, ":"); ok {
+		secret = password
+	}
+	decoded, err := url.PathUnescape(secret)
+	if err != nil {
+		return []string{secret}
+	}
+	return []string{secret, decoded}
 }
 
 func readToken(path string) string {

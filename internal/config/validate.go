@@ -275,12 +275,20 @@ var roleForm = regexp.MustCompile(`^arn:aws[a-z-]*:iam::[0-9]{12}:role/[!-~]+$`)
 
 // service checks what every AWS client can be given.
 func (c *checker) service(field, endpoint, role string) {
-	if u, err := url.Parse(endpoint); endpoint != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil) {
-		c.add(field+".endpoint", "must be a URL without credentials, such as http://127.0.0.1:4566")
+	if endpoint != "" && !bareURL(endpoint) {
+		c.add(field+".endpoint", "must be a URL without credentials, query and fragment, "+
+			"such as http://127.0.0.1:4566")
 	}
 	if role != "" && !roleForm.MatchString(role) {
 		c.add(field+".role_arn", fmt.Sprintf("%q is not the ARN of a role, such as arn:aws:iam::111122223333:role/rotator", role))
 	}
+}
+
+// bareURL reports whether an endpoint holds nothing that could be a secret: reports name it.
+func bareURL(endpoint string) bool {
+	u, err := url.Parse(endpoint)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" &&
+		u.User == nil && !strings.ContainsAny(endpoint, "?#")
 }
 
 func (c *checker) target(field string, t *Target) {

@@ -189,7 +189,10 @@ func labels() []*regexp.Regexp {
 		`["']Token["']\s*:\s*["']([^"']+)`, // of a container's credentials
 		`(?i:authorization)["']?\s*[:=]\s*\[?["']?((?:[A-Za-z0-9-]+\s+)?[^\s"'\],]+)`,
 		`(?i:\bbearer)\s+([A-Za-z0-9._~+/=-]{8,})`,
-		`[A-Za-z][A-Za-z0-9+.-]*://[^\s/:@"']*:([^\s/@"']+)@`, // a password in a URL
+		// A password in a URL, which may hold a slash that should be escaped, or a token in
+		// the place of a user name.
+		`[A-Za-z][A-Za-z0-9+.-]*://[^\s/:@"']*:([0-9]*[^0-9\s/"'][^\s"']*|[0-9]+)@`,
+		`(?i:https?)://([^\s/:@"']+)@`,
 	}
 	compiled := make([]*regexp.Regexp, len(forms))
 	for i, form := range forms {

@@ -132,6 +132,20 @@ func TestLabelled(t *testing.T) {
 	}
 }
 
+// TestCredentialsInURLs: also where the URL is malformed, or has no password.
+func TestCredentialsInURLs(t *testing.T) {
+	for url, want := range map[string]string{
+		"http://user:hunter2/x@proxy:x/": "http://user:[redacted]@proxy:x/",
+		"http://user:p@ss:1@proxy:3128":  "http://user:[redacted]@proxy:3128",
+		"socks5://:12345678@proxy":       "socks5://:[redacted]@proxy",
+		"https://hunter2@proxy/a":        "https://[redacted]@proxy/a",
+	} {
+		if got := New().Text(`parse "` + url + `": bad`); got != `parse "`+want+`": bad` {
+			t.Errorf("%s became %s", url, got)
+		}
+	}
+}
+
 // Known secrets are taken out of any text, in whatever form.
 func TestKnown(t *testing.T) {
 	const known = "minio-secret/+1"

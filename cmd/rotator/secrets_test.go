@@ -1,0 +1,46 @@
+package main
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"rotator/internal/config"
+	"rotator/internal/redact"
+)
+
+// TestSecretsOfURLs: the credentials in endpoints and proxies of the environment are known
+// as secrets, and no report names them.
+func TestSecretsOfURLs(t *testing.T) {
+	for url, bare := range map[string]string{
+		"http://user:pass%2Fword@host:1/p?token=query-secret": "http://host:1/p",
+		"http://pass%2Fword@host:1":                           "http://host:1",
+		"http://user:pass%2Fword@host:x":                      "",
+		"http://host:1":                                       "http://host:1",
+	} {
+		for _, name := range []string{"AWS_ENDPOINT_URL_KMS", "HTTPS_PROXY", "http_proxy"} {
+			secrets := environmentSecrets([]string{name + "=" + url})
+			if slices.Contains(secrets, "pass/word") != strings.Contains(url, "@") {
+				t.Errorf("%s=%s: %q", name, url, secrets)
+			}
+		}
+		if got := bareEndpoint(url); got != bare {
+			t.Errorf("%s is printed as %s", url, got)
+		}
+	}
+}
+
+// TestProblemsAreReadable: the name of a field is no label of a secret, and what a problem
+// says is redacted.
+func TestProblemsAreReadable(t *testing.T) {
+	problems := &config.Problems{File: "job.yaml", List: []config.Problem{
+		{Field: "kms.grant_tokens", Detail: "must be a list"},
+		{Field: "kms.endpoint", Detail: "Signature=hunter2 is not one"},
+	}}
+	got := strings.Join(linesOf(problems, redact.New().Text), "\n")
+	want := "job.yaml: kms.grant_tokens: must be a list\n" +
+		"job.yaml: kms.endpoint: Signature=[redacted] is not one"
+	if got != want {
+		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+	}
+}
