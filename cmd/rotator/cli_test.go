@@ -281,9 +281,9 @@ func (w *world) store(ts *testscript.TestScript, args []string) {
 	ts.Check(err)
 }
 
-// seal stores an object from a file in which <N> stands for the base64 of N bytes that are
-// encrypted under the old key, <N-> for that without padding, OLD for the ARN of the key,
-// and \xHH for a byte.
+// seal stores an object from a file. In the file, <N> is replaced by the base64
+// of N bytes that are encrypted under the old key, <N-> by the same without
+// padding, OLD by the ARN of the key, and \xHH by a byte.
 func (w *world) seal(ts *testscript.TestScript, args []string) {
 	body := regexp.MustCompile(`<\d+-?>`).ReplaceAllStringFunc(ts.ReadFile(args[1]), func(mark string) string {
 		n, err := strconv.Atoi(strings.Trim(mark, "<->"))

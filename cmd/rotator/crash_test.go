@@ -212,10 +212,10 @@ func TestKilledTwentyTimes(t *testing.T) {
 	if want := (report.Slots{Seen: int64(b.slots), Rotated: int64(b.slots)}); summary.Slots != want || summary.Pass != 1 {
 		t.Errorf("pass %d counted %+v, want %+v", summary.Pass, summary.Slots, want)
 	}
-	// A kill costs the answers for which no write was intended yet: a chunk of each
-	// worker. Slots that were written cost no second move: those behind the last save of
-	// the checkpoint are confirmed, by one request each, in at most 4 pages of 250 items
-	// in each of the 2 segments.
+	// After a kill, only answers without an intended write are requested again: at
+	// most a chunk of each worker. Slots that were written are not moved again.
+	// Those written after the last save of the checkpoint are confirmed by one
+	// request each, in at most 4 pages of 250 items in each of the 2 segments.
 	const inFlight, unsaved = 8 * 25, 2 * 4 * 250
 	asked := int(moves.Load()) - kills - 1 // each run asks once for permission
 	t.Logf("killed %d times; %d requests to move %d slots, at most %d expected; %d confirmations",

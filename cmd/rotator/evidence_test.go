@@ -90,8 +90,8 @@ func (b *crashBench) begin(t *testing.T) {
 	b.server.Faults().Clear("dynamodb:Scan")
 }
 
-// TestLogWithoutItsCheckpoint: what a log says of a pass that the checkpoint does not have
-// is not believed. Slots are where KMS says they are.
+// TestLogWithoutItsCheckpoint: lines of a log about a pass that the checkpoint
+// does not have are not used. KMS decides about the slots.
 func TestLogWithoutItsCheckpoint(t *testing.T) {
 	const n = 5
 	context := "context: {purpose: pii}"
@@ -123,8 +123,8 @@ func TestLogWithoutItsCheckpoint(t *testing.T) {
 	}
 }
 
-// TestRestartBelievesNothing: what an earlier pass noted says nothing of one that a restart
-// began, whatever was changed.
+// TestRestartBelievesNothing: lines of an earlier pass are not used in a pass
+// that a restart began.
 func TestRestartBelievesNothing(t *testing.T) {
 	const n = 50
 	b := newCrashBench(t, n, 100)
@@ -166,8 +166,8 @@ func forged(fields map[string]any) (text, hash string) {
 	return string(body[:len(body)-1]) + `,"hash":"` + hash + "\"}\n", hash
 }
 
-// forge appends a line for each of some items to a log, with a chain that is whole: it says
-// that a pass has moved the ciphertext that is there.
+// forge appends a line for each of some items to a log, with an unbroken chain.
+// Each line claims that a pass has moved the current ciphertext of the item.
 func (b *crashBench) forge(t *testing.T, log string, pass int, binding string, items ...int) string {
 	t.Helper()
 	prev, seq := strings.Repeat("0", 64), 0
@@ -201,8 +201,9 @@ func (b *crashBench) forge(t *testing.T, log string, pass int, binding string, i
 	return log
 }
 
-// TestForgedLinesHideNothing: a line that somebody added for a slot under the old key does
-// not keep it there, whether it follows what the checkpoint knows or stands alone.
+// TestForgedLinesHideNothing: a slot under the old key is moved even if a
+// forged line claims that it was moved, in a log of its own or after the lines
+// that the checkpoint has recorded.
 func TestForgedLinesHideNothing(t *testing.T) {
 	const n = 50
 	for _, test := range []struct {
@@ -256,9 +257,9 @@ func (b *crashBench) under(t *testing.T, i int) string {
 	return key
 }
 
-// TestCutLogIsTold: of a log that does not have what the checkpoint knows of it nothing is
-// believed. The run goes on, its report says so, and the check of the evidence fails, also
-// after later runs.
+// TestCutLogIsTold: a log that lacks a line that the checkpoint has recorded is
+// not used. The run continues, its report contains a note, and report --check
+// fails, also after later runs.
 func TestCutLogIsTold(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -301,8 +302,9 @@ func TestCutLogIsTold(t *testing.T) {
 	}
 }
 
-// TestForeignFilesSurvive: a file that is not rotator's is never changed, whichever
-// setting names it, and nothing is written anywhere before that is told.
+// TestForeignFilesSurvive: a file that rotator did not write is never changed,
+// regardless of the setting that names it, and nothing is written before the
+// error.
 func TestForeignFilesSurvive(t *testing.T) {
 	const theirs = "a note that somebody keeps"
 	for _, test := range []struct {

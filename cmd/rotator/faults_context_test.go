@@ -111,8 +111,9 @@ func TestEditedAfterALostAnswer(t *testing.T) {
 	}
 }
 
-// TestServerWithoutConditions: audit says, without a write, that nothing is known of the
-// conditions of the server; run finds out, and logs what is not enforced.
+// TestServerWithoutConditions: audit writes nothing and reports that the
+// conditions of the server were not tested; run tests them and logs those that
+// are not enforced.
 func TestServerWithoutConditions(t *testing.T) {
 	m := newMixed(t, 0)
 	i := slices.IndexFunc(varieties(), func(v variety) bool { return v.name == "sops-json" })
@@ -147,9 +148,10 @@ func TestServerWithoutConditions(t *testing.T) {
 	}
 }
 
-// TestEditedContextOfFiles: between the read of a file and its write, an application edits
-// what the new context is made from, or moves the file to another path. Each file can be
-// read with what its content and its path say.
+// TestEditedContextOfFiles: between the read and the write of a file, an
+// application edits the values of the new context, or moves the file to another
+// path. Each file can then be decrypted with the context that its content and
+// path state.
 func TestEditedContextOfFiles(t *testing.T) {
 	const files = 30
 	v := newVault(t, `  - name: vault

@@ -52,7 +52,8 @@ func proxyTo(to *url.URL) *httputil.ReverseProxy {
 	}
 }
 
-// mostFlood is where a flood ends after all, in bytes, if the worker takes so much.
+// mostFlood is the length in bytes at which a flood ends if the worker reads
+// that much.
 const mostFlood = 1 << 30
 
 func (f flood) serve(rw http.ResponseWriter, r *http.Request) {
@@ -104,9 +105,9 @@ type floodRun struct {
 	args []string
 }
 
-// endlessAnswers: whatever part of whatever answer does not end, the worker's memory stays
-// bounded, it stops with 69 and names what was too long, and the next run goes on. An
-// object without end is refused by name.
+// endlessAnswers: if any part of any response does not end, the memory of the
+// worker stays bounded, it stops with 69 and names the part that was too long,
+// and the next run continues. An endless object is refused as too-large.
 func endlessAnswers(t *testing.T) {
 	// Two answers of 16 MiB at once, and what is made of them; four objects of 64 MiB.
 	const most, mostObjects = 384 << 20, 768 << 20

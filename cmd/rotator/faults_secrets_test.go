@@ -23,9 +23,9 @@ import (
 	"rotator/internal/trial"
 )
 
-// echoing puts a proxy in front of a world's services that refuses one operation with what
-// it was sent: what the error says, its code, and the id of the request hold the headers
-// with the credentials and the body, in form after form.
+// echoing puts a proxy in front of the services that refuses one operation and
+// repeats the request: the message, the code and the request id of the error
+// contain the headers with the credentials, and the body, in several encodings.
 func echoing(
 	t *testing.T, w *trial.World, operation string, status int, in string,
 ) (endpoint string) {
@@ -95,9 +95,9 @@ func echoOf(r *http.Request, body []byte) string {
 	}, "; ")
 }
 
-// echoedSecrets: a service that repeats what it was sent, in whatever part of its answer,
-// brings nothing of it into what is printed, logged or kept. The guard of secrets, which
-// stands around every row, looks for it.
+// echoedSecrets: if a service repeats the request in any part of its response,
+// nothing of it is printed, logged or stored. The check for secrets, which runs
+// after every row, looks for it.
 func echoedSecrets(t *testing.T) {
 	for _, c := range []struct {
 		operation, in string
@@ -127,9 +127,9 @@ func echoedSecrets(t *testing.T) {
 	unreadableCredentials(t)
 }
 
-// unreadableCredentials: what a credential_process prints instead of credentials is not
-// repeated; nor are credentials, wherever they are from, in what a container's endpoint
-// says.
+// unreadableCredentials: invalid output of a credential_process is never
+// printed. Credentials in the response of a container endpoint are not printed
+// either.
 func unreadableCredentials(t *testing.T) {
 	const secret = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
 	const token = "FwoGZXIvYXdzEBYaDHqa0AP1Qw0Xk4tFQyKrAX"

@@ -23,7 +23,7 @@ func (b *crashBench) blob(t *testing.T, i int) string {
 	return string(blob)
 }
 
-// only checks that a report counts the user's items and nothing else, and says what was
+// only checks that a report counts only the user's items, and notes what was
 // left out.
 func only(t *testing.T, s report.Summary, items, own int64, kinds ...string) {
 	t.Helper()
@@ -38,8 +38,8 @@ func only(t *testing.T, s report.Summary, items, own int64, kinds ...string) {
 	}
 }
 
-// copies writes what a directory of the job may hold beside the state: copies of it, logs of
-// other machines, and reports.
+// copies writes other files that a directory of the job may hold: copies of the
+// state, logs of other machines, and reports.
 func (b *crashBench) copies(t *testing.T, dir string) {
 	t.Helper()
 	_, evidence, _ := b.rotator(t, exitDone, "report")
@@ -55,8 +55,8 @@ func (b *crashBench) copies(t *testing.T, dir string) {
 	}
 }
 
-// TestOwnFilesInADirectory: the state of a job, copies of it and reports lie among the files
-// that it moves; whatever the format, they are left out, and not counted.
+// TestOwnFilesInADirectory: the state of a job, copies of it and reports are in
+// the scanned directory. They are left out and not counted, with every format.
 func TestOwnFilesInADirectory(t *testing.T) {
 	for _, format := range []string{"raw", "auto"} {
 		t.Run(format, func(t *testing.T) {

@@ -168,9 +168,9 @@ func (w *hostileWorld) fill(t *testing.T, files string) {
 	}
 }
 
-// TestNothingUnprintable: whatever names are given, and whatever a server says, nothing that
-// is printed, logged or kept as a file for people holds a character that a terminal obeys
-// or a reader does not see; and programs that read the JSON get the names as they are.
+// TestNothingUnprintable: with any names and any text from servers, all
+// printed, logged and stored text is free of control and invisible characters,
+// and programs that read the JSON get the original names.
 func TestNothingUnprintable(t *testing.T) {
 	w := newHostileWorld(t)
 	odd := fault.Answer{Code: "Odd\u202e\u009bCode", Message: "odd\x7f\u2067 text"}

@@ -106,8 +106,8 @@ func unrecognised(target report.Target) (n int64) {
 	return n
 }
 
-// searchStores fills a table with one row and a bucket with two objects, of one of which
-// the metadata alone is read.
+// searchStores fills a table with one row and a bucket with two objects. Of one
+// object, only the metadata is read.
 func (v *vault) searchStores(blob func() string) {
 	cfg := aws.Config{Region: "us-east-1", BaseEndpoint: aws.String(v.server.Endpoint()),
 		Credentials: credentials.NewStaticCredentialsProvider(trial.ApplicationKey, "not-a-secret", "")}

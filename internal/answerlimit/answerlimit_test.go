@@ -8,7 +8,8 @@ import (
 	"testing/iotest"
 )
 
-// A text of the limit is read whole, whatever the sizes of the reads; a longer one is not.
+// A text as long as the limit is read completely, with any sizes of reads; a
+// longer one is not.
 func TestReader(t *testing.T) {
 	text := strings.Repeat("0123456789", 10)
 	for name, around := range map[string]func(io.Reader) io.Reader{

@@ -44,7 +44,8 @@ func endless(t *testing.T, begin, again string) (target *url.URL, taken func() i
 	return target, func() int64 { return <-counted }
 }
 
-// TestEndlessAnswers: no answer is read for ever, whatever it is that does not end.
+// TestEndlessAnswers: reading stops at the limit, for every part of a response
+// that does not end.
 func TestEndlessAnswers(t *testing.T) {
 	const ok = "HTTP/1.1 200 OK\r\n"
 	for _, c := range []struct{ name, begin, again, what string }{

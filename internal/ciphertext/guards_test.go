@@ -50,9 +50,9 @@ func edits(attributes map[string]scan.Value, name string) (edited []map[string]s
 	return append(edited, without, other)
 }
 
-// TestRowGuards: whatever attribute of a row is edited, added or taken away, either the
-// slot and its contexts stay the same, or the guards no longer hold; and they hold as
-// long as all that the format reads is as it was.
+// TestRowGuards: if any attribute of a row is edited, added or removed, either
+// the slot and its contexts stay the same, or the guards no longer hold. The
+// guards hold if nothing that the format reads has changed.
 func TestRowGuards(t *testing.T) {
 	for format, writes := range rowFormats() {
 		for _, v := range loadRowVectors(t, format).Rows {

@@ -91,7 +91,8 @@ func TestMarksThatCannotBeRead(t *testing.T) {
 	} {
 		for _, format := range []string{test.format, formatAuto} {
 			found := compile(t, Spec{Format: format, Kind: Objects}).Find(object(test.key, test.body, nil))
-			// A body that only a name tells to be an instruction file is any body to auto.
+			// With auto, a body that only its name marks as an instruction file is an
+			// ordinary body.
 			anyBody := format == formatAuto && test.format == formatS3EC
 			if !anyBody && (len(found) == 0 || found[0].Refused == nil) {
 				t.Errorf("%s in format %s: %v", test.name, format, summary(found))
@@ -125,8 +126,8 @@ func TestNoMarks(t *testing.T) {
 	}
 }
 
-// TestMisread: a value that holds a ciphertext in a form that no format writes yet is
-// refused by a name of its own, with what to do; plaintext is told from it.
+// TestMisread: a value with a ciphertext in an unsupported form is refused with
+// a reason of its own and advice. Plaintext is not mistaken for it.
 func TestMisread(t *testing.T) {
 	raw := kmsBlob(strings.Repeat("123", 30))
 	blob := base64.StdEncoding.EncodeToString(raw)
@@ -180,7 +181,8 @@ func TestMisread(t *testing.T) {
 	}
 }
 
-// TestTextInRows: format text is not there for attributes, and the error says what is.
+// TestTextInRows: format text is refused for attributes, and the error names
+// the alternatives.
 func TestTextInRows(t *testing.T) {
 	spec := Spec{Format: formatText, Kind: Rows, Slots: []SlotSpec{{Pattern: "v1:(.*)"}}}
 	if _, err := New(spec); err == nil || !strings.Contains(err.Error(), "cannot be moved yet") {

@@ -108,8 +108,8 @@ func TestTwoRulesForOnePlace(t *testing.T) {
 	}
 }
 
-// TestOverlapsInTheJobFile: what can be told without an item is refused before anything
-// is read.
+// TestOverlapsInTheJobFile: overlaps that do not depend on items are refused
+// before anything is read.
 func TestOverlapsInTheJobFile(t *testing.T) {
 	from := func(reference string) map[string]string { return map[string]string{"c": reference} }
 	for _, spec := range []Spec{{Format: "base64", Kind: Rows}, {Format: "json", Kind: Objects}} {

@@ -13,9 +13,10 @@ import (
 	"rotator/internal/scan"
 )
 
-// TestUnknownPadding: a text whose length is a multiple of three does not show whether its
-// writer pads. Where nothing else shows it either, a blob that needs padding is not
-// written, all such slots of an item are named at once, and the others can be written.
+// TestUnknownPadding: a text whose length is a multiple of three does not show
+// whether its writer pads. If no other text shows it, a blob that needs padding
+// is not written, all such slots of an item are reported together, and the
+// other slots can be written.
 func TestUnknownPadding(t *testing.T) {
 	unknown, padded := std64("abc"), std64("ab")
 	abc := []SlotSpec{{Path: "a"}, {Path: "b"}, {Path: "c"}}
@@ -59,9 +60,9 @@ func TestUnknownPadding(t *testing.T) {
 	}
 }
 
-// TestPaddingOfWriter: the job file, or the other texts of a rule, say whether a text that
-// shows no padding is padded; a text that shows its own keeps it; texts of a rule that
-// disagree say nothing.
+// TestPaddingOfWriter: the job file or the other texts of a rule determine the
+// padding of a text that does not show its own. A text that shows its padding
+// keeps it. Texts of a rule that disagree determine nothing.
 func TestPaddingOfWriter(t *testing.T) {
 	unknown, padded, bare := std64("abc"), std64("ab"), strings.TrimRight(std64("ab"), "=")
 	fresh := []byte("wxyz")
@@ -121,8 +122,8 @@ func TestPaddingOfWriter(t *testing.T) {
 	}
 }
 
-// TestPaddingAcrossItems: what the texts of a rule show is counted by rule, and a format
-// that was told of it writes a text that shows nothing.
+// TestPaddingAcrossItems: the padding of texts is counted by rule, and a format
+// with these counts can write a text that does not show its padding.
 func TestPaddingAcrossItems(t *testing.T) {
 	f := compile(t, Spec{Format: formatBase64, Kind: Rows, Slots: []SlotSpec{{Path: "a"}, {Path: "b"}, {Path: "h", Format: formatHex}}})
 	items := []scan.Item{

@@ -9,8 +9,8 @@ import (
 	"rotator/internal/scan"
 )
 
-// What a rule says of an item in which it found no slot: where a value of another type
-// stands, or which name is missing and which are like it.
+// The explanation of a rule that found no slot in an item: the place of a value
+// of another type, or the missing name with similar names.
 func TestExplain(t *testing.T) {
 	text := func(s string) scan.Value { return scan.Value{Kind: scan.KindS, Text: s} }
 	in := func(m map[string]scan.Value) scan.Value { return scan.Value{Kind: scan.KindM, Map: m} }

@@ -7,8 +7,9 @@ import (
 	"rotator/internal/scan"
 )
 
-// TestStaleKey: the name of a source key beside a slot is found in JSON, JSON Lines and
-// rows, however it is spelled; names elsewhere, or of other keys, are not beside it.
+// TestStaleKey: the name of a source key next to a slot is found in JSON, JSON
+// Lines and rows, in every spelling. Names elsewhere, and names of other keys,
+// are ignored.
 func TestStaleKey(t *testing.T) {
 	const alias = "alias/old"
 	id := goldenSource[strings.LastIndexByte(goldenSource, '/')+1:]

@@ -13,8 +13,8 @@ import (
 	"rotator/internal/scan"
 )
 
-// TestTextPart: a match that is not the whole of an encoded text is refused, in whatever
-// spelling the rest of the text stands beside it.
+// TestTextPart: a match that is not the whole encoded text is refused, in every
+// spelling of the rest of the text.
 func TestTextPart(t *testing.T) {
 	bare := base64.RawStdEncoding.EncodeToString([]byte("0123456789")) // needs ==
 	digits := hex.EncodeToString([]byte("0123456789"))
@@ -82,9 +82,9 @@ func TestTextPart(t *testing.T) {
 	}
 }
 
-// FuzzTextPart: whatever surrounds a match, what is written in its place is read as the
-// new blob by a reader that knows the surroundings: one that takes the longest text of the
-// alphabet, padding included, once the escapes are undone.
+// FuzzTextPart: with any text around a match, a reader reads the new blob at
+// its place. The reader decodes the escapes and takes the longest text of the
+// alphabet, including padding.
 func FuzzTextPart(f *testing.F) {
 	f.Add("s=", "==", []byte("0123456789"), []byte("012345678901"), false)
 	f.Add("s=", "%3D%3D", []byte("0123456789"), []byte("012345678901"), false)
@@ -111,7 +111,7 @@ func FuzzTextPart(f *testing.F) {
 		if len(blob) == 0 || len(fresh) == 0 || strings.Contains(before+after, mark) {
 			return
 		}
-		// The pattern is the narrowest there is: it matches this text alone.
+		// The pattern matches only this text.
 		pattern := regexp.QuoteMeta(before) + "(" + regexp.QuoteMeta(text) + ")" + regexp.QuoteMeta(after)
 		format, err := New(Spec{Format: formatText, Kind: Objects, Slots: []SlotSpec{{Pattern: pattern, Padding: "always"}}})
 		if err != nil {

@@ -90,7 +90,8 @@ func TestColonsInFlowStyle(t *testing.T) {
 	}
 }
 
-// What is no regular file is refused at once, whichever file it stands for.
+// A file that is not regular is refused at once, for every setting that names a
+// file.
 func TestFilesThatNeverEnd(t *testing.T) {
 	dir := t.TempDir()
 	pipe, link := filepath.Join(dir, "pipe.yaml"), filepath.Join(dir, "zero.yaml")

@@ -52,8 +52,8 @@ func inUTF16(order binary.AppendByteOrder, text string) (b []byte) {
 	return b
 }
 
-// spellings are the ways in which a stored blob is written. Before stands in front of it
-// within what is encoded.
+// spellings are the ways in which a stored blob is written. before precedes the
+// blob in the encoded data.
 func spellings(before, blob []byte) map[string][]byte {
 	all := append(bytes.Clone(before), blob...)
 	std, url := base64.StdEncoding.EncodeToString(all), base64.RawURLEncoding.EncodeToString(all)

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// A finder returns the names that are most like the wanted one, whatever their order and
-// their number, and a name in another case before all others.
+// A finder returns the names that are most similar to the wanted one, for any
+// order and number of names, and a name in another case first.
 func TestFinder(t *testing.T) {
 	names := []string{"created", "ssn", "Docs", "doc", "dogs", "id", "docs2", "tenant"}
 	for range 2 {

@@ -71,9 +71,9 @@ func latin1(b []byte) string {
 	return string(text)
 }
 
-// TestBytesAreTakenOut: of 32 random bytes and more, in whatever form, no 16 characters in
-// a row are left, and the text around them stays. Bytes that are not random, such as text,
-// cannot be told from other text.
+// TestBytesAreTakenOut: of 32 or more random bytes, in every form, no 16
+// consecutive characters are left, and the text around them is kept. Bytes that
+// are not random, such as text, cannot be distinguished from other text.
 func TestBytesAreTakenOut(t *testing.T) {
 	r := New()
 	for name, encode := range encodings() {
@@ -146,7 +146,7 @@ func TestCredentialsInURLs(t *testing.T) {
 	}
 }
 
-// Known secrets are taken out of any text, in whatever form.
+// Known secrets are removed from any text, in every form.
 func TestKnown(t *testing.T) {
 	const known = "minio-secret/+1"
 	r := New()

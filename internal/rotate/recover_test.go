@@ -95,8 +95,8 @@ func moved(t *testing.T, n int, identity string, context map[string]string) *ben
 	return b
 }
 
-// TestKMSDecidesAboutHints: a line that is bound to this pass in every respect, of which the
-// checkpoint does not know, does not keep a slot where KMS says that it is not.
+// TestKMSDecidesAboutHints: a line that is bound to this pass but not recorded
+// in the checkpoint does not decide about a slot; KMS does.
 func TestKMSDecidesAboutHints(t *testing.T) {
 	const n = 12
 	context := map[string]string{"tenant": "a"}

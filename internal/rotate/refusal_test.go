@@ -30,8 +30,8 @@ func ledgerOf(t *testing.T, b *bench) checkpoint.LedgerEntry {
 	return entries[0]
 }
 
-// refusedSlot is a slot that KMS decrypts neither as a source nor as the destination, and
-// what the ledger must say of it.
+// refusedSlot is a slot that KMS decrypts neither under a source key nor under
+// the destination key, and its expected ledger entry.
 type refusedSlot struct {
 	name                 string
 	under                string // old, other source, new, third, or "" for what is no blob

@@ -8,9 +8,10 @@ import (
 	"rotator/internal/rotate"
 )
 
-// TestRetiredSource: a read-only pass works while a source key is disabled or pending
-// deletion. What is under the destination key is current, since KMS says so; what is under
-// the source key is never, and is not waited for.
+// TestRetiredSource: a read-only pass works while a source key is disabled or
+// pending deletion. Slots under the destination key are current because KMS
+// confirms them. Slots under the source key are never current, and the pass
+// does not wait for them.
 func TestRetiredSource(t *testing.T) {
 	for _, state := range []fakekms.KeyState{fakekms.Disabled, fakekms.PendingDeletion} {
 		for _, test := range []struct {

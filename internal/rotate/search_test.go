@@ -18,7 +18,7 @@ import (
 	"rotator/internal/scan"
 )
 
-// beside puts other attributes into a row that has a slot.
+// beside adds other attributes to a row with a slot.
 func beside(slot []byte, others map[string]scan.Value) map[string]scan.Value {
 	row := map[string]scan.Value{"slot": {Kind: scan.KindB, Bytes: slot}}
 	maps.Copy(row, others)
@@ -49,9 +49,10 @@ func strays(t *testing.T, b *bench) (places []string) {
 	return places
 }
 
-// A ciphertext under a source key that no slot names is a failed slot, wherever it
-// stands in what was read and however it is written; one that a slot names is not, nor is
-// one under another key. A copy of a slot's ciphertext is not named by that slot.
+// A ciphertext under a source key that no slot names is a failed slot, at any
+// place that was read and in any encoding. A ciphertext that a slot names, or
+// under another key, is not. A copy of the ciphertext of a slot does not belong
+// to that slot.
 func TestCiphertextsThatNoSlotNames(t *testing.T) {
 	cloud := newCloud(t)
 	old, new, third := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
@@ -119,9 +120,9 @@ func places(list []string) (cut []string) {
 	return cut
 }
 
-// KMS is asked about one candidate of each token, and about none of a token that it has
-// named for a slot: two questions tell that a key is the source key, and that KMS tells
-// keys apart.
+// KMS is asked about one candidate of each token, and about none if it has
+// named the key of the token for a slot. Two requests show that a key is the
+// source key and that KMS compares keys.
 func TestSearchAsksOnceForEachToken(t *testing.T) {
 	cloud := newCloud(t)
 	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
@@ -259,8 +260,8 @@ func TestSearchOfDamagedCiphertexts(t *testing.T) {
 	}
 }
 
-// A policy that wants an encryption context denies what the search asks, and this ends no
-// run: what is denied has to be taken for a slot.
+// A policy that requires an encryption context denies the requests of the
+// search. This does not end the run; the denied ciphertext becomes a slot.
 func TestSearchThatIsDenied(t *testing.T) {
 	cloud := newCloud(t)
 	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
@@ -310,8 +311,9 @@ func TestSearchUnderDisabledKeys(t *testing.T) {
 	}
 }
 
-// Under one key, what is under its current material is no slot in a refresh, and all is one
-// where the context changes: nothing tells which context it has.
+// With one key, a ciphertext on the current material is not a slot in a
+// refresh. If the context changes, every ciphertext is a slot, because its
+// context is unknown.
 func TestSearchUnderOneKey(t *testing.T) {
 	for mode, failed := range map[rotate.Mode]int64{rotate.ModeRefresh: 1, rotate.ModeContext: 2} {
 		cloud := newCloud(t)
@@ -333,8 +335,8 @@ func TestSearchUnderOneKey(t *testing.T) {
 	}
 }
 
-// The place of a slot that was refused is reported once. The ciphertext that stands there
-// names its key all the same, so that no rule can accept it.
+// The place of a refused slot is reported once. The key of the ciphertext there
+// is still recorded, so that no rule can accept it.
 func TestRefusedPlacesAreReportedOnce(t *testing.T) {
 	cloud := newCloud(t)
 	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
@@ -403,7 +405,8 @@ func TestObjectsThatNoFormatKnows(t *testing.T) {
 	}
 }
 
-// A hit says where it is and what the job file needs, and never shows the ciphertext.
+// The detail of a hit contains its place and the advice for the job file, but
+// never the ciphertext.
 func TestAdviceOnWhatWasFound(t *testing.T) {
 	cloud := newCloud(t)
 	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)

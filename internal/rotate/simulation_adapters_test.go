@@ -158,7 +158,7 @@ type simLog struct {
 	found map[simPlace]simTrace
 }
 
-// simTrace is what a log says of a change, and the number of the first line that does.
+// simTrace is a change in a log, and the number of its first line.
 type simTrace struct {
 	rotate.Trace
 	line int64

@@ -15,8 +15,8 @@ import (
 	"rotator/internal/rotate"
 )
 
-// history writes a log in which an item was changed and noted, one was intended, and one
-// has the blob of the first. It returns the marks behind each of its lines.
+// history writes a log with one written item, one intended item, and one item
+// with the blob of the first. It returns the mark after each line.
 func history(t *testing.T, path string) (known, open, sharing rotate.Record, marks []Mark) {
 	t.Helper()
 	log, err := Open(path, "job")
@@ -42,8 +42,8 @@ func history(t *testing.T, path string) (known, open, sharing rotate.Record, mar
 	return known, open, sharing, marks
 }
 
-// TestWhatIsFound: a log is found to say nothing before the checkpoint has been asked what
-// it knows of it, and of a log that does not have what the checkpoint knows, nothing at all.
+// TestWhatIsFound: Find returns nothing before the log has received the marks
+// of the checkpoint, and nothing at all from a log that lacks a mark.
 func TestWhatIsFound(t *testing.T) {
 	elsewhere := func(m Mark) Mark { m.Name, m.Here = "other.jsonl", false; return m }
 	wrong := func(m Mark) Mark { m.Hash = strings.Repeat("0", 64); return m }
@@ -93,7 +93,7 @@ func TestWhatIsFound(t *testing.T) {
 	}
 }
 
-// reopen opens a log for another process, as its own or as one beside it.
+// reopen opens a log for another process, as its own log or with Beside.
 func reopen(t *testing.T, path string, beside bool) *Log {
 	t.Helper()
 	own := path
@@ -111,7 +111,7 @@ func reopen(t *testing.T, path string, beside bool) *Log {
 	return log
 }
 
-// TestLostLogIsBroken: that a log is gone is told too.
+// TestLostLogIsBroken: a log that no longer exists is reported too.
 func TestLostLogIsBroken(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.jsonl")
 	_, _, _, marks := history(t, path)
@@ -152,8 +152,8 @@ func TestOldLinesSayNothing(t *testing.T) {
 	}
 }
 
-// TestForeignFilesAreLeft: what is not an audit log of the job is never changed, whatever
-// name leads to it, and nothing is waited for.
+// TestForeignFilesAreLeft: a file that is not an audit log of the job is never
+// changed, under any name, and opening it never blocks.
 func TestForeignFilesAreLeft(t *testing.T) {
 	other := filepath.Join(t.TempDir(), "other.jsonl")
 	write(t, other, 0, 1)
@@ -223,8 +223,8 @@ func lead(t *testing.T, file, way string) string {
 	return path
 }
 
-// TestNoFileAtAll: what is no file is refused at once, as a log of its own, as one beside
-// it, and by the verification.
+// TestNoFileAtAll: anything other than a file is refused at once by Open,
+// Beside and VerifyFile.
 func TestNoFileAtAll(t *testing.T) {
 	dir := t.TempDir()
 	pipe := filepath.Join(dir, "pipe")

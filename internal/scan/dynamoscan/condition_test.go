@@ -22,8 +22,9 @@ import (
 // textOf is an attribute of type S.
 func textOf(s string) scan.Value { return scan.Value{Kind: scan.KindS, Text: s} }
 
-// TestGuards: a place that a change depends on has to be as it was read, in a batch and
-// alone, whatever its type; a place beside it does not matter.
+// TestGuards: a write is refused if a place on which it depends has changed
+// since it was read, in a batch and alone, for every type. Changes of other
+// places do not matter.
 func TestGuards(t *testing.T) {
 	store := newStore(t, simple)
 	table := store.source(whole)
@@ -75,8 +76,8 @@ func TestGuards(t *testing.T) {
 	}
 }
 
-// TestGuardsAreSentOnce: what the primary key or another term says already is not in
-// the condition.
+// TestGuardsAreSentOnce: the condition omits guards that the primary key or
+// another term covers.
 func TestGuardsAreSentOnce(t *testing.T) {
 	store := newStore(t, simple)
 	table := store.source(nil)
@@ -188,7 +189,7 @@ func TestConditionTooLarge(t *testing.T) {
 	}
 }
 
-// TestDeepConditions: an expression over 4 KB is never sent, whatever it is made of.
+// TestDeepConditions: an expression over 4 KB is never sent.
 func TestDeepConditions(t *testing.T) {
 	store := newStore(t, simple)
 	table := store.source(whole)

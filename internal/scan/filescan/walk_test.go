@@ -202,8 +202,9 @@ func TestRootThatIsNotThere(t *testing.T) {
 	}
 }
 
-// What a filter leaves out is counted once, whatever the pages, also when another process
-// goes on: each file that was looked at, and a directory that is left out as a whole as one.
+// Items that a filter leaves out are counted once, for all page sizes, also if
+// another process continues: each file, and a directory that is left out as a
+// whole as one item.
 func TestExcludedIsCounted(t *testing.T) {
 	s := newStore(t)
 	for _, key := range []string{

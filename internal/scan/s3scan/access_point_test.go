@@ -16,8 +16,8 @@ import (
 // accessPointARN is the access point that accessPoint serves.
 const accessPointARN = "arn:aws:s3:eu-west-1:111122223333:accesspoint/ap1"
 
-// accessPoint is what AWS has between a client and a bucket: a host name for the access
-// point, behind which there are the objects of the bucket, and none of its settings.
+// accessPoint imitates an access point: a host name that serves the objects of
+// the bucket, but not its settings.
 func accessPoint(t *testing.T, store http.Handler) http.RoundTripper {
 	const host = "ap1-111122223333.s3-accesspoint.eu-west-1.amazonaws.com"
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -48,7 +48,7 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// An access point stands for its bucket: objects are listed, read and replaced through it.
+// Objects of a bucket are listed, read and replaced through an access point.
 func TestAccessPoint(t *testing.T) {
 	store := newStore(t, nil)
 	ref := store.put(1)

@@ -235,8 +235,9 @@ func TestLastMoment(t *testing.T) {
 	}
 }
 
-// TestGuardedMetadata: a new body that depends on user metadata is not written when that
-// was edited since the read, however young the read is. The ETag does not tell.
+// TestGuardedMetadata: a new body that depends on user metadata is not written
+// if the metadata was edited after the read, even directly after it. The ETag
+// does not show such an edit.
 func TestGuardedMetadata(t *testing.T) {
 	for _, edited := range []bool{false, true} {
 		store := newStore(t, nil)

@@ -53,8 +53,8 @@ func TestVersionsInCirclesAreRefused(t *testing.T) {
 	}
 }
 
-// A filter takes nothing away from what it leaves, in whatever pages, counts the rest,
-// and lists many keys at once where few of them are wanted.
+// With a filter, all selected objects are found, for all page sizes. Others are
+// counted. If few keys are selected, many are listed per request.
 func TestPagesUnderAFilter(t *testing.T) {
 	store := newStore(t, nil)
 	var want []scan.Ref

@@ -141,8 +141,8 @@ func TestWarnedBeforeTheFirstWrite(t *testing.T) {
 	}
 }
 
-// TestUnprobed: a command that writes nothing says that nothing is known of a server
-// that is not AWS, and sends it nothing.
+// TestUnprobed: a command that writes nothing reports that a server other than
+// AWS was not tested, and sends it no request.
 func TestUnprobed(t *testing.T) {
 	for _, onAWS := range []bool{false, true} {
 		store := newStore(t, nil)
