@@ -95,7 +95,7 @@ func bareCases() []fieldCase {
 			targets: objectTarget("format: base64", "slots: [{}]"),
 			objects: objectsOf(map[string]string{"secret": "<!twice:32>", "plain": "<base64:32>"}),
 			want: refusedWith("encoded-twice", 1,
-				"its bytes are base64 once more: .* format base64 instead of raw; .* Kubernetes"),
+				"its bytes are base64 again: .* format base64 instead of raw; .* Kubernetes"),
 		},
 		{
 			name:    "powershell-utf16-base64",
@@ -189,7 +189,7 @@ func textCases() []fieldCase {
 				body:   "---\npassword: >\n    ENC[KMS,<base64:12>]\n",
 				encode: func(text string) []byte { return []byte(eyamlBlock(text)) },
 			}},
-			want: refusedWith("indented-base64", 1, "block form of hiera-eyaml.*put it on one line"),
+			want: refusedWith("indented-base64", 1, "block form of hiera-eyaml.*write it on one line"),
 		},
 		{
 			name:    "spring-cipher-context",
@@ -199,7 +199,7 @@ func textCases() []fieldCase {
 				body:     "password: '{cipher}(Country=QnJhemls,Code=ODQ=)<!base64:12>'\n",
 				contexts: fieldContexts{before: map[string]string{"Country": "Brazil", "Code": "84"}},
 			}},
-			want: refusedWith("spring-cipher-context", 1, "give each context a slot of its own"),
+			want: refusedWith("spring-cipher-context", 1, "add one slot per context"),
 		},
 		{
 			name:    "opentofu-state",
@@ -209,7 +209,7 @@ func textCases() []fieldCase {
 				body:   "<base64:32>",
 				encode: openTofuState,
 			}},
-			want: refusedWith("opentofu-state", 1, "fallback block, then tofu apply"),
+			want: refusedWith("opentofu-state", 1, "fallback block, and run tofu apply"),
 		},
 	}
 }
@@ -287,7 +287,7 @@ func documentCases() []fieldCase {
 				"a":          "sealed by the client",
 				"a.envelope": strings.Replace(instruction, "<", "<!", 1),
 			}),
-			want: refusedWith("unknown-format", 1, "write instruction_suffix at the target"),
+			want: refusedWith("unknown-format", 1, "set instruction_suffix at the target"),
 		},
 	})
 }
@@ -330,7 +330,7 @@ func jsonCases() []fieldCase {
 				"b.json": `{"keyArn": "OLD", "wrapped": "<base64:16>"}`,
 			}),
 			want: fieldWant{says: []string{
-				`2 ciphertexts have the id of a source key beside them`,
+				`2 ciphertexts have the id of a source key next to them`,
 				`the first: keyArn of json-key-id-beside/[ab].json`,
 			}},
 		},

@@ -45,7 +45,7 @@ func largeItem() fieldCase {
 			run:     exitExceptions,
 			verify:  exitRemaining,
 			reasons: map[string]int64{"item-too-large": 1},
-			says:    []string{"larger than 400 KB.*make the item smaller"},
+			says:    []string{"limit of 400 KB.*make the item smaller"},
 		},
 	}
 }
@@ -102,7 +102,7 @@ func refusedRows() []fieldCase {
 			rows:    []fieldRow{ssnRow("a", textOf("v1:<!base64:32>"))},
 			want: fieldWant{
 				run:  exitJob,
-				says: []string{"format text reads bodies of objects and files: a ciphertext with a prefix"},
+				says: []string{"format text reads only bodies of objects and files: a ciphertext with a prefix"},
 			},
 		},
 		{
@@ -110,7 +110,7 @@ func refusedRows() []fieldCase {
 			targets: tableTarget("format: raw", "slots: [{ path: ssn }]"),
 			rows:    []fieldRow{ssnRow("a", binaryOf([]byte("<!base64:32>")))},
 			want: refusedWith("encoded-twice", 1,
-				"where the value is binary, use format base64 instead of raw"),
+				"if the value is binary, use format base64 instead of raw"),
 		},
 	}
 }
