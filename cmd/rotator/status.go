@@ -94,7 +94,7 @@ func (c *common) printStatus(result statusResult) error {
 		if !p.Saved.IsZero() {
 			saved = p.Saved.Format(time.RFC3339)
 		}
-				_, _ = printable.Fprintf(w, "%s\t%s\t%v\t%d\t%s\t%s\n",
+		_, _ = printable.Fprintf(w, "%s\t%s\t%v\t%d\t%s\t%s\n",
 			p.Target, p.Partition, p.Done, p.Slots, saved,
 			cmp.Or(p.Owner, "-"))
 	}

@@ -342,7 +342,7 @@ func (w *wiring) newPlace(base aws.Config, target config.Target, format *ciphert
 	t := target.S3
 	region := cmp.Or(t.Region, t.AccessPointRegion())
 	client := objectClient(at(base, region, t.Endpoint, t.RoleARN), t.Bucket)
-		options := client.Options()
+	options := client.Options()
 	p.where = whereOf(target, aws.Config{Region: options.Region}, options.BaseEndpoint)
 	if detail := noAccessPoint(t, client.Options().BaseEndpoint); detail != "" {
 		return p, &scan.MissingError{Field: "s3.bucket", Detail: detail}

@@ -317,7 +317,7 @@ func (y *yamlReader) locate(n *node, scalar *yaml.Node) {
 func (y *yamlReader) locateBlock(n *node, header int) {
 	line := strings.TrimRight(n.text, "\n")
 	first := bytes.IndexByte(y.body[header:y.section.end], '\n')
-		if first < 0 || line == "" || strings.ContainsAny(line, "\r\n") ||
+	if first < 0 || line == "" || strings.ContainsAny(line, "\r\n") ||
 		strings.TrimSpace(line) != line {
 		return
 	}
