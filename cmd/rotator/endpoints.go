@@ -40,14 +40,14 @@ func noEndpoint(err error) (detail string, ok bool) {
 				strings.TrimSuffix(rule, "."), check), true
 		}
 		if strings.HasPrefix(err.Error(), malformed) { // what follows may hold a password
-			return "the AWS SDK has an endpoint for it that is no URL; " + check, true
+			return "the endpoint that the AWS SDK found is not a URL; " + check, true
 		}
 	}
 	return "", false
 }
 
-// bareEndpoint returns an endpoint without what could be a secret: one from the environment
-// or a profile can have credentials or a query.
+// bareEndpoint returns an endpoint without parts that could be secret. An
+// endpoint from the environment or a profile may have credentials or a query.
 func bareEndpoint(endpoint string) string {
 	u, err := url.Parse(endpoint)
 	if err != nil {

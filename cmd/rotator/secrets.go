@@ -37,8 +37,8 @@ func environmentSecrets(environ []string) (secrets []string) {
 	return secrets
 }
 
-// urlSecrets are the password of a URL, or its user name where there is no password, as it
-// stands there and decoded. The URL may be malformed.
+// urlSecrets returns the password of a URL, or its user name if it has no
+// password, both as written and decoded. The URL may be malformed.
 func urlSecrets(text string) []string {
 	end := strings.LastIndexByte(text, '@')
 	if end < 0 {

@@ -101,9 +101,9 @@ func charAfter(b []byte) rune {
 	return rune(b[0])
 }
 
-// paddingNear reports whether exactly the padding that is due stands in b before any
-// letter or digit: a text that is cut into several strings or lines, or one with a sign
-// before each character.
+// paddingNear reports whether b contains exactly the missing padding before any
+// letter or digit. This finds the padding of a text that is split over several
+// strings or lines, or that has a sign before each character.
 func paddingNear(b []byte, due int) bool {
 	b = firstBytes(b)
 	found := 0

@@ -284,7 +284,8 @@ func (c *checker) service(field, endpoint, role string) {
 	}
 }
 
-// bareURL reports whether an endpoint holds nothing that could be a secret: reports name it.
+// bareURL reports whether an endpoint contains nothing that could be a secret,
+// because reports print it.
 func bareURL(endpoint string) bool {
 	u, err := url.Parse(endpoint)
 	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" &&
