@@ -132,7 +132,7 @@ func storageHint(err error) string {
 	if damaged := (*checkpoint.DamagedError)(nil); errors.As(err, &damaged) || checkpoint.Untrusted(err) {
 		return ""
 	}
-	return "nothing is lost: make the place writable and run again"
+	return "nothing is lost: correct this, such as making the place writable, and run again"
 }
 
 func stopCode(stop *rotate.StopError) (code int, hint string) {

@@ -214,6 +214,7 @@ func (f keyFacts) canBeDisabled(name string) string {
 	}
 	b.WriteString(" Values that were stored while the pass was reading are not covered, and other " +
 		"uses of the key were not checked.")
+	b.WriteString(searchOf(f.counts).NotSearched.sentence())
 	return b.String()
 }
 

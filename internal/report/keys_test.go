@@ -58,6 +58,10 @@ func TestDecideKey(t *testing.T) {
 			f.counts.Slots.Foreign = 7
 			f.counts.AddKey(thirdKey, checkpoint.KeyCount{Slots: 7})
 		}, Yes, ReasonCanBeDisabled, "Slots under other keys: 7."},
+		{"read in part", func(f *keyFacts) {
+			f.counts.Search = checkpoint.SearchCounts{Partial: 9, Bodies: 1}
+		}, Yes, ReasonCanBeDisabled, "attributes that no slot needs, in 9 rows; " +
+			"bodies that the format does not need, of 1 object."},
 		{"no header", failed(checkpoint.OriginNone, 5), Yes, ReasonCanBeDisabled, "in any layout known to rotator: 5."},
 		{"another key in the header", failed(thirdKey, 5), Yes, ReasonCanBeDisabled, "names another key: 5."},
 		{"slots under it", func(f *keyFacts) {

@@ -1,6 +1,10 @@
 package report
 
-import "rotator/internal/checkpoint"
+import (
+	"strings"
+
+	"rotator/internal/checkpoint"
+)
 
 // Search describes the search for ciphertexts under symmetric keys that no slot
 // names. Those under a source key are failed slots with the reason
@@ -28,6 +32,21 @@ type NotSearched struct {
 	BodyBytes int64 `json:"body_bytes"`
 	// RowsInPart counts rows of which only some attributes were read.
 	RowsInPart int64 `json:"rows_in_part"`
+}
+
+// sentence states what was read only in part, with a space in front, or is "".
+func (n NotSearched) sentence() string {
+	var parts []string
+	if n.RowsInPart > 0 {
+		parts = append(parts, "attributes that no slot needs, in "+count(int(n.RowsInPart), "row"))
+	}
+	if n.Bodies > 0 {
+		parts = append(parts, "bodies that the format does not need, of "+count(int(n.Bodies), "object"))
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return " Not searched for further ciphertexts, without search: all: " + strings.Join(parts, "; ") + "."
 }
 
 func searchOf(c checkpoint.Counts) Search {
