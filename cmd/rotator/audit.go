@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -236,8 +237,13 @@ func (s *session) remaining() error {
 	if n == 0 {
 		return nil
 	}
+	how := "rotator run moves them"
+	unusable := func(k rotate.Key) bool { return k.Unusable != "" }
+	if slices.ContainsFunc(s.wiring.keys.Sources, unusable) {
+		how = "enable the source keys that the notes name, then rotator run moves them"
+	}
 	return &outcomeError{code: exitRemaining, text: fmt.Sprintf(
-		"%d slots %s remain; rotator run moves them", n, s.summary.Mode.Where())}
+		"%d slots %s remain; %s", n, s.summary.Mode.Where(), how)}
 }
 
 // noRecords is the audit log of a pass that changes nothing: it refuses.
