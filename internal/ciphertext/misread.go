@@ -36,7 +36,8 @@ func notFormat(format string, text []byte) *Refused {
 func otherFormat(format string, value []byte) *Refused {
 	refused := notFormat(format, value)
 	if other := blobFormat(value); other != "" && refused.Reason == "not-"+format {
-		refused.Detail = "it is a KMS ciphertext in another format than " + format + ": set format: " + other
+		refused.Detail = "it is a KMS ciphertext in another format than " + format +
+			": set format: " + other
 	}
 	return refused
 }

@@ -162,7 +162,8 @@ func (s *show) prove(ctx context.Context, writer *writer) error {
 	if err != nil {
 		return err
 	}
-	s.say("rotator report --check: the last pass that moved ciphertexts, and its audit log; the proof is verify")
+	s.say("rotator report --check: the last pass that moved ciphertexts, and its audit log; " +
+		"the proof is verify")
 	if err := s.child.show(ctx, "report", "--check"); err != nil {
 		return err
 	}

@@ -37,7 +37,7 @@ type Token struct {
 	name   [TokenLen]byte
 }
 
-// The layouts: the byte that tells them apart.
+// The layouts, by the byte in which they differ.
 const (
 	layoutCurrent = 2
 	layoutOlder   = 1

@@ -145,7 +145,7 @@ func parse(data []byte, at int) (p parsed, ok bool) {
 	return p, true
 }
 
-// Of the oldest layout: what stands in front of 01 LAYOUT OP 00 78, at the most.
+// Of the oldest layout: the maximum number of bytes before 01 LAYOUT OP 00 78.
 const oldestFront = 2 + TokenLen + 1 + binary.MaxVarintLen16 + 1
 
 // parseOldest is for the oldest layout, whose inner part begins with a byte 1 at at-1.

@@ -119,7 +119,7 @@ type text struct {
 	base64 bool   // else hex
 	std    bool   // + or / was met
 	url    bool   // - or _ was met
-	gap    string // of hex: what stands between two bytes
+	gap    string // of hex: the separator between two bytes
 	acc    uint32
 	have   int // how many of the low bits of acc are not yet in a byte
 }
@@ -213,7 +213,7 @@ func (t *text) next() (v byte, ok bool) {
 	return 0, false
 }
 
-// value is what a character stands for. A text is in one of the two alphabets of base64.
+// value returns the bits of a character. A text is in one of the two alphabets of base64.
 func (t *text) value(c byte) (v byte, ok bool) {
 	if !t.base64 {
 		return hexDigit(c)
@@ -303,7 +303,7 @@ func orSpace(c byte, ok bool) byte {
 	return c
 }
 
-// isBetween reports whether c may begin what stands between two characters of a text.
+// isBetween reports whether c may begin a separator of two characters of a text.
 func isBetween(c byte) bool {
 	return c == 0 || c == '\n' || c == '\r' || c == '\\' || c == '%'
 }

@@ -41,7 +41,7 @@ const (
 	ReasonFiltered      = "filtered"    // include and exclude left items out
 	ReasonHeaders       = "headers"     // some figures are not evidence; see the notes
 	ReasonUnreadable    = "unreadable"  // slots that name the key cannot be decrypted
-	ReasonUnknownKey    = "unknown-key" // the key of slots that failed cannot be told
+	ReasonUnknownKey    = "unknown-key" // the key of failed slots is unknown
 	ReasonUnread        = "unread"      // KMS was not asked about slots
 )
 
@@ -90,17 +90,7 @@ func decideKey(f keyFacts) SourceKey {
 		s.Sentence = name + " stays in use: " + f.mode.stays()
 	case under > 0:
 		s.Answer, s.Reason = No, ReasonRemaining
-		verb := "depend"
-		if under == 1 {
-			verb = "depends"
-		}
-		s.Sentence = fmt.Sprintf("%s cannot be disabled. "+
-			"%d of the %d ciphertexts that were found %s on it: %s.",
-			name, under, f.counts.Slots.Seen, verb, f.where())
-		if n := f.counts.Keys[f.key.ARN].Unreadable; n > 0 {
-			s.Sentence += fmt.Sprintf(" It is also the key of %s that KMS cannot decrypt.",
-				count(int(n), "ciphertext"))
-		}
+		s.Sentence = f.cannotBeDisabled(name, under)
 	case !f.complete:
 		return notProven(ReasonNoLook, "The targets were not read to the end.")
 	case f.counts.Slots.Rotated > 0:
@@ -188,6 +178,22 @@ func (f keyFacts) where() string {
 		}
 	}
 	return strings.Join(parts, ", ")
+}
+
+// cannotBeDisabled returns the sentence for a key on which ciphertexts depend.
+func (f keyFacts) cannotBeDisabled(name string, under int64) string {
+	verb := "depend"
+	if under == 1 {
+		verb = "depends"
+	}
+	sentence := fmt.Sprintf("%s cannot be disabled. "+
+		"%d of the %d ciphertexts that were found %s on it: %s.",
+		name, under, f.counts.Slots.Seen, verb, f.where())
+	if n := f.counts.Keys[f.key.ARN].Unreadable; n > 0 {
+		sentence += fmt.Sprintf(" It is also the key of %s that KMS cannot decrypt.",
+			count(int(n), "ciphertext"))
+	}
+	return sentence
 }
 
 // canBeDisabled returns the sentence for a key on which nothing depends, with

@@ -285,7 +285,8 @@ func (h *headers) compare(s subject, told, said verdict) error {
 	if told.outcome == said.outcome && told.key == said.key && told.reason == said.reason {
 		return nil
 	}
-	return h.disprove(fmt.Sprintf("target %s, item %s, slot %q: its header says %s, under %s, and KMS says %s",
+	return h.disprove(fmt.Sprintf(
+		"target %s, item %s, slot %q: its header says %s, under %s, and KMS says %s",
 		s.class.target, clip(string(s.ref)), clip(s.slot.Path), told.outcome, told.key, said.told()))
 }
 

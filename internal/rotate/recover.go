@@ -65,7 +65,7 @@ func (w *worker) ours(target *Target, ref scan.Ref, slot ciphertext.Slot, r Reco
 // bind returns the digest that binds a line of the audit log to this pass. It
 // covers the identity of the pass, the item, the keys, the blobs and the
 // encryption context of the new blob. Only the checkpoint holds the id of the
-// pass. Without the checkpoint, nobody can therefore forge a valid line or
+// pass. Without the checkpoint, it is impossible to forge a valid line or
 // guess the values of a context from the digest. It is empty if the pass has no
 // identity.
 func (w *worker) bind(r Record, slot ciphertext.Slot) string {

@@ -27,7 +27,7 @@ const maxHeld = 64 << 20
 // of its item.
 type candidate struct {
 	path   string // of the attribute or the metadata entry; "" is the body
-	name   bool   // it stands in a name, not in a value
+	name   bool   // found in a name, not in a value
 	offset int
 	coding kmsblob.Encoding
 	alone  bool   // the value holds nothing else, except white space
@@ -335,7 +335,7 @@ func (w *worker) search(ctx context.Context, target *Target, t *task) error {
 			return err
 		}
 		if w.sweep.full && i == len(candidates)-1 {
-			f = finding{} // it stands for all that were not looked at
+			f = finding{} // one for all that were not checked
 		}
 		switch f.standing {
 		case elsewhereKey:
