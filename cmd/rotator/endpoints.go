@@ -31,6 +31,7 @@ func noAccessPoint(t *config.S3, endpoint *string) string {
 // error type for it.
 func noEndpoint(err error) (detail string, ok bool) {
 	const mark = "endpoint rule error, "
+	const unknownRegion = "failed to bind endpoint params, invalid input region "
 	const malformed = "Failed to parse uri: "
 	const check = "check region, endpoint, and AWS_REGION, AWS_ENDPOINT_URL, " +
 		"AWS_USE_FIPS_ENDPOINT and AWS_USE_DUALSTACK_ENDPOINT"
@@ -38,6 +39,9 @@ func noEndpoint(err error) (detail string, ok bool) {
 		if rule, ok := strings.CutPrefix(err.Error(), mark); ok {
 			return fmt.Sprintf("the AWS SDK has no endpoint for it: %s; %s",
 				strings.TrimSuffix(rule, "."), check), true
+		}
+		if region, ok := strings.CutPrefix(err.Error(), unknownRegion); ok {
+			return fmt.Sprintf("%q is not a Region; %s", region, check), true
 		}
 		if strings.HasPrefix(err.Error(), malformed) { // what follows may hold a password
 			return "the endpoint that the AWS SDK found is not a URL; " + check, true

@@ -155,6 +155,7 @@ func unreadableCredentials(t *testing.T) {
 		"<SecretAccessKey>" + secret + "</SecretAccessKey>",
 		`{"Version":"1","SecretAccessKey":"` + secret + `"}`,
 		`{"Version":1,"AccessKeyId":7,"SecretAccessKey":"` + secret + `"}`,
+		`{"Version":1,"AccessKeyId":"A","SecretAccessKey":"x","Expiration":"` + odd + `"}`,
 		strings.Repeat(secret+" ", 3000),
 	} {
 		dir := t.TempDir()

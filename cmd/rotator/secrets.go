@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -97,7 +98,8 @@ func withoutOutput(err error) error {
 	}
 	text := "credential_process did not print a JSON object of credentials; " +
 		"its output is not shown"
-	if cause := errors.Unwrap(process.Err); cause != nil {
+	// Other causes quote a value, such as an Expiration that is no time.
+	if cause := (*json.SyntaxError)(nil); errors.As(process.Err, &cause) {
 		text += ": " + cause.Error()
 	}
 	return &hiddenError{text: strings.ReplaceAll(err.Error(), process.Error(), text), err: err}
