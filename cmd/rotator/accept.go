@@ -32,7 +32,7 @@ func (w *wiring) resolveAccepted(ctx context.Context, client *kms.Client) error 
 				arn, err = rotate.KeyARN(ctx, client, rule.Under)
 				return err
 			}
-			err := rotate.Patiently(ctx, time.Duration(w.job.MaxOutage), "KMS", ask)
+			err := w.patiently(ctx, "KMS", ask)
 			if key := (*rotate.KeyError)(nil); errors.As(err, &key) {
 				detail := key.Error() + "; or write the ARN of the key here"
 				found = append(found, w.job.Problem(field, detail))

@@ -172,7 +172,7 @@ func serviceCode(err error) (code int, hint string) {
 	case rotate.ClassMissing:
 		return exitJob, ""
 	case rotate.ClassStopped:
-		return exitInterrupted, ""
+		return exitInterrupted, "stopped before the end; run again"
 	}
 	return exitInternal, ""
 }

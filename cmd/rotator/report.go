@@ -29,10 +29,18 @@ that the checkpoint has recorded.`,
 		func(ctx context.Context, c *common, job *config.Job) error {
 			return reportJob(ctx, c, job, reportOptions{number, check, ledger})
 		})
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
+		switch {
+		case check && ledger:
+			return usagef("--check and --ledger cannot be combined; run report once with each")
+		case cmd.Flags().Changed("pass") && number < 1:
+			return usagef("--pass %d: passes are numbered from 1", number)
+		}
+		return nil
+	}
 	cmd.Flags().IntVar(&number, "pass", 0, "number of the pass (default: the last one)")
 	cmd.Flags().BoolVar(&check, "check", false, "verify the audit log's chain")
 	cmd.Flags().BoolVar(&ledger, "ledger", false, "list the slots in the ledger instead")
-	cmd.MarkFlagsMutuallyExclusive("check", "ledger")
 	return cmd
 }
 
@@ -43,9 +51,6 @@ type reportOptions struct {
 }
 
 func reportJob(ctx context.Context, c *common, job *config.Job, o reportOptions) error {
-	if o.pass < 0 {
-		return usagef("--pass %d: passes are numbered from 1", o.pass)
-	}
 	store, err := c.existing(ctx, job)
 	if err != nil {
 		return err

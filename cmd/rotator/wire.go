@@ -103,7 +103,7 @@ func wire(
 		if err != nil {
 			return nil, placeProblem(job, p, err)
 		}
-		if err := rotate.Patiently(ctx, time.Duration(job.MaxOutage), p.name, p.source.Check); err != nil {
+		if err := w.patiently(ctx, p.name, p.source.Check); err != nil {
 			return nil, placeProblem(job, p, err)
 		}
 		if source, ok := p.source.(owned); ok {
@@ -121,6 +121,31 @@ func wire(
 	return w, nil
 }
 
+// patienceBeforeWarning is how long a service may give no usable answer before a
+// warning is logged.
+const patienceBeforeWarning = 3 * time.Second
+
+// patiently is rotate.Patiently for max_outage. It logs one warning if a service gives no
+// usable answer.
+func (w *wiring) patiently(
+	ctx context.Context, service string, call func(context.Context) error,
+) error {
+	began, warned := time.Now(), false
+	limit := time.Duration(w.job.MaxOutage)
+	return rotate.Patiently(ctx, limit, service, func(ctx context.Context) error {
+		err := call(ctx)
+		switch rotate.Classify(err) {
+		case rotate.ClassThrottled, rotate.ClassTransient, rotate.ClassUnknown:
+			if !warned && time.Since(began) > patienceBeforeWarning {
+				warned = true
+				w.warn(fmt.Sprintf("%s gives no usable answer: %v; trying again for up to %s "+
+					"(max_outage)", service, err, limit))
+			}
+		}
+		return err
+	})
+}
+
 func (w *wiring) wireKMS(ctx context.Context, base aws.Config) error {
 	settings := w.job.KMS
 	cfg := at(base, settings.Region, settings.Endpoint, settings.RoleARN)
@@ -134,7 +159,7 @@ func (w *wiring) wireKMS(ctx context.Context, base aws.Config) error {
 	request := rotate.KeyRequest{Destination: w.job.Destination.Key, DestinationAlgorithm: w.job.Destination.Algorithm,
 		Sources: w.job.Source.Keys, SourceAlgorithm: w.job.Source.Algorithm, Any: w.job.Source.Any,
 		Mode: rotate.Mode(w.job.Mode), ReadOnly: w.readOnly}
-	err := rotate.Patiently(ctx, time.Duration(w.job.MaxOutage), "KMS", func(ctx context.Context) (err error) {
+	err := w.patiently(ctx, "KMS", func(ctx context.Context) (err error) {
 		w.keys, err = rotate.ResolveKeys(ctx, client, request)
 		return err
 	})
@@ -149,7 +174,7 @@ func (w *wiring) wireKMS(ctx context.Context, base aws.Config) error {
 	}
 	w.client = client
 	w.kms = rotate.NewKMS(client, w.keys.Destination, w.job.KMS.GrantTokens)
-	err = rotate.Patiently(ctx, time.Duration(w.job.MaxOutage), "KMS", func(ctx context.Context) (err error) {
+	err = w.patiently(ctx, "KMS", func(ctx context.Context) (err error) {
 		w.notes, err = rotate.CheckAuthorized(ctx, w.kms, w.keys, hasContexts(w.job))
 		return err
 	})

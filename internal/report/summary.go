@@ -290,7 +290,9 @@ func (s *Summary) SetHeaders(runs []checkpoint.HeaderRun) {
 		s.Notes = append(s.Notes, fmt.Sprintf("headers of ciphertexts do not tell what they should (%s): what this pass counted by them is no evidence, and may not have been moved; run again with --exact", run.Wrong))
 	}
 	if unchecked > 0 {
-		s.Notes = append(s.Notes, fmt.Sprintf("%d runs counted slots by the headers of ciphertexts and did not get to check a sample of them: what this pass counted so is no evidence; verify is", unchecked))
+		s.Notes = append(s.Notes, fmt.Sprintf("%s counted slots by headers of ciphertexts and ended "+
+			"before a sample of them was checked, so these figures are not evidence; run verify",
+			count(unchecked, "run")))
 	}
 }
 
