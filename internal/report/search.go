@@ -46,7 +46,8 @@ func (n NotSearched) sentence() string {
 	if len(parts) == 0 {
 		return ""
 	}
-	return " Not searched for further ciphertexts, without search: all: " + strings.Join(parts, "; ") + "."
+	return " Not searched for further ciphertexts, without search: all: " +
+		strings.Join(parts, "; ") + "."
 }
 
 func searchOf(c checkpoint.Counts) Search {

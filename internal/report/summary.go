@@ -302,6 +302,11 @@ func (s *Summary) SetHeaders(runs []checkpoint.HeaderRun) {
 // source key.
 func (s *Summary) Conclude() {
 	s.noteAccepted()
+	if s.Status != Complete { // the rest may hold what was not found so far
+		s.NotProven = slices.DeleteFunc(s.NotProven, func(u Unproven) bool {
+			return u.Reason != NotCounted
+		})
+	}
 	for i := range s.NotProven {
 		s.NotProven[i].finish()
 	}
