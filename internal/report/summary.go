@@ -248,7 +248,7 @@ func (s *Summary) SetTargets(infos []TargetInfo, counts map[string]checkpoint.Co
 	s.Search = searchOf(s.total)
 	if stale := s.total.StaleKeys; stale.Slots > 0 {
 		s.Notes = append(s.Notes, fmt.Sprintf("%d ciphertexts have the id of a source key next to them, "+
-			"which rotator does not change (the first: %s): a reader that sends this id to Decrypt "+
+			"which rotator does not change (the first: %s): a reader that decrypts with this id "+
 			"fails with IncorrectKeyException after the move; change these ids too, or have the "+
 			"reader send no key id",
 			stale.Slots, stale.First))
