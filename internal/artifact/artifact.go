@@ -47,12 +47,25 @@ func Kind(p scan.Payload) string {
 		}
 		return kindOf(p.Body)
 	case *scan.Row:
-		data, ok := checkpoint.RecordOf(p.Attributes[checkpoint.DataAttribute].Bytes)
-		if ok && p.Attributes[checkpoint.DataAttribute].Kind == scan.KindB && clean(data) {
+		if isRowRecord(p.Attributes) {
 			return CheckpointRecord
 		}
 	}
 	return ""
+}
+
+// isRowRecord reports whether a row is a checkpoint record of a table. A row
+// with other attributes belongs to an application.
+func isRowRecord(attributes map[string]scan.Value) bool {
+	for name, value := range attributes {
+		if name != checkpoint.DataAttribute &&
+			(!checkpoint.IsAttribute(name) || value.Kind != scan.KindS || !clean([]byte(value.Text))) {
+			return false
+		}
+	}
+	value := attributes[checkpoint.DataAttribute]
+	data, ok := checkpoint.RecordOf(value.Bytes)
+	return ok && value.Kind == scan.KindB && clean(data)
 }
 
 func kindOf(body []byte) string {

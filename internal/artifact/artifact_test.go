@@ -128,9 +128,21 @@ func TestKinds(t *testing.T) {
 	}
 }
 
-// TestRows: a record of a checkpoint in a table is recognised by its data.
+// TestRows: a record of a checkpoint in a table is recognised by its data. A row that has
+// other attributes too is not a record.
 func TestRows(t *testing.T) {
 	record := made(t)[CheckpointRecord][0]
+	for name, want := range map[string]string{
+		"id": CheckpointRecord, "version": CheckpointRecord, "ssn": "",
+	} {
+		row := &scan.Row{Attributes: map[string]scan.Value{
+			checkpoint.DataAttribute: {Kind: scan.KindB, Bytes: record},
+			name:                     {Kind: scan.KindS, Text: "AQIDAHh"},
+		}}
+		if got := Kind(row); got != want {
+			t.Errorf("a record with the attribute %s is taken for %q, want %q", name, got, want)
+		}
+	}
 	for kind, want := range map[scan.Kind]string{scan.KindB: CheckpointRecord, scan.KindS: ""} {
 		row := &scan.Row{Attributes: map[string]scan.Value{checkpoint.DataAttribute: {Kind: kind, Bytes: record}}}
 		if got := Kind(row); got != want {

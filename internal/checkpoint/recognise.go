@@ -11,6 +11,11 @@ import (
 // DataAttribute is the attribute of an item that holds a record.
 const DataAttribute = dataAttribute
 
+// IsAttribute reports whether the items of a checkpoint table have an attribute.
+func IsAttribute(name string) bool {
+	return name == idAttribute || name == versionAttribute || name == dataAttribute
+}
+
 // RecordOf reports whether data is exactly a record of any version, and returns
 // it.
 func RecordOf(data []byte) ([]byte, bool) {
