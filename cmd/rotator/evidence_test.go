@@ -6,9 +6,11 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -367,5 +369,33 @@ func TestLogOfAnotherJob(t *testing.T) {
 	}
 	if after := b.read(t, "log.jsonl"); after != before {
 		t.Errorf("the log of the other job was changed: %q", bytes.TrimPrefix([]byte(after), []byte(before)))
+	}
+}
+
+// TestRunDuringALook: a run that ends while verify reads is no earlier pass. What verify
+// found before the run moved it was not written by an application afterwards.
+func TestRunDuringALook(t *testing.T) {
+	v := newVault(t, `  - files: {root: export}
+    format: base64
+    slots: [{context: {path: "${key}"}}]
+`)
+	v.seal("a")
+	var running atomic.Bool
+	v.server.Faults().Set("kms:ReEncrypt", fault.Fault{Before: func(_ *http.Request, body []byte) {
+		if bytes.Contains(body, []byte("DryRun")) || !running.CompareAndSwap(false, true) {
+			return
+		}
+		if out, err := v.command("run").CombinedOutput(); err != nil {
+			t.Errorf("%v: %s", err, out)
+		}
+	}})
+	if s := v.rotator(exitRemaining, "verify"); len(s.Notes) > 0 {
+		t.Errorf("notes %q", s.Notes)
+	}
+	v.rotator(exitDone, "verify")
+	v.seal("a")
+	s := v.rotator(exitRemaining, "verify")
+	if len(s.Notes) != 1 || !strings.Contains(s.Notes[0], "something still writes with the old key") {
+		t.Errorf("notes %q", s.Notes)
 	}
 }

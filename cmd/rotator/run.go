@@ -144,6 +144,9 @@ func (s *session) stillWritten(ctx context.Context, passes *checkpoint.Passes, e
 	case err != nil:
 		return &storageError{what: "read the pass before", err: err}
 	}
+	if s.rotatedSince(before) {
+		return nil
+	}
 	for _, target := range s.summary.Targets {
 		left := totals[target.Name].Slots
 		found := target.Slots.Rotated + target.Slots.Remaining
@@ -157,8 +160,16 @@ func (s *session) stillWritten(ctx context.Context, passes *checkpoint.Passes, e
 	return nil
 }
 
-// comparable returns an earlier pass with its totals; none when it looked for
-// something else than this job, or not everywhere.
+// rotatedSince reports whether the key of a refresh was, or may have been, rotated since an
+// earlier pass began. Slots that the pass moved are then on older material again.
+func (s *session) rotatedSince(before checkpoint.Pass) bool {
+	keys := s.wiring.keys
+	return keys.Mode == rotate.ModeRefresh &&
+		(before.Destination.Material != keys.Destination.Material || len(s.summary.Doubts()) > 0)
+}
+
+// comparable returns an earlier pass with its totals. It returns no totals for a pass of
+// another job file, and for one that was not complete when this pass began.
 func (s *session) comparable(ctx context.Context, passes *checkpoint.Passes, earlier int) (checkpoint.Pass, map[string]checkpoint.Counts, error) {
 	before, err := passes.Pass(ctx, earlier)
 	if errors.Is(err, checkpoint.ErrNotFound) {
@@ -168,7 +179,8 @@ func (s *session) comparable(ctx context.Context, passes *checkpoint.Passes, ear
 		return before, nil, err
 	}
 	same, err := sameWork(before, s.job)
-	if err != nil || before.Status != checkpoint.Finished || !same {
+	if err != nil || before.Status != checkpoint.Finished || !same ||
+		before.Ended.After(s.summary.Started) {
 		return before, nil, nil
 	}
 	totals, err := passes.Totals(ctx, before)
