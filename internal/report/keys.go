@@ -203,7 +203,7 @@ func (f keyFacts) canBeDisabled(name string) string {
 	found := fmt.Sprintf("None of the %d ciphertexts that were found in %s depends on it",
 		f.counts.Slots.Seen, count(len(f.byTarget), "place"))
 	if f.counts.Slots.Seen == 0 {
-		found = "No ciphertext was found at all, which the job file allows"
+		found = "No slot with a ciphertext was found, which the job file allows"
 	}
 	fmt.Fprintf(&b, "%s can be disabled. %s, as of %s, when this pass began.", name, found,
 		f.asOf.Format(time.RFC3339))

@@ -105,7 +105,7 @@ func TestDecideKey(t *testing.T) {
 			failed(checkpoint.OriginNone, 1)(f)
 			f.key.Algorithm = ""
 		}, AnswerNotProven, ReasonUnknownKey, "their key is unknown"},
-		{"nothing at all, as may be", func(f *keyFacts) { f.counts = checkpoint.Counts{} }, Yes, ReasonCanBeDisabled, "No ciphertext was found at all"},
+		{"nothing at all, as may be", func(f *keyFacts) { f.counts = checkpoint.Counts{} }, Yes, ReasonCanBeDisabled, "No slot with a ciphertext"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got := decideKey(facts(test.change))

@@ -351,6 +351,7 @@ func (w *worker) search(ctx context.Context, target *Target, t *task) error {
 		}
 		t.list(c, f, w.sweep.row)
 		if listed++; listed == maxListed {
+			t.unchecked(len(candidates) - i - 1)
 			break
 		}
 	}
@@ -377,6 +378,15 @@ func (t *task) list(c candidate, f finding, row bool) {
 		reason:  reasonUnrecognised,
 		detail:  c.detail(f, row),
 	})
+}
+
+// unchecked adds to the detail of the slot that was listed last how many
+// ciphertexts of the item were not checked.
+func (t *task) unchecked(n int) {
+	if n > 0 {
+		last := &t.verdicts[len(t.verdicts)-1]
+		last.detail += fmt.Sprintf("; %d more ciphertexts behind it in this item were not checked", n)
+	}
 }
 
 // slot returns the failed slot by which a candidate is reported. It belongs to

@@ -214,20 +214,44 @@ func TestSearchLooksAtTheLastCiphertext(t *testing.T) {
 			target.rows["a"] = map[string]scan.Value{"note": {Kind: scan.KindB, Bytes: c.value}}
 			request := rotate.KeyRequest{Destination: new, Sources: []string{old}}
 			b := &bench{
-				cloud:   cloud,
-				keys:    cloud.resolve(t, request),
-				format:  format(t, nil, nil),
-				target:  target,
-				exact:   exact,
-				inspect: true,
+				cloud:  cloud,
+				keys:   cloud.resolve(t, request),
+				format: format(t, nil, nil),
+				target: target,
+				exact:  exact,
 			}
 			counts, err := b.run(t)
 			c.counts.Items, c.counts.Bytes = 1, int64(len(c.value))
 			if err != nil || counts.Slots.Failed != c.want || counts.Search != c.counts {
 				t.Errorf("%s, exact %v: %+v, %v", name, exact, counts, err)
 			}
+			more := detailed(t, b, "; 50 more ciphertexts behind it in this item were not checked")
+			if more == 1 != (name == "many") {
+				t.Errorf("%s, exact %v: %d slots state that more were not checked", name, exact, more)
+			}
 		}
 	}
+}
+
+// detailed returns the number of entries in the ledger of the last pass whose detail
+// contains a text.
+func detailed(t *testing.T, b *bench, text string) (n int) {
+	t.Helper()
+	last, err := b.passes.Last(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for chunk, err := range b.passes.Ledger(t.Context(), last) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range chunk.Entries {
+			if strings.Contains(e.Detail, text) {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // What KMS cannot decrypt under any key, and does not tell the key of, is no slot: nothing
