@@ -40,7 +40,10 @@ target or slot rule found no ciphertext. For other codes see docs/operations.md.
 				return &outcomeError{code: exitExceptions, text: fmt.Sprintf(
 					"not proven: %d slots failed, or are under the destination key with another context", n)}
 			}
-			return s.unproven()
+			if err := s.unproven(); err != nil {
+				return err
+			}
+			return s.doubts()
 		})
 	cmd.Flags().BoolVar(&strict, "fail-on-remaining", false,
 		"exit with 4 if slots under a source key remain, or with 3 if it is not proven that none remain")
