@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 )
 
 // secondPass is what rotator makes of items that it has moved before.
@@ -80,6 +81,7 @@ func differences(one, other []byte) (fields []string, err error) {
 		}
 	}
 	for _, report := range []map[string]any{a, b} {
+		withoutTime(report)
 		for _, name := range []string{"started", "ended", "as_of", "kms"} {
 			delete(report, name)
 		}
@@ -97,6 +99,22 @@ func differences(one, other []byte) (fields []string, err error) {
 	}
 	slices.Sort(fields)
 	return fields, nil
+}
+
+// withoutTime takes the time of the report out of its sentences on keys.
+func withoutTime(report map[string]any) {
+	text, _ := report["as_of"].(string)
+	at, err := time.Parse(time.RFC3339, text)
+	keys, ok := report["source_keys"].([]any)
+	if err != nil || !ok {
+		return
+	}
+	for _, key := range keys {
+		if key, ok := key.(map[string]any); ok {
+			sentence, _ := key["sentence"].(string)
+			key["sentence"] = strings.ReplaceAll(sentence, at.Format(time.RFC3339), "as_of")
+		}
+	}
 }
 
 // withoutHow takes every "how" out of a document.

@@ -236,6 +236,20 @@ func TestDifferences(t *testing.T) {
 	}
 }
 
+// The sentence on a key names when the pass began to read; nothing else of it may differ.
+func TestDifferencesOfSentences(t *testing.T) {
+	report := func(second int, text string) []byte {
+		return fmt.Appendf(nil, `{"as_of":"2026-11-29T12:00:%02d.5Z","source_keys":[{"key":"k",`+
+			`"sentence":"%s, as of 2026-11-29T12:00:%02dZ"}]}`, second, text, second)
+	}
+	for text, want := range map[string][]string{"yes": nil, "no": {"source_keys"}} {
+		got, err := differences(report(1, "yes"), report(2, text))
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("%s: %v, %v", text, got, err)
+		}
+	}
+}
+
 // given is the setting of an environment: name, value, name, value.
 func given(pairs ...string) setting {
 	return settingOf(func(name string) string {
