@@ -62,14 +62,16 @@ func TestSmallBench(t *testing.T) {
 			}
 		}
 	}
-	if p := found.second; len(p.Differ) > 0 || !asksEach(p.Exact) || p.First.Counts.reEncrypts() != asks(ours, 500) {
+	if p := found.second; len(p.Differ) > 0 || !asksEach(p.Exact) ||
+		p.First.Counts.reEncrypts() != asks(ours, 500) {
 		t.Errorf("a second pass: %v, %v, %v", p.Differ, p.Hint.Counts.Requests, p.Exact.Counts.Requests)
 	}
 	run, err := l.throttled(500, 10_000, 0, 0.2)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if run.Lost+run.Failed != 0 || run.Faults != 0 || run.All.Served != asks(ours, 500) || run.All.Throttled == 0 {
+	if run.Lost+run.Failed != 0 || run.Faults != 0 || run.All.Served != asks(ours, 500) ||
+		run.All.Throttled == 0 {
 		t.Errorf("under random throttles: %+v", run)
 	}
 	l.checkAlike(t)

@@ -38,7 +38,8 @@ target or slot rule found no ciphertext. For other codes see docs/operations.md.
 			}
 			if n := s.summary.UnacceptedMisfits(); n > 0 {
 				return &outcomeError{code: exitExceptions, text: fmt.Sprintf(
-					"not proven: %d slots failed, or are under the destination key with another context", n)}
+					"not proven: %d slots failed, or are under the destination "+
+						"key with another context", n)}
 			}
 			if err := s.unproven(); err != nil {
 				return err
@@ -46,7 +47,8 @@ target or slot rule found no ciphertext. For other codes see docs/operations.md.
 			return s.doubts()
 		})
 	cmd.Flags().BoolVar(&strict, "fail-on-remaining", false,
-		"exit with 4 if slots under a source key remain, or with 3 if it is not proven that none remain")
+		"exit with 4 if slots under a source key remain, or with 3 if it is not "+
+			"proven that none remain")
 	exceptionsFlag(cmd, &list)
 	return cmd
 }

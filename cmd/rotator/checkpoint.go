@@ -51,8 +51,8 @@ func (c *common) createTable(ctx context.Context, job *config.Job, show bool) er
 	}
 	err = store.CreateTable(ctx)
 	if exists := (*types.ResourceInUseException)(nil); errors.As(err, &exists) {
-		return problem(job, "checkpoint", "table "+place.Table+" exists already; rotator run uses it if "+
-			"it is a table of checkpoints, otherwise name another table")
+		return problem(job, "checkpoint", "table "+place.Table+" exists already; rotator run "+
+			"uses it if it is a table of checkpoints, otherwise name another table")
 	}
 	if err != nil {
 		return err

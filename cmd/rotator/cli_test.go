@@ -63,22 +63,36 @@ func TestScripts(t *testing.T) {
 		"exits":   exits,
 		"writes":  writes,
 		"disable": func(ts *testscript.TestScript, _ bool, args []string) { of(ts).disable(ts, args) },
-		"enable":  func(ts *testscript.TestScript, _ bool, args []string) { of(ts).enable(ts, args) },
-		"retire":  func(ts *testscript.TestScript, _ bool, args []string) { of(ts).retire(ts, args) },
-		"renew":   func(ts *testscript.TestScript, _ bool, args []string) { of(ts).renew(ts, args) },
+		"enable": func(ts *testscript.TestScript, _ bool, args []string) {
+			of(ts).enable(ts, args)
+		},
+		"retire": func(ts *testscript.TestScript, _ bool, args []string) {
+			of(ts).retire(ts, args)
+		},
+		"renew": func(ts *testscript.TestScript, _ bool, args []string) {
+			of(ts).renew(ts, args)
+		},
 		"repoint": func(ts *testscript.TestScript, _ bool, args []string) { of(ts).repoint(ts, args) },
 		"rewrite": func(ts *testscript.TestScript, _ bool, args []string) { of(ts).rewrite(ts, args) },
-		"damage":  func(ts *testscript.TestScript, _ bool, args []string) { of(ts).damage(ts, args) },
-		"store":   func(ts *testscript.TestScript, _ bool, args []string) { of(ts).store(ts, args) },
-		"seal":    func(ts *testscript.TestScript, _ bool, args []string) { of(ts).seal(ts, args) },
-		"body":    func(ts *testscript.TestScript, _ bool, args []string) { of(ts).body(ts, args) },
-		"pose":    func(ts *testscript.TestScript, _ bool, args []string) { of(ts).pose(ts, args) },
-		"share":   func(ts *testscript.TestScript, _ bool, args []string) { of(ts).share(ts, args) },
-		"hold":    hold,
-		"deny": func(ts *testscript.TestScript, _ bool, args []string) {
-			of(ts).server.Faults().Set(args[0], fault.Fault{Kind: fault.Refusal, Answer: fault.Answer{Code: "AccessDeniedException"}})
+		"damage": func(ts *testscript.TestScript, _ bool, args []string) {
+			of(ts).damage(ts, args)
 		},
-		"allow": func(ts *testscript.TestScript, _ bool, args []string) { of(ts).server.Faults().Clear(args[0]) },
+		"store": func(ts *testscript.TestScript, _ bool, args []string) { of(ts).store(ts, args) },
+		"seal":  func(ts *testscript.TestScript, _ bool, args []string) { of(ts).seal(ts, args) },
+		"body":  func(ts *testscript.TestScript, _ bool, args []string) { of(ts).body(ts, args) },
+		"pose":  func(ts *testscript.TestScript, _ bool, args []string) { of(ts).pose(ts, args) },
+		"share": func(ts *testscript.TestScript, _ bool, args []string) { of(ts).share(ts, args) },
+		"hold":  hold,
+		"deny": func(ts *testscript.TestScript, _ bool, args []string) {
+			of(ts).server.Faults().Set(args[0],
+				fault.Fault{
+					Kind:   fault.Refusal,
+					Answer: fault.Answer{Code: "AccessDeniedException"},
+				})
+		},
+		"allow": func(ts *testscript.TestScript, _ bool, args []string) {
+			of(ts).server.Faults().Clear(args[0])
+		},
 		"quota": func(ts *testscript.TestScript, _ bool, args []string) { of(ts).quota(ts, args) },
 	}})
 }
@@ -260,7 +274,8 @@ func (w *world) share(ts *testscript.TestScript, args []string) {
 func (w *world) damage(ts *testscript.TestScript, args []string) {
 	out, err := w.dynamodb.GetItem(context.Background(), &dynamodb.GetItemInput{
 		TableName: aws.String("customers"),
-		Key:       map[string]types.AttributeValue{"id": &types.AttributeValueMemberS{Value: args[0]}},
+		Key: map[string]types.AttributeValue{
+			"id": &types.AttributeValueMemberS{Value: args[0]}},
 	})
 	ts.Check(err)
 	blob := out.Item["ssn"].(*types.AttributeValueMemberB).Value
@@ -285,22 +300,24 @@ func (w *world) store(ts *testscript.TestScript, args []string) {
 // of N bytes that are encrypted under the old key, <N-> by the same without
 // padding, OLD by the ARN of the key, and \xHH by a byte.
 func (w *world) seal(ts *testscript.TestScript, args []string) {
-	body := regexp.MustCompile(`<\d+-?>`).ReplaceAllStringFunc(ts.ReadFile(args[1]), func(mark string) string {
-		n, err := strconv.Atoi(strings.Trim(mark, "<->"))
-		ts.Check(err)
-		blob, err := w.server.KMS().Encrypt(w.old, make([]byte, n), nil)
-		ts.Check(err)
-		if strings.Contains(mark, "-") {
-			return base64.RawStdEncoding.EncodeToString(blob)
-		}
-		return base64.StdEncoding.EncodeToString(blob)
-	})
+	body := regexp.MustCompile(`<\d+-?>`).
+		ReplaceAllStringFunc(ts.ReadFile(args[1]), func(mark string) string {
+			n, err := strconv.Atoi(strings.Trim(mark, "<->"))
+			ts.Check(err)
+			blob, err := w.server.KMS().Encrypt(w.old, make([]byte, n), nil)
+			ts.Check(err)
+			if strings.Contains(mark, "-") {
+				return base64.RawStdEncoding.EncodeToString(blob)
+			}
+			return base64.StdEncoding.EncodeToString(blob)
+		})
 	body = strings.ReplaceAll(strings.TrimSuffix(body, "\n"), "OLD", w.old)
-	body = regexp.MustCompile(`\\x[0-9a-f]{2}`).ReplaceAllStringFunc(body, func(escape string) string {
-		b, err := hex.DecodeString(escape[2:])
-		ts.Check(err)
-		return string(b)
-	})
+	body = regexp.MustCompile(`\\x[0-9a-f]{2}`).
+		ReplaceAllStringFunc(body, func(escape string) string {
+			b, err := hex.DecodeString(escape[2:])
+			ts.Check(err)
+			return string(b)
+		})
 	_, err := w.s3.PutObject(context.Background(), &s3.PutObjectInput{
 		Bucket: aws.String("vault"),
 		Key:    &args[0],

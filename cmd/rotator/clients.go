@@ -196,7 +196,8 @@ func objectClient(cfg aws.Config, bucket string) *s3.Client {
 	return s3.NewFromConfig(cfg, func(o *s3.Options) {
 		// Other S3 servers seldom have a host name for each bucket. An access point always
 		// has one.
-		o.UsePathStyle = (o.UsePathStyle || o.BaseEndpoint != nil) && !strings.HasPrefix(bucket, "arn:")
+		o.UsePathStyle = (o.UsePathStyle || o.BaseEndpoint != nil) &&
+			!strings.HasPrefix(bucket, "arn:")
 		o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
 		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
 	})

@@ -26,9 +26,17 @@ func TestVerifyReadsTablesConsistently(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = server.Close() })
-	cfg := aws.Config{Region: "us-east-1", BaseEndpoint: aws.String(server.Endpoint()),
-		Credentials: credentials.NewStaticCredentialsProvider(trial.ApplicationKey, "not-a-secret", "")}
-	w := &world{server: server, dynamodb: dynamodb.NewFromConfig(cfg), s3: objectClient(cfg, "vault")}
+	cfg := aws.Config{
+		Region:       "us-east-1",
+		BaseEndpoint: aws.String(server.Endpoint()),
+		Credentials: credentials.NewStaticCredentialsProvider(trial.ApplicationKey,
+			"not-a-secret", ""),
+	}
+	w := &world{
+		server:   server,
+		dynamodb: dynamodb.NewFromConfig(cfg),
+		s3:       objectClient(cfg, "vault"),
+	}
 	if err := w.fill(); err != nil {
 		t.Fatal(err)
 	}
@@ -48,8 +56,10 @@ func TestVerifyReadsTablesConsistently(t *testing.T) {
 		consistent bool
 	}{{"audit", false}, {"run", false}, {"verify", true}} {
 		scans, consistent := scansOf(t, server, test.command, job)
-		if scans == 0 || test.consistent != (consistent == scans) || !test.consistent && consistent > 0 {
-			t.Errorf("%s: %d of %d scans are consistent, want all %v", test.command, consistent, scans, test.consistent)
+		if scans == 0 || test.consistent != (consistent == scans) ||
+			!test.consistent && consistent > 0 {
+			t.Errorf("%s: %d of %d scans are consistent, want all %v", test.command, consistent,
+				scans, test.consistent)
 		}
 	}
 }
@@ -71,7 +81,8 @@ func scansOf(t *testing.T, server *fakeaws.Server, command, job string) (scans, 
 		}
 	})
 	var out, log bytes.Buffer
-	if code := run(t.Context(), []string{command, "-f", job}, newStreams(strings.NewReader(""), &out, &log)); code != 0 {
+	if code := run(t.Context(), []string{command, "-f", job},
+		newStreams(strings.NewReader(""), &out, &log)); code != 0 {
 		t.Fatalf("%s ended with %d\n%s%s", command, code, &out, &log)
 	}
 	return scans, consistent

@@ -72,7 +72,8 @@ func TestAuditLogCannotBeWritten(t *testing.T) {
 	if err := log.Close(); err != nil {
 		t.Fatal(err)
 	}
-	fails(t, inShell(w.Command("run", "-o", "json"), fmt.Sprintf("ulimit -f %d", size/2/1024)), "file too large")
+	fails(t, inShell(w.Command("run", "-o", "json"), fmt.Sprintf("ulimit -f %d", size/2/1024)),
+		"file too large")
 	if r := w.Must(t, []int{exitDone}, "status", "-o", "json"); r.Summary.Slots.Seen != 0 {
 		t.Errorf("the checkpoint counts %+v, and nothing was noted durably", r.Summary.Slots)
 	}

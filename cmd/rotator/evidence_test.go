@@ -25,7 +25,8 @@ const (
 )
 
 // rotator runs a command over the bench's job, which must end with an exit code.
-func (b *crashBench) rotator(t *testing.T, code int, args ...string) (s report.Summary, out, log string) {
+func (b *crashBench) rotator(t *testing.T, code int,
+	args ...string) (s report.Summary, out, log string) {
 	t.Helper()
 	cmd, stdout, stderr := b.command(t.Context(), append(args, "-f", "job.yaml", "-o", "json")...)
 	_ = cmd.Run()
@@ -87,7 +88,8 @@ func (b *crashBench) lose(t *testing.T, pattern string) {
 // begin leaves a pass that has begun and is not finished, and has read nothing.
 func (b *crashBench) begin(t *testing.T) {
 	t.Helper()
-	b.server.Faults().Set("dynamodb:Scan", fault.Fault{Kind: fault.Refusal, Answer: fault.Answer{Code: "AccessDeniedException"}})
+	b.server.Faults().Set("dynamodb:Scan",
+		fault.Fault{Kind: fault.Refusal, Answer: fault.Answer{Code: "AccessDeniedException"}})
 	b.rotator(t, exitAccess, "run")
 	b.server.Faults().Clear("dynamodb:Scan")
 }
@@ -104,9 +106,11 @@ func TestLogWithoutItsCheckpoint(t *testing.T) {
 		want report.Slots
 	}{
 		{"the same job", context, exitDone, report.Slots{Seen: n, Current: n}},
-		{"another destination context", context + `, destination_context: {purpose: pii, v: "2"}`, exitExceptions,
+		{"another destination context", context + `, destination_context: {purpose: pii, v: "2"}`,
+			exitExceptions,
 			report.Slots{Seen: n, Failed: n}},
-		{"a destination context that is not there", context + `, destination_context: {}`, exitExceptions,
+		{"a destination context that is not there", context + `, destination_context: {}`,
+			exitExceptions,
 			report.Slots{Seen: n, Failed: n}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -118,7 +122,8 @@ func TestLogWithoutItsCheckpoint(t *testing.T) {
 			b.edit(t, context, test.edit)
 			s, _, _ := b.rotator(t, test.code, "run")
 			if s.Slots != test.want || s.Pass != 1 || s.KMS.Requests == 0 {
-				t.Errorf("pass %d: %+v with %d requests, want %+v", s.Pass, s.Slots, s.KMS.Requests, test.want)
+				t.Errorf("pass %d: %+v with %d requests, want %+v", s.Pass, s.Slots,
+					s.KMS.Requests, test.want)
 			}
 			b.check(t, nil)
 		})
@@ -170,7 +175,8 @@ func forged(fields map[string]any) (text, hash string) {
 
 // forge appends a line for each of some items to a log, with an unbroken chain.
 // Each line claims that a pass has moved the current ciphertext of the item.
-func (b *crashBench) forge(t *testing.T, log string, pass int, binding string, items ...int) string {
+func (b *crashBench) forge(t *testing.T, log string, pass int, binding string,
+	items ...int) string {
 	t.Helper()
 	prev, seq := strings.Repeat("0", 64), 0
 	for text := range strings.Lines(log) {
@@ -194,9 +200,19 @@ func (b *crashBench) forge(t *testing.T, log string, pass int, binding string, i
 		sum := sha256.Sum256(item.SSN.B)
 		var text string
 		text, prev = forged(map[string]any{
-			"seq": seq, "event": "rotated", "at": "2026-01-02T03:04:05Z", "pass": pass, "target": "customers", "ref": ref,
-			"path": "ssn", "from_key": b.old, "to_key": b.new, "before_sha256": strings.Repeat("1", 64),
-			"after_sha256": hex.EncodeToString(sum[:]), "binding_sha256": binding, "prev": prev,
+			"seq":            seq,
+			"event":          "rotated",
+			"at":             "2026-01-02T03:04:05Z",
+			"pass":           pass,
+			"target":         "customers",
+			"ref":            ref,
+			"path":           "ssn",
+			"from_key":       b.old,
+			"to_key":         b.new,
+			"before_sha256":  strings.Repeat("1", 64),
+			"after_sha256":   hex.EncodeToString(sum[:]),
+			"binding_sha256": binding,
+			"prev":           prev,
 		})
 		log += text
 	}
@@ -212,7 +228,8 @@ func TestForgedLinesHideNothing(t *testing.T) {
 		name     string
 		halfway  bool // the pass has a log, whose head the checkpoint may know
 		borrowed bool // the lines are bound as a true line of the log is
-	}{{"a log of its own", false, false}, {"behind the true lines", true, false}, {"bound as a true line", true, true}} {
+	}{{"a log of its own", false, false}, {"behind the true lines", true, false},
+		{"bound as a true line", true, true}} {
 		t.Run(test.name, func(t *testing.T) {
 			b := newCrashBench(t, n, 100)
 			log, binding := "", strings.Repeat("2", 64)
@@ -249,7 +266,8 @@ func TestForgedLinesHideNothing(t *testing.T) {
 func (b *crashBench) under(t *testing.T, i int) string {
 	t.Helper()
 	var item struct{ SSN struct{ B []byte } }
-	if err := json.Unmarshal(b.server.DynamoDB().Items("customers")[fmt.Sprintf(`{"id":{"S":%q}}`, crashID(i))], &item); err != nil {
+	key := fmt.Sprintf(`{"id":{"S":%q}}`, crashID(i))
+	if err := json.Unmarshal(b.server.DynamoDB().Items("customers")[key], &item); err != nil {
 		t.Fatal(err)
 	}
 	_, key, err := b.server.KMS().Decrypt("", item.SSN.B, map[string]string{"purpose": "pii"})
@@ -270,15 +288,24 @@ func TestCutLogIsTold(t *testing.T) {
 		{"cut off", func(log string) string { return log[:strings.Index(log, "\n")+1] }},
 		{"lost", nil},
 		{"replaced", func(string) string {
-			text, _ := forged(map[string]any{"seq": 1, "event": "log", "job": "crash", "prev": strings.Repeat("0", 64)})
+			text, _ := forged(map[string]any{
+				"seq":   1,
+				"event": "log",
+				"job":   "crash",
+				"prev":  strings.Repeat("0", 64),
+			})
 			return text
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			const n = 60
 			b := newCrashBench(t, n, 1000)
-			b.server.Faults().Set("dynamodb:BatchExecuteStatement", fault.Fault{Kind: fault.Refusal, Skip: 1,
-				Answer: fault.Answer{Code: "AccessDeniedException"}})
+			b.server.Faults().Set("dynamodb:BatchExecuteStatement",
+				fault.Fault{
+					Kind:   fault.Refusal,
+					Skip:   1,
+					Answer: fault.Answer{Code: "AccessDeniedException"},
+				})
 			b.rotator(t, exitAccess, "run")
 			b.server.Faults().Clear("dynamodb:BatchExecuteStatement")
 			if test.change == nil {
@@ -290,12 +317,14 @@ func TestCutLogIsTold(t *testing.T) {
 			if s.Slots.Rotated+s.Slots.Current != n {
 				t.Errorf("%+v", s.Slots)
 			}
-			if notes := strings.Join(s.Notes, "\n"); !strings.Contains(notes, "cut off, replaced or lost") {
+			notes := strings.Join(s.Notes, "\n")
+			if !strings.Contains(notes, "cut off, replaced or lost") {
 				t.Errorf("notes: %s", notes)
 			}
 			b.check(t, nil)
 			for range 2 {
-				if _, _, log := b.rotator(t, exitInternal, "report", "--check"); !strings.Contains(log, "the audit log is not whole") {
+				_, _, log := b.rotator(t, exitInternal, "report", "--check")
+				if !strings.Contains(log, "the audit log is not whole") {
 					t.Errorf("report --check: %s", log)
 				}
 				b.rotator(t, exitDone, "retry")
@@ -314,15 +343,21 @@ func TestForeignFilesSurvive(t *testing.T) {
 		code                int
 		says                string
 	}{
-		{"as the audit log", "audit_log: notes.txt", "notes.txt", exitJob, "does not begin as an audit log"},
-		{"the job file as the audit log", "audit_log: job.yaml", "job.yaml", exitJob, "does not begin as an audit log"},
-		{"the checkpoint as the audit log", "audit_log: " + benchState, "", exitJob, "is the same file as the checkpoint"},
-		{"the lock as the audit log", "audit_log: " + benchState + ".lock", "", exitJob, "is the lock file of the checkpoint"},
+		{"as the audit log", "audit_log: notes.txt", "notes.txt", exitJob,
+			"does not begin as an audit log"},
+		{"the job file as the audit log", "audit_log: job.yaml", "job.yaml", exitJob,
+			"does not begin as an audit log"},
+		{"the checkpoint as the audit log", "audit_log: " + benchState, "", exitJob,
+			"is the same file as the checkpoint"},
+		{"the lock as the audit log", "audit_log: " + benchState + ".lock", "", exitJob,
+			"is the lock file of the checkpoint"},
 		{"a directory as the audit log", "audit_log: ./", "", exitJob, "is a directory"},
 		{"a pipe as the audit log", "audit_log: pipe", "", exitJob, "is a named pipe"},
 		{"a device as the audit log", "audit_log: /dev/null", "", exitJob, "is a device"},
-		{"as the checkpoint", "checkpoint: file:notes.txt", "notes.txt", exitStorage, "no checkpoint"},
-		{"the job file as the checkpoint", "checkpoint: file:job.yaml", "job.yaml", exitStorage, "no checkpoint"},
+		{"as the checkpoint", "checkpoint: file:notes.txt", "notes.txt", exitStorage,
+			"no checkpoint"},
+		{"the job file as the checkpoint", "checkpoint: file:job.yaml", "job.yaml", exitStorage,
+			"no checkpoint"},
 		{"a directory as the checkpoint", "checkpoint: file:./", "", exitStorage, "directory"},
 		{"a pipe as the checkpoint", "checkpoint: file:pipe", "", exitStorage, "named pipe"},
 		{"as the lock", "checkpoint: file:state", "state.lock", exitStorage, "state.lock"},
@@ -350,7 +385,8 @@ func TestForeignFilesSurvive(t *testing.T) {
 			if test.file != "" && b.read(t, test.file) != want {
 				t.Errorf("%s holds %q", test.file, b.read(t, test.file))
 			}
-			if n := b.server.Faults().Counts()["dynamodb:BatchExecuteStatement"]; test.code != exitDone && n > 0 {
+			n := b.server.Faults().Counts()["dynamodb:BatchExecuteStatement"]
+			if test.code != exitDone && n > 0 {
 				t.Errorf("%d writes", n)
 			}
 		})
@@ -364,11 +400,14 @@ func TestLogOfAnotherJob(t *testing.T) {
 	b.rotator(t, exitDone, "run")
 	before := b.read(t, "log.jsonl")
 	b.edit(t, "job: crash\n", "job: second\n")
-	if _, _, log := b.rotator(t, exitJob, "run"); !strings.Contains(log, `job.yaml:2:12: audit_log: `) || !strings.Contains(log, `of job "crash"`) {
+	_, _, log := b.rotator(t, exitJob, "run")
+	if !strings.Contains(log, `job.yaml:2:12: audit_log: `) ||
+		!strings.Contains(log, `of job "crash"`) {
 		t.Errorf("it says %s", log)
 	}
 	if after := b.read(t, "log.jsonl"); after != before {
-		t.Errorf("the log of the other job was changed: %q", bytes.TrimPrefix([]byte(after), []byte(before)))
+		t.Errorf("the log of the other job was changed: %q",
+			bytes.TrimPrefix([]byte(after), []byte(before)))
 	}
 }
 

@@ -98,7 +98,8 @@ func TestSilentServiceIsLogged(t *testing.T) {
 	w.Fault("kms:DescribeKey", fault.Fault{Kind: fault.InternalError})
 	p := w.Command("audit", "-o", "json").Begin(t)
 	time.AfterFunc(8*time.Second, func() { w.Server.Faults().Clear("kms:DescribeKey") })
-	if r := p.End(t); r.Code != exitDone || strings.Count(r.Log, "KMS gives no usable answer") != 1 {
+	if r := p.End(t); r.Code != exitDone ||
+		strings.Count(r.Log, "KMS gives no usable answer") != 1 {
 		t.Errorf("want exit code %d and one warning: %s", exitDone, r)
 	}
 }

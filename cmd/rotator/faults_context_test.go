@@ -124,7 +124,8 @@ func TestServerWithoutConditions(t *testing.T) {
 		r.Header.Del("If-Match")
 	}})
 	file := filepath.Join(t.TempDir(), "job.yaml")
-	job := fmt.Sprintf("job: unprobed\ndestination: { key: %q }\nsource: { keys: [%q] }\ntargets:\n"+
+	job := fmt.Sprintf("job: unprobed\ndestination: { key: %q }\nsource: { keys: [%q] }\n"+
+		"targets:\n"+
 		"  - s3: { bucket: %s }\n    format: auto\n", m.keys["new"], m.keys["old"], mixedBucket)
 	if err := os.WriteFile(file, []byte(job), 0o600); err != nil {
 		t.Fatal(err)
@@ -209,7 +210,8 @@ func TestEditedContextOfFiles(t *testing.T) {
 		_, key, err := v.server.KMS().Decrypt("", document.Secret,
 			map[string]string{"team": team, "region": document.Region})
 		if err != nil || key != v.new || team == "one" && document.Region != "second" {
-			t.Errorf("%s, in region %q, cannot be read with what it says: %v", path, document.Region, err)
+			t.Errorf("%s, in region %q, cannot be read with what it says: %v", path,
+				document.Region, err)
 		}
 	}
 	if len(content) != files {

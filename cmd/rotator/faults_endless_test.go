@@ -48,7 +48,9 @@ func flooded(t *testing.T, w *trial.World, f flood) (endpoint string) {
 func proxyTo(to *url.URL) *httputil.ReverseProxy {
 	return &httputil.ReverseProxy{
 		ErrorLog: log.New(io.Discard, "", 0),
-		Rewrite:  func(r *httputil.ProxyRequest) { r.Out.URL.Scheme, r.Out.URL.Host = to.Scheme, to.Host },
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.Out.URL.Scheme, r.Out.URL.Host = to.Scheme, to.Host
+		},
 	}
 }
 
@@ -122,7 +124,8 @@ func endlessAnswers(t *testing.T) {
 		{"s3:ListObjectsV2", "headers", 200}, {"s3:ListObjectsV2", "body", 200},
 		{"s3:ListObjectsV2", "body", 503},
 	} {
-		audits = append(audits, floodRun{f, []string{"audit"}}, floodRun{f, []string{"audit", "--sdk"}})
+		audits = append(audits, floodRun{f, []string{"audit"}},
+			floodRun{f, []string{"audit", "--sdk"}})
 	}
 	for some := range slices.Chunk(audits, 4) {
 		floodsStop(t, w, most, some)
@@ -146,7 +149,8 @@ func floodsStop(t *testing.T, w *trial.World, most int64, runs []floodRun) {
 	}
 	for _, process := range begun {
 		r := process.end(t, most)
-		named := strings.Contains(r.Log, "is longer than") || strings.Contains(r.Log, "headers exceeded") ||
+		named := strings.Contains(r.Log, "is longer than") ||
+			strings.Contains(r.Log, "headers exceeded") ||
 			strings.Contains(r.Log, "too many 1xx")
 		if r.Code != exitUnavailable || !named {
 			t.Errorf("%v: want exit code 69, and what is too long: %s", process.flood, r)

@@ -200,7 +200,8 @@ func poisonCiphertexts(t *testing.T) {
 		for _, e := range entries {
 			said := e.Outcome + " " + e.Reason
 			// KMS compares keys only if the damage is after the header.
-			named := said == "failed invalid-ciphertext" && e.Key == "" || said == "failed source-other-context" && e.Key != ""
+			named := said == "failed invalid-ciphertext" && e.Key == "" ||
+				said == "failed source-other-context" && e.Key != ""
 			if e.Attempts != n || !named && said != "foreign foreign-key" {
 				t.Errorf("the ledger has %s as %s for %s after %d attempts, want %d", e.Ref, e.Outcome, e.Reason, e.Attempts, n)
 			}

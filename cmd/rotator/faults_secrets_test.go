@@ -43,7 +43,11 @@ func echoing(
 			return
 		}
 		body, _ := io.ReadAll(r.Body)
-		code := map[int]string{400: "OddException", 403: "AccessDeniedException", 500: "InternalFailure"}[status]
+		code := map[int]string{
+			400: "OddException",
+			403: "AccessDeniedException",
+			500: "InternalFailure",
+		}[status]
 		message := "it failed"
 		echo := echoOf(r, body)
 		switch in {
@@ -60,7 +64,8 @@ func echoing(
 		if strings.HasPrefix(operation, "s3:") {
 			var text bytes.Buffer
 			_ = xml.EscapeText(&text, []byte(message))
-			_, _ = fmt.Fprintf(rw, "<Error><Code>%s</Code><Message>%s</Message></Error>", code, &text)
+			_, _ = fmt.Fprintf(rw, "<Error><Code>%s</Code><Message>%s</Message></Error>", code,
+				&text)
 			return
 		}
 		_ = json.NewEncoder(rw).Encode(map[string]string{"__type": code, "message": message})
@@ -142,7 +147,8 @@ func unreadableCredentials(t *testing.T) {
 	w.AddSecret("an odd secret", "not like a secret at all")
 	odd := "not like a secret at all"
 	for i, output := range []string{
-		`{"Version":1,"AccessKeyId":"A","SecretAccessKey":"` + secret + `","SessionToken":"` + token + `"`,
+		`{"Version":1,"AccessKeyId":"A","SecretAccessKey":"` + secret +
+			`","SessionToken":"` + token + `"`,
 		"aws_secret_access_key = " + secret + "\naws_session_token = " + token,
 		secret,
 		secret[:20] + "\n" + secret[20:],
@@ -166,11 +172,13 @@ func unreadableCredentials(t *testing.T) {
 			}
 			return path
 		}
-		config := write("config", "[default]\ncredential_process = cat "+write("output", output)+"\n")
+		config := write("config",
+			"[default]\ncredential_process = cat "+write("output", output)+"\n")
 		p := w.Command("audit", "-v")
 		p.Unset("AWS_ACCESS_KEY_ID=", "AWS_SECRET_ACCESS_KEY=", "AWS_SESSION_TOKEN=")
 		p.Env = append(p.Env, "AWS_CONFIG_FILE="+config)
-		if r := p.Begin(t).End(t); r.Code != exitAccess || !strings.Contains(r.Log, "its output is not shown") {
+		if r := p.Begin(t).End(t); r.Code != exitAccess ||
+			!strings.Contains(r.Log, "its output is not shown") {
 			t.Errorf("output %d: want exit code 77, and why: %s", i+1, r)
 		}
 	}

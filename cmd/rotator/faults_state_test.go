@@ -382,7 +382,9 @@ func dryRun(t *testing.T) {
 	for _, look := range []struct {
 		args  []string
 		codes []int
-	}{{[]string{"audit"}, []int{exitDone}}, {[]string{"audit", "--fail-on-remaining"}, []int{exitRemaining}}, {[]string{"verify"}, []int{exitRemaining}},
+	}{{[]string{"audit"}, []int{exitDone}},
+		{[]string{"audit", "--fail-on-remaining"}, []int{exitRemaining}},
+		{[]string{"verify"}, []int{exitRemaining}},
 		{[]string{"status"}, []int{exitDone}}, {[]string{"report"}, []int{exitDone}}} {
 		r := w.Must(t, look.codes, append(look.args, "-o", "json")...)
 		w.CheckPartial(t, r.Summary)

@@ -110,7 +110,8 @@ func bareCases() []fieldCase {
 func keyCases() []fieldCase {
 	odd := map[string]string{}
 	for _, key := range []string{
-		"a+b", "100%", "//", "a/./b", "a/../b", "line\r\nbreak", "\U0001f512", `q"uo'te`, " spaces ",
+		"a+b", "100%", "//", "a/./b", "a/../b", "line\r\nbreak", "\U0001f512",
+		`q"uo'te`, " spaces ",
 		strings.Repeat("k", 1024-len("s3-odd-keys/")),
 	} {
 		odd[key] = "<base64:5>"
@@ -146,8 +147,9 @@ func contextsOdd() fieldCase {
 		for _, name := range slices.Sorted(maps.Keys(context)) {
 			pairs = append(pairs, fmt.Sprintf("%q: %q", name, context[name]))
 		}
-		c.targets += fmt.Sprintf("  - s3: { bucket: field, prefix: NAME/%d/ }\n    format: base64\n"+
-			"    slots: [{ context: { %s } }]\n", i, strings.Join(pairs, ", "))
+		c.targets += fmt.Sprintf(
+			"  - s3: { bucket: field, prefix: NAME/%d/ }\n    format: base64\n"+
+				"    slots: [{ context: { %s } }]\n", i, strings.Join(pairs, ", "))
 		c.objects = append(c.objects, fieldObject{
 			key:      fmt.Sprintf("%d/a", i),
 			body:     "<base64:9>",
@@ -167,10 +169,11 @@ func textCases() []fieldCase {
 				textTarget("cfg/", `(?m)^(?:us-east-1_password=|payload = ")([\w+/=]+)`, "base64") +
 				textTarget("taupage/", `aws:kms:([A-Za-z0-9+/=]+)`, "base64"),
 			objects: objectsOf(map[string]string{
-				"sql/a":     "INSERT INTO t VALUES (1, '\\\\x<hex:9>'),\n(2, '\\\\x<hex:10>');\n",
-				"env/a":     "KEY=0x<hex:16>\n",
-				"rb/a":      "encrypted: 'v1:<base64:32>'\nother: 'v1:<base64:31>'\n",
-				"cfg/a":     "[Bless CA]\nus-east-1_password=<base64:20>\npayload = \"<base64:21>\"\n",
+				"sql/a": "INSERT INTO t VALUES (1, '\\\\x<hex:9>'),\n(2, '\\\\x<hex:10>');\n",
+				"env/a": "KEY=0x<hex:16>\n",
+				"rb/a":  "encrypted: 'v1:<base64:32>'\nother: 'v1:<base64:31>'\n",
+				"cfg/a": "[Bless CA]\nus-east-1_password=<base64:20>\n" +
+					"payload = \"<base64:21>\"\n",
 				"taupage/a": "environment:\r\n  A: \"aws:kms:<base64:8>\"\r\n",
 			}),
 		},
@@ -189,15 +192,17 @@ func textCases() []fieldCase {
 				body:   "---\npassword: >\n    ENC[KMS,<base64:12>]\n",
 				encode: func(text string) []byte { return []byte(eyamlBlock(text)) },
 			}},
-			want: refusedWith("indented-base64", 1, "block form of hiera-eyaml.*write it on one line"),
+			want: refusedWith("indented-base64", 1,
+				"block form of hiera-eyaml.*write it on one line"),
 		},
 		{
 			name:    "spring-cipher-context",
 			targets: textTarget("", `\{cipher\}(\S+)'`, "base64"),
 			objects: []fieldObject{{
-				key:      "application.yml",
-				body:     "password: '{cipher}(Country=QnJhemls,Code=ODQ=)<!base64:12>'\n",
-				contexts: fieldContexts{before: map[string]string{"Country": "Brazil", "Code": "84"}},
+				key:  "application.yml",
+				body: "password: '{cipher}(Country=QnJhemls,Code=ODQ=)<!base64:12>'\n",
+				contexts: fieldContexts{
+					before: map[string]string{"Country": "Brazil", "Code": "84"}},
 			}},
 			want: refusedWith("spring-cipher-context", 1, "add one slot per context"),
 		},
@@ -304,7 +309,8 @@ func jsonCases() []fieldCase {
 		{
 			name:    "json-bom",
 			targets: wrapped,
-			objects: objectsOf(map[string]string{"a.json": "\ufeff{\"wrapped\": \"<base64:7>\"}\r\n"}),
+			objects: objectsOf(map[string]string{
+				"a.json": "\ufeff{\"wrapped\": \"<base64:7>\"}\r\n"}),
 		},
 		{
 			name:    "json-bom-lines",
@@ -386,8 +392,10 @@ func sopsCases() []fieldCase {
 		`"enc": "<base64:32>", "aws_profile": ""}], "lastmodified": "x", "mac": "m", ` +
 		`"version": "3.9.0"}}`
 	env := "A=" + sopsData + "\nsops_kms__list_0__map_arn=<was OLD now NEW>\n" +
-		"sops_kms__list_0__map_enc=<base64:32>\nsops_lastmodified=x\nsops_mac=m\nsops_version=3.9.0\n"
-	ini := "[db]\npassword = " + sopsData + "\n\n[sops]\nkms__list_0__map_arn = <was OLD now NEW>\n" +
+		"sops_kms__list_0__map_enc=<base64:32>\nsops_lastmodified=x\nsops_mac=m\n" +
+		"sops_version=3.9.0\n"
+	ini := "[db]\npassword = " + sopsData +
+		"\n\n[sops]\nkms__list_0__map_arn = <was OLD now NEW>\n" +
 		"kms__list_0__map_enc = <base64:32>\nlastmodified = x\nmac = m\nversion = 3.9.0\n"
 	crlf := func(text string) string { return strings.ReplaceAll(text, "\n", "\r\n") }
 	context := strings.Replace(yaml, "          created_at", "          context:\n"+
@@ -404,9 +412,10 @@ func sopsCases() []fieldCase {
 			name:    "sops-types",
 			targets: objectTarget("format: sops"),
 			objects: append(objectsOf(types), fieldObject{
-				key:      "context.yaml",
-				body:     context,
-				contexts: fieldContexts{before: map[string]string{"app": "two words", "Größe": "0"}},
+				key:  "context.yaml",
+				body: context,
+				contexts: fieldContexts{
+					before: map[string]string{"app": "two words", "Größe": "0"}},
 			}),
 		},
 		{

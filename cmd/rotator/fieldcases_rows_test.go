@@ -71,7 +71,8 @@ func moreRows() []fieldCase {
 			want: fieldWant{
 				run:     exitExceptions,
 				reasons: map[string]int64{"not-base64": 1, "invalid-ciphertext": 1},
-				says:    []string{"if it is plaintext, it was never encrypted", "it may be plaintext"},
+				says: []string{"if it is plaintext, it was never encrypted",
+					"it may be plaintext"},
 			},
 		},
 	}
@@ -94,15 +95,17 @@ func refusedRows() []fieldCase {
 				ssnRow("a", textOf("v1:<!base64:32>")),
 				ssnRow("b", textOf("v1.<!base64:32>.bm9uY2U.Y3Q")),
 			},
-			want: refusedWith("text-around", 2, "attributes with such a prefix cannot be moved yet"),
+			want: refusedWith("text-around", 2,
+				"attributes with such a prefix cannot be moved yet"),
 		},
 		{
 			name:    "ddb-text-prefix-pattern",
 			targets: tableTarget("format: text", "slots: [{ pattern: 'v1:(.+)' }]"),
 			rows:    []fieldRow{ssnRow("a", textOf("v1:<!base64:32>"))},
 			want: fieldWant{
-				run:  exitJob,
-				says: []string{"format text reads only bodies of objects and files: a ciphertext with a prefix"},
+				run: exitJob,
+				says: []string{"format text reads only bodies of objects and files: a " +
+					"ciphertext with a prefix"},
 			},
 		},
 		{

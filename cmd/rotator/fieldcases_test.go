@@ -282,7 +282,8 @@ func (b *fieldBench) putObject(t *testing.T, o fieldObject, seal *fieldSeal) (ch
 	_, err := b.s3.PutObject(t.Context(), &put)
 	must(t, err)
 	return func() {
-		got, err := b.s3.GetObject(t.Context(), &s3.GetObjectInput{Bucket: put.Bucket, Key: put.Key})
+		got, err := b.s3.GetObject(t.Context(),
+			&s3.GetObjectInput{Bucket: put.Bucket, Key: put.Key})
 		must(t, err)
 		after, err := io.ReadAll(got.Body)
 		must(t, err)
@@ -291,7 +292,8 @@ func (b *fieldBench) putObject(t *testing.T, o fieldObject, seal *fieldSeal) (ch
 		}
 		text.check(t, o.key, string(after))
 		if !maps.Equal(got.Metadata, put.Metadata) ||
-			aws.ToString(put.ContentType) != "" && *put.ContentType != aws.ToString(got.ContentType) ||
+			aws.ToString(put.ContentType) != "" &&
+				*put.ContentType != aws.ToString(got.ContentType) ||
 			aws.ToString(put.ContentEncoding) != aws.ToString(got.ContentEncoding) {
 			t.Errorf("%s: metadata %v, type %v", o.key, got.Metadata, aws.ToString(got.ContentType))
 		}
@@ -309,7 +311,8 @@ func (b *fieldBench) putRow(
 			return texts[path].stored
 		})
 	}
-	_, err := b.dynamodb.PutItem(t.Context(), &dynamodb.PutItemInput{TableName: &c.name, Item: stored})
+	_, err := b.dynamodb.PutItem(t.Context(),
+		&dynamodb.PutItemInput{TableName: &c.name, Item: stored})
 	must(t, err)
 	key := attributes{}
 	for _, k := range c.key {
@@ -497,7 +500,8 @@ func fieldCodecs() map[string]fieldCodec {
 		}},
 		"json": { // every character that JSON can escape in base64 is escaped
 			encode: func(blob []byte) string {
-				return strings.NewReplacer("/", `\/`, "+", `\u002b`, "=", `\u003d`).Replace(std64(blob))
+				return strings.NewReplacer("/", `\/`, "+", `\u002b`, "=", `\u003d`).
+					Replace(std64(blob))
 			},
 			decode: func(text string) (blob []byte, err error) {
 				return blob, json.Unmarshal([]byte(`"`+text+`"`), &blob)

@@ -23,13 +23,14 @@ func contexts(job *config.Job, keys rotate.Keys) error {
 			found = append(found, job.Problem(field+".context", "the source keys are asymmetric "+
 				"and take no encryption context; use only destination_context"))
 		case drops(keys, context) && destination == nil:
-			found = append(found, job.Problem(field+".context", "the destination key is asymmetric: "+
-				"the ciphertexts lose their encryption context, which binds them to their item; "+
-				"write destination_context: {} next to it to confirm this"))
+			found = append(found, job.Problem(field+".context", "the destination key is "+
+				"asymmetric: the ciphertexts lose their encryption context, which binds them to "+
+				"their item; write destination_context: {} next to it to confirm this"))
 		}
 		if !keys.Destination.Symmetric() && len(destination) > 0 {
 			found = append(found, job.Problem(field+".destination_context",
-				"the destination key is asymmetric, which takes no encryption context; write {} here"))
+				"the destination key is asymmetric, which takes no encryption "+
+					"context; write {} here"))
 		}
 	}
 	for i, target := range job.Targets {
@@ -69,7 +70,8 @@ func (s *session) keysAtEnd(ctx context.Context, began checkpoint.Pass) (doubts 
 	}
 	var changes rotate.KeyChanges
 	err := rotate.Patiently(ctx, keysPatience, "KMS", func(ctx context.Context) (err error) {
-		changes, err = rotate.CompareKeys(ctx, s.wiring.client, s.wiring.keys, began.Destination.Material)
+		changes, err = rotate.CompareKeys(ctx, s.wiring.client, s.wiring.keys,
+			began.Destination.Material)
 		return err
 	})
 	if err != nil {
@@ -108,8 +110,8 @@ func (s *session) retiredKeys(ctx context.Context) {
 		}
 	}
 	for _, key := range retired {
-		s.note(fmt.Sprintf("source key %s is %s, so KMS does not decrypt ciphertexts under it: a slot "+
-			"is remaining if KMS has named this key for its header before, and is failed "+
+		s.note(fmt.Sprintf("source key %s is %s, so KMS does not decrypt ciphertexts under it: a "+
+			"slot is remaining if KMS has named this key for its header before, and is failed "+
 			"(key-disabled) if its key is unknown; %s", key.ARN, key.Unusable, known))
 	}
 }

@@ -120,7 +120,12 @@ func varieties() []variety {
 		}},
 		{name: "archived", write: plain("hello"), reason: "archived", put: func(in *s3.PutObjectInput) { in.StorageClass = types.StorageClassGlacier }},
 		{name: "too-large", write: func([]byte, string) written { return written{body: make([]byte, 64<<20+1)} }, reason: "too-large", few: true},
-		{name: "poison", context: map[string]string{"app": "other"}, write: func(blob []byte, _ string) written { return written{body: blob} }, reason: "source-other-context"},
+		{
+			name:    "poison",
+			context: map[string]string{"app": "other"},
+			write:   func(blob []byte, _ string) written { return written{body: blob} },
+			reason:  "source-other-context",
+		},
 	}
 }
 

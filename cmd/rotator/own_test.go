@@ -16,7 +16,8 @@ import (
 // blob is a new ciphertext under the old key.
 func (b *crashBench) blob(t *testing.T, i int) string {
 	t.Helper()
-	blob, err := b.server.KMS().Encrypt(b.old, []byte(crashSecret(i)), map[string]string{"purpose": "pii"})
+	blob, err := b.server.KMS().Encrypt(b.old, []byte(crashSecret(i)),
+		map[string]string{"purpose": "pii"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,8 +28,10 @@ func (b *crashBench) blob(t *testing.T, i int) string {
 // left out.
 func only(t *testing.T, s report.Summary, items, own int64, kinds ...string) {
 	t.Helper()
-	if s.Items.Seen != items || s.Slots.Seen != items || s.Items.WithoutSlot != 0 || s.Items.Own < own || s.Slots.Exceptions() > 0 {
-		t.Errorf("%s counts %+v and %+v, want %d items, and %d or more of its own", s.Command, s.Items, s.Slots, items, own)
+	if s.Items.Seen != items || s.Slots.Seen != items || s.Items.WithoutSlot != 0 ||
+		s.Items.Own < own || s.Slots.Exceptions() > 0 {
+		t.Errorf("%s counts %+v and %+v, want %d items, and %d or more of its own", s.Command,
+			s.Items, s.Slots, items, own)
 	}
 	notes := strings.Join(s.Notes, "\n")
 	for _, kind := range kinds {
@@ -48,8 +51,12 @@ func (b *crashBench) copies(t *testing.T, dir string) {
 		t.Fatalf("%v: %s", err, log)
 	}
 	for name, content := range map[string]string{
-		"old.jsonl": b.read(t, benchLog), "state.bak": b.read(t, benchState), "lock.bak": b.read(t, benchState+".lock"),
-		"evidence.json": evidence, "evidence.txt": text.String(), ".rotator/other-host/crash.audit.2.jsonl": b.read(t, benchLog),
+		"old.jsonl":     b.read(t, benchLog),
+		"state.bak":     b.read(t, benchState),
+		"lock.bak":      b.read(t, benchState+".lock"),
+		"evidence.json": evidence,
+		"evidence.txt":  text.String(),
+		".rotator/other-host/crash.audit.2.jsonl": b.read(t, benchLog),
 	} {
 		b.put(t, filepath.Join(dir, name), content)
 	}
@@ -87,8 +94,10 @@ func (b *crashBench) files(t *testing.T, format string) {
 	if format == "auto" {
 		slots = "    context: {purpose: pii}\n"
 	}
-	b.put(t, "job.yaml", fmt.Sprintf("job: crash\ndestination: {key: %q}\nsource: {keys: [%q]}\nworkers: 2\n"+
-		"targets:\n  - name: all\n    files: {root: .}\n    format: %s\n%s", b.new, b.old, format, slots))
+	b.put(t, "job.yaml",
+		fmt.Sprintf("job: crash\ndestination: {key: %q}\nsource: {keys: [%q]}\nworkers: 2\n"+
+			"targets:\n  - name: all\n    files: {root: .}\n    format: %s\n%s", b.new, b.old,
+			format, slots))
 }
 
 // TestOwnObjectsInABucket: the checkpoint is in the bucket and under the prefix that are
@@ -98,12 +107,17 @@ func TestOwnObjectsInABucket(t *testing.T) {
 		t.Run(format, func(t *testing.T) {
 			b := newCrashBench(t, 0, 1000)
 			client := s3.NewFromConfig(b.aws, func(o *s3.Options) { o.UsePathStyle = true })
-			if _, err := client.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String("vault")}); err != nil {
+			if _, err := client.CreateBucket(t.Context(),
+				&s3.CreateBucketInput{Bucket: aws.String("vault")}); err != nil {
 				t.Fatal(err)
 			}
 			put := func(key, body string) {
 				t.Helper()
-				in := &s3.PutObjectInput{Bucket: aws.String("vault"), Key: &key, Body: strings.NewReader(body)}
+				in := &s3.PutObjectInput{
+					Bucket: aws.String("vault"),
+					Key:    &key,
+					Body:   strings.NewReader(body),
+				}
 				if _, err := client.PutObject(t.Context(), in); err != nil {
 					t.Fatal(err)
 				}
@@ -116,9 +130,12 @@ func TestOwnObjectsInABucket(t *testing.T) {
 					put(fmt.Sprintf("prod/secret-%d", n), b.blob(t, int(n)))
 				}
 			}
-			b.put(t, "job.yaml", fmt.Sprintf("job: crash\ndestination: {key: %q}\nsource: {keys: [%q]}\nworkers: 2\n"+
-				"checkpoint: s3://vault/prod/state\nlease: 1s\ntargets:\n  - name: vault\n    s3: {bucket: vault, prefix: prod/}\n"+
-				"    format: %s\n    may_be_empty: true\n%s", b.new, b.old, format, slots))
+			b.put(t, "job.yaml",
+				fmt.Sprintf("job: crash\ndestination: {key: %q}\nsource: {keys: [%q]}\n"+
+					"workers: 2\n"+
+					"checkpoint: s3://vault/prod/state\nlease: 1s\ntargets:\n  - name: vault\n"+
+					"    s3: {bucket: vault, prefix: prod/}\n"+
+					"    format: %s\n    may_be_empty: true\n%s", b.new, b.old, format, slots))
 			s, _, _ := b.rotator(t, exitDone, "run")
 			only(t, s, n, 1, "checkpoint record")
 			if format == "raw" {

@@ -96,7 +96,8 @@ func newHostileWorld(t *testing.T) *hostileWorld {
 		t.Fatal(err)
 	}
 	dir := filepath.Join(t.TempDir(), "evil\u202e\ufeff\u200b")
-	w.job, w.log = filepath.Join(dir, "job\u202e\u009b.yaml"), filepath.Join(dir, "audit\u2066.jsonl")
+	w.job, w.log = filepath.Join(dir, "job\u202e\u009b.yaml"),
+		filepath.Join(dir, "audit\u2066.jsonl")
 	w.fill(t, filepath.Join(dir, "files"))
 	quoted := func(s string) string { // a double-quoted scalar of YAML
 		text, _ := json.Marshal(s)
@@ -120,8 +121,12 @@ targets:
 
 func (w *hostileWorld) fill(t *testing.T, files string) {
 	t.Helper()
-	cfg := aws.Config{Region: "us-east-1", BaseEndpoint: aws.String(w.server.Endpoint()),
-		Credentials: credentials.NewStaticCredentialsProvider(trial.ApplicationKey, "not-a-secret", "")}
+	cfg := aws.Config{
+		Region:       "us-east-1",
+		BaseEndpoint: aws.String(w.server.Endpoint()),
+		Credentials: credentials.NewStaticCredentialsProvider(trial.ApplicationKey,
+			"not-a-secret", ""),
+	}
 	tables := dynamodb.NewFromConfig(cfg)
 	objects := s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true })
 	must := func(err error) {
@@ -148,7 +153,8 @@ func (w *hostileWorld) fill(t *testing.T, files string) {
 	for _, name := range append(hostileNames(), "evil\xff\xfe\x80") {
 		for suffix, blob := range map[string][]byte{".good": w.good, ".bad": bad} {
 			text := []byte(base64.StdEncoding.EncodeToString(blob))
-			must(os.WriteFile(filepath.Join(files, strings.ReplaceAll(name, "/", "-")+suffix), text, 0o600))
+			must(os.WriteFile(filepath.Join(files, strings.ReplaceAll(name, "/", "-")+suffix), text,
+				0o600))
 			if !utf8.ValidString(name) {
 				continue
 			}
@@ -161,7 +167,9 @@ func (w *hostileWorld) fill(t *testing.T, files string) {
 			})
 			must(err)
 			_, err = objects.PutObject(t.Context(), &s3.PutObjectInput{
-				Bucket: aws.String("vault"), Key: aws.String(name + suffix), Body: bytes.NewReader(text),
+				Bucket: aws.String("vault"),
+				Key:    aws.String(name + suffix),
+				Body:   bytes.NewReader(text),
 			})
 			must(err)
 		}

@@ -107,7 +107,8 @@ func keptPass(
 		return record, lastErr
 	case errors.Is(err, checkpoint.ErrNotFound),
 		err == nil && lastErr == nil && number > last.Number:
-		return record, usagef("--pass %d: the checkpoint has no such pass of job %s; the last one is %d",
+		return record, usagef(
+			"--pass %d: the checkpoint has no such pass of job %s; the last one is %d",
 			number, job.Job, last.Number)
 	case err != nil:
 		return record, &storageError{what: "read the checkpoint", err: err}
@@ -131,13 +132,15 @@ func checkLogs(
 		if marks[f] == nil {
 			order = append(order, f)
 		}
-		marks[f] = append(marks[f], auditlog.Mark{Name: kept.Name, Lines: kept.Lines, Hash: kept.Head})
+		marks[f] = append(marks[f],
+			auditlog.Mark{Name: kept.Name, Lines: kept.Lines, Hash: kept.Head})
 	}
 	for _, f := range order {
 		path := f.path(job)
 		lines, err := auditlog.VerifyFile(path, marks[f]...)
 		if errors.Is(err, fs.ErrNotExist) && f.host != hostname() {
-			err = fmt.Errorf("%s was written on %s; copy it to %s and check again", f.name, f.host, path)
+			err = fmt.Errorf("%s was written on %s; copy it to %s and check again",
+				f.name, f.host, path)
 		}
 		if err != nil {
 			return nil, &outcomeError{code: exitInternal, text: fmt.Sprintf("the audit log is not whole: %v", err)}
@@ -181,7 +184,8 @@ func (c *common) printLedger(
 			if e.Accepted > 0 {
 				rule = fmt.Sprintf("accept[%d]", e.Accepted-1)
 			}
-			_, _ = printable.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", e.Target, e.Ref, e.Path,
+			_, _ = printable.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", e.Target,
+				e.Ref, e.Path,
 				e.Outcome, e.Reason, e.Key, e.Attempts, rule, e.Detail)
 		}
 	}

@@ -91,8 +91,8 @@ func (s *session) lastOfJob(
 		return record, err
 	}
 	if !same {
-		return record, problem(s.job, "job", "the targets, slots or keys of the job file differ from "+
-			"those of the last pass; rotator run begins a new pass")
+		return record, problem(s.job, "job", "the targets, slots or keys of the job file differ "+
+			"from those of the last pass; rotator run begins a new pass")
 	}
 	if err := rotate.SameKeys(record, s.wiring.keys); err != nil {
 		return record, err

@@ -106,7 +106,8 @@ func (s *session) finish(ctx context.Context, p *pass, state *state) error {
 	end := state.runEnd(s.summary.KMS, s.headers)
 	end.AcceptKeys, end.TokenKeys = s.wiring.under, s.tokenKeys(p)
 	end.Doubts = s.keysAtEnd(ctx, p.record)
-	record, err := rotate.ClosePass(ctx, p.passes, p.record, end, s.summary.Status == report.Complete)
+	record, err := rotate.ClosePass(ctx, p.passes, p.record, end,
+		s.summary.Status == report.Complete)
 	if err != nil {
 		return &storageError{what: "save the pass", err: err}
 	}

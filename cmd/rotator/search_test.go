@@ -47,7 +47,8 @@ func TestSearch(t *testing.T) {
 	v.file("export/a.jsonl", fmt.Sprintf("{\"k\":%q}\n{\"k\":%q}\n", b64(), b64()))
 	v.file("export/b.bin", blob()+strings.Repeat("stream", 100))
 	v.file("export/c.bin", blob()+"\n")
-	v.file("export/d.json", fmt.Sprintf("{\n  \"CiphertextBlob\": %q,\n  \"KeyId\": %q\n}\n", b64(), v.old))
+	v.file("export/d.json",
+		fmt.Sprintf("{\n  \"CiphertextBlob\": %q,\n  \"KeyId\": %q\n}\n", b64(), v.old))
 	v.file("export/e.txt", hex.EncodeToString([]byte(blob())))
 	v.file("export/f.txt", "nothing")
 
@@ -62,8 +63,9 @@ func TestSearch(t *testing.T) {
 		{"search: all", 2, 3, 6, 0, 0},
 		{"", 1, 1, 6, 1, 2},
 	} {
-		v.file("job.yaml", "job: vault\ndestination: {key: alias/new}\nsource: {keys: [alias/old]}\n"+
-			"targets:\n"+fmt.Sprintf(searchJob, test.search))
+		v.file("job.yaml",
+			"job: vault\ndestination: {key: alias/new}\nsource: {keys: [alias/old]}\n"+
+				"targets:\n"+fmt.Sprintf(searchJob, test.search))
 		for _, args := range [][]string{{"run"}, {"verify"}, {"report"}} {
 			code := exitExceptions
 			if args[0] == "report" {
@@ -78,7 +80,8 @@ func TestSearch(t *testing.T) {
 				}
 			}
 			n := s.Search.NotSearched
-			if s.Converged || n.RowsInPart != test.rowsLeft || n.Bodies != test.bodiesLeft || n.Items != 0 {
+			if s.Converged || n.RowsInPart != test.rowsLeft || n.Bodies != test.bodiesLeft ||
+				n.Items != 0 {
 				t.Errorf("%s %v: converged %v, %+v", test.search, args, s.Converged, s.Search)
 			}
 			if s.Search.OtherKeys != 0 || s.Search.Items != s.Items.Seen || s.Search.Bytes == 0 {
@@ -109,8 +112,12 @@ func unrecognised(target report.Target) (n int64) {
 // searchStores fills a table with one row and a bucket with two objects. Of one
 // object, only the metadata is read.
 func (v *vault) searchStores(blob func() string) {
-	cfg := aws.Config{Region: "us-east-1", BaseEndpoint: aws.String(v.server.Endpoint()),
-		Credentials: credentials.NewStaticCredentialsProvider(trial.ApplicationKey, "not-a-secret", "")}
+	cfg := aws.Config{
+		Region:       "us-east-1",
+		BaseEndpoint: aws.String(v.server.Endpoint()),
+		Credentials: credentials.NewStaticCredentialsProvider(trial.ApplicationKey,
+			"not-a-secret", ""),
+	}
 	ctx := v.t.Context()
 	rows := dynamodb.NewFromConfig(cfg)
 	objects := s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true })
@@ -126,15 +133,17 @@ func (v *vault) searchStores(blob func() string) {
 	named, err := v.server.KMS().Encrypt(v.old, []byte("x"), nil)
 	v.must(err)
 	doc := attributes{"key": binaryOf(named), "backup": textOf(std64([]byte(blob())))}
-	_, err = rows.PutItem(ctx, &dynamodb.PutItemInput{TableName: aws.String("rows"), Item: attributes{
-		"id":   textOf("a"),
-		"doc":  &types.AttributeValueMemberM{Value: doc},
-		"note": binaryOf([]byte(blob())),
-	}})
+	_, err = rows.PutItem(ctx,
+		&dynamodb.PutItemInput{TableName: aws.String("rows"), Item: attributes{
+			"id":   textOf("a"),
+			"doc":  &types.AttributeValueMemberM{Value: doc},
+			"note": binaryOf([]byte(blob())),
+		}})
 	v.must(err)
 	_, err = objects.CreateBucket(ctx, &s3.CreateBucketInput{Bucket: aws.String("things")})
 	v.must(err)
-	wrapped, err := v.server.KMS().Encrypt(v.old, []byte("data key"), map[string]string{"kms_cmk_id": v.old})
+	wrapped, err := v.server.KMS().Encrypt(v.old, []byte("data key"),
+		map[string]string{"kms_cmk_id": v.old})
 	v.must(err)
 	sealed := map[string]string{
 		"x-amz-key-v2":   std64(wrapped),

@@ -28,7 +28,8 @@ func environmentSecrets(environ []string) (secrets []string) {
 			name == "AWS_SECURITY_TOKEN", name == "AWS_CONTAINER_AUTHORIZATION_TOKEN",
 			strings.HasPrefix(name, "AWS_BEARER_TOKEN_"):
 			secrets = append(secrets, value)
-		case name == "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", name == "AWS_WEB_IDENTITY_TOKEN_FILE":
+		case name == "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+			name == "AWS_WEB_IDENTITY_TOKEN_FILE":
 			secrets = append(secrets, readToken(value))
 		case strings.HasPrefix(name, "AWS_ENDPOINT_URL"),
 			strings.HasSuffix(strings.ToUpper(name), "_PROXY"):

@@ -87,7 +87,8 @@ func (t *Tally) classOf(e checkpoint.LedgerEntry) class {
 		return c
 	}
 	for i, rule := range t.rules {
-		if rule.Target == e.Target && slices.Contains(rule.Reasons, e.Reason) && rule.Matches(e.Ref) {
+		if rule.Target == e.Target && slices.Contains(rule.Reasons, e.Reason) &&
+			rule.Matches(e.Ref) {
 			c.candidates += string([]byte{byte(i)})
 		}
 	}

@@ -38,7 +38,13 @@ func TestNothingUnderASourceKeyIsAccepted(t *testing.T) {
 		}
 	}
 	foreign := func(key string) checkpoint.LedgerEntry {
-		return checkpoint.LedgerEntry{Target: "t", Outcome: "foreign", Reason: "r", Key: key, Blob: "b"}
+		return checkpoint.LedgerEntry{
+			Target:  "t",
+			Outcome: "foreign",
+			Reason:  "r",
+			Key:     key,
+			Blob:    "b",
+		}
 	}
 	conflict := failed(partner, "", "b")
 	conflict.Outcome = "conflict"
@@ -48,19 +54,22 @@ func TestNothingUnderASourceKeyIsAccepted(t *testing.T) {
 		entry          checkpoint.LedgerEntry
 		symmetric, rsa bool // accepted with such source keys
 	}{
-		"under the source key, by KMS":             {failed(source, "", "b"), false, false},
-		"foreign, under the source key":            {foreign(source), false, false},
-		"under the source key, by its header":      {failed("", token("s"), "b"), false, false},
-		"the same, in a slot that was not read":    {failed("", token("s"), ""), false, false},
-		"under a source key, by its origin":        {failed("", source, "b"), false, false},
-		"under a partner's key, by KMS":            {failed(partner, "", "b"), true, true},
-		"foreign, under a partner's key":           {foreign(partner), true, true},
-		"foreign, under a key that has no name":    {foreign(""), true, true},
-		"under a partner's key, by its header":     {failed("", token("p"), "b"), true, true},
-		"a header with a token that has no key":    {failed("", token("x"), "b"), false, true},
-		"bytes that may hold a damaged blob":       {failed("", checkpoint.OriginUnknown, "b"), false, false},
-		"bytes without a header":                   {failed("", checkpoint.OriginNone, "b"), true, false},
-		"nothing was read":                         {failed("", checkpoint.OriginUnread, ""), true, true},
+		"under the source key, by KMS":          {failed(source, "", "b"), false, false},
+		"foreign, under the source key":         {foreign(source), false, false},
+		"under the source key, by its header":   {failed("", token("s"), "b"), false, false},
+		"the same, in a slot that was not read": {failed("", token("s"), ""), false, false},
+		"under a source key, by its origin":     {failed("", source, "b"), false, false},
+		"under a partner's key, by KMS":         {failed(partner, "", "b"), true, true},
+		"foreign, under a partner's key":        {foreign(partner), true, true},
+		"foreign, under a key that has no name": {foreign(""), true, true},
+		"under a partner's key, by its header":  {failed("", token("p"), "b"), true, true},
+		"a header with a token that has no key": {failed("", token("x"), "b"), false, true},
+		"bytes that may hold a damaged blob": {failed("", checkpoint.OriginUnknown, "b"),
+			false, false},
+		"bytes without a header": {failed("", checkpoint.OriginNone, "b"), true,
+			false},
+		"nothing was read": {failed("", checkpoint.OriginUnread, ""), true,
+			true},
 		"a blob in an entry of an earlier version": {failed("", "", "b"), false, false},
 		"no blob in one of an earlier version":     {failed("", "", ""), true, true},
 		"a conflict":                               {conflict, false, false},
@@ -71,7 +80,11 @@ func TestNothingUnderASourceKeyIsAccepted(t *testing.T) {
 			if symmetric {
 				want = c.symmetric
 			}
-			rule := accept.Rule{Target: "t", Matches: anyRef, Reasons: []string{"r", "service-error"}}
+			rule := accept.Rule{
+				Target:  "t",
+				Matches: anyRef,
+				Reasons: []string{"r", "service-error"},
+			}
 			tally := accept.NewTally([]accept.Rule{rule}, keys(symmetric))
 			tally.Add(c.entry)
 			results := tally.Results(time.Now())
@@ -99,10 +112,17 @@ func TestRules(t *testing.T) {
 		rule(func(r *accept.Rule) { r.Ends = now }),
 	}, keys(true))
 	entry := func(ref, key string) checkpoint.LedgerEntry {
-		return checkpoint.LedgerEntry{Target: "t", Ref: ref, Outcome: "foreign", Reason: "r", Key: key}
+		return checkpoint.LedgerEntry{
+			Target:  "t",
+			Ref:     ref,
+			Outcome: "foreign",
+			Reason:  "r",
+			Key:     key,
+		}
 	}
 	for _, e := range []checkpoint.LedgerEntry{
-		entry("a", partner), entry("b", partner), entry("c", partner), entry("d", partner), entry("e", ""),
+		entry("a", partner), entry("b", partner), entry("c", partner), entry("d", partner),
+		entry("e", ""),
 	} {
 		tally.Add(e)
 	}

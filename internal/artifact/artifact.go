@@ -137,7 +137,8 @@ func reportFields() []string {
 func isReport(body []byte) bool {
 	var r struct{ Command, Status string }
 	return hasFields(body, reportFields()) && json.Unmarshal(body, &r) == nil &&
-		slices.Contains([]string{"audit", "run", "verify", "retry", "status", "report"}, r.Command) &&
+		slices.Contains([]string{"audit", "run", "verify", "retry", "status", "report"},
+			r.Command) &&
 		slices.Contains([]string{report.Complete, report.Stopped}, r.Status)
 }
 
@@ -149,7 +150,8 @@ func isExceptionList(body []byte) bool {
 	for line := range bytes.Lines(body) {
 		var e checkpoint.LedgerEntry
 		if !hasFields(line, fields) || json.Unmarshal(line, &e) != nil ||
-			!slices.Contains(outcomes, rotate.Outcome(e.Outcome)) || e.Attempts < 1 || e.At.IsZero() {
+			!slices.Contains(outcomes, rotate.Outcome(e.Outcome)) || e.Attempts < 1 ||
+			e.At.IsZero() {
 			return false
 		}
 	}

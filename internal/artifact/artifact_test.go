@@ -29,7 +29,8 @@ func made(t *testing.T) map[string][][]byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = errors.Join(log.Intend([]rotate.Record{{Ref: "a"}, {Ref: "b"}}), log.Record([]rotate.Record{{Ref: "a"}}), log.Close())
+	err = errors.Join(log.Intend([]rotate.Record{{Ref: "a"}, {Ref: "b"}}),
+		log.Record([]rotate.Record{{Ref: "a"}}), log.Close())
 	state := filepath.Join(dir, "state.db")
 	lock, locking := checkpoint.AcquireLock(state)
 	store, creating := checkpoint.CreateFile(state)
@@ -37,19 +38,34 @@ func made(t *testing.T) map[string][][]byte {
 		t.Fatal(err)
 	}
 	passes := checkpoint.NewPasses(store, "job")
-	if _, err := passes.Begin(t.Context(), 0, checkpoint.Pass{ID: "x", Fingerprint: "f"}); err != nil {
+	if _, err := passes.Begin(t.Context(), 0,
+		checkpoint.Pass{ID: "x", Fingerprint: "f"}); err != nil {
 		t.Fatal(err)
 	}
 	head, err := store.Fetch(t.Context(), "jobs/job/head")
 	if err := errors.Join(err, lock.Release()); err != nil {
 		t.Fatal(err)
 	}
-	s := &report.Summary{Job: "job", Command: "verify", Status: report.Complete, DestinationKey: "arn:aws:kms:us-east-1:111122223333:key/a",
-		Started: time.Unix(1, 0), Ended: time.Unix(2, 0), Keys: []report.Key{}, Reasons: []report.Reason{},
-		Targets: []report.Target{{Name: "customers"}}}
+	s := &report.Summary{
+		Job:            "job",
+		Command:        "verify",
+		Status:         report.Complete,
+		DestinationKey: "arn:aws:kms:us-east-1:111122223333:key/a",
+		Started:        time.Unix(1, 0),
+		Ended:          time.Unix(2, 0),
+		Keys:           []report.Key{},
+		Reasons:        []report.Reason{},
+		Targets:        []report.Target{{Name: "customers"}},
+	}
 	var asJSON, asText bytes.Buffer
-	entry, err := json.Marshal(checkpoint.LedgerEntry{Target: "customers", Ref: "a", Outcome: string(rotate.Failed),
-		Reason: "invalid-ciphertext", Attempts: 1, At: time.Unix(3, 0)})
+	entry, err := json.Marshal(checkpoint.LedgerEntry{
+		Target:   "customers",
+		Ref:      "a",
+		Outcome:  string(rotate.Failed),
+		Reason:   "invalid-ciphertext",
+		Attempts: 1,
+		At:       time.Unix(3, 0),
+	})
 	if err := errors.Join(err, s.JSON(&asJSON), s.Text(&asText)); err != nil {
 		t.Fatal(err)
 	}
@@ -100,26 +116,31 @@ func TestKinds(t *testing.T) {
 				t.Errorf("%s %d that was not read whole is taken for %q", kind, i, got)
 			}
 			carrier := object(body)
-			carrier.Metadata = map[string]string{"x-amz-key": base64.StdEncoding.EncodeToString(blob)}
+			carrier.Metadata = map[string]string{
+				"x-amz-key": base64.StdEncoding.EncodeToString(blob)}
 			if got := Kind(carrier); got != "" {
 				t.Errorf("%s %d with a ciphertext in its metadata is taken for %q", kind, i, got)
 			}
 		}
 	}
 	changed := map[string][]byte{
-		"a line of a log":     bytes.Replace(all[AuditLog][0], []byte("intent"), []byte("intenT"), 1),
+		"a line of a log": bytes.Replace(all[AuditLog][0], []byte("intent"),
+			[]byte("intenT"), 1),
 		"a log, and a remark": append(bytes.Clone(all[AuditLog][0]), "a remark\n"...),
-		"a record":            bytes.Replace(all[CheckpointRecord][0], []byte(`"pass":1`), []byte(`"pass":2`), 1),
-		"a record, and more":  append(bytes.Clone(all[CheckpointRecord][0]), '\n'),
-		"a database":          bytes.ReplaceAll(all[CheckpointFile][0], []byte("records"), []byte("recordz")),
-		"a lock":              append([]byte("# "), all[CheckpointLock][0]...),
-		"a report":            bytes.Replace(all[Report][0], []byte(`"destination_key"`), []byte(`"key"`), 1),
-		"a text":              bytes.Replace(all[Report][1], []byte("converged"), []byte("verdict"), 1),
-		"an exception":        bytes.ReplaceAll(all[ExceptionList][0], []byte(`"failed"`), []byte(`"done"`)),
-		"a ciphertext":        blob,
-		"nothing":             nil,
-		"JSON":                []byte(`{"kind":"order","schema":1,"sha256":"","content":{}}`),
-		"a JSON line":         []byte(`{"seq":1,"event":"login"}` + "\n"),
+		"a record": bytes.Replace(all[CheckpointRecord][0], []byte(`"pass":1`),
+			[]byte(`"pass":2`), 1),
+		"a record, and more": append(bytes.Clone(all[CheckpointRecord][0]), '\n'),
+		"a database": bytes.ReplaceAll(all[CheckpointFile][0], []byte("records"),
+			[]byte("recordz")),
+		"a lock":   append([]byte("# "), all[CheckpointLock][0]...),
+		"a report": bytes.Replace(all[Report][0], []byte(`"destination_key"`), []byte(`"key"`), 1),
+		"a text":   bytes.Replace(all[Report][1], []byte("converged"), []byte("verdict"), 1),
+		"an exception": bytes.ReplaceAll(all[ExceptionList][0], []byte(`"failed"`),
+			[]byte(`"done"`)),
+		"a ciphertext": blob,
+		"nothing":      nil,
+		"JSON":         []byte(`{"kind":"order","schema":1,"sha256":"","content":{}}`),
+		"a JSON line":  []byte(`{"seq":1,"event":"login"}` + "\n"),
 	}
 	for name, body := range changed {
 		if got := Kind(object(body)); got != "" {
@@ -144,12 +165,14 @@ func TestRows(t *testing.T) {
 		}
 	}
 	for kind, want := range map[scan.Kind]string{scan.KindB: CheckpointRecord, scan.KindS: ""} {
-		row := &scan.Row{Attributes: map[string]scan.Value{checkpoint.DataAttribute: {Kind: kind, Bytes: record}}}
+		row := &scan.Row{Attributes: map[string]scan.Value{
+			checkpoint.DataAttribute: {Kind: kind, Bytes: record}}}
 		if got := Kind(row); got != want {
 			t.Errorf("data of kind %v is taken for %q, want %q", kind, got, want)
 		}
 	}
-	row := &scan.Row{Attributes: map[string]scan.Value{checkpoint.DataAttribute: {Kind: scan.KindB, Bytes: record[1:]}}}
+	row := &scan.Row{Attributes: map[string]scan.Value{
+		checkpoint.DataAttribute: {Kind: scan.KindB, Bytes: record[1:]}}}
 	if got := Kind(row); got != "" {
 		t.Errorf("something else is taken for %q", got)
 	}

@@ -34,8 +34,8 @@ func newBareBlob(c *compiler) Format {
 			p.edits[0].text = neitherAlphabet(d.form)
 			p.unfit = &Refused{
 				Reason: "ambiguous",
-				Detail: "it is valid in both base64 and base64url, and the new ciphertext would be " +
-					"valid in only one of them: " + namesBase64,
+				Detail: "it is valid in both base64 and base64url, and the new ciphertext " +
+					"would be valid in only one of them: " + namesBase64,
 			}
 		}
 		return []place{p}

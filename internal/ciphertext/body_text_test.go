@@ -30,9 +30,11 @@ func textBodies(t *testing.T) map[string]struct {
 		bodies[format+" "+key] = struct {
 			spec Spec
 			item scan.Item
-		}{Spec{Format: format, Kind: Objects, DestinationKey: goldenDestination, Slots: slots}, object(key, body, nil)}
+		}{Spec{Format: format, Kind: Objects, DestinationKey: goldenDestination, Slots: slots},
+			object(key, body, nil)}
 	}
-	for _, format := range []string{formatSops, formatPulumi, formatBiscuit, formatEJSON, formatTinkKeyset} {
+	for _, format := range []string{formatSops, formatPulumi, formatBiscuit, formatEJSON,
+		formatTinkKeyset} {
 		files, err := filepath.Glob(filepath.Join("testdata", format, "*.*"))
 		if err != nil || len(files) == 0 {
 			t.Fatalf("no golden files of %s: %v", format, err)
@@ -45,7 +47,8 @@ func textBodies(t *testing.T) map[string]struct {
 			add(formatAuto, filepath.Base(file), string(read(t, file)))
 		}
 	}
-	instruction := `{"x-amz-key-v2":"` + blob + `","x-amz-iv":"i","x-amz-wrap-alg":"kms","x-amz-matdesc":"{}"}`
+	instruction := `{"x-amz-key-v2":"` + blob +
+		`","x-amz-iv":"i","x-amz-wrap-alg":"kms","x-amz-matdesc":"{}"}`
 	add(formatS3EC, "x.instruction", instruction)
 	add(formatAuto, "x.instruction", instruction)
 	add(formatAuto, "bare", blob+"\n")
@@ -68,7 +71,8 @@ func TestByteOrderMark(t *testing.T) {
 			t.Errorf("%s, %d slots: %s", name, len(want), diff)
 			continue
 		}
-		if got := spliced(t, f, marked, make([][]byte, len(want))); string(got) != byteOrderMark+string(body) {
+		got := spliced(t, f, marked, make([][]byte, len(want)))
+		if string(got) != byteOrderMark+string(body) {
 			t.Errorf("%s: without new blobs the body becomes %q", name, got)
 		}
 		var blobs [][]byte
@@ -105,8 +109,10 @@ func TestUnreadableBody(t *testing.T) {
 		f := compile(t, test.spec)
 		plain := test.item.Payload.(*scan.Object).Body
 		little, big := inUTF16(plain, binary.LittleEndian), inUTF16(plain, binary.BigEndian)
-		gzipped := compressedBy(t, plain, func(w io.Writer) io.WriteCloser { return gzip.NewWriter(w) })
-		zlibbed := compressedBy(t, plain, func(w io.Writer) io.WriteCloser { return zlib.NewWriter(w) })
+		gzipped := compressedBy(t, plain,
+			func(w io.Writer) io.WriteCloser { return gzip.NewWriter(w) })
+		zlibbed := compressedBy(t, plain,
+			func(w io.Writer) io.WriteCloser { return zlib.NewWriter(w) })
 		for _, body := range []struct{ name, body, encoding, want string }{
 			{"UTF-16 LE", string(little), "", "not-utf8"},
 			{"UTF-16 BE", string(big), "", "not-utf8"},
@@ -149,15 +155,20 @@ func TestReadableBody(t *testing.T) {
 		refused              string
 	}{
 		{"plain text that is said to be gzip", "A=" + blob, "gzip", plain, nil, ""},
-		{"a Content-Encoding that compresses nothing", "\xffA=" + blob, "aws-chunked, utf-8", plain, nil, ""},
+		{"a Content-Encoding that compresses nothing", "\xffA=" + blob, "aws-chunked, utf-8",
+			plain, nil, ""},
 		{"text that begins as zlib does", "x^A=" + blob, "", plain, nil, ""},
 		{"Latin-1", "# gr\xfc\xdfe\nA=" + blob, "", plain, nil, ""},
 		{"text with a NUL", "\x00\x00A=" + blob, "", plain, nil, ""},
-		{"a ciphertext that begins as gzip does", "\x1f\x8b\x08" + strings.Repeat("r", 253), "", raw, nil, ""},
-		{"a ciphertext that begins as UTF-16 does", "\xff\xfe" + strings.Repeat("r", 254), "", raw, nil, ""},
+		{"a ciphertext that begins as gzip does", "\x1f\x8b\x08" + strings.Repeat("r", 253), "",
+			raw, nil, ""},
+		{"a ciphertext that begins as UTF-16 does", "\xff\xfe" + strings.Repeat("r", 254), "",
+			raw, nil, ""},
 		{"raw, declared as gzip", "\x1f\x8b\x08\x00\xff", "gzip", raw, nil, "compressed"},
-		{"an object behind its metadata", "\x1f\x8b\x08", "gzip", Spec{Format: formatS3EC, Kind: Objects}, v2, ""},
-		{"auto, by its metadata", "\x1f\x8b\x08", "gzip", Spec{Format: formatAuto, Kind: Objects}, v2, ""},
+		{"an object behind its metadata", "\x1f\x8b\x08", "gzip",
+			Spec{Format: formatS3EC, Kind: Objects}, v2, ""},
+		{"auto, by its metadata", "\x1f\x8b\x08", "gzip",
+			Spec{Format: formatAuto, Kind: Objects}, v2, ""},
 	} {
 		item := object("x", test.body, test.metadata)
 		item.Payload.(*scan.Object).ContentEncoding = test.encoding

@@ -106,7 +106,8 @@ func unreadBranchKey(row rowReader) *rowSlot {
 	if !row.has(branchKeyARN) && !row.has(branchKeyVersion) {
 		return nil
 	}
-	return unreadRow(row, branchKeyBlob, formatBranchKeystore, "enc with kms-arn or hierarchy-version",
+	return unreadRow(row, branchKeyBlob, formatBranchKeystore,
+		"enc with kms-arn or hierarchy-version",
 		"its branch-key-id and type are not those of a branch key or a beacon key: "+
 			"create the key again with the key store, or delete the row")
 }

@@ -50,11 +50,19 @@ func summary(slots []Slot) []string {
 
 func TestFindInRows(t *testing.T) {
 	item := map[string]scan.Value{
-		"id": blob("A"), "ssn": blob("A"), "b64": text(std64("B")), "null": {Kind: scan.KindNull}, "n": {Kind: scan.KindN, Text: "12.5"}, "empty": blob(""),
-		"set": {Kind: scan.KindBS, ByteSet: [][]byte{[]byte("C"), []byte("D")}}, "texts": {Kind: scan.KindSS, Texts: []string{std64("E"), "!"}},
+		"id":    blob("A"),
+		"ssn":   blob("A"),
+		"b64":   text(std64("B")),
+		"null":  {Kind: scan.KindNull},
+		"n":     {Kind: scan.KindN, Text: "12.5"},
+		"empty": blob(""),
+		"set":   {Kind: scan.KindBS, ByteSet: [][]byte{[]byte("C"), []byte("D")}},
+		"texts": {Kind: scan.KindSS, Texts: []string{std64("E"), "!"}},
 		"doc": {Kind: scan.KindM, Map: map[string]scan.Value{"list": {Kind: scan.KindL, List: []scan.Value{
 			{Kind: scan.KindM, Map: map[string]scan.Value{"key": blob("F"), "a.b": blob("G")}}, text("x"), {Kind: scan.KindM, Map: map[string]scan.Value{"key": blob("H")}}}}}},
-		"bin": blob(std64("I")), "long": blob(strings.Repeat("x", MaxBlob+1)), "flag": {Kind: scan.KindBool, Bool: true},
+		"bin":  blob(std64("I")),
+		"long": blob(strings.Repeat("x", MaxBlob+1)),
+		"flag": {Kind: scan.KindBool, Bool: true},
 		"esdk": blob(esdk("\x02\x05\x78", 32, "aws-kms")),
 	}
 	for _, test := range []struct {
@@ -78,7 +86,16 @@ func TestFindInRows(t *testing.T) {
 		{"every member", SlotSpec{Path: "doc.list[0].*"}, []string{`doc.list[0]["a.b"] G map[] map[]`, "doc.list[0].key F map[] map[]"}},
 		{"odd name", SlotSpec{Path: `doc.list[0]["a.b"]`}, []string{`doc.list[0]["a.b"] G map[] map[]`}},
 		{"behind the end", SlotSpec{Path: "doc.list[7].key"}, nil},
-		{"context", SlotSpec{Path: "ssn", Context: map[string]string{"c": "x", "n": "${n}!", "b": "${id}", "t": "$${${flag}", "d": "${doc.list[1]}"}},
+		{"context", SlotSpec{
+			Path: "ssn",
+			Context: map[string]string{
+				"c": "x",
+				"n": "${n}!",
+				"b": "${id}",
+				"t": "$${${flag}",
+				"d": "${doc.list[1]}",
+			},
+		},
 			[]string{"ssn A map[b:QQ== c:x d:x n:12.5! t:${true] map[b:QQ== c:x d:x n:12.5! t:${true]"}},
 		{"other destination context", SlotSpec{Path: "ssn", Context: map[string]string{"n": "${n}"}, DestinationContext: map[string]string{"v": "2"}},
 			[]string{"ssn A map[n:12.5] map[v:2]"}},

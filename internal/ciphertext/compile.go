@@ -46,9 +46,9 @@ func (c *compiler) run() Format {
 	form, known := formatOf(c.spec.Format, c.spec.Kind)
 	if form.name == "" && c.spec.Format == formatText && c.spec.Kind == Rows {
 		c.fail("format", "format text reads only bodies of objects and files: a ciphertext with a "+
-			"prefix or other text around it in an attribute (v1:..., ENC:...) cannot be moved yet; "+
-			"have the application write such items again with the new key, or use a format whose "+
-			"slot is the whole attribute")
+			"prefix or other text around it in an attribute (v1:..., ENC:...) cannot be moved "+
+			"yet; have the application write such items again with the new key, or use a format "+
+			"whose slot is the whole attribute")
 		return nil
 	}
 	if form.name == "" {
@@ -164,7 +164,11 @@ func (c *compiler) given() given {
 }
 
 func (c *compiler) slot(field string, s SlotSpec) {
-	compiled := slot{number: len(c.slots), format: s.Format, keys: newSourceNames(c.spec.SourceKeys)}
+	compiled := slot{
+		number: len(c.slots),
+		format: s.Format,
+		keys:   newSourceNames(c.spec.SourceKeys),
+	}
 	if compiled.format == "" {
 		compiled.format = c.form.codecs[0]
 	}

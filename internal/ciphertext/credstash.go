@@ -31,8 +31,8 @@ func newCredstash(c *compiler) Format {
 		}
 		if algorithm, _ := row.get(credentialAlgorithm); !textual(algorithm) {
 			return refusedSlot(row, credentialKey, "credsmash",
-				"it has the algorithm %q, which credstash does not have; it may be a row of credsmash, "+
-					"for which there is format %s", algorithm.Text, formatCredsmash)
+				"it has the algorithm %q, which credstash does not have; it may be a row of "+
+					"credsmash, for which there is format %s", algorithm.Text, formatCredsmash)
 		}
 		return newRowSlot(row, credentialKey, scan.KindS, formatBase64, contexts(row))
 	}}

@@ -37,9 +37,12 @@ func newDDBEncryption(c *compiler) Format {
 	c.reads = append(c.reads, descriptionAttribute, signatureAttribute, dbesdkHeader)
 	c.writes = append(c.writes, descriptionAttribute)
 	table := c.ownContext(contextTable, c.spec.Place, "the name of the table")
-	return &rowFormat{name: formatDDBEncryption, read: func(item scan.Item, row rowReader) *rowSlot {
-		return readDescription(item, row, table)
-	}}
+	return &rowFormat{
+		name: formatDDBEncryption,
+		read: func(item scan.Item, row rowReader) *rowSlot {
+			return readDescription(item, row, table)
+		},
+	}
 }
 
 func readDescription(item scan.Item, row rowReader, table rule) *rowSlot {
@@ -80,9 +83,9 @@ func unreadSignature(row rowReader) *rowSlot {
 		return nil
 	}
 	return unreadRow(row, descriptionAttribute, formatDDBEncryption, signatureAttribute,
-		"it has no "+descriptionAttribute+": if the client is configured with another name for it, "+
-			"read the item and write it again under the new key; with a provider that does not use KMS, "+
-			"accept it")
+		"it has no "+descriptionAttribute+": if the client is configured with another name for "+
+			"it, read the item and write it again under the new key; with a provider that does "+
+			"not use KMS, accept it")
 }
 
 // otherProvider reads a description whose provider does not wrap its key by KMS: it is no

@@ -310,7 +310,8 @@ func TestText(t *testing.T) {
 	if diff := cmp.Diff(want, summary(compiled.Find(item))); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	got := string(spliced(t, compiled, item, [][]byte{[]byte("xyz"), []byte("\xab\xcd"), []byte("\xff\xfe\xfd"), nil, nil}))
+	got := string(spliced(t, compiled, item,
+		[][]byte{[]byte("xyz"), []byte("\xab\xcd"), []byte("\xff\xfe\xfd"), nil, nil}))
 	wanted := strings.NewReplacer("A=QQ==", "A=eHl6", "4142", "abcd", "_-8", "__79").Replace(body)
 	if got != wanted {
 		t.Errorf("got %q, want %q", got, wanted)

@@ -82,9 +82,11 @@ func TestRowGuards(t *testing.T) {
 					now.Payload = &scan.Row{Attributes: edited}
 					same := cmp.Equal(compiled.Find(projected(compiled, now)), found)
 					if held := guardsHold(edited, guards); held && !same {
-						t.Errorf("%s, %s: attribute %s was edited, and the guards hold", format, v.About, name)
+						t.Errorf("%s, %s: attribute %s was edited, and the guards hold", format,
+							v.About, name)
 					} else if !held && name == "hmac" && !compiled.Whole() {
-						t.Errorf("%s, %s: a guard is on %s, which is not read", format, v.About, name)
+						t.Errorf("%s, %s: a guard is on %s, which is not read", format,
+							v.About, name)
 					}
 				}
 			}
@@ -101,13 +103,18 @@ func TestGuardsOfReferences(t *testing.T) {
 		{Path: "b", Context: map[string]string{"c": "${m.other}"}},
 	}})
 	list := scan.Value{Kind: scan.KindL, List: []scan.Value{text("0"), text("1")}}
-	item := row(map[string]scan.Value{"a": blob("A"), "b": blob("B"),
-		"n": {Kind: scan.KindN, Text: "5"}, "m": {Kind: scan.KindM, Map: map[string]scan.Value{"l": list, "other": text("o")}}})
+	item := row(map[string]scan.Value{
+		"a": blob("A"),
+		"b": blob("B"),
+		"n": {Kind: scan.KindN, Text: "5"},
+		"m": {Kind: scan.KindM, Map: map[string]scan.Value{"l": list, "other": text("o")}},
+	})
 	guard := func(v scan.Value, steps ...scan.Step) scan.Guard {
 		return scan.Guard{Path: steps, Value: v}
 	}
 	want := []scan.Guard{
-		guard(text("1"), scan.Step{Name: "m"}, scan.Step{Name: "l"}, scan.Step{Index: 1, Element: true}),
+		guard(text("1"), scan.Step{Name: "m"}, scan.Step{Name: "l"},
+			scan.Step{Index: 1, Element: true}),
 		guard(scan.Value{Kind: scan.KindN, Text: "5"}, scan.Step{Name: "n"}),
 	}
 	got := compiled.Guards(item, compiled.Find(item), func(i int) bool { return i == 0 })

@@ -18,8 +18,8 @@ import (
 func unread(format, marks, help string) *Refused {
 	return &Refused{
 		Reason: "unknown-format",
-		Detail: "it has " + marks + ", as " + format + " writes them, in a form that rotator cannot " +
-			"read; " + help,
+		Detail: "it has " + marks + ", as " + format + " writes them, in a form that rotator " +
+			"cannot read; " + help,
 	}
 }
 
@@ -67,15 +67,17 @@ func unescaped(body []byte) []byte {
 func markedPulumi(body []byte) *Refused {
 	if has(bytes.ToLower(unescaped(body)), "encryptedkey", awskms) {
 		return unread("Pulumi", "encryptedkey and "+awskms, "write both at the top of the file, "+
-			"without indentation, anchors, aliases, tags, ? or <<, each on one line: encryptedkey: VALUE")
+			"without indentation, anchors, aliases, tags, ? or <<, each on one "+
+			"line: encryptedkey: VALUE")
 	}
 	return nil
 }
 
 func markedSops(body []byte) *Refused {
 	if has(unescaped(body), "sops", "lastmodified", "mac", ":kms:", "enc") {
-		return unread("sops", "sops, lastmodified, mac and the ARN of a KMS key", "decrypt the file and "+
-			"encrypt it again with sops, which writes the stanza in the expected form")
+		return unread("sops", "sops, lastmodified, mac and the ARN of a KMS key",
+			"decrypt the file "+
+				"and encrypt it again with sops, which writes the stanza in the expected form")
 	}
 	return nil
 }
@@ -85,8 +87,8 @@ var biscuitByKMS = regexp.MustCompile(`key_manager["']?\s*:\s*(?:!!str\s+|&\S+\s
 
 func markedBiscuit(body []byte) *Refused {
 	if body = unescaped(body); has(body, "key_ciphertext") && biscuitByKMS.Match(body) {
-		return unread("biscuit", "key_ciphertext and key_manager: kms", "write each name at the top of "+
-			"the file, without indentation, anchors, tags or ?")
+		return unread("biscuit", "key_ciphertext and key_manager: kms", "write each name at the "+
+			"top of the file, without indentation, anchors, tags or ?")
 	}
 	return nil
 }
@@ -96,8 +98,8 @@ var ejsonKey = regexp.MustCompile(ejsonMark + `[A-Za-z0-9+/]{40}`)
 
 func markedEJSON(body []byte) *Refused {
 	if bytes.Contains(body, []byte("EJK1")) && ejsonKey.Match(unescaped(body)) {
-		return unread("ejson-kms", ejsonMark+" and a data key", "they belong in secrets[*].ciphertext "+
-			"of one JSON object")
+		return unread("ejson-kms", ejsonMark+" and a data key", "they belong in "+
+			"secrets[*].ciphertext of one JSON object")
 	}
 	return nil
 }
@@ -107,8 +109,8 @@ var tinkMember = regexp.MustCompile(`"encryptedKeyset"\s*:\s*"[^"]`)
 
 func markedTinkKeyset(body []byte) *Refused {
 	if tinkMember.Match(unescaped(body)) {
-		return unread("Tink", "encryptedKeyset", "it belongs at the top of one JSON object; use format "+
-			"json with its path")
+		return unread("Tink", "encryptedKeyset", "it belongs at the top of one JSON object; use "+
+			"format json with its path")
 	}
 	return nil
 }
@@ -161,8 +163,9 @@ func markedText(body []byte) *Refused {
 		}
 	}
 	if bytes.Contains(body, []byte("ENC[KMS,")) && eyamlBlock.Match(body) {
-		return unread("hiera-eyaml", "ENC[KMS, and a ciphertext", `use format text with the pattern `+
-			`'ENC\[KMS,([A-Za-z0-9+/=]+)\]', and write blocks over several lines on one line`)
+		return unread("hiera-eyaml", "ENC[KMS, and a ciphertext",
+			`use format text with the pattern `+
+				`'ENC\[KMS,([A-Za-z0-9+/=]+)\]', and write blocks over several lines on one line`)
 	}
 	return nil
 }
@@ -183,7 +186,8 @@ func markedBody(object *scan.Object) *Refused {
 	}
 	if found := instructionPlaces(object); len(found) > 0 && found[0].Refused == nil {
 		return unread("the S3 Encryption Client", "the members of an instruction file",
-			"its name does not have the suffix of instruction files: set instruction_suffix at the target")
+			"its name does not have the suffix of instruction files: set "+
+				"instruction_suffix at the target")
 	}
 	return nil
 }

@@ -15,30 +15,53 @@ import (
 // the same, or moves it.
 func TestPulumiSpellings(t *testing.T) {
 	blob, url := std64(string(kmsBlob("old"))), "awskms:///"+goldenSource+"?context_a=b"
-	yaml := func(form string) string { return strings.NewReplacer("URL", url, "BLOB", blob).Replace(form) }
+	yaml := func(form string) string {
+		return strings.NewReplacer("URL", url, "BLOB", blob).Replace(form)
+	}
 	for name, test := range map[string]struct{ body, refused string }{
-		"plain":               {yaml("secretsprovider: URL\nencryptedkey: BLOB\nconfig:\n  a: b\n"), ""},
-		"byte order mark":     {byteOrderMark + yaml("secretsprovider: URL\nencryptedkey: BLOB\n"), ""},
-		"settings in JSON":    {yaml(`{"config": {}, "secretsprovider": "URL", "encryptedkey": "BLOB"}`), ""},
-		"folded":              {yaml("secretsprovider: >-\n  URL\nencryptedkey: >-\n  BLOB\n"), ""},
-		"folded, CRLF":        {yaml("secretsprovider: >-\r\n  URL\r\nencryptedkey: >-\r\n  BLOB\r\nconfig: {}\r\n"), ""},
-		"literal":             {yaml("encryptedkey: |\n    BLOB\nsecretsprovider: |-\n    URL"), ""},
-		"quotes":              {yaml("'secretsprovider': \"URL\"\n\"encryptedkey\": 'BLOB' # key\n"), ""},
-		"document marks":      {yaml("%YAML 1.2\n---\nsecretsprovider: URL\nencryptedkey: BLOB\n...\n"), ""},
-		"folded over lines":   {yaml("secretsprovider: URL\nencryptedkey: >-\n  " + blob[:40] + "\n  " + blob[40:] + "\n"), "unwritable"},
-		"quoted over lines":   {yaml("secretsprovider: URL\nencryptedkey: \"" + blob[:40] + "\\\n  " + blob[40:] + "\"\n"), "unwritable"},
-		"anchor":              {yaml("secretsprovider: &p URL\nencryptedkey: BLOB\n"), "unknown-format"},
-		"alias":               {yaml("x: &p URL\nsecretsprovider: *p\nencryptedkey: BLOB\n"), "unknown-format"},
-		"tag":                 {yaml("secretsprovider: !!str URL\nencryptedkey: BLOB\n"), "unknown-format"},
-		"tag on the key":      {yaml("secretsprovider: URL\nencryptedkey: !!str BLOB\n"), "wrong-type"},
-		"indented":            {yaml("  secretsprovider: URL\n  encryptedkey: BLOB\n"), "unknown-format"},
-		"explicit key":        {yaml("? secretsprovider\n: URL\n? encryptedkey\n: BLOB\n"), "unknown-format"},
-		"flow":                {yaml("{secretsprovider: URL, encryptedkey: BLOB}\n"), "not-json"},
-		"merge":               {yaml("x: &m {secretsprovider: \"URL\", encryptedkey: \"BLOB\"}\n<<: *m\n"), "unknown-format"},
-		"escapes in names":    {yaml("\"secretspro\\x76ider\": URL\n\"encrypted\\u006bey\": BLOB\n"), "unknown-format"},
-		"escapes in the URL":  {yaml("secretsprovider: \"awskms:\\/\\/x\"\nencryptedkey: BLOB\n"), "unwritable"},
-		"names in other case": {yaml(`{"SecretsProvider": "URL", "EncryptedKey": "BLOB"}`), "unknown-format"},
-		"journal entry":       {yaml(`{"newSnapshot": {"secrets_providers": {"type": "cloud", "state": {"url": "URL", "encryptedkey": "BLOB"}}}}`), "unknown-format"},
+		"plain": {yaml("secretsprovider: URL\nencryptedkey: BLOB\nconfig:\n  a: b\n"),
+			""},
+		"byte order mark": {byteOrderMark + yaml("secretsprovider: URL\nencryptedkey: BLOB\n"), ""},
+		"settings in JSON": {
+			yaml(`{"config": {}, "secretsprovider": "URL", "encryptedkey": "BLOB"}`), ""},
+		"folded": {yaml("secretsprovider: >-\n  URL\nencryptedkey: >-\n  BLOB\n"), ""},
+		"folded, CRLF": {
+			yaml("secretsprovider: >-\r\n  URL\r\nencryptedkey: >-\r\n  BLOB\r\nconfig: {}\r\n"),
+			""},
+		"literal": {yaml("encryptedkey: |\n    BLOB\nsecretsprovider: |-\n    URL"), ""},
+		"quotes":  {yaml("'secretsprovider': \"URL\"\n\"encryptedkey\": 'BLOB' # key\n"), ""},
+		"document marks": {yaml("%YAML 1.2\n---\nsecretsprovider: URL\nencryptedkey: BLOB\n...\n"),
+			""},
+		"folded over lines": {
+			yaml("secretsprovider: URL\nencryptedkey: >-\n  " + blob[:40] + "\n  " + blob[40:] +
+				"\n"), "unwritable"},
+		"quoted over lines": {
+			yaml("secretsprovider: URL\nencryptedkey: \"" + blob[:40] + "\\\n  " + blob[40:] +
+				"\"\n"), "unwritable"},
+		"anchor": {yaml("secretsprovider: &p URL\nencryptedkey: BLOB\n"), "unknown-format"},
+		"alias": {yaml("x: &p URL\nsecretsprovider: *p\nencryptedkey: BLOB\n"),
+			"unknown-format"},
+		"tag": {yaml("secretsprovider: !!str URL\nencryptedkey: BLOB\n"),
+			"unknown-format"},
+		"tag on the key": {yaml("secretsprovider: URL\nencryptedkey: !!str BLOB\n"), "wrong-type"},
+		"indented": {yaml("  secretsprovider: URL\n  encryptedkey: BLOB\n"),
+			"unknown-format"},
+		"explicit key": {yaml("? secretsprovider\n: URL\n? encryptedkey\n: BLOB\n"),
+			"unknown-format"},
+		"flow": {yaml("{secretsprovider: URL, encryptedkey: BLOB}\n"), "not-json"},
+		"merge": {
+			yaml("x: &m {secretsprovider: \"URL\", encryptedkey: \"BLOB\"}\n<<: *m\n"),
+			"unknown-format"},
+		"escapes in names": {
+			yaml("\"secretspro\\x76ider\": URL\n\"encrypted\\u006bey\": BLOB\n"), "unknown-format"},
+		"escapes in the URL": {yaml("secretsprovider: \"awskms:\\/\\/x\"\nencryptedkey: BLOB\n"),
+			"unwritable"},
+		"names in other case": {yaml(`{"SecretsProvider": "URL", "EncryptedKey": "BLOB"}`),
+			"unknown-format"},
+		"journal entry": {
+			yaml(
+				`{"newSnapshot": {"secrets_providers": {"type": "cloud", ` +
+					`"state": {"url": "URL", "encryptedkey": "BLOB"}}}}`), "unknown-format"},
 	} {
 		for _, format := range []string{formatPulumi, formatAuto} {
 			f := compile(t, Spec{Format: format, Kind: Files, DestinationKey: goldenDestination})
@@ -60,7 +83,8 @@ func TestPulumiSpellings(t *testing.T) {
 				continue
 			}
 			fresh := kmsBlob("another one")
-			want := strings.NewReplacer(blob, std64(string(fresh)), goldenSource, goldenDestination).Replace(test.body)
+			want := strings.NewReplacer(blob, std64(string(fresh)), goldenSource,
+				goldenDestination).Replace(test.body)
 			if got := string(spliced(t, f, item, [][]byte{fresh})); got != want {
 				t.Errorf("%s, %s: %q, want %q", format, name, got, want)
 			}
@@ -73,24 +97,30 @@ func TestPulumiSpellings(t *testing.T) {
 func TestMarksThatCannotBeRead(t *testing.T) {
 	blob := std64(string(kmsBlob("1")))
 	sops := "kms:\n  - arn: " + goldenSource + "\n    enc: " + blob + "\nlastmodified: x\nmac: m\n"
-	biscuit := "- key_id: " + goldenSource + "\n  key_manager: kms\n  key_ciphertext: " + blob + "\n  algorithm: a\n"
+	biscuit := "- key_id: " + goldenSource + "\n  key_manager: kms\n  key_ciphertext: " + blob +
+		"\n  algorithm: a\n"
 	indent := func(text string) string {
 		return "  " + strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n  ") + "\n"
 	}
-	instruction := `{"x-amz-key-v2":"` + blob + `","x-amz-iv":"i","x-amz-wrap-alg":"kms","x-amz-matdesc":"{}"}`
+	instruction := `{"x-amz-key-v2":"` + blob +
+		`","x-amz-iv":"i","x-amz-wrap-alg":"kms","x-amz-matdesc":"{}"}`
 	for _, test := range []struct{ name, format, key, body string }{
 		{"sops, indented", formatSops, "x.yaml", " sops:\n" + indent(sops)},
 		{"sops, explicit key", formatSops, "x.yaml", "? sops\n:\n" + indent(sops)},
 		{"sops, anchor on the name", formatSops, "x.yaml", "&s sops:\n" + indent(sops)},
 		{"biscuit, indented", formatBiscuit, "x.yaml", " name:\n" + indent(biscuit)},
 		{"biscuit, explicit key", formatBiscuit, "x.yaml", "? name\n:\n" + indent(biscuit)},
-		{"ejson-kms, nested", formatEJSON, "x.json", `{"a":{"secrets":[{"name":"n","ciphertext":"EJK1;` + blob + `;s"}]}}`},
-		{"tink, in a list", formatTinkKeyset, "x.json", `[{"encryptedKeyset":"` + blob + `","keysetInfo":{}}]`},
-		{"instruction file, cut off", formatS3EC, "x.instruction", instruction[:len(instruction)-2]},
+		{"ejson-kms, nested", formatEJSON, "x.json",
+			`{"a":{"secrets":[{"name":"n","ciphertext":"EJK1;` + blob + `;s"}]}}`},
+		{"tink, in a list", formatTinkKeyset, "x.json",
+			`[{"encryptedKeyset":"` + blob + `","keysetInfo":{}}]`},
+		{"instruction file, cut off", formatS3EC, "x.instruction",
+			instruction[:len(instruction)-2]},
 		{"instruction file, nested", formatS3EC, "x.instruction", `{"a":` + instruction + `}`},
 	} {
 		for _, format := range []string{test.format, formatAuto} {
-			found := compile(t, Spec{Format: format, Kind: Objects}).Find(object(test.key, test.body, nil))
+			found := compile(t, Spec{Format: format, Kind: Objects}).
+				Find(object(test.key, test.body, nil))
 			// With auto, a body that only its name marks as an instruction file is an
 			// ordinary body.
 			anyBody := format == formatAuto && test.format == formatS3EC
@@ -104,21 +134,27 @@ func TestMarksThatCannotBeRead(t *testing.T) {
 // TestNoMarks: what merely speaks of a format, or has its marks without KMS, has no slot.
 func TestNoMarks(t *testing.T) {
 	for name, test := range map[string]struct{ format, body string }{
-		"sops configuration":  {formatSops, "creation_rules:\n- kms: " + goldenSource + "\n  encrypted_regex: mac\n"},
-		"sops with age":       {formatSops, "role: " + goldenSource + "\nsops:\n  age:\n  - recipient: r\n    enc: e\n  lastmodified: x\n  mac: m\n"},
-		"pulumi, passphrase":  {formatPulumi, "encryptionsalt: v1:x\nconfig: {}\n"},
-		"pulumi, no key yet":  {formatPulumi, "secretsprovider: awskms://alias/x\n"},
-		"biscuit, other":      {formatBiscuit, "a:\n- key_manager: testing\n  key_ciphertext: x\n"},
-		"tink, no keyset":     {formatTinkKeyset, `{"primaryKeyId": 1, "encryptedKeyset": ""}`},
-		"text on ejson-kms":   {formatAuto, "values begin with EJK1; and a data key"},
-		"OpenTofu, no KMS":    {formatAuto, `{"meta":{"key_provider.pbkdf2.main":"e30="},"encrypted_data":"x"}`},
+		"sops configuration": {formatSops,
+			"creation_rules:\n- kms: " + goldenSource + "\n  encrypted_regex: mac\n"},
+		"sops with age": {formatSops,
+			"role: " + goldenSource +
+				"\nsops:\n  age:\n  - recipient: r\n    enc: e\n  lastmodified: x\n  mac: m\n"},
+		"pulumi, passphrase": {formatPulumi, "encryptionsalt: v1:x\nconfig: {}\n"},
+		"pulumi, no key yet": {formatPulumi, "secretsprovider: awskms://alias/x\n"},
+		"biscuit, other":     {formatBiscuit, "a:\n- key_manager: testing\n  key_ciphertext: x\n"},
+		"tink, no keyset":    {formatTinkKeyset, `{"primaryKeyId": 1, "encryptedKeyset": ""}`},
+		"text on ejson-kms":  {formatAuto, "values begin with EJK1; and a data key"},
+		"OpenTofu, no KMS": {formatAuto,
+			`{"meta":{"key_provider.pbkdf2.main":"e30="},"encrypted_data":"x"}`},
 		"OpenTofu, mentioned": {formatAuto, `{"note":"key_provider.aws_kms","encrypted_data":"x"}`},
-		"Spring, own key":     {formatAuto, "password: '{cipher}" + strings.Repeat("ab", 60) + "'\n"},
+		"Spring, own key": {formatAuto,
+			"password: '{cipher}" + strings.Repeat("ab", 60) + "'\n"},
 	} {
 		for _, format := range []string{test.format, formatAuto} {
 			found := compile(t, Spec{Format: format, Kind: Files}).Find(object("x", test.body, nil))
 			for _, s := range found {
-				if s.Refused != nil && (s.Refused.Reason == "unknown-format" || s.Refused.Reason == "opentofu-state") {
+				if s.Refused != nil && (s.Refused.Reason == "unknown-format" ||
+					s.Refused.Reason == "opentofu-state") {
 					t.Errorf("%s in format %s: %v", name, format, s.Refused)
 				}
 			}
@@ -136,7 +172,8 @@ func TestMisread(t *testing.T) {
 	pydynox = append(pydynox, "nonce and payload"...)
 	eyaml := "ENC[KMS," + blob[:52] + "\n    " + blob[52:112] + "\n    " + blob[112:] + "]"
 	tofu := `{"ciphertext_blob":"` + blob + `","plaintext":null}`
-	state := `{"meta":{"key_provider.aws_kms.main":"` + std64(tofu) + `"},"encrypted_data":"x","encryption_version":"v0"}`
+	state := `{"meta":{"key_provider.aws_kms.main":"` + std64(tofu) +
+		`"},"encrypted_data":"x","encryption_version":"v0"}`
 	attribute := func(format string, v scan.Value) []Slot {
 		f := compile(t, Spec{Format: format, Kind: Rows, Slots: []SlotSpec{{Path: "a"}}})
 		return f.Find(row(map[string]scan.Value{"a": v}))
@@ -145,36 +182,58 @@ func TestMisread(t *testing.T) {
 		spec.Kind = Objects
 		return compile(t, spec).Find(object("x", text, nil))
 	}
-	pattern := func(p string) Spec { return Spec{Format: formatText, Slots: []SlotSpec{{Pattern: p}}} }
+	pattern := func(p string) Spec {
+		return Spec{Format: formatText, Slots: []SlotSpec{{Pattern: p}}}
+	}
 	auto := Spec{Format: formatAuto}
 	for name, test := range map[string]struct {
 		found        []Slot
 		reason, help string
 	}{
-		"prefix v1:":             {attribute(formatBase64, text("v1:"+blob)), "text-around", "pattern"},
-		"prefix and more":        {attribute(formatBase64, text("v1."+blob+".bm9uY2U.Y3Q")), "text-around", "pattern"},
-		"pydynox":                {attribute(formatBase64, text("ENC:"+std64(string(pydynox)))), "pydynox", "write it again"},
-		"plaintext":              {attribute(formatBase64, text("hunter2!")), "not-base64", "never encrypted"},
-		"hex, read as base64":    {attribute(formatBase64, text(fmt.Sprintf("%x", raw))), "not-base64", "set format: hex"},
-		"base64, read as hex":    {attribute(formatHex, text(blob)), "not-hex", "set format: base64"},
-		"raw, read as base64":    {body(Spec{Format: formatBase64, Slots: []SlotSpec{{}}}, string(raw)), "not-base64", "set format: raw"},
-		"base64 in B, read raw":  {attribute(formatRaw, scan.Value{Kind: scan.KindB, Bytes: []byte(blob)}), "encoded-twice", "format base64"},
-		"hex in B, read raw":     {attribute(formatRaw, scan.Value{Kind: scan.KindB, Bytes: fmt.Appendf(nil, "%x", raw)}), "encoded-twice", "format hex"},
-		"base64 twice":           {body(pattern(`pw: (\S+)`), "pw: "+std64(blob)+"\n"), "encoded-twice", "encoded once"},
-		"hiera-eyaml block":      {body(pattern(`ENC\[KMS,([^\]]+)\]`), "pw: >\n    "+eyaml+"\n"), "indented-base64", "one line"},
-		"hiera-eyaml, auto":      {body(auto, "pw: >\n    "+eyaml+"\n"), "unknown-format", "format text"},
-		"Spring context":         {body(pattern(`\{cipher\}(\S+)`), "pw={cipher}"+spring+"\n"), "spring-cipher-context", "one slot per context"},
-		"Spring context, auto":   {body(auto, "pw={cipher}"+spring+"\n"), "spring-cipher-context", "one slot per context"},
-		"Spring, auto":           {body(auto, "pw={cipher}"+blob+"\n"), "unknown-format", "format text"},
-		"OpenTofu, auto":         {body(auto, state), "opentofu-state", "fallback"},
-		"OpenTofu, by its path":  {body(Spec{Format: formatJSON, Slots: []SlotSpec{{Path: `meta["key_provider.aws_kms.main"]`}}}, state), "opentofu-state", "fallback"},
-		"instruction file, auto": {body(auto, `{"x-amz-key-v2":"`+blob+`","x-amz-iv":"i","x-amz-wrap-alg":"kms","x-amz-matdesc":"{}"}`), "unknown-format", "instruction_suffix"},
+		"prefix v1:": {attribute(formatBase64, text("v1:"+blob)), "text-around", "pattern"},
+		"prefix and more": {attribute(formatBase64, text("v1."+blob+".bm9uY2U.Y3Q")),
+			"text-around", "pattern"},
+		"pydynox": {attribute(formatBase64, text("ENC:"+std64(string(pydynox)))), "pydynox",
+			"write it again"},
+		"plaintext": {attribute(formatBase64, text("hunter2!")), "not-base64", "never encrypted"},
+		"hex, read as base64": {attribute(formatBase64, text(fmt.Sprintf("%x", raw))), "not-base64",
+			"set format: hex"},
+		"base64, read as hex": {attribute(formatHex, text(blob)), "not-hex", "set format: base64"},
+		"raw, read as base64": {body(Spec{Format: formatBase64, Slots: []SlotSpec{{}}},
+			string(raw)), "not-base64", "set format: raw"},
+		"base64 in B, read raw": {attribute(formatRaw,
+			scan.Value{Kind: scan.KindB, Bytes: []byte(blob)}), "encoded-twice", "format base64"},
+		"hex in B, read raw": {attribute(formatRaw,
+			scan.Value{Kind: scan.KindB, Bytes: fmt.Appendf(nil, "%x", raw)}), "encoded-twice",
+			"format hex"},
+		"base64 twice": {body(pattern(`pw: (\S+)`), "pw: "+std64(blob)+"\n"), "encoded-twice",
+			"encoded once"},
+		"hiera-eyaml block": {body(pattern(`ENC\[KMS,([^\]]+)\]`), "pw: >\n    "+eyaml+"\n"),
+			"indented-base64", "one line"},
+		"hiera-eyaml, auto": {body(auto, "pw: >\n    "+eyaml+"\n"), "unknown-format",
+			"format text"},
+		"Spring context": {body(pattern(`\{cipher\}(\S+)`), "pw={cipher}"+spring+"\n"),
+			"spring-cipher-context", "one slot per context"},
+		"Spring context, auto": {body(auto, "pw={cipher}"+spring+"\n"), "spring-cipher-context",
+			"one slot per context"},
+		"Spring, auto":   {body(auto, "pw={cipher}"+blob+"\n"), "unknown-format", "format text"},
+		"OpenTofu, auto": {body(auto, state), "opentofu-state", "fallback"},
+		"OpenTofu, by its path": {
+			body(Spec{
+				Format: formatJSON,
+				Slots:  []SlotSpec{{Path: `meta["key_provider.aws_kms.main"]`}},
+			}, state), "opentofu-state", "fallback"},
+		"instruction file, auto": {body(auto,
+			`{"x-amz-key-v2":"`+blob+
+				`","x-amz-iv":"i","x-amz-wrap-alg":"kms","x-amz-matdesc":"{}"}`), "unknown-format",
+			"instruction_suffix"},
 	} {
 		if len(test.found) != 1 || test.found[0].Refused == nil {
 			t.Errorf("%s: %v", name, summary(test.found))
 			continue
 		}
-		if r := test.found[0].Refused; r.Reason != test.reason || !strings.Contains(r.Detail, test.help) ||
+		if r := test.found[0].Refused; r.Reason != test.reason ||
+			!strings.Contains(r.Detail, test.help) ||
 			strings.Contains(r.Detail, blob[:20]) {
 			t.Errorf("%s: %v", name, r)
 		}
@@ -194,7 +253,8 @@ func TestTextInRows(t *testing.T) {
 // in their metadata, as the clients for PHP and Ruby write them.
 func TestInstructionSuffix(t *testing.T) {
 	blob := std64(string(kmsBlob("1")))
-	body := `{"x-amz-iv":"i","x-amz-key-v2":"` + blob + `","x-amz-matdesc":"{\"kms_cmk_id\":\"k\"}","x-amz-wrap-alg":"kms"}`
+	body := `{"x-amz-iv":"i","x-amz-key-v2":"` + blob +
+		`","x-amz-matdesc":"{\"kms_cmk_id\":\"k\"}","x-amz-wrap-alg":"kms"}`
 	for _, format := range []string{formatS3EC, formatAuto} {
 		for _, kind := range []Kind{Objects, Files} {
 			f := compile(t, Spec{Format: format, Kind: kind, InstructionSuffix: "-envelope"})
@@ -209,10 +269,15 @@ func TestInstructionSuffix(t *testing.T) {
 			}
 		}
 	}
-	if compile(t, Spec{Format: formatS3EC, Kind: Objects, InstructionSuffix: "-envelope"}).NeedsBody("a", nil) {
+	if compile(t, Spec{Format: formatS3EC, Kind: Objects, InstructionSuffix: "-envelope"}).
+		NeedsBody("a", nil) {
 		t.Error("the body of any object is read")
 	}
-	if _, err := New(Spec{Format: formatSops, Kind: Objects, InstructionSuffix: "-envelope"}); err == nil {
+	if _, err := New(Spec{
+		Format:            formatSops,
+		Kind:              Objects,
+		InstructionSuffix: "-envelope",
+	}); err == nil {
 		t.Error("format sops takes a suffix of instruction files")
 	}
 }

@@ -73,9 +73,9 @@ func heldCiphertext(text []byte) *Refused {
 	case isPydynox(text):
 		return &Refused{
 			Reason: "pydynox",
-			Detail: "it is an envelope of pydynox (ENC: and base64 of a version, a length, the data key " +
-				"and the payload), which rotator cannot read yet: read it and write it again with " +
-				"pydynox under the new key",
+			Detail: "it is an envelope of pydynox (ENC: and base64 of a version, a length, the " +
+				"data key and the payload), which rotator cannot read yet: read it and write it " +
+				"again with pydynox under the new key",
 		}
 	case springContext.Match(text) && holdsBlob(text):
 		return &Refused{
@@ -95,10 +95,10 @@ func heldCiphertext(text []byte) *Refused {
 	case holdsBlob(text) && !base64Whole.Match(text):
 		return &Refused{
 			Reason: "text-around",
-			Detail: "it contains a ciphertext in base64 with other text before or after it, such as a " +
-				"prefix (v1:, ENC:), but a slot is a whole value: in bodies use format text with a " +
-				"pattern whose group is only the base64; attributes with such a prefix cannot be " +
-				"moved yet, so have the application write them again with the new key",
+			Detail: "it contains a ciphertext in base64 with other text before or after it, such " +
+				"as a prefix (v1:, ENC:), but a slot is a whole value: in bodies use format text " +
+				"with a pattern whose group is only the base64; attributes with such a prefix " +
+				"cannot be moved yet, so have the application write them again with the new key",
 		}
 	}
 	return nil
@@ -211,8 +211,8 @@ func openTofu() *Refused {
 	return &Refused{
 		Reason: "opentofu-state",
 		Detail: "it belongs to an encrypted state or plan of OpenTofu: its data key is in " +
-			"base64-encoded JSON under meta (key_provider.aws_kms), which rotator cannot write yet. " +
-			"Change the key with OpenTofu: configure a new key_provider, move the old one to a " +
-			"fallback block, and run tofu apply",
+			"base64-encoded JSON under meta (key_provider.aws_kms), which rotator cannot write " +
+			"yet. Change the key with OpenTofu: configure a new key_provider, move the old one " +
+			"to a fallback block, and run tofu apply",
 	}
 }

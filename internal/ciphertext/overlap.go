@@ -26,7 +26,8 @@ func (c *compiler) overlaps() {
 			switch {
 			case len(b.path) == 0 || !a.path.meets(b.path):
 			case a.path.String() == b.path.String():
-				c.fail(slotField(i, "path"), "slots[%d] names the same place; keep only one of them", j)
+				c.fail(slotField(i, "path"),
+					"slots[%d] names the same place; keep only one of them", j)
 			default:
 				a.meets, b.meets = true, true
 			}
@@ -48,8 +49,8 @@ func (c *compiler) movingReferences(field string, r rule) {
 				return len(p.path) > 0 && s.path.meets(p.path)
 			})
 			if at >= 0 {
-				c.fail(field, "%s: ${%s} is the place of slots[%d], whose ciphertext changes when it "+
-					"is moved; take the value from another place", name, p.reference, at)
+				c.fail(field, "%s: ${%s} is the place of slots[%d], whose ciphertext changes "+
+					"when it is moved; take the value from another place", name, p.reference, at)
 			}
 		}
 	}
@@ -78,8 +79,11 @@ func (c *compiler) writtenReferences() {
 
 // errShared returns the refusal of a place that several rules name.
 func errShared(path string) *Refused {
-	return &Refused{Reason: "ambiguous", Detail: "more than one slot of the job file names " + path +
-		"; change their paths, so that each ciphertext is found once"}
+	return &Refused{
+		Reason: "ambiguous",
+		Detail: "more than one slot of the job file names " + path +
+			"; change their paths, so that each ciphertext is found once",
+	}
 }
 
 // shared stores the places of a document that were found by rules whose paths

@@ -136,7 +136,9 @@ func TestOverlapsInTheJobFile(t *testing.T) {
 // TestContextsOfWrittenAttributes: a format that knows its own places takes no context, and
 // no name of one, from an attribute that it replaces.
 func TestContextsOfWrittenAttributes(t *testing.T) {
-	from := func(name, reference string) map[string]string { return map[string]string{name: reference} }
+	from := func(name, reference string) map[string]string {
+		return map[string]string{name: reference}
+	}
 	for want, spec := range map[string]Spec{
 		"context: ${key}": {Format: formatCredstash, Context: from("c", "${key}")},
 		"destination_context: ${key}": {Format: formatCredsmash, Context: from("c", "${name}"),
@@ -149,7 +151,8 @@ func TestContextsOfWrittenAttributes(t *testing.T) {
 			Context: from(contextTable, `${["`+descriptionAttribute+`"]}`)},
 	} {
 		spec.Kind = Rows
-		if _, err := New(spec); err == nil || !strings.Contains(err.Error(), want+": format "+spec.Format) {
+		if _, err := New(spec); err == nil ||
+			!strings.Contains(err.Error(), want+": format "+spec.Format) {
 			t.Errorf("%s: %v, want %s", spec.Format, err, want)
 		}
 	}

@@ -44,7 +44,8 @@ func TestUnknownPadding(t *testing.T) {
 				unfit.Slots[1].Index != 2 || unfit.Slots[1].Path != found[2].Path {
 				t.Fatalf("%v", err)
 			}
-			if r := unfit.Slots[1].Refused; r.Reason != "cannot-splice" || !strings.Contains(r.Detail, "padding: always") {
+			if r := unfit.Slots[1].Refused; r.Reason != "cannot-splice" ||
+				!strings.Contains(r.Detail, "padding: always") {
 				t.Errorf("%v", r)
 			}
 			blobs := [][]byte{nil, fresh[1], []byte("ABCDEF")}
@@ -125,9 +126,17 @@ func TestPaddingOfWriter(t *testing.T) {
 // TestPaddingAcrossItems: the padding of texts is counted by rule, and a format
 // with these counts can write a text that does not show its padding.
 func TestPaddingAcrossItems(t *testing.T) {
-	f := compile(t, Spec{Format: formatBase64, Kind: Rows, Slots: []SlotSpec{{Path: "a"}, {Path: "b"}, {Path: "h", Format: formatHex}}})
+	f := compile(t, Spec{
+		Format: formatBase64,
+		Kind:   Rows,
+		Slots:  []SlotSpec{{Path: "a"}, {Path: "b"}, {Path: "h", Format: formatHex}},
+	})
 	items := []scan.Item{
-		row(map[string]scan.Value{"a": text(std64("abc")), "b": text(std64("abc")), "h": text("00")}),
+		row(map[string]scan.Value{
+			"a": text(std64("abc")),
+			"b": text(std64("abc")),
+			"h": text("00"),
+		}),
 		row(map[string]scan.Value{"a": text(std64("ab")), "b": text("YWI")}),
 		row(map[string]scan.Value{"b": text("no base64")}),
 	}
@@ -140,7 +149,8 @@ func TestPaddingAcrossItems(t *testing.T) {
 	if diff := cmp.Diff(PaddingSeen{0: {Padded: 1}, 1: {Unpadded: 1}}, seen); diff != "" {
 		t.Fatal(diff)
 	}
-	payload, err := f.WithPadding(seen).Splice(items[0], [][]byte{[]byte("wxyz"), []byte("wxyz"), nil})
+	payload, err := f.WithPadding(seen).Splice(items[0],
+		[][]byte{[]byte("wxyz"), []byte("wxyz"), nil})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,9 +170,14 @@ func TestPaddingSetting(t *testing.T) {
 		ok              bool
 	}{
 		{formatBase64, "always", true}, {formatBase64URL, "never", true}, {formatBase64, "", true},
-		{formatBase64, "sometimes", false}, {formatHex, "always", false}, {formatRaw, "never", false},
+		{formatBase64, "sometimes", false}, {formatHex, "always", false},
+		{formatRaw, "never", false},
 	} {
-		_, err := New(Spec{Format: test.format, Kind: Objects, Slots: []SlotSpec{{Padding: test.padding}}})
+		_, err := New(Spec{
+			Format: test.format,
+			Kind:   Objects,
+			Slots:  []SlotSpec{{Padding: test.padding}},
+		})
 		if (err == nil) != test.ok {
 			t.Errorf("format %s, padding %q: %v", test.format, test.padding, err)
 		}

@@ -84,7 +84,8 @@ func newS3EC(c *compiler) Format {
 // s3ecMarks are the entries of metadata by which an object is recognised.
 func s3ecMarks() []string {
 	return []string{
-		s3ecInstructionMark, s3ecKeyV1, s3ecIV, s3ecKeyV2, s3ecKeyV3, s3ecCommitmentV3, s3ecMessageV3,
+		s3ecInstructionMark, s3ecKeyV1, s3ecIV, s3ecKeyV2, s3ecKeyV3, s3ecCommitmentV3,
+		s3ecMessageV3,
 	}
 }
 

@@ -37,10 +37,17 @@ func TestStaleKey(t *testing.T) {
 			}
 		}
 	}
-	envelope := scan.Value{Kind: scan.KindM, Map: map[string]scan.Value{"b": text(id), "a": text(alias), "s": text(blob)}}
+	envelope := scan.Value{
+		Kind: scan.KindM,
+		Map:  map[string]scan.Value{"b": text(id), "a": text(alias), "s": text(blob)},
+	}
 	item := row(map[string]scan.Value{"e": envelope, "s": text(blob), "k": text("other")})
-	f := compile(t, Spec{Format: formatBase64, Kind: Rows, SourceKeys: []string{goldenSource, id, alias},
-		Slots: []SlotSpec{{Path: "e.s"}, {Path: "s"}}})
+	f := compile(t, Spec{
+		Format:     formatBase64,
+		Kind:       Rows,
+		SourceKeys: []string{goldenSource, id, alias},
+		Slots:      []SlotSpec{{Path: "e.s"}, {Path: "s"}},
+	})
 	if found := f.Find(item); found[0].StaleKey != "e.a" || found[1].StaleKey != "" {
 		t.Errorf("rows: %q, %q", found[0].StaleKey, found[1].StaleKey)
 	}

@@ -29,7 +29,8 @@ func TestTextPart(t *testing.T) {
 		{"padding in a URL in a URL", `s=` + group, "s=" + bare + "%253D%253D", "", false},
 		{"padding in a properties file", `s=` + group, "s=" + bare + `\=\=`, "", false},
 		{"padding in JSON", `"s":"` + group, `"s":"` + bare + `\u003d\u003d"`, "", false},
-		{"padding in JSON in JSON", `:\\"` + group, `{\"s\":\"` + bare + `\\u003D\\u003D`, "", false},
+		{"padding in JSON in JSON", `:\\"` + group,
+			`{\"s\":\"` + bare + `\\u003D\\u003D`, "", false},
 		{"padding in XML", `>` + group, "<s>" + bare + "&#61;&#61;</s>", "", false},
 		{"padding in XML, hexadecimal", `>` + group, "<s>" + bare + "&#x3D;&#x3d;</s>", "", false},
 		{"padding in HTML", `>` + group, "<s>" + bare + "&equals;&equals;</s>", "", false},
@@ -48,7 +49,8 @@ func TestTextPart(t *testing.T) {
 		{"padding in a quotation", `> ` + group, "> " + bare + `\n> ==`, "", false},
 		{"padding, base64url", `s=([A-Za-z0-9_-]+)`, "s=" + bare + "==", formatBase64URL, false},
 		{"a literal behind the group", group + `z;`, "s=" + bare[:12] + "z;", "", false},
-		{"a digit of the text in a URL", `s=([A-Za-z0-9+/]{12})`, "s=" + bare[:12] + "%2Bab", "", false},
+		{"a digit of the text in a URL", `s=([A-Za-z0-9+/]{12})`,
+			"s=" + bare[:12] + "%2Bab", "", false},
 		{"an escaped slash", `s=([A-Za-z0-9+/]{12})`, `s=` + bare[:12] + `\/ab`, "", false},
 		{"cut in front", `s=A([A-Za-z0-9+/]{12})`, "s=A" + bare[:12], "", false},
 		{"cut in front, in a URL", `s=%2B([A-Za-z0-9+/]{12})`, "s=%2B" + bare[:12], "", false},
@@ -69,13 +71,18 @@ func TestTextPart(t *testing.T) {
 		{"next line", `s: ` + group, "s: " + bare + "\nt: u==\n", "", true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			f := compile(t, Spec{Format: formatText, Kind: Files, Slots: []SlotSpec{{Pattern: test.pattern, Format: test.format}}})
+			f := compile(t, Spec{
+				Format: formatText,
+				Kind:   Files,
+				Slots:  []SlotSpec{{Pattern: test.pattern, Format: test.format}},
+			})
 			found := f.Find(object("f", test.body, nil))
 			if len(found) != 1 {
 				t.Fatalf("%q: %v", test.body, summary(found))
 			}
 			refused := found[0].Refused
-			if test.whole != (refused == nil) || refused != nil && refused.Reason != "part-of-text" {
+			if test.whole != (refused == nil) ||
+				refused != nil && refused.Reason != "part-of-text" {
 				t.Errorf("%q: %v", test.body, refused)
 			}
 		})
@@ -97,7 +104,8 @@ func FuzzTextPart(f *testing.F) {
 		if u, err := url.PathUnescape(s); err == nil {
 			s = u
 		}
-		s = strings.NewReplacer(`\u003d`, "=", `\u003D`, "=", `\x3d`, "=", `\=`, "=", `\/`, "/").Replace(s)
+		s = strings.NewReplacer(`\u003d`, "=", `\u003D`, "=", `\x3d`, "=", `\=`, "=", `\/`, "/").
+			Replace(s)
 		return html.UnescapeString(s)
 	}
 	longest := regexp.MustCompile(`[A-Za-z0-9+/]*={0,3}`)
@@ -112,8 +120,13 @@ func FuzzTextPart(f *testing.F) {
 			return
 		}
 		// The pattern matches only this text.
-		pattern := regexp.QuoteMeta(before) + "(" + regexp.QuoteMeta(text) + ")" + regexp.QuoteMeta(after)
-		format, err := New(Spec{Format: formatText, Kind: Objects, Slots: []SlotSpec{{Pattern: pattern, Padding: "always"}}})
+		pattern := regexp.QuoteMeta(before) + "(" + regexp.QuoteMeta(text) + ")" +
+			regexp.QuoteMeta(after)
+		format, err := New(Spec{
+			Format: formatText,
+			Kind:   Objects,
+			Slots:  []SlotSpec{{Pattern: pattern, Padding: "always"}},
+		})
 		if err != nil {
 			return
 		}

@@ -41,7 +41,8 @@ func TestYAMLTreesAreReadAsOthersRead(t *testing.T) {
 			read++
 			for name, whole := range readers {
 				if other, there := whole[s.name]; there && !reflect.DeepEqual(got, other) {
-					t.Errorf("%q: %s is read as %q, and by %s as %q", body, s.name, got, name, other)
+					t.Errorf("%q: %s is read as %q, and by %s as %q", body, s.name,
+						got, name, other)
 				}
 			}
 		}
@@ -68,9 +69,11 @@ func textsOf(n *node) (map[string]string, bool) {
 
 // The encryption context of a sops file in flow style is the one that sops asks KMS with.
 func TestSopsContextInFlowStyle(t *testing.T) {
-	stanza := "sops:\n  kms:\n  - arn: ARN\n    context: { app:tenant: t1, a: b:c }\n    enc: BLOB\n" +
+	stanza := "sops:\n  kms:\n  - arn: ARN\n    context: { app:tenant: t1, a: b:c }\n" +
+		"    enc: BLOB\n" +
 		"  lastmodified: \"2026-03-01T12:00:00Z\"\n  mac: ENC[x]\n  version: 3.13.3\n"
-	body := strings.NewReplacer("ARN", goldenSource, "BLOB", std64(string(kmsBlob("old")))).Replace(stanza)
+	body := strings.NewReplacer("ARN", goldenSource, "BLOB", std64(string(kmsBlob("old")))).
+		Replace(stanza)
 	f := compile(t, Spec{Format: formatSops, Kind: Files, DestinationKey: goldenDestination})
 	found := f.Find(object("x.yaml", body, nil))
 	if len(found) != 1 || found[0].Refused != nil {

@@ -82,8 +82,8 @@ func (c *checker) accept(field string, a *Accept) {
 func (c *checker) acceptReason(field, reason string) {
 	switch {
 	case slices.Contains(neverAccepted, reason):
-		c.add(field, fmt.Sprintf("%q cannot be accepted, because such a slot may be under a source "+
-			"key; run again, or use rotator retry", reason))
+		c.add(field, fmt.Sprintf("%q cannot be accepted, because such a slot may be under a "+
+			"source key; run again, or use rotator retry", reason))
 	case !reasonForm.MatchString(reason):
 		c.add(field, fmt.Sprintf("%q is not a reason of the ledger, such as archived", reason))
 	}

@@ -222,7 +222,8 @@ func (b *binder) bindScalar(node *yaml.Node, into reflect.Value, field string) {
 		}
 		want = "a whole number"
 	case reflect.Float64:
-		if n, err := strconv.ParseFloat(node.Value, 64); err == nil && (is == whole || is == fraction) {
+		if n, err := strconv.ParseFloat(node.Value, 64); err == nil && (is == whole ||
+			is == fraction) {
 			into.SetFloat(n)
 			return
 		}

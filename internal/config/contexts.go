@@ -160,7 +160,8 @@ func (c *contexts) bind(b *binder, body *yaml.Node) {
 			if !ok {
 				continue
 			}
-			if value.Kind != yaml.ScalarNode || scalarOf(value) != text && scalarOf(value) != doubtful {
+			if value.Kind != yaml.ScalarNode ||
+				scalarOf(value) != text && scalarOf(value) != doubtful {
 				b.refuse(value, field, "must be text, not "+kind(value)+"; put it in quotes")
 			} else if !b.doubtful(p.keyNode, field) && !b.doubtful(value, field) {
 				c.pair(start(p.keyNode), n.key, p.key, value.Value)

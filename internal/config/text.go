@@ -28,7 +28,8 @@ func readable(data []byte) *Problem {
 		case r == '%' && column == 1:
 			return wrong("YAML directives are not supported; remove this line")
 		case r == '\r' && !bytes.HasPrefix(rest, []byte("\r\n")):
-			return wrong("a carriage return alone is not a line break; save the file with line feeds")
+			return wrong("a carriage return alone is not a line break; save " +
+				"the file with line feeds")
 		case r == '\n':
 			line, column = line+1, 1
 		case r < ' ' && r != '\t' && r != '\r', r == 0x7f:

@@ -96,8 +96,8 @@ func (c *checker) ofOneKey() {
 			"destination.key", mode))
 	}
 	if c.job.Source.rsa() {
-		c.add("source.algorithm", fmt.Sprintf("mode: %s is for symmetric keys: an RSA key has neither "+
-			"newer key material nor an encryption context", mode))
+		c.add("source.algorithm", fmt.Sprintf("mode: %s is for symmetric keys: an RSA key has "+
+			"neither newer key material nor an encryption context", mode))
 	}
 	changed := ""
 	for i, target := range c.job.Targets {
@@ -320,7 +320,8 @@ func (c *checker) target(field string, t *Target) {
 		c.add(field+".instruction_suffix", "is empty; take it out to find .instruction alone")
 	}
 	if t.Search != SearchRead && t.Search != SearchAll {
-		c.add(field+".search", fmt.Sprintf("%q is not one of %s, %s", t.Search, SearchRead, SearchAll))
+		c.add(field+".search",
+			fmt.Sprintf("%q is not one of %s, %s", t.Search, SearchRead, SearchAll))
 	}
 	c.contextFile(field+".context_file", t.ContextFile)
 	c.contexts(field, t.Context, t.DestinationContext)
@@ -404,7 +405,8 @@ func (c *checker) globs(field string, include, exclude []string, complete string
 			switch {
 			case glob == "" || !doublestar.ValidatePattern(glob):
 				c.add(element(field+list, i), fmt.Sprintf(
-					"%q is not a glob, such as **/*.jsonl; brackets and braces must be closed", glob))
+					"%q is not a glob, such as **/*.jsonl; brackets and braces must be closed",
+					glob))
 			case strings.HasSuffix(glob, "/"):
 				c.add(element(field+list, i), fmt.Sprintf(
 					"%q ends in a slash; write %q for all that is in the folder", glob, glob+"**"))

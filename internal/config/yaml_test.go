@@ -112,7 +112,8 @@ func TestFilesThatNeverEnd(t *testing.T) {
 		answered := make(chan struct{})
 		go func() {
 			defer close(answered)
-			if _, err := Load(path, environment); err == nil || !strings.Contains(err.Error(), want) {
+			if _, err := Load(path, environment); err == nil ||
+				!strings.Contains(err.Error(), want) {
 				t.Errorf("job file %s: %v, want %q", path, err, want)
 			}
 			if _, err := LoadContexts(path); err == nil || !strings.Contains(err.Error(), want) {

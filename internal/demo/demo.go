@@ -143,7 +143,8 @@ func (s *show) rotate(ctx context.Context) error {
 		}
 	}
 	if s.answer.Answer != report.Yes {
-		return fmt.Errorf("verify does not say that the old key can be disabled: %+v", verify.SourceKeys)
+		return fmt.Errorf("verify does not say that the old key can be disabled: %+v",
+			verify.SourceKeys)
 	}
 	return s.prove(ctx, writer)
 }

@@ -132,7 +132,8 @@ func readOldest(blob []byte) (t Token, size int, ok bool) {
 		!isOperation(inner[3:6]) || !bytes.Equal(inner[6:6+TokenLen], name) {
 		return Token{}, 0, false
 	}
-	return Token{layoutOldest, [TokenLen]byte(name)}, len(blob) - len(rest) + used + int(length), true
+	return Token{layoutOldest, [TokenLen]byte(name)}, len(blob) - len(rest) + used +
+		int(length), true
 }
 
 // String returns the token in hexadecimal, its layout first, for records.

@@ -16,8 +16,9 @@ func BenchmarkSearch(b *testing.B) {
 	var document bytes.Buffer
 	for i := 0; document.Len() < 1<<20; i++ {
 		fmt.Fprintf(&document, "{\"id\": %d, \"name\": \"Customer Number %d\", \"active\": true, "+
-			"\"balance\": %.2f, \"created\": \"2026-07-1%dT08:17:27Z\", \"Tags\": [\"EU\", \"B2B\"], "+
-			"\"note\": \"Quick Brown Fox jumps over the Lazy Dog\"}\n", i, i*7919, math.Sqrt(float64(i)), i%10)
+			"\"balance\": %.2f, \"created\": \"2026-07-1%dT08:17:27Z\", \"Tags\": [\"EU\", "+
+			"\"B2B\"], \"note\": \"Quick Brown Fox jumps over the Lazy Dog\"}\n", i, i*7919,
+			math.Sqrt(float64(i)), i%10)
 	}
 	for _, c := range []struct {
 		name string

@@ -138,7 +138,8 @@ func TestSearchFindsEveryBlob(t *testing.T) {
 							t.Fatalf("%s, %d bytes before it, as %s, in %s: %d hits of\n%q", layout,
 								before, spelling, name, len(found), data)
 						}
-						if at := found[0].Offset; at < len(sides[0]) || at >= len(sides[0])+len(text) {
+						if at := found[0].Offset; at < len(sides[0]) ||
+							at >= len(sides[0])+len(text) {
 							t.Errorf("%s as %s: found at %d", layout, spelling, at)
 						}
 					}

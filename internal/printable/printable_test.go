@@ -46,7 +46,8 @@ func FuzzText(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		text := Text(s)
 		for _, r := range text {
-			if !utf8.ValidString(text) || !unicode.IsPrint(r) || unicode.Is(unicode.Variation_Selector, r) {
+			if !utf8.ValidString(text) || !unicode.IsPrint(r) ||
+				unicode.Is(unicode.Variation_Selector, r) {
 				t.Fatalf("Text(%q) = %q holds %U", s, text, r)
 			}
 		}
@@ -66,7 +67,8 @@ func FuzzText(f *testing.F) {
 			t.Fatalf("%q in JSON: %v", s, err)
 		}
 		if want = strings.ToValidUTF8(s, "\ufffd"); strings.ToValidUTF8(got, "\ufffd") != got ||
-			utf8.ValidString(s) && got != want || Text(string(AppendJSON(nil, s))) != string(AppendJSON(nil, s)) {
+			utf8.ValidString(s) && got != want ||
+			Text(string(AppendJSON(nil, s))) != string(AppendJSON(nil, s)) {
 			t.Fatalf("%q in JSON is %s", s, AppendJSON(nil, s))
 		}
 	})
@@ -75,8 +77,10 @@ func FuzzText(f *testing.F) {
 func TestFprintf(t *testing.T) {
 	type name string
 	var out bytes.Buffer
-	_, err := Fprintf(&out, "%s|%v|%q|%5d|%-4s|%v\n", name("a\tb"), errors.New("c\nd"), "e\u202e\ufe0f", 7, "f", []string{"\x1b"})
-	if want := `a\tb|c\nd|"e\u202e\ufe0f"|    7|f   |[\u001b]` + "\n"; err != nil || out.String() != want {
+	_, err := Fprintf(&out, "%s|%v|%q|%5d|%-4s|%v\n", name("a\tb"), errors.New("c\nd"),
+		"e\u202e\ufe0f", 7, "f", []string{"\x1b"})
+	if want := `a\tb|c\nd|"e\u202e\ufe0f"|    7|f   |[\u001b]` + "\n"; err != nil ||
+		out.String() != want {
 		t.Errorf("got %q, %v, want %q", out.String(), err, want)
 	}
 	if got := Sprintf("%s", fmt.Errorf("no such file %s", "\x9b")); got != `no such file \x9b` {

@@ -149,7 +149,8 @@ func (r *Redactor) mayHold(s string) bool {
 	if len(r.known) > 0 && strings.ContainsAny(s, `\%&`) {
 		return true
 	}
-	return slices.ContainsFunc(r.known, func(k []byte) bool { return strings.Contains(s, string(k)) })
+	return slices.ContainsFunc(r.known,
+		func(k []byte) bool { return strings.Contains(s, string(k)) })
 }
 
 func (r *Redactor) markKnown(t *text) {

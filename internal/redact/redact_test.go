@@ -49,8 +49,10 @@ func encodings() map[string]func([]byte) string {
 		"raw":             func(b []byte) string { return string(b) },
 		"JSON latin-1":    latin1,
 		"percent":         func(b []byte) string { return url.QueryEscape(string(b)) },
-		"JSON array":      func(b []byte) string { return strings.ReplaceAll(fmt.Sprint(b), " ", ",") },
-		"HTML of base64":  func(b []byte) string { return html.EscapeString(`"` + std(b) + `"`) },
+		"JSON array": func(b []byte) string {
+			return strings.ReplaceAll(fmt.Sprint(b), " ", ",")
+		},
+		"HTML of base64": func(b []byte) string { return html.EscapeString(`"` + std(b) + `"`) },
 	}
 }
 
@@ -152,14 +154,16 @@ func TestKnown(t *testing.T) {
 	r := New()
 	r.Add("short", "  "+known+"\n")
 	for _, form := range []string{
-		known, `minio-secret\/\u002b1`, `minio-secret\\\/\\u002b1`, "minio-secret%2F%2B1", "minio-secret&#47;&#x2b;1",
+		known, `minio-secret\/\u002b1`, `minio-secret\\\/\\u002b1`, "minio-secret%2F%2B1",
+		"minio-secret&#47;&#x2b;1",
 		hex.EncodeToString([]byte(known)), base64.RawStdEncoding.EncodeToString([]byte(known)),
 	} {
 		if got := r.Known("it says " + form + "."); got != "it says "+Mark+"." {
 			t.Errorf("%q became %q", form, got)
 		}
 		var out strings.Builder
-		if n, err := NewWriter(r, &out).Write([]byte(form)); n != len(form) || err != nil || out.String() != Mark {
+		if n, err := NewWriter(r, &out).Write([]byte(form)); n != len(form) || err != nil ||
+			out.String() != Mark {
 			t.Errorf("%q is written as %q: %d, %v", form, out.String(), n, err)
 		}
 	}

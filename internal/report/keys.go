@@ -94,14 +94,14 @@ func decideKey(f keyFacts) SourceKey {
 	case !f.complete:
 		return notProven(ReasonNoLook, "The targets were not read to the end.")
 	case f.counts.Slots.Rotated > 0:
-		return notProven(ReasonMoved, "%s moved %d ciphertexts; only a later pass that finds none is "+
-			"the proof (rotator verify).", f.passName(), f.counts.Slots.Rotated)
+		return notProven(ReasonMoved, "%s moved %d ciphertexts; only a later pass that finds "+
+			"none is the proof (rotator verify).", f.passName(), f.counts.Slots.Rotated)
 	case f.unproven > 0:
 		return notProven(ReasonEmpty, "The list of what is not proven has %s.",
 			count(f.unproven, "target or rule"))
 	case f.filtered > 0:
-		return notProven(ReasonFiltered, "include and exclude left out %d items, and complete is not "+
-			"set to state why they hold no ciphertext under this key.", f.filtered)
+		return notProven(ReasonFiltered, "include and exclude left out %d items, and complete is "+
+			"not set to state why they hold no ciphertext under this key.", f.filtered)
 	case f.doubtful:
 		return notProven(ReasonHeaders, "Some figures are not evidence; the notes give the reason.")
 	case unreadable > 0:
@@ -218,8 +218,8 @@ func (f keyFacts) canBeDisabled(name string) string {
 	if n := f.counts.Slots.Failed + f.counts.Slots.Conflict - none; n > 0 {
 		fmt.Fprintf(&b, " Slots that failed and whose header names another key: %d.", n)
 	}
-	b.WriteString(" Values that were stored while the pass was reading are not covered, and other " +
-		"uses of the key were not checked.")
+	b.WriteString(" Values that were stored while the pass was reading are not covered, and " +
+		"other uses of the key were not checked.")
 	b.WriteString(searchOf(f.counts).NotSearched.sentence())
 	return b.String()
 }

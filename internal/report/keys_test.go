@@ -53,7 +53,8 @@ func TestDecideKey(t *testing.T) {
 		answer, reason string
 		says           string
 	}{
-		{"nothing under it", func(*keyFacts) {}, Yes, ReasonCanBeDisabled, "alias/old can be disabled. None of the 10 ciphertexts"},
+		{"nothing under it", func(*keyFacts) {}, Yes, ReasonCanBeDisabled,
+			"alias/old can be disabled. None of the 10 ciphertexts"},
 		{"slots under other keys", func(f *keyFacts) {
 			f.counts.Slots.Foreign = 7
 			f.counts.AddKey(thirdKey, checkpoint.KeyCount{Slots: 7})
@@ -62,23 +63,30 @@ func TestDecideKey(t *testing.T) {
 			f.counts.Search = checkpoint.SearchCounts{Partial: 9, Bodies: 1}
 		}, Yes, ReasonCanBeDisabled, "attributes that no slot needs, in 9 rows; " +
 			"bodies that the format does not need, of 1 object."},
-		{"no header", failed(checkpoint.OriginNone, 5), Yes, ReasonCanBeDisabled, "in any layout known to rotator: 5."},
-		{"another key in the header", failed(thirdKey, 5), Yes, ReasonCanBeDisabled, "names another key: 5."},
+		{"no header", failed(checkpoint.OriginNone, 5), Yes, ReasonCanBeDisabled,
+			"in any layout known to rotator: 5."},
+		{"another key in the header", failed(thirdKey, 5), Yes, ReasonCanBeDisabled,
+			"names another key: 5."},
 		{"slots under it", func(f *keyFacts) {
 			f.counts.AddKey(oldKey, checkpoint.KeyCount{Slots: 3})
 			f.byTarget[0].slots = 3
-		}, No, ReasonRemaining, "alias/old cannot be disabled. 3 of the 10 ciphertexts that were found depend on it: 3 in customers."},
+		}, No, ReasonRemaining,
+			"alias/old cannot be disabled. 3 of the 10 ciphertexts that were found depend " +
+				"on it: 3 in customers."},
 		{"slots under it, of which KMS cannot decrypt all", func(f *keyFacts) {
 			failed(oldKey, 1)(f)
 			f.counts.AddKey(oldKey, checkpoint.KeyCount{Slots: 4, Unreadable: 1})
 			f.byTarget[0].slots = 3
-		}, No, ReasonRemaining, "3 in customers. It is also the key of 1 ciphertext that KMS cannot decrypt."},
+		}, No, ReasonRemaining,
+			"3 in customers. It is also the key of 1 ciphertext that KMS cannot decrypt."},
 		{"slots under it in a pass that stopped", func(f *keyFacts) {
 			f.complete = false
 			f.counts.AddKey(oldKey, checkpoint.KeyCount{Slots: 3})
 		}, No, ReasonRemaining, "cannot be disabled"},
-		{"the destination too", func(f *keyFacts) { f.destination = oldKey }, No, ReasonSameKey, "stays in use"},
-		{"stopped", func(f *keyFacts) { f.complete = false }, AnswerNotProven, ReasonNoLook, "not yet proven to be unused"},
+		{"the destination too", func(f *keyFacts) { f.destination = oldKey }, No, ReasonSameKey,
+			"stays in use"},
+		{"stopped", func(f *keyFacts) { f.complete = false }, AnswerNotProven, ReasonNoLook,
+			"not yet proven to be unused"},
 		{"moved", func(f *keyFacts) {
 			f.pass, f.counts.Slots.Rotated = 4, 2
 			f.counts.AddKey(oldKey, checkpoint.KeyCount{Slots: 2, Rotated: 2})
@@ -87,29 +95,41 @@ func TestDecideKey(t *testing.T) {
 			f.counts.Slots.Rotated = 2
 			f.counts.AddKey(oldKey, checkpoint.KeyCount{Slots: 2})
 		}, AnswerNotProven, ReasonMoved, "This pass moved 2"},
-		{"a rule without a match", func(f *keyFacts) { f.unproven = 1 }, AnswerNotProven, ReasonEmpty, "has 1 target or rule."},
-		{"filtered", func(f *keyFacts) { f.filtered = 9 }, AnswerNotProven, ReasonFiltered, "left out 9 items"},
-		{"doubtful", func(f *keyFacts) { f.doubtful = true }, AnswerNotProven, ReasonHeaders, "not evidence"},
-		{"its header, and KMS cannot decrypt it", failed(oldKey, 1), AnswerNotProven, ReasonUnreadable, "name this key"},
+		{"a rule without a match", func(f *keyFacts) { f.unproven = 1 }, AnswerNotProven,
+			ReasonEmpty, "has 1 target or rule."},
+		{"filtered", func(f *keyFacts) { f.filtered = 9 }, AnswerNotProven, ReasonFiltered,
+			"left out 9 items"},
+		{"doubtful", func(f *keyFacts) { f.doubtful = true }, AnswerNotProven, ReasonHeaders,
+			"not evidence"},
+		{"its header, and KMS cannot decrypt it", failed(oldKey, 1), AnswerNotProven,
+			ReasonUnreadable, "name this key"},
 		{"its key, and KMS cannot decrypt it", func(f *keyFacts) {
 			failed(oldKey, 1)(f)
 			f.counts.AddKey(oldKey, checkpoint.KeyCount{Slots: 1, Unreadable: 1})
 		}, AnswerNotProven, ReasonUnreadable, "name this key"},
-		{"a token of an unknown key", failed(checkpoint.TokenOrigin("ab"), 1), AnswerNotProven, ReasonUnknownKey, "their key is unknown"},
-		{"unknown", failed(checkpoint.OriginUnknown, 1), AnswerNotProven, ReasonUnknownKey, "their key is unknown"},
-		{"unread", failed(checkpoint.OriginUnread, 1), AnswerNotProven, ReasonUnread, "KMS was not asked"},
-		{"failed, as the version before counted it", failed("", 1), AnswerNotProven, ReasonUnknownKey, "their key is unknown"},
-		{"RSA, no header", asymmetric(failed(checkpoint.OriginNone, 1)), AnswerNotProven, ReasonUnknownKey, "their key is unknown"},
-		{"RSA, a token", asymmetric(failed(checkpoint.TokenOrigin("ab"), 1)), Yes, ReasonCanBeDisabled, "can be disabled"},
+		{"a token of an unknown key", failed(checkpoint.TokenOrigin("ab"), 1), AnswerNotProven,
+			ReasonUnknownKey, "their key is unknown"},
+		{"unknown", failed(checkpoint.OriginUnknown, 1), AnswerNotProven, ReasonUnknownKey,
+			"their key is unknown"},
+		{"unread", failed(checkpoint.OriginUnread, 1), AnswerNotProven, ReasonUnread,
+			"KMS was not asked"},
+		{"failed, as the version before counted it", failed("", 1), AnswerNotProven,
+			ReasonUnknownKey, "their key is unknown"},
+		{"RSA, no header", asymmetric(failed(checkpoint.OriginNone, 1)), AnswerNotProven,
+			ReasonUnknownKey, "their key is unknown"},
+		{"RSA, a token", asymmetric(failed(checkpoint.TokenOrigin("ab"), 1)), Yes,
+			ReasonCanBeDisabled, "can be disabled"},
 		{"an algorithm that was not recorded", func(f *keyFacts) {
 			failed(checkpoint.OriginNone, 1)(f)
 			f.key.Algorithm = ""
 		}, AnswerNotProven, ReasonUnknownKey, "their key is unknown"},
-		{"nothing at all, as may be", func(f *keyFacts) { f.counts = checkpoint.Counts{} }, Yes, ReasonCanBeDisabled, "No slot with a ciphertext"},
+		{"nothing at all, as may be", func(f *keyFacts) { f.counts = checkpoint.Counts{} }, Yes,
+			ReasonCanBeDisabled, "No slot with a ciphertext"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got := decideKey(facts(test.change))
-			if got.Answer != test.answer || got.Reason != test.reason || !strings.Contains(got.Sentence, test.says) {
+			if got.Answer != test.answer || got.Reason != test.reason ||
+				!strings.Contains(got.Sentence, test.says) {
 				t.Errorf("%+v\nwant %s, %s, with %q", got, test.answer, test.reason, test.says)
 			}
 		})
@@ -118,8 +138,14 @@ func TestDecideKey(t *testing.T) {
 
 // Records of the version before have no counts of rules: they are read, and prove nothing.
 func TestRulesOfTheVersionBefore(t *testing.T) {
-	before := checkpoint.Counts{Items: checkpoint.ItemCounts{Seen: 10}, Slots: checkpoint.SlotCounts{Seen: 10, Current: 10}}
-	resumed := checkpoint.Counts{Items: checkpoint.ItemCounts{Seen: 5, Ruled: 5}, Slots: checkpoint.SlotCounts{Seen: 5, Current: 5}}
+	before := checkpoint.Counts{
+		Items: checkpoint.ItemCounts{Seen: 10},
+		Slots: checkpoint.SlotCounts{Seen: 10, Current: 10},
+	}
+	resumed := checkpoint.Counts{
+		Items: checkpoint.ItemCounts{Seen: 5, Ruled: 5},
+		Slots: checkpoint.SlotCounts{Seen: 5, Current: 5},
+	}
 	resumed.AddRule("slots[0]", checkpoint.RuleCounts{Place: "ssn", Found: 5})
 	resumed.AddRule("slots[1]", checkpoint.RuleCounts{Place: "pin"})
 	both := checkpoint.Counts{}

@@ -50,7 +50,8 @@ func (m Mode) stays() string {
 func (s *Summary) settled() string {
 	switch s.Mode {
 	case ModeRefresh:
-		return fmt.Sprintf("every ciphertext that was found is on the newest material of this key (%s)",
+		return fmt.Sprintf("every ciphertext that was found is on the newest "+
+			"material of this key (%s)",
 			s.DestinationMaterial)
 	case ModeContext:
 		return "every ciphertext that was found is under its new context"

@@ -41,7 +41,8 @@ func (n NotSearched) sentence() string {
 		parts = append(parts, "attributes that no slot needs, in "+count(int(n.RowsInPart), "row"))
 	}
 	if n.Bodies > 0 {
-		parts = append(parts, "bodies that the format does not need, of "+count(int(n.Bodies), "object"))
+		parts = append(parts,
+			"bodies that the format does not need, of "+count(int(n.Bodies), "object"))
 	}
 	if len(parts) == 0 {
 		return ""
@@ -85,7 +86,8 @@ func (l *lines) searched(s Search) {
 			n.Bodies, n.BodyBytes)
 	}
 	if n.RowsInPart > 0 {
-		l.line("  not searched: attributes that no slot needs, in %d rows (search: all)", n.RowsInPart)
+		l.line("  not searched: attributes that no slot needs, in %d rows (search: all)",
+			n.RowsInPart)
 	}
 	l.line("  ciphertexts under RSA keys cannot be found by the search")
 }

@@ -247,10 +247,10 @@ func (s *Summary) SetTargets(infos []TargetInfo, counts map[string]checkpoint.Co
 	s.Keys, s.Reasons = keysOf(s.total), reasonsOf(s.total)
 	s.Search = searchOf(s.total)
 	if stale := s.total.StaleKeys; stale.Slots > 0 {
-		s.Notes = append(s.Notes, fmt.Sprintf("%d ciphertexts have the id of a source key next to them, "+
-			"which rotator does not change (the first: %s): a reader that decrypts with this id "+
-			"fails with IncorrectKeyException after the move; change these ids too, or have the "+
-			"reader send no key id",
+		s.Notes = append(s.Notes, fmt.Sprintf("%d ciphertexts have the id of a source key next "+
+			"to them, which rotator does not change (the first: %s): a reader that decrypts with "+
+			"this id fails with IncorrectKeyException after the move; change these ids too, or "+
+			"have the reader send no key id",
 			stale.Slots, stale.First))
 	}
 }
@@ -290,8 +290,9 @@ func (s *Summary) SetHeaders(runs []checkpoint.HeaderRun) {
 		s.Notes = append(s.Notes, fmt.Sprintf("headers of ciphertexts do not tell what they should (%s): what this pass counted by them is no evidence, and may not have been moved; run again with --exact", run.Wrong))
 	}
 	if unchecked > 0 {
-		s.Notes = append(s.Notes, fmt.Sprintf("%s counted slots by headers of ciphertexts and ended "+
-			"before a sample of them was checked, so these figures are not evidence; run verify",
+		s.Notes = append(s.Notes, fmt.Sprintf("%s counted slots by headers of ciphertexts and "+
+			"ended before a sample of them was checked, so these figures are "+
+			"not evidence; run verify",
 			count(unchecked, "run")))
 	}
 }

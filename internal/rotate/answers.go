@@ -220,7 +220,8 @@ func (d *decider) wrongBlob(q Question, blob []byte) string {
 		!d.keys.Destination.Symmetric() && !rsaSize(len(blob)), size > 0 && len(blob) != size,
 		known && before && (delta > layoutSlack || delta < -layoutSlack),
 		known && q.Source.ARN != "" && !q.Source.Symmetric() && len(blob) > rsaMost+overheadMost:
-		return fmt.Sprintf("returned %d bytes, an impossible length for the re-encryption of %d bytes",
+		return fmt.Sprintf("returned %d bytes, an impossible length for the "+
+			"re-encryption of %d bytes",
 			len(blob), len(q.Blob))
 	}
 	return ""

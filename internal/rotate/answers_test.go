@@ -105,15 +105,21 @@ func tryWrongAnswer(t *testing.T, cloud *cloud, old, new string, spec fakekms.Ke
 	}
 	var mu sync.Mutex
 	var spoiled [][]byte
-	b := &bench{cloud: cloud, keys: cloud.resolve(t, request), format: format(t, context, nil),
-		target: target, store: checkpoint.NewMemory(), lie: &liar{spoil: func(q rotate.Question, a *rotate.Answer) {
+	b := &bench{
+		cloud:  cloud,
+		keys:   cloud.resolve(t, request),
+		format: format(t, context, nil),
+		target: target,
+		store:  checkpoint.NewMemory(),
+		lie: &liar{spoil: func(q rotate.Question, a *rotate.Answer) {
 			mu.Lock()
 			defer mu.Unlock()
 			before := *a
 			if spoil(q, a); a.RequestID != before.RequestID || !bytes.Equal(a.Blob, before.Blob) {
 				spoiled = append(spoiled, a.Blob)
 			}
-		}}}
+		}},
+	}
 	counts, err := b.run(t)
 	exceptions := counts.Slots.Failed + counts.Slots.Foreign
 	if got := stopKind(t, err); got != rotate.StopAnswer || exceptions > 0 {

@@ -353,7 +353,12 @@ func (w *worker) replace(target *Target, pending []*task, since time.Duration) (
 	}
 	changes := make([]scan.Change, len(pending))
 	for i, t := range pending {
-		changes[i] = scan.Change{Item: t.item, New: t.payload, Guards: t.guards(target), Alone: t.busy}
+		changes[i] = scan.Change{
+			Item:   t.item,
+			New:    t.payload,
+			Guards: t.guards(target),
+			Alone:  t.busy,
+		}
 	}
 	results := target.Writer.Replace(w.hard, changes)
 	if err := w.landed(target, pending, results); err != nil {

@@ -288,9 +288,19 @@ func (b *bench) rotator(target rotate.Target, pass int) *rotate.Rotator {
 		b.lie.Reencrypter = asked
 		asked = b.lie
 	}
-	return rotate.New(rotate.Config{Targets: []rotate.Target{target}, Keys: b.keys, KMS: asked,
-		Rate: 100000, Workers: max(b.workers, 4), MaxOutage: 2 * time.Second, Settle: b.settle, Pass: pass, Identity: b.identity,
-		Recorder: b.trail, Exact: b.exact})
+	return rotate.New(rotate.Config{
+		Targets:   []rotate.Target{target},
+		Keys:      b.keys,
+		KMS:       asked,
+		Rate:      100000,
+		Workers:   max(b.workers, 4),
+		MaxOutage: 2 * time.Second,
+		Settle:    b.settle,
+		Pass:      pass,
+		Identity:  b.identity,
+		Recorder:  b.trail,
+		Exact:     b.exact,
+	})
 }
 
 func format(t *testing.T, from, to map[string]string) *ciphertext.Compiled {
@@ -386,8 +396,13 @@ func TestRefreshMovesToTheNewestMaterialOnly(t *testing.T) {
 	for i := 20; i < 30; i++ {
 		target.put(fmt.Sprintf("item-%02d", i), cloud.encrypt(t, key, "new material", nil))
 	}
-	b := &bench{cloud: cloud, keys: cloud.resolve(t, rotate.KeyRequest{Destination: key, Sources: []string{key}, Mode: rotate.ModeRefresh}),
-		format: format(t, nil, nil), target: target}
+	b := &bench{
+		cloud: cloud,
+		keys: cloud.resolve(t,
+			rotate.KeyRequest{Destination: key, Sources: []string{key}, Mode: rotate.ModeRefresh}),
+		format: format(t, nil, nil),
+		target: target,
+	}
 	counts, err := b.run(t)
 	if err != nil || counts.Slots.Rotated != 20 || counts.Slots.Current != 10 {
 		t.Fatalf("%+v, %v, want 20 rotated and 10 current", counts.Slots, err)
@@ -429,12 +444,17 @@ func TestEachSlotHasItsOutcome(t *testing.T) {
 	}
 	// What may be under which key: the header of d-context names the old one; e-random,
 	// f-empty and g-long cannot be under any; what h-type is was not read.
-	origins := map[checkpoint.Origin]int64{checkpoint.Origin(old): 1, checkpoint.OriginNone: 3, checkpoint.OriginUnread: 1}
+	origins := map[checkpoint.Origin]int64{
+		checkpoint.Origin(old):  1,
+		checkpoint.OriginNone:   3,
+		checkpoint.OriginUnread: 1,
+	}
 	if diff := cmp.Diff(origins, counts.Origins); diff != "" {
 		t.Errorf("origins (-want +got):\n%s", diff)
 	}
 	rule := checkpoint.RuleCounts{Place: "slot", Found: 4, Refused: 4}
-	if diff := cmp.Diff(map[string]checkpoint.RuleCounts{"slots[0]": rule}, counts.Rules); diff != "" {
+	if diff := cmp.Diff(map[string]checkpoint.RuleCounts{"slots[0]": rule},
+		counts.Rules); diff != "" {
 		t.Errorf("rules (-want +got):\n%s", diff)
 	}
 	for name := range before {
@@ -455,8 +475,14 @@ func TestEachSlotHasItsOutcome(t *testing.T) {
 			reasons[e.Ref] = e.Reason
 		}
 	}
-	wantReasons := map[string]string{"c-foreign": "foreign-key", "d-context": "source-other-context", "e-random": "invalid-ciphertext",
-		"f-empty": "empty", "g-long": "too-large", "h-type": "wrong-type"}
+	wantReasons := map[string]string{
+		"c-foreign": "foreign-key",
+		"d-context": "source-other-context",
+		"e-random":  "invalid-ciphertext",
+		"f-empty":   "empty",
+		"g-long":    "too-large",
+		"h-type":    "wrong-type",
+	}
 	if !maps.Equal(reasons, wantReasons) {
 		t.Errorf("ledger: %v\nwant:   %v", reasons, wantReasons)
 	}

@@ -334,7 +334,8 @@ func TestSharedDataKeys(t *testing.T) {
 			want = 300
 		}
 		// One more asks whether the first new ciphertext is under the destination key.
-		if err != nil || counts.Slots.Rotated != 300 || sent != want+1 || b.engine.Savings().Shared != 300-want {
+		if err != nil || counts.Slots.Rotated != 300 || sent != want+1 ||
+			b.engine.Savings().Shared != 300-want {
 			t.Errorf("exact %v: %+v, %v, with %d requests, %+v; want %d requests", exact, counts.Slots, err, sent, b.engine.Savings(), want)
 		}
 		for name, row := range maps.All(target.rows) {

@@ -183,7 +183,8 @@ func (k Key) usable() error {
 		return nil
 	}
 	return &KeyError{Given: k.Given, Detail: fmt.Sprintf(
-		"its state is %s; enable it (aws kms enable-key --key-id %s), then run again", k.Unusable, k.ARN)}
+		"its state is %s; enable it (aws kms enable-key --key-id %s), then run again",
+		k.Unusable, k.ARN)}
 }
 
 // rsaSizes returns the ciphertext length in bytes of each RSA key spec: the

@@ -142,9 +142,16 @@ func beginPass(
 
 // newPass is the record of a pass that is about to begin.
 func newPass(ctx context.Context, plan Plan) (checkpoint.Pass, error) {
-	pass := checkpoint.Pass{ID: rand.Text(), Fingerprint: plan.Fingerprint, Started: time.Now().UTC(),
-		Status: checkpoint.Running, Any: plan.Keys.Any, Mode: string(plan.Keys.Mode),
-		Account: plan.Account, Destination: recordKey(plan.Keys.Destination)}
+	pass := checkpoint.Pass{
+		ID:          rand.Text(),
+		Fingerprint: plan.Fingerprint,
+		Started:     time.Now().UTC(),
+		Status:      checkpoint.Running,
+		Any:         plan.Keys.Any,
+		Mode:        string(plan.Keys.Mode),
+		Account:     plan.Account,
+		Destination: recordKey(plan.Keys.Destination),
+	}
 	for _, key := range plan.Keys.Sources {
 		pass.Sources = append(pass.Sources, recordKey(key))
 	}

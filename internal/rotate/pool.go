@@ -368,9 +368,21 @@ func (r *Rotator) feed(life contexts, pool *pool, target *Target, page scan.Page
 
 // worker makes a worker that has a place.
 func (r *Rotator) worker(life contexts, at place) *worker {
-	w := &worker{decider: r.decider, headers: r.headers, shared: r.shared, retry: r.retry, recorder: r.config.Recorder,
-		pass: r.config.Pass, identity: r.config.Identity, sides: r.sides, proofs: r.proofs, place: at,
-		hard: life.write, searcher: r.search, sweep: newSweep()}
+	w := &worker{
+		decider:  r.decider,
+		headers:  r.headers,
+		shared:   r.shared,
+		retry:    r.retry,
+		recorder: r.config.Recorder,
+		pass:     r.config.Pass,
+		identity: r.config.Identity,
+		sides:    r.sides,
+		proofs:   r.proofs,
+		place:    at,
+		hard:     life.write,
+		searcher: r.search,
+		sweep:    newSweep(),
+	}
 	if r.config.Exact {
 		w.shared = nil
 	}
@@ -472,7 +484,8 @@ func countStaleKey(
 	}
 	counts.StaleKeys.Slots++
 	if counts.StaleKeys.First == "" {
-		counts.StaleKeys.First = clip(fmt.Sprintf("%s of %s in target %s", slot.StaleKey, ref, target))
+		counts.StaleKeys.First = clip(
+			fmt.Sprintf("%s of %s in target %s", slot.StaleKey, ref, target))
 	}
 }
 

@@ -32,8 +32,12 @@ func ResolveKeys(ctx context.Context, client *kms.Client, request KeyRequest) (K
 	if err != nil {
 		return Keys{}, err
 	}
-	keys := Keys{Destination: destination, Any: request.Any, SourceAlgorithm: request.SourceAlgorithm,
-		Mode: cmp.Or(request.Mode, ModeMove)}
+	keys := Keys{
+		Destination:     destination,
+		Any:             request.Any,
+		SourceAlgorithm: request.SourceAlgorithm,
+		Mode:            cmp.Or(request.Mode, ModeMove),
+	}
 	if keys.SourceAlgorithm == "" {
 		keys.SourceAlgorithm = Symmetric
 	}
@@ -82,9 +86,9 @@ func (k Keys) sameKey(i int) error {
 		e.Detail = what + "; remove it here, because ciphertexts under it need no move, or " +
 			"write a separate job for it, with mode: refresh or mode: context"
 	default:
-		e.Detail = what + "; if this is intended, set mode: refresh at the top of the job file to " +
-			"move to the newest material of the key, or mode: context to change the encryption " +
-			"context"
+		e.Detail = what + "; if this is intended, set mode: refresh at the top of the job " +
+			"file to move to the newest material of the key, or mode: context to change the " +
+			"encryption context"
 	}
 	return e
 }
@@ -94,16 +98,26 @@ func (k Keys) sameKey(i int) error {
 func (k Keys) checkOneKey() error {
 	for i, source := range k.Sources {
 		if source.ARN != k.Destination.ARN {
-			return &KeyError{Given: source.Given, Field: fmt.Sprintf("source.keys[%d]", i), Wrong: true,
+			return &KeyError{
+				Given: source.Given,
+				Field: fmt.Sprintf("source.keys[%d]", i),
+				Wrong: true,
 				Detail: fmt.Sprintf("it is %s, but mode: %s requires the same key as source and "+
 					"destination, and the destination is %s; name that key here, or remove mode "+
-					"to move between keys", source.ARN, k.Mode, k.Destination.ARN)}
+					"to move between keys", source.ARN, k.Mode, k.Destination.ARN),
+			}
 		}
 	}
 	switch {
 	case k.Any || !k.Destination.Symmetric():
-		return &KeyError{Given: k.Destination.Given, Field: "mode", Wrong: true, Detail: fmt.Sprintf(
-			"mode: %s is for one symmetric key, named in source.keys and in destination.key", k.Mode)}
+		return &KeyError{
+			Given: k.Destination.Given,
+			Field: "mode",
+			Wrong: true,
+			Detail: fmt.Sprintf(
+				"mode: %s is for one symmetric key, named in source.keys and in destination.key",
+				k.Mode),
+		}
 	case k.refresh() && k.Destination.Material == "":
 		return &KeyError{Given: k.Destination.Given, Field: "mode", Wrong: true,
 			Detail: "this KMS endpoint does not return the id of the current key material, so a " +
@@ -165,7 +179,8 @@ func CompareKeys(
 				"%s now refers to %s; in this pass it referred to %s", key.Given, arn, key.ARN))
 		case i == 0 && meta.KeyState != types.KeyStateEnabled:
 			changes.Doubts = append(changes.Doubts, fmt.Sprintf(
-				"the state of the destination key is now %s: ciphertexts under it cannot be decrypted",
+				"the state of the destination key is now %s: ciphertexts under "+
+					"it cannot be decrypted",
 				meta.KeyState))
 		case i == 0 && keys.refresh():
 			changes.Doubts = append(changes.Doubts,

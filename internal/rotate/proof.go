@@ -225,8 +225,9 @@ func holdsBlob(b []byte) bool {
 		bytes.HasPrefix(b, []byte{0x0a, 0x20}) {
 		return true // it begins as the known layouts do
 	}
-	for _, magic := range []string{"\x1f\x8b\x08", "\x28\xb5\x2f\xfd", "BZh", "\xfd7zXZ", "PK\x03\x04",
-		"\x78\x01", "\x78\x5e", "\x78\x9c", "\x78\xda", "\x04\x22\x4d\x18", "\xff\xfe", "\xfe\xff"} {
+	for _, magic := range []string{"\x1f\x8b\x08", "\x28\xb5\x2f\xfd", "BZh", "\xfd7zXZ",
+		"PK\x03\x04", "\x78\x01", "\x78\x5e", "\x78\x9c", "\x78\xda", "\x04\x22\x4d\x18",
+		"\xff\xfe", "\xfe\xff"} {
 		if bytes.HasPrefix(b, []byte(magic)) {
 			return true
 		}

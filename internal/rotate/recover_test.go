@@ -17,7 +17,8 @@ import (
 // slot must have; and KMS is asked, unless the checkpoint vouches for the line.
 func TestLogIsEvidence(t *testing.T) {
 	const n = 12
-	pass, other := checkpoint.Pass{ID: "a", Fingerprint: "f"}, checkpoint.Pass{ID: "b", Fingerprint: "f"}
+	pass, other := checkpoint.Pass{ID: "a", Fingerprint: "f"},
+		checkpoint.Pass{ID: "b", Fingerprint: "f"}
 	otherJob := checkpoint.Pass{ID: "a", Fingerprint: "g"}
 	same := map[string]string{"tenant": "a"}
 	asIs := func(trace rotate.Trace) rotate.Trace { return trace }
@@ -84,10 +85,17 @@ func moved(t *testing.T, n int, identity string, context map[string]string) *ben
 	t.Helper()
 	cloud := newCloud(t)
 	source, destination := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
-	b := &bench{cloud: cloud, target: newMemory(), format: format(t, context, context), identity: identity}
-	b.keys = cloud.resolve(t, rotate.KeyRequest{Destination: destination, Sources: []string{source}})
+	b := &bench{
+		cloud:    cloud,
+		target:   newMemory(),
+		format:   format(t, context, context),
+		identity: identity,
+	}
+	b.keys = cloud.resolve(t,
+		rotate.KeyRequest{Destination: destination, Sources: []string{source}})
 	for i := range n {
-		b.target.put(fmt.Sprint("item-", i), cloud.encrypt(t, source, fmt.Sprint("secret ", i), context))
+		b.target.put(fmt.Sprint("item-", i),
+			cloud.encrypt(t, source, fmt.Sprint("secret ", i), context))
 	}
 	if counts, err := b.run(t); err != nil || counts.Slots.Rotated != int64(n) {
 		t.Fatalf("the first process: %v, %+v", err, counts.Slots)
@@ -110,7 +118,8 @@ func TestKMSDecidesAboutHints(t *testing.T) {
 		}
 	})
 	third := b.cloud.key(t, fakekms.Symmetric)
-	b.keys = b.cloud.resolve(t, rotate.KeyRequest{Destination: third, Sources: []string{b.keys.Destination.ARN}})
+	b.keys = b.cloud.resolve(t,
+		rotate.KeyRequest{Destination: third, Sources: []string{b.keys.Destination.ARN}})
 	b.trail = newTrail()
 	b.trail.find = func(_ scan.Ref, after string) (rotate.Trace, bool) {
 		r, ok := moves[after]

@@ -146,8 +146,8 @@ func (d *decider) unmatched(
 	switch class := Classify(first.err); {
 	case class == ClassDenied:
 		return verdict{outcome: Failed, key: known, reason: reasonAccessDenied,
-			detail: "KMS denies access to the key of this ciphertext, or the key does not exist in " +
-				"this account and Region"}, nil
+			detail: "KMS denies access to the key of this ciphertext, or the key does not " +
+				"exist in this account and Region"}, nil
 	case ofUnusableKey(first.err):
 		return verdict{outcome: Failed, key: known, reason: reasonKeyUnusable,
 			detail: "the key of this ciphertext, which the job does not name, is disabled or " +

@@ -57,10 +57,12 @@ func refusedJobs() []refusedJob {
 	named := refusedSlot{"symmetric", "third", "foreign", "foreign-key", ""}
 	return []refusedJob{
 		{"one source", 1, false, fakekms.Symmetric, []refusedSlot{source, moved, third, junk}},
-		{"two sources", 2, false, fakekms.Symmetric, []refusedSlot{source, second, moved, third, junk}},
+		{"two sources", 2, false, fakekms.Symmetric,
+			[]refusedSlot{source, second, moved, third, junk}},
 		{"any source", 0, false, fakekms.Symmetric, []refusedSlot{unnamed, moved, junk}},
 		{"to RSA", 1, false, fakekms.RSA2048, []refusedSlot{source, third, junk}},
-		{"two sources to RSA", 2, false, fakekms.RSA2048, []refusedSlot{source, second, third, junk}},
+		{"two sources to RSA", 2, false, fakekms.RSA2048,
+			[]refusedSlot{source, second, third, junk}},
 		{"any source to RSA", 0, false, fakekms.RSA2048, []refusedSlot{unnamed, junk}},
 		{"from RSA", 1, true, fakekms.Symmetric, []refusedSlot{moved, named, junk}},
 	}
@@ -111,7 +113,8 @@ func (j refusedJob) try(t *testing.T, slot refusedSlot, exact bool) {
 		t.Fatalf("%s: %v", slot.name, err)
 	}
 	want := refusedSlot{slot.name, slot.under, slot.outcome, slot.reason, keys[slot.key]}
-	if e := ledgerOf(t, b); e.Outcome != want.outcome || e.Reason != want.reason || e.Key != want.key {
+	if e := ledgerOf(t, b); e.Outcome != want.outcome || e.Reason != want.reason ||
+		e.Key != want.key {
 		t.Errorf("%s: %s, %s under %q, want %+v: %s",
 			slot.name, e.Outcome, e.Reason, e.Key, want, e.Detail)
 	}

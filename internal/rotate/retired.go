@@ -90,9 +90,9 @@ func (d *decider) unasked(
 	slot ciphertext.Slot, known string, refusals []refusal, last refusal,
 ) (verdict, bool) {
 	v := verdict{outcome: Failed, reason: reasonKeyDisabled,
-		detail: "the key of this ciphertext is disabled or pending deletion, and so is a source key; " +
-			"it is unknown whether they are the same, because KMS has not named the key of its " +
-			"header before"}
+		detail: "the key of this ciphertext is disabled or pending deletion, and so is a source " +
+			"key; it is unknown whether they are the same, because KMS has not named the key of " +
+			"its header before"}
 	switch {
 	case slices.ContainsFunc(refusals, func(r refusal) bool { return ofUnusableKey(r.err) }):
 		if known != "" {

@@ -55,7 +55,8 @@ func newSearcher(d *decider, exact bool) *searcher {
 
 // find classifies a candidate. An error ends the run.
 func (s *searcher) find(ctx context.Context, c candidate) (finding, error) {
-	if key := s.decider.keyOfToken(c.token); s.decider.keys.retired() && s.decider.keys.isSource(key) {
+	if key := s.decider.keyOfToken(c.token); s.decider.keys.retired() &&
+		s.decider.keys.isSource(key) {
 		return finding{standing: underSource, key: key, whole: true, header: true}, nil
 	}
 	if s.exact || s.decider.headers.distrusted() {

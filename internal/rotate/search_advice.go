@@ -31,7 +31,8 @@ func (c candidate) advice(row bool) string {
 	case c.coding == kmsblob.SeparatedHex:
 		return "no format reads hex with separators; " + application
 	case !row && c.path != "":
-		return "no format but s3-encryption-client moves ciphertexts in user metadata; " + application
+		return "no format but s3-encryption-client moves ciphertexts in user metadata; " +
+			application
 	case row && c.alone:
 		path := c.path
 		if strings.HasSuffix(path, "}") { // the members of a set have no path of their own
@@ -43,7 +44,8 @@ func (c candidate) advice(row bool) string {
 			"and format: %s",
 			yamlText(c.path), prefix)
 	case row:
-		return "the attribute holds other bytes around it, so no format can replace it; " + application
+		return "the attribute holds other bytes around it, so no format can replace it; " +
+			application
 	case c.alone:
 		return ownTarget + format
 	case prefix != "":

@@ -25,7 +25,8 @@ func BenchmarkSearchItem(b *testing.B) {
 			"note": {Kind: scan.KindS, Text: strings.Repeat("a few words of prose. ", 4)},
 		}}
 	}
-	body := []byte(`{"id": 1, "key": "` + text + `", "data": "` + strings.Repeat("Lorem ipsum ", 300) + `"}`)
+	body := []byte(`{"id": 1, "key": "` + text + `", "data": "` +
+		strings.Repeat("Lorem ipsum ", 300) + `"}`)
 	for _, c := range []struct {
 		name    string
 		payload scan.Payload

@@ -72,7 +72,8 @@ func newSweep() *sweep {
 // search returns the candidates of an item in the order of their places. It
 // counts in s.counts.
 func (s *sweep) search(item scan.Item, slots []ciphertext.Slot, partial bool) []candidate {
-	s.slots, s.found, s.byBlob, s.counts = slots, s.found[:0], nil, checkpoint.SearchCounts{Items: 1}
+	s.slots, s.found, s.byBlob, s.counts = slots, s.found[:0], nil,
+		checkpoint.SearchCounts{Items: 1}
 	s.held, s.full, s.next = 0, false, 0
 	s.taken = slices.Grow(s.taken[:0], len(slots))[:len(slots)]
 	clear(s.taken)

@@ -55,7 +55,8 @@ func strays(t *testing.T, b *bench) (places []string) {
 // to that slot.
 func TestCiphertextsThatNoSlotNames(t *testing.T) {
 	cloud := newCloud(t)
-	old, new, third := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
+	old, new, third := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric),
+		cloud.key(t, fakekms.Symmetric)
 	old2 := cloud.key(t, fakekms.Symmetric)
 	context := map[string]string{"app": "a"}
 	blob := func(key string) []byte { return cloud.encrypt(t, key, "secret", context) }
@@ -64,13 +65,22 @@ func TestCiphertextsThatNoSlotNames(t *testing.T) {
 	target := newMemory()
 	target.rows = map[string]map[string]scan.Value{
 		"a-clean": beside(blob(old), map[string]scan.Value{"note": text("nothing here")}),
-		"b-raw":   beside(blob(old), map[string]scan.Value{"backup": {Kind: scan.KindB, Bytes: blob(old)}}),
-		"c-copy":  beside(copied, map[string]scan.Value{"a": {Kind: scan.KindB, Bytes: copied}}),
-		"d-deep": beside(blob(new), map[string]scan.Value{"doc": {Kind: scan.KindM, Map: map[string]scan.Value{
-			"list": {Kind: scan.KindL, List: []scan.Value{text("x"), text(b64(blob(old2)))}}}}}),
-		"e-part":  beside(blob(old), map[string]scan.Value{"url": text("vault:v1:" + b64(blob(old)) + ";")}),
-		"f-hex":   {"note": text(strings.ToUpper(hex.EncodeToString(blob(old))))},
-		"g-set":   {"all": {Kind: scan.KindSS, Texts: []string{"x", base64.RawURLEncoding.EncodeToString(blob(old))}}},
+		"b-raw": beside(blob(old),
+			map[string]scan.Value{"backup": {Kind: scan.KindB, Bytes: blob(old)}}),
+		"c-copy": beside(copied, map[string]scan.Value{"a": {Kind: scan.KindB, Bytes: copied}}),
+		"d-deep": beside(blob(new),
+			map[string]scan.Value{"doc": {Kind: scan.KindM, Map: map[string]scan.Value{
+				"list": {
+					Kind: scan.KindL,
+					List: []scan.Value{text("x"), text(b64(blob(old2)))},
+				}}}}),
+		"e-part": beside(blob(old),
+			map[string]scan.Value{"url": text("vault:v1:" + b64(blob(old)) + ";")}),
+		"f-hex": {"note": text(strings.ToUpper(hex.EncodeToString(blob(old))))},
+		"g-set": {"all": {
+			Kind:  scan.KindSS,
+			Texts: []string{"x", base64.RawURLEncoding.EncodeToString(blob(old))},
+		}},
 		"h-other": {"note": text(b64(blob(third))), "new": text(b64(blob(new)))},
 		"i-cut":   {"note": {Kind: scan.KindB, Bytes: blob(old)[:60]}},
 		"j-name": {"doc": {Kind: scan.KindM, Map: map[string]scan.Value{
@@ -91,8 +101,14 @@ func TestCiphertextsThatNoSlotNames(t *testing.T) {
 				request = rotate.KeyRequest{Destination: new, Any: true}
 				wanted = append(wanted, "h-other: note, byte 0 under "+third)
 			}
-			b := &bench{cloud: cloud, keys: cloud.resolve(t, request), format: format(t, context, nil), exact: exact,
-				target: &memory{rows: maps.Clone(target.rows)}, store: checkpoint.NewMemory()}
+			b := &bench{
+				cloud:  cloud,
+				keys:   cloud.resolve(t, request),
+				format: format(t, context, nil),
+				exact:  exact,
+				target: &memory{rows: maps.Clone(target.rows)},
+				store:  checkpoint.NewMemory(),
+			}
 			counts, err := b.run(t)
 			if err != nil {
 				t.Fatal(err)
@@ -105,7 +121,8 @@ func TestCiphertextsThatNoSlotNames(t *testing.T) {
 			if diff := cmp.Diff(wanted, found); diff != "" {
 				t.Errorf("exact %v, any %v (-want +got):\n%s", exact, any, diff)
 			}
-			if n := counts.Slots; n.Rotated != 4 || n.Failed != int64(len(wanted)) || counts.Search.Items != 10 {
+			if n := counts.Slots; n.Rotated != 4 || n.Failed != int64(len(wanted)) ||
+				counts.Search.Items != 10 {
 				t.Errorf("exact %v, any %v: counted %+v", exact, any, counts)
 			}
 		}
@@ -131,10 +148,18 @@ func TestSearchAsksOnceForEachToken(t *testing.T) {
 	for i := range 200 {
 		key := append(others, old)[i%3]
 		target.rows[fmt.Sprintf("item-%03d", i)] = map[string]scan.Value{
-			"note": {Kind: scan.KindB, Bytes: cloud.encrypt(t, key, "x", map[string]string{"i": fmt.Sprint(i)})}}
+			"note": {
+				Kind:  scan.KindB,
+				Bytes: cloud.encrypt(t, key, "x", map[string]string{"i": fmt.Sprint(i)}),
+			}}
 	}
-	b := &bench{cloud: cloud, keys: cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}),
-		format: format(t, nil, nil), target: target, inspect: true}
+	b := &bench{
+		cloud:   cloud,
+		keys:    cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}),
+		format:  format(t, nil, nil),
+		target:  target,
+		inspect: true,
+	}
 	counts, err := b.run(t)
 	if err != nil || counts.Slots.Failed != 66 || counts.Search.OtherKeys != 134 {
 		t.Fatalf("%+v, %v", counts, err)
@@ -154,8 +179,9 @@ func TestAdviceOfTheSearch(t *testing.T) {
 		value scan.Value
 		want  string
 	}{
-		"alone":     {scan.Value{Kind: scan.KindB, Bytes: blob}, "path: note and format: raw"},
-		"set":       {scan.Value{Kind: scan.KindBS, ByteSet: [][]byte{blob}}, "path: note and format: raw"},
+		"alone": {scan.Value{Kind: scan.KindB, Bytes: blob}, "path: note and format: raw"},
+		"set": {scan.Value{Kind: scan.KindBS, ByteSet: [][]byte{blob}},
+			"path: note and format: raw"},
 		"separated": {text(separated), "no format reads hex with separators"},
 	} {
 		target := newMemory()
@@ -261,20 +287,27 @@ func TestSearchOfDamagedCiphertexts(t *testing.T) {
 	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
 	damaged := cloud.encrypt(t, old, "x", nil)
 	damaged[len(damaged)-1] ^= 1
-	of2014 := append([]byte{1, 1, 2, 0, 0x78}, damaged[5:37]...) // a layout that the fake does not have
+	// a layout that the fake does not have
+	of2014 := append([]byte{1, 1, 2, 0, 0x78}, damaged[5:37]...)
 	of2014 = append(append(of2014, 0, 0, 0, 9, 0x30), "12345678"...)
 	target := newMemory()
 	target.rows = map[string]map[string]scan.Value{
 		"a-damaged": {"note": {Kind: scan.KindB, Bytes: damaged}},
 		"b-unknown": {"note": {Kind: scan.KindB, Bytes: of2014}},
 	}
-	b := &bench{cloud: cloud, keys: cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}),
-		format: format(t, nil, nil), target: target, store: checkpoint.NewMemory()}
+	b := &bench{
+		cloud:  cloud,
+		keys:   cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}),
+		format: format(t, nil, nil),
+		target: target,
+		store:  checkpoint.NewMemory(),
+	}
 	counts, err := b.run(t)
 	if err != nil || counts.Search.Unusable != 1 {
 		t.Errorf("%+v, %v", counts, err)
 	}
-	if diff := cmp.Diff([]string{"a-damaged: note, byte 0 under " + old}, strays(t, b)); diff != "" {
+	if diff := cmp.Diff([]string{"a-damaged: note, byte 0 under " + old},
+		strays(t, b)); diff != "" {
 		t.Error(diff)
 	}
 	target.rows["b-unknown"]["note"] = scan.Value{Kind: scan.KindB, Bytes: of2014[:40]}
@@ -298,11 +331,18 @@ func TestSearchThatIsDenied(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		target.rows[name] = map[string]scan.Value{"note": {Kind: scan.KindB, Bytes: cloud.encrypt(t, old, "x", context)}}
+		target.rows[name] = map[string]scan.Value{
+			"note": {Kind: scan.KindB, Bytes: cloud.encrypt(t, old, "x", context)}}
 	}
 	keys := cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}})
 	cloud.fake.SetPolicy(func(c fakekms.Call) bool { return len(c.EncryptionContext) > 0 })
-	b := &bench{cloud: cloud, keys: keys, format: format(t, context, nil), target: target, inspect: true}
+	b := &bench{
+		cloud:   cloud,
+		keys:    keys,
+		format:  format(t, context, nil),
+		target:  target,
+		inspect: true,
+	}
 	counts, err := b.run(t)
 	if err != nil || counts.Slots.Failed != 60 {
 		t.Fatalf("%+v, %v", counts, err)
@@ -316,7 +356,8 @@ func TestSearchUnderDisabledKeys(t *testing.T) {
 		cloud := newCloud(t)
 		old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
 		target := newMemory()
-		target.rows["a"] = map[string]scan.Value{"note": {Kind: scan.KindB, Bytes: cloud.encrypt(t, old, "x", nil)}}
+		target.rows["a"] = map[string]scan.Value{
+			"note": {Kind: scan.KindB, Bytes: cloud.encrypt(t, old, "x", nil)}}
 		request := rotate.KeyRequest{Destination: new, Sources: []string{old}}
 		if any {
 			request = rotate.KeyRequest{Destination: new, Any: true}
@@ -328,7 +369,13 @@ func TestSearchUnderDisabledKeys(t *testing.T) {
 		if !any {
 			keys.Sources[0].Unusable = string(fakekms.Disabled)
 		}
-		b := &bench{cloud: cloud, keys: keys, format: format(t, nil, nil), target: target, inspect: true}
+		b := &bench{
+			cloud:   cloud,
+			keys:    keys,
+			format:  format(t, nil, nil),
+			target:  target,
+			inspect: true,
+		}
 		if counts, err := b.run(t); err != nil || counts.Slots.Failed != 1 {
 			t.Errorf("any %v: %+v, %v", any, counts, err)
 		}
@@ -342,7 +389,11 @@ func TestSearchUnderOneKey(t *testing.T) {
 	for mode, failed := range map[rotate.Mode]int64{rotate.ModeRefresh: 1, rotate.ModeContext: 2} {
 		cloud := newCloud(t)
 		key := cloud.key(t, fakekms.Symmetric)
-		b := &bench{cloud: cloud, target: newMemory(), format: format(t, nil, map[string]string{"v": "2"})}
+		b := &bench{
+			cloud:  cloud,
+			target: newMemory(),
+			format: format(t, nil, map[string]string{"v": "2"}),
+		}
 		store := func(name string) {
 			blob := cloud.encrypt(t, key, "x", nil)
 			b.target.rows[name] = map[string]scan.Value{"note": {Kind: scan.KindB, Bytes: blob}}
@@ -352,7 +403,8 @@ func TestSearchUnderOneKey(t *testing.T) {
 			t.Fatal(err)
 		}
 		store("newest")
-		b.keys = cloud.resolve(t, rotate.KeyRequest{Destination: key, Sources: []string{key}, Mode: mode})
+		b.keys = cloud.resolve(t,
+			rotate.KeyRequest{Destination: key, Sources: []string{key}, Mode: mode})
 		if counts, err := b.run(t); err != nil || counts.Slots.Failed != failed {
 			t.Errorf("%s: %+v, %v", mode, counts, err)
 		}
@@ -368,13 +420,22 @@ func TestRefusedPlacesAreReportedOnce(t *testing.T) {
 	target := newMemory()
 	target.rows = map[string]map[string]scan.Value{
 		"a-text": {"slot": text("vault:" + base64.StdEncoding.EncodeToString(blob))},
-		"b-type": {"slot": {Kind: scan.KindM, Map: map[string]scan.Value{"x": {Kind: scan.KindB, Bytes: blob}}}},
+		"b-type": {"slot": {
+			Kind: scan.KindM,
+			Map:  map[string]scan.Value{"x": {Kind: scan.KindB, Bytes: blob}},
+		}},
 		"c-also": {"slot": text("no text can be raw"), "slot2": {Kind: scan.KindB, Bytes: blob}},
 	}
-	b := &bench{cloud: cloud, keys: cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}),
-		format: format(t, nil, nil), target: target, store: checkpoint.NewMemory()}
+	b := &bench{
+		cloud:  cloud,
+		keys:   cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}),
+		format: format(t, nil, nil),
+		target: target,
+		store:  checkpoint.NewMemory(),
+	}
 	counts, err := b.run(t)
-	if err != nil || counts.Slots.Failed != 4 || counts.Reasons["failed/wrong-type"] != 3 || counts.Keys[old].Slots != 3 {
+	if err != nil || counts.Slots.Failed != 4 || counts.Reasons["failed/wrong-type"] != 3 ||
+		counts.Keys[old].Slots != 3 {
 		t.Fatalf("%+v, %v", counts, err)
 	}
 	if diff := cmp.Diff([]string{"c-also: slot2, byte 0 under " + old}, strays(t, b)); diff != "" {
@@ -389,19 +450,37 @@ func TestObjectsThatNoFormatKnows(t *testing.T) {
 	blob := func() string { return string(cloud.encrypt(t, old, "x", nil)) }
 	b64 := func(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
 	bodies := map[string]string{
-		"export.jsonl": fmt.Sprintf("{\"id\":1,\"k\":%q}\n{\"id\":2,\"k\":%q}\n", b64(blob()), b64(blob())),
-		"stream.bin":   blob() + strings.Repeat("\x93stream", 300),
-		"newline.bin":  blob() + "\n",
-		"encrypt.json": fmt.Sprintf("{\n    \"CiphertextBlob\": %q,\n    \"KeyId\": %q\n}\n", b64(blob()), old),
-		"digits.txt":   hex.EncodeToString([]byte(blob())) + "\n",
+		"export.jsonl": fmt.Sprintf("{\"id\":1,\"k\":%q}\n{\"id\":2,\"k\":%q}\n",
+			b64(blob()), b64(blob())),
+		"stream.bin":  blob() + strings.Repeat("\x93stream", 300),
+		"newline.bin": blob() + "\n",
+		"encrypt.json": fmt.Sprintf("{\n    \"CiphertextBlob\": %q,\n    \"KeyId\": %q\n}\n",
+			b64(blob()), old),
+		"digits.txt": hex.EncodeToString([]byte(blob())) + "\n",
 	}
 	slot := []ciphertext.SlotSpec{{Path: "nothing.here"}}
-	specs := map[string][]ciphertext.SlotSpec{"auto": nil, "sops": nil, "pulumi-state": nil, "biscuit": nil, "ejson-kms": nil,
-		"tink-keyset": nil, "s3-encryption-client": nil, "json": slot, "jsonl": slot, "text": {{Pattern: `NOTHING=(\S+)`}},
-		"raw": {{}}, "base64": {{}}, "base64url": {{}}, "hex": {{}}, "length-prefixed-u16be": {{}}, "length-prefixed-u32le": {{}},
-		"tink-envelope": nil}
+	specs := map[string][]ciphertext.SlotSpec{
+		"auto":                  nil,
+		"sops":                  nil,
+		"pulumi-state":          nil,
+		"biscuit":               nil,
+		"ejson-kms":             nil,
+		"tink-keyset":           nil,
+		"s3-encryption-client":  nil,
+		"json":                  slot,
+		"jsonl":                 slot,
+		"text":                  {{Pattern: `NOTHING=(\S+)`}},
+		"raw":                   {{}},
+		"base64":                {{}},
+		"base64url":             {{}},
+		"hex":                   {{}},
+		"length-prefixed-u16be": {{}},
+		"length-prefixed-u32le": {{}},
+		"tink-envelope":         nil,
+	}
 	for name, slots := range specs {
-		compiled, err := ciphertext.New(ciphertext.Spec{Format: name, Kind: ciphertext.Objects, Slots: slots})
+		compiled, err := ciphertext.New(
+			ciphertext.Spec{Format: name, Kind: ciphertext.Objects, Slots: slots})
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -409,18 +488,29 @@ func TestObjectsThatNoFormatKnows(t *testing.T) {
 		target.objects = map[string]*scan.Object{"unread": {Bucket: "b", Key: "unread", Size: 1000,
 			Metadata: map[string]string{"k": b64(blob())}}}
 		for key, body := range bodies {
-			target.objects[key] = &scan.Object{Bucket: "b", Key: key, Body: []byte(body), Size: int64(len(body))}
+			target.objects[key] = &scan.Object{
+				Bucket: "b",
+				Key:    key,
+				Body:   []byte(body),
+				Size:   int64(len(body)),
+			}
 		}
 		for key := range target.objects {
 			target.rows[key] = nil
 		}
-		b := &bench{cloud: cloud, keys: cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}),
-			format: compiled, target: target, inspect: true}
+		b := &bench{
+			cloud:   cloud,
+			keys:    cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}),
+			format:  compiled,
+			target:  target,
+			inspect: true,
+		}
 		counts, err := b.run(t)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		if counts.Items.WithoutSlot != 0 || counts.Slots.Failed+counts.Slots.Remaining < 6 || counts.Keys[old].Slots < 6 {
+		if counts.Items.WithoutSlot != 0 || counts.Slots.Failed+counts.Slots.Remaining < 6 ||
+			counts.Keys[old].Slots < 6 {
 			t.Errorf("%s: %+v", name, counts)
 		}
 		if n := counts.Search; n.Items != 6 || n.Bodies != 1 || n.BodyBytes != 1000 {
@@ -439,11 +529,23 @@ func TestAdviceOnWhatWasFound(t *testing.T) {
 	target := newMemory()
 	target.rows = map[string]map[string]scan.Value{
 		"a": {"k[0]": text(b64)}, "b": {"k": text("v1." + b64)},
-		"c": {"k": {Kind: scan.KindB, Bytes: append([]byte{0, byte(len(blob))}, append(slices.Clone(blob), "payload"...)...)}},
+		"c": {"k": {
+			Kind:  scan.KindB,
+			Bytes: append([]byte{0, byte(len(blob))}, append(slices.Clone(blob), "payload"...)...),
+		}},
 	}
-	want := map[string]string{"a": `'["k[0]"]' and format: base64`, "b": "with the application", "c": "length-prefixed-u16be"}
-	b := &bench{cloud: cloud, keys: cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}),
-		format: format(t, nil, nil), target: target, store: checkpoint.NewMemory()}
+	want := map[string]string{
+		"a": `'["k[0]"]' and format: base64`,
+		"b": "with the application",
+		"c": "length-prefixed-u16be",
+	}
+	b := &bench{
+		cloud:  cloud,
+		keys:   cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}),
+		format: format(t, nil, nil),
+		target: target,
+		store:  checkpoint.NewMemory(),
+	}
 	if _, err := b.run(t); err != nil {
 		t.Fatal(err)
 	}
@@ -456,7 +558,8 @@ func TestAdviceOnWhatWasFound(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, e := range chunk.Entries {
-			if !strings.Contains(e.Detail, want[e.Ref]) || strings.Contains(fmt.Sprint(e), b64[:40]) {
+			if !strings.Contains(e.Detail, want[e.Ref]) ||
+				strings.Contains(fmt.Sprint(e), b64[:40]) {
 				t.Errorf("%s: %s", e.Ref, e.Detail)
 			}
 			delete(want, e.Ref)

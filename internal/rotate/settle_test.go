@@ -43,7 +43,8 @@ func TestSettleEntries(t *testing.T) {
 				entries = append(entries, entry("target", scan.Ref("item"), s, failed))
 			}
 			var adjust checkpoint.Counts
-			kept := New(Config{Rate: 1}).settleEntries(&adjust, entries, &task{slots: test.slots, verdicts: test.verdicts})
+			kept := New(Config{Rate: 1}).settleEntries(&adjust, entries,
+				&task{slots: test.slots, verdicts: test.verdicts})
 			var paths []string
 			for _, e := range kept {
 				paths = append(paths, e.Path)

@@ -57,7 +57,12 @@ func (h *history) run(ctx context.Context, p *simProcess) (checkpoint.Pass, erro
 		return checkpoint.Pass{}, err
 	}
 	log := h.disks[p.machine].open(p)
-	options := checkpoint.TrackOptions{Interval: h.interval, Worker: p.id, Lease: h.lease(), BeforeSave: log.save}
+	options := checkpoint.TrackOptions{
+		Interval:   h.interval,
+		Worker:     p.id,
+		Lease:      h.lease(),
+		BeforeSave: log.save,
+	}
 	tracker, err := passes.Track(ctx, opened.Pass, options)
 	if err != nil {
 		return opened.Pass, err

@@ -101,11 +101,15 @@ func TestLinesAreRedactedAndEscaped(t *testing.T) {
 	for _, people := range []bool{false, true} {
 		var out bytes.Buffer
 		logger := NewLogger(Config{Output: &out, People: people, Redact: redacted})
-		logger.With(zap.String("with", hostile)).Info(hostile, zap.String("text", hostile), zap.Error(errors.New(hostile)),
-			zap.Any("any", map[string]string{"x": hostile}), zap.Strings("list", []string{hostile}), zap.ByteString("bytes", []byte(hostile)),
-			zap.Binary("binary", []byte(hostile)), zap.Stringer("stringer", time.FixedZone(hostile, 0)), zap.Int("n", 7))
+		logger.With(zap.String("with", hostile)).Info(hostile, zap.String("text", hostile),
+			zap.Error(errors.New(hostile)),
+			zap.Any("any", map[string]string{"x": hostile}), zap.Strings("list", []string{hostile}),
+			zap.ByteString("bytes", []byte(hostile)),
+			zap.Binary("binary", []byte(hostile)),
+			zap.Stringer("stringer", time.FixedZone(hostile, 0)), zap.Int("n", 7))
 		text := out.String()
-		if strings.ContainsAny(text, "\x1b\u202e\u009b") || strings.Count(text, "\n") != 1 || strings.Contains(text, "SECRET") {
+		if strings.ContainsAny(text, "\x1b\u202e\u009b") || strings.Count(text, "\n") != 1 ||
+			strings.Contains(text, "SECRET") {
 			t.Errorf("people %v: %q", people, text)
 		}
 		if n := strings.Count(text, "[redacted]"); n < 8 {

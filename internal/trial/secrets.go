@@ -57,7 +57,8 @@ func (s *secrets) dress(what string, blob bool, secret []byte, skip int) {
 	forms := []string{
 		string(rest), hex.EncodeToString(rest), strings.ToUpper(hex.EncodeToString(rest)),
 		list, strings.ReplaceAll(list, " ", ","), strings.ReplaceAll(list, " ", ", "),
-		fmt.Sprintf("% x", rest), url.QueryEscape(string(rest)), base32.StdEncoding.EncodeToString(rest)}
+		fmt.Sprintf("% x", rest), url.QueryEscape(string(rest)),
+		base32.StdEncoding.EncodeToString(rest)}
 	for shift := range 4 { // a rune may begin before the rest
 		quoted := strconv.Quote(string(rest[shift:]))
 		forms = append(forms, quoted[1:len(quoted)-1])

@@ -113,13 +113,15 @@ func TestCutEndAndReplacedLogAreFound(t *testing.T) {
 	if err := os.WriteFile(cut, bytes.Join(all[:4], nil), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := VerifyFile(cut, Mark{Lines: lines, Hash: head}); err == nil || !strings.Contains(err.Error(), "cut off") {
+	if _, err := VerifyFile(cut, Mark{Lines: lines, Hash: head}); err == nil ||
+		!strings.Contains(err.Error(), "cut off") {
 		t.Errorf("VerifyFile of a cut log: %v", err)
 	}
 	other := filepath.Join(dir, "other.jsonl")
 	write(t, other, 100, 3)
 	var chain *ChainError
-	if _, err := VerifyFile(other, Mark{Lines: lines, Hash: head}); !errors.As(err, &chain) || chain.Line != lines {
+	if _, err := VerifyFile(other, Mark{Lines: lines, Hash: head}); !errors.As(err, &chain) ||
+		chain.Line != lines {
 		t.Errorf("VerifyFile of another log: %v", err)
 	}
 }

@@ -56,14 +56,18 @@ func TestWhatIsFound(t *testing.T) {
 		broken int
 	}{
 		{"no checkpoint was asked", nil, nil, 0},
-		{"the checkpoint knows nothing", func([]Mark) []Mark { return nil }, []bool{false, false, false}, 0},
-		{"it knows the first line", func(m []Mark) []Mark { return m[:1] }, []bool{true, false, false}, 0},
+		{"the checkpoint knows nothing", func([]Mark) []Mark { return nil },
+			[]bool{false, false, false}, 0},
+		{"it knows the first line", func(m []Mark) []Mark { return m[:1] },
+			[]bool{true, false, false}, 0},
 		{"it knows more", func(m []Mark) []Mark { return m[:2] }, []bool{true, true, true}, 0},
 		{"it knows another log", func(m []Mark) []Mark { return []Mark{elsewhere(m[2])} },
 			[]bool{false, false, false}, 0},
-		{"it knows another line", func(m []Mark) []Mark { return []Mark{m[0], wrong(m[1])} }, nil, 1},
+		{"it knows another line", func(m []Mark) []Mark { return []Mark{m[0], wrong(m[1])} }, nil,
+			1},
 		{"it knows more lines", func(m []Mark) []Mark { return []Mark{m[0], later(m[2])} }, nil, 1},
-		{"another machine has a log of this name", func(m []Mark) []Mark { return []Mark{m[0], stranger(m[2])} },
+		{"another machine has a log of this name",
+			func(m []Mark) []Mark { return []Mark{m[0], stranger(m[2])} },
 			[]bool{true, false, false}, 0},
 	} {
 		for _, beside := range []bool{false, true} {
@@ -81,7 +85,8 @@ func TestWhatIsFound(t *testing.T) {
 					if ok != (test.kept != nil) {
 						t.Errorf("Find of %d: %+v, %v", i, trace, ok)
 					}
-					if ok && (trace.Record != r || trace.Kept != test.kept[i] || trace.Written != (i == 0)) {
+					if ok && (trace.Record != r || trace.Kept != test.kept[i] ||
+						trace.Written != (i == 0)) {
 						t.Errorf("Find of %d: %+v, want %+v, kept %v", i, trace, r, test.kept[i])
 					}
 				}
@@ -196,7 +201,8 @@ func TestForeignFilesAreLeft(t *testing.T) {
 					t.Errorf("it was changed to %.100q (%v)", now, reading)
 				}
 				var chain *ChainError
-				if !IsForeign(err) && !errors.As(err, &chain) || !strings.Contains(fmt.Sprint(err), path) {
+				if !IsForeign(err) && !errors.As(err, &chain) ||
+					!strings.Contains(fmt.Sprint(err), path) {
 					t.Errorf("Open: %v", err)
 				}
 			})
@@ -237,7 +243,11 @@ func TestNoFileAtAll(t *testing.T) {
 	}
 	log := reopen(t, filepath.Join(dir, "audit.jsonl"), false)
 	for path, says := range map[string]string{
-		pipe: "named pipe", link: "named pipe", dir: "directory", "/dev/null": "device", "/dev/full": "device",
+		pipe:        "named pipe",
+		link:        "named pipe",
+		dir:         "directory",
+		"/dev/null": "device",
+		"/dev/full": "device",
 	} {
 		began := time.Now()
 		_, err := Open(path, "job")
@@ -298,10 +308,14 @@ func TestDamageIsToldWithItsLine(t *testing.T) {
 	}
 	all := bytes.SplitAfter(text, []byte("\n"))
 	for name, damage := range map[string]func(line []byte) []byte{
-		"a byte":    func(line []byte) []byte { return bytes.Replace(line, []byte("rotated"), []byte("rotatex"), 1) },
+		"a byte": func(line []byte) []byte {
+			return bytes.Replace(line, []byte("rotated"), []byte("rotatex"), 1)
+		},
 		"taken out": func([]byte) []byte { return nil },
-		"twice":     func(line []byte) []byte { return append(line[:len(line):len(line)], line...) },
-		"a remark":  func([]byte) []byte { return []byte("a remark\n") },
+		"twice": func(line []byte) []byte {
+			return append(line[:len(line):len(line)], line...)
+		},
+		"a remark": func([]byte) []byte { return []byte("a remark\n") },
 	} {
 		at := lines - 500
 		want := at

@@ -36,7 +36,8 @@ func FuzzLine(f *testing.F) {
 		}
 		want.Path = strings.ToValidUTF8(path, "\ufffd")
 		plain, err := json.Marshal(want)
-		if shown := []byte(printable.Text(string(plain))); err != nil || !bytes.HasPrefix(body, shown[:len(shown)-1]) {
+		if shown := []byte(printable.Text(string(plain))); err != nil ||
+			!bytes.HasPrefix(body, shown[:len(shown)-1]) {
 			t.Fatalf("%q is bound, and json.Marshal makes %q (%v)", body, plain, err)
 		}
 		got, again, err := parse(body)
@@ -72,7 +73,8 @@ func FuzzTampering(f *testing.F) {
 	f.Fuzz(func(t *testing.T, ref string, at, length uint, put []byte) {
 		path := filepath.Join(t.TempDir(), "audit.jsonl")
 		text, lines, head := newLog(t, path, ref)
-		if found, err := VerifyFile(path, Mark{Lines: lines, Hash: head}); err != nil || found != lines {
+		if found, err := VerifyFile(path, Mark{Lines: lines, Hash: head}); err != nil ||
+			found != lines {
 			t.Fatalf("the log as written: %d lines, %v", found, err)
 		}
 		at %= uint(len(text)) // what is added behind the end is no change of what is there
@@ -102,8 +104,10 @@ func FuzzTorn(f *testing.F) {
 		}
 		whole := bytes.LastIndexByte(torn, '\n') + 1
 		log, err := Open(path, "job")
-		if n := len(torn); n > 0 && n < len(lineStart(1)+`log","at":"`) { // which does not tell it from a file of another program
-			if now, reading := os.ReadFile(path); !IsForeign(err) || reading != nil || !bytes.Equal(now, torn) {
+		// So short a line may be of a file of another program.
+		if n := len(torn); n > 0 && n < len(lineStart(1)+`log","at":"`) {
+			if now, reading := os.ReadFile(path); !IsForeign(err) || reading != nil ||
+				!bytes.Equal(now, torn) {
 				t.Fatalf("%q: %v, and it is %q now (%v)", torn, err, now, reading)
 			}
 			return

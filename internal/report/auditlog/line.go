@@ -92,7 +92,8 @@ func bind(text []byte, record line) (longer []byte, hash string, err error) {
 		record.Path = strings.ToValidUTF8(record.Path, "\ufffd")
 	}
 	for _, field := range [...]string{
-		record.Target, record.Ref, record.From, record.To, record.Before, record.After, record.Binding,
+		record.Target, record.Ref, record.From, record.To, record.Before, record.After,
+		record.Binding,
 	} {
 		if !utf8.ValidString(field) {
 			return text, "", fmt.Errorf("encode an audit record: %q is not UTF-8", field)

@@ -146,8 +146,9 @@ func (l *Log) cut(end, size int64) error {
 	}
 	if size-end > maxLine || !begins(rest, l.seq+1) {
 		return &ChainError{
-			Line:   l.seq + 1,
-			Detail: "it has no line break and is not the start of a line of this log; " + asEvidence,
+			Line: l.seq + 1,
+			Detail: "it has no line break and is not the start of a line of this log; " +
+				asEvidence,
 		}
 	}
 	l.torn = int(size - end)
@@ -166,7 +167,8 @@ func begins(text []byte, seq int64) bool {
 	if _, _, err := parse(text); err != nil && json.Valid(text) {
 		return false // a complete text that is not this line
 	}
-	return slices.ContainsFunc([]string{eventLog, eventIntent, eventRotated}, func(event string) bool {
+	events := []string{eventLog, eventIntent, eventRotated}
+	return slices.ContainsFunc(events, func(event string) bool {
 		start := []byte(lineStart(seq) + event + `","at":"`)
 		return bytes.HasPrefix(text, start) || seq > 1 && bytes.HasPrefix(start, text)
 	})
@@ -192,7 +194,10 @@ func (l *Log) examine(file *os.File) (end, size int64, err error) {
 	case !whole && size < maxLine && begins(first, 1):
 		return 0, size, nil // it was cut short
 	case whole && bytes.HasPrefix(text, []byte(lineStart(1))):
-		return 0, 0, &ChainError{Line: 1, Detail: "it was changed after it was written; " + asEvidence}
+		return 0, 0, &ChainError{
+			Line:   1,
+			Detail: "it was changed after it was written; " + asEvidence,
+		}
 	default:
 		return 0, 0, &ForeignError{Path: file.Name(), Detail: "does not begin as an audit log"}
 	}

@@ -96,8 +96,9 @@ func VerifyFile(path string, marks ...Mark) (found int64, err error) {
 				path, found, m.Lines)
 		case m.Lines > 0 && hashes[m.Lines] != m.Hash:
 			return found, fmt.Errorf("%s: %w", path, &ChainError{
-				Line:   m.Lines,
-				Detail: "it differs from the line that the checkpoint has recorded: the log was replaced",
+				Line: m.Lines,
+				Detail: "it differs from the line that the checkpoint has " +
+					"recorded: the log was replaced",
 			})
 		}
 	}

@@ -137,5 +137,6 @@ func errConditionTooLarge(checks int) error {
 	return &scan.RefusedError{Reason: "condition-too-large", Detail: fmt.Sprintf(
 		"its write depends on %d values, and a condition on all of them exceeds the limits of "+
 			"DynamoDB (300 operators, 4 KB); have the application write this item again with the "+
-			"new key, or move it with a job whose slots and contexts need fewer attributes", checks)}
+			"new key, or move it with a job whose slots and contexts need fewer attributes",
+		checks)}
 }

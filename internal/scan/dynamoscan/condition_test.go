@@ -34,8 +34,10 @@ func TestGuards(t *testing.T) {
 		"tenant": {Path: at(scan.Step{Name: "tenant"}), Value: textOf("tenant 0")},
 		"absent": {Path: at(scan.Step{Name: "nobody"}), State: scan.Absent},
 		"there":  {Path: at(scan.Step{Name: "tenant"}), State: scan.Present},
-		"element": {Path: at(scan.Step{Name: "unread"}, scan.Step{Element: true}, scan.Step{Name: "s"}),
-			Value: every["s"]},
+		"element": {
+			Path:  at(scan.Step{Name: "unread"}, scan.Step{Element: true}, scan.Step{Name: "s"}),
+			Value: every["s"],
+		},
 	}
 	for name, value := range every {
 		path := at(scan.Step{Name: "other"}, scan.Step{Name: name})
@@ -50,7 +52,8 @@ func TestGuards(t *testing.T) {
 				path := names.path(guard.Path)
 				switch {
 				case edit == "beside":
-					store.update(ref, "SET beside = :v", nil, map[string]scan.Value{":v": textOf("v")})
+					store.update(ref, "SET beside = :v", nil,
+						map[string]scan.Value{":v": textOf("v")})
 				case edit == "the place" && guard.State == scan.Present:
 					store.update(ref, "REMOVE "+path, names.expression(), nil)
 				case edit == "the place":
@@ -65,11 +68,13 @@ func TestGuards(t *testing.T) {
 				}
 				written := string(slot(now.Payload)) == "new"
 				if edit != "the place" && (result.Err != nil || !written) {
-					t.Errorf("%s, %d changes, edited %q: %v, want it written", name, n, edit, result.Err)
+					t.Errorf("%s, %d changes, edited %q: %v, want it written", name, n,
+						edit, result.Err)
 				}
 				if edit == "the place" && (!errors.Is(result.Err, scan.ErrChanged) || written ||
 					result.Current == nil || store.rest(ref) != before) {
-					t.Errorf("%s, %d changes: %v, want ErrChanged with the item", name, n, result.Err)
+					t.Errorf("%s, %d changes: %v, want ErrChanged with the item", name,
+						n, result.Err)
 				}
 			}
 		}
@@ -119,9 +124,11 @@ func TestPresenceIsProbed(t *testing.T) {
 	absent := scan.Guard{Path: []scan.Step{{Name: "nobody"}}, State: scan.Absent}
 	changes[2].Guards = []scan.Guard{absent}
 	changes[3].Guards = []scan.Guard{absent}
-	store.update(changes[3].Item.Ref, "SET nobody = :v", nil, map[string]scan.Value{":v": textOf("v")})
+	store.update(changes[3].Item.Ref, "SET nobody = :v", nil,
+		map[string]scan.Value{":v": textOf("v")})
 	for i, result := range table.Replace(t.Context(), changes) {
-		if want := i == 3; errors.Is(result.Err, scan.ErrChanged) != want || !want && result.Err != nil {
+		if want := i == 3; errors.Is(result.Err, scan.ErrChanged) != want ||
+			!want && result.Err != nil {
 			t.Errorf("change %d: %v", i, result.Err)
 		}
 	}
@@ -196,7 +203,10 @@ func TestDeepConditions(t *testing.T) {
 	deep := textOf("value")
 	path := []scan.Step{{Name: "deep"}}
 	for i := range 30 {
-		deep = scan.Value{Kind: scan.KindM, Map: map[string]scan.Value{fmt.Sprint("level", 30-i): deep}}
+		deep = scan.Value{
+			Kind: scan.KindM,
+			Map:  map[string]scan.Value{fmt.Sprint("level", 30-i): deep},
+		}
 		path = append(path, scan.Step{Name: fmt.Sprint("level", i+1)})
 	}
 	ref := store.put(0)

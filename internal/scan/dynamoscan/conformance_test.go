@@ -37,7 +37,8 @@ const tableName = "customers"
 const top = `pro"file.docs[0]`
 
 // slotPath leads to the slot of an item.
-var slotPath = []scan.Step{{Name: top}, {Name: "size"}, {Index: 1, Element: true}, {Name: `k'ey "?`}}
+var slotPath = []scan.Step{{Name: top}, {Name: "size"}, {Index: 1, Element: true},
+	{Name: `k'ey "?`}}
 
 // store is a table of a fake DynamoDB.
 type store struct {
@@ -117,7 +118,11 @@ func attributes(n int) map[string]scan.Value {
 		"bs": {Kind: scan.KindBS, ByteSet: [][]byte{{1}, {2}}},
 		"l":  {Kind: scan.KindL, List: []scan.Value{}}, "m": {Kind: scan.KindM, Map: map[string]scan.Value{}},
 	}
-	docs := []scan.Value{slot("first"), {Kind: scan.KindM, Map: map[string]scan.Value{slotPath[3].Name: slot("old"), "name": slot("kept")}}}
+	docs := []scan.Value{slot("first"),
+		{
+			Kind: scan.KindM,
+			Map:  map[string]scan.Value{slotPath[3].Name: slot("old"), "name": slot("kept")},
+		}}
 	return map[string]scan.Value{
 		top:      {Kind: scan.KindM, Map: map[string]scan.Value{"size": {Kind: scan.KindL, List: docs}, "every": {Kind: scan.KindM, Map: every}}},
 		"tenant": {Kind: scan.KindS, Text: fmt.Sprint("tenant ", n)},
@@ -245,7 +250,12 @@ func conditional(_ *http.Request, body []byte) error {
 }
 
 func (s *store) subject() scantest.Subject {
-	names := map[string]string{"#top": top, "#size": "size", "#key": slotPath[3].Name, "#unread": "unread"}
+	names := map[string]string{
+		"#top":    top,
+		"#size":   "size",
+		"#key":    slotPath[3].Name,
+		"#unread": "unread",
+	}
 	without := func(drop string) map[string]string {
 		kept := maps.Clone(names)
 		delete(kept, drop)

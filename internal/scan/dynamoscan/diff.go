@@ -40,7 +40,8 @@ func widen(edits []edit, old, new *scan.Row) []edit {
 	var wide []edit
 	for _, e := range edits {
 		name := e.path[0].Name
-		if n := len(wide); n == 0 || wide[n-1].path[0].Name != name { // edits come attribute by attribute
+		// Edits come attribute by attribute.
+		if n := len(wide); n == 0 || wide[n-1].path[0].Name != name {
 			wide = append(wide, edit{path: e.path[:1], old: old.Attributes[name], new: new.Attributes[name]})
 		}
 	}
@@ -55,7 +56,8 @@ func diffMap(edits *[]edit, path []scan.Step, old, new map[string]scan.Value) er
 		}
 	}
 	if len(added) > 0 {
-		return fmt.Errorf("%s would be added", printPath(with(path, scan.Step{Name: slices.Min(added)})))
+		return fmt.Errorf("%s would be added",
+			printPath(with(path, scan.Step{Name: slices.Min(added)})))
 	}
 	for _, name := range slices.Sorted(maps.Keys(old)) {
 		at := with(path, scan.Step{Name: name})

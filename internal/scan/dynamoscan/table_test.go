@@ -214,7 +214,8 @@ func TestReplaceRefuses(t *testing.T) {
 	table := store.source(nil)
 	change := store.changesOf(table, 1, "new")[0]
 	old := change.Item.Payload.(*scan.Row)
-	key := at(scan.Value{Map: old.Attributes}, []scan.Step{{Name: "id"}}, func(scan.Value) scan.Value { return scan.Value{Kind: scan.KindS, Text: "other"} })
+	key := at(scan.Value{Map: old.Attributes}, []scan.Step{{Name: "id"}},
+		func(scan.Value) scan.Value { return scan.Value{Kind: scan.KindS, Text: "other"} })
 	for name, payload := range map[string]scan.Payload{
 		"no change":   old,
 		"an object":   &scan.Object{},
@@ -326,13 +327,14 @@ func TestManySlots(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	moved := at(scan.Value{Map: item.Payload.(*scan.Row).Attributes}, []scan.Step{{Name: "other"}}, func(v scan.Value) scan.Value {
-		v.List = slices.Clone(v.List)
-		for i := range v.List {
-			v.List[i].Bytes = fmt.Appendf(nil, "new %d", i)
-		}
-		return v
-	})
+	moved := at(scan.Value{Map: item.Payload.(*scan.Row).Attributes},
+		[]scan.Step{{Name: "other"}}, func(v scan.Value) scan.Value {
+			v.List = slices.Clone(v.List)
+			for i := range v.List {
+				v.List[i].Bytes = fmt.Appendf(nil, "new %d", i)
+			}
+			return v
+		})
 	change := scan.Change{Item: item, New: &scan.Row{Attributes: moved.Map}}
 	store.faults.Set("dynamodb:UpdateItem", fault.Fault{Before: func(_ *http.Request, body []byte) {
 		var in struct{ UpdateExpression, ConditionExpression string }

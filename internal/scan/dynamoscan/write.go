@@ -254,8 +254,8 @@ func (t *Table) invalid(err error) (scan.Result, bool) {
 		return scan.Result{Err: scan.ErrChanged}, true
 	case strings.Contains(text, "Item size") && strings.Contains(text, "exceeded"):
 		return scan.Result{Err: &scan.RefusedError{Reason: "item-too-large",
-			Detail: "the new ciphertext is longer, and the item would exceed the DynamoDB limit of " +
-				"400 KB; make the item smaller, then run rotator retry"}}, true
+			Detail: "the new ciphertext is longer, and the item would exceed the DynamoDB " +
+				"limit of 400 KB; make the item smaller, then run rotator retry"}}, true
 	}
 	return scan.Result{}, false
 }

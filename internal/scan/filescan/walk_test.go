@@ -223,7 +223,8 @@ func TestExcludedIsCounted(t *testing.T) {
 				Exclude:   []string{"**/cache"},
 				PageLimit: limit,
 			})
-			page, err := f.Page(t.Context(), scan.Partition{Spec: []byte(`{"order":"path"}`)}, cursor)
+			page, err := f.Page(t.Context(),
+				scan.Partition{Spec: []byte(`{"order":"path"}`)}, cursor)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -29,7 +29,8 @@ func accessPoint(t *testing.T, store http.Handler) http.RoundTripper {
 			w.WriteHeader(http.StatusMethodNotAllowed)
 			_, _ = w.Write([]byte("<Error><Code>MethodNotAllowed</Code></Error>"))
 		default:
-			r.URL.Path, r.URL.RawPath = "/"+bucketName+r.URL.Path, "/"+bucketName+r.URL.EscapedPath()
+			r.URL.Path, r.URL.RawPath = "/"+bucketName+r.URL.Path,
+				"/"+bucketName+r.URL.EscapedPath()
 			store.ServeHTTP(w, r)
 		}
 	}))

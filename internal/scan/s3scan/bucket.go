@@ -175,8 +175,8 @@ func (b *Bucket) noteVersioning(ctx context.Context) {
 	versioning, err := b.config.Client.GetBucketVersioning(ctx, &s3.GetBucketVersioningInput{Bucket: &b.config.Bucket})
 	switch {
 	case err != nil:
-		b.note("bucket %s: whether it keeps old versions could not be read (%s); old versions keep "+
-			"their ciphertext and are not rewritten",
+		b.note("bucket %s: whether it keeps old versions could not be read (%s); old versions "+
+			"keep their ciphertext and are not rewritten",
 			b.config.Bucket, redact.Code(code(err)))
 	case versioning.Status != "":
 		b.note("bucket %s has versioning: old versions of its objects keep their ciphertext, under whatever key it is, and are not rewritten", b.config.Bucket)

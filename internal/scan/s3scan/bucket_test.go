@@ -255,7 +255,8 @@ func TestGuardedMetadata(t *testing.T) {
 		rest := store.rest(ref)
 		err := source.Replace(t.Context(), []scan.Change{change})[0].Err
 		written := store.body(ref) == "new"
-		if written == edited || errors.Is(err, scan.ErrChanged) != edited || store.rest(ref) != rest {
+		if written == edited || errors.Is(err, scan.ErrChanged) != edited ||
+			store.rest(ref) != rest {
 			t.Errorf("metadata edited %v: written %v, %v", edited, written, err)
 		}
 	}

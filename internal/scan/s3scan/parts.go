@@ -210,8 +210,8 @@ func (b *Bucket) abort(ctx context.Context, up upload) {
 	defer cancel()
 	_, err := b.config.Client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &b.config.Bucket, Key: &up.key, UploadId: up.id})
 	if err != nil && code(err) != "NoSuchUpload" && status(err) != http.StatusNotFound {
-		b.note("bucket %s: an upload of parts of %s is left (%s), and costs money; abort it, or let a "+
-			"lifecycle rule abort incomplete uploads",
+		b.note("bucket %s: an upload of parts of %s is left (%s), and costs money; abort it, or "+
+			"let a lifecycle rule abort incomplete uploads",
 			b.config.Bucket, refOf(up.key), redact.Code(code(err)))
 	}
 }

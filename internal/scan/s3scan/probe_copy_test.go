@@ -50,8 +50,10 @@ func TestProbeOfCopies(t *testing.T) {
 	const source, target = "X-Amz-Copy-Source-If-Match", "If-Match"
 	for _, p := range []probed{
 		{"all is enforced", func(http.ResponseWriter, *http.Request) bool { return false }, "s3:CopyObject", "written", ""},
-		{"If-Match of the target is ignored", withoutHeader(target), "s3:CopyObject", "written", "checked right before and after"},
-		{"If-Match of the target is not implemented", withStatus(501, target), "s3:CopyObject", "written", "checked right before and after"},
+		{"If-Match of the target is ignored", withoutHeader(target), "s3:CopyObject", "written",
+			"checked right before and after"},
+		{"If-Match of the target is not implemented", withStatus(501, target), "s3:CopyObject",
+			"written", "checked right before and after"},
 		{"that of the source is ignored", withoutHeader(source), "s3:PutObject", "cannot-copy", "read and PUT again"},
 		{"that of the source is not implemented", withStatus(501, source), "s3:PutObject", "cannot-copy", "read and PUT again"},
 		{"that of the source is answered with 304", withStatus(304, source), "s3:PutObject", "cannot-copy", "read and PUT again"},
@@ -110,7 +112,8 @@ func TestWarnedBeforeTheFirstWrite(t *testing.T) {
 		var warned []string
 		ignoring := withoutHeader("If-Match")
 		handle := func(w http.ResponseWriter, r *http.Request) bool {
-			if r.Method == http.MethodPut && !strings.Contains(r.URL.Path, probeName) && len(warned) == 0 {
+			if r.Method == http.MethodPut && !strings.Contains(r.URL.Path, probeName) &&
+				len(warned) == 0 {
 				t.Errorf("%s: %s %s comes before the warning", first, r.Method, r.URL.Path)
 			}
 			return ignoring(w, r)
@@ -149,7 +152,8 @@ func TestUnprobed(t *testing.T) {
 		source := store.inMetadata(func(c *Config) { c.AWS = onAWS })
 		source.NoteUnprobed()
 		notes := fmt.Sprint(source.Notes())
-		if strings.Contains(notes, "before its first write") == onAWS || len(store.faults.Counts()) > 0 {
+		if strings.Contains(notes, "before its first write") == onAWS ||
+			len(store.faults.Counts()) > 0 {
 			t.Errorf("AWS %v: notes %s, requests %v", onAWS, notes, store.faults.Counts())
 		}
 	}
