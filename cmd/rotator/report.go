@@ -21,8 +21,8 @@ func newReportCommand(std streams) *cobra.Command {
 	var check, ledger bool
 	var number int
 	cmd := jobCommand(std, "report", "Show the evidence of the last pass",
-		`Report shows the results of the last pass, or of the pass given by --pass. It reads only the
-checkpoint and calls no service other than that of the checkpoint. With --ledger it lists the
+		`Report shows the results of the last pass, or of the pass given by --pass. It reads only
+the checkpoint and calls no service other than that of the checkpoint. With --ledger it lists the
 slots that could not be moved; with -o json, as one JSON object per line. With --check it also
 verifies the audit log: every line, the chain of hashes, and that the log contains every line
 that the checkpoint has recorded.`,

@@ -150,9 +150,9 @@ func (l *lines) line(format string, args ...any) {
 }
 
 // width is the width of paragraphs in characters.
-const width = 90
+const width = 80
 
-// Wrap breaks text into lines of at most 90 characters and indents all lines
+// Wrap breaks text into lines of at most 80 characters and indents all lines
 // after the first. It does not break longer words.
 func Wrap(text string) string {
 	at := 0
