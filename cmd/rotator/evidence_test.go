@@ -434,7 +434,8 @@ func TestRunDuringALook(t *testing.T) {
 	v.rotator(exitDone, "verify")
 	v.seal("a")
 	s := v.rotator(exitRemaining, "verify")
-	if len(s.Notes) != 1 || !strings.Contains(s.Notes[0], "something still writes with the old key") {
+	if len(s.Notes) != 1 ||
+		!strings.Contains(s.Notes[0], "something still writes with the old key") {
 		t.Errorf("notes %q", s.Notes)
 	}
 }

@@ -59,7 +59,8 @@ func Kind(p scan.Payload) string {
 func isRowRecord(attributes map[string]scan.Value) bool {
 	for name, value := range attributes {
 		if name != checkpoint.DataAttribute &&
-			(!checkpoint.IsAttribute(name) || value.Kind != scan.KindS || !clean([]byte(value.Text))) {
+			(!checkpoint.IsAttribute(name) || value.Kind != scan.KindS ||
+				!clean([]byte(value.Text))) {
 			return false
 		}
 	}

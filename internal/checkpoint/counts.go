@@ -50,7 +50,7 @@ type ItemCounts struct {
 	Written     int64 `json:"written,omitempty"`
 	WithoutSlot int64 `json:"without_slot,omitempty"`
 	Excluded    int64 `json:"excluded,omitempty"` // listed, and left out by a filter; not in Seen
-	// Own is how many were left out as files of rotator itself. Seen does not count them.
+	// Own counts the files of rotator itself, which are left out of Seen.
 	Own int64 `json:"own,omitempty"`
 	// Ruled counts the items that are counted in Counts.Rules.
 	Ruled int64 `json:"ruled,omitempty"`

@@ -386,7 +386,8 @@ func (t *task) list(c candidate, f finding, row bool) {
 func (t *task) unchecked(n int) {
 	if n > 0 {
 		last := &t.verdicts[len(t.verdicts)-1]
-		last.detail += fmt.Sprintf("; %d more ciphertexts behind it in this item were not checked", n)
+		last.detail += fmt.Sprintf("; %d more ciphertexts behind it in this item were not checked",
+			n)
 	}
 }
 

@@ -253,7 +253,8 @@ func TestSearchLooksAtTheLastCiphertext(t *testing.T) {
 			}
 			more := detailed(t, b, "; 50 more ciphertexts behind it in this item were not checked")
 			if more == 1 != (name == "many") {
-				t.Errorf("%s, exact %v: %d slots state that more were not checked", name, exact, more)
+				t.Errorf("%s, exact %v: %d slots state that more were not checked",
+					name, exact, more)
 			}
 		}
 	}
