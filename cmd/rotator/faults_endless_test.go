@@ -111,6 +111,9 @@ type floodRun struct {
 // worker stays bounded, it stops with 69 and names the part that was too long,
 // and the next run continues. An endless object is refused as too-large.
 func endlessAnswers(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector takes memory and time of its own")
+	}
 	// Two answers of 16 MiB at once, and what is made of them; four objects of 64 MiB.
 	const most, mostObjects = 384 << 20, 768 << 20
 	w := newTrial(t, trial.Config{MaxOutage: "1s"})
