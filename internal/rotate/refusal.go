@@ -137,6 +137,9 @@ func (d *decider) unmatched(
 	ctx context.Context, slot ciphertext.Slot, all []refusal,
 ) (verdict, error) {
 	first, known := all[0], d.headers.keyOf(slot.Blob)
+	if refusedAs(known, all) {
+		known = ""
+	}
 	if d.foreign(all) {
 		return d.name(ctx, slot, known)
 	}
@@ -164,6 +167,14 @@ func (d *decider) unmatched(
 	}
 	reason, detail := reasonOf(first.err)
 	return verdict{outcome: Failed, reason: reason, detail: detail}, nil
+}
+
+// refusedAs reports whether KMS has answered that the blob is not under key. A header can
+// name another key than KMS; KMS decides.
+func refusedAs(key string, refusals []refusal) bool {
+	return slices.ContainsFunc(refusals, func(r refusal) bool {
+		return r.source.ARN == key && r.incorrectKey()
+	})
 }
 
 // plaintextHint returns a hint about bytes that KMS cannot decrypt and that do
