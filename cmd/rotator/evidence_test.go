@@ -337,7 +337,7 @@ func TestCutLogIsTold(t *testing.T) {
 // regardless of the setting that names it, and nothing is written before the
 // error.
 func TestForeignFilesSurvive(t *testing.T) {
-	const theirs = "a note that somebody keeps"
+	const theirs = "a note of another program"
 	for _, test := range []struct {
 		name, setting, file string
 		code                int

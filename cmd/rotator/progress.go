@@ -118,8 +118,8 @@ func (s *session) logProgress(m *meter) func() {
 	}
 }
 
-// liveLine draws a bar over the items, or over the partitions where nobody
-// knows how many items there are. The bar moves the cursor, so its output is
+// liveLine draws a bar over the items, or over the partitions if the number of
+// items is unknown. The bar moves the cursor, so its output is
 // not escaped. It must not contain text from outside.
 func (s *session) liveLine(m *meter) (show, end func()) {
 	total, done := m.items, func(r reading) int64 { return min(r.items, m.items) }

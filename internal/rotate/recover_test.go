@@ -110,8 +110,8 @@ func TestKMSDecidesAboutHints(t *testing.T) {
 	context := map[string]string{"tenant": "a"}
 	identity := checkpoint.Pass{ID: "a"}.Identity()
 	b := moved(t, n, identity, context)
-	// The destination of that pass is the source of the next: whoever has the checkpoint
-	// binds lines to it that say of each blob that it is moved.
+	// The destination of that pass is the source of the next. A process with the checkpoint
+	// binds lines to the pass that report each blob as moved.
 	moves := maps.Collect(func(yield func(string, rotate.Record) bool) {
 		for _, r := range b.trail.records {
 			yield(r.After, r)

@@ -167,7 +167,7 @@ func TestForeignFilesAreLeft(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, content := range map[string]string{
-		"one line without an end":     "a note that somebody keeps",
+		"one line without an end":     "a note of another program",
 		"lines":                       "one\ntwo\n",
 		"JSON":                        `{"seq":1,"kind":"order"}`,
 		"JSON of such a beginning":    lineStart(1) + `log","at":"noon"}`,
