@@ -70,22 +70,33 @@ func newHTTPClient(workers int, timeout time.Duration) *awshttp.BuildableClient 
 // body once it has the answer; net/http, which may not have come to its end yet, then reads
 // an io.EOF from WriteTo (smithy-go 1.28, transport/http/internal/io/safe.go), where only
 // Read may give that, and takes it for a failed write: it gives the connection up, of one
-// request in some thousands where answers take a millisecond.
+// request in some thousands where answers take a millisecond. The hash of the body is
+// computed before, because it needs no buffer for an io.WriterTo.
 func keepingConnections(cfg *aws.Config) {
+	const hashing = "ComputePayloadHash" // aws/signer/v4
+	keep := middleware.FinalizeMiddlewareFunc("KeepConnection", keepConnection)
 	cfg.APIOptions = append(slices.Clip(cfg.APIOptions), func(stack *middleware.Stack) error {
-		return stack.Finalize.Add(middleware.FinalizeMiddlewareFunc("KeepConnection", func(ctx context.Context, in middleware.FinalizeInput, next middleware.FinalizeHandler) (middleware.FinalizeOutput, middleware.Metadata, error) {
-			if request, ok := in.Request.(*smithyhttp.Request); ok {
-				if body, ok := request.GetStream().(io.ReadSeeker); ok {
-					read, err := request.SetStream(struct{ io.ReadSeeker }{body})
-					if err != nil {
-						return middleware.FinalizeOutput{}, middleware.Metadata{}, err
-					}
-					in.Request = read
-				}
-			}
-			return next.HandleFinalize(ctx, in)
-		}), middleware.Before)
+		if _, ok := stack.Finalize.Get(hashing); ok {
+			return stack.Finalize.Insert(keep, hashing, middleware.After)
+		}
+		return stack.Finalize.Add(keep, middleware.Before)
 	})
+}
+
+// keepConnection is the middleware of keepingConnections.
+func keepConnection(
+	ctx context.Context, in middleware.FinalizeInput, next middleware.FinalizeHandler,
+) (middleware.FinalizeOutput, middleware.Metadata, error) {
+	if request, ok := in.Request.(*smithyhttp.Request); ok {
+		if body, ok := request.GetStream().(io.ReadSeeker); ok {
+			read, err := request.SetStream(struct{ io.ReadSeeker }{body})
+			if err != nil {
+				return middleware.FinalizeOutput{}, middleware.Metadata{}, err
+			}
+			in.Request = read
+		}
+	}
+	return next.HandleFinalize(ctx, in)
 }
 
 // renewing lets the next request fetch credentials anew after a service refused
@@ -149,19 +160,17 @@ func (n namedCredentials) refused(err error) {
 	}
 }
 
-// kmsClient is a client whose requests end, as rotate.NewKMS wants it.
-func (w *wiring) kmsClient(cfg aws.Config) *kms.Client {
-	return kms.NewFromConfig(cfg, w.light(cfg))
-}
-
-// light has a client send ReEncrypt, which is nearly every request of a run, with less
-// work than the SDK's own way takes; with --sdk it is the SDK's own way.
-func (w *wiring) light(cfg aws.Config) func(*kms.Options) {
+// kmsClient returns a KMS client, and the function for its ReEncrypt requests, which are
+// almost all requests of a run. Unless --sdk is set, that function takes less CPU time
+// than the method of the client.
+func (w *wiring) kmsClient(cfg aws.Config) (*kms.Client, rotate.ReEncryptFunc) {
 	cache, ok := cfg.Credentials.(namedCredentials)
 	if w.plain || !ok {
-		return func(*kms.Options) {}
+		client := kms.NewFromConfig(cfg)
+		return client, client.ReEncrypt
 	}
-	return awsclient.Light(cache.refused, w.workers())
+	client := awsclient.New(cfg, cache.refused, w.workers())
+	return client.Client, client.ReEncrypt
 }
 
 // workers is how many workers there are, to begin with.

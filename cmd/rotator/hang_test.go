@@ -131,5 +131,6 @@ func hangingKMS(t *testing.T, address string, timeout time.Duration, plain, prox
 		address = "http://kms.test"
 	}
 	w := &wiring{job: &config.Job{Workers: 1}, plain: plain}
-	return rotate.NewKMS(w.kmsClient(at(base, "eu-central-1", address, "")), rotate.Key{ARN: "arn:to", Algorithm: rotate.Symmetric}, nil)
+	_, reEncrypt := w.kmsClient(at(base, "eu-central-1", address, ""))
+	return rotate.NewKMS(reEncrypt, rotate.Key{ARN: "arn:to", Algorithm: rotate.Symmetric}, nil)
 }

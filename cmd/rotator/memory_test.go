@@ -16,7 +16,6 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
-	"github.com/aws/aws-sdk-go-v2/service/kms"
 
 	"rotator/internal/awsclient"
 	"rotator/internal/rotate"
@@ -120,8 +119,8 @@ func BenchmarkCollector(b *testing.B) {
 	const arn = "arn:aws:kms:us-east-1:111122223333:key/00000000-0000-0000-0000-000000000000"
 	blob := bytes.Repeat([]byte("b"), 250)
 	answer := canned(fmt.Sprintf(`{"CiphertextBlob":%q,"KeyId":%q,"SourceKeyId":%q}`, base64.StdEncoding.EncodeToString(blob), arn, arn))
-	client := rotate.NewKMS(kms.NewFromConfig(aws.Config{Region: "us-east-1", HTTPClient: answer,
-		Credentials: credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "secret", "")}, awsclient.Light(nil, 0)), rotate.Key{ARN: arn, Algorithm: rotate.Symmetric}, nil)
+	client := rotate.NewKMS(awsclient.New(aws.Config{Region: "us-east-1", HTTPClient: answer,
+		Credentials: credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "secret", "")}, nil, 0).ReEncrypt, rotate.Key{ARN: arn, Algorithm: rotate.Symmetric}, nil)
 	var kept [][]byte
 	for range 20000 {
 		kept = append(kept, make([]byte, 512))

@@ -155,7 +155,7 @@ func (w *wiring) wireKMS(ctx context.Context, base aws.Config) error {
 	if err := regions(w.job, cfg.Region); err != nil {
 		return err
 	}
-	client := w.kmsClient(cfg)
+	client, reEncrypt := w.kmsClient(cfg)
 	request := rotate.KeyRequest{Destination: w.job.Destination.Key, DestinationAlgorithm: w.job.Destination.Algorithm,
 		Sources: w.job.Source.Keys, SourceAlgorithm: w.job.Source.Algorithm, Any: w.job.Source.Any,
 		Mode: rotate.Mode(w.job.Mode), ReadOnly: w.readOnly}
@@ -173,7 +173,7 @@ func (w *wiring) wireKMS(ctx context.Context, base aws.Config) error {
 		return keyProblem(w.job, err)
 	}
 	w.client = client
-	w.kms = rotate.NewKMS(client, w.keys.Destination, w.job.KMS.GrantTokens)
+	w.kms = rotate.NewKMS(reEncrypt, w.keys.Destination, w.job.KMS.GrantTokens)
 	err = w.patiently(ctx, "KMS", func(ctx context.Context) (err error) {
 		w.notes, err = rotate.CheckAuthorized(ctx, w.kms, w.keys, hasContexts(w.job))
 		return err

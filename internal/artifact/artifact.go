@@ -57,6 +57,11 @@ func Kind(p scan.Payload) string {
 // isRowRecord reports whether a row is a checkpoint record of a table. A row
 // with other attributes belongs to an application.
 func isRowRecord(attributes map[string]scan.Value) bool {
+	value := attributes[checkpoint.DataAttribute]
+	data, ok := checkpoint.RecordOf(value.Bytes)
+	if !ok || value.Kind != scan.KindB || !clean(data) {
+		return false // so are almost all rows
+	}
 	for name, value := range attributes {
 		if name != checkpoint.DataAttribute &&
 			(!checkpoint.IsAttribute(name) || value.Kind != scan.KindS ||
@@ -64,9 +69,7 @@ func isRowRecord(attributes map[string]scan.Value) bool {
 			return false
 		}
 	}
-	value := attributes[checkpoint.DataAttribute]
-	data, ok := checkpoint.RecordOf(value.Bytes)
-	return ok && value.Kind == scan.KindB && clean(data)
+	return true
 }
 
 func kindOf(body []byte) string {

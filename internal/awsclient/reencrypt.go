@@ -1,6 +1,6 @@
-// Package awsclient sends ReEncrypt of the AWS SDK for less work: the same requests, but
-// for the order of headers. What it does stands beside the SDK and can be left out;
-// nothing depends on it but the processor's time.
+// Package awsclient sends ReEncrypt requests with less CPU time than the AWS SDK. The
+// requests are the same, except for the order of headers. Without it, rotator works in
+// the same way but slower.
 package awsclient
 
 import (
@@ -25,38 +25,69 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/schemas"
 	"github.com/aws/smithy-go"
-	"github.com/aws/smithy-go/middleware"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 	"github.com/aws/smithy-go/transport/http/protocol/awsjson"
 )
 
-// Light returns an option for kms.NewFromConfig: the client then sends ReEncrypt
-// without most of its stack of middlewares, and through connections that need no
-// goroutines of their own. It does so from the places that the SDK has for it, as a
-// middleware that answers in place of those behind it and as an HTTP client around
-// the one that is there.
+// Client is a KMS client. Its ReEncrypt does not build a middleware stack, and uses
+// connections without goroutines of their own. All other operations are those of the
+// SDK. A Client is safe for concurrent use.
 //
-// The form of the requests (URL, headers, what is signed) is taken from the first one
-// that the SDK sends, and errors are those of the SDK. Where it would not do the same,
-// it leaves the call to the SDK: before that first request, when a request looks
-// otherwise than it knows how to sign, and after a signature was refused, since the
-// SDK corrects for a clock that is off; then the form is taken anew, a few times. Two things it does not see: options
-// of a single call, and middlewares that others add. The client's own retries must be
-// off.
-//
-// Failed, which may be nil, is called with every error of a request that was sent
-// this way. Most is how many of them may be made at once, as far as that is known.
-func Light(failed func(error), most int) func(*kms.Options) {
-	return func(o *kms.Options) {
-		l := newLight(o, failed, most)
-		o.HTTPClient = l
-		o.APIOptions = append(slices.Clip(o.APIOptions), func(stack *middleware.Stack) error {
-			return stack.Initialize.Add(l, middleware.Before)
-		})
-	}
+// The form of a request (URL, headers, signed headers) is learned from the first
+// ReEncrypt request of the SDK. Errors are those of the SDK. A call is left to the SDK
+// before that first request, if the call has options, if a request cannot be signed in
+// the known way, and after a signature was refused, because the SDK corrects for the
+// clock. The form is then learned again, a few times. Middlewares in APIOptions do not
+// see the requests of ReEncrypt.
+type Client struct {
+	*kms.Client
+	light *light
 }
 
-// light is one client's Light. It is safe for concurrent use.
+// New returns a Client. The retries of cfg must be off. Failed is called with each error
+// of a request that was not sent by the SDK; it may be nil. Most is the expected maximum
+// number of concurrent requests, 0 if unknown.
+func New(cfg aws.Config, failed func(error), most int) *Client {
+	var l *light
+	sdk := kms.NewFromConfig(cfg, func(o *kms.Options) {
+		l = newLight(o, failed, most)
+		o.HTTPClient = l
+	})
+	return &Client{Client: sdk, light: l}
+}
+
+// ReEncrypt calls API_ReEncrypt.
+func (c *Client) ReEncrypt(
+	ctx context.Context, in *kms.ReEncryptInput, options ...func(*kms.Options),
+) (*kms.ReEncryptOutput, error) {
+	l := c.light
+	f := l.form.Load()
+	if f == nil || len(options) > 0 || l.aside.Load() ||
+		in == nil || in.DestinationKeyId == nil { // which the SDK refuses
+		return c.Client.ReEncrypt(ctx, in, options...)
+	}
+	out, request, err := l.send(ctx, f, in)
+	if errors.Is(err, errAside) {
+		return c.Client.ReEncrypt(ctx, in)
+	}
+	if err != nil {
+		l.failed(err)
+		if clockOrSignature(err) {
+			l.doubt(f)
+		}
+		return nil, &smithy.OperationError{
+			ServiceID:     kms.ServiceID,
+			OperationName: "ReEncrypt",
+			Err:           err,
+		}
+	}
+	if request != "" {
+		awsmiddleware.SetRequestIDMetadata(&out.ResultMetadata, request)
+	}
+	return out, nil
+}
+
+// light sends the requests of a Client. It is safe for concurrent use.
 type light struct {
 	credentials aws.CredentialsProvider
 	sdk         kms.HTTPClient // which sends what light does not
@@ -86,33 +117,6 @@ func newLight(o *kms.Options, failed func(error), most int) *light {
 	}
 	return &light{credentials: o.Credentials, sdk: o.HTTPClient, failed: failed, most: most, protocol: awsjson.New11(schemas.TrentService),
 		schema: smithy.NewOperationSchema(schemas.ReEncrypt, schemas.ReEncryptRequest, schemas.ReEncryptResponse)}
-}
-
-// ID implements middleware.InitializeMiddleware.
-func (l *light) ID() string { return "LightReEncrypt" }
-
-// HandleInitialize implements middleware.InitializeMiddleware.
-func (l *light) HandleInitialize(ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler) (out middleware.InitializeOutput, metadata middleware.Metadata, err error) {
-	f := l.form.Load()
-	input, ok := in.Parameters.(*kms.ReEncryptInput)
-	if f == nil || !ok || l.aside.Load() || input.DestinationKeyId == nil { // which the SDK refuses
-		return next.HandleInitialize(ctx, in)
-	}
-	result, request, err := l.send(ctx, f, input)
-	if errors.Is(err, errAside) {
-		return next.HandleInitialize(ctx, in)
-	}
-	if err != nil {
-		l.failed(err)
-		if clockOrSignature(err) {
-			l.doubt(f)
-		}
-		return out, metadata, err
-	}
-	if request != "" {
-		awsmiddleware.SetRequestIDMetadata(&metadata, request)
-	}
-	return middleware.InitializeOutput{Result: result}, metadata, nil
 }
 
 // mostRefusals of signatures are taken for a clock that is off.

@@ -177,24 +177,48 @@ func (r rule) fill(find lookup) (map[string]string, *Refused) {
 	return context, nil
 }
 
+// lookUp calls find for each reference of the rule.
+func (r rule) lookUp(find lookup) {
+	for _, name := range r.names {
+		for _, p := range r.values[name] {
+			if p.kind != constant {
+				_, _ = find(p)
+			}
+		}
+	}
+}
+
 // fillText puts what references stand for into one value.
 func fillText(parts []part, find lookup) (string, *Refused) {
+	if len(parts) == 1 {
+		return fillPart(parts[0], find)
+	}
 	var value strings.Builder
 	for _, p := range parts {
-		if p.kind == constant {
-			value.WriteString(p.text)
-			continue
-		}
-		text, refused := find(p)
+		text, refused := fillPart(p, find)
 		if refused != nil {
 			return "", refused
-		}
-		if !utf8.ValidString(text) {
-			return "", &Refused{Reason: "not-utf8", Detail: fmt.Sprintf("its context needs ${%s}, which is not UTF-8, and so cannot be sent to KMS as it is", p.reference)}
 		}
 		value.WriteString(text)
 	}
 	return value.String(), nil
+}
+
+// fillPart returns the text of one part of a value.
+func fillPart(p part, find lookup) (string, *Refused) {
+	if p.kind == constant {
+		return p.text, nil
+	}
+	text, refused := find(p)
+	if refused == nil && !utf8.ValidString(text) {
+		refused = &Refused{Reason: "not-utf8", Detail: fmt.Sprintf(
+			"its context needs ${%s}, which is not UTF-8, and so cannot be sent to KMS as it is",
+			p.reference)}
+	}
+	if refused != nil {
+		return "", refused
+	}
+	return text, nil
 }
 
 // missing refuses a slot whose context cannot be made. It names the field, not

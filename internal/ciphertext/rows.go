@@ -70,9 +70,9 @@ func (r *rows) Guards(item scan.Item, slots []Slot, moves func(i int) bool) []sc
 		done[s.Rule] = true
 		find := rowLookup(rowReader{row: row, notes: &guards})
 		rule := r.slots[s.Rule]
-		_, _ = rule.context.fill(find) // cannot fail, because the slot moves
+		rule.context.lookUp(find)
 		if rule.differs {
-			_, _ = rule.destination.fill(find)
+			rule.destination.lookUp(find)
 		}
 	}
 	return guards

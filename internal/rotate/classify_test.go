@@ -68,7 +68,8 @@ func xmlError(status int, code string) http.HandlerFunc {
 
 // reencrypt, update, get, head and copy are calls of the SDK that get the answer.
 func (d *deaf) reencrypt(ctx context.Context) error {
-	_, err := rotate.NewKMS(kms.NewFromConfig(d.config), rotate.Key{ARN: newKey}, nil).ReEncrypt(ctx, rotate.Question{Blob: []byte("blob")})
+	_, err := rotate.NewKMS(kms.NewFromConfig(d.config).ReEncrypt, rotate.Key{ARN: newKey}, nil).
+		ReEncrypt(ctx, rotate.Question{Blob: []byte("blob")})
 	return err
 }
 

@@ -283,7 +283,7 @@ func (b *bench) rotator(target rotate.Target, pass int) *rotate.Rotator {
 	if b.settle == 0 {
 		b.settle = 200 * time.Millisecond
 	}
-	var asked rotate.Reencrypter = rotate.NewKMS(b.cloud.client, b.keys.Destination, nil)
+	var asked rotate.Reencrypter = rotate.NewKMS(b.cloud.client.ReEncrypt, b.keys.Destination, nil)
 	if b.lie != nil {
 		b.lie.Reencrypter = asked
 		asked = b.lie

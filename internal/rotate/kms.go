@@ -70,11 +70,16 @@ type Reencrypter interface {
 	Authorized(ctx context.Context, source Key) (known bool, err error)
 }
 
+// ReEncryptFunc is the method ReEncrypt of a KMS client.
+type ReEncryptFunc func(
+	context.Context, *kms.ReEncryptInput, ...func(*kms.Options),
+) (*kms.ReEncryptOutput, error)
+
 // KMS is the Reencrypter over the AWS SDK. The client's own retries must be
 // off: every attempt has to pass the limiter. Its HTTP client must have a timeout,
 // since the SDK sets none; a context for each request would cost more.
 type KMS struct {
-	client      *kms.Client
+	reEncrypt   ReEncryptFunc
 	destination Key
 	grants      []string
 }
@@ -82,13 +87,13 @@ type KMS struct {
 var _ Reencrypter = (*KMS)(nil)
 
 // NewKMS makes a KMS that moves blobs to destination.
-func NewKMS(client *kms.Client, destination Key, grantTokens []string) *KMS {
-	return &KMS{client: client, destination: destination, grants: grantTokens}
+func NewKMS(reEncrypt ReEncryptFunc, destination Key, grantTokens []string) *KMS {
+	return &KMS{reEncrypt: reEncrypt, destination: destination, grants: grantTokens}
 }
 
 // ReEncrypt implements Reencrypter with API_ReEncrypt.
 func (k *KMS) ReEncrypt(ctx context.Context, q Question) (Answer, error) {
-	out, err := k.client.ReEncrypt(ctx, k.input(q))
+	out, err := k.reEncrypt(ctx, k.input(q))
 	if err != nil {
 		return Answer{}, err
 	}
@@ -124,7 +129,7 @@ func (k *KMS) Authorized(ctx context.Context, source Key) (known bool, err error
 	in := k.input(Question{Source: source})
 	in.DryRun = aws.Bool(true)
 	in.DryRunModifiers = []types.DryRunModifierType{types.DryRunModifierTypeIgnoreCiphertext}
-	_, err = k.client.ReEncrypt(ctx, in)
+	_, err = k.reEncrypt(ctx, in)
 	var would *types.DryRunOperationException
 	if errors.As(err, &would) {
 		return true, nil
