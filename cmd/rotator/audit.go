@@ -138,7 +138,7 @@ func look(ctx context.Context, c *common, job *config.Job, command, list string)
 		worked = s.countOldVersions(ctx)
 	}
 	if err := s.concludeLook(last, p); err != nil {
-		return nil, err
+		return nil, errors.Join(worked, err)
 	}
 	return s, worked
 }

@@ -263,7 +263,7 @@ func TestDrains(t *testing.T) {
 	b.check(t, map[int]int{})
 }
 
-// TestAliasMovedWhileStopped refuses to go on under another key.
+// TestAliasMovedWhileStopped refuses to go on under another key, with advice that works.
 func TestAliasMovedWhileStopped(t *testing.T) {
 	b := newCrashBench(t, 500, 100)
 	if err := b.server.KMS().SetAlias("alias/moving", b.new); err != nil {
@@ -297,6 +297,16 @@ func TestAliasMovedWhileStopped(t *testing.T) {
 	if err := cmd.Run(); cmd.ProcessState.ExitCode() != exitJob || !bytes.Contains(log.Bytes(), []byte("alias/moving was "+b.new)) {
 		t.Errorf("after the alias moved: %v, want exit code %d\n%s", err, exitJob, log)
 	}
+	// The advice leads to the end: every ciphertext is under the key of the alias.
+	advice := "add " + b.new + " to source.keys, because ciphertexts are under it, and begin a " +
+		"new pass with rotator run --restart"
+	if !strings.Contains(log.String(), advice) {
+		t.Errorf("want the advice %q\n%s", advice, log)
+	}
+	b.edit(t, "source: {keys: [", `source: {keys: ["`+b.new+`", `)
+	b.new = third
+	b.rotator(t, exitDone, "run", "--restart")
+	b.check(t, map[int]int{})
 }
 
 // TestLostAnswers loses the answers of half of all writes after they were applied.

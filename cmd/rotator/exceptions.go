@@ -139,7 +139,10 @@ func (e *exceptionsFile) add(entry checkpoint.LedgerEntry) error {
 	if key := []byte(entry.Ref); e.tables[entry.Target] && json.Valid(key) {
 		line.ItemKey = key
 	}
-	return e.encoder.Encode(line)
+	if err := e.encoder.Encode(line); err != nil {
+		return &storageError{what: "write the exceptions", err: err}
+	}
+	return nil
 }
 
 func (e *exceptionsFile) restart() error {
@@ -147,8 +150,10 @@ func (e *exceptionsFile) restart() error {
 	if err := e.file.Truncate(0); err != nil {
 		return &storageError{what: "write the exceptions", err: err}
 	}
-	_, err := e.file.Seek(0, io.SeekStart)
-	return err
+	if _, err := e.file.Seek(0, io.SeekStart); err != nil {
+		return &storageError{what: "write the exceptions", err: err}
+	}
+	return nil
 }
 
 // keep renames the complete list to its final name.

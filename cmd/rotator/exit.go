@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"rotator/internal/checkpoint"
@@ -35,12 +36,43 @@ type outcomeError struct {
 
 func (e *outcomeError) Error() string { return e.text }
 
+// commandError adds the name of the command to its error. The advice for an error
+// depends on the command: audit and verify keep no checkpoint.
+type commandError struct {
+	command string
+	err     error
+}
+
+func (e *commandError) Error() string { return e.err.Error() }
+func (e *commandError) Unwrap() error { return e.err }
+
+// inCommand returns err as a *commandError, or nil.
+func inCommand(command string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &commandError{command, err}
+}
+
+// hintedError is an error with its own advice, which replaces that of its exit code.
+type hintedError struct {
+	err  error
+	hint string
+}
+
+func (e *hintedError) Error() string { return e.err.Error() }
+func (e *hintedError) Unwrap() error { return e.err }
+
 // explain prints an error with what to type next, and returns its exit code.
 func (s streams) explain(err error) int {
 	if err == nil {
 		return exitDone
 	}
-	code, hint := exitCode(err)
+	command := ""
+	if in, ok := err.(*commandError); ok {
+		command, err = in.command, in.err
+	}
+	code, hint := exitCode(command, err)
 	lines := linesOf(err, s.secrets.Text)
 	for i, line := range lines {
 		lines[i] = printable.Text(line)
@@ -77,9 +109,40 @@ func linesOf(err error, redact func(string) string) []string {
 	return []string{redact(err.Error())}
 }
 
-// exitCode maps any error to its exit code and a hint; "" where the error says
-// enough.
-func exitCode(err error) (code int, hint string) {
+// precedence lists the exit codes that a joined error can have. The first one that
+// applies is used.
+func precedence() []int {
+	return []int{exitUsage, exitInternal, exitJob, exitAccess, exitBusy, exitStorage,
+		exitUnavailable, exitInterrupted, exitRemaining, exitExceptions}
+}
+
+// exitCode maps any error of a command to its exit code and a hint; "" where the error
+// says enough. Of a joined error it uses the code that comes first in precedence.
+func exitCode(command string, err error) (code int, hint string) {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return oneExitCode(command, err)
+	}
+	best := len(precedence())
+	for _, part := range joined.Unwrap() {
+		c, h := exitCode(command, part)
+		if rank := slices.Index(precedence(), c); rank >= 0 && rank < best {
+			best, code, hint = rank, c, h
+		}
+	}
+	return code, hint
+}
+
+// oneExitCode is exitCode for an error that is not joined.
+func oneExitCode(command string, err error) (code int, hint string) {
+	code, hint = codeOf(command, err)
+	if hinted := (*hintedError)(nil); errors.As(err, &hinted) {
+		hint = hinted.hint
+	}
+	return code, hint
+}
+
+func codeOf(command string, err error) (code int, hint string) {
 	var (
 		outcome  *outcomeError
 		problems *config.Problems
@@ -87,6 +150,7 @@ func exitCode(err error) (code int, hint string) {
 		key      *rotate.KeyError
 		locked   *checkpoint.LockedError
 		storage  *storageError
+		output   *outputError
 	)
 	detail, badEndpoint := noEndpoint(err)
 	switch {
@@ -98,6 +162,8 @@ func exitCode(err error) (code int, hint string) {
 		return exitJob, ""
 	case isUsage(err):
 		return exitUsage, ""
+	case errors.As(err, &output):
+		return exitStorage, outputHint(command)
 	case errors.As(err, &locked):
 		return exitBusy, "wait for that run to end, or stop it; rotator status shows how far it is"
 	case errors.As(err, &key) && key.Wrong:
@@ -107,24 +173,72 @@ func exitCode(err error) (code int, hint string) {
 	case errors.Is(err, checkpoint.ErrFenced):
 		return exitBusy, "another run took this pass over; rotator status shows how far it is"
 	case errors.As(err, &stop) && (!errors.As(err, &storage) || cutShort(storage) || stop.Kind == rotate.StopAccess || stop.Kind == rotate.StopJob):
-		return stopCode(stop) // 78 and 77 come before 73
+		return stopCode(command, stop) // 78 and 77 come before 73
 	case errors.As(err, &storage) && cutShort(storage):
-		return exitInterrupted, "stopped before the end; run again"
+		return exitInterrupted, interruptedHint(command)
 	case errors.As(err, &storage) && serviceDenies(err):
 		return exitAccess, "check the credentials and the IAM policy (deploy/iam)"
 	case errors.As(err, &storage) && rotate.CheckpointAway(err):
-		return exitUnavailable, hintUnavailable
+		return exitUnavailable, unavailableHint(command)
 	case errors.As(err, &storage):
 		return exitStorage, storageHint(err)
 	}
-	return serviceCode(err)
+	return serviceCode(command, err)
 }
 
-const hintUnavailable = "the pass stands as it was saved last; run again when the service is back"
+// readOnly reports whether a command reads all targets and keeps no checkpoint.
+func readOnly(command string) bool { return command == "audit" || command == "verify" }
+
+func unavailableHint(command string) string {
+	switch {
+	case readOnly(command):
+		return startsOver(command, " when the service is back")
+	case command == "run" || command == "retry":
+		return "the pass stands as it was saved last; run again when the service is back"
+	}
+	return "run again when the service is back"
+}
+
+// interruptedHint is for a command that was stopped before its end.
+func interruptedHint(command string) string {
+	switch {
+	case readOnly(command):
+		return startsOver(command, "")
+	case command == "run":
+		return "run again to resume the pass"
+	case command == "retry":
+		return "run rotator retry again for the rest of the ledger"
+	}
+	return "run again"
+}
+
+// startsOver is the advice for a read-only command that did not come to its end. when
+// says when to run it again, or is "".
+func startsOver(command, when string) string {
+	return fmt.Sprintf("%s keeps no checkpoint, so it starts over when it is run again; "+
+		"run rotator %s again%s", command, command, when)
+}
+
+// outputHint is for a result that could not be written to stdout.
+func outputHint(command string) string {
+	if command == "run" || command == "retry" {
+		return "the result is in the checkpoint; rotator report prints it again"
+	}
+	return "free space where stdout is written to, or write it elsewhere, and run again"
+}
 
 // cutShort says whether there was no more time for the checkpoint, since the command
 // was told to stop: that says nothing of the checkpoint.
 func cutShort(err error) bool { return rotate.Classify(err) == rotate.ClassStopped }
+
+// accessHint is for a denial, a key that cannot be used or credentials that were refused,
+// if nothing is known about the ledger.
+func accessHint(command string) string {
+	if readOnly(command) {
+		return startsOver(command, " when this is corrected")
+	}
+	return "correct this and run again to go on"
+}
 
 // storageHint is for a place that cannot be written. A checkpoint that cannot be
 // trusted says itself what to do.
@@ -135,14 +249,14 @@ func storageHint(err error) string {
 	return "nothing is lost: correct this, such as making the place writable, and run again"
 }
 
-func stopCode(stop *rotate.StopError) (code int, hint string) {
+func stopCode(command string, stop *rotate.StopError) (code int, hint string) {
 	switch stop.Kind {
 	case rotate.StopInterrupted:
-		return exitInterrupted, ""
+		return exitInterrupted, interruptedHint(command)
 	case rotate.StopUnavailable:
-		return exitUnavailable, hintUnavailable
+		return exitUnavailable, unavailableHint(command)
 	case rotate.StopAccess:
-		return exitAccess, "no slot was marked failed for this; mend it and run again to go on"
+		return exitAccess, accessHint(command)
 	case rotate.StopStorage:
 		return exitStorage, storageHint(stop)
 	case rotate.StopFenced:
@@ -163,16 +277,16 @@ func serviceDenies(err error) bool {
 }
 
 // serviceCode is for what a service said before a run began.
-func serviceCode(err error) (code int, hint string) {
+func serviceCode(command string, err error) (code int, hint string) {
 	switch rotate.Classify(err) {
 	case rotate.ClassDenied, rotate.ClassCredentials, rotate.ClassKeyState:
 		return exitAccess, "check the credentials and the IAM policy (deploy/iam)"
 	case rotate.ClassThrottled, rotate.ClassTransient, rotate.ClassUnknown:
-		return exitUnavailable, "run again when the service is back"
+		return exitUnavailable, unavailableHint(command)
 	case rotate.ClassMissing:
 		return exitJob, ""
 	case rotate.ClassStopped:
-		return exitInterrupted, "stopped before the end; run again"
+		return exitInterrupted, interruptedHint(command)
 	}
 	return exitInternal, ""
 }

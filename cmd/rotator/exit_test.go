@@ -54,7 +54,7 @@ func TestStorageExits(t *testing.T) {
 			"after a run":     &storageError{what: "save the pass", err: &rotate.StopError{Kind: kind, What: "save the checkpoint", Err: c.err}},
 			"in and after it": errors.Join(&rotate.StopError{Kind: kind, Err: c.err}, &storageError{what: "save the pass", err: c.err}),
 		} {
-			code, hint := exitCode(err)
+			code, hint := exitCode("run", err)
 			if code != c.code || !strings.Contains(hint, c.hint) || c.code == exitStorage && (hint == "") != (c.hint == "") {
 				t.Errorf("%s, %s: exit code %d and hint %q, want %d and %q", name, where, code, hint, c.code, c.hint)
 			}

@@ -406,6 +406,7 @@ func deniedItems(t *testing.T) {
 				t.Errorf("want exit code %d: %s", exitAccess, r)
 			}
 			w.CheckPartial(t, r.Summary)
+			deniedInLedger(t, w, r)
 			w.Server.KMS().SetPolicy(nil)
 			w.Server.DynamoDB().SetPolicy(nil)
 			w.Server.S3().SetPolicy(nil)

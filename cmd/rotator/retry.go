@@ -67,8 +67,9 @@ func retryJob(ctx context.Context, c *common, job *config.Job) error {
 	if err := s.finish(last, p, state); err != nil {
 		return errors.Join(worked, err)
 	}
+	worked = s.withLedger(worked)
 	if err := s.print(); err != nil {
-		return err
+		return errors.Join(worked, err)
 	}
 	if worked != nil {
 		return worked

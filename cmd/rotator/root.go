@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
@@ -27,18 +28,22 @@ type streams struct {
 	// nil.
 	terminal *os.File
 	secrets  *redact.Redactor
-	logger   *zap.Logger
-	level    zap.AtomicLevel // of logger
+	// result is what out writes to. It keeps the first error, for output whose writer
+	// ignores errors, such as help.
+	result *resultWriter
+	logger *zap.Logger
+	level  zap.AtomicLevel // of logger
 }
 
 // newStreams wraps the streams of the process with escaping and redaction.
 func newStreams(in io.Reader, out, err io.Writer) streams {
-	s := streams{in: in, secrets: redact.New(), level: zap.NewAtomicLevel()}
+	s := streams{in: in, secrets: redact.New(), level: zap.NewAtomicLevel(),
+		result: &resultWriter{w: out}}
 	if file, ok := err.(*os.File); ok && telemetry.IsTerminal(file) {
 		s.terminal = file
 	}
 	s.secrets.Add(environmentSecrets(os.Environ())...)
-	s.out = redact.NewWriter(s.secrets, printable.NewWriter(out))
+	s.out = redact.NewWriter(s.secrets, printable.NewWriter(s.result))
 	s.err = redact.NewWriter(s.secrets, printable.NewWriter(err))
 	s.logger = telemetry.NewLogger(telemetry.Config{Level: s.level, Output: s.err,
 		People: s.terminal != nil, Redact: s.secrets.Text})
@@ -62,8 +67,7 @@ func run(ctx context.Context, args []string, std streams) (code int) {
 	defer std.recovered(&code)
 	root := newRootCommand(std)
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
-	return std.explain(err)
+	return std.explain(std.withOutput(root.ExecuteContext(ctx)))
 }
 
 // recovered prints a panic of the main goroutine with escaping and redaction,
@@ -94,6 +98,7 @@ Results go to stdout, logs and progress to stderr. Exit codes: docs/operations.m
 		},
 	}
 	root.SuggestionsMinimumDistance = 2
+	root.SetHelpCommand(newHelpCommand())
 	root.SetIn(std.in)
 	root.SetOut(std.out)
 	root.SetErr(std.err)
@@ -104,31 +109,73 @@ Results go to stdout, logs and progress to stderr. Exit codes: docs/operations.m
 		newRunCommand(std), newAuditCommand(std), newVerifyCommand(std), newRetryCommand(std),
 		newStatusCommand(std), newReportCommand(std), newCheckpointCommand(std), newDemoCommand(std), newSchemaCommand(std), newVersionCommand(std),
 	)
+	strictCompletion(root)
 	return root
+}
+
+// strictCompletion makes superfluous arguments of cobra's completion commands a mistake of
+// the command line, as those of other commands are.
+func strictCompletion(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		if cmd.Name() != "completion" {
+			continue
+		}
+		cmd.Args = noArguments
+		cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+			_ = cmd.Help()
+			return usagef("name a shell: %s bash", cmd.CommandPath())
+		}
+		for _, shell := range cmd.Commands() {
+			shell.Args = noArguments
+		}
+	}
+}
+
+// newHelpCommand is cobra's help command, except that an unknown topic is an error.
+func newHelpCommand() *cobra.Command {
+	return &cobra.Command{Use: "help [command]", Short: "Help about any command",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			about, rest, err := cmd.Root().Find(args)
+			if err != nil || len(rest) > 0 {
+				return usagef("there is no help on %q; see %s --help", strings.Join(args, " "),
+					cmd.Root().CommandPath())
+			}
+			about.InitDefaultHelpFlag()
+			return about.Help()
+		}}
 }
 
 // jobCommand makes a command that reads a job file.
 func jobCommand(std streams, use, short, long string, work func(context.Context, *common, *config.Job) error) *cobra.Command {
 	c := &common{streams: std}
-	cmd := &cobra.Command{Use: use, Short: short, Long: long, Args: noArguments, RunE: func(cmd *cobra.Command, _ []string) error {
-		if c.output != "text" && c.output != "json" {
-			return usagef("-o %s: the outputs are text and json", c.output)
-		}
-		if c.verbose {
-			c.level.SetLevel(zapcore.DebugLevel)
-		}
-		job, err := config.Load(c.file, os.LookupEnv)
-		if err != nil {
-			return err
-		}
-		c.secrets.Add(job.KMS.GrantTokens...)
-		return work(cmd.Context(), c, job)
-	}}
+	cmd := &cobra.Command{Use: use, Short: short, Long: long, Args: noArguments}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		return inCommand(cmd.Name(), c.onJob(cmd.Context(), work))
+	}
 	cmd.Flags().StringVarP(&c.file, "file", "f", "job.yaml", "job file")
 	cmd.Flags().StringVarP(&c.output, "output", "o", "text", "form of the result on stdout: text or json")
 	cmd.Flags().BoolVarP(&c.verbose, "verbose", "v", false, "log more")
 	cmd.Flags().BoolVar(&c.sdk, "sdk", false, "leave every request to the AWS SDK as it is, which costs more processor time; results are the same")
 	return cmd
+}
+
+// onJob reads the job file and works on it.
+func (c *common) onJob(
+	ctx context.Context, work func(context.Context, *common, *config.Job) error,
+) error {
+	if c.output != "text" && c.output != "json" {
+		return usagef("-o %s: the outputs are text and json", c.output)
+	}
+	if c.verbose {
+		c.level.SetLevel(zapcore.DebugLevel)
+	}
+	job, err := config.Load(c.file, os.LookupEnv)
+	if err != nil {
+		return err
+	}
+	c.secrets.Add(job.KMS.GrantTokens...)
+	return work(ctx, c, job)
 }
 
 // askingCommand makes a command that reads a job file and asks KMS about slots.

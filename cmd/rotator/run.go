@@ -64,8 +64,9 @@ func runJob(ctx context.Context, c *common, job *config.Job, restart bool) error
 	if err := s.finish(last, p, state); err != nil {
 		return errors.Join(worked, err)
 	}
+	worked = s.withLedger(worked)
 	if err := s.print(); err != nil {
-		return err
+		return errors.Join(worked, err)
 	}
 	if worked != nil {
 		return worked

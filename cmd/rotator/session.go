@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -262,10 +263,7 @@ func (s *session) print() error {
 	if s.output == "json" {
 		write = s.summary.JSON
 	}
-	if err := write(s.out); err != nil {
-		return &storageError{what: "print the result", err: err}
-	}
-	return nil
+	return write(s.out)
 }
 
 // exceptions returns the error with the exit code of a complete pass that has a
@@ -277,4 +275,27 @@ func (s *session) exceptions() error {
 	}
 	return &outcomeError{code: exitExceptions, text: fmt.Sprintf(
 		"complete, with %d slots in the ledger; rotator report --ledger lists them, rotator retry tries them again", n)}
+}
+
+// withLedger adds the advice for a stop because of a denial, an unusable key or refused
+// credentials. It names the slots of the pass that are in the ledger because access was
+// denied. It must be called after the summary has its figures.
+func (s *session) withLedger(err error) error {
+	stop := (*rotate.StopError)(nil)
+	if !errors.As(err, &stop) || stop.Kind != rotate.StopAccess {
+		return err
+	}
+	var denied int64
+	for _, r := range s.summary.Reasons {
+		if rotate.DeniedReason(r.Reason) {
+			denied += r.Slots
+		}
+	}
+	hint := "no slot is in the ledger because of this; correct it and run again to go on"
+	if denied > 0 {
+		hint = fmt.Sprintf("%d slots of this pass are in the ledger because access was denied "+
+			"(rotator report --ledger); correct it, finish the pass with rotator run, and try "+
+			"them again with rotator retry", denied)
+	}
+	return &hintedError{err, hint}
 }

@@ -320,6 +320,14 @@ func transport(err error) bool {
 		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.EPIPE)
 }
 
+// DeniedReason reports whether a reason in the ledger means that access was denied.
+func DeniedReason(reason string) bool {
+	if reason == "" || reason == reasonAccessDenied || reason == "forbidden" {
+		return reason != ""
+	}
+	return classifyCode(strings.ToUpper(reason[:1])+reason[1:]) == ClassDenied
+}
+
 // reasonOf makes the word for the ledger out of an error: the service's own
 // code where there is one. The text of an error never goes there, since it may
 // repeat what was sent, and of a code nothing that looks like a secret.

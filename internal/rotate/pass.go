@@ -112,11 +112,28 @@ func SameKeys(pass checkpoint.Pass, keys Keys) error {
 	for i := range min(len(was), len(is)) {
 		if was[i].ARN != is[i].ARN {
 			return &StopError{Kind: StopJob, What: fmt.Sprintf(
-				"%s was %s when pass %d began and is %s now; point it back to finish the pass, or name the key by its ARN (which begins a new pass)",
-				is[i].Given, was[i].ARN, pass.Number, is[i].ARN)}
+				"%s was %s when pass %d began and is %s now; point it back to go on with pass "+
+					"%d, or %s", is[i].Given, was[i].ARN, pass.Number, is[i].ARN, pass.Number,
+				newPassAdvice(pass, was[i].ARN))}
 		}
 	}
 	return nil
+}
+
+// newPassAdvice is how to begin a new pass after a name of a key was pointed at another
+// key. was is the key at the beginning of pass.
+func newPassAdvice(pass checkpoint.Pass, was string) string {
+	command := "rotator run --restart"
+	if pass.Status == checkpoint.Finished {
+		command = "rotator run"
+	}
+	advice := fmt.Sprintf("begin a new pass with %s, which keeps the records of pass %d",
+		command, pass.Number)
+	if mode := Mode(pass.Mode); mode != ModeRefresh && mode != ModeContext {
+		advice = fmt.Sprintf("add %s to source.keys, because ciphertexts are under it, and %s",
+			was, advice)
+	}
+	return advice
 }
 
 func beginPass(

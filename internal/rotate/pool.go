@@ -264,7 +264,7 @@ func (r *Rotator) ending(ctx context.Context, life contexts, flush error) error 
 		return storeError(flush)
 	}
 	if ctx.Err() != nil {
-		return &StopError{Kind: StopInterrupted, What: "stopped before the end; run again to resume"}
+		return &StopError{Kind: StopInterrupted, What: "stopped before the end"}
 	}
 	return cause
 }
@@ -283,7 +283,7 @@ func storeError(err error) error {
 	case ClassDenied, ClassCredentials:
 		return &StopError{Kind: StopAccess, What: "save the checkpoint", Err: err}
 	case ClassStopped:
-		return &StopError{Kind: StopInterrupted, What: "stopped before the checkpoint could be read or saved; run again to resume", Err: err}
+		return &StopError{Kind: StopInterrupted, What: "stopped before the checkpoint could be read or saved", Err: err}
 	}
 	if CheckpointAway(err) {
 		return &StopError{Kind: StopUnavailable, What: "save the checkpoint", Err: err}

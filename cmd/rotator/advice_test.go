@@ -1,0 +1,121 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"rotator/internal/rotate"
+	"rotator/internal/trial"
+)
+
+// TestFullStdout writes the output of every command to a full disk.
+func TestFullStdout(t *testing.T) {
+	t.Parallel()
+	w := newTrial(t, fewer())
+	w.Must(t, complete(), "run", "-o", "json")
+	for _, c := range []struct {
+		command string
+		jobless bool
+	}{
+		{"status", false}, {"status -o json", false},
+		{"report", false}, {"report -o json", false}, {"report --check", false},
+		{"report --ledger", false}, {"report --ledger -o json", false},
+		{"audit", false}, {"verify -o json", false}, {"audit --fail-on-remaining", false},
+		{"retry", false}, {"run -o json", false},
+		{"version", true}, {"schema", true},
+		{"help", true}, {"help run", true}, {"--help", true}, {"audit --help", true},
+		{"completion bash", true},
+	} {
+		p := w.Command(strings.Fields(c.command)...)
+		if c.jobless {
+			p.Args = p.Args[:len(p.Args)-2] // -f job.yaml
+		}
+		fullStdout(t, p)
+		r := p.Begin(t).End(t)
+		if r.Code != exitStorage || !strings.Contains(r.Log, "write to stdout: ") ||
+			!strings.Contains(r.Log, "no space left on device") {
+			t.Errorf("want exit code %d, and why: %s", exitStorage, r)
+		}
+	}
+}
+
+// fullStdout makes every write of a command to stdout fail.
+func fullStdout(t *testing.T, p *trial.Process) {
+	t.Helper()
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = full.Close() })
+	p.Stdout = full
+}
+
+// TestStoppedCommandsAdvise sends SIGTERM to commands under way. A run or retry is resumed;
+// audit and verify start over.
+func TestStoppedCommandsAdvise(t *testing.T) {
+	t.Parallel()
+	w := newTrial(t, trial.Config{Rate: 40})
+	for command, advice := range map[string]string{
+		"audit":  "rotator: audit keeps no checkpoint, so it starts over when it is run again",
+		"verify": "rotator: verify keeps no checkpoint, so it starts over when it is run again",
+		"run":    "rotator: run again to resume the pass",
+	} {
+		p := w.Command(command, "--exact").Begin(t)
+		until(t, "some requests", asked(w, 10))
+		p.Signal(t, syscall.SIGTERM)
+		r := p.End(t)
+		if r.Code != exitInterrupted || !strings.Contains(r.Log, advice) {
+			t.Errorf("want exit code %d and %q: %s", exitInterrupted, advice, r)
+		}
+		if resumes := strings.Contains(r.Log, "resume"); resumes != (command == "run") {
+			t.Errorf("%s: the advice to resume is for run only: %s", command, r)
+		}
+	}
+}
+
+// deniedInLedger checks what a run that was stopped for denials reports about the ledger.
+func deniedInLedger(t *testing.T, w *trial.World, r trial.Result) {
+	t.Helper()
+	n := 0
+	for _, e := range ledger(t, w) {
+		if rotate.DeniedReason(e.Reason) {
+			n++
+		}
+	}
+	want := "rotator: no slot is in the ledger because of this"
+	if n > 0 {
+		want = fmt.Sprintf("rotator: %d slots of this pass are in the ledger because access was "+
+			"denied", n)
+	}
+	if !strings.Contains(r.Log, want) {
+		t.Errorf("want %q: %s", want, r)
+	}
+}
+
+// TestExitCodePrecedence: of several causes the code of the first in the documented order is
+// used.
+func TestExitCodePrecedence(t *testing.T) {
+	codes := []int{exitJob, exitAccess, exitBusy, exitStorage, exitUnavailable, exitInterrupted,
+		exitRemaining, exitExceptions}
+	for i, first := range codes {
+		for _, second := range codes[i:] {
+			errs := []error{&outcomeError{code: first, text: "one"},
+				&outcomeError{code: second, text: "other"}}
+			for range 2 {
+				if got, _ := exitCode("run", joined(errs)); got != first {
+					t.Errorf("%d and %d give %d, want %d", first, second, got, first)
+				}
+				slices.Reverse(errs)
+			}
+		}
+	}
+}
+
+type joined []error
+
+func (j joined) Error() string   { return "several" }
+func (j joined) Unwrap() []error { return j }

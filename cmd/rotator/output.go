@@ -1,0 +1,59 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+)
+
+// outputError says that a result could not be written to stdout.
+type outputError struct{ err error }
+
+func (e *outputError) Error() string { return fmt.Sprintf("write to stdout: %v", e.err) }
+func (e *outputError) Unwrap() error { return e.err }
+
+// resultWriter writes to stdout. Its errors are *outputError. After the first error
+// nothing more is written, so that a truncated result has no later part. It is safe for
+// concurrent use.
+type resultWriter struct {
+	mu  sync.Mutex
+	w   io.Writer
+	err error
+}
+
+// Write implements io.Writer.
+func (r *resultWriter) Write(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.err != nil {
+		return 0, r.err
+	}
+	n, err := r.w.Write(p)
+	if err != nil {
+		r.err = &outputError{err}
+	}
+	return n, r.err
+}
+
+func (r *resultWriter) failure() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.err
+}
+
+// withOutput adds the error of stdout to that of a command, unless the command has
+// returned it.
+func (s streams) withOutput(err error) error {
+	failed := s.result.failure()
+	if failed == nil || errors.Is(err, failed) {
+		return err
+	}
+	if in, ok := err.(*commandError); ok {
+		return inCommand(in.command, errors.Join(in.err, failed))
+	}
+	if err == nil {
+		return failed
+	}
+	return errors.Join(err, failed)
+}
