@@ -13,10 +13,10 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
@@ -28,11 +28,10 @@ import (
 	"rotator/internal/rotate"
 )
 
-// loadAWS reads the AWS configuration of the environment. The SDK's retries are
-// off, since every attempt has to pass rotator's limiter, and its pool of idle
-// connections is made as large as the pool of workers: with the default of 10
-// most requests would open a connection of their own. A request with its answer ends
-// after timeout; the SDK sets no limit.
+// loadAWS reads the AWS configuration of the environment. Its pool of idle connections is
+// made as large as the pool of workers: with the default of 10 most requests would open a
+// connection of their own. A request with its answer ends after timeout; the SDK sets no
+// limit. The retries of the clients are those of attempts.go.
 func (s streams) loadAWS(
 	ctx context.Context, workers int, timeout time.Duration,
 ) (aws.Config, error) {
@@ -40,12 +39,13 @@ func (s streams) loadAWS(
 		workers = mostWorkers()
 	}
 	cfg, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithHTTPClient(newHTTPClient(workers, timeout)),
-		awsconfig.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }),
+		awsconfig.WithRetryer(fewAttempts), // of the clients that fetch credentials
 		awsconfig.WithLogger(sdkLogger{s.logger}),
 		awsconfig.WithAPIOptions([]func(*middleware.Stack) error{answerlimit.New().Install}))
 	if err != nil {
 		return aws.Config{}, fmt.Errorf("read the AWS configuration: %w", err)
 	}
+	cfg.Retryer = singleAttempts
 	cfg.Credentials = named(cfg.Credentials, s.learn)
 	renewing(&cfg)
 	keepingConnections(&cfg)
@@ -183,7 +183,7 @@ func at(base aws.Config, region, endpoint, role string) aws.Config {
 		cfg.Region = region
 	}
 	if role != "" {
-		roles := sts.NewFromConfig(cfg, func(o *sts.Options) { o.Retryer = retry.NewStandard() })
+		roles := sts.NewFromConfig(cfg, func(o *sts.Options) { o.Retryer = fewAttempts() })
 		learn := func(aws.Credentials) {}
 		if n, ok := base.Credentials.(namedCredentials); ok {
 			learn = n.learn
@@ -197,6 +197,9 @@ func at(base aws.Config, region, endpoint, role string) aws.Config {
 	}
 	return cfg
 }
+
+// tableClient returns a client for the items of a table.
+func tableClient(cfg aws.Config) *dynamodb.Client { return dynamodb.NewFromConfig(cfg) }
 
 // objectClient is a client for the objects of a bucket. Of itself it neither sends nor
 // checks checksums: s3scan asks for both with every body, and the SDK would add nothing

@@ -43,7 +43,8 @@ func accountOf(ctx context.Context, cfg aws.Config) string {
 	if held, err := cfg.Credentials.Retrieve(ctx); err == nil && held.AccountID != "" {
 		return held.AccountID
 	}
-	out, err := sts.NewFromConfig(cfg).GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
+	client := sts.NewFromConfig(cfg, func(o *sts.Options) { o.Retryer = fewAttempts() })
+	out, err := client.GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
 	if err != nil {
 		return ""
 	}

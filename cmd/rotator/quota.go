@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/servicequotas"
 	"github.com/aws/aws-sdk-go-v2/service/servicequotas/types"
 	"github.com/aws/smithy-go"
@@ -51,7 +50,7 @@ func (w *wiring) wireRate(ctx context.Context, base aws.Config) (note string) {
 	}
 	// The quota is that of whoever calls KMS, but its endpoint knows no quotas.
 	cfg := at(base, w.job.KMS.Region, "", w.job.KMS.RoleARN)
-	client := servicequotas.NewFromConfig(cfg, func(o *servicequotas.Options) { o.Retryer = retry.NewStandard() })
+	client := quotaClient(cfg)
 	var quota float64
 	for _, code := range quotasOf(w.keys) {
 		perSecond, from := readQuota(ctx, client, code, cfg.Region)
@@ -63,6 +62,12 @@ func (w *wiring) wireRate(ctx context.Context, base aws.Config) (note string) {
 		}
 	}
 	return note
+}
+
+func quotaClient(cfg aws.Config) *servicequotas.Client {
+	return servicequotas.NewFromConfig(cfg, func(o *servicequotas.Options) {
+		o.Retryer = fewAttempts()
+	})
 }
 
 func number(x float64) string { return strconv.FormatFloat(x, 'f', -1, 64) }

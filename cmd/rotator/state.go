@@ -5,15 +5,12 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/aws/ratelimit"
-	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"go.uber.org/zap"
@@ -255,10 +252,7 @@ func (s streams) sharedStore(
 	if place.Table != "" {
 		store = checkpoint.NewDynamoDB(stateTable(cfg), place.Table, patience)
 	} else {
-		store = checkpoint.NewS3(s3.NewFromConfig(cfg, func(o *s3.Options) {
-			o.Retryer = patient()
-			o.UsePathStyle = o.UsePathStyle || o.BaseEndpoint != nil
-		}), place.Bucket, place.Prefix, patience)
+		store = checkpoint.NewS3(stateBucket(cfg), place.Bucket, place.Prefix, patience)
 	}
 	if err := store.Check(ctx); err != nil {
 		return nil, storeProblem(job, "open the checkpoint", err)
@@ -267,14 +261,13 @@ func (s streams) sharedStore(
 }
 
 func stateTable(cfg aws.Config) *dynamodb.Client {
-	return dynamodb.NewFromConfig(cfg, func(o *dynamodb.Options) { o.Retryer = patient() })
+	return dynamodb.NewFromConfig(cfg, func(o *dynamodb.Options) { o.Retryer = patientAttempts() })
 }
 
-// patient retries for as long as an operation has time: a checkpoint is small and
-// its requests are few, so they need no limiter.
-func patient() aws.Retryer {
-	return retry.NewStandard(func(o *retry.StandardOptions) {
-		o.MaxAttempts, o.MaxBackoff, o.RateLimiter = math.MaxInt32, 2*time.Second, ratelimit.None // 0 would mean 3
+func stateBucket(cfg aws.Config) *s3.Client {
+	return s3.NewFromConfig(cfg, func(o *s3.Options) {
+		o.Retryer = patientAttempts()
+		o.UsePathStyle = o.UsePathStyle || o.BaseEndpoint != nil
 	})
 }
 

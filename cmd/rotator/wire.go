@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 
 	"rotator/internal/artifact"
@@ -340,7 +339,7 @@ func (w *wiring) newPlace(base aws.Config, target config.Target, format *ciphert
 	if t := target.DynamoDB; t != nil {
 		p.kind, p.partial = "dynamodb", !format.Whole() && target.Search != config.SearchAll
 		cfg := at(base, t.Region, t.Endpoint, t.RoleARN)
-		client := dynamodb.NewFromConfig(cfg)
+		client := tableClient(cfg)
 		p.where = whereOf(target, cfg, client.Options().BaseEndpoint)
 		p.source = dynamoscan.New(dynamoscan.Config{
 			Client:        client,

@@ -1,0 +1,64 @@
+package main
+
+import (
+	"errors"
+	"math"
+	"net/http"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/ratelimit"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+)
+
+// Every client has one of the retryers of this file. All figures are stated here, because
+// the defaults of the SDK differ by service and change with its releases. AWS_MAX_ATTEMPTS
+// and AWS_RETRY_MODE have no effect: LoadDefaultConfig does not read them if it is given a
+// retryer.
+const (
+	// retryBase is the upper bound of the first delay. The SDK doubles it with each attempt,
+	// draws the delay between 0 and that, and starts at 1 s after a throttling error.
+	retryBase = 50 * time.Millisecond
+	// retryMost is the upper bound of each delay. It is less than the SDK's 20 s: leases
+	// depend on the requests of the checkpoint.
+	retryMost = 2 * time.Second
+	// mostAttempts is the number of attempts of fewAttempts.
+	mostAttempts = 3
+)
+
+// singleAttempts returns the retryer of the clients of KMS and of targets. The SDK makes
+// one attempt. The engine retries, because every attempt must pass a limiter.
+func singleAttempts() aws.Retryer { return aws.NopRetryer{} }
+
+// fewAttempts returns the retryer of the clients of STS, Service Quotas and the providers
+// of credentials. Their requests are few and pass no limiter.
+func fewAttempts() aws.Retryer { return standardAttempts(mostAttempts) }
+
+// patientAttempts returns the retryer of the clients of a checkpoint. It retries until the
+// context of the operation ends. The requests of a checkpoint are few and pass no limiter.
+func patientAttempts() aws.Retryer { return standardAttempts(math.MaxInt32) } // 0 would mean 3
+
+// standardAttempts returns a retryer without the SDK's bucket of retry tokens. The bucket
+// would end retries before their time when many requests fail at once. Every answer with
+// status 429 counts as throttling, as in the SDK's client of the credentials endpoint of
+// containers.
+func standardAttempts(most int) aws.Retryer {
+	return retry.NewStandard(func(o *retry.StandardOptions) {
+		o.MaxAttempts = most
+		o.BaseDelay = retryBase
+		o.MaxBackoff = retryMost
+		o.RateLimiter = ratelimit.None
+		o.Retryables = append(o.Retryables, retry.RetryableHTTPStatusCode{
+			Codes: map[int]struct{}{http.StatusTooManyRequests: {}},
+		})
+		o.Throttles = append(o.Throttles, retry.IsErrorThrottleFunc(tooManyRequests))
+	})
+}
+
+func tooManyRequests(err error) aws.Ternary {
+	var answered interface{ HTTPStatusCode() int }
+	if errors.As(err, &answered) && answered.HTTPStatusCode() == http.StatusTooManyRequests {
+		return aws.TrueTernary
+	}
+	return aws.UnknownTernary
+}
