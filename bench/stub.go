@@ -217,6 +217,12 @@ func (s *stub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if _, err := body.ReadFrom(r.Body); err != nil {
 		return
 	}
+	if isHealth(r) {
+		s.count("health checks")
+		time.Sleep(s.latency)
+		_, _ = w.Write([]byte("healthy: dynamodb.us-east-1.amazonaws.com "))
+		return
+	}
 	if !strings.HasPrefix(r.Header.Get("Authorization"), "AWS4-HMAC-SHA256 Credential=") {
 		s.vault.fault("a request was not signed")
 	}
@@ -244,6 +250,11 @@ func (s *stub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodHead {
 		_, _ = w.Write(a.body) // a client that is gone shows in its own result
 	}
+}
+
+// isHealth reports whether a request is the health check of DynamoDB, which is not signed.
+func isHealth(r *http.Request) bool {
+	return r.Method == http.MethodGet && r.URL.Path == "/" && r.Header.Get("Authorization") == ""
 }
 
 func (a *answer) set(name, value string) {

@@ -82,16 +82,19 @@ func (m *mixed) s3Requests() (n int) {
 	return n
 }
 
-// TestDynamoDBRequests: a run opens the connections to each table of several pages by
-// one DescribeTable each, and an audit, which has nothing to write, none.
+// TestDynamoDBRequests: each command calls DescribeTable once for each table. A run opens
+// the connections to each table of several pages by health checks, and an audit, which
+// has nothing to write, opens none.
 func TestDynamoDBRequests(t *testing.T) {
 	const rows, workers, segments, tables = 3 * pageItems, 4, 2, 2
 	m := newMixed(t, 0)
-	job := fmt.Sprintf("job: requests\ndestination: { key: %q }\nsource: { keys: [%q] }\nkms: { rate: 100000 }\nworkers: %d\ntargets:\n", m.keys["new"], m.keys["old"], workers)
+	job := fmt.Sprintf("job: requests\ndestination: { key: %q }\nsource: { keys: [%q] }\n"+
+		"kms: { rate: 100000 }\nworkers: %d\ntargets:\n", m.keys["new"], m.keys["old"], workers)
 	for i := range tables {
 		table := fmt.Sprintf("table-%d", i)
 		m.fillTable(t, table, rows)
-		job += fmt.Sprintf("  - dynamodb: { table: %s, segments: %d }\n    format: raw\n    slots: [{ path: blob }]\n", table, segments)
+		job += fmt.Sprintf("  - dynamodb: { table: %s, segments: %d }\n    format: raw\n"+
+			"    slots: [{ path: blob }]\n", table, segments)
 	}
 	file := filepath.Join(t.TempDir(), "job.yaml")
 	if err := os.WriteFile(file, []byte(job), 0o600); err != nil {
@@ -106,9 +109,13 @@ func TestDynamoDBRequests(t *testing.T) {
 			t.Fatalf("%s: exit %d: %s%s", c.command, code, out, errs)
 		}
 		after := m.server.Faults().Counts()
-		n := after["dynamodb:DescribeTable"] - before["dynamodb:DescribeTable"] - c.opening
-		if n < 2*tables || n > (1+segments)*tables { // the check, and each scanner that finds that the keys are not known
-			t.Errorf("%s: %d times DescribeTable beside %d for connections", c.command, n, c.opening)
+		for operation, want := range map[string]int{
+			"dynamodb:DescribeTable": tables,
+			"dynamodb:Health":        c.opening,
+		} {
+			if n := after[operation] - before[operation]; n != want {
+				t.Errorf("%s: %d times %s, want %d", c.command, n, operation, want)
+			}
 		}
 		if n := after["dynamodb:Scan"] - before["dynamodb:Scan"]; n < tables*rows/pageItems {
 			t.Errorf("%s: %d pages: a table has to have several", c.command, n)

@@ -158,7 +158,7 @@ func Operation(r *http.Request) string {
 
 // choose tells services apart by the marks that the protocols of the SDK clients
 // leave: a target header for those that speak JSON, a form for STS. What has none
-// is S3, path style.
+// is S3, path style, but for a health check of DynamoDB.
 func choose[T any](r *http.Request, kms, dynamo, quotas, sts, s3 T) T {
 	target := r.Header.Get("X-Amz-Target")
 	switch {
@@ -168,6 +168,8 @@ func choose[T any](r *http.Request, kms, dynamo, quotas, sts, s3 T) T {
 		return dynamo
 	case strings.HasPrefix(target, quotaTarget):
 		return quotas
+	case fakedynamodb.IsHealth(r):
+		return dynamo
 	case r.Method == http.MethodPost && strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded"):
 		return sts
 	}

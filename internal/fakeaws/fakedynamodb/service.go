@@ -86,8 +86,18 @@ func (s *Service) cool(t *table, key item) error {
 
 const target = "DynamoDB_20120810."
 
-// Operation names a request: "dynamodb:Scan".
+// IsHealth reports whether a request is a health check, which is not signed and has no
+// target. S3 in path style has requests of the same form: signed ones list the buckets.
+func IsHealth(r *http.Request) bool {
+	return r.Method == http.MethodGet && r.URL.Path == "/" && r.URL.RawQuery == "" &&
+		r.Header.Get("Authorization") == ""
+}
+
+// Operation names a request: "dynamodb:Scan". A health check is "dynamodb:Health".
 func (s *Service) Operation(r *http.Request) string {
+	if IsHealth(r) {
+		return "dynamodb:Health"
+	}
 	return "dynamodb:" + strings.TrimPrefix(r.Header.Get("X-Amz-Target"), target)
 }
 
@@ -132,8 +142,13 @@ func (s *Service) operations() map[string]func(request) (any, error) {
 	}
 }
 
-// ServeHTTP handles one request of the awsJson1_0 protocol.
+// ServeHTTP handles one request of the awsJson1_0 protocol, or a health check.
 func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if IsHealth(r) {
+		w.Header().Set("Content-Type", "text/plain")
+		_, _ = fmt.Fprintf(w, "healthy: dynamodb.%s.amazonaws.com ", s.config.Region)
+		return
+	}
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		return

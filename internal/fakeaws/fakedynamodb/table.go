@@ -23,12 +23,14 @@ type table struct {
 	mu   sync.Mutex
 	rows []*row
 	byID map[string]*row
+	size int // the sum of the sizes of rows
 }
 
 type row struct {
 	hash uint64
 	id   string // canonical text of the key
 	item item
+	size int // of item
 }
 
 type keyElement struct{ AttributeName, KeyType string }
@@ -74,16 +76,12 @@ func (s *Service) createTable(r request) (any, error) {
 func (s *Service) describe(t *table) map[string]any {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	size := 0
-	for _, r := range t.rows {
-		size += r.item.size()
-	}
 	var definitions []attributeDefinition
 	for _, element := range t.schema {
 		definitions = append(definitions, attributeDefinition{element.AttributeName, t.types[element.AttributeName]})
 	}
 	return map[string]any{"TableName": t.name, "TableArn": s.arn(t.name), "TableStatus": "ACTIVE", "KeySchema": t.schema,
-		"AttributeDefinitions": definitions, "ItemCount": len(t.rows), "TableSizeBytes": size,
+		"AttributeDefinitions": definitions, "ItemCount": len(t.rows), "TableSizeBytes": t.size,
 		"CreationDateTime": float64(t.made.UnixMilli()) / 1000, "BillingModeSummary": map[string]string{"BillingMode": t.billing}}
 }
 
@@ -193,19 +191,23 @@ const maxItem = 400 << 10
 func (t *table) put(key, i item) error {
 	id, hash := t.id(key)
 	old := t.byID[id]
+	size := i.size()
 	switch {
-	case i != nil && i.size() > maxItem:
+	case i != nil && size > maxItem:
 		return invalid("Item size has exceeded the maximum allowed size")
 	case i == nil && old != nil:
 		at := t.after(hash, id) - 1
 		t.rows = slices.Delete(t.rows, at, at+1)
 		delete(t.byID, id)
+		t.size -= old.size
 	case i != nil && old != nil:
-		old.item = i
+		t.size += size - old.size
+		old.item, old.size = i, size
 	case i != nil:
-		r := &row{hash: hash, id: id, item: i}
+		r := &row{hash: hash, id: id, item: i, size: size}
 		t.rows = slices.Insert(t.rows, t.after(hash, id), r)
 		t.byID[id] = r
+		t.size += size
 	}
 	return nil
 }

@@ -2,21 +2,69 @@ package dynamoscan
 
 import (
 	"context"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/smithy-go/middleware"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"rotator/internal/scan/connect"
 )
 
-// connect opens the connections that writes and scans can need at once, by requests that
-// take no capacity of the table (API_DescribeTable). Few items need few, and a pass that
-// writes nothing has no more requests at once than it begins with.
+// maxHealth is the most bytes that are read of the answer to a health check. A
+// connection is kept only when the answer was read to its end.
+const maxHealth = 64 << 10
+
+// connect opens the connections that writes and scans can need at once. Few items need
+// few, and a pass that writes nothing has no more requests at once than it begins with.
+//
+// Each connection is opened by a GET of the endpoint, which DynamoDB answers as a health
+// check. It is not signed, names no table, uses no capacity, and does not count as a call
+// of the API. Any answer will do.
 func (t *Table) connect(ctx context.Context) {
 	t.mu.Lock()
-	pages := t.pages
+	pages, endpoint := t.pages, t.endpoint
 	t.mu.Unlock()
-	if !pages || t.config.Connections == 0 {
+	if !pages || endpoint == "" || t.config.Connections == 0 {
 		return
 	}
-	connect.Ahead(ctx, t.config.Connections, t.config.Client.Options().Credentials, func(ctx context.Context) {
-		_, _ = t.describe(ctx)
+	client := t.config.Client.Options().HTTPClient
+	connect.Ahead(ctx, t.config.Connections, nil, func(ctx context.Context) {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, endpoint, nil)
+		if err != nil {
+			return
+		}
+		response, err := client.Do(request)
+		if err != nil {
+			return
+		}
+		_, _ = io.CopyN(io.Discard, response.Body, maxHealth)
+		_ = response.Body.Close()
+	})
+}
+
+// recordEndpoint is an option of a request that records the endpoint which the SDK
+// resolved for it.
+func (t *Table) recordEndpoint(o *dynamodb.Options) {
+	record := middleware.FinalizeMiddlewareFunc("RecordEndpoint", func(
+		ctx context.Context, in middleware.FinalizeInput, next middleware.FinalizeHandler,
+	) (middleware.FinalizeOutput, middleware.Metadata, error) {
+		if request, ok := in.Request.(*smithyhttp.Request); ok {
+			endpoint := url.URL{
+				Scheme: request.URL.Scheme,
+				Host:   request.URL.Host,
+				Path:   request.URL.Path,
+			}
+			t.mu.Lock()
+			t.endpoint = endpoint.String()
+			t.mu.Unlock()
+		}
+		return next.HandleFinalize(ctx, in)
+	})
+	o.APIOptions = append(slices.Clip(o.APIOptions), func(stack *middleware.Stack) error {
+		return stack.Finalize.Add(record, middleware.After) // when the endpoint is resolved
 	})
 }

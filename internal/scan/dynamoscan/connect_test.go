@@ -29,6 +29,7 @@ type scanned struct {
 	*httptest.Server
 	last        bool
 	connections atomic.Int64
+	describes   atomic.Int64
 	hold        func() // before each answer
 }
 
@@ -49,8 +50,16 @@ func (s *scanned) serve(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.Copy(io.Discard, r.Body)
 	time.Sleep(latency)
 	s.hold()
+	if r.Method == http.MethodGet {
+		if r.Header.Get("Authorization") != "" || r.Header.Get("X-Amz-Target") != "" {
+			w.WriteHeader(http.StatusBadRequest)
+		}
+		_, _ = io.WriteString(w, "healthy: dynamodb.eu-west-1.amazonaws.com ")
+		return
+	}
 	answer := `{"Items":[{"k":{"S":"1"}}],"LastEvaluatedKey":{"k":{"S":"1"}}}`
 	if strings.HasSuffix(r.Header.Get("X-Amz-Target"), ".DescribeTable") {
+		s.describes.Add(1)
 		answer = `{"Table":{"KeySchema":[{"AttributeName":"k","KeyType":"HASH"}],"AttributeDefinitions":[{"AttributeName":"k","AttributeType":"S"}]}}`
 	} else if s.last {
 		answer = `{"Items":[{"k":{"S":"1"}}]}`
@@ -108,6 +117,9 @@ func TestConnectionsAreThereBeforeTheyAreNeeded(t *testing.T) {
 			reading.Wait()
 			if n := server.connections.Load(); n != c.want {
 				t.Errorf("%d connections when all asked at once, want %d", n, c.want)
+			}
+			if n := server.describes.Load(); n != 1 {
+				t.Errorf("%d times DescribeTable, want 1", n)
 			}
 		})
 	}

@@ -66,6 +66,8 @@ type Table struct {
 	items int64
 	arn   string // "" before Check
 	pages bool   // there is more than one
+	// endpoint is the URL of the service; "" before the first DescribeTable.
+	endpoint string
 }
 
 // keyTypes are the attributes of a primary key.
@@ -115,11 +117,12 @@ func (t *Table) Check(ctx context.Context) error {
 		return &scan.MissingError{Field: "dynamodb.table", Detail: fmt.Sprintf(
 			"table %s is %s, so its items cannot be read and written now; run again when it is ACTIVE", t.config.Table, table.TableStatus)}
 	}
+	keys := keysOf(table)
 	t.mu.Lock()
 	t.items = aws.ToInt64(table.ItemCount)
 	t.arn = aws.ToString(table.TableArn)
+	t.keys = keys
 	t.mu.Unlock()
-	keys := keysOf(table)
 	for _, name := range t.config.Writes {
 		if _, ok := keys[name]; ok {
 			return &scan.MissingError{Field: "slots", Detail: fmt.Sprintf(
@@ -135,7 +138,8 @@ func (t *Table) Check(ctx context.Context) error {
 
 // describe asks for the table (API_DescribeTable).
 func (t *Table) describe(ctx context.Context) (*types.TableDescription, error) {
-	out, err := t.config.Client.DescribeTable(ctx, &dynamodb.DescribeTableInput{TableName: &t.config.Table})
+	in := &dynamodb.DescribeTableInput{TableName: &t.config.Table}
+	out, err := t.config.Client.DescribeTable(ctx, in, t.recordEndpoint)
 	if missing := (*types.ResourceNotFoundException)(nil); errors.As(err, &missing) {
 		return nil, &scan.MissingError{Field: "dynamodb.table", Detail: fmt.Sprintf(
 			"there is no table %s in %s in this account; check the name, the Region and the account", t.config.Table, t.config.Client.Options().Region)}
@@ -161,8 +165,8 @@ func keysOf(table *types.TableDescription) keyTypes {
 	return keys
 }
 
-// primaryKey returns the key attributes and their types, which never change, so
-// they are asked for once.
+// primaryKey returns the key attributes and their types, which never change. They are
+// known from Check; without it, DescribeTable is called once more.
 func (t *Table) primaryKey(ctx context.Context) (keyTypes, error) {
 	t.mu.Lock()
 	keys := t.keys
