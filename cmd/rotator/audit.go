@@ -185,6 +185,7 @@ func (s *session) walk(ctx context.Context) (p *pass, worked, err error) {
 	if p, err = s.openPass(ctx, checkpoint.NewMemory(), targets, checkpoint.TrackOptions{}, false); err != nil {
 		return nil, nil, err
 	}
+	s.stop.reached(working, "")
 	return p, s.work(ctx, s.rotator(targets, checkpoint.Pass{}, noRecords{}, nil), p), nil
 }
 

@@ -74,6 +74,9 @@ func (s streams) explain(err error) int {
 	}
 	code, hint := exitCode(command, err)
 	lines := linesOf(err, s.secrets.Text)
+	if text, ok := s.stop.stopped(); ok && code == exitInterrupted && interrupted(err) {
+		lines, hint = []string{s.secrets.Text(text)}, ""
+	}
 	for i, line := range lines {
 		lines[i] = printable.Text(line)
 	}

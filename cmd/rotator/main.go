@@ -4,23 +4,16 @@ package main
 import (
 	"context"
 	"os"
-	"os/signal"
-	"syscall"
 )
 
 func main() {
 	tuneMemory(os.LookupEnv, os.DirFS("/"))
 	ctx, cancel := context.WithCancel(context.Background())
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	go func() {
-		<-signals
-		cancel() // drain, save, exit 75
-		<-signals
-		os.Exit(exitInterrupted) // at once; whatever was not saved is done again
-	}()
+	std := newStreams(os.Stdin, os.Stdout, os.Stderr)
+	std.stop.ready, std.stop.cancel, std.stop.exit = survivePipes, cancel, os.Exit
+	go std.stop.watch(stopSignals())
 	done := profiled()
-	code := run(ctx, os.Args[1:], newStreams(os.Stdin, os.Stdout, os.Stderr))
+	code := run(ctx, os.Args[1:], std)
 	done()
 	os.Exit(code)
 }

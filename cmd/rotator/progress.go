@@ -134,8 +134,10 @@ func (s *session) liveLine(m *meter) (show, end func()) {
 			return fmt.Sprintf(" %d/%d partitions, %d slots, %.0f/s, %d rotated, %d exceptions, ETA %s",
 				r.done, r.partitions, r.slots, r.perSecond, r.moved, r.exceptions, m.left(r))
 		})))
+	s.screen.show(container)
 	show = func() { bar.SetCurrent(done(m.read())) }
 	return show, func() {
+		s.screen.show(nil)
 		show()
 		bar.Abort(false)
 		container.Wait()

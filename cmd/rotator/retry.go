@@ -57,6 +57,7 @@ func retryJob(ctx context.Context, c *common, job *config.Job) error {
 	}
 	s.summary.Pass = record.Number
 	engine := s.rotator(targets, record, state.log, nil)
+	s.stop.reached(working, "")
 	worked := engine.Retry(ctx, passes, record, guest)
 	s.summary.Ended = time.Now().UTC()
 	s.count(engine)
@@ -68,6 +69,7 @@ func retryJob(ctx context.Context, c *common, job *config.Job) error {
 		return errors.Join(worked, err)
 	}
 	worked = s.withLedger(worked)
+	s.halted(worked)
 	if err := s.print(); err != nil {
 		return errors.Join(worked, err)
 	}

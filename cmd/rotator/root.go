@@ -33,18 +33,21 @@ type streams struct {
 	result *resultWriter
 	logger *zap.Logger
 	level  zap.AtomicLevel // of logger
+	screen *screen         // under err
+	stop   *stopper
 }
 
 // newStreams wraps the streams of the process with escaping and redaction.
 func newStreams(in io.Reader, out, err io.Writer) streams {
 	s := streams{in: in, secrets: redact.New(), level: zap.NewAtomicLevel(),
-		result: &resultWriter{w: out}}
+		result: &resultWriter{w: out}, screen: &screen{direct: err}}
 	if file, ok := err.(*os.File); ok && telemetry.IsTerminal(file) {
 		s.terminal = file
 	}
 	s.secrets.Add(environmentSecrets(os.Environ())...)
 	s.out = redact.NewWriter(s.secrets, printable.NewWriter(s.result))
-	s.err = redact.NewWriter(s.secrets, printable.NewWriter(err))
+	s.err = redact.NewWriter(s.secrets, printable.NewWriter(s.screen))
+	s.stop = &stopper{say: s.sayTo(s.screen)}
 	s.logger = telemetry.NewLogger(telemetry.Config{Level: s.level, Output: s.err,
 		People: s.terminal != nil, Redact: s.secrets.Text})
 	return s
@@ -151,6 +154,7 @@ func jobCommand(std streams, use, short, long string, work func(context.Context,
 	c := &common{streams: std}
 	cmd := &cobra.Command{Use: use, Short: short, Long: long, Args: noArguments}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		c.stop.names(cmd.Name(), c.file)
 		return inCommand(cmd.Name(), c.onJob(cmd.Context(), work))
 	}
 	cmd.Flags().StringVarP(&c.file, "file", "f", "job.yaml", "job file")

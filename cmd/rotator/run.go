@@ -52,6 +52,7 @@ func runJob(ctx context.Context, c *common, job *config.Job, restart bool) error
 		return err
 	}
 	engine := s.rotator(targets, p.record, state.log, s.marking(p, state))
+	s.stop.reached(working, "")
 	worked := s.work(ctx, engine, p)
 	if stop := (*rotate.StopError)(nil); errors.As(worked, &stop) && stop.Kind == rotate.StopFenced {
 		return worked // the record of the pass is the other run's now
@@ -65,6 +66,7 @@ func runJob(ctx context.Context, c *common, job *config.Job, restart bool) error
 		return errors.Join(worked, err)
 	}
 	worked = s.withLedger(worked)
+	s.halted(worked)
 	if err := s.print(); err != nil {
 		return errors.Join(worked, err)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -206,7 +205,7 @@ func (b *Bucket) completeInput(up upload, parts []types.CompletedPart) *s3.Compl
 // abort gives the parts back, also when the run is being stopped. Where the upload
 // was completed after all, it is not there any more.
 func (b *Bucket) abort(ctx context.Context, up upload) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	ctx, cancel := scan.Cleanup(ctx)
 	defer cancel()
 	_, err := b.config.Client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &b.config.Bucket, Key: &up.key, UploadId: up.id})
 	if err != nil && code(err) != "NoSuchUpload" && status(err) != http.StatusNotFound {

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -174,7 +173,7 @@ func (b *Bucket) probeError(err error) error {
 
 // remove deletes versions of the probe, also when the run is being stopped.
 func (b *Bucket) remove(ctx context.Context, key string, versions []string) (failed error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	ctx, cancel := scan.Cleanup(ctx)
 	defer cancel()
 	for _, version := range slices.Compact(versions) {
 		in := &s3.DeleteObjectInput{Bucket: &b.config.Bucket, Key: &key, VersionId: given(version)}

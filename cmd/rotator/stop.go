@@ -1,0 +1,247 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"rotator/internal/printable"
+	"rotator/internal/rotate"
+)
+
+const (
+	// sameStop is how long further signals count as part of the first one: a shell and a
+	// wrapper may both forward one Ctrl-C.
+	sameStop = 2 * time.Second
+	// sayPatience bounds the wait for a stderr that takes no data.
+	sayPatience = 500 * time.Millisecond
+)
+
+// phase is how far a command has come.
+type phase int
+
+const (
+	beforeWork phase = iota // no item has been read
+	working
+	saved // the results are saved
+)
+
+// stopper ends a command on signals and states on stderr what happens: the first signal
+// cancels the context of the command, a later one ends the process.
+type stopper struct {
+	say    func(line string) // prints a line on stderr
+	ready  func()            // is called before anything else at the first signal
+	cancel context.CancelFunc
+	exit   func(code int)
+
+	mu      sync.Mutex
+	began   time.Time // of the first signal; zero before
+	command string    // "run"; "" before a job file is named
+	file    string    // job file
+	phase   phase
+	stands  string // where the pass stands, in the phase saved
+}
+
+// stopSignals returns a channel of the signals that stop a command. A SIGHUP that is ignored
+// from the start, as under nohup, stays ignored.
+func stopSignals() <-chan os.Signal {
+	signals := make(chan os.Signal, 16)
+	stop := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		stop = append(stop, syscall.SIGHUP)
+	}
+	signal.Notify(signals, stop...)
+	return signals
+}
+
+// survivePipes makes writes to a program that has ended return an error instead of ending
+// this process. The programs that read the output may end with the same signal.
+func survivePipes() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }
+
+// watch acts on signals until the channel is closed.
+func (s *stopper) watch(signals <-chan os.Signal) {
+	for range signals {
+		now := time.Now()
+		s.mu.Lock()
+		first, line := s.began.IsZero(), ""
+		switch {
+		case first:
+			s.began, line = now, s.stopping()
+		case now.Sub(s.began) >= sameStop:
+			line = fmt.Sprintf("ended at once, %s after the first signal", since(s.began)) +
+				s.afterEnd()
+		}
+		s.mu.Unlock()
+		switch {
+		case first:
+			s.ready()
+			s.print(line)
+			s.cancel()
+		case line != "":
+			s.print(line)
+			s.exit(exitInterrupted)
+		}
+	}
+}
+
+// print prints a line, but does not wait long for a stderr that takes no data.
+func (s *stopper) print(line string) {
+	printed := make(chan struct{})
+	go func() {
+		defer close(printed)
+		s.say("rotator: " + line)
+	}()
+	timeout := time.NewTimer(sayPatience)
+	defer timeout.Stop()
+	select {
+	case <-printed:
+	case <-timeout.C:
+	}
+}
+
+// stopping returns the line for the first signal. It must be called with mu held.
+func (s *stopper) stopping() string {
+	atOnce := fmt.Sprintf(". Ctrl-C, or another signal, after %s ends it at once", sameStop)
+	switch {
+	case s.command == "run" || s.command == "retry":
+		return fmt.Sprintf("stopping: requests in progress are completed and saved, in at most %s",
+			closing) + atOnce
+	case readOnly(s.command):
+		return fmt.Sprintf("stopping: requests in progress are completed, and the result so far "+
+			"is printed, in at most %s", closing) + atOnce
+	}
+	return "stopping" + atOnce
+}
+
+// names notes the command, and the job file that it reads.
+func (s *stopper) names(command, file string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.command, s.file = command, file
+}
+
+// reached notes how far the command has come, and in the phase saved where the pass stands.
+func (s *stopper) reached(at phase, stands string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.phase, s.stands = at, stands
+}
+
+// stopped returns the final message of a command that a signal has stopped. ok is false
+// without a signal.
+func (s *stopper) stopped() (text string, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.began.IsZero() {
+		return "", false
+	}
+	text = "stopped after " + since(s.began)
+	switch {
+	case s.command == "" || !s.passes():
+	case s.phase == beforeWork:
+		text += ", before any item was read"
+	case s.phase == saved:
+		text += "; " + s.stands
+	case readOnly(s.command):
+		text += "; not all items were read"
+	default:
+		text += "; not everything could be saved, and the next run finds it again"
+	}
+	if s.command == "" {
+		return text, true
+	}
+	return text + ". " + goOn(s.command, s.file), true
+}
+
+// passes reports whether the command works on the items of the targets. It must be called
+// with mu held.
+func (s *stopper) passes() bool {
+	return readOnly(s.command) || s.command == "run" || s.command == "retry"
+}
+
+// afterEnd returns how to go on after a process that ended at once. It must be called with mu
+// held.
+func (s *stopper) afterEnd() string {
+	switch s.command {
+	case "":
+		return ""
+	case "run", "retry":
+		return ". The next run finds again what was not saved. " + goOn(s.command, s.file)
+	}
+	return ". " + goOn(s.command, s.file)
+}
+
+// goOn returns a sentence with the command line that continues a stopped command.
+func goOn(command, file string) string {
+	line := fmt.Sprintf("rotator %s -f %s", command, shellWord(file))
+	switch {
+	case readOnly(command):
+		return "rotator " + startsOver(command, "")
+	case command == "run" || command == "retry":
+		return "Go on with: " + line
+	}
+	return "Run again: " + line
+}
+
+// shellWord quotes a text for a POSIX shell if it needs quotes.
+func shellWord(text string) string {
+	plain := func(c rune) bool {
+		return c < utf8.RuneSelf && (unicode.IsLetter(c) || unicode.IsDigit(c)) ||
+			strings.ContainsRune("_./@%+=:,-", c)
+	}
+	if text != "" && strings.IndexFunc(text, func(c rune) bool { return !plain(c) }) < 0 {
+		return text
+	}
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
+}
+
+// since returns the time since t, for messages.
+func since(t time.Time) string {
+	return fmt.Sprintf("%.1fs", time.Since(t).Seconds())
+}
+
+// sayTo returns a function that prints lines to w, with secrets removed.
+func (s streams) sayTo(w io.Writer) func(string) {
+	return func(line string) {
+		_, _ = fmt.Fprintln(w, printable.Text(s.secrets.Text(line)))
+	}
+}
+
+// interrupted reports whether err means that a command was told to stop.
+func interrupted(err error) bool {
+	stop := (*rotate.StopError)(nil)
+	return errors.As(err, &stop) && stop.Kind == rotate.StopInterrupted ||
+		rotate.Classify(err) == rotate.ClassStopped
+}
+
+// halted notes where the pass stands if a run was told to stop and its results are saved.
+// worked is the error that ended it.
+func (s *session) halted(worked error) {
+	if worked == nil || !interrupted(worked) {
+		return
+	}
+	stands := "the entries that were tried are saved"
+	if s.summary.Command == "run" {
+		stands = fmt.Sprintf("pass %d stands at %d slots%s, saved",
+			s.summary.Pass, s.summary.Slots.Seen, s.share())
+	}
+	s.stop.reached(saved, stands)
+}
+
+// share returns which part of the items is done, or "" if their number is unknown.
+func (s *session) share() string {
+	all := s.items()
+	if all <= 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (about %d%%)", min(99, 100*s.summary.Items.Seen/all))
+}

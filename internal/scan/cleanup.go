@@ -1,0 +1,22 @@
+package scan
+
+import (
+	"context"
+	"time"
+)
+
+const (
+	cleanupTime  = 10 * time.Second
+	cleanupGrace = 500 * time.Millisecond // after the run has to end
+)
+
+// Cleanup returns a context for requests that remove what an operation leaves. It ends
+// soon after ctx, so that a command that is told to stop ends in time.
+func Cleanup(ctx context.Context) (longer context.Context, release func()) {
+	longer, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(cleanupGrace, cancel) })
+	return longer, func() {
+		stop()
+		cancel()
+	}
+}
