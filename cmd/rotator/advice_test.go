@@ -7,7 +7,13 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+
+	"rotator/internal/fakeaws/fakekms"
 	"rotator/internal/rotate"
 	"rotator/internal/trial"
 )
@@ -119,3 +125,56 @@ type joined []error
 
 func (j joined) Error() string   { return "several" }
 func (j joined) Unwrap() []error { return j }
+
+// TestUnusableKeys: the error for a key that cannot be used names the key, the reason, and
+// the commands that make it usable. Following them works.
+func TestUnusableKeys(t *testing.T) {
+	t.Parallel()
+	w := newTrial(t, fewer())
+	client := kms.NewFromConfig(aws.Config{Region: "us-east-1",
+		BaseEndpoint: aws.String(w.Server.Endpoint()),
+		Credentials: credentials.NewStaticCredentialsProvider(trial.ApplicationKey,
+			"not-a-secret", "")})
+	for field, key := range map[string]string{"destination.key": w.New, "source.keys[0]": w.Old} {
+		cancel := "cancel the deletion (aws kms cancel-key-deletion --key-id " + key +
+			"), which leaves the key disabled, and then enable it (aws kms enable-key --key-id " +
+			key + ")"
+		for state, want := range map[fakekms.KeyState]string{
+			fakekms.Disabled: "it is disabled; enable it (aws kms enable-key --key-id " + key +
+				")",
+			fakekms.PendingDeletion:        "it will be deleted on DATE; " + cancel,
+			fakekms.PendingReplicaDeletion: "it will be deleted after its replica keys; " + cancel,
+			fakekms.PendingImport:          "it has no key material",
+			fakekms.Unavailable:            "is disconnected or does not respond; connect",
+			fakekms.Updating:               "its state is Updating; wait until",
+		} {
+			if err := w.Server.KMS().SetState(key, state); err != nil {
+				t.Fatal(err)
+			}
+			out, err := client.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: &key})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if date := out.KeyMetadata.DeletionDate; date != nil {
+				want = strings.Replace(want, "DATE", date.UTC().Format(time.RFC3339), 1)
+			}
+			r := w.Run(t, "run")
+			if r.Code != exitAccess || !strings.Contains(r.Log, field+": key "+key+": ") ||
+				!strings.Contains(r.Log, want) {
+				t.Errorf("%s %s: want exit code %d and %q: %s", field, state, exitAccess, want, r)
+			}
+		}
+		if err := w.Server.KMS().SetState(key, fakekms.PendingDeletion); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := client.CancelKeyDeletion(t.Context(),
+			&kms.CancelKeyDeletionInput{KeyId: &key}); err != nil {
+			t.Fatal(err)
+		}
+		w.Must(t, []int{exitAccess}, "run") // it is disabled now
+		if _, err := client.EnableKey(t.Context(), &kms.EnableKeyInput{KeyId: &key}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	toTheEnd(t, w)
+}

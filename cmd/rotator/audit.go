@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -244,9 +243,12 @@ func (s *session) remaining() error {
 		return nil
 	}
 	how := "rotator run moves them"
-	unusable := func(k rotate.Key) bool { return k.Unusable != "" }
-	if slices.ContainsFunc(s.wiring.keys.Sources, unusable) {
-		how = "enable the source keys that the notes name, then rotator run moves them"
+	for _, key := range s.wiring.keys.Sources {
+		if key.Unusable.State != "" {
+			how = fmt.Sprintf("rotator run can move them only while the key is usable: key %s: "+
+				"%s; %s", key.Given, key.Unusable.Why, key.Unusable.Remedy)
+			break
+		}
 	}
 	return &outcomeError{code: exitRemaining, text: fmt.Sprintf(
 		"%d slots %s remain; %s", n, s.summary.Mode.Where(), how)}

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"go.uber.org/zap/zapcore"
+
 	"rotator/internal/checkpoint"
 	"rotator/internal/config"
 	"rotator/internal/printable"
@@ -81,6 +83,9 @@ func (s streams) explain(err error) int {
 		lines[i] = printable.Text(line)
 	}
 	_, _ = fmt.Fprintf(s.err, "rotator: %s\n", strings.Join(lines, "\n"))
+	if chain := err.Error(); s.level.Enabled(zapcore.DebugLevel) && chain != headline(err) {
+		_, _ = printable.Fprintf(s.err, "rotator: in full: %s\n", s.secrets.Text(chain))
+	}
 	if hint != "" {
 		_, _ = printable.Fprintf(s.err, "rotator: %s\n", hint)
 	}
@@ -109,7 +114,7 @@ func linesOf(err error, redact func(string) string) []string {
 			return lines
 		}
 	}
-	return []string{redact(err.Error())}
+	return []string{redact(headline(err))}
 }
 
 // precedence lists the exit codes that a joined error can have. The first one that

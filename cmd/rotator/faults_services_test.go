@@ -241,13 +241,15 @@ func startSlowRuns(t *testing.T) *slowRuns {
 	source := func(w *trial.World) string { return w.Old }
 	destination := func(w *trial.World) string { return w.New }
 	for _, way := range []struct {
-		name  string
-		key   func(*trial.World) string
-		state fakekms.KeyState
+		name   string
+		key    func(*trial.World) string
+		state  fakekms.KeyState
+		advice string
 	}{
-		{"source disabled", source, fakekms.Disabled},
-		{"destination disabled", destination, fakekms.Disabled},
-		{"destination pending deletion", destination, fakekms.PendingDeletion},
+		{"source disabled", source, fakekms.Disabled, "it is disabled; enable it"},
+		{"destination disabled", destination, fakekms.Disabled, "it is disabled; enable it"},
+		{"destination pending deletion", destination, fakekms.PendingDeletion,
+			"; cancel the deletion"},
 	} {
 		w := newTrial(t, trial.Config{Rate: 400})
 		p := runs(w).Begin(t)
@@ -260,6 +262,10 @@ func startSlowRuns(t *testing.T) *slowRuns {
 		set(way.state)
 		s.begun = append(s.begun, slowRun{7, way.name, w, p, func(t *testing.T, r trial.Result) {
 			stopped(t, w, r, exitAccess)
+			if !strings.Contains(r.Log, "rotator: key "+way.key(w)+": it ") ||
+				!strings.Contains(r.Log, way.advice) {
+				t.Errorf("want the key and its state first, and %q: %s", way.advice, r)
+			}
 			set(fakekms.Enabled)
 			toTheEnd(t, w)
 		}})

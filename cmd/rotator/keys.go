@@ -90,7 +90,7 @@ func (s *session) keysAtEnd(ctx context.Context, began checkpoint.Pass) (doubts 
 func (s *session) retiredKeys(ctx context.Context) {
 	var retired []rotate.Key
 	for _, key := range s.wiring.keys.Sources {
-		if key.Unusable != "" {
+		if key.Unusable.State != "" {
 			retired = append(retired, key)
 		}
 	}
@@ -110,9 +110,10 @@ func (s *session) retiredKeys(ctx context.Context) {
 		}
 	}
 	for _, key := range retired {
-		s.note(fmt.Sprintf("source key %s is %s, so KMS does not decrypt ciphertexts under it: a "+
-			"slot is remaining if KMS has named this key for its header before, and is failed "+
-			"(key-disabled) if its key is unknown; %s", key.ARN, key.Unusable, known))
+		s.note(fmt.Sprintf("source key %s cannot be used: %s. KMS does not decrypt ciphertexts "+
+			"under it. A slot is remaining if KMS has named this key for its header before, and "+
+			"is failed (key-disabled) if its key is unknown; %s", key.ARN, key.Unusable.Why,
+			known))
 	}
 }
 

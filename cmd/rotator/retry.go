@@ -58,7 +58,7 @@ func retryJob(ctx context.Context, c *common, job *config.Job) error {
 	s.summary.Pass = record.Number
 	engine := s.rotator(targets, record, state.log, nil)
 	s.stop.reached(working, "")
-	worked := engine.Retry(ctx, passes, record, guest)
+	worked := s.withKeyState(ctx, engine.Retry(ctx, passes, record, guest))
 	s.summary.Ended = time.Now().UTC()
 	s.count(engine)
 	s.summary.Status = report.Stopped

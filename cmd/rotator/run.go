@@ -58,7 +58,8 @@ func runJob(ctx context.Context, c *common, job *config.Job, restart bool) error
 		return worked // the record of the pass is the other run's now
 	}
 	if worked == nil {
-		if worked = s.settlePadding(ctx, p, state, targets); worked != nil {
+		worked = s.withKeyState(ctx, s.settlePadding(ctx, p, state, targets))
+		if worked != nil {
 			s.summary.Status = report.Stopped
 		}
 	}

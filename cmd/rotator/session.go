@@ -194,6 +194,7 @@ func (s *session) work(ctx context.Context, engine *rotate.Rotator, p *pass) err
 	stop := s.progress(engine, p.tracker)
 	err := engine.Run(ctx, p.tracker, p.partitions)
 	stop()
+	err = s.withKeyState(ctx, err)
 	s.summary.Ended = time.Now().UTC()
 	s.count(engine)
 	s.summary.Status = report.Complete
@@ -275,6 +276,25 @@ func (s *session) exceptions() error {
 	}
 	return &outcomeError{code: exitExceptions, text: fmt.Sprintf(
 		"complete, with %d slots in the ledger; rotator report --ledger lists them, rotator retry tries them again", n)}
+}
+
+// withKeyState names the key and its state, if KMS refused a request because of the state
+// of a key.
+func (s *session) withKeyState(ctx context.Context, err error) error {
+	stop := (*rotate.StopError)(nil)
+	if !errors.As(err, &stop) || stop.Kind != rotate.StopAccess ||
+		rotate.Classify(stop.Err) != rotate.ClassKeyState {
+		return err
+	}
+	var key *rotate.KeyError
+	asked := rotate.Patiently(ctx, keysPatience, "KMS", func(ctx context.Context) (err error) {
+		key, err = rotate.FindUnusable(ctx, s.wiring.client, s.wiring.keys)
+		return err
+	})
+	if asked != nil || key == nil {
+		return err
+	}
+	return &causeError{cause: key.Error(), err: err}
 }
 
 // withLedger adds the advice for a stop because of a denial, an unusable key or refused

@@ -24,9 +24,9 @@ type Key struct {
 	// Material is the id of the current key material; "" for an asymmetric key,
 	// and where the server does not tell.
 	Material string
-	// Unusable is the state from DescribeKey of a source key that cannot be used,
-	// or "" if the key can be used. Only read-only passes have such keys.
-	Unusable string
+	// Unusable is why a source key cannot be used. Only read-only passes have such
+	// keys.
+	Unusable Unusable
 	// Size is the length in bytes of ciphertexts under an RSA key; 0 for a
 	// symmetric key.
 	Size int
@@ -176,20 +176,8 @@ func ResolveKey(ctx context.Context, client *kms.Client, given, algorithm string
 	if err := checkAlgorithm(key, meta.EncryptionAlgorithms); err != nil {
 		return Key{}, err
 	}
-	if meta.KeyState != types.KeyStateEnabled {
-		key.Unusable = string(meta.KeyState)
-	}
+	key.Unusable = stateOf(meta)
 	return key, nil
-}
-
-// usable returns an error for a key that cannot be used.
-func (k Key) usable() error {
-	if k.Unusable == "" {
-		return nil
-	}
-	return &KeyError{Given: k.Given, Detail: fmt.Sprintf(
-		"its state is %s; enable it (aws kms enable-key --key-id %s), then run again",
-		k.Unusable, k.ARN)}
 }
 
 // rsaSizes returns the ciphertext length in bytes of each RSA key spec: the

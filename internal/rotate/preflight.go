@@ -27,7 +27,7 @@ type KeyRequest struct {
 func ResolveKeys(ctx context.Context, client *kms.Client, request KeyRequest) (Keys, error) {
 	destination, err := ResolveKey(ctx, client, request.Destination, request.DestinationAlgorithm)
 	if err == nil {
-		err = destination.usable()
+		err = destination.Unusable.keyError(destination.Given)
 	}
 	if err != nil {
 		return Keys{}, err
@@ -44,7 +44,7 @@ func ResolveKeys(ctx context.Context, client *kms.Client, request KeyRequest) (K
 	for _, given := range request.Sources {
 		source, err := ResolveKey(ctx, client, given, request.SourceAlgorithm)
 		if err == nil && !request.ReadOnly {
-			err = source.usable()
+			err = source.Unusable.keyError(source.Given)
 		}
 		if err != nil {
 			return Keys{}, err
@@ -164,7 +164,7 @@ func CompareKeys(
 ) (changes KeyChanges, err error) {
 	seen := map[string]bool{}
 	for i, key := range append([]Key{keys.Destination}, keys.Sources...) {
-		if seen[key.Given] || key.Unusable != "" {
+		if seen[key.Given] || key.Unusable.State != "" {
 			continue
 		}
 		seen[key.Given] = true
@@ -178,10 +178,10 @@ func CompareKeys(
 			changes.Notes = append(changes.Notes, fmt.Sprintf(
 				"%s now refers to %s; in this pass it referred to %s", key.Given, arn, key.ARN))
 		case i == 0 && meta.KeyState != types.KeyStateEnabled:
-			changes.Doubts = append(changes.Doubts, fmt.Sprintf(
-				"the state of the destination key is now %s: ciphertexts under "+
-					"it cannot be decrypted",
-				meta.KeyState))
+			now := stateOf(meta)
+			changes.Doubts = append(changes.Doubts, fmt.Sprintf("the state of the destination "+
+				"key is now %s: ciphertexts under it cannot be decrypted; %s", now.State,
+				now.Remedy))
 		case i == 0 && keys.refresh():
 			changes.Doubts = append(changes.Doubts,
 				rotatedSince(key, began, aws.ToString(meta.CurrentKeyMaterialId))...)

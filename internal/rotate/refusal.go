@@ -96,7 +96,7 @@ func readable(slot ciphertext.Slot) bool {
 func (d *decider) pinSources(ctx context.Context, slot ciphertext.Slot) ([]refusal, error) {
 	var refusals []refusal
 	for _, source := range d.keys.Sources {
-		if source.ARN == d.keys.Destination.ARN || source.Unusable != "" {
+		if source.ARN == d.keys.Destination.ARN || source.Unusable.State != "" {
 			continue
 		}
 		_, err := d.ask(ctx, Question{Blob: slot.Blob, Source: source,
@@ -217,7 +217,7 @@ func (d *decider) foreign(all []refusal) bool {
 		}
 	}
 	for _, key := range append(slices.Clip(d.keys.Sources), d.keys.Destination) {
-		if key.Symmetric() && key.Unusable == "" && !compared[key.ARN] {
+		if key.Symmetric() && key.Unusable.State == "" && !compared[key.ARN] {
 			return false
 		}
 	}

@@ -12,12 +12,12 @@ import (
 // retired reports whether a source key cannot be used. Only read-only passes
 // have such keys. KMS cannot decrypt ciphertexts under them.
 func (k Keys) retired() bool {
-	return slices.ContainsFunc(k.Sources, func(s Key) bool { return s.Unusable != "" })
+	return slices.ContainsFunc(k.Sources, func(s Key) bool { return s.Unusable.State != "" })
 }
 
 // usableSources returns the source keys that KMS can use.
 func (k Keys) usableSources() []Key {
-	return slices.DeleteFunc(slices.Clone(k.Sources), func(s Key) bool { return s.Unusable != "" })
+	return slices.DeleteFunc(slices.Clone(k.Sources), func(s Key) bool { return s.Unusable.State != "" })
 }
 
 // knownKey returns the key that KMS has named for the header token of a blob,
@@ -42,7 +42,7 @@ func (d *decider) keyOfToken(token kmsblob.Token) string {
 // answer of KMS makes a slot current.
 func (d *decider) decideRetired(ctx context.Context, slot ciphertext.Slot) (verdict, error) {
 	known := d.knownKey(slot.Blob)
-	retired := func(s Key) bool { return s.ARN == known && s.Unusable != "" }
+	retired := func(s Key) bool { return s.ARN == known && s.Unusable.State != "" }
 	if slices.ContainsFunc(d.keys.Sources, retired) {
 		return verdict{outcome: Remaining, key: known, header: true}, nil
 	}

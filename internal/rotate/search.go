@@ -133,7 +133,7 @@ func (s *searcher) ask(ctx context.Context, c candidate) (finding, error) {
 	}
 	var a pinned
 	for _, source := range sources {
-		if source.Unusable != "" {
+		if source.Unusable.State != "" {
 			a.unclear = true
 			continue
 		}

@@ -368,7 +368,7 @@ func TestSearchUnderDisabledKeys(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !any {
-			keys.Sources[0].Unusable = string(fakekms.Disabled)
+			keys.Sources[0].Unusable.State = string(fakekms.Disabled)
 		}
 		b := &bench{
 			cloud:   cloud,

@@ -1,0 +1,56 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/aws/smithy-go"
+)
+
+// causeError is an error with a sentence that states its cause and how to correct it. The
+// sentence is printed instead of the chain of errors, which is printed with -v.
+type causeError struct {
+	cause string
+	err   error
+}
+
+func (e *causeError) Error() string { return fmt.Sprintf("%s: %v", e.cause, e.err) }
+func (e *causeError) Unwrap() error { return e.err }
+
+// headline returns the text of an error with its cause only: that of a *causeError, or the
+// whole text with every failed operation of the AWS SDK shortened.
+func headline(err error) string {
+	if cause := (*causeError)(nil); errors.As(err, &cause) {
+		return cause.cause
+	}
+	text := err.Error()
+	var operation *smithy.OperationError
+	for next := err; errors.As(next, &operation); next = operation.Err {
+		text = strings.Replace(text, operation.Error(), short(operation), 1)
+	}
+	return text
+}
+
+// short returns what went wrong with an operation: the error of the service, or that of
+// the connection.
+func short(operation *smithy.OperationError) string {
+	what := operation.Service() + " " + operation.Operation() + ": "
+	if api := (smithy.APIError)(nil); errors.As(operation.Err, &api) {
+		return what + api.ErrorCode() + ": " + api.ErrorMessage() + requestID(operation.Err)
+	}
+	if sending := (*url.Error)(nil); errors.As(operation.Err, &sending) {
+		return what + sending.Error()
+	}
+	return what + operation.Err.Error()
+}
+
+// requestID returns the id that a service gave to a request, for AWS Support.
+func requestID(err error) string {
+	var answered interface{ ServiceRequestID() string }
+	if errors.As(err, &answered) && answered.ServiceRequestID() != "" {
+		return " (request id " + answered.ServiceRequestID() + ")"
+	}
+	return ""
+}

@@ -1,0 +1,101 @@
+package rotate
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
+)
+
+// Unusable is why a key cannot be used, as DescribeKey reports it.
+type Unusable struct {
+	State  string // of the key; "" if the key can be used
+	Why    string // "it is disabled"
+	Remedy string // how to make the key usable
+}
+
+// stateOf returns why a key cannot be used, or the zero Unusable.
+func stateOf(meta *types.KeyMetadata) Unusable {
+	arn := aws.ToString(meta.Arn)
+	enable := "enable it (aws kms enable-key --key-id " + arn + ")"
+	cancel := "cancel the deletion (aws kms cancel-key-deletion --key-id " + arn +
+		"), which leaves the key disabled, and then " + enable
+	u := Unusable{State: string(meta.KeyState)}
+	switch meta.KeyState {
+	case types.KeyStateEnabled:
+		return Unusable{}
+	case types.KeyStateDisabled:
+		u.Why, u.Remedy = "it is disabled", enable
+	case types.KeyStatePendingDeletion:
+		u.Why, u.Remedy = "it will be deleted"+deletionDate(meta), cancel
+	case types.KeyStatePendingReplicaDeletion:
+		u.Why, u.Remedy = "it will be deleted after its replica keys"+waitingPeriod(meta), cancel
+	case types.KeyStatePendingImport:
+		u.Why = "it has no key material: the imported material was deleted, has expired, or was " +
+			"never imported"
+		u.Remedy = "import the same key material again (aws kms import-key-material --key-id " +
+			arn + ")"
+	case types.KeyStateUnavailable:
+		u.Why = "its key store" + keyStore(meta) + " is disconnected or does not respond"
+		u.Remedy = "connect the key store (aws kms connect-custom-key-store)"
+	case types.KeyStateCreating, types.KeyStateUpdating:
+		u.Why = "its state is " + u.State
+		u.Remedy = "wait until its state is Enabled"
+	default:
+		u.Why = "its state is " + u.State
+		u.Remedy = "make its state Enabled"
+	}
+	return u
+}
+
+func deletionDate(meta *types.KeyMetadata) string {
+	if meta.DeletionDate == nil {
+		return ""
+	}
+	return " on " + meta.DeletionDate.UTC().Format(time.RFC3339)
+}
+
+func waitingPeriod(meta *types.KeyMetadata) string {
+	if meta.PendingDeletionWindowInDays == nil {
+		return ""
+	}
+	return fmt.Sprintf(" and a waiting period of %d days", *meta.PendingDeletionWindowInDays)
+}
+
+func keyStore(meta *types.KeyMetadata) string {
+	if meta.CustomKeyStoreId == nil {
+		return ""
+	}
+	return " " + *meta.CustomKeyStoreId
+}
+
+// keyError returns the error for a key that cannot be used, or nil.
+func (u Unusable) keyError(given string) error {
+	if u.State == "" {
+		return nil
+	}
+	return &KeyError{Given: given, Detail: u.Why + "; " + u.Remedy + ", then run again"}
+}
+
+// FindUnusable returns a *KeyError for the first key of a job that cannot be used now, or
+// nil if there is none. It is called after KMS refused a request because of the state of a
+// key. Errors are those of the SDK.
+func FindUnusable(ctx context.Context, client *kms.Client, keys Keys) (*KeyError, error) {
+	for _, key := range append([]Key{keys.Destination}, keys.Sources...) {
+		out, err := client.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: &key.ARN})
+		if Classify(err) == ClassKeyState {
+			return &KeyError{Given: key.Given, Err: err,
+				Detail: "KMS no longer knows " + key.ARN + ": it was deleted"}, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if u := stateOf(out.KeyMetadata); u.State != "" {
+			return &KeyError{Given: key.Given, Detail: u.Why + "; " + u.Remedy}, nil
+		}
+	}
+	return nil, nil
+}
