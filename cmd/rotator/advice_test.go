@@ -66,9 +66,9 @@ func TestStoppedCommandsAdvise(t *testing.T) {
 	t.Parallel()
 	w := newTrial(t, trial.Config{Rate: 40})
 	for command, advice := range map[string]string{
-		"audit":  "rotator: audit keeps no checkpoint, so it starts over when it is run again",
-		"verify": "rotator: verify keeps no checkpoint, so it starts over when it is run again",
-		"run":    "rotator: run again to resume the pass",
+		"audit":  "audit keeps no checkpoint, so it starts over when it is run again",
+		"verify": "verify keeps no checkpoint, so it starts over when it is run again",
+		"run":    "Go on with: rotator run -f job.yaml",
 	} {
 		p := w.Command(command, "--exact").Begin(t)
 		until(t, "some requests", asked(w, 10))
@@ -77,8 +77,9 @@ func TestStoppedCommandsAdvise(t *testing.T) {
 		if r.Code != exitInterrupted || !strings.Contains(r.Log, advice) {
 			t.Errorf("want exit code %d and %q: %s", exitInterrupted, advice, r)
 		}
-		if resumes := strings.Contains(r.Log, "resume"); resumes != (command == "run") {
-			t.Errorf("%s: the advice to resume is for run only: %s", command, r)
+		if goesOn := strings.Contains(r.Log, "o on"); goesOn != (command == "run") ||
+			strings.Contains(r.Log, "to resume") {
+			t.Errorf("%s: only a run goes on where it was stopped: %s", command, r)
 		}
 	}
 }
