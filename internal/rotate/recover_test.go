@@ -45,7 +45,7 @@ func TestLogIsEvidence(t *testing.T) {
 		{"another job", otherJob.Identity(), same, changed(func(*rotate.Record) {}), current, -1},
 		{"a pass of an older version", "", same, changed(func(*rotate.Record) {}), current, -1},
 		{"another destination context", pass.Identity(), map[string]string{"tenant": "a", "v": "2"},
-			changed(func(*rotate.Record) {}), checkpoint.SlotCounts{Seen: n, Failed: n}, -1},
+			changed(func(*rotate.Record) {}), checkpoint.SlotCounts{Seen: n, Foreign: n}, -1},
 		{"a line of an older version", pass.Identity(), same,
 			changed(func(r *rotate.Record) { r.Binding = "" }), current, -1},
 		{"another number of the pass", pass.Identity(), same,

@@ -3,6 +3,7 @@ package rotate
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 
 	"rotator/internal/ciphertext"
@@ -41,10 +42,36 @@ func (d *decider) refused(
 		all = append(all, more...)
 		key = matched(slot, all)
 	}
+	if key == d.keys.Destination.ARN && first[0].source.ARN != "" {
+		if v, ok, err := d.underSourceContext(ctx, slot); ok || err != nil {
+			return v, err
+		}
+	}
 	if key != "" {
 		return d.otherContext(key), nil
 	}
 	return d.unmatched(ctx, slot, all)
+}
+
+// underSourceContext asks whether a slot under the destination key has the source context.
+// It is needed if all requests pinned a key, because those with the source context then
+// pinned a source key. ok is false if the slot has another context.
+func (d *decider) underSourceContext(
+	ctx context.Context, slot ciphertext.Slot,
+) (v verdict, ok bool, err error) {
+	from, to := d.sourceContext(slot), d.destinationContext(slot)
+	if d.keys.Mode == ModeContext || d.keys.SourceAlgorithm != Symmetric || maps.Equal(from, to) {
+		return verdict{}, false, nil
+	}
+	answer, err := d.ask(ctx, Question{Blob: slot.Blob, Source: d.keys.Destination, Context: from,
+		DestinationContext: to})
+	switch {
+	case err != nil && fatal(err):
+		return verdict{}, false, err
+	case err != nil || answer.Source != d.keys.Destination.ARN:
+		return verdict{}, false, nil
+	}
+	return d.elsewhere(answer.Source), true, nil
 }
 
 // hinted returns the key of the job that the header of a blob names, if it
