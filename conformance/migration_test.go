@@ -30,6 +30,9 @@ const (
 	objectCount = 80
 )
 
+// oddName is an attribute name with characters that are syntax without quotes.
+const oddName = `api.key "2"`
+
 // migration is a table or bucket, or both, on one server, and its keys.
 type migration struct {
 	*testing.T
@@ -103,6 +106,11 @@ func (m *migration) checkGuards() {
 	if n := m.guards.Seen("dynamodb:BatchExecuteStatement") + m.guards.Seen("dynamodb:UpdateItem"); m.server.has(dynamodbService) && n == 0 {
 		m.Error("the guards saw no write to DynamoDB")
 	}
+	// Items with the odd name go alone where the server misreads it; all others share batches.
+	single := m.guards.Seen("dynamodb:UpdateItem")
+	if m.server.name == "dynoxide" && single > itemCount/3+itemCount/10 {
+		m.Errorf("the guards saw %d single updates of %d items", single, itemCount)
+	}
 	if n := m.guards.Seen("s3:PutObject"); m.server.has(s3Service) && n < objectCount {
 		m.Errorf("the guards saw %d writes to S3, and there are %d objects", n, objectCount)
 	}
@@ -146,7 +154,29 @@ func (m *migration) seedTable() {
 		name := fmt.Sprintf("item-%03d", n)
 		_, err := m.dynamodb.PutItem(m.Context(), &dynamodb.PutItemInput{TableName: aws.String("customers"), Item: map[string]types.AttributeValue{
 			"id": &types.AttributeValueMemberS{Value: name}, "tenant": &types.AttributeValueMemberS{Value: contextOf(n)["tenant"]},
-			"ssn": &types.AttributeValueMemberB{Value: m.encrypt(name, n)}, "visits": &types.AttributeValueMemberN{Value: fmt.Sprint(n)}}})
+			"ssn":    &types.AttributeValueMemberB{Value: m.encrypt(name, n)},
+			"visits": &types.AttributeValueMemberN{Value: fmt.Sprint(n)},
+			"cards": &types.AttributeValueMemberL{Value: []types.AttributeValue{
+				&types.AttributeValueMemberM{Value: map[string]types.AttributeValue{
+					"number": &types.AttributeValueMemberS{
+						Value: base64.StdEncoding.EncodeToString(m.encrypt(name, n)),
+					},
+				}},
+			}}}})
+		m.must(err)
+		m.slots += 2
+		if n%3 > 0 {
+			continue // the others have a slot more, with a name that has to be quoted
+		}
+		_, err = m.dynamodb.UpdateItem(m.Context(), &dynamodb.UpdateItemInput{
+			TableName: aws.String("customers"),
+			Key: map[string]types.AttributeValue{
+				"id": &types.AttributeValueMemberS{Value: name}},
+			UpdateExpression:         aws.String("SET #name = :blob"),
+			ExpressionAttributeNames: map[string]string{"#name": oddName},
+			ExpressionAttributeValues: map[string]types.AttributeValue{
+				":blob": &types.AttributeValueMemberB{Value: m.encrypt(name, n)}},
+		})
 		m.must(err)
 		m.slots++
 	}
@@ -169,7 +199,13 @@ func (m *migration) writeJob() {
 	var b strings.Builder
 	fmt.Fprintf(&b, "job: conformance\ndestination: {key: %q}\nsource: {keys: [%q]}\nkms: {rate: 150, endpoint: %q}\nworkers: 8\ntargets:\n", m.new, m.old, m.kmsURL)
 	if m.server.has(dynamodbService) {
-		fmt.Fprintf(&b, "  - dynamodb: {table: customers, segments: 2, endpoint: %q}\n    format: raw\n    slots: [{path: ssn, context: {tenant: \"${tenant}\"}}]\n", m.url)
+		fmt.Fprintf(&b, "  - dynamodb: {table: customers, segments: 2, endpoint: %q}\n", m.url)
+		b.WriteString("    format: raw\n    slots:\n")
+		for _, slot := range []string{
+			"path: ssn", `path: "cards[*].number", format: base64`, `path: '["api.key \"2\""]'`,
+		} {
+			fmt.Fprintf(&b, "      - {%s, context: {tenant: \"${tenant}\"}}\n", slot)
+		}
 	}
 	if m.server.has(s3Service) {
 		fmt.Fprintf(&b, "  - s3: {bucket: vault, prefix: prod/, endpoint: %q}\n    format: base64\n    slots: [{context: {tenant: \"${metadata.tenant}\"}}]\n", m.url)
@@ -236,12 +272,7 @@ func (m *migration) readBack() {
 			out, err := m.dynamodb.GetItem(m.Context(), &dynamodb.GetItemInput{TableName: aws.String("customers"), ConsistentRead: aws.Bool(true),
 				Key: map[string]types.AttributeValue{"id": &types.AttributeValueMemberS{Value: name}}})
 			m.must(err)
-			blob, _ := out.Item["ssn"].(*types.AttributeValueMemberB)
-			visits, _ := out.Item["visits"].(*types.AttributeValueMemberN)
-			if blob == nil || visits == nil || visits.Value != fmt.Sprint(n) || len(out.Item) != 4 {
-				m.Fatalf("%s is %v", name, out.Item)
-			}
-			m.decrypt(name, n, blob.Value)
+			m.readItem(name, n, out.Item)
 		}
 	}
 	if m.server.has(s3Service) {
@@ -259,6 +290,36 @@ func (m *migration) readBack() {
 			}
 			m.decrypt(name, n, blob)
 		}
+	}
+}
+
+// readItem decrypts the slots of an item, and checks that it has no other attributes.
+func (m *migration) readItem(name string, n int, item map[string]types.AttributeValue) {
+	m.Helper()
+	blob, _ := item["ssn"].(*types.AttributeValueMemberB)
+	visits, _ := item["visits"].(*types.AttributeValueMemberN)
+	cards, _ := item["cards"].(*types.AttributeValueMemberL)
+	odd, _ := item[oddName].(*types.AttributeValueMemberB)
+	if blob == nil || visits == nil || visits.Value != fmt.Sprint(n) || cards == nil ||
+		len(cards.Value) != 1 || (odd != nil) != (n%3 == 0) || len(item) != 5+1-min(n%3, 1) {
+		m.Fatalf("%s is %v", name, item)
+	}
+	card, _ := cards.Value[0].(*types.AttributeValueMemberM)
+	if card == nil || len(card.Value) != 1 {
+		m.Fatalf("%s is %v", name, item)
+	}
+	number, _ := card.Value["number"].(*types.AttributeValueMemberS)
+	if number == nil {
+		m.Fatalf("%s is %v", name, item)
+	}
+	text, err := base64.StdEncoding.DecodeString(number.Value)
+	m.must(err)
+	blobs := [][]byte{blob.Value, text}
+	if odd != nil {
+		blobs = append(blobs, odd.Value)
+	}
+	for _, b := range blobs {
+		m.decrypt(name, n, b)
 	}
 }
 

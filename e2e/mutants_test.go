@@ -25,8 +25,12 @@ func mutants() []mutant {
 	simulation := []string{"./internal/rotate", "-run", "TestSimulation$|TestCrashSweep", "-args", "-seeds=400"}
 	tables, objects := []string{"./internal/scan/dynamoscan"}, []string{"./internal/scan/s3scan"}
 	return []mutant{
-		{"no condition on a batched write", "internal/scan/dynamoscan/batch.go",
-			"\tparameters = u.where(&b, parameters)\n", "", tables},
+		{"no condition on a batched write", "internal/scan/dynamoscan/write.go",
+			"\t\tu.shape = t.shapeOf(u)\n", "\t\tu.checks = nil\n\t\tu.shape = t.shapeOf(u)\n", tables},
+		{"a statement that a server misreads is a conflict", "internal/scan/dynamoscan/batch.go",
+			"len(failed.Item) == 0 || u.holds(failed.Item)", "false", tables},
+		{"the probe sets one field", "internal/scan/dynamoscan/statement.go",
+			"\tif s.sets > 1 {\n", "\tif false {\n", tables},
 		{"no condition on a single write", "internal/scan/dynamoscan/write.go",
 			"aws.String(condition)",
 			`aws.String(condition + " OR attribute_not_exists(nobody)")`, tables},

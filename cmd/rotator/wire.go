@@ -352,6 +352,7 @@ func (w *wiring) newPlace(base aws.Config, target config.Target, format *ciphert
 			PageLimit:     pageItems,
 			ReadCapacity:  t.ReadCapacity,
 			WriteCapacity: t.WriteCapacity,
+			Unbatched:     t.BatchWrites == config.BatchNever,
 			SDK:           w.plain,
 			Connections:   w.workers() + min(t.Segments, rotate.Scanners),
 		})

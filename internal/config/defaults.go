@@ -31,6 +31,7 @@ func (j *Job) setDefaults(directory string) {
 		t := &j.Targets[i]
 		if t.DynamoDB != nil {
 			setDefault(j, field+".dynamodb.segments", &t.DynamoDB.Segments, DefaultSegments)
+			setDefault(j, field+".dynamodb.batch_writes", &t.DynamoDB.BatchWrites, DefaultBatches)
 		}
 		if t.ContextFile != nil && t.ContextFile.Path != "" {
 			t.ContextFile.Path = under(directory, t.ContextFile.Path)

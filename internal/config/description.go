@@ -101,6 +101,8 @@ func description(name string) string {
 		return "Most read capacity units per second. Default: no limit."
 	case "DynamoDB.WriteCapacity":
 		return "Most write capacity units per second. Default: no limit."
+	case "DynamoDB.BatchWrites":
+		return "Whether to update up to 25 items with one BatchExecuteStatement request: auto, if a probe shows that the server checks the conditions of such updates; or never, to send one UpdateItem request for each item. Default auto."
 	case "DynamoDB.Region":
 		return "Region of the table. Default: that of the AWS configuration."
 	case "DynamoDB.Endpoint":

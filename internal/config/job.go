@@ -27,6 +27,7 @@ const (
 	DefaultMtime      = MtimeUpdate
 	DefaultSearch     = SearchRead
 	DefaultMode       = ModeMove
+	DefaultBatches    = BatchAuto
 	// DefaultAlgorithm is the only one of symmetric keys (API_ReEncrypt).
 	DefaultAlgorithm = "SYMMETRIC_DEFAULT"
 )
@@ -48,6 +49,12 @@ const (
 const (
 	MtimeUpdate = "update"
 	MtimeKeep   = "keep"
+)
+
+// Whether updates of a table are sent in batches.
+const (
+	BatchAuto  = "auto"
+	BatchNever = "never"
 )
 
 // Job is one rotation: which ciphertexts are moved, from which keys, to which
@@ -233,6 +240,10 @@ type DynamoDB struct {
 	ReadCapacity float64 `yaml:"read_capacity" jsonschema:"exclusiveMinimum=0"`
 	// Most write capacity units per second. Default: no limit.
 	WriteCapacity float64 `yaml:"write_capacity" jsonschema:"exclusiveMinimum=0"`
+	// Whether to update up to 25 items with one BatchExecuteStatement request: auto,
+	// if a probe shows that the server checks the conditions of such updates; or
+	// never, to send one UpdateItem request for each item. Default auto.
+	BatchWrites string `yaml:"batch_writes" jsonschema:"enum=auto,enum=never,default=auto"`
 	// Region of the table. Default: that of the AWS configuration.
 	Region string `yaml:"region"`
 	// URL of the service, instead of the one of the Region.

@@ -64,7 +64,7 @@ func TestDefaults(t *testing.T) {
 		Targets: []Target{
 			{
 				Name:     "customers",
-				DynamoDB: &DynamoDB{Table: "customers", Segments: 8},
+				DynamoDB: &DynamoDB{Table: "customers", Segments: 8, BatchWrites: "auto"},
 				Format:   "raw",
 				Slots:    []Slot{{Path: "ssn"}},
 				Search:   "read",

@@ -354,6 +354,10 @@ func (c *checker) dynamoDB(field string, d *DynamoDB) {
 	if d.WriteCapacity < 0 || d.WriteCapacity == 0 && c.job.source.written(field+".write_capacity") {
 		c.add(field+".write_capacity", "must be greater than 0; take it out for no limit")
 	}
+	if d.BatchWrites != BatchAuto && d.BatchWrites != BatchNever {
+		c.add(field+".batch_writes",
+			fmt.Sprintf("%q is not one of %s, %s", d.BatchWrites, BatchAuto, BatchNever))
+	}
 	c.service(field, d.Endpoint, d.RoleARN)
 }
 

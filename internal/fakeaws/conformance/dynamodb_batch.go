@@ -1,6 +1,9 @@
 package conformance
 
 import (
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 )
@@ -8,7 +11,12 @@ import (
 func dynamodbBatchCases() []dynamodbCase {
 	return []dynamodbCase{
 		{"BatchExecuteStatement/conditional updates, each with its own answer", dynamodbBatch},
-		{"BatchExecuteStatement/nested paths and odd names", dynamodbBatchPaths},
+		{"BatchExecuteStatement/several fields in one SET clause", dynamodbBatchListed},
+		{"BatchExecuteStatement/several SET clauses", dynamodbBatchRepeated},
+		{"BatchExecuteStatement/nested paths", dynamodbBatchPaths},
+		{"BatchExecuteStatement/odd names", dynamodbBatchNames},
+		{"BatchExecuteStatement/conditions on presence", dynamodbBatchPresence},
+		{"BatchExecuteStatement/an item that grows past 400 KB", dynamodbBatchSize},
 		{"BatchExecuteStatement/what is refused", dynamodbBatchRefused},
 		{"BatchExecuteStatement/a value that is not there fails the condition", dynamodbBatchNothing},
 	}
@@ -70,15 +78,89 @@ func dynamodbBatch(p *dynamodbProbe) {
 	}
 }
 
-// PartiQL update statements; PartiQL data types; identifiers in double quotes.
+// Running batch operations with PartiQL for DynamoDB, whose example sets two
+// attributes in one clause.
+func dynamodbBatchListed(p *dynamodbProbe) { p.severalFields(`SET "a" = ?, "b" = ?`) }
+
+// PartiQL update statements for DynamoDB, whose example has two SET clauses.
+func dynamodbBatchRepeated(p *dynamodbProbe) { p.severalFields(`SET "a" = ? SET "b" = ?`) }
+
+// severalFields tries a form of setting two attributes, with a condition on both.
+func (p *dynamodbProbe) severalFields(set string) {
+	p.Helper()
+	table := p.table(false)
+	p.put(table, map[string]any{"pk": "x", "a": "old", "b": []byte("old"), "c": "kept"})
+	update := `UPDATE "` + *table + `" ` + set + ` WHERE "pk" = ? AND "a" = ? AND "b" = ?`
+	answers := p.batch(dynamodbStatement(update, "new", []byte("new"), "x", "old", []byte("another")))
+	p.same("answer of a condition on the second one", dynamodbFails(answers[0]),
+		types.BatchStatementErrorCodeEnumConditionalCheckFailed)
+	answers = p.batch(dynamodbStatement(update, "new", []byte("new"), "x", "old", []byte("old")))
+	p.same("answer", dynamodbFails(answers[0]), types.BatchStatementErrorCodeEnum(""))
+	p.same("item", p.get(table, map[string]any{"pk": "x"}),
+		map[string]any{"pk": "x", "a": "new", "b": []byte("new"), "c": "kept"})
+}
+
+// PartiQL update statements; PartiQL data types.
 func dynamodbBatchPaths(p *dynamodbProbe) {
 	table := p.table(false)
-	p.put(table, map[string]any{"pk": "a", "m": map[string]any{"l": []any{"0", map[string]any{"odd.name": "old"}}}, `q"uote`: "old"})
-	answers := p.batch(dynamodbStatement(`UPDATE "`+*table+`" SET "m"."l"[1]."odd.name" = ? SET "q""uote" = ? WHERE "pk" = ? AND "m"."l"[1]."odd.name" = ? AND "q""uote" = ?`,
-		"new", "new", "a", "old", "old"))
+	p.put(table, map[string]any{"pk": "a",
+		"m": map[string]any{"l": []any{"0", map[string]any{"k": "old"}}}})
+	update := `UPDATE "` + *table + `" SET "m"."l"[1]."k" = ? WHERE "pk" = ? AND "m"."l"[1]."k" = ?`
+	answers := p.batch(dynamodbStatement(update, "new", "a", "another"))
+	p.same("answer of a condition", dynamodbFails(answers[0]),
+		types.BatchStatementErrorCodeEnumConditionalCheckFailed)
+	answers = p.batch(dynamodbStatement(update, "new", "a", "old"))
 	p.same("answer", dynamodbFails(answers[0]), types.BatchStatementErrorCodeEnum(""))
 	p.same("item", p.get(table, map[string]any{"pk": "a"}),
-		map[string]any{"pk": "a", "m": map[string]any{"l": []any{"0", map[string]any{"odd.name": "new"}}}, `q"uote`: "new"})
+		map[string]any{"pk": "a", "m": map[string]any{"l": []any{"0", map[string]any{"k": "new"}}}})
+}
+
+// Reserved words in DynamoDB; identifiers in double quotes.
+func dynamodbBatchNames(p *dynamodbProbe) {
+	table := p.table(false)
+	p.put(table, map[string]any{"pk": "a"})
+	for _, name := range []string{"SET", "odd name", "é", "odd.name", "odd[0]", `q"uote`} {
+		p.put(table, map[string]any{"pk": "a", name: "old"})
+		quoted := `"` + strings.ReplaceAll(name, `"`, `""`) + `"`
+		answers := p.batch(dynamodbStatement(`UPDATE "`+*table+`" SET `+quoted+` = ? WHERE "pk" = ? AND `+
+			quoted+` = ?`, "new", "a", "old"))
+		p.same("answer of "+name, dynamodbFails(answers[0]), types.BatchStatementErrorCodeEnum(""))
+		p.same("item of "+name, p.get(table, map[string]any{"pk": "a"}),
+			map[string]any{"pk": "a", name: "new"})
+	}
+}
+
+// Using the MISSING function with PartiQL for DynamoDB.
+func dynamodbBatchPresence(p *dynamodbProbe) {
+	table := p.table(false)
+	p.put(table, map[string]any{"pk": "a", "v": "1", "w": "1"})
+	for condition, want := range map[string]types.BatchStatementErrorCodeEnum{
+		`"w" IS NOT MISSING`: "", `"x" IS MISSING`: "",
+		`"w" IS MISSING`:     types.BatchStatementErrorCodeEnumConditionalCheckFailed,
+		`"x" IS NOT MISSING`: types.BatchStatementErrorCodeEnumConditionalCheckFailed,
+	} {
+		answers := p.batch(dynamodbStatement(
+			`UPDATE "`+*table+`" SET "v" = ? WHERE "pk" = ? AND "v" = ? AND `+condition, "1", "a", "1"))
+		p.same("answer of "+condition, dynamodbFails(answers[0]), want)
+	}
+}
+
+// Service, account, and table quotas: 400 KB, names included.
+func dynamodbBatchSize(p *dynamodbProbe) {
+	table := p.table(false)
+	const most = 400<<10 - len("pk"+"a"+"v")
+	p.put(table, map[string]any{"pk": "a", "v": "old"})
+	update := `UPDATE "` + *table + `" SET "v" = ? WHERE "pk" = ? AND "v" = ?`
+	answers := p.batch(dynamodbStatement(update, strings.Repeat("x", most+1), "a", "old"))
+	p.same("answer over it", dynamodbFails(answers[0]),
+		types.BatchStatementErrorCodeEnumValidationError)
+	if e := answers[0].Error; e != nil {
+		p.same("message", aws.ToString(e.Message),
+			"Item size to update has exceeded the maximum allowed size")
+	}
+	p.same("item", p.get(table, map[string]any{"pk": "a"})["v"], "old")
+	answers = p.batch(dynamodbStatement(update, strings.Repeat("x", most), "a", "old"))
+	p.same("answer at the limit", dynamodbFails(answers[0]), types.BatchStatementErrorCodeEnum(""))
 }
 
 // API_BatchExecuteStatement: 25 statements; PartiQL update statements: the WHERE

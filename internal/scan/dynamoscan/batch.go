@@ -2,11 +2,8 @@ package dynamoscan
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"maps"
-	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -16,32 +13,51 @@ import (
 	"rotator/internal/scan"
 )
 
-// replaceBatch sends the updates that fit as one batch, fills in their results,
-// and returns those that did not fit. A request that failed as a whole gives each
-// of its updates that error: nobody knows which were applied.
-func (t *Table) replaceBatch(ctx context.Context, updates []update, results []scan.Result) (left []update) {
-	var statements []types.BatchStatementRequest
-	var sent []update
-	for _, u := range updates {
-		s := t.statement(u)
-		if len(*s.Statement) > maxStatement {
-			left = append(left, u)
-			continue
-		}
-		statements, sent = append(statements, s), append(sent, u)
-	}
-	if len(sent) == 0 {
-		return left
+// replaceBatch sends updates as one batch and fills in their results. It returns
+// the updates that must be sent again as single updates: those whose statement
+// the server refuses as invalid, and those whose condition it reports as failed
+// without an item that shows it. If a request fails as a whole, each of its
+// updates gets the error, because the outcome of each is unknown.
+func (t *Table) replaceBatch(
+	ctx context.Context, updates []update, results []scan.Result,
+) (again []update) {
+	statements := make([]types.BatchStatementRequest, len(updates))
+	for i := range updates {
+		statements[i] = updates[i].shape.statement(&updates[i], t.knownSupport(updates[i].shape.form))
 	}
 	answers, err := t.execute(ctx, statements)
-	for i, u := range sent {
-		if err != nil {
-			results[u.index] = scan.Result{Err: err}
-			continue
-		}
-		results[u.index] = t.answered(ctx, answers[i].Error)
+	if err != nil && apiCode(err) == "ValidationException" {
+		return refusedAs(updates, "ValidationException") // nothing was applied
 	}
-	return left
+	if err != nil {
+		for _, u := range updates {
+			results[u.index] = scan.Result{Err: err}
+		}
+		return nil
+	}
+	var proven uint64
+	for i, u := range updates {
+		if failed := answers[i].Error; failed == nil {
+			proven |= 1 << u.shape.form
+		} else if result, ok := t.answered(ctx, &u, failed); ok {
+			results[u.index] = result
+		} else {
+			u.refused = apiCode(statementError(failed))
+			again = append(again, u)
+		}
+	}
+	if known := t.proven.Load(); proven&^known != 0 {
+		t.proven.Or(proven)
+	}
+	return again
+}
+
+// refusedAs returns the updates with the code of the error that refused them.
+func refusedAs(updates []update, code string) []update {
+	for i := range updates {
+		updates[i].refused = code
+	}
+	return updates
 }
 
 // execute sends one batch, and returns one answer for each statement.
@@ -61,23 +77,45 @@ func (t *Table) execute(ctx context.Context, statements []types.BatchStatementRe
 	return out.Responses, nil
 }
 
-// answered makes a result of the answer to one statement.
-func (t *Table) answered(ctx context.Context, failed *types.BatchStatementError) scan.Result {
-	if failed == nil {
-		return scan.Result{}
-	}
+// answered returns the result of a statement that failed. It reports false if
+// only a single update can tell: servers other than DynamoDB may misread a
+// statement that they do not refuse.
+func (t *Table) answered(
+	ctx context.Context, u *update, failed *types.BatchStatementError,
+) (scan.Result, bool) {
 	if failed.Code == types.BatchStatementErrorCodeEnumConditionalCheckFailed {
-		return t.changed(ctx, failed.Item)
+		if len(failed.Item) == 0 || u.holds(failed.Item) {
+			return scan.Result{}, false
+		}
+		return t.changed(ctx, failed.Item), true
 	}
 	err := statementError(failed)
 	if result, ok := t.invalid(err); ok {
-		return result
+		return result, true
+	}
+	if err.Code == "ValidationException" {
+		return scan.Result{}, false
 	}
 	result := scan.Result{Err: fmt.Errorf("update item of table %s: %w", t.config.Table, err)}
 	if throttledStatement(failed) {
 		result.Err = busy(result.Err)
 	}
-	return result
+	return result, true
+}
+
+// learn draws a conclusion from updates that the server refused in a batch and
+// then got as single updates. If a single update succeeds, the server does not
+// understand statements of that form. A form of which another statement has
+// succeeded stays in use.
+func (t *Table) learn(refused []update, results []scan.Result) {
+	for _, u := range refused {
+		valid := results[u.index].Err == nil ||
+			u.refused == "ValidationException" && errors.Is(results[u.index].Err, scan.ErrChanged)
+		if valid && t.proven.Load()&(1<<u.shape.form) == 0 {
+			t.refuse(u.shape.form, "this server answers "+u.refused+
+				" to a statement, and accepts the same update as UpdateItem")
+		}
+	}
 }
 
 // statementError gives the error of one statement the code that the same error
@@ -103,43 +141,3 @@ func statementError(failed *types.BatchStatementError) *smithy.GenericAPIError {
 	}
 	return &smithy.GenericAPIError{Code: code, Message: aws.ToString(failed.Message), Fault: fault}
 }
-
-// statement writes an update in PartiQL. Its WHERE names the whole primary key,
-// as it must, every value that is replaced, and the guards ("PartiQL update statements
-// for DynamoDB").
-func (t *Table) statement(u update) types.BatchStatementRequest {
-	var b strings.Builder
-	var parameters []types.AttributeValue
-	b.WriteString("UPDATE " + quote(t.config.Table))
-	for _, e := range u.edits {
-		b.WriteString(" SET " + partiPath(e.path) + " = ?")
-		parameters = append(parameters, toSDK(e.new))
-	}
-	separator := " WHERE "
-	for _, name := range slices.Sorted(maps.Keys(u.key)) {
-		b.WriteString(separator + quote(name) + " = ?")
-		parameters = append(parameters, u.key[name])
-		separator = " AND "
-	}
-	parameters = u.where(&b, parameters)
-	return types.BatchStatementRequest{Statement: aws.String(b.String()), Parameters: parameters,
-		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld}
-}
-
-func partiPath(path []scan.Step) string {
-	var b strings.Builder
-	for i, s := range path {
-		if s.Element {
-			b.WriteString("[" + strconv.Itoa(s.Index) + "]")
-			continue
-		}
-		if i > 0 {
-			b.WriteByte('.')
-		}
-		b.WriteString(quote(s.Name))
-	}
-	return b.String()
-}
-
-// quote makes a PartiQL identifier of any name.
-func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }

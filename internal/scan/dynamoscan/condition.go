@@ -104,31 +104,36 @@ func (u update) condition(names aliases) (string, map[string]types.AttributeValu
 	return strings.Join(terms, " AND "), values
 }
 
-// where writes the same condition after the primary key of a PartiQL statement,
-// and appends the values to parameters ("Using the MISSING function with
-// PartiQL for DynamoDB").
-func (u update) where(
-	b *strings.Builder, parameters []types.AttributeValue,
-) []types.AttributeValue {
-	for _, c := range u.checks {
-		b.WriteString(" AND " + partiPath(c.path))
-		switch c.state {
-		case scan.Present:
-			b.WriteString(" IS NOT MISSING")
-		case scan.Absent:
-			b.WriteString(" IS MISSING")
-		default:
-			b.WriteString(" = ?")
-			parameters = append(parameters, toSDK(c.value))
-		}
-	}
-	return parameters
+// holds reports whether an item satisfies the condition of the update.
+func (u *update) holds(item map[string]types.AttributeValue) bool {
+	return !slices.ContainsFunc(u.checks, func(c check) bool { return !c.holds(item) })
 }
 
-// asksPresence reports whether a term of the condition tests presence instead
-// of equality.
-func (u update) asksPresence() bool {
-	return slices.ContainsFunc(u.checks, func(c check) bool { return c.state != scan.Equal })
+func (c check) holds(item map[string]types.AttributeValue) bool {
+	var at types.AttributeValue = &types.AttributeValueMemberM{Value: item}
+	for _, step := range c.path {
+		var next types.AttributeValue
+		switch within := at.(type) {
+		case *types.AttributeValueMemberM:
+			if !step.Element {
+				next = within.Value[step.Name]
+			}
+		case *types.AttributeValueMemberL:
+			if step.Element && step.Index < len(within.Value) {
+				next = within.Value[step.Index]
+			}
+		}
+		if next == nil {
+			return c.state == scan.Absent
+		}
+		at = next
+	}
+	if c.state != scan.Equal {
+		return c.state == scan.Present
+	}
+	now, err := fromSDK(at)
+	var edits []edit
+	return err == nil && diffValue(&edits, nil, c.value, now) == nil && len(edits) == 0
 }
 
 // errConditionTooLarge refuses an item whose write needs a condition that is

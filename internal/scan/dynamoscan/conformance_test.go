@@ -255,7 +255,8 @@ func conditional(_ *http.Request, body []byte) error {
 	}
 	for _, s := range in.Statements {
 		head, where, _ := strings.Cut(s.Statement, " WHERE ")
-		if err := check(strings.Split(head, " SET ")[1:], where); err != nil {
+		_, sets, _ := strings.Cut(head, " SET ")
+		if err := check(strings.Split(sets, ", "), where); err != nil {
 			return err
 		}
 	}

@@ -3,7 +3,6 @@ package dynamoscan
 import (
 	"bytes"
 	"fmt"
-	"maps"
 	"slices"
 
 	"rotator/internal/scan"
@@ -49,7 +48,13 @@ func widen(edits []edit, old, new *scan.Row) []edit {
 }
 
 func diffMap(edits *[]edit, path []scan.Step, old, new map[string]scan.Value) error {
-	var added []string
+	var few [4]string
+	changed, added := few[:0], []string(nil)
+	for name, from := range old {
+		if to, ok := new[name]; !ok || !unchanged(from, to) {
+			changed = append(changed, name)
+		}
+	}
 	for name := range new {
 		if _, ok := old[name]; !ok {
 			added = append(added, name)
@@ -59,7 +64,8 @@ func diffMap(edits *[]edit, path []scan.Step, old, new map[string]scan.Value) er
 		return fmt.Errorf("%s would be added",
 			printPath(with(path, scan.Step{Name: slices.Min(added)})))
 	}
-	for _, name := range slices.Sorted(maps.Keys(old)) {
+	slices.Sort(changed)
+	for _, name := range changed {
 		at := with(path, scan.Step{Name: name})
 		to, ok := new[name]
 		if !ok {
@@ -70,6 +76,13 @@ func diffMap(edits *[]edit, path []scan.Step, old, new map[string]scan.Value) er
 		}
 	}
 	return nil
+}
+
+// unchanged reports whether two values are the same. It is false for maps and
+// lists, which have to be compared value by value.
+func unchanged(from, to scan.Value) bool {
+	return from.Kind == to.Kind && from.Kind != scan.KindM && from.Kind != scan.KindL &&
+		same(from, to)
 }
 
 func diffValue(edits *[]edit, path []scan.Step, old, new scan.Value) error {

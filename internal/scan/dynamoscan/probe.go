@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math/big"
 	"net/http"
+	"slices"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -15,31 +16,26 @@ import (
 	"rotator/internal/scan"
 )
 
-// support is what is known about batched updates with a form of conditions.
-type support int
+// support is what is known about batched updates of one form.
+type support uint8
 
 const (
-	unknown support = iota
-	supported
+	unknown           support = iota
+	supportedListed           // with one SET clause for all fields
+	supportedRepeated         // with one SET clause for each field
 	unsupported
 )
 
-// form is a kind of condition of a batched update.
-type form int
+func (s support) usable() bool { return s == supportedListed || s == supportedRepeated }
 
-const (
-	equality form = iota // attributes compared with values
-	presence             // also IS MISSING and IS NOT MISSING
-	forms                // the number of forms
-)
-
-// supports reports whether batched updates with a form of conditions may be
-// used. Before the first one, one goroutine sends a probe and the others wait
-// for its result. If the result is unclear (throttled, lost), the next batch
+// supports reports whether batches may contain statements of the form of the
+// update. Before the first of them, one goroutine sends a probe and the others
+// wait for its result. If the result is unclear (throttled, lost), the next batch
 // sends the probe again.
-func (t *Table) supports(ctx context.Context, f form) bool {
+func (t *Table) supports(ctx context.Context, u *update) bool {
+	f := u.shape.form
 	if known := t.knownSupport(f); known != unknown {
-		return known == supported
+		return known.usable()
 	}
 	select {
 	case t.probing <- struct{}{}:
@@ -48,21 +44,21 @@ func (t *Table) supports(ctx context.Context, f form) bool {
 		return false
 	}
 	if known := t.knownSupport(f); known != unknown {
-		return known == supported
+		return known.usable()
 	}
-	learned, why := t.probe(ctx, f)
-	t.mu.Lock()
-	t.batch[f] = learned
-	t.mu.Unlock()
-	if learned == unsupported {
-		what := "batched conditional updates"
-		if f == presence {
-			what = "batched updates with the condition that an attribute exists or does not exist"
-		}
-		t.note("table %s: %s cannot be used (%s), so items are updated one by one",
-			t.config.Table, what, why)
+	learned, why := t.probe(ctx, u, supportedListed)
+	if learned == unsupported && f&severalFields != 0 && why.ofForm {
+		learned, why = t.probe(ctx, u, supportedRepeated)
 	}
-	return learned == supported
+	switch {
+	case learned == unsupported && why.ofForm:
+		t.refuse(f, why.text)
+	case learned == unsupported:
+		t.refuse(0, why.text)
+	case learned != unknown:
+		t.accept(f, learned)
+	}
+	return learned.usable()
 }
 
 func (t *Table) knownSupport(f form) support {
@@ -71,73 +67,138 @@ func (t *Table) knownSupport(f form) support {
 	return t.batch[f]
 }
 
-// probe sends one batched update of an item that does not exist, under a
-// condition that cannot hold. Only ConditionalCheckFailed is the right answer:
-// there are servers that report success, and policies that deny
-// dynamodb:PartiQLUpdate.
-func (t *Table) probe(ctx context.Context, f form) (result support, why string) {
+// accept records that a form is supported. So are the forms with fewer features.
+func (t *Table) accept(f form, learned support) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for g := range form(forms) {
+		if g&^f == 0 && t.batch[g] == unknown {
+			t.batch[g] = learned
+		}
+	}
+}
+
+// refuse records that a form is not supported. Neither are the forms with more
+// features; every form has those of form 0.
+func (t *Table) refuse(f form, why string) {
+	t.mu.Lock()
+	known := t.batch[f] == unsupported
+	for g := range form(forms) {
+		if f&^g == 0 {
+			t.batch[g] = unsupported
+		}
+	}
+	t.mu.Unlock()
+	switch {
+	case known:
+	case f == 0:
+		t.note("table %s: batched conditional updates cannot be used (%s), so items are "+
+			"updated one by one", t.config.Table, why)
+	default:
+		t.note("table %s: batched updates with %s cannot be used (%s), so these items are "+
+			"updated one by one", t.config.Table, f, why)
+	}
+}
+
+// cause is why batched updates are not supported.
+type cause struct {
+	text   string
+	ofForm bool // other forms may be supported
+}
+
+// probe sends the statement of the update, with values that stand in for its
+// own, for an item that does not exist, so that its condition cannot hold. Only
+// ConditionalCheckFailed is the right answer: there are servers that report
+// success, and policies that deny dynamodb:PartiQLUpdate.
+func (t *Table) probe(ctx context.Context, u *update, style support) (support, cause) {
 	keys, err := t.primaryKey(ctx)
 	if err != nil {
-		return unknown, ""
+		return unknown, cause{}
 	}
-	u := probeUpdate(f)
-	for name, kind := range keys {
-		u.key[name] = randomKey(kind)
-	}
-	answers, err := t.execute(ctx, []types.BatchStatementRequest{t.statement(u)})
+	p := probeUpdate(u, keys)
+	answers, err := t.execute(ctx, []types.BatchStatementRequest{u.shape.statement(&p, style)})
 	if err == nil && answers[0].Error != nil {
 		err = statementError(answers[0].Error)
 	}
 	if err == nil {
-		t.clean(ctx, u.key)
-		return unsupported, "this server reports success for a condition that does not hold"
+		t.clean(ctx, &p)
+		return unsupported, cause{text: "this server reports success for a condition that does not hold"}
 	}
 	switch code := apiCode(err); code {
 	case string(types.BatchStatementErrorCodeEnumConditionalCheckFailed):
-		return supported, ""
+		return style, cause{}
 	case "AccessDeniedException":
-		return unsupported, "dynamodb:PartiQLUpdate is not allowed"
-	case "UnknownOperationException", "ValidationException":
-		return unsupported, "this server answers " + code
+		return unsupported, cause{text: "dynamodb:PartiQLUpdate is not allowed"}
+	case "UnknownOperationException", "ResourceNotFoundException":
+		return unsupported, cause{text: "this server answers " + code}
+	case "ValidationException":
+		return unsupported, cause{text: "this server answers " + code, ofForm: true}
 	}
-	if status := httpStatus(err); status == http.StatusNotFound || status == http.StatusMethodNotAllowed || status == http.StatusNotImplemented {
-		return unsupported, "this server does not know BatchExecuteStatement"
+	switch httpStatus(err) {
+	case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented:
+		return unsupported, cause{text: "this server does not know BatchExecuteStatement"}
 	}
-	return unknown, ""
+	return unknown, cause{}
 }
 
-// probeUpdate returns the update of a probe without its key.
-func probeUpdate(f form) update {
-	at := []scan.Step{{Name: probeAttribute}}
-	e := edit{
-		path: at,
-		old:  scan.Value{Kind: scan.KindS, Text: "old"},
-		new:  scan.Value{Kind: scan.KindS, Text: "new"},
+// probeUpdate returns the update that a probe sends in place of another one: of
+// the same shape, for a key that no item has, and without the values of the
+// application.
+func probeUpdate(u *update, keys keyTypes) update {
+	p := update{key: make(map[string]types.AttributeValue, len(u.key)), checks: slices.Clone(u.checks)}
+	for name := range u.key {
+		p.key[name] = randomKey(keys[name])
 	}
-	u := update{key: map[string]types.AttributeValue{}, edits: []edit{e}}
-	u.checks = []check{{path: at, value: e.old}}
-	if f == presence {
-		absent := []scan.Step{{Name: probeAttribute + "-absent"}}
-		u.checks = []check{{path: at, state: scan.Present}, {path: absent, state: scan.Absent}}
+	for _, e := range u.edits {
+		p.edits = append(p.edits, edit{path: e.path, new: standIn(e.new.Kind, "new")})
 	}
-	return u
+	for i, c := range p.checks {
+		p.checks[i].value = standIn(c.value.Kind, "old")
+	}
+	return p
 }
 
-// probeAttribute is the one attribute that the probe's item would have.
-const probeAttribute = "rotator-probe"
+// standIn returns a value of a kind.
+func standIn(kind scan.Kind, text string) scan.Value {
+	v := scan.Value{Kind: kind}
+	switch kind {
+	case scan.KindS:
+		v.Text = probeName + "-" + text
+	case scan.KindN:
+		v.Text = "1"
+	case scan.KindB:
+		v.Bytes = []byte(probeName + "-" + text)
+	case scan.KindSS:
+		v.Texts = []string{probeName + "-" + text}
+	case scan.KindNS:
+		v.Texts = []string{"1"}
+	case scan.KindBS:
+		v.ByteSet = [][]byte{[]byte(probeName + "-" + text)}
+	}
+	return v
+}
 
-// clean deletes the item that a server without conditions may have made of the
-// probe; nobody else has its key.
-func (t *Table) clean(ctx context.Context, key map[string]types.AttributeValue) {
-	_, err := t.config.Client.DeleteItem(ctx, &dynamodb.DeleteItemInput{TableName: &t.config.Table, Key: key,
-		ConditionExpression:       aws.String("#probe = :new"),
-		ExpressionAttributeNames:  map[string]string{"#probe": probeAttribute},
-		ExpressionAttributeValues: map[string]types.AttributeValue{":new": &types.AttributeValueMemberS{Value: "new"}}})
+// probeName begins every value of a probe.
+const probeName = "rotator-probe"
+
+// clean deletes the item that a server without conditions may have made of a
+// probe; no other item has its key.
+func (t *Table) clean(ctx context.Context, p *update) {
+	names := aliases{}
+	first := names.path(p.edits[0].path)
+	_, err := t.config.Client.DeleteItem(ctx, &dynamodb.DeleteItemInput{
+		TableName:                 &t.config.Table,
+		Key:                       p.key,
+		ConditionExpression:       aws.String(first + " = :new"),
+		ExpressionAttributeNames:  names.expression(),
+		ExpressionAttributeValues: map[string]types.AttributeValue{":new": toSDK(p.edits[0].new)},
+	})
 	if failed := (*types.ConditionalCheckFailedException)(nil); err == nil || errors.As(err, &failed) {
 		return
 	}
-	if text, printErr := printKey(key); printErr == nil {
-		t.note("table %s: an item with the key %s may be left of the probe of batched updates; delete it", t.config.Table, text)
+	if text, printErr := printKey(p.key); printErr == nil {
+		t.note("table %s: an item with the key %s may be left of the probe of batched updates; "+
+			"delete it", t.config.Table, text)
 	}
 }
 
@@ -147,9 +208,9 @@ func randomKey(kind types.ScalarAttributeType) types.AttributeValue {
 	case types.ScalarAttributeTypeN:
 		return &types.AttributeValueMemberN{Value: new(big.Int).SetBytes([]byte(rand.Text())[:15]).String()}
 	case types.ScalarAttributeTypeB:
-		return &types.AttributeValueMemberB{Value: []byte(probeAttribute + "-" + rand.Text())}
+		return &types.AttributeValueMemberB{Value: []byte(probeName + "-" + rand.Text())}
 	}
-	return &types.AttributeValueMemberS{Value: probeAttribute + "-" + rand.Text()}
+	return &types.AttributeValueMemberS{Value: probeName + "-" + rand.Text()}
 }
 
 // apiCode is the service's code of an error, "" if it has none.

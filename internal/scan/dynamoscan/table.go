@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -46,6 +47,8 @@ type Config struct {
 	Connections int
 	// Consistent asks for strongly consistent pages, which consume twice the capacity.
 	Consistent bool
+	// Unbatched sends every update as a request of its own.
+	Unbatched bool
 	// SDK leaves answers to the SDK alone, which takes more time and memory for them.
 	SDK bool
 }
@@ -58,6 +61,10 @@ type Table struct {
 	spare       chan struct{} // one in it for each spare turn that is taken
 	bodies      sync.Pool     // of *bytes.Buffer: bodies of answers
 	opening     sync.Once     // of connections
+	// shapes are those of recent updates. The slice is never changed.
+	shapes atomic.Pointer[[]*shape]
+	// proven has a bit for each form of which a statement has succeeded.
+	proven atomic.Uint64
 
 	mu    sync.Mutex
 	keys  keyTypes // nil until asked for

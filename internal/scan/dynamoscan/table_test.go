@@ -150,13 +150,18 @@ func TestProbeLeavesNothing(t *testing.T) {
 			t.Error(err)
 		}
 		parameters := in.Statements[0].Parameters // new value, key, old value
-		put := fmt.Sprintf(`{"TableName":%q,"Item":{"id":{"S":%q},%q:{"S":%q}}}`, tableName, parameters[1]["S"], probeAttribute, parameters[0]["S"])
+		put := fmt.Sprintf(`{"TableName":%q,"Item":{"id":{"S":%q},"tenant":{"S":%q}}}`, tableName,
+			parameters[1]["S"], parameters[0]["S"])
 		request, _ := http.NewRequest(http.MethodPost, "/", strings.NewReader(put))
 		request.Header.Set("X-Amz-Target", "DynamoDB_20120810.PutItem")
 		store.fake.ServeHTTP(httptest.NewRecorder(), request)
 		_, _ = w.Write([]byte(`{"Responses":[{}]}`))
 	}))
-	table.Replace(t.Context(), store.changesOf(table, 2, "new"))
+	changes := store.changesOf(table, 2, "old")
+	for i := range changes {
+		changes[i].New.(*scan.Row).Attributes["tenant"] = textOf("new tenant")
+	}
+	table.Replace(t.Context(), changes)
 	if got := len(store.fake.Items(tableName)); got != 2 {
 		t.Errorf("%d items, want the 2 that were stored", got)
 	}
@@ -174,7 +179,6 @@ func TestStatementErrors(t *testing.T) {
 		"AccessDenied":                    "AccessDeniedException",
 		"ItemCollectionSizeLimitExceeded": "ItemCollectionSizeLimitExceededException",
 		"DuplicateItem":                   "DuplicateItemException",
-		"ValidationError":                 "ValidationException",
 	} {
 		store := newStore(t, simple)
 		table := store.source(store.answering(func(w http.ResponseWriter, r *http.Request) {

@@ -34,6 +34,9 @@ type update struct {
 	key    map[string]types.AttributeValue
 	edits  []edit
 	checks []check
+	shape  *shape // nil if it is never sent in a batch
+	// refused is the code with which the server refused the update in a batch.
+	refused string
 }
 
 // Batch is the most changes that one Replace takes.
@@ -61,30 +64,36 @@ func (t *Table) Replace(ctx context.Context, changes []scan.Change) []scan.Resul
 		}
 	}
 	batched, single := t.batchable(ctx, updates)
+	var refused []update
 	if len(batched) > 0 {
-		single = append(single, t.replaceBatch(ctx, batched, results)...)
+		refused = t.replaceBatch(ctx, batched, results)
 	}
-	t.replaceSingly(ctx, append(single, alone...), results)
+	t.replaceSingly(ctx, slices.Concat(single, refused, alone), results)
+	t.learn(refused, results)
 	return results
 }
 
-// batchable returns the updates for one batch, and those that must be sent one
-// by one.
+// batchable divides updates, in place, into those for one batch and those that
+// must be sent one by one.
 func (t *Table) batchable(ctx context.Context, updates []update) (batched, single []update) {
-	if len(updates) < 2 || !t.supports(ctx, equality) {
+	if len(updates) < 2 || t.config.Unbatched {
 		return nil, updates
 	}
-	if !slices.ContainsFunc(updates, update.asksPresence) || t.supports(ctx, presence) {
-		return updates, nil
-	}
-	for _, u := range updates {
-		if u.asksPresence() {
-			single = append(single, u)
-		} else {
-			batched = append(batched, u)
+	n, refused := 0, uint64(0) // one probe for each form, even if its result is unclear
+	for i := range updates {
+		u := &updates[i]
+		u.shape = t.shapeOf(u)
+		bit := uint64(1) << u.shape.form
+		switch longest := len(u.shape.repeated); { // the longer one of the two texts
+		case longest > maxStatement || refused&bit != 0:
+		case t.supports(ctx, u):
+			updates[n], updates[i] = updates[i], updates[n]
+			n++
+		default:
+			refused |= bit
 		}
 	}
-	return batched, single
+	return updates[:n], updates[n:]
 }
 
 // replaceSingly sends each update by itself and fills in its result. It always has one

@@ -1,0 +1,206 @@
+package dynamoscan
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"rotator/internal/scan"
+)
+
+// form is the set of features of PartiQL that a statement needs, beyond setting
+// one attribute with a plain name under conditions of equality. Servers other
+// than DynamoDB may lack some of them.
+type form uint8
+
+const (
+	severalFields form = 1 << iota // sets more than one field
+	mapMembers                     // "a"."b"
+	listElements                   // "a"[0]
+	oddNames                       // names that are not only letters, digits, - and _
+	absence                        // IS MISSING
+	presence                       // IS NOT MISSING
+
+	forms = 1 << iota // the number of forms
+)
+
+// String describes the form in a sentence about batched updates.
+func (f form) String() string {
+	var features []string
+	for i, feature := range []string{
+		"several fields", "members of maps", "elements of lists", "names with special characters",
+		"the condition that an attribute does not exist", "the condition that an attribute exists",
+	} {
+		if f&(1<<i) != 0 {
+			features = append(features, feature)
+		}
+	}
+	return strings.Join(features, ", ")
+}
+
+// shape is what statements with the same paths and conditions have in common:
+// everything except the values.
+type shape struct {
+	keys   []string // names of the primary key, in order
+	sets   int      // how many fields are set: the paths of the first checks
+	checks []check  // without values
+	form   form
+	// listed is the text with one SET clause for all fields, and repeated is the
+	// text with one SET clause for each field. DynamoDB documents both.
+	listed, repeated string
+	parameters       int
+}
+
+// maxShapes limits the shapes that a table keeps.
+const maxShapes = 16
+
+// shapeOf returns the shape of an update.
+func (t *Table) shapeOf(u *update) *shape {
+	kept := t.shapes.Load()
+	var known []*shape
+	if kept != nil {
+		known = *kept
+	}
+	for _, s := range known {
+		if s.of(u) {
+			return s
+		}
+	}
+	s := newShape(t.config.Table, u)
+	if len(known) < maxShapes {
+		more := append(slices.Clip(known), s)
+		t.shapes.CompareAndSwap(kept, &more)
+	}
+	return s
+}
+
+// of reports whether the update has this shape.
+func (s *shape) of(u *update) bool {
+	if len(u.edits) != s.sets || len(u.checks) != len(s.checks) || len(u.key) != len(s.keys) {
+		return false
+	}
+	for i, c := range u.checks {
+		if c.state != s.checks[i].state || !slices.Equal(c.path, s.checks[i].path) {
+			return false
+		}
+	}
+	for _, name := range s.keys {
+		if _, ok := u.key[name]; !ok {
+			return false
+		}
+	}
+	return true
+}
+
+// newShape writes the statements of an update. WHERE names the whole primary
+// key, as it must, every value that is replaced, and the guards ("PartiQL update
+// statements for DynamoDB", "Using the MISSING function with PartiQL for
+// DynamoDB").
+func newShape(table string, u *update) *shape {
+	s := &shape{
+		keys:   slices.Sorted(maps.Keys(u.key)),
+		sets:   len(u.edits),
+		checks: make([]check, len(u.checks)),
+	}
+	s.parameters = s.sets + len(s.keys)
+	var sets []string
+	for _, e := range u.edits {
+		sets = append(sets, partiPath(e.path)+" = ?")
+	}
+	var where []string
+	for _, name := range s.keys {
+		s.form |= formOf([]scan.Step{{Name: name}})
+		where = append(where, quote(name)+" = ?")
+	}
+	for i, c := range u.checks {
+		s.checks[i] = check{path: c.path, state: c.state}
+		s.form |= formOf(c.path)
+		switch c.state {
+		case scan.Present:
+			s.form |= presence
+			where = append(where, partiPath(c.path)+" IS NOT MISSING")
+		case scan.Absent:
+			s.form |= absence
+			where = append(where, partiPath(c.path)+" IS MISSING")
+		default:
+			s.parameters++
+			where = append(where, partiPath(c.path)+" = ?")
+		}
+	}
+	if s.sets > 1 {
+		s.form |= severalFields
+	}
+	update, condition := "UPDATE "+quote(table)+" SET ", " WHERE "+strings.Join(where, " AND ")
+	s.listed = update + strings.Join(sets, ", ") + condition
+	s.repeated = update + strings.Join(sets, " SET ") + condition
+	return s
+}
+
+// formOf returns the features that a path needs.
+func formOf(path []scan.Step) (f form) {
+	for i, step := range path {
+		switch {
+		case step.Element:
+			f |= listElements
+		case i > 0:
+			f |= mapMembers
+		}
+		if strings.ContainsFunc(step.Name, odd) {
+			f |= oddNames
+		}
+	}
+	return f
+}
+
+// odd reports whether r is none of the characters that every server takes in a
+// quoted name.
+func odd(r rune) bool {
+	letter := 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z'
+	return !letter && (r < '0' || r > '9') && r != '-' && r != '_'
+}
+
+// statement returns the statement of an update of this shape.
+func (s *shape) statement(u *update, style support) types.BatchStatementRequest {
+	parameters := make([]types.AttributeValue, 0, s.parameters)
+	for _, e := range u.edits {
+		parameters = append(parameters, toSDK(e.new))
+	}
+	for _, name := range s.keys {
+		parameters = append(parameters, u.key[name])
+	}
+	for _, c := range u.checks {
+		if c.state == scan.Equal {
+			parameters = append(parameters, toSDK(c.value))
+		}
+	}
+	request := types.BatchStatementRequest{
+		Statement:                           &s.listed,
+		Parameters:                          parameters,
+		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
+	}
+	if style == supportedRepeated {
+		request.Statement = &s.repeated
+	}
+	return request
+}
+
+func partiPath(path []scan.Step) string {
+	var b strings.Builder
+	for i, s := range path {
+		if s.Element {
+			b.WriteString("[" + strconv.Itoa(s.Index) + "]")
+			continue
+		}
+		if i > 0 {
+			b.WriteByte('.')
+		}
+		b.WriteString(quote(s.Name))
+	}
+	return b.String()
+}
+
+// quote makes a PartiQL identifier of any name.
+func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }

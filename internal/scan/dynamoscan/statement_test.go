@@ -1,0 +1,341 @@
+package dynamoscan
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"pgregory.net/rapid"
+
+	"rotator/internal/scan"
+)
+
+// putRow stores an item whose attributes, all of type S, hold their own names.
+func (s *store) putRow(n int, names ...string) scan.Ref {
+	item := s.key(n)
+	for _, name := range names {
+		item[name] = toSDK(textOf(name))
+	}
+	in := &dynamodb.PutItemInput{TableName: aws.String(tableName), Item: item}
+	if _, err := s.direct.PutItem(s.t.Context(), in); err != nil {
+		s.t.Fatal(err)
+	}
+	ref, err := printKey(s.key(n))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return scan.Ref(ref)
+}
+
+// rowChange stores an item and returns a change that appends a sign to the named
+// attributes.
+func (s *store) rowChange(table *Table, n int, names ...string) scan.Change {
+	s.t.Helper()
+	item, err := table.Load(s.t.Context(), s.putRow(n, append(names, "beside")...))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	row := &scan.Row{Attributes: map[string]scan.Value{}}
+	for name, value := range item.Payload.(*scan.Row).Attributes {
+		if slices.Contains(names, name) {
+			value.Text += "!"
+		}
+		row.Attributes[name] = value
+	}
+	return scan.Change{Item: item, New: row}
+}
+
+// written reports whether an item is as a change leaves it.
+func (s *store) written(table *Table, change scan.Change) bool {
+	item, err := table.Load(s.t.Context(), change.Item.Ref)
+	return err == nil && rowsEqual(item.Payload.(*scan.Row), change.New.(*scan.Row))
+}
+
+// dialect is a DynamoDB that answers statements as answer says, in order of
+// their requests; the fake answers those for which it returns "".
+type dialect struct {
+	answer func(statement string) string
+
+	mu      sync.Mutex
+	sent    []string // texts of statements, in order
+	batches []int    // statements of each request
+	bodies  string
+}
+
+func (d *dialect) client(t *testing.T, s *store) func(*Config) {
+	client := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.fake.Operation(r) != "dynamodb:BatchExecuteStatement" {
+			s.faults.Handler(s.fake).ServeHTTP(w, r)
+			return
+		}
+		body := bodyOf(t, r)
+		var in struct{ Statements []struct{ Statement string } }
+		if err := json.Unmarshal([]byte(body), &in); err != nil {
+			t.Error(err)
+		}
+		d.mu.Lock()
+		d.batches, d.bodies = append(d.batches, len(in.Statements)), d.bodies+body
+		var answers []string
+		for _, one := range in.Statements {
+			d.sent = append(d.sent, one.Statement)
+			if answer := d.answer(one.Statement); answer != "" {
+				answers = append(answers, answer)
+			}
+		}
+		d.mu.Unlock()
+		if len(answers) == 0 {
+			s.fake.ServeHTTP(w, r)
+			return
+		}
+		_, _ = fmt.Fprintf(w, `{"Responses":[%s]}`, strings.Join(answers, ","))
+	}))
+	return func(c *Config) { c.Client, c.Whole, c.Attributes = client, true, nil }
+}
+
+// TestSeveralFields: updates of several fields go in batches on servers that take either
+// of the documented forms, and one by one on a server that takes neither, while updates of
+// one field stay in batches. The probe is a statement that is sent later, and contains
+// no value of the application.
+func TestSeveralFields(t *testing.T) {
+	const invalid = `{"Error":{"Code":"ValidationError","Message":"UPDATE requires a WHERE clause"}}`
+	listed := func(s string) bool { return strings.Contains(s, "?, ") }
+	repeated := func(s string) bool { return strings.Count(s, "SET") > 1 }
+	for _, c := range []struct {
+		name   string
+		refuse func(string) bool
+		probes int
+		alone  int
+		note   string
+	}{
+		{"DynamoDB", func(string) bool { return false }, 1, 0, ""},
+		{"one SET clause", repeated, 1, 0, ""},
+		{"one field in each SET clause", listed, 2, 0, ""},
+		{
+			"one field", func(s string) bool { return listed(s) || repeated(s) }, 3, 3,
+			"batched updates with several fields cannot be used (this server answers ValidationException)",
+		},
+	} {
+		store := newStore(t, simple)
+		d := &dialect{answer: func(s string) string {
+			if c.refuse(s) {
+				return invalid
+			}
+			return ""
+		}}
+		table := store.source(d.client(t, store))
+		for range 2 {
+			var changes []scan.Change
+			for n := range 3 {
+				changes = append(changes, store.rowChange(table, n, "secret", "token"))
+			}
+			for n := range 3 {
+				changes = append(changes, store.rowChange(table, 3+n, "secret"))
+			}
+			before := store.faults.Counts()["dynamodb:UpdateItem"]
+			for i, result := range table.Replace(t.Context(), changes) {
+				if result.Err != nil || !store.written(table, changes[i]) {
+					t.Errorf("%s, change %d: %v, want it written", c.name, i, result.Err)
+				}
+			}
+			if alone := store.faults.Counts()["dynamodb:UpdateItem"] - before; alone != c.alone {
+				t.Errorf("%s: %d updates were sent alone, want %d", c.name, alone, c.alone)
+			}
+		}
+		probes := 0
+		for _, n := range d.batches {
+			if n == 1 {
+				probes++
+			}
+		}
+		asked := d.bodies[:strings.LastIndex(d.bodies, probeName)]
+		if probes != c.probes || strings.Contains(asked, "secret!") {
+			t.Errorf("%s: %d probes, want %d, without values of the application", c.name,
+				probes, c.probes)
+		}
+		if last := d.sent[probes-1]; !slices.Contains(d.sent[probes:], last) {
+			t.Errorf("%s: the probe %s is no statement that was sent later", c.name, last)
+		}
+		notes := fmt.Sprint(table.Notes())
+		if !strings.Contains(notes, c.note) || c.note == "" && notes != "[]" {
+			t.Errorf("%s: notes %s, want %q", c.name, notes, c.note)
+		}
+	}
+}
+
+// TestMisreadStatements: a statement that the server takes for another one fails its
+// condition although the item is as it was read. It is sent as UpdateItem, and so are all
+// of its form afterwards.
+func TestMisreadStatements(t *testing.T) {
+	item := `,"Item":{"id":{"S":"x"},"a.b":{"S":"a.b"},"beside":{"S":"beside"}}`
+	for _, returned := range []string{"", item} {
+		store := newStore(t, simple)
+		d := &dialect{answer: func(s string) string {
+			if !strings.Contains(s, `"a.b"`) {
+				return ""
+			}
+			return `{"Error":{"Code":"ConditionalCheckFailed"` + returned + `}}`
+		}}
+		table := store.source(d.client(t, store))
+		var sent int
+		for n := range 2 {
+			changes := []scan.Change{
+				store.rowChange(table, 2*n, "a.b"), store.rowChange(table, 2*n+1, "a.b"),
+			}
+			for i, result := range table.Replace(t.Context(), changes) {
+				if result.Err != nil || !store.written(table, changes[i]) {
+					t.Errorf("batch %d, change %d: %v, want it written", n, i, result.Err)
+				}
+			}
+			if n == 0 {
+				sent = len(d.sent)
+			}
+		}
+		if len(d.sent) != sent {
+			t.Errorf("statements that the server misreads were sent again: %q", d.sent[sent:])
+		}
+		if notes := fmt.Sprint(table.Notes()); !strings.Contains(notes, "names with special characters") {
+			t.Errorf("notes %s", notes)
+		}
+		plain := []scan.Change{
+			store.rowChange(table, 8, "secret"), store.rowChange(table, 9, "secret"),
+		}
+		foreign := map[string]scan.Value{":v": textOf("foreign")}
+		store.update(plain[0].Item.Ref, "SET secret = :v", nil, foreign)
+		results := table.Replace(t.Context(), plain)
+		if !errors.Is(results[0].Err, scan.ErrChanged) || results[0].Current == nil ||
+			results[1].Err != nil {
+			t.Errorf("plain names: %v and %v, want ErrChanged with the item, and success",
+				results[0].Err, results[1].Err)
+		}
+		if n := store.faults.Counts()["dynamodb:UpdateItem"]; n != 4 {
+			t.Errorf("%d updates were sent alone, want the 4 with the odd name", n)
+		}
+	}
+}
+
+// TestRefusedStatement: a statement that the server refuses as invalid is sent as
+// UpdateItem. If another one of its form has succeeded, the form stays in use.
+func TestRefusedStatement(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		whole bool // the request is refused, not one of its statements
+	}{{"one statement", false}, {"the whole batch", true}} {
+		store := newStore(t, simple)
+		requests := 0
+		table := store.source(store.answering(func(w http.ResponseWriter, r *http.Request) {
+			if requests++; requests == 3 && c.whole {
+				w.WriteHeader(http.StatusBadRequest)
+				_, _ = w.Write([]byte(`{"__type":"com.amazon.coral.validate#ValidationException"}`))
+				return
+			}
+			if requests == 3 {
+				invalid := `{"Error":{"Code":"ValidationError"}}`
+				_, _ = fmt.Fprintf(w, `{"Responses":[%s,%[1]s]}`, invalid)
+				return
+			}
+			store.faults.Handler(store.fake).ServeHTTP(w, r)
+		}))
+		for n := range 3 {
+			changes := store.changesOf(table, 2, fmt.Sprint("value ", n))
+			for i, result := range table.Replace(t.Context(), changes) {
+				if result.Err != nil {
+					t.Errorf("%s, batch %d, change %d: %v", c.name, n, i, result.Err)
+				}
+			}
+		}
+		alone := store.faults.Counts()["dynamodb:UpdateItem"]
+		if requests != 4 || alone != 2 || len(table.Notes()) > 0 {
+			t.Errorf("%s: %d batches and %d updates alone, want 4 and 2; notes %q", c.name,
+				requests, alone, table.Notes())
+		}
+	}
+}
+
+// TestInvalidUpdate: an update that DynamoDB refuses in both forms fails with its own
+// code, and does not change how others are sent.
+func TestInvalidUpdate(t *testing.T) {
+	store := newStore(t, simple)
+	client := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch operation := store.fake.Operation(r); {
+		case operation == "dynamodb:UpdateItem":
+			w.WriteHeader(http.StatusBadRequest)
+			_, _ = w.Write([]byte(`{"__type":"com.amazon.coral.validate#ValidationException"}`))
+		case operation == "dynamodb:BatchExecuteStatement" && statements(r) > 1:
+			_, _ = w.Write([]byte(`{"Responses":[{"Error":{"Code":"ValidationError","Message":"no"}},{}]}`))
+		case operation == "dynamodb:BatchExecuteStatement":
+			_, _ = w.Write([]byte(`{"Responses":[{"Error":{"Code":"ConditionalCheckFailed"}}]}`))
+		default:
+			store.fake.ServeHTTP(w, r)
+		}
+	}))
+	table := store.source(func(c *Config) { c.Client = client })
+	results := table.Replace(t.Context(), store.changesOf(table, 2, "new"))
+	notes := table.Notes()
+	if apiCode(results[0].Err) != "ValidationException" || results[1].Err != nil || len(notes) > 0 {
+		t.Errorf("%v and %v, want ValidationException and success; notes %q", results[0].Err,
+			results[1].Err, notes)
+	}
+}
+
+// TestUnbatched: without batches, nothing else is sent than single updates.
+func TestUnbatched(t *testing.T) {
+	store := newStore(t, simple)
+	table := store.source(func(c *Config) { c.Unbatched = true })
+	for _, result := range table.Replace(t.Context(), store.changesOf(table, 3, "new")) {
+		if result.Err != nil {
+			t.Error(result.Err)
+		}
+	}
+	counts := store.faults.Counts()
+	if counts["dynamodb:BatchExecuteStatement"] != 0 || counts["dynamodb:UpdateItem"] != 3 {
+		t.Errorf("requests %v, want 3 single updates", counts)
+	}
+}
+
+// TestShapes: updates share a shape only if their statements have the same text.
+func TestShapes(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		table := New(Config{Table: tableName})
+		for range 30 {
+			u := update{key: map[string]types.AttributeValue{"id": &types.AttributeValueMemberS{Value: "x"}}}
+			for range rapid.IntRange(1, 2).Draw(t, "edits") {
+				u.edits = append(u.edits, edit{path: anyPath(t)})
+			}
+			var guards []scan.Guard
+			for range rapid.IntRange(0, 2).Draw(t, "guards") {
+				state := rapid.SampledFrom([]scan.State{scan.Equal, scan.Present, scan.Absent}).Draw(t, "state")
+				guards = append(guards, scan.Guard{Path: anyPath(t), State: state})
+			}
+			u.checks = checksOf(u.key, u.edits, guards)
+			own := newShape(tableName, &u)
+			s := table.shapeOf(&u)
+			if s.listed != own.listed || s.repeated != own.repeated || s.form != own.form {
+				t.Fatalf("the shape\n%s\nis used for\n%s", s.listed, own.listed)
+			}
+			n := len(s.statement(&u, supportedListed).Parameters)
+			if n != strings.Count(own.listed, "?") || n != s.parameters {
+				t.Fatalf("%d parameters of %s", n, own.listed)
+			}
+		}
+	})
+}
+
+// anyPath draws a path of few different names.
+func anyPath(t *rapid.T) []scan.Step {
+	path := []scan.Step{{Name: rapid.SampledFrom([]string{"a", "b.c"}).Draw(t, "name")}}
+	switch rapid.IntRange(0, 2).Draw(t, "inside") {
+	case 1:
+		path = append(path, scan.Step{Name: "m"})
+	case 2:
+		path = append(path, scan.Step{Element: true, Index: rapid.IntRange(0, 1).Draw(t, "index")})
+	}
+	return path
+}
