@@ -77,6 +77,7 @@ type worker struct {
 	identity string            // of the pass
 	sides    map[string]*sides // by target
 	proofs   map[string]*proof // by target
+	after    time.Duration     // for which the service asked to wait, after the last write
 	place    place             // given to others while it waits for its item or target
 	// hard outlives the run's own context by the grace period, so that writes
 	// in flight end and are known.
@@ -327,7 +328,7 @@ func (w *worker) write(target *Target, tasks []*task) error {
 		if len(pending) < before {
 			began = time.Now()
 		}
-		if err := w.pause(w.hard, pending, slow, w.retry.pauseFor(n, slow)); err != nil {
+		if err := w.pause(w.hard, pending, slow, w.after+w.retry.pauseFor(n, slow)); err != nil {
 			return err
 		}
 	}
@@ -361,11 +362,13 @@ func (w *worker) replace(target *Target, pending []*task, since time.Duration) (
 		}
 	}
 	results := target.Writer.Replace(w.hard, changes)
+	w.after = 0
 	if err := w.landed(target, pending, results); err != nil {
 		return ClassNone, err
 	}
 	for i, result := range results {
-		limiter.heed(Classify(result.Err))
+		limiter.heed(Classify(result.Err), result.Err)
+		w.after = max(w.after, retryAfter(result.Err))
 		class, err := w.settle(target, pending[i], result, since)
 		if err != nil {
 			return class, err

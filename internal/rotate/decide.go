@@ -338,7 +338,7 @@ func (d *decider) heed(err error) {
 	if class == ClassThrottled {
 		d.throttled.Add(1)
 	}
-	d.limiter.heed(class)
+	d.limiter.heed(class, err)
 }
 
 // denied tells a slot that may not be touched from a run that may not touch

@@ -30,7 +30,8 @@ type gate struct {
 	perSecond float64 // math.Inf(1): no limit
 	tokens    float64 // requests that may go out now; negative after a dear one
 	at        time.Time
-	queue     presence // who waits for leave
+	resting   time.Time // nothing passes before; zero: no rest
+	queue     presence  // who waits for leave
 }
 
 func newGate(perSecond float64) *gate {
@@ -87,7 +88,7 @@ func (g *gate) try(n int) bool {
 func (g *gate) join() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if math.IsInf(g.perSecond, 1) {
+	if g.free() {
 		return false
 	}
 	g.queue.change(1)
@@ -112,10 +113,14 @@ func (g *gate) waited() time.Duration {
 func (g *gate) take(n int) (wait time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	now := time.Now()
+	if wait := g.rested(now); wait > 0 {
+		return wait
+	}
 	if math.IsInf(g.perSecond, 1) {
 		return 0
 	}
-	g.gather(time.Now())
+	g.gather(now)
 	burst, refill := g.terms()
 	if missing := min(float64(n), burst) - g.tokens; missing > 0 {
 		wait = time.Duration(math.Ceil(missing / refill * float64(time.Second)))

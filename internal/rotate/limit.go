@@ -159,11 +159,14 @@ func (l *Limiter) Passed() { l.answered(time.Now(), false) }
 
 // heed takes the answer to a request to heart. A refusal is an answer too: it had
 // its share of the quota.
-func (l *Limiter) heed(class Class) {
+func (l *Limiter) heed(class Class, err error) {
 	switch class {
 	case ClassThrottled:
 		l.Throttled()
-	case ClassBusy, ClassTransient, ClassUnknown, ClassStopped, ClassCredentials: // nothing was learned
+		l.rest(err)
+	case ClassTransient, ClassUnknown:
+		l.rest(err)
+	case ClassBusy, ClassStopped, ClassCredentials: // nothing was learned
 	default:
 		l.Passed()
 	}

@@ -2,7 +2,6 @@ package rotate
 
 import (
 	"context"
-	"math"
 	"sync"
 	"time"
 )
@@ -147,7 +146,7 @@ func (at place) aside(wait func() error) error {
 
 // pass waits until n requests to the target may go out, aside if not at once.
 func (at place) pass(ctx context.Context, limiter *Limiter, n int) error {
-	if math.IsInf(limiter.Rate(), 1) || limiter.Try(n) {
+	if limiter.Free() || limiter.Try(n) {
 		return ctx.Err()
 	}
 	return at.aside(func() error { return limiter.WaitN(ctx, n) })

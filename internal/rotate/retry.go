@@ -82,7 +82,7 @@ func (r *retrier) do(ctx context.Context, at place, doing Doing, service string,
 		case d.Do != Again && d.Do != Slower:
 			return err
 		}
-		if err := at.aside(func() error { return sleep(ctx, r.pauseFor(n, e.Class)) }); err != nil {
+		if err := at.aside(func() error { return sleep(ctx, retryAfter(err)+r.pauseFor(n, e.Class)) }); err != nil {
 			return err
 		}
 	}

@@ -110,7 +110,7 @@ func (s *side) read(ctx context.Context, at place, request func() error) error {
 		return err
 	}
 	err := request()
-	s.limiter.heed(Classify(err))
+	s.limiter.heed(Classify(err), err)
 	return err
 }
 

@@ -46,6 +46,9 @@ type Fault struct {
 	Kind Kind
 	// Answer is what Refusal answers.
 	Answer Answer
+	// RetryAfter is sent as x-amz-retry-after with Throttle, InternalError and Refusal,
+	// unless it is 0.
+	RetryAfter time.Duration
 	// Of narrows the fault to the requests for which it is true; nil means all.
 	// It sees a request before its body is read, and must not read it.
 	Of    func(r *http.Request) bool
@@ -237,6 +240,10 @@ func (f *Fault) kept(s Service, w http.ResponseWriter, r *http.Request, show fun
 	switch f.Kind {
 	case Throttle, InternalError, Refusal, Reset:
 		show()
+	}
+	if f.RetryAfter > 0 {
+		ms := strconv.FormatInt(f.RetryAfter.Milliseconds(), 10)
+		w.Header().Set("X-Amz-Retry-After", ms)
 	}
 	switch f.Kind {
 	case Throttle:

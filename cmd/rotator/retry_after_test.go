@@ -1,0 +1,73 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"rotator/internal/fakeaws/fault"
+)
+
+// TestRetryAfterIsHeeded: a request that failed is not sent again before the time that the
+// service states in x-amz-retry-after, for each service, in preflight and in a run.
+func TestRetryAfterIsHeeded(t *testing.T) {
+	const after = 300 * time.Millisecond // the first backoff without it is at most 25 ms
+	for _, test := range []struct {
+		operation string
+		skip      int
+	}{
+		{"kms:ReEncrypt", 0}, // a dry run of the preflight
+		{"kms:ReEncrypt", 3},
+		{"dynamodb:DescribeTable", 0},
+		{"dynamodb:Scan", 0},
+		{"dynamodb:BatchExecuteStatement", 1}, // behind a probe
+		{"s3:ListObjectsV2", 1},               // behind a search for what probes have left
+		{"s3:GetObject", 0},
+		{"s3:PutObject", 0},
+	} {
+		for kind, name := range map[fault.Kind]string{
+			fault.Throttle:      "throttled",
+			fault.InternalError: "internal error",
+		} {
+			t.Run(fmt.Sprintf("%s %d %s", test.operation, test.skip, name), func(t *testing.T) {
+				m := newMixed(t, 12)
+				m.fillTable(t, "rows", 60)
+				job := fmt.Sprintf("job: after\ndestination: { key: %q }\nsource: { keys: [%q] }\n"+
+					"kms: { rate: 1000 }\nworkers: 1\ntargets:\n"+
+					"  - { dynamodb: { table: rows, segments: 1 }, format: raw, slots: [{ path: blob }] }\n"+
+					"  - { s3: { bucket: lake }, format: auto }\n", m.keys["new"], m.keys["old"])
+				file := filepath.Join(t.TempDir(), "job.yaml")
+				if err := os.WriteFile(file, []byte(job), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				var times []time.Time
+				var mu sync.Mutex
+				m.server.Faults().Set(test.operation, fault.Fault{
+					Kind:       kind,
+					RetryAfter: after,
+					Skip:       test.skip,
+					Times:      1,
+					Of: func(*http.Request) bool {
+						mu.Lock()
+						defer mu.Unlock()
+						times = append(times, time.Now())
+						return true
+					},
+				})
+				if code, out, errs := command(t, "run", "-f", file); code != 0 && code != exitExceptions {
+					t.Fatalf("exit %d: %s%s", code, out, errs)
+				}
+				if len(times) < test.skip+2 {
+					t.Fatalf("%d requests, want at least %d", len(times), test.skip+2)
+				}
+				if gap := times[test.skip+1].Sub(times[test.skip]); gap < after {
+					t.Errorf("the next request came after %s, want at least %s", gap, after)
+				}
+			})
+		}
+	}
+}
