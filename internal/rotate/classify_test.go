@@ -176,7 +176,8 @@ func TestClassifyStatements(t *testing.T) {
 		"ThrottlingError": rotate.ClassBusy, "ProvisionedThroughputExceeded": rotate.ClassBusy,
 		"RequestLimitExceeded": rotate.ClassBusy, "TransactionConflict": rotate.ClassBusy,
 		"InternalServerError": rotate.ClassUnknown, "ResourceNotFound": rotate.ClassMissing, "AccessDenied": rotate.ClassDenied,
-		"ValidationError": rotate.ClassInvalidCiphertext, "ItemCollectionSizeLimitExceeded": rotate.ClassUnexpected, "DuplicateItem": rotate.ClassUnexpected,
+		"ValidationError": rotate.ClassInvalidCiphertext, "DuplicateItem": rotate.ClassUnexpected,
+		"ItemCollectionSizeLimitExceeded": rotate.ClassRefused,
 	} {
 		d := newDeaf(t)
 		d.answer = func(w http.ResponseWriter, r *http.Request) {
@@ -190,8 +191,13 @@ func TestClassifyStatements(t *testing.T) {
 					return
 				}
 				_, _ = fmt.Fprintf(w, `{"Responses":[{"TableName":"t"},{"Error":{"Code":%q,"Message":"why"}}]}`, code)
-			default:
-				_, _ = io.WriteString(w, `{}`)
+			default: // the same update alone has the same answer
+				alone := map[string]string{
+					"ValidationError":        "ValidationException",
+					"ConditionalCheckFailed": "ConditionalCheckFailedException",
+				}[code]
+				w.WriteHeader(http.StatusBadRequest)
+				_, _ = fmt.Fprintf(w, `{"__type":%q,"message":"why"}`, alone)
 			}
 		}
 		table := dynamoscan.New(dynamoscan.Config{Client: dynamodb.NewFromConfig(d.config), Table: "t", Segments: 1,

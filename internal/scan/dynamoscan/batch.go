@@ -90,7 +90,7 @@ func (t *Table) answered(
 		return t.changed(ctx, failed.Item), true
 	}
 	err := statementError(failed)
-	if result, ok := t.invalid(err); ok {
+	if result, ok := t.ofItem(err); ok {
 		return result, true
 	}
 	if err.Code == "ValidationException" {

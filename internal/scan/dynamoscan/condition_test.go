@@ -251,6 +251,56 @@ func TestItemTooLarge(t *testing.T) {
 	}
 }
 
+// TestItemRefused: in a batch and alone, an update that DynamoDB refuses has the reason of
+// its cause, and an update that is refused for another cause has the code of the error.
+func TestItemRefused(t *testing.T) {
+	for _, c := range []struct{ statement, alone, message, reason, code string }{
+		{"ValidationError", "ValidationException",
+			"Item size to update has exceeded the maximum allowed size", "item-too-large", ""},
+		{"ValidationError", "ValidationException",
+			"Item size has exceeded the maximum allowed size", "item-too-large", ""},
+		{"ItemCollectionSizeLimitExceeded", "ItemCollectionSizeLimitExceededException",
+			"Collection size exceeded.", "item-collection-too-large", ""},
+		{"ValidationError", "ValidationException",
+			"The size limit is exceeded", "", "ValidationException"},
+		{"ResourceNotFound", "ResourceNotFoundException",
+			"Requested resource not found", "", "ResourceNotFoundException"},
+		{"ProvisionedThroughputExceeded", "ProvisionedThroughputExceededException",
+			"The level of configured provisioned throughput for the table was exceeded", "",
+			"ProvisionedThroughputExceededException"},
+	} {
+		for _, n := range []int{1, 2} {
+			store := newStore(t, simple)
+			client := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				switch operation := store.fake.Operation(r); {
+				case operation == "dynamodb:UpdateItem":
+					w.WriteHeader(http.StatusBadRequest)
+					_, _ = fmt.Fprintf(w, `{"__type":"com.amazonaws.dynamodb.v20120810#%s","message":%q}`,
+						c.alone, c.message)
+				case operation == "dynamodb:BatchExecuteStatement" && statements(r) == 2:
+					_, _ = fmt.Fprintf(w, `{"Responses":[{"Error":{"Code":%q,"Message":%q}},{}]}`,
+						c.statement, c.message)
+				case operation == "dynamodb:BatchExecuteStatement":
+					_, _ = w.Write([]byte(`{"Responses":[{"Error":{"Code":"ConditionalCheckFailed"}}]}`))
+				default:
+					store.fake.ServeHTTP(w, r)
+				}
+			}))
+			table := store.source(func(c *Config) { c.Client = client })
+			results := table.Replace(t.Context(), store.changesOf(table, n, "new"))
+			var refused *scan.RefusedError
+			reason := ""
+			if errors.As(results[0].Err, &refused) {
+				reason = refused.Reason
+			}
+			if reason != c.reason || apiCode(results[0].Err) != c.code || n == 2 && results[1].Err != nil {
+				t.Errorf("%s, %d changes: %v, want reason %q, code %q, and the neighbour written", c.message,
+					n, results, c.reason, c.code)
+			}
+		}
+	}
+}
+
 // fill makes an item as large as DynamoDB takes it.
 func (s *store) fill(ref scan.Ref) {
 	pad := func(bytes int) bool {

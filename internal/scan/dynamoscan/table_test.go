@@ -177,7 +177,6 @@ func TestStatementErrors(t *testing.T) {
 		"InternalServerError":             "InternalServerError",
 		"ResourceNotFound":                "ResourceNotFoundException",
 		"AccessDenied":                    "AccessDeniedException",
-		"ItemCollectionSizeLimitExceeded": "ItemCollectionSizeLimitExceededException",
 		"DuplicateItem":                   "DuplicateItemException",
 	} {
 		store := newStore(t, simple)

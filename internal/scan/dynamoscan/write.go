@@ -64,12 +64,12 @@ func (t *Table) Replace(ctx context.Context, changes []scan.Change) []scan.Resul
 		}
 	}
 	batched, single := t.batchable(ctx, updates)
-	var refused []update
+	var again []update
 	if len(batched) > 0 {
-		refused = t.replaceBatch(ctx, batched, results)
+		again = t.replaceBatch(ctx, batched, results)
 	}
-	t.replaceSingly(ctx, slices.Concat(single, refused, alone), results)
-	t.learn(refused, results)
+	t.replaceSingly(ctx, slices.Concat(single, again, alone), results)
+	t.learn(again, results)
 	return results
 }
 
@@ -182,7 +182,7 @@ func (t *Table) replaceOne(ctx context.Context, u update) scan.Result {
 	if errors.As(err, &failed) {
 		return t.changed(ctx, failed.Item)
 	}
-	if result, ok := t.invalid(err); ok {
+	if result, ok := t.ofItem(err); ok {
 		return result
 	}
 	return scan.Result{Err: fmt.Errorf("update item of table %s: %w", t.config.Table, hot(err))}
@@ -249,24 +249,35 @@ func (a aliases) expression() map[string]string {
 	return names
 }
 
-// invalid returns the result of an update that DynamoDB rejects as invalid
-// because of the item, not because of the request: a document path no longer
-// exists, or the item would be too large. DynamoDB has no error code for
-// either.
-func (t *Table) invalid(err error) (scan.Result, bool) {
+// ofItem returns the result of an update that DynamoDB refuses because of the
+// item, not because of the request: a document path no longer exists, or the item
+// or its item collection would be too large. DynamoDB has an error code only for
+// the last one.
+func (t *Table) ofItem(err error) (scan.Result, bool) {
 	var api smithy.APIError
-	if !errors.As(err, &api) || api.ErrorCode() != "ValidationException" {
+	if !errors.As(err, &api) {
 		return scan.Result{}, false
 	}
-	switch text := api.ErrorMessage(); {
+	text := api.ErrorMessage()
+	switch code := api.ErrorCode(); {
+	case code == "ItemCollectionSizeLimitExceededException":
+		return refused("item-collection-too-large", "the new ciphertext is longer, and the "+
+			"items with this partition key would exceed the DynamoDB limit of 10 GB, which "+
+			"tables with a local secondary index have; delete or move some of them, then run "+
+			"rotator retry"), true
+	case code != "ValidationException":
 	case strings.Contains(text, "document path"):
 		return scan.Result{Err: scan.ErrChanged}, true
 	case strings.Contains(text, "Item size") && strings.Contains(text, "exceeded"):
-		return scan.Result{Err: &scan.RefusedError{Reason: "item-too-large",
-			Detail: "the new ciphertext is longer, and the item would exceed the DynamoDB " +
-				"limit of 400 KB; make the item smaller, then run rotator retry"}}, true
+		return refused("item-too-large", "the new ciphertext is longer, and the item would "+
+			"exceed the DynamoDB limit of 400 KB; make the item smaller, then run rotator "+
+			"retry"), true
 	}
 	return scan.Result{}, false
+}
+
+func refused(reason, detail string) scan.Result {
+	return scan.Result{Err: &scan.RefusedError{Reason: reason, Detail: detail}}
 }
 
 // changed is the result of a failed condition; item is what the store returned along
