@@ -43,6 +43,7 @@ func allowed() map[string][]string {
 			"internal/report", "internal/report/auditlog", "internal/rotate", "internal/scan"},
 		"internal/fakeaws/fault":        {},
 		"internal/fakeaws/fakekms":      {"internal/fakeaws/fault"},
+		"internal/fakeaws/fakesm2":      {"internal/fakeaws/fakekms"},
 		"internal/fakeaws/fakedynamodb": {"internal/fakeaws/fault"},
 		"internal/fakeaws/fakes3":       {"internal/fakeaws/fault"},
 		"internal/fakeaws":              {"internal/fakeaws/fault", "internal/fakeaws/fakekms", "internal/fakeaws/fakedynamodb", "internal/fakeaws/fakes3"},
@@ -129,10 +130,14 @@ func layer(path string) string {
 	return ""
 }
 
+// sm2Package is the only package with the cryptography of SM2. No program imports it.
+const sm2Package = "internal/fakeaws/fakesm2"
+
 // TestFakesUseTheStandardLibraryAlone keeps the fakes free of dependencies.
 func TestFakesUseTheStandardLibraryAlone(t *testing.T) {
 	for dir, files := range sources(t) {
-		if !strings.HasPrefix(dir, "internal/fakeaws") || dir == "internal/fakeaws/conformance" {
+		if !strings.HasPrefix(dir, "internal/fakeaws") || dir == "internal/fakeaws/conformance" ||
+			dir == sm2Package {
 			continue
 		}
 		for _, file := range files {
@@ -147,6 +152,32 @@ func TestFakesUseTheStandardLibraryAlone(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestOnlyTestsLinkSM2: the SM2 library is imported by one package, which is imported by
+// tests alone, so that no program links it.
+func TestOnlyTestsLinkSM2(t *testing.T) {
+	library := 0
+	for dir, files := range sources(t) {
+		for _, file := range files {
+			parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, spec := range parsed.Imports {
+				path := strings.Trim(spec.Path.Value, `"`)
+				ofLibrary := strings.HasPrefix(path, "github.com/emmansun/gmsm/")
+				if ofLibrary && dir == sm2Package {
+					library++
+				} else if ofLibrary || path == "rotator/"+sm2Package {
+					t.Errorf("%s imports %s", file, path)
+				}
+			}
+		}
+	}
+	if library == 0 {
+		t.Error(sm2Package + " imports no SM2 library: what is tested here?")
 	}
 }
 

@@ -30,6 +30,9 @@ type Config struct {
 	Region  string // default us-east-1
 	Account string // owner of everything, 12 digits; default 111122223333
 	Address string // host:port to listen on; default 127.0.0.1:0, a free port
+	// SM2 makes the key pairs of SM2 keys (package fakesm2), in a China Region. Nil
+	// means that there are none.
+	SM2 func() (fakekms.SM2Key, error)
 	// Seed feeds the draws of faults that hit only a share of the requests.
 	Seed uint64
 }
@@ -67,11 +70,16 @@ func Start(config Config) (*Server, error) {
 		endpoint: "http://" + listener.Addr().String(),
 		faults:   fault.New(config.Seed),
 		signers:  &signers{expired: map[string]bool{}},
-		kms:      fakekms.New(fakekms.Config{Region: config.Region, Account: config.Account, Principal: tokens.principal}),
-		dynamo:   fakedynamodb.New(fakedynamodb.Config{Region: config.Region, Account: config.Account}),
-		s3:       fakes3.New(fakes3.Config{Region: config.Region, Account: config.Account}),
-		quotas:   &quotaService{known: map[string]Quota{}},
-		served:   make(chan error, 1),
+		kms: fakekms.New(fakekms.Config{
+			Region:    config.Region,
+			Account:   config.Account,
+			Principal: tokens.principal,
+			SM2:       config.SM2,
+		}),
+		dynamo: fakedynamodb.New(fakedynamodb.Config{Region: config.Region, Account: config.Account}),
+		s3:     fakes3.New(fakes3.Config{Region: config.Region, Account: config.Account}),
+		quotas: &quotaService{known: map[string]Quota{}},
+		served: make(chan error, 1),
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.http = &http.Server{

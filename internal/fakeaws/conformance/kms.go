@@ -35,6 +35,9 @@ func KMS(t *testing.T, cfg aws.Config) { runAll(t, KMSCases(cfg)) }
 func KMSCases(cfg aws.Config) (list []Case) {
 	client := kms.NewFromConfig(cfg, func(o *kms.Options) { o.Retryer = aws.NopRetryer{} })
 	groups := [][]kmsCase{kmsKeyCases(), kmsAliasCases(), kmsRotationCases(), kmsCryptCases(), kmsReEncryptCases(), kmsDryRunCases()}
+	if partition(cfg.Region) == "aws-cn" {
+		groups = append(groups, kmsSM2Cases())
+	}
 	for _, cases := range groups {
 		for _, c := range cases {
 			list = append(list, Case{Name: c.name, run: func(ctx context.Context, t T) {
@@ -43,6 +46,14 @@ func KMSCases(cfg aws.Config) (list []Case) {
 		}
 	}
 	return list
+}
+
+// partition is the part of the ARNs of a Region that names where it is.
+func partition(region string) string {
+	if strings.HasPrefix(region, "cn-") {
+		return "aws-cn"
+	}
+	return "aws"
 }
 
 // kmsProbe is a KMS client that fails the test instead of returning errors.
@@ -76,6 +87,12 @@ func (p *kmsProbe) want(code string, err error) {
 	} else if response.HTTPStatusCode() != http.StatusBadRequest || response.ServiceRequestID() == "" {
 		p.Errorf("%s has status %d and request id %q, want 400 and some id", code, response.HTTPStatusCode(), response.ServiceRequestID())
 	}
+}
+
+// arn is the ARN of what an account has in the Region: "alias/name".
+func (p *kmsProbe) arn(account *string, resource string) string {
+	return "arn:" + partition(p.region) + ":kms:" + p.region + ":" + aws.ToString(account) + ":" +
+		resource
 }
 
 // key makes a symmetric key.
@@ -121,7 +138,7 @@ func (p *kmsProbe) blob(keyID, plaintext string, context map[string]string) []by
 	return out.CiphertextBlob
 }
 
-// blobRSA encrypts under an RSA key.
+// blobRSA encrypts under an asymmetric key.
 func (p *kmsProbe) blobRSA(keyID, plaintext string, algorithm types.EncryptionAlgorithmSpec) []byte {
 	p.Helper()
 	out, err := p.Encrypt(p.ctx, &kms.EncryptInput{KeyId: &keyID, Plaintext: []byte(plaintext), EncryptionAlgorithm: algorithm})

@@ -40,7 +40,7 @@ func kmsCreateDefault(p *kmsProbe) {
 	}
 	want := &types.KeyMetadata{
 		AWSAccountId: got.AWSAccountId, KeyId: got.KeyId, CreationDate: got.CreationDate, CurrentKeyMaterialId: got.CurrentKeyMaterialId,
-		Arn:     aws.String("arn:aws:kms:" + p.region + ":" + aws.ToString(got.AWSAccountId) + ":key/" + aws.ToString(got.KeyId)),
+		Arn:     aws.String(p.arn(got.AWSAccountId, "key/"+aws.ToString(got.KeyId))),
 		Enabled: true, KeyState: types.KeyStateEnabled, Description: aws.String("for a case"),
 		KeyUsage: types.KeyUsageTypeEncryptDecrypt, Origin: types.OriginTypeAwsKms, KeyManager: types.KeyManagerTypeCustomer,
 		KeySpec: types.KeySpecSymmetricDefault,
@@ -97,7 +97,7 @@ func kmsCreateMultiRegion(p *kmsProbe) {
 func kmsDescribeNames(p *kmsProbe) {
 	k := p.key()
 	alias := p.alias(*k.KeyId)
-	aliasARN := "arn:aws:kms:" + p.region + ":" + *k.AWSAccountId + ":" + alias
+	aliasARN := p.arn(k.AWSAccountId, alias)
 	for _, name := range []string{*k.KeyId, *k.Arn, alias, aliasARN} {
 		if got := p.describe(name); *got.Arn != *k.Arn {
 			p.Errorf("%s names %s, want %s", name, *got.Arn, *k.Arn)

@@ -91,7 +91,7 @@ func kmsReEncryptAlias(p *kmsProbe) {
 	from, to := p.key(), p.key()
 	out, err := p.ReEncrypt(p.ctx, &kms.ReEncryptInput{
 		CiphertextBlob:   p.blob(*from.KeyId, "text", nil),
-		SourceKeyId:      aws.String("arn:aws:kms:" + p.region + ":" + *from.AWSAccountId + ":" + p.alias(*from.KeyId)),
+		SourceKeyId:      aws.String(p.arn(from.AWSAccountId, p.alias(*from.KeyId))),
 		DestinationKeyId: aws.String(p.alias(*to.KeyId)),
 	})
 	p.must(err)

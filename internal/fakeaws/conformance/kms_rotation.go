@@ -88,7 +88,7 @@ func kmsAliasPages(p *kmsProbe) {
 			p.Errorf("a page has %d aliases, want 2 at most", len(page.Aliases))
 		}
 		for _, a := range page.Aliases {
-			if *a.TargetKeyId != *k.KeyId || *a.AliasArn != "arn:aws:kms:"+p.region+":"+*k.AWSAccountId+":"+*a.AliasName {
+			if *a.TargetKeyId != *k.KeyId || *a.AliasArn != p.arn(k.AWSAccountId, *a.AliasName) {
 				p.Errorf("alias %s has ARN %s and target %s", *a.AliasName, *a.AliasArn, *a.TargetKeyId)
 			}
 			got = append(got, *a.AliasName)

@@ -47,8 +47,8 @@ func (s *Service) createKey(r request, in createKeyInput) (any, error) {
 		in.KeyUsage = encryptDecrypt
 	}
 	switch {
-	case !in.KeySpec.known() || (in.Origin != "" && in.Origin != "AWS_KMS"):
-		return nil, fail("UnsupportedOperationException", "the fake KMS makes keys of SYMMETRIC_DEFAULT, RSA_2048, RSA_3072 and RSA_4096 with origin AWS_KMS")
+	case !s.makes(in.KeySpec) || (in.Origin != "" && in.Origin != "AWS_KMS"):
+		return nil, fail("UnsupportedOperationException", "the fake KMS makes keys of SYMMETRIC_DEFAULT, RSA_2048, RSA_3072 and RSA_4096 with origin AWS_KMS, and of SM2 in China Regions")
 	case in.KeyUsage == "":
 		return nil, fail("ValidationException", "an asymmetric key needs a key usage")
 	case in.KeyUsage != encryptDecrypt && (in.KeyUsage != signVerify || in.KeySpec == Symmetric):
@@ -124,6 +124,53 @@ func (s *Service) metadata(k *key) keyMetadata {
 		m.MultiRegionConfiguration = c
 	}
 	return m
+}
+
+type publicKeyInput struct {
+	KeyID       string `json:"KeyId"`
+	GrantTokens []string
+}
+
+type publicKeyOutput struct {
+	KeyID                 string `json:"KeyId"`
+	PublicKey             []byte
+	KeySpec               KeySpec
+	CustomerMasterKeySpec KeySpec
+	KeyUsage              string
+	EncryptionAlgorithms  []algorithm `json:",omitempty"`
+}
+
+// getPublicKey is API_GetPublicKey.
+func (s *Service) getPublicKey(r request, in publicKeyInput) (any, error) {
+	k, err := s.find(in.KeyID, true)
+	if err != nil {
+		return nil, err
+	}
+	call := Call{Action: "kms:GetPublicKey", KeyARN: k.arn, GrantTokens: in.GrantTokens}
+	if err := s.authorize(r, call); err != nil {
+		return nil, err
+	}
+	if state, _ := s.snapshot(k); state != Enabled {
+		return nil, errState(k, state)
+	}
+	if k.pair == nil {
+		return nil, fail("UnsupportedOperationException", "%s is symmetric and has no public key.", k.arn)
+	}
+	public, err := s.PublicKey(k.arn)
+	if err != nil {
+		return nil, err
+	}
+	out := publicKeyOutput{
+		KeyID:                 k.arn,
+		PublicKey:             public,
+		KeySpec:               k.spec,
+		CustomerMasterKeySpec: k.spec,
+		KeyUsage:              k.usage,
+	}
+	if k.usage == encryptDecrypt {
+		out.EncryptionAlgorithms = k.spec.algorithms()
+	}
+	return out, nil
 }
 
 type describeKeyInput struct {

@@ -2,7 +2,6 @@ package fakekms
 
 import (
 	"cmp"
-	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -16,7 +15,7 @@ type alias struct {
 }
 
 func (s *Service) aliasARN(name string) string {
-	return fmt.Sprintf("arn:aws:kms:%s:%s:%s", s.config.Region, s.config.Account, name)
+	return s.arn(name)
 }
 
 // checkAlias refuses a name that a customer cannot give (API_CreateAlias).

@@ -114,7 +114,11 @@ func errCiphertext() error { return fail("InvalidCiphertextException", "") }
 // asymmetric key.
 func (s *Service) unseal(k *key, d side, blob []byte) ([]byte, *material, error) {
 	if k.spec != Symmetric {
-		plaintext, ok := k.openRSA(d.algorithm, blob)
+		pair, err := k.pair()
+		if err != nil {
+			return nil, nil, err
+		}
+		plaintext, ok := pair.open(d.algorithm, blob)
 		if !ok {
 			return nil, nil, errCiphertext()
 		}
@@ -141,7 +145,11 @@ func (s *Service) seal(k *key, d side, op origin, plaintext []byte) ([]byte, *ma
 			len(plaintext), k.maxPlaintext(d.algorithm), k.spec, d.algorithm)
 	}
 	if k.spec != Symmetric {
-		blob, err := k.sealRSA(d.algorithm, plaintext)
+		pair, err := k.pair()
+		if err != nil {
+			return nil, nil, err
+		}
+		blob, err := pair.seal(d.algorithm, plaintext)
 		return blob, nil, err
 	}
 	_, m := s.snapshot(k)

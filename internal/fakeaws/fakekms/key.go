@@ -3,8 +3,6 @@ package fakekms
 import (
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/rand"
-	"crypto/rsa"
 	"encoding/hex"
 	"fmt"
 	"strings"
@@ -22,19 +20,21 @@ const (
 	RSA2048   KeySpec = "RSA_2048"
 	RSA3072   KeySpec = "RSA_3072"
 	RSA4096   KeySpec = "RSA_4096"
+	SM2       KeySpec = "SM2" // China Regions, with Config.SM2
 )
 
-// bits is the length of the modulus; 0 for a symmetric key.
+// bits is the length of the modulus; 0 for a key that is not an RSA key.
 func (k KeySpec) bits() int {
 	return map[KeySpec]int{RSA2048: 2048, RSA3072: 3072, RSA4096: 4096}[k]
 }
 
-func (k KeySpec) known() bool { return k == Symmetric || k.bits() > 0 }
-
 // algorithms are those that keys of the spec encrypt with.
 func (k KeySpec) algorithms() []algorithm {
-	if k == Symmetric {
+	switch k {
+	case Symmetric:
 		return []algorithm{symmetricDefault}
+	case SM2:
+		return []algorithm{sm2}
 	}
 	return []algorithm{oaepSHA1, oaepSHA256}
 }
@@ -69,7 +69,7 @@ type key struct {
 	description string
 	multiRegion bool
 	created     time.Time
-	private     func() (*rsa.PrivateKey, error) // generates at the first call; nil for a symmetric key
+	pair        func() (pair, error) // generates at the first call; nil for a symmetric key
 	lastUse     atomic.Pointer[lastUse]
 
 	// Guarded by Service.mu.
@@ -115,8 +115,8 @@ func (k *key) used(r request) {
 	k.lastUse.Store(&lastUse{operation: r.operation, request: r.id, event: newUUID(), at: time.Now()})
 }
 
-// addKey makes a key. RSA keys are generated when they are first used: a large
-// one takes seconds.
+// addKey makes a key. Key pairs are generated when they are first used: a large
+// RSA key takes seconds.
 func (s *Service) addKey(spec KeySpec, usage, description string, multiRegion bool) (*key, error) {
 	id := newUUID()
 	if multiRegion {
@@ -124,7 +124,7 @@ func (s *Service) addKey(spec KeySpec, usage, description string, multiRegion bo
 	}
 	k := &key{
 		id:          id,
-		arn:         fmt.Sprintf("arn:aws:kms:%s:%s:key/%s", s.config.Region, s.config.Account, id),
+		arn:         s.arn("key/" + id),
 		spec:        spec,
 		usage:       usage,
 		description: description,
@@ -132,8 +132,8 @@ func (s *Service) addKey(spec KeySpec, usage, description string, multiRegion bo
 		created:     time.Now(),
 		state:       Enabled,
 	}
-	if bits := spec.bits(); bits > 0 {
-		k.private = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, bits) })
+	if spec != Symmetric {
+		k.pair = sync.OnceValues(func() (pair, error) { return s.newPair(spec) })
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -144,6 +144,15 @@ func (s *Service) addKey(spec KeySpec, usage, description string, multiRegion bo
 	}
 	s.keys[id] = k
 	return k, nil
+}
+
+// arn returns the ARN of a resource of the account.
+func (s *Service) arn(resource string) string {
+	partition := "aws"
+	if strings.HasPrefix(s.config.Region, "cn-") {
+		partition = "aws-cn"
+	}
+	return fmt.Sprintf("arn:%s:kms:%s:%s:%s", partition, s.config.Region, s.config.Account, resource)
 }
 
 // addMaterial gives a symmetric key a new current material. s.mu is held.

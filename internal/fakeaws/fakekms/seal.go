@@ -3,8 +3,6 @@ package fakekms
 import (
 	"bytes"
 	"crypto"
-	"crypto/rand"
-	"crypto/rsa"
 	_ "crypto/sha1" // RSAES_OAEP_SHA_1
 	_ "crypto/sha256"
 	"encoding/asn1"
@@ -20,7 +18,7 @@ const (
 	symmetricDefault algorithm = "SYMMETRIC_DEFAULT"
 	oaepSHA1         algorithm = "RSAES_OAEP_SHA_1"
 	oaepSHA256       algorithm = "RSAES_OAEP_SHA_256"
-	sm2              algorithm = "SM2PKE" // valid, but no key of the fake has it
+	sm2              algorithm = "SM2PKE"
 )
 
 // hash is the one that OAEP uses.
@@ -38,7 +36,9 @@ func (a algorithm) hash() crypto.Hash {
 // LENGTH counts the bytes of DER, which is the EncryptedData of CMS (RFC 5652
 // section 8) with AES-256-GCM (RFC 5084). KMS documents only that there is a
 // cleartext header that names the backing key and is authenticated; the rest is
-// what blobs look like. A blob under an RSA key is the bare RSA ciphertext.
+// what blobs look like. A blob under an RSA key is the bare RSA ciphertext, one under
+// an SM2 key that of GM/T 0009 in DER: a SEQUENCE of the coordinates of a point, the
+// SM3 digest, and as many bytes as the plaintext has.
 
 // token names key material in the header of a blob.
 type token [32]byte
@@ -176,30 +176,16 @@ func aad(header []byte, context map[string]string) []byte {
 	return out
 }
 
+// sm2Plaintext is the longest plaintext under an SM2 key, in bytes (API_Encrypt).
+const sm2Plaintext = 1024
+
 // maxPlaintext is what fits under the key, in bytes (API_Encrypt).
 func (k *key) maxPlaintext(a algorithm) int {
-	if k.spec == Symmetric {
-		return 4096
+	switch k.spec {
+	case Symmetric:
+		return maxPlaintext
+	case SM2:
+		return sm2Plaintext
 	}
 	return k.spec.bits()/8 - 2*a.hash().Size() - 2
-}
-
-// sealRSA encrypts under an RSA key.
-func (k *key) sealRSA(a algorithm, plaintext []byte) ([]byte, error) {
-	private, err := k.private()
-	if err != nil {
-		return nil, err
-	}
-	return rsa.EncryptOAEP(a.hash().New(), rand.Reader, &private.PublicKey, plaintext, nil)
-}
-
-// openRSA decrypts what sealRSA, or anyone with the public key, made; false
-// for whatever else.
-func (k *key) openRSA(a algorithm, blob []byte) ([]byte, bool) {
-	private, err := k.private()
-	if err != nil || len(blob) != private.Size() {
-		return nil, false
-	}
-	plaintext, err := rsa.DecryptOAEP(a.hash().New(), rand.Reader, private, blob, nil)
-	return plaintext, err == nil
 }

@@ -11,10 +11,11 @@ import (
 // not apply, nothing is counted, and no key is marked as used.
 
 // CreateKey makes an enabled key for encryption and returns its ARN. The spec
-// must be one of the constants of this package.
+// must be one of the constants of this package; SM2 needs Config.SM2 and a China
+// Region.
 func (s *Service) CreateKey(spec KeySpec) (arn string, err error) {
-	if !spec.known() {
-		return "", fmt.Errorf("create a key of spec %q: no such spec", spec)
+	if !s.makes(spec) {
+		return "", fmt.Errorf("create a key of spec %q in %s: no such spec here", spec, s.config.Region)
 	}
 	k, err := s.addKey(spec, encryptDecrypt, "", false)
 	if err != nil {
@@ -85,8 +86,8 @@ func (s *Service) Rotate(keyARN string) (materialID string, err error) {
 	return m.id, nil
 }
 
-// Encrypt makes a blob as the operation of that name does; RSA keys encrypt with
-// RSAES_OAEP_SHA_256 and take no context.
+// Encrypt makes a blob as the operation of that name does. RSA keys encrypt with
+// RSAES_OAEP_SHA_256, SM2 keys with SM2PKE; neither takes a context.
 func (s *Service) Encrypt(keyARN string, plaintext []byte, context map[string]string) ([]byte, error) {
 	k, err := s.find(keyARN, true)
 	if err != nil {
@@ -94,9 +95,10 @@ func (s *Service) Encrypt(keyARN string, plaintext []byte, context map[string]st
 	}
 	d := side{algorithm: symmetricDefault, context: context}
 	if k.spec != Symmetric {
-		d.algorithm = oaepSHA256
+		algorithms := k.spec.algorithms()
+		d.algorithm = algorithms[len(algorithms)-1]
 		if len(context) > 0 {
-			return nil, fmt.Errorf("encrypt under %s: an RSA key takes no encryption context", keyARN)
+			return nil, fmt.Errorf("encrypt under %s: an asymmetric key takes no encryption context", keyARN)
 		}
 	}
 	blob, _, err := s.seal(k, d, byEncrypt, plaintext)
@@ -128,4 +130,20 @@ func (s *Service) Decrypt(keyARN string, blob []byte, context map[string]string)
 		}
 	}
 	return nil, "", err
+}
+
+// PublicKey returns the public key of an asymmetric key as API_GetPublicKey does.
+func (s *Service) PublicKey(keyARN string) ([]byte, error) {
+	k, err := s.find(keyARN, true)
+	if err != nil {
+		return nil, err
+	}
+	if k.pair == nil {
+		return nil, fmt.Errorf("%s is symmetric and has no public key", keyARN)
+	}
+	pair, err := k.pair()
+	if err != nil {
+		return nil, err
+	}
+	return pair.public()
 }

@@ -1,6 +1,6 @@
 // Package fakekms is a KMS in memory that the real SDK client can talk to: keys,
 // aliases, key states, rotation, and the cryptographic operations on them with
-// real AES-256-GCM and RSA-OAEP.
+// real AES-256-GCM and RSA-OAEP, and with SM2 where a caller brings it.
 //
 // Blobs made under symmetric keys have the layout that KMS blobs have today, so
 // that what reads their header can be tried out (see seal.go). Errors have the
@@ -29,6 +29,9 @@ type Config struct {
 	// Principal names whoever signs with an access key, as an ARN. Nil means a
 	// user of the account, named like the access key.
 	Principal func(accessKeyID string) string
+	// SM2 makes the key pairs of SM2 keys, which the standard library cannot.
+	// Nil means that there are none. KMS has them in the China Regions only.
+	SM2 func() (SM2Key, error)
 }
 
 // Service is a fake KMS. It is safe for concurrent use; the cryptography runs
@@ -65,6 +68,7 @@ func New(c Config) *Service {
 	s.operations = map[string]operation{
 		"CreateKey":                       decode(s.createKey),
 		"DescribeKey":                     decode(s.describeKey),
+		"GetPublicKey":                    decode(s.getPublicKey),
 		"EnableKey":                       decode(s.enableKey),
 		"DisableKey":                      decode(s.disableKey),
 		"ScheduleKeyDeletion":             decode(s.scheduleKeyDeletion),

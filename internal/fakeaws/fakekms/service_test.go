@@ -20,6 +20,7 @@ import (
 
 	"rotator/internal/fakeaws/conformance"
 	"rotator/internal/fakeaws/fakekms"
+	"rotator/internal/fakeaws/fakesm2"
 	"rotator/internal/fakeaws/fault"
 )
 
@@ -28,8 +29,13 @@ const region = "us-west-2"
 // start serves a fake KMS and returns it with the configuration of its clients.
 func start(t testing.TB) (*fakekms.Service, *fault.Injector, aws.Config) {
 	t.Helper()
+	return startIn(t, region)
+}
+
+func startIn(t testing.TB, region string) (*fakekms.Service, *fault.Injector, aws.Config) {
+	t.Helper()
 	service := fakekms.New(fakekms.Config{
-		Region: region, Account: "111122223333",
+		Region: region, Account: "111122223333", SM2: fakesm2.New,
 		Principal: func(id string) string { return "arn:aws:iam::" + account(id) + ":user/" + id },
 	})
 	faults := fault.New(1)
@@ -52,8 +58,12 @@ func account(accessKeyID string) string {
 }
 
 func TestConformance(t *testing.T) {
-	_, _, cfg := start(t)
-	conformance.KMS(t, cfg)
+	for _, region := range []string{region, "cn-north-1"} {
+		t.Run(region, func(t *testing.T) {
+			_, _, cfg := startIn(t, region)
+			conformance.KMS(t, cfg)
+		})
+	}
 }
 
 // newKey makes a key without HTTP.

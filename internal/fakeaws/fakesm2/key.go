@@ -1,0 +1,56 @@
+// Package fakesm2 brings SM2 keys to the fake KMS. It is apart from the fake, since
+// its cryptography is not that of the standard library: only tests link it.
+package fakesm2
+
+import (
+	"crypto/ecdsa"
+	"crypto/rand"
+	"fmt"
+
+	"github.com/emmansun/gmsm/sm2"
+	"github.com/emmansun/gmsm/smx509"
+
+	"rotator/internal/fakeaws/fakekms"
+)
+
+// Key is a key pair of the spec SM2.
+type Key struct{ private *sm2.PrivateKey }
+
+var _ fakekms.SM2Key = (*Key)(nil)
+
+// New makes a Key. It is what the SM2 field of the configuration of a fake takes.
+func New() (fakekms.SM2Key, error) {
+	private, err := sm2.GenerateKey(rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("make an SM2 key: %w", err)
+	}
+	return &Key{private}, nil
+}
+
+// PublicKey implements fakekms.SM2Key.
+func (k *Key) PublicKey() ([]byte, error) {
+	return smx509.MarshalPKIXPublicKey(&k.private.PublicKey)
+}
+
+// Encrypt implements fakekms.SM2Key.
+func (k *Key) Encrypt(plaintext []byte) ([]byte, error) {
+	return sm2.EncryptASN1(rand.Reader, &k.private.PublicKey, plaintext)
+}
+
+// Decrypt implements fakekms.SM2Key.
+func (k *Key) Decrypt(ciphertext []byte) ([]byte, error) {
+	return sm2.Decrypt(k.private, ciphertext)
+}
+
+// Encrypt encrypts outside of KMS, with the public key that GetPublicKey returns.
+func Encrypt(publicKey, plaintext []byte) ([]byte, error) {
+	parsed, err := smx509.ParsePKIXPublicKey(publicKey)
+	if err != nil {
+		return nil, fmt.Errorf("read the public key: %w", err)
+	}
+	public, ok := parsed.(*ecdsa.PublicKey)
+	if !ok || !sm2.IsSM2PublicKey(public) {
+		return nil, fmt.Errorf("%T is not an SM2 key", parsed)
+	}
+	return sm2.EncryptASN1(rand.Reader, public, plaintext)
+}

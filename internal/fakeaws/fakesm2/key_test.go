@@ -1,0 +1,35 @@
+package fakesm2_test
+
+import (
+	"testing"
+
+	"rotator/internal/fakeaws/fakekms"
+	"rotator/internal/fakeaws/fakesm2"
+)
+
+// TestOutside: the fake KMS decrypts what was encrypted with the public key alone, and
+// no SM2 key exists outside of the China Regions.
+func TestOutside(t *testing.T) {
+	kms := fakekms.New(fakekms.Config{Region: "cn-north-1", Account: "111122223333",
+		SM2: fakesm2.New})
+	key, err := kms.CreateKey(fakekms.SM2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := kms.PublicKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	blob, err := fakesm2.Encrypt(public, []byte("text"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, under, err := kms.Decrypt(key, blob, nil); string(text) != "text" || under != key {
+		t.Errorf("%q under %s, %v", text, under, err)
+	}
+	elsewhere := fakekms.New(fakekms.Config{Region: "eu-west-1", Account: "111122223333",
+		SM2: fakesm2.New})
+	if arn, err := elsewhere.CreateKey(fakekms.SM2); err == nil {
+		t.Errorf("eu-west-1 has the SM2 key %s", arn)
+	}
+}
