@@ -54,7 +54,7 @@ type contextMeaning struct {
 func fingerprint(job *config.Job) (string, error) { return fingerprintOf(job, false) }
 
 // fingerprintBefore returns the fingerprint of the job file without
-// "destination_context: {}" at an RSA destination key, as older versions
+// "destination_context: {}" at an asymmetric destination key, as older versions
 // computed it.
 func fingerprintBefore(job *config.Job) (string, error) {
 	return fingerprintOf(job, job.Destination.Algorithm != config.DefaultAlgorithm)

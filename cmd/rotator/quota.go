@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	kmstypes "github.com/aws/aws-sdk-go-v2/service/kms/types"
 	"github.com/aws/aws-sdk-go-v2/service/servicequotas"
 	"github.com/aws/aws-sdk-go-v2/service/servicequotas/types"
 	"github.com/aws/smithy-go"
@@ -25,13 +26,14 @@ const quotaTimeout = 10 * time.Second
 const (
 	symmetricQuota = "L-6E3AF000" // Cryptographic operations (symmetric) request rate
 	rsaQuota       = "L-2AC98190" // Cryptographic operations (RSA) request rate
+	sm2Quota       = "L-DC14942D" // Cryptographic operations (ECC and SM2) request rate
 )
 
 // publishedQuota is the default quota as the developer guide of KMS gives it, for
 // when Service Quotas does not answer.
 func publishedQuota(code, region string) float64 {
 	switch {
-	case code == rsaQuota:
+	case code == rsaQuota, code == sm2Quota:
 		return 1000
 	case slices.Contains([]string{"us-east-1", "us-west-2", "eu-west-1"}, region):
 		return 100_000
@@ -74,17 +76,28 @@ func number(x float64) string { return strconv.FormatFloat(x, 'f', -1, 64) }
 
 // quotasOf are the quotas that moving between the keys draws on.
 func quotasOf(keys rotate.Keys) (codes []string) {
-	symmetric, rsa := keys.Any || keys.Destination.Symmetric(), !keys.Destination.Symmetric()
+	drawn := map[string]bool{symmetricQuota: keys.Any}
+	drawn[quotaOf(keys.Destination)] = true
 	for _, key := range keys.Sources {
-		symmetric, rsa = symmetric || key.Symmetric(), rsa || !key.Symmetric()
+		drawn[quotaOf(key)] = true
 	}
-	if symmetric {
-		codes = append(codes, symmetricQuota)
-	}
-	if rsa {
-		codes = append(codes, rsaQuota)
+	for _, code := range []string{symmetricQuota, rsaQuota, sm2Quota} {
+		if drawn[code] {
+			codes = append(codes, code)
+		}
 	}
 	return codes
+}
+
+// quotaOf returns the quota of the operations with a key.
+func quotaOf(key rotate.Key) string {
+	switch {
+	case key.Symmetric():
+		return symmetricQuota
+	case key.Algorithm == string(kmstypes.EncryptionAlgorithmSpecSm2pke):
+		return sm2Quota
+	}
+	return rsaQuota
 }
 
 // readQuota asks for the applied quota, then for AWS's default, and falls back to

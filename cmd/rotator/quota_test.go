@@ -52,9 +52,10 @@ func TestReadQuota(t *testing.T) {
 	}
 }
 
-// TestQuotasOf: a move from or to an RSA key draws on the quota of RSA keys too.
+// TestQuotasOf: a move from or to an asymmetric key draws on the quota of its kind too.
 func TestQuotasOf(t *testing.T) {
 	symmetric, rsa := rotate.Key{Algorithm: rotate.Symmetric}, rotate.Key{Algorithm: "RSAES_OAEP_SHA_256"}
+	sm2 := rotate.Key{Algorithm: "SM2PKE"}
 	for _, test := range []struct {
 		keys rotate.Keys
 		want []string
@@ -63,6 +64,9 @@ func TestQuotasOf(t *testing.T) {
 		{rotate.Keys{Destination: symmetric, Any: true}, []string{symmetricQuota}},
 		{rotate.Keys{Destination: symmetric, Sources: []rotate.Key{rsa}}, []string{symmetricQuota, rsaQuota}},
 		{rotate.Keys{Destination: rsa, Sources: []rotate.Key{rsa}}, []string{rsaQuota}},
+		{rotate.Keys{Destination: sm2, Sources: []rotate.Key{sm2}}, []string{sm2Quota}},
+		{rotate.Keys{Destination: sm2, Sources: []rotate.Key{rsa}}, []string{rsaQuota, sm2Quota}},
+		{rotate.Keys{Destination: sm2, Any: true}, []string{symmetricQuota, sm2Quota}},
 	} {
 		if diff := cmp.Diff(test.want, quotasOf(test.keys)); diff != "" {
 			t.Errorf("%+v (-want +got):\n%s", test.keys, diff)

@@ -90,7 +90,7 @@ func TestSearch(t *testing.T) {
 		}
 	}
 	out, err := v.command("report").CombinedOutput()
-	if err != nil || !bytes.Contains(out, []byte("under RSA keys cannot be found by the search")) {
+	if err != nil || !bytes.Contains(out, []byte("under asymmetric keys cannot be found by the search")) {
 		t.Errorf("%v\n%s", err, out)
 	}
 	out, err = v.command("report", "--ledger").CombinedOutput()

@@ -180,7 +180,7 @@ func (w *wiring) wireKMS(ctx context.Context, base aws.Config) error {
 	if n := droppedContexts(w.job, w.keys); n > 0 {
 		w.notes = append(w.notes, fmt.Sprintf(
 			"the encryption contexts of %d slots are dropped, as the job file confirms: "+
-				"%s is an RSA key, which takes no encryption context", n, w.keys.Destination.ARN))
+				"%s is an asymmetric key, which takes no encryption context", n, w.keys.Destination.ARN))
 	}
 	return keyProblem(w.job, err)
 }
@@ -199,7 +199,7 @@ func regions(job *config.Job, region string) error {
 	return problems(job, found)
 }
 
-// symmetric refuses RSA keys with formats whose readers ask KMS as for a symmetric
+// symmetric refuses asymmetric keys with formats whose readers ask KMS as for a symmetric
 // key: nobody could read what such a format would hold afterwards.
 func symmetric(job *config.Job, formats []*ciphertext.Compiled, keys rotate.Keys) error {
 	var found []config.Problem

@@ -133,9 +133,9 @@ func (t *Tally) rule(c class) int {
 // token whose key KMS has not named may belong to a source key, because KMS
 // names no key if the encryption context in the job file is wrong. The same
 // applies to a blob that may contain a damaged header. A blob without any
-// header is not under a symmetric key. With RSA source keys, the key of a blob
-// without a header is unknown, and a blob with a header is not under an RSA
-// key.
+// header is not under a symmetric key. With asymmetric source keys, the key of
+// a blob without a header is unknown, and a blob with a header is not under an
+// asymmetric key.
 func (t *Tally) elsewhere(c class) (key string, ok bool) {
 	key = c.key
 	token, tokened := c.origin.Token()

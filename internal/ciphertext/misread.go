@@ -179,7 +179,7 @@ func misread(blob []byte) *Refused {
 		} else {
 			inner, _, _ = decodeText(text, format == formatBase64URL)
 		}
-		if kmsblob.IsBlob(inner) || mayBeRSA(inner) {
+		if kmsblob.IsBlob(inner) || kmsblob.IsSM2(inner) || mayBeRSA(inner) {
 			return encodedTwice(format)
 		}
 	}

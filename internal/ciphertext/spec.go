@@ -112,7 +112,7 @@ func (c *Compiled) NeedsBody(key string, metadata map[string]string) bool {
 }
 
 // Symmetric names the format of the target, or of one of its slots, whose readers
-// are known to call Decrypt as for a symmetric key: a blob under an RSA key would be
+// are known to call Decrypt as for a symmetric key: a blob under an asymmetric key would be
 // lost to them. It is empty where readers are the user's own.
 func (c *Compiled) Symmetric() string { return c.symmetric }
 

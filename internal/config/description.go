@@ -36,15 +36,15 @@ func description(name string) string {
 	case "Destination.Key":
 		return "Key id, key ARN, alias name or alias ARN; another account's key needs an ARN. It is resolved once per pass. It can be a source key only with mode refresh or context. Required."
 	case "Destination.Algorithm":
-		return "Encryption algorithm of the key. Only an RSA key needs it. Default SYMMETRIC_DEFAULT."
+		return "Encryption algorithm of the key. An RSA or SM2 key needs it. SM2PKE exists in the China Regions only. Default SYMMETRIC_DEFAULT."
 	case "Source":
 		return "Source says under which keys a ciphertext must stand in order to be moved."
 	case "Source.Keys":
 		return "Keys whose ciphertexts are moved: key ids, key ARNs, alias names or alias ARNs. All others are left alone and reported as foreign. Excludes any."
 	case "Source.Any":
-		return "Move the ciphertexts of every key that KMS lets the caller use. Excludes keys, and an RSA algorithm."
+		return "Move the ciphertexts of every key that KMS lets the caller use. Excludes keys, and the algorithm of an asymmetric key."
 	case "Source.Algorithm":
-		return "Encryption algorithm of all source keys. Only RSA keys need it, and they must be listed in keys. Default SYMMETRIC_DEFAULT."
+		return "Encryption algorithm of all source keys. RSA and SM2 keys need it, and must be listed in keys. SM2PKE exists in the China Regions only. Default SYMMETRIC_DEFAULT."
 	case "KMS":
 		return "KMS says how KMS is called. ReEncrypt works within one Region."
 	case "KMS.Rate":
@@ -156,7 +156,7 @@ func description(name string) string {
 	case "Slot.Context":
 		return "Encryption context under which the ciphertext stands. A value is a constant or takes ${...} from the item. Default: none."
 	case "Slot.DestinationContext":
-		return "Encryption context under which it shall stand afterwards; {} means none. Default: the same as context, and none under an RSA key."
+		return "Encryption context under which it shall stand afterwards; {} means none. Default: the same as context, and none under an asymmetric key."
 	case "Slot.MayBeEmpty":
 		return "Whether all items may lack this slot. If false, a slot for which no ciphertext was found is not proven. Default false."
 	case "Accept":

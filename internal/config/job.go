@@ -112,9 +112,9 @@ type Destination struct {
 	// ARN. It is resolved once per pass. It can be a source key only with mode
 	// refresh or context. Required.
 	Key string `yaml:"key" jsonschema:"required,minLength=1"`
-	// Encryption algorithm of the key. Only an RSA key needs it. Default
-	// SYMMETRIC_DEFAULT.
-	Algorithm string `yaml:"algorithm" jsonschema:"enum=SYMMETRIC_DEFAULT,enum=RSAES_OAEP_SHA_1,enum=RSAES_OAEP_SHA_256,default=SYMMETRIC_DEFAULT"`
+	// Encryption algorithm of the key. An RSA or SM2 key needs it. SM2PKE exists in
+	// the China Regions only. Default SYMMETRIC_DEFAULT.
+	Algorithm string `yaml:"algorithm" jsonschema:"enum=SYMMETRIC_DEFAULT,enum=RSAES_OAEP_SHA_1,enum=RSAES_OAEP_SHA_256,enum=SM2PKE,default=SYMMETRIC_DEFAULT"`
 }
 
 // Source says under which keys a ciphertext must stand in order to be moved.
@@ -123,11 +123,12 @@ type Source struct {
 	// ARNs. All others are left alone and reported as foreign. Excludes any.
 	Keys []string `yaml:"keys" jsonschema:"oneof_required=keys,minItems=1"`
 	// Move the ciphertexts of every key that KMS lets the caller use. Excludes
-	// keys, and an RSA algorithm.
+	// keys, and the algorithm of an asymmetric key.
 	Any bool `yaml:"any" jsonschema:"oneof_required=any"`
-	// Encryption algorithm of all source keys. Only RSA keys need it, and they
-	// must be listed in keys. Default SYMMETRIC_DEFAULT.
-	Algorithm string `yaml:"algorithm" jsonschema:"enum=SYMMETRIC_DEFAULT,enum=RSAES_OAEP_SHA_1,enum=RSAES_OAEP_SHA_256,default=SYMMETRIC_DEFAULT"`
+	// Encryption algorithm of all source keys. RSA and SM2 keys need it, and must be
+	// listed in keys. SM2PKE exists in the China Regions only. Default
+	// SYMMETRIC_DEFAULT.
+	Algorithm string `yaml:"algorithm" jsonschema:"enum=SYMMETRIC_DEFAULT,enum=RSAES_OAEP_SHA_1,enum=RSAES_OAEP_SHA_256,enum=SM2PKE,default=SYMMETRIC_DEFAULT"`
 }
 
 // KMS says how KMS is called. ReEncrypt works within one Region.
@@ -327,7 +328,8 @@ type Slot struct {
 	// constant or takes ${...} from the item. Default: none.
 	Context map[string]string `yaml:"context"`
 	// Encryption context under which it shall stand afterwards; {} means none.
-	// Default: the same as context, and none under an RSA key.
+	// Default: the same as context, and none under an
+	// asymmetric key.
 	DestinationContext map[string]string `yaml:"destination_context"`
 	// Whether all items may lack this slot. If false, a slot for which no
 	// ciphertext was found is not proven. Default false.

@@ -95,8 +95,8 @@ func (c *checker) ofOneKey() {
 		c.add("source.any", fmt.Sprintf("mode: %s is for one key; name it in source.keys, as in "+
 			"destination.key", mode))
 	}
-	if c.job.Source.rsa() {
-		c.add("source.algorithm", fmt.Sprintf("mode: %s is for symmetric keys: an RSA key has "+
+	if asymmetric(c.job.Source.Algorithm) {
+		c.add("source.algorithm", fmt.Sprintf("mode: %s is for symmetric keys: an asymmetric key has "+
 			"neither newer key material nor an encryption context", mode))
 	}
 	changed := ""
@@ -157,8 +157,9 @@ func (c *checker) keys() {
 	}
 	c.algorithm("destination.algorithm", destination.Algorithm)
 	c.algorithm("source.algorithm", source.Algorithm)
-	if source.Any && source.rsa() {
-		c.add("source.any", "cannot find ciphertexts of RSA keys, which do not say their key; list the keys in source.keys")
+	if source.Any && asymmetric(source.Algorithm) {
+		c.add("source.any", "cannot be used with asymmetric keys, because ciphertexts under them "+
+			"do not name their key; list the keys in source.keys")
 	}
 	c.region()
 }
@@ -182,11 +183,15 @@ func (c *checker) key(field, key string) {
 	c.add(field, detail)
 }
 
-func (s *Source) rsa() bool      { return strings.HasPrefix(s.Algorithm, "RSAES_") }
-func (d *Destination) rsa() bool { return strings.HasPrefix(d.Algorithm, "RSAES_") }
+// asymmetricAlgorithms are the algorithms of asymmetric keys (API_ReEncrypt).
+func asymmetricAlgorithms() []string {
+	return []string{"RSAES_OAEP_SHA_1", "RSAES_OAEP_SHA_256", "SM2PKE"}
+}
+
+func asymmetric(algorithm string) bool { return slices.Contains(asymmetricAlgorithms(), algorithm) }
 
 func (c *checker) algorithm(field, algorithm string) {
-	known := []string{DefaultAlgorithm, "RSAES_OAEP_SHA_1", "RSAES_OAEP_SHA_256"}
+	known := append([]string{DefaultAlgorithm}, asymmetricAlgorithms()...)
 	if !slices.Contains(known, algorithm) {
 		c.add(field, fmt.Sprintf("%q is not one of %s", algorithm, strings.Join(known, ", ")))
 	}
@@ -462,7 +467,7 @@ func (c *checker) slots(field string, t *Target) {
 	}
 }
 
-// contexts refuses what KMS would: an RSA key takes no encryption context
+// contexts refuses what KMS would: an asymmetric key takes no encryption context
 // (API_ReEncrypt).
 func (c *checker) contexts(field string, context, destination map[string]string) {
 	for _, name := range slices.Sorted(maps.Keys(context)) {
@@ -471,11 +476,12 @@ func (c *checker) contexts(field string, context, destination map[string]string)
 	for _, name := range slices.Sorted(maps.Keys(destination)) {
 		c.contextName(join(field+".destination_context", name), name)
 	}
-	if c.job.Source.rsa() && len(context) > 0 {
-		c.add(field+".context", "cannot be used with the RSA key of the source; take it out")
+	if asymmetric(c.job.Source.Algorithm) && len(context) > 0 {
+		c.add(field+".context", "cannot be used with the asymmetric keys of the source; remove it")
 	}
-	if c.job.Destination.rsa() && len(destination) > 0 {
-		c.add(field+".destination_context", "cannot be used with the RSA key of the destination; take it out")
+	if asymmetric(c.job.Destination.Algorithm) && len(destination) > 0 {
+		c.add(field+".destination_context",
+			"cannot be used with the asymmetric key of the destination; remove it")
 	}
 }
 

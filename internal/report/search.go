@@ -21,7 +21,7 @@ type Search struct {
 }
 
 // NotSearched counts what was not searched. The search never finds ciphertexts
-// under RSA keys, because they have no header.
+// under asymmetric keys (RSA, SM2), because they have no header.
 type NotSearched struct {
 	// Items counts items that could not be read, and those counted by an earlier
 	// version.
@@ -89,5 +89,5 @@ func (l *lines) searched(s Search) {
 		l.line("  not searched: attributes that no slot needs, in %d rows (search: all)",
 			n.RowsInPart)
 	}
-	l.line("  ciphertexts under RSA keys cannot be found by the search")
+	l.line("  ciphertexts under asymmetric keys cannot be found by the search")
 }

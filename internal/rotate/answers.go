@@ -209,22 +209,55 @@ func (d *decider) wrongAnswer(what string, answer Answer, err error) error {
 
 // wrongBlob describes why a new blob is impossible; "" if it is possible.
 func (d *decider) wrongBlob(q Question, blob []byte) string {
-	size := d.keys.Destination.Size
-	_, known := kmsblob.ReadToken(blob)
-	_, before := kmsblob.ReadToken(q.Blob)
-	delta := len(blob) - len(q.Blob)
 	switch {
 	case bytes.Equal(blob, q.Blob):
 		return "returned the ciphertext that was sent"
-	case len(blob) > kmsblob.MaxSize, len(blob) < leastBlob,
-		!d.keys.Destination.Symmetric() && !rsaSize(len(blob)), size > 0 && len(blob) != size,
-		known && before && (delta > layoutSlack || delta < -layoutSlack),
-		known && q.Source.ARN != "" && !q.Source.Symmetric() && len(blob) > rsaMost+overheadMost:
+	case d.keys.Destination.sm2() && !kmsblob.IsSM2(blob):
+		return "returned bytes that are not a ciphertext under an SM2 key"
+	case d.wrongLength(q, blob):
 		return fmt.Sprintf("returned %d bytes, an impossible length for the "+
 			"re-encryption of %d bytes",
 			len(blob), len(q.Blob))
 	}
 	return ""
+}
+
+// wrongLength reports whether a new blob has a length that no ciphertext of the same
+// plaintext under the destination key has.
+func (d *decider) wrongLength(q Question, blob []byte) bool {
+	to := d.keys.Destination
+	_, before := kmsblob.ReadToken(q.Blob)
+	_, after := kmsblob.ReadToken(blob)
+	delta := len(blob) - len(q.Blob)
+	if len(blob) > kmsblob.MaxSize || len(blob) < leastBlob ||
+		to.Size > 0 && len(blob) != to.Size ||
+		!to.Symmetric() && !to.sm2() && !rsaSize(len(blob)) ||
+		before && after && (delta > layoutSlack || delta < -layoutSlack) {
+		return true
+	}
+	least, most := plaintextBounds(q)
+	switch plaintext, sm2 := kmsblob.SM2Plaintext(blob); {
+	case to.sm2() && sm2:
+		return plaintext < least || plaintext > most
+	case after:
+		return len(blob) < least || len(blob) > most+overheadMost
+	}
+	return false
+}
+
+// plaintextBounds returns the lengths that the plaintext of a question can have.
+func plaintextBounds(q Question) (least, most int) {
+	_, tokened := kmsblob.ReadToken(q.Blob)
+	plaintext, sm2 := kmsblob.SM2Plaintext(q.Blob)
+	switch {
+	case q.Source.sm2() && sm2:
+		return plaintext, plaintext
+	case q.Source.ARN != "" && !q.Source.Symmetric() && !q.Source.sm2():
+		return 1, rsaMost
+	case tokened:
+		return max(1, len(q.Blob)-overheadMost), len(q.Blob)
+	}
+	return 1, kmsblob.MaxSize
 }
 
 // rsaSize reports whether a ciphertext under some RSA key has n bytes.
@@ -263,7 +296,7 @@ func (p *provenTokens) add(token kmsblob.Token, readable bool) {
 // prove asks KMS, once for each header token, whether a new ciphertext is under
 // the destination key and context. Nothing with that token is written before. A
 // new token is not a fault, because the key may have been rotated. Ciphertexts
-// without a header, such as those under RSA keys, are checked once per run. An
+// without a header, such as those under asymmetric keys, are checked once per run. An
 // error other than a *StopError means that KMS gave no usable answer.
 func (d *decider) prove(ctx context.Context, answer Answer, to map[string]string) error {
 	token, readable := kmsblob.ReadToken(answer.Blob)

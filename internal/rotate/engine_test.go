@@ -23,6 +23,7 @@ import (
 	"rotator/internal/checkpoint"
 	"rotator/internal/ciphertext"
 	"rotator/internal/fakeaws/fakekms"
+	"rotator/internal/fakeaws/fakesm2"
 	"rotator/internal/fakeaws/fault"
 	"rotator/internal/rotate"
 	"rotator/internal/scan"
@@ -38,12 +39,27 @@ type cloud struct {
 	client *kms.Client
 }
 
+// cloudRegion is a Region with every kind of key.
+const cloudRegion = "cn-north-1"
+
+// algorithmOf returns what a job file says of keys of a spec.
+func algorithmOf(spec fakekms.KeySpec) string {
+	switch spec {
+	case fakekms.Symmetric:
+		return ""
+	case fakekms.SM2:
+		return "SM2PKE"
+	}
+	return "RSAES_OAEP_SHA_256"
+}
+
 func newCloud(t *testing.T) *cloud {
 	t.Helper()
-	c := &cloud{fake: fakekms.New(fakekms.Config{Region: "us-east-1", Account: "111122223333"}), faults: fault.New(1)}
+	fake := fakekms.New(fakekms.Config{Region: cloudRegion, Account: "111122223333", SM2: fakesm2.New})
+	c := &cloud{fake: fake, faults: fault.New(1)}
 	server := httptest.NewServer(c.faults.Handler(c.fake))
 	t.Cleanup(server.Close)
-	c.client = kms.NewFromConfig(aws.Config{Region: "us-east-1", BaseEndpoint: aws.String(server.URL),
+	c.client = kms.NewFromConfig(aws.Config{Region: cloudRegion, BaseEndpoint: aws.String(server.URL),
 		Credentials: credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "secret", ""),
 		Retryer:     func() aws.Retryer { return aws.NopRetryer{} }})
 	return c
@@ -313,24 +329,17 @@ func format(t *testing.T, from, to map[string]string) *ciphertext.Compiled {
 	return compiled
 }
 
-// side is one end of a move.
-type side struct {
-	name      string
-	spec      fakekms.KeySpec
-	algorithm string
-}
-
 // TestAlreadyMoved covers the crash between a write and its checkpoint, for
 // every combination of contexts, kinds of keys and pins: the checkpoint is lost
 // after a complete pass, and every slot must be recognised where it is.
 func TestAlreadyMoved(t *testing.T) {
 	cloud := newCloud(t)
-	symmetric, rsa := side{"symmetric", fakekms.Symmetric, ""}, side{"RSA", fakekms.RSA2048, "RSAES_OAEP_SHA_256"}
-	for _, from := range []side{symmetric, rsa} {
-		for _, to := range []side{symmetric, rsa} {
+	kinds := []fakekms.KeySpec{fakekms.Symmetric, fakekms.RSA2048, fakekms.SM2}
+	for _, from := range kinds {
+		for _, to := range kinds {
 			for _, changed := range []bool{false, true} {
 				for _, pinned := range []bool{true, false} {
-					t.Run(fmt.Sprintf("%s to %s, changed context %v, pinned %v", from.name, to.name, changed, pinned), func(t *testing.T) {
+					t.Run(fmt.Sprintf("%s to %s, changed context %v, pinned %v", from, to, changed, pinned), func(t *testing.T) {
 						testAlreadyMoved(t, cloud, from, to, changed, pinned)
 					})
 				}
@@ -339,19 +348,21 @@ func TestAlreadyMoved(t *testing.T) {
 	}
 }
 
-func testAlreadyMoved(t *testing.T, cloud *cloud, from, to side, changed, pinned bool) {
-	source, destination := cloud.key(t, from.spec), cloud.key(t, to.spec)
-	request := rotate.KeyRequest{Destination: destination, DestinationAlgorithm: to.algorithm,
-		Sources: []string{source}, SourceAlgorithm: from.algorithm}
+func testAlreadyMoved(
+	t *testing.T, cloud *cloud, from, to fakekms.KeySpec, changed, pinned bool,
+) {
+	source, destination := cloud.key(t, from), cloud.key(t, to)
+	request := rotate.KeyRequest{Destination: destination, DestinationAlgorithm: algorithmOf(to),
+		Sources: []string{source}, SourceAlgorithm: algorithmOf(from)}
 	if !pinned { // with several sources none can be pinned alone
-		request.Sources = []string{cloud.key(t, from.spec), source}
+		request.Sources = []string{cloud.key(t, from), source}
 	}
 	before := map[string]string{"tenant": "a"}
 	after := before
 	if changed {
 		after = map[string]string{"tenant": "a", "v": "2"}
 	}
-	if from.algorithm != "" {
+	if from != fakekms.Symmetric {
 		before = nil
 	}
 	target := newMemory()
@@ -368,7 +379,7 @@ func testAlreadyMoved(t *testing.T, cloud *cloud, from, to side, changed, pinned
 	if err != nil || counts.Slots.Current != 25 || counts.Slots.Seen != 25 {
 		t.Fatalf("after the loss of the checkpoint: %+v, %v, want 25 current", counts.Slots, err)
 	}
-	if to.algorithm != "" {
+	if to != fakekms.Symmetric {
 		after = nil
 	}
 	for i := range 25 {

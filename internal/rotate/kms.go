@@ -19,7 +19,7 @@ const Symmetric = string(types.EncryptionAlgorithmSpecSymmetricDefault)
 type Key struct {
 	// Given is how the job file names it, ARN what DescribeKey made of it.
 	Given, ARN string
-	// Algorithm is SYMMETRIC_DEFAULT or one of the RSAES_OAEP algorithms.
+	// Algorithm is SYMMETRIC_DEFAULT, one of the RSAES_OAEP algorithms, or SM2PKE.
 	Algorithm string
 	// Material is the id of the current key material; "" for an asymmetric key,
 	// and where the server does not tell.
@@ -27,14 +27,17 @@ type Key struct {
 	// Unusable is why a source key cannot be used. Only read-only passes have such
 	// keys.
 	Unusable Unusable
-	// Size is the length in bytes of ciphertexts under an RSA key; 0 for a
-	// symmetric key.
+	// Size is the length in bytes of ciphertexts under an RSA key; 0 for another
+	// key.
 	Size int
 }
 
 // Symmetric says whether blobs under the key have an encryption context and
 // name their key.
 func (k Key) Symmetric() bool { return k.Algorithm == Symmetric }
+
+// sm2 reports whether ciphertexts under the key are those of SM2PKE.
+func (k Key) sm2() bool { return k.Algorithm == string(types.EncryptionAlgorithmSpecSm2pke) }
 
 // pinnedSymmetric reports whether KMS, with the key as SourceKeyId, compares
 // the key of a blob before it decrypts.

@@ -80,8 +80,8 @@ func (k Keys) sameKey(i int) error {
 	what := fmt.Sprintf("it is %s, which is also the destination key", k.Destination.ARN)
 	switch {
 	case !k.Destination.Symmetric():
-		e.Detail = what + "; an RSA key has neither newer key material nor an encryption context " +
-			"to move to, so name another destination key"
+		e.Detail = what + "; an asymmetric key has neither newer key material nor an encryption " +
+			"context to move to, so name another destination key"
 	case len(k.Sources) > 1:
 		e.Detail = what + "; remove it here, because ciphertexts under it need no move, or " +
 			"write a separate job for it, with mode: refresh or mode: context"

@@ -217,7 +217,7 @@ func (d *decider) plaintextHint(blob []byte) string {
 
 // notDestination reports whether a blob is under another key than the
 // destination. KMS reports this, or the blob has a header, which ciphertexts
-// under an RSA destination key do not have.
+// under an asymmetric destination key do not have.
 func (d *decider) notDestination(slot ciphertext.Slot, all []refusal) bool {
 	if !d.keys.Destination.Symmetric() {
 		return readable(slot)
@@ -228,7 +228,7 @@ func (d *decider) notDestination(slot ciphertext.Slot, all []refusal) bool {
 }
 
 // foreign reports whether KMS compared the key of a blob with every key of the
-// job and none matched. KMS does not compare RSA keys, because ciphertexts
+// job and none matched. KMS does not compare asymmetric keys, because ciphertexts
 // under them have no header.
 func (d *decider) foreign(all []refusal) bool {
 	if d.keys.Any {

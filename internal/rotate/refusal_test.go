@@ -42,29 +42,36 @@ type refusedSlot struct {
 type refusedJob struct {
 	name        string
 	sources     int // 0: any
-	rsaSource   bool
+	from        fakekms.KeySpec
 	destination fakekms.KeySpec
 	slots       []refusedSlot
 }
 
 func refusedJobs() []refusedJob {
+	const symmetric = fakekms.Symmetric
 	source := refusedSlot{"source", "old", "failed", "source-other-context", "old"}
 	moved := refusedSlot{"destination", "new", "failed", "destination-other-context", "new"}
 	third := refusedSlot{"third", "third", "foreign", "foreign-key", ""}
 	junk := refusedSlot{"junk", "", "failed", "invalid-ciphertext", ""}
 	second := refusedSlot{"second source", "second", "failed", "source-other-context", "second"}
 	unnamed := refusedSlot{"of any", "old", "failed", "source-other-context", ""}
+	unknown := refusedSlot{"symmetric", "third", "failed", "invalid-ciphertext", ""}
 	named := refusedSlot{"symmetric", "third", "foreign", "foreign-key", ""}
 	return []refusedJob{
-		{"one source", 1, false, fakekms.Symmetric, []refusedSlot{source, moved, third, junk}},
-		{"two sources", 2, false, fakekms.Symmetric,
+		{"one source", 1, symmetric, symmetric, []refusedSlot{source, moved, third, junk}},
+		{"two sources", 2, symmetric, symmetric,
 			[]refusedSlot{source, second, moved, third, junk}},
-		{"any source", 0, false, fakekms.Symmetric, []refusedSlot{unnamed, moved, junk}},
-		{"to RSA", 1, false, fakekms.RSA2048, []refusedSlot{source, third, junk}},
-		{"two sources to RSA", 2, false, fakekms.RSA2048,
+		{"any source", 0, symmetric, symmetric, []refusedSlot{unnamed, moved, junk}},
+		{"to RSA", 1, symmetric, fakekms.RSA2048, []refusedSlot{source, third, junk}},
+		{"to SM2", 1, symmetric, fakekms.SM2, []refusedSlot{source, third, junk}},
+		{"two sources to RSA", 2, symmetric, fakekms.RSA2048,
 			[]refusedSlot{source, second, third, junk}},
-		{"any source to RSA", 0, false, fakekms.RSA2048, []refusedSlot{unnamed, junk}},
-		{"from RSA", 1, true, fakekms.Symmetric, []refusedSlot{moved, named, junk}},
+		{"any source to RSA", 0, symmetric, fakekms.RSA2048, []refusedSlot{unnamed, junk}},
+		{"any source to SM2", 0, symmetric, fakekms.SM2, []refusedSlot{unnamed, junk}},
+		{"from RSA", 1, fakekms.RSA2048, symmetric, []refusedSlot{moved, named, junk}},
+		{"from SM2", 1, fakekms.SM2, symmetric, []refusedSlot{moved, named, junk}},
+		{"from RSA to SM2", 1, fakekms.RSA2048, fakekms.SM2, []refusedSlot{unknown, junk}},
+		{"from SM2 to RSA", 1, fakekms.SM2, fakekms.RSA2048, []refusedSlot{unknown, junk}},
 	}
 }
 
@@ -85,23 +92,18 @@ func TestRefusedSlots(t *testing.T) {
 
 func (j refusedJob) try(t *testing.T, slot refusedSlot, exact bool) {
 	cloud := newCloud(t)
-	sourceSpec, request := fakekms.Symmetric, rotate.KeyRequest{Any: j.sources == 0}
-	if j.rsaSource {
-		sourceSpec, request.SourceAlgorithm = fakekms.RSA2048, "RSAES_OAEP_SHA_256"
-	}
-	keys := map[string]string{"old": cloud.key(t, sourceSpec), "second": cloud.key(t, sourceSpec),
+	request := rotate.KeyRequest{Any: j.sources == 0, SourceAlgorithm: algorithmOf(j.from),
+		DestinationAlgorithm: algorithmOf(j.destination)}
+	keys := map[string]string{"old": cloud.key(t, j.from), "second": cloud.key(t, j.from),
 		"new": cloud.key(t, j.destination), "third": cloud.key(t, fakekms.Symmetric)}
 	request.Destination = keys["new"]
-	if j.destination != fakekms.Symmetric {
-		request.DestinationAlgorithm = "RSAES_OAEP_SHA_256"
-	}
 	request.Sources = []string{keys["old"], keys["second"]}[:j.sources]
 	blob := bytes.Repeat([]byte{7}, 200)
 	if slot.under != "" {
 		blob = cloud.encrypt(t, keys[slot.under], "x", map[string]string{"region": "eu"})
 	}
 	from := map[string]string{"region": "us"}
-	if j.rsaSource {
+	if j.from != fakekms.Symmetric {
 		from = nil
 	}
 	target := newMemory()

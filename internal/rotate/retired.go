@@ -103,7 +103,7 @@ func (d *decider) unasked(
 		return v, true
 	case d.keys.SourceAlgorithm != Symmetric && !readable(slot) && !last.incorrectKey():
 		v.detail = "a source key is disabled or pending deletion, and it is unknown whether this " +
-			"ciphertext is under it: ciphertexts under RSA keys have no header"
+			"ciphertext is under it: ciphertexts under asymmetric keys have no header"
 		return v, true
 	}
 	return verdict{}, false

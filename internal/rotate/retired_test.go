@@ -21,19 +21,17 @@ func TestRetiredSource(t *testing.T) {
 			{"symmetric", fakekms.Symmetric, fakekms.Symmetric},
 			{"from RSA", fakekms.RSA2048, fakekms.Symmetric},
 			{"to RSA", fakekms.Symmetric, fakekms.RSA2048},
+			{"from SM2", fakekms.SM2, fakekms.Symmetric},
+			{"to SM2", fakekms.Symmetric, fakekms.SM2},
 		} {
 			t.Run(string(state)+" "+test.name, func(t *testing.T) {
 				cloud := newCloud(t)
 				request := rotate.KeyRequest{
-					Destination: cloud.key(t, test.to),
-					Sources:     []string{cloud.key(t, test.from)},
-					ReadOnly:    true,
-				}
-				if test.from != fakekms.Symmetric {
-					request.SourceAlgorithm = "RSAES_OAEP_SHA_256"
-				}
-				if test.to != fakekms.Symmetric {
-					request.DestinationAlgorithm = "RSAES_OAEP_SHA_256"
+					Destination:          cloud.key(t, test.to),
+					DestinationAlgorithm: algorithmOf(test.to),
+					Sources:              []string{cloud.key(t, test.from)},
+					SourceAlgorithm:      algorithmOf(test.from),
+					ReadOnly:             true,
 				}
 				old, third := request.Sources[0], cloud.key(t, fakekms.Symmetric)
 				target := newMemory()

@@ -47,7 +47,7 @@ type finding struct {
 
 func newSearcher(d *decider, exact bool) *searcher {
 	if d.keys.SourceAlgorithm != Symmetric {
-		return nil // blobs under RSA keys have no header
+		return nil // ciphertexts under asymmetric keys have no header
 	}
 	return &searcher{decider: d, exact: exact, known: map[kmsblob.Token]finding{},
 		flights: map[kmsblob.Token]chan struct{}{}}
