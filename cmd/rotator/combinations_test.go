@@ -88,6 +88,7 @@ func TestKeyCombinations(t *testing.T) {
 
 func tryCombination(t *testing.T, from, to keyKind) (row string) {
 	b := newCombination(t, from, to)
+	b.fill(t)
 	b.server.Faults().Set("s3:PutObject", fault.Fault{Delay: time.Minute})
 	b.killAt(t, "dynamodb:BatchExecuteStatement", 2)
 	b.server.Faults().Clear("s3:PutObject")
@@ -143,7 +144,7 @@ func newCombination(t *testing.T, from, to keyKind) *combination {
 	must(t, err)
 	b.new, err = server.KMS().CreateKey(to.spec)
 	must(t, err)
-	b.fill(t)
+	b.places(t)
 	must(t, os.WriteFile(filepath.Join(b.dir, "job.yaml"), []byte(b.job()), 0o600))
 	return b
 }
@@ -169,13 +170,71 @@ targets:
     slots: [{ path: sealed%s }]
   - s3: { bucket: vault }
     format: base64
-    slots: [{ path: ""%s }]
+    slots: [{ padding: always%s }]
 `, b.old, b.from.member(), b.new, b.to.member(), contexts, contexts)
 }
 
 func combinedSecret(i int) string { return fmt.Sprintf("plaintext %d", i) }
 
-// fill stores the ciphertexts: those of the table first.
+// places makes the table and the bucket.
+func (b *combination) places(t *testing.T) {
+	t.Helper()
+	id := aws.String("id")
+	_, err := b.dynamodb.CreateTable(t.Context(), &dynamodb.CreateTableInput{
+		TableName:   aws.String("rows"),
+		BillingMode: types.BillingModePayPerRequest,
+		KeySchema:   []types.KeySchemaElement{{AttributeName: id, KeyType: types.KeyTypeHash}},
+		AttributeDefinitions: []types.AttributeDefinition{
+			{AttributeName: id, AttributeType: types.ScalarAttributeTypeS}}})
+	must(t, err)
+	_, err = b.s3.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String("vault")})
+	must(t, err)
+}
+
+// putRow stores a ciphertext in a row of its own.
+func (b *combination) putRow(t *testing.T, id string, blob []byte) {
+	t.Helper()
+	_, err := b.dynamodb.PutItem(t.Context(), &dynamodb.PutItemInput{
+		TableName: aws.String("rows"),
+		Item: attributes{
+			"id":     &types.AttributeValueMemberS{Value: id},
+			"sealed": &types.AttributeValueMemberB{Value: blob},
+		}})
+	must(t, err)
+}
+
+// putObject stores a ciphertext in base64 in an object of its own.
+func (b *combination) putObject(t *testing.T, key string, blob []byte) {
+	t.Helper()
+	_, err := b.s3.PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String("vault"),
+		Key: &key, Body: strings.NewReader(base64.StdEncoding.EncodeToString(blob))})
+	must(t, err)
+}
+
+// row returns the ciphertext of a row.
+func (b *combination) row(t *testing.T, id string) []byte {
+	t.Helper()
+	var row struct{ Sealed struct{ B []byte } }
+	item := b.server.DynamoDB().Items("rows")[fmt.Sprintf(`{"id":{"S":%q}}`, id)]
+	must(t, json.Unmarshal(item, &row))
+	return row.Sealed.B
+}
+
+// object returns the ciphertext of an object.
+func (b *combination) object(t *testing.T, key string) []byte {
+	t.Helper()
+	object, err := b.s3.GetObject(t.Context(),
+		&s3.GetObjectInput{Bucket: aws.String("vault"), Key: &key})
+	must(t, err)
+	var text bytes.Buffer
+	_, err = text.ReadFrom(object.Body)
+	must(t, err)
+	blob, err := base64.StdEncoding.DecodeString(text.String())
+	must(t, err)
+	return blob
+}
+
+// fill stores the ciphertexts of TestKeyCombinations.
 func (b *combination) fill(t *testing.T) {
 	t.Helper()
 	var context map[string]string
@@ -187,30 +246,11 @@ func (b *combination) fill(t *testing.T) {
 		must(t, err)
 		return blob
 	}
-	id := aws.String("id")
-	_, err := b.dynamodb.CreateTable(t.Context(), &dynamodb.CreateTableInput{
-		TableName:   aws.String("rows"),
-		BillingMode: types.BillingModePayPerRequest,
-		KeySchema:   []types.KeySchemaElement{{AttributeName: id, KeyType: types.KeyTypeHash}},
-		AttributeDefinitions: []types.AttributeDefinition{
-			{AttributeName: id, AttributeType: types.ScalarAttributeTypeN}}})
-	must(t, err)
 	for i := range combinedRows {
-		_, err := b.dynamodb.PutItem(t.Context(), &dynamodb.PutItemInput{
-			TableName: aws.String("rows"),
-			Item: attributes{
-				"id":     &types.AttributeValueMemberN{Value: fmt.Sprint(i)},
-				"sealed": &types.AttributeValueMemberB{Value: seal(i)},
-			}})
-		must(t, err)
+		b.putRow(t, fmt.Sprint(i), seal(i))
 	}
-	_, err = b.s3.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String("vault")})
-	must(t, err)
-	for i := range combinedObjects {
-		text := base64.StdEncoding.EncodeToString(seal(combinedRows + i))
-		_, err := b.s3.PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String("vault"),
-			Key: aws.String(fmt.Sprint(combinedRows + i)), Body: strings.NewReader(text)})
-		must(t, err)
+	for i := combinedRows; i < combinedRows+combinedObjects; i++ {
+		b.putObject(t, fmt.Sprint(i), seal(i))
 	}
 }
 
@@ -272,30 +312,17 @@ func (b *combination) decrypted(t *testing.T) (n int) {
 	if b.to.algorithm == "" {
 		context = map[string]string{"purpose": "moved"}
 	}
-	check := func(i int, blob []byte) {
-		plaintext, key, err := b.server.KMS().Decrypt(b.new, blob, context)
+	for i := range combinedRows + combinedObjects {
+		read := b.row
+		if i >= combinedRows {
+			read = b.object
+		}
+		plaintext, key, err := b.server.KMS().Decrypt(b.new, read(t, fmt.Sprint(i)), context)
 		if err != nil || string(plaintext) != combinedSecret(i) || key != b.new {
 			t.Errorf("%d is %q under %s, %v", i, plaintext, key, err)
-			return
+			continue
 		}
 		n++
-	}
-	for i := range combinedRows {
-		var row struct{ Sealed struct{ B []byte } }
-		item := b.server.DynamoDB().Items("rows")[fmt.Sprintf(`{"id":{"N":"%d"}}`, i)]
-		must(t, json.Unmarshal(item, &row))
-		check(i, row.Sealed.B)
-	}
-	for i := combinedRows; i < combinedRows+combinedObjects; i++ {
-		object, err := b.s3.GetObject(t.Context(), &s3.GetObjectInput{
-			Bucket: aws.String("vault"), Key: aws.String(fmt.Sprint(i))})
-		must(t, err)
-		var text bytes.Buffer
-		_, err = text.ReadFrom(object.Body)
-		must(t, err)
-		blob, err := base64.StdEncoding.DecodeString(text.String())
-		must(t, err)
-		check(i, blob)
 	}
 	return n
 }

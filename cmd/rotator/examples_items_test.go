@@ -62,6 +62,9 @@ func rowExamples() map[string]builder {
 		"documents tink-envelope": func(t *testing.T, s *stage) exampleItem {
 			return rowItem("id", attributes{"id": textOf("1"), "body": binaryOf([]byte(tinkEnvelope(t, s)))})
 		},
+		"sm2.yaml intake": func(t *testing.T, s *stage) exampleItem {
+			return rowItem("id", attributes{"id": textOf("1"), "sealed": binaryOf(s.seal(t))})
+		},
 		"intake raw": func(t *testing.T, s *stage) exampleItem {
 			return rowItem("id", attributes{"id": textOf("1"), "form_id": textOf("f1"), "sealed": binaryOf(s.seal(t))})
 		},

@@ -19,6 +19,7 @@ import (
 	"rotator/internal/config"
 	"rotator/internal/fakeaws"
 	"rotator/internal/fakeaws/fakekms"
+	"rotator/internal/fakeaws/fakesm2"
 	"rotator/internal/report"
 	"rotator/internal/trial"
 )
@@ -91,11 +92,17 @@ func TestExamples(t *testing.T) {
 	}
 }
 
-var keyARN = regexp.MustCompile(`arn:aws:kms:[a-z0-9-]+:[0-9]+:(key|alias)/[A-Za-z0-9-]+`)
+var keyARN = regexp.MustCompile(`arn:aws(-cn)?:kms:[a-z0-9-]+:[0-9]+:(key|alias)/[A-Za-z0-9-]+`)
 
 func runExample(t *testing.T, e example) {
 	t.Setenv("ROTATOR_GRANT_TOKEN", "token")
-	s := newStage(t, strings.Contains(e.text, "region: eu-west-1"))
+	region := "us-east-1"
+	for _, other := range []string{"eu-west-1", "cn-north-1"} {
+		if strings.Contains(e.text, "region: "+other) {
+			region = other
+		}
+	}
+	s := newStage(t, region)
 	text := s.makeKeys(t, strings.ReplaceAll(e.text, "root: /srv/vault", "root: vault"))
 	file := filepath.Join(s.dir, "job.yaml")
 	contexts, err := os.ReadFile("../../deploy/examples/contexts.csv")
@@ -141,12 +148,8 @@ func runExample(t *testing.T, e example) {
 	}
 }
 
-func newStage(t *testing.T, west bool) *stage {
-	region := "us-east-1"
-	if west {
-		region = "eu-west-1"
-	}
-	server, err := fakeaws.Start(fakeaws.Config{Region: region})
+func newStage(t *testing.T, region string) *stage {
+	server, err := fakeaws.Start(fakeaws.Config{Region: region, SM2: fakesm2.New})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,28 +175,35 @@ func (s *stage) makeKeys(t *testing.T, text string) string {
 		}
 		return arn
 	}
-	spec := fakekms.Symmetric
-	if strings.Contains(text, "algorithm: RSAES") {
-		spec = fakekms.RSA2048
+	specs := map[string]fakekms.KeySpec{ // of algorithms
+		config.DefaultAlgorithm: fakekms.Symmetric,
+		"RSAES_OAEP_SHA_256":    fakekms.RSA2048,
+		"SM2PKE":                fakekms.SM2,
 	}
-	known := map[string]string{}
-	text = keyARN.ReplaceAllStringFunc(text, func(given string) string {
-		if known[given] == "" {
-			known[given] = must(s.server.KMS().CreateKey(spec))
-		}
-		return known[given]
-	})
 	file := filepath.Join(t.TempDir(), "keys.yaml")
 	must("", os.WriteFile(file, []byte(text), 0o600))
 	must("", os.WriteFile(filepath.Join(filepath.Dir(file), "contexts.csv"), nil, 0o600))
 	job, err := config.Load(file, os.LookupEnv)
 	must("", err)
-	for _, key := range append([]string{job.Destination.Key}, job.Source.Keys...) {
-		if strings.HasPrefix(key, "alias/") && known[key] == "" {
-			known[key] = must(s.server.KMS().CreateKey(fakekms.Symmetric))
+	known := map[string]string{}
+	for i, key := range append([]string{job.Destination.Key}, job.Source.Keys...) {
+		algorithm := job.Source.Algorithm
+		if i == 0 {
+			algorithm = job.Destination.Algorithm
+		}
+		if known[key] == "" {
+			known[key] = must(s.server.KMS().CreateKey(specs[algorithm]))
+		}
+		if strings.HasPrefix(key, "alias/") {
 			must("", s.server.KMS().SetAlias(key, known[key]))
 		}
 	}
+	text = keyARN.ReplaceAllStringFunc(text, func(given string) string {
+		if known[given] == "" {
+			known[given] = must(s.server.KMS().CreateKey(fakekms.Symmetric))
+		}
+		return known[given]
+	})
 	for _, key := range job.Source.Keys {
 		arn := key
 		if known[key] != "" {
