@@ -170,14 +170,14 @@ func TestProbeLeavesNothing(t *testing.T) {
 // The error of one statement reads like that of a single call.
 func TestStatementErrors(t *testing.T) {
 	for given, want := range map[string]string{
-		"ThrottlingError":                 "ThrottlingException",
-		"ProvisionedThroughputExceeded":   "ProvisionedThroughputExceededException",
-		"RequestLimitExceeded":            "RequestLimitExceeded",
-		"TransactionConflict":             "TransactionConflictException",
-		"InternalServerError":             "InternalServerError",
-		"ResourceNotFound":                "ResourceNotFoundException",
-		"AccessDenied":                    "AccessDeniedException",
-		"DuplicateItem":                   "DuplicateItemException",
+		"ThrottlingError":               "ThrottlingException",
+		"ProvisionedThroughputExceeded": "ProvisionedThroughputExceededException",
+		"RequestLimitExceeded":          "RequestLimitExceeded",
+		"TransactionConflict":           "TransactionConflictException",
+		"InternalServerError":           "InternalServerError",
+		"ResourceNotFound":              "ResourceNotFoundException",
+		"AccessDenied":                  "AccessDeniedException",
+		"DuplicateItem":                 "DuplicateItemException",
 	} {
 		store := newStore(t, simple)
 		table := store.source(store.answering(func(w http.ResponseWriter, r *http.Request) {
