@@ -69,8 +69,12 @@ func accountFor(target config.Target, caller string) string {
 
 // whereOf describes the place of a target from the job file.
 func whereOf(target config.Target, cfg aws.Config, endpoint *string) checkpoint.Place {
+	format := target.Format
+	if format == "" && len(target.Slots) > 0 {
+		format = target.Slots[0].Format
+	}
 	p := checkpoint.Place{
-		Format:   target.Format,
+		Format:   format,
 		Region:   cfg.Region,
 		Endpoint: bareEndpoint(aws.ToString(endpoint)),
 	}

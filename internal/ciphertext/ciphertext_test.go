@@ -180,6 +180,50 @@ func TestNewNamesEverythingThatIsWrong(t *testing.T) {
 	}
 }
 
+// TestFormatsOfSlots: a target needs no format if each slot has one that says how the item
+// is stored. What is wrong with the format of a slot is reported at the slot.
+func TestFormatsOfSlots(t *testing.T) {
+	for _, test := range []struct {
+		kind  Kind
+		slots []SlotSpec
+		want  string // the problem, or "" for none
+	}{
+		{Rows, []SlotSpec{{Path: "a", Format: "base64"}, {Path: "b", Format: "raw"}}, ""},
+		{Objects, []SlotSpec{{Format: "base64"}}, ""},
+		{Rows, []SlotSpec{{Path: "a", Format: "raw"}, {Path: "b", Format: "base46"}},
+			`slots[1].format: there is no format "base46" here; there are base64, `},
+		{Rows, []SlotSpec{{Path: "a", Format: "json"}},
+			`slots[0].format: there is no format "json" here; there are base64, `},
+		{Rows, []SlotSpec{{Path: "a", Format: "credstash"}},
+			"slots[0].format: format credstash knows its own places; write it at the target"},
+		{Objects, []SlotSpec{{Path: "a", Format: "base64"}},
+			"slots[0].format: format base64 says how the ciphertext is stored, and the target has "},
+		{Files, []SlotSpec{{Path: "a", Format: "json"}},
+			"slots[0].format: format json says how a whole body is stored; write it at the target"},
+		{Objects, []SlotSpec{{Format: "sops"}},
+			"slots[0].format: format sops knows its own places"},
+	} {
+		_, err := New(Spec{Kind: test.kind, Slots: test.slots})
+		if test.want == "" && err != nil || test.want != "" && (err == nil ||
+			!strings.HasPrefix(err.Error(), test.want)) {
+			t.Errorf("%v: %v, want %q", test.slots, err, test.want)
+		}
+	}
+	f := compile(t, Spec{Kind: Rows, Slots: []SlotSpec{
+		{Path: "a", Format: "base64"}, {Path: "b", Format: "raw"},
+	}})
+	found := f.Find(row(map[string]scan.Value{"a": text(std64("A")), "b": blob("B")}))
+	want := []string{"a A map[] map[]", "b B map[] map[]"}
+	if diff := cmp.Diff(want, summary(found)); diff != "" {
+		t.Error(diff)
+	}
+	_, err := New(Spec{Kind: Objects, Format: "json", Slots: []SlotSpec{{Path: "a", Format: "raw"}}})
+	if err == nil || !strings.HasPrefix(err.Error(),
+		`slots[0].format: there is no format "raw" of a slot with format json of the target; `) {
+		t.Errorf("a slot with a format that the target does not take: %v", err)
+	}
+}
+
 func TestAttributesAndWrites(t *testing.T) {
 	f := compile(t, Spec{Format: "raw", Kind: Rows, Slots: []SlotSpec{
 		{Path: "doc.a", Context: map[string]string{"x": "${tenant}-${meta.id}"}}, {Path: "doc.b", DestinationContext: map[string]string{"y": "${v}"}}}})

@@ -43,6 +43,9 @@ func (c *compiler) fail(field, format string, args ...any) {
 
 // run returns nil only along with problems.
 func (c *compiler) run() Format {
+	if c.spec.Format == "" && len(c.spec.Slots) > 0 && !c.formatOfSlots() {
+		return nil
+	}
 	form, known := formatOf(c.spec.Format, c.spec.Kind)
 	if form.name == "" && c.spec.Format == formatText && c.spec.Kind == Rows {
 		c.fail("format", "format text reads only bodies of objects and files: a ciphertext with a "+
@@ -82,6 +85,34 @@ func (c *compiler) run() Format {
 	format := form.build(c)
 	c.writtenReferences()
 	return format
+}
+
+// formatOfSlots gives a target without a format the format of its first slot.
+// It returns false if a slot has a format that does not tell how the item is
+// stored; the problem was reported then.
+func (c *compiler) formatOfSlots() bool {
+	for i, s := range c.spec.Slots {
+		form, known := formatOf(s.Format, c.spec.Kind)
+		field := slotField(i, "format")
+		switch {
+		case form.name == "":
+			c.fail(field, "there is no format %q here; there are %s", s.Format,
+				strings.Join(known, ", "))
+		case form.slots == noSlots:
+			c.fail(field, "format %s knows its own places; write it at the target, and "+
+				"take slots out", form.name)
+		case c.spec.Kind == Rows:
+		case form.slots != wholeSlot:
+			c.fail(field, "format %s says how a whole body is stored; write it at the target",
+				form.name)
+		case s.Path != "" || s.Pattern != "":
+			c.fail(field, "format %s says how the ciphertext is stored, and the target has no "+
+				"format that says how the body around it is stored; write one at the target, "+
+				"such as json", form.name)
+		}
+	}
+	c.spec.Format = c.spec.Slots[0].Format
+	return len(c.errs) == 0
 }
 
 // fieldReference is a reference in a field of the target.
@@ -174,7 +205,8 @@ func (c *compiler) slot(field string, s SlotSpec) {
 	}
 	if !slices.Contains(c.form.codecs, compiled.format) {
 		allowed := slices.Compact(slices.Sorted(slices.Values(c.form.codecs)))
-		c.fail(field+".format", "%q is not possible here; there are %s", compiled.format, strings.Join(allowed, ", "))
+		c.fail(field+".format", "there is no format %q of a slot with format %s of the target; "+
+			"there are %s", compiled.format, c.form.name, strings.Join(allowed, ", "))
 	}
 	compiled.padding = c.padding(field+".padding", compiled.format, s.Padding)
 	if s.Path != "" && c.form.slots == wholeSlot {

@@ -48,8 +48,12 @@ func (b *binder) bind(node *yaml.Node, into reflect.Value, field string) {
 		into.Set(reflect.New(into.Type().Elem()))
 		into = into.Elem()
 	}
-	if into.Type() == reflect.TypeFor[Duration]() {
+	switch into.Type() {
+	case reflect.TypeFor[Duration]():
 		b.bindDuration(node, into, field)
+		return
+	case reflect.TypeFor[Share]():
+		b.bindShare(node, into, field)
 		return
 	}
 	switch into.Kind() {
@@ -185,7 +189,7 @@ var durationForm = regexp.MustCompile(`^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+
 
 func (b *binder) bindDuration(node *yaml.Node, into reflect.Value, field string) {
 	const want = "must be a time with its unit, such as 90s, 10m or 1h30m"
-	if node.Kind == yaml.ScalarNode && scalarOf(node) == whole {
+	if !isText(node) {
 		b.refuse(node, field, want+", not "+kind(node))
 		return
 	}
@@ -199,6 +203,26 @@ func (b *binder) bindDuration(node *yaml.Node, into reflect.Value, field string)
 		return
 	}
 	into.SetInt(int64(d))
+}
+
+// bindShare sets a percentage, whose value is checked later.
+func (b *binder) bindShare(node *yaml.Node, into reflect.Value, field string) {
+	if !isText(node) {
+		b.refuse(node, field, "must be a share with a percent sign, such as 60%, not "+kind(node))
+		return
+	}
+	if text, ok := b.text(node, field); ok {
+		into.SetString(text)
+	}
+}
+
+// isText reports whether a node is a scalar that text takes.
+func isText(node *yaml.Node) bool {
+	if node.Kind != yaml.ScalarNode {
+		return false
+	}
+	is := scalarOf(node)
+	return is == text || is == doubtful
 }
 
 // bindScalar sets a number or a bool.
@@ -229,15 +253,54 @@ func (b *binder) bindScalar(node *yaml.Node, into reflect.Value, field string) {
 		}
 	}
 	got := kind(node)
-	switch is {
-	case text:
-		if node.Kind == yaml.ScalarNode {
-			want += " without quotes"
+	switch {
+	case is == text && node.Kind == yaml.ScalarNode && reference.MatchString(node.Value):
+		b.refuse(node, field, fmt.Sprintf(
+			"must be %s; ${env:...} is expanded only in fields that are text", want))
+		return
+	case is == text && node.Kind == yaml.ScalarNode:
+		advice := adviceOn(node, into.Kind())
+		if want += advice; advice == noUnit || advice == noSeparators {
+			got = node.Value
 		}
-	case whole, fraction, number, doubtful:
+	case is == number && separated.MatchString(node.Value):
+		want, got = want+noSeparators, node.Value
+	case is != text && is != boolean && is != null:
 		got = node.Value
 	}
 	b.refuse(node, field, fmt.Sprintf("must be %s, not %s", want, got))
+}
+
+// How a text has to change to become a number or a bool.
+const (
+	noQuotes     = " without quotes"
+	noUnit       = " with no unit"
+	noSeparators = " with no separators between its digits"
+)
+
+// withUnit matches a number with a short text around it, such as 1000/s, $5 or 10k.
+var withUnit = regexp.MustCompile(`^[$~<>=]?[0-9]+([.][0-9]+)?[ /%A-Za-z]{1,20}$`)
+
+// separated matches a number with separators between its digits.
+var separated = regexp.MustCompile(`^[0-9]{1,3}([,'_ ][0-9]{3})+$`)
+
+// adviceOn returns how a text has to change to become a number or a bool, or ""
+// if it is none.
+func adviceOn(node *yaml.Node, into reflect.Kind) string {
+	bare := *node
+	bare.Style = 0
+	is := scalarOf(&bare)
+	isNumber := is == whole || into == reflect.Float64 && is == fraction
+	switch {
+	case into == reflect.Bool && is == boolean, into != reflect.Bool && isNumber:
+		return noQuotes
+	case into == reflect.Bool:
+	case withUnit.MatchString(node.Value):
+		return noUnit
+	case separated.MatchString(node.Value):
+		return noSeparators
+	}
+	return ""
 }
 
 // integer returns a whole number. It returns the largest one for a number that

@@ -139,7 +139,7 @@ type KMS struct {
 	Rate float64 `yaml:"rate" jsonschema:"exclusiveMinimum=0"`
 	// Instead of rate: share of the account's quota for cryptographic operations,
 	// such as 60%. The quota is read when a command starts. Excludes rate.
-	Quota string `yaml:"quota" jsonschema:"pattern=^[0-9]+([.][0-9]+)?%$"`
+	Quota Share `yaml:"quota" jsonschema:"pattern=^[0-9]+([.][0-9]+)?%$"`
 	// Region of the keys. Default: that of the AWS configuration.
 	Region string `yaml:"region"`
 	// URL of the service, instead of the one of the Region.
@@ -153,15 +153,18 @@ type KMS struct {
 
 // QuotaShare is Quota as a share of 1; 0 when there is none.
 func (k *KMS) QuotaShare() float64 {
-	if !quotaForm.MatchString(k.Quota) {
+	if !quotaForm.MatchString(string(k.Quota)) {
 		return 0
 	}
-	percent, err := strconv.ParseFloat(strings.TrimSuffix(k.Quota, "%"), 64)
+	percent, err := strconv.ParseFloat(strings.TrimSuffix(string(k.Quota), "%"), 64)
 	if err != nil {
 		return 0
 	}
 	return percent / 100
 }
+
+// Share is a percentage, as it is written in the file.
+type Share string
 
 var quotaForm = regexp.MustCompile(`^[0-9]+(\.[0-9]+)?%$`)
 
