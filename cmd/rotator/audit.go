@@ -167,7 +167,7 @@ func (s *session) concludeLook(ctx context.Context, p *pass) error {
 	s.summary.Conclude()
 	if err := s.lookBack(ctx); err != nil {
 		s.summary.Notes = append(s.summary.Notes,
-			"it was not compared with the last pass: "+s.secrets.Text(err.Error()))
+			"it was not compared with the last pass: "+s.secrets.Text(s.headline(err)))
 	}
 	if s.found.file != nil {
 		if err := s.found.file.keep(); err != nil {

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/aws/smithy-go"
+
+	"rotator/internal/rotate"
 )
 
 // causeError is an error with a sentence that states its cause and how to correct it. The
@@ -19,11 +21,18 @@ type causeError struct {
 func (e *causeError) Error() string { return fmt.Sprintf("%s: %v", e.cause, e.err) }
 func (e *causeError) Unwrap() error { return e.err }
 
-// headline returns the text of an error with its cause only: that of a *causeError, or the
-// whole text with every failed operation of the AWS SDK shortened.
-func headline(err error) string {
+// headline returns the text of an error with its cause only: that of a *causeError or of
+// credentials, or the whole text with every failed operation of the AWS SDK shortened.
+func (s streams) headline(err error) string {
 	if cause := (*causeError)(nil); errors.As(err, &cause) {
 		return cause.cause
+	}
+	credentials := (*rotate.CredentialsError)(nil)
+	if errors.As(err, &credentials) && credentials.Cause != "" {
+		return credentials.Cause
+	}
+	if cause := s.identity.cause(err); cause != "" {
+		return cause
 	}
 	text := err.Error()
 	var operation *smithy.OperationError

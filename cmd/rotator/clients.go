@@ -9,10 +9,10 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
@@ -43,10 +43,12 @@ func (s streams) loadAWS(
 		awsconfig.WithLogger(sdkLogger{s.logger}),
 		awsconfig.WithAPIOptions([]func(*middleware.Stack) error{answerlimit.New().Install}))
 	if err != nil {
-		return aws.Config{}, fmt.Errorf("read the AWS configuration: %w", err)
+		return aws.Config{}, fmt.Errorf("read the AWS configuration: %w",
+			unreadableSettings(settingsOf(nil), err))
 	}
 	cfg.Retryer = singleAttempts
-	cfg.Credentials = named(cfg.Credentials, s.learn)
+	cfg.Credentials = named(cfg.Credentials, credentialsContext{
+		settings: settingsOf(cfg.ConfigSources), identity: s.identity, learn: s.learn})
 	renewing(&cfg)
 	keepingConnections(&cfg)
 	return cfg, nil
@@ -109,7 +111,7 @@ func renewing(cfg *aws.Config) {
 	cfg.APIOptions = append(slices.Clip(cfg.APIOptions), func(stack *middleware.Stack) error {
 		return stack.Deserialize.Add(middleware.DeserializeMiddlewareFunc("RenewCredentials", func(ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler) (middleware.DeserializeOutput, middleware.Metadata, error) {
 			out, metadata, err := next.HandleDeserialize(ctx, in)
-			cache.refused(err)
+			cache.refused(awsmiddleware.GetServiceID(ctx), err)
 			return out, metadata, err
 		}), middleware.Before)
 	})
@@ -117,48 +119,6 @@ func renewing(cfg *aws.Config) {
 
 // requestTimeout bounds one request with its answer.
 const requestTimeout = 30 * time.Second
-
-// namedCredentials gives the errors of a credential provider a type: the SDK
-// mixes them with those of the request that needed the credentials.
-type namedCredentials struct {
-	*aws.CredentialsCache
-	// learn is called with credentials that are not known yet. Known is the last secret
-	// that it was called with.
-	learn func(aws.Credentials)
-	known *atomic.Pointer[string]
-}
-
-func named(p aws.CredentialsProvider, learn func(aws.Credentials)) aws.CredentialsProvider {
-	if p == nil {
-		return nil
-	}
-	cache, ok := p.(*aws.CredentialsCache)
-	if !ok {
-		cache = aws.NewCredentialsCache(p)
-	}
-	return namedCredentials{cache, learn, &atomic.Pointer[string]{}}
-}
-
-// Retrieve implements aws.CredentialsProvider.
-func (n namedCredentials) Retrieve(ctx context.Context) (aws.Credentials, error) {
-	credentials, err := n.CredentialsCache.Retrieve(ctx)
-	if err != nil {
-		return credentials, &rotate.CredentialsError{Err: withoutOutput(err)}
-	}
-	if known := n.known.Load(); known == nil || *known != credentials.SecretAccessKey {
-		secret := credentials.SecretAccessKey
-		n.learn(credentials)
-		n.known.Store(&secret)
-	}
-	return credentials, nil
-}
-
-// refused forgets the credentials when err says that a service refused them.
-func (n namedCredentials) refused(err error) {
-	if err != nil && rotate.Classify(err) == rotate.ClassCredentials {
-		n.Invalidate()
-	}
-}
 
 // kmsClient returns a KMS client, and the function for its ReEncrypt requests, which are
 // almost all requests of a run. Unless --sdk is set, that function takes less CPU time
@@ -169,7 +129,8 @@ func (w *wiring) kmsClient(cfg aws.Config) (*kms.Client, rotate.ReEncryptFunc) {
 		client := kms.NewFromConfig(cfg)
 		return client, client.ReEncrypt
 	}
-	client := awsclient.New(cfg, cache.refused, w.workers())
+	refused := func(err error) { cache.refused(kms.ServiceID, err) }
+	client := awsclient.New(cfg, refused, w.workers())
 	return client.Client, client.ReEncrypt
 }
 
@@ -184,12 +145,13 @@ func at(base aws.Config, region, endpoint, role string) aws.Config {
 	}
 	if role != "" {
 		roles := sts.NewFromConfig(cfg, func(o *sts.Options) { o.Retryer = fewAttempts() })
-		learn := func(aws.Credentials) {}
+		about := credentialsContext{identity: &identity{}, learn: func(aws.Credentials) {}}
 		if n, ok := base.Credentials.(namedCredentials); ok {
-			learn = n.learn
+			about = n.credentialsContext
 		}
+		about.settings.role = role
 		cfg.Credentials = named(stscreds.NewAssumeRoleProvider(roles, role,
-			func(o *stscreds.AssumeRoleOptions) { o.RoleSessionName = "rotator" }), learn)
+			func(o *stscreds.AssumeRoleOptions) { o.RoleSessionName = "rotator" }), about)
 		renewing(&cfg)
 	}
 	if endpoint != "" {

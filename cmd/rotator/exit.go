@@ -75,7 +75,7 @@ func (s streams) explain(err error) int {
 		command, err = in.command, in.err
 	}
 	code, hint := exitCode(command, err)
-	lines := linesOf(err, s.secrets.Text)
+	lines := s.linesOf(err)
 	if text, ok := s.stop.stopped(); ok && code == exitInterrupted && interrupted(err) {
 		lines, hint = []string{s.secrets.Text(text)}, ""
 	}
@@ -83,7 +83,7 @@ func (s streams) explain(err error) int {
 		lines[i] = printable.Text(line)
 	}
 	_, _ = fmt.Fprintf(s.err, "rotator: %s\n", strings.Join(lines, "\n"))
-	if chain := err.Error(); s.level.Enabled(zapcore.DebugLevel) && chain != headline(err) {
+	if chain := err.Error(); s.level.Enabled(zapcore.DebugLevel) && chain != s.headline(err) {
 		_, _ = printable.Fprintf(s.err, "rotator: in full: %s\n", s.secrets.Text(chain))
 	}
 	if hint != "" {
@@ -94,13 +94,13 @@ func (s streams) explain(err error) int {
 
 // linesOf splits an error that is printed on more than one line: the problems
 // of a job file, and joined errors. Line breaks in other errors may come from
-// outside and do not split them. The texts are passed through redact. The name of
+// outside and do not split them. The texts are redacted. The name of
 // a field, such as grant_tokens, is no label of the text behind it.
-func linesOf(err error, redact func(string) string) []string {
+func (s streams) linesOf(err error) []string {
 	if problems, ok := err.(*config.Problems); ok {
 		redacted := config.Problems{File: problems.File}
 		for _, p := range problems.List {
-			p.Field, p.Detail = redact(p.Field), redact(p.Detail)
+			p.Field, p.Detail = s.secrets.Text(p.Field), s.secrets.Text(p.Detail)
 			redacted.List = append(redacted.List, p)
 		}
 		return redacted.Lines()
@@ -108,13 +108,13 @@ func linesOf(err error, redact func(string) string) []string {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		var texts, lines []string
 		for _, one := range joined.Unwrap() {
-			texts, lines = append(texts, one.Error()), append(lines, linesOf(one, redact)...)
+			texts, lines = append(texts, one.Error()), append(lines, s.linesOf(one)...)
 		}
 		if strings.Join(texts, "\n") == err.Error() {
 			return lines
 		}
 	}
-	return []string{redact(headline(err))}
+	return []string{s.secrets.Text(s.headline(err))}
 }
 
 // precedence lists the exit codes that a joined error can have. The first one that
@@ -185,7 +185,7 @@ func codeOf(command string, err error) (code int, hint string) {
 	case errors.As(err, &storage) && cutShort(storage):
 		return exitInterrupted, interruptedHint(command)
 	case errors.As(err, &storage) && serviceDenies(err):
-		return exitAccess, "check the credentials and the IAM policy (deploy/iam)"
+		return serviceCode(command, err)
 	case errors.As(err, &storage) && rotate.CheckpointAway(err):
 		return exitUnavailable, unavailableHint(command)
 	case errors.As(err, &storage):
@@ -287,8 +287,10 @@ func serviceDenies(err error) bool {
 // serviceCode is for what a service said before a run began.
 func serviceCode(command string, err error) (code int, hint string) {
 	switch rotate.Classify(err) {
-	case rotate.ClassDenied, rotate.ClassCredentials, rotate.ClassKeyState:
-		return exitAccess, "check the credentials and the IAM policy (deploy/iam)"
+	case rotate.ClassCredentials:
+		return exitAccess, "" // the cause is enough
+	case rotate.ClassDenied, rotate.ClassKeyState:
+		return exitAccess, "check the IAM policy and the key policy (deploy/iam)"
 	case rotate.ClassThrottled, rotate.ClassTransient, rotate.ClassUnknown:
 		return exitUnavailable, unavailableHint(command)
 	case rotate.ClassMissing:

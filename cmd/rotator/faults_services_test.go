@@ -278,6 +278,10 @@ func startSlowRuns(t *testing.T) *slowRuns {
 			switch {
 			case broken:
 				stopped(t, w, r, exitAccess)
+				if !strings.Contains(r.Log, "rotator: the endpoint of container credentials") ||
+					!strings.Contains(r.Log, "the last ones, access key ASIAWORKER") {
+					t.Errorf("want the endpoint and the last access key: %s", r)
+				}
 			case r.Code == exitExceptions:
 				w.Check(t, r.Summary)
 				return

@@ -31,16 +31,18 @@ type streams struct {
 	// result is what out writes to. It keeps the first error, for output whose writer
 	// ignores errors, such as help.
 	result *resultWriter
-	logger *zap.Logger
-	level  zap.AtomicLevel // of logger
-	screen *screen         // under err
-	stop   *stopper
+	// identity has the credentials that services refused, for error messages.
+	identity *identity
+	logger   *zap.Logger
+	level    zap.AtomicLevel // of logger
+	screen   *screen         // under err
+	stop     *stopper
 }
 
 // newStreams wraps the streams of the process with escaping and redaction.
 func newStreams(in io.Reader, out, err io.Writer) streams {
 	s := streams{in: in, secrets: redact.New(), level: zap.NewAtomicLevel(),
-		result: &resultWriter{w: out}, screen: &screen{direct: err}}
+		result: &resultWriter{w: out}, identity: &identity{}, screen: &screen{direct: err}}
 	if file, ok := err.(*os.File); ok && telemetry.IsTerminal(file) {
 		s.terminal = file
 	}

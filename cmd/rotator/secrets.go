@@ -83,7 +83,7 @@ type sdkLogger struct{ logger *zap.Logger }
 // Logf implements logging.Logger.
 func (l sdkLogger) Logf(class logging.Classification, format string, args ...any) {
 	log := l.logger.Debug
-	if class == logging.Warn {
+	if class == logging.Warn && !strings.Contains(format, "IMDS") { // its errors are explained
 		log = l.logger.Warn
 	}
 	log(fmt.Sprintf(format, args...), zap.String("from", "AWS SDK"))

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -79,12 +80,24 @@ func (s *S3) CheckConditions(ctx context.Context) error {
 	return nil
 }
 
-// unanswered says whether the service did not get to what it was asked.
+// unanswered reports whether an error shows nothing about conditions: the service could not
+// process the request, or refused the caller.
 func unanswered(err error) bool {
 	service := (*ServiceError)(nil)
-	status := httpStatus(err)
-	return errors.As(err, &service) && (status == 0 || status == http.StatusTooManyRequests ||
-		status >= http.StatusInternalServerError && status != http.StatusNotImplemented)
+	if !errors.As(err, &service) {
+		return false
+	}
+	api := (smithy.APIError)(nil)
+	if errors.As(err, &api) && slices.Contains([]string{"ExpiredToken", "InvalidToken",
+		"TokenRefreshRequired", "RequestTimeTooSkewed"}, api.ErrorCode()) {
+		return true // their status differs between servers
+	}
+	switch status := httpStatus(err); status {
+	case 0, http.StatusTooManyRequests, http.StatusUnauthorized, http.StatusForbidden:
+		return true
+	default:
+		return status >= http.StatusInternalServerError && status != http.StatusNotImplemented
+	}
 }
 
 func (s *S3) remove(ctx context.Context, id string) {

@@ -174,7 +174,14 @@ func (e Event) denied() Decision {
 }
 
 // CredentialsError says that there are no credentials to sign a request with.
-type CredentialsError struct{ Err error }
+type CredentialsError struct {
+	Err error
+	// Cause is why there are none and how to correct it, or "".
+	Cause string
+	// Permanent reports whether it is useless to try again, although the error is one
+	// that can pass, such as that of a connection.
+	Permanent bool
+}
 
 func (e *CredentialsError) Error() string { return fmt.Sprintf("get credentials: %v", e.Err) }
 func (e *CredentialsError) Unwrap() error { return e.Err }
@@ -204,11 +211,13 @@ func Classify(err error) Class {
 		return ClassStorage
 	}
 	if credentials := (*CredentialsError)(nil); errors.As(err, &credentials) {
-		switch Classify(credentials.Err) {
-		case ClassTransient, ClassUnknown, ClassThrottled:
-			return ClassTransient // the request itself was not sent
-		case ClassStopped:
+		switch class := Classify(credentials.Err); {
+		case class == ClassStopped:
 			return ClassStopped
+		case credentials.Permanent:
+			return ClassCredentials
+		case class == ClassTransient || class == ClassUnknown || class == ClassThrottled:
+			return ClassTransient // the request itself was not sent
 		}
 		return ClassCredentials
 	}
@@ -240,6 +249,13 @@ func skewed(err error) bool {
 	var refused interface{ RetryableError() bool }
 	return errors.As(err, &refused) && refused.RetryableError() && classifyCode(code(err)) == ClassCredentials
 }
+
+// RefusesCredentials reports whether a service refused the credentials or the signature of
+// a request, also if the reason is a clock that is off.
+func RefusesCredentials(err error) bool { return classifyCode(code(err)) == ClassCredentials }
+
+// ServiceCode returns the error code of a service, or "".
+func ServiceCode(err error) string { return code(err) }
 
 // unsent is true when no service has seen the request.
 func unsent(err error) bool {

@@ -1,0 +1,510 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awsconfig "github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials/ec2rolecreds"
+	"github.com/aws/aws-sdk-go-v2/credentials/endpointcreds"
+	"github.com/aws/aws-sdk-go-v2/credentials/processcreds"
+	"github.com/aws/aws-sdk-go-v2/credentials/ssocreds"
+	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"rotator/internal/rotate"
+)
+
+// awsSettings is what the AWS SDK has read from the environment and the files of the AWS
+// configuration. It explains why there are no credentials.
+type awsSettings struct {
+	env     awsconfig.EnvConfig
+	profile awsconfig.SharedConfig
+	// role is the role of the job file that is assumed with the credentials, or "".
+	role   string
+	lookup func(string) (string, bool) // of environment variables
+}
+
+// settingsOf returns the settings from which the SDK made a configuration.
+func settingsOf(sources []any) awsSettings {
+	s := awsSettings{lookup: os.LookupEnv}
+	for _, source := range sources {
+		switch source := source.(type) {
+		case awsconfig.EnvConfig:
+			s.env = source
+		case awsconfig.SharedConfig:
+			s.profile = source
+		}
+	}
+	return s
+}
+
+// profileName returns the name of the profile, and where it comes from.
+func (s awsSettings) profileName() (name, from string) {
+	for _, variable := range []string{"AWS_PROFILE", "AWS_DEFAULT_PROFILE"} {
+		if value, _ := s.lookup(variable); value != "" {
+			return value, " (" + variable + ")"
+		}
+	}
+	return "default", ""
+}
+
+// files returns the configuration files and the credentials files that the SDK reads.
+func (s awsSettings) files() (config, credentials []string) {
+	config = awsconfig.DefaultSharedConfigFiles
+	if file, _ := s.lookup("AWS_CONFIG_FILE"); file != "" {
+		config = []string{file}
+	}
+	credentials = awsconfig.DefaultSharedCredentialsFiles
+	if file, _ := s.lookup("AWS_SHARED_CREDENTIALS_FILE"); file != "" {
+		credentials = []string{file}
+	}
+	return config, credentials
+}
+
+// read describes the files and what each has of a profile: "F (no such file) and G (no such
+// profile)".
+func (s awsSettings) read(profile string) string {
+	config, credentials := s.files()
+	var texts []string
+	for _, path := range config {
+		texts = append(texts, path+stateOfProfile(profile, []string{path}, []string{}))
+	}
+	for _, path := range credentials {
+		texts = append(texts, path+stateOfProfile(profile, []string{}, []string{path}))
+	}
+	return strings.Join(texts, " and ")
+}
+
+func stateOfProfile(profile string, config, credentials []string) string {
+	for _, path := range slices.Concat(config, credentials) {
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			return " (no such file)"
+		} else if err != nil {
+			return " (cannot be read)"
+		}
+	}
+	_, err := awsconfig.LoadSharedConfigProfile(context.Background(), profile,
+		func(o *awsconfig.LoadSharedConfigOptions) {
+			o.ConfigFiles, o.CredentialsFiles = config, credentials
+		})
+	var missing awsconfig.SharedConfigProfileNotExistError
+	if errors.As(err, &missing) && missing.Profile == profile {
+		return " (no such profile)"
+	}
+	return ""
+}
+
+// unreadableSettings returns the error for settings that the SDK cannot use.
+func unreadableSettings(s awsSettings, err error) error {
+	var (
+		missing awsconfig.SharedConfigProfileNotExistError
+		assume  awsconfig.SharedConfigAssumeRoleError
+		load    awsconfig.SharedConfigLoadError
+		cause   string
+	)
+	name, from := s.profileName()
+	webIdentity, _ := s.lookup("AWS_WEB_IDENTITY_TOKEN_FILE")
+	role, _ := s.lookup("AWS_ROLE_ARN")
+	switch {
+	case errors.As(err, &assume) && assume.Err != nil:
+		cause = fmt.Sprintf("source_profile %q of profile %q%s is not in %s", assume.Profile,
+			name, from, s.read(assume.Profile))
+	case errors.As(err, &assume):
+		cause = fmt.Sprintf("source_profile %q of profile %q%s has no credentials in %s",
+			assume.Profile, name, from, s.read(assume.Profile))
+	case errors.As(err, &missing):
+		cause = fmt.Sprintf("there is no profile %q%s in %s; in a configuration file its "+
+			"section is [profile %s]", missing.Profile, from, s.read(missing.Profile),
+			missing.Profile)
+	case errors.As(err, &load):
+		cause = fmt.Sprintf("the AWS configuration file %s cannot be read: %v", load.Filename,
+			load.Err)
+	case webIdentity != "" && role == "":
+		cause = "AWS_WEB_IDENTITY_TOKEN_FILE is set, but AWS_ROLE_ARN is not"
+	default:
+		cause = s.otherCause(err)
+	}
+	return &rotate.CredentialsError{Err: err, Cause: cause, Permanent: true}
+}
+
+// otherCause is why the SDK cannot use the settings, for errors without a type.
+func (s awsSettings) otherCause(err error) string {
+	name, from := s.profileName()
+	text := strings.Join(strings.Fields(err.Error()), " ") // in one line
+	if session, ok := strings.CutPrefix(text, "failed to find SSO session section, "); ok {
+		return fmt.Sprintf("profile %q%s has sso_session = %s, but there is no section "+
+			"[sso-session %s] in %s", name, from, session, session, s.read(name))
+	}
+	if _, part, ok := strings.Cut(text, "Error using profile: "); ok {
+		text = part
+	}
+	return fmt.Sprintf("the AWS configuration (the environment, and profile %q%s of %s) cannot "+
+		"be used: %s", name, from, s.read(name), text)
+}
+
+// unavailableCredentials returns the error of a credential provider that gives no
+// credentials. sources are those of the provider, last is what it gave last, or nil, and
+// waited is how long ago it was asked first.
+func (s awsSettings) unavailableCredentials(
+	err error, sources []aws.CredentialSource, last *aws.Credentials, waited time.Duration,
+) error {
+	failed := &rotate.CredentialsError{Err: withoutOutput(err)}
+	path := (*fs.PathError)(nil)
+	failed.Permanent = errors.As(err, &path)
+	if base := (*rotate.CredentialsError)(nil); errors.As(err, &base) && base.Cause != "" {
+		failed.Cause, failed.Permanent = base.Cause, base.Permanent // of the role's own ones
+		return failed
+	}
+	failed.Cause = s.cause(err, sources)
+	if last != nil {
+		failed.Cause += "; the last ones, access key " + last.AccessKeyID
+		if last.CanExpire {
+			failed.Cause += ", were valid until " + last.Expires.UTC().Format(time.RFC3339)
+		} else {
+			failed.Cause += ", were refused"
+		}
+	} else if s.fellThrough(sources) && waited >= patienceWithMetadata {
+		failed.Permanent = true
+	}
+	return failed
+}
+
+// patienceWithMetadata is how long the instance metadata service may not respond before
+// it counts as missing, if nothing configures it. The SDK itself asks it several times.
+const patienceWithMetadata = 2 * time.Second
+
+// fellThrough reports whether the SDK asks the instance metadata service because nothing
+// else is configured.
+func (s awsSettings) fellThrough(sources []aws.CredentialSource) bool {
+	return slices.Contains(sources, aws.CredentialSourceIMDS) && s.credentialSource() == ""
+}
+
+// credentialSource returns credential_source of the profile, or of its source profile.
+func (s awsSettings) credentialSource() string {
+	for p := &s.profile; p != nil; p = p.Source {
+		if p.CredentialSource != "" {
+			return p.CredentialSource
+		}
+	}
+	return ""
+}
+
+// cause returns why a provider gives no credentials, and how to correct it.
+func (s awsSettings) cause(err error, sources []aws.CredentialSource) string {
+	name, from := s.profileName()
+	profile := fmt.Sprintf("profile %q%s", name, from)
+	var (
+		process *processcreds.ProviderError
+		token   *ssocreds.InvalidTokenError
+	)
+	has := func(source aws.CredentialSource) bool { return slices.Contains(sources, source) }
+	switch {
+	case refusedRole(err) != "":
+		return s.roleCause(err)
+	case errors.As(err, &process):
+		return fmt.Sprintf("credential_process of %s failed: %s", profile,
+			processCause(err, process))
+	case errors.As(err, &token), has(aws.CredentialSourceSSO),
+		has(aws.CredentialSourceSSOLegacy):
+		return s.signInCause(name, profile, err)
+	case has(aws.CredentialSourceLogin):
+		return fmt.Sprintf("the sign-in of %s cannot be used: %s; run: aws login --profile %s",
+			profile, lastCause(err), name)
+	case strings.Contains(err.Error(), "failed to retrieve jwt"):
+		return "the web identity token file " + s.webIdentityFile() + " cannot be read" +
+			fileState(s.webIdentityFile())
+	case has(aws.CredentialSourceHTTP):
+		return fmt.Sprintf("the endpoint of container credentials (%s) gives none: %s",
+			s.containerVariable(), lastCause(err))
+	case s.credentialSource() != "":
+		return fmt.Sprintf("credential_source %s of %s gives no credentials: %s",
+			s.credentialSource(), profile, lastCause(err))
+	case has(aws.CredentialSourceIMDS) && s.profile.RoleARN != "":
+		return fmt.Sprintf("%s has role_arn, but none of source_profile, credential_source and "+
+			"web_identity_token_file, so there are no credentials to assume the role with",
+			profile)
+	case has(aws.CredentialSourceIMDS):
+		return "no credentials found. Looked in " + s.lookedIn(name, err)
+	}
+	return "no usable credentials: " + lastCause(err)
+}
+
+func (s awsSettings) webIdentityFile() string {
+	variable, _ := s.lookup("AWS_WEB_IDENTITY_TOKEN_FILE")
+	return cmp.Or(s.profile.WebIdentityTokenFile, variable)
+}
+
+// fileState returns why a file cannot be read, or "".
+func fileState(path string) string {
+	file, err := os.Open(path)
+	if failed := (*fs.PathError)(nil); errors.As(err, &failed) {
+		return ": " + failed.Err.Error()
+	}
+	_ = file.Close()
+	return ""
+}
+
+func (s awsSettings) containerVariable() string {
+	if value, _ := s.lookup("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"); value != "" {
+		return "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"
+	}
+	return "AWS_CONTAINER_CREDENTIALS_FULL_URI"
+}
+
+// lookedIn lists the places where the SDK looks for credentials, with what is there.
+func (s awsSettings) lookedIn(profile string, err error) string {
+	value := func(variable string) string { v, _ := s.lookup(variable); return v }
+	id := cmp.Or(value("AWS_ACCESS_KEY_ID"), value("AWS_ACCESS_KEY"))
+	secret := cmp.Or(value("AWS_SECRET_ACCESS_KEY"), value("AWS_SECRET_KEY"))
+	environment := "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not set"
+	switch {
+	case id != "" && secret == "":
+		environment = "AWS_ACCESS_KEY_ID is set, but AWS_SECRET_ACCESS_KEY is not"
+	case id == "" && secret != "":
+		environment = "AWS_SECRET_ACCESS_KEY is set, but AWS_ACCESS_KEY_ID is not"
+	}
+	return fmt.Sprintf("the environment (%s; AWS_WEB_IDENTITY_TOKEN_FILE is not set), profile "+
+		"%q of %s, the container endpoint (AWS_CONTAINER_CREDENTIALS_RELATIVE_URI and "+
+		"AWS_CONTAINER_CREDENTIALS_FULL_URI are not set), and the EC2 instance metadata service "+
+		"(%s)", environment, profile, s.read(profile), metadataState(err))
+}
+
+// metadataState is why the instance metadata service gives no credentials.
+func metadataState(err error) string {
+	var answered interface{ HTTPStatusCode() int }
+	sending := (*url.Error)(nil)
+	switch {
+	case strings.Contains(err.Error(), "AWS_EC2_METADATA_DISABLED"):
+		return "turned off by AWS_EC2_METADATA_DISABLED"
+	case errors.As(err, &sending):
+		return "no response: " + sending.Err.Error()
+	case errors.As(err, &answered):
+		return fmt.Sprintf("no role, status %d", answered.HTTPStatusCode())
+	}
+	return "no role"
+}
+
+// refusedRole returns the operation of STS that was refused, or "".
+func refusedRole(err error) string {
+	operation := (*smithy.OperationError)(nil)
+	api := (smithy.APIError)(nil)
+	if errors.As(err, &operation) && operation.Service() == "STS" && errors.As(err, &api) {
+		return operation.Operation()
+	}
+	return ""
+}
+
+// roleCause is why STS refused to assume a role.
+func (s awsSettings) roleCause(err error) string {
+	variable, _ := s.lookup("AWS_ROLE_ARN")
+	role := cmp.Or(s.role, s.profile.RoleARN, variable)
+	operation := (*smithy.OperationError)(nil)
+	_ = errors.As(err, &operation) // refusedRole has checked it
+	text := fmt.Sprintf("the role %s cannot be assumed: %s", role, short(operation))
+	if expired(rotate.ServiceCode(err)) {
+		if operation.Operation() == "AssumeRoleWithWebIdentity" {
+			return text + "; the web identity token in " + s.webIdentityFile() + " has expired"
+		}
+		return text + "; the credentials to assume it with have expired"
+	}
+	return text
+}
+
+// processCause is why a credential_process failed, without its output.
+func processCause(err error, process *processcreds.ProviderError) string {
+	if hidden := (*hiddenError)(nil); errors.As(withoutOutput(err), &hidden) {
+		return "it did not print a JSON object of credentials; its output is not shown"
+	}
+	return strings.TrimPrefix(process.Err.Error(), "error in credential_process: ")
+}
+
+// signInCause is why a profile with IAM Identity Center has no credentials.
+func (s awsSettings) signInCause(name, profile string, err error) string {
+	session := s.profile.SSOStartURL
+	if s.profile.SSOSession != nil {
+		session = s.profile.SSOSession.Name
+	}
+	what := fmt.Sprintf("the sign-in of %s (IAM Identity Center, %s) ", profile, session)
+	remedy := "; run: aws sso login --profile " + name
+	path, pathErr := ssocreds.StandardCachedTokenFilepath(session)
+	text, readErr := os.ReadFile(path)
+	var token struct {
+		ExpiresAt time.Time `json:"expiresAt"`
+	}
+	switch {
+	case pathErr == nil && errors.Is(readErr, fs.ErrNotExist):
+		return what + "is missing: there is no " + path + remedy
+	case readErr == nil && json.Unmarshal(text, &token) == nil && !token.ExpiresAt.IsZero() &&
+		token.ExpiresAt.Before(time.Now()):
+		return what + "expired at " + token.ExpiresAt.UTC().Format(time.RFC3339) + remedy
+	}
+	return what + "cannot be used: " + lastCause(err) + remedy
+}
+
+// lastCause returns the text of the innermost error that says something by itself.
+func lastCause(err error) string {
+	operation := (*smithy.OperationError)(nil)
+	if errors.As(err, &operation) {
+		text := short(operation)
+		for inner := operation; errors.As(inner.Err, &inner); {
+			text = short(inner)
+		}
+		return text
+	}
+	if sending := (*url.Error)(nil); errors.As(err, &sending) {
+		return sending.Error()
+	}
+	return strings.TrimPrefix(err.Error(), "failed to refresh cached credentials, ")
+}
+
+// identity records which credentials the services refused, for error messages. It is safe
+// for concurrent use.
+type identity struct {
+	mu      sync.Mutex
+	refused map[string]refusedCredentials // by service
+}
+
+// refusedCredentials are credentials that a service refused, without their secret.
+type refusedCredentials struct {
+	accessKey string
+	source    string    // Credentials.Source
+	expires   time.Time // zero if it is unknown
+	settings  awsSettings
+}
+
+func (i *identity) refuse(service string, c refusedCredentials) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.refused == nil {
+		i.refused = map[string]refusedCredentials{}
+	}
+	i.refused[service] = c
+}
+
+// cause returns why a service refused the credentials of a request, and how to correct it,
+// or "" if err is another error.
+func (i *identity) cause(err error) string {
+	operation := (*smithy.OperationError)(nil)
+	if !errors.As(err, &operation) || !rotate.RefusesCredentials(err) {
+		return ""
+	}
+	i.mu.Lock()
+	c, known := i.refused[operation.Service()]
+	i.mu.Unlock()
+	what := short(operation)
+	switch code := rotate.ServiceCode(err); {
+	case offClock(err):
+		return "the clock of this machine " + skewOf(err, operation.Service()) +
+			", so signatures are refused: set the clock (" + what + ")"
+	case !known:
+		return "the credentials were refused: " + what
+	case expired(code):
+		return fmt.Sprintf("the credentials have expired%s: access key %s%s. %s (%s)", c.when(),
+			c.accessKey, c.from(), c.remedy(), what)
+	}
+	return fmt.Sprintf("the credentials were refused: access key %s%s. Check that they are the "+
+		"right ones, and that the endpoint is (%s)", c.accessKey, c.from(), what)
+}
+
+// when returns the time of expiry.
+func (c refusedCredentials) when() string {
+	if expires, err := time.Parse(time.RFC3339, c.variable("AWS_CREDENTIAL_EXPIRATION")); err ==
+		nil && c.source == awsconfig.CredentialsSourceName {
+		return " at " + expires.UTC().Format(time.RFC3339)
+	}
+	if c.expires.IsZero() {
+		return ", it is unknown when"
+	}
+	if c.expires.After(time.Now()) {
+		return " before " + c.expires.UTC().Format(time.RFC3339) + ", their own time of expiry"
+	}
+	return " at " + c.expires.UTC().Format(time.RFC3339)
+}
+
+func (c refusedCredentials) variable(name string) string {
+	value, _ := c.settings.lookup(name)
+	return value
+}
+
+// from returns where the credentials come from.
+func (c refusedCredentials) from() string {
+	name, _ := c.settings.profileName()
+	path, shared := strings.CutPrefix(c.source, "SharedConfigCredentials: ")
+	switch {
+	case c.settings.role != "":
+		return " of role " + c.settings.role
+	case c.source == awsconfig.CredentialsSourceName:
+		return " of the environment (AWS_ACCESS_KEY_ID)"
+	case shared:
+		return fmt.Sprintf(" of profile %q in %s", name, path)
+	case c.source == endpointcreds.ProviderName:
+		return " of the container endpoint (" + c.settings.containerVariable() + ")"
+	case c.source == ec2rolecreds.ProviderName:
+		return " of the EC2 instance metadata service"
+	}
+	return fmt.Sprintf(" of profile %q (%s)", name, c.source)
+}
+
+// remedy returns how to get new credentials.
+func (c refusedCredentials) remedy() string {
+	name, _ := c.settings.profileName()
+	switch c.source {
+	case awsconfig.CredentialsSourceName:
+		return "Set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN to new ones"
+	case ssocreds.ProviderName:
+		return "Run: aws sso login --profile " + name
+	case processcreds.ProviderName:
+		return "Check that credential_process gives new ones"
+	}
+	if strings.HasPrefix(c.source, "SharedConfigCredentials: ") {
+		return "Write new ones to that file"
+	}
+	return "New ones were requested, and were refused too or are not available"
+}
+
+// expired reports whether an error code means that credentials or a token have expired.
+func expired(code string) bool {
+	return slices.Contains([]string{"ExpiredToken", "ExpiredTokenException",
+		"TokenRefreshRequired"}, code)
+}
+
+// offClock reports whether a signature was refused because of the time in it.
+func offClock(err error) bool {
+	switch rotate.ServiceCode(err) {
+	case "RequestTimeTooSkewed", "RequestExpired", "RequestInTheFuture":
+		return true
+	}
+	text := err.Error()
+	return strings.Contains(text, "Signature expired") ||
+		strings.Contains(text, "Signature not yet current")
+}
+
+// skewOf returns how far the clock of this machine differs from that of a service.
+func skewOf(err error, service string) string {
+	response := (*smithyhttp.ResponseError)(nil)
+	if !errors.As(err, &response) || response.Response == nil {
+		return "differs from that of " + service
+	}
+	now, bad := http.ParseTime(response.Response.Header.Get("Date"))
+	switch ahead := time.Since(now).Round(time.Minute); {
+	case bad != nil || ahead == 0:
+		return "differs from that of " + service
+	case ahead > 0:
+		return fmt.Sprintf("is about %s ahead of that of %s", ahead, service)
+	default:
+		return fmt.Sprintf("is about %s behind that of %s", -ahead, service)
+	}
+}
