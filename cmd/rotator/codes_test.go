@@ -1,0 +1,199 @@
+package main
+
+import (
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"rotator/internal/checkpoint"
+	"rotator/internal/fakeaws/fault"
+	"rotator/internal/trial"
+)
+
+// codeCase starts a command in a small world, in which one value is under the old key, and
+// returns it. The command must end with the code of the case.
+type codeCase func(t *testing.T, w *trial.World) *trial.Process
+
+func codeCases() map[int]codeCase {
+	command := func(args ...string) codeCase {
+		return func(t *testing.T, w *trial.World) *trial.Process {
+			return w.Command(args...).Begin(t)
+		}
+	}
+	return map[int]codeCase{
+		exitDone:        command("run"),
+		exitInternal:    cutAuditLog,
+		exitPanic:       signalled(syscall.SIGQUIT),
+		exitExceptions:  unreadableValue,
+		exitRemaining:   command("verify"),
+		exitUsage:       command("run", "--no-such-flag"),
+		exitUnavailable: silentService,
+		exitStorage:     withFullStdout,
+		exitInterrupted: signalled(syscall.SIGTERM),
+		exitBusy:        lockedCheckpoint,
+		exitAccess:      unknownProfile,
+		exitJob:         unknownField,
+	}
+}
+
+// cutAuditLog checks an audit log without its last line.
+func cutAuditLog(t *testing.T, w *trial.World) *trial.Process {
+	w.Must(t, []int{exitDone}, "run")
+	path := filepath.Join(w.Dir, ".rotator", "trial.audit.jsonl")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := strings.LastIndexByte(strings.TrimSuffix(string(text), "\n"), '\n')
+	if err := os.WriteFile(path, text[:end+1], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return w.Command("report", "--check").Begin(t)
+}
+
+// signalled sends a signal to a run whose first request to KMS is not answered yet.
+func signalled(signal syscall.Signal) codeCase {
+	return func(t *testing.T, w *trial.World) *trial.Process {
+		asked := make(chan struct{}, 1)
+		w.Fault("kms:DescribeKey", fault.Fault{Before: func(requestOf, []byte) {
+			select {
+			case asked <- struct{}{}:
+			default:
+			}
+			<-t.Context().Done()
+		}})
+		p := w.Command("run").Begin(t)
+		<-asked
+		p.Signal(t, signal)
+		return p
+	}
+}
+
+// unreadableValue runs over a value that is no ciphertext.
+func unreadableValue(t *testing.T, w *trial.World) *trial.Process {
+	replaceInJob(t, w, "format: raw", "format: base64")
+	return w.Command("run").Begin(t)
+}
+
+// silentService runs while KMS fails for longer than max_outage.
+func silentService(t *testing.T, w *trial.World) *trial.Process {
+	w.Fault("kms:ReEncrypt", fault.Fault{Kind: fault.InternalError})
+	return w.Command("run").Begin(t)
+}
+
+func withFullStdout(t *testing.T, w *trial.World) *trial.Process {
+	p := w.Command("run")
+	fullStdout(t, p)
+	return p.Begin(t)
+}
+
+// lockedCheckpoint runs while another process has the checkpoint open.
+func lockedCheckpoint(t *testing.T, w *trial.World) *trial.Process {
+	if err := os.MkdirAll(filepath.Dir(statePath(w)), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := checkpoint.AcquireLock(statePath(w))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = lock.Release() })
+	return w.Command("run").Begin(t)
+}
+
+func unknownProfile(t *testing.T, w *trial.World) *trial.Process {
+	p := w.Command("run")
+	p.Env = append(p.Env, "AWS_PROFILE=nobody")
+	return p.Begin(t)
+}
+
+func unknownField(t *testing.T, w *trial.World) *trial.Process {
+	replaceInJob(t, w, "job: trial", "jobb: trial")
+	return w.Command("run").Begin(t)
+}
+
+// TestExitCodes: the program, as users build it, ends with each code of the table in
+// docs/operations.md, and the table has no other codes.
+func TestExitCodes(t *testing.T) {
+	t.Parallel()
+	binary := filepath.Join(t.TempDir(), "rotator")
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, ".").
+		CombinedOutput(); err != nil {
+		t.Fatalf("build the program: %v\n%s", err, out)
+	}
+	cases, documented := codeCases(), documentedCodes(t)
+	if got := declaredCodes(t); !slices.Equal(got, documented) {
+		t.Errorf("exit.go has the codes %v, and docs/operations.md has %v", got, documented)
+	}
+	if got := slices.Sorted(maps.Keys(cases)); !slices.Equal(got, documented) {
+		t.Fatalf("there are cases for %v, and docs/operations.md has %v", got, documented)
+	}
+	for code, start := range cases {
+		t.Run(strconv.Itoa(code), func(t *testing.T) {
+			t.Parallel()
+			w := trial.Start(t, trial.Config{Command: []string{binary}, MaxOutage: "500ms",
+				Items: map[trial.Kind]int{trial.Ordinary: 1}, Objects: map[trial.Kind]int{}})
+			if r := start(t, w).End(t); r.Code != code {
+				t.Errorf("want exit code %d: %s", code, r)
+			}
+		})
+	}
+}
+
+// documentedCodes returns the codes of the table in docs/operations.md, sorted. It also
+// compares the documented order of precedence.
+func documentedCodes(t *testing.T) (codes []int) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "operations.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(text), "\n## Exit codes\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	number := func(digits string) int {
+		n, err := strconv.Atoi(digits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	for _, row := range regexp.MustCompile(`(?m)^\| (\d+) \|`).FindAllStringSubmatch(section, -1) {
+		codes = append(codes, number(row[1]))
+	}
+	order := regexp.MustCompile(`the first of ([\d,\s]+) is used`).FindStringSubmatch(section)
+	if order == nil {
+		t.Fatal("docs/operations.md has no order of exit codes")
+	}
+	var listed []int
+	for _, digits := range regexp.MustCompile(`\d+`).FindAllString(order[1], -1) {
+		listed = append(listed, number(digits))
+	}
+	if want := append(precedence(), exitDone); !slices.Equal(listed, want) {
+		t.Errorf("docs/operations.md has the order %v, and the program %v", listed, want)
+	}
+	return slices.Sorted(slices.Values(codes))
+}
+
+// declaredCodes returns the exit codes that exit.go declares, sorted.
+func declaredCodes(t *testing.T) (codes []int) {
+	t.Helper()
+	text, err := os.ReadFile("exit.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	declared := regexp.MustCompile(`(?m)^\texit[A-Z]\w* += (\d+)`)
+	for _, found := range declared.FindAllStringSubmatch(string(text), -1) {
+		code, err := strconv.Atoi(found[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		codes = append(codes, code)
+	}
+	return slices.Sorted(slices.Values(codes))
+}
