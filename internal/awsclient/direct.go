@@ -52,6 +52,7 @@ type Direct struct {
 type line struct {
 	net.Conn
 	raw    net.Conn            // below TLS
+	peek   peek                // of raw
 	valve  *valve              // between the two; nil without TLS
 	ends   time.Time           // the deadline that is set
 	limit  *answerlimit.Reader // below reader
@@ -222,6 +223,7 @@ func (d *Direct) connect(ctx context.Context, deadline time.Time) (*line, error)
 		return nil, err
 	}
 	l := &line{Conn: conn, raw: conn}
+	l.peek.open(conn)
 	if d.tls != nil {
 		l.valve = &valve{Conn: conn}
 		secure := tls.Client(l.valve, d.tls)
@@ -240,22 +242,42 @@ func (d *Direct) connect(ctx context.Context, deadline time.Time) (*line, error)
 // it that nobody asked for. An answer too many would be taken for that to the next
 // request, and every later one for that to the request after its own.
 func (l *line) quiet() bool {
-	socket, ok := l.raw.(syscall.Conn)
-	if !ok || l.reader.Buffered() > 0 || l.valve != nil && !l.valve.empty(l.Conn) {
+	if l.peek.socket == nil || l.reader.Buffered() > 0 || l.valve != nil && !l.valve.empty(l.Conn) {
 		return false
+	}
+	return l.peek.empty()
+}
+
+// peek looks for bytes on a socket without reading them. It is made once for each
+// connection, because it is used before each request.
+type peek struct {
+	socket syscall.RawConn // nil without a socket
+	look   func(fd uintptr) bool
+	one    [1]byte
+	none   bool
+}
+
+func (p *peek) open(conn net.Conn) {
+	socket, ok := conn.(syscall.Conn)
+	if !ok {
+		return
 	}
 	raw, err := socket.SyscallConn()
 	if err != nil {
-		return false
+		return
 	}
-	quiet := false
-	err = raw.Read(func(fd uintptr) bool {
-		var one [1]byte
-		_, _, err := unix.Recvfrom(int(fd), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-		quiet = errors.Is(err, unix.EAGAIN)
+	p.socket = raw
+	p.look = func(fd uintptr) bool {
+		_, _, err := unix.Recvfrom(int(fd), p.one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		p.none = errors.Is(err, unix.EAGAIN)
 		return true
-	})
-	return err == nil && quiet
+	}
+}
+
+// empty reports whether the connection is open, and nothing has arrived on it.
+func (p *peek) empty() bool {
+	p.none = false
+	return p.socket.Read(p.look) == nil && p.none
 }
 
 // valve is a connection below TLS that can be closed for reading for a moment, so that

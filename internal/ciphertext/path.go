@@ -121,6 +121,9 @@ func plain(c byte) bool {
 
 // String writes the path in its one canonical form; ParsePath reads it back.
 func (p Path) String() string {
+	if len(p) == 1 && !p[0].Every && !p[0].List && isPlain(p[0].Name) {
+		return p[0].Name
+	}
 	var b strings.Builder
 	for i, s := range p {
 		switch {

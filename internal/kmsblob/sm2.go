@@ -7,6 +7,7 @@ import "encoding/asn1"
 const (
 	sm2Digest     = 32
 	sm2Coordinate = 33
+	sequence      = 0x30 // the first byte of a SEQUENCE in DER
 )
 
 // IsSM2 reports whether b has the layout of a ciphertext under an SM2 key.
@@ -25,6 +26,9 @@ func IsSM2(b []byte) bool {
 //
 // The text has the length of the plaintext. Nothing in it names the key.
 func SM2Plaintext(b []byte) (int, bool) {
+	if len(b) == 0 || b[0] != sequence { // asn1 would allocate an error for each blob of KMS
+		return 0, false
+	}
 	var parts struct{ X, Y, Digest, Text asn1.RawValue }
 	if rest, err := asn1.Unmarshal(b, &parts); err != nil || len(rest) > 0 {
 		return 0, false

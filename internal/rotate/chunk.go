@@ -561,5 +561,12 @@ func auditError(err error) error {
 
 func digest(blob []byte) string {
 	sum := sha256.Sum256(blob)
-	return hex.EncodeToString(sum[:])
+	return hexOf(sum)
+}
+
+// hexOf is hex.EncodeToString with one allocation instead of two.
+func hexOf(sum [sha256.Size]byte) string {
+	var text [2 * sha256.Size]byte
+	hex.Encode(text[:], sum[:])
+	return string(text[:])
 }

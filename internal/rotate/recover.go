@@ -3,7 +3,6 @@ package rotate
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"time"
 
 	"rotator/internal/ciphertext"
@@ -78,7 +77,7 @@ func (w *worker) bind(r Record, slot ciphertext.Slot) string {
 		text = appendPart(text, part)
 	}
 	sum := sha256.Sum256(appendContext(text, w.decider.destinationContext(slot)))
-	return hex.EncodeToString(sum[:])
+	return hexOf(sum)
 }
 
 // confirm asks KMS, by one request with the destination key as SourceKeyId,
