@@ -108,10 +108,10 @@ func TestLogWithoutItsCheckpoint(t *testing.T) {
 		{"the same job", context, exitDone, report.Slots{Seen: n, Current: n}},
 		{"another destination context", context + `, destination_context: {purpose: pii, v: "2"}`,
 			exitExceptions,
-			report.Slots{Seen: n, Failed: n}},
+			report.Slots{Seen: n, Foreign: n}},
 		{"a destination context that is not there", context + `, destination_context: {}`,
 			exitExceptions,
-			report.Slots{Seen: n, Failed: n}},
+			report.Slots{Seen: n, Foreign: n}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			b := newCrashBench(t, n, 1000)
