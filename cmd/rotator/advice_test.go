@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 
+	"rotator/internal/fakeaws/fakedynamodb"
 	"rotator/internal/fakeaws/fakekms"
 	"rotator/internal/rotate"
 	"rotator/internal/trial"
@@ -178,4 +179,24 @@ func TestUnusableKeys(t *testing.T) {
 		}
 	}
 	toTheEnd(t, w)
+}
+
+// TestDeniedSlotsInLedger: a run that is stopped for denials reports those that are in the
+// ledger already, in pages that were completed. Following the advice leads to the end.
+func TestDeniedSlotsInLedger(t *testing.T) {
+	t.Parallel()
+	w := newTrial(t, trial.Config{Segments: 32, Workers: 1,
+		Items: map[trial.Kind]int{trial.Ordinary: 64}, Objects: map[trial.Kind]int{}})
+	w.Server.DynamoDB().SetPolicy(func(c fakedynamodb.Call) bool {
+		return c.Action != "dynamodb:PartiQLUpdate" && c.Action != "dynamodb:UpdateItem"
+	})
+	r := w.Run(t, "run")
+	if r.Code != exitAccess || len(ledger(t, w)) == 0 {
+		t.Fatalf("want exit code %d, and slots in the ledger: %s", exitAccess, r)
+	}
+	deniedInLedger(t, w, r)
+	w.Server.DynamoDB().SetPolicy(nil)
+	w.CountsVary()
+	w.Must(t, complete(), "run")
+	w.Check(t, w.Must(t, []int{exitDone}, "retry", "-o", "json").Summary)
 }
