@@ -124,6 +124,7 @@ const requestTimeout = 30 * time.Second
 // almost all requests of a run. Unless --sdk is set, that function takes less CPU time
 // than the method of the client.
 func (w *wiring) kmsClient(cfg aws.Config) (*kms.Client, rotate.ReEncryptFunc) {
+	cfg.APIOptions = append(slices.Clip(cfg.APIOptions), w.permits.Install)
 	cache, ok := cfg.Credentials.(namedCredentials)
 	if w.plain || !ok {
 		client := kms.NewFromConfig(cfg)
@@ -131,6 +132,7 @@ func (w *wiring) kmsClient(cfg aws.Config) (*kms.Client, rotate.ReEncryptFunc) {
 	}
 	refused := func(err error) { cache.refused(kms.ServiceID, err) }
 	client := awsclient.New(cfg, refused, w.workers())
+	client.SetPermits(&w.permits)
 	return client.Client, client.ReEncrypt
 }
 

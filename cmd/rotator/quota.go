@@ -66,6 +66,13 @@ func (w *wiring) wireRate(ctx context.Context, base aws.Config) (note string) {
 	return note
 }
 
+// wireLimiter sets the rate and the limiter of all ReEncrypt requests.
+func (w *wiring) wireLimiter(ctx context.Context, base aws.Config) {
+	w.rateNote = w.wireRate(ctx, base)
+	w.limiter = rotate.NewLimiter(w.rate)
+	w.permits.Valid, w.permits.Renew = w.limiter.Valid(), w.limiter.Renew
+}
+
 func quotaClient(cfg aws.Config) *servicequotas.Client {
 	return servicequotas.NewFromConfig(cfg, func(o *servicequotas.Options) {
 		o.Retryer = fewAttempts()

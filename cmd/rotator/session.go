@@ -117,6 +117,7 @@ func (s *session) rotator(
 		Keys:         s.wiring.keys,
 		KMS:          s.wiring.kms,
 		Rate:         s.wiring.rate,
+		Limiter:      s.wiring.limiter,
 		Workers:      s.job.Workers,
 		MostWorkers:  mostWorkers(),
 		MaxOutage:    time.Duration(s.job.MaxOutage),

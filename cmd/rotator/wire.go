@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 
 	"rotator/internal/artifact"
+	"rotator/internal/awsclient"
 	"rotator/internal/checkpoint"
 	"rotator/internal/ciphertext"
 	"rotator/internal/config"
@@ -56,10 +57,16 @@ type wiring struct {
 	kms    *rotate.KMS
 	client *kms.Client
 	rate   float64 // ReEncrypt requests per second
-	places []place
-	notes  []string
-	under  map[string]string // ARNs of the keys that accept rules name
-	plain  bool              // the SDK sends all requests itself
+	// rateNote names the quota from which the rate was calculated, or is "".
+	rateNote string
+	// limiter is that of all ReEncrypt requests of the process. permits are those of
+	// requests that it has allowed and that could not be sent at once.
+	limiter *rotate.Limiter
+	permits awsclient.Permits
+	places  []place
+	notes   []string
+	under   map[string]string // ARNs of the keys that accept rules name
+	plain   bool              // the SDK sends all requests itself
 	// warn logs warnings that the user must see before anything is written.
 	warn func(text string)
 	// consistent selects strongly consistent reads of tables.
@@ -113,9 +120,9 @@ func wire(
 	for _, note := range w.notes {
 		c.logger.Warn(note)
 	}
-	if note := w.wireRate(ctx, base); note != "" {
-		c.logger.Info(note)
-		w.notes = append(w.notes, note)
+	if w.rateNote != "" {
+		c.logger.Info(w.rateNote)
+		w.notes = append(w.notes, w.rateNote)
 	}
 	return w, nil
 }
@@ -171,10 +178,11 @@ func (w *wiring) wireKMS(ctx context.Context, base aws.Config) error {
 	if err := w.resolveAccepted(ctx, client); err != nil {
 		return keyProblem(w.job, err)
 	}
+	w.wireLimiter(ctx, base)
 	w.client = client
 	w.kms = rotate.NewKMS(reEncrypt, w.keys.Destination, w.job.KMS.GrantTokens)
 	err = w.patiently(ctx, "KMS", func(ctx context.Context) (err error) {
-		w.notes, err = rotate.CheckAuthorized(ctx, w.kms, w.keys, hasContexts(w.job))
+		w.notes, err = rotate.CheckAuthorized(ctx, w.kms, w.limiter, w.keys, hasContexts(w.job))
 		return err
 	})
 	if n := droppedContexts(w.job, w.keys); n > 0 {

@@ -97,7 +97,11 @@ func newDirect(target *url.URL, transport *http.Transport, timeout time.Duration
 
 // Do sends a request to the target, and returns its answer with the whole body
 // read. An error means that nobody knows whether the request arrived.
-func (d *Direct) Do(r *http.Request) (*http.Response, error) {
+func (d *Direct) Do(r *http.Request) (*http.Response, error) { return d.send(r, time.Time{}) }
+
+// send is Do for a request whose permit is valid until a time; the zero time is no end. If
+// no connection is ready by then, the error is errLate.
+func (d *Direct) send(r *http.Request, until time.Time) (*http.Response, error) {
 	ctx := r.Context()
 	now := time.Now()
 	deadline := now.Add(d.timeout)
@@ -107,6 +111,10 @@ func (d *Direct) Do(r *http.Request) (*http.Response, error) {
 	l, err := d.get(ctx, deadline)
 	if err != nil {
 		return nil, err
+	}
+	if expired(until) {
+		d.put(l)
+		return nil, errLate
 	}
 	if err = l.until(now, deadline); err == nil {
 		err = ctx.Err() // whose end until may just have undone

@@ -56,17 +56,22 @@ func New(cfg aws.Config, failed func(error), most int) *Client {
 	return &Client{Client: sdk, light: l}
 }
 
+// SetPermits sets the permits of requests that the SDK does not send. It must be called
+// before the first request.
+func (c *Client) SetPermits(p *Permits) { c.light.permits = p }
+
 // ReEncrypt calls API_ReEncrypt.
 func (c *Client) ReEncrypt(
 	ctx context.Context, in *kms.ReEncryptInput, options ...func(*kms.Options),
 ) (*kms.ReEncryptOutput, error) {
+	taken := time.Now()
 	l := c.light
 	f := l.form.Load()
 	if f == nil || len(options) > 0 || l.aside.Load() ||
 		in == nil || in.DestinationKeyId == nil { // which the SDK refuses
 		return c.Client.ReEncrypt(ctx, in, options...)
 	}
-	out, request, err := l.send(ctx, f, in)
+	out, request, err := l.send(ctx, f, in, taken)
 	if errors.Is(err, errAside) {
 		return c.Client.ReEncrypt(ctx, in)
 	}
@@ -93,6 +98,7 @@ type light struct {
 	sdk         kms.HTTPClient // which sends what light does not
 	failed      func(error)
 	most        int // requests at once
+	permits     *Permits
 	protocol    *awsjson.Protocol
 	schema      *smithy.OperationSchema
 	form        atomic.Pointer[form]
@@ -203,9 +209,10 @@ const invocationHeader = "Amz-Sdk-Invocation-Id"
 // errAside leaves a request, of which nothing was sent, to the SDK.
 var errAside = errors.New("left to the SDK")
 
-// send sends one request. It also returns the request id of KMS.
+// send sends one request, with a permit that was taken at a time. It also returns the
+// request id of KMS.
 func (l *light) send(
-	ctx context.Context, f *form, in *kms.ReEncryptInput,
+	ctx context.Context, f *form, in *kms.ReEncryptInput, taken time.Time,
 ) (out *kms.ReEncryptOutput, request string, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, "", err
@@ -232,10 +239,52 @@ func (l *light) send(
 	if credentials.SessionToken != "" {
 		header[tokenHeader] = []string{credentials.SessionToken}
 	}
-	f.sign(header, body, credentials, time.Now().Add(f.ahead))
-	sent := (&http.Request{Method: f.method, URL: f.url, Host: f.host, Header: header, ContentLength: int64(len(body)),
-		Body: io.NopCloser(bytes.NewReader(body)), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}).WithContext(ctx)
-	return l.receive(ctx, f, sent)
+	return l.deliver(ctx, f, message{header, body, credentials}, l.permits.until(taken))
+}
+
+// message is a request that is to be signed and sent.
+type message struct {
+	header      http.Header
+	body        []byte
+	credentials aws.Credentials
+}
+
+// deliver signs and sends a message while its permit is valid, or with another.
+func (l *light) deliver(
+	ctx context.Context, f *form, m message, until time.Time,
+) (out *kms.ReEncryptOutput, request string, err error) {
+	for n := 0; ; n++ {
+		now := time.Now()
+		if !until.IsZero() && now.After(until) {
+			if err := l.permits.Renew(ctx); err != nil {
+				return nil, "", err
+			}
+			now = time.Now()
+			until = l.permits.until(now)
+		}
+		if n == mostRenewals {
+			until = time.Time{}
+		}
+		f.sign(m.header, m.body, m.credentials, now.Add(f.ahead))
+		out, request, err = l.receive(ctx, f, f.request(ctx, m), until)
+		if !errors.Is(err, errLate) {
+			return out, request, err
+		}
+	}
+}
+
+func (f *form) request(ctx context.Context, m message) *http.Request {
+	return (&http.Request{
+		Method:        f.method,
+		URL:           f.url,
+		Host:          f.host,
+		Header:        m.header,
+		ContentLength: int64(len(m.body)),
+		Body:          io.NopCloser(bytes.NewReader(m.body)),
+		Proto:         "HTTP/1.1",
+		ProtoMajor:    1,
+		ProtoMinor:    1,
+	}).WithContext(ctx)
 }
 
 // body writes the body of a request; the SDK writes those that appendInput does not.
@@ -252,9 +301,12 @@ func (l *light) body(ctx context.Context, in *kms.ReEncryptInput) ([]byte, error
 
 // receive sends a request and reads its answer, with errors as the SDK makes them.
 func (l *light) receive(
-	ctx context.Context, f *form, sent *http.Request,
+	ctx context.Context, f *form, sent *http.Request, until time.Time,
 ) (out *kms.ReEncryptOutput, request string, err error) {
-	answer, err := f.sender.Do(sent)
+	answer, err := l.do(f, sent, until)
+	if errors.Is(err, errLate) {
+		return nil, "", err
+	}
 	if err != nil {
 		err = &smithyhttp.RequestSendError{Err: err}
 		if ctx.Err() != nil {

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"rotator/internal/ciphertext"
 )
@@ -315,30 +316,31 @@ type unusableKeyError struct{ err error }
 
 func (e *unusableKeyError) Error() string { return e.err.Error() }
 
-// wait waits for the turn of one request, at the rate that is this worker's share now.
-func (d *decider) wait(ctx context.Context) error {
+// begin waits until one request may be sent, at the rate that is this worker's share now.
+func (d *decider) begin(ctx context.Context) (sent time.Time, err error) {
 	d.limiter.Share(d.workers())
-	return d.limiter.Wait(ctx)
+	return d.limiter.Begin(ctx)
 }
 
 // once is one request on the wire.
 func (d *decider) once(ctx context.Context, q Question) (Answer, error) {
-	if err := d.wait(ctx); err != nil {
+	sent, err := d.begin(ctx)
+	if err != nil {
 		return Answer{}, err
 	}
 	d.requests.Add(1)
 	answer, err := d.kms.ReEncrypt(ctx, q)
-	d.heed(err)
+	d.heed(sent, err)
 	return answer, err
 }
 
 // heed counts what became of a request, and takes it to heart.
-func (d *decider) heed(err error) {
+func (d *decider) heed(sent time.Time, err error) {
 	class := Classify(err)
 	if class == ClassThrottled {
 		d.throttled.Add(1)
 	}
-	d.limiter.heed(class, err)
+	d.limiter.End(sent, class, err)
 }
 
 // denied tells a slot that may not be touched from a run that may not touch
@@ -387,12 +389,13 @@ func (d *decider) usable(ctx context.Context) bool {
 
 // mayUse asks for permission by a dry run, which counts as a request like others.
 func (d *decider) mayUse(ctx context.Context, source Key) (known bool, err error) {
-	if err := d.wait(ctx); err != nil {
+	sent, err := d.begin(ctx)
+	if err != nil {
 		return false, err
 	}
 	d.requests.Add(1)
 	known, err = d.kms.Authorized(ctx, source)
-	d.heed(err)
+	d.heed(sent, err)
 	return known, err
 }
 

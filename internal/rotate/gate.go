@@ -24,12 +24,14 @@ const (
 // a limiter that hands out reservations it promises no time to who waits, so
 // that a new rate holds for the whole queue at once.
 type gate struct {
-	turn chan struct{} // held by the first in the queue
+	turn     chan struct{} // held by the first in the queue
+	underway underway
 
 	mu        sync.Mutex
 	perSecond float64 // math.Inf(1): no limit
 	tokens    float64 // requests that may go out now; negative after a dear one
 	at        time.Time
+	passed    time.Time // when the last request passed
 	resting   time.Time // nothing passes before; zero: no rest
 	queue     presence  // who waits for leave
 }
@@ -120,6 +122,9 @@ func (g *gate) take(n int) (wait time.Duration) {
 	if math.IsInf(g.perSecond, 1) {
 		return 0
 	}
+	if g.underway.full(g.perSecond, now.Sub(g.passed)) {
+		return quantum
+	}
 	g.gather(now)
 	burst, refill := g.terms()
 	if missing := min(float64(n), burst) - g.tokens; missing > 0 {
@@ -130,6 +135,7 @@ func (g *gate) take(n int) (wait time.Duration) {
 		return max(wait, 1)
 	}
 	g.tokens -= float64(n)
+	g.passed = now
 	return 0
 }
 

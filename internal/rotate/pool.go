@@ -36,6 +36,9 @@ type Config struct {
 	KMS     Reencrypter
 	// Rate is the most ReEncrypt requests per second, retries included.
 	Rate float64
+	// Limiter is that of Rate if several Rotators, or a preflight, share one. If nil, New
+	// makes one.
+	Limiter *Limiter
 	// Workers is how many chunks are worked on at the same time. At 0 the run finds
 	// out how many its rate needs, up to MostWorkers.
 	Workers, MostWorkers int
@@ -100,9 +103,12 @@ func New(c Config) *Rotator {
 	if c.Draw == nil {
 		c.Draw = rand.Int64N
 	}
+	if c.Limiter == nil {
+		c.Limiter = NewLimiter(c.Rate)
+	}
 	retry := newRetrier(c.MaxOutage, c.Settle, c.Draw)
 	headers := newHeaders(c)
-	decider := &decider{keys: c.Keys, kms: c.KMS, headers: headers, limiter: NewLimiter(c.Rate), retry: retry,
+	decider := &decider{keys: c.Keys, kms: c.KMS, headers: headers, limiter: c.Limiter, retry: retry,
 		answers: newAnswerHistory(), kept: c.KnownTokens,
 		proven: newProvenTokens(), workers: func() int { return 1 }}
 	r := &Rotator{config: c, retry: retry, logger: c.Logger, sides: map[string]*sides{}, decider: decider,

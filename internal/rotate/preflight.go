@@ -128,12 +128,20 @@ func (k Keys) checkOneKey() error {
 
 // CheckAuthorized asks KMS, without touching any item, whether this caller may
 // do what the job needs, and returns a note for each question that the server
-// would not answer. With contexts, a denial is only noted: the question carries no
+// would not answer. The questions pass the limiter, because they count towards the quota of
+// ReEncrypt. With contexts, a denial is only noted: the question carries no
 // encryption context, and a policy may ask for one. Errors are *KeyError, or the
 // SDK's.
-func CheckAuthorized(ctx context.Context, asker Reencrypter, keys Keys, contexts bool) (notes []string, err error) {
+func CheckAuthorized(
+	ctx context.Context, asker Reencrypter, limiter *Limiter, keys Keys, contexts bool,
+) (notes []string, err error) {
 	for _, source := range append(keys.usableSources(), keys.Destination) {
+		sent, err := limiter.Begin(ctx)
+		if err != nil {
+			return nil, err
+		}
 		known, err := asker.Authorized(ctx, source)
+		limiter.End(sent, Classify(err), err)
 		switch {
 		case !known:
 			return []string{"permissions for ReEncrypt were not checked: this KMS endpoint does not answer dry runs as AWS documents"}, nil
