@@ -84,6 +84,7 @@ func unreadableValue(t *testing.T, w *trial.World) *trial.Process {
 
 // silentService runs while KMS fails for longer than max_outage.
 func silentService(t *testing.T, w *trial.World) *trial.Process {
+	replaceInJob(t, w, "max_outage: 20s", "max_outage: 500ms")
 	w.Fault("kms:ReEncrypt", fault.Fault{Kind: fault.InternalError})
 	return w.Command("run").Begin(t)
 }
@@ -137,7 +138,7 @@ func TestExitCodes(t *testing.T) {
 	for code, start := range cases {
 		t.Run(strconv.Itoa(code), func(t *testing.T) {
 			t.Parallel()
-			w := trial.Start(t, trial.Config{Command: []string{binary}, MaxOutage: "500ms",
+			w := trial.Start(t, trial.Config{Command: []string{binary}, MaxOutage: "20s",
 				Items: map[trial.Kind]int{trial.Ordinary: 1}, Objects: map[trial.Kind]int{}})
 			if r := start(t, w).End(t); r.Code != code {
 				t.Errorf("want exit code %d: %s", code, r)
