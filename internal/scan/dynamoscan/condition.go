@@ -27,15 +27,14 @@ type check struct {
 // checksOf returns the terms of a condition: first one for each edit, in order,
 // then the guards. It omits guards on the primary key, which never changes, and
 // guards that another term covers.
-func checksOf[V any](key map[string]V, edits []edit, guards []scan.Guard) []check {
+func checksOf(key *itemKey, edits []edit, guards []scan.Guard) []check {
 	checks := make([]check, 0, len(edits)+len(guards))
 	for _, e := range edits {
 		checks = append(checks, check{path: e.path, value: e.old})
 	}
 	for _, g := range guards {
-		_, ofKey := key[g.Path[0].Name]
 		covered := slices.ContainsFunc(checks, func(c check) bool { return c.covers(g) })
-		if !ofKey && !covered {
+		if !covered && !key.has(g.Path[0].Name) {
 			checks = append(checks, check{path: g.Path, state: g.State, value: g.Value})
 		}
 	}

@@ -20,6 +20,52 @@ type keyValue struct {
 	B []byte  `json:"B,omitempty"`
 }
 
+// itemKey is the primary key of an item: one or two attributes, in the order of
+// their names. It is a value, because there is one for each update.
+type itemKey struct {
+	parts [2]keyPart
+	n     int
+}
+
+type keyPart struct {
+	name  string
+	value types.AttributeValue
+}
+
+// add inserts an attribute. It returns false if there are two already.
+func (k *itemKey) add(name string, value types.AttributeValue) bool {
+	if k.n == len(k.parts) {
+		return false
+	}
+	if k.parts[k.n] = (keyPart{name, value}); k.n == 1 && name < k.parts[0].name {
+		k.parts[0], k.parts[1] = k.parts[1], k.parts[0]
+	}
+	k.n++
+	return true
+}
+
+// attributes returns the attributes in order.
+func (k *itemKey) attributes() []keyPart { return k.parts[:k.n] }
+
+// has reports whether an attribute is part of the key.
+func (k *itemKey) has(name string) bool {
+	for _, part := range k.attributes() {
+		if part.name == name {
+			return true
+		}
+	}
+	return false
+}
+
+// item returns the key as requests take it.
+func (k *itemKey) item() map[string]types.AttributeValue {
+	item := make(map[string]types.AttributeValue, k.n)
+	for _, part := range k.attributes() {
+		item[part.name] = part.value
+	}
+	return item
+}
+
 // printKey writes a primary key as JSON: names in order, values as in the
 // DynamoDB API, {"id":{"S":"a"}}. One key has one text.
 func printKey(key map[string]types.AttributeValue) (string, error) {

@@ -145,9 +145,9 @@ func (t *Table) probe(ctx context.Context, u *update, style support) (support, c
 // the same shape, for a key that no item has, and without the values of the
 // application.
 func probeUpdate(u *update, keys keyTypes) update {
-	p := update{key: make(map[string]types.AttributeValue, len(u.key)), checks: slices.Clone(u.checks)}
-	for name := range u.key {
-		p.key[name] = randomKey(keys[name])
+	p := update{key: u.key, checks: slices.Clone(u.checks)}
+	for i, part := range u.key.attributes() {
+		p.key.parts[i].value = randomKey(keys[part.name])
 	}
 	for _, e := range u.edits {
 		p.edits = append(p.edits, edit{path: e.path, new: standIn(e.new.Kind, "new")})
@@ -188,7 +188,7 @@ func (t *Table) clean(ctx context.Context, p *update) {
 	first := names.path(p.edits[0].path)
 	_, err := t.config.Client.DeleteItem(ctx, &dynamodb.DeleteItemInput{
 		TableName:                 &t.config.Table,
-		Key:                       p.key,
+		Key:                       p.key.item(),
 		ConditionExpression:       aws.String(first + " = :new"),
 		ExpressionAttributeNames:  names.expression(),
 		ExpressionAttributeValues: map[string]types.AttributeValue{":new": toSDK(p.edits[0].new)},
@@ -196,7 +196,7 @@ func (t *Table) clean(ctx context.Context, p *update) {
 	if failed := (*types.ConditionalCheckFailedException)(nil); err == nil || errors.As(err, &failed) {
 		return
 	}
-	if text, printErr := printKey(p.key); printErr == nil {
+	if text, printErr := printKey(p.key.item()); printErr == nil {
 		t.note("table %s: an item with the key %s may be left of the probe of batched updates; "+
 			"delete it", t.config.Table, text)
 	}

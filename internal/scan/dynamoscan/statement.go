@@ -1,7 +1,6 @@
 package dynamoscan
 
 import (
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -79,7 +78,7 @@ func (t *Table) shapeOf(u *update) *shape {
 
 // of reports whether the update has this shape.
 func (s *shape) of(u *update) bool {
-	if len(u.edits) != s.sets || len(u.checks) != len(s.checks) || len(u.key) != len(s.keys) {
+	if len(u.edits) != s.sets || len(u.checks) != len(s.checks) || u.key.n != len(s.keys) {
 		return false
 	}
 	for i, c := range u.checks {
@@ -87,8 +86,8 @@ func (s *shape) of(u *update) bool {
 			return false
 		}
 	}
-	for _, name := range s.keys {
-		if _, ok := u.key[name]; !ok {
+	for i, part := range u.key.attributes() {
+		if part.name != s.keys[i] {
 			return false
 		}
 	}
@@ -101,19 +100,19 @@ func (s *shape) of(u *update) bool {
 // DynamoDB").
 func newShape(table string, u *update) *shape {
 	s := &shape{
-		keys:   slices.Sorted(maps.Keys(u.key)),
 		sets:   len(u.edits),
 		checks: make([]check, len(u.checks)),
 	}
-	s.parameters = s.sets + len(s.keys)
+	s.parameters = s.sets + u.key.n
 	var sets []string
 	for _, e := range u.edits {
 		sets = append(sets, partiPath(e.path)+" = ?")
 	}
 	var where []string
-	for _, name := range s.keys {
-		s.form |= formOf([]scan.Step{{Name: name}})
-		where = append(where, quote(name)+" = ?")
+	for _, part := range u.key.attributes() {
+		s.keys = append(s.keys, part.name)
+		s.form |= formOf([]scan.Step{{Name: part.name}})
+		where = append(where, quote(part.name)+" = ?")
 	}
 	for i, c := range u.checks {
 		s.checks[i] = check{path: c.path, state: c.state}
@@ -168,8 +167,8 @@ func (s *shape) statement(u *update, style support) types.BatchStatementRequest 
 	for _, e := range u.edits {
 		parameters = append(parameters, toSDK(e.new))
 	}
-	for _, name := range s.keys {
-		parameters = append(parameters, u.key[name])
+	for _, part := range u.key.attributes() {
+		parameters = append(parameters, part.value)
 	}
 	for _, c := range u.checks {
 		if c.state == scan.Equal {

@@ -12,7 +12,6 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
-	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"pgregory.net/rapid"
 
 	"rotator/internal/scan"
@@ -305,7 +304,11 @@ func TestShapes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		table := New(Config{Table: tableName})
 		for range 30 {
-			u := update{key: map[string]types.AttributeValue{"id": &types.AttributeValueMemberS{Value: "x"}}}
+			u := update{}
+			u.key.add("id", toSDK(textOf("x")))
+			if rapid.Bool().Draw(t, "two keys") {
+				u.key.add(rapid.SampledFrom([]string{"a.key", "sort"}).Draw(t, "second"), toSDK(textOf("y")))
+			}
 			for range rapid.IntRange(1, 2).Draw(t, "edits") {
 				u.edits = append(u.edits, edit{path: anyPath(t)})
 			}
@@ -314,7 +317,7 @@ func TestShapes(t *testing.T) {
 				state := rapid.SampledFrom([]scan.State{scan.Equal, scan.Present, scan.Absent}).Draw(t, "state")
 				guards = append(guards, scan.Guard{Path: anyPath(t), State: state})
 			}
-			u.checks = checksOf(u.key, u.edits, guards)
+			u.checks = checksOf(&u.key, u.edits, guards)
 			own := newShape(tableName, &u)
 			s := table.shapeOf(&u)
 			if s.listed != own.listed || s.repeated != own.repeated || s.form != own.form {

@@ -31,7 +31,7 @@ const (
 type update struct {
 	index  int // of its change
 	ref    scan.Ref
-	key    map[string]types.AttributeValue
+	key    itemKey
 	edits  []edit
 	checks []check
 	shape  *shape // nil if it is never sent in a batch
@@ -134,16 +134,16 @@ func (t *Table) newUpdate(index int, change scan.Change) (update, error) {
 		return update{}, errors.New("the change changes nothing")
 	}
 	for _, e := range edits {
-		if _, isKey := key[e.path[0].Name]; isKey {
+		if key.has(e.path[0].Name) {
 			return update{}, fmt.Errorf("%s is part of the primary key, which cannot be changed in place", printPath(e.path[:1]))
 		}
 	}
 	u := update{index: index, ref: change.Item.Ref, key: key, edits: edits}
-	if u.checks = checksOf(key, edits, change.Guards); u.fits() {
+	if u.checks = checksOf(&u.key, edits, change.Guards); u.fits() {
 		return u, nil
 	}
 	u.edits = widen(edits, old, new)
-	u.checks = checksOf(key, u.edits, widenGuards(change.Guards, old))
+	u.checks = checksOf(&u.key, u.edits, widenGuards(change.Guards, old))
 	if !u.fits() {
 		return update{}, errConditionTooLarge(len(u.checks))
 	}
@@ -152,18 +152,27 @@ func (t *Table) newUpdate(index int, change scan.Change) (update, error) {
 
 // keyOf is the primary key of an item: taken from the row where that has it, since the
 // Ref is the same in another form.
-func (t *Table) keyOf(ref scan.Ref, row *scan.Row) (map[string]types.AttributeValue, error) {
+func (t *Table) keyOf(ref scan.Ref, row *scan.Row) (key itemKey, err error) {
 	t.mu.Lock()
 	names := t.keys
 	t.mu.Unlock()
-	key := make(map[string]types.AttributeValue, len(names))
 	for name := range names {
 		if value, ok := row.Attributes[name]; ok {
-			key[name] = toSDK(value)
+			key.add(name, toSDK(value))
 		}
 	}
-	if len(key) == 0 || len(key) < len(names) {
-		return parseKey(string(ref))
+	if key.n > 0 && key.n == len(names) {
+		return key, nil
+	}
+	parsed, err := parseKey(string(ref))
+	if err != nil {
+		return itemKey{}, err
+	}
+	key = itemKey{}
+	for name, value := range parsed {
+		if !key.add(name, value) {
+			return itemKey{}, fmt.Errorf("%q is not a primary key: it has more than two attributes", ref)
+		}
 	}
 	return key, nil
 }
@@ -196,7 +205,7 @@ func (t *Table) updateItem(u update) *dynamodb.UpdateItemInput {
 	}
 	return &dynamodb.UpdateItemInput{
 		TableName:                           &t.config.Table,
-		Key:                                 u.key,
+		Key:                                 u.key.item(),
 		UpdateExpression:                    aws.String(u.assignments(names)),
 		ConditionExpression:                 aws.String(condition),
 		ExpressionAttributeNames:            names.expression(),
