@@ -46,9 +46,9 @@ func (t *Table) supports(ctx context.Context, u *update) bool {
 	if known := t.knownSupport(f); known != unknown {
 		return known.usable()
 	}
-	learned, why := t.probe(ctx, u, supportedListed)
+	learned, why := t.ask(ctx, u, supportedListed)
 	if learned == unsupported && f&severalFields != 0 && why.ofForm {
-		learned, why = t.probe(ctx, u, supportedRepeated)
+		learned, why = t.ask(ctx, u, supportedRepeated)
 	}
 	switch {
 	case learned == unsupported && why.ofForm:
@@ -104,6 +104,27 @@ func (t *Table) refuse(f form, why string) {
 type cause struct {
 	text   string
 	ofForm bool // other forms may be supported
+	ofItem bool // the server understands the form, and does not check conditions first
+}
+
+// ask sends a probe. If the server answers that the item, which does not exist,
+// lacks the path that is set, a probe that sets the whole attribute shows whether
+// the server checks conditions.
+func (t *Table) ask(ctx context.Context, u *update, style support) (support, cause) {
+	learned, why := t.probe(ctx, u, style)
+	if !why.ofItem {
+		return learned, why
+	}
+	first := u.edits[0]
+	first.path = first.path[:1]
+	whole := update{key: u.key, edits: []edit{first}}
+	whole.checks = []check{{path: first.path, value: first.old}}
+	whole.shape = newShape(t.config.Table, &whole)
+	learned, why = t.probe(ctx, &whole, supportedListed)
+	if learned == supportedListed {
+		learned = style
+	}
+	return learned, why
 }
 
 // probe sends the statement of the update, with values that stand in for its
@@ -132,7 +153,11 @@ func (t *Table) probe(ctx context.Context, u *update, style support) (support, c
 	case "UnknownOperationException", "ResourceNotFoundException":
 		return unsupported, cause{text: "this server answers " + code}
 	case "ValidationException":
-		return unsupported, cause{text: "this server answers " + code, ofForm: true}
+		return unsupported, cause{
+			text:   "this server answers " + code,
+			ofForm: true,
+			ofItem: pathMissing(err),
+		}
 	}
 	switch httpStatus(err) {
 	case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented:

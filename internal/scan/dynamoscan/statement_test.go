@@ -169,6 +169,37 @@ func TestSeveralFields(t *testing.T) {
 	}
 }
 
+// TestProbeOfPaths: a server may refuse the path of a probe, since no item has it, before it
+// checks the condition. Then another probe shows whether it checks conditions.
+func TestProbeOfPaths(t *testing.T) {
+	const noPath = `{"Error":{"Code":"ValidationError","Message":"The document path provided ` +
+		`in the update expression is invalid for update"}}`
+	for _, enforced := range []bool{true, false} {
+		store := newStore(t, simple)
+		sent := 0
+		d := &dialect{answer: func(string) string {
+			switch sent++; {
+			case sent == 1:
+				return noPath
+			case sent == 2 && !enforced:
+				return "{}"
+			}
+			return ""
+		}}
+		table := store.source(d.client(t, store))
+		for i, result := range table.Replace(t.Context(), store.changesOf(table, 3, "new")) {
+			if result.Err != nil {
+				t.Errorf("enforced %t, change %d: %v", enforced, i, result.Err)
+			}
+		}
+		want := map[bool][]int{true: {1, 1, 3}, false: {1, 1}}[enforced]
+		if !slices.Equal(d.batches, want) || len(table.Notes()) > 0 == enforced {
+			t.Errorf("enforced %t: batches of %d, want %d; notes %q", enforced, d.batches, want,
+				table.Notes())
+		}
+	}
+}
+
 // TestMisreadStatements: a statement that the server takes for another one fails its
 // condition although the item is as it was read. It is sent as UpdateItem, and so are all
 // of its form afterwards.

@@ -275,7 +275,7 @@ func (t *Table) ofItem(err error) (scan.Result, bool) {
 			"tables with a local secondary index have; delete or move some of them, then run "+
 			"rotator retry"), true
 	case code != "ValidationException":
-	case strings.Contains(text, "document path"):
+	case pathMissing(err):
 		return scan.Result{Err: scan.ErrChanged}, true
 	case strings.Contains(text, "Item size") && strings.Contains(text, "exceeded"):
 		return refused("item-too-large", "the new ciphertext is longer, and the item would "+
@@ -283,6 +283,12 @@ func (t *Table) ofItem(err error) (scan.Result, bool) {
 			"retry"), true
 	}
 	return scan.Result{}, false
+}
+
+// pathMissing reports whether an error says that an item lacks a path that is set.
+func pathMissing(err error) bool {
+	var api smithy.APIError
+	return errors.As(err, &api) && strings.Contains(api.ErrorMessage(), "document path")
 }
 
 func refused(reason, detail string) scan.Result {
