@@ -180,6 +180,8 @@ func codeOf(command string, err error) (code int, hint string) {
 		return exitAccess, ""
 	case errors.Is(err, checkpoint.ErrFenced):
 		return exitBusy, "another run took this pass over; rotator status shows how far it is"
+	case checkpoint.OfNewer(err):
+		return exitBusy, ""
 	case errors.As(err, &stop) && (!errors.As(err, &storage) || cutShort(storage) || stop.Kind == rotate.StopAccess || stop.Kind == rotate.StopJob):
 		return stopCode(command, stop) // 78 and 77 come before 73
 	case errors.As(err, &storage) && cutShort(storage):

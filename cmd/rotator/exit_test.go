@@ -38,7 +38,8 @@ func TestStorageExits(t *testing.T) {
 	}{
 		"full disk":              {full, exitStorage, "writable"},
 		"corrupt record":         {&checkpoint.CorruptError{ID: "n", Detail: "cut"}, exitStorage, ""},
-		"record of another":      {&checkpoint.SchemaError{ID: "n", Schema: 9}, exitStorage, ""},
+		"record of an older":     {&checkpoint.SchemaError{ID: "n", Schema: 1}, exitStorage, ""},
+		"record of a newer":      {&checkpoint.SchemaError{ID: "n", Schema: 9}, exitBusy, ""},
 		"damaged file":           {&checkpoint.DamagedError{Path: "state.db", Detail: "cut"}, exitStorage, ""},
 		"service that throttles": {service("ThrottlingException"), exitUnavailable, "run again"},
 		"service that fails":     {service("InternalServerError"), exitUnavailable, "run again"},

@@ -80,6 +80,7 @@ func counts(records map[string]string, id string) bool {
 // recordChange is what becomes of a record, and what the refusal says of it.
 type recordChange struct {
 	name, says string
+	code       int
 	change     func(data []byte) []byte
 }
 
@@ -95,13 +96,13 @@ func recordChanges(t *testing.T) []recordChange {
 		}
 	}
 	return []recordChange{
-		{"a corrupt bit", "is corrupt", func(data []byte) []byte {
+		{"a corrupt bit", "is corrupt", exitStorage, func(data []byte) []byte {
 			data = slices.Clone(data)
 			data[len(data)-8] ^= 2
 			return data
 		}},
-		{"a newer version", "has schema 9", schema("9")},
-		{"an older version", "has schema 1", schema("1")},
+		{"a newer version", "has schema 9", exitBusy, schema("9")},
+		{"an older version", "has schema 1", exitStorage, schema("1")},
 	}
 }
 
@@ -131,8 +132,8 @@ func corruptRecord(t *testing.T, p home, kind string, c recordChange) {
 	before := w.Records(t)
 
 	r := w.Run(t, "run", "-o", "json")
-	if r.Code != exitStorage && r.Code != exitJob || r.Out != "" {
-		t.Errorf("want it refused, with exit code %d or %d: %s", exitStorage, exitJob, r)
+	if r.Code != c.code || r.Out != "" {
+		t.Errorf("want it refused, with exit code %d: %s", c.code, r)
 	}
 	for _, says := range []string{"record " + id, c.says, "--restart"} {
 		if !strings.Contains(r.Log, says) {

@@ -352,7 +352,7 @@ func (w *wiring) newPlace(base aws.Config, target config.Target, format *ciphert
 		p.source = dynamoscan.New(dynamoscan.Config{
 			Client:        client,
 			Table:         t.Table,
-			Segments:      t.Segments,
+			Segments:      int(t.Segments),
 			Consistent:    w.consistent,
 			Attributes:    w.attributes(t.Table, format),
 			Writes:        format.Writes(),
@@ -362,7 +362,7 @@ func (w *wiring) newPlace(base aws.Config, target config.Target, format *ciphert
 			WriteCapacity: t.WriteCapacity,
 			Unbatched:     t.BatchWrites == config.BatchNever,
 			SDK:           w.plain,
-			Connections:   w.workers() + min(t.Segments, rotate.Scanners),
+			Connections:   w.workers() + min(int(t.Segments), rotate.Scanners),
 		})
 		return p, nil
 	}

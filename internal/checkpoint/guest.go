@@ -17,11 +17,16 @@ func (p *Passes) Join(ctx context.Context, pass int, worker string, lease time.D
 	}
 	t := newTeam(p, pass, worker, lease)
 	t.guest = true
+	t.want(1)
 	return &Guest{t}, t.beat(ctx)
 }
 
-// Ready waits until every other worker knows of this one.
-func (g *Guest) Ready(ctx context.Context) error { return g.team.await(ctx) }
+// Ready waits until this worker has a share of the rate: every other that sends requests
+// has seen that it divides the rate with this one, or is gone. Run must run meanwhile.
+func (g *Guest) Ready(ctx context.Context) error { return g.team.ready(ctx) }
+
+// OnShare passes the share of the rate of this worker to use, now and whenever it changes.
+func (g *Guest) OnShare(use func(Share)) { g.team.onShare(use) }
 
 // Run tells the others that this worker is alive, until enough is closed. ErrFenced
 // when they took it for dead, or the job is at a later pass; ctx is for all requests.

@@ -24,7 +24,8 @@ func TestGuestsClaimNothing(t *testing.T) {
 		if err := guest.Ready(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		synctest.Wait() // the beat of that moment
+		time.Sleep(readAlone) // until the worker reads the roster
+		synctest.Wait()
 		if w, g := worker.Workers(), guest.Workers(); w != 2 || g != 2 {
 			t.Errorf("the worker knows of %d, the guest of %d, when it is ready; want 2", w, g)
 		}
@@ -77,7 +78,7 @@ func TestGuestsLeave(t *testing.T) {
 }
 
 // A guest on a pass that is over may still send requests when a worker begins the next
-// one: the worker waits until it must have found out.
+// one: the worker has no share until the guest has found out.
 func TestTheNextPassWaitsForGuests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		passes, _ := begin(t, 1)
@@ -85,23 +86,32 @@ func TestTheNextPassWaitsForGuests(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ended := make(chan time.Time, 1)
-		go func() {
-			soon, cancel := context.WithTimeout(t.Context(), 2*lease)
-			defer cancel()
-			if err := guest.Run(t.Context(), soon.Done()); !errors.Is(err, ErrFenced) {
-				t.Errorf("the guest of the pass before ends with %v, want ErrFenced", err)
-			}
-			ended <- time.Now()
-		}()
+		of := &shares{}
+		guest.OnShare(of.set)
+		ended := make(chan error, 1)
+		go func() { ended <- guest.Run(t.Context(), nil) }()
 		time.Sleep(lease / 6)
 		next, err := passes.Restart(t.Context(), newPass(1))
 		if err != nil {
 			t.Fatal(err)
 		}
-		claimAll(t, join(t, passes, next, "worker"))
-		if claimed := time.Now(); claimed.Before(<-ended) {
-			t.Error("the worker began while the guest of the pass before was at work")
+		began, worker := time.Now(), &shares{}
+		tracker := join(t, passes, next, "worker")
+		tracker.OnShare(func(s Share) {
+			if s.Runs > 0 && of.get().Runs > 0 {
+				t.Error("the worker has a share while the guest of the pass before has one")
+			}
+			worker.set(s)
+		})
+		stop := runUntil(t, tracker)
+		claimAll(t, tracker)
+		worker.await(t, 1, 2*time.Second)
+		if err := <-ended; !errors.Is(err, ErrFenced) {
+			t.Errorf("the guest of the pass before ends with %v, want ErrFenced", err)
 		}
+		if waited := time.Since(began); waited >= lease/2 {
+			t.Errorf("the worker has a share after %v, and the guest had read the roster", waited)
+		}
+		stop()
 	})
 }

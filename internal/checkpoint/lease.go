@@ -8,6 +8,8 @@ import (
 	"hash/crc32"
 	"slices"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // ErrYield says that this worker has more than its share of the partitions: the
@@ -18,54 +20,75 @@ var ErrYield = errors.New("this partition is left to another worker")
 type Claimed struct {
 	Index  int // in the order of the pass
 	Cursor []byte
+	// Give is closed when the partition is to be handed over as soon as possible: pages
+	// of which nothing was worked on are to be withdrawn, and the others finished first.
+	Give <-chan struct{}
 }
 
-// watchEvery is the longest time between two looks at the partitions of others.
+// watchEvery is the longest time between two looks at the partitions of others, for a
+// Tracker without a lease.
 const watchEvery = 2 * time.Second
 
-// Claim takes a partition that nobody works on, and waits for one while others
+// Claim takes a partition that no other run works on, and waits for one while others
 // have all that are left: they may die, or hand some over. It is false when every
 // partition is done, or is worked on by this very worker.
 func (t *Tracker) Claim(ctx context.Context) (Claimed, bool, error) {
-	if err := t.team.await(ctx); err != nil {
-		return Claimed{}, false, err
-	}
+	defer t.waits()()
 	for {
+		_, changed := t.team.seenVersion()
+		t.mu.Lock()
+		saved := t.saved
+		t.mu.Unlock()
 		claimed, ok, err := t.tryClaim(ctx)
 		if ok || err != nil {
 			return claimed, ok, err
 		}
 		t.mu.Lock()
 		left := slices.ContainsFunc(t.partitions, func(p *tracked) bool { return !p.ahead.Done && (!p.held || p.yielding) })
-		changed := t.saved
 		t.mu.Unlock()
 		if !left {
 			return Claimed{}, false, nil
 		}
-		if err := waitFor(ctx, t.watch(), changed); err != nil {
+		if err := waitFor(ctx, t.watch(), saved, changed); err != nil {
 			return Claimed{}, false, err
 		}
 	}
 }
 
-// waitFor waits for d, or until changed is closed, or returns the reason why ctx
-// ended.
-func waitFor(ctx context.Context, d time.Duration, changed <-chan struct{}) error {
+// waits notes that a scanner has no partition, until the function that it returns is
+// called.
+func (t *Tracker) waits() (done func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.waiting++
+	return func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.waiting--
+		t.demand()
+	}
+}
+
+// waitFor waits for d, or until a channel is closed, or returns the reason why ctx ended.
+func waitFor(ctx context.Context, d time.Duration, saved, changed <-chan struct{}) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+	case <-saved:
 	case <-changed:
 	case <-ctx.Done():
 	}
 	return ctx.Err()
 }
 
+// watch is the longest time between two looks at a partition that no other run has said
+// that it holds.
 func (t *Tracker) watch() time.Duration {
 	if t.team == nil {
 		return watchEvery
 	}
-	return min(watchEvery, t.team.lease/3)
+	return t.team.lease
 }
 
 // order are the partitions in the order in which this worker wants them: those of the
@@ -91,65 +114,224 @@ func (t *Tracker) order() []int {
 	return order
 }
 
-// tryClaim looks at each partition that seems free. Where there was nothing a moment ago
-// it does not look again.
+// tryClaim looks at each partition that seems free, once for each change of the others.
 func (t *Tracker) tryClaim(ctx context.Context) (Claimed, bool, error) {
 	if err := t.claiming.take(ctx); err != nil {
 		return Claimed{}, false, err
 	}
 	defer t.claiming.give()
-	if time.Since(t.nothing) < t.watch()/2 {
-		return Claimed{}, false, nil
+	if time.Since(t.lookedAt) >= t.watch() {
+		t.lookedAt = time.Now()
+		t.looks++
 	}
-	looked := false
-	for _, index := range t.order() {
+	version, _ := t.team.seenVersion()
+	look := looks{version: version, number: t.looks}
+	order := t.order()
+	if err := t.learnAll(ctx, order, look); err != nil {
+		return Claimed{}, false, err
+	}
+	for _, index := range order {
 		part := t.partitions[index]
-		if !t.mayClaim(part) {
+		if !t.mayClaim(index, look) {
 			continue
 		}
 		got, err := t.acquire(ctx, part)
 		if err != nil {
 			return Claimed{}, false, err
 		}
-		if got {
-			return Claimed{Index: index, Cursor: part.ahead.Cursor}, true, nil
+		t.mu.Lock()
+		if t.looked = t.looked && !got; !got {
+			part.looked = look
 		}
-		looked = true
+		claimed := Claimed{Index: index, Cursor: part.ahead.Cursor, Give: part.give}
+		t.mu.Unlock()
+		if got {
+			return claimed, true, nil
+		}
 	}
-	if looked {
-		t.nothing = time.Now()
-	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.looked = true
+	t.demand()
 	return Claimed{}, false, nil
 }
 
-func (t *Tracker) mayClaim(part *tracked) bool {
+// learnAll reads the records of the partitions that are worth a look, if this worker has
+// found nothing before: mostly they are done.
+func (t *Tracker) learnAll(ctx context.Context, order []int, look looks) error {
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	return !part.held && !part.ahead.Done && t.held() < t.share()
+	waits := t.looked
+	t.mu.Unlock()
+	if t.team == nil || !waits {
+		return nil
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(readers)
+	for _, index := range order {
+		if !t.mayClaim(index, look) {
+			continue
+		}
+		part := t.partitions[index]
+		group.Go(func() error {
+			progress, entry, err := t.passes.progress(ctx, t.pass, part.t, part.i)
+			if err == nil {
+				t.learn(part, progress, entry)
+			}
+			return err
+		})
+	}
+	return group.Wait()
 }
 
-// held counts the partitions that are ours and stay so; share is how many of
-// those that are not done are ours to work on. Both want t.mu.
+// looks numbers the looks at the partitions. It is never the zero value.
+type looks struct{ version, number int }
+
+// mayClaim reports whether a partition is worth a look. Runs that have none come first.
+func (t *Tracker) mayClaim(index int, look looks) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	part := t.partitions[index]
+	if part.held || part.ahead.Done {
+		return false
+	}
+	held := t.held()
+	if t.team == nil || held >= t.share() {
+		return t.team == nil
+	}
+	return part.looked != look && !t.team.taken(index) && !(held > 0 && t.team.others().hungry)
+}
+
+// held counts the partitions that are ours, stay so, and are not done. It must be called
+// with t.mu held.
 func (t *Tracker) held() (n int) {
 	for _, p := range t.partitions {
-		if p.held && !p.yielding {
+		if p.held && !p.yielding && !p.ahead.Done {
 			n++
 		}
 	}
 	return n
 }
 
+// share is how many partitions are ours to work on. If another run waits for one, only
+// those that runs hold are left. It must be called with t.mu held.
 func (t *Tracker) share() int {
 	if t.team == nil {
 		return len(t.partitions)
 	}
-	left, workers := 0, t.team.claimants()
-	for _, p := range t.partitions {
-		if !p.ahead.Done {
-			left++
+	others, left := t.team.others(), 0
+	if others.waits {
+		left = others.held + t.held()
+	} else {
+		for _, p := range t.partitions {
+			if !p.ahead.Done {
+				left++
+			}
 		}
 	}
-	return (left + workers - 1) / workers
+	return (left + others.runs) / (others.runs + 1)
+}
+
+// state returns what the roster says of this worker.
+func (t *Tracker) state() (holds []int, waits bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	left := false
+	for i, p := range t.partitions {
+		if p.held {
+			holds = append(holds, i)
+		}
+		left = left || !p.ahead.Done && !p.held
+	}
+	return holds, left && t.waiting > 0 && t.looked && t.held() < t.share()
+}
+
+// demand tells the others whether this worker needs a share of the rate. It must be called
+// with t.mu held, after every change of what it depends on.
+func (t *Tracker) demand() {
+	if t.team == nil {
+		return
+	}
+	uses := t.engaged
+	for _, p := range t.partitions {
+		if p.held && !p.ahead.Done && !p.drained() {
+			uses++
+		}
+	}
+	t.team.want(uses - t.uses)
+	if uses == 0 && t.uses > 0 { // others may wait for what is not saved
+		signal(t.urgent)
+		signal(t.wake)
+	}
+	t.uses = uses
+	if uses == 0 && t.waiting > 0 && t.looked {
+		t.team.waitsSince(time.Now())
+	} else {
+		t.team.waitsSince(time.Time{})
+	}
+}
+
+// Engage asks for a share of the rate although this worker may hold no partition, until
+// the function that it returns is called.
+func (t *Tracker) Engage() (done func()) {
+	add := func(n int) {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.engaged += n
+		t.demand()
+	}
+	add(1)
+	return func() { add(-1) }
+}
+
+// OnShare passes the share of the rate of this worker to use, now and whenever it changes.
+func (t *Tracker) OnShare(use func(Share)) { t.team.onShare(use) }
+
+// shed hands over a partition if another run waits and has none: one after the other, that
+// in which the fewest items are done, since it has the most left if all are equal.
+func (t *Tracker) shed() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i, p := range t.partitions {
+		offered := !p.held && !p.ahead.Done && time.Since(p.given) < offerFor && !t.team.taken(i)
+		if p.held && p.yielding || offered {
+			return
+		}
+	}
+	if !t.team.gives(t.held()) {
+		return
+	}
+	var least *tracked
+	for _, p := range t.partitions {
+		if p.held && !p.ahead.Done && (least == nil || p.behind(least)) {
+			least = p
+		}
+	}
+	if least == nil {
+		return
+	}
+	least.yielding = true
+	close(least.give)
+	t.release(least)
+	t.demand()
+}
+
+func (p *tracked) behind(other *tracked) bool {
+	return cmp.Or(cmp.Compare(p.ahead.Counts.Items.Seen, other.ahead.Counts.Items.Seen),
+		cmp.Compare(len(p.open), len(other.open))) < 0
+}
+
+// offerFor is how long a partition that was handed over is left to the run that waits for
+// it, before another one is handed over.
+const offerFor = 2 * time.Second
+
+// release makes a partition be saved at once that another run waits for: one that is to be
+// given up and has no open page, and one that is done, since a run that waits ends with the
+// pass. It must be called with t.mu held.
+func (t *Tracker) release(part *tracked) {
+	if part.drained() || t.team != nil && part.ahead.Done && t.team.others().waits {
+		signal(t.urgent) // first, so that the save which follows is the one that is meant
+		signal(t.wake)
+	}
 }
 
 // acquire makes a partition ours unless a living worker has it, or another is
@@ -196,6 +378,8 @@ func (t *Tracker) hold(part *tracked, progress Progress, entry Entry) {
 	defer t.mu.Unlock()
 	part.ahead, part.entry, part.held, part.yielding = progress, entry, true, false
 	part.ledger, part.unsaved, part.open = nil, 0, nil
+	part.give, part.left = make(chan struct{}), false
+	t.demand()
 }
 
 // Workers is how many workers were on the pass when this one looked last.
@@ -212,7 +396,7 @@ func (t *Tracker) Close(ctx context.Context) error {
 			continue
 		}
 		t.mu.Lock()
-		part.yielding, part.open = true, nil // pages that are not complete are read again
+		part.yielding, part.left, part.open = true, true, nil // pages that are not complete are read again
 		s := part.snapshot()
 		t.mu.Unlock()
 		if err := t.save(ctx, s); err != nil {

@@ -11,6 +11,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Status says whether a pass has reached its end.
@@ -485,15 +487,13 @@ func (p *Passes) Identify(ctx context.Context, pass Pass) (Pass, error) {
 // partition.
 func (p *Passes) Logs(ctx context.Context, pass Pass) ([]AuditLog, error) {
 	logs := slices.Clone(pass.Logs)
-	for t, target := range pass.Targets {
-		for i := range target.Partitions {
-			progress, err := p.Progress(ctx, pass.Number, t, i)
-			if err != nil {
-				return nil, err
-			}
-			if progress.Log != nil && !slices.Contains(logs, *progress.Log) {
-				logs = append(logs, *progress.Log)
-			}
+	all, err := p.readAll(ctx, pass)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range all {
+		if r.Log != nil && !slices.Contains(logs, *r.Log) {
+			logs = append(logs, *r.Log)
 		}
 	}
 	return logs, nil
@@ -501,15 +501,9 @@ func (p *Passes) Logs(ctx context.Context, pass Pass) ([]AuditLog, error) {
 
 // Done says whether every partition of a pass is done, by the records themselves.
 func (p *Passes) Done(ctx context.Context, pass Pass) (bool, error) {
-	for t, target := range pass.Targets {
-		for i := range target.Partitions {
-			progress, err := p.Progress(ctx, pass.Number, t, i)
-			if err != nil || !progress.Done {
-				return false, err
-			}
-		}
-	}
-	return true, nil
+	all, err := p.readAll(ctx, pass)
+	undone := slices.ContainsFunc(all, func(r progressRecord) bool { return !r.Done })
+	return err == nil && !undone, err
 }
 
 // Progress returns how far a pass is in the partition of a target, both counted
@@ -527,20 +521,51 @@ func (p *Passes) progress(ctx context.Context, number, target, partition int) (p
 	return progress, e, err
 }
 
+// readers is how many records of partitions are read at the same time.
+const readers = 8
+
+// progressRecord is the record of a partition, with its place in the pass.
+type progressRecord struct {
+	Progress
+	target, index int
+	entry         Entry
+}
+
+// readAll returns the records of all partitions of a pass, in its order.
+func (p *Passes) readAll(ctx context.Context, pass Pass) (all []progressRecord, err error) {
+	for t, target := range pass.Targets {
+		for i := range target.Partitions {
+			all = append(all, progressRecord{target: t, index: i})
+		}
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(readers)
+	for i := range all {
+		group.Go(func() (err error) {
+			r := &all[i]
+			r.Progress, r.entry, err = p.progress(ctx, pass.Number, r.target, r.index)
+			return err
+		})
+	}
+	return all, group.Wait()
+}
+
 // Totals returns what the pass counted so far, by target, with what retries
 // changed since.
 func (p *Passes) Totals(ctx context.Context, pass Pass) (map[string]Counts, error) {
 	totals := map[string]Counts{}
-	for t, target := range pass.Targets {
-		var sum Counts
-		for i := range target.Partitions {
-			progress, err := p.Progress(ctx, pass.Number, t, i)
-			if err != nil {
-				return nil, err
-			}
-			sum.Add(progress.Counts)
-		}
-		totals[target.Name] = sum
+	for _, target := range pass.Targets {
+		totals[target.Name] = Counts{}
+	}
+	all, err := p.readAll(ctx, pass)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range all {
+		name := pass.Targets[r.target].Name
+		sum := totals[name]
+		sum.Add(r.Counts)
+		totals[name] = sum
 	}
 	for chunk, err := range p.Ledger(ctx, pass) {
 		if err != nil {

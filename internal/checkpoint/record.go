@@ -2,6 +2,7 @@ package checkpoint
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -36,14 +37,20 @@ func (e *CorruptError) Error() string {
 type SchemaError struct {
 	ID     string
 	Schema int
+	Known  int // the last version that this program reads; 0 stands for that of all records
 }
+
+// Newer reports whether a newer program wrote the record.
+func (e *SchemaError) Newer() bool { return e.Schema > e.known() }
+
+func (e *SchemaError) known() int { return cmp.Or(e.Known, schema) }
 
 func (e *SchemaError) Error() string {
 	which := "newer"
-	if e.Schema < schema {
+	if !e.Newer() {
 		which = "older"
 	}
-	return fmt.Sprintf("record %s of the checkpoint has schema %d, and this rotator knows %d: finish the pass with the %s rotator, or let rotator run --restart begin a new one, which keeps the record", e.ID, e.Schema, schema, which)
+	return fmt.Sprintf("record %s of the checkpoint has schema %d, and this rotator knows %d: finish the pass with the %s rotator, or let rotator run --restart begin a new one, which keeps the record", e.ID, e.Schema, e.known(), which)
 }
 
 // Untrusted says whether err means that a record is there and cannot be used.
@@ -51,6 +58,12 @@ func Untrusted(err error) bool {
 	var corrupt *CorruptError
 	var other *SchemaError
 	return errors.As(err, &corrupt) || errors.As(err, &other)
+}
+
+// OfNewer reports whether err means that a newer program wrote a record.
+func OfNewer(err error) bool {
+	var other *SchemaError
+	return errors.As(err, &other) && other.Newer()
 }
 
 // Encode makes a record of kind out of v.

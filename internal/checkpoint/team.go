@@ -4,90 +4,127 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 )
 
-// roster says which workers are on the last pass of a job. Each adds to its own
-// beat; nobody's clock is compared with another's.
-type roster struct {
-	Pass    int              `json:"pass"`
-	Workers map[string]int64 `json:"workers"`          // beats, by the id of the worker
-	Guests  map[string]bool  `json:"guests,omitempty"` // those among them that claim no partition
+// How often a run reads the roster. It is never less often than it must write.
+const (
+	// readAlone is the interval of a run that is alone on its pass.
+	readAlone = time.Second
+	// A run beside others reads more rarely the longer nothing has changed: after
+	// 1/readPart of that time, at least readSoon and at most readShared. One that waits
+	// for a partition does so by the time that it has waited, up to readAlone.
+	readSoon   = 100 * time.Millisecond
+	readShared = 500 * time.Millisecond
+	readPart   = 80
+	// soonFor is how long a run that waits until the others have seen a division reads
+	// at intervals of readSoon. Those that have not seen it by then may be dead.
+	soonFor = 2 * time.Second
+	// idleAfter is how long a run has nothing to send until it is idle, unless it knows
+	// that no partition is free.
+	idleAfter = 200 * time.Millisecond
+	// writeParts is how many times a run writes its entry within its lease.
+	writeParts = 3
+)
+
+// lapse returns how long a run sends requests after it began the last write of its entry
+// that succeeded. The others take it for dead after the lease, which begins later for
+// them, when they read that entry.
+func lapse(lease time.Duration) time.Duration { return lease - lease/10 }
+
+// Share is the part of the rate that a run may use.
+type Share struct {
+	// Runs is the number of runs that divide the rate; 0 if this run must not send.
+	Runs int
+	// Until is when the share ends, unless it is renewed. Zero: it does not end.
+	Until time.Time
 }
 
-// drop strikes a worker off.
-func (r *roster) drop(id string) {
-	delete(r.Workers, id)
-	delete(r.Guests, id)
-}
+// sole is the share of a run on a checkpoint that no other process uses.
+var sole = Share{Runs: 1}
 
-// mendRoster puts an empty roster of a pass in the place of one that cannot be
-// trusted, which it keeps: nobody could join the pass otherwise. It comes after the
-// head: a roster of a pass that the head does not name would fence everybody off.
-func (p *Passes) mendRoster(ctx context.Context, pass int) error {
-	for range beatAttempts {
-		var r roster
-		before, broken, err := p.look(ctx, p.rosterID(), "roster", &r)
-		if err != nil || !broken {
-			return err
-		}
-		if err := p.keep(ctx, before); err != nil {
-			return err
-		}
-		err = p.swap(ctx, before, p.rosterID(), "roster", roster{Pass: pass, Workers: map[string]int64{}})
-		if !errors.Is(err, ErrConflict) {
-			return err
-		}
-	}
-	return ErrConflict
-}
-
-// team is what one worker knows of the others on its pass. A worker whose beat
-// stood still for a whole lease, by the monotonic clock of whoever watches, is
-// taken for dead: it leaves the roster, and its partitions are free. That is only
-// a belief, and the clocks may be wrong; what keeps a worker that was given up
-// from moving a cursor is that the record of the partition has changed under it.
+// team is the membership of one run on its pass, and what it knows of the others. A run
+// whose beat stood still for a whole lease, by the monotonic clock of the observer, is
+// taken for dead: it leaves the roster, and its partitions are free. Clocks may be wrong.
+// What keeps a run that was given up from moving a cursor is that the record of the
+// partition has changed.
 type team struct {
 	passes *Passes
 	pass   int
 	me     string
 	guest  bool // it claims no partition
 	lease  time.Duration
+	// state returns the partitions that this run holds, and whether it waits for one.
+	// It is nil for a guest.
+	state func() (holds []int, waits bool)
+	// shed is called without locks while another run waits and has no partition.
+	shed func()
 
 	beating turn // of reading and writing the roster
-	joined  bool // guarded by beating
-	// ready is when every living worker has seen this one, and shares with it.
-	ready time.Time
+	// The following fields are guarded by beating.
+	joined bool
+	fenced bool
+	seen   map[string]sighting // of the others
 
-	mu   sync.Mutex
-	seen map[string]sighting // the others; replaced, never changed
+	wake chan struct{} // holds a token when there is something to write
+
+	mu      sync.Mutex
+	written time.Time // when the last write that succeeded began
+	failing bool      // the last beat failed
+	view    roster    // as read or written last
+	wanted  int       // uses of the rate
+	idle    time.Time // since when there is none
+	asked   time.Time // since when it waits for its share
+	waiting time.Time // since when it waits for a partition; zero if it does not
+	moved   time.Time // when the others in view changed last
+	share   Share
+	use     func(Share) // receives each new share
+	version int         // of the members and their partitions in view
+	news    chan struct{}
 }
 
 func newTeam(passes *Passes, pass int, me string, lease time.Duration) *team {
-	return &team{passes: passes, pass: pass, me: me, lease: lease, beating: make(turn, 1), seen: map[string]sighting{}}
+	return &team{
+		passes:  passes,
+		pass:    pass,
+		me:      me,
+		lease:   lease,
+		shed:    func() {},
+		beating: make(turn, 1),
+		seen:    map[string]sighting{},
+		wake:    make(chan struct{}, 1),
+		use:     func(Share) {},
+		news:    make(chan struct{}),
+	}
 }
 
 // sighting is when a beat was first seen.
 type sighting struct {
-	beat  int64
-	at    time.Time
-	guest bool
+	beat int64
+	at   time.Time
 }
 
 // beatAttempts bounds how often one beat is tried while others write the roster.
 const beatAttempts = 50
 
-// beat says that this worker is alive, joining the pass with the first, looks who
-// else is, and strikes off those who are not. ErrFenced when this worker was
-// struck off itself, or when the job is at a later pass.
+// beat reads the roster, applies the division of the rate that it finds, and writes the
+// entry of this run if there is something new to say or the last write is too old. The
+// first beat joins the pass. ErrFenced if this run was struck off, or if the job is at a
+// later pass; the run has no share then.
 func (t *team) beat(ctx context.Context) error {
 	if err := t.beating.take(ctx); err != nil {
 		return err
 	}
 	defer t.beating.give()
-	for n := range beatAttempts { // of those who collide, one always wins
+	for n := range beatAttempts { // of those that collide, one always wins
 		err := t.tryBeat(ctx)
+		if errors.Is(err, ErrFenced) {
+			t.fenced = true
+			t.divide(Share{})
+		}
 		if !errors.Is(err, ErrConflict) {
 			return err
 		}
@@ -99,129 +136,364 @@ func (t *team) beat(ctx context.Context) error {
 }
 
 func (t *team) tryBeat(ctx context.Context) error {
-	var r roster
-	before, err := t.passes.fetch(ctx, t.passes.rosterID(), "roster", &r)
-	if err != nil && !errors.Is(err, ErrNotFound) {
+	began := time.Now()
+	stored, before, err := t.read(ctx)
+	if err != nil {
 		return err
 	}
-	if r.Pass > t.pass || t.joined && (r.Pass < t.pass || r.Workers[t.me] == 0) {
+	me, listed := stored.Members[t.me]
+	if t.fenced || t.joined && !listed {
 		return ErrFenced
 	}
-	// Who is still on an earlier pass learns with its next beat that this is over.
-	late := r.Pass < t.pass && len(r.Workers) > 0
-	if r.Pass < t.pass || r.Workers == nil {
-		r = roster{Pass: t.pass, Workers: map[string]int64{}}
+	dead := t.look(stored, began)
+	if listed {
+		t.keep(stored) // before the entry says that this run has seen the division
 	}
-	seen := t.strikeOff(&r)
-	r.Workers[t.me]++
-	if t.guest {
-		if r.Guests == nil {
-			r.Guests = map[string]bool{}
-		}
-		r.Guests[t.me] = true
+	next, busy := t.next(stored, me, began)
+	for _, id := range dead {
+		next.drop(id)
 	}
-	if err := t.passes.swap(ctx, before, t.passes.rosterID(), "roster", r); err != nil {
+	if listed && len(dead) == 0 && began.Sub(t.lastWrite()) < t.lease/writeParts && me.equal(next.Members[t.me]) {
+		return nil
+	}
+	if !busy {
+		t.divide(Share{})
+	}
+	m := next.Members[t.me]
+	m.Beat++
+	next.set(t.me, m, busy)
+	if err := t.passes.swap(ctx, before, t.passes.rosterID(), "roster", next); err != nil {
 		return err
-	}
-	if !t.joined && (late || len(seen) > 0) {
-		t.ready = time.Now().Add(t.lease / 3)
 	}
 	t.joined = true
 	t.mu.Lock()
-	t.seen = seen
+	t.written = began
 	t.mu.Unlock()
+	t.keep(next)
 	return nil
 }
 
-// strikeOff takes the workers off the roster whose beat stands still, and returns
-// the others.
-func (t *team) strikeOff(r *roster) map[string]sighting {
-	now, seen := time.Now(), map[string]sighting{}
-	for id, beat := range r.Workers {
+// read returns the roster as it stands for this run.
+func (t *team) read(ctx context.Context) (r roster, before Entry, err error) {
+	var stored roster
+	before, err = t.passes.fetch(ctx, t.passes.rosterID(), "roster", &stored)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return roster{}, Entry{}, err
+	}
+	r, err = stored.on(t.passes.rosterID(), t.pass)
+	if _, ghost := stored.Ghosts[t.me]; ghost && errors.Is(err, ErrFenced) {
+		// The runs of the later pass wait until this one says that it sends nothing more.
+		t.divide(Share{})
+		stored.drop(t.me)
+		if err := t.passes.swap(ctx, before, t.passes.rosterID(), "roster", stored); errors.Is(err, ErrConflict) {
+			return roster{}, Entry{}, ErrConflict // try again
+		}
+	}
+	return r.clone(), before, err
+}
+
+// next returns the roster with the entry that this run is to have, and whether the run is
+// busy. Without a beat added, an entry that is as before need not be written.
+func (t *team) next(stored roster, me member, now time.Time) (next roster, busy bool) {
+	me.Guest = t.guest
+	if t.state != nil {
+		me.Holds, me.Waits = t.state()
+	}
+	if len(stored.Members) <= 1 && len(stored.Ghosts) == 0 {
+		me.Holds = nil // no other run reads it
+	}
+	t.mu.Lock()
+	busy = t.wanted > 0 || me.Busy > 0 && t.waiting.IsZero() && now.Sub(t.idle) < idleAfter
+	t.mu.Unlock()
+	next = stored.clone()
+	next.set(t.me, me, busy)
+	return next, busy
+}
+
+// look notes the beats of the others, and returns those that stood still for a lease.
+func (t *team) look(r roster, now time.Time) (dead []string) {
+	beats := maps.Clone(r.Ghosts)
+	if beats == nil {
+		beats = map[string]int64{}
+	}
+	for id, m := range r.Members {
+		beats[id] = m.Beat
+	}
+	seen := map[string]sighting{}
+	for id, beat := range beats {
 		last, known := t.seen[id]
 		switch {
 		case id == t.me:
 		case !known || last.beat != beat:
-			seen[id] = sighting{beat: beat, at: now, guest: r.Guests[id]}
-		case now.Sub(last.at) > t.lease:
-			r.drop(id)
+			seen[id] = sighting{beat: beat, at: now}
 		default:
 			seen[id] = last
+			if now.Sub(last.at) > t.lease {
+				dead = append(dead, id)
+			}
 		}
 	}
-	return seen
+	t.seen = seen
+	slices.Sort(dead)
+	return dead
 }
 
-// alive says whether the worker was on the roster, apart from ourselves, when we
-// wrote it last.
+// keep makes a roster that lists this run its view, and applies the share in it.
+func (t *team) keep(r roster) {
+	t.mu.Lock()
+	share := Share{Runs: r.share(t.me), Until: t.written.Add(lapse(t.lease))}
+	moved := !t.view.sameWork(r, t.me)
+	if moved || r.Division != t.view.Division {
+		t.moved = time.Now()
+	}
+	t.view = r
+	if moved {
+		t.version++
+		close(t.news)
+		t.news = make(chan struct{})
+	}
+	t.mu.Unlock()
+	t.divide(share)
+	if t.others().hungry {
+		t.shed()
+	}
+}
+
+// sameWork reports whether the others are the same, with the same partitions.
+func (r roster) sameWork(other roster, me string) bool {
+	same := func(a, b member) bool {
+		return a.Waits == b.Waits && a.Guest == b.Guest && slices.Equal(a.Holds, b.Holds)
+	}
+	a, b := maps.Clone(r.Members), maps.Clone(other.Members)
+	delete(a, me)
+	delete(b, me)
+	return maps.EqualFunc(a, b, same)
+}
+
+// divide passes a share on. The receiver has applied it when divide returns.
+func (t *team) divide(share Share) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if share.Runs > 0 {
+		t.asked = time.Time{}
+	}
+	t.share = share
+	t.use(share)
+}
+
+// onShare sets the receiver of shares. It must not call the team.
+func (t *team) onShare(use func(Share)) {
+	if t == nil {
+		use(sole)
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.use = use
+	use(t.share)
+}
+
+// want adds uses of the rate; a negative number takes some away.
+func (t *team) want(uses int) {
+	if t == nil || uses == 0 {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	before := t.wanted
+	t.wanted += uses
+	switch {
+	case before == 0:
+		t.asked = time.Now()
+		signal(t.wake)
+	case t.wanted == 0:
+		t.idle = time.Now()
+		signal(t.wake)
+	}
+}
+
+// say makes the run write its entry soon, if there are others to read it.
+func (t *team) say() {
+	if t.size() > 1 {
+		signal(t.wake)
+	}
+}
+
+// alive reports whether another run was on the roster when it was read last.
 func (t *team) alive(id string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	_, ok := t.seen[id]
-	return ok
+	_, ok := t.view.Members[id]
+	_, ghost := t.view.Ghosts[id]
+	return id != t.me && (ok || ghost)
 }
 
-// size is how many workers there are, with this one. Nobody but this one is in a nil
-// team.
+// taken reports whether another run holds a partition, as it said last.
+func (t *team) taken(partition int) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for id, m := range t.view.Members {
+		if id != t.me && slices.Contains(m.Holds, partition) {
+			return true
+		}
+	}
+	return false
+}
+
+// size returns how many runs there are, with this one.
 func (t *team) size() int {
 	if t == nil {
 		return 1
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return len(t.seen) + 1
+	return len(t.view.Members)
 }
 
-// claimants is how many of them claim partitions, with this one.
-func (t *team) claimants() int {
+// waitsSince notes since when this run waits for a partition; zero if it does not.
+func (t *team) waitsSince(at time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	n := 1
-	for _, s := range t.seen {
-		if !s.guest {
-			n++
+	if t.waiting.IsZero() != at.IsZero() {
+		t.waiting = at
+		signal(t.wake)
+	}
+}
+
+// seenVersion returns a number that changes with the members and their partitions, and a
+// channel that is closed with the next change.
+func (t *team) seenVersion() (version int, changed <-chan struct{}) {
+	if t == nil {
+		return 0, nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.version, t.news
+}
+
+// others is what the other runs on the roster that claim partitions are at.
+type others struct {
+	runs   int
+	held   int  // partitions
+	waits  bool // one of them waits for a partition
+	hungry bool // one of them waits and has none
+}
+
+func (t *team) others() (o others) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for id, m := range t.view.Members {
+		if id == t.me || m.Guest {
+			continue
 		}
+		o.runs++
+		o.held += len(m.Holds)
+		o.waits = o.waits || m.Waits
+		o.hungry = o.hungry || m.hungry()
 	}
-	return n
+	return o
 }
 
-// await waits until every other worker knows of this one.
-func (t *team) await(ctx context.Context) error {
+// gives reports whether this run, which holds some partitions, is to give one up.
+func (t *team) gives(held int) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.view.gives(t.me, held)
+}
+
+// interval returns how long after a beat that ended now the next one is due.
+func (t *team) interval() time.Duration {
+	now := time.Now()
+	due := t.lease / writeParts
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	alone := len(t.view.Members) <= 1 && len(t.view.Ghosts) == 0
+	switch busy := t.view.Members[t.me].Busy > 0; {
+	case t.failing:
+		return min(due, readSoon)
+	case t.wanted == 0 && busy:
+		return max(min(due, t.idle.Add(idleAfter).Sub(now)), 0)
+	case alone:
+		return min(due, readAlone)
+	case t.wanted > 0 && t.share.Runs == 0 && now.Sub(t.asked) < soonFor:
+		return min(due, readSoon)
+	case t.wanted == 0 && !t.waiting.IsZero():
+		return min(due, max(readSoon, min(now.Sub(t.waiting)/readPart, readAlone)))
+	}
+	return min(due, max(readSoon, min(now.Sub(t.moved)/readPart, readShared)))
+}
+
+// ready waits until this run has a share of the rate.
+func (t *team) ready(ctx context.Context) error {
 	if t == nil {
 		return nil
 	}
-	return pause(ctx, time.Until(t.ready))
-}
-
-// beats keeps this worker on the roster until enough or failed is closed. What else
-// goes wrong than being struck off may pass: saving tells, and is what counts.
-func (t *team) beats(ctx context.Context, enough, failed <-chan struct{}) error {
-	if t == nil {
-		return nil
-	}
-	ticker := time.NewTicker(t.lease / 3)
-	defer ticker.Stop()
 	for {
-		select {
-		case <-ticker.C:
-		case <-enough:
-			return nil
-		case <-failed:
-			return nil
-		}
-		if closed(enough) {
+		t.mu.Lock()
+		share := t.share
+		t.mu.Unlock()
+		if share.Runs > 0 {
 			return nil
 		}
-		bounded, cancel := context.WithTimeout(ctx, t.lease)
-		err := t.beat(bounded)
-		cancel()
-		if errors.Is(err, ErrFenced) {
+		if err := pause(ctx, t.interval()); err != nil {
+			return err
+		}
+		if err := t.beat(ctx); ctx.Err() != nil || errors.Is(err, ErrFenced) {
 			return err
 		}
 	}
 }
 
-// leave takes this worker off the roster.
+// beats keeps this run on the roster until enough or failed is closed. Errors other than
+// of the record itself may pass: the run has no share while it cannot write its entry.
+// Once it has none for that reason, the patience of the store decides.
+func (t *team) beats(ctx context.Context, enough, failed <-chan struct{}) error {
+	if t == nil {
+		return nil
+	}
+	for {
+		timer := time.NewTimer(t.interval())
+		select {
+		case <-timer.C:
+		case <-t.wake:
+		case <-enough:
+		case <-failed:
+		}
+		timer.Stop()
+		if closed(enough) || closed(failed) {
+			return nil
+		}
+		if err := t.renew(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// renew is a beat that ends within the lease while this run may still send.
+func (t *team) renew(ctx context.Context) error {
+	lapsed := time.Since(t.lastWrite()) > lapse(t.lease)
+	bounded, cancel := ctx, context.CancelFunc(func() {})
+	if !lapsed {
+		bounded, cancel = context.WithTimeout(ctx, t.lease)
+	}
+	defer cancel()
+	err := t.beat(bounded)
+	t.mu.Lock()
+	t.failing = err != nil
+	t.mu.Unlock()
+	if errors.Is(err, ErrFenced) || Untrusted(err) || lapsed && ctx.Err() == nil {
+		return err
+	}
+	return nil
+}
+
+func (t *team) lastWrite() time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.written
+}
+
+// leave takes this run off the roster, without a share.
 func (t *team) leave(ctx context.Context) error {
 	if t == nil {
 		return nil
@@ -230,10 +502,13 @@ func (t *team) leave(ctx context.Context) error {
 		return err
 	}
 	defer t.beating.give()
+	t.divide(Share{})
 	for range beatAttempts {
-		var r roster
-		before, err := t.passes.fetch(ctx, t.passes.rosterID(), "roster", &r)
-		if errors.Is(err, ErrNotFound) || err == nil && (r.Pass != t.pass || r.Workers[t.me] == 0) {
+		r, before, err := t.read(ctx)
+		if errors.Is(err, ErrConflict) {
+			continue
+		}
+		if _, listed := r.Members[t.me]; errors.Is(err, ErrFenced) || err == nil && !listed {
 			return nil
 		}
 		if err != nil {

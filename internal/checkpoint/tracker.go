@@ -48,9 +48,12 @@ type Tracker struct {
 	passes   *Passes
 	pass     int
 	options  TrackOptions
-	team     *team     // nil: no other process works on the pass
-	claiming turn      // of claiming a partition
-	nothing  time.Time // when there was none to claim; guarded by claiming
+	team     *team // nil: no other process works on the pass
+	claiming turn  // of claiming a partition
+	// looks counts the times after which every partition that is not done may be looked
+	// at again, the last at lookedAt; both guarded by claiming.
+	looks    int
+	lookedAt time.Time
 	// wake holds a token when there is something to save, urgent when a scanner
 	// waits for it.
 	wake, urgent chan struct{}
@@ -62,6 +65,10 @@ type Tracker struct {
 	mu         sync.Mutex
 	partitions []*tracked
 	saved      chan struct{} // closed and replaced by every save
+	waiting    int           // scanners without a partition
+	looked     bool          // none is free, as of the last look
+	engaged    int           // uses of the rate without a partition
+	uses       int           // of the rate, as the team was told
 }
 
 // tracked is one partition. All is guarded by Tracker.mu; the entry of one that
@@ -77,7 +84,15 @@ type tracked struct {
 	unsaved    int           // pages in ahead that are not saved
 	open       []*PageTicket // begun and not in ahead, in order
 	hasWaiters bool
+	give       chan struct{} // Claimed.Give
+	left       bool          // its scanner begins no more pages, since it yields
+	given      time.Time     // when it was handed over last
+	looked     looks         // when it was last seen to be another run's
 }
+
+// drained reports whether a partition that is to be given up has no open page, and will
+// have none.
+func (p *tracked) drained() bool { return p.yielding && p.left && len(p.open) == 0 }
 
 // PageTicket stands for one page that is being worked on.
 type PageTicket struct {
@@ -101,17 +116,22 @@ func (p *Passes) Track(ctx context.Context, pass Pass, options TrackOptions) (*T
 	}
 	t := &Tracker{passes: p, pass: pass.Number, options: options, claiming: make(turn, 1), wake: make(chan struct{}, 1),
 		urgent: make(chan struct{}, 1), saved: make(chan struct{})}
-	for ti, target := range pass.Targets {
-		for i := range target.Partitions {
-			progress, entry, err := p.progress(ctx, pass.Number, ti, i)
-			if err != nil {
-				return nil, err
-			}
-			t.partitions = append(t.partitions, &tracked{target: target.Name, t: ti, i: i, entry: entry, ahead: progress})
-		}
+	all, err := p.readAll(ctx, pass)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range all {
+		t.partitions = append(t.partitions, &tracked{
+			target: pass.Targets[r.target].Name,
+			t:      r.target,
+			i:      r.index,
+			entry:  r.entry,
+			ahead:  r.Progress,
+		})
 	}
 	if options.Lease > 0 {
 		t.team = newTeam(p, pass.Number, options.Worker, options.Lease)
+		t.team.state, t.team.shed = t.state, t.shed
 		if err := t.team.beat(ctx); err != nil {
 			return nil, err
 		}
@@ -126,10 +146,11 @@ func (t *Tracker) Begin(ctx context.Context, partition int) (*PageTicket, error)
 	part := t.partitions[partition]
 	for {
 		t.mu.Lock()
-		if t.held() > t.share() {
-			part.yielding = true
+		if part.yielding || t.held() > t.share() {
+			part.yielding, part.left = true, true
+			t.release(part)
+			t.demand()
 			t.mu.Unlock()
-			signal(t.wake)
 			return nil, ErrYield
 		}
 		if len(part.open)+part.unsaved < t.options.Window {
@@ -139,17 +160,33 @@ func (t *Tracker) Begin(ctx context.Context, partition int) (*PageTicket, error)
 			return ticket, nil
 		}
 		part.hasWaiters = true
-		saved, urgent := t.saved, part.unsaved > 0
+		saved, give, urgent := t.saved, part.give, part.unsaved > 0
 		t.mu.Unlock()
 		if urgent {
 			signal(t.urgent)
 		}
 		select {
 		case <-saved:
+		case <-give:
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// Withdraw takes a page back of which no slot was looked at, since the partition is to be
+// handed over. It must be the last page of the partition that was announced, and no other
+// may be announced afterwards.
+func (p *PageTicket) Withdraw() {
+	t := p.tracker
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if last := len(p.part.open) - 1; last >= 0 && p.part.open[last] == p {
+		p.part.open = p.part.open[:last]
+	}
+	p.part.left = true
+	t.release(p.part)
+	t.demand()
 }
 
 // Complete says that every slot of the page has its outcome. Next is the cursor
@@ -160,6 +197,8 @@ func (p *PageTicket) Complete(next []byte, last bool, counts Counts, ledger []Le
 	p.done, p.next, p.last, p.counts, p.ledger = true, next, last, counts, ledger
 	moved := p.part.advance()
 	urgent := moved && p.part.hasWaiters
+	t.release(p.part)
+	t.demand()
 	t.mu.Unlock()
 	if urgent { // first, so that the save which follows is the one that was waited for
 		signal(t.urgent)
@@ -286,7 +325,7 @@ func (t *Tracker) collect() []snapshot {
 	defer t.mu.Unlock()
 	var batch []snapshot
 	for _, part := range t.partitions {
-		if part.held && (part.unsaved > 0 || part.yielding && len(part.open) == 0) {
+		if part.held && (part.unsaved > 0 || part.drained()) {
 			batch = append(batch, part.snapshot())
 		}
 	}
@@ -297,7 +336,7 @@ func (t *Tracker) collect() []snapshot {
 func (p *tracked) snapshot() snapshot {
 	s := snapshot{part: p, progress: p.ahead, ledger: p.ledger, pages: p.unsaved}
 	s.progress.Counts, s.progress.Chunks = p.ahead.Counts.clone(), slices.Clone(p.ahead.Chunks)
-	s.release = p.ahead.Done || p.yielding && len(p.open) == 0
+	s.release = p.ahead.Done || p.drained()
 	return s
 }
 
@@ -330,6 +369,11 @@ func (t *Tracker) save(ctx context.Context, s snapshot) error {
 	s.part.hasWaiters = false
 	if s.release {
 		s.part.held = false
+		if s.part.yielding {
+			s.part.given = time.Now()
+		}
+		t.demand()
+		t.team.say()
 	}
 	return nil
 }

@@ -56,6 +56,11 @@ func (b *binder) bind(node *yaml.Node, into reflect.Value, field string) {
 		b.bindShare(node, into, field)
 		return
 	}
+	if into.Type() == reflect.TypeFor[Segments]() && node.Kind == yaml.ScalarNode &&
+		node.Value == autoWord {
+		into.SetInt(int64(segmentsAuto))
+		return
+	}
 	switch into.Kind() {
 	case reflect.Struct:
 		b.bindStruct(node, into, field)

@@ -30,7 +30,10 @@ func (j *Job) setDefaults(directory string) {
 		field := element("targets", i)
 		t := &j.Targets[i]
 		if t.DynamoDB != nil {
-			setDefault(j, field+".dynamodb.segments", &t.DynamoDB.Segments, DefaultSegments)
+			setDefault(j, field+".dynamodb.segments", &t.DynamoDB.Segments, segmentsAuto)
+			if t.DynamoDB.Segments == segmentsAuto {
+				t.DynamoDB.Segments = j.autoSegments()
+			}
 			setDefault(j, field+".dynamodb.batch_writes", &t.DynamoDB.BatchWrites, DefaultBatches)
 		}
 		if t.ContextFile != nil && t.ContextFile.Path != "" {
@@ -52,6 +55,15 @@ func setDefault[T any](j *Job, field string, value *T, preset T) {
 	if !j.source.written(field) {
 		*value = preset
 	}
+}
+
+// autoSegments returns the number of segments that auto stands for. A run reads several
+// segments at once. Others can only take part if there are more.
+func (j *Job) autoSegments() Segments {
+	if strings.HasPrefix(j.Checkpoint, fileScheme) {
+		return AutoSegments
+	}
+	return AutoSharedSegments
 }
 
 // under makes a relative path start at the directory of the job file.

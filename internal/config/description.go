@@ -96,7 +96,7 @@ func description(name string) string {
 	case "DynamoDB.Table":
 		return "Name or ARN of the table. Required."
 	case "DynamoDB.Segments":
-		return "Number of segments of the parallel scan, 1 to 1,000,000; frozen when a pass begins. Default 8."
+		return "Number of segments of the parallel scan, 1 to 1,000,000, or auto: 8, and 64 if the checkpoint is in a table or a bucket, so that several runs can share them. Frozen when a pass begins. Default auto."
 	case "DynamoDB.ReadCapacity":
 		return "Most read capacity units per second. Default: no limit."
 	case "DynamoDB.WriteCapacity":

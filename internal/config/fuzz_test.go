@@ -158,20 +158,16 @@ func (s jsonSchema) check(root jsonSchema, at string, value any) (wrong []string
 	for keyword, says := range s {
 		ok, known := true, true
 		switch v := value.(type) {
+		default:
+			if keyword == "oneOf" {
+				ok = s.oneOf(root, at, says, v)
+				break
+			}
+			ok, known = s.scalar(keyword, says, v)
 		case map[string]any:
 			ok, known = s.object(root, at, keyword, says, v, &wrong)
 		case []any:
 			ok, known = s.list(root, at, keyword, says, v, &wrong)
-		case string:
-			ok, known = s.text(keyword, says, v)
-		case bool:
-			ok, known = says == "boolean" || keyword != "type", keyword == "type"
-		case int64:
-			ok, known = s.number(keyword, says, float64(v), true)
-		case float64:
-			ok, known = s.number(keyword, says, v, false)
-		default:
-			ok = keyword != "type"
 		}
 		switch keyword {
 		case "$ref":
@@ -189,6 +185,31 @@ func (s jsonSchema) check(root jsonSchema, at string, value any) (wrong []string
 	return wrong
 }
 
+func (s jsonSchema) scalar(keyword string, says, value any) (ok, known bool) {
+	switch v := value.(type) {
+	case string:
+		return s.text(keyword, says, v)
+	case bool:
+		return says == "boolean" || keyword != "type", keyword == "type"
+	case int64:
+		return s.number(keyword, says, float64(v), true)
+	case float64:
+		return s.number(keyword, says, v, false)
+	}
+	return keyword != "type", true
+}
+
+// oneOf reports whether a value matches exactly one of several schemas.
+func (s jsonSchema) oneOf(root jsonSchema, at string, says, value any) bool {
+	matching := 0
+	for _, one := range says.([]any) {
+		if len(jsonSchema(one.(map[string]any)).check(root, at, value)) == 0 {
+			matching++
+		}
+	}
+	return matching == 1
+}
+
 func (s jsonSchema) object(root jsonSchema, at, keyword string, says any, v map[string]any, wrong *[]string) (ok, known bool) {
 	properties, _ := s["properties"].(map[string]any)
 	switch keyword {
@@ -197,13 +218,7 @@ func (s jsonSchema) object(root jsonSchema, at, keyword string, says any, v map[
 	case "required":
 		return !slices.ContainsFunc(says.([]any), func(name any) bool { _, has := v[name.(string)]; return !has }), true
 	case "oneOf":
-		matching := 0
-		for _, one := range says.([]any) {
-			if len(jsonSchema(one.(map[string]any)).check(root, at, v)) == 0 {
-				matching++
-			}
-		}
-		return matching == 1, true
+		return s.oneOf(root, at, says, v), true
 	case "properties":
 		for name, property := range properties {
 			if inner, has := v[name]; has {

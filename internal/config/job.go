@@ -10,6 +10,7 @@
 package config
 
 import (
+	"math"
 	"regexp"
 	"strconv"
 	"strings"
@@ -19,7 +20,6 @@ import (
 // The defaults of the fields that have one.
 const (
 	DefaultRate       = 1000 // ReEncrypt requests per second
-	DefaultSegments   = 8
 	DefaultMaxOutage  = Duration(10 * time.Minute)
 	DefaultCheckpoint = "file:.rotator/state.db"
 	DefaultLease      = Duration(30 * time.Second)
@@ -233,13 +233,27 @@ type ContextFile struct {
 	Name string `yaml:"name" jsonschema:"required,minLength=1"`
 }
 
+// Segments is a number of segments of a parallel scan.
+type Segments int
+
+// The numbers of segments that auto stands for.
+const (
+	AutoSegments       Segments = 8
+	AutoSharedSegments Segments = 64 // if several runs may share the pass
+
+	segmentsAuto Segments = math.MinInt // auto, before its number is known
+	mostSegments Segments = 1_000_000
+	autoWord              = "auto"
+)
+
 // DynamoDB names a table.
 type DynamoDB struct {
 	// Name or ARN of the table. Required.
 	Table string `yaml:"table" jsonschema:"required,minLength=1"`
-	// Number of segments of the parallel scan, 1 to 1,000,000; frozen when a
-	// pass begins. Default 8.
-	Segments int `yaml:"segments" jsonschema:"minimum=1,maximum=1000000,default=8"`
+	// Number of segments of the parallel scan, 1 to 1,000,000, or auto: 8, and 64
+	// if the checkpoint is in a table or a bucket, so that several runs can share
+	// them. Frozen when a pass begins. Default auto.
+	Segments Segments `yaml:"segments"`
 	// Most read capacity units per second. Default: no limit.
 	ReadCapacity float64 `yaml:"read_capacity" jsonschema:"exclusiveMinimum=0"`
 	// Most write capacity units per second. Default: no limit.

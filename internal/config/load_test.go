@@ -140,6 +140,22 @@ workers: 1
 	}
 }
 
+// TestSegments: auto, which is the default, stands for more segments if several runs can
+// share the pass.
+func TestSegments(t *testing.T) {
+	for place, want := range map[string]Segments{
+		"file:state.db": 8, "dynamodb://state": 64, "s3://bucket/prefix": 64,
+	} {
+		for written, want := range map[string]Segments{"": want, ", segments: auto": want, ", segments: 12": 12} {
+			text := strings.Replace(minimal, "table: customers", "table: customers"+written, 1)
+			job := load(t, "checkpoint: "+place+"\n"+text)
+			if got := job.Targets[0].DynamoDB.Segments; got != want {
+				t.Errorf("%s%s: %d segments, want %d", place, written, got, want)
+			}
+		}
+	}
+}
+
 // A value of the environment is one value, whatever it holds.
 func TestEnvironmentCannotInject(t *testing.T) {
 	job := load(t, strings.Replace(minimal, "path: ssn", `path: "${env:INJECT}"`, 1))

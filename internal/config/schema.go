@@ -33,6 +33,11 @@ func schemaOf(t reflect.Type) *jsonschema.Schema {
 	switch t {
 	case reflect.TypeFor[Duration]():
 		return &jsonschema.Schema{Type: "string", Pattern: durationForm.String()}
+	case reflect.TypeFor[Segments]():
+		return &jsonschema.Schema{Default: autoWord, OneOf: []*jsonschema.Schema{
+			{Type: "integer", Minimum: "1", Maximum: json.Number(fmt.Sprint(int(mostSegments)))},
+			{Type: "string", Enum: []any{autoWord}},
+		}}
 	case reflect.TypeFor[GrantTokens]():
 		return &jsonschema.Schema{Type: "array", Items: &jsonschema.Schema{Type: "string"}}
 	}

@@ -350,8 +350,8 @@ func (c *checker) dynamoDB(field string, d *DynamoDB) {
 	if d.Table == "" {
 		c.add(field+".table", "is missing; name the table")
 	}
-	if d.Segments < 1 || d.Segments > 1_000_000 {
-		c.add(field+".segments", "must be 1 to 1000000")
+	if d.Segments < 1 || d.Segments > mostSegments {
+		c.add(field+".segments", "must be 1 to 1000000, or auto")
 	}
 	if d.ReadCapacity < 0 || d.ReadCapacity == 0 && c.job.source.written(field+".read_capacity") {
 		c.add(field+".read_capacity", "must be greater than 0; take it out for no limit")

@@ -91,7 +91,6 @@ type decider struct {
 	// more is written then.
 	broken  atomic.Pointer[StopError]
 	limiter *Limiter
-	workers func() int // among which the rate is divided now
 	retry   *retrier
 	denials streak
 	// changed is true if the last slot of a ModeContext job already had the new
@@ -316,15 +315,9 @@ type unusableKeyError struct{ err error }
 
 func (e *unusableKeyError) Error() string { return e.err.Error() }
 
-// begin waits until one request may be sent, at the rate that is this worker's share now.
-func (d *decider) begin(ctx context.Context) (sent time.Time, err error) {
-	d.limiter.Share(d.workers())
-	return d.limiter.Begin(ctx)
-}
-
 // once is one request on the wire.
 func (d *decider) once(ctx context.Context, q Question) (Answer, error) {
-	sent, err := d.begin(ctx)
+	sent, err := d.limiter.Begin(ctx)
 	if err != nil {
 		return Answer{}, err
 	}
@@ -389,7 +382,7 @@ func (d *decider) usable(ctx context.Context) bool {
 
 // mayUse asks for permission by a dry run, which counts as a request like others.
 func (d *decider) mayUse(ctx context.Context, source Key) (known bool, err error) {
-	sent, err := d.begin(ctx)
+	sent, err := d.limiter.Begin(ctx)
 	if err != nil {
 		return false, err
 	}

@@ -24,12 +24,16 @@ const (
 // a limiter that hands out reservations it promises no time to who waits, so
 // that a new rate holds for the whole queue at once.
 type gate struct {
+	line     chan struct{} // held by the first of those that are in no hurry
 	turn     chan struct{} // held by the first in the queue
 	underway underway
 
 	mu        sync.Mutex
-	perSecond float64 // math.Inf(1): no limit
-	tokens    float64 // requests that may go out now; negative after a dear one
+	perSecond float64   // math.Inf(1): no limit
+	spare     float64   // terms
+	closed    bool      // nothing passes
+	until     time.Time // nothing passes from then on; zero: no end
+	tokens    float64   // requests that may go out now; negative after a dear one
 	at        time.Time
 	passed    time.Time // when the last request passed
 	resting   time.Time // nothing passes before; zero: no rest
@@ -37,16 +41,25 @@ type gate struct {
 }
 
 func newGate(perSecond float64) *gate {
-	g := &gate{turn: make(chan struct{}, 1), perSecond: perSecond, at: time.Now()}
+	g := &gate{
+		line:      make(chan struct{}, 1),
+		turn:      make(chan struct{}, 1),
+		perSecond: perSecond,
+		spare:     1,
+		at:        time.Now(),
+	}
 	g.tokens, _ = g.terms()
 	return g
 }
 
-// terms are the most tokens that may gather, and how many a second brings.
+// terms are the most tokens that may gather, and how many a second brings. A burst of 1
+// may make a second hold 1 more than the rate. Of gates that divide a rate, all together
+// may have that 1, of which spare is the part of this gate: the rest is taken off its rate,
+// but no more than half of that.
 func (g *gate) terms() (burst, refill float64) {
 	burst = max(1, math.Floor(g.perSecond*burstShare))
 	if burst == 1 {
-		return 1, g.perSecond
+		return 1, max(g.perSecond-(1-g.spare), g.perSecond/2)
 	}
 	return burst, g.perSecond - burst
 }
@@ -57,6 +70,14 @@ func (g *gate) pass(ctx context.Context, n int) error {
 		return ctx.Err()
 	}
 	defer g.leave()
+	if !inHurry(ctx) {
+		select {
+		case g.line <- struct{}{}:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		defer func() { <-g.line }()
+	}
 	select {
 	case g.turn <- struct{}{}:
 	case <-ctx.Done():
@@ -122,6 +143,9 @@ func (g *gate) take(n int) (wait time.Duration) {
 	if math.IsInf(g.perSecond, 1) {
 		return 0
 	}
+	if g.closed || !g.until.IsZero() && !now.Before(g.until) {
+		return lookAgain
+	}
 	if g.underway.full(g.perSecond, now.Sub(g.passed)) {
 		return quantum
 	}
@@ -145,6 +169,47 @@ func (g *gate) gather(now time.Time) {
 		g.tokens = min(burst, g.tokens+refill*now.Sub(g.at).Seconds())
 	}
 	g.at = now
+}
+
+// open lets requests pass until a time; the zero time is no end. Behind a gate that was
+// closed no tokens are left.
+func (g *gate) open(until time.Time, spare float64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		g.closed, g.tokens, g.at = false, 0, time.Now()
+	}
+	g.until, g.spare = until, spare
+}
+
+// close lets nothing pass until open is called.
+func (g *gate) close() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.closed = true
+}
+
+// hurry is the key of the context of work that is to be finished before other work once
+// its channel is closed.
+type hurry struct{}
+
+// hurried returns a context for work that goes first once hurried is closed.
+func hurried(ctx context.Context, hurried <-chan struct{}) context.Context {
+	return context.WithValue(ctx, hurry{}, hurried)
+}
+
+func inHurry(ctx context.Context) bool {
+	c, _ := ctx.Value(hurry{}).(<-chan struct{})
+	return isClosed(c)
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }
 
 // set changes the rate from now on.

@@ -125,12 +125,26 @@ func NewLimiter(perSecond float64) *Limiter {
 	return &Limiter{gate: newGate(perSecond), given: perSecond, workers: 1, full: perSecond, now: perSecond}
 }
 
-// Share makes the rate that was given one of several workers together, of which
-// this is one.
-func (l *Limiter) Share(workers int) {
+// Divide makes the rate that was given that of several runs together, of which this is one,
+// until a time; the zero time is no end. With 0 runs this one has no share, and its requests
+// wait. When Divide returns, no request goes out that the new share does not allow.
+func (l *Limiter) Divide(runs int, until time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if workers == l.workers || workers < 1 || math.IsInf(l.given, 1) {
+	switch {
+	case math.IsInf(l.given, 1):
+		return
+	case runs < 1:
+		l.gate.close()
+		return
+	}
+	l.share(runs)
+	l.gate.open(until, min(1, max(1, l.given*burstShare)/float64(runs)))
+}
+
+// share must be called with l.mu held.
+func (l *Limiter) share(workers int) {
+	if workers == l.workers {
 		return
 	}
 	change := float64(l.workers) / float64(workers)

@@ -2,6 +2,7 @@ package rotate
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 )
@@ -32,27 +33,63 @@ type lane struct {
 // turn is somebody's who waits for a place.
 type turn struct {
 	number int
-	given  chan struct{} // closed for the one who gets it
+	given  chan struct{}   // closed for the one who gets it
+	hurry  <-chan struct{} // once it is closed, the turn is given at once
 }
+
+func (t turn) hurried() bool { return isClosed(t.hurry) }
 
 func newPool(places int) *pool { return &pool{places: places, lanes: map[string]*lane{}} }
 
-// run starts a job of a target as soon as there is a place.
-func (p *pool) run(target string, job func(place)) {
+// run starts a job of a target as soon as there is a place. Once hurry is closed the job
+// does not wait for one, or, if it may be withdrawn, is not started, and run returns false.
+func (p *pool) run(target string, hurry <-chan struct{}, withdraw bool, job func(place)) bool {
 	at := place{p, target}
-	at.wait(func(l *lane) *[]turn { return &l.fresh })
+	given := at.enter(func(l *lane) *[]turn { return &l.fresh }, hurry)
+	select {
+	case <-given:
+	case <-hurry:
+		if withdraw && p.cancel(target, given) {
+			return false
+		}
+		p.hasten()
+		<-given
+	}
 	p.jobs.Go(func() {
 		defer at.leave(1)
 		job(at)
 	})
+	return true
+}
+
+// hasten gives places to jobs that are in a hurry.
+func (p *pool) hasten() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.admit()
+}
+
+// cancel takes a job that is to begin out of its queue. It is false if the job has got a
+// place.
+func (p *pool) cancel(target string, given chan struct{}) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	fresh := &p.lanes[target].fresh
+	i := slices.IndexFunc(*fresh, func(t turn) bool { return t.given == given })
+	if i < 0 {
+		return false
+	}
+	*fresh = slices.Delete(*fresh, i, i+1)
+	return true
 }
 
 // wait returns when all jobs have ended.
 func (p *pool) wait() { p.jobs.Wait() }
 
-// admit gives the places that are free. It wants mu.
+// admit gives the places that are free, and others to jobs that are in a hurry. It must be
+// called with mu held.
 func (p *pool) admit() {
-	for p.busy.now < p.places {
+	for {
 		next, queue := p.next()
 		if next == nil {
 			return
@@ -69,8 +106,9 @@ func (p *pool) admit() {
 
 // next is whose turn it is, nil when nobody waits who may have a place. It wants mu.
 func (p *pool) next() (next *lane, queue *[]turn) {
+	free := p.busy.now < p.places
 	for _, l := range p.lanes {
-		q := l.first(p.places)
+		q := l.first(p.places, free)
 		if q == nil {
 			continue
 		}
@@ -81,12 +119,19 @@ func (p *pool) next() (next *lane, queue *[]turn) {
 	return next, queue
 }
 
-// first is the queue of a lane whose turn comes first, nil without.
-func (l *lane) first(places int) *[]turn {
+// first is the queue of a lane whose turn comes first, nil without; free says whether there
+// is a place for a job that is in no hurry.
+func (l *lane) first(places int, free bool) *[]turn {
+	if i := slices.IndexFunc(l.fresh, turn.hurried); i >= 0 {
+		hurried := l.fresh[i]
+		copy(l.fresh[1:i+1], l.fresh[:i])
+		l.fresh[0] = hurried
+		return &l.fresh
+	}
 	switch {
-	case len(l.back) > 0:
+	case free && len(l.back) > 0:
 		return &l.back
-	case len(l.fresh) > 0 && l.open < places:
+	case free && len(l.fresh) > 0 && l.open < places:
 		return &l.fresh
 	}
 	return nil
@@ -152,22 +197,27 @@ func (at place) pass(ctx context.Context, limiter *Limiter, n int) error {
 	return at.aside(func() error { return limiter.WaitN(ctx, n) })
 }
 
-// wait waits for a place in the queue that enter chooses.
-func (at place) wait(enter func(*lane) *[]turn) {
-	p, given := at.pool, make(chan struct{})
+// wait waits for a place in the queue that choose returns.
+func (at place) wait(choose func(*lane) *[]turn) { <-at.enter(choose, nil) }
+
+// enter asks for a place in the queue that choose returns. The channel is closed when
+// there is one.
+func (at place) enter(choose func(*lane) *[]turn, hurry <-chan struct{}) (given chan struct{}) {
+	p := at.pool
+	given = make(chan struct{})
 	p.mu.Lock()
 	l, ok := p.lanes[at.target]
 	if !ok {
 		l = &lane{}
 		p.lanes[at.target] = l
 	}
-	queue := enter(l)
-	*queue = append(*queue, turn{p.asked, given})
+	queue := choose(l)
+	*queue = append(*queue, turn{p.asked, given, hurry})
 	p.asked++
 	p.admit()
 	p.short = p.short || p.busy.now >= p.places && len(*queue) > 0
 	p.mu.Unlock()
-	<-given
+	return given
 }
 
 // leave gives the place back; open is how many jobs fewer the target has under way.

@@ -32,7 +32,7 @@ func newCrowd() *crowd { return &crowd{begun: map[string]int{}, here: map[string
 // feed offers n jobs of a target, one after the other, as a scanner does.
 func (c *crowd) feed(p *pool, target string, n int, job func(place)) {
 	for range n {
-		p.run(target, func(at place) {
+		p.run(target, nil, false, func(at place) {
 			c.count(target, 1, 1)
 			defer c.count(target, 0, -1)
 			job(at)

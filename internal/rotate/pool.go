@@ -91,6 +91,7 @@ type Rotator struct {
 	sides   map[string]*sides // by target
 	proofs  map[string]*proof // by target
 	items   atomic.Int64      // with an outcome
+	runs    atomic.Int64      // among which the rate is divided, as logged last
 
 	reporting sync.Mutex // held while Config.Exceptions is called
 }
@@ -110,7 +111,7 @@ func New(c Config) *Rotator {
 	headers := newHeaders(c)
 	decider := &decider{keys: c.Keys, kms: c.KMS, headers: headers, limiter: c.Limiter, retry: retry,
 		answers: newAnswerHistory(), kept: c.KnownTokens,
-		proven: newProvenTokens(), workers: func() int { return 1 }}
+		proven: newProvenTokens()}
 	r := &Rotator{config: c, retry: retry, logger: c.Logger, sides: map[string]*sides{}, decider: decider,
 		headers: headers, shared: newShared(decider.decide), proofs: map[string]*proof{}}
 	r.search = newSearcher(decider, c.Exact)
@@ -151,10 +152,11 @@ func (r *Rotator) Headers() (agree bool, wrong string) {
 
 // checkHeaders ends the check of the sample, unless the run is stopping: then what it
 // counted by headers stays no evidence.
-func (r *Rotator) checkHeaders(life contexts) {
+func (r *Rotator) checkHeaders(life contexts, tracker *checkpoint.Tracker) {
 	if life.scan.Err() != nil {
 		return
 	}
+	defer tracker.Engage()()
 	err := r.headers.check(r.workers(), func(slot ciphertext.Slot) (verdict, error) { return r.decider.decide(life.work, slot) })
 	if err != nil {
 		life.stop(err)
@@ -200,7 +202,7 @@ func lifetimes(ctx context.Context) (c contexts, release func()) {
 // it, the i-th partition of the tracker belongs. When Run returns, what could be
 // saved is saved, and the tracker is closed.
 func (r *Rotator) Run(ctx context.Context, tracker *checkpoint.Tracker, partitions []Partition) error {
-	r.decider.workers = tracker.Workers
+	tracker.OnShare(r.divide)
 	life, release := lifetimes(ctx)
 	defer release()
 	var saver errgroup.Group
@@ -225,13 +227,23 @@ func (r *Rotator) Run(ctx context.Context, tracker *checkpoint.Tracker, partitio
 	_ = scan.Wait() // errors went to life.stop
 	pool.wait()
 	sized()
-	r.checkHeaders(life)
+	r.checkHeaders(life, tracker)
 	close(enough)
 	_ = saver.Wait()
 	if fenced(context.Cause(life.scan)) {
 		return r.ending(ctx, life, nil) // the partitions are others' now
 	}
 	return r.ending(ctx, life, tracker.Close(life.write))
+}
+
+// divide applies a share of the rate.
+func (r *Rotator) divide(share checkpoint.Share) {
+	before := r.runs.Swap(int64(share.Runs))
+	r.decider.limiter.Divide(share.Runs, share.Until)
+	if int64(share.Runs) != before {
+		r.logger.Debug("share of the rate", zap.Int("busy", share.Runs),
+			zap.Float64("per_second", r.decider.limiter.Rate()))
+	}
 }
 
 func fenced(err error) bool {
@@ -317,7 +329,9 @@ func (r *Rotator) walk(life contexts, pool *pool, tracker *checkpoint.Tracker, c
 		if err != nil {
 			return err
 		}
-		r.feed(life, pool, target, page, ticket)
+		if !r.feed(life, pool, target, page, ticket, claimed.Give) {
+			return checkpoint.ErrYield
+		}
 		if page.Last {
 			return nil
 		}
@@ -341,9 +355,13 @@ func (r *Rotator) page(ctx context.Context, target *Target, spec scan.Partition,
 		What: fmt.Sprintf("list target %s, %s", target.Name, spec.Name)}
 }
 
-// feed cuts a page into chunks for the pool. It blocks while all workers are
-// busy, which holds the scanner back.
-func (r *Rotator) feed(life contexts, pool *pool, target *Target, page scan.Page, ticket *checkpoint.PageTicket) {
+// feed cuts a page into chunks for the pool. It blocks while all workers are busy, which
+// holds the scanner back. Once give is closed, a page of which no chunk was begun is
+// withdrawn, and feed returns false; the chunks of one that was begun go first.
+func (r *Rotator) feed(
+	life contexts, pool *pool, target *Target, page scan.Page, ticket *checkpoint.PageTicket,
+	give <-chan struct{},
+) bool {
 	rules := newRuleCounts(r.proofs[target.Name])
 	work := &pageWork{engine: r, ticket: ticket, page: page, rules: rules}
 	chunks := slices.Collect(slices.Chunk(page.Items, target.Batch))
@@ -352,14 +370,15 @@ func (r *Rotator) feed(life contexts, pool *pool, target *Target, page scan.Page
 	countIncluded(&work.counts, page.Included)
 	if len(chunks) == 0 {
 		work.complete()
-		return
+		return true
 	}
-	for _, items := range chunks {
-		pool.run(target.Name, func(at place) {
+	ctx := hurried(life.work, give)
+	for i, items := range chunks {
+		begun := pool.run(target.Name, give, i == 0, func(at place) {
 			if life.scan.Err() != nil {
 				return // stopping: the page stays open and is read again
 			}
-			tasks, err := r.worker(life, at).process(life.work, target, items)
+			tasks, err := r.worker(life, at).process(ctx, target, items)
 			if err != nil {
 				life.stop(err)
 				return
@@ -369,7 +388,12 @@ func (r *Rotator) feed(life contexts, pool *pool, target *Target, page scan.Page
 				life.stop(err)
 			}
 		})
+		if !begun {
+			ticket.Withdraw()
+			return false
+		}
 	}
+	return true
 }
 
 // worker makes a worker that has a place.

@@ -30,7 +30,7 @@ func (r *Rotator) RetryWhere(
 	guest *checkpoint.Guest, which func(checkpoint.LedgerEntry) bool,
 ) error {
 	r.headers.turnOff() // the ledger is what KMS has not been asked about enough
-	r.decider.workers = guest.Workers
+	guest.OnShare(r.divide)
 	life, release := lifetimes(ctx)
 	defer release()
 	var beats errgroup.Group

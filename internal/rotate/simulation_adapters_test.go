@@ -110,9 +110,52 @@ func (s simStore) Replace(ctx context.Context, old checkpoint.Entry, data []byte
 		if e, err = s.store.Replace(ctx, old, data); strings.Contains(old.ID, "/ledger/") {
 			s.meet(fmt.Sprintf("ledger retried, contested %v", errors.Is(err, checkpoint.ErrConflict)))
 		}
+		if err == nil {
+			s.meetMembers(data)
+		}
 		return err
 	})
 	return e, err
+}
+
+// meetMembers counts the states of the members of a pass, and the partitions that are
+// given up before their end.
+func (s simStore) meetMembers(data []byte) {
+	var record struct {
+		Kind    string
+		Content struct {
+			Members map[string]struct{ Busy, Seen int64 }
+			Ghosts  map[string]int64
+			Cursor  []byte
+			Done    bool
+			Owner   string
+		}
+	}
+	if err := json.Unmarshal(data, &record); err != nil {
+		panic(err)
+	}
+	c := record.Content
+	if record.Kind == "progress" && !c.Done && c.Owner == "" && len(c.Cursor) > 0 {
+		s.meet("partition handed over")
+	}
+	if len(c.Ghosts) > 0 {
+		s.meet("run of the pass before")
+	}
+	busy, unseen := 0, false
+	for _, m := range c.Members {
+		for _, other := range c.Members {
+			unseen = unseen || m.Busy > 0 && other.Busy > 0 && other.Seen < m.Busy
+		}
+		if m.Busy > 0 {
+			busy++
+		}
+	}
+	if unseen {
+		s.meet("division not seen")
+	}
+	if busy > 0 && busy < len(c.Members) {
+		s.meet("idle beside busy")
+	}
 }
 
 // simDisk holds the audit logs of a machine. What was appended outlives the death

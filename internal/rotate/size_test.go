@@ -37,7 +37,7 @@ func TestPlacesFindTheirSize(t *testing.T) {
 				began := time.Now()
 				var late int64
 				for ctx.Err() == nil {
-					p.run("", func(place) {
+					p.run("", nil, false, func(place) {
 						for range 25 {
 							if r.decider.limiter.Wait(ctx) != nil {
 								return

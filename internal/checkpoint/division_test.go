@@ -1,0 +1,376 @@
+package checkpoint
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// shares receives the shares of one worker.
+type shares struct {
+	mu  sync.Mutex
+	now Share
+}
+
+func (s *shares) set(share Share) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.now = share
+}
+
+// get returns the share in force.
+func (s *shares) get() Share {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.now.Until.IsZero() && !time.Now().Before(s.now.Until) {
+		return Share{}
+	}
+	return s.now
+}
+
+// await waits until the rate is divided by a number of runs, and returns for how long.
+func (s *shares) await(t *testing.T, runs int, most time.Duration) time.Duration {
+	t.Helper()
+	began := time.Now()
+	for s.get().Runs != runs {
+		if time.Since(began) > most {
+			t.Fatalf("the rate is divided by %d after %v, want %d", s.get().Runs, most, runs)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return time.Since(began)
+}
+
+// runUntil runs a tracker until stop is called.
+func runUntil(t *testing.T, tracker *Tracker) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	ran := make(chan error, 1)
+	go func() { ran <- tracker.Run(t.Context(), ctx.Done()) }()
+	return func() {
+		cancel()
+		if err := <-ran; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// worker is a tracker of another run on the pass that is running, and its shares.
+func worker(t *testing.T, passes *Passes, pass Pass, id string) (*Tracker, *shares, func()) {
+	t.Helper()
+	tracker, got := join(t, passes, pass, id), &shares{}
+	tracker.OnShare(got.set)
+	return tracker, got, runUntil(t, tracker)
+}
+
+// TestRunsWithoutWorkHaveNoRate: the rate is divided among the runs that have something to
+// send. One that has nothing more gives its share back within a second, and one that gets
+// something has its share within two.
+func TestRunsWithoutWorkHaveNoRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		passes, pass := begin(t, 1)
+		first, one, stopFirst := worker(t, passes, pass, "first")
+		claimAll(t, first)
+		if waited := one.await(t, 1, time.Second); waited > 20*time.Millisecond {
+			t.Errorf("a run that is alone waited %v for its share", waited)
+		}
+		second, two, stopSecond := worker(t, passes, pass, "second")
+		third, three, stopThird := worker(t, passes, pass, "third")
+		for range 50 {
+			time.Sleep(100 * time.Millisecond)
+			if got := one.get().Runs; got != 1 {
+				t.Fatalf("the rate is divided by %d, and one run has work", got)
+			}
+		}
+		for round := range 3 {
+			done := second.Engage()
+			two.await(t, 2, 2*time.Second)
+			if one.get().Runs != 2 || three.get().Runs != 0 {
+				t.Errorf("the second run has a share, the first has 1/%d and the third 1/%d", one.get().Runs, three.get().Runs)
+			}
+			time.Sleep(time.Duration(round) * 7 * time.Second)
+			more := third.Engage()
+			three.await(t, 3, 2*time.Second)
+			done()
+			one.await(t, 2, time.Second)
+			more()
+			one.await(t, 1, time.Second)
+			if two.get().Runs != 0 || three.get().Runs != 0 {
+				t.Error("a run that has nothing to send has a share")
+			}
+			time.Sleep(time.Duration(round) * 20 * time.Second)
+		}
+		stopThird()
+		stopSecond()
+		stopFirst()
+	})
+}
+
+// TestDeadRunsKeepTheirShare: the share of a run that died is free after its lease, and
+// that of one that cannot write its entry ends before.
+func TestDeadRunsKeepTheirShare(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		passes, pass := begin(t, 1)
+		dead := join(t, passes, pass, "dead")
+		last := &shares{}
+		dead.OnShare(last.set)
+		done := dead.Engage()
+		defer done()
+		if err := dead.team.beat(t.Context()); err != nil || last.get().Runs != 1 {
+			t.Fatalf("share 1/%d, %v", last.get().Runs, err)
+		}
+		heir, got, stop := worker(t, passes, pass, "heir")
+		began := time.Now()
+		defer heir.Engage()()
+		for got.get().Runs == 0 && time.Since(began) < 3*lease {
+			time.Sleep(time.Millisecond)
+			if got.get().Runs > 0 && last.get().Runs > 0 {
+				t.Fatal("both have the whole rate")
+			}
+		}
+		if waited := time.Since(began); waited < lease || waited > lease+time.Second {
+			t.Errorf("the heir has a share after %v, and the lease is %v", waited, lease)
+		}
+		if err := dead.team.beat(t.Context()); !errors.Is(err, ErrFenced) || last.get().Runs != 0 {
+			t.Errorf("the run that was taken for dead: share 1/%d, %v", last.get().Runs, err)
+		}
+		stop()
+	})
+}
+
+// rosterBefore is the roster as the version before reads it.
+type rosterBefore struct {
+	Pass    int              `json:"pass"`
+	Workers map[string]int64 `json:"workers"`
+	Guests  map[string]bool  `json:"guests,omitempty"`
+}
+
+// TestRosterOfTheVersionBefore: a roster of the version before can be read. Its runs may
+// still send, so this one has no share until their leases are over. They find a later pass
+// in the roster that it writes, and end with ErrFenced.
+func TestRosterOfTheVersionBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		passes, pass := begin(t, 1)
+		before := rosterBefore{Pass: 1, Workers: map[string]int64{"old": 7}}
+		if err := passes.swap(t.Context(), Entry{}, passes.rosterID(), "roster", before); err != nil {
+			t.Fatal(err)
+		}
+		tracker, got, stop := worker(t, passes, pass, "new")
+		defer tracker.Engage()()
+		var read rosterBefore
+		if _, err := passes.fetch(t.Context(), passes.rosterID(), "roster", &read); err != nil || read.Pass <= 1 {
+			t.Errorf("the version before reads %+v, %v, want a later pass", read, err)
+		}
+		if waited := got.await(t, 1, 2*lease); waited < lease {
+			t.Errorf("it has the whole rate after %v, and the lease is %v", waited, lease)
+		}
+		stop()
+	})
+}
+
+// TestRosterOfANewerVersion: a roster that a newer program wrote is refused by its number,
+// and ends a run that is on the pass.
+func TestRosterOfANewerVersion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		passes, pass := begin(t, 1)
+		tracker := join(t, passes, pass, "worker")
+		newer := newRoster(1)
+		newer.Form, newer.Pass = rosterForm+1, 2
+		if err := passes.put(t.Context(), passes.rosterID(), "roster", newer); err != nil {
+			t.Fatal(err)
+		}
+		schema := (*SchemaError)(nil)
+		err := tracker.Run(t.Context(), nil)
+		if !errors.As(err, &schema) || !schema.Newer() || schema.Schema != rosterForm+1 {
+			t.Errorf("the run ends with %v", err)
+		}
+		_, err = passes.Track(t.Context(), pass, TrackOptions{Worker: "another", Lease: lease})
+		if !errors.As(err, &schema) || !schema.Newer() {
+			t.Errorf("another run: %v", err)
+		}
+	})
+}
+
+// counting counts the requests of a store.
+type counting struct {
+	Store
+	mu             sync.Mutex
+	fetches, saves int
+}
+
+func (c *counting) add(fetches, saves int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.fetches, c.saves = c.fetches+fetches, c.saves+saves
+}
+
+func (c *counting) Fetch(ctx context.Context, id string) (Entry, error) {
+	c.add(1, 0)
+	return c.Store.Fetch(ctx, id)
+}
+
+func (c *counting) Replace(ctx context.Context, e Entry, data []byte) (Entry, error) {
+	c.add(0, 1)
+	return c.Store.Replace(ctx, e, data)
+}
+
+// TestWaitingCostsLittle: a run that works alone on a pass, and one that waits for work,
+// read one record a second, and write it three times in a lease.
+func TestWaitingCostsLittle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &counting{Store: NewMemory()}
+		passes := NewPasses(store, "j")
+		pass, err := passes.Begin(t.Context(), 0, newPass(64))
+		if err != nil {
+			t.Fatal(err)
+		}
+		const minutes = 10
+		cost := func(what string, fetches, saves int) {
+			t.Helper()
+			time.Sleep(2 * time.Minute) // until reads are rare
+			store.mu.Lock()
+			store.fetches, store.saves = 0, 0
+			store.mu.Unlock()
+			time.Sleep(minutes * time.Minute)
+			store.mu.Lock()
+			defer store.mu.Unlock()
+			if store.fetches > minutes*fetches || store.saves > minutes*saves {
+				t.Errorf("%s: %d reads and %d writes a minute", what, store.fetches/minutes, store.saves/minutes)
+			}
+		}
+		first, _, stopFirst := worker(t, passes, pass, "first")
+		claimAll(t, first)
+		cost("alone", 60+1, 3*60/int(lease.Seconds())+1)
+		second, _, stopSecond := worker(t, passes, pass, "second")
+		ctx, cancel := context.WithCancel(t.Context())
+		waited := make(chan error, 1)
+		go func() {
+			_, _, err := second.Claim(ctx)
+			waited <- err
+		}()
+		cost("one works and one waits", 2*60+60+2, 2*(3*60/int(lease.Seconds())+1))
+		cancel()
+		if err := <-waited; !errors.Is(err, context.Canceled) {
+			t.Errorf("the run that waits: %v", err)
+		}
+		stopSecond()
+		stopFirst()
+	})
+}
+
+// TestRosterShares: for random divisions, runs that may send have all others that may in
+// their view, so that the sum of the shares in what they have read is at most 1.
+func TestRosterShares(t *testing.T) {
+	r := newRoster(1)
+	for i := range 4 {
+		r.set(fmt.Sprint(i), member{}, i == 0)
+	}
+	if got := r.share("0"); got != 1 {
+		t.Errorf("a run that alone is busy has 1/%d", got)
+	}
+	r.set("1", r.Members["1"], true)
+	if got := r.share("1"); got != 0 {
+		t.Errorf("a run has 1/%d before the other has seen the division", got)
+	}
+	r.set("0", r.Members["0"], true)
+	if got := r.share("1"); got != 2 {
+		t.Errorf("a run has 1/%d after the other has seen the division", got)
+	}
+	text, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var again roster
+	if err := json.Unmarshal(text, &again); err != nil || again.share("1") != 2 {
+		t.Errorf("read again: %+v, %v", again, err)
+	}
+}
+
+// TestHandOverIsFenced: a run that joins gets a partition as soon as the page that is
+// worked on ends, behind that page. A run that was taken for dead meanwhile cannot hand a
+// partition over.
+func TestHandOverIsFenced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		passes, pass := begin(t, 2)
+		giver, _, stopGiver := worker(t, passes, pass, "giver")
+		claimed := map[int]Claimed{}
+		tickets := map[int]*PageTicket{}
+		for range 2 {
+			c, ok, err := giver.Claim(t.Context())
+			if !ok || err != nil {
+				t.Fatal(ok, err)
+			}
+			claimed[c.Index] = c
+			if tickets[c.Index], err = giver.Begin(t.Context(), c.Index); err != nil {
+				t.Fatal(err)
+			}
+		}
+		began := time.Now()
+		taker, _, stopTaker := worker(t, passes, pass, "taker")
+		got := make(chan Claimed, 1)
+		go func() {
+			c, ok, err := taker.Claim(t.Context())
+			if !ok || err != nil {
+				t.Error(ok, err)
+			}
+			got <- c
+		}()
+		given := -1
+		select {
+		case <-claimed[0].Give:
+			given = 0
+		case <-claimed[1].Give:
+			given = 1
+		case <-time.After(2 * time.Second):
+			t.Fatal("no partition is handed over")
+		}
+		if waited := time.Since(began); waited > 1500*time.Millisecond {
+			t.Errorf("a partition is handed over after %v", waited)
+		}
+		if _, err := giver.Begin(t.Context(), given); !errors.Is(err, ErrYield) {
+			t.Errorf("Begin = %v, want ErrYield", err)
+		}
+		time.Sleep(2 * time.Second)
+		select {
+		case c := <-got:
+			t.Fatalf("partition %d was handed over while a page of it was worked on", c.Index)
+		default:
+		}
+		page(given, 0, 3, tickets[given])
+		ended := time.Now()
+		if c := <-got; c.Index != given || string(c.Cursor) != "1" {
+			t.Errorf("the other run has partition %d at %q, want %d at 1", c.Index, c.Cursor, given)
+		}
+		if waited := time.Since(ended); waited > time.Second {
+			t.Errorf("the other run has the partition after %v", waited)
+		}
+		stopTaker()
+		stopGiver()
+		testLateHandOver(t, passes, giver, 1-given)
+	})
+}
+
+// testLateHandOver lets another run take a partition of the giver, which then gives it up
+// without having saved anything.
+func testLateHandOver(t *testing.T, passes *Passes, giver *Tracker, index int) {
+	t.Helper()
+	progress, entry, err := passes.progress(t.Context(), 1, 0, index)
+	if err != nil || progress.Owner != "giver" {
+		t.Fatalf("%+v, %v", progress, err)
+	}
+	progress.Owner, progress.Epoch = "heir", progress.Epoch+1
+	if _, err := passes.save(t.Context(), entry, entry.ID, "progress", progress); err != nil {
+		t.Fatal(err)
+	}
+	if err := giver.Close(t.Context()); !errors.Is(err, ErrFenced) {
+		t.Errorf("Close = %v, want ErrFenced", err)
+	}
+	if now, err := passes.Progress(t.Context(), 1, 0, index); err != nil || now.Owner != "heir" || len(now.Cursor) > 0 {
+		t.Errorf("the partition is %+v, %v", now, err)
+	}
+}

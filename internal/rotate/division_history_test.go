@@ -1,0 +1,258 @@
+package rotate_test
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"rotator/internal/checkpoint"
+	"rotator/internal/rotate"
+)
+
+var divisions = flag.Uint64("divisions", 60, "how many histories of divisions to tell")
+
+// TestTheSumKeepsToTheRate tells random histories of runs that join a pass, get work, have
+// none, are stopped for longer than their lease and go on, die and leave. In no second do
+// they send more than the rate allows. A run that gets work has its share within two
+// seconds, and one that has the whole rate again within one, unless a run died.
+func TestTheSumKeepsToTheRate(t *testing.T) {
+	first, last := uint64(1), *divisions
+	if *oneSeed > 0 {
+		first, last = *oneSeed, *oneSeed
+	}
+	sent, waits := 0, 0
+	for seed := first; seed <= last && !t.Failed(); seed++ {
+		synctest.Test(t, func(t *testing.T) {
+			h := &division{dice: dice{seed}, test: t}
+			h.tell()
+			sent, waits = sent+len(h.sent), waits+h.waits
+			if got := busiest(h.sent); float64(got) > rateLimit(h.rate) {
+				t.Errorf("%d requests in a second, and the rate is %v", got, h.rate)
+			}
+		})
+		if t.Failed() {
+			t.Logf("replay it: go test ./internal/rotate -run TestTheSumKeepsToTheRate -args -seed=%d", seed)
+		}
+	}
+	if t.Logf("%d requests, %d waits for a share", sent, waits); sent < 10_000 || waits < 100 {
+		t.Errorf("%d requests and %d waits for a share are too few", sent, waits)
+	}
+}
+
+// division is one history.
+type division struct {
+	dice
+	test   *testing.T
+	rate   float64
+	lease  time.Duration
+	deaths bool // some runs die or are stopped
+	began  time.Time
+	passes *checkpoint.Passes
+	pass   checkpoint.Pass
+	store  checkpoint.Store
+
+	mu    sync.Mutex
+	sent  []request
+	waits int // for a share
+}
+
+func (h *division) tell() {
+	h.rate = []float64{50, 110, 400, 1000, 2500}[h.number(5, "rate")]
+	h.lease = []time.Duration{2, 6, 30}[h.number(3, "lease")] * time.Second
+	h.deaths = h.chance(500, "deaths")
+	h.began = time.Now()
+	h.store = &slowStore{Store: checkpoint.NewMemory(), most: h.span(60*time.Millisecond, "latency")}
+	h.passes = checkpoint.NewPasses(h.store, "job")
+	var err error
+	h.pass, err = h.passes.Begin(h.test.Context(), 0, checkpoint.Pass{Status: checkpoint.Running})
+	if err != nil {
+		h.test.Fatal(err)
+	}
+	var runs sync.WaitGroup
+	for i := range 2 + h.number(min(6, int(h.rate/25)), "runs") {
+		runs.Go(func() { h.live(fmt.Sprint("run-", i)) })
+	}
+	runs.Wait()
+}
+
+// stoppable is the store as a process sees it that is stopped and killed.
+type stoppable struct {
+	checkpoint.Store
+	frozen func() (until time.Time, dead bool)
+}
+
+func (s stoppable) wait() error {
+	until, dead := s.frozen()
+	time.Sleep(time.Until(until))
+	if dead {
+		return errDead
+	}
+	return nil
+}
+
+func (s stoppable) Fetch(ctx context.Context, id string) (checkpoint.Entry, error) {
+	if err := s.wait(); err != nil {
+		return checkpoint.Entry{}, err
+	}
+	e, err := s.Store.Fetch(ctx, id)
+	return e, errors.Join(err, s.wait())
+}
+
+func (s stoppable) Replace(ctx context.Context, old checkpoint.Entry, data []byte) (checkpoint.Entry, error) {
+	if err := s.wait(); err != nil {
+		return checkpoint.Entry{}, err
+	}
+	e, err := s.Store.Replace(ctx, old, data)
+	return e, errors.Join(err, s.wait())
+}
+
+// process is one run of a history.
+type process struct {
+	*division
+	id      string
+	limiter *rotate.Limiter
+
+	lock   sync.Mutex
+	share  checkpoint.Share
+	until  time.Time // stopped until then
+	cut    time.Time // cut off from the store until then
+	dead   bool
+	active bool // it has something to send
+}
+
+// frozen returns until when nothing leaves the process, and whether it is dead.
+func (p *process) frozen() (time.Time, bool) {
+	p.lock.Lock()
+	defer p.lock.Unlock()
+	return p.until, p.dead
+}
+
+// away is frozen for requests to the store.
+func (p *process) away() (time.Time, bool) {
+	p.lock.Lock()
+	defer p.lock.Unlock()
+	if p.cut.After(p.until) {
+		return p.cut, p.dead
+	}
+	return p.until, p.dead
+}
+
+// live is the life of one run.
+func (h *division) live(id string) {
+	time.Sleep(h.span(3*time.Second, id, "start"))
+	p := &process{division: h, id: id, limiter: rotate.NewLimiter(h.rate)}
+	passes := checkpoint.NewPasses(stoppable{h.store, p.away}, "job")
+	tracker, err := passes.Track(h.test.Context(), h.pass, checkpoint.TrackOptions{Worker: id, Lease: h.lease})
+	if err != nil {
+		h.test.Errorf("%s: %v", id, err)
+		return
+	}
+	tracker.OnShare(func(s checkpoint.Share) {
+		p.limiter.Divide(s.Runs, s.Until)
+		p.lock.Lock()
+		defer p.lock.Unlock()
+		p.share = s
+	})
+	ctx, cancel := context.WithCancel(h.test.Context())
+	var work sync.WaitGroup
+	ran := make(chan error, 1)
+	go func() { ran <- tracker.Run(h.test.Context(), ctx.Done()) }()
+	for range 8 {
+		work.Go(func() { p.sends(ctx) })
+	}
+	p.story(tracker)
+	cancel()
+	work.Wait()
+	fenced := <-ran
+	if _, dead := p.frozen(); dead || h.deaths && errors.Is(fenced, checkpoint.ErrFenced) {
+		return
+	}
+	if err := errors.Join(fenced, tracker.Close(h.test.Context())); err != nil {
+		h.test.Errorf("%s: %v", id, err)
+	}
+}
+
+// story is what happens to a run.
+func (p *process) story(tracker *checkpoint.Tracker) {
+	for n := range 3 + p.number(6, p.id, "chapters") {
+		done := tracker.Engage()
+		p.set(func() { p.active = true })
+		p.awaits(n)
+		time.Sleep(p.span(4*time.Second, p.id, "busy", n))
+		if p.deaths {
+			switch p.number(12, p.id, "fate", n) {
+			case 0:
+				p.set(func() { p.dead = true })
+				return
+			case 1:
+				p.set(func() { p.until = time.Now().Add(p.span(2*p.lease, p.id, "stopped", n)) })
+				time.Sleep(time.Until(p.until))
+			case 2:
+				p.set(func() { p.cut = time.Now().Add(p.span(2*p.lease, p.id, "cut off", n)) })
+				time.Sleep(time.Until(p.cut))
+			}
+		}
+		done()
+		if p.chance(300, p.id, "late", n) { // it has no share soon, and asks for it all the same
+			time.Sleep(p.span(time.Second, p.id, "late for", n))
+		}
+		p.set(func() { p.active = false })
+		time.Sleep(p.span(3*time.Second, p.id, "idle", n))
+	}
+}
+
+func (p *process) set(change func()) {
+	p.lock.Lock()
+	defer p.lock.Unlock()
+	change()
+}
+
+// awaits waits for a share of the rate, for two seconds at most if nothing dies.
+func (p *process) awaits(n int) {
+	began := time.Now()
+	for {
+		p.lock.Lock()
+		has := p.share.Runs > 0
+		p.lock.Unlock()
+		waited := time.Since(began)
+		if has || p.deaths && waited > time.Second {
+			break
+		}
+		if waited > 2*time.Second {
+			p.test.Errorf("%s has no share %v after it got work (%d)", p.id, waited, n)
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.waits++
+}
+
+// sends sends while the run has something to send.
+func (p *process) sends(ctx context.Context) {
+	for ctx.Err() == nil {
+		p.lock.Lock()
+		may := p.active && !p.dead && !time.Now().Before(p.until)
+		p.lock.Unlock()
+		if !may {
+			time.Sleep(3 * time.Millisecond)
+			continue
+		}
+		if p.limiter.Wait(ctx) != nil {
+			return
+		}
+		until, dead := p.frozen()
+		if dead || time.Now().Before(until) {
+			continue // it did not leave
+		}
+		p.mu.Lock()
+		p.sent = append(p.sent, request{time.Since(p.began), p.id})
+		p.mu.Unlock()
+	}
+}

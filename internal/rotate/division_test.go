@@ -1,0 +1,363 @@
+package rotate_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"rotator/internal/checkpoint"
+	"rotator/internal/ciphertext"
+	"rotator/internal/rotate"
+	"rotator/internal/scan"
+)
+
+// crew is several runs on one pass of one target, in virtual time: services that take a
+// time to answer, without faults. Real processes on a test machine could not show that
+// several runs are as fast as one.
+type crew struct {
+	rate       float64
+	partitions int
+	items      int // of each partition
+	lease      time.Duration
+	workers    int           // 0: the engine's own number
+	latency    time.Duration // of KMS, and at most of the store of the checkpoint
+
+	format *ciphertext.Compiled
+	store  checkpoint.Store
+
+	mu     sync.Mutex
+	began  time.Time
+	asked  []request      // of KMS, in order
+	moved  map[string]int // writes by item
+	opened map[string]time.Duration
+	ended  map[string]time.Duration
+	counts checkpoint.Counts
+}
+
+type request struct {
+	at time.Duration
+	by string
+}
+
+func newCrew(t *testing.T, rate float64, partitions, items int) *crew {
+	return &crew{
+		rate:       rate,
+		partitions: partitions,
+		items:      items,
+		lease:      30 * time.Second,
+		latency:    8 * time.Millisecond,
+		format:     format(t, map[string]string{"name": "${name}"}, nil),
+		moved:      map[string]int{},
+		opened:     map[string]time.Duration{},
+		ended:      map[string]time.Duration{},
+	}
+}
+
+const crewPage = 250
+
+// crewRun is what one run of a crew sees.
+type crewRun struct {
+	*crew
+	id string
+}
+
+var (
+	_ rotate.Lister      = crewRun{}
+	_ rotate.Writer      = crewRun{}
+	_ rotate.Reencrypter = crewRun{}
+	_ rotate.Recorder    = crewRun{}
+)
+
+func (c crewRun) Partitions(context.Context) (list []scan.Partition, err error) {
+	for i := range c.partitions {
+		list = append(list, scan.Partition{Name: fmt.Sprint(i), Spec: json.RawMessage("{}")})
+	}
+	return list, nil
+}
+
+func (c crewRun) Page(_ context.Context, p scan.Partition, cursor scan.Cursor) (page scan.Page, err error) {
+	time.Sleep(c.latency)
+	first := 0
+	if len(cursor) > 0 {
+		if _, err := fmt.Sscan(string(cursor), &first); err != nil {
+			return page, err
+		}
+	}
+	end := min(first+crewPage, c.items)
+	for i := first; i < end; i++ {
+		name := fmt.Sprintf("%s/%d", p.Name, i)
+		blob := cipher{Key: oldKey, Plaintext: name, Context: contextOf(name)}.blob()
+		page.Items = append(page.Items, scan.Item{
+			Ref: scan.Ref(name),
+			Payload: &scan.Row{Attributes: map[string]scan.Value{
+				"name": {Kind: scan.KindS, Text: name},
+				"slot": {Kind: scan.KindB, Bytes: blob},
+			}},
+		})
+	}
+	page.Next, page.Last = scan.Cursor(fmt.Sprint(end)), end == c.items
+	return page, nil
+}
+
+func (c crewRun) Load(context.Context, scan.Ref) (scan.Item, error) {
+	return scan.Item{}, scan.ErrGone
+}
+
+func (c crewRun) Replace(_ context.Context, changes []scan.Change) []scan.Result {
+	time.Sleep(c.latency)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, change := range changes {
+		c.moved[string(change.Item.Ref)]++
+	}
+	return make([]scan.Result, len(changes))
+}
+
+func (c crewRun) ReEncrypt(_ context.Context, q rotate.Question) (rotate.Answer, error) {
+	c.mu.Lock()
+	c.asked = append(c.asked, request{time.Since(c.began), c.id})
+	serial := fmt.Sprint(len(c.asked))
+	c.mu.Unlock()
+	time.Sleep(c.latency)
+	was, _ := open(q.Blob)
+	next := cipher{Key: newKey, Plaintext: was.Plaintext, Context: was.Context, Serial: serial}
+	return rotate.Answer{Blob: next.blob(), Source: was.Key, Destination: newKey}, nil
+}
+
+func (c crewRun) Authorized(context.Context, rotate.Key) (bool, error) { return true, nil }
+
+func (crewRun) Intend([]rotate.Record) error { return nil }
+func (crewRun) Record([]rotate.Record) error { return nil }
+func (crewRun) Sync() error                  { return nil }
+func (crewRun) Find(string, scan.Ref, string) (rotate.Trace, bool) {
+	return rotate.Trace{}, false
+}
+
+// slowStore takes a time for each request, which differs.
+type slowStore struct {
+	checkpoint.Store
+	most time.Duration
+	mu   sync.Mutex
+	n    int
+}
+
+func (s *slowStore) wait() {
+	s.mu.Lock()
+	s.n++
+	d := s.most/4 + s.most*time.Duration(s.n*7919%101)/101
+	s.mu.Unlock()
+	time.Sleep(d)
+}
+
+func (s *slowStore) Fetch(ctx context.Context, id string) (checkpoint.Entry, error) {
+	s.wait()
+	return s.Store.Fetch(ctx, id)
+}
+
+func (s *slowStore) Create(ctx context.Context, id string, data []byte) (checkpoint.Entry, error) {
+	s.wait()
+	defer s.wait()
+	return s.Store.Create(ctx, id, data)
+}
+
+func (s *slowStore) Replace(ctx context.Context, e checkpoint.Entry, data []byte) (checkpoint.Entry, error) {
+	s.wait()
+	defer s.wait()
+	return s.Store.Replace(ctx, e, data)
+}
+
+// run is one run of the crew, from its beginning to its end.
+func (c *crew) run(t *testing.T, id string) {
+	run := crewRun{c, id}
+	target := rotate.Target{Name: "target", Lister: run, Writer: run, Format: c.format, Batch: 25}
+	passes := checkpoint.NewPasses(c.store, "job")
+	plan := rotate.Plan{Job: "job", Keys: simKeys(), Targets: []rotate.Target{target}}
+	opened, err := rotate.OpenPass(t.Context(), passes, plan, false)
+	if err != nil {
+		t.Errorf("%s: %v", id, err)
+		return
+	}
+	tracker, err := passes.Track(t.Context(), opened.Pass, checkpoint.TrackOptions{Worker: id, Lease: c.lease})
+	if err != nil {
+		t.Errorf("%s: %v", id, err)
+		return
+	}
+	engine := rotate.New(rotate.Config{
+		Targets:     []rotate.Target{target},
+		Keys:        simKeys(),
+		KMS:         run,
+		Rate:        c.rate,
+		Workers:     c.workers,
+		MostWorkers: 256,
+		MaxOutage:   time.Minute,
+		Settle:      time.Second,
+		Pass:        opened.Pass.Number,
+		Recorder:    run,
+		Exact:       true,
+	})
+	c.mu.Lock()
+	c.opened[id] = time.Since(c.began)
+	c.mu.Unlock()
+	if err := engine.Run(t.Context(), tracker, opened.Partitions); err != nil {
+		t.Errorf("%s: %v", id, err)
+	}
+	c.mu.Lock()
+	c.ended[id] = time.Since(c.began)
+	c.mu.Unlock()
+	totals, err := passes.Totals(t.Context(), opened.Pass)
+	if err != nil {
+		t.Errorf("%s: %v", id, err)
+	}
+	c.mu.Lock()
+	c.counts = totals["target"]
+	c.mu.Unlock()
+}
+
+// work runs the whole crew: run i starts after starts[i]. It returns how long they took.
+func (c *crew) work(t *testing.T, starts ...time.Duration) (took time.Duration) {
+	t.Helper()
+	c.began = time.Now()
+	c.store = &slowStore{Store: checkpoint.NewMemory(), most: c.latency}
+	var group sync.WaitGroup
+	for i, start := range starts {
+		group.Go(func() {
+			time.Sleep(start)
+			c.run(t, fmt.Sprint("run-", i))
+		})
+	}
+	group.Wait()
+	for _, ended := range c.ended {
+		took = max(took, ended)
+	}
+	items := c.partitions * c.items
+	if s := c.counts.Slots; s.Rotated != int64(items) || s.Seen != s.Rotated {
+		t.Errorf("the pass counts %+v of %d slots", s, items)
+	}
+	for name, n := range c.moved {
+		if n != 1 {
+			t.Errorf("%s was written %d times", name, n)
+		}
+	}
+	if n := len(starts); len(c.moved) != items || len(c.asked) > items+n { // each run proves its first answer
+		t.Errorf("%d items were written with %d requests, want %d", len(c.moved), len(c.asked), items)
+	}
+	return took
+}
+
+// busiest returns the most requests in any second.
+func busiest(asked []request) (most int) {
+	first := 0
+	for i := range asked {
+		for asked[i].at-asked[first].at >= time.Second {
+			first++
+		}
+		most = max(most, i-first+1)
+	}
+	return most
+}
+
+// rateLimit is the most requests that a second may hold at a rate.
+func rateLimit(rate float64) float64 { return rate + max(1, rate/100) }
+
+// TestSeveralRunsAreAsFastAsOne: two, three and four runs take at most 1.05 times the time
+// of one, over a bucket, which is one partition, and over tables of few and of many
+// segments. Together they keep to the rate in every second, and from the third second to
+// the last but one they use at least 95% of it.
+func TestSeveralRunsAreAsFastAsOne(t *testing.T) {
+	for _, place := range []struct {
+		name              string
+		rate              float64
+		partitions, items int
+	}{
+		{"a bucket", 400, 1, 4000},
+		{"a table of 64 segments", 1000, 64, 320},
+		{"a table of 64 small segments", 400, 64, 63},
+		{"a table of 8 segments", 400, 8, 700},
+		{"a table of 8 larger segments", 1000, 8, 2500},
+		{"a table of 2 segments", 400, 2, 4000},
+	} {
+		t.Run(place.name, func(t *testing.T) {
+			var alone time.Duration
+			for _, n := range []int{1, 2, 3, 4} {
+				synctest.Test(t, func(t *testing.T) {
+					c := newCrew(t, place.rate, place.partitions, place.items)
+					took := c.work(t, []time.Duration{0, 100, 200 * time.Millisecond, time.Second}[:n]...)
+					if n == 1 {
+						alone = took
+					}
+					t.Logf("%d runs: %v, at most %d in a second", n, took, busiest(c.asked))
+					if limit := alone + alone/20; took > limit {
+						t.Errorf("%d runs took %v, and one took %v", n, took, alone)
+					}
+					if got := busiest(c.asked); float64(got) > rateLimit(place.rate) {
+						t.Errorf("%d runs: %d requests in a second, and the rate is %v", n, got, place.rate)
+					}
+					c.used(t, n)
+				})
+			}
+		})
+	}
+}
+
+// used checks that the runs use the rate from the third second to the last: 95% of it in
+// all, and 70% in each second: at the end, runs have too little work left to use their shares.
+func (c *crew) used(t *testing.T, n int) {
+	t.Helper()
+	end := c.asked[len(c.asked)-1].at
+	perSecond, sum := make([]int, int(end/time.Second)+1), 0
+	for _, r := range c.asked {
+		perSecond[r.at/time.Second]++
+		if r.at >= 2*time.Second {
+			sum++
+		}
+	}
+	if used := float64(sum) / (end - 2*time.Second).Seconds() / c.rate; used < 0.95 {
+		t.Errorf("%d runs use %.1f%% of the rate of %v: %v", n, 100*used, c.rate, perSecond)
+	}
+	for i, got := range perSecond[:len(perSecond)-1] {
+		if i >= 2 && float64(got) < 0.7*c.rate {
+			t.Errorf("%d runs: %d requests in second %d, and the rate is %v: %v", n, got, i+1, c.rate, perSecond)
+		}
+	}
+}
+
+// TestWorkIsHandedOver: a run that joins gets unread segments within two seconds, though
+// the first run holds all of them and has read ahead as far as it may.
+func TestWorkIsHandedOver(t *testing.T) {
+	for _, test := range []struct {
+		partitions, workers int
+		after               time.Duration
+	}{{8, 0, 300 * time.Millisecond}, {8, 0, 7 * time.Second}, {8, 64, 5 * time.Second}, {2, 0, 3 * time.Second}} {
+		t.Run(fmt.Sprintf("%d segments, %d workers, after %v", test.partitions, test.workers, test.after), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCrew(t, 500, test.partitions, 8000/test.partitions)
+				c.workers = test.workers
+				c.work(t, 0, test.after)
+				i := slices.IndexFunc(c.asked, func(r request) bool { return r.by == "run-1" })
+				if i < 0 {
+					t.Fatal("the second run got no work")
+				}
+				waited := c.asked[i].at - c.opened["run-1"]
+				t.Logf("its first request came %v after it had joined", waited)
+				if waited > 2*time.Second {
+					t.Errorf("its first request came %v after it had joined", waited)
+				}
+				share, seconds := 0, math.Floor((c.asked[len(c.asked)-1].at - c.asked[i].at).Seconds())
+				for _, r := range c.asked[i:] {
+					if r.by == "run-1" {
+						share++
+					}
+				}
+				if float64(share) < 0.3*c.rate*seconds {
+					t.Errorf("it sent %d requests in %v seconds at a rate of %v", share, seconds, c.rate)
+				}
+			})
+		})
+	}
+}
