@@ -17,6 +17,7 @@ import (
 func newAuditCommand(std streams) *cobra.Command {
 	var strict bool
 	var list string
+	var flags earlyFlags
 	cmd := askingCommand(std, "audit", "Dry run: count what depends on which key; change nothing",
 		`Audit scans all targets and reports which key each ciphertext depends on. It never writes
 to a target or a checkpoint. To identify the key of a ciphertext, it calls ReEncrypt and
@@ -28,7 +29,7 @@ Exit codes: 0 done. With --fail-on-remaining: 4 if slots under a source key rema
 none remain, but slots failed or are under the destination key with another context, or a
 target or slot rule found no ciphertext. For other codes see docs/operations.md.`,
 		func(ctx context.Context, c *common, job *config.Job) error {
-			s, err := look(ctx, c, job, "audit", list)
+			s, err := look(ctx, c, job, "audit", list, flags.failFast)
 			if err != nil || !strict {
 				return err
 			}
@@ -49,11 +50,13 @@ target or slot rule found no ciphertext. For other codes see docs/operations.md.
 		"exit with 4 if slots under a source key remain, or with 3 if it is not "+
 			"proven that none remain")
 	exceptionsFlag(cmd, &list)
+	flags.ofReaders(cmd)
 	return cmd
 }
 
 func newVerifyCommand(std streams) *cobra.Command {
 	var list string
+	var flags earlyFlags
 	cmd := askingCommand(std, "verify",
 		"Check whether anything still depends on a source key; read-only",
 		`Verify is a new, read-only pass. It has converged if it is complete, every target and slot
@@ -64,7 +67,7 @@ Exit codes: 0 converged; 4 slots under a source key remain; 3 none remain, but s
 or are foreign, or a target or slot rule found no ciphertext. For other codes see
 docs/operations.md.`,
 		func(ctx context.Context, c *common, job *config.Job) error {
-			s, err := look(ctx, c, job, "verify", list)
+			s, err := look(ctx, c, job, "verify", list, flags.failFast)
 			if err != nil {
 				return err
 			}
@@ -80,6 +83,7 @@ docs/operations.md.`,
 			return s.doubts()
 		})
 	exceptionsFlag(cmd, &list)
+	flags.ofReaders(cmd)
 	return cmd
 }
 
@@ -99,7 +103,9 @@ func exceptionsFlag(cmd *cobra.Command, list *string) {
 
 // look runs a read-only pass over all targets. list is the file for the
 // exceptions, or "".
-func look(ctx context.Context, c *common, job *config.Job, command, list string) (*session, error) {
+func look(
+	ctx context.Context, c *common, job *config.Job, command, list string, failFast bool,
+) (*session, error) {
 	last, release := outliving(ctx)
 	defer release()
 	found := &exceptions{}
@@ -119,6 +125,11 @@ func look(ctx context.Context, c *common, job *config.Job, command, list string)
 		s.noteUnprobed()
 	}
 	s.found = found
+	earlier, next := s.earlier(ctx)
+	s.stopsEarly.Proven = s.provenBefore(ctx, earlier, next)
+	if !failFast {
+		s.stopsEarly.Warn = s.warnAlike
+	}
 	s.retiredKeys(ctx)
 	p, worked, err := s.walk(ctx)
 	if wrong := (*rotate.HeaderError)(nil); err == nil && errors.As(worked, &wrong) {
@@ -139,7 +150,7 @@ func look(ctx context.Context, c *common, job *config.Job, command, list string)
 	if err := s.concludeLook(last, p); err != nil {
 		return nil, errors.Join(worked, err)
 	}
-	return s, worked
+	return s, s.stoppedEarly(worked)
 }
 
 // tablesOf returns the names of the targets that are tables.

@@ -271,7 +271,7 @@ func stopCode(command string, stop *rotate.StopError) (code int, hint string) {
 		return exitStorage, storageHint(stop)
 	case rotate.StopFenced:
 		return exitBusy, "another run took this pass over; rotator status shows how far it is"
-	case rotate.StopJob:
+	case rotate.StopJob, rotate.StopEarly:
 		return exitJob, ""
 	case rotate.StopAnswer:
 		return exitInternal, "KMS, or a proxy in front of it, mixes up responses: find the cause " +

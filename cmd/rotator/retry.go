@@ -15,15 +15,25 @@ import (
 )
 
 func newRetryCommand(std streams) *cobra.Command {
-	return askingCommand(std, "retry", "Try the slots in the ledger of the last pass again",
+	var flags earlyFlags
+	cmd := askingCommand(std, "retry", "Try the slots in the ledger of the last pass again",
 		`Retry works on the ledger of the last pass alone: the slots that failed, were
 foreign, or kept changing. What can be moved now leaves the ledger, and the
 figures of the pass change with it.
 
-Exit codes: 0 the ledger is empty; 3 it is not; others in docs/operations.md.`, retryJob)
+Exit codes: 0 the ledger is empty; 3 it is not; others in docs/operations.md.`,
+		func(ctx context.Context, c *common, job *config.Job) error {
+			return retryJob(ctx, c, job, &flags)
+		})
+	flags.ofWriters(cmd)
+	return cmd
 }
 
-func retryJob(ctx context.Context, c *common, job *config.Job) error {
+func retryJob(ctx context.Context, c *common, job *config.Job, flags *earlyFlags) error {
+	most, err := flags.failures()
+	if err != nil {
+		return err
+	}
 	last, release := outliving(ctx)
 	defer release()
 	s, err := open(ctx, c, job, "retry")
@@ -56,6 +66,7 @@ func retryJob(ctx context.Context, c *common, job *config.Job) error {
 		return &storageError{what: "join the pass", err: err}
 	}
 	s.summary.Pass = record.Number
+	s.stopsEarly.Most = most
 	engine := s.rotator(targets, record, state.log, nil)
 	s.stop.reached(working, "")
 	worked := s.withKeyState(ctx, engine.Retry(ctx, passes, record, guest))
@@ -65,10 +76,11 @@ func retryJob(ctx context.Context, c *common, job *config.Job) error {
 	if worked == nil && record.Status == checkpoint.Finished {
 		s.summary.Status = report.Complete
 	}
+	s.alike = isAlike(worked)
 	if err := s.finish(last, p, state); err != nil {
 		return errors.Join(worked, err)
 	}
-	worked = s.withLedger(worked)
+	worked = s.stoppedEarly(s.withLedger(worked))
 	s.halted(worked)
 	if err := s.print(); err != nil {
 		return errors.Join(worked, err)

@@ -17,6 +17,7 @@ import (
 
 func newRunCommand(std streams) *cobra.Command {
 	var restart bool
+	var flags earlyFlags
 	cmd := askingCommand(std, "run", "Start or resume the pass: move every slot under a source key",
 		`Run resumes the unfinished pass of the job, or begins the next one. It may be
 stopped at any time, by any means, and run again. With a checkpoint in a table or
@@ -24,12 +25,21 @@ bucket any number of runs, on any machines, share the work of one pass.
 
 Exit codes: 0 complete; 3 complete, with slots in the ledger, or a target or slot rule
 that found no ciphertext at all; 75 stopped, run again; others in docs/operations.md.`,
-		func(ctx context.Context, c *common, job *config.Job) error { return runJob(ctx, c, job, restart) })
+		func(ctx context.Context, c *common, job *config.Job) error {
+			return runJob(ctx, c, job, restart, &flags)
+		})
+	flags.ofWriters(cmd)
 	cmd.Flags().BoolVar(&restart, "restart", false, "begin a new pass although the last is unfinished or cannot be read; its records are kept")
 	return cmd
 }
 
-func runJob(ctx context.Context, c *common, job *config.Job, restart bool) error {
+func runJob(
+	ctx context.Context, c *common, job *config.Job, restart bool, flags *earlyFlags,
+) error {
+	most, err := flags.failures()
+	if err != nil {
+		return err
+	}
 	last, release := outliving(ctx)
 	defer release()
 	s, err := open(ctx, c, job, "run")
@@ -51,6 +61,8 @@ func runJob(ctx context.Context, c *common, job *config.Job, restart bool) error
 	if err := s.believe(ctx, state, p); err != nil {
 		return err
 	}
+	s.stopsEarly = rotate.Early{Most: most, Proven: s.provenBefore(ctx,
+		func() *checkpoint.Passes { return p.passes }, func() int { return p.record.Number })}
 	engine := s.rotator(targets, p.record, state.log, s.marking(p, state))
 	s.stop.reached(working, "")
 	worked := s.work(ctx, engine, p)
@@ -63,10 +75,11 @@ func runJob(ctx context.Context, c *common, job *config.Job, restart bool) error
 			s.summary.Status = report.Stopped
 		}
 	}
+	s.alike = isAlike(worked)
 	if err := s.finish(last, p, state); err != nil {
 		return errors.Join(worked, err)
 	}
-	worked = s.withLedger(worked)
+	worked = s.stoppedEarly(s.withLedger(worked))
 	s.halted(worked)
 	if err := s.print(); err != nil {
 		return errors.Join(worked, err)
@@ -109,7 +122,7 @@ func (s *session) finish(ctx context.Context, p *pass, state *state) error {
 	}
 	end := state.runEnd(s.summary.KMS, s.headers)
 	end.AcceptKeys, end.TokenKeys = s.wiring.under, s.tokenKeys(p)
-	end.Doubts = s.keysAtEnd(ctx, p.record)
+	end.Doubts, end.Early = s.keysAtEnd(ctx, p.record), s.alike
 	record, err := rotate.ClosePass(ctx, p.passes, p.record, end,
 		s.summary.Status == report.Complete)
 	if err != nil {

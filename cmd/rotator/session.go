@@ -33,6 +33,10 @@ type session struct {
 	// pass or earlier passes of the job.
 	recordedTokens map[string]string
 	found          *exceptions // of a read-only pass; nil for others
+	// stopsEarly is when an engine stops before its end, without what is known only
+	// with the engine.
+	stopsEarly rotate.Early
+	alike      bool // a run stopped because the job file seems wrong
 }
 
 // headers is what the run has to say of the headers of ciphertexts in the end.
@@ -84,15 +88,16 @@ func open(ctx context.Context, c *common, job *config.Job, command string) (*ses
 // that is done with them can change anything.
 func (s *session) targets(write bool) []rotate.Target {
 	var targets []rotate.Target
-	for _, p := range s.wiring.places {
+	for i, p := range s.wiring.places {
 		t := rotate.Target{
-			Name:    p.name,
-			Lister:  p.source,
-			Format:  p.format,
-			Batch:   p.source.Batch(),
-			Place:   p.where,
-			Own:     p.own.recognise,
-			Partial: p.partial,
+			Name:      p.name,
+			Lister:    p.source,
+			Format:    p.format,
+			Batch:     p.source.Batch(),
+			Place:     p.where,
+			Own:       p.own.recognise,
+			Partial:   p.partial,
+			StopAfter: s.job.StopAfters(i),
 		}
 		if write {
 			t.Writer = p.source
@@ -112,7 +117,8 @@ func (s *session) rotator(
 	recorder rotate.Recorder,
 	begin func(context.Context) (bool, error),
 ) *rotate.Rotator {
-	engine := rotate.New(rotate.Config{
+	var engine *rotate.Rotator
+	engine = rotate.New(rotate.Config{
 		Targets:      targets,
 		Keys:         s.wiring.keys,
 		KMS:          s.wiring.kms,
@@ -130,6 +136,7 @@ func (s *session) rotator(
 		BeginHeaders: begin,
 		KnownTokens:  s.recordedTokens,
 		Exceptions:   s.excepted,
+		Early:        s.early(func() *rotate.Rotator { return engine }, pass.TokenKeys),
 	})
 	s.tally = newTally(s.job, s.wiring.keys, s.wiring.under, func(token string) string {
 		return cmp.Or(engine.KeyOfToken(token), pass.TokenKeys[token])

@@ -110,6 +110,13 @@ func acceptable(e checkpoint.LedgerEntry) bool {
 	return (e.Outcome == "failed" || e.Outcome == foreign) && e.Reason != "service-error"
 }
 
+// Covers reports whether a rule accepts an exception at the time now, apart from the maximum
+// number of slots. Unlike other methods it may be called concurrently.
+func (t *Tally) Covers(e checkpoint.LedgerEntry, now time.Time) bool {
+	i := t.rule(t.classOf(e))
+	return i >= 0 && (t.rules[i].Ends.IsZero() || now.Before(t.rules[i].Ends))
+}
+
 // rule returns the index of the first rule that covers the exceptions of a
 // class, or -1.
 func (t *Tally) rule(c class) int {

@@ -159,6 +159,7 @@ func (c Counts) clone() Counts {
 	c.Rules, c.Origins = maps.Clone(c.Rules), maps.Clone(c.Origins)
 	for name, n := range c.Rules {
 		n.Instead, n.Near = maps.Clone(n.Instead), maps.Clone(n.Near)
+		n.Alike = maps.Clone(n.Alike)
 		c.Rules[name] = n
 	}
 	return c

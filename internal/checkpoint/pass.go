@@ -61,6 +61,9 @@ type Pass struct {
 	Headers []HeaderRun `json:"headers,omitempty"`
 	// Doubts are reasons why what the pass counted is no proof.
 	Doubts []string `json:"doubts,omitempty"`
+	// Early is true once a run has stopped because the first slots of a rule were all
+	// alike, which shows that the job file is wrong.
+	Early bool `json:"early,omitempty"`
 }
 
 // HeaderRun is a run that counted slots by the header of their blobs. Wrong says
@@ -104,6 +107,7 @@ type RunEnd struct {
 	HeadersWrong string
 	// Doubts are reasons why what the pass counted is no proof.
 	Doubts []string
+	Early  bool // as in Pass
 }
 
 // The most logs and ids of runs that the record of a pass holds: those added last.
@@ -159,6 +163,7 @@ func (p *Pass) AddRun(end RunEnd) {
 			p.Doubts = append(p.Doubts, doubt)
 		}
 	}
+	p.Early = p.Early || end.Early
 	p.Requests += end.Requests
 	p.Throttled += end.Throttled
 	p.addLogs(end)

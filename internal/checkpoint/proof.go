@@ -25,6 +25,11 @@ type RuleCounts struct {
 	// existing names to their edit distance from that step.
 	Missing string         `json:"missing,omitempty"`
 	Near    map[string]int `json:"near,omitempty"`
+	// Good counts the slots that the job file describes: moved, current or remaining.
+	// Alike counts, while there is no such slot, those whose outcome a wrong job file
+	// gives, by "OUTCOME/REASON". Records of earlier versions have neither.
+	Good  int64            `json:"good,omitempty"`
+	Alike map[string]int64 `json:"alike,omitempty"`
 	// Padded and Unpadded count the texts in base64 that show whether their writer pads.
 	Padded   int64 `json:"padded,omitempty"`
 	Unpadded int64 `json:"unpadded,omitempty"`
@@ -70,6 +75,10 @@ func (c *Counts) addRule(name string, more RuleCounts, sign int64) {
 	n.Found += sign * more.Found
 	n.Refused += sign * more.Refused
 	n.OtherType += sign * more.OtherType
+	n.Good += sign * more.Good
+	for what, slots := range more.Alike {
+		n.AddAlike(what, sign*slots)
+	}
 	n.Padded += sign * more.Padded
 	n.Unpadded += sign * more.Unpadded
 	if _, known := c.Rules[name]; !known && len(c.Rules) >= maxDescribed {
@@ -82,6 +91,23 @@ func (c *Counts) addRule(name string, more RuleCounts, sign int64) {
 		n.addMissing(more.Missing, more.Near)
 	}
 	c.Rules[name] = n
+}
+
+// maxAlike is the maximum number of outcomes and reasons in RuleCounts.Alike. Two are enough
+// to know that slots differ.
+const maxAlike = 4
+
+// AddAlike counts slots by their outcome and reason.
+func (n *RuleCounts) AddAlike(what string, slots int64) {
+	if _, known := n.Alike[what]; !known && len(n.Alike) >= maxAlike {
+		return
+	}
+	if n.Alike == nil {
+		n.Alike = map[string]int64{}
+	}
+	if n.Alike[what] += slots; n.Alike[what] == 0 {
+		delete(n.Alike, what)
+	}
 }
 
 // addInstead counts items with a value of another type at a place. Types and

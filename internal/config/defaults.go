@@ -2,6 +2,7 @@ package config
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -17,6 +18,7 @@ func (j *Job) setDefaults(directory string) {
 	setDefault(j, "source.algorithm", &j.Source.Algorithm, DefaultAlgorithm)
 	setDefault(j, "checkpoint", &j.Checkpoint, DefaultCheckpoint)
 	setDefault(j, "lease", &j.Lease, DefaultLease)
+	setDefault(j, "stop_after", &j.StopAfter, DefaultStopAfter)
 	beside := under(directory, strings.TrimPrefix(DefaultCheckpoint, fileScheme))
 	if path, ok := strings.CutPrefix(j.Checkpoint, fileScheme); ok && path != "" {
 		beside = under(directory, path)
@@ -48,6 +50,26 @@ func (j *Job) setDefaults(directory string) {
 			}
 		}
 	}
+}
+
+// StopAfters returns stop_after for each slot of the i-th target, or one value for a target
+// without slots.
+func (j *Job) StopAfters(i int) []int {
+	field, all := element("targets", i), j.StopAfter
+	t := &j.Targets[i]
+	if j.source.written(field + ".stop_after") {
+		all = t.StopAfter
+	}
+	if len(t.Slots) == 0 {
+		return []int{all}
+	}
+	list := slices.Repeat([]int{all}, len(t.Slots))
+	for k, slot := range t.Slots {
+		if j.source.written(element(field+".slots", k) + ".stop_after") {
+			list[k] = slot.StopAfter
+		}
+	}
+	return list
 }
 
 // setDefault sets a field that the file does not mention.

@@ -29,6 +29,8 @@ func description(name string) string {
 		return "Most chunks worked on at once, of 25 items or one object, 1 to 4096. Default: as many as it takes to send requests at the rate, found out while running, up to 1024."
 	case "Job.MaxOutage":
 		return "How long a service may stay unavailable before the run stops, to be resumed later: a number and a unit, such as 90s, 10m or 1h. Default 10m."
+	case "Job.StopAfter":
+		return "When a run stops because the job file seems wrong: if this number of first slots of an entry of slots all come to the same for a reason that a wrong context, format or key gives, and no slot of the entry had a success. 0 is never. Default 50."
 	case "Job.Accept":
 		return "Known exceptions: slots in the ledger that are counted and listed as accepted and do not make a command exit with 3. They do not change the verdict on a key. Default: none."
 	case "Destination":
@@ -83,6 +85,8 @@ func description(name string) string {
 		return "Encryption contexts by name, for formats that store no context, such as credstash."
 	case "Target.MayBeEmpty":
 		return "Whether the target may hold no ciphertext. If false, a target in which no ciphertext was found is not proven. Default false."
+	case "Target.StopAfter":
+		return "As stop_after of the job, for this target. Default: that of the job."
 	case "Target.Search":
 		return "Where to search for ciphertexts that no slot names: read, in everything that is read anyway; or all, also in attributes and bodies that the format does not need. Default read."
 	case "ContextFile":
@@ -157,6 +161,8 @@ func description(name string) string {
 		return "Encryption context under which the ciphertext stands. A value is a constant or takes ${...} from the item. Default: none."
 	case "Slot.DestinationContext":
 		return "Encryption context under which it shall stand afterwards; {} means none. Default: the same as context, and none under an asymmetric key."
+	case "Slot.StopAfter":
+		return "As stop_after of the job, for this slot. Default: that of the target."
 	case "Slot.MayBeEmpty":
 		return "Whether all items may lack this slot. If false, a slot for which no ciphertext was found is not proven. Default false."
 	case "Accept":

@@ -25,9 +25,12 @@ const (
 	DefaultLease      = Duration(30 * time.Second)
 	MinLease          = Duration(time.Second)
 	DefaultMtime      = MtimeUpdate
-	DefaultSearch     = SearchRead
-	DefaultMode       = ModeMove
-	DefaultBatches    = BatchAuto
+	// DefaultStopAfter is small against any target. If 9 of 10 slots failed for good
+	// reasons, the first 50 all would with a chance of 1 in 200.
+	DefaultStopAfter = 50
+	DefaultSearch    = SearchRead
+	DefaultMode      = ModeMove
+	DefaultBatches   = BatchAuto
 	// DefaultAlgorithm is the only one of symmetric keys (API_ReEncrypt).
 	DefaultAlgorithm = "SYMMETRIC_DEFAULT"
 )
@@ -98,6 +101,10 @@ type Job struct {
 	// How long a service may stay unavailable before the run stops, to be
 	// resumed later: a number and a unit, such as 90s, 10m or 1h. Default 10m.
 	MaxOutage Duration `yaml:"max_outage" jsonschema:"default=10m"`
+	// When a run stops because the job file seems wrong: if this number of first slots of
+	// an entry of slots all come to the same for a reason that a wrong context, format or
+	// key gives, and no slot of the entry had a success. 0 is never. Default 50.
+	StopAfter int `yaml:"stop_after" jsonschema:"minimum=0,default=50"`
 	// Known exceptions: slots in the ledger that are counted and listed as
 	// accepted and do not make a command exit with 3. They do not change the
 	// verdict on a key. Default: none.
@@ -202,6 +209,8 @@ type Target struct {
 	// Whether the target may hold no ciphertext. If false, a target in which no
 	// ciphertext was found is not proven. Default false.
 	MayBeEmpty bool `yaml:"may_be_empty" jsonschema:"default=false"`
+	// As stop_after of the job, for this target. Default: that of the job.
+	StopAfter int `yaml:"stop_after" jsonschema:"minimum=0"`
 	// Where to search for ciphertexts that no slot names: read, in everything that
 	// is read anyway; or all, also in attributes and bodies that the format does
 	// not need. Default read.
@@ -348,6 +357,8 @@ type Slot struct {
 	// Default: the same as context, and none under an
 	// asymmetric key.
 	DestinationContext map[string]string `yaml:"destination_context"`
+	// As stop_after of the job, for this slot. Default: that of the target.
+	StopAfter int `yaml:"stop_after" json:"-" jsonschema:"minimum=0"`
 	// Whether all items may lack this slot. If false, a slot for which no
 	// ciphertext was found is not proven. Default false.
 	MayBeEmpty bool `yaml:"may_be_empty" json:"-" jsonschema:"default=false"`

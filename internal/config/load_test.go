@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -88,6 +89,7 @@ func TestDefaults(t *testing.T) {
 		AuditLog:   "dir/.rotator/a.audit.jsonl",
 		Lease:      DefaultLease,
 		MaxOutage:  Duration(10 * time.Minute),
+		StopAfter:  50,
 	}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(Job{})); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
@@ -287,5 +289,26 @@ func TestGrantTokensAreNeverPrinted(t *testing.T) {
 	}
 	if !strings.Contains(printed, redacted) {
 		t.Error("nothing says that a token is there")
+	}
+}
+
+// TestStopAfters: a slot has the stop_after of its target, and the target that of the job,
+// unless they state their own. 0 is a value.
+func TestStopAfters(t *testing.T) {
+	job := load(t, `job: x
+destination: {key: alias/new}
+source: {keys: [alias/old]}
+stop_after: 7
+targets:
+  - dynamodb: {table: a}
+    format: raw
+    slots: [{path: b}, {path: c, stop_after: 0}, {path: d, stop_after: 9}]
+  - {s3: {bucket: b}, format: auto, stop_after: 0}
+  - {s3: {bucket: c}, format: auto}
+`)
+	for i, want := range [][]int{{7, 0, 9}, {0}, {7}} {
+		if got := job.StopAfters(i); !slices.Equal(got, want) {
+			t.Errorf("targets[%d]: %v, want %v", i, got, want)
+		}
 	}
 }

@@ -244,8 +244,15 @@ func (c *checker) limits() {
 	if w := c.job.Workers; c.job.source.written("workers") && w < 1 || w < 0 || w > 4096 {
 		c.add("workers", "must be 1 to 4096; leave it out to have the run find out how many it needs")
 	}
+	c.stopAfter("stop_after", c.job.StopAfter)
 	if c.job.MaxOutage <= 0 {
 		c.add("max_outage", "must be longer than 0s")
+	}
+}
+
+func (c *checker) stopAfter(field string, slots int) {
+	if c.job.source.written(field) && slots < 0 {
+		c.add(field, "must be a number of slots; 0 is never")
 	}
 }
 
@@ -328,6 +335,7 @@ func (c *checker) target(field string, t *Target) {
 		c.add(field+".search",
 			fmt.Sprintf("%q is not one of %s, %s", t.Search, SearchRead, SearchAll))
 	}
+	c.stopAfter(field+".stop_after", t.StopAfter)
 	c.contextFile(field+".context_file", t.ContextFile)
 	c.contexts(field, t.Context, t.DestinationContext)
 	c.slots(field, t)
@@ -463,6 +471,7 @@ func (c *checker) slots(field string, t *Target) {
 		} else {
 			paths[place] = i
 		}
+		c.stopAfter(at+".stop_after", slot.StopAfter)
 		c.contexts(at, slot.Context, slot.DestinationContext)
 	}
 }

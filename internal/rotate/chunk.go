@@ -33,6 +33,10 @@ type task struct {
 	recovered bool
 	// own is true when the item is a file of rotator itself.
 	own bool
+	// noted is true once its slots, and failed how many of them that failed, are counted
+	// for an early stop.
+	noted  bool
+	failed int64
 	// unread is true when the item could not be read, so that its one slot
 	// stands for all it may have.
 	unread bool
@@ -70,6 +74,7 @@ type worker struct {
 	headers  *headers
 	shared   *shared   // nil: each slot is asked about
 	searcher *searcher // nil: nothing is searched
+	early    *early
 	sweep    *sweep
 	retry    *retrier
 	recorder Recorder
@@ -98,11 +103,14 @@ func (w *worker) process(ctx context.Context, target *Target, items []scan.Item)
 			break
 		}
 		tasks = append(tasks, t)
+		if cause = w.early.tried(target.Name, t); cause != nil {
+			break
+		}
 	}
 	if target.Writer == nil {
 		return tasks, cause
 	}
-	if cause != nil && Classify(cause) != ClassStopped {
+	if cause != nil && Classify(cause) != ClassStopped && !stopsEarly(cause) {
 		return nil, cause
 	}
 	if err := w.write(target, tasks); err != nil {
@@ -211,7 +219,7 @@ func (w *worker) decideSlots(ctx context.Context, target *Target, t *task) error
 	blobs := make([][]byte, len(t.slots))
 	moving := false
 	for i, slot := range t.slots {
-		v, err := w.decideOnce(ctx, target, t, slot)
+		v, err := w.decideFirst(ctx, target, t, slot)
 		if err != nil {
 			return err
 		}
@@ -220,7 +228,7 @@ func (w *worker) decideSlots(ctx context.Context, target *Target, t *task) error
 			blobs[i], moving = v.blob, true
 		}
 	}
-	t.payload = nil
+	t.payload, t.noted = nil, true
 	if !moving {
 		return nil
 	}

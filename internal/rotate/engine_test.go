@@ -256,13 +256,17 @@ type bench struct {
 	store   checkpoint.Store
 	passes  *checkpoint.Passes
 	workers int // at least 4
+	// stopAfter and early are when the run stops before its end.
+	stopAfter []int
+	early     rotate.Early
 	// identity is that of the pass, to which the records of the trail are bound.
 	identity string
 }
 
 func (b *bench) run(t *testing.T) (checkpoint.Counts, error) {
 	t.Helper()
-	target := rotate.Target{Name: "target", Lister: b.target, Format: b.format, Batch: 3}
+	target := rotate.Target{Name: "target", Lister: b.target, Format: b.format, Batch: 3,
+		StopAfter: b.stopAfter}
 	if !b.inspect {
 		target.Writer = b.target
 	}
@@ -316,6 +320,7 @@ func (b *bench) rotator(target rotate.Target, pass int) *rotate.Rotator {
 		Identity:  b.identity,
 		Recorder:  b.trail,
 		Exact:     b.exact,
+		Early:     b.early,
 	})
 }
 
@@ -463,7 +468,7 @@ func TestEachSlotHasItsOutcome(t *testing.T) {
 	if diff := cmp.Diff(origins, counts.Origins); diff != "" {
 		t.Errorf("origins (-want +got):\n%s", diff)
 	}
-	rule := checkpoint.RuleCounts{Place: "slot", Found: 4, Refused: 4}
+	rule := checkpoint.RuleCounts{Place: "slot", Found: 4, Refused: 4, Good: 2}
 	if diff := cmp.Diff(map[string]checkpoint.RuleCounts{"slots[0]": rule},
 		counts.Rules); diff != "" {
 		t.Errorf("rules (-want +got):\n%s", diff)

@@ -91,6 +91,9 @@ func openPass(ctx context.Context, passes *checkpoint.Passes, plan Plan) (*Opene
 		return nil, storeError(err)
 	}
 	if !plan.describes(last) {
+		if nothing, err := movedNothing(ctx, passes, last); err != nil || nothing {
+			return replacePass(ctx, passes, plan, last, err)
+		}
 		return nil, &StopError{Kind: StopJob, What: fmt.Sprintf(
 			"pass %d, begun %s and not finished, is of other keys, targets or slots than this job file: finish it with the job file it began with, give this one another name (job), or let rotator run --restart begin a new pass, which keeps the record of that one",
 			last.Number, last.Started.Format(time.RFC3339))}
@@ -102,6 +105,39 @@ func openPass(ctx context.Context, passes *checkpoint.Passes, plan Plan) (*Opene
 		return nil, storeError(err)
 	}
 	return opened(plan, last, fmt.Sprintf("resumed pass %d, begun %s", last.Number, last.Started.Format(time.RFC3339)))
+}
+
+// movedNothing reports whether a pass was stopped early, because its job file was wrong, and
+// has moved no slot. A corrected job file may then begin the next pass.
+func movedNothing(
+	ctx context.Context, passes *checkpoint.Passes, pass checkpoint.Pass,
+) (bool, error) {
+	if !pass.Early {
+		return false, nil
+	}
+	totals, err := passes.Totals(ctx, pass)
+	for _, counts := range totals {
+		if counts.Slots.Rotated > 0 {
+			return false, err
+		}
+	}
+	return err == nil, err
+}
+
+// replacePass begins the pass after one that moved nothing. err is the error of looking at
+// that one.
+func replacePass(
+	ctx context.Context, passes *checkpoint.Passes, plan Plan, last checkpoint.Pass, err error,
+) (*Opened, error) {
+	if err != nil {
+		return nil, storeError(err)
+	}
+	next, err := beginPass(ctx, passes, plan, last)
+	if err == nil {
+		next.Notes = append(next.Notes, fmt.Sprintf("began pass %d with the changed job file: "+
+			"pass %d was stopped early and had moved nothing", next.Pass.Number, last.Number))
+	}
+	return next, err
 }
 
 // SameKeys refuses to go on with a pass when a name of the job file stands for

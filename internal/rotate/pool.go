@@ -73,6 +73,8 @@ type Config struct {
 	// of a sample. Nil draws
 	// at random; a simulation repeats itself.
 	Draw func(n int64) int64
+	// Early is when the run stops before its end.
+	Early Early
 	// Exceptions receives the exceptions of targets without a Writer, which have
 	// no ledger. It is never called concurrently. An error ends the run. If nil,
 	// they are dropped.
@@ -92,6 +94,7 @@ type Rotator struct {
 	proofs  map[string]*proof // by target
 	items   atomic.Int64      // with an outcome
 	runs    atomic.Int64      // among which the rate is divided, as logged last
+	early   *early
 
 	reporting sync.Mutex // held while Config.Exceptions is called
 }
@@ -119,6 +122,7 @@ func New(c Config) *Rotator {
 		r.sides[t.Name] = newSides()
 		r.proofs[t.Name] = newProof(t.Format)
 	}
+	r.early = newEarly(c, r.proofs)
 	return r
 }
 
@@ -203,6 +207,7 @@ func lifetimes(ctx context.Context) (c contexts, release func()) {
 // saved is saved, and the tracker is closed.
 func (r *Rotator) Run(ctx context.Context, tracker *checkpoint.Tracker, partitions []Partition) error {
 	tracker.OnShare(r.divide)
+	r.early.resume(tracker.Snapshot())
 	life, release := lifetimes(ctx)
 	defer release()
 	var saver errgroup.Group
@@ -363,7 +368,7 @@ func (r *Rotator) feed(
 	give <-chan struct{},
 ) bool {
 	rules := newRuleCounts(r.proofs[target.Name])
-	work := &pageWork{engine: r, ticket: ticket, page: page, rules: rules}
+	work := &pageWork{engine: r, ticket: ticket, page: page, rules: rules, stop: life.stop}
 	chunks := slices.Collect(slices.Chunk(page.Items, target.Batch))
 	work.open = len(chunks)
 	work.counts.Items.Excluded = page.Excluded
@@ -412,6 +417,7 @@ func (r *Rotator) worker(life contexts, at place) *worker {
 		hard:     life.write,
 		searcher: r.search,
 		sweep:    newSweep(),
+		early:    r.early,
 	}
 	if r.config.Exact {
 		w.shared = nil
@@ -424,6 +430,7 @@ type pageWork struct {
 	engine *Rotator
 	ticket *checkpoint.PageTicket
 	page   scan.Page
+	stop   func(error) // ends the run; the page is counted all the same
 
 	mu     sync.Mutex
 	open   int // chunks without outcome
@@ -440,6 +447,9 @@ func (p *pageWork) add(target *Target, tasks []*task) error {
 	var exceptions []checkpoint.LedgerEntry
 	for _, t := range tasks {
 		exceptions = append(exceptions, p.engine.tally(&p.counts, p.rules, target.Name, t)...)
+		if err := p.engine.early.written(target.Name, t); err != nil {
+			p.stop(err)
+		}
 	}
 	if target.Writer != nil {
 		p.ledger = append(p.ledger, exceptions...)
@@ -490,6 +500,7 @@ func (r *Rotator) tally(
 	}
 	if !t.unread { // an unread item has one slot of no rule
 		rules.add(t)
+		r.early.count(rules, target, t)
 	}
 	var exceptions []checkpoint.LedgerEntry
 	for i, v := range t.verdicts {

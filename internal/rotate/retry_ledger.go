@@ -29,6 +29,7 @@ func (r *Rotator) RetryWhere(
 	ctx context.Context, passes *checkpoint.Passes, pass checkpoint.Pass,
 	guest *checkpoint.Guest, which func(checkpoint.LedgerEntry) bool,
 ) error {
+	r.early.turnOff()
 	r.headers.turnOff() // the ledger is what KMS has not been asked about enough
 	guest.OnShare(r.divide)
 	life, release := lifetimes(ctx)
@@ -124,6 +125,9 @@ func (r *Rotator) retryChunk(
 			defer mu.Unlock()
 			if kept[id] = entries; t != nil {
 				kept[id], tried = r.settleEntries(&chunk.Adjust, entries, t), true
+				if err := r.early.written(entries[0].Target, t); err != nil {
+					life.stop(err)
+				}
 			}
 			return nil
 		})
@@ -173,6 +177,7 @@ func (r *Rotator) settleEntries(
 		for i, now := range verdicts {
 			origin := r.count(&after, slots[i], now)
 			countStaleKey(&after, old.Target, scan.Ref(old.Ref), slots[i], now)
+			r.countGood(&after, old.Target, slots[i], now)
 			written = written || now.outcome == Rotated // by an earlier process, which did not get to save it
 			if now.excepted() {
 				e := entry(old.Target, scan.Ref(old.Ref), slots[i], now)
@@ -187,6 +192,19 @@ func (r *Rotator) settleEntries(
 		adjust.Items.Written++
 	}
 	return kept
+}
+
+// countGood counts a slot that a retry has moved, or found where it belongs, for its rule.
+func (r *Rotator) countGood(
+	counts *checkpoint.Counts, target string, slot ciphertext.Slot, v verdict,
+) {
+	p := r.proofs[target]
+	if p == nil || !v.fits() || slot.Rule < 0 || slot.Rule >= len(p.rules) {
+		return
+	}
+	if rule := p.rules[slot.Rule]; !rule.Optional {
+		counts.AddRule(rule.Name, checkpoint.RuleCounts{Good: 1})
+	}
 }
 
 // places finds the slots of entries again; -1 is one that is no longer there.

@@ -20,6 +20,7 @@ const (
 	StopFenced      StopKind = "fenced"      // another run works on this pass
 	StopJob         StopKind = "job"         // the job file does not fit what is there
 	StopInternal    StopKind = "internal"    // what must not happen did
+	StopEarly       StopKind = "early"       // too many slots failed, or the first ones all did
 	StopAnswer      StopKind = "answer"      // an answer of KMS cannot belong to its request
 )
 

@@ -1,0 +1,396 @@
+package rotate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"rotator/internal/checkpoint"
+	"rotator/internal/ciphertext"
+	"rotator/internal/scan"
+)
+
+// Early is when a run stops before its end because of what slots came to.
+type Early struct {
+	// Proven reports whether a rule of a target had a success in the last complete pass
+	// with the same meaning. Such a rule never stops a run. It is called only before a rule
+	// would. Nil means no rule had.
+	Proven func(target, rule string) bool
+	// Warn is called once for each rule whose first slots all came to the same, and the
+	// pass goes on. If it is nil, the run stops.
+	Warn func(*AlikeError)
+	// Accepted reports whether an accept rule covers an exception. Such exceptions are not
+	// counted. Nil means none does.
+	Accepted func(checkpoint.LedgerEntry) bool
+	// Most is the maximum number of slots that may fail; nil is no limit.
+	Most *Failures
+}
+
+// Failures is a number or a share of slots that may fail.
+type Failures struct {
+	Slots int64
+	Share float64 // of 1; used instead of Slots if Percent is set
+	// Percent selects Share, which is compared from percentFrom slots on.
+	Percent bool
+}
+
+// percentFrom is the number of slots from which a share of failures is compared.
+const percentFrom = 1000
+
+func (f Failures) String() string {
+	if f.Percent {
+		return fmt.Sprintf("%g%%", f.Share*100)
+	}
+	return fmt.Sprint(f.Slots)
+}
+
+// exceededBy reports whether there are more failures than allowed.
+func (f Failures) exceededBy(failed, seen int64) bool {
+	if f.Percent {
+		return seen >= percentFrom && float64(failed) > f.Share*float64(seen)
+	}
+	return failed > f.Slots
+}
+
+// AlikeError states that the first slots of a rule all came to the same, for a reason that a
+// wrong job file gives.
+type AlikeError struct {
+	Target  string
+	Entry   int // of Target.StopAfter
+	Slots   int64
+	Outcome Outcome
+	Reason  string
+	Key     string // of the first slot, if known
+	Ref     scan.Ref
+	Path    string // in the item
+}
+
+func (e *AlikeError) Error() string {
+	return fmt.Sprintf("target %s: the first %d slots are all %s/%s (the first: %s)",
+		e.Target, e.Slots, e.Outcome, e.Reason, e.Ref)
+}
+
+// FailuresError states that more slots failed than allowed.
+type FailuresError struct {
+	Failed, Seen int64
+	Most         Failures
+}
+
+func (e *FailuresError) Error() string {
+	return fmt.Sprintf("%d of %d slots failed, which is more than --max-failures %s",
+		e.Failed, e.Seen, e.Most)
+}
+
+// early decides whether a run stops before its end. It is safe for concurrent use.
+type early struct {
+	config  Early
+	proofs  map[string]*proof
+	targets map[string][]*firstSlots // by target, as Target.StopAfter
+
+	seen, failed atomic.Int64 // slots of the pass
+}
+
+// firstSlots counts the first slots of one entry of Target.StopAfter.
+type firstSlots struct {
+	most int64
+	off  atomic.Bool // it cannot stop the run any more
+	stop atomic.Pointer[StopError]
+
+	mu       sync.Mutex
+	alike    AlikeError
+	deciding int64         // slots between admit and leave
+	changed  chan struct{} // closed and replaced by leave
+}
+
+func newEarly(c Config, proofs map[string]*proof) *early {
+	e := &early{config: c.Early, proofs: proofs, targets: map[string][]*firstSlots{}}
+	for _, t := range c.Targets {
+		for i, most := range t.StopAfter {
+			f := &firstSlots{most: int64(most), changed: make(chan struct{})}
+			f.alike.Target, f.alike.Entry = t.Name, i
+			f.off.Store(most <= 0)
+			e.targets[t.Name] = append(e.targets[t.Name], f)
+		}
+	}
+	return e
+}
+
+// of returns the counts for a rule of a target, or nil if there are none.
+func (e *early) of(target string, rule int) *firstSlots {
+	entries := e.targets[target]
+	if len(entries) == 0 || rule < 0 {
+		return nil
+	}
+	return entries[min(rule, len(entries)-1)]
+}
+
+// turnOff makes no rule stop the run.
+func (e *early) turnOff() {
+	for _, entries := range e.targets {
+		for _, f := range entries {
+			f.off.Store(true)
+		}
+	}
+}
+
+// resume takes what the pass has counted so far.
+func (e *early) resume(states []checkpoint.State) {
+	totals := map[string]*checkpoint.Counts{}
+	for _, state := range states {
+		if totals[state.Target] == nil {
+			totals[state.Target] = &checkpoint.Counts{}
+		}
+		totals[state.Target].Add(state.Counts)
+		e.seen.Add(state.Counts.Slots.Seen)
+		e.failed.Add(state.Counts.Slots.Failed + state.Counts.Slots.Conflict)
+	}
+	for target, entries := range e.targets {
+		if counts := totals[target]; counts != nil {
+			e.resumeTarget(target, entries, counts)
+		}
+	}
+}
+
+// proven reports whether a rule of an entry had a success in the last complete pass.
+func (e *early) proven(target string, f *firstSlots) bool {
+	for rule, r := range e.rulesOf(target) {
+		if e.config.Proven != nil && e.of(target, rule) == f && e.config.Proven(target, r.Name) {
+			return true
+		}
+	}
+	return false
+}
+
+func (e *early) rulesOf(target string) []ciphertext.Rule {
+	if p := e.proofs[target]; p != nil && len(e.targets[target]) > 0 {
+		return p.rules
+	}
+	return nil
+}
+
+func (e *early) resumeTarget(target string, entries []*firstSlots, counts *checkpoint.Counts) {
+	if !Accounted(*counts) {
+		for _, f := range entries {
+			f.off.Store(true)
+		}
+	}
+	for rule, r := range e.rulesOf(target) {
+		f, n := e.of(target, rule), counts.Rules[r.Name]
+		if n.Good > 0 {
+			f.off.Store(true)
+		}
+		for what, slots := range n.Alike {
+			f.add(what, slots)
+		}
+	}
+}
+
+// Accounted reports whether the successes of a target are counted by rule. An earlier
+// version did not count them.
+func Accounted(counts checkpoint.Counts) bool {
+	s := counts.Slots
+	good := s.Rotated + s.Current + s.Remaining
+	for _, n := range counts.Rules {
+		good -= n.Good
+	}
+	return good <= 0
+}
+
+// add adds slots that came to the same. It reports whether there are enough of them.
+func (f *firstSlots) add(what string, slots int64) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	outcome, reason, _ := strings.Cut(what, "/")
+	if f.alike.Slots > 0 && (string(f.alike.Outcome) != outcome || f.alike.Reason != reason) {
+		f.off.Store(true) // the first slots differ
+		return false
+	}
+	f.alike.Outcome, f.alike.Reason = Outcome(outcome), reason
+	f.alike.Slots += slots
+	return f.alike.Slots >= f.most
+}
+
+// admit waits until a slot may be decided. While no slot had a success, at most f.most slots
+// are decided or being decided, so that a run which stops has decided no others, however
+// many workers it has. Each nil must be followed by a call of leave.
+func (f *firstSlots) admit(ctx context.Context) error {
+	for {
+		f.mu.Lock()
+		stop, changed := f.stop.Load(), f.changed
+		if stop == nil && (f.off.Load() || f.deciding == 0 || f.alike.Slots+f.deciding < f.most) {
+			f.deciding++
+			f.mu.Unlock()
+			return nil
+		}
+		f.mu.Unlock()
+		if stop != nil {
+			return stop
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// leave ends what admit began.
+func (f *firstSlots) leave() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.deciding--
+	close(f.changed)
+	f.changed = make(chan struct{})
+}
+
+// decideFirst is decideOnce for a slot that may be one of the first of its rule.
+func (w *worker) decideFirst(
+	ctx context.Context, target *Target, t *task, slot ciphertext.Slot,
+) (verdict, error) {
+	f := w.early.of(target.Name, slot.Rule)
+	if t.noted || f == nil || f.off.Load() {
+		return w.decideOnce(ctx, target, t, slot)
+	}
+	if err := w.place.aside(func() error { return f.admit(ctx) }); err != nil {
+		return verdict{}, err
+	}
+	defer f.leave()
+	v, err := w.decideOnce(ctx, target, t, slot)
+	if err == nil {
+		err = w.early.note(target.Name, t.item.Ref, slot, v)
+	}
+	return v, err
+}
+
+// note counts the verdict on a slot. Its error ends the run.
+func (e *early) note(target string, ref scan.Ref, slot ciphertext.Slot, v verdict) error {
+	f := e.of(target, slot.Rule)
+	what := e.suspect(target, ref, slot, v)
+	switch {
+	case what == "" && v.fits():
+		f.off.Store(true)
+		return nil
+	case what == "" || f.off.Load():
+		return nil
+	}
+	f.mu.Lock()
+	if f.alike.Ref == "" {
+		f.alike.Ref, f.alike.Path, f.alike.Key = ref, clip(slot.Path), v.key
+	}
+	f.mu.Unlock()
+	if !f.add(what, 1) || f.off.Load() {
+		return nil
+	}
+	if e.proven(target, f) {
+		f.off.Store(true)
+		return nil
+	}
+	f.mu.Lock()
+	alike := f.alike
+	f.mu.Unlock()
+	if e.config.Warn != nil {
+		if f.off.CompareAndSwap(false, true) {
+			e.config.Warn(&alike)
+		}
+		return nil
+	}
+	f.stop.CompareAndSwap(nil, &StopError{Kind: StopEarly, What: "stopped early", Err: &alike})
+	return f.stop.Load()
+}
+
+// fits reports whether a verdict shows that the job file describes the slot.
+func (v verdict) fits() bool {
+	switch v.outcome {
+	case "", Rotated, Current, Remaining, Conflict:
+		return true
+	}
+	return false
+}
+
+// suspect returns the outcome and reason of a slot if a wrong job file gives them, or "".
+func (e *early) suspect(target string, ref scan.Ref, slot ciphertext.Slot, v verdict) string {
+	if v.outcome != Failed && v.outcome != Foreign || !ofJobFile(v.reason) {
+		return ""
+	}
+	if e.config.Accepted != nil && e.config.Accepted(entry(target, ref, slot, v)) {
+		return ""
+	}
+	return string(v.outcome) + "/" + v.reason
+}
+
+// ofJobFile reports whether a wrong context, format or key in the job file gives a reason to
+// every slot of a rule. Reasons that are properties of single items do not belong here.
+func ofJobFile(reason string) bool {
+	return strings.HasPrefix(reason, "not-") || slices.Contains([]string{
+		reasonInvalidCiphertext, reasonSourceContext, reasonDestinationContext,
+		reasonOtherContext, reasonForeignKey, "missing-context", "wrong-type", "key-pattern",
+		"encoded-twice", "indented-base64", "part-of-text", "text-around",
+	}, reason)
+}
+
+// count adds the slots of an item to the counts of their rules.
+func (e *early) count(rules *ruleCounts, target string, t *task) {
+	if rules == nil || t.unread {
+		return
+	}
+	for i, v := range t.verdicts {
+		rule := t.slots[i].Rule
+		if i >= t.named || rule < 0 || rule >= len(rules.rules) {
+			continue
+		}
+		n := &rules.rules[rule]
+		if v.fits() {
+			n.Good++
+		} else if f := e.of(target, rule); f != nil && !f.off.Load() {
+			if what := e.suspect(target, t.item.Ref, t.slots[i], v); what != "" {
+				n.AddAlike(what, 1)
+			}
+		}
+	}
+}
+
+// tried counts the slots of an item that were decided, for Early.Most. Its error ends the run.
+func (e *early) tried(target string, t *task) error {
+	if e.config.Most == nil {
+		return nil
+	}
+	e.seen.Add(int64(len(t.slots)))
+	return e.written(target, t)
+}
+
+// written is tried for an item that was counted and has been written since.
+func (e *early) written(target string, t *task) error {
+	if e.config.Most == nil {
+		return nil
+	}
+	now := e.failures(target, t)
+	failed, seen := e.failed.Add(now-t.failed), e.seen.Load()
+	t.failed = now
+	if !e.config.Most.exceededBy(failed, seen) {
+		return nil
+	}
+	return &StopError{Kind: StopEarly, What: "stopped early",
+		Err: &FailuresError{Failed: failed, Seen: seen, Most: *e.config.Most}}
+}
+
+// failures counts the slots of an item that failed and are not accepted.
+func (e *early) failures(target string, t *task) (n int64) {
+	for i, v := range t.verdicts {
+		if (v.outcome == Failed || v.outcome == Conflict) && (e.config.Accepted == nil ||
+			!e.config.Accepted(entry(target, t.item.Ref, t.slots[i], v))) {
+			n++
+		}
+	}
+	return n
+}
+
+// stopsEarly reports whether err is an early end of the run. What has been decided is
+// written all the same.
+func stopsEarly(err error) bool {
+	stop := (*StopError)(nil)
+	return errors.As(err, &stop) && stop.Kind == StopEarly
+}

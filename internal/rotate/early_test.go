@@ -1,0 +1,185 @@
+package rotate
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"rotator/internal/checkpoint"
+	"rotator/internal/ciphertext"
+	"rotator/internal/scan"
+)
+
+// firsts is a history of slots of one rule that many workers decide in virtual time.
+type firsts struct {
+	workers int
+	slots   int
+	verdict func(i int) verdict
+	takes   func(i int) time.Duration // to decide a slot; nil is random
+	before  checkpoint.RuleCounts     // of the pass
+	proven  bool                      // in the pass before
+	warn    bool
+
+	decided, warned int
+}
+
+// run decides the slots, in the order of their numbers, and returns the error of the run.
+func (f *firsts) run(t *testing.T, most int) (stop error) {
+	t.Helper()
+	target := Target{Name: "t", StopAfter: []int{most}}
+	c := Config{Targets: []Target{target}, Early: Early{
+		Proven: func(string, string) bool { return f.proven },
+	}}
+	if f.warn {
+		c.Early.Warn = func(*AlikeError) { f.warned++ }
+	}
+	e := newEarly(c, map[string]*proof{"t": {rules: []ciphertext.Rule{{Name: "slots[0]"}}}})
+	counts := checkpoint.Counts{Rules: map[string]checkpoint.RuleCounts{"slots[0]": f.before}}
+	e.resume([]checkpoint.State{{Target: "t", Counts: counts}})
+	var mu sync.Mutex
+	next := 0
+	take := func() (int, bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		if next++; next > f.slots || stop != nil {
+			return 0, false
+		}
+		return next - 1, true
+	}
+	decide := func(i int) error {
+		first := e.of("t", 0)
+		if !first.off.Load() {
+			if err := first.admit(t.Context()); err != nil {
+				return err
+			}
+			defer first.leave()
+		}
+		mu.Lock()
+		f.decided++
+		mu.Unlock()
+		time.Sleep(f.duration(i))
+		return e.note("t", scan.Ref(fmt.Sprint(i)), ciphertext.Slot{}, f.verdict(i))
+	}
+	var all sync.WaitGroup
+	for range f.workers {
+		all.Go(func() {
+			for i, ok := take(); ok; i, ok = take() {
+				if err := decide(i); err != nil {
+					mu.Lock()
+					stop = err
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	all.Wait()
+	return stop
+}
+
+func (f *firsts) duration(i int) time.Duration {
+	if f.takes != nil {
+		return f.takes(i)
+	}
+	return time.Duration(rand.Int64N(int64(100 * time.Millisecond)))
+}
+
+// TestFirstSlotsAlike: a run stops after exactly the given number of slots, however many
+// workers it has, if all came to the same for a reason of the job file. One success among
+// them, however long it takes, keeps the run from stopping, and so does any other difference.
+func TestFirstSlotsAlike(t *testing.T) {
+	bad := verdict{outcome: Failed, reason: reasonSourceContext}
+	foreign := verdict{outcome: Foreign, reason: reasonForeignKey}
+	archived := verdict{outcome: Failed, reason: "archived"}
+	only := func(v verdict) func(int) verdict { return func(int) verdict { return v } }
+	but := func(n int, other verdict) func(int) verdict {
+		return func(i int) verdict {
+			if i == n {
+				return other
+			}
+			return bad
+		}
+	}
+	slowest := func(n int) func(int) time.Duration {
+		return func(i int) time.Duration {
+			if i == n {
+				return time.Hour
+			}
+			return time.Second
+		}
+	}
+	alike := checkpoint.RuleCounts{Alike: map[string]int64{"failed/" + reasonSourceContext: 30}}
+	for name, c := range map[string]struct {
+		firsts
+		want int // slots that are decided; 0 is all
+	}{
+		"all alike":           {firsts{verdict: only(bad)}, 50},
+		"all foreign":         {firsts{verdict: only(foreign)}, 50},
+		"a success":           {firsts{verdict: but(20, verdict{outcome: Rotated})}, 0},
+		"one that will move":  {firsts{verdict: but(20, verdict{})}, 0},
+		"a slow success":      {firsts{verdict: but(49, verdict{outcome: Current}), takes: slowest(49)}, 0},
+		"a success too late":  {firsts{verdict: but(51, verdict{outcome: Current}), takes: slowest(51)}, 50},
+		"another reason":      {firsts{verdict: but(30, foreign)}, 0},
+		"of single items":     {firsts{verdict: only(archived)}, 0},
+		"after 30 before":     {firsts{verdict: only(bad), before: alike}, 20},
+		"after a success":     {firsts{verdict: only(bad), before: checkpoint.RuleCounts{Good: 1}}, 0},
+		"in the pass before":  {firsts{verdict: only(bad), proven: true}, 0},
+		"with a warning only": {firsts{verdict: only(bad), warn: true}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, workers := range []int{1, 7, 64, 500} {
+				synctest.Test(t, func(t *testing.T) {
+					f := c.firsts
+					f.workers, f.slots = workers, 1000
+					stop := f.run(t, 50)
+					want := c.want
+					if want == 0 {
+						want = f.slots
+					}
+					if f.decided != want || (stop != nil) != (c.want > 0) || (f.warned == 1) != f.warn {
+						t.Errorf("%d workers decided %d slots, want %d; warned %d times; %v",
+							workers, f.decided, want, f.warned, stop)
+					}
+				})
+			}
+		})
+	}
+}
+
+// TestPassesOfEarlierVersions: records of an earlier version do not count successes by rule.
+// A target with a success in them has no rule that stops a run.
+func TestPassesOfEarlierVersions(t *testing.T) {
+	counts := checkpoint.Counts{Rules: map[string]checkpoint.RuleCounts{"slots[0]": {Found: 9}}}
+	counts.Slots.Seen, counts.Slots.Rotated = 9, 9
+	if Accounted(counts) {
+		t.Error("successes without counts are accounted for")
+	}
+	counts.Rules["slots[0]"] = checkpoint.RuleCounts{Found: 9, Good: 9}
+	if !Accounted(counts) {
+		t.Error("successes with counts are not accounted for")
+	}
+}
+
+// TestFailuresAreBounded: a number holds from the first slot on, a share from 1,000 slots on.
+func TestFailuresAreBounded(t *testing.T) {
+	for _, c := range []struct {
+		most         Failures
+		failed, seen int64
+		want         bool
+	}{
+		{Failures{}, 0, 100, false},
+		{Failures{}, 1, 1, true},
+		{Failures{Slots: 10}, 10, 10, false},
+		{Failures{Slots: 10}, 11, 5000, true},
+		{Failures{Percent: true, Share: 0.02}, 999, 999, false},
+		{Failures{Percent: true, Share: 0.02}, 20, 1000, false},
+		{Failures{Percent: true, Share: 0.02}, 21, 1000, true},
+		{Failures{Percent: true}, 1, 1000, true},
+	} {
+		if got := c.most.exceededBy(c.failed, c.seen); got != c.want {
+			t.Errorf("%d of %d with at most %s: %v", c.failed, c.seen, c.most, got)
+		}
+	}
+}
