@@ -1,12 +1,13 @@
 #!/bin/sh
-# Checks lease.pml with spin: the protocol as it is must hold in every state within
-# the bounds, and every variant with one protection taken away must fail. It needs
+# Checks lease.pml and division.pml with spin: each protocol as it is must hold in every state
+# within the bounds, and every variant with one protection taken away must fail. It needs
 # spin and a C compiler, works in a temporary directory, and leaves nothing behind.
 set -eu
 for program in spin gcc; do
 	command -v "$program" >/dev/null || { echo "$program is not installed (apt-get install spin gcc)"; exit 1; }
 done
-model=$(cd "$(dirname "$0")" && pwd)/lease.pml
+models=$(cd "$(dirname "$0")" && pwd)
+model=$models/lease.pml
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 cd "$dir"
@@ -46,6 +47,7 @@ holds "-DPAGES=3 -DLOST=1"
 holds "-DREFUSE"
 holds "-DLATE"
 holds "-DLIVES=3 -DCRASHES=1 -DLOST=1 -DRESTART"
+holds "-DGIVE"
 breaks "-DNO_FENCE"
 breaks "-DNO_CONDITION"
 breaks "-DNO_ORDER"
@@ -53,3 +55,13 @@ breaks "-DNO_COUNT_CAS"
 breaks "-DNO_CLOSE_CAS"
 breaks "-DNO_CLOSE_LOOK -DPARTS=2 -DPAGES=1"
 breaks "-DNO_EPOCH -DREFUSE"
+breaks "-DGIVE -DNO_GIVE_FENCE"
+
+model=$models/division.pml
+holds ""
+holds "-DRUNS=2 -DCHANGES=10"
+breaks "-DNO_WAIT"
+breaks "-DNO_STOP"
+breaks "-DNO_LAPSE"
+breaks "-DNO_CONDITION"
+breaks "-DIDLE_COUNTED"

@@ -23,6 +23,8 @@
  *	  write            worker.write, worker.settle and worker.reconcile; the
  *	                   condition is that of Replace in dynamoscan and s3scan
  *	  collect, save    Tracker.collect and Tracker.save
+ *	  give             Tracker.save of a partition that is drained (Tracker.shed), with
+ *	                   none of its pages begun
  *	  look             the Fetch after an answer that did not come (DynamoDB.put,
  *	                   S3.put): is the version there that of our own write?
  *	  close            Passes.Done, then Passes.Update
@@ -38,8 +40,7 @@
  *
  * Belief in another's death needs no clock, no lease and no roster here: any
  * worker may take any unfinished partition from any other at any time. What
- * holds in spite of that does not depend on time. (Giving a partition up in
- * order, to share with a newcomer, allows a worker nothing that this does not.)
+ * holds in spite of that does not depend on time.
  *
  * A process that is started again knows nothing of the one before, so it is one
  * more Worker: two workers of which one is restarted are LIVES=3, where the third
@@ -58,7 +59,10 @@
  *     late save is the save of a worker that was paused before it.
  *   - An item that is given up after too many changes (conflict) ends in the ledger
  *     as one that KMS refuses does.
- *   - The beginning of a pass, retry, and handing partitions over are left out.
+ *   - A worker hands a partition over once at most (GIVE), and not where chunks are named
+ *     by epochs (REFUSE), of which there would be more.
+ *   - The beginning of a pass and retry are left out, and the division of the rate is
+ *     division.pml.
  *
  * BOUNDS, set by check.sh with -D
  */
@@ -86,10 +90,12 @@
 /* REFUSE: KMS may refuse any ciphertext, whose page then belongs in the ledger.
  * LATE: one write of an item may be delivered after its worker gave up on it.
  * RESTART: the last worker is started only after another crashed.
+ * GIVE: a worker may hand a partition over of which no page is being worked on.
  *
  * PROTECTIONS THAT CAN BE TAKEN AWAY, each of which must break a property:
  *
  * NO_FENCE      a save of the cursor does not compare versions
+ * NO_GIVE_FENCE a partition is handed over without comparing versions
  * NO_CONDITION  the write of an item does not compare what was read
  * NO_ORDER      a cursor is saved when its pages have begun, not when they ended
  * NO_EPOCH      ledger chunks are named by number alone
@@ -201,6 +207,12 @@ byte lateValue;
 #define unfenced(p) true
 #else
 #define unfenced(p) (record[p].version == version[p])
+#endif
+
+#ifdef NO_GIVE_FENCE
+#define unfencedGive(p) true
+#else
+#define unfencedGive(p) unfenced(p)
 #endif
 
 #ifdef NO_EPOCH
@@ -413,6 +425,34 @@ inline saveCursor(p) {
 	}
 }
 
+#if PAGES == 1
+#define unbegun(p) (phase[I(p, 0)] == IDLE)
+#elif PAGES == 2
+#define unbegun(p) (phase[I(p, 0)] == IDLE && phase[I(p, 1)] == IDLE)
+#else
+#define unbegun(p) (phase[I(p, 0)] == IDLE && phase[I(p, 1)] == IDLE && phase[I(p, 2)] == IDLE)
+#endif
+
+/* give: the record says what this worker saved last, and is free. */
+inline give(p) {
+	atomic {
+		hold[p] == HELD && !gave[p] && unbegun(p) ->
+		if
+		:: unfencedGive(p) ->
+			d_step {
+				check(fenced_off, record[p].epoch == epoch[p] && record[p].cursor <= cursor[p] && !pass.closed);
+				record[p].owner = 0;
+				record[p].cursor = cursor[p];
+				record[p].count = count[p];
+				record[p].version = NEXT(record[p].version);
+				gave[p] = true;
+				drop(p)
+			}
+		:: !unfencedGive(p) -> goto over
+		fi
+	}
+}
+
 /* inspect: what has to be true at the moment when the pass is said to be complete. */
 inline inspect() {
 	check(closed_once, !pass.closed);
@@ -499,6 +539,9 @@ proctype Worker(byte me) {
 	byte seen;              /* version of the pass */
 	byte n, k;
 	bool listed;
+#ifdef GIVE
+	bool gave[PARTS];       /* partitions that were handed over */
+#endif
 #ifdef REFUSE
 	byte chunks[PARTS];     /* of this epoch */
 	byte list, e;
@@ -515,6 +558,9 @@ work:	do
 #endif
 	EACH_PARTITION(save)
 	EACH_PARTITION(look)
+#ifdef GIVE
+	EACH_PARTITION(give)
+#endif
 	:: atomic { noneHeld && idle && looksDone(0) -> n = 1; break }
 	:: atomic { crashes < CRASHES -> crashes++; goto over }
 	od;
