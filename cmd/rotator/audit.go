@@ -20,7 +20,8 @@ func newAuditCommand(std streams) *cobra.Command {
 	var flags earlyFlags
 	cmd := askingCommand(std, "audit", "Dry run: count what depends on which key; change nothing",
 		`Audit scans all targets and reports which key each ciphertext depends on. It never writes
-to a target or a checkpoint. To identify the key of a ciphertext, it calls ReEncrypt and
+to a target. In a shared checkpoint, it writes an entry for the time of the audit, so that
+the rate is divided with runs. To identify the key of a ciphertext, it calls ReEncrypt and
 discards the result. Once KMS has named the key of a ciphertext, others with the same key
 token in their header need no request, except for a random sample. With --exact, audit
 calls KMS for every ciphertext (docs/operations.md).
@@ -131,16 +132,7 @@ func look(
 		s.stopsEarly.Warn = s.warnAlike
 	}
 	s.retiredKeys(ctx)
-	p, worked, err := s.walk(ctx)
-	if wrong := (*rotate.HeaderError)(nil); err == nil && errors.As(worked, &wrong) {
-		// What was counted so far may be wrong, and cost little: count again.
-		s.exact = true
-		s.summary.Notes = append(s.summary.Notes, "headers of ciphertexts do not tell what they should, so KMS was asked about every slot: "+wrong.What)
-		if err := found.restart(); err != nil {
-			return nil, err
-		}
-		p, worked, err = s.walk(ctx)
-	}
+	p, worked, err := s.walkThrough(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -151,6 +143,25 @@ func look(
 		return nil, errors.Join(worked, err)
 	}
 	return s, s.stoppedEarly(worked)
+}
+
+// walkThrough is walk, with the rate divided with the runs of the job, and a second time if
+// headers of ciphertexts are wrong.
+func (s *session) walkThrough(ctx context.Context) (p *pass, worked, err error) {
+	defer s.shareRate(ctx)()
+	p, worked, err = s.walk(ctx)
+	wrong := (*rotate.HeaderError)(nil)
+	if err != nil || !errors.As(worked, &wrong) {
+		return p, worked, err
+	}
+	// What was counted so far may be wrong, and cost little: count again.
+	s.exact = true
+	s.summary.Notes = append(s.summary.Notes, "headers of ciphertexts do not tell what they "+
+		"should, so KMS was asked about every slot: "+wrong.What)
+	if err := s.found.restart(); err != nil {
+		return nil, nil, err
+	}
+	return s.walk(ctx)
 }
 
 // tablesOf returns the names of the targets that are tables.

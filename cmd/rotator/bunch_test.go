@@ -34,14 +34,18 @@ type arrivals struct {
 // watch records the requests of m.
 func (a *arrivals) watch(m *mixed) {
 	m.server.Faults().Set("kms:ReEncrypt", fault.Fault{Of: func(*http.Request) bool {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		a.times = append(a.times, time.Now())
-		if len(a.times) == 1 && a.first != nil {
-			a.first()
-		}
+		a.add(time.Now())
 		return false
 	}})
+}
+
+func (a *arrivals) add(at time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.times = append(a.times, at)
+	if len(a.times) == 1 && a.first != nil {
+		a.first()
+	}
 }
 
 // check fails the test if a second holds more requests than most.

@@ -37,6 +37,9 @@ type session struct {
 	// with the engine.
 	stopsEarly rotate.Early
 	alike      bool // a run stopped because the job file seems wrong
+	// shares is rotate.Config.Shares of a command that works on no pass and divides the
+	// rate with others.
+	shares func(use func(checkpoint.Share))
 }
 
 // headers is what the run has to say of the headers of ciphertexts in the end.
@@ -124,6 +127,7 @@ func (s *session) rotator(
 		KMS:          s.wiring.kms,
 		Rate:         s.wiring.rate,
 		Limiter:      s.wiring.limiter,
+		Shares:       s.shares,
 		Workers:      s.job.Workers,
 		MostWorkers:  mostWorkers(),
 		MaxOutage:    time.Duration(s.job.MaxOutage),

@@ -39,6 +39,9 @@ type Config struct {
 	// Limiter is that of Rate if several Rotators, or a preflight, share one. If nil, New
 	// makes one.
 	Limiter *Limiter
+	// Shares passes the share of the rate to its argument, now and whenever it changes. If
+	// nil, the share is that of the tracker.
+	Shares func(use func(checkpoint.Share))
 	// Workers is how many chunks are worked on at the same time. At 0 the run finds
 	// out how many its rate needs, up to MostWorkers.
 	Workers, MostWorkers int
@@ -206,7 +209,11 @@ func lifetimes(ctx context.Context) (c contexts, release func()) {
 // it, the i-th partition of the tracker belongs. When Run returns, what could be
 // saved is saved, and the tracker is closed.
 func (r *Rotator) Run(ctx context.Context, tracker *checkpoint.Tracker, partitions []Partition) error {
-	tracker.OnShare(r.divide)
+	if r.config.Shares == nil {
+		tracker.OnShare(r.divide)
+	} else {
+		r.config.Shares(r.divide)
+	}
 	r.early.resume(tracker.Snapshot())
 	life, release := lifetimes(ctx)
 	defer release()

@@ -1,0 +1,73 @@
+package checkpoint
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Visitor is a command that sends requests and works on no pass: an audit or a verify. It is
+// a guest of the last pass of the job, so that the rate is divided with it. If a run begins
+// the next pass, the visitor becomes a guest of that one.
+type Visitor struct {
+	passes *Passes
+	lease  time.Duration
+	use    func(Share)
+	guest  *Guest
+}
+
+const (
+	// visitAttempts is how often a visitor tries to join while runs begin new passes.
+	visitAttempts = 10
+	visitPause    = 100 * time.Millisecond
+)
+
+// Visit puts a visitor on the roster of the job. It passes the share of the rate to use,
+// now and whenever it changes. use must not call the visitor.
+func (p *Passes) Visit(
+	ctx context.Context, lease time.Duration, use func(Share),
+) (*Visitor, error) {
+	v := &Visitor{passes: p, lease: lease, use: use}
+	return v, v.join(ctx)
+}
+
+// join joins the last pass; without any, the roster of pass 0.
+func (v *Visitor) join(ctx context.Context) error {
+	for range visitAttempts {
+		var h head
+		_, err := v.passes.fetch(ctx, v.passes.headID(), "head", &h)
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return err
+		}
+		v.guest, err = v.passes.Join(ctx, h.Pass, rand.Text(), v.lease)
+		if err == nil {
+			v.guest.OnShare(v.use)
+		}
+		if !errors.Is(err, ErrFenced) {
+			return err
+		}
+		if err := pause(ctx, visitPause); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("a new pass began %d times in a row", visitAttempts)
+}
+
+// Run keeps the visitor on the roster until enough is closed; ctx is for all requests. After
+// an error the visitor has no share.
+func (v *Visitor) Run(ctx context.Context, enough <-chan struct{}) error {
+	for {
+		err := v.guest.Run(ctx, enough)
+		if err == nil || !errors.Is(err, ErrFenced) {
+			return err
+		}
+		if err := v.join(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// Leave takes the visitor off the roster. Run must have returned.
+func (v *Visitor) Leave(ctx context.Context) error { return v.guest.Leave(ctx) }
