@@ -29,7 +29,7 @@ func (w *wiring) resolveAccepted(ctx context.Context, client *kms.Client) error 
 		arn := rule.Under
 		if !isKeyARN(arn) {
 			ask := func(ctx context.Context) (err error) {
-				arn, err = rotate.KeyARN(ctx, client, rule.Under)
+				arn, err = rotate.KeyARN(ctx, client, rule.Under, w.job.KMS.GrantTokens)
 				return err
 			}
 			err := w.patiently(ctx, "KMS", ask)

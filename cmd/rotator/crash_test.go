@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -25,7 +24,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"rotator/internal/fakeaws"
-	"rotator/internal/fakeaws/fakedynamodb"
 	"rotator/internal/fakeaws/fakekms"
 	"rotator/internal/fakeaws/fault"
 	"rotator/internal/report"
@@ -425,53 +423,4 @@ func TestNoSecretGetsOut(t *testing.T) {
 			t.Errorf("%q got out", secret)
 		}
 	}
-}
-
-// TestRolesAndGrants runs with an assumed role for KMS and a grant token, which
-// the policy demands, and without.
-func TestRolesAndGrants(t *testing.T) {
-	b := newCrashBench(t, 20, 1000)
-	var stranger atomic.Bool
-	b.server.DynamoDB().SetPolicy(func(c fakedynamodb.Call) bool {
-		if c.AccessKey == "AKIAFAKEAWSFAKEAWS00" { // the caller's own, not the role's
-			stranger.Store(true)
-		}
-		return true
-	})
-	b.server.KMS().SetPolicy(func(c fakekms.Call) bool {
-		role := strings.Contains(c.Principal, ":assumed-role/mover/")
-		return role && (c.Action == "kms:DescribeKey" || slices.Contains(c.GrantTokens, "token-1"))
-	})
-	for _, test := range []struct {
-		kms  string
-		code int
-		says string
-	}{
-		{`{}`, exitAccess, "kms:DescribeKey is denied"},
-		{`{role_arn: "arn:aws:iam::111122223333:role/mover"}`, exitAccess, "KMS denied one request after the other; allow kms:ReEncryptFrom"},
-		{`{role_arn: "arn:aws:iam::111122223333:role/mover", grant_tokens: ["${env:GRANT}"]}`, exitDone, ""},
-	} {
-		path := filepath.Join(b.dir, "job.yaml")
-		text, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		changed := regexp.MustCompile(`(?m)^kms: .*$`).ReplaceAllLiteral(text, []byte("kms: "+test.kms))
-		changed = bytes.Replace(changed, []byte("dynamodb: {table"), []byte(`dynamodb: {role_arn: "arn:aws:iam::111122223333:role/reader", table`), 1)
-		if err := os.WriteFile(path, changed, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		cmd, _, log := b.command(t.Context(), "run", "-f", "job.yaml")
-		cmd.Env = append(cmd.Env, "GRANT=token-1")
-		if err := cmd.Run(); cmd.ProcessState.ExitCode() != test.code || !strings.Contains(log.String(), test.says) {
-			t.Errorf("kms: %s: %v, want exit code %d and %q\n%s", test.kms, err, test.code, test.says, log)
-		}
-		if stranger.Load() {
-			t.Errorf("kms: %s: the table was asked without its role", test.kms)
-		}
-		if strings.Contains(log.String(), "token-1") {
-			t.Errorf("the grant token was printed:\n%s", log)
-		}
-	}
-	b.check(t, map[int]int{})
 }

@@ -14,6 +14,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	kmstypes "github.com/aws/aws-sdk-go-v2/service/kms/types"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"rotator/internal/config"
@@ -66,6 +68,7 @@ type stage struct {
 	seals  int
 	dynamo *dynamodb.Client
 	s3     *s3.Client
+	kms    *kms.Client
 }
 
 // seal encrypts under one source key after the other.
@@ -126,6 +129,7 @@ func runExample(t *testing.T, e example) {
 	if s.seals < slots {
 		t.Fatalf("%d ciphertexts for %d slots: some are not tested", s.seals, slots)
 	}
+	t.Setenv("ROTATOR_GRANT_TOKEN", s.grant(t))
 	if job.Destination.Key == job.Source.Keys[0] {
 		if _, err := s.server.KMS().Rotate(s.keys[0]); err != nil {
 			t.Fatal(err)
@@ -162,7 +166,18 @@ func newStage(t *testing.T, region string) *stage {
 		Credentials: credentials.NewStaticCredentialsProvider(trial.ApplicationKey, "not-a-secret", "")}
 	guards := trial.Watch(t, server, "dynamodb:CreateTable") // of checkpoint create-table
 	return &stage{server: server, guards: guards, dir: t.TempDir(), dynamo: dynamodb.NewFromConfig(cfg),
-		s3: s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true })}
+		s3:  s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true }),
+		kms: kms.NewFromConfig(cfg)}
+}
+
+// grant returns the token of a grant on a source key.
+func (s *stage) grant(t *testing.T) string {
+	t.Helper()
+	out, err := s.kms.CreateGrant(t.Context(), &kms.CreateGrantInput{KeyId: &s.keys[0],
+		GranteePrincipal: aws.String("arn:aws:iam::111122223333:role/mover"),
+		Operations:       []kmstypes.GrantOperation{kmstypes.GrantOperationReEncryptFrom}})
+	must(t, err)
+	return *out.GrantToken
 }
 
 // makeKeys makes the keys that a job names. Those that it names by ARN cannot be

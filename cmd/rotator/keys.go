@@ -71,7 +71,7 @@ func (s *session) keysAtEnd(ctx context.Context, began checkpoint.Pass) (doubts 
 	var changes rotate.KeyChanges
 	err := rotate.Patiently(ctx, keysPatience, "KMS", func(ctx context.Context) (err error) {
 		changes, err = rotate.CompareKeys(ctx, s.wiring.client, s.wiring.keys,
-			began.Destination.Material)
+			began.Destination.Material, s.job.KMS.GrantTokens)
 		return err
 	})
 	if err != nil {

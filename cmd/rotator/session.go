@@ -300,7 +300,8 @@ func (s *session) withKeyState(ctx context.Context, err error) error {
 	}
 	var key *rotate.KeyError
 	asked := rotate.Patiently(ctx, keysPatience, "KMS", func(ctx context.Context) (err error) {
-		key, err = rotate.FindUnusable(ctx, s.wiring.client, s.wiring.keys)
+		key, err = rotate.FindUnusable(ctx, s.wiring.client, s.wiring.keys,
+			s.job.KMS.GrantTokens)
 		return err
 	})
 	if asked != nil || key == nil {

@@ -9,10 +9,12 @@ import (
 
 // KeyARN returns the ARN of a key regardless of its state and usage. Errors are
 // *KeyError or errors of the SDK.
-func KeyARN(ctx context.Context, client *kms.Client, given string) (string, error) {
-	out, err := client.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: &given})
+func KeyARN(
+	ctx context.Context, client *kms.Client, given string, tokens []string,
+) (string, error) {
+	meta, err := describeKey(ctx, client, given, tokens)
 	if err != nil {
 		return "", describeError(given, client.Options().Region, err)
 	}
-	return aws.ToString(out.KeyMetadata.Arn), nil
+	return aws.ToString(meta.Arn), nil
 }

@@ -83,9 +83,14 @@ func (u Unusable) keyError(given string) error {
 // FindUnusable returns a *KeyError for the first key of a job that cannot be used now, or
 // nil if there is none. It is called after KMS refused a request because of the state of a
 // key. Errors are those of the SDK.
-func FindUnusable(ctx context.Context, client *kms.Client, keys Keys) (*KeyError, error) {
+func FindUnusable(
+	ctx context.Context, client *kms.Client, keys Keys, tokens []string,
+) (*KeyError, error) {
 	for _, key := range append([]Key{keys.Destination}, keys.Sources...) {
-		out, err := client.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: &key.ARN})
+		meta, err := describeKey(ctx, client, key.ARN, tokens)
+		if refused := grantTokenError(key.Given, err); refused != nil {
+			return refused, nil
+		}
 		if Classify(err) == ClassKeyState {
 			return &KeyError{Given: key.Given, Err: err,
 				Detail: "KMS no longer knows " + key.ARN + ": it was deleted"}, nil
@@ -93,7 +98,7 @@ func FindUnusable(ctx context.Context, client *kms.Client, keys Keys) (*KeyError
 		if err != nil {
 			return nil, err
 		}
-		if u := stateOf(out.KeyMetadata); u.State != "" {
+		if u := stateOf(meta); u.State != "" {
 			return &KeyError{Given: key.Given, Detail: u.Why + "; " + u.Remedy}, nil
 		}
 	}

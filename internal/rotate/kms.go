@@ -158,16 +158,30 @@ type KeyError struct {
 func (e *KeyError) Error() string { return fmt.Sprintf("key %s: %s", e.Given, e.Detail) }
 func (e *KeyError) Unwrap() error { return e.Err }
 
+// describeKey returns what KMS says of a key. The permission can be that of a grant, so the
+// grant tokens of the job go along (API_DescribeKey, GrantTokens).
+func describeKey(
+	ctx context.Context, client *kms.Client, given string, tokens []string,
+) (*types.KeyMetadata, error) {
+	out, err := client.DescribeKey(ctx,
+		&kms.DescribeKeyInput{KeyId: &given, GrantTokens: tokens})
+	if err != nil {
+		return nil, err
+	}
+	return out.KeyMetadata, nil
+}
+
 // ResolveKey turns a key id, key ARN, alias name or alias ARN into a Key, by
 // API_DescribeKey, and checks that the key can be used with algorithm ("" for
 // the only one a symmetric key has). Its state is left to the caller. Errors are *KeyError,
 // or the SDK's.
-func ResolveKey(ctx context.Context, client *kms.Client, given, algorithm string) (Key, error) {
-	out, err := client.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: &given})
+func ResolveKey(
+	ctx context.Context, client *kms.Client, given, algorithm string, tokens []string,
+) (Key, error) {
+	meta, err := describeKey(ctx, client, given, tokens)
 	if err != nil {
 		return Key{}, describeError(given, client.Options().Region, err)
 	}
-	meta := out.KeyMetadata
 	key := Key{Given: given, ARN: aws.ToString(meta.Arn), Algorithm: algorithm, Material: aws.ToString(meta.CurrentKeyMaterialId)}
 	if key.Algorithm == "" {
 		key.Algorithm = Symmetric
@@ -202,7 +216,21 @@ func checkAlgorithm(key Key, offered []types.EncryptionAlgorithmSpec) error {
 	return &KeyError{Given: key.Given, Wrong: true, Detail: fmt.Sprintf("it does not do %s; set algorithm to one of %v", key.Algorithm, offered)}
 }
 
+// grantTokenError returns the error for grant tokens that KMS refuses, or nil if err is
+// another one.
+func grantTokenError(given string, err error) *KeyError {
+	if code(err) != "InvalidGrantTokenException" {
+		return nil
+	}
+	return &KeyError{Given: given, Err: err,
+		Detail: "KMS refuses a token in kms.grant_tokens, which is mistyped, or its grant was " +
+			"retired or revoked; correct or remove it"}
+}
+
 func describeError(given, region string, err error) error {
+	if refused := grantTokenError(given, err); refused != nil {
+		return refused
+	}
 	switch Classify(err) {
 	case ClassKeyState:
 		return &KeyError{Given: given, Wrong: true, Err: err,
@@ -212,7 +240,7 @@ func describeError(given, region string, err error) error {
 			Detail: "KMS does not take this as a key id, key ARN, alias name or alias ARN"}
 	case ClassDenied:
 		return &KeyError{Given: given, Err: err,
-			Detail: "kms:DescribeKey is denied; allow it in the IAM policy and in the key policy (deploy/iam)"}
+			Detail: "kms:DescribeKey is denied; allow it in the IAM policy and in the key policy (deploy/iam), or in a grant"}
 	}
 	return fmt.Errorf("describe key %s: %w", given, err)
 }

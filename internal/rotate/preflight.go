@@ -18,6 +18,8 @@ type KeyRequest struct {
 	SourceAlgorithm                   string
 	Any                               bool
 	Mode                              Mode // "" is ModeMove
+	// GrantTokens are those of the job.
+	GrantTokens []string
 	// ReadOnly allows source keys that cannot be used, for a read-only pass.
 	ReadOnly bool
 }
@@ -25,7 +27,9 @@ type KeyRequest struct {
 // ResolveKeys turns the names of a job's keys into ARNs, once, and refuses
 // combinations that cannot work. Errors are *KeyError, or the SDK's.
 func ResolveKeys(ctx context.Context, client *kms.Client, request KeyRequest) (Keys, error) {
-	destination, err := ResolveKey(ctx, client, request.Destination, request.DestinationAlgorithm)
+	tokens := request.GrantTokens
+	destination, err := ResolveKey(ctx, client, request.Destination,
+		request.DestinationAlgorithm, tokens)
 	if err == nil {
 		err = destination.Unusable.keyError(destination.Given)
 	}
@@ -42,7 +46,7 @@ func ResolveKeys(ctx context.Context, client *kms.Client, request KeyRequest) (K
 		keys.SourceAlgorithm = Symmetric
 	}
 	for _, given := range request.Sources {
-		source, err := ResolveKey(ctx, client, given, request.SourceAlgorithm)
+		source, err := ResolveKey(ctx, client, given, request.SourceAlgorithm, tokens)
 		if err == nil && !request.ReadOnly {
 			err = source.Unusable.keyError(source.Given)
 		}
@@ -151,6 +155,8 @@ func CheckAuthorized(
 			return nil, &KeyError{Given: source.Given, Err: err, Detail: fmt.Sprintf(
 				"not allowed to re-encrypt from it to %s; allow kms:ReEncryptFrom on %s and kms:ReEncryptTo on %s (deploy/iam)",
 				keys.Destination.Given, source.ARN, keys.Destination.ARN)}
+		case grantTokenError(source.Given, err) != nil:
+			return nil, grantTokenError(source.Given, err)
 		case err != nil:
 			return nil, fmt.Errorf("ask KMS for permission to re-encrypt from %s: %w", source.Given, err)
 		}
@@ -168,7 +174,7 @@ type KeyChanges struct {
 // pass. began is the id of the key material that was current when the pass
 // began. Errors are those of the SDK.
 func CompareKeys(
-	ctx context.Context, client *kms.Client, keys Keys, began string,
+	ctx context.Context, client *kms.Client, keys Keys, began string, tokens []string,
 ) (changes KeyChanges, err error) {
 	seen := map[string]bool{}
 	for i, key := range append([]Key{keys.Destination}, keys.Sources...) {
@@ -176,11 +182,10 @@ func CompareKeys(
 			continue
 		}
 		seen[key.Given] = true
-		out, err := client.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: &key.Given})
+		meta, err := describeKey(ctx, client, key.Given, tokens)
 		if err != nil {
 			return KeyChanges{}, err
 		}
-		meta := out.KeyMetadata
 		switch arn := aws.ToString(meta.Arn); {
 		case arn != key.ARN:
 			changes.Notes = append(changes.Notes, fmt.Sprintf(

@@ -146,13 +146,18 @@ func (s *Service) addKey(spec KeySpec, usage, description string, multiRegion bo
 	return k, nil
 }
 
+// partition returns the part of the ARNs of the Region that names where it is.
+func (s *Service) partition() string {
+	if strings.HasPrefix(s.config.Region, "cn-") {
+		return "aws-cn"
+	}
+	return "aws"
+}
+
 // arn returns the ARN of a resource of the account.
 func (s *Service) arn(resource string) string {
-	partition := "aws"
-	if strings.HasPrefix(s.config.Region, "cn-") {
-		partition = "aws-cn"
-	}
-	return fmt.Sprintf("arn:%s:kms:%s:%s:%s", partition, s.config.Region, s.config.Account, resource)
+	return fmt.Sprintf("arn:%s:kms:%s:%s:%s", s.partition(), s.config.Region, s.config.Account,
+		resource)
 }
 
 // addMaterial gives a symmetric key a new current material. s.mu is held.

@@ -3,6 +3,7 @@ package fakekms
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 )
 
@@ -64,6 +65,7 @@ func (s *Service) Delete(keyARN string) error {
 	delete(s.keys, k.id)
 	maps.DeleteFunc(s.aliases, func(_ string, a *alias) bool { return a.target == k })
 	maps.DeleteFunc(s.tokens, func(_ token, m *material) bool { return m.key == k })
+	s.grants = slices.DeleteFunc(s.grants, func(g *grant) bool { return g.key == k })
 	maps.DeleteFunc(s.lies, func(_ string, m *material) bool { return m.key == k })
 	return nil
 }

@@ -5,8 +5,8 @@
 // Blobs made under symmetric keys have the layout that KMS blobs have today, so
 // that what reads their header can be tried out (see seal.go). Errors have the
 // codes of the API reference. It differs from KMS in that changes are visible at
-// once, that there is one account and one Region, that there are no grants
-// (tokens only reach the policy), and that who may do what is a Go function.
+// once (but for grants, see HoldGrants), that there is one account and one Region, and
+// that who may do what is a Go function and the grants.
 package fakekms
 
 import (
@@ -47,6 +47,9 @@ type Service struct {
 	policy  func(Call) bool
 	posing  func(keyARN string) string // whose token blobs carry; nil: that of their key
 	lies    map[string]*material       // who made a blob whose header lies, by its header
+	grants  []*grant                   // in order of creation
+	// holdGrants keeps new grants from having an effect without their token.
+	holdGrants bool
 
 	quota quota
 }
@@ -76,6 +79,10 @@ func New(c Config) *Service {
 		"RotateKeyOnDemand":               decode(s.rotateKeyOnDemand),
 		"ListKeyRotations":                decode(s.listKeyRotations),
 		"GetKeyLastUsage":                 decode(s.getKeyLastUsage),
+		"CreateGrant":                     decode(s.createGrant),
+		"ListGrants":                      decode(s.listGrants),
+		"RevokeGrant":                     decode(s.revokeGrant),
+		"RetireGrant":                     decode(s.retireGrant),
 		"CreateAlias":                     decode(s.createAlias),
 		"UpdateAlias":                     decode(s.updateAlias),
 		"DeleteAlias":                     decode(s.deleteAlias),

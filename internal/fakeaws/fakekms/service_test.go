@@ -155,14 +155,79 @@ func TestDelete(t *testing.T) {
 	}
 }
 
+// newGrant makes a grant to re-encrypt and to describe, and returns its token.
+func newGrant(t *testing.T, client *kms.Client, key, to string, context map[string]string) string {
+	t.Helper()
+	in := &kms.CreateGrantInput{KeyId: &key, GranteePrincipal: &to,
+		Operations: []types.GrantOperation{types.GrantOperationReEncryptFrom,
+			types.GrantOperationReEncryptTo, types.GrantOperationDescribeKey}}
+	if context != nil {
+		in.Constraints = &types.GrantConstraints{EncryptionContextSubset: context}
+	}
+	out, err := client.CreateGrant(t.Context(), in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return *out.GrantToken
+}
+
+// TestGrants: a grant allows what no policy does, at first with its token alone, within
+// its constraints, and until it is revoked.
+func TestGrants(t *testing.T) {
+	service, _, cfg := start(t)
+	client := kms.NewFromConfig(cfg)
+	from, to := newKey(t, service, fakekms.Symmetric), newKey(t, service, fakekms.Symmetric)
+	const alice = "arn:aws:iam::111122223333:user/AKIAALICE"
+	context := map[string]string{"tenant": "a"}
+	service.HoldGrants(true)
+	tokens := []string{newGrant(t, client, from, alice, context), newGrant(t, client, to, alice, nil)}
+	service.SetPolicy(func(c fakekms.Call) bool {
+		return !strings.Contains(c.Action, "ReEncrypt") && c.Action != "kms:DescribeKey"
+	})
+	ask := func(context map[string]string, tokens ...string) string {
+		_, err := client.ReEncrypt(t.Context(), &kms.ReEncryptInput{
+			CiphertextBlob: newBlob(t, service, from, context), SourceKeyId: &from,
+			SourceEncryptionContext: context, DestinationKeyId: &to, GrantTokens: tokens})
+		return code(t, err)
+	}
+	describe := func(tokens ...string) string {
+		_, err := client.DescribeKey(t.Context(),
+			&kms.DescribeKeyInput{KeyId: &from, GrantTokens: tokens})
+		return code(t, err)
+	}
+	const denied, invalid = "AccessDeniedException", "InvalidGrantTokenException"
+	check := func(when string, got, want []string) {
+		t.Helper()
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", when, diff)
+		}
+	}
+	check("not visible", []string{ask(context), ask(context, tokens[0]), ask(context, tokens...),
+		ask(nil, tokens...), ask(context, append(tokens, "forged")...), describe(),
+		describe(tokens...), describe("forged")},
+		[]string{denied, denied, "", denied, invalid, denied, "", invalid})
+	service.HoldGrants(false)
+	check("visible", []string{ask(context), ask(nil), describe()}, []string{"", denied, ""})
+	list, err := client.ListGrants(t.Context(), &kms.ListGrantsInput{KeyId: &from})
+	if err != nil || len(list.Grants) != 1 {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	revoke := &kms.RevokeGrantInput{KeyId: &from, GrantId: list.Grants[0].GrantId}
+	if _, err := client.RevokeGrant(t.Context(), revoke); err != nil {
+		t.Fatal(err)
+	}
+	check("revoked", []string{ask(context), ask(context, tokens...)}, []string{denied, invalid})
+}
+
 func TestPolicy(t *testing.T) {
 	service, _, cfg := start(t)
 	client := kms.NewFromConfig(cfg)
 	from, to := newKey(t, service, fakekms.Symmetric), newKey(t, service, fakekms.Symmetric)
 	context := map[string]string{"tenant": "a"}
+	token := newGrant(t, client, from, "arn:aws:iam::111122223333:user/somebody", nil)
 	in := &kms.ReEncryptInput{
 		CiphertextBlob: newBlob(t, service, from, context), SourceEncryptionContext: context,
-		DestinationKeyId: &to, DestinationEncryptionContext: map[string]string{"tenant": "b"}, GrantTokens: []string{"token"},
+		DestinationKeyId: &to, DestinationEncryptionContext: map[string]string{"tenant": "b"}, GrantTokens: []string{token},
 	}
 	var asked []fakekms.Call
 	deny := ""
@@ -175,8 +240,8 @@ func TestPolicy(t *testing.T) {
 	}
 	alice := "arn:aws:iam::111122223333:user/AKIAALICE"
 	want := []fakekms.Call{
-		{Action: "kms:ReEncryptFrom", KeyARN: from, Principal: alice, EncryptionContext: context, GrantTokens: []string{"token"}},
-		{Action: "kms:ReEncryptTo", KeyARN: to, Principal: alice, EncryptionContext: in.DestinationEncryptionContext, GrantTokens: []string{"token"}},
+		{Action: "kms:ReEncryptFrom", KeyARN: from, Principal: alice, EncryptionContext: context, GrantTokens: []string{token}},
+		{Action: "kms:ReEncryptTo", KeyARN: to, Principal: alice, EncryptionContext: in.DestinationEncryptionContext, GrantTokens: []string{token}},
 	}
 	if diff := cmp.Diff(want, asked); diff != "" {
 		t.Errorf("the policy is asked about (-want +got):\n%s", diff)

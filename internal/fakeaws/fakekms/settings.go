@@ -20,7 +20,7 @@ type Call struct {
 }
 
 // SetPolicy sets who may do what: allow is asked before every use of a key and
-// false gives AccessDeniedException. Nil allows everything. allow may run
+// false gives AccessDeniedException, unless a grant allows it. Nil allows everything. allow may run
 // concurrently and may call the Service.
 func (s *Service) SetPolicy(allow func(Call) bool) {
 	s.mu.Lock()
@@ -28,18 +28,22 @@ func (s *Service) SetPolicy(allow func(Call) bool) {
 	s.policy = allow
 }
 
-// authorize asks the policy.
+// authorize asks the grants and the policy.
 func (s *Service) authorize(r request, c Call) error {
+	c.Principal = r.principal
+	granted, err := s.granted(c)
+	if err != nil {
+		return err
+	}
 	s.mu.RLock()
 	allow := s.policy
 	s.mu.RUnlock()
 	if allow == nil {
 		return nil
 	}
-	c.Principal = r.principal
 	c.EncryptionContext = maps.Clone(c.EncryptionContext)
 	c.GrantTokens = slices.Clone(c.GrantTokens)
-	if allow(c) {
+	if allow(c) || granted {
 		return nil
 	}
 	return fail("AccessDeniedException", "User: %s is not authorized to perform: %s on resource: %s because no policy allows it",

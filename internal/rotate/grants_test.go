@@ -1,0 +1,36 @@
+package rotate_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"rotator/internal/fakeaws/fakekms"
+	"rotator/internal/rotate"
+)
+
+// TestGrantTokenRefused: a grant token that KMS refuses is named as the cause, wherever KMS
+// is asked about a key, and whether or not DescribeKey looks at it. It is no sign that the
+// key is unknown.
+func TestGrantTokenRefused(t *testing.T) {
+	cloud := newCloud(t)
+	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
+	keys := cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}})
+	tokens := []string{"forged"}
+	_, resolved := rotate.ResolveKeys(t.Context(), cloud.client,
+		rotate.KeyRequest{Destination: new, Sources: []string{old}, GrantTokens: tokens})
+	_, named := rotate.KeyARN(t.Context(), cloud.client, new, tokens)
+	unusable, err := rotate.FindUnusable(t.Context(), cloud.client, keys, tokens)
+	if err != nil || unusable == nil {
+		t.Fatalf("FindUnusable: %v, %v", unusable, err)
+	}
+	client := rotate.NewKMS(cloud.client.ReEncrypt, keys.Destination, tokens)
+	_, authorized := rotate.CheckAuthorized(t.Context(), client, keys, false)
+	for name, err := range map[string]error{"ResolveKeys": resolved, "KeyARN": named,
+		"FindUnusable": unusable, "CheckAuthorized": authorized} {
+		key := (*rotate.KeyError)(nil)
+		if !errors.As(err, &key) || key.Wrong || !strings.Contains(key.Detail, "kms.grant_tokens") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
