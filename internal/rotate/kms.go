@@ -2,6 +2,8 @@ package rotate
 
 import (
 	"context"
+	"crypto/sha1"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 
@@ -38,6 +40,21 @@ func (k Key) Symmetric() bool { return k.Algorithm == Symmetric }
 
 // sm2 reports whether ciphertexts under the key are those of SM2PKE.
 func (k Key) sm2() bool { return k.Algorithm == string(types.EncryptionAlgorithmSpecSm2pke) }
+
+// maxPlaintext returns the length in bytes of the longest plaintext that an asymmetric key
+// encrypts (API_Encrypt), and 0 for a key that encrypts every plaintext of KMS or whose
+// length is unknown.
+func (k Key) maxPlaintext() int {
+	switch {
+	case k.sm2():
+		return 1024
+	case k.Size == 0:
+		return 0
+	case k.Algorithm == string(types.EncryptionAlgorithmSpecRsaesOaepSha1):
+		return k.Size - 2*sha1.Size - 2
+	}
+	return k.Size - 2*sha256.Size - 2
+}
 
 // pinnedSymmetric reports whether KMS, with the key as SourceKeyId, compares
 // the key of a blob before it decrypts.

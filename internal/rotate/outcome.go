@@ -35,6 +35,9 @@ const (
 	// A source key cannot be used, and it is unknown whether the blob is under it.
 	reasonKeyDisabled = "key-disabled"
 	reasonKeyUnusable = "key-unusable"
-	reasonKept        = "kept-changing"
-	reasonService     = "service-error"
+	// KMS refused the request, and the plaintext can be longer than an asymmetric
+	// destination key encrypts.
+	reasonPlaintextTooLong = "plaintext-too-long"
+	reasonKept             = "kept-changing"
+	reasonService          = "service-error"
 )

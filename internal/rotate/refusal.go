@@ -3,6 +3,7 @@ package rotate
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 
@@ -187,6 +188,11 @@ func (d *decider) unmatched(
 		v.detail = "it is not under the destination key, and KMS cannot decrypt it with the " +
 			"encryption context of the job file: its context is different, or it is corrupt"
 		return v, nil
+	case slices.ContainsFunc(all, func(r refusal) bool { return d.tooLong(slot, r) }):
+		return verdict{outcome: Failed, key: known, reason: reasonPlaintextTooLong,
+			detail: fmt.Sprintf("KMS refused to re-encrypt it, most likely because its plaintext "+
+				"is longer than the %d bytes that the destination key encrypts with %s",
+				d.keys.Destination.maxPlaintext(), d.keys.Destination.Algorithm)}, nil
 	case class == ClassInvalidCiphertext:
 		return verdict{outcome: Failed, reason: reasonInvalidCiphertext,
 			detail: "KMS cannot decrypt it: it is corrupt, or its encryption context or " +
@@ -194,6 +200,25 @@ func (d *decider) unmatched(
 	}
 	reason, detail := reasonOf(first.err)
 	return verdict{outcome: Failed, reason: reason, detail: detail}, nil
+}
+
+// tooLong reports whether KMS refused a request as invalid, although the blob has the form
+// of one under the source key of the request, and its plaintext can be longer than the
+// destination key encrypts.
+func (d *decider) tooLong(slot ciphertext.Slot, r refusal) bool {
+	limit := d.keys.Destination.maxPlaintext()
+	if limit == 0 || code(r.err) != "ValidationException" ||
+		r.source.ARN == d.keys.Destination.ARN || len(slot.Blob) > kmsblob.MaxSize {
+		return false
+	}
+	_, most := plaintextBounds(Question{Blob: slot.Blob, Source: r.source})
+	switch {
+	case r.source.sm2():
+		return most > limit && kmsblob.IsSM2(slot.Blob)
+	case r.source.Size > 0:
+		return most > limit && len(slot.Blob) == r.source.Size
+	}
+	return most > limit && readable(slot)
 }
 
 // refusedAs reports whether KMS has answered that the blob is not under key. A header can

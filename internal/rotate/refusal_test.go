@@ -3,6 +3,8 @@ package rotate_test
 import (
 	"bytes"
 	"fmt"
+	"maps"
+	"strings"
 	"testing"
 
 	"rotator/internal/checkpoint"
@@ -128,5 +130,48 @@ func (j refusedJob) try(t *testing.T, slot refusedSlot, exact bool) {
 	named := counts.Keys[want.key].Slots == 1 || want.key == ""
 	if n := counts.Reasons[want.outcome+"/"+want.reason]; err != nil || n != 1 || !named {
 		t.Errorf("%s: a look counts %+v, %v, want %+v", slot.name, counts, err, want)
+	}
+}
+
+// TestPlaintextTooLong: KMS does not encrypt a plaintext under an asymmetric key that is
+// longer than the key allows. Such a slot has a reason of its own, and stays; the longest
+// plaintext moves.
+func TestPlaintextTooLong(t *testing.T) {
+	cloud := newCloud(t)
+	for _, test := range []struct {
+		from, to fakekms.KeySpec
+		longest  int
+	}{
+		{fakekms.Symmetric, fakekms.RSA2048, 190},
+		{fakekms.Symmetric, fakekms.SM2, 1024},
+		{fakekms.RSA3072, fakekms.RSA2048, 190},
+		{fakekms.SM2, fakekms.RSA2048, 190},
+	} {
+		t.Run(fmt.Sprintf("%s to %s", test.from, test.to), func(t *testing.T) {
+			request := rotate.KeyRequest{
+				Destination:          cloud.key(t, test.to),
+				DestinationAlgorithm: algorithmOf(test.to),
+				Sources:              []string{cloud.key(t, test.from), cloud.key(t, test.from)},
+				SourceAlgorithm:      algorithmOf(test.from),
+			}
+			target := newMemory()
+			seal := func(n int) []byte {
+				return cloud.encrypt(t, request.Sources[1], strings.Repeat("x", n), nil)
+			}
+			long := seal(test.longest + 1)
+			target.put("longest", seal(test.longest))
+			target.put("longer", long)
+			target.put("junk", bytes.Repeat([]byte{7}, 256))
+			b := &bench{cloud: cloud, keys: cloud.resolve(t, request), target: target,
+				format: format(t, nil, nil), store: checkpoint.NewMemory()}
+			counts, err := b.run(t)
+			want := map[string]int64{"failed/plaintext-too-long": 1, "failed/invalid-ciphertext": 1}
+			if err != nil || counts.Slots.Rotated != 1 || !maps.Equal(counts.Reasons, want) {
+				t.Errorf("%+v, %v, %v, want one rotated and %v", counts.Slots, counts.Reasons, err, want)
+			}
+			if !bytes.Equal(target.blob("longer"), long) {
+				t.Error("the longer one was written")
+			}
+		})
 	}
 }
