@@ -25,7 +25,8 @@ func TestGrantTokenRefused(t *testing.T) {
 		t.Fatalf("FindUnusable: %v, %v", unusable, err)
 	}
 	client := rotate.NewKMS(cloud.client.ReEncrypt, keys.Destination, tokens)
-	_, authorized := rotate.CheckAuthorized(t.Context(), client, keys, false)
+	_, authorized := rotate.CheckAuthorized(t.Context(), client, rotate.NewLimiter(1000),
+		keys, false)
 	for name, err := range map[string]error{"ResolveKeys": resolved, "KeyARN": named,
 		"FindUnusable": unusable, "CheckAuthorized": authorized} {
 		key := (*rotate.KeyError)(nil)

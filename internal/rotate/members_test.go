@@ -1,0 +1,32 @@
+package rotate
+
+import (
+	"reflect"
+	"slices"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+)
+
+// TestMembersOfReEncrypt: a request with everything that a job can have fills every member
+// of ReEncrypt, but those of dry runs. A new version of the SDK can bring others.
+func TestMembersOfReEncrypt(t *testing.T) {
+	client := NewKMS(nil, Key{ARN: "new", Algorithm: Symmetric}, []string{"token"})
+	context := map[string]string{"tenant": "a"}
+	in := client.input(Question{Blob: []byte{1}, Source: Key{ARN: "old", Algorithm: Symmetric},
+		Context: context, DestinationContext: context})
+	dry := []string{"DryRun", "DryRunModifiers"}
+	filled := 0
+	for field, value := range reflect.ValueOf(in).Elem().Fields() {
+		switch {
+		case !field.IsExported():
+		case slices.Contains(dry, field.Name) != value.IsZero():
+			t.Errorf("%s is %v", field.Name, value)
+		case !value.IsZero():
+			filled++
+		}
+	}
+	if want := reflect.TypeFor[kms.ReEncryptInput](); filled < 8 {
+		t.Errorf("%s has %d members that are filled", want, filled)
+	}
+}
