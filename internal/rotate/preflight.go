@@ -83,6 +83,9 @@ func (k Keys) sameKey(i int) error {
 	e := &KeyError{Given: k.Sources[i].Given, Field: fmt.Sprintf("source.keys[%d]", i), Wrong: true}
 	what := fmt.Sprintf("it is %s, which is also the destination key", k.Destination.ARN)
 	switch {
+	case k.SourceAlgorithm != k.Destination.Algorithm:
+		e.Detail = what + "; rotator does not move ciphertexts from one algorithm of a key to " +
+			"another, so name another destination key"
 	case !k.Destination.Symmetric():
 		e.Detail = what + "; an asymmetric key has neither newer key material nor an encryption " +
 			"context to move to, so name another destination key"
