@@ -9,6 +9,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/ratelimit"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
+
+	"rotator/internal/outage"
 )
 
 // Every client has one of the retryers of this file. All figures are stated here, because
@@ -36,13 +38,28 @@ func fewAttempts() aws.Retryer { return standardAttempts(mostAttempts) }
 
 // patientAttempts returns the retryer of the clients of a checkpoint. It retries until the
 // context of the operation ends. The requests of a checkpoint are few and pass no limiter.
-func patientAttempts() aws.Retryer { return standardAttempts(math.MaxInt32) } // 0 would mean 3
+// During an outage they take turns with all others to the service.
+func patientAttempts() aws.Retryer {
+	return heldAttempts{standardAttempts(math.MaxInt32)} // 0 would mean 3
+}
+
+// heldAttempts delays a request that was held back until the next attempt is due.
+type heldAttempts struct{ aws.RetryerV2 }
+
+// RetryDelay implements aws.Retryer.
+func (h heldAttempts) RetryDelay(attempt int, err error) (time.Duration, error) {
+	var held *outage.HeldError
+	if errors.As(err, &held) {
+		return held.Delay(), nil
+	}
+	return h.RetryerV2.RetryDelay(attempt, err)
+}
 
 // standardAttempts returns a retryer without the SDK's bucket of retry tokens. The bucket
 // would end retries before their time when many requests fail at once. Every answer with
 // status 429 counts as throttling, as in the SDK's client of the credentials endpoint of
 // containers.
-func standardAttempts(most int) aws.Retryer {
+func standardAttempts(most int) aws.RetryerV2 {
 	return retry.NewStandard(func(o *retry.StandardOptions) {
 		o.MaxAttempts = most
 		o.BaseDelay = retryBase

@@ -52,14 +52,15 @@ func TestAttempts(t *testing.T) {
 	} {
 		t.Setenv(name, value)
 	}
-	base, err := newStreams(nil, io.Discard, io.Discard).loadAWS(t.Context(), 1, time.Minute)
-	if err != nil {
-		t.Fatal(err)
-	}
 	const patience = 10 * time.Minute
 	for _, status := range []int{http.StatusServiceUnavailable, http.StatusTooManyRequests} {
 		for _, client := range clientsOfAttempts() {
 			t.Run(fmt.Sprintf("%s/%d", client.name, status), func(t *testing.T) {
+				std := newStreams(nil, io.Discard, io.Discard)
+				base, err := std.loadAWS(t.Context(), 1, time.Minute)
+				if err != nil {
+					t.Fatal(err)
+				}
 				synctest.Test(t, func(t *testing.T) {
 					ctx, cancel := context.WithTimeout(t.Context(), patience)
 					defer cancel()

@@ -27,6 +27,9 @@ func (s streams) headline(err error) string {
 	if cause := (*causeError)(nil); errors.As(err, &cause) {
 		return cause.cause
 	}
+	if stop := (*rotate.StopError)(nil); errors.As(err, &stop) && stop.Brief {
+		return stop.What
+	}
 	credentials := (*rotate.CredentialsError)(nil)
 	if errors.As(err, &credentials) && credentials.Cause != "" {
 		return credentials.Cause

@@ -41,14 +41,16 @@ func (s streams) loadAWS(
 	cfg, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithHTTPClient(newHTTPClient(workers, timeout)),
 		awsconfig.WithRetryer(fewAttempts), // of the clients that fetch credentials
 		awsconfig.WithLogger(sdkLogger{s.logger}),
-		awsconfig.WithAPIOptions([]func(*middleware.Stack) error{answerlimit.New().Install}))
+		awsconfig.WithAPIOptions([]func(*middleware.Stack) error{
+			answerlimit.New().Install, s.outages.Install("")}))
 	if err != nil {
 		return aws.Config{}, fmt.Errorf("read the AWS configuration: %w",
 			unreadableSettings(settingsOf(nil), err))
 	}
 	cfg.Retryer = singleAttempts
 	cfg.Credentials = named(cfg.Credentials, credentialsContext{
-		settings: settingsOf(cfg.ConfigSources), identity: s.identity, learn: s.learn})
+		settings: settingsOf(cfg.ConfigSources), identity: s.identity, learn: s.learn,
+		gate: s.outages.StrictGate(credentialsName, "")})
 	renewing(&cfg)
 	keepingConnections(&cfg)
 	return cfg, nil
@@ -117,14 +119,23 @@ func renewing(cfg *aws.Config) {
 	})
 }
 
-// requestTimeout bounds one request with its answer.
-const requestTimeout = 30 * time.Second
+const (
+	// requestTimeout bounds one request with its answer.
+	requestTimeout = 30 * time.Second
+	// keyTimeout is the same for KMS, whose requests are small. A request whose answer is
+	// lost must not keep a worker from asking again.
+	keyTimeout = 10 * time.Second
+)
 
 // kmsClient returns a KMS client, and the function for its ReEncrypt requests, which are
 // almost all requests of a run. Unless --sdk is set, that function takes less CPU time
 // than the method of the client.
 func (w *wiring) kmsClient(cfg aws.Config) (*kms.Client, rotate.ReEncryptFunc) {
 	cfg.APIOptions = append(slices.Clip(cfg.APIOptions), w.permits.Install)
+	usual, ok := cfg.HTTPClient.(*awshttp.BuildableClient)
+	if ok && usual.GetTimeout() > keyTimeout {
+		cfg.HTTPClient = usual.WithTimeout(keyTimeout)
+	}
 	cache, ok := cfg.Credentials.(namedCredentials)
 	if w.plain || !ok {
 		client := kms.NewFromConfig(cfg)
@@ -133,6 +144,7 @@ func (w *wiring) kmsClient(cfg aws.Config) (*kms.Client, rotate.ReEncryptFunc) {
 	refused := func(err error) { cache.refused(kms.ServiceID, err) }
 	client := awsclient.New(cfg, refused, w.workers())
 	client.SetPermits(&w.permits)
+	client.SetBegin(w.begin)
 	return client.Client, client.ReEncrypt
 }
 
@@ -150,6 +162,7 @@ func at(base aws.Config, region, endpoint, role string) aws.Config {
 		about := credentialsContext{identity: &identity{}, learn: func(aws.Credentials) {}}
 		if n, ok := base.Credentials.(namedCredentials); ok {
 			about = n.credentialsContext
+			about.gate = about.gate.Beside(credentialsOfRole + role)
 		}
 		about.settings.role = role
 		cfg.Credentials = named(stscreds.NewAssumeRoleProvider(roles, role,

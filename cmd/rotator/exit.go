@@ -74,6 +74,7 @@ func (s streams) explain(err error) int {
 	if in, ok := err.(*commandError); ok {
 		command, err = in.command, in.err
 	}
+	err = s.nameCheckpoint(err)
 	code, hint := exitCode(command, err)
 	lines := s.linesOf(err)
 	if text, ok := s.stop.stopped(); ok && code == exitInterrupted && interrupted(err) {
@@ -170,6 +171,8 @@ func codeOf(command string, err error) (code int, hint string) {
 		return exitJob, ""
 	case isUsage(err):
 		return exitUsage, ""
+	case errors.As(err, &stop) && stop.NoPass:
+		return stopCode(command, stop)
 	case errors.As(err, &output):
 		return exitStorage, outputHint(command)
 	case errors.As(err, &locked):
@@ -264,6 +267,9 @@ func stopCode(command string, stop *rotate.StopError) (code int, hint string) {
 	case rotate.StopInterrupted:
 		return exitInterrupted, interruptedHint(command)
 	case rotate.StopUnavailable:
+		if stop.NoPass && !readOnly(command) {
+			command = ""
+		}
 		return exitUnavailable, unavailableHint(command)
 	case rotate.StopAccess:
 		return exitAccess, accessHint(command)

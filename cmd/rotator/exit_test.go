@@ -91,20 +91,6 @@ func TestCheckpointServiceAway(t *testing.T) {
 	}
 }
 
-// TestSilentServiceIsLogged: while a service gives no usable answer before the pass begins,
-// one warning is logged. It does not wait for the end of max_outage.
-func TestSilentServiceIsLogged(t *testing.T) {
-	t.Parallel()
-	w := newTrial(t, trial.Config{MaxOutage: "5m"})
-	w.Fault("kms:DescribeKey", fault.Fault{Kind: fault.InternalError})
-	p := w.Command("audit", "-o", "json").Begin(t)
-	time.AfterFunc(8*time.Second, func() { w.Server.Faults().Clear("kms:DescribeKey") })
-	if r := p.End(t); r.Code != exitDone ||
-		strings.Count(r.Log, "KMS gives no usable answer") != 1 {
-		t.Errorf("want exit code %d and one warning: %s", exitDone, r)
-	}
-}
-
 // TestRestartLeavesTheBrokenBehind: one record is broken in the middle of a pass; a
 // run refuses it, with one advice, and following that leads to the end.
 func TestRestartLeavesTheBrokenBehind(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 
+	"rotator/internal/outage"
 	"rotator/internal/rotate"
 )
 
@@ -24,6 +25,7 @@ type credentialsContext struct {
 	identity *identity
 	// learn is called with credentials that are not known yet.
 	learn func(aws.Credentials)
+	gate  *outage.Gate // of the requests for credentials
 }
 
 // providerState is what is known about the last credentials of a provider. It is safe for
@@ -63,10 +65,17 @@ func (n namedCredentials) Retrieve(ctx context.Context) (aws.Credentials, error)
 	if last == nil {
 		n.waited(time.Now())
 	}
+	attempt, err := n.gate.Begin(false)
+	if err != nil {
+		return aws.Credentials{}, &rotate.CredentialsError{Err: err}
+	}
 	credentials, err := n.CredentialsCache.Retrieve(ctx)
 	if err != nil {
-		return credentials, n.settings.unavailableCredentials(err, n.ProviderSources(), last,
+		err = n.settings.unavailableCredentials(err, n.ProviderSources(), last,
 			n.waited(time.Now()))
+	}
+	if err = attempt.End(err); err != nil {
+		return credentials, err
 	}
 	if last == nil || last.SecretAccessKey != credentials.SecretAccessKey {
 		n.learn(credentials)

@@ -65,6 +65,7 @@ func retryJob(ctx context.Context, c *common, job *config.Job, flags *earlyFlags
 	if err != nil {
 		return &storageError{what: "join the pass", err: err}
 	}
+	state.passBegins(job)
 	s.summary.Pass = record.Number
 	s.stopsEarly.Most = most
 	engine := s.rotator(targets, record, state.log, nil)

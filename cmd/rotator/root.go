@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"rotator/internal/config"
+	"rotator/internal/outage"
 	"rotator/internal/printable"
 	"rotator/internal/redact"
 	"rotator/internal/telemetry"
@@ -37,6 +38,7 @@ type streams struct {
 	level    zap.AtomicLevel // of logger
 	screen   *screen         // under err
 	stop     *stopper
+	outages  *outage.Monitor // of all services
 }
 
 // newStreams wraps the streams of the process with escaping and redaction.
@@ -52,6 +54,7 @@ func newStreams(in io.Reader, out, err io.Writer) streams {
 	s.stop = &stopper{say: s.sayTo(s.screen)}
 	s.logger = telemetry.NewLogger(telemetry.Config{Level: s.level, Output: s.err,
 		People: s.terminal != nil, Redact: s.secrets.Text})
+	s.outages = newOutages(s.logger)
 	return s
 }
 
@@ -70,6 +73,7 @@ type common struct {
 func run(ctx context.Context, args []string, std streams) (code int) {
 	defer zap.RedirectStdLog(std.logger)()
 	defer std.recovered(&code)
+	defer std.watchOutages(ctx)()
 	root := newRootCommand(std)
 	root.SetArgs(args)
 	return std.explain(std.withOutput(root.ExecuteContext(ctx)))

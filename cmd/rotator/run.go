@@ -54,8 +54,9 @@ func runJob(
 	targets := s.targets(true)
 	p, err := s.openPass(ctx, state.store, targets, state.track(), restart)
 	if err != nil {
-		return err
+		return beforePass(err)
 	}
+	state.passBegins(job)
 	s.summary.Pass = p.record.Number
 	s.summary.Started = p.record.Started
 	if err := s.believe(ctx, state, p); err != nil {

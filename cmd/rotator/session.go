@@ -120,11 +120,13 @@ func (s *session) rotator(
 	recorder rotate.Recorder,
 	begin func(context.Context) (bool, error),
 ) *rotate.Rotator {
+	s.outages.SetPatience(time.Duration(s.job.MaxOutage))
 	var engine *rotate.Rotator
 	engine = rotate.New(rotate.Config{
 		Targets:      targets,
 		Keys:         s.wiring.keys,
 		KMS:          s.wiring.kms,
+		KeyState:     rotate.DescribeKeyState(s.wiring.client),
 		Rate:         s.wiring.rate,
 		Limiter:      s.wiring.limiter,
 		Shares:       s.shares,

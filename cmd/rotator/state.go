@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,10 +21,6 @@ import (
 	"rotator/internal/report"
 	"rotator/internal/report/auditlog"
 )
-
-// lookPatience is how long commands that only read a shared checkpoint wait for
-// its service.
-const lookPatience = 30 * time.Second
 
 // state is the durable side of a run: checkpoint and audit log.
 type state struct {
@@ -91,12 +88,12 @@ func logProblem(job *config.Job, err error) error {
 
 // openShared opens a checkpoint that several runs may have.
 func (s *state) openShared(ctx context.Context, job *config.Job) (err error) {
-	if s.store, err = s.sharedStore(ctx, job, time.Duration(job.MaxOutage)); err != nil {
-		return err
+	if s.store, err = s.sharedStore(ctx, job, patienceBefore(job)); err != nil {
+		return beforePass(err)
 	}
 	if probed, ok := s.store.(*checkpoint.S3); ok {
 		if err := probed.CheckConditions(ctx); err != nil {
-			return storeProblem(job, "try the checkpoint", err)
+			return beforePass(storeProblem(job, "try the checkpoint", err))
 		}
 	}
 	if err := os.MkdirAll(filepath.Dir(job.AuditLog), 0o700); err != nil {
@@ -223,7 +220,7 @@ func hostname() string {
 func (s streams) existing(ctx context.Context, job *config.Job) (checkpoint.Store, error) {
 	place := job.CheckpointPlace()
 	if place.Shared() {
-		return s.sharedStore(ctx, job, lookPatience)
+		return s.sharedStore(ctx, job, patienceBefore(job))
 	}
 	store, err := checkpoint.OpenFile(place.File)
 	if errors.Is(err, checkpoint.ErrNotFound) {
@@ -244,7 +241,9 @@ func (s streams) sharedStore(
 	if err != nil {
 		return nil, err
 	}
+	s.outages.SetPatience(patience)
 	cfg := at(base, place.Region, place.Endpoint, place.RoleARN)
+	cfg.APIOptions = append(slices.Clip(cfg.APIOptions), s.outages.Install(useCheckpoint))
 	var store interface {
 		checkpoint.Store
 		Check(context.Context) error

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
@@ -68,7 +67,8 @@ type wiring struct {
 	under   map[string]string // ARNs of the keys that accept rules name
 	plain   bool              // the SDK sends all requests itself
 	// warn logs warnings that the user must see before anything is written.
-	warn func(text string)
+	warn  func(text string)
+	begin awsclient.Begin // of requests to KMS
 	// consistent selects strongly consistent reads of tables.
 	consistent bool
 	// readOnly allows disabled source keys.
@@ -89,7 +89,9 @@ func wire(
 		return nil, err
 	}
 	warn := func(text string) { c.logger.Warn(text) }
+	c.outages.SetPatience(patienceBefore(job))
 	w := &wiring{job: job, plain: c.sdk, consistent: command == "verify",
+		begin:    c.beginThrough(),
 		readOnly: command == "verify" || command == "audit", warn: warn}
 	if err := w.wireKMS(ctx, base); err != nil {
 		return nil, err
@@ -127,29 +129,11 @@ func wire(
 	return w, nil
 }
 
-// patienceBeforeWarning is how long a service may give no usable answer before a
-// warning is logged.
-const patienceBeforeWarning = 3 * time.Second
-
-// patiently is rotate.Patiently for max_outage. It logs one warning if a service gives no
-// usable answer.
+// patiently is rotate.Patiently for the time before a pass begins.
 func (w *wiring) patiently(
 	ctx context.Context, service string, call func(context.Context) error,
 ) error {
-	began, warned := time.Now(), false
-	limit := time.Duration(w.job.MaxOutage)
-	return rotate.Patiently(ctx, limit, service, func(ctx context.Context) error {
-		err := call(ctx)
-		switch rotate.Classify(err) {
-		case rotate.ClassThrottled, rotate.ClassTransient, rotate.ClassUnknown:
-			if !warned && time.Since(began) > patienceBeforeWarning {
-				warned = true
-				w.warn(fmt.Sprintf("%s gives no usable answer: %v; trying again for up to %s "+
-					"(max_outage)", service, err, limit))
-			}
-		}
-		return err
-	})
+	return rotate.Patiently(ctx, patienceBefore(w.job), service, call)
 }
 
 func (w *wiring) wireKMS(ctx context.Context, base aws.Config) error {

@@ -60,6 +60,10 @@ func New(cfg aws.Config, failed func(error), most int) *Client {
 // before the first request.
 func (c *Client) SetPermits(p *Permits) { c.light.permits = p }
 
+// SetBegin sets the hook for requests that the SDK does not send. It must be called before
+// the first request.
+func (c *Client) SetBegin(begin Begin) { c.light.begin = begin }
+
 // ReEncrypt calls API_ReEncrypt.
 func (c *Client) ReEncrypt(
 	ctx context.Context, in *kms.ReEncryptInput, options ...func(*kms.Options),
@@ -92,6 +96,11 @@ func (c *Client) ReEncrypt(
 	return out, nil
 }
 
+// Begin is called before a request to a URL is sent. If it returns an error, the request
+// is not sent. Otherwise end is called with the error of the request, or nil, and returns
+// the error for the caller.
+type Begin func(to *url.URL) (end func(error) error, err error)
+
 // light sends the requests of a Client. It is safe for concurrent use.
 type light struct {
 	credentials aws.CredentialsProvider
@@ -99,6 +108,7 @@ type light struct {
 	failed      func(error)
 	most        int // requests at once
 	permits     *Permits
+	begin       Begin
 	protocol    *awsjson.Protocol
 	schema      *smithy.OperationSchema
 	form        atomic.Pointer[form]
@@ -239,7 +249,14 @@ func (l *light) send(
 	if credentials.SessionToken != "" {
 		header[tokenHeader] = []string{credentials.SessionToken}
 	}
-	return l.deliver(ctx, f, message{header, body, credentials}, l.permits.until(taken))
+	end := func(err error) error { return err }
+	if l.begin != nil {
+		if end, err = l.begin(f.url); err != nil {
+			return nil, "", err
+		}
+	}
+	out, request, err = l.deliver(ctx, f, message{header, body, credentials}, l.permits.until(taken))
+	return out, request, end(err)
 }
 
 // message is a request that is to be signed and sent.

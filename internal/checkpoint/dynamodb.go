@@ -37,6 +37,10 @@ func NewDynamoDB(client *dynamodb.Client, table string, patience time.Duration) 
 	return &DynamoDB{client: client, table: table, patience: patience}
 }
 
+// SetPatience changes the time that an operation has. It must not be called concurrently
+// with operations.
+func (d *DynamoDB) SetPatience(patience time.Duration) { d.patience = patience }
+
 // Check says whether the table is there and made for this: *PlaceError when not.
 func (d *DynamoDB) Check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, d.patience)

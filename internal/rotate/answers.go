@@ -321,6 +321,9 @@ func (d *decider) prove(ctx context.Context, answer Answer, to map[string]string
 	if err == nil && said.Source != d.keys.Destination.ARN {
 		return d.wrongAnswer("returned a ciphertext under "+said.Source, answer, nil)
 	}
+	if own := slotKeyOf(err); own != nil && own.unknown {
+		return d.wrongAnswer("returned a ciphertext whose key it does not know", answer, err)
+	}
 	if err != nil && !stopped(err) {
 		switch Classify(err) {
 		case ClassIncorrectKey, ClassInvalidCiphertext:

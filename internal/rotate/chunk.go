@@ -84,6 +84,7 @@ type worker struct {
 	proofs   map[string]*proof // by target
 	after    time.Duration     // for which the service asked to wait, after the last write
 	place    place             // given to others while it waits for its item or target
+	held     heldError         // of the last write; nil if it was sent
 	// hard outlives the run's own context by the grace period, so that writes
 	// in flight end and are known.
 	hard context.Context
@@ -172,10 +173,11 @@ func (w *worker) unloadable(t *task, target *Target, err error) error {
 	return nil
 }
 
-// conclude is Decide, with denials counted.
+// conclude is Decide, with denials counted. An item that the store has encrypted under a key
+// that cannot be used counts as a denial.
 func (w *worker) conclude(target *Target, e Event) Decision {
 	switch {
-	case e.Class != ClassDenied:
+	case e.Class != ClassDenied && e.Class != ClassKeyState:
 		return Decide(e)
 	case e.Doing == Writing:
 		return w.sides[target.Name].writing.denials.add(Writing)
@@ -336,11 +338,21 @@ func (w *worker) write(target *Target, tasks []*task) error {
 		if len(pending) < before {
 			began = time.Now()
 		}
-		if err := w.pause(w.hard, pending, slow, w.after+w.retry.pauseFor(n, slow)); err != nil {
+		if err := w.await(pending, slow, n, w.retry.maxOutage-time.Since(began)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// await waits before the next attempt to write: for the end of an outage, at most for
+// limit, or for a while that grows with n.
+func (w *worker) await(pending []*task, slow Class, n int, limit time.Duration) error {
+	held := w.held
+	if held == nil {
+		return w.pause(w.hard, pending, slow, w.after+w.retry.pauseFor(n, slow))
+	}
+	return w.place.aside(func() error { return held.Await(w.hard, limit+time.Millisecond) })
 }
 
 // pause waits before the next attempt, for the sake of an item or of the whole target.
@@ -371,12 +383,16 @@ func (w *worker) replace(target *Target, pending []*task, since time.Duration) (
 	}
 	results := target.Writer.Replace(w.hard, changes)
 	w.after = 0
+	w.held = nil
 	if err := w.landed(target, pending, results); err != nil {
 		return ClassNone, err
 	}
 	for i, result := range results {
 		limiter.heed(Classify(result.Err), result.Err)
 		w.after = max(w.after, retryAfter(result.Err))
+		if held := heldOf(result.Err); held != nil {
+			w.held = held
+		}
 		class, err := w.settle(target, pending[i], result, since)
 		if err != nil {
 			return class, err
@@ -407,7 +423,8 @@ func (w *worker) settle(target *Target, t *task, result scan.Result, since time.
 	if class == ClassNone {
 		return class, nil // landed has dealt with it
 	}
-	d := w.conclude(target, Event{Doing: Writing, Class: class, Silence: since, MaxOutage: w.retry.maxOutage, Trouble: since, Settle: w.retry.settle})
+	d := w.conclude(target, Event{Doing: Writing, Class: class, Silence: since,
+		MaxOutage: w.retry.maxOutage, Trouble: since, Settle: w.retry.settle})
 	switch d.Do {
 	case Again, Slower:
 		return class, nil
@@ -421,6 +438,9 @@ func (w *worker) settle(target *Target, t *task, result scan.Result, since time.
 		}
 		return class, w.reconcile(target, t, result.Current)
 	case Stop:
+		if d.Stop == StopUnavailable {
+			return class, unavailable(target.Name, w.retry.maxOutage, result.Err)
+		}
 		return class, stopFor(target, "write to", result.Err, d)
 	}
 	reason, detail := reasonOf(result.Err)

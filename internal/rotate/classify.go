@@ -114,7 +114,10 @@ func Decide(e Event) Decision {
 	case ClassThrottled, ClassBusy, ClassTransient, ClassUnknown:
 		return e.passing()
 	case ClassKeyState, ClassCredentials:
-		if e.Trouble < e.Settle {
+		switch {
+		case e.Class == ClassKeyState && (e.Doing == Reading || e.Doing == Writing):
+			return e.denied() // the store's own encryption of one item, such as an object
+		case e.Trouble < e.Settle:
 			return Decision{Do: Again}
 		}
 		return Decision{Stop, StopAccess}
@@ -194,6 +197,8 @@ func Classify(err error) Class {
 	switch {
 	case err == nil:
 		return ClassNone
+	case heldOf(err) != nil:
+		return ClassTransient
 	case errors.Is(err, scan.ErrChanged):
 		return ClassChanged
 	case errors.Is(err, scan.ErrGone):

@@ -83,6 +83,7 @@ func (v verdict) excepted() bool {
 type decider struct {
 	keys    Keys
 	kms     Reencrypter
+	jobKeys *jobKeys
 	headers *headers          // learns from every answer
 	kept    map[string]string // Config.KnownTokens
 	answers *answerHistory
@@ -263,17 +264,17 @@ func (d *decider) destinationContext(slot ciphertext.Slot) map[string]string {
 // out what is the run's trouble (a *StopError) from what is the slot's.
 func (d *decider) ask(ctx context.Context, q Question) (Answer, error) {
 	var answer Answer
-	ownKey := false
 	err := d.retry.do(ctx, place{}, Asking, "KMS", func(ctx context.Context) (err error) {
 		answer, err = d.once(ctx, q)
-		if Classify(err) == ClassKeyState && q.Source.ARN == "" && d.ownKey(ctx) {
-			ownKey = true // the blob's own, unnamed key: no reason to look again
-			return &unusableKeyError{err}
+		if err != nil {
+			if own := d.ofSlot(ctx, q, err); own != nil {
+				return own // there is no reason to ask again
+			}
 		}
 		return err
 	})
 	switch {
-	case ownKey:
+	case slotKeyOf(err) != nil:
 		return Answer{}, err
 	case err == nil:
 		d.denials.reset()
@@ -309,19 +310,12 @@ func (d *decider) complete(answer Answer) error {
 	return &StopError{Kind: StopInternal, What: fmt.Sprintf("KMS re-encrypted to %s and does not tell %s; nothing was written", d.keys.Destination.ARN, missing)}
 }
 
-// unusableKeyError says that the key of a blob, which the job does not name, cannot
-// be used: the slot's own trouble.
-type unusableKeyError struct{ err error }
-
-func (e *unusableKeyError) Error() string { return e.err.Error() }
-
 // once is one request on the wire.
 func (d *decider) once(ctx context.Context, q Question) (Answer, error) {
 	sent, err := d.limiter.Begin(ctx)
 	if err != nil {
 		return Answer{}, err
 	}
-	d.requests.Add(1)
 	answer, err := d.kms.ReEncrypt(ctx, q)
 	d.heed(sent, err)
 	return answer, err
@@ -330,6 +324,9 @@ func (d *decider) once(ctx context.Context, q Question) (Answer, error) {
 // heed counts what became of a request, and takes it to heart.
 func (d *decider) heed(sent time.Time, err error) {
 	class := Classify(err)
+	if heldOf(err) == nil { // it was sent
+		d.requests.Add(1)
+	}
 	if class == ClassThrottled {
 		d.throttled.Add(1)
 	}
@@ -364,29 +361,12 @@ func (d *decider) denied(ctx context.Context, q Question, err error) error {
 	return err
 }
 
-// ownKey reports whether a key-state error of a request without SourceKeyId is
-// about the key of the blob. If a source key is known to be unusable, the
-// destination key has just answered.
-func (d *decider) ownKey(ctx context.Context) bool { return d.keys.retired() || d.usable(ctx) }
-
-// usable is true when every key the job names may be used now, as far as the
-// server tells.
-func (d *decider) usable(ctx context.Context) bool {
-	for _, source := range append([]Key{d.keys.Destination}, d.keys.usableSources()...) {
-		if _, err := d.mayUse(ctx, source); err != nil {
-			return false
-		}
-	}
-	return true
-}
-
 // mayUse asks for permission by a dry run, which counts as a request like others.
 func (d *decider) mayUse(ctx context.Context, source Key) (known bool, err error) {
 	sent, err := d.limiter.Begin(ctx)
 	if err != nil {
 		return false, err
 	}
-	d.requests.Add(1)
 	known, err = d.kms.Authorized(ctx, source)
 	d.heed(sent, err)
 	return known, err
@@ -394,7 +374,7 @@ func (d *decider) mayUse(ctx context.Context, source Key) (known bool, err error
 
 // fatal says whether an error ends the run rather than the slot.
 func fatal(err error) bool {
-	if ofUnusableKey(err) {
+	if slotKeyOf(err) != nil {
 		return false
 	}
 	if wrong := (*HeaderError)(nil); errors.As(err, &wrong) {
@@ -403,9 +383,4 @@ func fatal(err error) bool {
 	class := Classify(err)
 	// What may pass has been tried often enough when it gets here.
 	return stopped(err) || Decide(Event{Doing: Asking, Class: class, Failures: attemptsTransient}).Do == Stop
-}
-
-func ofUnusableKey(err error) bool {
-	own := (*unusableKeyError)(nil)
-	return errors.As(err, &own)
 }

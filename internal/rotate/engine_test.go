@@ -270,6 +270,12 @@ func (b *bench) run(t *testing.T) (checkpoint.Counts, error) {
 	if !b.inspect {
 		target.Writer = b.target
 	}
+	return b.runOn(t, target)
+}
+
+// runOn is run over another target.
+func (b *bench) runOn(t *testing.T, target rotate.Target) (checkpoint.Counts, error) {
+	t.Helper()
 	if b.trail == nil {
 		b.trail = newTrail()
 	}
@@ -312,6 +318,7 @@ func (b *bench) rotator(target rotate.Target, pass int) *rotate.Rotator {
 		Targets:   []rotate.Target{target},
 		Keys:      b.keys,
 		KMS:       asked,
+		KeyState:  rotate.DescribeKeyState(b.cloud.client),
 		Rate:      100000,
 		Workers:   max(b.workers, 4),
 		MaxOutage: 2 * time.Second,

@@ -70,6 +70,9 @@ type Limiter struct {
 	full    float64 // this worker's share; math.Inf(1): no rate is given
 	now     float64 // in force
 
+	throttledAt time.Time // the last throttled answer
+	refusals    int64     // throttled answers so far
+
 	seen   recent
 	tickAt time.Time
 	tick   answers // since tickAt
@@ -201,6 +204,10 @@ func (l *Limiter) answered(now time.Time, throttled bool) {
 		if l.from.Before(now) {
 			l.from, l.span = now, answers{}
 		}
+	}
+	if throttled {
+		l.throttledAt = now
+		l.refusals++
 	}
 	l.tick.count(throttled)
 	if !now.Before(l.from) {

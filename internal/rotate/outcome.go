@@ -38,6 +38,8 @@ const (
 	// KMS refused the request, and the plaintext can be longer than an asymmetric
 	// destination key encrypts.
 	reasonPlaintextTooLong = "plaintext-too-long"
-	reasonKept             = "kept-changing"
-	reasonService          = "service-error"
+	// The server does not know the key of the blob.
+	reasonKeyUnknown = "key-unknown"
+	reasonKept       = "kept-changing"
+	reasonService    = "service-error"
 )

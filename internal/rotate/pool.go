@@ -34,6 +34,9 @@ type Config struct {
 	Targets []Target
 	Keys    Keys
 	KMS     Reencrypter
+	// KeyState returns the state of a key. If nil, an error about a key that may be that of
+	// a slot stops the run.
+	KeyState KeyStateFunc
 	// Rate is the most ReEncrypt requests per second, retries included.
 	Rate float64
 	// Limiter is that of Rate if several Rotators, or a preflight, share one. If nil, New
@@ -115,7 +118,8 @@ func New(c Config) *Rotator {
 	}
 	retry := newRetrier(c.MaxOutage, c.Settle, c.Draw)
 	headers := newHeaders(c)
-	decider := &decider{keys: c.Keys, kms: c.KMS, headers: headers, limiter: c.Limiter, retry: retry,
+	decider := &decider{keys: c.Keys, kms: c.KMS, jobKeys: newJobKeys(c.Keys, c.KeyState),
+		headers: headers, limiter: c.Limiter, retry: retry,
 		answers: newAnswerHistory(), kept: c.KnownTokens,
 		proven: newProvenTokens()}
 	r := &Rotator{config: c, retry: retry, logger: c.Logger, sides: map[string]*sides{}, decider: decider,
@@ -227,6 +231,7 @@ func (r *Rotator) Run(ctx context.Context, tracker *checkpoint.Tracker, partitio
 	})
 	pool := newPool(r.workers())
 	sized := r.sizing(life.work, pool)
+	unwatched := r.watchThrottling()
 	var scan errgroup.Group
 	for range min(Scanners, len(partitions)) {
 		scan.Go(func() error {
@@ -239,6 +244,7 @@ func (r *Rotator) Run(ctx context.Context, tracker *checkpoint.Tracker, partitio
 	_ = scan.Wait() // errors went to life.stop
 	pool.wait()
 	sized()
+	unwatched()
 	r.checkHeaders(life, tracker)
 	close(enough)
 	_ = saver.Wait()

@@ -174,12 +174,17 @@ func (d *decider) unmatched(
 	if first.incorrectKey() { // the request with the destination key failed before a comparison
 		first = all[len(all)-1]
 	}
+	own := slotKeyOf(first.err)
 	switch class := Classify(first.err); {
+	case own != nil && own.unknown:
+		return verdict{outcome: Failed, key: known, reason: reasonKeyUnknown,
+			detail: "the server does not know the key of this value, but it knows all keys of " +
+				"the job: the value is not a KMS ciphertext, or its key does not exist there"}, nil
 	case class == ClassDenied:
 		return verdict{outcome: Failed, key: known, reason: reasonAccessDenied,
 			detail: "KMS denies access to the key of this ciphertext, or the key does not " +
 				"exist in this account and Region"}, nil
-	case ofUnusableKey(first.err):
+	case own != nil:
 		return verdict{outcome: Failed, key: known, reason: reasonKeyUnusable,
 			detail: "the key of this ciphertext, which the job does not name, is disabled or " +
 				"pending deletion"}, nil

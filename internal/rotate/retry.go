@@ -2,7 +2,7 @@ package rotate
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -17,6 +17,10 @@ const (
 	throttledBase = 5 * time.Millisecond
 	throttledMost = 400 * time.Millisecond
 )
+
+// patienceOver is how much longer than its patience Patiently may take. The last attempt
+// must have time to fail by itself, so that its error is known.
+const patienceOver = 500 * time.Millisecond
 
 // retrier is the one retry layer: the SDK's own is off. It tells a call that
 // keeps failing from a service that is down, by remembering when each service
@@ -37,7 +41,18 @@ func newRetrier(maxOutage, settle time.Duration, draw func(n int64) int64) *retr
 // asked before a run: throttling and errors that pass are waited out, for
 // maxOutage at most, as in a run.
 func Patiently(ctx context.Context, maxOutage time.Duration, service string, call func(context.Context) error) error {
-	return newRetrier(maxOutage, 0, rand.Int64N).do(ctx, place{}, Listing, service, call)
+	over := time.Now().Add(maxOutage + patienceOver)
+	limited := func(ctx context.Context) error { // a request may wait longer for its answer
+		ctx, cancel := context.WithDeadline(ctx, over)
+		defer cancel()
+		return call(ctx)
+	}
+	err := newRetrier(maxOutage, 0, rand.Int64N).do(ctx, place{}, Listing, service, limited)
+	var stop *StopError
+	if errors.As(err, &stop) {
+		stop.NoPass = true
+	}
+	return err
 }
 
 // do runs call until Decide has no other use for it, and returns its last error. A
@@ -59,7 +74,7 @@ func (r *retrier) do(ctx context.Context, at place, doing Doing, service string,
 		switch e.Class {
 		case ClassThrottled, ClassTransient, ClassUnknown:
 			e.Silence = min(time.Since(alive), time.Since(began))
-			if failed.IsZero() || alive.After(failed) { // meanwhile others were answered
+			if heldOf(err) == nil && (failed.IsZero() || alive.After(failed)) { // meanwhile others were answered
 				e.Failures++
 			}
 			failed = time.Now()
@@ -78,11 +93,18 @@ func (r *retrier) do(ctx context.Context, at place, doing Doing, service string,
 		}
 		switch d := Decide(e); {
 		case d.Stop == StopUnavailable:
-			return &StopError{Kind: StopUnavailable, Err: err, What: fmt.Sprintf("%s gave no usable answer for %s", service, r.maxOutage)}
+			return unavailable(service, r.maxOutage, err)
 		case d.Do != Again && d.Do != Slower:
 			return err
 		}
-		if err := at.aside(func() error { return sleep(ctx, retryAfter(err)+r.pauseFor(n, e.Class)) }); err != nil {
+		held, left := heldOf(err), r.maxOutage-e.Silence+time.Millisecond
+		pause := min(retryAfter(err)+r.pauseFor(n, e.Class), left)
+		if err := at.aside(func() error {
+			if held != nil {
+				return held.Await(ctx, left)
+			}
+			return sleep(ctx, pause)
+		}); err != nil {
 			return err
 		}
 	}

@@ -36,6 +36,7 @@ func (r *Rotator) RetryWhere(
 	defer release()
 	var beats errgroup.Group
 	enough := make(chan struct{})
+	defer r.watchThrottling()()
 	beats.Go(func() error {
 		if err := guest.Run(life.write, enough); err != nil {
 			life.stop(storeError(err))

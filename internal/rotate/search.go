@@ -220,8 +220,10 @@ func (s *searcher) question(
 	d, q := s.decider, Question{Blob: c.blob, Source: source}
 	err = d.retry.do(ctx, place{}, Asking, "KMS", func(ctx context.Context) (err error) {
 		answer, err = d.once(ctx, q)
-		if Classify(err) == ClassKeyState && source.ARN == "" && d.usable(ctx) {
-			return &unusableKeyError{err} // the candidate's own key
+		if err != nil {
+			if own := d.ofSlot(ctx, q, err); own != nil {
+				return own
+			}
 		}
 		return err
 	})

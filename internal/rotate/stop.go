@@ -29,6 +29,10 @@ type StopError struct {
 	Kind StopKind
 	What string // what was being done
 	Err  error
+	// NoPass is true if there is no pass that a later run can resume.
+	NoPass bool
+	// Brief is true if What states the cause too, which Err explains in full.
+	Brief bool
 }
 
 func (e *StopError) Error() string {

@@ -37,7 +37,7 @@ type Config struct {
 }
 
 // NewLogger returns a logger without a buffer, so that a killed process loses
-// no line.
+// no line. A warning that repeats itself is written once in 10 s.
 func NewLogger(c Config) *zap.Logger {
 	if c.Output == nil {
 		c.Output = os.Stderr
@@ -50,7 +50,8 @@ func NewLogger(c Config) *zap.Logger {
 	}
 	output := zapcore.Lock(zapcore.AddSync(&lineWriter{c.Output}))
 	core := &redactingCore{zapcore.NewCore(encoder(c.People), output, c.Level), c.Redact}
-	return zap.New(core, zap.ErrorOutput(output))
+	held := &repeatingCore{core, &texts{known: map[string]*written{}}}
+	return zap.New(held, zap.ErrorOutput(output))
 }
 
 // lineWriter escapes what must not be printed. Each Write is one line, so that a newline

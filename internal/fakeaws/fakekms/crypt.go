@@ -62,6 +62,9 @@ func (s *Service) use(r request, k *key, d side) error {
 // source returns the key that a blob is to be decrypted with, ready for use:
 // the one that is asked for, else the one that the header of the blob names.
 func (s *Service) source(r request, d side, blob []byte) (*key, error) {
+	if err := s.checkBlob(d, blob); err != nil {
+		return nil, err
+	}
 	if d.keyID != "" {
 		k, err := s.find(d.keyID, true)
 		if err != nil {

@@ -50,6 +50,7 @@ type Service struct {
 	grants  []*grant                   // in order of creation
 	// holdGrants keeps new grants from having an effect without their token.
 	holdGrants bool
+	noBlob     string // the error code for what is no ciphertext; "" is that of KMS
 
 	quota quota
 }

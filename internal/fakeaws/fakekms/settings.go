@@ -77,6 +77,29 @@ func (s *Service) header(m *material) (named token, lies bool) {
 	return m.token, false
 }
 
+// SetNoBlobCode makes the service refuse what is no ciphertext under a symmetric key with an
+// error code of its own, before it compares keys, as some other servers do. "" restores the
+// behavior of KMS.
+func (s *Service) SetNoBlobCode(code string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.noBlob = code
+}
+
+// checkBlob returns the error of SetNoBlobCode, or nil.
+func (s *Service) checkBlob(d side, blob []byte) error {
+	s.mu.RLock()
+	code := s.noBlob
+	s.mu.RUnlock()
+	if code == "" || d.algorithm != symmetricDefault || len(blob) == 0 {
+		return nil
+	}
+	if m, ok := s.maker(blob); ok && m != nil {
+		return nil
+	}
+	return fail(code, "the server does not know the key of the ciphertext")
+}
+
 // SetReEncryptQuota sets how many ReEncrypt requests an account may make within
 // any second, dry runs and failing ones included; the caller's account counts,
 // not the key's. What is above gets ThrottlingException and does not count.

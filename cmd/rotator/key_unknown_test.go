@@ -1,0 +1,32 @@
+package main
+
+import (
+	"testing"
+
+	"rotator/internal/report"
+	"rotator/internal/trial"
+)
+
+// TestNotFoundForValues: a server that answers NotFound for what is no ciphertext does not
+// stop a run. Those slots are in the ledger with their own reason.
+func TestNotFoundForValues(t *testing.T) {
+	w := newTrial(t, trial.Config{
+		Items:   map[trial.Kind]int{trial.Ordinary: 40, trial.Poison: 6},
+		Objects: map[trial.Kind]int{},
+	})
+	w.Server.KMS().SetNoBlobCode("NotFoundException")
+	r := w.Run(t, "run", "-o", "json")
+	if r.Code != exitExceptions || r.Summary == nil || r.Summary.Status != report.Complete {
+		t.Fatalf("want exit code %d: %s", exitExceptions, r)
+	}
+	w.Check(t, r.Summary)
+	unknown := int64(0)
+	for _, reason := range r.Summary.Reasons {
+		if reason.Reason == "key-unknown" {
+			unknown = reason.Slots
+		}
+	}
+	if unknown == 0 || unknown > 6 {
+		t.Errorf("%d slots are key-unknown: %+v", unknown, r.Summary.Reasons)
+	}
+}

@@ -1,0 +1,469 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"rotator/internal/config"
+	"rotator/internal/outage"
+	"rotator/internal/telemetry"
+	"rotator/internal/trial"
+)
+
+// mode is how a front treats requests.
+type mode int
+
+const (
+	serving mode = iota
+	refusing
+	silent
+	failed503
+)
+
+// front is a server in front of another one that can stay away.
+type front struct {
+	address string
+	to      *httputil.ReverseProxy
+
+	mu       sync.Mutex
+	mode     mode
+	changed  chan struct{} // closed when mode changes
+	arrivals []time.Time   // of requests or connections while it was away
+	listener net.Listener
+	server   *http.Server
+}
+
+func newFront(t *testing.T, endpoint string) *front {
+	t.Helper()
+	to, err := url.Parse(endpoint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &front{changed: make(chan struct{}), to: &httputil.ReverseProxy{
+		ErrorLog: log.New(io.Discard, "", 0),
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.Out.URL.Scheme, r.Out.URL.Host = to.Scheme, to.Host
+		}}}
+	f.listen(t, "127.0.0.1:0")
+	f.address = f.listener.Addr().String()
+	t.Cleanup(func() { _ = f.server.Close() })
+	return f
+}
+
+func (f *front) listen(t *testing.T, address string) {
+	t.Helper()
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.listener, f.server = listener, &http.Server{Handler: f}
+	go func(s *http.Server) { _ = s.Serve(listener) }(f.server)
+}
+
+// set changes the mode. A refusing front closes its connections and its port.
+func (f *front) set(t *testing.T, m mode) {
+	t.Helper()
+	f.mu.Lock()
+	was := f.mode
+	f.mode, f.arrivals = m, nil
+	close(f.changed)
+	f.changed = make(chan struct{})
+	f.mu.Unlock()
+	if m == refusing {
+		_ = f.server.Close()
+	}
+	if was == refusing {
+		f.listen(t, f.address)
+	}
+}
+
+func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	m, changed := f.mode, f.changed
+	if m != serving {
+		f.arrivals = append(f.arrivals, time.Now())
+	}
+	f.mu.Unlock()
+	switch m {
+	case silent:
+		_, _ = io.Copy(io.Discard, r.Body)
+		select {
+		case <-changed: // what was not answered is lost
+		case <-r.Context().Done():
+		}
+		panic(http.ErrAbortHandler)
+	case failed503:
+		http.Error(w, "away", http.StatusServiceUnavailable)
+	default:
+		f.to.ServeHTTP(w, r)
+	}
+}
+
+// most returns the largest number of arrivals in a second, from after on.
+func (f *front) most(after time.Time) (most int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i, first := range f.arrivals {
+		n := 0
+		for _, at := range f.arrivals[i:] {
+			if at.Sub(first) < time.Second {
+				n++
+			}
+		}
+		if first.After(after) {
+			most = max(most, n)
+		}
+	}
+	return most
+}
+
+// logLine is one line of the log on stderr.
+type logLine struct {
+	Time      time.Time `json:"time"`
+	Level     string    `json:"level"`
+	Message   string    `json:"message"`
+	Service   string    `json:"service"`
+	Error     string    `json:"error"`
+	Requests  string    `json:"requests"`
+	Meanwhile string    `json:"meanwhile"`
+	GivesUpIn string    `json:"gives_up_in"`
+	Attempts  int       `json:"vain_attempts"`
+}
+
+func outageLines(text string) (lines []logLine) {
+	for scanner := bufio.NewScanner(strings.NewReader(text)); scanner.Scan(); {
+		var l logLine
+		if json.Unmarshal(scanner.Bytes(), &l) == nil && l.Service != "" {
+			lines = append(lines, l)
+		}
+	}
+	return lines
+}
+
+// awayCase is one service that stays away in one way.
+type awayCase struct {
+	service string
+	mode    mode
+	cause   string // what the line says
+}
+
+func awayCases() (cases []awayCase) {
+	for _, service := range []string{"KMS", "DynamoDB", "S3", "checkpoint", "credentials"} {
+		cases = append(cases,
+			awayCase{service, refusing, "connection refused"},
+			awayCase{service, silent, "no answer"},
+			awayCase{service, failed503, "HTTP 503"})
+	}
+	return cases
+}
+
+// put places a front before the service of a case, and returns the process.
+func (c awayCase) put(t *testing.T, w *trial.World) (*front, *trial.Process) {
+	t.Helper()
+	if c.service == "credentials" {
+		v := w.Vend(t, 500*time.Millisecond)
+		p := runs(w)
+		v.Env(p)
+		i := slices.IndexFunc(p.Env, func(s string) bool {
+			return strings.HasPrefix(s, "AWS_CONTAINER_CREDENTIALS_FULL_URI=")
+		})
+		_, address, _ := strings.Cut(p.Env[i], "=")
+		u, err := url.Parse(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := newFront(t, "http://"+u.Host)
+		u.Host = f.address
+		p.Env[i] = "AWS_CONTAINER_CREDENTIALS_FULL_URI=" + u.String()
+		return f, p
+	}
+	f := newFront(t, w.Server.Endpoint())
+	if c.service == "checkpoint" {
+		replaceInJob(t, w, trial.InTable, trial.InTable+"?endpoint=http://"+f.address)
+		return f, runs(w)
+	}
+	p := runs(w)
+	p.Env = append(p.Env, "AWS_ENDPOINT_URL_"+strings.ToUpper(c.service)+"=http://"+f.address)
+	return f, p
+}
+
+// awayRun is a run during which a service stays away.
+type awayRun struct {
+	awayCase
+	world       *trial.World
+	front       *front
+	process     *trial.Process
+	began, back time.Time
+	most        int // attempts in a second of the outage
+}
+
+// TestOutages: a service that stays away in the middle of a run is named within 5 s, its
+// return within 2 s, and it is asked at most twice a second meanwhile. No slot fails. The
+// runs are concurrent, because they only wait.
+func TestOutages(t *testing.T) {
+	if testing.Short() {
+		t.Skip("outages take their time: not with -short")
+	}
+	const away = 9 * time.Second
+	var all []*awayRun
+	for _, c := range awayCases() {
+		world := trial.Config{Rate: 25, MaxOutage: "60s"}
+		switch c.service {
+		case "checkpoint":
+			world.Checkpoint = trial.InTable
+		case "DynamoDB":
+			world.Workers = 1 // a batch each second
+		}
+		r := &awayRun{awayCase: c, world: newTrial(t, world)}
+		r.front, r.process = c.put(t, r.world)
+		r.process.Begin(t)
+		all = append(all, r)
+	}
+	for _, r := range all {
+		until(t, "the first requests", func() bool {
+			return r.world.Requests("kms:ReEncrypt") > 15
+		})
+		r.began = time.Now()
+		r.front.set(t, r.mode)
+	}
+	for _, r := range all {
+		time.Sleep(time.Until(r.began.Add(away)))
+		r.most = r.front.most(r.began.Add(3 * time.Second))
+		r.back = time.Now()
+		r.front.set(t, serving)
+	}
+	for _, r := range all {
+		t.Run(fmt.Sprintf("%s %s", r.service, r.cause), func(t *testing.T) { r.end(t) })
+	}
+}
+
+func (r *awayRun) end(t *testing.T) {
+	result := r.process.End(t)
+	if result.Code != exitExceptions {
+		t.Errorf("want exit code 3: %s", result)
+	}
+	r.world.Check(t, result.Summary)
+	if r.most > 2 {
+		t.Errorf("%d attempts in one second of the outage", r.most)
+	}
+	r.check(t, outageLines(result.Log), r.began, r.back)
+	if t.Failed() {
+		t.Log(result.Log)
+	}
+}
+
+// check checks the lines about the outage.
+func (c awayCase) check(t *testing.T, lines []logLine, began, back time.Time) {
+	t.Helper()
+	if len(lines) != 2 {
+		t.Fatalf("%d lines about outages, want 2: %+v", len(lines), lines)
+	}
+	first, last := lines[0], lines[1]
+	t.Logf("named after %v, back after %v, %d attempts", first.Time.Sub(began),
+		last.Time.Sub(back), last.Attempts)
+	name := c.service
+	if name == "checkpoint" {
+		name = "DynamoDB"
+		if !strings.Contains(first.Requests, "checkpoint") {
+			t.Errorf("it does not name the checkpoint: %+v", first)
+		}
+	}
+	switch {
+	case first.Level != "warn" || !strings.Contains(first.Service, name),
+		!strings.HasSuffix(first.Message, "gives no usable answer"):
+		t.Errorf("the first line: %+v", first)
+	case !strings.Contains(first.Error, c.cause) || first.GivesUpIn == "":
+		t.Errorf("want the error %q, and when the run gives up: %+v", c.cause, first)
+	}
+	if late := first.Time.Sub(began); late > 5*time.Second+slack {
+		t.Errorf("the outage was named after %v", late)
+	}
+	if last.Level != "info" || !strings.HasSuffix(last.Message, "answers again") {
+		t.Errorf("the last line: %+v", last)
+	}
+	if late := last.Time.Sub(back); late > 2*time.Second+slack {
+		t.Errorf("the end of the outage was named after %v", late)
+	}
+}
+
+// TestOutageLines: the lines about an outage, in JSON and as text.
+func TestOutageLines(t *testing.T) {
+	notices := []outage.Notice{
+		{Kind: outage.Began, Service: "KMS at http://kms.internal", For: 4100 * time.Millisecond,
+			Err: fmt.Errorf("dial: %w", syscall.ECONNREFUSED), Attempts: 9,
+			GivesUpIn: 595900 * time.Millisecond},
+		{Kind: outage.Continues, Service: "S3 at s3.eu-west-1.amazonaws.com", Requests: "writes",
+			For: 34 * time.Second, Attempts: 40},
+		{Kind: outage.Ended, Service: "KMS at http://kms.internal", For: 83 * time.Second,
+			Attempts: 83},
+	}
+	want := map[bool][]string{
+		true: {
+			`WARN  KMS at http://kms.internal gives no usable answer  {"service": "KMS at ` +
+				`http://kms.internal", "for": "4s", "error": "connection refused", ` +
+				`"vain_attempts": 9, "meanwhile": "requests wait; one attempt a second", ` +
+				`"gives_up_in": "9m56s"}`,
+			`WARN  S3 at s3.eu-west-1.amazonaws.com still gives no usable answer  {"service": ` +
+				`"S3 at s3.eu-west-1.amazonaws.com", "requests": "writes", "for": "34s", ` +
+				`"error": "no answer", "vain_attempts": 40, ` +
+				`"meanwhile": "requests wait; one attempt a second"}`,
+			`INFO  KMS at http://kms.internal answers again  {"service": "KMS at ` +
+				`http://kms.internal", "away": "1m23s", "vain_attempts": 83}`,
+		},
+		false: {
+			`"message":"KMS at http://kms.internal gives no usable answer","service":"KMS at ` +
+				`http://kms.internal","for":"4s","error":"connection refused",` +
+				`"vain_attempts":9,"meanwhile":"requests wait; one attempt a second",` +
+				`"gives_up_in":"9m56s"}`,
+			`"message":"S3 at s3.eu-west-1.amazonaws.com still gives no usable answer",`,
+			`"message":"KMS at http://kms.internal answers again","service":"KMS at ` +
+				`http://kms.internal","away":"1m23s","vain_attempts":83}`,
+		},
+	}
+	for people, lines := range want {
+		var out strings.Builder
+		logger := telemetry.NewLogger(telemetry.Config{Output: &out, People: people})
+		for _, n := range notices {
+			logOutage(logger, n)
+		}
+		got := strings.Split(strings.TrimSpace(out.String()), "\n")
+		if len(got) != len(lines) {
+			t.Fatalf("%d lines: %s", len(got), out.String())
+		}
+		for i, line := range got {
+			if !strings.Contains(line, lines[i]) {
+				t.Errorf("people %v: line %d is\n%s\nwant\n%s", people, i, line, lines[i])
+			}
+		}
+	}
+}
+
+// slack is for a machine that is busy with other tests.
+const slack = 2 * time.Second
+
+// earlyCase is a service that is away from the beginning.
+type earlyCase struct {
+	command, service string
+	mode             mode
+	cause            string
+}
+
+func earlyCases() []earlyCase {
+	return []earlyCase{
+		{"run", "KMS", refusing, "connection refused"},
+		{"audit", "KMS", silent, "no answer"},
+		{"verify", "KMS", failed503, "HTTP 503"},
+		{"run", "KMS", serving, "no such host"}, // by a name that does not exist
+		{"run", "DynamoDB", refusing, "connection refused"},
+		{"audit", "DynamoDB", failed503, "HTTP 503"},
+		{"verify", "S3", refusing, "connection refused"},
+		{"run", "S3", silent, "no answer"},
+		{"run", "checkpoint", refusing, "connection refused"},
+		{"run", "checkpoint", silent, "no answer"},
+		{"status", "checkpoint", refusing, "connection refused"},
+		{"run", "STS", refusing, "connection refused"},
+		{"audit", "STS", failed503, "HTTP 503"},
+	}
+}
+
+// begin begins the command of a case.
+func (c earlyCase) begin(t *testing.T, w *trial.World) (*front, *trial.Process) {
+	t.Helper()
+	f := newFront(t, w.Server.Endpoint())
+	endpoint := "http://" + f.address
+	if c.mode == serving {
+		endpoint = "http://kms.test.invalid"
+	}
+	p := w.Command(c.command, "-o", "json")
+	switch c.service {
+	case "checkpoint":
+		replaceInJob(t, w, trial.InTable, trial.InTable+"?endpoint="+endpoint)
+	case "STS":
+		replaceInJob(t, w, "kms: {", "kms: {role_arn: \"arn:aws:iam::111122223333:role/r\", ")
+	}
+	p.Env = append(p.Env, "AWS_ENDPOINT_URL_"+strings.ToUpper(c.service)+"="+endpoint)
+	if c.mode != serving {
+		f.set(t, c.mode)
+	}
+	return f, p.Begin(t)
+}
+
+// TestOutagesBeforeAPass: a service that is away from the beginning is named within 5 s,
+// with its endpoint. The command ends with 69 when its patience is over, and does not speak
+// of a pass.
+func TestOutagesBeforeAPass(t *testing.T) {
+	if testing.Short() {
+		t.Skip("outages take their time: not with -short")
+	}
+	type early struct {
+		earlyCase
+		front   *front
+		process *trial.Process
+		began   time.Time
+	}
+	var all []early
+	for _, c := range earlyCases() {
+		world := fewer()
+		world.MaxOutage = "7s"
+		if c.service == "checkpoint" {
+			world.Checkpoint = trial.InTable
+		}
+		began := time.Now()
+		f, p := c.begin(t, newTrial(t, world))
+		all = append(all, early{c, f, p, began})
+	}
+	for _, e := range all {
+		t.Run(fmt.Sprintf("%s %s %s", e.command, e.service, e.cause), func(t *testing.T) {
+			r := e.process.End(t)
+			e.check(t, r, e.front.address)
+			if most := e.front.most(e.began.Add(3 * time.Second)); most > 2 {
+				t.Errorf("%d attempts in one second", most)
+			}
+			if lines := outageLines(r.Log); len(lines) > 0 {
+				if late := lines[0].Time.Sub(e.began); late > 5*time.Second+slack {
+					t.Errorf("named after %v", late)
+				}
+			}
+			if t.Failed() {
+				t.Log(r)
+			}
+		})
+	}
+	if patienceBefore(&config.Job{MaxOutage: config.DefaultMaxOutage}) != 30*time.Second {
+		t.Error("want 30 s of patience before a pass, whatever max_outage is")
+	}
+}
+
+func (c earlyCase) check(t *testing.T, r trial.Result, address string) {
+	t.Helper()
+	where := address
+	if c.mode == serving {
+		where = "kms.test.invalid"
+	}
+	if r.Code != exitUnavailable || r.Took > 15*time.Second && c.service != "checkpoint" {
+		t.Errorf("exit code %d after %v, want %d", r.Code, r.Took, exitUnavailable)
+	}
+	lines := outageLines(r.Log)
+	if len(lines) == 0 || !strings.Contains(lines[0].Service+lines[0].Error, where) ||
+		!strings.Contains(lines[0].Error, c.cause) {
+		t.Errorf("want a line with %s and %q: %+v", where, c.cause, lines)
+	}
+	_, last, _ := strings.Cut(r.Log, "rotator: ")
+	if !strings.Contains(last, where) || !strings.Contains(last, c.cause) ||
+		strings.Contains(last, "pass") || !strings.Contains(last, "when the service is back") {
+		t.Errorf("the end: %s", last)
+	}
+}

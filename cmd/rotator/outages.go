@@ -1,0 +1,141 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"rotator/internal/awsclient"
+	"rotator/internal/checkpoint"
+	"rotator/internal/config"
+	"rotator/internal/outage"
+	"rotator/internal/rotate"
+)
+
+// preflightPatience is the longest time without a usable answer of a service before a pass
+// begins.
+const preflightPatience = 30 * time.Second
+
+// patienceBefore is how long a service may give no usable answer before a pass begins.
+func patienceBefore(job *config.Job) time.Duration {
+	return min(preflightPatience, time.Duration(job.MaxOutage))
+}
+
+// passBegins gives the checkpoint the patience of a pass.
+func (s *state) passBegins(job *config.Job) {
+	if store, ok := s.store.(interface{ SetPatience(time.Duration) }); ok {
+		store.SetPatience(time.Duration(job.MaxOutage))
+	}
+}
+
+// useCheckpoint names the requests of a checkpoint in notices.
+const useCheckpoint = "checkpoint"
+
+// How notices name the sources of credentials.
+const (
+	credentialsName   = "the source of credentials"
+	credentialsOfRole = "the source of credentials for role "
+)
+
+// newOutages returns the monitor of all services, which reports to a logger.
+func newOutages(logger *zap.Logger) *outage.Monitor {
+	return outage.New(outage.Config{
+		Judge:  rotate.Judge,
+		Report: func(n outage.Notice) { logOutage(logger, n) },
+	})
+}
+
+// watchOutages reports outages until stop is called.
+func (s streams) watchOutages(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var wait sync.WaitGroup
+	wait.Go(func() { s.outages.Run(ctx) })
+	return func() {
+		cancel()
+		wait.Wait()
+	}
+}
+
+// logOutage logs a notice.
+func logOutage(logger *zap.Logger, n outage.Notice) {
+	fields := []zap.Field{zap.String("service", n.Service)}
+	if n.Requests != "" {
+		fields = append(fields, zap.String("requests", n.Requests))
+	}
+	lasted := n.For.Round(time.Second)
+	if n.Kind == outage.Ended {
+		logger.Info(n.Service+" answers again", append(fields,
+			zap.Duration("away", lasted), zap.Int("vain_attempts", n.Attempts))...)
+		return
+	}
+	cause := outage.Cause(n.Err)
+	if strings.HasPrefix(n.Service, credentialsName) && n.Err != nil {
+		cause = outage.CauseOf(n.Err)
+	}
+	fields = append(fields, zap.Duration("for", lasted), zap.String("error", cause),
+		zap.Int("vain_attempts", n.Attempts),
+		zap.String("meanwhile", "requests wait; one attempt a second"))
+	if n.GivesUpIn > 0 {
+		fields = append(fields, zap.Duration("gives_up_in", n.GivesUpIn.Round(time.Second)))
+	}
+	text := " gives no usable answer"
+	if n.Kind == outage.Continues {
+		text = " still gives no usable answer"
+	}
+	logger.Warn(n.Service+text, fields...)
+}
+
+// beginThrough returns the hook that passes requests of the light KMS client through the
+// gate of KMS.
+func (s streams) beginThrough() awsclient.Begin {
+	type known struct {
+		to   *url.URL
+		gate *outage.Gate
+	}
+	var last atomic.Pointer[known]
+	return func(to *url.URL) (func(error) error, error) {
+		k := last.Load()
+		if k == nil || k.to != to {
+			k = &known{to, s.outages.Gate(outage.Name("KMS", to), "")}
+			last.Store(k)
+		}
+		attempt, err := k.gate.Begin(false)
+		if err != nil {
+			return nil, err
+		}
+		return attempt.End, nil
+	}
+}
+
+// beforePass returns the error for a service that stays away before a pass begins. There
+// is no pass then that a later run can resume.
+func beforePass(err error) error {
+	if !rotate.CheckpointAway(err) {
+		return err
+	}
+	return &rotate.StopError{Kind: rotate.StopUnavailable, NoPass: true, Err: err,
+		What: "the checkpoint gave no usable answer"}
+}
+
+// nameCheckpoint names the service of the checkpoint in an error that means that it stayed
+// away.
+func (s streams) nameCheckpoint(err error) error {
+	var doing *checkpoint.ServiceError
+	if _, joined := err.(interface{ Unwrap() []error }); joined || !rotate.CheckpointAway(err) ||
+		!errors.As(err, &doing) {
+		return err
+	}
+	service, cause, ok := s.outages.Away(useCheckpoint)
+	if !ok {
+		return err
+	}
+	return &causeError{err: err, cause: fmt.Sprintf("the checkpoint: %s gave no usable answer: "+
+		"%s (%s)", service, outage.Cause(cause), doing.Doing)}
+}

@@ -1,0 +1,81 @@
+package outage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"syscall"
+
+	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+)
+
+// Cause returns, in a few words, why a request had no usable answer.
+func Cause(err error) string {
+	var (
+		dns      *net.DNSError
+		answered interface{ HTTPStatusCode() int }
+		timeout  interface{ Timeout() bool }
+		api      smithy.APIError
+	)
+	switch {
+	case err == nil:
+		return "no answer"
+	case errors.As(err, &dns) && dns.IsNotFound:
+		return "no such host " + dns.Name
+	case errors.As(err, &dns):
+		return fmt.Sprintf("the lookup of host %s failed: %s", dns.Name, dns.Err)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "connection refused"
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return "connection reset"
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded),
+		errors.As(err, &timeout) && timeout.Timeout():
+		return "no answer in time"
+	case errors.As(err, &answered) && answered.HTTPStatusCode() >= http.StatusBadRequest:
+		text := fmt.Sprintf("HTTP %d", answered.HTTPStatusCode())
+		if errors.As(err, &api) && api.ErrorCode() != "" && api.ErrorCode() != "UnknownError" {
+			text += " " + api.ErrorCode()
+		}
+		return text
+	case errors.As(err, &api):
+		return api.ErrorCode()
+	}
+	for inner := errors.Unwrap(err); inner != nil; inner = errors.Unwrap(err) {
+		err = inner
+	}
+	return err.Error()
+}
+
+// CauseOf is Cause with the service and its address, for a caller that does not know them.
+func CauseOf(err error) string {
+	var operation *smithy.OperationError
+	text := Cause(err)
+	if host := hostOf(err); host != "" {
+		text = host + ": " + text
+	}
+	if errors.As(err, &operation) {
+		text = operation.ServiceID + " at " + text
+	}
+	return text
+}
+
+// hostOf returns the host to which a request went, or "".
+func hostOf(err error) string {
+	var sent *url.Error
+	var answered *smithyhttp.ResponseError
+	switch {
+	case errors.As(err, &sent):
+		if u, parsed := url.Parse(sent.URL); parsed == nil {
+			return u.Host
+		}
+	case errors.As(err, &answered) && answered.Response != nil &&
+		answered.Response.Response != nil && answered.Response.Request != nil:
+		return answered.Response.Request.URL.Host
+	}
+	return ""
+}

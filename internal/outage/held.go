@@ -1,0 +1,148 @@
+package outage
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"time"
+)
+
+// Error is the error of a request to a service that gave no usable answer.
+type Error struct {
+	Service string // "KMS at http://127.0.0.1:4566"
+	Err     error
+}
+
+func (e *Error) Error() string { return e.Err.Error() }
+func (e *Error) Unwrap() error { return e.Err }
+
+// givenUpError is the error of a request that was given up during an outage. Its outcome is
+// unknown, as after a timeout.
+type givenUpError struct{ err error }
+
+func (e *givenUpError) Error() string {
+	return fmt.Sprintf("no answer within %s, nor to any other request: %v", hopelessAfter, e.err)
+}
+
+// Timeout and Temporary implement net.Error.
+func (e *givenUpError) Timeout() bool   { return true }
+func (e *givenUpError) Temporary() bool { return true }
+
+var _ net.Error = (*givenUpError)(nil)
+
+// isGone reports whether a request was given up.
+func (g *Gate) isGone(p *pending) bool {
+	g.monitor.mu.Lock()
+	defer g.monitor.mu.Unlock()
+	return p != nil && p.gone
+}
+
+// hopeless returns the functions that end the requests that are to be given up. It must be
+// called with Monitor.mu held.
+func (g *Gate) hopeless(now time.Time) (giveUp []func()) {
+	if g.opens == nil || g.since.IsZero() || now.Sub(g.since) < hopelessAfter {
+		return nil
+	}
+	for p := range g.pending {
+		if !p.gone && now.Sub(p.began) >= hopelessAfter {
+			p.gone = true
+			giveUp = append(giveUp, p.giveUp)
+		}
+	}
+	return giveUp
+}
+
+// HeldError is the error of a request that was not sent because of an outage.
+type HeldError struct {
+	gate    *Gate
+	Service string
+	Err     error // of the last attempt; nil if there was no answer
+}
+
+func (e *HeldError) Error() string {
+	return fmt.Sprintf("%s gives no usable answer: %s", e.Service, Cause(e.Err))
+}
+
+// RetryableError makes the SDK retry the request, where retries are on.
+func (e *HeldError) RetryableError() bool { return true }
+
+// Await blocks until the gate is open, or the caller has the next attempt, but at most for
+// limit. It returns the error of ctx if that ends. Callers have their turn in the order in
+// which they came.
+func (e *HeldError) Await(ctx context.Context, limit time.Duration) error {
+	g := e.gate
+	opens := g.enter()
+	if opens == nil {
+		return ctx.Err()
+	}
+	defer g.leave()
+	over := time.NewTimer(limit)
+	defer over.Stop()
+	select {
+	case g.turn <- struct{}{}:
+	case <-opens:
+		return ctx.Err()
+	case <-over.C:
+		return ctx.Err()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-g.turn }()
+	for {
+		wait := g.take()
+		if wait <= 0 {
+			return ctx.Err()
+		}
+		next := time.NewTimer(wait)
+		select {
+		case <-next.C:
+			continue
+		case <-opens:
+		case <-over.C:
+		case <-ctx.Done():
+		}
+		next.Stop()
+		return ctx.Err()
+	}
+}
+
+// Delay returns how long it is until the next attempt, for callers that do not wait in
+// Await.
+func (e *HeldError) Delay() time.Duration {
+	g := e.gate
+	g.monitor.mu.Lock()
+	defer g.monitor.mu.Unlock()
+	if g.opens == nil {
+		return 0
+	}
+	return max(time.Until(g.service.next), 10*time.Millisecond)
+}
+
+// enter returns nil if the gate is open.
+func (g *Gate) enter() (opens chan struct{}) {
+	g.monitor.mu.Lock()
+	defer g.monitor.mu.Unlock()
+	if g.opens != nil {
+		g.waiting++
+	}
+	return g.opens
+}
+
+func (g *Gate) leave() {
+	g.monitor.mu.Lock()
+	defer g.monitor.mu.Unlock()
+	g.waiting--
+}
+
+// take takes the next attempt for the caller, or returns how long it is until then.
+func (g *Gate) take() (wait time.Duration) {
+	g.monitor.mu.Lock()
+	defer g.monitor.mu.Unlock()
+	now := time.Now()
+	if wait = g.service.next.Sub(now); wait > 0 {
+		return wait
+	}
+	g.service.next = now.Add(interval)
+	g.permit = now.Add(interval)
+	return 0
+}

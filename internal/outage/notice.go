@@ -1,0 +1,161 @@
+package outage
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+)
+
+// When notices are reported.
+const (
+	reportAfter = 4 * time.Second // after the first request without a usable answer
+	reportEvery = 30 * time.Second
+	// warnEvery is the least time between two notices about one service.
+	warnEvery = 10 * time.Second
+	lookEvery = 250 * time.Millisecond
+)
+
+// Kind is what a Notice reports.
+type Kind int
+
+// The kinds of notices.
+const (
+	Began Kind = iota
+	Continues
+	Ended
+)
+
+// Notice reports an outage.
+type Notice struct {
+	Kind    Kind
+	Service string // "KMS at http://127.0.0.1:4566"
+	// Requests names the requests that are not answered if others may be: "writes".
+	Requests string
+	For      time.Duration
+	// Err is the last failure; nil if there is no answer at all.
+	Err      error
+	Attempts int // without a usable answer
+	// GivesUpIn is the time until the program gives up; 0 if that is unknown.
+	GivesUpIn time.Duration
+}
+
+// Run reports outages that begin or go on, until ctx ends.
+func (m *Monitor) Run(ctx context.Context) {
+	ticker := time.NewTicker(lookEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			notices, giveUp := m.look(time.Now())
+			for _, notice := range notices {
+				m.config.Report(notice)
+			}
+			for _, end := range giveUp {
+				end()
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (m *Monitor) look(now time.Time) (notices []Notice, giveUp []func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.wake(now)
+	m.looked = now
+	for _, s := range m.services {
+		if notice, ok := s.look(now, m.patience); ok {
+			notices = append(notices, notice)
+		}
+		for _, g := range s.gates {
+			giveUp = append(giveUp, g.hopeless(now)...)
+		}
+	}
+	slices.SortFunc(notices, func(a, b Notice) int { return strings.Compare(a.Service, b.Service) })
+	return notices, giveUp
+}
+
+// look returns the notice that is due. It must be called with Monitor.mu held.
+func (s *service) look(now time.Time, patience time.Duration) (notice Notice, ok bool) {
+	out := s.out(now)
+	if len(out) == 0 {
+		return Notice{}, false
+	}
+	least := warnEvery
+	if s.reported {
+		least = reportEvery
+	}
+	if !s.warned.IsZero() && now.Sub(s.warned) < least {
+		return Notice{}, false
+	}
+	notice = Notice{Kind: Continues, Service: s.name, Requests: kinds(out), Attempts: s.vain}
+	if !s.reported {
+		notice.Kind, notice.Attempts = Began, 0
+		s.reported, s.began, s.vain = true, now, 0
+	}
+	for _, g := range out {
+		if s.began.After(g.since) {
+			s.began = g.since
+		}
+		notice.Attempts += g.vain
+		if g.last != nil {
+			notice.Err = g.last
+		}
+	}
+	s.warned, notice.For = now, now.Sub(s.began)
+	if patience > 0 {
+		notice.GivesUpIn = max(patience-notice.For, 0)
+	}
+	return notice, true
+}
+
+// Away returns a service that gives no usable answer to requests for a use, with the last
+// failure.
+func (m *Monitor) Away(use string) (service string, err error, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for key, g := range m.gates {
+		if g.opens != nil && strings.HasPrefix(key.requests, use+" ") {
+			return key.service, g.last, true
+		}
+	}
+	return "", nil, false
+}
+
+// out returns the gates that are closed for some time and for which requests wait. It
+// opens those that no caller has used for long.
+func (s *service) out(now time.Time) (out []*Gate) {
+	closed := false
+	for _, g := range s.gates {
+		g.watchSilence(now)
+		idle := g.underWay == 0 && g.waiting == 0
+		switch unused := now.Sub(g.asked); {
+		case g.opens == nil:
+		case idle && unused >= forgetAfter:
+			g.open()
+			g.since, g.failures, g.vain = time.Time{}, 0, 0
+			continue
+		case (!idle || unused < idleAfter) && now.Sub(g.since) >= reportAfter:
+			out = append(out, g)
+		}
+		closed = closed || g.opens != nil
+	}
+	if !closed {
+		s.reported = false
+	}
+	return out
+}
+
+// kinds names the requests of some gates.
+func kinds(gates []*Gate) string {
+	var names []string
+	for _, g := range gates {
+		if g.requests != "" {
+			names = append(names, g.requests)
+		}
+	}
+	slices.Sort(names)
+	return strings.Join(names, ", ")
+}

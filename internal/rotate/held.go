@@ -1,0 +1,74 @@
+package rotate
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"rotator/internal/outage"
+)
+
+// heldError is the error of a request that was not sent, because the service gives no
+// usable answer and another request is to find out when it does. *outage.HeldError is one.
+type heldError interface {
+	error
+	// Await blocks until the request may be sent, at most for limit.
+	Await(ctx context.Context, limit time.Duration) error
+}
+
+// heldOf returns the heldError in err, or nil.
+func heldOf(err error) heldError {
+	var held heldError
+	if errors.As(err, &held) {
+		return held
+	}
+	return nil
+}
+
+// unavailable returns the error that ends a run because a service gave no usable answer
+// for a time. The error of the request names the service better than the caller can.
+func unavailable(service string, waited time.Duration, err error) *StopError {
+	var away *outage.Error
+	var held *outage.HeldError
+	cause := err
+	switch {
+	case errors.As(err, &away):
+		service, cause = away.Service, away.Err
+	case errors.As(err, &held):
+		service, cause = held.Service, held.Err
+	}
+	text := outage.Cause(cause)
+	if credentials := (*CredentialsError)(nil); errors.As(cause, &credentials) ||
+		errors.As(err, &credentials) {
+		text = cmp.Or(credentials.Cause, outage.CauseOf(cause))
+	}
+	if held != nil && held.Err != nil {
+		err = held.Err // that of the last request which was sent
+	}
+	return &StopError{Kind: StopUnavailable, Err: err, Brief: true,
+		What: fmt.Sprintf("%s gave no usable answer for %s: %s", service, waited, text)}
+}
+
+// Judge returns what the result of a request says about its service (outage.Config).
+func Judge(err error) outage.Verdict {
+	var outer, inner *CredentialsError
+	if errors.As(err, &outer) && errors.As(outer.Err, &inner) {
+		return outage.Nothing // the credentials that were needed to ask for credentials
+	}
+	switch Classify(err) {
+	case ClassStopped:
+		return outage.Nothing
+	case ClassThrottled:
+		return outage.Throttled
+	case ClassTransient, ClassUnknown:
+		var answered interface{ HTTPStatusCode() int }
+		if errors.As(err, &answered) && answered.HTTPStatusCode() >= 300 &&
+			answered.HTTPStatusCode() < 500 {
+			return outage.Usable
+		}
+		return outage.Unusable
+	}
+	return outage.Usable
+}

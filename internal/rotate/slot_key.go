@@ -1,0 +1,168 @@
+package rotate
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
+)
+
+// KeyStateFunc returns the state of a key (API_DescribeKey, KeyState), such as "Enabled".
+type KeyStateFunc func(ctx context.Context, arn string) (state string, err error)
+
+// DescribeKeyState returns the KeyStateFunc of a client.
+func DescribeKeyState(client *kms.Client) KeyStateFunc {
+	return func(ctx context.Context, arn string) (string, error) {
+		out, err := client.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: aws.String(arn)})
+		if err != nil {
+			return "", err
+		}
+		return string(out.KeyMetadata.KeyState), nil
+	}
+}
+
+// slotKeyError is an error of KMS about the key of a ciphertext, which is none of the keys
+// of the job. It fails the slot and does not stop the run.
+type slotKeyError struct {
+	err error
+	// unknown is true if the server does not know the key. Some servers answer so for a
+	// value that is no ciphertext.
+	unknown bool
+}
+
+func (e *slotKeyError) Error() string { return e.err.Error() }
+
+// slotKeyOf returns the slotKeyError in err, or nil.
+func slotKeyOf(err error) *slotKeyError {
+	var own *slotKeyError
+	errors.As(err, &own)
+	return own
+}
+
+// existFor is how long the keys of the job are known to exist after DescribeKey found them.
+// A key is gone at the earliest seven days after its deletion was scheduled.
+const existFor = time.Minute
+
+// jobKeys finds out whether an error about a key can be about a key of the job.
+type jobKeys struct {
+	keys  Keys
+	state KeyStateFunc // nil: unknown
+
+	turn  chan struct{} // held while KMS is asked
+	mu    sync.Mutex
+	found time.Time // when all keys were found to exist
+}
+
+func newJobKeys(keys Keys, state KeyStateFunc) *jobKeys {
+	return &jobKeys{keys: keys, state: state, turn: make(chan struct{}, 1)}
+}
+
+// exist reports whether all keys of the job exist.
+func (j *jobKeys) exist(ctx context.Context) bool {
+	if j.state == nil {
+		return false
+	}
+	select {
+	case j.turn <- struct{}{}:
+	case <-ctx.Done():
+		return false
+	}
+	defer func() { <-j.turn }()
+	if found := j.foundAt(); !found.IsZero() && time.Since(found) < existFor {
+		return true
+	}
+	began := time.Now()
+	for _, key := range append([]Key{j.keys.Destination}, j.keys.Sources...) {
+		if _, err := j.state(ctx, key.ARN); err != nil {
+			return false
+		}
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.found = began
+	return true
+}
+
+func (j *jobKeys) foundAt() time.Time {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.found
+}
+
+// enabled reports whether all keys that the job uses are enabled; ok is false if that is
+// unknown.
+func (j *jobKeys) enabled(ctx context.Context) (enabled, ok bool) {
+	if j.state == nil {
+		return false, false
+	}
+	for _, key := range append([]Key{j.keys.Destination}, j.keys.usableSources()...) {
+		state, err := j.state(ctx, key.ARN)
+		if err != nil {
+			return false, code(err) != ""
+		}
+		if state != string(types.KeyStateEnabled) {
+			return false, true
+		}
+	}
+	return true, true
+}
+
+// ofSlot returns a *slotKeyError if an error of a request about a slot is about the key of
+// the ciphertext, and nil if it is, or may be, about a key of the job.
+func (d *decider) ofSlot(ctx context.Context, q Question, err error) error {
+	switch class := Classify(err); {
+	case code(err) == "InvalidGrantTokenException": // the tokens are the job's
+		return nil
+	case class == ClassMissing, code(err) == "NotFoundException":
+		if key := d.headers.keyOf(q.Blob); key == d.keys.Destination.ARN || d.isNamed(key) {
+			return nil
+		}
+		if d.jobKeys.exist(ctx) {
+			return &slotKeyError{err: err, unknown: true}
+		}
+		return nil
+	case class != ClassKeyState:
+		return nil
+	case d.keys.retired() && q.Source.ARN == "":
+		return &slotKeyError{err: err} // the destination key has just answered
+	}
+	return d.unusable(ctx, q, err)
+}
+
+// isNamed reports whether source.keys names a key.
+func (d *decider) isNamed(arn string) bool {
+	for _, source := range d.keys.Sources {
+		if source.ARN == arn && arn != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// unusable returns a *slotKeyError if a key that cannot be used is that of the ciphertext.
+// A dry run tells, where the server has it: it reaches the same hosts as the request. With
+// a pinned key such a server compares the keys first, so that the error is about a key of
+// the job.
+func (d *decider) unusable(ctx context.Context, q Question, err error) error {
+	dryRuns := false
+	for _, source := range append([]Key{d.keys.Destination}, d.keys.usableSources()...) {
+		known, refused := d.mayUse(ctx, source)
+		if refused != nil {
+			return nil
+		}
+		dryRuns = dryRuns || known
+	}
+	if dryRuns && q.Source.ARN != "" {
+		return nil
+	}
+	if !dryRuns {
+		if enabled, ok := d.jobKeys.enabled(ctx); !enabled && (ok || q.Source.ARN != "") {
+			return nil
+		}
+	}
+	return &slotKeyError{err: err}
+}

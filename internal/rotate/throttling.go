@@ -1,0 +1,126 @@
+package rotate
+
+import (
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// When throttling is reported.
+const (
+	// throttledBelow is the share of the given rate below which a service throttles a run.
+	throttledBelow = 0.8
+	// throttledAfter is how long the rate must be below it, and the least time between two
+	// warnings.
+	throttledAfter = 10 * time.Second
+	throttledEvery = 30 * time.Second
+	throttlingLook = time.Second
+)
+
+// throttling reports that a service throttles the requests of one limiter.
+type throttling struct {
+	name    string // "KMS"
+	what    string // " requests"
+	limiter *Limiter
+	logger  *zap.Logger
+
+	below    time.Time // since when the rate is below; zero if it is not
+	warned   time.Time // the last warning
+	reported bool
+	before   int64 // throttled requests before it began
+}
+
+// pressure returns the rate in force, the rate that was given, the time of the last
+// throttled request, and the number of those.
+func (l *Limiter) pressure() (now, given float64, at time.Time, refusals int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.now, l.full, l.throttledAt, l.refusals
+}
+
+// look must be called about once a second.
+func (t *throttling) look(now time.Time) {
+	rate, given, at, refusals := t.limiter.pressure()
+	throttled := rate < throttledBelow*given
+	if math.IsInf(given, 1) { // no rate was given: only recent throttling counts
+		throttled = throttled && now.Sub(at) < throttledAfter
+	}
+	switch {
+	case !throttled && t.reported:
+		t.logger.Info(t.name+" no longer throttles"+t.what, t.fields(now, rate, given, refusals)...)
+		t.reported, t.below = false, time.Time{}
+	case !throttled:
+		t.below, t.before = time.Time{}, refusals
+	case t.below.IsZero():
+		t.below = now
+	case now.Sub(t.below) < throttledAfter:
+	case !t.reported && now.Sub(t.warned) >= throttledAfter:
+		t.warn(now, t.name+" throttles"+t.what, rate, given, refusals)
+	case t.reported && now.Sub(t.warned) >= throttledEvery:
+		t.warn(now, t.name+" still throttles"+t.what, rate, given, refusals)
+	}
+}
+
+func (t *throttling) warn(now time.Time, text string, rate, given float64, refusals int64) {
+	t.reported, t.warned = true, now
+	fields := append(t.fields(now, rate, given, refusals),
+		zap.String("meanwhile", "requests wait for the lower rate; no slot fails"))
+	t.logger.Warn(text, fields...)
+}
+
+func (t *throttling) fields(now time.Time, rate, given float64, refusals int64) []zap.Field {
+	fields := []zap.Field{
+		zap.String("service", t.name),
+		zap.Duration("for", now.Sub(t.below).Round(time.Second)),
+		zap.Int64("throttled", refusals-t.before),
+	}
+	if !math.IsInf(rate, 1) {
+		fields = append(fields, zap.Float64("rate", math.Round(10*rate)/10))
+	}
+	if !math.IsInf(given, 1) {
+		fields = append(fields, zap.Float64("given", math.Round(10*given)/10))
+	}
+	return fields
+}
+
+// watchThrottling reports throttling of all services until stop is called.
+func (r *Rotator) watchThrottling() (stop func()) {
+	var all []*throttling
+	add := func(name, what string, limiter *Limiter) {
+		all = append(all,
+			&throttling{name: name, what: what, limiter: limiter, logger: r.logger})
+	}
+	add("KMS", " requests", r.decider.limiter)
+	for name, s := range r.sides {
+		service := "the service of target " + name
+		add(service, " reads", s.reading.limiter)
+		add(service, " writes", s.writing.limiter)
+	}
+	slices.SortFunc(all, func(a, b *throttling) int {
+		return strings.Compare(a.name+a.what, b.name+b.what)
+	})
+	quit := make(chan struct{})
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		ticker := time.NewTicker(throttlingLook)
+		defer ticker.Stop()
+		for {
+			select {
+			case now := <-ticker.C:
+				for _, t := range all {
+					t.look(now)
+				}
+			case <-quit:
+				return
+			}
+		}
+	})
+	return func() {
+		close(quit)
+		wait.Wait()
+	}
+}
