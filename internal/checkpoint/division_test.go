@@ -91,7 +91,8 @@ func TestRunsWithoutWorkHaveNoRate(t *testing.T) {
 			done := second.Engage()
 			two.await(t, 2, 2*time.Second)
 			if one.get().Runs != 2 || three.get().Runs != 0 {
-				t.Errorf("the second run has a share, the first has 1/%d and the third 1/%d", one.get().Runs, three.get().Runs)
+				t.Errorf("the second run has a share, the first has 1/%d and the third 1/%d",
+					one.get().Runs, three.get().Runs)
 			}
 			time.Sleep(time.Duration(round) * 7 * time.Second)
 			more := third.Engage()
@@ -163,7 +164,8 @@ func TestRosterOfTheVersionBefore(t *testing.T) {
 		tracker, got, stop := worker(t, passes, pass, "new")
 		defer tracker.Engage()()
 		var read rosterBefore
-		if _, err := passes.fetch(t.Context(), passes.rosterID(), "roster", &read); err != nil || read.Pass <= 1 {
+		_, err := passes.fetch(t.Context(), passes.rosterID(), "roster", &read)
+		if err != nil || read.Pass <= 1 {
 			t.Errorf("the version before reads %+v, %v, want a later pass", read, err)
 		}
 		if waited := got.await(t, 1, 2*lease); waited < lease {
@@ -240,7 +242,8 @@ func TestWaitingCostsLittle(t *testing.T) {
 			store.mu.Lock()
 			defer store.mu.Unlock()
 			if store.fetches > minutes*fetches || store.saves > minutes*saves {
-				t.Errorf("%s: %d reads and %d writes a minute", what, store.fetches/minutes, store.saves/minutes)
+				t.Errorf("%s: %d reads and %d writes a minute",
+					what, store.fetches/minutes, store.saves/minutes)
 			}
 		}
 		first, _, stopFirst := worker(t, passes, pass, "first")
@@ -263,8 +266,8 @@ func TestWaitingCostsLittle(t *testing.T) {
 	})
 }
 
-// TestRosterShares: for random divisions, runs that may send have all others that may in
-// their view, so that the sum of the shares in what they have read is at most 1.
+// TestRosterShares: a run that becomes busy has no share until the other has seen the
+// division, and a record that is read again says the same.
 func TestRosterShares(t *testing.T) {
 	r := newRoster(1)
 	for i := range 4 {
@@ -370,7 +373,8 @@ func testLateHandOver(t *testing.T, passes *Passes, giver *Tracker, index int) {
 	if err := giver.Close(t.Context()); !errors.Is(err, ErrFenced) {
 		t.Errorf("Close = %v, want ErrFenced", err)
 	}
-	if now, err := passes.Progress(t.Context(), 1, 0, index); err != nil || now.Owner != "heir" || len(now.Cursor) > 0 {
+	now, err := passes.Progress(t.Context(), 1, 0, index)
+	if err != nil || now.Owner != "heir" || len(now.Cursor) > 0 {
 		t.Errorf("the partition is %+v, %v", now, err)
 	}
 }

@@ -153,7 +153,8 @@ func (t *team) tryBeat(ctx context.Context) error {
 	for _, id := range dead {
 		next.drop(id)
 	}
-	if listed && len(dead) == 0 && began.Sub(t.lastWrite()) < t.lease/writeParts && me.equal(next.Members[t.me]) {
+	fresh := began.Sub(t.lastWrite()) < t.lease/writeParts
+	if listed && fresh && len(dead) == 0 && me.equal(next.Members[t.me]) {
 		return nil
 	}
 	if !busy {
@@ -185,8 +186,9 @@ func (t *team) read(ctx context.Context) (r roster, before Entry, err error) {
 		// The runs of the later pass wait until this one says that it sends nothing more.
 		t.divide(Share{})
 		stored.drop(t.me)
-		if err := t.passes.swap(ctx, before, t.passes.rosterID(), "roster", stored); errors.Is(err, ErrConflict) {
-			return roster{}, Entry{}, ErrConflict // try again
+		left := t.passes.swap(ctx, before, t.passes.rosterID(), "roster", stored)
+		if errors.Is(left, ErrConflict) {
+			return roster{}, Entry{}, left // try again
 		}
 	}
 	return r.clone(), before, err
@@ -515,7 +517,8 @@ func (t *team) leave(ctx context.Context) error {
 			return err
 		}
 		r.drop(t.me)
-		if err := t.passes.swap(ctx, before, t.passes.rosterID(), "roster", r); !errors.Is(err, ErrConflict) {
+		err = t.passes.swap(ctx, before, t.passes.rosterID(), "roster", r)
+		if !errors.Is(err, ErrConflict) {
 			return err
 		}
 	}

@@ -103,7 +103,9 @@ func (s stoppable) Fetch(ctx context.Context, id string) (checkpoint.Entry, erro
 	return e, errors.Join(err, s.wait())
 }
 
-func (s stoppable) Replace(ctx context.Context, old checkpoint.Entry, data []byte) (checkpoint.Entry, error) {
+func (s stoppable) Replace(
+	ctx context.Context, old checkpoint.Entry, data []byte,
+) (checkpoint.Entry, error) {
 	if err := s.wait(); err != nil {
 		return checkpoint.Entry{}, err
 	}
@@ -147,7 +149,8 @@ func (h *division) live(id string) {
 	time.Sleep(h.span(3*time.Second, id, "start"))
 	p := &process{division: h, id: id, limiter: rotate.NewLimiter(h.rate)}
 	passes := checkpoint.NewPasses(stoppable{h.store, p.away}, "job")
-	tracker, err := passes.Track(h.test.Context(), h.pass, checkpoint.TrackOptions{Worker: id, Lease: h.lease})
+	options := checkpoint.TrackOptions{Worker: id, Lease: h.lease}
+	tracker, err := passes.Track(h.test.Context(), h.pass, options)
 	if err != nil {
 		h.test.Errorf("%s: %v", id, err)
 		return

@@ -81,7 +81,9 @@ func (c crewRun) Partitions(context.Context) (list []scan.Partition, err error) 
 	return list, nil
 }
 
-func (c crewRun) Page(_ context.Context, p scan.Partition, cursor scan.Cursor) (page scan.Page, err error) {
+func (c crewRun) Page(
+	_ context.Context, p scan.Partition, cursor scan.Cursor,
+) (page scan.Page, err error) {
 	time.Sleep(c.latency)
 	first := 0
 	if len(cursor) > 0 {
@@ -166,7 +168,9 @@ func (s *slowStore) Create(ctx context.Context, id string, data []byte) (checkpo
 	return s.Store.Create(ctx, id, data)
 }
 
-func (s *slowStore) Replace(ctx context.Context, e checkpoint.Entry, data []byte) (checkpoint.Entry, error) {
+func (s *slowStore) Replace(
+	ctx context.Context, e checkpoint.Entry, data []byte,
+) (checkpoint.Entry, error) {
 	s.wait()
 	defer s.wait()
 	return s.Store.Replace(ctx, e, data)
@@ -183,7 +187,8 @@ func (c *crew) run(t *testing.T, id string) {
 		t.Errorf("%s: %v", id, err)
 		return
 	}
-	tracker, err := passes.Track(t.Context(), opened.Pass, checkpoint.TrackOptions{Worker: id, Lease: c.lease})
+	options := checkpoint.TrackOptions{Worker: id, Lease: c.lease}
+	tracker, err := passes.Track(t.Context(), opened.Pass, options)
 	if err != nil {
 		t.Errorf("%s: %v", id, err)
 		return
@@ -244,7 +249,8 @@ func (c *crew) work(t *testing.T, starts ...time.Duration) (took time.Duration) 
 			t.Errorf("%s was written %d times", name, n)
 		}
 	}
-	if n := len(starts); len(c.moved) != items || len(c.asked) > items+n { // each run proves its first answer
+	// Each run proves its first answer by one more request.
+	if n := len(starts); len(c.moved) != items || len(c.asked) > items+n {
 		t.Errorf("%d items were written with %d requests, want %d", len(c.moved), len(c.asked), items)
 	}
 	return took
@@ -322,7 +328,8 @@ func (c *crew) used(t *testing.T, n int) {
 	}
 	for i, got := range perSecond[:len(perSecond)-1] {
 		if i >= 2 && float64(got) < 0.7*c.rate {
-			t.Errorf("%d runs: %d requests in second %d, and the rate is %v: %v", n, got, i+1, c.rate, perSecond)
+			t.Errorf("%d runs: %d requests in second %d, and the rate is %v: %v",
+				n, got, i+1, c.rate, perSecond)
 		}
 	}
 }
@@ -333,8 +340,14 @@ func TestWorkIsHandedOver(t *testing.T) {
 	for _, test := range []struct {
 		partitions, workers int
 		after               time.Duration
-	}{{8, 0, 300 * time.Millisecond}, {8, 0, 7 * time.Second}, {8, 64, 5 * time.Second}, {2, 0, 3 * time.Second}} {
-		t.Run(fmt.Sprintf("%d segments, %d workers, after %v", test.partitions, test.workers, test.after), func(t *testing.T) {
+	}{
+		{8, 0, 300 * time.Millisecond},
+		{8, 0, 7 * time.Second},
+		{8, 64, 5 * time.Second},
+		{2, 0, 3 * time.Second},
+	} {
+		name := fmt.Sprintf("%d segments, %d workers, after %v", test.partitions, test.workers, test.after)
+		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c := newCrew(t, 500, test.partitions, 8000/test.partitions)
 				c.workers = test.workers
