@@ -159,6 +159,9 @@ func cause(e *rotate.AlikeError) string {
 			return "they are under " + e.Key + ", which source.keys does not name"
 		}
 		return "they are under a key that source.keys does not name"
+	case "plaintext-too-long":
+		return "the destination key, which is asymmetric, probably cannot encrypt plaintexts of " +
+			"this length"
 	case "invalid-ciphertext":
 		return "context, path or format is probably wrong, or the values were never encrypted"
 	case "wrong-type":
@@ -187,6 +190,8 @@ func (s *session) fieldOf(e *rotate.AlikeError) string {
 		return slot + ".destination_context"
 	case "foreign-key":
 		return "source.keys"
+	case "plaintext-too-long":
+		return "destination.key"
 	case "key-pattern":
 		return target
 	}

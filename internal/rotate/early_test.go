@@ -92,6 +92,7 @@ func (f *firsts) duration(i int) time.Duration {
 func TestFirstSlotsAlike(t *testing.T) {
 	bad := verdict{outcome: Failed, reason: reasonSourceContext}
 	foreign := verdict{outcome: Foreign, reason: reasonForeignKey}
+	tooLong := verdict{outcome: Failed, reason: reasonPlaintextTooLong}
 	archived := verdict{outcome: Failed, reason: "archived"}
 	only := func(v verdict) func(int) verdict { return func(int) verdict { return v } }
 	but := func(n int, other verdict) func(int) verdict {
@@ -117,6 +118,7 @@ func TestFirstSlotsAlike(t *testing.T) {
 	}{
 		"all alike":           {firsts{verdict: only(bad)}, 50},
 		"all foreign":         {firsts{verdict: only(foreign)}, 50},
+		"all too long":        {firsts{verdict: only(tooLong)}, 50},
 		"a success":           {firsts{verdict: but(20, verdict{outcome: Rotated})}, 0},
 		"one that will move":  {firsts{verdict: but(20, verdict{})}, 0},
 		"a slow success":      {firsts{verdict: but(49, verdict{outcome: Current}), takes: slowest(49)}, 0},
