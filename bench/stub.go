@@ -252,7 +252,7 @@ func (s *stub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// isHealth reports whether a request is the health check of DynamoDB, which is not signed.
+// isHealth reports whether a request is a DynamoDB health check, which is unsigned.
 func isHealth(r *http.Request) bool {
 	return r.Method == http.MethodGet && r.URL.Path == "/" && r.Header.Get("Authorization") == ""
 }

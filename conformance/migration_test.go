@@ -106,7 +106,8 @@ func (m *migration) checkGuards() {
 	if n := m.guards.Seen("dynamodb:BatchExecuteStatement") + m.guards.Seen("dynamodb:UpdateItem"); m.server.has(dynamodbService) && n == 0 {
 		m.Error("the guards saw no write to DynamoDB")
 	}
-	// Items with the odd name go alone where the server misreads it; all others share batches.
+	// A server that misreads the odd name gets single updates of items that have it. All other
+	// items are updated in batches.
 	single := m.guards.Seen("dynamodb:UpdateItem")
 	if m.server.name == "dynoxide" && single > itemCount/3+itemCount/10 {
 		m.Errorf("the guards saw %d single updates of %d items", single, itemCount)
@@ -166,7 +167,7 @@ func (m *migration) seedTable() {
 		m.must(err)
 		m.slots += 2
 		if n%3 > 0 {
-			continue // the others have a slot more, with a name that has to be quoted
+			continue // every third item has one more slot, with a name that must be quoted
 		}
 		_, err = m.dynamodb.UpdateItem(m.Context(), &dynamodb.UpdateItemInput{
 			TableName: aws.String("customers"),
