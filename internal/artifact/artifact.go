@@ -60,7 +60,7 @@ func isRowRecord(attributes map[string]scan.Value) bool {
 	value := attributes[checkpoint.DataAttribute]
 	data, ok := checkpoint.RecordOf(value.Bytes)
 	if !ok || value.Kind != scan.KindB || !clean(data) {
-		return false // so are almost all rows
+		return false // the usual case
 	}
 	for name, value := range attributes {
 		if name != checkpoint.DataAttribute &&

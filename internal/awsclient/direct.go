@@ -52,7 +52,7 @@ type Direct struct {
 type line struct {
 	net.Conn
 	raw    net.Conn            // below TLS
-	peek   peek                // of raw
+	peek   peek                // checks raw for unread bytes
 	valve  *valve              // between the two; nil without TLS
 	ends   time.Time           // the deadline that is set
 	limit  *answerlimit.Reader // below reader
@@ -99,8 +99,8 @@ func newDirect(target *url.URL, transport *http.Transport, timeout time.Duration
 // read. An error means that nobody knows whether the request arrived.
 func (d *Direct) Do(r *http.Request) (*http.Response, error) { return d.send(r, time.Time{}) }
 
-// send is Do for a request whose permit is valid until a time; the zero time is no end. If
-// no connection is ready by then, the error is errLate.
+// send is like Do, for a request whose permit is valid until the given time; the zero time
+// means no limit. If no connection is ready by then, send returns errLate.
 func (d *Direct) send(r *http.Request, until time.Time) (*http.Response, error) {
 	ctx := r.Context()
 	now := time.Now()
@@ -256,8 +256,8 @@ func (l *line) quiet() bool {
 	return l.peek.empty()
 }
 
-// peek looks for bytes on a socket without reading them. It is made once for each
-// connection, because it is used before each request.
+// peek looks for bytes on a socket without reading them. Each connection has one, because
+// it is used before each request and allocates its function once.
 type peek struct {
 	socket syscall.RawConn // nil without a socket
 	look   func(fd uintptr) bool
@@ -282,7 +282,7 @@ func (p *peek) open(conn net.Conn) {
 	}
 }
 
-// empty reports whether the connection is open, and nothing has arrived on it.
+// empty reports whether the connection is open and no bytes have arrived on it.
 func (p *peek) empty() bool {
 	p.none = false
 	return p.socket.Read(p.look) == nil && p.none

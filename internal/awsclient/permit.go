@@ -10,11 +10,11 @@ import (
 	"github.com/aws/smithy-go/middleware"
 )
 
-// Permits is for callers that take a permit of a rate limiter directly before each call of
-// ReEncrypt. Credentials may take seconds to be renewed, and a connection to be opened. The
-// permits of many requests would then be used at the same moment. A request that cannot be
-// sent soon after the call therefore waits for another permit. The fields must be set before
-// the first call. A zero Permits has no effect.
+// Permits is for callers that take a permit from a rate limiter directly before each call of
+// ReEncrypt. Renewing credentials or opening a connection can take seconds, after which many
+// requests would be sent in a burst. A request that cannot be sent soon after the call
+// therefore waits for another permit. The fields must be set before the first call. The zero
+// value has no effect.
 type Permits struct {
 	// Valid is the time from the call after which another permit is needed.
 	Valid time.Duration
@@ -23,15 +23,14 @@ type Permits struct {
 }
 
 // mostRenewals is the maximum number of times that one request waits for another permit
-// because its connection was not ready. It is sent after that.
+// because its connection was not ready. After that it is sent without another permit.
 const mostRenewals = 5
 
-// errLate is the error of a request that was not sent because its permit is not valid any
-// more.
-var errLate = errors.New("the permit is not valid any more")
+// errLate is the error of a request that was not sent because its permit has expired.
+var errLate = errors.New("the permit has expired")
 
-// until returns the time until which a permit is valid that was taken at a time. It is zero
-// if permits are always valid.
+// until returns the time at which a permit expires that was taken at the given time. It is
+// zero if permits do not expire.
 func (p *Permits) until(taken time.Time) time.Time {
 	if p == nil || p.Renew == nil {
 		return time.Time{}
@@ -39,7 +38,7 @@ func (p *Permits) until(taken time.Time) time.Time {
 	return taken.Add(p.Valid)
 }
 
-// expired reports whether a permit that is valid until a time is not valid now.
+// expired reports whether the time until which a permit is valid has passed.
 func expired(until time.Time) bool { return !until.IsZero() && time.Now().After(until) }
 
 // takenKey is the key of the time at which a call began.
@@ -66,8 +65,8 @@ func (p *Permits) Install(stack *middleware.Stack) error {
 		stack.Deserialize.Add(check, middleware.After))
 }
 
-// traced returns a context for a request of net/http. When the request has a connection and
-// its permit is not valid any more, it waits for another.
+// traced returns a context for a request of net/http. If the permit has expired when the
+// request gets a connection, the request waits for another permit.
 func (p *Permits) traced(ctx context.Context, until time.Time) context.Context {
 	if until.IsZero() {
 		return ctx
@@ -75,14 +74,14 @@ func (p *Permits) traced(ctx context.Context, until time.Time) context.Context {
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GotConn: func(httptrace.GotConnInfo) {
 			if expired(until) {
-				_ = p.Renew(ctx) // its error is the end of ctx, which net/http sees too
+				_ = p.Renew(ctx) // fails only if ctx ends, and then net/http fails too
 			}
 		},
 	})
 }
 
-// do sends a request that was signed, with the permit that is valid until a time. Only a
-// Direct returns errLate.
+// do sends a signed request, with a permit that is valid until the given time. Only a Direct
+// returns errLate.
 func (l *light) do(f *form, r *http.Request, until time.Time) (*http.Response, error) {
 	if direct, ok := f.sender.(*Direct); ok {
 		return direct.send(r, until)

@@ -20,15 +20,15 @@ import (
 	"rotator/internal/rotate"
 )
 
-// disturbance is what blocks, and when, in seconds.
+// disturbance describes what is blocked, and from when to when, in seconds.
 type disturbance struct {
 	credentials [2]float64 // credentials are not renewed
 	dial        [2]float64 // connections are not opened
 	read        [2]float64 // requests are not read
 }
 
-// disturbed is a service in virtual time. Until some time something blocks that lies
-// between the permit of a request and its arrival.
+// disturbed is a service in virtual time. A disturbance blocks requests between their permit
+// and their arrival.
 type disturbed struct {
 	disturbance
 	began time.Time
@@ -147,9 +147,9 @@ func (d *disturbed) load(t *testing.T, rate float64, sdk bool, workers int, end 
 	group.Wait()
 }
 
-// TestRequestsAreNotBunched: whatever blocks between the permit of a request and its
-// arrival, no second has more requests than the rate and a tolerance: 1% where requests
-// leave, and 5% where a stall holds requests that have left.
+// TestRequestsAreNotBunched: whatever delays requests between their permit and their
+// arrival, the number of requests in any second exceeds the rate by at most a tolerance: 1%
+// if requests are delayed before they are sent, and 5% if a stall delays requests in flight.
 func TestRequestsAreNotBunched(t *testing.T) {
 	for _, test := range []struct {
 		name      string

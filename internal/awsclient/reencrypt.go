@@ -72,7 +72,7 @@ func (c *Client) ReEncrypt(
 	l := c.light
 	f := l.form.Load()
 	if f == nil || len(options) > 0 || l.aside.Load() ||
-		in == nil || in.DestinationKeyId == nil { // which the SDK refuses
+		in == nil || in.DestinationKeyId == nil { // the SDK returns an error for these
 		return c.Client.ReEncrypt(ctx, in, options...)
 	}
 	out, request, err := l.send(ctx, f, in, taken)
@@ -219,8 +219,8 @@ const invocationHeader = "Amz-Sdk-Invocation-Id"
 // errAside leaves a request, of which nothing was sent, to the SDK.
 var errAside = errors.New("left to the SDK")
 
-// send sends one request, with a permit that was taken at a time. It also returns the
-// request id of KMS.
+// send sends one request, with a permit that was taken at the given time. It also returns
+// the request id of KMS.
 func (l *light) send(
 	ctx context.Context, f *form, in *kms.ReEncryptInput, taken time.Time,
 ) (out *kms.ReEncryptOutput, request string, err error) {
@@ -259,14 +259,14 @@ func (l *light) send(
 	return out, request, end(err)
 }
 
-// message is a request that is to be signed and sent.
+// message is a request that is not yet signed.
 type message struct {
 	header      http.Header
 	body        []byte
 	credentials aws.Credentials
 }
 
-// deliver signs and sends a message while its permit is valid, or with another.
+// deliver signs and sends a message. If its permit expires first, deliver takes another one.
 func (l *light) deliver(
 	ctx context.Context, f *form, m message, until time.Time,
 ) (out *kms.ReEncryptOutput, request string, err error) {

@@ -180,8 +180,8 @@ func TestNewNamesEverythingThatIsWrong(t *testing.T) {
 	}
 }
 
-// TestFormatsOfSlots: a target needs no format if each slot has one that says how the item
-// is stored. What is wrong with the format of a slot is reported at the slot.
+// TestFormatsOfSlots: a target needs no format if each slot has a format that defines how
+// the item is stored. An error in the format of a slot is reported at the slot.
 func TestFormatsOfSlots(t *testing.T) {
 	for _, test := range []struct {
 		kind  Kind

@@ -87,9 +87,9 @@ func (c *compiler) run() Format {
 	return format
 }
 
-// formatOfSlots gives a target without a format the format of its first slot.
-// It returns false if a slot has a format that does not tell how the item is
-// stored; the problem was reported then.
+// formatOfSlots gives a target without a format the format of its first slot. If
+// the format of a slot does not define how the item is stored, formatOfSlots
+// reports the problem and returns false.
 func (c *compiler) formatOfSlots() bool {
 	for i, s := range c.spec.Slots {
 		form, known := formatOf(s.Format, c.spec.Kind)

@@ -177,7 +177,7 @@ func (r rule) fill(find lookup) (map[string]string, *Refused) {
 	return context, nil
 }
 
-// lookUp calls find for each reference of the rule.
+// lookUp calls find for each reference of the rule and ignores the results.
 func (r rule) lookUp(find lookup) {
 	for _, name := range r.names {
 		for _, p := range r.values[name] {

@@ -2,8 +2,8 @@ package kmsblob
 
 import "encoding/asn1"
 
-// sm2Digest is the length of an SM3 digest, sm2Coordinate that of a coordinate of a
-// point on the curve, with the zero byte that keeps an INTEGER positive.
+// sm2Digest is the length of an SM3 digest. sm2Coordinate is the maximum length of a
+// coordinate of a point on the curve, including the zero byte that keeps an INTEGER positive.
 const (
 	sm2Digest     = 32
 	sm2Coordinate = 33
@@ -17,9 +17,9 @@ func IsSM2(b []byte) bool {
 }
 
 // SM2Plaintext returns the length of the plaintext of a ciphertext under an SM2 key, as
-// its layout shows it. It is false for other bytes.
+// its layout shows it. It returns false for other bytes.
 //
-// KMS takes and makes these ciphertexts in ASN.1 DER, the SM2Cipher of GM/T 0009-2012
+// KMS accepts and returns these ciphertexts in ASN.1 DER, as SM2Cipher of GM/T 0009-2012
 // (developer guide, "Offline operations with SM2 key pairs"):
 //
 //	SEQUENCE { x INTEGER, y INTEGER, digest OCTET STRING (32), text OCTET STRING }

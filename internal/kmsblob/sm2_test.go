@@ -9,8 +9,8 @@ import (
 	"rotator/internal/kmsblob"
 )
 
-// TestSM2: a ciphertext under an SM2 key has the layout, and shows the length of its
-// plaintext; one that is changed in its frame, and one under another key, does not.
+// TestSM2: a ciphertext under an SM2 key has the layout and shows the length of its
+// plaintext. A ciphertext with a changed frame, or under another kind of key, does not.
 func TestSM2(t *testing.T) {
 	kms := fakekms.New(fakekms.Config{Region: "cn-northwest-1", Account: "111122223333",
 		SM2: fakesm2.New})

@@ -7,11 +7,11 @@ import (
 
 const (
 	cleanupTime  = 10 * time.Second
-	cleanupGrace = 500 * time.Millisecond // after the run has to end
+	cleanupGrace = 500 * time.Millisecond // after the context of the operation ends
 )
 
-// Cleanup returns a context for requests that remove what an operation leaves. It ends
-// soon after ctx, so that a command that is told to stop ends in time.
+// Cleanup returns a context for requests that clean up after an operation. It ends soon
+// after ctx, so that a command that receives a stop signal ends in time.
 func Cleanup(ctx context.Context) (longer context.Context, release func()) {
 	longer, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
 	stop := context.AfterFunc(ctx, func() { time.AfterFunc(cleanupGrace, cancel) })

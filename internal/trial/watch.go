@@ -294,7 +294,7 @@ func (w *Watcher) compares(c change, sets, wheres map[string]json.RawMessage) {
 	key, _ := json.Marshal(c.key) // was JSON
 	for path, value := range sets {
 		before, compared := wheres[path]
-		if strings.HasPrefix(c.id(), "rotator-probe") { // a capability probe: no item has this key
+		if strings.HasPrefix(c.id(), "rotator-probe") { // a capability probe; no item has its key
 			continue
 		}
 		if !compared {

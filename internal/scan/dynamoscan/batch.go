@@ -16,8 +16,8 @@ import (
 // replaceBatch sends updates as one batch and fills in their results. It returns
 // the updates that must be sent again as single updates: those whose statement
 // the server refuses as invalid, and those whose condition it reports as failed
-// without an item that shows it. If a request fails as a whole, each of its
-// updates gets the error, because the outcome of each is unknown.
+// without returning an item that has changed. If a request fails as a whole, each
+// of its updates gets the error, because the outcome of each is unknown.
 func (t *Table) replaceBatch(
 	ctx context.Context, updates []update, results []scan.Result,
 ) (again []update) {
@@ -77,9 +77,9 @@ func (t *Table) execute(ctx context.Context, statements []types.BatchStatementRe
 	return out.Responses, nil
 }
 
-// answered returns the result of a statement that failed. It reports false if
-// only a single update can tell: servers other than DynamoDB may misread a
-// statement that they do not refuse.
+// answered returns the result of a statement that failed. It returns false if the
+// update must be sent again as a single update: servers other than DynamoDB may
+// misread a statement that they do not refuse.
 func (t *Table) answered(
 	ctx context.Context, u *update, failed *types.BatchStatementError,
 ) (scan.Result, bool) {
@@ -103,17 +103,17 @@ func (t *Table) answered(
 	return result, true
 }
 
-// learn draws a conclusion from updates that the server refused in a batch and
-// then got as single updates. If a single update succeeds, the server does not
-// understand statements of that form. A form of which another statement has
-// succeeded stays in use.
+// learn compares the results of single updates with the refusal of the same updates
+// in a batch. If a single update succeeds, the server does not understand
+// statements of that form. A form of which another statement has succeeded stays in
+// use.
 func (t *Table) learn(refused []update, results []scan.Result) {
 	for _, u := range refused {
 		valid := results[u.index].Err == nil ||
 			u.refused == "ValidationException" && errors.Is(results[u.index].Err, scan.ErrChanged)
 		if valid && t.proven.Load()&(1<<u.shape.form) == 0 {
-			t.refuse(u.shape.form, "this server answers "+u.refused+
-				" to a statement, and accepts the same update as UpdateItem")
+			t.refuse(u.shape.form, "this server returns "+u.refused+
+				" for a statement, but accepts the same update as UpdateItem")
 		}
 	}
 }

@@ -14,16 +14,16 @@ import (
 	"rotator/internal/scan/connect"
 )
 
-// maxHealth is the most bytes that are read of the answer to a health check. A
-// connection is kept only when the answer was read to its end.
+// maxHealth is the maximum number of bytes that are read from the response to a health
+// check. A connection is kept only if the whole response was read.
 const maxHealth = 64 << 10
 
-// connect opens the connections that writes and scans can need at once. Few items need
-// few, and a pass that writes nothing has no more requests at once than it begins with.
+// connect opens the connections that concurrent writes and scans can need. It opens none if
+// the table has only one page, and it is called before the first write only.
 //
-// Each connection is opened by a GET of the endpoint, which DynamoDB answers as a health
-// check. It is not signed, names no table, uses no capacity, and does not count as a call
-// of the API. Any answer will do.
+// Each connection is opened by a GET request to the endpoint, which DynamoDB treats as a
+// health check. The request is not signed, names no table, uses no capacity, and does not
+// count as an API call. The status of the response is ignored.
 func (t *Table) connect(ctx context.Context) {
 	t.mu.Lock()
 	pages, endpoint := t.pages, t.endpoint

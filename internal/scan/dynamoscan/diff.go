@@ -78,8 +78,8 @@ func diffMap(edits *[]edit, path []scan.Step, old, new map[string]scan.Value) er
 	return nil
 }
 
-// unchanged reports whether two values are the same. It is false for maps and
-// lists, which have to be compared value by value.
+// unchanged reports whether two values are the same. It returns false for maps and
+// lists, which must be compared value by value.
 func unchanged(from, to scan.Value) bool {
 	return from.Kind == to.Kind && from.Kind != scan.KindM && from.Kind != scan.KindL &&
 		same(from, to)

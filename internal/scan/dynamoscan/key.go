@@ -21,7 +21,7 @@ type keyValue struct {
 }
 
 // itemKey is the primary key of an item: one or two attributes, in the order of
-// their names. It is a value, because there is one for each update.
+// their names. It is not a map, to avoid an allocation for each update.
 type itemKey struct {
 	parts [2]keyPart
 	n     int
@@ -32,7 +32,7 @@ type keyPart struct {
 	value types.AttributeValue
 }
 
-// add inserts an attribute. It returns false if there are two already.
+// add inserts an attribute. It returns false if the key already has two attributes.
 func (k *itemKey) add(name string, value types.AttributeValue) bool {
 	if k.n == len(k.parts) {
 		return false
@@ -57,7 +57,7 @@ func (k *itemKey) has(name string) bool {
 	return false
 }
 
-// item returns the key as requests take it.
+// item returns the key in the form that requests need.
 func (k *itemKey) item() map[string]types.AttributeValue {
 	item := make(map[string]types.AttributeValue, k.n)
 	for _, part := range k.attributes() {

@@ -20,9 +20,9 @@ import (
 type support uint8
 
 const (
-	unknown           support = iota
-	supportedListed           // with one SET clause for all fields
-	supportedRepeated         // with one SET clause for each field
+	unknown           support = iota // not probed, or the result was unclear
+	supportedListed                  // with one SET clause for all fields
+	supportedRepeated                // with one SET clause for each field
 	unsupported
 )
 
@@ -67,7 +67,7 @@ func (t *Table) knownSupport(f form) support {
 	return t.batch[f]
 }
 
-// accept records that a form is supported. So are the forms with fewer features.
+// accept records that a form, and all forms with fewer features, are supported.
 func (t *Table) accept(f form, learned support) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -78,8 +78,8 @@ func (t *Table) accept(f form, learned support) {
 	}
 }
 
-// refuse records that a form is not supported. Neither are the forms with more
-// features; every form has those of form 0.
+// refuse records that a form, and all forms with more features, are not supported.
+// Every form has the features of form 0.
 func (t *Table) refuse(f form, why string) {
 	t.mu.Lock()
 	known := t.batch[f] == unsupported
@@ -100,16 +100,16 @@ func (t *Table) refuse(f form, why string) {
 	}
 }
 
-// cause is why batched updates are not supported.
+// cause is the reason why batched updates are not supported.
 type cause struct {
 	text   string
 	ofForm bool // other forms may be supported
-	ofItem bool // the server understands the form, and does not check conditions first
+	ofItem bool // the server understands the form but does not check conditions first
 }
 
-// ask sends a probe. If the server answers that the item, which does not exist,
-// lacks the path that is set, a probe that sets the whole attribute shows whether
-// the server checks conditions.
+// ask sends a probe. The probe's item does not exist. If the server responds that
+// the item lacks the path, a second probe, which sets the whole attribute, shows
+// whether the server checks conditions.
 func (t *Table) ask(ctx context.Context, u *update, style support) (support, cause) {
 	learned, why := t.probe(ctx, u, style)
 	if !why.ofItem {
@@ -127,10 +127,10 @@ func (t *Table) ask(ctx context.Context, u *update, style support) (support, cau
 	return learned, why
 }
 
-// probe sends the statement of the update, with values that stand in for its
-// own, for an item that does not exist, so that its condition cannot hold. Only
-// ConditionalCheckFailed is the right answer: there are servers that report
-// success, and policies that deny dynamodb:PartiQLUpdate.
+// probe sends the statement of the update with placeholder values, for an item that
+// does not exist, so its condition cannot hold. The only correct response is
+// ConditionalCheckFailed: some servers report success, and some policies deny
+// dynamodb:PartiQLUpdate.
 func (t *Table) probe(ctx context.Context, u *update, style support) (support, cause) {
 	keys, err := t.primaryKey(ctx)
 	if err != nil {
@@ -151,10 +151,10 @@ func (t *Table) probe(ctx context.Context, u *update, style support) (support, c
 	case "AccessDeniedException":
 		return unsupported, cause{text: "dynamodb:PartiQLUpdate is not allowed"}
 	case "UnknownOperationException", "ResourceNotFoundException":
-		return unsupported, cause{text: "this server answers " + code}
+		return unsupported, cause{text: "this server returns " + code}
 	case "ValidationException":
 		return unsupported, cause{
-			text:   "this server answers " + code,
+			text:   "this server returns " + code,
 			ofForm: true,
 			ofItem: pathMissing(err),
 		}
@@ -166,9 +166,8 @@ func (t *Table) probe(ctx context.Context, u *update, style support) (support, c
 	return unknown, cause{}
 }
 
-// probeUpdate returns the update that a probe sends in place of another one: of
-// the same shape, for a key that no item has, and without the values of the
-// application.
+// probeUpdate returns the update that a probe sends. It has the shape of u, a key
+// that no item has, and placeholder values.
 func probeUpdate(u *update, keys keyTypes) update {
 	p := update{key: u.key, checks: slices.Clone(u.checks)}
 	for i, part := range u.key.attributes() {
@@ -183,7 +182,7 @@ func probeUpdate(u *update, keys keyTypes) update {
 	return p
 }
 
-// standIn returns a value of a kind.
+// standIn returns a placeholder value of the given kind.
 func standIn(kind scan.Kind, text string) scan.Value {
 	v := scan.Value{Kind: kind}
 	switch kind {
@@ -203,11 +202,11 @@ func standIn(kind scan.Kind, text string) scan.Value {
 	return v
 }
 
-// probeName begins every value of a probe.
+// probeName is the prefix of the text and binary values of a probe.
 const probeName = "rotator-probe"
 
-// clean deletes the item that a server without conditions may have made of a
-// probe; no other item has its key.
+// clean deletes the item that a server which ignores conditions may have created
+// from a probe. No other item has its key.
 func (t *Table) clean(ctx context.Context, p *update) {
 	names := aliases{}
 	first := names.path(p.edits[0].path)
@@ -222,7 +221,7 @@ func (t *Table) clean(ctx context.Context, p *update) {
 		return
 	}
 	if text, printErr := printKey(p.key.item()); printErr == nil {
-		t.note("table %s: an item with the key %s may be left of the probe of batched updates; "+
+		t.note("table %s: the probe of batched updates may have left an item with the key %s; "+
 			"delete it", t.config.Table, text)
 	}
 }

@@ -40,11 +40,11 @@ func (f form) String() string {
 	return strings.Join(features, ", ")
 }
 
-// shape is what statements with the same paths and conditions have in common:
+// shape is the part that statements with the same paths and conditions share:
 // everything except the values.
 type shape struct {
 	keys   []string // names of the primary key, in order
-	sets   int      // how many fields are set: the paths of the first checks
+	sets   int      // number of fields that are set; their paths are those of the first checks
 	checks []check  // without values
 	form   form
 	// listed is the text with one SET clause for all fields, and repeated is the
@@ -76,7 +76,7 @@ func (t *Table) shapeOf(u *update) *shape {
 	return s
 }
 
-// of reports whether the update has this shape.
+// of reports whether s is the shape of the update.
 func (s *shape) of(u *update) bool {
 	if len(u.edits) != s.sets || len(u.checks) != len(s.checks) || u.key.n != len(s.keys) {
 		return false
@@ -94,10 +94,10 @@ func (s *shape) of(u *update) bool {
 	return true
 }
 
-// newShape writes the statements of an update. WHERE names the whole primary
-// key, as it must, every value that is replaced, and the guards ("PartiQL update
-// statements for DynamoDB", "Using the MISSING function with PartiQL for
-// DynamoDB").
+// newShape writes the statements of an update. WHERE contains the whole primary
+// key, which PartiQL requires, every value that is replaced, and the guards
+// ("PartiQL update statements for DynamoDB", "Using the MISSING function with
+// PartiQL for DynamoDB").
 func newShape(table string, u *update) *shape {
 	s := &shape{
 		sets:   len(u.edits),
@@ -154,8 +154,8 @@ func formOf(path []scan.Step) (f form) {
 	return f
 }
 
-// odd reports whether r is none of the characters that every server takes in a
-// quoted name.
+// odd reports whether r is a character that some servers do not accept in a quoted
+// name.
 func odd(r rune) bool {
 	letter := 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z'
 	return !letter && (r < '0' || r > '9') && r != '-' && r != '_'
@@ -201,5 +201,5 @@ func partiPath(path []scan.Step) string {
 	return b.String()
 }
 
-// quote makes a PartiQL identifier of any name.
+// quote returns a name as a PartiQL identifier.
 func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }

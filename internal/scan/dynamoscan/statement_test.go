@@ -119,7 +119,7 @@ func TestSeveralFields(t *testing.T) {
 		{"one field in each SET clause", listed, 2, 0, ""},
 		{
 			"one field", func(s string) bool { return listed(s) || repeated(s) }, 3, 3,
-			"batched updates with several fields cannot be used (this server answers ValidationException)",
+			"batched updates with several fields cannot be used (this server returns ValidationException)",
 		},
 	} {
 		store := newStore(t, simple)

@@ -47,7 +47,7 @@ type Config struct {
 	Connections int
 	// Consistent asks for strongly consistent pages, which consume twice the capacity.
 	Consistent bool
-	// Unbatched sends every update as a request of its own.
+	// Unbatched turns batches off: each update is sent as a separate request.
 	Unbatched bool
 	// SDK leaves answers to the SDK alone, which takes more time and memory for them.
 	SDK bool
@@ -61,9 +61,10 @@ type Table struct {
 	spare       chan struct{} // one in it for each spare turn that is taken
 	bodies      sync.Pool     // of *bytes.Buffer: bodies of answers
 	opening     sync.Once     // of connections
-	// shapes are those of recent updates. The slice is never changed.
+	// shapes are the shapes of updates so far, at most maxShapes. The slice is replaced,
+	// never modified.
 	shapes atomic.Pointer[[]*shape]
-	// proven has a bit for each form of which a statement has succeeded.
+	// proven is a bit set of the forms of which a statement has succeeded.
 	proven atomic.Uint64
 
 	mu    sync.Mutex
@@ -172,8 +173,8 @@ func keysOf(table *types.TableDescription) keyTypes {
 	return keys
 }
 
-// primaryKey returns the key attributes and their types, which never change. They are
-// known from Check; without it, DescribeTable is called once more.
+// primaryKey returns the key attributes and their types, which never change. It calls
+// DescribeTable only if Check was not called.
 func (t *Table) primaryKey(ctx context.Context) (keyTypes, error) {
 	t.mu.Lock()
 	keys := t.keys

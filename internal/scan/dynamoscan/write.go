@@ -34,7 +34,7 @@ type update struct {
 	key    itemKey
 	edits  []edit
 	checks []check
-	shape  *shape // nil if it is never sent in a batch
+	shape  *shape // nil if the update is never sent in a batch
 	// refused is the code with which the server refused the update in a batch.
 	refused string
 }
@@ -79,12 +79,12 @@ func (t *Table) batchable(ctx context.Context, updates []update) (batched, singl
 	if len(updates) < 2 || t.config.Unbatched {
 		return nil, updates
 	}
-	n, refused := 0, uint64(0) // one probe for each form, even if its result is unclear
+	n, refused := 0, uint64(0) // at most one probe for each form, even if its result is unclear
 	for i := range updates {
 		u := &updates[i]
 		u.shape = t.shapeOf(u)
 		bit := uint64(1) << u.shape.form
-		switch longest := len(u.shape.repeated); { // the longer one of the two texts
+		switch longest := len(u.shape.repeated); { // repeated is longer than listed
 		case longest > maxStatement || refused&bit != 0:
 		case t.supports(ctx, u):
 			updates[n], updates[i] = updates[i], updates[n]
@@ -271,8 +271,8 @@ func (t *Table) ofItem(err error) (scan.Result, bool) {
 	switch code := api.ErrorCode(); {
 	case code == "ItemCollectionSizeLimitExceededException":
 		return refused("item-collection-too-large", "the new ciphertext is longer, and the "+
-			"items with this partition key would exceed the DynamoDB limit of 10 GB, which "+
-			"tables with a local secondary index have; delete or move some of them, then run "+
+			"items with this partition key would exceed the DynamoDB limit of 10 GB for tables "+
+			"with a local secondary index; delete or move some of these items, then run "+
 			"rotator retry"), true
 	case code != "ValidationException":
 	case pathMissing(err):
@@ -285,7 +285,7 @@ func (t *Table) ofItem(err error) (scan.Result, bool) {
 	return scan.Result{}, false
 }
 
-// pathMissing reports whether an error says that an item lacks a path that is set.
+// pathMissing reports whether the error states that the item lacks a path that is set.
 func pathMissing(err error) bool {
 	var api smithy.APIError
 	return errors.As(err, &api) && strings.Contains(api.ErrorMessage(), "document path")
