@@ -58,8 +58,8 @@ func (s *store) written(table *Table, change scan.Change) bool {
 	return err == nil && rowsEqual(item.Payload.(*scan.Row), change.New.(*scan.Row))
 }
 
-// dialect is a DynamoDB that answers statements as answer says, in order of
-// their requests; the fake answers those for which it returns "".
+// dialect is a DynamoDB whose responses to statements come from answer, in the order
+// of requests. If answer returns "", the fake responds.
 type dialect struct {
 	answer func(statement string) string
 
@@ -99,10 +99,10 @@ func (d *dialect) client(t *testing.T, s *store) func(*Config) {
 	return func(c *Config) { c.Client, c.Whole, c.Attributes = client, true, nil }
 }
 
-// TestSeveralFields: updates of several fields go in batches on servers that take either
-// of the documented forms, and one by one on a server that takes neither, while updates of
-// one field stay in batches. The probe is a statement that is sent later, and contains
-// no value of the application.
+// TestSeveralFields: updates of several fields are sent in batches to servers that accept
+// either of the documented forms. A server that accepts neither form gets them one by one,
+// and updates of one field in batches. The probe has the text of a statement that is sent
+// later, and contains no value of the application.
 func TestSeveralFields(t *testing.T) {
 	const invalid = `{"Error":{"Code":"ValidationError","Message":"UPDATE requires a WHERE clause"}}`
 	listed := func(s string) bool { return strings.Contains(s, "?, ") }
@@ -160,7 +160,7 @@ func TestSeveralFields(t *testing.T) {
 				probes, c.probes)
 		}
 		if last := d.sent[probes-1]; !slices.Contains(d.sent[probes:], last) {
-			t.Errorf("%s: the probe %s is no statement that was sent later", c.name, last)
+			t.Errorf("%s: the statement of the probe was not sent later: %s", c.name, last)
 		}
 		notes := fmt.Sprint(table.Notes())
 		if !strings.Contains(notes, c.note) || c.note == "" && notes != "[]" {
@@ -169,8 +169,8 @@ func TestSeveralFields(t *testing.T) {
 	}
 }
 
-// TestProbeOfPaths: a server may refuse the path of a probe, since no item has it, before it
-// checks the condition. Then another probe shows whether it checks conditions.
+// TestProbeOfPaths: a server may refuse the path of a probe, because no item has it, before
+// it checks the condition. In this case a second probe shows whether it checks conditions.
 func TestProbeOfPaths(t *testing.T) {
 	const noPath = `{"Error":{"Code":"ValidationError","Message":"The document path provided ` +
 		`in the update expression is invalid for update"}}`
@@ -200,9 +200,9 @@ func TestProbeOfPaths(t *testing.T) {
 	}
 }
 
-// TestMisreadStatements: a statement that the server takes for another one fails its
-// condition although the item is as it was read. It is sent as UpdateItem, and so are all
-// of its form afterwards.
+// TestMisreadStatements: if a server misreads a statement, the condition fails although the
+// item has not changed since it was read. The update is sent again as UpdateItem, and later
+// updates of the same form are sent only as UpdateItem.
 func TestMisreadStatements(t *testing.T) {
 	item := `,"Item":{"id":{"S":"x"},"a.b":{"S":"a.b"},"beside":{"S":"beside"}}`
 	for _, returned := range []string{"", item} {
@@ -252,7 +252,7 @@ func TestMisreadStatements(t *testing.T) {
 }
 
 // TestRefusedStatement: a statement that the server refuses as invalid is sent as
-// UpdateItem. If another one of its form has succeeded, the form stays in use.
+// UpdateItem. If another statement of its form has succeeded, the form stays in use.
 func TestRefusedStatement(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -289,8 +289,8 @@ func TestRefusedStatement(t *testing.T) {
 	}
 }
 
-// TestInvalidUpdate: an update that DynamoDB refuses in both forms fails with its own
-// code, and does not change how others are sent.
+// TestInvalidUpdate: an update that DynamoDB refuses in a batch and as UpdateItem fails with
+// the code of its error. Other updates are sent as before.
 func TestInvalidUpdate(t *testing.T) {
 	store := newStore(t, simple)
 	client := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -315,7 +315,7 @@ func TestInvalidUpdate(t *testing.T) {
 	}
 }
 
-// TestUnbatched: without batches, nothing else is sent than single updates.
+// TestUnbatched: without batches, only single updates are sent.
 func TestUnbatched(t *testing.T) {
 	store := newStore(t, simple)
 	table := store.source(func(c *Config) { c.Unbatched = true })
