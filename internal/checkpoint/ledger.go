@@ -49,18 +49,26 @@ type Chunk struct {
 // Ledger walks over the ledger of a pass.
 func (p *Passes) Ledger(ctx context.Context, pass Pass) iter.Seq2[Chunk, error] {
 	return func(yield func(Chunk, error) bool) {
-		for t, target := range pass.Targets {
-			for i := range target.Partitions {
-				progress, err := p.Progress(ctx, pass.Number, t, i)
-				if err != nil {
-					yield(Chunk{}, err)
+		all, err := p.readAll(ctx, pass)
+		if err != nil {
+			yield(Chunk{}, err)
+			return
+		}
+		p.ledgerOf(ctx, pass, all)(yield)
+	}
+}
+
+// ledgerOf walks over the ledger of a pass whose partitions have been read.
+func (p *Passes) ledgerOf(
+	ctx context.Context, pass Pass, all []progressRecord,
+) iter.Seq2[Chunk, error] {
+	return func(yield func(Chunk, error) bool) {
+		for _, r := range all {
+			name := pass.Targets[r.target].Name
+			for _, n := range r.chunkNames() {
+				chunk, err := p.chunk(ctx, name, p.chunkID(pass.Number, r.target, r.index, n))
+				if !yield(chunk, err) || err != nil {
 					return
-				}
-				for _, n := range progress.chunkNames() {
-					chunk, err := p.chunk(ctx, target.Name, p.chunkID(pass.Number, t, i, n))
-					if !yield(chunk, err) || err != nil {
-						return
-					}
 				}
 			}
 		}

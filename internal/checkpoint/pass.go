@@ -572,7 +572,7 @@ func (p *Passes) Totals(ctx context.Context, pass Pass) (map[string]Counts, erro
 		sum.Add(r.Counts)
 		totals[name] = sum
 	}
-	for chunk, err := range p.Ledger(ctx, pass) {
+	for chunk, err := range p.ledgerOf(ctx, pass, all) {
 		if err != nil {
 			return nil, err
 		}
