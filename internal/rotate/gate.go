@@ -16,6 +16,8 @@ const (
 	// quantum is the least that the first in the queue sleeps, where the burst
 	// makes up for it: timers are dearer than requests.
 	quantum = time.Millisecond
+	// lateBy is how late a timer may be without a loss of requests.
+	lateBy = 5 * time.Millisecond
 	// lookAgain is how long it sleeps at most, since the rate may have changed.
 	lookAgain = 100 * time.Millisecond
 )
@@ -52,16 +54,17 @@ func newGate(perSecond float64) *gate {
 	return g
 }
 
-// terms are the most tokens that may gather, and how many a second brings. A burst of 1
-// may make a second hold 1 more than the rate. Of gates that divide a rate, all together
-// may have that 1, of which spare is the part of this gate: the rest is taken off its rate,
-// but no more than half of that.
+// terms returns the most tokens that may gather, and how many a second brings. At least
+// one token gathers, and as many more as make up for a timer that is lateBy late. A burst
+// is taken off the rate, but for spare tokens where it is below 2: at such rates a second
+// may hold 1 more than the rate, and of gates that divide a rate, all together may have that
+// 1. No more than half of the rate is taken off.
 func (g *gate) terms() (burst, refill float64) {
-	burst = max(1, math.Floor(g.perSecond*burstShare))
-	if burst == 1 {
-		return 1, max(g.perSecond-(1-g.spare), g.perSecond/2)
+	if burst = g.perSecond * burstShare; burst >= 2 {
+		return burst, g.perSecond - burst
 	}
-	return burst, g.perSecond - burst
+	burst = 1 + g.perSecond*lateBy.Seconds()
+	return burst, max(g.perSecond-(burst-g.spare), g.perSecond/2)
 }
 
 // pass blocks until a request that counts n times may go out, or ctx ends.
