@@ -53,6 +53,10 @@ simulate: ## tell SEEDS (3000) histories of faults, crashes and workers, in virt
 torture: ## kill the real binary ROUNDS (50) times over each kind of checkpoint
 	ROUNDS=$(ROUNDS) $(GO) test -tags torture -count 1 -timeout 3h -v -run TestTorture ./e2e
 
+.PHONY: sharing
+sharing: ## measure one to four runs of one pass, over a bucket and over tables, in real time
+	ROTATOR_SHARING=1 $(GO) test ./cmd/rotator -count 1 -timeout 60m -v -run TestRunsTogetherMatrix
+
 .PHONY: mutants
 mutants: ## take out one protection after the other; a test must notice each
 	$(GO) test -tags mutants -count 1 -timeout 30m -v -run TestMutants ./e2e

@@ -35,6 +35,8 @@ type Config struct {
 	SM2 func() (fakekms.SM2Key, error)
 	// Seed feeds the draws of faults that hit only a share of the requests.
 	Seed uint64
+	// Listen makes the listener; default net.Listen.
+	Listen func(network, address string) (net.Listener, error)
 }
 
 // Server is a running fake AWS. It is safe for concurrent use.
@@ -60,7 +62,10 @@ func Start(config Config) (*Server, error) {
 	config.Region = cmp.Or(config.Region, "us-east-1")
 	config.Account = cmp.Or(config.Account, "111122223333")
 	config.Address = cmp.Or(config.Address, "127.0.0.1:0")
-	listener, err := net.Listen("tcp", config.Address)
+	if config.Listen == nil {
+		config.Listen = net.Listen
+	}
+	listener, err := config.Listen("tcp", config.Address)
 	if err != nil {
 		return nil, fmt.Errorf("start the fake AWS on %s: %w (give another address, or port 0 for a free one)", config.Address, err)
 	}

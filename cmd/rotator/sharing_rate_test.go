@@ -1,0 +1,230 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// attempts is how often a measurement is tried. Other processes can make a measurement
+// worse, but not better.
+const attempts = 3
+
+// Several runs over one place are as fast as one: runs that wait for work leave the whole
+// rate to those that have some, and no second gets more than the rate. One run and three
+// work at the same time, each group on a server of its own, so that both have the same
+// share of the processors.
+func TestRunsTogetherAreAsFastAsOne(t *testing.T) {
+	for _, l := range []load{
+		{bucket: 2000, rate: 200, checkpoint: "dynamodb://state"},
+		{table: 4000, rate: 400, segments: 8, checkpoint: "s3://state/rotator"},
+	} {
+		t.Run(l.String(), func(t *testing.T) {
+			try(t, func(t *testing.T) string {
+				alone, group := newSharing(t, l), newSharing(t, l)
+				alone.startAll(t, 1)
+				group.startAll(t, 3)
+				one, three := alone.finish(t), group.finish(t)
+				t.Log(one)
+				t.Log(three)
+				return three.wrong(l, one)
+			})
+		})
+	}
+}
+
+// TestRunsTogetherMatrix compares two, three and four runs with one, over both kinds of
+// shared checkpoints, a bucket, and tables of many segments and of few. Its figures say
+// something about a machine that does nothing else.
+func TestRunsTogetherMatrix(t *testing.T) {
+	if os.Getenv("ROTATOR_SHARING") == "" {
+		t.Skip("set ROTATOR_SHARING=1 to measure one to four runs of a pass; it takes ten minutes")
+	}
+	for _, checkpoint := range []string{"dynamodb://state", "s3://state/rotator"} {
+		for _, l := range []load{
+			{bucket: 4000, rate: 400, checkpoint: checkpoint},
+			{table: 20000, rate: 2000, checkpoint: checkpoint},
+			{table: 10000, rate: 1000, segments: 8, checkpoint: checkpoint},
+			{table: 4000, rate: 400, segments: 2, checkpoint: checkpoint},
+		} {
+			t.Run(l.String(), func(t *testing.T) {
+				one := together(t, l, 1)
+				t.Log(one)
+				if problem := one.wrong(l, one); problem != "" {
+					t.Errorf("one run: %s", problem)
+				}
+				for runs := 2; runs <= 4; runs++ {
+					try(t, func(t *testing.T) string {
+						g := together(t, l, runs)
+						t.Log(g)
+						return g.wrong(l, one)
+					})
+				}
+			})
+		}
+	}
+}
+
+// try measures until nothing is wrong, at most attempts times.
+func try(t *testing.T, measure func(*testing.T) (wrong string)) {
+	t.Helper()
+	for n := 1; ; n++ {
+		wrong := measure(t)
+		switch {
+		case wrong == "" || t.Failed():
+			return
+		case n == attempts:
+			t.Error(wrong)
+			return
+		}
+		t.Logf("measurement %d: %s", n, wrong)
+	}
+}
+
+// wrong says what is wrong with a group, compared with one run over the same load; "" if
+// nothing is. What one run alone lost of the rate is what processors lose that are busy
+// with other work. Several runs lose it as well, and may lose twice as much: the less the
+// rate of a run is, the less it can make up for a delay of its requests.
+func (g group) wrong(l load, one group) string {
+	var list []string
+	lost := 1 - min(1, one.delivered)
+	longest := max(one.wall, l.ideal())
+	if times, most := float64(g.wall)/float64(longest), 1.05+lost; times > most {
+		list = append(list, fmt.Sprintf("%d runs took %.2f times as long as one, want at most %.2f",
+			g.runs, times, most))
+	}
+	if least := 0.95 - 2*lost; g.delivered < least {
+		list = append(list, fmt.Sprintf("%d runs sent %.1f%% of the rate, want at least %.1f%%",
+			g.runs, 100*g.delivered, 100*least))
+	}
+	if bound := g.busiest.exceeds(l.rate); bound != "" {
+		list = append(list, fmt.Sprintf("%d runs: %s", g.runs, bound))
+	}
+	return strings.Join(list, "; ")
+}
+
+// joinsWithin is how soon a run that joins has work, and returnsWithin how soon the others
+// have the share of a run that has no more work.
+const (
+	joinsWithin   = 2 * time.Second
+	returnsWithin = time.Second
+)
+
+// A run that joins another which holds every segment of a table has a part of the work
+// within two seconds, however long the lease is.
+func TestRunThatJoinsGetsWork(t *testing.T) {
+	for _, checkpoint := range []string{"dynamodb://state", "s3://state/rotator"} {
+		l := load{table: 20000, segments: 8, rate: 1000, checkpoint: checkpoint, lease: "30s"}
+		t.Run(l.String(), func(t *testing.T) {
+			try(t, func(t *testing.T) string {
+				s := newSharing(t, l)
+				first := s.start(t, 0)
+				until(t, "the first run to be busy", func() bool { return s.sent(0) > 2000 })
+				second := s.start(t, 1)
+				until(t, "requests of the second run", func() bool { return s.sent(1) > 0 })
+				began, _ := s.span(1)
+				took := began.Sub(s.joinedAt(1))
+				t.Logf("%v from joining to the first request", took.Round(time.Millisecond))
+				for _, p := range []sharer{first, second} {
+					if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+						t.Fatal(err)
+					}
+				}
+				first.summary(t, exitInterrupted)
+				second.summary(t, exitInterrupted)
+				if took > joinsWithin {
+					return fmt.Sprintf("a run that joined had its first request after %v", took)
+				}
+				return ""
+			})
+		})
+	}
+}
+
+// The share of a run that has no more work, or that is stopped, is the other's within a
+// second.
+func TestShareOfAnIdleRunReturns(t *testing.T) {
+	l := load{bucket: 2000, table: 600, segments: 1, rate: 300, checkpoint: "dynamodb://state"}
+	for name, stop := range map[string]bool{"no more work": false, "stopped": true} {
+		t.Run(name, func(t *testing.T) {
+			try(t, func(t *testing.T) string { return shareReturns(t, l, stop) })
+		})
+	}
+}
+
+func shareReturns(t *testing.T, l load, stop bool) string {
+	s := newSharing(t, l)
+	runs := []sharer{s.start(t, 0), s.start(t, 1)}
+	until(t, "both runs to work", func() bool { return s.sent(0) > 100 && s.sent(1) > 100 })
+	if stop {
+		if err := runs[0].cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		runs[0].summary(t, exitInterrupted)
+		runs[1].summary(t, exitDone)
+	} else {
+		runs[0].summary(t, exitDone)
+		runs[1].summary(t, exitDone)
+	}
+	s.check(t)
+	_, idle := s.span(0)
+	_, end := s.span(1)
+	if idle.After(end) {
+		idle, end = end, idle
+	}
+	from := idle.Add(returnsWithin)
+	if end.Sub(from) < time.Second {
+		return fmt.Sprintf("the other run went on for %v alone, which is too short", end.Sub(idle))
+	}
+	moves := s.seen()
+	before, after := delivered(moves, idle.Add(-time.Second), idle), delivered(moves, from, end)
+	t.Logf("%.0f requests a second before, %.0f from a second after, of %d: %v",
+		before, after, l.rate, perSecond(moves))
+	// Half of the rate is what the other had. It may not reach all of it where the
+	// processors are busy.
+	if after < 0.75*float64(l.rate) {
+		return fmt.Sprintf("%.0f requests a second from a second after the other run had "+
+			"no work, of %d", after, l.rate)
+	}
+	return s.busiest().exceeds(l.rate)
+}
+
+// The rate holds in every second while runs join, are stopped, killed, and paused for
+// longer than their lease; and everything is moved.
+func TestRateHoldsWhileRunsComeAndGo(t *testing.T) {
+	l := load{bucket: 1000, table: 9000, segments: 16, rate: 600, checkpoint: "dynamodb://state"}
+	s := newSharing(t, l)
+	keeper := s.start(t, 0)
+	var runs []sharer
+	for n := range 9 {
+		time.Sleep(time.Second) // the runs work
+		runs = append(runs, s.start(t, n+1))
+		signal, ok := map[int]syscall.Signal{
+			3: syscall.SIGTERM,
+			4: syscall.SIGKILL,
+			5: syscall.SIGSTOP,
+			6: syscall.SIGTERM,
+			7: syscall.SIGKILL,
+		}[n]
+		if ok {
+			_ = runs[n-3].cmd.Process.Signal(signal) // of a run that may have ended
+		}
+	}
+	time.Sleep(time.Second)
+	_ = runs[2].cmd.Process.Signal(syscall.SIGCONT) // more than its lease after SIGSTOP
+	if summary := keeper.summary(t, exitDone); summary.Pass != 1 {
+		t.Errorf("pass %d ended, want 1", summary.Pass)
+	}
+	for _, r := range runs {
+		<-r.over
+	}
+	moves := s.seen()
+	t.Logf("in the busiest second %+v, %d requests: %v", s.busiest(), len(moves), perSecond(moves))
+	if bound := s.busiest().exceeds(l.rate); bound != "" {
+		t.Error(bound)
+	}
+	s.check(t)
+}
