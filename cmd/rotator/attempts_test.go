@@ -142,7 +142,8 @@ func (a attemptsOf) check(t *testing.T, at []time.Time) {
 // TestCredentialsAreAskedForAgain: the providers of the environment try again after an
 // error that passes.
 func TestCredentialsAreAskedForAgain(t *testing.T) {
-	const role = `<AssumeRoleWithWebIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">` +
+	const role = `<AssumeRoleWithWebIdentityResponse ` +
+		`xmlns="https://sts.amazonaws.com/doc/2011-06-15/">` +
 		`<AssumeRoleWithWebIdentityResult><Credentials><AccessKeyId>AKIDEXAMPLE</AccessKeyId>` +
 		`<SecretAccessKey>not-a-secret</SecretAccessKey><SessionToken>token</SessionToken>` +
 		`<Expiration>2099-01-01T00:00:00Z</Expiration></Credentials>` +
