@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -59,6 +60,27 @@ func fullStdout(t *testing.T, p *trial.Process) {
 	}
 	t.Cleanup(func() { _ = full.Close() })
 	p.Stdout = full
+}
+
+// TestExceptionsIntoOutput: a list of exceptions replaces its file, so it cannot be the file
+// to which the result is written.
+func TestExceptionsIntoOutput(t *testing.T) {
+	t.Parallel()
+	w := newTrial(t, fewer())
+	path := filepath.Join(w.Dir, "result")
+	for _, list := range []string{path, "/dev/stdout", "/dev/fd/1"} {
+		file, err := os.Create(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := w.Command("verify", "--exceptions", list)
+		p.Stdout = file
+		r := p.Begin(t).End(t)
+		_ = file.Close()
+		if r.Code != exitUsage || !strings.Contains(r.Log, "stdout is written to this file too") {
+			t.Errorf("%s: want exit code %d, and why: %s", list, exitUsage, r)
+		}
+	}
 }
 
 // TestStoppedCommandsAdvise sends SIGTERM to commands under way. A run or retry is resumed;
@@ -138,12 +160,11 @@ func TestUnusableKeys(t *testing.T) {
 		Credentials: credentials.NewStaticCredentialsProvider(trial.ApplicationKey,
 			"not-a-secret", "")})
 	for field, key := range map[string]string{"destination.key": w.New, "source.keys[0]": w.Old} {
-		cancel := "cancel the deletion (aws kms cancel-key-deletion --key-id " + key +
-			"), which leaves the key disabled, and then enable it (aws kms enable-key --key-id " +
-			key + ")"
+		id := " --region us-east-1 --key-id " + key + ")"
+		cancel := "cancel the deletion (aws kms cancel-key-deletion" + id +
+			", which leaves the key disabled, and then enable it (aws kms enable-key" + id
 		for state, want := range map[fakekms.KeyState]string{
-			fakekms.Disabled: "it is disabled; enable it (aws kms enable-key --key-id " + key +
-				")",
+			fakekms.Disabled:               "it is disabled; enable it (aws kms enable-key" + id,
 			fakekms.PendingDeletion:        "it will be deleted on DATE; " + cancel,
 			fakekms.PendingReplicaDeletion: "it will be deleted after its replica keys; " + cancel,
 			fakekms.PendingImport:          "it has no key material",

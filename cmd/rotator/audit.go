@@ -111,6 +111,9 @@ func look(
 	defer release()
 	found := &exceptions{}
 	if list != "" {
+		if err := c.notOutput(list); err != nil {
+			return nil, err
+		}
 		file, err := openExceptions(list, tablesOf(job), c.secrets)
 		if err != nil {
 			return nil, err

@@ -161,7 +161,7 @@ func (s awsSettings) unavailableCredentials(
 	}
 	failed.Cause = s.cause(err, sources)
 	if last != nil {
-		failed.Cause += "; the last ones, access key " + last.AccessKeyID
+		failed.Cause += "; the last ones, access key " + printableKeyID(last.AccessKeyID)
 		if last.CanExpire {
 			failed.Cause += ", were valid until " + last.Expires.UTC().Format(time.RFC3339)
 		} else {
@@ -218,7 +218,10 @@ func (s awsSettings) cause(err error, sources []aws.CredentialSource) string {
 	case strings.Contains(err.Error(), "failed to retrieve jwt"):
 		return "the web identity token file " + s.webIdentityFile() + " cannot be read" +
 			fileState(s.webIdentityFile())
-	case has(aws.CredentialSourceHTTP):
+	case s.credentialSource() == "Environment":
+		return fmt.Sprintf("credential_source Environment of %s gives no credentials: "+
+			"AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not both set", profile)
+	case s.credentialSource() == "" && has(aws.CredentialSourceHTTP):
 		return fmt.Sprintf("the endpoint of container credentials (%s) gives none: %s",
 			s.containerVariable(), lastCause(err))
 	case s.credentialSource() != "":

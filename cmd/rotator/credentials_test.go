@@ -45,6 +45,9 @@ aws_access_key_id = AKIAHALF
 [profile metadata]
 role_arn = arn:aws:iam::111122223333:role/x
 credential_source = Ec2InstanceMetadata
+[profile environment]
+role_arn = arn:aws:iam::111122223333:role/x
+credential_source = Environment
 [profile empty]
 region = us-east-1
 `
@@ -84,6 +87,9 @@ func credentialCases(home string) []credentialCase {
 			[]string{"AWS_WEB_IDENTITY_TOKEN_FILE is set, but AWS_ROLE_ARN is not"}, 0},
 		{"metadata service named", profile("metadata"),
 			[]string{`credential_source Ec2InstanceMetadata of profile "metadata"`}, 0},
+		{"environment named", profile("environment"), []string{`credential_source Environment ` +
+			`of profile "environment" (AWS_PROFILE) gives no credentials: AWS_ACCESS_KEY_ID and`},
+			0},
 		{"none", profile("empty"), []string{"no credentials found. Looked in the environment",
 			`profile "empty" of ` + file, "the container endpoint",
 			"metadata service (turned off by AWS_EC2_METADATA_DISABLED)"}, 0},
@@ -201,6 +207,12 @@ func TestRefusedCredentials(t *testing.T) {
 		{"unknown key", "", "kms:DescribeKey", refusal("UnrecognizedClientException",
 			"The security token included in the request is invalid."), "run", nil,
 			[]string{"the credentials were refused: " + key}},
+		{"interchanged", "", "kms:DescribeKey", refusal("UnrecognizedClientException",
+			"The security token included in the request is invalid."), "run",
+			[]string{"AWS_ACCESS_KEY_ID=" + secretOfExample}, []string{
+				"the credentials were refused: access key (not printed, because it has the " +
+					"form of a secret access key; check that AWS_ACCESS_KEY_ID and " +
+					"AWS_SECRET_ACCESS_KEY are not interchanged)"}},
 		{"clock", "", "kms:DescribeKey", refusal("InvalidSignatureException",
 			"Signature expired: 20260102T030405Z is now earlier than 20260102T040405Z"), "run", nil,
 			[]string{"the clock of this machine differs from that of KMS", "set the clock",
@@ -217,10 +229,17 @@ func TestRefusedCredentials(t *testing.T) {
 			w.Fault(c.operation, c.fault)
 			p := w.Command(c.command)
 			p.Env = append(p.Env, c.env...)
-			checkCause(t, p.Begin(t).End(t), exitAccess, false, c.want...)
+			r := p.Begin(t).End(t)
+			checkCause(t, r, exitAccess, false, c.want...)
+			if strings.Contains(r.Log, secretOfExample) {
+				t.Errorf("the secret is printed: %s", r)
+			}
 		})
 	}
 }
+
+// secretOfExample has the form of a secret access key.
+const secretOfExample = "wJalrXUtnFEMIaK7MDENGabPxRfiCYEXAMPLEKEY"
 
 // TestClockOff: a clock that the SDK does not correct is named with its difference.
 func TestClockOff(t *testing.T) {

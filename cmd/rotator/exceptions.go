@@ -89,6 +89,29 @@ func openExceptions(
 	return e, nil
 }
 
+// notOutput refuses a file that is also stdout or stderr: the list replaces the file, so that
+// the output would be lost.
+func (s streams) notOutput(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil // openExceptions reports it
+	}
+	for name, output := range map[string]io.Writer{
+		"stdout": s.result.w, "stderr": s.screen.direct,
+	} {
+		file, ok := output.(*os.File)
+		if !ok {
+			continue
+		}
+		if open, err := file.Stat(); err == nil && info.Mode().IsRegular() &&
+			os.SameFile(info, open) {
+			return usagef("--exceptions %s: %s is written to this file too; name another file",
+				path, name)
+		}
+	}
+	return nil
+}
+
 // ownedPath follows symbolic links, and refuses a file that is not a list of
 // exceptions.
 func ownedPath(path string) (string, error) {

@@ -63,11 +63,24 @@ func (i *identity) cause(err error) string {
 		return "the credentials were refused: " + what
 	case expired(code):
 		return fmt.Sprintf("the credentials have expired%s: access key %s%s. %s (%s)", c.when(),
-			c.accessKey, c.from(), c.remedy(), what)
+			printableKeyID(c.accessKey), c.from(), c.remedy(), what)
 	}
 	return fmt.Sprintf("the credentials were refused: access key %s%s. Check that they are the "+
-		"right ones, and that the endpoint is (%s)", c.accessKey, c.from(), what)
+		"right ones, and that the endpoint is (%s)", printableKeyID(c.accessKey), c.from(), what)
 }
+
+// printableKeyID returns the id of an access key, or what to check if it can be a secret
+// access key: those have 40 characters, and / and + are among them.
+func printableKeyID(id string) string {
+	if len(id) == secretKeyLength || strings.ContainsAny(id, "/+=") {
+		return "(not printed, because it has the form of a secret access key; check that " +
+			"AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not interchanged)"
+	}
+	return id
+}
+
+// secretKeyLength is the length of a secret access key.
+const secretKeyLength = 40
 
 // when returns the time of expiry.
 func (c refusedCredentials) when() string {

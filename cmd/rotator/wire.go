@@ -148,7 +148,8 @@ func (w *wiring) wireKMS(ctx context.Context, base aws.Config) error {
 	client, reEncrypt := w.kmsClient(cfg)
 	request := rotate.KeyRequest{Destination: w.job.Destination.Key, DestinationAlgorithm: w.job.Destination.Algorithm,
 		Sources: w.job.Source.Keys, SourceAlgorithm: w.job.Source.Algorithm, Any: w.job.Source.Any,
-		GrantTokens: w.job.KMS.GrantTokens, Mode: rotate.Mode(w.job.Mode), ReadOnly: w.readOnly}
+		GrantTokens: w.job.KMS.GrantTokens, Mode: rotate.Mode(w.job.Mode), ReadOnly: w.readOnly,
+		ChangesContext: w.job.ChangesContext() != ""}
 	err := w.patiently(ctx, "KMS", func(ctx context.Context) (err error) {
 		w.keys, err = rotate.ResolveKeys(ctx, client, request)
 		return err

@@ -118,8 +118,34 @@ func (b *binder) bindStruct(node *yaml.Node, into reflect.Value, field string) {
 		}
 		name := join(field, p.key)
 		b.mark(name, p.keyNode, p.value)
-		b.bind(p.value, into.Field(i), name)
+		if !b.noChoice(p.value, name, choices(into.Type().Field(i))) {
+			b.bind(p.value, into.Field(i), name)
+		}
 	}
+}
+
+// choices returns the values that a field of a struct can have, or nil if it can have any.
+func choices(field reflect.StructField) (values []string) {
+	for rule := range strings.SplitSeq(field.Tag.Get("jsonschema"), ",") {
+		if value, ok := strings.CutPrefix(rule, "enum="); ok {
+			values = append(values, value)
+		}
+	}
+	return values
+}
+
+// noChoice refuses a bool or a number in a field with a list of choices. No choice is one
+// in quotes.
+func (b *binder) noChoice(node *yaml.Node, field string, choices []string) bool {
+	if len(choices) == 0 || node.Kind != yaml.ScalarNode {
+		return false
+	}
+	switch scalarOf(node) {
+	case boolean, whole, fraction, number:
+		b.refuse(node, field, node.Value+" is not one of "+strings.Join(choices, ", "))
+		return true
+	}
+	return false
 }
 
 func (b *binder) bindList(node *yaml.Node, into reflect.Value, field string) {

@@ -99,8 +99,22 @@ func (c *checker) ofOneKey() {
 		c.add("source.algorithm", fmt.Sprintf("mode: %s is for symmetric keys: an asymmetric key has "+
 			"neither newer key material nor an encryption context", mode))
 	}
+	changed := c.job.ChangesContext()
+	switch {
+	case mode == ModeRefresh && changed != "":
+		c.add(changed, "mode: refresh keeps the encryption context; remove this, or use mode: "+
+			"context, which also moves to the newest key material")
+	case mode == ModeContext && changed == "":
+		c.add("mode", "no destination_context differs from its context; write destination_context "+
+			"where the encryption context is to change, or mode: refresh")
+	}
+}
+
+// ChangesContext returns the last field that asks for another encryption context than the
+// one that ciphertexts have, or "".
+func (j *Job) ChangesContext() string {
 	changed := ""
-	for i, target := range c.job.Targets {
+	for i, target := range j.Targets {
 		field := element("targets", i)
 		if differs(target.Context, target.DestinationContext, target.ContextFile != nil) {
 			changed = field + ".destination_context"
@@ -111,14 +125,7 @@ func (c *checker) ofOneKey() {
 			}
 		}
 	}
-	switch {
-	case mode == ModeRefresh && changed != "":
-		c.add(changed, "mode: refresh keeps the encryption context; remove this, or use mode: "+
-			"context, which also moves to the newest key material")
-	case mode == ModeContext && changed == "":
-		c.add("mode", "no destination_context differs from its context; write destination_context "+
-			"where the encryption context is to change, or mode: refresh")
-	}
+	return changed
 }
 
 // differs reports whether a destination_context asks for another context. Listed is true

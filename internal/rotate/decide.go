@@ -23,6 +23,8 @@ type Keys struct {
 	Any bool
 	// Mode is what the job does; "" is ModeMove.
 	Mode Mode
+	// ChangesContext reports whether slots get another encryption context.
+	ChangesContext bool
 }
 
 // Mode is what a job does.

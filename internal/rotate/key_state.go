@@ -3,6 +3,7 @@ package rotate
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -20,9 +21,15 @@ type Unusable struct {
 // stateOf returns why a key cannot be used, or the zero Unusable.
 func stateOf(meta *types.KeyMetadata) Unusable {
 	arn := aws.ToString(meta.Arn)
-	enable := "enable it (aws kms enable-key --key-id " + arn + ")"
-	cancel := "cancel the deletion (aws kms cancel-key-deletion --key-id " + arn +
+	enable := "enable it (" + keyCommand("enable-key", arn) + ")"
+	cancel := "cancel the deletion (" + keyCommand("cancel-key-deletion", arn) +
 		"), which leaves the key disabled, and then " + enable
+	importing := "import the same key material again (" +
+		keyCommand("get-parameters-for-import", arn) + ", then aws kms import-key-material)"
+	if meta.Origin == types.OriginTypeExternal {
+		cancel += "; if its imported key material was deleted or has expired, " + importing +
+			" instead of enabling it"
+	}
 	u := Unusable{State: string(meta.KeyState)}
 	switch meta.KeyState {
 	case types.KeyStateEnabled:
@@ -36,11 +43,10 @@ func stateOf(meta *types.KeyMetadata) Unusable {
 	case types.KeyStatePendingImport:
 		u.Why = "it has no key material: the imported material was deleted, has expired, or was " +
 			"never imported"
-		u.Remedy = "import the same key material again (aws kms import-key-material --key-id " +
-			arn + ")"
+		u.Remedy = importing
 	case types.KeyStateUnavailable:
 		u.Why = "its key store" + keyStore(meta) + " is disconnected or does not respond"
-		u.Remedy = "connect the key store (aws kms connect-custom-key-store)"
+		u.Remedy = "connect the key store (" + keyStoreCommand(meta) + ")"
 	case types.KeyStateCreating, types.KeyStateUpdating:
 		u.Why = "its state is " + u.State
 		u.Remedy = "wait until its state is Enabled"
@@ -49,6 +55,29 @@ func stateOf(meta *types.KeyMetadata) Unusable {
 		u.Remedy = "make its state Enabled"
 	}
 	return u
+}
+
+// keyCommand returns a command of the AWS CLI for a key. The CLI does not take the Region
+// from an ARN.
+func keyCommand(operation, arn string) string {
+	return inRegion(operation, arn) + " --key-id " + arn
+}
+
+// keyStoreCommand returns the command that connects the key store of a key.
+func keyStoreCommand(meta *types.KeyMetadata) string {
+	text := inRegion("connect-custom-key-store", aws.ToString(meta.Arn))
+	if meta.CustomKeyStoreId != nil {
+		text += " --custom-key-store-id " + *meta.CustomKeyStoreId
+	}
+	return text
+}
+
+func inRegion(operation, arn string) string {
+	text := "aws kms " + operation
+	if parts := strings.Split(arn, ":"); len(parts) > 3 && parts[3] != "" {
+		text += " --region " + parts[3]
+	}
+	return text
 }
 
 func deletionDate(meta *types.KeyMetadata) string {

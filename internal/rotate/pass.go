@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"rotator/internal/checkpoint"
@@ -140,34 +141,69 @@ func replacePass(
 	return next, err
 }
 
-// SameKeys refuses to go on with a pass when a name of the job file stands for
-// another key than when the pass began: a *StopError of kind StopJob.
+// SameKeys refuses to go on with a pass when names of the job file stand for
+// other keys than when the pass began: a *StopError of kind StopJob.
 func SameKeys(pass checkpoint.Pass, keys Keys) error {
 	was := append([]checkpoint.Key{pass.Destination}, pass.Sources...)
 	is := append([]Key{keys.Destination}, keys.Sources...)
+	var moved []string
+	var left []checkpoint.Key // keys that no name of the job file stands for any more
 	for i := range min(len(was), len(is)) {
-		if was[i].ARN != is[i].ARN {
-			return &StopError{Kind: StopJob, What: fmt.Sprintf(
-				"%s was %s when pass %d began and is %s now; point it back to go on with pass "+
-					"%d, or %s", is[i].Given, was[i].ARN, pass.Number, is[i].ARN, pass.Number,
-				newPassAdvice(pass, was[i].ARN))}
+		if was[i].ARN == is[i].ARN {
+			continue
+		}
+		text := fmt.Sprintf("%s was %s when pass %d began and is %s now", is[i].Given,
+			was[i].ARN, pass.Number, is[i].ARN)
+		if slices.Contains(moved, text) {
+			continue // with one key, it is both source and destination
+		}
+		moved = append(moved, text)
+		if !slices.ContainsFunc(is, func(k Key) bool { return k.ARN == was[i].ARN }) {
+			left = append(left, was[i])
 		}
 	}
-	return nil
+	if len(moved) == 0 {
+		return nil
+	}
+	back := "point it back"
+	if len(moved) > 1 {
+		back = "point them back"
+	}
+	return &StopError{Kind: StopJob, What: fmt.Sprintf("%s; %s to go on with pass %d, or %s",
+		strings.Join(moved, ", and "), back, pass.Number, newPassAdvice(pass, keys, left))}
 }
 
-// newPassAdvice is how to begin a new pass after a name of a key was pointed at another
-// key. was is the key at the beginning of pass.
-func newPassAdvice(pass checkpoint.Pass, was string) string {
+// newPassAdvice is how to begin a new pass after names of keys were pointed at other
+// keys. left are the keys of pass that no name stands for any more.
+func newPassAdvice(pass checkpoint.Pass, keys Keys, left []checkpoint.Key) string {
 	command := "rotator run --restart"
 	if pass.Status == checkpoint.Finished {
 		command = "rotator run"
 	}
 	advice := fmt.Sprintf("begin a new pass with %s, which keeps the records of pass %d",
 		command, pass.Number)
-	if mode := Mode(pass.Mode); mode != ModeRefresh && mode != ModeContext {
+	if keys.Mode == ModeRefresh || keys.Mode == ModeContext {
+		return advice
+	}
+	var listed, apart []string
+	for _, key := range left {
+		moved := key.ARN == pass.Destination.ARN // under it are ciphertexts that the pass moved
+		other := key.Algorithm != "" && key.Algorithm != keys.SourceAlgorithm
+		switch {
+		case moved && (other || keys.ChangesContext):
+			apart = append(apart, key.ARN)
+		case !keys.Any:
+			listed = append(listed, key.ARN)
+		}
+	}
+	if len(listed) > 0 {
 		advice = fmt.Sprintf("add %s to source.keys, because ciphertexts are under it, and %s",
-			was, advice)
+			strings.Join(listed, " and "), advice)
+	}
+	if len(apart) > 0 {
+		advice += fmt.Sprintf("; move the ciphertexts under %s with a job of its own, since they "+
+			"have the algorithm and the destination_context of pass %d",
+			strings.Join(apart, " and "), pass.Number)
 	}
 	return advice
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
@@ -22,6 +23,8 @@ type KeyRequest struct {
 	GrantTokens []string
 	// ReadOnly allows source keys that cannot be used, for a read-only pass.
 	ReadOnly bool
+	// ChangesContext reports whether slots get another encryption context.
+	ChangesContext bool
 }
 
 // ResolveKeys turns the names of a job's keys into ARNs, once, and refuses
@@ -41,6 +44,7 @@ func ResolveKeys(ctx context.Context, client *kms.Client, request KeyRequest) (K
 		Any:             request.Any,
 		SourceAlgorithm: request.SourceAlgorithm,
 		Mode:            cmp.Or(request.Mode, ModeMove),
+		ChangesContext:  request.ChangesContext,
 	}
 	if keys.SourceAlgorithm == "" {
 		keys.SourceAlgorithm = Symmetric
@@ -54,7 +58,8 @@ func ResolveKeys(ctx context.Context, client *kms.Client, request KeyRequest) (K
 			return Keys{}, err
 		}
 		if slices.ContainsFunc(keys.Sources, func(k Key) bool { return k.ARN == source.ARN }) {
-			return Keys{}, &KeyError{Given: given, Wrong: true, Detail: fmt.Sprintf("it is %s, which source.keys names already; take one of them out", source.ARN)}
+			return Keys{}, &KeyError{Given: given, Wrong: true, Detail: fmt.Sprintf("it is %s, which source.keys names already; take one of them out%s",
+				source.ARN, aliasAdvice(given))}
 		}
 		keys.Sources = append(keys.Sources, source)
 	}
@@ -97,7 +102,20 @@ func (k Keys) sameKey(i int) error {
 			"file to move to the newest material of the key, or mode: context to change the " +
 			"encryption context"
 	}
+	e.Detail += aliasAdvice(k.Sources[i].Given, k.Destination.Given)
 	return e
+}
+
+// aliasAdvice returns what to do if names of keys stand for one key because an alias was
+// pointed at it, or "" if no name is an alias.
+func aliasAdvice(names ...string) string {
+	for _, name := range names {
+		if strings.HasPrefix(name, "alias/") || strings.Contains(name, ":alias/") {
+			return fmt.Sprintf("; if %s named another key before, replace it by the ARN of that "+
+				"key, because ciphertexts can still be under it", name)
+		}
+	}
+	return ""
 }
 
 // checkOneKey refuses source keys other than the destination key, for the modes
