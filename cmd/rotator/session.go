@@ -126,7 +126,7 @@ func (s *session) rotator(
 		Targets:      targets,
 		Keys:         s.wiring.keys,
 		KMS:          s.wiring.kms,
-		KeyState:     rotate.DescribeKeyState(s.wiring.client),
+		KeyState:     rotate.DescribeKeyState(s.wiring.client, s.job.KMS.GrantTokens),
 		Rate:         s.wiring.rate,
 		Limiter:      s.wiring.limiter,
 		Shares:       s.shares,

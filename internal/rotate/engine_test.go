@@ -318,7 +318,7 @@ func (b *bench) rotator(target rotate.Target, pass int) *rotate.Rotator {
 		Targets:   []rotate.Target{target},
 		Keys:      b.keys,
 		KMS:       asked,
-		KeyState:  rotate.DescribeKeyState(b.cloud.client),
+		KeyState:  rotate.DescribeKeyState(b.cloud.client, nil),
 		Rate:      100000,
 		Workers:   max(b.workers, 4),
 		MaxOutage: 2 * time.Second,

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/aws/smithy-go"
+
 	"rotator/internal/fakeaws/fakekms"
 	"rotator/internal/rotate"
 )
@@ -27,6 +29,11 @@ func TestGrantTokenRefused(t *testing.T) {
 	client := rotate.NewKMS(cloud.client.ReEncrypt, keys.Destination, tokens)
 	_, authorized := rotate.CheckAuthorized(t.Context(), client, rotate.NewLimiter(1000),
 		keys, false)
+	_, err = rotate.DescribeKeyState(cloud.client, tokens)(t.Context(), new)
+	if refused := (smithy.APIError)(nil); !errors.As(err, &refused) ||
+		refused.ErrorCode() != "InvalidGrantTokenException" {
+		t.Errorf("DescribeKeyState: %v", err)
+	}
 	for name, err := range map[string]error{"ResolveKeys": resolved, "KeyARN": named,
 		"FindUnusable": unusable, "CheckAuthorized": authorized} {
 		key := (*rotate.KeyError)(nil)

@@ -6,7 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 )
@@ -14,14 +13,14 @@ import (
 // KeyStateFunc returns the state of a key (API_DescribeKey, KeyState), such as "Enabled".
 type KeyStateFunc func(ctx context.Context, arn string) (state string, err error)
 
-// DescribeKeyState returns the KeyStateFunc of a client.
-func DescribeKeyState(client *kms.Client) KeyStateFunc {
+// DescribeKeyState returns the KeyStateFunc of a client that sends grant tokens.
+func DescribeKeyState(client *kms.Client, tokens []string) KeyStateFunc {
 	return func(ctx context.Context, arn string) (string, error) {
-		out, err := client.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: aws.String(arn)})
+		meta, err := describeKey(ctx, client, arn, tokens)
 		if err != nil {
 			return "", err
 		}
-		return string(out.KeyMetadata.KeyState), nil
+		return string(meta.KeyState), nil
 	}
 }
 
