@@ -46,7 +46,7 @@ func TestRunsTogetherMatrix(t *testing.T) {
 	for _, checkpoint := range []string{"dynamodb://state", "s3://state/rotator"} {
 		for _, l := range []load{
 			{bucket: 4000, rate: 400, checkpoint: checkpoint},
-			{table: 20000, rate: 2000, checkpoint: checkpoint},
+			{table: 40000, rate: 2000, checkpoint: checkpoint},
 			{table: 10000, rate: 1000, segments: 8, checkpoint: checkpoint},
 			{table: 4000, rate: 400, segments: 2, checkpoint: checkpoint},
 		} {
