@@ -8,12 +8,13 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 )
 
-// TestAlgorithmsOfKMS: a job file takes every algorithm that ReEncrypt takes, at both keys,
-// and so does the schema. A new version of the SDK can bring others.
+// TestAlgorithmsOfKMS: the job file and its schema accept every algorithm of ReEncrypt, for
+// source and destination keys. The test fails if a new version of the SDK has other
+// algorithms.
 func TestAlgorithmsOfKMS(t *testing.T) {
 	algorithms := types.EncryptionAlgorithmSpec("").Values()
 	if len(algorithms) < 4 {
-		t.Fatalf("the SDK has the algorithms %v alone", algorithms)
+		t.Fatalf("the SDK has only the algorithms %v", algorithms)
 	}
 	for _, algorithm := range algorithms {
 		text := fmt.Sprintf("job: j\nsource: { keys: [alias/old], algorithm: %[1]s }\n"+

@@ -236,7 +236,7 @@ func (b *binder) bindDuration(node *yaml.Node, into reflect.Value, field string)
 	into.SetInt(int64(d))
 }
 
-// bindShare sets a percentage, whose value is checked later.
+// bindShare sets a percentage. Its value is checked later.
 func (b *binder) bindShare(node *yaml.Node, into reflect.Value, field string) {
 	if !isText(node) {
 		b.refuse(node, field, "must be a share with a percent sign, such as 60%, not "+kind(node))
@@ -247,7 +247,7 @@ func (b *binder) bindShare(node *yaml.Node, into reflect.Value, field string) {
 	}
 }
 
-// isText reports whether a node is a scalar that text takes.
+// isText reports whether a node is a scalar that a text field accepts.
 func isText(node *yaml.Node) bool {
 	if node.Kind != yaml.ScalarNode {
 		return false
@@ -302,7 +302,7 @@ func (b *binder) bindScalar(node *yaml.Node, into reflect.Value, field string) {
 	b.refuse(node, field, fmt.Sprintf("must be %s, not %s", want, got))
 }
 
-// How a text has to change to become a number or a bool.
+// The ways in which a text must change to become a number or a bool.
 const (
 	noQuotes     = " without quotes"
 	noUnit       = " with no unit"
@@ -315,8 +315,8 @@ var withUnit = regexp.MustCompile(`^[$~<>=]?[0-9]+([.][0-9]+)?[ /%A-Za-z]{1,20}$
 // separated matches a number with separators between its digits.
 var separated = regexp.MustCompile(`^[0-9]{1,3}([,'_ ][0-9]{3})+$`)
 
-// adviceOn returns how a text has to change to become a number or a bool, or ""
-// if it is none.
+// adviceOn returns how a text must change to become a number or a bool. It returns
+// "" if the text contains neither.
 func adviceOn(node *yaml.Node, into reflect.Kind) string {
 	bare := *node
 	bare.Style = 0

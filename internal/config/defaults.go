@@ -79,8 +79,8 @@ func setDefault[T any](j *Job, field string, value *T, preset T) {
 	}
 }
 
-// autoSegments returns the number of segments that auto stands for. A run reads several
-// segments at once. Others can only take part if there are more.
+// autoSegments returns the number of segments that auto stands for. One run reads several
+// segments at the same time, so several runs need more segments.
 func (j *Job) autoSegments() Segments {
 	if strings.HasPrefix(j.Checkpoint, fileScheme) {
 		return AutoSegments

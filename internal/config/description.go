@@ -30,7 +30,7 @@ func description(name string) string {
 	case "Job.MaxOutage":
 		return "How long a service may stay unavailable before the run stops, to be resumed later: a number and a unit, such as 90s, 10m or 1h. Default 10m."
 	case "Job.StopAfter":
-		return "When a run stops because the job file seems wrong: if this number of first slots of an entry of slots all come to the same for a reason that a wrong context, format or key gives, and no slot of the entry had a success. 0 is never. Default 50."
+		return "Number of slots after which a run stops because the job file seems wrong. A run stops if the first slots of an entry of slots all have the same outcome, for the same reason, and a wrong context, format or key can cause this reason. 0 turns this off. Default 50."
 	case "Job.Accept":
 		return "Known exceptions: slots in the ledger that are counted and listed as accepted and do not make a command exit with 3. They do not change the verdict on a key. Default: none."
 	case "Destination":
@@ -86,7 +86,7 @@ func description(name string) string {
 	case "Target.MayBeEmpty":
 		return "Whether the target may hold no ciphertext. If false, a target in which no ciphertext was found is not proven. Default false."
 	case "Target.StopAfter":
-		return "As stop_after of the job, for this target. Default: that of the job."
+		return "Like stop_after of the job, for this target. Default: the value of the job."
 	case "Target.Search":
 		return "Where to search for ciphertexts that no slot names: read, in everything that is read anyway; or all, also in attributes and bodies that the format does not need. Default read."
 	case "ContextFile":
@@ -100,13 +100,13 @@ func description(name string) string {
 	case "DynamoDB.Table":
 		return "Name or ARN of the table. Required."
 	case "DynamoDB.Segments":
-		return "Number of segments of the parallel scan, 1 to 1,000,000, or auto: 8, and 64 if the checkpoint is in a table or a bucket, so that several runs can share them. Frozen when a pass begins. Default auto."
+		return "Number of segments of the parallel scan, 1 to 1,000,000, or auto. auto means 8, or 64 if the checkpoint is in a table or a bucket, so that several runs can share them. The number cannot change during a pass. Default auto."
 	case "DynamoDB.ReadCapacity":
 		return "Most read capacity units per second. Default: no limit."
 	case "DynamoDB.WriteCapacity":
 		return "Most write capacity units per second. Default: no limit."
 	case "DynamoDB.BatchWrites":
-		return "Whether to update up to 25 items with one BatchExecuteStatement request: auto, if a probe shows that the server checks the conditions of such updates; or never, to send one UpdateItem request for each item. Default auto."
+		return "Whether to update up to 25 items with one BatchExecuteStatement request. With auto, batches are sent if a probe shows that the server checks the conditions of such updates. With never, one UpdateItem request is sent for each item. Default auto."
 	case "DynamoDB.Region":
 		return "Region of the table. Default: that of the AWS configuration."
 	case "DynamoDB.Endpoint":
@@ -160,9 +160,9 @@ func description(name string) string {
 	case "Slot.Context":
 		return "Encryption context under which the ciphertext stands. A value is a constant or takes ${...} from the item. Default: none."
 	case "Slot.DestinationContext":
-		return "Encryption context under which it shall stand afterwards; {} means none. Default: the same as context, and none under an asymmetric key."
+		return "Encryption context under which it shall stand afterwards; {} means none. Default: the same as context, or none under an asymmetric key."
 	case "Slot.StopAfter":
-		return "As stop_after of the job, for this slot. Default: that of the target."
+		return "Like stop_after of the job, for this slot. Default: the value of the target."
 	case "Slot.MayBeEmpty":
 		return "Whether all items may lack this slot. If false, a slot for which no ciphertext was found is not proven. Default false."
 	case "Accept":

@@ -25,8 +25,8 @@ const (
 	DefaultLease      = Duration(30 * time.Second)
 	MinLease          = Duration(time.Second)
 	DefaultMtime      = MtimeUpdate
-	// DefaultStopAfter is small against any target. If 9 of 10 slots failed for good
-	// reasons, the first 50 all would with a chance of 1 in 200.
+	// DefaultStopAfter is small compared with any target. If 9 of 10 slots fail although
+	// the job file is right, the probability that the first 50 slots all fail is 1 in 200.
 	DefaultStopAfter = 50
 	DefaultSearch    = SearchRead
 	DefaultMode      = ModeMove
@@ -101,9 +101,9 @@ type Job struct {
 	// How long a service may stay unavailable before the run stops, to be
 	// resumed later: a number and a unit, such as 90s, 10m or 1h. Default 10m.
 	MaxOutage Duration `yaml:"max_outage" jsonschema:"default=10m"`
-	// When a run stops because the job file seems wrong: if this number of first slots of
-	// an entry of slots all come to the same for a reason that a wrong context, format or
-	// key gives, and no slot of the entry had a success. 0 is never. Default 50.
+	// Number of slots after which a run stops because the job file seems wrong. A run stops
+	// if the first slots of an entry of slots all have the same outcome, for the same reason,
+	// and a wrong context, format or key can cause this reason. 0 turns this off. Default 50.
 	StopAfter int `yaml:"stop_after" jsonschema:"minimum=0,default=50"`
 	// Known exceptions: slots in the ledger that are counted and listed as
 	// accepted and do not make a command exit with 3. They do not change the
@@ -209,7 +209,7 @@ type Target struct {
 	// Whether the target may hold no ciphertext. If false, a target in which no
 	// ciphertext was found is not proven. Default false.
 	MayBeEmpty bool `yaml:"may_be_empty" jsonschema:"default=false"`
-	// As stop_after of the job, for this target. Default: that of the job.
+	// Like stop_after of the job, for this target. Default: the value of the job.
 	StopAfter int `yaml:"stop_after" jsonschema:"minimum=0"`
 	// Where to search for ciphertexts that no slot names: read, in everything that
 	// is read anyway; or all, also in attributes and bodies that the format does
@@ -248,9 +248,9 @@ type Segments int
 // The numbers of segments that auto stands for.
 const (
 	AutoSegments       Segments = 8
-	AutoSharedSegments Segments = 64 // if several runs may share the pass
+	AutoSharedSegments Segments = 64 // if several runs can share the pass
 
-	segmentsAuto Segments = math.MinInt // auto, before its number is known
+	segmentsAuto Segments = math.MinInt // auto, before it is replaced by a number
 	mostSegments Segments = 1_000_000
 	autoWord              = "auto"
 )
@@ -259,17 +259,18 @@ const (
 type DynamoDB struct {
 	// Name or ARN of the table. Required.
 	Table string `yaml:"table" jsonschema:"required,minLength=1"`
-	// Number of segments of the parallel scan, 1 to 1,000,000, or auto: 8, and 64
-	// if the checkpoint is in a table or a bucket, so that several runs can share
-	// them. Frozen when a pass begins. Default auto.
+	// Number of segments of the parallel scan, 1 to 1,000,000, or auto. auto means 8, or
+	// 64 if the checkpoint is in a table or a bucket, so that several runs can share
+	// them. The number cannot change during a pass. Default auto.
 	Segments Segments `yaml:"segments"`
 	// Most read capacity units per second. Default: no limit.
 	ReadCapacity float64 `yaml:"read_capacity" jsonschema:"exclusiveMinimum=0"`
 	// Most write capacity units per second. Default: no limit.
 	WriteCapacity float64 `yaml:"write_capacity" jsonschema:"exclusiveMinimum=0"`
-	// Whether to update up to 25 items with one BatchExecuteStatement request: auto,
-	// if a probe shows that the server checks the conditions of such updates; or
-	// never, to send one UpdateItem request for each item. Default auto.
+	// Whether to update up to 25 items with one BatchExecuteStatement request. With
+	// auto, batches are sent if a probe shows that the server checks the conditions of
+	// such updates. With never, one UpdateItem request is sent for each item. Default
+	// auto.
 	BatchWrites string `yaml:"batch_writes" jsonschema:"enum=auto,enum=never,default=auto"`
 	// Region of the table. Default: that of the AWS configuration.
 	Region string `yaml:"region"`
@@ -354,10 +355,9 @@ type Slot struct {
 	// constant or takes ${...} from the item. Default: none.
 	Context map[string]string `yaml:"context"`
 	// Encryption context under which it shall stand afterwards; {} means none.
-	// Default: the same as context, and none under an
-	// asymmetric key.
+	// Default: the same as context, or none under an asymmetric key.
 	DestinationContext map[string]string `yaml:"destination_context"`
-	// As stop_after of the job, for this slot. Default: that of the target.
+	// Like stop_after of the job, for this slot. Default: the value of the target.
 	StopAfter int `yaml:"stop_after" json:"-" jsonschema:"minimum=0"`
 	// Whether all items may lack this slot. If false, a slot for which no
 	// ciphertext was found is not proven. Default false.

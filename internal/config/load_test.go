@@ -142,13 +142,17 @@ workers: 1
 	}
 }
 
-// TestSegments: auto, which is the default, stands for more segments if several runs can
-// share the pass.
+// TestSegments: auto is the default, and stands for more segments if several runs can share
+// the pass.
 func TestSegments(t *testing.T) {
 	for place, want := range map[string]Segments{
 		"file:state.db": 8, "dynamodb://state": 64, "s3://bucket/prefix": 64,
 	} {
-		for written, want := range map[string]Segments{"": want, ", segments: auto": want, ", segments: 12": 12} {
+		for written, want := range map[string]Segments{
+			"":                 want,
+			", segments: auto": want,
+			", segments: 12":   12,
+		} {
 			text := strings.Replace(minimal, "table: customers", "table: customers"+written, 1)
 			job := load(t, "checkpoint: "+place+"\n"+text)
 			if got := job.Targets[0].DynamoDB.Segments; got != want {
@@ -292,8 +296,8 @@ func TestGrantTokensAreNeverPrinted(t *testing.T) {
 	}
 }
 
-// TestStopAfters: a slot has the stop_after of its target, and the target that of the job,
-// unless they state their own. 0 is a value.
+// TestStopAfters: without stop_after, a slot has the value of its target, and a target has
+// the value of the job. 0 counts as a value.
 func TestStopAfters(t *testing.T) {
 	job := load(t, `job: x
 destination: {key: alias/new}

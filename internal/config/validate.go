@@ -259,7 +259,7 @@ func (c *checker) limits() {
 
 func (c *checker) stopAfter(field string, slots int) {
 	if c.job.source.written(field) && slots < 0 {
-		c.add(field, "must be a number of slots; 0 is never")
+		c.add(field, "must be a number of slots, or 0 to turn the early stop off")
 	}
 }
 
@@ -483,7 +483,7 @@ func (c *checker) slots(field string, t *Target) {
 	}
 }
 
-// contexts refuses what KMS would: an asymmetric key takes no encryption context
+// contexts refuses what KMS would refuse: an asymmetric key has no encryption context
 // (API_ReEncrypt).
 func (c *checker) contexts(field string, context, destination map[string]string) {
 	for _, name := range slices.Sorted(maps.Keys(context)) {

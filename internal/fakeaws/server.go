@@ -30,8 +30,8 @@ type Config struct {
 	Region  string // default us-east-1
 	Account string // owner of everything, 12 digits; default 111122223333
 	Address string // host:port to listen on; default 127.0.0.1:0, a free port
-	// SM2 makes the key pairs of SM2 keys (package fakesm2), in a China Region. Nil
-	// means that there are none.
+	// SM2 creates the key pairs of SM2 keys (package fakesm2), in a China Region. If it is
+	// nil, there are no SM2 keys.
 	SM2 func() (fakekms.SM2Key, error)
 	// Seed feeds the draws of faults that hit only a share of the requests.
 	Seed uint64

@@ -48,7 +48,7 @@ func KMSCases(cfg aws.Config) (list []Case) {
 	return list
 }
 
-// partition is the part of the ARNs of a Region that names where it is.
+// partition returns the partition in the ARNs of a Region, such as aws-cn.
 func partition(region string) string {
 	if strings.HasPrefix(region, "cn-") {
 		return "aws-cn"
@@ -89,7 +89,7 @@ func (p *kmsProbe) want(code string, err error) {
 	}
 }
 
-// arn is the ARN of what an account has in the Region: "alias/name".
+// arn returns the ARN of a resource of an account in the Region, such as "alias/name".
 func (p *kmsProbe) arn(account *string, resource string) string {
 	return "arn:" + partition(p.region) + ":kms:" + p.region + ":" + aws.ToString(account) + ":" +
 		resource

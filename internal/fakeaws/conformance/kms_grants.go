@@ -18,7 +18,7 @@ func kmsGrantCases() []kmsCase {
 	}
 }
 
-// grant makes a grant to re-encrypt from a key.
+// grant creates a grant to re-encrypt from a key.
 func (p *kmsProbe) grant(k *types.KeyMetadata) *kms.CreateGrantOutput {
 	p.Helper()
 	out, err := p.CreateGrant(p.ctx, &kms.CreateGrantInput{KeyId: k.Arn,
@@ -29,13 +29,13 @@ func (p *kmsProbe) grant(k *types.KeyMetadata) *kms.CreateGrantOutput {
 	return out
 }
 
-// grantee is the account of a key, which is a principal.
+// grantee returns the account of a key as a principal.
 func (p *kmsProbe) grantee(k *types.KeyMetadata) *string {
 	return aws.String("arn:" + partition(p.region) + ":iam::" + *k.AWSAccountId + ":root")
 }
 
-// API_CreateGrant, API_ListGrants, API_RevokeGrant. A grant may take minutes to be in
-// the list ("Grants and eventual consistency"), so a missing one says nothing.
+// API_CreateGrant, API_ListGrants, API_RevokeGrant. A new grant can be missing in the list
+// for minutes ("Grants and eventual consistency"), so a missing grant is not an error.
 func kmsGrant(p *kmsProbe) {
 	k := p.key()
 	made := p.grant(k)

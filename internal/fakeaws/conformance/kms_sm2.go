@@ -58,7 +58,7 @@ func kmsEncryptSM2(p *kmsProbe) {
 		rest, err := asn1.Unmarshal(blob, &parts)
 		if err != nil || len(rest) > 0 || len(parts.Hash) != 32 ||
 			len(parts.Text) != len(plaintext) {
-			p.Errorf("a ciphertext of %d bytes is no DER of SM2: %v", len(plaintext), err)
+			p.Errorf("the ciphertext of %d bytes is not SM2 in DER: %v", len(plaintext), err)
 		}
 		got := p.decrypts(plaintext, &kms.DecryptInput{CiphertextBlob: blob, KeyId: k.KeyId,
 			EncryptionAlgorithm: sm2pke})
@@ -104,7 +104,7 @@ func kmsReEncryptSM2(p *kmsProbe) {
 	}
 }
 
-// moves fails the test unless a blob moves from a key of one kind to one of another.
+// moves checks that ReEncrypt moves a blob from a key of one kind to a key of another kind.
 func (p *kmsProbe) moves(from, to kmsKind) {
 	p.Helper()
 	source, destination := p.keyOf(from.spec), p.keyOf(to.spec)

@@ -87,7 +87,7 @@ func (s *Service) cool(t *table, key item) error {
 const target = "DynamoDB_20120810."
 
 // IsHealth reports whether a request is a health check, which is not signed and has no
-// target. S3 in path style has requests of the same form: signed ones list the buckets.
+// target. The ListBuckets request of S3 has the same form, but is signed.
 func IsHealth(r *http.Request) bool {
 	return r.Method == http.MethodGet && r.URL.Path == "/" && r.URL.RawQuery == "" &&
 		r.Header.Get("Authorization") == ""

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// call sends one request to a service, and decodes its answer into out unless out is nil.
+// call sends one request to a service and decodes the response into out, unless out is nil.
 func call(t *testing.T, s *Service, operation, body string, out any) error {
 	t.Helper()
 	result, err := s.operations()[operation](request{body: []byte(body)})
@@ -21,7 +21,7 @@ func call(t *testing.T, s *Service, operation, body string, out any) error {
 	return json.Unmarshal(text, out)
 }
 
-// described is what DescribeTable says of the table.
+// described returns the number of items and the size that DescribeTable reports.
 func described(t *testing.T, s *Service) (items, size int) {
 	t.Helper()
 	var out struct {
@@ -44,8 +44,8 @@ func newSized(t *testing.T) *Service {
 	return s
 }
 
-// After each kind of write, done or refused, the size of a table is the sum of the sizes
-// of its items.
+// TestTableSizeIsTheSumOfItsItems: after each kind of write, successful or refused, the size
+// of a table is the sum of the sizes of its items.
 func TestTableSizeIsTheSumOfItsItems(t *testing.T) {
 	s := newSized(t)
 	for _, c := range []struct{ operation, body string }{
@@ -86,13 +86,14 @@ func TestTableSizeIsTheSumOfItsItems(t *testing.T) {
 	}
 }
 
-// DescribeTable takes no longer for a table of many items than for one of few.
+// TestDescribeTableDoesNotReadTheItems: DescribeTable takes as long for a table of many items
+// as for an empty one.
 func TestDescribeTableDoesNotReadTheItems(t *testing.T) {
 	const items, attributes, calls = 2000, 400, 20
 	s := newSized(t)
 	fastest := func() time.Duration {
 		best := time.Hour
-		for range calls { // the fastest of several: others use the processor too
+		for range calls { // the fastest of several calls, because the machine has other load
 			began := time.Now()
 			described(t, s)
 			best = min(best, time.Since(began))

@@ -30,7 +30,7 @@ type row struct {
 	hash uint64
 	id   string // canonical text of the key
 	item item
-	size int // of item
+	size int // size of item in bytes
 }
 
 type keyElement struct{ AttributeName, KeyType string }

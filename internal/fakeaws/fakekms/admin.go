@@ -48,7 +48,9 @@ func (s *Service) createKey(r request, in createKeyInput) (any, error) {
 	}
 	switch {
 	case !s.makes(in.KeySpec) || (in.Origin != "" && in.Origin != "AWS_KMS"):
-		return nil, fail("UnsupportedOperationException", "the fake KMS makes keys of SYMMETRIC_DEFAULT, RSA_2048, RSA_3072 and RSA_4096 with origin AWS_KMS, and of SM2 in China Regions")
+		return nil, fail("UnsupportedOperationException", "the fake KMS has keys of "+
+			"SYMMETRIC_DEFAULT, RSA_2048, RSA_3072 and RSA_4096 with origin AWS_KMS, and of "+
+			"SM2 in China Regions")
 	case in.KeyUsage == "":
 		return nil, fail("ValidationException", "an asymmetric key needs a key usage")
 	case in.KeyUsage != encryptDecrypt && (in.KeyUsage != signVerify || in.KeySpec == Symmetric):

@@ -10,8 +10,7 @@ import (
 	"time"
 )
 
-// grant is a permission beside the policy (API_CreateGrant). It is immutable, but for
-// what stands below the blank line.
+// grant is a permission in addition to the policy (API_CreateGrant). Only visible changes.
 type grant struct {
 	id, token   string
 	key         *key
@@ -22,7 +21,7 @@ type grant struct {
 	constraints grantConstraints
 	created     time.Time
 
-	visible bool // without its token; guarded by Service.mu
+	visible bool // the grant has an effect without its token; guarded by Service.mu
 }
 
 type grantConstraints struct {
@@ -30,8 +29,8 @@ type grantConstraints struct {
 	EncryptionContextSubset map[string]string `json:",omitempty"`
 }
 
-// allow reports whether the constraints are satisfied by a call. They concern operations
-// with an encryption context only (API_GrantConstraints).
+// allow reports whether a call satisfies the constraints. They apply only to operations
+// with an encryption context (API_GrantConstraints).
 func (c grantConstraints) allow(call Call) bool {
 	management := []string{"kms:DescribeKey", "kms:GetPublicKey", "kms:CreateGrant"}
 	if slices.Contains(management, call.Action) {
@@ -49,8 +48,8 @@ func (c grantConstraints) allow(call Call) bool {
 	return true
 }
 
-// HoldGrants plays the eventual consistency of grants: a grant that is made while it is
-// on has no effect without its token until it is turned off.
+// HoldGrants simulates the eventual consistency of grants: a grant that is created while
+// HoldGrants is on has no effect without its token until HoldGrants is turned off.
 func (s *Service) HoldGrants(on bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -63,7 +62,7 @@ func (s *Service) HoldGrants(on bool) {
 }
 
 // granted reports whether a grant allows the call. It refuses tokens that KMS has not
-// issued, and those of grants that are gone.
+// issued and tokens of grants that were revoked or retired.
 func (s *Service) granted(c Call) (bool, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -83,7 +82,8 @@ func (s *Service) granted(c Call) (bool, error) {
 	}) != nil, nil
 }
 
-// grantOf returns the first grant that is asked for. s.mu is held.
+// grantOf returns the first grant for which is returns true, or nil. It must be called with
+// s.mu held.
 func (s *Service) grantOf(is func(*grant) bool) *grant {
 	if i := slices.IndexFunc(s.grants, is); i >= 0 {
 		return s.grants[i]
@@ -91,8 +91,8 @@ func (s *Service) grantOf(is func(*grant) bool) *grant {
 	return nil
 }
 
-// stands reports whether a caller is the principal of a grant: itself, or a session of
-// its role.
+// stands reports whether a caller is the grantee: the principal itself, or a session of its
+// role.
 func stands(caller, grantee string) bool {
 	if caller == grantee {
 		return true
@@ -102,7 +102,7 @@ func stands(caller, grantee string) bool {
 		accountOf(caller) == accountOf(account+":")
 }
 
-// grantOperations are those that a grant can allow on keys of the fake.
+// grantOperations returns the operations that a grant can allow on keys of the fake.
 func grantOperations() []string {
 	return []string{"CreateGrant", "Decrypt", "DescribeKey", "Encrypt", "GenerateDataKey",
 		"GenerateDataKeyWithoutPlaintext", "GetPublicKey", "ReEncryptFrom", "ReEncryptTo",
@@ -123,7 +123,7 @@ type createGrantOutput struct {
 	GrantToken string
 }
 
-// createGrant is API_CreateGrant. It never finds that a grant of the name is there.
+// createGrant is API_CreateGrant. Unlike KMS, it does not look for a grant of the same name.
 func (s *Service) createGrant(r request, in createGrantInput) (any, error) {
 	k, err := s.named(r, in.KeyID)
 	if err != nil {
@@ -184,7 +184,8 @@ type listGrantsOutput struct {
 	Truncated bool
 }
 
-// listGrants is API_ListGrants, on one page. What is held is not in the list yet.
+// listGrants is API_ListGrants, on one page. The list does not contain grants that are not
+// visible yet.
 func (s *Service) listGrants(r request, in listGrantsInput) (any, error) {
 	k, err := s.named(r, in.KeyID)
 	if err != nil {
@@ -236,7 +237,7 @@ type retireGrantInput struct {
 }
 
 // retireGrant is API_RetireGrant, for the retiring principal, and for the grantee if the
-// grant says so.
+// grant allows it.
 func (s *Service) retireGrant(r request, in retireGrantInput) (any, error) {
 	may := func(g *grant) bool {
 		return stands(r.principal, g.retiring) || stands(r.principal, g.grantee) &&

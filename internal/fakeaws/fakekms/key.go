@@ -146,7 +146,7 @@ func (s *Service) addKey(spec KeySpec, usage, description string, multiRegion bo
 	return k, nil
 }
 
-// partition returns the part of the ARNs of the Region that names where it is.
+// partition returns the partition in the ARNs of the Region, such as aws-cn.
 func (s *Service) partition() string {
 	if strings.HasPrefix(s.config.Region, "cn-") {
 		return "aws-cn"

@@ -14,8 +14,8 @@ type pair interface {
 	public() ([]byte, error)
 	// seal encrypts a plaintext of at most maxPlaintext bytes.
 	seal(a algorithm, plaintext []byte) ([]byte, error)
-	// open decrypts what seal, or a client with the public key, has made. It
-	// returns false for all other bytes.
+	// open decrypts a ciphertext that seal, or a client with the public key, has made.
+	// It returns false for all other bytes.
 	open(a algorithm, blob []byte) ([]byte, bool)
 }
 
@@ -72,7 +72,7 @@ func (p sm2Pair) public() ([]byte, error) { return p.PublicKey() }
 func (p sm2Pair) seal(_ algorithm, plaintext []byte) ([]byte, error) { return p.Encrypt(plaintext) }
 
 func (p sm2Pair) open(_ algorithm, blob []byte) ([]byte, bool) {
-	if !bytes.HasPrefix(blob, []byte{0x30}) { // the library also takes other forms
+	if !bytes.HasPrefix(blob, []byte{0x30}) { // the library also accepts other forms
 		return nil, false
 	}
 	plaintext, err := p.Decrypt(blob)

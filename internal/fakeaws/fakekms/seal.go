@@ -36,9 +36,9 @@ func (a algorithm) hash() crypto.Hash {
 // LENGTH counts the bytes of DER, which is the EncryptedData of CMS (RFC 5652
 // section 8) with AES-256-GCM (RFC 5084). KMS documents only that there is a
 // cleartext header that names the backing key and is authenticated; the rest is
-// what blobs look like. A blob under an RSA key is the bare RSA ciphertext, one under
-// an SM2 key that of GM/T 0009 in DER: a SEQUENCE of the coordinates of a point, the
-// SM3 digest, and as many bytes as the plaintext has.
+// what blobs look like. A blob under an RSA key is the bare RSA ciphertext. A blob under
+// an SM2 key is the SM2Cipher of GM/T 0009 in DER: a SEQUENCE of the coordinates of a
+// point, the SM3 digest, and a text of the length of the plaintext.
 
 // token names key material in the header of a blob.
 type token [32]byte

@@ -16,7 +16,7 @@ import (
 // Region.
 func (s *Service) CreateKey(spec KeySpec) (arn string, err error) {
 	if !s.makes(spec) {
-		return "", fmt.Errorf("create a key of spec %q in %s: no such spec here", spec, s.config.Region)
+		return "", fmt.Errorf("create a key of spec %q in %s: unknown spec", spec, s.config.Region)
 	}
 	k, err := s.addKey(spec, encryptDecrypt, "", false)
 	if err != nil {

@@ -1,12 +1,12 @@
 // Package fakekms is a KMS in memory that the real SDK client can talk to: keys,
 // aliases, key states, rotation, and the cryptographic operations on them with
-// real AES-256-GCM and RSA-OAEP, and with SM2 where a caller brings it.
+// real AES-256-GCM and RSA-OAEP, and with SM2 if Config.SM2 implements it.
 //
 // Blobs made under symmetric keys have the layout that KMS blobs have today, so
 // that what reads their header can be tried out (see seal.go). Errors have the
-// codes of the API reference. It differs from KMS in that changes are visible at
-// once (but for grants, see HoldGrants), that there is one account and one Region, and
-// that who may do what is a Go function and the grants.
+// codes of the API reference. It differs from KMS in this: changes are visible at
+// once (for grants, see HoldGrants), there is one account and one Region, and
+// permissions are a Go function (see SetPolicy) and the grants.
 package fakekms
 
 import (
@@ -29,8 +29,8 @@ type Config struct {
 	// Principal names whoever signs with an access key, as an ARN. Nil means a
 	// user of the account, named like the access key.
 	Principal func(accessKeyID string) string
-	// SM2 makes the key pairs of SM2 keys, which the standard library cannot.
-	// Nil means that there are none. KMS has them in the China Regions only.
+	// SM2 creates the key pairs of SM2 keys, which are not in the standard library.
+	// If it is nil, there are no SM2 keys. KMS has them in the China Regions only.
 	SM2 func() (SM2Key, error)
 }
 
@@ -48,7 +48,7 @@ type Service struct {
 	posing  func(keyARN string) string // whose token blobs carry; nil: that of their key
 	lies    map[string]*material       // who made a blob whose header lies, by its header
 	grants  []*grant                   // in order of creation
-	// holdGrants keeps new grants from having an effect without their token.
+	// holdGrants: new grants have no effect without their token.
 	holdGrants bool
 	noBlob     string // the error code for what is no ciphertext; "" is that of KMS
 

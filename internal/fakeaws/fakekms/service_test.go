@@ -155,7 +155,7 @@ func TestDelete(t *testing.T) {
 	}
 }
 
-// newGrant makes a grant to re-encrypt and to describe, and returns its token.
+// newGrant creates a grant to re-encrypt and describe, and returns its token.
 func newGrant(t *testing.T, client *kms.Client, key, to string, context map[string]string) string {
 	t.Helper()
 	in := &kms.CreateGrantInput{KeyId: &key, GranteePrincipal: &to,
@@ -171,8 +171,8 @@ func newGrant(t *testing.T, client *kms.Client, key, to string, context map[stri
 	return *out.GrantToken
 }
 
-// TestGrants: a grant allows what no policy does, at first with its token alone, within
-// its constraints, and until it is revoked.
+// TestGrants: a grant allows calls that no policy allows, within its constraints and until it
+// is revoked. Until it is visible, the call needs the token of the grant.
 func TestGrants(t *testing.T) {
 	service, _, cfg := start(t)
 	client := kms.NewFromConfig(cfg)

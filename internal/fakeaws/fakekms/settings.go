@@ -19,16 +19,16 @@ type Call struct {
 	GrantTokens       []string
 }
 
-// SetPolicy sets who may do what: allow is asked before every use of a key and
-// false gives AccessDeniedException, unless a grant allows it. Nil allows everything. allow may run
-// concurrently and may call the Service.
+// SetPolicy sets the permissions: allow is called before every use of a key. If it returns
+// false and no grant allows the call, the call fails with AccessDeniedException. A nil allow
+// permits everything. allow may run concurrently and may call the Service.
 func (s *Service) SetPolicy(allow func(Call) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.policy = allow
 }
 
-// authorize asks the grants and the policy.
+// authorize checks a call against the grants and the policy.
 func (s *Service) authorize(r request, c Call) error {
 	c.Principal = r.principal
 	granted, err := s.granted(c)

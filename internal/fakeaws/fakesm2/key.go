@@ -1,5 +1,5 @@
-// Package fakesm2 brings SM2 keys to the fake KMS. It is apart from the fake, since
-// its cryptography is not that of the standard library: only tests link it.
+// Package fakesm2 implements SM2 keys for the fake KMS. It is a separate package because
+// its cryptography is not in the standard library; only tests link it.
 package fakesm2
 
 import (
@@ -18,7 +18,7 @@ type Key struct{ private *sm2.PrivateKey }
 
 var _ fakekms.SM2Key = (*Key)(nil)
 
-// New makes a Key. It is what the SM2 field of the configuration of a fake takes.
+// New creates a Key. It is a value for the SM2 field of the configuration of a fake.
 func New() (fakekms.SM2Key, error) {
 	private, err := sm2.GenerateKey(rand.Reader)
 	if err != nil {

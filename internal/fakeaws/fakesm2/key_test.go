@@ -7,8 +7,8 @@ import (
 	"rotator/internal/fakeaws/fakesm2"
 )
 
-// TestOutside: the fake KMS decrypts what was encrypted with the public key alone, and
-// no SM2 key exists outside of the China Regions.
+// TestOutside: the fake KMS decrypts a ciphertext that was made outside of KMS with the
+// public key. SM2 keys exist in the China Regions only.
 func TestOutside(t *testing.T) {
 	kms := fakekms.New(fakekms.Config{Region: "cn-north-1", Account: "111122223333",
 		SM2: fakesm2.New})

@@ -251,8 +251,9 @@ func TestItemTooLarge(t *testing.T) {
 	}
 }
 
-// TestItemRefused: in a batch and alone, an update that DynamoDB refuses has the reason of
-// its cause, and an update that is refused for another cause has the code of the error.
+// TestItemRefused: an update that DynamoDB refuses because of the item has the reason for
+// that cause. An update that is refused for another cause has the code of the error. This is
+// so in a batch and as a single update.
 func TestItemRefused(t *testing.T) {
 	for _, c := range []struct{ statement, alone, message, reason, code string }{
 		{"ValidationError", "ValidationException",
