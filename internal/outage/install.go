@@ -16,8 +16,9 @@ const middlewareID = "Outage"
 const longBody = 256 << 10
 
 // Install returns an option of the SDK (aws.Config.APIOptions) that passes the requests to
-// KMS, DynamoDB and S3 through gates, and paces those for credentials. use names what requests are for that pass no rate
-// limiter: "checkpoint". A later option replaces an earlier one.
+// KMS, DynamoDB and S3 through gates, and paces those for credentials. use names what
+// requests are for that pass no rate limiter: "checkpoint". A later option replaces an
+// earlier one.
 func (m *Monitor) Install(use string) func(*middleware.Stack) error {
 	return func(stack *middleware.Stack) error {
 		through := middleware.DeserializeMiddlewareFunc(middlewareID,

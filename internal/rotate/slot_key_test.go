@@ -48,7 +48,7 @@ func TestValuesOfAnUnknownKey(t *testing.T) {
 					target.put(fmt.Sprintf("%02d", i), cloud.encrypt(t, source, "x", nil))
 				}
 				for i := range garbage {
-					target.put(fmt.Sprintf("%02d.5", i), []byte(fmt.Sprintf("no ciphertext at all, %d", i)))
+					target.put(fmt.Sprintf("%02d.5", i), fmt.Appendf(nil, "no ciphertext, %d", i))
 				}
 				keys := cloud.resolve(t, request)
 				cloud.fake.SetNoBlobCode(code)
@@ -57,7 +57,8 @@ func TestValuesOfAnUnknownKey(t *testing.T) {
 					settle: 20 * time.Second} // no slot may wait for it
 				began := time.Now()
 				counts, err := b.run(t)
-				want := checkpoint.SlotCounts{Seen: moving + garbage, Rotated: moving, Failed: garbage}
+				want := checkpoint.SlotCounts{Seen: moving + garbage, Rotated: moving,
+					Failed: garbage}
 				if err != nil || counts.Slots != want ||
 					counts.Reasons["failed/key-unknown"] != garbage {
 					t.Errorf("%v: %+v, %v, want %+v", err, counts.Slots, counts.Reasons, want)
@@ -76,10 +77,24 @@ func TestValuesOfAnUnknownKey(t *testing.T) {
 // TestKeyErrorsThatStop: an error about a key stops the run if it is about a key of the job,
 // or may be. No slot is marked failed.
 func TestKeyErrorsThatStop(t *testing.T) {
-	type setup struct {
-		cloud    *cloud
-		from, to string
+	for name, fail := range keyErrors() {
+		for _, sources := range []int{1, 2} {
+			t.Run(fmt.Sprintf("%s, %d sources", name, sources), func(t *testing.T) {
+				stopsForKey(t, sources, fail)
+			})
+		}
 	}
+}
+
+// keySetup is a fake KMS with the keys of a job.
+type keySetup struct {
+	cloud    *cloud
+	from, to string
+}
+
+// keyErrors returns what makes KMS refuse requests because of a key of the job.
+func keyErrors() map[string]func(*testing.T, keySetup) {
+	type setup = keySetup
 	refuse := func(code string) func(*testing.T, setup) {
 		return func(_ *testing.T, s setup) {
 			s.cloud.faults.Set("kms:ReEncrypt",
@@ -95,7 +110,7 @@ func TestKeyErrorsThatStop(t *testing.T) {
 	}
 	from := func(s setup) string { return s.from }
 	to := func(s setup) string { return s.to }
-	for name, fail := range map[string]func(*testing.T, setup){
+	return map[string]func(*testing.T, setup){
 		"grant token":                  refuse("InvalidGrantTokenException"),
 		"key usage":                    refuse("InvalidKeyUsageException"),
 		"source disabled":              state(from, fakekms.Disabled),
@@ -113,30 +128,27 @@ func TestKeyErrorsThatStop(t *testing.T) {
 				t.Fatal(err)
 			}
 		},
-	} {
-		for _, sources := range []int{1, 2} {
-			t.Run(fmt.Sprintf("%s, %d sources", name, sources), func(t *testing.T) {
-				cloud := newCloud(t)
-				s := setup{cloud, cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)}
-				request := rotate.KeyRequest{Destination: s.to, Sources: []string{s.from}}
-				if sources == 2 {
-					request.Sources = append(request.Sources, cloud.key(t, fakekms.Symmetric))
-				}
-				target := newMemory()
-				for i := range 10 {
-					target.put(fmt.Sprint(i), cloud.encrypt(t, s.from, "x", nil))
-				}
-				keys := cloud.resolve(t, request)
-				fail(t, s)
-				b := &bench{cloud: cloud, keys: keys, format: format(t, nil, nil), target: target}
-				counts, err := b.run(t)
-				var stop *rotate.StopError
-				if !errors.As(err, &stop) || stop.Kind != rotate.StopAccess ||
-					counts.Slots.Failed > 0 {
-					t.Errorf("%v: %+v, want a stop and no failed slot", err, counts.Slots)
-				}
-			})
-		}
+	}
+}
+
+func stopsForKey(t *testing.T, sources int, fail func(*testing.T, keySetup)) {
+	cloud := newCloud(t)
+	s := keySetup{cloud, cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)}
+	request := rotate.KeyRequest{Destination: s.to, Sources: []string{s.from}}
+	if sources == 2 {
+		request.Sources = append(request.Sources, cloud.key(t, fakekms.Symmetric))
+	}
+	target := newMemory()
+	for i := range 10 {
+		target.put(fmt.Sprint(i), cloud.encrypt(t, s.from, "x", nil))
+	}
+	keys := cloud.resolve(t, request)
+	fail(t, s)
+	b := &bench{cloud: cloud, keys: keys, format: format(t, nil, nil), target: target}
+	counts, err := b.run(t)
+	var stop *rotate.StopError
+	if !errors.As(err, &stop) || stop.Kind != rotate.StopAccess || counts.Slots.Failed > 0 {
+		t.Errorf("%v: %+v, want a stop and no failed slot", err, counts.Slots)
 	}
 }
 

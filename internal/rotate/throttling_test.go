@@ -86,7 +86,8 @@ func checkThrottlingLines(t *testing.T, text string, began time.Time) {
 		t.Fatalf("lines:\n%s", text)
 	}
 	if at[0] < 70*time.Second || at[0] > 75*time.Second || at[1]-at[0] < throttledEvery ||
-		at[1]-at[0] > throttledEvery+1500*time.Millisecond || at[3] < 130*time.Second || at[3] > 150*time.Second {
+		at[1]-at[0] > throttledEvery+1500*time.Millisecond ||
+		at[3] < 130*time.Second || at[3] > 150*time.Second {
 		t.Errorf("lines at %v", at)
 	}
 }
