@@ -91,6 +91,9 @@ const (
 
 func newSharing(t *testing.T, l load) *sharingBench {
 	t.Helper()
+	if raceEnabled {
+		t.Skip("under the race detector the processors are the limit, not the rate")
+	}
 	departures := &departures{last: map[string]time.Time{}}
 	server, err := fakeaws.Start(fakeaws.Config{Listen: departures.listen})
 	if err != nil {
