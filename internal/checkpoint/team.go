@@ -212,8 +212,11 @@ func (t *team) next(stored roster, me member, now time.Time) (next roster, busy 
 	return next, busy
 }
 
-// look notes the beats of the others, and returns those that stood still for a lease.
-func (t *team) look(r roster, now time.Time) (dead []string) {
+// look notes the beats of the others in a roster that was read since began, and returns those
+// that stood still for a lease. A new beat may be as new as the end of the read, and one that
+// has not changed is known to be the last one until the read began.
+func (t *team) look(r roster, began time.Time) (dead []string) {
+	now := time.Now()
 	beats := maps.Clone(r.Ghosts)
 	if beats == nil {
 		beats = map[string]int64{}
@@ -230,7 +233,7 @@ func (t *team) look(r roster, now time.Time) (dead []string) {
 			seen[id] = sighting{beat: beat, at: now}
 		default:
 			seen[id] = last
-			if now.Sub(last.at) > t.lease {
+			if began.Sub(last.at) > t.lease {
 				dead = append(dead, id)
 			}
 		}

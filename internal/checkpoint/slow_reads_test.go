@@ -1,0 +1,48 @@
+package checkpoint
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// late is a store whose next fetch of a roster reaches it after a delay.
+type late struct {
+	Store
+	delay atomic.Int64
+}
+
+func (s *late) Fetch(ctx context.Context, id string) (Entry, error) {
+	if id == NewPasses(nil, "j").rosterID() {
+		time.Sleep(time.Duration(s.delay.Swap(0)))
+	}
+	return s.Store.Fetch(ctx, id)
+}
+
+// TestLateReadsStrikeNoRunOff: a read of the roster may reach the store long after it began,
+// because of an outage or since the process was stopped. What it finds is as new as its end,
+// so that no run that is alive is taken for dead, and no share is used twice.
+func TestLateReadsStrikeNoRunOff(t *testing.T) {
+	for _, tenths := range []int{3, 7, 9, 10, 13} {
+		synctest.Test(t, func(t *testing.T) {
+			passes, pass := begin(t, 1)
+			first, one, stopFirst := worker(t, passes, pass, "first")
+			defer stopFirst()
+			defer first.Engage()()
+			one.await(t, 1, time.Second)
+
+			store := &late{Store: passes.store}
+			second, two := join(t, NewPasses(store, "j"), pass, "second"), &shares{}
+			second.OnShare(two.set)
+			go func() { _ = second.Run(t.Context(), t.Context().Done()) }() // may be struck off
+			defer watchSum(t, one, two)()
+			for range 20 {
+				time.Sleep(lease / 7)
+				store.delay.Store(int64(lease) * int64(tenths) / 10)
+				time.Sleep(2 * lease)
+			}
+		})
+	}
+}
