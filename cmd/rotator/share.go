@@ -102,8 +102,11 @@ func (s *session) shareRate(ctx context.Context) (leave func()) {
 
 // unshared warns that the rate is not divided with the runs of the job.
 func (s *session) unshared(err error) {
-	s.logger.Warn(fmt.Sprintf("the rate of %s cannot be shared with other commands, because the "+
-		"checkpoint cannot be used: %s; if a run works at the same time, together they may send "+
-		"more than %s requests per second",
-		s.summary.Command, s.secrets.Text(err.Error()), number(s.wiring.rate)))
+	reason := s.secrets.Text(err.Error())
+	if !errors.Is(err, checkpoint.ErrEarlierRuns) {
+		reason = "the checkpoint cannot be used: " + reason
+	}
+	s.logger.Warn(fmt.Sprintf("the rate of %s cannot be shared with other commands, because %s; "+
+		"if a run works at the same time, together they may send more than %s requests per second",
+		s.summary.Command, reason, number(s.wiring.rate)))
 }

@@ -15,7 +15,11 @@ func (p *Passes) Join(ctx context.Context, pass int, worker string, lease time.D
 	if lease == 0 {
 		return &Guest{}, nil
 	}
-	t := newTeam(p, pass, worker, lease)
+	return newTeam(p, pass, worker, lease).asGuest(ctx)
+}
+
+// asGuest puts the team on the roster as a guest that asks for a share of the rate.
+func (t *team) asGuest(ctx context.Context) (*Guest, error) {
 	t.guest = true
 	t.want(1)
 	return &Guest{t}, t.beat(ctx)

@@ -96,6 +96,11 @@ func (r roster) on(id string, pass int) (roster, error) {
 	return next, nil
 }
 
+// earlierRuns reports whether runs of the version before are listed on a pass.
+func (r roster) earlierRuns(pass int) bool {
+	return r.Form == 0 && r.Pass == pass && len(r.Workers) > 0
+}
+
 func (r *roster) haunt(id string, beat int64) {
 	if r.Ghosts == nil {
 		r.Ghosts = map[string]int64{}

@@ -56,6 +56,8 @@ type team struct {
 	pass   int
 	me     string
 	guest  bool // it claims no partition
+	// visits is true for a guest that must not end runs of the version before.
+	visits bool
 	lease  time.Duration
 	// state returns the partitions that this run holds, and whether it waits for one.
 	// It is nil for a guest.
@@ -180,6 +182,9 @@ func (t *team) read(ctx context.Context) (r roster, before Entry, err error) {
 	before, err = t.passes.fetch(ctx, t.passes.rosterID(), "roster", &stored)
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return roster{}, Entry{}, err
+	}
+	if t.visits && stored.earlierRuns(t.pass) {
+		return roster{}, Entry{}, ErrEarlierRuns
 	}
 	r, err = stored.on(t.passes.rosterID(), t.pass)
 	if _, ghost := stored.Ghosts[t.me]; ghost && errors.Is(err, ErrFenced) {

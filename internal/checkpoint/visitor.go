@@ -18,6 +18,11 @@ type Visitor struct {
 	guest  *Guest
 }
 
+// ErrEarlierRuns means that a visitor cannot divide the rate with the runs of a pass, because
+// they are of the version before. They would end if it joined them.
+var ErrEarlierRuns = errors.New("runs of an earlier version of rotator are listed on the pass, " +
+	"and they would end if it joined them")
+
 const (
 	// visitAttempts is how often a visitor tries to join while runs begin new passes.
 	visitAttempts = 10
@@ -41,7 +46,9 @@ func (v *Visitor) join(ctx context.Context) error {
 		if err != nil && !errors.Is(err, ErrNotFound) {
 			return err
 		}
-		v.guest, err = v.passes.Join(ctx, h.Pass, rand.Text(), v.lease)
+		member := newTeam(v.passes, h.Pass, rand.Text(), v.lease)
+		member.visits = true
+		v.guest, err = member.asGuest(ctx)
 		if err == nil {
 			v.guest.OnShare(v.use)
 		}

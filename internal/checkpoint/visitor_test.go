@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -85,4 +86,51 @@ func watchSum(t *testing.T, all ...*shares) (stop func()) {
 		close(enough)
 		<-ended
 	}
+}
+
+// TestVisitorsDoNotEndEarlierRuns: a run of the version before ends when the roster of its
+// pass gets the form of this version. A visitor is not to do that, neither when it starts nor
+// when such a run begins a pass later. A roster on which none of them is left can be joined.
+func TestVisitorsDoNotEndEarlierRuns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		passes, pass := begin(t, 1)
+		write := func(pass int, workers map[string]int64) {
+			r := rosterBefore{Pass: pass, Workers: workers}
+			if err := passes.put(t.Context(), passes.rosterID(), "roster", r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		intact := func(pass int) {
+			t.Helper()
+			var r roster
+			_, err := passes.fetch(t.Context(), passes.rosterID(), "roster", &r)
+			if err != nil || !r.earlierRuns(pass) {
+				t.Errorf("the roster of the earlier run is now %+v, %v", r, err)
+			}
+		}
+		write(pass.Number, map[string]int64{"old": 7})
+		got := &shares{}
+		if _, err := passes.Visit(t.Context(), lease, got.set); !errors.Is(err, ErrEarlierRuns) {
+			t.Errorf("the visitor joined a run of the version before: %v", err)
+		}
+		intact(pass.Number)
+
+		write(pass.Number, map[string]int64{})
+		visitor, err := passes.Visit(t.Context(), lease, got.set)
+		if err != nil {
+			t.Fatal(err)
+		}
+		next, err := passes.Begin(t.Context(), pass.Number, newPass(1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(next.Number, map[string]int64{"old": 1})
+		if err := visitor.Run(t.Context(), nil); !errors.Is(err, ErrEarlierRuns) {
+			t.Errorf("the visitor followed a run of the version before: %v", err)
+		}
+		intact(next.Number)
+		if got.get().Runs != 0 {
+			t.Errorf("it still has 1/%d of the rate", got.get().Runs)
+		}
+	})
 }
