@@ -113,12 +113,17 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // most returns the largest number of arrivals in a second, from after on.
-func (f *front) most(after time.Time) (most int) {
+func (f *front) most(after time.Time) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for i, first := range f.arrivals {
+	return mostInASecond(f.arrivals, after)
+}
+
+// mostInASecond returns the largest number of times in a second that begins after a time.
+func mostInASecond(times []time.Time, after time.Time) (most int) {
+	for i, first := range times {
 		n := 0
-		for _, at := range f.arrivals[i:] {
+		for _, at := range times[i:] {
 			if at.Sub(first) < time.Second {
 				n++
 			}
