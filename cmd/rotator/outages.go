@@ -127,15 +127,34 @@ func beforePass(err error) error {
 // nameCheckpoint names the service of the checkpoint in an error that means that it stayed
 // away.
 func (s streams) nameCheckpoint(err error) error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return s.nameCheckpoints(joined.Unwrap())
+	}
 	var doing *checkpoint.ServiceError
-	if _, joined := err.(interface{ Unwrap() []error }); joined || !rotate.CheckpointAway(err) ||
-		!errors.As(err, &doing) {
+	if !rotate.CheckpointAway(err) || !errors.As(err, &doing) {
 		return err
 	}
 	service, cause, ok := s.outages.Away(useCheckpoint)
-	if !ok {
+	if over := (*outage.OverError)(nil); errors.As(err, &over) {
+		service, cause = over.Last()
+	} else if !ok {
 		return err
 	}
 	return &causeError{err: err, cause: fmt.Sprintf("the checkpoint: %s gave no usable answer: "+
 		"%s (%s)", service, outage.Cause(cause), doing.Doing)}
+}
+
+// nameCheckpoints is nameCheckpoint for joined errors. It returns only the first of those that
+// mean that the checkpoint stayed away.
+func (s streams) nameCheckpoints(errs []error) error {
+	var named []error
+	away := false
+	for _, err := range errs {
+		again := away
+		away = away || rotate.CheckpointAway(err)
+		if !again || !rotate.CheckpointAway(err) {
+			named = append(named, s.nameCheckpoint(err))
+		}
+	}
+	return errors.Join(named...)
 }

@@ -83,7 +83,12 @@ type sdkLogger struct{ logger *zap.Logger }
 // Logf implements logging.Logger.
 func (l sdkLogger) Logf(class logging.Classification, format string, args ...any) {
 	log := l.logger.Debug
-	if class == logging.Warn && !strings.Contains(format, "IMDS") { // its errors are explained
+	switch {
+	case class != logging.Warn:
+	case strings.Contains(format, "IMDS"): // its errors are explained
+	case strings.Contains(format, "HTTP response body, this may affect connection reuse"):
+		// The body of an error, such as the one of a proxy. The error itself is reported.
+	default:
 		log = l.logger.Warn
 	}
 	log(fmt.Sprintf(format, args...), zap.String("from", "AWS SDK"))

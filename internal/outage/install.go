@@ -17,10 +17,16 @@ const longBody = 256 << 10
 
 // Install returns an option of the SDK (aws.Config.APIOptions) that passes the requests to
 // KMS, DynamoDB and S3 through gates, and paces those for credentials. use names what
-// requests are for that pass no rate limiter: "checkpoint". A later option replaces an
+// requests are for that pass no rate limiter: "checkpoint". The error of such an operation
+// states the last failure if its context ends during an outage. A later option replaces an
 // earlier one.
 func (m *Monitor) Install(use string) func(*middleware.Stack) error {
 	return func(stack *middleware.Stack) error {
+		if use != "" {
+			if err := stack.Initialize.Add(lastFailures(), middleware.Before); err != nil {
+				return err
+			}
+		}
 		through := middleware.DeserializeMiddlewareFunc(middlewareID,
 			func(ctx context.Context, in middleware.DeserializeInput,
 				next middleware.DeserializeHandler,
@@ -70,10 +76,13 @@ func (m *Monitor) through(
 		attempt, err = gate.BeginFor(cancel)
 	}
 	if err != nil {
+		noteFailure(ctx, err)
 		return out, metadata, err
 	}
 	out, metadata, err = next.HandleDeserialize(ctx, in)
-	return out, metadata, attempt.End(err)
+	err = attempt.End(err)
+	noteFailure(ctx, err)
+	return out, metadata, err
 }
 
 // takesLong reports whether a service may need long for the answer to an operation.

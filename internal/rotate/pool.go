@@ -290,7 +290,8 @@ func (r *Rotator) scan(life contexts, pool *pool, tracker *checkpoint.Tracker, p
 // checkpoint could not be saved to the end; that is said whatever else the reason is.
 func (r *Rotator) ending(ctx context.Context, life contexts, flush error) error {
 	if flush != nil {
-		r.logger.Warn("the checkpoint could not be saved to the end: whoever goes on with the pass finds again what was moved since it was saved last", zap.Error(flush))
+		r.logger.Warn("not everything could be saved in the checkpoint: the next run finds the "+
+			"slots again that were moved after the last save", zap.Error(flush))
 	}
 	cause := context.Cause(life.scan)
 	if stop := (*StopError)(nil); errors.As(cause, &stop) {
