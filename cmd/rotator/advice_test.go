@@ -83,15 +83,15 @@ func TestExceptionsIntoOutput(t *testing.T) {
 	}
 }
 
-// TestStoppedCommandsAdvise sends SIGTERM to commands under way. A run or retry is resumed;
-// audit and verify start over.
+// TestStoppedCommandsAdvise sends SIGTERM to running commands. The advice is to resume a run
+// or retry, and to start audit and verify over.
 func TestStoppedCommandsAdvise(t *testing.T) {
 	t.Parallel()
 	w := newTrial(t, trial.Config{Rate: 40})
 	for command, advice := range map[string]string{
 		"audit":  "audit keeps no checkpoint, so it starts over when it is run again",
 		"verify": "verify keeps no checkpoint, so it starts over when it is run again",
-		"run":    "Go on with: rotator run -f job.yaml",
+		"run":    "Continue with: rotator run -f job.yaml",
 	} {
 		p := w.Command(command, "--exact").Begin(t)
 		until(t, "some requests", asked(w, 10))
@@ -107,7 +107,8 @@ func TestStoppedCommandsAdvise(t *testing.T) {
 	}
 }
 
-// deniedInLedger checks what a run that was stopped for denials reports about the ledger.
+// deniedInLedger checks the report of a run that stopped because of denials: the number of
+// denied slots in the ledger.
 func deniedInLedger(t *testing.T, w *trial.World, r trial.Result) {
 	t.Helper()
 	n := 0
@@ -202,8 +203,8 @@ func TestUnusableKeys(t *testing.T) {
 	toTheEnd(t, w)
 }
 
-// TestDeniedSlotsInLedger: a run that is stopped for denials reports those that are in the
-// ledger already, in pages that were completed. Following the advice leads to the end.
+// TestDeniedSlotsInLedger: a run that stops because of denials reports the denied slots that
+// are already in the ledger, from completed pages. Following the advice completes the job.
 func TestDeniedSlotsInLedger(t *testing.T) {
 	t.Parallel()
 	w := newTrial(t, trial.Config{Segments: 32, Workers: 1,

@@ -18,11 +18,12 @@ import (
 // and AWS_RETRY_MODE have no effect: LoadDefaultConfig does not read them if it is given a
 // retryer.
 const (
-	// retryBase is the upper bound of the first delay. The SDK doubles it with each attempt,
-	// draws the delay between 0 and that, and starts at 1 s after a throttling error.
+	// retryBase is the upper bound of the first delay. The SDK doubles the bound with each
+	// attempt and chooses a random delay below it. After a throttling error the first bound
+	// is 1 s.
 	retryBase = 50 * time.Millisecond
-	// retryMost is the upper bound of each delay. It is less than the SDK's 20 s: leases
-	// depend on the requests of the checkpoint.
+	// retryMost is the upper bound of each delay. It is less than the 20 s of the SDK,
+	// because leases depend on the requests to the checkpoint.
 	retryMost = 2 * time.Second
 	// mostAttempts is the number of attempts of fewAttempts.
 	mostAttempts = 3
@@ -38,7 +39,7 @@ func fewAttempts() aws.Retryer { return standardAttempts(mostAttempts) }
 
 // patientAttempts returns the retryer of the clients of a checkpoint. It retries until the
 // context of the operation ends. The requests of a checkpoint are few and pass no limiter.
-// During an outage they take turns with all others to the service.
+// During an outage the service gets one attempt a second, from all requests together.
 func patientAttempts() aws.Retryer {
 	return heldAttempts{standardAttempts(math.MaxInt32)} // 0 would mean 3
 }
@@ -56,9 +57,9 @@ func (h heldAttempts) RetryDelay(attempt int, err error) (time.Duration, error) 
 }
 
 // standardAttempts returns a retryer without the SDK's bucket of retry tokens. The bucket
-// would end retries before their time when many requests fail at once. Every answer with
-// status 429 counts as throttling, as in the SDK's client of the credentials endpoint of
-// containers.
+// would end retries too early if many requests fail at the same time. Every response with
+// status 429 counts as throttling, as in the SDK's client of the container credentials
+// endpoint.
 func standardAttempts(most int) aws.RetryerV2 {
 	return retry.NewStandard(func(o *retry.StandardOptions) {
 		o.MaxAttempts = most

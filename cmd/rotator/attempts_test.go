@@ -23,8 +23,8 @@ import (
 	"rotator/internal/config"
 )
 
-// failing is an HTTP client whose every response has one status. It records the times of
-// the requests.
+// failing is an HTTP client whose responses all have the same status. It records the times
+// of the requests.
 type failing struct {
 	status int
 	at     []time.Time
@@ -40,8 +40,8 @@ func (f *failing) Do(r *http.Request) (*http.Response, error) {
 	}, nil
 }
 
-// TestAttempts: each client makes the attempts that attempts.go states, whatever the
-// environment says, for a server error and for a 429 without an error code.
+// TestAttempts: each client makes the number of attempts that attempts.go states, for a server
+// error and for a 429 without an error code. The environment has no effect.
 func TestAttempts(t *testing.T) {
 	for name, value := range map[string]string{
 		"AWS_ACCESS_KEY_ID":     "AKIDEXAMPLE",
@@ -75,8 +75,8 @@ func TestAttempts(t *testing.T) {
 	}
 }
 
-// attemptsOf is a client and the number of attempts of one call; 0 stands for attempts
-// until the context ends.
+// attemptsOf is a client and the number of attempts of one call; 0 means attempts until the
+// context ends.
 type attemptsOf struct {
 	name string
 	call func(ctx context.Context, cfg aws.Config)
@@ -139,8 +139,7 @@ func (a attemptsOf) check(t *testing.T, at []time.Time) {
 	}
 }
 
-// TestCredentialsAreAskedForAgain: the providers of the environment try again after an
-// error that passes.
+// TestCredentialsAreAskedForAgain: the credential providers retry after a temporary error.
 func TestCredentialsAreAskedForAgain(t *testing.T) {
 	const role = `<AssumeRoleWithWebIdentityResponse ` +
 		`xmlns="https://sts.amazonaws.com/doc/2011-06-15/">` +

@@ -148,8 +148,8 @@ func look(
 	return s, s.stoppedEarly(worked)
 }
 
-// walkThrough is walk, with the rate divided with the runs of the job, and a second time if
-// headers of ciphertexts are wrong.
+// walkThrough calls walk while the rate is divided with the runs of the job. It calls walk a
+// second time if headers of ciphertexts are wrong.
 func (s *session) walkThrough(ctx context.Context) (p *pass, worked, err error) {
 	defer s.shareRate(ctx)()
 	p, worked, err = s.walk(ctx)
@@ -157,7 +157,7 @@ func (s *session) walkThrough(ctx context.Context) (p *pass, worked, err error) 
 	if err != nil || !errors.As(worked, &wrong) {
 		return p, worked, err
 	}
-	// What was counted so far may be wrong, and cost little: count again.
+	// The counts so far can be wrong, and were cheap. Count again.
 	s.exact = true
 	s.summary.Notes = append(s.summary.Notes, "headers of ciphertexts do not tell what they "+
 		"should, so KMS was asked about every slot: "+wrong.What)
@@ -192,7 +192,7 @@ func (s *session) concludeLook(ctx context.Context, p *pass) error {
 	s.summary.Conclude()
 	if err := s.lookBack(ctx); err != nil {
 		s.summary.Notes = append(s.summary.Notes,
-			"it was not compared with the last pass: "+s.secrets.Text(s.headline(err)))
+			"could not compare with the previous pass: "+s.secrets.Text(s.headline(err)))
 	}
 	if s.found.file != nil {
 		if err := s.found.file.keep(); err != nil {

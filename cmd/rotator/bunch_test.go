@@ -28,7 +28,7 @@ import (
 type arrivals struct {
 	mu    sync.Mutex
 	times []time.Time
-	first func() // called with the first one; nil: nothing
+	first func() // called at the first request, unless nil
 }
 
 // watch records the requests of m.
@@ -48,7 +48,7 @@ func (a *arrivals) add(at time.Time) {
 	}
 }
 
-// check fails the test if a second holds more requests than most.
+// check fails the test if there are more than most requests in any second.
 func (a *arrivals) check(t *testing.T, most float64) {
 	t.Helper()
 	a.mu.Lock()
@@ -67,8 +67,8 @@ func (a *arrivals) check(t *testing.T, most float64) {
 	}
 }
 
-// TestPreflightPassesTheLimiter: the dry runs of the preflight, one for each key, and the
-// requests after them have one rate together.
+// TestPreflightPassesTheLimiter: the rate limits the dry runs of the preflight, one for each
+// key, and the requests after them together.
 func TestPreflightPassesTheLimiter(t *testing.T) {
 	const rate, sources, rows = 5, 7, 6
 	for _, name := range []string{"run", "audit", "retry"} {
@@ -108,7 +108,7 @@ func TestPreflightPassesTheLimiter(t *testing.T) {
 	}
 }
 
-// gatedProxy copies TCP connections to a server, but not while it is closed.
+// gatedProxy forwards TCP connections to a server, except while it is closed.
 type gatedProxy struct {
 	listener net.Listener
 	to       string
@@ -177,12 +177,12 @@ func (m *mixed) fillBucket(t *testing.T, objects int) {
 	}
 }
 
-// expiring is a server of credentials that expire after two seconds. The second answer
-// takes three seconds.
+// expiring is a credential server. Its credentials expire after two seconds, and its second
+// response takes three seconds.
 func expiring(t *testing.T) (address string, asked *atomic.Int32) {
 	asked = &atomic.Int32{}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		const window = 5 * time.Minute // the SDK renews credentials so long before they expire
+		const window = 5 * time.Minute // the SDK renews credentials this long before they expire
 		expires := time.Now().Add(window + 2*time.Second)
 		if asked.Add(1) == 2 {
 			time.Sleep(3 * time.Second)
@@ -195,9 +195,9 @@ func expiring(t *testing.T) (address string, asked *atomic.Int32) {
 	return server.URL, asked
 }
 
-// TestARunIsNotBunched: a slow renewal of credentials, and connections that stall and are
-// released, do not make a run send what it could not send before all at once. The rate and
-// 5% is the limit; the test allows 10%, because it shares its processors with others.
+// TestARunIsNotBunched: after a slow renewal of credentials, or a stall of connections, a run
+// does not send the delayed requests in a burst. The promised limit is the rate plus 5%. The
+// test allows 10%, because other tests use the same processors.
 func TestARunIsNotBunched(t *testing.T) {
 	const rate, objects = 100, 350
 	for name, flags := range map[string][]string{

@@ -12,7 +12,7 @@ import (
 )
 
 // causeError is an error with a sentence that states its cause and how to correct it. The
-// sentence is printed instead of the chain of errors, which is printed with -v.
+// sentence is printed instead of the chain of errors. With -v the chain is printed too.
 type causeError struct {
 	cause string
 	err   error

@@ -39,7 +39,7 @@ func (s streams) loadAWS(
 		workers = mostWorkers()
 	}
 	cfg, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithHTTPClient(newHTTPClient(workers, timeout)),
-		awsconfig.WithRetryer(fewAttempts), // of the clients that fetch credentials
+		awsconfig.WithRetryer(fewAttempts), // for the clients that fetch credentials
 		awsconfig.WithLogger(sdkLogger{s.logger}),
 		awsconfig.WithAPIOptions([]func(*middleware.Stack) error{
 			answerlimit.New().Install, s.outages.Install("")}))
@@ -127,9 +127,9 @@ const (
 	keyTimeout = 10 * time.Second
 )
 
-// kmsClient returns a KMS client, and the function for its ReEncrypt requests, which are
-// almost all requests of a run. Unless --sdk is set, that function takes less CPU time
-// than the method of the client.
+// kmsClient returns a KMS client, and a function that sends its ReEncrypt requests. Almost
+// all requests of a run are ReEncrypt requests. Unless --sdk is set, the function needs less
+// CPU time than the method of the client.
 func (w *wiring) kmsClient(cfg aws.Config) (*kms.Client, rotate.ReEncryptFunc) {
 	cfg.APIOptions = append(slices.Clip(cfg.APIOptions), w.permits.Install)
 	usual, ok := cfg.HTTPClient.(*awshttp.BuildableClient)

@@ -17,8 +17,8 @@ import (
 	"rotator/internal/trial"
 )
 
-// codeCase starts a command in a small world, in which one value is under the old key, and
-// returns it. The command must end with the code of the case.
+// codeCase starts a command in a small environment, in which one value is under the old key,
+// and returns it. The command must exit with the code of the case.
 type codeCase func(t *testing.T, w *trial.World) *trial.Process
 
 func codeCases() map[int]codeCase {
@@ -43,7 +43,7 @@ func codeCases() map[int]codeCase {
 	}
 }
 
-// cutAuditLog checks an audit log without its last line.
+// cutAuditLog checks an audit log whose last line is missing.
 func cutAuditLog(t *testing.T, w *trial.World) *trial.Process {
 	w.Must(t, []int{exitDone}, "run")
 	path := filepath.Join(w.Dir, ".rotator", "trial.audit.jsonl")
@@ -58,7 +58,7 @@ func cutAuditLog(t *testing.T, w *trial.World) *trial.Process {
 	return w.Command("report", "--check").Begin(t)
 }
 
-// signalled sends a signal to a run whose first request to KMS is not answered yet.
+// signalled sends a signal to a run while its first request to KMS waits for a response.
 func signalled(signal syscall.Signal) codeCase {
 	return func(t *testing.T, w *trial.World) *trial.Process {
 		asked := make(chan struct{}, 1)
@@ -119,7 +119,7 @@ func unknownField(t *testing.T, w *trial.World) *trial.Process {
 	return w.Command("run").Begin(t)
 }
 
-// TestExitCodes: the program, as users build it, ends with each code of the table in
+// TestExitCodes: the program, built as users build it, exits with each code of the table in
 // docs/operations.md, and the table has no other codes.
 func TestExitCodes(t *testing.T) {
 	t.Parallel()

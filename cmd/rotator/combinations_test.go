@@ -28,7 +28,7 @@ import (
 	"rotator/internal/trial"
 )
 
-// keyKind is a key spec with an algorithm to use it with.
+// keyKind is a key spec and an encryption algorithm.
 type keyKind struct {
 	name      string
 	spec      fakekms.KeySpec
@@ -51,17 +51,17 @@ func (k keyKind) member() string {
 	return ", algorithm: " + k.algorithm
 }
 
-// The ciphertexts of each combination.
+// The numbers of ciphertexts of each combination.
 const (
 	combinedRows    = 60 // of a table, in more than one batch of writes
 	combinedObjects = 8
 )
 
 // TestKeyCombinations moves the rows of a table and the objects of a bucket between keys
-// of every kind. The run is killed when the table has taken a batch of writes, and once
-// more when the bucket has taken an object, before rotator learns of either. The third
-// run has to end the pass without a move of its own of what was written, verify has to
-// find nothing left, and every ciphertext has to decrypt under the new key alone.
+// of every kind. The run is killed twice, before it gets the response: when the table has
+// applied a batch of writes, and when the bucket has stored an object. The third run must
+// complete the pass without moving again what was written. verify must find no ciphertext
+// under the old key. Every ciphertext must decrypt under the new key only.
 func TestKeyCombinations(t *testing.T) {
 	rows := make(chan string, 9)
 	t.Run("move", func(t *testing.T) {
@@ -112,7 +112,7 @@ func tryCombination(t *testing.T, from, to keyKind) (row string) {
 }
 
 // combination is a table and a bucket of ciphertexts under a key of one kind, and a job
-// that moves them to a key of another.
+// that moves them to a key of another kind.
 type combination struct {
 	server   *fakeaws.Server
 	from, to keyKind
@@ -176,7 +176,7 @@ targets:
 
 func combinedSecret(i int) string { return fmt.Sprintf("plaintext %d", i) }
 
-// places makes the table and the bucket.
+// places creates the table and the bucket.
 func (b *combination) places(t *testing.T) {
 	t.Helper()
 	id := aws.String("id")
@@ -191,7 +191,7 @@ func (b *combination) places(t *testing.T) {
 	must(t, err)
 }
 
-// putRow stores a ciphertext in a row of its own.
+// putRow stores a ciphertext in a new row.
 func (b *combination) putRow(t *testing.T, id string, blob []byte) {
 	t.Helper()
 	_, err := b.dynamodb.PutItem(t.Context(), &dynamodb.PutItemInput{
@@ -203,7 +203,7 @@ func (b *combination) putRow(t *testing.T, id string, blob []byte) {
 	must(t, err)
 }
 
-// putObject stores a ciphertext in base64 in an object of its own.
+// putObject stores a ciphertext in base64 in a new object.
 func (b *combination) putObject(t *testing.T, key string, blob []byte) {
 	t.Helper()
 	_, err := b.s3.PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String("vault"),
@@ -263,8 +263,8 @@ func (b *combination) command(t *testing.T, args ...string) (cmd *exec.Cmd, out,
 	return cmd, out, log
 }
 
-// killAt runs rotator and kills it when the n-th request of an operation was applied,
-// before its answer is sent.
+// killAt runs rotator and kills it after the n-th request of an operation was applied,
+// before the response is sent.
 func (b *combination) killAt(t *testing.T, operation string, n int64) {
 	t.Helper()
 	cmd, _, log := b.command(t, "run")
@@ -304,8 +304,8 @@ func (b *combination) result(t *testing.T, code int, args ...string) (s report.S
 	return s
 }
 
-// decrypted returns how many ciphertexts decrypt under the new key, all of them or the
-// test fails.
+// decrypted returns the number of ciphertexts. It fails the test unless all of them decrypt
+// under the new key.
 func (b *combination) decrypted(t *testing.T) (n int) {
 	t.Helper()
 	var context map[string]string

@@ -261,7 +261,7 @@ func TestDrains(t *testing.T) {
 	b.check(t, map[int]int{})
 }
 
-// TestAliasMovedWhileStopped refuses to go on under another key, with advice that works.
+// TestAliasMovedWhileStopped: a run does not continue under another key, and its advice works.
 func TestAliasMovedWhileStopped(t *testing.T) {
 	b := newCrashBench(t, 500, 100)
 	if err := b.server.KMS().SetAlias("alias/moving", b.new); err != nil {
@@ -295,7 +295,7 @@ func TestAliasMovedWhileStopped(t *testing.T) {
 	if err := cmd.Run(); cmd.ProcessState.ExitCode() != exitJob || !bytes.Contains(log.Bytes(), []byte("alias/moving was "+b.new)) {
 		t.Errorf("after the alias moved: %v, want exit code %d\n%s", err, exitJob, log)
 	}
-	// The advice leads to the end: every ciphertext is under the key of the alias.
+	// After following the advice, every ciphertext is under the key of the alias.
 	advice := "add " + b.new + " to source.keys, because ciphertexts are under it, and begin a " +
 		"new pass with rotator run --restart"
 	if !strings.Contains(log.String(), advice) {

@@ -65,8 +65,8 @@ func (s awsSettings) files() (config, credentials []string) {
 	return config, credentials
 }
 
-// read describes the files and what each has of a profile: "F (no such file) and G (no such
-// profile)".
+// read describes the files, and states whether each contains a profile: "F (no such file) and
+// G (no such profile)".
 func (s awsSettings) read(profile string) string {
 	config, credentials := s.files()
 	var texts []string
@@ -131,7 +131,7 @@ func unreadableSettings(s awsSettings, err error) error {
 	return &rotate.CredentialsError{Err: err, Cause: cause, Permanent: true}
 }
 
-// otherCause is why the SDK cannot use the settings, for errors without a type.
+// otherCause returns why the SDK cannot use the settings, for errors without a type.
 func (s awsSettings) otherCause(err error) string {
 	name, from := s.profileName()
 	text := strings.Join(strings.Fields(err.Error()), " ") // in one line
@@ -146,9 +146,9 @@ func (s awsSettings) otherCause(err error) string {
 		"be used: %s", name, from, s.read(name), text)
 }
 
-// unavailableCredentials returns the error of a credential provider that gives no
-// credentials. sources are those of the provider, last is what it gave last, or nil, and
-// waited is how long ago it was asked first.
+// unavailableCredentials returns the error for a credential provider that returned no
+// credentials. sources are the sources of the provider. last are the credentials that it
+// returned last, or nil. waited is the time since its first call.
 func (s awsSettings) unavailableCredentials(
 	err error, sources []aws.CredentialSource, last *aws.Credentials, waited time.Duration,
 ) error {
@@ -173,12 +173,13 @@ func (s awsSettings) unavailableCredentials(
 	return failed
 }
 
-// patienceWithMetadata is how long the instance metadata service may not respond before
-// it counts as missing, if nothing configures it. The SDK itself asks it several times.
+// patienceWithMetadata is the time without a response after which the instance metadata
+// service counts as missing, if no setting refers to it. The SDK itself sends several
+// requests.
 const patienceWithMetadata = 2 * time.Second
 
-// fellThrough reports whether the SDK asks the instance metadata service because nothing
-// else is configured.
+// fellThrough reports whether the SDK uses the instance metadata service only because no
+// other source is configured.
 func (s awsSettings) fellThrough(sources []aws.CredentialSource) bool {
 	return slices.Contains(sources, aws.CredentialSourceIMDS) && s.credentialSource() == ""
 }
@@ -193,7 +194,7 @@ func (s awsSettings) credentialSource() string {
 	return ""
 }
 
-// cause returns why a provider gives no credentials, and how to correct it.
+// cause returns why a provider returns no credentials, and how to correct this.
 func (s awsSettings) cause(err error, sources []aws.CredentialSource) string {
 	name, from := s.profileName()
 	profile := fmt.Sprintf("profile %q%s", name, from)
@@ -259,7 +260,7 @@ func (s awsSettings) containerVariable() string {
 	return "AWS_CONTAINER_CREDENTIALS_FULL_URI"
 }
 
-// lookedIn lists the places where the SDK looks for credentials, with what is there.
+// lookedIn lists the sources of credentials that the SDK tried, and what it found there.
 func (s awsSettings) lookedIn(profile string, err error) string {
 	value := func(variable string) string { v, _ := s.lookup(variable); return v }
 	id := cmp.Or(value("AWS_ACCESS_KEY_ID"), value("AWS_ACCESS_KEY"))
@@ -277,7 +278,7 @@ func (s awsSettings) lookedIn(profile string, err error) string {
 		"(%s)", environment, profile, s.read(profile), metadataState(err))
 }
 
-// metadataState is why the instance metadata service gives no credentials.
+// metadataState returns why the instance metadata service returns no credentials.
 func metadataState(err error) string {
 	var answered interface{ HTTPStatusCode() int }
 	sending := (*url.Error)(nil)
@@ -302,7 +303,7 @@ func refusedRole(err error) string {
 	return ""
 }
 
-// roleCause is why STS refused to assume a role.
+// roleCause returns why STS refused to assume a role.
 func (s awsSettings) roleCause(err error) string {
 	variable, _ := s.lookup("AWS_ROLE_ARN")
 	role := cmp.Or(s.role, s.profile.RoleARN, variable)
@@ -318,7 +319,7 @@ func (s awsSettings) roleCause(err error) string {
 	return text
 }
 
-// processCause is why a credential_process failed, without its output.
+// processCause returns why a credential_process failed, without its output.
 func processCause(err error, process *processcreds.ProviderError) string {
 	if hidden := (*hiddenError)(nil); errors.As(withoutOutput(err), &hidden) {
 		return "it did not print a JSON object of credentials; its output is not shown"
@@ -326,7 +327,7 @@ func processCause(err error, process *processcreds.ProviderError) string {
 	return strings.TrimPrefix(process.Err.Error(), "error in credential_process: ")
 }
 
-// signInCause is why a profile with IAM Identity Center has no credentials.
+// signInCause returns why a profile with IAM Identity Center has no credentials.
 func (s awsSettings) signInCause(name, profile string, err error) string {
 	session := s.profile.SSOStartURL
 	if s.profile.SSOSession != nil {
@@ -349,7 +350,7 @@ func (s awsSettings) signInCause(name, profile string, err error) string {
 	return what + "cannot be used: " + lastCause(err) + remedy
 }
 
-// lastCause returns the text of the innermost error that says something by itself.
+// lastCause returns the text of the innermost error that is understandable by itself.
 func lastCause(err error) string {
 	operation := (*smithy.OperationError)(nil)
 	if errors.As(err, &operation) {

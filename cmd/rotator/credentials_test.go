@@ -106,8 +106,8 @@ func credentialCases(home string) []credentialCase {
 	}
 }
 
-// TestMissingCredentials: without usable credentials commands end with 77. The first line on
-// stderr is the cause, and the chain of errors is printed with -v.
+// TestMissingCredentials: without usable credentials commands exit with 77. The first line on
+// stderr is the cause, and the chain of errors is printed only with -v.
 func TestMissingCredentials(t *testing.T) {
 	t.Parallel()
 	w := newTrial(t, trial.Config{MaxOutage: "4s", Items: map[trial.Kind]int{trial.Ordinary: 1},
@@ -170,8 +170,8 @@ func checkCause(t *testing.T, r trial.Result, code int, verbose bool, want ...st
 	}
 }
 
-// TestRefusedCredentials: if a service refuses the credentials, commands end with 77 and
-// name the access key, where it comes from, and when it expired.
+// TestRefusedCredentials: if a service refuses the credentials, commands exit with 77 and
+// name the access key, its source and its expiry time.
 func TestRefusedCredentials(t *testing.T) {
 	t.Parallel()
 	const key = "access key AKIAWORKERWORKER0000 of the environment"
@@ -241,7 +241,8 @@ func TestRefusedCredentials(t *testing.T) {
 // secretOfExample has the form of a secret access key.
 const secretOfExample = "wJalrXUtnFEMIaK7MDENGabPxRfiCYEXAMPLEKEY"
 
-// TestClockOff: a clock that the SDK does not correct is named with its difference.
+// TestClockOff: if the clock is wrong and the SDK does not correct it, the message states the
+// difference.
 func TestClockOff(t *testing.T) {
 	t.Parallel()
 	w := newTrial(t, trial.Config{MaxOutage: "4s"})
@@ -252,8 +253,8 @@ func TestClockOff(t *testing.T) {
 		"the clock of this machine is about 20m0s behind that of KMS", "set the clock")
 }
 
-// TestRefusedTemporaryCredentials: temporary credentials are named with their source, and a
-// role with what it was assumed with.
+// TestRefusedTemporaryCredentials: the message names the source of temporary credentials, and
+// for a role also the source of the credentials with which it was assumed.
 func TestRefusedTemporaryCredentials(t *testing.T) {
 	t.Parallel()
 	w := newTrial(t, trial.Config{MaxOutage: "4s", Checkpoint: trial.InTable,

@@ -12,8 +12,8 @@ import (
 	"unsafe"
 )
 
-// departures knows when the kernel got what a server has read of its connections. On the
-// loopback interface that is when the client wrote it, however late the server reads it.
+// departures records when the kernel received the bytes that a server read. On the loopback
+// interface this is the time when the client wrote them, even if the server reads them later.
 type departures struct {
 	mu   sync.Mutex
 	last map[string]time.Time // by the address of the client
@@ -25,7 +25,7 @@ func (d *departures) listen(network, address string) (net.Listener, error) {
 	return stampedListener{listener, d}, err
 }
 
-// of is when the last byte of a request that is being served was written.
+// of returns the time when the last byte of a request that is being served was written.
 func (d *departures) of(r *http.Request) time.Time {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -59,7 +59,7 @@ func (l stampedListener) Accept() (net.Conn, error) {
 	return &stampedConn{TCPConn: tcp, raw: raw, departures: l.departures}, nil
 }
 
-// stampedConn is a connection that records when the kernel got what is read of it.
+// stampedConn is a connection that records when the kernel received the bytes that are read.
 type stampedConn struct {
 	*net.TCPConn
 	raw        syscall.RawConn
@@ -97,7 +97,7 @@ func (c *stampedConn) Read(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// stampOf takes the time out of the control messages of a read.
+// stampOf returns the time in the control messages of a read.
 func stampOf(room []byte) (time.Time, bool) {
 	messages, err := syscall.ParseSocketControlMessage(room)
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// departures takes the time of the server where the system does not tell more.
+// departures uses the time of the server on systems without kernel timestamps.
 type departures struct{ last map[string]time.Time }
 
 func (d *departures) listen(network, address string) (net.Listener, error) {

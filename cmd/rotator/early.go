@@ -19,7 +19,7 @@ import (
 	"rotator/internal/rotate"
 )
 
-// earlyFlags are the flags that end a command before its end.
+// earlyFlags are the flags that stop a command early.
 type earlyFlags struct {
 	most     string // --max-failures
 	failFast bool   // --fail-fast
@@ -34,7 +34,7 @@ func (f *earlyFlags) ofWriters(cmd *cobra.Command) {
 func (f *earlyFlags) ofReaders(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&f.failFast, "fail-fast", false,
 		"stop if the first slots of a target or of an entry of slots all fail or are foreign "+
-			"for one reason that a wrong job file gives (stop_after)")
+			"for the same reason, which an error in the job file can cause (stop_after)")
 }
 
 // failures parses --max-failures. It is nil without the flag.
@@ -45,19 +45,19 @@ func (f *earlyFlags) failures() (*rotate.Failures, error) {
 	if text, ok := strings.CutSuffix(f.most, "%"); ok {
 		percent, err := strconv.ParseFloat(text, 64)
 		if err != nil || math.IsNaN(percent) || percent < 0 || percent > 100 {
-			return nil, usagef("--max-failures %s: a share is 0%% to 100%%", f.most)
+			return nil, usagef("--max-failures %s: a percentage must be 0%% to 100%%", f.most)
 		}
 		return &rotate.Failures{Share: percent / 100, Percent: true}, nil
 	}
 	slots, err := strconv.ParseInt(f.most, 10, 64)
 	if err != nil || slots < 0 {
-		return nil, usagef("--max-failures %s: name a number of slots, or a share such as 2%%",
+		return nil, usagef("--max-failures %s: give a number of slots, or a percentage such as 2%%",
 			f.most)
 	}
 	return &rotate.Failures{Slots: slots}, nil
 }
 
-// early returns when an engine of this command stops before its end.
+// early returns the conditions under which an engine of this command stops early.
 func (s *session) early(engine func() *rotate.Rotator, recorded map[string]string) rotate.Early {
 	e := s.stopsEarly
 	covers := newTally(s.job, s.wiring.keys, s.wiring.under, func(token string) string {
@@ -69,12 +69,12 @@ func (s *session) early(engine func() *rotate.Rotator, recorded map[string]strin
 	return e
 }
 
-// passesBack bounds how many passes are read to find the last complete one.
+// passesBack is the maximum number of passes that are read to find the last complete one.
 const passesBack = 20
 
 // provenBefore returns a function that reports whether a rule had a success in the last
-// complete pass before number that has the meaning of the job file. It reads the passes once.
-// A pass that cannot be read counts as none.
+// complete pass with the same fingerprint before number. It reads the passes once. A pass
+// that cannot be read is skipped.
 func (s *session) provenBefore(
 	ctx context.Context, passes func() *checkpoint.Passes, number func() int,
 ) func(target, rule string) bool {
@@ -124,12 +124,12 @@ func (s *session) earlier(ctx context.Context) (passes func() *checkpoint.Passes
 	}, func() int { return after }
 }
 
-// warnAlike logs that the first slots of a rule all came to the same.
+// warnAlike logs that the first slots of a rule all had the same outcome and reason.
 func (s *session) warnAlike(e *rotate.AlikeError) {
 	s.logger.Warn(s.alikeText(e))
 }
 
-// alikeText describes slots that all came to the same, and the probable reason.
+// alikeText describes slots that all had the same outcome and reason, and the probable cause.
 func (s *session) alikeText(e *rotate.AlikeError) string {
 	entry := e.Target
 	if i := s.targetIndex(e.Target); i >= 0 && len(s.job.Targets[i].Slots) > 0 {
@@ -172,7 +172,7 @@ func cause(e *rotate.AlikeError) string {
 	return "format or path is probably wrong"
 }
 
-// fieldOf returns the field of the job file that a reason is about.
+// fieldOf returns the field of the job file that probably causes a reason.
 func (s *session) fieldOf(e *rotate.AlikeError) string {
 	i := s.targetIndex(e.Target)
 	if i < 0 {
@@ -209,8 +209,8 @@ func (s *session) targetIndex(name string) int {
 }
 
 // stoppedEarly replaces the error of a run that stopped because the job file seems wrong with
-// one that names its line and how to go on. It must be called after the summary has its
-// figures.
+// one that names its line and states how to continue. It must be called after the summary
+// has its figures.
 func (s *session) stoppedEarly(worked error) error {
 	alike, failures := (*rotate.AlikeError)(nil), (*rotate.FailuresError)(nil)
 	switch {
@@ -222,7 +222,7 @@ func (s *session) stoppedEarly(worked error) error {
 		}
 	case errors.As(worked, &failures):
 		return &hintedError{err: worked, hint: "rotator report --ledger lists the slots that " +
-			"were saved; correct the cause. rotator run goes on with the pass, rotator retry " +
+			"were saved; correct the cause. rotator run continues the pass, rotator retry " +
 			"tries the slots in the ledger again"}
 	}
 	return worked
@@ -235,11 +235,11 @@ func (s *session) alikeHint() string {
 	}
 	how := "rotator run begins a new pass with it"
 	if s.summary.Slots.Rotated > 0 {
-		how = "rotator run --restart begins a new pass with it, which finds the slots that " +
-			"were moved where they belong"
+		how = "rotator run --restart begins a new pass with it, which counts the slots that " +
+			"were moved as current"
 	}
 	return "correct the job file: " + how + ". If the job file is right, set stop_after: 0 " +
-		"there: rotator run goes on with this pass"
+		"there: rotator run continues this pass"
 }
 
 // isAlike reports whether a run stopped because the job file seems wrong.

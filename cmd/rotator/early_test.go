@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// earlyWorld is a table and a bucket whose slots are all like each other.
+// earlyWorld is a table and a bucket whose slots are all of the same form.
 type earlyWorld struct {
 	*mixed
 	t    *testing.T
@@ -46,7 +46,7 @@ func newEarlyWorld(t *testing.T, rows int) *earlyWorld {
 	return w
 }
 
-// fill writes rows anew, each with one ciphertext.
+// fill writes all rows again, each with one ciphertext.
 func (w *earlyWorld) fill(rows int, key string, context map[string]string) {
 	w.t.Helper()
 	group, ctx := errgroup.WithContext(w.t.Context())
@@ -82,8 +82,8 @@ func (w *earlyWorld) job(source, targets string) string {
 	return file
 }
 
-// rotator runs a command that has to end with an exit code. It returns what it printed and
-// the number of slots that it has asked KMS about, at most.
+// rotator runs a command that must exit with a given code. It returns the output and the
+// number of requests to KMS.
 func (w *earlyWorld) rotator(code int, args ...string) (out, errs string, asked int) {
 	w.t.Helper()
 	before := w.server.Faults().Counts()["kms:ReEncrypt"]
@@ -97,11 +97,11 @@ func (w *earlyWorld) rotator(code int, args ...string) (out, errs string, asked 
 const rightRows = "  - name: rows\n    dynamodb: { table: rows, segments: 4 }\n    format: raw\n" +
 	"    slots: [{ path: secret, context: { app: pay } }]\n"
 
-// wrongRows is rightRows with another text instead of one of its own.
+// wrongRows returns rightRows with one text replaced.
 func wrongRows(right, wrong string) string { return strings.Replace(rightRows, right, wrong, 1) }
 
-// TestWrongJobFileStopsEarly: a context, format or key in the job file that fits no slot stops
-// the run after the first of them, with a message that names the line and what to correct.
+// TestWrongJobFileStopsEarly: if a context, format or key in the job file fits no slot, the
+// run stops after the first slots, with a message that names the line and what to correct.
 // Nothing is written, and the corrected job file begins the next pass.
 func TestWrongJobFileStopsEarly(t *testing.T) {
 	const rows = 1500
@@ -149,8 +149,8 @@ func TestWrongJobFileStopsEarly(t *testing.T) {
 	}
 }
 
-// TestStopAfterZero: with stop_after 0 the pass goes on to its end. A pass that stopped early
-// goes on as well.
+// TestStopAfterZero: with stop_after 0 the pass continues to its end. A pass that stopped early
+// also continues.
 func TestStopAfterZero(t *testing.T) {
 	const rows = 300
 	w := newEarlyWorld(t, rows)
@@ -164,7 +164,7 @@ func TestStopAfterZero(t *testing.T) {
 	}
 }
 
-// TestLookWarnsOfWrongJobFile: audit and verify warn once and go on. With --fail-fast they
+// TestLookWarnsOfWrongJobFile: audit and verify warn once and continue. With --fail-fast they
 // stop.
 func TestLookWarnsOfWrongJobFile(t *testing.T) {
 	const rows = 600
@@ -185,8 +185,8 @@ func TestLookWarnsOfWrongJobFile(t *testing.T) {
 }
 
 // TestSuccessKeepsFromStopping: a rule with a success in this pass, or in the last complete
-// one with the same meaning, never stops a run, nor do slots for which the job file is not to
-// blame.
+// pass with the same fingerprint, never stops a run. Slots that fail for reasons which the job
+// file cannot cause never stop a run either.
 func TestSuccessKeepsFromStopping(t *testing.T) {
 	t.Run("in the pass before", func(t *testing.T) {
 		w := newEarlyWorld(t, 100)
@@ -254,8 +254,8 @@ func (w *earlyWorld) object(
 	}
 }
 
-// TestMaxFailures: --max-failures stops a run or a retry when more slots fail, by number or,
-// from 1,000 slots on, by share. The pass goes on without it.
+// TestMaxFailures: --max-failures stops a run or a retry when more slots fail: by number or,
+// from 1,000 slots on, by percentage. Without the flag the pass continues.
 func TestMaxFailures(t *testing.T) {
 	w := newEarlyWorld(t, 1200)
 	for i := range 300 { // a fourth
@@ -270,7 +270,7 @@ func TestMaxFailures(t *testing.T) {
 	}
 	_, errs, _ := w.rotator(exitJob, "run", "--max-failures", "10")
 	if !strings.Contains(errs, "slots failed, which is more than --max-failures 10") ||
-		!strings.Contains(errs, "rotator run goes on with the pass") {
+		!strings.Contains(errs, "rotator run continues the pass") {
 		t.Errorf("by number: %s", errs)
 	}
 	_, errs, _ = w.rotator(exitJob, "run", "--max-failures", "2.5%")

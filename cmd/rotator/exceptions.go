@@ -89,8 +89,8 @@ func openExceptions(
 	return e, nil
 }
 
-// notOutput refuses a file that is also stdout or stderr: the list replaces the file, so that
-// the output would be lost.
+// notOutput refuses a file that is also stdout or stderr. The list replaces the file, so the
+// output would be lost.
 func (s streams) notOutput(path string) error {
 	info, err := os.Stat(path)
 	if err != nil {

@@ -125,8 +125,8 @@ func precedence() []int {
 		exitUnavailable, exitInterrupted, exitRemaining, exitExceptions}
 }
 
-// exitCode maps any error of a command to its exit code and a hint; "" where the error
-// says enough. Of a joined error it uses the code that comes first in precedence.
+// exitCode maps an error of a command to its exit code and a hint. The hint is "" if the
+// error needs none. For a joined error the code that comes first in precedence is used.
 func exitCode(command string, err error) (code int, hint string) {
 	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok {
@@ -205,11 +205,11 @@ func readOnly(command string) bool { return command == "audit" || command == "ve
 func unavailableHint(command string) string {
 	switch {
 	case readOnly(command):
-		return startsOver(command, " when the service is back")
+		return startsOver(command, " when the service is available")
 	case command == "run" || command == "retry":
-		return "the pass stands as it was saved last; run again when the service is back"
+		return "progress up to the last save is kept; run again when the service is available"
 	}
-	return "run again when the service is back"
+	return "run again when the service is available"
 }
 
 // interruptedHint is for a command that was stopped before its end.
@@ -225,8 +225,8 @@ func interruptedHint(command string) string {
 	return "run again"
 }
 
-// startsOver is the advice for a read-only command that did not come to its end. when
-// says when to run it again, or is "".
+// startsOver returns the advice for a read-only command that did not finish. when states
+// when to run it again, or is "".
 func startsOver(command, when string) string {
 	return fmt.Sprintf("%s keeps no checkpoint, so it starts over when it is run again; "+
 		"run rotator %s again%s", command, command, when)
@@ -237,7 +237,7 @@ func outputHint(command string) string {
 	if command == "run" || command == "retry" {
 		return "the result is in the checkpoint; rotator report prints it again"
 	}
-	return "free space where stdout is written to, or write it elsewhere, and run again"
+	return "free space where stdout is written, or redirect it elsewhere, and run again"
 }
 
 // cutShort says whether there was no more time for the checkpoint, since the command
@@ -250,7 +250,7 @@ func accessHint(command string) string {
 	if readOnly(command) {
 		return startsOver(command, " when this is corrected")
 	}
-	return "correct this and run again to go on"
+	return "correct this and run again to continue"
 }
 
 // storageHint is for a place that cannot be written. A checkpoint that cannot be

@@ -164,7 +164,7 @@ func (p toldToStop) end(t *testing.T) trial.Result {
 		t.Errorf("%s took %s to stop: %s", p.name, took.Round(time.Millisecond), r)
 	}
 	stopped(t, p.world, r, exitInterrupted)
-	if strings.Contains(r.Log, "writable") || strings.Contains(r.Log, "the pass stands as") {
+	if strings.Contains(r.Log, "writable") || strings.Contains(r.Log, "progress up to the last save") {
 		t.Errorf("%s: the hint is for other trouble: %s", p.name, r)
 	}
 	return r

@@ -19,16 +19,16 @@ import (
 
 const moverRole = "arn:aws:iam::111122223333:role/mover"
 
-// grantBench is a crashBench whose keys a role can use by grants alone.
+// grantBench is a crashBench whose keys a role can use through grants only.
 type grantBench struct {
 	*crashBench
 	kms      *kms.Client
 	grants   map[string]string // ids by key
 	tokens   []string
-	stranger atomic.Bool // the table was asked without its role
+	stranger atomic.Bool // the table got a request without its role
 }
 
-// newGrantBench makes the grants. They have no effect without their tokens until
+// newGrantBench creates the grants. They have no effect without their tokens until
 // HoldGrants is turned off.
 func newGrantBench(t *testing.T) *grantBench {
 	t.Helper()
@@ -68,8 +68,8 @@ func (b *grantBench) job(t *testing.T, kms string) {
 	must(t, os.WriteFile(path, changed, 0o600))
 }
 
-// run runs a command, which must end with an exit code and say something, and returns
-// what it printed.
+// run runs a command, which must exit with a given code and print a given text. It returns
+// the output.
 func (b *grantBench) run(t *testing.T, code int, says string, args ...string) string {
 	t.Helper()
 	cmd, out, log := b.command(t.Context(), append(args, "-f", "job.yaml", "-v")...)
@@ -82,7 +82,7 @@ func (b *grantBench) run(t *testing.T, code int, says string, args ...string) st
 	return printed
 }
 
-// kept returns all that was printed and all that is in the files of the job.
+// kept returns all output and the contents of all files of the job.
 func (b *grantBench) kept(t *testing.T, printed string) []byte {
 	t.Helper()
 	all := []byte(printed)
@@ -96,9 +96,9 @@ func (b *grantBench) kept(t *testing.T, printed string) []byte {
 	return all
 }
 
-// TestRolesAndGrants runs with an assumed role that may use the keys by grants alone. As
-// long as the grants are not known everywhere, each request needs their tokens:
-// DescribeKey, the dry runs and ReEncrypt. No token is printed or stored.
+// TestRolesAndGrants runs with an assumed role that can use the keys through grants only.
+// Until the grants are visible, each request needs their tokens: DescribeKey, the dry runs
+// and ReEncrypt. No token is printed or stored.
 func TestRolesAndGrants(t *testing.T) {
 	b := newGrantBench(t)
 	const role = `role_arn: "` + moverRole + `"`

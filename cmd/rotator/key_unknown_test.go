@@ -7,8 +7,8 @@ import (
 	"rotator/internal/trial"
 )
 
-// TestNotFoundForValues: a server that answers NotFound for what is no ciphertext does not
-// stop a run. Those slots are in the ledger with their own reason.
+// TestNotFoundForValues: a server that returns NotFound for a value that is not a ciphertext
+// does not stop a run. These slots are in the ledger with a separate reason.
 func TestNotFoundForValues(t *testing.T) {
 	w := newTrial(t, trial.Config{
 		Items:   map[trial.Kind]int{trial.Ordinary: 40, trial.Poison: 6},

@@ -21,8 +21,8 @@ import (
 	"rotator/internal/fakeaws/fakekms"
 )
 
-// matchingKey is a slot whose key KMS identifies although its context, or its key, is not that
-// of the job, and the expected outcome, reason and key.
+// matchingKey is a slot whose key KMS identifies although the job has another context or key
+// for it, and the expected outcome, reason and key.
 type matchingKey struct {
 	name, key     string
 	context       map[string]string

@@ -33,7 +33,7 @@ const (
 	failed503
 )
 
-// front is a server in front of another one that can stay away.
+// front is a proxy that can simulate an outage of a server.
 type front struct {
 	address string
 	to      *httputil.ReverseProxy
@@ -101,7 +101,7 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case silent:
 		_, _ = io.Copy(io.Discard, r.Body)
 		select {
-		case <-changed: // what was not answered is lost
+		case <-changed: // requests without a response are lost
 		case <-r.Context().Done():
 		}
 		panic(http.ErrAbortHandler)
@@ -158,7 +158,7 @@ func outageLines(text string) (lines []logLine) {
 	return lines
 }
 
-// awayCase is one service that stays away in one way.
+// awayCase is one kind of outage of one service.
 type awayCase struct {
 	service string
 	mode    mode
@@ -175,7 +175,7 @@ func awayCases() (cases []awayCase) {
 	return cases
 }
 
-// put places a front before the service of a case, and returns the process.
+// put places a front in front of the service of a case, and returns the process.
 func (c awayCase) put(t *testing.T, w *trial.World) (*front, *trial.Process) {
 	t.Helper()
 	if c.service == "credentials" {
@@ -205,7 +205,7 @@ func (c awayCase) put(t *testing.T, w *trial.World) (*front, *trial.Process) {
 	return f, p
 }
 
-// awayRun is a run during which a service stays away.
+// awayRun is a run during which a service is unavailable.
 type awayRun struct {
 	awayCase
 	world       *trial.World
@@ -215,9 +215,9 @@ type awayRun struct {
 	most        int // attempts in a second of the outage
 }
 
-// TestOutages: a service that stays away in the middle of a run is named within 5 s, its
-// return within 2 s, and it is asked at most twice a second meanwhile. No slot fails. The
-// runs are concurrent, because they only wait.
+// TestOutages: if a service becomes unavailable during a run, the log names it within 5 s and
+// reports its return within 2 s. It gets at most two requests a second meanwhile. No slot
+// fails. The runs are concurrent, because they only wait.
 func TestOutages(t *testing.T) {
 	if testing.Short() {
 		t.Skip("outages take their time: not with -short")
@@ -356,10 +356,10 @@ func TestOutageLines(t *testing.T) {
 	}
 }
 
-// slack is for a machine that is busy with other tests.
+// slack is additional time, because the machine also runs other tests.
 const slack = 2 * time.Second
 
-// earlyCase is a service that is away from the beginning.
+// earlyCase is a service that is unavailable from the beginning.
 type earlyCase struct {
 	command, service string
 	mode             mode
@@ -406,9 +406,9 @@ func (c earlyCase) begin(t *testing.T, w *trial.World) (*front, *trial.Process) 
 	return f, p.Begin(t)
 }
 
-// TestOutagesBeforeAPass: a service that is away from the beginning is named within 5 s,
-// with its endpoint. The command ends with 69 when its patience is over, and does not speak
-// of a pass.
+// TestOutagesBeforeAPass: if a service is unavailable from the beginning, the log names it and
+// its endpoint within 5 s. The command exits with 69 after its time limit, and its message
+// does not mention a pass.
 func TestOutagesBeforeAPass(t *testing.T) {
 	if testing.Short() {
 		t.Skip("outages take their time: not with -short")
@@ -468,7 +468,7 @@ func (c earlyCase) check(t *testing.T, r trial.Result, address string) {
 	}
 	_, last, _ := strings.Cut(r.Log, "rotator: ")
 	if !strings.Contains(last, where) || !strings.Contains(last, c.cause) ||
-		strings.Contains(last, "pass") || !strings.Contains(last, "when the service is back") {
+		strings.Contains(last, "pass") || !strings.Contains(last, "when the service is available") {
 		t.Errorf("the end: %s", last)
 	}
 }

@@ -19,26 +19,27 @@ import (
 	"rotator/internal/rotate"
 )
 
-// preflightPatience is the longest time without a usable answer of a service before a pass
-// begins.
+// preflightPatience is the maximum time without a usable response from a service before a
+// pass begins.
 const preflightPatience = 30 * time.Second
 
-// patienceBefore is how long a service may give no usable answer before a pass begins.
+// patienceBefore returns the maximum time without a usable response from a service before a
+// pass begins.
 func patienceBefore(job *config.Job) time.Duration {
 	return min(preflightPatience, time.Duration(job.MaxOutage))
 }
 
-// passBegins gives the checkpoint the patience of a pass.
+// passBegins sets the time limit for the checkpoint to that of a pass.
 func (s *state) passBegins(job *config.Job) {
 	if store, ok := s.store.(interface{ SetPatience(time.Duration) }); ok {
 		store.SetPatience(time.Duration(job.MaxOutage))
 	}
 }
 
-// useCheckpoint names the requests of a checkpoint in notices.
+// useCheckpoint is the name of checkpoint requests in notices.
 const useCheckpoint = "checkpoint"
 
-// How notices name the sources of credentials.
+// The names of the sources of credentials in notices.
 const (
 	credentialsName   = "the source of credentials"
 	credentialsOfRole = "the source of credentials for role "
@@ -92,8 +93,8 @@ func logOutage(logger *zap.Logger, n outage.Notice) {
 	logger.Warn(n.Service+text, fields...)
 }
 
-// beginThrough returns the hook that passes requests of the light KMS client through the
-// gate of KMS.
+// beginThrough returns the hook that makes requests of the fast KMS client wait at the gate
+// of KMS.
 func (s streams) beginThrough() awsclient.Begin {
 	type known struct {
 		to   *url.URL
@@ -114,8 +115,8 @@ func (s streams) beginThrough() awsclient.Begin {
 	}
 }
 
-// beforePass returns the error for a service that stays away before a pass begins. There
-// is no pass then that a later run can resume.
+// beforePass returns the error for a service that is unavailable before a pass begins. A
+// later run has no pass to resume in this case.
 func beforePass(err error) error {
 	if !rotate.CheckpointAway(err) {
 		return err
@@ -124,8 +125,7 @@ func beforePass(err error) error {
 		What: "the checkpoint gave no usable answer"}
 }
 
-// nameCheckpoint names the service of the checkpoint in an error that means that it stayed
-// away.
+// nameCheckpoint adds the service of the checkpoint to an error that it was unavailable.
 func (s streams) nameCheckpoint(err error) error {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		return s.nameCheckpoints(joined.Unwrap())

@@ -7,15 +7,14 @@ import (
 	"sync"
 )
 
-// outputError says that a result could not be written to stdout.
+// outputError is the error of a result that could not be written to stdout.
 type outputError struct{ err error }
 
 func (e *outputError) Error() string { return fmt.Sprintf("write to stdout: %v", e.err) }
 func (e *outputError) Unwrap() error { return e.err }
 
 // resultWriter writes to stdout. Its errors are *outputError. After the first error
-// nothing more is written, so that a truncated result has no later part. It is safe for
-// concurrent use.
+// nothing more is written, so a result has no gap. It is safe for concurrent use.
 type resultWriter struct {
 	mu  sync.Mutex
 	w   io.Writer
@@ -42,8 +41,8 @@ func (r *resultWriter) failure() error {
 	return r.err
 }
 
-// withOutput adds the error of stdout to that of a command, unless the command has
-// returned it.
+// withOutput adds the error of stdout to the error of a command, unless the command has
+// already returned it.
 func (s streams) withOutput(err error) error {
 	failed := s.result.failure()
 	if failed == nil || errors.Is(err, failed) {

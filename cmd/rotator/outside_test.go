@@ -22,9 +22,8 @@ import (
 	"rotator/internal/report"
 )
 
-// TestEncryptedOutside moves ciphertexts that KMS has not made: they were made with the
-// public key of each RSA key spec and padding, and of an SM2 key, by a library and by
-// openssl.
+// TestEncryptedOutside moves ciphertexts that were made outside of KMS: by a library and by
+// openssl, with the public key of each RSA key spec and padding, and of an SM2 key.
 func TestEncryptedOutside(t *testing.T) {
 	openssl, err := exec.LookPath("openssl")
 	if err != nil {
@@ -41,8 +40,8 @@ func TestEncryptedOutside(t *testing.T) {
 	}
 }
 
-// outsideTexts are plaintexts by what they are. Those of RSA keys have the greatest length
-// that the padding leaves room for among them.
+// outsideTexts returns named plaintexts. For RSA keys, one of them has the maximum length that
+// the padding allows.
 func outsideTexts(from keyKind) map[string]string {
 	longest := map[string]int{ // API_Encrypt
 		"RSA_2048 RSAES_OAEP_SHA_1": 214, "RSA_2048 RSAES_OAEP_SHA_256": 190,
@@ -90,7 +89,7 @@ func tryOutside(t *testing.T, openssl string, from keyKind) {
 	}
 }
 
-// encryptOutside encrypts with a public key, as a program does that has no access to KMS.
+// encryptOutside encrypts with a public key, like a program without access to KMS.
 func encryptOutside(t *testing.T, public []byte, algorithm, plaintext string) []byte {
 	t.Helper()
 	if algorithm == "SM2PKE" {
@@ -107,7 +106,7 @@ func encryptOutside(t *testing.T, public []byte, algorithm, plaintext string) []
 	return blob
 }
 
-// encryptOpenSSL does the same on the command line.
+// encryptOpenSSL does the same with the openssl command.
 func encryptOpenSSL(t *testing.T, openssl string, public []byte, algorithm, plaintext string) []byte {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "public.der")

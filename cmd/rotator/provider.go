@@ -12,8 +12,8 @@ import (
 	"rotator/internal/rotate"
 )
 
-// namedCredentials gives the errors of a credential provider a type and a cause: the SDK
-// mixes them with those of the request that needed the credentials.
+// namedCredentials gives the errors of a credential provider a type and a cause. Without it,
+// they could not be distinguished from errors of the request that needs the credentials.
 type namedCredentials struct {
 	*aws.CredentialsCache
 	*providerState
@@ -23,7 +23,7 @@ type namedCredentials struct {
 type credentialsContext struct {
 	settings awsSettings
 	identity *identity
-	// learn is called with credentials that are not known yet.
+	// learn is called with new credentials.
 	learn func(aws.Credentials)
 	gate  *outage.Gate // of the requests for credentials
 }
@@ -38,7 +38,7 @@ type providerState struct {
 	asked time.Time // of the first Retrieve
 }
 
-// waited notes a call of Retrieve and returns how long ago the first one was.
+// waited records a call of Retrieve and returns the time since the first one.
 func (s *providerState) waited(now time.Time) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -86,8 +86,8 @@ func (n namedCredentials) Retrieve(ctx context.Context) (aws.Credentials, error)
 	return credentials, nil
 }
 
-// refused forgets the credentials when err says that a service refused them, and notes
-// which ones they were.
+// refused discards the credentials if err means that a service refused them, and records
+// which credentials they were.
 func (n namedCredentials) refused(service string, err error) {
 	if err == nil || !rotate.RefusesCredentials(err) {
 		return

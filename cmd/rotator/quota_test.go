@@ -52,7 +52,7 @@ func TestReadQuota(t *testing.T) {
 	}
 }
 
-// TestQuotasOf: a move from or to an asymmetric key draws on the quota of its kind too.
+// TestQuotasOf: a move from or to an asymmetric key also uses the quota for its kind of key.
 func TestQuotasOf(t *testing.T) {
 	symmetric, rsa := rotate.Key{Algorithm: rotate.Symmetric}, rotate.Key{Algorithm: "RSAES_OAEP_SHA_256"}
 	sm2 := rotate.Key{Algorithm: "SM2PKE"}

@@ -44,8 +44,8 @@ func (i *identity) refuse(service string, c refusedCredentials) {
 	i.refused[service] = c
 }
 
-// cause returns why a service refused the credentials of a request, and how to correct it,
-// or "" if err is another error.
+// cause returns why a service refused the credentials of a request, and how to correct this.
+// It returns "" if err has another cause.
 func (i *identity) cause(err error) string {
 	operation := (*smithy.OperationError)(nil)
 	if !errors.As(err, &operation) || !rotate.RefusesCredentials(err) {
@@ -69,8 +69,8 @@ func (i *identity) cause(err error) string {
 		"right ones, and that the endpoint is (%s)", printableKeyID(c.accessKey), c.from(), what)
 }
 
-// printableKeyID returns the id of an access key, or what to check if it can be a secret
-// access key: those have 40 characters, and / and + are among them.
+// printableKeyID returns the id of an access key. If it can be a secret access key, it returns
+// what to check instead. Secret access keys have 40 characters, which can include / and +.
 func printableKeyID(id string) string {
 	if len(id) == secretKeyLength || strings.ContainsAny(id, "/+=") {
 		return "(not printed, because it has the form of a secret access key; check that " +
@@ -82,7 +82,7 @@ func printableKeyID(id string) string {
 // secretKeyLength is the length of a secret access key.
 const secretKeyLength = 40
 
-// when returns the time of expiry.
+// when returns a phrase with the time of expiry.
 func (c refusedCredentials) when() string {
 	if expires, err := time.Parse(time.RFC3339, c.variable("AWS_CREDENTIAL_EXPIRATION")); err ==
 		nil && c.source == awsconfig.CredentialsSourceName {
@@ -102,7 +102,7 @@ func (c refusedCredentials) variable(name string) string {
 	return value
 }
 
-// from returns where the credentials come from.
+// from returns a phrase with the source of the credentials.
 func (c refusedCredentials) from() string {
 	name, _ := c.settings.profileName()
 	path, shared := strings.CutPrefix(c.source, "SharedConfigCredentials: ")
@@ -121,7 +121,7 @@ func (c refusedCredentials) from() string {
 	return fmt.Sprintf(" of profile %q (%s)", name, c.source)
 }
 
-// remedy returns how to get new credentials.
+// remedy returns a sentence on how to get new credentials.
 func (c refusedCredentials) remedy() string {
 	name, _ := c.settings.profileName()
 	switch c.source {
@@ -144,7 +144,7 @@ func expired(code string) bool {
 		"TokenRefreshRequired"}, code)
 }
 
-// offClock reports whether a signature was refused because of the time in it.
+// offClock reports whether a signature was refused because of its timestamp.
 func offClock(err error) bool {
 	switch rotate.ServiceCode(err) {
 	case "RequestTimeTooSkewed", "RequestExpired", "RequestInTheFuture":
@@ -155,7 +155,7 @@ func offClock(err error) bool {
 		strings.Contains(text, "Signature not yet current")
 }
 
-// skewOf returns how far the clock of this machine differs from that of a service.
+// skewOf returns the difference between the clock of this machine and that of a service.
 func skewOf(err error, service string) string {
 	response := (*smithyhttp.ResponseError)(nil)
 	if !errors.As(err, &response) || response.Response == nil {

@@ -82,9 +82,9 @@ func (m *mixed) s3Requests() (n int) {
 	return n
 }
 
-// TestDynamoDBRequests: each command calls DescribeTable once for each table. A run opens
-// the connections to each table of several pages by health checks, and an audit, which
-// has nothing to write, opens none.
+// TestDynamoDBRequests: each command calls DescribeTable once for each table. If a table has
+// several pages, a run opens connections to it with health checks. An audit writes nothing
+// and opens none.
 func TestDynamoDBRequests(t *testing.T) {
 	const rows, workers, segments, tables = 3 * pageItems, 4, 2, 2
 	m := newMixed(t, 0)

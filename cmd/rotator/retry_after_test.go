@@ -24,8 +24,8 @@ func TestRetryAfterIsHeeded(t *testing.T) {
 		{"kms:ReEncrypt", 3},
 		{"dynamodb:DescribeTable", 0},
 		{"dynamodb:Scan", 0},
-		{"dynamodb:BatchExecuteStatement", 1}, // behind a probe
-		{"s3:ListObjectsV2", 1},               // behind a search for what probes have left
+		{"dynamodb:BatchExecuteStatement", 1}, // after a probe
+		{"s3:ListObjectsV2", 1},               // after a search for objects that probes left
 		{"s3:GetObject", 0},
 		{"s3:PutObject", 0},
 	} {

@@ -29,10 +29,10 @@ type streams struct {
 	// nil.
 	terminal *os.File
 	secrets  *redact.Redactor
-	// result is what out writes to. It keeps the first error, for output whose writer
-	// ignores errors, such as help.
+	// result is the writer under out. It keeps the first error, because some callers, such
+	// as help, ignore errors.
 	result *resultWriter
-	// identity has the credentials that services refused, for error messages.
+	// identity records the credentials that services refused, for error messages.
 	identity *identity
 	logger   *zap.Logger
 	level    zap.AtomicLevel // of logger
@@ -122,8 +122,8 @@ Results go to stdout, logs and progress to stderr. Exit codes: docs/operations.m
 	return root
 }
 
-// strictCompletion makes superfluous arguments of cobra's completion commands a mistake of
-// the command line, as those of other commands are.
+// strictCompletion makes extra arguments of cobra's completion commands a command line error,
+// as for other commands.
 func strictCompletion(root *cobra.Command) {
 	root.InitDefaultCompletionCmd()
 	for _, cmd := range root.Commands() {
@@ -147,7 +147,7 @@ func newHelpCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			about, rest, err := cmd.Root().Find(args)
 			if err != nil || len(rest) > 0 {
-				return usagef("there is no help on %q; see %s --help", strings.Join(args, " "),
+				return usagef("there is no help for %q; see %s --help", strings.Join(args, " "),
 					cmd.Root().CommandPath())
 			}
 			about.InitDefaultHelpFlag()
@@ -155,7 +155,7 @@ func newHelpCommand() *cobra.Command {
 		}}
 }
 
-// jobCommand makes a command that reads a job file.
+// jobCommand returns a command that reads a job file.
 func jobCommand(std streams, use, short, long string, work func(context.Context, *common, *config.Job) error) *cobra.Command {
 	c := &common{streams: std}
 	cmd := &cobra.Command{Use: use, Short: short, Long: long, Args: noArguments}
@@ -170,7 +170,7 @@ func jobCommand(std streams, use, short, long string, work func(context.Context,
 	return cmd
 }
 
-// onJob reads the job file and works on it.
+// onJob reads the job file and calls work with it.
 func (c *common) onJob(
 	ctx context.Context, work func(context.Context, *common, *config.Job) error,
 ) error {

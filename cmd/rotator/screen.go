@@ -5,12 +5,12 @@ import (
 	"sync"
 )
 
-// screen is stderr. While a progress bar is shown, it writes lines above the bar, which would
-// overwrite them otherwise. Each Write must be complete lines.
+// screen is stderr. While a progress bar is shown, it writes lines above the bar, because the
+// bar would overwrite them. Each Write must consist of complete lines.
 type screen struct {
 	mu     sync.Mutex
 	direct io.Writer
-	above  io.Writer // of the bar; nil without one
+	above  io.Writer // writes above the bar; nil without a bar
 }
 
 // Write implements io.Writer.
@@ -25,7 +25,7 @@ func (s *screen) Write(p []byte) (int, error) {
 	return s.direct.Write(p)
 }
 
-// show makes lines go through the writer of a bar; nil ends this.
+// show sets the writer above a progress bar; nil means that there is no bar.
 func (s *screen) show(above io.Writer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -33,12 +33,12 @@ type session struct {
 	// pass or earlier passes of the job.
 	recordedTokens map[string]string
 	found          *exceptions // of a read-only pass; nil for others
-	// stopsEarly is when an engine stops before its end, without what is known only
-	// with the engine.
+	// stopsEarly holds the conditions under which an engine stops early, except those that
+	// need the engine.
 	stopsEarly rotate.Early
 	alike      bool // a run stopped because the job file seems wrong
-	// shares is rotate.Config.Shares of a command that works on no pass and divides the
-	// rate with others.
+	// shares is rotate.Config.Shares of a command that works on no pass but divides the
+	// rate with the runs of the job.
 	shares func(use func(checkpoint.Share))
 }
 
@@ -326,7 +326,7 @@ func (s *session) withLedger(err error) error {
 			denied += r.Slots
 		}
 	}
-	hint := "no slot is in the ledger because of this; correct it and run again to go on"
+	hint := "no slot is in the ledger because of this; correct it and run again to continue"
 	if denied > 0 {
 		hint = fmt.Sprintf("%d slots of this pass are in the ledger because access was denied "+
 			"(rotator report --ledger); correct it, finish the pass with rotator run, and try "+

@@ -11,8 +11,7 @@ import (
 	"rotator/internal/config"
 )
 
-// joinTime bounds the time in which an audit joins the runs of its job, and in which it
-// leaves them.
+// joinTime is the maximum time for an audit to join the runs of its job, and to leave them.
 const joinTime = 10 * time.Second
 
 // sharing divides the rate between a command that works on no pass and the runs of its job.
@@ -23,7 +22,7 @@ type sharing struct {
 	runs  int // of the last share that allowed requests
 }
 
-// set is given each new share.
+// set is called with each new share.
 func (s *sharing) set(share checkpoint.Share) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -44,7 +43,7 @@ func (s *sharing) onShare(use func(checkpoint.Share)) {
 	use(s.share)
 }
 
-// lost makes the last share one without an end.
+// lost removes the end of the last share.
 func (s *sharing) lost() {
 	s.mu.Lock()
 	share := checkpoint.Share{Runs: max(s.runs, 1)}
@@ -52,8 +51,8 @@ func (s *sharing) lost() {
 	s.set(share)
 }
 
-// shareRate divides the rate with the runs of the job if the checkpoint is shared. If that
-// is not possible, a warning states it. leave ends it.
+// shareRate divides the rate with the runs of the job if the checkpoint is shared. If this is
+// not possible, it logs a warning. leave ends the sharing.
 func (s *session) shareRate(ctx context.Context) (leave func()) {
 	nothing := func() {}
 	if !s.job.CheckpointPlace().Shared() {
@@ -66,7 +65,7 @@ func (s *session) shareRate(ctx context.Context) (leave func()) {
 	defer cancel()
 	store, err := s.sharedStore(joining, s.job, joinTime)
 	if absent := (*config.Problems)(nil); errors.As(err, &absent) {
-		return nothing // no run can be at work
+		return nothing // there can be no runs
 	}
 	shared := &sharing{}
 	var visitor *checkpoint.Visitor

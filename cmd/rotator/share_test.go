@@ -10,9 +10,9 @@ import (
 	"rotator/internal/fakeaws/fault"
 )
 
-// TestAuditSharesTheRate: an audit and a verify that work beside a run keep to the rate
-// together with it, and have it alone when the run has ended. The rate and 5% is the limit;
-// the test allows 15%, because the processes share their processors with others.
+// TestAuditSharesTheRate: an audit and a verify that work beside a run divide the rate with
+// it, and use the whole rate when the run has ended. The promised limit is the rate plus 5%.
+// The test allows 15%, because other tests use the same processors.
 func TestAuditSharesTheRate(t *testing.T) {
 	const rate, rows = 150, 400
 	for _, place := range []string{"dynamodb://state", "s3://state/rotator"} {

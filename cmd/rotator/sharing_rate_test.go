@@ -9,14 +9,14 @@ import (
 	"time"
 )
 
-// attempts is how often a measurement is tried. Other processes can make a measurement
-// worse, but not better.
+// attempts is the maximum number of times that a measurement is repeated. Other processes can
+// make a measurement worse, but not better.
 const attempts = 3
 
-// Several runs over one place are as fast as one: runs that wait for work leave the whole
-// rate to those that have some, and no second gets more than the rate. One run and three
-// work at the same time, each group on a server of its own, so that both have the same
-// share of the processors.
+// TestRunsTogetherAreAsFastAsOne: several runs of one pass are as fast as one. Runs that wait
+// for work leave the whole rate to the others, and the requests of any second are within the
+// rate. One run and a group of three runs work at the same time, on separate servers, so both
+// have the same share of the processors.
 func TestRunsTogetherAreAsFastAsOne(t *testing.T) {
 	for _, l := range []load{
 		{bucket: 2000, rate: 200, checkpoint: "dynamodb://state"},
@@ -37,8 +37,8 @@ func TestRunsTogetherAreAsFastAsOne(t *testing.T) {
 }
 
 // TestRunsTogetherMatrix compares two, three and four runs with one, over both kinds of
-// shared checkpoints, a bucket, and tables of many segments and of few. Its figures say
-// something about a machine that does nothing else.
+// shared checkpoints, a bucket, and tables of many segments and of few. Its results are
+// meaningful only on a machine without other load.
 func TestRunsTogetherMatrix(t *testing.T) {
 	if os.Getenv("ROTATOR_SHARING") == "" {
 		t.Skip("set ROTATOR_SHARING=1 to measure one to four runs of a pass; it takes ten minutes")
@@ -68,7 +68,7 @@ func TestRunsTogetherMatrix(t *testing.T) {
 	}
 }
 
-// try measures until nothing is wrong, at most attempts times.
+// try repeats a measurement until it passes, at most attempts times.
 func try(t *testing.T, measure func(*testing.T) (wrong string)) {
 	t.Helper()
 	for n := 1; ; n++ {
@@ -84,10 +84,10 @@ func try(t *testing.T, measure func(*testing.T) (wrong string)) {
 	}
 }
 
-// wrong says what is wrong with a group, compared with one run over the same load; "" if
-// nothing is. What one run alone lost of the rate is what processors lose that are busy
-// with other work. Several runs lose it as well, and may lose twice as much: the less the
-// rate of a run is, the less it can make up for a delay of its requests.
+// wrong compares a group with one run over the same load and describes what is wrong, or
+// returns "". The part of the rate that the single run did not use was lost because the
+// processors were busy with other work. Several runs lose it too, and may lose twice as much:
+// a run with a lower rate can compensate less for delayed requests.
 func (g group) wrong(l load, one group) string {
 	var list []string
 	lost := 1 - min(1, one.delivered)
@@ -106,15 +106,15 @@ func (g group) wrong(l load, one group) string {
 	return strings.Join(list, "; ")
 }
 
-// joinsWithin is how soon a run that joins has work, and returnsWithin how soon the others
-// have the share of a run that has no more work.
+// joinsWithin is the maximum time until a run that joins has work. returnsWithin is the
+// maximum time until the other runs have the share of a run that has no more work.
 const (
 	joinsWithin   = 2 * time.Second
 	returnsWithin = time.Second
 )
 
-// A run that joins another which holds every segment of a table has a part of the work
-// within two seconds, however long the lease is.
+// TestRunThatJoinsGetsWork: if one run holds every segment of a table, a second run gets a part
+// of the work within two seconds of joining. The length of the lease does not matter.
 func TestRunThatJoinsGetsWork(t *testing.T) {
 	for _, checkpoint := range []string{"dynamodb://state", "s3://state/rotator"} {
 		l := load{table: 20000, segments: 8, rate: 1000, checkpoint: checkpoint, lease: "30s"}
@@ -144,8 +144,8 @@ func TestRunThatJoinsGetsWork(t *testing.T) {
 	}
 }
 
-// The share of a run that has no more work, or that is stopped, is the other's within a
-// second.
+// TestShareOfAnIdleRunReturns: the other run gets the share of a run that has no more work, or
+// was stopped, within a second.
 func TestShareOfAnIdleRunReturns(t *testing.T) {
 	l := load{bucket: 2000, table: 600, segments: 1, rate: 300, checkpoint: "dynamodb://state"}
 	for name, stop := range map[string]bool{"no more work": false, "stopped": true} {
@@ -183,8 +183,8 @@ func shareReturns(t *testing.T, l load, stop bool) string {
 	before, after := delivered(moves, idle.Add(-time.Second), idle), delivered(moves, from, end)
 	t.Logf("%.0f requests a second before, %.0f from a second after, of %d: %v",
 		before, after, l.rate, perSecond(moves))
-	// Half of the rate is what the other had. It may not reach all of it where the
-	// processors are busy.
+	// Before, the run had half of the rate. If the processors are busy, it does not reach
+	// the whole rate.
 	if after < 0.75*float64(l.rate) {
 		return fmt.Sprintf("%.0f requests a second from a second after the other run had "+
 			"no work, of %d", after, l.rate)
@@ -192,8 +192,8 @@ func shareReturns(t *testing.T, l load, stop bool) string {
 	return s.busiest().exceeds(l.rate)
 }
 
-// The rate holds in every second while runs join, are stopped, killed, and paused for
-// longer than their lease; and everything is moved.
+// TestRateHoldsWhileRunsComeAndGo: the requests of every second are within the rate while runs
+// join and are stopped, killed, and paused for longer than their lease. All slots are moved.
 func TestRateHoldsWhileRunsComeAndGo(t *testing.T) {
 	l := load{bucket: 1000, table: 9000, segments: 16, rate: 600, checkpoint: "dynamodb://state"}
 	s := newSharing(t, l)

@@ -35,9 +35,9 @@ import (
 type load struct {
 	bucket     int    // objects of one bucket, which is one partition
 	table      int    // items of one table
-	segments   int    // of the table; 0 leaves it to the default
+	segments   int    // of the table; 0 means the default
 	rate       int    // of ReEncrypt requests per second, for all runs together
-	checkpoint string // a place that all runs share
+	checkpoint string // location of the shared checkpoint
 	lease      string // default 3s
 }
 
@@ -50,13 +50,13 @@ func (l load) String() string {
 	return fmt.Sprintf("%s, rate %d, checkpoint %s", text, l.rate, kind)
 }
 
-// ideal is the time that the requests take at exactly the rate.
+// ideal returns the time that the requests take at exactly the rate.
 func (l load) ideal() time.Duration {
 	return time.Duration(float64(l.bucket+l.table) / float64(l.rate) * float64(time.Second))
 }
 
-// sharingBench is a fake AWS with the places of a load, whose ciphertexts are under an old
-// key, and a job over them. It records which run sends what, and when.
+// sharingBench is a fake AWS with the targets of a load, whose ciphertexts are under an old
+// key, and a job for them. It records the requests of each run and their times.
 type sharingBench struct {
 	load     load
 	server   *fakeaws.Server
@@ -71,14 +71,14 @@ type sharingBench struct {
 
 	mu       sync.Mutex
 	arrivals []arrival      // of ReEncrypt, dry runs included
-	moves    map[string]int // those that are no dry runs, by run
+	moves    map[string]int // without dry runs, by run
 	joined   map[string]time.Time
 }
 
 // arrival is one request to KMS.
 type arrival struct {
 	at   time.Time // when it arrived
-	left time.Time // when it left the process, as far as the system tells
+	left time.Time // when it was sent, if the system records this
 	run  string    // the access key of the run that sent it
 	dry  bool
 }
@@ -136,7 +136,7 @@ func newSharing(t *testing.T, l load) *sharingBench {
 	return s
 }
 
-// makeState makes the place of the checkpoint.
+// makeState creates the table or bucket of the checkpoint.
 func (s *sharingBench) makeState(t *testing.T) {
 	t.Helper()
 	if strings.HasPrefix(s.load.checkpoint, "s3:") {
@@ -219,7 +219,7 @@ func (s *sharingBench) fillBucket(t *testing.T) {
 	}
 }
 
-// signer is the access key that signed a request.
+// signer returns the access key that signed a request.
 func signer(r *http.Request) string {
 	_, credential, _ := strings.Cut(r.Header.Get("Authorization"), "Credential=")
 	id, _, _ := strings.Cut(credential, "/")
@@ -251,11 +251,11 @@ func (s *sharingBench) put(r *http.Request, body []byte) {
 	}
 }
 
-// runKey is the access key of the n-th run.
+// runKey returns the access key of the n-th run.
 func runKey(n int) string { return fmt.Sprintf("AKIARUN%013d", n) }
 
-// sharer is a run of several. It is waited for from the start, so that the time at which
-// it ended is known.
+// sharer is one of several runs. A goroutine waits for its end from the start, to record the
+// time.
 type sharer struct {
 	process
 	ended *atomic.Pointer[time.Time]
@@ -291,7 +291,7 @@ func (s *sharingBench) start(t *testing.T, n int) sharer {
 	}
 	r := sharer{process{cmd, &out, &log}, new(atomic.Pointer[time.Time]), make(chan struct{})}
 	go func() {
-		_ = cmd.Wait() // the exit code says it
+		_ = cmd.Wait() // the exit code is checked later
 		now := time.Now()
 		r.ended.Store(&now)
 		close(r.over)
@@ -314,7 +314,7 @@ func (s *sharingBench) seen() []arrival {
 	return list
 }
 
-// rates are the most requests of any second, dry runs included.
+// rates returns the maximum number of requests in any second, including dry runs.
 type rates struct{ departures, arrivals int }
 
 func (s *sharingBench) busiest() rates {
@@ -327,7 +327,7 @@ func (s *sharingBench) busiest() rates {
 	return rates{busiest(left), busiest(at)}
 }
 
-// busiest returns the most times within any second.
+// busiest returns the maximum number of times within any second.
 func busiest(list []time.Time) (most int) {
 	slices.SortFunc(list, time.Time.Compare)
 	first := 0
@@ -340,8 +340,8 @@ func busiest(list []time.Time) (most int) {
 	return most
 }
 
-// exceeds says which bound the requests of a rate exceed: "" for none. Departures are
-// held to the rate, plus 1% or one request, and arrivals to the rate plus 5% or one.
+// exceeds describes the limit that the requests exceed, or returns "". In any second, at most
+// the rate plus 1% (or one request) may be sent, and the rate plus 5% (or one) may arrive.
 func (r rates) exceeds(rate int) string {
 	if most := rate + max(1, rate/100); r.departures > most {
 		return fmt.Sprintf("%d requests left in a second, want at most %d", r.departures, most)
@@ -352,8 +352,8 @@ func (r rates) exceeds(rate int) string {
 	return ""
 }
 
-// span is when the n-th run sent its first request that moves a ciphertext, and last
-// when it sent its last; zero when it sent none.
+// span returns the times of the first and the last request of the n-th run that move a
+// ciphertext. They are zero if it sent none.
 func (s *sharingBench) span(n int) (first, last time.Time) {
 	for _, a := range s.seen() {
 		if a.run != runKey(n) {
@@ -367,21 +367,21 @@ func (s *sharingBench) span(n int) (first, last time.Time) {
 	return first, last
 }
 
-// sent is how many requests of the n-th run moved a ciphertext.
+// sent returns the number of requests of the n-th run that moved a ciphertext.
 func (s *sharingBench) sent(n int) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.moves[runKey(n)]
 }
 
-// joinedAt is when the n-th run wrote the roster first.
+// joinedAt returns the time when the n-th run first wrote the roster.
 func (s *sharingBench) joinedAt(n int) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.joined[runKey(n)]
 }
 
-// delivered is the mean rate of the requests between two times.
+// delivered returns the mean rate of the requests between two times.
 func delivered(list []arrival, from, to time.Time) float64 {
 	n := 0
 	for _, a := range list {
@@ -392,7 +392,7 @@ func delivered(list []arrival, from, to time.Time) float64 {
 	return float64(n) / to.Sub(from).Seconds()
 }
 
-// perSecond is the number of requests in each second from the first one.
+// perSecond returns the number of requests in each second, from the first request on.
 func perSecond(list []arrival) (counts []int) {
 	for _, a := range list {
 		second := int(a.at.Sub(list[0].at) / time.Second)
@@ -404,8 +404,8 @@ func perSecond(list []arrival) (counts []int) {
 	return counts
 }
 
-// check reads everything: each ciphertext must be under the new key and hold what it
-// held before, and no more requests were sent than were needed.
+// check reads all ciphertexts. Each must be under the new key and have its old plaintext. No
+// more requests than necessary may have been sent.
 func (s *sharingBench) check(t *testing.T) {
 	t.Helper()
 	read := s.tableBlobs(t)
@@ -451,13 +451,13 @@ func (s *sharingBench) checkBlob(t *testing.T, i int, blob []byte) {
 	}
 }
 
-// group is what several runs that began together took.
+// group holds the measurements of several runs that were started together.
 type group struct {
 	runs      int
 	wall      time.Duration // from the start of the first process to the end of the last
 	delivered float64       // share of the rate from the third second to the last
 	busiest   rates
-	requests  int // that move a ciphertext
+	requests  int // number of requests that move a ciphertext
 	seconds   []int
 }
 
@@ -467,7 +467,7 @@ func (g group) String() string {
 		g.busiest.departures, g.busiest.arrivals, g.requests, g.seconds)
 }
 
-// together lets several runs work through a new load, and checks the outcome.
+// together starts several runs on a new load, waits for them, and checks the outcome.
 func together(t *testing.T, l load, runs int) group {
 	t.Helper()
 	s := newSharing(t, l)
@@ -475,7 +475,7 @@ func together(t *testing.T, l load, runs int) group {
 	return s.finish(t)
 }
 
-// startAll starts several runs at once.
+// startAll starts several runs at the same time.
 func (s *sharingBench) startAll(t *testing.T, runs int) {
 	t.Helper()
 	s.began = time.Now()
@@ -484,7 +484,7 @@ func (s *sharingBench) startAll(t *testing.T, runs int) {
 	}
 }
 
-// finish waits for the runs, checks the outcome, and returns what they took.
+// finish waits for the runs, checks the outcome, and returns the measurements.
 func (s *sharingBench) finish(t *testing.T) group {
 	t.Helper()
 	l, g := s.load, group{runs: len(s.under)}

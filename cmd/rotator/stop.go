@@ -22,11 +22,11 @@ const (
 	// sameStop is how long further signals count as part of the first one: a shell and a
 	// wrapper may both forward one Ctrl-C.
 	sameStop = 2 * time.Second
-	// sayPatience bounds the wait for a stderr that takes no data.
+	// sayPatience is the maximum time to wait for a stderr that blocks.
 	sayPatience = 500 * time.Millisecond
 )
 
-// phase is how far a command has come.
+// phase is the progress of a command.
 type phase int
 
 const (
@@ -48,7 +48,7 @@ type stopper struct {
 	command string    // "run"; "" before a job file is named
 	file    string    // job file
 	phase   phase
-	stands  string // where the pass stands, in the phase saved
+	stands  string // the progress of the pass, in the phase saved
 }
 
 // stopSignals returns a channel of the signals that stop a command. A SIGHUP that is ignored
@@ -77,7 +77,7 @@ func (s *stopper) watch(signals <-chan os.Signal) {
 		case first:
 			s.began, line = now, s.stopping()
 		case now.Sub(s.began) >= sameStop:
-			line = fmt.Sprintf("ended at once, %s after the first signal", since(s.began)) +
+			line = fmt.Sprintf("ended by a second signal, %s after the first", since(s.began)) +
 				s.afterEnd()
 		}
 		s.mu.Unlock()
@@ -93,7 +93,7 @@ func (s *stopper) watch(signals <-chan os.Signal) {
 	}
 }
 
-// print prints a line, but does not wait long for a stderr that takes no data.
+// print prints a line. It waits at most sayPatience for a stderr that blocks.
 func (s *stopper) print(line string) {
 	printed := make(chan struct{})
 	go func() {
@@ -122,14 +122,14 @@ func (s *stopper) stopping() string {
 	return "stopping" + atOnce
 }
 
-// names notes the command, and the job file that it reads.
+// names records the command and the job file that it reads.
 func (s *stopper) names(command, file string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.command, s.file = command, file
 }
 
-// reached notes how far the command has come, and in the phase saved where the pass stands.
+// reached records the phase of the command and, in the phase saved, the progress of the pass.
 func (s *stopper) reached(at phase, stands string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -168,8 +168,8 @@ func (s *stopper) passes() bool {
 	return readOnly(s.command) || s.command == "run" || s.command == "retry"
 }
 
-// afterEnd returns how to go on after a process that ended at once. It must be called with mu
-// held.
+// afterEnd returns how to continue after a process that ended at once. It must be called with
+// mu held.
 func (s *stopper) afterEnd() string {
 	switch s.command {
 	case "":
@@ -187,7 +187,7 @@ func goOn(command, file string) string {
 	case readOnly(command):
 		return "rotator " + startsOver(command, "")
 	case command == "run" || command == "retry":
-		return "Go on with: " + line
+		return "Continue with: " + line
 	}
 	return "Run again: " + line
 }
@@ -216,28 +216,28 @@ func (s streams) sayTo(w io.Writer) func(string) {
 	}
 }
 
-// interrupted reports whether err means that a command was told to stop.
+// interrupted reports whether err means that a command received a stop signal.
 func interrupted(err error) bool {
 	stop := (*rotate.StopError)(nil)
 	return errors.As(err, &stop) && stop.Kind == rotate.StopInterrupted ||
 		rotate.Classify(err) == rotate.ClassStopped
 }
 
-// halted notes where the pass stands if a run was told to stop and its results are saved.
-// worked is the error that ended it.
+// halted records the progress of the pass if a run received a stop signal and its results are
+// saved. worked is the error that ended the run.
 func (s *session) halted(worked error) {
 	if worked == nil || !interrupted(worked) {
 		return
 	}
 	stands := "the entries that were tried are saved"
 	if s.summary.Command == "run" {
-		stands = fmt.Sprintf("pass %d stands at %d slots%s, saved",
+		stands = fmt.Sprintf("pass %d is at %d slots%s, saved",
 			s.summary.Pass, s.summary.Slots.Seen, s.share())
 	}
 	s.stop.reached(saved, stands)
 }
 
-// share returns which part of the items is done, or "" if their number is unknown.
+// share returns the percentage of items that are done, or "" if their number is unknown.
 func (s *session) share() string {
 	all := s.items()
 	if all <= 0 {

@@ -22,13 +22,13 @@ import (
 	"rotator/internal/trial"
 )
 
-// TestSignals: signals within two seconds of the first one are the same request to stop. A
-// later one ends the process and states that.
+// TestSignals: signals within two seconds of the first one count as the same request to stop.
+// A later signal ends the process, and a line states this.
 func TestSignals(t *testing.T) {
 	for name, c := range map[string]struct {
 		after  []time.Duration // of the signals, since the first one
 		exits  bool
-		blocks bool // stderr takes no data
+		blocks bool // writes to stderr block
 	}{
 		"one":              {after: []time.Duration{0}},
 		"forwarded twice":  {after: []time.Duration{0, time.Millisecond, sameStop - 1}},
@@ -91,7 +91,8 @@ func stopLines(r trial.Result) (lines []string) {
 	return lines
 }
 
-// said checks the lines of a command that was told to stop: one for each text, in this order.
+// said checks the lines of a command that received a stop signal: one for each text, in this
+// order.
 func said(t *testing.T, r trial.Result, texts ...string) {
 	t.Helper()
 	lines := stopLines(r)
@@ -104,11 +105,11 @@ func said(t *testing.T, r trial.Result, texts ...string) {
 	}
 }
 
-// TestStopsOnSignals: each signal that asks a command to stop is drained. What happens, and
-// where the pass stands, is stated at once and in the end. The pass goes on with the command
-// that is named.
+// TestStopsOnSignals: each stop signal makes a command complete its requests and stop. One line
+// states this at once, and another states the progress of the pass at the end. The command in
+// that line resumes the pass.
 func TestStopsOnSignals(t *testing.T) {
-	const goesOn = "Go on with: rotator run -f job.yaml"
+	const goesOn = "Continue with: rotator run -f job.yaml"
 	for name, send := range map[string]func(t *testing.T, p *trial.Process){
 		"SIGINT":  func(t *testing.T, p *trial.Process) { p.Signal(t, syscall.SIGINT) },
 		"SIGTERM": func(t *testing.T, p *trial.Process) { p.Signal(t, syscall.SIGTERM) },
@@ -124,14 +125,14 @@ func TestStopsOnSignals(t *testing.T) {
 			c := fewer()
 			c.Rate = 20
 			w := newTrial(t, c)
-			// Requests that the drain has to wait for.
+			// Requests that the command must complete before it stops.
 			w.Fault("kms:ReEncrypt", fault.Fault{Delay: 300 * time.Millisecond})
 			p := runs(w).Begin(t)
 			until(t, "some requests", asked(w, 20))
 			send(t, p)
 			r := p.End(t)
 			said(t, r, "stopping: requests in progress are completed and saved, in at most 9s",
-				"; pass 1 stands at ")
+				"; pass 1 is at ")
 			if !strings.Contains(r.Log, "saved. "+goesOn) {
 				t.Errorf("want %q: %s", goesOn, r)
 			}
@@ -143,8 +144,8 @@ func TestStopsOnSignals(t *testing.T) {
 	}
 }
 
-// TestSecondSignal: a second signal, after the first has had time, ends the process at once,
-// with a line.
+// TestSecondSignal: a second signal, more than two seconds after the first, ends the process at
+// once, and a line states this.
 func TestSecondSignal(t *testing.T) {
 	t.Parallel()
 	c := fewer()
@@ -161,13 +162,13 @@ func TestSecondSignal(t *testing.T) {
 	if took := r.Took - before; took > 2*time.Second && before < 4*time.Second {
 		t.Errorf("the second signal took %s", took)
 	}
-	said(t, r, "stopping: ", "ended at once, ")
+	said(t, r, "stopping: ", "ended by a second signal, ")
 	w.Server.Faults().Clear("")
 	w.CountsVary()
 	toTheEnd(t, w)
 }
 
-// TestStopsOfReadOnlyPasses: audit and verify start over, and say so.
+// TestStopsOfReadOnlyPasses: audit and verify start over, and a line states this.
 func TestStopsOfReadOnlyPasses(t *testing.T) {
 	for _, command := range []string{"audit", "verify"} {
 		t.Run(command, func(t *testing.T) {
@@ -188,8 +189,8 @@ func TestStopsOfReadOnlyPasses(t *testing.T) {
 	}
 }
 
-// TestStopsBeforeThePass: a command states that it was told to stop, whichever service it is
-// waiting for, before the pass begins and in it.
+// TestStopsBeforeThePass: a command reports a stop signal while it waits for any service, before
+// and during the pass.
 func TestStopsBeforeThePass(t *testing.T) {
 	one := map[trial.Kind]int{trial.Ordinary: 1}
 	few := trial.Config{Items: one, Objects: one, MaxOutage: "5m"}
@@ -237,7 +238,7 @@ func TestStopsBeforeThePass(t *testing.T) {
 	}
 }
 
-// TestHangupIsIgnoredUnderNohup: a command that was started with SIGHUP ignored goes on when
+// TestHangupIsIgnoredUnderNohup: a command that was started with SIGHUP ignored continues when
 // its terminal is closed.
 func TestHangupIsIgnoredUnderNohup(t *testing.T) {
 	t.Parallel()
@@ -256,8 +257,8 @@ func TestHangupIsIgnoredUnderNohup(t *testing.T) {
 	w.Check(t, r.Summary)
 }
 
-// TestReaderOfTheLogEndsToo: a hangup ends the program that reads stderr as well. The run is
-// drained all the same.
+// TestReaderOfTheLogEndsToo: if a hangup also ends the program that reads stderr, the run still
+// completes its requests and stops.
 func TestReaderOfTheLogEndsToo(t *testing.T) {
 	t.Parallel()
 	c := fewer()

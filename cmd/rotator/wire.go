@@ -56,10 +56,10 @@ type wiring struct {
 	kms    *rotate.KMS
 	client *kms.Client
 	rate   float64 // ReEncrypt requests per second
-	// rateNote names the quota from which the rate was calculated, or is "".
+	// rateNote names the quota from which the rate was calculated. It is "" without one.
 	rateNote string
-	// limiter is that of all ReEncrypt requests of the process. permits are those of
-	// requests that it has allowed and that could not be sent at once.
+	// limiter limits all ReEncrypt requests of the process. permits renews the permits of
+	// requests that could not be sent at once.
 	limiter *rotate.Limiter
 	permits awsclient.Permits
 	places  []place

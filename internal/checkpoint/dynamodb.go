@@ -37,7 +37,7 @@ func NewDynamoDB(client *dynamodb.Client, table string, patience time.Duration) 
 	return &DynamoDB{client: client, table: table, patience: patience}
 }
 
-// SetPatience changes the time that an operation has. It must not be called concurrently
+// SetPatience changes the maximum time of an operation. It must not be called concurrently
 // with operations.
 func (d *DynamoDB) SetPatience(patience time.Duration) { d.patience = patience }
 

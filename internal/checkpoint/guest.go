@@ -25,11 +25,11 @@ func (t *team) asGuest(ctx context.Context) (*Guest, error) {
 	return &Guest{t}, t.beat(ctx)
 }
 
-// Ready waits until this worker has a share of the rate: every other that sends requests
-// has seen that it divides the rate with this one, or is gone. Run must run meanwhile.
+// Ready waits until this worker has a share of the rate: each other run that sends requests
+// has confirmed that it divides the rate with this worker, or has left. Run must run meanwhile.
 func (g *Guest) Ready(ctx context.Context) error { return g.team.ready(ctx) }
 
-// OnShare passes the share of the rate of this worker to use, now and whenever it changes.
+// OnShare calls use with the share of the rate of this worker, now and after each change.
 func (g *Guest) OnShare(use func(Share)) { g.team.onShare(use) }
 
 // Run tells the others that this worker is alive, until enough is closed. ErrFenced

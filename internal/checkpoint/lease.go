@@ -20,12 +20,12 @@ var ErrYield = errors.New("this partition is left to another worker")
 type Claimed struct {
 	Index  int // in the order of the pass
 	Cursor []byte
-	// Give is closed when the partition is to be handed over as soon as possible: pages
-	// of which nothing was worked on are to be withdrawn, and the others finished first.
+	// Give is closed when the partition must be handed over as soon as possible. Pages that
+	// were not begun must then be withdrawn, and the other pages finished first.
 	Give <-chan struct{}
 }
 
-// watchEvery is the longest time between two looks at the partitions of others, for a
+// watchEvery is the maximum time between two reads of the partitions of other runs, for a
 // Tracker without a lease.
 const watchEvery = 2 * time.Second
 
@@ -55,8 +55,7 @@ func (t *Tracker) Claim(ctx context.Context) (Claimed, bool, error) {
 	}
 }
 
-// waits notes that a scanner has no partition, until the function that it returns is
-// called.
+// waits records that a scanner has no partition, until the returned function is called.
 func (t *Tracker) waits() (done func()) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -82,8 +81,8 @@ func waitFor(ctx context.Context, d time.Duration, saved, changed <-chan struct{
 	return ctx.Err()
 }
 
-// watch is the longest time between two looks at a partition that no other run has said
-// that it holds.
+// watch returns the maximum time between two reads of a partition that no other run lists as
+// held.
 func (t *Tracker) watch() time.Duration {
 	if t.team == nil {
 		return watchEvery
@@ -114,7 +113,7 @@ func (t *Tracker) order() []int {
 	return order
 }
 
-// tryClaim looks at each partition that seems free, once for each change of the others.
+// tryClaim reads each partition that seems free, once for each change of the other members.
 func (t *Tracker) tryClaim(ctx context.Context) (Claimed, bool, error) {
 	if err := t.claiming.take(ctx); err != nil {
 		return Claimed{}, false, err
@@ -156,8 +155,8 @@ func (t *Tracker) tryClaim(ctx context.Context) (Claimed, bool, error) {
 	return Claimed{}, false, nil
 }
 
-// learnAll reads the records of the partitions that are worth a look, if this worker has
-// found nothing before: mostly they are done.
+// learnAll reads the records of all partitions that may be free, if this worker has not found
+// a free one before. Most of them are done.
 func (t *Tracker) learnAll(ctx context.Context, order []int, look looks) error {
 	t.mu.Lock()
 	waits := t.looked
@@ -183,10 +182,11 @@ func (t *Tracker) learnAll(ctx context.Context, order []int, look looks) error {
 	return group.Wait()
 }
 
-// looks numbers the looks at the partitions. It is never the zero value.
+// looks counts the reads of the partitions. It is never the zero value.
 type looks struct{ version, number int }
 
-// mayClaim reports whether a partition is worth a look. Runs that have none come first.
+// mayClaim reports whether a partition may be free and this run may claim it. Runs without a
+// partition have priority.
 func (t *Tracker) mayClaim(index int, look looks) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -201,8 +201,8 @@ func (t *Tracker) mayClaim(index int, look looks) bool {
 	return part.looked != look && !t.team.taken(index) && !(held > 0 && t.team.others().hungry)
 }
 
-// held counts the partitions that are ours, stay so, and are not done. It must be called
-// with t.mu held.
+// held returns the number of partitions that this run holds and will not hand over, and that
+// are not done. It must be called with t.mu held.
 func (t *Tracker) held() (n int) {
 	for _, p := range t.partitions {
 		if p.held && !p.yielding && !p.ahead.Done {
@@ -212,8 +212,8 @@ func (t *Tracker) held() (n int) {
 	return n
 }
 
-// share is how many partitions are ours to work on. If another run waits for one, only
-// those that runs hold are left. It must be called with t.mu held.
+// share returns the number of partitions that this run should hold. If another run waits for
+// a partition, only partitions that runs hold are divided. It must be called with t.mu held.
 func (t *Tracker) share() int {
 	if t.team == nil {
 		return len(t.partitions)
@@ -231,7 +231,7 @@ func (t *Tracker) share() int {
 	return (left + others.runs) / (others.runs + 1)
 }
 
-// state returns what the roster says of this worker.
+// state returns the state of this worker for the roster.
 func (t *Tracker) state() (holds []int, waits bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -245,8 +245,8 @@ func (t *Tracker) state() (holds []int, waits bool) {
 	return holds, left && t.waiting > 0 && t.looked && t.held() < t.share()
 }
 
-// demand tells the others whether this worker needs a share of the rate. It must be called
-// with t.mu held, after every change of what it depends on.
+// demand tells the team whether this worker needs a share of the rate. It must be called with
+// t.mu held, after every change of a field that it uses.
 func (t *Tracker) demand() {
 	if t.team == nil {
 		return
@@ -270,8 +270,8 @@ func (t *Tracker) demand() {
 	}
 }
 
-// Engage asks for a share of the rate although this worker may hold no partition, until
-// the function that it returns is called.
+// Engage requests a share of the rate even if this worker holds no partition, until the
+// returned function is called.
 func (t *Tracker) Engage() (done func()) {
 	add := func(n int) {
 		t.mu.Lock()
@@ -283,11 +283,11 @@ func (t *Tracker) Engage() (done func()) {
 	return func() { add(-1) }
 }
 
-// OnShare passes the share of the rate of this worker to use, now and whenever it changes.
+// OnShare calls use with the share of the rate of this worker, now and after each change.
 func (t *Tracker) OnShare(use func(Share)) { t.team.onShare(use) }
 
-// shed hands over a partition if another run waits and has none: one after the other, that
-// in which the fewest items are done, since it has the most left if all are equal.
+// shed hands over a partition if another run waits and has none. It hands over one at a time:
+// the partition with the fewest completed items, because it probably has the most work left.
 func (t *Tracker) shed() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -320,16 +320,16 @@ func (p *tracked) behind(other *tracked) bool {
 		cmp.Compare(len(p.open), len(other.open))) < 0
 }
 
-// offerFor is how long a partition that was handed over is left to the run that waits for
-// it, before another one is handed over.
+// offerFor is the time for which a partition that was handed over is reserved for the waiting
+// run, before another one is handed over.
 const offerFor = 2 * time.Second
 
-// release makes a partition be saved at once that another run waits for: one that is to be
-// given up and has no open page, and one that is done, since a run that waits ends with the
-// pass. It must be called with t.mu held.
+// release starts an immediate save of a partition for which another run waits: a partition
+// that is to be handed over and has no open page, or one that is done, because a waiting run
+// ends when the pass is complete. It must be called with t.mu held.
 func (t *Tracker) release(part *tracked) {
 	if part.drained() || t.team != nil && part.ahead.Done && t.team.others().waits {
-		signal(t.urgent) // first, so that the save which follows is the one that is meant
+		signal(t.urgent) // first, so that the next save includes this partition
 		signal(t.wake)
 	}
 }

@@ -58,7 +58,7 @@ func (p *Passes) Ledger(ctx context.Context, pass Pass) iter.Seq2[Chunk, error] 
 	}
 }
 
-// ledgerOf walks over the ledger of a pass whose partitions have been read.
+// ledgerOf iterates over the ledger of a pass whose partitions have been read.
 func (p *Passes) ledgerOf(
 	ctx context.Context, pass Pass, all []progressRecord,
 ) iter.Seq2[Chunk, error] {

@@ -61,8 +61,8 @@ type Pass struct {
 	Headers []HeaderRun `json:"headers,omitempty"`
 	// Doubts are reasons why what the pass counted is no proof.
 	Doubts []string `json:"doubts,omitempty"`
-	// Early is true once a run has stopped because the first slots of a rule were all
-	// alike, which shows that the job file is wrong.
+	// Early is true if a run has stopped because the first slots of a rule were all alike,
+	// which suggests an error in the job file.
 	Early bool `json:"early,omitempty"`
 }
 
@@ -526,7 +526,7 @@ func (p *Passes) progress(ctx context.Context, number, target, partition int) (p
 	return progress, e, err
 }
 
-// readers is how many records of partitions are read at the same time.
+// readers is the maximum number of concurrent reads of partition records.
 const readers = 8
 
 // progressRecord is the record of a partition, with its place in the pass.

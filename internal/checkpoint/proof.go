@@ -26,8 +26,8 @@ type RuleCounts struct {
 	Missing string         `json:"missing,omitempty"`
 	Near    map[string]int `json:"near,omitempty"`
 	// Good counts the slots that the job file describes: moved, current or remaining.
-	// Alike counts, while there is no such slot, those whose outcome a wrong job file
-	// gives, by "OUTCOME/REASON". Records of earlier versions have neither.
+	// Alike counts, by "OUTCOME/REASON", the slots whose outcome an error in the job file
+	// can cause. It counts only while Good is 0. Records of earlier versions have neither.
 	Good  int64            `json:"good,omitempty"`
 	Alike map[string]int64 `json:"alike,omitempty"`
 	// Padded and Unpadded count the texts in base64 that show whether their writer pads.
@@ -93,8 +93,8 @@ func (c *Counts) addRule(name string, more RuleCounts, sign int64) {
 	c.Rules[name] = n
 }
 
-// maxAlike is the maximum number of outcomes and reasons in RuleCounts.Alike. Two are enough
-// to know that slots differ.
+// maxAlike is the maximum number of entries in RuleCounts.Alike. Two are enough to show that
+// slots differ.
 const maxAlike = 4
 
 // AddAlike counts slots by their outcome and reason.

@@ -37,7 +37,7 @@ func (e *CorruptError) Error() string {
 type SchemaError struct {
 	ID     string
 	Schema int
-	Known  int // the last version that this program reads; 0 stands for that of all records
+	Known  int // the last version that this program reads; 0 means that of all records
 }
 
 // Newer reports whether a newer program wrote the record.

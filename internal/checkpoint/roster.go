@@ -12,8 +12,8 @@ import (
 // version before.
 const rosterForm = 3
 
-// roster lists the members of the last pass of a job: one record, so that one request
-// reads all of them. No clock of a member is compared with that of another.
+// roster lists the members of the last pass of a job. It is one record, so one request reads
+// all members. Clocks of different members are never compared.
 //
 // A member that sends requests to KMS is busy. Every change of the set of busy members
 // begins a new division of the rate.
@@ -41,10 +41,10 @@ type member struct {
 	Guest bool  `json:"guest,omitempty"` // it claims no partition
 	// Busy is the division with which the run became busy; 0 if it is idle.
 	Busy int64 `json:"busy,omitempty"`
-	// Seen is the last division that the run has read. Its rate is at most its share
+	// Seen is the last division that the run has applied. Its rate is at most its share
 	// in that division.
 	Seen int64 `json:"seen,omitempty"`
-	// Waits is true if the run waits for a partition and found none that is free.
+	// Waits is true if the run waits for a partition and has found no free one.
 	Waits bool `json:"waits,omitempty"`
 	// Holds are the partitions that the run works on. It is a hint for claims. The
 	// record of the partition decides.
@@ -63,10 +63,10 @@ func newRoster(pass int) roster {
 	return roster{Pass: pass + 1, Form: rosterForm, Of: pass, Members: map[string]member{}}
 }
 
-// on returns the roster as it stands for a run on a pass. That of an earlier pass, or of
-// the version before, becomes an empty one in which those that may still send requests
-// are ghosts. ErrFenced if the job is at a later pass, *SchemaError if a newer program
-// wrote the roster.
+// on returns the roster from the view of a run on a pass. A roster of an earlier pass, or of
+// the previous version, becomes an empty one, in which the runs that may still send requests
+// are ghosts. The error is ErrFenced if the job is at a later pass, and *SchemaError if a
+// newer program wrote the roster.
 func (r roster) on(id string, pass int) (roster, error) {
 	of := r.Of
 	if r.Form == 0 {
@@ -130,7 +130,7 @@ func (r *roster) set(id string, m member, busy bool) {
 	r.Members[id] = m
 }
 
-// drop takes a run off the roster.
+// drop removes a run from the roster.
 func (r *roster) drop(id string) {
 	if r.Members[id].Busy > 0 {
 		r.Division++
@@ -149,10 +149,10 @@ func (r roster) busy() (n int) {
 	return n
 }
 
-// share returns among how many runs a member divides the rate, and 0 if it must not send.
-// A run that became busy may send once every other busy run has seen that division: from
-// then on each run that sends has all others that send in its view, so that the sum of
-// their shares is at most 1, whatever divisions they have read since.
+// share returns the number of runs among which a member divides the rate, or 0 if it must not
+// send. A run that became busy may send after each other busy run has confirmed that division.
+// From then on the view of each run that sends contains all other runs that send. So the sum
+// of their shares is at most 1, even if they have read different divisions since.
 func (r roster) share(id string) int {
 	me := r.Members[id]
 	if me.Busy == 0 || len(r.Ghosts) > 0 {
@@ -166,8 +166,8 @@ func (r roster) share(id string) int {
 	return r.busy()
 }
 
-// gives reports whether a member that holds some partitions is to give one up for members
-// that have none and wait. Of several, those that hold the most give one each.
+// gives reports whether a member that holds partitions must hand one over to a member that
+// waits and has none. The members that hold the most hand over one each.
 func (r roster) gives(id string, held int) bool {
 	hungry := 0
 	var others []string
@@ -183,7 +183,7 @@ func (r roster) gives(id string, held int) bool {
 	if hungry == 0 || held < 2 {
 		return false
 	}
-	before := 0 // members that give first
+	before := 0 // members that hand over before this one
 	for _, other := range others {
 		order := cmp.Or(cmp.Compare(held, len(r.Members[other].Holds)), cmp.Compare(other, id))
 		if order < 0 {
@@ -193,9 +193,9 @@ func (r roster) gives(id string, held int) bool {
 	return before < hungry
 }
 
-// mendRoster replaces a roster that cannot be trusted with an empty one of a pass, and
-// keeps a copy of it: no run could join the pass otherwise. It comes after the head: a
-// roster of a pass that the head does not name would fence off every run.
+// mendRoster replaces an unreadable roster with an empty one of a pass, and keeps a copy.
+// Otherwise no run could join the pass. It must be called after the head is written: a roster
+// of a pass that the head does not name would fence off every run.
 func (p *Passes) mendRoster(ctx context.Context, pass int) error {
 	for range beatAttempts {
 		var r roster
@@ -204,7 +204,7 @@ func (p *Passes) mendRoster(ctx context.Context, pass int) error {
 			return err
 		}
 		if _, err := r.on(p.rosterID(), pass); !broken && !Untrusted(err) {
-			return nil // one of a later pass fences the run off when it joins
+			return nil // a roster of a later pass fences the run off when it joins
 		}
 		if err := p.keep(ctx, before); err != nil {
 			return err

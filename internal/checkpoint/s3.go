@@ -36,7 +36,7 @@ func NewS3(client *s3.Client, bucket, prefix string, patience time.Duration) *S3
 	return &S3{client: client, bucket: bucket, prefix: prefix, patience: patience}
 }
 
-// SetPatience changes the time that an operation has. It must not be called concurrently
+// SetPatience changes the maximum time of an operation. It must not be called concurrently
 // with operations.
 func (s *S3) SetPatience(patience time.Duration) { s.patience = patience }
 

@@ -12,45 +12,44 @@ import (
 
 // How often a run reads the roster. It is never less often than it must write.
 const (
-	// readAlone is the interval of a run that is alone on its pass.
+	// readAlone is the interval of the only run of a pass.
 	readAlone = time.Second
-	// A run beside others reads more rarely the longer nothing has changed: after
-	// 1/readPart of that time, at least readSoon and at most readShared. One that waits
-	// for a partition does so by the time that it has waited, up to readAlone.
+	// If there are several runs, the interval is 1/readPart of the time since the last
+	// change, at least readSoon and at most readShared. For a run that waits for a
+	// partition, it is 1/readPart of the time that it has waited, at most readAlone.
 	readSoon   = 100 * time.Millisecond
 	readShared = 500 * time.Millisecond
 	readPart   = 80
-	// soonFor is how long a run that waits until the others have seen a division reads
-	// at intervals of readSoon. Those that have not seen it by then may be dead.
+	// soonFor is how long a run that waits for the others to confirm a division reads at
+	// intervals of readSoon. Runs that have not confirmed it by then may be dead.
 	soonFor = 2 * time.Second
-	// idleAfter is how long a run has nothing to send until it is idle, unless it knows
-	// that no partition is free.
+	// idleAfter is the time without requests after which a run becomes idle. A run that
+	// knows that no partition is free becomes idle at once.
 	idleAfter = 200 * time.Millisecond
-	// writeParts is how many times a run writes its entry within its lease.
+	// writeParts is the number of times that a run writes its entry within its lease.
 	writeParts = 3
 )
 
-// lapse returns how long a run sends requests after it began the last write of its entry
-// that succeeded. The others take it for dead after the lease, which begins later for
-// them, when they read that entry.
+// lapse returns how long a run may send requests after the start of its last successful write
+// of its entry. The other runs assume that it is dead after a full lease. For them the lease
+// begins later, when they read the entry.
 func lapse(lease time.Duration) time.Duration { return lease - lease/10 }
 
 // Share is the part of the rate that a run may use.
 type Share struct {
-	// Runs is the number of runs that divide the rate; 0 if this run must not send.
+	// Runs is the number of runs that divide the rate, or 0 if this run must not send.
 	Runs int
-	// Until is when the share ends, unless it is renewed. Zero: it does not end.
+	// Until is the time when the share ends, unless it is renewed. Zero means no end.
 	Until time.Time
 }
 
 // sole is the share of a run on a checkpoint that no other process uses.
 var sole = Share{Runs: 1}
 
-// team is the membership of one run on its pass, and what it knows of the others. A run
-// whose beat stood still for a whole lease, by the monotonic clock of the observer, is
-// taken for dead: it leaves the roster, and its partitions are free. Clocks may be wrong.
-// What keeps a run that was given up from moving a cursor is that the record of the
-// partition has changed.
+// team is the membership of one run in its pass, and its view of the other runs. If the beat of
+// a run has not changed for a full lease, by the monotonic clock of the observer, the run is
+// removed from the roster, and its partitions are free. Correctness does not depend on clocks:
+// a removed run cannot move a cursor, because the record of the partition has changed.
 type team struct {
 	passes *Passes
 	pass   int
@@ -62,29 +61,29 @@ type team struct {
 	// state returns the partitions that this run holds, and whether it waits for one.
 	// It is nil for a guest.
 	state func() (holds []int, waits bool)
-	// shed is called without locks while another run waits and has no partition.
+	// shed is called while another run waits and has no partition. No locks are held.
 	shed func()
 
 	beating turn // of reading and writing the roster
 	// The following fields are guarded by beating.
 	joined bool
 	fenced bool
-	seen   map[string]sighting // of the others
+	seen   map[string]sighting // when the beats of the other runs changed last
 
 	wake chan struct{} // holds a token when there is something to write
 
 	mu      sync.Mutex
-	written time.Time // when the last write that succeeded began
+	written time.Time // when the last successful write began
 	failing bool      // the last beat failed
 	view    roster    // as read or written last
 	wanted  int       // uses of the rate
-	idle    time.Time // since when there is none
-	asked   time.Time // since when it waits for its share
-	waiting time.Time // since when it waits for a partition; zero if it does not
-	moved   time.Time // when the others in view changed last
+	idle    time.Time // since when wanted is 0
+	asked   time.Time // since when this run waits for its share
+	waiting time.Time // since when this run waits for a partition; zero if it does not
+	moved   time.Time // when the other runs in view changed last
 	share   Share
 	use     func(Share) // receives each new share
-	version int         // of the members and their partitions in view
+	version int         // changes with the members and their partitions in view
 	news    chan struct{}
 }
 
@@ -112,10 +111,10 @@ type sighting struct {
 // beatAttempts bounds how often one beat is tried while others write the roster.
 const beatAttempts = 50
 
-// beat reads the roster, applies the division of the rate that it finds, and writes the
-// entry of this run if there is something new to say or the last write is too old. The
-// first beat joins the pass. ErrFenced if this run was struck off, or if the job is at a
-// later pass; the run has no share then.
+// beat reads the roster and applies its division of the rate. It writes the entry of this run
+// if the entry has changed or the last write is too old. The first beat joins the pass. The
+// error is ErrFenced if this run was removed from the roster or the job is at a later pass; the
+// run has no share then.
 func (t *team) beat(ctx context.Context) error {
 	if err := t.beating.take(ctx); err != nil {
 		return err
@@ -149,7 +148,7 @@ func (t *team) tryBeat(ctx context.Context) error {
 	}
 	dead := t.look(stored, began)
 	if listed {
-		t.keep(stored) // before the entry says that this run has seen the division
+		t.keep(stored) // before the entry confirms the division
 	}
 	next, busy := t.next(stored, me, began)
 	for _, id := range dead {
@@ -176,7 +175,7 @@ func (t *team) tryBeat(ctx context.Context) error {
 	return nil
 }
 
-// read returns the roster as it stands for this run.
+// read returns the roster from the view of this run.
 func (t *team) read(ctx context.Context) (r roster, before Entry, err error) {
 	var stored roster
 	before, err = t.passes.fetch(ctx, t.passes.rosterID(), "roster", &stored)
@@ -188,7 +187,7 @@ func (t *team) read(ctx context.Context) (r roster, before Entry, err error) {
 	}
 	r, err = stored.on(t.passes.rosterID(), t.pass)
 	if _, ghost := stored.Ghosts[t.me]; ghost && errors.Is(err, ErrFenced) {
-		// The runs of the later pass wait until this one says that it sends nothing more.
+		// The runs of the later pass wait until this run writes that it has stopped sending.
 		t.divide(Share{})
 		stored.drop(t.me)
 		left := t.passes.swap(ctx, before, t.passes.rosterID(), "roster", stored)
@@ -199,8 +198,8 @@ func (t *team) read(ctx context.Context) (r roster, before Entry, err error) {
 	return r.clone(), before, err
 }
 
-// next returns the roster with the entry that this run is to have, and whether the run is
-// busy. Without a beat added, an entry that is as before need not be written.
+// next returns the roster with the new entry of this run, and whether the run is busy. The beat
+// is not incremented yet; an unchanged entry need not be written.
 func (t *team) next(stored roster, me member, now time.Time) (next roster, busy bool) {
 	me.Guest = t.guest
 	if t.state != nil {
@@ -217,9 +216,9 @@ func (t *team) next(stored roster, me member, now time.Time) (next roster, busy 
 	return next, busy
 }
 
-// look notes the beats of the others in a roster that was read since began, and returns those
-// that stood still for a lease. A new beat may be as new as the end of the read, and one that
-// has not changed is known to be the last one until the read began.
+// look records the beats of the other runs in a roster that was read since began. It returns
+// the runs whose beats have not changed for a lease. A beat that has changed was written before
+// the end of the read. A beat that has not changed was still the last one when the read began.
 func (t *team) look(r roster, began time.Time) (dead []string) {
 	now := time.Now()
 	beats := maps.Clone(r.Ghosts)
@@ -248,7 +247,7 @@ func (t *team) look(r roster, began time.Time) (dead []string) {
 	return dead
 }
 
-// keep makes a roster that lists this run its view, and applies the share in it.
+// keep stores a roster that lists this run as its view, and applies its share.
 func (t *team) keep(r roster) {
 	t.mu.Lock()
 	share := Share{Runs: r.share(t.me), Until: t.written.Add(lapse(t.lease))}
@@ -269,7 +268,7 @@ func (t *team) keep(r roster) {
 	}
 }
 
-// sameWork reports whether the others are the same, with the same partitions.
+// sameWork reports whether two rosters have the same other runs with the same partitions.
 func (r roster) sameWork(other roster, me string) bool {
 	same := func(a, b member) bool {
 		return a.Waits == b.Waits && a.Guest == b.Guest && slices.Equal(a.Holds, b.Holds)
@@ -280,7 +279,7 @@ func (r roster) sameWork(other roster, me string) bool {
 	return maps.EqualFunc(a, b, same)
 }
 
-// divide passes a share on. The receiver has applied it when divide returns.
+// divide passes a share to the receiver, which has applied it when divide returns.
 func (t *team) divide(share Share) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -303,7 +302,7 @@ func (t *team) onShare(use func(Share)) {
 	use(t.share)
 }
 
-// want adds uses of the rate; a negative number takes some away.
+// want adds n to the number of uses of the rate. n may be negative.
 func (t *team) want(uses int) {
 	if t == nil || uses == 0 {
 		return
@@ -329,7 +328,7 @@ func (t *team) say() {
 	}
 }
 
-// alive reports whether another run was on the roster when it was read last.
+// alive reports whether the roster listed another run when it was read last.
 func (t *team) alive(id string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -338,7 +337,7 @@ func (t *team) alive(id string) bool {
 	return id != t.me && (ok || ghost)
 }
 
-// taken reports whether another run holds a partition, as it said last.
+// taken reports whether the last roster lists a partition as held by another run.
 func (t *team) taken(partition int) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -350,7 +349,7 @@ func (t *team) taken(partition int) bool {
 	return false
 }
 
-// size returns how many runs there are, with this one.
+// size returns the number of runs, including this one.
 func (t *team) size() int {
 	if t == nil {
 		return 1
@@ -360,7 +359,7 @@ func (t *team) size() int {
 	return len(t.view.Members)
 }
 
-// waitsSince notes since when this run waits for a partition; zero if it does not.
+// waitsSince records since when this run waits for a partition; zero means that it does not.
 func (t *team) waitsSince(at time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -381,7 +380,7 @@ func (t *team) seenVersion() (version int, changed <-chan struct{}) {
 	return t.version, t.news
 }
 
-// others is what the other runs on the roster that claim partitions are at.
+// others summarizes the other runs on the roster that claim partitions.
 type others struct {
 	runs   int
 	held   int  // partitions
@@ -404,14 +403,14 @@ func (t *team) others() (o others) {
 	return o
 }
 
-// gives reports whether this run, which holds some partitions, is to give one up.
+// gives reports whether this run, which holds partitions, must hand one over.
 func (t *team) gives(held int) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.view.gives(t.me, held)
 }
 
-// interval returns how long after a beat that ended now the next one is due.
+// interval returns the time until the next beat, after a beat that ended now.
 func (t *team) interval() time.Duration {
 	now := time.Now()
 	due := t.lease / writeParts
@@ -454,9 +453,9 @@ func (t *team) ready(ctx context.Context) error {
 	}
 }
 
-// beats keeps this run on the roster until enough or failed is closed. Errors other than
-// of the record itself may pass: the run has no share while it cannot write its entry.
-// Once it has none for that reason, the patience of the store decides.
+// beats keeps this run on the roster until enough or failed is closed. Errors of the service
+// may be temporary: the run has no share while it cannot write its entry. After the share has
+// ended for this reason, beats gives up when an operation of the store times out.
 func (t *team) beats(ctx context.Context, enough, failed <-chan struct{}) error {
 	if t == nil {
 		return nil
@@ -479,7 +478,7 @@ func (t *team) beats(ctx context.Context, enough, failed <-chan struct{}) error 
 	}
 }
 
-// renew is a beat that ends within the lease while this run may still send.
+// renew calls beat with a time limit that ends within the lease while this run may still send.
 func (t *team) renew(ctx context.Context) error {
 	lapsed := time.Since(t.lastWrite()) > lapse(t.lease)
 	bounded, cancel := ctx, context.CancelFunc(func() {})
@@ -503,7 +502,7 @@ func (t *team) lastWrite() time.Time {
 	return t.written
 }
 
-// leave takes this run off the roster, without a share.
+// leave ends the share of this run and removes it from the roster.
 func (t *team) leave(ctx context.Context) error {
 	if t == nil {
 		return nil

@@ -49,9 +49,9 @@ type Tracker struct {
 	pass     int
 	options  TrackOptions
 	team     *team // nil: no other process works on the pass
-	claiming turn  // of claiming a partition
-	// looks counts the times after which every partition that is not done may be looked
-	// at again, the last at lookedAt; both guarded by claiming.
+	claiming turn  // serializes claims of partitions
+	// looks is incremented when all partitions that are not done may be read again, last at
+	// lookedAt. Both are guarded by claiming.
 	looks    int
 	lookedAt time.Time
 	// wake holds a token when there is something to save, urgent when a scanner
@@ -66,9 +66,9 @@ type Tracker struct {
 	partitions []*tracked
 	saved      chan struct{} // closed and replaced by every save
 	waiting    int           // scanners without a partition
-	looked     bool          // none is free, as of the last look
+	looked     bool          // no partition was free at the last read
 	engaged    int           // uses of the rate without a partition
-	uses       int           // of the rate, as the team was told
+	uses       int           // uses of the rate, as last passed to the team
 }
 
 // tracked is one partition. All is guarded by Tracker.mu; the entry of one that
@@ -85,13 +85,13 @@ type tracked struct {
 	open       []*PageTicket // begun and not in ahead, in order
 	hasWaiters bool
 	give       chan struct{} // Claimed.Give
-	left       bool          // its scanner begins no more pages, since it yields
+	left       bool          // its scanner begins no more pages, because it yields
 	given      time.Time     // when it was handed over last
-	looked     looks         // when it was last seen to be another run's
+	looked     looks         // when another run was last found to hold it
 }
 
-// drained reports whether a partition that is to be given up has no open page, and will
-// have none.
+// drained reports whether a partition that is to be handed over has no open page and will have
+// none.
 func (p *tracked) drained() bool { return p.yielding && p.left && len(p.open) == 0 }
 
 // PageTicket stands for one page that is being worked on.
@@ -174,9 +174,9 @@ func (t *Tracker) Begin(ctx context.Context, partition int) (*PageTicket, error)
 	}
 }
 
-// Withdraw takes a page back of which no slot was looked at, since the partition is to be
-// handed over. It must be the last page of the partition that was announced, and no other
-// may be announced afterwards.
+// Withdraw takes back a page that was not begun, because the partition is to be handed over.
+// The page must be the last one that was announced for the partition. No other page may be
+// announced afterwards.
 func (p *PageTicket) Withdraw() {
 	t := p.tracker
 	t.mu.Lock()

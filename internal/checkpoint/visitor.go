@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// Visitor is a command that sends requests and works on no pass: an audit or a verify. It is
-// a guest of the last pass of the job, so that the rate is divided with it. If a run begins
-// the next pass, the visitor becomes a guest of that one.
+// Visitor is a command that sends requests but works on no pass: an audit or a verify. It is a
+// guest of the last pass of the job, so the rate is divided with it. If a run begins the next
+// pass, the visitor becomes a guest of that pass.
 type Visitor struct {
 	passes *Passes
 	lease  time.Duration
@@ -24,13 +24,13 @@ var ErrEarlierRuns = errors.New("runs of an earlier version of rotator are liste
 	"and they would end if it joined them")
 
 const (
-	// visitAttempts is how often a visitor tries to join while runs begin new passes.
+	// visitAttempts is the maximum number of attempts to join while runs begin new passes.
 	visitAttempts = 10
 	visitPause    = 100 * time.Millisecond
 )
 
-// Visit puts a visitor on the roster of the job. It passes the share of the rate to use,
-// now and whenever it changes. use must not call the visitor.
+// Visit adds a visitor to the roster of the job. It calls use with the share of the rate, now
+// and after each change. use must not call the visitor.
 func (p *Passes) Visit(
 	ctx context.Context, lease time.Duration, use func(Share),
 ) (*Visitor, error) {
@@ -38,7 +38,7 @@ func (p *Passes) Visit(
 	return v, v.join(ctx)
 }
 
-// join joins the last pass; without any, the roster of pass 0.
+// join joins the last pass. If there is no pass, it joins the roster of pass 0.
 func (v *Visitor) join(ctx context.Context) error {
 	for range visitAttempts {
 		var h head
@@ -62,8 +62,8 @@ func (v *Visitor) join(ctx context.Context) error {
 	return fmt.Errorf("a new pass began %d times in a row", visitAttempts)
 }
 
-// Run keeps the visitor on the roster until enough is closed; ctx is for all requests. After
-// an error the visitor has no share.
+// Run keeps the visitor on the roster until enough is closed. ctx is the context of all
+// requests. After an error the visitor has no share.
 func (v *Visitor) Run(ctx context.Context, enough <-chan struct{}) error {
 	for {
 		err := v.guest.Run(ctx, enough)
@@ -76,5 +76,5 @@ func (v *Visitor) Run(ctx context.Context, enough <-chan struct{}) error {
 	}
 }
 
-// Leave takes the visitor off the roster. Run must have returned.
+// Leave removes the visitor from the roster. Run must have returned.
 func (v *Visitor) Leave(ctx context.Context) error { return v.guest.Leave(ctx) }
