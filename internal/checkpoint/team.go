@@ -478,7 +478,8 @@ func (t *team) beats(ctx context.Context, enough, failed <-chan struct{}) error 
 	}
 }
 
-// renew calls beat with a time limit that ends within the lease while this run may still send.
+// renew calls beat. While this run may still send, the beat may take at most the time of a
+// lease.
 func (t *team) renew(ctx context.Context) error {
 	lapsed := time.Since(t.lastWrite()) > lapse(t.lease)
 	bounded, cancel := ctx, context.CancelFunc(func() {})

@@ -14,7 +14,7 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
-// Cause returns, in a few words, why a request had no usable answer.
+// Cause returns, in a few words, why a request got no usable response.
 func Cause(err error) string {
 	var (
 		dns      *net.DNSError
@@ -51,7 +51,7 @@ func Cause(err error) string {
 	return err.Error()
 }
 
-// CauseOf is Cause with the service and its address, for a caller that does not know them.
+// CauseOf is like Cause, and adds the service and its address.
 func CauseOf(err error) string {
 	var operation *smithy.OperationError
 	text := Cause(err)

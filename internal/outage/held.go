@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Error is the error of a request to a service that gave no usable answer.
+// Error is the error of a request to a service that gave no usable response.
 type Error struct {
 	Service string // "KMS at http://127.0.0.1:4566"
 	Err     error
@@ -37,7 +37,7 @@ func (g *Gate) isGone(p *pending) bool {
 	return p != nil && p.gone
 }
 
-// hopeless returns the functions that end the requests that are to be given up. It must be
+// hopeless returns the functions that end the requests which must be given up. It must be
 // called with Monitor.mu held.
 func (g *Gate) hopeless(now time.Time) (giveUp []func()) {
 	if g.opens == nil || g.since.IsZero() || now.Sub(g.since) < hopelessAfter {
@@ -66,9 +66,8 @@ func (e *HeldError) Error() string {
 // RetryableError makes the SDK retry the request, where retries are on.
 func (e *HeldError) RetryableError() bool { return true }
 
-// Await blocks until the gate is open, or the caller has the next attempt, but at most for
-// limit. It returns the error of ctx if that ends. Callers have their turn in the order in
-// which they came.
+// Await blocks until the gate is open or the caller gets the next attempt, but at most for
+// limit. It returns the error of ctx if ctx ends. Callers are served in order of arrival.
 func (e *HeldError) Await(ctx context.Context, limit time.Duration) error {
 	g := e.gate
 	opens := g.enter()
@@ -106,8 +105,7 @@ func (e *HeldError) Await(ctx context.Context, limit time.Duration) error {
 	}
 }
 
-// Delay returns how long it is until the next attempt, for callers that do not wait in
-// Await.
+// Delay returns the time until the next attempt, for callers that do not wait in Await.
 func (e *HeldError) Delay() time.Duration {
 	g := e.gate
 	g.monitor.mu.Lock()
@@ -134,7 +132,7 @@ func (g *Gate) leave() {
 	g.waiting--
 }
 
-// take takes the next attempt for the caller, or returns how long it is until then.
+// take reserves the next attempt for the caller, or returns the time until it is due.
 func (g *Gate) take() (wait time.Duration) {
 	g.monitor.mu.Lock()
 	defer g.monitor.mu.Unlock()

@@ -67,7 +67,7 @@ func (m *Monitor) through(
 	switch {
 	case request.ContentLength > longBody || takesLong(operation):
 		attempt, err = gate.Begin(true)
-	case operation == "GetObject": // whose body is read later
+	case operation == "GetObject": // its body is read later
 		attempt, err = gate.Begin(false)
 	default:
 		var cancel context.CancelFunc
@@ -85,7 +85,7 @@ func (m *Monitor) through(
 	return out, metadata, err
 }
 
-// takesLong reports whether a service may need long for the answer to an operation.
+// takesLong reports whether a service may need a long time to respond to an operation.
 func takesLong(operation string) bool {
 	switch operation {
 	case "CopyObject", "UploadPartCopy", "CompleteMultipartUpload":
@@ -95,7 +95,7 @@ func takesLong(operation string) bool {
 }
 
 // requestsOf names the kind of an operation. Reads and writes have separate gates,
-// because a service may answer only one of them.
+// because a service may respond to only one of them.
 func requestsOf(service, operation, use string) string {
 	if service == "KMS" {
 		return use

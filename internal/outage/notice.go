@@ -9,9 +9,9 @@ import (
 
 // When notices are reported.
 const (
-	reportAfter = 4 * time.Second // after the first request without a usable answer
+	reportAfter = 4 * time.Second // after the first request without a usable response
 	reportEvery = 30 * time.Second
-	// warnEvery is the least time between two notices about one service.
+	// warnEvery is the minimum time between two notices about one service.
 	warnEvery = 10 * time.Second
 	lookEvery = 250 * time.Millisecond
 )
@@ -30,17 +30,18 @@ const (
 type Notice struct {
 	Kind    Kind
 	Service string // "KMS at http://127.0.0.1:4566"
-	// Requests names the requests that are not answered if others may be: "writes".
+	// Requests names the kind of requests that get no response, such as "writes". It is ""
+	// if the outage concerns all requests.
 	Requests string
 	For      time.Duration
-	// Err is the last failure; nil if there is no answer at all.
+	// Err is the last failure; nil if there is no response at all.
 	Err      error
-	Attempts int // without a usable answer
+	Attempts int // number of attempts without a usable response
 	// GivesUpIn is the time until the program gives up; 0 if that is unknown.
 	GivesUpIn time.Duration
 }
 
-// Run reports outages that begin or go on, until ctx ends.
+// Run reports outages that begin or continue, until ctx ends.
 func (m *Monitor) Run(ctx context.Context) {
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
@@ -111,7 +112,7 @@ func (s *service) look(now time.Time, patience time.Duration) (notice Notice, ok
 	return notice, true
 }
 
-// Away returns a service that gives no usable answer to requests for a use, with the last
+// Away returns a service that gives no usable response to requests for a use, with the last
 // failure.
 func (m *Monitor) Away(use string) (service string, err error, ok bool) {
 	m.mu.Lock()
@@ -124,8 +125,8 @@ func (m *Monitor) Away(use string) (service string, err error, ok bool) {
 	return "", nil, false
 }
 
-// out returns the gates that are closed for some time and for which requests wait. It
-// opens those that no caller has used for long.
+// out returns the gates that have been closed for some time and for which requests wait. It
+// opens gates that no caller has used for a long time.
 func (s *service) out(now time.Time) (out []*Gate) {
 	closed := false
 	for _, g := range s.gates {

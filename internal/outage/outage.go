@@ -1,9 +1,9 @@
-// Package outage detects that a service gives no usable answer, holds requests back
-// during the outage, and reports when it begins, every half minute, and when it ends.
+// Package outage detects that a service gives no usable response and holds requests back
+// during the outage. It reports the beginning, then every half minute, and the end.
 //
-// Requests go through gates. A gate closes after some failures in a row, or when nothing
-// is answered for some seconds. A closed gate lets one request a second through, whatever
-// the number of workers. The first usable answer opens it.
+// Requests pass through gates. A gate closes after several consecutive failures, or if there
+// is no response for some seconds. A closed gate lets one request a second through, for any
+// number of workers. The first usable response opens it.
 package outage
 
 import (
@@ -13,36 +13,38 @@ import (
 
 // When a gate closes, and what it does then.
 const (
-	// failuresToClose is the number of failures in a row after which a gate closes, not
-	// earlier than closeAfter. After manyFailures it closes at once. Other requests that are
-	// answered reset the count.
+	// failuresToClose is the number of consecutive failures after which a gate closes, but
+	// not earlier than closeAfter. After manyFailures it closes at once. A successful
+	// request resets the count.
 	failuresToClose = 5
 	closeAfter      = 200 * time.Millisecond
 	manyFailures    = 20
-	// silentAfter is how long requests may be under way without an answer to any of them.
+	// silentAfter is the maximum time for which requests may be in flight without a response
+	// to any of them.
 	silentAfter = 2 * time.Second
-	// hopelessAfter is how long a request may be under way during an outage in which nothing
-	// is answered. The answer may be lost, so that only another request shows the end.
+	// hopelessAfter is the maximum time for which a request may be in flight during an outage
+	// without responses. Its response may be lost, so only another request can show the end.
 	hopelessAfter = 10 * time.Second
-	// asleepAfter is the time without a look of Run after which the process was suspended.
+	// asleepAfter is the time without a check by Run after which Run assumes that the process
+	// was suspended.
 	asleepAfter = 5 * time.Second
 	// interval is the time between two attempts during an outage.
 	interval = time.Second
-	// idleAfter is how long after the last attempt an outage that no request waits for is
-	// no longer reported. After forgetAfter the gate opens.
+	// idleAfter is the time after the last attempt at which an outage is no longer reported
+	// if no request waits. After forgetAfter the gate opens.
 	idleAfter   = 5 * time.Second
 	forgetAfter = 15 * time.Second
 )
 
-// Verdict is what the result of a request says about the service.
+// Verdict is the conclusion about a service from the result of a request.
 type Verdict int
 
 // The verdicts.
 const (
 	Nothing   Verdict = iota // nothing, for example because the caller gave up
-	Usable                   // the service answered
+	Usable                   // the service responded
 	Throttled                // the service asks for fewer requests
-	Unusable                 // no answer, or one that only says that the service fails
+	Unusable                 // no response, or an error of the service itself
 )
 
 // Config is what a Monitor needs.
@@ -58,7 +60,7 @@ type Monitor struct {
 	config Config
 
 	mu       sync.Mutex
-	looked   time.Time     // when Run looked last; zero before it runs
+	looked   time.Time     // last check by Run; zero before it runs
 	patience time.Duration // 0: unknown
 	services map[string]*service
 	gates    map[gateKey]*Gate
@@ -75,7 +77,7 @@ func New(c Config) *Monitor {
 	}
 }
 
-// SetPatience sets how long an outage may last before the program gives up. It is used in
+// SetPatience sets the time after which the program gives up during an outage. It is used in
 // notices only.
 func (m *Monitor) SetPatience(d time.Duration) {
 	m.mu.Lock()
@@ -103,13 +105,13 @@ type Gate struct {
 	service  *service
 	requests string // "writes"; "" if the service has one gate
 	terms    terms
-	turn     chan struct{} // held by the first of those that wait
+	turn     chan struct{} // held by the first waiter
 
 	// Guarded by Monitor.mu.
 	underWay int
-	since    time.Time // since when requests are without a usable answer; zero if none are
-	failures int       // in a row
-	vain     int       // attempts without a usable answer, since then
+	since    time.Time // since when requests got no usable response; zero without an outage
+	failures int       // consecutive failures
+	vain     int       // attempts without a usable response since then
 	last     error     // the last failure
 	asked    time.Time // when the last request was sent
 	opens    chan struct{}
@@ -118,14 +120,14 @@ type Gate struct {
 	pending  map[*pending]struct{}
 }
 
-// pending is a request under way that can be given up.
+// pending is a request in flight that can be given up.
 type pending struct {
 	began  time.Time
 	giveUp func()
 	gone   bool // it was given up
 }
 
-// Beside returns a gate of the same terms for another service, nil beside nil.
+// Beside returns a gate with the same terms for another service. It returns nil if g is nil.
 func (g *Gate) Beside(name string) *Gate {
 	if g == nil {
 		return nil
@@ -133,12 +135,12 @@ func (g *Gate) Beside(name string) *Gate {
 	return g.monitor.gate(name, "", g.terms)
 }
 
-// terms are when a gate closes.
+// terms are the conditions under which a gate closes.
 type terms struct {
-	failures int           // in a row
-	after    time.Duration // not earlier
-	// throttling reports whether a throttled request is a failure. It is none where a rate
-	// limiter answers it.
+	failures int           // consecutive failures
+	after    time.Duration // minimum time since the first failure
+	// throttling is true if a throttled request counts as a failure. It is false for requests
+	// that pass a rate limiter, which reacts to throttling.
 	throttling bool
 }
 
@@ -148,7 +150,7 @@ func (m *Monitor) Gate(name, requests string) *Gate {
 	return m.gate(name, requests, terms{failures: failuresToClose, after: closeAfter})
 }
 
-// RareGate is Gate for requests that are rare and pass no rate limiter.
+// RareGate is like Gate, for infrequent requests that pass no rate limiter.
 func (m *Monitor) RareGate(name, requests string) *Gate {
 	return m.gate(name, requests, terms{failures: 2, throttling: true})
 }
@@ -194,9 +196,9 @@ type Attempt struct {
 // A nil Gate is always open.
 func (g *Gate) Begin(long bool) (Attempt, error) { return g.begin(long, nil) }
 
-// BeginFor is Begin for a request that giveUp ends. It is called, at most once and from
-// another goroutine, when the request is without an answer for hopelessAfter, and so are all
-// others.
+// BeginFor is like Begin, for a request that giveUp can end. giveUp is called at most once, from
+// another goroutine, if there was no response to this request and to all others for
+// hopelessAfter.
 func (g *Gate) BeginFor(giveUp func()) (Attempt, error) { return g.begin(false, giveUp) }
 
 func (g *Gate) begin(long bool, giveUp func()) (Attempt, error) {
@@ -228,8 +230,8 @@ func (g *Gate) begin(long bool, giveUp func()) (Attempt, error) {
 	return Attempt{gate: g, pending: p}, nil
 }
 
-// End ends a request with its error, or nil. It returns the error, as a *Error if it means
-// that the service gave no usable answer.
+// End ends a request with its error, or nil. It returns the error, as an *Error if it means
+// that the service gave no usable response.
 func (a Attempt) End(err error) error {
 	g := a.gate
 	if g == nil {
@@ -284,7 +286,7 @@ func (g *Gate) end(a Attempt, verdict Verdict, err error) (notice Notice) {
 	return Notice{}
 }
 
-// answered opens the gate. It must be called with mu held, like all that follow.
+// answered opens the gate. It must be called with mu held, like all functions below.
 func (g *Gate) answered(now time.Time) (notice Notice) {
 	g.failures, g.last = 0, nil
 	was, vain := g.since, g.vain
@@ -297,7 +299,7 @@ func (g *Gate) answered(now time.Time) (notice Notice) {
 	}
 	g.open()
 	s := g.service
-	s.next = now // requests of other kinds may ask at once
+	s.next = now // requests of other kinds may be attempted at once
 	if !s.reported {
 		return Notice{}
 	}
@@ -328,8 +330,8 @@ func (g *Gate) open() {
 	g.opens, g.permit = nil, time.Time{}
 }
 
-// wake forgets what was observed before the process was suspended. No answer could be read
-// meanwhile. It must be called with mu held.
+// wake discards the observations from before the process was suspended, because no response
+// could be read meanwhile. It must be called with mu held.
 func (m *Monitor) wake(now time.Time) {
 	if m.looked.IsZero() || now.Sub(m.looked) < asleepAfter {
 		return
@@ -349,7 +351,7 @@ func (m *Monitor) wake(now time.Time) {
 	}
 }
 
-// watchSilence closes the gate if nothing is answered.
+// watchSilence closes the gate if there are no responses.
 func (g *Gate) watchSilence(now time.Time) {
 	if g.underWay > 0 && now.Sub(g.since) >= silentAfter {
 		g.shut()

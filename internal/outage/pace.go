@@ -17,8 +17,8 @@ const (
 	pacedInterval = interval - interval/10
 )
 
-// pace limits the requests to one server that gives credentials, during an outage. The
-// clients of the SDK make several attempts for one call. It is guarded by Monitor.mu.
+// pace limits the requests to one credential server during an outage, because the clients of
+// the SDK make several attempts for one call. It is guarded by Monitor.mu.
 type pace struct {
 	failures int
 	next     time.Time
@@ -40,7 +40,7 @@ func (e *pacedError) Unwrap() error { return e.err }
 // RetryableError implements the interface of the SDK.
 func (e *pacedError) RetryableError() bool { return false }
 
-// paced makes a request to a server that gives credentials.
+// paced sends a request to a credential server.
 func (m *Monitor) paced(
 	ctx context.Context, in middleware.DeserializeInput,
 	next middleware.DeserializeHandler, host string,
