@@ -16,8 +16,8 @@ const middlewareID = "Outage"
 const longBody = 256 << 10
 
 // Install returns an option of the SDK (aws.Config.APIOptions) that passes the requests to
-// KMS, DynamoDB and S3 through gates, and paces those for credentials. use names what
-// requests are for that pass no rate limiter: "checkpoint". The error of such an operation
+// KMS, DynamoDB and S3 through gates, and paces requests for credentials. use is the purpose
+// of requests that pass no rate limiter, such as "checkpoint". The error of such an operation
 // states the last failure if its context ends during an outage. A later option replaces an
 // earlier one.
 func (m *Monitor) Install(use string) func(*middleware.Stack) error {

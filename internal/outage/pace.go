@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	// pacedAfter is the number of failures in a row after which requests for credentials
-	// are paced. It is not less than the attempts of one call.
+	// pacedAfter is the number of consecutive failures after which requests for credentials
+	// are paced. It is at least the number of attempts of one call.
 	pacedAfter = 3
 	// pacedInterval is less than interval, because the gate for credentials lets one call
 	// through in each interval.

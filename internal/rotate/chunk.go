@@ -33,8 +33,8 @@ type task struct {
 	recovered bool
 	// own is true when the item is a file of rotator itself.
 	own bool
-	// noted is true once its slots, and failed how many of them that failed, are counted
-	// for an early stop.
+	// noted is true once its slots are counted for an early stop. failed is the number of
+	// these slots that failed.
 	noted  bool
 	failed int64
 	// unread is true when the item could not be read, so that its one slot
@@ -82,7 +82,7 @@ type worker struct {
 	identity string            // of the pass
 	sides    map[string]*sides // by target
 	proofs   map[string]*proof // by target
-	after    time.Duration     // for which the service asked to wait, after the last write
+	after    time.Duration     // time to wait that the service requested after the last write
 	place    place             // given to others while it waits for its item or target
 	held     heldError         // of the last write; nil if it was sent
 	// hard outlives the run's own context by the grace period, so that writes
@@ -173,7 +173,7 @@ func (w *worker) unloadable(t *task, target *Target, err error) error {
 	return nil
 }
 
-// conclude is Decide, with denials counted. An item that the store has encrypted under a key
+// conclude calls Decide and counts denials. An item that the store has encrypted under a key
 // that cannot be used counts as a denial.
 func (w *worker) conclude(target *Target, e Event) Decision {
 	switch {
@@ -345,8 +345,8 @@ func (w *worker) write(target *Target, tasks []*task) error {
 	return nil
 }
 
-// await waits before the next attempt to write: for the end of an outage, at most for
-// limit, or for a while that grows with n.
+// await waits before the next attempt to write. During an outage it waits for the end of the
+// outage, but at most for limit. Otherwise the delay grows with n.
 func (w *worker) await(pending []*task, slow Class, n int, limit time.Duration) error {
 	held := w.held
 	if held == nil {

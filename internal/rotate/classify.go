@@ -179,10 +179,10 @@ func (e Event) denied() Decision {
 // CredentialsError says that there are no credentials to sign a request with.
 type CredentialsError struct {
 	Err error
-	// Cause is why there are none and how to correct it, or "".
+	// Cause states why there are no credentials and how to correct this, or is "".
 	Cause string
-	// Permanent reports whether it is useless to try again, although the error is one
-	// that can pass, such as that of a connection.
+	// Permanent is true if a retry is useless, although errors of this kind, such as
+	// connection errors, are usually temporary.
 	Permanent bool
 }
 
@@ -256,7 +256,7 @@ func skewed(err error) bool {
 }
 
 // RefusesCredentials reports whether a service refused the credentials or the signature of
-// a request, also if the reason is a clock that is off.
+// a request, including because of a wrong clock.
 func RefusesCredentials(err error) bool { return classifyCode(code(err)) == ClassCredentials }
 
 // ServiceCode returns the error code of a service, or "".

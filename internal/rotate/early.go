@@ -14,31 +14,31 @@ import (
 	"rotator/internal/scan"
 )
 
-// Early is when a run stops before its end because of what slots came to.
+// Early holds the conditions under which a run stops early because of the outcomes of slots.
 type Early struct {
-	// Proven reports whether a rule of a target had a success in the last complete pass
-	// with the same meaning. Such a rule never stops a run. It is called only before a rule
-	// would. Nil means no rule had.
+	// Proven reports whether a rule of a target had a success in the last complete pass with
+	// the same fingerprint. Such a rule never stops a run. Proven is called only when a rule
+	// would stop the run. Nil means that no rule had a success.
 	Proven func(target, rule string) bool
-	// Warn is called once for each rule whose first slots all came to the same, and the
-	// pass goes on. If it is nil, the run stops.
+	// Warn is called once for each rule whose first slots are all alike, and the pass
+	// continues. If it is nil, the run stops.
 	Warn func(*AlikeError)
 	// Accepted reports whether an accept rule covers an exception. Such exceptions are not
-	// counted. Nil means none does.
+	// counted. Nil means that there are no accept rules.
 	Accepted func(checkpoint.LedgerEntry) bool
-	// Most is the maximum number of slots that may fail; nil is no limit.
+	// Most is the maximum number of slots that may fail; nil means no limit.
 	Most *Failures
 }
 
-// Failures is a number or a share of slots that may fail.
+// Failures is a maximum number or percentage of slots that fail.
 type Failures struct {
 	Slots int64
 	Share float64 // of 1; used instead of Slots if Percent is set
-	// Percent selects Share, which is compared from percentFrom slots on.
+	// Percent selects Share. The share is checked from percentFrom slots on.
 	Percent bool
 }
 
-// percentFrom is the number of slots from which a share of failures is compared.
+// percentFrom is the number of slots from which a share of failures is checked.
 const percentFrom = 1000
 
 func (f Failures) String() string {
@@ -56,8 +56,8 @@ func (f Failures) exceededBy(failed, seen int64) bool {
 	return failed > f.Slots
 }
 
-// AlikeError states that the first slots of a rule all came to the same, for a reason that a
-// wrong job file gives.
+// AlikeError is the error that the first slots of a rule all have the same outcome and reason,
+// which an error in the job file can cause.
 type AlikeError struct {
 	Target  string
 	Entry   int // of Target.StopAfter
@@ -74,7 +74,7 @@ func (e *AlikeError) Error() string {
 		e.Target, e.Slots, e.Outcome, e.Reason, e.Ref)
 }
 
-// FailuresError states that more slots failed than allowed.
+// FailuresError is the error that more slots failed than allowed.
 type FailuresError struct {
 	Failed, Seen int64
 	Most         Failures
@@ -85,7 +85,7 @@ func (e *FailuresError) Error() string {
 		e.Failed, e.Seen, e.Most)
 }
 
-// early decides whether a run stops before its end. It is safe for concurrent use.
+// early decides whether a run stops early. It is safe for concurrent use.
 type early struct {
 	config  Early
 	proofs  map[string]*proof
@@ -97,7 +97,7 @@ type early struct {
 // firstSlots counts the first slots of one entry of Target.StopAfter.
 type firstSlots struct {
 	most int64
-	off  atomic.Bool // it cannot stop the run any more
+	off  atomic.Bool // the rule can no longer stop the run
 	stop atomic.Pointer[StopError]
 
 	mu       sync.Mutex
@@ -128,7 +128,7 @@ func (e *early) of(target string, rule int) *firstSlots {
 	return entries[min(rule, len(entries)-1)]
 }
 
-// turnOff makes no rule stop the run.
+// turnOff prevents all rules from stopping the run.
 func (e *early) turnOff() {
 	for _, entries := range e.targets {
 		for _, f := range entries {
@@ -137,7 +137,7 @@ func (e *early) turnOff() {
 	}
 }
 
-// resume takes what the pass has counted so far.
+// resume adds the counts that the pass has saved so far.
 func (e *early) resume(states []checkpoint.State) {
 	totals := map[string]*checkpoint.Counts{}
 	for _, state := range states {
@@ -200,7 +200,8 @@ func Accounted(counts checkpoint.Counts) bool {
 	return good <= 0
 }
 
-// add adds slots that came to the same. It reports whether there are enough of them.
+// add adds slots with the same outcome and reason. It reports whether there are enough to stop
+// the run.
 func (f *firstSlots) add(what string, slots int64) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -214,9 +215,9 @@ func (f *firstSlots) add(what string, slots int64) bool {
 	return f.alike.Slots >= f.most
 }
 
-// admit waits until a slot may be decided. While no slot had a success, at most f.most slots
-// are decided or being decided, so that a run which stops has decided no others, however
-// many workers it has. Each nil must be followed by a call of leave.
+// admit waits until a slot may be decided. Before the first success, at most f.most slots are
+// decided or being decided. A run that stops has therefore decided no other slots, for any
+// number of workers. After admit has returned nil, leave must be called.
 func (f *firstSlots) admit(ctx context.Context) error {
 	for {
 		f.mu.Lock()
@@ -247,7 +248,7 @@ func (f *firstSlots) leave() {
 	f.changed = make(chan struct{})
 }
 
-// decideFirst is decideOnce for a slot that may be one of the first of its rule.
+// decideFirst is like decideOnce, for a slot that may be one of the first of its rule.
 func (w *worker) decideFirst(
 	ctx context.Context, target *Target, t *task, slot ciphertext.Slot,
 ) (verdict, error) {
@@ -266,7 +267,7 @@ func (w *worker) decideFirst(
 	return v, err
 }
 
-// note counts the verdict on a slot. Its error ends the run.
+// note counts the verdict on a slot. An error ends the run.
 func (e *early) note(target string, ref scan.Ref, slot ciphertext.Slot, v verdict) error {
 	f := e.of(target, slot.Rule)
 	what := e.suspect(target, ref, slot, v)
@@ -311,7 +312,8 @@ func (v verdict) fits() bool {
 	return false
 }
 
-// suspect returns the outcome and reason of a slot if a wrong job file gives them, or "".
+// suspect returns the outcome and reason of a slot if an error in the job file can cause them,
+// or "".
 func (e *early) suspect(target string, ref scan.Ref, slot ciphertext.Slot, v verdict) string {
 	if v.outcome != Failed && v.outcome != Foreign || !ofJobFile(v.reason) {
 		return ""
@@ -322,8 +324,8 @@ func (e *early) suspect(target string, ref scan.Ref, slot ciphertext.Slot, v ver
 	return string(v.outcome) + "/" + v.reason
 }
 
-// ofJobFile reports whether a wrong context, format or key in the job file gives a reason to
-// every slot of a rule. Reasons that are properties of single items do not belong here.
+// ofJobFile reports whether a wrong context, format or key in the job file can cause a reason
+// for every slot of a rule. Reasons that are properties of single items do not count.
 func ofJobFile(reason string) bool {
 	return strings.HasPrefix(reason, "not-") || slices.Contains([]string{
 		reasonInvalidCiphertext, reasonSourceContext, reasonDestinationContext,
@@ -353,7 +355,7 @@ func (e *early) count(rules *ruleCounts, target string, t *task) {
 	}
 }
 
-// tried counts the slots of an item that were decided, for Early.Most. Its error ends the run.
+// tried counts the slots of an item that were decided, for Early.Most. An error ends the run.
 func (e *early) tried(target string, t *task) error {
 	if e.config.Most == nil {
 		return nil
@@ -362,7 +364,7 @@ func (e *early) tried(target string, t *task) error {
 	return e.written(target, t)
 }
 
-// written is tried for an item that was counted and has been written since.
+// written is like tried, for an item that was counted before it was written.
 func (e *early) written(target string, t *task) error {
 	if e.config.Most == nil {
 		return nil
@@ -388,8 +390,8 @@ func (e *early) failures(target string, t *task) (n int64) {
 	return n
 }
 
-// stopsEarly reports whether err is an early end of the run. What has been decided is
-// written all the same.
+// stopsEarly reports whether err means that the run stops early. Slots that were decided are
+// still written.
 func stopsEarly(err error) bool {
 	stop := (*StopError)(nil)
 	return errors.As(err, &stop) && stop.Kind == StopEarly

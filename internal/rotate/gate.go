@@ -16,7 +16,7 @@ const (
 	// quantum is the least that the first in the queue sleeps, where the burst
 	// makes up for it: timers are dearer than requests.
 	quantum = time.Millisecond
-	// lateBy is how late a timer may be without a loss of requests.
+	// lateBy is the maximum delay of a timer that does not reduce the rate.
 	lateBy = 5 * time.Millisecond
 	// lookAgain is how long it sleeps at most, since the rate may have changed.
 	lookAgain = 100 * time.Millisecond
@@ -26,20 +26,20 @@ const (
 // a limiter that hands out reservations it promises no time to who waits, so
 // that a new rate holds for the whole queue at once.
 type gate struct {
-	line     chan struct{} // held by the first of those that are in no hurry
-	turn     chan struct{} // held by the first in the queue
+	line     chan struct{} // held by the first waiter that is not urgent
+	turn     chan struct{} // held by the first waiter in the queue
 	underway underway
 
 	mu        sync.Mutex
 	perSecond float64   // math.Inf(1): no limit
 	spare     float64   // terms
-	closed    bool      // nothing passes
-	until     time.Time // nothing passes from then on; zero: no end
-	tokens    float64   // requests that may go out now; negative after a dear one
+	closed    bool      // no request passes
+	until     time.Time // no request passes from then on; zero means no end
+	tokens    float64   // requests that may pass now; negative after an expensive one
 	at        time.Time
 	passed    time.Time // when the last request passed
-	resting   time.Time // nothing passes before; zero: no rest
-	queue     presence  // who waits for leave
+	resting   time.Time // no request passes before; zero means no rest
+	queue     presence  // requests that wait
 }
 
 func newGate(perSecond float64) *gate {
@@ -54,11 +54,12 @@ func newGate(perSecond float64) *gate {
 	return g
 }
 
-// terms returns the most tokens that may gather, and how many a second brings. At least
-// one token gathers, and as many more as make up for a timer that is lateBy late. A burst
-// is taken off the rate, but for spare tokens where it is below 2: at such rates a second
-// may hold 1 more than the rate, and of gates that divide a rate, all together may have that
-// 1. No more than half of the rate is taken off.
+// terms returns the maximum number of tokens and the number of new tokens a second. The
+// maximum is at least one, and enough to make up for a timer that is lateBy late. The rate is
+// reduced by the burst, so a second never has more requests than the rate. If the burst is
+// less than 2, it is reduced only by the part above the spare tokens: at such rates a second
+// may have 1 request more than the rate. Gates that divide a rate also divide this 1. The rate
+// is reduced by at most half.
 func (g *gate) terms() (burst, refill float64) {
 	if burst = g.perSecond * burstShare; burst >= 2 {
 		return burst, g.perSecond - burst
@@ -174,8 +175,8 @@ func (g *gate) gather(now time.Time) {
 	g.at = now
 }
 
-// open lets requests pass until a time; the zero time is no end. Behind a gate that was
-// closed no tokens are left.
+// open lets requests pass until the given time; the zero time means no end. A gate that was
+// closed opens without tokens.
 func (g *gate) open(until time.Time, spare float64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -185,18 +186,18 @@ func (g *gate) open(until time.Time, spare float64) {
 	g.until, g.spare = until, spare
 }
 
-// close lets nothing pass until open is called.
+// close blocks all requests until open is called.
 func (g *gate) close() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.closed = true
 }
 
-// hurry is the key of the context of work that is to be finished before other work once
-// its channel is closed.
+// hurry is the key of a context value: a channel. Once the channel is closed, the work with
+// this context must be finished before other work.
 type hurry struct{}
 
-// hurried returns a context for work that goes first once hurried is closed.
+// hurried returns a context for work that has priority once hurried is closed.
 func hurried(ctx context.Context, hurried <-chan struct{}) context.Context {
 	return context.WithValue(ctx, hurry{}, hurried)
 }

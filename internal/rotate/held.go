@@ -10,8 +10,8 @@ import (
 	"rotator/internal/outage"
 )
 
-// heldError is the error of a request that was not sent, because the service gives no
-// usable answer and another request is to find out when it does. *outage.HeldError is one.
+// heldError is the error of a request that was not sent because of an outage of the service.
+// Another request detects the end of the outage. *outage.HeldError implements it.
 type heldError interface {
 	error
 	// Await blocks until the request may be sent, at most for limit.
@@ -27,8 +27,8 @@ func heldOf(err error) heldError {
 	return nil
 }
 
-// unavailable returns the error that ends a run because a service gave no usable answer
-// for a time. The error of the request names the service better than the caller can.
+// unavailable returns the error that ends a run because a service gave no usable response for
+// too long. The error of the request names the service more precisely than the caller can.
 func unavailable(service string, waited time.Duration, err error) *StopError {
 	var away *outage.Error
 	var held *outage.HeldError
@@ -45,17 +45,17 @@ func unavailable(service string, waited time.Duration, err error) *StopError {
 		text = cmp.Or(credentials.Cause, outage.CauseOf(cause))
 	}
 	if held != nil && held.Err != nil {
-		err = held.Err // that of the last request which was sent
+		err = held.Err // the error of the last request that was sent
 	}
 	return &StopError{Kind: StopUnavailable, Err: err, Brief: true,
 		What: fmt.Sprintf("%s gave no usable answer for %s: %s", service, waited, text)}
 }
 
-// Judge returns what the result of a request says about its service (outage.Config).
+// Judge returns the verdict on a service from the result of a request (outage.Config).
 func Judge(err error) outage.Verdict {
 	var outer, inner *CredentialsError
 	if errors.As(err, &outer) && errors.As(outer.Err, &inner) {
-		return outage.Nothing // the credentials that were needed to ask for credentials
+		return outage.Nothing // the credentials for the request for credentials are missing
 	}
 	switch Classify(err) {
 	case ClassStopped:

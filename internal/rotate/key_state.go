@@ -11,7 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 )
 
-// Unusable is why a key cannot be used, as DescribeKey reports it.
+// Unusable states why a key cannot be used, according to DescribeKey.
 type Unusable struct {
 	State  string // of the key; "" if the key can be used
 	Why    string // "it is disabled"

@@ -41,7 +41,7 @@ func TestKeyRemedies(t *testing.T) {
 // names all keys that the new pass would miss, and no key that source.keys cannot hold.
 func TestMovedAliases(t *testing.T) {
 	const restart = "begin a new pass with rotator run --restart, which keeps the records of pass 1"
-	const apart = "; move the ciphertexts under D with a job of its own, since they have the " +
+	const apart = "; move the ciphertexts under D with a separate job, because they have the " +
 		"algorithm and the destination_context of pass 1"
 	oaep := string(types.EncryptionAlgorithmSpecRsaesOaepSha256)
 	// One pass, with the destination alias/d (key D) and the source keys alias/s (S) and

@@ -26,7 +26,7 @@ type Key struct {
 	// Material is the id of the current key material; "" for an asymmetric key,
 	// and where the server does not tell.
 	Material string
-	// Unusable is why a source key cannot be used. Only read-only passes have such
+	// Unusable states why a source key cannot be used. Only read-only passes have such
 	// keys.
 	Unusable Unusable
 	// Size is the length in bytes of ciphertexts under an RSA key; 0 for another
@@ -175,8 +175,8 @@ type KeyError struct {
 func (e *KeyError) Error() string { return fmt.Sprintf("key %s: %s", e.Given, e.Detail) }
 func (e *KeyError) Unwrap() error { return e.Err }
 
-// describeKey returns what KMS says of a key. The permission can be that of a grant, so the
-// grant tokens of the job go along (API_DescribeKey, GrantTokens).
+// describeKey returns the description of a key by KMS. The permission can be that of a grant,
+// so the request contains the grant tokens of the job (API_DescribeKey, GrantTokens).
 func describeKey(
 	ctx context.Context, client *kms.Client, given string, tokens []string,
 ) (*types.KeyMetadata, error) {
@@ -233,8 +233,8 @@ func checkAlgorithm(key Key, offered []types.EncryptionAlgorithmSpec) error {
 	return &KeyError{Given: key.Given, Wrong: true, Detail: fmt.Sprintf("it does not do %s; set algorithm to one of %v", key.Algorithm, offered)}
 }
 
-// grantTokenError returns the error for grant tokens that KMS refuses, or nil if err is
-// another one.
+// grantTokenError returns the error for grant tokens that KMS refuses, or nil if err is a
+// different error.
 func grantTokenError(given string, err error) *KeyError {
 	if code(err) != "InvalidGrantTokenException" {
 		return nil

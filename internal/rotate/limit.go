@@ -128,9 +128,9 @@ func NewLimiter(perSecond float64) *Limiter {
 	return &Limiter{gate: newGate(perSecond), given: perSecond, workers: 1, full: perSecond, now: perSecond}
 }
 
-// Divide makes the rate that was given that of several runs together, of which this is one,
-// until a time; the zero time is no end. With 0 runs this one has no share, and its requests
-// wait. When Divide returns, no request goes out that the new share does not allow.
+// Divide sets the number of runs that divide the given rate, including this run, until the
+// given time; the zero time means no end. With 0 runs, this run has no share and its requests
+// wait. After Divide has returned, no request is sent that the new share does not allow.
 func (l *Limiter) Divide(runs int, until time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -183,7 +183,7 @@ func (l *Limiter) heed(class Class, err error) {
 		l.rest(err)
 	case ClassTransient, ClassUnknown:
 		l.rest(err)
-	case ClassBusy, ClassStopped, ClassCredentials: // nothing was learned
+	case ClassBusy, ClassStopped, ClassCredentials: // no information about the rate
 	default:
 		l.Passed()
 	}

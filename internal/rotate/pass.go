@@ -108,8 +108,8 @@ func openPass(ctx context.Context, passes *checkpoint.Passes, plan Plan) (*Opene
 	return opened(plan, last, fmt.Sprintf("resumed pass %d, begun %s", last.Number, last.Started.Format(time.RFC3339)))
 }
 
-// movedNothing reports whether a pass was stopped early, because its job file was wrong, and
-// has moved no slot. A corrected job file may then begin the next pass.
+// movedNothing reports whether a pass was stopped early, because its job file seemed wrong,
+// and has moved no slot. A corrected job file can then begin the next pass.
 func movedNothing(
 	ctx context.Context, passes *checkpoint.Passes, pass checkpoint.Pass,
 ) (bool, error) {
@@ -125,8 +125,8 @@ func movedNothing(
 	return err == nil, err
 }
 
-// replacePass begins the pass after one that moved nothing. err is the error of looking at
-// that one.
+// replacePass begins the pass after a pass that moved nothing. err is the error of reading that
+// pass.
 func replacePass(
 	ctx context.Context, passes *checkpoint.Passes, plan Plan, last checkpoint.Pass, err error,
 ) (*Opened, error) {
@@ -141,13 +141,13 @@ func replacePass(
 	return next, err
 }
 
-// SameKeys refuses to go on with a pass when names of the job file stand for
-// other keys than when the pass began: a *StopError of kind StopJob.
+// SameKeys returns a *StopError of kind StopJob if names in the job file no longer
+// stand for the keys for which they stood when the pass began.
 func SameKeys(pass checkpoint.Pass, keys Keys) error {
 	was := append([]checkpoint.Key{pass.Destination}, pass.Sources...)
 	is := append([]Key{keys.Destination}, keys.Sources...)
 	var moved []string
-	var left []checkpoint.Key // keys that no name of the job file stands for any more
+	var left []checkpoint.Key // keys of the pass that the job file no longer names
 	for i := range min(len(was), len(is)) {
 		if was[i].ARN == is[i].ARN {
 			continue
@@ -173,8 +173,8 @@ func SameKeys(pass checkpoint.Pass, keys Keys) error {
 		strings.Join(moved, ", and "), back, pass.Number, newPassAdvice(pass, keys, left))}
 }
 
-// newPassAdvice is how to begin a new pass after names of keys were pointed at other
-// keys. left are the keys of pass that no name stands for any more.
+// newPassAdvice returns how to begin a new pass after names of keys were pointed at other
+// keys. left are the keys of the pass that the job file no longer names.
 func newPassAdvice(pass checkpoint.Pass, keys Keys, left []checkpoint.Key) string {
 	command := "rotator run --restart"
 	if pass.Status == checkpoint.Finished {
@@ -187,7 +187,7 @@ func newPassAdvice(pass checkpoint.Pass, keys Keys, left []checkpoint.Key) strin
 	}
 	var listed, apart []string
 	for _, key := range left {
-		moved := key.ARN == pass.Destination.ARN // under it are ciphertexts that the pass moved
+		moved := key.ARN == pass.Destination.ARN // the pass moved ciphertexts to this key
 		other := key.Algorithm != "" && key.Algorithm != keys.SourceAlgorithm
 		switch {
 		case moved && (other || keys.ChangesContext):
@@ -201,7 +201,7 @@ func newPassAdvice(pass checkpoint.Pass, keys Keys, left []checkpoint.Key) strin
 			strings.Join(listed, " and "), advice)
 	}
 	if len(apart) > 0 {
-		advice += fmt.Sprintf("; move the ciphertexts under %s with a job of its own, since they "+
+		advice += fmt.Sprintf("; move the ciphertexts under %s with a separate job, because they "+
 			"have the algorithm and the destination_context of pass %d",
 			strings.Join(apart, " and "), pass.Number)
 	}

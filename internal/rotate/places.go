@@ -33,16 +33,17 @@ type lane struct {
 // turn is somebody's who waits for a place.
 type turn struct {
 	number int
-	given  chan struct{}   // closed for the one who gets it
-	hurry  <-chan struct{} // once it is closed, the turn is given at once
+	given  chan struct{}   // closed when the waiter gets a place
+	hurry  <-chan struct{} // once it is closed, the waiter gets a place at once
 }
 
 func (t turn) hurried() bool { return isClosed(t.hurry) }
 
 func newPool(places int) *pool { return &pool{places: places, lanes: map[string]*lane{}} }
 
-// run starts a job of a target as soon as there is a place. Once hurry is closed the job
-// does not wait for one, or, if it may be withdrawn, is not started, and run returns false.
+// run starts a job of a target as soon as there is a place. Once hurry is closed, the job
+// does not wait for a place. If the job may be withdrawn, it is then not started at all, and
+// run returns false.
 func (p *pool) run(target string, hurry <-chan struct{}, withdraw bool, job func(place)) bool {
 	at := place{p, target}
 	given := at.enter(func(l *lane) *[]turn { return &l.fresh }, hurry)
@@ -62,15 +63,15 @@ func (p *pool) run(target string, hurry <-chan struct{}, withdraw bool, job func
 	return true
 }
 
-// hasten gives places to jobs that are in a hurry.
+// hasten gives places to urgent jobs.
 func (p *pool) hasten() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.admit()
 }
 
-// cancel takes a job that is to begin out of its queue. It is false if the job has got a
-// place.
+// cancel removes a job that has not begun from its queue. It returns false if the job already
+// has a place.
 func (p *pool) cancel(target string, given chan struct{}) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -86,7 +87,7 @@ func (p *pool) cancel(target string, given chan struct{}) bool {
 // wait returns when all jobs have ended.
 func (p *pool) wait() { p.jobs.Wait() }
 
-// admit gives the places that are free, and others to jobs that are in a hurry. It must be
+// admit gives the free places to waiters, and additional places to urgent jobs. It must be
 // called with mu held.
 func (p *pool) admit() {
 	for {
@@ -119,8 +120,8 @@ func (p *pool) next() (next *lane, queue *[]turn) {
 	return next, queue
 }
 
-// first is the queue of a lane whose turn comes first, nil without; free says whether there
-// is a place for a job that is in no hurry.
+// first returns the queue of a lane whose waiter is next, or nil. free states whether there is
+// a place for a job that is not urgent.
 func (l *lane) first(places int, free bool) *[]turn {
 	if i := slices.IndexFunc(l.fresh, turn.hurried); i >= 0 {
 		hurried := l.fresh[i]
@@ -200,8 +201,8 @@ func (at place) pass(ctx context.Context, limiter *Limiter, n int) error {
 // wait waits for a place in the queue that choose returns.
 func (at place) wait(choose func(*lane) *[]turn) { <-at.enter(choose, nil) }
 
-// enter asks for a place in the queue that choose returns. The channel is closed when
-// there is one.
+// enter adds a waiter to the queue that choose returns. The channel is closed when it gets a
+// place.
 func (at place) enter(choose func(*lane) *[]turn, hurry <-chan struct{}) (given chan struct{}) {
 	p := at.pool
 	given = make(chan struct{})

@@ -34,16 +34,16 @@ type Config struct {
 	Targets []Target
 	Keys    Keys
 	KMS     Reencrypter
-	// KeyState returns the state of a key. If nil, an error about a key that may be that of
-	// a slot stops the run.
+	// KeyState returns the state of a key. If it is nil, an error about a key that may be the
+	// key of a slot stops the run.
 	KeyState KeyStateFunc
 	// Rate is the most ReEncrypt requests per second, retries included.
 	Rate float64
-	// Limiter is that of Rate if several Rotators, or a preflight, share one. If nil, New
-	// makes one.
+	// Limiter limits the rate if several Rotators, or a preflight, share one limiter. If it
+	// is nil, New creates one from Rate.
 	Limiter *Limiter
-	// Shares passes the share of the rate to its argument, now and whenever it changes. If
-	// nil, the share is that of the tracker.
+	// Shares calls its argument with the share of the rate, now and after each change. If it
+	// is nil, the share is that of the tracker.
 	Shares func(use func(checkpoint.Share))
 	// Workers is how many chunks are worked on at the same time. At 0 the run finds
 	// out how many its rate needs, up to MostWorkers.
@@ -79,7 +79,7 @@ type Config struct {
 	// of a sample. Nil draws
 	// at random; a simulation repeats itself.
 	Draw func(n int64) int64
-	// Early is when the run stops before its end.
+	// Early holds the conditions under which the run stops early.
 	Early Early
 	// Exceptions receives the exceptions of targets without a Writer, which have
 	// no ledger. It is never called concurrently. An error ends the run. If nil,
@@ -99,7 +99,7 @@ type Rotator struct {
 	sides   map[string]*sides // by target
 	proofs  map[string]*proof // by target
 	items   atomic.Int64      // with an outcome
-	runs    atomic.Int64      // among which the rate is divided, as logged last
+	runs    atomic.Int64      // number of runs that divide the rate, as logged last
 	early   *early
 
 	reporting sync.Mutex // held while Config.Exceptions is called
@@ -320,7 +320,11 @@ func storeError(err error) error {
 	case ClassDenied, ClassCredentials:
 		return &StopError{Kind: StopAccess, What: "save the checkpoint", Err: err}
 	case ClassStopped:
-		return &StopError{Kind: StopInterrupted, What: "stopped before the checkpoint could be read or saved", Err: err}
+		return &StopError{
+			Kind: StopInterrupted,
+			What: "stopped before the checkpoint could be read or saved",
+			Err:  err,
+		}
 	}
 	if CheckpointAway(err) {
 		return &StopError{Kind: StopUnavailable, What: "save the checkpoint", Err: err}
@@ -374,9 +378,9 @@ func (r *Rotator) page(ctx context.Context, target *Target, spec scan.Partition,
 		What: fmt.Sprintf("list target %s, %s", target.Name, spec.Name)}
 }
 
-// feed cuts a page into chunks for the pool. It blocks while all workers are busy, which
-// holds the scanner back. Once give is closed, a page of which no chunk was begun is
-// withdrawn, and feed returns false; the chunks of one that was begun go first.
+// feed divides a page into chunks for the pool. It blocks while all workers are busy, which
+// delays the scanner. Once give is closed, a page of which no chunk was begun is withdrawn, and
+// feed returns false. The chunks of a page that was begun then have priority.
 func (r *Rotator) feed(
 	life contexts, pool *pool, target *Target, page scan.Page, ticket *checkpoint.PageTicket,
 	give <-chan struct{},
@@ -444,7 +448,7 @@ type pageWork struct {
 	engine *Rotator
 	ticket *checkpoint.PageTicket
 	page   scan.Page
-	stop   func(error) // ends the run; the page is counted all the same
+	stop   func(error) // ends the run; the page is still counted
 
 	mu     sync.Mutex
 	open   int // chunks without outcome

@@ -58,7 +58,8 @@ func ResolveKeys(ctx context.Context, client *kms.Client, request KeyRequest) (K
 			return Keys{}, err
 		}
 		if slices.ContainsFunc(keys.Sources, func(k Key) bool { return k.ARN == source.ARN }) {
-			return Keys{}, &KeyError{Given: given, Wrong: true, Detail: fmt.Sprintf("it is %s, which source.keys names already; take one of them out%s",
+			return Keys{}, &KeyError{Given: given, Wrong: true, Detail: fmt.Sprintf(
+				"it is %s, which source.keys names already; take one of them out%s",
 				source.ARN, aliasAdvice(given))}
 		}
 		keys.Sources = append(keys.Sources, source)

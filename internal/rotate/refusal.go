@@ -54,9 +54,9 @@ func (d *decider) refused(
 	return d.unmatched(ctx, slot, all)
 }
 
-// underSourceContext asks whether a slot under the destination key has the source context.
-// It is needed if all requests pinned a key, because those with the source context then
-// pinned a source key. ok is false if the slot has another context.
+// underSourceContext asks KMS whether a slot under the destination key has the source context.
+// This is needed if all requests named a key: the requests with the source context then named
+// a source key. ok is false if the slot has another context.
 func (d *decider) underSourceContext(
 	ctx context.Context, slot ciphertext.Slot,
 ) (v verdict, ok bool, err error) {
@@ -207,9 +207,9 @@ func (d *decider) unmatched(
 	return verdict{outcome: Failed, reason: reason, detail: detail}, nil
 }
 
-// tooLong reports whether KMS refused a request as invalid, although the blob has the form
-// of one under the source key of the request, and its plaintext can be longer than the
-// destination key encrypts.
+// tooLong reports whether KMS refused a request probably because the plaintext is too long for
+// the destination key: KMS called the request invalid, the blob has the form of a ciphertext
+// under the source key of the request, and its plaintext can be that long.
 func (d *decider) tooLong(slot ciphertext.Slot, r refusal) bool {
 	limit := d.keys.Destination.maxPlaintext()
 	if limit == 0 || code(r.err) != "ValidationException" ||

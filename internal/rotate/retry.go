@@ -18,8 +18,8 @@ const (
 	throttledMost = 400 * time.Millisecond
 )
 
-// patienceOver is how much longer than its patience Patiently may take. The last attempt
-// must have time to fail by itself, so that its error is known.
+// patienceOver is the time by which Patiently may exceed its patience. The last attempt must
+// have time to fail by itself, so that its error is known.
 const patienceOver = 500 * time.Millisecond
 
 // retrier is the one retry layer: the SDK's own is off. It tells a call that

@@ -10,16 +10,16 @@ import (
 )
 
 const (
-	// retryAfterHeader is how a service states, in milliseconds, when a failed request may
-	// be sent again. Every AWS service may send it.
+	// retryAfterHeader contains the time in milliseconds after which a failed request may be
+	// sent again. Every AWS service can send it.
 	retryAfterHeader = "X-Amz-Retry-After"
-	// retryAfterMost is the longest time that is waited because of the header, as in the
-	// retryer of the SDK. A longer outage is found by further attempts.
+	// retryAfterMost is the maximum time to wait because of the header, as in the retryer of
+	// the SDK. After that, the next attempt shows whether the outage continues.
 	retryAfterMost = 5 * time.Second
 )
 
-// retryAfter returns how long the service that failed with err asks to wait before the next
-// attempt, at most retryAfterMost. It is 0 without a valid header.
+// retryAfter returns the time, at most retryAfterMost, that the service requests before the
+// next attempt after the error err. It is 0 without a valid header.
 func retryAfter(err error) time.Duration {
 	var failed *smithyhttp.ResponseError
 	if !errors.As(err, &failed) || failed.Response == nil || failed.Response.Response == nil {
@@ -32,8 +32,8 @@ func retryAfter(err error) time.Duration {
 	return time.Duration(min(ms, int64(retryAfterMost/time.Millisecond))) * time.Millisecond
 }
 
-// rest holds the requests of the limiter for as long as the service asks, unless most
-// requests of the last second were served: then the request that failed waits alone.
+// rest holds all requests of the limiter for the time that the service requests. If most
+// requests of the last second succeeded, only the failed request waits.
 func (l *Limiter) rest(err error) {
 	after := retryAfter(err)
 	if after == 0 {
@@ -58,7 +58,7 @@ func (r *recent) mostServed(now time.Time) bool {
 	return served > sent/2
 }
 
-// rest lets nothing pass before a time.
+// rest blocks all requests until a time.
 func (g *gate) rest(until time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -67,7 +67,8 @@ func (g *gate) rest(until time.Time) {
 	}
 }
 
-// rested returns how long nothing may pass from now on. It must be called with mu held.
+// rested returns the time from now on for which no request may pass. It must be called with mu
+// held.
 func (g *gate) rested(now time.Time) time.Duration {
 	if g.resting.IsZero() {
 		return 0
@@ -82,7 +83,7 @@ func (g *gate) rested(now time.Time) time.Duration {
 // free reports whether requests pass without a limit. It must be called with mu held.
 func (g *gate) free() bool { return math.IsInf(g.perSecond, 1) && g.resting.IsZero() }
 
-// Free reports whether no request has to wait.
+// Free reports whether requests do not have to wait.
 func (l *Limiter) Free() bool {
 	l.gate.mu.Lock()
 	defer l.gate.mu.Unlock()

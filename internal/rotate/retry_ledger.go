@@ -195,7 +195,7 @@ func (r *Rotator) settleEntries(
 	return kept
 }
 
-// countGood counts a slot that a retry has moved, or found where it belongs, for its rule.
+// countGood counts a slot that a retry has moved or found to be current, for its rule.
 func (r *Rotator) countGood(
 	counts *checkpoint.Counts, target string, slot ciphertext.Slot, v verdict,
 ) {

@@ -83,9 +83,9 @@ type Target struct {
 	// Own reports whether an item is a file of rotator itself, which is left out.
 	// If nil, no item is left out.
 	Own func(scan.Item) bool
-	// StopAfter holds, for each rule of the format, how many first slots that all come to
-	// the same for a reason of the job file stop the run; 0 is never. The last value is
-	// for all further rules. Without values no rule stops the run.
+	// StopAfter holds, for each rule of the format, the number of first slots that stop the
+	// run if they are all alike; 0 means never. The last value applies to all further rules.
+	// Without values no rule stops the run.
 	StopAfter []int
 	// Partial reports whether rows are read without some of their attributes.
 	// Those are not searched.

@@ -24,12 +24,12 @@ func DescribeKeyState(client *kms.Client, tokens []string) KeyStateFunc {
 	}
 }
 
-// slotKeyError is an error of KMS about the key of a ciphertext, which is none of the keys
-// of the job. It fails the slot and does not stop the run.
+// slotKeyError is an error of KMS about the key of a ciphertext that is not a key of the job.
+// The slot fails, and the run does not stop.
 type slotKeyError struct {
 	err error
-	// unknown is true if the server does not know the key. Some servers answer so for a
-	// value that is no ciphertext.
+	// unknown is true if the server does not know the key. Some servers also return this
+	// error for a value that is not a ciphertext.
 	unknown bool
 }
 
@@ -42,16 +42,16 @@ func slotKeyOf(err error) *slotKeyError {
 	return own
 }
 
-// existFor is how long the keys of the job are known to exist after DescribeKey found them.
-// A key is gone at the earliest seven days after its deletion was scheduled.
+// existFor is the time for which the keys of the job are known to exist after DescribeKey found
+// them. KMS deletes a key seven days after the deletion was scheduled, at the earliest.
 const existFor = time.Minute
 
-// jobKeys finds out whether an error about a key can be about a key of the job.
+// jobKeys decides whether an error about a key can be about a key of the job.
 type jobKeys struct {
 	keys  Keys
 	state KeyStateFunc // nil: unknown
 
-	turn  chan struct{} // held while KMS is asked
+	turn  chan struct{} // held during a request to KMS
 	mu    sync.Mutex
 	found time.Time // when all keys were found to exist
 }
@@ -110,8 +110,8 @@ func (j *jobKeys) enabled(ctx context.Context) (enabled, ok bool) {
 	return true, true
 }
 
-// ofSlot returns a *slotKeyError if an error of a request about a slot is about the key of
-// the ciphertext, and nil if it is, or may be, about a key of the job.
+// ofSlot returns a *slotKeyError if the error of a request is about the key of the slot's
+// ciphertext. It returns nil if the error is, or may be, about a key of the job.
 func (d *decider) ofSlot(ctx context.Context, q Question, err error) error {
 	switch class := Classify(err); {
 	case code(err) == "InvalidGrantTokenException": // the tokens are the job's
@@ -127,7 +127,7 @@ func (d *decider) ofSlot(ctx context.Context, q Question, err error) error {
 	case class != ClassKeyState:
 		return nil
 	case d.keys.retired() && q.Source.ARN == "":
-		return &slotKeyError{err: err} // the destination key has just answered
+		return &slotKeyError{err: err} // the destination key has just been used
 	}
 	return d.unusable(ctx, q, err)
 }
@@ -142,10 +142,10 @@ func (d *decider) isNamed(arn string) bool {
 	return false
 }
 
-// unusable returns a *slotKeyError if a key that cannot be used is that of the ciphertext.
-// A dry run tells, where the server has it: it reaches the same hosts as the request. With
-// a pinned key such a server compares the keys first, so that the error is about a key of
-// the job.
+// unusable returns a *slotKeyError if the key that cannot be used is the key of the ciphertext.
+// A dry run shows this, if the server supports dry runs: it reaches the same hosts as the
+// request. If the request names a key, such a server compares the keys first, so the error is
+// about a key of the job.
 func (d *decider) unusable(ctx context.Context, q Question, err error) error {
 	dryRuns := false
 	for _, source := range append([]Key{d.keys.Destination}, d.keys.usableSources()...) {

@@ -14,14 +14,14 @@ import (
 const (
 	// throttledBelow is the share of the given rate below which a service throttles a run.
 	throttledBelow = 0.8
-	// throttledAfter is how long the rate must be below it, and the least time between two
-	// warnings.
+	// throttledAfter is the time for which the rate must be below this share. throttledEvery
+	// is the minimum time between two warnings.
 	throttledAfter = 10 * time.Second
 	throttledEvery = 30 * time.Second
 	throttlingLook = time.Second
 )
 
-// throttling reports that a service throttles the requests of one limiter.
+// throttling reports when a service throttles the requests of one limiter.
 type throttling struct {
 	name    string // "KMS"
 	what    string // " requests"
@@ -31,11 +31,11 @@ type throttling struct {
 	below    time.Time // since when the rate is below; zero if it is not
 	warned   time.Time // the last warning
 	reported bool
-	before   int64 // throttled requests before it began
+	before   int64 // throttled requests before the throttling began
 }
 
-// pressure returns the rate in force, the rate that was given, the time of the last
-// throttled request, and the number of those.
+// pressure returns the current rate, the given rate, the time of the last throttled request,
+// and the number of throttled requests.
 func (l *Limiter) pressure() (now, given float64, at time.Time, refusals int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

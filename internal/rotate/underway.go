@@ -8,42 +8,42 @@ import (
 	"time"
 )
 
-// How a limiter deals with requests whose responses take unusually long.
+// How a limiter handles requests whose responses take unusually long.
 const (
-	// stallLeast is the least time without any response that counts as a stall, beside
+	// A time without any response counts as a stall if it is at least stallLeast and at least
 	// stallFactor times the usual time until a response.
 	stallLeast  = 50 * time.Millisecond
 	stallFactor = 2
 	// usualShift is the weight of a new response in the moving average: 1/2^usualShift.
 	usualShift = 5
-	// permitValid is how long after its permit a request may be sent. Requests that are
-	// all sent so much later exceed the rate by 1% at most.
+	// permitValid is the maximum time between a permit and the request. If all requests are
+	// delayed by this time, they exceed the rate by at most 1%.
 	permitValid = 8 * time.Millisecond
 )
 
-// underway counts the requests of a limiter that have no response yet. After a stall of the
-// network or of the service, all of them may arrive there at the same moment. Therefore the
-// requests of one second at most are under way, and after a stall the limiter waits until the
-// rate holds again with those that were. The zero value is ready for use.
+// underway counts the requests of a limiter that are in flight. After a stall of the network
+// or of the service, all of them can arrive at the same moment. Therefore at most one second's
+// worth of requests is in flight, and after a stall the limiter waits until the average rate,
+// including these requests, is within the limit again. The zero value is ready for use.
 type underway struct {
-	n     atomic.Int64 // requests under way
+	n     atomic.Int64 // requests in flight
 	last  atomic.Int64 // time of the last response, in nanoseconds since 1970
 	usual atomic.Int64 // moving average of the time until a response, in nanoseconds
 
 	mu      sync.Mutex
-	silent  time.Time // begin of the last long silence
-	resumed time.Time // its end
-	pending int64     // requests under way then, until they are counted as stalled
+	silent  time.Time // begin of the last long time without responses
+	resumed time.Time // end of that time
+	pending int64     // requests in flight at that end, until they are counted as stalled
 }
 
 // full reports whether another request must wait for a response. One request a second is
-// allowed in any case: otherwise the end of an outage could not be found.
+// always allowed, to detect the end of an outage.
 func (u *underway) full(perSecond float64, sinceLast time.Duration) bool {
 	return float64(u.n.Load()) >= max(1, perSecond) && sinceLast < time.Second
 }
 
-// land counts the response at now to a request that was sent at a time. It returns how many
-// requests may just have arrived at the service together.
+// land counts the response at now to a request that was sent at the given time. It returns the
+// number of requests that may just have arrived at the service together.
 func (u *underway) land(sent, now time.Time) (together int64) {
 	left := u.n.Add(-1)
 	took, usual := now.Sub(sent), u.usual.Load()
@@ -62,9 +62,9 @@ func (u *underway) land(sent, now time.Time) (together int64) {
 	return together
 }
 
-// stalled is land for a response that took long or came after a silence since a time. The
-// silence is a stall if a request took long that was sent in it, or so shortly before that
-// no response was due. Those that were under way at its end count once.
+// stalled is like land, for a response that took long or was the first one after a long time
+// without responses. That time is a stall if a slow request was sent during it, or so shortly
+// before it that no response was due. The requests in flight at its end are counted once.
 func (u *underway) stalled(
 	sent, now time.Time, long time.Duration, silent bool, since time.Time, pending int64,
 ) (together int64) {
@@ -83,8 +83,8 @@ func (u *underway) stalled(
 	return together
 }
 
-// Begin is Wait for a request whose end is reported to End. It returns the time at which the
-// request may be sent.
+// Begin is like Wait, for a request whose end is reported to End. It returns the time at which
+// the request may be sent.
 func (l *Limiter) Begin(ctx context.Context) (sent time.Time, err error) {
 	if err := l.gate.pass(ctx, 1); err != nil {
 		return time.Time{}, err
@@ -93,7 +93,7 @@ func (l *Limiter) Begin(ctx context.Context) (sent time.Time, err error) {
 	return time.Now(), nil
 }
 
-// Renew waits for another permit for a request that Begin has allowed and that was not sent
+// Renew waits for another permit for a request that Begin has allowed but that was not sent
 // within Valid.
 func (l *Limiter) Renew(ctx context.Context) error {
 	l.gate.underway.n.Add(-1)
@@ -101,9 +101,9 @@ func (l *Limiter) Renew(ctx context.Context) error {
 	return l.gate.pass(ctx, 1)
 }
 
-// Valid is how long after Begin or Renew a request may be sent. At less than 100 requests
-// per second a request that is sent within half the time between two of them exceeds the
-// rate by 1 at most.
+// Valid returns the time after Begin or Renew within which a request may be sent. At less than
+// 100 requests per second, it is half the time between two requests, so delayed requests exceed
+// the rate by at most 1.
 func (l *Limiter) Valid() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -118,8 +118,7 @@ func (l *Limiter) End(sent time.Time, class Class, err error) {
 	l.heed(class, err)
 }
 
-// charge takes n tokens that are missing until they are there again, but for one second at
-// most.
+// charge removes n tokens. The resulting debt delays requests by at most one second.
 func (g *gate) charge(n int64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
