@@ -23,7 +23,7 @@ func (s *shares) set(share Share) {
 	s.now = share
 }
 
-// get returns the share in force.
+// get returns the current share.
 func (s *shares) get() Share {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -33,7 +33,8 @@ func (s *shares) get() Share {
 	return s.now
 }
 
-// await waits until the rate is divided by a number of runs, and returns for how long.
+// await waits until the rate is divided by a number of runs, and returns the time that it
+// waited.
 func (s *shares) await(t *testing.T, runs int, most time.Duration) time.Duration {
 	t.Helper()
 	began := time.Now()
@@ -60,7 +61,7 @@ func runUntil(t *testing.T, tracker *Tracker) (stop func()) {
 	}
 }
 
-// worker is a tracker of another run on the pass that is running, and its shares.
+// worker returns a running tracker of another run on the pass, and its shares.
 func worker(t *testing.T, passes *Passes, pass Pass, id string) (*Tracker, *shares, func()) {
 	t.Helper()
 	tracker, got := join(t, passes, pass, id), &shares{}
@@ -68,9 +69,9 @@ func worker(t *testing.T, passes *Passes, pass Pass, id string) (*Tracker, *shar
 	return tracker, got, runUntil(t, tracker)
 }
 
-// TestRunsWithoutWorkHaveNoRate: the rate is divided among the runs that have something to
-// send. One that has nothing more gives its share back within a second, and one that gets
-// something has its share within two.
+// TestRunsWithoutWorkHaveNoRate: the rate is divided among the runs that have work. A run
+// without work gives its share back within a second, and a run that gets work has its share
+// within two seconds.
 func TestRunsWithoutWorkHaveNoRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		passes, pass := begin(t, 1)
@@ -112,8 +113,8 @@ func TestRunsWithoutWorkHaveNoRate(t *testing.T) {
 	})
 }
 
-// TestDeadRunsKeepTheirShare: the share of a run that died is free after its lease, and
-// that of one that cannot write its entry ends before.
+// TestDeadRunsKeepTheirShare: the share of a dead run is free after its lease. The share of a
+// run that cannot write its entry ends before its lease.
 func TestDeadRunsKeepTheirShare(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		passes, pass := begin(t, 1)
@@ -144,16 +145,16 @@ func TestDeadRunsKeepTheirShare(t *testing.T) {
 	})
 }
 
-// rosterBefore is the roster as the version before reads it.
+// rosterBefore is the roster as the previous version reads it.
 type rosterBefore struct {
 	Pass    int              `json:"pass"`
 	Workers map[string]int64 `json:"workers"`
 	Guests  map[string]bool  `json:"guests,omitempty"`
 }
 
-// TestRosterOfTheVersionBefore: a roster of the version before can be read. Its runs may
-// still send, so this one has no share until their leases are over. They find a later pass
-// in the roster that it writes, and end with ErrFenced.
+// TestRosterOfTheVersionBefore: a roster of the previous version can be read. Its runs may
+// still send, so the new run has no share until their leases are over. The old runs find a
+// later pass in the roster that the new run writes, and end with ErrFenced.
 func TestRosterOfTheVersionBefore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		passes, pass := begin(t, 1)
@@ -175,8 +176,8 @@ func TestRosterOfTheVersionBefore(t *testing.T) {
 	})
 }
 
-// TestRosterOfANewerVersion: a roster that a newer program wrote is refused by its number,
-// and ends a run that is on the pass.
+// TestRosterOfANewerVersion: a roster that a newer program wrote is refused because of its
+// version number, and ends a run of the pass.
 func TestRosterOfANewerVersion(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		passes, pass := begin(t, 1)
@@ -234,7 +235,7 @@ func TestWaitingCostsLittle(t *testing.T) {
 		const minutes = 10
 		cost := func(what string, fetches, saves int) {
 			t.Helper()
-			time.Sleep(2 * time.Minute) // until reads are rare
+			time.Sleep(2 * time.Minute) // until reads are infrequent
 			store.mu.Lock()
 			store.fetches, store.saves = 0, 0
 			store.mu.Unlock()
@@ -266,8 +267,8 @@ func TestWaitingCostsLittle(t *testing.T) {
 	})
 }
 
-// TestRosterShares: a run that becomes busy has no share until the other has seen the
-// division, and a record that is read again says the same.
+// TestRosterShares: a run that becomes busy has no share until the other run has confirmed the
+// division. Reading the record again gives the same shares.
 func TestRosterShares(t *testing.T) {
 	r := newRoster(1)
 	for i := range 4 {
@@ -294,8 +295,8 @@ func TestRosterShares(t *testing.T) {
 	}
 }
 
-// TestHandOverIsFenced: a run that joins gets a partition as soon as the page that is
-// worked on ends, behind that page. A run that was taken for dead meanwhile cannot hand a
+// TestHandOverIsFenced: a run that joins gets a partition as soon as the page in progress is
+// complete, and continues after that page. A run that lost its lease meanwhile cannot hand a
 // partition over.
 func TestHandOverIsFenced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -358,8 +359,8 @@ func TestHandOverIsFenced(t *testing.T) {
 	})
 }
 
-// testLateHandOver lets another run take a partition of the giver, which then gives it up
-// without having saved anything.
+// testLateHandOver lets another run take a partition, which its former holder then tries to
+// hand over without having saved anything.
 func testLateHandOver(t *testing.T, passes *Passes, giver *Tracker, index int) {
 	t.Helper()
 	progress, entry, err := passes.progress(t.Context(), 1, 0, index)

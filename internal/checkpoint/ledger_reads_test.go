@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// distant is a store whose reads take a while, as those over a network do.
+// distant is a store with slow reads, like a store in a network.
 type distant struct {
 	Store
 	latency time.Duration
@@ -20,8 +20,8 @@ func (d distant) Fetch(ctx context.Context, id string) (Entry, error) {
 	return d.Store.Fetch(ctx, id)
 }
 
-// Totals reads each partition once, and several partitions at the same time; so does the
-// ledger.
+// TestPartitionsAreReadOnce: Totals and the ledger read each partition once, and several
+// partitions at the same time.
 func TestPartitionsAreReadOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const partitions, latency = 64, 20 * time.Millisecond

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// visit puts a visitor on the roster and keeps it there until leave is called.
+// visit adds a visitor to the roster and keeps it there until leave is called.
 func visit(t *testing.T, passes *Passes) (got *shares, leave func()) {
 	t.Helper()
 	got = &shares{}
@@ -28,9 +28,9 @@ func visit(t *testing.T, passes *Passes) (got *shares, leave func()) {
 	}
 }
 
-// TestVisitorsDivideTheRate: a visitor divides the rate with another and with the run of the
-// first pass and of the next one, whoever comes first. The sum of the shares is at most 1
-// at any time. A visitor that leaves gives its share back within a second.
+// TestVisitorsDivideTheRate: a visitor divides the rate with another visitor, with the run of
+// the first pass, and with the run of the next pass, in any order of arrival. The sum of the
+// shares is never more than 1. A visitor that leaves gives its share back within a second.
 func TestVisitorsDivideTheRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		passes := NewPasses(NewMemory(), "j")
@@ -64,7 +64,7 @@ func TestVisitorsDivideTheRate(t *testing.T) {
 	})
 }
 
-// watchSum fails the test if shares are more than the rate together, until stop is called.
+// watchSum fails the test if the sum of the shares is more than the rate, until stop is called.
 func watchSum(t *testing.T, all ...*shares) (stop func()) {
 	enough, ended := make(chan struct{}), make(chan struct{})
 	go func() {

@@ -69,7 +69,7 @@ func newWorld(t *testing.T, workers int, requests ...string) (w *world, stop fun
 	}
 }
 
-// work sends requests, one after the other.
+// work sends one request after another.
 func (w *world) work(ctx context.Context, gate *Gate, kind string) {
 	for ctx.Err() == nil {
 		err := w.send(gate, kind)
@@ -137,9 +137,9 @@ func (w *world) most(from, to time.Duration) (most int) {
 	return most
 }
 
-// TestOutage: whatever the way in which a service stays away, the outage is reported within
-// 5 s, every 30 s and at its end. One attempt a second is made, by any number of workers, and
-// all of them go on when the service is back.
+// TestOutage: every kind of outage is reported within 5 s, every 30 s and at its end. Any
+// number of workers make one attempt a second together, and all of them continue when the
+// service is available again.
 func TestOutage(t *testing.T) {
 	refused := func(string) (time.Duration, error) { return 0, errAway }
 	silent := func(string) (time.Duration, error) { return 30 * time.Second, errAway }
@@ -206,7 +206,7 @@ func (w *world) checkLines(t *testing.T) {
 	}
 }
 
-// TestFailuresBetweenAnswers: a service that answers half of the requests is not away.
+// TestFailuresBetweenAnswers: a service that responds to half of the requests has no outage.
 func TestFailuresBetweenAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, stop := newWorld(t, 8, "")
@@ -228,8 +228,8 @@ func TestFailuresBetweenAnswers(t *testing.T) {
 	})
 }
 
-// TestOutageOfWrites: writes that are not answered wait, reads go on, and the notice names
-// the writes.
+// TestOutageOfWrites: if only writes get no response, writes wait and reads continue. The notice
+// names the writes.
 func TestOutageOfWrites(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, stop := newWorld(t, 4, "reads", "writes")
@@ -253,7 +253,7 @@ func TestOutageOfWrites(t *testing.T) {
 	})
 }
 
-// TestFlappingService: a service that comes and goes is reported at most once in 10 s.
+// TestFlappingService: a service with many short outages is reported at most once in 10 s.
 func TestFlappingService(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, stop := newWorld(t, 8, "")
@@ -281,9 +281,9 @@ func TestFlappingService(t *testing.T) {
 	})
 }
 
-// TestNobodyAsks: an outage is not reported while no request needs the service, and its gate
-// opens after a while.
-func TestNobodyAsks(t *testing.T) {
+// TestUnneededService: an outage is not reported while no request needs the service, and its
+// gate opens after some time.
+func TestUnneededService(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, stop := newWorld(t, 0)
 		gate := w.RareGate("KMS at there", "")
@@ -304,8 +304,7 @@ func TestNobodyAsks(t *testing.T) {
 	})
 }
 
-// TestThrottlingIsNoOutage: throttled requests close a gate only where no rate limiter
-// answers them.
+// TestThrottlingIsNoOutage: throttled requests close a gate only if they pass no rate limiter.
 func TestThrottlingIsNoOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, stop := newWorld(t, 0)
@@ -324,8 +323,7 @@ func TestThrottlingIsNoOutage(t *testing.T) {
 	})
 }
 
-// TestAwait: those that wait have their turn in order, one each second, and wait no longer
-// than they want to.
+// TestAwait: waiters are served in order, one each second, and wait at most for their limit.
 func TestAwait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, stop := newWorld(t, 0)
@@ -367,8 +365,8 @@ func TestAwait(t *testing.T) {
 	})
 }
 
-// TestSuspended: a process that was suspended, longer than any service may be away, does not
-// take that for an outage.
+// TestSuspended: a process that was suspended for longer than the time limit of outages does
+// not report an outage.
 func TestSuspended(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := New(Config{Judge: judge, Report: func(n Notice) { t.Errorf("reported: %+v", n) }})

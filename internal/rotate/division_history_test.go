@@ -16,10 +16,10 @@ import (
 
 var divisions = flag.Uint64("divisions", 60, "how many histories of divisions to tell")
 
-// TestTheSumKeepsToTheRate tells random histories of runs that join a pass, get work, have
-// none, are stopped for longer than their lease and go on, die and leave. In no second do
-// they send more than the rate allows. A run that gets work has its share within two
-// seconds, and one that has the whole rate again within one, unless a run died.
+// TestTheSumKeepsToTheRate simulates random histories of runs that join a pass, get work, have
+// no work, are paused for longer than their lease, die and leave. In no second do they send
+// more than the rate allows. Unless a run died, a run that gets work has its share within two
+// seconds, and a run that gets the whole rate back has it within one second.
 func TestTheSumKeepsToTheRate(t *testing.T) {
 	first, last := uint64(1), *divisions
 	if *oneSeed > 0 {
@@ -58,7 +58,7 @@ type division struct {
 
 	mu    sync.Mutex
 	sent  []request
-	waits int // for a share
+	waits int // number of waits for a share
 }
 
 func (h *division) tell() {
@@ -80,7 +80,7 @@ func (h *division) tell() {
 	runs.Wait()
 }
 
-// stoppable is the store as a process sees it that is stopped and killed.
+// stoppable is a store for a process that can be paused and killed.
 type stoppable struct {
 	checkpoint.Store
 	frozen func() (until time.Time, dead bool)
@@ -121,20 +121,20 @@ type process struct {
 
 	lock   sync.Mutex
 	share  checkpoint.Share
-	until  time.Time // stopped until then
-	cut    time.Time // cut off from the store until then
+	until  time.Time // paused until then
+	cut    time.Time // disconnected from the store until then
 	dead   bool
 	active bool // it has something to send
 }
 
-// frozen returns until when nothing leaves the process, and whether it is dead.
+// frozen returns the time until which the process is paused, and whether it is dead.
 func (p *process) frozen() (time.Time, bool) {
 	p.lock.Lock()
 	defer p.lock.Unlock()
 	return p.until, p.dead
 }
 
-// away is frozen for requests to the store.
+// away is like frozen, for requests to the store.
 func (p *process) away() (time.Time, bool) {
 	p.lock.Lock()
 	defer p.lock.Unlock()
@@ -144,7 +144,7 @@ func (p *process) away() (time.Time, bool) {
 	return p.until, p.dead
 }
 
-// live is the life of one run.
+// live simulates one run.
 func (h *division) live(id string) {
 	time.Sleep(h.span(3*time.Second, id, "start"))
 	p := &process{division: h, id: id, limiter: rotate.NewLimiter(h.rate)}
@@ -180,7 +180,7 @@ func (h *division) live(id string) {
 	}
 }
 
-// story is what happens to a run.
+// story changes the state of a run at random times.
 func (p *process) story(tracker *checkpoint.Tracker) {
 	for n := range 3 + p.number(6, p.id, "chapters") {
 		done := tracker.Engage()
@@ -215,7 +215,7 @@ func (p *process) set(change func()) {
 	change()
 }
 
-// awaits waits for a share of the rate, for two seconds at most if nothing dies.
+// awaits waits for a share of the rate, for at most two seconds if no run dies.
 func (p *process) awaits(n int) {
 	began := time.Now()
 	for {
@@ -252,7 +252,7 @@ func (p *process) sends(ctx context.Context) {
 		}
 		until, dead := p.frozen()
 		if dead || time.Now().Before(until) {
-			continue // it did not leave
+			continue // the request was not sent
 		}
 		p.mu.Lock()
 		p.sent = append(p.sent, request{time.Since(p.began), p.id})

@@ -17,16 +17,16 @@ import (
 	"rotator/internal/scan"
 )
 
-// crew is several runs on one pass of one target, in virtual time: services that take a
-// time to answer, without faults. Real processes on a test machine could not show that
-// several runs are as fast as one.
+// crew is several runs on one pass of one target, in virtual time. The services have a latency
+// but no faults. Real processes on a busy test machine could not prove that several runs are as
+// fast as one.
 type crew struct {
 	rate       float64
 	partitions int
 	items      int // of each partition
 	lease      time.Duration
-	workers    int           // 0: the engine's own number
-	latency    time.Duration // of KMS, and at most of the store of the checkpoint
+	workers    int           // 0 means the default of the engine
+	latency    time.Duration // of KMS, and the maximum of the checkpoint store
 
 	format *ciphertext.Compiled
 	store  checkpoint.Store
@@ -61,7 +61,7 @@ func newCrew(t *testing.T, rate float64, partitions, items int) *crew {
 
 const crewPage = 250
 
-// crewRun is what one run of a crew sees.
+// crewRun holds the services of one run of a crew.
 type crewRun struct {
 	*crew
 	id string
@@ -141,7 +141,7 @@ func (crewRun) Find(string, scan.Ref, string) (rotate.Trace, bool) {
 	return rotate.Trace{}, false
 }
 
-// slowStore takes a time for each request, which differs.
+// slowStore is a store with a random latency for each request.
 type slowStore struct {
 	checkpoint.Store
 	most time.Duration
@@ -176,7 +176,7 @@ func (s *slowStore) Replace(
 	return s.Store.Replace(ctx, e, data)
 }
 
-// run is one run of the crew, from its beginning to its end.
+// run executes one run of the crew.
 func (c *crew) run(t *testing.T, id string) {
 	run := crewRun{c, id}
 	target := rotate.Target{Name: "target", Lister: run, Writer: run, Format: c.format, Batch: 25}
@@ -224,7 +224,7 @@ func (c *crew) run(t *testing.T, id string) {
 	c.mu.Unlock()
 }
 
-// work runs the whole crew: run i starts after starts[i]. It returns how long they took.
+// work executes all runs of the crew. Run i starts after starts[i]. It returns the total time.
 func (c *crew) work(t *testing.T, starts ...time.Duration) (took time.Duration) {
 	t.Helper()
 	c.began = time.Now()
@@ -249,14 +249,14 @@ func (c *crew) work(t *testing.T, starts ...time.Duration) (took time.Duration) 
 			t.Errorf("%s was written %d times", name, n)
 		}
 	}
-	// Each run proves its first answer by one more request.
+	// Each run checks its first response with one more request.
 	if n := len(starts); len(c.moved) != items || len(c.asked) > items+n {
 		t.Errorf("%d items were written with %d requests, want %d", len(c.moved), len(c.asked), items)
 	}
 	return took
 }
 
-// busiest returns the most requests in any second.
+// busiest returns the maximum number of requests in any second.
 func busiest(asked []request) (most int) {
 	first := 0
 	for i := range asked {
@@ -268,13 +268,13 @@ func busiest(asked []request) (most int) {
 	return most
 }
 
-// rateLimit is the most requests that a second may hold at a rate.
+// rateLimit returns the maximum number of requests in any second at a rate.
 func rateLimit(rate float64) float64 { return rate + max(1, rate/100) }
 
 // TestSeveralRunsAreAsFastAsOne: two, three and four runs take at most 1.05 times the time
-// of one, over a bucket, which is one partition, and over tables of few and of many
-// segments. Together they keep to the rate in every second, and from the third second to
-// the last but one they use at least 95% of it.
+// of one run, over a bucket, which is one partition, and over tables of few and of many
+// segments. Together they stay within the rate in every second, and use at least 95% of it
+// from the third second to the last but one.
 func TestSeveralRunsAreAsFastAsOne(t *testing.T) {
 	for _, place := range []struct {
 		name              string
@@ -334,8 +334,8 @@ func (c *crew) used(t *testing.T, n int) {
 	}
 }
 
-// TestWorkIsHandedOver: a run that joins gets unread segments within two seconds, though
-// the first run holds all of them and has read ahead as far as it may.
+// TestWorkIsHandedOver: a run that joins gets unread segments within two seconds, although the
+// first run holds all segments and has read ahead to its limit.
 func TestWorkIsHandedOver(t *testing.T) {
 	for _, test := range []struct {
 		partitions, workers int

@@ -9,8 +9,9 @@ import (
 	"rotator/internal/rotate"
 )
 
-// TestStopsEarlyOverRuns: the first slots are those of the pass. A run that resumes it counts
-// the slots that were saved before. Successes are counted by rule, also those of a retry.
+// TestStopsEarlyOverRuns: the first slots of a rule are those of the whole pass. A run that
+// resumes the pass counts the slots that were saved before. Successes are counted by rule,
+// including those of a retry.
 func TestStopsEarlyOverRuns(t *testing.T) {
 	cloud := newCloud(t)
 	request := rotate.KeyRequest{Destination: cloud.key(t, "SYMMETRIC_DEFAULT"),
@@ -44,7 +45,7 @@ func TestStopsEarlyOverRuns(t *testing.T) {
 	if counts, err := b.run(t); err != nil || counts.Slots.Failed != 60 {
 		t.Fatalf("%+v, %v", counts.Slots, err)
 	}
-	for i := range 10 { // the application writes some anew, and a retry moves them
+	for i := range 10 { // the application writes some again, and a retry moves them
 		b.target.put(fmt.Sprintf("%02d", i),
 			cloud.encrypt(t, request.Sources[0], "x", map[string]string{"app": "pay"}))
 	}

@@ -13,12 +13,12 @@ import (
 	"rotator/internal/scan"
 )
 
-// firsts is a history of slots of one rule that many workers decide in virtual time.
+// firsts is a sequence of slots of one rule that many workers decide in virtual time.
 type firsts struct {
 	workers int
 	slots   int
 	verdict func(i int) verdict
-	takes   func(i int) time.Duration // to decide a slot; nil is random
+	takes   func(i int) time.Duration // time to decide a slot; nil means random
 	before  checkpoint.RuleCounts     // of the pass
 	proven  bool                      // in the pass before
 	warn    bool
@@ -86,9 +86,9 @@ func (f *firsts) duration(i int) time.Duration {
 	return time.Duration(rand.Int64N(int64(100 * time.Millisecond)))
 }
 
-// TestFirstSlotsAlike: a run stops after exactly the given number of slots, however many
-// workers it has, if all came to the same for a reason of the job file. One success among
-// them, however long it takes, keeps the run from stopping, and so does any other difference.
+// TestFirstSlotsAlike: a run stops after exactly the given number of slots, for any number of
+// workers, if all have the same outcome for a reason that the job file can cause. If one of
+// them is a success, even a slow one, or differs otherwise, the run does not stop.
 func TestFirstSlotsAlike(t *testing.T) {
 	bad := verdict{outcome: Failed, reason: reasonSourceContext}
 	foreign := verdict{outcome: Foreign, reason: reasonForeignKey}
@@ -114,7 +114,7 @@ func TestFirstSlotsAlike(t *testing.T) {
 	alike := checkpoint.RuleCounts{Alike: map[string]int64{"failed/" + reasonSourceContext: 30}}
 	for name, c := range map[string]struct {
 		firsts
-		want int // slots that are decided; 0 is all
+		want int // number of slots that are decided; 0 means all
 	}{
 		"all alike":           {firsts{verdict: only(bad)}, 50},
 		"all foreign":         {firsts{verdict: only(foreign)}, 50},
@@ -150,8 +150,8 @@ func TestFirstSlotsAlike(t *testing.T) {
 	}
 }
 
-// TestPassesOfEarlierVersions: records of an earlier version do not count successes by rule.
-// A target with a success in them has no rule that stops a run.
+// TestPassesOfEarlierVersions: records of an earlier version do not count successes by rule. If
+// a target has a success in such records, none of its rules stops a run.
 func TestPassesOfEarlierVersions(t *testing.T) {
 	counts := checkpoint.Counts{Rules: map[string]checkpoint.RuleCounts{"slots[0]": {Found: 9}}}
 	counts.Slots.Seen, counts.Slots.Rotated = 9, 9
@@ -164,7 +164,8 @@ func TestPassesOfEarlierVersions(t *testing.T) {
 	}
 }
 
-// TestFailuresAreBounded: a number holds from the first slot on, a share from 1,000 slots on.
+// TestFailuresAreBounded: a maximum number is checked from the first slot on, a percentage from
+// 1,000 slots on.
 func TestFailuresAreBounded(t *testing.T) {
 	for _, c := range []struct {
 		most         Failures

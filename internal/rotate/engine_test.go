@@ -39,10 +39,10 @@ type cloud struct {
 	client *kms.Client
 }
 
-// cloudRegion is a Region with every kind of key.
+// cloudRegion is a Region that has every kind of key.
 const cloudRegion = "cn-north-1"
 
-// algorithmOf returns what a job file says of keys of a spec.
+// algorithmOf returns the algorithm in a job file for keys of a spec.
 func algorithmOf(spec fakekms.KeySpec) string {
 	switch spec {
 	case fakekms.Symmetric:
@@ -256,7 +256,7 @@ type bench struct {
 	store   checkpoint.Store
 	passes  *checkpoint.Passes
 	workers int // at least 4
-	// stopAfter and early are when the run stops before its end.
+	// stopAfter and early are the conditions under which the run stops early.
 	stopAfter []int
 	early     rotate.Early
 	// identity is that of the pass, to which the records of the trail are bound.
@@ -273,7 +273,7 @@ func (b *bench) run(t *testing.T) (checkpoint.Counts, error) {
 	return b.runOn(t, target)
 }
 
-// runOn is run over another target.
+// runOn is like run, over another target.
 func (b *bench) runOn(t *testing.T, target rotate.Target) (checkpoint.Counts, error) {
 	t.Helper()
 	if b.trail == nil {

@@ -10,8 +10,9 @@ import (
 	"time"
 )
 
-// Timers are late where the processors are busy. Runs that divide a rate lose little of it
-// by that, and together they keep within the rate plus 1% or one request.
+// TestLateTimersLoseLittleOfTheRate: timers are late if the processors are busy. Runs that
+// divide a rate lose little of it because of this. Together they stay within the rate plus 1%
+// or one request.
 func TestLateTimersLoseLittleOfTheRate(t *testing.T) {
 	const seconds = 20
 	for _, c := range []struct {
@@ -52,7 +53,7 @@ func TestLateTimersLoseLittleOfTheRate(t *testing.T) {
 	}
 }
 
-// inAnySecond returns the most times within one second.
+// inAnySecond returns the maximum number of times within one second.
 func inAnySecond(times []time.Time) (most int) {
 	slices.SortFunc(times, time.Time.Compare)
 	first := 0

@@ -11,9 +11,9 @@ import (
 	"rotator/internal/rotate"
 )
 
-// TestGrantTokenRefused: a grant token that KMS refuses is named as the cause, wherever KMS
-// is asked about a key, and whether or not DescribeKey looks at it. It is no sign that the
-// key is unknown.
+// TestGrantTokenRefused: if KMS refuses a grant token, the error of every kind of request names
+// the token as the cause, whether or not DescribeKey checks it. The error does not mean that
+// the key is unknown.
 func TestGrantTokenRefused(t *testing.T) {
 	cloud := newCloud(t)
 	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)

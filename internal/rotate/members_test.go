@@ -8,8 +8,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 )
 
-// TestMembersOfReEncrypt: a request with everything that a job can have fills every member
-// of ReEncrypt, but those of dry runs. A new version of the SDK can bring others.
+// TestMembersOfReEncrypt: a request of a job with every possible setting sets every member of
+// ReEncrypt, except those of dry runs. The test fails if a new version of the SDK has other
+// members.
 func TestMembersOfReEncrypt(t *testing.T) {
 	client := NewKMS(nil, Key{ARN: "new", Algorithm: Symmetric}, []string{"token"})
 	context := map[string]string{"tenant": "a"}

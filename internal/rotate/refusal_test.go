@@ -133,9 +133,9 @@ func (j refusedJob) try(t *testing.T, slot refusedSlot, exact bool) {
 	}
 }
 
-// TestPlaintextTooLong: KMS does not encrypt a plaintext under an asymmetric key that is
-// longer than the key allows. Such a slot has a reason of its own, and stays; the longest
-// plaintext moves.
+// TestPlaintextTooLong: an asymmetric key cannot encrypt a plaintext that is longer than the key
+// allows. Such a slot has a separate reason and does not move. A plaintext of the maximum
+// length moves.
 func TestPlaintextTooLong(t *testing.T) {
 	cloud := newCloud(t)
 	for _, test := range []struct {

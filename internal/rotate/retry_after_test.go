@@ -13,7 +13,7 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
-// asked is the error of a response whose header asks to wait.
+// asked is the error of a response whose header requests a delay.
 func asked(value string) error {
 	header := http.Header{}
 	if value != "" {
@@ -47,7 +47,7 @@ func TestRetryAfter(t *testing.T) {
 }
 
 // TestLimiterHeedsRetryAfter: if most requests fail, no request passes until the time that
-// the service states, with and without a rate. If most are served, all others pass.
+// the service states, with and without a rate. If most requests succeed, all others pass.
 func TestLimiterHeedsRetryAfter(t *testing.T) {
 	for _, rate := range []float64{1000, math.Inf(1)} {
 		for class, served := range map[Class]int{

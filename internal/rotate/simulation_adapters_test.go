@@ -119,7 +119,7 @@ func (s simStore) Replace(ctx context.Context, old checkpoint.Entry, data []byte
 }
 
 // meetMembers counts the states of the members of a pass, and the partitions that are
-// given up before their end.
+// handed over before their end.
 func (s simStore) meetMembers(data []byte) {
 	var record struct {
 		Kind    string

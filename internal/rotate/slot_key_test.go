@@ -16,9 +16,9 @@ import (
 	"rotator/internal/scan"
 )
 
-// TestValuesOfAnUnknownKey: a server that answers NotFound for a value that is no ciphertext
-// does not stop the run. The slot fails with a reason of its own, and all others move. The
-// keys of the job are described once.
+// TestValuesOfAnUnknownKey: a server that returns NotFound for a value that is not a ciphertext
+// does not stop the run. The slot fails with a separate reason, and all other slots move.
+// DescribeKey is called once for the keys of the job.
 func TestValuesOfAnUnknownKey(t *testing.T) {
 	for _, code := range []string{"NotFoundException", "ResourceNotFoundException"} {
 		for _, test := range []struct {
@@ -152,8 +152,8 @@ func stopsForKey(t *testing.T, sources int, fail func(*testing.T, keySetup)) {
 	}
 }
 
-// TestObjectsUnderKeysOfTheirOwn: an item that the store has encrypted under a key of its own
-// fails alone if that key cannot be used. If no item can be read for it, the run stops.
+// TestObjectsUnderKeysOfTheirOwn: if the store has encrypted an item under a separate key that
+// cannot be used, only this item fails. If no item can be read for this reason, the run stops.
 func TestObjectsUnderKeysOfTheirOwn(t *testing.T) {
 	for _, code := range []string{"KMS.DisabledException", "KMS.KMSInvalidStateException",
 		"KMS.NotFoundException"} {
@@ -189,7 +189,7 @@ func TestObjectsUnderKeysOfTheirOwn(t *testing.T) {
 	}
 }
 
-// refusing lists items without their content, and refuses to load one of them, or all.
+// refusing lists items without their content. It refuses to load one of them, or all of them.
 type refusing struct {
 	*memory
 	code string

@@ -14,9 +14,9 @@ import (
 	"rotator/internal/telemetry"
 )
 
-// TestThrottlingIsReported: throttling is reported when the rate in force has been below 80%
-// of the given one for 10 s, every 30 s, and when the rate is back; a cut that soon passes is
-// not. It is the same for a limiter without a rate, which only throttling limits.
+// TestThrottlingIsReported: throttling is reported when the current rate has been below 80% of
+// the given rate for 10 s, then every 30 s, and when the rate is back. A short reduction is not
+// reported. The same holds for a limiter without a given rate.
 func TestThrottlingIsReported(t *testing.T) {
 	for _, given := range []float64{400, math.Inf(1)} {
 		t.Run(fmt.Sprint(given), func(t *testing.T) {
@@ -33,7 +33,7 @@ func reportsThrottling(t *testing.T, given float64) {
 		logger: telemetry.NewLogger(telemetry.Config{Output: &out})}
 	quota := func(at time.Duration) float64 {
 		switch {
-		case at > 20*time.Second && at < 22*time.Second: // a cut that passes
+		case at > 20*time.Second && at < 22*time.Second: // a short reduction
 			return 300
 		case at > 60*time.Second && at < 130*time.Second:
 			return 40
