@@ -346,7 +346,8 @@ func TestNoCredentials(t *testing.T) {
 		return strings.HasPrefix(v, "AWS_ACCESS_KEY_ID") || strings.HasPrefix(v, "AWS_SECRET")
 	})
 	cmd.Env = append(cmd.Env, "AWS_CONFIG_FILE=/nowhere", "AWS_SHARED_CREDENTIALS_FILE=/nowhere")
-	if err := cmd.Run(); cmd.ProcessState.ExitCode() != exitAccess || !strings.Contains(log.String(), "rotator: no credentials found") {
+	if err := cmd.Run(); cmd.ProcessState.ExitCode() != exitAccess ||
+		!strings.Contains(log.String(), "rotator: no credentials found") {
 		t.Errorf("run: %v, want exit code %d\n%s", err, exitAccess, log)
 	}
 }

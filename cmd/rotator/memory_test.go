@@ -119,8 +119,13 @@ func BenchmarkCollector(b *testing.B) {
 	const arn = "arn:aws:kms:us-east-1:111122223333:key/00000000-0000-0000-0000-000000000000"
 	blob := bytes.Repeat([]byte("b"), 250)
 	answer := canned(fmt.Sprintf(`{"CiphertextBlob":%q,"KeyId":%q,"SourceKeyId":%q}`, base64.StdEncoding.EncodeToString(blob), arn, arn))
-	client := rotate.NewKMS(awsclient.New(aws.Config{Region: "us-east-1", HTTPClient: answer,
-		Credentials: credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "secret", "")}, nil, 0).ReEncrypt, rotate.Key{ARN: arn, Algorithm: rotate.Symmetric}, nil)
+	cfg := aws.Config{
+		Region:      "us-east-1",
+		HTTPClient:  answer,
+		Credentials: credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "secret", ""),
+	}
+	client := rotate.NewKMS(awsclient.New(cfg, nil, 0).ReEncrypt,
+		rotate.Key{ARN: arn, Algorithm: rotate.Symmetric}, nil)
 	var kept [][]byte
 	for range 20000 {
 		kept = append(kept, make([]byte, 512))

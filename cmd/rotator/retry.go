@@ -86,13 +86,19 @@ func retryJob(ctx context.Context, c *common, job *config.Job, flags *earlyFlags
 	if err := s.print(); err != nil {
 		return errors.Join(worked, err)
 	}
+	return s.afterRetry(record, worked)
+}
+
+// afterRetry returns the error of a retry that is complete or was ended by worked.
+func (s *session) afterRetry(record checkpoint.Pass, worked error) error {
 	if worked != nil {
 		return worked
 	}
-	if record.Status != checkpoint.Finished {
-		return &outcomeError{code: exitInterrupted, text: fmt.Sprintf("the ledger so far was tried again; pass %d itself is not finished: rotator run resumes it", record.Number)}
+	if record.Status == checkpoint.Finished {
+		return s.exceptions()
 	}
-	return s.exceptions()
+	return &outcomeError{code: exitInterrupted, text: fmt.Sprintf("the ledger so far was tried "+
+		"again; pass %d itself is not finished: rotator run resumes it", record.Number)}
 }
 
 // lastOfJob returns the last pass if it matches the job file.

@@ -156,7 +156,10 @@ func newHelpCommand() *cobra.Command {
 }
 
 // jobCommand returns a command that reads a job file.
-func jobCommand(std streams, use, short, long string, work func(context.Context, *common, *config.Job) error) *cobra.Command {
+func jobCommand(
+	std streams, use, short, long string,
+	work func(context.Context, *common, *config.Job) error,
+) *cobra.Command {
 	c := &common{streams: std}
 	cmd := &cobra.Command{Use: use, Short: short, Long: long, Args: noArguments}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {

@@ -90,7 +90,8 @@ func TestSearch(t *testing.T) {
 		}
 	}
 	out, err := v.command("report").CombinedOutput()
-	if err != nil || !bytes.Contains(out, []byte("under asymmetric keys cannot be found by the search")) {
+	const note = "under asymmetric keys cannot be found by the search"
+	if err != nil || !bytes.Contains(out, []byte(note)) {
 		t.Errorf("%v\n%s", err, out)
 	}
 	out, err = v.command("report", "--ledger").CombinedOutput()

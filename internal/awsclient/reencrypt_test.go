@@ -81,7 +81,9 @@ func configOf(server, token string) aws.Config {
 }
 
 // pair returns the SDK's client and a Client of the same server.
-func pair(t testing.TB, token string, failed func(error)) (server *counter, sdk *kms.Client, ours *Client, l *light) {
+func pair(t testing.TB, token string, failed func(error)) (
+	server *counter, sdk *kms.Client, ours *Client, l *light,
+) {
 	server = &counter{status: http.StatusOK, body: served}
 	at := httptest.NewServer(server)
 	t.Cleanup(at.Close)

@@ -396,7 +396,8 @@ func (t *Tracker) Close(ctx context.Context) error {
 			continue
 		}
 		t.mu.Lock()
-		part.yielding, part.left, part.open = true, true, nil // pages that are not complete are read again
+		// Pages that are not complete are read again.
+		part.yielding, part.left, part.open = true, true, nil
 		s := part.snapshot()
 		t.mu.Unlock()
 		if err := t.save(ctx, s); err != nil {

@@ -50,7 +50,9 @@ func (e *SchemaError) Error() string {
 	if !e.Newer() {
 		which = "older"
 	}
-	return fmt.Sprintf("record %s of the checkpoint has schema %d, and this rotator knows %d: finish the pass with the %s rotator, or let rotator run --restart begin a new one, which keeps the record", e.ID, e.Schema, e.known(), which)
+	return fmt.Sprintf("record %s of the checkpoint has schema %d, but this version of rotator "+
+		"reads schema %d: finish the pass with the %s rotator, or begin a new one with rotator "+
+		"run --restart, which keeps the record", e.ID, e.Schema, e.known(), which)
 }
 
 // Untrusted says whether err means that a record is there and cannot be used.

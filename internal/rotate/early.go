@@ -329,8 +329,9 @@ func (e *early) suspect(target string, ref scan.Ref, slot ciphertext.Slot, v ver
 func ofJobFile(reason string) bool {
 	return strings.HasPrefix(reason, "not-") || slices.Contains([]string{
 		reasonInvalidCiphertext, reasonSourceContext, reasonDestinationContext,
-		reasonOtherContext, reasonForeignKey, reasonPlaintextTooLong, "missing-context", "wrong-type", "key-pattern",
-		"encoded-twice", "indented-base64", "part-of-text", "text-around",
+		reasonOtherContext, reasonForeignKey, reasonPlaintextTooLong, "missing-context",
+		"wrong-type", "key-pattern", "encoded-twice", "indented-base64", "part-of-text",
+		"text-around",
 	}, reason)
 }
 

@@ -351,7 +351,9 @@ func TestAlreadyMoved(t *testing.T) {
 		for _, to := range kinds {
 			for _, changed := range []bool{false, true} {
 				for _, pinned := range []bool{true, false} {
-					t.Run(fmt.Sprintf("%s to %s, changed context %v, pinned %v", from, to, changed, pinned), func(t *testing.T) {
+					name := fmt.Sprintf("%s to %s, changed context %v, pinned %v", from, to,
+						changed, pinned)
+					t.Run(name, func(t *testing.T) {
 						testAlreadyMoved(t, cloud, from, to, changed, pinned)
 					})
 				}

@@ -257,7 +257,8 @@ func describeError(given, region string, err error) error {
 			Detail: "KMS does not take this as a key id, key ARN, alias name or alias ARN"}
 	case ClassDenied:
 		return &KeyError{Given: given, Err: err,
-			Detail: "kms:DescribeKey is denied; allow it in the IAM policy and in the key policy (deploy/iam), or in a grant"}
+			Detail: "kms:DescribeKey is denied; allow it in the IAM policy and in the key policy " +
+				"(deploy/iam), or in a grant"}
 	}
 	return fmt.Errorf("describe key %s: %w", given, err)
 }

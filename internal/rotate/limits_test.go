@@ -99,8 +99,17 @@ func TestThrottlingOfOneTarget(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	engine := rotate.New(rotate.Config{Targets: targets, Keys: keys, KMS: rotate.NewKMS(cloud.client.ReEncrypt, keys.Destination, nil), Rate: 100000,
-		Workers: 8, MaxOutage: 20 * time.Second, Settle: time.Second, Pass: 1, Recorder: newTrail()})
+	engine := rotate.New(rotate.Config{
+		Targets:   targets,
+		Keys:      keys,
+		KMS:       rotate.NewKMS(cloud.client.ReEncrypt, keys.Destination, nil),
+		Rate:      100000,
+		Workers:   8,
+		MaxOutage: 20 * time.Second,
+		Settle:    time.Second,
+		Pass:      1,
+		Recorder:  newTrail(),
+	})
 	if err := engine.Run(t.Context(), tracker, opened.Partitions); err != nil {
 		t.Fatal(err)
 	}

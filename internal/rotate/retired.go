@@ -94,7 +94,9 @@ func (d *decider) unasked(
 			"key; it is unknown whether they are the same, because KMS has not named the key of " +
 			"its header before"}
 	switch {
-	case slices.ContainsFunc(refusals, func(r refusal) bool { return slotKeyOf(r.err) != nil && !slotKeyOf(r.err).unknown }):
+	case slices.ContainsFunc(refusals, func(r refusal) bool {
+		return slotKeyOf(r.err) != nil && !slotKeyOf(r.err).unknown
+	}):
 		if known != "" {
 			v.key, v.reason = known, reasonKeyUnusable
 			v.detail = "the key of this ciphertext, which the job does not name, is disabled or " +

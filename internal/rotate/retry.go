@@ -74,7 +74,8 @@ func (r *retrier) do(ctx context.Context, at place, doing Doing, service string,
 		switch e.Class {
 		case ClassThrottled, ClassTransient, ClassUnknown:
 			e.Silence = min(time.Since(alive), time.Since(began))
-			if heldOf(err) == nil && (failed.IsZero() || alive.After(failed)) { // meanwhile others were answered
+			// Count a failure again only if other requests succeeded since the last one.
+			if heldOf(err) == nil && (failed.IsZero() || alive.After(failed)) {
 				e.Failures++
 			}
 			failed = time.Now()

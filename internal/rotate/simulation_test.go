@@ -104,7 +104,8 @@ func TestSimulation(t *testing.T) {
 	}
 	t.Logf("%d histories in %s, which met %v", seed-first, time.Since(began).Round(time.Second), met)
 	for _, what := range []string{"fetch refused", "store refused", "store lost", "replace refused", "replace lost", "reencrypt refused", "reencrypt lost",
-		"load refused", "load lost", "page refused", "page lost", "ledger retried, contested false", "ledger retried, contested true",
+		"load refused", "load lost", "page refused", "page lost",
+		"ledger retried, contested false", "ledger retried, contested true",
 		"partition handed over", "idle beside busy", "division not seen"} {
 		if seed-first >= 300 && met[what] == 0 {
 			t.Errorf("no history met %q: its faults have no effect", what)

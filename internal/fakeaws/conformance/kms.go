@@ -34,7 +34,15 @@ func KMS(t *testing.T, cfg aws.Config) { runAll(t, KMSCases(cfg)) }
 // a case sees the first answer.
 func KMSCases(cfg aws.Config) (list []Case) {
 	client := kms.NewFromConfig(cfg, func(o *kms.Options) { o.Retryer = aws.NopRetryer{} })
-	groups := [][]kmsCase{kmsKeyCases(), kmsAliasCases(), kmsRotationCases(), kmsCryptCases(), kmsReEncryptCases(), kmsDryRunCases(), kmsGrantCases()}
+	groups := [][]kmsCase{
+		kmsKeyCases(),
+		kmsAliasCases(),
+		kmsRotationCases(),
+		kmsCryptCases(),
+		kmsReEncryptCases(),
+		kmsDryRunCases(),
+		kmsGrantCases(),
+	}
 	if partition(cfg.Region) == "aws-cn" {
 		groups = append(groups, kmsSM2Cases())
 	}

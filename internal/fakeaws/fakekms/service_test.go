@@ -226,8 +226,11 @@ func TestPolicy(t *testing.T) {
 	context := map[string]string{"tenant": "a"}
 	token := newGrant(t, client, from, "arn:aws:iam::111122223333:user/somebody", nil)
 	in := &kms.ReEncryptInput{
-		CiphertextBlob: newBlob(t, service, from, context), SourceEncryptionContext: context,
-		DestinationKeyId: &to, DestinationEncryptionContext: map[string]string{"tenant": "b"}, GrantTokens: []string{token},
+		CiphertextBlob:               newBlob(t, service, from, context),
+		SourceEncryptionContext:      context,
+		DestinationKeyId:             &to,
+		DestinationEncryptionContext: map[string]string{"tenant": "b"},
+		GrantTokens:                  []string{token},
 	}
 	var asked []fakekms.Call
 	deny := ""
@@ -240,8 +243,20 @@ func TestPolicy(t *testing.T) {
 	}
 	alice := "arn:aws:iam::111122223333:user/AKIAALICE"
 	want := []fakekms.Call{
-		{Action: "kms:ReEncryptFrom", KeyARN: from, Principal: alice, EncryptionContext: context, GrantTokens: []string{token}},
-		{Action: "kms:ReEncryptTo", KeyARN: to, Principal: alice, EncryptionContext: in.DestinationEncryptionContext, GrantTokens: []string{token}},
+		{
+			Action:            "kms:ReEncryptFrom",
+			KeyARN:            from,
+			Principal:         alice,
+			EncryptionContext: context,
+			GrantTokens:       []string{token},
+		},
+		{
+			Action:            "kms:ReEncryptTo",
+			KeyARN:            to,
+			Principal:         alice,
+			EncryptionContext: in.DestinationEncryptionContext,
+			GrantTokens:       []string{token},
+		},
 	}
 	if diff := cmp.Diff(want, asked); diff != "" {
 		t.Errorf("the policy is asked about (-want +got):\n%s", diff)
