@@ -100,7 +100,7 @@ func TestStoppedCommandsAdvise(t *testing.T) {
 		if r.Code != exitInterrupted || !strings.Contains(r.Log, advice) {
 			t.Errorf("want exit code %d and %q: %s", exitInterrupted, advice, r)
 		}
-		if goesOn := strings.Contains(r.Log, "o on"); goesOn != (command == "run") ||
+		if goesOn := strings.Contains(r.Log, "ontinue"); goesOn != (command == "run") ||
 			strings.Contains(r.Log, "to resume") {
 			t.Errorf("%s: only a run goes on where it was stopped: %s", command, r)
 		}
