@@ -9,9 +9,9 @@ import (
 	"rotator/internal/trial"
 )
 
-// TestCheckpointStaysAway: the end of a run whose checkpoint stays away names the service and
-// its last answer, once. The deadline of the program itself is no cause. The log has no lines
-// about the bodies of failed requests.
+// TestCheckpointStaysAway: if the checkpoint remains unavailable, the final error of a run names
+// the service and its last response, once. It does not name the time limit of the program as
+// the cause. The log has no lines about the bodies of failed requests.
 func TestCheckpointStaysAway(t *testing.T) {
 	if testing.Short() {
 		t.Skip("outages take their time: not with -short")
@@ -54,7 +54,8 @@ func TestCheckpointStaysAway(t *testing.T) {
 	}
 }
 
-// TestUnsharedRateNamesTheOutage: an audit whose checkpoint stays away states the last answer.
+// TestUnsharedRateNamesTheOutage: if the checkpoint of an audit is unavailable, the log states
+// its last response.
 func TestUnsharedRateNamesTheOutage(t *testing.T) {
 	t.Parallel()
 	c := fewer()

@@ -94,7 +94,7 @@ func (s *nameServer) most(after time.Time) int {
 }
 
 // use makes a process resolve names with the server: /etc/resolv.conf is another file in the
-// mount namespace of the process. It skips the test where that is not permitted.
+// mount namespace of the process. It skips the test if this is not permitted.
 func (s *nameServer) use(t *testing.T, p *trial.Process) {
 	t.Helper()
 	unshare, err := exec.LookPath("unshare")
@@ -116,8 +116,8 @@ func (s *nameServer) use(t *testing.T, p *trial.Process) {
 	p.Env = append(p.Env, "GODEBUG=netdns=go")
 }
 
-// TestNamesThatStopResolving: connections are lost in the middle of a run, and the name of the
-// service does not resolve any more.
+// TestNamesThatStopResolving: during a run, connections are lost and the name of the service no
+// longer resolves.
 func TestNamesThatStopResolving(t *testing.T) {
 	if testing.Short() {
 		t.Skip("outages take their time: not with -short")

@@ -144,8 +144,8 @@ func (s streams) nameCheckpoint(err error) error {
 		"%s (%s)", service, outage.Cause(cause), doing.Doing)}
 }
 
-// nameCheckpoints is nameCheckpoint for joined errors. It returns only the first of those that
-// mean that the checkpoint stayed away.
+// nameCheckpoints is like nameCheckpoint, for joined errors. Of the errors that the checkpoint
+// was unavailable, it returns only the first.
 func (s streams) nameCheckpoints(errs []error) error {
 	var named []error
 	away := false

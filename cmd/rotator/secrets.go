@@ -87,7 +87,7 @@ func (l sdkLogger) Logf(class logging.Classification, format string, args ...any
 	case class != logging.Warn:
 	case strings.Contains(format, "IMDS"): // its errors are explained
 	case strings.Contains(format, "HTTP response body, this may affect connection reuse"):
-		// The body of an error, such as the one of a proxy. The error itself is reported.
+		// The body of an error response, such as that of a proxy. The error is reported anyway.
 	default:
 		log = l.logger.Warn
 	}

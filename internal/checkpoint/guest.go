@@ -18,7 +18,7 @@ func (p *Passes) Join(ctx context.Context, pass int, worker string, lease time.D
 	return newTeam(p, pass, worker, lease).asGuest(ctx)
 }
 
-// asGuest puts the team on the roster as a guest that asks for a share of the rate.
+// asGuest adds the team to the roster as a guest that requests a share of the rate.
 func (t *team) asGuest(ctx context.Context) (*Guest, error) {
 	t.guest = true
 	t.want(1)

@@ -96,7 +96,7 @@ func (r roster) on(id string, pass int) (roster, error) {
 	return next, nil
 }
 
-// earlierRuns reports whether runs of the version before are listed on a pass.
+// earlierRuns reports whether the roster lists runs of the previous version on a pass.
 func (r roster) earlierRuns(pass int) bool {
 	return r.Form == 0 && r.Pass == pass && len(r.Workers) > 0
 }

@@ -22,8 +22,8 @@ func (s *late) Fetch(ctx context.Context, id string) (Entry, error) {
 }
 
 // TestLateReadsStrikeNoRunOff: a read of the roster may reach the store long after it began,
-// because of an outage or since the process was stopped. What it finds is as new as its end,
-// so that no run that is alive is taken for dead, and no share is used twice.
+// because of an outage or because the process was paused. Its result can be as new as its end.
+// No live run is removed from the roster, and no share is used twice.
 func TestLateReadsStrikeNoRunOff(t *testing.T) {
 	for _, tenths := range []int{3, 7, 9, 10, 13} {
 		synctest.Test(t, func(t *testing.T) {

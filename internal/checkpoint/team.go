@@ -55,7 +55,7 @@ type team struct {
 	pass   int
 	me     string
 	guest  bool // it claims no partition
-	// visits is true for a guest that must not end runs of the version before.
+	// visits is true for a guest that must not end runs of the previous version.
 	visits bool
 	lease  time.Duration
 	// state returns the partitions that this run holds, and whether it waits for one.

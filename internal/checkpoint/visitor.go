@@ -19,7 +19,7 @@ type Visitor struct {
 }
 
 // ErrEarlierRuns means that a visitor cannot divide the rate with the runs of a pass, because
-// they are of the version before. They would end if it joined them.
+// they are of the previous version. They would end if the visitor joined the pass.
 var ErrEarlierRuns = errors.New("runs of an earlier version of rotator are listed on the pass, " +
 	"and they would end if it joined them")
 

@@ -88,9 +88,9 @@ func watchSum(t *testing.T, all ...*shares) (stop func()) {
 	}
 }
 
-// TestVisitorsDoNotEndEarlierRuns: a run of the version before ends when the roster of its
-// pass gets the form of this version. A visitor is not to do that, neither when it starts nor
-// when such a run begins a pass later. A roster on which none of them is left can be joined.
+// TestVisitorsDoNotEndEarlierRuns: a run of the previous version ends when the roster of its
+// pass gets the form of this version. A visitor must not change the form, neither when it
+// starts nor when such a run begins a pass later. It can join a roster without such runs.
 func TestVisitorsDoNotEndEarlierRuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		passes, pass := begin(t, 1)

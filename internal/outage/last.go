@@ -11,7 +11,7 @@ import (
 // lastFailure is the last failure of the attempts of one operation.
 type lastFailure struct {
 	service string // "" if there is none
-	err     error  // nil if there was no answer
+	err     error  // nil if there was no response
 }
 
 type lastFailureKey struct{}
@@ -28,10 +28,10 @@ func (e *OverError) Error() string {
 
 func (e *OverError) Unwrap() error { return e.err }
 
-// Last returns the service and the last failure, which is nil if there was no answer.
+// Last returns the service and the last failure, which is nil if there was no response.
 func (e *OverError) Last() (service string, err error) { return e.last.service, e.last.err }
 
-// lastFailures returns a middleware that states the last failure in the error of an
+// lastFailures returns a middleware that adds the last failure to the error of an
 // operation whose context has ended.
 func lastFailures() middleware.InitializeMiddleware {
 	return middleware.InitializeMiddlewareFunc(middlewareID+"LastFailure",
@@ -48,8 +48,8 @@ func lastFailures() middleware.InitializeMiddleware {
 		})
 }
 
-// noteFailure notes the result of an attempt. Attempts that were ended by their caller are no
-// failures.
+// noteFailure records the result of an attempt. An attempt that its caller ended is not a
+// failure.
 func noteFailure(ctx context.Context, err error) {
 	last, ok := middleware.GetStackValue(ctx, lastFailureKey{}).(*lastFailure)
 	if !ok {
