@@ -77,7 +77,7 @@ func TestAlone(t *testing.T) {
 	store := newStore(t, schema{{"id", types.ScalarAttributeTypeN}})
 	table := store.source(nil)
 	changes := store.changesOf(table, 6, "new")
-	hot := string(changes[0].Item.Ref)
+	hot := string(changes[5].Item.Ref)
 	store.fake.SetHot(func(_, key string) bool { return key == hot })
 	for round := range 2 {
 		for i, result := range table.Replace(t.Context(), changes) {
@@ -86,7 +86,7 @@ func TestAlone(t *testing.T) {
 			}
 		}
 		changes = store.changesOf(table, 6, "newer")
-		changes[0].Alone = true
+		changes[5].Alone = true
 	}
 	if got := store.faults.Counts()["dynamodb:UpdateItem"]; got != 1 {
 		t.Errorf("%d updates of their own, want that of the hot item in the second round", got)

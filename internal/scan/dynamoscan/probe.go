@@ -6,7 +6,9 @@ import (
 	"errors"
 	"math/big"
 	"net/http"
+	"net/url"
 	"slices"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -49,6 +51,9 @@ func (t *Table) supports(ctx context.Context, u *update) bool {
 	learned, why := t.ask(ctx, u, supportedListed)
 	if learned == unsupported && f&severalFields != 0 && why.ofForm {
 		learned, why = t.ask(ctx, u, supportedRepeated)
+	}
+	if learned.usable() && !t.onAWS() {
+		learned, why = t.contradict(ctx, u, learned)
 	}
 	switch {
 	case learned == unsupported && why.ofForm:
@@ -137,14 +142,32 @@ func (t *Table) probe(ctx context.Context, u *update, style support) (support, c
 		return unknown, cause{}
 	}
 	p := probeUpdate(u, keys)
-	answers, err := t.execute(ctx, []types.BatchStatementRequest{u.shape.statement(&p, style)})
+	learned, why, applied := t.try(ctx, u.shape.statement(&p, style), style)
+	if applied {
+		t.clean(ctx, &p)
+	}
+	return learned, why
+}
+
+// try sends a statement whose condition cannot hold, and reports whether the server
+// answers that it was applied.
+func (t *Table) try(
+	ctx context.Context, statement types.BatchStatementRequest, style support,
+) (learned support, why cause, applied bool) {
+	answers, err := t.execute(ctx, []types.BatchStatementRequest{statement})
 	if err == nil && answers[0].Error != nil {
 		err = statementError(answers[0].Error)
 	}
 	if err == nil {
-		t.clean(ctx, &p)
-		return unsupported, cause{text: "this server reports success for a condition that does not hold"}
+		return unsupported, cause{text: "this server reports success for a condition that does " +
+			"not hold"}, true
 	}
+	learned, why = refusal(err, style)
+	return learned, why, false
+}
+
+// refusal returns what the error of a probe in a style shows.
+func refusal(err error, style support) (support, cause) {
 	switch code := apiCode(err); code {
 	case string(types.BatchStatementErrorCodeEnumConditionalCheckFailed):
 		return style, cause{}
@@ -164,6 +187,85 @@ func (t *Table) probe(ctx context.Context, u *update, style support) (support, c
 		return unsupported, cause{text: "this server does not know BatchExecuteStatement"}
 	}
 	return unknown, cause{}
+}
+
+// contradict sends statements for the item of the update, with conditions that do not hold:
+// a server may check whether an item exists, and ignore the other conditions. Each
+// statement sets fields to the values that were read, so that a server which ignores its
+// condition changes nothing, unless the application has just changed the item.
+func (t *Table) contradict(ctx context.Context, u *update, style support) (support, cause) {
+	for _, p := range contradictions(u, t.config.Table) {
+		learned, why, _ := t.try(ctx, p.shape.statement(&p, style), style)
+		if why.ofItem {
+			return unknown, cause{} // the item was changed
+		}
+		if learned != style {
+			return learned, why
+		}
+	}
+	return style, cause{}
+}
+
+// contradictions returns updates of the item of u whose conditions do not hold: one for
+// all comparisons, one for the last, and one for each other kind of condition that u has.
+func contradictions(u *update, table string) []update {
+	same := update{key: u.key, shape: u.shape, checks: u.checks}
+	for _, e := range u.edits {
+		same.edits = append(same.edits, edit{path: e.path, old: e.old, new: e.old})
+	}
+	none := same
+	none.checks = slices.Clone(u.checks)
+	last := -1
+	for i, c := range u.checks {
+		if c.state != scan.Equal {
+			continue
+		}
+		none.checks[i].value = standIn(c.value.Kind, "old")
+		if slices.Contains([]scan.Kind{scan.KindS, scan.KindB, scan.KindSS, scan.KindBS}, c.value.Kind) {
+			last = i // no item has the value that stands in
+		}
+	}
+	all := []update{none}
+	if last > 0 {
+		p := same
+		p.checks = slices.Clone(u.checks)
+		p.checks[last].value = standIn(u.checks[last].value.Kind, "old")
+		all = append(all, p)
+	}
+	first := check{path: u.edits[0].path, value: u.edits[0].old}
+	if u.shape.form&absence != 0 {
+		all = append(all, first.contradictedBy(u, table, check{path: first.path, state: scan.Absent}))
+	}
+	if u.shape.form&presence != 0 {
+		never := []scan.Step{{Name: probeName}} // the name of no attribute
+		all = append(all, first.contradictedBy(u, table, check{path: never, state: scan.Present}))
+	}
+	return all
+}
+
+// contradictedBy returns an update of the item of u that sets the value of the check to itself, under
+// the check and another one.
+func (c check) contradictedBy(u *update, table string, other check) update {
+	p := update{
+		key:    u.key,
+		edits:  []edit{{path: c.path, old: c.value, new: c.value}},
+		checks: []check{c, other},
+	}
+	p.shape = newShape(table, &p)
+	return p
+}
+
+// onAWS reports whether the table is one of DynamoDB itself, which checks all conditions.
+func (t *Table) onAWS() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	endpoint, err := url.Parse(t.endpoint)
+	if err != nil {
+		return false
+	}
+	host := endpoint.Hostname()
+	return strings.HasSuffix(host, ".amazonaws.com") || strings.HasSuffix(host, ".amazonaws.com.cn") ||
+		strings.HasSuffix(host, ".api.aws")
 }
 
 // probeUpdate returns the update that a probe sends. It has the shape of u, a key

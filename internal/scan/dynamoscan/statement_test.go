@@ -1,10 +1,13 @@
 package dynamoscan
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -114,11 +117,11 @@ func TestSeveralFields(t *testing.T) {
 		alone  int
 		note   string
 	}{
-		{"DynamoDB", func(string) bool { return false }, 1, 0, ""},
-		{"one SET clause", repeated, 1, 0, ""},
-		{"one field in each SET clause", listed, 2, 0, ""},
+		{"DynamoDB", func(string) bool { return false }, 3, 0, ""},
+		{"one SET clause", repeated, 3, 0, ""},
+		{"one field in each SET clause", listed, 4, 0, ""},
 		{
-			"one field", func(s string) bool { return listed(s) || repeated(s) }, 3, 3,
+			"one field", func(s string) bool { return listed(s) || repeated(s) }, 4, 3,
 			"batched updates with several fields cannot be used (this server returns ValidationException)",
 		},
 	} {
@@ -156,7 +159,7 @@ func TestSeveralFields(t *testing.T) {
 		}
 		asked := d.bodies[:strings.LastIndex(d.bodies, probeName)]
 		if probes != c.probes || strings.Contains(asked, "secret!") {
-			t.Errorf("%s: %d probes, want %d, without values of the application", c.name,
+			t.Errorf("%s: %d probes, want %d, without new values of the application", c.name,
 				probes, c.probes)
 		}
 		if last := d.sent[probes-1]; !slices.Contains(d.sent[probes:], last) {
@@ -192,7 +195,7 @@ func TestProbeOfPaths(t *testing.T) {
 				t.Errorf("enforced %t, change %d: %v", enforced, i, result.Err)
 			}
 		}
-		want := map[bool][]int{true: {1, 1, 3}, false: {1, 1}}[enforced]
+		want := map[bool][]int{true: {1, 1, 1, 3}, false: {1, 1}}[enforced]
 		if !slices.Equal(d.batches, want) || len(table.Notes()) > 0 == enforced {
 			t.Errorf("enforced %t: batches of %d, want %d; notes %q", enforced, d.batches, want,
 				table.Notes())
@@ -261,12 +264,12 @@ func TestRefusedStatement(t *testing.T) {
 		store := newStore(t, simple)
 		requests := 0
 		table := store.source(store.answering(func(w http.ResponseWriter, r *http.Request) {
-			if requests++; requests == 3 && c.whole {
+			if requests++; requests == 4 && c.whole {
 				w.WriteHeader(http.StatusBadRequest)
 				_, _ = w.Write([]byte(`{"__type":"com.amazon.coral.validate#ValidationException"}`))
 				return
 			}
-			if requests == 3 {
+			if requests == 4 {
 				invalid := `{"Error":{"Code":"ValidationError"}}`
 				_, _ = fmt.Fprintf(w, `{"Responses":[%s,%[1]s]}`, invalid)
 				return
@@ -282,11 +285,87 @@ func TestRefusedStatement(t *testing.T) {
 			}
 		}
 		alone := store.faults.Counts()["dynamodb:UpdateItem"]
-		if requests != 4 || alone != 2 || len(table.Notes()) > 0 {
-			t.Errorf("%s: %d batches and %d updates alone, want 4 and 2; notes %q", c.name,
+		if requests != 5 || alone != 2 || len(table.Notes()) > 0 {
+			t.Errorf("%s: %d batches and %d updates alone, want 5 and 2; notes %q", c.name,
 				requests, alone, table.Notes())
 		}
 	}
+}
+
+// TestIgnoredConditions: a server that checks whether the item exists, and ignores one kind
+// of condition, gets no batches, and overwrites no update of the application.
+func TestIgnoredConditions(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		ignores string // matches the conditions that the server ignores, behind what it keeps
+		guard   scan.State
+	}{
+		{"all", `^(.* WHERE \S+ = \?) AND .*`, scan.Equal},
+		{"all but the first", `^(.* WHERE \S+ = \? AND \S+ = \?) AND .*`, scan.Equal},
+		{"IS MISSING", `() AND \S+ IS MISSING`, scan.Absent},
+		{"IS NOT MISSING", `() AND \S+ IS NOT MISSING`, scan.Present},
+	} {
+		store := newStore(t, simple)
+		table := store.source(store.ignoring(regexp.MustCompile(c.ignores)))
+		var changes []scan.Change
+		for n := range 3 {
+			change := store.rowChange(table, n, "secret")
+			guard := scan.Guard{Path: []scan.Step{{Name: "beside"}}, State: c.guard, Value: textOf("beside")}
+			if c.guard == scan.Absent {
+				guard.Path[0].Name = "none"
+			}
+			change.Guards = []scan.Guard{guard}
+			changes = append(changes, change)
+		}
+		store.update(changes[0].Item.Ref, map[scan.State]string{
+			scan.Equal:   "SET beside = :v",
+			scan.Absent:  "SET #n = :v",
+			scan.Present: "REMOVE beside",
+		}[c.guard], map[scan.State]map[string]string{scan.Absent: {"#n": "none"}}[c.guard],
+			map[scan.State]map[string]scan.Value{
+				scan.Equal:  {":v": textOf("foreign")},
+				scan.Absent: {":v": textOf("foreign")},
+			}[c.guard])
+		results := table.Replace(t.Context(), changes)
+		if !errors.Is(results[0].Err, scan.ErrChanged) || results[1].Err != nil ||
+			results[2].Err != nil {
+			t.Errorf("%s: %v, %v and %v, want ErrChanged and success", c.name, results[0].Err,
+				results[1].Err, results[2].Err)
+		}
+		if notes := fmt.Sprint(table.Notes()); !strings.Contains(notes, "reports success for a condition") {
+			t.Errorf("%s: notes %s", c.name, notes)
+		}
+	}
+}
+
+// ignoring is a client of a server that removes what a pattern matches, except its first
+// group, from each statement.
+func (s *store) ignoring(pattern *regexp.Regexp) func(*Config) {
+	client := newClient(s.t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.fake.Operation(r) == "dynamodb:BatchExecuteStatement" {
+			var in struct {
+				Statements []struct {
+					Statement  string
+					Parameters []json.RawMessage
+				}
+			}
+			if err := json.Unmarshal([]byte(bodyOf(s.t, r)), &in); err != nil {
+				s.t.Error(err)
+			}
+			for i := range in.Statements {
+				one := &in.Statements[i]
+				one.Statement = pattern.ReplaceAllString(one.Statement, "$1")
+				one.Parameters = one.Parameters[:strings.Count(one.Statement, "?")]
+			}
+			body, err := json.Marshal(in)
+			if err != nil {
+				s.t.Error(err)
+			}
+			r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+		}
+		s.fake.ServeHTTP(w, r)
+	}))
+	return func(c *Config) { c.Client, c.Whole, c.Attributes = client, true, nil }
 }
 
 // TestInvalidUpdate: an update that DynamoDB refuses in a batch and as UpdateItem fails with

@@ -433,8 +433,8 @@ func TestLongStatement(t *testing.T) {
 		}
 	}
 	counts := store.faults.Counts()
-	if counts["dynamodb:UpdateItem"] != 1 || counts["dynamodb:BatchExecuteStatement"] != 2 {
-		t.Errorf("requests: %v, want the probe, one batch and one single update", counts)
+	if counts["dynamodb:UpdateItem"] != 1 || counts["dynamodb:BatchExecuteStatement"] != 3 {
+		t.Errorf("requests: %v, want two probes, one batch and one single update", counts)
 	}
 }
 
