@@ -24,7 +24,7 @@ func TestRetryAfterIsHeeded(t *testing.T) {
 		{"kms:ReEncrypt", 3},
 		{"dynamodb:DescribeTable", 0},
 		{"dynamodb:Scan", 0},
-		{"dynamodb:BatchExecuteStatement", 1}, // after a probe
+		{"dynamodb:BatchExecuteStatement", 2}, // after two probes
 		{"s3:ListObjectsV2", 1},               // after a search for objects that probes left
 		{"s3:GetObject", 0},
 		{"s3:PutObject", 0},

@@ -243,8 +243,8 @@ func contradictions(u *update, table string) []update {
 	return all
 }
 
-// contradictedBy returns an update of the item of u that sets the value of the check to itself, under
-// the check and another one.
+// contradictedBy returns an update of the item of u that sets the value of the check to
+// itself, under the check and another one.
 func (c check) contradictedBy(u *update, table string, other check) update {
 	p := update{
 		key:    u.key,
