@@ -31,6 +31,8 @@ func mutants() []mutant {
 			"len(failed.Item) == 0 || u.holds(failed.Item)", "false", tables},
 		{"the probe sets one field", "internal/scan/dynamoscan/statement.go",
 			"\tif s.sets > 1 {\n", "\tif false {\n", tables},
+		{"no probe of the item itself", "internal/scan/dynamoscan/probe.go",
+			"learned.usable() && !t.onAWS()", "false", tables},
 		{"no condition on a single write", "internal/scan/dynamoscan/write.go",
 			"aws.String(condition)",
 			`aws.String(condition + " OR attribute_not_exists(nobody)")`, tables},

@@ -186,7 +186,7 @@ func TestClassifyStatements(t *testing.T) {
 			case "DescribeTable":
 				_, _ = io.WriteString(w, `{"Table":{"TableName":"t","TableStatus":"ACTIVE","KeySchema":[{"AttributeName":"id","KeyType":"HASH"}],"AttributeDefinitions":[{"AttributeName":"id","AttributeType":"S"}]}}`)
 			case "BatchExecuteStatement":
-				if r.ContentLength < 600 { // the probe, of one statement
+				if r.ContentLength < 2000 { // a probe, of one statement
 					_, _ = io.WriteString(w, `{"Responses":[{"Error":{"Code":"ConditionalCheckFailed","Message":"why"}}]}`)
 					return
 				}
