@@ -58,7 +58,10 @@ func (r *Rotator) retryLedger(
 	life contexts, passes *checkpoint.Passes, pass checkpoint.Pass,
 	guest *checkpoint.Guest, which func(checkpoint.LedgerEntry) bool,
 ) error {
-	if guest.Ready(life.scan) != nil {
+	if err := guest.Ready(life.scan); err != nil {
+		if life.scan.Err() == nil {
+			life.stop(storeError(err))
+		}
 		return nil
 	}
 	for chunk, err := range passes.Ledger(life.write, pass) {
