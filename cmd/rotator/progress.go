@@ -35,6 +35,21 @@ type reading struct {
 	done, partitions                int
 	perSecond                       float64
 	limit                           float64
+	needsWork, needsRate            bool
+}
+
+// doing describes what the run does.
+func (r reading) doing() string {
+	switch {
+	case r.limit > 0:
+		return "working"
+	case r.needsWork:
+		return "waiting for work: other runs have all partitions that are left"
+	case r.needsRate:
+		return "waiting for a share of the rate: another run has not yet read that this one has " +
+			"work, or it was killed and its lease has not expired"
+	}
+	return "working"
 }
 
 func (m *meter) read() (r reading) {
@@ -53,6 +68,7 @@ func (m *meter) read() (r reading) {
 		r.perSecond = float64(r.slots-m.first.slots) / took
 	}
 	_, _, r.limit = m.engine.Requests()
+	r.needsWork, r.needsRate = m.tracker.Needs()
 	return r
 }
 
@@ -112,7 +128,7 @@ func (s *session) progress(engine *rotate.Rotator, tracker *checkpoint.Tracker) 
 func (s *session) logProgress(m *meter) func() {
 	return func() {
 		r := m.read()
-		s.logger.Info("working", zap.Int64("slots", r.slots), zap.Int64("rotated", r.moved), zap.Int64("exceptions", r.exceptions),
+		s.logger.Info(r.doing(), zap.Int64("slots", r.slots), zap.Int64("rotated", r.moved), zap.Int64("exceptions", r.exceptions),
 			zap.Float64("slots_per_second", r.perSecond), zap.Float64("kms_rate_limit", r.limit),
 			zap.Int("partitions_done", r.done), zap.Int("partitions", r.partitions), zap.String("left", m.left(r)))
 	}

@@ -270,6 +270,14 @@ func (t *Tracker) demand() {
 	}
 }
 
+// Needs reports what this worker needs: a partition, since other runs have all that are left,
+// or a share of the rate, since it has work.
+func (t *Tracker) Needs() (partition, rate bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.uses == 0 && t.waiting > 0 && t.looked, t.uses > 0
+}
+
 // Engage requests a share of the rate even if this worker holds no partition, until the
 // returned function is called.
 func (t *Tracker) Engage() (done func()) {

@@ -134,9 +134,13 @@ func New(c Config) *Rotator {
 }
 
 // Requests returns how many ReEncrypt requests this Rotator sent, dry runs
-// included, how many of them were throttled, and the rate in force now.
+// included, how many of them were throttled, and the rate in force now. The rate is 0 while
+// the run has no share of it.
 func (r *Rotator) Requests() (sent, throttled int64, perSecond float64) {
-	return r.decider.requests.Load(), r.decider.throttled.Load(), r.decider.limiter.Rate()
+	if r.runs.Load() > 0 {
+		perSecond = r.decider.limiter.Rate()
+	}
+	return r.decider.requests.Load(), r.decider.throttled.Load(), perSecond
 }
 
 // Savings says of how many slots KMS was not asked.

@@ -1,0 +1,23 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+// The progress of a run without a share of the rate states what the run waits for.
+func TestProgressStatesWhatIsWaitedFor(t *testing.T) {
+	for _, test := range []struct {
+		now  reading
+		want string
+	}{
+		{reading{limit: 100, needsRate: true}, "working"},
+		{reading{needsWork: true}, "waiting for work"},
+		{reading{needsRate: true}, "waiting for a share of the rate"},
+		{reading{}, "working"},
+	} {
+		if got := test.now.doing(); !strings.HasPrefix(got, test.want) {
+			t.Errorf("%+v: %s, want %s", test.now, got, test.want)
+		}
+	}
+}
