@@ -150,7 +150,7 @@ func (t *Table) probe(ctx context.Context, u *update, style support) (support, c
 }
 
 // try sends a statement whose condition cannot hold, and reports whether the server
-// answers that it was applied.
+// responds that it was applied.
 func (t *Table) try(
 	ctx context.Context, statement types.BatchStatementRequest, style support,
 ) (learned support, why cause, applied bool) {
