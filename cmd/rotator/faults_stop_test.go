@@ -52,7 +52,7 @@ func terminatedInOutage(t *testing.T, c trial.Config) {
 	retry := retryInOutage(t, c)
 	for _, p := range told {
 		r := p.end(t)
-		if r.Summary != nil || !strings.Contains(r.Log, "could not be saved") {
+		if r.Summary != nil || !strings.Contains(r.Log, "not everything could be saved") {
 			t.Errorf("%s: want no result, and a word of what could not be saved: %s", p.name, r)
 		}
 		calm(t, p.world)
@@ -78,7 +78,7 @@ func outageThatEnds(t *testing.T, c trial.Config) (ended func(*testing.T)) {
 	told := tellToStop(t, "an outage that ends", w, p)
 	time.AfterFunc(2*time.Second, func() { w.Server.Faults().Clear("") })
 	return func(t *testing.T) {
-		if r := told.end(t); r.Summary == nil || strings.Contains(r.Log, "could not be saved") {
+		if r := told.end(t); r.Summary == nil || strings.Contains(r.Log, "not everything could be saved") {
 			t.Errorf("the service came back in time: want a result, and no complaint: %s", r)
 		}
 		calm(t, w)
@@ -97,7 +97,7 @@ func retryInOutage(t *testing.T, c trial.Config) (ended func(*testing.T)) {
 	away(w, c, fault.Fault{Kind: fault.InternalError})
 	told := tellToStop(t, "a retry", w, p)
 	return func(t *testing.T) {
-		if r := told.end(t); r.Summary != nil || !strings.Contains(r.Log, "could not be saved") {
+		if r := told.end(t); r.Summary != nil || !strings.Contains(r.Log, "not everything could be saved") {
 			t.Errorf("a retry: want no result, and a word of what could not be saved: %s", r)
 		}
 		calm(t, w)
