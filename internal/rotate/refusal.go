@@ -235,11 +235,16 @@ func refusedAs(key string, refusals []refusal) bool {
 }
 
 // plaintextHint returns a hint about bytes that KMS cannot decrypt and that do
-// not begin like ciphertexts under symmetric keys. It is only a hint, because
-// servers other than AWS have other layouts.
+// not look like ciphertexts under keys of the kind of the source keys. It is only a
+// hint, because servers other than AWS have other layouts.
 func (d *decider) plaintextHint(blob []byte) string {
 	_, known := kmsblob.ReadToken(blob)
-	if known || d.keys.SourceAlgorithm != Symmetric || holdsBlob(blob) {
+	sm2 := Key{Algorithm: d.keys.SourceAlgorithm}.sm2()
+	switch {
+	case sm2 && !known && !kmsblob.IsSM2(blob):
+		return "; it is not an SM2 ciphertext in ASN.1 DER, the only form that KMS accepts, so it " +
+			"may have the raw form (C1C3C2 or C1C2C3)"
+	case known || d.keys.SourceAlgorithm != Symmetric || holdsBlob(blob):
 		return ""
 	}
 	return "; it has no header of a KMS ciphertext, so it may be plaintext that was never encrypted"
