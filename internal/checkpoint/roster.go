@@ -9,7 +9,7 @@ import (
 )
 
 // rosterForm is the form of the roster that this program writes. Form 0 is that of the
-// version before.
+// previous version.
 const rosterForm = 3
 
 // roster lists the members of the last pass of a job. It is one record, so one request reads
@@ -18,8 +18,8 @@ const rosterForm = 3
 // A member that sends requests to KMS is busy. Every change of the set of busy members
 // begins a new division of the rate.
 type roster struct {
-	// Pass is Of + 1 in form 3. Programs of the version before read it as a later
-	// pass and end (ErrFenced).
+	// Pass is Of + 1 in form 3. Programs of the previous version read it as a
+	// later pass and end (ErrFenced).
 	Pass int `json:"pass"`
 	Form int `json:"form,omitempty"`
 	Of   int `json:"of,omitempty"` // the pass
@@ -27,7 +27,7 @@ type roster struct {
 	Division int64             `json:"division,omitempty"`
 	Members  map[string]member `json:"members,omitempty"`
 	// Ghosts are runs that may still send requests and cannot acknowledge a division:
-	// busy members of the pass before, and programs of the version before. The values
+	// busy members of the previous pass, and programs of the previous version. The values
 	// are their last beats.
 	Ghosts map[string]int64 `json:"ghosts,omitempty"`
 

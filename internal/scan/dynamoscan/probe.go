@@ -166,7 +166,7 @@ func (t *Table) try(
 	return learned, why, false
 }
 
-// refusal returns what the error of a probe in a style shows.
+// refusal returns the support for a style, and the cause, from the error of a probe.
 func refusal(err error, style support) (support, cause) {
 	switch code := apiCode(err); code {
 	case string(types.BatchStatementErrorCodeEnumConditionalCheckFailed):
@@ -189,10 +189,10 @@ func refusal(err error, style support) (support, cause) {
 	return unknown, cause{}
 }
 
-// contradict sends statements for the item of the update, with conditions that do not hold:
-// a server may check whether an item exists, and ignore the other conditions. Each
-// statement sets fields to the values that were read, so that a server which ignores its
-// condition changes nothing, unless the application has just changed the item.
+// contradict sends statements for the item of the update, with conditions that do not hold: a
+// server may check whether an item exists but ignore the other conditions. Each statement sets
+// fields to the values that were read. A server that ignores the condition then changes
+// nothing, unless the application has just changed the item.
 func (t *Table) contradict(ctx context.Context, u *update, style support) (support, cause) {
 	for _, p := range contradictions(u, t.config.Table) {
 		learned, why, _ := t.try(ctx, p.shape.statement(&p, style), style)
