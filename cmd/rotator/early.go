@@ -221,9 +221,9 @@ func (s *session) stoppedEarly(worked error) error {
 			hint: s.alikeHint(),
 		}
 	case errors.As(worked, &failures):
-		return &hintedError{err: worked, hint: "rotator report --ledger lists the slots that " +
-			"were saved; correct the cause. rotator run continues the pass, rotator retry " +
-			"tries the slots in the ledger again"}
+		return &hintedError{err: worked, hint: "correct the cause. rotator report --ledger " +
+			"lists the failed slots that were saved, and rotator retry tries them again. " +
+			"rotator run then continues the pass"}
 	}
 	return worked
 }

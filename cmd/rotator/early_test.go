@@ -142,7 +142,7 @@ func TestWrongJobFileStopsEarly(t *testing.T) {
 			out, errs, _ := w.rotator(exitDone, "run", "-o", "json")
 			if !strings.Contains(out, fmt.Sprintf(`"rotated": %d`, rows)) ||
 				!strings.Contains(out, `"pass": 2`) ||
-				!strings.Contains(errs, "pass 1 was stopped early and had moved nothing") {
+				!strings.Contains(errs, "pass 1 was stopped early, and its record contains no moved slots") {
 				t.Errorf("the corrected job file: %s%s", out, errs)
 			}
 		})
@@ -269,8 +269,9 @@ func TestMaxFailures(t *testing.T) {
 		w.rotator(exitUsage, "run", "--max-failures="+most)
 	}
 	_, errs, _ := w.rotator(exitJob, "run", "--max-failures", "10")
-	if !strings.Contains(errs, "slots failed, which is more than --max-failures 10") ||
-		!strings.Contains(errs, "rotator run continues the pass") {
+	if !strings.Contains(errs, "slots failed, which is more than --max-failures 10 (for example "+
+		`target rows, {"id":{"S":"`) || !strings.Contains(errs, "failed/source-other-context)") ||
+		!strings.Contains(errs, "rotator run then continues the pass") {
 		t.Errorf("by number: %s", errs)
 	}
 	_, errs, _ = w.rotator(exitJob, "run", "--max-failures", "2.5%")

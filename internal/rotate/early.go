@@ -78,11 +78,17 @@ func (e *AlikeError) Error() string {
 type FailuresError struct {
 	Failed, Seen int64
 	Most         Failures
+	// Example is one of the slots with its reason; "" if all of them failed in earlier runs.
+	Example string
 }
 
 func (e *FailuresError) Error() string {
-	return fmt.Sprintf("%d of %d slots failed, which is more than --max-failures %s",
+	text := fmt.Sprintf("%d of %d slots failed, which is more than --max-failures %s",
 		e.Failed, e.Seen, e.Most)
+	if e.Example != "" {
+		text += fmt.Sprintf(" (for example %s)", e.Example)
+	}
+	return text
 }
 
 // early decides whether a run stops early. It is safe for concurrent use.
@@ -91,7 +97,8 @@ type early struct {
 	proofs  map[string]*proof
 	targets map[string][]*firstSlots // by target, as Target.StopAfter
 
-	seen, failed atomic.Int64 // slots of the pass
+	seen, failed atomic.Int64           // slots of the pass
+	example      atomic.Pointer[string] // FailuresError.Example
 }
 
 // firstSlots counts the first slots of one entry of Target.StopAfter.
@@ -376,8 +383,11 @@ func (e *early) written(target string, t *task) error {
 	if !e.config.Most.exceededBy(failed, seen) {
 		return nil
 	}
-	return &StopError{Kind: StopEarly, What: "stopped early",
-		Err: &FailuresError{Failed: failed, Seen: seen, Most: *e.config.Most}}
+	err := &FailuresError{Failed: failed, Seen: seen, Most: *e.config.Most}
+	if example := e.example.Load(); example != nil {
+		err.Example = *example
+	}
+	return &StopError{Kind: StopEarly, What: "stopped early", Err: err}
 }
 
 // failures counts the slots of an item that failed and are not accepted.
@@ -386,6 +396,11 @@ func (e *early) failures(target string, t *task) (n int64) {
 		if (v.outcome == Failed || v.outcome == Conflict) && (e.config.Accepted == nil ||
 			!e.config.Accepted(entry(target, t.item.Ref, t.slots[i], v))) {
 			n++
+			if e.example.Load() == nil {
+				text := fmt.Sprintf("target %s, %s, %s: %s/%s", target, t.item.Ref,
+					clip(t.slots[i].Path), v.outcome, v.reason)
+				e.example.CompareAndSwap(nil, &text)
+			}
 		}
 	}
 	return n

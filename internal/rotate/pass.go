@@ -136,7 +136,7 @@ func replacePass(
 	next, err := beginPass(ctx, passes, plan, last)
 	if err == nil {
 		next.Notes = append(next.Notes, fmt.Sprintf("began pass %d with the changed job file: "+
-			"pass %d was stopped early and had moved nothing", next.Pass.Number, last.Number))
+			"pass %d was stopped early, and its record contains no moved slots", next.Pass.Number, last.Number))
 	}
 	return next, err
 }
