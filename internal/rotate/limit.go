@@ -19,6 +19,10 @@ const (
 	patience = 5 * span
 	// few answers say nothing within one look.
 	few = 5
+	// fewIntervals is the number of intervals between two requests, at the rate in force,
+	// after which no answer means that no request was sent. At less than one request per
+	// second every answer would otherwise begin anew, and the rate would never rise.
+	fewIntervals = 4
 	// below is what is taken, after throttling, of the rate that was delivered.
 	below = 0.95
 	// mostCut bounds one step down: to less than 1/50 in a second, when nothing is
@@ -70,6 +74,7 @@ type Limiter struct {
 	full    float64 // this worker's share; math.Inf(1): no rate is given
 	now     float64 // in force
 
+	answeredAt  time.Time // the last answer
 	throttledAt time.Time // the last throttled answer
 	refusals    int64     // throttled answers so far
 
@@ -199,12 +204,13 @@ func (l *Limiter) Rate() float64 {
 func (l *Limiter) answered(now time.Time, throttled bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.seen.add(now, throttled) { // the first, or the first after a pause
+	if l.seen.add(now, throttled) && l.paused(now) {
 		l.tickAt, l.tick = now, answers{}
 		if l.from.Before(now) {
 			l.from, l.span = now, answers{}
 		}
 	}
+	l.answeredAt = now
 	if throttled {
 		l.throttledAt = now
 		l.refusals++
@@ -219,6 +225,11 @@ func (l *Limiter) answered(now time.Time, throttled bool) {
 	l.look(now)
 	l.tickAt, l.tick = now, answers{}
 	l.grow(now)
+}
+
+// paused reports whether no request was sent for longer than the rate explains.
+func (l *Limiter) paused(now time.Time) bool {
+	return now.Sub(l.answeredAt).Seconds() > max(span.Seconds(), fewIntervals/l.now)
 }
 
 // look draws conclusions from the answers since the last look, and from those of
