@@ -36,6 +36,7 @@ type reading struct {
 	perSecond                       float64
 	limit                           float64
 	needsWork, needsRate            bool
+	requests                        int64 // ReEncrypt requests of this process
 }
 
 // doing describes what the run does.
@@ -67,7 +68,7 @@ func (m *meter) read() (r reading) {
 	if took := time.Since(m.began).Seconds(); took > 0 {
 		r.perSecond = float64(r.slots-m.first.slots) / took
 	}
-	_, _, r.limit = m.engine.Requests()
+	r.requests, _, r.limit = m.engine.Requests()
 	r.needsWork, r.needsRate = m.tracker.Needs()
 	return r
 }
@@ -129,6 +130,7 @@ func (s *session) logProgress(m *meter) func() {
 	return func() {
 		r := m.read()
 		s.logger.Info(r.doing(), zap.Int64("slots", r.slots), zap.Int64("rotated", r.moved), zap.Int64("exceptions", r.exceptions),
+			zap.Int64("kms_requests", r.requests),
 			zap.Float64("slots_per_second", r.perSecond), zap.Float64("kms_rate_limit", r.limit),
 			zap.Int("partitions_done", r.done), zap.Int("partitions", r.partitions), zap.String("left", m.left(r)))
 	}
@@ -147,8 +149,9 @@ func (s *session) liveLine(m *meter) (show, end func()) {
 		mpb.PrependDecorators(decor.Name(s.summary.Command+" ")),
 		mpb.AppendDecorators(decor.Any(func(decor.Statistics) string {
 			r := m.read()
-			return fmt.Sprintf(" %d/%d partitions, %d slots, %.0f/s, %d rotated, %d exceptions, ETA %s",
-				r.done, r.partitions, r.slots, r.perSecond, r.moved, r.exceptions, m.left(r))
+			return fmt.Sprintf(" %d/%d partitions, %d slots, %.0f/s, %d rotated, %d exceptions, "+
+				"%d KMS requests, ETA %s", r.done, r.partitions, r.slots, r.perSecond, r.moved,
+				r.exceptions, r.requests, m.left(r))
 		})))
 	s.screen.show(container)
 	show = func() { bar.SetCurrent(done(m.read())) }

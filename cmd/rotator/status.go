@@ -19,8 +19,8 @@ import (
 
 func newStatusCommand(std streams) *cobra.Command {
 	return jobCommand(std, "status", "Show how far the last pass is, from the checkpoint",
-		`Status reads the checkpoint and asks no service. It may be used while a run is
-working; the figures are those saved last.`, statusJob)
+		`Status reads the checkpoint and calls no service other than that of the checkpoint. It
+may be used while a run is working; the figures are those saved last.`, statusJob)
 }
 
 func lastPass(ctx context.Context, passes *checkpoint.Passes, job *config.Job) (checkpoint.Pass, error) {

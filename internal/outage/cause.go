@@ -21,6 +21,8 @@ func Cause(err error) string {
 		answered interface{ HTTPStatusCode() int }
 		timeout  interface{ Timeout() bool }
 		api      smithy.APIError
+		// unreadable is the error of a response that the SDK cannot decode.
+		unreadable *smithy.DeserializationError
 	)
 	switch {
 	case err == nil:
@@ -36,7 +38,7 @@ func Cause(err error) string {
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded),
 		errors.As(err, &timeout) && timeout.Timeout():
 		return "no answer in time"
-	case errors.As(err, &answered) && answered.HTTPStatusCode() >= http.StatusBadRequest:
+	case errors.As(err, &answered) && answered.HTTPStatusCode() >= http.StatusMultipleChoices:
 		text := fmt.Sprintf("HTTP %d", answered.HTTPStatusCode())
 		if errors.As(err, &api) && api.ErrorCode() != "" && api.ErrorCode() != "UnknownError" {
 			text += " " + api.ErrorCode()
@@ -44,6 +46,9 @@ func Cause(err error) string {
 		return text
 	case errors.As(err, &api):
 		return api.ErrorCode()
+	case errors.As(err, &answered) && errors.As(err, &unreadable):
+		return fmt.Sprintf("HTTP %d with a body that is not of this service",
+			answered.HTTPStatusCode())
 	}
 	for inner := errors.Unwrap(err); inner != nil; inner = errors.Unwrap(err) {
 		err = inner

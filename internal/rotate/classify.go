@@ -322,13 +322,29 @@ func classifyStatus(err error) Class {
 		return ClassUnknown
 	case status == http.StatusMovedPermanently:
 		return ClassMissing
-	case code(err) != "" && code(err) != "UnknownError" && code(err) != "Forbidden":
+	case code(err) != "" && code(err) != unknownError && code(err) != "Forbidden":
 		return ClassNone
 	case status == http.StatusForbidden:
 		return ClassDenied
+	case status >= http.StatusBadRequest && withoutCode(err):
+		return ClassUnknown
 	}
 	return ClassNone
 }
+
+// withoutCode reports whether an error response to a request for KMS or DynamoDB has no
+// error code. These services always send one, so the response is that of another server,
+// such as a proxy.
+func withoutCode(err error) bool {
+	var operation *smithy.OperationError
+	if !errors.As(err, &operation) || operation.ServiceID != "KMS" && operation.ServiceID != "DynamoDB" {
+		return false
+	}
+	return code(err) == "" || code(err) == unknownError
+}
+
+// unknownError is what the SDK uses as the code of an error response that has none.
+const unknownError = "UnknownError"
 
 // transport is true when the request or its answer got lost on the way, or the
 // answer was cut short.

@@ -55,6 +55,11 @@ func jsonError(status int, code string) http.HandlerFunc {
 	}
 }
 
+// noBody answers with a status alone.
+func noBody(status int, _ string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }
+}
+
 // xmlError is how S3 refuses; to a HEAD it can say nothing but the status.
 func xmlError(status int, code string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
@@ -126,6 +131,10 @@ func TestClassifyServices(t *testing.T) {
 		{"KMS", d.reencrypt, jsonError, 400, "DisabledException NotFoundException KMSInvalidStateException InvalidKeyUsageException InvalidGrantTokenException", rotate.ClassKeyState},
 		{"KMS", d.reencrypt, jsonError, 400, "ExpiredTokenException UnrecognizedClientException InvalidSignatureException IncompleteSignature", rotate.ClassCredentials},
 		{"KMS", d.reencrypt, jsonError, 400, "SomethingNewException", rotate.ClassUnexpected},
+		// Responses of other servers, such as proxies, have no code.
+		{"KMS", d.reencrypt, noBody, 404, "-", rotate.ClassUnknown},
+		{"KMS", d.reencrypt, noBody, 403, "-", rotate.ClassDenied},
+		{"DynamoDB", d.update, noBody, 405, "-", rotate.ClassUnknown},
 		// Error handling with DynamoDB, and API_UpdateItem.
 		{"DynamoDB", d.update, jsonError, 400, "ProvisionedThroughputExceededException ThrottlingException RequestLimitExceeded", rotate.ClassThrottled},
 		{"DynamoDB", d.update, jsonError, 400, "TransactionConflictException ReplicatedWriteConflictException", rotate.ClassBusy},
@@ -164,6 +173,37 @@ func TestClassifyServices(t *testing.T) {
 				t.Errorf("%s, %d %s: class %d, want %d (%T: %v)", test.service, test.status, code, got, test.want, err, err)
 			}
 		}
+	}
+}
+
+// TestKeyOfAnotherServer resolves a key at a server that is not KMS: a wrong endpoint, or a
+// proxy.
+func TestKeyOfAnotherServer(t *testing.T) {
+	html := func(status int) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(status)
+			_, _ = io.WriteString(w, "<html></html>")
+		}
+	}
+	d := newDeaf(t)
+	for status, wrong := range map[int]bool{301: true, 404: true, 405: true, 403: false} {
+		for name, answer := range map[string]http.HandlerFunc{
+			"empty": noBody(status, ""),
+			"HTML":  html(status),
+		} {
+			d.answer = answer
+			_, err := rotate.KeyARN(t.Context(), kms.NewFromConfig(d.config), "alias/new", nil)
+			var key *rotate.KeyError
+			if !errors.As(err, &key) || key.Field != "kms.endpoint" || key.Wrong != wrong ||
+				!strings.Contains(key.Detail, fmt.Sprintf("HTTP %d", status)) {
+				t.Errorf("%d, %s: %v", status, name, err)
+			}
+		}
+	}
+	d.answer = html(http.StatusBadGateway)
+	_, err := rotate.KeyARN(t.Context(), kms.NewFromConfig(d.config), "alias/new", nil)
+	if got := rotate.Classify(err); got != rotate.ClassUnknown {
+		t.Errorf("502: class %d, want %d (%v)", got, rotate.ClassUnknown, err)
 	}
 }
 

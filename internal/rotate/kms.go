@@ -6,11 +6,16 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"net/http"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"rotator/internal/outage"
 )
 
 // Symmetric is the algorithm of every symmetric encryption key
@@ -230,7 +235,12 @@ func checkAlgorithm(key Key, offered []types.EncryptionAlgorithmSpec) error {
 	if len(offered) == 0 && key.Symmetric() {
 		return nil // servers older than the field
 	}
-	return &KeyError{Given: key.Given, Wrong: true, Detail: fmt.Sprintf("it does not do %s; set algorithm to one of %v", key.Algorithm, offered)}
+	names := make([]string, len(offered))
+	for i, a := range offered {
+		names[i] = string(a)
+	}
+	return &KeyError{Given: key.Given, Wrong: true, Detail: fmt.Sprintf("it does not support %s; set algorithm to %s",
+		key.Algorithm, strings.Join(names, " or "))}
 }
 
 // grantTokenError returns the error for grant tokens that KMS refuses, or nil if err is a
@@ -244,9 +254,30 @@ func grantTokenError(given string, err error) *KeyError {
 			"retired or revoked; correct or remove it"}
 }
 
+// otherServerError returns the error for a response to DescribeKey that is not one of KMS,
+// such as that of a proxy or of a wrong endpoint. It returns nil if err is another error.
+func otherServerError(given string, err error) *KeyError {
+	var answered *smithyhttp.ResponseError
+	if !errors.As(err, &answered) || !withoutCode(err) {
+		return nil
+	}
+	status := answered.HTTPStatusCode()
+	switch {
+	case status < http.StatusMultipleChoices || status >= http.StatusInternalServerError,
+		status == http.StatusRequestTimeout, status == http.StatusTooManyRequests:
+		return nil // can pass
+	}
+	return &KeyError{Given: given, Field: "kms.endpoint", Wrong: status != http.StatusForbidden,
+		Detail: outage.CauseOf(err) + ", and the response has no error code of KMS; check " +
+			"kms.endpoint, AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_KMS and the proxy, if there is one"}
+}
+
 func describeError(given, region string, err error) error {
 	if refused := grantTokenError(given, err); refused != nil {
 		return refused
+	}
+	if other := otherServerError(given, err); other != nil {
+		return other
 	}
 	switch Classify(err) {
 	case ClassKeyState:
