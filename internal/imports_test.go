@@ -34,7 +34,7 @@ func allowed() map[string][]string {
 		"internal/printable":     {},
 		"internal/redact":        {},
 		"internal/telemetry":     {"internal/printable", "zap"},
-		"internal/outage":        {"sdk"},
+		"internal/outage":        {"internal/answerlimit", "sdk"},
 		"internal/rotate": {"internal/redact", "internal/scan", "internal/ciphertext",
 			"internal/checkpoint", "internal/kmsblob", "internal/outage", "sdk", "zap"},
 		"internal/accept":          {"internal/checkpoint"},

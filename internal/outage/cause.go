@@ -12,6 +12,8 @@ import (
 
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"rotator/internal/answerlimit"
 )
 
 // Cause returns, in a few words, why a request got no usable response.
@@ -23,10 +25,13 @@ func Cause(err error) string {
 		api      smithy.APIError
 		// unreadable is the error of a response that the SDK cannot decode.
 		unreadable *smithy.DeserializationError
+		tooLong    *answerlimit.TooLongError
 	)
 	switch {
 	case err == nil:
 		return "no answer"
+	case errors.As(err, &tooLong):
+		return tooLong.Error()
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return "no such host " + dns.Name
 	case errors.As(err, &dns):
