@@ -34,6 +34,10 @@ func outages() map[string]fault.Fault {
 	}
 }
 
+// claimed is a number of requests after which a run has claimed most of its partitions: a run
+// whose checkpoint is away has only the work that it has claimed.
+const claimed = 60
+
 // terminatedInOutage: SIGTERM while the service of the checkpoint is away ends a
 // command in time, with 75: the service had not been away for max_outage, and what was
 // not saved is said. Whatever the run had written is found again by the next.
@@ -43,7 +47,7 @@ func terminatedInOutage(t *testing.T, c trial.Config) {
 	for name, f := range outages() {
 		w := newTrial(t, c)
 		p := runs(w).Begin(t)
-		until(t, "the first requests", asked(w, 20))
+		until(t, "the first requests", asked(w, claimed))
 		away(w, c, f)
 		until(t, "requests whose outcome nobody saves", asked(w, 20))
 		told = append(told, tellToStop(t, name, w, p))
@@ -72,7 +76,7 @@ func terminatedInOutage(t *testing.T, c trial.Config) {
 func outageThatEnds(t *testing.T, c trial.Config) (ended func(*testing.T)) {
 	w := newTrial(t, c)
 	p := runs(w).Begin(t)
-	until(t, "the first requests", asked(w, 20))
+	until(t, "the first requests", asked(w, claimed))
 	away(w, c, fault.Fault{Kind: fault.InternalError})
 	until(t, "requests whose outcome nobody saves", asked(w, 20))
 	told := tellToStop(t, "an outage that ends", w, p)
