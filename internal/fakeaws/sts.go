@@ -54,7 +54,10 @@ type stsService struct{ tokens *tokens }
 // Operation implements fault.Service.
 func (s *stsService) Operation(r *http.Request) string {
 	form, err := readForm(r)
-	if err != nil || form.Get("Action") == "" {
+	switch {
+	case err != nil: // the client went away before its request had arrived
+		return "sts:Incomplete"
+	case form.Get("Action") == "":
 		return "sts:Unknown"
 	}
 	return "sts:" + form.Get("Action")

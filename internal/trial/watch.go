@@ -102,7 +102,8 @@ func reads() []string {
 		"dynamodb:Health",
 		"s3:ListBuckets", "s3:HeadBucket", "s3:GetBucketLocation", "s3:GetBucketVersioning", "s3:GetBucketOwnershipControls",
 		"s3:ListObjectsV2", "s3:ListObjectVersions", "s3:ListMultipartUploads", "s3:GetObject", "s3:HeadObject", "s3:GetObjectTagging",
-		"s3:GetObjectAcl", "s3:GetObjectRetention", "s3:GetObjectLegalHold", "sts:AssumeRole", "sts:GetCallerIdentity"}
+		"s3:GetObjectAcl", "s3:GetObjectRetention", "s3:GetObjectLegalHold", "sts:AssumeRole", "sts:GetCallerIdentity",
+		"sts:Incomplete"}
 }
 
 // observe looks at one request, whoever sent it.
