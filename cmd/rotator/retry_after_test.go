@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -37,9 +38,8 @@ func TestRetryAfterIsHeeded(t *testing.T) {
 				m := newMixed(t, 12)
 				m.fillTable(t, "rows", 60)
 				job := fmt.Sprintf("job: after\ndestination: { key: %q }\nsource: { keys: [%q] }\n"+
-					"kms: { rate: 1000 }\nworkers: 1\ntargets:\n"+
-					"  - { dynamodb: { table: rows, segments: 1 }, format: raw, slots: [{ path: blob }] }\n"+
-					"  - { s3: { bucket: lake }, format: auto }\n", m.keys["new"], m.keys["old"])
+					"kms: { rate: 1000 }\nworkers: 1\ntargets:\n%s", m.keys["new"], m.keys["old"],
+					targetWith(test.operation))
 				file := filepath.Join(t.TempDir(), "job.yaml")
 				if err := os.WriteFile(file, []byte(job), 0o600); err != nil {
 					t.Fatal(err)
@@ -70,4 +70,14 @@ func TestRetryAfterIsHeeded(t *testing.T) {
 			})
 		}
 	}
+}
+
+// targetWith returns the target of a job that sends an operation. There is one target alone,
+// because requests about another one do not wait.
+func targetWith(operation string) string {
+	if strings.HasPrefix(operation, "s3:") {
+		return "  - { s3: { bucket: lake }, format: auto }\n"
+	}
+	return "  - dynamodb: { table: rows, segments: 1 }\n" +
+		"    format: raw\n    slots: [{ path: blob }]\n"
 }
