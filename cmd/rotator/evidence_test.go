@@ -303,7 +303,7 @@ func TestCutLogIsTold(t *testing.T) {
 			b.server.Faults().Set("dynamodb:BatchExecuteStatement",
 				fault.Fault{
 					Kind:   fault.Refusal,
-					Skip:   1,
+					Skip:   2, // the probes
 					Answer: fault.Answer{Code: "AccessDeniedException"},
 				})
 			b.rotator(t, exitAccess, "run")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"slices"
 	"strconv"
 	"strings"
@@ -109,6 +110,7 @@ func said(t *testing.T, r trial.Result, texts ...string) {
 // states this at once, and another states the progress of the pass at the end. The command in
 // that line resumes the pass.
 func TestStopsOnSignals(t *testing.T) {
+	hangupStops(t)
 	const goesOn = "Continue with: rotator run -f job.yaml"
 	for name, send := range map[string]func(t *testing.T, p *trial.Process){
 		"SIGINT":  func(t *testing.T, p *trial.Process) { p.Signal(t, syscall.SIGINT) },
@@ -257,9 +259,19 @@ func TestHangupIsIgnoredUnderNohup(t *testing.T) {
 	w.Check(t, r.Summary)
 }
 
+// hangupStops makes commands that a test starts receive SIGHUP, also where the tests run under
+// nohup. A process that handles a signal passes its default action to its children.
+func hangupStops(t *testing.T) {
+	t.Helper()
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGHUP)
+	t.Cleanup(func() { signal.Stop(signals) })
+}
+
 // TestReaderOfTheLogEndsToo: if a hangup also ends the program that reads stderr, the run still
 // completes its requests and stops.
 func TestReaderOfTheLogEndsToo(t *testing.T) {
+	hangupStops(t)
 	t.Parallel()
 	c := fewer()
 	c.Rate = 20
