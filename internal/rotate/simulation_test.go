@@ -122,8 +122,12 @@ func oneProcessor(t *testing.T) {
 }
 
 // TestSimulationReplays: a seed tells the same history each time, unless items share
-// data keys. One of those tried here may not, and more under the race detector.
+// data keys. One of those tried here may not. Under the race detector, which makes the
+// scheduler start goroutines in random order, many do not.
 func TestSimulationReplays(t *testing.T) {
+	if raceDetector {
+		t.Skip("the race detector starts goroutines in random order")
+	}
 	oneProcessor(t)
 	var differ []string
 	for seed, n := uint64(1), 0; n < 20; seed++ {
@@ -139,7 +143,7 @@ func TestSimulationReplays(t *testing.T) {
 			differ = append(differ, fmt.Sprintf("seed %d, of %d and %d bytes", seed, len(told[0]), len(told[1])))
 		}
 	}
-	if most := map[bool]int{false: 1, true: 4}[raceDetector]; len(differ) > most {
+	if len(differ) > 1 {
 		t.Errorf("these tell two histories: %v", differ)
 	}
 }
