@@ -90,7 +90,7 @@ func (s *nameServer) fail(code dnsmessage.RCode) {
 func (s *nameServer) most(after time.Time) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return mostInASecond(s.asked, after)
+	return busiestAfter(s.asked, after)
 }
 
 // use makes a process resolve names with the server: /etc/resolv.conf is another file in the

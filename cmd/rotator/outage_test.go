@@ -116,23 +116,14 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (f *front) most(after time.Time) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return mostInASecond(f.arrivals, after)
+	return busiestAfter(f.arrivals, after)
 }
 
-// mostInASecond returns the largest number of times in a second that begins after a time.
-func mostInASecond(times []time.Time, after time.Time) (most int) {
-	for i, first := range times {
-		n := 0
-		for _, at := range times[i:] {
-			if at.Sub(first) < time.Second {
-				n++
-			}
-		}
-		if first.After(after) {
-			most = max(most, n)
-		}
-	}
-	return most
+// busiestAfter is busiest for the times after a given one.
+func busiestAfter(times []time.Time, after time.Time) int {
+	return busiest(slices.DeleteFunc(slices.Clone(times), func(at time.Time) bool {
+		return !at.After(after)
+	}))
 }
 
 // logLine is one line of the log on stderr.

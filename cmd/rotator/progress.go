@@ -129,10 +129,16 @@ func (s *session) progress(engine *rotate.Rotator, tracker *checkpoint.Tracker) 
 func (s *session) logProgress(m *meter) func() {
 	return func() {
 		r := m.read()
-		s.logger.Info(r.doing(), zap.Int64("slots", r.slots), zap.Int64("rotated", r.moved), zap.Int64("exceptions", r.exceptions),
+		s.logger.Info(r.doing(),
+			zap.Int64("slots", r.slots),
+			zap.Int64("rotated", r.moved),
+			zap.Int64("exceptions", r.exceptions),
 			zap.Int64("kms_requests", r.requests),
-			zap.Float64("slots_per_second", r.perSecond), zap.Float64("kms_rate_limit", r.limit),
-			zap.Int("partitions_done", r.done), zap.Int("partitions", r.partitions), zap.String("left", m.left(r)))
+			zap.Float64("slots_per_second", r.perSecond),
+			zap.Float64("kms_rate_limit", r.limit),
+			zap.Int("partitions_done", r.done),
+			zap.Int("partitions", r.partitions),
+			zap.String("left", m.left(r)))
 	}
 }
 

@@ -239,8 +239,8 @@ func checkAlgorithm(key Key, offered []types.EncryptionAlgorithmSpec) error {
 	for i, a := range offered {
 		names[i] = string(a)
 	}
-	return &KeyError{Given: key.Given, Wrong: true, Detail: fmt.Sprintf("it does not support %s; set algorithm to %s",
-		key.Algorithm, strings.Join(names, " or "))}
+	return &KeyError{Given: key.Given, Wrong: true, Detail: fmt.Sprintf(
+		"it does not support %s; set algorithm to %s", key.Algorithm, strings.Join(names, " or "))}
 }
 
 // grantTokenError returns the error for grant tokens that KMS refuses, or nil if err is a
