@@ -32,7 +32,7 @@ race: ## run the tests under the race detector
 lint: ## gofmt, go vet, staticcheck, go mod tidy
 	@test -z "$$(gofmt -l .)" || { echo "not formatted (run gofmt -w .):"; gofmt -l .; exit 1; }
 	$(GO) vet ./...
-	$(GO) vet -tags e2e,torture,mutants ./e2e
+	$(GO) vet -tags e2e,torture,mutants ./test/e2e
 	$(GO) run $(STATICCHECK) ./...
 	$(GO) mod tidy -diff
 
@@ -51,7 +51,7 @@ simulate: ## tell SEEDS (3000) histories of faults, crashes and workers, in virt
 
 .PHONY: torture
 torture: ## kill the real binary ROUNDS (50) times over each kind of checkpoint
-	ROUNDS=$(ROUNDS) $(GO) test -tags torture -count 1 -timeout 3h -v -run TestTorture ./e2e
+	ROUNDS=$(ROUNDS) $(GO) test -tags torture -count 1 -timeout 3h -v -run TestTorture ./test/e2e
 
 .PHONY: sharing
 sharing: ## measure one to four runs of one pass, over a bucket and over tables, in real time
@@ -59,25 +59,25 @@ sharing: ## measure one to four runs of one pass, over a bucket and over tables,
 
 .PHONY: mutants
 mutants: ## take out one protection after the other; a test must notice each
-	$(GO) test -tags mutants -count 1 -timeout 30m -v -run TestMutants ./e2e
+	$(GO) test -tags mutants -count 1 -timeout 30m -v -run TestMutants ./test/e2e
 
 .PHONY: e2e
 e2e: ## run the binary against moto_server (skipped, and said so, where there is none)
-	$(GO) test -tags e2e -count 1 -v -timeout 20m ./e2e
+	$(GO) test -tags e2e -count 1 -v -timeout 20m ./test/e2e
 
 .PHONY: conformance
 conformance: ## try servers that others wrote (UPDATE=1 writes docs/conformance.md); skips, and says so, what is not installed
-	cd conformance && $(GO) vet ./... && UPDATE=$(UPDATE) $(GO) test -count 1 -timeout 30m -v -run TestConformance .
+	cd test/conformance && $(GO) vet ./... && UPDATE=$(UPDATE) $(GO) test -count 1 -timeout 30m -v -run TestConformance .
 
 .PHONY: clients
 clients: ## let the clients that wrote ciphertexts read what rotator made of them; skips, and says so, what is not installed
-	cd clients && $(GO) vet ./... && $(GO) test -count 1 -timeout 15m -v .
+	cd test/interop && $(GO) vet ./... && $(GO) test -count 1 -timeout 15m -v .
 
 .PHONY: bench
 bench: ## measure rotator against what one would write instead (BENCH=small for CI, BENCH=full; LEVERS=1 or 0; UPDATE=1 writes docs/performance.md)
-	$(GO) build -o bin/bench ./bench
+	$(GO) build -o bin/bench ./test/bench
 	BENCH=$(BENCH) UPDATE=$(UPDATE) LEVERS=$(LEVERS) bin/bench
 
 .PHONY: model
 model: ## check the model of leases and fences with spin (apt-get install spin gcc)
-	./model/check.sh
+	./test/model/check.sh

@@ -18,10 +18,10 @@ import (
 func allowed() map[string][]string {
 	return map[string][]string{
 		"internal/scan":            {},
-		"internal/scan/connect":    {"sdk"},
-		"internal/scan/dynamoscan": {"internal/scan", "internal/scan/connect", "sdk"},
+		"internal/scan/prewarm":    {"sdk"},
+		"internal/scan/dynamoscan": {"internal/scan", "internal/scan/prewarm", "sdk"},
 		"internal/scan/s3scan": {"internal/redact", "internal/scan",
-			"internal/scan/connect", "sdk"},
+			"internal/scan/prewarm", "sdk"},
 		"internal/scan/filescan": {"internal/scan"},
 		"internal/scan/scantest": {"internal/scan", "internal/fakeaws/fault"},
 		"internal/nearest":       {},
@@ -30,7 +30,7 @@ func allowed() map[string][]string {
 		"internal/config":        {"internal/nearest"},
 		"internal/checkpoint":    {"sdk"},
 		"internal/answerlimit":   {"sdk"},
-		"internal/awsclient":     {"internal/answerlimit", "sdk"},
+		"internal/fastkms":       {"internal/answerlimit", "sdk"},
 		"internal/printable":     {},
 		"internal/redact":        {},
 		"internal/telemetry":     {"internal/printable", "zap"},
@@ -48,14 +48,14 @@ func allowed() map[string][]string {
 		"internal/fakeaws/fakedynamodb": {"internal/fakeaws/fault"},
 		"internal/fakeaws/fakes3":       {"internal/fakeaws/fault"},
 		"internal/fakeaws":              {"internal/fakeaws/fault", "internal/fakeaws/fakekms", "internal/fakeaws/fakedynamodb", "internal/fakeaws/fakes3"},
-		"internal/fakeaws/conformance":  {"sdk"},
+		"internal/fakeaws/awsspec":      {"sdk"},
 		"internal/demo":                 {"internal/fakeaws", "internal/fakeaws/fakekms", "internal/report", "sdk"},
-		"internal/trial":                {"internal/checkpoint", "internal/fakeaws", "internal/fakeaws/fault", "internal/fakeaws/fakekms", "internal/fakeaws/fakes3", "internal/report", "sdk"},
+		"internal/harness":              {"internal/checkpoint", "internal/fakeaws", "internal/fakeaws/fault", "internal/fakeaws/fakekms", "internal/fakeaws/fakes3", "internal/report", "sdk"},
 		"cmd/rotator": {
 			"internal/accept",
 			"internal/answerlimit",
 			"internal/artifact",
-			"internal/awsclient",
+			"internal/fastkms",
 			"internal/checkpoint",
 			"internal/ciphertext",
 			"internal/config",
@@ -138,7 +138,7 @@ const sm2Package = "internal/fakeaws/fakesm2"
 // TestFakesUseTheStandardLibraryAlone keeps the fakes free of dependencies.
 func TestFakesUseTheStandardLibraryAlone(t *testing.T) {
 	for dir, files := range sources(t) {
-		if !strings.HasPrefix(dir, "internal/fakeaws") || dir == "internal/fakeaws/conformance" ||
+		if !strings.HasPrefix(dir, "internal/fakeaws") || dir == "internal/fakeaws/awsspec" ||
 			dir == sm2Package {
 			continue
 		}
@@ -189,7 +189,7 @@ func TestNothingDecrypts(t *testing.T) {
 	decrypt := regexp.MustCompile(`\bDecrypt(Input|Output)?\b|kms:Decrypt|\bGenerateDataKey`)
 	comment := regexp.MustCompile(`(?m)//.*$`)
 	for dir, files := range sources(t) {
-		if strings.HasPrefix(dir, "internal/fakeaws") || dir == "internal/trial" {
+		if strings.HasPrefix(dir, "internal/fakeaws") || dir == "internal/harness" {
 			continue
 		}
 		for _, file := range files {

@@ -16,8 +16,8 @@ import (
 
 	"rotator/internal/fakeaws/fakedynamodb"
 	"rotator/internal/fakeaws/fakekms"
+	"rotator/internal/harness"
 	"rotator/internal/rotate"
-	"rotator/internal/trial"
 )
 
 // TestFullStdout writes the output of every command to a full disk.
@@ -52,7 +52,7 @@ func TestFullStdout(t *testing.T) {
 }
 
 // fullStdout makes every write of a command to stdout fail.
-func fullStdout(t *testing.T, p *trial.Process) {
+func fullStdout(t *testing.T, p *harness.Process) {
 	t.Helper()
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	if err != nil {
@@ -87,7 +87,7 @@ func TestExceptionsIntoOutput(t *testing.T) {
 // or retry, and to start audit and verify over.
 func TestStoppedCommandsAdvise(t *testing.T) {
 	t.Parallel()
-	w := newTrial(t, trial.Config{Rate: 40})
+	w := newTrial(t, harness.Config{Rate: 40})
 	for command, advice := range map[string]string{
 		"audit":  "audit keeps no checkpoint, so it starts over when it is run again",
 		"verify": "verify keeps no checkpoint, so it starts over when it is run again",
@@ -109,7 +109,7 @@ func TestStoppedCommandsAdvise(t *testing.T) {
 
 // deniedInLedger checks the report of a run that stopped because of denials: the number of
 // denied slots in the ledger.
-func deniedInLedger(t *testing.T, w *trial.World, r trial.Result) {
+func deniedInLedger(t *testing.T, w *harness.World, r harness.Result) {
 	t.Helper()
 	n := 0
 	for _, e := range ledger(t, w) {
@@ -158,7 +158,7 @@ func TestUnusableKeys(t *testing.T) {
 	w := newTrial(t, fewer())
 	client := kms.NewFromConfig(aws.Config{Region: "us-east-1",
 		BaseEndpoint: aws.String(w.Server.Endpoint()),
-		Credentials: credentials.NewStaticCredentialsProvider(trial.ApplicationKey,
+		Credentials: credentials.NewStaticCredentialsProvider(harness.ApplicationKey,
 			"not-a-secret", "")})
 	for field, key := range map[string]string{"destination.key": w.New, "source.keys[0]": w.Old} {
 		id := " --region us-east-1 --key-id " + key + ")"
@@ -207,8 +207,8 @@ func TestUnusableKeys(t *testing.T) {
 // are already in the ledger, from completed pages. Following the advice completes the job.
 func TestDeniedSlotsInLedger(t *testing.T) {
 	t.Parallel()
-	w := newTrial(t, trial.Config{Segments: 32, Workers: 1,
-		Items: map[trial.Kind]int{trial.Ordinary: 64}, Objects: map[trial.Kind]int{}})
+	w := newTrial(t, harness.Config{Segments: 32, Workers: 1,
+		Items: map[harness.Kind]int{harness.Ordinary: 64}, Objects: map[harness.Kind]int{}})
 	w.Server.DynamoDB().SetPolicy(func(c fakedynamodb.Call) bool {
 		return c.Action != "dynamodb:PartiQLUpdate" && c.Action != "dynamodb:UpdateItem"
 	})

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"rotator/internal/trial"
+	"rotator/internal/harness"
 )
 
 // TestCheckpointStaysAway: if the checkpoint remains unavailable, the final error of a run names
@@ -22,10 +22,10 @@ func TestCheckpointStaysAway(t *testing.T) {
 		t.Run(cause, func(t *testing.T) {
 			t.Parallel()
 			c := fewer()
-			c.Rate, c.MaxOutage, c.Checkpoint = 25, "3s", trial.InTable
+			c.Rate, c.MaxOutage, c.Checkpoint = 25, "3s", harness.InTable
 			w := newTrial(t, c)
 			f := newFront(t, w.Server.Endpoint())
-			replaceInJob(t, w, trial.InTable, trial.InTable+"?endpoint=http://"+f.address)
+			replaceInJob(t, w, harness.InTable, harness.InTable+"?endpoint=http://"+f.address)
 			p := runs(w).Begin(t)
 			until(t, "some requests", asked(w, 10))
 			f.set(t, away)
@@ -59,10 +59,10 @@ func TestCheckpointStaysAway(t *testing.T) {
 func TestUnsharedRateNamesTheOutage(t *testing.T) {
 	t.Parallel()
 	c := fewer()
-	c.MaxOutage, c.Checkpoint = "2s", trial.InTable
+	c.MaxOutage, c.Checkpoint = "2s", harness.InTable
 	w := newTrial(t, c)
 	f := newFront(t, w.Server.Endpoint())
-	replaceInJob(t, w, trial.InTable, trial.InTable+"?endpoint=http://"+f.address)
+	replaceInJob(t, w, harness.InTable, harness.InTable+"?endpoint=http://"+f.address)
 	f.set(t, failed503)
 	r := w.Run(t, "audit", "-o", "json")
 	if r.Took > time.Minute || !strings.Contains(r.Log, "the checkpoint cannot be used") ||

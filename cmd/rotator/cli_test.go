@@ -27,7 +27,7 @@ import (
 	"rotator/internal/fakeaws"
 	"rotator/internal/fakeaws/fakekms"
 	"rotator/internal/fakeaws/fault"
-	"rotator/internal/trial"
+	"rotator/internal/harness"
 )
 
 // TestMain lets the test binary be rotator itself, for scripts and for tests that
@@ -116,10 +116,10 @@ func setup(t *testing.T, env *testscript.Env) error {
 		return err
 	}
 	env.Defer(func() { _ = server.Close() })
-	trial.Watch(t, server, "dynamodb:CreateTable", // of checkpoint create-table
+	harness.Watch(t, server, "dynamodb:CreateTable", // of checkpoint create-table
 		"servicequotas:GetServiceQuota", "servicequotas:GetAWSDefaultServiceQuota") // of kms.quota
 	cfg := aws.Config{Region: "us-east-1", BaseEndpoint: aws.String(server.Endpoint()),
-		Credentials: credentials.NewStaticCredentialsProvider(trial.ApplicationKey, "not-a-secret", "")}
+		Credentials: credentials.NewStaticCredentialsProvider(harness.ApplicationKey, "not-a-secret", "")}
 	w := &world{server: server, dynamodb: dynamodb.NewFromConfig(cfg),
 		s3: s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true })}
 	env.Values[worldKey{}] = w

@@ -24,7 +24,7 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"rotator/internal/answerlimit"
-	"rotator/internal/awsclient"
+	"rotator/internal/fastkms"
 	"rotator/internal/rotate"
 )
 
@@ -142,7 +142,7 @@ func (w *wiring) kmsClient(cfg aws.Config) (*kms.Client, rotate.ReEncryptFunc) {
 		return client, client.ReEncrypt
 	}
 	refused := func(err error) { cache.refused(kms.ServiceID, err) }
-	client := awsclient.New(cfg, refused, w.workers())
+	client := fastkms.New(cfg, refused, w.workers())
 	client.SetPermits(&w.permits)
 	client.SetBegin(w.begin)
 	return client.Client, client.ReEncrypt

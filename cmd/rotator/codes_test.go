@@ -14,16 +14,16 @@ import (
 
 	"rotator/internal/checkpoint"
 	"rotator/internal/fakeaws/fault"
-	"rotator/internal/trial"
+	"rotator/internal/harness"
 )
 
 // codeCase starts a command in a small environment, in which one value is under the old key,
 // and returns it. The command must exit with the code of the case.
-type codeCase func(t *testing.T, w *trial.World) *trial.Process
+type codeCase func(t *testing.T, w *harness.World) *harness.Process
 
 func codeCases() map[int]codeCase {
 	command := func(args ...string) codeCase {
-		return func(t *testing.T, w *trial.World) *trial.Process {
+		return func(t *testing.T, w *harness.World) *harness.Process {
 			return w.Command(args...).Begin(t)
 		}
 	}
@@ -44,7 +44,7 @@ func codeCases() map[int]codeCase {
 }
 
 // cutAuditLog checks an audit log whose last line is missing.
-func cutAuditLog(t *testing.T, w *trial.World) *trial.Process {
+func cutAuditLog(t *testing.T, w *harness.World) *harness.Process {
 	w.Must(t, []int{exitDone}, "run")
 	path := filepath.Join(w.Dir, ".rotator", "trial.audit.jsonl")
 	text, err := os.ReadFile(path)
@@ -60,7 +60,7 @@ func cutAuditLog(t *testing.T, w *trial.World) *trial.Process {
 
 // signalled sends a signal to a run while its first request to KMS waits for a response.
 func signalled(signal syscall.Signal) codeCase {
-	return func(t *testing.T, w *trial.World) *trial.Process {
+	return func(t *testing.T, w *harness.World) *harness.Process {
 		asked := make(chan struct{}, 1)
 		w.Fault("kms:DescribeKey", fault.Fault{Before: func(requestOf, []byte) {
 			select {
@@ -77,26 +77,26 @@ func signalled(signal syscall.Signal) codeCase {
 }
 
 // unreadableValue runs over a value that is no ciphertext.
-func unreadableValue(t *testing.T, w *trial.World) *trial.Process {
+func unreadableValue(t *testing.T, w *harness.World) *harness.Process {
 	replaceInJob(t, w, "format: raw", "format: base64")
 	return w.Command("run").Begin(t)
 }
 
 // silentService runs while KMS fails for longer than max_outage.
-func silentService(t *testing.T, w *trial.World) *trial.Process {
+func silentService(t *testing.T, w *harness.World) *harness.Process {
 	replaceInJob(t, w, "max_outage: 20s", "max_outage: 500ms")
 	w.Fault("kms:ReEncrypt", fault.Fault{Kind: fault.InternalError})
 	return w.Command("run").Begin(t)
 }
 
-func withFullStdout(t *testing.T, w *trial.World) *trial.Process {
+func withFullStdout(t *testing.T, w *harness.World) *harness.Process {
 	p := w.Command("run")
 	fullStdout(t, p)
 	return p.Begin(t)
 }
 
 // lockedCheckpoint runs while another process has the checkpoint open.
-func lockedCheckpoint(t *testing.T, w *trial.World) *trial.Process {
+func lockedCheckpoint(t *testing.T, w *harness.World) *harness.Process {
 	if err := os.MkdirAll(filepath.Dir(statePath(w)), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -108,13 +108,13 @@ func lockedCheckpoint(t *testing.T, w *trial.World) *trial.Process {
 	return w.Command("run").Begin(t)
 }
 
-func unknownProfile(t *testing.T, w *trial.World) *trial.Process {
+func unknownProfile(t *testing.T, w *harness.World) *harness.Process {
 	p := w.Command("run")
 	p.Env = append(p.Env, "AWS_PROFILE=nobody")
 	return p.Begin(t)
 }
 
-func unknownField(t *testing.T, w *trial.World) *trial.Process {
+func unknownField(t *testing.T, w *harness.World) *harness.Process {
 	replaceInJob(t, w, "job: trial", "jobb: trial")
 	return w.Command("run").Begin(t)
 }
@@ -138,8 +138,8 @@ func TestExitCodes(t *testing.T) {
 	for code, start := range cases {
 		t.Run(strconv.Itoa(code), func(t *testing.T) {
 			t.Parallel()
-			w := trial.Start(t, trial.Config{Command: []string{binary}, MaxOutage: "20s",
-				Items: map[trial.Kind]int{trial.Ordinary: 1}, Objects: map[trial.Kind]int{}})
+			w := harness.Start(t, harness.Config{Command: []string{binary}, MaxOutage: "20s",
+				Items: map[harness.Kind]int{harness.Ordinary: 1}, Objects: map[harness.Kind]int{}})
 			if r := start(t, w).End(t); r.Code != code {
 				t.Errorf("want exit code %d: %s", code, r)
 			}

@@ -24,8 +24,8 @@ import (
 	"rotator/internal/fakeaws/fakekms"
 	"rotator/internal/fakeaws/fakesm2"
 	"rotator/internal/fakeaws/fault"
+	"rotator/internal/harness"
 	"rotator/internal/report"
-	"rotator/internal/trial"
 )
 
 // keyKind is a key spec and an encryption algorithm.
@@ -128,10 +128,10 @@ func newCombination(t *testing.T, from, to keyKind) *combination {
 	server, err := fakeaws.Start(fakeaws.Config{Region: "cn-north-1", SM2: fakesm2.New})
 	must(t, err)
 	t.Cleanup(func() { _ = server.Close() })
-	trial.Watch(t, server)
+	harness.Watch(t, server)
 	cfg := aws.Config{Region: "cn-north-1", BaseEndpoint: aws.String(server.Endpoint()),
 		Credentials: credentials.NewStaticCredentialsProvider(
-			trial.ApplicationKey, "not-a-secret", "")}
+			harness.ApplicationKey, "not-a-secret", "")}
 	b := &combination{
 		server:   server,
 		from:     from,

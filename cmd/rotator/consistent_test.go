@@ -15,7 +15,7 @@ import (
 
 	"rotator/internal/fakeaws"
 	"rotator/internal/fakeaws/fault"
-	"rotator/internal/trial"
+	"rotator/internal/harness"
 )
 
 // Verify reads tables with strongly consistent reads, and the other commands do not, since
@@ -29,7 +29,7 @@ func TestVerifyReadsTablesConsistently(t *testing.T) {
 	cfg := aws.Config{
 		Region:       "us-east-1",
 		BaseEndpoint: aws.String(server.Endpoint()),
-		Credentials: credentials.NewStaticCredentialsProvider(trial.ApplicationKey,
+		Credentials: credentials.NewStaticCredentialsProvider(harness.ApplicationKey,
 			"not-a-secret", ""),
 	}
 	w := &world{

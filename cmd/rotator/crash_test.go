@@ -26,8 +26,8 @@ import (
 	"rotator/internal/fakeaws"
 	"rotator/internal/fakeaws/fakekms"
 	"rotator/internal/fakeaws/fault"
+	"rotator/internal/harness"
 	"rotator/internal/report"
-	"rotator/internal/trial"
 )
 
 // crashBench is a table of ciphertexts under an old key, and a job over it.
@@ -52,10 +52,10 @@ func newCrashBenchOf(t *testing.T, slots, rate, segments int) *crashBench {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = server.Close() })
-	trial.Watch(t, server, "dynamodb:CreateTable") // of checkpoint create-table
+	harness.Watch(t, server, "dynamodb:CreateTable") // of checkpoint create-table
 	b := &crashBench{server: server, dir: t.TempDir(), slots: slots, aws: aws.Config{
 		Region: "us-east-1", BaseEndpoint: aws.String(server.Endpoint()),
-		Credentials: credentials.NewStaticCredentialsProvider(trial.ApplicationKey, "not-a-secret", "")}}
+		Credentials: credentials.NewStaticCredentialsProvider(harness.ApplicationKey, "not-a-secret", "")}}
 	b.client = dynamodb.NewFromConfig(b.aws)
 	for _, arn := range []*string{&b.old, &b.new} {
 		if *arn, err = server.KMS().CreateKey(fakekms.Symmetric); err != nil {

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"rotator/internal/fakeaws/fault"
-	"rotator/internal/trial"
+	"rotator/internal/harness"
 )
 
 // credentialCase is an environment without usable credentials.
@@ -110,8 +110,8 @@ func credentialCases(home string) []credentialCase {
 // stderr is the cause, and the chain of errors is printed only with -v.
 func TestMissingCredentials(t *testing.T) {
 	t.Parallel()
-	w := newTrial(t, trial.Config{MaxOutage: "4s", Items: map[trial.Kind]int{trial.Ordinary: 1},
-		Objects: map[trial.Kind]int{}})
+	w := newTrial(t, harness.Config{MaxOutage: "4s", Items: map[harness.Kind]int{harness.Ordinary: 1},
+		Objects: map[harness.Kind]int{}})
 	home := t.TempDir()
 	for path, text := range map[string]string{
 		".aws/config": awsFile,
@@ -148,7 +148,7 @@ func TestMissingCredentials(t *testing.T) {
 
 // checkCause checks that the error of a command is its cause, and that the chain of the SDK
 // is printed only with -v.
-func checkCause(t *testing.T, r trial.Result, code int, verbose bool, want ...string) {
+func checkCause(t *testing.T, r harness.Result, code int, verbose bool, want ...string) {
 	t.Helper()
 	_, errors, _ := strings.Cut("\n"+r.Log, "\nrotator: ")
 	first, rest, _ := strings.Cut(errors, "\n")
@@ -199,10 +199,10 @@ func TestRefusedCredentials(t *testing.T) {
 			append(unknown, "DynamoDB DescribeTable: ExpiredTokenException")},
 		{"bucket", "", "s3:ListObjectsV2", s3Expired, "run", nil,
 			append(unknown, "S3 ListObjectsV2: ExpiredToken")},
-		{"checkpoint in a table", trial.InTable, "dynamodb:GetItem", expired, "run", nil,
+		{"checkpoint in a table", harness.InTable, "dynamodb:GetItem", expired, "run", nil,
 			append(unknown, "DynamoDB GetItem: ExpiredTokenException")},
-		{"status", trial.InTable, "dynamodb:GetItem", expired, "status", nil, unknown},
-		{"checkpoint in a bucket", trial.InBucket, "s3:GetObject", s3Expired, "run", nil,
+		{"status", harness.InTable, "dynamodb:GetItem", expired, "status", nil, unknown},
+		{"checkpoint in a bucket", harness.InBucket, "s3:GetObject", s3Expired, "run", nil,
 			append(unknown, "S3 GetObject: ExpiredToken")},
 		{"unknown key", "", "kms:DescribeKey", refusal("UnrecognizedClientException",
 			"The security token included in the request is invalid."), "run", nil,
@@ -223,9 +223,9 @@ func TestRefusedCredentials(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			w := newTrial(t, trial.Config{MaxOutage: "4s", Checkpoint: c.checkpoint,
-				Items:   map[trial.Kind]int{trial.Ordinary: 3},
-				Objects: map[trial.Kind]int{trial.Ordinary: 3}})
+			w := newTrial(t, harness.Config{MaxOutage: "4s", Checkpoint: c.checkpoint,
+				Items:   map[harness.Kind]int{harness.Ordinary: 3},
+				Objects: map[harness.Kind]int{harness.Ordinary: 3}})
 			w.Fault(c.operation, c.fault)
 			p := w.Command(c.command)
 			p.Env = append(p.Env, c.env...)
@@ -245,7 +245,7 @@ const secretOfExample = "wJalrXUtnFEMIaK7MDENGabPxRfiCYEXAMPLEKEY"
 // difference.
 func TestClockOff(t *testing.T) {
 	t.Parallel()
-	w := newTrial(t, trial.Config{MaxOutage: "4s"})
+	w := newTrial(t, harness.Config{MaxOutage: "4s"})
 	w.Server.SetClock(20 * time.Minute)
 	p := w.Command("run")
 	p.Env = append(p.Env, "AWS_DISABLE_CLOCK_SKEW_CORRECTION=true")
@@ -257,9 +257,9 @@ func TestClockOff(t *testing.T) {
 // for a role also the source of the credentials with which it was assumed.
 func TestRefusedTemporaryCredentials(t *testing.T) {
 	t.Parallel()
-	w := newTrial(t, trial.Config{MaxOutage: "4s", Checkpoint: trial.InTable,
-		Items:   map[trial.Kind]int{trial.Ordinary: 3},
-		Objects: map[trial.Kind]int{}})
+	w := newTrial(t, harness.Config{MaxOutage: "4s", Checkpoint: harness.InTable,
+		Items:   map[harness.Kind]int{harness.Ordinary: 3},
+		Objects: map[harness.Kind]int{}})
 	expired := fault.Fault{Kind: fault.Refusal, Answer: fault.Answer{Status: 400,
 		Code: "ExpiredTokenException"}}
 	w.Fault("kms:DescribeKey", expired)

@@ -9,19 +9,19 @@ import (
 	"strings"
 	"testing"
 
+	"rotator/internal/harness"
 	"rotator/internal/report/auditlog"
 	"rotator/internal/rotate"
-	"rotator/internal/trial"
 )
 
 // diskWorld is one with enough work for many saves.
-func diskWorld(t *testing.T) *trial.World {
-	items, objects := trial.Mix(4)
-	return trial.Start(t, trial.Config{Items: items, Objects: objects})
+func diskWorld(t *testing.T) *harness.World {
+	items, objects := harness.Mix(4)
+	return harness.Start(t, harness.Config{Items: items, Objects: objects})
 }
 
 // inShell makes a command of rotator run behind a line of shell.
-func inShell(p *trial.Process, script string) *trial.Process {
+func inShell(p *harness.Process, script string) *harness.Process {
 	p.Path = "/bin/sh"
 	p.Args = append([]string{"sh", "-c", script + ` && exec "$0" "$@"`}, p.Args...)
 	return p
@@ -29,7 +29,7 @@ func inShell(p *trial.Process, script string) *trial.Process {
 
 // fails runs a command that must end with 73 and a word for what is wrong, and say
 // nothing of success.
-func fails(t *testing.T, p *trial.Process, says string) {
+func fails(t *testing.T, p *harness.Process, says string) {
 	t.Helper()
 	r := p.Begin(t).End(t)
 	if r.Code != exitStorage || !strings.Contains(r.Log, says) {
@@ -41,7 +41,7 @@ func fails(t *testing.T, p *trial.Process, says string) {
 }
 
 // goesOn runs to the end and checks everything.
-func goesOn(t *testing.T, w *trial.World) {
+func goesOn(t *testing.T, w *harness.World) {
 	t.Helper()
 	r := w.Must(t, []int{exitExceptions}, "run", "-o", "json")
 	w.Check(t, r.Summary)
@@ -94,7 +94,7 @@ func TestFileSizeLimit(t *testing.T) {
 
 // mounted runs a command with its state directory on a small file system of its
 // own, and copies the state out of it in the end.
-func mounted(t *testing.T, w *trial.World, options string, after string) *trial.Process {
+func mounted(t *testing.T, w *harness.World, options string, after string) *harness.Process {
 	t.Helper()
 	if out, err := exec.Command("unshare", "-m", "sh", "-c", "mount -t tmpfs tmpfs "+t.TempDir()).CombinedOutput(); err != nil {
 		t.Skipf("SKIPPED: no file system can be mounted here (%v: %s); TestFileSizeLimit stands in for it", err, bytes.TrimSpace(out))
@@ -114,7 +114,7 @@ rm -rf %[1]s.in && cp -a %[1]s %[1]s.out && exit $code`, state, options, after)
 }
 
 // takeOver makes the state that was copied out the state.
-func takeOver(t *testing.T, w *trial.World) {
+func takeOver(t *testing.T, w *harness.World) {
 	t.Helper()
 	state := filepath.Join(w.Dir, ".rotator")
 	if err := os.RemoveAll(state); err != nil {

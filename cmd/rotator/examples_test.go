@@ -22,8 +22,8 @@ import (
 	"rotator/internal/fakeaws"
 	"rotator/internal/fakeaws/fakekms"
 	"rotator/internal/fakeaws/fakesm2"
+	"rotator/internal/harness"
 	"rotator/internal/report"
-	"rotator/internal/trial"
 )
 
 // example is a job file that the documents show.
@@ -62,7 +62,7 @@ func examples(t *testing.T) (all []example) {
 // stage is a fake AWS with what one example needs.
 type stage struct {
 	server *fakeaws.Server
-	guards *trial.Watcher
+	guards *harness.Watcher
 	dir    string
 	keys   []string // ARNs of the source keys
 	seals  int
@@ -163,8 +163,8 @@ func newStage(t *testing.T, region string) *stage {
 		t.Setenv(name, value)
 	}
 	cfg := aws.Config{Region: region, BaseEndpoint: aws.String(server.Endpoint()),
-		Credentials: credentials.NewStaticCredentialsProvider(trial.ApplicationKey, "not-a-secret", "")}
-	guards := trial.Watch(t, server, "dynamodb:CreateTable") // of checkpoint create-table
+		Credentials: credentials.NewStaticCredentialsProvider(harness.ApplicationKey, "not-a-secret", "")}
+	guards := harness.Watch(t, server, "dynamodb:CreateTable") // of checkpoint create-table
 	return &stage{server: server, guards: guards, dir: t.TempDir(), dynamo: dynamodb.NewFromConfig(cfg),
 		s3:  s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true }),
 		kms: kms.NewFromConfig(cfg)}

@@ -19,8 +19,8 @@ import (
 
 	"rotator/internal/checkpoint"
 	"rotator/internal/fakeaws/fault"
+	"rotator/internal/harness"
 	"rotator/internal/rotate"
-	"rotator/internal/trial"
 )
 
 // TestStorageExits: what went wrong with a checkpoint has the exit code of its
@@ -67,14 +67,14 @@ func TestStorageExits(t *testing.T) {
 // max_outage ends with 69, before and in the pass, and another goes on from there.
 func TestCheckpointServiceAway(t *testing.T) {
 	for place, operations := range map[string][2]string{
-		trial.InTable:  {"dynamodb:GetItem", "dynamodb:PutItem"}, // the targets are listed, and written by transactions
-		trial.InBucket: {"s3:GetObject", "s3:PutObject"},
+		harness.InTable:  {"dynamodb:GetItem", "dynamodb:PutItem"}, // the targets are listed, and written by transactions
+		harness.InBucket: {"s3:GetObject", "s3:PutObject"},
 	} {
 		t.Run(place, func(t *testing.T) {
 			t.Parallel()
 			for _, kind := range []fault.Kind{fault.InternalError, fault.Throttle} {
-				w := newTrial(t, trial.Config{Rate: 500, Checkpoint: place, MaxOutage: "1s", Extra: "lease: 1s",
-					Items: map[trial.Kind]int{trial.Ordinary: 100}, Objects: map[trial.Kind]int{}})
+				w := newTrial(t, harness.Config{Rate: 500, Checkpoint: place, MaxOutage: "1s", Extra: "lease: 1s",
+					Items: map[harness.Kind]int{harness.Ordinary: 100}, Objects: map[harness.Kind]int{}})
 				w.CountsVary()
 				for i, operation := range operations {
 					w.Fault(operation, fault.Fault{Kind: kind, Skip: 3 * i})
@@ -97,7 +97,7 @@ func TestRestartLeavesTheBrokenBehind(t *testing.T) {
 	for _, id := range []string{"head", "pass/1"} {
 		t.Run("file "+strings.ReplaceAll(id, "/", "-"), func(t *testing.T) {
 			t.Parallel()
-			w := newTrial(t, trial.Config{Rate: 500})
+			w := newTrial(t, harness.Config{Rate: 500})
 			halfway(t, w, 100)
 			breakRecord(t, statePath(w), id)
 			leaveBehind(t, w)
@@ -105,7 +105,7 @@ func TestRestartLeavesTheBrokenBehind(t *testing.T) {
 	}
 	t.Run("partition of a finished pass", func(t *testing.T) {
 		t.Parallel()
-		w := newTrial(t, trial.Config{Rate: 500})
+		w := newTrial(t, harness.Config{Rate: 500})
 		w.CountsVary()
 		w.Must(t, complete(), "run", "-o", "json")
 		breakRecord(t, statePath(w), "pass/1/partition/0/0")
@@ -115,7 +115,7 @@ func TestRestartLeavesTheBrokenBehind(t *testing.T) {
 	})
 	t.Run("roster", func(t *testing.T) {
 		t.Parallel()
-		w := newTrial(t, trial.Config{Rate: 500, Checkpoint: trial.InTable, Extra: "lease: 1s"})
+		w := newTrial(t, harness.Config{Rate: 500, Checkpoint: harness.InTable, Extra: "lease: 1s"})
 		halfway(t, w, 100)
 		client := dynamodb.NewFromConfig(aws.Config{Region: "us-east-1", BaseEndpoint: aws.String(w.Server.Endpoint()),
 			Credentials: credentials.NewStaticCredentialsProvider("AKIAFAKEAWSFAKEAWS00", "not-a-secret", "")})
@@ -132,7 +132,7 @@ func TestRestartLeavesTheBrokenBehind(t *testing.T) {
 }
 
 // leaveBehind follows the advice of a run that met a broken record.
-func leaveBehind(t *testing.T, w *trial.World) {
+func leaveBehind(t *testing.T, w *harness.World) {
 	t.Helper()
 	w.CountsVary()
 	if r := w.Run(t, "run", "-o", "json"); r.Code != exitStorage || !strings.Contains(r.Log, "--restart") || strings.Contains(r.Log, "writable") {

@@ -16,29 +16,29 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
 	"rotator/internal/fakeaws/fault"
-	"rotator/internal/trial"
+	"rotator/internal/harness"
 )
 
 // editedContext: an application edits attributes that a new context is made from, and
 // nothing else, after the item was read and before it is written. The write is refused,
 // and the item is read and decided again: each item can be read with what it states.
 func editedContext(t *testing.T) {
-	bound := trial.Config{
-		Items:   map[trial.Kind]int{trial.Bound: 60, trial.Ordinary: 20},
-		Objects: map[trial.Kind]int{},
+	bound := harness.Config{
+		Items:   map[harness.Kind]int{harness.Bound: 60, harness.Ordinary: 20},
+		Objects: map[harness.Kind]int{},
 	}
-	isBound := func(e *trial.Entry) bool { return e.Kind == trial.Bound }
+	isBound := func(e *harness.Entry) bool { return e.Kind == harness.Bound }
 	denied := fault.Answer{Code: "AccessDeniedException"}
 	t.Run("in batches", func(t *testing.T) {
 		w := newTrial(t, bound)
-		beforeWrites(t, w, isBound, false, func(e *trial.Entry) error {
+		beforeWrites(t, w, isBound, false, func(e *harness.Entry) error {
 			return w.Relocate(t.Context(), e)
 		})
 		toTheEnd(t, w)
 	})
 	t.Run("one by one", func(t *testing.T) {
 		w := newTrial(t, bound)
-		beforeWrites(t, w, isBound, false, func(e *trial.Entry) error {
+		beforeWrites(t, w, isBound, false, func(e *harness.Entry) error {
 			return w.Relocate(t.Context(), e)
 		})
 		w.Fault("dynamodb:BatchExecuteStatement", fault.Fault{Kind: fault.Refusal, Answer: denied})
@@ -50,8 +50,8 @@ func editedContext(t *testing.T) {
 	t.Run("always", func(t *testing.T) {
 		w := newTrial(t, bound)
 		hot := w.Entries(isBound)[7]
-		beforeWrites(t, w, func(e *trial.Entry) bool { return e == hot }, true,
-			func(e *trial.Entry) error { return w.Relocate(t.Context(), e) })
+		beforeWrites(t, w, func(e *harness.Entry) bool { return e == hot }, true,
+			func(e *harness.Entry) error { return w.Relocate(t.Context(), e) })
 		r := w.Must(t, []int{exitExceptions}, "run", "-o", "json")
 		if n := r.Summary.Slots.Conflict; n != 1 {
 			t.Errorf("%d conflicts, want the one item that never rests: %s", n, r)
@@ -82,20 +82,20 @@ func editedContext(t *testing.T) {
 // TestEditedAfterALostAnswer: a write that landed without an answer is claimed; but where the
 // item states another context by then, KMS is asked what can be read.
 func TestEditedAfterALostAnswer(t *testing.T) {
-	w := newTrial(t, trial.Config{
-		Items:   map[trial.Kind]int{trial.Bound: 1},
-		Objects: map[trial.Kind]int{},
+	w := newTrial(t, harness.Config{
+		Items:   map[harness.Kind]int{harness.Bound: 1},
+		Objects: map[harness.Kind]int{},
 	})
 	client := dynamodb.NewFromConfig(aws.Config{
 		Region:       "us-east-1",
 		BaseEndpoint: aws.String(w.Server.Endpoint()),
-		Credentials: credentials.NewStaticCredentialsProvider(trial.ApplicationKey,
+		Credentials: credentials.NewStaticCredentialsProvider(harness.ApplicationKey,
 			"not-a-secret", ""),
 	})
 	w.Fault("dynamodb:UpdateItem", fault.Fault{Kind: fault.LostResponse, Times: 1})
 	w.Fault("dynamodb:GetItem", fault.Fault{Times: 1, Before: func(requestOf, []byte) {
 		_, err := client.UpdateItem(t.Context(), &dynamodb.UpdateItemInput{
-			TableName:                 aws.String(trial.Table),
+			TableName:                 aws.String(harness.Table),
 			Key:                       attributes{"id": textOf(w.Entries(nil)[0].ID)},
 			UpdateExpression:          aws.String("SET #region = :region"),
 			ExpressionAttributeNames:  map[string]string{"#region": "region"},

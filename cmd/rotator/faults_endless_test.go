@@ -14,7 +14,7 @@ import (
 	"testing"
 
 	"rotator/internal/fakeaws"
-	"rotator/internal/trial"
+	"rotator/internal/harness"
 )
 
 // flood is an answer that does not end.
@@ -26,7 +26,7 @@ type flood struct {
 
 // flooded puts a proxy in front of a world's services that answers some operations with a
 // flood.
-func flooded(t *testing.T, w *trial.World, f flood) (endpoint string) {
+func flooded(t *testing.T, w *harness.World, f flood) (endpoint string) {
 	t.Helper()
 	to, err := url.Parse(w.Server.Endpoint())
 	if err != nil {
@@ -116,7 +116,7 @@ func endlessAnswers(t *testing.T) {
 	}
 	// Two answers of 16 MiB at once, and what is made of them; four objects of 64 MiB.
 	const most, mostObjects = 384 << 20, 768 << 20
-	w := newTrial(t, trial.Config{MaxOutage: "1s"})
+	w := newTrial(t, harness.Config{MaxOutage: "1s"})
 	var audits []floodRun
 	for _, f := range []flood{
 		{"kms:DescribeKey", "body", 200}, {"kms:ReEncrypt", "headers", 200},
@@ -144,7 +144,7 @@ func endlessAnswers(t *testing.T) {
 }
 
 // floodsStop runs commands at the same time, each with a flood of its own.
-func floodsStop(t *testing.T, w *trial.World, most int64, runs []floodRun) {
+func floodsStop(t *testing.T, w *harness.World, most int64, runs []floodRun) {
 	t.Helper()
 	var begun []*flooding
 	for _, run := range runs {
@@ -164,10 +164,10 @@ func floodsStop(t *testing.T, w *trial.World, most int64, runs []floodRun) {
 // flooding is such a command under way.
 type flooding struct {
 	floodRun
-	*trial.Process
+	*harness.Process
 }
 
-func (f floodRun) begin(t *testing.T, w *trial.World) *flooding {
+func (f floodRun) begin(t *testing.T, w *harness.World) *flooding {
 	t.Helper()
 	p := w.Command(f.args...)
 	endpoint := "AWS_ENDPOINT_URL=" + flooded(t, w, f.flood)
@@ -175,7 +175,7 @@ func (f floodRun) begin(t *testing.T, w *trial.World) *flooding {
 	return &flooding{f, p.Begin(t)}
 }
 
-func (f *flooding) end(t *testing.T, most int64) trial.Result {
+func (f *flooding) end(t *testing.T, most int64) harness.Result {
 	t.Helper()
 	r := f.End(t)
 	if r.MaxRSS > most {

@@ -9,12 +9,12 @@ import (
 	"time"
 
 	"rotator/internal/fakeaws/fault"
-	"rotator/internal/trial"
+	"rotator/internal/harness"
 )
 
 // beforeWrites has do called with each entry for which keep is true when a request
 // that would write it arrives, once for each unless again.
-func beforeWrites(t *testing.T, w *trial.World, keep func(*trial.Entry) bool, again bool, do func(*trial.Entry) error) {
+func beforeWrites(t *testing.T, w *harness.World, keep func(*harness.Entry) bool, again bool, do func(*harness.Entry) error) {
 	entries := w.Entries(keep)
 	var mu sync.Mutex
 	done := map[string]bool{}
@@ -42,7 +42,7 @@ func beforeWrites(t *testing.T, w *trial.World, keep func(*trial.Entry) bool, ag
 // kept, and moved in turn; an item that never rests ends as a conflict.
 func concurrentWriter(t *testing.T) {
 	t.Run("everywhere", func(t *testing.T) {
-		w := newTrial(t, trial.Config{Rate: 400})
+		w := newTrial(t, harness.Config{Rate: 400})
 		writing, stop := context.WithCancel(t.Context())
 		defer stop()
 		wrote := make(chan error, 1)
@@ -60,9 +60,9 @@ func concurrentWriter(t *testing.T) {
 		toConvergence(t, w)
 	})
 	t.Run("at the worst moment, once", func(t *testing.T) {
-		w := newTrial(t, trial.Config{})
-		third := func(e *trial.Entry) bool { return len(e.ID)%3 == 0 || strings.Contains(e.ID, "3") }
-		beforeWrites(t, w, third, false, func(e *trial.Entry) error {
+		w := newTrial(t, harness.Config{})
+		third := func(e *harness.Entry) bool { return len(e.ID)%3 == 0 || strings.Contains(e.ID, "3") }
+		beforeWrites(t, w, third, false, func(e *harness.Entry) error {
 			if strings.Contains(e.ID, "1") {
 				return w.Replace(t.Context(), e, w.New)
 			}
@@ -70,11 +70,11 @@ func concurrentWriter(t *testing.T) {
 		})
 		toTheEnd(t, w)
 	})
-	for _, target := range []string{trial.Table, trial.Objects} {
+	for _, target := range []string{harness.Table, harness.Objects} {
 		t.Run("always: "+target, func(t *testing.T) {
-			w := newTrial(t, trial.Config{})
-			hot := w.Entries(trial.Of(target, trial.Ordinary))[3]
-			beforeWrites(t, w, func(e *trial.Entry) bool { return e == hot }, true, func(e *trial.Entry) error {
+			w := newTrial(t, harness.Config{})
+			hot := w.Entries(harness.Of(target, harness.Ordinary))[3]
+			beforeWrites(t, w, func(e *harness.Entry) bool { return e == hot }, true, func(e *harness.Entry) error {
 				return w.Replace(t.Context(), e, w.Old)
 			})
 			r := w.Must(t, []int{exitExceptions}, "run", "-o", "json")
@@ -94,11 +94,11 @@ func concurrentWriter(t *testing.T) {
 
 // deletedItems: an item that is deleted while it is moved is gone, and stays so.
 func deletedItems(t *testing.T) {
-	w := newTrial(t, trial.Config{})
-	fifth := func(e *trial.Entry) bool {
-		return e.Kind == trial.Ordinary && strings.ContainsAny(e.ID[len(e.ID)-6:], "57")
+	w := newTrial(t, harness.Config{})
+	fifth := func(e *harness.Entry) bool {
+		return e.Kind == harness.Ordinary && strings.ContainsAny(e.ID[len(e.ID)-6:], "57")
 	}
-	beforeWrites(t, w, fifth, false, func(e *trial.Entry) error { return w.Delete(t.Context(), e) })
+	beforeWrites(t, w, fifth, false, func(e *harness.Entry) error { return w.Delete(t.Context(), e) })
 	r := toTheEnd(t, w)
 	if n := int64(len(w.Entries(fifth))); r.Summary.Slots.Gone != n {
 		t.Errorf("%d slots are gone, and %d items were deleted", r.Summary.Slots.Gone, n)
@@ -109,8 +109,8 @@ func deletedItems(t *testing.T) {
 // moved, and their ttl stays as it is; some are taken away between the scan and the
 // write, as DynamoDB does when it gets to them.
 func timeToLive(t *testing.T) {
-	w := newTrial(t, trial.Config{Objects: map[trial.Kind]int{}})
-	expiring := w.Entries(func(e *trial.Entry) bool { return e.Kind == trial.Ordinary && strings.HasSuffix(e.ID, "4") })
+	w := newTrial(t, harness.Config{Objects: map[harness.Kind]int{}})
+	expiring := w.Entries(func(e *harness.Entry) bool { return e.Kind == harness.Ordinary && strings.HasSuffix(e.ID, "4") })
 	w.Fault("kms:ReEncrypt", fault.Fault{Skip: 2, Times: len(expiring), Before: func(requestOf, []byte) {
 		// Called len(expiring) times: each takes the next.
 		for _, e := range expiring {
@@ -131,11 +131,11 @@ func timeToLive(t *testing.T) {
 // versionedBucket: each object gets one new version, with all that the old one
 // had; the old ones stay, and verify says how many there are.
 func versionedBucket(t *testing.T) {
-	w := newTrial(t, trial.Config{Items: map[trial.Kind]int{}, Bucket: trial.Versioned})
-	before := w.Server.S3().Versions(trial.Bucket)
+	w := newTrial(t, harness.Config{Items: map[harness.Kind]int{}, Bucket: harness.Versioned})
+	before := w.Server.S3().Versions(harness.Bucket)
 	toTheEnd(t, w)
 	old := 0
-	for key, versions := range w.Server.S3().Versions(trial.Bucket) {
+	for key, versions := range w.Server.S3().Versions(harness.Bucket) {
 		if !bytes.Equal(versions[0].Body, before[key][0].Body) || len(versions) > 2 {
 			t.Errorf("%s: %d versions, and the first must be the old one", key, len(versions))
 		}
@@ -150,10 +150,10 @@ func versionedBucket(t *testing.T) {
 // lockedBucket: the new version is locked as the old one is, and the old one stays;
 // nothing is bypassed (a guard looks for that).
 func lockedBucket(t *testing.T) {
-	w := newTrial(t, trial.Config{Items: map[trial.Kind]int{}, Bucket: trial.Locked})
+	w := newTrial(t, harness.Config{Items: map[harness.Kind]int{}, Bucket: harness.Locked})
 	toTheEnd(t, w)
 	two := 0
-	for key, versions := range w.Server.S3().Versions(trial.Bucket) {
+	for key, versions := range w.Server.S3().Versions(harness.Bucket) {
 		first, last := versions[0], versions[len(versions)-1]
 		if first.Lock != last.Lock || !strings.Contains(first.Lock, "ON") || first.Marker {
 			t.Errorf("%s: the lock was %q and is %q", key, first.Lock, last.Lock)
@@ -170,7 +170,7 @@ func lockedBucket(t *testing.T) {
 // archivedObjects: what is in an archive is an exception of its own, and nobody
 // asks for a restore (the fake would not know the request).
 func archivedObjects(t *testing.T) {
-	w := newTrial(t, trial.Config{Items: map[trial.Kind]int{}, Objects: map[trial.Kind]int{trial.Ordinary: 10, trial.Archived: 7}})
+	w := newTrial(t, harness.Config{Items: map[harness.Kind]int{}, Objects: map[harness.Kind]int{harness.Ordinary: 10, harness.Archived: 7}})
 	toTheEnd(t, w)
 	for _, e := range ledger(t, w) {
 		if e.Reason != "archived" {
@@ -183,8 +183,8 @@ func archivedObjects(t *testing.T) {
 // bounded number of times, and is in nobody's way.
 func poisonCiphertexts(t *testing.T) {
 	const poison, foreign, ordinary = 60, 10, 30
-	w := newTrial(t, trial.Config{Items: map[trial.Kind]int{trial.Poison: poison, trial.Foreign: foreign, trial.Ordinary: ordinary},
-		Objects: map[trial.Kind]int{trial.Poison: 3}})
+	w := newTrial(t, harness.Config{Items: map[harness.Kind]int{harness.Poison: poison, harness.Foreign: foreign, harness.Ordinary: ordinary},
+		Objects: map[harness.Kind]int{harness.Poison: 3}})
 	r := toTheEnd(t, w)
 	// Two dry runs; one question for what moves, two for what cannot be read,
 	// three for what is under another key.
@@ -218,17 +218,17 @@ func poisonCiphertexts(t *testing.T) {
 // without being read.
 func hugeItems(t *testing.T) {
 	t.Run("400 KB items", func(t *testing.T) {
-		w := newTrial(t, trial.Config{Items: map[trial.Kind]int{trial.Ordinary: 40, trial.Nested: 2}, Objects: map[trial.Kind]int{}, Padding: 395 << 10})
+		w := newTrial(t, harness.Config{Items: map[harness.Kind]int{harness.Ordinary: 40, harness.Nested: 2}, Objects: map[harness.Kind]int{}, Padding: 395 << 10})
 		r := toTheEnd(t, w)
 		atMost(t, r, 100<<20)
 	})
 	t.Run("8 MiB documents", func(t *testing.T) {
-		w := newTrial(t, trial.Config{Items: map[trial.Kind]int{}, Objects: map[trial.Kind]int{trial.Document: 3}, ObjectPadding: 8 << 20, Workers: 1})
+		w := newTrial(t, harness.Config{Items: map[harness.Kind]int{}, Objects: map[harness.Kind]int{harness.Document: 3}, ObjectPadding: 8 << 20, Workers: 1})
 		r := toTheEnd(t, w)
 		atMost(t, r, 200<<20)
 	})
 	t.Run("a 65 MiB document", func(t *testing.T) {
-		w := newTrial(t, trial.Config{Items: map[trial.Kind]int{}, Objects: map[trial.Kind]int{trial.Document: 1}, ObjectPadding: 65 << 20})
+		w := newTrial(t, harness.Config{Items: map[harness.Kind]int{}, Objects: map[harness.Kind]int{harness.Document: 1}, ObjectPadding: 65 << 20})
 		w.Deny(nil)
 		r := toTheEnd(t, w)
 		atMost(t, r, 100<<20)
@@ -239,7 +239,7 @@ func hugeItems(t *testing.T) {
 }
 
 // atMost bounds the memory of a command.
-func atMost(t *testing.T, r trial.Result, bytes int64) {
+func atMost(t *testing.T, r harness.Result, bytes int64) {
 	t.Helper()
 	t.Logf("%d MiB", r.MaxRSS>>20)
 	if raceEnabled {

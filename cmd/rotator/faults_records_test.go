@@ -11,21 +11,21 @@ import (
 	"time"
 
 	"rotator/internal/fakeaws/fault"
-	"rotator/internal/trial"
+	"rotator/internal/harness"
 )
 
 // home is somewhere a checkpoint can be.
 type home struct{ name, checkpoint string }
 
 func sharedHomes() []home {
-	return []home{{"in a table", trial.InTable}, {"in a bucket", trial.InBucket}}
+	return []home{{"in a table", harness.InTable}, {"in a bucket", harness.InBucket}}
 }
 
 func homes() []home { return append([]home{{"in a file", ""}}, sharedHomes()...) }
 
 // at has the checkpoint of a world there. Leases are short there, since what
 // a killed run held is free only when its lease is over.
-func (p home) at(c trial.Config) trial.Config {
+func (p home) at(c harness.Config) harness.Config {
 	c.Checkpoint = p.checkpoint
 	if p.checkpoint != "" {
 		c.Extra = "lease: 1s"
@@ -35,7 +35,7 @@ func (p home) at(c trial.Config) trial.Config {
 
 // each tries something with the checkpoint in each of the homes, in worlds that are
 // small.
-func each(t *testing.T, homes []home, try func(t *testing.T, c trial.Config)) {
+func each(t *testing.T, homes []home, try func(t *testing.T, c harness.Config)) {
 	for _, p := range homes {
 		t.Run(p.name, func(t *testing.T) {
 			t.Parallel()
@@ -126,7 +126,7 @@ func corruptRecords(t *testing.T) {
 }
 
 func corruptRecord(t *testing.T, p home, kind string, c recordChange) {
-	w := newTrial(t, p.at(trial.Config{Items: map[trial.Kind]int{trial.Ordinary: 12, trial.Poison: 4}, Objects: map[trial.Kind]int{trial.Ordinary: 3}}))
+	w := newTrial(t, p.at(harness.Config{Items: map[harness.Kind]int{harness.Ordinary: 12, harness.Poison: 4}, Objects: map[harness.Kind]int{harness.Ordinary: 3}}))
 	id := halfwayWithRecords(t, w, p)[kind]
 	w.ChangeRecord(t, id, c.change)
 	before := w.Records(t)
@@ -169,9 +169,9 @@ func corruptRecord(t *testing.T, p home, kind string, c recordChange) {
 
 // halfwayWithRecords begins a pass that cannot come to its end, kills it once there
 // is a record of each kind, and returns their ids.
-func halfwayWithRecords(t *testing.T, w *trial.World, p home) map[string]string {
+func halfwayWithRecords(t *testing.T, w *harness.World, p home) map[string]string {
 	t.Helper()
-	w.Fault("s3:PutObject", fault.Fault{Kind: fault.Reset, Of: ofBucket(trial.Bucket)})
+	w.Fault("s3:PutObject", fault.Fault{Kind: fault.Reset, Of: ofBucket(harness.Bucket)})
 	running := runs(w).Begin(t)
 	ids := map[string]string{}
 	until(t, "a record of each kind", func() bool {

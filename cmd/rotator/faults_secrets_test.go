@@ -20,14 +20,14 @@ import (
 	"testing"
 
 	"rotator/internal/fakeaws"
-	"rotator/internal/trial"
+	"rotator/internal/harness"
 )
 
 // echoing puts a proxy in front of the services that refuses one operation and
 // repeats the request: the message, the code and the request id of the error
 // contain the headers with the credentials, and the body, in several encodings.
 func echoing(
-	t *testing.T, w *trial.World, operation string, status int, in string,
+	t *testing.T, w *harness.World, operation string, status int, in string,
 ) (endpoint string) {
 	t.Helper()
 	to, err := url.Parse(w.Server.Endpoint())
@@ -116,9 +116,9 @@ func echoedSecrets(t *testing.T) {
 		{"dynamodb:BatchExecuteStatement", "message", 500, 0},
 		{"s3:PutObject", "message", 500, exitUnavailable}, {"s3:PutObject", "code", 400, 0},
 	} {
-		w := newTrial(t, trial.Config{MaxOutage: "500ms",
-			Items:   map[trial.Kind]int{trial.Ordinary: 3, trial.Nested: 2},
-			Objects: map[trial.Kind]int{trial.Ordinary: 3}})
+		w := newTrial(t, harness.Config{MaxOutage: "500ms",
+			Items:   map[harness.Kind]int{harness.Ordinary: 3, harness.Nested: 2},
+			Objects: map[harness.Kind]int{harness.Ordinary: 3}})
 		for _, flags := range [][]string{{"--sdk"}, nil} {
 			p := w.Command(append([]string{"run", "-v"}, flags...)...)
 			p.Env = append(p.Env, "AWS_ENDPOINT_URL="+echoing(t, w, c.operation, c.status, c.in))
@@ -138,9 +138,9 @@ func echoedSecrets(t *testing.T) {
 func unreadableCredentials(t *testing.T) {
 	const secret = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
 	const token = "FwoGZXIvYXdzEBYaDHqa0AP1Qw0Xk4tFQyKrAX"
-	w := newTrial(t, trial.Config{
-		Items:   map[trial.Kind]int{trial.Ordinary: 2},
-		Objects: map[trial.Kind]int{},
+	w := newTrial(t, harness.Config{
+		Items:   map[harness.Kind]int{harness.Ordinary: 2},
+		Objects: map[harness.Kind]int{},
 	})
 	w.AddSecret("the secret of the process", secret)
 	w.AddSecret("the token of the process", token)

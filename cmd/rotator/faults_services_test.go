@@ -9,7 +9,7 @@ import (
 	"rotator/internal/fakeaws/fakekms"
 	"rotator/internal/fakeaws/fakes3"
 	"rotator/internal/fakeaws/fault"
-	"rotator/internal/trial"
+	"rotator/internal/harness"
 )
 
 // throttlingBurst: the rate falls to about the quota in a second or two and comes
@@ -17,7 +17,7 @@ import (
 func throttlingBurst(t *testing.T) {
 	t.Run("quota", func(t *testing.T) {
 		const rate, quota, slots = 600, 60, 240
-		w := newTrial(t, trial.Config{Items: map[trial.Kind]int{trial.Ordinary: slots}, Objects: map[trial.Kind]int{}, Rate: rate, Workers: 32})
+		w := newTrial(t, harness.Config{Items: map[harness.Kind]int{harness.Ordinary: slots}, Objects: map[harness.Kind]int{}, Rate: rate, Workers: 32})
 		w.Server.KMS().SetReEncryptQuota(quota)
 		p := runs(w).Begin(t)
 		until(t, "the first requests", asked(w, 10))
@@ -54,7 +54,7 @@ func throttlingBurst(t *testing.T) {
 // with 69 after max_outage, and the next run goes on.
 func serverErrors(t *testing.T) {
 	t.Run("a second", func(t *testing.T) {
-		w := newTrial(t, trial.Config{Rate: 300})
+		w := newTrial(t, harness.Config{Rate: 300})
 		p := runs(w).Begin(t)
 		until(t, "the first requests", asked(w, 40))
 		w.Fault("*", fault.Fault{Kind: fault.InternalError})
@@ -72,8 +72,8 @@ func serverErrors(t *testing.T) {
 		operations []string
 		fault      fault.Fault
 	}
-	var worlds []*trial.World
-	var processes []*trial.Process
+	var worlds []*harness.World
+	var processes []*harness.Process
 	outages := []outage{
 		{[]string{"kms:ReEncrypt"}, fault.Fault{Kind: fault.InternalError, Skip: 60}},
 		{[]string{"dynamodb:BatchExecuteStatement", "dynamodb:UpdateItem"}, unavailable},
@@ -82,7 +82,7 @@ func serverErrors(t *testing.T) {
 		{[]string{"s3:GetObject", "s3:ListObjectsV2"}, fault.Fault{Kind: fault.InternalError, Skip: 5}},
 	}
 	for _, o := range outages {
-		w := newTrial(t, trial.Config{MaxOutage: "1s"})
+		w := newTrial(t, harness.Config{MaxOutage: "1s"})
 		for _, operation := range o.operations {
 			w.Fault(operation, o.fault)
 		}
@@ -103,7 +103,7 @@ func serverErrors(t *testing.T) {
 // stateOutage: the same of the service that holds the checkpoint. It stays away when
 // the pass is under way, for a second and then for good. On a busy machine an answer can
 // take two seconds of its own.
-func stateOutage(t *testing.T, c trial.Config) {
+func stateOutage(t *testing.T, c harness.Config) {
 	c.Rate, c.MaxOutage = 60, "5s"
 	w := newTrial(t, c)
 	away := func(kind fault.Kind) {
@@ -127,21 +127,21 @@ func stateOutage(t *testing.T, c trial.Config) {
 
 // lostAnswers: writes whose answer is lost are counted once and never done again.
 func lostAnswers(t *testing.T) {
-	for name, set := range map[string]func(*trial.World){
-		"batches": func(w *trial.World) {
+	for name, set := range map[string]func(*harness.World){
+		"batches": func(w *harness.World) {
 			w.Fault("dynamodb:BatchExecuteStatement", fault.Fault{Kind: fault.LostResponse, Share: 0.5})
 		},
-		"single updates": func(w *trial.World) {
+		"single updates": func(w *harness.World) {
 			w.Server.DynamoDB().SetPolicy(func(c fakedynamodb.Call) bool { return c.Action != "dynamodb:PartiQLUpdate" })
 			w.Fault("dynamodb:UpdateItem", fault.Fault{Kind: fault.LostResponse, Share: 0.5})
 		},
-		"puts": func(w *trial.World) {
+		"puts": func(w *harness.World) {
 			w.Fault("s3:PutObject", fault.Fault{Kind: fault.LostResponse, Share: 0.5})
 		},
-		"ciphertexts": func(w *trial.World) {
+		"ciphertexts": func(w *harness.World) {
 			w.Fault("kms:ReEncrypt", fault.Fault{Kind: fault.LostResponse, Share: 0.1})
 		},
-		"all writes, after a while": func(w *trial.World) {
+		"all writes, after a while": func(w *harness.World) {
 			for _, operation := range writeOperations() {
 				w.Fault(operation, fault.Fault{Kind: fault.LostResponse, Share: 0.6, Delay: 20 * time.Millisecond})
 			}
@@ -153,7 +153,7 @@ func lostAnswers(t *testing.T) {
 			toTheEnd(t, w)
 		})
 	}
-	each(t, sharedHomes(), func(t *testing.T, c trial.Config) {
+	each(t, sharedHomes(), func(t *testing.T, c harness.Config) {
 		w := newTrial(t, c)
 		reads, writes := w.StateOperations()
 		for _, operation := range append(writeOperations(), reads, writes) {
@@ -168,14 +168,14 @@ func lostAnswers(t *testing.T) {
 func resets(t *testing.T) {
 	for name, kind := range map[string]fault.Kind{"before": fault.Reset, "half of a request": fault.HalfRequest, "half of an answer": fault.HalfResponse} {
 		t.Run(name, func(t *testing.T) {
-			w := newTrial(t, trial.Config{})
+			w := newTrial(t, harness.Config{})
 			w.Fault("*", fault.Fault{Kind: kind, Share: 0.1})
 			for _, operation := range append(writeOperations(), "s3:GetObject") {
 				w.Fault(operation, fault.Fault{Kind: kind, Share: 0.2})
 			}
 			toTheEnd(t, w)
 		})
-		each(t, sharedHomes(), func(t *testing.T, c trial.Config) {
+		each(t, sharedHomes(), func(t *testing.T, c harness.Config) {
 			w := newTrial(t, c)
 			w.Fault("*", fault.Fault{Kind: kind, Share: 0.1})
 			reads, writes := w.StateOperations()
@@ -191,7 +191,7 @@ func resets(t *testing.T) {
 func clockSkew(t *testing.T) {
 	for name, ahead := range map[string]time.Duration{"20 minutes ahead": 20 * time.Minute, "20 minutes behind": -20 * time.Minute} {
 		t.Run(name, func(t *testing.T) {
-			w := newTrial(t, trial.Config{})
+			w := newTrial(t, harness.Config{})
 			w.Server.SetClock(ahead)
 			r := w.Run(t, "run", "-o", "json")
 			if r.Code != exitExceptions {
@@ -203,7 +203,7 @@ func clockSkew(t *testing.T) {
 		})
 	}
 	t.Run("a jump", func(t *testing.T) {
-		w := newTrial(t, trial.Config{Rate: 400})
+		w := newTrial(t, harness.Config{Rate: 400})
 		p := runs(w).Begin(t)
 		until(t, "the first requests", asked(w, 40))
 		w.Server.SetClock(20 * time.Minute)
@@ -227,10 +227,10 @@ type slowRuns struct{ begun []slowRun }
 type slowRun struct {
 	row     int
 	name    string
-	world   *trial.World
-	process *trial.Process
+	world   *harness.World
+	process *harness.Process
 	// ended is what must be true of the end.
-	ended func(t *testing.T, r trial.Result)
+	ended func(t *testing.T, r harness.Result)
 }
 
 func startSlowRuns(t *testing.T) *slowRuns {
@@ -238,11 +238,11 @@ func startSlowRuns(t *testing.T) *slowRuns {
 	if testing.Short() {
 		return s
 	}
-	source := func(w *trial.World) string { return w.Old }
-	destination := func(w *trial.World) string { return w.New }
+	source := func(w *harness.World) string { return w.Old }
+	destination := func(w *harness.World) string { return w.New }
 	for _, way := range []struct {
 		name   string
-		key    func(*trial.World) string
+		key    func(*harness.World) string
 		state  fakekms.KeyState
 		advice string
 	}{
@@ -251,7 +251,7 @@ func startSlowRuns(t *testing.T) *slowRuns {
 		{"destination pending deletion", destination, fakekms.PendingDeletion,
 			"; cancel the deletion"},
 	} {
-		w := newTrial(t, trial.Config{Rate: 400})
+		w := newTrial(t, harness.Config{Rate: 400})
 		p := runs(w).Begin(t)
 		until(t, "the first requests", asked(w, 40))
 		set := func(state fakekms.KeyState) {
@@ -260,7 +260,7 @@ func startSlowRuns(t *testing.T) *slowRuns {
 			}
 		}
 		set(way.state)
-		s.begun = append(s.begun, slowRun{7, way.name, w, p, func(t *testing.T, r trial.Result) {
+		s.begun = append(s.begun, slowRun{7, way.name, w, p, func(t *testing.T, r harness.Result) {
 			stopped(t, w, r, exitAccess)
 			if !strings.Contains(r.Log, "rotator: key "+way.key(w)+": it ") ||
 				!strings.Contains(r.Log, way.advice) {
@@ -271,10 +271,10 @@ func startSlowRuns(t *testing.T) *slowRuns {
 		}})
 	}
 	for name, broken := range map[string]bool{"revoked": false, "for good": true} {
-		w, v, p := vended(t, trial.Config{Rate: 250}, time.Hour)
+		w, v, p := vended(t, harness.Config{Rate: 250}, time.Hour)
 		v.Break(broken)
 		v.Revoke()
-		s.begun = append(s.begun, slowRun{6, name, w, p, func(t *testing.T, r trial.Result) {
+		s.begun = append(s.begun, slowRun{6, name, w, p, func(t *testing.T, r harness.Result) {
 			switch {
 			case broken:
 				stopped(t, w, r, exitAccess)
@@ -308,7 +308,7 @@ func (s *slowRuns) finish(t *testing.T, row int) {
 }
 
 // vended begins a run whose credentials come from a vendor, and are valid for life.
-func vended(t *testing.T, c trial.Config, life time.Duration) (*trial.World, *trial.Vendor, *trial.Process) {
+func vended(t *testing.T, c harness.Config, life time.Duration) (*harness.World, *harness.Vendor, *harness.Process) {
 	t.Helper()
 	w := newTrial(t, c)
 	v := w.Vend(t, life)
@@ -323,7 +323,7 @@ func vended(t *testing.T, c trial.Config, life time.Duration) (*trial.World, *tr
 // service says so; where they cannot be, the run stops with 77, and no slot is
 // marked failed for it.
 func (s *slowRuns) expiredCredentials(t *testing.T) {
-	inTime := func(t *testing.T, c trial.Config) {
+	inTime := func(t *testing.T, c harness.Config) {
 		w, v, p := vended(t, c, time.Second)
 		r := p.End(t)
 		if r.Code != exitExceptions || v.Issued() < 2 {
@@ -331,8 +331,8 @@ func (s *slowRuns) expiredCredentials(t *testing.T) {
 		}
 		w.Check(t, r.Summary)
 	}
-	t.Run("in time", func(t *testing.T) { inTime(t, trial.Config{Rate: 250}) })
-	each(t, sharedHomes(), func(t *testing.T, c trial.Config) {
+	t.Run("in time", func(t *testing.T) { inTime(t, harness.Config{Rate: 250}) })
+	each(t, sharedHomes(), func(t *testing.T, c harness.Config) {
 		c.Rate = 50
 		inTime(t, c)
 	})
@@ -344,7 +344,7 @@ func (s *slowRuns) expiredCredentials(t *testing.T) {
 // the key is back.
 func (s *slowRuns) keysOff(t *testing.T) {
 	t.Run("for a second", func(t *testing.T) {
-		w := newTrial(t, trial.Config{Rate: 400})
+		w := newTrial(t, harness.Config{Rate: 400})
 		p := runs(w).Begin(t)
 		until(t, "the first requests", asked(w, 40))
 		for _, key := range []string{w.Old, w.New} {
@@ -364,7 +364,7 @@ func (s *slowRuns) keysOff(t *testing.T) {
 		w.Check(t, r.Summary)
 	})
 	t.Run("unavailable", func(t *testing.T) {
-		w := newTrial(t, trial.Config{})
+		w := newTrial(t, harness.Config{})
 		w.Fault("kms:ReEncrypt", fault.Fault{Kind: fault.Refusal, Share: 0.1, Answer: fault.Answer{Status: 500, Code: "KeyUnavailableException"}})
 		toTheEnd(t, w)
 	})
@@ -376,13 +376,13 @@ func (s *slowRuns) keysOff(t *testing.T) {
 func deniedItems(t *testing.T) {
 	mine := func(key string) bool { return strings.HasSuffix(key, "0.enc") }
 	t.Run("some", func(t *testing.T) {
-		w := newTrial(t, trial.Config{})
+		w := newTrial(t, harness.Config{})
 		w.Server.KMS().SetPolicy(func(c fakekms.Call) bool {
 			return c.Action != "kms:ReEncryptFrom" || c.EncryptionContext["tenant"] != "tenant-3" || c.EncryptionContext["purpose"] == ""
 		})
 		w.Server.S3().SetPolicy(func(c fakes3.Call) bool { return c.Action != "s3:GetObject" || !mine(c.Key) })
-		denied := func(e *trial.Entry) bool {
-			return e.Target == trial.Table && e.Tenant() == "tenant-3" || e.Target == trial.Objects && mine(e.ID)
+		denied := func(e *harness.Entry) bool {
+			return e.Target == harness.Table && e.Tenant() == "tenant-3" || e.Target == harness.Objects && mine(e.ID)
 		}
 		w.Deny(denied)
 		r := toTheEnd(t, w, "--exact") // no header shows that a context is denied
@@ -395,21 +395,21 @@ func deniedItems(t *testing.T) {
 		r = w.Must(t, []int{exitExceptions}, "retry", "-o", "json")
 		w.Check(t, r.Summary)
 	})
-	for name, deny := range map[string]func(*trial.World){
-		"all of KMS": func(w *trial.World) {
+	for name, deny := range map[string]func(*harness.World){
+		"all of KMS": func(w *harness.World) {
 			w.Server.KMS().SetPolicy(func(c fakekms.Call) bool { return !strings.HasPrefix(c.Action, "kms:ReEncrypt") })
 		},
-		"all of DynamoDB's writes": func(w *trial.World) {
+		"all of DynamoDB's writes": func(w *harness.World) {
 			w.Server.DynamoDB().SetPolicy(func(c fakedynamodb.Call) bool {
 				return c.Action != "dynamodb:PartiQLUpdate" && c.Action != "dynamodb:UpdateItem"
 			})
 		},
-		"all of S3's writes": func(w *trial.World) {
+		"all of S3's writes": func(w *harness.World) {
 			w.Server.S3().SetPolicy(func(c fakes3.Call) bool { return c.Action != "s3:PutObject" })
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newTrial(t, trial.Config{})
+			w := newTrial(t, harness.Config{})
 			deny(w)
 			r := w.Run(t, "run", "-o", "json")
 			if r.Code != exitAccess {

@@ -16,8 +16,8 @@ import (
 	"testing"
 
 	"rotator/internal/fakeaws/fault"
+	"rotator/internal/harness"
 	"rotator/internal/report"
-	"rotator/internal/trial"
 )
 
 // requestOf is short for what hooks get.
@@ -26,7 +26,7 @@ type requestOf = *http.Request
 func readCloser(body []byte) io.ReadCloser { return io.NopCloser(bytes.NewReader(body)) }
 
 // halfway begins a pass and kills it after so many requests to KMS.
-func halfway(t *testing.T, w *trial.World, requests int, flags ...string) {
+func halfway(t *testing.T, w *harness.World, requests int, flags ...string) {
 	t.Helper()
 	p := runs(w, flags...).Begin(t)
 	until(t, "half of the pass", asked(w, requests))
@@ -42,7 +42,7 @@ func halfway(t *testing.T, w *trial.World, requests int, flags ...string) {
 func lostCheckpoint(t *testing.T) {
 	for name, lost := range map[string]string{"all of the state": "*", "the checkpoint alone": "state.db*", "the audit log alone": "*.jsonl"} {
 		t.Run(name, func(t *testing.T) {
-			w := newTrial(t, trial.Config{Rate: 500})
+			w := newTrial(t, harness.Config{Rate: 500})
 			halfway(t, w, 100)
 			files, err := filepath.Glob(filepath.Join(w.Dir, ".rotator", lost))
 			if err != nil || len(files) == 0 {
@@ -79,7 +79,7 @@ func sum(targets map[string]report.Target) (s report.Slots) {
 // of the file, and is left as it is; moved away, the job begins again.
 func corruptCheckpoint(t *testing.T) {
 	t.Run("bits", func(t *testing.T) {
-		w := newTrial(t, trial.Config{Rate: 500})
+		w := newTrial(t, harness.Config{Rate: 500})
 		halfway(t, w, 120)
 		w.CountsVary()
 		path := statePath(w)
@@ -135,7 +135,7 @@ func corruptCheckpoint(t *testing.T) {
 	})
 	t.Run("records", corruptRecords)
 	t.Run("other limits", func(t *testing.T) {
-		w := newTrial(t, trial.Config{Rate: 500})
+		w := newTrial(t, harness.Config{Rate: 500})
 		halfway(t, w, 100)
 		replaceInJob(t, w, "segments: 2", "segments: 3") // how the work is cut is not what it means
 		r := toTheEnd(t, w)
@@ -148,7 +148,7 @@ func corruptCheckpoint(t *testing.T) {
 
 // anotherMeaning: a pass of other targets, slots or keys than the job file's is
 // refused, and begins anew at the user's word alone.
-func anotherMeaning(t *testing.T, c trial.Config) {
+func anotherMeaning(t *testing.T, c harness.Config) {
 	c.Rate = 150
 	w := newTrial(t, c)
 	halfway(t, w, 50)
@@ -175,7 +175,7 @@ func anotherMeaning(t *testing.T, c trial.Config) {
 func fullDisk(t *testing.T) {
 	for _, blocks := range []int{4, 20, 40, 100} { // of 1 KiB, for each file
 		t.Run(fmt.Sprintf("files of %d KiB", blocks), func(t *testing.T) {
-			w := newTrial(t, trial.Config{})
+			w := newTrial(t, harness.Config{})
 			p := runs(w)
 			p.Args = append([]string{"bash", "-c", fmt.Sprintf(`ulimit -f %d; exec "$0" "$@"`, blocks)}, p.Args...)
 			p.Path = "/bin/bash"
@@ -189,7 +189,7 @@ func fullDisk(t *testing.T) {
 		})
 	}
 	t.Run("no directory", func(t *testing.T) {
-		w := newTrial(t, trial.Config{})
+		w := newTrial(t, harness.Config{})
 		if err := os.WriteFile(filepath.Join(w.Dir, ".rotator"), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -200,7 +200,7 @@ func fullDisk(t *testing.T) {
 		toTheEnd(t, w)
 	})
 	t.Run("the audit log", func(t *testing.T) {
-		w := newTrial(t, trial.Config{Extra: "audit_log: nowhere/audit.jsonl"})
+		w := newTrial(t, harness.Config{Extra: "audit_log: nowhere/audit.jsonl"})
 		stopped(t, w, w.Run(t, "run", "-o", "json"), exitStorage)
 		replaceInJob(t, w, "audit_log: nowhere/audit.jsonl", "audit_log: audit.jsonl")
 		toTheEnd(t, w)
@@ -217,19 +217,19 @@ func failingSync(t *testing.T) {
 		t.Skip("SKIPPED: strace, which makes fsync fail, is not installed")
 	}
 	inject := []string{strace, "-f", "-qq", "-o", filepath.Join(t.TempDir(), "calls"), "-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:error=EIO"}
-	goesOn := func(t *testing.T, w *trial.World, p *trial.Process) {
+	goesOn := func(t *testing.T, w *harness.World, p *harness.Process) {
 		stopped(t, w, p.End(t), exitStorage)
 		w.CountsVary() // a note that was not synced may be there all the same
 		toTheEnd(t, w)
 	}
 	t.Run("from the beginning", func(t *testing.T) {
-		w := newTrial(t, trial.Config{})
+		w := newTrial(t, harness.Config{})
 		p := runs(w)
 		p.Path, p.Args = strace, slices.Concat(inject, p.Args)
 		goesOn(t, w, p.Begin(t))
 	})
 	t.Run("in the middle", func(t *testing.T) {
-		w := newTrial(t, trial.Config{Rate: 100}) // some seconds are left when it begins to fail
+		w := newTrial(t, harness.Config{Rate: 100}) // some seconds are left when it begins to fail
 		p := runs(w).Begin(t)
 		until(t, "half of the pass", asked(w, 100))
 		tracer := exec.Command(inject[0], append(inject[1:], "-p", strconv.Itoa(p.Process.Pid))...)
@@ -245,7 +245,7 @@ func failingSync(t *testing.T) {
 // are.
 func shortMemory(t *testing.T) {
 	peak := func(items int) int64 {
-		w := newTrial(t, trial.Config{Items: map[trial.Kind]int{trial.Ordinary: items}, Objects: map[trial.Kind]int{}, Plaintext: 4000, Workers: 4,
+		w := newTrial(t, harness.Config{Items: map[harness.Kind]int{harness.Ordinary: items}, Objects: map[harness.Kind]int{}, Plaintext: 4000, Workers: 4,
 			Rate: 50000, Env: []string{"GOMEMLIMIT=40MiB"}})
 		return toTheEnd(t, w).MaxRSS
 	}
@@ -282,7 +282,7 @@ func snapshot(t *testing.T, dir string) map[string]string {
 // began.
 func movedAlias(t *testing.T) {
 	t.Run("under way", func(t *testing.T) {
-		w := newTrial(t, trial.Config{Aliases: true, Rate: 500})
+		w := newTrial(t, harness.Config{Aliases: true, Rate: 500})
 		p := runs(w).Begin(t)
 		until(t, "the first requests", asked(w, 40))
 		for alias, key := range map[string]string{"alias/new": w.Third, "alias/old": w.New} {
@@ -297,7 +297,7 @@ func movedAlias(t *testing.T) {
 		w.Check(t, r.Summary)
 	})
 	t.Run("while stopped", func(t *testing.T) {
-		w := newTrial(t, trial.Config{Aliases: true, Rate: 500})
+		w := newTrial(t, harness.Config{Aliases: true, Rate: 500})
 		halfway(t, w, 80)
 		if err := w.Server.KMS().SetAlias("alias/new", w.Third); err != nil {
 			t.Fatal(err)
@@ -312,7 +312,7 @@ func movedAlias(t *testing.T) {
 		toTheEnd(t, w)
 	})
 	t.Run("a server that encrypts under another key", func(t *testing.T) {
-		w := newTrial(t, trial.Config{})
+		w := newTrial(t, harness.Config{})
 		w.Fault("kms:ReEncrypt", fault.Fault{Skip: 40, Before: func(r requestOf, body []byte) {
 			body = bytes.ReplaceAll(body, []byte(`"DestinationKeyId":"`+w.New), []byte(`"DestinationKeyId":"`+w.Third))
 			r.Body = readCloser(body)
@@ -325,7 +325,7 @@ func movedAlias(t *testing.T) {
 
 // lostReport: a result that cannot be printed is not lost.
 func lostReport(t *testing.T) {
-	w := newTrial(t, trial.Config{})
+	w := newTrial(t, harness.Config{})
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -343,10 +343,10 @@ func lostReport(t *testing.T) {
 // addedItems: what is added behind the cursor is not in the pass, which therefore
 // is no proof; verify finds it, and the next pass moves it.
 func addedItems(t *testing.T) {
-	w := newTrial(t, trial.Config{Items: map[trial.Kind]int{trial.Ordinary: 60}, Objects: map[trial.Kind]int{trial.Ordinary: 20}})
+	w := newTrial(t, harness.Config{Items: map[harness.Kind]int{harness.Ordinary: 60}, Objects: map[harness.Kind]int{harness.Ordinary: 20}})
 	for _, operation := range writeOperations() {
 		w.Fault(operation, fault.Fault{Times: 2, Before: func(requestOf, []byte) {
-			for _, target := range []string{trial.Table, trial.Objects} {
+			for _, target := range []string{harness.Table, harness.Objects} {
 				if _, err := w.Add(t.Context(), target); err != nil {
 					t.Errorf("add: %v", err)
 				}
@@ -375,7 +375,7 @@ func addedItems(t *testing.T) {
 // dryRun: commands that only look send no write, and touch nothing of a run that
 // was stopped.
 func dryRun(t *testing.T) {
-	w := newTrial(t, trial.Config{Rate: 1000})
+	w := newTrial(t, harness.Config{Rate: 1000})
 	halfway(t, w, 100)
 	before := snapshot(t, filepath.Join(w.Dir, ".rotator"))
 	w.ReadOnly(true)

@@ -8,7 +8,7 @@ import (
 
 	"rotator/internal/fakeaws/fakekms"
 	"rotator/internal/fakeaws/fault"
-	"rotator/internal/trial"
+	"rotator/internal/harness"
 )
 
 // stopPatience is what the documents promise: how long a command that is told to stop
@@ -16,9 +16,9 @@ import (
 const stopPatience = 10 * time.Second
 
 // away lets the service of a checkpoint give no usable answer.
-func away(w *trial.World, c trial.Config, f fault.Fault) {
+func away(w *harness.World, c harness.Config, f fault.Fault) {
 	reads, writes := w.StateOperations()
-	if c.Checkpoint == trial.InBucket {
+	if c.Checkpoint == harness.InBucket {
 		f.Of = ofBucket("state")
 	}
 	w.Fault(reads, f)
@@ -41,7 +41,7 @@ const claimed = 60
 // terminatedInOutage: SIGTERM while the service of the checkpoint is away ends a
 // command in time, with 75: the service had not been away for max_outage, and what was
 // not saved is said. Whatever the run had written is found again by the next.
-func terminatedInOutage(t *testing.T, c trial.Config) {
+func terminatedInOutage(t *testing.T, c harness.Config) {
 	c.Rate, c.MaxOutage, c.Segments = 40, "5m", 8
 	var told []toldToStop
 	for name, f := range outages() {
@@ -73,7 +73,7 @@ func terminatedInOutage(t *testing.T, c trial.Config) {
 
 // outageThatEnds: where the service comes back in time all is saved, and nothing else
 // is said.
-func outageThatEnds(t *testing.T, c trial.Config) (ended func(*testing.T)) {
+func outageThatEnds(t *testing.T, c harness.Config) (ended func(*testing.T)) {
 	w := newTrial(t, c)
 	p := runs(w).Begin(t)
 	until(t, "the first requests", asked(w, claimed))
@@ -92,8 +92,8 @@ func outageThatEnds(t *testing.T, c trial.Config) (ended func(*testing.T)) {
 
 // retryInOutage: the same of a retry. What it had moved stays in the ledger, and leaves
 // it with the next.
-func retryInOutage(t *testing.T, c trial.Config) (ended func(*testing.T)) {
-	c.Items, c.Objects = map[trial.Kind]int{trial.Ordinary: 40}, map[trial.Kind]int{}
+func retryInOutage(t *testing.T, c harness.Config) (ended func(*testing.T)) {
+	c.Items, c.Objects = map[harness.Kind]int{harness.Ordinary: 40}, map[harness.Kind]int{}
 	w := newTrial(t, c)
 	deniedOnce(t, w)
 	p := w.Command("retry", "-o", "json").Begin(t)
@@ -110,7 +110,7 @@ func retryInOutage(t *testing.T, c trial.Config) (ended func(*testing.T)) {
 }
 
 // stoppedBeforeThePass: the same of commands that have not found out about the pass.
-func stoppedBeforeThePass(t *testing.T, c trial.Config) {
+func stoppedBeforeThePass(t *testing.T, c harness.Config) {
 	w := newTrial(t, c)
 	reads, writes := w.StateOperations()
 	for _, command := range []string{"run", "retry", "status"} {
@@ -128,7 +128,7 @@ func stoppedBeforeThePass(t *testing.T, c trial.Config) {
 }
 
 // calm ends all faults, and lets the next run take no longer than it has to.
-func calm(t *testing.T, w *trial.World) {
+func calm(t *testing.T, w *harness.World) {
 	t.Helper()
 	w.Server.Faults().Clear("")
 	replaceInJob(t, w, "rate: 40", "rate: 5000")
@@ -136,7 +136,7 @@ func calm(t *testing.T, w *trial.World) {
 
 // deniedOnce runs a pass in which every slot is denied, and goes to the ledger; from
 // then on they are allowed.
-func deniedOnce(t *testing.T, w *trial.World) {
+func deniedOnce(t *testing.T, w *harness.World) {
 	t.Helper()
 	w.Server.KMS().SetPolicy(func(c fakekms.Call) bool {
 		return c.Action != "kms:ReEncryptFrom" || c.EncryptionContext["tenant"] == ""
@@ -148,12 +148,12 @@ func deniedOnce(t *testing.T, w *trial.World) {
 // toldToStop is a command that was sent SIGTERM.
 type toldToStop struct {
 	name    string
-	world   *trial.World
-	process *trial.Process
+	world   *harness.World
+	process *harness.Process
 	before  time.Duration // that it had lived when it was told, at least
 }
 
-func tellToStop(t *testing.T, name string, w *trial.World, p *trial.Process) toldToStop {
+func tellToStop(t *testing.T, name string, w *harness.World, p *harness.Process) toldToStop {
 	t.Helper()
 	p.Signal(t, syscall.SIGTERM)
 	return toldToStop{name, w, p, p.Age()}
@@ -161,7 +161,7 @@ func tellToStop(t *testing.T, name string, w *trial.World, p *trial.Process) tol
 
 // end waits, and checks what holds of every command that was told to stop while the
 // service of its checkpoint was away.
-func (p toldToStop) end(t *testing.T) trial.Result {
+func (p toldToStop) end(t *testing.T) harness.Result {
 	t.Helper()
 	r := p.process.End(t)
 	if took := r.Took - p.before; took > stopPatience {

@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"rotator/internal/checkpoint"
+	"rotator/internal/harness"
 	"rotator/internal/report"
-	"rotator/internal/trial"
 )
 
 // faultRow is one row of the fault matrix: what goes wrong, and a function that
@@ -84,9 +84,9 @@ func TestFaults(t *testing.T) {
 }
 
 // newTrial makes a world with its guards, which are asked when the test ends.
-func newTrial(t *testing.T, c trial.Config) *trial.World {
+func newTrial(t *testing.T, c harness.Config) *harness.World {
 	t.Helper()
-	w := trial.Start(t, c)
+	w := harness.Start(t, c)
 	t.Cleanup(func() {
 		w.Guards(t)
 		w.Secrets(t)
@@ -95,10 +95,10 @@ func newTrial(t *testing.T, c trial.Config) *trial.World {
 }
 
 // fewer is a mix of all kinds for rows in which every entry takes its time.
-func fewer() trial.Config {
-	return trial.Config{
-		Items:   map[trial.Kind]int{trial.Ordinary: 40, trial.Nested: 8, trial.Poison: 3, trial.Foreign: 3, trial.Current: 5, trial.Bare: 3},
-		Objects: map[trial.Kind]int{trial.Ordinary: 12, trial.Poison: 2, trial.Foreign: 2, trial.Current: 3, trial.Document: 4},
+func fewer() harness.Config {
+	return harness.Config{
+		Items:   map[harness.Kind]int{harness.Ordinary: 40, harness.Nested: 8, harness.Poison: 3, harness.Foreign: 3, harness.Current: 5, harness.Bare: 3},
+		Objects: map[harness.Kind]int{harness.Ordinary: 12, harness.Poison: 2, harness.Foreign: 2, harness.Current: 3, harness.Document: 4},
 	}
 }
 
@@ -106,12 +106,12 @@ func fewer() trial.Config {
 func complete() []int { return []int{exitDone, exitExceptions} }
 
 // runs is a run with its result in JSON, not begun yet.
-func runs(w *trial.World, flags ...string) *trial.Process {
+func runs(w *harness.World, flags ...string) *harness.Process {
 	return w.Command(append([]string{"run", "-o", "json"}, flags...)...)
 }
 
 // toTheEnd runs, or resumes, the pass to its end and checks everything.
-func toTheEnd(t *testing.T, w *trial.World, flags ...string) trial.Result {
+func toTheEnd(t *testing.T, w *harness.World, flags ...string) harness.Result {
 	t.Helper()
 	r := w.Must(t, complete(), append([]string{"run", "-o", "json"}, flags...)...)
 	if r.Summary == nil {
@@ -123,7 +123,7 @@ func toTheEnd(t *testing.T, w *trial.World, flags ...string) trial.Result {
 
 // toConvergence runs pass after pass, for worlds in which the application wrote
 // under the old key, until one moves nothing, and checks everything.
-func toConvergence(t *testing.T, w *trial.World) {
+func toConvergence(t *testing.T, w *harness.World) {
 	t.Helper()
 	for range 5 {
 		r := w.Must(t, complete(), "run", "-o", "json")
@@ -142,7 +142,7 @@ func toConvergence(t *testing.T, w *trial.World) {
 // stopped checks how a run that could not go on ended: with the exit code, with
 // figures that add up, and with no item marked failed for it; nothing is wrong with
 // what is stored.
-func stopped(t *testing.T, w *trial.World, r trial.Result, code int) {
+func stopped(t *testing.T, w *harness.World, r harness.Result, code int) {
 	t.Helper()
 	if r.Code != code {
 		t.Errorf("want exit code %d: %s", code, r)
@@ -164,7 +164,7 @@ func stopped(t *testing.T, w *trial.World, r trial.Result, code int) {
 }
 
 // ledger is what report --ledger lists.
-func ledger(t *testing.T, w *trial.World) (entries []checkpoint.LedgerEntry) {
+func ledger(t *testing.T, w *harness.World) (entries []checkpoint.LedgerEntry) {
 	t.Helper()
 	r := w.Must(t, []int{exitDone}, "report", "--ledger", "-o", "json")
 	for lines := bufio.NewScanner(strings.NewReader(r.Out)); lines.Scan(); {
@@ -188,16 +188,16 @@ func until(t *testing.T, what string, came func() bool) {
 }
 
 // asked is true once the worker has asked KMS n times more than now.
-func asked(w *trial.World, n int) func() bool {
+func asked(w *harness.World, n int) func() bool {
 	before := w.Requests("kms:ReEncrypt")
 	return func() bool { return w.Requests("kms:ReEncrypt")-before >= n }
 }
 
 // statePath is where the default checkpoint is.
-func statePath(w *trial.World) string { return filepath.Join(w.Dir, ".rotator", "state.db") }
+func statePath(w *harness.World) string { return filepath.Join(w.Dir, ".rotator", "state.db") }
 
 // replaceInJob changes the job file.
-func replaceInJob(t *testing.T, w *trial.World, old, new string) {
+func replaceInJob(t *testing.T, w *harness.World, old, new string) {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(w.Dir, "job.yaml"))
 	if err != nil {

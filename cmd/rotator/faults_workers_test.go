@@ -10,14 +10,14 @@ import (
 	"time"
 
 	"rotator/internal/fakeaws/fault"
-	"rotator/internal/trial"
+	"rotator/internal/harness"
 )
 
 // twoWorkers: one checkpoint has one worker; two workers with a checkpoint each
 // move every slot once.
 func twoWorkers(t *testing.T) {
 	t.Run("one checkpoint", func(t *testing.T) {
-		w := newTrial(t, trial.Config{Rate: 50})
+		w := newTrial(t, harness.Config{Rate: 50})
 		first := runs(w).Begin(t)
 		until(t, "the first requests", asked(w, 40))
 		for _, command := range []string{"run", "retry"} {
@@ -32,7 +32,7 @@ func twoWorkers(t *testing.T) {
 		w.Check(t, r.Summary)
 	})
 	t.Run("a checkpoint each", func(t *testing.T) {
-		w := newTrial(t, trial.Config{Rate: 400})
+		w := newTrial(t, harness.Config{Rate: 400})
 		replaceInJob(t, w, ".rotator/state.db", "second/state.db")
 		if err := os.Rename(filepath.Join(w.Dir, "job.yaml"), filepath.Join(w.Dir, "second.yaml")); err != nil {
 			t.Fatal(err)
@@ -61,9 +61,9 @@ func twoWorkers(t *testing.T) {
 		t.Logf("%d slots moved by the first, %d by the second", a.Summary.Slots.Rotated, b.Summary.Slots.Rotated)
 	})
 	// One run reads 8 partitions at a time, and leaves the others to the second.
-	for _, place := range []string{trial.InTable, trial.InBucket} {
+	for _, place := range []string{harness.InTable, harness.InBucket} {
 		t.Run("a shared checkpoint "+place, func(t *testing.T) {
-			w := newTrial(t, trial.Config{Segments: 16, Rate: 60, Checkpoint: place, Extra: "lease: 3s"})
+			w := newTrial(t, harness.Config{Segments: 16, Rate: 60, Checkpoint: place, Extra: "lease: 3s"})
 			first, second := runs(w).Begin(t), runs(w).Begin(t)
 			until(t, "both runs to own partitions", func() bool { return len(distinct(owners(t, w.Store(t), "trial"))) == 2 })
 			first.Kill() // its partitions fall to the other when its lease is over
@@ -82,7 +82,7 @@ func twoWorkers(t *testing.T) {
 // loses its place nor their writes.
 func pausedWorker(t *testing.T) {
 	t.Run("one checkpoint", func(t *testing.T) {
-		w := newTrial(t, trial.Config{Rate: 300})
+		w := newTrial(t, harness.Config{Rate: 300})
 		p := runs(w).Begin(t)
 		until(t, "the first requests", asked(w, 60))
 		p.Signal(t, syscall.SIGSTOP)
@@ -90,7 +90,7 @@ func pausedWorker(t *testing.T) {
 			t.Errorf("beside a paused run: want exit code %d: %s", exitBusy, r)
 		}
 		for i, e := range w.Entries(nil) {
-			if i%3 == 0 && e.Kind == trial.Ordinary {
+			if i%3 == 0 && e.Kind == harness.Ordinary {
 				if err := w.Replace(context.Background(), e, []string{w.Old, w.New}[i%2]); err != nil {
 					t.Fatal(err)
 				}
@@ -105,8 +105,8 @@ func pausedWorker(t *testing.T) {
 		toConvergence(t, w)
 	})
 	t.Run("a shared checkpoint", func(t *testing.T) {
-		items, objects := trial.Mix(2)
-		w := newTrial(t, trial.Config{Items: items, Objects: objects, Segments: 16, Rate: 100, Checkpoint: trial.InTable, Extra: "lease: 3s"})
+		items, objects := harness.Mix(2)
+		w := newTrial(t, harness.Config{Items: items, Objects: objects, Segments: 16, Rate: 100, Checkpoint: harness.InTable, Extra: "lease: 3s"})
 		first, second := runs(w).Begin(t), runs(w).Begin(t)
 		store := w.Store(t)
 		until(t, "both runs to own partitions", func() bool { return len(distinct(owners(t, store, "trial"))) == 2 })
@@ -131,13 +131,13 @@ func pausedWorker(t *testing.T) {
 
 // terminated: SIGTERM ends a run soon and in order, wherever it is.
 func terminated(t *testing.T) {
-	items, _ := trial.Mix(2)
-	_, objects := trial.Mix(4) // what goes on until a run is dead must leave some to the last one
+	items, _ := harness.Mix(2)
+	_, objects := harness.Mix(4) // what goes on until a run is dead must leave some to the last one
 	t.Run("in a file", func(t *testing.T) {
 		t.Parallel()
-		terminate(t, trial.Config{Items: items, Objects: objects, Rate: 600}, 1, 3, 20, 60, 90)
+		terminate(t, harness.Config{Items: items, Objects: objects, Rate: 600}, 1, 3, 20, 60, 90)
 	})
-	each(t, sharedHomes(), func(t *testing.T, c trial.Config) {
+	each(t, sharedHomes(), func(t *testing.T, c harness.Config) {
 		c.Items, c.Objects, c.Rate = items, objects, 200
 		terminate(t, c, 1, 3, 20, 30)
 	})
@@ -145,7 +145,7 @@ func terminated(t *testing.T) {
 }
 
 // terminate ends run after run of one pass, each after so many requests to KMS.
-func terminate(t *testing.T, c trial.Config, after ...int) {
+func terminate(t *testing.T, c harness.Config, after ...int) {
 	w := newTrial(t, c)
 	ends := map[int]int{}
 	for _, requests := range after {
@@ -182,16 +182,16 @@ type moment struct {
 // killed: SIGKILL at any request, with and without the server having applied it,
 // loses nothing and counts nothing twice.
 func killed(t *testing.T) {
-	items, _ := trial.Mix(2)
-	_, objects := trial.Mix(4) // what goes on until a run is dead must leave some to the last one
+	items, _ := harness.Mix(2)
+	_, objects := harness.Mix(4) // what goes on until a run is dead must leave some to the last one
 	t.Run("in a file", func(t *testing.T) {
 		t.Parallel()
-		w := newTrial(t, trial.Config{Items: items, Objects: objects})
+		w := newTrial(t, harness.Config{Items: items, Objects: objects})
 		kill(t, w, moment{"dynamodb:DescribeTable", 0, nil}, moment{"dynamodb:Scan", 0, nil}, moment{"kms:ReEncrypt", 30, nil},
 			moment{"dynamodb:BatchExecuteStatement", 1, nil}, moment{"dynamodb:BatchExecuteStatement", 2, nil},
 			moment{"s3:GetObject", 3, nil}, moment{"s3:PutObject", 4, nil}, moment{"s3:PutObject", 5, nil}, moment{"kms:ReEncrypt", 3, nil})
 	})
-	each(t, sharedHomes(), func(t *testing.T, c trial.Config) {
+	each(t, sharedHomes(), func(t *testing.T, c harness.Config) {
 		c.Rate = 80
 		w := newTrial(t, c)
 		_, operation := w.StateOperations()
@@ -207,7 +207,7 @@ func killed(t *testing.T) {
 }
 
 // kill kills a run of one pass at each moment, twice, and lets it end then.
-func kill(t *testing.T, w *trial.World, moments ...moment) {
+func kill(t *testing.T, w *harness.World, moments ...moment) {
 	killed := 0
 	for _, at := range moments {
 		for _, applied := range []bool{true, false} {

@@ -30,8 +30,8 @@ import (
 
 	"rotator/internal/fakeaws"
 	"rotator/internal/fakeaws/fakekms"
+	"rotator/internal/harness"
 	"rotator/internal/report"
-	"rotator/internal/trial"
 )
 
 // fieldCase is a way in which ciphertexts are stored in the field. Its texts have marks,
@@ -102,12 +102,12 @@ func newFieldBench(t *testing.T) *fieldBench {
 	server, err := fakeaws.Start(fakeaws.Config{})
 	must(t, err)
 	t.Cleanup(func() { _ = server.Close() })
-	trial.Watch(t, server)
+	harness.Watch(t, server)
 	cfg := aws.Config{
 		Region:       "us-east-1",
 		BaseEndpoint: aws.String(server.Endpoint()),
 		Credentials: credentials.NewStaticCredentialsProvider(
-			trial.ApplicationKey, "not-a-secret", ""),
+			harness.ApplicationKey, "not-a-secret", ""),
 	}
 	b := &fieldBench{
 		server:   server,

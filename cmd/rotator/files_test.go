@@ -23,8 +23,8 @@ import (
 
 	"rotator/internal/fakeaws"
 	"rotator/internal/fakeaws/fakekms"
+	"rotator/internal/harness"
 	"rotator/internal/report"
-	"rotator/internal/trial"
 )
 
 // vault is a directory with a job file, and files in export that hold ciphertexts
@@ -43,9 +43,9 @@ func newVault(t *testing.T, job string) *vault {
 	v := &vault{t: t, server: server, dir: t.TempDir(), secrets: map[string]string{}}
 	v.must(err)
 	t.Cleanup(func() { _ = server.Close() })
-	trial.Watch(t, server)
+	harness.Watch(t, server)
 	v.kms = kms.NewFromConfig(aws.Config{Region: "us-east-1", BaseEndpoint: aws.String(server.Endpoint()),
-		Credentials: credentials.NewStaticCredentialsProvider(trial.ApplicationKey, "not-a-secret", "")})
+		Credentials: credentials.NewStaticCredentialsProvider(harness.ApplicationKey, "not-a-secret", "")})
 	for alias, arn := range map[string]*string{"alias/old": &v.old, "alias/new": &v.new} {
 		*arn, err = server.KMS().CreateKey(fakekms.Symmetric)
 		v.must(err)

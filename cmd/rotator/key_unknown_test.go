@@ -3,16 +3,16 @@ package main
 import (
 	"testing"
 
+	"rotator/internal/harness"
 	"rotator/internal/report"
-	"rotator/internal/trial"
 )
 
 // TestNotFoundForValues: a server that returns NotFound for a value that is not a ciphertext
 // does not stop a run. These slots are in the ledger with a separate reason.
 func TestNotFoundForValues(t *testing.T) {
-	w := newTrial(t, trial.Config{
-		Items:   map[trial.Kind]int{trial.Ordinary: 40, trial.Poison: 6},
-		Objects: map[trial.Kind]int{},
+	w := newTrial(t, harness.Config{
+		Items:   map[harness.Kind]int{harness.Ordinary: 40, harness.Poison: 6},
+		Objects: map[harness.Kind]int{},
 	})
 	w.Server.KMS().SetNoBlobCode("NotFoundException")
 	r := w.Run(t, "run", "-o", "json")

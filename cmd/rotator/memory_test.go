@@ -17,7 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 
-	"rotator/internal/awsclient"
+	"rotator/internal/fastkms"
 	"rotator/internal/rotate"
 )
 
@@ -124,7 +124,7 @@ func BenchmarkCollector(b *testing.B) {
 		HTTPClient:  answer,
 		Credentials: credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "secret", ""),
 	}
-	client := rotate.NewKMS(awsclient.New(cfg, nil, 0).ReEncrypt,
+	client := rotate.NewKMS(fastkms.New(cfg, nil, 0).ReEncrypt,
 		rotate.Key{ARN: arn, Algorithm: rotate.Symmetric}, nil)
 	var kept [][]byte
 	for range 20000 {

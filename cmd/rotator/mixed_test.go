@@ -27,8 +27,8 @@ import (
 	"rotator/internal/fakeaws"
 	"rotator/internal/fakeaws/fakekms"
 	"rotator/internal/fakeaws/fakes3"
+	"rotator/internal/harness"
 	"rotator/internal/report"
-	"rotator/internal/trial"
 )
 
 // mixedObjects is how many objects the mixed bucket has. They are written and moved
@@ -146,13 +146,13 @@ func newMixed(t *testing.T, n int) *mixed {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = server.Close() })
-	trial.Watch(t, server)
+	harness.Watch(t, server)
 	for _, pair := range server.AWSEnv() {
 		name, value, _ := strings.Cut(pair, "=")
 		t.Setenv(name, value)
 	}
 	cfg := aws.Config{Region: "us-east-1", BaseEndpoint: aws.String(server.Endpoint()),
-		Credentials: credentials.NewStaticCredentialsProvider(trial.ApplicationKey, "not-a-secret", "")}
+		Credentials: credentials.NewStaticCredentialsProvider(harness.ApplicationKey, "not-a-secret", "")}
 	m := &mixed{server: server, client: s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true }), keys: map[string]string{}, entries: map[string]variety{}}
 	for _, name := range []string{"old", "new", "third"} {
 		if m.keys[name], err = server.KMS().CreateKey(fakekms.Symmetric); err != nil {

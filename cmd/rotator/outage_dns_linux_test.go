@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/net/dns/dnsmessage"
 
-	"rotator/internal/trial"
+	"rotator/internal/harness"
 )
 
 // nameServer is a DNS server that knows one address for every name, 127.0.0.1.
@@ -95,7 +95,7 @@ func (s *nameServer) most(after time.Time) int {
 
 // use makes a process resolve names with the server: /etc/resolv.conf is another file in the
 // mount namespace of the process. It skips the test if this is not permitted.
-func (s *nameServer) use(t *testing.T, p *trial.Process) {
+func (s *nameServer) use(t *testing.T, p *harness.Process) {
 	t.Helper()
 	unshare, err := exec.LookPath("unshare")
 	if err == nil {
@@ -142,7 +142,7 @@ func TestNamesThatStopResolving(t *testing.T) {
 }
 
 func (c awayCase) resolve(t *testing.T, names *nameServer, failure dnsmessage.RCode) {
-	world := trial.Config{Rate: 25, MaxOutage: "60s"}
+	world := harness.Config{Rate: 25, MaxOutage: "60s"}
 	if c.service == "DynamoDB" {
 		world.Workers = 1 // a batch each second
 	}

@@ -18,9 +18,9 @@ import (
 	"time"
 
 	"rotator/internal/config"
+	"rotator/internal/harness"
 	"rotator/internal/outage"
 	"rotator/internal/telemetry"
-	"rotator/internal/trial"
 )
 
 // mode is how a front treats requests.
@@ -167,7 +167,7 @@ func awayCases() (cases []awayCase) {
 }
 
 // put places a front in front of the service of a case, and returns the process.
-func (c awayCase) put(t *testing.T, w *trial.World) (*front, *trial.Process) {
+func (c awayCase) put(t *testing.T, w *harness.World) (*front, *harness.Process) {
 	t.Helper()
 	if c.service == "credentials" {
 		v := w.Vend(t, 500*time.Millisecond)
@@ -188,7 +188,7 @@ func (c awayCase) put(t *testing.T, w *trial.World) (*front, *trial.Process) {
 	}
 	f := newFront(t, w.Server.Endpoint())
 	if c.service == "checkpoint" {
-		replaceInJob(t, w, trial.InTable, trial.InTable+"?endpoint=http://"+f.address)
+		replaceInJob(t, w, harness.InTable, harness.InTable+"?endpoint=http://"+f.address)
 		return f, runs(w)
 	}
 	p := runs(w)
@@ -199,9 +199,9 @@ func (c awayCase) put(t *testing.T, w *trial.World) (*front, *trial.Process) {
 // awayRun is a run during which a service is unavailable.
 type awayRun struct {
 	awayCase
-	world       *trial.World
+	world       *harness.World
 	front       *front
-	process     *trial.Process
+	process     *harness.Process
 	began, back time.Time
 	most        int // attempts in a second of the outage
 }
@@ -216,10 +216,10 @@ func TestOutages(t *testing.T) {
 	const away = 9 * time.Second
 	var all []*awayRun
 	for _, c := range awayCases() {
-		world := trial.Config{Rate: 25, MaxOutage: "60s"}
+		world := harness.Config{Rate: 25, MaxOutage: "60s"}
 		switch c.service {
 		case "checkpoint":
-			world.Checkpoint = trial.InTable
+			world.Checkpoint = harness.InTable
 		case "DynamoDB":
 			world.Workers = 1 // a batch each second
 		}
@@ -376,7 +376,7 @@ func earlyCases() []earlyCase {
 }
 
 // begin begins the command of a case.
-func (c earlyCase) begin(t *testing.T, w *trial.World) (*front, *trial.Process) {
+func (c earlyCase) begin(t *testing.T, w *harness.World) (*front, *harness.Process) {
 	t.Helper()
 	f := newFront(t, w.Server.Endpoint())
 	endpoint := "http://" + f.address
@@ -386,7 +386,7 @@ func (c earlyCase) begin(t *testing.T, w *trial.World) (*front, *trial.Process) 
 	p := w.Command(c.command, "-o", "json")
 	switch c.service {
 	case "checkpoint":
-		replaceInJob(t, w, trial.InTable, trial.InTable+"?endpoint="+endpoint)
+		replaceInJob(t, w, harness.InTable, harness.InTable+"?endpoint="+endpoint)
 	case "STS":
 		replaceInJob(t, w, "kms: {", "kms: {role_arn: \"arn:aws:iam::111122223333:role/r\", ")
 	}
@@ -407,7 +407,7 @@ func TestOutagesBeforeAPass(t *testing.T) {
 	type early struct {
 		earlyCase
 		front   *front
-		process *trial.Process
+		process *harness.Process
 		began   time.Time
 	}
 	var all []early
@@ -415,7 +415,7 @@ func TestOutagesBeforeAPass(t *testing.T) {
 		world := fewer()
 		world.MaxOutage = "7s"
 		if c.service == "checkpoint" {
-			world.Checkpoint = trial.InTable
+			world.Checkpoint = harness.InTable
 		}
 		began := time.Now()
 		f, p := c.begin(t, newTrial(t, world))
@@ -443,7 +443,7 @@ func TestOutagesBeforeAPass(t *testing.T) {
 	}
 }
 
-func (c earlyCase) check(t *testing.T, r trial.Result, address string) {
+func (c earlyCase) check(t *testing.T, r harness.Result, address string) {
 	t.Helper()
 	where := address
 	if c.mode == serving {

@@ -12,9 +12,9 @@ import (
 
 	"go.uber.org/zap"
 
-	"rotator/internal/awsclient"
 	"rotator/internal/checkpoint"
 	"rotator/internal/config"
+	"rotator/internal/fastkms"
 	"rotator/internal/outage"
 	"rotator/internal/rotate"
 )
@@ -95,7 +95,7 @@ func logOutage(logger *zap.Logger, n outage.Notice) {
 
 // beginThrough returns the hook that makes requests of the fast KMS client wait at the gate
 // of KMS.
-func (s streams) beginThrough() awsclient.Begin {
+func (s streams) beginThrough() fastkms.Begin {
 	type known struct {
 		to   *url.URL
 		gate *outage.Gate

@@ -23,7 +23,7 @@ import (
 	"rotator/internal/fakeaws"
 	"rotator/internal/fakeaws/fakekms"
 	"rotator/internal/fakeaws/fault"
-	"rotator/internal/trial"
+	"rotator/internal/harness"
 )
 
 // hostileNames are names that hold, together, every character that must not be printed.
@@ -124,7 +124,7 @@ func (w *hostileWorld) fill(t *testing.T, files string) {
 	cfg := aws.Config{
 		Region:       "us-east-1",
 		BaseEndpoint: aws.String(w.server.Endpoint()),
-		Credentials: credentials.NewStaticCredentialsProvider(trial.ApplicationKey,
+		Credentials: credentials.NewStaticCredentialsProvider(harness.ApplicationKey,
 			"not-a-secret", ""),
 	}
 	tables := dynamodb.NewFromConfig(cfg)

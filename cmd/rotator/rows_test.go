@@ -23,8 +23,8 @@ import (
 
 	"rotator/internal/fakeaws"
 	"rotator/internal/fakeaws/fakekms"
+	"rotator/internal/harness"
 	"rotator/internal/report"
-	"rotator/internal/trial"
 )
 
 // attributes is an item as the SDK takes and gives it.
@@ -285,9 +285,9 @@ func newRowBench(t *testing.T) *rowBench {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = server.Close() })
-	trial.Watch(t, server)
+	harness.Watch(t, server)
 	cfg := aws.Config{Region: "us-east-1", BaseEndpoint: aws.String(server.Endpoint()), Retryer: func() aws.Retryer { return aws.NopRetryer{} },
-		Credentials: credentials.NewStaticCredentialsProvider(trial.ApplicationKey, "not-a-secret", "")}
+		Credentials: credentials.NewStaticCredentialsProvider(harness.ApplicationKey, "not-a-secret", "")}
 	b := &rowBench{server: server, dir: t.TempDir(), dynamodb: dynamodb.NewFromConfig(cfg), kms: kms.NewFromConfig(cfg), rows: map[string][]clientRow{}}
 	for _, arn := range []*string{&b.old, &b.new} {
 		if *arn, err = server.KMS().CreateKey(fakekms.Symmetric); err != nil {

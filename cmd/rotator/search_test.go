@@ -13,8 +13,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
+	"rotator/internal/harness"
 	"rotator/internal/report"
-	"rotator/internal/trial"
 )
 
 // searchJob is a table, a bucket and a directory, each with the line for search.
@@ -116,7 +116,7 @@ func (v *vault) searchStores(blob func() string) {
 	cfg := aws.Config{
 		Region:       "us-east-1",
 		BaseEndpoint: aws.String(v.server.Endpoint()),
-		Credentials: credentials.NewStaticCredentialsProvider(trial.ApplicationKey,
+		Credentials: credentials.NewStaticCredentialsProvider(harness.ApplicationKey,
 			"not-a-secret", ""),
 	}
 	ctx := v.t.Context()

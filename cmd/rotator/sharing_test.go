@@ -27,8 +27,8 @@ import (
 	"rotator/internal/fakeaws"
 	"rotator/internal/fakeaws/fakekms"
 	"rotator/internal/fakeaws/fault"
+	"rotator/internal/harness"
 	"rotator/internal/report"
-	"rotator/internal/trial"
 )
 
 // load describes what several runs of one pass work on together.
@@ -103,7 +103,7 @@ func newSharing(t *testing.T, l load) *sharingBench {
 	s := &sharingBench{load: l, server: server, dir: t.TempDir(), departures: departures,
 		moves: map[string]int{}, joined: map[string]time.Time{}}
 	s.aws = aws.Config{Region: "us-east-1", BaseEndpoint: aws.String(server.Endpoint()),
-		Credentials: credentials.NewStaticCredentialsProvider(trial.ApplicationKey, "not-a-secret", "")}
+		Credentials: credentials.NewStaticCredentialsProvider(harness.ApplicationKey, "not-a-secret", "")}
 	for _, arn := range []*string{&s.old, &s.new} {
 		if *arn, err = server.KMS().CreateKey(fakekms.Symmetric); err != nil {
 			t.Fatal(err)

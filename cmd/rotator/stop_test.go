@@ -19,8 +19,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rotator/internal/fakeaws/fault"
+	"rotator/internal/harness"
 	"rotator/internal/report"
-	"rotator/internal/trial"
 )
 
 // TestSignals: signals within two seconds of the first one count as the same request to stop.
@@ -83,7 +83,7 @@ func TestSignals(t *testing.T) {
 }
 
 // stopLines returns the lines of rotator itself on stderr, which begin with its name.
-func stopLines(r trial.Result) (lines []string) {
+func stopLines(r harness.Result) (lines []string) {
 	for line := range strings.Lines(r.Log) {
 		if text, ok := strings.CutPrefix(line, "rotator: "); ok {
 			lines = append(lines, strings.TrimSpace(text))
@@ -94,7 +94,7 @@ func stopLines(r trial.Result) (lines []string) {
 
 // said checks the lines of a command that received a stop signal: one for each text, in this
 // order.
-func said(t *testing.T, r trial.Result, texts ...string) {
+func said(t *testing.T, r harness.Result, texts ...string) {
 	t.Helper()
 	lines := stopLines(r)
 	ok := len(lines) == len(texts)
@@ -112,11 +112,11 @@ func said(t *testing.T, r trial.Result, texts ...string) {
 func TestStopsOnSignals(t *testing.T) {
 	hangupStops(t)
 	const goesOn = "Continue with: rotator run -f job.yaml"
-	for name, send := range map[string]func(t *testing.T, p *trial.Process){
-		"SIGINT":  func(t *testing.T, p *trial.Process) { p.Signal(t, syscall.SIGINT) },
-		"SIGTERM": func(t *testing.T, p *trial.Process) { p.Signal(t, syscall.SIGTERM) },
-		"SIGHUP":  func(t *testing.T, p *trial.Process) { p.Signal(t, syscall.SIGHUP) },
-		"two within a second": func(t *testing.T, p *trial.Process) {
+	for name, send := range map[string]func(t *testing.T, p *harness.Process){
+		"SIGINT":  func(t *testing.T, p *harness.Process) { p.Signal(t, syscall.SIGINT) },
+		"SIGTERM": func(t *testing.T, p *harness.Process) { p.Signal(t, syscall.SIGTERM) },
+		"SIGHUP":  func(t *testing.T, p *harness.Process) { p.Signal(t, syscall.SIGHUP) },
+		"two within a second": func(t *testing.T, p *harness.Process) {
 			p.Signal(t, syscall.SIGINT)
 			time.Sleep(100 * time.Millisecond)
 			p.Signal(t, syscall.SIGINT)
@@ -194,8 +194,8 @@ func TestStopsOfReadOnlyPasses(t *testing.T) {
 // TestStopsBeforeThePass: a command reports a stop signal while it waits for any service, before
 // and during the pass.
 func TestStopsBeforeThePass(t *testing.T) {
-	one := map[trial.Kind]int{trial.Ordinary: 1}
-	few := trial.Config{Items: one, Objects: one, MaxOutage: "5m"}
+	one := map[harness.Kind]int{harness.Ordinary: 1}
+	few := harness.Config{Items: one, Objects: one, MaxOutage: "5m"}
 	seen := newTrial(t, few)
 	before := seen.Server.Faults().Counts()
 	seen.Must(t, []int{exitDone}, "run", "-o", "json")

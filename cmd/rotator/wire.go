@@ -12,10 +12,10 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 
 	"rotator/internal/artifact"
-	"rotator/internal/awsclient"
 	"rotator/internal/checkpoint"
 	"rotator/internal/ciphertext"
 	"rotator/internal/config"
+	"rotator/internal/fastkms"
 	"rotator/internal/rotate"
 	"rotator/internal/scan"
 	"rotator/internal/scan/dynamoscan"
@@ -61,14 +61,14 @@ type wiring struct {
 	// limiter limits all ReEncrypt requests of the process. permits renews the permits of
 	// requests that could not be sent at once.
 	limiter *rotate.Limiter
-	permits awsclient.Permits
+	permits fastkms.Permits
 	places  []place
 	notes   []string
 	under   map[string]string // ARNs of the keys that accept rules name
 	plain   bool              // the SDK sends all requests itself
 	// warn logs warnings that the user must see before anything is written.
 	warn  func(text string)
-	begin awsclient.Begin // of requests to KMS
+	begin fastkms.Begin // of requests to KMS
 	// consistent selects strongly consistent reads of tables.
 	consistent bool
 	// readOnly allows disabled source keys.

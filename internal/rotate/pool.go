@@ -2,622 +2,251 @@ package rotate
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"math/rand/v2"
 	"slices"
-	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
-
-	"go.uber.org/zap"
-	"golang.org/x/sync/errgroup"
-
-	"rotator/internal/checkpoint"
-	"rotator/internal/ciphertext"
-	"rotator/internal/scan"
 )
 
-// How a run stops: scanning at once, chunks under way within drainTime, writes
-// in flight within graceTime. Both fit a 10 s termination grace period.
-const (
-	drainTime = 5 * time.Second
-	graceTime = 8 * time.Second
-)
-
-// Scanners is how many partitions are read at the same time, at most.
-const Scanners = 8
-
-// Config is what a Rotator needs. All fields but Logger and Draw are required.
-type Config struct {
-	Targets []Target
-	Keys    Keys
-	KMS     Reencrypter
-	// KeyState returns the state of a key. If it is nil, an error about a key that may be the
-	// key of a slot stops the run.
-	KeyState KeyStateFunc
-	// Rate is the most ReEncrypt requests per second, retries included.
-	Rate float64
-	// Limiter limits the rate if several Rotators, or a preflight, share one limiter. If it
-	// is nil, New creates one from Rate.
-	Limiter *Limiter
-	// Shares calls its argument with the share of the rate, now and after each change. If it
-	// is nil, the share is that of the tracker.
-	Shares func(use func(checkpoint.Share))
-	// Workers is how many chunks are worked on at the same time. At 0 the run finds
-	// out how many its rate needs, up to MostWorkers.
-	Workers, MostWorkers int
-	// MaxOutage is how long a service may give no usable answer.
-	MaxOutage time.Duration
-	// Settle is how long an unusable key is looked at again before the run
-	// stops, since the state of KMS keys is eventually consistent.
-	Settle time.Duration
-	// Pass is the number of the pass, for the audit log.
-	Pass int
-	// Identity is the identity of the pass (checkpoint.Pass.Identity). It binds
-	// the lines of the audit log to the pass. Without it, no line of the log is
-	// used.
-	Identity string
-	Recorder Recorder
-	Logger   *zap.Logger // nil: silent
-	// Exact asks KMS about every slot, each by a request of its own. Without it, a
-	// slot from which nothing has to be moved may be decided by the header of its
-	// blob, with a sample checked, and slots with one blob and one context share one
-	// answer.
-	Exact  bool
-	Sample Sample
-	// BeginHeaders is called before the first slot is decided by its header, so that
-	// the record of the pass says so from then on; false forbids it. Nil allows it,
-	// for a pass that leaves no record.
-	BeginHeaders func(ctx context.Context) (bool, error)
-	// KnownTokens maps header tokens (kmsblob.Token.String) to the keys that KMS
-	// named in earlier passes. They are used if a source key is disabled and KMS
-	// cannot be asked.
-	KnownTokens map[string]string
-	// Draw returns a number from 0 to below n, for the jitter of retries and the choice
-	// of a sample. Nil draws
-	// at random; a simulation repeats itself.
-	Draw func(n int64) int64
-	// Early holds the conditions under which the run stops early.
-	Early Early
-	// Exceptions receives the exceptions of targets without a Writer, which have
-	// no ledger. It is never called concurrently. An error ends the run. If nil,
-	// they are dropped.
-	Exceptions func([]checkpoint.LedgerEntry) error
+// pool runs so many jobs at the same time as it has places. Where jobs of several targets
+// wait, a place goes to the target that has the fewest, so that none is held up by
+// another that is slow; among equals, and within a target, it goes to who asked first.
+type pool struct {
+	mu     sync.Mutex
+	places int
+	busy   presence
+	lanes  map[string]*lane // by target
+	asked  int              // how often a place was asked for
+	short  bool             // a job had to wait for a place since the last look
+	jobs   sync.WaitGroup
 }
 
-// Rotator works on one pass. It is made for one call of Run or Retry.
-type Rotator struct {
-	config  Config
-	decider *decider
-	headers *headers
-	shared  *shared
-	search  *searcher
-	retry   *retrier
-	logger  *zap.Logger
-	sides   map[string]*sides // by target
-	proofs  map[string]*proof // by target
-	items   atomic.Int64      // with an outcome
-	runs    atomic.Int64      // number of runs that divide the rate, as logged last
-	early   *early
-
-	reporting sync.Mutex // held while Config.Exceptions is called
+// lane is what a pool knows of one target.
+type lane struct {
+	busy int // jobs that have a place
+	// open are the jobs that were begun and have not ended, but for those that rest. No
+	// more of them are begun than there are places, whoever steps aside: what is under
+	// way is what a crash makes to be asked again.
+	open        int
+	back, fresh []turn // who waits: jobs that had a place before, and jobs to begin
 }
 
-// New makes a Rotator.
-func New(c Config) *Rotator {
-	if c.Logger == nil {
-		c.Logger = zap.NewNop()
-	}
-	if c.Draw == nil {
-		c.Draw = rand.Int64N
-	}
-	if c.Limiter == nil {
-		c.Limiter = NewLimiter(c.Rate)
-	}
-	retry := newRetrier(c.MaxOutage, c.Settle, c.Draw)
-	headers := newHeaders(c)
-	decider := &decider{keys: c.Keys, kms: c.KMS, jobKeys: newJobKeys(c.Keys, c.KeyState),
-		headers: headers, limiter: c.Limiter, retry: retry,
-		answers: newAnswerHistory(), kept: c.KnownTokens,
-		proven: newProvenTokens()}
-	r := &Rotator{config: c, retry: retry, logger: c.Logger, sides: map[string]*sides{}, decider: decider,
-		headers: headers, shared: newShared(decider.decide), proofs: map[string]*proof{}}
-	r.search = newSearcher(decider, c.Exact)
-	for _, t := range c.Targets {
-		r.sides[t.Name] = newSides()
-		r.proofs[t.Name] = newProof(t.Format)
-	}
-	r.early = newEarly(c, r.proofs)
-	return r
+// turn is somebody's who waits for a place.
+type turn struct {
+	number int
+	given  chan struct{}   // closed when the waiter gets a place
+	hurry  <-chan struct{} // once it is closed, the waiter gets a place at once
 }
 
-// Requests returns how many ReEncrypt requests this Rotator sent, dry runs
-// included, how many of them were throttled, and the rate in force now. The rate is 0 while
-// the run has no share of it.
-func (r *Rotator) Requests() (sent, throttled int64, perSecond float64) {
-	if r.runs.Load() > 0 {
-		perSecond = r.decider.limiter.Rate()
-	}
-	return r.decider.requests.Load(), r.decider.throttled.Load(), perSecond
-}
+func (t turn) hurried() bool { return isClosed(t.hurry) }
 
-// Savings says of how many slots KMS was not asked.
-type Savings struct {
-	Header  int64 // their header decided
-	Checked int64 // how many answers of KMS were compared with what a header said
-	Shared  int64 // KMS was asked about another with the same blob and contexts
-}
+func newPool(places int) *pool { return &pool{places: places, lanes: map[string]*lane{}} }
 
-// Savings returns what was saved so far.
-func (r *Rotator) Savings() Savings {
-	r.headers.mu.Lock()
-	defer r.headers.mu.Unlock()
-	return Savings{Header: r.headers.alone, Checked: r.headers.checked, Shared: r.shared.served.Load()}
-}
-
-// Headers says whether the sample of the slots that headers decided was checked to the
-// end and agreed, and what a check has found if not.
-func (r *Rotator) Headers() (agree bool, wrong string) {
-	r.headers.mu.Lock()
-	defer r.headers.mu.Unlock()
-	return r.headers.agree, r.headers.wrong
-}
-
-// checkHeaders ends the check of the sample, unless the run is stopping: then what it
-// counted by headers stays no evidence.
-func (r *Rotator) checkHeaders(life contexts, tracker *checkpoint.Tracker) {
-	if life.scan.Err() != nil {
-		return
-	}
-	defer tracker.Engage()()
-	err := r.headers.check(r.workers(), func(slot ciphertext.Slot) (verdict, error) { return r.decider.decide(life.work, slot) })
-	if err != nil {
-		life.stop(err)
-	}
-}
-
-// contexts are the three lives of a run: scanning ends with scan, chunks under
-// way with work, writes in flight with write.
-type contexts struct {
-	scan, work, write context.Context
-	stop              context.CancelCauseFunc // ends scan, with the reason
-}
-
-// lifetimes derives the contexts of a run; release frees them.
-func lifetimes(ctx context.Context) (c contexts, release func()) {
-	scan, stop := context.WithCancelCause(ctx)
-	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
-	write, stopWrite := context.WithCancel(context.WithoutCancel(ctx))
-	var drain, grace *time.Timer
-	var mu sync.Mutex
-	stopAfter := context.AfterFunc(scan, func() {
-		mu.Lock()
-		defer mu.Unlock()
-		drain, grace = time.AfterFunc(drainTime, stopWork), time.AfterFunc(graceTime, stopWrite)
-	})
-	return contexts{scan: scan, work: work, write: write, stop: stop}, func() {
-		stopAfter()
-		mu.Lock()
-		if drain != nil {
-			drain.Stop()
-			grace.Stop()
-		}
-		mu.Unlock()
-		stop(nil)
-		stopWork()
-		stopWrite()
-	}
-}
-
-// Run works on the partitions of the tracker, those that other workers have not
-// claimed, until all of the pass are done, or ctx ends, or something stops the run:
-// then the error is a *StopError. Partitions[i] says to which target, and where in
-// it, the i-th partition of the tracker belongs. When Run returns, what could be
-// saved is saved, and the tracker is closed.
-func (r *Rotator) Run(ctx context.Context, tracker *checkpoint.Tracker, partitions []Partition) error {
-	if r.config.Shares == nil {
-		tracker.OnShare(r.divide)
-	} else {
-		r.config.Shares(r.divide)
-	}
-	r.early.resume(tracker.Snapshot())
-	life, release := lifetimes(ctx)
-	defer release()
-	var saver errgroup.Group
-	enough := make(chan struct{})
-	saver.Go(func() error {
-		if err := tracker.Run(life.write, enough); err != nil {
-			life.stop(storeError(err))
-		}
-		return nil
-	})
-	pool := newPool(r.workers())
-	sized := r.sizing(life.work, pool)
-	unwatched := r.watchThrottling()
-	var scan errgroup.Group
-	for range min(Scanners, len(partitions)) {
-		scan.Go(func() error {
-			if err := r.scan(life, pool, tracker, partitions); err != nil {
-				life.stop(err)
-			}
-			return nil
-		})
-	}
-	_ = scan.Wait() // errors went to life.stop
-	pool.wait()
-	sized()
-	unwatched()
-	r.checkHeaders(life, tracker)
-	close(enough)
-	_ = saver.Wait()
-	if fenced(context.Cause(life.scan)) {
-		return r.ending(ctx, life, nil) // the partitions are others' now
-	}
-	return r.ending(ctx, life, tracker.Close(life.write))
-}
-
-// divide applies a share of the rate.
-func (r *Rotator) divide(share checkpoint.Share) {
-	before := r.runs.Swap(int64(share.Runs))
-	r.decider.limiter.Divide(share.Runs, share.Until)
-	if int64(share.Runs) != before {
-		r.logger.Debug("share of the rate", zap.Int("busy", share.Runs),
-			zap.Float64("per_second", r.decider.limiter.Rate()))
-	}
-}
-
-func fenced(err error) bool {
-	stop := (*StopError)(nil)
-	return errors.As(err, &stop) && stop.Kind == StopFenced
-}
-
-// scan reads one partition after the other, until none is left.
-func (r *Rotator) scan(life contexts, pool *pool, tracker *checkpoint.Tracker, partitions []Partition) error {
-	for {
-		claimed, ok, err := tracker.Claim(life.scan)
-		if err != nil && life.scan.Err() == nil {
-			return storeError(err)
-		}
-		if err != nil || !ok {
-			return err
-		}
-		err = r.walk(life, pool, tracker, claimed, partitions[claimed.Index])
-		if err != nil && !errors.Is(err, checkpoint.ErrYield) {
-			return err
-		}
-	}
-}
-
-// ending picks the reason that counts out of what ended a run. Flush is why the
-// checkpoint could not be saved to the end; that is said whatever else the reason is.
-func (r *Rotator) ending(ctx context.Context, life contexts, flush error) error {
-	if flush != nil {
-		r.logger.Warn("not everything could be saved in the checkpoint: the next run finds the "+
-			"slots again that were moved after the last save", zap.Error(flush))
-	}
-	cause := context.Cause(life.scan)
-	if stop := (*StopError)(nil); errors.As(cause, &stop) {
-		return stop
-	}
-	if flush != nil {
-		return storeError(flush)
-	}
-	if ctx.Err() != nil {
-		return &StopError{Kind: StopInterrupted, What: "stopped before the end"}
-	}
-	return cause
-}
-
-// storeError is the error of a run whose checkpoint could not be read or saved. When
-// the time for it was over since the run is to stop, nobody knows what is wrong with
-// the checkpoint, if anything is.
-func storeError(err error) error {
-	if stopped(err) {
-		return err
-	}
-	if errors.Is(err, checkpoint.ErrFenced) {
-		return &StopError{Kind: StopFenced, What: "save the checkpoint", Err: err}
-	}
-	switch Classify(err) {
-	case ClassDenied, ClassCredentials:
-		return &StopError{Kind: StopAccess, What: "save the checkpoint", Err: err}
-	case ClassStopped:
-		return &StopError{
-			Kind: StopInterrupted,
-			What: "stopped before the checkpoint could be read or saved",
-			Err:  err,
-		}
-	}
-	if CheckpointAway(err) {
-		return &StopError{Kind: StopUnavailable, What: "save the checkpoint", Err: err}
-	}
-	return &StopError{Kind: StopStorage, What: "save the checkpoint", Err: err}
-}
-
-// Partition is one partition of the pass.
-type Partition struct {
-	Target int // index into Config.Targets
-	Spec   scan.Partition
-}
-
-// walk reads one partition page by page and hands its items to the pool. The
-// tracker keeps it a bounded number of pages ahead of what is saved.
-func (r *Rotator) walk(life contexts, pool *pool, tracker *checkpoint.Tracker, claimed checkpoint.Claimed, p Partition) error {
-	target := &r.config.Targets[p.Target]
-	cursor := scan.Cursor(claimed.Cursor)
-	for {
-		ticket, err := tracker.Begin(life.scan, claimed.Index)
-		if err != nil {
-			return err
-		}
-		page, err := r.page(life.scan, target, p.Spec, cursor)
-		if err != nil {
-			return err
-		}
-		if !r.feed(life, pool, target, page, ticket, claimed.Give) {
-			return checkpoint.ErrYield
-		}
-		if page.Last {
-			return nil
-		}
-		cursor = page.Next
-	}
-}
-
-// page reads one page. No page can be skipped, so whatever goes wrong for good
-// ends the run.
-func (r *Rotator) page(ctx context.Context, target *Target, spec scan.Partition, cursor scan.Cursor) (page scan.Page, err error) {
-	err = r.retry.do(ctx, place{}, Listing, target.Name, func(ctx context.Context) error {
-		return r.sides[target.Name].reading.read(ctx, place{}, func() error {
-			page, err = target.Lister.Page(ctx, spec, cursor)
-			return err
-		})
-	})
-	if err == nil || stopped(err) || ctx.Err() != nil {
-		return page, err
-	}
-	return page, &StopError{Kind: Decide(Event{Doing: Listing, Class: Classify(err)}).Stop, Err: err,
-		What: fmt.Sprintf("list target %s, %s", target.Name, spec.Name)}
-}
-
-// feed divides a page into chunks for the pool. It blocks while all workers are busy, which
-// delays the scanner. Once give is closed, a page of which no chunk was begun is withdrawn, and
-// feed returns false. The chunks of a page that was begun then have priority.
-func (r *Rotator) feed(
-	life contexts, pool *pool, target *Target, page scan.Page, ticket *checkpoint.PageTicket,
-	give <-chan struct{},
-) bool {
-	rules := newRuleCounts(r.proofs[target.Name])
-	work := &pageWork{engine: r, ticket: ticket, page: page, rules: rules, stop: life.stop}
-	chunks := slices.Collect(slices.Chunk(page.Items, target.Batch))
-	work.open = len(chunks)
-	work.counts.Items.Excluded = page.Excluded
-	countIncluded(&work.counts, page.Included)
-	if len(chunks) == 0 {
-		work.complete()
-		return true
-	}
-	ctx := hurried(life.work, give)
-	for i, items := range chunks {
-		begun := pool.run(target.Name, give, i == 0, func(at place) {
-			if life.scan.Err() != nil {
-				return // stopping: the page stays open and is read again
-			}
-			tasks, err := r.worker(life, at).process(ctx, target, items)
-			if err != nil {
-				life.stop(err)
-				return
-			}
-			r.items.Add(int64(len(tasks)))
-			if err := work.add(target, tasks); err != nil {
-				life.stop(err)
-			}
-		})
-		if !begun {
-			ticket.Withdraw()
+// run starts a job of a target as soon as there is a place. Once hurry is closed, the job
+// does not wait for a place. If the job may be withdrawn, it is then not started at all, and
+// run returns false.
+func (p *pool) run(target string, hurry <-chan struct{}, withdraw bool, job func(place)) bool {
+	at := place{p, target}
+	given := at.enter(func(l *lane) *[]turn { return &l.fresh }, hurry)
+	select {
+	case <-given:
+	case <-hurry:
+		if withdraw && p.cancel(target, given) {
 			return false
 		}
+		p.hasten()
+		<-given
 	}
+	p.jobs.Go(func() {
+		defer at.leave(1)
+		job(at)
+	})
 	return true
 }
 
-// worker makes a worker that has a place.
-func (r *Rotator) worker(life contexts, at place) *worker {
-	w := &worker{
-		decider:  r.decider,
-		headers:  r.headers,
-		shared:   r.shared,
-		retry:    r.retry,
-		recorder: r.config.Recorder,
-		pass:     r.config.Pass,
-		identity: r.config.Identity,
-		sides:    r.sides,
-		proofs:   r.proofs,
-		place:    at,
-		hard:     life.write,
-		searcher: r.search,
-		sweep:    newSweep(),
-		early:    r.early,
-	}
-	if r.config.Exact {
-		w.shared = nil
-	}
-	return w
-}
-
-// pageWork gathers the outcomes of a page's chunks.
-type pageWork struct {
-	engine *Rotator
-	ticket *checkpoint.PageTicket
-	page   scan.Page
-	stop   func(error) // ends the run; the page is still counted
-
-	mu     sync.Mutex
-	open   int // chunks without outcome
-	counts checkpoint.Counts
-	rules  *ruleCounts
-	ledger []checkpoint.LedgerEntry
-}
-
-// add counts a chunk. If its exceptions cannot be reported, it returns an error
-// and the page stays open.
-func (p *pageWork) add(target *Target, tasks []*task) error {
+// hasten gives places to urgent jobs.
+func (p *pool) hasten() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var exceptions []checkpoint.LedgerEntry
-	for _, t := range tasks {
-		exceptions = append(exceptions, p.engine.tally(&p.counts, p.rules, target.Name, t)...)
-		if err := p.engine.early.written(target.Name, t); err != nil {
-			p.stop(err)
+	p.admit()
+}
+
+// cancel removes a job that has not begun from its queue. It returns false if the job already
+// has a place.
+func (p *pool) cancel(target string, given chan struct{}) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	fresh := &p.lanes[target].fresh
+	i := slices.IndexFunc(*fresh, func(t turn) bool { return t.given == given })
+	if i < 0 {
+		return false
+	}
+	*fresh = slices.Delete(*fresh, i, i+1)
+	return true
+}
+
+// wait returns when all jobs have ended.
+func (p *pool) wait() { p.jobs.Wait() }
+
+// admit gives the free places to waiters, and additional places to urgent jobs. It must be
+// called with mu held.
+func (p *pool) admit() {
+	for {
+		next, queue := p.next()
+		if next == nil {
+			return
+		}
+		if queue == &next.fresh {
+			next.open++
+		}
+		next.busy++
+		p.busy.change(1)
+		close((*queue)[0].given)
+		*queue = (*queue)[1:]
+	}
+}
+
+// next is whose turn it is, nil when nobody waits who may have a place. It wants mu.
+func (p *pool) next() (next *lane, queue *[]turn) {
+	free := p.busy.now < p.places
+	for _, l := range p.lanes {
+		q := l.first(p.places, free)
+		if q == nil {
+			continue
+		}
+		if next == nil || l.busy < next.busy || l.busy == next.busy && (*q)[0].number < (*queue)[0].number {
+			next, queue = l, q
 		}
 	}
-	if target.Writer != nil {
-		p.ledger = append(p.ledger, exceptions...)
-	} else if err := p.engine.report(exceptions); err != nil {
-		return err
+	return next, queue
+}
+
+// first returns the queue of a lane whose waiter is next, or nil. free states whether there is
+// a place for a job that is not urgent.
+func (l *lane) first(places int, free bool) *[]turn {
+	if i := slices.IndexFunc(l.fresh, turn.hurried); i >= 0 {
+		hurried := l.fresh[i]
+		copy(l.fresh[1:i+1], l.fresh[:i])
+		l.fresh[0] = hurried
+		return &l.fresh
 	}
-	if p.open--; p.open == 0 {
-		p.complete()
+	switch {
+	case free && len(l.back) > 0:
+		return &l.back
+	case free && len(l.fresh) > 0 && l.open < places:
+		return &l.fresh
 	}
 	return nil
 }
 
-func (p *pageWork) complete() {
-	p.rules.into(&p.counts)
-	p.ticket.Complete(p.page.Next, p.page.Last, p.counts, p.ledger)
+// resize changes the number of places from now on. Jobs that have one keep it.
+func (p *pool) resize(places int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.places = places
+	p.admit()
 }
 
-// report passes on exceptions that go into no ledger, so that memory use stays
-// constant.
-func (r *Rotator) report(exceptions []checkpoint.LedgerEntry) error {
-	if len(exceptions) == 0 || r.config.Exceptions == nil {
-		return nil
-	}
-	r.reporting.Lock()
-	defer r.reporting.Unlock()
-	if err := r.config.Exceptions(exceptions); err != nil {
-		return &StopError{Kind: StopStorage, What: "write the exceptions", Err: err}
-	}
-	return nil
+// look returns for how long all places together were busy so far, how many there are,
+// and whether a job had to wait for one since the last look.
+func (p *pool) look() (worked time.Duration, places int, short bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	short, p.short = p.short, false
+	return p.busy.change(0), p.places, short
 }
 
-// tally counts an item and its slots, and returns its exceptions.
-func (r *Rotator) tally(
-	counts *checkpoint.Counts, rules *ruleCounts, target string, t *task,
-) []checkpoint.LedgerEntry {
-	if t.own {
-		counts.Items.Own++
-		return nil
-	}
-	counts.Items.Seen++
-	counts.Items.Ruled++
-	counts.Search.Add(t.search)
-	if len(t.slots) == 0 {
-		counts.Items.WithoutSlot++
-	}
-	if t.written || t.recovered {
-		counts.Items.Written++
-	}
-	if !t.unread { // an unread item has one slot of no rule
-		rules.add(t)
-		r.early.count(rules, target, t)
-	}
-	var exceptions []checkpoint.LedgerEntry
-	for i, v := range t.verdicts {
-		origin := r.count(counts, t.slots[i], v)
-		countStaleKey(counts, target, t.item.Ref, t.slots[i], v)
-		if v.excepted() {
-			e := entry(target, t.item.Ref, t.slots[i], v)
-			e.Origin, e.Unread = origin, t.unread
-			exceptions = append(exceptions, e)
-		}
-	}
-	return exceptions
+// place is that of a job in a pool. The zero value is that of a job without a pool, which
+// has nobody to give it to.
+type place struct {
+	pool   *pool
+	target string
 }
 
-// countStaleKey counts a slot that leaves a source key and has the id of a
-// source key next to it.
-func countStaleKey(
-	counts *checkpoint.Counts, target string, ref scan.Ref, slot ciphertext.Slot, v verdict,
-) {
-	if slot.StaleKey == "" || v.outcome != Rotated && v.outcome != Remaining {
-		return
+// rest waits for d, or until ctx ends, for the sake of one item, and then for a place.
+// Others have the place meanwhile, also of the same target.
+func (at place) rest(ctx context.Context, d time.Duration) error {
+	if at.pool == nil {
+		return sleep(ctx, d)
 	}
-	counts.StaleKeys.Slots++
-	if counts.StaleKeys.First == "" {
-		counts.StaleKeys.First = clip(
-			fmt.Sprintf("%s of %s in target %s", slot.StaleKey, ref, target))
-	}
+	at.leave(1)
+	err := sleep(ctx, d)
+	at.wait(func(l *lane) *[]turn { l.open++; return &l.back })
+	return err
 }
 
-func entry(target string, ref scan.Ref, slot ciphertext.Slot, v verdict) checkpoint.LedgerEntry {
-	e := checkpoint.LedgerEntry{Target: target, Ref: string(ref), Path: clip(slot.Path), Outcome: string(v.outcome),
-		Reason: v.reason, Detail: v.detail, Key: v.key, Attempts: 1, At: time.Now().UTC()}
-	if len(slot.Blob) > 0 {
-		e.Blob = digest(slot.Blob)
+// aside runs wait, which waits for the whole target. Other targets have the place
+// meanwhile. In the end it is had back at once, even if that makes one too many: who
+// comes back may hold what those wait for who have the places, such as room for bodies.
+func (at place) aside(wait func() error) error {
+	if at.pool == nil {
+		return wait()
 	}
-	return e
+	at.leave(0)
+	err := wait()
+	at.pool.mu.Lock()
+	defer at.pool.mu.Unlock()
+	at.pool.lanes[at.target].busy++
+	at.pool.busy.change(1)
+	return err
 }
 
-// clip bounds what a document, whose names may be of any length, puts into
-// records.
-func clip(path string) string {
-	const most = 4096
-	if len(path) <= most {
-		return path
+// pass waits until n requests to the target may go out, aside if not at once.
+func (at place) pass(ctx context.Context, limiter *Limiter, n int) error {
+	if limiter.Free() || limiter.Try(n) {
+		return ctx.Err()
 	}
-	return strings.ToValidUTF8(path[:most], "") // not half a character
+	return at.aside(func() error { return limiter.WaitN(ctx, n) })
 }
 
-// count counts one slot under exactly one outcome. It returns the known origin
-// of a slot that failed or is in conflict.
-func (r *Rotator) count(
-	counts *checkpoint.Counts, slot ciphertext.Slot, v verdict,
-) (origin checkpoint.Origin) {
-	if v.outcome == Failed || v.outcome == Conflict {
-		origin = r.originOf(slot, v)
+// wait waits for a place in the queue that choose returns.
+func (at place) wait(choose func(*lane) *[]turn) { <-at.enter(choose, nil) }
+
+// enter adds a waiter to the queue that choose returns. The channel is closed when it gets a
+// place.
+func (at place) enter(choose func(*lane) *[]turn, hurry <-chan struct{}) (given chan struct{}) {
+	p := at.pool
+	given = make(chan struct{})
+	p.mu.Lock()
+	l, ok := p.lanes[at.target]
+	if !ok {
+		l = &lane{}
+		p.lanes[at.target] = l
 	}
-	countAs(counts, v, origin)
-	return origin
+	queue := choose(l)
+	*queue = append(*queue, turn{p.asked, given, hurry})
+	p.asked++
+	p.admit()
+	p.short = p.short || p.busy.now >= p.places && len(*queue) > 0
+	p.mu.Unlock()
+	return given
 }
 
-// countAs is count for a slot whose origin is known.
-func countAs(counts *checkpoint.Counts, v verdict, origin checkpoint.Origin) {
-	slots := &counts.Slots
-	slots.Seen++
-	n := checkpoint.KeyCount{Slots: 1}
-	switch v.outcome {
-	case Rotated:
-		slots.Rotated++
-		n.Rotated = 1
-	case Current:
-		slots.Current++
-	case Remaining:
-		slots.Remaining++
-	case Foreign:
-		slots.Foreign++
-	case Failed:
-		slots.Failed++
-		if v.reason == reasonSourceContext || v.reason == reasonDestinationContext {
-			n.Unreadable = 1
-		}
-	case Conflict:
-		slots.Conflict++
-	case Gone:
-		slots.Gone++
+// leave gives the place back; open is how many jobs fewer the target has under way.
+func (at place) leave(open int) {
+	p := at.pool
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l := p.lanes[at.target]
+	l.busy--
+	l.open -= open
+	p.busy.change(-1)
+	p.admit()
+}
+
+// presence is how many there are, and for how long all together have been. The zero
+// value is nobody.
+type presence struct {
+	now int
+	at  time.Time
+	sum time.Duration // up to at
+}
+
+// change adds n of them, and returns the sum up to now.
+func (p *presence) change(n int) time.Duration {
+	at := time.Now()
+	if p.now > 0 {
+		p.sum += time.Duration(p.now) * at.Sub(p.at)
 	}
-	if v.header {
-		n.Header = 1
-	}
-	if v.key != "" {
-		counts.AddKey(v.key, n)
-	}
-	if origin != "" {
-		counts.AddOrigin(origin, 1)
-	}
-	if v.excepted() {
-		counts.AddReason(string(v.outcome)+"/"+v.reason, 1)
-	}
+	p.now, p.at = p.now+n, at
+	return p.sum
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/aws/smithy-go"
 	"pgregory.net/rapid"
 
-	"rotator/internal/fakeaws/conformance"
+	"rotator/internal/fakeaws/awsspec"
 	"rotator/internal/fakeaws/fakedynamodb"
 	"rotator/internal/fakeaws/fault"
 )
@@ -34,7 +34,7 @@ func start(t testing.TB) (*fakedynamodb.Service, *fault.Injector, aws.Config) {
 
 func TestConformance(t *testing.T) {
 	_, _, cfg := start(t)
-	conformance.DynamoDB(t, cfg)
+	awsspec.DynamoDB(t, cfg)
 }
 
 func newTable(t testing.TB, client *dynamodb.Client) *string {

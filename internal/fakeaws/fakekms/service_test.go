@@ -18,7 +18,7 @@ import (
 	"github.com/aws/smithy-go"
 	"github.com/google/go-cmp/cmp"
 
-	"rotator/internal/fakeaws/conformance"
+	"rotator/internal/fakeaws/awsspec"
 	"rotator/internal/fakeaws/fakekms"
 	"rotator/internal/fakeaws/fakesm2"
 	"rotator/internal/fakeaws/fault"
@@ -61,7 +61,7 @@ func TestConformance(t *testing.T) {
 	for _, region := range []string{region, "cn-north-1"} {
 		t.Run(region, func(t *testing.T) {
 			_, _, cfg := startIn(t, region)
-			conformance.KMS(t, cfg)
+			awsspec.KMS(t, cfg)
 		})
 	}
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/aws/smithy-go"
 	"pgregory.net/rapid"
 
-	"rotator/internal/fakeaws/conformance"
+	"rotator/internal/fakeaws/awsspec"
 	"rotator/internal/fakeaws/fakes3"
 	"rotator/internal/fakeaws/fault"
 )
@@ -36,7 +36,7 @@ func start(t testing.TB) (*fakes3.Service, *fault.Injector, aws.Config) {
 
 func TestConformance(t *testing.T) {
 	_, _, cfg := start(t)
-	conformance.S3(t, cfg, true)
+	awsspec.S3(t, cfg, true)
 }
 
 func newBucket(t testing.TB, cfg aws.Config) (*s3.Client, *string) {

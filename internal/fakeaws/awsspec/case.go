@@ -1,0 +1,70 @@
+package awsspec
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"testing"
+)
+
+// T is what a case needs of the test that it runs in; *testing.T is one.
+type T interface {
+	Helper()
+	Error(args ...any)
+	Errorf(format string, args ...any)
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+	Logf(format string, args ...any)
+}
+
+// Case is one behaviour of a service at one endpoint. It may be run again: it
+// makes its own keys, tables and buckets every time.
+type Case struct {
+	Name string
+	run  func(context.Context, T)
+}
+
+// runAll runs cases as sub-tests, each of which has to hold.
+func runAll(t *testing.T, cases []Case) {
+	for _, c := range cases {
+		t.Run(c.Name, func(t *testing.T) { c.run(t.Context(), t) })
+	}
+}
+
+// Try runs the case where no test shall fail for it, as against a server that is
+// known to deviate, and returns what a test would have been told: nothing means
+// that the case holds. A case that panics, because an answer lacks what every
+// answer of AWS has, says so as its last message.
+func (c Case) Try(ctx context.Context) []string {
+	attempt := &attempt{}
+	done := make(chan struct{})
+	go func() { // of its own, since Fatal ends it
+		defer close(done)
+		defer func() {
+			if reason := recover(); reason != nil {
+				attempt.Errorf("the case panicked: %v", reason)
+			}
+		}()
+		c.run(ctx, attempt)
+	}()
+	<-done
+	return attempt.messages
+}
+
+// attempt is a T that collects what it is told. Cases use it in one goroutine.
+type attempt struct{ messages []string }
+
+func (a *attempt) Helper() {}
+
+func (a *attempt) Logf(string, ...any) {}
+
+func (a *attempt) Error(args ...any) { a.messages = append(a.messages, fmt.Sprint(args...)) }
+
+func (a *attempt) Errorf(format string, args ...any) { a.Error(fmt.Sprintf(format, args...)) }
+
+func (a *attempt) Fatal(args ...any) {
+	a.Error(args...)
+	runtime.Goexit()
+}
+
+func (a *attempt) Fatalf(format string, args ...any) { a.Fatal(fmt.Sprintf(format, args...)) }

@@ -1,0 +1,120 @@
+package fastkms
+
+import (
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"rotator/internal/answerlimit"
+)
+
+// mostAnswer is the maximum length in bytes of the body of a response.
+const mostAnswer = answerlimit.ReEncrypt
+
+// The headers of answers that are packed.
+const (
+	acceptHeader   = "Accept-Encoding"
+	encodingHeader = "Content-Encoding"
+)
+
+// exchange writes a request and reads the answer to it. With packed the server may pack
+// the answer, where the request itself says nothing of that; this is net/http's way.
+func (l *line) exchange(r *http.Request, host string, packed bool) (*http.Response, error) {
+	packed = packed && len(r.Header[acceptHeader]) == 0
+	if err := l.send(r, host, packed); err != nil {
+		return nil, err
+	}
+	l.limit.Allow("the head of the response", answerlimit.Headers)
+	if answer, ok, err := l.plainAnswer(); ok {
+		return answer, err
+	}
+	return l.anyAnswer(r, packed)
+}
+
+// send writes a request.
+func (l *line) send(r *http.Request, host string, packed bool) error {
+	if r.Host != "" {
+		host = r.Host
+	}
+	out := append(append(append(l.out[:0], r.Method...), " / HTTP/1.1\r\nHost: "...), host...)
+	for name, values := range r.Header {
+		for _, value := range values {
+			if strings.ContainsAny(value, "\r\n") {
+				return fmt.Errorf("header %s does not fit into one line", name)
+			}
+			out = append(append(append(append(out, "\r\n"...), name...), ": "...), value...)
+		}
+	}
+	if packed {
+		out = append(out, "\r\n"+acceptHeader+": gzip"...)
+	}
+	out = append(strconv.AppendInt(append(out, "\r\nContent-Length: "...), r.ContentLength, 10), "\r\n\r\n"...)
+	body := bytes.NewBuffer(out)
+	if _, err := io.CopyN(body, r.Body, r.ContentLength); err != nil {
+		return err
+	}
+	l.out = body.Bytes()
+	_, err := l.Write(l.out)
+	return err
+}
+
+// anyAnswer reads an answer of whatever form.
+func (l *line) anyAnswer(r *http.Request, packed bool) (*http.Response, error) {
+	answer, err := http.ReadResponse(l.reader, r)
+	for err == nil && answer.StatusCode >= 100 && answer.StatusCode < 200 {
+		answer, err = http.ReadResponse(l.reader, r)
+	}
+	if long := l.limit.Err(); long != nil {
+		return nil, long
+	}
+	if err != nil {
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF // of an answer
+		}
+		return nil, err
+	}
+	l.limit.Allow("the chunked body of the response", 4*mostAnswer)
+	body, err := readBody(answer.Body, answer.ContentLength)
+	if err == nil && packed && len(body) > 0 && strings.EqualFold(answer.Header.Get(encodingHeader), "gzip") {
+		body, err = unpack(answer, body)
+	}
+	if err != nil {
+		return nil, err
+	}
+	answer.Close = answer.Close || l.reader.Buffered() > 0 // more than was asked for
+	answer.Body = io.NopCloser(bytes.NewReader(body))
+	return answer, nil
+}
+
+// readBody reads a body of which its length is told, -1 for not.
+func readBody(body io.Reader, length int64) ([]byte, error) {
+	var read bytes.Buffer
+	if length > 0 && length <= mostAnswer {
+		read.Grow(int(length) + bytes.MinRead)
+	}
+	if _, err := read.ReadFrom(io.LimitReader(body, mostAnswer+1)); err != nil {
+		return nil, err
+	}
+	if read.Len() > mostAnswer {
+		return nil, &answerlimit.TooLongError{What: "the body of the response", Limit: mostAnswer}
+	}
+	return read.Bytes(), nil
+}
+
+// unpack unpacks the body of an answer, which then looks as if it had not been packed.
+func unpack(answer *http.Response, body []byte) ([]byte, error) {
+	reader, err := gzip.NewReader(bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range []string{encodingHeader, "Content-Length"} {
+		answer.Header.Del(name)
+	}
+	answer.ContentLength, answer.Uncompressed = -1, true
+	return readBody(reader, -1)
+}

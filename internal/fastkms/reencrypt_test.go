@@ -1,0 +1,360 @@
+package fastkms
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/smithy-go/middleware"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"pgregory.net/rapid"
+
+	"rotator/internal/rotate"
+)
+
+// seen is a request as it arrived.
+type seen struct {
+	request *http.Request
+	body    []byte
+}
+
+// counter is a server that answers all alike, and remembers the last request.
+type counter struct {
+	mu     sync.Mutex
+	all    []seen
+	status int
+	body   string
+}
+
+func (c *counter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.all = append(c.all, seen{request: r, body: body})
+	w.Header().Set("X-Amzn-Requestid", "an-id")
+	w.WriteHeader(c.status)
+	_, _ = io.WriteString(w, c.body)
+}
+
+func (c *counter) last() seen {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.all[len(c.all)-1]
+}
+
+func (c *counter) answer(status int, body string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.status, c.body = status, body
+}
+
+const served = `{"CiphertextBlob":"AQID","KeyId":"arn:to","SourceKeyId":"arn:from","SourceKeyMaterialId":"m\u0041","DestinationEncryptionAlgorithm":"SYMMETRIC_DEFAULT"}`
+
+// configOf returns the configuration for a server, with static credentials.
+func configOf(server, token string) aws.Config {
+	return aws.Config{
+		Region:       "eu-central-1",
+		BaseEndpoint: aws.String(server),
+		Retryer:      func() aws.Retryer { return aws.NopRetryer{} },
+		Credentials:  credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "secret", token),
+		HTTPClient:   awshttp.NewBuildableClient(),
+	}
+}
+
+// pair returns the SDK's client and a Client of the same server.
+func pair(t testing.TB, token string, failed func(error)) (
+	server *counter, sdk *kms.Client, ours *Client, l *light,
+) {
+	server = &counter{status: http.StatusOK, body: served}
+	at := httptest.NewServer(server)
+	t.Cleanup(at.Close)
+	cfg := configOf(at.URL, token)
+	sdk = kms.NewFromConfig(cfg)
+	ours = New(cfg, failed, 0)
+	l = ours.light
+	first := &kms.ReEncryptInput{CiphertextBlob: []byte{1}, DestinationKeyId: aws.String("k")}
+	if _, err := ours.ReEncrypt(context.Background(), first); err != nil {
+		t.Fatal(err)
+	}
+	if l.form.Load() == nil || l.aside.Load() {
+		t.Fatal("the form of a request was not learned")
+	}
+	if _, ok := l.form.Load().sender.(*Direct); !ok {
+		t.Fatalf("requests are sent by a %T", l.form.Load().sender)
+	}
+	return server, sdk, ours, l
+}
+
+// TestSameRequests: what the SDK sends, we send, but for the id of the call and
+// the time; and for that time the SDK's own signer makes the same signature.
+func TestSameRequests(t *testing.T) {
+	for _, token := range []string{"", "a-session-token"} {
+		server, client, ours, l := pair(t, token, nil)
+		rapid.Check(t, func(t *rapid.T) {
+			in := input(t)
+			want, err := client.ReEncrypt(context.Background(), in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			theirs := server.last()
+			got, err := ours.ReEncrypt(context.Background(), in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			own := server.last()
+			id, _ := awsmiddleware.GetRequestIDMetadata(got.ResultMetadata)
+			theirID, _ := awsmiddleware.GetRequestIDMetadata(want.ResultMetadata)
+			if id == "" || id != theirID {
+				t.Fatalf("the request ids are %q and, by the SDK, %q", id, theirID)
+			}
+			want.ResultMetadata = middleware.Metadata{} // the SDK's account of the call
+			got.ResultMetadata = middleware.Metadata{}
+			if d := cmp.Diff(want, got, cmpopts.IgnoreUnexported(kms.ReEncryptOutput{}, middleware.Metadata{})); d != "" {
+				t.Fatal(d)
+			}
+			if !bytes.Equal(own.body, theirs.body) {
+				t.Fatalf("%s\nand the SDK sends\n%s", own.body, theirs.body)
+			}
+			compare(t, own, theirs, token)
+		})
+		if l.aside.Load() {
+			t.Fatal("the last requests were the SDK's")
+		}
+	}
+}
+
+// input draws a request; contexts have one pair, since the order of more is
+// nobody's.
+func input(t *rapid.T) *kms.ReEncryptInput {
+	in := &kms.ReEncryptInput{CiphertextBlob: rapid.SliceOfN(rapid.Byte(), 1, 300).Draw(t, "blob"),
+		DestinationKeyId: aws.String(rapid.StringN(1, 20, -1).Draw(t, "key"))}
+	if rapid.Bool().Draw(t, "pinned") {
+		in.SourceKeyId, in.SourceEncryptionAlgorithm = aws.String(rapid.String().Draw(t, "source")), "SYMMETRIC_DEFAULT"
+	}
+	if rapid.Bool().Draw(t, "context") {
+		in.SourceEncryptionContext = map[string]string{rapid.String().Draw(t, "name"): rapid.String().Draw(t, "value")}
+		in.DestinationEncryptionContext = in.SourceEncryptionContext
+	}
+	if rapid.Bool().Draw(t, "granted") {
+		in.GrantTokens = []string{"t"}
+	}
+	return in
+}
+
+func compare(t *rapid.T, ours, theirs seen, token string) {
+	if a, b := slices.Sorted(maps.Keys(ours.request.Header)), slices.Sorted(maps.Keys(theirs.request.Header)); !slices.Equal(a, b) {
+		t.Fatalf("headers %v, and the SDK sends %v", a, b)
+	}
+	for name, values := range theirs.request.Header {
+		if own := ours.request.Header[name]; name != invocationHeader && name != dateHeader && name != authHeader && !slices.Equal(own, values) {
+			t.Fatalf("%s: %v, and the SDK sends %v", name, own, values)
+		}
+	}
+	if ours.request.Method != theirs.request.Method || ours.request.RequestURI != theirs.request.RequestURI || ours.request.Host != theirs.request.Host {
+		t.Fatalf("%s %s to %s", ours.request.Method, ours.request.RequestURI, ours.request.Host)
+	}
+	if len(ours.request.Header.Get(invocationHeader)) != len(theirs.request.Header.Get(invocationHeader)) || ours.request.Header.Get(invocationHeader) == theirs.request.Header.Get(invocationHeader) {
+		t.Fatalf("the id of the call is %q", ours.request.Header.Get(invocationHeader))
+	}
+	at, err := time.Parse(timeFormat, ours.request.Header.Get(dateHeader))
+	if err != nil || time.Since(at).Abs() > time.Minute {
+		t.Fatalf("signed at %v", at)
+	}
+	again := ours.request.Clone(context.Background())
+	again.Header = ours.request.Header.Clone()
+	for _, name := range []string{authHeader, "Accept-Encoding", "Content-Length"} { // the transport adds the last two
+		again.Header.Del(name)
+	}
+	sum := sha256.Sum256(ours.body)
+	err = v4.NewSigner().SignHTTP(context.Background(), aws.Credentials{AccessKeyID: "AKIDEXAMPLE", SecretAccessKey: "secret", SessionToken: token},
+		again, hex.EncodeToString(sum[:]), "kms", "eu-central-1", at)
+	if want := again.Header.Get(authHeader); err != nil || ours.request.Header.Get(authHeader) != want {
+		t.Fatalf("%s\nand the SDK signs\n%s (%v)", ours.request.Header.Get(authHeader), want, err)
+	}
+}
+
+// TestSameErrors: an answer that is an error, or none, comes as the same chain of
+// types, with the same text.
+func TestSameErrors(t *testing.T) {
+	for name, c := range map[string]struct {
+		status int
+		body   string
+	}{
+		"modelled":     {400, `{"__type":"IncorrectKeyException","message":"other"}`},
+		"ciphertext":   {400, `{"__type":"com.amazonaws.kms#InvalidCiphertextException"}`},
+		"denied":       {400, `{"__type":"AccessDeniedException","Message":"no"}`},
+		"throttled":    {400, `{"__type":"ThrottlingException","message":"Rate exceeded"}`},
+		"unavailable":  {503, `<html>`},
+		"internal":     {500, `{"__type":"KMSInternalException"}`},
+		"empty":        {500, ``},
+		"not an error": {200, `{"CiphertextBlob":`},
+		"not base64":   {200, `{"CiphertextBlob":"***"}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server, client, light, _ := pair(t, "", nil)
+			server.answer(c.status, c.body)
+			in := &kms.ReEncryptInput{CiphertextBlob: []byte{1}, DestinationKeyId: aws.String("k")}
+			_, theirs := client.ReEncrypt(context.Background(), in)
+			_, ours := light.ReEncrypt(context.Background(), in)
+			if a, b := chain(ours), chain(theirs); a != b || ours == nil {
+				t.Errorf("%s\nand the SDK's is\n%s", a, b)
+			}
+		})
+	}
+}
+
+func TestSameErrorsWithoutAnswer(t *testing.T) {
+	_, client, light, _ := pair(t, "", nil)
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	in := &kms.ReEncryptInput{CiphertextBlob: []byte{1}, DestinationKeyId: aws.String("k")}
+	_, theirs := client.ReEncrypt(ctx, in)
+	_, ours := light.ReEncrypt(ctx, in)
+	if a, b := chain(ours), chain(theirs); a != b {
+		t.Errorf("%s\nand the SDK's is\n%s", a, b)
+	}
+}
+
+// TestSameClasses: what goes wrong on the way is of the class that it is of with the SDK.
+func TestSameClasses(t *testing.T) {
+	raw := func(answer string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			conn, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				panic(err)
+			}
+			_, _ = io.WriteString(conn, answer)
+			_ = conn.Close()
+		}
+	}
+	for name, handler := range map[string]http.HandlerFunc{
+		"not HTTP":         raw("SSH-2.0-OpenSSH\r\n\r\n"),
+		"a broken header":  raw("HTTP/1.1 200 OK\r\nwhat is this\r\n\r\n"),
+		"a broken chunk":   raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"),
+		"half a body":      raw("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"),
+		"no answer at all": raw(""),
+	} {
+		_, client, light, l := pair(t, "", nil)
+		at := httptest.NewServer(handler)
+		t.Cleanup(at.Close)
+		there, err := url.Parse(at.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := *l.form.Load()
+		f.url, f.sender = there, l.senderTo(there)
+		l.form.Store(&f)
+		in := &kms.ReEncryptInput{CiphertextBlob: []byte{1}, DestinationKeyId: aws.String("k")}
+		_, theirs := client.ReEncrypt(t.Context(), in, func(o *kms.Options) { o.BaseEndpoint = &at.URL })
+		_, ours := light.ReEncrypt(t.Context(), in)
+		if a, b := rotate.Classify(ours), rotate.Classify(theirs); a != b || ours == nil {
+			t.Errorf("%s: %v (%v), and the SDK's is %v (%v)", name, a, ours, b, theirs)
+		}
+	}
+}
+
+// chain prints the types and texts of an error.
+func chain(err error) (text string) {
+	for ; err != nil; err = errors.Unwrap(err) {
+		text += fmt.Sprintf("%T: %v\n", err, err)
+	}
+	return text
+}
+
+// TestRefusedSignature: the SDK, which corrects for a wrong clock, takes over.
+func TestRefusedSignature(t *testing.T) {
+	told := 0
+	server, _, client, l := pair(t, "", func(error) { told++ })
+	server.answer(400, `{"__type":"InvalidSignatureException","message":"Signature not yet current"}`)
+	in := &kms.ReEncryptInput{CiphertextBlob: []byte{1}, DestinationKeyId: aws.String("k")}
+	if _, err := client.ReEncrypt(context.Background(), in); err == nil || told != 1 {
+		t.Fatalf("%v, told %d times", err, told)
+	}
+	if l.form.Load() != nil {
+		t.Error("the SDK was not left to send the next request")
+	}
+	for range 2 * mostRefusals {
+		if _, err := client.ReEncrypt(context.Background(), in); err == nil {
+			t.Fatal("an error became a success")
+		}
+	}
+	if !l.aside.Load() {
+		t.Error("signatures were refused again and again, and the SDK was not left to send all requests")
+	}
+}
+
+// TestOtherClock: what the SDK has found out about the service's clock holds for our
+// requests as well.
+func TestOtherClock(t *testing.T) {
+	for _, ahead := range []time.Duration{20 * time.Minute, -20 * time.Minute} {
+		refused := 0
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			now := time.Now().Add(ahead)
+			w.Header().Set("Date", now.UTC().Format(http.TimeFormat))
+			if at, err := time.Parse(timeFormat, r.Header.Get(dateHeader)); err != nil || now.Sub(at).Abs() > 5*time.Minute {
+				refused++
+				w.WriteHeader(http.StatusBadRequest)
+				_, _ = io.WriteString(w, `{"__type":"InvalidSignatureException","message":"Signature expired"}`)
+				return
+			}
+			_, _ = io.WriteString(w, served)
+		}))
+		defer server.Close()
+		client := New(configOf(server.URL, ""), nil, 0)
+		_, _ = client.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: aws.String("k")}) // teaches the SDK
+		in := &kms.ReEncryptInput{CiphertextBlob: []byte{1}, DestinationKeyId: aws.String("k")}
+		for range 3 {
+			if _, err := client.ReEncrypt(t.Context(), in); err != nil {
+				t.Errorf("%s ahead: %v", ahead, err)
+			}
+		}
+		if refused != 1 {
+			t.Errorf("%s ahead: %d requests were refused, want the first alone", ahead, refused)
+		}
+	}
+}
+
+// BenchmarkReEncrypt is one request by the SDK, in our form through net/http, as where a
+// proxy is in the way, and in our form and sent by Direct.
+func BenchmarkReEncrypt(b *testing.B) {
+	for _, name := range []string{"sdk", "form", "form and Direct"} {
+		b.Run(name, func(b *testing.B) {
+			_, sdk, light, l := pair(b, "", nil)
+			call := light.ReEncrypt
+			switch name {
+			case "sdk":
+				call = sdk.ReEncrypt
+			case "form":
+				f := *l.form.Load()
+				f.sender = l.sdk
+				l.form.Store(&f)
+			}
+			in := &kms.ReEncryptInput{CiphertextBlob: make([]byte, 250), DestinationKeyId: aws.String("k"), SourceEncryptionContext: map[string]string{"a": "b"}}
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := call(context.Background(), in); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

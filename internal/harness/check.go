@@ -1,0 +1,287 @@
+package harness
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"rotator/internal/report"
+)
+
+// Deny says that no slot of these entries can be moved or even looked at: all must
+// fail, and stay as they are. Allow takes it back.
+func (w *World) Deny(keep func(*Entry) bool) {
+	for _, e := range w.Entries(keep) {
+		e.mu.Lock()
+		for _, s := range e.slots {
+			s.denied = true
+		}
+		e.mu.Unlock()
+	}
+}
+
+// Allow takes Deny back.
+func (w *World) Allow(keep func(*Entry) bool) {
+	for _, e := range w.Entries(keep) {
+		e.mu.Lock()
+		for _, s := range e.slots {
+			s.denied = false
+		}
+		e.mu.Unlock()
+	}
+}
+
+// outcome is what must become of the slot now.
+func (s *slot) outcome() Outcome {
+	if s.denied {
+		return Failed
+	}
+	return s.fate
+}
+
+// moves says whether the slot must be under the new key in the end; else its bytes
+// stay.
+func (s *slot) moves() bool { return s.outcome() == Rotated }
+
+// Expected is what a complete pass must count, by target.
+func (w *World) Expected() map[string]report.Target {
+	out := map[string]report.Target{}
+	for _, e := range w.Entries(nil) {
+		e.mu.Lock()
+		t, written := out[e.Target], false
+		t.Name = e.Target
+		t.Items.Seen++
+		if len(e.slots) == 0 {
+			t.Items.WithoutSlot++
+		}
+		for _, s := range e.slots {
+			t.Slots.Seen++
+			switch s.outcome() {
+			case Rotated:
+				t.Slots.Rotated++
+				written = true
+			case Kept:
+				t.Slots.Current++
+			case Alien:
+				t.Slots.Foreign++
+			case Failed:
+				t.Slots.Failed++
+			}
+		}
+		if written {
+			t.Items.Written++
+		}
+		out[e.Target] = t
+		e.mu.Unlock()
+	}
+	return out
+}
+
+// Check says everything that is not as it must be after a complete pass: in the
+// stores, and in the figures of the pass (nil: none are known). It must not run
+// beside a writer.
+func (w *World) Check(t testing.TB, s *report.Summary) {
+	t.Helper()
+	tell(t, append(w.Stored(true), w.Figures(s)...))
+}
+
+// CheckPartial says everything that is not as it must be at any time, in the
+// middle of a pass too: what is to be moved may still be under the old key. The
+// figures (nil: none) have to add up.
+func (w *World) CheckPartial(t testing.TB, s *report.Summary) {
+	t.Helper()
+	problems := w.Stored(false)
+	if s != nil {
+		problems = append(problems, sums(s)...)
+	}
+	tell(t, problems)
+}
+
+// most is how many problems one test is told of.
+const most = 12
+
+func tell(t testing.TB, problems []string) {
+	t.Helper()
+	for _, p := range problems[:min(len(problems), most)] {
+		t.Error(p)
+	}
+	if more := len(problems) - most; more > 0 {
+		t.Errorf("and %d problems more", more)
+	}
+}
+
+// Stored compares every entry with the truth. With done, what moves must be under
+// the new key.
+func (w *World) Stored(done bool) (problems []string) {
+	now := w.read()
+	for _, e := range w.Entries(nil) {
+		e.mu.Lock()
+		problems = append(problems, w.compare(e, now, done)...)
+		e.mu.Unlock()
+		delete(now, e.ID)
+	}
+	for _, id := range slices.Sorted(maps.Keys(now)) {
+		if isProbe(id) {
+			continue // Figures asks whether the worker says so
+		}
+		problems = append(problems, fmt.Sprintf("%s is stored, and nobody but the worker can have made it", id))
+	}
+	return problems
+}
+
+// isProbe says whether an object is of the worker's own, made to try conditions.
+func isProbe(key string) bool { return strings.Contains(key, "/.rotator-probe-") }
+
+func (w *World) compare(e *Entry, now map[string]stored, done bool) (problems []string) {
+	wrong := func(format string, args ...any) {
+		problems = append(problems, e.ID+" "+fmt.Sprintf(format, args...))
+	}
+	s, exists := now[e.ID]
+	switch {
+	case e.deleted && exists:
+		wrong("was deleted by the application, and made again")
+		return problems
+	case e.deleted:
+		return nil
+	case !exists:
+		wrong("is gone, and the application did not delete it")
+		return problems
+	}
+	if s.rest != e.rest() {
+		wrong("holds other things beside its slots than it should:\n got %s\nwant %s", clip(s.rest), clip(e.rest()))
+	}
+	for _, want := range e.slots {
+		blob := s.blobs[want.path]
+		w.secrets.addBlob("a blob of the worker", blob)
+		if !want.moves() {
+			if !bytes.Equal(blob, want.blob) {
+				wrong("%q was changed, and has to stay as it is (%s)", want.path, want.outcome())
+			}
+			continue
+		}
+		plaintext, key, err := w.decrypt(e, want, blob)
+		switch {
+		case err != nil:
+			wrong("%q cannot be read: %v", want.path, err)
+		case string(plaintext) != want.secret:
+			wrong("%q holds another plaintext than the application stored last", want.path)
+		case key != w.New && (done || key != w.Old):
+			wrong("%q is under %s, not under the new key", want.path, w.name(key))
+		}
+	}
+	if len(s.blobs) != len(e.slots) {
+		wrong("has %d slots, and should have %d", len(s.blobs), len(e.slots))
+	}
+	return problems
+}
+
+// decrypt decrypts a blob like the application: with the context of a slot
+// under the old key, or else with that of a slot under the new key.
+func (w *World) decrypt(e *Entry, s *slot, blob []byte) (plaintext []byte, key string, err error) {
+	for _, under := range []string{w.Old, w.New} {
+		plaintext, key, err = w.Server.KMS().Decrypt("", blob, w.contextUnder(under, e, s))
+		if err == nil && (key == under || e.Kind != Bound) {
+			return plaintext, key, nil
+		}
+	}
+	if err == nil {
+		err = fmt.Errorf("it is under %s in the context of the other key", w.name(key))
+	}
+	return nil, key, err
+}
+
+// name is what a key is called here.
+func (w *World) name(arn string) string {
+	for name, is := range map[string]string{"the old key": w.Old, "the new key": w.New, "the third key": w.Third} {
+		if arn == is {
+			return name
+		}
+	}
+	return "no key of this world"
+}
+
+func clip(text string) string {
+	if len(text) > 600 {
+		return text[:600] + "..."
+	}
+	return text
+}
+
+// Figures compares the figures of a complete pass with the truth: exactly, unless
+// the application changed what the outcomes are.
+func (w *World) Figures(s *report.Summary) (problems []string) {
+	if s == nil {
+		return nil
+	}
+	problems = sums(s)
+	if s.Status != report.Complete {
+		problems = append(problems, fmt.Sprintf("the status is %q", s.Status))
+	}
+	w.mu.Lock()
+	vary := w.vary
+	w.mu.Unlock()
+	want := w.Expected()
+	for _, t := range s.Targets {
+		if t.Slots != want[t.Name].Slots && !vary {
+			problems = append(problems, fmt.Sprintf("target %s: slots %+v, want %+v", t.Name, t.Slots, want[t.Name].Slots))
+		}
+		if t.Items != want[t.Name].Items && !vary {
+			problems = append(problems, fmt.Sprintf("target %s: items %+v, want %+v", t.Name, t.Items, want[t.Name].Items))
+		}
+	}
+	for key := range w.Server.S3().Versions(Bucket) {
+		if isProbe(key) && !strings.Contains(strings.Join(s.Notes, "\n"), "/.rotator-probe-") {
+			problems = append(problems, fmt.Sprintf("%s was left, and no note says so", key))
+		}
+	}
+	if len(s.Targets) != len(want) {
+		problems = append(problems, fmt.Sprintf("%d targets are counted, and there are %d", len(s.Targets), len(want)))
+	}
+	return problems
+}
+
+// sums says what in figures does not add up: every slot is in exactly one outcome,
+// in every target and in all.
+func sums(s *report.Summary) (problems []string) {
+	var all report.Slots
+	var items report.Items
+	check := func(name string, c report.Slots, i report.Items, keys []report.Key, reasons []report.Reason) {
+		if sum := c.Rotated + c.Current + c.Remaining + c.Foreign + c.Failed + c.Conflict + c.Gone; sum != c.Seen {
+			problems = append(problems, fmt.Sprintf("%s: %d slots seen, and %d in outcomes: %+v", name, c.Seen, sum, c))
+		}
+		if low := min(c.Seen, c.Rotated, c.Current, c.Remaining, c.Foreign, c.Failed, c.Conflict, c.Gone, i.Seen, i.Written, i.WithoutSlot); low < 0 {
+			problems = append(problems, fmt.Sprintf("%s: a figure is %d: %+v %+v", name, low, c, i))
+		}
+		under, why := int64(0), int64(0)
+		for _, k := range keys {
+			under += k.Slots
+		}
+		for _, r := range reasons {
+			why += r.Slots
+		}
+		if under > c.Seen || why != c.Exceptions() {
+			problems = append(problems, fmt.Sprintf("%s: %d slots under keys of %d seen, %d reasons for %d exceptions", name, under, c.Seen, why, c.Exceptions()))
+		}
+	}
+	for _, t := range s.Targets {
+		check("target "+t.Name, t.Slots, t.Items, t.Keys, t.Reasons)
+		c := t.Slots
+		all = report.Slots{Seen: all.Seen + c.Seen, Rotated: all.Rotated + c.Rotated, Current: all.Current + c.Current, Remaining: all.Remaining + c.Remaining,
+			Foreign: all.Foreign + c.Foreign, Failed: all.Failed + c.Failed, Conflict: all.Conflict + c.Conflict, Gone: all.Gone + c.Gone}
+		items = report.Items{
+			Seen:        items.Seen + t.Items.Seen,
+			Written:     items.Written + t.Items.Written,
+			WithoutSlot: items.WithoutSlot + t.Items.WithoutSlot,
+			Excluded:    items.Excluded + t.Items.Excluded,
+			Own:         items.Own + t.Items.Own,
+		}
+	}
+	check("all targets", s.Slots, s.Items, s.Keys, s.Reasons)
+	if all != s.Slots || items != s.Items {
+		problems = append(problems, fmt.Sprintf("the targets add up to %+v %+v, and the whole says %+v %+v", all, items, s.Slots, s.Items))
+	}
+	return problems
+}

@@ -1,0 +1,178 @@
+package harness
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"rotator/internal/report"
+)
+
+// patience is how long one command may take.
+const patience = 90 * time.Second
+
+// Process is a command of rotator under way.
+type Process struct {
+	*exec.Cmd
+	world    *World
+	out, log bytes.Buffer
+	began    time.Time
+	cancel   context.CancelFunc
+	over     chan struct{} // closed when the process has ended
+	took     time.Duration // set by then
+	peak     chan int64    // gets the most memory, in bytes, once the process has ended
+}
+
+// Result is how a command ended.
+type Result struct {
+	Args     []string
+	Code     int // exit code; -1 when a signal ended it
+	Out, Log string
+	// Summary is the result on stdout, where there is one in JSON.
+	Summary *report.Summary
+	Took    time.Duration
+	// MaxRSS is the most memory it had at any time, in bytes.
+	MaxRSS int64
+}
+
+func (r Result) String() string {
+	return fmt.Sprintf("rotator %s ended with exit code %d after %s\n%s%s", strings.Join(r.Args, " "), r.Code, r.Took.Round(time.Millisecond), clip(r.Out), tail(r.Log))
+}
+
+func tail(text string) string {
+	if len(text) > 3000 {
+		return "..." + text[len(text)-3000:]
+	}
+	return text
+}
+
+// Command is rotator with args and the job file, and with the credentials of the
+// worker, ready to be started.
+func (w *World) Command(args ...string) *Process {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	command := slices.Concat(w.config.Command, args, []string{"-f", "job.yaml"})
+	p := &Process{Cmd: exec.CommandContext(ctx, command[0], command[1:]...), world: w, cancel: cancel}
+	p.Dir = w.Dir
+	p.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "AWS_") }),
+		"AWS_ENDPOINT_URL="+w.Server.Endpoint(), "AWS_REGION="+region, "AWS_EC2_METADATA_DISABLED=true",
+		"AWS_CONFIG_FILE=/nowhere", "AWS_SHARED_CREDENTIALS_FILE=/nowhere")
+	p.Env = append(p.Env, "AWS_ACCESS_KEY_ID="+workerKey, "AWS_SECRET_ACCESS_KEY="+w.secret, "AWS_SESSION_TOKEN="+w.token)
+	p.Env = append(p.Env, w.config.Env...)
+	p.Stdout, p.Stderr = &p.out, &p.log
+	return p
+}
+
+// Unset takes variables out of the environment of a command.
+func (p *Process) Unset(prefixes ...string) {
+	p.Env = slices.DeleteFunc(p.Env, func(v string) bool {
+		return slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(v, prefix) })
+	})
+}
+
+// Begin starts the command. It is waited for from the start, so that what it took
+// is its own time, whenever End is called.
+func (p *Process) Begin(t testing.TB) *Process {
+	t.Helper()
+	p.began = time.Now()
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Kill)
+	p.over, p.peak = make(chan struct{}), make(chan int64, 1)
+	go func() {
+		_ = p.Wait() // the exit code tells
+		p.took = time.Since(p.began)
+		close(p.over)
+	}()
+	go func() { p.peak <- peak(p.Process.Pid) }()
+	return p
+}
+
+// Age is how long ago the command began.
+func (p *Process) Age() time.Duration { return time.Since(p.began) }
+
+// Over says whether the command has ended.
+func (p *Process) Over() bool {
+	select {
+	case <-p.over:
+		return true
+	default:
+		return false
+	}
+}
+
+// peak looks at the high-water mark of a process until it ends. What wait(2) tells
+// is no use: it has the memory of the parent in it, from before the exec.
+func peak(pid int) (bytes int64) {
+	for path := fmt.Sprintf("/proc/%d/status", pid); ; time.Sleep(10 * time.Millisecond) {
+		text, err := os.ReadFile(path)
+		_, after, found := strings.Cut(string(text), "VmHWM:")
+		if err != nil || !found {
+			return bytes // it ended, or is a zombie
+		}
+		var kib int64
+		if _, err := fmt.Sscan(after, &kib); err == nil {
+			bytes = kib << 10
+		}
+	}
+}
+
+// Kill ends the command with SIGKILL. It may be called at any time after Begin,
+// from any goroutine, and again.
+func (p *Process) Kill() {
+	_ = p.Process.Kill() // it may have ended by itself
+	p.cancel()
+}
+
+// Signal sends a signal.
+func (p *Process) Signal(t testing.TB, s syscall.Signal) {
+	t.Helper()
+	if err := p.Process.Signal(s); err != nil {
+		t.Errorf("signal the worker: %v", err)
+	}
+}
+
+// End waits for the command, and keeps what it printed for Secrets.
+func (p *Process) End(t testing.TB) Result {
+	t.Helper()
+	<-p.over
+	p.cancel()
+	r := Result{Args: p.Args[1:], Code: p.ProcessState.ExitCode(), Out: p.out.String(), Log: p.log.String(), Took: p.took}
+	r.MaxRSS = <-p.peak
+	var summary report.Summary
+	if json.Unmarshal([]byte(r.Out), &summary) == nil && summary.Command != "" {
+		r.Summary = &summary
+	}
+	p.world.guard.Printed(r.Out, r.Log)
+	if r.Took >= patience {
+		t.Errorf("the worker did not end by itself: %s", r)
+	}
+	if strings.Contains(r.Log, "panic: ") || strings.Contains(r.Log, "DATA RACE") {
+		t.Errorf("the worker panicked or raced: %s", r)
+	}
+	return r
+}
+
+// Run runs a command to its end, with a result in JSON where there is one.
+func (w *World) Run(t testing.TB, args ...string) Result {
+	t.Helper()
+	return w.Command(args...).Begin(t).End(t)
+}
+
+// Must runs a command that has to end with one of the exit codes.
+func (w *World) Must(t testing.TB, codes []int, args ...string) Result {
+	t.Helper()
+	r := w.Run(t, args...)
+	if !slices.Contains(codes, r.Code) {
+		t.Fatalf("want exit code %v: %s", codes, r)
+	}
+	return r
+}

@@ -1,0 +1,311 @@
+package harness
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+)
+
+// Outcome is what the worker must say of a slot, in the word of its reports.
+type Outcome string
+
+// The outcomes that are known beforehand.
+const (
+	Rotated Outcome = "rotated"
+	Kept    Outcome = "current"
+	Alien   Outcome = "foreign"
+	Failed  Outcome = "failed"
+)
+
+// Entry is one item or object, and what is true of it.
+type Entry struct {
+	Target string
+	ID     string // the value of the table's key, or the key of the object
+	Kind   Kind
+
+	number int
+	tenant string
+
+	// mu serialises the application's writes of the entry, so that the truth is
+	// what the server acknowledged last. It guards what follows.
+	mu      sync.Mutex
+	slots   []*slot
+	note    string // another attribute, or metadata
+	region  string // of a Bound item, and what follows too
+	city    string
+	beside  string // all that is stored beside the slots, with placeholders for what changes
+	deleted bool
+}
+
+// slot is one place of an entry that holds a blob.
+type slot struct {
+	path    string // as the worker names it
+	context map[string]string
+	secret  string  // plaintext
+	blob    []byte  // as the application stored it
+	fate    Outcome // as the application left it
+	denied  bool    // by Deny
+}
+
+// Tenant is what the encryption contexts of the entry say.
+func (e *Entry) Tenant() string { return e.tenant }
+
+// Ref is how the ledger names the entry.
+func (e *Entry) Ref() string {
+	if e.Target == Table {
+		return fmt.Sprintf(`{"id":{"S":%q}}`, e.ID)
+	}
+	return e.ID
+}
+
+// newEntry makes an entry of a kind, with blobs.
+func (w *World) newEntry(target string, kind Kind, number int) (*Entry, error) {
+	return w.newEntryAt(target, kind, number, "")
+}
+
+// newEntryAt makes an entry whose ID has a mark in front of its number.
+func (w *World) newEntryAt(target string, kind Kind, number int, mark string) (*Entry, error) {
+	e := &Entry{Target: target, Kind: kind, number: number, tenant: fmt.Sprintf("tenant-%d", number%7), note: "first-" + rand.Text()}
+	switch target {
+	case Table:
+		e.ID = fmt.Sprintf("customer-%s%06d", mark, number)
+	case Objects:
+		e.ID = fmt.Sprintf("%s%s%06d.enc", objectPrefix, mark, number)
+	case Documents:
+		e.ID = fmt.Sprintf("%s%s%06d.json", documentPrefix, mark, number)
+	}
+	type want struct {
+		path string
+		kind Kind
+	}
+	first := map[string]string{Table: "ssn", Documents: "database.password"}[target]
+	places := []want{{first, kind}}
+	switch kind {
+	case Bound:
+		places = []want{{"pin", Ordinary}}
+		e.region, e.city = "region-"+rand.Text(), "city-"+rand.Text()
+	case Bare:
+		places = nil
+	case Nested:
+		places = []want{{"ssn", Ordinary}}
+		for i, k := range []Kind{Ordinary, Current, Poison} {
+			places = append(places, want{fmt.Sprintf("profile.cards[%d].secret", i), k})
+		}
+	}
+	for _, p := range places {
+		s, err := w.newSlot(e, p.path, p.kind)
+		if err != nil {
+			return nil, err
+		}
+		e.slots = append(e.slots, s)
+	}
+	return e, nil
+}
+
+func (e *Entry) contextOf(path string) map[string]string {
+	switch {
+	case e.Target != Table:
+		return map[string]string{"app": "trial", "tenant": e.tenant}
+	case path == "ssn":
+		return map[string]string{"tenant": e.tenant, "purpose": "pii"}
+	case path == "pin":
+		return map[string]string{"purpose": "pin"}
+	}
+	return map[string]string{"tenant": e.tenant, "purpose": "card"}
+}
+
+// contextUnder returns the context of a slot under a key. It must be called
+// with mu held.
+func (w *World) contextUnder(key string, e *Entry, s *slot) map[string]string {
+	if e.Kind != Bound || key != w.New {
+		return s.context
+	}
+	return map[string]string{"purpose": "pin", "region": e.region, "city": e.city}
+}
+
+func (w *World) newSlot(e *Entry, path string, kind Kind) (*slot, error) {
+	s := &slot{path: path, context: e.contextOf(path), secret: w.plaintext()}
+	key, context := w.Old, s.context
+	switch kind {
+	case Poison:
+		s.fate = Failed
+		context = map[string]string{"of": "another"}
+	case Foreign:
+		key, s.fate = w.Third, Alien
+	case Current:
+		key, s.fate = w.New, Kept
+	case Archived:
+		s.fate = Failed
+	default:
+		s.fate = Rotated
+	}
+	blob, err := w.seal(key, s.secret, context)
+	if err != nil {
+		return nil, err
+	}
+	if kind == Poison {
+		switch e.number % 3 {
+		case 0:
+			_, _ = rand.Read(blob) // never fails
+		case 1:
+			blob = blob[:len(blob)-5]
+		}
+		w.secrets.addBlob("a poison blob", blob)
+	}
+	s.blob = blob
+	return s, nil
+}
+
+func (w *World) plaintext() string {
+	text := "plaintext-" + rand.Text()
+	for len(text) < w.config.Plaintext {
+		text += rand.Text()
+	}
+	return text
+}
+
+// seal makes a blob, and makes canaries of it and of what is in it.
+func (w *World) seal(key, secret string, context map[string]string) ([]byte, error) {
+	blob, err := w.Server.KMS().Encrypt(key, []byte(secret), context)
+	if err == nil {
+		w.secrets.add("a plaintext", secret)
+		w.secrets.addBlob("a blob of the application", blob)
+	}
+	return blob, err
+}
+
+// item is the entry as the table stores it.
+func (e *Entry) item(padding int) map[string]types.AttributeValue {
+	item := map[string]types.AttributeValue{
+		"id": &types.AttributeValueMemberS{Value: e.ID}, "tenant": &types.AttributeValueMemberS{Value: e.tenant},
+		"note":   &types.AttributeValueMemberS{Value: e.note},
+		"ttl":    &types.AttributeValueMemberN{Value: "946684800"}, // long ago: expired, and still there
+		"scores": &types.AttributeValueMemberNS{Value: []string{"1.50", "2"}},
+	}
+	if padding > 0 {
+		item["padding"] = &types.AttributeValueMemberS{Value: string(bytes.Repeat([]byte("x"), padding))}
+	}
+	if e.Kind == Bound {
+		item["region"] = &types.AttributeValueMemberS{Value: e.region}
+		item["home"] = &types.AttributeValueMemberM{Value: map[string]types.AttributeValue{
+			"city": &types.AttributeValueMemberS{Value: e.city},
+		}}
+	}
+	var cards []types.AttributeValue
+	for _, s := range e.slots {
+		if s.path == "ssn" || s.path == "pin" {
+			item[s.path] = &types.AttributeValueMemberB{Value: s.blob}
+			continue
+		}
+		cards = append(cards, &types.AttributeValueMemberM{Value: map[string]types.AttributeValue{
+			"brand":  &types.AttributeValueMemberS{Value: "visa"},
+			"secret": &types.AttributeValueMemberS{Value: base64.StdEncoding.EncodeToString(s.blob)}}})
+	}
+	if len(cards) > 0 {
+		item["profile"] = &types.AttributeValueMemberM{Value: map[string]types.AttributeValue{
+			"since": &types.AttributeValueMemberN{Value: "2019"}, "cards": &types.AttributeValueMemberL{Value: cards}}}
+	}
+	return item
+}
+
+// body is the entry as an object.
+func (e *Entry) body(padding int) []byte {
+	text := base64.StdEncoding.EncodeToString(e.slots[0].blob)
+	if e.Target == Objects {
+		return []byte(text + "\n")
+	}
+	return fmt.Appendf(nil, "{\n  \"service\" : \"billing\", \"limits\": [1.0, 2e3],\n  \"padding\": \"%s\",\n  \"database\": {\"password\":\"%s\", \"user\": \"app\"}\n}\n",
+		bytes.Repeat([]byte("x"), padding), text)
+}
+
+// stored is what a store holds of an entry: its blobs by path, and the rest in
+// some text.
+type stored struct {
+	blobs map[string][]byte
+	rest  string
+}
+
+// learn remembers what is stored beside the slots of a new entry.
+func (e *Entry) learn(s stored) {
+	e.beside = strings.Replace(s.rest, e.note, "(note)", 1)
+	if e.Kind == Bound {
+		e.beside = strings.NewReplacer(e.region, "(region)", e.city, "(city)").Replace(e.beside)
+	}
+}
+
+// rest is what must be stored beside the slots now.
+func (e *Entry) rest() string {
+	placeholders := strings.NewReplacer("(note)", e.note, "(region)", e.region, "(city)", e.city)
+	return placeholders.Replace(e.beside)
+}
+
+// masked stands in the rest for what was taken out.
+const masked = "(slot)"
+
+// parseItem takes the slots out of the JSON of an item.
+func parseItem(text []byte) (stored, error) {
+	s := stored{blobs: map[string][]byte{}}
+	var item map[string]any
+	if err := json.Unmarshal(text, &item); err != nil {
+		return s, err
+	}
+	take := func(path string, in map[string]any, name string) {
+		value, ok := in[name].(map[string]any)
+		if !ok {
+			return
+		}
+		for _, kind := range []string{"B", "S"} {
+			if text, ok := value[kind].(string); ok {
+				if blob, err := base64.StdEncoding.DecodeString(text); err == nil {
+					s.blobs[path] = blob
+					value[kind] = masked
+				}
+			}
+		}
+	}
+	take("ssn", item, "ssn")
+	take("pin", item, "pin")
+	cards, _ := dig(item, "profile", "M", "cards", "L").([]any)
+	for i, card := range cards {
+		if fields, ok := dig(card, "M").(map[string]any); ok {
+			take(fmt.Sprintf("profile.cards[%d].secret", i), fields, "secret")
+		}
+	}
+	rest, err := json.Marshal(item)
+	s.rest = string(rest)
+	return s, err
+}
+
+// dig goes down into decoded JSON.
+func dig(v any, names ...string) any {
+	for _, name := range names {
+		fields, _ := v.(map[string]any)
+		v = fields[name]
+	}
+	return v
+}
+
+// parseBody takes the slot out of an object's body.
+func parseBody(target string, body []byte) stored {
+	s := stored{blobs: map[string][]byte{}}
+	path, text := "", bytes.TrimSpace(body)
+	if target == Documents {
+		path = "database.password"
+		_, after, _ := bytes.Cut(body, []byte(`"password":"`))
+		text, _, _ = bytes.Cut(after, []byte(`"`))
+	}
+	blob, err := base64.StdEncoding.DecodeString(string(text))
+	if err != nil || len(text) == 0 {
+		s.rest = string(body)
+		return s
+	}
+	s.blobs[path] = blob
+	s.rest = string(bytes.Replace(body, text, []byte(masked), 1))
+	return s
+}

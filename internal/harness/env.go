@@ -1,0 +1,351 @@
+// Package harness is a world whose truth is known, to try rotator on: a fake AWS
+// with keys, a table and a bucket full of ciphertexts of every kind, an
+// application that goes on writing, and a worker that is a process of its own.
+// It is for tests alone.
+//
+// The world knows of every slot what must be true in the end: which plaintext, in
+// which context, under which key, or, for what must not be touched, which bytes;
+// and of every item what else it holds. Check compares all of that with what is
+// stored, and with what the worker says it did. Three guards stand around it:
+//
+//   - Guards: no write of the worker without a precondition, none of what needs
+//     none or was written already, no call that could yield a plaintext.
+//   - Secrets: no plaintext, ciphertext or credential in what the worker printed
+//     or keeps.
+//   - Check refuses figures that do not add up.
+//
+// The application signs with another access key than the worker, which is how
+// guards and faults tell their requests apart: the application is trusted, and
+// meets no fault that is set with ByWorker.
+package harness
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"rotator/internal/fakeaws"
+	"rotator/internal/fakeaws/fakekms"
+	"rotator/internal/fakeaws/fault"
+)
+
+// The places of a world, and the names of its targets in the job file.
+const (
+	Table     = "customers" // target of the items
+	Bucket    = "vault"
+	Objects   = "vault"     // target of the objects whose body is one ciphertext
+	Documents = "documents" // target of the JSON objects
+
+	objectPrefix   = "prod/"
+	documentPrefix = "docs/"
+)
+
+// Kind says what an entry was made as.
+type Kind int
+
+// The kinds of entries. Items and Objects of a Config say how many of each.
+const (
+	Ordinary Kind = iota // its slot is under the old key
+	Nested               // an item with four slots: two under the old key, one current, one poison
+	Poison               // no KMS can read its slot: random, truncated, or of another context
+	Foreign              // under a third key
+	Current              // under the new key from the start
+	Bare                 // an item without a slot
+	Archived             // an object in an archive
+	Document             // a JSON object with one slot under the old key
+	// Bound is an item with a slot under the old key whose context uses no
+	// attribute. It moves to a context that is made from two attributes.
+	Bound
+	kinds           // the number of kinds
+	unmoved    = -1 // of an item in the figures
+	accessKey  = ApplicationKey
+	workerKey  = "AKIAWORKERWORKER0000"
+	region     = "us-east-1"
+	appsSecret = "application-secret-access-key-000000000"
+)
+
+// BucketKind says what the bucket keeps.
+type BucketKind int
+
+// The kinds of buckets.
+const (
+	Plain     BucketKind = iota
+	Versioned            // old versions stay
+	Locked               // versioned, with Object Lock: every object under retention and legal hold
+)
+
+// Config says what a world holds. The zero value is a few hundred entries of all
+// kinds but Archived.
+type Config struct {
+	// Items and Objects are how many entries there are of each kind; nil means
+	// the default mix, which Mix(1) returns. An empty map means none.
+	Items, Objects map[Kind]int
+	Bucket         BucketKind
+	// Padding is how many bytes each item holds beside its slots, and
+	// ObjectPadding each document.
+	Padding, ObjectPadding int
+	// Plaintext is how long plaintexts are, at least.
+	Plaintext int
+
+	// What the job file says. Aliases names the keys by alias.
+	Aliases    bool
+	Rate       int    // default 5000
+	Workers    int    // default 8
+	Segments   int    // default 2
+	MaxOutage  string // default 20s
+	Checkpoint string // default file:.rotator/state.db; or InTable, InBucket
+	// Extra is more text at the top level of the job file.
+	Extra string
+
+	// Command is how to run rotator, and Env what to set for it besides what
+	// the world sets; by default the running test binary with
+	// ROTATOR_TEST_RUN=1, which its TestMain must know.
+	Command []string
+	Env     []string
+}
+
+// Mix is the default mix of items and objects, times n.
+func Mix(n int) (items, objects map[Kind]int) {
+	return map[Kind]int{Ordinary: 90 * n, Nested: 20 * n, Poison: 6 * n, Foreign: 6 * n, Current: 10 * n, Bare: 6 * n},
+		map[Kind]int{Ordinary: 30 * n, Poison: 3 * n, Foreign: 3 * n, Current: 6 * n, Document: 10 * n}
+}
+
+// World is one world. Its methods may be called concurrently.
+type World struct {
+	Server *fakeaws.Server
+	// Old, New and Third are key ARNs: of the source, of the destination, and of
+	// what belongs to neither. Their aliases are alias/old, alias/new, alias/third.
+	Old, New, Third string
+	// Dir is where the job file is, and beside it the state of the worker.
+	Dir string
+
+	config   Config
+	dynamodb *dynamodb.Client // the application's
+	s3       *s3.Client
+	secret   string // the worker's secret access key
+	token    string // and session token
+	guard    *guard
+	secrets  *secrets
+	retain   time.Time // of locked objects
+
+	mu       sync.Mutex
+	entries  []*Entry
+	numbered int // the number that the next entry to be added has at least
+	byID     map[string]*Entry
+	vary     bool // outcomes are not known beforehand
+}
+
+// Start makes a world and everything in it, and closes it with the test.
+func Start(t testing.TB, c Config) *World {
+	t.Helper()
+	c = c.withDefaults()
+	server, err := fakeaws.Start(fakeaws.Config{Region: region})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = server.Close() })
+	w := &World{Server: server, Dir: t.TempDir(), config: c, byID: map[string]*Entry{}, retain: time.Now().Add(24 * time.Hour).Truncate(time.Second),
+		secret: "worker-secret-" + rand.Text(), token: "worker-session-" + rand.Text()}
+	w.guard = newGuard(w)
+	w.secrets = w.guard.secrets
+	w.secrets.add("the worker's secret access key", w.secret)
+	w.secrets.add("the worker's session token", w.token)
+	cfg := aws.Config{Region: region, BaseEndpoint: aws.String(server.Endpoint()),
+		Credentials: credentials.NewStaticCredentialsProvider(accessKey, appsSecret, "")}
+	w.dynamodb = dynamodb.NewFromConfig(cfg)
+	w.s3 = s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true })
+	server.Faults().Watch(w.guard.watch)
+	for alias, arn := range map[string]*string{"alias/old": &w.Old, "alias/new": &w.New, "alias/third": &w.Third} {
+		if *arn, err = server.KMS().CreateKey(fakekms.Symmetric); err == nil {
+			err = server.KMS().SetAlias(alias, *arn)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(w.places(t), w.state(t.Context())); err != nil {
+		t.Fatalf("make a world: %v", err)
+	}
+	if err := w.seed(t); err != nil {
+		t.Fatalf("seed a world: %v", err)
+	}
+	w.WriteJob(t, w.Job())
+	return w
+}
+
+func (c Config) withDefaults() Config {
+	items, objects := Mix(1)
+	if c.Items == nil {
+		c.Items = items
+	}
+	if c.Objects == nil {
+		c.Objects = objects
+	}
+	defaults := func(n *int, preset int) {
+		if *n == 0 {
+			*n = preset
+		}
+	}
+	defaults(&c.Rate, 5000)
+	defaults(&c.Workers, 8)
+	defaults(&c.Segments, 2)
+	if c.MaxOutage == "" {
+		c.MaxOutage = "20s"
+	}
+	if c.Checkpoint == "" {
+		c.Checkpoint = "file:.rotator/state.db"
+	}
+	if c.Command == nil {
+		c.Command, c.Env = []string{os.Args[0]}, append([]string{"ROTATOR_TEST_RUN=1"}, c.Env...)
+	}
+	return c
+}
+
+func (w *World) places(t testing.TB) error {
+	_, err := w.dynamodb.CreateTable(t.Context(), &dynamodb.CreateTableInput{TableName: aws.String(Table), BillingMode: types.BillingModePayPerRequest,
+		KeySchema:            []types.KeySchemaElement{{AttributeName: aws.String("id"), KeyType: types.KeyTypeHash}},
+		AttributeDefinitions: []types.AttributeDefinition{{AttributeName: aws.String("id"), AttributeType: types.ScalarAttributeTypeS}}})
+	if err != nil {
+		return err
+	}
+	create := &s3.CreateBucketInput{Bucket: aws.String(Bucket)}
+	if w.config.Bucket == Locked {
+		create.ObjectLockEnabledForBucket = aws.Bool(true)
+	}
+	if _, err := w.s3.CreateBucket(t.Context(), create); err != nil || w.config.Bucket != Versioned {
+		return err
+	}
+	_, err = w.s3.PutBucketVersioning(t.Context(), &s3.PutBucketVersioningInput{Bucket: aws.String(Bucket),
+		VersioningConfiguration: &s3types.VersioningConfiguration{Status: s3types.BucketVersioningStatusEnabled}})
+	return err
+}
+
+// Job is the text of the job file, for the places that hold anything.
+func (w *World) Job() string {
+	c := w.config
+	from, to := w.Old, w.New
+	if c.Aliases {
+		from, to = "alias/old", "alias/new"
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "job: trial\ndestination: {key: %q}\nsource: {keys: [%q]}\nkms: {rate: %d}\nworkers: %d\nmax_outage: %s\ncheckpoint: %q\n%s\ntargets:\n",
+		to, from, c.Rate, c.Workers, c.MaxOutage, c.Checkpoint, c.Extra)
+	if w.count(Table) > 0 {
+		fmt.Fprintf(&b, `  - name: customers
+    dynamodb: {table: customers, segments: %d}
+    format: raw
+    slots:
+      - path: ssn
+        context: {tenant: "${tenant}", purpose: pii}
+      - path: profile.cards[*].secret
+        format: base64
+        context: {tenant: "${tenant}", purpose: card}
+        may_be_empty: %v
+`, c.Segments, c.Items[Nested] == 0)
+	}
+	if c.Items[Bound] > 0 {
+		b.WriteString(`      - path: pin
+        context: {purpose: pin}
+        destination_context: {purpose: pin, region: "${region}", city: "${home.city}"}
+`)
+	}
+	if w.count(Objects) > 0 {
+		b.WriteString(`  - name: vault
+    s3: {bucket: vault, prefix: prod/}
+    format: base64
+    slots:
+      - context: {app: trial, tenant: "${metadata.tenant}"}
+`)
+	}
+	if w.count(Documents) > 0 {
+		b.WriteString(`  - name: documents
+    s3: {bucket: vault, prefix: docs/}
+    format: json
+    slots:
+      - path: database.password
+        context: {app: trial, tenant: "${metadata.tenant}"}
+`)
+	}
+	return b.String()
+}
+
+// count is how many entries a target has.
+func (w *World) count(target string) (n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, e := range w.entries {
+		if e.Target == target {
+			n++
+		}
+	}
+	return n
+}
+
+// WriteJob writes the job file.
+func (w *World) WriteJob(t testing.TB, text string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(w.Dir, "job.yaml"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// ByWorker is true for the requests of the worker, whoever it signs as: everybody
+// but the application. It is made for fault.Fault.Of.
+func ByWorker(r *http.Request) bool { return keyOf(r) != accessKey }
+
+func keyOf(r *http.Request) string {
+	_, credential, _ := strings.Cut(r.Header.Get("Authorization"), "Credential=")
+	id, _, _ := strings.Cut(credential, "/")
+	return id
+}
+
+// Fault sets a fault that hits the worker alone.
+func (w *World) Fault(operation string, f fault.Fault) {
+	narrower := f.Of
+	f.Of = func(r *http.Request) bool { return ByWorker(r) && (narrower == nil || narrower(r)) }
+	w.Server.Faults().Set(operation, f)
+}
+
+// Requests is how many requests of an operation there were so far.
+func (w *World) Requests(operation string) int { return w.Server.Faults().Counts()[operation] }
+
+// Entries returns the entries for which keep is true, in the order in which they
+// were made; nil keeps all.
+func (w *World) Entries(keep func(*Entry) bool) (list []*Entry) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, e := range w.entries {
+		if keep == nil || keep(e) {
+			list = append(list, e)
+		}
+	}
+	return list
+}
+
+// Of keeps the entries of a kind in a target.
+func Of(target string, kind Kind) func(*Entry) bool {
+	return func(e *Entry) bool { return e.Target == target && e.Kind == kind }
+}
+
+// CountsVary says that the outcomes of this world are no longer known beforehand,
+// so that Check looks at their sums alone. Writes of the application say it
+// by themselves.
+func (w *World) CountsVary() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.vary = true
+}

@@ -1,0 +1,105 @@
+package harness
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"net/http"
+	"sync"
+	"testing"
+
+	"rotator/internal/fakeaws/fault"
+)
+
+// guard is the Watcher of a world, which knows more: what each blob that the worker
+// replaced was, and in which context.
+type guard struct {
+	*Watcher
+	world *World
+
+	mu sync.Mutex
+	// tries counts how often KMS re-encrypted each blob under the old key.
+	tries map[digest]int
+}
+
+func newGuard(w *World) *guard {
+	g := &guard{Watcher: newWatcher(), world: w, tries: map[digest]int{}}
+	g.told = g.replaced
+	return g
+}
+
+// ReadOnly makes every write of the worker, from now on, a violation.
+func (w *World) ReadOnly(on bool) {
+	w.guard.ReadOnly(on)
+}
+
+// Guards says what the worker did that no worker may do.
+func (w *World) Guards(t testing.TB) {
+	t.Helper()
+	tell(t, w.Violations())
+}
+
+// Violations is what the worker did that no worker may do.
+func (w *World) Violations() []string { return w.guard.broken() }
+
+// watch is shown all exchanges.
+func (g *guard) watch(e fault.Exchange) {
+	g.observe(e)
+	if !ByWorker(e.Request) {
+		return
+	}
+	switch e.Operation {
+	case "kms:ReEncrypt":
+		g.count(e)
+	case "s3:PutObject":
+		g.put(e)
+	}
+}
+
+// count counts what KMS re-encrypted.
+func (g *guard) count(e fault.Exchange) {
+	var asked struct{ CiphertextBlob []byte }
+	var told struct{ SourceKeyID string }
+	if json.Unmarshal(e.Body, &asked) == nil && json.Unmarshal(e.Answer, &told) == nil && told.SourceKeyID == g.world.Old {
+		g.mu.Lock()
+		g.tries[sha256.Sum256(asked.CiphertextBlob)]++
+		g.mu.Unlock()
+	}
+}
+
+// replaced looks at one slot that the worker did replace: whoever stored what was
+// there, and whatever KMS was asked, it must not have been under the new key.
+func (g *guard) replaced(id, path string, before, _ []byte) {
+	w := g.world
+	w.mu.Lock()
+	entry := w.byID[id]
+	w.mu.Unlock()
+	if entry == nil {
+		g.complain("the worker wrote to %s, which is not in this world", id)
+		return
+	}
+	if _, key, err := w.Server.KMS().Decrypt("", before, entry.contextOf(path)); err == nil && key == w.New {
+		g.complain("%s %s: the worker replaced what was under the new key already", id, path)
+	}
+}
+
+// put looks at what a write to S3 replaced, slot by slot.
+func (g *guard) put(e fault.Exchange) {
+	key, match := keyOfPath(e.Request), e.Request.Header.Get("If-Match")
+	g.world.mu.Lock()
+	entry := g.world.byID[key]
+	g.world.mu.Unlock()
+	if match == "" || entry == nil || !e.Served || e.Status != http.StatusOK {
+		return
+	}
+	g.watching.Lock()
+	before := g.objects[version(e.Request, match)]
+	g.watching.Unlock()
+	old, now := parseBody(entry.Target, before), parseBody(entry.Target, bodyOf(e))
+	for path, blob := range now.blobs {
+		g.wrote(key+" "+path, old.blobs[path], blob)
+		g.replaced(key, path, old.blobs[path], blob)
+	}
+	if len(now.blobs) == 0 {
+		g.complain("%s was written without a ciphertext in it", key)
+	}
+}

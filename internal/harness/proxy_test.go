@@ -1,0 +1,360 @@
+package harness
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"rotator/internal/fakeaws"
+	"rotator/internal/fakeaws/fakekms"
+)
+
+// intruder is a worker that does what it likes on a server behind a Watcher. The
+// server has a table, a bucket, an item and an object under key a.
+type intruder struct {
+	*testing.T
+	server  *fakeaws.Server
+	url     string
+	kms     *kms.Client
+	ddb     *dynamodb.Client
+	s3      *s3.Client
+	a, b, c string // keys
+	blob    []byte // of the item and the object
+}
+
+const hidden = "plaintext-that-nobody-may-see"
+
+// clientsOf are the three clients of a server.
+func clientsOf(endpoint string) (*kms.Client, *dynamodb.Client, *s3.Client) {
+	c := aws.Config{Region: region, BaseEndpoint: &endpoint, Retryer: func() aws.Retryer { return aws.NopRetryer{} },
+		Credentials: credentials.NewStaticCredentialsProvider(workerKey, "secret", "session-token-of-the-worker")}
+	return kms.NewFromConfig(c), dynamodb.NewFromConfig(c), s3.NewFromConfig(c, func(o *s3.Options) { o.UsePathStyle = true })
+}
+
+func newIntruder(t *testing.T, w *Watcher) *intruder {
+	server, err := fakeaws.Start(fakeaws.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = server.Close() })
+	i := &intruder{T: t, server: server}
+	for _, key := range []*string{&i.a, &i.b, &i.c} {
+		*key, err = server.KMS().CreateKey(fakekms.Symmetric)
+		i.must(nil, err)
+	}
+	i.blob, err = server.KMS().Encrypt(i.a, []byte(hidden), nil)
+	i.must(nil, err)
+	_, ddb, objects := clientsOf(server.Endpoint()) // past the Watcher
+	i.must(ddb.CreateTable(t.Context(), &dynamodb.CreateTableInput{TableName: aws.String("items"), BillingMode: types.BillingModePayPerRequest,
+		KeySchema:            []types.KeySchemaElement{{AttributeName: aws.String("id"), KeyType: types.KeyTypeHash}},
+		AttributeDefinitions: []types.AttributeDefinition{{AttributeName: aws.String("id"), AttributeType: types.ScalarAttributeTypeS}}}))
+	i.must(ddb.PutItem(t.Context(), &dynamodb.PutItemInput{TableName: aws.String("items"), Item: map[string]types.AttributeValue{
+		"id": &types.AttributeValueMemberS{Value: "1"}, "ssn": &types.AttributeValueMemberB{Value: i.blob}}}))
+	i.must(objects.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String("b")}))
+	i.must(objects.PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String("b"), Key: aws.String("k"), Body: strings.NewReader(encode(i.blob))}))
+	i.url = w.Front(t, server.Endpoint())
+	i.kms, i.ddb, i.s3 = clientsOf(i.url)
+	return i
+}
+
+func encode(blob []byte) string { return base64.StdEncoding.EncodeToString(blob) }
+
+func (i *intruder) must(_ any, err error) {
+	i.Helper()
+	if err != nil {
+		i.Fatal(err)
+	}
+}
+
+func (i *intruder) reEncrypt(blob []byte, to string) []byte {
+	out, err := i.kms.ReEncrypt(i.Context(), &kms.ReEncryptInput{CiphertextBlob: blob, DestinationKeyId: &to})
+	i.must(nil, err)
+	return out.CiphertextBlob
+}
+
+// move replaces the slot of the item.
+func (i *intruder) move(before, after []byte) {
+	i.must(i.ddb.BatchExecuteStatement(i.Context(), &dynamodb.BatchExecuteStatementInput{Statements: []types.BatchStatementRequest{{
+		Statement: aws.String(`UPDATE "items" SET "ssn" = ? WHERE ` + compared), Parameters: []types.AttributeValue{&types.AttributeValueMemberB{Value: after},
+			&types.AttributeValueMemberS{Value: "1"}, &types.AttributeValueMemberB{Value: before}}}}}))
+}
+
+// update does the same with another call.
+func (i *intruder) update(before, after []byte) {
+	i.must(i.ddb.UpdateItem(i.Context(), &dynamodb.UpdateItemInput{TableName: aws.String("items"), Key: map[string]types.AttributeValue{"id": &types.AttributeValueMemberS{Value: "1"}},
+		UpdateExpression: aws.String("SET #n0 = :n0"), ConditionExpression: aws.String("#n0 = :o0"), ExpressionAttributeNames: map[string]string{"#n0": "ssn"},
+		ExpressionAttributeValues: map[string]types.AttributeValue{":n0": &types.AttributeValueMemberB{Value: after}, ":o0": &types.AttributeValueMemberB{Value: before}}}))
+}
+
+// put replaces the object, as it is now.
+func (i *intruder) put(body string) {
+	out, err := i.s3.GetObject(i.Context(), &s3.GetObjectInput{Bucket: aws.String("b"), Key: aws.String("k")})
+	i.must(nil, err)
+	i.must(nil, out.Body.Close())
+	i.must(i.s3.PutObject(i.Context(), &s3.PutObjectInput{Bucket: aws.String("b"), Key: aws.String("k"), Body: strings.NewReader(body), IfMatch: out.ETag}))
+}
+
+// copy replaces the metadata of the object.
+func (i *intruder) copy(blob []byte) {
+	out, err := i.s3.HeadObject(i.Context(), &s3.HeadObjectInput{Bucket: aws.String("b"), Key: aws.String("k")})
+	i.must(nil, err)
+	i.must(i.s3.CopyObject(i.Context(), &s3.CopyObjectInput{Bucket: aws.String("b"), Key: aws.String("k"), CopySource: aws.String("b/k"), CopySourceIfMatch: out.ETag,
+		IfMatch: out.ETag, MetadataDirective: "REPLACE", Metadata: map[string]string{"x-amz-key-v2": encode(blob), "other": "text"}}))
+}
+
+// TestFront: what no worker may do is seen on the way to a server that knows nothing
+// of rules, and what it may do is not; all of it arrives.
+func TestFront(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		do   func(*intruder)
+		want string // "" for no violation
+	}{
+		{"a moved item and object", func(i *intruder) {
+			i.move(i.blob, i.reEncrypt(i.blob, i.b))
+			i.put(encode(i.reEncrypt(i.blob, i.b)) + "\n")
+		}, ""},
+		{"the next job", func(i *intruder) {
+			first := i.reEncrypt(i.blob, i.b)
+			i.move(i.blob, first)
+			i.put(encode(first))
+			i.copy(first)
+			second := i.reEncrypt(first, i.c)
+			i.update(first, second)
+			i.put(encode(second))
+			i.copy(second)
+		}, ""},
+		{"an item twice, by two calls", func(i *intruder) {
+			first := i.reEncrypt(i.blob, i.b)
+			i.move(i.blob, first)
+			i.update(first, i.reEncrypt(i.blob, i.b))
+		}, "replaced what it had written itself"},
+		{"an object twice", func(i *intruder) {
+			i.put(encode(i.reEncrypt(i.blob, i.b)))
+			i.put(encode(i.reEncrypt(i.blob, i.b)))
+		}, "replaced what it had written itself"},
+		{"metadata twice", func(i *intruder) {
+			i.copy(i.reEncrypt(i.blob, i.b))
+			i.copy(i.reEncrypt(i.blob, i.b))
+		}, "metadata of /b/k: the worker replaced what it had written itself"},
+		{"the same bytes twice", func(i *intruder) {
+			first := i.reEncrypt(i.blob, i.b)
+			i.move(i.blob, first)
+			i.move(first, first)
+		}, "wrote the same bytes twice"},
+		{"what moves nothing", func(i *intruder) { i.move(i.blob, i.reEncrypt(i.blob, i.a)) }, "under the new key already"},
+		{"a PUT without condition", func(i *intruder) {
+			i.must(i.s3.PutObject(i.Context(), &s3.PutObjectInput{Bucket: aws.String("b"), Key: aws.String("k"), Body: strings.NewReader("x")}))
+		}, "s3:PutObject of k has no precondition"},
+		{"an item without condition", func(i *intruder) {
+			i.must(i.ddb.PutItem(i.Context(), &dynamodb.PutItemInput{TableName: aws.String("items"), Item: map[string]types.AttributeValue{"id": &types.AttributeValueMemberS{Value: "2"}}}))
+		}, "dynamodb:PutItem on table items has no condition"},
+		{"a plaintext asked for", func(i *intruder) {
+			i.must(i.kms.Decrypt(i.Context(), &kms.DecryptInput{CiphertextBlob: i.blob}))
+		}, "the worker called kms:Decrypt"},
+		{"a data key asked for", func(i *intruder) {
+			i.must(i.kms.GenerateDataKey(i.Context(), &kms.GenerateDataKeyInput{KeyId: &i.a, KeySpec: "AES_256"}))
+		}, "the worker called kms:GenerateDataKey"},
+		{"a plaintext in a body", func(i *intruder) { i.put("and " + hidden) }, "in its body"},
+		{"a plaintext in metadata", func(i *intruder) {
+			i.must(i.s3.PutObject(i.Context(), &s3.PutObjectInput{Bucket: aws.String("b"), Key: aws.String("new"), Metadata: map[string]string{"x": encode([]byte(hidden))}, IfNoneMatch: aws.String("*")}))
+		}, "in its header"},
+		{"a plaintext in a key", func(i *intruder) {
+			i.must(i.s3.PutObject(i.Context(), &s3.PutObjectInput{Bucket: aws.String("b"), Key: aws.String(hidden), IfNoneMatch: aws.String("*")}))
+		}, "in its address"},
+		{"what is for AWS alone", func(i *intruder) {
+			r, err := http.NewRequestWithContext(i.Context(), http.MethodPut, i.url+"/b/k?encryption", strings.NewReader("<x/>"))
+			i.must(nil, err)
+			r.Header.Set("If-Match", `"x"`)
+			answer, err := http.DefaultClient.Do(r)
+			i.must(nil, err)
+			i.must(nil, answer.Body.Close())
+		}, "the worker called s3:UpdateObjectEncryption"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := newWatcher()
+			w.AddSecret("a plaintext", hidden)
+			w.AddSecret("the session token", "session-token-of-the-worker")
+			i := newIntruder(t, w)
+			if found := w.broken(); len(found) > 0 || w.Seen("s3:PutObject") > 0 {
+				t.Fatalf("the application passes for a worker: %q", found)
+			}
+			test.do(i)
+			found := w.broken()
+			if got := strings.Join(found, "\n"); (test.want == "") != (len(found) == 0) || !strings.Contains(got, test.want) {
+				t.Errorf("violations %q, want %q", got, test.want)
+			}
+			if w.Seen("kms:ReEncrypt") != i.server.Faults().Counts()["kms:ReEncrypt"] {
+				t.Error("not all that was seen has arrived")
+			}
+		})
+	}
+}
+
+// TestFrontPassesOn: a request arrives as it was signed, and not in part; an answer
+// that breaks off is no answer.
+func TestFrontPassesOn(t *testing.T) {
+	var got atomic.Pointer[http.Request]
+	var body atomic.Value
+	var requests atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		text, _ := io.ReadAll(r.Body)
+		got.Store(r)
+		body.Store(string(text))
+		requests.Add(1)
+		rw.Header().Set("Content-Length", "10")
+		_, _ = io.WriteString(rw, map[bool]string{true: "whole text", false: "broken"}[r.Method != http.MethodDelete])
+	}))
+	defer server.Close()
+	w := newWatcher()
+	front, err := url.Parse(w.Front(t, server.URL))
+	if err != nil {
+		t.Fatal(err)
+	}
+	transport := &http.Transport{DisableCompression: true} // it asks for none
+	defer transport.CloseIdleConnections()
+	send := func(method string) *http.Response {
+		r, err := http.NewRequestWithContext(t.Context(), method, front.String()+"/b/a//../odd%20key%2B%C3%BC.txt?b=1&a=%2F", strings.NewReader("a body"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := transport.RoundTrip(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = answer.Body.Close() }()
+		if text, err := io.ReadAll(answer.Body); err != nil || answer.StatusCode == http.StatusOK && string(text) != "whole text" {
+			t.Errorf("%s was answered with %q, %v", method, text, err)
+		}
+		return answer
+	}
+	if answer := send(http.MethodPut); answer.StatusCode != http.StatusOK {
+		t.Errorf("the answer is %s", answer.Status)
+	}
+	r := got.Load()
+	if r.Host != front.Host || r.URL.EscapedPath() != "/b/a//../odd%20key%2B%C3%BC.txt" || r.URL.RawQuery != "b=1&a=%2F" || body.Load() != "a body" || r.Header.Get("X-Forwarded-For")+r.Header.Get("Accept-Encoding") != "" {
+		t.Errorf("it arrived as %s %s %q with %v", r.Host, r.URL, body.Load(), r.Header)
+	}
+	if answer := send(http.MethodDelete); answer.StatusCode != http.StatusBadGateway {
+		t.Errorf("an answer that breaks off is %s", answer.Status)
+	}
+
+	before := requests.Load()
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(t.Context(), "tcp", front.Host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = fmt.Fprintf(conn, "PUT /b/k HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf of it")
+	_ = conn.Close()
+	send(http.MethodPut)
+	if n := requests.Load() - before; n != 1 || w.Seen("s3:PutObject") != 2 {
+		t.Errorf("%d requests arrived, and %d were seen in all, of a whole one and a half", n, w.Seen("s3:PutObject"))
+	}
+}
+
+// TestFrontEndsRequests: what a client has sent arrives and is seen, also when the
+// client does not live to see the answer.
+func TestFrontEndsRequests(t *testing.T) {
+	arrived, goOn := make(chan struct{}), make(chan struct{})
+	var cut atomic.Bool
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // or the end of the connection is not noticed
+		close(arrived)
+		select {
+		case <-r.Context().Done():
+			cut.Store(true)
+		case <-goOn:
+		}
+	}))
+	defer server.Close()
+	w := newWatcher()
+	t.Run("a killed client", func(t *testing.T) {
+		ctx, kill := context.WithCancel(t.Context())
+		r, err := http.NewRequestWithContext(ctx, http.MethodPut, w.Front(t, server.URL)+"/b/k", bytes.NewReader([]byte("body")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			if answer, err := http.DefaultClient.Do(r); err == nil {
+				_ = answer.Body.Close()
+			}
+		}()
+		<-arrived
+		kill()
+		<-ended
+		time.Sleep(300 * time.Millisecond) // enough to be cut off in
+		close(goOn)
+	})
+	if got := w.broken(); cut.Load() || len(got) != 1 || !strings.Contains(got[0], "s3:PutObject of k has no precondition") {
+		t.Errorf("the request was cut off: %v; violations %q", cut.Load(), got)
+	}
+}
+
+// ear keeps what a test is told, and does not fail.
+type ear struct {
+	testing.TB
+	told []string
+}
+
+func (e *ear) Errorf(format string, args ...any) {
+	e.told = append(e.told, fmt.Sprintf(format, args...))
+}
+func (e *ear) Error(args ...any) { e.told = append(e.told, fmt.Sprint(args...)) }
+
+// TestOutputs: a secret is found wherever rotator may have left it, blobs that went
+// by included; what was not searched is no proof.
+func TestOutputs(t *testing.T) {
+	w := newWatcher()
+	w.AddSecret("a plaintext", hidden)
+	i := newIntruder(t, w)
+	blob := i.reEncrypt(i.blob, i.b)
+	outputs := func(printed string, files map[string]string) string {
+		dir, e := t.TempDir(), &ear{TB: t}
+		for name, text := range files {
+			i.must(nil, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
+		}
+		w.printed = nil
+		w.Printed(printed)
+		w.Outputs(e, dir)
+		return strings.Join(e.told, "\n")
+	}
+	for _, test := range []struct {
+		name, printed string
+		files         map[string]string
+		want          string
+	}{
+		{"nothing secret", "rotated " + i.b, map[string]string{"state.db": "x", "job.yaml": hidden}, ""},
+		{"a plaintext printed", "it is " + hidden, map[string]string{"state.db": "x"}, "output 1 holds a plaintext"},
+		{"a blob printed", fmt.Sprintf("%q", blob), map[string]string{"state.db": "x"}, "output 1 holds a blob of ReEncrypt"},
+		{"the blob before, in a file", "ok", map[string]string{"audit.jsonl": `{"x":"` + encode(i.blob) + `"}`}, "audit.jsonl holds a blob of ReEncrypt"},
+		{"no output", "", map[string]string{"state.db": "x"}, "nothing to search"},
+		{"no files", "ok", map[string]string{"job.yaml": "x"}, "nothing to search"},
+	} {
+		got := outputs(test.printed, test.files)
+		if (test.want == "") != (got == "") || !strings.Contains(got, test.want) {
+			t.Errorf("%s: told %q, want %q", test.name, got, test.want)
+		}
+	}
+}

@@ -1,0 +1,191 @@
+package harness
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"go.etcd.io/bbolt"
+
+	"rotator/internal/checkpoint"
+)
+
+// The shared checkpoints that a Config can name.
+const (
+	InTable  = "dynamodb://state"
+	InBucket = "s3://state/rotator"
+
+	statePrefix = "rotator/" // of the objects in InBucket
+)
+
+// state makes the table or bucket of a shared checkpoint.
+func (w *World) state(ctx context.Context) error {
+	switch w.config.Checkpoint {
+	case InTable:
+		return checkpoint.NewDynamoDB(w.dynamodb, "state", time.Minute).CreateTable(ctx)
+	case InBucket:
+		_, err := w.s3.CreateBucket(ctx, &s3.CreateBucketInput{Bucket: aws.String("state")})
+		return err
+	}
+	if !strings.HasPrefix(w.config.Checkpoint, "file:") {
+		return fmt.Errorf("no world has a checkpoint at %s", w.config.Checkpoint)
+	}
+	return nil
+}
+
+// StateOperations are those by which the worker keeps its checkpoint, where that is
+// shared. Objects are read and written with the same; in the table nothing but the
+// checkpoint is written with PutItem.
+func (w *World) StateOperations() (reads, writes string) {
+	switch w.config.Checkpoint {
+	case InTable:
+		return "dynamodb:GetItem", "dynamodb:PutItem"
+	case InBucket:
+		return "s3:GetObject", "s3:PutObject"
+	}
+	return "", ""
+}
+
+// Store is the checkpoint as it is now, behind the back of the worker: what is
+// read and written there meets neither guards nor faults. A file must exist.
+func (w *World) Store(t testing.TB) checkpoint.Store {
+	t.Helper()
+	switch w.config.Checkpoint {
+	case InTable:
+		return checkpoint.NewDynamoDB(w.dynamodb, "state", time.Minute)
+	case InBucket:
+		return checkpoint.NewS3(w.s3, "state", statePrefix, time.Minute)
+	}
+	store, err := checkpoint.OpenFile(w.stateFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return store
+}
+
+func (w *World) stateFile() string {
+	return filepath.Join(w.Dir, strings.TrimPrefix(w.config.Checkpoint, "file:"))
+}
+
+// Records are the records of the checkpoint as the worker wrote them, by id; none
+// when there is no checkpoint yet.
+func (w *World) Records(t testing.TB) map[string]string {
+	t.Helper()
+	ids := w.recordIDs(t)
+	records := map[string]string{}
+	if len(ids) == 0 {
+		return records
+	}
+	store := w.Store(t)
+	for _, id := range ids {
+		e, err := store.Fetch(t.Context(), id)
+		if err != nil {
+			t.Fatalf("record %s: %v", id, err)
+		}
+		records[id] = string(e.Data)
+	}
+	return records
+}
+
+func (w *World) recordIDs(t testing.TB) (ids []string) {
+	switch w.config.Checkpoint {
+	case InTable:
+		for key := range w.Server.DynamoDB().Items("state") {
+			var item struct{ ID struct{ S string } }
+			if err := json.Unmarshal([]byte(key), &item); err != nil {
+				t.Fatal(err)
+			}
+			ids = append(ids, item.ID.S)
+		}
+		return ids
+	case InBucket:
+		for key, versions := range w.Server.S3().Versions("state") {
+			if id := strings.TrimPrefix(key, statePrefix); !versions[len(versions)-1].Marker && !strings.HasPrefix(id, ".rotator-probe-") {
+				ids = append(ids, id)
+			}
+		}
+		return ids
+	}
+	return fileIDs(t, w.stateFile())
+}
+
+// fileIDs reads what the worker may be writing: it opens the file anew for each
+// operation, and keeps what is no id behind a zero byte.
+func fileIDs(t testing.TB, path string) (ids []string) {
+	t.Helper()
+	if matches, err := filepath.Glob(path); err != nil || len(matches) == 0 {
+		return nil
+	}
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: 10 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	err = db.View(func(tx *bbolt.Tx) error {
+		return tx.ForEach(func(_ []byte, b *bbolt.Bucket) error {
+			return b.ForEach(func(id, _ []byte) error {
+				if id[0] != 0 {
+					ids = append(ids, string(id))
+				}
+				return nil
+			})
+		})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ids
+}
+
+// ChangeRecord puts something else in the place of a record.
+func (w *World) ChangeRecord(t testing.TB, id string, change func(data []byte) []byte) {
+	t.Helper()
+	store := w.Store(t)
+	e, err := store.Fetch(t.Context(), id)
+	if err == nil {
+		_, err = store.Replace(t.Context(), e, change(e.Data))
+	}
+	if err != nil {
+		t.Fatalf("change record %s: %v", id, err)
+	}
+}
+
+// shared is what a shared checkpoint holds, as text.
+func (w *World) shared(t testing.TB) map[string]string {
+	texts := map[string]string{}
+	switch w.config.Checkpoint {
+	case InTable:
+		for id, item := range w.Server.DynamoDB().Items("state") {
+			var record struct{ Data struct{ B []byte } }
+			if err := json.Unmarshal(item, &record); err != nil {
+				t.Errorf("record %s: %v", id, err)
+			}
+			texts["checkpoint "+id] = string(record.Data.B)
+		}
+	case InBucket:
+		for key, versions := range w.Server.S3().Versions("state") {
+			for _, v := range versions {
+				texts["checkpoint "+key] += string(v.Body)
+			}
+		}
+	}
+	return texts
+}
+
+// Moves is how often KMS re-encrypted a blob under the old key for the worker, and
+// how many of these were repetitions, of the same blob.
+func (w *World) Moves() (all, again int) {
+	w.guard.mu.Lock()
+	defer w.guard.mu.Unlock()
+	for _, n := range w.guard.tries {
+		all += n
+		again += n - 1
+	}
+	return all, again
+}

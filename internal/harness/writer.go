@@ -1,0 +1,202 @@
+package harness
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	mathrand "math/rand/v2"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+)
+
+// What follows is the application: it writes without looking at what the worker
+// does, and the truth is what the server acknowledged to it last.
+
+// Touch changes what is beside the slots of an item. Objects it leaves alone: they
+// are written as a whole, by Replace.
+func (w *World) Touch(ctx context.Context, e *Entry) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.deleted || e.Target != Table {
+		return nil
+	}
+	note := "touched-" + rand.Text()
+	if err := w.update(ctx, e, "note", &types.AttributeValueMemberS{Value: note}); err != nil {
+		return err
+	}
+	e.note = note
+	return nil
+}
+
+// Replace stores a new plaintext in the first slot, as a new ciphertext under key,
+// one of Old and New. What is under New the worker must leave alone.
+func (w *World) Replace(ctx context.Context, e *Entry, key string) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.deleted || len(e.slots) == 0 || e.Kind == Archived {
+		return nil
+	}
+	w.CountsVary()
+	s := e.slots[0]
+	secret := w.plaintext()
+	blob, err := w.seal(key, secret, w.contextUnder(key, e, s))
+	if err != nil {
+		return err
+	}
+	before, note := *s, e.note
+	s.secret, s.blob, s.fate = secret, blob, Rotated
+	if key == w.New {
+		s.fate = Kept
+	}
+	if e.Target == Table {
+		err = w.update(ctx, e, s.path, &types.AttributeValueMemberB{Value: blob})
+	} else {
+		e.note = "replaced-" + rand.Text()
+		err = w.putObject(ctx, e)
+	}
+	if err != nil {
+		*s, e.note = before, note
+		return fmt.Errorf("replace %s: %w", e.ID, err)
+	}
+	return nil
+}
+
+// Relocate changes only the attributes from which the destination context of a
+// Bound entry is made. The application does this only while the slot holds its
+// ciphertext under the old key, whose context uses none of them. It does not
+// change a slot that was moved meanwhile.
+func (w *World) Relocate(ctx context.Context, e *Entry) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.deleted || e.Kind != Bound || e.slots[0].fate != Rotated {
+		return nil
+	}
+	region, city := "region-"+rand.Text(), "city-"+rand.Text()
+	text := func(s string) types.AttributeValue { return &types.AttributeValueMemberS{Value: s} }
+	_, err := w.dynamodb.UpdateItem(ctx, &dynamodb.UpdateItemInput{
+		TableName:           aws.String(Table),
+		Key:                 e.key(),
+		UpdateExpression:    aws.String("SET #region = :region, home.city = :city"),
+		ConditionExpression: aws.String("pin = :pin"),
+		ExpressionAttributeNames: map[string]string{
+			"#region": "region",
+		},
+		ExpressionAttributeValues: map[string]types.AttributeValue{
+			":region": text(region),
+			":city":   text(city),
+			":pin":    &types.AttributeValueMemberB{Value: e.slots[0].blob},
+		},
+	})
+	var moved *types.ConditionalCheckFailedException
+	if errors.As(err, &moved) {
+		return nil
+	}
+	if err == nil {
+		e.region, e.city = region, city
+	}
+	return err
+}
+
+// Delete takes the entry away for good.
+func (w *World) Delete(ctx context.Context, e *Entry) (err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	w.CountsVary()
+	if e.Target == Table {
+		_, err = w.dynamodb.DeleteItem(ctx, &dynamodb.DeleteItemInput{TableName: aws.String(Table), Key: e.key()})
+	} else {
+		_, err = w.s3.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: aws.String(Bucket), Key: &e.ID})
+	}
+	if err != nil {
+		return fmt.Errorf("delete %s: %w", e.ID, err)
+	}
+	e.deleted = true
+	return nil
+}
+
+// Deleted says whether the application has deleted the entry.
+func (w *World) Deleted(e *Entry) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.deleted
+}
+
+// Add stores one more ordinary entry. The keys of such objects come before all
+// others; where an item comes in a scan nobody knows.
+func (w *World) Add(ctx context.Context, target string) (*Entry, error) {
+	kind := Ordinary
+	if target == Documents {
+		kind = Document
+	}
+	w.CountsVary()
+	w.mu.Lock()
+	number := max(len(w.entries), w.numbered) // others may be adding
+	w.numbered = number + 1
+	w.mu.Unlock()
+	e, err := w.newEntryAt(target, kind, number, "!")
+	if err != nil {
+		return nil, err
+	}
+	w.know(e)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if target == Table {
+		_, err = w.dynamodb.PutItem(ctx, &dynamodb.PutItemInput{TableName: aws.String(Table), Item: e.item(w.config.Padding)})
+	} else {
+		err = w.putObject(ctx, e)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("add %s: %w", e.ID, err)
+	}
+	e.learn(w.read()[e.ID])
+	return e, nil
+}
+
+// Write does any of Touch, Replace and, seldom, Delete to a random entry every
+// pause, until ctx ends; a write that is begun is finished. It returns how many
+// writes there were.
+func (w *World) Write(ctx context.Context, pause time.Duration, keys ...string) (writes int, err error) {
+	entries := w.Entries(func(e *Entry) bool { return e.Kind != Poison && e.Kind != Foreign && e.Kind != Archived })
+	if len(entries) == 0 || len(keys) == 0 {
+		return 0, errors.New("nothing to write to, or no key to write under")
+	}
+	ticker := time.NewTicker(pause)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return writes, nil
+		case <-ticker.C:
+		}
+		e, whole := entries[mathrand.IntN(len(entries))], context.WithoutCancel(ctx)
+		switch n := mathrand.IntN(20); {
+		case n == 0:
+			err = w.Delete(whole, e)
+		case n < 8:
+			err = w.Touch(whole, e)
+		default:
+			err = w.Replace(whole, e, keys[mathrand.IntN(len(keys))])
+		}
+		if err != nil {
+			return writes, err
+		}
+		writes++
+	}
+}
+
+func (e *Entry) key() map[string]types.AttributeValue {
+	return map[string]types.AttributeValue{"id": &types.AttributeValueMemberS{Value: e.ID}}
+}
+
+func (w *World) update(ctx context.Context, e *Entry, name string, value types.AttributeValue) error {
+	_, err := w.dynamodb.UpdateItem(ctx, &dynamodb.UpdateItemInput{TableName: aws.String(Table), Key: e.key(),
+		UpdateExpression:          aws.String("SET #name = :value"),
+		ExpressionAttributeNames:  map[string]string{"#name": name},
+		ExpressionAttributeValues: map[string]types.AttributeValue{":value": value}})
+	return err
+}

@@ -1,0 +1,243 @@
+//go:build mutants
+
+package e2e
+
+import (
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// mutant takes one protection out of a copy of the source.
+type mutant struct {
+	name     string
+	file     string
+	old, new string // text that is there once, and what takes its place
+	// tests are the arguments of go test; at least one test has to fail.
+	tests []string
+}
+
+func mutants() []mutant {
+	simulation := []string{"./internal/rotate", "-run", "TestSimulation$|TestCrashSweep", "-args", "-seeds=400"}
+	tables, objects := []string{"./internal/scan/dynamoscan"}, []string{"./internal/scan/s3scan"}
+	return []mutant{
+		{"no condition on a batched write", "internal/scan/dynamoscan/write.go",
+			"\t\tu.shape = t.shapeOf(u)\n", "\t\tu.checks = nil\n\t\tu.shape = t.shapeOf(u)\n", tables},
+		{"a statement that a server misreads is a conflict", "internal/scan/dynamoscan/batch.go",
+			"len(failed.Item) == 0 || u.holds(failed.Item)", "false", tables},
+		{"the probe sets one field", "internal/scan/dynamoscan/statement.go",
+			"\tif s.sets > 1 {\n", "\tif false {\n", tables},
+		{"no probe of the item itself", "internal/scan/dynamoscan/probe.go",
+			"learned.usable() && !t.onAWS()", "false", tables},
+		{"no condition on a single write", "internal/scan/dynamoscan/write.go",
+			"aws.String(condition)",
+			`aws.String(condition + " OR attribute_not_exists(nobody)")`, tables},
+		{"no context in the condition", "internal/rotate/worker.go",
+			"Guards: t.guards(target),", "", []string{"./cmd/rotator", "-run", "TestFaults/^29"}},
+		{"no presence in the condition", "internal/ciphertext/rowreader.go",
+			"\tif r.notes == nil {\n", "\tif r.notes == nil || state != scan.Equal {\n",
+			[]string{"./internal/ciphertext", "-run", "TestRowGuards"}},
+		{"no condition on a PUT", "internal/scan/s3scan/put.go",
+			"Key: &object.Key, IfMatch: &p.etag,", "Key: &object.Key,", objects},
+		{"no condition of what a copy overwrites", "internal/scan/s3scan/copy.go",
+			"in.IfMatch = &read.properties.etag", "in.IfMatch = nil", objects},
+		{"no fence", "internal/checkpoint/pass.go",
+			"\t\te, err = p.store.Replace(ctx, before, data)\n", "\t\tif before, err = p.store.Fetch(ctx, id); err == nil {\n\t\t\te, err = p.store.Replace(ctx, before, data)\n\t\t}\n", simulation},
+		{"no sync before a cursor moves", "internal/checkpoint/tracker.go",
+			"if t.options.BeforeSave != nil {", "if false {", simulation},
+		{"no sync before a retry changes the ledger", "internal/rotate/retry_ledger.go",
+			"if err := r.config.Recorder.Sync(); err != nil {", "if err := error(nil); err != nil {", simulation},
+		{"no share of the rate", "internal/rotate/rotator.go",
+			"\tr.decider.limiter.Divide(share.Runs, share.Until)\n", "",
+			[]string{"./internal/rotate", "-run", "TestRetrySharesTheRate"}},
+		{"idle run counted", "internal/checkpoint/roster.go",
+			"\t\tif m.Busy > 0 {\n\t\t\tn++\n", "\t\tif m.Beat > 0 {\n\t\t\tn++\n",
+			[]string{"./internal/checkpoint", "-run", "TestRunsWithoutWorkHaveNoRate"}},
+		{"a share before others have seen it", "internal/checkpoint/roster.go",
+			"m.Busy > 0 && m.Seen < me.Busy", "m.Busy > 0 && m.Seen < 0",
+			[]string{"./internal/rotate", "-run", "TestTheSumKeepsToTheRate"}},
+		{"a late read as old as its begin", "internal/checkpoint/members.go",
+			"\tnow := time.Now()\n\tbeats := maps.Clone", "\tnow := began\n\tbeats := maps.Clone",
+			[]string{"./internal/checkpoint", "-run", "TestLateReadsStrikeNoRunOff"}},
+		{"a retry that ends well when it is fenced off", "internal/rotate/retry_ledger.go",
+			"\t\t\tlife.stop(storeError(err))\n\t\t}\n\t\treturn nil\n\t}\n\tfor chunk", "\t\t}\n\t\treturn nil\n\t}\n\tfor chunk",
+			[]string{"./internal/rotate", "-run", "TestRetryThatWaitsIsFencedOff"}},
+		{"a share that does not lapse", "internal/rotate/token_bucket.go",
+			"g.closed || !g.until.IsZero() && !now.Before(g.until)", "g.closed",
+			[]string{"./internal/rotate", "-run", "TestTheSumKeepsToTheRate"}},
+		{"no tokens for late timers", "internal/rotate/token_bucket.go",
+			"burst = 1 + g.perSecond*lateBy.Seconds()", "burst = 1",
+			[]string{"./internal/rotate", "-run", "TestLateTimersLoseLittleOfTheRate"}},
+		{"hand-over without fence", "internal/checkpoint/tracker.go",
+			"\tif s.release {\n\t\tnext.Owner = \"\"\n\t}\n",
+			"\tif s.release {\n\t\tnext.Owner = \"\"\n\t\ts.part.entry, _ = t.passes.store.Fetch(ctx, s.part.entry.ID)\n\t}\n",
+			[]string{"./internal/checkpoint", "-run", "TestHandOverIsFenced"}},
+		{"hand-over of a page that is worked on", "internal/checkpoint/tracker.go",
+			"return p.yielding && p.left && len(p.open) == 0", "return p.yielding && p.left",
+			[]string{"./internal/checkpoint", "-run", "TestHandOverIsFenced|TestWorkersShare"}},
+		{"a page that was begun is withdrawn", "internal/rotate/rotator.go",
+			"pool.run(target.Name, give, i == 0, func", "pool.run(target.Name, give, i >= 0, func",
+			[]string{"./internal/rotate", "-run", "TestWorkIsHandedOver"}},
+		{"no ledger before a cursor moves", "internal/checkpoint/tracker.go",
+			"\t\tif err := t.passes.put(ctx, id, \"ledger\", LedgerChunk{Entries: entries}); err != nil {\n\t\t\treturn err\n\t\t}\n", "\t\t_, _ = id, entries\n", simulation},
+		{"no check of what headers told", "internal/rotate/rotator.go",
+			"\tr.checkHeaders(life, tracker)\n\tclose(enough)\n", "\tr.headers.agree = true\n\tclose(enough)\n", simulation},
+		{"no doubt about headers that were wrong", "internal/report/summary.go",
+			" && !s.doubtful", "", []string{"./cmd/rotator", "-run", "TestScripts/headers"}},
+		{"a rule without a match is accepted", "internal/report/summary.go",
+			" && len(s.NotProven) == 0", "",
+			[]string{"./cmd/rotator", "-run", "TestScripts/proof"}},
+		{"a slot of an unknown key does not block the answer on a key", "internal/report/keys.go",
+			"case unknown+uncounted > 0:", "case false:", []string{"./internal/report"}},
+		{"answers are shared whatever the context", "internal/rotate/answer_cache.go",
+			"[]map[string]string{slot.Context, slot.DestinationContext}", "[]map[string]string{}", []string{"./internal/rotate", "-run", "TestSharedDataKeys|TestQuestions"}},
+		{"a log is believed without its checkpoint", "internal/rotate/recover.go",
+			"if !ok || trace.Record.After != found || !w.ours(target, " +
+				"t.item.Ref, slot, trace.Record) {", "if !ok {",
+			[]string{"./internal/rotate", "-run", "TestLogIsEvidence"}},
+		{"a hint of a log is believed", "internal/rotate/recover.go",
+			"if !trace.Kept {", "if false {",
+			[]string{"./internal/rotate", "-run", "TestKMSDecidesAboutHints"}},
+		{"a foreign file is truncated", "internal/report/auditlog/open.go",
+			"err != nil && json.Valid(text) {\n\t\treturn false",
+			"err != nil || !json.Valid(text) {\n\t\treturn true",
+			[]string{"./internal/report/auditlog", "-run", "TestForeignFilesAreLeft"}},
+		{"accept rule for a source-key slot", "internal/accept/accept.go",
+			"return key, !t.keys.IsSource(key)", "return key, true",
+			[]string{"./cmd/rotator", "-run", "TestScripts/accept"}},
+		{"an answer of KMS that it gave to another question is accepted",
+			"internal/rotate/answers.go",
+			"\t\tcase blob:\n", "\t\tcase blob && false:\n",
+			[]string{"./internal/rotate", "-run", "TestWrongAnswers"}},
+		{"nothing is searched", "internal/rotate/search_item.go",
+			"if w.searcher == nil {", "if true {",
+			[]string{"./internal/rotate", "-run", "TestCiphertextsThatNoSlotNames"}},
+		{"no waiting for the partitions of others", "internal/checkpoint/claim.go",
+			"return !p.ahead.Done && (!p.held || p.yielding) })", "return false && p.held })", simulation},
+		{"an outage is not reported", "internal/outage/notice.go",
+			"\tout := s.out(now)\n", "\tvar out []*Gate\n\ts.out(now)\n",
+			[]string{"./internal/outage", "-run", "TestOutage$"}},
+		{"every worker asks during an outage", "internal/outage/outage.go",
+			"if g.opens != nil && !g.mayAsk(now) {", "if false {",
+			[]string{"./internal/outage", "-run", "TestOutage$"}},
+		{"throttling is not reported", "internal/rotate/throttling.go",
+			"case now.Sub(t.below) < throttledAfter:", "case true:",
+			[]string{"./internal/rotate", "-run", "TestThrottlingIsReported"}},
+		{"one slot of an unknown key stops the run", "internal/rotate/slot_key.go",
+			"if d.jobKeys.exist(ctx) {", "if false {",
+			[]string{"./internal/rotate", "-run", "TestValuesOfAnUnknownKey"}},
+		{"no redaction", "internal/redact/redact.go",
+			"\tcut := 0\n\tif len(s) > mostRead {",
+			"\tif cut := 0; cut == 0 {\n\t\treturn s\n\t}\n\tcut := 0\n\tif len(s) > mostRead {",
+			[]string{"./cmd/rotator", "-run", "TestFaults/.*repeat"}},
+		{"second signal silent", "cmd/rotator/stop.go",
+			"\t\t\ts.print(line)\n\t\t\ts.exit(", "\t\t\ts.exit(",
+			[]string{"./cmd/rotator", "-run", "TestSignals"}},
+		{"a slow success does not keep a run from stopping", "internal/rotate/early.go",
+			"f.deciding == 0 || f.alike.Slots+f.deciding < f.most", "true",
+			[]string{"./internal/rotate", "-run", "TestFirstSlotsAlike"}},
+		{"the success of the pass before is ignored", "internal/rotate/early.go",
+			"\tif e.proven(target, f) {", "\tif false {",
+			[]string{"./cmd/rotator", "-run", "TestSuccessKeepsFromStopping"}},
+		{"a forwarded signal ends the run", "cmd/rotator/stop.go",
+			"now.Sub(s.began) >= sameStop", "now.Sub(s.began) >= 0",
+			[]string{"./cmd/rotator", "-run", "TestSignals"}},
+		{"output that cannot be written is ignored", "cmd/rotator/output.go",
+			"\tfailed := s.result.failure()\n", "\tvar failed error\n",
+			[]string{"./cmd/rotator", "-run", "TestFullStdout"}},
+		{"denied slots are not mentioned", "cmd/rotator/session.go",
+			"\t\t\tdenied += r.Slots\n", "\t\t\tdenied += 0 * r.Slots\n",
+			[]string{"./cmd/rotator", "-run", "TestDeniedSlotsInLedger"}},
+		{"the chain of errors comes first", "cmd/rotator/exit.go",
+			"return []string{s.secrets.Text(s.headline(err))}",
+			"return []string{s.secrets.Text(err.Error())}",
+			[]string{"./cmd/rotator", "-run", "TestMissingCredentials/unknown_profile"}},
+		{"no limit on answers", "internal/answerlimit/answerlimit.go",
+			"if int64(len(p)) > r.left {", "if false {",
+			[]string{"./internal/fastkms", "-run", "TestEndlessAnswers"}},
+	}
+}
+
+// TestMutants: each protection that is taken out makes a test fail, and that test
+// passes on the same copy as it is.
+func TestMutants(t *testing.T) {
+	whole := map[string]bool{}
+	for _, m := range mutants() {
+		t.Run(m.name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := copySource(filepath.Join("..", ".."), dir); err != nil {
+				t.Fatal(err)
+			}
+			if arguments := strings.Join(m.tests, " "); !whole[arguments] {
+				if out, err := goIn(dir, slices.Concat([]string{"test", "-timeout", "300s"}, m.tests)...); err != nil {
+					t.Fatalf("the tests fail without a mutant: %v\n%s", err, out)
+				}
+				whole[arguments] = true
+			}
+			m.apply(t, dir)
+			out, err := goIn(dir, slices.Concat([]string{"test", "-timeout", "300s"}, m.tests)...)
+			if err == nil || !strings.Contains(out, "--- FAIL: ") {
+				t.Fatalf("no test noticed (%v)\n%s", err, out)
+			}
+			first := out[strings.Index(out, "--- FAIL: "):]
+			t.Logf("noticed by %s", strings.SplitN(first, "\n", 3)[:2])
+		})
+	}
+}
+
+// apply takes the protection out of a copy of the source, which still builds.
+func (m mutant) apply(t *testing.T, dir string) {
+	t.Helper()
+	path := filepath.Join(dir, m.file)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(text), m.old); n != 1 {
+		t.Fatalf("%s has the text %d times that this mutant replaces", m.file, n)
+	}
+	if err := os.WriteFile(path, []byte(strings.Replace(string(text), m.old, m.new, 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := goIn(dir, "build", "./..."); err != nil {
+		t.Fatalf("the mutant does not build: %v\n%s", err, out)
+	}
+}
+
+func goIn(dir string, args ...string) (string, error) {
+	cmd := exec.Command("go", args...)
+	cmd.Dir = dir
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+func copySource(from, to string) error {
+	return filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(from, path)
+		switch {
+		case err != nil:
+			return err
+		case d.Name() == ".git" || d.Name() == "bin" || d.Name() == "node_modules":
+			if d.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
+		case d.IsDir():
+			return os.MkdirAll(filepath.Join(to, rel), 0o700)
+		case !d.Type().IsRegular():
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(to, rel), text, 0o600)
+	})
+}
