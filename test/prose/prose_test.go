@@ -1,78 +1,41 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 )
 
-// check runs the word check over one file.
-func check(t *testing.T, file, text string) []string {
-	t.Helper()
+// TestWords compares the findings in testdata/words with want.txt. Code, struct tags, import
+// paths and strings without a space have no findings.
+func TestWords(t *testing.T) {
 	rules, err := parseRules(words)
 	if err != nil {
 		t.Fatal(err)
 	}
-	findings, err := checkWords(file, []byte(text), rules)
+	var got strings.Builder
+	for _, name := range []string{"code.go", "comment.go", "string.go", "text.md"} {
+		text, err := os.ReadFile(filepath.Join("testdata", "words", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		findings, err := checkWords(name, text, rules)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, finding := range findings {
+			match, _, _ := strings.Cut(finding, ": write: ")
+			fmt.Fprintln(&got, match)
+		}
+	}
+	want, err := os.ReadFile(filepath.Join("testdata", "words", "want.txt"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return findings
-}
-
-func TestWords(t *testing.T) {
-	for _, c := range []struct {
-		name, file, text string
-		want             []string // the file, line and match of each finding
-	}{
-		{
-			name: "comment over two lines",
-			file: "a.go",
-			text: "package a\n\n// F says\n// whether it is done.\nfunc F() {}\n",
-			want: []string{`a.go:3: "says whether"`},
-		},
-		{
-			name: "string with spaces",
-			file: "a.go",
-			text: "package a\n\nconst s = \"nobody is left\"\n",
-			want: []string{`a.go:3: "nobody"`},
-		},
-		{
-			name: "strings without spaces, tags and import paths",
-			file: "a.go",
-			text: "package a\n\nimport _ \"nobody/who is\"\n\ntype T struct {\n" +
-				"\tF int `json:\"who, nobody\"`\n}\n\nconst s = \"who\"\n",
-		},
-		{
-			name: "identifiers",
-			file: "a.go",
-			text: "package a\n\nfunc who() { who() }\n",
-		},
-		{
-			name: "Markdown outside of code",
-			file: "a.md",
-			text: "So many `who` files.\n\n```\nnobody\n```\n\nThe worker is told.\n",
-			want: []string{`a.md:1: "So many"`, `a.md:7: "is told"`},
-		},
-		{
-			name: "sentence with Else",
-			file: "a.md",
-			text: "It stops. Else it goes on. Anything else is fine.\n",
-			want: []string{`a.md:1: ". Else i"`},
-		},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			var got []string
-			for _, finding := range check(t, c.file, c.text) {
-				got = append(got, strings.Split(finding, ": write: ")[0])
-			}
-			slices.Sort(got)
-			if !slices.Equal(got, c.want) {
-				t.Errorf("found %q, want %q", got, c.want)
-			}
-		})
+	if got.String() != string(want) {
+		t.Errorf("found\n%s\nwant\n%s", &got, want)
 	}
 }
 
@@ -101,25 +64,16 @@ func TestWidth(t *testing.T) {
 	}
 }
 
-func TestRunChecksTheFilesOfADirectory(t *testing.T) {
-	dir := t.TempDir()
-	for name, text := range map[string]string{
-		"a.md":              "Whoever reads this.\n",
-		"testdata/b.md":     "Nobody reads this.\n",
-		"node_modules/c.md": "Nobody reads this.\n",
-		"d.txt":             "Nobody reads this.\n",
-	} {
-		path := filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
+// TestRunSkipsTestdata: the directory has one finding that counts. Files of other kinds,
+// testdata and node_modules are not checked.
+func TestRunSkipsTestdata(t *testing.T) {
 	var out strings.Builder
-	findings, err := run([]string{dir}, false, &out)
-	if err != nil || findings != 1 || !strings.Contains(out.String(), "a.md:1") {
-		t.Errorf("%d findings, %v, want the one of a.md\n%s", findings, err, &out)
+	findings, err := run([]string{filepath.Join("testdata", "tree")}, false, &out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hit := filepath.ToSlash(filepath.Join("testdata", "tree", "a.md")) + `:1: "Whoever"`
+	if findings != 1 || !strings.HasPrefix(out.String(), hit) {
+		t.Errorf("%d findings, want the one of a.md\n%s", findings, &out)
 	}
 }

@@ -1,0 +1,5 @@
+package a
+
+// F says
+// whether it is done.
+func F() {}

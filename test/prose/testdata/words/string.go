@@ -1,0 +1,3 @@
+package a
+
+const s = "nobody is left"
