@@ -72,8 +72,8 @@ func TestRunSkipsTestdata(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hit := filepath.ToSlash(filepath.Join("testdata", "tree", "a.md")) + `:1: "Whoever"`
-	if findings != 1 || !strings.HasPrefix(out.String(), hit) {
+	const hit = "a.md:1:"
+	if findings != 1 || !strings.Contains(out.String(), hit) {
 		t.Errorf("%d findings, want the one of a.md\n%s", findings, &out)
 	}
 }
