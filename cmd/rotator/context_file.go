@@ -10,7 +10,7 @@ import (
 // readContexts fills in what the context file of a target says. Whatever is wrong
 // with the file is a problem of the job file, at the line that names it, and tells
 // the line of the other.
-func readContexts(job *config.Job, field string, named *ciphertext.Named) []config.Problem {
+func readContexts(job *config.Job, field string, named *ciphertext.ContextFile) []config.Problem {
 	if named == nil {
 		return nil
 	}

@@ -255,7 +255,7 @@ func newFormats(job *config.Job, keys rotate.Keys) ([]*ciphertext.Compiled, erro
 	for i, target := range job.Targets {
 		spec := specOf(target)
 		spec.DestinationKey, spec.SourceKeys = keys.Destination.ARN, namesOfSources(keys)
-		found = append(found, readContexts(job, fmt.Sprintf("targets[%d]", i), spec.Named)...)
+		found = append(found, readContexts(job, fmt.Sprintf("targets[%d]", i), spec.ContextFile)...)
 		format, err := ciphertext.New(spec)
 		formats = append(formats, format)
 		for _, e := range specErrors(err) {
@@ -301,18 +301,18 @@ func specOf(target config.Target) ciphertext.Spec {
 	spec := ciphertext.Spec{Format: target.Format, Kind: ciphertext.Rows, Context: target.Context, DestinationContext: target.DestinationContext}
 	switch {
 	case target.S3 != nil:
-		spec.Kind, spec.Place, spec.KeyPattern = ciphertext.Objects, target.S3.Bucket, target.S3.KeyPattern
+		spec.Kind, spec.Container, spec.KeyPattern = ciphertext.Objects, target.S3.Bucket, target.S3.KeyPattern
 	case target.Files != nil:
-		spec.Kind, spec.Place, spec.KeyPattern = ciphertext.Files, target.Files.Root, target.Files.KeyPattern
+		spec.Kind, spec.Container, spec.KeyPattern = ciphertext.Files, target.Files.Root, target.Files.KeyPattern
 	case target.DynamoDB != nil:
-		spec.Place = target.DynamoDB.Table
-		if _, name, ok := strings.Cut(spec.Place, ":table/"); ok { // an ARN
-			spec.Place = name
+		spec.Container = target.DynamoDB.Table
+		if _, name, ok := strings.Cut(spec.Container, ":table/"); ok { // an ARN
+			spec.Container = name
 		}
 	}
 	spec.InstructionSuffix = target.InstructionSuffix
 	if f := target.ContextFile; f != nil {
-		spec.Named = &ciphertext.Named{File: f.Path, Name: f.Name}
+		spec.ContextFile = &ciphertext.ContextFile{File: f.Path, Name: f.Name}
 	}
 	for _, s := range target.Slots {
 		spec.Slots = append(spec.Slots, ciphertext.SlotSpec{

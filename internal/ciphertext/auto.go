@@ -33,12 +33,12 @@ func newAuto(c *compiler) Format {
 		return c.spec.Kind == Files || !s3ecMarked(metadata)
 	}
 	c.metadata = append(c.metadata, s3ecMarks()...)
-	a := &auto{rest: &bodyFormat{name: formatAuto, places: refusals}}
+	a := &auto{rest: &bodyFormat{name: formatAuto, sites: unsupportedSites}}
 	for _, e := range formats() {
 		if e.recognise == nil || !slices.Contains(e.kinds, c.spec.Kind) {
 			continue
 		}
-		own := &compiler{spec: c.spec, form: e, where: scope{kind: c.spec.Kind, body: e.body, pattern: c.where.pattern}}
+		own := &compiler{spec: c.spec, def: e, where: scope{kind: c.spec.Kind, body: e.body, pattern: c.where.pattern}}
 		own.spec.Context, own.spec.DestinationContext = nil, nil
 		format := e.build(own)
 		is := func(object *scan.Object) bool { return e.recognise(format, object) }
@@ -75,7 +75,7 @@ func (a *auto) Find(item scan.Item) []Slot {
 func (a *auto) Splice(item scan.Item, blobs [][]byte) (scan.Payload, error) {
 	object, ok := item.Payload.(*scan.Object)
 	if !ok {
-		return nil, errNotOurs(item)
+		return nil, errWrongPayload(item)
 	}
 	f, refused := a.formatOf(object)
 	if refused == nil {

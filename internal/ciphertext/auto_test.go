@@ -131,9 +131,9 @@ func TestBareTextOfNoAlphabet(t *testing.T) {
 			t.Fatalf("%s: %v", test.name, summary(found))
 		}
 		payload, err := f.Splice(item, [][]byte{test.blob})
-		var unfit *SpliceError
+		var spliceErr *SpliceError
 		switch {
-		case test.want == "" && (!errors.As(err, &unfit) || unfit.Slots[0].Refused.Reason != "ambiguous"):
+		case test.want == "" && (!errors.As(err, &spliceErr) || spliceErr.Failures[0].Refused.Reason != "ambiguous"):
 			t.Errorf("%s: %v, want ambiguous", test.name, err)
 		case test.want != "" && (err != nil || string(payload.(*scan.Object).Body) != test.want):
 			t.Errorf("%s: %v, %v", test.name, payload, err)

@@ -10,8 +10,8 @@ import (
 // newBareBlob takes a body that is nothing but a blob of KMS, or the base64 of one,
 // and bears the marks of it. Its contexts are those of the target.
 func newBareBlob(c *compiler) Format {
-	contexts, pattern := c.given(), c.where.pattern
-	return &bodyFormat{name: formatRaw, places: func(object *scan.Object) []place {
+	contexts, pattern := c.targetContext(), c.where.pattern
+	return &bodyFormat{name: formatRaw, sites: func(object *scan.Object) []editSite {
 		format, ok := bareBlob(object.Body)
 		if !ok {
 			return nil
@@ -23,22 +23,22 @@ func newBareBlob(c *compiler) Format {
 		}
 		if slot.Refused != nil {
 			slot.Held = d.blob
-			return []place{{Slot: slot}}
+			return []editSite{{Slot: slot}}
 		}
 		slot.Blob = d.blob
-		p := place{
+		p := editSite{
 			Slot:  slot,
-			edits: []edit{{start: 0, end: len(object.Body), text: d.form}},
+			edits: []edit{{start: 0, end: len(object.Body), text: d.encode}},
 		}
 		if format != formatRaw && !bytes.ContainsAny(object.Body, "+/-_") {
-			p.edits[0].text = neitherAlphabet(d.form)
+			p.edits[0].text = neitherAlphabet(d.encode)
 			p.unfit = &Refused{
 				Reason: "ambiguous",
 				Detail: "it is valid in both base64 and base64url, and the new ciphertext " +
 					"would be valid in only one of them: " + namesBase64,
 			}
 		}
-		return []place{p}
+		return []editSite{p}
 	}}
 }
 
@@ -46,9 +46,9 @@ const namesBase64 = "give it a target that names base64 or base64url"
 
 // neitherAlphabet writes a blob only where its text, too, is the same in base64 and
 // in base64url.
-func neitherAlphabet(form func([]byte) []byte) func([]byte) []byte {
+func neitherAlphabet(encode func([]byte) []byte) func([]byte) []byte {
 	return func(blob []byte) []byte {
-		text := form(blob)
+		text := encode(blob)
 		if bytes.ContainsAny(text, "+/-_") {
 			return nil
 		}

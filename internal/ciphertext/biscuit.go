@@ -18,8 +18,8 @@ const biscuitKeys = "_keys"
 
 func newBiscuit(c *compiler) Format {
 	key := c.spec.DestinationKey
-	return &bodyFormat{name: c.form.name, places: orUnread(func(object *scan.Object) []place {
-		return biscuitPlaces(object.Body, key)
+	return &bodyFormat{name: c.def.name, sites: orUnread(func(object *scan.Object) []editSite {
+		return biscuitSites(object.Body, key)
 	}, markedBiscuit)}
 }
 
@@ -45,7 +45,7 @@ func recogniseBiscuit(_ Format, object *scan.Object) bool {
 	return false
 }
 
-func biscuitPlaces(body []byte, key string) []place {
+func biscuitSites(body []byte, key string) []editSite {
 	sections := yamlSections(body)
 	times := map[string]int{}
 	for _, s := range sections {
@@ -55,7 +55,7 @@ func biscuitPlaces(body []byte, key string) []place {
 	if refused == nil && times[biscuitKeys] > 1 {
 		refused = &Refused{Reason: "ambiguous", Detail: "the file has _keys twice"}
 	}
-	var places []place
+	var sites []editSite
 	for _, s := range sections {
 		if s.name == biscuitKeys {
 			continue
@@ -73,14 +73,14 @@ func biscuitPlaces(body []byte, key string) []place {
 			wrong = refused
 		}
 		if wrong != nil {
-			places = append(places, placeOf(path, wrong))
+			sites = append(sites, refusedSite(path, wrong))
 			continue
 		}
 		for _, entry := range list.elements {
-			places = append(places, biscuitEntry(s.name, entry, keys, key)...)
+			sites = append(sites, biscuitEntry(s.name, entry, keys, key)...)
 		}
 	}
-	return places
+	return sites
 }
 
 // biscuitTemplate returns the entries of _keys.
@@ -98,27 +98,27 @@ func biscuitTemplate(body []byte, sections []section) ([]*node, *Refused) {
 }
 
 // biscuitEntry is one secret under one key; none when it is not under KMS.
-func biscuitEntry(name string, entry *node, keys []*node, key string) []place {
+func biscuitEntry(name string, entry *node, keys []*node, key string) []editSite {
 	manager, refused := entry.get("key_manager")
 	if refused != nil {
-		return []place{placeOf(entry.path, refused)}
+		return []editSite{refusedSite(entry.path, refused)}
 	}
 	if entry.kind != nodeMap {
-		return []place{refusedPlace(entry.path, "wrong-type", "%s is not a map that can be read", entry.path)}
+		return []editSite{refusedSitef(entry.path, "wrong-type", "%s is not a map that can be read", entry.path)}
 	}
 	if manager == nil || manager.text != "kms" {
 		return nil
 	}
 	blob, refused := entry.replaceable("key_ciphertext")
 	if refused != nil {
-		return []place{placeOf(entry.path+".key_ciphertext", refused)}
+		return []editSite{refusedSite(entry.path+".key_ciphertext", refused)}
 	}
 	id, refused := entry.replaceable("key_id")
 	if refused == nil && !utf8.ValidString(name) {
 		refused = &Refused{Reason: "not-utf8", Detail: "the name of the secret is not UTF-8, and so cannot be sent to KMS as it is"}
 	}
 	if refused != nil {
-		return []place{placeOf(blob.path, refused)}
+		return []editSite{refusedSite(blob.path, refused)}
 	}
 	siblings := []edit{id.replaced(key)}
 	for _, k := range keys {
@@ -129,8 +129,8 @@ func biscuitEntry(name string, entry *node, keys []*node, key string) []place {
 			}
 		}
 		if refused != nil {
-			return []place{placeOf(blob.path, refused)}
+			return []editSite{refusedSite(blob.path, refused)}
 		}
 	}
-	return []place{blob.blobPlace(map[string]string{"SecretName": name}, siblings...)}
+	return []editSite{blob.blobSite(map[string]string{"SecretName": name}, siblings...)}
 }

@@ -17,7 +17,7 @@ type bodyFormat struct {
 	name string
 	// places finds the slots of a body, in an order that depends on the object
 	// alone. It never panics, whatever the bytes.
-	places func(object *scan.Object) []place
+	sites func(object *scan.Object) []editSite
 	// miss explains why a rule found no slot; nil if the rules are not paths.
 	miss func(object *scan.Object, rule int, near bool) Miss
 }
@@ -25,7 +25,7 @@ type bodyFormat struct {
 var _ Format = (*bodyFormat)(nil)
 
 // place is one slot in a body, and what has to change along with it.
-type place struct {
+type editSite struct {
 	Slot
 	// edits begin with the blob's own; those of its siblings follow. A refused
 	// place has none.
@@ -48,8 +48,8 @@ func constantly(text []byte) func([]byte) []byte {
 }
 
 // refusedPlace is a place that cannot be moved.
-func refusedPlace(path, reason, detail string, args ...any) place {
-	return place{Slot: Slot{Path: path, Refused: &Refused{Reason: reason, Detail: fmt.Sprintf(detail, args...)}}}
+func refusedSitef(path, reason, detail string, args ...any) editSite {
+	return editSite{Slot: Slot{Path: path, Refused: &Refused{Reason: reason, Detail: fmt.Sprintf(detail, args...)}}}
 }
 
 // Name implements Format.
@@ -62,7 +62,7 @@ func (f *bodyFormat) Find(item scan.Item) []Slot {
 		return nil
 	}
 	var found []Slot
-	for _, p := range f.places(object) {
+	for _, p := range f.sites(object) {
 		found = append(found, p.Slot)
 	}
 	return found
@@ -73,9 +73,9 @@ func (f *bodyFormat) Find(item scan.Item) []Slot {
 func (f *bodyFormat) Splice(item scan.Item, blobs [][]byte) (scan.Payload, error) {
 	object, ok := item.Payload.(*scan.Object)
 	if !ok {
-		return nil, errNotOurs(item)
+		return nil, errWrongPayload(item)
 	}
-	body, err := spliceBody(object.Body, f.places(object), blobs)
+	body, err := spliceBody(object.Body, f.sites(object), blobs)
 	if err != nil {
 		return nil, err
 	}
@@ -85,26 +85,26 @@ func (f *bodyFormat) Splice(item scan.Item, blobs [][]byte) (scan.Payload, error
 }
 
 // spliceBody puts blobs[i] into the i-th place of a body.
-func spliceBody(body []byte, places []place, blobs [][]byte) ([]byte, error) {
-	if len(places) != len(blobs) {
-		return nil, fmt.Errorf("%d blobs for %d slots", len(blobs), len(places))
+func spliceBody(body []byte, sites []editSite, blobs [][]byte) ([]byte, error) {
+	if len(sites) != len(blobs) {
+		return nil, fmt.Errorf("%d blobs for %d slots", len(blobs), len(sites))
 	}
 	var changes []replacement
-	var unfit unfitSlots
-	for i, p := range places {
+	var failures spliceFailures
+	for i, p := range sites {
 		if blobs[i] == nil || p.Refused != nil || bytes.Equal(blobs[i], p.Blob) {
 			continue
 		}
 		for _, e := range p.edits {
 			text := e.text(blobs[i])
 			if text == nil {
-				unfit.add(i, p.Slot, p.unfit)
+				failures.add(i, p.Slot, p.unfit)
 				break
 			}
 			changes = append(changes, replacement{start: e.start, end: e.end, text: text})
 		}
 	}
-	if err := unfit.err(); err != nil {
+	if err := failures.err(); err != nil {
 		return nil, err
 	}
 	return replace(body, changes)
@@ -145,11 +145,11 @@ func replace(body []byte, changes []replacement) ([]byte, error) {
 // newWholeBody takes the whole body for one slot: the blob itself, or its text.
 func newWholeBody(c *compiler) Format {
 	s, pattern := c.slots[0], c.where.pattern
-	return &bodyFormat{name: c.form.name, places: func(object *scan.Object) []place {
+	return &bodyFormat{name: c.def.name, sites: func(object *scan.Object) []editSite {
 		d := decode(s.format, s.padding, object.Body)
-		return []place{{
+		return []editSite{{
 			Slot:  s.slotOf("", d, objectLookup(object, pattern, nil)),
-			edits: []edit{{start: 0, end: len(object.Body), text: d.form}},
+			edits: []edit{{start: 0, end: len(object.Body), text: d.encode}},
 		}}
 	}}
 }

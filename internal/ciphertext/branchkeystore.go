@@ -40,7 +40,7 @@ func newBranchKeystore(c *compiler) Format {
 	c.whole = true
 	c.writes = append(c.writes, branchKeyBlob, branchKeyARN)
 	f := &branchKeystore{destinationKey: c.spec.DestinationKey}
-	f.store = c.ownContext(branchKeyStore, c.spec.Place, "the logical name of the key store")
+	f.store = c.ownContext(branchKeyStore, c.spec.Container, "the logical name of the key store")
 	return &rowFormat{name: formatBranchKeystore, read: f.read}
 }
 

@@ -24,7 +24,7 @@ type slot struct {
 // compiler makes the Format of a Spec, and gathers all problems on the way.
 type compiler struct {
 	spec  Spec
-	form  entry
+	def   formatDef
 	where scope
 	slots []slot
 	errs  []error
@@ -46,34 +46,34 @@ func (c *compiler) run() Format {
 	if c.spec.Format == "" && len(c.spec.Slots) > 0 && !c.formatOfSlots() {
 		return nil
 	}
-	form, known := formatOf(c.spec.Format, c.spec.Kind)
-	if form.name == "" && c.spec.Format == formatText && c.spec.Kind == Rows {
+	def, known := formatOf(c.spec.Format, c.spec.Kind)
+	if def.name == "" && c.spec.Format == formatText && c.spec.Kind == Rows {
 		c.fail("format", "format text reads only bodies of objects and files: a ciphertext with a "+
 			"prefix or other text around it in an attribute (v1:..., ENC:...) cannot be moved "+
 			"yet; have the application write such items again with the new key, or use a format "+
 			"whose slot is the whole attribute")
 		return nil
 	}
-	if form.name == "" {
+	if def.name == "" {
 		c.fail("format", "there is no format %q here; there are %s", c.spec.Format, strings.Join(known, ", "))
 		return nil
 	}
-	c.form, c.where = form, scope{kind: c.spec.Kind, body: form.body}
+	c.def, c.where = def, scope{kind: c.spec.Kind, body: def.body}
 	c.keyPattern()
 	switch {
-	case form.slots == noSlots && len(c.spec.Slots) > 0:
-		c.fail("slots", "format %s knows its own places; take slots out", form.name)
-	case form.slots == noSlots:
+	case def.slots == noSlots && len(c.spec.Slots) > 0:
+		c.fail("slots", "format %s knows its own places; take slots out", def.name)
+	case def.slots == noSlots:
 	case len(c.spec.Slots) == 0:
 		c.fail("slots", "name at least one slot")
 	case len(c.spec.Slots) > maxSlots:
 		c.fail("slots", "there are %d entries, and one target has at most %d; make several targets",
 			len(c.spec.Slots), maxSlots)
-	case form.slots == wholeSlot && len(c.spec.Slots) > 1:
-		c.fail("slots", "with format %s the whole body is one slot; leave one entry", form.name)
+	case def.slots == wholeSlot && len(c.spec.Slots) > 1:
+		c.fail("slots", "with format %s the whole body is one slot; leave one entry", def.name)
 	}
 	c.contexts()
-	if form.slots != noSlots {
+	if def.slots != noSlots {
 		for i, s := range c.spec.Slots {
 			c.slot(slotField(i, ""), s)
 		}
@@ -82,7 +82,7 @@ func (c *compiler) run() Format {
 	if len(c.errs) > 0 {
 		return nil
 	}
-	format := form.build(c)
+	format := def.build(c)
 	c.writtenReferences()
 	return format
 }
@@ -92,23 +92,23 @@ func (c *compiler) run() Format {
 // reports the problem and returns false.
 func (c *compiler) formatOfSlots() bool {
 	for i, s := range c.spec.Slots {
-		form, known := formatOf(s.Format, c.spec.Kind)
+		def, known := formatOf(s.Format, c.spec.Kind)
 		field := slotField(i, "format")
 		switch {
-		case form.name == "":
+		case def.name == "":
 			c.fail(field, "there is no format %q here; there are %s", s.Format,
 				strings.Join(known, ", "))
-		case form.slots == noSlots:
+		case def.slots == noSlots:
 			c.fail(field, "format %s knows its own places; write it at the target, and "+
-				"take slots out", form.name)
+				"take slots out", def.name)
 		case c.spec.Kind == Rows:
-		case form.slots != wholeSlot:
+		case def.slots != wholeSlot:
 			c.fail(field, "format %s says how a whole body is stored; write it at the target",
-				form.name)
+				def.name)
 		case s.Path != "" || s.Pattern != "":
 			c.fail(field, "format %s says how the ciphertext is stored, and the target has no "+
 				"format that says how the body around it is stored; write one at the target, "+
-				"such as json", form.name)
+				"such as json", def.name)
 		}
 	}
 	c.spec.Format = c.spec.Slots[0].Format
@@ -130,8 +130,8 @@ func slotField(i int, name string) string {
 // symmetric is what Compiled says of it: a format that knows its own places knows
 // its readers, and an envelope of Tink is read by Tink wherever it stands.
 func (c *compiler) symmetric() string {
-	if c.form.slots == noSlots {
-		return c.form.name
+	if c.def.slots == noSlots {
+		return c.def.name
 	}
 	if slices.ContainsFunc(c.slots, func(s slot) bool { return s.format == formatTinkEnvelope }) {
 		return formatTinkEnvelope
@@ -156,33 +156,33 @@ func (c *compiler) keyPattern() {
 
 // contexts refuses what the target says of contexts and the format cannot use.
 func (c *compiler) contexts() {
-	form := c.form
-	why := fmt.Sprintf("format %s finds the encryption context by itself; take this out", form.name)
-	if form.slots != noSlots {
+	def := c.def
+	why := fmt.Sprintf("format %s finds the encryption context by itself; take this out", def.name)
+	if def.slots != noSlots {
 		why = "write the encryption context at the slot"
 	}
-	if c.spec.InstructionSuffix != "" && form.name != formatS3EC && form.name != formatAuto {
-		c.fail("instruction_suffix", "format %s has no instruction files; leave it out", form.name)
+	if c.spec.InstructionSuffix != "" && def.name != formatS3EC && def.name != formatAuto {
+		c.fail("instruction_suffix", "format %s has no instruction files; leave it out", def.name)
 	}
-	if form.takes < aContext && c.spec.Context != nil {
+	if def.contexts < contextInline && c.spec.Context != nil {
 		c.fail("context", "%s", why)
 	}
-	if form.takes < aContext && c.spec.DestinationContext != nil {
+	if def.contexts < contextInline && c.spec.DestinationContext != nil {
 		c.fail("destination_context", "%s", why)
 	}
-	if form.takes < aFile && c.spec.Named != nil {
+	if def.contexts < contextFromFile && c.spec.ContextFile != nil {
 		c.fail("context_file", "%s", why)
 	}
 }
 
 // given compiles what the target says of contexts. Formats that take some call it.
-func (c *compiler) given() given {
-	g := given{context: c.rule("context", c.spec.Context), listed: c.spec.Context != nil}
+func (c *compiler) targetContext() targetContext {
+	g := targetContext{context: c.rule("context", c.spec.Context), listed: c.spec.Context != nil}
 	g.destination = g.context
 	if c.spec.DestinationContext != nil {
 		g.destination, g.differs = c.rule("destination_context", c.spec.DestinationContext), true
 	}
-	if n := c.spec.Named; n != nil {
+	if n := c.spec.ContextFile; n != nil {
 		parts, err := parseValue(n.Name, c.where)
 		if err != nil {
 			c.fail("context_file.name", "%v", err)
@@ -201,24 +201,24 @@ func (c *compiler) slot(field string, s SlotSpec) {
 		keys:   newSourceNames(c.spec.SourceKeys),
 	}
 	if compiled.format == "" {
-		compiled.format = c.form.codecs[0]
+		compiled.format = c.def.codecs[0]
 	}
-	if !slices.Contains(c.form.codecs, compiled.format) {
-		allowed := slices.Compact(slices.Sorted(slices.Values(c.form.codecs)))
+	if !slices.Contains(c.def.codecs, compiled.format) {
+		allowed := slices.Compact(slices.Sorted(slices.Values(c.def.codecs)))
 		c.fail(field+".format", "there is no format %q of a slot with format %s of the target; "+
-			"there are %s", compiled.format, c.form.name, strings.Join(allowed, ", "))
+			"there are %s", compiled.format, c.def.name, strings.Join(allowed, ", "))
 	}
 	compiled.padding = c.padding(field+".padding", compiled.format, s.Padding)
-	if s.Path != "" && c.form.slots == wholeSlot {
-		c.fail(field+".path", "with format %s the whole body is the slot; leave path out", c.form.name)
+	if s.Path != "" && c.def.slots == wholeSlot {
+		c.fail(field+".path", "with format %s the whole body is the slot; leave path out", c.def.name)
 	}
-	if s.Path != "" && c.form.slots == patternSlots {
-		c.fail(field+".path", "with format %s a slot is found by its pattern; leave path out", c.form.name)
+	if s.Path != "" && c.def.slots == patternSlots {
+		c.fail(field+".path", "with format %s a slot is found by its pattern; leave path out", c.def.name)
 	}
-	if s.Pattern != "" && c.form.slots != patternSlots {
-		c.fail(field+".pattern", "format %s has no use for it; leave it out", c.form.name)
+	if s.Pattern != "" && c.def.slots != patternSlots {
+		c.fail(field+".pattern", "format %s has no use for it; leave it out", c.def.name)
 	}
-	switch c.form.slots {
+	switch c.def.slots {
 	case pathSlots:
 		compiled.path = c.path(field+".path", s.Path)
 		compiled.prefixes = prefixes(compiled.path)
@@ -292,7 +292,7 @@ func (c *compiler) rule(field string, context map[string]string) rule {
 	}
 	for _, parts := range r.values {
 		c.readsOf(parts)
-		if c.form.slots == noSlots {
+		if c.def.slots == noSlots {
 			c.noteReferences(field, parts)
 		}
 	}

@@ -45,8 +45,8 @@ func (c *Compiled) Splice(item scan.Item, blobs [][]byte) (scan.Payload, error) 
 
 func (c *Compiled) splicePadded(item scan.Item, blobs [][]byte) (scan.Payload, error) {
 	payload, err := c.Format.Splice(item, blobs)
-	var unfit *SpliceError
-	if !errors.As(err, &unfit) {
+	var spliceErr *SpliceError
+	if !errors.As(err, &spliceErr) {
 		return payload, err
 	}
 	seen := PaddingSeen{}

@@ -44,7 +44,7 @@ func credentialContexts(c *compiler) func(rowReader) contextsOf {
 	c.reads = append(c.reads, credentialKey, credentialContents, credentialAlgorithm,
 		credentialProtocol, credentialHMAC, dbesdkHeader)
 	c.writes = append(c.writes, credentialKey)
-	given := c.given()
+	given := c.targetContext()
 	return func(row rowReader) contextsOf {
 		return func() (context, destination map[string]string, refused *Refused) {
 			return given.fill(rowLookup(row))

@@ -36,7 +36,7 @@ const (
 func newDDBEncryption(c *compiler) Format {
 	c.reads = append(c.reads, descriptionAttribute, signatureAttribute, dbesdkHeader)
 	c.writes = append(c.writes, descriptionAttribute)
-	table := c.ownContext(contextTable, c.spec.Place, "the name of the table")
+	table := c.ownContext(contextTable, c.spec.Container, "the name of the table")
 	return &rowFormat{
 		name: formatDDBEncryption,
 		read: func(item scan.Item, row rowReader) *rowSlot {
@@ -63,14 +63,14 @@ func readDescription(item scan.Item, row rowReader, table rule) *rowSlot {
 	if !hasKey || hasWrap && string(wrap.in(value.Bytes)) != descriptionKMS {
 		return otherProvider(row, value.Bytes, description)
 	}
-	blob, form, refused := decodePadded(key.in(value.Bytes))
+	blob, encode, refused := decodePadded(key.in(value.Bytes))
 	found := sealed(descriptionAttribute, blob, refused, func() (context, destination map[string]string, refused *Refused) {
 		context, refused = descriptionContext(item, row, value.Bytes, description, table)
 		return context, context, refused
 	})
 	if found.Refused == nil {
 		found.replace = func(blob []byte) map[string]scan.Value {
-			return map[string]scan.Value{descriptionAttribute: {Kind: scan.KindB, Bytes: key.replace(value.Bytes, form(blob))}}
+			return map[string]scan.Value{descriptionAttribute: {Kind: scan.KindB, Bytes: key.replace(value.Bytes, encode(blob))}}
 		}
 	}
 	return found

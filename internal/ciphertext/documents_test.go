@@ -358,8 +358,8 @@ func TestFramed(t *testing.T) {
 			if _, err := body.Splice(item, [][]byte{long}); err == nil {
 				t.Error("a body takes a blob that its length cannot say")
 			}
-			var unfit *SpliceError
-			if _, err := attribute.Splice(row, [][]byte{long, nil}); !errors.As(err, &unfit) || len(unfit.Slots) != 1 || unfit.Slots[0].Index != 0 || unfit.Slots[0].Path != "p" {
+			var spliceErr *SpliceError
+			if _, err := attribute.Splice(row, [][]byte{long, nil}); !errors.As(err, &spliceErr) || len(spliceErr.Failures) != 1 || spliceErr.Failures[0].Index != 0 || spliceErr.Failures[0].Path != "p" {
 				t.Errorf("an attribute takes a blob that its length cannot say: %v", err)
 			}
 		}

@@ -19,15 +19,15 @@ const ejsonMark = "EJK1;"
 
 func newEJSON(c *compiler) Format {
 	key := c.spec.DestinationKey
-	return &bodyFormat{name: c.form.name, places: orUnread(func(object *scan.Object) []place {
+	return &bodyFormat{name: c.def.name, sites: orUnread(func(object *scan.Object) []editSite {
 		if !isDocument(object.Body) {
-			return []place{refusedPlace("", "not-json", "it is not one JSON document, or nests deeper than %d levels", maxDepth)}
+			return []editSite{refusedSitef("", "not-json", "it is not one JSON document, or nests deeper than %d levels", maxDepth)}
 		}
 		file, refused := jsonNode(object.Body)
 		if refused != nil {
-			return []place{placeOf("", refused)}
+			return []editSite{refusedSite("", refused)}
 		}
-		return ejsonPlaces(object.Body, file, key)
+		return ejsonSites(object.Body, file, key)
 	}, markedEJSON)}
 }
 
@@ -43,48 +43,48 @@ func recogniseEJSON(_ Format, object *scan.Object) bool {
 	return secrets != nil && id != nil && secrets.kind == nodeList
 }
 
-func ejsonPlaces(body []byte, file *node, key string) []place {
+func ejsonSites(body []byte, file *node, key string) []editSite {
 	secrets, refused := file.get("secrets")
 	switch {
 	case refused != nil:
-		return []place{placeOf("secrets", refused)}
+		return []editSite{refusedSite("secrets", refused)}
 	case secrets == nil:
 		return nil
 	case secrets.kind != nodeList:
-		return []place{refusedPlace("secrets", "wrong-type", "secrets is not a list")}
+		return []editSite{refusedSitef("secrets", "wrong-type", "secrets is not a list")}
 	}
-	var places []place
+	var sites []editSite
 	for _, secret := range secrets.elements {
-		places = append(places, ejsonPlace(body, file, secret, key))
+		sites = append(sites, ejsonSite(body, file, secret, key))
 	}
-	return places
+	return sites
 }
 
-func ejsonPlace(body []byte, file, secret *node, key string) place {
+func ejsonSite(body []byte, file, secret *node, key string) editSite {
 	ciphertext, refused := secret.replaceable("ciphertext")
 	if refused != nil {
-		return placeOf(secret.path+".ciphertext", refused)
+		return refusedSite(secret.path+".ciphertext", refused)
 	}
 	path := ciphertext.path
 	id, refused := file.replaceable("kms_key_id")
 	if refused != nil {
-		return placeOf(path, refused)
+		return refusedSite(path, refused)
 	}
 	context, refused := ejsonContext(file, secret)
 	if refused != nil {
-		return placeOf(path, refused)
+		return refusedSite(path, refused)
 	}
 	rest, ours := strings.CutPrefix(ciphertext.text, ejsonMark)
 	length := strings.Index(rest, ";")
 	if !ours || length < 0 {
-		return refusedPlace(path, "unknown-format", "%s does not begin with %s and a data key", path, ejsonMark)
+		return refusedSitef(path, "unknown-format", "%s does not begin with %s and a data key", path, ejsonMark)
 	}
 	start, end, ok := ciphertext.within(body, len(ejsonMark), len(ejsonMark)+length)
 	if !ok {
-		return refusedPlace(path, "unwritable", "%s has escapes in its data key", path)
+		return refusedSitef(path, "unwritable", "%s has escapes in its data key", path)
 	}
 	part := &node{kind: nodeText, path: path, text: rest[:length], start: start, end: end, write: func(text string) []byte { return []byte(text) }}
-	return part.blobPlace(context, id.replaced(key))
+	return part.blobSite(context, id.replaced(key))
 }
 
 // ejsonContext is that of the file, and the name of the secret.

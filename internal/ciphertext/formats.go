@@ -17,7 +17,7 @@ const (
 )
 
 // entry is what a format is to the compiler.
-type entry struct {
+type formatDef struct {
 	name  string
 	kinds []Kind
 	// slots says how the entries of slots look; noSlots is a format that knows
@@ -29,7 +29,7 @@ type entry struct {
 	// body: contexts may take ${body.PATH} from the JSON document of the item.
 	body bool
 	// takes says what the target may say of contexts.
-	takes takes
+	contexts contextSupport
 	// build makes the Format of a Spec without problems, or adds to them. It may
 	// set reads, writes, whole and needsBody of the compiler.
 	build func(c *compiler) Format
@@ -51,25 +51,25 @@ const (
 
 // takes is what a target with a format that knows its own places may say of
 // contexts.
-type takes int
+type contextSupport int
 
 const (
-	noContext takes = iota
-	aContext        // context and destination_context
-	aFile           // these, and context_file
+	contextNone     contextSupport = iota
+	contextInline                  // context and destination_context
+	contextFromFile                // these, and context_file
 )
 
 // formats is every format there is: the one list to which a new one is added.
-func formats() []entry {
+func formats() []formatDef {
 	rows, bodies := []Kind{Rows}, []Kind{Objects, Files}
 	single := []string{formatRaw, formatBase64, formatBase64URL, formatHex}
 	inRows := append(framedFormats(), single...)
 	texts := []string{formatBase64, formatBase64URL, formatHex}
-	list := []entry{
+	list := []formatDef{
 		{name: formatJSON, kinds: bodies, slots: pathSlots, codecs: texts, body: true, build: newJSON},
 
 		{name: formatS3EC, kinds: bodies, build: newS3EC, recognise: recogniseS3EC},
-		{name: formatAuto, kinds: bodies, takes: aContext, build: newAuto},
+		{name: formatAuto, kinds: bodies, contexts: contextInline, build: newAuto},
 
 		{name: formatJSONL, kinds: bodies, slots: pathSlots, codecs: texts, body: true, build: newJSONL},
 		{name: formatText, kinds: bodies, slots: patternSlots, codecs: texts, build: newText},
@@ -77,31 +77,31 @@ func formats() []entry {
 		{name: formatPulumi, kinds: bodies, build: newPulumi, recognise: recognisePulumi},
 		{name: formatBiscuit, kinds: bodies, build: newBiscuit, recognise: recogniseBiscuit},
 		{name: formatEJSON, kinds: bodies, build: newEJSON, recognise: recogniseEJSON},
-		{name: formatTinkKeyset, kinds: bodies, takes: aContext, build: newTinkKeyset, recognise: recogniseTinkKeyset},
+		{name: formatTinkKeyset, kinds: bodies, contexts: contextInline, build: newTinkKeyset, recognise: recogniseTinkKeyset},
 		{name: formatTinkEnvelope, kinds: bodies, build: newFramed},
 
-		{name: formatCredstash, kinds: rows, takes: aFile, build: newCredstash},
-		{name: formatCredsmash, kinds: rows, takes: aFile, build: newCredsmash},
+		{name: formatCredstash, kinds: rows, contexts: contextFromFile, build: newCredstash},
+		{name: formatCredsmash, kinds: rows, contexts: contextFromFile, build: newCredsmash},
 		{name: formatConfidant, kinds: rows, build: newConfidant},
-		{name: formatBranchKeystore, kinds: rows, takes: aContext, build: newBranchKeystore},
-		{name: formatDDBEncryption, kinds: rows, takes: aContext, build: newDDBEncryption},
+		{name: formatBranchKeystore, kinds: rows, contexts: contextInline, build: newBranchKeystore},
+		{name: formatDDBEncryption, kinds: rows, contexts: contextInline, build: newDDBEncryption},
 	}
 	for _, name := range single {
 		list = append(list,
-			entry{name: name, kinds: rows, slots: pathSlots, codecs: append([]string{name}, inRows...), build: newRows},
-			entry{name: name, kinds: bodies, slots: wholeSlot, codecs: []string{name}, build: newWholeBody})
+			formatDef{name: name, kinds: rows, slots: pathSlots, codecs: append([]string{name}, inRows...), build: newRows},
+			formatDef{name: name, kinds: bodies, slots: wholeSlot, codecs: []string{name}, build: newWholeBody})
 	}
 	for _, name := range framedFormats() {
-		list = append(list, entry{name: name, kinds: rows, slots: pathSlots, codecs: append([]string{name}, inRows...), build: newRows})
+		list = append(list, formatDef{name: name, kinds: rows, slots: pathSlots, codecs: append([]string{name}, inRows...), build: newRows})
 		if name != formatTinkEnvelope {
-			list = append(list, entry{name: name, kinds: bodies, slots: wholeSlot, codecs: []string{name}, build: newFramed})
+			list = append(list, formatDef{name: name, kinds: bodies, slots: wholeSlot, codecs: []string{name}, build: newFramed})
 		}
 	}
 	return list
 }
 
 // formatOf finds a format by its name, among those for one kind of items.
-func formatOf(name string, kind Kind) (found entry, known []string) {
+func formatOf(name string, kind Kind) (found formatDef, known []string) {
 	for _, e := range formats() {
 		if !slices.Contains(e.kinds, kind) {
 			continue

@@ -73,11 +73,11 @@ func FuzzJSON(f *testing.F) {
 func spliceFitting(t *testing.T, f Format, item scan.Item, found []Slot, blobs [][]byte) (scan.Payload, error) {
 	t.Helper()
 	payload, err := f.Splice(item, blobs)
-	var unfit *SpliceError
-	if !errors.As(err, &unfit) {
+	var spliceErr *SpliceError
+	if !errors.As(err, &spliceErr) {
 		return payload, err
 	}
-	for _, s := range unfit.Slots {
+	for _, s := range spliceErr.Failures {
 		was, is := found[s.Index].Blob, blobs[s.Index]
 		padding := len(was)%3 == 0 && len(is)%3 != 0
 		if neutral := !strings.ContainsAny(std64(string(was)), "+/") && strings.ContainsAny(std64(string(is)), "+/"); !padding && !(neutral && s.Refused.Reason == "ambiguous") {
@@ -145,7 +145,7 @@ func checkPathsFind(t *testing.T, item scan.Item, found []Slot) {
 func overlap(c *Compiled, item scan.Item) bool {
 	seen := map[int]bool{}
 	text, _, _ := c.text(item)
-	for _, p := range c.Format.(*bodyFormat).places(text.Payload.(*scan.Object)) {
+	for _, p := range c.Format.(*bodyFormat).sites(text.Payload.(*scan.Object)) {
 		for _, e := range p.edits {
 			if seen[e.start] {
 				return true
@@ -170,12 +170,12 @@ func summaryWith(slots []Slot, blobs [][]byte) []string {
 // outside are the pieces of a document between its slots.
 func outside(c *Compiled, body []byte) []string {
 	body = bytes.TrimPrefix(body, []byte(byteOrderMark))
-	places := c.Format.(*bodyFormat).places(&scan.Object{Key: "key", Body: body})
-	places = slices.DeleteFunc(places, func(p place) bool { return p.Refused != nil })
-	slices.SortFunc(places, func(a, b place) int { return a.edits[0].start - b.edits[0].start })
+	sites := c.Format.(*bodyFormat).sites(&scan.Object{Key: "key", Body: body})
+	sites = slices.DeleteFunc(sites, func(p editSite) bool { return p.Refused != nil })
+	slices.SortFunc(sites, func(a, b editSite) int { return a.edits[0].start - b.edits[0].start })
 	var pieces []string
 	at := 0
-	for _, p := range places {
+	for _, p := range sites {
 		pieces = append(pieces, string(body[at:p.edits[0].start]))
 		at = p.edits[0].end
 	}
@@ -280,8 +280,8 @@ func FuzzBase64(f *testing.F) {
 		another := []byte("another blob, long enough for several lines of whatever width they have: " + strings.Repeat("\xfbx\xff", 100))
 		another = another[:len(another)/3*3]
 		if len(found[0].Blob)%3 == 0 { // nothing tells whether its writer pads
-			var unfit *SpliceError
-			if _, err := compiled.Splice(item, [][]byte{append(another, 'x')}); !errors.As(err, &unfit) || unfit.Slots[0].Index != 0 {
+			var spliceErr *SpliceError
+			if _, err := compiled.Splice(item, [][]byte{append(another, 'x')}); !errors.As(err, &spliceErr) || spliceErr.Failures[0].Index != 0 {
 				t.Fatalf("%q: %v, for a blob that needs padding", text, err)
 			}
 		} else {
@@ -293,8 +293,8 @@ func FuzzBase64(f *testing.F) {
 			t.Fatalf("wrote %q, which reads as %q, %v", now, again.Blob, again.Refused)
 		}
 		width := base64.RawStdEncoding.EncodedLen(len(another))
-		if was, is := dress(text, width), dress(now, width); was != is {
-			t.Fatalf("%q became %q: the dress changed from %q to %q", text, now, was, is)
+		if was, is := layoutOf(text, width), layoutOf(now, width); was != is {
+			t.Fatalf("%q became %q: the layout changed from %q to %q", text, now, was, is)
 		}
 	})
 }
@@ -324,9 +324,9 @@ func lines64(text string, url bool) ([]byte, bool) {
 	return blob, err == nil
 }
 
-// dress is what a text in base64 has beside the blob: white space around it, and
+// layoutOf is what a text in base64 has beside the blob: white space around it, and
 // the end of its first line, where lines are shorter than width.
-func dress(text []byte, width int) string {
+func layoutOf(text []byte, width int) string {
 	inner := bytes.Trim(text, " \t\r\n")
 	at := bytes.Index(text, inner)
 	around := fmt.Sprintf("%q %q", text[:at], text[at+len(inner):])

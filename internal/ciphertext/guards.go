@@ -27,7 +27,7 @@ func (c *Compiled) Guards(item scan.Item, slots []Slot, moves func(i int) bool) 
 func (*bodyFormat) Guards(scan.Item, []Slot, func(int) bool) []scan.Guard { return nil }
 
 // Guards implements Format.
-func (*lines) Guards(scan.Item, []Slot, func(int) bool) []scan.Guard { return nil }
+func (*jsonLines) Guards(scan.Item, []Slot, func(int) bool) []scan.Guard { return nil }
 
 // Guards implements Format.
 func (*s3ec) Guards(scan.Item, []Slot, func(int) bool) []scan.Guard { return nil }

@@ -21,9 +21,9 @@ const maxDepth = 256
 func newJSON(c *compiler) Format {
 	slots, pattern := c.slots, c.where.pattern
 	return &bodyFormat{
-		name: c.form.name,
-		places: func(object *scan.Object) []place {
-			return documentPlaces(object.Body, 0, slots, func(member lookup) lookup {
+		name: c.def.name,
+		sites: func(object *scan.Object) []editSite {
+			return documentSites(object.Body, 0, slots, func(member lookup) lookup {
 				return objectLookup(object, pattern, member)
 			})
 		},
@@ -33,57 +33,57 @@ func newJSON(c *compiler) Format {
 	}
 }
 
-// documentPlaces finds slots in text, a JSON document that stands at an offset of
+// documentSites finds slots in text, a JSON document that stands at an offset of
 // the body. What find returns reads references; it is given what reads the
 // document.
-func documentPlaces(text []byte, offset int, slots []slot, find func(member lookup) lookup) []place {
+func documentSites(text []byte, offset int, slots []slot, find func(member lookup) lookup) []editSite {
 	if !gjson.ValidBytes(text) || tooDeep(text) {
-		return []place{refusedPlace(slots[0].path.String(), "not-json", "it is not one JSON document, or nests deeper than %d levels", maxDepth)}
+		return []editSite{refusedSitef(slots[0].path.String(), "not-json", "it is not one JSON document, or nests deeper than %d levels", maxDepth)}
 	}
 	d := &document{root: gjson.ParseBytes(text), known: map[string]answer{}}
 	references := find(d.member)
-	var places []place
+	var sites []editSite
 	var taken shared
 	names := slots[0].keys
 	named := names.in(text)
 	for _, s := range slots {
 		d.descend(d.root, nil, s.path, func(v gjson.Result, at Path, refused *Refused) {
-			for _, p := range newPlaces(s, text, offset, v, at, refused, references) {
-				if s.meets && taken.refuse(places, s.number, p.Path) {
+			for _, p := range newSites(s, text, offset, v, at, refused, references) {
+				if s.meets && taken.refuse(sites, s.number, p.Path) {
 					continue
 				}
 				if named && p.Refused == nil {
 					p.StaleKey = d.staleKey(names, at)
 				}
-				places = append(places, p)
+				sites = append(sites, p)
 			}
 		})
 	}
-	return places
+	return sites
 }
 
-// newPlaces looks at what stands at the end of a path.
-func newPlaces(s slot, text []byte, offset int, v gjson.Result, at Path, refused *Refused, find lookup) []place {
+// newSites looks at what stands at the end of a path.
+func newSites(s slot, text []byte, offset int, v gjson.Result, at Path, refused *Refused, find lookup) []editSite {
 	path := at.String()
 	switch {
 	case !utf8.ValidString(path):
 		path = strings.ToValidUTF8(path, "\ufffd")
-		return []place{refusedPlace(path, "not-utf8", "%s stands for a name that is not UTF-8, by which it could not be found again", path)}
+		return []editSite{refusedSitef(path, "not-utf8", "%s stands for a name that is not UTF-8, by which it could not be found again", path)}
 	case refused != nil:
-		return []place{{Slot: Slot{Path: path, Refused: refused}}}
+		return []editSite{{Slot: Slot{Path: path, Refused: refused}}}
 	case v.Type == gjson.Null:
 		return nil
 	case v.Type != gjson.String:
-		return []place{refusedPlace(path, "wrong-type", "%s is not a string, and format %s reads strings", path, s.format)}
+		return []editSite{refusedSitef(path, "wrong-type", "%s is not a string, and format %s reads strings", path, s.format)}
 	}
 	start, end, ok := stringIn(text, v)
 	if !ok {
-		return []place{refusedPlace(path, "not-json", "%s could not be found again in the body", path)}
+		return []editSite{refusedSitef(path, "not-json", "%s could not be found again in the body", path)}
 	}
 	d := decode(s.format, s.padding, []byte(v.Str))
-	return []place{{
+	return []editSite{{
 		Slot:  s.slotOf(path, d, find),
-		edits: []edit{{start: offset + start, end: offset + end, text: quoted(d.form)}},
+		edits: []edit{{start: offset + start, end: offset + end, text: quoted(d.encode)}},
 	}}
 }
 
@@ -94,9 +94,9 @@ func stringIn(text []byte, v gjson.Result) (start, end int, ok bool) {
 }
 
 // quoted makes a JSON string of what form writes; nil where it writes none.
-func quoted(form func([]byte) []byte) func([]byte) []byte {
+func quoted(encode func([]byte) []byte) func([]byte) []byte {
 	return func(blob []byte) []byte {
-		text := form(blob)
+		text := encode(blob)
 		if text == nil {
 			return nil
 		}

@@ -14,23 +14,23 @@ import (
 // the others are read all the same; empty lines are nothing.
 const formatJSONL = "jsonl"
 
-// lines goes through a body line by line. Beside the body, what is in memory is
+// jsonLines goes through a body line by line. Beside the body, what is in memory is
 // what Find returns, or the new body: such a body can have very many slots, and
 // places would be several times as large as both.
-type lines struct {
+type jsonLines struct {
 	slots   []slot
 	pattern *regexp.Regexp
 }
 
-var _ Format = (*lines)(nil)
+var _ Format = (*jsonLines)(nil)
 
-func newJSONL(c *compiler) Format { return &lines{slots: c.slots, pattern: c.where.pattern} }
+func newJSONL(c *compiler) Format { return &jsonLines{slots: c.slots, pattern: c.where.pattern} }
 
 // Name implements Format.
-func (f *lines) Name() string { return formatJSONL }
+func (f *jsonLines) Name() string { return formatJSONL }
 
 // Find implements Format.
-func (f *lines) Find(item scan.Item) []Slot {
+func (f *jsonLines) Find(item scan.Item) []Slot {
 	object, ok := item.Payload.(*scan.Object)
 	if !ok {
 		return nil
@@ -39,7 +39,7 @@ func (f *lines) Find(item scan.Item) []Slot {
 	number := 0
 	for line := range bytes.Lines(object.Body) {
 		number++
-		for _, p := range f.places(object, line) {
+		for _, p := range f.sites(object, line) {
 			p.Path = linePath(number, p.Path)
 			if len(found) > 0 {
 				p.shareContexts(found[len(found)-1])
@@ -62,31 +62,31 @@ func (s *Slot) shareContexts(other Slot) {
 }
 
 // Splice implements Format.
-func (f *lines) Splice(item scan.Item, blobs [][]byte) (scan.Payload, error) {
+func (f *jsonLines) Splice(item scan.Item, blobs [][]byte) (scan.Payload, error) {
 	object, ok := item.Payload.(*scan.Object)
 	if !ok {
-		return nil, errNotOurs(item)
+		return nil, errWrongPayload(item)
 	}
 	body := make([]byte, 0, len(object.Body)+len(object.Body)/16)
 	next, number := 0, 0
-	var unfit unfitSlots
+	var failures spliceFailures
 	for line := range bytes.Lines(object.Body) {
 		number++
-		places := f.places(object, line)
-		if len(places) > len(blobs)-next {
+		sites := f.sites(object, line)
+		if len(sites) > len(blobs)-next {
 			return nil, fmt.Errorf("%d blobs for more slots", len(blobs))
 		}
-		changed, err := spliceBody(line, places, blobs[next:next+len(places)])
-		if err != nil && !unfit.take(err, next, linePath(number, "")) {
+		changed, err := spliceBody(line, sites, blobs[next:next+len(sites)])
+		if err != nil && !failures.take(err, next, linePath(number, "")) {
 			return nil, err
 		}
 		body = append(body, changed...)
-		next += len(places)
+		next += len(sites)
 	}
 	if next != len(blobs) {
 		return nil, fmt.Errorf("%d blobs for %d slots", len(blobs), next)
 	}
-	if err := unfit.err(); err != nil {
+	if err := failures.err(); err != nil {
 		return nil, err
 	}
 	changed := *object
@@ -97,12 +97,12 @@ func (f *lines) Splice(item scan.Item, blobs [][]byte) (scan.Payload, error) {
 func linePath(number int, path string) string { return fmt.Sprintf("line %d: %s", number, path) }
 
 // places finds the slots of one line, as places in this line.
-func (f *lines) places(object *scan.Object, line []byte) []place {
+func (f *jsonLines) sites(object *scan.Object, line []byte) []editSite {
 	// A line may begin with a byte order mark if one file was appended to another.
 	text := bytes.TrimPrefix(line, []byte(byteOrderMark))
 	if len(bytes.TrimSpace(text)) == 0 {
 		return nil
 	}
 	find := func(member lookup) lookup { return objectLookup(object, f.pattern, member) }
-	return documentPlaces(text, len(line)-len(text), f.slots, find)
+	return documentSites(text, len(line)-len(text), f.slots, find)
 }

@@ -60,15 +60,15 @@ func isBinary(format string) bool {
 
 // newFramed finds the blob at the beginning of a body.
 func newFramed(c *compiler) Format {
-	f, _ := framingOf(c.form.name)
+	f, _ := framingOf(c.def.name)
 	pattern, s := c.where.pattern, slot{}
 	if len(c.slots) > 0 {
 		s = c.slots[0]
 	}
-	return &bodyFormat{name: c.form.name, places: func(object *scan.Object) []place {
+	return &bodyFormat{name: c.def.name, sites: func(object *scan.Object) []editSite {
 		blob, refused := f.read(object.Body)
 		d := decoded{blob: blob, refused: refused}
-		return []place{{
+		return []editSite{{
 			Slot:  s.slotOf("", d, objectLookup(object, pattern, nil)),
 			edits: []edit{{start: 0, end: f.width + len(blob), text: f.write}},
 		}}
@@ -111,7 +111,7 @@ func (f framing) write(blob []byte) []byte {
 }
 
 // decode reads a blob from an attribute, as codecs do.
-func (f framing) decode(value []byte) (blob []byte, form func([]byte) []byte, refused *Refused) {
+func (f framing) decode(value []byte) (blob []byte, encode func([]byte) []byte, refused *Refused) {
 	blob, refused = f.read(value)
 	if refused != nil {
 		return nil, nil, refused

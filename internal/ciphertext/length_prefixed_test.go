@@ -40,7 +40,7 @@ func TestReplace(t *testing.T) {
 
 // TestGiven: what a target says of contexts, by rule and by name.
 func TestGiven(t *testing.T) {
-	named := &Named{File: "contexts.yaml", Name: "${metadata.name}", Contexts: map[string]map[string]string{"db": {"env": "prod"}, "open": {}}}
+	named := &ContextFile{File: "contexts.yaml", Name: "${metadata.name}", Contexts: map[string]map[string]string{"db": {"env": "prod"}, "open": {}}}
 	k, none := map[string]string{"k": "${key}"}, map[string]string{}
 	x := map[string]string{"k": "x"}
 	for _, test := range []struct {
@@ -54,16 +54,16 @@ func TestGiven(t *testing.T) {
 		{name: "a rule", spec: Spec{Context: k}, from: x, to: x},
 		{name: "and another afterwards", spec: Spec{Context: k, DestinationContext: map[string]string{"v": "2"}}, from: x, to: map[string]string{"v": "2"}},
 		{name: "none afterwards", spec: Spec{Context: k, DestinationContext: none}, from: x},
-		{name: "by name", spec: Spec{Named: named}, item: "db", from: map[string]string{"env": "prod"}, to: map[string]string{"env": "prod"}},
-		{name: "by name, none", spec: Spec{Named: named}, item: "open", from: none, to: none},
-		{name: "by name, before the rule", spec: Spec{Named: named, Context: k}, item: "db", from: map[string]string{"env": "prod"}, to: map[string]string{"env": "prod"}},
-		{name: "a name that is not there", spec: Spec{Named: named}, item: "other", refused: "missing-context"},
-		{name: "and a rule for those", spec: Spec{Named: named, Context: none}, item: "other"},
-		{name: "no name", spec: Spec{Named: named}, refused: "missing-context"},
+		{name: "by name", spec: Spec{ContextFile: named}, item: "db", from: map[string]string{"env": "prod"}, to: map[string]string{"env": "prod"}},
+		{name: "by name, none", spec: Spec{ContextFile: named}, item: "open", from: none, to: none},
+		{name: "by name, before the rule", spec: Spec{ContextFile: named, Context: k}, item: "db", from: map[string]string{"env": "prod"}, to: map[string]string{"env": "prod"}},
+		{name: "a name that is not there", spec: Spec{ContextFile: named}, item: "other", refused: "missing-context"},
+		{name: "and a rule for those", spec: Spec{ContextFile: named, Context: none}, item: "other"},
+		{name: "no name", spec: Spec{ContextFile: named}, refused: "missing-context"},
 	} {
 		test.spec.Kind = Objects
 		c := &compiler{spec: test.spec, where: scope{kind: Objects}}
-		g := c.given()
+		g := c.targetContext()
 		if err := errors.Join(c.errs...); err != nil {
 			t.Fatal(err)
 		}
@@ -91,9 +91,9 @@ func TestTargetsSayNoMoreThanTheirFormatTakes(t *testing.T) {
 		{Spec{Format: formatS3EC, Kind: Objects, Slots: []SlotSpec{{}}}, "slots"},
 		{Spec{Format: formatS3EC, Kind: Objects, Context: m}, "context"},
 		{Spec{Format: formatS3EC, Kind: Objects, DestinationContext: m}, "destination_context"},
-		{Spec{Format: formatS3EC, Kind: Objects, Named: &Named{}}, "context_file"},
+		{Spec{Format: formatS3EC, Kind: Objects, ContextFile: &ContextFile{}}, "context_file"},
 		{Spec{Format: formatS3EC, Kind: Rows}, "format"},
-		{Spec{Format: formatAuto, Kind: Objects, Named: &Named{}}, "context_file"},
+		{Spec{Format: formatAuto, Kind: Objects, ContextFile: &ContextFile{}}, "context_file"},
 		{Spec{Format: formatAuto, Kind: Objects, Context: map[string]string{"a": "${nothing}"}}, "context"},
 		{Spec{Format: formatAuto, Kind: Files, Context: map[string]string{"a": "${bucket}"}}, "context"},
 		{Spec{Format: formatRaw, Kind: Objects, Slots: []SlotSpec{{}}, Context: m}, "context"},
@@ -140,12 +140,12 @@ func TestInstructionFilesAmongFiles(t *testing.T) {
 
 func TestHex(t *testing.T) {
 	for text, want := range map[string]string{"00ff": "\x00\xff", "00FF": "\x00\xff", " 0a\n": "\n", "1234": "\x124", "0aA0": "", "0": "", "": "", "0x00": ""} {
-		blob, form, ok := decodeHex([]byte(text))
-		if ok != (want != "" || text == "") || ok && (string(blob) != want || string(form(blob)) != text) {
+		blob, encode, ok := decodeHex([]byte(text))
+		if ok != (want != "" || text == "") || ok && (string(blob) != want || string(encode(blob)) != text) {
 			t.Errorf("%q: %q, %v", text, blob, ok)
 		}
-		if ok && strings.ContainsAny(text, "F") && string(form([]byte("\xab"))) != "AB" {
-			t.Errorf("%q: %q", text, form([]byte("\xab")))
+		if ok && strings.ContainsAny(text, "F") && string(encode([]byte("\xab"))) != "AB" {
+			t.Errorf("%q: %q", text, encode([]byte("\xab")))
 		}
 	}
 }

@@ -25,14 +25,14 @@ func unread(format, marks, help string) *Refused {
 
 // orUnread makes places return the refusal of marked if it finds no place.
 func orUnread(
-	places func(*scan.Object) []place, marked func(body []byte) *Refused,
-) func(*scan.Object) []place {
-	return func(object *scan.Object) []place {
-		if found := places(object); len(found) > 0 {
+	sites func(*scan.Object) []editSite, marked func(body []byte) *Refused,
+) func(*scan.Object) []editSite {
+	return func(object *scan.Object) []editSite {
+		if found := sites(object); len(found) > 0 {
 			return found
 		}
 		if refused := marked(object.Body); refused != nil {
-			return []place{placeOf("", refused)}
+			return []editSite{refusedSite("", refused)}
 		}
 		return nil
 	}
@@ -184,7 +184,7 @@ func markedBody(object *scan.Object) *Refused {
 	if len(object.Body) > maxInstruction {
 		return nil
 	}
-	if found := instructionPlaces(object); len(found) > 0 && found[0].Refused == nil {
+	if found := instructionSites(object); len(found) > 0 && found[0].Refused == nil {
 		return unread("the S3 Encryption Client", "the members of an instruction file",
 			"its name does not have the suffix of instruction files: set "+
 				"instruction_suffix at the target")

@@ -72,7 +72,7 @@ func (c *compiler) writtenReferences() {
 	for _, r := range c.attributes {
 		if slices.Contains(c.writes, r.attribute) {
 			c.fail(r.field, "${%s}: format %s changes this attribute when a ciphertext is moved; "+
-				"take the value from another place", r.reference, c.form.name)
+				"take the value from another place", r.reference, c.def.name)
 		}
 	}
 }
@@ -88,22 +88,22 @@ func errShared(path string) *Refused {
 
 // shared stores the places of a document that were found by rules whose paths
 // may meet.
-type shared map[string]foundPlace
+type shared map[string]foundSite
 
-type foundPlace struct{ rule, index int }
+type foundSite struct{ rule, index int }
 
 // refuse reports whether another rule has already found a place. If so, it
 // refuses the existing entry in places.
-func (s *shared) refuse(places []place, rule int, path string) bool {
+func (s *shared) refuse(sites []editSite, rule int, path string) bool {
 	if *s == nil {
 		*s = shared{}
 	}
 	first, found := (*s)[path]
 	if !found || first.rule == rule {
-		(*s)[path] = foundPlace{rule, len(places)}
+		(*s)[path] = foundSite{rule, len(sites)}
 		return false
 	}
-	places[first.index] = placeOf(path, errShared(path))
-	places[first.index].Rule = first.rule
+	sites[first.index] = refusedSite(path, errShared(path))
+	sites[first.index].Rule = first.rule
 	return true
 }

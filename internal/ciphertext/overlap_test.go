@@ -144,7 +144,7 @@ func TestContextsOfWrittenAttributes(t *testing.T) {
 		"destination_context: ${key}": {Format: formatCredsmash, Context: from("c", "${name}"),
 			DestinationContext: from("c", "v${key}")},
 		"context_file.name: ${key}": {Format: formatCredstash,
-			Named: &Named{File: "f", Name: "${name}/${key}"}},
+			ContextFile: &ContextFile{File: "f", Name: "${name}/${key}"}},
 		"context: ${kms-arn}": {Format: formatBranchKeystore,
 			Context: from(branchKeyStore, "${kms-arn}"), DestinationKey: "k"},
 		`context: ${["` + descriptionAttribute + `"]}`: {Format: formatDDBEncryption,

@@ -39,12 +39,12 @@ func TestUnknownPadding(t *testing.T) {
 			found := f.Find(test.item)
 			fresh := [][]byte{[]byte("wxyz"), []byte("wxyz"), []byte("wxyz")}
 			_, err := f.Splice(test.item, fresh)
-			var unfit *SpliceError
-			if !errors.As(err, &unfit) || len(unfit.Slots) != 2 || unfit.Slots[0].Index != 0 ||
-				unfit.Slots[1].Index != 2 || unfit.Slots[1].Path != found[2].Path {
+			var spliceErr *SpliceError
+			if !errors.As(err, &spliceErr) || len(spliceErr.Failures) != 2 || spliceErr.Failures[0].Index != 0 ||
+				spliceErr.Failures[1].Index != 2 || spliceErr.Failures[1].Path != found[2].Path {
 				t.Fatalf("%v", err)
 			}
-			if r := unfit.Slots[1].Refused; r.Reason != "cannot-splice" ||
+			if r := spliceErr.Failures[1].Refused; r.Reason != "cannot-splice" ||
 				!strings.Contains(r.Detail, "padding: always") {
 				t.Errorf("%v", r)
 			}
@@ -103,8 +103,8 @@ func TestPaddingOfWriter(t *testing.T) {
 				f := compile(t, Spec{Format: format, Kind: Objects, Slots: []SlotSpec{slot}})
 				payload, err := f.Splice(item, blobs)
 				if test.want == nil {
-					var unfit *SpliceError
-					if !errors.As(err, &unfit) || unfit.Slots[0].Index != 0 {
+					var spliceErr *SpliceError
+					if !errors.As(err, &spliceErr) || spliceErr.Failures[0].Index != 0 {
 						t.Errorf("%s: %v", format, err)
 					}
 					continue

@@ -74,8 +74,8 @@ func (c *compiler) rulesOf(format Format) (rules []Rule) {
 		}
 		return rules
 	}
-	if c.form.slots == noSlots {
-		return []Rule{{Name: c.form.name}}
+	if c.def.slots == noSlots {
+		return []Rule{{Name: c.def.name}}
 	}
 	for i, s := range c.slots {
 		rule := Rule{Name: fmt.Sprintf("slots[%d]", i), Place: s.path.String()}
@@ -243,7 +243,7 @@ func (f *bodyFormat) explain(item scan.Item, rule int, near bool) Miss {
 const explainedLines = 100
 
 // explain implements explainer. It examines only the first lines.
-func (f *lines) explain(item scan.Item, rule int, near bool) (m Miss) {
+func (f *jsonLines) explain(item scan.Item, rule int, near bool) (m Miss) {
 	object, ok := item.Payload.(*scan.Object)
 	if !ok || rule >= len(f.slots) {
 		return m

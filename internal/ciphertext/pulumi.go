@@ -23,15 +23,15 @@ const awskms = "awskms://"
 
 func newPulumi(c *compiler) Format {
 	key := c.spec.DestinationKey
-	return &bodyFormat{name: c.form.name, places: orUnread(func(object *scan.Object) []place {
+	return &bodyFormat{name: c.def.name, sites: orUnread(func(object *scan.Object) []editSite {
 		blob, provider, refused := pulumiKey(object.Body)
 		switch {
 		case refused != nil:
-			return []place{placeOf("", refused)}
+			return []editSite{refusedSite("", refused)}
 		case blob == nil:
 			return nil
 		}
-		return []place{pulumiPlace(object.Body, blob, provider, key)}
+		return []editSite{pulumiSite(object.Body, blob, provider, key)}
 	}, markedPulumi)}
 }
 
@@ -125,21 +125,21 @@ func pulumiPair(n *node, key, provider string) (*node, *node, *Refused) {
 	return blob, address, nil
 }
 
-func pulumiPlace(body []byte, blob, provider *node, key string) place {
+func pulumiSite(body []byte, blob, provider *node, key string) editSite {
 	address, query, _ := strings.Cut(provider.text, "?")
 	start, end, ok := provider.within(body, len(awskms), len(address))
 	if !ok || strings.Contains(provider.text, "#") {
-		return refusedPlace(blob.path, "unwritable",
+		return refusedSitef(blob.path, "unwritable",
 			"%s has escapes before its query, or a fragment, or spans several lines (>, |); "+
 				"write it as one string on one line", provider.path)
 	}
 	context, refused := pulumiContext(provider.path, query)
 	if refused != nil {
-		return placeOf(blob.path, refused)
+		return refusedSite(blob.path, refused)
 	}
 	// An ARN has colons, which a host cannot have, so it is the path of the URL
 	// (gocloud.dev/secrets/awskms, URLOpener).
-	return blob.blobPlace(context, edit{start: start, end: end, text: constantly([]byte("/" + key))})
+	return blob.blobSite(context, edit{start: start, end: end, text: constantly([]byte("/" + key))})
 }
 
 // pulumiContext reads the encryption context from the query, as

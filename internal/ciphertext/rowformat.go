@@ -50,7 +50,7 @@ func (f *rowFormat) Find(item scan.Item) []Slot {
 func (f *rowFormat) Splice(item scan.Item, blobs [][]byte) (scan.Payload, error) {
 	row, ok := item.Payload.(*scan.Row)
 	if !ok {
-		return nil, errNotOurs(item)
+		return nil, errWrongPayload(item)
 	}
 	changed := &scan.Row{Attributes: row.Attributes}
 	found := f.slot(item, rowReader{row: row})
@@ -131,9 +131,9 @@ func newRowSlot(
 	if found.Refused == nil {
 		found.replace = func(blob []byte) map[string]scan.Value {
 			if kind == scan.KindS {
-				return map[string]scan.Value{name: {Kind: kind, Text: string(d.form(blob))}}
+				return map[string]scan.Value{name: {Kind: kind, Text: string(d.encode(blob))}}
 			}
-			return map[string]scan.Value{name: {Kind: kind, Bytes: d.form(blob)}}
+			return map[string]scan.Value{name: {Kind: kind, Bytes: d.encode(blob)}}
 		}
 	}
 	return found

@@ -74,9 +74,9 @@ func values(wire map[string]wireValue) map[string]scan.Value {
 }
 
 func (v rowVector) spec(format string) Spec {
-	spec := Spec{Format: format, Kind: Rows, Place: v.Place, Context: v.Context, DestinationKey: vectorKey}
+	spec := Spec{Format: format, Kind: Rows, Container: v.Place, Context: v.Context, DestinationKey: vectorKey}
 	if v.Contexts != nil {
-		spec.Named = &Named{File: "contexts.yaml", Name: v.Name, Contexts: v.Contexts}
+		spec.ContextFile = &ContextFile{File: "contexts.yaml", Name: v.Name, Contexts: v.Contexts}
 	}
 	return spec
 }
@@ -173,18 +173,18 @@ func checkRefused(t *testing.T, found Slot, v rowVector) {
 }
 
 func TestRowFormatsRefuseSpecs(t *testing.T) {
-	named := &Named{File: "c.csv", Name: "${name}"}
+	named := &ContextFile{File: "c.csv", Name: "${name}"}
 	for _, test := range []struct {
 		spec Spec
 		want []string // the fields that are wrong
 	}{
 		{Spec{Format: "credstash", Slots: []SlotSpec{{Path: "key"}}}, []string{"slots"}},
-		{Spec{Format: "credstash", Named: &Named{Name: "${name"}}, []string{"context_file.name"}},
-		{Spec{Format: "confidant", Context: map[string]string{}, Named: named}, []string{"context", "context_file"}},
+		{Spec{Format: "credstash", ContextFile: &ContextFile{Name: "${name"}}, []string{"context_file.name"}},
+		{Spec{Format: "confidant", Context: map[string]string{}, ContextFile: named}, []string{"context", "context_file"}},
 		{Spec{Format: "esdk-branch-keystore", Context: map[string]string{"tablename": "a", "type": "b"}}, []string{"context"}},
 		{Spec{Format: "esdk-branch-keystore", Context: map[string]string{"tablename": ""}}, []string{"context"}},
 		{Spec{Format: "esdk-branch-keystore", DestinationContext: map[string]string{}}, []string{"destination_context"}},
-		{Spec{Format: "esdk-branch-keystore", Named: named}, []string{"context_file"}},
+		{Spec{Format: "esdk-branch-keystore", ContextFile: named}, []string{"context_file"}},
 		{Spec{Format: "ddb-encryption-client", Context: map[string]string{"table": "a"}, DestinationContext: map[string]string{}}, []string{"context", "destination_context"}},
 		{Spec{Format: "credsmash", Kind: Objects}, []string{"format"}},
 	} {
@@ -255,9 +255,9 @@ func fuzzRows(f *testing.F, format string, more func(t *testing.T, before, after
 		f.Add(rowBytes(values(v.Row), names), string(v.Ref), "customers")
 	}
 	f.Fuzz(func(t *testing.T, data []byte, ref, name string) {
-		spec := Spec{Format: format, Kind: Rows, Place: "customers", DestinationKey: vectorKey}
-		if formatFor, _ := formatOf(format, Rows); formatFor.takes == aFile {
-			spec.Named = &Named{File: "contexts.json", Name: "${name}", Contexts: map[string]map[string]string{name: {"n": name}, "*": {}}}
+		spec := Spec{Format: format, Kind: Rows, Container: "customers", DestinationKey: vectorKey}
+		if formatFor, _ := formatOf(format, Rows); formatFor.contexts == contextFromFile {
+			spec.ContextFile = &ContextFile{File: "contexts.json", Name: "${name}", Contexts: map[string]map[string]string{name: {"n": name}, "*": {}}}
 		}
 		compiled := compile(t, spec)
 		item := scan.Item{Ref: scan.Ref(ref), Payload: &scan.Row{Attributes: rowOf(data, names)}}

@@ -21,7 +21,7 @@ type rows struct {
 
 var _ Format = (*rows)(nil)
 
-func newRows(c *compiler) Format { return &rows{name: c.form.name, slots: c.slots} }
+func newRows(c *compiler) Format { return &rows{name: c.def.name, slots: c.slots} }
 
 // Name implements Format.
 func (r *rows) Name() string { return r.name }
@@ -41,7 +41,7 @@ func (r *rows) Find(item scan.Item) []Slot {
 func (r *rows) Splice(item scan.Item, blobs [][]byte) (scan.Payload, error) {
 	row, ok := item.Payload.(*scan.Row)
 	if !ok {
-		return nil, errNotOurs(item)
+		return nil, errWrongPayload(item)
 	}
 	w := &rowWalk{
 		row:    &scan.Row{Attributes: row.Attributes},
@@ -92,12 +92,12 @@ func (r *rows) timesFound(row *scan.Row) map[string]int {
 // rowWalk visits the slots of a row in a fixed order, to list them or to replace
 // blobs[i] in the i-th.
 type rowWalk struct {
-	row    *scan.Row
-	splice bool
-	blobs  [][]byte
-	found  []Slot
-	seen   int
-	unfit  unfitSlots
+	row      *scan.Row
+	splice   bool
+	blobs    [][]byte
+	found    []Slot
+	seen     int
+	failures spliceFailures
 	// times is the number of rules that lead to each place, by path. It is being
 	// counted if counting is set. A place with several rules is refused once and
 	// then set to 0.
@@ -116,7 +116,7 @@ func (w *rowWalk) walk(slots []slot) error {
 		return fmt.Errorf("%d blobs for %d slots", len(w.blobs), w.seen)
 	}
 	w.row.Attributes = top.Map
-	return w.unfit.err()
+	return w.failures.err()
 }
 
 // descend follows the steps that are left from v, which stands at path, and
@@ -229,12 +229,12 @@ func (w *rowWalk) value(s slot, path string, text []byte) []byte {
 	found := s.slotOf(path, d, rowLookup(rowReader{row: w.row}))
 	found.StaleKey = w.stale
 	i := w.add(found)
-	if !w.splice || i >= len(w.blobs) || w.blobs[i] == nil || d.form == nil {
+	if !w.splice || i >= len(w.blobs) || w.blobs[i] == nil || d.encode == nil {
 		return text
 	}
-	written := d.form(w.blobs[i])
+	written := d.encode(w.blobs[i])
 	if written == nil {
-		w.unfit.add(i, found, nil)
+		w.failures.add(i, found, nil)
 		return text
 	}
 	return written

@@ -70,8 +70,8 @@ func newS3EC(c *compiler) Format {
 	f := &s3ec{
 		suffix: cmp.Or(c.spec.InstructionSuffix, s3ecInstruction),
 		instructions: &bodyFormat{
-			name:   formatS3EC,
-			places: orUnread(instructionPlaces, markedInstruction),
+			name:  formatS3EC,
+			sites: orUnread(instructionSites, markedInstruction),
 		},
 	}
 	c.needsBody = func(key string, metadata map[string]string) bool {
@@ -104,7 +104,7 @@ func recogniseS3EC(format Format, object *scan.Object) bool {
 	if f, ok := format.(*s3ec); !ok || f.byMetadata(object.Key, object.Metadata) {
 		return s3ecMarked(object.Metadata)
 	}
-	return len(instructionPlaces(object)) > 0
+	return len(instructionSites(object)) > 0
 }
 
 // s3ecMarked says that metadata holds a wrapped data key of any generation. The
@@ -140,7 +140,7 @@ func (f *s3ec) Splice(item scan.Item, blobs [][]byte) (scan.Payload, error) {
 	object, ok := item.Payload.(*scan.Object)
 	switch {
 	case !ok:
-		return nil, errNotOurs(item)
+		return nil, errWrongPayload(item)
 	case !f.byMetadata(object.Key, object.Metadata):
 		return f.instructions.Splice(item, blobs)
 	}
@@ -154,12 +154,12 @@ func (f *s3ec) Splice(item scan.Item, blobs [][]byte) (scan.Payload, error) {
 	if len(blobs) != 1 {
 		return nil, fmt.Errorf("%d blobs for 1 slot", len(blobs))
 	}
-	slot, name, form := metadataSlot(object.Metadata)
+	slot, name, encode := metadataSlot(object.Metadata)
 	if blobs[0] == nil || slot.Refused != nil || bytes.Equal(blobs[0], slot.Blob) {
 		return &changed, nil
 	}
 	changed.Metadata = maps.Clone(object.Metadata)
-	changed.Metadata[name] = string(form(blobs[0]))
+	changed.Metadata[name] = string(encode(blobs[0]))
 	if now := metadataSize(changed.Metadata); now > maxMetadata && now > metadataSize(object.Metadata) {
 		return nil, fmt.Errorf("its user metadata would have %d bytes, more than the 2 KB that S3 takes", now)
 	}
@@ -176,7 +176,7 @@ func metadataSize(metadata map[string]string) (size int) {
 // metadataSlot is the one slot of a marked object, the name under which its blob
 // stands, and how to write another.
 func metadataSlot(metadata map[string]string) (Slot, string, func([]byte) []byte) {
-	name, slot, form := s3ecSlot(metadata, fromS3)
+	name, slot, encode := s3ecSlot(metadata, fromS3)
 	slot.Path = "metadata." + name
 	if _, ok := metadata[s3ecIV]; slot.Refused == nil && name == s3ecKeyV2 && !ok {
 		slot = Slot{Path: slot.Path, Refused: malformedS3EC("its metadata has %s without %s", s3ecKeyV2, s3ecIV)}
@@ -184,13 +184,13 @@ func metadataSlot(metadata map[string]string) (Slot, string, func([]byte) []byte
 	if slot.Refused == nil && name == s3ecKeyV3 && metadata[s3ecCipherV3] != "115" {
 		slot = Slot{Path: slot.Path, Refused: malformedS3EC("its metadata has %s with another %s than 115", s3ecKeyV3, s3ecCipherV3)}
 	}
-	return slot, name, form
+	return slot, name, encode
 }
 
-// instructionPlaces finds the one slot of an instruction file: a JSON object whose
+// instructionSites finds the one slot of an instruction file: a JSON object whose
 // members have the names that metadata would have. What is no such object is no
 // instruction file, and has no slot.
-func instructionPlaces(object *scan.Object) []place {
+func instructionSites(object *scan.Object) []editSite {
 	if !gjson.ValidBytes(object.Body) || tooDeep(object.Body) || !utf8.Valid(object.Body) {
 		return nil
 	}
@@ -213,25 +213,25 @@ func instructionPlaces(object *scan.Object) []place {
 	if !has(s3ecKeyV2) && !(has(s3ecKeyV3) && has(s3ecWrapV3)) && !(has(s3ecKeyV1) && has(s3ecIV)) {
 		return nil
 	}
-	name, slot, form := s3ecSlot(values, asWritten)
+	name, slot, encode := s3ecSlot(values, asWritten)
 	slot.Path = name
 	switch start, end, ok := stringIn(object.Body, members[name]); {
 	case twice != "":
-		return []place{refusedPlace(name, "ambiguous", "the instruction file has %s twice", twice)}
+		return []editSite{refusedSitef(name, "ambiguous", "the instruction file has %s twice", twice)}
 	case odd != "":
-		return []place{{Slot: Slot{Path: name, Refused: malformedS3EC("%s of the instruction file is not a string", odd)}}}
+		return []editSite{{Slot: Slot{Path: name, Refused: malformedS3EC("%s of the instruction file is not a string", odd)}}}
 	case slot.Refused != nil:
-		return []place{{Slot: slot}}
+		return []editSite{{Slot: slot}}
 	case !ok:
-		return []place{refusedPlace(name, "not-json", "%s could not be found again in the instruction file", name)}
+		return []editSite{refusedSitef(name, "not-json", "%s could not be found again in the instruction file", name)}
 	default:
-		return []place{{Slot: slot, edits: []edit{{start: start, end: end, text: quoted(form)}}}}
+		return []editSite{{Slot: slot, edits: []edit{{start: start, end: end, text: quoted(encode)}}}}
 	}
 }
 
 // s3ecSlot reads a slot from names and values, wherever they stand; read undoes
 // what the store did to the text of a context.
-func s3ecSlot(values map[string]string, read func(string) (string, *Refused)) (name string, slot Slot, form func([]byte) []byte) {
+func s3ecSlot(values map[string]string, read func(string) (string, *Refused)) (name string, slot Slot, encode func([]byte) []byte) {
 	var generations []string
 	for _, key := range []string{s3ecKeyV1, s3ecKeyV2, s3ecKeyV3} {
 		if _, ok := values[key]; ok {
@@ -248,7 +248,7 @@ func s3ecSlot(values map[string]string, read func(string) (string, *Refused)) (n
 	if slot.Refused = wrappedByKMS(name, values); slot.Refused != nil {
 		return name, slot, nil
 	}
-	slot.Blob, form, slot.Refused = decodePadded([]byte(values[name]))
+	slot.Blob, encode, slot.Refused = decodePadded([]byte(values[name]))
 	if slot.Refused == nil {
 		slot.Context, slot.Refused = s3ecContext(name, values, read)
 	}
@@ -256,7 +256,7 @@ func s3ecSlot(values map[string]string, read func(string) (string, *Refused)) (n
 		return name, Slot{Refused: slot.Refused, Held: slot.Blob}, nil
 	}
 	slot.DestinationContext = slot.Context
-	return name, slot, form
+	return name, slot, encode
 }
 
 // wrappedByKMS refuses data keys that anything but KMS has wrapped.

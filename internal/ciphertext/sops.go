@@ -21,21 +21,21 @@ const formatSops = "sops"
 
 func newSops(c *compiler) Format {
 	key := c.spec.DestinationKey
-	return &bodyFormat{name: c.form.name, places: func(object *scan.Object) []place {
+	return &bodyFormat{name: c.def.name, sites: func(object *scan.Object) []editSite {
 		stanzas, refused := sopsStanzas(object)
 		if refused != nil {
-			return []place{placeOf("sops", refused)}
+			return []editSite{refusedSite("sops", refused)}
 		}
 		if len(stanzas) == 0 {
 			if refused := markedSops(object.Body); refused != nil {
-				return []place{placeOf("sops", refused)}
+				return []editSite{refusedSite("sops", refused)}
 			}
 		}
-		var places []place
+		var sites []editSite
 		for _, stanza := range stanzas {
-			places = append(places, sopsPlaces(stanza, key)...)
+			sites = append(sites, sopsSites(stanza, key)...)
 		}
-		return places
+		return sites
 	}}
 }
 
@@ -174,64 +174,64 @@ func yamlStanzas(body []byte) ([]*node, *Refused) {
 	return stanzas, nil
 }
 
-// sopsPlaces finds the entries of AWS KMS in a stanza.
-func sopsPlaces(stanza *node, key string) []place {
+// sopsSites finds the entries of AWS KMS in a stanza.
+func sopsSites(stanza *node, key string) []editSite {
 	if stanza.kind != nodeMap {
-		return []place{refusedPlace(stanza.path, "wrong-type", "%s is not a map that can be read; anchors, tags and merged keys are not", stanza.path)}
+		return []editSite{refusedSitef(stanza.path, "wrong-type", "%s is not a map that can be read; anchors, tags and merged keys are not", stanza.path)}
 	}
-	places := sopsKeys(stanza, key)
+	sites := sopsKeys(stanza, key)
 	groups, refused := stanza.get("key_groups")
 	switch {
 	case refused != nil:
-		return append(places, placeOf(stanza.path+".key_groups", refused))
+		return append(sites, refusedSite(stanza.path+".key_groups", refused))
 	case groups == nil:
-		return places
+		return sites
 	case groups.kind != nodeList:
-		return append(places, refusedPlace(groups.path, "wrong-type", "%s is not a list", groups.path))
+		return append(sites, refusedSitef(groups.path, "wrong-type", "%s is not a list", groups.path))
 	}
 	for _, group := range groups.elements {
-		places = append(places, sopsKeys(group, key)...)
+		sites = append(sites, sopsKeys(group, key)...)
 	}
-	return places
+	return sites
 }
 
-func sopsKeys(group *node, key string) []place {
+func sopsKeys(group *node, key string) []editSite {
 	list, refused := group.get("kms")
 	switch {
 	case refused != nil:
-		return []place{placeOf(group.path+".kms", refused)}
+		return []editSite{refusedSite(group.path+".kms", refused)}
 	case list == nil:
 		return nil
 	case list.kind != nodeList:
-		return []place{refusedPlace(list.path, "wrong-type", "%s is not a list", list.path)}
+		return []editSite{refusedSitef(list.path, "wrong-type", "%s is not a list", list.path)}
 	}
-	var places []place
+	var sites []editSite
 	for _, entry := range list.elements {
-		places = append(places, sopsKey(entry, key))
+		sites = append(sites, sopsKey(entry, key))
 	}
-	return places
+	return sites
 }
 
 // sopsKey is one recipient. Its role and profile are the reader's own.
-func sopsKey(entry *node, key string) place {
+func sopsKey(entry *node, key string) editSite {
 	if entry.kind != nodeMap {
-		return refusedPlace(entry.path, "wrong-type", "%s is not a map that can be read", entry.path)
+		return refusedSitef(entry.path, "wrong-type", "%s is not a map that can be read", entry.path)
 	}
 	enc, refused := entry.replaceable("enc")
 	if refused != nil {
-		return placeOf(entry.path+".enc", refused)
+		return refusedSite(entry.path+".enc", refused)
 	}
 	arn, refused := entry.replaceable("arn")
 	if refused != nil {
-		return placeOf(enc.path, refused)
+		return refusedSite(enc.path, refused)
 	}
 	given, refused := entry.get("context")
 	if refused != nil {
-		return placeOf(enc.path, refused)
+		return refusedSite(enc.path, refused)
 	}
 	context, refused := given.strings()
 	if refused != nil {
-		return placeOf(enc.path, refused)
+		return refusedSite(enc.path, refused)
 	}
-	return enc.blobPlace(context, arn.replaced(key))
+	return enc.blobSite(context, arn.replaced(key))
 }

@@ -33,8 +33,8 @@ type Spec struct {
 	DestinationKey string
 	// SourceKeys are the names of the source keys: ARNs, key ids and aliases.
 	SourceKeys []string
-	// Place is the name of the table or bucket, or the root of the files.
-	Place string
+	// Container is the name of the table or bucket, or the root of the files.
+	Container string
 	// Context and DestinationContext are those of the target, for formats that
 	// know their places but not, or not wholly, their contexts. They read as those
 	// of a SlotSpec do.
@@ -44,7 +44,7 @@ type Spec struct {
 	InstructionSuffix string
 	// Named holds encryption contexts by name, from a file of the user's; nil
 	// without one.
-	Named *Named
+	ContextFile *ContextFile
 }
 
 // SlotSpec is one entry of slots in the job file.
@@ -63,7 +63,7 @@ type SlotSpec struct {
 
 // Named are encryption contexts by name, for ciphertexts whose context nobody
 // stored beside them.
-type Named struct {
+type ContextFile struct {
 	File     string // for messages
 	Name     string // a text with ${references} that gives each item its name
 	Contexts map[string]map[string]string
@@ -133,7 +133,7 @@ func New(spec Spec) (*Compiled, error) {
 		metadata:   sorted(c.metadata),
 		rules:      c.rulesOf(format),
 		spec:       spec,
-		binary:     isBinary(c.form.name),
+		binary:     isBinary(c.def.name),
 	}, nil
 }
 
@@ -142,7 +142,7 @@ func sorted(names []string) []string {
 	return slices.Compact(names)
 }
 
-// errNotOurs says that an item is not of the kind that the format was made for.
-func errNotOurs(item scan.Item) error {
+// errWrongPayload says that an item is not of the kind that the format was made for.
+func errWrongPayload(item scan.Item) error {
 	return fmt.Errorf("item %s is not of the kind that this format reads", item.Ref)
 }

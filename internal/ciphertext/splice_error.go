@@ -8,19 +8,19 @@ import (
 // SpliceError says which new blobs cannot be written where the old ones stand, all
 // of them at once. The others can be: Splice takes them with nil for these.
 type SpliceError struct {
-	Slots []UnfitSlot
+	Failures []SpliceFailure
 }
 
-// UnfitSlot is one slot whose new blob cannot be written.
-type UnfitSlot struct {
+// SpliceFailure is one slot whose new blob cannot be written.
+type SpliceFailure struct {
 	Index   int // in what Find returned
 	Path    string
 	Refused *Refused
 }
 
 func (e *SpliceError) Error() string {
-	first := e.Slots[0]
-	return fmt.Sprintf("slot %q: %s (%d slots in all)", first.Path, first.Refused.Detail, len(e.Slots))
+	first := e.Failures[0]
+	return fmt.Sprintf("slot %q: %s (%d slots in all)", first.Path, first.Refused.Detail, len(e.Failures))
 }
 
 // ReasonCannotSplice is the reason of a slot whose new blob cannot be written.
@@ -46,11 +46,11 @@ func unknownPadding() *Refused {
 	}
 }
 
-// unfitSlots gathers them on the way through an item.
-type unfitSlots []UnfitSlot
+// spliceFailures gathers them on the way through an item.
+type spliceFailures []SpliceFailure
 
 // add adds a slot. If why is nil, the reason comes from the slot itself.
-func (u *unfitSlots) add(index int, s Slot, why *Refused) {
+func (u *spliceFailures) add(index int, s Slot, why *Refused) {
 	switch {
 	case why != nil:
 	case s.Padding == PaddingUnknown:
@@ -58,26 +58,26 @@ func (u *unfitSlots) add(index int, s Slot, why *Refused) {
 	default:
 		why = noRoom()
 	}
-	*u = append(*u, UnfitSlot{Index: index, Path: s.Path, Refused: why})
+	*u = append(*u, SpliceFailure{Index: index, Path: s.Path, Refused: why})
 }
 
 // take adds the slots of an error that a part of the item gave, whose first slot is
 // the one at an offset, and whose paths begin in the item with prefix; it is false
 // for any other error.
-func (u *unfitSlots) take(err error, offset int, prefix string) bool {
-	var unfit *SpliceError
-	if !errors.As(err, &unfit) {
+func (u *spliceFailures) take(err error, offset int, prefix string) bool {
+	var spliceErr *SpliceError
+	if !errors.As(err, &spliceErr) {
 		return false
 	}
-	for _, s := range unfit.Slots {
+	for _, s := range spliceErr.Failures {
 		u.add(s.Index+offset, Slot{Path: prefix + s.Path}, s.Refused)
 	}
 	return true
 }
 
-func (u unfitSlots) err() error {
+func (u spliceFailures) err() error {
 	if len(u) == 0 {
 		return nil
 	}
-	return &SpliceError{Slots: u}
+	return &SpliceError{Failures: u}
 }

@@ -7,11 +7,11 @@ import (
 
 // given is what a target says of encryption contexts, compiled: contexts with
 // references, and contexts by name.
-type given struct {
+type targetContext struct {
 	context, destination rule
 	listed               bool // there is a context, be it an empty one
 	differs              bool // there is a destination context of its own
-	named                *Named
+	named                *ContextFile
 	name                 []part
 }
 
@@ -19,17 +19,17 @@ type given struct {
 // one that it does not have falls back on the entry "*" of the file, then on the
 // context of the target, and is refused without either: that an item has no context
 // must be said, not taken for granted.
-func (g given) fill(find lookup) (context, destination map[string]string, refused *Refused) {
-	context, found, refused := g.byName(find)
+func (t targetContext) fill(find lookup) (context, destination map[string]string, refused *Refused) {
+	context, found, refused := t.byName(find)
 	if refused == nil && !found {
-		context, refused = g.context.fill(find)
+		context, refused = t.context.fill(find)
 	}
 	if refused != nil {
 		return nil, nil, refused
 	}
 	destination = context
-	if g.differs {
-		destination, refused = g.destination.fill(find)
+	if t.differs {
+		destination, refused = t.destination.fill(find)
 	}
 	if refused != nil {
 		return nil, nil, refused
@@ -41,24 +41,24 @@ func (g given) fill(find lookup) (context, destination map[string]string, refuse
 const anyName = "*"
 
 // byName looks the item up in the file.
-func (g given) byName(find lookup) (context map[string]string, found bool, refused *Refused) {
-	if g.named == nil {
+func (t targetContext) byName(find lookup) (context map[string]string, found bool, refused *Refused) {
+	if t.named == nil {
 		return nil, false, nil
 	}
-	name, refused := fillText(g.name, find)
+	name, refused := fillText(t.name, find)
 	if refused != nil {
 		return nil, false, refused
 	}
-	if context, found = g.named.Contexts[name]; found {
+	if context, found = t.named.Contexts[name]; found {
 		return context, true, nil
 	}
-	if context, found = g.named.Contexts[anyName]; found {
+	if context, found = t.named.Contexts[anyName]; found {
 		return context, true, nil
 	}
-	if !g.listed {
+	if !t.listed {
 		return nil, false, &Refused{Reason: "missing-context", Detail: fmt.Sprintf(
 			"%s has no context for the name %q; add it there, or an entry \"*\" for names that are not listed, or give the target a context for them, such as context: {}",
-			g.named.File, strings.ToValidUTF8(name, "\ufffd"))}
+			t.named.File, strings.ToValidUTF8(name, "\ufffd"))}
 	}
 	return nil, false, nil
 }

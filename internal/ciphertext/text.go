@@ -15,7 +15,7 @@ const formatText = "text"
 
 func newText(c *compiler) Format {
 	slots, pattern := c.slots, c.where.pattern
-	return &bodyFormat{name: c.form.name, places: func(object *scan.Object) []place {
+	return &bodyFormat{name: c.def.name, sites: func(object *scan.Object) []editSite {
 		find := objectLookup(object, pattern, nil)
 		var matches []textMatch
 		for i := range slots {
@@ -29,7 +29,7 @@ func newText(c *compiler) Format {
 		slices.SortStableFunc(matches, func(a, b textMatch) int {
 			return cmp.Or(cmp.Compare(a.start, b.start), cmp.Compare(a.end, b.end))
 		})
-		return textPlaces(object.Body, matches, find)
+		return textSites(object.Body, matches, find)
 	}}
 }
 
@@ -42,10 +42,10 @@ type textMatch struct {
 	start, end int
 }
 
-// textPlaces converts matches, which are in the order of the body, to places.
+// textSites converts matches, which are in the order of the body, to places.
 // Matches that share bytes become one refused place.
-func textPlaces(body []byte, matches []textMatch, find lookup) []place {
-	var places []place
+func textSites(body []byte, matches []textMatch, find lookup) []editSite {
+	var sites []editSite
 	taken := 0
 	for i, m := range matches {
 		if i > 0 && (m.start < taken || m.start == matches[i-1].start) {
@@ -76,10 +76,10 @@ func textPlaces(body []byte, matches []textMatch, find lookup) []place {
 			}
 			d.padding = PaddingNone
 		}
-		places = append(places, place{
+		sites = append(sites, editSite{
 			Slot:  m.slot.slotOf(m.path, d, find),
-			edits: []edit{{start: m.start, end: m.end, text: d.form}},
+			edits: []edit{{start: m.start, end: m.end, text: d.encode}},
 		})
 	}
-	return places
+	return sites
 }

@@ -17,29 +17,29 @@ import (
 const formatTinkKeyset = "tink-keyset"
 
 func newTinkKeyset(c *compiler) Format {
-	given, pattern := c.given(), c.where.pattern
+	given, pattern := c.targetContext(), c.where.pattern
 	c.tinkContext("context", c.spec.Context)
 	c.tinkContext("destination_context", c.spec.DestinationContext)
-	return &bodyFormat{name: c.form.name, places: orUnread(func(object *scan.Object) []place {
+	return &bodyFormat{name: c.def.name, sites: orUnread(func(object *scan.Object) []editSite {
 		if !isDocument(object.Body) {
-			return []place{refusedPlace("encryptedKeyset", "not-json", "it is not one JSON document; keysets in the binary form are not read")}
+			return []editSite{refusedSitef("encryptedKeyset", "not-json", "it is not one JSON document; keysets in the binary form are not read")}
 		}
 		keyset, refused := tinkKeyset(object.Body)
 		switch {
 		case refused != nil:
-			return []place{placeOf("encryptedKeyset", refused)}
+			return []editSite{refusedSite("encryptedKeyset", refused)}
 		case keyset == nil:
 			return nil
 		}
 		context, destination, refused := given.fill(objectLookup(object, pattern, nil))
 		if refused != nil {
-			return []place{placeOf(keyset.path, refused)}
+			return []editSite{refusedSite(keyset.path, refused)}
 		}
-		p := keyset.blobPlace(context)
+		p := keyset.blobSite(context)
 		if p.Refused == nil {
 			p.DestinationContext = destination
 		}
-		return []place{p}
+		return []editSite{p}
 	}, markedTinkKeyset)}
 }
 

@@ -113,18 +113,18 @@ func (n *node) replaced(text string) edit {
 
 // blobPlace is the place of a blob that stands in a text as base64, with the edits
 // of what has to change along with it.
-func (n *node) blobPlace(context map[string]string, siblings ...edit) place {
-	blob, form, refused := decodePadded([]byte(n.text))
+func (n *node) blobSite(context map[string]string, siblings ...edit) editSite {
+	blob, encode, refused := decodePadded([]byte(n.text))
 	if refused != nil {
-		return place{Slot: Slot{Path: n.path, Refused: refused}}
+		return editSite{Slot: Slot{Path: n.path, Refused: refused}}
 	}
-	own := edit{start: n.start, end: n.end, text: func(blob []byte) []byte { return n.write(string(form(blob))) }}
-	return place{Slot: Slot{Path: n.path, Blob: blob, Context: context, DestinationContext: context}, edits: append([]edit{own}, siblings...)}
+	own := edit{start: n.start, end: n.end, text: func(blob []byte) []byte { return n.write(string(encode(blob))) }}
+	return editSite{Slot: Slot{Path: n.path, Blob: blob, Context: context, DestinationContext: context}, edits: append([]edit{own}, siblings...)}
 }
 
 // placeOf is the place of a refused slot.
-func placeOf(path string, refused *Refused) place {
-	return place{Slot: Slot{Path: path, Refused: refused}}
+func refusedSite(path string, refused *Refused) editSite {
+	return editSite{Slot: Slot{Path: path, Refused: refused}}
 }
 
 // within is where text[from:to] of a text stands in the body. It is false where

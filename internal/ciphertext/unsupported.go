@@ -10,25 +10,25 @@ import (
 	"rotator/internal/scan"
 )
 
-// refusals finds what bears the marks of a format that cannot be moved. It is the
+// unsupportedSites finds what bears the marks of a format that cannot be moved. It is the
 // last that format auto asks.
-func refusals(object *scan.Object) []place {
+func unsupportedSites(object *scan.Object) []editSite {
 	switch {
 	case isESDKMessage(object.Body):
-		return []place{{Slot: Slot{Refused: esdkMessage()}}}
+		return []editSite{{Slot: Slot{Refused: esdkMessage()}}}
 	case isParquetKeyMaterial(object):
-		return []place{refusedPlace("", "parquet-key-material", "it is of Parquet modular encryption, whose wrapped keys are made by a KmsClient of the user's own: nobody else can say what they are; rotate them with the key tools of Parquet (KeyToolkit.rotateMasterKeys)")}
+		return []editSite{refusedSitef("", "parquet-key-material", "it is of Parquet modular encryption, whose wrapped keys are made by a KmsClient of the user's own: nobody else can say what they are; rotate them with the key tools of Parquet (KeyToolkit.rotateMasterKeys)")}
 	case !beginsWithFramedBlob(object.Body):
 	case strings.HasSuffix(object.Key, sneakerSuffix):
-		return []place{refusedPlace("", "sneaker", "it is a secret of sneaker, which seals the payload with the ARN of the key: upload it again, or use sneaker rotate")}
+		return []editSite{refusedSitef("", "sneaker", "it is a secret of sneaker, which seals the payload with the ARN of the key: upload it again, or use sneaker rotate")}
 	default:
-		return []place{refusedPlace("", "ambiguous", "it begins with the length of a KMS ciphertext and the ciphertext, as tink-envelope and sneaker have it, and nothing tells them apart; give it a target with format tink-envelope or length-prefixed if it is of those")}
+		return []editSite{refusedSitef("", "ambiguous", "it begins with the length of a KMS ciphertext and the ciphertext, as tink-envelope and sneaker have it, and nothing tells them apart; give it a target with format tink-envelope or length-prefixed if it is of those")}
 	}
 	if refused := markedBody(object); refused != nil {
-		return []place{placeOf("", refused)}
+		return []editSite{refusedSite("", refused)}
 	}
 	if object.ServerSideKMS {
-		return []place{refusedPlace("", "sse-kms-only", "nothing in it is encrypted but by S3 itself (SSE-KMS), where no ciphertext can be read or written: give it another key with UpdateObjectEncryption, or by a copy onto itself")}
+		return []editSite{refusedSitef("", "sse-kms-only", "nothing in it is encrypted but by S3 itself (SSE-KMS), where no ciphertext can be read or written: give it another key with UpdateObjectEncryption, or by a copy onto itself")}
 	}
 	return nil
 }

@@ -244,9 +244,9 @@ func (w *worker) decideSlots(ctx context.Context, target *Target, t *task) error
 // the old one stands fails alone; those beside it still move.
 func (w *worker) splice(target *Target, t *task, blobs [][]byte) error {
 	payload, err := target.Format.Splice(t.item, blobs)
-	var unfit *ciphertext.SpliceError
-	if errors.As(err, &unfit) {
-		for _, s := range unfit.Slots {
+	var spliceErr *ciphertext.SpliceError
+	if errors.As(err, &spliceErr) {
+		for _, s := range spliceErr.Failures {
 			t.verdicts[s.Index] = verdict{outcome: Failed, key: t.verdicts[s.Index].key, reason: s.Refused.Reason, detail: s.Refused.Detail}
 			blobs[s.Index] = nil
 		}
