@@ -67,7 +67,7 @@ func bareBlob(body []byte) (format string, ok bool) {
 	if kmsblob.IsBlob(body) {
 		return formatRaw, true
 	}
-	if len(body) > 2*MaxBlob { // longer than the base64 of any blob
+	if len(body) > 2*kmsblob.MaxSize { // longer than the base64 of any blob
 		return "", false
 	}
 	for _, format := range []string{formatBase64, formatBase64URL} {

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"rotator/internal/kmsblob"
 	"rotator/internal/scan"
 )
 
@@ -61,7 +62,7 @@ func TestFindInRows(t *testing.T) {
 		"doc": {Kind: scan.KindM, Map: map[string]scan.Value{"list": {Kind: scan.KindL, List: []scan.Value{
 			{Kind: scan.KindM, Map: map[string]scan.Value{"key": blob("F"), "a.b": blob("G")}}, text("x"), {Kind: scan.KindM, Map: map[string]scan.Value{"key": blob("H")}}}}}},
 		"bin":  blob(std64("I")),
-		"long": blob(strings.Repeat("x", MaxBlob+1)),
+		"long": blob(strings.Repeat("x", kmsblob.MaxSize+1)),
 		"flag": {Kind: scan.KindBool, Bool: true},
 		"esdk": blob(esdk("\x02\x05\x78", 32, "aws-kms")),
 	}

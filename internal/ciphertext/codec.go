@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"slices"
 	"strings"
+
+	"rotator/internal/kmsblob"
 )
 
 // Padding is the base64 padding that a text shows.
@@ -125,7 +127,7 @@ func checkBlob(blob []byte) *Refused {
 		return &Refused{Reason: "empty", Detail: "the value is empty"}
 	case isESDKHeader(blob):
 		return esdkMessage()
-	case len(blob) > MaxBlob:
+	case len(blob) > kmsblob.MaxSize:
 		return &Refused{
 			Reason: "too-large",
 			Detail: "the value is larger than 6,144 bytes, the limit of ReEncrypt",

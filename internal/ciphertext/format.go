@@ -7,12 +7,8 @@ package ciphertext
 import (
 	"fmt"
 
-	"rotator/internal/kmsblob"
 	"rotator/internal/scan"
 )
-
-// MaxBlob is the largest CiphertextBlob that ReEncrypt accepts, in bytes.
-const MaxBlob = kmsblob.MaxSize
 
 // NoRule is the Rule of a slot that no rule of the job file names: a ciphertext that was
 // found by its header.

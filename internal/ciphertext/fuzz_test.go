@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"rotator/internal/kmsblob"
 	"rotator/internal/scan"
 )
 
@@ -100,7 +101,7 @@ func spliced(t *testing.T, f Format, item scan.Item, blobs [][]byte) []byte {
 // checkSlot: a slot has a blob that KMS would take, or a reason; and nothing in it
 // is lost in the JSON of the ledger or of a request.
 func checkSlot(t *testing.T, s Slot) {
-	if (s.Refused == nil) != (s.Blob != nil) || s.Refused == nil && (len(s.Blob) == 0 || len(s.Blob) > MaxBlob) {
+	if (s.Refused == nil) != (s.Blob != nil) || s.Refused == nil && (len(s.Blob) == 0 || len(s.Blob) > kmsblob.MaxSize) {
 		t.Fatalf("slot %s: %d bytes, refused %v", s.Path, len(s.Blob), s.Refused)
 	}
 	texts := []string{s.Path}
@@ -271,7 +272,7 @@ func FuzzBase64(f *testing.F) {
 		if got := spliced(t, compiled, item, [][]byte{found[0].Blob}); !bytes.Equal(got, text) {
 			t.Fatalf("read %q, wrote %q", text, got)
 		}
-		if blob, ok := lines64(string(text), url); ok && len(blob) > 0 && len(blob) <= MaxBlob && !bytes.Equal(found[0].Blob, blob) {
+		if blob, ok := lines64(string(text), url); ok && len(blob) > 0 && len(blob) <= kmsblob.MaxSize && !bytes.Equal(found[0].Blob, blob) {
 			t.Fatalf("%q is %q in base64, and is read as %q, %v", text, blob, found[0].Blob, found[0].Refused)
 		}
 		if found[0].Refused != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"rotator/internal/kmsblob"
 	"rotator/internal/scan"
 )
 
@@ -26,10 +27,10 @@ func framings() []framing {
 	return []framing{
 		{format: formatTinkEnvelope, width: 4, most: 4096, payload: true},
 		{format: "length-prefixed-u8", width: 1, most: 1<<8 - 1},
-		{format: "length-prefixed-u16be", width: 2, most: MaxBlob},
-		{format: "length-prefixed-u16le", width: 2, most: MaxBlob, little: true},
-		{format: "length-prefixed-u32be", width: 4, most: MaxBlob},
-		{format: "length-prefixed-u32le", width: 4, most: MaxBlob, little: true},
+		{format: "length-prefixed-u16be", width: 2, most: kmsblob.MaxSize},
+		{format: "length-prefixed-u16le", width: 2, most: kmsblob.MaxSize, little: true},
+		{format: "length-prefixed-u32be", width: 4, most: kmsblob.MaxSize},
+		{format: "length-prefixed-u32le", width: 4, most: kmsblob.MaxSize, little: true},
 	}
 }
 
@@ -91,7 +92,7 @@ func (f framing) read(value []byte) ([]byte, *Refused) {
 		return nil, wrong
 	}
 	blob := value[f.width : f.width+int(length)]
-	if length > uint64(f.most) && length <= MaxBlob {
+	if length > uint64(f.most) && length <= kmsblob.MaxSize {
 		return nil, &Refused{Reason: "too-large", Detail: fmt.Sprintf("its length is more than the %d bytes of this format", f.most)}
 	}
 	return blob, checkBlob(blob)

@@ -44,7 +44,7 @@ func otherFormat(format string, value []byte) *Refused {
 
 // blobFormat returns the format in which a value is a KMS ciphertext and nothing else, or "".
 func blobFormat(value []byte) string {
-	if len(value) > 4*MaxBlob {
+	if len(value) > 4*kmsblob.MaxSize {
 		return ""
 	}
 	text := bytes.TrimSpace(value)
@@ -68,7 +68,7 @@ func blobFormat(value []byte) string {
 func heldCiphertext(text []byte) *Refused {
 	text = bytes.TrimSpace(text)
 	switch {
-	case len(text) > 4*MaxBlob:
+	case len(text) > 4*kmsblob.MaxSize:
 		return nil
 	case isPydynox(text):
 		return &Refused{

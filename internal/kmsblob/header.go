@@ -136,5 +136,12 @@ func readOldest(blob []byte) (t Token, size int, ok bool) {
 		int(length), true
 }
 
+// HasPrefix reports whether b begins as blobs of the known layouts do. The rest of b may be
+// damaged, cut off or of another layout.
+func HasPrefix(b []byte) bool {
+	current := len(b) >= tokenAt && b[0] == 1 && b[3] == 0 && b[4] == 0x78
+	return current || bytes.HasPrefix(b, []byte{layoutOldest, TokenLen})
+}
+
 // String returns the token in hexadecimal, its layout first, for records.
 func (t Token) String() string { return hex.EncodeToString(append([]byte{t.layout}, t.name[:]...)) }

@@ -25,6 +25,7 @@ import (
 	"rotator/internal/fakeaws/fakekms"
 	"rotator/internal/fakeaws/fakesm2"
 	"rotator/internal/fakeaws/fault"
+	"rotator/internal/kmsblob"
 	"rotator/internal/rotate"
 	"rotator/internal/scan"
 )
@@ -449,7 +450,7 @@ func TestEachSlotHasItsOutcome(t *testing.T) {
 	target.put("d-context", cloud.encrypt(t, old, "context", map[string]string{"app": "other"}))
 	target.put("e-random", bytes.Repeat([]byte{7}, 200))
 	target.put("f-empty", nil)
-	target.put("g-long", bytes.Repeat([]byte{1}, ciphertext.MaxBlob+1))
+	target.put("g-long", bytes.Repeat([]byte{1}, kmsblob.MaxSize+1))
 	target.rows["h-type"] = map[string]scan.Value{"slot": {Kind: scan.KindN, Text: "1"}}
 	target.rows["i-none"] = map[string]scan.Value{"other": {Kind: scan.KindS, Text: "x"}}
 	before := maps.Clone(target.rows)

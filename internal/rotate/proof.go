@@ -221,9 +221,8 @@ func (r *Rotator) originOf(slot ciphertext.Slot, v verdict) checkpoint.Origin {
 // still contain one: damaged, of another layout, after other bytes, encoded,
 // cut short or compressed.
 func holdsBlob(b []byte) bool {
-	if len(b) >= 5 && b[0] == 1 && b[3] == 0 && b[4] == 0x78 ||
-		bytes.HasPrefix(b, []byte{0x0a, 0x20}) {
-		return true // it begins as the known layouts do
+	if kmsblob.HasPrefix(b) {
+		return true
 	}
 	for _, magic := range []string{"\x1f\x8b\x08", "\x28\xb5\x2f\xfd", "BZh", "\xfd7zXZ",
 		"PK\x03\x04", "\x78\x01", "\x78\x5e", "\x78\x9c", "\x78\xda", "\x04\x22\x4d\x18",
