@@ -24,11 +24,11 @@ to a target. In a shared checkpoint, it writes an entry for the time of the audi
 the rate is divided with runs. To identify the key of a ciphertext, it calls ReEncrypt and
 discards the result. Once KMS has named the key of a ciphertext, others with the same key
 token in their header need no request, except for a random sample. With --exact, audit
-calls KMS for every ciphertext (docs/operations.md).
+calls KMS for every ciphertext (docs/results.md).
 
 Exit codes: 0 done. With --fail-on-remaining: 4 if slots under a source key remain; 3 if
 none remain, but slots failed or are under the destination key with another context, or a
-target or slot rule found no ciphertext. For other codes see docs/operations.md.`,
+target or slot rule found no ciphertext. For other codes see docs/exit-codes.md.`,
 		func(ctx context.Context, c *common, job *config.Job) error {
 			s, err := look(ctx, c, job, "audit", list, flags.failFast)
 			if err != nil || !strict {
@@ -66,7 +66,7 @@ Tables are read with strongly consistent reads, which consume twice the read cap
 
 Exit codes: 0 converged; 4 slots under a source key remain; 3 none remain, but slots failed
 or are foreign, or a target or slot rule found no ciphertext. For other codes see
-docs/operations.md.`,
+docs/exit-codes.md.`,
 		func(ctx context.Context, c *common, job *config.Job) error {
 			s, err := look(ctx, c, job, "verify", list, flags.failFast)
 			if err != nil {

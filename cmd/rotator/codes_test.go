@@ -120,7 +120,7 @@ func unknownField(t *testing.T, w *harness.World) *harness.Process {
 }
 
 // TestExitCodes: the program, built as users build it, exits with each code of the table in
-// docs/operations.md, and the table has no other codes.
+// docs/exit-codes.md, and the table has no other codes.
 func TestExitCodes(t *testing.T) {
 	t.Parallel()
 	binary := filepath.Join(t.TempDir(), "rotator")
@@ -130,10 +130,10 @@ func TestExitCodes(t *testing.T) {
 	}
 	cases, documented := codeCases(), documentedCodes(t)
 	if got := declaredCodes(t); !slices.Equal(got, documented) {
-		t.Errorf("exit.go has the codes %v, and docs/operations.md has %v", got, documented)
+		t.Errorf("exit.go has the codes %v, and docs/exit-codes.md has %v", got, documented)
 	}
 	if got := slices.Sorted(maps.Keys(cases)); !slices.Equal(got, documented) {
-		t.Fatalf("there are cases for %v, and docs/operations.md has %v", got, documented)
+		t.Fatalf("there are cases for %v, and docs/exit-codes.md has %v", got, documented)
 	}
 	for code, start := range cases {
 		t.Run(strconv.Itoa(code), func(t *testing.T) {
@@ -147,16 +147,14 @@ func TestExitCodes(t *testing.T) {
 	}
 }
 
-// documentedCodes returns the codes of the table in docs/operations.md, sorted. It also
+// documentedCodes returns the codes of the table in docs/exit-codes.md, sorted. It also
 // compares the documented order of precedence.
 func documentedCodes(t *testing.T) (codes []int) {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "operations.md"))
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "exit-codes.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, section, _ := strings.Cut(string(text), "\n## Exit codes\n")
-	section, _, _ = strings.Cut(section, "\n## ")
 	number := func(digits string) int {
 		n, err := strconv.Atoi(digits)
 		if err != nil {
@@ -164,19 +162,19 @@ func documentedCodes(t *testing.T) (codes []int) {
 		}
 		return n
 	}
-	for _, row := range regexp.MustCompile(`(?m)^\| (\d+) \|`).FindAllStringSubmatch(section, -1) {
+	for _, row := range regexp.MustCompile(`(?m)^\| (\d+) \|`).FindAllStringSubmatch(string(text), -1) {
 		codes = append(codes, number(row[1]))
 	}
-	order := regexp.MustCompile(`the first of ([\d,\s]+) is used`).FindStringSubmatch(section)
+	order := regexp.MustCompile(`the first of ([\d,\s]+) is used`).FindStringSubmatch(string(text))
 	if order == nil {
-		t.Fatal("docs/operations.md has no order of exit codes")
+		t.Fatal("docs/exit-codes.md has no order of exit codes")
 	}
 	var listed []int
 	for _, digits := range regexp.MustCompile(`\d+`).FindAllString(order[1], -1) {
 		listed = append(listed, number(digits))
 	}
 	if want := append(precedence(), exitDone); !slices.Equal(listed, want) {
-		t.Errorf("docs/operations.md has the order %v, and the program %v", listed, want)
+		t.Errorf("docs/exit-codes.md has the order %v, and the program %v", listed, want)
 	}
 	return slices.Sorted(slices.Values(codes))
 }

@@ -13,10 +13,10 @@ import (
 	"testing"
 )
 
-// TestEveryReasonIsDocumented: each word that the program can give for a slot which
-// it did not move stands in docs/operations.md.
+// TestEveryReasonIsDocumented: docs/results.md has every reason that the program can give
+// for a slot that it did not move.
 func TestEveryReasonIsDocumented(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "operations.md"))
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "results.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +37,7 @@ func TestEveryReasonIsDocumented(t *testing.T) {
 	}
 	for reason, path := range reasons {
 		if !strings.Contains(string(text), "`"+reason+"`") {
-			t.Errorf("docs/operations.md does not have the reason %s, of %s", reason, path)
+			t.Errorf("docs/results.md does not have the reason %s, of %s", reason, path)
 		}
 	}
 }

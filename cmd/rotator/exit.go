@@ -14,7 +14,7 @@ import (
 	"rotator/internal/rotate"
 )
 
-// The exit codes; docs/operations.md is their table. Go ends a panic with 2.
+// The exit codes; docs/exit-codes.md is their table. Go ends a panic with 2.
 const (
 	exitDone        = 0
 	exitInternal    = 1

@@ -22,7 +22,7 @@ foreign, or kept changing. What can be moved now leaves the ledger, and the
 figures of the pass change with it.
 
 Exit codes: 0 the ledger is empty, or accept rules cover all its slots; 3 it holds other
-slots, or a target or slot rule found no ciphertext; others in docs/operations.md.`,
+slots, or a target or slot rule found no ciphertext; others in docs/exit-codes.md.`,
 		func(ctx context.Context, c *common, job *config.Job) error {
 			return retryJob(ctx, c, job, &flags)
 		})

@@ -97,7 +97,7 @@ func newRootCommand(std streams) *cobra.Command {
 key with kms:ReEncrypt, writes it back without losing a concurrent update, and
 ends with evidence that the old key can be disabled.
 
-Results go to stdout, logs and progress to stderr. Exit codes: docs/operations.md.`,
+Results go to stdout, logs and progress to stderr. Exit codes: docs/exit-codes.md.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          knownCommand,

@@ -24,7 +24,7 @@ stopped at any time, by any means, and run again. With a checkpoint in a table o
 bucket any number of runs, on any machines, share the work of one pass.
 
 Exit codes: 0 complete; 3 complete, with slots in the ledger, or a target or slot rule
-that found no ciphertext at all; 75 stopped, run again; others in docs/operations.md.`,
+that found no ciphertext at all; 75 stopped, run again; others in docs/exit-codes.md.`,
 		func(ctx context.Context, c *common, job *config.Job) error {
 			return runJob(ctx, c, job, restart, &flags)
 		})

@@ -15,7 +15,7 @@ import (
 )
 
 // Summary is the result of audit, run, verify, retry and report. Its JSON field
-// names are a contract (docs/operations.md).
+// names are a contract (docs/json.md).
 type Summary struct {
 	Job       string   `json:"job"`
 	Command   string   `json:"command"`
