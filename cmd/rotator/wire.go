@@ -104,7 +104,7 @@ func wire(
 		return nil, err
 	}
 	w.account = accountOf(ctx, base)
-	room := scan.NewRoom(bodiesInWork)
+	room := scan.NewMemoryBudget(bodiesInWork)
 	for i, target := range job.Targets {
 		p, err := w.newPlace(base, target, formats[i], room)
 		p.field = fmt.Sprintf("targets[%d]", i)
@@ -327,7 +327,7 @@ func specOf(target config.Target) ciphertext.Spec {
 	return spec
 }
 
-func (w *wiring) newPlace(base aws.Config, target config.Target, format *ciphertext.Compiled, room *scan.Room) (place, error) {
+func (w *wiring) newPlace(base aws.Config, target config.Target, format *ciphertext.Compiled, room *scan.MemoryBudget) (place, error) {
 	p := place{name: target.Name, format: format, kind: "s3", own: newOwnItems()}
 	if t := target.DynamoDB; t != nil {
 		p.kind, p.partial = "dynamodb", !format.Whole() && target.Search != config.SearchAll
@@ -341,12 +341,12 @@ func (w *wiring) newPlace(base aws.Config, target config.Target, format *ciphert
 			Consistent:    w.consistent,
 			Attributes:    w.attributes(t.Table, format),
 			Writes:        format.Writes(),
-			Whole:         !p.partial,
+			AllAttributes: !p.partial,
 			PageLimit:     pageItems,
 			ReadCapacity:  t.ReadCapacity,
 			WriteCapacity: t.WriteCapacity,
 			Unbatched:     t.BatchWrites == config.BatchNever,
-			SDK:           w.plain,
+			SDKOnly:       w.plain,
 			Connections:   w.workers() + min(int(t.Segments), rotate.Scanners),
 		})
 		return p, nil
@@ -354,7 +354,7 @@ func (w *wiring) newPlace(base aws.Config, target config.Target, format *ciphert
 	if t := target.Files; t != nil {
 		p.kind, p.where = "files", whereOf(target, base, nil)
 		p.source = filescan.New(filescan.Config{Root: t.Root, Include: t.Include, Exclude: t.Exclude,
-			KeepMtime: t.Mtime == config.MtimeKeep, Own: ownFiles(w.job), Room: room, PageLimit: pageItems})
+			KeepMtime: t.Mtime == config.MtimeKeep, Own: ownFiles(w.job), Memory: room, PageLimit: pageItems})
 		return p, nil
 	}
 	t := target.S3
@@ -371,7 +371,7 @@ func (w *wiring) newPlace(base aws.Config, target config.Target, format *ciphert
 		Prefix:      t.Prefix,
 		Globs:       scan.NewGlobs(t.Include, t.Exclude),
 		AWS:         client.Options().BaseEndpoint == nil,
-		Room:        room,
+		Memory:      room,
 		PageLimit:   pageItems,
 		Warn:        w.warn,
 		Connections: w.workersOfBucket() + 1,

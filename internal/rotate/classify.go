@@ -203,7 +203,7 @@ func Classify(err error) Class {
 		return ClassChanged
 	case errors.Is(err, scan.ErrGone):
 		return ClassGone
-	case errors.Is(err, scan.ErrBusy):
+	case errors.Is(err, scan.ErrContended):
 		return ClassBusy
 	}
 	if refused := (*scan.RefusedError)(nil); errors.As(err, &refused) {

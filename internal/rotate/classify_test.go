@@ -321,7 +321,7 @@ func TestClassifyOurs(t *testing.T) {
 		{nil, rotate.ClassNone},
 		{scan.ErrChanged, rotate.ClassChanged},
 		{scan.ErrGone, rotate.ClassGone},
-		{scan.ErrBusy, rotate.ClassBusy},
+		{scan.ErrContended, rotate.ClassBusy},
 		{&scan.RefusedError{Reason: "archived"}, rotate.ClassRefused},
 		{&scan.MissingError{Field: "s3.bucket"}, rotate.ClassMissing},
 		{&scan.StorageError{Err: syscall.ENOSPC}, rotate.ClassStorage},

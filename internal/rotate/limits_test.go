@@ -40,11 +40,11 @@ func TestBusyItemsHoldNobodyBack(t *testing.T) {
 		case strings.HasPrefix(string(ref), "calm"):
 			written++
 		case written < calm:
-			if change.Alone != refused[ref] {
-				t.Errorf("%s: alone: %v, though refused before: %v", ref, change.Alone, refused[ref])
+			if change.Unbatched != refused[ref] {
+				t.Errorf("%s: alone: %v, though refused before: %v", ref, change.Unbatched, refused[ref])
 			}
 			refused[ref] = true
-			return fmt.Errorf("write: %w", scan.ErrBusy)
+			return fmt.Errorf("write: %w", scan.ErrContended)
 		}
 		return nil
 	}

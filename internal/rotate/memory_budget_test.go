@@ -17,7 +17,7 @@ import (
 // shelf is a target of large objects that the page only lists. It counts the bytes
 // of what was loaded and has no outcome yet.
 type shelf struct {
-	room  *scan.Room
+	room  *scan.MemoryBudget
 	sizes []int64
 	blob  func(i int) []byte
 
@@ -45,12 +45,12 @@ func (s *shelf) Load(ctx context.Context, ref scan.Ref) (scan.Item, error) {
 	if _, err := fmt.Sscan(string(ref), &i); err != nil {
 		return scan.Item{}, err
 	}
-	give, err := s.room.Take(ctx, s.sizes[i])
+	give, err := s.room.Acquire(ctx, s.sizes[i])
 	if err != nil {
 		return scan.Item{}, err
 	}
 	s.hold(ref, s.sizes[i], 1)
-	return scan.Item{Ref: ref, Payload: &scan.Object{Key: string(ref), Body: s.blob(i), Size: s.sizes[i]}, Give: func() {
+	return scan.Item{Ref: ref, Payload: &scan.Object{Key: string(ref), Body: s.blob(i), Size: s.sizes[i]}, Release: func() {
 		s.hold(ref, -s.sizes[i], -1)
 		give()
 	}}, nil
@@ -95,7 +95,11 @@ func TestBodiesStayWithinTheRoom(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, look := range []bool{false, true} {
-		s := &shelf{room: scan.NewRoom(most), tries: map[scan.Ref]int{}, loaded: map[scan.Ref]int{}}
+		s := &shelf{
+			room:   scan.NewMemoryBudget(most),
+			tries:  map[scan.Ref]int{},
+			loaded: map[scan.Ref]int{},
+		}
 		for i := range 200 {
 			s.sizes = append(s.sizes, size)
 			if i%50 == 0 {
@@ -132,7 +136,7 @@ func TestBodiesStayWithinTheRoom(t *testing.T) {
 		if s.most > most || s.most < most/2 || s.held != 0 || s.early > 0 {
 			t.Errorf("look %v: at most %d bytes at once, want %d; %d are still held; %d were given back too early", look, s.most, most, s.held, s.early)
 		}
-		if _, ok := s.room.TryTake(most); !ok {
+		if _, ok := s.room.TryAcquire(most); !ok {
 			t.Errorf("look %v: room is lost", look)
 		}
 	}

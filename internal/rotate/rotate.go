@@ -75,8 +75,8 @@ type Target struct {
 	Lister Lister
 	Writer Writer // nil: look, do not touch
 	// Batch is how many items a worker takes, and holds in memory, at once, and
-	// the most changes of one Replace; 1 where items take room (scan.Room), since who
-	// waits for room must hold none.
+	// the most changes of one Replace; 1 where items take memory budget
+	// (scan.MemoryBudget), because a caller that waits for budget must hold none.
 	Batch  int
 	Format ciphertext.Format
 	Place  checkpoint.Place // for the record of the pass

@@ -52,8 +52,8 @@ type task struct {
 
 // give gives back the room of the item as it was read, and lets go of its content.
 func (t *task) give() {
-	if t.item.Give != nil {
-		t.item.Give()
+	if t.item.Release != nil {
+		t.item.Release()
 	}
 	t.item, t.payload = scan.Item{Ref: t.item.Ref}, nil
 }
@@ -358,7 +358,7 @@ func (w *worker) await(pending []*task, slow Class, n int, limit time.Duration) 
 // pause waits before the next attempt, for the sake of an item or of the whole target.
 // Who has taken room for a body must not wait for a place, where others may wait for room.
 func (w *worker) pause(ctx context.Context, pending []*task, slow Class, d time.Duration) error {
-	roomy := slices.ContainsFunc(pending, func(t *task) bool { return t.item.Give != nil })
+	roomy := slices.ContainsFunc(pending, func(t *task) bool { return t.item.Release != nil })
 	if slow == ClassBusy && !roomy {
 		return w.place.rest(ctx, d)
 	}
@@ -375,10 +375,10 @@ func (w *worker) replace(target *Target, pending []*task, since time.Duration) (
 	changes := make([]scan.Change, len(pending))
 	for i, t := range pending {
 		changes[i] = scan.Change{
-			Item:   t.item,
-			New:    t.payload,
-			Guards: t.guards(target),
-			Alone:  t.busy,
+			Item:      t.item,
+			New:       t.payload,
+			Guards:    t.guards(target),
+			Unbatched: t.busy,
 		}
 	}
 	results := target.Writer.Replace(w.hard, changes)

@@ -11,10 +11,10 @@ var ErrChanged = errors.New("the item changed after it was read")
 // ErrGone: the item no longer exists, so nothing was written.
 var ErrGone = errors.New("the item no longer exists")
 
-// ErrBusy: the store refused the request because of the place that it was for (an
+// ErrContended: the store refused the request because of the place that it was for (an
 // item in a transaction, a partition of a table that gets more than its share). It
 // did nothing, and says nothing about other places.
-var ErrBusy = errors.New("the place of the item in the store is busy")
+var ErrContended = errors.New("the place of the item in the store is busy")
 
 // RefusedError says that a source will not touch an item because it could not
 // keep everything else of it (an archived object, metadata that cannot be sent

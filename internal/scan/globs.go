@@ -12,13 +12,13 @@ import (
 // doublestar: * and ? do not match a slash, ** does. A pattern of Exclude that
 // matches a directory covers everything in it; so does a pattern of Include
 // without wildcards.
-type Globs struct{ given, include, exclude []string }
+type Globs struct{ patterns, include, exclude []string }
 
 // NewGlobs returns Globs for the patterns of a job file, which must be valid.
 func NewGlobs(include, exclude []string) Globs {
-	g := Globs{given: slices.Clone(include), include: slices.Clone(include)}
+	g := Globs{patterns: slices.Clone(include), include: slices.Clone(include)}
 	for i, pattern := range g.include {
-		g.include[i] = withAllBelow(pattern)
+		g.include[i] = withDescendants(pattern)
 	}
 	for _, pattern := range exclude {
 		g.exclude = append(g.exclude, pattern, pattern+"/**")
@@ -30,7 +30,7 @@ func NewGlobs(include, exclude []string) Globs {
 // pattern without wildcards also matches everything in a directory of that
 // name. A pattern that ends in a slash matches only what is in such a
 // directory.
-func withAllBelow(pattern string) string {
+func withDescendants(pattern string) string {
 	if strings.HasSuffix(pattern, "/") || pattern != "" && !strings.ContainsAny(pattern, `*?[{\`) {
 		return strings.TrimRight(pattern, "/") + "/**"
 	}
@@ -38,7 +38,7 @@ func withAllBelow(pattern string) string {
 }
 
 // Chooses reports whether items with this path are selected.
-func (g Globs) Chooses(path string) bool {
+func (g Globs) Selects(path string) bool {
 	return (len(g.include) == 0 || matchesAny(g.include, path)) && !g.Excludes(path)
 }
 
@@ -51,12 +51,12 @@ func (g Globs) Include() []string { return g.include }
 
 // maxCounted is how many patterns of Include are counted: all figures are in each record of a
 // checkpoint.
-const maxCounted = 500
+const maxCounters = 500
 
 // Counters returns a counter for each pattern of Include.
 func (g Globs) Counters() []Matches {
 	var counters []Matches
-	for _, pattern := range g.given[:min(len(g.given), maxCounted)] {
+	for _, pattern := range g.patterns[:min(len(g.patterns), maxCounters)] {
 		counters = append(counters, Matches{Pattern: pattern})
 	}
 	return counters

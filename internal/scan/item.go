@@ -48,9 +48,9 @@ type Item struct {
 	Ref Ref
 	// Payload is nil when the page only listed the item; Load fetches it.
 	Payload Payload
-	// Give gives back the Room that the body takes, when the outcome of the item is
+	// Release releases the MemoryBudget of the body. Call it when the outcome of the item is
 	// known; nil where it takes none.
-	Give func()
+	Release func()
 	// Token is what the source needs in order to replace exactly what was read
 	// (an ETag, headers to send again). Only the source looks inside.
 	Token any
@@ -96,7 +96,7 @@ type Change struct {
 	Guards []Guard
 	// Alone asks that the change is sent apart from the others: an answer to it
 	// alone says more.
-	Alone bool
+	Unbatched bool
 }
 
 // Result is what became of one Change: Err nil means written, ErrChanged and

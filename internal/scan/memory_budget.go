@@ -7,41 +7,46 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// Room bounds the bytes of all bodies that are in memory at the same time. A source
-// takes room for a body before it reads it, and whoever loaded the item gives it
-// back when the outcome of the item is known.
+// MemoryBudget limits the total size of the bodies in memory. A source acquires budget for
+// a body before it reads it. The caller that loaded the item releases the budget when the
+// outcome of the item is known.
 //
-// Who waits for room holds none, so one of those who do always goes on. A body
-// larger than the whole room takes all of it, alone. A nil Room is without bound.
-type Room struct {
+// A caller must not hold budget while it waits in Acquire. Then the waiting calls cannot
+// block each other forever. A body larger than the whole budget takes all of it. A nil
+// MemoryBudget has no limit. It is safe for concurrent use.
+type MemoryBudget struct {
 	bytes int64
 	free  *semaphore.Weighted
 }
 
-// NewRoom makes room for so many bytes.
-func NewRoom(bytes int64) *Room { return &Room{bytes: bytes, free: semaphore.NewWeighted(bytes)} }
-
-// Take waits for room, in turn, or until ctx ends. Give returns it; it may be called
-// more than once.
-func (r *Room) Take(ctx context.Context, bytes int64) (give func(), err error) {
-	if r == nil {
-		return func() {}, nil
-	}
-	bytes = min(max(bytes, 0), r.bytes)
-	if err := r.free.Acquire(ctx, bytes); err != nil {
-		return nil, err
-	}
-	return sync.OnceFunc(func() { r.free.Release(bytes) }), nil
+// NewMemoryBudget returns a budget of the given number of bytes.
+func NewMemoryBudget(bytes int64) *MemoryBudget {
+	return &MemoryBudget{bytes: bytes, free: semaphore.NewWeighted(bytes)}
 }
 
-// TryTake is Take where there is room now, and nobody waits; else it is false.
-func (r *Room) TryTake(bytes int64) (give func(), ok bool) {
-	if r == nil {
+// Acquire blocks until the budget is available or ctx ends. Waiting calls are served in
+// order. The caller must call release when the body is no longer needed; further calls of
+// release have no effect.
+func (m *MemoryBudget) Acquire(ctx context.Context, bytes int64) (release func(), err error) {
+	if m == nil {
+		return func() {}, nil
+	}
+	bytes = min(max(bytes, 0), m.bytes)
+	if err := m.free.Acquire(ctx, bytes); err != nil {
+		return nil, err
+	}
+	return sync.OnceFunc(func() { m.free.Release(bytes) }), nil
+}
+
+// TryAcquire is Acquire without waiting. It returns false if the budget is not available
+// or if another call is waiting for it.
+func (m *MemoryBudget) TryAcquire(bytes int64) (release func(), ok bool) {
+	if m == nil {
 		return func() {}, true
 	}
-	bytes = min(max(bytes, 0), r.bytes)
-	if !r.free.TryAcquire(bytes) {
+	bytes = min(max(bytes, 0), m.bytes)
+	if !m.free.TryAcquire(bytes) {
 		return nil, false
 	}
-	return sync.OnceFunc(func() { r.free.Release(bytes) }), true
+	return sync.OnceFunc(func() { m.free.Release(bytes) }), true
 }

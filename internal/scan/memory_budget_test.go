@@ -6,47 +6,48 @@ import (
 	"testing/synctest"
 )
 
-// Room is given once, to those who wait for it in turn, and all of it to one who
-// asks for more than there is.
-func TestRoom(t *testing.T) {
+// A MemoryBudget is never exceeded, serves waiting calls in order, and gives the whole
+// budget to a body that is larger than the budget.
+func TestMemoryBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		room := NewRoom(10)
-		small, ok := room.TryTake(4)
+		budget := NewMemoryBudget(10)
+		releaseSmall, ok := budget.TryAcquire(4)
 		if !ok {
-			t.Fatal("an empty room is full")
+			t.Fatal("an unused budget is not available")
 		}
-		var taken []string
-		take := func(name string, bytes int64) {
-			give, err := room.Take(t.Context(), bytes)
+		var acquired []string
+		acquire := func(name string, bytes int64) {
+			release, err := budget.Acquire(t.Context(), bytes)
 			if err != nil {
 				t.Error(err)
 				return
 			}
-			taken = append(taken, name)
-			give()
-			give() // gives nothing that it does not have
+			acquired = append(acquired, name)
+			release()
+			release() // a second call must have no effect
 		}
-		go take("larger than the room", 50)
+		go acquire("larger than the budget", 50)
 		synctest.Wait()
-		go take("small", 1)
+		go acquire("small", 1)
 		synctest.Wait()
-		if _, ok := room.TryTake(1); ok || len(taken) > 0 {
-			t.Errorf("taken %v, before those who wait: %v", taken, ok)
+		if _, ok := budget.TryAcquire(1); ok || len(acquired) > 0 {
+			t.Errorf("TryAcquire returned %v and %v acquired budget before the waiting calls", ok,
+				acquired)
 		}
 		ended, cancel := context.WithCancel(t.Context())
 		cancel()
-		if _, err := room.Take(ended, 10); err == nil {
-			t.Error("room for one whose context has ended")
+		if _, err := budget.Acquire(ended, 10); err == nil {
+			t.Error("Acquire succeeded although its context has ended")
 		}
-		small()
+		releaseSmall()
 		synctest.Wait()
-		if len(taken) != 2 || taken[0] != "larger than the room" {
-			t.Errorf("taken %q, want both in turn", taken)
+		if len(acquired) != 2 || acquired[0] != "larger than the budget" {
+			t.Errorf("acquired %q, want both calls in order", acquired)
 		}
-		if _, ok := room.TryTake(10); !ok {
-			t.Error("room is lost")
+		if _, ok := budget.TryAcquire(10); !ok {
+			t.Error("released budget is not available")
 		}
-		if _, err := (*Room)(nil).Take(t.Context(), 1<<40); err != nil {
+		if _, err := (*MemoryBudget)(nil).Acquire(t.Context(), 1<<40); err != nil {
 			t.Error(err)
 		}
 	})

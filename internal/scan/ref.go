@@ -28,7 +28,10 @@ func (r Ref) Key() (key string, err error) {
 		key, err = strconv.Unquote(key)
 	}
 	if err != nil || KeyRef(key) != r {
-		return "", &RefusedError{Reason: "key", Detail: strconv.Quote(string(r)) + " is not how rotator writes the key of an item"}
+		return "", &RefusedError{
+			Reason: "key",
+			Detail: strconv.Quote(string(r)) + " is not how rotator writes the key of an item",
+		}
 	}
 	return key, nil
 }

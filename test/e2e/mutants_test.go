@@ -42,7 +42,7 @@ func mutants() []mutant {
 			"\tif r.notes == nil {\n", "\tif r.notes == nil || state != scan.Equal {\n",
 			[]string{"./internal/ciphertext", "-run", "TestRowGuards"}},
 		{"no condition on a PUT", "internal/scan/s3scan/put.go",
-			"Key: &object.Key, IfMatch: &p.etag,", "Key: &object.Key,", objects},
+			"IfMatch:                          &p.etag,", "", objects},
 		{"no condition of what a copy overwrites", "internal/scan/s3scan/copy.go",
 			"in.IfMatch = &read.properties.etag", "in.IfMatch = nil", objects},
 		{"no fence", "internal/checkpoint/pass.go",

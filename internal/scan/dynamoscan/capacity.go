@@ -23,7 +23,10 @@ func newCapacity(kind string, perSecond float64) *capacity {
 	if perSecond <= 0 {
 		return &capacity{kind: kind}
 	}
-	return &capacity{kind: kind, units: rate.NewLimiter(rate.Limit(perSecond), max(1, int(perSecond)))}
+	return &capacity{
+		kind:  kind,
+		units: rate.NewLimiter(rate.Limit(perSecond), max(1, int(perSecond))),
+	}
 }
 
 // wait takes the units that a request costs at least, and blocks until they are

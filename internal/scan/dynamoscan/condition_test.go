@@ -276,13 +276,15 @@ func TestItemRefused(t *testing.T) {
 				switch operation := store.fake.Operation(r); {
 				case operation == "dynamodb:UpdateItem":
 					w.WriteHeader(http.StatusBadRequest)
-					_, _ = fmt.Fprintf(w, `{"__type":"com.amazonaws.dynamodb.v20120810#%s","message":%q}`,
+					_, _ = fmt.Fprintf(w,
+						`{"__type":"com.amazonaws.dynamodb.v20120810#%s","message":%q}`,
 						c.alone, c.message)
 				case operation == "dynamodb:BatchExecuteStatement" && statements(r) == 2:
 					_, _ = fmt.Fprintf(w, `{"Responses":[{"Error":{"Code":%q,"Message":%q}},{}]}`,
 						c.statement, c.message)
 				case operation == "dynamodb:BatchExecuteStatement":
-					_, _ = w.Write([]byte(`{"Responses":[{"Error":{"Code":"ConditionalCheckFailed"}}]}`))
+					_, _ = w.Write(
+						[]byte(`{"Responses":[{"Error":{"Code":"ConditionalCheckFailed"}}]}`))
 				default:
 					store.fake.ServeHTTP(w, r)
 				}
@@ -294,8 +296,10 @@ func TestItemRefused(t *testing.T) {
 			if errors.As(results[0].Err, &refused) {
 				reason = refused.Reason
 			}
-			if reason != c.reason || apiCode(results[0].Err) != c.code || n == 2 && results[1].Err != nil {
-				t.Errorf("%s, %d changes: %v, want reason %q, code %q, and the neighbour written", c.message,
+			if reason != c.reason || apiCode(results[0].Err) != c.code ||
+				n == 2 && results[1].Err != nil {
+				t.Errorf("%s, %d changes: %v, want reason %q, code %q, and the neighbour written",
+					c.message,
 					n, results, c.reason, c.code)
 			}
 		}

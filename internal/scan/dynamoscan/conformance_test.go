@@ -75,13 +75,27 @@ func (t onlyRead) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 func newStore(t *testing.T, s schema) *store {
-	st := &store{t: t, schema: s, faults: fault.New(1), fake: fakedynamodb.New(fakedynamodb.Config{Region: "eu-west-1", Account: "111122223333"})}
+	st := &store{
+		t:      t,
+		schema: s,
+		faults: fault.New(1),
+		fake:   fakedynamodb.New(fakedynamodb.Config{Region: "eu-west-1", Account: "111122223333"}),
+	}
 	st.client = newClient(t, st.faults.Handler(st.fake))
 	st.direct = newClient(t, st.fake)
-	in := &dynamodb.CreateTableInput{TableName: aws.String(tableName), BillingMode: types.BillingModePayPerRequest}
+	in := &dynamodb.CreateTableInput{
+		TableName:   aws.String(tableName),
+		BillingMode: types.BillingModePayPerRequest,
+	}
 	for i, key := range s {
-		in.AttributeDefinitions = append(in.AttributeDefinitions, types.AttributeDefinition{AttributeName: &key.name, AttributeType: key.kind})
-		in.KeySchema = append(in.KeySchema, types.KeySchemaElement{AttributeName: &key.name, KeyType: []types.KeyType{types.KeyTypeHash, types.KeyTypeRange}[i]})
+		in.AttributeDefinitions = append(in.AttributeDefinitions, types.AttributeDefinition{
+			AttributeName: &key.name,
+			AttributeType: key.kind,
+		})
+		in.KeySchema = append(in.KeySchema, types.KeySchemaElement{
+			AttributeName: &key.name,
+			KeyType:       []types.KeyType{types.KeyTypeHash, types.KeyTypeRange}[i],
+		})
 	}
 	if _, err := st.direct.CreateTable(t.Context(), in); err != nil {
 		t.Fatal(err)
@@ -91,7 +105,14 @@ func newStore(t *testing.T, s schema) *store {
 
 // source reads and writes all of an item but the attribute "unread".
 func (s *store) source(change func(*Config)) *Table {
-	c := Config{Client: s.client, Table: tableName, Segments: 3, Attributes: []string{top, "tenant", "other"}, Writes: []string{top}, PageLimit: 6}
+	c := Config{
+		Client:     s.client,
+		Table:      tableName,
+		Segments:   3,
+		Attributes: []string{top, "tenant", "other"},
+		Writes:     []string{top},
+		PageLimit:  6,
+	}
 	if change != nil {
 		change(&c)
 	}
@@ -99,7 +120,7 @@ func (s *store) source(change func(*Config)) *Table {
 }
 
 // whole makes a source that reads items as they are.
-func whole(c *Config) { c.Whole, c.Attributes = true, nil }
+func whole(c *Config) { c.AllAttributes, c.Attributes = true, nil }
 
 // key makes the n-th key.
 func (s *store) key(n int) map[string]types.AttributeValue {
@@ -123,13 +144,21 @@ func (s *store) key(n int) map[string]types.AttributeValue {
 
 // attributes are one of every type, with the slot deep among them.
 func attributes(n int) map[string]scan.Value {
-	slot := func(value string) scan.Value { return scan.Value{Kind: scan.KindB, Bytes: []byte(value)} }
+	slot := func(value string) scan.Value {
+		return scan.Value{Kind: scan.KindB, Bytes: []byte(value)}
+	}
 	every := map[string]scan.Value{
-		"s": {Kind: scan.KindS, Text: "text <&>"}, "n": {Kind: scan.KindN, Text: "3.14159265358979323846264338327950288"},
-		"b": slot("\x00\xff"), "empty": {Kind: scan.KindS}, "true": {Kind: scan.KindBool, Bool: true}, "null": {Kind: scan.KindNull},
-		"ss": {Kind: scan.KindSS, Texts: []string{"a", "b"}}, "ns": {Kind: scan.KindNS, Texts: []string{"1", "2"}},
-		"bs": {Kind: scan.KindBS, ByteSet: [][]byte{{1}, {2}}},
-		"l":  {Kind: scan.KindL, List: []scan.Value{}}, "m": {Kind: scan.KindM, Map: map[string]scan.Value{}},
+		"s":     {Kind: scan.KindS, Text: "text <&>"},
+		"n":     {Kind: scan.KindN, Text: "3.14159265358979323846264338327950288"},
+		"b":     slot("\x00\xff"),
+		"empty": {Kind: scan.KindS},
+		"true":  {Kind: scan.KindBool, Bool: true},
+		"null":  {Kind: scan.KindNull},
+		"ss":    {Kind: scan.KindSS, Texts: []string{"a", "b"}},
+		"ns":    {Kind: scan.KindNS, Texts: []string{"1", "2"}},
+		"bs":    {Kind: scan.KindBS, ByteSet: [][]byte{{1}, {2}}},
+		"l":     {Kind: scan.KindL, List: []scan.Value{}},
+		"m":     {Kind: scan.KindM, Map: map[string]scan.Value{}},
 	}
 	docs := []scan.Value{slot("first"),
 		{
@@ -137,7 +166,13 @@ func attributes(n int) map[string]scan.Value {
 			Map:  map[string]scan.Value{slotPath[3].Name: slot("old"), "name": slot("kept")},
 		}}
 	return map[string]scan.Value{
-		top:      {Kind: scan.KindM, Map: map[string]scan.Value{"size": {Kind: scan.KindL, List: docs}, "every": {Kind: scan.KindM, Map: every}}},
+		top: {
+			Kind: scan.KindM,
+			Map: map[string]scan.Value{
+				"size":  {Kind: scan.KindL, List: docs},
+				"every": {Kind: scan.KindM, Map: every},
+			},
+		},
 		"tenant": {Kind: scan.KindS, Text: fmt.Sprint("tenant ", n)},
 		"other":  {Kind: scan.KindM, Map: every},
 		"unread": {Kind: scan.KindL, List: []scan.Value{{Kind: scan.KindM, Map: every}}},
@@ -149,7 +184,10 @@ func (s *store) put(n int) scan.Ref {
 	for name, value := range attributes(n) {
 		item[name] = toSDK(value)
 	}
-	if _, err := s.direct.PutItem(s.t.Context(), &dynamodb.PutItemInput{TableName: aws.String(tableName), Item: item}); err != nil {
+	if _, err := s.direct.PutItem(s.t.Context(), &dynamodb.PutItemInput{
+		TableName: aws.String(tableName),
+		Item:      item,
+	}); err != nil {
 		s.t.Fatal(err)
 	}
 	ref, err := printKey(s.key(n))
@@ -168,9 +206,16 @@ func (s *store) keyOf(ref scan.Ref) map[string]types.AttributeValue {
 }
 
 // update changes an item as another writer does, without any condition.
-func (s *store) update(ref scan.Ref, expression string, names map[string]string, values map[string]scan.Value) {
-	in := &dynamodb.UpdateItemInput{TableName: aws.String(tableName), Key: s.keyOf(ref), UpdateExpression: &expression,
-		ExpressionAttributeNames: names, ExpressionAttributeValues: map[string]types.AttributeValue{}}
+func (s *store) update(
+	ref scan.Ref, expression string, names map[string]string, values map[string]scan.Value,
+) {
+	in := &dynamodb.UpdateItemInput{
+		TableName:                 aws.String(tableName),
+		Key:                       s.keyOf(ref),
+		UpdateExpression:          &expression,
+		ExpressionAttributeNames:  names,
+		ExpressionAttributeValues: map[string]types.AttributeValue{},
+	}
 	for name, value := range values {
 		in.ExpressionAttributeValues[name] = toSDK(value)
 	}
@@ -180,14 +225,21 @@ func (s *store) update(ref scan.Ref, expression string, names map[string]string,
 }
 
 func (s *store) remove(ref scan.Ref) {
-	if _, err := s.direct.DeleteItem(s.t.Context(), &dynamodb.DeleteItemInput{TableName: aws.String(tableName), Key: s.keyOf(ref)}); err != nil {
+	if _, err := s.direct.DeleteItem(s.t.Context(), &dynamodb.DeleteItemInput{
+		TableName: aws.String(tableName),
+		Key:       s.keyOf(ref),
+	}); err != nil {
 		s.t.Fatal(err)
 	}
 }
 
 // rest is the whole item, with its slot blanked.
 func (s *store) rest(ref scan.Ref) string {
-	out, err := s.direct.GetItem(s.t.Context(), &dynamodb.GetItemInput{TableName: aws.String(tableName), Key: s.keyOf(ref), ConsistentRead: aws.Bool(true)})
+	out, err := s.direct.GetItem(s.t.Context(), &dynamodb.GetItemInput{
+		TableName:      aws.String(tableName),
+		Key:            s.keyOf(ref),
+		ConsistentRead: aws.Bool(true),
+	})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -224,11 +276,19 @@ func at(v scan.Value, path []scan.Step, replace func(scan.Value) scan.Value) sca
 
 func splice(p scan.Payload, value []byte) scan.Payload {
 	row := scan.Value{Map: p.(*scan.Row).Attributes}
-	return &scan.Row{Attributes: at(row, slotPath, func(v scan.Value) scan.Value { v.Bytes = value; return v }).Map}
+	return &scan.Row{
+		Attributes: at(row, slotPath, func(v scan.Value) scan.Value {
+			v.Bytes = value
+			return v
+		}).Map,
+	}
 }
 
 func slot(p scan.Payload) (value []byte) {
-	at(scan.Value{Map: p.(*scan.Row).Attributes}, slotPath, func(v scan.Value) scan.Value { value = v.Bytes; return v })
+	at(scan.Value{Map: p.(*scan.Row).Attributes}, slotPath, func(v scan.Value) scan.Value {
+		value = v.Bytes
+		return v
+	})
 	return value
 }
 
@@ -244,14 +304,17 @@ func conditional(_ *http.Request, body []byte) error {
 	check := func(sets []string, condition string) error {
 		for _, set := range sets {
 			path, _, _ := strings.Cut(set, " = ")
-			if !slices.ContainsFunc(strings.Split(condition, " AND "), func(c string) bool { return strings.HasPrefix(c, path+" = ") }) {
+			if !slices.ContainsFunc(strings.Split(condition, " AND "), func(c string) bool {
+				return strings.HasPrefix(c, path+" = ")
+			}) {
 				return fmt.Errorf("%s is set and not compared: %s", path, body)
 			}
 		}
 		return nil
 	}
 	if len(in.Statements) == 0 {
-		return check(strings.Split(strings.TrimPrefix(in.UpdateExpression, "SET "), ", "), in.ConditionExpression)
+		return check(strings.Split(strings.TrimPrefix(in.UpdateExpression, "SET "), ", "),
+			in.ConditionExpression)
 	}
 	for _, s := range in.Statements {
 		head, where, _ := strings.Cut(s.Statement, " WHERE ")
@@ -277,15 +340,18 @@ func (s *store) subject() scantest.Subject {
 	}
 	return scantest.Subject{
 		Source: s.source(nil), Faults: s.faults,
-		Reads:       []string{"dynamodb:DescribeTable", "dynamodb:Scan", "dynamodb:GetItem"},
-		Writes:      []string{"dynamodb:UpdateItem", "dynamodb:BatchExecuteStatement"},
-		Conditional: conditional,
-		Put:         s.put,
+		Reads:             []string{"dynamodb:DescribeTable", "dynamodb:Scan", "dynamodb:GetItem"},
+		Writes:            []string{"dynamodb:UpdateItem", "dynamodb:BatchExecuteStatement"},
+		CheckPrecondition: conditional,
+		Put:               s.put,
 		Rewrite: func(ref scan.Ref) {
-			s.update(ref, "SET #top.#size[1].#key = :v", without("#unread"), map[string]scan.Value{":v": {Kind: scan.KindB, Bytes: []byte("foreign")}})
+			s.update(ref, "SET #top.#size[1].#key = :v", without("#unread"), map[string]scan.Value{
+				":v": {Kind: scan.KindB, Bytes: []byte("foreign")},
+			})
 		},
 		Touch: func(ref scan.Ref) {
-			s.update(ref, "SET #top.#size[0] = :v, #unread = :v REMOVE tenant", without("#key"), map[string]scan.Value{":v": {Kind: scan.KindS, Text: "touched"}})
+			s.update(ref, "SET #top.#size[0] = :v, #unread = :v REMOVE tenant", without("#key"),
+				map[string]scan.Value{":v": {Kind: scan.KindS, Text: "touched"}})
 		},
 		Delete: s.remove, Rest: s.rest, Slot: slot, Splice: splice,
 	}
@@ -305,14 +371,16 @@ func TestConformance(t *testing.T) {
 			scantest.Run(t, func(t *testing.T) scantest.Subject {
 				store := newStore(t, schema)
 				if strings.Contains(name, "no PartiQL") {
-					store.fake.SetPolicy(func(c fakedynamodb.Call) bool { return c.Action != "dynamodb:PartiQLUpdate" })
+					store.fake.SetPolicy(func(c fakedynamodb.Call) bool {
+						return c.Action != "dynamodb:PartiQLUpdate"
+					})
 				}
 				subject := store.subject()
 				if strings.Contains(name, "whole") {
 					subject.Source = store.source(whole)
 				}
 				if strings.Contains(name, "SDK") {
-					subject.Source = store.source(func(c *Config) { c.SDK = true })
+					subject.Source = store.source(func(c *Config) { c.SDKOnly = true })
 				}
 				return subject
 			})

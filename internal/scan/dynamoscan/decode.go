@@ -51,7 +51,8 @@ func (d *decoder) answer() (rest []byte, items []scan.Item, ok bool) {
 			items = append(items, item)
 			return ok
 		})
-		rest = append(append(append(rest, d.text[:start]...), "[]"...), d.text[min(d.at, len(d.text)):]...)
+		rest = append(append(append(rest, d.text[:start]...), "[]"...),
+			d.text[min(d.at, len(d.text)):]...)
 		return ok
 	})
 	return rest, items, ok && found

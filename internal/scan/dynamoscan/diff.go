@@ -41,7 +41,11 @@ func widen(edits []edit, old, new *scan.Row) []edit {
 		name := e.path[0].Name
 		// Edits come attribute by attribute.
 		if n := len(wide); n == 0 || wide[n-1].path[0].Name != name {
-			wide = append(wide, edit{path: e.path[:1], old: old.Attributes[name], new: new.Attributes[name]})
+			wide = append(wide, edit{
+				path: e.path[:1],
+				old:  old.Attributes[name],
+				new:  new.Attributes[name],
+			})
 		}
 	}
 	return wide
@@ -119,7 +123,8 @@ func same(a, b scan.Value) bool {
 	if len(a.Texts)+len(b.Texts)+len(a.ByteSet)+len(b.ByteSet) == 0 {
 		return true
 	}
-	return slices.Equal(slices.Sorted(slices.Values(a.Texts)), slices.Sorted(slices.Values(b.Texts))) &&
+	return slices.Equal(slices.Sorted(slices.Values(a.Texts)),
+		slices.Sorted(slices.Values(b.Texts))) &&
 		slices.EqualFunc(slices.SortedFunc(slices.Values(a.ByteSet), bytes.Compare),
 			slices.SortedFunc(slices.Values(b.ByteSet), bytes.Compare), bytes.Equal)
 }

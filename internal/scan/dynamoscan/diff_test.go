@@ -18,7 +18,8 @@ import (
 // anyValue draws a value of any kind, nested at most so deep.
 func anyValue(t *rapid.T, depth int) scan.Value {
 	text := rapid.StringN(0, 4, -1)
-	kinds := []scan.Kind{scan.KindS, scan.KindN, scan.KindB, scan.KindBool, scan.KindNull, scan.KindSS, scan.KindNS, scan.KindBS}
+	kinds := []scan.Kind{scan.KindS, scan.KindN, scan.KindB, scan.KindBool, scan.KindNull,
+		scan.KindSS, scan.KindNS, scan.KindBS}
 	if depth > 0 {
 		kinds = append(kinds, scan.KindM, scan.KindL, scan.KindM, scan.KindL)
 	}
@@ -49,7 +50,8 @@ func anyValue(t *rapid.T, depth int) scan.Value {
 func anyMap(t *rapid.T, depth int) map[string]scan.Value {
 	m := map[string]scan.Value{}
 	for range rapid.IntRange(0, 4).Draw(t, "members") {
-		m[rapid.SampledFrom([]string{"a", "b", `c."[0]`, "size", "#é"}).Draw(t, "name")] = anyValue(t, depth)
+		m[rapid.SampledFrom([]string{"a", "b", `c."[0]`, "size", "#é"}).Draw(t, "name")] = anyValue(
+			t, depth)
 	}
 	return m
 }
@@ -118,13 +120,16 @@ func normal(v scan.Value) string {
 func TestDiffApplied(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		old := &scan.Row{Attributes: anyMap(t, 3)}
-		new := &scan.Row{Attributes: mutate(t, scan.Value{Kind: scan.KindM, Map: old.Attributes}).Map}
+		new := &scan.Row{
+			Attributes: mutate(t, scan.Value{Kind: scan.KindM, Map: old.Attributes}).Map,
+		}
 		edits, err := diff(old, new)
 		if err != nil {
 			t.Fatalf("diff of mutated leaves: %v", err)
 		}
 		for _, e := range edits {
-			if e.old.Kind == scan.KindM || e.old.Kind == scan.KindL || normal(e.old) == normal(e.new) {
+			if e.old.Kind == scan.KindM || e.old.Kind == scan.KindL ||
+				normal(e.old) == normal(e.new) {
 				t.Fatalf("%s is replaced, %v by %v", printPath(e.path), e.old, e.new)
 			}
 		}
@@ -150,12 +155,16 @@ func TestDiffRefuses(t *testing.T) {
 	list := func(v ...scan.Value) scan.Value { return scan.Value{Kind: scan.KindL, List: v} }
 	old := map[string]scan.Value{"a": text("x"), "l": list(text("x"), text("y"))}
 	for want, new := range map[string]map[string]scan.Value{
-		"attribute b would be added":              {"a": text("x"), "l": old["l"], "b": text("x")},
-		"attribute l would be removed":            {"a": text("x")},
-		"list attribute l would change":           {"a": text("x"), "l": list(text("x"))},
-		"attribute a would change from type S to": {"a": {Kind: scan.KindB, Bytes: []byte("x")}, "l": old["l"]},
+		"attribute b would be added":    {"a": text("x"), "l": old["l"], "b": text("x")},
+		"attribute l would be removed":  {"a": text("x")},
+		"list attribute l would change": {"a": text("x"), "l": list(text("x"))},
+		"attribute a would change from type S to": {
+			"a": {Kind: scan.KindB, Bytes: []byte("x")},
+			"l": old["l"],
+		},
 	} {
-		if _, err := diff(&scan.Row{Attributes: old}, &scan.Row{Attributes: new}); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := diff(&scan.Row{Attributes: old}, &scan.Row{Attributes: new}); err == nil ||
+			!strings.Contains(err.Error(), want) {
 			t.Errorf("diff: %v, want %q", err, want)
 		}
 	}
@@ -167,7 +176,8 @@ func TestKeyText(t *testing.T) {
 		key := map[string]types.AttributeValue{}
 		for range rapid.IntRange(1, 2).Draw(t, "attributes") {
 			name := rapid.StringN(1, 5, -1).Draw(t, "name")
-			switch text := rapid.StringN(1, 5, -1).Draw(t, "value"); rapid.IntRange(0, 2).Draw(t, "kind") {
+			switch text := rapid.StringN(1, 5, -1).Draw(t, "value"); rapid.IntRange(0, 2).Draw(t,
+				"kind") {
 			case 0:
 				key[name] = &types.AttributeValueMemberS{Value: text}
 			case 1:
@@ -184,7 +194,8 @@ func TestKeyText(t *testing.T) {
 		if err != nil {
 			t.Fatalf("parse %s: %v", text, err)
 		}
-		if reprinted, _ := printKey(again); reprinted != text || !maps.Equal(normalKey(again), normalKey(key)) {
+		if reprinted, _ := printKey(again); reprinted != text ||
+			!maps.Equal(normalKey(again), normalKey(key)) {
 			t.Fatalf("%s came back as %s", text, reprinted)
 		}
 	})
@@ -192,13 +203,17 @@ func TestKeyText(t *testing.T) {
 
 // Refs are in ledgers and audit logs, so their text must not change.
 func TestKeyTextIsStable(t *testing.T) {
-	key := map[string]types.AttributeValue{"z": &types.AttributeValueMemberN{Value: "-1.5"},
-		"id": &types.AttributeValueMemberS{Value: "<a&b>\"é\n"}, "b": &types.AttributeValueMemberB{Value: []byte{0, 0xff}}}
+	key := map[string]types.AttributeValue{
+		"z":  &types.AttributeValueMemberN{Value: "-1.5"},
+		"id": &types.AttributeValueMemberS{Value: "<a&b>\"é\n"},
+		"b":  &types.AttributeValueMemberB{Value: []byte{0, 0xff}},
+	}
 	const want = `{"b":{"B":"AP8="},"id":{"S":"<a&b>\"é\n"},"z":{"N":"-1.5"}}`
 	if got, err := printKey(key); err != nil || got != want {
 		t.Errorf("the key reads %s (%v), want %s", got, err, want)
 	}
-	for _, text := range []string{"", "{}", "null", `{"id":{}}`, `{"id":{"BOOL":true}}`, `{"id":"a"}`} {
+	for _, text := range []string{"", "{}", "null", `{"id":{}}`, `{"id":{"BOOL":true}}`,
+		`{"id":"a"}`} {
 		if key, err := parseKey(text); err == nil {
 			t.Errorf("%q is read as the key %v", text, key)
 		}

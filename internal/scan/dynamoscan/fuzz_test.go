@@ -13,7 +13,9 @@ import (
 
 // sameKey compares values of the SDK, whose types have a field that is no data.
 func sameKey(a, b map[string]types.AttributeValue) string {
-	return cmp.Diff(a, b, cmpopts.IgnoreUnexported(types.AttributeValueMemberS{}, types.AttributeValueMemberN{}, types.AttributeValueMemberB{}))
+	return cmp.Diff(a, b,
+		cmpopts.IgnoreUnexported(types.AttributeValueMemberS{}, types.AttributeValueMemberN{},
+			types.AttributeValueMemberB{}))
 }
 
 // FuzzKey: every primary key that DynamoDB can have is printed as text that JSON
@@ -23,14 +25,21 @@ func FuzzKey(f *testing.F) {
 		f.Errorf("a key without a value prints as %q", text)
 	}
 	f.Fuzz(func(t *testing.T, hashName, hash, rangeName string, binary []byte, number string) {
-		hash, number = strings.ToValidUTF8(hash, "?"), strings.ToValidUTF8(number, "?") // as the SDK returns them
-		hashName, rangeName = strings.ToValidUTF8(hashName, "?"), strings.ToValidUTF8(rangeName, "?")
+		// as the SDK returns them
+		hash, number = strings.ToValidUTF8(hash, "?"), strings.ToValidUTF8(number, "?")
+		hashName, rangeName = strings.ToValidUTF8(hashName, "?"), strings.ToValidUTF8(rangeName,
+			"?")
 		if hash == "" || number == "" || len(binary) == 0 || hashName == rangeName {
 			return // DynamoDB has no empty key values
 		}
 		texts := map[string]bool{}
-		simple := map[string]types.AttributeValue{hashName: &types.AttributeValueMemberS{Value: hash}}
-		for _, second := range []types.AttributeValue{nil, &types.AttributeValueMemberB{Value: binary}, &types.AttributeValueMemberN{Value: number}, &types.AttributeValueMemberS{Value: number}} {
+		simple := map[string]types.AttributeValue{
+			hashName: &types.AttributeValueMemberS{Value: hash},
+		}
+		for _, second := range []types.AttributeValue{nil, &types.AttributeValueMemberB{
+			Value: binary,
+		}, &types.AttributeValueMemberN{Value: number},
+			&types.AttributeValueMemberS{Value: number}} {
 			key := maps.Clone(simple)
 			if second != nil {
 				key[rangeName] = second

@@ -27,7 +27,7 @@ func hot(err error) error {
 	return busy(err)
 }
 
-func busy(err error) error { return fmt.Errorf("%w: %w", scan.ErrBusy, err) }
+func busy(err error) error { return fmt.Errorf("%w: %w", scan.ErrContended, err) }
 
 func throttlingReasons(err error) []types.ThrottlingReason {
 	var exceeded *types.ProvisionedThroughputExceededException

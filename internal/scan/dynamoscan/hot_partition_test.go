@@ -14,7 +14,8 @@ import (
 // TestHot: a throttled range of keys is told from a throttled table by the reasons
 // of each exception that has them, as the SDK delivers it.
 func TestHot(t *testing.T) {
-	for _, code := range []string{"ProvisionedThroughputExceededException", "ThrottlingException", "RequestLimitExceeded"} {
+	for _, code := range []string{"ProvisionedThroughputExceededException", "ThrottlingException",
+		"RequestLimitExceeded"} {
 		for reasons, want := range map[string]bool{
 			`[{"reason":"TableWriteKeyRangeThroughputExceeded","resource":"arn"}]`:                                     true,
 			`[{"reason":"TableReadKeyRangeThroughputExceeded"},{"reason":"IndexWriteKeyRangeThroughputExceeded"}]`:     true,
@@ -24,15 +25,26 @@ func TestHot(t *testing.T) {
 		} {
 			client := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				w.WriteHeader(http.StatusBadRequest)
-				_, _ = fmt.Fprintf(w, `{"__type":"com.amazonaws.dynamodb.v20120810#%s","message":"why","ThrottlingReasons":%s,"throttlingReasons":%s}`, code, reasons, reasons)
+				_, _ = fmt.Fprintf(w,
+					`{"__type":"com.amazonaws.dynamodb.v20120810#%s","message":"why","ThrottlingReasons":%s,"throttlingReasons":%s}`, code, reasons, reasons)
 			}))
-			table := New(Config{Client: client, Table: tableName, Attributes: []string{"ssn"}, Writes: []string{"ssn"}})
+			table := New(Config{
+				Client:     client,
+				Table:      tableName,
+				Attributes: []string{"ssn"},
+				Writes:     []string{"ssn"},
+			})
 			row := func(value string) *scan.Row {
-				return &scan.Row{Attributes: map[string]scan.Value{"ssn": {Kind: scan.KindS, Text: value}}}
+				return &scan.Row{
+					Attributes: map[string]scan.Value{"ssn": {Kind: scan.KindS, Text: value}},
+				}
 			}
-			change := scan.Change{Item: scan.Item{Ref: `{"id":{"S":"1"}}`, Payload: row("old")}, New: row("new")}
+			change := scan.Change{
+				Item: scan.Item{Ref: `{"id":{"S":"1"}}`, Payload: row("old")},
+				New:  row("new"),
+			}
 			err := table.Replace(t.Context(), []scan.Change{change})[0].Err
-			if errors.Is(err, scan.ErrBusy) != want || apiCode(err) != code {
+			if errors.Is(err, scan.ErrContended) != want || apiCode(err) != code {
 				t.Errorf("%s for %s: %v, want busy: %v", code, reasons, err, want)
 			}
 		}
@@ -42,25 +54,31 @@ func TestHot(t *testing.T) {
 // TestHotBatch: a batch that is refused as a whole for a range of keys is the trouble of
 // its items, which are sent alone then, and no reason to write to the table more slowly.
 func TestHotBatch(t *testing.T) {
-	for _, code := range []string{"ProvisionedThroughputExceededException", "ThrottlingException", "RequestLimitExceeded"} {
-		for reason, want := range map[string]bool{"TableWriteKeyRangeThroughputExceeded": true, "TableWriteAccountLimitExceeded": false} {
+	for _, code := range []string{"ProvisionedThroughputExceededException", "ThrottlingException",
+		"RequestLimitExceeded"} {
+		for reason, want := range map[string]bool{
+			"TableWriteKeyRangeThroughputExceeded": true,
+			"TableWriteAccountLimitExceeded":       false,
+		} {
 			store := newStore(t, simple)
 			table := store.source(store.answering(func(w http.ResponseWriter, r *http.Request) {
 				if statements(r) == 1 {
-					_, _ = w.Write([]byte(`{"Responses":[{"Error":{"Code":"ConditionalCheckFailed"}}]}`))
+					_, _ = w.Write(
+						[]byte(`{"Responses":[{"Error":{"Code":"ConditionalCheckFailed"}}]}`))
 					return
 				}
 				w.WriteHeader(http.StatusBadRequest)
-				_, _ = fmt.Fprintf(w, `{"__type":"com.amazonaws.dynamodb.v20120810#%s","message":"why","ThrottlingReasons":[{"reason":%q}],"throttlingReasons":[{"reason":%q}]}`, code, reason, reason)
+				_, _ = fmt.Fprintf(w,
+					`{"__type":"com.amazonaws.dynamodb.v20120810#%s","message":"why","ThrottlingReasons":[{"reason":%q}],"throttlingReasons":[{"reason":%q}]}`, code, reason, reason)
 			}))
 			changes := store.changesOf(table, 3, "new")
 			for _, result := range table.Replace(t.Context(), changes) {
-				if errors.Is(result.Err, scan.ErrBusy) != want || apiCode(result.Err) != code {
+				if errors.Is(result.Err, scan.ErrContended) != want || apiCode(result.Err) != code {
 					t.Errorf("%s for %s: %v, want busy: %v", code, reason, result.Err, want)
 				}
 			}
 			for i := range changes {
-				changes[i].Alone = true
+				changes[i].Unbatched = true
 			}
 			for _, result := range table.Replace(t.Context(), changes) {
 				if result.Err != nil {
@@ -81,12 +99,14 @@ func TestAlone(t *testing.T) {
 	store.fake.SetHot(func(_, key string) bool { return key == hot })
 	for round := range 2 {
 		for i, result := range table.Replace(t.Context(), changes) {
-			if busy := errors.Is(result.Err, scan.ErrBusy); busy != (string(changes[i].Item.Ref) == hot) || !busy && result.Err != nil {
+			if busy := errors.Is(result.Err,
+				scan.ErrContended); busy != (string(changes[i].Item.Ref) == hot) ||
+				!busy && result.Err != nil {
 				t.Errorf("round %d, item %d: %v", round, i, result.Err)
 			}
 		}
 		changes = store.changesOf(table, 6, "newer")
-		changes[5].Alone = true
+		changes[5].Unbatched = true
 	}
 	if got := store.faults.Counts()["dynamodb:UpdateItem"]; got != 1 {
 		t.Errorf("%d updates of their own, want that of the hot item in the second round", got)

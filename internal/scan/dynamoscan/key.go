@@ -77,7 +77,8 @@ func printKey(key map[string]types.AttributeValue) (string, error) {
 		}
 		var ok bool
 		if text, ok = appendKeyValue(appendKeyName(text, i, name), value); !ok {
-			return "", fmt.Errorf("key attribute %s is an empty or no value of type S, N or B", name)
+			return "", fmt.Errorf("key attribute %s is an empty or no value of type S, N or B",
+				name)
 		}
 	}
 	return string(append(text, '}')), nil

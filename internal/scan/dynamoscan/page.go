@@ -40,7 +40,9 @@ func (r *reader) install(o *dynamodb.Options) {
 }
 
 // DeserializeResponse implements smithyhttp.ClientProtocol.
-func (r *reader) DeserializeResponse(ctx context.Context, schema *smithy.OperationSchema, types *smithy.TypeRegistry, response *smithyhttp.Response, out smithy.Deserializable) error {
+func (r *reader) DeserializeResponse(
+	ctx context.Context, schema *smithy.OperationSchema, types *smithy.TypeRegistry, response *smithyhttp.Response, out smithy.Deserializable,
+) error {
 	r.read, r.items = false, nil
 	if response.StatusCode < 200 || response.StatusCode >= 300 {
 		return r.ClientProtocol.DeserializeResponse(ctx, schema, types, response, out)
@@ -65,7 +67,9 @@ func (r *reader) DeserializeResponse(ctx context.Context, schema *smithy.Operati
 	r.read, r.items = ok, items
 	left := *response.Response // a copy: the SDK closes the body of its own
 	left.Body = io.NopCloser(bytes.NewReader(rest))
-	return r.ClientProtocol.DeserializeResponse(ctx, schema, types, &smithyhttp.Response{Response: &left}, out)
+	return r.ClientProtocol.DeserializeResponse(ctx, schema, types, &smithyhttp.Response{
+		Response: &left,
+	}, out)
 }
 
 // checkPage refuses responses that the SDK cannot handle safely: the SDK panics
@@ -98,7 +102,8 @@ func checkBody(header http.Header, body []byte) error {
 		return fmt.Errorf("read the checksum of the answer: %w", err)
 	}
 	if uint32(sum) != crc32.ChecksumIEEE(body) {
-		return fmt.Errorf("the answer is not what was sent: its checksum is %d, not %d", crc32.ChecksumIEEE(body), sum)
+		return fmt.Errorf("the answer is not what was sent: its checksum is %d, not %d",
+			crc32.ChecksumIEEE(body), sum)
 	}
 	return nil
 }
@@ -117,7 +122,7 @@ type keyField struct {
 }
 
 func (t *Table) fieldsOf(keys keyTypes) fields {
-	f := fields{whole: t.config.Whole, names: slices.Sorted(maps.Keys(keys))}
+	f := fields{whole: t.config.AllAttributes, names: slices.Sorted(maps.Keys(keys))}
 	for i, name := range f.names {
 		f.keys = append(f.keys, keyField{name, appendKeyName(nil, i, name)})
 	}

@@ -33,31 +33,50 @@ func (c *canned) Do(r *http.Request) (*http.Response, error) {
 	if strings.HasSuffix(r.Header.Get("X-Amz-Target"), ".Scan") {
 		body = c.page
 	}
-	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"X-Amz-Crc32": {sumOf(body)}}, Body: io.NopCloser(bytes.NewReader(body)), ContentLength: int64(len(body))}, nil
+	return &http.Response{
+		StatusCode:    http.StatusOK,
+		Header:        http.Header{"X-Amz-Crc32": {sumOf(body)}},
+		Body:          io.NopCloser(bytes.NewReader(body)),
+		ContentLength: int64(len(body)),
+	}, nil
 }
 
 // cannedPage is a page of n items: two keys, a blob of 250 bytes, three strings.
 func cannedPage(n int) []byte {
 	random := rand.NewChaCha8([32]byte{})
 	var page bytes.Buffer
-	fmt.Fprintf(&page, `{"ConsumedCapacity":{"CapacityUnits":128.5,"TableName":"customers"},"Count":%d,"Items":[`, n)
+	fmt.Fprintf(&page,
+		`{"ConsumedCapacity":{"CapacityUnits":128.5,"TableName":"customers"},"Count":%d,"Items":[`,
+		n)
 	for i := range n {
 		blob := make([]byte, 250)
 		_, _ = random.Read(blob)
 		if i > 0 {
 			page.WriteByte(',')
 		}
-		fmt.Fprintf(&page, `{"document":{"N":"%d"},"ssn":{"B":"%s"},"tenant":{"S":"tenant-%d"},"region":{"S":"eu-west-1"},"customer":{"S":"customer-%08d"},"purpose":{"S":"pii"}}`,
+		fmt.Fprintf(&page,
+			`{"document":{"N":"%d"},"ssn":{"B":"%s"},"tenant":{"S":"tenant-%d"},"region":{"S":"eu-west-1"},"customer":{"S":"customer-%08d"},"purpose":{"S":"pii"}}`,
 			i%3, base64.StdEncoding.EncodeToString(blob), i%100, i)
 	}
-	fmt.Fprintf(&page, `],"LastEvaluatedKey":{"document":{"N":"1"},"customer":{"S":"customer-1"}},"ScannedCount":%d}`, n)
+	fmt.Fprintf(&page,
+		`],"LastEvaluatedKey":{"document":{"N":"1"},"customer":{"S":"customer-1"}},"ScannedCount":%d}`, n)
 	return page.Bytes()
 }
 
 func cannedSource(c *canned, change func(*Config)) *Table {
-	client := dynamodb.New(dynamodb.Options{Region: "eu-west-1", HTTPClient: c, Retryer: aws.NopRetryer{},
-		Credentials: credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "secret", "")})
-	config := Config{Client: client, Table: tableName, Segments: 1, Attributes: []string{"ssn", "tenant", "region", "purpose"}, Writes: []string{"ssn"}}
+	client := dynamodb.New(dynamodb.Options{
+		Region:      "eu-west-1",
+		HTTPClient:  c,
+		Retryer:     aws.NopRetryer{},
+		Credentials: credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "secret", ""),
+	})
+	config := Config{
+		Client:     client,
+		Table:      tableName,
+		Segments:   1,
+		Attributes: []string{"ssn", "tenant", "region", "purpose"},
+		Writes:     []string{"ssn"},
+	}
 	if change != nil {
 		change(&config)
 	}
@@ -71,7 +90,9 @@ func BenchmarkPage(b *testing.B) {
 		body := cannedPage(n)
 		for _, path := range []string{"sdk", "own"} {
 			b.Run(fmt.Sprintf("%s/items=%d", path, n), func(b *testing.B) {
-				table := cannedSource(&canned{page: body}, func(c *Config) { c.SDK = path == "sdk" })
+				table := cannedSource(&canned{page: body}, func(c *Config) {
+					c.SDKOnly = path == "sdk"
+				})
 				partitions, err := table.Partitions(b.Context())
 				if err != nil {
 					b.Fatal(err)

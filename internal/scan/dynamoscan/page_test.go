@@ -28,11 +28,14 @@ import (
 )
 
 // pageKeys is the primary key of the tables of the tests below.
-var pageKeys = keyTypes{"customer": types.ScalarAttributeTypeS, "document": types.ScalarAttributeTypeN}
+var pageKeys = keyTypes{
+	"customer": types.ScalarAttributeTypeS,
+	"document": types.ScalarAttributeTypeN,
+}
 
 // pageTable reads attributes a and b beside the key, or all.
 func pageTable(whole bool) *Table {
-	return New(Config{Table: tableName, Attributes: []string{"a", "b"}, Whole: whole})
+	return New(Config{Table: tableName, Attributes: []string{"a", "b"}, AllAttributes: whole})
 }
 
 // decoded is what an answer to Scan was read as.
@@ -52,7 +55,13 @@ func decode(t *Table, own bool, status int, header http.Header, body []byte) (d 
 			panic(broken)
 		}
 	}()
-	response := &smithyhttp.Response{Response: &http.Response{StatusCode: status, Header: header, Body: io.NopCloser(bytes.NewReader(body))}}
+	response := &smithyhttp.Response{
+		Response: &http.Response{
+			StatusCode: status,
+			Header:     header,
+			Body:       io.NopCloser(bytes.NewReader(body)),
+		},
+	}
 	r := &reader{ClientProtocol: awsjson.New10(schemas.DynamoDB_20120810), table: t, keys: pageKeys}
 	protocol := r.ClientProtocol
 	if own {
@@ -60,7 +69,8 @@ func decode(t *Table, own bool, status int, header http.Header, body []byte) (d 
 	}
 	d.rest = &dynamodb.ScanOutput{}
 	operation := smithy.NewOperationSchema(schemas.Scan, schemas.ScanInput, schemas.ScanOutput)
-	if d.err = protocol.DeserializeResponse(context.Background(), operation, dynamodb.TypeRegistry, response, d.rest); d.err == nil {
+	if d.err = protocol.DeserializeResponse(context.Background(), operation, dynamodb.TypeRegistry,
+		response, d.rest); d.err == nil {
 		d.page, d.err = t.page(pageKeys, d.rest, r)
 	}
 	d.read, d.rest.Items = r.read, nil
@@ -70,7 +80,8 @@ func decode(t *Table, own bool, status int, header http.Header, body []byte) (d 
 // different holds an answer as the reader reads it against what the SDK makes of it.
 func different(t *Table, body []byte) (diff string, read bool) {
 	_ = decode(t, true, http.StatusOK, nil, []byte("{}")) // the page before
-	sdk, own := decode(t, false, http.StatusOK, nil, body), decode(t, true, http.StatusOK, nil, body)
+	sdk, own := decode(t, false, http.StatusOK, nil, body), decode(t, true, http.StatusOK, nil,
+		body)
 	if own.err != nil && !json.Valid(body) {
 		return "", own.read // the SDK may not notice
 	}
@@ -80,7 +91,9 @@ func different(t *Table, body []byte) (diff string, read bool) {
 	if sdk.err != nil {
 		return "", own.read
 	}
-	whole := cmp.Options{cmp.Exporter(func(reflect.Type) bool { return true }), cmpopts.EquateNaNs()}
+	whole := cmp.Options{cmp.Exporter(func(reflect.Type) bool {
+		return true
+	}), cmpopts.EquateNaNs()}
 	diff = cmp.Diff(sdk.rest.ConsumedCapacity, own.rest.ConsumedCapacity, whole)
 	sdk.rest.ConsumedCapacity, own.rest.ConsumedCapacity = nil, nil
 	if !reflect.DeepEqual(sdk.rest, own.rest) || !reflect.DeepEqual(sdk.page, own.page) {
@@ -115,7 +128,8 @@ type answers struct {
 }
 
 func newAnswers(t *rapid.T, odd int) answers {
-	return answers{t, odd, rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))} // rapid's own numbers are small ones mostly
+	// rapid's own numbers are small ones mostly
+	return answers{t, odd, rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))}
 }
 
 func (a answers) isOdd() bool { return a.odd > 0 && a.chance.IntN(a.odd) == 0 }
@@ -135,7 +149,8 @@ func (a answers) space() string {
 // quoted is a string in JSON.
 func (a answers) quoted(text string) string {
 	if a.isOdd() {
-		return a.one(`null`, `7`, `"\u00e"`, `"\ud83d\ude00"`, `"\ud83d"`, `"\ude00x\n"`, "\"\xff\"", "\"\\n\xff\"", `"\'"`, "\"a\nb\"", `"`, `"\`, `"a`, `"\/\b"`)
+		return a.one(`null`, `7`, `"\u00e"`, `"\ud83d\ude00"`, `"\ud83d"`, `"\ude00x\n"`,
+			"\"\xff\"", "\"\\n\xff\"", `"\'"`, "\"a\nb\"", `"`, `"\`, `"a`, `"\/\b"`)
 	}
 	if strings.ContainsRune(text, 'e') && a.count(1) == 1 {
 		return strings.ReplaceAll(`"`+text+`"`, "e", `\u0065`)
@@ -144,12 +159,14 @@ func (a answers) quoted(text string) string {
 }
 
 func (a answers) text() string {
-	return a.quoted(a.one("", "a", "é\u2028", "tenant", "eu-west-1", "日本", "😀", strings.Repeat("long ", 900), "3.14159265358979323846264338327950288419716939937510e-125"))
+	return a.quoted(a.one("", "a", "é\u2028", "tenant", "eu-west-1", "日本", "😀",
+		strings.Repeat("long ", 900), "3.14159265358979323846264338327950288419716939937510e-125"))
 }
 
 func (a answers) binary() string {
 	if a.isOdd() {
-		return a.quoted(a.one("A", "AA", "AA=", "AAA=A===", "AB==", `AA\u003d=`, `AAAA\n`, `AA\nAA\r\nAA`, "A-_A", "=", "====", "AAA\n="))
+		return a.quoted(a.one("A", "AA", "AA=", "AAA=A===", "AB==", `AA\u003d=`, `AAAA\n`,
+			`AA\nAA\r\nAA`, "A-_A", "=", "====", "AAA\n="))
 	}
 	return `"` + base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{0xfb}, a.count(5))) + `"`
 }
@@ -168,7 +185,9 @@ func (a answers) list(open, end string, n int, element func(i int) string) strin
 }
 
 func (a answers) object(names []string, value func(name string) string) string {
-	return a.list("{", "}", len(names), func(i int) string { return a.quoted(names[i]) + a.space() + ":" + a.space() + value(names[i]) })
+	return a.list("{", "}", len(names), func(i int) string {
+		return a.quoted(names[i]) + a.space() + ":" + a.space() + value(names[i])
+	})
 }
 
 // value is an attribute value of any type.
@@ -204,7 +223,9 @@ func (a answers) content(kind string, depth int) string {
 	case "BS":
 		return a.list("[", "]", a.count(3), func(int) string { return a.binary() })
 	case "M":
-		return a.object([]string{"a", "deep", "a"}[:count], func(string) string { return a.value(depth + 1) })
+		return a.object([]string{"a", "deep", "a"}[:count], func(string) string {
+			return a.value(depth + 1)
+		})
 	case "L":
 		return a.list("[", "]", count, func(int) string { return a.value(depth + 1) })
 	}
@@ -219,7 +240,11 @@ func (a answers) key(name string) string {
 		return a.value(0)
 	}
 	kind := map[string]string{"customer": a.one("S", "B"), "document": "N"}[name]
-	return `{"` + kind + `":` + map[string]string{"S": a.quoted(a.one("é<&>", "plain")), "B": `"AAE="`, "N": `"-1.5"`}[kind] + "}"
+	return `{"` + kind + `":` + map[string]string{
+		"S": a.quoted(a.one("é<&>", "plain")),
+		"B": `"AAE="`,
+		"N": `"-1.5"`,
+	}[kind] + "}"
 }
 
 // item has its key, where it is not odd, and some attributes in some order.
@@ -249,7 +274,8 @@ func (a answers) answer() string {
 	return a.object(names, func(name string) string {
 		switch name {
 		case "ConsumedCapacity":
-			return a.one(`{"CapacityUnits":128.5,"TableName":"t"}`, `{"Table":{"CapacityUnits":1e2},"Items":["\"}]"]}`, `null`)
+			return a.one(`{"CapacityUnits":128.5,"TableName":"t"}`,
+				`{"Table":{"CapacityUnits":1e2},"Items":["\"}]"]}`, `null`)
 		case "LastEvaluatedKey":
 			return a.object([]string{"customer", "document"}, a.key)
 		case "Count", "ScannedCount":
@@ -310,7 +336,8 @@ func TestPagesAreCopied(t *testing.T) {
 // Documents are read to any depth, by the reader as far as those of DynamoDB go.
 func TestDeepPages(t *testing.T) {
 	for depth, want := range map[int]bool{1: true, 40: true, 70: false, 20_000: false} {
-		body := `{"Items":[{"customer":{"S":"c"},"document":{"N":"1"},"a":` + strings.Repeat(`{"L":[`, depth) + strings.Repeat(`]}`, depth) + `}]}`
+		body := `{"Items":[{"customer":{"S":"c"},"document":{"N":"1"},"a":` +
+			strings.Repeat(`{"L":[`, depth) + strings.Repeat(`]}`, depth) + `}]}`
 		if diff, read := different(pageTable(false), []byte(body)); diff != "" || read != want {
 			t.Errorf("%d levels: read %v, want %v\n%s", depth, read, want, diff)
 		}
@@ -319,8 +346,10 @@ func TestDeepPages(t *testing.T) {
 
 // An answer that is no JSON is an error, wherever that shows.
 func TestBrokenPages(t *testing.T) {
-	for _, body := range []string{`{"Count":[},"Items":[]}`, `{"Items":[],"Count":[}}`, `{"Items":[]`, `{"Items":[{"a":null}]} trailing`} {
-		if got := decode(pageTable(false), true, http.StatusOK, nil, []byte(body)); got.err == nil || got.read {
+	for _, body := range []string{`{"Count":[},"Items":[]}`, `{"Items":[],"Count":[}}`,
+		`{"Items":[]`, `{"Items":[{"a":null}]} trailing`} {
+		if got := decode(pageTable(false), true, http.StatusOK, nil,
+			[]byte(body)); got.err == nil || got.read {
 			t.Errorf("%s: read %v, %v", body, got.read, got.err)
 		}
 	}
@@ -344,7 +373,13 @@ func TestAnswers(t *testing.T) {
 		"cut, no checksum": {200, "", page[:len(page)-30], true},
 		"empty":            {200, "", nil, true},
 		"no checksum":      {200, "x", page, true},
-		"an error":         {400, "7", []byte(`{"__type":"com.amazonaws.dynamodb.v20120810#ResourceNotFoundException","message":"m"}`), false},
+		"an error": {
+			400,
+			"7",
+			[]byte(
+				`{"__type":"com.amazonaws.dynamodb.v20120810#ResourceNotFoundException","message":"m"}`),
+			false,
+		},
 	} {
 		header := http.Header{}
 		if test.crc != "" {
@@ -352,10 +387,12 @@ func TestAnswers(t *testing.T) {
 		}
 		got := decode(pageTable(false), true, test.status, header, test.body)
 		var lost *smithy.DeserializationError
-		if errors.As(got.err, &lost) != test.lost || (got.err == nil) != (test.status == 200 && !test.lost) {
+		if errors.As(got.err, &lost) != test.lost ||
+			(got.err == nil) != (test.status == 200 && !test.lost) {
 			t.Errorf("%s: %v", name, got.err)
 		}
-		if missing := (*types.ResourceNotFoundException)(nil); test.status == 400 && !errors.As(got.err, &missing) {
+		if missing := (*types.ResourceNotFoundException)(nil); test.status == 400 &&
+			!errors.As(got.err, &missing) {
 			t.Errorf("%s: %v", name, got.err)
 		}
 	}

@@ -92,9 +92,18 @@ func TestConnectionsAreThereBeforeTheyAreNeeded(t *testing.T) {
 			server := newScanned(t, c.last)
 			transport := &http.Transport{MaxIdleConnsPerHost: 2 * most}
 			t.Cleanup(transport.CloseIdleConnections)
-			table := New(Config{Table: tableName, Connections: most, Client: dynamodb.New(dynamodb.Options{Region: "eu-west-1", BaseEndpoint: &server.URL,
-				Credentials: credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "not-a-secret", ""), Retryer: aws.NopRetryer{},
-				HTTPClient: &http.Client{Transport: transport}})})
+			table := New(Config{
+				Table:       tableName,
+				Connections: most,
+				Client: dynamodb.New(dynamodb.Options{
+					Region:       "eu-west-1",
+					BaseEndpoint: &server.URL,
+					Credentials: credentials.NewStaticCredentialsProvider("AKIDEXAMPLE",
+						"not-a-secret", ""),
+					Retryer:    aws.NopRetryer{},
+					HTTPClient: &http.Client{Transport: transport},
+				}),
+			})
 			if err := server.page(t, table); err != nil {
 				t.Fatal(err)
 			}
@@ -105,7 +114,7 @@ func TestConnectionsAreThereBeforeTheyAreNeeded(t *testing.T) {
 			if n := server.connections.Load(); n != c.want {
 				t.Errorf("%d connections behind the first write, want %d", n, c.want)
 			}
-			server.hold = scantest.Meet(t, int(c.want))
+			server.hold = scantest.Barrier(t, int(c.want))
 			var reading sync.WaitGroup
 			for range c.want {
 				reading.Go(func() {

@@ -31,7 +31,10 @@ func (t *Table) Partitions(context.Context) ([]scan.Partition, error) {
 		if err != nil {
 			return nil, err
 		}
-		partitions = append(partitions, scan.Partition{Name: fmt.Sprintf("segment %d of %d", i+1, t.config.Segments), Spec: spec})
+		partitions = append(partitions, scan.Partition{
+			Name: fmt.Sprintf("segment %d of %d", i+1, t.config.Segments),
+			Spec: spec,
+		})
 	}
 	return partitions, nil
 }
@@ -52,8 +55,12 @@ func (t *Table) Page(ctx context.Context, p scan.Partition, cursor scan.Cursor) 
 	if err != nil {
 		return scan.Page{}, err
 	}
-	in := &dynamodb.ScanInput{TableName: &t.config.Table, Segment: &s.Segment, TotalSegments: &s.Total,
-		ReturnConsumedCapacity: types.ReturnConsumedCapacityTotal}
+	in := &dynamodb.ScanInput{
+		TableName:              &t.config.Table,
+		Segment:                &s.Segment,
+		TotalSegments:          &s.Total,
+		ReturnConsumedCapacity: types.ReturnConsumedCapacityTotal,
+	}
 	if t.config.Consistent {
 		in.ConsistentRead = aws.Bool(true)
 	}
@@ -71,7 +78,7 @@ func (t *Table) Page(ctx context.Context, p scan.Partition, cursor scan.Cursor) 
 	}
 	r := &reader{table: t, keys: keys}
 	var options []func(*dynamodb.Options)
-	if !t.config.SDK {
+	if !t.config.SDKOnly {
 		options = append(options, r.install)
 	}
 	out, err := t.config.Client.Scan(ctx, in, options...)
@@ -119,8 +126,12 @@ func (t *Table) Load(ctx context.Context, ref scan.Ref) (scan.Item, error) {
 	if err != nil {
 		return scan.Item{}, err
 	}
-	in := &dynamodb.GetItemInput{TableName: &t.config.Table, Key: key, ConsistentRead: aws.Bool(true),
-		ReturnConsumedCapacity: types.ReturnConsumedCapacityTotal}
+	in := &dynamodb.GetItemInput{
+		TableName:              &t.config.Table,
+		Key:                    key,
+		ConsistentRead:         aws.Bool(true),
+		ReturnConsumedCapacity: types.ReturnConsumedCapacityTotal,
+	}
 	in.ProjectionExpression, in.ExpressionAttributeNames = t.projection(keys)
 	if err := t.read.wait(ctx, 1); err != nil {
 		return scan.Item{}, err
@@ -142,7 +153,9 @@ func (t *Table) Load(ctx context.Context, ref scan.Ref) (scan.Item, error) {
 
 // newItem makes an item of attributes, which include its key. Those that the job
 // does not read are left out, whether the server had left them out or not.
-func (t *Table) newItem(keys keyTypes, attributes map[string]types.AttributeValue) (scan.Item, error) {
+func (t *Table) newItem(
+	keys keyTypes, attributes map[string]types.AttributeValue,
+) (scan.Item, error) {
 	key := map[string]types.AttributeValue{}
 	row := &scan.Row{Attributes: map[string]scan.Value{}}
 	for name, value := range attributes {
@@ -150,7 +163,7 @@ func (t *Table) newItem(keys keyTypes, attributes map[string]types.AttributeValu
 		if isKey {
 			key[name] = value
 		}
-		if !isKey && !t.config.Whole && !slices.Contains(t.config.Attributes, name) {
+		if !isKey && !t.config.AllAttributes && !slices.Contains(t.config.Attributes, name) {
 			continue
 		}
 		converted, err := fromSDK(value)
@@ -170,7 +183,7 @@ func (t *Table) newItem(keys keyTypes, attributes map[string]types.AttributeValu
 // since names may be reserved words or hold any character. It saves network, not
 // capacity (API_Scan). Without one, whole items are returned.
 func (t *Table) projection(keys keyTypes) (expression *string, names map[string]string) {
-	if t.config.Whole {
+	if t.config.AllAttributes {
 		return nil, nil
 	}
 	wanted := slices.Clone(t.config.Attributes)

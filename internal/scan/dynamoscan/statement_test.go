@@ -99,7 +99,7 @@ func (d *dialect) client(t *testing.T, s *store) func(*Config) {
 		}
 		_, _ = fmt.Fprintf(w, `{"Responses":[%s]}`, strings.Join(answers, ","))
 	}))
-	return func(c *Config) { c.Client, c.Whole, c.Attributes = client, true, nil }
+	return func(c *Config) { c.Client, c.AllAttributes, c.Attributes = client, true, nil }
 }
 
 // TestSeveralFields: updates of several fields are sent in batches to servers that accept
@@ -121,8 +121,12 @@ func TestSeveralFields(t *testing.T) {
 		{"one SET clause", repeated, 3, 0, ""},
 		{"one field in each SET clause", listed, 4, 0, ""},
 		{
-			"one field", func(s string) bool { return listed(s) || repeated(s) }, 4, 3,
-			"batched updates with several fields cannot be used (this server returns ValidationException)",
+			"one field",
+			func(s string) bool { return listed(s) || repeated(s) },
+			4,
+			3,
+			"batched updates with several fields cannot be used (this server returns " +
+				"ValidationException)",
 		},
 	} {
 		store := newStore(t, simple)
@@ -234,7 +238,8 @@ func TestMisreadStatements(t *testing.T) {
 		if len(d.sent) != sent {
 			t.Errorf("statements that the server misreads were sent again: %q", d.sent[sent:])
 		}
-		if notes := fmt.Sprint(table.Notes()); !strings.Contains(notes, "names with special characters") {
+		if notes := fmt.Sprint(table.Notes()); !strings.Contains(notes,
+			"names with special characters") {
 			t.Errorf("notes %s", notes)
 		}
 		plain := []scan.Change{
@@ -310,7 +315,11 @@ func TestIgnoredConditions(t *testing.T) {
 		var changes []scan.Change
 		for n := range 3 {
 			change := store.rowChange(table, n, "secret")
-			guard := scan.Guard{Path: []scan.Step{{Name: "beside"}}, State: c.guard, Value: textOf("beside")}
+			guard := scan.Guard{
+				Path:  []scan.Step{{Name: "beside"}},
+				State: c.guard,
+				Value: textOf("beside"),
+			}
 			if c.guard == scan.Absent {
 				guard.Path[0].Name = "none"
 			}
@@ -332,7 +341,8 @@ func TestIgnoredConditions(t *testing.T) {
 			t.Errorf("%s: %v, %v and %v, want ErrChanged and success", c.name, results[0].Err,
 				results[1].Err, results[2].Err)
 		}
-		if notes := fmt.Sprint(table.Notes()); !strings.Contains(notes, "reports success for a condition") {
+		if notes := fmt.Sprint(table.Notes()); !strings.Contains(notes,
+			"reports success for a condition") {
 			t.Errorf("%s: notes %s", c.name, notes)
 		}
 	}
@@ -365,7 +375,7 @@ func (s *store) ignoring(pattern *regexp.Regexp) func(*Config) {
 		}
 		s.fake.ServeHTTP(w, r)
 	}))
-	return func(c *Config) { c.Client, c.Whole, c.Attributes = client, true, nil }
+	return func(c *Config) { c.Client, c.AllAttributes, c.Attributes = client, true, nil }
 }
 
 // TestInvalidUpdate: an update that DynamoDB refuses in a batch and as UpdateItem fails with
@@ -378,7 +388,8 @@ func TestInvalidUpdate(t *testing.T) {
 			w.WriteHeader(http.StatusBadRequest)
 			_, _ = w.Write([]byte(`{"__type":"com.amazon.coral.validate#ValidationException"}`))
 		case operation == "dynamodb:BatchExecuteStatement" && statements(r) > 1:
-			_, _ = w.Write([]byte(`{"Responses":[{"Error":{"Code":"ValidationError","Message":"no"}},{}]}`))
+			_, _ = w.Write(
+				[]byte(`{"Responses":[{"Error":{"Code":"ValidationError","Message":"no"}},{}]}`))
 		case operation == "dynamodb:BatchExecuteStatement":
 			_, _ = w.Write([]byte(`{"Responses":[{"Error":{"Code":"ConditionalCheckFailed"}}]}`))
 		default:
@@ -417,14 +428,16 @@ func TestShapes(t *testing.T) {
 			u := update{}
 			u.key.add("id", toSDK(textOf("x")))
 			if rapid.Bool().Draw(t, "two keys") {
-				u.key.add(rapid.SampledFrom([]string{"a.key", "sort"}).Draw(t, "second"), toSDK(textOf("y")))
+				u.key.add(rapid.SampledFrom([]string{"a.key", "sort"}).Draw(t, "second"),
+					toSDK(textOf("y")))
 			}
 			for range rapid.IntRange(1, 2).Draw(t, "edits") {
 				u.edits = append(u.edits, edit{path: anyPath(t)})
 			}
 			var guards []scan.Guard
 			for range rapid.IntRange(0, 2).Draw(t, "guards") {
-				state := rapid.SampledFrom([]scan.State{scan.Equal, scan.Present, scan.Absent}).Draw(t, "state")
+				state := rapid.SampledFrom([]scan.State{scan.Equal, scan.Present,
+					scan.Absent}).Draw(t, "state")
 				guards = append(guards, scan.Guard{Path: anyPath(t), State: state})
 			}
 			u.checks = checksOf(&u.key, u.edits, guards)

@@ -36,7 +36,7 @@ type Config struct {
 	Attributes, Writes []string
 	// Whole: read every attribute instead, since the format needs to know of those
 	// that it cannot name. Reading costs the same (API_Scan).
-	Whole bool
+	AllAttributes bool
 	// PageLimit is the most items of a page; 0 means what fits into 1 MB.
 	PageLimit int32
 	// ReadCapacity and WriteCapacity are the most capacity units to use per
@@ -50,7 +50,7 @@ type Config struct {
 	// Unbatched turns batches off: each update is sent as a separate request.
 	Unbatched bool
 	// SDK leaves answers to the SDK alone, which takes more time and memory for them.
-	SDK bool
+	SDKOnly bool
 }
 
 // Table is one DynamoDB table. It is safe for concurrent use.
@@ -84,8 +84,14 @@ type keyTypes map[string]types.ScalarAttributeType
 // New makes a Table. It asks nothing of the service.
 func New(c Config) *Table {
 	c.Segments = max(1, c.Segments)
-	return &Table{config: c, probing: make(chan struct{}, 1), spare: make(chan struct{}, spareTurns), bodies: sync.Pool{New: func() any { return new(bytes.Buffer) }},
-		read: newCapacity("read", c.ReadCapacity), write: newCapacity("write", c.WriteCapacity)}
+	return &Table{
+		config:  c,
+		probing: make(chan struct{}, 1),
+		spare:   make(chan struct{}, spareTurns),
+		bodies:  sync.Pool{New: func() any { return new(bytes.Buffer) }},
+		read:    newCapacity("read", c.ReadCapacity),
+		write:   newCapacity("write", c.WriteCapacity),
+	}
 }
 
 // Notes are facts about the table that belong in the report.
@@ -123,7 +129,8 @@ func (t *Table) Check(ctx context.Context) error {
 	case types.TableStatusActive, types.TableStatusUpdating, "": // some servers give none
 	default:
 		return &scan.MissingError{Field: "dynamodb.table", Detail: fmt.Sprintf(
-			"table %s is %s, so its items cannot be read and written now; run again when it is ACTIVE", t.config.Table, table.TableStatus)}
+			"table %s is %s, so its items cannot be read and written now; run again when it is "+
+				"ACTIVE", t.config.Table, table.TableStatus)}
 	}
 	keys := keysOf(table)
 	t.mu.Lock()
@@ -134,11 +141,15 @@ func (t *Table) Check(ctx context.Context) error {
 	for _, name := range t.config.Writes {
 		if _, ok := keys[name]; ok {
 			return &scan.MissingError{Field: "slots", Detail: fmt.Sprintf(
-				"attribute %s is part of the primary key of table %s, which DynamoDB never changes in place; a ciphertext in a key cannot be moved", name, t.config.Table)}
+				"attribute %s is part of the primary key of table %s, which DynamoDB never "+
+					"changes in place; a ciphertext in a key cannot be moved", name,
+				t.config.Table)}
 		}
 	}
-	if len(table.Replicas) > 0 && table.MultiRegionConsistency != types.MultiRegionConsistencyStrong {
-		t.note("table %s is a global table whose replicas follow later: a conditional write protects against concurrent updates in %s alone, so run where the writers are",
+	if len(table.Replicas) > 0 &&
+		table.MultiRegionConsistency != types.MultiRegionConsistencyStrong {
+		t.note("table %s is a global table whose replicas follow later: a conditional write "+
+			"protects against concurrent updates in %s alone, so run where the writers are",
 			t.config.Table, t.config.Client.Options().Region)
 	}
 	return nil
@@ -150,7 +161,8 @@ func (t *Table) describe(ctx context.Context) (*types.TableDescription, error) {
 	out, err := t.config.Client.DescribeTable(ctx, in, t.recordEndpoint)
 	if missing := (*types.ResourceNotFoundException)(nil); errors.As(err, &missing) {
 		return nil, &scan.MissingError{Field: "dynamodb.table", Detail: fmt.Sprintf(
-			"there is no table %s in %s in this account; check the name, the Region and the account", t.config.Table, t.config.Client.Options().Region)}
+			"there is no table %s in %s in this account; check the name, the Region and the "+
+				"account", t.config.Table, t.config.Client.Options().Region)}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("describe table %s: %w", t.config.Table, err)

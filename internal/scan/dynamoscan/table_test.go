@@ -59,7 +59,10 @@ func statements(r *http.Request) int {
 }
 
 func TestCheck(t *testing.T) {
-	store := newStore(t, schema{{"id", types.ScalarAttributeTypeS}, {"part", types.ScalarAttributeTypeS}})
+	store := newStore(t, schema{
+		{"id", types.ScalarAttributeTypeS},
+		{"part", types.ScalarAttributeTypeS},
+	})
 	for _, c := range []struct {
 		name   string
 		change func(*Config)
@@ -67,22 +70,40 @@ func TestCheck(t *testing.T) {
 		detail string
 	}{
 		{"usable", nil, "", ""},
-		{"no such table", func(c *Config) { c.Table = "nowhere" }, "dynamodb.table", "there is no table nowhere in eu-west-1"},
-		{"a slot in the hash key", func(c *Config) { c.Writes = []string{"other", "id"} }, "slots", "attribute id is part of the primary key"},
-		{"a slot in the range key", func(c *Config) { c.Writes = []string{"part"} }, "slots", "attribute part is part of the primary key"},
+		{
+			"no such table",
+			func(c *Config) { c.Table = "nowhere" },
+			"dynamodb.table",
+			"there is no table nowhere in eu-west-1",
+		},
+		{
+			"a slot in the hash key",
+			func(c *Config) { c.Writes = []string{"other", "id"} },
+			"slots",
+			"attribute id is part of the primary key",
+		},
+		{
+			"a slot in the range key",
+			func(c *Config) { c.Writes = []string{"part"} },
+			"slots",
+			"attribute part is part of the primary key",
+		},
 	} {
 		err := store.source(c.change).Check(t.Context())
 		var missing *scan.MissingError
 		switch {
 		case c.field == "" && err != nil:
 			t.Errorf("%s: %v", c.name, err)
-		case c.field != "" && (!errors.As(err, &missing) || missing.Field != c.field || !strings.Contains(missing.Detail, c.detail)):
+		case c.field != "" &&
+			(!errors.As(err, &missing) || missing.Field != c.field ||
+				!strings.Contains(missing.Detail, c.detail)):
 			t.Errorf("%s: %v, want %s: %s", c.name, err, c.field, c.detail)
 		}
 	}
 	store.faults.Set("dynamodb:DescribeTable", fault.Fault{Kind: fault.InternalError})
 	var missing *scan.MissingError
-	if err := store.source(nil).Check(t.Context()); err == nil || errors.As(err, &missing) || apiCode(err) != "InternalServerError" {
+	if err := store.source(nil).Check(t.Context()); err == nil || errors.As(err, &missing) ||
+		apiCode(err) != "InternalServerError" {
 		t.Errorf("check of a failing server: %v", err)
 	}
 }
@@ -101,9 +122,21 @@ func TestProbe(t *testing.T) {
 		answer http.HandlerFunc
 		note   string // what the report says; "" when the next batch asks again
 	}{
-		{"success, against the condition", answer(200, `{"Responses":[{}]}`), "reports success for a condition that does not hold"},
-		{"denied as a whole", answer(400, `{"__type":"com.amazon.coral.service#AccessDeniedException"}`), "dynamodb:PartiQLUpdate is not allowed"},
-		{"statement denied", answer(200, `{"Responses":[{"Error":{"Code":"AccessDenied"}}]}`), "dynamodb:PartiQLUpdate is not allowed"},
+		{
+			"success, against the condition",
+			answer(200, `{"Responses":[{}]}`),
+			"reports success for a condition that does not hold",
+		},
+		{
+			"denied as a whole",
+			answer(400, `{"__type":"com.amazon.coral.service#AccessDeniedException"}`),
+			"dynamodb:PartiQLUpdate is not allowed",
+		},
+		{
+			"statement denied",
+			answer(200, `{"Responses":[{"Error":{"Code":"AccessDenied"}}]}`),
+			"dynamodb:PartiQLUpdate is not allowed",
+		},
 		{"unknown operation",
 			answer(400, `{"__type":"com.amazonaws.dynamodb.v20120810#UnknownOperationException"}`),
 			"returns UnknownOperationException"},
@@ -111,7 +144,11 @@ func TestProbe(t *testing.T) {
 			answer(200, `{"Responses":[{"Error":{"Code":"ValidationError"}}]}`),
 			"returns ValidationException"},
 		{"not implemented", answer(501, `no`), "does not know BatchExecuteStatement"},
-		{"statement throttled", answer(200, `{"Responses":[{"Error":{"Code":"ThrottlingError"}}]}`), ""},
+		{
+			"statement throttled",
+			answer(200, `{"Responses":[{"Error":{"Code":"ThrottlingError"}}]}`),
+			"",
+		},
 		{"server error", answer(500, `{}`), ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -124,7 +161,8 @@ func TestProbe(t *testing.T) {
 				c.answer(w, r)
 			}))
 			for n := 1; n <= 2; n++ {
-				for _, result := range table.Replace(t.Context(), store.changesOf(table, 3, fmt.Sprint("value ", n))) {
+				for _, result := range table.Replace(t.Context(),
+					store.changesOf(table, 3, fmt.Sprint("value ", n))) {
 					if result.Err != nil {
 						t.Fatal(result.Err)
 					}
@@ -133,7 +171,8 @@ func TestProbe(t *testing.T) {
 					t.Errorf("%d probes after %d batches, want %d", probes, n, want)
 				}
 			}
-			if notes := fmt.Sprint(table.Notes()); !strings.Contains(notes, c.note) || (c.note == "") != (notes == "[]") {
+			if notes := fmt.Sprint(table.Notes()); !strings.Contains(notes, c.note) ||
+				(c.note == "") != (notes == "[]") {
 				t.Errorf("notes: %s, want %q", notes, c.note)
 			}
 			if got := len(store.fake.Items(tableName)); got != 3 {
@@ -193,7 +232,8 @@ func TestStatementErrors(t *testing.T) {
 		}))
 		results := table.Replace(t.Context(), store.changesOf(table, 2, "new"))
 		if results[0].Err != nil || apiCode(results[1].Err) != want {
-			t.Errorf("%s: %v and %v, want success and %s", given, results[0].Err, results[1].Err, want)
+			t.Errorf("%s: %v and %v, want success and %s", given, results[0].Err, results[1].Err,
+				want)
 		}
 	}
 }
@@ -230,7 +270,8 @@ func TestReplaceRefuses(t *testing.T) {
 		"no values":   &scan.Row{},
 	} {
 		var refused *scan.RefusedError
-		if result := table.Replace(t.Context(), []scan.Change{{Item: change.Item, New: payload}})[0]; !errors.As(result.Err, &refused) {
+		if result := table.Replace(t.Context(),
+			[]scan.Change{{Item: change.Item, New: payload}})[0]; !errors.As(result.Err, &refused) {
 			t.Errorf("%s: %v, want a RefusedError", name, result.Err)
 		}
 	}
@@ -247,12 +288,18 @@ func TestSeveralSlots(t *testing.T) {
 	for _, n := range []int{1, 3} { // alone, and in a batch
 		for _, foreign := range [][]scan.Step{nil, neighbour, slotPath} {
 			changes := store.changesOf(table, n, "new")
-			both := at(scan.Value{Map: changes[0].New.(*scan.Row).Attributes}, neighbour, func(v scan.Value) scan.Value { v.Bytes = []byte("new too"); return v })
+			both := at(scan.Value{Map: changes[0].New.(*scan.Row).Attributes}, neighbour, func(
+				v scan.Value,
+			) scan.Value {
+				v.Bytes = []byte("new too")
+				return v
+			})
 			changes[0].New = &scan.Row{Attributes: both.Map}
 			if foreign != nil {
 				names := aliases{}
 				path := names.path(foreign)
-				store.update(changes[0].Item.Ref, "SET "+path+" = :v", names.expression(), map[string]scan.Value{":v": {Kind: scan.KindB, Bytes: []byte("foreign")}})
+				store.update(changes[0].Item.Ref, "SET "+path+" = :v", names.expression(),
+					map[string]scan.Value{":v": {Kind: scan.KindB, Bytes: []byte("foreign")}})
 			}
 			before := store.rest(changes[0].Item.Ref)
 			err := table.Replace(t.Context(), changes)[0].Err
@@ -260,10 +307,14 @@ func TestSeveralSlots(t *testing.T) {
 			switch {
 			case loadErr != nil:
 				t.Fatal(loadErr)
-			case foreign == nil && (err != nil || !rowsEqual(now.Payload.(*scan.Row), changes[0].New.(*scan.Row))):
+			case foreign == nil &&
+				(err != nil || !rowsEqual(now.Payload.(*scan.Row), changes[0].New.(*scan.Row))):
 				t.Errorf("%d changes: %v, the item is now %v", n, err, now.Payload)
-			case foreign != nil && (!errors.Is(err, scan.ErrChanged) || store.rest(changes[0].Item.Ref) != before || string(slot(now.Payload)) == "new"):
-				t.Errorf("%d changes, %s foreign: %v, want ErrChanged and nothing written", n, printPath(foreign), err)
+			case foreign != nil &&
+				(!errors.Is(err, scan.ErrChanged) || store.rest(changes[0].Item.Ref) != before ||
+					string(slot(now.Payload)) == "new"):
+				t.Errorf("%d changes, %s foreign: %v, want ErrChanged and nothing written", n,
+					printPath(foreign), err)
 			}
 		}
 	}
@@ -278,9 +329,12 @@ func TestPathInvalid(t *testing.T) {
 			switch operation := store.fake.Operation(r); {
 			case operation == "dynamodb:UpdateItem":
 				w.WriteHeader(http.StatusBadRequest)
-				_, _ = fmt.Fprintf(w, `{"__type":"com.amazon.coral.validate#ValidationException","message":%q}`, message)
+				_, _ = fmt.Fprintf(w,
+					`{"__type":"com.amazon.coral.validate#ValidationException","message":%q}`,
+					message)
 			case operation == "dynamodb:BatchExecuteStatement" && statements(r) == 2:
-				_, _ = fmt.Fprintf(w, `{"Responses":[{"Error":{"Code":"ValidationError","Message":%q}},{}]}`, message)
+				_, _ = fmt.Fprintf(w,
+					`{"Responses":[{"Error":{"Code":"ValidationError","Message":%q}},{}]}`, message)
 			case operation == "dynamodb:BatchExecuteStatement":
 				_, _ = w.Write([]byte(`{"Responses":[{"Error":{"Code":"ConditionalCheckFailed"}}]}`))
 			default:
@@ -291,7 +345,8 @@ func TestPathInvalid(t *testing.T) {
 		changes := store.changesOf(table, n, "new")
 		result := table.Replace(t.Context(), changes)[0]
 		if !errors.Is(result.Err, scan.ErrChanged) || result.Current != nil {
-			t.Errorf("%d changes: %v with %v, want ErrChanged without an item", n, result.Err, result.Current)
+			t.Errorf("%d changes: %v with %v, want ErrChanged without an item", n, result.Err,
+				result.Current)
 		}
 	}
 }
@@ -307,7 +362,8 @@ func TestRefusedWithoutItem(t *testing.T) {
 		reads := store.faults.Counts()["dynamodb:GetItem"]
 		result := table.Replace(t.Context(), changes)[0]
 		if !errors.Is(result.Err, scan.ErrChanged) || result.Current != nil {
-			t.Errorf("%d changes: %v with %v, want ErrChanged without an item", n, result.Err, result.Current)
+			t.Errorf("%d changes: %v with %v, want ErrChanged without an item", n, result.Err,
+				result.Current)
 		}
 		if more := store.faults.Counts()["dynamodb:GetItem"] - reads; more != 0 {
 			t.Errorf("%d changes: Replace read %d items", n, more)
@@ -326,7 +382,10 @@ func TestManySlots(t *testing.T) {
 	const slots = 400
 	list := scan.Value{Kind: scan.KindL}
 	for i := range slots {
-		list.List = append(list.List, scan.Value{Kind: scan.KindB, Bytes: fmt.Appendf(nil, "old %d", i)})
+		list.List = append(list.List, scan.Value{
+			Kind:  scan.KindB,
+			Bytes: fmt.Appendf(nil, "old %d", i),
+		})
 	}
 	ref := store.put(0)
 	store.update(ref, "SET other = :l", nil, map[string]scan.Value{":l": list})
@@ -345,19 +404,24 @@ func TestManySlots(t *testing.T) {
 	change := scan.Change{Item: item, New: &scan.Row{Attributes: moved.Map}}
 	store.faults.Set("dynamodb:UpdateItem", fault.Fault{Before: func(_ *http.Request, body []byte) {
 		var in struct{ UpdateExpression, ConditionExpression string }
-		if err := json.Unmarshal(body, &in); err != nil || in.UpdateExpression != "SET #n0 = :n0" || in.ConditionExpression != "#n0 = :o0" {
+		if err := json.Unmarshal(body, &in); err != nil ||
+			in.UpdateExpression != "SET #n0 = :n0" || in.ConditionExpression != "#n0 = :o0" {
 			t.Errorf("the update is %+v, %v", in, err)
 		}
 	}})
-	store.update(ref, "SET other[399] = :v", nil, map[string]scan.Value{":v": {Kind: scan.KindS, Text: "foreign"}})
-	if err := table.Replace(t.Context(), []scan.Change{change})[0].Err; !errors.Is(err, scan.ErrChanged) {
+	store.update(ref, "SET other[399] = :v", nil, map[string]scan.Value{
+		":v": {Kind: scan.KindS, Text: "foreign"},
+	})
+	if err := table.Replace(t.Context(), []scan.Change{change})[0].Err; !errors.Is(err,
+		scan.ErrChanged) {
 		t.Errorf("replace of a list with a foreign element: %v, want ErrChanged", err)
 	}
 	store.update(ref, "SET other = :l", nil, map[string]scan.Value{":l": list})
 	if err := table.Replace(t.Context(), []scan.Change{change})[0].Err; err != nil {
 		t.Fatal(err)
 	}
-	if now, err := table.Load(t.Context(), ref); err != nil || !rowsEqual(now.Payload.(*scan.Row), &scan.Row{Attributes: moved.Map}) {
+	if now, err := table.Load(t.Context(), ref); err != nil ||
+		!rowsEqual(now.Payload.(*scan.Row), &scan.Row{Attributes: moved.Map}) {
 		t.Errorf("after: %v, %v", now, err)
 	}
 }
@@ -381,7 +445,8 @@ func TestWhole(t *testing.T) {
 			}
 			for _, item := range page.Items {
 				if len(item.Payload.(*scan.Row).Attributes) != 5 {
-					t.Errorf("a scan returned %d attributes of 5", len(item.Payload.(*scan.Row).Attributes))
+					t.Errorf("a scan returned %d attributes of 5",
+						len(item.Payload.(*scan.Row).Attributes))
 				}
 			}
 		}
@@ -389,7 +454,10 @@ func TestWhole(t *testing.T) {
 			if _, ok := c.Item.Payload.(*scan.Row).Attributes["unread"]; !ok {
 				t.Error("a loaded item is not whole")
 			}
-			c.New.(*scan.Row).Attributes["tenant"] = scan.Value{Kind: scan.KindS, Text: fmt.Sprint("new tenant ", i)}
+			c.New.(*scan.Row).Attributes["tenant"] = scan.Value{
+				Kind: scan.KindS,
+				Text: fmt.Sprint("new tenant ", i),
+			}
 		}
 		foreign := map[string]scan.Value{":v": {Kind: scan.KindS, Text: "foreign"}}
 		store.update(changes[0].Item.Ref, "SET tenant = :v", nil, foreign)
@@ -398,15 +466,18 @@ func TestWhole(t *testing.T) {
 			t.Fatalf("the sibling changed, and the write ended with %v", results[0].Err)
 		}
 		now := results[0].Current.Payload.(*scan.Row).Attributes
-		if string(slot(results[0].Current.Payload)) != "old" || now["tenant"].Text != "foreign" || len(now) != 5 {
-			t.Errorf("after a refused write: slot %q, tenant %q, %d attributes", slot(results[0].Current.Payload), now["tenant"].Text, len(now))
+		if string(slot(results[0].Current.Payload)) != "old" || now["tenant"].Text != "foreign" ||
+			len(now) != 5 {
+			t.Errorf("after a refused write: slot %q, tenant %q, %d attributes",
+				slot(results[0].Current.Payload), now["tenant"].Text, len(now))
 		}
 		for i, r := range results[1:] {
 			item, err := table.Load(t.Context(), changes[i+1].Item.Ref)
 			if err != nil || r.Err != nil {
 				t.Fatal(err, r.Err)
 			}
-			if tenant := item.Payload.(*scan.Row).Attributes["tenant"].Text; string(slot(item.Payload)) != "new" || tenant != fmt.Sprint("new tenant ", i+1) {
+			if tenant := item.Payload.(*scan.Row).Attributes["tenant"].Text; string(
+				slot(item.Payload)) != "new" || tenant != fmt.Sprint("new tenant ", i+1) {
 				t.Errorf("written: slot %q, tenant %q", slot(item.Payload), tenant)
 			}
 		}
@@ -419,13 +490,19 @@ func TestLongStatement(t *testing.T) {
 	table := store.source(nil)
 	changes := store.changesOf(table, 3, "new")
 	name := strings.Repeat("n", 5000)
-	store.update(changes[1].Item.Ref, "SET other.#n = :v", map[string]string{"#n": name}, map[string]scan.Value{":v": {Kind: scan.KindS, Text: "old"}})
+	store.update(changes[1].Item.Ref, "SET other.#n = :v", map[string]string{"#n": name},
+		map[string]scan.Value{":v": {Kind: scan.KindS, Text: "old"}})
 	item, err := table.Load(t.Context(), changes[1].Item.Ref)
 	if err != nil {
 		t.Fatal(err)
 	}
 	path := []scan.Step{{Name: "other"}, {Name: name}}
-	moved := at(scan.Value{Map: item.Payload.(*scan.Row).Attributes}, path, func(v scan.Value) scan.Value { v.Text = "new"; return v })
+	moved := at(scan.Value{Map: item.Payload.(*scan.Row).Attributes}, path, func(
+		v scan.Value,
+	) scan.Value {
+		v.Text = "new"
+		return v
+	})
 	changes[1] = scan.Change{Item: item, New: &scan.Row{Attributes: moved.Map}}
 	for i, result := range table.Replace(t.Context(), changes) {
 		if result.Err != nil {
@@ -444,7 +521,8 @@ func TestPathGone(t *testing.T) {
 	store := newStore(t, simple)
 	table := store.source(nil)
 	for _, n := range []int{1, 3} {
-		for _, expression := range []string{"REMOVE #top", "REMOVE #top.#size", "REMOVE #top.#size[0]"} {
+		for _, expression := range []string{"REMOVE #top", "REMOVE #top.#size",
+			"REMOVE #top.#size[0]"} {
 			changes := store.changesOf(table, n, "new")
 			names := map[string]string{"#top": top, "#size": "size"}
 			if expression == "REMOVE #top" {
@@ -454,8 +532,10 @@ func TestPathGone(t *testing.T) {
 			store.update(in, expression, names, nil)
 			before := store.fake.Items(tableName)
 			results := table.Replace(t.Context(), changes)
-			if !errors.Is(results[0].Err, scan.ErrChanged) || results[0].Current == nil || results[0].Current.Ref != in {
-				t.Errorf("%d changes, %s: %v with %v, want ErrChanged with the item", n, expression, results[0].Err, results[0].Current)
+			if !errors.Is(results[0].Err, scan.ErrChanged) || results[0].Current == nil ||
+				results[0].Current.Ref != in {
+				t.Errorf("%d changes, %s: %v with %v, want ErrChanged with the item", n,
+					expression, results[0].Err, results[0].Current)
 			}
 			for name, value := range store.fake.Items(tableName) {
 				if strings.Contains(name, `&0`) && !bytes.Equal(before[name], value) {
@@ -482,7 +562,8 @@ func TestCapacity(t *testing.T) {
 			t.Fatal(err)
 		}
 		// 4 requests of 25 units and one of 1, of which 10 were there at the start.
-		if got, want := time.Since(began), 9100*time.Millisecond; got.Round(time.Millisecond) != want {
+		if got, want := time.Since(began),
+			9100*time.Millisecond; got.Round(time.Millisecond) != want {
 			t.Errorf("101 units at 10 a second took %s, want %s", got, want)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)

@@ -57,7 +57,7 @@ func (t *Table) Replace(ctx context.Context, changes []scan.Change) []scan.Resul
 			results[i].Err = refused
 		case err != nil:
 			results[i].Err = &scan.RefusedError{Reason: "cannot-write", Detail: err.Error()}
-		case change.Alone:
+		case change.Unbatched:
 			alone = append(alone, u)
 		default:
 			updates = append(updates, u)
@@ -135,7 +135,8 @@ func (t *Table) newUpdate(index int, change scan.Change) (update, error) {
 	}
 	for _, e := range edits {
 		if key.has(e.path[0].Name) {
-			return update{}, fmt.Errorf("%s is part of the primary key, which cannot be changed in place", printPath(e.path[:1]))
+			return update{}, fmt.Errorf("%s is part of the primary key, which cannot be changed "+
+				"in place", printPath(e.path[:1]))
 		}
 	}
 	u := update{index: index, ref: change.Item.Ref, key: key, edits: edits}
@@ -171,7 +172,8 @@ func (t *Table) keyOf(ref scan.Ref, row *scan.Row) (key itemKey, err error) {
 	key = itemKey{}
 	for name, value := range parsed {
 		if !key.add(name, value) {
-			return itemKey{}, fmt.Errorf("%q is not a primary key: it has more than two attributes", ref)
+			return itemKey{},
+				fmt.Errorf("%q is not a primary key: it has more than two attributes", ref)
 		}
 	}
 	return key, nil

@@ -40,7 +40,8 @@ func TestUpdatesUnderWay(t *testing.T) {
 		bound := int64(at + spareTurns)
 		full := make(chan struct{}) // closed when as many are under way as may be
 		table := store.unbatched(func(inFlight int64) {
-			for was := most.Load(); inFlight > was && !most.CompareAndSwap(was, inFlight); was = most.Load() {
+			for was := most.Load(); inFlight > was &&
+				!most.CompareAndSwap(was, inFlight); was = most.Load() {
 			}
 			if inFlight == bound && early.Add(1) == 1 {
 				close(full)

@@ -27,7 +27,8 @@ func child() bool {
 	root, at, foreign := task[0], step(task[1]), task[2]
 	f := New(Config{Root: root})
 	if at == "list" {
-		_, err := f.Page(context.Background(), scan.Partition{Spec: []byte(`{"order":"path"}`)}, nil)
+		_, err := f.Page(context.Background(), scan.Partition{Spec: []byte(`{"order":"path"}`)},
+			nil)
 		fmt.Println(err)
 		return true
 	}
@@ -39,7 +40,8 @@ func child() bool {
 	f.hook = func(now step) error {
 		if now == stepSwap && foreign != "" { // another program, in the one moment that counts
 			path := filepath.Join(root, "file")
-			if err := errors.Join(os.WriteFile(path+".tmp", []byte(foreign), 0o600), os.Rename(path+".tmp", path)); err != nil {
+			if err := errors.Join(os.WriteFile(path+".tmp", []byte(foreign), 0o600),
+				os.Rename(path+".tmp", path)); err != nil {
 				return err
 			}
 		}
@@ -57,7 +59,8 @@ func (s *store) inChild(at step, foreign string) (says string, err error) {
 }
 
 func (s *store) runChild(cmd *exec.Cmd, at step, foreign string) (says string, err error) {
-	cmd.Env = append(os.Environ(), childVar+"="+strings.Join([]string{s.root, string(at), foreign}, "\x1f"))
+	cmd.Env = append(os.Environ(),
+		childVar+"="+strings.Join([]string{s.root, string(at), foreign}, "\x1f"))
 	out, err := cmd.Output()
 	return strings.TrimSpace(string(out)), err
 }
@@ -80,8 +83,10 @@ func TestCrashSweep(t *testing.T) {
 				}
 				look := New(Config{Root: s.root})
 				before := fmt.Sprint(s.content())
-				if got := fmt.Sprint(all(t, look)); got != "[file]" || fmt.Sprint(s.content()) != before {
-					t.Errorf("a listing without Sweep shows %s, and leaves %v of %v", got, s.content(), before)
+				if got := fmt.Sprint(all(t, look)); got != "[file]" ||
+					fmt.Sprint(s.content()) != before {
+					t.Errorf("a listing without Sweep shows %s, and leaves %v of %v", got,
+						s.content(), before)
 				}
 				run := New(Config{Root: s.root})
 				run.Sweep()
@@ -126,7 +131,8 @@ func TestForeignAfterTheDeath(t *testing.T) {
 	f.Sweep()
 	all(t, f)
 	content := s.content()
-	if len(content) != 2 || content["file"] != "newest" || !strings.Contains(strings.Join(f.Notes(), "\n"), "changed again since") {
+	if len(content) != 2 || content["file"] != "newest" ||
+		!strings.Contains(strings.Join(f.Notes(), "\n"), "changed again since") {
 		t.Errorf("the directory holds %v, the notes say %q", content, f.Notes())
 	}
 }
@@ -205,7 +211,8 @@ func TestAsAnotherUser(t *testing.T) {
 			s := &store{t: t, root: dir}
 			s.write("file", oldBody)
 			path := filepath.Join(dir, "file")
-			s.check(errors.Join(os.Chmod(path, c.fileMode), os.Chown(path, c.fileUID, 0), os.Chmod(dir, c.dirMod), os.Chown(dir, c.dirUID, 0)))
+			s.check(errors.Join(os.Chmod(path, c.fileMode), os.Chown(path, c.fileUID, 0),
+				os.Chmod(dir, c.dirMod), os.Chown(dir, c.dirUID, 0)))
 			cmd := exec.Command(program)
 			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody}}
 			at := step("")
@@ -216,7 +223,8 @@ func TestAsAnotherUser(t *testing.T) {
 			if err != nil || !strings.HasPrefix(says, c.says) {
 				t.Errorf("it said %q (%v), want %q", says, err, c.says)
 			}
-			if want := map[bool]string{true: newBody, false: oldBody}[c.says == "<nil>"]; s.content()["file"] != want {
+			if want := map[bool]string{true: newBody,
+				false: oldBody}[c.says == "<nil>"]; s.content()["file"] != want {
 				t.Errorf("the file holds %q", s.content()["file"])
 			}
 			s.clean("file")

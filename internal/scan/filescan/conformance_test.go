@@ -62,7 +62,8 @@ func (s *store) write(key, body string) scan.Ref {
 // all that is hard to keep.
 func (s *store) put(n int) scan.Ref {
 	dirs := []string{"a", "a b", "a-b/c", "a.b", "é\n\xff", `"q`}
-	ref := s.write(fmt.Sprintf("%s/%d*?[x]\\\xfe{y}.json", dirs[n%len(dirs)], n), fmt.Sprintf("body %d", n))
+	ref := s.write(fmt.Sprintf("%s/%d*?[x]\\\xfe{y}.json", dirs[n%len(dirs)], n),
+		fmt.Sprintf("body %d", n))
 	path := s.path(ref)
 	s.check(os.Chmod(path, 0o640|os.FileMode(n%8)|fs.ModeSetuid))
 	if os.Geteuid() == 0 {
@@ -82,12 +83,19 @@ func (s *store) put(n int) scan.Ref {
 // get, where there are ACLs (acl(5); the form is that of posix_acl_xattr.h of Linux).
 func (s *store) acl(path, attribute string) {
 	value := binary.LittleEndian.AppendUint32(nil, 2)
-	for _, entry := range [][3]uint32{{1, 7, math.MaxUint32}, {2, 6, 4321}, {4, 5, math.MaxUint32}, {16, 7, math.MaxUint32}, {32, 1, math.MaxUint32}} {
+	for _, entry := range [][3]uint32{
+		{1, 7, math.MaxUint32},
+		{2, 6, 4321},
+		{4, 5, math.MaxUint32},
+		{16, 7, math.MaxUint32},
+		{32, 1, math.MaxUint32},
+	} {
 		value = binary.LittleEndian.AppendUint16(value, uint16(entry[0]))
 		value = binary.LittleEndian.AppendUint16(value, uint16(entry[1]))
 		value = binary.LittleEndian.AppendUint32(value, entry[2])
 	}
-	if err := unix.Setxattr(path, attribute, value, 0); err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
+	if err := unix.Setxattr(path, attribute, value, 0); err != nil &&
+		!errors.Is(err, unix.EOPNOTSUPP) {
 		s.t.Fatal(err)
 	}
 }
@@ -129,7 +137,8 @@ func (s *store) rest(ref scan.Ref) string {
 		s.check(err)
 		attributes[name] = string(value[:n])
 	}
-	return fmt.Sprintf("mode %o owner %d:%d links %d attributes %q beside %q", stat.Mode, stat.Uid, stat.Gid, stat.Nlink, attributes, s.names(filepath.Dir(path)))
+	return fmt.Sprintf("mode %o owner %d:%d links %d attributes %q beside %q", stat.Mode, stat.Uid,
+		stat.Gid, stat.Nlink, attributes, s.names(filepath.Dir(path)))
 }
 
 func (s *store) names(dir string) []string {
@@ -184,7 +193,9 @@ func TestConformance(t *testing.T) {
 		{"mtime: keep", Config{KeepMtime: true, Include: []string{"**"}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			scantest.Run(t, func(t *testing.T) scantest.Subject { return newStore(t).subject(c.config) })
+			scantest.Run(t, func(t *testing.T) scantest.Subject {
+				return newStore(t).subject(c.config)
+			})
 		})
 	}
 }
@@ -234,6 +245,7 @@ func TestReadingChangesNothing(t *testing.T) {
 		}
 	}
 	if after := s.content(); !maps.Equal(before, after) {
-		t.Errorf("before %q, after %q", slices.Sorted(maps.Keys(before)), slices.Sorted(maps.Keys(after)))
+		t.Errorf("before %q, after %q", slices.Sorted(maps.Keys(before)),
+			slices.Sorted(maps.Keys(after)))
 	}
 }

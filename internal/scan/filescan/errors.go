@@ -14,16 +14,26 @@ import (
 func writeError(err error) error {
 	var refused *scan.RefusedError
 	switch {
-	case err == nil, errors.As(err, &refused), errors.Is(err, scan.ErrChanged), errors.Is(err, scan.ErrGone):
+	case err == nil, errors.As(err, &refused), errors.Is(err, scan.ErrChanged),
+		errors.Is(err, scan.ErrGone):
 		return err
 	case ofStorage(err):
 		return storageError(err)
 	case errors.Is(err, fs.ErrPermission):
-		return &scan.RefusedError{Reason: "read-only", Detail: "this user may not make or rename files in its directory, or the file is immutable; allow it, then run retry"}
+		return &scan.RefusedError{
+			Reason: "read-only",
+			Detail: "this user may not make or rename files in its directory, or the file is " +
+				"immutable; allow it, then run retry",
+		}
 	case errors.Is(err, fs.ErrNotExist):
 		return scan.ErrChanged // removed or renamed meanwhile; reading it again says which
-	case isOneOf(err, syscall.EBUSY, syscall.EXDEV, syscall.ENAMETOOLONG, syscall.EINVAL, syscall.ETXTBSY, syscall.ENOTDIR, syscall.EISDIR):
-		return &scan.RefusedError{Reason: "cannot-replace", Detail: fmt.Sprintf("another file cannot take its place (%v), as when it is a mount point", errnoOf(err))}
+	case isOneOf(err, syscall.EBUSY, syscall.EXDEV, syscall.ENAMETOOLONG, syscall.EINVAL,
+		syscall.ETXTBSY, syscall.ENOTDIR, syscall.EISDIR):
+		return &scan.RefusedError{
+			Reason: "cannot-replace",
+			Detail: fmt.Sprintf("another file cannot take its place (%v), as when it is a mount "+
+				"point", errnoOf(err)),
+		}
 	}
 	return fmt.Errorf("write a file: %w", err) // too many open files, and the like
 }

@@ -47,7 +47,7 @@ type Config struct {
 	// Own are files of the run itself, which are no items wherever they lie.
 	Own []string
 	// Room is where files that are read take room; nil is without bound.
-	Room *scan.Room
+	Memory *scan.MemoryBudget
 	// PageLimit is the most files of a page; 0 means 1,000.
 	PageLimit int
 }
@@ -123,7 +123,10 @@ func (f *Files) sweeps() bool {
 func (f *Files) Check(context.Context) error {
 	for _, pattern := range append(slices.Clone(f.config.Include), f.config.Exclude...) {
 		if !doublestar.ValidatePattern(pattern) {
-			return &scan.MissingError{Field: "files", Detail: fmt.Sprintf("%q is not a glob", pattern)}
+			return &scan.MissingError{
+				Field:  "files",
+				Detail: fmt.Sprintf("%q is not a glob", pattern),
+			}
 		}
 	}
 	if systemNote != "" {
@@ -152,13 +155,23 @@ func (f *Files) open() (*os.Root, error) {
 	root, err := os.OpenRoot(f.config.Root)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, &scan.MissingError{Field: "files.root", Detail: fmt.Sprintf("there is no directory %s; check the path", f.config.Root)}
+		return nil, &scan.MissingError{
+			Field:  "files.root",
+			Detail: fmt.Sprintf("there is no directory %s; check the path", f.config.Root),
+		}
 	case errors.Is(err, fs.ErrPermission):
-		return nil, &scan.MissingError{Field: "files.root", Detail: fmt.Sprintf("the directory %s may not be opened by this user", f.config.Root)}
+		return nil, &scan.MissingError{
+			Field:  "files.root",
+			Detail: fmt.Sprintf("the directory %s may not be opened by this user", f.config.Root),
+		}
 	case err != nil:
 		info, wrong := os.Stat(f.config.Root)
 		if wrong == nil && !info.IsDir() {
-			return nil, &scan.MissingError{Field: "files.root", Detail: fmt.Sprintf("%s is no directory; name the directory, and the file in include", f.config.Root)}
+			return nil, &scan.MissingError{
+				Field: "files.root",
+				Detail: fmt.Sprintf("%s is no directory; name the directory, and the file in "+
+					"include", f.config.Root),
+			}
 		}
 		return nil, fmt.Errorf("open the directory: %w", err)
 	}
@@ -198,7 +211,11 @@ func (f *Files) standing(root *os.Root) error {
 		return fmt.Errorf("look at the directory: %w", err)
 	}
 	if now, err := os.Stat(f.config.Root); err != nil || !os.SameFile(held, now) {
-		return &scan.MissingError{Field: "files.root", Detail: fmt.Sprintf("the directory %s was moved, removed or replaced while it was read", f.config.Root)}
+		return &scan.MissingError{
+			Field: "files.root",
+			Detail: fmt.Sprintf(
+				"the directory %s was moved, removed or replaced while it was read", f.config.Root),
+		}
 	}
 	return nil
 }
@@ -208,7 +225,8 @@ func (f *Files) standing(root *os.Root) error {
 func (f *Files) unreadable(dir string, err error) error {
 	if errors.Is(err, fs.ErrPermission) {
 		return &scan.MissingError{Field: "files.root", Detail: fmt.Sprintf(
-			"the directory %q may not be read by this user, so files in it would be skipped; allow it, or name it in exclude", filepath.Join(f.config.Root, dir))}
+			"the directory %q may not be read by this user, so files in it would be skipped; "+
+				"allow it, or name it in exclude", filepath.Join(f.config.Root, dir))}
 	}
 	return fmt.Errorf("list a directory: %w", err)
 }

@@ -16,7 +16,7 @@ import (
 )
 
 // maxBody is the largest file that is read, in bytes. How many of them are in memory
-// at the same time Config.Room says.
+// at the same time Config.Memory limits.
 const maxBody = 64 << 20
 
 // state is what tells one version of a file from another. The kernel changes ctime
@@ -48,8 +48,17 @@ func stateAt(folder *os.File, name string) (state, error) {
 }
 
 func newState(stat *unix.Stat_t) state {
-	return state{dev: uint64(stat.Dev), ino: uint64(stat.Ino), mode: uint32(stat.Mode), uid: stat.Uid, gid: stat.Gid,
-		links: uint64(stat.Nlink), size: stat.Size, mtime: stat.Mtim, ctime: stat.Ctim}
+	return state{
+		dev:   uint64(stat.Dev),
+		ino:   uint64(stat.Ino),
+		mode:  uint32(stat.Mode),
+		uid:   stat.Uid,
+		gid:   stat.Gid,
+		links: uint64(stat.Nlink),
+		size:  stat.Size,
+		mtime: stat.Mtim,
+		ctime: stat.Ctim,
+	}
 }
 
 // same says whether two states are of one file, whatever happened to it.
@@ -91,7 +100,11 @@ func (f *Files) Load(ctx context.Context, ref scan.Ref) (scan.Item, error) {
 			}
 		}
 		if errors.Is(err, scan.ErrChanged) {
-			return scan.Item{}, &scan.RefusedError{Reason: "in-use", Detail: "it changes all the time while it is read; run retry when the program that writes it is done"}
+			return scan.Item{}, &scan.RefusedError{
+				Reason: "in-use",
+				Detail: "it changes all the time while it is read; run retry when the program " +
+					"that writes it is done",
+			}
 		}
 		if err != nil {
 			return scan.Item{}, err
@@ -123,7 +136,7 @@ func (f *Files) read(ctx context.Context, key string) (scan.Item, error) {
 	case found.size > maxBody:
 		return scan.Item{}, errTooLarge()
 	}
-	give, err := f.config.Room.Take(ctx, found.size)
+	give, err := f.config.Memory.Acquire(ctx, found.size)
 	if err != nil {
 		return scan.Item{}, err
 	}
@@ -132,7 +145,11 @@ func (f *Files) read(ctx context.Context, key string) (scan.Item, error) {
 		give()
 		return scan.Item{}, err
 	}
-	return scan.Item{Payload: &scan.Object{Key: key, Body: body, Size: int64(len(body))}, Token: &asRead{state: read}, Give: give}, nil
+	return scan.Item{
+		Payload: &scan.Object{Key: key, Body: body, Size: int64(len(body))},
+		Token:   &asRead{state: read},
+		Release: give,
+	}, nil
 }
 
 // readWhole reads a file of a size, if it has that size and nothing changes while it
@@ -163,7 +180,8 @@ func readWhole(file *os.File, size int64) ([]byte, state, error) {
 // openAt opens the file at a name for reading. It neither follows a symbolic link
 // nor waits for the other end of a pipe.
 func openAt(folder *os.File, name string) (*os.File, error) {
-	fd, err := unix.Openat(int(folder.Fd()), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	fd, err := unix.Openat(int(folder.Fd()), name,
+		unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -171,7 +189,11 @@ func openAt(folder *os.File, name string) (*os.File, error) {
 }
 
 func errTooLarge() error {
-	return &scan.RefusedError{Reason: "too-large", Detail: "it is larger than 64 MiB, more than a body format reads; split the export into smaller files"}
+	return &scan.RefusedError{
+		Reason: "too-large",
+		Detail: "it is larger than 64 MiB, more than a body format reads; split the export into " +
+			"smaller files",
+	}
 }
 
 // readError sorts the errors of reading a file.
@@ -184,7 +206,11 @@ func readError(err error) error {
 	case absent(err):
 		return scan.ErrGone
 	case errors.Is(err, fs.ErrPermission):
-		return &scan.RefusedError{Reason: "permission", Detail: "it may not be read by this user; run rotator as the owner of the file, or allow it"}
+		return &scan.RefusedError{
+			Reason: "permission",
+			Detail: "it may not be read by this user; run rotator as the owner of the file, or " +
+				"allow it",
+		}
 	}
 	return fmt.Errorf("read a file: %w", err)
 }
@@ -192,5 +218,6 @@ func readError(err error) error {
 // absent says that there is no file at a path: nothing, a symbolic link, or a
 // socket in its place.
 func absent(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENXIO)
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) ||
+		errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENXIO)
 }

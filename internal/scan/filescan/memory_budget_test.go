@@ -18,8 +18,8 @@ func TestRoomForFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	room := scan.NewRoom(10)
-	f := New(Config{Root: root, Room: room})
+	room := scan.NewMemoryBudget(10)
+	f := New(Config{Root: root, Memory: room})
 	item, err := f.Load(t.Context(), "a")
 	if err != nil {
 		t.Fatal(err)
@@ -29,11 +29,11 @@ func TestRoomForFiles(t *testing.T) {
 	if _, err := f.Load(ended, "b"); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v, and there is no room for it", err)
 	}
-	item.Give()
+	item.Release()
 	if _, err := f.Load(t.Context(), "c"); !errors.Is(err, scan.ErrGone) {
 		t.Error(err)
 	}
-	if _, ok := room.TryTake(10); !ok {
+	if _, ok := room.TryAcquire(10); !ok {
 		t.Error("room is lost")
 	}
 }

@@ -57,8 +57,12 @@ func (f *Files) replace(ctx context.Context, change scan.Change) error {
 	before, isObject := change.Item.Payload.(*scan.Object)
 	after, fits := change.New.(*scan.Object)
 	switch {
-	case !ok || !isObject || !fits || before.Key != after.Key || len(before.Metadata)+len(after.Metadata) > 0:
-		return &scan.RefusedError{Reason: "cannot-write", Detail: "the change is not one of a file that was read"}
+	case !ok || !isObject || !fits || before.Key != after.Key ||
+		len(before.Metadata)+len(after.Metadata) > 0:
+		return &scan.RefusedError{
+			Reason: "cannot-write",
+			Detail: "the change is not one of a file that was read",
+		}
 	case bytes.Equal(before.Body, after.Body):
 		return &scan.RefusedError{Reason: "cannot-write", Detail: "the change changes nothing"}
 	}
@@ -66,7 +70,14 @@ func (f *Files) replace(ctx context.Context, change scan.Change) error {
 	if err != nil {
 		return readError(err)
 	}
-	r := &replacement{files: f, folder: folder, name: name, read: read.state, before: before.Body, after: after.Body}
+	r := &replacement{
+		files:  f,
+		folder: folder,
+		name:   name,
+		read:   read.state,
+		before: before.Body,
+		after:  after.Body,
+	}
 	defer r.close()
 	for _, part := range []func(context.Context) error{r.take, r.prepare, r.exchange, r.finish} {
 		if err := part(ctx); err != nil {
@@ -114,7 +125,10 @@ func (r *replacement) take(ctx context.Context) (err error) {
 		return err
 	}
 	if !r.files.lacks.leases {
-		if err := patiently(ctx, func() (err error) { r.leased, err = lease(r.original); return err }); err != nil {
+		if err := patiently(ctx, func() (err error) {
+			r.leased, err = lease(r.original)
+			return err
+		}); err != nil {
 			return err
 		}
 	}
@@ -155,9 +169,17 @@ func (r *replacement) refuse() error {
 	case ofStorage(writable):
 		return storageError(writable)
 	case r.read.links > 1:
-		return &scan.RefusedError{Reason: "hard-link", Detail: "it has more than one name (hard links), and the others would keep the old content; make copies of them, or remove them"}
+		return &scan.RefusedError{
+			Reason: "hard-link",
+			Detail: "it has more than one name (hard links), and the others would keep the old " +
+				"content; make copies of them, or remove them",
+		}
 	case r.read.mode&0o222 == 0 || writable != nil:
-		return &scan.RefusedError{Reason: "read-only", Detail: "it may not be written by this user, or by anybody; allow it (chmod u+w), then run retry"}
+		return &scan.RefusedError{
+			Reason: "read-only",
+			Detail: "it may not be written by this user, or by anybody; allow it (chmod u+w), " +
+				"then run retry",
+		}
 	}
 	return nil
 }
@@ -171,7 +193,12 @@ func (r *replacement) prepare(context.Context) error {
 	}{
 		{stepCreate, func() (err error) { r.temporary, err = newTemporary(r.folder); return err }},
 		{stepFill, func() error { _, err := r.temporary.file.Write(r.after); return err }},
-		{stepDress, func() error { return dress(r.temporary.file, r.original, r.read, r.files.config.KeepMtime) }},
+		{
+			stepDress,
+			func() error {
+				return dress(r.temporary.file, r.original, r.read, r.files.config.KeepMtime)
+			},
+		},
 		{stepSync, func() error { return r.temporary.file.Sync() }},
 		{stepName, func() error { return r.temporary.rename(swapName(r.name, r.before, r.after)) }},
 	} {
@@ -245,7 +272,10 @@ func (r *replacement) back(inPlace state) error {
 		inPlace = put
 	}
 	r.temporary.abandon()
-	return &scan.RefusedError{Reason: "in-use", Detail: "another program replaces it all the time; run retry when that program is done"}
+	return &scan.RefusedError{
+		Reason: "in-use",
+		Detail: "another program replaces it all the time; run retry when that program is done",
+	}
 }
 
 // swapOnce swaps, and says what came out and what was put in its place.
@@ -267,14 +297,17 @@ const maxSwaps = 16
 
 // overwrite is the end of an exchange where names cannot be swapped.
 func (r *replacement) overwrite() error {
-	r.files.note("directory %s: its file system cannot swap two files, so a change that another program makes in the very moment of a write can be lost; let nothing else write there", r.files.config.Root)
+	r.files.note("directory %s: its file system cannot swap two files, so a change that another "+
+		"program makes in the very moment of a write can be lost; let nothing else write there",
+		r.files.config.Root)
 	if equal, err := holds(r.original, r.before); err != nil || !equal {
 		return errors.Join(readError(err), scan.ErrChanged)
 	}
 	if err := r.asRead(); err != nil {
 		return err
 	}
-	if err := unix.Renameat(int(r.folder.Fd()), r.temporary.name, int(r.folder.Fd()), r.name); err != nil {
+	if err := unix.Renameat(int(r.folder.Fd()), r.temporary.name, int(r.folder.Fd()),
+		r.name); err != nil {
 		return writeError(err)
 	}
 	r.temporary.taken()
@@ -289,7 +322,8 @@ func (r *replacement) finish(context.Context) error {
 	if err == nil {
 		err = r.folder.Sync()
 	}
-	if err != nil && !errors.Is(err, unix.EINVAL) { // of a file system that does not sync directories
+	// of a file system that does not sync directories
+	if err != nil && !errors.Is(err, unix.EINVAL) {
 		r.temporary.abandon() // who knows which of the two is on the disk
 		return storageError(err)
 	}
@@ -321,7 +355,11 @@ func patiently(ctx context.Context, try func() error) error {
 		case !errors.Is(err, unix.EAGAIN):
 			return writeError(err)
 		case time.Now().After(until):
-			return &scan.RefusedError{Reason: "in-use", Detail: "another program has it locked or open for writing; run retry when that program is done"}
+			return &scan.RefusedError{
+				Reason: "in-use",
+				Detail: "another program has it locked or open for writing; run retry when that " +
+					"program is done",
+			}
 		}
 		select {
 		case <-time.After(lockPause):

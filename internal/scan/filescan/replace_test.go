@@ -21,7 +21,8 @@ import (
 )
 
 // steps are all steps of a replacement that nobody disturbs, in their order.
-var steps = []step{stepTake, stepCreate, stepFill, stepDress, stepSync, stepName, stepSwap, stepCompare, stepSettle, stepRemove}
+var steps = []step{stepTake, stepCreate, stepFill, stepDress, stepSync, stepName, stepSwap,
+	stepCompare, stepSettle, stepRemove}
 
 const (
 	oldBody = "old body, of some length\n"
@@ -92,8 +93,16 @@ var disturbances = []struct {
 	do   func(*store, scan.Ref)
 	want []string
 }{
-	{"overwritten", func(s *store, ref scan.Ref) { s.overwrite(ref, "foreign") }, []string{"foreign"}},
-	{"overwritten, as long as it was", func(s *store, ref scan.Ref) { s.overwrite(ref, strings.ToUpper(oldBody)) }, []string{strings.ToUpper(oldBody)}},
+	{
+		"overwritten",
+		func(s *store, ref scan.Ref) { s.overwrite(ref, "foreign") },
+		[]string{"foreign"},
+	},
+	{
+		"overwritten, as long as it was",
+		func(s *store, ref scan.Ref) { s.overwrite(ref, strings.ToUpper(oldBody)) },
+		[]string{strings.ToUpper(oldBody)},
+	},
 	{"overwritten behind the back of stat", func(s *store, ref scan.Ref) {
 		info, err := os.Stat(s.path(ref))
 		s.check(err)
@@ -102,10 +111,15 @@ var disturbances = []struct {
 		file, err := os.OpenFile(s.path(ref), os.O_WRONLY, 0)
 		s.check(err)
 		_, err = file.Write(body)
-		s.check(errors.Join(err, file.Close(), os.Chtimes(s.path(ref), time.Time{}, info.ModTime())))
+		s.check(errors.Join(err, file.Close(),
+			os.Chtimes(s.path(ref), time.Time{}, info.ModTime())))
 	}, []string{"O" + oldBody[1:], "O" + newBody[1:]}},
 	{"replaced", func(s *store, ref scan.Ref) { s.replace(ref, "foreign") }, []string{"foreign"}},
-	{"replaced by the same", func(s *store, ref scan.Ref) { s.replace(ref, oldBody) }, []string{oldBody}},
+	{
+		"replaced by the same",
+		func(s *store, ref scan.Ref) { s.replace(ref, oldBody) },
+		[]string{oldBody},
+	},
 	{"appended to", func(s *store, ref scan.Ref) {
 		file, err := os.OpenFile(s.path(ref), os.O_WRONLY|os.O_APPEND, 0)
 		s.check(err)
@@ -114,7 +128,11 @@ var disturbances = []struct {
 		s.check(file.Close())
 	}, []string{oldBody + "more", newBody + "more"}},
 	{"deleted", func(s *store, ref scan.Ref) { s.check(os.Remove(s.path(ref))) }, []string{""}},
-	{"truncated", func(s *store, ref scan.Ref) { s.check(os.Truncate(s.path(ref), 3)) }, []string{oldBody[:3], newBody[:3]}},
+	{
+		"truncated",
+		func(s *store, ref scan.Ref) { s.check(os.Truncate(s.path(ref), 3)) },
+		[]string{oldBody[:3], newBody[:3]},
+	},
 }
 
 // TestNoLostUpdate lets another program in at every step, once; where names cannot
@@ -242,7 +260,8 @@ func TestManyWriters(t *testing.T) {
 		}
 		body := string(slotOf(item.Payload))
 		next := map[byte]string{'A': "B", 'B': "A"}[body[0]] + body[1:]
-		switch err := replaceOne(f, scan.Change{Item: item, New: splice(item.Payload, []byte(next))}); {
+		switch err := replaceOne(f,
+			scan.Change{Item: item, New: splice(item.Payload, []byte(next))}); {
 		case err == nil:
 			written++
 		case !errors.Is(err, scan.ErrChanged) && !errors.Is(err, scan.ErrGone):
@@ -285,7 +304,8 @@ func (s *store) append(ref scan.Ref, n int, inPlace bool) {
 // TestFaults fails at every step as a file system does. The file is as it was, or,
 // when the swap is done, the run ends.
 func TestFaults(t *testing.T) {
-	for _, fails := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EFBIG, syscall.EIO, syscall.EACCES, syscall.EBUSY, syscall.EMFILE} {
+	for _, fails := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS,
+		syscall.EFBIG, syscall.EIO, syscall.EACCES, syscall.EBUSY, syscall.EMFILE} {
 		for _, at := range steps {
 			s := newStore(t)
 			ref := s.write("file", oldBody)
@@ -307,10 +327,16 @@ func TestFaults(t *testing.T) {
 				if !errors.Is(err, scan.ErrChanged) {
 					t.Errorf("%v at %s: %v, want ErrChanged", fails, at, err)
 				}
-			case errors.As(err, &storage) != (fails != syscall.EACCES && fails != syscall.EBUSY && fails != syscall.EMFILE || at == stepSettle):
-				t.Errorf("%v at %s: %v, a StorageError %v", fails, at, err, errors.As(err, &storage))
-			case errors.As(err, &refused) != ((fails == syscall.EACCES || fails == syscall.EBUSY) && at != stepSettle):
-				t.Errorf("%v at %s: %v, a RefusedError %v", fails, at, err, errors.As(err, &refused))
+			case errors.As(err,
+				&storage) != (fails != syscall.EACCES && fails != syscall.EBUSY &&
+				fails != syscall.EMFILE || at == stepSettle):
+				t.Errorf("%v at %s: %v, a StorageError %v", fails, at, err,
+					errors.As(err, &storage))
+			case errors.As(err,
+				&refused) != ((fails == syscall.EACCES || fails == syscall.EBUSY) &&
+				at != stepSettle):
+				t.Errorf("%v at %s: %v, a RefusedError %v", fails, at, err,
+					errors.As(err, &refused))
 			}
 			want := oldBody
 			if at == stepSettle {
@@ -359,7 +385,8 @@ func TestRefusals(t *testing.T) {
 			f := New(Config{Root: s.root})
 			before := s.rest(ref)
 			err := replaceOne(f, change(t, f, ref, newBody))
-			if refused := (*scan.RefusedError)(nil); !errors.As(err, &refused) || refused.Reason != c.reason {
+			if refused := (*scan.RefusedError)(nil); !errors.As(err, &refused) ||
+				refused.Reason != c.reason {
 				t.Errorf("%v, want a refusal %s", err, c.reason)
 			}
 			if after := s.rest(ref); after != before || s.content()["file"] != oldBody {

@@ -49,13 +49,16 @@ func leaseHolds(file *os.File) bool {
 // setTimes sets the times of a file by its descriptor, whatever its name is.
 func setTimes(file *os.File, mtime unix.Timespec, _ []unix.Timeval) error {
 	path := "/proc/self/fd/" + strconv.Itoa(int(file.Fd()))
-	return unix.UtimesNanoAt(unix.AT_FDCWD, path, []unix.Timespec{{Nsec: unix.UTIME_OMIT}, mtime}, 0)
+	return unix.UtimesNanoAt(unix.AT_FDCWD, path, []unix.Timespec{{Nsec: unix.UTIME_OMIT}, mtime},
+		0)
 }
 
 // attributesOf reads the extended attributes of a file: what users set, ACLs,
 // labels, capabilities (xattr(7)).
 func attributesOf(file *os.File) (map[string]string, error) {
-	names, err := sized(func(buffer []byte) (int, error) { return unix.Flistxattr(int(file.Fd()), buffer) })
+	names, err := sized(func(buffer []byte) (int, error) {
+		return unix.Flistxattr(int(file.Fd()), buffer)
+	})
 	if isOneOf(err, unix.EOPNOTSUPP, unix.ENOSYS) {
 		return nil, nil
 	}
@@ -67,7 +70,9 @@ func attributesOf(file *os.File) (map[string]string, error) {
 		if name == "" {
 			continue
 		}
-		value, err := sized(func(buffer []byte) (int, error) { return unix.Fgetxattr(int(file.Fd()), name, buffer) })
+		value, err := sized(func(buffer []byte) (int, error) {
+			return unix.Fgetxattr(int(file.Fd()), name, buffer)
+		})
 		if errors.Is(err, unix.ENODATA) {
 			continue
 		}
@@ -103,7 +108,8 @@ func sized(call func([]byte) (int, error)) ([]byte, error) {
 func copyAttributes(file, original *os.File) error {
 	want, err := attributesOf(original)
 	if err != nil {
-		return refusedUnless(err, "xattr", "its extended attributes cannot be read, so they could not be kept")
+		return refusedUnless(err, "xattr", "its extended attributes cannot be read, so they "+
+			"could not be kept")
 	}
 	have, err := attributesOf(file)
 	if err != nil {
@@ -117,13 +123,19 @@ func copyAttributes(file, original *os.File) error {
 	}
 	for _, name := range slices.Sorted(maps.Keys(want)) {
 		if name == "security.ima" || name == "security.evm" {
-			return &scan.RefusedError{Reason: "xattr", Detail: "its content is signed (" + name + "), and a new content needs a new signature"}
+			return &scan.RefusedError{
+				Reason: "xattr",
+				Detail: "its content is signed (" + name + "), and a new content needs a new " +
+					"signature",
+			}
 		}
 		if value, same := have[name]; same && value == want[name] {
 			continue
 		}
 		if err := unix.Fsetxattr(fd, name, []byte(want[name]), 0); err != nil {
-			return refusedUnless(err, "xattr", "its extended attribute "+strconv.Quote(name)+" cannot be given to a new file by this user")
+			return refusedUnless(err, "xattr",
+				"its extended attribute "+strconv.Quote(name)+" cannot be given to a new file by "+
+					"this user")
 		}
 	}
 	return nil
@@ -140,7 +152,11 @@ func sameAttributes(file, original *os.File) error {
 		return err
 	}
 	if !maps.Equal(want, have) {
-		return &scan.RefusedError{Reason: "xattr", Detail: "its file system does not give a new file the extended attributes of the original"}
+		return &scan.RefusedError{
+			Reason: "xattr",
+			Detail: "its file system does not give a new file the extended attributes of the " +
+				"original",
+		}
 	}
 	return nil
 }

@@ -21,7 +21,8 @@ import (
 // come out, and of what goes in, so that whoever finds it knows how far it came.
 const temporaryPrefix = ".rotator-"
 
-var temporaryName = regexp.MustCompile(`^\.rotator-(?:new|swap-([0-9a-f]{16})-([0-9a-f]{32})-([0-9a-f]{32}))-[A-Z2-7]{26}$`)
+var temporaryName = regexp.MustCompile(
+	`^\.rotator-(?:new|swap-([0-9a-f]{16})-([0-9a-f]{32})-([0-9a-f]{32}))-[A-Z2-7]{26}$`)
 
 // isTemporary says whether a name is one of ours.
 func isTemporary(name string) bool { return temporaryName.MatchString(name) }
@@ -29,7 +30,8 @@ func isTemporary(name string) bool { return temporaryName.MatchString(name) }
 func newName() string { return temporaryPrefix + "new-" + rand.Text() }
 
 func swapName(name string, before, after []byte) string {
-	return fmt.Sprintf("%sswap-%s-%s-%s-%s", temporaryPrefix, short([]byte(name), 16), short(before, 32), short(after, 32), rand.Text())
+	return fmt.Sprintf("%sswap-%s-%s-%s-%s", temporaryPrefix, short([]byte(name), 16),
+		short(before, 32), short(after, 32), rand.Text())
 }
 
 // short is the beginning of a SHA-256, of n hex digits.
@@ -51,7 +53,8 @@ func newTemporary(folder *os.File) (*temporary, error) {
 	const attempts = 3
 	for n := 1; ; n++ {
 		name := newName()
-		fd, err := unix.Openat(int(folder.Fd()), name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+		fd, err := unix.Openat(int(folder.Fd()), name,
+			unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 		if err != nil {
 			return nil, err
 		}
@@ -121,7 +124,8 @@ func (f *Files) leftover(folder *os.File, dir, name string) error {
 		return nil
 	}
 	if err != nil {
-		f.note("directory %s: %s was left by a run that died, and cannot be read: %v", where, name, errnoOf(err))
+		f.note("directory %s: %s was left by a run that died, and cannot be read: %v", where, name,
+			errnoOf(err))
 		return nil
 	}
 	defer func() { _ = file.Close() }()
@@ -132,14 +136,21 @@ func (f *Files) leftover(folder *os.File, dir, name string) error {
 		f.note("directory %s: %s was left by a run that died; the next run removes it", where, name)
 		return nil
 	}
-	l := &leftover{files: f, temporary: &temporary{folder: folder, name: name, file: file}, where: where}
+	l := &leftover{
+		files:     f,
+		temporary: &temporary{folder: folder, name: name, file: file},
+		where:     where,
+	}
 	err = l.sweep()
 	if errors.Is(err, errForeign) {
-		f.note("directory %s: %s holds what another program had written to a file in the moment in which a run died, and that file was changed again since; compare them, then delete it", where, name)
+		f.note("directory %s: %s holds what another program had written to a file in the moment "+
+			"in which a run died, and that file was changed again since; compare them, then "+
+			"delete it", where, name)
 		return nil
 	}
 	if err != nil {
-		f.note("directory %s: %s was left by a run that died, and cannot be removed: %v", where, name, errnoOf(err))
+		f.note("directory %s: %s was left by a run that died, and cannot be removed: %v", where,
+			name, errnoOf(err))
 	}
 	return nil
 }
@@ -176,7 +187,8 @@ func (l *leftover) sweep() error {
 // still stands in the file's place.
 func (l *leftover) putBack(name, after string) error {
 	folder := l.temporary.folder
-	again, err := unix.Openat(int(folder.Fd()), ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	again, err := unix.Openat(int(folder.Fd()), ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC,
+		0)
 	if err != nil {
 		return err
 	}
@@ -209,14 +221,16 @@ func (l *leftover) putBack(name, after string) error {
 }
 
 func (l *leftover) swapBack(name string, ours state) error {
-	r := &replacement{files: l.files, folder: l.temporary.folder, name: name, temporary: l.temporary}
+	r := &replacement{files: l.files, folder: l.temporary.folder, name: name,
+		temporary: l.temporary}
 	if err := r.back(ours); err != nil && l.temporary.name == "" {
 		return err
 	}
 	if err := l.temporary.remove(); err != nil {
 		return err
 	}
-	l.files.note("directory %s: %q was given back what another program had written to it in the moment in which a run died", l.where, name)
+	l.files.note("directory %s: %q was given back what another program had written to it in the "+
+		"moment in which a run died", l.where, name)
 	return l.temporary.folder.Sync()
 }
 

@@ -42,7 +42,8 @@ func (f *Files) Partitions(context.Context) ([]scan.Partition, error) {
 func (f *Files) Page(ctx context.Context, p scan.Partition, cursor scan.Cursor) (scan.Page, error) {
 	var o order
 	if err := json.Unmarshal(p.Spec, &o); err != nil || o.Order != byPath {
-		return scan.Page{}, fmt.Errorf("read the partition of directory %s: %s is none of this version", f.config.Root, p.Spec)
+		return scan.Page{}, fmt.Errorf("read the partition of directory %s: %s is none of this "+
+			"version", f.config.Root, p.Spec)
 	}
 	root, err := f.open()
 	if err == nil {
@@ -54,7 +55,14 @@ func (f *Files) Page(ctx context.Context, p scan.Partition, cursor scan.Cursor) 
 	f.walking.Lock()
 	defer f.walking.Unlock()
 	if f.walk == nil || len(cursor) == 0 || f.walk.last != string(cursor) {
-		f.walk = &walk{files: f, root: root, last: string(cursor), levels: []level{{}}, whole: len(cursor) == 0, met: map[string]bool{}}
+		f.walk = &walk{
+			files:  f,
+			root:   root,
+			last:   string(cursor),
+			levels: []level{{}},
+			whole:  len(cursor) == 0,
+			met:    map[string]bool{},
+		}
 	}
 	page, err := f.walk.page(ctx, f.config.PageLimit)
 	if err == nil && page.Last {
@@ -105,7 +113,7 @@ func (w *walk) page(ctx context.Context, limit int) (page scan.Page, err error) 
 		w.meet(path)
 		switch {
 		case w.files.isOwn(path):
-		case w.files.globs.Chooses(path):
+		case w.files.globs.Selects(path):
 			w.files.globs.Count(page.Included, path)
 			page.Items = append(page.Items, scan.Item{Ref: scan.KeyRef(path)})
 		default:
@@ -130,7 +138,8 @@ func (w *walk) meet(path string) {
 func (w *walk) noteUnmet() {
 	for _, pattern := range w.files.globs.Include() {
 		if w.whole && !w.met[pattern] {
-			w.files.note("directory %s: no file matches %q of include", w.files.config.Root, pattern)
+			w.files.note("directory %s: no file matches %q of include", w.files.config.Root,
+				pattern)
 		}
 	}
 }
@@ -170,7 +179,8 @@ func (w *walk) next(ctx context.Context) (path string, ok bool, err error) {
 func (w *walk) names(dir string) ([]string, error) {
 	folder, err := w.files.folder(w.root, strings.TrimSuffix(dir, "/"))
 	if err != nil {
-		if now, gone := w.root.Lstat(path.Clean(dir)); dir != "" && (gone != nil && absent(gone) || gone == nil && !now.IsDir()) {
+		if now, gone := w.root.Lstat(path.Clean(dir)); dir != "" &&
+			(gone != nil && absent(gone) || gone == nil && !now.IsDir()) {
 			return nil, nil // it was a directory a moment ago
 		}
 		return nil, w.files.unreadable(dir, err)
@@ -219,9 +229,11 @@ func (w *walk) kind(folder *os.File, dir, name string) (string, error) {
 	case unix.S_IFDIR:
 		return name + "/", nil
 	case unix.S_IFLNK:
-		w.files.noteFirst(fmt.Sprintf("directory %s: symbolic links are not followed", w.files.config.Root), dir+name)
+		w.files.noteFirst(fmt.Sprintf("directory %s: symbolic links are not followed",
+			w.files.config.Root), dir+name)
 	default:
-		w.files.noteFirst(fmt.Sprintf("directory %s: pipes, sockets and devices are not read", w.files.config.Root), dir+name)
+		w.files.noteFirst(fmt.Sprintf("directory %s: pipes, sockets and devices are not read",
+			w.files.config.Root), dir+name)
 	}
 	return "", nil
 }

@@ -34,7 +34,9 @@ func paths(t *rapid.T) []string {
 	slices.Sort(drawn)
 	drawn = slices.Compact(drawn)
 	return slices.DeleteFunc(slices.Clone(drawn), func(p string) bool {
-		return slices.ContainsFunc(drawn, func(q string) bool { return strings.HasPrefix(q, p+"/") })
+		return slices.ContainsFunc(drawn, func(q string) bool {
+			return strings.HasPrefix(q, p+"/")
+		})
 	})
 }
 
@@ -43,7 +45,8 @@ func paths(t *rapid.T) []string {
 func TestListing(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		s := newStore(t)
-		stay, come := paths(rt), rapid.SliceOfN(rapid.IntRange(0, 1), 40, 40).Draw(rt, "who comes and goes")
+		stay, come := paths(rt), rapid.SliceOfN(rapid.IntRange(0, 1), 40, 40).Draw(rt,
+			"who comes and goes")
 		for _, key := range stay {
 			s.write(key, "body")
 		}
@@ -52,7 +55,8 @@ func TestListing(t *testing.T) {
 			rt.Fatalf("listed %q, want %q", got, stay)
 		}
 		for i, cursor := range stay {
-			page, err := f.Page(t.Context(), scan.Partition{Spec: []byte(`{"order":"path"}`)}, scan.Cursor(cursor))
+			page, err := f.Page(t.Context(), scan.Partition{Spec: []byte(`{"order":"path"}`)},
+				scan.Cursor(cursor))
 			if err != nil {
 				rt.Fatal(err)
 			}
@@ -112,22 +116,39 @@ func allWhile(t *rapid.T, s *store, f *Files, gone []string) (keys []string) {
 
 func TestIncludeAndExclude(t *testing.T) {
 	s := newStore(t)
-	for _, key := range []string{"a.json", "a.jsonl", "x/a.jsonl", "x/y/b.jsonl", "x/y/b.bak", "cache/c.jsonl", "x/cache/d.jsonl", ".hidden/e.jsonl", "z/f"} {
+	for _, key := range []string{"a.json", "a.jsonl", "x/a.jsonl", "x/y/b.jsonl", "x/y/b.bak",
+		"cache/c.jsonl", "x/cache/d.jsonl", ".hidden/e.jsonl", "z/f"} {
 		s.write(key, "body")
 	}
 	for _, c := range []struct{ include, exclude, want []string }{
-		{nil, nil, []string{".hidden/e.jsonl", "a.json", "a.jsonl", "cache/c.jsonl", "x/a.jsonl", "x/cache/d.jsonl", "x/y/b.bak", "x/y/b.jsonl", "z/f"}},
-		{[]string{"**/*.jsonl"}, []string{"**/cache", ".*"}, []string{"a.jsonl", "x/a.jsonl", "x/y/b.jsonl"}},
+		{
+			nil,
+			nil,
+			[]string{".hidden/e.jsonl", "a.json", "a.jsonl", "cache/c.jsonl", "x/a.jsonl",
+				"x/cache/d.jsonl", "x/y/b.bak", "x/y/b.jsonl", "z/f"},
+		},
+		{
+			[]string{"**/*.jsonl"},
+			[]string{"**/cache", ".*"},
+			[]string{"a.jsonl", "x/a.jsonl", "x/y/b.jsonl"},
+		},
 		{[]string{"*.jsonl"}, nil, []string{"a.jsonl"}},
 		{[]string{"x/y/*"}, []string{"**/*.bak"}, []string{"x/y/b.jsonl"}},
 		{[]string{"x/{a,b}.jsonl", "z/f", "none/*"}, nil, []string{"x/a.jsonl", "z/f"}},
-		{[]string{"x/**"}, []string{"x/cache/**"}, []string{"x/a.jsonl", "x/y/b.bak", "x/y/b.jsonl"}},
-		{[]string{"x/cache", "z/f", ".hidden/"}, nil, []string{".hidden/e.jsonl", "x/cache/d.jsonl", "z/f"}},
+		{[]string{"x/**"}, []string{"x/cache/**"},
+			[]string{"x/a.jsonl", "x/y/b.bak", "x/y/b.jsonl"}},
+		{
+			[]string{"x/cache", "z/f", ".hidden/"},
+			nil,
+			[]string{".hidden/e.jsonl", "x/cache/d.jsonl", "z/f"},
+		},
 		{[]string{"x"}, []string{"x/cache"}, []string{"x/a.jsonl", "x/y/b.bak", "x/y/b.jsonl"}},
 		{[]string{"*"}, nil, []string{"a.json", "a.jsonl"}},
 		{nil, []string{"**"}, nil},
 	} {
-		if got := all(t, New(Config{Root: s.root, Include: c.include, Exclude: c.exclude})); !slices.Equal(got, c.want) {
+		if got := all(t,
+			New(Config{Root: s.root, Include: c.include, Exclude: c.exclude})); !slices.Equal(got,
+			c.want) {
 			t.Errorf("include %q exclude %q: %q, want %q", c.include, c.exclude, got, c.want)
 		}
 	}
@@ -143,11 +164,13 @@ func TestIncludeThatMatchesNothing(t *testing.T) {
 	f := New(config)
 	all(t, f)
 	notes := strings.Join(f.Notes(), "\n")
-	if !strings.Contains(notes, `"c/**"`) || !strings.Contains(notes, `"**/z"`) || strings.Contains(notes, `"a/**"`) {
+	if !strings.Contains(notes, `"c/**"`) || !strings.Contains(notes, `"**/z"`) ||
+		strings.Contains(notes, `"a/**"`) {
 		t.Errorf("notes: %s", notes)
 	}
 	f = New(config) // another process, which has not seen what came before
-	if _, err := f.Page(t.Context(), scan.Partition{Spec: []byte(`{"order":"path"}`)}, scan.Cursor("a/x")); err != nil {
+	if _, err := f.Page(t.Context(), scan.Partition{Spec: []byte(`{"order":"path"}`)},
+		scan.Cursor("a/x")); err != nil {
 		t.Fatal(err)
 	}
 	if strings.Contains(strings.Join(f.Notes(), "\n"), "include") {
@@ -174,7 +197,8 @@ func TestOnlyFilesBelowTheRoot(t *testing.T) {
 			t.Errorf("no note says %q: %q", says, f.Notes())
 		}
 	}
-	for _, key := range []string{"link", "pipe", "out/secret", "state", "gone", "file/x", "../secret", "/etc/passwd", "."} {
+	for _, key := range []string{"link", "pipe", "out/secret", "state", "gone", "file/x",
+		"../secret", "/etc/passwd", "."} {
 		if item, err := f.Load(t.Context(), scan.KeyRef(key)); err == nil {
 			t.Errorf("%s was loaded: %q", key, slotOf(item.Payload))
 		}
@@ -196,7 +220,8 @@ func TestRootThatIsNotThere(t *testing.T) {
 		"a file":   New(Config{Root: filepath.Join(s.root, "file")}).Check(t.Context()),
 		"replaced": err,
 	} {
-		if missing := (*scan.MissingError)(nil); !errors.As(err, &missing) || missing.Field != "files.root" {
+		if missing := (*scan.MissingError)(nil); !errors.As(err, &missing) ||
+			missing.Field != "files.root" {
 			t.Errorf("%s: %v, want a MissingError of files.root", name, err)
 		}
 	}

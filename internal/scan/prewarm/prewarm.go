@@ -14,9 +14,9 @@ import (
 const (
 	// wait is how long a connection waits for the others, which are opened at the same
 	// time.
-	wait = time.Second
+	barrierTimeout = time.Second
 	// most bounds all of it.
-	most = 5 * time.Second
+	totalTimeout = 5 * time.Second
 )
 
 // Connections opens the connections of a client that so many requests can need at once. Else
@@ -28,45 +28,49 @@ const (
 // all of them have a connection; over HTTP/2 that is the same one. What is answered is no
 // matter: call Connections once, right behind a request that was answered, and the requests
 // behind it say it again. The provider is of the client's credentials, nil for none.
-func Connections(ctx context.Context, count int, credentials aws.CredentialsProvider, ask func(context.Context)) {
-	ctx, cancel := context.WithTimeout(ctx, most)
+func Connections(
+	ctx context.Context, count int, credentials aws.CredentialsProvider, send func(context.Context),
+) {
+	ctx, cancel := context.WithTimeout(ctx, totalTimeout)
 	defer cancel()
 	if credentials != nil {
 		_, _ = credentials.Retrieve(ctx) // now, since the trace would see its connections too
 	}
-	all := newMeeting(count)
-	enough := time.AfterFunc(wait, all.end)
-	defer enough.Stop()
-	var asking sync.WaitGroup
+	connected := newBarrier(count)
+	timer := time.AfterFunc(barrierTimeout, connected.open)
+	defer timer.Stop()
+	var requests sync.WaitGroup
 	for range count {
-		asking.Go(func() {
-			arrive := sync.OnceFunc(all.arrive)
+		requests.Go(func() {
+			arrive := sync.OnceFunc(connected.arrive)
 			defer arrive() // also without a connection, as when ctx has ended
-			ask(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) {
-				arrive()
-				<-all.ended
-			}}))
+			send(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+				GotConn: func(httptrace.GotConnInfo) {
+					arrive()
+					<-connected.opened
+				},
+			}))
 		})
 	}
-	asking.Wait()
+	requests.Wait()
 }
 
 // meeting ends when all have arrived, or before.
-type meeting struct {
+type barrier struct {
 	missing atomic.Int64
-	end     func()
-	ended   chan struct{}
+	open    func()
+	opened  chan struct{}
 }
 
-func newMeeting(of int) *meeting {
-	m := &meeting{ended: make(chan struct{})}
-	m.end = sync.OnceFunc(func() { close(m.ended) })
+func newBarrier(of int) *barrier {
+	m := &barrier{opened: make(chan struct{})}
+	m.open = sync.OnceFunc(func() { close(m.opened) })
 	m.missing.Store(int64(of))
 	return m
 }
 
-func (m *meeting) arrive() {
+func (m *barrier) arrive() {
 	if m.missing.Add(-1) == 0 {
-		m.end()
+		m.open()
 	}
 }

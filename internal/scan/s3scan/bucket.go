@@ -48,7 +48,7 @@ type Config struct {
 	// downloaded, whatever its size.
 	NeedsBody func(key string, metadata map[string]string) bool
 	// Room is where bodies that are read take room; nil is without bound.
-	Room *scan.Room
+	Memory *scan.MemoryBudget
 	// PageLimit is the most keys of a page; 0 means 1,000, which is S3's most.
 	PageLimit int32
 	// Warn is called immediately for each condition that the server does not
@@ -62,30 +62,35 @@ type Config struct {
 // Bucket is the objects of one bucket under a prefix. It is safe for concurrent
 // use.
 type Bucket struct {
-	config  Config
-	probing chan struct{} // held by the goroutine that probes
-	copying chan struct{} // holds one for each part that is being copied
-	patient func(*s3.Options)
-	opening sync.Once    // of connections
-	listing atomic.Int32 // number of keys in the next listing; 0 means PageLimit
+	config      Config
+	probing     chan struct{} // held by the goroutine that probes
+	partPermits chan struct{} // holds one for each part that is being copied
+	longTimeout func(*s3.Options)
+	connectOnce sync.Once    // of connections
+	listLimit   atomic.Int32 // number of keys in the next listing; 0 means PageLimit
 
-	mu         sync.Mutex
-	puts       guard // what the server enforces
-	copies     guard
-	unmodified guard // copies under the condition that the source is not modified since
-	uploads    guard
-	tagCounts  guard // whether GET and HEAD tell us how many tags there are
-	believed   int   // objects of which they told that there are none
-	picked     int   // which of the next askedOf of them is asked about
-	acls       *bool // whether objects have ACLs of their own; nil until asked
-	lockSeen   bool  // the headers of Object Lock are known to be shown to us
-	notes      []string
+	mu     sync.Mutex
+	puts   capability // what the server enforces
+	copies capability
+	// copies under the condition that the source is not modified since
+	unmodified              capability
+	uploads                 capability
+	tagCounts               capability // whether GET and HEAD tell us how many tags there are
+	untaggedSeen            int        // objects of which they told that there are none
+	sampleIndex             int        // which of the next askedOf of them is asked about
+	acls                    *bool      // whether objects have ACLs of their own; nil until asked
+	lockPermissionsVerified bool       // the headers of Object Lock are known to be shown to us
+	notes                   []string
 }
 
 // New makes a Bucket. It asks nothing of the service.
 func New(c Config) *Bucket {
-	b := &Bucket{config: c, probing: make(chan struct{}, 1), copying: make(chan struct{}, partsAtOnce)}
-	b.config.Client, b.patient = patience(c.Client)
+	b := &Bucket{
+		config:      c,
+		probing:     make(chan struct{}, 1),
+		partPermits: make(chan struct{}, maxConcurrentParts),
+	}
+	b.config.Client, b.longTimeout = withLongTimeout(c.Client)
 	return b
 }
 
@@ -96,10 +101,10 @@ func (b *Bucket) Notes() []string {
 	return slices.Clone(b.notes)
 }
 
-func (b *Bucket) note(format string, args ...any) { b.add(fmt.Sprintf(format, args...)) }
+func (b *Bucket) note(format string, args ...any) { b.addNote(fmt.Sprintf(format, args...)) }
 
 // add adds a note, and reports whether it is new.
-func (b *Bucket) add(text string) bool {
+func (b *Bucket) addNote(text string) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if slices.Contains(b.notes, text) {
@@ -113,7 +118,7 @@ func (b *Bucket) add(text string) bool {
 // before a write.
 func (b *Bucket) warn(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
-	if b.add(text) && b.config.Warn != nil {
+	if b.addNote(text) && b.config.Warn != nil {
 		b.config.Warn(text)
 	}
 }
@@ -140,23 +145,39 @@ func (b *Bucket) NoteUnprobed() {
 func (b *Bucket) Check(ctx context.Context) error {
 	if strings.HasSuffix(b.config.Bucket, "--x-s3") {
 		return &scan.MissingError{Field: "s3.bucket", Detail: fmt.Sprintf(
-			"%s is a directory bucket, whose listing has no order, so a stopped run could not go on; copy the objects to a general purpose bucket", b.config.Bucket)}
+			"%s is a directory bucket, whose listing has no order, so a stopped run could not go "+
+				"on; copy the objects to a general purpose bucket", b.config.Bucket)}
 	}
 	_, err := b.config.Client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &b.config.Bucket})
 	here := b.config.Client.Options().Region
 	if region := regionOf(err); region != "" && region != here {
-		return &scan.MissingError{Field: "s3.bucket", Detail: fmt.Sprintf("bucket %s is in %s, not in %s; set s3.region to %s", b.config.Bucket, region, here, region)}
+		return &scan.MissingError{
+			Field: "s3.bucket",
+			Detail: fmt.Sprintf("bucket %s is in %s, not in %s; set s3.region to %s",
+				b.config.Bucket, region, here, region),
+		}
 	}
 	switch status(err) {
 	case http.StatusNotFound:
-		return &scan.MissingError{Field: "s3.bucket", Detail: fmt.Sprintf("there is no bucket %s; check the name", b.config.Bucket)}
+		return &scan.MissingError{
+			Field:  "s3.bucket",
+			Detail: fmt.Sprintf("there is no bucket %s; check the name", b.config.Bucket),
+		}
 	case http.StatusMovedPermanently, http.StatusTemporaryRedirect:
-		return &scan.MissingError{Field: "s3.bucket", Detail: fmt.Sprintf("bucket %s is not in %s; set s3.region to its Region", b.config.Bucket, here)}
+		return &scan.MissingError{
+			Field: "s3.bucket",
+			Detail: fmt.Sprintf("bucket %s is not in %s; set s3.region to its Region",
+				b.config.Bucket, here),
+		}
 	}
 	if s := status(err); s == http.StatusForbidden || s == http.StatusBadRequest {
 		// The response to a HEAD has no reason; it may be the clock of this machine,
 		// or the name.
-		_, err = b.config.Client.ListObjectsV2(ctx, &s3.ListObjectsV2Input{Bucket: &b.config.Bucket, Prefix: &b.config.Prefix, MaxKeys: aws.Int32(1)})
+		_, err = b.config.Client.ListObjectsV2(ctx, &s3.ListObjectsV2Input{
+			Bucket:  &b.config.Bucket,
+			Prefix:  &b.config.Prefix,
+			MaxKeys: aws.Int32(1),
+		})
 	}
 	if code(err) == "InvalidBucketName" {
 		return &scan.MissingError{Field: "s3.bucket", Detail: fmt.Sprintf(
@@ -172,14 +193,17 @@ func (b *Bucket) Check(ctx context.Context) error {
 
 // noteVersioning notes what a converged pass does not say.
 func (b *Bucket) noteVersioning(ctx context.Context) {
-	versioning, err := b.config.Client.GetBucketVersioning(ctx, &s3.GetBucketVersioningInput{Bucket: &b.config.Bucket})
+	versioning, err := b.config.Client.GetBucketVersioning(ctx, &s3.GetBucketVersioningInput{
+		Bucket: &b.config.Bucket,
+	})
 	switch {
 	case err != nil:
 		b.note("bucket %s: whether it keeps old versions could not be read (%s); old versions "+
 			"keep their ciphertext and are not rewritten",
 			b.config.Bucket, redact.Code(code(err)))
 	case versioning.Status != "":
-		b.note("bucket %s has versioning: old versions of its objects keep their ciphertext, under whatever key it is, and are not rewritten", b.config.Bucket)
+		b.note("bucket %s has versioning: old versions of its objects keep their ciphertext, "+
+			"under whatever key it is, and are not rewritten", b.config.Bucket)
 	}
 }
 
@@ -213,14 +237,15 @@ func code(err error) string {
 }
 
 // lacks says that a server which is not AWS does not know what it was asked.
-func (b *Bucket) lacks(err error) bool {
+func (b *Bucket) notSupported(err error) bool {
 	if b.config.AWS || err == nil {
 		return false
 	}
-	return unimplemented(err) || status(err) == http.StatusMethodNotAllowed || code(err) == "MethodNotAllowed"
+	return isNotImplemented(err) || status(err) == http.StatusMethodNotAllowed ||
+		code(err) == "MethodNotAllowed"
 }
 
 // unimplemented says that a server does not know what it was asked, of whatever object.
-func unimplemented(err error) bool {
+func isNotImplemented(err error) bool {
 	return status(err) == http.StatusNotImplemented || code(err) == "NotImplemented"
 }

@@ -57,10 +57,27 @@ func TestCheck(t *testing.T) {
 		status  int    // of any other error
 	}{
 		{"usable", nil, "", 0},
-		{"no such bucket", func(c *Config) { c.Bucket = "nowhere" }, "there is no bucket nowhere", 0},
-		{"directory bucket", func(c *Config) { c.Bucket = "fast--euw1-az1--x-s3" }, "is a directory bucket", 0},
-		{"other Region", answer(301, "us-west-2"), "is in us-west-2, not in eu-west-1; set s3.region to us-west-2", 0},
-		{"other Region, signature refused", answer(400, "us-west-2"), "set s3.region to us-west-2", 0},
+		{"no such bucket", func(c *Config) {
+			c.Bucket = "nowhere"
+		}, "there is no bucket nowhere", 0},
+		{
+			"directory bucket",
+			func(c *Config) { c.Bucket = "fast--euw1-az1--x-s3" },
+			"is a directory bucket",
+			0,
+		},
+		{
+			"other Region",
+			answer(301, "us-west-2"),
+			"is in us-west-2, not in eu-west-1; set s3.region to us-west-2",
+			0,
+		},
+		{
+			"other Region, signature refused",
+			answer(400, "us-west-2"),
+			"set s3.region to us-west-2",
+			0,
+		},
 		{"other Region, not named", answer(301, ""), "set s3.region to its Region", 0},
 		{"denied", answer(403, "eu-west-1"), "", 403},
 		{"bad request", answer(400, ""), "", 400},
@@ -69,9 +86,13 @@ func TestCheck(t *testing.T) {
 		err := store.source(c.change).Check(t.Context())
 		var missing *scan.MissingError
 		switch {
-		case c.missing != "" && (!errors.As(err, &missing) || missing.Field != "s3.bucket" || !strings.Contains(missing.Detail, c.missing)):
+		case c.missing != "" &&
+			(!errors.As(err, &missing) || missing.Field != "s3.bucket" ||
+				!strings.Contains(missing.Detail, c.missing)):
 			t.Errorf("%s: %v, want %q", c.name, err, c.missing)
-		case c.missing == "" && (errors.As(err, &missing) || status(err) != c.status || (err == nil) != (c.status == 0)):
+		case c.missing == "" &&
+			(errors.As(err, &missing) || status(err) != c.status ||
+				(err == nil) != (c.status == 0)):
 			t.Errorf("%s: %v, want status %d", c.name, err, c.status)
 		}
 	}
@@ -87,9 +108,13 @@ func TestLoadRefuses(t *testing.T) {
 		store.write(ref, "body")
 		return ref
 	}
-	archived := dressed(func(in *s3.PutObjectInput) { in.StorageClass = types.StorageClassDeepArchive })
+	archived := dressed(func(in *s3.PutObjectInput) {
+		in.StorageClass = types.StorageClassDeepArchive
+	})
 	customer := dressed(func(in *s3.PutObjectInput) {
-		in.SSECustomerAlgorithm, in.SSECustomerKey = aws.String("AES256"), aws.String(strings.Repeat("k", 32))
+		in.SSECustomerAlgorithm = aws.String("AES256")
+		in.SSECustomerKey = aws.String(strings.Repeat("k", 32))
+
 	})
 	plain := dressed(func(*s3.PutObjectInput) {})
 	header := func(name, value string) func(*Config) {
@@ -112,20 +137,33 @@ func TestLoadRefuses(t *testing.T) {
 			w.Header().Set("ETag", `"e"`)
 			return true
 		}), "too-large"},
-		{"no ETag", plain, store.through(func(w http.ResponseWriter, r *http.Request) bool { return true }), "no-etag"},
+		{
+			"no ETag",
+			plain,
+			store.through(func(w http.ResponseWriter, r *http.Request) bool { return true }),
+			"no-etag",
+		},
 	} {
 		_, err := store.source(c.change).Load(t.Context(), c.ref)
-		if refused := (*scan.RefusedError)(nil); !errors.As(err, &refused) || refused.Reason != c.reason {
+		if refused := (*scan.RefusedError)(nil); !errors.As(err, &refused) ||
+			refused.Reason != c.reason {
 			t.Errorf("%s: %v, want it refused as %s", c.name, err, c.reason)
 		}
 	}
-	for code, status := range map[string]int{"ExpiredToken": 400, "InvalidRequest": 400, "AccessDenied": 403, "NoSuchBucket": 404, "SlowDown": 503} {
+	for code, status := range map[string]int{
+		"ExpiredToken":   400,
+		"InvalidRequest": 400,
+		"AccessDenied":   403,
+		"NoSuchBucket":   404,
+		"SlowDown":       503,
+	} {
 		_, err := store.source(store.through(func(w http.ResponseWriter, r *http.Request) bool {
 			w.WriteHeader(status)
 			_, _ = fmt.Fprintf(w, "<Error><Code>%s</Code><Message>why</Message></Error>", code)
 			return true
 		})).Load(t.Context(), plain)
-		if refused := (*scan.RefusedError)(nil); err == nil || errors.As(err, &refused) || errors.Is(err, scan.ErrGone) {
+		if refused := (*scan.RefusedError)(nil); err == nil || errors.As(err, &refused) ||
+			errors.Is(err, scan.ErrGone) {
 			t.Errorf("%s: %v, want the error of the request", code, err)
 		}
 	}
@@ -135,7 +173,9 @@ func TestLoadRefuses(t *testing.T) {
 // write, and only that: an object in which nothing moves is read like any other.
 func TestChecksumOfNewBody(t *testing.T) {
 	store := newStore(t, nil)
-	store.dress = func(in *s3.PutObjectInput) { in.ChecksumAlgorithm = types.ChecksumAlgorithmSha256 }
+	store.dress = func(in *s3.PutObjectInput) {
+		in.ChecksumAlgorithm = types.ChecksumAlgorithmSha256
+	}
 	store.hidden = nil
 	for _, c := range []struct {
 		name   string
@@ -160,7 +200,8 @@ func TestChecksumOfNewBody(t *testing.T) {
 		source := store.source(c.change)
 		change := store.change(source, store.put(0))
 		rest, body := store.rest(change.Item.Ref), store.body(change.Item.Ref)
-		if parts := strings.Contains(rest, "X-Amz-Checksum-Type: COMPOSITE"); parts != (c.size > 0) {
+		if parts := strings.Contains(rest,
+			"X-Amz-Checksum-Type: COMPOSITE"); parts != (c.size > 0) {
 			t.Fatalf("%s: a checksum of parts is %v: %s", c.name, parts, rest)
 		}
 		err := source.Replace(t.Context(), []scan.Change{change})[0].Err
@@ -184,9 +225,13 @@ func TestChecksumOfNewBody(t *testing.T) {
 // changes neither ETag nor Last-Modified, and is not lost all the same.
 func TestMetadataChangedAlone(t *testing.T) {
 	for name, dress := range map[string]func(*s3.PutObjectInput){
-		"metadata":     func(in *s3.PutObjectInput) { in.Metadata = map[string]string{"tenant": "other"} },
+		"metadata": func(in *s3.PutObjectInput) {
+			in.Metadata = map[string]string{"tenant": "other"}
+		},
 		"content type": func(in *s3.PutObjectInput) { in.ContentType = aws.String("text/other") },
-		"class":        func(in *s3.PutObjectInput) { in.StorageClass = types.StorageClassOnezoneIa },
+		"class": func(in *s3.PutObjectInput) {
+			in.StorageClass = types.StorageClassOnezoneIa
+		},
 	} {
 		store := newStore(t, nil)
 		source := store.source(nil)
@@ -194,7 +239,8 @@ func TestMetadataChangedAlone(t *testing.T) {
 		store.dress = dress
 		ref := store.put(0)
 		rest := store.rest(ref)
-		if err := source.Replace(t.Context(), []scan.Change{change})[0].Err; !errors.Is(err, scan.ErrChanged) {
+		if err := source.Replace(t.Context(), []scan.Change{change})[0].Err; !errors.Is(err,
+			scan.ErrChanged) {
 			t.Errorf("%s: %v, want ErrChanged", name, err)
 		}
 		if store.body(ref) != "body 0" || store.rest(ref) != rest {
@@ -210,15 +256,26 @@ func TestLastMoment(t *testing.T) {
 		happens         func(*store, scan.Ref)
 		want            error
 	}{
-		{"tags change before the last look", "s3:HeadObject", func(s *store, ref scan.Ref) { s.tag(ref, "late", "1") }, scan.ErrChanged},
+		{
+			"tags change before the last look",
+			"s3:HeadObject",
+			func(s *store, ref scan.Ref) { s.tag(ref, "late", "1") },
+			scan.ErrChanged,
+		},
 		{"deleted before the last look", "s3:HeadObject", (*store).remove, scan.ErrGone},
 		{"deleted before the PUT", "s3:PutObject", (*store).remove, scan.ErrGone},
-		{"rewritten before the PUT", "s3:PutObject", func(s *store, ref scan.Ref) { s.write(ref, "foreign") }, scan.ErrChanged},
+		{
+			"rewritten before the PUT",
+			"s3:PutObject",
+			func(s *store, ref scan.Ref) { s.write(ref, "foreign") },
+			scan.ErrChanged,
+		},
 	} {
 		store := newStore(t, nil)
 		source := store.source(nil)
 		first := store.change(source, store.put(1))
-		if err := source.Replace(t.Context(), []scan.Change{first})[0].Err; err != nil { // the probe is behind us
+		// the probe is behind us
+		if err := source.Replace(t.Context(), []scan.Change{first})[0].Err; err != nil {
 			t.Fatal(err)
 		}
 		change := store.change(source, store.put(0))
@@ -229,7 +286,8 @@ func TestLastMoment(t *testing.T) {
 			left = store.rest(ref)
 		}})
 		err := source.Replace(t.Context(), []scan.Change{change})[0].Err
-		if !errors.Is(err, c.want) || store.rest(ref) != left || left != "" && store.body(ref) == "new" {
+		if !errors.Is(err, c.want) || store.rest(ref) != left ||
+			left != "" && store.body(ref) == "new" {
 			t.Errorf("%s: %v, want %v and nothing written", c.name, err, c.want)
 		}
 	}
@@ -244,7 +302,7 @@ func TestGuardedMetadata(t *testing.T) {
 		put := store.plain()
 		source := store.source(nil)
 		store.move(source, put(0)) // counts of tags are believed: nothing else needs a look
-		source.picked = 0
+		source.sampleIndex = 0
 		change := store.change(source, put(1))
 		value := scan.Value{Kind: scan.KindS, Text: "r"}
 		change.Guards = []scan.Guard{{Path: []scan.Step{{Name: "region"}}, Value: value}}
@@ -286,10 +344,17 @@ func TestDeniedIsNotAbsent(t *testing.T) {
 		action string
 		aws    bool
 	}{
-		{"s3:GetObjectTagging", false}, {"s3:GetObjectAcl", false}, {"s3:GetBucketOwnershipControls", false},
-		{"s3:GetObjectRetention", true}, {"s3:GetObjectLegalHold", true}, {"s3:HeadObject", true}, {"s3:PutObject", true},
+		{"s3:GetObjectTagging", false},
+		{"s3:GetObjectAcl", false},
+		{"s3:GetBucketOwnershipControls", false},
+		{"s3:GetObjectRetention", true},
+		{"s3:GetObjectLegalHold", true},
+		{"s3:HeadObject", true},
+		{"s3:PutObject", true},
 	} {
-		store := newStore(t, func(in *s3.CreateBucketInput) { in.ObjectOwnership = types.ObjectOwnershipObjectWriter })
+		store := newStore(t, func(in *s3.CreateBucketInput) {
+			in.ObjectOwnership = types.ObjectOwnershipObjectWriter
+		})
 		source := store.source(store.annotations("", func(c2 *Config) { c2.AWS = c.aws }))
 		ref := store.put(0)
 		change := store.change(source, ref)
@@ -308,7 +373,8 @@ func (s *store) annotations(list string, change func(*Config)) func(*Config) {
 		if !r.URL.Query().Has("annotation") {
 			return false
 		}
-		_, _ = fmt.Fprintf(w, `<ListObjectAnnotationsResult><Annotations>%s</Annotations></ListObjectAnnotationsResult>`, list)
+		_, _ = fmt.Fprintf(w,
+			`<ListObjectAnnotationsResult><Annotations>%s</Annotations></ListObjectAnnotationsResult>`, list)
 		return true
 	})
 	return func(c *Config) { through(c); change(c) }
@@ -318,30 +384,45 @@ func (s *store) annotations(list string, change func(*Config)) func(*Config) {
 // owner is sent again.
 func TestOnAWS(t *testing.T) {
 	onAWS := func(c *Config) { c.AWS = true }
-	store := newStore(t, func(in *s3.CreateBucketInput) { in.ObjectOwnership = types.ObjectOwnershipObjectWriter })
+	store := newStore(t, func(in *s3.CreateBucketInput) {
+		in.ObjectOwnership = types.ObjectOwnershipObjectWriter
+	})
 	ref := store.put(0)
 	source := store.source(store.annotations("", onAWS))
 	grant := ""
-	store.faults.Set("s3:PutObject", fault.Fault{Before: func(r *http.Request, _ []byte) { grant += r.Header.Get("X-Amz-Grant-Full-Control") }})
-	if err := source.Replace(t.Context(), []scan.Change{store.change(source, ref)})[0].Err; err != nil {
+	store.faults.Set("s3:PutObject", fault.Fault{
+		Before: func(r *http.Request, _ []byte) {
+			grant += r.Header.Get("X-Amz-Grant-Full-Control")
+		},
+	})
+	if err := source.Replace(t.Context(),
+		[]scan.Change{store.change(source, ref)})[0].Err; err != nil {
 		t.Fatal(err)
 	}
 	if n := store.faults.Counts()["s3:PutObject"]; n != 1 || grant != `id="owner-111122223333"` {
 		t.Errorf("%d PUTs, the owner's grant %q", n, grant)
 	}
-	annotated := store.source(store.annotations("<AnnotationEntry><AnnotationName>a</AnnotationName></AnnotationEntry>", onAWS))
-	err := annotated.Replace(t.Context(), []scan.Change{store.change(annotated, store.put(1))})[0].Err
-	if refused := (*scan.RefusedError)(nil); !errors.As(err, &refused) || refused.Reason != "annotations" {
+	annotated := store.source(
+		store.annotations("<AnnotationEntry><AnnotationName>a</AnnotationName></AnnotationEntry>",
+			onAWS))
+	err := annotated.Replace(t.Context(),
+		[]scan.Change{store.change(annotated, store.put(1))})[0].Err
+	if refused := (*scan.RefusedError)(nil); !errors.As(err, &refused) ||
+		refused.Reason != "annotations" {
 		t.Errorf("an annotated object: %v, want it refused", err)
 	}
 }
 
 // A retention that has ended is not sent again: S3 refuses a date in the past.
 func TestEndedRetention(t *testing.T) {
-	store := newStore(t, func(in *s3.CreateBucketInput) { in.ObjectLockEnabledForBucket = aws.Bool(true) })
+	store := newStore(t, func(in *s3.CreateBucketInput) {
+		in.ObjectLockEnabledForBucket = aws.Bool(true)
+	})
 	source := store.source(nil)
 	store.dress = func(in *s3.PutObjectInput) {
-		in.ObjectLockMode, in.ObjectLockRetainUntilDate = types.ObjectLockModeGovernance, aws.Time(time.Now().Add(-time.Hour))
+		in.ObjectLockMode = types.ObjectLockModeGovernance
+		in.ObjectLockRetainUntilDate = aws.Time(time.Now().Add(-time.Hour))
+
 	}
 	ref := store.put(0)
 	change := store.change(source, ref)
@@ -388,20 +469,27 @@ func TestProbe(t *testing.T) {
 		{"down", answer(503, "If-Match"), false},
 	} {
 		for _, versioned := range []bool{false, true} {
-			store := newStore(t, func(in *s3.CreateBucketInput) { in.ObjectLockEnabledForBucket = &versioned })
+			store := newStore(t, func(in *s3.CreateBucketInput) {
+				in.ObjectLockEnabledForBucket = &versioned
+			})
 			source := store.source(store.through(c.handle))
 			ref := store.put(0)
 			err := source.Replace(t.Context(), []scan.Change{store.change(source, ref)})[0].Err
 			var missing *scan.MissingError
-			if err == nil || errors.Is(err, scan.ErrChanged) || errors.As(err, &missing) != c.missing {
+			if err == nil || errors.Is(err, scan.ErrChanged) ||
+				errors.As(err, &missing) != c.missing {
 				t.Errorf("%s: %v, want a MissingError: %v", c.name, err, c.missing)
 			}
 			if missing != nil && missing.Field != "s3" {
 				t.Errorf("%s: field %s", c.name, missing.Field)
 			}
-			out, err := store.direct.ListObjectVersions(t.Context(), &s3.ListObjectVersionsInput{Bucket: aws.String(bucketName)})
-			if err != nil || len(out.Versions) != 1 || len(out.DeleteMarkers) != 0 || store.body(ref) != "body 0" {
-				t.Errorf("%s: %d versions and %d markers are left (%v), the object holds %q", c.name, len(out.Versions), len(out.DeleteMarkers), err, store.body(ref))
+			out, err := store.direct.ListObjectVersions(t.Context(), &s3.ListObjectVersionsInput{
+				Bucket: aws.String(bucketName),
+			})
+			if err != nil || len(out.Versions) != 1 || len(out.DeleteMarkers) != 0 ||
+				store.body(ref) != "body 0" {
+				t.Errorf("%s: %d versions and %d markers are left (%v), the object holds %q",
+					c.name, len(out.Versions), len(out.DeleteMarkers), err, store.body(ref))
 			}
 		}
 	}
@@ -415,14 +503,17 @@ func TestProbeOnce(t *testing.T) {
 	const writers = 6
 	for n := range writers {
 		change := store.change(source, store.put(n))
-		go func() { errs <- source.Replace(context.WithoutCancel(t.Context()), []scan.Change{change})[0].Err }()
+		go func() {
+			errs <- source.Replace(context.WithoutCancel(t.Context()), []scan.Change{change})[0].Err
+		}()
 	}
 	for range writers {
 		if err := <-errs; err != nil {
 			t.Error(err)
 		}
 	}
-	if counts := store.faults.Counts(); counts["s3:PutObject"] != writers+3 || counts["s3:DeleteObject"] != 1 {
+	if counts := store.faults.Counts(); counts["s3:PutObject"] != writers+3 ||
+		counts["s3:DeleteObject"] != 1 {
 		t.Errorf("requests: %v, want %d PUTs, of which 3 probe", counts, writers+3)
 	}
 }
@@ -431,17 +522,21 @@ func TestProbeOnce(t *testing.T) {
 func TestProbesAreNoItems(t *testing.T) {
 	store := newStore(t, nil)
 	source := store.source(nil)
-	ours := prefix + probeName + strings.Repeat("A", probeTail)
-	items := []scan.Ref{prefix, scan.Ref(ours + "A"), scan.Ref(ours + "/a"), scan.Ref(prefix + probeName), scan.Ref(prefix + "sub/" + probeName + strings.Repeat("A", probeTail))}
+	ours := prefix + probeName + strings.Repeat("A", probeSuffixLen)
+	items := []scan.Ref{prefix, scan.Ref(ours + "A"), scan.Ref(ours + "/a"),
+		scan.Ref(prefix + probeName),
+		scan.Ref(prefix + "sub/" + probeName + strings.Repeat("A", probeSuffixLen))}
 	for _, ref := range items {
 		store.write(ref, "")
 	}
-	if err := source.Check(t.Context()); err != nil || strings.Contains(fmt.Sprint(source.Notes()), "left of a probe") {
+	if err := source.Check(t.Context()); err != nil ||
+		strings.Contains(fmt.Sprint(source.Notes()), "left of a probe") {
 		t.Errorf("what is no probe passes for one: %v, %v", err, source.Notes())
 	}
 	store.write(scan.Ref(ours), "")
 	behind := store.source(nil) // of a run that goes on behind it
-	if err := behind.Check(t.Context()); err != nil || !strings.Contains(fmt.Sprint(behind.Notes()), "left of a probe") {
+	if err := behind.Check(t.Context()); err != nil ||
+		!strings.Contains(fmt.Sprint(behind.Notes()), "left of a probe") {
 		t.Errorf("a probe is left, and noted is %v, %v", behind.Notes(), err)
 	}
 	partitions, err := source.Partitions(t.Context())
@@ -482,12 +577,18 @@ func TestListingOutOfOrder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, keys := range map[string][]string{"StartAfter is ignored": {"a", "b", "c"}, "no order": {"d", "c"}, "nothing": nil} {
-		if _, err := store.source(store.through(listing(keys...))).Page(t.Context(), partitions[0], scan.Cursor("b")); err == nil {
+	for name, keys := range map[string][]string{
+		"StartAfter is ignored": {"a", "b", "c"},
+		"no order":              {"d", "c"},
+		"nothing":               nil,
+	} {
+		if _, err := store.source(store.through(listing(keys...))).Page(t.Context(), partitions[0],
+			scan.Cursor("b")); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}
-	if page, err := store.source(store.through(listing("c", "d"))).Page(t.Context(), partitions[0], scan.Cursor("b")); err != nil || string(page.Next) != "d" {
+	if page, err := store.source(store.through(listing("c", "d"))).Page(t.Context(), partitions[0],
+		scan.Cursor("b")); err != nil || string(page.Next) != "d" {
 		t.Errorf("in order: %v, next %q", err, page.Next)
 	}
 }

@@ -19,25 +19,27 @@ import (
 // it out of the signature there. The SDK would send the same checksum behind the body,
 // in chunks that many servers do not read and that cost time; a body that is in memory
 // can have it in front. What is not here is left to the SDK.
-func sumBody(in *s3.PutObjectInput, body []byte) {
+func setChecksum(in *s3.PutObjectInput, body []byte) {
 	switch in.ChecksumAlgorithm {
 	case "", types.ChecksumAlgorithmCrc32:
-		in.ChecksumCRC32 = encoded(binary.BigEndian.AppendUint32(nil, crc32.ChecksumIEEE(body)))
+		in.ChecksumCRC32 = encodeSum(binary.BigEndian.AppendUint32(nil, crc32.ChecksumIEEE(body)))
 	case types.ChecksumAlgorithmCrc32c:
-		in.ChecksumCRC32C = encoded(binary.BigEndian.AppendUint32(nil, crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli))))
+		in.ChecksumCRC32C = encodeSum(binary.BigEndian.AppendUint32(nil,
+			crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli))))
 	case types.ChecksumAlgorithmCrc64nvme:
-		in.ChecksumCRC64NVME = encoded(binary.BigEndian.AppendUint64(nil, crc64.Checksum(body, crc64.MakeTable(nvme))))
+		in.ChecksumCRC64NVME = encodeSum(binary.BigEndian.AppendUint64(nil,
+			crc64.Checksum(body, crc64.MakeTable(crc64NVMEPolynomial))))
 	case types.ChecksumAlgorithmSha1:
 		sum := sha1.Sum(body)
-		in.ChecksumSHA1 = encoded(sum[:])
+		in.ChecksumSHA1 = encodeSum(sum[:])
 	case types.ChecksumAlgorithmSha256:
 		sum := sha256.Sum256(body)
-		in.ChecksumSHA256 = encoded(sum[:])
+		in.ChecksumSHA256 = encodeSum(sum[:])
 	}
 }
 
 // nvme is the polynomial of CRC64NVME, its bits in reverse (NVM Express, Command Set
 // Specification, 64b CRC).
-const nvme = 0x9a6c9329ac4bc9b5
+const crc64NVMEPolynomial = 0x9a6c9329ac4bc9b5
 
-func encoded(sum []byte) *string { return aws.String(base64.StdEncoding.EncodeToString(sum)) }
+func encodeSum(sum []byte) *string { return aws.String(base64.StdEncoding.EncodeToString(sum)) }

@@ -14,8 +14,14 @@ import (
 // Over TLS, where the SDK does not sign a body, each PUT of one has a checksum, by the
 // algorithm that the object had; the fake computes it again, and refuses another one.
 func TestBodiesHaveAChecksum(t *testing.T) {
-	for algorithm, header := range map[types.ChecksumAlgorithm]string{"none": "Crc32", types.ChecksumAlgorithmCrc32: "Crc32", types.ChecksumAlgorithmCrc32c: "Crc32c",
-		types.ChecksumAlgorithmCrc64nvme: "Crc64nvme", types.ChecksumAlgorithmSha1: "Sha1", types.ChecksumAlgorithmSha256: "Sha256"} {
+	for algorithm, header := range map[types.ChecksumAlgorithm]string{
+		"none":                           "Crc32",
+		types.ChecksumAlgorithmCrc32:     "Crc32",
+		types.ChecksumAlgorithmCrc32c:    "Crc32c",
+		types.ChecksumAlgorithmCrc64nvme: "Crc64nvme",
+		types.ChecksumAlgorithmSha1:      "Sha1",
+		types.ChecksumAlgorithmSha256:    "Sha256",
+	} {
 		store := newStore(t, nil)
 		put := store.plain()
 		store.dress = func(in *s3.PutObjectInput) {
@@ -24,7 +30,9 @@ func TestBodiesHaveAChecksum(t *testing.T) {
 			}
 		}
 		sum := ""
-		server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		server := httptest.NewTLSServer(http.HandlerFunc(func(
+			w http.ResponseWriter, r *http.Request,
+		) {
 			if algorithm == "none" {
 				r.Header.Del("X-Amz-Checksum-Mode")
 			}

@@ -54,16 +54,27 @@ func newClient(t *testing.T, h http.Handler) *s3.Client {
 	return s3.NewFromConfig(aws.Config{Region: "eu-west-1", BaseEndpoint: &server.URL,
 		Credentials: credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "secret", ""),
 		HTTPClient:  &http.Client{Transport: transport},
-		Retryer:     func() aws.Retryer { return aws.NopRetryer{} }}, func(o *s3.Options) { o.UsePathStyle = true })
+		Retryer: func() aws.Retryer {
+			return aws.NopRetryer{}
+		}}, func(o *s3.Options) { o.UsePathStyle = true })
 }
 
 func newStore(t *testing.T, make func(*s3.CreateBucketInput)) *store {
-	st := &store{t: t, faults: fault.New(1), fake: fakes3.New(fakes3.Config{Region: "eu-west-1", Account: "111122223333"}),
-		dress: func(*s3.PutObjectInput) {}, shape: func(string) {}, hidden: []string{"Content-Length", "Etag", "Checksum"}}
+	st := &store{
+		t:      t,
+		faults: fault.New(1),
+		fake:   fakes3.New(fakes3.Config{Region: "eu-west-1", Account: "111122223333"}),
+		dress:  func(*s3.PutObjectInput) {},
+		shape:  func(string) {},
+		hidden: []string{"Content-Length", "Etag", "Checksum"},
+	}
 	st.client = newClient(t, st.faults.Handler(st.fake))
 	st.direct = newClient(t, st.fake)
 	st.url = *st.direct.Options().BaseEndpoint
-	in := &s3.CreateBucketInput{Bucket: aws.String(bucketName), CreateBucketConfiguration: &types.CreateBucketConfiguration{LocationConstraint: "eu-west-1"}}
+	in := &s3.CreateBucketInput{
+		Bucket:                    aws.String(bucketName),
+		CreateBucketConfiguration: &types.CreateBucketConfiguration{LocationConstraint: "eu-west-1"},
+	}
 	if make != nil {
 		make(in)
 	}
@@ -101,12 +112,20 @@ func (s *store) put(n int) scan.Ref {
 
 // write stores an object with properties that are as hard to keep as they can be.
 func (s *store) write(ref scan.Ref, body string, options ...func(*s3.Options)) {
-	in := &s3.PutObjectInput{Bucket: aws.String(bucketName), Key: aws.String(string(ref)), Body: strings.NewReader(body),
-		CacheControl: aws.String("no-store"), ContentDisposition: aws.String(`attachment; filename="a;b.txt"`),
-		ContentEncoding: aws.String("gzip"), ContentLanguage: aws.String("de, en"), ContentType: aws.String("text/x-odd; charset=latin1"),
-		WebsiteRedirectLocation: aws.String("/else where"), StorageClass: types.StorageClassStandardIa,
-		Metadata: map[string]string{"tenant": "acme", "odd-name": "a, b; c=\"d\""},
-		Tagging:  aws.String("team=a+b%26c&empty=&z=1")}
+	in := &s3.PutObjectInput{
+		Bucket:                  aws.String(bucketName),
+		Key:                     aws.String(string(ref)),
+		Body:                    strings.NewReader(body),
+		CacheControl:            aws.String("no-store"),
+		ContentDisposition:      aws.String(`attachment; filename="a;b.txt"`),
+		ContentEncoding:         aws.String("gzip"),
+		ContentLanguage:         aws.String("de, en"),
+		ContentType:             aws.String("text/x-odd; charset=latin1"),
+		WebsiteRedirectLocation: aws.String("/else where"),
+		StorageClass:            types.StorageClassStandardIa,
+		Metadata:                map[string]string{"tenant": "acme", "odd-name": "a, b; c=\"d\""},
+		Tagging:                 aws.String("team=a+b%26c&empty=&z=1"),
+	}
 	s.dress(in)
 	options = append(options, func(o *s3.Options) {
 		o.APIOptions = append(o.APIOptions, smithyhttp.SetHeaderValue("Expires", "never, so far"))
@@ -118,14 +137,20 @@ func (s *store) write(ref scan.Ref, body string, options ...func(*s3.Options)) {
 }
 
 func (s *store) remove(ref scan.Ref) {
-	if _, err := s.direct.DeleteObject(s.t.Context(), &s3.DeleteObjectInput{Bucket: aws.String(bucketName), Key: aws.String(string(ref))}); err != nil {
+	if _, err := s.direct.DeleteObject(s.t.Context(), &s3.DeleteObjectInput{
+		Bucket: aws.String(bucketName),
+		Key:    aws.String(string(ref)),
+	}); err != nil {
 		s.t.Fatal(err)
 	}
 }
 
 func (s *store) tag(ref scan.Ref, key, value string) {
-	if _, err := s.direct.PutObjectTagging(s.t.Context(), &s3.PutObjectTaggingInput{Bucket: aws.String(bucketName), Key: aws.String(string(ref)),
-		Tagging: &types.Tagging{TagSet: []types.Tag{{Key: &key, Value: &value}}}}); err != nil {
+	if _, err := s.direct.PutObjectTagging(s.t.Context(), &s3.PutObjectTaggingInput{
+		Bucket:  aws.String(bucketName),
+		Key:     aws.String(string(ref)),
+		Tagging: &types.Tagging{TagSet: []types.Tag{{Key: &key, Value: &value}}},
+	}); err != nil {
 		s.t.Fatal(err)
 	}
 }
@@ -176,7 +201,8 @@ func (s *store) kept(h http.Header) string {
 			continue
 		}
 		value := strings.Join(h[name], " | ")
-		if slices.Contains(s.hidden, "Checksum") && strings.HasPrefix(name, "X-Amz-Checksum-") && name != "X-Amz-Checksum-Type" {
+		if slices.Contains(s.hidden, "Checksum") && strings.HasPrefix(name, "X-Amz-Checksum-") &&
+			name != "X-Amz-Checksum-Type" {
 			value = "of the body"
 		}
 		fmt.Fprintf(&b, "%s: %s\n", name, value)
@@ -206,15 +232,20 @@ func conditional(r *http.Request, _ []byte) error {
 
 func (s *store) subject() scantest.Subject {
 	return scantest.Subject{
-		Source: s.source(nil), Faults: s.faults,
-		Reads: []string{"s3:HeadBucket", "s3:GetBucketVersioning", "s3:GetBucketOwnershipControls", "s3:ListObjectsV2",
+		Source: s.source(nil),
+		Faults: s.faults,
+		Reads: []string{"s3:HeadBucket", "s3:GetBucketVersioning", "s3:GetBucketOwnershipControls",
+			"s3:ListObjectsV2",
 			"s3:GetObject", "s3:HeadObject", "s3:GetObjectTagging", "s3:GetObjectAcl"},
-		Writes:      []string{"s3:PutObject", "s3:DeleteObject"},
-		Conditional: conditional,
-		Put:         s.put, Delete: s.remove, Rest: s.rest, Splice: splice,
-		Rewrite: func(ref scan.Ref) { s.write(ref, "foreign") },
-		Touch:   func(ref scan.Ref) { s.tag(ref, "touched", "yes") },
-		Slot:    func(p scan.Payload) []byte { return p.(*scan.Object).Body },
+		Writes:            []string{"s3:PutObject", "s3:DeleteObject"},
+		CheckPrecondition: conditional,
+		Put:               s.put,
+		Delete:            s.remove,
+		Rest:              s.rest,
+		Splice:            splice,
+		Rewrite:           func(ref scan.Ref) { s.write(ref, "foreign") },
+		Touch:             func(ref scan.Ref) { s.tag(ref, "touched", "yes") },
+		Slot:              func(p scan.Payload) []byte { return p.(*scan.Object).Body },
 	}
 }
 
@@ -229,20 +260,37 @@ func TestConformance(t *testing.T) {
 	}{
 		{"plain", nil, func(*s3.PutObjectInput) {}},
 		{"SSE-KMS, SHA-256", nil, func(in *s3.PutObjectInput) {
-			in.ServerSideEncryption, in.SSEKMSKeyId, in.BucketKeyEnabled = types.ServerSideEncryptionAwsKms, aws.String("arn:aws:kms:eu-west-1:111122223333:key/k"), aws.Bool(true)
+			in.ServerSideEncryption = types.ServerSideEncryptionAwsKms
+			in.SSEKMSKeyId = aws.String("arn:aws:kms:eu-west-1:111122223333:key/k")
+			in.BucketKeyEnabled = aws.Bool(true)
+
 			in.ChecksumAlgorithm = types.ChecksumAlgorithmSha256
 		}},
-		{"Object Lock", func(in *s3.CreateBucketInput) { in.ObjectLockEnabledForBucket = aws.Bool(true) }, func(in *s3.PutObjectInput) {
-			in.ObjectLockMode, in.ObjectLockRetainUntilDate = types.ObjectLockModeGovernance, aws.Time(time.Now().Add(time.Hour).Truncate(time.Second))
-			in.ObjectLockLegalHoldStatus = types.ObjectLockLegalHoldStatusOn
-			in.ChecksumAlgorithm = types.ChecksumAlgorithmCrc32c
-		}},
+		{
+			"Object Lock",
+			func(in *s3.CreateBucketInput) { in.ObjectLockEnabledForBucket = aws.Bool(true) },
+			func(in *s3.PutObjectInput) {
+				in.ObjectLockMode = types.ObjectLockModeGovernance
+				in.ObjectLockRetainUntilDate = aws.Time(
+					time.Now().Add(time.Hour).Truncate(time.Second))
+
+				in.ObjectLockLegalHoldStatus = types.ObjectLockLegalHoldStatusOn
+				in.ChecksumAlgorithm = types.ChecksumAlgorithmCrc32c
+			},
+		},
 		{"ACLs", owner(types.ObjectOwnershipObjectWriter), func(in *s3.PutObjectInput) {
 			in.GrantFullControl = aws.String(`id="owner-111122223333"`)
-			in.GrantRead = aws.String(`id="friend", uri="http://acs.amazonaws.com/groups/global/AuthenticatedUsers"`)
-			in.GrantReadACP, in.GrantWriteACP = aws.String(`id="friend"`), aws.String(`id="auditor"`)
+			in.GrantRead = aws.String(
+				`id="friend", uri="http://acs.amazonaws.com/groups/global/AuthenticatedUsers"`)
+			in.GrantReadACP = aws.String(`id="friend"`)
+			in.GrantWriteACP = aws.String(`id="auditor"`)
+
 		}},
-		{"ACLs, the default one", owner(types.ObjectOwnershipBucketOwnerPreferred), func(*s3.PutObjectInput) {}},
+		{
+			"ACLs, the default one",
+			owner(types.ObjectOwnershipBucketOwnerPreferred),
+			func(*s3.PutObjectInput) {},
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			scantest.Run(t, func(t *testing.T) scantest.Subject {

@@ -17,7 +17,7 @@ import (
 )
 
 // maxCopy is the largest object that one request copies (API_CopyObject).
-const maxCopy = 5 << 30
+const maxCopySize = 5 << 30
 
 // copyTimeout bounds one request that copies, of at most 5 GB within S3. It answers
 // when the copy is done.
@@ -25,7 +25,7 @@ const copyTimeout = 10 * time.Minute
 
 // patience gives a request so much time, where the client of the SDK bounds it. The
 // client that it returns takes its connections from the same pool as those requests.
-func patience(client *s3.Client) (*s3.Client, func(*s3.Options)) {
+func withLongTimeout(client *s3.Client) (*s3.Client, func(*s3.Options)) {
 	none := func(*s3.Options) {}
 	if client == nil {
 		return nil, none
@@ -36,11 +36,15 @@ func patience(client *s3.Client) (*s3.Client, func(*s3.Options)) {
 	}
 	usual, ok := bounded.WithReadTimeout(copyTimeout).Freeze().(*http.Client)
 	if !ok {
-		return client, func(o *s3.Options) { o.HTTPClient = bounded.WithTimeout(copyTimeout).WithReadTimeout(copyTimeout) }
+		return client, func(o *s3.Options) {
+			o.HTTPClient = bounded.WithTimeout(copyTimeout).WithReadTimeout(copyTimeout)
+		}
 	}
-	patient := *usual
-	patient.Timeout = copyTimeout
-	return s3.New(client.Options(), func(o *s3.Options) { o.HTTPClient = usual }), func(o *s3.Options) { o.HTTPClient = &patient }
+	slow := *usual
+	slow.Timeout = copyTimeout
+	return s3.New(client.Options(), func(o *s3.Options) {
+		o.HTTPClient = usual
+	}), func(o *s3.Options) { o.HTTPClient = &slow }
 }
 
 // copyWhole replaces the user metadata by a copy of the object onto itself, under
@@ -49,60 +53,80 @@ func patience(client *s3.Client) (*s3.Client, func(*s3.Options)) {
 // the rest is looked at again right before, unless copyUnmodified needs no look.
 //
 // The ETag of the copy may be the old one, or another: nothing depends on it.
-func (b *Bucket) copyWhole(ctx context.Context, object *scan.Object, read *asRead) error {
-	level, err := b.probeCopies(ctx)
+func (b *Bucket) copyWhole(ctx context.Context, object *scan.Object, read *snapshot) error {
+	copies, err := b.probeCopies(ctx)
 	if err != nil {
 		return err
 	}
-	if level == unsafe {
-		return b.rewriteAlike(ctx, object, read)
+	if copies == unsupported {
+		return b.rewriteMetadata(ctx, object, read)
 	}
-	if err := b.seeLocks(ctx, object.Key); err != nil {
-		return absent(err)
+	if err := b.verifyLockPermissions(ctx, object.Key); err != nil {
+		return goneError(err)
 	}
-	also, asked, err := b.grants(ctx, object.Key)
+	kept, asked, err := b.grants(ctx, object.Key)
 	if err != nil {
-		return absent(err)
+		return goneError(err)
 	}
-	in := b.copyInput(object, read, also)
-	if level == enforced {
+	in := b.copyInput(object, read, kept)
+	if copies == enforced {
 		in.IfMatch = &read.properties.etag
 	}
-	if level == enforced && !asked {
+	if copies == enforced && !asked {
 		if done, err := b.copyUnmodified(ctx, in, read); done || err != nil {
 			return err
 		}
 	}
-	now, err := b.look(ctx, object.Key, read)
+	now, err := b.headUnchanged(ctx, object.Key, read)
 	if err != nil {
-		return absent(err)
+		return goneError(err)
 	}
-	out, err := b.config.Client.CopyObject(ctx, in, withExpires(read.properties), b.patient)
+	out, err := b.config.Client.CopyObject(ctx, in, withExpires(read.properties), b.longTimeout)
 	if err != nil {
 		return b.writeError("copy", err)
 	}
-	if level == enforced {
+	if copies == enforced {
 		return nil
 	}
-	return b.stands(ctx, object, read, landed{etag: copiedTag(out), version: aws.ToString(out.VersionId), tags: now.TagCount})
+	return b.verifyWritten(ctx, object, read, writeResult{
+		etag:     copiedETag(out),
+		version:  aws.ToString(out.VersionId),
+		tagCount: now.TagCount,
+	})
 }
 
 // copyInput is the request that replaces the user metadata and sends again what a
 // copy drops (API_CopyObject): with the metadata also the content headers, and
 // always ACL, storage class, redirect, lock and encryption. The algorithm of the
 // checksum stays when none is named.
-func (b *Bucket) copyInput(object *scan.Object, read *asRead, also grants) *s3.CopyObjectInput {
+func (b *Bucket) copyInput(object *scan.Object, read *snapshot, kept grants) *s3.CopyObjectInput {
 	p := read.properties
 	in := &s3.CopyObjectInput{
-		Bucket: &b.config.Bucket, Key: &object.Key, CopySource: b.copySource(object.Key), CopySourceIfMatch: &p.etag,
-		MetadataDirective: types.MetadataDirectiveReplace, TaggingDirective: types.TaggingDirectiveCopy, Metadata: object.Metadata,
-		CacheControl: given(p.cacheControl), ContentDisposition: given(p.disposition), ContentEncoding: given(p.encoding),
-		ContentLanguage: given(p.language), ContentType: given(p.contentType),
-		WebsiteRedirectLocation: given(p.redirect), StorageClass: p.class,
-		ServerSideEncryption: p.encryption, SSEKMSKeyId: given(p.kmsKey), BucketKeyEnabled: p.keyOfBucket(),
-		ObjectLockLegalHoldStatus: p.legalHold, ObjectLockEventHold: p.eventHold,
-		ObjectLockEventHoldDurationDays: positive(p.holdDays), ObjectLockEventHoldDurationYears: positive(p.holdYears),
-		GrantFullControl: given(also.full), GrantRead: given(also.read), GrantReadACP: given(also.readACP), GrantWriteACP: given(also.writeACP),
+		Bucket:                           &b.config.Bucket,
+		Key:                              &object.Key,
+		CopySource:                       b.copySource(object.Key),
+		CopySourceIfMatch:                &p.etag,
+		MetadataDirective:                types.MetadataDirectiveReplace,
+		TaggingDirective:                 types.TaggingDirectiveCopy,
+		Metadata:                         object.Metadata,
+		CacheControl:                     optional(p.cacheControl),
+		ContentDisposition:               optional(p.disposition),
+		ContentEncoding:                  optional(p.encoding),
+		ContentLanguage:                  optional(p.language),
+		ContentType:                      optional(p.contentType),
+		WebsiteRedirectLocation:          optional(p.redirect),
+		StorageClass:                     p.class,
+		ServerSideEncryption:             p.encryption,
+		SSEKMSKeyId:                      optional(p.kmsKey),
+		BucketKeyEnabled:                 p.bucketKeyEnabled(),
+		ObjectLockLegalHoldStatus:        p.legalHold,
+		ObjectLockEventHold:              p.eventHold,
+		ObjectLockEventHoldDurationDays:  positive(p.holdDays),
+		ObjectLockEventHoldDurationYears: positive(p.holdYears),
+		GrantFullControl:                 optional(kept.full),
+		GrantRead:                        optional(kept.read),
+		GrantReadACP:                     optional(kept.readACP),
+		GrantWriteACP:                    optional(kept.writeACP),
 	}
 	in.ObjectLockMode, in.ObjectLockRetainUntilDate = p.retention()
 	return in
@@ -118,7 +142,8 @@ func (b *Bucket) copySource(key string) *string {
 	var escaped strings.Builder
 	for i := range len(path) {
 		switch c := path[i]; {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', strings.IndexByte("-._~/", c) >= 0:
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9',
+			strings.IndexByte("-._~/", c) >= 0:
 			escaped.WriteByte(c)
 		default:
 			fmt.Fprintf(&escaped, "%%%02X", c)
@@ -133,12 +158,12 @@ func (b *Bucket) copySource(key string) *string {
 func (b *Bucket) isAccessPoint() bool { return strings.HasPrefix(b.config.Bucket, "arn:") }
 
 // landed is what a write was answered with.
-type landed struct {
+type writeResult struct {
 	etag, version string
-	tags          *int32 // how many there were before
+	tagCount      *int32 // how many there were before
 }
 
-func copiedTag(out *s3.CopyObjectOutput) string {
+func copiedETag(out *s3.CopyObjectOutput) string {
 	if out.CopyObjectResult == nil {
 		return ""
 	}
@@ -148,17 +173,22 @@ func copiedTag(out *s3.CopyObjectOutput) string {
 // stands looks, on a server that does not enforce the condition of what is
 // overwritten, whether the object is now what was written, and nobody else's;
 // scan.ErrChanged has it read and judged again.
-func (b *Bucket) stands(ctx context.Context, object *scan.Object, read *asRead, w landed) error {
+func (b *Bucket) verifyWritten(
+	ctx context.Context, object *scan.Object, read *snapshot, w writeResult,
+) error {
 	now, err := b.head(ctx, &s3.HeadObjectInput{Bucket: &b.config.Bucket, Key: &object.Key})
 	if err != nil {
-		return absent(fmt.Errorf("head an object of bucket %s after it was written: %w", b.config.Bucket, err))
+		return goneError(fmt.Errorf("head an object of bucket %s after it was written: %w",
+			b.config.Bucket, err))
 	}
 	got, want := propertiesOf(now), read.properties
-	if w.etag != "" && strings.Trim(w.etag, `"`) != strings.Trim(got.etag, `"`) || w.version != "" && w.version != got.version {
+	if w.etag != "" && strings.Trim(w.etag, `"`) != strings.Trim(got.etag, `"`) ||
+		w.version != "" && w.version != got.version {
 		return scan.ErrChanged
 	}
 	want.modified, want.etag, want.version = got.modified, got.etag, got.version
-	if w.tags != nil && aws.ToInt32(now.TagCount) != *w.tags || got != want || !maps.Equal(now.Metadata, object.Metadata) {
+	if w.tagCount != nil && aws.ToInt32(now.TagCount) != *w.tagCount || got != want ||
+		!maps.Equal(now.Metadata, object.Metadata) {
 		return scan.ErrChanged
 	}
 	return nil

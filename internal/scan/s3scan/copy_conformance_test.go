@@ -56,7 +56,8 @@ func conditionalCopy(r *http.Request, body []byte) error {
 	match := strings.HasPrefix(r.Header.Get("If-Match"), `"`)
 	switch {
 	case r.Header.Get("X-Amz-Copy-Source") != "":
-		source := strings.HasPrefix(r.Header.Get("X-Amz-Copy-Source-If-Match"), `"`) || r.Header.Get("X-Amz-Copy-Source-If-Unmodified-Since") != ""
+		source := strings.HasPrefix(r.Header.Get("X-Amz-Copy-Source-If-Match"), `"`) ||
+			r.Header.Get("X-Amz-Copy-Source-If-Unmodified-Since") != ""
 		if source && (match || probe) {
 			return nil
 		}
@@ -73,16 +74,20 @@ func (s *store) metadataSubject() scantest.Subject {
 	subject := s.subject()
 	subject.Source = s.inMetadata(nil)
 	subject.Reads = append(subject.Reads, "s3:HeadObject")
-	subject.Writes = []string{"s3:PutObject", "s3:DeleteObject", "s3:CopyObject", "s3:CompleteMultipartUpload"}
-	subject.Prepares = []string{"s3:CreateMultipartUpload", "s3:UploadPartCopy", "s3:AbortMultipartUpload"}
-	subject.Conditional = conditionalCopy
+	subject.Writes = []string{"s3:PutObject", "s3:DeleteObject", "s3:CopyObject",
+		"s3:CompleteMultipartUpload"}
+	subject.Auxiliary = []string{"s3:CreateMultipartUpload", "s3:UploadPartCopy",
+		"s3:AbortMultipartUpload"}
+	subject.CheckPrecondition = conditionalCopy
 	subject.Put = func(n int) scan.Ref {
 		ref := scan.Ref(fmt.Sprintf("%s%c/%d é+%%2B &?#=<'\">\n//%d", prefix, 'a'+n%5, n%5, n))
 		s.value(ref, fmt.Sprintf("body %d", n))
 		return ref
 	}
 	subject.Rewrite = func(ref scan.Ref) { s.value(ref, "foreign") }
-	subject.Slot = func(p scan.Payload) []byte { return []byte(p.(*scan.Object).Metadata[slotName]) }
+	subject.Slot = func(p scan.Payload) []byte {
+		return []byte(p.(*scan.Object).Metadata[slotName])
+	}
 	subject.Splice = spliceMetadata
 	return subject
 }
@@ -91,17 +96,29 @@ func (s *store) metadataSubject() scantest.Subject {
 // ETag too where S3 makes it of the body, and the checksum.
 func TestMetadataConformance(t *testing.T) {
 	kms := func(in *s3.PutObjectInput) {
-		in.ServerSideEncryption, in.SSEKMSKeyId = types.ServerSideEncryptionAwsKms, aws.String("arn:aws:kms:eu-west-1:111122223333:key/k")
+		in.ServerSideEncryption = types.ServerSideEncryptionAwsKms
+		in.SSEKMSKeyId = aws.String("arn:aws:kms:eu-west-1:111122223333:key/k")
+
 		in.BucketKeyEnabled, in.ChecksumAlgorithm = aws.Bool(true), types.ChecksumAlgorithmSha256
 	}
 	lockAndACLs := func(in *s3.CreateBucketInput) {
-		in.ObjectLockEnabledForBucket, in.ObjectOwnership = aws.Bool(true), types.ObjectOwnershipObjectWriter
+		in.ObjectLockEnabledForBucket = aws.Bool(true)
+		in.ObjectOwnership = types.ObjectOwnershipObjectWriter
+
 	}
 	guarded := func(in *s3.PutObjectInput) {
-		in.ObjectLockMode, in.ObjectLockRetainUntilDate = types.ObjectLockModeGovernance, aws.Time(time.Now().Add(time.Hour).Truncate(time.Second))
-		in.ObjectLockLegalHoldStatus, in.ChecksumAlgorithm = types.ObjectLockLegalHoldStatusOn, types.ChecksumAlgorithmCrc32c
+		in.ObjectLockMode = types.ObjectLockModeGovernance
+		in.ObjectLockRetainUntilDate = aws.Time(time.Now().Add(time.Hour).Truncate(time.Second))
+
+		in.ObjectLockLegalHoldStatus = types.ObjectLockLegalHoldStatusOn
+		in.ChecksumAlgorithm = types.ChecksumAlgorithmCrc32c
+
 		in.GrantFullControl = aws.String(`id="owner-111122223333"`)
-		in.GrantRead, in.GrantReadACP, in.GrantWriteACP = aws.String(`id="friend", uri="http://acs.amazonaws.com/groups/global/AuthenticatedUsers"`), aws.String(`id="friend"`), aws.String(`id="auditor"`)
+		in.GrantRead = aws.String(
+			`id="friend", uri="http://acs.amazonaws.com/groups/global/AuthenticatedUsers"`)
+		in.GrantReadACP = aws.String(`id="friend"`)
+		in.GrantWriteACP = aws.String(`id="auditor"`)
+
 	}
 	sha := func(in *s3.PutObjectInput) { in.ChecksumAlgorithm = types.ChecksumAlgorithmSha256 }
 	zeros := func(size, part int64) func(*store) {
@@ -126,7 +143,13 @@ func TestMetadataConformance(t *testing.T) {
 		{"Object Lock, ACLs", lockAndACLs, guarded, whole, false},
 		{"a SHA-256 of parts", nil, sha, zeros(23<<20, 8<<20), false},
 		{"6 GiB in parts", nil, func(*s3.PutObjectInput) {}, zeros(6<<30, 500<<20), false},
-		{"6 GiB in parts, Object Lock, ACLs, SSE-KMS", lockAndACLs, func(in *s3.PutObjectInput) { guarded(in); kms(in) }, zeros(6<<30+1, 1<<30), true},
+		{
+			"6 GiB in parts, Object Lock, ACLs, SSE-KMS",
+			lockAndACLs,
+			func(in *s3.PutObjectInput) { guarded(in); kms(in) },
+			zeros(6<<30+1, 1<<30),
+			true,
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			scantest.Run(t, func(t *testing.T) scantest.Subject {
@@ -137,7 +160,7 @@ func TestMetadataConformance(t *testing.T) {
 				}
 				c.shape(store)
 				subject := store.metadataSubject()
-				subject.Unfenced = !c.fenced
+				subject.LastWriterWins = !c.fenced
 				return subject
 			})
 		})
@@ -158,10 +181,14 @@ func TestLargeBodyStaysWhereItIs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if object := item.Payload.(*scan.Object); object.Size != size || object.Body != nil || object.Metadata[slotName] != "old" {
-		t.Errorf("loaded: size %d, %d bytes of body, slot %q", object.Size, len(object.Body), object.Metadata[slotName])
+	if object := item.Payload.(*scan.Object); object.Size != size || object.Body != nil ||
+		object.Metadata[slotName] != "old" {
+		t.Errorf("loaded: size %d, %d bytes of body, slot %q", object.Size, len(object.Body),
+			object.Metadata[slotName])
 	}
-	if err := source.Replace(t.Context(), []scan.Change{{Item: item, New: spliceMetadata(item.Payload, []byte("new"))}})[0].Err; err != nil {
+	if err := source.Replace(t.Context(), []scan.Change{
+		{Item: item, New: spliceMetadata(item.Payload, []byte("new"))},
+	})[0].Err; err != nil {
 		t.Fatal(err)
 	}
 	received, sent := store.fake.Traffic()
@@ -169,7 +196,8 @@ func TestLargeBodyStaysWhereItIs(t *testing.T) {
 	if now.Size != size || now.Headers.Get(slotHeader) != "new" {
 		t.Errorf("now %d bytes, slot %q", now.Size, now.Headers.Get(slotHeader))
 	}
-	t.Logf("%d bytes sent to the server and %d read from it, of %d", received-receivedBefore, sent-sentBefore, now.Size)
+	t.Logf("%d bytes sent to the server and %d read from it, of %d", received-receivedBefore,
+		sent-sentBefore, now.Size)
 	if received-receivedBefore > 100<<10 || sent-sentBefore > 100<<10 {
 		t.Error("the body passed through")
 	}

@@ -41,7 +41,10 @@ func (s *store) changeMetadata(source *Bucket, ref scan.Ref, size int64) scan.Ch
 
 func (s *store) slot(ref scan.Ref) string {
 	s.t.Helper()
-	out, err := s.direct.HeadObject(s.t.Context(), &s3.HeadObjectInput{Bucket: aws.String(bucketName), Key: aws.String(string(ref))})
+	out, err := s.direct.HeadObject(s.t.Context(), &s3.HeadObjectInput{
+		Bucket: aws.String(bucketName),
+		Key:    aws.String(string(ref)),
+	})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -51,7 +54,9 @@ func (s *store) slot(ref scan.Ref) string {
 // leftUploads fails when an upload was neither completed nor aborted.
 func (s *store) leftUploads() {
 	s.t.Helper()
-	out, err := s.direct.ListMultipartUploads(s.t.Context(), &s3.ListMultipartUploadsInput{Bucket: aws.String(bucketName)})
+	out, err := s.direct.ListMultipartUploads(s.t.Context(), &s3.ListMultipartUploadsInput{
+		Bucket: aws.String(bucketName),
+	})
 	if err != nil || len(out.Uploads) > 0 {
 		s.t.Errorf("%d uploads are left, %v", len(out.Uploads), err)
 	}
@@ -73,32 +78,67 @@ func TestLastMomentOfACopy(t *testing.T) {
 		{"rewritten before the copy", "s3:CopyObject", 0, foreign, scan.ErrChanged},
 		{"deleted before the last look", "s3:HeadObject", 0, (*store).remove, scan.ErrGone},
 		{"deleted before the copy", "s3:CopyObject", 0, (*store).remove, scan.ErrGone},
-		{"large: tags change while parts are copied", "s3:UploadPartCopy", large, late, scan.ErrChanged},
-		{"large: metadata changes while parts are copied", "s3:UploadPartCopy", large, func(s *store, ref scan.Ref) {
-			s.value(ref, "theirs")
-			_ = s.fake.Zeros(bucketName, string(ref), large, 1<<30) // the body stays
-		}, scan.ErrChanged},
+		{
+			"large: tags change while parts are copied",
+			"s3:UploadPartCopy",
+			large,
+			late,
+			scan.ErrChanged,
+		},
+		{
+			"large: metadata changes while parts are copied",
+			"s3:UploadPartCopy",
+			large,
+			func(s *store, ref scan.Ref) {
+				s.value(ref, "theirs")
+				_ = s.fake.Zeros(bucketName, string(ref), large, 1<<30) // the body stays
+			},
+			scan.ErrChanged,
+		},
 		{"large: rewritten before a part", "s3:UploadPartCopy", large, foreign, scan.ErrChanged},
-		{"large: rewritten before the end", "s3:CompleteMultipartUpload", large, foreign, scan.ErrChanged},
-		{"large: deleted before the upload begins", "s3:CreateMultipartUpload", large, (*store).remove, scan.ErrGone},
-		{"large: deleted before the end", "s3:CompleteMultipartUpload", large, (*store).remove, scan.ErrGone},
+		{
+			"large: rewritten before the end",
+			"s3:CompleteMultipartUpload",
+			large,
+			foreign,
+			scan.ErrChanged,
+		},
+		{
+			"large: deleted before the upload begins",
+			"s3:CreateMultipartUpload",
+			large,
+			(*store).remove,
+			scan.ErrGone,
+		},
+		{
+			"large: deleted before the end",
+			"s3:CompleteMultipartUpload",
+			large,
+			(*store).remove,
+			scan.ErrGone,
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			store := newStore(t, nil)
 			source := store.inMetadata(nil)
 			ref := scan.Ref(prefix + "k")
 			first := store.changeMetadata(source, ref, c.size)
-			if err := source.Replace(t.Context(), []scan.Change{first})[0].Err; err != nil { // the probe is behind us
+			// the probe is behind us
+			if err := source.Replace(t.Context(), []scan.Change{first})[0].Err; err != nil {
 				t.Fatal(err)
 			}
 			change := old(store.changeMetadata(source, ref, c.size))
 			happened := make(chan string, 1)
-			store.faults.Set(c.operation, fault.Fault{Times: 1, Before: func(*http.Request, []byte) {
-				c.happens(store, ref)
-				happened <- store.rest(ref)
-			}})
+			store.faults.Set(c.operation, fault.Fault{
+				Times: 1,
+				Before: func(*http.Request, []byte) {
+					c.happens(store, ref)
+					happened <- store.rest(ref)
+				},
+			})
 			err := source.Replace(t.Context(), []scan.Change{change})[0].Err
-			left := <-happened // other parts may have been refused before the one that it happened to
+			// other parts may have been refused before the one that it happened to
+			left := <-happened
 			if !errors.Is(err, c.want) || c.want == nil && err != nil {
 				t.Errorf("%v, want %v", err, c.want)
 			}
@@ -119,7 +159,9 @@ func TestLastMomentOfACopy(t *testing.T) {
 func TestCopyFails(t *testing.T) {
 	embedded := func(code string) func(http.ResponseWriter, *http.Request) bool {
 		return func(w http.ResponseWriter, r *http.Request) bool {
-			if strings.Contains(r.URL.Path, probeName) || r.Method == http.MethodHead || r.Header.Get("X-Amz-Copy-Source") == "" && r.URL.Query().Get("uploadId") == "" || r.Method == http.MethodDelete {
+			if strings.Contains(r.URL.Path, probeName) || r.Method == http.MethodHead ||
+				r.Header.Get("X-Amz-Copy-Source") == "" && r.URL.Query().Get("uploadId") == "" ||
+				r.Method == http.MethodDelete {
 				return false
 			}
 			w.WriteHeader(http.StatusOK)
@@ -143,9 +185,12 @@ func TestCopyFails(t *testing.T) {
 			store := newStore(t, nil)
 			source := store.inMetadata(store.through(embedded(c.code)))
 			ref := scan.Ref(prefix + "k")
-			err := source.Replace(t.Context(), []scan.Change{store.changeMetadata(source, ref, c.size)})[0].Err
+			err := source.Replace(t.Context(),
+				[]scan.Change{store.changeMetadata(source, ref, c.size)})[0].Err
 			refused := (*scan.RefusedError)(nil)
-			if err == nil || errors.As(err, &refused) != (c.reason != "") || refused != nil && refused.Reason != c.reason || errors.Is(err, scan.ErrChanged) != c.changed {
+			if err == nil || errors.As(err, &refused) != (c.reason != "") ||
+				refused != nil && refused.Reason != c.reason ||
+				errors.Is(err, scan.ErrChanged) != c.changed {
 				t.Errorf("%v, want reason %q, changed %v", err, c.reason, c.changed)
 			}
 			if got := store.slot(ref); got != "old" {
@@ -168,7 +213,9 @@ func TestStoppedCopyIsAborted(t *testing.T) {
 			t.Fatal(err)
 		}
 		ctx, stop := context.WithCancel(t.Context())
-		store.faults.Set("s3:UploadPartCopy", fault.Fault{Before: func(*http.Request, []byte) { stop() }})
+		store.faults.Set("s3:UploadPartCopy", fault.Fault{
+			Before: func(*http.Request, []byte) { stop() },
+		})
 		if left {
 			store.faults.Set("s3:AbortMultipartUpload", fault.Fault{Kind: fault.Throttle})
 		}
@@ -178,7 +225,8 @@ func TestStoppedCopyIsAborted(t *testing.T) {
 		if got := store.slot(ref); got != "old" {
 			t.Errorf("the slot holds %q", got)
 		}
-		noted := strings.Contains(fmt.Sprint(source.Notes()), "an upload of parts of "+string(ref)+" is left")
+		noted := strings.Contains(fmt.Sprint(source.Notes()),
+			"an upload of parts of "+string(ref)+" is left")
 		if noted != left {
 			t.Errorf("notes %q, want an upload named: %v", source.Notes(), left)
 		}
@@ -192,7 +240,9 @@ func TestStoppedCopyIsAborted(t *testing.T) {
 func TestChecksumOfOnePart(t *testing.T) {
 	store := newStore(t, nil)
 	source := store.inMetadata(nil)
-	store.dress = func(in *s3.PutObjectInput) { in.ChecksumAlgorithm = types.ChecksumAlgorithmSha256 }
+	store.dress = func(in *s3.PutObjectInput) {
+		in.ChecksumAlgorithm = types.ChecksumAlgorithmSha256
+	}
 	store.shape = func(key string) { _ = store.fake.Zeros(bucketName, key, 1<<20, 8<<20) }
 	store.hidden = nil
 	ref := scan.Ref(prefix + "k")
@@ -204,7 +254,8 @@ func TestChecksumOfOnePart(t *testing.T) {
 	if err := source.Replace(t.Context(), []scan.Change{change})[0].Err; err != nil {
 		t.Fatal(err)
 	}
-	if got := strings.Replace(store.rest(ref), slotHeader+": new", slotHeader+": old", 1); got != rest {
+	if got := strings.Replace(store.rest(ref), slotHeader+": new", slotHeader+": old",
+		1); got != rest {
 		t.Errorf("%s\nwant %s", got, rest)
 	}
 }
@@ -215,16 +266,31 @@ func TestPatience(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			store := newStore(t, nil)
-			bounded := awshttp.NewBuildableClient().WithTimeout(time.Second).WithTransportOptions(func(t *http.Transport) { t.DisableKeepAlives = true })
+			bounded := awshttp.NewBuildableClient().WithTimeout(time.Second).WithTransportOptions(
+				func(
+					t *http.Transport,
+				) {
+					t.DisableKeepAlives = true
+				})
 			source := store.inMetadata(func(c *Config) {
-				c.Client = s3.New(store.client.Options(), func(o *s3.Options) { o.HTTPClient = bounded })
+				c.Client = s3.New(store.client.Options(), func(o *s3.Options) {
+					o.HTTPClient = bounded
+				})
 			})
-			source.copies, source.uploads = guard{known: true, level: enforced}, guard{known: true, level: enforced}
+			source.copies, source.uploads = capability{known: true, support: enforced}, capability{
+				known:   true,
+				support: enforced,
+			}
 			change := store.changeMetadata(source, prefix+"k", size)
-			store.faults.Set("*", fault.Fault{Delay: 1200 * time.Millisecond, Of: func(r *http.Request) bool {
-				return r.Header.Get("X-Amz-Copy-Source") != "" || r.Method == http.MethodPost && r.URL.Query().Has("uploadId")
-			}})
-			if err := source.Replace(t.Context(), []scan.Change{change})[0].Err; err != nil || store.slot(change.Item.Ref) != "new" {
+			store.faults.Set("*", fault.Fault{
+				Delay: 1200 * time.Millisecond,
+				Of: func(r *http.Request) bool {
+					return r.Header.Get("X-Amz-Copy-Source") != "" ||
+						r.Method == http.MethodPost && r.URL.Query().Has("uploadId")
+				},
+			})
+			if err := source.Replace(t.Context(), []scan.Change{change})[0].Err; err != nil ||
+				store.slot(change.Item.Ref) != "new" {
 				t.Error(err)
 			}
 		})
@@ -237,9 +303,17 @@ func TestLayout(t *testing.T) {
 	source := store.inMetadata(nil)
 	const mib = 1 << 20
 	for _, c := range []struct{ size, part, want int64 }{
-		{large, 8 * mib, 8 * mib}, {large, 5 << 30, 5 << 30}, {large, 5 * mib, 5 * mib}, {large + 1, 1 << 30, 1 << 30},
-		{large, 0, usualPart}, {large, large, usualPart} /* one part, too large to copy */, {50e12, 5e9 + 1, 5e9 + 1}, {50e12, 0, 5e9},
-		{7, 0, usualPart}, {0, 0, usualPart}, {1 * mib, 8 * mib, 1 * mib},
+		{large, 8 * mib, 8 * mib},
+		{large, 5 << 30, 5 << 30},
+		{large, 5 * mib, 5 * mib},
+		{large + 1, 1 << 30, 1 << 30},
+		{large, 0, defaultPartSize},
+		{large, large, defaultPartSize}, /* one part, too large to copy */
+		{50e12, 5e9 + 1, 5e9 + 1},
+		{50e12, 0, 5e9},
+		{7, 0, defaultPartSize},
+		{0, 0, defaultPartSize},
+		{1 * mib, 8 * mib, 1 * mib},
 	} {
 		ref := scan.Ref(prefix + "k")
 		store.changeMetadata(source, ref, 0)
@@ -250,9 +324,10 @@ func TestLayout(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := source.partSize(t.Context(), string(ref), item.Token.(*asRead))
+		got, err := source.partSize(t.Context(), string(ref), item.Token.(*snapshot))
 		if err != nil || got != c.want {
-			t.Errorf("%d bytes in parts of %d: parts of %d, %v, want %d", c.size, c.part, got, err, c.want)
+			t.Errorf("%d bytes in parts of %d: parts of %d, %v, want %d", c.size, c.part, got, err,
+				c.want)
 		}
 	}
 }
@@ -279,8 +354,13 @@ func TestLookAfterACopy(t *testing.T) {
 			}
 			return true
 		}))
-		err := source.Replace(t.Context(), []scan.Change{store.changeMetadata(source, ref, 0)})[0].Err
-		want := map[string]error{"metadata": scan.ErrChanged, "tags": scan.ErrChanged, "gone": scan.ErrGone}[name]
+		err := source.Replace(t.Context(),
+			[]scan.Change{store.changeMetadata(source, ref, 0)})[0].Err
+		want := map[string]error{
+			"metadata": scan.ErrChanged,
+			"tags":     scan.ErrChanged,
+			"gone":     scan.ErrGone,
+		}[name]
 		if !errors.Is(err, want) || want == nil && err != nil {
 			t.Errorf("%s: %v, want %v", name, err, want)
 		}
@@ -295,13 +375,18 @@ func TestCopyOnAWS(t *testing.T) {
 		store := newStore(t, nil)
 		source := store.inMetadata(store.annotations(one, func(c *Config) { c.AWS = true }))
 		ref := scan.Ref(prefix + "k")
-		err := source.Replace(t.Context(), []scan.Change{store.changeMetadata(source, ref, size)})[0].Err
+		err := source.Replace(t.Context(),
+			[]scan.Change{store.changeMetadata(source, ref, size)})[0].Err
 		refused := (*scan.RefusedError)(nil)
-		if errors.As(err, &refused) != (size > 0) || refused != nil && refused.Reason != "annotations" || size == 0 && err != nil {
+		if errors.As(err, &refused) != (size > 0) ||
+			refused != nil && refused.Reason != "annotations" || size == 0 && err != nil {
 			t.Errorf("%d bytes, annotated: %v", size, err)
 		}
 		counts := store.faults.Counts()
-		if counts["s3:PutObject"] != 0 || size == 0 && (counts["s3:CopyObject"] != 1 || counts["s3:GetObjectTagging"] != 0 || counts["s3:GetObject"] != 0) {
+		if counts["s3:PutObject"] != 0 ||
+			size == 0 &&
+				(counts["s3:CopyObject"] != 1 || counts["s3:GetObjectTagging"] != 0 ||
+					counts["s3:GetObject"] != 0) {
 			t.Errorf("%d bytes: requests %v", size, counts)
 		}
 		store.leftUploads()
@@ -310,9 +395,18 @@ func TestCopyOnAWS(t *testing.T) {
 
 // What we are not allowed to see is never taken for absent.
 func TestDeniedCopy(t *testing.T) {
-	for action, size := range map[string]int64{"s3:GetObjectAcl": 0, "s3:GetBucketOwnershipControls": 0, "s3:CopyObject": 0, "s3:GetObjectTagging": large,
-		"s3:CreateMultipartUpload": large, "s3:UploadPartCopy": large, "s3:CompleteMultipartUpload": large} {
-		store := newStore(t, func(in *s3.CreateBucketInput) { in.ObjectOwnership = types.ObjectOwnershipObjectWriter })
+	for action, size := range map[string]int64{
+		"s3:GetObjectAcl":               0,
+		"s3:GetBucketOwnershipControls": 0,
+		"s3:CopyObject":                 0,
+		"s3:GetObjectTagging":           large,
+		"s3:CreateMultipartUpload":      large,
+		"s3:UploadPartCopy":             large,
+		"s3:CompleteMultipartUpload":    large,
+	} {
+		store := newStore(t, func(in *s3.CreateBucketInput) {
+			in.ObjectOwnership = types.ObjectOwnershipObjectWriter
+		})
 		source := store.inMetadata(store.annotations("", func(c *Config) { c.AWS = true }))
 		ref := scan.Ref(prefix + "k")
 		change := store.changeMetadata(source, ref, size)
@@ -332,9 +426,14 @@ func TestCannotWrite(t *testing.T) {
 	source := store.inMetadata(nil)
 	change := store.changeMetadata(source, scan.Ref(prefix+"k"), 0)
 	both := splice(change.New, []byte("body"))
-	for name, payload := range map[string]scan.Payload{"nothing": change.Item.Payload, "both": both, "a body that was not read": splice(change.Item.Payload, []byte("body"))} {
+	for name, payload := range map[string]scan.Payload{
+		"nothing":                  change.Item.Payload,
+		"both":                     both,
+		"a body that was not read": splice(change.Item.Payload, []byte("body")),
+	} {
 		err := source.Replace(t.Context(), []scan.Change{{Item: change.Item, New: payload}})[0].Err
-		if refused := (*scan.RefusedError)(nil); !errors.As(err, &refused) || refused.Reason != "cannot-write" {
+		if refused := (*scan.RefusedError)(nil); !errors.As(err, &refused) ||
+			refused.Reason != "cannot-write" {
 			t.Errorf("%s: %v, want it refused", name, err)
 		}
 	}
@@ -346,24 +445,42 @@ func TestCannotWrite(t *testing.T) {
 // An SSE-KMS object without a bucket key stays without one, whatever the default of
 // the bucket; an ended retention is not sent.
 func TestCopySends(t *testing.T) {
-	p := properties{encryption: types.ServerSideEncryptionAwsKms, kmsKey: "k", lockMode: types.ObjectLockModeGovernance, retainUntil: time.Now().Add(-time.Hour).UnixMilli()}
+	p := properties{
+		encryption:  types.ServerSideEncryptionAwsKms,
+		kmsKey:      "k",
+		lockMode:    types.ObjectLockModeGovernance,
+		retainUntil: time.Now().Add(-time.Hour).UnixMilli(),
+	}
 	b := New(Config{Bucket: "b"})
-	in := b.copyInput(&scan.Object{Key: "é +%\x00/a"}, &asRead{properties: p}, grants{})
-	if aws.ToString(in.CopySource) != "b/%C3%A9%20%2B%25%00/a" || in.BucketKeyEnabled == nil || *in.BucketKeyEnabled || in.ObjectLockMode != "" || in.ObjectLockRetainUntilDate != nil {
+	in := b.copyInput(&scan.Object{Key: "é +%\x00/a"}, &snapshot{properties: p}, grants{})
+	if aws.ToString(in.CopySource) != "b/%C3%A9%20%2B%25%00/a" || in.BucketKeyEnabled == nil ||
+		*in.BucketKeyEnabled || in.ObjectLockMode != "" || in.ObjectLockRetainUntilDate != nil {
 		t.Errorf("%+v", in)
 	}
 	p.encryption = types.ServerSideEncryptionAes256
-	if in := b.copyInput(&scan.Object{}, &asRead{properties: p}, grants{}); in.BucketKeyEnabled != nil {
+	if in := b.copyInput(&scan.Object{}, &snapshot{properties: p},
+		grants{}); in.BucketKeyEnabled != nil {
 		t.Error("a bucket key without SSE-KMS")
 	}
 	arn := New(Config{Bucket: "arn:aws:s3:eu-west-1:111122223333:accesspoint/a"})
-	if got := aws.ToString(arn.copySource("k")); got != "arn%3Aaws%3As3%3Aeu-west-1%3A111122223333%3Aaccesspoint/a/object/k" {
+	if got := aws.ToString(arn.copySource("k")); got !=
+		"arn%3Aaws%3As3%3Aeu-west-1%3A111122223333%3Aaccesspoint/a/object/k" {
 		t.Error(got)
 	}
-	for algorithm, refused := range map[types.ChecksumAlgorithm]bool{types.ChecksumAlgorithmSha256: true, types.ChecksumAlgorithmXxhash3: true, types.ChecksumAlgorithmCrc32: false, "": false} {
-		whole, parts := checksum{algorithm: algorithm, kind: types.ChecksumTypeFullObject}, checksum{algorithm: algorithm, kind: types.ChecksumTypeComposite}
-		if (whole.ofParts() != nil) != refused || parts.ofParts() != nil {
-			t.Errorf("%s: of the whole %v, of parts %v", algorithm, whole.ofParts(), parts.ofParts())
+	for algorithm, refused := range map[types.ChecksumAlgorithm]bool{
+		types.ChecksumAlgorithmSha256:  true,
+		types.ChecksumAlgorithmXxhash3: true,
+		types.ChecksumAlgorithmCrc32:   false,
+		"":                             false,
+	} {
+		whole, parts := checksum{algorithm: algorithm,
+			kind: types.ChecksumTypeFullObject}, checksum{
+			algorithm: algorithm,
+			kind:      types.ChecksumTypeComposite,
+		}
+		if (whole.checkUpload() != nil) != refused || parts.checkUpload() != nil {
+			t.Errorf("%s: of the whole %v, of parts %v", algorithm, whole.checkUpload(),
+				parts.checkUpload())
 		}
 	}
 }
@@ -378,8 +495,20 @@ func TestRewriteAlike(t *testing.T) {
 		want    error
 		reason  string
 	}{
-		{"metadata changed", 0, func(s *store, ref scan.Ref) { s.value(ref, "theirs") }, scan.ErrChanged, ""},
-		{"rewritten", 0, func(s *store, ref scan.Ref) { s.write(ref, "foreign") }, scan.ErrChanged, ""},
+		{
+			"metadata changed",
+			0,
+			func(s *store, ref scan.Ref) { s.value(ref, "theirs") },
+			scan.ErrChanged,
+			"",
+		},
+		{
+			"rewritten",
+			0,
+			func(s *store, ref scan.Ref) { s.write(ref, "foreign") },
+			scan.ErrChanged,
+			"",
+		},
 		{"deleted", 0, (*store).remove, scan.ErrGone, ""},
 		{"too large", maxBody + 1, func(*store, scan.Ref) {}, nil, "cannot-copy"},
 	} {
@@ -393,7 +522,9 @@ func TestRewriteAlike(t *testing.T) {
 		rest := store.rest(change.Item.Ref)
 		err := source.Replace(t.Context(), []scan.Change{change})[0].Err
 		refused := (*scan.RefusedError)(nil)
-		if c.want != nil && !errors.Is(err, c.want) || errors.As(err, &refused) != (c.reason != "") || refused != nil && refused.Reason != c.reason {
+		if c.want != nil && !errors.Is(err, c.want) ||
+			errors.As(err, &refused) != (c.reason != "") ||
+			refused != nil && refused.Reason != c.reason {
 			t.Errorf("%s: %v, want %v, refused as %q", c.name, err, c.want, c.reason)
 		}
 		if store.rest(change.Item.Ref) != rest {

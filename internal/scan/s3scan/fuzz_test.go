@@ -43,7 +43,9 @@ func FuzzKeys(f *testing.F) {
 			b.plant(key, fmt.Sprintf("body %d", i))
 		}
 		prefix := cut(keys[0], prefixLen)
-		want := slices.DeleteFunc(slices.Clone(keys), func(key string) bool { return !strings.HasPrefix(key, prefix) })
+		want := slices.DeleteFunc(slices.Clone(keys), func(key string) bool {
+			return !strings.HasPrefix(key, prefix)
+		})
 		refs, err := b.walk(prefix)
 		if plain && slices.ContainsFunc(want, outOfXML) {
 			if missing := (*scan.MissingError)(nil); !errors.As(err, &missing) {
@@ -78,7 +80,9 @@ func distinct(keys ...string) []string {
 }
 
 func isNamedProbe(keys []string) bool {
-	return slices.ContainsFunc(keys, func(key string) bool { return strings.Contains(key, probeName) })
+	return slices.ContainsFunc(keys, func(key string) bool {
+		return strings.Contains(key, probeName)
+	})
 }
 
 // cut is a beginning of a key, of whole characters: a prefix comes from a job
@@ -115,16 +119,19 @@ func newKeyServer(f *testing.F) *keyServer {
 		if bucket, ok := strings.CutSuffix(r.Host, ".s3.test"); ok {
 			r.URL.Path = "/" + bucket + r.URL.Path
 		}
-		if query := r.URL.Query(); strings.HasPrefix(r.URL.Path, "/plain") && query.Has("list-type") {
+		if query := r.URL.Query(); strings.HasPrefix(r.URL.Path, "/plain") &&
+			query.Has("list-type") {
 			query.Del("encoding-type")
 			r.URL.RawQuery = query.Encode()
 		}
 		fake.ServeHTTP(w, r)
 	}))
 	f.Cleanup(server.Close)
-	transport := &http.Transport{DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, network, server.Listener.Addr().String())
-	}}
+	transport := &http.Transport{
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, network, server.Listener.Addr().String())
+		},
+	}
 	f.Cleanup(transport.CloseIdleConnections)
 	return &keyServer{url: server.URL, client: &http.Client{Transport: transport}}
 }
@@ -147,9 +154,13 @@ func (s *keyServer) bucket(t *testing.T, plain, hosted bool) *keyBucket {
 	if !hosted {
 		endpoint = s.url
 	}
-	b.sdk = s3.NewFromConfig(aws.Config{Region: "eu-west-1", BaseEndpoint: &endpoint, HTTPClient: s.client,
-		Credentials: credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "secret", ""),
-		Retryer:     func() aws.Retryer { return aws.NopRetryer{} }}, func(o *s3.Options) { o.UsePathStyle = !hosted })
+	b.sdk = s3.NewFromConfig(aws.Config{
+		Region:       "eu-west-1",
+		BaseEndpoint: &endpoint,
+		HTTPClient:   s.client,
+		Credentials:  credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "secret", ""),
+		Retryer:      func() aws.Retryer { return aws.NopRetryer{} },
+	}, func(o *s3.Options) { o.UsePathStyle = !hosted })
 	b.ask(http.MethodPut, "", "")
 	return b
 }
@@ -165,7 +176,8 @@ func (b *keyBucket) ask(method, key, body string) string {
 	for i := range len(key) {
 		address += fmt.Sprintf("%%%02X", key[i])
 	}
-	request, err := http.NewRequestWithContext(b.t.Context(), method, address, strings.NewReader(body))
+	request, err := http.NewRequestWithContext(b.t.Context(), method, address,
+		strings.NewReader(body))
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -233,9 +245,12 @@ func (b *keyBucket) move(prefix string, ref scan.Ref, key, body string) {
 	}
 	object := item.Payload.(*scan.Object)
 	if object.Key != key || !bytes.Equal(object.Body, []byte(body)) {
-		b.t.Fatalf("key %q is listed as %q and loads as %q with %q, want %q", key, ref, object.Key, object.Body, body)
+		b.t.Fatalf("key %q is listed as %q and loads as %q with %q, want %q", key, ref, object.Key,
+			object.Body, body)
 	}
-	if r := source.Replace(b.t.Context(), []scan.Change{{Item: item, New: splice(object, []byte("moved "+body))}}); r[0].Err != nil {
+	if r := source.Replace(b.t.Context(), []scan.Change{
+		{Item: item, New: splice(object, []byte("moved "+body))},
+	}); r[0].Err != nil {
 		b.t.Fatalf("replace %q: %v", ref, r[0].Err)
 	}
 	b.moveMetadata(source, ref)
@@ -245,17 +260,19 @@ func (b *keyBucket) move(prefix string, ref scan.Ref, key, body string) {
 // a header then.
 func (b *keyBucket) moveMetadata(source *Bucket, ref scan.Ref) {
 	source.config.NeedsBody = func(string, map[string]string) bool { return false }
-	for i, write := range []func(context.Context, *scan.Object, *asRead) error{source.copyWhole, source.copyParts} {
+	for i, write := range []func(context.Context, *scan.Object, *snapshot) error{source.copyWhole,
+		source.copyParts} {
 		item, err := source.Load(b.t.Context(), ref)
 		if err != nil {
 			b.t.Fatalf("load %q without its body: %v", ref, err)
 		}
 		object := *item.Payload.(*scan.Object)
 		object.Metadata = map[string]string{"moved": fmt.Sprint(i)}
-		if err := write(b.t.Context(), &object, item.Token.(*asRead)); err != nil {
+		if err := write(b.t.Context(), &object, item.Token.(*snapshot)); err != nil {
 			b.t.Fatalf("copy %q: %v", ref, err)
 		}
-		if item, err = source.Load(b.t.Context(), ref); err != nil || item.Payload.(*scan.Object).Metadata["moved"] != fmt.Sprint(i) {
+		if item, err = source.Load(b.t.Context(), ref); err != nil ||
+			item.Payload.(*scan.Object).Metadata["moved"] != fmt.Sprint(i) {
 			b.t.Fatalf("the metadata of %q was not replaced: %v", ref, err)
 		}
 	}

@@ -18,12 +18,12 @@ import (
 // asked once more where the clocks differ, and what it says then is meant.
 func (b *Bucket) head(ctx context.Context, in *s3.HeadObjectInput) (*s3.HeadObjectOutput, error) {
 	out, err := b.config.Client.HeadObject(ctx, in)
-	if status(err) == http.StatusForbidden && offTime(err) {
+	if status(err) == http.StatusForbidden && isClockSkewed(err) {
 		out, err = b.config.Client.HeadObject(ctx, in)
 	}
 	switch status(err) {
 	case http.StatusForbidden, http.StatusBadRequest:
-		passed, named := b.named(ctx, in.Key, err)
+		passed, named := b.headErrorCause(ctx, in.Key, err)
 		if !passed {
 			return nil, named
 		}
@@ -36,8 +36,14 @@ func (b *Bucket) head(ctx context.Context, in *s3.HeadObjectInput) (*s3.HeadObje
 // permission and an answer with a body: expired credentials, a customer key (400),
 // an access key that is not known (403). A GET that is served says that what it was has
 // passed: other credentials were fetched meanwhile, as a rule.
-func (b *Bucket) named(ctx context.Context, key *string, head error) (passed bool, named error) {
-	out, err := b.config.Client.GetObject(ctx, &s3.GetObjectInput{Bucket: &b.config.Bucket, Key: key, Range: aws.String("bytes=0-0")})
+func (b *Bucket) headErrorCause(
+	ctx context.Context, key *string, head error,
+) (passed bool, named error) {
+	out, err := b.config.Client.GetObject(ctx, &s3.GetObjectInput{
+		Bucket: &b.config.Bucket,
+		Key:    key,
+		Range:  aws.String("bytes=0-0"),
+	})
 	if err == nil {
 		_ = out.Body.Close()
 		return true, nil
@@ -53,16 +59,17 @@ func (b *Bucket) named(ctx context.Context, key *string, head error) (passed boo
 
 // skewAllowed is how far a signature may be from the time of the service before
 // the SDK blames the clock for a refusal (aws/retry, skewThreshold).
-const skewAllowed = 4 * time.Minute
+const maxClockSkew = 4 * time.Minute
 
 // offTime says that a request was signed at another time than the one at which
 // the service says that it answered.
-func offTime(err error) bool {
+func isClockSkewed(err error) bool {
 	var answer *smithyhttp.ResponseError
 	if !errors.As(err, &answer) || answer.Response == nil || answer.Response.Request == nil {
 		return false
 	}
-	signed, errSigned := time.Parse("20060102T150405Z", answer.Response.Request.Header.Get("X-Amz-Date"))
+	signed, errSigned := time.Parse("20060102T150405Z",
+		answer.Response.Request.Header.Get("X-Amz-Date"))
 	answered, errAnswered := http.ParseTime(answer.Response.Header.Get("Date"))
-	return errSigned == nil && errAnswered == nil && answered.Sub(signed).Abs() > skewAllowed
+	return errSigned == nil && errAnswered == nil && answered.Sub(signed).Abs() > maxClockSkew
 }

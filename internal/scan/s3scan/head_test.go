@@ -43,14 +43,19 @@ func TestClockJumpsBeforeHead(t *testing.T) {
 					}
 				})
 				if c.denied {
-					server.S3().SetPolicy(func(call fakes3.Call) bool { return call.Action != "s3:HeadObject" })
+					server.S3().SetPolicy(func(call fakes3.Call) bool {
+						return call.Action != "s3:HeadObject"
+					})
 				}
 				before := server.Faults().Counts()["s3:HeadObject"]
-				err = source.Replace(t.Context(), []scan.Change{{Item: item, New: splice(item.Payload, []byte(jump.String()))}})[0].Err
+				err = source.Replace(t.Context(), []scan.Change{
+					{Item: item, New: splice(item.Payload, []byte(jump.String()))},
+				})[0].Err
 				if c.denied != (status(err) == http.StatusForbidden) || !c.denied && err != nil {
 					t.Errorf("clock at %s: %v, want it denied: %v", jump, err, c.denied)
 				}
-				if asked := server.Faults().Counts()["s3:HeadObject"] - before; asked > 3 || !c.denied && asked > 2 {
+				if asked := server.Faults().Counts()["s3:HeadObject"] - before; asked > 3 ||
+					!c.denied && asked > 2 {
 					t.Errorf("clock at %s: asked %d times", jump, asked)
 				}
 			}
@@ -67,8 +72,12 @@ func TestCredentialsChangeBeforeHead(t *testing.T) {
 		t.Fatal(err)
 	}
 	var refused atomic.Int64
-	server.S3().SetPolicy(func(call fakes3.Call) bool { return call.Action != "s3:HeadObject" || refused.Add(1) > 1 })
-	if err := source.Replace(t.Context(), []scan.Change{{Item: item, New: splice(item.Payload, []byte("new"))}})[0].Err; err != nil || refused.Load() < 2 {
+	server.S3().SetPolicy(func(call fakes3.Call) bool {
+		return call.Action != "s3:HeadObject" || refused.Add(1) > 1
+	})
+	if err := source.Replace(t.Context(), []scan.Change{
+		{Item: item, New: splice(item.Payload, []byte("new"))},
+	})[0].Err; err != nil || refused.Load() < 2 {
 		t.Errorf("%v, after %d HEADs", err, refused.Load())
 	}
 }
@@ -87,14 +96,23 @@ func clocked(t *testing.T) (*fakeaws.Server, *Bucket) {
 			t.Error(err)
 		}
 	})
-	client := s3.NewFromConfig(aws.Config{Region: "us-east-1", BaseEndpoint: aws.String(server.Endpoint()),
-		Credentials: credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "secret", ""),
-		HTTPClient:  &http.Client{Transport: transport},
-		Retryer:     func() aws.Retryer { return aws.NopRetryer{} }}, func(o *s3.Options) { o.UsePathStyle = true })
-	if _, err := client.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String(bucketName)}); err != nil {
+	client := s3.NewFromConfig(aws.Config{
+		Region:       "us-east-1",
+		BaseEndpoint: aws.String(server.Endpoint()),
+		Credentials:  credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "secret", ""),
+		HTTPClient:   &http.Client{Transport: transport},
+		Retryer:      func() aws.Retryer { return aws.NopRetryer{} },
+	}, func(o *s3.Options) { o.UsePathStyle = true })
+	if _, err := client.CreateBucket(t.Context(), &s3.CreateBucketInput{
+		Bucket: aws.String(bucketName),
+	}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := client.PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String(bucketName), Key: aws.String("k"), Tagging: aws.String("a=b")}); err != nil {
+	if _, err := client.PutObject(t.Context(), &s3.PutObjectInput{
+		Bucket:  aws.String(bucketName),
+		Key:     aws.String("k"),
+		Tagging: aws.String("a=b"),
+	}); err != nil {
 		t.Fatal(err)
 	}
 	return server, New(Config{Client: client, Bucket: bucketName})

@@ -9,25 +9,30 @@ import (
 
 // The bounds of parts (Amazon S3 multipart upload limits).
 const (
-	minPart  = 5 << 20
-	maxParts = 10_000
+	minPartSize = 5 << 20
+	maxParts    = 10_000
 )
 
 // usualPart is the size of parts where the object does not say it.
-const usualPart = 256 << 20
+const defaultPartSize = 256 << 20
 
 // partSize is the size of the parts in which an object was uploaded, if all but the
 // last have one size: in the same parts the copy has the same ETag and the same
 // composite checksum. Where it cannot be told, the parts are usual ones. The first
 // part says its size, and how many there are (API_HeadObject, PartNumber).
-func (b *Bucket) partSize(ctx context.Context, key string, read *asRead) (int64, error) {
+func (b *Bucket) partSize(ctx context.Context, key string, read *snapshot) (int64, error) {
 	size := read.size
-	usual := max(usualPart, (size+maxParts-1)/maxParts)
+	usual := max(defaultPartSize, (size+maxParts-1)/maxParts)
 	if size == 0 {
 		return usual, nil
 	}
-	one, err := b.head(ctx, &s3.HeadObjectInput{Bucket: &b.config.Bucket, Key: &key, IfMatch: &read.properties.etag, PartNumber: aws.Int32(1)})
-	if b.lacks(err) {
+	one, err := b.head(ctx, &s3.HeadObjectInput{
+		Bucket:     &b.config.Bucket,
+		Key:        &key,
+		IfMatch:    &read.properties.etag,
+		PartNumber: aws.Int32(1),
+	})
+	if b.notSupported(err) {
 		return usual, nil
 	}
 	if err != nil {
@@ -35,9 +40,9 @@ func (b *Bucket) partSize(ctx context.Context, key string, read *asRead) (int64,
 	}
 	first, count := aws.ToInt64(one.ContentLength), int64(aws.ToInt32(one.PartsCount))
 	switch {
-	case first <= 0 || first > maxCopy || count < 1 || count > maxParts:
+	case first <= 0 || first > maxCopySize || count < 1 || count > maxParts:
 		return usual, nil
-	case count > 1 && first < minPart:
+	case count > 1 && first < minPartSize:
 		return usual, nil
 	case (count-1)*first >= size || count*first < size:
 		return usual, nil // not all of one size

@@ -34,11 +34,15 @@ func (b *Bucket) Page(ctx context.Context, p scan.Partition, cursor scan.Cursor)
 	if err := json.Unmarshal(p.Spec, &r); err != nil {
 		return scan.Page{}, fmt.Errorf("read the partition of bucket %s: %w", b.config.Bucket, err)
 	}
-	in := &s3.ListObjectsV2Input{Bucket: &b.config.Bucket, Prefix: &r.Prefix, EncodingType: types.EncodingTypeUrl}
+	in := &s3.ListObjectsV2Input{
+		Bucket:       &b.config.Bucket,
+		Prefix:       &r.Prefix,
+		EncodingType: types.EncodingTypeUrl,
+	}
 	if len(cursor) > 0 {
 		in.StartAfter = aws.String(string(cursor))
 	}
-	if limit := max(b.listing.Load(), b.config.PageLimit); limit > 0 {
+	if limit := max(b.listLimit.Load(), b.config.PageLimit); limit > 0 {
 		in.MaxKeys = &limit
 	}
 	out, err := b.config.Client.ListObjectsV2(ctx, in)
@@ -49,9 +53,9 @@ func (b *Bucket) Page(ctx context.Context, p scan.Partition, cursor scan.Cursor)
 	if err != nil {
 		return scan.Page{}, fmt.Errorf("list bucket %s: %w", b.config.Bucket, err)
 	}
-	b.adapt(len(out.Contents), len(page.Items))
+	b.adaptListing(len(out.Contents), len(page.Items))
 	if !page.Last && b.config.Connections > 0 { // few objects need few connections
-		b.opening.Do(func() { b.connect(ctx, r.Prefix, string(page.Next)) })
+		b.connectOnce.Do(func() { b.connect(ctx, r.Prefix, string(page.Next)) })
 	}
 	return page, nil
 }
@@ -65,7 +69,8 @@ func (b *Bucket) page(r keyRange, last string, out *s3.ListObjectsV2Output) (sca
 		Included: b.config.Globs.Counters(),
 	}
 	if !page.Last && len(out.Contents) == 0 {
-		return scan.Page{}, fmt.Errorf("the server says that there is more behind key %q, and names no key", last)
+		return scan.Page{}, fmt.Errorf("the server says that there is more behind key %q, and "+
+			"names no key", last)
 	}
 	for _, object := range out.Contents {
 		key, err := decodeKey(out.EncodingType, aws.ToString(object.Key))
@@ -73,13 +78,17 @@ func (b *Bucket) page(r keyRange, last string, out *s3.ListObjectsV2Output) (sca
 			return scan.Page{}, err
 		}
 		switch {
-		case out.EncodingType != types.EncodingTypeUrl && doubtful(key):
+		case out.EncodingType != types.EncodingTypeUrl && isAmbiguous(key):
 			return scan.Page{}, &scan.MissingError{Field: "s3", Detail: fmt.Sprintf(
-				"this server lists keys as XML text, without EncodingType=url, and key %q may stand for another one that XML cannot hold; rename the object, or use a server that encodes keys", key)}
+				"this server lists keys as XML text, without EncodingType=url, and key %q may "+
+					"stand for another one that XML cannot hold; rename the object, or use a "+
+					"server that encodes keys", key)}
 		case !strings.HasPrefix(key, r.Prefix):
-			return scan.Page{}, fmt.Errorf("the server names key %q, which does not begin with %q", key, r.Prefix)
+			return scan.Page{}, fmt.Errorf("the server names key %q, which does not begin with %q",
+				key, r.Prefix)
 		case key <= last:
-			return scan.Page{}, fmt.Errorf("the server names key %q behind key %q, against the order of S3", key, last)
+			return scan.Page{}, fmt.Errorf("the server names key %q behind key %q, against the "+
+				"order of S3", key, last)
 		}
 		if b.full(page) {
 			page.Last = false
@@ -87,9 +96,9 @@ func (b *Bucket) page(r keyRange, last string, out *s3.ListObjectsV2Output) (sca
 		}
 		last = key
 		switch {
-		case isProbe(r.Prefix, key):
+		case isProbeKey(r.Prefix, key):
 			b.noteProbe(r.Prefix)
-		case b.config.Globs.Any() && !b.config.Globs.Chooses(belowPrefix(r.Prefix, key)):
+		case b.config.Globs.Any() && !b.config.Globs.Selects(belowPrefix(r.Prefix, key)):
 			page.Excluded++
 		default:
 			b.config.Globs.Count(page.Included, belowPrefix(r.Prefix, key))
@@ -114,31 +123,31 @@ func (b *Bucket) full(page scan.Page) bool {
 
 // mostKeys is the maximum number of keys in one response of S3
 // (API_ListObjectsV2).
-const mostKeys = 1000
+const maxListKeys = 1000
 
 // adapt sets the number of keys in the next listing. If a filter leaves out
 // most keys, it lists more, so that a bucket with few selected objects needs
 // few requests.
-func (b *Bucket) adapt(listed, wanted int) {
+func (b *Bucket) adaptListing(listed, wanted int) {
 	limit := b.config.PageLimit
 	if limit <= 0 || !b.config.Globs.Any() || listed == 0 {
 		return
 	}
-	next := max(b.listing.Load(), limit)
+	next := max(b.listLimit.Load(), limit)
 	switch {
 	case wanted*2 < listed:
-		next = min(next*2, mostKeys)
+		next = min(next*2, maxListKeys)
 	case wanted >= int(limit):
 		next = max(next/2, limit)
 	}
-	b.listing.Store(next)
+	b.listLimit.Store(next)
 }
 
 // doubtful says that a key in plain XML may not be the one that is stored: what
 // XML cannot hold is written as U+FFFD by many servers, and a carriage return is
 // read as a line feed (XML 1.0, 2.11). Such a key is no place to go on from, and
 // its object would be taken for one that is gone.
-func doubtful(key string) bool { return strings.ContainsAny(key, "\n\ufffd") }
+func isAmbiguous(key string) bool { return strings.ContainsAny(key, "\n\ufffd") }
 
 // decodeKey undoes EncodingType=url, where the server honoured it.
 func decodeKey(encoding types.EncodingType, key string) (string, error) {

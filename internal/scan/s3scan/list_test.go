@@ -38,12 +38,17 @@ func TestKeysOutsideOfThePrefixAreRefused(t *testing.T) {
 
 // A server that goes in circles is an error, not a count without end.
 func TestVersionsInCirclesAreRefused(t *testing.T) {
-	store := newStore(t, func(in *s3.CreateBucketInput) { in.ObjectLockEnabledForBucket = aws.Bool(true) }) // and so versioning
+	// and so versioning
+	store := newStore(t, func(in *s3.CreateBucketInput) {
+		in.ObjectLockEnabledForBucket = aws.Bool(true)
+	})
 	source := store.source(store.through(func(w http.ResponseWriter, r *http.Request) bool {
 		if !r.URL.Query().Has("versions") {
 			return false
 		}
-		_, _ = w.Write([]byte("<ListVersionsResult><IsTruncated>true</IsTruncated><NextKeyMarker>k</NextKeyMarker><NextVersionIdMarker>v</NextVersionIdMarker></ListVersionsResult>"))
+		_, _ = w.Write(
+			[]byte(
+				"<ListVersionsResult><IsTruncated>true</IsTruncated><NextKeyMarker>k</NextKeyMarker><NextVersionIdMarker>v</NextVersionIdMarker></ListVersionsResult>"))
 		return true
 	}))
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

@@ -20,12 +20,12 @@ import (
 )
 
 // maxBody is the largest object that is read, in bytes. How many of them are in
-// memory at the same time Config.Room says.
+// memory at the same time Config.Memory limits.
 const maxBody = 64 << 20
 
 // loadTries is how often an object is looked at that keeps changing between HEAD
 // and GET.
-const loadTries = 3
+const loadAttempts = 3
 
 // Load reads an object: whole, or without its body where that is not needed.
 // scan.ErrGone says that it is not there, *scan.RefusedError that it cannot be read
@@ -35,7 +35,7 @@ func (b *Bucket) Load(ctx context.Context, ref scan.Ref) (scan.Item, error) {
 	if err != nil {
 		return scan.Item{}, err
 	}
-	for range loadTries {
+	for range loadAttempts {
 		if b.config.NeedsBody == nil {
 			item, err := b.get(ctx, ref, key, nil)
 			if status(err) != http.StatusPreconditionFailed {
@@ -44,7 +44,11 @@ func (b *Bucket) Load(ctx context.Context, ref scan.Ref) (scan.Item, error) {
 			continue
 		}
 		at := time.Now()
-		found, err := b.head(ctx, &s3.HeadObjectInput{Bucket: &b.config.Bucket, Key: &key, ChecksumMode: types.ChecksumModeEnabled})
+		found, err := b.head(ctx, &s3.HeadObjectInput{
+			Bucket:       &b.config.Bucket,
+			Key:          &key,
+			ChecksumMode: types.ChecksumModeEnabled,
+		})
 		if err != nil {
 			return scan.Item{}, b.loadError("head", err)
 		}
@@ -65,23 +69,27 @@ func (b *Bucket) Load(ctx context.Context, ref scan.Ref) (scan.Item, error) {
 			return item, err
 		}
 	}
-	return scan.Item{}, fmt.Errorf("get an object of bucket %s, between HEAD and GET: %w", b.config.Bucket, scan.ErrChanged)
+	return scan.Item{}, fmt.Errorf("get an object of bucket %s, between HEAD and GET: %w",
+		b.config.Bucket, scan.ErrChanged)
 }
 
 // get reads an object with its body, if it is the one that match names; it takes
 // room for the body. Where there is none it waits without a connection, which the
 // service would close meanwhile, and asks again for what it was about to read.
-func (b *Bucket) get(ctx context.Context, ref scan.Ref, key string, match *string) (scan.Item, error) {
+func (b *Bucket) get(
+	ctx context.Context, ref scan.Ref, key string, match *string,
+) (scan.Item, error) {
 	at := time.Now()
 	out, err := b.open(ctx, key, match)
 	if err != nil {
 		return scan.Item{}, err
 	}
-	size := aws.ToInt64(cmp.Or(out.ContentLength, aws.Int64(maxBody))) // a server may leave the length out
-	give, ok := b.config.Room.TryTake(size)
+	// a server may leave the length out
+	size := aws.ToInt64(cmp.Or(out.ContentLength, aws.Int64(maxBody)))
+	give, ok := b.config.Memory.TryAcquire(size)
 	if !ok {
 		_ = out.Body.Close()
-		if give, err = b.config.Room.Take(ctx, size); err != nil {
+		if give, err = b.config.Memory.Acquire(ctx, size); err != nil {
 			return scan.Item{}, err
 		}
 		at = time.Now()
@@ -97,7 +105,7 @@ func (b *Bucket) get(ctx context.Context, ref scan.Ref, key string, match *strin
 		return scan.Item{}, err
 	}
 	item := b.item(ref, key, headOf(out), at, body, true)
-	item.Give = give
+	item.Release = give
 	return item, nil
 }
 
@@ -132,7 +140,12 @@ func (b *Bucket) readBody(r io.Reader, length *int64) ([]byte, error) {
 
 // open begins to read an object, if its body can be read and written back.
 func (b *Bucket) open(ctx context.Context, key string, match *string) (*s3.GetObjectOutput, error) {
-	out, err := b.config.Client.GetObject(ctx, &s3.GetObjectInput{Bucket: &b.config.Bucket, Key: &key, IfMatch: match, ChecksumMode: types.ChecksumModeEnabled},
+	out, err := b.config.Client.GetObject(ctx, &s3.GetObjectInput{
+		Bucket:       &b.config.Bucket,
+		Key:          &key,
+		IfMatch:      match,
+		ChecksumMode: types.ChecksumModeEnabled,
+	},
 		func(o *s3.Options) { o.DisableLogOutputChecksumValidationSkipped = true })
 	if err != nil {
 		return nil, b.loadError("get", err)
@@ -149,9 +162,19 @@ func (b *Bucket) open(ctx context.Context, key string, match *string) (*s3.GetOb
 }
 
 // item makes an item of what was found when it was asked for at a time.
-func (b *Bucket) item(ref scan.Ref, key string, found *s3.HeadObjectOutput, at time.Time, body []byte, whole bool) scan.Item {
-	read := &asRead{properties: propertiesOf(found), metadata: found.Metadata, size: aws.ToInt64(found.ContentLength),
-		checksum: checksumOf(found), whole: whole, tags: aws.ToInt32(found.TagCount), at: at, settled: settled(found)}
+func (b *Bucket) item(
+	ref scan.Ref, key string, found *s3.HeadObjectOutput, at time.Time, body []byte, whole bool,
+) scan.Item {
+	read := &snapshot{
+		properties:          propertiesOf(found),
+		metadata:            found.Metadata,
+		size:                aws.ToInt64(found.ContentLength),
+		checksum:            checksumOf(found),
+		hasBody:             whole,
+		tagCount:            aws.ToInt32(found.TagCount),
+		readAt:              at,
+		lastModifiedSettled: lastModifiedSettled(found),
+	}
 	if whole {
 		read.size = int64(len(body)) // a server may leave the length out
 	}
@@ -175,9 +198,10 @@ func (b *Bucket) loadError(doing string, err error) error {
 		return errArchived(string(archived.StorageClass))
 	case code(err) == "InvalidObjectState":
 		return errArchived("")
-	case errors.Is(absent(err), scan.ErrGone):
+	case errors.Is(goneError(err), scan.ErrGone):
 		return scan.ErrGone
-	case errors.As(err, &api) && api.ErrorCode() == "InvalidRequest" && strings.Contains(api.ErrorMessage(), "Encryption"):
+	case errors.As(err, &api) && api.ErrorCode() == "InvalidRequest" &&
+		strings.Contains(api.ErrorMessage(), "Encryption"):
 		return errCustomerKey() // what a GET without the key is answered with
 	}
 	return fmt.Errorf("%s an object of bucket %s: %w", doing, b.config.Bucket, err)
@@ -187,11 +211,18 @@ func (b *Bucket) loadError(doing string, err error) error {
 func refuse(found *s3.HeadObjectOutput) error {
 	switch {
 	case aws.ToInt32(found.MissingMeta) > 0:
-		return &scan.RefusedError{Reason: "metadata", Detail: "it has user metadata that S3 cannot return as HTTP headers, so a rewrite would lose it"}
+		return &scan.RefusedError{
+			Reason: "metadata",
+			Detail: "it has user metadata that S3 cannot return as HTTP headers, so a rewrite " +
+				"would lose it",
+		}
 	case found.SSECustomerAlgorithm != nil:
 		return errCustomerKey()
 	case aws.ToString(found.ETag) == "":
-		return &scan.RefusedError{Reason: "no-etag", Detail: "the server returned no ETag for it, so it could not be replaced safely"}
+		return &scan.RefusedError{
+			Reason: "no-etag",
+			Detail: "the server returned no ETag for it, so it could not be replaced safely",
+		}
 	}
 	return nil
 }
@@ -202,9 +233,11 @@ func refuseArchived(found *s3.HeadObjectOutput) error {
 	switch {
 	case found.ArchiveStatus != "":
 		return errArchived(string(found.ArchiveStatus))
-	case found.StorageClass != types.StorageClassGlacier && found.StorageClass != types.StorageClassDeepArchive:
+	case found.StorageClass != types.StorageClassGlacier &&
+		found.StorageClass != types.StorageClassDeepArchive:
 		return nil
-	case strings.Contains(aws.ToString(found.Restore), `ongoing-request="false"`): // a restored copy is there
+	// a restored copy is there
+	case strings.Contains(aws.ToString(found.Restore), `ongoing-request="false"`):
 		return nil
 	}
 	return errArchived(string(found.StorageClass))
@@ -212,15 +245,22 @@ func refuseArchived(found *s3.HeadObjectOutput) error {
 
 func errArchived(class string) error {
 	return &scan.RefusedError{Reason: "archived", Detail: fmt.Sprintf(
-		"its storage class is %s; restore it, then run retry (a restore costs money, so rotator asks for none)", cmp.Or(class, "an archive"))}
+		"its storage class is %s; restore it, then run retry (a restore costs money, so rotator "+
+			"asks for none)", cmp.Or(class, "an archive"))}
 }
 
 func errCustomerKey() error {
-	return &scan.RefusedError{Reason: "sse-c", Detail: "it is encrypted with a customer-provided key (SSE-C), which rotator does not have"}
+	return &scan.RefusedError{
+		Reason: "sse-c",
+		Detail: "it is encrypted with a customer-provided key (SSE-C), which rotator does not have",
+	}
 }
 
 func errTooLarge() error {
-	return &scan.RefusedError{Reason: "too-large", Detail: "it is larger than 64 MiB, more than a body format reads"}
+	return &scan.RefusedError{
+		Reason: "too-large",
+		Detail: "it is larger than 64 MiB, more than a body format reads",
+	}
 }
 
 // checksumOf is the checksum that an object has.
@@ -229,11 +269,16 @@ func checksumOf(found *s3.HeadObjectOutput) checksum {
 		algorithm types.ChecksumAlgorithm
 		value     *string
 	}{
-		{types.ChecksumAlgorithmSha512, found.ChecksumSHA512}, {types.ChecksumAlgorithmSha256, found.ChecksumSHA256},
-		{types.ChecksumAlgorithmSha1, found.ChecksumSHA1}, {types.ChecksumAlgorithmCrc64nvme, found.ChecksumCRC64NVME},
-		{types.ChecksumAlgorithmCrc32c, found.ChecksumCRC32C}, {types.ChecksumAlgorithmCrc32, found.ChecksumCRC32},
-		{types.ChecksumAlgorithmMd5, found.ChecksumMD5}, {types.ChecksumAlgorithmXxhash64, found.ChecksumXXHASH64},
-		{types.ChecksumAlgorithmXxhash3, found.ChecksumXXHASH3}, {types.ChecksumAlgorithmXxhash128, found.ChecksumXXHASH128},
+		{types.ChecksumAlgorithmSha512, found.ChecksumSHA512},
+		{types.ChecksumAlgorithmSha256, found.ChecksumSHA256},
+		{types.ChecksumAlgorithmSha1, found.ChecksumSHA1},
+		{types.ChecksumAlgorithmCrc64nvme, found.ChecksumCRC64NVME},
+		{types.ChecksumAlgorithmCrc32c, found.ChecksumCRC32C},
+		{types.ChecksumAlgorithmCrc32, found.ChecksumCRC32},
+		{types.ChecksumAlgorithmMd5, found.ChecksumMD5},
+		{types.ChecksumAlgorithmXxhash64, found.ChecksumXXHASH64},
+		{types.ChecksumAlgorithmXxhash3, found.ChecksumXXHASH3},
+		{types.ChecksumAlgorithmXxhash128, found.ChecksumXXHASH128},
 	} {
 		if one.value != nil {
 			return checksum{algorithm: one.algorithm, kind: found.ChecksumType, value: *one.value}
@@ -245,14 +290,23 @@ func checksumOf(found *s3.HeadObjectOutput) checksum {
 // ofBody refuses a checksum that a new body would get another one instead of: of
 // what the SDK cannot compute, and of parts, since a PUT has none: its checksum is
 // always one of the whole object (API_PutObject, ChecksumType).
-func (c checksum) ofBody() error {
+func (c checksum) checkPut() error {
 	switch c.algorithm {
-	case types.ChecksumAlgorithmMd5, types.ChecksumAlgorithmXxhash64, types.ChecksumAlgorithmXxhash3, types.ChecksumAlgorithmXxhash128:
-		return &scan.RefusedError{Reason: "checksum", Detail: "its checksum is an MD5 or XXHash, which the AWS SDK cannot compute for the new body"}
+	case types.ChecksumAlgorithmMd5, types.ChecksumAlgorithmXxhash64,
+		types.ChecksumAlgorithmXxhash3, types.ChecksumAlgorithmXxhash128:
+		return &scan.RefusedError{
+			Reason: "checksum",
+			Detail: "its checksum is an MD5 or XXHash, which the AWS SDK cannot compute for the " +
+				"new body",
+		}
 	}
 	if c.kind == types.ChecksumTypeComposite {
-		return &scan.RefusedError{Reason: "checksum", Detail: "its checksum is made of those of the parts in which it was uploaded, and a rewrite of its body would make it one of the whole object; " +
-			"copy the object onto itself in one piece, then run retry"}
+		return &scan.RefusedError{
+			Reason: "checksum",
+			Detail: "its checksum is made of those of the parts in which it was uploaded, and a " +
+				"rewrite of its body would make it one of the whole object; " +
+				"copy the object onto itself in one piece, then run retry",
+		}
 	}
 	return nil
 }
@@ -260,17 +314,42 @@ func (c checksum) ofBody() error {
 // headOf is the answer to a GET without the body, as HEAD gives it.
 func headOf(out *s3.GetObjectOutput) *s3.HeadObjectOutput {
 	return &s3.HeadObjectOutput{
-		ETag: out.ETag, VersionId: out.VersionId, LastModified: out.LastModified, ContentLength: out.ContentLength, TagCount: out.TagCount,
-		Metadata: out.Metadata, MissingMeta: out.MissingMeta, Restore: out.Restore,
-		CacheControl: out.CacheControl, ContentDisposition: out.ContentDisposition, ContentEncoding: out.ContentEncoding,
-		ContentLanguage: out.ContentLanguage, ContentType: out.ContentType, ExpiresString: out.ExpiresString,
-		WebsiteRedirectLocation: out.WebsiteRedirectLocation, StorageClass: out.StorageClass, SSECustomerAlgorithm: out.SSECustomerAlgorithm,
-		ServerSideEncryption: out.ServerSideEncryption, SSEKMSKeyId: out.SSEKMSKeyId, BucketKeyEnabled: out.BucketKeyEnabled,
-		ObjectLockMode: out.ObjectLockMode, ObjectLockRetainUntilDate: out.ObjectLockRetainUntilDate,
-		ObjectLockLegalHoldStatus: out.ObjectLockLegalHoldStatus, ObjectLockEventHold: out.ObjectLockEventHold,
-		ObjectLockEventHoldDurationDays: out.ObjectLockEventHoldDurationDays, ObjectLockEventHoldDurationYears: out.ObjectLockEventHoldDurationYears,
-		ChecksumType: out.ChecksumType, ChecksumSHA512: out.ChecksumSHA512, ChecksumSHA256: out.ChecksumSHA256, ChecksumSHA1: out.ChecksumSHA1,
-		ChecksumCRC64NVME: out.ChecksumCRC64NVME, ChecksumCRC32C: out.ChecksumCRC32C, ChecksumCRC32: out.ChecksumCRC32,
-		ChecksumMD5: out.ChecksumMD5, ChecksumXXHASH64: out.ChecksumXXHASH64, ChecksumXXHASH3: out.ChecksumXXHASH3, ChecksumXXHASH128: out.ChecksumXXHASH128,
+		ETag:                             out.ETag,
+		VersionId:                        out.VersionId,
+		LastModified:                     out.LastModified,
+		ContentLength:                    out.ContentLength,
+		TagCount:                         out.TagCount,
+		Metadata:                         out.Metadata,
+		MissingMeta:                      out.MissingMeta,
+		Restore:                          out.Restore,
+		CacheControl:                     out.CacheControl,
+		ContentDisposition:               out.ContentDisposition,
+		ContentEncoding:                  out.ContentEncoding,
+		ContentLanguage:                  out.ContentLanguage,
+		ContentType:                      out.ContentType,
+		ExpiresString:                    out.ExpiresString,
+		WebsiteRedirectLocation:          out.WebsiteRedirectLocation,
+		StorageClass:                     out.StorageClass,
+		SSECustomerAlgorithm:             out.SSECustomerAlgorithm,
+		ServerSideEncryption:             out.ServerSideEncryption,
+		SSEKMSKeyId:                      out.SSEKMSKeyId,
+		BucketKeyEnabled:                 out.BucketKeyEnabled,
+		ObjectLockMode:                   out.ObjectLockMode,
+		ObjectLockRetainUntilDate:        out.ObjectLockRetainUntilDate,
+		ObjectLockLegalHoldStatus:        out.ObjectLockLegalHoldStatus,
+		ObjectLockEventHold:              out.ObjectLockEventHold,
+		ObjectLockEventHoldDurationDays:  out.ObjectLockEventHoldDurationDays,
+		ObjectLockEventHoldDurationYears: out.ObjectLockEventHoldDurationYears,
+		ChecksumType:                     out.ChecksumType,
+		ChecksumSHA512:                   out.ChecksumSHA512,
+		ChecksumSHA256:                   out.ChecksumSHA256,
+		ChecksumSHA1:                     out.ChecksumSHA1,
+		ChecksumCRC64NVME:                out.ChecksumCRC64NVME,
+		ChecksumCRC32C:                   out.ChecksumCRC32C,
+		ChecksumCRC32:                    out.ChecksumCRC32,
+		ChecksumMD5:                      out.ChecksumMD5,
+		ChecksumXXHASH64:                 out.ChecksumXXHASH64,
+		ChecksumXXHASH3:                  out.ChecksumXXHASH3,
+		ChecksumXXHASH128:                out.ChecksumXXHASH128,
 	}
 }

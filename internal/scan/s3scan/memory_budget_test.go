@@ -15,8 +15,8 @@ import (
 // or has no body to read takes no room.
 func TestRoomForBodies(t *testing.T) {
 	store := newStore(t, nil)
-	room := scan.NewRoom(10)
-	source := store.source(func(c *Config) { c.Room = room })
+	room := scan.NewMemoryBudget(10)
+	source := store.source(func(c *Config) { c.Memory = room })
 	first, second := store.put(1), store.put(2)
 	store.write(first, "ten bytes.")
 	store.write(second, "five.")
@@ -47,25 +47,25 @@ func TestRoomForBodies(t *testing.T) {
 	case <-time.After(50 * time.Millisecond):
 	}
 	store.write(second, "longer...") // between the first request and the second
-	held.Give()
+	held.Release()
 	item := <-loaded
 	if body := string(item.Payload.(*scan.Object).Body); body != "longer..." {
 		t.Errorf("body %q", body)
 	}
-	if _, ok := room.TryTake(2); ok {
+	if _, ok := room.TryAcquire(2); ok {
 		t.Error("a body takes less room than it has bytes")
 	}
-	item.Give()
+	item.Release()
 	if _, err := source.Load(t.Context(), "gone"); !errors.Is(err, scan.ErrGone) {
 		t.Error(err)
 	}
 	store.write(first, strings.Repeat("x", 20))
 	store.faults.Set("s3:GetObject", fault.Fault{})
-	metadata, err := store.inMetadata(func(c *Config) { c.Room = room }).Load(t.Context(), first)
-	if err != nil || metadata.Give != nil {
+	metadata, err := store.inMetadata(func(c *Config) { c.Memory = room }).Load(t.Context(), first)
+	if err != nil || metadata.Release != nil {
 		t.Errorf("%v, or metadata takes room", err)
 	}
-	if _, ok := room.TryTake(10); !ok {
+	if _, ok := room.TryAcquire(10); !ok {
 		t.Error("room is lost")
 	}
 }

@@ -16,10 +16,10 @@ import (
 
 // carried is what belongs to an object, is not in the answer to a GET, and can be
 // sent along with a PUT.
-type carried struct {
-	tags   string // URL query, as x-amz-tagging has it
-	count  int32  // of tags
-	grants grants
+type preserved struct {
+	tags     string // URL query, as x-amz-tagging has it
+	tagCount int32  // of tags
+	grants   grants
 }
 
 // grants are an ACL as the headers of a PUT.
@@ -30,8 +30,10 @@ type grants struct{ full, read, readACP, writeACP string }
 // the read has told. Tags are not asked for where the object is known to have none. What
 // it may not read is an error, never taken for absent: S3 leaves out what the caller has
 // no permission for.
-func (b *Bucket) carry(ctx context.Context, key string, untagged bool) (c carried, more bool, err error) {
-	if err = b.seeLocks(ctx, key); err != nil {
+func (b *Bucket) readPreserved(
+	ctx context.Context, key string, untagged bool,
+) (c preserved, more bool, err error) {
+	if err = b.verifyLockPermissions(ctx, key); err != nil {
 		return c, false, err
 	}
 	if err = b.refuseAnnotated(ctx, key); err != nil {
@@ -40,15 +42,18 @@ func (b *Bucket) carry(ctx context.Context, key string, untagged bool) (c carrie
 	if c.grants, more, err = b.grants(ctx, key); err != nil || untagged {
 		return c, more, err
 	}
-	c.tags, c.count, err = b.tags(ctx, key)
-	return c, more || c.count > 0 || !b.counted(), err
+	c.tags, c.tagCount, err = b.tags(ctx, key)
+	return c, more || c.tagCount > 0 || !b.trustsTagCounts(), err
 }
 
 // tags returns the tags of an object as a PUT takes them.
 func (b *Bucket) tags(ctx context.Context, key string) (query string, count int32, err error) {
-	out, err := b.config.Client.GetObjectTagging(ctx, &s3.GetObjectTaggingInput{Bucket: &b.config.Bucket, Key: &key})
-	b.tagsAnswered(err)
-	if b.lacks(err) {
+	out, err := b.config.Client.GetObjectTagging(ctx, &s3.GetObjectTaggingInput{
+		Bucket: &b.config.Bucket,
+		Key:    &key,
+	})
+	b.learnTagSupport(err)
+	if b.notSupported(err) {
 		b.note("bucket %s: this server has no tags of objects", b.config.Bucket)
 		return "", 0, nil
 	}
@@ -73,16 +78,20 @@ func (b *Bucket) grants(ctx context.Context, key string) (g grants, asked bool, 
 	if err != nil || !enabled {
 		return grants{}, false, err
 	}
-	out, err := b.config.Client.GetObjectAcl(ctx, &s3.GetObjectAclInput{Bucket: &b.config.Bucket, Key: &key})
-	if b.lacks(err) {
+	out, err := b.config.Client.GetObjectAcl(ctx, &s3.GetObjectAclInput{
+		Bucket: &b.config.Bucket,
+		Key:    &key,
+	})
+	if b.notSupported(err) {
 		b.note("bucket %s: this server has no ACLs of objects", b.config.Bucket)
-		if unimplemented(err) {
+		if isNotImplemented(err) {
 			b.setACLs(false)
 		}
 		return grants{}, false, nil
 	}
 	if err != nil {
-		return grants{}, true, fmt.Errorf("get the ACL of an object of bucket %s: %w", b.config.Bucket, err)
+		return grants{}, true, fmt.Errorf("get the ACL of an object of bucket %s: %w",
+			b.config.Bucket, err)
 	}
 	if !b.config.AWS && ownerOnly(out) {
 		return grants{}, true, nil
@@ -101,19 +110,23 @@ func ownerOnly(acl *s3.GetObjectAclOutput) bool {
 		return false
 	}
 	only := acl.Grants[0]
-	return only.Permission == types.PermissionFullControl && aws.ToString(only.Grantee.ID) == aws.ToString(acl.Owner.ID)
+	return only.Permission == types.PermissionFullControl &&
+		aws.ToString(only.Grantee.ID) == aws.ToString(acl.Owner.ID)
 }
 
 // add puts a grant into the header that makes it.
 func (g *grants) add(grant types.Grant) error {
-	var who string
-	switch grantee := grant.Grantee; {
-	case grantee != nil && grantee.ID != nil:
-		who = fmt.Sprintf("id=%q", *grantee.ID)
-	case grantee != nil && grantee.URI != nil:
-		who = fmt.Sprintf("uri=%q", *grantee.URI)
+	var grantee string
+	switch to := grant.Grantee; {
+	case to != nil && to.ID != nil:
+		grantee = fmt.Sprintf("id=%q", *to.ID)
+	case to != nil && to.URI != nil:
+		grantee = fmt.Sprintf("uri=%q", *to.URI)
 	default:
-		return &scan.RefusedError{Reason: "acl", Detail: "its ACL has a grantee with neither id nor URI, which cannot be sent again"}
+		return &scan.RefusedError{
+			Reason: "acl",
+			Detail: "its ACL has a grantee with neither id nor URI, which cannot be sent again",
+		}
 	}
 	var header *string
 	switch grant.Permission {
@@ -126,9 +139,13 @@ func (g *grants) add(grant types.Grant) error {
 	case types.PermissionWriteAcp:
 		header = &g.writeACP
 	default:
-		return &scan.RefusedError{Reason: "acl", Detail: fmt.Sprintf("its ACL grants %s, which no PUT of an object can", grant.Permission)}
+		return &scan.RefusedError{
+			Reason: "acl",
+			Detail: fmt.Sprintf("its ACL grants %s, which no PUT of an object can",
+				grant.Permission),
+		}
 	}
-	*header = strings.TrimPrefix(*header+", "+who, ", ")
+	*header = strings.TrimPrefix(*header+", "+grantee, ", ")
 	return nil
 }
 
@@ -142,17 +159,20 @@ func (b *Bucket) aclsEnabled(ctx context.Context) (bool, error) {
 	if known != nil {
 		return *known, nil
 	}
-	out, err := b.config.Client.GetBucketOwnershipControls(ctx, &s3.GetBucketOwnershipControlsInput{Bucket: &b.config.Bucket})
+	out, err := b.config.Client.GetBucketOwnershipControls(ctx, &s3.GetBucketOwnershipControlsInput{
+		Bucket: &b.config.Bucket,
+	})
 	enabled := true
 	switch {
 	case err == nil && out.OwnershipControls != nil:
 		for _, rule := range out.OwnershipControls.Rules {
 			enabled = enabled && rule.ObjectOwnership != types.ObjectOwnershipBucketOwnerEnforced
 		}
-	case err == nil || code(err) == "OwnershipControlsNotFoundError" || b.lacks(err):
+	case err == nil || code(err) == "OwnershipControlsNotFoundError" || b.notSupported(err):
 	case b.isAccessPoint(): // it does not show the setting, so the ACL of each object is read
 	default:
-		return false, fmt.Errorf("get the ownership controls of bucket %s: %w", b.config.Bucket, err)
+		return false, fmt.Errorf("get the ownership controls of bucket %s: %w", b.config.Bucket,
+			err)
 	}
 	b.setACLs(enabled)
 	return enabled, nil
@@ -170,13 +190,20 @@ func (b *Bucket) refuseAnnotated(ctx context.Context, key string) error {
 	if !b.config.AWS {
 		return nil
 	}
-	out, err := b.config.Client.ListObjectAnnotations(ctx, &s3.ListObjectAnnotationsInput{Bucket: &b.config.Bucket, Key: &key,
-		MaxAnnotationResults: aws.Int32(1)})
+	out, err := b.config.Client.ListObjectAnnotations(ctx, &s3.ListObjectAnnotationsInput{
+		Bucket:               &b.config.Bucket,
+		Key:                  &key,
+		MaxAnnotationResults: aws.Int32(1),
+	})
 	if err != nil {
-		return fmt.Errorf("list the annotations of an object of bucket %s: %w", b.config.Bucket, err)
+		return fmt.Errorf("list the annotations of an object of bucket %s: %w", b.config.Bucket,
+			err)
 	}
 	if len(out.Annotations) > 0 || aws.ToInt32(out.AnnotationCount) > 0 {
-		return &scan.RefusedError{Reason: "annotations", Detail: "it has annotations, which a rewrite of its body would lose"}
+		return &scan.RefusedError{
+			Reason: "annotations",
+			Detail: "it has annotations, which a rewrite of its body would lose",
+		}
 	}
 	return nil
 }
@@ -184,23 +211,32 @@ func (b *Bucket) refuseAnnotated(ctx context.Context, key string) error {
 // seeLocks makes sure, once, that S3 shows us the Object Lock of objects: without
 // s3:GetObjectRetention and s3:GetObjectLegalHold it leaves the headers out of
 // the answer to a GET, as if there were none (API_GetObject).
-func (b *Bucket) seeLocks(ctx context.Context, key string) error {
+func (b *Bucket) verifyLockPermissions(ctx context.Context, key string) error {
 	b.mu.Lock()
-	seen := b.lockSeen || !b.config.AWS
+	seen := b.lockPermissionsVerified || !b.config.AWS
 	b.mu.Unlock()
 	if seen {
 		return nil
 	}
-	_, err := b.config.Client.GetObjectRetention(ctx, &s3.GetObjectRetentionInput{Bucket: &b.config.Bucket, Key: &key})
+	_, err := b.config.Client.GetObjectRetention(ctx, &s3.GetObjectRetentionInput{
+		Bucket: &b.config.Bucket,
+		Key:    &key,
+	})
 	if !answersLock(err) {
-		return fmt.Errorf("get the retention of an object of bucket %s (s3:GetObjectRetention): %w", b.config.Bucket, err)
+		return fmt.Errorf(
+			"get the retention of an object of bucket %s (s3:GetObjectRetention): %w",
+			b.config.Bucket, err)
 	}
-	_, err = b.config.Client.GetObjectLegalHold(ctx, &s3.GetObjectLegalHoldInput{Bucket: &b.config.Bucket, Key: &key})
+	_, err = b.config.Client.GetObjectLegalHold(ctx, &s3.GetObjectLegalHoldInput{
+		Bucket: &b.config.Bucket,
+		Key:    &key,
+	})
 	if !answersLock(err) {
-		return fmt.Errorf("get the legal hold of an object of bucket %s (s3:GetObjectLegalHold): %w", b.config.Bucket, err)
+		return fmt.Errorf("get the legal hold of an object of bucket %s (s3:GetObjectLegalHold): "+
+			"%w", b.config.Bucket, err)
 	}
 	b.mu.Lock()
-	b.lockSeen = true
+	b.lockPermissionsVerified = true
 	b.mu.Unlock()
 	return nil
 }

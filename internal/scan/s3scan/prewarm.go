@@ -12,8 +12,15 @@ import (
 // connect opens the connections that the workers and the listing can need at once, by
 // listings of one key.
 func (b *Bucket) connect(ctx context.Context, prefix, behind string) {
-	in := &s3.ListObjectsV2Input{Bucket: &b.config.Bucket, Prefix: &prefix, StartAfter: &behind, MaxKeys: aws.Int32(1)}
-	prewarm.Connections(ctx, b.config.Connections, b.config.Client.Options().Credentials, func(ctx context.Context) {
+	in := &s3.ListObjectsV2Input{
+		Bucket:     &b.config.Bucket,
+		Prefix:     &prefix,
+		StartAfter: &behind,
+		MaxKeys:    aws.Int32(1),
+	}
+	prewarm.Connections(ctx, b.config.Connections, b.config.Client.Options().Credentials, func(
+		ctx context.Context,
+	) {
 		_, _ = b.config.Client.ListObjectsV2(ctx, in)
 	})
 }

@@ -62,7 +62,8 @@ func (s *listed) serve(w http.ResponseWriter, r *http.Request) {
 	if s.answer != nil && s.answer(w, r) {
 		return
 	}
-	_, _ = fmt.Fprintf(w, `<ListBucketResult><IsTruncated>%v</IsTruncated><Contents><Key>%s1</Key></Contents></ListBucketResult>`, !s.last, query.Get("start-after"))
+	_, _ = fmt.Fprintf(w,
+		`<ListBucketResult><IsTruncated>%v</IsTruncated><Contents><Key>%s1</Key></Contents></ListBucketResult>`, !s.last, query.Get("start-after"))
 }
 
 // bucket is read by so many workers, over a client that keeps all connections.
@@ -70,9 +71,19 @@ func (s *listed) bucket(workers int, change func(*http.Transport)) *Bucket {
 	transport := s.Client().Transport.(*http.Transport).Clone()
 	transport.MaxIdleConnsPerHost = 2 * workers
 	change(transport)
-	return New(Config{Bucket: "b", Connections: workers + 1, Client: s3.New(s3.Options{Region: "eu-west-1", BaseEndpoint: &s.URL, UsePathStyle: true,
-		Credentials: credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "not-a-secret", ""), Retryer: aws.NopRetryer{},
-		HTTPClient: &http.Client{Transport: transport}})})
+	return New(Config{
+		Bucket:      "b",
+		Connections: workers + 1,
+		Client: s3.New(s3.Options{
+			Region:       "eu-west-1",
+			BaseEndpoint: &s.URL,
+			UsePathStyle: true,
+			Credentials: credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "not-a-secret",
+				""),
+			Retryer:    aws.NopRetryer{},
+			HTTPClient: &http.Client{Transport: transport},
+		}),
+	})
 }
 
 func partition(t *testing.T, b *Bucket) scan.Partition {
@@ -87,7 +98,8 @@ func partition(t *testing.T, b *Bucket) scan.Partition {
 // page reads the page behind a key.
 func page(t *testing.T, b *Bucket, behind string) {
 	t.Helper()
-	if got, err := b.Page(t.Context(), partition(t, b), []byte(behind)); err != nil || len(got.Items) != 1 {
+	if got, err := b.Page(t.Context(), partition(t, b), []byte(behind)); err != nil ||
+		len(got.Items) != 1 {
 		t.Fatalf("%+v, %v", got, err)
 	}
 }
@@ -105,7 +117,7 @@ func TestConnectionsAreThereBeforeTheyAreNeeded(t *testing.T) {
 	if n := server.single.Load(); n != workers+1 {
 		t.Errorf("%d listings of one key, want %d", n, workers+1)
 	}
-	meet := scantest.Meet(t, workers+1)
+	meet := scantest.Barrier(t, workers+1)
 	server.answer = func(http.ResponseWriter, *http.Request) bool {
 		meet()
 		return false
@@ -146,12 +158,13 @@ func TestConnectionsThatAreNotToBeHad(t *testing.T) {
 		within      time.Duration
 		connections int64
 	}{
-		"HTTP/2":                {http2: true, within: connectWait, connections: 1},
-		"few are allowed":       {most: 4, within: connectTime, connections: 4},
-		"few can be opened":     {dials: 4, within: connectWait, connections: 4},
-		"refused":               {answer: refuse, within: connectWait, connections: workers + 1},
-		"one page is all":       {last: true, within: connectWait, connections: 1},
-		"closed by each answer": {answer: closing, within: connectWait, connections: workers + 2}, // with that of the page
+		"HTTP/2":            {http2: true, within: connectWait, connections: 1},
+		"few are allowed":   {most: 4, within: connectTime, connections: 4},
+		"few can be opened": {dials: 4, within: connectWait, connections: 4},
+		"refused":           {answer: refuse, within: connectWait, connections: workers + 1},
+		"one page is all":   {last: true, within: connectWait, connections: 1},
+		// with that of the page
+		"closed by each answer": {answer: closing, within: connectWait, connections: workers + 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := newListed(t, c.http2)
@@ -192,7 +205,9 @@ func TestConnectionsOfARunThatIsStopped(t *testing.T) {
 	defer close(over)
 	few := firstDials(4)
 	bucket := server.bucket(8, func(transport *http.Transport) {
-		transport.DialContext = func(dialing context.Context, network, address string) (net.Conn, error) {
+		transport.DialContext = func(
+			dialing context.Context, network, address string,
+		) (net.Conn, error) {
 			conn, err := few(dialing, network, address)
 			if err != nil { // the others wait for this one
 				stop()
@@ -203,7 +218,8 @@ func TestConnectionsOfARunThatIsStopped(t *testing.T) {
 	})
 	began := time.Now()
 	out, err := bucket.Page(ctx, partition(t, bucket), nil)
-	if took := time.Since(began); err != nil || len(out.Items) != 1 || ctx.Err() == nil || took > connectWait {
+	if took := time.Since(began); err != nil || len(out.Items) != 1 || ctx.Err() == nil ||
+		took > connectWait {
 		t.Errorf("%+v, %v, after %v; stopped: %v", out, err, took, ctx.Err())
 	}
 }

@@ -25,7 +25,8 @@ func withoutHeader(header string) func(http.ResponseWriter, *http.Request) bool 
 // withStatus is a server that answers copies and uploads with a header so.
 func withStatus(status int, header string) func(http.ResponseWriter, *http.Request) bool {
 	return func(w http.ResponseWriter, r *http.Request) bool {
-		if r.Header.Get(header) == "" || r.Header.Get("X-Amz-Copy-Source") == "" && !r.URL.Query().Has("uploadId") {
+		if r.Header.Get(header) == "" ||
+			r.Header.Get("X-Amz-Copy-Source") == "" && !r.URL.Query().Has("uploadId") {
 			return false
 		}
 		w.WriteHeader(status)
@@ -49,23 +50,61 @@ type probed struct {
 func TestProbeOfCopies(t *testing.T) {
 	const source, target = "X-Amz-Copy-Source-If-Match", "If-Match"
 	for _, p := range []probed{
-		{"all is enforced", func(http.ResponseWriter, *http.Request) bool { return false }, "s3:CopyObject", "written", ""},
+		{
+			"all is enforced",
+			func(http.ResponseWriter, *http.Request) bool { return false },
+			"s3:CopyObject",
+			"written",
+			"",
+		},
 		{"If-Match of the target is ignored", withoutHeader(target), "s3:CopyObject", "written",
 			"checked right before and after"},
 		{"If-Match of the target is not implemented", withStatus(501, target), "s3:CopyObject",
 			"written", "checked right before and after"},
-		{"that of the source is ignored", withoutHeader(source), "s3:PutObject", "cannot-copy", "read and PUT again"},
-		{"that of the source is not implemented", withStatus(501, source), "s3:PutObject", "cannot-copy", "read and PUT again"},
-		{"that of the source is answered with 304", withStatus(304, source), "s3:PutObject", "cannot-copy", "read and PUT again"},
-		{"that of the source never holds", withStatus(412, source), "s3:PutObject", "cannot-copy", "read and PUT again"},
-		{"the metadata is not replaced", withoutHeader("X-Amz-Meta-Probe"), "s3:PutObject", "written", "read and PUT again"},
+		{
+			"that of the source is ignored",
+			withoutHeader(source),
+			"s3:PutObject",
+			"cannot-copy",
+			"read and PUT again",
+		},
+		{
+			"that of the source is not implemented",
+			withStatus(501, source),
+			"s3:PutObject",
+			"cannot-copy",
+			"read and PUT again",
+		},
+		{
+			"that of the source is answered with 304",
+			withStatus(304, source),
+			"s3:PutObject",
+			"cannot-copy",
+			"read and PUT again",
+		},
+		{
+			"that of the source never holds",
+			withStatus(412, source),
+			"s3:PutObject",
+			"cannot-copy",
+			"read and PUT again",
+		},
+		{
+			"the metadata is not replaced",
+			withoutHeader("X-Amz-Meta-Probe"),
+			"s3:PutObject",
+			"written",
+			"read and PUT again",
+		},
 		{"denied", withStatus(403, source), "", "", ""},
 		{"down", withStatus(503, target), "", "", ""},
 	} {
 		for _, size := range []int64{0, large} {
 			for _, versioned := range []bool{false, true} {
 				t.Run(fmt.Sprint(p.name, size, versioned), func(t *testing.T) {
-					p.check(t, newStore(t, func(in *s3.CreateBucketInput) { in.ObjectLockEnabledForBucket = &versioned }), size)
+					p.check(t, newStore(t, func(in *s3.CreateBucketInput) {
+						in.ObjectLockEnabledForBucket = &versioned
+					}), size)
 				})
 			}
 		}
@@ -83,16 +122,19 @@ func (p probed) check(t *testing.T, store *store, size int64) {
 	rest := store.rest(ref)
 	err := source.Replace(t.Context(), []scan.Change{change})[0].Err
 	refused := (*scan.RefusedError)(nil)
-	if (err == nil) != want || errors.As(err, &refused) != (reason != "") || refused != nil && refused.Reason != reason || errors.Is(err, scan.ErrChanged) {
+	if (err == nil) != want || errors.As(err, &refused) != (reason != "") ||
+		refused != nil && refused.Reason != reason || errors.Is(err, scan.ErrChanged) {
 		t.Errorf("%v, want written %v, refused as %q", err, want, reason)
 	}
 	if got := store.slot(ref); (got == "new") != want {
 		t.Errorf("the slot holds %q", got)
 	}
-	if got := strings.Replace(store.rest(ref), slotHeader+": new", slotHeader+": old", 1); got != rest {
+	if got := strings.Replace(store.rest(ref), slotHeader+": new", slotHeader+": old",
+		1); got != rest {
 		t.Errorf("beside the slot: %s\nwant %s", got, rest)
 	}
-	if notes := fmt.Sprint(source.Notes()); !strings.Contains(notes, p.noted) && size == 0 || p.noted == "" && len(source.Notes()) > 0 {
+	if notes := fmt.Sprint(source.Notes()); !strings.Contains(notes, p.noted) && size == 0 ||
+		p.noted == "" && len(source.Notes()) > 0 {
 		t.Errorf("notes: %q, want %q", notes, p.noted)
 	}
 	if writes := store.faults.Counts()[p.by]; size == 0 && want && writes == 0 {

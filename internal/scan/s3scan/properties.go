@@ -10,15 +10,15 @@ import (
 )
 
 // asRead is what an object was when it was read: the Token of an item.
-type asRead struct {
-	properties properties
-	metadata   map[string]string
-	size       int64
-	checksum   checksum
-	whole      bool      // its body was read, too
-	tags       int32     // how many it was told to have; 0 also where nothing was told
-	at         time.Time // before it was asked for
-	settled    bool      // any later write of it has another Last-Modified
+type snapshot struct {
+	properties          properties
+	metadata            map[string]string
+	size                int64
+	checksum            checksum
+	hasBody             bool      // its body was read, too
+	tagCount            int32     // how many it was told to have; 0 also where nothing was told
+	readAt              time.Time // before it was asked for
+	lastModifiedSettled bool      // any later write of it has another Last-Modified
 }
 
 // checksum is the checksum of an object as S3 keeps it.
@@ -52,15 +52,26 @@ type properties struct {
 
 func propertiesOf(out *s3.HeadObjectOutput) properties {
 	return properties{
-		etag: aws.ToString(out.ETag), version: aws.ToString(out.VersionId), modified: seconds(out.LastModified),
-		cacheControl: aws.ToString(out.CacheControl), disposition: aws.ToString(out.ContentDisposition),
-		encoding: aws.ToString(out.ContentEncoding), language: aws.ToString(out.ContentLanguage),
-		contentType: aws.ToString(out.ContentType), expires: aws.ToString(out.ExpiresString),
-		redirect: aws.ToString(out.WebsiteRedirectLocation), class: out.StorageClass,
-		encryption: out.ServerSideEncryption, kmsKey: aws.ToString(out.SSEKMSKeyId), bucketKey: aws.ToBool(out.BucketKeyEnabled),
-		lockMode: out.ObjectLockMode, retainUntil: milliseconds(out.ObjectLockRetainUntilDate), legalHold: out.ObjectLockLegalHoldStatus,
-		eventHold: out.ObjectLockEventHold, holdDays: aws.ToInt32(out.ObjectLockEventHoldDurationDays),
-		holdYears: aws.ToInt32(out.ObjectLockEventHoldDurationYears),
+		etag:         aws.ToString(out.ETag),
+		version:      aws.ToString(out.VersionId),
+		modified:     seconds(out.LastModified),
+		cacheControl: aws.ToString(out.CacheControl),
+		disposition:  aws.ToString(out.ContentDisposition),
+		encoding:     aws.ToString(out.ContentEncoding),
+		language:     aws.ToString(out.ContentLanguage),
+		contentType:  aws.ToString(out.ContentType),
+		expires:      aws.ToString(out.ExpiresString),
+		redirect:     aws.ToString(out.WebsiteRedirectLocation),
+		class:        out.StorageClass,
+		encryption:   out.ServerSideEncryption,
+		kmsKey:       aws.ToString(out.SSEKMSKeyId),
+		bucketKey:    aws.ToBool(out.BucketKeyEnabled),
+		lockMode:     out.ObjectLockMode,
+		retainUntil:  milliseconds(out.ObjectLockRetainUntilDate),
+		legalHold:    out.ObjectLockLegalHoldStatus,
+		eventHold:    out.ObjectLockEventHold,
+		holdDays:     aws.ToInt32(out.ObjectLockEventHoldDurationDays),
+		holdYears:    aws.ToInt32(out.ObjectLockEventHoldDurationYears),
 	}
 }
 
@@ -91,12 +102,13 @@ func (p properties) retention() (types.ObjectLockMode, *time.Time) {
 // serverSideKMS says that S3 encrypts the object under a KMS key (SSE-KMS, or
 // twice by DSSE-KMS).
 func (p properties) serverSideKMS() bool {
-	return p.encryption == types.ServerSideEncryptionAwsKms || p.encryption == types.ServerSideEncryptionAwsKmsDsse
+	return p.encryption == types.ServerSideEncryptionAwsKms ||
+		p.encryption == types.ServerSideEncryptionAwsKmsDsse
 }
 
 // keyOfBucket says whether the object uses an S3 Bucket Key, so that the default of
 // the bucket does not say it; nil where that makes no difference.
-func (p properties) keyOfBucket() *bool {
+func (p properties) bucketKeyEnabled() *bool {
 	if p.encryption != types.ServerSideEncryptionAwsKms && !p.bucketKey {
 		return nil
 	}
@@ -114,7 +126,7 @@ func withExpires(p properties) func(*s3.Options) {
 }
 
 // given is nil for an empty text, so that no header is sent.
-func given(text string) *string {
+func optional(text string) *string {
 	if text == "" {
 		return nil
 	}

@@ -22,11 +22,13 @@ func TestEveryPropertyIsSent(t *testing.T) {
 	all := propertiesOf(full)
 	for i := range reflect.TypeFor[properties]().NumField() {
 		if reflect.ValueOf(all).Field(i).IsZero() {
-			t.Errorf("properties.%s is taken from no answer", reflect.TypeFor[properties]().Field(i).Name)
+			t.Errorf("properties.%s is taken from no answer",
+				reflect.TypeFor[properties]().Field(i).Name)
 		}
 	}
-	b, object, read := New(Config{Bucket: "b"}), &scan.Object{Key: "k"}, &asRead{properties: all}
-	requests := []any{b.put(object, read, carried{}), b.copyInput(object, read, grants{}), b.createInput(object, read, carried{})}
+	b, object, read := New(Config{Bucket: "b"}), &scan.Object{Key: "k"}, &snapshot{properties: all}
+	requests := []any{b.put(object, read, preserved{}), b.copyInput(object, read, grants{}),
+		b.createInput(object, read, preserved{})}
 	taken := 0
 	for i := range reflect.TypeFor[s3.HeadObjectOutput]().NumField() {
 		name := reflect.TypeFor[s3.HeadObjectOutput]().Field(i).Name

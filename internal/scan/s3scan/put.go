@@ -21,77 +21,96 @@ import (
 // lost: the PUT stores body and metadata together as they were read, so they
 // still match.
 func (b *Bucket) rewrite(
-	ctx context.Context, object *scan.Object, read *asRead, guarded bool,
+	ctx context.Context, object *scan.Object, read *snapshot, guarded bool,
 ) error {
-	if err := read.checksum.ofBody(); err != nil {
+	if err := read.checksum.checkPut(); err != nil {
 		return err
 	}
 	if err := b.probePuts(ctx); err != nil {
 		return err
 	}
-	untagged, err := b.untagged(ctx, read)
+	untagged, err := b.knownUntagged(ctx, read)
 	if err != nil {
 		return err
 	}
-	also, more, err := b.carry(ctx, object.Key, untagged)
+	kept, more, err := b.readPreserved(ctx, object.Key, untagged)
 	if err == nil && (more || guarded || !read.fresh()) {
-		err = b.unchanged(ctx, object.Key, read, also)
+		err = b.verifyUnchanged(ctx, object.Key, read, kept)
 	}
 	if err != nil {
-		return absent(err)
+		return goneError(err)
 	}
-	_, err = b.config.Client.PutObject(ctx, b.put(object, read, also), withExpires(read.properties))
+	_, err = b.config.Client.PutObject(ctx, b.put(object, read, kept), withExpires(read.properties))
 	return b.writeError("put", err)
 }
 
 // rewriteAlike replaces the metadata by a PUT of the body as it is: for servers whose
 // copies have no condition, and objects that are small enough.
-func (b *Bucket) rewriteAlike(ctx context.Context, object *scan.Object, read *asRead) error {
+func (b *Bucket) rewriteMetadata(ctx context.Context, object *scan.Object, read *snapshot) error {
 	if read.size > maxBody {
 		return errCannotCopy("it is larger than 64 MiB, more than is read and written again")
 	}
-	if read.whole {
+	if read.hasBody {
 		return b.rewrite(ctx, object, read, true)
 	}
 	item, err := b.get(ctx, refOf(object.Key), object.Key, &read.properties.etag)
-	if refuses(err) {
+	if isConditionFailed(err) {
 		return scan.ErrChanged
 	}
 	if err != nil {
 		return err
 	}
-	defer item.Give()
-	now, whole := item.Token.(*asRead), *object
+	defer item.Release()
+	now, withBody := item.Token.(*snapshot), *object
 	if now.properties != read.properties || !maps.Equal(now.metadata, read.metadata) {
 		return scan.ErrChanged
 	}
-	whole.Body = item.Payload.(*scan.Object).Body
-	return b.rewrite(ctx, &whole, now, true)
+	withBody.Body = item.Payload.(*scan.Object).Body
+	return b.rewrite(ctx, &withBody, now, true)
 }
 
 func errCannotCopy(why string) error {
-	return &scan.RefusedError{Reason: "cannot-copy", Detail: "this server does not enforce the conditions of copies, so that a concurrent update could be lost, and " + why}
+	return &scan.RefusedError{
+		Reason: "cannot-copy",
+		Detail: "this server does not enforce the conditions of copies, so that a concurrent " +
+			"update could be lost, and " + why,
+	}
 }
 
 // put is the request that replaces the body and sends the rest again
 // (API_PutObject).
-func (b *Bucket) put(object *scan.Object, read *asRead, also carried) *s3.PutObjectInput {
+func (b *Bucket) put(object *scan.Object, read *snapshot, kept preserved) *s3.PutObjectInput {
 	p := read.properties
 	in := &s3.PutObjectInput{
-		Bucket: &b.config.Bucket, Key: &object.Key, IfMatch: &p.etag,
-		Body: bytes.NewReader(object.Body), ContentLength: aws.Int64(int64(len(object.Body))),
-		Metadata: object.Metadata, Tagging: given(also.tags), ChecksumAlgorithm: read.checksum.algorithm,
-		CacheControl: given(p.cacheControl), ContentDisposition: given(p.disposition), ContentEncoding: given(p.encoding),
-		ContentLanguage: given(p.language), ContentType: given(p.contentType),
-		WebsiteRedirectLocation: given(p.redirect), StorageClass: p.class,
-		ServerSideEncryption: p.encryption, SSEKMSKeyId: given(p.kmsKey), BucketKeyEnabled: p.keyOfBucket(),
-		ObjectLockLegalHoldStatus: p.legalHold, ObjectLockEventHold: p.eventHold,
-		ObjectLockEventHoldDurationDays: positive(p.holdDays), ObjectLockEventHoldDurationYears: positive(p.holdYears),
-		GrantFullControl: given(also.grants.full), GrantRead: given(also.grants.read),
-		GrantReadACP: given(also.grants.readACP), GrantWriteACP: given(also.grants.writeACP),
+		Bucket:                           &b.config.Bucket,
+		Key:                              &object.Key,
+		IfMatch:                          &p.etag,
+		Body:                             bytes.NewReader(object.Body),
+		ContentLength:                    aws.Int64(int64(len(object.Body))),
+		Metadata:                         object.Metadata,
+		Tagging:                          optional(kept.tags),
+		ChecksumAlgorithm:                read.checksum.algorithm,
+		CacheControl:                     optional(p.cacheControl),
+		ContentDisposition:               optional(p.disposition),
+		ContentEncoding:                  optional(p.encoding),
+		ContentLanguage:                  optional(p.language),
+		ContentType:                      optional(p.contentType),
+		WebsiteRedirectLocation:          optional(p.redirect),
+		StorageClass:                     p.class,
+		ServerSideEncryption:             p.encryption,
+		SSEKMSKeyId:                      optional(p.kmsKey),
+		BucketKeyEnabled:                 p.bucketKeyEnabled(),
+		ObjectLockLegalHoldStatus:        p.legalHold,
+		ObjectLockEventHold:              p.eventHold,
+		ObjectLockEventHoldDurationDays:  positive(p.holdDays),
+		ObjectLockEventHoldDurationYears: positive(p.holdYears),
+		GrantFullControl:                 optional(kept.grants.full),
+		GrantRead:                        optional(kept.grants.read),
+		GrantReadACP:                     optional(kept.grants.readACP),
+		GrantWriteACP:                    optional(kept.grants.writeACP),
 	}
 	in.ObjectLockMode, in.ObjectLockRetainUntilDate = p.retention()
-	sumBody(in, object.Body)
+	setChecksum(in, object.Body)
 	return in
 }
 
@@ -105,10 +124,11 @@ func (b *Bucket) writeError(doing string, err error) error {
 		return errArchived("")
 	case "MetadataTooLarge":
 		return &scan.RefusedError{Reason: "metadata-too-large", Detail: fmt.Sprintf(
-			"with the new ciphertext its user metadata is larger than S3 takes, 2 KB for all names and values of an object (%s)", code(err))}
+			"with the new ciphertext its user metadata is larger than S3 takes, 2 KB for all "+
+				"names and values of an object (%s)", code(err))}
 	}
-	if refuses(err) {
+	if isConditionFailed(err) {
 		return scan.ErrChanged
 	}
-	return absent(fmt.Errorf("%s an object of bucket %s: %w", doing, b.config.Bucket, err))
+	return goneError(fmt.Errorf("%s an object of bucket %s: %w", doing, b.config.Bucket, err))
 }

@@ -20,13 +20,13 @@ import (
 // old makes a change one of an object that was read too long ago to be written
 // without another look.
 func old(c scan.Change) scan.Change {
-	c.Item.Token.(*asRead).at = time.Now().Add(-staleAfter - time.Millisecond)
+	c.Item.Token.(*snapshot).readAt = time.Now().Add(-staleAfter - time.Millisecond)
 	return c
 }
 
 // settle makes a change one of an object that was written long before it was read.
 func settle(c scan.Change) scan.Change {
-	c.Item.Token.(*asRead).settled = true
+	c.Item.Token.(*snapshot).lastModifiedSettled = true
 	return c
 }
 
@@ -63,14 +63,17 @@ func (s *store) move(source *Bucket, ref scan.Ref) {
 	if item.Payload.(*scan.Object).Body == nil {
 		after = spliceMetadata(item.Payload, []byte("new"))
 	}
-	if err := source.Replace(s.t.Context(), []scan.Change{{Item: item, New: after}})[0].Err; err != nil {
+	if err := source.Replace(s.t.Context(),
+		[]scan.Change{{Item: item, New: after}})[0].Err; err != nil {
 		s.t.Fatal(err)
 	}
 }
 
 // What a write asks before it, by what the read has told and how long ago.
 func TestAskedBeforeAWrite(t *testing.T) {
-	owner := func(in *s3.CreateBucketInput) { in.ObjectOwnership = types.ObjectOwnershipObjectWriter }
+	owner := func(in *s3.CreateBucketInput) {
+		in.ObjectOwnership = types.ObjectOwnershipObjectWriter
+	}
 	for _, c := range []struct {
 		name     string
 		make     func(*s3.CreateBucketInput)
@@ -80,33 +83,80 @@ func TestAskedBeforeAWrite(t *testing.T) {
 		want     map[string]int
 	}{
 		{"body", nil, "", false, false, map[string]int{"s3:PutObject": 1}},
-		{"body, read long ago", nil, "", false, true, map[string]int{"s3:HeadObject": 1, "s3:PutObject": 1}},
-		{"body, tags", nil, "a=b", false, false, map[string]int{"s3:GetObjectTagging": 1, "s3:HeadObject": 1, "s3:PutObject": 1}},
-		{"body, ACLs", owner, "", false, false, map[string]int{"s3:GetObjectAcl": 1, "s3:HeadObject": 1, "s3:PutObject": 1}},
+		{
+			"body, read long ago",
+			nil,
+			"",
+			false,
+			true,
+			map[string]int{"s3:HeadObject": 1, "s3:PutObject": 1},
+		},
+		{
+			"body, tags",
+			nil,
+			"a=b",
+			false,
+			false,
+			map[string]int{"s3:GetObjectTagging": 1, "s3:HeadObject": 1, "s3:PutObject": 1},
+		},
+		{
+			"body, ACLs",
+			owner,
+			"",
+			false,
+			false,
+			map[string]int{"s3:GetObjectAcl": 1, "s3:HeadObject": 1, "s3:PutObject": 1},
+		},
 		{"metadata", nil, "", true, false, map[string]int{"s3:CopyObject": 1}},
-		{"metadata, tags, which are copied", nil, "a=b", true, false, map[string]int{"s3:CopyObject": 1}},
-		{"metadata, read long ago", nil, "", true, true, map[string]int{"s3:HeadObject": 1, "s3:CopyObject": 1}},
-		{"metadata, ACLs", owner, "", true, false, map[string]int{"s3:GetObjectAcl": 1, "s3:HeadObject": 1, "s3:CopyObject": 1}},
+		{
+			"metadata, tags, which are copied",
+			nil,
+			"a=b",
+			true,
+			false,
+			map[string]int{"s3:CopyObject": 1},
+		},
+		{
+			"metadata, read long ago",
+			nil,
+			"",
+			true,
+			true,
+			map[string]int{"s3:HeadObject": 1, "s3:CopyObject": 1},
+		},
+		{
+			"metadata, ACLs",
+			owner,
+			"",
+			true,
+			false,
+			map[string]int{"s3:GetObjectAcl": 1, "s3:HeadObject": 1, "s3:CopyObject": 1},
+		},
 	} {
 		store := newStore(t, c.make)
 		put := store.plain()
 		source, change := store.source(nil), store.change
 		if c.metadata {
 			source = store.inMetadata(nil)
-			change = func(b *Bucket, ref scan.Ref) scan.Change { return store.changeMetadata(b, ref, 0) }
+			change = func(b *Bucket, ref scan.Ref) scan.Change {
+				return store.changeMetadata(b, ref, 0)
+			}
 		}
 		first := settle(change(source, put(0)))
-		if err := source.Replace(t.Context(), []scan.Change{first})[0].Err; err != nil { // the probes are behind us
+		// the probes are behind us
+		if err := source.Replace(t.Context(), []scan.Change{first})[0].Err; err != nil {
 			t.Fatal(err)
 		}
-		source.picked = 0 // of a hundred, which the sample asks about: not the next one
-		store.dress = func(in *s3.PutObjectInput) { in.Tagging = given(c.tagging) }
+		source.sampleIndex = 0 // of a hundred, which the sample asks about: not the next one
+		store.dress = func(in *s3.PutObjectInput) { in.Tagging = optional(c.tagging) }
 		next := settle(change(source, put(1)))
 		if c.old {
 			next = old(next)
 		}
 		var err error
-		if got := store.sent(func() { err = source.Replace(t.Context(), []scan.Change{next})[0].Err }); err != nil || !maps.Equal(got, c.want) {
+		if got := store.sent(func() {
+			err = source.Replace(t.Context(), []scan.Change{next})[0].Err
+		}); err != nil || !maps.Equal(got, c.want) {
 			t.Errorf("%s: %v, sent %v, want %v", c.name, err, got, c.want)
 		}
 	}
@@ -117,7 +167,9 @@ func TestAskedBeforeAWrite(t *testing.T) {
 func TestChangedAfterTheWindow(t *testing.T) {
 	type edit func(s *store, ref scan.Ref)
 	content := func(s *store, ref scan.Ref) {
-		s.dress = func(in *s3.PutObjectInput) { in.Tagging, in.ContentType = nil, aws.String("text/theirs") }
+		s.dress = func(in *s3.PutObjectInput) {
+			in.Tagging, in.ContentType = nil, aws.String("text/theirs")
+		}
 		s.value(ref, "old")
 	}
 	tag := func(s *store, ref scan.Ref) { s.tag(ref, "late", "1") }
@@ -129,7 +181,8 @@ func TestChangedAfterTheWindow(t *testing.T) {
 		change := old(store.change(source, put(1)))
 		happens(store, change.Item.Ref)
 		rest := store.rest(change.Item.Ref)
-		if err := source.Replace(t.Context(), []scan.Change{change})[0].Err; !errors.Is(err, scan.ErrChanged) {
+		if err := source.Replace(t.Context(), []scan.Change{change})[0].Err; !errors.Is(err,
+			scan.ErrChanged) {
 			t.Errorf("%s: %v, want ErrChanged", name, err)
 		}
 		if store.rest(change.Item.Ref) != rest {
@@ -187,7 +240,8 @@ func TestServerCountsNoTags(t *testing.T) {
 func TestMayNotReadTags(t *testing.T) {
 	denied := func(keys string) func(fakes3.Call) bool {
 		return func(c fakes3.Call) bool {
-			return c.Action != "s3:GetObjectTagging" || !strings.HasPrefix(c.Key, keys) || strings.Contains(c.Key, probeName)
+			return c.Action != "s3:GetObjectTagging" || !strings.HasPrefix(c.Key, keys) ||
+				strings.Contains(c.Key, probeName)
 		}
 	}
 	for _, onAWS := range []bool{false, true} {
@@ -196,7 +250,8 @@ func TestMayNotReadTags(t *testing.T) {
 		put := store.plain()
 		store.fake.SetPolicy(func(c fakes3.Call) bool { return c.Action != "s3:GetObjectTagging" })
 		change := store.change(source, put(0))
-		if err := source.Replace(t.Context(), []scan.Change{change})[0].Err; status(err) != http.StatusForbidden {
+		if err := source.Replace(t.Context(),
+			[]scan.Change{change})[0].Err; status(err) != http.StatusForbidden {
 			t.Errorf("AWS %v, not permitted: %v, want it denied", onAWS, err)
 		}
 		store.fake.SetPolicy(nil)
@@ -205,18 +260,22 @@ func TestMayNotReadTags(t *testing.T) {
 		store.move(source, put(1))
 		store.fake.SetPolicy(denied(prefix + "2"))
 		hidden := 0
-		for range 2 * askedOf {
+		for range 2 * sampleEvery {
 			ref := put(2)
-			if err := source.Replace(t.Context(), []scan.Change{store.change(source, ref)})[0].Err; status(err) == http.StatusForbidden {
+			if err := source.Replace(t.Context(),
+				[]scan.Change{store.change(source,
+					ref)})[0].Err; status(err) == http.StatusForbidden {
 				break
 			}
 			hidden++
 		}
-		if hidden >= 2*askedOf || !strings.Contains(fmt.Sprint(source.Notes()), "may be lost") {
-			t.Errorf("AWS %v: %d objects were written whose tags are not shown, notes %q", onAWS, hidden, source.Notes())
+		if hidden >= 2*sampleEvery || !strings.Contains(fmt.Sprint(source.Notes()), "may be lost") {
+			t.Errorf("AWS %v: %d objects were written whose tags are not shown, notes %q", onAWS,
+				hidden, source.Notes())
 		}
 		change = store.change(source, put(2))
-		if err := source.Replace(t.Context(), []scan.Change{change})[0].Err; status(err) != http.StatusForbidden {
+		if err := source.Replace(t.Context(),
+			[]scan.Change{change})[0].Err; status(err) != http.StatusForbidden {
 			t.Errorf("AWS %v, after a denial: %v, want it denied", onAWS, err)
 		}
 		store.fake.SetPolicy(nil)
@@ -236,8 +295,10 @@ func TestServerCountsSomeTags(t *testing.T) {
 		return true
 	}))
 	put := store.plain()
-	store.move(source, put(1))                            // the probes are behind us
-	source.believed, source.picked = askedOf-1, askedOf-1 // the next one is asked about
+	// the probes are behind us
+	store.move(source, put(1))
+	// the next one is asked about
+	source.untaggedSeen, source.sampleIndex = sampleEvery-1, sampleEvery-1
 	for range 2 {
 		ref := put(2)
 		store.tag(ref, "team", "a")

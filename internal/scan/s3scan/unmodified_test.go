@@ -22,7 +22,7 @@ func TestMetadataChangedBeforeACopy(t *testing.T) {
 			put := store.plain()
 			source := store.inMetadata(store.annotations("", func(c *Config) { c.AWS = onAWS }))
 			settled := put(0)
-			time.Sleep(settling + time.Second)
+			time.Sleep(settlingTime + time.Second)
 			young := put(1)
 			for _, ref := range []scan.Ref{settled, young} { // the first has the probes behind it
 				item, err := source.Load(t.Context(), ref)
@@ -31,11 +31,14 @@ func TestMetadataChangedBeforeACopy(t *testing.T) {
 				}
 				store.value(ref, "theirs")
 				before := store.faults.Counts()["s3:CopyObject"]
-				err = source.Replace(t.Context(), []scan.Change{{Item: item, New: spliceMetadata(item.Payload, []byte("new"))}})[0].Err
+				err = source.Replace(t.Context(), []scan.Change{
+					{Item: item, New: spliceMetadata(item.Payload, []byte("new"))},
+				})[0].Err
 				if got := store.slot(ref); !errors.Is(err, scan.ErrChanged) || got != "theirs" {
 					t.Errorf("%v, the slot holds %q", err, got)
 				}
-				if copied := store.faults.Counts()["s3:CopyObject"] - before; ref == young && copied > 0 {
+				if copied := store.faults.Counts()["s3:CopyObject"] - before; ref == young &&
+					copied > 0 {
 					t.Errorf("%s is young, and was copied without a look", ref)
 				}
 			}
@@ -51,7 +54,14 @@ func TestCopyUnmodifiedElsewhere(t *testing.T) {
 		onAWS  bool
 		handle func(http.ResponseWriter, *http.Request) bool
 	}{
-		{"it is ignored", false, func(_ http.ResponseWriter, r *http.Request) bool { r.Header.Del(sinceHeader); return false }},
+		{
+			"it is ignored",
+			false,
+			func(_ http.ResponseWriter, r *http.Request) bool {
+				r.Header.Del(sinceHeader)
+				return false
+			},
+		},
 		{"it never holds", false, never},
 		{"it never holds on AWS", true, never},
 	} {
@@ -62,7 +72,9 @@ func TestCopyUnmodifiedElsewhere(t *testing.T) {
 		for n := range 2 {
 			change := settle(store.changeMetadata(source, put(n), 0))
 			var err error
-			sent := store.sent(func() { err = source.Replace(t.Context(), []scan.Change{change})[0].Err })
+			sent := store.sent(func() {
+				err = source.Replace(t.Context(), []scan.Change{change})[0].Err
+			})
 			if err != nil || store.slot(change.Item.Ref) != "new" {
 				t.Fatalf("%s: %v, the slot holds %q", c.name, err, store.slot(change.Item.Ref))
 			}

@@ -12,10 +12,17 @@ import (
 // Old versions under the prefix are counted, over pages, and no delete marker,
 // newest version or other prefix among them.
 func TestCountOldVersions(t *testing.T) {
-	store := newStore(t, func(in *s3.CreateBucketInput) { in.ObjectLockEnabledForBucket = aws.Bool(true) }) // and so versioning
+	// and so versioning
+	store := newStore(t, func(in *s3.CreateBucketInput) {
+		in.ObjectLockEnabledForBucket = aws.Bool(true)
+	})
 	put := func(key string) {
 		t.Helper()
-		if _, err := store.direct.PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String(bucketName), Key: &key, Body: strings.NewReader("x")}); err != nil {
+		if _, err := store.direct.PutObject(t.Context(), &s3.PutObjectInput{
+			Bucket: aws.String(bucketName),
+			Key:    &key,
+			Body:   strings.NewReader("x"),
+		}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -25,14 +32,18 @@ func TestCountOldVersions(t *testing.T) {
 	}
 	put("elsewhere")
 	put("elsewhere")
-	if _, err := store.direct.DeleteObject(t.Context(), &s3.DeleteObjectInput{Bucket: aws.String(bucketName), Key: aws.String(prefix + "odd key+0")}); err != nil {
+	if _, err := store.direct.DeleteObject(t.Context(), &s3.DeleteObjectInput{
+		Bucket: aws.String(bucketName),
+		Key:    aws.String(prefix + "odd key+0"),
+	}); err != nil {
 		t.Fatal(err)
 	}
 	source := store.source(nil)
 	if err := source.CountOldVersions(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	want := fmt.Sprintf("keeps %d old versions", keys*(versions-1)+1) // the deleted object's newest is old, too
+	// the deleted object's newest is old, too
+	want := fmt.Sprintf("keeps %d old versions", keys*(versions-1)+1)
 	if notes := strings.Join(source.Notes(), "\n"); !strings.Contains(notes, want) {
 		t.Errorf("notes %q, want %q", notes, want)
 	}

@@ -41,19 +41,21 @@ func (b *Bucket) prepare(ctx context.Context) error {
 }
 
 func (b *Bucket) replace(ctx context.Context, change scan.Change) error {
-	read, ok := change.Item.Token.(*asRead)
+	read, ok := change.Item.Token.(*snapshot)
 	before, isObject := change.Item.Payload.(*scan.Object)
 	after, fits := change.New.(*scan.Object)
 	if !ok || !isObject || !fits || before.Key != after.Key {
 		return errCannotWrite("the change is not one of an object that was read")
 	}
-	sameBody, sameMetadata := bytes.Equal(before.Body, after.Body), maps.Equal(before.Metadata, after.Metadata)
+	sameBody, sameMetadata := bytes.Equal(before.Body, after.Body), maps.Equal(before.Metadata,
+		after.Metadata)
 	switch {
 	case sameBody && sameMetadata:
 		return errCannotWrite("the change changes nothing")
 	case !sameBody && !sameMetadata:
-		return errCannotWrite("the change is one of body and user metadata, and one write replaces one of them")
-	case !sameBody && !read.whole:
+		return errCannotWrite("the change is one of body and user metadata, and one write " +
+			"replaces one of them")
+	case !sameBody && !read.hasBody:
 		return errCannotWrite("the change is one of a body that was not read")
 	}
 	if err := b.prepare(ctx); err != nil {
@@ -62,7 +64,7 @@ func (b *Bucket) replace(ctx context.Context, change scan.Change) error {
 	switch {
 	case !sameBody:
 		return b.rewrite(ctx, after, read, len(change.Guards) > 0)
-	case read.size > maxCopy || read.checksum.kind == types.ChecksumTypeComposite:
+	case read.size > maxCopySize || read.checksum.kind == types.ChecksumTypeComposite:
 		return b.copyParts(ctx, after, read)
 	}
 	return b.copyWhole(ctx, after, read)
@@ -74,7 +76,7 @@ func errCannotWrite(detail string) error {
 
 // absent turns an error that says there is no such object into scan.ErrGone. HEAD
 // has no body to name NoSuchKey in, so the SDK calls it NotFound.
-func absent(err error) error {
+func goneError(err error) error {
 	if code(err) == "NoSuchKey" || code(err) == "NotFound" {
 		return scan.ErrGone
 	}
@@ -84,7 +86,7 @@ func absent(err error) error {
 // refuses says that a server did not write because of a condition. A copy may say
 // so under status 200 (API_CopyObject, "A 200 OK response can contain either a
 // success or an error").
-func refuses(err error) bool {
+func isConditionFailed(err error) bool {
 	switch code(err) {
 	case "PreconditionFailed", "ConditionalRequestConflict":
 		return true
@@ -95,17 +97,21 @@ func refuses(err error) bool {
 // unchanged says scan.ErrChanged when the object is no longer as it was read, or
 // has another number of tags than those that will be sent. It is the last request
 // before the write.
-func (b *Bucket) unchanged(ctx context.Context, key string, read *asRead, also carried) error {
-	now, err := b.look(ctx, key, read)
+func (b *Bucket) verifyUnchanged(
+	ctx context.Context, key string, read *snapshot, kept preserved,
+) error {
+	now, err := b.headUnchanged(ctx, key, read)
 	if err != nil {
 		return err
 	}
-	return b.sameTags(now, read, also)
+	return b.verifyTagCount(now, read, kept)
 }
 
 // look returns the object as it stands; scan.ErrChanged when that is not as it was
 // read.
-func (b *Bucket) look(ctx context.Context, key string, read *asRead) (*s3.HeadObjectOutput, error) {
+func (b *Bucket) headUnchanged(
+	ctx context.Context, key string, read *snapshot,
+) (*s3.HeadObjectOutput, error) {
 	now, err := b.head(ctx, &s3.HeadObjectInput{Bucket: &b.config.Bucket, Key: &key})
 	if err != nil {
 		return nil, fmt.Errorf("head an object of bucket %s: %w", b.config.Bucket, err)

@@ -29,7 +29,8 @@ func (s *suite) everyItemOnce() {
 		for before, cursor := range cursors {
 			pages++
 			if rest, _ := s.walk(p, cursor); !slices.Equal(rest, refs[before:]) {
-				s.t.Errorf("%s from %q: %d items, want the %d behind it", p.Name, cursor, len(rest), len(refs)-before)
+				s.t.Errorf("%s from %q: %d items, want the %d behind it", p.Name, cursor,
+					len(rest), len(refs)-before)
 			}
 		}
 	}
@@ -76,7 +77,7 @@ func (s *suite) loadGivesThePage() {
 }
 
 func (s *suite) readingReads() {
-	s.needRequests()
+	s.skipWithoutRequests()
 	if err := s.Source.Check(s.t.Context()); err != nil {
 		s.t.Fatalf("check: %v", err)
 	}
@@ -103,16 +104,16 @@ func (s *suite) replaceChangesTheSlotAlone() {
 		if result.Err != nil {
 			s.t.Fatalf("replace %s: %v", items[i].Ref, result.Err)
 		}
-		s.holds(items[i].Ref, fmt.Appendf(nil, "value %d", i))
+		s.wantSlot(items[i].Ref, fmt.Appendf(nil, "value %d", i))
 	}
-	s.holds(untouched.Ref, s.Slot(untouched.Payload))
+	s.wantSlot(untouched.Ref, s.Slot(untouched.Payload))
 	if diff := cmp.Diff(before, s.rests(append(items, untouched))); diff != "" {
 		s.t.Errorf("beside the slots, before (-) and after (+):\n%s", diff)
 	}
 }
 
 func (s *suite) writesHavePreconditions() {
-	s.needRequests()
+	s.skipWithoutRequests()
 	seen := s.watch()
 	items := s.items(s.Source.Batch() + 1)
 	var changes []scan.Change
@@ -121,7 +122,7 @@ func (s *suite) writesHavePreconditions() {
 	}
 	s.replace(changes...)
 	s.replace(s.change(s.load(items[0].Ref), "newer"))
-	s.holds(items[0].Ref, []byte("newer"))
+	s.wantSlot(items[0].Ref, []byte("newer"))
 	count, wrong := seen()
 	if count == 0 {
 		s.t.Error("no write was seen")
@@ -130,7 +131,7 @@ func (s *suite) writesHavePreconditions() {
 		s.t.Error(err)
 	}
 	for operation := range s.Faults.Counts() {
-		if !slices.Contains(slices.Concat(s.Reads, s.Writes, s.Prepares), operation) {
+		if !slices.Contains(slices.Concat(s.Reads, s.Writes, s.Auxiliary), operation) {
 			s.t.Errorf("%s was sent, which is neither a known read nor a known write", operation)
 		}
 	}
@@ -150,17 +151,17 @@ func (s *suite) staleIsRefused() {
 			if result.Err != nil {
 				s.t.Errorf("its neighbour %s: %v", items[i].Ref, result.Err)
 			}
-			s.holds(items[i].Ref, []byte("ours"))
+			s.wantSlot(items[i].Ref, []byte("ours"))
 			continue
 		}
 		if !errors.Is(result.Err, scan.ErrChanged) {
 			s.t.Errorf("replace of a stale item: %v, want ErrChanged", result.Err)
 		}
 		if result.Current != nil {
-			s.sameItem(*result.Current, foreign)
+			s.wantSameItem(*result.Current, foreign)
 		}
 	}
-	s.holds(stale.Ref, s.Slot(foreign.Payload))
+	s.wantSlot(stale.Ref, s.Slot(foreign.Payload))
 	if got := s.Rest(stale.Ref); got != rest {
 		s.t.Errorf("beside the slot of the stale item (-want +got):\n%s", cmp.Diff(rest, got))
 	}
@@ -171,10 +172,11 @@ func (s *suite) staleIsRefused() {
 
 // sameItem fails unless the item that came with a refusal is as good as a loaded
 // one.
-func (s *suite) sameItem(current, loaded scan.Item) {
+func (s *suite) wantSameItem(current, loaded scan.Item) {
 	s.t.Helper()
 	if current.Ref != loaded.Ref || !cmp.Equal(current.Payload, loaded.Payload) {
-		s.t.Errorf("the item that came with the refusal (-) and as loaded (+): %s", cmp.Diff(current.Payload, loaded.Payload))
+		s.t.Errorf("the item that came with the refusal (-) and as loaded (+): %s",
+			cmp.Diff(current.Payload, loaded.Payload))
 	}
 }
 
@@ -188,13 +190,13 @@ func (s *suite) touchedStays() {
 	}
 	err := s.replace(s.change(item, "ours"))[0].Err
 	if errors.Is(err, scan.ErrChanged) {
-		s.holds(item.Ref, s.Slot(item.Payload))
+		s.wantSlot(item.Ref, s.Slot(item.Payload))
 		err = s.replace(s.change(s.load(item.Ref), "ours"))[0].Err
 	}
 	if err != nil {
 		s.t.Fatalf("replace: %v", err)
 	}
-	s.holds(item.Ref, []byte("ours"))
+	s.wantSlot(item.Ref, []byte("ours"))
 	if got := s.Rest(item.Ref); got != touched {
 		s.t.Errorf("what another writer changed (-want +got):\n%s", cmp.Diff(touched, got))
 	}
@@ -208,11 +210,11 @@ func (s *suite) deletedStaysDeleted() {
 		changes = append(changes, s.change(item, "ours"))
 	}
 	results := s.replace(changes...)
-	s.gone(items[0].Ref, results[0])
+	s.wantGone(items[0].Ref, results[0])
 	if results[1].Err != nil {
 		s.t.Errorf("its neighbour: %v", results[1].Err)
 	}
-	s.gone(items[0].Ref, s.replace(changes[0])[0]) // alone, another request
+	s.wantGone(items[0].Ref, s.replace(changes[0])[0]) // alone, another request
 	if rest := s.Rest(items[0].Ref); rest != "" {
 		s.t.Errorf("the deleted item is there again: %s", rest)
 	}
@@ -220,14 +222,15 @@ func (s *suite) deletedStaysDeleted() {
 
 // gone fails unless a result says that the item is gone, or that it changed and has to
 // be loaded, which says so.
-func (s *suite) gone(ref scan.Ref, result scan.Result) {
+func (s *suite) wantGone(ref scan.Ref, result scan.Result) {
 	s.t.Helper()
 	err := result.Err
 	if errors.Is(err, scan.ErrChanged) && result.Current == nil {
 		_, err = s.Source.Load(s.t.Context(), ref)
 	}
 	if !errors.Is(err, scan.ErrGone) || errors.Is(err, scan.ErrChanged) {
-		s.t.Errorf("replace of a deleted item: %v, then %v, want ErrGone in the end", result.Err, err)
+		s.t.Errorf("replace of a deleted item: %v, then %v, want ErrGone in the end", result.Err,
+			err)
 	}
 }
 
@@ -239,7 +242,8 @@ func (s *suite) oneWriterWins() {
 	var group sync.WaitGroup
 	for i := range writers {
 		group.Go(func() {
-			errs[i] = s.Source.Replace(s.t.Context(), []scan.Change{s.change(item, fmt.Sprintf("writer %d", i))})[0].Err
+			errs[i] = s.Source.Replace(s.t.Context(),
+				[]scan.Change{s.change(item, fmt.Sprintf("writer %d", i))})[0].Err
 		})
 	}
 	group.Wait()
@@ -252,7 +256,7 @@ func (s *suite) oneWriterWins() {
 			s.t.Errorf("writer %d: %v, want ErrChanged", i, err)
 		}
 	}
-	if len(winners) == 0 || len(winners) > 1 && !s.Unfenced {
+	if len(winners) == 0 || len(winners) > 1 && !s.LastWriterWins {
 		s.t.Errorf("%q replaced the same value, want one", winners)
 	}
 	if got := string(s.Slot(s.load(item.Ref).Payload)); !slices.Contains(winners, got) {
@@ -267,7 +271,7 @@ func (s *suite) oneWriterWins() {
 // nor success, and a store that holds the old value, or the new one when it was
 // the answer alone that got lost.
 func (s *suite) faults() {
-	s.needRequests()
+	s.skipWithoutRequests()
 	outer := s.t
 	for _, c := range []struct {
 		name    string
@@ -310,10 +314,11 @@ func (s *suite) fault(kind fault.Kind, applied bool) {
 		want = "second"
 	}
 	for i, result := range results {
-		if result.Err == nil || errors.Is(result.Err, scan.ErrChanged) || errors.Is(result.Err, scan.ErrGone) {
+		if result.Err == nil || errors.Is(result.Err, scan.ErrChanged) ||
+			errors.Is(result.Err, scan.ErrGone) {
 			s.t.Errorf("replace %s: %v, want the error of the request", items[i].Ref, result.Err)
 		}
-		s.holds(items[i].Ref, []byte(want))
+		s.wantSlot(items[i].Ref, []byte(want))
 	}
 	if diff := cmp.Diff(rests, s.rests(items)); diff != "" {
 		s.t.Errorf("beside the slots, before (-) and after (+):\n%s", diff)

@@ -39,14 +39,14 @@ type Subject struct {
 	// Reads are all operations by which the source reads, Writes those by which it
 	// changes items, and Prepares those that come before or after a write and change
 	// nothing that anybody sees; it has no others.
-	Reads, Writes, Prepares []string
+	Reads, Writes, Auxiliary []string
 	// Unfenced says that no condition of the store covers the slot, only the rest
 	// of the item and what was read right before: of writers that look in the same
 	// moment several may succeed, and the last one stays.
-	Unfenced bool
+	LastWriterWins bool
 	// Conditional says what is wrong with a request that writes; nil when it
 	// can only replace what was read.
-	Conditional func(r *http.Request, body []byte) error
+	CheckPrecondition func(r *http.Request, body []byte) error
 
 	// Put stores an item with Slot in it and much else around, and returns its
 	// address. Different n are different items.
@@ -102,7 +102,7 @@ func (s *suite) items(n int) []scan.Item {
 }
 
 // needRequests leaves a case out for a store that gets none.
-func (s *suite) needRequests() {
+func (s *suite) skipWithoutRequests() {
 	if s.Faults == nil {
 		s.t.Skip("this store gets no requests")
 	}
@@ -121,7 +121,7 @@ func (s *suite) load(ref scan.Ref) scan.Item {
 }
 
 // holds fails unless the slot of an item has a value.
-func (s *suite) holds(ref scan.Ref, want []byte) {
+func (s *suite) wantSlot(ref scan.Ref, want []byte) {
 	s.t.Helper()
 	if got := s.Slot(s.load(ref).Payload); !bytes.Equal(got, want) {
 		s.t.Errorf("the slot of %s holds %q, want %q", ref, got, want)
@@ -150,7 +150,9 @@ func (s *suite) replace(changes ...scan.Change) []scan.Result {
 // walk reads a partition from a cursor to its end, and returns its refs, and the
 // cursors of its pages with how many refs come before each. It goes on as another
 // process would, with the texts of partition and cursor alone.
-func (s *suite) walk(p scan.Partition, cursor scan.Cursor) (refs []scan.Ref, cursors map[int]scan.Cursor) {
+func (s *suite) walk(
+	p scan.Partition, cursor scan.Cursor,
+) (refs []scan.Ref, cursors map[int]scan.Cursor) {
 	s.t.Helper()
 	text, err := json.Marshal(p)
 	if err != nil {
@@ -206,7 +208,7 @@ func (s *suite) watch() (seen func() (int, []error)) {
 	var wrong []error
 	for _, operation := range s.Writes {
 		s.Faults.Set(operation, fault.Fault{Before: func(r *http.Request, body []byte) {
-			err := s.Conditional(r, body)
+			err := s.CheckPrecondition(r, body)
 			mu.Lock()
 			defer mu.Unlock()
 			count++
