@@ -28,11 +28,11 @@ func TestTinkEnvelopesStaySymmetric(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		formats, err := newFormats(job, rotate.Keys{})
+		templates, err := compileFormats(job)
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = symmetric(job, formats, rotate.Keys{SourceAlgorithm: "RSAES_OAEP_SHA_256"})
+		err = symmetric(job, bindFormats(templates, rotate.Keys{}), rotate.Keys{SourceAlgorithm: "RSAES_OAEP_SHA_256"})
 		if (err != nil) != refused || err != nil && !strings.Contains(err.Error(), "format tink-envelope is read with symmetric keys alone") {
 			t.Errorf("%s: %v", target, err)
 		}

@@ -81,7 +81,8 @@ type wiring struct {
 func wire(
 	ctx context.Context, c *common, job *config.Job, command string,
 ) (*wiring, error) {
-	if _, err := newFormats(job, rotate.Keys{}); err != nil { // before any request
+	templates, err := compileFormats(job) // before any request
+	if err != nil {
 		return nil, err
 	}
 	base, err := c.loadAWS(ctx, job.Workers, requestTimeout)
@@ -96,11 +97,8 @@ func wire(
 	if err := w.wireKMS(ctx, base); err != nil {
 		return nil, err
 	}
-	formats, err := newFormats(job, w.keys)
-	if err == nil {
-		err = symmetric(job, formats, w.keys)
-	}
-	if err != nil {
+	formats := bindFormats(templates, w.keys)
+	if err := symmetric(job, formats, w.keys); err != nil {
 		return nil, err
 	}
 	w.account = accountOf(ctx, base)
@@ -247,22 +245,31 @@ func keyProblem(job *config.Job, err error) error {
 	return err
 }
 
-// newFormats compiles the formats of all targets and returns all problems
-// together. keys is empty before KMS has resolved the keys.
-func newFormats(job *config.Job, keys rotate.Keys) ([]*ciphertext.Compiled, error) {
-	var formats []*ciphertext.Compiled
+// compileFormats compiles the formats of all targets, which reads the context files,
+// and returns all problems together.
+func compileFormats(job *config.Job) ([]*ciphertext.Template, error) {
+	var templates []*ciphertext.Template
 	var found []config.Problem
 	for i, target := range job.Targets {
 		spec := specOf(target)
-		spec.DestinationKey, spec.SourceKeys = keys.Destination.ARN, namesOfSources(keys)
 		found = append(found, readContexts(job, fmt.Sprintf("targets[%d]", i), spec.ContextFile)...)
-		format, err := ciphertext.New(spec)
-		formats = append(formats, format)
+		template, err := ciphertext.Compile(spec)
+		templates = append(templates, template)
 		for _, e := range specErrors(err) {
 			found = append(found, job.Problem(fmt.Sprintf("targets[%d].%s", i, e.Field), e.Detail))
 		}
 	}
-	return formats, problems(job, found)
+	return templates, problems(job, found)
+}
+
+// bindFormats returns the formats of all targets for the keys that KMS resolved.
+func bindFormats(templates []*ciphertext.Template, keys rotate.Keys) []*ciphertext.Compiled {
+	bound := ciphertext.Keys{Destination: keys.Destination.ARN, Sources: namesOfSources(keys)}
+	var formats []*ciphertext.Compiled
+	for _, template := range templates {
+		formats = append(formats, template.Bind(bound))
+	}
+	return formats
 }
 
 // namesOfSources returns the names that readers may use for the source keys:
@@ -282,7 +289,7 @@ func namesOfSources(keys rotate.Keys) (names []string) {
 	return slices.DeleteFunc(names, func(name string) bool { return name == "" })
 }
 
-// specErrors takes apart what ciphertext.New joined.
+// specErrors returns the errors that ciphertext.Compile joined.
 func specErrors(err error) (list []*ciphertext.SpecError) {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, e := range joined.Unwrap() {

@@ -10,17 +10,17 @@ import (
 
 const formatAuto = "auto"
 
-// auto asks every format that knows its own places whether an item bears its
-// marks, and leaves the item to the one that says yes. What bears the marks of a
-// format that cannot be moved is refused by its name, and so is what two formats
-// take for theirs; what bears none has no slot. The contexts of the target are for
-// bare blobs alone.
+// auto chooses the format of each item among the formats that find their slots
+// themselves, by the marks of these formats. An item with the marks of an unsupported
+// format is refused with the name of that format. An item that two formats recognise is
+// refused, too. An item without marks has no slot. The contexts of the target apply
+// only to bodies that are a blob and nothing more.
 type auto struct {
-	formats []recognised
-	rest    *bodyFormat // for what none of them takes
+	formats     []recognised
+	unsupported *bodyFormat // for items that no format recognises
 }
 
-// recognised is a format, compiled for the target, and how to know its items.
+// recognised is a format, compiled for the target, and the test for its items.
 type recognised struct {
 	Format
 	is func(object *scan.Object) bool
@@ -28,26 +28,41 @@ type recognised struct {
 
 var _ Format = (*auto)(nil)
 
-func newAuto(c *compiler) Format {
+func newAuto(c *compiler) binder {
 	c.needsBody = func(_ string, metadata map[string]string) bool {
 		return c.spec.Kind == Files || !s3ecMarked(metadata)
 	}
 	c.metadata = append(c.metadata, s3ecMarks()...)
-	a := &auto{rest: &bodyFormat{name: formatAuto, sites: unsupportedSites}}
-	for _, e := range formats() {
-		if e.recognise == nil || !slices.Contains(e.kinds, c.spec.Kind) {
+	var formatBinders []func(binding) recognised
+	for _, def := range formats() {
+		if def.recognise == nil || !slices.Contains(def.kinds, c.spec.Kind) {
 			continue
 		}
-		own := &compiler{spec: c.spec, def: e, where: scope{kind: c.spec.Kind, body: e.body, pattern: c.where.pattern}}
+		own := &compiler{
+			spec:  c.spec,
+			def:   def,
+			where: scope{kind: c.spec.Kind, body: def.body, pattern: c.where.pattern},
+		}
 		own.spec.Context, own.spec.DestinationContext = nil, nil
-		format := e.build(own)
-		is := func(object *scan.Object) bool { return e.recognise(format, object) }
-		a.formats = append(a.formats, recognised{Format: format, is: is})
+		bind := def.build(own)
 		c.errs = append(c.errs, own.errs...)
+		c.ruleNames = append(c.ruleNames, def.name)
+		formatBinders = append(formatBinders, func(b binding) recognised {
+			format := bind(b)
+			is := func(object *scan.Object) bool { return def.recognise(format, object) }
+			return recognised{Format: format, is: is}
+		})
 	}
 	bare := newBareBlob(c)
-	a.formats = append(a.formats, recognised{Format: bare, is: recogniseBareBlob})
-	return a
+	c.ruleNames = append(c.ruleNames, bare.Name())
+	return func(b binding) Format {
+		a := &auto{unsupported: &bodyFormat{name: formatAuto, sites: unsupportedSites}}
+		for _, bind := range formatBinders {
+			a.formats = append(a.formats, bind(b))
+		}
+		a.formats = append(a.formats, recognised{Format: bare, is: recogniseBareBlob})
+		return a
+	}
 }
 
 // Name implements Format.
@@ -82,13 +97,14 @@ func (a *auto) Splice(item scan.Item, blobs [][]byte) (scan.Payload, error) {
 		return f.Splice(item, blobs)
 	}
 	if len(blobs) != 1 {
-		return nil, fmt.Errorf("%d blobs for 1 slot", len(blobs))
+		return nil, fmt.Errorf("got %d blobs for 1 slot", len(blobs))
 	}
 	unchanged := *object
 	return &unchanged, nil
 }
 
-// formatOf is the format of an object, or why none of them can be told to be it.
+// formatOf returns the format of an object, or refuses an object that more than one
+// format recognises.
 func (a *auto) formatOf(object *scan.Object) (Format, *Refused) {
 	var found []recognised
 	for _, f := range a.formats {
@@ -98,7 +114,7 @@ func (a *auto) formatOf(object *scan.Object) (Format, *Refused) {
 	}
 	switch len(found) {
 	case 0:
-		return a.rest, nil
+		return a.unsupported, nil
 	case 1:
 		return found[0].Format, nil
 	}
@@ -106,5 +122,9 @@ func (a *auto) formatOf(object *scan.Object) (Format, *Refused) {
 	for _, f := range found {
 		names = append(names, f.Name())
 	}
-	return nil, &Refused{Reason: "ambiguous", Detail: fmt.Sprintf("it bears the marks of several formats, %s; give it a target that names its format", strings.Join(names, ", "))}
+	return nil, &Refused{
+		Reason: "ambiguous",
+		Detail: fmt.Sprintf("the item has the marks of several formats: %s. Add a target for such "+
+			"items that sets the format", strings.Join(names, ", ")),
+	}
 }

@@ -16,11 +16,14 @@ const formatBiscuit = "biscuit"
 
 const biscuitKeys = "_keys"
 
-func newBiscuit(c *compiler) Format {
-	key := c.spec.DestinationKey
-	return &bodyFormat{name: c.def.name, sites: orUnread(func(object *scan.Object) []editSite {
-		return biscuitSites(object.Body, key)
-	}, markedBiscuit)}
+func newBiscuit(c *compiler) binder {
+	name := c.def.name
+	return func(b binding) Format {
+		key := b.destination
+		return &bodyFormat{name: name, sites: orUnread(func(object *scan.Object) []editSite {
+			return biscuitSites(object.Body, key)
+		}, markedBiscuit)}
+	}
 }
 
 // recogniseBiscuit: a data key in an entry that names KMS and an algorithm.

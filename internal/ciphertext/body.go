@@ -143,15 +143,18 @@ func replace(body []byte, changes []replacement) ([]byte, error) {
 }
 
 // newWholeBody takes the whole body for one slot: the blob itself, or its text.
-func newWholeBody(c *compiler) Format {
-	s, pattern := c.slots[0], c.where.pattern
-	return &bodyFormat{name: c.def.name, sites: func(object *scan.Object) []editSite {
-		d := decode(s.format, s.padding, object.Body)
-		return []editSite{{
-			Slot:  s.slotOf("", d, objectLookup(object, pattern, nil)),
-			edits: []edit{{start: 0, end: len(object.Body), text: d.encode}},
+func newWholeBody(c *compiler) binder {
+	name, pattern := c.def.name, c.where.pattern
+	return func(b binding) Format {
+		s := b.slots[0]
+		return &bodyFormat{name: name, sites: func(object *scan.Object) []editSite {
+			d := decode(s.format, s.padding, object.Body)
+			return []editSite{{
+				Slot:  s.slotOf("", d, objectLookup(object, pattern, nil)),
+				edits: []edit{{start: 0, end: len(object.Body), text: d.encode}},
+			}}
 		}}
-	}}
+	}
 }
 
 // objectLookup reads references from an object; member reads its document, and

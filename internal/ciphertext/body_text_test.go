@@ -30,7 +30,7 @@ func textBodies(t *testing.T) map[string]struct {
 		bodies[format+" "+key] = struct {
 			spec Spec
 			item scan.Item
-		}{Spec{Format: format, Kind: Objects, DestinationKey: goldenDestination, Slots: slots},
+		}{Spec{Format: format, Kind: Objects, Slots: slots},
 			object(key, body, nil)}
 	}
 	for _, format := range []string{formatSops, formatPulumi, formatBiscuit, formatEJSON,

@@ -36,12 +36,14 @@ const (
 // the blob that the write replaces, whose context has no added attribute. An
 // application that adds one must therefore store another blob in the same
 // write.
-func newBranchKeystore(c *compiler) Format {
+func newBranchKeystore(c *compiler) binder {
 	c.whole = true
 	c.writes = append(c.writes, branchKeyBlob, branchKeyARN)
-	f := &branchKeystore{destinationKey: c.spec.DestinationKey}
-	f.store = c.ownContext(branchKeyStore, c.spec.Container, "the logical name of the key store")
-	return &rowFormat{name: formatBranchKeystore, read: f.read}
+	store := c.ownContext(branchKeyStore, c.spec.Container, "the logical name of the key store")
+	return func(b binding) Format {
+		f := &branchKeystore{destinationKey: b.destination, store: store}
+		return &rowFormat{name: formatBranchKeystore, read: f.read}
+	}
 }
 
 // ownContext compiles the one name of a context that a format cannot know, which

@@ -16,13 +16,20 @@ import (
 	"rotator/internal/scan"
 )
 
+// compile compiles a Spec and binds it to goldenDestination.
 func compile(t testing.TB, spec Spec) *Compiled {
 	t.Helper()
-	c, err := New(spec)
+	return bind(t, spec, Keys{Destination: goldenDestination})
+}
+
+// bind compiles a Spec and binds it to keys.
+func bind(t testing.TB, spec Spec, keys Keys) *Compiled {
+	t.Helper()
+	template, err := Compile(spec)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return c
+	return template.Bind(keys)
 }
 
 func text(s string) scan.Value { return scan.Value{Kind: scan.KindS, Text: s} }
@@ -165,7 +172,7 @@ func TestNewNamesEverythingThatIsWrong(t *testing.T) {
 		{Spec{Format: "raw", Kind: Rows, Slots: []SlotSpec{{Path: "a", Context: map[string]string{"a": "${"}}}}, []string{"slots[0].context"}},
 		{Spec{Format: "raw", Kind: Rows, Slots: []SlotSpec{{Path: "a", Context: map[string]string{"a": "${b[*]}"}}}}, []string{"slots[0].context"}},
 	} {
-		_, err := New(test.spec)
+		_, err := Compile(test.spec)
 		var got []string
 		if joined, ok := err.(interface{ Unwrap() []error }); ok {
 			for _, e := range joined.Unwrap() {
@@ -192,19 +199,19 @@ func TestFormatsOfSlots(t *testing.T) {
 		{Rows, []SlotSpec{{Path: "a", Format: "base64"}, {Path: "b", Format: "raw"}}, ""},
 		{Objects, []SlotSpec{{Format: "base64"}}, ""},
 		{Rows, []SlotSpec{{Path: "a", Format: "raw"}, {Path: "b", Format: "base46"}},
-			`slots[1].format: there is no format "base46" here; there are base64, `},
+			`slots[1].format: unknown format "base46"; formats for these items are base64, `},
 		{Rows, []SlotSpec{{Path: "a", Format: "json"}},
-			`slots[0].format: there is no format "json" here; there are base64, `},
+			`slots[0].format: unknown format "json"; formats for these items are base64, `},
 		{Rows, []SlotSpec{{Path: "a", Format: "credstash"}},
-			"slots[0].format: format credstash knows its own places; write it at the target"},
+			"slots[0].format: format credstash finds its slots itself; set it at the target"},
 		{Objects, []SlotSpec{{Path: "a", Format: "base64"}},
-			"slots[0].format: format base64 says how the ciphertext is stored, and the target has "},
+			"slots[0].format: format base64 defines how the ciphertext is stored, but the target "},
 		{Files, []SlotSpec{{Path: "a", Format: "json"}},
-			"slots[0].format: format json says how a whole body is stored; write it at the target"},
+			"slots[0].format: format json defines how a whole body is stored; set it at the target"},
 		{Objects, []SlotSpec{{Format: "sops"}},
-			"slots[0].format: format sops knows its own places"},
+			"slots[0].format: format sops finds its slots itself"},
 	} {
-		_, err := New(Spec{Kind: test.kind, Slots: test.slots})
+		_, err := Compile(Spec{Kind: test.kind, Slots: test.slots})
 		if test.want == "" && err != nil || test.want != "" && (err == nil ||
 			!strings.HasPrefix(err.Error(), test.want)) {
 			t.Errorf("%v: %v, want %q", test.slots, err, test.want)
@@ -218,9 +225,9 @@ func TestFormatsOfSlots(t *testing.T) {
 	if diff := cmp.Diff(want, summary(found)); diff != "" {
 		t.Error(diff)
 	}
-	_, err := New(Spec{Kind: Objects, Format: "json", Slots: []SlotSpec{{Path: "a", Format: "raw"}}})
+	_, err := Compile(Spec{Kind: Objects, Format: "json", Slots: []SlotSpec{{Path: "a", Format: "raw"}}})
 	if err == nil || !strings.HasPrefix(err.Error(),
-		`slots[0].format: there is no format "raw" of a slot with format json of the target; `) {
+		`slots[0].format: a slot cannot have format "raw" if the target has format json; `) {
 		t.Errorf("a slot with a format that the target does not take: %v", err)
 	}
 }

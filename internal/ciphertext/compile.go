@@ -9,19 +9,19 @@ import (
 
 // slot is a compiled SlotSpec.
 type slot struct {
-	number               int // in the job file, from 0
+	number               int // index in the job file, from 0
 	format               string
 	path                 Path
 	prefixes             []string // of the path
 	pattern              *regexp.Regexp
-	padding              Padding // of texts that do not show it
-	keys                 *sourceNames
+	padding              Padding      // of texts that do not show it
+	keys                 *sourceNames // set by Bind
 	context, destination rule
-	differs              bool // there is a destination context of its own
-	meets                bool // its path may lead to a place of another slot
+	hasDestination       bool // there is a separate destination context
+	mayOverlap           bool // the path can lead to the place of another slot
 }
 
-// compiler makes the Format of a Spec, and gathers all problems on the way.
+// compiler compiles a Spec and collects its problems.
 type compiler struct {
 	spec  Spec
 	def   formatDef
@@ -32,46 +32,36 @@ type compiler struct {
 	reads, writes []string
 	// attributes are the references of the target's own contexts to attributes.
 	attributes []fieldReference
-	metadata   []string // entries of user metadata that matter to a slot in the body
+	metadata   []string // metadata entries that a slot in the body depends on
 	whole      bool
 	needsBody  func(key string, metadata map[string]string) bool
+	ruleNames  []string // rules of a format with several rules of its own
 }
 
 func (c *compiler) fail(field, format string, args ...any) {
 	c.errs = append(c.errs, &SpecError{Field: field, Detail: fmt.Sprintf(format, args...)})
 }
 
-// run returns nil only along with problems.
-func (c *compiler) run() Format {
+// run compiles the Spec. It returns nil only if there are problems.
+func (c *compiler) run() binder {
 	if c.spec.Format == "" && len(c.spec.Slots) > 0 && !c.formatOfSlots() {
 		return nil
 	}
 	def, known := formatOf(c.spec.Format, c.spec.Kind)
 	if def.name == "" && c.spec.Format == formatText && c.spec.Kind == Rows {
-		c.fail("format", "format text reads only bodies of objects and files: a ciphertext with a "+
+		c.fail("format", "format text applies only to objects and files. A ciphertext with a "+
 			"prefix or other text around it in an attribute (v1:..., ENC:...) cannot be moved "+
-			"yet; have the application write such items again with the new key, or use a format "+
+			"yet: have the application write such items again with the new key, or use a format "+
 			"whose slot is the whole attribute")
 		return nil
 	}
 	if def.name == "" {
-		c.fail("format", "there is no format %q here; there are %s", c.spec.Format, strings.Join(known, ", "))
+		c.failFormat("format", c.spec.Format, known)
 		return nil
 	}
 	c.def, c.where = def, scope{kind: c.spec.Kind, body: def.body}
 	c.keyPattern()
-	switch {
-	case def.slots == noSlots && len(c.spec.Slots) > 0:
-		c.fail("slots", "format %s knows its own places; take slots out", def.name)
-	case def.slots == noSlots:
-	case len(c.spec.Slots) == 0:
-		c.fail("slots", "name at least one slot")
-	case len(c.spec.Slots) > maxSlots:
-		c.fail("slots", "there are %d entries, and one target has at most %d; make several targets",
-			len(c.spec.Slots), maxSlots)
-	case def.slots == wholeSlot && len(c.spec.Slots) > 1:
-		c.fail("slots", "with format %s the whole body is one slot; leave one entry", def.name)
-	}
+	c.checkSlots()
 	c.contexts()
 	if def.slots != noSlots {
 		for i, s := range c.spec.Slots {
@@ -82,9 +72,31 @@ func (c *compiler) run() Format {
 	if len(c.errs) > 0 {
 		return nil
 	}
-	format := def.build(c)
+	bind := def.build(c)
 	c.writtenReferences()
-	return format
+	return bind
+}
+
+func (c *compiler) failFormat(field, name string, known []string) {
+	c.fail(field, "unknown format %q; formats for these items are %s", name,
+		strings.Join(known, ", "))
+}
+
+// checkSlots checks the number of entries of slots.
+func (c *compiler) checkSlots() {
+	name, slots := c.def.name, len(c.spec.Slots)
+	switch {
+	case c.def.slots == noSlots && slots > 0:
+		c.fail("slots", "format %s finds its slots itself; remove slots", name)
+	case c.def.slots == noSlots:
+	case slots == 0:
+		c.fail("slots", "is empty; add at least one slot")
+	case slots > maxSlots:
+		c.fail("slots", "has %d entries, and a target has at most %d; split the target", slots,
+			maxSlots)
+	case c.def.slots == wholeSlot && slots > 1:
+		c.fail("slots", "with format %s the whole body is one slot; keep one entry", name)
+	}
 }
 
 // formatOfSlots gives a target without a format the format of its first slot. If
@@ -96,18 +108,17 @@ func (c *compiler) formatOfSlots() bool {
 		field := slotField(i, "format")
 		switch {
 		case def.name == "":
-			c.fail(field, "there is no format %q here; there are %s", s.Format,
-				strings.Join(known, ", "))
+			c.failFormat(field, s.Format, known)
 		case def.slots == noSlots:
-			c.fail(field, "format %s knows its own places; write it at the target, and "+
-				"take slots out", def.name)
+			c.fail(field, "format %s finds its slots itself; set it at the target, and remove slots",
+				def.name)
 		case c.spec.Kind == Rows:
 		case def.slots != wholeSlot:
-			c.fail(field, "format %s says how a whole body is stored; write it at the target",
+			c.fail(field, "format %s defines how a whole body is stored; set it at the target",
 				def.name)
 		case s.Path != "" || s.Pattern != "":
-			c.fail(field, "format %s says how the ciphertext is stored, and the target has no "+
-				"format that says how the body around it is stored; write one at the target, "+
+			c.fail(field, "format %s defines how the ciphertext is stored, but the target has no "+
+				"format that defines how the body around it is stored; set one at the target, "+
 				"such as json", def.name)
 		}
 	}
@@ -118,7 +129,8 @@ func (c *compiler) formatOfSlots() bool {
 // fieldReference is a reference in a field of the target.
 type fieldReference struct{ field, reference, attribute string }
 
-// slotField names a field of the i-th slot, or the slot itself.
+// slotField returns the field with a name of the i-th slot, or with an empty name the
+// field of the slot itself.
 func slotField(i int, name string) string {
 	field := fmt.Sprintf("slots[%d]", i)
 	if name != "" {
@@ -127,8 +139,8 @@ func slotField(i int, name string) string {
 	return field
 }
 
-// symmetric is what Compiled says of it: a format that knows its own places knows
-// its readers, and an envelope of Tink is read by Tink wherever it stands.
+// symmetric returns the value of Compiled.Symmetric. The readers of a format that finds
+// its slots itself are known. A Tink envelope is always read by Tink.
 func (c *compiler) symmetric() string {
 	if c.def.slots == noSlots {
 		return c.def.name
@@ -154,15 +166,17 @@ func (c *compiler) keyPattern() {
 	c.where.pattern = pattern
 }
 
-// contexts refuses what the target says of contexts and the format cannot use.
+// contexts refuses fields for contexts that the format does not support.
 func (c *compiler) contexts() {
 	def := c.def
-	why := fmt.Sprintf("format %s finds the encryption context by itself; take this out", def.name)
+	why := fmt.Sprintf("format %s derives the encryption context from the item; remove this field",
+		def.name)
 	if def.slots != noSlots {
-		why = "write the encryption context at the slot"
+		why = "set the encryption context at the slot"
 	}
 	if c.spec.InstructionSuffix != "" && def.name != formatS3EC && def.name != formatAuto {
-		c.fail("instruction_suffix", "format %s has no instruction files; leave it out", def.name)
+		c.fail("instruction_suffix", "format %s has no instruction files; remove this field",
+			def.name)
 	}
 	if def.contexts < contextInline && c.spec.Context != nil {
 		c.fail("context", "%s", why)
@@ -175,49 +189,41 @@ func (c *compiler) contexts() {
 	}
 }
 
-// given compiles what the target says of contexts. Formats that take some call it.
+// targetContext compiles the contexts of the target, for formats that support them.
 func (c *compiler) targetContext() targetContext {
-	g := targetContext{context: c.rule("context", c.spec.Context), listed: c.spec.Context != nil}
-	g.destination = g.context
-	if c.spec.DestinationContext != nil {
-		g.destination, g.differs = c.rule("destination_context", c.spec.DestinationContext), true
+	t := targetContext{
+		context:    c.rule("context", c.spec.Context),
+		hasContext: c.spec.Context != nil,
 	}
-	if n := c.spec.ContextFile; n != nil {
-		parts, err := parseValue(n.Name, c.where)
+	t.destination = t.context
+	if c.spec.DestinationContext != nil {
+		t.destination = c.rule("destination_context", c.spec.DestinationContext)
+		t.hasDestination = true
+	}
+	if file := c.spec.ContextFile; file != nil {
+		parts, err := parseValue(file.Name, c.where)
 		if err != nil {
 			c.fail("context_file.name", "%v", err)
 		}
 		c.readsOf(parts)
 		c.noteReferences("context_file.name", parts)
-		g.named, g.name = n, parts
+		t.file, t.name = file, parts
 	}
-	return g
+	return t
 }
 
 func (c *compiler) slot(field string, s SlotSpec) {
-	compiled := slot{
-		number: len(c.slots),
-		format: s.Format,
-		keys:   newSourceNames(c.spec.SourceKeys),
-	}
+	compiled := slot{number: len(c.slots), format: s.Format}
 	if compiled.format == "" {
 		compiled.format = c.def.codecs[0]
 	}
 	if !slices.Contains(c.def.codecs, compiled.format) {
 		allowed := slices.Compact(slices.Sorted(slices.Values(c.def.codecs)))
-		c.fail(field+".format", "there is no format %q of a slot with format %s of the target; "+
-			"there are %s", compiled.format, c.def.name, strings.Join(allowed, ", "))
+		c.fail(field+".format", "a slot cannot have format %q if the target has format %s; "+
+			"formats of slots are %s", compiled.format, c.def.name, strings.Join(allowed, ", "))
 	}
 	compiled.padding = c.padding(field+".padding", compiled.format, s.Padding)
-	if s.Path != "" && c.def.slots == wholeSlot {
-		c.fail(field+".path", "with format %s the whole body is the slot; leave path out", c.def.name)
-	}
-	if s.Path != "" && c.def.slots == patternSlots {
-		c.fail(field+".path", "with format %s a slot is found by its pattern; leave path out", c.def.name)
-	}
-	if s.Pattern != "" && c.def.slots != patternSlots {
-		c.fail(field+".pattern", "format %s has no use for it; leave it out", c.def.name)
-	}
+	c.checkFields(field, s)
 	switch c.def.slots {
 	case pathSlots:
 		compiled.path = c.path(field+".path", s.Path)
@@ -228,9 +234,24 @@ func (c *compiler) slot(field string, s SlotSpec) {
 	compiled.context = c.rule(field+".context", s.Context)
 	compiled.destination = compiled.context
 	if s.DestinationContext != nil {
-		compiled.destination, compiled.differs = c.rule(field+".destination_context", s.DestinationContext), true
+		compiled.destination = c.rule(field+".destination_context", s.DestinationContext)
+		compiled.hasDestination = true
 	}
 	c.slots = append(c.slots, compiled)
+}
+
+// checkFields refuses fields of a slot that the format of the target does not use.
+func (c *compiler) checkFields(field string, s SlotSpec) {
+	name := c.def.name
+	if s.Path != "" && c.def.slots == wholeSlot {
+		c.fail(field+".path", "with format %s the whole body is the slot; remove path", name)
+	}
+	if s.Path != "" && c.def.slots == patternSlots {
+		c.fail(field+".path", "format %s finds slots by pattern; remove path", name)
+	}
+	if s.Pattern != "" && c.def.slots != patternSlots {
+		c.fail(field+".pattern", "format %s does not use pattern; remove it", name)
+	}
 }
 
 // The values of SlotSpec.Padding.
@@ -242,7 +263,7 @@ const (
 func (c *compiler) padding(field, format, word string) Padding {
 	switch {
 	case word != "" && format != formatBase64 && format != formatBase64URL:
-		c.fail(field, "format %s has no padding; leave it out", format)
+		c.fail(field, "format %s has no padding; remove this field", format)
 	case word == padAlways:
 		return PaddingAlways
 	case word == padNever:
@@ -261,7 +282,7 @@ func (c *compiler) path(field, text string) Path {
 	}
 	if c.spec.Kind == Rows {
 		if path[0].Name == "" {
-			c.fail(field, "path %q: it begins with the name of an attribute", text)
+			c.fail(field, "path %q: a path starts with the name of an attribute", text)
 			return nil
 		}
 		c.reads, c.writes = append(c.reads, path[0].Name), append(c.writes, path[0].Name)
@@ -273,15 +294,25 @@ func (c *compiler) pattern(field, text string) *regexp.Regexp {
 	pattern, err := regexp.Compile(text)
 	switch {
 	case text == "":
-		c.fail(field, `is missing; write a regular expression with one group, such as 'DB_PASSWORD=(\S+)'`)
+		c.fail(field, "is missing; set a regular expression with one group, such as "+
+			`'DB_PASSWORD=(\S+)'`)
 	case err != nil:
 		c.fail(field, "%v", err)
 	case pattern.NumSubexp() != 1:
-		c.fail(field, "it has %d groups, and the one group is the slot; write (?:...) for the others", pattern.NumSubexp())
+		c.fail(field, "has %s, but must have exactly one, which is the slot; use (?:...) for "+
+			"other groups", count(pattern.NumSubexp(), "group"))
 	default:
 		return pattern
 	}
 	return nil
+}
+
+// count returns a number with its noun in singular or plural.
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 func (c *compiler) rule(field string, context map[string]string) rule {
@@ -299,8 +330,7 @@ func (c *compiler) rule(field string, context map[string]string) rule {
 	return r
 }
 
-// readsOf notes the attributes and the entries of metadata that references take their
-// values from.
+// readsOf records the attributes and metadata entries that references read.
 func (c *compiler) readsOf(parts []part) {
 	for _, p := range parts {
 		switch p.kind {
@@ -312,14 +342,14 @@ func (c *compiler) readsOf(parts []part) {
 	}
 }
 
-// slotOf makes the Slot of a place whose blob has been read.
+// slotOf returns the Slot for a decoded value.
 func (s slot) slotOf(path string, d decoded, find lookup) Slot {
 	out := Slot{Path: path, Rule: s.number, Padding: d.padding, Refused: d.refused}
 	if out.Refused == nil {
 		out.Context, out.Refused = s.context.fill(find)
 	}
 	out.DestinationContext = out.Context
-	if out.Refused == nil && s.differs {
+	if out.Refused == nil && s.hasDestination {
 		out.DestinationContext, out.Refused = s.destination.fill(find)
 	}
 	if out.Refused != nil {

@@ -4,12 +4,125 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 
 	"rotator/internal/scan"
 )
 
-// Find implements Format. A body that is not plain text, in a format that reads text,
-// is one refused slot; a byte order mark of UTF-8 is skipped.
+// Keys are the keys of a job that formats depend on.
+type Keys struct {
+	// Destination is the ARN of the destination key. Some formats store it next to the
+	// ciphertext or include it in the encryption context.
+	Destination string
+	// Sources are the names by which items may refer to the source keys: ARNs, key IDs
+	// and aliases. See Slot.StaleKey.
+	Sources []string
+}
+
+// Template is a compiled Spec. Bind makes a Format of it when the keys of the job are
+// known. A Template is immutable and safe for concurrent use.
+type Template struct {
+	bind               binder
+	slots              []slot
+	attributes, writes []string
+	whole              bool
+	symmetric          string
+	rules              []Rule
+	needsBody          func(key string, metadata map[string]string) bool
+	metadata           []string // metadata entries of an object that Find reads besides slots
+	binary             bool     // Find reads bytes, not text, in all bodies
+}
+
+// binder makes the Format of a compiled Spec for the keys of a job.
+type binder func(b binding) Format
+
+// binding is what a binder makes a Format for.
+type binding struct {
+	slots       []slot
+	destination string // the ARN of the destination key
+}
+
+// unbound is the binder of a format that does not depend on keys.
+func unbound(format Format) binder { return func(binding) Format { return format } }
+
+// Compile compiles a Spec and reports all of its problems: the error joins one
+// *SpecError per problem.
+func Compile(spec Spec) (*Template, error) {
+	c := &compiler{spec: spec}
+	bind := c.run()
+	if len(c.errs) > 0 {
+		return nil, errors.Join(c.errs...)
+	}
+	return &Template{
+		bind:       bind,
+		slots:      c.slots,
+		attributes: sorted(c.reads),
+		writes:     sorted(c.writes),
+		whole:      c.whole,
+		symmetric:  c.symmetric(),
+		needsBody:  c.needsBody,
+		metadata:   sorted(c.metadata),
+		rules:      c.rules(),
+		binary:     isBinary(c.def.name),
+	}, nil
+}
+
+func sorted(names []string) []string {
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// Bind returns the Format of the target for the keys of a job.
+func (t *Template) Bind(keys Keys) *Compiled {
+	b := binding{slots: slices.Clone(t.slots), destination: keys.Destination}
+	names := newSourceNames(keys.Sources)
+	for i := range b.slots {
+		b.slots[i].keys = names
+	}
+	return t.compiled(b)
+}
+
+func (t *Template) compiled(b binding) *Compiled {
+	return &Compiled{Format: t.bind(b), template: t, binding: b}
+}
+
+// Compiled is the Format of one target. It is immutable and safe for concurrent use.
+type Compiled struct {
+	Format
+	template *Template
+	binding  binding
+}
+
+// Attributes returns the top-level attributes of a row that Find reads. It is
+// meaningless if Whole returns true.
+func (c *Compiled) Attributes() []string { return c.template.attributes }
+
+// Writes returns the top-level attributes of a row that Splice may replace.
+func (c *Compiled) Writes() []string { return c.template.writes }
+
+// Whole reports whether Find reads all attributes of a row.
+func (c *Compiled) Whole() bool { return c.template.whole }
+
+// AlwaysNeedsBody reports whether NeedsBody is true for every object. If so, the caller
+// does not need to fetch metadata first.
+func (c *Compiled) AlwaysNeedsBody() bool { return c.template.needsBody == nil }
+
+// NeedsBody reports whether Find reads the body of this object. If it does not, Find
+// accepts an Object with a nil Body, and Splice changes only metadata.
+func (c *Compiled) NeedsBody(key string, metadata map[string]string) bool {
+	return c.AlwaysNeedsBody() || c.template.needsBody(key, metadata)
+}
+
+// Symmetric returns the format of the target, or of one of its slots, whose readers are
+// known to call Decrypt for symmetric keys only. They could not decrypt a blob under an
+// asymmetric key. It returns "" if only the user's own programs read the ciphertexts.
+func (c *Compiled) Symmetric() string { return c.template.symmetric }
+
+// Rules returns the rules of the target. Slot.Rule is an index of this slice.
+func (c *Compiled) Rules() []Rule { return c.template.rules }
+
+// Find implements Format. If the format reads text and the body is not plain text, Find
+// returns one refused slot. It skips a UTF-8 byte order mark.
 func (c *Compiled) Find(item scan.Item) []Slot {
 	text, mark, refused := c.text(item)
 	switch {
@@ -27,7 +140,7 @@ func (c *Compiled) Splice(item scan.Item, blobs [][]byte) (scan.Payload, error) 
 	text, mark, refused := c.text(item)
 	if refused != nil {
 		if len(blobs) != 1 {
-			return nil, fmt.Errorf("%d blobs for 1 slot", len(blobs))
+			return nil, fmt.Errorf("got %d blobs for 1 slot", len(blobs))
 		}
 		return item.Payload, nil
 	}
@@ -68,7 +181,7 @@ func (c *Compiled) text(item scan.Item) (text scan.Item, mark int, refused *Refu
 	if !ok || !c.NeedsBody(object.Key, object.Metadata) {
 		return item, 0, nil
 	}
-	if c.binary {
+	if c.template.binary {
 		return item, 0, encodedBody(object)
 	}
 	if refused := unreadableText(object); refused != nil {
@@ -112,26 +225,22 @@ func (p PaddingSeen) Add(s Slot) {
 // these agree and the job file does not set the padding. It returns c itself if
 // nothing changes.
 func (c *Compiled) WithPadding(seen PaddingSeen) *Compiled {
-	spec := c.spec
-	spec.Slots = append([]SlotSpec(nil), c.spec.Slots...)
+	b := c.binding
+	b.slots = slices.Clone(b.slots)
 	changed := false
 	for rule, n := range seen {
-		if rule >= len(spec.Slots) || spec.Slots[rule].Padding != "" {
+		if rule >= len(b.slots) || b.slots[rule].padding != PaddingUnknown {
 			continue
 		}
 		switch {
 		case n.Padded > 0 && n.Unpadded == 0:
-			spec.Slots[rule].Padding, changed = padAlways, true
+			b.slots[rule].padding, changed = PaddingAlways, true
 		case n.Unpadded > 0 && n.Padded == 0:
-			spec.Slots[rule].Padding, changed = padNever, true
+			b.slots[rule].padding, changed = PaddingNever, true
 		}
 	}
 	if !changed {
 		return c
 	}
-	padded, err := New(spec)
-	if err != nil {
-		return c // a rule that is not in base64 has shown no padding
-	}
-	return padded
+	return c.template.compiled(b)
 }

@@ -21,10 +21,10 @@ const (
 // context is the id of the credential; a row that keeps a revision of it has the
 // revision behind a dash in its own id (_get_decrypted_credential_pairs in
 // confidant/models/credential.py of lyft/confidant). Services have no data_key.
-func newConfidant(c *compiler) Format {
+func newConfidant(c *compiler) binder {
 	c.reads = append(c.reads, confidantKey, confidantType, confidantID, dbesdkHeader)
 	c.writes = append(c.writes, confidantKey)
-	return &rowFormat{name: formatConfidant, read: readConfidant}
+	return unbound(&rowFormat{name: formatConfidant, read: readConfidant})
 }
 
 func readConfidant(_ scan.Item, row rowReader) *rowSlot {

@@ -8,9 +8,9 @@ import "rotator/internal/scan"
 // history of the fork). Its protocol 2 adds the name and the version of the secret
 // to the encryption context; how it prints the version has not been established,
 // so such rows are refused.
-func newCredsmash(c *compiler) Format {
+func newCredsmash(c *compiler) binder {
 	contexts := credentialContexts(c)
-	return &rowFormat{name: formatCredsmash, read: func(_ scan.Item, row rowReader) *rowSlot {
+	return unbound(&rowFormat{name: formatCredsmash, read: func(_ scan.Item, row rowReader) *rowSlot {
 		if !isCredential(row) {
 			return unreadCredential(row, formatCredsmash)
 		}
@@ -28,5 +28,5 @@ func newCredsmash(c *compiler) Format {
 		return refusedSlot(row, credentialKey, "unknown-format",
 			"it has the algorithm %q, and credsmash has aes-ctr, aes-gcm and aes-ctr-legacy",
 			algorithm.Text)
-	}}
+	}})
 }

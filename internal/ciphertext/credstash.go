@@ -23,9 +23,9 @@ const (
 // fugue/credstash, PutSecret in ds.go of Versent/unicreds). The encryption context
 // is given on the command line of put and get, and stored nowhere, so the target
 // says it: by name from a file, or for all rows; without either there is none.
-func newCredstash(c *compiler) Format {
+func newCredstash(c *compiler) binder {
 	contexts := credentialContexts(c)
-	return &rowFormat{name: formatCredstash, read: func(_ scan.Item, row rowReader) *rowSlot {
+	return unbound(&rowFormat{name: formatCredstash, read: func(_ scan.Item, row rowReader) *rowSlot {
 		if !isCredential(row) {
 			return unreadCredential(row, formatCredstash)
 		}
@@ -35,7 +35,7 @@ func newCredstash(c *compiler) Format {
 					"credsmash, for which there is format %s", algorithm.Text, formatCredsmash)
 		}
 		return newRowSlot(row, credentialKey, scan.KindS, formatBase64, contexts(row))
-	}}
+	}})
 }
 
 // credentialContexts notes what is read and written, and returns what gives each

@@ -33,16 +33,16 @@ const (
 // where clients override it (DirectKmsMaterialProvider.java of
 // aws/aws-dynamodb-encryption-java; aws_kms.py of
 // aws/aws-dynamodb-encryption-python).
-func newDDBEncryption(c *compiler) Format {
+func newDDBEncryption(c *compiler) binder {
 	c.reads = append(c.reads, descriptionAttribute, signatureAttribute, dbesdkHeader)
 	c.writes = append(c.writes, descriptionAttribute)
 	table := c.ownContext(contextTable, c.spec.Container, "the name of the table")
-	return &rowFormat{
+	return unbound(&rowFormat{
 		name: formatDDBEncryption,
 		read: func(item scan.Item, row rowReader) *rowSlot {
 			return readDescription(item, row, table)
 		},
-	}
+	})
 }
 
 func readDescription(item scan.Item, row rowReader, table rule) *rowSlot {

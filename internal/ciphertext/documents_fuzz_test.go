@@ -24,11 +24,7 @@ func fuzzFormat(f *testing.F, spec Spec, siblings bool) {
 			f.Add(read(f, file), filepath.Base(file))
 		}
 	}
-	spec.DestinationKey = goldenDestination
-	compiled, err := New(spec)
-	if err != nil {
-		f.Fatal(err)
-	}
+	compiled := compile(f, spec)
 	f.Fuzz(func(t *testing.T, body []byte, key string) {
 		if !json.Valid([]byte(`"`+key+`"`)) || key != strings.ToValidUTF8(key, "") {
 			key = "key"

@@ -68,7 +68,7 @@ func read(t testing.TB, file string) []byte {
 // software writes with the other ciphertexts and the other key.
 func TestGolden(t *testing.T) {
 	for _, format := range documentFormats {
-		compiled := compile(t, Spec{Format: format, Kind: Files, DestinationKey: goldenDestination})
+		compiled := compile(t, Spec{Format: format, Kind: Files})
 		for _, file := range golden(t, format) {
 			item := object(filepath.Base(file), string(read(t, file)), nil)
 			var blobs [][]byte
@@ -119,7 +119,7 @@ func TestContexts(t *testing.T) {
 	for _, file := range []string{"sops/yaml-groups.yaml", "sops/env-mixed.env", "sops/ini-mixed.ini", "sops/binary-one.bin",
 		"pulumi-state/arn-context.json", "pulumi-state/Pulumi.prod.yaml", "pulumi-state/alias.json", "biscuit/secrets.yaml", "ejson-kms/secrets.json", "ejson-kms/no-context.json"} {
 		format, _, _ := strings.Cut(file, "/")
-		compiled := compile(t, Spec{Format: format, Kind: Objects, DestinationKey: goldenDestination})
+		compiled := compile(t, Spec{Format: format, Kind: Objects})
 		for _, s := range compiled.Find(object(file, string(read(t, filepath.Join("testdata", file))), nil)) {
 			if diff := cmp.Diff(s.Context, s.DestinationContext); diff != "" {
 				t.Errorf("%s: %s: the context changes: %s", file, s.Path, diff)
@@ -216,7 +216,7 @@ func TestDocumentRefusals(t *testing.T) {
 		{formatTinkEnvelope, "\x00\x00\x00\x01Ap", " A map[] map[]"},
 		{formatTinkEnvelope, "\x00\x00\x00\x00p", " empty"},
 	} {
-		compiled := compile(t, Spec{Format: test.format, Kind: Objects, DestinationKey: goldenDestination})
+		compiled := compile(t, Spec{Format: test.format, Kind: Objects})
 		got := strings.Join(summary(compiled.Find(object("key", test.body, nil))), "; ")
 		if got != test.want {
 			t.Errorf("%s: %q gives %q, want %q", test.format, test.body, got, test.want)
@@ -249,7 +249,7 @@ func TestSopsByHand(t *testing.T) {
 		"A=b\r\nsops_kms__list_0__map_arn=ARN\r\n#sops_kms__list_0__map_arn=x\nsops_kms__list_0__map_enc=OLD\r\nsops_mac=m",
 	} {
 		body = strings.NewReplacer("OLD", old, "ARN", goldenSource).Replace(body)
-		compiled := compile(t, Spec{Format: formatSops, Kind: Files, DestinationKey: goldenDestination})
+		compiled := compile(t, Spec{Format: formatSops, Kind: Files})
 		item := object("k", body, nil)
 		var blobs [][]byte
 		for _, s := range compiled.Find(item) {
@@ -275,7 +275,7 @@ func TestTinkContext(t *testing.T) {
 		{map[string]string{"associatedData": "00FF"}, false}, {map[string]string{"associatedData": "app"}, false}, {map[string]string{"associatedData": ""}, false},
 		{map[string]string{"app": "00"}, false}, {map[string]string{"associatedData": "00", "additionalData": "00"}, false},
 	} {
-		if _, err := New(Spec{Format: formatTinkKeyset, Kind: Objects, Context: test.context}); (err == nil) != test.ok {
+		if _, err := Compile(Spec{Format: formatTinkKeyset, Kind: Objects, Context: test.context}); (err == nil) != test.ok {
 			t.Errorf("%v: %v", test.context, err)
 		}
 	}
@@ -317,7 +317,7 @@ func TestText(t *testing.T) {
 		t.Errorf("got %q, want %q", got, wanted)
 	}
 	for _, pattern := range []string{"", "(", "a", "(a)(b)"} {
-		if _, err := New(Spec{Format: formatText, Kind: Files, Slots: []SlotSpec{{Pattern: pattern}}}); err == nil {
+		if _, err := Compile(Spec{Format: formatText, Kind: Files, Slots: []SlotSpec{{Pattern: pattern}}}); err == nil {
 			t.Errorf("pattern %q is taken", pattern)
 		}
 	}

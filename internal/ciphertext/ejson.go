@@ -17,18 +17,21 @@ const formatEJSON = "ejson-kms"
 
 const ejsonMark = "EJK1;"
 
-func newEJSON(c *compiler) Format {
-	key := c.spec.DestinationKey
-	return &bodyFormat{name: c.def.name, sites: orUnread(func(object *scan.Object) []editSite {
-		if !isDocument(object.Body) {
-			return []editSite{refusedSitef("", "not-json", "it is not one JSON document, or nests deeper than %d levels", maxDepth)}
-		}
-		file, refused := jsonNode(object.Body)
-		if refused != nil {
-			return []editSite{refusedSite("", refused)}
-		}
-		return ejsonSites(object.Body, file, key)
-	}, markedEJSON)}
+func newEJSON(c *compiler) binder {
+	name := c.def.name
+	return func(b binding) Format {
+		key := b.destination
+		return &bodyFormat{name: name, sites: orUnread(func(object *scan.Object) []editSite {
+			if !isDocument(object.Body) {
+				return []editSite{refusedSitef("", "not-json", "it is not one JSON document, or nests deeper than %d levels", maxDepth)}
+			}
+			file, refused := jsonNode(object.Body)
+			if refused != nil {
+				return []editSite{refusedSite("", refused)}
+			}
+			return ejsonSites(object.Body, file, key)
+		}, markedEJSON)}
+	}
 }
 
 // recogniseEJSON: a ciphertext with the mark of this format, in a file that names

@@ -27,11 +27,12 @@ func FuzzJSON(f *testing.F) {
 		if url {
 			format = formatBase64URL
 		}
-		compiled, err := New(Spec{Format: formatJSON, Kind: Objects, Slots: []SlotSpec{
+		template, err := Compile(Spec{Format: formatJSON, Kind: Objects, Slots: []SlotSpec{
 			{Path: path, Format: format, Context: map[string]string{"t": "${body.t}", "k": "${key}"}, DestinationContext: map[string]string{"c": "constant"}}, {Path: "k"}}})
 		if err != nil {
 			return
 		}
+		compiled := template.Bind(Keys{})
 		item := object("key", string(body), nil)
 		found := compiled.Find(item)
 		same, fresh := make([][]byte, len(found)), make([][]byte, len(found))
@@ -125,11 +126,11 @@ func checkPathsFind(t *testing.T, item scan.Item, found []Slot) {
 			continue
 		}
 		for _, format := range []string{formatBase64, formatBase64URL} {
-			one, err := New(Spec{Format: formatJSON, Kind: Objects, Slots: []SlotSpec{{Path: s.Path, Format: format}}})
+			one, err := Compile(Spec{Format: formatJSON, Kind: Objects, Slots: []SlotSpec{{Path: s.Path, Format: format}}})
 			if err != nil {
 				t.Fatalf("slot %q: %v", s.Path, err)
 			}
-			again := one.Find(item)
+			again := one.Bind(Keys{}).Find(item)
 			if len(again) != 1 || again[0].Path != s.Path {
 				t.Fatalf("path %q finds %v", s.Path, summary(again))
 			}
@@ -356,11 +357,15 @@ func FuzzPath(f *testing.F) {
 		if err != nil || !slices.Equal(path, again) {
 			t.Fatalf("%q prints as %q, which reads as %v, %v", input, path, again, err)
 		}
-		compiled, err := New(Spec{Format: formatRaw, Kind: Rows, Slots: []SlotSpec{{Path: input}}})
+		template, err := Compile(Spec{
+			Format: formatRaw,
+			Kind:   Rows,
+			Slots:  []SlotSpec{{Path: input}},
+		})
 		if err != nil {
 			return // begins with no attribute
 		}
-		for _, s := range compiled.Find(row(tree)) {
+		for _, s := range template.Bind(Keys{}).Find(row(tree)) {
 			if s.Refused != nil {
 				continue
 			}

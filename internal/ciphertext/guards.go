@@ -10,7 +10,7 @@ func (c *Compiled) Guards(item scan.Item, slots []Slot, moves func(i int) bool) 
 	if !ok {
 		return guards
 	}
-	for _, name := range c.metadata {
+	for _, name := range c.template.metadata {
 		g := scan.Guard{Path: []scan.Step{{Name: name}}, State: scan.Absent}
 		if text, ok := object.Metadata[name]; ok {
 			g.State, g.Value = scan.Equal, scan.Value{Kind: scan.KindS, Text: text}

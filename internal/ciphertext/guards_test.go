@@ -59,7 +59,7 @@ func TestRowGuards(t *testing.T) {
 			if v.Slot == nil || v.Slot.Refused != "" {
 				continue
 			}
-			compiled := compile(t, v.spec(format))
+			compiled := bind(t, v.spec(format), Keys{Destination: vectorKey})
 			item := v.item()
 			found := compiled.Find(projected(compiled, item))
 			guards := compiled.Guards(item, found, every)

@@ -18,18 +18,21 @@ const maxDepth = 256
 // newJSON finds slots by path in a body that is one JSON document, and edits
 // nothing but the bytes of their strings. A path that the document does not have is
 // no slot, nor is null.
-func newJSON(c *compiler) Format {
-	slots, pattern := c.slots, c.where.pattern
-	return &bodyFormat{
-		name: c.def.name,
-		sites: func(object *scan.Object) []editSite {
-			return documentSites(object.Body, 0, slots, func(member lookup) lookup {
-				return objectLookup(object, pattern, member)
-			})
-		},
-		miss: func(object *scan.Object, rule int, near bool) Miss {
-			return explainDocument(object.Body, slots[rule], near)
-		},
+func newJSON(c *compiler) binder {
+	name, pattern := c.def.name, c.where.pattern
+	return func(b binding) Format {
+		slots := b.slots
+		return &bodyFormat{
+			name: name,
+			sites: func(object *scan.Object) []editSite {
+				return documentSites(object.Body, 0, slots, func(member lookup) lookup {
+					return objectLookup(object, pattern, member)
+				})
+			},
+			miss: func(object *scan.Object, rule int, near bool) Miss {
+				return explainDocument(object.Body, slots[rule], near)
+			},
+		}
 	}
 }
 
@@ -49,7 +52,7 @@ func documentSites(text []byte, offset int, slots []slot, find func(member looku
 	for _, s := range slots {
 		d.descend(d.root, nil, s.path, func(v gjson.Result, at Path, refused *Refused) {
 			for _, p := range newSites(s, text, offset, v, at, refused, references) {
-				if s.meets && taken.refuse(sites, s.number, p.Path) {
+				if s.mayOverlap && taken.refuse(sites, s.number, p.Path) {
 					continue
 				}
 				if named && p.Refused == nil {

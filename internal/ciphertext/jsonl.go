@@ -24,7 +24,10 @@ type jsonLines struct {
 
 var _ Format = (*jsonLines)(nil)
 
-func newJSONL(c *compiler) Format { return &jsonLines{slots: c.slots, pattern: c.where.pattern} }
+func newJSONL(c *compiler) binder {
+	pattern := c.where.pattern
+	return func(b binding) Format { return &jsonLines{slots: b.slots, pattern: pattern} }
+}
 
 // Name implements Format.
 func (f *jsonLines) Name() string { return formatJSONL }

@@ -55,25 +55,32 @@ func framingOf(format string) (framing, bool) {
 
 // isBinary says whether a format of a single value is bytes, not a text.
 func isBinary(format string) bool {
-	_, framed := framingOf(format)
-	return framed || format == formatRaw
+	return isFramed(format) || format == formatRaw
+}
+
+func isFramed(format string) bool {
+	_, ok := framingOf(format)
+	return ok
 }
 
 // newFramed finds the blob at the beginning of a body.
-func newFramed(c *compiler) Format {
+func newFramed(c *compiler) binder {
 	f, _ := framingOf(c.def.name)
-	pattern, s := c.where.pattern, slot{}
-	if len(c.slots) > 0 {
-		s = c.slots[0]
-	}
-	return &bodyFormat{name: c.def.name, sites: func(object *scan.Object) []editSite {
-		blob, refused := f.read(object.Body)
-		d := decoded{blob: blob, refused: refused}
-		return []editSite{{
-			Slot:  s.slotOf("", d, objectLookup(object, pattern, nil)),
-			edits: []edit{{start: 0, end: f.width + len(blob), text: f.write}},
+	pattern := c.where.pattern
+	return func(b binding) Format {
+		var s slot
+		if len(b.slots) > 0 {
+			s = b.slots[0]
+		}
+		return &bodyFormat{name: f.format, sites: func(object *scan.Object) []editSite {
+			blob, refused := f.read(object.Body)
+			d := decoded{blob: blob, refused: refused}
+			return []editSite{{
+				Slot:  s.slotOf("", d, objectLookup(object, pattern, nil)),
+				edits: []edit{{start: 0, end: f.width + len(blob), text: f.write}},
+			}}
 		}}
-	}}
+	}
 }
 
 // read returns the blob of a payload.

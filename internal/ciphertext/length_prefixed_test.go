@@ -100,7 +100,7 @@ func TestTargetsSayNoMoreThanTheirFormatTakes(t *testing.T) {
 		{Spec{Format: formatRaw, Kind: Objects, Slots: []SlotSpec{{Pattern: "x"}}}, "slots[0].pattern"},
 		{Spec{Format: formatRaw, Kind: Files, KeyPattern: "(", Slots: []SlotSpec{{}}}, "files.key_pattern"},
 	} {
-		_, err := New(test.spec)
+		_, err := Compile(test.spec)
 		var one *SpecError
 		if !errors.As(err, &one) || one.Field != test.want {
 			t.Errorf("%+v: %v, want a problem of %s", test.spec, err, test.want)

@@ -64,7 +64,7 @@ func TestPulumiSpellings(t *testing.T) {
 					`"state": {"url": "URL", "encryptedkey": "BLOB"}}}}`), "unknown-format"},
 	} {
 		for _, format := range []string{formatPulumi, formatAuto} {
-			f := compile(t, Spec{Format: format, Kind: Files, DestinationKey: goldenDestination})
+			f := compile(t, Spec{Format: format, Kind: Files})
 			item := object("Pulumi.prod.yaml", test.body, nil)
 			found := f.Find(item)
 			if len(found) != 1 {
@@ -244,7 +244,7 @@ func TestMisread(t *testing.T) {
 // the alternatives.
 func TestTextInRows(t *testing.T) {
 	spec := Spec{Format: formatText, Kind: Rows, Slots: []SlotSpec{{Pattern: "v1:(.*)"}}}
-	if _, err := New(spec); err == nil || !strings.Contains(err.Error(), "cannot be moved yet") {
+	if _, err := Compile(spec); err == nil || !strings.Contains(err.Error(), "cannot be moved yet") {
 		t.Error(err)
 	}
 }
@@ -273,7 +273,7 @@ func TestInstructionSuffix(t *testing.T) {
 		NeedsBody("a", nil) {
 		t.Error("the body of any object is read")
 	}
-	if _, err := New(Spec{
+	if _, err := Compile(Spec{
 		Format:            formatSops,
 		Kind:              Objects,
 		InstructionSuffix: "-envelope",

@@ -2,8 +2,8 @@ package ciphertext
 
 import "slices"
 
-// meets reports whether two paths can lead to the same place.
-func (p Path) meets(q Path) bool {
+// mayMeet reports whether two paths can lead to the same place.
+func (p Path) mayMeet(q Path) bool {
 	return slices.EqualFunc(p, q, func(a, b Step) bool {
 		switch {
 		case a.List != b.List:
@@ -24,16 +24,16 @@ func (c *compiler) overlaps() {
 		for j := range i {
 			a, b := &c.slots[j], &c.slots[i]
 			switch {
-			case len(b.path) == 0 || !a.path.meets(b.path):
+			case len(b.path) == 0 || !a.path.mayMeet(b.path):
 			case a.path.String() == b.path.String():
 				c.fail(slotField(i, "path"),
 					"slots[%d] names the same place; keep only one of them", j)
 			default:
-				a.meets, b.meets = true, true
+				a.mayOverlap, b.mayOverlap = true, true
 			}
 		}
 		c.movingReferences(slotField(i, "context"), c.slots[i].context)
-		if c.slots[i].differs {
+		if c.slots[i].hasDestination {
 			c.movingReferences(slotField(i, "destination_context"), c.slots[i].destination)
 		}
 	}
@@ -46,7 +46,7 @@ func (c *compiler) movingReferences(field string, r rule) {
 	for _, name := range r.names {
 		for _, p := range r.values[name] {
 			at := slices.IndexFunc(c.slots, func(s slot) bool {
-				return len(p.path) > 0 && s.path.meets(p.path)
+				return len(p.path) > 0 && s.path.mayMeet(p.path)
 			})
 			if at >= 0 {
 				c.fail(field, "%s: ${%s} is the place of slots[%d], whose ciphertext changes "+

@@ -126,7 +126,7 @@ func TestOverlapsInTheJobFile(t *testing.T) {
 				{Path: "l[*].k", DestinationContext: from(element)}},
 		} {
 			spec.Slots = slots
-			if _, err := New(spec); err == nil || !strings.Contains(err.Error(), want) {
+			if _, err := Compile(spec); err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("%s: %v, want %s", spec.Format, err, want)
 			}
 		}
@@ -146,12 +146,12 @@ func TestContextsOfWrittenAttributes(t *testing.T) {
 		"context_file.name: ${key}": {Format: formatCredstash,
 			ContextFile: &ContextFile{File: "f", Name: "${name}/${key}"}},
 		"context: ${kms-arn}": {Format: formatBranchKeystore,
-			Context: from(branchKeyStore, "${kms-arn}"), DestinationKey: "k"},
+			Context: from(branchKeyStore, "${kms-arn}")},
 		`context: ${["` + descriptionAttribute + `"]}`: {Format: formatDDBEncryption,
 			Context: from(contextTable, `${["`+descriptionAttribute+`"]}`)},
 	} {
 		spec.Kind = Rows
-		if _, err := New(spec); err == nil ||
+		if _, err := Compile(spec); err == nil ||
 			!strings.Contains(err.Error(), want+": format "+spec.Format) {
 			t.Errorf("%s: %v, want %s", spec.Format, err, want)
 		}

@@ -173,7 +173,7 @@ func TestPaddingSetting(t *testing.T) {
 		{formatBase64, "sometimes", false}, {formatHex, "always", false},
 		{formatRaw, "never", false},
 	} {
-		_, err := New(Spec{
+		_, err := Compile(Spec{
 			Format: test.format,
 			Kind:   Objects,
 			Slots:  []SlotSpec{{Padding: test.padding}},

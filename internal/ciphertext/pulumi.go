@@ -21,18 +21,21 @@ const formatPulumi = "pulumi-state"
 
 const awskms = "awskms://"
 
-func newPulumi(c *compiler) Format {
-	key := c.spec.DestinationKey
-	return &bodyFormat{name: c.def.name, sites: orUnread(func(object *scan.Object) []editSite {
-		blob, provider, refused := pulumiKey(object.Body)
-		switch {
-		case refused != nil:
-			return []editSite{refusedSite("", refused)}
-		case blob == nil:
-			return nil
-		}
-		return []editSite{pulumiSite(object.Body, blob, provider, key)}
-	}, markedPulumi)}
+func newPulumi(c *compiler) binder {
+	name := c.def.name
+	return func(b binding) Format {
+		key := b.destination
+		return &bodyFormat{name: name, sites: orUnread(func(object *scan.Object) []editSite {
+			blob, provider, refused := pulumiKey(object.Body)
+			switch {
+			case refused != nil:
+				return []editSite{refusedSite("", refused)}
+			case blob == nil:
+				return nil
+			}
+			return []editSite{pulumiSite(object.Body, blob, provider, key)}
+		}, markedPulumi)}
+	}
 }
 
 func recognisePulumi(_ Format, object *scan.Object) bool {

@@ -74,7 +74,7 @@ func values(wire map[string]wireValue) map[string]scan.Value {
 }
 
 func (v rowVector) spec(format string) Spec {
-	spec := Spec{Format: format, Kind: Rows, Container: v.Place, Context: v.Context, DestinationKey: vectorKey}
+	spec := Spec{Format: format, Kind: Rows, Container: v.Place, Context: v.Context}
 	if v.Contexts != nil {
 		spec.ContextFile = &ContextFile{File: "contexts.yaml", Name: v.Name, Contexts: v.Contexts}
 	}
@@ -113,7 +113,7 @@ func TestRowVectors(t *testing.T) {
 		vectors := loadRowVectors(t, format)
 		for _, v := range vectors.Rows {
 			t.Run(format+"/"+v.About, func(t *testing.T) {
-				compiled := compile(t, v.spec(format))
+				compiled := bind(t, v.spec(format), Keys{Destination: vectorKey})
 				found := compiled.Find(projected(compiled, v.item()))
 				switch {
 				case v.Slot == nil:
@@ -188,7 +188,7 @@ func TestRowFormatsRefuseSpecs(t *testing.T) {
 		{Spec{Format: "ddb-encryption-client", Context: map[string]string{"table": "a"}, DestinationContext: map[string]string{}}, []string{"context", "destination_context"}},
 		{Spec{Format: "credsmash", Kind: Objects}, []string{"format"}},
 	} {
-		_, err := New(test.spec)
+		_, err := Compile(test.spec)
 		var fields []string
 		for _, line := range strings.Split(fmt.Sprint(err), "\n") {
 			field, _, _ := strings.Cut(line, ":")
@@ -255,7 +255,7 @@ func fuzzRows(f *testing.F, format string, more func(t *testing.T, before, after
 		f.Add(rowBytes(values(v.Row), names), string(v.Ref), "customers")
 	}
 	f.Fuzz(func(t *testing.T, data []byte, ref, name string) {
-		spec := Spec{Format: format, Kind: Rows, Container: "customers", DestinationKey: vectorKey}
+		spec := Spec{Format: format, Kind: Rows, Container: "customers"}
 		if formatFor, _ := formatOf(format, Rows); formatFor.contexts == contextFromFile {
 			spec.ContextFile = &ContextFile{File: "contexts.json", Name: "${name}", Contexts: map[string]map[string]string{name: {"n": name}, "*": {}}}
 		}

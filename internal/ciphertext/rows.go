@@ -21,7 +21,10 @@ type rows struct {
 
 var _ Format = (*rows)(nil)
 
-func newRows(c *compiler) Format { return &rows{name: c.def.name, slots: c.slots} }
+func newRows(c *compiler) binder {
+	name := c.def.name
+	return func(b binding) Format { return &rows{name: name, slots: b.slots} }
+}
 
 // Name implements Format.
 func (r *rows) Name() string { return r.name }
@@ -71,7 +74,7 @@ func (r *rows) Guards(item scan.Item, slots []Slot, moves func(i int) bool) []sc
 		find := rowLookup(rowReader{row: row, notes: &guards})
 		rule := r.slots[s.Rule]
 		rule.context.lookUp(find)
-		if rule.differs {
+		if rule.hasDestination {
 			rule.destination.lookUp(find)
 		}
 	}
@@ -81,7 +84,7 @@ func (r *rows) Guards(item scan.Item, slots []Slot, moves func(i int) bool) []sc
 // timesFound counts, by path, the rules that lead to each place. It returns nil
 // if no two paths can meet.
 func (r *rows) timesFound(row *scan.Row) map[string]int {
-	if !slices.ContainsFunc(r.slots, func(s slot) bool { return s.meets }) {
+	if !slices.ContainsFunc(r.slots, func(s slot) bool { return s.mayOverlap }) {
 		return nil
 	}
 	w := &rowWalk{row: row, counting: true, times: map[string]int{}}

@@ -66,7 +66,7 @@ type s3ec struct {
 
 var _ Format = (*s3ec)(nil)
 
-func newS3EC(c *compiler) Format {
+func newS3EC(c *compiler) binder {
 	f := &s3ec{
 		suffix: cmp.Or(c.spec.InstructionSuffix, s3ecInstruction),
 		instructions: &bodyFormat{
@@ -78,7 +78,7 @@ func newS3EC(c *compiler) Format {
 		return !f.byMetadata(key, metadata)
 	}
 	c.metadata = append(c.metadata, s3ecMarks()...)
-	return f
+	return unbound(f)
 }
 
 // s3ecMarks are the entries of metadata by which an object is recognised.

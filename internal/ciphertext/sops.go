@@ -19,24 +19,27 @@ import (
 // never changes.
 const formatSops = "sops"
 
-func newSops(c *compiler) Format {
-	key := c.spec.DestinationKey
-	return &bodyFormat{name: c.def.name, sites: func(object *scan.Object) []editSite {
-		stanzas, refused := sopsStanzas(object)
-		if refused != nil {
-			return []editSite{refusedSite("sops", refused)}
-		}
-		if len(stanzas) == 0 {
-			if refused := markedSops(object.Body); refused != nil {
+func newSops(c *compiler) binder {
+	name := c.def.name
+	return func(b binding) Format {
+		key := b.destination
+		return &bodyFormat{name: name, sites: func(object *scan.Object) []editSite {
+			stanzas, refused := sopsStanzas(object)
+			if refused != nil {
 				return []editSite{refusedSite("sops", refused)}
 			}
-		}
-		var sites []editSite
-		for _, stanza := range stanzas {
-			sites = append(sites, sopsSites(stanza, key)...)
-		}
-		return sites
-	}}
+			if len(stanzas) == 0 {
+				if refused := markedSops(object.Body); refused != nil {
+					return []editSite{refusedSite("sops", refused)}
+				}
+			}
+			var sites []editSite
+			for _, stanza := range stanzas {
+				sites = append(sites, sopsSites(stanza, key)...)
+			}
+			return sites
+		}}
+	}
 }
 
 // recogniseSops: a stanza with a MAC and the time that the MAC covers.

@@ -14,6 +14,7 @@ func TestStaleKey(t *testing.T) {
 	const alias = "alias/old"
 	id := goldenSource[strings.LastIndexByte(goldenSource, '/')+1:]
 	blob := std64(string(kmsBlob("1")))
+	names := Keys{Sources: []string{goldenSource, id, alias}}
 	for _, test := range []struct{ document, want string }{
 		{`{"keyArn":"` + goldenSource + `","s":"BLOB"}`, "keyArn"},
 		{`{"s":"BLOB","KeyId":"` + id + `"}`, "KeyId"},
@@ -30,8 +31,7 @@ func TestStaleKey(t *testing.T) {
 			if s := compile(t, spec).Find(object("k", body, nil))[0]; s.StaleKey != "" {
 				t.Errorf("without names %s finds %q", format, s.StaleKey)
 			}
-			spec.SourceKeys = []string{goldenSource, id, alias}
-			s := compile(t, spec).Find(object("k", body, nil))[0]
+			s := bind(t, spec, names).Find(object("k", body, nil))[0]
 			if s.Refused != nil || s.StaleKey != test.want {
 				t.Errorf("%s, %s: %q, %v", format, test.document, s.StaleKey, s.Refused)
 			}
@@ -42,12 +42,11 @@ func TestStaleKey(t *testing.T) {
 		Map:  map[string]scan.Value{"b": text(id), "a": text(alias), "s": text(blob)},
 	}
 	item := row(map[string]scan.Value{"e": envelope, "s": text(blob), "k": text("other")})
-	f := compile(t, Spec{
-		Format:     formatBase64,
-		Kind:       Rows,
-		SourceKeys: []string{goldenSource, id, alias},
-		Slots:      []SlotSpec{{Path: "e.s"}, {Path: "s"}},
-	})
+	f := bind(t, Spec{
+		Format: formatBase64,
+		Kind:   Rows,
+		Slots:  []SlotSpec{{Path: "e.s"}, {Path: "s"}},
+	}, names)
 	if found := f.Find(item); found[0].StaleKey != "e.a" || found[1].StaleKey != "" {
 		t.Errorf("rows: %q, %q", found[0].StaleKey, found[1].StaleKey)
 	}

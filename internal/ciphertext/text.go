@@ -13,24 +13,27 @@ import (
 // a match took is a ciphertext in base64, base64url or hex.
 const formatText = "text"
 
-func newText(c *compiler) Format {
-	slots, pattern := c.slots, c.where.pattern
-	return &bodyFormat{name: c.def.name, sites: func(object *scan.Object) []editSite {
-		find := objectLookup(object, pattern, nil)
-		var matches []textMatch
-		for i := range slots {
-			for n, at := range slots[i].pattern.FindAllSubmatchIndex(object.Body, -1) {
-				if at[2] >= 0 {
-					path := fmt.Sprintf("slots[%d], match %d", i, n+1)
-					matches = append(matches, textMatch{slot: &slots[i], path: path, start: at[2], end: at[3]})
+func newText(c *compiler) binder {
+	name, pattern := c.def.name, c.where.pattern
+	return func(b binding) Format {
+		slots := b.slots
+		return &bodyFormat{name: name, sites: func(object *scan.Object) []editSite {
+			find := objectLookup(object, pattern, nil)
+			var matches []textMatch
+			for i := range slots {
+				for n, at := range slots[i].pattern.FindAllSubmatchIndex(object.Body, -1) {
+					if at[2] >= 0 {
+						path := fmt.Sprintf("slots[%d], match %d", i, n+1)
+						matches = append(matches, textMatch{slot: &slots[i], path: path, start: at[2], end: at[3]})
+					}
 				}
 			}
-		}
-		slices.SortStableFunc(matches, func(a, b textMatch) int {
-			return cmp.Or(cmp.Compare(a.start, b.start), cmp.Compare(a.end, b.end))
-		})
-		return textSites(object.Body, matches, find)
-	}}
+			slices.SortStableFunc(matches, func(a, b textMatch) int {
+				return cmp.Or(cmp.Compare(a.start, b.start), cmp.Compare(a.end, b.end))
+			})
+			return textSites(object.Body, matches, find)
+		}}
+	}
 }
 
 // textMatch is what the group of a pattern took. Its path counts matches, since a

@@ -122,7 +122,7 @@ func FuzzTextPart(f *testing.F) {
 		// The pattern matches only this text.
 		pattern := regexp.QuoteMeta(before) + "(" + regexp.QuoteMeta(text) + ")" +
 			regexp.QuoteMeta(after)
-		format, err := New(Spec{
+		template, err := Compile(Spec{
 			Format: formatText,
 			Kind:   Objects,
 			Slots:  []SlotSpec{{Pattern: pattern, Padding: "always"}},
@@ -130,6 +130,7 @@ func FuzzTextPart(f *testing.F) {
 		if err != nil {
 			return
 		}
+		format := template.Bind(Keys{})
 		item := object("k", before+text+after, nil)
 		found := format.Find(item)
 		if len(found) != 1 || found[0].Refused != nil || !bytes.Equal(found[0].Blob, blob) {

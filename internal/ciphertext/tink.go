@@ -16,11 +16,11 @@ import (
 // it; a keyset without associated data has none.
 const formatTinkKeyset = "tink-keyset"
 
-func newTinkKeyset(c *compiler) Format {
+func newTinkKeyset(c *compiler) binder {
 	given, pattern := c.targetContext(), c.where.pattern
 	c.tinkContext("context", c.spec.Context)
 	c.tinkContext("destination_context", c.spec.DestinationContext)
-	return &bodyFormat{name: c.def.name, sites: orUnread(func(object *scan.Object) []editSite {
+	return unbound(&bodyFormat{name: c.def.name, sites: orUnread(func(object *scan.Object) []editSite {
 		if !isDocument(object.Body) {
 			return []editSite{refusedSitef("encryptedKeyset", "not-json", "it is not one JSON document; keysets in the binary form are not read")}
 		}
@@ -40,7 +40,7 @@ func newTinkKeyset(c *compiler) Format {
 			p.DestinationContext = destination
 		}
 		return []editSite{p}
-	}, markedTinkKeyset)}
+	}, markedTinkKeyset)})
 }
 
 // tinkContext refuses a context that no keyset has.

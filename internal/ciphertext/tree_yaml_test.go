@@ -74,7 +74,7 @@ func TestSopsContextInFlowStyle(t *testing.T) {
 		"  lastmodified: \"2026-03-01T12:00:00Z\"\n  mac: ENC[x]\n  version: 3.13.3\n"
 	body := strings.NewReplacer("ARN", goldenSource, "BLOB", std64(string(kmsBlob("old")))).
 		Replace(stanza)
-	f := compile(t, Spec{Format: formatSops, Kind: Files, DestinationKey: goldenDestination})
+	f := compile(t, Spec{Format: formatSops, Kind: Files})
 	found := f.Find(object("x.yaml", body, nil))
 	if len(found) != 1 || found[0].Refused != nil {
 		t.Fatalf("%v", summary(found))

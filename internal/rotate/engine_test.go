@@ -334,12 +334,15 @@ func (b *bench) rotator(target rotate.Target, pass int) *rotate.Rotator {
 
 func format(t *testing.T, from, to map[string]string) *ciphertext.Compiled {
 	t.Helper()
-	compiled, err := ciphertext.New(ciphertext.Spec{Format: "raw", Kind: ciphertext.Rows,
-		Slots: []ciphertext.SlotSpec{{Path: "slot", Context: from, DestinationContext: to}}})
+	template, err := ciphertext.Compile(ciphertext.Spec{
+		Format: "raw",
+		Kind:   ciphertext.Rows,
+		Slots:  []ciphertext.SlotSpec{{Path: "slot", Context: from, DestinationContext: to}},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return compiled
+	return template.Bind(ciphertext.Keys{})
 }
 
 // TestAlreadyMoved covers the crash between a write and its checkpoint, for
@@ -520,11 +523,15 @@ func TestOneSlotWithoutRoom(t *testing.T) {
 	cloud := newCloud(t)
 	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.RSA4096)
 	long, short := cloud.encrypt(t, old, "long", nil), cloud.encrypt(t, old, "short", nil)
-	compiled, err := ciphertext.New(ciphertext.Spec{Format: "raw", Kind: ciphertext.Rows,
-		Slots: []ciphertext.SlotSpec{{Path: "short", Format: "length-prefixed-u8"}, {Path: "long"}}})
+	template, err := ciphertext.Compile(ciphertext.Spec{
+		Format: "raw",
+		Kind:   ciphertext.Rows,
+		Slots:  []ciphertext.SlotSpec{{Path: "short", Format: "length-prefixed-u8"}, {Path: "long"}},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	compiled := template.Bind(ciphertext.Keys{})
 	target := newMemory()
 	framed := append([]byte{byte(len(short))}, short...)
 	target.rows["a"] = map[string]scan.Value{"short": {Kind: scan.KindB, Bytes: framed}, "long": {Kind: scan.KindB, Bytes: long}}

@@ -90,10 +90,15 @@ func TestBodiesStayWithinTheRoom(t *testing.T) {
 	source := cloud.key(t, fakekms.Symmetric)
 	keys := cloud.resolve(t, rotate.KeyRequest{Destination: cloud.key(t, fakekms.Symmetric), Sources: []string{source}})
 	blob := cloud.encrypt(t, source, "plaintext", nil)
-	raw, err := ciphertext.New(ciphertext.Spec{Format: "raw", Kind: ciphertext.Objects, Slots: []ciphertext.SlotSpec{{}}})
+	template, err := ciphertext.Compile(ciphertext.Spec{
+		Format: "raw",
+		Kind:   ciphertext.Objects,
+		Slots:  []ciphertext.SlotSpec{{}},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	raw := template.Bind(ciphertext.Keys{})
 	for _, look := range []bool{false, true} {
 		s := &shelf{
 			room:   scan.NewMemoryBudget(most),

@@ -480,11 +480,12 @@ func TestObjectsThatNoFormatKnows(t *testing.T) {
 		"tink-envelope":         nil,
 	}
 	for name, slots := range specs {
-		compiled, err := ciphertext.New(
+		template, err := ciphertext.Compile(
 			ciphertext.Spec{Format: name, Kind: ciphertext.Objects, Slots: slots})
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
+		compiled := template.Bind(ciphertext.Keys{})
 		target := newMemory()
 		target.objects = map[string]*scan.Object{"unread": {Bucket: "b", Key: "unread", Size: 1000,
 			Metadata: map[string]string{"k": b64(blob())}}}

@@ -2,7 +2,6 @@ package ciphertext
 
 import (
 	"bytes"
-	"fmt"
 
 	"github.com/tidwall/gjson"
 
@@ -44,9 +43,6 @@ type explainer interface {
 	explain(item scan.Item, rule int, near bool) Miss
 }
 
-// Rules returns the rules of the target, by the index that Slot.Rule has.
-func (c *Compiled) Rules() []Rule { return c.rules }
-
 // Explain returns the reason why a rule found no slot in an item. If near is
 // set, it also looks for similar names, which is more expensive. It has no side
 // effects.
@@ -66,19 +62,19 @@ func (c *Compiled) Explain(item scan.Item, rule int, near bool) Miss {
 // checkpoint record contains the counts of each.
 const maxSlots = 500
 
-// rulesOf lists the rules of a format that was compiled.
-func (c *compiler) rulesOf(format Format) (rules []Rule) {
-	if a, ok := format.(*auto); ok {
-		for _, f := range a.formats {
-			rules = append(rules, Rule{Name: f.Name(), Optional: true})
+// rules returns the rules of a Spec that was compiled.
+func (c *compiler) rules() (rules []Rule) {
+	switch {
+	case c.ruleNames != nil:
+		for _, name := range c.ruleNames {
+			rules = append(rules, Rule{Name: name, Optional: true})
 		}
 		return rules
-	}
-	if c.def.slots == noSlots {
+	case c.def.slots == noSlots:
 		return []Rule{{Name: c.def.name}}
 	}
 	for i, s := range c.slots {
-		rule := Rule{Name: fmt.Sprintf("slots[%d]", i), Place: s.path.String()}
+		rule := Rule{Name: slotField(i, ""), Place: s.path.String()}
 		if s.pattern != nil {
 			rule.Place = s.pattern.String()
 		}

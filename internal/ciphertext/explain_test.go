@@ -106,10 +106,7 @@ func TestExplain(t *testing.T) {
 				spec.Format, spec.Kind = test.format, Objects
 				item.Payload = &scan.Object{Body: []byte(test.body)}
 			}
-			format, err := New(spec)
-			if err != nil {
-				t.Fatal(err)
-			}
+			format := compile(t, spec)
 			if slots := format.Find(item); len(slots) > 0 {
 				t.Fatalf("there is a slot: %+v", slots)
 			}
