@@ -151,7 +151,8 @@ func look(
 // walkThrough calls walk while the rate is divided with the runs of the job. It calls walk a
 // second time if headers of ciphertexts are wrong.
 func (s *session) walkThrough(ctx context.Context) (p *pass, worked, err error) {
-	defer s.shareRate(ctx)()
+	ctx, leave := s.shareRate(ctx)
+	defer leave()
 	p, worked, err = s.walk(ctx)
 	wrong := (*rotate.HeaderError)(nil)
 	if err != nil || !errors.As(worked, &wrong) {

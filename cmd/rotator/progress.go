@@ -19,6 +19,10 @@ const (
 	lineEvery = 250 * time.Millisecond
 )
 
+// waitsForRate describes a command that has work but no share of the rate.
+const waitsForRate = "waiting for a share of the rate: another run has not yet read that this " +
+	"one has work, or it was killed and its lease has not expired"
+
 // meter reads the progress of a pass.
 type meter struct {
 	engine  *rotate.Rotator
@@ -47,8 +51,7 @@ func (r reading) doing() string {
 	case r.needsWork:
 		return "waiting for work: other runs have all partitions that are left"
 	case r.needsRate:
-		return "waiting for a share of the rate: another run has not yet read that this one has " +
-			"work, or it was killed and its lease has not expired"
+		return waitsForRate
 	}
 	return "working"
 }

@@ -9,103 +9,266 @@ import (
 
 	"rotator/internal/checkpoint"
 	"rotator/internal/config"
+	"rotator/internal/rotate"
 )
 
-// joinTime is the maximum time for an audit to join the runs of its job, and to leave them.
-const joinTime = 10 * time.Second
+const (
+	// joinTime is the maximum time for an audit to join the runs of its job, and to leave them.
+	joinTime = 10 * time.Second
+	// waitIsLong is the time without a share of the rate after which the log states the wait.
+	waitIsLong = 2 * time.Second
+)
 
-// sharing divides the rate between a command that works on no pass and the runs of its job.
-type sharing struct {
-	mu    sync.Mutex
-	use   func(checkpoint.Share) // of the engine; nil before there is one
-	share checkpoint.Share
-	runs  int // of the last share that allowed requests
+// joinsRuns describes what fails if a command cannot become a member of the last pass.
+const joinsRuns = "join the runs of the job"
+
+// rateMember is an entry among the members of the last pass of a job. It divides the rate
+// between the runs of the job and a command that works on no pass: an audit, a verify, or
+// the preflight of any command. Without a share, requests wait.
+type rateMember struct {
+	visitor *checkpoint.Visitor
+	life    context.Context // of all requests to the checkpoint
+	end     context.CancelFunc
+	enough  chan struct{}
+	ended   chan struct{} // closed after err is set
+	err     error         // why the member has lost its entry
+
+	mu      sync.Mutex
+	use     func(checkpoint.Share) // nil: there is no receiver yet
+	share   checkpoint.Share
+	runs    int           // of the last share that allowed requests
+	changed chan struct{} // closed and replaced with each share
+}
+
+// newRateMember joins the members of the last pass. The member must leave.
+func newRateMember(
+	ctx context.Context, passes *checkpoint.Passes, lease time.Duration,
+) (*rateMember, error) {
+	m := &rateMember{
+		enough:  make(chan struct{}),
+		ended:   make(chan struct{}),
+		changed: make(chan struct{}),
+	}
+	visitor, err := passes.Visit(ctx, lease, m.set)
+	if err != nil {
+		return nil, err
+	}
+	m.visitor = visitor
+	m.life, m.end = context.WithCancel(context.WithoutCancel(ctx))
+	go func() {
+		defer close(m.ended)
+		m.err = visitor.Run(m.life, m.enough)
+	}()
+	return m, nil
 }
 
 // set is called with each new share.
-func (s *sharing) set(share checkpoint.Share) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.share = share
+func (m *rateMember) set(share checkpoint.Share) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.share = share
 	if share.Runs > 0 {
-		s.runs = share.Runs
+		m.runs = share.Runs
 	}
-	if s.use != nil {
-		s.use(share)
+	if m.use != nil {
+		m.use(share)
+	}
+	close(m.changed)
+	m.changed = make(chan struct{})
+}
+
+// onShare calls use with the share of the rate, now and after each change.
+func (m *rateMember) onShare(use func(checkpoint.Share)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.use = use
+	use(m.share)
+}
+
+// ready waits until the member has a share of the rate. It returns the error with which the
+// member has lost its entry.
+func (m *rateMember) ready(ctx context.Context) error {
+	for {
+		m.mu.Lock()
+		has, changed := m.share.Runs > 0, m.changed
+		m.mu.Unlock()
+		if has {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-m.ended:
+			return &storageError{what: joinsRuns, err: m.err}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 }
 
-// onShare is rotate.Config.Shares.
-func (s *sharing) onShare(use func(checkpoint.Share)) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.use = use
-	use(s.share)
+// keep removes the end of the last share.
+func (m *rateMember) keep() {
+	m.mu.Lock()
+	share := checkpoint.Share{Runs: max(m.runs, 1)}
+	m.mu.Unlock()
+	m.set(share)
 }
 
-// lost removes the end of the last share.
-func (s *sharing) lost() {
-	s.mu.Lock()
-	share := checkpoint.Share{Runs: max(s.runs, 1)}
-	s.mu.Unlock()
-	s.set(share)
+// leave ends the share and removes the entry.
+func (m *rateMember) leave() {
+	close(m.enough)
+	stop := time.AfterFunc(joinTime, m.end)
+	defer stop.Stop()
+	<-m.ended
+	_ = m.visitor.Leave(m.life) // otherwise the runs remove the entry after its lease
+	m.end()
 }
 
-// shareRate divides the rate with the runs of the job if the checkpoint is shared. If this is
-// not possible, it logs a warning. leave ends the sharing.
-func (s *session) shareRate(ctx context.Context) (leave func()) {
+// joinRuns makes the command a member of the last pass of the job. The member is nil if the
+// checkpoint is a file or does not exist yet. A request to the checkpoint may take as long
+// as patience without a usable response, and later as long as max_outage.
+func (s streams) joinRuns(
+	ctx context.Context, job *config.Job, patience time.Duration,
+) (*rateMember, error) {
+	if !job.CheckpointPlace().Shared() {
+		return nil, nil
+	}
+	store, err := s.sharedStore(ctx, job, patience)
+	if absent := (*config.Problems)(nil); errors.As(err, &absent) {
+		return nil, nil // there can be no runs
+	}
+	if err != nil {
+		return nil, err
+	}
+	passes := checkpoint.NewPasses(store, job.Job)
+	m, err := newRateMember(ctx, passes, time.Duration(job.Lease))
+	if err != nil {
+		return nil, &storageError{what: joinsRuns, err: err}
+	}
+	if store, ok := store.(interface{ SetPatience(time.Duration) }); ok {
+		store.SetPatience(time.Duration(job.MaxOutage))
+	}
+	return m, nil
+}
+
+// checkAuthorized sends the dry runs of the preflight. If the checkpoint is shared, they are
+// sent within a share of the rate, since runs of the job may be working.
+func (w *wiring) checkAuthorized(ctx context.Context, c *common, command string) error {
+	leave, allowed, err := w.shareOfPreflight(ctx, c, command)
+	if err != nil || !allowed {
+		return err
+	}
+	defer leave()
+	return w.patiently(ctx, "KMS", func(ctx context.Context) (err error) {
+		w.notes, err = rotate.CheckAuthorized(ctx, w.kms, w.limiter, w.keys, hasContexts(w.job))
+		return err
+	})
+}
+
+// shareOfPreflight waits for a share of the rate. leave gives it back. If allowed is false,
+// the preflight must send no dry runs.
+func (w *wiring) shareOfPreflight(
+	ctx context.Context, c *common, command string,
+) (leave func(), allowed bool, err error) {
+	nothing, patience := func() {}, patienceBefore(w.job)
+	joining, cancel := ctx, context.CancelFunc(nothing)
+	if w.readOnly {
+		patience = joinTime
+		joining, cancel = context.WithTimeout(ctx, joinTime)
+	}
+	defer cancel()
+	m, err := c.joinRuns(joining, w.job, patience)
+	joined := m != nil
+	if joined {
+		m.onShare(func(s checkpoint.Share) { w.limiter.Divide(s.Runs, s.Until) })
+		long := time.AfterFunc(waitIsLong, func() { c.logger.Info(waitsForRate) })
+		defer long.Stop()
+		if err = m.ready(ctx); err == nil {
+			return m.leave, true, nil
+		}
+		m.leave()
+	}
+	switch {
+	case err == nil:
+		return nothing, true, nil
+	case ctx.Err() != nil:
+		return nil, false, ctx.Err()
+	case w.readOnly && (!joined || errors.Is(err, checkpoint.ErrEarlierRuns)):
+		w.unshared = true
+		c.unshared(command, w.rate, err)
+		w.limiter.Divide(1, time.Time{})
+		return nothing, true, nil
+	case w.readOnly || rotate.CheckpointAway(err):
+		return nil, false, beforePass(err)
+	}
+	// Opening the pass returns a more specific error, or repairs the checkpoint.
+	w.notes = append(w.notes, "permissions for ReEncrypt were not checked before the pass, "+
+		"because this run could not join the other runs of the job before")
+	return nil, false, nil
+}
+
+// shareRate divides the rate of a read-only command with the runs of the job if the checkpoint
+// is shared. If this is not possible, it logs a warning. If the checkpoint becomes unavailable
+// later, requests wait, and finally the context ends with a *rotate.StopError as its cause.
+// leave ends the sharing.
+func (s *session) shareRate(ctx context.Context) (working context.Context, leave func()) {
 	nothing := func() {}
 	if !s.job.CheckpointPlace().Shared() {
 		s.logger.Info(fmt.Sprintf("the rate of %s is not shared with other commands, because "+
 			"the checkpoint is a file: if a run works at the same time, both send up to %s "+
 			"requests per second", s.summary.Command, number(s.wiring.rate)))
-		return nothing
+	}
+	if s.wiring.unshared {
+		return ctx, nothing
 	}
 	joining, cancel := context.WithTimeout(ctx, joinTime)
 	defer cancel()
-	store, err := s.sharedStore(joining, s.job, joinTime)
-	if absent := (*config.Problems)(nil); errors.As(err, &absent) {
-		return nothing // there can be no runs
+	m, err := s.joinRuns(joining, s.job, joinTime)
+	if err != nil && ctx.Err() == nil {
+		s.unshared(s.summary.Command, s.wiring.rate, err)
 	}
-	shared := &sharing{}
-	var visitor *checkpoint.Visitor
-	if err == nil {
-		passes := checkpoint.NewPasses(store, s.job.Job)
-		visitor, err = passes.Visit(joining, time.Duration(s.job.Lease), shared.set)
+	if m == nil {
+		return ctx, nothing
 	}
-	if err != nil {
-		if ctx.Err() == nil {
-			s.unshared(err)
-		}
-		return nothing
-	}
-	s.shares = shared.onShare
-	life, end := context.WithCancel(context.WithoutCancel(ctx))
-	enough := make(chan struct{})
-	var member sync.WaitGroup
-	member.Go(func() {
-		if err := visitor.Run(life, enough); err != nil && life.Err() == nil {
-			s.unshared(err)
-			shared.lost()
+	s.shares = m.onShare
+	working, left := m.watch(ctx, func(err error) {
+		s.unshared(s.summary.Command, s.wiring.rate, err)
+	})
+	return working, left
+}
+
+// watch returns a context that ends when the member has lost its entry. Its cause is then a
+// *rotate.StopError. If the reason is that runs of an earlier version have begun a pass, watch
+// calls unshared instead, and the member keeps its share. left calls leave.
+func (m *rateMember) watch(
+	ctx context.Context, unshared func(error),
+) (working context.Context, left func()) {
+	working, stop := context.WithCancelCause(ctx)
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		<-m.ended
+		switch {
+		case m.err == nil || m.life.Err() != nil:
+		case errors.Is(m.err, checkpoint.ErrEarlierRuns):
+			unshared(m.err)
+			m.keep()
+		default:
+			stop(rotate.CheckpointError(m.err))
 		}
 	})
-	return func() {
-		close(enough)
-		stop := time.AfterFunc(joinTime, end)
-		defer stop.Stop()
-		member.Wait()
-		_ = visitor.Leave(life) // else the runs find out after a lease
-		end()
+	return working, func() {
+		m.leave()
+		watching.Wait()
+		stop(nil)
 	}
 }
 
 // unshared warns that the rate is not divided with the runs of the job.
-func (s *session) unshared(err error) {
+func (s streams) unshared(command string, rate float64, err error) {
 	reason := s.secrets.Text(err.Error())
 	if !errors.Is(err, checkpoint.ErrEarlierRuns) {
 		reason = "the checkpoint cannot be used: " + reason
 	}
 	s.logger.Warn(fmt.Sprintf("the rate of %s cannot be shared with other commands, because %s; "+
 		"if a run works at the same time, together they may send more than %s requests per second",
-		s.summary.Command, reason, number(s.wiring.rate)))
+		command, reason, number(rate)))
 }

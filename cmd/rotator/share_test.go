@@ -1,13 +1,22 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"rotator/internal/checkpoint"
 	"rotator/internal/fakeaws/fault"
+	"rotator/internal/rotate"
 )
 
 // TestAuditSharesTheRate: an audit and a verify that work beside a run divide the rate with
@@ -64,4 +73,168 @@ func TestUnsharedRateIsSaid(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestPreflightSharesTheRate: the dry runs of the preflight of a command are within the rate of
+// the runs that work on the pass, for every command that sends them.
+func TestPreflightSharesTheRate(t *testing.T) {
+	for _, place := range []string{"dynamodb://state", "s3://state/rotator"} {
+		l := load{table: 1500, segments: 8, rate: 100, checkpoint: place, sources: 20}
+		t.Run(l.String(), func(t *testing.T) {
+			try(t, func(t *testing.T) string {
+				s := newSharing(t, l)
+				all := []sharer{s.start(t, 0)}
+				until(t, "the first run to work", func() bool { return s.sent(0) > 2*l.rate })
+				for i, command := range []string{"run", "audit", "retry"} {
+					p := s.startCommand(t, i+1, command)
+					until(t, "the dry runs of "+command, func() bool {
+						return s.dryRuns(i+1) > l.sources
+					})
+					time.Sleep(time.Second) // until no window contains them and the next ones
+					_ = p.cmd.Process.Signal(syscall.SIGTERM)
+					all = append(all, p)
+				}
+				_ = all[0].cmd.Process.Signal(syscall.SIGTERM)
+				for _, p := range all {
+					<-p.over
+				}
+				t.Logf("in the busiest second %+v", s.busiest())
+				return s.busiest().exceeds(l.rate)
+			})
+		})
+	}
+}
+
+// dryRuns returns the number of dry runs that the n-th process has sent.
+func (s *sharingBench) dryRuns(n int) (sent int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, a := range s.arrivals {
+		if a.dry && a.run == runKey(n) {
+			sent++
+		}
+	}
+	return sent
+}
+
+// TestAuditWaitsForItsCheckpoint: an audit whose checkpoint becomes unavailable stops sending
+// before the runs of the job use its share, and sends again when the checkpoint is available.
+// If the checkpoint remains unavailable for longer than max_outage, the audit exits with 69.
+func TestAuditWaitsForItsCheckpoint(t *testing.T) {
+	l := load{table: 4000, segments: 8, rate: 150, checkpoint: "dynamodb://state"}
+	s := newSharing(t, l)
+	f := newFront(t, s.server.Endpoint())
+	text, err := os.ReadFile(filepath.Join(s.dir, "job.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	through := l.checkpoint + "?endpoint=http://" + f.address
+	job := strings.Replace(string(text), l.checkpoint, through, 1)
+	path := filepath.Join(s.dir, "audit.yaml")
+	if err := os.WriteFile(path, []byte(job+"max_outage: 6s\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run := s.start(t, 0)
+	until(t, "the run to work", func() bool { return s.sent(0) > 50 })
+	audit := s.startCommand(t, 1, "audit", "-f", "audit.yaml", "--exact")
+	until(t, "the audit to work", func() bool { return s.sent(1) > 100 })
+	f.set(t, refusing)
+	time.Sleep(5 * time.Second) // the lease has 3 s
+	sent := s.sent(1)
+	time.Sleep(time.Second)
+	if now := s.sent(1); now != sent {
+		t.Errorf("the audit sent %d requests after its lease", now-sent)
+	}
+	f.set(t, serving)
+	until(t, "the audit to work again", func() bool { return s.sent(1) > sent+100 })
+	f.set(t, refusing)
+	audit.summary(t, exitUnavailable)
+	_ = run.cmd.Process.Signal(syscall.SIGTERM)
+	<-run.over
+	t.Logf("in the busiest second %+v", s.busiest())
+	if problem := s.busiest().exceeds(l.rate); problem != "" {
+		t.Error(problem)
+	}
+	for _, want := range []string{
+		"DynamoDB at http://" + f.address + " gives no usable answer",
+		"DynamoDB at http://" + f.address + " answers again",
+		"rotator: the checkpoint: DynamoDB at http://" + f.address + " gave no usable answer",
+		"run rotator audit again when the service is available",
+	} {
+		if !strings.Contains(audit.log.String(), want) {
+			t.Errorf("no %q in\n%s", want, audit.log)
+		}
+	}
+}
+
+// cutStore is a store whose requests fail while it is cut off.
+type cutStore struct {
+	checkpoint.Store
+	off *atomic.Bool
+}
+
+func (s cutStore) err() error {
+	if s.off.Load() {
+		return &checkpoint.ServiceError{Doing: "read", Err: syscall.ECONNREFUSED}
+	}
+	return nil
+}
+
+func (s cutStore) Fetch(ctx context.Context, id string) (checkpoint.Entry, error) {
+	if err := s.err(); err != nil {
+		return checkpoint.Entry{}, err
+	}
+	return s.Store.Fetch(ctx, id)
+}
+
+// TestShareOfAnAuditLapses: if an audit loses its checkpoint and another command does not, the
+// sum of their shares is at most the rate, also after the audit has been stopped.
+func TestShareOfAnAuditLapses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const lease = 30 * time.Second
+		store := checkpoint.NewMemory()
+		off := &atomic.Bool{}
+		other, err := newRateMember(t.Context(), checkpoint.NewPasses(store, "j"), lease)
+		if err != nil {
+			t.Fatal(err)
+		}
+		audit, err := newRateMember(t.Context(),
+			checkpoint.NewPasses(cutStore{store, off}, "j"), lease)
+		if err != nil {
+			t.Fatal(err)
+		}
+		working, leave := audit.watch(t.Context(), func(err error) { t.Error(err) })
+		if err := audit.ready(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		off.Store(true)
+		began, whole := time.Now(), false
+		for time.Since(began) < 3*lease {
+			sum := audit.portion() + other.portion()
+			if sum > 1 {
+				t.Fatalf("the shares are %v of the rate after %v", sum, time.Since(began))
+			}
+			whole = whole || other.portion() == 1
+			time.Sleep(10 * time.Millisecond)
+		}
+		if !whole {
+			t.Error("the other command does not get the share of the audit")
+		}
+		stop := (*rotate.StopError)(nil)
+		if !errors.As(context.Cause(working), &stop) || stop.Kind != rotate.StopUnavailable {
+			t.Errorf("the audit ends with %v", context.Cause(working))
+		}
+		leave()
+		other.leave()
+	})
+}
+
+// portion returns the part of the rate that a member may use now.
+func (m *rateMember) portion() float64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if s := m.share; s.Runs > 0 && (s.Until.IsZero() || time.Now().Before(s.Until)) {
+		return 1 / float64(s.Runs)
+	}
+	return 0
 }

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -39,6 +40,7 @@ type load struct {
 	rate       int    // of ReEncrypt requests per second, for all runs together
 	checkpoint string // location of the shared checkpoint
 	lease      string // default 3s
+	sources    int    // additional source keys, for which each preflight sends a dry run
 }
 
 func (l load) String() string {
@@ -70,8 +72,9 @@ type sharingBench struct {
 	under []sharer
 
 	mu       sync.Mutex
-	arrivals []arrival      // of ReEncrypt, dry runs included
-	moves    map[string]int // without dry runs, by run
+	arrivals []arrival       // of ReEncrypt, dry runs included
+	moves    map[string]int  // without dry runs, by run
+	opened   map[string]bool // the runs that have read the partitions of the pass
 	joined   map[string]time.Time
 }
 
@@ -101,7 +104,7 @@ func newSharing(t *testing.T, l load) *sharingBench {
 	}
 	t.Cleanup(func() { _ = server.Close() })
 	s := &sharingBench{load: l, server: server, dir: t.TempDir(), departures: departures,
-		moves: map[string]int{}, joined: map[string]time.Time{}}
+		opened: map[string]bool{}, moves: map[string]int{}, joined: map[string]time.Time{}}
 	s.aws = aws.Config{Region: "us-east-1", BaseEndpoint: aws.String(server.Endpoint()),
 		Credentials: credentials.NewStaticCredentialsProvider(harness.ApplicationKey, "not-a-secret", "")}
 	for _, arn := range []*string{&s.old, &s.new} {
@@ -109,9 +112,17 @@ func newSharing(t *testing.T, l load) *sharingBench {
 			t.Fatal(err)
 		}
 	}
-	job := fmt.Sprintf("job: sharing\ndestination: {key: %q}\nsource: {keys: [%q]}\nkms: {rate: %d}\n"+
+	sources := strconv.Quote(s.old)
+	for range l.sources {
+		key, err := server.KMS().CreateKey(fakekms.Symmetric)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sources += ", " + strconv.Quote(key)
+	}
+	job := fmt.Sprintf("job: sharing\ndestination: {key: %q}\nsource: {keys: [%s]}\nkms: {rate: %d}\n"+
 		"checkpoint: %s\nlease: %s\ntargets:\n",
-		s.new, s.old, l.rate, l.checkpoint, cmp.Or(l.lease, "3s"))
+		s.new, sources, l.rate, l.checkpoint, cmp.Or(l.lease, "3s"))
 	if l.table > 0 {
 		s.fillTable(t)
 		segments := ""
@@ -132,6 +143,9 @@ func newSharing(t *testing.T, l load) *sharingBench {
 	server.Faults().Set("kms:ReEncrypt", fault.Fault{Before: s.reEncrypt})
 	for _, operation := range []string{"dynamodb:PutItem", "s3:PutObject"} {
 		server.Faults().Set(operation, fault.Fault{Before: s.put})
+	}
+	for _, operation := range []string{"dynamodb:GetItem", "s3:GetObject"} {
+		server.Faults().Set(operation, fault.Fault{Before: s.get})
 	}
 	return s
 }
@@ -238,7 +252,17 @@ func (s *sharingBench) reEncrypt(r *http.Request, body []byte) {
 	}
 }
 
-// put records the first time that a run writes the roster of the pass.
+// get records that a run has read a partition of the pass.
+func (s *sharingBench) get(r *http.Request, body []byte) {
+	if bytes.Contains(body, []byte("/partition/")) || strings.Contains(r.URL.Path, "/partition/") {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.opened[signer(r)] = true
+	}
+}
+
+// put records the first time that a run writes the roster as a member that claims partitions.
+// Its preflight wrote the roster before.
 func (s *sharingBench) put(r *http.Request, body []byte) {
 	run := signer(r)
 	if !bytes.Contains(body, []byte("/roster")) && !strings.Contains(r.URL.Path, "/roster") {
@@ -246,7 +270,7 @@ func (s *sharingBench) put(r *http.Request, body []byte) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.joined[run].IsZero() {
+	if s.opened[run] && s.joined[run].IsZero() {
 		s.joined[run] = time.Now()
 	}
 }
@@ -280,7 +304,16 @@ func (r sharer) summary(t *testing.T, code int) (s report.Summary) {
 // start starts the n-th run.
 func (s *sharingBench) start(t *testing.T, n int) sharer {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "run", "-f", "job.yaml", "-o", "json")
+	return s.startCommand(t, n, "run")
+}
+
+// startCommand starts a command as the n-th process.
+func (s *sharingBench) startCommand(t *testing.T, n int, args ...string) sharer {
+	t.Helper()
+	if len(args) == 1 {
+		args = append(args, "-f", "job.yaml")
+	}
+	cmd := exec.CommandContext(t.Context(), os.Args[0], append(args, "-o", "json")...)
 	cmd.Dir = s.dir
 	cmd.Env = slices.Concat(os.Environ(), s.server.AWSEnv(),
 		[]string{"ROTATOR_TEST_RUN=1", "AWS_ACCESS_KEY_ID=" + runKey(n)})

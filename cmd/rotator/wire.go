@@ -73,6 +73,8 @@ type wiring struct {
 	consistent bool
 	// readOnly allows disabled source keys.
 	readOnly bool
+	// unshared is true if a warning has stated that the rate is not divided with runs.
+	unshared bool
 	account  string // of the credentials; "" if it is unknown
 }
 
@@ -94,7 +96,7 @@ func wire(
 	w := &wiring{job: job, plain: c.sdk, consistent: command == "verify",
 		begin:    c.beginThrough(),
 		readOnly: command == "verify" || command == "audit", warn: warn}
-	if err := w.wireKMS(ctx, base); err != nil {
+	if err := w.wireKMS(ctx, c, base, command); err != nil {
 		return nil, err
 	}
 	formats := bindFormats(templates, w.keys)
@@ -134,7 +136,9 @@ func (w *wiring) patiently(
 	return rotate.Patiently(ctx, patienceBefore(w.job), service, call)
 }
 
-func (w *wiring) wireKMS(ctx context.Context, base aws.Config) error {
+func (w *wiring) wireKMS(
+	ctx context.Context, c *common, base aws.Config, command string,
+) error {
 	settings := w.job.KMS
 	cfg := at(base, settings.Region, settings.Endpoint, settings.RoleARN)
 	if cfg.Region == "" {
@@ -164,10 +168,7 @@ func (w *wiring) wireKMS(ctx context.Context, base aws.Config) error {
 	w.wireLimiter(ctx, base)
 	w.client = client
 	w.kms = rotate.NewKMS(reEncrypt, w.keys.Destination, w.job.KMS.GrantTokens)
-	err = w.patiently(ctx, "KMS", func(ctx context.Context) (err error) {
-		w.notes, err = rotate.CheckAuthorized(ctx, w.kms, w.limiter, w.keys, hasContexts(w.job))
-		return err
-	})
+	err = w.checkAuthorized(ctx, c, command)
 	if n := droppedContexts(w.job, w.keys); n > 0 {
 		w.notes = append(w.notes, fmt.Sprintf(
 			"the encryption contexts of %d slots are dropped, as the job file confirms: "+

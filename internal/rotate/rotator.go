@@ -336,6 +336,10 @@ func storeError(err error) error {
 	return &StopError{Kind: StopStorage, What: "save the checkpoint", Err: err}
 }
 
+// CheckpointError returns the *StopError of a command that cannot go on because of an error of
+// its checkpoint.
+func CheckpointError(err error) error { return storeError(err) }
+
 // Partition is one partition of the pass.
 type Partition struct {
 	Target int // index into Config.Targets
