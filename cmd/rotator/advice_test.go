@@ -130,6 +130,7 @@ func deniedInLedger(t *testing.T, w *harness.World, r harness.Result) {
 // TestExitCodePrecedence: of several causes the code of the first in the documented order is
 // used.
 func TestExitCodePrecedence(t *testing.T) {
+	t.Parallel()
 	codes := []int{exitJob, exitAccess, exitBusy, exitStorage, exitUnavailable, exitInterrupted,
 		exitRemaining, exitExceptions}
 	for i, first := range codes {

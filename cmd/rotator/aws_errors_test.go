@@ -14,6 +14,7 @@ import (
 // its ledger from another, which has nothing but the job file: all that is needed is
 // in the shared checkpoint.
 func TestFromAnotherMachine(t *testing.T) {
+	t.Parallel()
 	each(t, sharedHomes(), func(t *testing.T, c harness.Config) {
 		c.Rate = 100
 		w := newTrial(t, c)

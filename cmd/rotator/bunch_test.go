@@ -70,9 +70,11 @@ func (a *arrivals) check(t *testing.T, most float64) {
 // TestPreflightPassesTheLimiter: the rate limits the dry runs of the preflight, one for each
 // key, and the requests after them together.
 func TestPreflightPassesTheLimiter(t *testing.T) {
+	t.Parallel()
 	const rate, sources, rows = 5, 7, 6
 	for _, name := range []string{"run", "audit", "retry"} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			m := newMixed(t, 0)
 			m.fillTable(t, "rows", rows)
 			keys := []string{strconv.Quote(m.keys["old"])}
@@ -91,13 +93,13 @@ func TestPreflightPassesTheLimiter(t *testing.T) {
 				t.Fatal(err)
 			}
 			if name == "retry" {
-				if code, out, errs := command(t, "run", "-f", file); code != 0 {
+				if code, out, errs := command(t, m.env, "run", "-f", file); code != 0 {
 					t.Fatalf("exit %d: %s%s", code, out, errs)
 				}
 			}
 			var seen arrivals
 			seen.watch(m)
-			if code, out, errs := command(t, name, "-f", file, "--exact"); code != 0 {
+			if code, out, errs := command(t, m.env, name, "-f", file, "--exact"); code != 0 {
 				t.Fatalf("exit %d: %s%s", code, out, errs)
 			}
 			seen.check(t, rate+1)
@@ -199,6 +201,7 @@ func expiring(t *testing.T) (address string, asked *atomic.Int32) {
 // does not send the delayed requests in a burst. The promised limit is the rate plus 5%. The
 // test allows 10%, because other tests use the same processors.
 func TestARunIsNotBunched(t *testing.T) {
+	t.Parallel()
 	const rate, objects = 100, 350
 	for name, flags := range map[string][]string{
 		"credentials":         {"--exact"},
@@ -206,24 +209,23 @@ func TestARunIsNotBunched(t *testing.T) {
 		"connections":         {"--exact"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			m := newMixed(t, 0)
 			m.fillBucket(t, objects)
 			var seen arrivals
-			asked := &atomic.Int32{}
+			env, asked := m.env, &atomic.Int32{}
 			if name != "connections" {
 				var address string
 				address, asked = expiring(t)
-				t.Setenv("AWS_ACCESS_KEY_ID", "")
-				t.Setenv("AWS_SECRET_ACCESS_KEY", "")
-				t.Setenv("AWS_SESSION_TOKEN", "")
-				t.Setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", address)
+				env = append(env, "AWS_ACCESS_KEY_ID=", "AWS_SECRET_ACCESS_KEY=",
+					"AWS_SESSION_TOKEN=", "AWS_CONTAINER_CREDENTIALS_FULL_URI="+address)
 			} else {
 				to, err := url.Parse(m.server.Endpoint())
 				if err != nil {
 					t.Fatal(err)
 				}
 				proxy := newGatedProxy(t, to.Host)
-				t.Setenv("AWS_ENDPOINT_URL", "http://"+proxy.listener.Addr().String())
+				env = append(env, "AWS_ENDPOINT_URL=http://"+proxy.listener.Addr().String())
 				var timers sync.WaitGroup
 				defer timers.Wait()
 				seen.first = func() {
@@ -244,7 +246,7 @@ func TestARunIsNotBunched(t *testing.T) {
 			}
 			seen.watch(m)
 			began := time.Now()
-			code, out, errs := command(t, append([]string{"run", "-f", file}, flags...)...)
+			code, out, errs := command(t, env, append([]string{"run", "-f", file}, flags...)...)
 			if code != 0 {
 				t.Fatalf("exit %d: %s%s", code, out, errs)
 			}

@@ -13,6 +13,7 @@ import (
 // the service and its last response, once. It does not name the time limit of the program as
 // the cause. The log has no lines about the bodies of failed requests.
 func TestCheckpointStaysAway(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("outages take their time: not with -short")
 	}

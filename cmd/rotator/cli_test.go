@@ -5,12 +5,14 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"os/exec"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -36,7 +38,20 @@ func TestMain(m *testing.M) {
 	if os.Getenv("ROTATOR_TEST_RUN") == "1" {
 		main()
 	}
+	waitInParallel()
 	testscript.Main(m, map[string]func(){"rotator": main})
+}
+
+// waitInParallel raises the default of -parallel. The tests of this package start processes and
+// wait for them, for leases and for outages most of the time, so more of them can run at the same
+// time than there are processors. The flag on the command line still takes precedence, because
+// the flags have not been parsed yet.
+func waitInParallel() {
+	const perProcessor = 4
+	n := strconv.Itoa(perProcessor * runtime.GOMAXPROCS(0))
+	if err := flag.Set("test.parallel", n); err != nil {
+		panic(err) // package testing has defined the flag
+	}
 }
 
 // TestScripts runs testdata/*.txtar: what a user types, against a fake AWS of its
@@ -59,6 +74,7 @@ func TestMain(m *testing.M) {
 //	deny OPERATION              refuse an operation: dynamodb:Scan
 //	allow OPERATION             take that back
 func TestScripts(t *testing.T) {
+	t.Parallel()
 	testscript.Run(t, testscript.Params{Dir: "testdata", RequireExplicitExec: true, Setup: func(env *testscript.Env) error { return setup(t, env) }, Cmds: map[string]func(*testscript.TestScript, bool, []string){
 		"exits":   exits,
 		"writes":  writes,

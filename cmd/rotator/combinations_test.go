@@ -63,6 +63,7 @@ const (
 // complete the pass without moving again what was written. verify must find no ciphertext
 // under the old key. Every ciphertext must decrypt under the new key only.
 func TestKeyCombinations(t *testing.T) {
+	t.Parallel()
 	rows := make(chan string, 9)
 	t.Run("move", func(t *testing.T) {
 		for _, from := range keyKinds() {

@@ -1,11 +1,9 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 
@@ -21,6 +19,7 @@ import (
 // Verify reads tables with strongly consistent reads, and the other commands do not, since
 // these consume twice the capacity.
 func TestVerifyReadsTablesConsistently(t *testing.T) {
+	t.Parallel()
 	server, err := fakeaws.Start(fakeaws.Config{})
 	if err != nil {
 		t.Fatal(err)
@@ -39,10 +38,6 @@ func TestVerifyReadsTablesConsistently(t *testing.T) {
 	}
 	if err := w.fill(); err != nil {
 		t.Fatal(err)
-	}
-	for _, pair := range server.AWSEnv() {
-		name, value, _ := strings.Cut(pair, "=")
-		t.Setenv(name, value)
 	}
 	job := filepath.Join(t.TempDir(), "job.yaml")
 	text := "job: demo\ndestination: {key: alias/new}\nsource: {keys: [alias/old]}\ntargets:\n" +
@@ -64,9 +59,9 @@ func TestVerifyReadsTablesConsistently(t *testing.T) {
 	}
 }
 
-// scansOf runs a command in this process, and counts its Scan requests and those of them
+// scansOf runs a command and counts its Scan requests and those of them
 // that ask for consistent reads.
-func scansOf(t *testing.T, server *fakeaws.Server, command, job string) (scans, consistent int) {
+func scansOf(t *testing.T, server *fakeaws.Server, name, job string) (scans, consistent int) {
 	t.Helper()
 	var mu sync.Mutex
 	server.Faults().Watch(func(e fault.Exchange) {
@@ -80,10 +75,8 @@ func scansOf(t *testing.T, server *fakeaws.Server, command, job string) (scans, 
 			}
 		}
 	})
-	var out, log bytes.Buffer
-	if code := run(t.Context(), []string{command, "-f", job},
-		newStreams(strings.NewReader(""), &out, &log)); code != 0 {
-		t.Fatalf("%s ended with %d\n%s%s", command, code, &out, &log)
+	if code, out, log := command(t, server.AWSEnv(), name, "-f", job); code != 0 {
+		t.Fatalf("%s ended with %d\n%s%s", name, code, out, log)
 	}
 	return scans, consistent
 }

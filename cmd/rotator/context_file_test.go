@@ -20,6 +20,7 @@ import (
 // name is moved by retry once the file does, in the same pass. A wrong context
 // fails at KMS, and changes nothing.
 func TestContextAdded(t *testing.T) {
+	t.Parallel()
 	b := newRowBench(t)
 	first := b.run(t).Slots
 	c := credstashClient()

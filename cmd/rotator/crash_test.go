@@ -168,6 +168,7 @@ func (b *crashBench) check(t *testing.T, visits map[int]int) {
 // TestKilledTwentyTimes kills one pass over 5,000 items at random moments, again
 // and again, while another client writes, and lets it end.
 func TestKilledTwentyTimes(t *testing.T) {
+	t.Parallel()
 	const kills = 20
 	b := newCrashBench(t, 5000, 1500)
 	var moves, confirmations atomic.Int64
@@ -234,6 +235,7 @@ func TestKilledTwentyTimes(t *testing.T) {
 
 // TestDrains sends SIGTERM: the run ends in time, says so, and can be resumed.
 func TestDrains(t *testing.T) {
+	t.Parallel()
 	b := newCrashBench(t, 1000, 200)
 	cmd, out, log := b.command(t.Context(), "run", "-f", "job.yaml", "-o", "json")
 	if err := cmd.Start(); err != nil {
@@ -263,6 +265,7 @@ func TestDrains(t *testing.T) {
 
 // TestAliasMovedWhileStopped: a run does not continue under another key, and its advice works.
 func TestAliasMovedWhileStopped(t *testing.T) {
+	t.Parallel()
 	b := newCrashBench(t, 500, 100)
 	if err := b.server.KMS().SetAlias("alias/moving", b.new); err != nil {
 		t.Fatal(err)
@@ -309,6 +312,7 @@ func TestAliasMovedWhileStopped(t *testing.T) {
 
 // TestLostAnswers loses the answers of half of all writes after they were applied.
 func TestLostAnswers(t *testing.T) {
+	t.Parallel()
 	b := newCrashBench(t, 1000, 5000)
 	b.server.Faults().Set("dynamodb:BatchExecuteStatement", fault.Fault{Kind: fault.LostResponse, Share: 0.5})
 	cmd, out, log := b.command(t.Context(), "run", "-f", "job.yaml", "-o", "json")
@@ -327,6 +331,7 @@ func TestLostAnswers(t *testing.T) {
 
 // TestTroubleBeforeTheRunPasses throttles the first requests of every kind.
 func TestTroubleBeforeTheRunPasses(t *testing.T) {
+	t.Parallel()
 	b := newCrashBench(t, 20, 1000)
 	for _, operation := range []string{"kms:DescribeKey", "kms:ReEncrypt", "dynamodb:DescribeTable", "dynamodb:Scan", "dynamodb:BatchExecuteStatement"} {
 		b.server.Faults().Set(operation, fault.Fault{Kind: fault.Throttle, Times: 2})
@@ -340,6 +345,7 @@ func TestTroubleBeforeTheRunPasses(t *testing.T) {
 
 // TestNoCredentials: nobody to sign as is a matter of access, not of slots.
 func TestNoCredentials(t *testing.T) {
+	t.Parallel()
 	b := newCrashBench(t, 20, 1000)
 	cmd, _, log := b.command(t.Context(), "run", "-f", "job.yaml")
 	cmd.Env = slices.DeleteFunc(cmd.Env, func(v string) bool {
@@ -354,6 +360,7 @@ func TestNoCredentials(t *testing.T) {
 
 // TestLowWriteCapacity: a limit far below the workers' pace costs time alone.
 func TestLowWriteCapacity(t *testing.T) {
+	t.Parallel()
 	b := newCrashBench(t, 400, 5000)
 	path := filepath.Join(b.dir, "job.yaml")
 	text, err := os.ReadFile(path)
@@ -377,6 +384,7 @@ func TestLowWriteCapacity(t *testing.T) {
 // TestNoSecretGetsOut looks for plaintexts, ciphertexts and credentials in all
 // that a run prints and keeps, with exceptions, faults and debug logs.
 func TestNoSecretGetsOut(t *testing.T) {
+	t.Parallel()
 	b := newCrashBench(t, 200, 5000)
 	var canaries [][]byte
 	canary := func(secret []byte) {

@@ -128,6 +128,7 @@ func TestMissingCredentials(t *testing.T) {
 	}
 	for _, c := range credentialCases(home) {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			if c.code == 0 {
 				c.code = exitAccess
 			}

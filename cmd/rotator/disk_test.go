@@ -53,6 +53,7 @@ func goesOn(t *testing.T, w *harness.World) {
 // TestAuditLogCannotBeWritten: what cannot be noted is not written. The log of an earlier
 // pass is larger than files may grow, and the checkpoint is not.
 func TestAuditLogCannotBeWritten(t *testing.T) {
+	t.Parallel()
 	w := diskWorld(t)
 	path := filepath.Join(w.Dir, ".rotator", "trial.audit.jsonl")
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -84,6 +85,7 @@ func TestAuditLogCannotBeWritten(t *testing.T) {
 // TestFileSizeLimit lets no file grow beyond a limit that is too low for the state:
 // like a full disk, for whoever may not mount one.
 func TestFileSizeLimit(t *testing.T) {
+	t.Parallel()
 	w := diskWorld(t)
 	for _, blocks := range []int{8, 96, 256} { // of 512 bytes: too little to begin with, and for all of it
 		fails(t, inShell(w.Command("run", "-o", "json"), fmt.Sprintf("ulimit -f %d", blocks)), "file too large")
@@ -127,6 +129,7 @@ func takeOver(t *testing.T, w *harness.World) {
 
 // TestFullDisk fills a small file system in the middle of a pass.
 func TestFullDisk(t *testing.T) {
+	t.Parallel()
 	w := diskWorld(t)
 	for _, size := range []string{"64k", "192k", "320k"} {
 		fails(t, mounted(t, w, "size="+size, ""), "no space left on device")
@@ -138,6 +141,7 @@ func TestFullDisk(t *testing.T) {
 
 // TestReadOnlyDisk finds its state on a file system that takes no write.
 func TestReadOnlyDisk(t *testing.T) {
+	t.Parallel()
 	w := diskWorld(t)
 	killed := w.Command("run").Begin(t)
 	until(t, "some writes", func() bool { return killed.Over() || w.Requests("dynamodb:BatchExecuteStatement") >= 3 })

@@ -16,6 +16,7 @@ import (
 // TestEveryReasonIsDocumented: docs/results.md has every reason that the program can give
 // for a slot that it did not move.
 func TestEveryReasonIsDocumented(t *testing.T) {
+	t.Parallel()
 	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "results.md"))
 	if err != nil {
 		t.Fatal(err)

@@ -87,7 +87,7 @@ func (w *earlyWorld) job(source, targets string) string {
 func (w *earlyWorld) rotator(code int, args ...string) (out, errs string, asked int) {
 	w.t.Helper()
 	before := w.server.Faults().Counts()["kms:ReEncrypt"]
-	got, out, errs := command(w.t, append(args, "-f", filepath.Join(w.dir, "job.yaml"))...)
+	got, out, errs := command(w.t, w.env, append(args, "-f", filepath.Join(w.dir, "job.yaml"))...)
 	if got != code {
 		w.t.Fatalf("rotator %q exited with %d, want %d\n%s%s", args, got, code, out, errs)
 	}
@@ -104,6 +104,7 @@ func wrongRows(right, wrong string) string { return strings.Replace(rightRows, r
 // run stops after the first slots, with a message that names the line and what to correct.
 // Nothing is written, and the corrected job file begins the next pass.
 func TestWrongJobFileStopsEarly(t *testing.T) {
+	t.Parallel()
 	const rows = 1500
 	for name, c := range map[string]struct {
 		source, targets string
@@ -122,6 +123,7 @@ func TestWrongJobFileStopsEarly(t *testing.T) {
 			"foreign/foreign-key: they are under arn:aws:kms"}},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			w := newEarlyWorld(t, rows)
 			w.job(c.source, c.targets)
 			for range 2 { // a second run with the same file stops as well
@@ -152,6 +154,7 @@ func TestWrongJobFileStopsEarly(t *testing.T) {
 // TestStopAfterZero: with stop_after 0 the pass continues to its end. A pass that stopped early
 // also continues.
 func TestStopAfterZero(t *testing.T) {
+	t.Parallel()
 	const rows = 300
 	w := newEarlyWorld(t, rows)
 	w.job("old", wrongRows("app: pay", "app: shop"))
@@ -167,6 +170,7 @@ func TestStopAfterZero(t *testing.T) {
 // TestLookWarnsOfWrongJobFile: audit and verify warn once and continue. With --fail-fast they
 // stop.
 func TestLookWarnsOfWrongJobFile(t *testing.T) {
+	t.Parallel()
 	const rows = 600
 	w := newEarlyWorld(t, rows)
 	w.job("old", wrongRows("app: pay", "app: shop"))
@@ -188,7 +192,9 @@ func TestLookWarnsOfWrongJobFile(t *testing.T) {
 // pass with the same fingerprint, never stops a run. Slots that fail for reasons which the job
 // file cannot cause never stop a run either.
 func TestSuccessKeepsFromStopping(t *testing.T) {
+	t.Parallel()
 	t.Run("in the pass before", func(t *testing.T) {
+		t.Parallel()
 		w := newEarlyWorld(t, 100)
 		w.job("old", rightRows)
 		w.rotator(exitDone, "run")
@@ -201,6 +207,7 @@ func TestSuccessKeepsFromStopping(t *testing.T) {
 		}
 	})
 	t.Run("in this pass", func(t *testing.T) {
+		t.Parallel()
 		w := newEarlyWorld(t, 60)
 		for i := range 60 {
 			key := fmt.Sprintf("prod/%02d", i)
@@ -215,6 +222,7 @@ func TestSuccessKeepsFromStopping(t *testing.T) {
 		w.rotator(exitExceptions, "run")
 	})
 	t.Run("archived first", func(t *testing.T) {
+		t.Parallel()
 		w := newEarlyWorld(t, 1)
 		for i := range 70 {
 			w.object(fmt.Sprintf("a/%02d", i), "old", nil, s3types.StorageClassGlacier)
@@ -228,6 +236,7 @@ func TestSuccessKeepsFromStopping(t *testing.T) {
 		}
 	})
 	t.Run("accepted", func(t *testing.T) {
+		t.Parallel()
 		w := newEarlyWorld(t, 80)
 		w.fill(80, "third", map[string]string{"app": "pay"})
 		w.job("old", rightRows+"accept: [{ target: rows, reason: [foreign-key], "+
@@ -257,6 +266,7 @@ func (w *earlyWorld) object(
 // TestMaxFailures: --max-failures stops a run or a retry when more slots fail: by number or,
 // from 1,000 slots on, by percentage. Without the flag the pass continues.
 func TestMaxFailures(t *testing.T) {
+	t.Parallel()
 	w := newEarlyWorld(t, 1200)
 	for i := range 300 { // a fourth
 		err := w.put(t.Context(), fmt.Sprint(i*4), "old", map[string]string{"app": "shop"})

@@ -97,6 +97,7 @@ func (b *crashBench) begin(t *testing.T) {
 // TestLogWithoutItsCheckpoint: lines of a log about a pass that the checkpoint
 // does not have are not used. KMS decides about the slots.
 func TestLogWithoutItsCheckpoint(t *testing.T) {
+	t.Parallel()
 	const n = 5
 	context := "context: {purpose: pii}"
 	for _, test := range []struct {
@@ -114,6 +115,7 @@ func TestLogWithoutItsCheckpoint(t *testing.T) {
 			report.Slots{Seen: n, Foreign: n}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			b := newCrashBench(t, n, 1000)
 			if s, _, _ := b.rotator(t, exitDone, "run"); s.Slots.Rotated != n {
 				t.Fatalf("the first run: %+v", s.Slots)
@@ -133,6 +135,7 @@ func TestLogWithoutItsCheckpoint(t *testing.T) {
 // TestRestartBelievesNothing: lines of an earlier pass are not used in a pass
 // that a restart began.
 func TestRestartBelievesNothing(t *testing.T) {
+	t.Parallel()
 	const n = 50
 	b := newCrashBench(t, n, 100)
 	b.killHalfway(t)
@@ -223,6 +226,7 @@ func (b *crashBench) forge(t *testing.T, log string, pass int, binding string,
 // forged line claims that it was moved, in a log of its own or after the lines
 // that the checkpoint has recorded.
 func TestForgedLinesHideNothing(t *testing.T) {
+	t.Parallel()
 	const n = 50
 	for _, test := range []struct {
 		name     string
@@ -231,6 +235,7 @@ func TestForgedLinesHideNothing(t *testing.T) {
 	}{{"a log of its own", false, false}, {"behind the true lines", true, false},
 		{"bound as a true line", true, true}} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			b := newCrashBench(t, n, 100)
 			log, binding := "", strings.Repeat("2", 64)
 			if test.halfway {
@@ -281,6 +286,7 @@ func (b *crashBench) under(t *testing.T, i int) string {
 // not used. The run continues, its report contains a note, and report --check
 // fails, also after later runs.
 func TestCutLogIsTold(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name   string
 		change func(log string) string
@@ -298,6 +304,7 @@ func TestCutLogIsTold(t *testing.T) {
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			const n = 60
 			b := newCrashBench(t, n, 1000)
 			b.server.Faults().Set("dynamodb:BatchExecuteStatement",
@@ -337,6 +344,7 @@ func TestCutLogIsTold(t *testing.T) {
 // regardless of the setting that names it, and nothing is written before the
 // error.
 func TestForeignFilesSurvive(t *testing.T) {
+	t.Parallel()
 	const theirs = "a note of another program"
 	for _, test := range []struct {
 		name, setting, file string
@@ -365,6 +373,7 @@ func TestForeignFilesSurvive(t *testing.T) {
 		{"as a draft of the checkpoint", "checkpoint: file:state", "state.new", exitDone, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			b := newCrashBench(t, 5, 1000)
 			for _, pipe := range []string{"pipe", "piped.lock"} {
 				if err := syscall.Mkfifo(filepath.Join(b.dir, pipe), 0o600); err != nil {
@@ -395,6 +404,7 @@ func TestForeignFilesSurvive(t *testing.T) {
 
 // TestLogOfAnotherJob: two jobs do not write one log.
 func TestLogOfAnotherJob(t *testing.T) {
+	t.Parallel()
 	b := newCrashBench(t, 5, 1000)
 	b.edit(t, "job: crash\n", "job: crash\naudit_log: log.jsonl\n")
 	b.rotator(t, exitDone, "run")
@@ -414,6 +424,7 @@ func TestLogOfAnotherJob(t *testing.T) {
 // TestRunDuringALook: a run that ends while verify reads is no earlier pass. What verify
 // found before the run moved it was not written by an application afterwards.
 func TestRunDuringALook(t *testing.T) {
+	t.Parallel()
 	v := newVault(t, `  - files: {root: export}
     format: base64
     slots: [{context: {path: "${key}"}}]

@@ -90,15 +90,21 @@ func (s *stage) seal(t *testing.T, pairs ...string) []byte {
 // target in the shape of its format, which examples_items_test.go knows by itself: all
 // that stands there is moved. So a wrong path, pattern, prefix or context fails.
 func TestExamples(t *testing.T) {
+	t.Parallel()
 	for _, e := range examples(t) {
 		t.Run(e.name, func(t *testing.T) { runExample(t, e) })
 	}
 }
 
+// anyToken is an environment in which the grant token of the examples is set.
+func anyToken(name string) (value string, ok bool) {
+	return "token", name == "ROTATOR_GRANT_TOKEN"
+}
+
 var keyARN = regexp.MustCompile(`arn:aws(-cn)?:kms:[a-z0-9-]+:[0-9]+:(key|alias)/[A-Za-z0-9-]+`)
 
 func runExample(t *testing.T, e example) {
-	t.Setenv("ROTATOR_GRANT_TOKEN", "token")
+	t.Parallel()
 	region := "us-east-1"
 	for _, other := range []string{"eu-west-1", "cn-north-1"} {
 		if strings.Contains(e.text, "region: "+other) {
@@ -117,7 +123,7 @@ func runExample(t *testing.T, e example) {
 			t.Fatal(err)
 		}
 	}
-	job, err := config.Load(file, os.LookupEnv)
+	job, err := config.Load(file, anyToken)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,18 +135,18 @@ func runExample(t *testing.T, e example) {
 	if s.seals < slots {
 		t.Fatalf("%d ciphertexts for %d slots: some are not tested", s.seals, slots)
 	}
-	t.Setenv("ROTATOR_GRANT_TOKEN", s.grant(t))
+	env := append(s.server.AWSEnv(), "ROTATOR_GRANT_TOKEN="+s.grant(t))
 	if job.Destination.Key == job.Source.Keys[0] {
 		if _, err := s.server.KMS().Rotate(s.keys[0]); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if job.CheckpointPlace().Shared() {
-		if code, out, errs := command(t, "checkpoint", "create-table", "-f", file); code != exitDone {
+		if code, out, errs := command(t, env, "checkpoint", "create-table", "-f", file); code != exitDone {
 			t.Fatalf("create-table: exit %d: %s%s", code, out, errs)
 		}
 	}
-	code, out, errs := command(t, "run", "-f", file, "-o", "json")
+	code, out, errs := command(t, env, "run", "-f", file, "-o", "json")
 	s.guards.Printed(out, errs)
 	s.guards.Outputs(t)
 	var summary report.Summary
@@ -158,10 +164,6 @@ func newStage(t *testing.T, region string) *stage {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = server.Close() })
-	for _, pair := range server.AWSEnv() {
-		name, value, _ := strings.Cut(pair, "=")
-		t.Setenv(name, value)
-	}
 	cfg := aws.Config{Region: region, BaseEndpoint: aws.String(server.Endpoint()),
 		Credentials: credentials.NewStaticCredentialsProvider(harness.ApplicationKey, "not-a-secret", "")}
 	guards := harness.Watch(t, server, "dynamodb:CreateTable") // of checkpoint create-table
@@ -198,7 +200,7 @@ func (s *stage) makeKeys(t *testing.T, text string) string {
 	file := filepath.Join(t.TempDir(), "keys.yaml")
 	must("", os.WriteFile(file, []byte(text), 0o600))
 	must("", os.WriteFile(filepath.Join(filepath.Dir(file), "contexts.csv"), nil, 0o600))
-	job, err := config.Load(file, os.LookupEnv)
+	job, err := config.Load(file, anyToken)
 	must("", err)
 	known := map[string]string{}
 	for i, key := range append([]string{job.Destination.Key}, job.Source.Keys...) {

@@ -27,6 +27,7 @@ import (
 // cause, wherever it was met, and a hint only where the error does not say itself
 // what to do.
 func TestStorageExits(t *testing.T) {
+	t.Parallel()
 	service := func(code string) error {
 		return &checkpoint.ServiceError{Doing: "read it", Err: &smithy.GenericAPIError{Code: code}}
 	}
@@ -66,6 +67,7 @@ func TestStorageExits(t *testing.T) {
 // TestCheckpointServiceAway: a run whose checkpoint service fails for longer than
 // max_outage ends with 69, before and in the pass, and another goes on from there.
 func TestCheckpointServiceAway(t *testing.T) {
+	t.Parallel()
 	for place, operations := range map[string][2]string{
 		harness.InTable:  {"dynamodb:GetItem", "dynamodb:PutItem"}, // the targets are listed, and written by transactions
 		harness.InBucket: {"s3:GetObject", "s3:PutObject"},
@@ -94,6 +96,7 @@ func TestCheckpointServiceAway(t *testing.T) {
 // TestRestartLeavesTheBrokenBehind: one record is broken in the middle of a pass; a
 // run refuses it, with one advice, and following that leads to the end.
 func TestRestartLeavesTheBrokenBehind(t *testing.T) {
+	t.Parallel()
 	for _, id := range []string{"head", "pass/1"} {
 		t.Run("file "+strings.ReplaceAll(id, "/", "-"), func(t *testing.T) {
 			t.Parallel()

@@ -83,6 +83,7 @@ func mixedAnswers(t *testing.T) {
 	} {
 		for _, flags := range [][]string{{}, {"--sdk"}} {
 			t.Run(strings.Join(append([]string{test.name}, flags...), " "), func(t *testing.T) {
+				t.Parallel()
 				w := newTrial(t, fewer())
 				m := &mixer{change: test.change}
 				w.Fault("kms:ReEncrypt", fault.Fault{Change: m.mix})

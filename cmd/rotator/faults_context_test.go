@@ -30,6 +30,7 @@ func editedContext(t *testing.T) {
 	isBound := func(e *harness.Entry) bool { return e.Kind == harness.Bound }
 	denied := fault.Answer{Code: "AccessDeniedException"}
 	t.Run("in batches", func(t *testing.T) {
+		t.Parallel()
 		w := newTrial(t, bound)
 		beforeWrites(t, w, isBound, false, func(e *harness.Entry) error {
 			return w.Relocate(t.Context(), e)
@@ -37,6 +38,7 @@ func editedContext(t *testing.T) {
 		toTheEnd(t, w)
 	})
 	t.Run("one by one", func(t *testing.T) {
+		t.Parallel()
 		w := newTrial(t, bound)
 		beforeWrites(t, w, isBound, false, func(e *harness.Entry) error {
 			return w.Relocate(t.Context(), e)
@@ -48,6 +50,7 @@ func editedContext(t *testing.T) {
 		}
 	})
 	t.Run("always", func(t *testing.T) {
+		t.Parallel()
 		w := newTrial(t, bound)
 		hot := w.Entries(isBound)[7]
 		beforeWrites(t, w, func(e *harness.Entry) bool { return e == hot }, true,
@@ -62,6 +65,7 @@ func editedContext(t *testing.T) {
 		w.Check(t, nil)
 	})
 	t.Run("while answers are lost", func(t *testing.T) {
+		t.Parallel()
 		w := newTrial(t, bound)
 		entries := w.Entries(isBound)
 		w.Fault("dynamodb:BatchExecuteStatement", fault.Fault{Kind: fault.LostResponse, Skip: 2,
@@ -82,6 +86,7 @@ func editedContext(t *testing.T) {
 // TestEditedAfterALostAnswer: a write that landed without an answer is claimed; but where the
 // item states another context by then, KMS is asked what can be read.
 func TestEditedAfterALostAnswer(t *testing.T) {
+	t.Parallel()
 	w := newTrial(t, harness.Config{
 		Items:   map[harness.Kind]int{harness.Bound: 1},
 		Objects: map[harness.Kind]int{},
@@ -115,6 +120,7 @@ func TestEditedAfterALostAnswer(t *testing.T) {
 // conditions of the server were not tested; run tests them and logs those that
 // are not enforced.
 func TestServerWithoutConditions(t *testing.T) {
+	t.Parallel()
 	m := newMixed(t, 0)
 	i := slices.IndexFunc(varieties(), func(v variety) bool { return v.name == "sops-json" })
 	if err := m.put(t.Context(), "object.json", varieties()[i]); err != nil {
@@ -131,7 +137,7 @@ func TestServerWithoutConditions(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := m.server.Faults().Counts()
-	code, out, errs := command(t, "audit", "-f", file)
+	code, out, errs := command(t, m.env, "audit", "-f", file)
 	puts := m.server.Faults().Counts()["s3:PutObject"] - before["s3:PutObject"]
 	if code != exitDone || puts != 0 {
 		t.Errorf("audit: exit %d, %d PUTs: %s", code, puts, errs)
@@ -141,7 +147,7 @@ func TestServerWithoutConditions(t *testing.T) {
 			t.Errorf("audit says nothing of the conditions: %s", text)
 		}
 	}
-	code, out, errs = command(t, "run", "-f", file)
+	code, out, errs = command(t, m.env, "run", "-f", file)
 	for _, text := range []string{out, errs} {
 		if code != exitDone || !strings.Contains(text, "does not enforce If-Match on CopyObject") {
 			t.Errorf("run: exit %d: %s", code, text)
@@ -154,6 +160,7 @@ func TestServerWithoutConditions(t *testing.T) {
 // path. Each file can then be decrypted with the context that its content and
 // path state.
 func TestEditedContextOfFiles(t *testing.T) {
+	t.Parallel()
 	const files = 30
 	v := newVault(t, `  - name: vault
     files: { root: export, key_pattern: '^(?P<team>[^/]+)/' }

@@ -42,6 +42,7 @@ func beforeWrites(t *testing.T, w *harness.World, keep func(*harness.Entry) bool
 // kept, and moved in turn; an item that never rests ends as a conflict.
 func concurrentWriter(t *testing.T) {
 	t.Run("everywhere", func(t *testing.T) {
+		t.Parallel()
 		w := newTrial(t, harness.Config{Rate: 400})
 		writing, stop := context.WithCancel(t.Context())
 		defer stop()
@@ -60,6 +61,7 @@ func concurrentWriter(t *testing.T) {
 		toConvergence(t, w)
 	})
 	t.Run("at the worst moment, once", func(t *testing.T) {
+		t.Parallel()
 		w := newTrial(t, harness.Config{})
 		third := func(e *harness.Entry) bool { return len(e.ID)%3 == 0 || strings.Contains(e.ID, "3") }
 		beforeWrites(t, w, third, false, func(e *harness.Entry) error {
@@ -72,6 +74,7 @@ func concurrentWriter(t *testing.T) {
 	})
 	for _, target := range []string{harness.Table, harness.Objects} {
 		t.Run("always: "+target, func(t *testing.T) {
+			t.Parallel()
 			w := newTrial(t, harness.Config{})
 			hot := w.Entries(harness.Of(target, harness.Ordinary))[3]
 			beforeWrites(t, w, func(e *harness.Entry) bool { return e == hot }, true, func(e *harness.Entry) error {
@@ -218,16 +221,19 @@ func poisonCiphertexts(t *testing.T) {
 // without being read.
 func hugeItems(t *testing.T) {
 	t.Run("400 KB items", func(t *testing.T) {
+		t.Parallel()
 		w := newTrial(t, harness.Config{Items: map[harness.Kind]int{harness.Ordinary: 40, harness.Nested: 2}, Objects: map[harness.Kind]int{}, Padding: 395 << 10})
 		r := toTheEnd(t, w)
 		atMost(t, r, 100<<20)
 	})
 	t.Run("8 MiB documents", func(t *testing.T) {
+		t.Parallel()
 		w := newTrial(t, harness.Config{Items: map[harness.Kind]int{}, Objects: map[harness.Kind]int{harness.Document: 3}, ObjectPadding: 8 << 20, Workers: 1})
 		r := toTheEnd(t, w)
 		atMost(t, r, 200<<20)
 	})
 	t.Run("a 65 MiB document", func(t *testing.T) {
+		t.Parallel()
 		w := newTrial(t, harness.Config{Items: map[harness.Kind]int{}, Objects: map[harness.Kind]int{harness.Document: 1}, ObjectPadding: 65 << 20})
 		w.Deny(nil)
 		r := toTheEnd(t, w)

@@ -116,26 +116,31 @@ func echoedSecrets(t *testing.T) {
 		{"dynamodb:BatchExecuteStatement", "message", 500, 0},
 		{"s3:PutObject", "message", 500, exitUnavailable}, {"s3:PutObject", "code", 400, 0},
 	} {
-		w := newTrial(t, harness.Config{MaxOutage: "500ms",
-			Items:   map[harness.Kind]int{harness.Ordinary: 3, harness.Nested: 2},
-			Objects: map[harness.Kind]int{harness.Ordinary: 3}})
-		for _, flags := range [][]string{{"--sdk"}, nil} {
-			p := w.Command(append([]string{"run", "-v"}, flags...)...)
-			p.Env = append(p.Env, "AWS_ENDPOINT_URL="+echoing(t, w, c.operation, c.status, c.in))
-			r := p.Begin(t).End(t)
-			if c.code > 0 && (r.Code != c.code || !strings.Contains(r.Log, "[redacted]")) {
-				t.Errorf("%v: want exit code %d, and something redacted: %s", c, c.code, r)
+		t.Run(fmt.Sprintf("%s of %s, %d", c.in, c.operation, c.status), func(t *testing.T) {
+			t.Parallel()
+			w := newTrial(t, harness.Config{MaxOutage: "500ms",
+				Items:   map[harness.Kind]int{harness.Ordinary: 3, harness.Nested: 2},
+				Objects: map[harness.Kind]int{harness.Ordinary: 3}})
+			for _, flags := range [][]string{{"--sdk"}, nil} {
+				p := w.Command(append([]string{"run", "-v"}, flags...)...)
+				p.Env = append(p.Env,
+					"AWS_ENDPOINT_URL="+echoing(t, w, c.operation, c.status, c.in))
+				r := p.Begin(t).End(t)
+				if c.code > 0 && (r.Code != c.code || !strings.Contains(r.Log, "[redacted]")) {
+					t.Errorf("want exit code %d, and something redacted: %s", c.code, r)
+				}
 			}
-		}
-		w.Must(t, []int{exitDone, exitJob}, "report", "--ledger")
+			w.Must(t, []int{exitDone, exitJob}, "report", "--ledger")
+		})
 	}
-	unreadableCredentials(t)
+	t.Run("credentials that cannot be read", unreadableCredentials)
 }
 
 // unreadableCredentials: invalid output of a credential_process is never
 // printed. Credentials in the response of a container endpoint are not printed
 // either.
 func unreadableCredentials(t *testing.T) {
+	t.Parallel()
 	const secret = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
 	const token = "FwoGZXIvYXdzEBYaDHqa0AP1Qw0Xk4tFQyKrAX"
 	w := newTrial(t, harness.Config{

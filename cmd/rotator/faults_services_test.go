@@ -16,6 +16,7 @@ import (
 // back when there is room; no slot fails for throttling.
 func throttlingBurst(t *testing.T) {
 	t.Run("quota", func(t *testing.T) {
+		t.Parallel()
 		const rate, quota, slots = 600, 60, 240
 		w := newTrial(t, harness.Config{Items: map[harness.Kind]int{harness.Ordinary: slots}, Objects: map[harness.Kind]int{}, Rate: rate, Workers: 32})
 		w.Server.KMS().SetReEncryptQuota(quota)
@@ -44,6 +45,7 @@ func throttlingBurst(t *testing.T) {
 		}
 	})
 	t.Run("every service", func(t *testing.T) {
+		t.Parallel()
 		w := newTrial(t, fewer())
 		w.Fault("*", fault.Fault{Kind: fault.Throttle, Share: 0.3})
 		toTheEnd(t, w)
@@ -54,6 +56,7 @@ func throttlingBurst(t *testing.T) {
 // with 69 after max_outage, and the next run goes on.
 func serverErrors(t *testing.T) {
 	t.Run("a second", func(t *testing.T) {
+		t.Parallel()
 		w := newTrial(t, harness.Config{Rate: 300})
 		p := runs(w).Begin(t)
 		until(t, "the first requests", asked(w, 40))
@@ -148,6 +151,7 @@ func lostAnswers(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			w := newTrial(t, fewer())
 			set(w)
 			toTheEnd(t, w)
@@ -168,6 +172,7 @@ func lostAnswers(t *testing.T) {
 func resets(t *testing.T) {
 	for name, kind := range map[string]fault.Kind{"before": fault.Reset, "half of a request": fault.HalfRequest, "half of an answer": fault.HalfResponse} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			w := newTrial(t, harness.Config{})
 			w.Fault("*", fault.Fault{Kind: kind, Share: 0.1})
 			for _, operation := range append(writeOperations(), "s3:GetObject") {
@@ -191,6 +196,7 @@ func resets(t *testing.T) {
 func clockSkew(t *testing.T) {
 	for name, ahead := range map[string]time.Duration{"20 minutes ahead": 20 * time.Minute, "20 minutes behind": -20 * time.Minute} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			w := newTrial(t, harness.Config{})
 			w.Server.SetClock(ahead)
 			r := w.Run(t, "run", "-o", "json")
@@ -203,6 +209,7 @@ func clockSkew(t *testing.T) {
 		})
 	}
 	t.Run("a jump", func(t *testing.T) {
+		t.Parallel()
 		w := newTrial(t, harness.Config{Rate: 400})
 		p := runs(w).Begin(t)
 		until(t, "the first requests", asked(w, 40))
@@ -302,7 +309,10 @@ func (s *slowRuns) finish(t *testing.T, row int) {
 	}
 	for _, run := range s.begun {
 		if run.row == row {
-			t.Run(run.name, func(t *testing.T) { run.ended(t, run.process.End(t)) })
+			t.Run(run.name, func(t *testing.T) {
+				t.Parallel()
+				run.ended(t, run.process.End(t))
+			})
 		}
 	}
 }
@@ -331,7 +341,10 @@ func (s *slowRuns) expiredCredentials(t *testing.T) {
 		}
 		w.Check(t, r.Summary)
 	}
-	t.Run("in time", func(t *testing.T) { inTime(t, harness.Config{Rate: 250}) })
+	t.Run("in time", func(t *testing.T) {
+		t.Parallel()
+		inTime(t, harness.Config{Rate: 250})
+	})
 	each(t, sharedHomes(), func(t *testing.T, c harness.Config) {
 		c.Rate = 50
 		inTime(t, c)
@@ -344,6 +357,7 @@ func (s *slowRuns) expiredCredentials(t *testing.T) {
 // the key is back.
 func (s *slowRuns) keysOff(t *testing.T) {
 	t.Run("for a second", func(t *testing.T) {
+		t.Parallel()
 		w := newTrial(t, harness.Config{Rate: 400})
 		p := runs(w).Begin(t)
 		until(t, "the first requests", asked(w, 40))
@@ -364,6 +378,7 @@ func (s *slowRuns) keysOff(t *testing.T) {
 		w.Check(t, r.Summary)
 	})
 	t.Run("unavailable", func(t *testing.T) {
+		t.Parallel()
 		w := newTrial(t, harness.Config{})
 		w.Fault("kms:ReEncrypt", fault.Fault{Kind: fault.Refusal, Share: 0.1, Answer: fault.Answer{Status: 500, Code: "KeyUnavailableException"}})
 		toTheEnd(t, w)
@@ -376,6 +391,7 @@ func (s *slowRuns) keysOff(t *testing.T) {
 func deniedItems(t *testing.T) {
 	mine := func(key string) bool { return strings.HasSuffix(key, "0.enc") }
 	t.Run("some", func(t *testing.T) {
+		t.Parallel()
 		w := newTrial(t, harness.Config{})
 		w.Server.KMS().SetPolicy(func(c fakekms.Call) bool {
 			return c.Action != "kms:ReEncryptFrom" || c.EncryptionContext["tenant"] != "tenant-3" || c.EncryptionContext["purpose"] == ""
@@ -409,6 +425,7 @@ func deniedItems(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			w := newTrial(t, harness.Config{})
 			deny(w)
 			r := w.Run(t, "run", "-o", "json")

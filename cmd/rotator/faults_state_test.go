@@ -42,6 +42,7 @@ func halfway(t *testing.T, w *harness.World, requests int, flags ...string) {
 func lostCheckpoint(t *testing.T) {
 	for name, lost := range map[string]string{"all of the state": "*", "the checkpoint alone": "state.db*", "the audit log alone": "*.jsonl"} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			w := newTrial(t, harness.Config{Rate: 500})
 			halfway(t, w, 100)
 			files, err := filepath.Glob(filepath.Join(w.Dir, ".rotator", lost))
@@ -79,6 +80,7 @@ func sum(targets map[string]report.Target) (s report.Slots) {
 // of the file, and is left as it is; moved away, the job begins again.
 func corruptCheckpoint(t *testing.T) {
 	t.Run("bits", func(t *testing.T) {
+		t.Parallel()
 		w := newTrial(t, harness.Config{Rate: 500})
 		halfway(t, w, 120)
 		w.CountsVary()
@@ -135,6 +137,7 @@ func corruptCheckpoint(t *testing.T) {
 	})
 	t.Run("records", corruptRecords)
 	t.Run("other limits", func(t *testing.T) {
+		t.Parallel()
 		w := newTrial(t, harness.Config{Rate: 500})
 		halfway(t, w, 100)
 		replaceInJob(t, w, "segments: 2", "segments: 3") // how the work is cut is not what it means
@@ -175,6 +178,7 @@ func anotherMeaning(t *testing.T, c harness.Config) {
 func fullDisk(t *testing.T) {
 	for _, blocks := range []int{4, 20, 40, 100} { // of 1 KiB, for each file
 		t.Run(fmt.Sprintf("files of %d KiB", blocks), func(t *testing.T) {
+			t.Parallel()
 			w := newTrial(t, harness.Config{})
 			p := runs(w)
 			p.Args = append([]string{"bash", "-c", fmt.Sprintf(`ulimit -f %d; exec "$0" "$@"`, blocks)}, p.Args...)
@@ -189,6 +193,7 @@ func fullDisk(t *testing.T) {
 		})
 	}
 	t.Run("no directory", func(t *testing.T) {
+		t.Parallel()
 		w := newTrial(t, harness.Config{})
 		if err := os.WriteFile(filepath.Join(w.Dir, ".rotator"), nil, 0o600); err != nil {
 			t.Fatal(err)
@@ -200,6 +205,7 @@ func fullDisk(t *testing.T) {
 		toTheEnd(t, w)
 	})
 	t.Run("the audit log", func(t *testing.T) {
+		t.Parallel()
 		w := newTrial(t, harness.Config{Extra: "audit_log: nowhere/audit.jsonl"})
 		stopped(t, w, w.Run(t, "run", "-o", "json"), exitStorage)
 		replaceInJob(t, w, "audit_log: nowhere/audit.jsonl", "audit_log: audit.jsonl")
@@ -223,12 +229,14 @@ func failingSync(t *testing.T) {
 		toTheEnd(t, w)
 	}
 	t.Run("from the beginning", func(t *testing.T) {
+		t.Parallel()
 		w := newTrial(t, harness.Config{})
 		p := runs(w)
 		p.Path, p.Args = strace, slices.Concat(inject, p.Args)
 		goesOn(t, w, p.Begin(t))
 	})
 	t.Run("in the middle", func(t *testing.T) {
+		t.Parallel()
 		w := newTrial(t, harness.Config{Rate: 100}) // some seconds are left when it begins to fail
 		p := runs(w).Begin(t)
 		until(t, "half of the pass", asked(w, 100))
@@ -282,6 +290,7 @@ func snapshot(t *testing.T, dir string) map[string]string {
 // began.
 func movedAlias(t *testing.T) {
 	t.Run("under way", func(t *testing.T) {
+		t.Parallel()
 		w := newTrial(t, harness.Config{Aliases: true, Rate: 500})
 		p := runs(w).Begin(t)
 		until(t, "the first requests", asked(w, 40))
@@ -297,6 +306,7 @@ func movedAlias(t *testing.T) {
 		w.Check(t, r.Summary)
 	})
 	t.Run("while stopped", func(t *testing.T) {
+		t.Parallel()
 		w := newTrial(t, harness.Config{Aliases: true, Rate: 500})
 		halfway(t, w, 80)
 		if err := w.Server.KMS().SetAlias("alias/new", w.Third); err != nil {
@@ -312,6 +322,7 @@ func movedAlias(t *testing.T) {
 		toTheEnd(t, w)
 	})
 	t.Run("a server that encrypts under another key", func(t *testing.T) {
+		t.Parallel()
 		w := newTrial(t, harness.Config{})
 		w.Fault("kms:ReEncrypt", fault.Fault{Skip: 40, Before: func(r requestOf, body []byte) {
 			body = bytes.ReplaceAll(body, []byte(`"DestinationKeyId":"`+w.New), []byte(`"DestinationKeyId":"`+w.Third))

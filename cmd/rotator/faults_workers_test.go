@@ -17,6 +17,7 @@ import (
 // move every slot once.
 func twoWorkers(t *testing.T) {
 	t.Run("one checkpoint", func(t *testing.T) {
+		t.Parallel()
 		w := newTrial(t, harness.Config{Rate: 50})
 		first := runs(w).Begin(t)
 		until(t, "the first requests", asked(w, 40))
@@ -32,6 +33,7 @@ func twoWorkers(t *testing.T) {
 		w.Check(t, r.Summary)
 	})
 	t.Run("a checkpoint each", func(t *testing.T) {
+		t.Parallel()
 		w := newTrial(t, harness.Config{Rate: 400})
 		replaceInJob(t, w, ".rotator/state.db", "second/state.db")
 		if err := os.Rename(filepath.Join(w.Dir, "job.yaml"), filepath.Join(w.Dir, "second.yaml")); err != nil {
@@ -63,6 +65,7 @@ func twoWorkers(t *testing.T) {
 	// One run reads 8 partitions at a time, and leaves the others to the second.
 	for _, place := range []string{harness.InTable, harness.InBucket} {
 		t.Run("a shared checkpoint "+place, func(t *testing.T) {
+			t.Parallel()
 			w := newTrial(t, harness.Config{Segments: 16, Rate: 60, Checkpoint: place, Extra: "lease: 3s"})
 			first, second := runs(w).Begin(t), runs(w).Begin(t)
 			until(t, "both runs to own partitions", func() bool { return len(distinct(owners(t, w.Store(t), "trial"))) == 2 })
@@ -82,6 +85,7 @@ func twoWorkers(t *testing.T) {
 // loses its place nor their writes.
 func pausedWorker(t *testing.T) {
 	t.Run("one checkpoint", func(t *testing.T) {
+		t.Parallel()
 		w := newTrial(t, harness.Config{Rate: 300})
 		p := runs(w).Begin(t)
 		until(t, "the first requests", asked(w, 60))
@@ -105,6 +109,7 @@ func pausedWorker(t *testing.T) {
 		toConvergence(t, w)
 	})
 	t.Run("a shared checkpoint", func(t *testing.T) {
+		t.Parallel()
 		items, objects := harness.Mix(2)
 		w := newTrial(t, harness.Config{Items: items, Objects: objects, Segments: 16, Rate: 100, Checkpoint: harness.InTable, Extra: "lease: 3s"})
 		first, second := runs(w).Begin(t), runs(w).Begin(t)

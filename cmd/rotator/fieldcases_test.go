@@ -80,6 +80,7 @@ type fieldWant struct {
 // nothing of rotator; every other byte stays. What is refused stays, with a reason, and
 // verify then never says that nothing depends on the old key.
 func TestFieldCases(t *testing.T) {
+	t.Parallel()
 	b := newFieldBench(t)
 	for _, c := range slices.Concat(objectCases(), documentCases(), pulumiCases(), rowCases()) {
 		t.Run(c.name, func(t *testing.T) {

@@ -166,6 +166,7 @@ const sealedFiles = `  - name: vault
 // TestFiles is a whole migration of files with hostile names, from audit to proof,
 // with one that is refused.
 func TestFiles(t *testing.T) {
+	t.Parallel()
 	v := newVault(t, sealedFiles)
 	for n := range 260 { // several pages
 		v.seal(fmt.Sprintf("%c/%d/é\n\"<%d>.enc", 'a'+n%3, n%7, n))
@@ -205,6 +206,7 @@ func TestFiles(t *testing.T) {
 // TestFilesBesideTheirJob keeps the run's own files out of a target that holds them,
 // and a file that is not UTF-8 in its name, which no encryption context can hold.
 func TestFilesBesideTheirJob(t *testing.T) {
+	t.Parallel()
 	v := newVault(t, `  - files: {root: .}
     format: base64
     slots: [{context: {path: fixed}}]
@@ -222,6 +224,7 @@ func TestFilesBesideTheirJob(t *testing.T) {
 // TestFilesOfAnExport rewrites a DynamoDB export in JSON lines, as
 // deploy/examples/files-jsonl.yaml has it. Nothing but the blobs changes.
 func TestFilesOfAnExport(t *testing.T) {
+	t.Parallel()
 	v := newVault(t, `  - files: {root: export, include: ["data/**/*.json"]}
     format: jsonl
     slots: [{path: Item.ssn.B, context: {path: "${body.Item.id.S}"}}]
@@ -269,6 +272,7 @@ func TestFilesOfAnExport(t *testing.T) {
 // replaces files by new ones under the old key. In the end every file holds what was
 // written last.
 func TestFilesSurviveKills(t *testing.T) {
+	t.Parallel()
 	v := newVault(t, sealedFiles+"kms: {rate: 400}\n")
 	for n := range 120 {
 		v.seal(fmt.Sprintf("%d/%d", n%5, n))
@@ -344,6 +348,7 @@ set +e; "$0" "$@"; echo $first $?; cp -a %[1]s/. %[1]s.in/; umount %[1]s; rm -r 
 // TestFilesOnAFullDisk: a disk that takes no more ends the run with 73 and marks
 // nothing failed; with room again, it goes on to the end.
 func TestFilesOnAFullDisk(t *testing.T) {
+	t.Parallel()
 	for name, lines := range map[string][2]string{
 		"full":      {"head -c 2m /dev/zero >export/fill || true", "rm export/fill"},
 		"read-only": {"mount -o remount,ro export", "mount -o remount,rw export"},

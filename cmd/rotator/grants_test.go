@@ -100,6 +100,7 @@ func (b *grantBench) kept(t *testing.T, printed string) []byte {
 // Until the grants are visible, each request needs their tokens: DescribeKey, the dry runs
 // and ReEncrypt. No token is printed or stored.
 func TestRolesAndGrants(t *testing.T) {
+	t.Parallel()
 	b := newGrantBench(t)
 	const role = `role_arn: "` + moverRole + `"`
 	const tokens = `{` + role + `, grant_tokens: ["${env:GRANT_A}", "${env:GRANT_B}"]}`

@@ -10,6 +10,7 @@ import (
 // TestNotFoundForValues: a server that returns NotFound for a value that is not a ciphertext
 // does not stop a run. These slots are in the ledger with a separate reason.
 func TestNotFoundForValues(t *testing.T) {
+	t.Parallel()
 	w := newTrial(t, harness.Config{
 		Items:   map[harness.Kind]int{harness.Ordinary: 40, harness.Poison: 6},
 		Objects: map[harness.Kind]int{},

@@ -14,6 +14,7 @@ import (
 // TestLargeObject moves an object of 6 GiB, more than one copy takes, whose data key
 // stands in its metadata: no byte of its body passes through rotator.
 func TestLargeObject(t *testing.T) {
+	t.Parallel()
 	const key, size = "backup.tar", 6 << 30
 	m := newMixed(t, 0)
 	v := varieties()[0]
@@ -30,7 +31,7 @@ func TestLargeObject(t *testing.T) {
 		t.Fatal(err)
 	}
 	received, sent := m.server.S3().Traffic()
-	code, out, errs := command(t, "run", "-f", file, "-o", "json")
+	code, out, errs := command(t, m.env, "run", "-f", file, "-o", "json")
 	var summary report.Summary
 	if err := json.Unmarshal([]byte(out), &summary); err != nil || code != exitDone || summary.Slots.Rotated != 1 {
 		t.Fatalf("exit %d, %v: %s%s", code, err, out, errs)

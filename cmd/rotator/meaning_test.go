@@ -13,6 +13,7 @@ import (
 // TestSameWork: what an older version did not have, and now has to be stated, makes no other
 // work of an unfinished pass.
 func TestSameWork(t *testing.T) {
+	t.Parallel()
 	load := func(text string) *config.Job {
 		t.Helper()
 		path := filepath.Join(t.TempDir(), "job.yaml")

@@ -32,6 +32,7 @@ func files(pairs ...string) fstest.MapFS {
 }
 
 func TestMemoryLimit(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
 		root fstest.MapFS
 		want float64 // MiB

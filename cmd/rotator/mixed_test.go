@@ -7,12 +7,15 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -132,6 +135,7 @@ func varieties() []variety {
 // mixed is a bucket with every variety in it.
 type mixed struct {
 	server  *fakeaws.Server
+	env     []string // of rotator
 	client  *s3.Client
 	keys    map[string]string // ARNs of old, new and third
 	entries map[string]variety
@@ -147,13 +151,15 @@ func newMixed(t *testing.T, n int) *mixed {
 	}
 	t.Cleanup(func() { _ = server.Close() })
 	harness.Watch(t, server)
-	for _, pair := range server.AWSEnv() {
-		name, value, _ := strings.Cut(pair, "=")
-		t.Setenv(name, value)
-	}
 	cfg := aws.Config{Region: "us-east-1", BaseEndpoint: aws.String(server.Endpoint()),
 		Credentials: credentials.NewStaticCredentialsProvider(harness.ApplicationKey, "not-a-secret", "")}
-	m := &mixed{server: server, client: s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true }), keys: map[string]string{}, entries: map[string]variety{}}
+	m := &mixed{
+		server:  server,
+		env:     server.AWSEnv(),
+		client:  s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true }),
+		keys:    map[string]string{},
+		entries: map[string]variety{},
+	}
 	for _, name := range []string{"old", "new", "third"} {
 		if m.keys[name], err = server.KMS().CreateKey(fakekms.Symmetric); err != nil {
 			t.Fatal(err)
@@ -204,12 +210,20 @@ func (m *mixed) put(ctx context.Context, key string, v variety) error {
 	return nil
 }
 
-// command runs rotator in this process and returns its exit code and what it said.
-func command(t *testing.T, args ...string) (code int, out, errs string) {
+// command runs rotator as a child process, with env in addition to the environment of the
+// test. It returns the exit code and both outputs. Tests that call it can run in parallel,
+// because the environment of the test itself does not change.
+func command(t *testing.T, env []string, args ...string) (code int, out, errs string) {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
-	code = run(t.Context(), args, newStreams(strings.NewReader(""), &stdout, &stderr))
-	return code, stdout.String(), stderr.String()
+	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
+	cmd.Env = slices.Concat(os.Environ(), env, []string{"ROTATOR_TEST_RUN=1"})
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	var exit *exec.ExitError
+	if err := cmd.Run(); err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()
 }
 
 var longBase64 = regexp.MustCompile(`[A-Za-z0-9+/]{150,}=*`)
@@ -262,6 +276,7 @@ func (m *mixed) check(key string, v variety, before, after []fakes3.Version) str
 // it, or is left as it is and stands in the ledger under its name; and a second pass
 // finds nothing more to do.
 func TestMixedBucket(t *testing.T) {
+	t.Parallel()
 	m := newMixed(t, mixedObjects())
 	before := m.server.S3().Versions(mixedBucket)
 	file := filepath.Join(t.TempDir(), "job.yaml")
@@ -270,7 +285,7 @@ func TestMixedBucket(t *testing.T) {
 	if err := os.WriteFile(file, []byte(job), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	code, out, errs := command(t, "run", "-f", file, "-o", "json")
+	code, out, errs := command(t, m.env, "run", "-f", file, "-o", "json")
 	var summary report.Summary
 	if err := json.Unmarshal([]byte(out), &summary); err != nil || code != exitExceptions {
 		t.Fatalf("exit %d, %v: %s%s", code, err, out, errs)
@@ -296,19 +311,19 @@ func TestMixedBucket(t *testing.T) {
 	if summary.Slots.Rotated != int64(moved) || summary.Items.Seen != int64(len(m.entries)) || summary.Items.WithoutSlot != int64(none) {
 		t.Errorf("rotated %d of %d, items %+v of %d, %d without slot", summary.Slots.Rotated, moved, summary.Items, len(m.entries), none)
 	}
-	if diff := cmp.Diff(refused, reasonsIn(t, file)); diff != "" {
+	if diff := cmp.Diff(refused, m.reasonsIn(t, file)); diff != "" {
 		t.Errorf("ledger (-want +got):\n%s", diff)
 	}
-	code, out, errs = command(t, "run", "-f", file, "-o", "json")
+	code, out, errs = command(t, m.env, "run", "-f", file, "-o", "json")
 	if err := json.Unmarshal([]byte(out), &summary); err != nil || code != exitExceptions || summary.Slots.Rotated != 0 || summary.Slots.Current != int64(moved) {
 		t.Errorf("the second pass: exit %d, %v: %+v %s", code, err, summary.Slots, errs)
 	}
 }
 
 // reasonsIn reads from the ledger why each object is in the ledger.
-func reasonsIn(t *testing.T, file string) map[string]string {
+func (m *mixed) reasonsIn(t *testing.T, file string) map[string]string {
 	t.Helper()
-	code, out, errs := command(t, "report", "-f", file, "-o", "json", "--ledger")
+	code, out, errs := command(t, m.env, "report", "-f", file, "-o", "json", "--ledger")
 	if code != exitDone {
 		t.Fatalf("report: exit %d: %s", code, errs)
 	}

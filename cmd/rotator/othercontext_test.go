@@ -45,15 +45,17 @@ func matchingKeys() []matchingKey {
 // and a key that state this: in tables, buckets and directories, with one source key and with
 // several, and in each command.
 func TestMatchingKeyOtherContext(t *testing.T) {
+	t.Parallel()
 	for _, sources := range []string{"old", "old, second"} {
 		t.Run(sources, func(t *testing.T) {
+			t.Parallel()
 			m := newMixed(t, 0)
 			keys, file := otherContextJob(t, m, strings.Split(sources, ", "))
 			for _, words := range [][]string{{"audit"}, {"audit", "--exact"}, {"verify"},
 				{"verify", "--exact"}} {
 				list := filepath.Join(t.TempDir(), "list")
 				args := append(slices.Clip(words), "-f", file, "--exceptions", list)
-				code, _, errs := command(t, args...)
+				code, _, errs := command(t, m.env, args...)
 				if code != exitDone && code != exitExceptions {
 					t.Fatalf("%q: exit %d: %s", words, code, errs)
 				}
@@ -65,11 +67,11 @@ func TestMatchingKeyOtherContext(t *testing.T) {
 			}
 			for _, words := range [][]string{{"run"}, {"retry"}, {"retry", "--exact"},
 				{"run", "--exact"}} {
-				code, _, errs := command(t, append(slices.Clip(words), "-f", file)...)
+				code, _, errs := command(t, m.env, append(slices.Clip(words), "-f", file)...)
 				if code != exitExceptions {
 					t.Fatalf("%q: exit %d: %s", words, code, errs)
 				}
-				_, ledger, _ := command(t, "report", "--ledger", "-f", file, "-o", "json")
+				_, ledger, _ := command(t, m.env, "report", "--ledger", "-f", file, "-o", "json")
 				checkMatchingKeys(t, strings.Join(words, " "), keys, ledger)
 			}
 		})

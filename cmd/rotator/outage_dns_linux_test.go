@@ -119,6 +119,7 @@ func (s *nameServer) use(t *testing.T, p *harness.Process) {
 // TestNamesThatStopResolving: during a run, connections are lost and the name of the service no
 // longer resolves.
 func TestNamesThatStopResolving(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("outages take their time: not with -short")
 	}

@@ -210,6 +210,7 @@ type awayRun struct {
 // reports its return within 2 s. It gets at most two requests a second meanwhile. No slot
 // fails. The runs are concurrent, because they only wait.
 func TestOutages(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("outages take their time: not with -short")
 	}
@@ -297,6 +298,7 @@ func (c awayCase) check(t *testing.T, lines []logLine, began, back time.Time) {
 
 // TestOutageLines: the lines about an outage, in JSON and as text.
 func TestOutageLines(t *testing.T) {
+	t.Parallel()
 	notices := []outage.Notice{
 		{Kind: outage.Began, Service: "KMS at http://kms.internal", For: 4100 * time.Millisecond,
 			Err: fmt.Errorf("dial: %w", syscall.ECONNREFUSED), Attempts: 9,
@@ -401,6 +403,7 @@ func (c earlyCase) begin(t *testing.T, w *harness.World) (*front, *harness.Proce
 // its endpoint within 5 s. The command exits with 69 after its time limit, and its message
 // does not mention a pass.
 func TestOutagesBeforeAPass(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("outages take their time: not with -short")
 	}

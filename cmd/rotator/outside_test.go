@@ -25,6 +25,7 @@ import (
 // TestEncryptedOutside moves ciphertexts that were made outside of KMS: by a library and by
 // openssl, with the public key of each RSA key spec and padding, and of an SM2 key.
 func TestEncryptedOutside(t *testing.T) {
+	t.Parallel()
 	openssl, err := exec.LookPath("openssl")
 	if err != nil {
 		fmt.Println("SKIPPED: ciphertexts of openssl were not tried, since it is not installed")

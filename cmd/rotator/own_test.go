@@ -65,8 +65,10 @@ func (b *crashBench) copies(t *testing.T, dir string) {
 // TestOwnFilesInADirectory: the state of a job, copies of it and reports are in
 // the scanned directory. They are left out and not counted, with every format.
 func TestOwnFilesInADirectory(t *testing.T) {
+	t.Parallel()
 	for _, format := range []string{"raw", "auto"} {
 		t.Run(format, func(t *testing.T) {
+			t.Parallel()
 			b := newCrashBench(t, 0, 1000)
 			b.files(t, format)
 			const n = 4
@@ -103,8 +105,10 @@ func (b *crashBench) files(t *testing.T, format string) {
 // TestOwnObjectsInABucket: the checkpoint is in the bucket and under the prefix that are
 // scanned, and so are an audit log and a report that were copied there.
 func TestOwnObjectsInABucket(t *testing.T) {
+	t.Parallel()
 	for _, format := range []string{"raw", "s3-encryption-client"} {
 		t.Run(format, func(t *testing.T) {
+			t.Parallel()
 			b := newCrashBench(t, 0, 1000)
 			client := s3.NewFromConfig(b.aws, func(o *s3.Options) { o.UsePathStyle = true })
 			if _, err := client.CreateBucket(t.Context(),
@@ -151,6 +155,7 @@ func TestOwnObjectsInABucket(t *testing.T) {
 
 // TestOwnItemsInATable: the checkpoint is in the table that is scanned.
 func TestOwnItemsInATable(t *testing.T) {
+	t.Parallel()
 	const n = 30
 	b := newCrashBench(t, n, 1000)
 	b.put(t, "job.yaml", "checkpoint: dynamodb://customers\n"+b.read(t, "job.yaml"))
@@ -166,6 +171,7 @@ func TestOwnItemsInATable(t *testing.T) {
 // TestLookalikesAreNotHidden: a file that begins as one of rotator's, and holds a ciphertext,
 // is a file like any other.
 func TestLookalikesAreNotHidden(t *testing.T) {
+	t.Parallel()
 	b := newCrashBench(t, 0, 1000)
 	b.files(t, "raw")
 	b.put(t, "secret.bin", b.blob(t, 0))

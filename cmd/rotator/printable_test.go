@@ -79,10 +79,6 @@ func newHostileWorld(t *testing.T) *hostileWorld {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = server.Close() })
-	for _, variable := range server.AWSEnv() {
-		name, value, _ := strings.Cut(variable, "=")
-		t.Setenv(name, value)
-	}
 	w := &hostileWorld{server: server}
 	old, err := server.KMS().CreateKey(fakekms.Symmetric)
 	if err != nil {
@@ -180,13 +176,14 @@ func (w *hostileWorld) fill(t *testing.T, files string) {
 // printed, logged and stored text is free of control and invisible characters,
 // and programs that read the JSON get the original names.
 func TestNothingUnprintable(t *testing.T) {
+	t.Parallel()
 	w := newHostileWorld(t)
 	odd := fault.Answer{Code: "Odd\u202e\u009bCode", Message: "odd\x7f\u2067 text"}
 	w.server.Faults().Set("s3:GetBucketVersioning", fault.Fault{Kind: fault.Refusal, Answer: odd})
 	w.server.Faults().Set("s3:GetObject", fault.Fault{Kind: fault.Refusal, Times: 1, Answer: odd})
 	outputs := map[string]string{}
 	try := func(args ...string) string {
-		code, out, errs := command(t, args...)
+		code, out, errs := command(t, w.server.AWSEnv(), args...)
 		name := strings.Join(args, " ")
 		outputs[name] = out + errs
 		if !strings.Contains(out+errs, "\\u") && code != exitDone {

@@ -7,6 +7,7 @@ import (
 
 // The progress of a run without a share of the rate states what the run waits for.
 func TestProgressStatesWhatIsWaitedFor(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		now  reading
 		want string

@@ -18,6 +18,7 @@ import (
 // TestReadQuota: each answer of Service Quotas leads to a figure, and to words that
 // say where it is from.
 func TestReadQuota(t *testing.T) {
+	t.Parallel()
 	server, err := fakeaws.Start(fakeaws.Config{})
 	if err != nil {
 		t.Fatal(err)
@@ -54,6 +55,7 @@ func TestReadQuota(t *testing.T) {
 
 // TestQuotasOf: a move from or to an asymmetric key also uses the quota for its kind of key.
 func TestQuotasOf(t *testing.T) {
+	t.Parallel()
 	symmetric, rsa := rotate.Key{Algorithm: rotate.Symmetric}, rotate.Key{Algorithm: "RSAES_OAEP_SHA_256"}
 	sm2 := rotate.Key{Algorithm: "SM2PKE"}
 	for _, test := range []struct {

@@ -28,6 +28,7 @@ import (
 // TestS3Requests: a run costs two S3 requests for each object without tags and ACLs,
 // everything else included, and an audit one.
 func TestS3Requests(t *testing.T) {
+	t.Parallel()
 	const objects, workers = 1000, 4
 	for format, w := range map[string]func(blob []byte) written{
 		"raw": func(blob []byte) written { return written{body: blob} },
@@ -37,6 +38,7 @@ func TestS3Requests(t *testing.T) {
 		},
 	} {
 		t.Run(format, func(t *testing.T) {
+			t.Parallel()
 			m := newMixed(t, 0)
 			for i := range objects {
 				v := variety{name: format, write: func(blob []byte, _ string) written { return w(blob) }, put: func(in *s3.PutObjectInput) { in.Tagging = nil }}
@@ -57,7 +59,7 @@ func TestS3Requests(t *testing.T) {
 				most    float64
 			}{{"audit", 0, 1.05}, {"run", 0, 2.05}} {
 				before, listings := m.s3Requests(), m.server.Faults().Counts()["s3:ListObjectsV2"]
-				if code, out, errs := command(t, c.command, "-f", file); code != c.exit {
+				if code, out, errs := command(t, m.env, c.command, "-f", file); code != c.exit {
 					t.Fatalf("%s: exit %d: %s%s", c.command, code, out, errs)
 				}
 				if n := m.server.Faults().Counts()["s3:ListObjectsV2"] - listings; n != 1+objects/pageItems+workers+1 {
@@ -86,6 +88,7 @@ func (m *mixed) s3Requests() (n int) {
 // several pages, a run opens connections to it with health checks. An audit writes nothing
 // and opens none.
 func TestDynamoDBRequests(t *testing.T) {
+	t.Parallel()
 	const rows, workers, segments, tables = 3 * pageItems, 4, 2, 2
 	m := newMixed(t, 0)
 	job := fmt.Sprintf("job: requests\ndestination: { key: %q }\nsource: { keys: [%q] }\n"+
@@ -105,7 +108,7 @@ func TestDynamoDBRequests(t *testing.T) {
 		opening int
 	}{{"audit", 0}, {"run", tables * (workers + segments)}, {"run", 0}} {
 		before := m.server.Faults().Counts()
-		if code, out, errs := command(t, c.command, "-f", file); code != 0 {
+		if code, out, errs := command(t, m.env, c.command, "-f", file); code != 0 {
 			t.Fatalf("%s: exit %d: %s%s", c.command, code, out, errs)
 		}
 		after := m.server.Faults().Counts()
@@ -148,6 +151,7 @@ func (m *mixed) fillTable(t *testing.T, table string, rows int) {
 
 // TestHTTPClient: connections are kept, and those that went away are found.
 func TestHTTPClient(t *testing.T) {
+	t.Parallel()
 	const workers = 100
 	client := newHTTPClient(workers, time.Minute)
 	transport, dialer := client.GetTransport(), client.GetDialer()
@@ -215,6 +219,7 @@ func TestConnectionIsKept(t *testing.T) {
 // TestBodiesAreChecked: a body that came back damaged is none. That a PUT has a checksum
 // is tested with package s3scan.
 func TestBodiesAreChecked(t *testing.T) {
+	t.Parallel()
 	sum := sha256.Sum256([]byte("the body of an object"))
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("ETag", `"e"`)

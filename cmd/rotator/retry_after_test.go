@@ -16,6 +16,7 @@ import (
 // TestRetryAfterIsHeeded: a request that failed is not sent again before the time that the
 // service states in x-amz-retry-after, for each service, in preflight and in a run.
 func TestRetryAfterIsHeeded(t *testing.T) {
+	t.Parallel()
 	const after = 300 * time.Millisecond // the first backoff without it is at most 25 ms
 	for _, test := range []struct {
 		operation string
@@ -35,6 +36,7 @@ func TestRetryAfterIsHeeded(t *testing.T) {
 			fault.InternalError: "internal error",
 		} {
 			t.Run(fmt.Sprintf("%s %d %s", test.operation, test.skip, name), func(t *testing.T) {
+				t.Parallel()
 				m := newMixed(t, 12)
 				m.fillTable(t, "rows", 60)
 				job := fmt.Sprintf("job: after\ndestination: { key: %q }\nsource: { keys: [%q] }\n"+
@@ -58,7 +60,7 @@ func TestRetryAfterIsHeeded(t *testing.T) {
 						return true
 					},
 				})
-				if code, out, errs := command(t, "run", "-f", file); code != 0 && code != exitExceptions {
+				if code, out, errs := command(t, m.env, "run", "-f", file); code != 0 && code != exitExceptions {
 					t.Fatalf("exit %d: %s%s", code, out, errs)
 				}
 				if len(times) < test.skip+2 {

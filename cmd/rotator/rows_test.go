@@ -373,6 +373,7 @@ func (b *rowBench) read(ctx context.Context, c rowClient, r clientRow) (string, 
 // anything else has changed; rows that cannot be moved are as they were, and in the
 // ledger with their reason; a second pass finds all of it in its place.
 func TestRowFormats(t *testing.T) {
+	t.Parallel()
 	b := newRowBench(t)
 	b.disable(t, true)
 	for _, c := range rowClients() {

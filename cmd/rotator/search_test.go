@@ -36,6 +36,7 @@ const searchJob = `  - dynamodb: {table: rows, segments: 1}
 // converged. What is not read is searched with search: all, and is else counted as not
 // searched.
 func TestSearch(t *testing.T) {
+	t.Parallel()
 	v := newVault(t, fmt.Sprintf(searchJob, ""))
 	blob := func() string {
 		raw, err := v.server.KMS().Encrypt(v.old, []byte("x"), map[string]string{"who": "knows"})

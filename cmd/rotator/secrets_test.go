@@ -12,6 +12,7 @@ import (
 // TestSecretsOfURLs: the credentials in endpoints and proxies of the environment are known
 // as secrets, and no report names them.
 func TestSecretsOfURLs(t *testing.T) {
+	t.Parallel()
 	for url, bare := range map[string]string{
 		"http://user:pass%2Fword@host:1/p?token=query-secret": "http://host:1/p",
 		"http://pass%2Fword@host:1":                           "http://host:1",
@@ -33,6 +34,7 @@ func TestSecretsOfURLs(t *testing.T) {
 // TestProblemsAreReadable: the name of a field is no label of a secret, and what a problem
 // says is redacted.
 func TestProblemsAreReadable(t *testing.T) {
+	t.Parallel()
 	problems := &config.Problems{File: "job.yaml", List: []config.Problem{
 		{Field: "kms.grant_tokens", Detail: "must be a list"},
 		{Field: "kms.endpoint", Detail: "Signature=hunter2 is not one"},

@@ -23,9 +23,11 @@ import (
 // it, and use the whole rate when the run has ended. The promised limit is the rate plus 5%.
 // The test allows 15%, because other tests use the same processors.
 func TestAuditSharesTheRate(t *testing.T) {
+	t.Parallel()
 	const rate, rows = 150, 400
 	for _, place := range []string{"dynamodb://state", "s3://state/rotator"} {
 		t.Run(place, func(t *testing.T) {
+			t.Parallel()
 			b := newCrashBenchOf(t, rows, rate, 2)
 			b.share(t, place)
 			var seen arrivals
@@ -51,11 +53,13 @@ func TestAuditSharesTheRate(t *testing.T) {
 
 // TestUnsharedRateIsSaid: an audit that cannot divide the rate with runs states why.
 func TestUnsharedRateIsSaid(t *testing.T) {
+	t.Parallel()
 	for place, want := range map[string]string{
 		"file:.rotator/state.db": "because the checkpoint is a file",
 		"dynamodb://state":       "because the checkpoint cannot be used",
 	} {
 		t.Run(place, func(t *testing.T) {
+			t.Parallel()
 			b := newCrashBenchOf(t, 3, 100, 1)
 			if !strings.HasPrefix(place, "file:") {
 				b.share(t, place)

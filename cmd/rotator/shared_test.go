@@ -79,11 +79,13 @@ func (p process) summary(t *testing.T, code int) (s report.Summary) {
 // TestRunsShareThePass starts several runs of one job together: they share the
 // work, and all tell the same end.
 func TestRunsShareThePass(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		place string
 		runs  int
 	}{{"dynamodb://state", 2}, {"s3://state/rotator", 2}, {"dynamodb://state", 5}} {
 		t.Run(fmt.Sprintf("%s, %d runs", test.place, test.runs), func(t *testing.T) {
+			t.Parallel()
 			b := newCrashBenchOf(t, 3000, 2000, 8)
 			b.share(t, test.place)
 			writing, stop := context.WithCancel(t.Context())
@@ -122,6 +124,7 @@ func TestRunsShareThePass(t *testing.T) {
 // TestStoppedRunIsFencedOff stops one of two runs for longer than its lease: the
 // other takes its partitions over, and when it goes on it finds out and exits 76.
 func TestStoppedRunIsFencedOff(t *testing.T) {
+	t.Parallel()
 	b := newCrashBenchOf(t, 3000, 600, 16) // one run reads 8 at a time
 	b.share(t, "dynamodb://state")
 	writing, stop := context.WithCancel(t.Context())

@@ -26,6 +26,7 @@ import (
 // TestSignals: signals within two seconds of the first one count as the same request to stop.
 // A later signal ends the process, and a line states this.
 func TestSignals(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		after  []time.Duration // of the signals, since the first one
 		exits  bool
@@ -110,6 +111,7 @@ func said(t *testing.T, r harness.Result, texts ...string) {
 // states this at once, and another states the progress of the pass at the end. The command in
 // that line resumes the pass.
 func TestStopsOnSignals(t *testing.T) {
+	t.Parallel()
 	hangupStops(t)
 	const goesOn = "Continue with: rotator run -f job.yaml"
 	for name, send := range map[string]func(t *testing.T, p *harness.Process){
@@ -172,6 +174,7 @@ func TestSecondSignal(t *testing.T) {
 
 // TestStopsOfReadOnlyPasses: audit and verify start over, and a line states this.
 func TestStopsOfReadOnlyPasses(t *testing.T) {
+	t.Parallel()
 	for _, command := range []string{"audit", "verify"} {
 		t.Run(command, func(t *testing.T) {
 			t.Parallel()
@@ -194,6 +197,7 @@ func TestStopsOfReadOnlyPasses(t *testing.T) {
 // TestStopsBeforeThePass: a command reports a stop signal while it waits for any service, before
 // and during the pass.
 func TestStopsBeforeThePass(t *testing.T) {
+	t.Parallel()
 	one := map[harness.Kind]int{harness.Ordinary: 1}
 	few := harness.Config{Items: one, Objects: one, MaxOutage: "5m"}
 	seen := newTrial(t, few)

@@ -13,6 +13,7 @@ import (
 // TestTinkEnvelopesStaySymmetric: Tink asks for a data key as under a symmetric key,
 // so its envelopes are refused beside an RSA key, wherever a slot has them.
 func TestTinkEnvelopesStaySymmetric(t *testing.T) {
+	t.Parallel()
 	for target, refused := range map[string]bool{
 		"dynamodb: {table: t}\n    format: tink-envelope\n    slots: [{path: a}]":                                 true,
 		"dynamodb: {table: t}\n    format: raw\n    slots: [{path: a}, {path: b, format: tink-envelope}]":         true,
