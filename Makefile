@@ -53,6 +53,16 @@ simulate: ## tell SEEDS (3000) histories of faults, crashes and workers, in virt
 torture: ## kill the real binary ROUNDS (50) times over each kind of checkpoint
 	ROUNDS=$(ROUNDS) $(GO) test -tags torture -count 1 -timeout 3h -v -run TestTorture ./test/e2e
 
+# The tests that check how long things take; make test checks the rest of what they do.
+TIMING = TestRunsTogetherAreAsFastAsOne|TestRunThatJoinsGetsWork|TestShareOfAnIdleRunReturns
+TIMING := $(TIMING)|TestRateHoldsWhileRunsComeAndGo|TestARunIsNotBunched|TestAuditSharesTheRate
+TIMING := $(TIMING)|TestPreflightPassesTheLimiter|TestOutages|TestNamesThatStopResolving
+TIMING := $(TIMING)|TestStops|TestSecondSignal|TestDrains|TestFaults/(01|22)
+
+.PHONY: timing
+timing: ## check rates and times in real time; needs a machine without other load
+	ROTATOR_TIMING=1 $(GO) test ./cmd/rotator -count 1 -timeout 15m -v -run '$(TIMING)'
+
 .PHONY: sharing
 sharing: ## measure one to four runs of one pass, over a bucket and over tables, in real time
 	ROTATOR_SHARING=1 $(GO) test ./cmd/rotator -count 1 -timeout 60m -v -run TestRunsTogetherMatrix

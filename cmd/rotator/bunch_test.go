@@ -70,7 +70,7 @@ func (a *arrivals) check(t *testing.T, most float64) {
 // TestPreflightPassesTheLimiter: the rate limits the dry runs of the preflight, one for each
 // key, and the requests after them together.
 func TestPreflightPassesTheLimiter(t *testing.T) {
-	t.Parallel()
+	needsQuiet(t)
 	const rate, sources, rows = 5, 7, 6
 	for _, name := range []string{"run", "audit", "retry"} {
 		t.Run(name, func(t *testing.T) {
@@ -201,7 +201,7 @@ func expiring(t *testing.T) (address string, asked *atomic.Int32) {
 // does not send the delayed requests in a burst. The promised limit is the rate plus 5%. The
 // test allows 10%, because other tests use the same processors.
 func TestARunIsNotBunched(t *testing.T) {
-	t.Parallel()
+	needsQuiet(t)
 	const rate, objects = 100, 350
 	for name, flags := range map[string][]string{
 		"credentials":         {"--exact"},

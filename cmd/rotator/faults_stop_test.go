@@ -164,7 +164,7 @@ func tellToStop(t *testing.T, name string, w *harness.World, p *harness.Process)
 func (p toldToStop) end(t *testing.T) harness.Result {
 	t.Helper()
 	r := p.process.End(t)
-	if took := r.Took - p.before; took > stopPatience {
+	if took := r.Took - p.before; took > stopPatience+slack() {
 		t.Errorf("%s took %s to stop: %s", p.name, took.Round(time.Millisecond), r)
 	}
 	stopped(t, p.world, r, exitInterrupted)

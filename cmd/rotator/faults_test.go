@@ -179,9 +179,9 @@ func ledger(t *testing.T, w *harness.World) (entries []checkpoint.LedgerEntry) {
 // until waits for something that has to come.
 func until(t *testing.T, what string, came func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !came(); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !came(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("waited 30 s for %s", what)
+			t.Fatalf("waited a minute for %s", what)
 		}
 	}
 }

@@ -160,7 +160,7 @@ func terminate(t *testing.T, c harness.Config, after ...int) {
 		p.Signal(t, syscall.SIGTERM)
 		r := p.End(t)
 		ends[r.Code]++
-		if took := time.Since(began); took > 8*time.Second {
+		if took := time.Since(began); took > 8*time.Second+slack() {
 			t.Errorf("SIGTERM took %s", took)
 		}
 		if r.Code == exitExceptions {

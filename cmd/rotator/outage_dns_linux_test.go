@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -86,11 +87,11 @@ func (s *nameServer) fail(code dnsmessage.RCode) {
 	s.failure = code
 }
 
-// most returns the largest number of failed queries in a second, from after on.
-func (s *nameServer) most(after time.Time) int {
+// attempts returns the times of the questions since the name server fails.
+func (s *nameServer) attempts() []time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return busiestAfter(s.asked, after)
+	return slices.Clone(s.asked)
 }
 
 // use makes a process resolve names with the server: /etc/resolv.conf is another file in the
@@ -166,8 +167,8 @@ func (c awayCase) resolve(t *testing.T, names *nameServer, failure dnsmessage.RC
 	names.fail(failure)
 	r.front.set(t, refusing) // closes the connections; there are no new ones without a name
 	r.front.set(t, serving)
-	time.Sleep(9 * time.Second)
-	r.most, r.back = names.most(r.began.Add(3*time.Second)), time.Now()
+	time.Sleep(awayFor)
+	r.attempts, r.back = names.attempts(), time.Now()
 	names.fail(dnsmessage.RCodeSuccess)
 	r.end(t)
 }

@@ -23,7 +23,7 @@ import (
 // it, and use the whole rate when the run has ended. The promised limit is the rate plus 5%.
 // The test allows 15%, because other tests use the same processors.
 func TestAuditSharesTheRate(t *testing.T) {
-	t.Parallel()
+	needsQuiet(t)
 	const rate, rows = 150, 400
 	for _, place := range []string{"dynamodb://state", "s3://state/rotator"} {
 		t.Run(place, func(t *testing.T) {

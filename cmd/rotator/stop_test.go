@@ -163,7 +163,7 @@ func TestSecondSignal(t *testing.T) {
 	before := p.Age()
 	p.Signal(t, syscall.SIGINT)
 	r := p.End(t)
-	if took := r.Took - before; took > 2*time.Second && before < 4*time.Second {
+	if took := r.Took - before; took > 2*time.Second+slack() && before < 4*time.Second {
 		t.Errorf("the second signal took %s", took)
 	}
 	said(t, r, "stopping: ", "ended by a second signal, ")
@@ -231,7 +231,7 @@ func TestStopsBeforeThePass(t *testing.T) {
 				p.Signal(t, syscall.SIGTERM)
 				before := p.Age()
 				r := p.End(t)
-				if took := r.Took - before; took > stopPatience {
+				if took := r.Took - before; took > stopPatience+slack() {
 					t.Errorf("it took %s to stop", took)
 				}
 				said(t, r, "stopping: ", "stopped after ")

@@ -17,7 +17,7 @@ import (
 )
 
 // patience is how long one command may take.
-const patience = 90 * time.Second
+const patience = 3 * time.Minute
 
 // Process is a command of rotator under way.
 type Process struct {
