@@ -84,9 +84,9 @@ clients: ## let the clients that wrote ciphertexts read what rotator made of the
 	cd test/interop && $(GO) vet ./... && $(GO) test -count 1 -timeout 15m -v .
 
 .PHONY: bench
-bench: ## measure rotator against what one would write instead (BENCH=small for CI, BENCH=full; LEVERS=1 or 0; UPDATE=1 writes docs/performance.md)
+bench: ## compare rotator with loops over the SDK (BENCH=small for CI, BENCH=full; ABLATIONS=1 or 0; UPDATE=1 writes docs/performance.md)
 	$(GO) build -o bin/bench ./test/bench
-	BENCH=$(BENCH) UPDATE=$(UPDATE) LEVERS=$(LEVERS) bin/bench
+	BENCH=$(BENCH) UPDATE=$(UPDATE) ABLATIONS=$(ABLATIONS) bin/bench
 
 .PHONY: model
 model: ## check the model of leases and fences with spin (apt-get install spin gcc)

@@ -8,26 +8,23 @@ import (
 	"time"
 )
 
-// baseline holds the committed ratios D/A of the small bench, by store.
+// baseline is the file with the committed ratios D/A of the small bench, by store.
 const baseline = "test/bench/baseline.json"
 
 const (
-	// tolerance is how much worse than the committed ratio a result may be.
+	// tolerance is the maximum of a ratio, relative to the committed one.
 	tolerance = 1.15
-	// repeats is how often the rounds are run again before a ratio that is worse is
-	// believed. All rounds count then, the first as well: who is lucky in one of them
-	// gains nothing by it.
+	// repeats is the number of times that the rounds are run again if a ratio is over the
+	// tolerance. All rounds count, including the first ones.
 	repeats = 2
-	// enoughTime is when no further round begins, and leastRounds how many there are in
-	// any case.
+	// No further round begins after enoughTime, but there are at least leastRounds.
 	enoughTime  = 2 * time.Minute
 	leastRounds = 3
 )
 
-// guard fails when rotator has become dearer against A than is committed. Other work
-// on the machine meets A and D alike only on average, so more is measured where a
-// ratio is over.
-func (l *lab) guard(all []*series, rounds int) error {
+// checkBaseline fails if the ratio of rotator to A is over the committed one. Other work on the
+// machine affects A and D equally only on average, so a ratio that is over is measured again.
+func (h *harness) checkBaseline(all []*series, rounds int) error {
 	committed, err := readBaseline(baseline)
 	if err != nil {
 		return err
@@ -40,40 +37,43 @@ func (l *lab) guard(all []*series, rounds int) error {
 			continue
 		}
 		ratio := func() float64 {
-			ratio, _ := one.ratio(ours, loop)
+			ratio, _ := one.ratio(letterRotator, letterLoop)
 			return ratio
 		}
-		err := believe(was, repeats, ratio, func() (bool, error) { return one.more(l, rounds, l.began.Add(enoughTime)) })
-		if err != nil {
+		more := func() (bool, error) { return one.more(h, rounds, h.began.Add(enoughTime)) }
+		if err := withinTolerance(was, repeats, ratio, more); err != nil {
 			errs = append(errs, fmt.Errorf("%s, after %d rounds: %w", one.Store, one.roundsBefore, err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// more runs further rounds, and says whether there was time for all of them.
-func (s *series) more(l *lab, rounds int, until time.Time) (bool, error) {
+// more runs further rounds. It reports whether there was time for all of them.
+func (s *series) more(h *harness, rounds int, until time.Time) (bool, error) {
 	for range rounds {
 		if time.Now().After(until) {
 			return false, nil
 		}
-		if err := s.round(l); err != nil {
+		if err := s.round(h); err != nil {
 			return false, err
 		}
 	}
 	return true, nil
 }
 
-// believe compares a ratio with the committed one, and has more measured, so many
-// times at most, while it is worse.
-func believe(was float64, times int, ratio func() float64, more func() (inTime bool, err error)) error {
+// withinTolerance compares a ratio with the committed one. While it is over the tolerance, it
+// calls more to measure further rounds, at most this number of times.
+func withinTolerance(
+	was float64, times int, ratio func() float64, more func() (inTime bool, err error),
+) error {
 	for inTime := true; ; times-- {
 		now := ratio()
 		if now <= was*tolerance {
 			return nil
 		}
 		if times == 0 || !inTime {
-			return fmt.Errorf("rotator (D) costs %.3f of A, and %.3f is committed", now, was)
+			return fmt.Errorf("the CPU time of rotator (D) is %.3f of A, the committed ratio is %.3f",
+				now, was)
 		}
 		var err error
 		if inTime, err = more(); err != nil {
@@ -93,11 +93,11 @@ func readBaseline(file string) (committed map[string]float64, err error) {
 	return committed, nil
 }
 
-// writeBaseline commits the ratios of a small bench.
+// writeBaseline writes the ratios of a small bench to a file.
 func writeBaseline(file string, all []*series) error {
 	ratios := map[string]float64{}
 	for _, one := range all {
-		ratios[one.Store], _ = one.ratio(ours, loop)
+		ratios[one.Store], _ = one.ratio(letterRotator, letterLoop)
 	}
 	text, err := json.MarshalIndent(ratios, "", "  ")
 	if err != nil {

@@ -15,8 +15,10 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// bareObjects moves objects whose keys it knows.
-func (c *client) bareObjects(ctx context.Context, move func(context.Context, string) error) error {
+// minimalObjects moves objects whose keys it knows.
+func (c *client) minimalObjects(
+	ctx context.Context, move func(context.Context, string) error,
+) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(workers)
 	for i := range c.items {
@@ -25,11 +27,14 @@ func (c *client) bareObjects(ctx context.Context, move func(context.Context, str
 	return group.Wait()
 }
 
-// naiveObjects lists them first.
-func (c *client) naiveObjects(ctx context.Context, move func(context.Context, string) error) error {
+// simpleObjects lists the objects and moves each.
+func (c *client) simpleObjects(
+	ctx context.Context, move func(context.Context, string) error,
+) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(workers)
-	pages := s3.NewListObjectsV2Paginator(c.s3, &s3.ListObjectsV2Input{Bucket: aws.String(place)})
+	in := &s3.ListObjectsV2Input{Bucket: aws.String(resourceName)}
+	pages := s3.NewListObjectsV2Paginator(c.s3, in)
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
 		if err != nil {
@@ -42,9 +47,10 @@ func (c *client) naiveObjects(ctx context.Context, move func(context.Context, st
 	return group.Wait()
 }
 
-// moveBody replaces the blob in a body: GET and PUT.
+// moveBody replaces the ciphertext in a body: GET and PUT.
 func (c *client) moveBody(ctx context.Context, key string) error {
-	out, err := c.s3.GetObject(ctx, &s3.GetObjectInput{Bucket: aws.String(place), Key: &key})
+	in := &s3.GetObjectInput{Bucket: aws.String(resourceName), Key: &key}
+	out, err := c.s3.GetObject(ctx, in)
 	if err != nil {
 		return err
 	}
@@ -60,7 +66,8 @@ func (c *client) moveBody(ctx context.Context, key string) error {
 	if err := json.Unmarshal(body, &document); err != nil {
 		return err
 	}
-	new, err := c.move(ctx, document.Secret, map[string]string{"tenant": document.Tenant, "purpose": "pii"})
+	pairs := map[string]string{"tenant": document.Tenant, "purpose": "pii"}
+	new, err := c.move(ctx, document.Secret, pairs)
 	if err != nil {
 		return err
 	}
@@ -68,16 +75,23 @@ func (c *client) moveBody(ctx context.Context, key string) error {
 	written, _ := json.Marshal(new)
 	replaced := bytes.Replace(body, old, written, 1)
 	if bytes.Equal(body, replaced) {
-		return fmt.Errorf("object %s: its secret was not found again", key)
+		return fmt.Errorf("object %s does not contain its secret in the expected form", key)
 	}
-	_, err = c.s3.PutObject(ctx, &s3.PutObjectInput{Bucket: aws.String(place), Key: &key, Body: bytes.NewReader(replaced),
-		IfMatch: out.ETag, ContentType: out.ContentType, Metadata: out.Metadata})
+	_, err = c.s3.PutObject(ctx, &s3.PutObjectInput{
+		Bucket:      aws.String(resourceName),
+		Key:         &key,
+		Body:        bytes.NewReader(replaced),
+		IfMatch:     out.ETag,
+		ContentType: out.ContentType,
+		Metadata:    out.Metadata,
+	})
 	return err
 }
 
-// moveHeader replaces the blob in the user metadata of an object: HEAD and COPY.
+// moveHeader replaces the ciphertext in the user metadata of an object: HEAD and COPY.
 func (c *client) moveHeader(ctx context.Context, key string) error {
-	out, err := c.s3.HeadObject(ctx, &s3.HeadObjectInput{Bucket: aws.String(place), Key: &key})
+	in := &s3.HeadObjectInput{Bucket: aws.String(resourceName), Key: &key}
+	out, err := c.s3.HeadObject(ctx, in)
 	if err != nil {
 		return err
 	}
@@ -94,7 +108,14 @@ func (c *client) moveHeader(ctx context.Context, key string) error {
 		return err
 	}
 	out.Metadata[wrappedKey] = base64.StdEncoding.EncodeToString(new)
-	_, err = c.s3.CopyObject(ctx, &s3.CopyObjectInput{Bucket: aws.String(place), Key: &key, CopySource: aws.String(place + "/" + key),
-		CopySourceIfMatch: out.ETag, MetadataDirective: s3types.MetadataDirectiveReplace, Metadata: out.Metadata, ContentType: out.ContentType})
+	_, err = c.s3.CopyObject(ctx, &s3.CopyObjectInput{
+		Bucket:            aws.String(resourceName),
+		Key:               &key,
+		CopySource:        aws.String(resourceName + "/" + key),
+		CopySourceIfMatch: out.ETag,
+		MetadataDirective: s3types.MetadataDirectiveReplace,
+		Metadata:          out.Metadata,
+		ContentType:       out.ContentType,
+	})
 	return err
 }

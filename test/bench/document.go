@@ -8,45 +8,68 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
 )
 
-// document is what UPDATE=1 writes.
-const document = "docs/performance.md"
+const (
+	// document is the page that UPDATE=1 writes.
+	document = "docs/performance.md"
+	// profileFile receives the profiles, the requests by operation and the output of the
+	// benchmarks. It is not committed.
+	profileFile = "bin/bench-profile.txt"
+	// generated is the first line of the page.
+	generated = "<!-- Written by `UPDATE=1 make bench`: edit test/bench/preface.md and " +
+		"test/bench/ablations.md. -->\n"
+)
 
-// preface and prose are the parts of the document that people write.
+// preface and ablationsText are the parts of the page that are not generated. The conclusions in
+// the preface must be compared with the new figures after each UPDATE=1.
 var (
 	//go:embed preface.md
 	preface string
 	//go:embed ablations.md
-	prose string
+	ablationsText string
 )
 
-// leversFrom is where in the document the part begins that LEVERS=1 writes, and LEVERS=0
-// leaves alone.
-const leversFrom = "\n<!-- From here on written by `UPDATE=1 LEVERS=1 make bench` as well. -->\n\n"
+// ablationsFrom separates the two parts of the page. ABLATIONS=1 writes the part after it,
+// and ABLATIONS=0 the part before it.
+const ablationsFrom = "\n<!-- `UPDATE=1 ABLATIONS=1 make bench` writes the rest of the page. -->\n\n"
 
-// compete measures what the environment asks for. All of it goes to stdout as it
-// comes, and each part into the document when it is whole.
-func compete(s setting) error {
-	if err := s.keepable(); err != nil {
+// runBench measures the parts that the setting selects. It prints all tables to stdout, and
+// writes each part of the page as soon as the part is complete.
+func runBench(s setting) error {
+	if err := s.checkUpdate(); err != nil {
 		return err
 	}
 	p, err := s.pageBefore(document)
 	if err != nil {
 		return err
 	}
-	l, err := newLab()
+	h, err := newHarness()
 	if err != nil {
 		return err
 	}
-	defer l.close()
-	var figures, reasons bytes.Buffer
-	heading := fmt.Sprintf("Measured %s on %d x %s, %s, %s, %s, at commit %s.\n", l.began.UTC().Format("2 January 2006"), runtime.NumCPU(), processor(), kernel(), runtime.Version(), versions(), commit())
+	defer h.close()
+	raw, err := createProfileFile()
+	if err != nil {
+		return err
+	}
+	defer raw.Close() // it is not evidence
+	h.raw = raw
+	heading := fmt.Sprintf("Measured %s on %d x %s, %s, %s, %s, at commit %s.\n",
+		h.began.UTC().Format("2 January 2006"), runtime.NumCPU(), processor(), kernel(),
+		runtime.Version(), versions(), commit())
 	fmt.Print(heading)
-	found, err := l.measure(io.MultiWriter(os.Stdout, &figures), s)
+	return h.runParts(s, &p, heading)
+}
+
+// runParts measures and writes both parts of the page, or compares with the baseline.
+func (h *harness) runParts(s setting, p *page, heading string) error {
+	var figures, ablations bytes.Buffer
+	found, err := h.measure(io.MultiWriter(os.Stdout, &figures), s)
 	if err != nil {
 		return err
 	}
@@ -54,33 +77,41 @@ func compete(s setting) error {
 	case s.small && s.update:
 		return writeBaseline(baseline, found.series)
 	case s.small:
-		return l.guard(found.series, s.rounds)
+		return h.checkBaseline(found.series, s.rounds)
 	}
-	if err := s.keep(&p, document, heading, figures.String(), ""); err != nil {
+	if err := s.writePage(p, document, heading, figures.String(), ""); err != nil {
 		return err
 	}
-	if err := l.explain(io.MultiWriter(os.Stdout, &reasons), s); err != nil {
+	if err := h.measureAblations(io.MultiWriter(os.Stdout, &ablations), s); err != nil {
 		return err
 	}
-	if err := s.keep(&p, document, heading, "", reasons.String()); err != nil {
+	if err := s.writePage(p, document, heading, "", ablations.String()); err != nil {
 		return err
 	}
 	if s.partial || s.given || s.few {
-		return nil // a look says too little about goals
+		return nil // the thresholds apply to a complete bench
 	}
-	return missed(found.goals())
+	return missed(found.thresholds())
 }
 
-// page is the document: the figures, and what lies behind them.
-type page struct{ figures, levers string }
+// createProfileFile creates profileFile and its directory.
+func createProfileFile() (*os.File, error) {
+	if err := os.MkdirAll(filepath.Dir(profileFile), 0o755); err != nil {
+		return nil, err
+	}
+	return os.Create(profileFile)
+}
 
-// pageBefore is the document as it is, for what of it is not measured anew, or not yet.
-// Where a part of it stays, it turns out before the measurements that there is none.
+// page holds the two parts of the document.
+type page struct{ figures, ablations string }
+
+// pageBefore reads the parts of the document that this bench does not measure, or has not
+// measured yet. It fails before any measurement if the document has no such part.
 func (s setting) pageBefore(file string) (p page, err error) {
 	if !s.update || s.small {
 		return p, nil
 	}
-	whole := s.has(partSeries) && s.has(partLevers)
+	whole := s.has(partSeries) && s.has(partAblations)
 	old, err := os.ReadFile(file)
 	if whole && errors.Is(err, fs.ErrNotExist) {
 		return p, nil
@@ -89,80 +120,86 @@ func (s setting) pageBefore(file string) (p page, err error) {
 		return p, err
 	}
 	var ok bool
-	if p.figures, p.levers, ok = strings.Cut(string(old), leversFrom); !ok && !whole {
-		return p, fmt.Errorf("%s says nowhere where its levers begin; write all of it with `UPDATE=1 make bench`", file)
+	if p.figures, p.ablations, ok = strings.Cut(string(old), ablationsFrom); !ok && !whole {
+		return p, fmt.Errorf("%s has no line at which the ablations begin; "+
+			"write the whole page with `UPDATE=1 make bench`", file)
 	}
 	return p, nil
 }
 
-// keep writes the document with what was measured, if it is to be kept, under a heading.
-func (s setting) keep(p *page, file, heading, figures, reasons string) error {
-	if !s.update || figures == "" && reasons == "" {
+// writePage writes the document with a new part under a heading, if UPDATE=1. An empty part
+// leaves the previous one unchanged.
+func (s setting) writePage(p *page, file, heading, figures, ablations string) error {
+	if !s.update || figures == "" && ablations == "" {
 		return nil
 	}
 	if figures != "" {
-		p.figures = "<!-- Written by `UPDATE=1 make bench`; edit test/bench/preface.md and test/bench/ablations.md instead. -->\n" + preface + "\n" + heading + figures
+		p.figures = generated + preface + "\n" + heading + figures
 	}
-	if reasons != "" {
-		p.levers = heading + reasons + "\n" + prose
+	if ablations != "" {
+		p.ablations = heading + ablations + "\n" + ablationsText
 	}
-	return os.WriteFile(file, []byte(p.figures+leversFrom+p.levers), 0o644)
+	return os.WriteFile(file, []byte(p.figures+ablationsFrom+p.ablations), 0o644)
 }
 
-// measure takes the figures, and holds them against the goals.
-func (l *lab) measure(w io.Writer, s setting) (found findings, err error) {
+// measure measures the parts for which there are thresholds.
+func (h *harness) measure(w io.Writer, s setting) (found findings, err error) {
 	if s.has(partSeries) {
-		if found.series, err = l.allSeries(s); err != nil {
+		if found.series, err = h.allSeries(s); err != nil {
 			return found, err
 		}
+		printSeries(w, found.series)
 		for _, one := range found.series {
-			one.print(w)
+			one.printRequests(h.raw)
 		}
 	}
 	if s.has(partQuota) {
-		if found.quotas, err = l.quotas(w, s.quotas, s.seconds); err != nil {
+		if found.quotas, err = h.quotas(w, s.quotas, s.seconds); err != nil {
 			return found, err
 		}
-		if found.randoms, err = l.randoms(w, s.items); err != nil {
+		if found.randoms, err = h.randoms(w, s.items); err != nil {
 			return found, err
 		}
 	}
 	if s.has(partMemory) {
-		if found.memory, err = l.memory(w, s.memory); err != nil {
+		if found.memory, err = h.memory(w, s.memory); err != nil {
 			return found, err
 		}
 	}
-	if s.has(partAgain) {
-		second, err := l.again(w, s.again)
+	if s.has(partRerun) {
+		second, err := h.rerun(w, s.rerun)
 		if err != nil {
 			return found, err
 		}
 		found.second = &second
 	}
-	if goals := found.goals(); !s.small && slices.ContainsFunc(goals, func(g goal) bool { return g.measured }) {
-		printGoals(w, goals)
+	list := found.thresholds()
+	if !s.small && slices.ContainsFunc(list, func(t threshold) bool { return t.measured }) {
+		printThresholds(io.MultiWriter(os.Stdout, h.raw), list)
+		printMet(w, list)
 	}
 	return found, nil
 }
 
-// explain shows what workers are worth, where the time goes, and what each lever buys.
-func (l *lab) explain(w io.Writer, s setting) error {
+// measureAblations measures the numbers of workers and the ablations. Profiles go to
+// profileFile.
+func (h *harness) measureAblations(w io.Writer, s setting) error {
 	if s.has(partWorkers) {
-		if err := l.manyWorkers(w, 3*s.items); err != nil {
+		if err := h.compareWorkers(w, 3*s.items); err != nil {
 			return err
 		}
 	}
 	if s.has(partProfiles) {
-		p, err := l.profiled()
+		p, err := h.profiled()
 		if err != nil {
 			return err
 		}
-		if err := p.whereTimeGoes(w, s.stores, s.items); err != nil {
+		if err := p.profileStores(s.stores, s.items); err != nil {
 			return err
 		}
 	}
-	if s.has(partLevers) {
-		return l.levers(w, s.items, s.rounds)
+	if s.has(partAblations) {
+		return h.ablate(w, s.items, s.rounds)
 	}
 	return nil
 }

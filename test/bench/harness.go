@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,16 +17,17 @@ import (
 //go:embed script.py
 var script []byte
 
-// lab is where runs are made.
-type lab struct {
+// harness starts stubs and clients and measures the clients.
+type harness struct {
 	self, rotator, dir string
-	extra              []string // environment of rotator, for a look at one thing
-	profiles           string   // the directory for profiles of clients; empty for none
+	extra              []string  // environment of rotator, from ROTATOR_ENV
+	profiles           string    // directory for profiles of clients; empty for none
+	raw                io.Writer // receives what is not part of the page
 	began              time.Time
 }
 
-// newLab builds rotator, unless ROTATOR names a binary.
-func newLab() (*lab, error) {
+// newHarness builds rotator, unless ROTATOR names a binary.
+func newHarness() (*harness, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -34,106 +36,141 @@ func newLab() (*lab, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &lab{began: time.Now(), self: self, rotator: filepath.Join(dir, "rotator"), dir: dir, extra: strings.Fields(os.Getenv("ROTATOR_ENV"))}
+	h := &harness{
+		began:   time.Now(),
+		self:    self,
+		rotator: filepath.Join(dir, "rotator"),
+		dir:     dir,
+		raw:     io.Discard,
+		extra:   strings.Fields(os.Getenv("ROTATOR_ENV")),
+	}
 	err = os.WriteFile(filepath.Join(dir, "script.py"), script, 0o600)
 	if given := os.Getenv("ROTATOR"); given != "" && err == nil {
-		l.rotator = given
-		return l, nil
+		h.rotator = given
+		return h, nil
 	}
-	if err = errors.Join(err, build(l.rotator)); err != nil {
-		l.close()
+	if err = errors.Join(err, build(h.rotator)); err != nil {
+		h.close()
 		return nil, err
 	}
-	return l, nil
+	return h, nil
 }
 
-// build builds the command of this module, wherever in it we are.
+// build builds the rotator command of this module.
 func build(binary string, flags ...string) error {
 	args := append([]string{"build", "-o", binary}, flags...)
-	if out, err := exec.Command("go", append(args, "rotator/cmd/rotator")...).CombinedOutput(); err != nil {
+	out, err := exec.Command("go", append(args, "rotator/cmd/rotator")...).CombinedOutput()
+	if err != nil {
 		return fmt.Errorf("build rotator: %w\n%s", err, out)
 	}
 	return nil
 }
 
-func (l *lab) close() { _ = os.RemoveAll(l.dir) }
+func (h *harness) close() { _ = os.RemoveAll(h.dir) }
 
-// trial is what one run is about.
-type trial struct {
+// scenario describes one run of a client.
+type scenario struct {
 	store string
 	items int
-	stub  []string // further flags of the stub
-	args  []string // further flags of the client
-	env   []string // further environment of rotator
-	rate  int      // rotator's kms.rate; 0 for one that is no limit
-	// workers are those of rotator's job: 0 for as many as our loops have, automatic for
-	// none in the job file.
+	stub  []string // additional flags of the stub
+	args  []string // additional flags of the client
+	env   []string // additional environment of rotator
+	rate  int      // kms.rate of rotator; 0 means noLimit
+	// workers is the number of workers in rotator's job file: 0 means as many as the loops
+	// have, automatic means that the job file does not set it.
 	workers int
 }
 
-// automatic leaves the number of workers to rotator.
+// automatic lets rotator determine the number of workers.
 const automatic = -1
 
 // noLimit is a kms.rate that no client reaches here.
 const noLimit = 1_000_000
 
-// contestant is one way of doing the job.
-type contestant struct {
+// candidate is one client of the comparison.
+type candidate struct {
 	letter, what string
-	command      func(trial) []string
-	most         int // items, where it would take too long over more; 0 without
+	command      func(scenario) []string
+	most         int // maximum number of items, for a slow client; 0 means no maximum
 }
 
-// slowly is how many items the slowest contestant takes: a minute's work and more, beside
-// which its start-up is nothing.
-func slowly(store string) int {
+// slowItems returns the number of items of the slowest candidate. They take it more than a
+// minute, so that its start-up time does not matter.
+func slowItems(store string) int {
 	if store == rows {
 		return fewest
 	}
 	return fewest / 4
 }
 
-// The letter of rotator, and of the loop that it is held against in CI.
+// The letters of rotator, and of the loop with which CI compares it.
 const (
-	ours = "D"
-	loop = "A"
+	letterRotator = "D"
+	letterLoop    = "A"
 )
 
-func (l *lab) bare() contestant {
-	return contestant{letter: loop, what: "bare loop, tuned SDK", command: l.own("bare")}
-}
-
-func (l *lab) us() contestant {
-	return contestant{letter: ours, what: "**rotator, complete**", command: func(t trial) []string {
-		return append([]string{l.rotator, "run", "-o", "json", "-f", l.jobFile()}, t.args...)
-	}}
-}
-
-func (l *lab) own(kind string) func(trial) []string {
-	return func(t trial) []string {
-		return append([]string{l.self, kind, "-store", t.store, "-items", strconv.Itoa(t.items)}, t.args...)
+func (h *harness) minimalLoop() candidate {
+	return candidate{
+		letter:  letterLoop,
+		what:    "minimal loop, tuned SDK",
+		command: h.loopCommand(kindMinimal),
 	}
 }
 
-// contestants are A and D, B, and C where there is boto3.
-func (l *lab) contestants(store string, few bool) []contestant {
+func (h *harness) simpleLoop() candidate {
+	return candidate{
+		letter:  "B",
+		what:    "simple loop, default SDK",
+		command: h.loopCommand(kindSimple),
+	}
+}
+
+func (h *harness) rotatorRun() candidate {
+	return candidate{
+		letter: letterRotator,
+		what:   "**rotator, complete**",
+		command: func(t scenario) []string {
+			run := []string{h.rotator, "run", "-o", "json", "-f", h.jobFile()}
+			return append(run, t.args...)
+		},
+	}
+}
+
+func (h *harness) boto3(store string) candidate {
+	most := slowItems(store)
+	return candidate{
+		letter: "C",
+		what:   fmt.Sprintf("boto3, 32 threads, at most %d items", most),
+		most:   most,
+		command: func(t scenario) []string {
+			return []string{"python3", filepath.Join(h.dir, "script.py"), t.store}
+		},
+	}
+}
+
+func (h *harness) loopCommand(kind string) func(scenario) []string {
+	return func(t scenario) []string {
+		run := []string{h.self, kind, "-store", t.store, "-items", strconv.Itoa(t.items)}
+		return append(run, t.args...)
+	}
+}
+
+// candidates returns A and D, and unless few is true also B, and C if boto3 is installed.
+func (h *harness) candidates(store string, few bool) []candidate {
+	all := []candidate{h.minimalLoop(), h.rotatorRun()}
 	if few {
-		return []contestant{l.bare(), l.us()}
+		return all
 	}
-	all := []contestant{l.bare(), l.us(), {letter: "B", what: "naive loop, default SDK", command: l.own("naive")}}
+	all = append(all, h.simpleLoop())
 	if exec.Command("python3", "-c", "import boto3").Run() == nil {
-		most := slowly(store)
-		what := fmt.Sprintf("boto3, 32 threads, over no more than %d items", most)
-		all = append(all, contestant{letter: "C", what: what, most: most, command: func(t trial) []string {
-			return []string{"python3", filepath.Join(l.dir, "script.py"), t.store}
-		}})
+		all = append(all, h.boto3(store))
 	}
 	return all
 }
 
-func (l *lab) jobFile() string { return filepath.Join(l.dir, "job.yaml") }
+func (h *harness) jobFile() string { return filepath.Join(h.dir, "job.yaml") }
 
-// targetOf is the target of rotator's job, by store.
+// targetOf returns the target in rotator's job file for a store.
 func targetOf(store string) string {
 	switch store {
 	case rows:
@@ -149,8 +186,8 @@ func targetOf(store string) string {
     slots: [{ path: secret, context: { tenant: "${body.tenant}", purpose: pii } }]`
 }
 
-// writeJob writes the job file, and forgets the passes of earlier runs.
-func (l *lab) writeJob(t trial) error {
+// writeJob writes the job file, and deletes the checkpoint of earlier runs.
+func (h *harness) writeJob(t scenario) error {
 	job := fmt.Sprintf(`job: bench
 destination: { key: "%s" }
 source: { keys: ["%s"] }
@@ -161,5 +198,6 @@ targets:
 	if t.workers != automatic {
 		job += fmt.Sprintf("workers: %d\n", cmp.Or(t.workers, workers))
 	}
-	return errors.Join(os.WriteFile(l.jobFile(), []byte(job), 0o600), os.RemoveAll(filepath.Join(l.dir, ".rotator")))
+	return errors.Join(os.WriteFile(h.jobFile(), []byte(job), 0o600),
+		os.RemoveAll(filepath.Join(h.dir, ".rotator")))
 }

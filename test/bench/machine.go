@@ -25,19 +25,22 @@ func kernel() string {
 	return strings.TrimSpace(string(out))
 }
 
-// versions are those of the SDKs.
+// versions returns the versions of the SDKs.
 func versions() string {
 	text := "aws-sdk-go-v2 unknown"
-	if out, err := exec.Command("go", "list", "-m", "github.com/aws/aws-sdk-go-v2", "github.com/aws/aws-sdk-go-v2/service/kms").Output(); err == nil {
-		text = strings.Join(strings.Split(strings.ReplaceAll(strings.TrimSpace(string(out)), "github.com/aws/", ""), "\n"), ", ")
+	const sdk = "github.com/aws/aws-sdk-go-v2"
+	if out, err := exec.Command("go", "list", "-m", sdk, sdk+"/service/kms").Output(); err == nil {
+		lines := strings.ReplaceAll(strings.TrimSpace(string(out)), "github.com/aws/", "")
+		text = strings.Join(strings.Split(lines, "\n"), ", ")
 	}
-	if out, err := exec.Command("python3", "-c", "import boto3; print('boto3', boto3.__version__)").Output(); err == nil {
+	const script = "import boto3; print('boto3', boto3.__version__)"
+	if out, err := exec.Command("python3", "-c", script).Output(); err == nil {
 		text += ", " + strings.TrimSpace(string(out))
 	}
 	return text
 }
 
-// commit is that of the working tree, where git knows it.
+// commit returns the commit of the working tree, or "unknown".
 func commit() string {
 	out, err := exec.Command("git", "describe", "--always", "--dirty").Output()
 	if err != nil {

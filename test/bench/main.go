@@ -1,17 +1,24 @@
-// Command bench measures what rotator costs its client machine, against what one
-// would write instead: a bare loop over the tuned AWS SDK (A), a naive loop over
-// the SDK as it comes (B), a boto3 script (C). All do the same job on the same
-// stub of AWS, a process of its own, over TLS, which answers after 1 ms, counts
-// what it is asked, and checks every byte that is written.
+// Command bench measures what rotator costs its client machine, compared with programs that a
+// user could write instead: a minimal loop over the tuned AWS SDK (A), a simple loop over the
+// SDK with default settings (B), and a boto3 script (C). All do the same job against the same
+// stub of AWS. The stub is a process of its own. It uses TLS, responds after 1 ms, counts the
+// requests, and checks every byte that is written.
 //
-// The runs are interleaved, the first two one after the other, and compared within
-// their round: what a machine does besides meets all of them, so the ratios hold
-// where absolute figures do not. See `make bench`.
+// The runs are interleaved, A and D directly after each other, and compared within their round.
+// Other work on the machine affects all of them, so the ratios hold where absolute figures do
+// not. See `make bench`.
 package main
 
 import (
 	"fmt"
 	"os"
+)
+
+// The processes that the bench starts from its own binary.
+const (
+	kindStub    = "stub"
+	kindMinimal = "minimal"
+	kindSimple  = "simple"
 )
 
 func main() {
@@ -23,13 +30,13 @@ func main() {
 
 func run(args []string) error {
 	if len(args) == 0 {
-		return compete(environment())
+		return runBench(environment())
 	}
 	switch args[0] {
-	case "stub":
+	case kindStub:
 		return runStub(args[1:])
-	case "bare", "naive":
+	case kindMinimal, kindSimple:
 		return runClient(args[0], args[1:])
 	}
-	return fmt.Errorf("%q is none of stub, bare, naive", args[0])
+	return fmt.Errorf("%q is not one of %s, %s, %s", args[0], kindStub, kindMinimal, kindSimple)
 }

@@ -11,12 +11,12 @@ import (
 	"strings"
 )
 
-// profileInto is the variable that names the directory into which a client that can do
-// so writes its profiles: rotator, built with the tag "profile", and our loops.
+// profileInto is the environment variable with the directory for profiles. Rotator, if built
+// with the tag "profile", and the loops write them.
 const profileInto = "ROTATOR_PROFILE"
 
-// profiling writes a CPU and an allocation profile of what happens until done is called
-// into a directory; into none where there is no name.
+// profiling writes a CPU and an allocation profile to a directory when done is called. It does
+// nothing if dir is empty.
 func profiling(dir string) (done func() error, err error) {
 	if dir == "" {
 		return func() error { return nil }, nil
@@ -38,10 +38,10 @@ func profiling(dir string) (done func() error, err error) {
 	}, nil
 }
 
-// profiled is the lab with a build of rotator that profiles itself.
-func (l *lab) profiled() (*lab, error) {
-	p := *l
-	p.rotator, p.profiles = filepath.Join(l.dir, "rotator-profile"), l.dir
+// profiled returns the harness with a build of rotator that writes profiles.
+func (h *harness) profiled() (*harness, error) {
+	p := *h
+	p.rotator, p.profiles = filepath.Join(h.dir, "rotator-profile"), h.dir
 	return &p, build(p.rotator, "-tags", "profile")
 }
 
@@ -51,29 +51,38 @@ type profile struct {
 	allocs           float64
 }
 
-// profile runs a contestant, whose program is a binary, once; l is a lab with profiles.
-func (l *lab) profile(c contestant, binary string, t trial, entries int) (p profile, err error) {
+// print writes both tables under a title.
+func (p profile) print(w io.Writer, title string) {
+	fmt.Fprintf(w, "\n%s: CPU\n\n%s\n%s: %.0f allocations per item\n\n%s",
+		title, p.cpu, title, p.allocs, p.allocations)
+}
+
+// profile runs a candidate once, whose program is binary. h must be a harness of profiled.
+func (h *harness) profile(
+	c candidate, binary string, t scenario, entries int,
+) (p profile, err error) {
 	const cpu, allocs = "cpu.prof", "allocs.prof"
-	for _, file := range []string{cpu, allocs} { // those of another are none of this one
-		if err := os.RemoveAll(filepath.Join(l.profiles, file)); err != nil {
+	for _, file := range []string{cpu, allocs} { // of an earlier run
+		if err := os.RemoveAll(filepath.Join(h.profiles, file)); err != nil {
 			return p, err
 		}
 	}
-	m, err := l.run(c, t)
+	m, err := h.run(c, t)
 	if err != nil {
 		return p, err
 	}
 	p.allocs = m.Allocs
-	if p.cpu, err = l.top(binary, cpu, entries); err == nil {
-		p.allocations, err = l.top(binary, allocs, entries, "-sample_index=alloc_space")
+	if p.cpu, err = h.top(binary, cpu, entries); err == nil {
+		p.allocations, err = h.top(binary, allocs, entries, "-sample_index=alloc_space")
 	}
 	return p, err
 }
 
-// top returns the first entries of a profile, by what they cost themselves.
-func (l *lab) top(binary, file string, entries int, flags ...string) (string, error) {
+// top returns the first entries of a profile, by their own cost.
+func (h *harness) top(binary, file string, entries int, flags ...string) (string, error) {
 	args := append([]string{"tool", "pprof", "-top", "-nodecount", fmt.Sprint(entries)}, flags...)
-	out, err := exec.Command("go", append(args, binary, filepath.Join(l.profiles, file))...).Output()
+	args = append(args, binary, filepath.Join(h.profiles, file))
+	out, err := exec.Command("go", args...).Output()
 	if err != nil {
 		return "", fmt.Errorf("read the profile: %w", err)
 	}
@@ -81,15 +90,14 @@ func (l *lab) top(binary, file string, entries int, flags ...string) (string, er
 	return "Showing" + table, nil
 }
 
-// whereTimeGoes shows one run of rotator over each store.
-func (l *lab) whereTimeGoes(w io.Writer, stores []string, items int) error {
-	fmt.Fprintf(w, "\n## Where the time goes\n\nRotator alone, a build that profiles itself, %d items.\n", items)
+// profileStores writes the profiles of one run of rotator over each store to h.raw.
+func (h *harness) profileStores(stores []string, items int) error {
 	for _, store := range stores {
-		p, err := l.profile(l.us(), l.rotator, trial{store: store, items: items}, 15)
+		p, err := h.profile(h.rotatorRun(), h.rotator, scenario{store: store, items: items}, 15)
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(w, "\n%s. CPU:\n\n```\n%s```\n\n%.0f allocations per item:\n\n```\n%s```\n", titleOf(store), p.cpu, p.allocs, p.allocations)
+		p.print(h.raw, fmt.Sprintf("%s, %d items", titleOf(store), items))
 	}
 	return nil
 }

@@ -6,18 +6,18 @@ import (
 	"io"
 )
 
-// throttling is one run of rotator against a stub that throttles.
+// throttling holds the figures of one run of rotator against a stub that throttles.
 type throttling struct {
-	Quota, Share float64 // as those of the stub
-	Rate         int     // rotator's kms.rate
-	Lost, Failed int64   // items that were not written, and slots that were given up
+	Quota, Share float64 // those of the stub
+	Rate         int     // kms.rate of rotator
+	Lost, Failed int64   // items that were not written, and slots without success
 	Faults       int
 	Steady       second
 	Seconds      int // of the steady state
 	All          second
 }
 
-// delivered is what was served in the steady state, as a share of the quota.
+// delivered returns the share of the quota that was used in the steady state.
 func (t throttling) delivered() float64 {
 	if t.Seconds == 0 {
 		return 0
@@ -25,7 +25,7 @@ func (t throttling) delivered() float64 {
 	return float64(t.Steady.Served) / (t.Quota * float64(t.Seconds))
 }
 
-// refused is the share of the requests that were throttled.
+// refused returns the share of the requests that were throttled.
 func (s second) refused() float64 {
 	if s.Served+s.Throttled == 0 {
 		return 0
@@ -33,27 +33,40 @@ func (s second) refused() float64 {
 	return float64(s.Throttled) / float64(s.Served+s.Throttled)
 }
 
-// throttled runs rotator with a rate far above a quota that it is not told, or under
-// random throttles.
-func (l *lab) throttled(items, rate int, quota, share float64) (throttling, error) {
-	t := trial{store: rows, items: items, rate: rate, stub: []string{"-quota", fmt.Sprint(quota), "-throttle", fmt.Sprint(share)}}
-	s, err := l.serve(t)
+// throttled runs rotator with a rate far above a quota that it does not know, or with random
+// throttling.
+func (h *harness) throttled(items, rate int, quota, share float64) (throttling, error) {
+	t := scenario{
+		store: rows,
+		items: items,
+		rate:  rate,
+		stub:  []string{"-quota", fmt.Sprint(quota), "-throttle", fmt.Sprint(share)},
+	}
+	s, err := h.serve(t)
 	if err != nil {
 		return throttling{}, err
 	}
 	defer s.close()
-	m, err := l.against(s, l.us(), t)
+	m, err := h.against(s, h.rotatorRun(), t)
 	if err != nil {
-		return throttling{}, fmt.Errorf("rotator under a quota of %.0f and %.0f%% throttles: %w", quota, 100*share, err)
+		return throttling{}, fmt.Errorf("run rotator with a quota of %.0f and %.0f%% throttling: %w",
+			quota, 100*share, err)
 	}
-	var said struct {
+	var report struct {
 		Slots struct{ Foreign, Failed, Conflict, Gone, Remaining int64 }
 	}
-	if err := json.Unmarshal(m.Output, &said); err != nil {
+	if err := json.Unmarshal(m.Output, &report); err != nil {
 		return throttling{}, fmt.Errorf("read rotator's report: %w", err)
 	}
-	out := throttling{Quota: quota, Share: share, Rate: rate, Lost: int64(items) - m.Counts.Written, Faults: m.Counts.Faults,
-		Failed: said.Slots.Foreign + said.Slots.Failed + said.Slots.Conflict + said.Slots.Gone + said.Slots.Remaining}
+	slots := report.Slots
+	out := throttling{
+		Quota:  quota,
+		Share:  share,
+		Rate:   rate,
+		Lost:   int64(items) - m.Counts.Written,
+		Faults: m.Counts.Faults,
+		Failed: slots.Foreign + slots.Failed + slots.Conflict + slots.Gone + slots.Remaining,
+	}
 	out.Steady, out.Seconds = steady(m.Counts.Seconds)
 	for _, one := range m.Counts.Seconds {
 		out.All.Served += one.Served
@@ -62,39 +75,49 @@ func (l *lab) throttled(items, rate int, quota, share float64) (throttling, erro
 	return out, nil
 }
 
-// givenRates are the kms.rate with which a quota is met: none to speak of, and that of
-// a user who believes in the lowest quota that AWS gives.
+// givenRates returns the values of kms.rate for hidden quotas: no limit, and the lowest default
+// quota of a large Region.
 func givenRates() []int { return []int{noLimit, 10_000} }
 
-// quotas measures what is made of quotas that rotator is not told. Each run has items
-// for so many seconds at the quota.
-func (l *lab) quotas(w io.Writer, quotas []float64, seconds float64) (runs []throttling, err error) {
-	fmt.Fprintf(w, "\n## A hidden quota\n\nThe stub serves so many ReEncrypt a second and throttles the rest; rotator is given a higher `kms.rate`.\nSteady is from the fourth second to the last full one, by the clock of the stub.\n\n")
-	fmt.Fprintf(w, "| quota, 1/s | `kms.rate` | items | steady, s | delivered | throttled | throttled from the start | not written | given up | wrong writes |\n|---|---|---|---|---|---|---|---|---|---|\n")
+// quotas measures how much of a hidden quota rotator uses. Each run has the items of this
+// number of seconds at the quota.
+func (h *harness) quotas(
+	w io.Writer, quotas []float64, seconds float64,
+) (runs []throttling, err error) {
+	fmt.Fprintf(w, "\n## Throttling\n\nThe stub throttles ReEncrypt above a quota; `kms.rate` is "+
+		"higher. The steady state is from the fourth second to the last complete one.\n\n")
+	fmt.Fprintf(w, "| quota, 1/s | `kms.rate` | items | steady, s | used | throttled "+
+		"| throttled from the start | not written | given up | wrong writes |\n"+
+		"|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, quota := range quotas {
 		for _, rate := range givenRates() {
 			items := int(quota * seconds)
-			run, err := l.throttled(items, rate, quota, 0)
+			run, err := h.throttled(items, rate, quota, 0)
 			if err != nil {
 				return nil, err
 			}
-			fmt.Fprintf(w, "| %.0f | %d | %d | %d | %.1f%% | %.2f%% | %.2f%% | %d | %d | %d |\n", quota, rate, items, run.Seconds,
-				100*run.delivered(), 100*run.Steady.refused(), 100*run.All.refused(), run.Lost, run.Failed, run.Faults)
+			fmt.Fprintf(w, "| %.0f | %d | %d | %d | %.1f%% | %.2f%% | %.2f%% | %d | %d | %d |\n",
+				quota, rate, items, run.Seconds, 100*run.delivered(), 100*run.Steady.refused(),
+				100*run.All.refused(), run.Lost, run.Failed, run.Faults)
 			runs = append(runs, run)
 		}
 	}
 	return runs, nil
 }
 
-// randoms measures what is lost where throttles have nothing to do with the rate.
-func (l *lab) randoms(w io.Writer, items int) (runs []throttling, err error) {
-	fmt.Fprintf(w, "\n## Random throttles\n\nA share of ReEncrypt is throttled, at random, whatever the rate; %d items.\n\n| share | answers throttled | not written | given up | wrong writes |\n|---|---|---|---|---|\n", items)
+// randoms measures what is lost if throttling does not depend on the rate.
+func (h *harness) randoms(w io.Writer, items int) (runs []throttling, err error) {
+	fmt.Fprintf(w, "\nRandom throttling of a share of the requests, for any rate; %d items:\n\n",
+		items)
+	fmt.Fprintf(w, "| share | requests throttled | not written | given up | wrong writes |\n"+
+		"|---|---|---|---|---|\n")
 	for _, share := range []float64{0.05, 0.2, 0.4} {
-		run, err := l.throttled(items, noLimit, 0, share)
+		run, err := h.throttled(items, noLimit, 0, share)
 		if err != nil {
 			return nil, err
 		}
-		fmt.Fprintf(w, "| %.0f%% | %.1f%% | %d | %d | %d |\n", 100*share, 100*run.All.refused(), run.Lost, run.Failed, run.Faults)
+		fmt.Fprintf(w, "| %.0f%% | %.1f%% | %d | %d | %d |\n", 100*share,
+			100*run.All.refused(), run.Lost, run.Failed, run.Faults)
 		runs = append(runs, run)
 	}
 	return runs, nil

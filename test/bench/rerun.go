@@ -10,24 +10,25 @@ import (
 	"time"
 )
 
-// secondPass is what rotator makes of items that it has moved before.
+// secondPass holds the figures of passes over items that were moved before.
 type secondPass struct {
 	Items              int
 	First, Hint, Exact measured
-	// Differ names what the reports with and without hints say differently; nothing
-	// should but how a figure was established.
+	// Differ names the fields in which the reports with and without header hints differ.
+	// Only the field "how" may differ.
 	Differ []string
 }
 
-// calls is the share of the slots that cost a ReEncrypt.
+// calls returns the number of ReEncrypt requests for each slot.
 func calls(m measured) float64 { return float64(m.Counts.reEncrypts()) / float64(m.Items) }
 
-// again moves items, and passes over them twice more: with hints, and with --exact.
-// Each pass begins with no memory of the others, so their reports can be compared.
-func (l *lab) again(w io.Writer, items int) (secondPass, error) {
-	t := trial{store: rows, items: items}
+// rerun moves items, and then runs two more passes over them: with header hints, and with
+// --exact. Each pass begins without the checkpoint of the others, so their reports are
+// comparable.
+func (h *harness) rerun(w io.Writer, items int) (secondPass, error) {
+	t := scenario{store: rows, items: items}
 	out := secondPass{Items: items}
-	s, err := l.serve(t)
+	s, err := h.serve(t)
 	if err != nil {
 		return out, err
 	}
@@ -35,16 +36,16 @@ func (l *lab) again(w io.Writer, items int) (secondPass, error) {
 	exactly := t
 	exactly.args = []string{"--exact"}
 	for _, pass := range []struct {
-		into  *measured
-		trial trial
-		moves int
+		into     *measured
+		scenario scenario
+		moves    int
 	}{{&out.First, t, items}, {&out.Hint, t, 0}, {&out.Exact, exactly, 0}} {
-		m, err := l.against(s, l.us(), pass.trial)
+		m, err := h.against(s, h.rotatorRun(), pass.scenario)
 		if err == nil {
 			err = m.wrong(pass.moves)
 		}
 		if err != nil {
-			return out, fmt.Errorf("rotator over items that it moved before: %w", err)
+			return out, fmt.Errorf("run rotator over items that were moved before: %w", err)
 		}
 		*pass.into = m
 	}
@@ -56,23 +57,29 @@ func (l *lab) again(w io.Writer, items int) (secondPass, error) {
 }
 
 func (p secondPass) print(w io.Writer) {
-	fmt.Fprintf(w, "\n## A pass over slots that are current\n\n%d items, moved before. KMS is asked about at least 1,000 slots, or 1%% of them.\n\n", p.Items)
+	fmt.Fprintf(w, "\n## A pass over current slots\n\n%d items, moved before. With header hints, "+
+		"rotator calls KMS for 1%% of the slots, but for at least 1,000.\n\n", p.Items)
 	fmt.Fprintf(w, "| | CPU us/item | ReEncrypt/item | items/s |\n|---|---|---|---|\n")
 	for _, row := range []struct {
 		what string
 		m    measured
-	}{{"the pass that moved them", p.First}, {"with hints", p.Hint}, {"with `--exact`", p.Exact}} {
-		fmt.Fprintf(w, "| %s | %.1f | %.4f | %.0f |\n", row.what, microseconds(row.m), calls(row.m), float64(row.m.Items)/row.m.Wall)
+	}{
+		{what: "the pass that moved them", m: p.First},
+		{what: "with header hints", m: p.Hint},
+		{what: "with `--exact`", m: p.Exact},
+	} {
+		fmt.Fprintf(w, "| %s | %.1f | %.4f | %.0f |\n", row.what, microseconds(row.m),
+			calls(row.m), float64(row.m.Items)/row.m.Wall)
 	}
-	said := "the same, but for how it is known"
+	verdict := "are equal, except for `how`"
 	if len(p.Differ) > 0 {
-		said = "not the same: " + strings.Join(p.Differ, ", ")
+		verdict = "differ in: " + strings.Join(p.Differ, ", ")
 	}
-	fmt.Fprintf(w, "\nThe reports of the last two say %s.\n", said)
+	fmt.Fprintf(w, "\nThe reports of the last two %s.\n", verdict)
 }
 
-// differences names the fields in which two reports differ, but for those that have
-// to: when the pass was, what it asked KMS, and how a figure is known.
+// differences names the fields in which two reports differ, except for those that must: the
+// times, the figures of kms, and how.
 func differences(one, other []byte) (fields []string, err error) {
 	var a, b map[string]any
 	for text, into := range map[*map[string]any][]byte{&a: one, &b: other} {
@@ -101,7 +108,7 @@ func differences(one, other []byte) (fields []string, err error) {
 	return fields, nil
 }
 
-// withoutTime takes the time of the report out of its sentences on keys.
+// withoutTime replaces the time of the report in its sentences on keys.
 func withoutTime(report map[string]any) {
 	text, _ := report["as_of"].(string)
 	at, err := time.Parse(time.RFC3339, text)
@@ -117,7 +124,7 @@ func withoutTime(report map[string]any) {
 	}
 }
 
-// withoutHow takes every "how" out of a document.
+// withoutHow removes every "how" from a document.
 func withoutHow(value any) {
 	switch value := value.(type) {
 	case map[string]any:

@@ -16,22 +16,22 @@ import (
 	"time"
 )
 
-// measured is one run of one client.
+// measured holds the figures of one run of one client.
 type measured struct {
-	CPU    float64 // seconds of user and system time of the client's process
+	CPU    float64 // seconds of user and system time of the client process
 	Wall   float64 // seconds
-	RSS    int64   // its peak, in bytes
+	RSS    int64   // peak memory in bytes
 	Counts counts
-	Allocs float64 // per item, where the client tells
+	Allocs float64 // allocations per item; 0 if the client does not report them
 	Items  int
-	Output []byte // its stdout
+	Output []byte // stdout of the client
 }
 
 func (m measured) perItem() float64 { return m.CPU / float64(m.Items) }
 
 func microseconds(m measured) float64 { return m.perItem() * 1e6 }
 
-// others are the requests per item that are no ReEncrypt.
+// others returns the number of requests per item other than ReEncrypt.
 func (m measured) others() float64 {
 	return float64(m.Counts.total()-m.Counts.reEncrypts()) / float64(m.Items)
 }
@@ -42,29 +42,29 @@ func (m measured) late() float64 { return float64(m.Counts.Late) }
 
 func (m measured) mebibytes() float64 { return float64(m.RSS) / (1 << 20) }
 
-// wrong says what a run did otherwise than to write so many items, each once and as
-// it had to be.
+// wrong returns an error unless the run wrote this number of items, each once and correctly.
 func (m measured) wrong(written int) error {
 	if m.Counts.Written != int64(written) || m.Counts.Faults > 0 {
-		return fmt.Errorf("%d of %d items were written, with %d faults: %v", m.Counts.Written, written, m.Counts.Faults, m.Counts.Wrong)
+		return fmt.Errorf("%d of %d items were written, with %d faults: %v",
+			m.Counts.Written, written, m.Counts.Faults, m.Counts.Wrong)
 	}
 	return nil
 }
 
-// server is a stub that runs.
+// server is a running stub.
 type server struct {
-	announced
-	process *exec.Cmd
-	asks    io.WriteCloser
-	answers *json.Decoder
+	startup
+	process  *exec.Cmd
+	commands io.WriteCloser
+	replies  *json.Decoder
 }
 
-// serve starts a stub for a trial.
-func (l *lab) serve(t trial) (*server, error) {
-	args := append([]string{"stub", "-store", t.store, "-items", strconv.Itoa(t.items), "-dir", l.dir}, t.stub...)
-	s := &server{process: exec.Command(l.self, args...)}
+// serve starts the stub of a scenario.
+func (h *harness) serve(t scenario) (*server, error) {
+	args := []string{kindStub, "-store", t.store, "-items", strconv.Itoa(t.items), "-dir", h.dir}
+	s := &server{process: exec.Command(h.self, append(args, t.stub...)...)}
 	s.process.Stderr = os.Stderr
-	asks, err := s.process.StdinPipe()
+	commands, err := s.process.StdinPipe()
 	if err != nil {
 		return nil, err
 	}
@@ -75,18 +75,18 @@ func (l *lab) serve(t trial) (*server, error) {
 	if err := s.process.Start(); err != nil {
 		return nil, err
 	}
-	s.asks, s.answers = asks, json.NewDecoder(bufio.NewReader(out))
-	if err := s.answers.Decode(&s.announced); err != nil {
+	s.commands, s.replies = commands, json.NewDecoder(bufio.NewReader(out))
+	if err := s.replies.Decode(&s.startup); err != nil {
 		s.close()
 		return nil, fmt.Errorf("start the stub: %w", err)
 	}
 	return s, nil
 }
 
-// counts asks the stub what it saw since it was asked last.
+// counts returns what the stub counted since the previous call.
 func (s *server) counts() (c counts, err error) {
-	if _, err = io.WriteString(s.asks, "counts\n"); err == nil {
-		err = s.answers.Decode(&c)
+	if _, err = io.WriteString(s.commands, "counts\n"); err == nil {
+		err = s.replies.Decode(&c)
 	}
 	if err != nil {
 		err = fmt.Errorf("read what the stub counted: %w", err)
@@ -94,21 +94,21 @@ func (s *server) counts() (c counts, err error) {
 	return c, err
 }
 
-// close ends the stub, whose stdin is its life.
+// close ends the stub, which exits when its stdin is closed.
 func (s *server) close() {
-	_ = s.asks.Close()
-	_ = s.process.Wait() // its end says nothing that counts does not
+	_ = s.commands.Close()
+	_ = s.process.Wait() // counts has reported all errors
 }
 
-// run starts a stub of its own, runs the contestant against it to the end, and
-// checks that every item was moved, once, and as it had to be.
-func (l *lab) run(c contestant, t trial) (measured, error) {
-	s, err := l.serve(t)
+// run starts a stub, runs the candidate against it, and checks that every item was moved once
+// and correctly.
+func (h *harness) run(c candidate, t scenario) (measured, error) {
+	s, err := h.serve(t)
 	if err != nil {
 		return measured{}, err
 	}
 	defer s.close()
-	m, err := l.against(s, c, t)
+	m, err := h.against(s, c, t)
 	if err == nil && !slices.Contains(t.stub, "-moved") {
 		err = m.wrong(t.items)
 	} else if err == nil {
@@ -120,20 +120,27 @@ func (l *lab) run(c contestant, t trial) (measured, error) {
 	return m, nil
 }
 
-// against runs the contestant against a stub, and judges nothing.
-func (l *lab) against(s *server, c contestant, t trial) (measured, error) {
-	if err := l.writeJob(t); err != nil {
+// against runs the candidate against a stub. It does not check the result.
+func (h *harness) against(s *server, c candidate, t scenario) (measured, error) {
+	if err := h.writeJob(t); err != nil {
 		return measured{}, err
 	}
-	env := []string{"AWS_ENDPOINT_URL=" + s.Endpoint, "AWS_CA_BUNDLE=" + s.Certificate, "AWS_REGION=" + region, "AWS_DEFAULT_REGION=" + region,
-		"AWS_EC2_METADATA_DISABLED=true", "AWS_ACCESS_KEY_ID=AKIDBENCHBENCHBENCH0", "AWS_SECRET_ACCESS_KEY=not-a-secret"}
-	if c.letter == ours {
-		env = append(append(env, l.extra...), t.env...)
+	env := []string{
+		"AWS_ENDPOINT_URL=" + s.Endpoint,
+		"AWS_CA_BUNDLE=" + s.Certificate,
+		"AWS_REGION=" + region,
+		"AWS_DEFAULT_REGION=" + region,
+		"AWS_EC2_METADATA_DISABLED=true",
+		"AWS_ACCESS_KEY_ID=AKIDBENCHBENCHBENCH0",
+		"AWS_SECRET_ACCESS_KEY=not-a-secret",
 	}
-	if l.profiles != "" {
-		env = append(env, profileInto+"="+l.profiles)
+	if c.letter == letterRotator {
+		env = append(append(env, h.extra...), t.env...)
 	}
-	m, err := execute(c.command(t), env, c.letter == ours)
+	if h.profiles != "" {
+		env = append(env, profileInto+"="+h.profiles)
+	}
+	m, err := execute(c.command(t), env, c.letter == letterRotator)
 	if err != nil {
 		return m, err
 	}
@@ -143,43 +150,51 @@ func (l *lab) against(s *server, c contestant, t trial) (measured, error) {
 	return m, err
 }
 
-// withExceptions is the exit code of rotator when a pass is complete and some slots
-// are in the ledger (docs/operations.md).
+// withExceptions is the exit code of rotator if a pass is complete and slots are in the ledger
+// (docs/exit-codes.md).
 const withExceptions = 3
 
-// execute runs one client process to its end. What rotator could not move is for the
-// caller to find.
+// execute runs one client process to its end. Exit code 3 of rotator is no error: the caller
+// checks which slots were moved.
 func execute(command, env []string, rotator bool) (measured, error) {
 	process := exec.Command(command[0], command[1:]...)
-	process.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "AWS_") || strings.HasPrefix(v, "GO") }), env...)
+	process.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool {
+		return strings.HasPrefix(v, "AWS_") || strings.HasPrefix(v, "GO")
+	}), env...)
 	var out, log bytes.Buffer
 	process.Stdout, process.Stderr = &out, &log
 	began := time.Now()
 	err := process.Run()
 	wall := time.Since(began)
-	if exit := (*exec.ExitError)(nil); rotator && errors.As(err, &exit) && exit.ExitCode() == withExceptions {
+	exit := (*exec.ExitError)(nil)
+	if rotator && errors.As(err, &exit) && exit.ExitCode() == withExceptions {
 		err = nil
 	}
 	if err != nil {
 		return measured{}, fmt.Errorf("%w\n%s", err, log.Bytes()[max(0, log.Len()-2000):])
 	}
-	m := measured{CPU: (process.ProcessState.UserTime() + process.ProcessState.SystemTime()).Seconds(), Wall: wall.Seconds(), Output: out.Bytes()}
-	if usage, ok := process.ProcessState.SysUsage().(*syscall.Rusage); ok {
+	state := process.ProcessState
+	m := measured{
+		CPU:    (state.UserTime() + state.SystemTime()).Seconds(),
+		Wall:   wall.Seconds(),
+		Output: out.Bytes(),
+	}
+	if usage, ok := state.SysUsage().(*syscall.Rusage); ok {
 		m.RSS = usage.Maxrss << 10
 	}
 	m.Allocs = mallocs(out.Bytes(), log.Bytes())
 	return m, nil
 }
 
-// mallocs is how often a client allocated: our loops print it, and builds of rotator
-// with its profile write it to stderr; 0 where nobody says.
+// mallocs returns the number of allocations of a client. The loops print it to stdout, and
+// builds of rotator with profiles to stderr; otherwise it is 0.
 func mallocs(out, log []byte) (n float64) {
-	var told allocations
-	if json.Unmarshal(out, &told) == nil && told.Mallocs > 0 {
-		return float64(told.Mallocs)
+	var printed allocations
+	if json.Unmarshal(out, &printed) == nil && printed.Mallocs > 0 {
+		return float64(printed.Mallocs)
 	}
 	if _, line, ok := bytes.Cut(log, []byte("allocations: ")); ok {
-		_, _ = fmt.Sscanf(string(line), "%f", &n) // 0 if it is no number
+		_, _ = fmt.Sscanf(string(line), "%f", &n) // n stays 0 if this is not a number
 	}
 	return n
 }

@@ -11,24 +11,29 @@ import (
 	"time"
 )
 
-// series are the runs of all contestants over one store, round by round.
+// series holds the runs of all candidates over one store, in rounds.
 type series struct {
 	Store        string
 	Items        int
-	contestants  []contestant
+	candidates   []candidate
 	Runs         map[string][]measured // by letter
 	roundsBefore int
 }
 
-func (l *lab) newSeries(store string, items int, few bool) *series {
-	return &series{Store: store, Items: items, contestants: l.contestants(store, few), Runs: map[string][]measured{}}
+func (h *harness) newSeries(store string, items int, few bool) *series {
+	return &series{
+		Store:      store,
+		Items:      items,
+		candidates: h.candidates(store, few),
+		Runs:       map[string][]measured{},
+	}
 }
 
-// round runs every contestant once. In every other round they run in reverse but for the
-// first two, which always come first: they are held against each other the most closely,
-// and a machine does not stay the same for long.
-func (s *series) round(l *lab) error {
-	order := slices.Clone(s.contestants)
+// round runs every candidate once. Every second round reverses the order, but the first two
+// candidates, A and D, always come first: their ratio is compared with the baseline, and the
+// speed of a machine changes over time.
+func (s *series) round(h *harness) error {
+	order := slices.Clone(s.candidates)
 	if s.roundsBefore%2 == 1 {
 		slices.Reverse(order[:2])
 		slices.Reverse(order[2:])
@@ -38,29 +43,30 @@ func (s *series) round(l *lab) error {
 		if c.most > 0 {
 			items = min(items, c.most)
 		}
-		m, err := l.run(c, trial{store: s.Store, items: items})
+		m, err := h.run(c, scenario{store: s.Store, items: items})
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(os.Stderr, "%s round %d: %s %.1f us/item, %.0f items/s\n", s.Store, s.roundsBefore+1, c.letter, microseconds(m), float64(m.Items)/m.Wall)
+		fmt.Fprintf(os.Stderr, "%s round %d: %s %.1f us/item, %.0f items/s\n", s.Store,
+			s.roundsBefore+1, c.letter, microseconds(m), float64(m.Items)/m.Wall)
 		s.Runs[c.letter] = append(s.Runs[c.letter], m)
 	}
 	s.roundsBefore++
 	return nil
 }
 
-// allSeries runs the contestants over all stores, round by round. In CI it stops
-// before time is up.
-func (l *lab) allSeries(s setting) (all []*series, err error) {
+// allSeries runs the candidates over all stores, in rounds. In CI it begins no further round
+// after enoughTime.
+func (h *harness) allSeries(s setting) (all []*series, err error) {
 	for _, store := range s.stores {
-		all = append(all, l.newSeries(store, s.itemsOf(store), s.few))
+		all = append(all, h.newSeries(store, s.itemsOf(store), s.few))
 	}
 	for round := range s.rounds {
-		if s.small && round >= leastRounds && time.Since(l.began) > enoughTime {
+		if s.small && round >= leastRounds && time.Since(h.began) > enoughTime {
 			break
 		}
 		for _, one := range all {
-			if err := one.round(l); err != nil {
+			if err := one.round(h); err != nil {
 				return nil, err
 			}
 		}
@@ -68,13 +74,13 @@ func (l *lab) allSeries(s setting) (all []*series, err error) {
 	return all, nil
 }
 
-// ratio is the median of the ratios of two contestants.
+// ratio returns the median of the ratios of two candidates. ok is false if there are none.
 func (s *series) ratio(over, under string) (median float64, ok bool) {
 	each := ratios(s.Runs[over], s.Runs[under])
 	return middle(each), len(each) > 0
 }
 
-// of is the median of a figure over a contestant's runs.
+// of returns the median of a figure over the runs of a candidate.
 func (s *series) of(letter string, figure func(measured) float64) float64 {
 	var all []float64
 	for _, m := range s.Runs[letter] {
@@ -83,7 +89,7 @@ func (s *series) of(letter string, figure func(measured) float64) float64 {
 	return middle(all)
 }
 
-// most is the largest of a figure over a contestant's runs.
+// most returns the maximum of a figure over the runs of a candidate.
 func (s *series) most(letter string, figure func(measured) float64) (most float64) {
 	for _, m := range s.Runs[letter] {
 		most = max(most, figure(m))
@@ -92,26 +98,44 @@ func (s *series) most(letter string, figure func(measured) float64) (most float6
 }
 
 func titleOf(store string) string {
-	return map[string]string{rows: "DynamoDB", bodies: "S3, in bodies of 4 KB: GET and PUT", headers: "S3, in user metadata: HEAD and COPY"}[store]
+	return map[string]string{
+		rows:    "DynamoDB",
+		bodies:  "S3, in bodies of 4 KB: GET and PUT",
+		headers: "S3, in user metadata: HEAD and COPY",
+	}[store]
 }
 
-// print writes the table of one series.
-func (s *series) print(w io.Writer) {
-	fmt.Fprintf(w, "\n## %s\n\n%d rounds; medians.\n\n", titleOf(s.Store), s.roundsBefore)
-	fmt.Fprintf(w, "| | | items | CPU us/item | D is so much of it | items/s | ReEncrypt/item | other requests/item | connections | of them late | peak RSS, MiB | allocations/item |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n")
-	for _, letter := range []string{"A", "B", "C", "D"} {
-		for _, c := range s.contestants {
-			if c.letter == letter {
-				s.printRow(w, c)
+// printSeries writes one table of all series.
+func printSeries(w io.Writer, all []*series) {
+	if len(all) == 0 {
+		return
+	}
+	fmt.Fprintf(w, "\n## Cost of an item\n\n%d rounds; medians. "+
+		"\"D/client\" is the CPU time of D divided by that of the client.\n\n", all[0].roundsBefore)
+	fmt.Fprintf(w, "| client | items | CPU us/item | D/client | items/s | ReEncrypt/item "+
+		"| other requests/item | connections | late | peak RSS, MiB | allocations/item |\n"+
+		"|---|---|---|---|---|---|---|---|---|---|---|\n")
+	for _, one := range all {
+		fmt.Fprintf(w, "| **%s** | | | | | | | | | | |\n", titleOf(one.Store))
+		for _, letter := range []string{"A", "B", "C", "D"} {
+			for _, c := range one.candidates {
+				if c.letter == letter {
+					one.printRow(w, c)
+				}
 			}
 		}
 	}
-	if runs := s.Runs[ours]; len(runs) > 0 {
-		fmt.Fprintf(w, "\nThe requests of D in its last round: %s.\n", runs[len(runs)-1].Counts.byOperation())
+}
+
+// printRequests writes the requests of rotator in its last round, by operation.
+func (s *series) printRequests(w io.Writer) {
+	if runs := s.Runs[letterRotator]; len(runs) > 0 {
+		fmt.Fprintf(w, "%s: requests of D in its last round: %s\n", titleOf(s.Store),
+			runs[len(runs)-1].Counts.byOperation())
 	}
 }
 
-// byOperation are the requests of a run, most of them first.
+// byOperation lists the requests of a run, the most frequent operation first.
 func (c counts) byOperation() string {
 	names := slices.SortedFunc(maps.Keys(c.Requests), func(a, b string) int {
 		return cmp.Or(cmp.Compare(c.Requests[b], c.Requests[a]), cmp.Compare(a, b))
@@ -122,17 +146,20 @@ func (c counts) byOperation() string {
 	return strings.Join(names, ", ")
 }
 
-func (s *series) printRow(w io.Writer, c contestant) {
-	ratio, _ := s.ratio(ours, c.letter)
+func (s *series) printRow(w io.Writer, c candidate) {
+	ratio, _ := s.ratio(letterRotator, c.letter)
 	allocs := "-"
 	if n := s.of(c.letter, func(m measured) float64 { return m.Allocs }); n > 0 {
 		allocs = fmt.Sprintf("%.0f", n)
 	}
-	fmt.Fprintf(w, "| %s | %s | %.0f | %.1f | %.3f | %.0f | %.3f | %.3f | %.0f | %.0f | %.0f | %s |\n", c.letter, c.what,
+	fmt.Fprintf(w, "| %s: %s | %.0f | %.1f | %.3f | %.0f | %.3f | %.3f | %.0f | %.0f | %.0f | %s |\n",
+		c.letter, c.what,
 		s.of(c.letter, func(m measured) float64 { return float64(m.Items) }),
 		s.of(c.letter, microseconds), ratio,
 		s.of(c.letter, func(m measured) float64 { return float64(m.Items) / m.Wall }),
-		s.of(c.letter, func(m measured) float64 { return float64(m.Counts.reEncrypts()) / float64(m.Items) }),
+		s.of(c.letter, func(m measured) float64 {
+			return float64(m.Counts.reEncrypts()) / float64(m.Items)
+		}),
 		s.of(c.letter, measured.others),
 		s.of(c.letter, func(m measured) float64 { return float64(m.Counts.Connections) }),
 		s.of(c.letter, measured.late),

@@ -8,63 +8,84 @@ import (
 	"strings"
 )
 
-// setting is what is measured, and how much of it.
+// setting states what is measured.
 type setting struct {
 	items, rounds int
-	given         bool // the number of items is the user's
-	few           bool // A and D alone
-	small         bool // the ratios for CI, and nothing else
-	full          bool // with what takes long
+	given         bool // ITEMS sets the number of items
+	few           bool // only A and D
+	small         bool // only the ratios for CI
+	full          bool // includes the parts that take long
 	update        bool
-	partial       bool     // PARTS or STORES were given
-	looks         []string // the variables that make it a look at one thing, which is nothing to keep
+	partial       bool     // PARTS or STORES is set
+	overrides     []string // variables that are set and with which no page may be written
 	stores        []string
-	parts         []string // of parts()
+	parts         []string
 	quotas        []float64
-	seconds       float64 // that the items of a hidden quota last
+	seconds       float64 // duration of the items at a hidden quota
 	memory        []int   // numbers of items
-	again         int     // items of the second pass
+	rerun         int     // items of the second pass
 }
 
-// fewest is how many items a run has at least.
+// fewest is the minimum number of items of a run.
 const fewest = 20_000
 
 // The parts of a bench, in the order in which they are measured.
 const (
-	partSeries   = "series"
-	partQuota    = "quota"
-	partMemory   = "memory"
-	partAgain    = "again"
-	partWorkers  = "workers"
-	partProfiles = "profiles"
-	partLevers   = "levers"
+	partSeries    = "series"
+	partQuota     = "quota"
+	partMemory    = "memory"
+	partRerun     = "rerun"
+	partWorkers   = "workers"
+	partProfiles  = "profiles"
+	partAblations = "ablations"
 )
 
-// settingOf reads BENCH (small, full), LEVERS, UPDATE, and what is for a look at one
-// thing: PARTS and STORES name some, ITEMS, ROUNDS, QUOTA and SECONDS change how much,
-// FEW leaves B and C out.
+// settingOf reads BENCH (small, full), ABLATIONS and UPDATE, and the variables for a partial
+// bench: PARTS and STORES select parts, ITEMS, ROUNDS, QUOTA and SECONDS change the amount, and
+// FEW leaves out B and C.
 func settingOf(getenv func(string) string) setting {
-	s := setting{items: fewest, rounds: 7, few: getenv("FEW") != "", update: getenv("UPDATE") != "", stores: []string{rows, bodies, headers},
-		quotas: []float64{1000, 2000}, seconds: 28, memory: []int{fewItems}, again: 20_000,
-		parts: []string{partSeries, partQuota, partMemory, partAgain}}
+	s := setting{
+		items:   fewest,
+		rounds:  7,
+		few:     getenv("FEW") != "",
+		update:  getenv("UPDATE") != "",
+		stores:  []string{rows, bodies, headers},
+		quotas:  []float64{1000, 2000},
+		seconds: 28,
+		memory:  []int{fewItems},
+		rerun:   20_000,
+		parts:   []string{partSeries, partQuota, partMemory, partRerun},
+	}
+	s.readBench(getenv)
+	s.readOverrides(getenv)
+	return s
+}
+
+// readBench reads BENCH and ABLATIONS.
+func (s *setting) readBench(getenv func(string) string) {
 	switch getenv("BENCH") {
 	case "small":
 		s.items, s.rounds, s.few, s.small, s.parts = 20_000, 5, true, true, []string{partSeries}
 	case "full":
 		s.full = true
 	}
-	if s.full = s.full || s.update; s.full { // what is written down is whole
-		s.memory, s.again = []int{fewItems, manyItems}, passedOver
+	if s.full = s.full || s.update; s.full { // a page has all figures
+		s.memory, s.rerun = []int{fewItems, manyItems}, passedOver
 	}
 	switch {
-	case s.small, getenv("LEVERS") == "0":
-	case getenv("LEVERS") != "":
-		s.parts = []string{partWorkers, partProfiles, partLevers}
+	case s.small, getenv("ABLATIONS") == "0":
+	case getenv("ABLATIONS") != "":
+		s.parts = []string{partWorkers, partProfiles, partAblations}
 	case s.update:
-		s.parts = append(s.parts, partWorkers, partProfiles, partLevers)
+		s.parts = append(s.parts, partWorkers, partProfiles, partAblations)
 	}
+}
+
+// readOverrides reads the variables for a partial bench.
+func (s *setting) readOverrides(getenv func(string) string) {
+	separates := func(r rune) bool { return r == ',' || r == ' ' }
 	for name, field := range map[string]*[]string{"PARTS": &s.parts, "STORES": &s.stores} {
-		if given := strings.FieldsFunc(getenv(name), func(r rune) bool { return r == ',' || r == ' ' }); len(given) > 0 {
+		if given := strings.FieldsFunc(getenv(name), separates); len(given) > 0 {
 			*field, s.partial = given, true
 		}
 	}
@@ -73,44 +94,48 @@ func settingOf(getenv func(string) string) setting {
 			*field = n
 		}
 	}
-	if seconds, err := strconv.ParseFloat(getenv("SECONDS"), 64); err == nil && seconds > settled+2 {
+	seconds, err := strconv.ParseFloat(getenv("SECONDS"), 64)
+	if err == nil && seconds > settleSeconds+2 {
 		s.seconds = seconds
 	}
 	if quota, err := strconv.ParseFloat(getenv("QUOTA"), 64); err == nil && quota > 0 {
 		s.quotas = []float64{quota}
 	}
-	if getenv("ITEMS") != "" { // a look, of everything
-		s.given, s.again, s.memory = true, s.items, []int{s.items}
+	if getenv("ITEMS") != "" {
+		s.given, s.rerun, s.memory = true, s.items, []int{s.items}
 	}
-	for _, name := range forLooks {
+	for _, name := range overrides() {
 		if getenv(name) != "" {
-			s.looks = append(s.looks, name)
+			s.overrides = append(s.overrides, name)
 		}
 	}
-	return s
 }
 
-// forLooks are the variables of a look: what is measured with one of them is not what
-// the page says that it holds.
-var forLooks = [...]string{"PARTS", "STORES", "ITEMS", "ROUNDS", "QUOTA", "SECONDS", "FEW", "ROTATOR", "ROTATOR_ENV"}
+// overrides returns the variables with which the figures are not those that the page describes.
+func overrides() []string {
+	return []string{
+		"PARTS", "STORES", "ITEMS", "ROUNDS", "QUOTA", "SECONDS", "FEW", "ROTATOR", "ROTATOR_ENV",
+	}
+}
 
-// keepable says why what is measured must not be written down, where that is so. The
-// ratios for CI are of A and D alone, and may be of more rounds.
-func (s setting) keepable() error {
-	looks := slices.DeleteFunc(slices.Clone(s.looks), func(name string) bool {
+// checkUpdate returns an error if UPDATE=1 is combined with an override. The ratios for CI are
+// of A and D only, and can have more rounds.
+func (s setting) checkUpdate() error {
+	found := slices.DeleteFunc(slices.Clone(s.overrides), func(name string) bool {
 		return s.small && (name == "FEW" || name == "ROUNDS")
 	})
-	if !s.update || len(looks) == 0 {
+	if !s.update || len(found) == 0 {
 		return nil
 	}
-	return fmt.Errorf("UPDATE=1 writes down a whole bench, or all of its levers, of this tree: leave %s out, or UPDATE", strings.Join(looks, ", "))
+	return fmt.Errorf("UPDATE=1 writes a complete bench, or all ablations, of this tree: "+
+		"leave %s out, or UPDATE", strings.Join(found, ", "))
 }
 
 func (s setting) has(part string) bool { return slices.Contains(s.parts, part) }
 
-// itemsOf is how many items a series has. Rows are moved soon, so that there are more of
-// them: what a client costs once, such as the first touch of its memory, should not pass
-// for what an item costs. CI has little time.
+// itemsOf returns the number of items of a series. There are more rows than objects, because
+// rows are moved faster and the fixed costs of a client should not count as the cost of an
+// item. In CI there are fewer.
 func (s setting) itemsOf(store string) int {
 	switch {
 	case s.small && store != rows:

@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// middle is the median; of an even number of values the higher of the two in the
-// middle, which flatters nobody who is measured by costs.
+// middle returns the median of the values, and the zero value if there are none. Of an even
+// number of values it returns the upper of the two in the middle.
 func middle[T cmp.Ordered](values []T) (median T) {
 	if len(values) == 0 {
 		return median
@@ -14,7 +14,7 @@ func middle[T cmp.Ordered](values []T) (median T) {
 	return slices.Sorted(slices.Values(values))[len(values)/2]
 }
 
-// ratios are those of two contestants, round by round.
+// ratios returns the ratios of two candidates, one for each round.
 func ratios(over, under []measured) (each []float64) {
 	for round := range min(len(over), len(under)) {
 		each = append(each, over[round].perItem()/under[round].perItem())
@@ -22,14 +22,14 @@ func ratios(over, under []measured) (each []float64) {
 	return each
 }
 
-// settled is how many seconds a client has to find its rate: the steady state begins
-// with the fourth.
-const settled = 3
+// settleSeconds is the number of seconds in which a client finds its rate. The steady state
+// begins after them.
+const settleSeconds = 3
 
-// steady adds up the seconds from the fourth to the last full one. The very last is
-// never full: it ends with the items.
+// steady adds up the seconds of the steady state. It leaves out the last second, which is
+// never complete.
 func steady(seconds []second) (sum second, n int) {
-	for i := settled; i < len(seconds)-1; i++ {
+	for i := settleSeconds; i < len(seconds)-1; i++ {
 		sum.Served += seconds[i].Served
 		sum.Throttled += seconds[i].Throttled
 		n++

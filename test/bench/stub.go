@@ -27,22 +27,23 @@ import (
 	"time"
 )
 
-// counts is what the stub saw since it was last asked: it prints them for each line
-// of its stdin.
+// counts holds what the stub counted since the previous line of its stdin. The stub prints them
+// for each line.
 type counts struct {
 	Requests   map[string]int64 // by operation
 	Statements int64            // of BatchExecuteStatement
-	// Connections were opened in all, Late of them after a tenth of the items
-	// had been written: a client that keeps its connections opens none then.
+	// Connections is the number of connections that were opened, Late that of those opened
+	// after a tenth of the items was written. A client that keeps its connections opens none
+	// then.
 	Connections, Late int64
 	Written           int64
 	Seconds           []second // of ReEncrypt, from the first request on
 	Wrong             []string
-	Faults            int // how many Wrong there were
+	Faults            int // total number of faults; Wrong has the text of the first ones
 }
 
-// reEncrypts are the calls that move a slot, or ask about one; those of a dry run
-// have a name of their own.
+// reEncrypts returns the number of ReEncrypt requests without dry runs, which have a name of
+// their own.
 func (c counts) reEncrypts() int64 { return c.Requests[reEncrypt] }
 
 func (c counts) total() (n int64) {
@@ -52,13 +53,13 @@ func (c counts) total() (n int64) {
 	return n
 }
 
-// stub is a small AWS for measurements: it answers what the clients of this
-// directory and rotator ask, after a while, and checks what is written.
+// stub is a small AWS for measurements. It implements the operations that the clients of this
+// directory and rotator use, with a fixed response time, and checks what is written.
 type stub struct {
-	vault      *vault
+	items      *stubItems
 	store      string
 	latency    time.Duration
-	unbatched  bool // it does not know BatchExecuteStatement
+	unbatched  bool // BatchExecuteStatement is not implemented
 	quota      quota
 	probes     probes
 	statements atomic.Int64
@@ -70,41 +71,43 @@ type stub struct {
 	requests map[string]*atomic.Int64
 }
 
-// answer is what a handler returns.
-type answer struct {
+// response is the result of a handler.
+type response struct {
 	status  int
 	headers map[string]string
 	body    []byte
 }
 
-// announced is the line that a stub begins with.
-type announced struct{ Endpoint, Certificate string }
+// startup is the first line of a stub's output.
+type startup struct{ Endpoint, Certificate string }
 
-// newStub reads the flags of a stub.
+// newStub returns the stub that the flags describe.
 func newStub(args []string) (s *stub, directory string, err error) {
 	flags := flag.NewFlagSet("stub", flag.ContinueOnError)
 	s = &stub{requests: map[string]*atomic.Int64{}}
-	items := flags.Int("items", 20_000, "how many items there are")
-	moved := flags.Bool("moved", false, "the items are under the destination key already")
-	same := flags.Int("same", 1, "how many rows after each other hold one blob")
-	flags.StringVar(&s.store, "store", rows, "where the slots stand: dynamodb, s3 or s3-metadata")
-	flags.BoolVar(&s.unbatched, "unbatched", false, "do not know BatchExecuteStatement, so that rows are written one by one")
-	flags.DurationVar(&s.latency, "latency", time.Millisecond, "time until an answer")
-	flags.Float64Var(&s.quota.rate, "quota", 0, "ReEncrypt requests per second that are served; 0 for all")
-	flags.Float64Var(&s.quota.share, "throttle", 0, "share of ReEncrypt requests that are throttled, at random")
-	flags.StringVar(&directory, "dir", ".", "where the certificate is put")
+	items := flags.Int("items", 20_000, "number of items")
+	moved := flags.Bool("moved", false, "the items are already under the destination key")
+	same := flags.Int("same", 1, "number of consecutive rows with the same ciphertext")
+	flags.StringVar(&s.store, "store", rows, "dynamodb, s3 or s3-metadata")
+	flags.BoolVar(&s.unbatched, "unbatched", false, "do not implement BatchExecuteStatement")
+	flags.DurationVar(&s.latency, "latency", time.Millisecond, "response time")
+	flags.Float64Var(&s.quota.rate, "quota", 0,
+		"ReEncrypt requests per second that are served; 0 means all")
+	flags.Float64Var(&s.quota.share, "throttle", 0,
+		"share of the ReEncrypt requests that are throttled at random")
+	flags.StringVar(&directory, "dir", ".", "directory for the certificate")
 	if err := flags.Parse(args); err != nil {
 		return nil, "", err
 	}
 	if *same > 1 && s.store != rows {
-		return nil, "", errors.New("-same is for rows")
+		return nil, "", errors.New("-same needs -store dynamodb")
 	}
-	s.vault = newVault(*items, *moved)
-	s.vault.same = *same
+	s.items = newStubItems(*items, *moved)
+	s.items.same = *same
 	return s, directory, nil
 }
 
-// runStub serves until stdin ends, and prints counts for each line of it.
+// runStub serves until stdin ends, and prints counts for each line of stdin.
 func runStub(args []string) error {
 	s, directory, err := newStub(args)
 	if err != nil {
@@ -118,12 +121,22 @@ func runStub(args []string) error {
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Handler: s, ConnState: s.track, ErrorLog: log.New(io.Discard, "", 0),
-		TLSConfig:    &tls.Config{Certificates: []tls.Certificate{certificate}},
-		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){}} // HTTP/1.1 alone
+	server := &http.Server{
+		Handler:   s,
+		ConnState: s.track,
+		ErrorLog:  log.New(io.Discard, "", 0),
+		TLSConfig: &tls.Config{Certificates: []tls.Certificate{certificate}},
+		// An empty map turns HTTP/2 off.
+		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){},
+	}
 	go func() { _ = server.ServeTLS(listener, "", "") }() // ends with the process
+	return s.report(startup{Endpoint: "https://" + listener.Addr().String(), Certificate: file})
+}
+
+// report prints first, and then the counts for each line of stdin, until stdin ends.
+func (s *stub) report(first startup) error {
 	out := json.NewEncoder(os.Stdout)
-	if err := out.Encode(announced{Endpoint: "https://" + listener.Addr().String(), Certificate: file}); err != nil {
+	if err := out.Encode(first); err != nil {
 		return err
 	}
 	lines := bufio.NewScanner(os.Stdin)
@@ -138,16 +151,22 @@ func runStub(args []string) error {
 	return lines.Err()
 }
 
-// newCertificate makes a certificate for 127.0.0.1 and puts it into a file, for
-// AWS_CA_BUNDLE.
+// newCertificate creates a certificate for 127.0.0.1 and writes it to a file, for AWS_CA_BUNDLE.
 func newCertificate(directory string) (tls.Certificate, string, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return tls.Certificate{}, "", err
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
+	template := &x509.Certificate{
+		SerialNumber:          big.NewInt(1),
+		NotBefore:             time.Now().Add(-time.Hour),
+		NotAfter:              time.Now().Add(24 * time.Hour),
+		IsCA:                  true,
+		BasicConstraintsValid: true,
+		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		return tls.Certificate{}, "", err
@@ -168,7 +187,7 @@ func (s *stub) track(_ net.Conn, state http.ConnState) {
 		return
 	}
 	s.connections.Add(1)
-	if s.vault.written.Load()*10 > int64(len(s.vault.state)) {
+	if s.items.written.Load()*10 > int64(len(s.items.state)) {
 		s.late.Add(1)
 	}
 }
@@ -185,12 +204,18 @@ func (s *stub) count(operation string) {
 }
 
 func (s *stub) counts() counts {
-	c := counts{Requests: map[string]int64{}, Statements: s.statements.Load(), Connections: s.connections.Load(), Late: s.late.Load(),
-		Written: s.vault.written.Load(), Seconds: s.quota.takeSeconds()}
-	if n := s.probes.left(); n > 0 {
-		s.vault.fault("%d objects were left behind by probes", n)
+	c := counts{
+		Requests:    map[string]int64{},
+		Statements:  s.statements.Load(),
+		Connections: s.connections.Load(),
+		Late:        s.late.Load(),
+		Written:     s.items.written.Load(),
+		Seconds:     s.quota.takeSeconds(),
 	}
-	c.Faults, c.Wrong = s.vault.faults()
+	if n := s.probes.left(); n > 0 {
+		s.items.fault("%d probe objects were not deleted", n)
+	}
+	c.Faults, c.Wrong = s.items.faults()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for operation, n := range s.requests {
@@ -199,7 +224,7 @@ func (s *stub) counts() counts {
 	return c
 }
 
-// since takes away what was counted before; faults are never forgiven.
+// since subtracts what was counted before, except for the faults.
 func (c counts) since(before counts) counts {
 	requests := map[string]int64{}
 	for operation, n := range c.Requests {
@@ -224,10 +249,10 @@ func (s *stub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if !strings.HasPrefix(r.Header.Get("Authorization"), "AWS4-HMAC-SHA256 Credential=") {
-		s.vault.fault("a request was not signed")
+		s.items.fault("a request was not signed")
 	}
 	served := s.served.Add(1)
-	var a answer
+	var a response
 	switch target := r.Header.Get("X-Amz-Target"); {
 	case strings.HasPrefix(target, "TrentService."):
 		a = s.kms(strings.TrimPrefix(target, "TrentService."), body.Bytes())
@@ -241,14 +266,14 @@ func (s *stub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	time.Sleep(s.latency)
 	for name, value := range a.headers {
-		w.Header()[name] = []string{value} // in the case that it has: boto3 keeps it
+		w.Header()[name] = []string{value} // keeps upper and lower case, as boto3 needs it
 	}
-	// Each answer has an id of its own: rotator stops when KMS repeats one.
+	// Each response has its own id: rotator stops if KMS repeats one.
 	w.Header().Set("X-Amzn-Requestid", fmt.Sprintf("b3f2a1c4-5d6e-4f70-8192-%012x", served))
 	w.Header().Set("Content-Length", strconv.Itoa(len(a.body)))
 	w.WriteHeader(a.status)
 	if r.Method != http.MethodHead {
-		_, _ = w.Write(a.body) // a client that is gone shows in its own result
+		_, _ = w.Write(a.body) // the client reports an error of its own
 	}
 }
 
@@ -257,20 +282,25 @@ func isHealth(r *http.Request) bool {
 	return r.Method == http.MethodGet && r.URL.Path == "/" && r.Header.Get("Authorization") == ""
 }
 
-func (a *answer) set(name, value string) {
+func (a *response) set(name, value string) {
 	if a.headers == nil {
 		a.headers = map[string]string{}
 	}
 	a.headers[name] = value
 }
 
-// inJSON is an answer in the protocol of KMS and DynamoDB.
-func inJSON(status int, body []byte) answer {
-	return answer{status: status, body: body, headers: map[string]string{"Content-Type": "application/x-amz-json-1.1"}}
+// jsonResponse returns a response in the protocol of KMS and DynamoDB.
+func jsonResponse(status int, body []byte) response {
+	return response{
+		status:  status,
+		body:    body,
+		headers: map[string]string{"Content-Type": "application/x-amz-json-1.1"},
+	}
 }
 
-func failure(code string) answer { return explained(code, "the stub's answer") }
+func failure(code string) response { return explained(code, "a response of the stub") }
 
-func explained(code, message string) answer {
-	return inJSON(http.StatusBadRequest, fmt.Appendf(nil, `{"__type":%q,"message":%q}`, code, message))
+func explained(code, message string) response {
+	body := fmt.Appendf(nil, `{"__type":%q,"message":%q}`, code, message)
+	return jsonResponse(http.StatusBadRequest, body)
 }

@@ -10,25 +10,25 @@ import (
 	"sync/atomic"
 )
 
-// The two keys of every run, and the account that has them.
+// The two keys of every run, and their Region.
 const (
 	sourceKey      = "arn:aws:kms:us-east-1:111122223333:key/11111111-1111-1111-1111-111111111111"
 	destinationKey = "arn:aws:kms:us-east-1:111122223333:key/22222222-2222-2222-2222-222222222222"
 	region         = "us-east-1"
-	place          = "bench" // the name of the table, and of the bucket
+	resourceName   = "bench" // the name of the table, and of the bucket
 )
 
-// blobLen is the length of the blob of a data key or a short secret, in bytes;
-// itemAt is where the number of its item stands, in what KMS fills at random.
+// blobLen is the length in bytes of the ciphertext of a data key or a short secret. itemAt is the
+// offset of the number of its item, in bytes that KMS fills at random.
 const (
 	blobLen = 250
 	itemAt  = 5 + 32 + 1
 )
 
-// blobOf is the blob of item i under a key. It follows from both alone, so the
-// stub can check what is written without keeping what it handed out. It has the
-// layout of KMS's own: a header with a token of the key and the length of the rest
-// (internal/rotate, token), then what nobody can guess.
+// blobOf returns the ciphertext of item i under a key. It depends only on both, so the stub can
+// check what is written without storing its responses. It has the layout of KMS ciphertexts
+// (internal/kmsblob): a header with a token of the key and the length of the rest, then bytes
+// that look random.
 func blobOf(key string, i int) []byte {
 	name := key[len(key)-1]
 	blob := append(make([]byte, 0, blobLen+8), 1, 2, 2, 0, 0x78)
@@ -48,7 +48,7 @@ func blobOf(key string, i int) []byte {
 	return blob
 }
 
-// itemOf names the item whose blob under key this is.
+// itemOf returns the item of a ciphertext under key. ok is false if it is of no item.
 func itemOf(key string, blob []byte) (i int, ok bool) {
 	if len(blob) != blobLen {
 		return 0, false
@@ -67,15 +67,15 @@ func indexOf(id string) (int, bool) {
 
 func tenantOf(i int) string { return "tenant-" + strconv.Itoa(i%100) }
 
-// contextOf is the encryption context of item i.
+// contextOf returns the encryption context of item i.
 func contextOf(i int) map[string]string {
 	return map[string]string{"tenant": tenantOf(i), "purpose": "pii"}
 }
 
-// vault is what the stub knows of each item.
-type vault struct {
-	state   []atomic.Uint32 // asked, updated
-	same    int             // so many items after each other hold one blob; 0 for one
+// stubItems holds the state of each item of the stub.
+type stubItems struct {
+	state   []atomic.Uint32 // the bits reEncrypted and updated
+	same    int             // number of consecutive items with the same ciphertext; 0 means 1
 	written atomic.Int64
 
 	mu    sync.Mutex
@@ -83,16 +83,15 @@ type vault struct {
 	count int
 }
 
-// The bits of vault.state.
+// The bits of stubItems.state.
 const (
-	asked   = 1 // KMS handed out its new blob
-	updated = 2 // the new blob was written
+	reEncrypted = 1 // KMS returned the new ciphertext
+	updated     = 2 // the new ciphertext was written
 )
 
-// newVault has items under the source key, or under the destination key where they
-// were moved before.
-func newVault(items int, moved bool) *vault {
-	v := &vault{state: make([]atomic.Uint32, items)}
+// newStubItems returns items under the source key, or under the destination key if moved.
+func newStubItems(items int, moved bool) *stubItems {
+	v := &stubItems{state: make([]atomic.Uint32, items)}
 	for i := range v.state {
 		if moved {
 			v.state[i].Store(updated)
@@ -101,8 +100,8 @@ func newVault(items int, moved bool) *vault {
 	return v
 }
 
-// fault notes that a client did what it must not.
-func (v *vault) fault(format string, args ...any) {
+// fault records that a client did something that it must not do.
+func (v *stubItems) fault(format string, args ...any) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.count++
@@ -111,35 +110,37 @@ func (v *vault) fault(format string, args ...any) {
 	}
 }
 
-// faults are how many there were, and the first of them.
-func (v *vault) faults() (count int, wrong []string) {
+// faults returns the number of faults and the text of the first ten.
+func (v *stubItems) faults() (count int, wrong []string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.count, append([]string(nil), v.wrong...)
 }
 
-func (v *vault) known(i int) bool { return i >= 0 && i < len(v.state) }
+func (v *stubItems) known(i int) bool { return i >= 0 && i < len(v.state) }
 
-// first is the first of the items that hold one blob and have one context with item i,
-// which both are those of: blobOf and contextOf are to be asked about it.
-func (v *vault) first(i int) int { return i - i%max(v.same, 1) }
+// first returns the first of the items that have the same ciphertext and context as item i.
+// blobOf and contextOf must be called with it.
+func (v *stubItems) first(i int) int { return i - i%max(v.same, 1) }
 
-// key is the one under which item i stands now.
-func (v *vault) key(i int) string {
+// key returns the key of item i.
+func (v *stubItems) key(i int) string {
 	if v.state[i].Load()&updated != 0 {
 		return destinationKey
 	}
 	return sourceKey
 }
 
-// replace puts a new blob in the place of an old one, if the item holds that, and
-// checks it byte for byte against what KMS handed out for this item, or for its like.
-func (v *vault) replace(i int, old, new []byte) bool {
+// replace replaces the ciphertext of item i, if it is old. It reports whether it is, and records
+// a fault unless the new ciphertext is the one that KMS returned for this item, or for the items
+// that are equal to it.
+func (v *stubItems) replace(i int, old, new []byte) bool {
 	if !v.known(i) || !bytes.Equal(old, blobOf(v.key(i), v.first(i))) {
 		return false
 	}
-	if first := v.first(i); v.state[first].Load()&asked == 0 || !bytes.Equal(new, blobOf(destinationKey, first)) {
-		v.fault("item %d was written with a blob that KMS did not hand out for it", i)
+	first := v.first(i)
+	if v.state[first].Load()&reEncrypted == 0 || !bytes.Equal(new, blobOf(destinationKey, first)) {
+		v.fault("item %d was written with a ciphertext that KMS did not return for it", i)
 		return true
 	}
 	if v.state[i].Or(updated)&updated != 0 {

@@ -18,8 +18,8 @@ const (
 	dryRun    = "ReEncrypt (dry run)"
 )
 
-// kms answers what KMS is asked.
-func (s *stub) kms(operation string, body []byte) answer {
+// kms implements the operations of KMS.
+func (s *stub) kms(operation string, body []byte) response {
 	in := gjson.ParseBytes(body)
 	if operation == reEncrypt && in.Get("DryRun").Bool() {
 		operation = dryRun
@@ -29,18 +29,22 @@ func (s *stub) kms(operation string, body []byte) answer {
 	case dryRun:
 		return failure("DryRunOperationException")
 	case "DescribeKey":
-		return inJSON(http.StatusOK, fmt.Appendf(nil, `{"KeyMetadata":{"AWSAccountId":"111122223333","Arn":%q,"KeyId":%q,"KeyState":"Enabled","KeyUsage":"ENCRYPT_DECRYPT","EncryptionAlgorithms":["SYMMETRIC_DEFAULT"],"KeySpec":"SYMMETRIC_DEFAULT"}}`,
+		return jsonResponse(http.StatusOK, fmt.Appendf(nil, `{"KeyMetadata":`+
+			`{"AWSAccountId":"111122223333","Arn":%q,"KeyId":%q,"KeyState":"Enabled",`+
+			`"KeyUsage":"ENCRYPT_DECRYPT","EncryptionAlgorithms":["SYMMETRIC_DEFAULT"],`+
+			`"KeySpec":"SYMMETRIC_DEFAULT"}}`,
 			in.Get("KeyId").Str, in.Get("KeyId").Str))
 	case reEncrypt:
 		if !s.quota.admit(time.Now()) {
-			return explained("ThrottlingException", "You have exceeded the rate at which you may call KMS. Reduce the frequency of your calls.")
+			return explained("ThrottlingException", "You have exceeded the rate at which you may "+
+				"call KMS. Reduce the frequency of your calls.")
 		}
 		return s.reEncrypt(in)
 	}
 	return failure("UnknownOperationException")
 }
 
-func (s *stub) reEncrypt(in gjson.Result) answer {
+func (s *stub) reEncrypt(in gjson.Result) response {
 	blob, err := base64.StdEncoding.DecodeString(in.Get("CiphertextBlob").Str)
 	if err != nil {
 		return failure("InvalidCiphertextException")
@@ -52,20 +56,24 @@ func (s *stub) reEncrypt(in gjson.Result) answer {
 		i, ok = itemOf(from, blob)
 	}
 	switch pin := in.Get("SourceKeyId"); {
-	case !ok || !s.vault.known(i) || i != s.vault.first(i) || !sameContext(in.Get("SourceEncryptionContext"), i) || !sameContext(in.Get("DestinationEncryptionContext"), i):
+	case !ok || !s.items.known(i) || i != s.items.first(i) ||
+		!sameContext(in.Get("SourceEncryptionContext"), i) ||
+		!sameContext(in.Get("DestinationEncryptionContext"), i):
 		return failure("InvalidCiphertextException")
 	case pin.Exists() && pin.Str != from:
 		return failure("IncorrectKeyException")
 	case in.Get("DestinationKeyId").Str != destinationKey:
 		return failure("NotFoundException")
 	}
-	s.vault.state[i].Or(asked)
+	s.items.state[i].Or(reEncrypted)
 	to := blobOf(destinationKey, i)
 	if from == destinationKey {
 		// KMS never makes the same ciphertext twice. This one is not to be written.
 		binary.BigEndian.PutUint64(to[blobLen-8:], uint64(s.served.Load()))
 	}
-	return inJSON(http.StatusOK, fmt.Appendf(nil, `{"CiphertextBlob":%q,"KeyId":%q,"SourceKeyId":%q,"SourceEncryptionAlgorithm":"SYMMETRIC_DEFAULT","DestinationEncryptionAlgorithm":"SYMMETRIC_DEFAULT"}`,
+	return jsonResponse(http.StatusOK, fmt.Appendf(nil, `{"CiphertextBlob":%q,"KeyId":%q,`+
+		`"SourceKeyId":%q,"SourceEncryptionAlgorithm":"SYMMETRIC_DEFAULT",`+
+		`"DestinationEncryptionAlgorithm":"SYMMETRIC_DEFAULT"}`,
 		base64.StdEncoding.EncodeToString(to), destinationKey, from))
 }
 
@@ -78,13 +86,16 @@ func sameContext(given gjson.Result, i int) bool {
 	return maps.Equal(pairs, contextOf(i))
 }
 
-// dynamodb answers what DynamoDB is asked.
-func (s *stub) dynamodb(operation string, body []byte) answer {
+// dynamodb implements the operations of DynamoDB.
+func (s *stub) dynamodb(operation string, body []byte) response {
 	in := gjson.ParseBytes(body)
 	switch operation {
 	case "DescribeTable":
-		return inJSON(http.StatusOK, fmt.Appendf(nil, `{"Table":{"TableName":%q,"TableStatus":"ACTIVE","ItemCount":%d,"KeySchema":[{"AttributeName":"id","KeyType":"HASH"}],"AttributeDefinitions":[{"AttributeName":"id","AttributeType":"S"}]}}`,
-			place, len(s.vault.state)))
+		return jsonResponse(http.StatusOK, fmt.Appendf(nil, `{"Table":{"TableName":%q,`+
+			`"TableStatus":"ACTIVE","ItemCount":%d,`+
+			`"KeySchema":[{"AttributeName":"id","KeyType":"HASH"}],`+
+			`"AttributeDefinitions":[{"AttributeName":"id","AttributeType":"S"}]}}`,
+			resourceName, len(s.items.state)))
 	case "Scan":
 		return s.scan(in)
 	case "BatchExecuteStatement":
@@ -96,13 +107,13 @@ func (s *stub) dynamodb(operation string, body []byte) answer {
 		if !s.replaceItem(in.Get("Key.id.S").Str, values.Get(":o0.B").Str, values.Get(":n0.B").Str) {
 			return failure("ConditionalCheckFailedException")
 		}
-		return inJSON(http.StatusOK, []byte(`{}`))
+		return jsonResponse(http.StatusOK, []byte(`{}`))
 	}
 	return failure("UnknownOperationException")
 }
 
 // scan returns a page of a segment: every Total-th item.
-func (s *stub) scan(in gjson.Result) answer {
+func (s *stub) scan(in gjson.Result) response {
 	total, limit := 1, 1_000 // of 1 MB, at about 1 KB
 	if t := in.Get("TotalSegments"); t.Exists() {
 		total = int(t.Int())
@@ -117,32 +128,36 @@ func (s *stub) scan(in gjson.Result) answer {
 	}
 	out := []byte(`{"Items":[`)
 	n := 0
-	for ; n < limit && i < len(s.vault.state); i += total {
+	for ; n < limit && i < len(s.items.state); i += total {
 		if n++; n > 1 {
 			out = append(out, ',')
 		}
-		first := s.vault.first(i)
-		out = fmt.Appendf(out, `{"id":{"S":%q},"tenant":{"S":%q},"secret":{"B":%q}`, idOf(i), tenantOf(first), base64.StdEncoding.EncodeToString(blobOf(s.vault.key(i), first)))
+		first := s.items.first(i)
+		secret := base64.StdEncoding.EncodeToString(blobOf(s.items.key(i), first))
+		out = fmt.Appendf(out, `{"id":{"S":%q},"tenant":{"S":%q},"secret":{"B":%q}`,
+			idOf(i), tenantOf(first), secret)
 		if !in.Get("ProjectionExpression").Exists() {
-			out = fmt.Appendf(out, `,"name":{"S":"Jane Doe"},"visits":{"N":"17"},"tags":{"L":[{"S":"a"},{"S":"b"}]},"notes":{"S":%q}`, filler[:400])
+			out = fmt.Appendf(out, `,"name":{"S":"Jane Doe"},"visits":{"N":"17"},`+
+				`"tags":{"L":[{"S":"a"},{"S":"b"}]},"notes":{"S":%q}`, filler[:400])
 		}
 		out = append(out, '}')
 	}
-	out = fmt.Appendf(out, `],"Count":%d,"ScannedCount":%d,"ConsumedCapacity":{"TableName":%q,"CapacityUnits":%d}`, n, n, place, n/8+1)
-	if i < len(s.vault.state) {
+	out = fmt.Appendf(out, `],"Count":%d,"ScannedCount":%d,`+
+		`"ConsumedCapacity":{"TableName":%q,"CapacityUnits":%d}`, n, n, resourceName, n/8+1)
+	if i < len(s.items.state) {
 		out = fmt.Appendf(out, `,"LastEvaluatedKey":{"id":{"S":%q}}`, idOf(i-total))
 	}
-	return inJSON(http.StatusOK, append(out, '}'))
+	return jsonResponse(http.StatusOK, append(out, '}'))
 }
 
-// The updates that clients send. Those of rotator also compare the attribute that the
-// encryption context comes from.
+// The updates that clients send. Those of rotator also compare the attribute from which the
+// encryption context is made.
 const (
 	statement = `UPDATE "bench" SET "secret" = ? WHERE "id" = ? AND "secret" = ?`
 	guarded   = statement + ` AND "tenant" = ?`
 )
 
-func (s *stub) batch(in gjson.Result) answer {
+func (s *stub) batch(in gjson.Result) response {
 	out := []byte(`{"Responses":[`)
 	for n, one := range in.Get("Statements").Array() {
 		s.statements.Add(1)
@@ -151,19 +166,22 @@ func (s *stub) batch(in gjson.Result) answer {
 		}
 		id := one.Get("Parameters.1.S").Str
 		if s.update(id, one) {
-			out = fmt.Appendf(out, `{"TableName":%q}`, place)
+			out = fmt.Appendf(out, `{"TableName":%q}`, resourceName)
 			continue
 		}
 		if !isProbe(one) {
-			s.vault.fault("a statement was refused: %s of %s", one.Get("Statement").Str, id)
+			s.items.fault("a statement was refused: %s of %s", one.Get("Statement").Str, id)
 		}
-		out = append(out, `{"Error":{"Code":"ConditionalCheckFailed","Message":"The conditional request failed"},"TableName":"bench"}`...)
+		out = append(out, `{"Error":{"Code":"ConditionalCheckFailed",`+
+			`"Message":"The conditional request failed"},"TableName":"bench"}`...)
 	}
-	return inJSON(http.StatusOK, fmt.Appendf(out, `],"ConsumedCapacity":[{"TableName":%q,"CapacityUnits":25}]}`, place))
+	out = fmt.Appendf(out, `],"ConsumedCapacity":[{"TableName":%q,"CapacityUnits":25}]}`,
+		resourceName)
+	return jsonResponse(http.StatusOK, out)
 }
 
-// isProbe reports whether a statement asks whether the server checks conditions: its key or
-// what it compares is a text of a probe.
+// isProbe reports whether a statement tests whether the server checks conditions: its key or a
+// value in its condition is a text of a probe.
 func isProbe(statement gjson.Result) bool {
 	const name = "rotator-probe-" // 14 bytes; the first 12 are whole groups of base64
 	values := statement.Get("Parameters").Raw
@@ -171,7 +189,7 @@ func isProbe(statement gjson.Result) bool {
 		strings.Contains(values, base64.StdEncoding.EncodeToString([]byte(name[:12])))
 }
 
-// update applies one statement of a batch, and reports whether its condition held.
+// update applies one statement of a batch. It reports whether the condition held.
 func (s *stub) update(id string, one gjson.Result) bool {
 	switch one.Get("Statement").Str {
 	case statement:
@@ -187,12 +205,12 @@ func (s *stub) update(id string, one gjson.Result) bool {
 
 func (s *stub) hasTenant(id, tenant string) bool {
 	i, ok := indexOf(id)
-	return ok && tenantOf(s.vault.first(i)) == tenant
+	return ok && tenantOf(s.items.first(i)) == tenant
 }
 
 func (s *stub) replaceItem(id, old, new string) bool {
 	i, ok := indexOf(id)
 	before, err := base64.StdEncoding.DecodeString(old)
 	after, errAfter := base64.StdEncoding.DecodeString(new)
-	return ok && err == nil && errAfter == nil && s.vault.replace(i, before, after)
+	return ok && err == nil && errAfter == nil && s.items.replace(i, before, after)
 }

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// probes are the objects beside those of the items: those on which rotator tries,
-// before it writes, whether conditions are enforced and tags are counted.
+// probes holds the objects with which rotator tests, before it writes, whether the server
+// enforces conditions and counts tags.
 type probes struct {
 	mu      sync.Mutex
 	objects map[string]probe
@@ -23,7 +23,7 @@ type probe struct {
 	tags           int
 }
 
-func (p *probes) put(key string, r *http.Request) answer {
+func (p *probes) put(key string, r *http.Request) response {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now, exists := p.objects[key]
@@ -33,18 +33,18 @@ func (p *probes) put(key string, r *http.Request) answer {
 	}
 	tags, err := url.ParseQuery(r.Header.Get("X-Amz-Tagging"))
 	if err != nil {
-		return inXML(http.StatusBadRequest, `<Error><Code>InvalidArgument</Code></Error>`)
+		return xmlResponse(http.StatusBadRequest, `<Error><Code>InvalidArgument</Code></Error>`)
 	}
 	etag := p.store(key, probe{metadata: metadataIn(r.Header), tags: len(tags)})
-	return answer{status: http.StatusOK, headers: map[string]string{"Etag": etag}}
+	return response{status: http.StatusOK, headers: map[string]string{"Etag": etag}}
 }
 
-func (p *probes) copy(key string, r *http.Request) answer {
+func (p *probes) copy(key string, r *http.Request) response {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now, exists := p.objects[key]
 	if !exists || !copies(r, key) {
-		return inXML(http.StatusNotFound, `<Error><Code>NoSuchKey</Code></Error>`)
+		return xmlResponse(http.StatusNotFound, `<Error><Code>NoSuchKey</Code></Error>`)
 	}
 	if !mayCopy(r.Header, now.etag, now.modified) {
 		return preconditionFailed()
@@ -52,7 +52,7 @@ func (p *probes) copy(key string, r *http.Request) answer {
 	return copied(p.store(key, probe{metadata: metadataIn(r.Header), tags: now.tags}))
 }
 
-// store keeps an object under a new ETag; it wants mu.
+// store stores an object with a new ETag. It must be called with mu held.
 func (p *probes) store(key string, o probe) (etag string) {
 	if p.objects == nil {
 		p.objects = map[string]probe{}
@@ -63,14 +63,18 @@ func (p *probes) store(key string, o probe) (etag string) {
 	return o.etag
 }
 
-func (p *probes) get(key string) answer {
+func (p *probes) get(key string) response {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	o, ok := p.objects[key]
 	if !ok {
-		return inXML(http.StatusNotFound, `<Error><Code>NoSuchKey</Code></Error>`)
+		return xmlResponse(http.StatusNotFound, `<Error><Code>NoSuchKey</Code></Error>`)
 	}
-	a := answer{status: http.StatusOK, body: []byte("a probe"), headers: map[string]string{"Etag": o.etag, "Last-Modified": o.modified}}
+	a := response{
+		status:  http.StatusOK,
+		body:    []byte("a probe"),
+		headers: map[string]string{"Etag": o.etag, "Last-Modified": o.modified},
+	}
 	if o.tags > 0 {
 		a.set("X-Amz-Tagging-Count", strconv.Itoa(o.tags))
 	}
@@ -86,7 +90,7 @@ func (p *probes) remove(key string) {
 	delete(p.objects, key)
 }
 
-// left is how many probes nobody removed.
+// left returns the number of probes that were not deleted.
 func (p *probes) left() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -6,29 +6,28 @@ import (
 	"time"
 )
 
-// second is what became of the ReEncrypt requests that came within one second.
+// second counts the ReEncrypt requests that arrived within one second.
 type second struct{ Served, Throttled int64 }
 
-// quota answers ReEncrypt with ThrottlingException above a rate that no client is
-// told, and a share of all, at random. KMS counts requests by the second
-// (docs.aws.amazon.com/kms/latest/developerguide/requests-per-second.html); this
-// fills a bucket with rate tokens in a second, which holds those of a tenth: so a
-// client gets nothing out of being idle.
+// quota throttles ReEncrypt above a rate that clients do not know, and a random share of all
+// requests. KMS counts requests by the second
+// (docs.aws.amazon.com/kms/latest/developerguide/requests-per-second.html). This token bucket
+// holds only the tokens of a tenth of a second, so a client gains nothing from idle time.
 type quota struct {
 	rate  float64 // requests per second; 0 for no quota
-	share float64 // of all requests, throttled whatever their rate
+	share float64 // of all requests that are throttled at random
 
 	mu      sync.Mutex
 	tokens  float64
 	filled  time.Time
-	began   time.Time // the first request since seconds were taken
+	began   time.Time // of the first request since takeSeconds
 	seconds []second
 }
 
-// burst is the part of a second whose tokens the bucket holds.
+// burst is the capacity of the bucket in seconds.
 const burst = 0.1
 
-// admit says whether a request that comes now is served, and counts it.
+// admit reports whether a request at this time is served, and counts it.
 func (q *quota) admit(now time.Time) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -47,7 +46,7 @@ func (q *quota) admit(now time.Time) bool {
 	return true
 }
 
-// take takes a token, if there is one.
+// take takes a token. It reports whether there was one.
 func (q *quota) take(now time.Time) bool {
 	if q.rate == 0 {
 		return true
@@ -65,7 +64,7 @@ func (q *quota) take(now time.Time) bool {
 	return true
 }
 
-// takeSeconds returns the seconds that were counted, and counts anew.
+// takeSeconds returns the counts and resets them.
 func (q *quota) takeSeconds() []second {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -13,9 +13,9 @@ import (
 	"github.com/tidwall/gjson"
 )
 
-// s3 answers what S3 is asked, in path style.
-func (s *stub) s3(r *http.Request, body []byte) answer {
-	path := strings.TrimPrefix(r.URL.Path, "/"+place)
+// s3 implements the operations of S3, in path style.
+func (s *stub) s3(r *http.Request, body []byte) response {
+	path := strings.TrimPrefix(r.URL.Path, "/"+resourceName)
 	query := r.URL.Query()
 	query.Del("x-id") // the name of the operation, which some SDKs add
 	if path == "" || path == "/" {
@@ -25,14 +25,14 @@ func (s *stub) s3(r *http.Request, body []byte) answer {
 	switch {
 	case query.Has("tagging"):
 		s.count("GetObjectTagging")
-		return inXML(http.StatusOK, `<Tagging><TagSet></TagSet></Tagging>`)
+		return xmlResponse(http.StatusOK, `<Tagging><TagSet></TagSet></Tagging>`)
 	case len(query) > 0:
 		s.count(r.Method + " object?" + query.Encode())
-		return inXML(http.StatusNotImplemented, `<Error><Code>NotImplemented</Code></Error>`)
+		return xmlResponse(http.StatusNotImplemented, `<Error><Code>NotImplemented</Code></Error>`)
 	case r.Method == http.MethodDelete:
 		s.count("DeleteObject")
 		s.probes.remove(key)
-		return answer{status: http.StatusNoContent}
+		return response{status: http.StatusNoContent}
 	case r.Method == http.MethodPut && r.Header.Get("X-Amz-Copy-Source") != "":
 		s.count("CopyObject")
 		return s.copy(key, r)
@@ -44,39 +44,45 @@ func (s *stub) s3(r *http.Request, body []byte) answer {
 	return s.get(key)
 }
 
-func inXML(status int, body string) answer {
-	return answer{status: status, body: []byte(body), headers: map[string]string{"Content-Type": "application/xml"}}
+func xmlResponse(status int, body string) response {
+	return response{
+		status:  status,
+		body:    []byte(body),
+		headers: map[string]string{"Content-Type": "application/xml"},
+	}
 }
 
-func preconditionFailed() answer {
-	return inXML(http.StatusPreconditionFailed, `<Error><Code>PreconditionFailed</Code></Error>`)
+func preconditionFailed() response {
+	return xmlResponse(http.StatusPreconditionFailed, `<Error><Code>PreconditionFailed</Code></Error>`)
 }
 
-// bucket answers what is asked about the bucket, and lists it.
-func (s *stub) bucket(r *http.Request, query url.Values) answer {
+// bucket implements the operations on the bucket, including its listing.
+func (s *stub) bucket(r *http.Request, query url.Values) response {
 	switch {
 	case r.Method == http.MethodHead:
 		s.count("HeadBucket")
-		return answer{status: http.StatusOK}
+		return response{status: http.StatusOK}
 	case query.Has("versioning"):
 		s.count("GetBucketVersioning")
-		return inXML(http.StatusOK, `<VersioningConfiguration></VersioningConfiguration>`)
+		return xmlResponse(http.StatusOK, `<VersioningConfiguration></VersioningConfiguration>`)
 	case query.Has("ownershipControls"):
 		s.count("GetBucketOwnershipControls")
-		return inXML(http.StatusOK, `<OwnershipControls><Rule><ObjectOwnership>BucketOwnerEnforced</ObjectOwnership></Rule></OwnershipControls>`)
+		return xmlResponse(http.StatusOK, `<OwnershipControls><Rule><ObjectOwnership>`+
+			`BucketOwnerEnforced</ObjectOwnership></Rule></OwnershipControls>`)
 	case query.Has("object-lock"):
 		s.count("GetObjectLockConfiguration")
-		return inXML(http.StatusNotFound, `<Error><Code>ObjectLockConfigurationNotFoundError</Code></Error>`)
+		const code = "ObjectLockConfigurationNotFoundError"
+		return xmlResponse(http.StatusNotFound, `<Error><Code>`+code+`</Code></Error>`)
 	case query.Get("list-type") != "2":
 		s.count(r.Method + " bucket?" + query.Encode())
-		return inXML(http.StatusNotImplemented, `<Error><Code>NotImplemented</Code></Error>`)
+		return xmlResponse(http.StatusNotImplemented, `<Error><Code>NotImplemented</Code></Error>`)
 	}
 	s.count("ListObjectsV2")
 	return s.list(query)
 }
 
-// list returns a page of the keys.
-func (s *stub) list(query url.Values) answer {
+// list returns a page of the listing.
+func (s *stub) list(query url.Values) response {
 	limit := 1_000
 	if n, err := strconv.Atoi(query.Get("max-keys")); err == nil {
 		limit = n
@@ -91,90 +97,105 @@ func (s *stub) list(query url.Values) answer {
 	}
 	var out bytes.Buffer
 	out.WriteString(`<ListBucketResult><Name>bench</Name><EncodingType>url</EncodingType>`)
-	end := min(i+limit, len(s.vault.state))
+	end := min(i+limit, len(s.items.state))
 	for ; i < end; i++ {
-		fmt.Fprintf(&out, `<Contents><Key>%s</Key><Size>4000</Size><StorageClass>STANDARD</StorageClass></Contents>`, idOf(i))
+		fmt.Fprintf(&out, `<Contents><Key>%s</Key><Size>4000</Size>`+
+			`<StorageClass>STANDARD</StorageClass></Contents>`, idOf(i))
 	}
-	fmt.Fprintf(&out, `<IsTruncated>%t</IsTruncated>`, end < len(s.vault.state))
-	if end < len(s.vault.state) {
+	fmt.Fprintf(&out, `<IsTruncated>%t</IsTruncated>`, end < len(s.items.state))
+	if end < len(s.items.state) {
 		fmt.Fprintf(&out, `<NextContinuationToken>%s</NextContinuationToken>`, idOf(end-1))
 	}
 	out.WriteString(`</ListBucketResult>`)
-	return inXML(http.StatusOK, out.String())
+	return xmlResponse(http.StatusOK, out.String())
 }
 
-// get returns an object; of HEAD the server sends the headers alone.
-func (s *stub) get(key string) answer {
+// get returns an object. In response to HEAD, the server sends only the headers.
+func (s *stub) get(key string) response {
 	i, ok := indexOf(key)
-	if !ok || !s.vault.known(i) {
+	if !ok || !s.items.known(i) {
 		return s.probes.get(key)
 	}
-	o := objectOf(s.store, s.vault.key(i), i)
-	a := answer{status: http.StatusOK, body: o.body, headers: map[string]string{"Content-Type": o.contentType, "Etag": o.etag, "Last-Modified": o.modified}}
+	o := objectOf(s.store, s.items.key(i), i)
+	a := response{
+		status: http.StatusOK,
+		body:   o.body,
+		headers: map[string]string{
+			"Content-Type":  o.contentType,
+			"Etag":          o.etag,
+			"Last-Modified": o.modified,
+		},
+	}
 	for name, value := range o.metadata {
 		a.set(metadataPrefix+name, value)
 	}
 	return a
 }
 
-// put replaces an object under the condition of its ETag, and checks every byte.
-func (s *stub) put(key string, r *http.Request, body []byte) answer {
+// put replaces an object on the condition of its ETag, and checks every byte.
+func (s *stub) put(key string, r *http.Request, body []byte) response {
 	i, ok := indexOf(key)
-	if !ok || !s.vault.known(i) {
+	if !ok || !s.items.known(i) {
 		return s.probes.put(key, r)
 	}
 	if strings.Contains(r.Header.Get("Content-Encoding"), "aws-chunked") {
 		body = unchunked(body)
 	}
-	held := s.vault.key(i)
+	held := s.items.key(i)
 	if r.Header.Get("If-Match") != objectOf(s.store, held, i).etag {
 		return preconditionFailed()
 	}
 	want := objectOf(s.store, destinationKey, i)
-	if s.store != bodies || !bytes.Equal(body, want.body) || r.Header.Get("Content-Type") != want.contentType || !maps.Equal(metadataIn(r.Header), want.metadata) {
-		s.vault.fault("object %s was written otherwise than with its new blob alone changed", key)
+	if s.store != bodies || !bytes.Equal(body, want.body) || !want.describes(r.Header) {
+		s.items.fault("object %s: the PUT changes more than its ciphertext", key)
 	}
 	blob, _ := base64.StdEncoding.DecodeString(gjson.GetBytes(body, "secret").Str)
-	if !s.vault.replace(i, blobOf(held, i), blob) {
-		s.vault.fault("object %s was written as another had been", key)
+	if !s.items.replace(i, blobOf(held, i), blob) {
+		s.items.fault("object %s was written with the state of another object", key)
 	}
-	return answer{status: http.StatusOK, headers: map[string]string{"Etag": want.etag}}
+	return response{status: http.StatusOK, headers: map[string]string{"Etag": want.etag}}
 }
 
-// copy replaces the metadata of an object by a copy onto itself, under the
-// conditions of what is copied and, where it has one, of what is overwritten. All
-// that a copy with new metadata drops has to be in the request.
-func (s *stub) copy(key string, r *http.Request) answer {
+// copy replaces the metadata of an object by a copy onto itself, on the conditions of the source
+// and, if there are any, of the target. The request must contain everything that a copy with new
+// metadata would drop.
+func (s *stub) copy(key string, r *http.Request) response {
 	i, ok := indexOf(key)
-	if !ok || !s.vault.known(i) {
+	if !ok || !s.items.known(i) {
 		return s.probes.copy(key, r)
 	}
-	held := s.vault.key(i)
+	held := s.items.key(i)
 	want := objectOf(s.store, destinationKey, i)
 	if !mayCopy(r.Header, want.etag, objectOf(s.store, held, i).modified) {
 		return preconditionFailed()
 	}
 	if r.Header.Get(sourceMatch) == "" && r.Header.Get(sourceUnmodified) == "" {
-		s.vault.fault("object %s was copied whatever it was", key)
+		s.items.fault("object %s was copied without a condition", key)
 	}
-	if s.store != headers || !copies(r, key) || r.Header.Get("Content-Type") != want.contentType || !maps.Equal(metadataIn(r.Header), want.metadata) {
-		s.vault.fault("object %s was copied otherwise than onto itself with its new blob alone changed", key)
+	if s.store != headers || !copies(r, key) || !want.describes(r.Header) {
+		s.items.fault("object %s: the copy changes more than its ciphertext", key)
 	}
 	blob, _ := base64.StdEncoding.DecodeString(metadataIn(r.Header)[wrappedKey])
-	if !s.vault.replace(i, blobOf(held, i), blob) {
-		s.vault.fault("object %s was copied as another had been", key)
+	if !s.items.replace(i, blobOf(held, i), blob) {
+		s.items.fault("object %s was copied with the state of another object", key)
 	}
 	return copied(want.etag)
 }
 
-// The conditions of what is copied.
+// describes reports whether a request has the content type and the metadata of the object.
+func (o object) describes(header http.Header) bool {
+	return header.Get("Content-Type") == o.contentType &&
+		maps.Equal(metadataIn(header), o.metadata)
+}
+
+// The conditions on the source of a copy.
 const (
 	sourceMatch      = "X-Amz-Copy-Source-If-Match"
 	sourceUnmodified = "X-Amz-Copy-Source-If-Unmodified-Since"
 )
 
-// mayCopy holds the conditions of a copy against what the object has, source and
-// target at once. That of the time counts where there is none of the ETag
+// mayCopy reports whether the conditions of a copy hold for the object, which is both source and
+// target. The condition on the time applies only without one on the ETag of the source
 // (API_CopyObject, x-amz-copy-source-if-match).
 func mayCopy(header http.Header, etag, modified string) bool {
 	if match := header.Get("If-Match"); match != "" && match != etag {
@@ -191,20 +212,22 @@ func mayCopy(header http.Header, etag, modified string) bool {
 	return err == nil && errAt == nil && !at.After(since)
 }
 
-// copies says that a request copies an object onto itself, with other metadata.
+// copies reports whether a request copies an object onto itself with new metadata.
 func copies(r *http.Request, key string) bool {
 	source, err := url.PathUnescape(r.Header.Get("X-Amz-Copy-Source"))
-	return err == nil && strings.TrimPrefix(source, "/") == place+"/"+key && r.Header.Get("X-Amz-Metadata-Directive") == "REPLACE"
+	return err == nil && strings.TrimPrefix(source, "/") == resourceName+"/"+key &&
+		r.Header.Get("X-Amz-Metadata-Directive") == "REPLACE"
 }
 
-func copied(etag string) answer {
-	return inXML(http.StatusOK, fmt.Sprintf(`<CopyObjectResult><ETag>%s</ETag><LastModified>2026-03-02T10:05:00.000Z</LastModified></CopyObjectResult>`, etag))
+func copied(etag string) response {
+	return xmlResponse(http.StatusOK, fmt.Sprintf(`<CopyObjectResult><ETag>%s</ETag>`+
+		`<LastModified>2026-03-02T10:05:00.000Z</LastModified></CopyObjectResult>`, etag))
 }
 
-// metadataPrefix is how S3 writes it.
+// metadataPrefix is the prefix of the headers with user metadata.
 const metadataPrefix = "x-amz-meta-"
 
-// metadataIn is the user metadata of a request; nil when it has none.
+// metadataIn returns the user metadata of a request, or nil.
 func metadataIn(header http.Header) (metadata map[string]string) {
 	for name, values := range header {
 		if name, ok := strings.CutPrefix(strings.ToLower(name), metadataPrefix); ok {
@@ -217,12 +240,11 @@ func metadataIn(header http.Header) (metadata map[string]string) {
 	return metadata
 }
 
-// unchunked takes the content out of aws-chunked encoding, in which the SDK sends
-// a checksum behind it.
+// unchunked decodes aws-chunked encoding, in which the SDK sends a checksum after the content.
 func unchunked(body []byte) (content []byte) {
 	for {
 		line, rest, ok := bytes.Cut(body, []byte("\r\n"))
-		line, _, _ = bytes.Cut(line, []byte(";")) // of what is signed
+		line, _, _ = bytes.Cut(line, []byte(";")) // without the chunk signature
 		size, err := strconv.ParseInt(string(line), 16, 32)
 		if !ok || err != nil || size <= 0 || int(size) > len(rest) {
 			return content

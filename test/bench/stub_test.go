@@ -7,38 +7,38 @@ import (
 	"time"
 )
 
-// TestStubNotices does to the stub what no client may.
+// TestStubNotices: the stub records each thing that a client must not do.
 func TestStubNotices(t *testing.T) {
-	for name, wrong := range map[string]func(v *vault){
-		"the blob of another item": func(v *vault) { v.replace(1, blobOf(sourceKey, 1), blobOf(destinationKey, 2)) },
-		"a blob before KMS":        func(v *vault) { v.replace(2, blobOf(sourceKey, 2), blobOf(destinationKey, 2)) },
-		"the same twice": func(v *vault) {
+	for name, wrong := range map[string]func(v *stubItems){
+		"the blob of another item": func(v *stubItems) { v.replace(1, blobOf(sourceKey, 1), blobOf(destinationKey, 2)) },
+		"a blob before KMS":        func(v *stubItems) { v.replace(2, blobOf(sourceKey, 2), blobOf(destinationKey, 2)) },
+		"the same twice": func(v *stubItems) {
 			v.replace(1, blobOf(sourceKey, 1), blobOf(destinationKey, 1))
 			v.replace(1, blobOf(destinationKey, 1), blobOf(destinationKey, 1))
 		},
 	} {
-		v := newVault(3, false)
-		v.state[1].Or(asked)
+		v := newStubItems(3, false)
+		v.state[1].Or(reEncrypted)
 		if wrong(v); v.count != 1 {
 			t.Errorf("%s: %d faults", name, v.count)
 		}
 	}
-	v := newVault(3, false)
+	v := newStubItems(3, false)
 	if v.replace(1, blobOf(destinationKey, 1), blobOf(destinationKey, 1)) || v.written.Load() != 0 {
-		t.Error("a condition that does not hold was taken to hold")
+		t.Error("a write whose condition does not hold was accepted")
 	}
 }
 
-// Rows that are alike take the one answer that there is for their blob, and no other, and
-// none before KMS was asked.
+// TestStubOfRowsThatAreAlike: equal rows accept only the response for their ciphertext, and only
+// after KMS has returned it.
 func TestStubOfRowsThatAreAlike(t *testing.T) {
 	old, answer := blobOf(sourceKey, 10), blobOf(destinationKey, 10)
 	for name, c := range map[string]struct {
-		item     int
-		asked    bool
-		old, new []byte
-		taken    bool
-		faults   int
+		item        int
+		reEncrypted bool
+		old, new    []byte
+		taken       bool
+		faults      int
 	}{
 		"the answer":               {13, true, old, answer, true, 0},
 		"the first's own":          {10, true, old, answer, true, 0},
@@ -48,26 +48,25 @@ func TestStubOfRowsThatAreAlike(t *testing.T) {
 		"in place of its own":      {13, true, blobOf(sourceKey, 13), answer, false, 0},
 		"an item of the ten after": {20, true, old, answer, false, 0},
 	} {
-		v := newVault(30, false)
+		v := newStubItems(30, false)
 		v.same = 10
-		if c.asked {
-			v.state[10].Or(asked)
+		if c.reEncrypted {
+			v.state[10].Or(reEncrypted)
 		}
 		if taken := v.replace(c.item, c.old, c.new); taken != c.taken || v.count != c.faults {
 			t.Errorf("%s: taken %t with %d faults", name, taken, v.count)
 		}
 	}
 	if _, _, err := newStub([]string{"-same", "10", "-store", bodies}); err == nil {
-		t.Error("bodies that are alike")
+		t.Error("equal bodies are accepted")
 	}
 }
 
-// TestStubChecksObjects writes an object as it has to be written, and with one thing
-// in it otherwise.
+// TestStubChecksObjects writes an object correctly, and with one difference.
 func TestStubChecksObjects(t *testing.T) {
 	write := func(store string, change func(http.Header, []byte)) (int, int) {
-		s := &stub{store: store, vault: newVault(3, false)}
-		s.vault.state[1].Or(asked)
+		s := &stub{store: store, items: newStubItems(3, false)}
+		s.items.state[1].Or(reEncrypted)
 		o, held := objectOf(store, destinationKey, 1), objectOf(store, sourceKey, 1)
 		r := &http.Request{Header: http.Header{"Content-Type": {o.contentType}, "If-Match": {held.etag}}}
 		for name, value := range o.metadata {
@@ -75,14 +74,14 @@ func TestStubChecksObjects(t *testing.T) {
 		}
 		if store == headers {
 			r.Header.Set(sourceMatch, held.etag)
-			r.Header.Set("X-Amz-Copy-Source", place+"/"+idOf(1))
+			r.Header.Set("X-Amz-Copy-Source", resourceName+"/"+idOf(1))
 			r.Header.Set("X-Amz-Metadata-Directive", "REPLACE")
 		}
 		change(r.Header, o.body)
 		if store == headers {
-			return s.copy(idOf(1), r).status, s.vault.count
+			return s.copy(idOf(1), r).status, s.items.count
 		}
-		return s.put(idOf(1), r, o.body).status, s.vault.count
+		return s.put(idOf(1), r, o.body).status, s.items.count
 	}
 	for name, c := range map[string]struct {
 		store  string
@@ -100,7 +99,7 @@ func TestStubChecksObjects(t *testing.T) {
 		"the old blob": {headers, func(h http.Header, _ []byte) {
 			h.Set(metadataPrefix+wrappedKey, metadataOf(sourceKey, 1)[wrappedKey])
 		}, 200, true},
-		"a copy of another":      {headers, func(h http.Header, _ []byte) { h.Set("X-Amz-Copy-Source", place+"/"+idOf(2)) }, 200, true},
+		"a copy of another":      {headers, func(h http.Header, _ []byte) { h.Set("X-Amz-Copy-Source", resourceName+"/"+idOf(2)) }, 200, true},
 		"metadata kept":          {headers, func(h http.Header, _ []byte) { h.Del("X-Amz-Metadata-Directive") }, 200, true},
 		"a copy of whatever":     {headers, func(h http.Header, _ []byte) { h.Del(sourceMatch) }, 200, true},
 		"another condition":      {headers, func(h http.Header, _ []byte) { h.Set(sourceMatch, probeTag) }, 412, false},
@@ -136,8 +135,8 @@ func TestMayCopy(t *testing.T) {
 	}
 }
 
-// TestQuota asks twice as often as the quota allows: half is served, second by
-// second, and idle time buys no more than a tenth of a second.
+// TestQuota sends twice as many requests as the quota allows. Half of them are served in every
+// second, and idle time adds at most a tenth of a second.
 func TestQuota(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quota{rate: 100}
@@ -168,7 +167,7 @@ func TestUnchunked(t *testing.T) {
 		"4\r\nWiki\r\n5\r\npedia\r\n0\r\nx-amz-checksum-crc32:AAAAAA==\r\n\r\n": "Wikipedia",
 		"5;chunk-signature=ab\r\nab\r\nc\r\n0;chunk-signature=cd\r\n\r\n":       "ab\r\nc",
 		"0\r\n\r\n":       "",
-		"ff\r\nshort\r\n": "", // what is not whole is not taken
+		"ff\r\nshort\r\n": "", // incomplete chunks are dropped
 		"-1\r\nx\r\n":     "",
 	} {
 		if got := string(unchunked([]byte(in))); got != want {

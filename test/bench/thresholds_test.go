@@ -5,14 +5,27 @@ import (
 	"testing"
 )
 
-// found are findings with such a CPU time, requests per item, throttles and peak of D.
+// found returns findings with the given CPU time, requests per item, throttling and peak memory
+// of D.
 func found(d, requests, refused, rss float64) findings {
 	run := func(cpu, others float64) []measured {
-		return []measured{{CPU: cpu, Items: 1000, RSS: int64(rss * (1 << 20)), Counts: counts{Requests: map[string]int64{reEncrypt: 1000, "x": int64(1000 * others)}}}}
+		return []measured{{
+			CPU:   cpu,
+			Items: 1000,
+			RSS:   int64(rss * (1 << 20)),
+			Counts: counts{
+				Requests: map[string]int64{reEncrypt: 1000, "x": int64(1000 * others)},
+			},
+		}}
 	}
 	var f findings
 	for store, others := range map[string]float64{rows: requests - 1, bodies: 1 + requests, headers: 1 + requests} {
-		f.series = append(f.series, &series{Store: store, Runs: map[string][]measured{"A": run(1, 0), "B": run(3.75, 0), "C": run(15, 0), "D": run(d, others)}})
+		f.series = append(f.series, &series{
+			Store: store,
+			Runs: map[string][]measured{
+				"A": run(1, 0), "B": run(3.75, 0), "C": run(15, 0), "D": run(d, others),
+			},
+		})
 	}
 	f.quotas = []throttling{{Quota: 1000, Seconds: 10, Steady: second{Served: 9600, Throttled: int64(9600 * refused)}}}
 	f.randoms = []throttling{{}}
@@ -22,54 +35,54 @@ func found(d, requests, refused, rss float64) findings {
 	return f
 }
 
-// TestGoals holds figures just within and just beyond their goals against them.
-func TestGoals(t *testing.T) {
-	for _, g := range found(0.74, 1.04, 0.009, 109).goals() {
-		if !g.measured || !g.reached {
-			t.Errorf("not reached: %+v", g)
+// TestThresholds checks figures that just meet the thresholds, and figures that just do not.
+func TestThresholds(t *testing.T) {
+	for _, g := range found(0.74, 1.04, 0.009, 109).thresholds() {
+		if !g.measured || !g.met {
+			t.Errorf("not met: %+v", g)
 		}
 	}
-	if err := missed(found(0.74, 1.04, 0.009, 109).goals()); err != nil {
+	if err := missed(found(0.74, 1.04, 0.009, 109).thresholds()); err != nil {
 		t.Error(err)
 	}
 	beyond := found(0.76, 1.06, 0.03, 129)
 	beyond.quotas[0].Steady.Served, beyond.quotas[0].Lost, beyond.second.Differ = 9400, 1, []string{"slots"}
 	beyond.series[0].Runs["D"][0].Counts.Late = 1
-	for _, g := range beyond.goals() {
-		if !g.measured || g.reached {
-			t.Errorf("reached: %+v", g)
+	for _, g := range beyond.thresholds() {
+		if !g.measured || g.met {
+			t.Errorf("met: %+v", g)
 		}
-		if err := missed(beyond.goals()); err == nil || !strings.Contains(err.Error(), g.what) {
-			t.Errorf("%q is not among the goals that were not reached: %v", g.what, err)
+		if err := missed(beyond.thresholds()); err == nil || !strings.Contains(err.Error(), g.what) {
+			t.Errorf("%q is not among the thresholds that are not met: %v", g.what, err)
 		}
 	}
 	never := found(0.74, 1.04, 0.009, 109)
 	never.quotas[0].Seconds, never.quotas[0].Steady = 0, second{}
 	for _, g := range never.throttles()[:2] {
-		if g.reached {
-			t.Errorf("reached without a steady state: %+v", g)
+		if g.met {
+			t.Errorf("met without a steady state: %+v", g)
 		}
 	}
 	short := found(0.74, 1.04, 0.009, 109)
 	short.second.Items, short.memory = passedOver/10, short.memory[:1]
 	n := 0
-	for _, g := range short.goals() {
+	for _, g := range short.thresholds() {
 		if !g.measured {
 			n++
 		}
 	}
 	if n != 2 {
-		t.Errorf("%d goals are not measured without BENCH=full, want those of many items", n)
+		t.Errorf("%d thresholds are not measured without BENCH=full, want those of many items", n)
 	}
-	for _, g := range (findings{}).goals() {
-		if g.measured || g.reached {
-			t.Errorf("from nothing: %+v", g)
+	for _, g := range (findings{}).thresholds() {
+		if g.measured || g.met {
+			t.Errorf("without figures: %+v", g)
 		}
 	}
 }
 
-// A connection that is late is one too many, wherever it was opened.
-func TestGoalOfConnections(t *testing.T) {
+// TestThresholdOfConnections: a single late connection, in any run, is too many.
+func TestThresholdOfConnections(t *testing.T) {
 	for name, late := range map[string]func(*findings){
 		"in a series":        func(f *findings) { f.series[2].Runs["D"][0].Counts.Late = 2 },
 		"in the longest run": func(f *findings) { f.memory[1].Counts.Late = 2 },
@@ -77,7 +90,7 @@ func TestGoalOfConnections(t *testing.T) {
 	} {
 		f := found(0.74, 1.04, 0.009, 109)
 		late(&f)
-		if g := f.connections()[0]; !g.measured || g.reached || g.figure != "2" {
+		if g := f.connections()[0]; !g.measured || g.met || g.figure != "2" {
 			t.Errorf("connections that are late %s: %+v", name, g)
 		}
 	}

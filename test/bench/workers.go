@@ -6,26 +6,36 @@ import (
 	"time"
 )
 
-// faraway is how long the stub takes to answer where it is about workers: as long as
-// AWS may from another Region. Workers wait nearly all the time then.
-const faraway = 50 * time.Millisecond
+// farLatency is the response time of the stub in this part: that of AWS from another Region.
+// Workers then wait nearly all the time.
+const farLatency = 50 * time.Millisecond
 
-// manyWorkers compares a number of workers that somebody chose with none given, when
-// rotator finds out itself how many it needs; it looks every second.
-func (l *lab) manyWorkers(w io.Writer, items int) error {
-	fmt.Fprintf(w, "\n## Workers\n\nDynamoDB, %d items, answers after %s, and a `kms.rate` that is no limit: `workers` in the job file, and none there, so that rotator looks every second how many it needs. One run each.\n\n", items, faraway)
-	fmt.Fprintf(w, "| `workers` | items/s | peak RSS, MiB | CPU us/item | connections |\n|---|---|---|---|---|\n")
+// compareWorkers compares a fixed number of workers with the number that rotator determines,
+// which it adjusts every second.
+func (h *harness) compareWorkers(w io.Writer, items int) error {
+	fmt.Fprintf(w, "\n## Workers\n\nDynamoDB, %d items, a response time of %s, and a `kms.rate` that "+
+		"is no limit. Without `workers` in the job file, rotator adjusts the number every second. "+
+		"One run each.\n\n", items, farLatency)
+	fmt.Fprintf(w, "| `workers` | items/s | peak RSS, MiB | CPU us/item | connections |\n"+
+		"|---|---|---|---|---|\n")
 	for _, row := range []struct {
-		said  string
-		trial trial
-	}{{fmt.Sprint(workers), trial{workers: workers}}, {"not given", trial{workers: automatic}}} {
-		t := row.trial
-		t.store, t.items, t.stub = rows, items, []string{"-latency", faraway.String()}
-		m, err := l.run(l.us(), t)
+		name    string
+		workers int
+	}{
+		{name: fmt.Sprint(workers), workers: workers},
+		{name: "not set", workers: automatic},
+	} {
+		m, err := h.run(h.rotatorRun(), scenario{
+			store:   rows,
+			items:   items,
+			workers: row.workers,
+			stub:    []string{"-latency", farLatency.String()},
+		})
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(w, "| %s | %.0f | %.0f | %.1f | %d |\n", row.said, float64(items)/m.Wall, m.mebibytes(), microseconds(m), m.Counts.Connections)
+		fmt.Fprintf(w, "| %s | %.0f | %.0f | %.1f | %d |\n", row.name, float64(items)/m.Wall,
+			m.mebibytes(), microseconds(m), m.Counts.Connections)
 	}
 	return nil
 }
