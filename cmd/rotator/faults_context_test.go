@@ -143,7 +143,7 @@ func TestServerWithoutConditions(t *testing.T) {
 		t.Errorf("audit: exit %d, %d PUTs: %s", code, puts, errs)
 	}
 	for _, text := range []string{out, errs} {
-		if !strings.Contains(text, "was not tested whether it enforces the conditions") {
+		if !strings.Contains(text, "Whether it enforces the conditions") {
 			t.Errorf("audit says nothing of the conditions: %s", text)
 		}
 	}

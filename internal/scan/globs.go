@@ -7,11 +7,10 @@ import (
 	"github.com/bmatcuk/doublestar/v4"
 )
 
-// Globs selects items by their paths: those that Include matches, or all if
-// Include is empty, except those that Exclude matches. Patterns are those of
-// doublestar: * and ? do not match a slash, ** does. A pattern of Exclude that
-// matches a directory covers everything in it; so does a pattern of Include
-// without wildcards.
+// Globs selects items by path. It selects all paths that match Include (all paths if Include
+// is empty) and do not match Exclude. Patterns have the syntax of doublestar: * and ? do not
+// match a slash, ** does. A pattern of Exclude that matches a directory covers everything in
+// it. The same is true for a pattern of Include without wildcards.
 type Globs struct{ patterns, include, exclude []string }
 
 // NewGlobs returns Globs for the patterns of a job file, which must be valid.
@@ -26,10 +25,9 @@ func NewGlobs(include, exclude []string) Globs {
 	return g
 }
 
-// withAllBelow returns the doublestar pattern for a pattern of Include. A
-// pattern without wildcards also matches everything in a directory of that
-// name. A pattern that ends in a slash matches only what is in such a
-// directory.
+// withDescendants returns the doublestar pattern for a pattern of Include. A pattern without
+// wildcards also matches everything in a directory of that name. A pattern that ends with a
+// slash matches only what is in such a directory.
 func withDescendants(pattern string) string {
 	if strings.HasSuffix(pattern, "/") || pattern != "" && !strings.ContainsAny(pattern, `*?[{\`) {
 		return strings.TrimRight(pattern, "/") + "/**"
@@ -37,23 +35,22 @@ func withDescendants(pattern string) string {
 	return pattern
 }
 
-// Chooses reports whether items with this path are selected.
+// Selects reports whether items with this path are selected.
 func (g Globs) Selects(path string) bool {
 	return (len(g.include) == 0 || matchesAny(g.include, path)) && !g.Excludes(path)
 }
 
-// Excludes reports whether Exclude matches a path, or a directory above it.
+// Excludes reports whether Exclude matches the path or one of its parent directories.
 func (g Globs) Excludes(path string) bool { return matchesAny(g.exclude, path) }
 
-// Include returns the patterns of Include in the form in which they are
-// matched.
+// Include returns the patterns of Include in the form in which they are matched.
 func (g Globs) Include() []string { return g.include }
 
-// maxCounted is how many patterns of Include are counted: all figures are in each record of a
-// checkpoint.
+// maxCounters is the maximum number of patterns of Include that are counted. Every record of
+// a checkpoint contains all counters.
 const maxCounters = 500
 
-// Counters returns a counter for each pattern of Include.
+// Counters returns a zero counter for each pattern of Include, up to maxCounters.
 func (g Globs) Counters() []Matches {
 	var counters []Matches
 	for _, pattern := range g.patterns[:min(len(g.patterns), maxCounters)] {
@@ -62,7 +59,8 @@ func (g Globs) Counters() []Matches {
 	return counters
 }
 
-// Count counts an item that was chosen for each pattern of Include that matches its path.
+// Count increments the counter of each pattern of Include that matches the path. It must be
+// called for selected items only.
 func (g Globs) Count(counters []Matches, path string) {
 	for i := range counters {
 		if doublestar.MatchUnvalidated(g.include[i], path) {
@@ -71,7 +69,7 @@ func (g Globs) Count(counters []Matches, path string) {
 	}
 }
 
-// Any reports whether there is any pattern.
+// Any reports whether there is at least one pattern.
 func (g Globs) Any() bool { return len(g.include)+len(g.exclude) > 0 }
 
 func matchesAny(patterns []string, path string) bool {

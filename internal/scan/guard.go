@@ -1,30 +1,30 @@
 package scan
 
-// Step is one step of a document path: a member of a map, or an element of a list.
+// Step is one step of a document path: a member of a map or an element of a list.
 type Step struct {
-	Name    string // of a member
-	Index   int    // of an element
-	Element bool   // Index counts, not Name
+	Name    string // of a map member
+	Index   int    // of a list element
+	Element bool   // true if Index is used, false if Name is used
 }
 
-// State is what a Guard requires of its place.
+// State is the condition that a Guard places on its path.
 type State uint8
 
-// The states.
+// The states of a path.
 const (
-	Equal   State = iota // the place holds Value
-	Present              // the place holds any value
-	Absent               // there is no such place
+	Equal   State = iota // the path holds Value
+	Present              // the path holds any value
+	Absent               // the path does not exist
 )
 
-// Guard is a place of an item on which a change depends in addition to the
-// values that it replaces: an encryption context was made from it, or a format
-// recognised the item by it. A source writes the change only if the place is
-// still in the state that was read.
+// Guard is a condition of a write in addition to the values that the write replaces. A change
+// depends on the value at Path, for example because an encryption context was built from it
+// or because a format recognized the item by it. A source writes the change only if the path
+// is still in the state that was read.
 type Guard struct {
-	// Path is the document path in a row. In an object it is one step, the name of an
-	// entry of the user metadata.
+	// Path is the document path in a row. In an object it has one step, which names an entry
+	// of the user metadata.
 	Path  []Step
 	State State
-	Value Value // with Equal
+	Value Value // used with Equal
 }

@@ -1,110 +1,110 @@
-// Package scan says what an item is and where it lives. A target is cut into
-// partitions, a partition is read page by page, a page holds items, and an item
-// holds the bytes in which ciphertexts hide. The sources that read and write
-// real stores are the sub-packages dynamoscan and s3scan; this package knows no
-// store, does no I/O and imports nothing of ours.
+// Package scan defines items and how they are addressed. A target is divided into partitions,
+// a partition is read page by page, and a page contains items. An item holds the bytes in
+// which ciphertexts are stored. The sub-packages dynamoscan, s3scan and filescan are the
+// sources: they read and write DynamoDB tables, S3 buckets and directories. This package
+// depends on no store, does no I/O and imports no other package of this module.
 package scan
 
 import "encoding/json"
 
-// Partition is the unit of scanning and checkpointing of a target: a parallel
-// scan segment of a table, a key range of a bucket. Partitions are frozen in
-// the checkpoint when a pass begins, so Spec must hold all that a later process
-// needs in order to go on from a cursor.
+// Partition is the unit of scanning and checkpointing of a target: a segment of a parallel
+// scan, or a key range of a bucket. The checkpoint stores the partitions when a pass begins,
+// so Spec must contain everything that a later process needs to continue from a cursor.
 type Partition struct {
-	Name string          `json:"name"` // unique in its target, for people: "segment 3 of 8"
-	Spec json.RawMessage `json:"spec"` // known to the source alone
+	// unique in its target and readable, such as "segment 3 of 8"
+	Name string          `json:"name"`
+	Spec json.RawMessage `json:"spec"` // opaque to all callers of the source
 }
 
-// Cursor is a position between two pages of one partition, opaque to all but
-// the source that made it. Empty means the start of the partition.
+// Cursor is a position between two pages of one partition. Only the source that made it
+// interprets it. An empty Cursor is the start of the partition.
 type Cursor []byte
 
-// Page is what one list or scan call returned.
+// Page is the result of one list or scan request.
 type Page struct {
 	Items []Item
-	// Next is where the page after this one begins.
+	// Next is the cursor of the next page.
 	Next Cursor
-	// Last is true when the partition has no page after this one.
+	// Last is true if the partition has no further page.
 	Last bool
-	// Excluded counts the items that were listed and left out by a filter.
+	// Excluded is the number of listed items that a filter left out.
 	Excluded int64
-	// Included counts, for each of the patterns that choose items, those that it matches.
+	// Included counts the items that each pattern of the include filter matches.
 	Included []Matches
 }
 
-// Matches is how many items one pattern matches.
+// Matches is the number of items that one pattern matches.
 type Matches struct {
 	Pattern string
 	Items   int64
 }
 
-// Ref is the address of an item in its target. It is stable, printable and
-// unique: the canonical JSON of a DynamoDB primary key, the key of an S3 object.
+// Ref is the address of an item in its target. It is stable, printable and unique: the
+// canonical JSON of a DynamoDB primary key, the key of an S3 object, or the path of a file.
 type Ref string
 
-// Item is one thing with an address in a target, as it was read.
+// Item is one addressable unit of a target, as it was read.
 type Item struct {
 	Ref Ref
-	// Payload is nil when the page only listed the item; Load fetches it.
+	// Payload is nil if the page only listed the item. In that case Load reads it.
 	Payload Payload
-	// Release releases the MemoryBudget of the body. Call it when the outcome of the item is
-	// known; nil where it takes none.
+	// Release returns the memory budget of the body. The caller must call it when the outcome
+	// of the item is known. It is nil if the item holds no budget.
 	Release func()
-	// Token is what the source needs in order to replace exactly what was read
-	// (an ETag, headers to send again). Only the source looks inside.
+	// Token is the state that the source needs to replace exactly what was read, such as an
+	// ETag. Only the source interprets it.
 	Token any
 }
 
-// Payload is what a format reads and rewrites: *Row or *Object. A payload is
-// never changed in place; formats return new ones.
+// Payload is what a format reads and rewrites: *Row or *Object. A payload is immutable;
+// formats return new payloads.
 type Payload interface{ payload() }
 
-// Row is one DynamoDB item, or the projection of it that the job needs.
+// Row is one DynamoDB item, or the attributes of it that the job needs.
 type Row struct {
 	Attributes map[string]Value
 }
 
-// Object is one S3 object: its body and its user metadata. A file is one too, with
-// neither bucket nor metadata, and its path for a key.
+// Object is one S3 object: its body and its user metadata. It also represents a file, with
+// the path as Key and without Bucket and Metadata.
 type Object struct {
 	Bucket string
 	Key    string
-	// Body is nil where the format asked for metadata alone.
+	// Body is nil if the format needs only the metadata.
 	Body []byte
-	// Size is the length of the whole body, be it read or not.
+	// Size is the length of the whole body in bytes, whether or not the body was read.
 	Size int64
-	// ServerSideKMS is true where S3 itself encrypts the object under a KMS key
-	// (SSE-KMS, DSSE-KMS).
+	// ServerSideKMS is true if S3 encrypts the object under a KMS key (SSE-KMS or DSSE-KMS).
 	ServerSideKMS bool
-	// ContentEncoding is the header of that name; empty for files.
+	// ContentEncoding is the Content-Encoding header. It is empty for files.
 	ContentEncoding string
-	// Metadata is the user metadata, keys in lower case, without "x-amz-meta-".
+	// Metadata is the user metadata. Its keys are in lower case and without "x-amz-meta-".
 	Metadata map[string]string
 }
 
 func (*Row) payload()    {}
 func (*Object) payload() {}
 
-// Change asks a source to put New in the place of Item, if and only if the
-// store still holds what Item says of the values that New replaces and of Guards.
+// Change asks a source to replace the payload of Item by New. The source writes it only if
+// the store still holds the values that New replaces, as they are in Item, and if all Guards
+// hold.
 type Change struct {
 	Item Item
 	New  Payload
-	// Guards are places of the item on which New depends and which it does not
-	// replace. They are part of the condition of the write.
+	// Guards are paths of the item on which New depends and which it does not replace. They
+	// are part of the condition of the write.
 	Guards []Guard
-	// Alone asks that the change is sent apart from the others: an answer to it
-	// alone says more.
+	// Unbatched requests that the change is sent in a request of its own, because the
+	// response to a single request is more specific.
 	Unbatched bool
 }
 
-// Result is what became of one Change: Err nil means written, ErrChanged and
-// ErrGone mean that nothing was written, any other error is for the caller to
-// classify, and may mean that nobody knows whether the write was applied.
+// Result is the outcome of one Change. If Err is nil, the change was written. ErrChanged and
+// ErrGone mean that nothing was written. The caller classifies all other errors; they can
+// mean that it is unknown whether the change was written.
 type Result struct {
 	Err error
-	// Current is the item as the store returned it along with ErrChanged; nil
-	// when the store did not, and it has to be loaded: it may be gone.
+	// Current is the item as the store returned it with ErrChanged. If it is nil, the caller
+	// must load the item, which may no longer exist.
 	Current *Item
 }

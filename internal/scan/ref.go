@@ -6,14 +6,15 @@ import (
 	"unicode/utf8"
 )
 
-// A Ref goes through JSON, into the ledger and the audit log, and JSON holds no
-// bytes that are not UTF-8: they would come back as another key. S3 itself takes only
-// UTF-8 in keys, but servers that put files behind its protocol name whatever the
-// file system does, and the name of a file holds any byte but "/" and NUL. So such a
-// key is written as a Go string literal, "a\xff", and so is a key that begins with a
-// quote itself: no two keys have one Ref.
+// Refs are stored as JSON in the ledger and in the audit log. JSON cannot represent bytes
+// that are not UTF-8: a key with such bytes would be read back as a different key. S3 accepts
+// only UTF-8 in keys, but servers that expose files through the S3 API accept the names that
+// the file system has, and a file name can contain any byte except "/" and NUL. Therefore
+// such a key is written as a Go string literal, "a\xff", and so is a key that begins with a
+// quotation mark. No two keys have the same Ref.
 
-// KeyRef is the Ref of the item whose address is one key: an object, a file.
+// KeyRef returns the Ref of an item that is addressed by one key, such as an object or a
+// file.
 func KeyRef(key string) Ref {
 	if utf8.ValidString(key) && !strings.HasPrefix(key, `"`) {
 		return Ref(key)
@@ -21,7 +22,8 @@ func KeyRef(key string) Ref {
 	return Ref(strconv.Quote(key))
 }
 
-// Key reads what KeyRef wrote. A *RefusedError says that it did not write this.
+// Key returns the key of a Ref that KeyRef returned. It returns a *RefusedError for any other
+// Ref.
 func (r Ref) Key() (key string, err error) {
 	key = string(r)
 	if strings.HasPrefix(key, `"`) {
@@ -30,7 +32,7 @@ func (r Ref) Key() (key string, err error) {
 	if err != nil || KeyRef(key) != r {
 		return "", &RefusedError{
 			Reason: "key",
-			Detail: strconv.Quote(string(r)) + " is not how rotator writes the key of an item",
+			Detail: strconv.Quote(string(r)) + " is not an item key that rotator wrote",
 		}
 	}
 	return key, nil

@@ -2,7 +2,8 @@ package scan
 
 import "testing"
 
-// FuzzRef: every key comes back, and no two have one Ref.
+// FuzzRef checks that Key returns the key that was given to KeyRef, and that no two keys have
+// the same Ref.
 func FuzzRef(f *testing.F) {
 	for _, path := range []string{"a/b", "\n", "\xff", `"`, `"\xff"`, "é\u2028"} {
 		f.Add(path)

@@ -12,29 +12,32 @@ import (
 )
 
 const (
-	// wait is how long a connection waits for the others, which are opened at the same
-	// time.
+	// barrierTimeout limits how long an open connection waits for the other connections.
 	barrierTimeout = time.Second
-	// most bounds all of it.
+	// totalTimeout limits the duration of Connections.
 	totalTimeout = 5 * time.Second
 )
 
-// Connections opens the connections of a client that so many requests can need at once. Else
-// the last of them is opened when all want one at once for the first time, which can be
-// late in a run. They are there as long as the service does not close them for being idle.
+// Connections opens count connections, which is the maximum that concurrent requests of the
+// client need. Without it, the last connections are opened when all requests run concurrently
+// for the first time, which can be late in a run. The connections stay open until the service
+// closes them as idle.
 //
-// net/http opens connections for requests alone, and gives none away that has a request.
-// So each call of ask, which makes one cheap request that takes its context, waits until
-// all of them have a connection; over HTTP/2 that is the same one. What is answered is no
-// matter: call Connections once, right behind a request that was answered, and the requests
-// behind it say it again. The provider is of the client's credentials, nil for none.
+// net/http opens a connection only for a request and does not reuse a connection that serves
+// one. Therefore Connections calls send concurrently, once for each connection. Each call
+// must send one cheap request with the given context, and waits until all calls have a
+// connection. With HTTP/2 that is the same connection for all. Responses and errors are
+// ignored: call Connections once, directly after a successful request, because later requests
+// report the same errors. credentials is the provider of the client's credentials; it may be
+// nil.
 func Connections(
 	ctx context.Context, count int, credentials aws.CredentialsProvider, send func(context.Context),
 ) {
 	ctx, cancel := context.WithTimeout(ctx, totalTimeout)
 	defer cancel()
 	if credentials != nil {
-		_, _ = credentials.Retrieve(ctx) // now, since the trace would see its connections too
+		// First, because otherwise the trace would count connections of the provider too.
+		_, _ = credentials.Retrieve(ctx)
 	}
 	connected := newBarrier(count)
 	timer := time.AfterFunc(barrierTimeout, connected.open)
@@ -43,7 +46,7 @@ func Connections(
 	for range count {
 		requests.Go(func() {
 			arrive := sync.OnceFunc(connected.arrive)
-			defer arrive() // also without a connection, as when ctx has ended
+			defer arrive() // also without a connection, for example if ctx has ended
 			send(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 				GotConn: func(httptrace.GotConnInfo) {
 					arrive()
@@ -55,22 +58,22 @@ func Connections(
 	requests.Wait()
 }
 
-// meeting ends when all have arrived, or before.
+// barrier opens when all calls have arrived, or earlier if open is called.
 type barrier struct {
 	missing atomic.Int64
 	open    func()
 	opened  chan struct{}
 }
 
-func newBarrier(of int) *barrier {
-	m := &barrier{opened: make(chan struct{})}
-	m.open = sync.OnceFunc(func() { close(m.opened) })
-	m.missing.Store(int64(of))
-	return m
+func newBarrier(n int) *barrier {
+	b := &barrier{opened: make(chan struct{})}
+	b.open = sync.OnceFunc(func() { close(b.opened) })
+	b.missing.Store(int64(n))
+	return b
 }
 
-func (m *barrier) arrive() {
-	if m.missing.Add(-1) == 0 {
-		m.open()
+func (b *barrier) arrive() {
+	if b.missing.Add(-1) == 0 {
+		b.open()
 	}
 }

@@ -13,18 +13,18 @@ import (
 	"rotator/internal/scan"
 )
 
-// accessPointARN is the access point that accessPoint serves.
+// accessPointARN is the ARN of the access point that accessPoint serves.
 const accessPointARN = "arn:aws:s3:eu-west-1:111122223333:accesspoint/ap1"
 
-// accessPoint imitates an access point: a host name that serves the objects of
-// the bucket, but not its settings.
+// accessPoint returns a transport to an access point: a host that serves the objects of the
+// bucket but not its settings.
 func accessPoint(t *testing.T, store http.Handler) http.RoundTripper {
 	const host = "ap1-111122223333.s3-accesspoint.eu-west-1.amazonaws.com"
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		query := r.URL.Query()
 		switch {
 		case r.Host != host:
-			t.Errorf("a request to host %s", r.Host)
+			t.Errorf("request to host %s", r.Host)
 		case query.Has("versioning") || query.Has("ownershipControls"):
 			w.WriteHeader(http.StatusMethodNotAllowed)
 			_, _ = w.Write([]byte("<Error><Code>MethodNotAllowed</Code></Error>"))
@@ -38,10 +38,10 @@ func accessPoint(t *testing.T, store http.Handler) http.RoundTripper {
 	transport := &http.Transport{}
 	t.Cleanup(transport.CloseIdleConnections)
 	return roundTripper(func(r *http.Request) (*http.Response, error) {
-		there := r.Clone(r.Context())
-		there.Host = r.URL.Host
-		there.URL.Scheme, there.URL.Host = "http", strings.TrimPrefix(server.URL, "http://")
-		return transport.RoundTrip(there)
+		request := r.Clone(r.Context())
+		request.Host = r.URL.Host
+		request.URL.Scheme, request.URL.Host = "http", strings.TrimPrefix(server.URL, "http://")
+		return transport.RoundTrip(request)
 	})
 }
 
@@ -49,7 +49,7 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// Objects of a bucket are listed, read and replaced through an access point.
+// Objects are listed, read and replaced through an access point.
 func TestAccessPoint(t *testing.T) {
 	store := newStore(t, nil)
 	ref := store.put(1)
@@ -72,13 +72,13 @@ func TestAccessPoint(t *testing.T) {
 		t.Fatal(err)
 	}
 	changed := *item.Payload.(*scan.Object)
-	changed.Body = []byte("moved")
+	changed.Body = []byte("rewritten")
 	results := source.Replace(t.Context(), []scan.Change{{Item: item, New: &changed}})
 	if results[0].Err != nil {
 		t.Fatal(results[0].Err)
 	}
 	if now, err := source.Load(t.Context(), ref); err != nil ||
-		string(now.Payload.(*scan.Object).Body) != "moved" {
-		t.Errorf("%+v, %v, want the body replaced", now.Payload, err)
+		string(now.Payload.(*scan.Object).Body) != "rewritten" {
+		t.Errorf("%+v, %v, want the new body", now.Payload, err)
 	}
 }

@@ -1,17 +1,15 @@
-// Package s3scan reads and rewrites the objects of an S3 bucket: a listing that
-// can go on behind any key, conditional PUTs of new bodies, and conditional copies
-// of objects onto themselves where the metadata alone changes, so that no body
-// passes through. Either sends again everything of the object that it would drop.
-// An object with something that cannot be sent again is refused by name and left
-// as it is.
+// Package s3scan reads and rewrites the objects of an S3 bucket. A listing can be resumed
+// after any key. A new body is written by a conditional PUT. If only the metadata changes,
+// the object is copied onto itself with a conditional copy, so its body is not transferred.
+// Both requests send again every property that they would otherwise reset. An object with a
+// property that cannot be sent again is refused with a reason and left unchanged.
 //
-// The ETag, the one condition that a PUT can have, covers the body alone. What it
-// does not cover is what the read has told, a second before the write at most, or is
-// read again right before it; a change of tags, ACL or metadata in the moment between
-// is lost, as it would be with any writer. A copy has the condition that its source was
-// not modified since, which covers the metadata. Not seen by anybody who reads an
-// object, and so not carried over: an encryption context of its own under SSE-KMS
-// (API_GetObject returns none).
+// The only condition of a PUT is the ETag, which covers the body. Properties that the ETag
+// does not cover were read at most one second before the write, or are read again immediately
+// before it. A change of tags, ACL or metadata between this read and the write is lost, as
+// with any other writer. A copy can have the condition that its source was not modified since
+// it was read, which covers the metadata. The encryption context of an object under SSE-KMS
+// is not preserved, because no response contains it (API_GetObject).
 package s3scan
 
 import (
@@ -33,57 +31,57 @@ import (
 	"rotator/internal/scan"
 )
 
-// Config says which objects to read.
+// Config selects the objects to read.
 type Config struct {
-	Client *s3.Client // with its own retries off
+	Client *s3.Client // its own retries must be turned off
 	Bucket string
-	Prefix string // of the keys; "" is the whole bucket
+	Prefix string // prefix of the keys; "" selects the whole bucket
 	// Globs match the part of the key after the last slash of Prefix.
 	Globs scan.Globs
-	// AWS is true for the real service. Elsewhere conditional writes are probed
-	// before the first write, and what only AWS has is not asked for.
+	// AWS is true for Amazon S3. For other servers, conditional writes are probed before the
+	// first write, and features that only Amazon S3 has are not used.
 	AWS bool
-	// NeedsBody says whether the body of an object has to be read, by its key and
-	// user metadata; nil means always. A body that is not needed is never
-	// downloaded, whatever its size.
+	// NeedsBody reports whether the body of an object must be read, given its key and user
+	// metadata. If it is nil, all bodies are read. A body that is not needed is never
+	// downloaded.
 	NeedsBody func(key string, metadata map[string]string) bool
-	// Room is where bodies that are read take room; nil is without bound.
+	// Memory limits the bytes of all bodies in memory; nil means no limit.
 	Memory *scan.MemoryBudget
-	// PageLimit is the most keys of a page; 0 means 1,000, which is S3's most.
+	// PageLimit is the maximum number of keys of a page. 0 means 1,000, the maximum of S3.
 	PageLimit int32
-	// Warn is called immediately for each condition that the server does not
-	// enforce, which is also noted. It may be nil.
+	// Warn is called once for each condition that the server does not enforce, when this is
+	// found. The same text is also a note. It may be nil.
 	Warn func(text string)
-	// Connections is for how many requests at once connections are opened before the
-	// first of several pages is handed out; 0 leaves it to the requests.
+	// Connections is the number of connections to open before Page returns the first of
+	// several pages. 0 opens none in advance.
 	Connections int
 }
 
-// Bucket is the objects of one bucket under a prefix. It is safe for concurrent
+// Bucket gives access to the objects of one bucket under a prefix. It is safe for concurrent
 // use.
 type Bucket struct {
 	config      Config
-	probing     chan struct{} // held by the goroutine that probes
-	partPermits chan struct{} // holds one for each part that is being copied
+	probing     chan struct{} // held by the goroutine that sends a probe
+	partPermits chan struct{} // holds one element for each part that is being copied
 	longTimeout func(*s3.Options)
-	connectOnce sync.Once    // of connections
-	listLimit   atomic.Int32 // number of keys in the next listing; 0 means PageLimit
+	connectOnce sync.Once    // opens the connections
+	listLimit   atomic.Int32 // maximum number of keys of the next listing; 0 means PageLimit
 
 	mu     sync.Mutex
-	puts   capability // what the server enforces
+	puts   capability // the conditions that the server enforces for each kind of write
 	copies capability
-	// copies under the condition that the source is not modified since
+	// copies with the condition that the source was not modified
 	unmodified              capability
 	uploads                 capability
-	tagCounts               capability // whether GET and HEAD tell us how many tags there are
-	untaggedSeen            int        // objects of which they told that there are none
-	sampleIndex             int        // which of the next askedOf of them is asked about
-	acls                    *bool      // whether objects have ACLs of their own; nil until asked
-	lockPermissionsVerified bool       // the headers of Object Lock are known to be shown to us
+	tagCounts               capability // whether the tag counts of GET and HEAD can be trusted
+	untaggedSeen            int        // number of objects without a tag count so far
+	sampleIndex             int        // which of the next sampleEvery of them is verified
+	acls                    *bool      // whether objects have ACLs; nil if unknown
+	lockPermissionsVerified bool       // the caller is known to see Object Lock headers
 	notes                   []string
 }
 
-// New makes a Bucket. It asks nothing of the service.
+// New returns a Bucket. It sends no request.
 func New(c Config) *Bucket {
 	b := &Bucket{
 		config:      c,
@@ -94,7 +92,7 @@ func New(c Config) *Bucket {
 	return b
 }
 
-// Notes are facts about the bucket that belong in the report.
+// Notes returns facts about the bucket for the report.
 func (b *Bucket) Notes() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -103,7 +101,7 @@ func (b *Bucket) Notes() []string {
 
 func (b *Bucket) note(format string, args ...any) { b.addNote(fmt.Sprintf(format, args...)) }
 
-// add adds a note, and reports whether it is new.
+// addNote adds a note and reports whether it is new.
 func (b *Bucket) addNote(text string) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -114,8 +112,7 @@ func (b *Bucket) addNote(text string) bool {
 	return true
 }
 
-// warn adds a note and logs it as a warning, for facts that the user must know
-// before a write.
+// warn adds a note and calls Config.Warn, for facts that the user must know before a write.
 func (b *Bucket) warn(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	if b.addNote(text) && b.config.Warn != nil {
@@ -123,8 +120,8 @@ func (b *Bucket) warn(format string, args ...any) {
 	}
 }
 
-// NoteUnprobed notes that the conditions of this server were not tested,
-// because the test needs a write. It is for commands that write nothing.
+// NoteUnprobed notes that the conditions of this server were not tested, because the test
+// requires a write. It is for commands that write nothing.
 func (b *Bucket) NoteUnprobed() {
 	if b.config.AWS {
 		return
@@ -133,20 +130,20 @@ func (b *Bucket) NoteUnprobed() {
 	if b.config.NeedsBody != nil {
 		writes = "PUT and CopyObject"
 	}
-	b.warn("bucket %s: this endpoint is not AWS, and it was not tested whether it enforces the "+
-		"conditions of %s, because the test needs a write; rotator run tests it before its first "+
+	b.warn("bucket %s: this endpoint is not AWS. Whether it enforces the conditions of %s was "+
+		"not tested, because the test requires a write; rotator run tests it before its first "+
 		"write to the bucket",
 		b.config.Bucket, writes)
 }
 
-// Check says, without writing, whether the bucket can be used:
-// *scan.MissingError when it is not there, in another Region, or of a kind whose
-// listing has no order to go on from.
+// Check reports, without writing, whether the bucket can be used. It returns a
+// *scan.MissingError if the bucket does not exist, is in another Region, or is a directory
+// bucket, whose listings are not ordered.
 func (b *Bucket) Check(ctx context.Context) error {
 	if strings.HasSuffix(b.config.Bucket, "--x-s3") {
 		return &scan.MissingError{Field: "s3.bucket", Detail: fmt.Sprintf(
-			"%s is a directory bucket, whose listing has no order, so a stopped run could not go "+
-				"on; copy the objects to a general purpose bucket", b.config.Bucket)}
+			"%s is a directory bucket; its listings are not ordered, so an interrupted run could "+
+				"not be resumed; copy the objects to a general purpose bucket", b.config.Bucket)}
 	}
 	_, err := b.config.Client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &b.config.Bucket})
 	here := b.config.Client.Options().Region
@@ -171,8 +168,8 @@ func (b *Bucket) Check(ctx context.Context) error {
 		}
 	}
 	if s := status(err); s == http.StatusForbidden || s == http.StatusBadRequest {
-		// The response to a HEAD has no reason; it may be the clock of this machine,
-		// or the name.
+		// A response to HEAD has no error code. The cause can be the clock of this machine or
+		// the bucket name.
 		_, err = b.config.Client.ListObjectsV2(ctx, &s3.ListObjectsV2Input{
 			Bucket:  &b.config.Bucket,
 			Prefix:  &b.config.Prefix,
@@ -184,31 +181,31 @@ func (b *Bucket) Check(ctx context.Context) error {
 			"%q cannot be the name of a bucket", b.config.Bucket)}
 	}
 	if err != nil {
-		return fmt.Errorf("look at bucket %s: %w", b.config.Bucket, err)
+		return fmt.Errorf("check bucket %s: %w", b.config.Bucket, err)
 	}
 	b.noteVersioning(ctx)
 	b.noteProbes(ctx)
 	return nil
 }
 
-// noteVersioning notes what a converged pass does not say.
+// noteVersioning notes that a pass does not rewrite old versions.
 func (b *Bucket) noteVersioning(ctx context.Context) {
 	versioning, err := b.config.Client.GetBucketVersioning(ctx, &s3.GetBucketVersioningInput{
 		Bucket: &b.config.Bucket,
 	})
 	switch {
 	case err != nil:
-		b.note("bucket %s: whether it keeps old versions could not be read (%s); old versions "+
-			"keep their ciphertext and are not rewritten",
+		b.note("bucket %s: its versioning status could not be read (%s); old versions, if there "+
+			"are any, keep their ciphertexts and are not rewritten",
 			b.config.Bucket, redact.Code(code(err)))
 	case versioning.Status != "":
-		b.note("bucket %s has versioning: old versions of its objects keep their ciphertext, "+
-			"under whatever key it is, and are not rewritten", b.config.Bucket)
+		b.note("bucket %s has versioning: old versions of its objects keep their ciphertexts and "+
+			"keys, and are not rewritten", b.config.Bucket)
 	}
 }
 
-// regionOf is the Region of a bucket, which S3 names when it refuses a request
-// that was sent to another (API_HeadBucket); "" when it does not.
+// regionOf returns the Region of a bucket. S3 returns it when it refuses a request that was
+// sent to another Region (API_HeadBucket). It is "" for other errors.
 func regionOf(err error) string {
 	var answer *smithyhttp.ResponseError
 	if !errors.As(err, &answer) || answer.Response == nil {
@@ -217,9 +214,9 @@ func regionOf(err error) string {
 	return answer.Response.Header.Get("X-Amz-Bucket-Region")
 }
 
-// status is the HTTP status of an error; 0 when there was no answer, or no error.
-// So it never tells that a request succeeded: the SDK gives a lost connection the
-// type of an answer, with status 0.
+// status returns the HTTP status of an error, or 0 if err is nil or there was no response. A
+// status of 0 does not mean success: for a lost connection, the SDK returns a response error
+// with status 0.
 func status(err error) int {
 	var answered interface{ HTTPStatusCode() int }
 	if errors.As(err, &answered) {
@@ -228,7 +225,7 @@ func status(err error) int {
 	return 0
 }
 
-// code is the service's code of an error, "" if it has none.
+// code returns the error code of the service, or "" if the error has none.
 func code(err error) string {
 	if api := (smithy.APIError)(nil); errors.As(err, &api) {
 		return api.ErrorCode()
@@ -236,7 +233,8 @@ func code(err error) string {
 	return ""
 }
 
-// lacks says that a server which is not AWS does not know what it was asked.
+// notSupported reports whether the error means that a server other than AWS does not support
+// the request.
 func (b *Bucket) notSupported(err error) bool {
 	if b.config.AWS || err == nil {
 		return false
@@ -245,7 +243,8 @@ func (b *Bucket) notSupported(err error) bool {
 		code(err) == "MethodNotAllowed"
 }
 
-// unimplemented says that a server does not know what it was asked, of whatever object.
+// isNotImplemented reports whether the error means that the server does not implement the
+// operation for any object.
 func isNotImplemented(err error) bool {
 	return status(err) == http.StatusNotImplemented || code(err) == "NotImplemented"
 }

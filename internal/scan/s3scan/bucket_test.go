@@ -20,7 +20,7 @@ import (
 	"rotator/internal/scan"
 )
 
-// change asks for another body of a loaded object.
+// change loads an object and returns a change of its body.
 func (s *store) change(source *Bucket, ref scan.Ref) scan.Change {
 	s.t.Helper()
 	item, err := source.Load(s.t.Context(), ref)
@@ -28,6 +28,11 @@ func (s *store) change(source *Bucket, ref scan.Ref) scan.Change {
 		s.t.Fatal(err)
 	}
 	return scan.Change{Item: item, New: splice(item.Payload, []byte("new"))}
+}
+
+// replaceOne returns the error of a Replace of one change.
+func replaceOne(t *testing.T, source *Bucket, change scan.Change) error {
+	return source.Replace(t.Context(), []scan.Change{change})[0].Err
 }
 
 func (s *store) body(ref scan.Ref) string {
@@ -53,8 +58,8 @@ func TestCheck(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		change  func(*Config)
-		missing string // what a MissingError says
-		status  int    // of any other error
+		missing string // expected text of a MissingError
+		status  int    // expected HTTP status of any other error
 	}{
 		{"usable", nil, "", 0},
 		{"no such bucket", func(c *Config) {
@@ -98,25 +103,24 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// An object that cannot be rewritten as it is, is refused by name; one that is
-// not there is gone; other errors are neither.
+// An object that cannot be rewritten without loss is refused with a reason. Other errors are
+// neither refusals nor scan.ErrGone.
 func TestLoadRefuses(t *testing.T) {
 	store := newStore(t, nil)
-	dressed := func(dress func(*s3.PutObjectInput)) scan.Ref {
+	putWith := func(options func(*s3.PutObjectInput)) scan.Ref {
 		ref := scan.Ref(fmt.Sprint(prefix, time.Now().UnixNano()))
-		store.dress = dress
+		store.options = options
 		store.write(ref, "body")
 		return ref
 	}
-	archived := dressed(func(in *s3.PutObjectInput) {
+	archived := putWith(func(in *s3.PutObjectInput) {
 		in.StorageClass = types.StorageClassDeepArchive
 	})
-	customer := dressed(func(in *s3.PutObjectInput) {
+	customer := putWith(func(in *s3.PutObjectInput) {
 		in.SSECustomerAlgorithm = aws.String("AES256")
 		in.SSECustomerKey = aws.String(strings.Repeat("k", 32))
-
 	})
-	plain := dressed(func(*s3.PutObjectInput) {})
+	plain := putWith(func(*s3.PutObjectInput) {})
 	header := func(name, value string) func(*Config) {
 		return store.through(func(w http.ResponseWriter, r *http.Request) bool {
 			w.Header().Set(name, value)
@@ -131,7 +135,7 @@ func TestLoadRefuses(t *testing.T) {
 	}{
 		{"archived", archived, nil, "archived"},
 		{"customer key", customer, nil, "sse-c"},
-		{"metadata that is no header", plain, header("X-Amz-Missing-Meta", "1"), "metadata"},
+		{"metadata that cannot be a header", plain, header("X-Amz-Missing-Meta", "1"), "metadata"},
 		{"too large", plain, store.through(func(w http.ResponseWriter, r *http.Request) bool {
 			w.Header().Set("Content-Length", fmt.Sprint(maxBody+1))
 			w.Header().Set("ETag", `"e"`)
@@ -147,9 +151,15 @@ func TestLoadRefuses(t *testing.T) {
 		_, err := store.source(c.change).Load(t.Context(), c.ref)
 		if refused := (*scan.RefusedError)(nil); !errors.As(err, &refused) ||
 			refused.Reason != c.reason {
-			t.Errorf("%s: %v, want it refused as %s", c.name, err, c.reason)
+			t.Errorf("%s: %v, want reason %s", c.name, err, c.reason)
 		}
 	}
+}
+
+// Errors of a request are returned as they are.
+func TestLoadErrors(t *testing.T) {
+	store := newStore(t, nil)
+	ref := store.put(0)
 	for code, status := range map[string]int{
 		"ExpiredToken":   400,
 		"InvalidRequest": 400,
@@ -161,7 +171,7 @@ func TestLoadRefuses(t *testing.T) {
 			w.WriteHeader(status)
 			_, _ = fmt.Fprintf(w, "<Error><Code>%s</Code><Message>why</Message></Error>", code)
 			return true
-		})).Load(t.Context(), plain)
+		})).Load(t.Context(), ref)
 		if refused := (*scan.RefusedError)(nil); err == nil || errors.As(err, &refused) ||
 			errors.Is(err, scan.ErrGone) {
 			t.Errorf("%s: %v, want the error of the request", code, err)
@@ -169,30 +179,30 @@ func TestLoadRefuses(t *testing.T) {
 	}
 }
 
-// A checksum that the PUT of a new body would make one of another kind refuses the
-// write, and only that: an object in which nothing moves is read like any other.
+// A write is refused if a PUT of the new body would change the kind of the checksum. Reading
+// such an object is not refused.
 func TestChecksumOfNewBody(t *testing.T) {
 	store := newStore(t, nil)
-	store.dress = func(in *s3.PutObjectInput) {
+	store.options = func(in *s3.PutObjectInput) {
 		in.ChecksumAlgorithm = types.ChecksumAlgorithmSha256
 	}
-	store.hidden = nil
+	store.ignoredHeaders = nil
 	for _, c := range []struct {
 		name   string
-		size   int64 // of an upload in parts of 1 MiB; 0 is one of a PUT
+		size   int64 // of a multipart upload with parts of 1 MiB; 0 for a PUT
 		change func(*Config)
 		reason string
 	}{
-		{"of a PUT", 0, nil, ""},
-		{"of one part", 1 << 20, nil, "checksum"},
-		{"of several parts", 8 << 20, nil, "checksum"},
-		{"an XXHash", 0, store.through(func(w http.ResponseWriter, r *http.Request) bool {
+		{"PUT", 0, nil, ""},
+		{"upload of one part", 1 << 20, nil, "checksum"},
+		{"upload of several parts", 8 << 20, nil, "checksum"},
+		{"XXHash", 0, store.through(func(w http.ResponseWriter, r *http.Request) bool {
 			w.Header().Set("X-Amz-Checksum-Xxhash64", "AAAAAAAAAAA=")
 			r.Header.Del("X-Amz-Checksum-Mode")
 			return false
 		}), "checksum"},
 	} {
-		store.shape = func(key string) {
+		store.reshape = func(key string) {
 			if c.size > 0 {
 				_ = store.fake.Zeros(bucketName, key, c.size, 1<<20)
 			}
@@ -202,9 +212,9 @@ func TestChecksumOfNewBody(t *testing.T) {
 		rest, body := store.rest(change.Item.Ref), store.body(change.Item.Ref)
 		if parts := strings.Contains(rest,
 			"X-Amz-Checksum-Type: COMPOSITE"); parts != (c.size > 0) {
-			t.Fatalf("%s: a checksum of parts is %v: %s", c.name, parts, rest)
+			t.Fatalf("%s: composite checksum %v: %s", c.name, parts, rest)
 		}
-		err := source.Replace(t.Context(), []scan.Change{change})[0].Err
+		err := replaceOne(t, source, change)
 		refused := (*scan.RefusedError)(nil)
 		if c.reason == "" {
 			if err != nil {
@@ -213,7 +223,7 @@ func TestChecksumOfNewBody(t *testing.T) {
 			continue
 		}
 		if !errors.As(err, &refused) || refused.Reason != c.reason {
-			t.Errorf("%s: %v, want it refused as %s", c.name, err, c.reason)
+			t.Errorf("%s: %v, want reason %s", c.name, err, c.reason)
 		}
 		if store.rest(change.Item.Ref) != rest || store.body(change.Item.Ref) != body {
 			t.Errorf("%s: the object was written", c.name)
@@ -221,10 +231,10 @@ func TestChecksumOfNewBody(t *testing.T) {
 	}
 }
 
-// Metadata that somebody replaces within the same second, with the same body,
-// changes neither ETag nor Last-Modified, and is not lost all the same.
-func TestMetadataChangedAlone(t *testing.T) {
-	for name, dress := range map[string]func(*s3.PutObjectInput){
+// A concurrent change of metadata within the same second, which changes neither ETag nor
+// Last-Modified, is not lost.
+func TestMetadataChange(t *testing.T) {
+	for name, options := range map[string]func(*s3.PutObjectInput){
 		"metadata": func(in *s3.PutObjectInput) {
 			in.Metadata = map[string]string{"tenant": "other"}
 		},
@@ -236,11 +246,10 @@ func TestMetadataChangedAlone(t *testing.T) {
 		store := newStore(t, nil)
 		source := store.source(nil)
 		change := store.change(source, store.put(0))
-		store.dress = dress
+		store.options = options
 		ref := store.put(0)
 		rest := store.rest(ref)
-		if err := source.Replace(t.Context(), []scan.Change{change})[0].Err; !errors.Is(err,
-			scan.ErrChanged) {
+		if err := replaceOne(t, source, change); !errors.Is(err, scan.ErrChanged) {
 			t.Errorf("%s: %v, want ErrChanged", name, err)
 		}
 		if store.body(ref) != "body 0" || store.rest(ref) != rest {
@@ -249,33 +258,33 @@ func TestMetadataChangedAlone(t *testing.T) {
 	}
 }
 
-// What happens between our last look and our PUT.
-func TestLastMoment(t *testing.T) {
+// Changes of other writers between the last HEAD and the PUT are not lost.
+func TestConcurrentChange(t *testing.T) {
 	for _, c := range []struct {
 		name, operation string
 		happens         func(*store, scan.Ref)
 		want            error
 	}{
 		{
-			"tags change before the last look",
+			"tags change before HEAD",
 			"s3:HeadObject",
 			func(s *store, ref scan.Ref) { s.tag(ref, "late", "1") },
 			scan.ErrChanged,
 		},
-		{"deleted before the last look", "s3:HeadObject", (*store).remove, scan.ErrGone},
-		{"deleted before the PUT", "s3:PutObject", (*store).remove, scan.ErrGone},
+		{"deleted before HEAD", "s3:HeadObject", (*store).remove, scan.ErrGone},
+		{"deleted before PUT", "s3:PutObject", (*store).remove, scan.ErrGone},
 		{
-			"rewritten before the PUT",
+			"rewritten before PUT",
 			"s3:PutObject",
-			func(s *store, ref scan.Ref) { s.write(ref, "foreign") },
+			func(s *store, ref scan.Ref) { s.write(ref, "other") },
 			scan.ErrChanged,
 		},
 	} {
 		store := newStore(t, nil)
 		source := store.source(nil)
 		first := store.change(source, store.put(1))
-		// the probe is behind us
-		if err := source.Replace(t.Context(), []scan.Change{first})[0].Err; err != nil {
+		// the probe has completed
+		if err := replaceOne(t, source, first); err != nil {
 			t.Fatal(err)
 		}
 		change := store.change(source, store.put(0))
@@ -285,7 +294,7 @@ func TestLastMoment(t *testing.T) {
 			c.happens(store, ref)
 			left = store.rest(ref)
 		}})
-		err := source.Replace(t.Context(), []scan.Change{change})[0].Err
+		err := replaceOne(t, source, change)
 		if !errors.Is(err, c.want) || store.rest(ref) != left ||
 			left != "" && store.body(ref) == "new" {
 			t.Errorf("%s: %v, want %v and nothing written", c.name, err, c.want)
@@ -293,15 +302,15 @@ func TestLastMoment(t *testing.T) {
 	}
 }
 
-// TestGuardedMetadata: a new body that depends on user metadata is not written
-// if the metadata was edited after the read, even directly after it. The ETag
-// does not show such an edit.
+// A new body that depends on user metadata is not written if the metadata was edited after
+// the read. The ETag does not change with such an edit.
 func TestGuardedMetadata(t *testing.T) {
 	for _, edited := range []bool{false, true} {
 		store := newStore(t, nil)
-		put := store.plain()
+		put := store.untaggedObjects()
 		source := store.source(nil)
-		store.move(source, put(0)) // counts of tags are believed: nothing else needs a look
+		// tag counts are trusted from now on, so no HEAD is otherwise necessary
+		store.rewrite(source, put(0))
 		source.sampleIndex = 0
 		change := store.change(source, put(1))
 		value := scan.Value{Kind: scan.KindS, Text: "r"}
@@ -311,7 +320,7 @@ func TestGuardedMetadata(t *testing.T) {
 			store.editMetadata(ref)
 		}
 		rest := store.rest(ref)
-		err := source.Replace(t.Context(), []scan.Change{change})[0].Err
+		err := replaceOne(t, source, change)
 		written := store.body(ref) == "new"
 		if written == edited || errors.Is(err, scan.ErrChanged) != edited ||
 			store.rest(ref) != rest {
@@ -320,8 +329,8 @@ func TestGuardedMetadata(t *testing.T) {
 	}
 }
 
-// editMetadata copies an object onto itself with other user metadata: its body, and so
-// its ETag, stays the same.
+// editMetadata copies an object onto itself with other user metadata. The body and therefore
+// the ETag stay the same.
 func (s *store) editMetadata(ref scan.Ref) {
 	s.t.Helper()
 	key := string(ref)
@@ -338,8 +347,8 @@ func (s *store) editMetadata(ref scan.Ref) {
 	}
 }
 
-// What we are not allowed to see is never taken for absent.
-func TestDeniedIsNotAbsent(t *testing.T) {
+// A property that the caller is not allowed to read is an error, not an absent property.
+func TestAccessDenied(t *testing.T) {
 	for _, c := range []struct {
 		action string
 		aws    bool
@@ -359,29 +368,30 @@ func TestDeniedIsNotAbsent(t *testing.T) {
 		ref := store.put(0)
 		change := store.change(source, ref)
 		store.fake.SetPolicy(func(call fakes3.Call) bool { return call.Action != c.action })
-		err := source.Replace(t.Context(), []scan.Change{change})[0].Err
+		err := replaceOne(t, source, change)
 		store.fake.SetPolicy(nil)
 		if status(err) != http.StatusForbidden || store.body(ref) != "body 0" {
-			t.Errorf("without %s: %v, want it denied and nothing written", c.action, err)
+			t.Errorf("without %s: %v, want 403 and nothing written", c.action, err)
 		}
 	}
 }
 
-// annotations makes the fake answer ListObjectAnnotations.
+// annotations returns a function that makes the fake respond to ListObjectAnnotations.
 func (s *store) annotations(list string, change func(*Config)) func(*Config) {
 	through := s.through(func(w http.ResponseWriter, r *http.Request) bool {
 		if !r.URL.Query().Has("annotation") {
 			return false
 		}
 		_, _ = fmt.Fprintf(w,
-			`<ListObjectAnnotationsResult><Annotations>%s</Annotations></ListObjectAnnotationsResult>`, list)
+			"<ListObjectAnnotationsResult><Annotations>%s</Annotations>"+
+				"</ListObjectAnnotationsResult>", list)
 		return true
 	})
 	return func(c *Config) { through(c); change(c) }
 }
 
-// On AWS itself nothing is probed, annotations are looked for, and the ACL of the
-// owner is sent again.
+// On AWS nothing is probed, annotations are requested, and the grant of the owner is sent
+// again.
 func TestOnAWS(t *testing.T) {
 	onAWS := func(c *Config) { c.AWS = true }
 	store := newStore(t, func(in *s3.CreateBucketInput) {
@@ -395,49 +405,46 @@ func TestOnAWS(t *testing.T) {
 			grant += r.Header.Get("X-Amz-Grant-Full-Control")
 		},
 	})
-	if err := source.Replace(t.Context(),
-		[]scan.Change{store.change(source, ref)})[0].Err; err != nil {
+	if err := replaceOne(t, source, store.change(source, ref)); err != nil {
 		t.Fatal(err)
 	}
 	if n := store.faults.Counts()["s3:PutObject"]; n != 1 || grant != `id="owner-111122223333"` {
-		t.Errorf("%d PUTs, the owner's grant %q", n, grant)
+		t.Errorf("%d PUT requests, grant of the owner %q", n, grant)
 	}
 	annotated := store.source(
 		store.annotations("<AnnotationEntry><AnnotationName>a</AnnotationName></AnnotationEntry>",
 			onAWS))
-	err := annotated.Replace(t.Context(),
-		[]scan.Change{store.change(annotated, store.put(1))})[0].Err
+	err := replaceOne(t, annotated, store.change(annotated, store.put(1)))
 	if refused := (*scan.RefusedError)(nil); !errors.As(err, &refused) ||
 		refused.Reason != "annotations" {
-		t.Errorf("an annotated object: %v, want it refused", err)
+		t.Errorf("an annotated object: %v, want reason annotations", err)
 	}
 }
 
-// A retention that has ended is not sent again: S3 refuses a date in the past.
+// A retention that has ended is not sent again, because S3 refuses a date in the past.
 func TestEndedRetention(t *testing.T) {
 	store := newStore(t, func(in *s3.CreateBucketInput) {
 		in.ObjectLockEnabledForBucket = aws.Bool(true)
 	})
 	source := store.source(nil)
-	store.dress = func(in *s3.PutObjectInput) {
+	store.options = func(in *s3.PutObjectInput) {
 		in.ObjectLockMode = types.ObjectLockModeGovernance
 		in.ObjectLockRetainUntilDate = aws.Time(time.Now().Add(-time.Hour))
-
 	}
 	ref := store.put(0)
 	change := store.change(source, ref)
 	store.faults.Set("s3:PutObject", fault.Fault{Before: func(r *http.Request, _ []byte) {
 		if until := r.Header.Get("X-Amz-Object-Lock-Retain-Until-Date"); until != "" {
-			t.Errorf("a retention until %s was sent", until)
+			t.Errorf("retention until %s was sent", until)
 		}
 	}})
-	if err := source.Replace(t.Context(), []scan.Change{change})[0].Err; err != nil {
+	if err := replaceOne(t, source, change); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// A server that does not enforce the condition of a PUT gets no write of ours but
-// those of the probe, and keeps nothing of it.
+// A server that does not enforce the condition of a PUT receives only probes, and no probe
+// object remains.
 func TestProbe(t *testing.T) {
 	without := func(header string) func(http.ResponseWriter, *http.Request) bool {
 		return func(_ http.ResponseWriter, r *http.Request) bool {
@@ -459,7 +466,7 @@ func TestProbe(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		handle  func(http.ResponseWriter, *http.Request) bool
-		missing bool // the run stops; otherwise it may be tried again
+		missing bool // whether the error is a MissingError, which ends the run
 	}{
 		{"If-Match is ignored", without("If-Match"), true},
 		{"If-Match is not implemented", answer(501, "If-Match"), true},
@@ -474,7 +481,7 @@ func TestProbe(t *testing.T) {
 			})
 			source := store.source(store.through(c.handle))
 			ref := store.put(0)
-			err := source.Replace(t.Context(), []scan.Change{store.change(source, ref)})[0].Err
+			err := replaceOne(t, source, store.change(source, ref))
 			var missing *scan.MissingError
 			if err == nil || errors.Is(err, scan.ErrChanged) ||
 				errors.As(err, &missing) != c.missing {
@@ -488,14 +495,14 @@ func TestProbe(t *testing.T) {
 			})
 			if err != nil || len(out.Versions) != 1 || len(out.DeleteMarkers) != 0 ||
 				store.body(ref) != "body 0" {
-				t.Errorf("%s: %d versions and %d markers are left (%v), the object holds %q",
+				t.Errorf("%s: %d versions and %d delete markers (%v), body %q",
 					c.name, len(out.Versions), len(out.DeleteMarkers), err, store.body(ref))
 			}
 		}
 	}
 }
 
-// Many first writes at once probe once.
+// Concurrent first writes run one probe.
 func TestProbeOnce(t *testing.T) {
 	store := newStore(t, nil)
 	source := store.source(nil)
@@ -514,30 +521,30 @@ func TestProbeOnce(t *testing.T) {
 	}
 	if counts := store.faults.Counts(); counts["s3:PutObject"] != writers+3 ||
 		counts["s3:DeleteObject"] != 1 {
-		t.Errorf("requests: %v, want %d PUTs, of which 3 probe", counts, writers+3)
+		t.Errorf("requests: %v, want %d PUT requests, 3 of them probes", counts, writers+3)
 	}
 }
 
-// A probe that somebody's killed run left is no item, and is mentioned.
-func TestProbesAreNoItems(t *testing.T) {
+// Probe objects that a killed run left are not items. They are noted.
+func TestProbeObjectsAreSkipped(t *testing.T) {
 	store := newStore(t, nil)
 	source := store.source(nil)
-	ours := prefix + probeName + strings.Repeat("A", probeSuffixLen)
-	items := []scan.Ref{prefix, scan.Ref(ours + "A"), scan.Ref(ours + "/a"),
+	probeKey := prefix + probeName + strings.Repeat("A", probeSuffixLen)
+	items := []scan.Ref{prefix, scan.Ref(probeKey + "A"), scan.Ref(probeKey + "/a"),
 		scan.Ref(prefix + probeName),
 		scan.Ref(prefix + "sub/" + probeName + strings.Repeat("A", probeSuffixLen))}
 	for _, ref := range items {
 		store.write(ref, "")
 	}
 	if err := source.Check(t.Context()); err != nil ||
-		strings.Contains(fmt.Sprint(source.Notes()), "left of a probe") {
-		t.Errorf("what is no probe passes for one: %v, %v", err, source.Notes())
+		strings.Contains(fmt.Sprint(source.Notes()), "left by a capability probe") {
+		t.Errorf("another object is noted as a probe: %v, %v", err, source.Notes())
 	}
-	store.write(scan.Ref(ours), "")
-	behind := store.source(nil) // of a run that goes on behind it
-	if err := behind.Check(t.Context()); err != nil ||
-		!strings.Contains(fmt.Sprint(behind.Notes()), "left of a probe") {
-		t.Errorf("a probe is left, and noted is %v, %v", behind.Notes(), err)
+	store.write(scan.Ref(probeKey), "")
+	resumed := store.source(nil) // a run that resumes after the key of the probe
+	if err := resumed.Check(t.Context()); err != nil ||
+		!strings.Contains(fmt.Sprint(resumed.Notes()), "left by a capability probe") {
+		t.Errorf("a probe object exists, but the notes are %v, %v", resumed.Notes(), err)
 	}
 	partitions, err := source.Partitions(t.Context())
 	if err != nil {
@@ -555,12 +562,12 @@ func TestProbesAreNoItems(t *testing.T) {
 	if !slices.Equal(got, items) {
 		t.Errorf("items %q, want %q", got, items)
 	}
-	if notes := fmt.Sprint(source.Notes()); !strings.Contains(notes, "left of a probe") {
+	if notes := fmt.Sprint(source.Notes()); !strings.Contains(notes, "left by a capability probe") {
 		t.Errorf("notes: %s", notes)
 	}
 }
 
-// A listing that goes in circles, or has no order, is an error.
+// A listing that repeats keys or is not ordered is an error.
 func TestListingOutOfOrder(t *testing.T) {
 	listing := func(keys ...string) func(http.ResponseWriter, *http.Request) bool {
 		return func(w http.ResponseWriter, r *http.Request) bool {
@@ -579,8 +586,8 @@ func TestListingOutOfOrder(t *testing.T) {
 	}
 	for name, keys := range map[string][]string{
 		"StartAfter is ignored": {"a", "b", "c"},
-		"no order":              {"d", "c"},
-		"nothing":               nil,
+		"not ordered":           {"d", "c"},
+		"no key":                nil,
 	} {
 		if _, err := store.source(store.through(listing(keys...))).Page(t.Context(), partitions[0],
 			scan.Cursor("b")); err == nil {
@@ -589,6 +596,6 @@ func TestListingOutOfOrder(t *testing.T) {
 	}
 	if page, err := store.source(store.through(listing("c", "d"))).Page(t.Context(), partitions[0],
 		scan.Cursor("b")); err != nil || string(page.Next) != "d" {
-		t.Errorf("in order: %v, next %q", err, page.Next)
+		t.Errorf("ordered: %v, next %q", err, page.Next)
 	}
 }

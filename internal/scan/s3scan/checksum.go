@@ -13,12 +13,12 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 )
 
-// sumBody gives a PUT the checksum of its body, by the algorithm of the object that is
-// replaced, CRC32 where that has none. The service refuses a body that does not fit it.
-// Over TLS nothing else covers a body behind the end of the connection: the SDK leaves
-// it out of the signature there. The SDK would send the same checksum behind the body,
-// in chunks that many servers do not read and that cost time; a body that is in memory
-// can have it in front. What is not here is left to the SDK.
+// setChecksum adds the checksum of the body to a PUT. It uses the algorithm of the object
+// that is replaced, or CRC32 if that has none. The service refuses a body that does not
+// match. Over TLS the SDK does not sign the body, so no other check covers it end to end. The
+// SDK would send the same checksum as a trailer of a chunked body, which many servers do not
+// support and which is slower. A body in memory can have it in a header. Algorithms that are
+// not listed here are left to the SDK.
 func setChecksum(in *s3.PutObjectInput, body []byte) {
 	switch in.ChecksumAlgorithm {
 	case "", types.ChecksumAlgorithmCrc32:
@@ -38,7 +38,7 @@ func setChecksum(in *s3.PutObjectInput, body []byte) {
 	}
 }
 
-// nvme is the polynomial of CRC64NVME, its bits in reverse (NVM Express, Command Set
+// crc64NVMEPolynomial is the reversed polynomial of CRC64NVME (NVM Express, Command Set
 // Specification, 64b CRC).
 const crc64NVMEPolynomial = 0x9a6c9329ac4bc9b5
 

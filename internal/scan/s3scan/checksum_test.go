@@ -11,8 +11,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 )
 
-// Over TLS, where the SDK does not sign a body, each PUT of one has a checksum, by the
-// algorithm that the object had; the fake computes it again, and refuses another one.
+// Over TLS, where the SDK does not sign bodies, each PUT has a checksum with the algorithm of
+// the replaced object. The fake verifies it.
 func TestBodiesHaveAChecksum(t *testing.T) {
 	for algorithm, header := range map[types.ChecksumAlgorithm]string{
 		"none":                           "Crc32",
@@ -23,8 +23,8 @@ func TestBodiesHaveAChecksum(t *testing.T) {
 		types.ChecksumAlgorithmSha256:    "Sha256",
 	} {
 		store := newStore(t, nil)
-		put := store.plain()
-		store.dress = func(in *s3.PutObjectInput) {
+		put := store.untaggedObjects()
+		store.options = func(in *s3.PutObjectInput) {
 			if in.Tagging = nil; algorithm != "none" {
 				in.ChecksumAlgorithm = algorithm
 			}
@@ -48,9 +48,9 @@ func TestBodiesHaveAChecksum(t *testing.T) {
 				o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
 			})
 		})
-		store.move(source, put(0))
+		store.rewrite(source, put(0))
 		if sum == "" {
-			t.Errorf("%s: a body was PUT without a checksum", algorithm)
+			t.Errorf("%s: a PUT has no checksum", algorithm)
 		}
 		server.Close()
 	}

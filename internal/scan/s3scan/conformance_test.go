@@ -35,15 +35,15 @@ const (
 
 // store is a bucket of a fake S3.
 type store struct {
-	t      *testing.T
-	fake   *fakes3.Service
-	faults *fault.Injector
-	url    string     // of the fake, without faults
-	client *s3.Client // through the faults
-	direct *s3.Client
-	dress  func(*s3.PutObjectInput) // what Put gives each object beside its body
-	shape  func(key string)         // what becomes of the body of each
-	hidden []string                 // headers that rest does not show
+	t              *testing.T
+	fake           *fakes3.Service
+	faults         *fault.Injector
+	url            string     // of the fake, without faults
+	client         *s3.Client // sends requests through the faults
+	direct         *s3.Client
+	options        func(*s3.PutObjectInput) // changes the request that creates an object
+	reshape        func(key string)         // changes the body of a new object
+	ignoredHeaders []string                 // headers that rest omits
 }
 
 func newClient(t *testing.T, h http.Handler) *s3.Client {
@@ -51,29 +51,32 @@ func newClient(t *testing.T, h http.Handler) *s3.Client {
 	t.Cleanup(server.Close)
 	transport := &http.Transport{}
 	t.Cleanup(transport.CloseIdleConnections)
-	return s3.NewFromConfig(aws.Config{Region: "eu-west-1", BaseEndpoint: &server.URL,
-		Credentials: credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "secret", ""),
-		HTTPClient:  &http.Client{Transport: transport},
-		Retryer: func() aws.Retryer {
-			return aws.NopRetryer{}
-		}}, func(o *s3.Options) { o.UsePathStyle = true })
+	return s3.NewFromConfig(aws.Config{
+		Region:       "eu-west-1",
+		BaseEndpoint: &server.URL,
+		Credentials:  credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "secret", ""),
+		HTTPClient:   &http.Client{Transport: transport},
+		Retryer:      func() aws.Retryer { return aws.NopRetryer{} },
+	}, func(o *s3.Options) { o.UsePathStyle = true })
 }
 
 func newStore(t *testing.T, make func(*s3.CreateBucketInput)) *store {
 	st := &store{
-		t:      t,
-		faults: fault.New(1),
-		fake:   fakes3.New(fakes3.Config{Region: "eu-west-1", Account: "111122223333"}),
-		dress:  func(*s3.PutObjectInput) {},
-		shape:  func(string) {},
-		hidden: []string{"Content-Length", "Etag", "Checksum"},
+		t:              t,
+		faults:         fault.New(1),
+		fake:           fakes3.New(fakes3.Config{Region: "eu-west-1", Account: "111122223333"}),
+		options:        func(*s3.PutObjectInput) {},
+		reshape:        func(string) {},
+		ignoredHeaders: []string{"Content-Length", "Etag", "Checksum"},
 	}
 	st.client = newClient(t, st.faults.Handler(st.fake))
 	st.direct = newClient(t, st.fake)
 	st.url = *st.direct.Options().BaseEndpoint
 	in := &s3.CreateBucketInput{
-		Bucket:                    aws.String(bucketName),
-		CreateBucketConfiguration: &types.CreateBucketConfiguration{LocationConstraint: "eu-west-1"},
+		Bucket: aws.String(bucketName),
+		CreateBucketConfiguration: &types.CreateBucketConfiguration{
+			LocationConstraint: "eu-west-1",
+		},
 	}
 	if make != nil {
 		make(in)
@@ -92,8 +95,8 @@ func (s *store) source(change func(*Config)) *Bucket {
 	return New(c)
 }
 
-// through is a client of the fake behind another handler, which may answer in its
-// place and is done with the request when it returns true.
+// through returns a configuration in which handle receives each request before the fake. If
+// handle returns true, the fake does not receive the request.
 func (s *store) through(handle func(w http.ResponseWriter, r *http.Request) bool) func(*Config) {
 	client := newClient(s.t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !handle(w, r) {
@@ -103,14 +106,14 @@ func (s *store) through(handle func(w http.ResponseWriter, r *http.Request) bool
 	return func(c *Config) { c.Client = client }
 }
 
-// put stores the n-th object. Its key has all that is hard about keys.
+// put stores the n-th object. Its key contains characters that must be escaped.
 func (s *store) put(n int) scan.Ref {
 	ref := scan.Ref(fmt.Sprintf("%s%c/%d é+%%2B &?#=<'\">\n//%d", prefix, 'a'+n%5, n%5, n))
 	s.write(ref, fmt.Sprintf("body %d", n))
 	return ref
 }
 
-// write stores an object with properties that are as hard to keep as they can be.
+// write stores an object that has every property that a rewrite must preserve.
 func (s *store) write(ref scan.Ref, body string, options ...func(*s3.Options)) {
 	in := &s3.PutObjectInput{
 		Bucket:                  aws.String(bucketName),
@@ -126,14 +129,14 @@ func (s *store) write(ref scan.Ref, body string, options ...func(*s3.Options)) {
 		Metadata:                map[string]string{"tenant": "acme", "odd-name": "a, b; c=\"d\""},
 		Tagging:                 aws.String("team=a+b%26c&empty=&z=1"),
 	}
-	s.dress(in)
+	s.options(in)
 	options = append(options, func(o *s3.Options) {
 		o.APIOptions = append(o.APIOptions, smithyhttp.SetHeaderValue("Expires", "never, so far"))
 	})
 	if _, err := s.direct.PutObject(s.t.Context(), in, options...); err != nil {
 		s.t.Fatal(err)
 	}
-	s.shape(string(ref))
+	s.reshape(string(ref))
 }
 
 func (s *store) remove(ref scan.Ref) {
@@ -155,15 +158,14 @@ func (s *store) tag(ref scan.Ref, key, value string) {
 	}
 }
 
-// rest is all that the server says of an object, without what every write
-// changes. It asks by plain HTTP, so that it knows nothing of what the source
-// takes care of.
+// rest returns everything that the server returns for an object, except what every write
+// changes. It uses plain HTTP requests, so that it is independent of the source.
 func (s *store) rest(ref scan.Ref) string {
 	var b strings.Builder
-	for _, question := range []string{"", "?tagging", "?acl", "?retention", "?legal-hold"} {
-		u := s.url + "/" + bucketName + "/" + url.PathEscape(string(ref)) + question
+	for _, query := range []string{"", "?tagging", "?acl", "?retention", "?legal-hold"} {
+		u := s.url + "/" + bucketName + "/" + url.PathEscape(string(ref)) + query
 		method := http.MethodGet
-		if question == "" {
+		if query == "" {
 			method = http.MethodHead
 		}
 		request, err := http.NewRequestWithContext(s.t.Context(), method, u, nil)
@@ -172,38 +174,39 @@ func (s *store) rest(ref scan.Ref) string {
 		}
 		request.Header.Set("X-Amz-Checksum-Mode", "ENABLED")
 		transport := &http.Transport{DisableKeepAlives: true}
-		answer, err := transport.RoundTrip(request)
+		response, err := transport.RoundTrip(request)
 		if err != nil {
 			s.t.Fatal(err)
 		}
-		body, err := io.ReadAll(answer.Body)
-		if _ = answer.Body.Close(); err != nil {
+		body, err := io.ReadAll(response.Body)
+		if _ = response.Body.Close(); err != nil {
 			s.t.Fatal(err)
 		}
-		if question == "" && answer.StatusCode == http.StatusNotFound {
+		if query == "" && response.StatusCode == http.StatusNotFound {
 			return ""
 		}
-		fmt.Fprintf(&b, "%s %d\n%s%s\n", question, answer.StatusCode, s.kept(answer.Header), body)
+		fmt.Fprintf(&b, "%s %d\n%s%s\n", query, response.StatusCode,
+			s.printHeaders(response.Header), body)
 	}
 	return b.String()
 }
 
-// kept prints headers, without those that change with what is replaced or with the
-// moment.
-func (s *store) kept(h http.Header) string {
+// printHeaders prints headers, except ignored ones and those that differ in each response.
+func (s *store) printHeaders(h http.Header) string {
 	var b strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(h)) {
 		switch name {
 		case "Date", "Last-Modified", "X-Amz-Version-Id", "X-Amz-Request-Id", "X-Amz-Id-2":
 			continue
 		}
-		if slices.Contains(s.hidden, name) {
+		if slices.Contains(s.ignoredHeaders, name) {
 			continue
 		}
 		value := strings.Join(h[name], " | ")
-		if slices.Contains(s.hidden, "Checksum") && strings.HasPrefix(name, "X-Amz-Checksum-") &&
+		if slices.Contains(s.ignoredHeaders, "Checksum") &&
+			strings.HasPrefix(name, "X-Amz-Checksum-") &&
 			name != "X-Amz-Checksum-Type" {
-			value = "of the body"
+			value = "(of the body)"
 		}
 		fmt.Fprintf(&b, "%s: %s\n", name, value)
 	}
@@ -216,9 +219,9 @@ func splice(p scan.Payload, value []byte) scan.Payload {
 	return &object
 }
 
-// conditional checks the requests that write: a PUT replaces what was read or,
-// for the probe, nothing; only the probe is deleted.
-func conditional(r *http.Request, _ []byte) error {
+// checkPrecondition returns an error for a write without a condition. A PUT must replace what
+// was read or, for a probe, create an object. Only probe objects may be deleted.
+func checkPrecondition(r *http.Request, _ []byte) error {
 	probe := strings.Contains(r.URL.Path, probeName)
 	switch {
 	case r.Method == http.MethodPut && strings.HasPrefix(r.Header.Get("If-Match"), `"`):
@@ -238,12 +241,12 @@ func (s *store) subject() scantest.Subject {
 			"s3:ListObjectsV2",
 			"s3:GetObject", "s3:HeadObject", "s3:GetObjectTagging", "s3:GetObjectAcl"},
 		Writes:            []string{"s3:PutObject", "s3:DeleteObject"},
-		CheckPrecondition: conditional,
+		CheckPrecondition: checkPrecondition,
 		Put:               s.put,
 		Delete:            s.remove,
 		Rest:              s.rest,
 		Splice:            splice,
-		Rewrite:           func(ref scan.Ref) { s.write(ref, "foreign") },
+		Rewrite:           func(ref scan.Ref) { s.write(ref, "other") },
 		Touch:             func(ref scan.Ref) { s.tag(ref, "touched", "yes") },
 		Slot:              func(p scan.Payload) []byte { return p.(*scan.Object).Body },
 	}
@@ -287,7 +290,7 @@ func TestConformance(t *testing.T) {
 
 		}},
 		{
-			"ACLs, the default one",
+			"default ACL",
 			owner(types.ObjectOwnershipBucketOwnerPreferred),
 			func(*s3.PutObjectInput) {},
 		},
@@ -295,14 +298,14 @@ func TestConformance(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			scantest.Run(t, func(t *testing.T) scantest.Subject {
 				store := newStore(t, c.make)
-				store.dress = c.dress
+				store.options = c.dress
 				return store.subject()
 			})
 		})
 	}
 }
 
-// A body comes and goes as it is, whatever its Content-Encoding says of it.
+// A body is not decoded, whatever its Content-Encoding is.
 func TestBodyIsNotDecoded(t *testing.T) {
 	store := newStore(t, nil)
 	source := store.source(nil)
@@ -314,6 +317,6 @@ func TestBodyIsNotDecoded(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := item.Payload.(*scan.Object).Body; !bytes.Equal(got, []byte(body)) {
-		t.Errorf("the body reads %q, want %q", got, body)
+		t.Errorf("body %q, want %q", got, body)
 	}
 }

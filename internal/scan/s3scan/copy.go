@@ -16,15 +16,16 @@ import (
 	"rotator/internal/scan"
 )
 
-// maxCopy is the largest object that one request copies (API_CopyObject).
+// maxCopySize is the size of the largest object that one request can copy (API_CopyObject).
 const maxCopySize = 5 << 30
 
-// copyTimeout bounds one request that copies, of at most 5 GB within S3. It answers
-// when the copy is done.
+// copyTimeout limits one request that copies at most 5 GB within S3. S3 sends the response
+// when the copy is complete.
 const copyTimeout = 10 * time.Minute
 
-// patience gives a request so much time, where the client of the SDK bounds it. The
-// client that it returns takes its connections from the same pool as those requests.
+// withLongTimeout returns the client and an option that extends the timeout of one request to
+// copyTimeout, if the client has a timeout. Requests with and without the option share one
+// connection pool.
 func withLongTimeout(client *s3.Client) (*s3.Client, func(*s3.Options)) {
 	none := func(*s3.Options) {}
 	if client == nil {
@@ -47,12 +48,12 @@ func withLongTimeout(client *s3.Client) (*s3.Client, func(*s3.Options)) {
 	}), func(o *s3.Options) { o.HTTPClient = &slow }
 }
 
-// copyWhole replaces the user metadata by a copy of the object onto itself, under
-// the condition that the ETag is the one that was read, of the source and of what
-// is overwritten. S3 copies tags and annotations along, as they are at that moment;
-// the rest is looked at again right before, unless copyUnmodified needs no look.
+// copyWhole replaces the user metadata by copying the object onto itself. Its conditions are
+// that the source and the target still have the ETag that was read. S3 copies the current
+// tags and annotations. Other properties are read again immediately before the copy, unless
+// copyUnmodified makes this unnecessary.
 //
-// The ETag of the copy may be the old one, or another: nothing depends on it.
+// The ETag of the copy can differ from that of the source; nothing depends on it.
 func (b *Bucket) copyWhole(ctx context.Context, object *scan.Object, read *snapshot) error {
 	copies, err := b.probeCopies(ctx)
 	if err != nil {
@@ -95,10 +96,9 @@ func (b *Bucket) copyWhole(ctx context.Context, object *scan.Object, read *snaps
 	})
 }
 
-// copyInput is the request that replaces the user metadata and sends again what a
-// copy drops (API_CopyObject): with the metadata also the content headers, and
-// always ACL, storage class, redirect, lock and encryption. The algorithm of the
-// checksum stays when none is named.
+// copyInput returns the request that replaces the user metadata. It sends again what a copy
+// would reset (API_CopyObject): content headers, ACL, storage class, website redirect, Object
+// Lock and encryption. The checksum algorithm is preserved if the request names none.
 func (b *Bucket) copyInput(object *scan.Object, read *snapshot, kept grants) *s3.CopyObjectInput {
 	p := read.properties
 	in := &s3.CopyObjectInput{
@@ -132,8 +132,8 @@ func (b *Bucket) copyInput(object *scan.Object, read *snapshot, kept grants) *s3
 	return in
 }
 
-// copySource names an object of the bucket in a header, URL-encoded; a bucket may
-// be named by the ARN of an access point (API_CopyObject, CopySource).
+// copySource returns the URL-encoded source of a copy. The bucket can be given as the ARN of
+// an access point (API_CopyObject, CopySource).
 func (b *Bucket) copySource(key string) *string {
 	path := b.config.Bucket + "/" + key
 	if b.isAccessPoint() {
@@ -152,15 +152,15 @@ func (b *Bucket) copySource(key string) *string {
 	return aws.String(escaped.String())
 }
 
-// isAccessPoint reports whether the bucket is given as an access point, which
-// supports requests for objects but not for bucket settings (Amazon S3 User
-// Guide, "Access point compatibility").
+// isAccessPoint reports whether the bucket is given as an access point, which supports
+// requests for objects but not for bucket settings (Amazon S3 User Guide, "Access point
+// compatibility").
 func (b *Bucket) isAccessPoint() bool { return strings.HasPrefix(b.config.Bucket, "arn:") }
 
-// landed is what a write was answered with.
+// writeResult is the part of a write response that verifyWritten compares.
 type writeResult struct {
 	etag, version string
-	tagCount      *int32 // how many there were before
+	tagCount      *int32 // number of tags before the write; nil if unknown
 }
 
 func copiedETag(out *s3.CopyObjectOutput) string {
@@ -170,9 +170,9 @@ func copiedETag(out *s3.CopyObjectOutput) string {
 	return aws.ToString(out.CopyObjectResult.ETag)
 }
 
-// stands looks, on a server that does not enforce the condition of what is
-// overwritten, whether the object is now what was written, and nobody else's;
-// scan.ErrChanged has it read and judged again.
+// verifyWritten reads the object after a write, for servers that do not enforce the condition
+// on the target. It returns scan.ErrChanged unless the object is exactly what was written, so
+// that the caller reads it again.
 func (b *Bucket) verifyWritten(
 	ctx context.Context, object *scan.Object, read *snapshot, w writeResult,
 ) error {

@@ -19,11 +19,11 @@ import (
 	"rotator/internal/scan"
 )
 
-// large is more than one request copies.
+// large is an object size that exceeds the limit of one copy.
 const large = 6 << 30
 
-// changeMetadata stores an object, of one part or of many, and asks for another
-// value in its slot.
+// changeMetadata stores an object of one part, or of several parts if size is not 0, and
+// returns a change of its slot.
 func (s *store) changeMetadata(source *Bucket, ref scan.Ref, size int64) scan.Change {
 	s.t.Helper()
 	s.value(ref, "old")
@@ -51,111 +51,88 @@ func (s *store) slot(ref scan.Ref) string {
 	return out.Metadata[slotName]
 }
 
-// leftUploads fails when an upload was neither completed nor aborted.
-func (s *store) leftUploads() {
+// wantNoUploads fails the test if an upload was neither completed nor aborted.
+func (s *store) wantNoUploads() {
 	s.t.Helper()
 	out, err := s.direct.ListMultipartUploads(s.t.Context(), &s3.ListMultipartUploadsInput{
 		Bucket: aws.String(bucketName),
 	})
 	if err != nil || len(out.Uploads) > 0 {
-		s.t.Errorf("%d uploads are left, %v", len(out.Uploads), err)
+		s.t.Errorf("%d uploads remain, %v", len(out.Uploads), err)
 	}
 }
 
-// What happens between our looks and the copy.
-func TestLastMomentOfACopy(t *testing.T) {
-	late := func(s *store, ref scan.Ref) { s.tag(ref, "late", "1") }
-	foreign := func(s *store, ref scan.Ref) { s.write(ref, "foreign") }
-	for _, c := range []struct {
-		name, operation string
-		size            int64
-		happens         func(*store, scan.Ref)
-		want            error
-	}{
-		{"tags change before the copy, which takes them along", "s3:CopyObject", 0, late, nil},
-		{"tags change before the last look", "s3:HeadObject", 0, late, nil},
-		{"rewritten before the last look", "s3:HeadObject", 0, foreign, scan.ErrChanged},
-		{"rewritten before the copy", "s3:CopyObject", 0, foreign, scan.ErrChanged},
-		{"deleted before the last look", "s3:HeadObject", 0, (*store).remove, scan.ErrGone},
-		{"deleted before the copy", "s3:CopyObject", 0, (*store).remove, scan.ErrGone},
-		{
-			"large: tags change while parts are copied",
-			"s3:UploadPartCopy",
-			large,
-			late,
-			scan.ErrChanged,
-		},
-		{
-			"large: metadata changes while parts are copied",
-			"s3:UploadPartCopy",
-			large,
-			func(s *store, ref scan.Ref) {
-				s.value(ref, "theirs")
-				_ = s.fake.Zeros(bucketName, string(ref), large, 1<<30) // the body stays
-			},
-			scan.ErrChanged,
-		},
-		{"large: rewritten before a part", "s3:UploadPartCopy", large, foreign, scan.ErrChanged},
-		{
-			"large: rewritten before the end",
-			"s3:CompleteMultipartUpload",
-			large,
-			foreign,
-			scan.ErrChanged,
-		},
-		{
-			"large: deleted before the upload begins",
-			"s3:CreateMultipartUpload",
-			large,
-			(*store).remove,
-			scan.ErrGone,
-		},
-		{
-			"large: deleted before the end",
-			"s3:CompleteMultipartUpload",
-			large,
-			(*store).remove,
-			scan.ErrGone,
-		},
+// concurrentChange is a change of another writer at the time of a request.
+type concurrentChange struct {
+	name, operation string
+	size            int64
+	edit            func(*store, scan.Ref)
+	want            error
+}
+
+// Changes of other writers between the last HEAD and the copy are not lost.
+func TestConcurrentChangeDuringCopy(t *testing.T) {
+	const create, complete = "s3:CreateMultipartUpload", "s3:CompleteMultipartUpload"
+	tag := func(s *store, ref scan.Ref) { s.tag(ref, "late", "1") }
+	rewrite := func(s *store, ref scan.Ref) { s.write(ref, "other") }
+	metadata := func(s *store, ref scan.Ref) {
+		s.value(ref, "other")
+		_ = s.fake.Zeros(bucketName, string(ref), large, 1<<30) // the body stays the same
+	}
+	for _, c := range []concurrentChange{
+		{"tags before copy", "s3:CopyObject", 0, tag, nil},
+		{"tags before HEAD", "s3:HeadObject", 0, tag, nil},
+		{"rewrite before HEAD", "s3:HeadObject", 0, rewrite, scan.ErrChanged},
+		{"rewrite before copy", "s3:CopyObject", 0, rewrite, scan.ErrChanged},
+		{"deletion before HEAD", "s3:HeadObject", 0, (*store).remove, scan.ErrGone},
+		{"deletion before copy", "s3:CopyObject", 0, (*store).remove, scan.ErrGone},
+		{"large: tags before a part", "s3:UploadPartCopy", large, tag, scan.ErrChanged},
+		{"large: metadata before a part", "s3:UploadPartCopy", large, metadata, scan.ErrChanged},
+		{"large: rewrite before a part", "s3:UploadPartCopy", large, rewrite, scan.ErrChanged},
+		{"large: rewrite before completion", complete, large, rewrite, scan.ErrChanged},
+		{"large: deletion before the upload", create, large, (*store).remove, scan.ErrGone},
+		{"large: deletion before completion", complete, large, (*store).remove, scan.ErrGone},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			store := newStore(t, nil)
-			source := store.inMetadata(nil)
-			ref := scan.Ref(prefix + "k")
-			first := store.changeMetadata(source, ref, c.size)
-			// the probe is behind us
-			if err := source.Replace(t.Context(), []scan.Change{first})[0].Err; err != nil {
-				t.Fatal(err)
-			}
-			change := old(store.changeMetadata(source, ref, c.size))
-			happened := make(chan string, 1)
-			store.faults.Set(c.operation, fault.Fault{
-				Times: 1,
-				Before: func(*http.Request, []byte) {
-					c.happens(store, ref)
-					happened <- store.rest(ref)
-				},
-			})
-			err := source.Replace(t.Context(), []scan.Change{change})[0].Err
-			// other parts may have been refused before the one that it happened to
-			left := <-happened
-			if !errors.Is(err, c.want) || c.want == nil && err != nil {
-				t.Errorf("%v, want %v", err, c.want)
-			}
-			rest := store.rest(ref)
-			if c.want == nil {
-				rest = strings.Replace(rest, slotHeader+": new", slotHeader+": old", 1)
-			}
-			if rest != left {
-				t.Errorf("the object is\n%swant\n%s", rest, left)
-			}
-			store.leftUploads()
-		})
+		t.Run(c.name, c.check)
 	}
 }
 
-// Of a copy that went wrong, an upload is not left, and it is never called a
-// success: also when S3 says so under status 200, or the parts were another object's.
+func (c concurrentChange) check(t *testing.T) {
+	store := newStore(t, nil)
+	source := store.inMetadata(nil)
+	ref := scan.Ref(prefix + "k")
+	first := store.changeMetadata(source, ref, c.size)
+	// the probe has completed
+	if err := replaceOne(t, source, first); err != nil {
+		t.Fatal(err)
+	}
+	change := stale(store.changeMetadata(source, ref, c.size))
+	reached := make(chan string, 1)
+	store.faults.Set(c.operation, fault.Fault{
+		Times: 1,
+		Before: func(*http.Request, []byte) {
+			c.edit(store, ref)
+			reached <- store.rest(ref)
+		},
+	})
+	err := replaceOne(t, source, change)
+	// other parts may have been refused before the first one with the fault
+	left := <-reached
+	if !errors.Is(err, c.want) || c.want == nil && err != nil {
+		t.Errorf("%v, want %v", err, c.want)
+	}
+	rest := store.rest(ref)
+	if c.want == nil {
+		rest = strings.Replace(rest, slotHeader+": new", slotHeader+": old", 1)
+	}
+	if rest != left {
+		t.Errorf("the object is\n%swant\n%s", rest, left)
+	}
+	store.wantNoUploads()
+}
+
+// After a failed copy no upload remains. An error is not treated as success, even if S3
+// returns it with status 200.
 func TestCopyFails(t *testing.T) {
 	embedded := func(code string) func(http.ResponseWriter, *http.Request) bool {
 		return func(w http.ResponseWriter, r *http.Request) bool {
@@ -172,21 +149,20 @@ func TestCopyFails(t *testing.T) {
 	for _, c := range []struct {
 		name, code string
 		size       int64
-		reason     string // of a refusal
+		reason     string // of a RefusedError
 		changed    bool
 	}{
-		{"error under 200", "InternalError", 0, "", false},
-		{"refusal under 200", "PreconditionFailed", 0, "", true},
-		{"large: error under 200", "InternalError", large, "", false},
-		{"archived since", "ObjectNotInActiveTierError", 0, "archived", false},
-		{"more metadata than S3 takes", "MetadataTooLarge", 0, "metadata-too-large", false},
+		{"error with status 200", "InternalError", 0, "", false},
+		{"failed condition with status 200", "PreconditionFailed", 0, "", true},
+		{"large: error with status 200", "InternalError", large, "", false},
+		{"archived in between", "ObjectNotInActiveTierError", 0, "archived", false},
+		{"too much metadata", "MetadataTooLarge", 0, "metadata-too-large", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			store := newStore(t, nil)
 			source := store.inMetadata(store.through(embedded(c.code)))
 			ref := scan.Ref(prefix + "k")
-			err := source.Replace(t.Context(),
-				[]scan.Change{store.changeMetadata(source, ref, c.size)})[0].Err
+			err := replaceOne(t, source, store.changeMetadata(source, ref, c.size))
 			refused := (*scan.RefusedError)(nil)
 			if err == nil || errors.As(err, &refused) != (c.reason != "") ||
 				refused != nil && refused.Reason != c.reason ||
@@ -196,13 +172,12 @@ func TestCopyFails(t *testing.T) {
 			if got := store.slot(ref); got != "old" {
 				t.Errorf("the slot holds %q", got)
 			}
-			store.leftUploads()
+			store.wantNoUploads()
 		})
 	}
 }
 
-// A run that is being stopped gives the parts back, and what cannot be given back
-// is named.
+// A copy that is canceled aborts its upload. An upload that could not be aborted is noted.
 func TestStoppedCopyIsAborted(t *testing.T) {
 	for _, left := range []bool{false, true} {
 		store := newStore(t, nil)
@@ -226,32 +201,32 @@ func TestStoppedCopyIsAborted(t *testing.T) {
 			t.Errorf("the slot holds %q", got)
 		}
 		noted := strings.Contains(fmt.Sprint(source.Notes()),
-			"an upload of parts of "+string(ref)+" is left")
+			"a multipart upload of "+string(ref)+" could not be aborted")
 		if noted != left {
-			t.Errorf("notes %q, want an upload named: %v", source.Notes(), left)
+			t.Errorf("notes %q, want the upload noted: %v", source.Notes(), left)
 		}
 		if !left {
-			store.leftUploads()
+			store.wantNoUploads()
 		}
 	}
 }
 
-// A checksum of parts stays one, also of an object of one small part.
+// A composite checksum stays composite, even for an object of one small part.
 func TestChecksumOfOnePart(t *testing.T) {
 	store := newStore(t, nil)
 	source := store.inMetadata(nil)
-	store.dress = func(in *s3.PutObjectInput) {
+	store.options = func(in *s3.PutObjectInput) {
 		in.ChecksumAlgorithm = types.ChecksumAlgorithmSha256
 	}
-	store.shape = func(key string) { _ = store.fake.Zeros(bucketName, key, 1<<20, 8<<20) }
-	store.hidden = nil
+	store.reshape = func(key string) { _ = store.fake.Zeros(bucketName, key, 1<<20, 8<<20) }
+	store.ignoredHeaders = nil
 	ref := scan.Ref(prefix + "k")
 	change := store.changeMetadata(source, ref, 0)
 	rest := store.rest(ref)
 	if !strings.Contains(rest, "X-Amz-Checksum-Type: COMPOSITE") {
-		t.Fatalf("the object has no checksum of parts: %s", rest)
+		t.Fatalf("the object has no composite checksum: %s", rest)
 	}
-	if err := source.Replace(t.Context(), []scan.Change{change})[0].Err; err != nil {
+	if err := replaceOne(t, source, change); err != nil {
 		t.Fatal(err)
 	}
 	if got := strings.Replace(store.rest(ref), slotHeader+": new", slotHeader+": old",
@@ -260,27 +235,21 @@ func TestChecksumOfOnePart(t *testing.T) {
 	}
 }
 
-// A copy may take longer than other requests.
-func TestPatience(t *testing.T) {
+// The timeout of a copy is longer than that of other requests.
+func TestLongTimeout(t *testing.T) {
 	for name, size := range map[string]int64{"whole": 0, "parts": large} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			store := newStore(t, nil)
-			bounded := awshttp.NewBuildableClient().WithTimeout(time.Second).WithTransportOptions(
-				func(
-					t *http.Transport,
-				) {
-					t.DisableKeepAlives = true
-				})
+			bounded := awshttp.NewBuildableClient().WithTimeout(time.Second).
+				WithTransportOptions(func(t *http.Transport) { t.DisableKeepAlives = true })
 			source := store.inMetadata(func(c *Config) {
 				c.Client = s3.New(store.client.Options(), func(o *s3.Options) {
 					o.HTTPClient = bounded
 				})
 			})
-			source.copies, source.uploads = capability{known: true, support: enforced}, capability{
-				known:   true,
-				support: enforced,
-			}
+			source.copies = capability{known: true, support: enforced}
+			source.uploads = source.copies
 			change := store.changeMetadata(source, prefix+"k", size)
 			store.faults.Set("*", fault.Fault{
 				Delay: 1200 * time.Millisecond,
@@ -289,7 +258,7 @@ func TestPatience(t *testing.T) {
 						r.Method == http.MethodPost && r.URL.Query().Has("uploadId")
 				},
 			})
-			if err := source.Replace(t.Context(), []scan.Change{change})[0].Err; err != nil ||
+			if err := replaceOne(t, source, change); err != nil ||
 				store.slot(change.Item.Ref) != "new" {
 				t.Error(err)
 			}
@@ -297,7 +266,7 @@ func TestPatience(t *testing.T) {
 	}
 }
 
-// The parts of a copy are those of the object, where they have one size.
+// A copy has the part size of the object if all parts have the same size.
 func TestLayout(t *testing.T) {
 	store := newStore(t, nil)
 	source := store.inMetadata(nil)
@@ -326,17 +295,17 @@ func TestLayout(t *testing.T) {
 		}
 		got, err := source.partSize(t.Context(), string(ref), item.Token.(*snapshot))
 		if err != nil || got != c.want {
-			t.Errorf("%d bytes in parts of %d: parts of %d, %v, want %d", c.size, c.part, got, err,
+			t.Errorf("%d bytes in parts of %d: part size %d, %v, want %d", c.size, c.part, got, err,
 				c.want)
 		}
 	}
 }
 
-// Where what is overwritten is not protected, an update that comes right after ours
-// is seen, and the object is read again.
-func TestLookAfterACopy(t *testing.T) {
-	for name, happens := range map[string]func(*store, scan.Ref){
-		"metadata": func(s *store, ref scan.Ref) { s.value(ref, "theirs") },
+// On a server that does not enforce the condition on the target, an update immediately after
+// the copy is detected.
+func TestVerifyAfterCopy(t *testing.T) {
+	for name, edit := range map[string]func(*store, scan.Ref){
+		"metadata": func(s *store, ref scan.Ref) { s.value(ref, "other") },
 		"tags":     func(s *store, ref scan.Ref) { s.tag(ref, "late", "1") },
 		"gone":     (*store).remove,
 		"nothing":  func(*store, scan.Ref) {},
@@ -350,12 +319,11 @@ func TestLookAfterACopy(t *testing.T) {
 			r.Header.Del("If-Match")
 			store.fake.ServeHTTP(w, r)
 			if !strings.Contains(r.URL.Path, probeName) {
-				happens(store, ref)
+				edit(store, ref)
 			}
 			return true
 		}))
-		err := source.Replace(t.Context(),
-			[]scan.Change{store.changeMetadata(source, ref, 0)})[0].Err
+		err := replaceOne(t, source, store.changeMetadata(source, ref, 0))
 		want := map[string]error{
 			"metadata": scan.ErrChanged,
 			"tags":     scan.ErrChanged,
@@ -367,20 +335,18 @@ func TestLookAfterACopy(t *testing.T) {
 	}
 }
 
-// On AWS nothing is probed; annotations are copied along, but not by an upload of
-// parts.
+// On AWS nothing is probed. A copy preserves annotations, a multipart upload does not.
 func TestCopyOnAWS(t *testing.T) {
 	const one = "<AnnotationEntry><AnnotationName>a</AnnotationName></AnnotationEntry>"
 	for _, size := range []int64{0, large} {
 		store := newStore(t, nil)
 		source := store.inMetadata(store.annotations(one, func(c *Config) { c.AWS = true }))
 		ref := scan.Ref(prefix + "k")
-		err := source.Replace(t.Context(),
-			[]scan.Change{store.changeMetadata(source, ref, size)})[0].Err
+		err := replaceOne(t, source, store.changeMetadata(source, ref, size))
 		refused := (*scan.RefusedError)(nil)
 		if errors.As(err, &refused) != (size > 0) ||
 			refused != nil && refused.Reason != "annotations" || size == 0 && err != nil {
-			t.Errorf("%d bytes, annotated: %v", size, err)
+			t.Errorf("annotated object of %d bytes: %v", size, err)
 		}
 		counts := store.faults.Counts()
 		if counts["s3:PutObject"] != 0 ||
@@ -389,11 +355,11 @@ func TestCopyOnAWS(t *testing.T) {
 					counts["s3:GetObject"] != 0) {
 			t.Errorf("%d bytes: requests %v", size, counts)
 		}
-		store.leftUploads()
+		store.wantNoUploads()
 	}
 }
 
-// What we are not allowed to see is never taken for absent.
+// A property that the caller is not allowed to read is an error, not an absent property.
 func TestDeniedCopy(t *testing.T) {
 	for action, size := range map[string]int64{
 		"s3:GetObjectAcl":               0,
@@ -411,30 +377,30 @@ func TestDeniedCopy(t *testing.T) {
 		ref := scan.Ref(prefix + "k")
 		change := store.changeMetadata(source, ref, size)
 		store.fake.SetPolicy(func(call fakes3.Call) bool { return call.Action != action })
-		err := source.Replace(t.Context(), []scan.Change{change})[0].Err
+		err := replaceOne(t, source, change)
 		store.fake.SetPolicy(nil)
 		if status(err) != http.StatusForbidden || store.slot(ref) != "old" {
-			t.Errorf("without %s: %v, want it denied and nothing written", action, err)
+			t.Errorf("without %s: %v, want 403 and nothing written", action, err)
 		}
-		store.leftUploads()
+		store.wantNoUploads()
 	}
 }
 
-// A change of what one write cannot replace is refused.
+// A change that one write cannot make is refused.
 func TestCannotWrite(t *testing.T) {
 	store := newStore(t, nil)
 	source := store.inMetadata(nil)
 	change := store.changeMetadata(source, scan.Ref(prefix+"k"), 0)
 	both := splice(change.New, []byte("body"))
 	for name, payload := range map[string]scan.Payload{
-		"nothing":                  change.Item.Payload,
-		"both":                     both,
+		"no change":                change.Item.Payload,
+		"body and metadata":        both,
 		"a body that was not read": splice(change.Item.Payload, []byte("body")),
 	} {
 		err := source.Replace(t.Context(), []scan.Change{{Item: change.Item, New: payload}})[0].Err
 		if refused := (*scan.RefusedError)(nil); !errors.As(err, &refused) ||
 			refused.Reason != "cannot-write" {
-			t.Errorf("%s: %v, want it refused", name, err)
+			t.Errorf("%s: %v, want reason cannot-write", name, err)
 		}
 	}
 	if counts := store.faults.Counts(); counts["s3:PutObject"]+counts["s3:CopyObject"] != 0 {
@@ -442,8 +408,8 @@ func TestCannotWrite(t *testing.T) {
 	}
 }
 
-// An SSE-KMS object without a bucket key stays without one, whatever the default of
-// the bucket; an ended retention is not sent.
+// An SSE-KMS object without a bucket key stays without one, whatever the default of the
+// bucket is. A retention that has ended is not sent.
 func TestCopySends(t *testing.T) {
 	p := properties{
 		encryption:  types.ServerSideEncryptionAwsKms,
@@ -458,9 +424,9 @@ func TestCopySends(t *testing.T) {
 		t.Errorf("%+v", in)
 	}
 	p.encryption = types.ServerSideEncryptionAes256
-	if in := b.copyInput(&scan.Object{}, &snapshot{properties: p},
-		grants{}); in.BucketKeyEnabled != nil {
-		t.Error("a bucket key without SSE-KMS")
+	in = b.copyInput(&scan.Object{}, &snapshot{properties: p}, grants{})
+	if in.BucketKeyEnabled != nil {
+		t.Error("a bucket key was sent without SSE-KMS")
 	}
 	arn := New(Config{Bucket: "arn:aws:s3:eu-west-1:111122223333:accesspoint/a"})
 	if got := aws.ToString(arn.copySource("k")); got !=
@@ -473,39 +439,36 @@ func TestCopySends(t *testing.T) {
 		types.ChecksumAlgorithmCrc32:   false,
 		"":                             false,
 	} {
-		whole, parts := checksum{algorithm: algorithm,
-			kind: types.ChecksumTypeFullObject}, checksum{
-			algorithm: algorithm,
-			kind:      types.ChecksumTypeComposite,
-		}
+		whole := checksum{algorithm: algorithm, kind: types.ChecksumTypeFullObject}
+		parts := checksum{algorithm: algorithm, kind: types.ChecksumTypeComposite}
 		if (whole.checkUpload() != nil) != refused || parts.checkUpload() != nil {
-			t.Errorf("%s: of the whole %v, of parts %v", algorithm, whole.checkUpload(),
+			t.Errorf("%s: full object %v, composite %v", algorithm, whole.checkUpload(),
 				parts.checkUpload())
 		}
 	}
 }
 
-// Where objects are read and PUT again, nothing of another writer is lost either, and
-// what is too large for it is refused.
-func TestRewriteAlike(t *testing.T) {
+// On a server without conditional copies, changes of other writers are not lost either, and
+// an object that is too large is refused.
+func TestRewriteMetadata(t *testing.T) {
 	for _, c := range []struct {
-		name    string
-		size    int64
-		happens func(*store, scan.Ref)
-		want    error
-		reason  string
+		name   string
+		size   int64
+		edit   func(*store, scan.Ref)
+		want   error
+		reason string
 	}{
 		{
 			"metadata changed",
 			0,
-			func(s *store, ref scan.Ref) { s.value(ref, "theirs") },
+			func(s *store, ref scan.Ref) { s.value(ref, "other") },
 			scan.ErrChanged,
 			"",
 		},
 		{
 			"rewritten",
 			0,
-			func(s *store, ref scan.Ref) { s.write(ref, "foreign") },
+			func(s *store, ref scan.Ref) { s.write(ref, "other") },
 			scan.ErrChanged,
 			"",
 		},
@@ -518,14 +481,14 @@ func TestRewriteAlike(t *testing.T) {
 			return false
 		}))
 		change := store.changeMetadata(source, scan.Ref(prefix+"k"), c.size)
-		c.happens(store, change.Item.Ref)
+		c.edit(store, change.Item.Ref)
 		rest := store.rest(change.Item.Ref)
-		err := source.Replace(t.Context(), []scan.Change{change})[0].Err
+		err := replaceOne(t, source, change)
 		refused := (*scan.RefusedError)(nil)
 		if c.want != nil && !errors.Is(err, c.want) ||
 			errors.As(err, &refused) != (c.reason != "") ||
 			refused != nil && refused.Reason != c.reason {
-			t.Errorf("%s: %v, want %v, refused as %q", c.name, err, c.want, c.reason)
+			t.Errorf("%s: %v, want %v, reason %q", c.name, err, c.want, c.reason)
 		}
 		if store.rest(change.Item.Ref) != rest {
 			t.Errorf("%s: the object was written", c.name)

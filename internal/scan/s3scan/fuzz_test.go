@@ -24,30 +24,30 @@ import (
 	"rotator/internal/scan"
 )
 
-// FuzzKeys: whatever the keys, a bucket lists exactly those that it stores, also
-// from any cursor in a new process; each is loaded and rewritten under its own
-// name, no other object is touched, and none is made. Where the server leaves keys
-// in plain XML, a key that XML cannot hold stops the listing and is named.
+// FuzzKeys checks that a bucket lists exactly the keys that it stores, also from any cursor
+// in a new process. Each object is loaded and rewritten under its own key. No other object is
+// changed or created. If the server does not encode keys, a key that XML cannot represent
+// ends the listing with an error.
 func FuzzKeys(f *testing.F) {
 	server := newKeyServer(f)
 	f.Fuzz(func(t *testing.T, first, second, third string, prefixLen uint, plain, hosted bool) {
-		keys := distinct(first, second, third)
+		keys := sortedKeys(first, second, third)
 		if len(keys) == 0 {
 			return
 		}
 		if isNamedProbe(keys) {
-			return // not ours to list
+			return // probe objects are not listed
 		}
 		b := server.bucket(t, plain, hosted)
 		for i, key := range keys {
-			b.plant(key, fmt.Sprintf("body %d", i))
+			b.put(key, fmt.Sprintf("body %d", i))
 		}
-		prefix := cut(keys[0], prefixLen)
+		prefix := prefixOf(keys[0], prefixLen)
 		want := slices.DeleteFunc(slices.Clone(keys), func(key string) bool {
 			return !strings.HasPrefix(key, prefix)
 		})
 		refs, err := b.walk(prefix)
-		if plain && slices.ContainsFunc(want, outOfXML) {
+		if plain && slices.ContainsFunc(want, notInXML) {
 			if missing := (*scan.MissingError)(nil); !errors.As(err, &missing) {
 				t.Fatalf("listed %q as %q, %v", want, refs, err)
 			}
@@ -61,9 +61,9 @@ func FuzzKeys(f *testing.F) {
 		for i, key := range keys {
 			body := fmt.Sprintf("body %d", i)
 			if len(refs) > 0 && slices.Contains(want, key) {
-				body = "moved " + body
+				body = "rewritten " + body
 			}
-			if got := b.ask(http.MethodGet, key, ""); got != body {
+			if got := b.request(http.MethodGet, key, ""); got != body {
 				t.Fatalf("key %q holds %q, want %q", key, got, body)
 			}
 		}
@@ -71,9 +71,9 @@ func FuzzKeys(f *testing.F) {
 	})
 }
 
-// distinct are the keys of a length that S3 takes, in the order of S3. They need
-// not be UTF-8: S3 refuses such keys, other servers have them.
-func distinct(keys ...string) []string {
+// sortedKeys returns the distinct keys of a valid length in the order of S3. They can contain
+// invalid UTF-8, which S3 refuses but other servers accept.
+func sortedKeys(keys ...string) []string {
 	keys = slices.DeleteFunc(keys, func(key string) bool { return key == "" || len(key) > 1024 })
 	slices.Sort(keys)
 	return slices.Compact(keys)
@@ -85,9 +85,8 @@ func isNamedProbe(keys []string) bool {
 	})
 }
 
-// cut is a beginning of a key, of whole characters: a prefix comes from a job
-// file, which is UTF-8.
-func cut(key string, length uint) string {
+// prefixOf returns a prefix of the key that is valid UTF-8, as in a job file.
+func prefixOf(key string, length uint) string {
 	prefix := key[:length%uint(len(key)+1)]
 	if !utf8.ValidString(prefix) {
 		return ""
@@ -95,8 +94,8 @@ func cut(key string, length uint) string {
 	return prefix
 }
 
-// outOfXML says that XML text does not bring a key back for sure.
-func outOfXML(key string) bool {
+// notInXML reports whether XML text may not preserve the key.
+func notInXML(key string) bool {
 	if !utf8.ValidString(key) {
 		return true
 	}
@@ -105,10 +104,10 @@ func outOfXML(key string) bool {
 	})
 }
 
-// keyServer is a fake S3 that is reached under two styles of addresses.
+// keyServer is a fake S3 for path-style and virtual-hosted-style requests.
 type keyServer struct {
 	url    string
-	client *http.Client // reaches it under any host name
+	client *http.Client // connects to the server for any host name
 	made   atomic.Int64
 }
 
@@ -161,13 +160,12 @@ func (s *keyServer) bucket(t *testing.T, plain, hosted bool) *keyBucket {
 		Credentials:  credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "secret", ""),
 		Retryer:      func() aws.Retryer { return aws.NopRetryer{} },
 	}, func(o *s3.Options) { o.UsePathStyle = !hosted })
-	b.ask(http.MethodPut, "", "")
+	b.request(http.MethodPut, "", "")
 	return b
 }
 
-// ask sends a request in which every byte of the key is escaped, so that it owes
-// nothing to how the SDK writes keys.
-func (b *keyBucket) ask(method, key, body string) string {
+// request sends a request in which every byte of the key is escaped, independent of the SDK.
+func (b *keyBucket) request(method, key, body string) string {
 	b.t.Helper()
 	address := b.server.url + "/" + b.name
 	if key != "" {
@@ -181,34 +179,35 @@ func (b *keyBucket) ask(method, key, body string) string {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	answer, err := b.server.client.Do(request)
+	response, err := b.server.client.Do(request)
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	text, err := io.ReadAll(answer.Body)
-	if _ = answer.Body.Close(); err != nil || answer.StatusCode >= 300 {
-		b.t.Fatalf("%s of key %q: %s %s, %v", method, key, answer.Status, text, err)
+	text, err := io.ReadAll(response.Body)
+	if _ = response.Body.Close(); err != nil || response.StatusCode >= 300 {
+		b.t.Fatalf("%s of key %q: %s %s, %v", method, key, response.Status, text, err)
 	}
 	return string(text)
 }
 
-func (b *keyBucket) plant(key, body string) { b.ask(http.MethodPut, key, body) }
+func (b *keyBucket) put(key, body string) { b.request(http.MethodPut, key, body) }
 
-// source is the bucket as a new process sees it.
+// source returns a new source, as in a new process.
 func (b *keyBucket) source(prefix string) *Bucket {
 	return New(Config{Client: b.sdk, Bucket: b.name, Prefix: prefix, PageLimit: 1})
 }
 
-// walk lists page by page, each in a new process that knows what JSON kept.
+// walk lists one page at a time. Each page is read by a new source with a cursor that was
+// stored as JSON.
 func (b *keyBucket) walk(prefix string) (refs []scan.Ref, err error) {
-	var kept struct{ Cursor []byte }
+	var stored struct{ Cursor []byte }
 	for range 5 {
 		source := b.source(prefix)
 		partitions, err := source.Partitions(b.t.Context())
 		if err != nil {
 			b.t.Fatal(err)
 		}
-		page, err := source.Page(b.t.Context(), partitions[0], kept.Cursor)
+		page, err := source.Page(b.t.Context(), partitions[0], stored.Cursor)
 		if err != nil {
 			return refs, err
 		}
@@ -218,10 +217,10 @@ func (b *keyBucket) walk(prefix string) (refs []scan.Ref, err error) {
 		if page.Last {
 			return refs, nil
 		}
-		kept.Cursor = page.Next
-		b.throughJSON(&kept)
+		stored.Cursor = page.Next
+		b.throughJSON(&stored)
 	}
-	b.t.Fatalf("the listing does not end: %q", refs)
+	b.t.Fatalf("the listing does not end after 5 pages: %q", refs)
 	return nil, nil
 }
 
@@ -235,7 +234,7 @@ func (b *keyBucket) throughJSON(v any) {
 	}
 }
 
-// move loads and rewrites an object by its ref, as the ledger keeps it.
+// move loads and rewrites an object by its ref, after the ref was stored as JSON.
 func (b *keyBucket) move(prefix string, ref scan.Ref, key, body string) {
 	b.throughJSON(&ref)
 	source := b.source(prefix)
@@ -249,15 +248,15 @@ func (b *keyBucket) move(prefix string, ref scan.Ref, key, body string) {
 			object.Body, body)
 	}
 	if r := source.Replace(b.t.Context(), []scan.Change{
-		{Item: item, New: splice(object, []byte("moved "+body))},
+		{Item: item, New: splice(object, []byte("rewritten "+body))},
 	}); r[0].Err != nil {
 		b.t.Fatalf("replace %q: %v", ref, r[0].Err)
 	}
 	b.moveMetadata(source, ref)
 }
 
-// moveMetadata does the same by a copy, in one piece and in parts: the key stands in
-// a header then.
+// moveMetadata does the same with a copy and with a multipart upload, whose source key is in
+// a header.
 func (b *keyBucket) moveMetadata(source *Bucket, ref scan.Ref) {
 	source.config.NeedsBody = func(string, map[string]string) bool { return false }
 	for i, write := range []func(context.Context, *scan.Object, *snapshot) error{source.copyWhole,
@@ -267,43 +266,42 @@ func (b *keyBucket) moveMetadata(source *Bucket, ref scan.Ref) {
 			b.t.Fatalf("load %q without its body: %v", ref, err)
 		}
 		object := *item.Payload.(*scan.Object)
-		object.Metadata = map[string]string{"moved": fmt.Sprint(i)}
+		object.Metadata = map[string]string{"rewritten": fmt.Sprint(i)}
 		if err := write(b.t.Context(), &object, item.Token.(*snapshot)); err != nil {
 			b.t.Fatalf("copy %q: %v", ref, err)
 		}
 		if item, err = source.Load(b.t.Context(), ref); err != nil ||
-			item.Payload.(*scan.Object).Metadata["moved"] != fmt.Sprint(i) {
+			item.Payload.(*scan.Object).Metadata["rewritten"] != fmt.Sprint(i) {
 			b.t.Fatalf("the metadata of %q was not replaced: %v", ref, err)
 		}
 	}
 }
 
-// clear deletes the keys, and the bucket, which S3 allows only when nothing else
-// is in it.
+// clear deletes the keys and the bucket. S3 deletes only an empty bucket.
 func (b *keyBucket) clear(keys []string) {
 	for _, key := range keys {
-		b.ask(http.MethodDelete, key, "")
+		b.request(http.MethodDelete, key, "")
 	}
-	b.ask(http.MethodDelete, "", "")
+	b.request(http.MethodDelete, "", "")
 }
 
-// FuzzRef: every key has a Ref of its own that JSON keeps, and every Ref is read
-// as the one key that has it, or refused.
+// FuzzRef checks that every key has a distinct Ref that JSON preserves, and that a Ref is
+// either the Ref of one key or refused.
 func FuzzRef(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		ref := refOf(text)
 		if !utf8.ValidString(string(ref)) {
-			t.Errorf("the ref of %q is %q, which JSON cannot hold", text, ref)
+			t.Errorf("the Ref of %q is %q, which JSON does not preserve", text, ref)
 		}
 		if key, err := keyOf(ref); err != nil || key != text {
-			t.Errorf("the ref of %q is %q, which is read as %q, %v", text, ref, key, err)
+			t.Errorf("the Ref of %q is %q, whose key is %q, %v", text, ref, key, err)
 		}
 		key, err := keyOf(scan.Ref(text))
 		if refused := (*scan.RefusedError)(nil); err != nil && !errors.As(err, &refused) {
-			t.Errorf("ref %q: %v, want it refused", text, err)
+			t.Errorf("Ref %q: %v, want a RefusedError", text, err)
 		}
 		if err == nil && utf8.ValidString(text) && refOf(key) != scan.Ref(text) {
-			t.Errorf("ref %q is read as %q, whose ref is %q", text, key, refOf(key))
+			t.Errorf("the key of Ref %q is %q, whose Ref is %q", text, key, refOf(key))
 		}
 	})
 }

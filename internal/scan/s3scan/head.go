@@ -11,11 +11,11 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
-// head asks for all that belongs to an object but its body. An answer to HEAD has
-// no body that could name an error, so a 403 may mean that the clocks have drifted
-// apart as well as that we may not ask. Of every answer the SDK takes the time of
-// the service for the next signature (aws/retry, Attempt.ClientSkew): so it is
-// asked once more where the clocks differ, and what it says then is meant.
+// head reads all properties of an object without its body. A response to HEAD has no body and
+// therefore no error code: 403 can mean that access is denied, or that the clock of this
+// machine differs from that of S3. The SDK corrects the clock for the next request from each
+// response (aws/retry, Attempt.ClientSkew). Therefore head repeats the request once if the
+// clocks differ.
 func (b *Bucket) head(ctx context.Context, in *s3.HeadObjectInput) (*s3.HeadObjectOutput, error) {
 	out, err := b.config.Client.HeadObject(ctx, in)
 	if status(err) == http.StatusForbidden && isClockSkewed(err) {
@@ -32,10 +32,10 @@ func (b *Bucket) head(ctx context.Context, in *s3.HeadObjectInput) (*s3.HeadObje
 	return out, err
 }
 
-// named asks what an error of a HEAD was, by a GET of one byte, which has the same
-// permission and an answer with a body: expired credentials, a customer key (400),
-// an access key that is not known (403). A GET that is served says that what it was has
-// passed: other credentials were fetched meanwhile, as a rule.
+// headErrorCause finds the cause of a failed HEAD by a GET of one byte, which needs the same
+// permission and has a response body. Causes are expired credentials, SSE-C (400), or an
+// unknown access key (403). passed is true if the GET succeeds, which usually means that
+// credentials were refreshed in between.
 func (b *Bucket) headErrorCause(
 	ctx context.Context, key *string, head error,
 ) (passed bool, named error) {
@@ -51,18 +51,18 @@ func (b *Bucket) headErrorCause(
 	switch status(err) {
 	case http.StatusForbidden, http.StatusBadRequest:
 		return false, err
-	case http.StatusRequestedRangeNotSatisfiable: // of an empty object
+	case http.StatusRequestedRangeNotSatisfiable: // the object is empty
 		return true, nil
 	}
 	return false, head
 }
 
-// skewAllowed is how far a signature may be from the time of the service before
-// the SDK blames the clock for a refusal (aws/retry, skewThreshold).
+// maxClockSkew is the clock difference above which the SDK attributes a refused signature to
+// the clock (aws/retry, skewThreshold).
 const maxClockSkew = 4 * time.Minute
 
-// offTime says that a request was signed at another time than the one at which
-// the service says that it answered.
+// isClockSkewed reports whether the signing time of the request differs from the Date of its
+// response by more than maxClockSkew.
 func isClockSkewed(err error) bool {
 	var answer *smithyhttp.ResponseError
 	if !errors.As(err, &answer) || answer.Response == nil || answer.Response.Request == nil {

@@ -16,22 +16,22 @@ import (
 	"rotator/internal/scan"
 )
 
-// A clock that jumps right before the last HEAD does not make it a denial, one way
-// or the other, and a denial stays one, whatever the clock.
+// A clock difference before the last HEAD is not reported as denied access, and denied access
+// is reported whatever the clock is.
 func TestClockJumpsBeforeHead(t *testing.T) {
 	for _, c := range []struct {
 		name   string
-		jumps  []time.Duration // one write each
+		jumps  []time.Duration // clock differences, one for each write
 		denied bool
 	}{
 		{"ahead", []time.Duration{20 * time.Minute}, false},
 		{"behind", []time.Duration{-20 * time.Minute}, false},
-		{"ahead, and back", []time.Duration{20 * time.Minute, 0}, false},
-		{"ahead, and denied", []time.Duration{20 * time.Minute}, true},
-		{"denied in time", []time.Duration{0}, true},
+		{"ahead, then corrected", []time.Duration{20 * time.Minute, 0}, false},
+		{"ahead and denied", []time.Duration{20 * time.Minute}, true},
+		{"denied without a clock difference", []time.Duration{0}, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			server, source := clocked(t)
+			server, source := newClockedBucket(t)
 			for _, jump := range c.jumps {
 				item, err := source.Load(t.Context(), "k")
 				if err != nil {
@@ -52,21 +52,20 @@ func TestClockJumpsBeforeHead(t *testing.T) {
 					{Item: item, New: splice(item.Payload, []byte(jump.String()))},
 				})[0].Err
 				if c.denied != (status(err) == http.StatusForbidden) || !c.denied && err != nil {
-					t.Errorf("clock at %s: %v, want it denied: %v", jump, err, c.denied)
+					t.Errorf("clock difference %s: %v, want access denied: %v", jump, err, c.denied)
 				}
 				if asked := server.Faults().Counts()["s3:HeadObject"] - before; asked > 3 ||
 					!c.denied && asked > 2 {
-					t.Errorf("clock at %s: asked %d times", jump, asked)
+					t.Errorf("clock difference %s: %d HEAD requests", jump, asked)
 				}
 			}
 		})
 	}
 }
 
-// A HEAD that is refused when other credentials are on their way is no denial: the GET
-// that asks what it was is served, and so is the next HEAD.
+// A HEAD that is refused while credentials are refreshed is repeated.
 func TestCredentialsChangeBeforeHead(t *testing.T) {
-	server, source := clocked(t)
+	server, source := newClockedBucket(t)
 	item, err := source.Load(t.Context(), "k")
 	if err != nil {
 		t.Fatal(err)
@@ -78,12 +77,12 @@ func TestCredentialsChangeBeforeHead(t *testing.T) {
 	if err := source.Replace(t.Context(), []scan.Change{
 		{Item: item, New: splice(item.Payload, []byte("new"))},
 	})[0].Err; err != nil || refused.Load() < 2 {
-		t.Errorf("%v, after %d HEADs", err, refused.Load())
+		t.Errorf("%v after %d HEAD requests", err, refused.Load())
 	}
 }
 
-// clocked is a bucket of a server whose clock can be set, with the object "k".
-func clocked(t *testing.T) (*fakeaws.Server, *Bucket) {
+// newClockedBucket returns a server whose clock can be set, and a bucket with the object "k".
+func newClockedBucket(t *testing.T) (*fakeaws.Server, *Bucket) {
 	t.Helper()
 	server, err := fakeaws.Start(fakeaws.Config{Region: "us-east-1"})
 	if err != nil {

@@ -7,19 +7,20 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 )
 
-// The bounds of parts (Amazon S3 multipart upload limits).
+// Limits of parts (Amazon S3 multipart upload limits).
 const (
 	minPartSize = 5 << 20
 	maxParts    = 10_000
 )
 
-// usualPart is the size of parts where the object does not say it.
+// defaultPartSize is the part size for an object whose part size is unknown.
 const defaultPartSize = 256 << 20
 
-// partSize is the size of the parts in which an object was uploaded, if all but the
-// last have one size: in the same parts the copy has the same ETag and the same
-// composite checksum. Where it cannot be told, the parts are usual ones. The first
-// part says its size, and how many there are (API_HeadObject, PartNumber).
+// partSize returns the size of the parts in which the object was uploaded, if all parts
+// except the last have the same size. A copy in the same parts has the same ETag and the same
+// composite checksum. Otherwise it returns defaultPartSize, or more for an object that would
+// have too many parts. The response for the first part contains its size and the number of
+// parts (API_HeadObject, PartNumber).
 func (b *Bucket) partSize(ctx context.Context, key string, read *snapshot) (int64, error) {
 	size := read.size
 	usual := max(defaultPartSize, (size+maxParts-1)/maxParts)
@@ -45,7 +46,7 @@ func (b *Bucket) partSize(ctx context.Context, key string, read *snapshot) (int6
 	case count > 1 && first < minPartSize:
 		return usual, nil
 	case (count-1)*first >= size || count*first < size:
-		return usual, nil // not all of one size
+		return usual, nil // the parts differ in size
 	}
 	return first, nil
 }

@@ -19,17 +19,19 @@ type keyRange struct {
 	Prefix string `json:"prefix"`
 }
 
-// Partitions returns the one key range of the prefix.
+// Partitions returns one partition: all keys under the prefix.
 func (b *Bucket) Partitions(context.Context) ([]scan.Partition, error) {
 	spec, err := json.Marshal(keyRange{Prefix: b.config.Prefix})
 	return []scan.Partition{{Name: fmt.Sprintf("keys under %q", b.config.Prefix), Spec: spec}}, err
 }
 
-// Page lists the keys behind the cursor, which is the last key of the page
-// before: how long a continuation token lives is documented nowhere. Items are
-// not loaded. Every key is an item, also those of empty objects that stand for
-// folders, but for those that Config.Globs leaves out and the objects of our own probes.
-func (b *Bucket) Page(ctx context.Context, p scan.Partition, cursor scan.Cursor) (scan.Page, error) {
+// Page lists the keys after the cursor, which is the last key of the previous page. A
+// continuation token is not used, because its lifetime is not documented. Items are not
+// loaded. Every key is an item, including empty objects that represent folders, except keys
+// that Config.Globs excludes and the objects of rotator's probes.
+func (b *Bucket) Page(
+	ctx context.Context, p scan.Partition, cursor scan.Cursor,
+) (scan.Page, error) {
 	var r keyRange
 	if err := json.Unmarshal(p.Spec, &r); err != nil {
 		return scan.Page{}, fmt.Errorf("read the partition of bucket %s: %w", b.config.Bucket, err)
@@ -54,23 +56,23 @@ func (b *Bucket) Page(ctx context.Context, p scan.Partition, cursor scan.Cursor)
 		return scan.Page{}, fmt.Errorf("list bucket %s: %w", b.config.Bucket, err)
 	}
 	b.adaptListing(len(out.Contents), len(page.Items))
-	if !page.Last && b.config.Connections > 0 { // few objects need few connections
+	if !page.Last && b.config.Connections > 0 { // a bucket with one page needs few connections
 		b.connectOnce.Do(func() { b.connect(ctx, r.Prefix, string(page.Next)) })
 	}
 	return page, nil
 }
 
-// page makes a page of what was listed behind a key. Keys come in the order of
-// their UTF-8 bytes (API_ListObjectsV2); a server that gives another order would
-// have us miss some, or list for ever.
+// page converts a listing after the key last to a page. S3 returns keys in the order of their
+// UTF-8 bytes (API_ListObjectsV2). With any other order, rotator would skip objects or list
+// them forever, so page returns an error.
 func (b *Bucket) page(r keyRange, last string, out *s3.ListObjectsV2Output) (scan.Page, error) {
 	page := scan.Page{
 		Last:     !aws.ToBool(out.IsTruncated),
 		Included: b.config.Globs.Counters(),
 	}
 	if !page.Last && len(out.Contents) == 0 {
-		return scan.Page{}, fmt.Errorf("the server says that there is more behind key %q, and "+
-			"names no key", last)
+		return scan.Page{}, fmt.Errorf("the server reports more keys after %q but returns none",
+			last)
 	}
 	for _, object := range out.Contents {
 		key, err := decodeKey(out.EncodingType, aws.ToString(object.Key))
@@ -80,15 +82,16 @@ func (b *Bucket) page(r keyRange, last string, out *s3.ListObjectsV2Output) (sca
 		switch {
 		case out.EncodingType != types.EncodingTypeUrl && isAmbiguous(key):
 			return scan.Page{}, &scan.MissingError{Field: "s3", Detail: fmt.Sprintf(
-				"this server lists keys as XML text, without EncodingType=url, and key %q may "+
-					"stand for another one that XML cannot hold; rename the object, or use a "+
-					"server that encodes keys", key)}
+				"this server does not support EncodingType=url, and key %q can stand for a key "+
+					"that XML cannot represent; rename the object, or use a server that encodes "+
+					"keys", key)}
 		case !strings.HasPrefix(key, r.Prefix):
-			return scan.Page{}, fmt.Errorf("the server names key %q, which does not begin with %q",
+			return scan.Page{}, fmt.Errorf("the server returned key %q, which does not begin "+
+				"with %q",
 				key, r.Prefix)
 		case key <= last:
-			return scan.Page{}, fmt.Errorf("the server names key %q behind key %q, against the "+
-				"order of S3", key, last)
+			return scan.Page{}, fmt.Errorf("the server returned key %q after key %q, which is not "+
+				"the order of S3", key, last)
 		}
 		if b.full(page) {
 			page.Last = false
@@ -111,23 +114,21 @@ func (b *Bucket) page(r keyRange, last string, out *s3.ListObjectsV2Output) (sca
 	return page, nil
 }
 
-// belowPrefix returns the part of the key after the last slash of the prefix,
-// like the path of a file below a directory.
+// belowPrefix returns the part of the key after the last slash of the prefix, like the path
+// of a file below a directory.
 func belowPrefix(prefix, key string) string { return key[strings.LastIndexByte(prefix, '/')+1:] }
 
-// full reports whether a page has the maximum number of items. If a filter
-// leaves out many keys, more keys are listed than a page may have items.
+// full reports whether a page has the maximum number of items. If a filter leaves out many
+// keys, more keys are listed than a page may have items.
 func (b *Bucket) full(page scan.Page) bool {
 	return b.config.PageLimit > 0 && len(page.Items) >= int(b.config.PageLimit)
 }
 
-// mostKeys is the maximum number of keys in one response of S3
-// (API_ListObjectsV2).
+// maxListKeys is the maximum number of keys in one response of S3 (API_ListObjectsV2).
 const maxListKeys = 1000
 
-// adapt sets the number of keys in the next listing. If a filter leaves out
-// most keys, it lists more, so that a bucket with few selected objects needs
-// few requests.
+// adaptListing sets the number of keys of the next listing. If a filter leaves out most keys,
+// it lists more, so that a bucket with few selected objects needs few requests.
 func (b *Bucket) adaptListing(listed, wanted int) {
 	limit := b.config.PageLimit
 	if limit <= 0 || !b.config.Globs.Any() || listed == 0 {
@@ -143,13 +144,13 @@ func (b *Bucket) adaptListing(listed, wanted int) {
 	b.listLimit.Store(next)
 }
 
-// doubtful says that a key in plain XML may not be the one that is stored: what
-// XML cannot hold is written as U+FFFD by many servers, and a carriage return is
-// read as a line feed (XML 1.0, 2.11). Such a key is no place to go on from, and
-// its object would be taken for one that is gone.
+// isAmbiguous reports whether a key in unencoded XML can stand for a different stored key.
+// Many servers replace characters that XML cannot contain by U+FFFD, and an XML parser
+// converts a carriage return to a line feed (XML 1.0, 2.11). Such a key cannot be a cursor,
+// and its object would appear to be deleted.
 func isAmbiguous(key string) bool { return strings.ContainsAny(key, "\n\ufffd") }
 
-// decodeKey undoes EncodingType=url, where the server honoured it.
+// decodeKey decodes a key if the server honored EncodingType=url.
 func decodeKey(encoding types.EncodingType, key string) (string, error) {
 	if encoding != types.EncodingTypeUrl {
 		return key, nil

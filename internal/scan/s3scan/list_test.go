@@ -15,9 +15,8 @@ import (
 	"rotator/internal/scan"
 )
 
-// A server that lists more than the prefix would have us rewrite what nobody
-// asked for.
-func TestKeysOutsideOfThePrefixAreRefused(t *testing.T) {
+// A key outside of the prefix is an error.
+func TestKeyOutsidePrefix(t *testing.T) {
 	store := newStore(t, nil)
 	store.write("elsewhere", "body")
 	source := store.source(store.through(func(_ http.ResponseWriter, r *http.Request) bool {
@@ -31,14 +30,14 @@ func TestKeysOutsideOfThePrefixAreRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	page, err := source.Page(t.Context(), partitions[0], nil)
-	if err == nil || !strings.Contains(err.Error(), `names key "elsewhere"`) {
-		t.Errorf("Page = %+v, %v, want the key refused", page, err)
+	if err == nil || !strings.Contains(err.Error(), `returned key "elsewhere"`) {
+		t.Errorf("Page = %+v, %v, want an error", page, err)
 	}
 }
 
-// A server that goes in circles is an error, not a count without end.
-func TestVersionsInCirclesAreRefused(t *testing.T) {
-	// and so versioning
+// A server that returns the same page of versions again causes an error.
+func TestRepeatedVersionPage(t *testing.T) {
+	// Object Lock enables versioning
 	store := newStore(t, func(in *s3.CreateBucketInput) {
 		in.ObjectLockEnabledForBucket = aws.Bool(true)
 	})
@@ -46,20 +45,20 @@ func TestVersionsInCirclesAreRefused(t *testing.T) {
 		if !r.URL.Query().Has("versions") {
 			return false
 		}
-		_, _ = w.Write(
-			[]byte(
-				"<ListVersionsResult><IsTruncated>true</IsTruncated><NextKeyMarker>k</NextKeyMarker><NextVersionIdMarker>v</NextVersionIdMarker></ListVersionsResult>"))
+		_, _ = w.Write([]byte("<ListVersionsResult><IsTruncated>true</IsTruncated>" +
+			"<NextKeyMarker>k</NextKeyMarker><NextVersionIdMarker>v</NextVersionIdMarker>" +
+			"</ListVersionsResult>"))
 		return true
 	}))
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := source.CountOldVersions(ctx); err == nil || ctx.Err() != nil {
-		t.Errorf("%v, %v, want the circle refused", err, ctx.Err())
+		t.Errorf("%v, %v, want an error", err, ctx.Err())
 	}
 }
 
-// With a filter, all selected objects are found, for all page sizes. Others are
-// counted. If few keys are selected, many are listed per request.
+// With a filter, all selected objects are found for all page sizes, and others are counted.
+// If few keys are selected, one request lists many keys.
 func TestPagesUnderAFilter(t *testing.T) {
 	store := newStore(t, nil)
 	var want []scan.Ref
@@ -76,7 +75,7 @@ func TestPagesUnderAFilter(t *testing.T) {
 	})
 	got, excluded := listAll(t, source)
 	if !slices.Equal(got, want) || excluded != 200-int64(len(want)) {
-		t.Errorf("%d items, %d left out, want %d items of 200", len(got), excluded, len(want))
+		t.Errorf("%d items and %d excluded, want %d items of 200", len(got), excluded, len(want))
 	}
 	const most = 16 // 29 pages of 7 keys without a filter
 	if asked := store.faults.Counts()["s3:ListObjectsV2"] - requests; asked > most {
@@ -84,7 +83,7 @@ func TestPagesUnderAFilter(t *testing.T) {
 	}
 }
 
-// listAll reads all pages; none has more items than the limit.
+// listAll reads all pages. No page may have more items than the limit.
 func listAll(t *testing.T, source *Bucket) (refs []scan.Ref, excluded int64) {
 	t.Helper()
 	partitions, err := source.Partitions(t.Context())
@@ -95,7 +94,7 @@ func listAll(t *testing.T, source *Bucket) (refs []scan.Ref, excluded int64) {
 	for {
 		page, err := source.Page(t.Context(), partitions[0], cursor)
 		if err != nil || len(page.Items) > int(source.config.PageLimit) {
-			t.Fatalf("a page of %d items, %v", len(page.Items), err)
+			t.Fatalf("page of %d items, %v", len(page.Items), err)
 		}
 		excluded += page.Excluded
 		for _, item := range page.Items {

@@ -19,17 +19,16 @@ import (
 	"rotator/internal/scan"
 )
 
-// maxBody is the largest object that is read, in bytes. How many of them are in
-// memory at the same time Config.Memory limits.
+// maxBody is the size in bytes of the largest object that is read. Config.Memory limits the
+// total size of all bodies in memory.
 const maxBody = 64 << 20
 
-// loadTries is how often an object is looked at that keeps changing between HEAD
-// and GET.
+// loadAttempts is the number of attempts for an object that changes between HEAD and GET.
 const loadAttempts = 3
 
-// Load reads an object: whole, or without its body where that is not needed.
-// scan.ErrGone says that it is not there, *scan.RefusedError that it cannot be read
-// and written back as it is.
+// Load reads an object, with its body if the body is needed. It returns scan.ErrGone if the
+// object does not exist, and a *scan.RefusedError if the object cannot be read and written
+// back without loss.
 func (b *Bucket) Load(ctx context.Context, ref scan.Ref) (scan.Item, error) {
 	key, err := keyOf(ref)
 	if err != nil {
@@ -73,9 +72,9 @@ func (b *Bucket) Load(ctx context.Context, ref scan.Ref) (scan.Item, error) {
 		b.config.Bucket, scan.ErrChanged)
 }
 
-// get reads an object with its body, if it is the one that match names; it takes
-// room for the body. Where there is none it waits without a connection, which the
-// service would close meanwhile, and asks again for what it was about to read.
+// get reads an object and its body, if its ETag is match, and acquires memory budget for the
+// body. If the budget is not available, get closes the connection before it waits, because
+// the service would close it meanwhile. Then it requests the same ETag again.
 func (b *Bucket) get(
 	ctx context.Context, ref scan.Ref, key string, match *string,
 ) (scan.Item, error) {
@@ -84,7 +83,7 @@ func (b *Bucket) get(
 	if err != nil {
 		return scan.Item{}, err
 	}
-	// a server may leave the length out
+	// a server can omit the length
 	size := aws.ToInt64(cmp.Or(out.ContentLength, aws.Int64(maxBody)))
 	give, ok := b.config.Memory.TryAcquire(size)
 	if !ok {
@@ -109,9 +108,8 @@ func (b *Bucket) get(
 	return item, nil
 }
 
-// readBody reads a body of at most maxBody bytes. If the length is unknown, it
-// reads pieces and joins them at the end, because a buffer that doubles would
-// take three times the memory.
+// readBody reads a body of at most maxBody bytes. If the length is unknown, it reads pieces
+// and joins them at the end, because a buffer that doubles would take three times the memory.
 func (b *Bucket) readBody(r io.Reader, length *int64) ([]byte, error) {
 	most := 64 << 10
 	if length != nil {
@@ -138,7 +136,8 @@ func (b *Bucket) readBody(r io.Reader, length *int64) ([]byte, error) {
 	return nil, errTooLarge()
 }
 
-// open begins to read an object, if its body can be read and written back.
+// open sends a GET and returns the response, if the object can be read and written back. The
+// caller must close its body.
 func (b *Bucket) open(ctx context.Context, key string, match *string) (*s3.GetObjectOutput, error) {
 	out, err := b.config.Client.GetObject(ctx, &s3.GetObjectInput{
 		Bucket:       &b.config.Bucket,
@@ -161,7 +160,7 @@ func (b *Bucket) open(ctx context.Context, key string, match *string) (*s3.GetOb
 	return out, nil
 }
 
-// item makes an item of what was found when it was asked for at a time.
+// item returns the item for the response to a request that was sent at the time at.
 func (b *Bucket) item(
 	ref scan.Ref, key string, found *s3.HeadObjectOutput, at time.Time, body []byte, whole bool,
 ) scan.Item {
@@ -176,7 +175,7 @@ func (b *Bucket) item(
 		lastModifiedSettled: lastModifiedSettled(found),
 	}
 	if whole {
-		read.size = int64(len(body)) // a server may leave the length out
+		read.size = int64(len(body)) // a server can omit the length
 	}
 	return scan.Item{Ref: ref, Token: read, Payload: &scan.Object{
 		Bucket:          b.config.Bucket,
@@ -189,7 +188,7 @@ func (b *Bucket) item(
 	}}
 }
 
-// loadError gives an error of a HEAD or GET its meaning.
+// loadError converts an error of a HEAD or GET.
 func (b *Bucket) loadError(doing string, err error) error {
 	var api smithy.APIError
 	var archived *types.InvalidObjectState
@@ -202,12 +201,12 @@ func (b *Bucket) loadError(doing string, err error) error {
 		return scan.ErrGone
 	case errors.As(err, &api) && api.ErrorCode() == "InvalidRequest" &&
 		strings.Contains(api.ErrorMessage(), "Encryption"):
-		return errCustomerKey() // what a GET without the key is answered with
+		return errCustomerKey() // S3 returns this for a GET without the key
 	}
 	return fmt.Errorf("%s an object of bucket %s: %w", doing, b.config.Bucket, err)
 }
 
-// refuse names what cannot be sent again.
+// refuse returns an error for an object with properties that cannot be sent again.
 func refuse(found *s3.HeadObjectOutput) error {
 	switch {
 	case aws.ToInt32(found.MissingMeta) > 0:
@@ -227,8 +226,8 @@ func refuse(found *s3.HeadObjectOutput) error {
 	return nil
 }
 
-// refuseArchived names what has to be restored before it can be copied
-// (API_CopyObject, StorageClass): a GET refuses it, a HEAD does not.
+// refuseArchived returns an error for an object that must be restored before it can be copied
+// (API_CopyObject, StorageClass). A GET of such an object fails, a HEAD does not.
 func refuseArchived(found *s3.HeadObjectOutput) error {
 	switch {
 	case found.ArchiveStatus != "":
@@ -236,7 +235,7 @@ func refuseArchived(found *s3.HeadObjectOutput) error {
 	case found.StorageClass != types.StorageClassGlacier &&
 		found.StorageClass != types.StorageClassDeepArchive:
 		return nil
-	// a restored copy is there
+	// a restored copy is available
 	case strings.Contains(aws.ToString(found.Restore), `ongoing-request="false"`):
 		return nil
 	}
@@ -245,8 +244,8 @@ func refuseArchived(found *s3.HeadObjectOutput) error {
 
 func errArchived(class string) error {
 	return &scan.RefusedError{Reason: "archived", Detail: fmt.Sprintf(
-		"its storage class is %s; restore it, then run retry (a restore costs money, so rotator "+
-			"asks for none)", cmp.Or(class, "an archive"))}
+		"its storage class is %s; restore it, then run rotator retry (rotator does not restore "+
+			"objects, because that incurs charges)", cmp.Or(class, "an archive"))}
 }
 
 func errCustomerKey() error {
@@ -259,11 +258,11 @@ func errCustomerKey() error {
 func errTooLarge() error {
 	return &scan.RefusedError{
 		Reason: "too-large",
-		Detail: "it is larger than 64 MiB, more than a body format reads",
+		Detail: "it is larger than 64 MiB, the limit for formats that read the body",
 	}
 }
 
-// checksumOf is the checksum that an object has.
+// checksumOf returns the checksum of an object.
 func checksumOf(found *s3.HeadObjectOutput) checksum {
 	for _, one := range []struct {
 		algorithm types.ChecksumAlgorithm
@@ -287,9 +286,9 @@ func checksumOf(found *s3.HeadObjectOutput) checksum {
 	return checksum{}
 }
 
-// ofBody refuses a checksum that a new body would get another one instead of: of
-// what the SDK cannot compute, and of parts, since a PUT has none: its checksum is
-// always one of the whole object (API_PutObject, ChecksumType).
+// checkPut returns an error if a PUT of a new body would change the kind of the checksum. The
+// SDK cannot compute some algorithms. A PUT always has a checksum of the full object, never a
+// composite one (API_PutObject, ChecksumType).
 func (c checksum) checkPut() error {
 	switch c.algorithm {
 	case types.ChecksumAlgorithmMd5, types.ChecksumAlgorithmXxhash64,
@@ -303,15 +302,15 @@ func (c checksum) checkPut() error {
 	if c.kind == types.ChecksumTypeComposite {
 		return &scan.RefusedError{
 			Reason: "checksum",
-			Detail: "its checksum is made of those of the parts in which it was uploaded, and a " +
-				"rewrite of its body would make it one of the whole object; " +
-				"copy the object onto itself in one piece, then run retry",
+			Detail: "it has a composite checksum, and a rewrite of its body would replace that " +
+				"by a checksum of the full object; copy the object onto itself in one request, " +
+				"then run rotator retry",
 		}
 	}
 	return nil
 }
 
-// headOf is the answer to a GET without the body, as HEAD gives it.
+// headOf returns the properties in the response to a GET, in the type that HEAD returns.
 func headOf(out *s3.GetObjectOutput) *s3.HeadObjectOutput {
 	return &s3.HeadObjectOutput{
 		ETag:                             out.ETag,

@@ -15,18 +15,18 @@ import (
 	"rotator/internal/scan"
 )
 
-// bodies asks for the bodies of objects without a slot in their metadata.
+// bodies configures a source that reads the bodies of objects without a slot in the metadata.
 func bodies(c *Config) {
 	c.NeedsBody = func(_ string, metadata map[string]string) bool {
 		return metadata[slotName] == ""
 	}
 }
 
-// A body is read where the format needs it, and only then.
+// A body is read only if the format needs it.
 func TestNeedsBody(t *testing.T) {
 	store := newStore(t, nil)
 	source := store.source(bodies)
-	store.dress = func(in *s3.PutObjectInput) {
+	store.options = func(in *s3.PutObjectInput) {
 		in.ServerSideEncryption, in.SSEKMSKeyId = types.ServerSideEncryptionAwsKms, aws.String("k")
 	}
 	store.write(prefix+"body", "a body")
@@ -44,13 +44,13 @@ func TestNeedsBody(t *testing.T) {
 				object.ServerSideKMS)
 		}
 		if asked := store.faults.Counts()["s3:GetObject"] - before; (asked > 0) != (want != "") {
-			t.Errorf("%s: %d GETs", ref, asked)
+			t.Errorf("%s: %d GET requests", ref, asked)
 		}
 	}
 }
 
-// An object that is replaced between HEAD and GET is looked at again, so that its
-// metadata decides on its own body.
+// An object that is replaced between HEAD and GET is read again, so that its own metadata
+// determines whether its body is read.
 func TestReplacedBetweenHeadAndGet(t *testing.T) {
 	for _, c := range []struct {
 		name    string
@@ -60,27 +60,27 @@ func TestReplacedBetweenHeadAndGet(t *testing.T) {
 		body    string
 	}{
 		{
-			"by one that needs no body",
+			"by an object that needs no body",
 			func(s *store, _ int) { s.value(prefix+"k", "blob") },
 			1,
 			nil,
 			"",
 		},
 		{
-			"by one that needs its body",
+			"by an object that needs its body",
 			func(s *store, _ int) { s.write(prefix+"k", "other") },
 			1,
 			nil,
 			"other",
 		},
 		{
-			"again and again",
+			"repeatedly",
 			func(s *store, n int) { s.write(prefix+"k", fmt.Sprint("other ", n)) },
 			loadAttempts,
 			scan.ErrChanged,
 			"",
 		},
-		{"by nothing", func(s *store, _ int) { s.remove(prefix + "k") }, 1, scan.ErrGone, ""},
+		{"by a deletion", func(s *store, _ int) { s.remove(prefix + "k") }, 1, scan.ErrGone, ""},
 	} {
 		store := newStore(t, nil)
 		source := store.source(bodies)
@@ -100,65 +100,45 @@ func TestReplacedBetweenHeadAndGet(t *testing.T) {
 	}
 }
 
-// What cannot be rewritten is refused by name also where the body is not read.
+// An object that cannot be rewritten is refused even if its body is not read.
 func TestHeadRefuses(t *testing.T) {
 	store := newStore(t, nil)
-	dressed := func(name string, dress func(*s3.PutObjectInput)) scan.Ref {
-		store.dress = dress
+	putWith := func(name string, options func(*s3.PutObjectInput)) scan.Ref {
+		store.options = options
 		store.value(scan.Ref(prefix+name), "blob")
 		return scan.Ref(prefix + name)
 	}
-	archived := dressed("archived", func(in *s3.PutObjectInput) {
+	archived := putWith("archived", func(in *s3.PutObjectInput) {
 		in.StorageClass = types.StorageClassGlacier
 	})
-	customer := dressed("customer", func(in *s3.PutObjectInput) {
+	customer := putWith("customer", func(in *s3.PutObjectInput) {
 		in.SSECustomerAlgorithm = aws.String("AES256")
 		in.SSECustomerKey = aws.String(strings.Repeat("k", 32))
-
 	})
-	plain := dressed("plain", func(*s3.PutObjectInput) {})
+	plain := putWith("plain", func(*s3.PutObjectInput) {})
 	header := func(name, value string) func(*Config) {
 		return store.through(func(w http.ResponseWriter, r *http.Request) bool {
 			w.Header().Set(name, value)
 			return false
 		})
 	}
+	const restored = `ongoing-request="false", expiry-date="Fri, 21 Dec 2029 00:00:00 GMT"`
+	none := store.through(func(http.ResponseWriter, *http.Request) bool { return true })
 	for _, c := range []struct {
 		name   string
 		ref    scan.Ref
 		change func(*Config)
-		reason string // "" when it loads
+		reason string // "" if Load succeeds
 	}{
 		{"archived", archived, nil, "archived"},
-		{
-			"archived, and restored",
-			archived,
-			header("X-Amz-Restore",
-				`ongoing-request="false", expiry-date="Fri, 21 Dec 2029 00:00:00 GMT"`),
-			"",
-		},
-		{
-			"archived, and being restored",
-			archived,
-			header("X-Amz-Restore", `ongoing-request="true"`),
-			"archived",
-		},
-		{
-			"in an archive tier",
-			plain,
-			header("X-Amz-Archive-Status", "DEEP_ARCHIVE_ACCESS"),
-			"archived",
-		},
+		{"restored", archived, header("X-Amz-Restore", restored), ""},
+		{"being restored", archived, header("X-Amz-Restore", `ongoing-request="true"`), "archived"},
+		{"archive tier", plain, header("X-Amz-Archive-Status", "DEEP_ARCHIVE_ACCESS"), "archived"},
 		{"customer key", customer, nil, "sse-c"},
-		{"metadata that is no header", plain, header("X-Amz-Missing-Meta", "1"), "metadata"},
+		{"metadata that cannot be a header", plain, header("X-Amz-Missing-Meta", "1"), "metadata"},
+		{"no ETag", plain, none, "no-etag"},
 		{
-			"no ETag",
-			plain,
-			store.through(func(w http.ResponseWriter, r *http.Request) bool { return true }),
-			"no-etag",
-		},
-		{
-			"of any size, with any checksum",
+			"any size and checksum",
 			plain,
 			store.through(func(w http.ResponseWriter, r *http.Request) bool {
 				w.Header().Set("ETag", `"e"`)
@@ -173,13 +153,13 @@ func TestHeadRefuses(t *testing.T) {
 		refused := (*scan.RefusedError)(nil)
 		if errors.As(err, &refused) != (c.reason != "") ||
 			refused != nil && refused.Reason != c.reason || c.reason == "" && err != nil {
-			t.Errorf("%s: %v, want it refused as %q", c.name, err, c.reason)
+			t.Errorf("%s: %v, want reason %q", c.name, err, c.reason)
 		}
 	}
 }
 
-// An error of a HEAD gets the name that S3 gives it in the answer to a GET.
-func TestHeadErrorsAreNamed(t *testing.T) {
+// An error of a HEAD has the error code of the same error of a GET.
+func TestHeadErrorCodes(t *testing.T) {
 	store := newStore(t, nil)
 	for name, status := range map[string]int{
 		"ExpiredToken":       400,
@@ -199,7 +179,7 @@ func TestHeadErrorsAreNamed(t *testing.T) {
 	}
 }
 
-// A body that is needed and too large is refused before it is asked for.
+// A body that is too large is refused before it is requested.
 func TestLargeBodyIsNotRead(t *testing.T) {
 	store := newStore(t, nil)
 	store.write(prefix+"body", "x")
@@ -209,6 +189,7 @@ func TestLargeBodyIsNotRead(t *testing.T) {
 	_, err := store.source(bodies).Load(t.Context(), prefix+"body")
 	if refused := (*scan.RefusedError)(nil); !errors.As(err, &refused) ||
 		refused.Reason != "too-large" || store.faults.Counts()["s3:GetObject"] > 0 {
-		t.Errorf("a large body: %v after %d GETs", err, store.faults.Counts()["s3:GetObject"])
+		t.Errorf("a large body: %v after %d GET requests", err,
+			store.faults.Counts()["s3:GetObject"])
 	}
 }

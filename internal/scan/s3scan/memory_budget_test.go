@@ -11,12 +11,12 @@ import (
 	"rotator/internal/scan"
 )
 
-// A body that there is no room for is waited for, and read as it is then; what fails
-// or has no body to read takes no room.
-func TestRoomForBodies(t *testing.T) {
+// A body that exceeds the available budget is read when budget is released, and has its
+// content of that time. Failed loads and metadata hold no budget.
+func TestMemoryBudget(t *testing.T) {
 	store := newStore(t, nil)
-	room := scan.NewMemoryBudget(10)
-	source := store.source(func(c *Config) { c.Memory = room })
+	budget := scan.NewMemoryBudget(10)
+	source := store.source(func(c *Config) { c.Memory = budget })
 	first, second := store.put(1), store.put(2)
 	store.write(first, "ten bytes.")
 	store.write(second, "five.")
@@ -24,10 +24,10 @@ func TestRoomForBodies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	asked := make(chan struct{}, 1)
+	requested := make(chan struct{}, 1)
 	store.faults.Set("s3:GetObject", fault.Fault{Of: func(*http.Request) bool {
 		select {
-		case asked <- struct{}{}:
+		case requested <- struct{}{}:
 		default:
 		}
 		return false
@@ -40,20 +40,20 @@ func TestRoomForBodies(t *testing.T) {
 		}
 		loaded <- item
 	}()
-	<-asked
+	<-requested
 	select {
 	case <-loaded:
-		t.Fatal("a body was read for which there is no room")
+		t.Fatal("a body was read without budget")
 	case <-time.After(50 * time.Millisecond):
 	}
-	store.write(second, "longer...") // between the first request and the second
+	store.write(second, "longer...") // between the first and the second request
 	held.Release()
 	item := <-loaded
 	if body := string(item.Payload.(*scan.Object).Body); body != "longer..." {
 		t.Errorf("body %q", body)
 	}
-	if _, ok := room.TryAcquire(2); ok {
-		t.Error("a body takes less room than it has bytes")
+	if _, ok := budget.TryAcquire(2); ok {
+		t.Error("a body holds less budget than its size")
 	}
 	item.Release()
 	if _, err := source.Load(t.Context(), "gone"); !errors.Is(err, scan.ErrGone) {
@@ -61,11 +61,13 @@ func TestRoomForBodies(t *testing.T) {
 	}
 	store.write(first, strings.Repeat("x", 20))
 	store.faults.Set("s3:GetObject", fault.Fault{})
-	metadata, err := store.inMetadata(func(c *Config) { c.Memory = room }).Load(t.Context(), first)
+	metadata, err := store.inMetadata(func(c *Config) {
+		c.Memory = budget
+	}).Load(t.Context(), first)
 	if err != nil || metadata.Release != nil {
-		t.Errorf("%v, or metadata takes room", err)
+		t.Errorf("%v, or metadata holds budget", err)
 	}
-	if _, ok := room.TryAcquire(10); !ok {
-		t.Error("room is lost")
+	if _, ok := budget.TryAcquire(10); !ok {
+		t.Error("released budget is not available")
 	}
 }

@@ -14,17 +14,17 @@ import (
 	"rotator/internal/scan"
 )
 
-// partsAtOnce is how many parts of all objects of a bucket are copied at the same
-// time.
+// maxConcurrentParts is the maximum number of parts that are copied concurrently, for all
+// objects of a bucket.
 const maxConcurrentParts = 16
 
-// copyParts does what copyWhole does, by an upload whose parts are copies: for
-// objects that are too large for one copy, and for those whose checksum is made of
-// the checksums of their parts, which one copy would lose. Tags are sent again, and
-// an object with annotations is refused, since no upload can carry them.
+// copyParts is copyWhole with a multipart upload whose parts are copied. It is used for
+// objects that are too large for one copy, and for objects with a composite checksum, which
+// one copy would not preserve. Tags are sent again. An object with annotations is refused,
+// because an upload cannot preserve them.
 //
-// Nobody sees the object changed until the upload is completed, and that has the
-// condition of a write. Whatever fails before it, the upload is aborted.
+// The object does not change until the upload is completed, which has the same condition as a
+// write. If an earlier step fails, the upload is aborted.
 func (b *Bucket) copyParts(ctx context.Context, object *scan.Object, read *snapshot) error {
 	if err := read.checksum.checkUpload(); err != nil {
 		return err
@@ -34,12 +34,13 @@ func (b *Bucket) copyParts(ctx context.Context, object *scan.Object, read *snaps
 		return err
 	}
 	if uploads == unsupported {
-		return errCannotCopy("it is too large, or its checksum is one of parts, for any other " +
+		return errCannotCopy("it is too large, or has a composite checksum, for any other " +
 			"write")
 	}
 	kept, _, err := b.readPreserved(ctx, object.Key, false)
 	if err == nil {
-		err = b.verifyUnchanged(ctx, object.Key, read, kept) // before much is copied for nothing
+		// before parts are copied unnecessarily
+		err = b.verifyUnchanged(ctx, object.Key, read, kept)
 	}
 	if err != nil {
 		return goneError(err)
@@ -51,7 +52,7 @@ func (b *Bucket) copyParts(ctx context.Context, object *scan.Object, read *snaps
 	out, err := b.config.Client.CreateMultipartUpload(ctx, b.createInput(object, read, kept),
 		withExpires(read.properties))
 	if err != nil {
-		return b.writeError("begin to copy", err)
+		return b.writeError("create a multipart upload for", err)
 	}
 	up := upload{key: object.Key, id: out.UploadId, read: read, kept: kept, support: uploads}
 	done, err := b.copyAndComplete(ctx, up, size)
@@ -69,17 +70,18 @@ func (b *Bucket) copyParts(ctx context.Context, object *scan.Object, read *snaps
 	})
 }
 
-// upload is a multipart upload under way.
+// upload is a multipart upload in progress.
 type upload struct {
 	key     string
 	id      *string
 	read    *snapshot
 	kept    preserved
-	support support // of the conditions of its parts and its completion
+	support support // for the conditions of its parts and its completion
 }
 
-// ofParts refuses a checksum that an upload in parts cannot have (Checking object
-// integrity): only a CRC can be of the whole object.
+// checkUpload returns an error if a multipart upload cannot have this checksum. Only CRC
+// algorithms support a checksum of the full object (Amazon S3 User Guide, "Checking object
+// integrity").
 func (c checksum) checkUpload() error {
 	switch c.algorithm {
 	case "", types.ChecksumAlgorithmCrc32, types.ChecksumAlgorithmCrc32c,
@@ -90,12 +92,12 @@ func (c checksum) checkUpload() error {
 		return nil
 	}
 	return &scan.RefusedError{Reason: "checksum", Detail: fmt.Sprintf(
-		"it has a %s of the whole object and is too large for one copy, and S3 computes none for "+
-			"an upload in parts", c.algorithm)}
+		"it has a %s checksum of the full object and is too large for one copy, and S3 does not "+
+			"support such a checksum for a multipart upload", c.algorithm)}
 }
 
-// fill copies the parts, and completes the upload if the object, and all that was
-// sent along, is still as it was.
+// copyAndComplete copies the parts. It completes the upload if the object and its preserved
+// properties are unchanged.
 func (b *Bucket) copyAndComplete(
 	ctx context.Context, up upload, size int64,
 ) (*s3.CompleteMultipartUploadOutput, error) {
@@ -117,7 +119,7 @@ func (b *Bucket) copyAndComplete(
 	return b.config.Client.CompleteMultipartUpload(ctx, in, b.longTimeout)
 }
 
-// copyEach copies the parts, some at a time.
+// copyAllParts copies the parts, some of them concurrently.
 func (b *Bucket) copyAllParts(
 	ctx context.Context, up upload, size int64,
 ) ([]types.CompletedPart, error) {
@@ -144,8 +146,9 @@ func (b *Bucket) copyAllParts(
 	return parts, group.Wait()
 }
 
-// copyPart copies one part, the bytes from first to last. An object of one part is
-// copied without a range (API_UploadPartCopy: ranges are of objects over 5 MB).
+// copyPart copies one part, the bytes from first to last inclusive. An object of one part is
+// copied without a range, because ranges require an object of more than 5 MB
+// (API_UploadPartCopy).
 func (b *Bucket) copyPart(
 	ctx context.Context, up upload, number int32, first, last int64,
 ) (types.CompletedPart, error) {
@@ -166,7 +169,7 @@ func (b *Bucket) copyPart(
 	}
 	copied := out.CopyPartResult
 	if copied == nil {
-		return types.CompletedPart{}, fmt.Errorf("the server names no ETag for part %d", number)
+		return types.CompletedPart{}, fmt.Errorf("the server returned no ETag for part %d", number)
 	}
 	return types.CompletedPart{
 		PartNumber:        &number,
@@ -184,8 +187,8 @@ func (b *Bucket) copyPart(
 	}, nil
 }
 
-// createInput is the request that begins the upload, with all that the object has
-// beside its body (API_CreateMultipartUpload).
+// createInput returns the request that creates the upload with all properties of the object
+// (API_CreateMultipartUpload).
 func (b *Bucket) createInput(
 	object *scan.Object, read *snapshot, kept preserved,
 ) *s3.CreateMultipartUploadInput {
@@ -223,9 +226,8 @@ func (b *Bucket) createInput(
 	return in
 }
 
-// completeInput is the request that puts the new object in the place of the one
-// that was read. S3 compares size and, where it is one of the whole object, the
-// checksum: a copy has those of its source.
+// completeInput returns the request that replaces the object. S3 compares the size and, for a
+// checksum of the full object, the checksum. A copy has those of its source.
 func (b *Bucket) completeInput(
 	up upload, parts []types.CompletedPart,
 ) *s3.CompleteMultipartUploadInput {
@@ -255,8 +257,8 @@ func (b *Bucket) completeInput(
 	return in
 }
 
-// abort gives the parts back, also when the run is being stopped. Where the upload
-// was completed after all, it is not there any more.
+// abort deletes the copied parts, even while the run is being stopped. If the upload was
+// completed, it no longer exists.
 func (b *Bucket) abort(ctx context.Context, up upload) {
 	ctx, cancel := scan.Cleanup(ctx)
 	defer cancel()
@@ -266,8 +268,8 @@ func (b *Bucket) abort(ctx context.Context, up upload) {
 		UploadId: up.id,
 	})
 	if err != nil && code(err) != "NoSuchUpload" && status(err) != http.StatusNotFound {
-		b.note("bucket %s: an upload of parts of %s is left (%s), and costs money; abort it, or "+
-			"let a lifecycle rule abort incomplete uploads",
+		b.note("bucket %s: a multipart upload of %s could not be aborted (%s) and incurs storage "+
+			"charges; abort it, or let a lifecycle rule abort incomplete uploads",
 			b.config.Bucket, refOf(up.key), redact.Code(code(err)))
 	}
 }

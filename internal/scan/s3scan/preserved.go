@@ -14,22 +14,22 @@ import (
 	"rotator/internal/scan"
 )
 
-// carried is what belongs to an object, is not in the answer to a GET, and can be
-// sent along with a PUT.
+// preserved contains the properties of an object that a response to GET does not contain and
+// that can be sent with a PUT.
 type preserved struct {
-	tags     string // URL query, as x-amz-tagging has it
-	tagCount int32  // of tags
+	tags     string // URL query, in the format of x-amz-tagging
+	tagCount int32  // number of tags
 	grants   grants
 }
 
-// grants are an ACL as the headers of a PUT.
+// grants is an ACL in the form of the headers of a PUT.
 type grants struct{ full, read, readACP, writeACP string }
 
-// carry reads it as it stands now, right before a write, so that what others
-// changed since the object was read is kept too, and says whether there was more than
-// the read has told. Tags are not asked for where the object is known to have none. What
-// it may not read is an error, never taken for absent: S3 leaves out what the caller has
-// no permission for.
+// readPreserved reads the current properties immediately before a write, so that later
+// changes of other writers are preserved too. more is true if it found properties that the
+// snapshot of the object does not cover. It does not request the tags if untagged is true. A
+// property that the caller is not allowed to read is an error, because S3 omits such
+// properties from responses.
 func (b *Bucket) readPreserved(
 	ctx context.Context, key string, untagged bool,
 ) (c preserved, more bool, err error) {
@@ -46,7 +46,7 @@ func (b *Bucket) readPreserved(
 	return c, more || c.tagCount > 0 || !b.trustsTagCounts(), err
 }
 
-// tags returns the tags of an object as a PUT takes them.
+// tags returns the tags of an object in the format of a PUT.
 func (b *Bucket) tags(ctx context.Context, key string) (query string, count int32, err error) {
 	out, err := b.config.Client.GetObjectTagging(ctx, &s3.GetObjectTaggingInput{
 		Bucket: &b.config.Bucket,
@@ -54,10 +54,10 @@ func (b *Bucket) tags(ctx context.Context, key string) (query string, count int3
 	})
 	b.learnTagSupport(err)
 	if b.notSupported(err) {
-		b.note("bucket %s: this server has no tags of objects", b.config.Bucket)
+		b.note("bucket %s: this server does not support object tags", b.config.Bucket)
 		return "", 0, nil
 	}
-	if code(err) == "NoSuchTagSet" { // as some servers say that there are none
+	if code(err) == "NoSuchTagSet" { // the response of some servers for an object without tags
 		return "", 0, nil
 	}
 	if err != nil {
@@ -70,9 +70,9 @@ func (b *Bucket) tags(ctx context.Context, key string) (query string, count int3
 	return values.Encode(), int32(len(out.TagSet)), nil
 }
 
-// grants reads the ACL of an object, where objects have one: a PUT would set the
-// default. On AWS the grant of the owner himself is sent again too, since a PUT by
-// another account makes that the owner.
+// grants returns the ACL of an object. Without it, a PUT would set the default ACL. On AWS
+// the grant of the owner is included too, because a PUT by another account changes the owner.
+// asked is true if it sent a request.
 func (b *Bucket) grants(ctx context.Context, key string) (g grants, asked bool, err error) {
 	enabled, err := b.aclsEnabled(ctx)
 	if err != nil || !enabled {
@@ -83,7 +83,7 @@ func (b *Bucket) grants(ctx context.Context, key string) (g grants, asked bool, 
 		Key:    &key,
 	})
 	if b.notSupported(err) {
-		b.note("bucket %s: this server has no ACLs of objects", b.config.Bucket)
+		b.note("bucket %s: this server does not support object ACLs", b.config.Bucket)
 		if isNotImplemented(err) {
 			b.setACLs(false)
 		}
@@ -104,7 +104,7 @@ func (b *Bucket) grants(ctx context.Context, key string) (g grants, asked bool, 
 	return g, true, nil
 }
 
-// ownerOnly says that an ACL is the default one.
+// ownerOnly reports whether the ACL is the default one.
 func ownerOnly(acl *s3.GetObjectAclOutput) bool {
 	if len(acl.Grants) != 1 || acl.Owner == nil || acl.Grants[0].Grantee == nil {
 		return false
@@ -114,7 +114,7 @@ func ownerOnly(acl *s3.GetObjectAclOutput) bool {
 		aws.ToString(only.Grantee.ID) == aws.ToString(acl.Owner.ID)
 }
 
-// add puts a grant into the header that makes it.
+// add adds a grant to the header for its permission.
 func (g *grants) add(grant types.Grant) error {
 	var grantee string
 	switch to := grant.Grantee; {
@@ -125,7 +125,7 @@ func (g *grants) add(grant types.Grant) error {
 	default:
 		return &scan.RefusedError{
 			Reason: "acl",
-			Detail: "its ACL has a grantee with neither id nor URI, which cannot be sent again",
+			Detail: "its ACL has a grantee without an ID or URI, which cannot be sent again",
 		}
 	}
 	var header *string
@@ -141,7 +141,7 @@ func (g *grants) add(grant types.Grant) error {
 	default:
 		return &scan.RefusedError{
 			Reason: "acl",
-			Detail: fmt.Sprintf("its ACL grants %s, which no PUT of an object can",
+			Detail: fmt.Sprintf("its ACL grants %s, which cannot be sent with a PUT",
 				grant.Permission),
 		}
 	}
@@ -149,9 +149,9 @@ func (g *grants) add(grant types.Grant) error {
 	return nil
 }
 
-// aclsEnabled asks once whether objects have ACLs. They do not under
-// BucketOwnerEnforced, the default of AWS; a bucket without ownership controls is
-// an older one, with ACLs (API_GetBucketOwnershipControls).
+// aclsEnabled reports whether objects have ACLs. It sends at most one successful request.
+// Objects have no ACLs under BucketOwnerEnforced, the default of AWS. A bucket without
+// ownership controls is an older one, with ACLs (API_GetBucketOwnershipControls).
 func (b *Bucket) aclsEnabled(ctx context.Context) (bool, error) {
 	b.mu.Lock()
 	known := b.acls
@@ -169,7 +169,8 @@ func (b *Bucket) aclsEnabled(ctx context.Context) (bool, error) {
 			enabled = enabled && rule.ObjectOwnership != types.ObjectOwnershipBucketOwnerEnforced
 		}
 	case err == nil || code(err) == "OwnershipControlsNotFoundError" || b.notSupported(err):
-	case b.isAccessPoint(): // it does not show the setting, so the ACL of each object is read
+	// access points do not return the setting, so the ACL of each object is read
+	case b.isAccessPoint():
 	default:
 		return false, fmt.Errorf("get the ownership controls of bucket %s: %w", b.config.Bucket,
 			err)
@@ -184,8 +185,8 @@ func (b *Bucket) setACLs(enabled bool) {
 	b.acls = &enabled
 }
 
-// refuseAnnotated refuses an object that has annotations: they belong to a
-// version, and a PUT cannot carry them (API_ListObjectAnnotations).
+// refuseAnnotated returns an error for an object that has annotations, which belong to a
+// version and cannot be sent with a PUT (API_ListObjectAnnotations).
 func (b *Bucket) refuseAnnotated(ctx context.Context, key string) error {
 	if !b.config.AWS {
 		return nil
@@ -208,9 +209,9 @@ func (b *Bucket) refuseAnnotated(ctx context.Context, key string) error {
 	return nil
 }
 
-// seeLocks makes sure, once, that S3 shows us the Object Lock of objects: without
-// s3:GetObjectRetention and s3:GetObjectLegalHold it leaves the headers out of
-// the answer to a GET, as if there were none (API_GetObject).
+// verifyLockPermissions verifies once that responses contain the Object Lock settings of an
+// object. S3 omits these headers if the caller lacks s3:GetObjectRetention or
+// s3:GetObjectLegalHold, and a write would then remove the settings without an error.
 func (b *Bucket) verifyLockPermissions(ctx context.Context, key string) error {
 	b.mu.Lock()
 	seen := b.lockPermissionsVerified || !b.config.AWS
@@ -241,8 +242,8 @@ func (b *Bucket) verifyLockPermissions(ctx context.Context, key string) error {
 	return nil
 }
 
-// answersLock says that we were allowed to ask: there is a lock, this object has
-// none, or the bucket has no Object Lock at all.
+// answersLock reports whether the caller is allowed to read the setting: the object has a
+// lock or has none, or the bucket has no Object Lock.
 func answersLock(err error) bool {
 	return err == nil || code(err) == "NoSuchObjectLockConfiguration" ||
 		code(err) == "InvalidRequest" && status(err) == http.StatusBadRequest

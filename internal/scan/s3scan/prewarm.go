@@ -9,7 +9,7 @@ import (
 	"rotator/internal/scan/prewarm"
 )
 
-// connect opens the connections that the workers and the listing can need at once, by
+// connect opens the connections that concurrent workers and the listing can need, with
 // listings of one key.
 func (b *Bucket) connect(ctx context.Context, prefix, behind string) {
 	in := &s3.ListObjectsV2Input{

@@ -20,21 +20,21 @@ import (
 	"rotator/internal/scan/scantest"
 )
 
-// The connections wait so long for each other, and all of it takes no longer than this
-// (prewarm.Connections).
+// The limits in prewarm.Connections: how long connections wait for each other, and the total.
 const (
 	connectWait = time.Second
 	connectTime = 5 * time.Second
 )
 
-// listed is a server whose pages have one key, and no end unless last is set. It counts
-// its connections.
+// listed is a server that counts its connections. Each page has one key. There is a further
+// page unless last is set.
 type listed struct {
 	*httptest.Server
 	last        bool
 	connections atomic.Int64
-	single      atomic.Int64                                  // requests for one key
-	answer      func(http.ResponseWriter, *http.Request) bool // instead of the server
+	single      atomic.Int64 // number of requests for one key
+	// if it returns true, it has sent the response
+	answer func(http.ResponseWriter, *http.Request) bool
 }
 
 func newListed(t *testing.T, http2 bool) *listed {
@@ -48,7 +48,7 @@ func newListed(t *testing.T, http2 bool) *listed {
 	if s.EnableHTTP2 = http2; http2 {
 		s.StartTLS()
 	} else {
-		s.Start() // answers before the last has asked, which is what is hard
+		s.Start() // with HTTP/1.1 the first responses arrive before the last connection is opened
 	}
 	t.Cleanup(s.Close)
 	return s
@@ -63,10 +63,11 @@ func (s *listed) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	_, _ = fmt.Fprintf(w,
-		`<ListBucketResult><IsTruncated>%v</IsTruncated><Contents><Key>%s1</Key></Contents></ListBucketResult>`, !s.last, query.Get("start-after"))
+		"<ListBucketResult><IsTruncated>%v</IsTruncated><Contents><Key>%s1</Key></Contents>"+
+			"</ListBucketResult>", !s.last, query.Get("start-after"))
 }
 
-// bucket is read by so many workers, over a client that keeps all connections.
+// bucket returns a Bucket for the given number of workers. Its client keeps all connections.
 func (s *listed) bucket(workers int, change func(*http.Transport)) *Bucket {
 	transport := s.Client().Transport.(*http.Transport).Clone()
 	transport.MaxIdleConnsPerHost = 2 * workers
@@ -95,18 +96,18 @@ func partition(t *testing.T, b *Bucket) scan.Partition {
 	return partitions[0]
 }
 
-// page reads the page behind a key.
-func page(t *testing.T, b *Bucket, behind string) {
+// page reads the page after a key.
+func page(t *testing.T, b *Bucket, after string) {
 	t.Helper()
-	if got, err := b.Page(t.Context(), partition(t, b), []byte(behind)); err != nil ||
+	if got, err := b.Page(t.Context(), partition(t, b), []byte(after)); err != nil ||
 		len(got.Items) != 1 {
 		t.Fatalf("%+v, %v", got, err)
 	}
 }
 
-// When all workers and the listing ask at once for the first time, late in a run, they
-// open no connection.
-func TestConnectionsAreThereBeforeTheyAreNeeded(t *testing.T) {
+// When all workers and the listing send requests concurrently for the first time, they open
+// no further connection.
+func TestConnectionsOpenedInAdvance(t *testing.T) {
 	const workers = 64
 	server := newListed(t, false)
 	bucket := server.bucket(workers, func(*http.Transport) {})
@@ -117,28 +118,28 @@ func TestConnectionsAreThereBeforeTheyAreNeeded(t *testing.T) {
 	if n := server.single.Load(); n != workers+1 {
 		t.Errorf("%d listings of one key, want %d", n, workers+1)
 	}
-	meet := scantest.Barrier(t, workers+1)
+	wait := scantest.Barrier(t, workers+1)
 	server.answer = func(http.ResponseWriter, *http.Request) bool {
-		meet()
+		wait()
 		return false
 	}
-	var asking sync.WaitGroup
+	var requests sync.WaitGroup
 	for range workers {
-		asking.Go(func() { _, _ = bucket.Load(t.Context(), "k") })
+		requests.Go(func() { _, _ = bucket.Load(t.Context(), "k") })
 	}
 	page(t, bucket, "1")
-	asking.Wait()
+	requests.Wait()
 	if n := server.connections.Load(); n != workers+1 {
-		t.Errorf("%d connections when all asked at once, want %d", n, workers+1)
+		t.Errorf("%d connections during concurrent requests, want %d", n, workers+1)
 	}
 	if n := server.single.Load(); n != workers+1 {
 		t.Errorf("%d listings of one key after the second page, want %d", n, workers+1)
 	}
 }
 
-// Where connections cannot be opened, or say nothing about requests, or the server does
-// not like to be asked, the page comes all the same, and soon.
-func TestConnectionsThatAreNotToBeHad(t *testing.T) {
+// If connections cannot be opened, send no trace events, or are refused by the server, Page
+// still returns in time.
+func TestConnectionsUnavailable(t *testing.T) {
 	const workers = 8
 	refuse := func(w http.ResponseWriter, r *http.Request) bool {
 		if r.URL.Query().Get("max-keys") != "1" {
@@ -153,18 +154,18 @@ func TestConnectionsThatAreNotToBeHad(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		http2, last bool
-		most, dials int // connections that may be there at once, and that can be opened
+		most, dials int // maximum number of connections at a time, and in total
 		answer      func(http.ResponseWriter, *http.Request) bool
 		within      time.Duration
 		connections int64
 	}{
 		"HTTP/2":            {http2: true, within: connectWait, connections: 1},
-		"few are allowed":   {most: 4, within: connectTime, connections: 4},
+		"few allowed":       {most: 4, within: connectTime, connections: 4},
 		"few can be opened": {dials: 4, within: connectWait, connections: 4},
 		"refused":           {answer: refuse, within: connectWait, connections: workers + 1},
-		"one page is all":   {last: true, within: connectWait, connections: 1},
-		// with that of the page
-		"closed by each answer": {answer: closing, within: connectWait, connections: workers + 2},
+		"only one page":     {last: true, within: connectWait, connections: 1},
+		// including that of the page
+		"closed by each response": {answer: closing, within: connectWait, connections: workers + 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := newListed(t, c.http2)
@@ -177,7 +178,7 @@ func TestConnectionsThatAreNotToBeHad(t *testing.T) {
 				}
 			}), "")
 			if took := time.Since(began); took > c.within {
-				t.Errorf("it took %v", took)
+				t.Errorf("Page took %v", took)
 			}
 			if n := server.connections.Load(); n != c.connections {
 				t.Errorf("%d connections, want %d", n, c.connections)
@@ -186,7 +187,7 @@ func TestConnectionsThatAreNotToBeHad(t *testing.T) {
 	}
 }
 
-// firstDials opens so many connections and no more.
+// firstDials opens at most n connections.
 func firstDials(n int) func(context.Context, string, string) (net.Conn, error) {
 	var dialed atomic.Int64
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
@@ -197,8 +198,8 @@ func firstDials(n int) func(context.Context, string, string) (net.Conn, error) {
 	}
 }
 
-// A run that is stopped meanwhile waits for nothing, and has its page.
-func TestConnectionsOfARunThatIsStopped(t *testing.T) {
+// A run that is stopped during Connections returns its page without waiting.
+func TestConnectionsOfStoppedRun(t *testing.T) {
 	server := newListed(t, false)
 	ctx, stop := context.WithCancel(t.Context())
 	over := make(chan struct{})
@@ -209,7 +210,7 @@ func TestConnectionsOfARunThatIsStopped(t *testing.T) {
 			dialing context.Context, network, address string,
 		) (net.Conn, error) {
 			conn, err := few(dialing, network, address)
-			if err != nil { // the others wait for this one
+			if err != nil { // other connections wait for this one
 				stop()
 				<-over
 			}

@@ -16,49 +16,50 @@ import (
 	"rotator/internal/scan"
 )
 
-// probeName begins the keys of our own probes, behind the prefix of the bucket;
-// probeTail is the length of the random rest.
+// The key of a probe is the prefix of the bucket, probeName and a random suffix of
+// probeSuffixLen characters.
 const (
 	probeName      = ".rotator-probe-"
-	probeSuffixLen = 26 // of rand.Text
+	probeSuffixLen = 26 // the length of rand.Text
 )
 
-// isProbe says whether a key is one of our own probes.
+// isProbeKey reports whether a key is that of a probe.
 func isProbeKey(prefix, key string) bool {
 	tail, ok := strings.CutPrefix(key, prefix+probeName)
 	return ok && len(tail) == probeSuffixLen &&
 		strings.Trim(tail, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") == ""
 }
 
-// guard is what is known of the conditions of one kind of write.
+// capability is the cached result of a probe.
 type capability struct {
 	known   bool
 	support support
 }
 
-// level is how far a server enforces the conditions of a kind of write.
+// support is the degree to which a server enforces the conditions of one kind of write.
 type support int
 
 const (
-	unsupported support = iota // not that of what is read: this kind of write is not used
-	sourceOnly                 // not that of what is overwritten: it is looked at before and after
-	enforced                   // all
+	// the condition on the source is not enforced: this kind of write is not used
+	unsupported support = iota
+	// the condition on the target is not enforced: the object is compared before and after
+	sourceOnly
+	enforced // all conditions are enforced
 )
 
-// probePuts finds out whether the server enforces the condition of a PUT. Where it
-// does not, *scan.MissingError ends the run before anything is written.
+// probePuts verifies that the server enforces the condition of a PUT. If it does not,
+// probePuts returns a *scan.MissingError, which ends the run before anything is written.
 func (b *Bucket) probePuts(ctx context.Context) error {
 	_, err := b.probe(ctx, &b.puts, b.tryPuts)
 	return err
 }
 
-// attempt tries conditions on an object of our own. It returns the versions that it
-// wrote or may have written, "" for one without a name.
+// probeFunc tests conditions on a probe object. It returns the versions that it wrote or may
+// have written, with "" for a version without an ID.
 type probeFunc func(ctx context.Context, key string) (l support, written []string, err error)
 
-// probe finds out, once and before the first write of a kind, whether a server that
-// is not AWS enforces its conditions. It uses a fresh key of its own and deletes it
-// again.
+// probe runs try before the first write of a kind, and caches the result. It uses a new key
+// and deletes its object afterwards. On AWS it runs nothing.
 func (b *Bucket) probe(ctx context.Context, of *capability, try probeFunc) (support, error) {
 	if g := b.capability(of); g.known {
 		return g.support, nil
@@ -76,7 +77,8 @@ func (b *Bucket) probe(ctx context.Context, of *capability, try probeFunc) (supp
 	key := b.config.Prefix + probeName + rand.Text()
 	found, written, err := try(ctx, key)
 	if removed := b.deleteVersions(ctx, key, written); removed != nil {
-		b.note("bucket %s: the object %s is left of a probe of conditional writes (%s); delete it",
+		b.note("bucket %s: the object %s of a capability probe could not be deleted (%s); delete "+
+			"it",
 			b.config.Bucket, key, redact.Code(code(removed)))
 	}
 	if err != nil {
@@ -84,16 +86,16 @@ func (b *Bucket) probe(ctx context.Context, of *capability, try probeFunc) (supp
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !of.known { // nothing has shown otherwise meanwhile
+	if !of.known { // another request may have disproved it in the meantime
 		*of = capability{known: true, support: found}
 	}
 	return of.support, nil
 }
 
-// noteProbes notes objects of probes that runs before left, which were killed meanwhile.
-// The listing of a pass names them too, but not in a run that goes on behind them.
+// noteProbes notes probe objects that killed runs left in the bucket. The listing of a pass
+// notes them too, but a run that resumes after their keys does not list them.
 func (b *Bucket) noteProbes(ctx context.Context) {
-	if b.config.AWS { // where nothing is probed
+	if b.config.AWS { // AWS is never probed
 		return
 	}
 	out, err := b.config.Client.ListObjectsV2(ctx, &s3.ListObjectsV2Input{
@@ -101,7 +103,7 @@ func (b *Bucket) noteProbes(ctx context.Context) {
 		Prefix: aws.String(b.config.Prefix + probeName),
 	})
 	if err != nil {
-		return // which the listing of the pass says again
+		return // the listing of the pass reports the same error
 	}
 	for _, object := range out.Contents {
 		if isProbeKey(b.config.Prefix, aws.ToString(object.Key)) {
@@ -110,13 +112,14 @@ func (b *Bucket) noteProbes(ctx context.Context) {
 	}
 }
 
-// noteProbe notes that there are objects of probes behind a prefix.
+// noteProbe notes that probe objects exist under a prefix.
 func (b *Bucket) noteProbe(prefix string) {
-	b.note("bucket %s: an object %s... is left of a probe of conditional writes, if no run is "+
-		"under way; delete it", b.config.Bucket, prefix+probeName)
+	b.note("bucket %s: an object %s... was left by a capability probe, unless another run is in "+
+		"progress; delete it", b.config.Bucket, prefix+probeName)
 }
 
-// guard is what is known; AWS enforces all conditions, unless it has shown otherwise.
+// capability returns the cached result. On AWS all conditions are enforced unless a response
+// has disproved it.
 func (b *Bucket) capability(of *capability) capability {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -126,10 +129,10 @@ func (b *Bucket) capability(of *capability) capability {
 	return *of
 }
 
-// wrongETag is that of no object.
+// wrongETag is an ETag that no object has.
 const wrongETag = `"00000000000000000000000000000000"`
 
-// plant makes the object of a probe, which must be new.
+// putProbeObject writes the probe object under the given conditions.
 func (b *Bucket) putProbeObject(
 	ctx context.Context, key string, match, noneMatch, tagging *string,
 ) (etag *string, written []string, err error) {
@@ -147,7 +150,7 @@ func (b *Bucket) putProbeObject(
 	return out.ETag, []string{aws.ToString(out.VersionId)}, nil
 }
 
-// maybe is the version that a write may have made which failed.
+// possiblyWritten returns the version that a failed write may have created.
 func possiblyWritten(err error) []string {
 	if answered := status(err); answered == 0 || answered == http.StatusOK ||
 		answered == http.StatusInternalServerError {
@@ -156,8 +159,8 @@ func possiblyWritten(err error) []string {
 	return nil
 }
 
-// tryPuts makes the object and tries to replace it under a wrong ETag, which must
-// fail, and under its own, which must not.
+// tryPuts creates an object, then tries to replace it with a wrong ETag, which must fail, and
+// with its own ETag, which must succeed.
 func (b *Bucket) tryPuts(ctx context.Context, key string) (l support, written []string, err error) {
 	etag, written, err := b.putProbeObject(ctx, key, nil, aws.String("*"), nil)
 	if err != nil {
@@ -176,18 +179,19 @@ func (b *Bucket) tryPuts(ctx context.Context, key string) (l support, written []
 	return enforced, written, nil
 }
 
-// probeError tells a server that cannot do conditional writes from one that did
-// not answer; err is nil when it wrote against the condition.
+// probeError converts the error of a probe to a *scan.MissingError if the server does not
+// support conditional writes. err is nil if the server ignored the condition. Other errors
+// are inconclusive and are returned as they are.
 func (b *Bucket) probeError(err error) error {
 	if err == nil || b.notSupported(err) || status(err) == http.StatusPreconditionFailed {
 		return &scan.MissingError{Field: "s3", Detail: fmt.Sprintf(
-			"this server does not enforce If-Match on PUT as S3 does, so a concurrent update of "+
+			"this server does not enforce If-Match on PUT as S3 does, so a concurrent update in "+
 				"bucket %s could be lost; nothing was written", b.config.Bucket)}
 	}
 	return fmt.Errorf("probe conditional writes of bucket %s: %w", b.config.Bucket, err)
 }
 
-// remove deletes versions of the probe, also when the run is being stopped.
+// deleteVersions deletes the versions of a probe object, even while the run is being stopped.
 func (b *Bucket) deleteVersions(ctx context.Context, key string, versions []string) (failed error) {
 	ctx, cancel := scan.Cleanup(ctx)
 	defer cancel()

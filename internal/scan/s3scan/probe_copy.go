@@ -10,17 +10,17 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 )
 
-// A copy has two conditions: one of what is copied, which S3 has always had, and
-// one of what is overwritten, which is of 2025 and which most other servers ignore
-// without a word. An object that is copied onto itself is both.
+// A copy has two conditions. The condition on the source is as old as S3. The condition on
+// the target was added in 2025, and most other servers ignore it. For an object that is
+// copied onto itself, both apply to the same object.
 //
-// Without the first, the body of an update that comes in between would get the
-// metadata of the body before: nobody could read it. So such a server gets no copy.
-// Without the second alone, a copy is whole, and an update is lost that comes
-// between the moment when the server looks at the source and that when it stores
-// the copy. We look at the object right before and right after, and say so.
+// If the source condition is not enforced, a concurrent update could get the metadata of the
+// previous body and become unreadable. Copies are not used on such a server. If only the
+// target condition is not enforced, a copy is consistent, but an update between the time when
+// the server reads the source and the time when it stores the copy is lost. In this case the
+// object is compared immediately before and after the copy, and a warning is logged.
 
-// probeCopies finds out which conditions of CopyObject the server enforces.
+// probeCopies returns the conditions of CopyObject that the server enforces.
 func (b *Bucket) probeCopies(ctx context.Context) (support, error) {
 	if g := b.capability(&b.copies); g.known {
 		return g.support, nil
@@ -30,18 +30,18 @@ func (b *Bucket) probeCopies(ctx context.Context) (support, error) {
 	case err != nil:
 	case found == sourceOnly:
 		b.warn("bucket %s: this server does not enforce If-Match on CopyObject; "+
-			"objects are checked right before and after each copy, and an update in between "+
-			"could be lost: stop other writers", b.config.Bucket)
+			"objects are compared immediately before and after each copy, and an update in "+
+			"between could be lost: stop other writers", b.config.Bucket)
 	case found == unsupported:
 		b.warn("bucket %s: this server does not enforce x-amz-copy-source-if-match on CopyObject; "+
-			"objects are read and PUT again if only their metadata changes, up to 64 MiB each",
+			"if only the metadata of an object changes, its body is read and PUT again, up to 64 "+
+			"MiB",
 			b.config.Bucket)
 	}
 	return found, err
 }
 
-// probeUploads does the same for CompleteMultipartUpload, and parts that are
-// copies.
+// probeUploads does the same for UploadPartCopy and CompleteMultipartUpload.
 func (b *Bucket) probeUploads(ctx context.Context) (support, error) {
 	if g := b.capability(&b.uploads); g.known {
 		return g.support, nil
@@ -49,15 +49,16 @@ func (b *Bucket) probeUploads(ctx context.Context) (support, error) {
 	found, err := b.probe(ctx, &b.uploads, b.tryUploads)
 	if err == nil && found == sourceOnly {
 		b.warn("bucket %s: this server does not enforce If-Match on CompleteMultipartUpload; "+
-			"objects are checked right before and after each upload, and an update in between "+
-			"could be lost: stop other writers", b.config.Bucket)
+			"objects are compared immediately before and after each upload, and an update in "+
+			"between could be lost: stop other writers", b.config.Bucket)
 	}
 	return found, err
 }
 
-// without tells a server that does not have what was tried from one that did not
-// answer; err is nil when it wrote against the condition. 304 is what versitygw
-// answers to a condition of the source that does not hold: it is not relied on.
+// ignoreUnsupported returns nil if the error shows that the server does not support the
+// request, or if err is nil because the server ignored the condition. It returns other
+// errors, which are inconclusive. versitygw returns 304 if a source condition does not hold;
+// rotator does not rely on that.
 func (b *Bucket) ignoreUnsupported(err error) error {
 	if err == nil || isConditionFailed(err) || b.notSupported(err) ||
 		status(err) == http.StatusNotModified {
@@ -66,9 +67,9 @@ func (b *Bucket) ignoreUnsupported(err error) error {
 	return fmt.Errorf("probe conditional copies of bucket %s: %w", b.config.Bucket, err)
 }
 
-// tryCopies copies an object of our own onto itself: under a wrong ETag of the
-// source, which must fail; under a wrong one of what is overwritten, which should;
-// under its own, which must not, and must put the new metadata in place.
+// tryCopies copies a probe object onto itself: with a wrong source ETag, which must fail;
+// with a wrong target ETag, which should fail; and with its own ETag, which must succeed and
+// replace the metadata.
 func (b *Bucket) tryCopies(
 	ctx context.Context, key string,
 ) (found support, written []string, err error) {
@@ -103,7 +104,7 @@ func (b *Bucket) tryCopies(
 	return found, written, nil
 }
 
-// ontoItself copies the object of a probe onto itself, under the conditions of in.
+// copyOntoItself copies a probe object onto itself under the conditions in the request.
 func (b *Bucket) copyOntoItself(
 	ctx context.Context, key string, in *s3.CopyObjectInput,
 ) (written []string, err error) {

@@ -22,7 +22,7 @@ func withoutHeader(header string) func(http.ResponseWriter, *http.Request) bool 
 	}
 }
 
-// withStatus is a server that answers copies and uploads with a header so.
+// withStatus is a server that responds to copies and uploads with this header with a status.
 func withStatus(status int, header string) func(http.ResponseWriter, *http.Request) bool {
 	return func(w http.ResponseWriter, r *http.Request) bool {
 		if r.Header.Get(header) == "" ||
@@ -34,68 +34,34 @@ func withStatus(status int, header string) func(http.ResponseWriter, *http.Reque
 	}
 }
 
-// probed is a server, and what follows from its conditions.
-type probed struct {
+// probedServer is a server and the expected behavior with it.
+type probedServer struct {
 	name   string
 	handle func(http.ResponseWriter, *http.Request) bool
-	by     string // what writes an object of one part; "" when nothing may
-	parts  string // the reason why an object of many parts is refused, or "written"
+	write  string // the operation that writes an object of one part; "" if it must not be written
+	parts  string // the reason why an object of several parts is refused, or "written"
 	noted  string
 }
 
-// A server that is not AWS gets copies only if it enforces the condition of the
-// source; otherwise small objects are read and PUT again. Where that of what is
-// overwritten is not enforced, objects are looked at before and after. The notes say
-// so, and nothing is left of the probes.
+// A server that is not AWS receives copies only if it enforces the condition on the source.
+// Otherwise small objects are read and PUT again. If the condition on the target is not
+// enforced, objects are compared before and after. Notes report both, and no probe object
+// remains.
 func TestProbeOfCopies(t *testing.T) {
 	const source, target = "X-Amz-Copy-Source-If-Match", "If-Match"
-	for _, p := range []probed{
-		{
-			"all is enforced",
-			func(http.ResponseWriter, *http.Request) bool { return false },
-			"s3:CopyObject",
-			"written",
-			"",
-		},
-		{"If-Match of the target is ignored", withoutHeader(target), "s3:CopyObject", "written",
-			"checked right before and after"},
-		{"If-Match of the target is not implemented", withStatus(501, target), "s3:CopyObject",
-			"written", "checked right before and after"},
-		{
-			"that of the source is ignored",
-			withoutHeader(source),
-			"s3:PutObject",
-			"cannot-copy",
-			"read and PUT again",
-		},
-		{
-			"that of the source is not implemented",
-			withStatus(501, source),
-			"s3:PutObject",
-			"cannot-copy",
-			"read and PUT again",
-		},
-		{
-			"that of the source is answered with 304",
-			withStatus(304, source),
-			"s3:PutObject",
-			"cannot-copy",
-			"read and PUT again",
-		},
-		{
-			"that of the source never holds",
-			withStatus(412, source),
-			"s3:PutObject",
-			"cannot-copy",
-			"read and PUT again",
-		},
-		{
-			"the metadata is not replaced",
-			withoutHeader("X-Amz-Meta-Probe"),
-			"s3:PutObject",
-			"written",
-			"read and PUT again",
-		},
+	const compared = "compared immediately before and after"
+	const readAgain = "its body is read and PUT again"
+	const copied, put = "s3:CopyObject", "s3:PutObject"
+	all := func(http.ResponseWriter, *http.Request) bool { return false }
+	for _, p := range []probedServer{
+		{"all enforced", all, copied, "written", ""},
+		{"target ignored", withoutHeader(target), copied, "written", compared},
+		{"target not implemented", withStatus(501, target), copied, "written", compared},
+		{"source ignored", withoutHeader(source), put, "cannot-copy", readAgain},
+		{"source not implemented", withStatus(501, source), put, "cannot-copy", readAgain},
+		{"source returns 304", withStatus(304, source), put, "cannot-copy", readAgain},
+		{"source never holds", withStatus(412, source), put, "cannot-copy", readAgain},
+		{"metadata not replaced", withoutHeader("X-Amz-Meta-Probe"), put, "written", readAgain},
 		{"denied", withStatus(403, source), "", "", ""},
 		{"down", withStatus(503, target), "", "", ""},
 	} {
@@ -111,43 +77,43 @@ func TestProbeOfCopies(t *testing.T) {
 	}
 }
 
-func (p probed) check(t *testing.T, store *store, size int64) {
+func (p probedServer) check(t *testing.T, store *store, size int64) {
 	source := store.inMetadata(store.through(p.handle))
 	ref := scan.Ref(prefix + "k")
 	change := store.changeMetadata(source, ref, size)
-	want, reason := p.by != "", ""
+	want, reason := p.write != "", ""
 	if size > 0 && p.parts != "written" {
 		want, reason = false, p.parts
 	}
 	rest := store.rest(ref)
-	err := source.Replace(t.Context(), []scan.Change{change})[0].Err
+	err := replaceOne(t, source, change)
 	refused := (*scan.RefusedError)(nil)
 	if (err == nil) != want || errors.As(err, &refused) != (reason != "") ||
 		refused != nil && refused.Reason != reason || errors.Is(err, scan.ErrChanged) {
-		t.Errorf("%v, want written %v, refused as %q", err, want, reason)
+		t.Errorf("%v, want written %v, reason %q", err, want, reason)
 	}
 	if got := store.slot(ref); (got == "new") != want {
 		t.Errorf("the slot holds %q", got)
 	}
 	if got := strings.Replace(store.rest(ref), slotHeader+": new", slotHeader+": old",
 		1); got != rest {
-		t.Errorf("beside the slot: %s\nwant %s", got, rest)
+		t.Errorf("outside the slot: %s\nwant %s", got, rest)
 	}
 	if notes := fmt.Sprint(source.Notes()); !strings.Contains(notes, p.noted) && size == 0 ||
 		p.noted == "" && len(source.Notes()) > 0 {
 		t.Errorf("notes: %q, want %q", notes, p.noted)
 	}
-	if writes := store.faults.Counts()[p.by]; size == 0 && want && writes == 0 {
+	if writes := store.faults.Counts()[p.write]; size == 0 && want && writes == 0 {
 		t.Errorf("requests: %v", store.faults.Counts())
 	}
 	if keys := store.fake.Versions(bucketName); len(keys) != 1 {
-		t.Errorf("%d objects are left", len(keys))
+		t.Errorf("%d objects remain", len(keys))
 	}
-	store.leftUploads()
+	store.wantNoUploads()
 }
 
-// TestWarnedBeforeTheFirstWrite: what a server does not enforce of copies is said once,
-// before anything but a probe is written, be the first write a copy or a PUT.
+// A condition that a server does not enforce for copies is reported once, before anything but
+// a probe is written. This is the case whether the first write is a copy or a PUT.
 func TestWarnedBeforeTheFirstWrite(t *testing.T) {
 	for _, first := range []string{"copy", "put"} {
 		store := newStore(t, nil)
@@ -178,7 +144,7 @@ func TestWarnedBeforeTheFirstWrite(t *testing.T) {
 				object.Body = []byte("another body")
 				change.New = &object
 			}
-			_ = source.Replace(t.Context(), []scan.Change{change}) // the second is refused
+			_ = source.Replace(t.Context(), []scan.Change{change}) // the second write is refused
 		}
 		if len(warned) != 1 || !strings.Contains(warned[0], "does not enforce If-Match") {
 			t.Errorf("%s: warnings %q", first, warned)
@@ -186,8 +152,8 @@ func TestWarnedBeforeTheFirstWrite(t *testing.T) {
 	}
 }
 
-// TestUnprobed: a command that writes nothing reports that a server other than
-// AWS was not tested, and sends it no request.
+// A command that writes nothing reports that a server other than AWS was not tested, and
+// sends it no request.
 func TestUnprobed(t *testing.T) {
 	for _, onAWS := range []bool{false, true} {
 		store := newStore(t, nil)

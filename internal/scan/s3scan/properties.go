@@ -9,33 +9,33 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
-// asRead is what an object was when it was read: the Token of an item.
+// snapshot is the state of an object when it was read. It is the Token of an item.
 type snapshot struct {
 	properties          properties
 	metadata            map[string]string
 	size                int64
 	checksum            checksum
-	hasBody             bool      // its body was read, too
-	tagCount            int32     // how many it was told to have; 0 also where nothing was told
-	readAt              time.Time // before it was asked for
-	lastModifiedSettled bool      // any later write of it has another Last-Modified
+	hasBody             bool      // the body was read too
+	tagCount            int32     // number of tags; 0 also if the response did not contain it
+	readAt              time.Time // time before the request was sent
+	lastModifiedSettled bool      // any later write has a different Last-Modified
 }
 
-// checksum is the checksum of an object as S3 keeps it.
+// checksum is the checksum that S3 stores for an object.
 type checksum struct {
-	algorithm types.ChecksumAlgorithm // "" when the object has none
+	algorithm types.ChecksumAlgorithm // "" if the object has none
 	kind      types.ChecksumType
 	value     string
 }
 
-// properties are what GET and HEAD say of an object beside its body and user
-// metadata. Two that differ mean that the object was written in between.
+// properties are the properties of an object in a response to GET or HEAD, except the body
+// and the user metadata. If two values differ, the object was written in between.
 type properties struct {
 	etag, version string
-	modified      int64 // Unix seconds, as the header has it
+	modified      int64 // Unix seconds, the resolution of the header
 
 	cacheControl, disposition, encoding, language, contentType string
-	expires                                                    string // need not be a date
+	expires                                                    string // not necessarily a date
 	redirect                                                   string
 	class                                                      types.StorageClass
 
@@ -44,7 +44,7 @@ type properties struct {
 	bucketKey  bool
 
 	lockMode            types.ObjectLockMode
-	retainUntil         int64 // Unix milliseconds; 0 for none
+	retainUntil         int64 // Unix milliseconds; 0 if there is none
 	legalHold           types.ObjectLockLegalHoldStatus
 	eventHold           types.ObjectLockEventHold
 	holdDays, holdYears int32
@@ -89,8 +89,8 @@ func milliseconds(t *time.Time) int64 {
 	return t.UnixMilli()
 }
 
-// retention is the lock to send again. One that has ended protects nothing, and a
-// write refuses its date.
+// retention returns the retention to send again. It omits a retention that has ended, because
+// it has no effect and S3 refuses its date.
 func (p properties) retention() (types.ObjectLockMode, *time.Time) {
 	until := time.UnixMilli(p.retainUntil)
 	if p.lockMode == "" || !until.After(time.Now()) {
@@ -99,15 +99,14 @@ func (p properties) retention() (types.ObjectLockMode, *time.Time) {
 	return p.lockMode, &until
 }
 
-// serverSideKMS says that S3 encrypts the object under a KMS key (SSE-KMS, or
-// twice by DSSE-KMS).
+// serverSideKMS reports whether S3 encrypts the object under a KMS key (SSE-KMS or DSSE-KMS).
 func (p properties) serverSideKMS() bool {
 	return p.encryption == types.ServerSideEncryptionAwsKms ||
 		p.encryption == types.ServerSideEncryptionAwsKmsDsse
 }
 
-// keyOfBucket says whether the object uses an S3 Bucket Key, so that the default of
-// the bucket does not say it; nil where that makes no difference.
+// bucketKeyEnabled returns whether the object uses an S3 Bucket Key, so that the default of
+// the bucket does not apply. It is nil if the setting has no effect.
 func (p properties) bucketKeyEnabled() *bool {
 	if p.encryption != types.ServerSideEncryptionAwsKms && !p.bucketKey {
 		return nil
@@ -115,8 +114,8 @@ func (p properties) bucketKeyEnabled() *bool {
 	return &p.bucketKey
 }
 
-// withExpires sends Expires as it was read: it need not be a date, and the SDK
-// takes only a date.
+// withExpires sends the Expires header as it was read. The header is not necessarily a date,
+// but the SDK accepts only a date.
 func withExpires(p properties) func(*s3.Options) {
 	return func(o *s3.Options) {
 		if p.expires != "" {
@@ -125,7 +124,7 @@ func withExpires(p properties) func(*s3.Options) {
 	}
 }
 
-// given is nil for an empty text, so that no header is sent.
+// optional returns nil for an empty string, so that no header is sent.
 func optional(text string) *string {
 	if text == "" {
 		return nil

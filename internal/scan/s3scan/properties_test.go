@@ -12,46 +12,44 @@ import (
 	"rotator/internal/scan"
 )
 
-// Whatever properties take from an object is in each of the three requests that make
-// it anew. The requests are three types of the SDK, so each says the same in its own
-// lines.
+// Each of the three requests that write an object sends all properties again. The requests
+// are three types of the SDK, so the code lists the properties three times.
 func TestEveryPropertyIsSent(t *testing.T) {
-	notSent := []string{"ETag", "VersionId", "LastModified", /* of what is replaced */
-		"ExpiresString" /* sent raw, by withExpires */}
-	full := everything()
+	notSent := []string{"ETag", "VersionId", "LastModified", /* of the replaced object */
+		"ExpiresString" /* sent by withExpires */}
+	full := fullHead()
 	all := propertiesOf(full)
 	for i := range reflect.TypeFor[properties]().NumField() {
 		if reflect.ValueOf(all).Field(i).IsZero() {
-			t.Errorf("properties.%s is taken from no answer",
+			t.Errorf("properties.%s is not set from the response",
 				reflect.TypeFor[properties]().Field(i).Name)
 		}
 	}
 	b, object, read := New(Config{Bucket: "b"}), &scan.Object{Key: "k"}, &snapshot{properties: all}
 	requests := []any{b.put(object, read, preserved{}), b.copyInput(object, read, grants{}),
 		b.createInput(object, read, preserved{})}
-	taken := 0
+	sent := 0
 	for i := range reflect.TypeFor[s3.HeadObjectOutput]().NumField() {
 		name := reflect.TypeFor[s3.HeadObjectOutput]().Field(i).Name
-		if !takes(full, i) || slices.Contains(notSent, name) {
+		if !dependsOn(full, i) || slices.Contains(notSent, name) {
 			continue
 		}
-		taken++
+		sent++
 		want := reflect.ValueOf(full).Elem().Field(i).Interface()
 		for _, request := range requests {
 			field := reflect.ValueOf(request).Elem().FieldByName(name)
 			if !field.IsValid() || !reflect.DeepEqual(field.Interface(), want) {
-				t.Errorf("%T.%s is not that of the object", request, name)
+				t.Errorf("%T.%s differs from the object", request, name)
 			}
 		}
 	}
-	if want := reflect.TypeFor[properties]().NumField() - len(notSent); taken != want {
-		t.Errorf("%d properties are sent, of %d", taken, want)
+	if want := reflect.TypeFor[properties]().NumField() - len(notSent); sent != want {
+		t.Errorf("%d properties are sent, want %d", sent, want)
 	}
 }
 
-// everything is an answer in which each field is set, to a value of its own where its
-// type has many.
-func everything() *s3.HeadObjectOutput {
+// fullHead returns a response with all fields set, to distinct values where possible.
+func fullHead() *s3.HeadObjectOutput {
 	out := &s3.HeadObjectOutput{}
 	v := reflect.ValueOf(out).Elem()
 	for i := range v.NumField() {
@@ -61,7 +59,7 @@ func everything() *s3.HeadObjectOutput {
 		}
 		switch value := field.Addr().Interface().(type) {
 		case **string:
-			*value = new("of " + v.Type().Field(i).Name)
+			*value = new("value of " + v.Type().Field(i).Name)
 		case **int32:
 			*value = new(int32(i + 1))
 		case **bool:
@@ -70,16 +68,16 @@ func everything() *s3.HeadObjectOutput {
 			*value = new(time.UnixMilli(time.Now().Add(time.Hour).UnixMilli() + int64(i)))
 		default:
 			if field.Kind() == reflect.String {
-				field.SetString("of " + v.Type().Field(i).Name)
+				field.SetString("value of " + v.Type().Field(i).Name)
 			}
 		}
 	}
-	out.ServerSideEncryption = types.ServerSideEncryptionAwsKms // or a bucket key means nothing
+	out.ServerSideEncryption = types.ServerSideEncryptionAwsKms // a bucket key requires SSE-KMS
 	return out
 }
 
-// takes says whether properties depend on a field of the answer.
-func takes(full *s3.HeadObjectOutput, i int) bool {
+// dependsOn reports whether properties depend on the i-th field of the response.
+func dependsOn(full *s3.HeadObjectOutput, i int) bool {
 	without := *full
 	field := reflect.ValueOf(&without).Elem().Field(i)
 	if !field.CanSet() {

@@ -12,14 +12,13 @@ import (
 	"rotator/internal/scan"
 )
 
-// rewrite replaces the body by a PUT under the condition that the ETag is the one
-// that was read. What the ETag does not cover is looked at again right before, unless
-// the GET has told all of it, not longer ago than staleAfter.
+// rewrite replaces the body by a PUT with the condition that the object still has the ETag
+// that was read. Properties that the ETag does not cover are compared again immediately
+// before, unless the GET returned all of them at most staleAfter ago.
 //
-// If guarded is set, the body depends on user metadata, and a HEAD always
-// checks the object. An edit of the metadata between this HEAD and the PUT is
-// lost: the PUT stores body and metadata together as they were read, so they
-// still match.
+// If guarded is set, the body depends on user metadata, and a HEAD always checks the object.
+// An edit of the metadata between this HEAD and the PUT is lost: the PUT stores body and
+// metadata together as they were read, so they still match.
 func (b *Bucket) rewrite(
 	ctx context.Context, object *scan.Object, read *snapshot, guarded bool,
 ) error {
@@ -44,11 +43,12 @@ func (b *Bucket) rewrite(
 	return b.writeError("put", err)
 }
 
-// rewriteAlike replaces the metadata by a PUT of the body as it is: for servers whose
-// copies have no condition, and objects that are small enough.
+// rewriteMetadata replaces the metadata by a PUT of the unchanged body. It is used on servers
+// that do not enforce the conditions of copies, for objects of at most maxBody bytes.
 func (b *Bucket) rewriteMetadata(ctx context.Context, object *scan.Object, read *snapshot) error {
 	if read.size > maxBody {
-		return errCannotCopy("it is larger than 64 MiB, more than is read and written again")
+		return errCannotCopy("it is larger than 64 MiB, the limit for reading and writing an " +
+			"object again")
 	}
 	if read.hasBody {
 		return b.rewrite(ctx, object, read, true)
@@ -72,12 +72,12 @@ func (b *Bucket) rewriteMetadata(ctx context.Context, object *scan.Object, read 
 func errCannotCopy(why string) error {
 	return &scan.RefusedError{
 		Reason: "cannot-copy",
-		Detail: "this server does not enforce the conditions of copies, so that a concurrent " +
-			"update could be lost, and " + why,
+		Detail: "this server does not enforce the conditions of copies, so a concurrent update " +
+			"could be lost, and " + why,
 	}
 }
 
-// put is the request that replaces the body and sends the rest again
+// put returns the request that replaces the body and sends all other properties again
 // (API_PutObject).
 func (b *Bucket) put(object *scan.Object, read *snapshot, kept preserved) *s3.PutObjectInput {
 	p := read.properties
@@ -114,7 +114,7 @@ func (b *Bucket) put(object *scan.Object, read *snapshot, kept preserved) *s3.Pu
 	return in
 }
 
-// writeError gives an error of a write its meaning.
+// writeError converts an error of a write.
 func (b *Bucket) writeError(doing string, err error) error {
 	if err == nil {
 		return nil
@@ -124,7 +124,7 @@ func (b *Bucket) writeError(doing string, err error) error {
 		return errArchived("")
 	case "MetadataTooLarge":
 		return &scan.RefusedError{Reason: "metadata-too-large", Detail: fmt.Sprintf(
-			"with the new ciphertext its user metadata is larger than S3 takes, 2 KB for all "+
+			"with the new ciphertext its user metadata exceeds the limit of S3, 2 KB for all "+
 				"names and values of an object (%s)", code(err))}
 	}
 	if isConditionFailed(err) {

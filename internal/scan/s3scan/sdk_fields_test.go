@@ -8,11 +8,11 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 )
 
-// Everything that the SDK knows of an object has been thought of. When this
-// fails, a new version of the SDK knows more: carry it over, refuse it, or say
-// here why it need not be.
-func TestEveryPropertyIsThoughtOf(t *testing.T) {
-	carried := []string{"BucketKeyEnabled", "CacheControl", "ContentDisposition",
+// Every field of the SDK that describes an object is listed here. If this test fails, a new
+// version of the SDK has a new field: preserve it, refuse objects that have it, or list it
+// here with the reason why it can be ignored.
+func TestSDKFieldsAreCovered(t *testing.T) {
+	preservedFields := []string{"BucketKeyEnabled", "CacheControl", "ContentDisposition",
 		"ContentEncoding", "ContentLanguage", "ContentType",
 		"ETag", "ExpiresString", "LastModified", "Metadata", "ObjectLockEventHold",
 		"ObjectLockEventHoldDurationDays",
@@ -25,13 +25,13 @@ func TestEveryPropertyIsThoughtOf(t *testing.T) {
 	refused := []string{"MissingMeta", "SSECustomerAlgorithm", "SSECustomerKeyMD5",
 		"ArchiveStatus", "Restore",
 		"ChecksumMD5", "ChecksumXXHASH128", "ChecksumXXHASH3",
-		"ChecksumXXHASH64" /* of a new body; a copy keeps them */}
-	ofTheAnswer := []string{"AcceptRanges", "Body", "ContentLength", "ContentRange",
+		"ChecksumXXHASH64" /* for a new body; a copy preserves them */}
+	ofResponse := []string{"AcceptRanges", "Body", "ContentLength", "ContentRange",
 		"DeleteMarker", "Expiration",
-		"Expires" /* ExpiresString has it */, "PartsCount", "ReplicationStatus", "RequestCharged",
+		"Expires" /* see ExpiresString */, "PartsCount", "ReplicationStatus", "RequestCharged",
 		"ResultMetadata", "noSmithyDocumentSerde"}
-	thought(t, reflect.TypeFor[s3.GetObjectOutput](), carried, refused, ofTheAnswer)
-	thought(t, reflect.TypeFor[s3.HeadObjectOutput](), carried, refused, ofTheAnswer)
+	wantCovered(t, reflect.TypeFor[s3.GetObjectOutput](), preservedFields, refused, ofResponse)
+	wantCovered(t, reflect.TypeFor[s3.HeadObjectOutput](), preservedFields, refused, ofResponse)
 
 	sent := []string{"Bucket", "Key", "BucketKeyEnabled", "CacheControl", "ContentDisposition",
 		"ContentEncoding",
@@ -41,39 +41,41 @@ func TestEveryPropertyIsThoughtOf(t *testing.T) {
 		"ObjectLockEventHoldDurationYears", "ObjectLockLegalHoldStatus", "ObjectLockMode",
 		"ObjectLockRetainUntilDate", "SSEKMSKeyId", "ServerSideEncryption", "StorageClass",
 		"WebsiteRedirectLocation"}
-	notSent := []string{"ACL" /* grants say it */, "ExpectedBucketOwner", "Expires", /* sent raw */
+	notSent := []string{"ACL" /* sent as grants */, "ExpectedBucketOwner",
+		"Expires", /* sent by withExpires */
 		"IfNoneMatch", "RequestPayer",
 		"SSECustomerAlgorithm", "SSECustomerKey", "SSECustomerKeyMD5",
-		"SSEKMSEncryptionContext" /* nobody can read it */, "noSmithyDocumentSerde"}
+		"SSEKMSEncryptionContext" /* in no response */, "noSmithyDocumentSerde"}
 	checksums := []string{"ChecksumCRC32", "ChecksumCRC32C", "ChecksumCRC64NVME", "ChecksumMD5",
 		"ChecksumSHA1",
 		"ChecksumSHA256", "ChecksumSHA512", "ChecksumXXHASH128", "ChecksumXXHASH3",
 		"ChecksumXXHASH64"}
-	thought(t, reflect.TypeFor[s3.PutObjectInput](), sent, notSent,
-		checksums, /* sumBody or the SDK computes them */
+	wantCovered(t, reflect.TypeFor[s3.PutObjectInput](), sent, notSent,
+		checksums, /* computed by setChecksum or by the SDK */
 		[]string{"Body", "ContentLength", "IfMatch", "Tagging", "ChecksumAlgorithm"},
 		[]string{"ContentMD5", "WriteOffsetBytes" /* directory buckets */})
-	thought(t, reflect.TypeFor[s3.CopyObjectInput](), sent, notSent,
+	wantCovered(t, reflect.TypeFor[s3.CopyObjectInput](), sent, notSent,
 		[]string{"CopySource", "CopySourceIfMatch", "IfMatch", "MetadataDirective",
 			"TaggingDirective"},
-		[]string{"AnnotationDirective" /* COPY without */, "ChecksumAlgorithm", /* stays without */
-			"Tagging", /* copied */
+		[]string{"AnnotationDirective", /* the default is COPY */
+			"ChecksumAlgorithm", /* preserved by default */
+			"Tagging",           /* copied by S3 */
 			"CopySourceIfModifiedSince", "CopySourceIfNoneMatch", "CopySourceIfUnmodifiedSince",
 			"ExpectedSourceBucketOwner",
 			"CopySourceSSECustomerAlgorithm", "CopySourceSSECustomerKey",
 			"CopySourceSSECustomerKeyMD5"})
-	thought(t, reflect.TypeFor[s3.CreateMultipartUploadInput](), sent, notSent,
+	wantCovered(t, reflect.TypeFor[s3.CreateMultipartUploadInput](), sent, notSent,
 		[]string{"ChecksumAlgorithm", "ChecksumType", "Tagging"})
-	thought(t, reflect.TypeFor[s3.CompleteMultipartUploadInput](), sent, notSent, checksums,
+	wantCovered(t, reflect.TypeFor[s3.CompleteMultipartUploadInput](), sent, notSent, checksums,
 		[]string{"UploadId", "ChecksumType", "IfMatch", "MpuObjectSize", "MultipartUpload"})
 }
 
-// thought fails for each field of a type that no list names.
-func thought(t *testing.T, of reflect.Type, lists ...[]string) {
+// wantCovered fails the test for each field of the type that is in none of the lists.
+func wantCovered(t *testing.T, of reflect.Type, lists ...[]string) {
 	t.Helper()
 	for i := range of.NumField() {
 		if name := of.Field(i).Name; !slices.Contains(slices.Concat(lists...), name) {
-			t.Errorf("%s.%s: nobody has thought of it", of.Name(), name)
+			t.Errorf("%s.%s is in no list", of.Name(), name)
 		}
 	}
 }

@@ -13,34 +13,33 @@ import (
 	"rotator/internal/scan"
 )
 
-// What a GET or HEAD has told of an object need not be asked again right before the
-// write, as long as it is young. It tells all that a write sends again but the ACL,
-// the annotations and the tags, and of tags how many there are: none is all that has
-// to be known of them.
+// A recent response to GET or HEAD need not be requested again immediately before a write. It
+// contains everything that a write sends again, except the ACL, the annotations and the tags.
+// It contains the number of tags, which is sufficient if the number is 0.
 
-// staleAfter is how old the answer to a GET or HEAD may be when a write relies on it,
-// counted from before the question. A limiter can hold an item for longer.
+// staleAfter is the maximum age of a response on which a write relies, measured from before
+// the request. An item can be older because it waited for a rate limiter.
 const staleAfter = time.Second
 
-// fresh says that what was read is young enough to write on it. It is asked as the
-// last thing before the write.
+// fresh reports whether the snapshot is recent enough for a write. It must be called
+// immediately before the write.
 func (r *snapshot) fresh() bool { return time.Since(r.readAt) <= staleAfter }
 
-// askedOf is of how many objects without tags one is asked for them all the same.
+// sampleEvery is the number of objects without tags of which one is verified with
+// GetObjectTagging.
 const sampleEvery = 100
 
-// The count of tags is left out of an answer where there are none, where the caller
-// may not read them (API_GetObject, x-amz-tagging-count), and by servers that do not
-// know it. So its absence means none only where we have been shown that it would be
-// there; what that is known of has one of these levels.
+// A response has no tag count if the object has no tags, if the caller may not read the tags
+// (API_GetObject, x-amz-tagging-count), or if the server does not support it. Therefore a
+// missing count means zero tags only if the server is known to report counts to this caller.
 const (
 	untrusted = unsupported
 	trusted   = enforced
 )
 
-// untagged says that an object had no tags when it was read, and that this is known.
-// Of each hundred one, whichever it is, is asked about all the same: a permission may be
-// one of some objects, or be taken back.
+// knownUntagged reports whether the object is known to have had no tags when it was read. For
+// one random object of each sampleEvery it returns false, so that its tags are requested: a
+// permission can cover only some objects, or it can be revoked.
 func (b *Bucket) knownUntagged(ctx context.Context, read *snapshot) (bool, error) {
 	if read.tagCount > 0 {
 		return false, nil
@@ -59,9 +58,9 @@ func (b *Bucket) knownUntagged(ctx context.Context, read *snapshot) (bool, error
 	return index != b.sampleIndex, nil
 }
 
-// tellsTags says that answers to GET and HEAD tell us how many tags an object has. Of
-// AWS that is documented of whoever may read them, which the first answer to
-// GetObjectTagging shows; other servers are tried.
+// reportsTagCounts reports whether responses to GET and HEAD contain the tag count. AWS
+// documents this for callers that may read the tags, which the first successful
+// GetObjectTagging proves. Other servers are probed.
 func (b *Bucket) reportsTagCounts(ctx context.Context) (bool, error) {
 	b.mu.Lock()
 	tags := b.tagCounts
@@ -73,16 +72,16 @@ func (b *Bucket) reportsTagCounts(ctx context.Context) (bool, error) {
 	return found == trusted, err
 }
 
-// counted says what is known of that by now.
+// trustsTagCounts reports whether tag counts are trusted now.
 func (b *Bucket) trustsTagCounts() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.tagCounts.support == trusted
 }
 
-// tryTags makes an object with a tag and looks whether a GET and a HEAD count it. A
-// server that refuses the tag is not relied on, and no reason to stop: each object is
-// asked about then.
+// tryTagCounts writes an object with one tag and checks whether GET and HEAD report it. A
+// server that refuses the tag is untrusted, which is not an error: the tags of each object
+// are requested then.
 func (b *Bucket) tryTagCounts(
 	ctx context.Context, key string,
 ) (l support, written []string, err error) {
@@ -97,7 +96,7 @@ func (b *Bucket) tryTagCounts(
 	if err != nil {
 		return untrusted, written, b.ignoreRefusal(err)
 	}
-	// to its end, or the connection would be closed
+	// to the end, because otherwise the connection would be closed
 	_, _ = io.Copy(io.Discard, io.LimitReader(got.Body, 1<<10))
 	_ = got.Body.Close()
 	head, err := b.head(ctx, &s3.HeadObjectInput{Bucket: &b.config.Bucket, Key: &key})
@@ -110,8 +109,8 @@ func (b *Bucket) tryTagCounts(
 	return trusted, written, nil
 }
 
-// unanswered is the error of a probe that has to be tried again; nil where the server
-// has said what it does not do.
+// ignoreRefusal returns the error of a probe that must be repeated. It returns nil if the
+// server refused the request.
 func (b *Bucket) ignoreRefusal(err error) error {
 	if s := status(err); s < http.StatusBadRequest || s == http.StatusTooManyRequests ||
 		s >= http.StatusInternalServerError && !b.notSupported(err) {
@@ -120,9 +119,10 @@ func (b *Bucket) ignoreRefusal(err error) error {
 	return nil
 }
 
-// tagsAnswered takes from an answer to GetObjectTagging what it shows: who may ask is
-// told of tags, and a server without tags has none to tell of. Who is denied once may
-// be denied elsewhere without a word.
+// learnTagSupport updates the trust in tag counts from a response to GetObjectTagging. On AWS
+// a successful response proves that the caller sees tag counts. A server that does not
+// implement tags has none to report. If access is denied for one object, the counts of other
+// objects are untrusted too.
 func (b *Bucket) learnTagSupport(err error) {
 	if status(err) == http.StatusForbidden {
 		b.distrustTagCounts()
@@ -136,28 +136,28 @@ func (b *Bucket) learnTagSupport(err error) {
 	}
 }
 
-// distrustCounts has each object asked about from here on, and says so if some were
-// not.
+// distrustTagCounts requests the tags of each object from now on. It adds a note if the tags
+// of earlier objects were not requested.
 func (b *Bucket) distrustTagCounts() {
 	b.mu.Lock()
 	affected := b.tagCounts.support == trusted && b.untaggedSeen > 0
 	b.tagCounts = capability{known: true, support: untrusted}
 	b.mu.Unlock()
 	if affected {
-		b.note("bucket %s: tags of some objects are not shown to this caller, or not counted by "+
-			"GET and HEAD; each object is asked about from here on, "+
-			"but tags of objects that were rewritten before may be lost: compare them with a "+
-			"backup or with old versions", b.config.Bucket)
+		b.note("bucket %s: this caller may not read the tags of some objects, or GET and HEAD do "+
+			"not report their number; the tags of each object are requested from now on, but "+
+			"tags of objects that were rewritten before may be lost: compare them with a backup "+
+			"or with old versions", b.config.Bucket)
 	}
 }
 
-// sameTags says scan.ErrChanged when the object has another number of tags than those
-// that will be sent. Where it has tags that neither GET nor HEAD told of, no count is
-// relied on from then on.
+// verifyTagCount returns scan.ErrChanged if the object has a different number of tags than
+// will be sent. If the object has tags that neither GET nor HEAD reported, tag counts are no
+// longer trusted.
 func (b *Bucket) verifyTagCount(now *s3.HeadObjectOutput, read *snapshot, kept preserved) error {
 	counted := b.trustsTagCounts()
 	switch {
-	case now.TagCount == nil && !counted: // nothing is known of it
+	case now.TagCount == nil && !counted: // the count is unknown
 	case now.TagCount == nil && read.tagCount == 0 && kept.tagCount > 0:
 		b.distrustTagCounts()
 	case aws.ToInt32(now.TagCount) != kept.tagCount:

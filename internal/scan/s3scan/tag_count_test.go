@@ -17,22 +17,21 @@ import (
 	"rotator/internal/scan"
 )
 
-// old makes a change one of an object that was read too long ago to be written
-// without another look.
-func old(c scan.Change) scan.Change {
+// stale returns the change as if its object was read more than staleAfter ago.
+func stale(c scan.Change) scan.Change {
 	c.Item.Token.(*snapshot).readAt = time.Now().Add(-staleAfter - time.Millisecond)
 	return c
 }
 
-// settle makes a change one of an object that was written long before it was read.
-func settle(c scan.Change) scan.Change {
+// settled returns the change as if its object was written long before it was read.
+func settled(c scan.Change) scan.Change {
 	c.Item.Token.(*snapshot).lastModifiedSettled = true
 	return c
 }
 
-// plain stores objects without tags; ref names one.
-func (s *store) plain() func(n int) scan.Ref {
-	s.dress = func(in *s3.PutObjectInput) { in.Tagging = nil }
+// untaggedObjects returns a function that stores the n-th object, without tags.
+func (s *store) untaggedObjects() func(n int) scan.Ref {
+	s.options = func(in *s3.PutObjectInput) { in.Tagging = nil }
 	return func(n int) scan.Ref {
 		ref := scan.Ref(fmt.Sprint(prefix, n))
 		s.value(ref, "old")
@@ -40,8 +39,8 @@ func (s *store) plain() func(n int) scan.Ref {
 	}
 }
 
-// sent is what a source sends for some work.
-func (s *store) sent(work func()) map[string]int {
+// countRequests returns the number of requests that work sends, by operation.
+func (s *store) countRequests(work func()) map[string]int {
 	before := s.faults.Counts()
 	work()
 	counts := s.faults.Counts()
@@ -53,7 +52,7 @@ func (s *store) sent(work func()) map[string]int {
 	return counts
 }
 
-func (s *store) move(source *Bucket, ref scan.Ref) {
+func (s *store) rewrite(source *Bucket, ref scan.Ref) {
 	s.t.Helper()
 	item, err := source.Load(s.t.Context(), ref)
 	if err != nil {
@@ -69,8 +68,22 @@ func (s *store) move(source *Bucket, ref scan.Ref) {
 	}
 }
 
-// What a write asks before it, by what the read has told and how long ago.
-func TestAskedBeforeAWrite(t *testing.T) {
+// requests returns the map of one request for each operation.
+func requests(operations ...string) map[string]int {
+	counts := map[string]int{}
+	for _, operation := range operations {
+		counts["s3:"+operation] = 1
+	}
+	return counts
+}
+
+// changeSmall is changeMetadata for an object of one part.
+func (s *store) changeSmall(source *Bucket, ref scan.Ref) scan.Change {
+	return s.changeMetadata(source, ref, 0)
+}
+
+// The requests of a write depend on what was read and on when it was read.
+func TestRequestsBeforeWrite(t *testing.T) {
 	owner := func(in *s3.CreateBucketInput) {
 		in.ObjectOwnership = types.ObjectOwnershipObjectWriter
 	}
@@ -79,149 +92,120 @@ func TestAskedBeforeAWrite(t *testing.T) {
 		make     func(*s3.CreateBucketInput)
 		tagging  string
 		metadata bool
-		old      bool
+		stale    bool
 		want     map[string]int
 	}{
-		{"body", nil, "", false, false, map[string]int{"s3:PutObject": 1}},
+		{name: "body", want: requests("PutObject")},
+		{name: "body, stale", stale: true, want: requests("HeadObject", "PutObject")},
 		{
-			"body, read long ago",
-			nil,
-			"",
-			false,
-			true,
-			map[string]int{"s3:HeadObject": 1, "s3:PutObject": 1},
+			name:    "body, tags",
+			tagging: "a=b",
+			want:    requests("GetObjectTagging", "HeadObject", "PutObject"),
 		},
 		{
-			"body, tags",
-			nil,
-			"a=b",
-			false,
-			false,
-			map[string]int{"s3:GetObjectTagging": 1, "s3:HeadObject": 1, "s3:PutObject": 1},
+			name: "body, ACLs",
+			make: owner,
+			want: requests("GetObjectAcl", "HeadObject", "PutObject"),
+		},
+		{name: "metadata", metadata: true, want: requests("CopyObject")},
+		{name: "metadata, tags", tagging: "a=b", metadata: true, want: requests("CopyObject")},
+		{
+			name:     "metadata, stale",
+			metadata: true,
+			stale:    true,
+			want:     requests("HeadObject", "CopyObject"),
 		},
 		{
-			"body, ACLs",
-			owner,
-			"",
-			false,
-			false,
-			map[string]int{"s3:GetObjectAcl": 1, "s3:HeadObject": 1, "s3:PutObject": 1},
-		},
-		{"metadata", nil, "", true, false, map[string]int{"s3:CopyObject": 1}},
-		{
-			"metadata, tags, which are copied",
-			nil,
-			"a=b",
-			true,
-			false,
-			map[string]int{"s3:CopyObject": 1},
-		},
-		{
-			"metadata, read long ago",
-			nil,
-			"",
-			true,
-			true,
-			map[string]int{"s3:HeadObject": 1, "s3:CopyObject": 1},
-		},
-		{
-			"metadata, ACLs",
-			owner,
-			"",
-			true,
-			false,
-			map[string]int{"s3:GetObjectAcl": 1, "s3:HeadObject": 1, "s3:CopyObject": 1},
+			name:     "metadata, ACLs",
+			make:     owner,
+			metadata: true,
+			want:     requests("GetObjectAcl", "HeadObject", "CopyObject"),
 		},
 	} {
 		store := newStore(t, c.make)
-		put := store.plain()
+		put := store.untaggedObjects()
 		source, change := store.source(nil), store.change
 		if c.metadata {
-			source = store.inMetadata(nil)
-			change = func(b *Bucket, ref scan.Ref) scan.Change {
-				return store.changeMetadata(b, ref, 0)
-			}
+			source, change = store.inMetadata(nil), store.changeSmall
 		}
-		first := settle(change(source, put(0)))
-		// the probes are behind us
-		if err := source.Replace(t.Context(), []scan.Change{first})[0].Err; err != nil {
+		first := settled(change(source, put(0)))
+		// the probes have completed
+		if err := replaceOne(t, source, first); err != nil {
 			t.Fatal(err)
 		}
-		source.sampleIndex = 0 // of a hundred, which the sample asks about: not the next one
-		store.dress = func(in *s3.PutObjectInput) { in.Tagging = optional(c.tagging) }
-		next := settle(change(source, put(1)))
-		if c.old {
-			next = old(next)
+		source.sampleIndex = 0 // the next object is not in the sample
+		store.options = func(in *s3.PutObjectInput) { in.Tagging = optional(c.tagging) }
+		next := settled(change(source, put(1)))
+		if c.stale {
+			next = stale(next)
 		}
 		var err error
-		if got := store.sent(func() {
-			err = source.Replace(t.Context(), []scan.Change{next})[0].Err
-		}); err != nil || !maps.Equal(got, c.want) {
-			t.Errorf("%s: %v, sent %v, want %v", c.name, err, got, c.want)
+		got := store.countRequests(func() { err = replaceOne(t, source, next) })
+		if err != nil || !maps.Equal(got, c.want) {
+			t.Errorf("%s: %v, requests %v, want %v", c.name, err, got, c.want)
 		}
 	}
 }
 
-// What others do to an object after it was read, and the ETag does not show, is kept
-// when the read is older than a second.
-func TestChangedAfterTheWindow(t *testing.T) {
-	type edit func(s *store, ref scan.Ref)
+// A change of another writer that the ETag does not show is preserved if the object was read
+// more than staleAfter ago.
+func TestChangedAfterStaleRead(t *testing.T) {
+	type editFunc func(s *store, ref scan.Ref)
 	content := func(s *store, ref scan.Ref) {
-		s.dress = func(in *s3.PutObjectInput) {
-			in.Tagging, in.ContentType = nil, aws.String("text/theirs")
+		s.options = func(in *s3.PutObjectInput) {
+			in.Tagging, in.ContentType = nil, aws.String("text/other")
 		}
 		s.value(ref, "old")
 	}
 	tag := func(s *store, ref scan.Ref) { s.tag(ref, "late", "1") }
-	for name, happens := range map[string]edit{"tagged": tag, "another content type": content} {
+	for name, edit := range map[string]editFunc{"tagged": tag, "another content type": content} {
 		store := newStore(t, nil)
-		put := store.plain()
+		put := store.untaggedObjects()
 		source := store.source(nil)
-		store.move(source, put(0)) // counts of tags are believed
-		change := old(store.change(source, put(1)))
-		happens(store, change.Item.Ref)
+		store.rewrite(source, put(0)) // tag counts are trusted from now on
+		change := stale(store.change(source, put(1)))
+		edit(store, change.Item.Ref)
 		rest := store.rest(change.Item.Ref)
-		if err := source.Replace(t.Context(), []scan.Change{change})[0].Err; !errors.Is(err,
-			scan.ErrChanged) {
+		if err := replaceOne(t, source, change); !errors.Is(err, scan.ErrChanged) {
 			t.Errorf("%s: %v, want ErrChanged", name, err)
 		}
 		if store.rest(change.Item.Ref) != rest {
 			t.Errorf("%s: the object was written", name)
 		}
-		store.move(source, change.Item.Ref) // as the engine goes on
+		store.rewrite(source, change.Item.Ref) // as the engine does after ErrChanged
 		if got := store.rest(change.Item.Ref); got != rest {
 			t.Errorf("%s: the object is\n%swant\n%s", name, got, rest)
 		}
 	}
 }
 
-// silent hides the count of tags from the answers to a method.
-type silent struct{ http.ResponseWriter }
+// withoutTagCount is a response without the tag count.
+type withoutTagCount struct{ http.ResponseWriter }
 
-func (s silent) WriteHeader(status int) {
+func (s withoutTagCount) WriteHeader(status int) {
 	s.Header().Del("X-Amz-Tagging-Count")
 	s.ResponseWriter.WriteHeader(status)
 }
 
-// A server that does not say how many tags there are is asked about each object, and
-// loses none.
-func TestServerCountsNoTags(t *testing.T) {
+// On a server that does not report tag counts, the tags of each object are requested and
+// preserved.
+func TestTagCountsMissing(t *testing.T) {
 	for _, methods := range []string{"GET HEAD", "GET", "HEAD"} {
 		store := newStore(t, nil)
 		source := store.source(store.through(func(w http.ResponseWriter, r *http.Request) bool {
 			if !strings.Contains(methods, r.Method) || r.URL.RawQuery == "tagging=" {
 				return false
 			}
-			store.faults.Handler(store.fake).ServeHTTP(silent{w}, r)
+			store.faults.Handler(store.fake).ServeHTTP(withoutTagCount{w}, r)
 			return true
 		}))
-		put := store.plain()
-		store.move(source, put(0))
+		put := store.untaggedObjects()
+		store.rewrite(source, put(0))
 		tagged := put(1)
 		store.tag(tagged, "team", "a")
 		rest := store.rest(tagged)
 		for range 2 {
-			store.move(source, tagged)
+			store.rewrite(source, tagged)
 			store.value(tagged, "old")
 			store.tag(tagged, "team", "a")
 			if got := store.rest(tagged); got != rest {
@@ -229,15 +213,15 @@ func TestServerCountsNoTags(t *testing.T) {
 			}
 		}
 		if got := store.faults.Counts()["s3:GetObjectTagging"]; got != 3 {
-			t.Errorf("%s: asked for tags %d times, want 3", methods, got)
+			t.Errorf("%s: %d requests for tags, want 3", methods, got)
 		}
 	}
 }
 
-// Who may not read tags is not told of them, and that is never taken for none: not
-// without the permission, not with one for some objects alone, and not after it was
-// taken back, which is seen within two hundred objects, and said.
-func TestMayNotReadTags(t *testing.T) {
+// If the caller may not read tags, a missing count does not mean zero tags. This is the case
+// without the permission, with a permission for some objects only, and after the permission
+// was revoked. The last is detected within 2*sampleEvery objects and noted.
+func TestTagsDenied(t *testing.T) {
 	denied := func(keys string) func(fakes3.Call) bool {
 		return func(c fakes3.Call) bool {
 			return c.Action != "s3:GetObjectTagging" || !strings.HasPrefix(c.Key, keys) ||
@@ -247,63 +231,60 @@ func TestMayNotReadTags(t *testing.T) {
 	for _, onAWS := range []bool{false, true} {
 		store := newStore(t, nil)
 		source := store.source(store.annotations("", func(c *Config) { c.AWS = onAWS }))
-		put := store.plain()
+		put := store.untaggedObjects()
 		store.fake.SetPolicy(func(c fakes3.Call) bool { return c.Action != "s3:GetObjectTagging" })
 		change := store.change(source, put(0))
-		if err := source.Replace(t.Context(),
-			[]scan.Change{change})[0].Err; status(err) != http.StatusForbidden {
-			t.Errorf("AWS %v, not permitted: %v, want it denied", onAWS, err)
+		if err := replaceOne(t, source, change); status(err) != http.StatusForbidden {
+			t.Errorf("AWS %v, no permission: %v, want 403", onAWS, err)
 		}
 		store.fake.SetPolicy(nil)
 
 		source = store.source(store.annotations("", func(c *Config) { c.AWS = onAWS }))
-		store.move(source, put(1))
+		store.rewrite(source, put(1))
 		store.fake.SetPolicy(denied(prefix + "2"))
 		hidden := 0
 		for range 2 * sampleEvery {
 			ref := put(2)
-			if err := source.Replace(t.Context(),
-				[]scan.Change{store.change(source,
-					ref)})[0].Err; status(err) == http.StatusForbidden {
+			if err := replaceOne(t, source,
+				store.change(source, ref)); status(err) == http.StatusForbidden {
 				break
 			}
 			hidden++
 		}
 		if hidden >= 2*sampleEvery || !strings.Contains(fmt.Sprint(source.Notes()), "may be lost") {
-			t.Errorf("AWS %v: %d objects were written whose tags are not shown, notes %q", onAWS,
+			t.Errorf("AWS %v: %d objects with unreadable tags were written, notes %q", onAWS,
 				hidden, source.Notes())
 		}
 		change = store.change(source, put(2))
-		if err := source.Replace(t.Context(),
-			[]scan.Change{change})[0].Err; status(err) != http.StatusForbidden {
-			t.Errorf("AWS %v, after a denial: %v, want it denied", onAWS, err)
+		if err := replaceOne(t, source, change); status(err) != http.StatusForbidden {
+			t.Errorf("AWS %v, after 403: %v, want 403", onAWS, err)
 		}
 		store.fake.SetPolicy(nil)
 	}
 }
 
-// A server that counts the tags of some objects alone is found by the sample, which
-// loses no tags, and neither does what comes after it.
-func TestServerCountsSomeTags(t *testing.T) {
+// A server that reports tag counts for some objects only is detected by the sample. The tags
+// of the sampled object and of later objects are preserved.
+func TestTagCountsPartial(t *testing.T) {
 	store := newStore(t, nil)
 	hidden := prefix + "2"
 	source := store.source(store.through(func(w http.ResponseWriter, r *http.Request) bool {
 		if r.URL.Path != "/"+bucketName+"/"+hidden || r.URL.RawQuery == "tagging=" {
 			return false
 		}
-		store.faults.Handler(store.fake).ServeHTTP(silent{w}, r)
+		store.faults.Handler(store.fake).ServeHTTP(withoutTagCount{w}, r)
 		return true
 	}))
-	put := store.plain()
-	// the probes are behind us
-	store.move(source, put(1))
-	// the next one is asked about
+	put := store.untaggedObjects()
+	// the probes have completed
+	store.rewrite(source, put(1))
+	// the next object is in the sample
 	source.untaggedSeen, source.sampleIndex = sampleEvery-1, sampleEvery-1
 	for range 2 {
 		ref := put(2)
 		store.tag(ref, "team", "a")
 		rest := store.rest(ref)
-		store.move(source, ref)
+		store.rewrite(source, ref)
 		if got := store.rest(ref); got != rest {
 			t.Errorf("the object is\n%swant\n%s", got, rest)
 		}
@@ -313,17 +294,17 @@ func TestServerCountsSomeTags(t *testing.T) {
 	}
 }
 
-// On AWS the first answer to GetObjectTagging is the proof, and annotations, of which
-// no GET tells, are asked for with each object.
+// On AWS the first response to GetObjectTagging proves that tag counts are reported.
+// Annotations are requested for each object, because no response to GET contains them.
 func TestRequestsOnAWS(t *testing.T) {
 	store := newStore(t, nil)
-	put := store.plain()
+	put := store.untaggedObjects()
 	answer := store.annotations("", func(c *Config) { c.AWS = true })
 	source := store.source(answer)
-	first := store.sent(func() { store.move(source, put(0)) })
-	second := store.sent(func() { store.move(source, put(1)) })
+	first := store.countRequests(func() { store.rewrite(source, put(0)) })
+	second := store.countRequests(func() { store.rewrite(source, put(1)) })
 	want := map[string]int{"s3:GetObject": 1, "s3:PutObject": 1}
 	if first["s3:GetObjectTagging"] != 1 || !maps.Equal(second, want) {
-		t.Errorf("sent %v and %v, want %v for the second", first, second, want)
+		t.Errorf("requests %v and %v, want %v for the second", first, second, want)
 	}
 }

@@ -10,27 +10,27 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 )
 
-// The ETag does not cover metadata, where the ciphertext is that a copy replaces. The
-// time of the last write does: a copy can have the condition that its source was not
-// modified since (API_CopyObject, CopySourceIfUnmodifiedSince). That takes the place of
-// the condition on the ETag of the source, since S3 would let the one overrule the
-// other, and of the look right before. The ETag of what is overwritten stays a
-// condition. Nothing says that S3 holds other writers of metadata back while it copies.
+// A copy replaces the metadata, which holds the ciphertext, but the ETag does not cover the
+// metadata. The time of the last write does. A copy can have the condition that its source
+// was not modified since then (API_CopyObject, CopySourceIfUnmodifiedSince). This condition
+// replaces the condition on the ETag of the source, because S3 would ignore one of the two,
+// and the comparison immediately before the copy. The condition on the ETag of the target
+// remains. S3 does not document that it blocks other writers of metadata during a copy.
 
-// settling is how much younger than the last write an answer has to be before any
-// later write is known to have another Last-Modified: that is in whole seconds, and
-// the hosts of a service may differ a little about the time.
+// settlingTime is the minimum time between the last write and the response after which any
+// later write has a different Last-Modified. Last-Modified is in whole seconds, and the
+// clocks of the hosts of a service can differ slightly.
 const settlingTime = 2 * time.Second
 
-// settled says so, by the clock of the service.
+// lastModifiedSettled reports whether this time has passed, by the clock of the service.
 func lastModifiedSettled(found *s3.HeadObjectOutput) bool {
 	at, ok := awsmiddleware.GetServerTime(found.ResultMetadata)
 	return ok && found.LastModified != nil && at.Sub(*found.LastModified) >= settlingTime
 }
 
-// copyUnmodified copies without another look, if the object was settled when it was
-// read, and that is not longer ago than staleAfter: encryption and Object Lock can
-// change without a write. It is not done where a look is needed.
+// copyUnmodified copies the object without another comparison, if its Last-Modified was
+// settled when it was read at most staleAfter ago. The age is limited because encryption and
+// Object Lock can change without a write. done is false if a comparison is necessary.
 func (b *Bucket) copyUnmodified(
 	ctx context.Context, in *s3.CopyObjectInput, read *snapshot,
 ) (done bool, err error) {
@@ -52,14 +52,15 @@ func (b *Bucket) copyUnmodified(
 	if _, err := b.headUnchanged(ctx, *in.Key, read); err != nil {
 		return true, goneError(err)
 	}
-	b.mu.Lock() // nothing is changed: the service takes the condition for another one
+	// the object is unchanged, so the service does not implement the condition as documented
+	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.unmodified = capability{known: true, support: unsupported}
 	return false, nil
 }
 
-// tryUnmodified copies an object of our own onto itself, under a time before it was
-// written, which must fail, and under the one that it has, which must not.
+// tryUnmodified copies a probe object onto itself with a time before its last write, which
+// must fail, and with the time of its last write, which must succeed.
 func (b *Bucket) tryUnmodified(
 	ctx context.Context, key string,
 ) (l support, written []string, err error) {

@@ -9,16 +9,15 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 )
 
-// CountOldVersions notes how many old versions the bucket keeps under the prefix:
-// they cannot be rewritten, and whatever they hold stays under its key. A bucket
-// that has never had versioning is not asked. It takes one request for 1,000
-// versions (API_ListObjectVersions).
+// CountOldVersions notes the number of old versions under the prefix. They cannot be
+// rewritten, and their ciphertexts remain under their keys. It sends one request for each
+// 1,000 versions (API_ListObjectVersions), or none if the bucket has never had versioning.
 func (b *Bucket) CountOldVersions(ctx context.Context) error {
 	versioning, err := b.config.Client.GetBucketVersioning(ctx, &s3.GetBucketVersioningInput{
 		Bucket: &b.config.Bucket,
 	})
 	if err != nil || versioning.Status == "" {
-		return nil // Check has noted what could not be read
+		return nil // Check has noted an unreadable versioning status
 	}
 	old := 0
 	in := &s3.ListObjectVersionsInput{
@@ -43,12 +42,13 @@ func (b *Bucket) CountOldVersions(ctx context.Context) error {
 		stays := next == aws.ToString(in.KeyMarker) &&
 			aws.ToString(out.NextVersionIdMarker) == aws.ToString(in.VersionIdMarker)
 		if err != nil || next == "" || stays {
-			return fmt.Errorf("list the versions of bucket %s: the server names no place to go "+
-				"on from", b.config.Bucket)
+			return fmt.Errorf("list the versions of bucket %s: the server returned no "+
+				"marker for the next page", b.config.Bucket)
 		}
 		in.KeyMarker, in.VersionIdMarker = &next, out.NextVersionIdMarker
 	}
-	b.note("bucket %s keeps %d old versions under %q: a converged pass says nothing of the "+
-		"ciphertexts in them", b.config.Bucket, old, b.config.Prefix)
+	b.note("bucket %s keeps %d old versions under %q; a pass does not rewrite them, and a "+
+		"converged pass is no evidence about their ciphertexts",
+		b.config.Bucket, old, b.config.Prefix)
 	return nil
 }

@@ -9,10 +9,10 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 )
 
-// Old versions under the prefix are counted, over pages, and no delete marker,
-// newest version or other prefix among them.
+// Old versions under the prefix are counted over several pages. Delete markers, current
+// versions and other prefixes are not counted.
 func TestCountOldVersions(t *testing.T) {
-	// and so versioning
+	// Object Lock enables versioning
 	store := newStore(t, func(in *s3.CreateBucketInput) {
 		in.ObjectLockEnabledForBucket = aws.Bool(true)
 	})
@@ -26,7 +26,7 @@ func TestCountOldVersions(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	const keys, versions = 210, 6 // 1,260 versions: two pages
+	const keys, versions = 210, 6 // 1,260 versions in two pages
 	for n := range keys * versions {
 		put(fmt.Sprintf("%sodd key+%d", prefix, n%keys))
 	}
@@ -42,7 +42,7 @@ func TestCountOldVersions(t *testing.T) {
 	if err := source.CountOldVersions(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	// the deleted object's newest is old, too
+	// all versions of the deleted object are old
 	want := fmt.Sprintf("keeps %d old versions", keys*(versions-1)+1)
 	if notes := strings.Join(source.Notes(), "\n"); !strings.Contains(notes, want) {
 		t.Errorf("notes %q, want %q", notes, want)

@@ -13,14 +13,14 @@ import (
 	"rotator/internal/scan"
 )
 
-// Batch is the most changes that one Replace takes: S3 has no batched write.
+// Batch returns 1, because S3 has no batch write.
 func (b *Bucket) Batch() int { return 1 }
 
-// Replace writes each object under the condition that its ETag is the one that
-// was read, and on what was known of the rest a second before at most, or is
-// looked at again. A new body that depends on user metadata is never written
-// without this check. A new body is written by PUT. If only the metadata is
-// new, the object is copied onto itself and its body is not transferred.
+// Replace writes each object with the condition that it still has the ETag that was read.
+// Properties that the ETag does not cover were read at most one second before, or are
+// compared again. A new body that depends on user metadata is always compared again. A new
+// body is written by PUT. If only the metadata is new, the object is copied onto itself and
+// its body is not transferred.
 func (b *Bucket) Replace(ctx context.Context, changes []scan.Change) []scan.Result {
 	results := make([]scan.Result, len(changes))
 	for i, change := range changes {
@@ -29,9 +29,8 @@ func (b *Bucket) Replace(ctx context.Context, changes []scan.Change) []scan.Resu
 	return results
 }
 
-// prepare tests, before the first write, which conditions of a copy the server
-// enforces, if objects may be copied. The result is therefore logged before
-// anything is written.
+// prepare tests, before the first write, which conditions of a copy the server enforces, if
+// objects may be copied. The result is therefore logged before anything is written.
 func (b *Bucket) prepare(ctx context.Context) error {
 	if b.config.AWS || b.config.NeedsBody == nil {
 		return nil
@@ -45,7 +44,7 @@ func (b *Bucket) replace(ctx context.Context, change scan.Change) error {
 	before, isObject := change.Item.Payload.(*scan.Object)
 	after, fits := change.New.(*scan.Object)
 	if !ok || !isObject || !fits || before.Key != after.Key {
-		return errCannotWrite("the change is not one of an object that was read")
+		return errCannotWrite("the change is not for an object that was read")
 	}
 	sameBody, sameMetadata := bytes.Equal(before.Body, after.Body), maps.Equal(before.Metadata,
 		after.Metadata)
@@ -53,10 +52,10 @@ func (b *Bucket) replace(ctx context.Context, change scan.Change) error {
 	case sameBody && sameMetadata:
 		return errCannotWrite("the change changes nothing")
 	case !sameBody && !sameMetadata:
-		return errCannotWrite("the change is one of body and user metadata, and one write " +
-			"replaces one of them")
+		return errCannotWrite("the change replaces both body and user metadata, and one write " +
+			"replaces only one of them")
 	case !sameBody && !read.hasBody:
-		return errCannotWrite("the change is one of a body that was not read")
+		return errCannotWrite("the change replaces a body that was not read")
 	}
 	if err := b.prepare(ctx); err != nil {
 		return err
@@ -74,8 +73,9 @@ func errCannotWrite(detail string) error {
 	return &scan.RefusedError{Reason: "cannot-write", Detail: detail}
 }
 
-// absent turns an error that says there is no such object into scan.ErrGone. HEAD
-// has no body to name NoSuchKey in, so the SDK calls it NotFound.
+// goneError returns scan.ErrGone for an error that means that the object does not exist, and
+// other errors unchanged. The SDK returns NotFound instead of NoSuchKey for a HEAD, whose
+// response has no body.
 func goneError(err error) error {
 	if code(err) == "NoSuchKey" || code(err) == "NotFound" {
 		return scan.ErrGone
@@ -83,8 +83,8 @@ func goneError(err error) error {
 	return err
 }
 
-// refuses says that a server did not write because of a condition. A copy may say
-// so under status 200 (API_CopyObject, "A 200 OK response can contain either a
+// isConditionFailed reports whether a server refused a write because of its condition. A copy
+// can report this with status 200 (API_CopyObject, "A 200 OK response can contain either a
 // success or an error").
 func isConditionFailed(err error) bool {
 	switch code(err) {
@@ -94,9 +94,9 @@ func isConditionFailed(err error) bool {
 	return status(err) == http.StatusPreconditionFailed || status(err) == http.StatusConflict
 }
 
-// unchanged says scan.ErrChanged when the object is no longer as it was read, or
-// has another number of tags than those that will be sent. It is the last request
-// before the write.
+// verifyUnchanged returns scan.ErrChanged if the object is no longer as it was read, or if it
+// has a different number of tags than will be sent. It sends the last request before the
+// write.
 func (b *Bucket) verifyUnchanged(
 	ctx context.Context, key string, read *snapshot, kept preserved,
 ) error {
@@ -107,8 +107,8 @@ func (b *Bucket) verifyUnchanged(
 	return b.verifyTagCount(now, read, kept)
 }
 
-// look returns the object as it stands; scan.ErrChanged when that is not as it was
-// read.
+// headUnchanged returns the current properties of the object, or scan.ErrChanged if they are
+// not as they were read.
 func (b *Bucket) headUnchanged(
 	ctx context.Context, key string, read *snapshot,
 ) (*s3.HeadObjectOutput, error) {

@@ -7,26 +7,26 @@ import (
 	"time"
 )
 
-// patience is how long those wait who are to meet.
+// barrierTimeout limits how long callers wait at a Barrier.
 const barrierTimeout = 10 * time.Second
 
-// Meet returns a function whose callers wait for each other until there are n of them.
-// The test fails when they are not there in time; then nobody waits any longer.
+// Barrier returns a function that blocks its callers until n of them have called it. If fewer
+// than n have called it after 10 seconds, the test fails and the barrier opens.
 func Barrier(t *testing.T, n int) func() {
 	t.Helper()
-	met := make(chan struct{})
-	meet := sync.OnceFunc(func() { close(met) })
-	var here atomic.Int64
-	enough := time.AfterFunc(barrierTimeout, func() {
-		t.Errorf("%d of %d met", here.Load(), n)
-		meet()
+	opened := make(chan struct{})
+	open := sync.OnceFunc(func() { close(opened) })
+	var arrived atomic.Int64
+	timer := time.AfterFunc(barrierTimeout, func() {
+		t.Errorf("%d of %d calls arrived at the barrier", arrived.Load(), n)
+		open()
 	})
-	t.Cleanup(func() { enough.Stop() })
+	t.Cleanup(func() { timer.Stop() })
 	return func() {
-		if here.Add(1) == int64(n) {
-			enough.Stop()
-			meet()
+		if arrived.Add(1) == int64(n) {
+			timer.Stop()
+			open()
 		}
-		<-met
+		<-opened
 	}
 }

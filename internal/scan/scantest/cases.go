@@ -13,7 +13,7 @@ import (
 	"rotator/internal/scan"
 )
 
-// many is more items than a page may hold.
+// many is more than the number of items that fit in one page.
 const many = 97
 
 func (s *suite) everyItemOnce() {
@@ -29,7 +29,7 @@ func (s *suite) everyItemOnce() {
 		for before, cursor := range cursors {
 			pages++
 			if rest, _ := s.walk(p, cursor); !slices.Equal(rest, refs[before:]) {
-				s.t.Errorf("%s from %q: %d items, want the %d behind it", p.Name, cursor,
+				s.t.Errorf("%s from cursor %q: %d items, want %d", p.Name, cursor,
 					len(rest), len(refs)-before)
 			}
 		}
@@ -37,14 +37,14 @@ func (s *suite) everyItemOnce() {
 	slices.Sort(want)
 	slices.Sort(got)
 	if diff := cmp.Diff(want, got); diff != "" {
-		s.t.Errorf("items stored (-) and seen (+):\n%s", diff)
+		s.t.Errorf("stored items (-) and listed items (+):\n%s", diff)
 	}
 	if pages == 0 {
-		s.t.Error("there was one page alone, so no cursor was tried")
+		s.t.Error("there was only one page, so no cursor was tested")
 	}
 }
 
-func (s *suite) loadGivesThePage() {
+func (s *suite) loadMatchesPage() {
 	const n = 9
 	for i := range n {
 		s.Put(i)
@@ -59,10 +59,10 @@ func (s *suite) loadGivesThePage() {
 			seen++
 			loaded := s.load(item.Ref)
 			if item.Payload == nil {
-				continue // listed alone
+				continue // the page lists items without reading them
 			}
 			if diff := cmp.Diff(item.Payload, loaded.Payload); diff != "" {
-				s.t.Errorf("%s in its page (-) and loaded (+):\n%s", item.Ref, diff)
+				s.t.Errorf("%s as listed (-) and as loaded (+):\n%s", item.Ref, diff)
 			}
 		}
 	}
@@ -87,12 +87,12 @@ func (s *suite) readingReads() {
 	}
 	for operation := range s.Faults.Counts() {
 		if !slices.Contains(s.Reads, operation) {
-			s.t.Errorf("%s was sent, and no write was asked for", operation)
+			s.t.Errorf("%s was sent while the source only read", operation)
 		}
 	}
 }
 
-func (s *suite) replaceChangesTheSlotAlone() {
+func (s *suite) replaceChangesOnlyTheSlot() {
 	items := s.items(s.Source.Batch() + 3)
 	untouched := s.load(s.Put(len(items)))
 	before := s.rests(append(items, untouched))
@@ -108,7 +108,7 @@ func (s *suite) replaceChangesTheSlotAlone() {
 	}
 	s.wantSlot(untouched.Ref, s.Slot(untouched.Payload))
 	if diff := cmp.Diff(before, s.rests(append(items, untouched))); diff != "" {
-		s.t.Errorf("beside the slots, before (-) and after (+):\n%s", diff)
+		s.t.Errorf("outside the slots, before (-) and after (+):\n%s", diff)
 	}
 }
 
@@ -125,33 +125,33 @@ func (s *suite) writesHavePreconditions() {
 	s.wantSlot(items[0].Ref, []byte("newer"))
 	count, wrong := seen()
 	if count == 0 {
-		s.t.Error("no write was seen")
+		s.t.Error("no write request was sent")
 	}
 	for _, err := range wrong {
 		s.t.Error(err)
 	}
 	for operation := range s.Faults.Counts() {
 		if !slices.Contains(slices.Concat(s.Reads, s.Writes, s.Auxiliary), operation) {
-			s.t.Errorf("%s was sent, which is neither a known read nor a known write", operation)
+			s.t.Errorf("%s was sent, but the subject does not list it", operation)
 		}
 	}
 }
 
-func (s *suite) staleIsRefused() {
+func (s *suite) staleIsNotWritten() {
 	items := s.items(max(3, s.Source.Batch()))
 	stale := items[1]
 	s.Rewrite(stale.Ref)
 	foreign, rest := s.load(stale.Ref), s.Rest(stale.Ref)
 	var changes []scan.Change
 	for _, item := range items {
-		changes = append(changes, s.change(item, "ours"))
+		changes = append(changes, s.change(item, "new"))
 	}
 	for i, result := range s.replace(changes...) {
 		if i != 1 {
 			if result.Err != nil {
-				s.t.Errorf("its neighbour %s: %v", items[i].Ref, result.Err)
+				s.t.Errorf("the other item %s: %v", items[i].Ref, result.Err)
 			}
-			s.wantSlot(items[i].Ref, []byte("ours"))
+			s.wantSlot(items[i].Ref, []byte("new"))
 			continue
 		}
 		if !errors.Is(result.Err, scan.ErrChanged) {
@@ -163,42 +163,42 @@ func (s *suite) staleIsRefused() {
 	}
 	s.wantSlot(stale.Ref, s.Slot(foreign.Payload))
 	if got := s.Rest(stale.Ref); got != rest {
-		s.t.Errorf("beside the slot of the stale item (-want +got):\n%s", cmp.Diff(rest, got))
+		s.t.Errorf("outside the slot of the stale item (-want +got):\n%s", cmp.Diff(rest, got))
 	}
-	if err := s.replace(s.change(s.load(stale.Ref), "ours"))[0].Err; err != nil {
-		s.t.Errorf("replace after it was read again: %v", err)
+	if err := s.replace(s.change(s.load(stale.Ref), "new"))[0].Err; err != nil {
+		s.t.Errorf("replace after another Load: %v", err)
 	}
 }
 
-// sameItem fails unless the item that came with a refusal is as good as a loaded
-// one.
+// wantSameItem fails the test unless the item that was returned with ErrChanged equals the
+// loaded item.
 func (s *suite) wantSameItem(current, loaded scan.Item) {
 	s.t.Helper()
 	if current.Ref != loaded.Ref || !cmp.Equal(current.Payload, loaded.Payload) {
-		s.t.Errorf("the item that came with the refusal (-) and as loaded (+): %s",
+		s.t.Errorf("the item returned with ErrChanged (-) and as loaded (+): %s",
 			cmp.Diff(current.Payload, loaded.Payload))
 	}
 }
 
-func (s *suite) touchedStays() {
+func (s *suite) touchedIsPreserved() {
 	item := s.items(1)[0]
 	before := s.Rest(item.Ref)
 	s.Touch(item.Ref)
 	touched := s.Rest(item.Ref)
 	if before == touched {
-		s.t.Fatal("Touch changes nothing that Rest shows")
+		s.t.Fatal("Touch changes nothing that Rest reports")
 	}
-	err := s.replace(s.change(item, "ours"))[0].Err
+	err := s.replace(s.change(item, "new"))[0].Err
 	if errors.Is(err, scan.ErrChanged) {
 		s.wantSlot(item.Ref, s.Slot(item.Payload))
-		err = s.replace(s.change(s.load(item.Ref), "ours"))[0].Err
+		err = s.replace(s.change(s.load(item.Ref), "new"))[0].Err
 	}
 	if err != nil {
 		s.t.Fatalf("replace: %v", err)
 	}
-	s.wantSlot(item.Ref, []byte("ours"))
+	s.wantSlot(item.Ref, []byte("new"))
 	if got := s.Rest(item.Ref); got != touched {
-		s.t.Errorf("what another writer changed (-want +got):\n%s", cmp.Diff(touched, got))
+		s.t.Errorf("data that another writer changed (-want +got):\n%s", cmp.Diff(touched, got))
 	}
 }
 
@@ -207,21 +207,22 @@ func (s *suite) deletedStaysDeleted() {
 	s.Delete(items[0].Ref)
 	var changes []scan.Change
 	for _, item := range items {
-		changes = append(changes, s.change(item, "ours"))
+		changes = append(changes, s.change(item, "new"))
 	}
 	results := s.replace(changes...)
 	s.wantGone(items[0].Ref, results[0])
 	if results[1].Err != nil {
-		s.t.Errorf("its neighbour: %v", results[1].Err)
+		s.t.Errorf("the other item: %v", results[1].Err)
 	}
-	s.wantGone(items[0].Ref, s.replace(changes[0])[0]) // alone, another request
+	// alone, so that the source may use a different request
+	s.wantGone(items[0].Ref, s.replace(changes[0])[0])
 	if rest := s.Rest(items[0].Ref); rest != "" {
-		s.t.Errorf("the deleted item is there again: %s", rest)
+		s.t.Errorf("the deleted item was created again: %s", rest)
 	}
 }
 
-// gone fails unless a result says that the item is gone, or that it changed and has to
-// be loaded, which says so.
+// wantGone fails the test unless the result is ErrGone, or ErrChanged without an item and a
+// subsequent Load returns ErrGone.
 func (s *suite) wantGone(ref scan.Ref, result scan.Result) {
 	s.t.Helper()
 	err := result.Err
@@ -229,7 +230,7 @@ func (s *suite) wantGone(ref scan.Ref, result scan.Result) {
 		_, err = s.Source.Load(s.t.Context(), ref)
 	}
 	if !errors.Is(err, scan.ErrGone) || errors.Is(err, scan.ErrChanged) {
-		s.t.Errorf("replace of a deleted item: %v, then %v, want ErrGone in the end", result.Err,
+		s.t.Errorf("replace of a deleted item: %v, then %v, want ErrGone last", result.Err,
 			err)
 	}
 }
@@ -257,19 +258,19 @@ func (s *suite) oneWriterWins() {
 		}
 	}
 	if len(winners) == 0 || len(winners) > 1 && !s.LastWriterWins {
-		s.t.Errorf("%q replaced the same value, want one", winners)
+		s.t.Errorf("writers %q succeeded, want one", winners)
 	}
 	if got := string(s.Slot(s.load(item.Ref).Payload)); !slices.Contains(winners, got) {
-		s.t.Errorf("the slot holds %q, and %q have written", got, winners)
+		s.t.Errorf("the slot holds %q, but writers %q succeeded", got, winners)
 	}
 	if got := s.Rest(item.Ref); got != rest {
-		s.t.Errorf("beside the slot (-want +got):\n%s", cmp.Diff(rest, got))
+		s.t.Errorf("outside the slot (-want +got):\n%s", cmp.Diff(rest, got))
 	}
 }
 
-// faults tries what the engine concludes from: an error that is neither a refusal
-// nor success, and a store that holds the old value, or the new one when it was
-// the answer alone that got lost.
+// faults checks the errors from which the engine draws conclusions. After a failed request,
+// the error must be neither a refusal nor nil. The store must hold the old value, or the new
+// value if only the response was lost.
 func (s *suite) faults() {
 	s.skipWithoutRequests()
 	outer := s.t
@@ -297,7 +298,7 @@ func (s *suite) fault(kind fault.Kind, applied bool) {
 	for _, item := range items {
 		first = append(first, s.change(item, "first"))
 	}
-	for i, result := range s.replace(first...) { // what a source asks once is behind us
+	for i, result := range s.replace(first...) { // requests that a source sends only once are done
 		if result.Err != nil {
 			s.t.Fatal(result.Err)
 		}
@@ -321,6 +322,6 @@ func (s *suite) fault(kind fault.Kind, applied bool) {
 		s.wantSlot(items[i].Ref, []byte(want))
 	}
 	if diff := cmp.Diff(rests, s.rests(items)); diff != "" {
-		s.t.Errorf("beside the slots, before (-) and after (+):\n%s", diff)
+		s.t.Errorf("outside the slots, before (-) and after (+):\n%s", diff)
 	}
 }

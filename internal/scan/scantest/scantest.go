@@ -1,6 +1,9 @@
-// Package scantest is the conformance suite of sources: what the engine relies on
-// when it reads and rewrites items, tried on a source with a store behind it. It
-// is for tests alone.
+// Package scantest is the conformance suite for sources. It checks what the engine requires
+// of a source that reads and rewrites the items of a store. Use it in tests only.
+//
+// A new source must implement Source. Its test calls Run with a function that returns a
+// Subject: the source on an empty store, and functions that access this store directly. The
+// example of this package runs the suite on a source in memory.
 package scantest
 
 import (
@@ -17,7 +20,16 @@ import (
 	"rotator/internal/scan"
 )
 
-// Source is what the suite tries, as the engine sees it.
+// Source is the interface that a source must implement. All methods must be safe for
+// concurrent use.
+//
+// Check reports, without writing, whether the target can be used; it returns a
+// *scan.MissingError if it does not exist. Partitions divides the target into units that can
+// be scanned independently. Page reads one page of a partition. The concatenation of all
+// pages contains each item exactly once, from any cursor that the source returned before,
+// also in another process. Load reads one item, or returns scan.ErrGone. Batch returns the
+// maximum number of changes of one Replace. Replace writes the changes and returns one result
+// for each, in order. It must write a change only if the store still holds what was read.
 type Source interface {
 	Check(ctx context.Context) error
 	Partitions(ctx context.Context) ([]scan.Partition, error)
@@ -27,64 +39,64 @@ type Source interface {
 	Replace(ctx context.Context, changes []scan.Change) []scan.Result
 }
 
-// Subject is a source over an empty store of its own, and what else the suite
-// needs to do to that store. The functions go to the store without the source and
-// without the faults, and fail the test themselves.
+// Subject is a source on an empty store, and what the suite needs to access that store. Its
+// functions access the store without the source and without injected faults. They fail the
+// test themselves.
 type Subject struct {
 	Source Source
-	// Faults stands between the source and the store; nil for a store that is
-	// asked by system calls. The cases about requests are left out then, and the
-	// source tries the same by other means.
+	// Faults injects faults between the source and the store. It is nil if the source sends
+	// no requests, for example because it uses system calls. In that case Run skips the cases
+	// about requests, and the source must test the same properties by other means.
 	Faults *fault.Injector
-	// Reads are all operations by which the source reads, Writes those by which it
-	// changes items, and Prepares those that come before or after a write and change
-	// nothing that anybody sees; it has no others.
+	// Reads lists the operations by which the source reads, Writes those by which it changes
+	// items. Auxiliary lists operations before or after a write that change nothing visible
+	// to readers. The source must not use any other operation.
 	Reads, Writes, Auxiliary []string
-	// Unfenced says that no condition of the store covers the slot, only the rest
-	// of the item and what was read right before: of writers that look in the same
-	// moment several may succeed, and the last one stays.
+	// LastWriterWins is true if the condition of a write covers only what surrounds the slot
+	// and what was read just before the write. Of several concurrent writers, more than one
+	// may succeed, and the last one wins.
 	LastWriterWins bool
-	// Conditional says what is wrong with a request that writes; nil when it
-	// can only replace what was read.
+	// CheckPrecondition returns an error if a write request lacks a precondition. It is nil
+	// if Writes is empty.
 	CheckPrecondition func(r *http.Request, body []byte) error
 
-	// Put stores an item with Slot in it and much else around, and returns its
-	// address. Different n are different items.
+	// Put stores an item that contains a slot and other data, and returns its address. Each n
+	// is a different item.
 	Put func(n int) scan.Ref
-	// Rewrite puts another value into the slot, as a foreign writer does. Touch
-	// changes something else that the source has to keep. Delete deletes.
+	// Rewrite replaces the value in the slot, like another writer. Touch changes data that
+	// the source must preserve. Delete deletes the item.
 	Rewrite, Touch, Delete func(ref scan.Ref)
-	// Rest describes all that the store holds of the item beside the slot, in
-	// some text; "" when there is no item.
+	// Rest describes everything that the store holds of the item except the slot, in any text
+	// format. It returns "" if the item does not exist.
 	Rest func(ref scan.Ref) string
-	// Slot reads the slot of a payload; Splice returns the payload with another
-	// value in it.
+	// Slot returns the value of the slot in a payload. Splice returns a copy of the payload
+	// with a new value in the slot.
 	Slot   func(p scan.Payload) []byte
 	Splice func(p scan.Payload, value []byte) scan.Payload
 }
 
-// suite is a subject in a test.
+// suite is the state of one test case.
 type suite struct {
 	Subject
 	t *testing.T
 }
 
-// Run runs the suite. Each case gets a subject of its own; its pages must hold
-// fewer than 40 items each.
+// Run runs the suite. Each case calls subject for a new Subject. A page of its source must
+// hold fewer than 97 items; otherwise resuming from a cursor is not tested.
 func Run(t *testing.T, subject func(t *testing.T) Subject) {
 	for _, c := range []struct {
 		name string
 		run  func(*suite)
 	}{
-		{"every item once, from every cursor", (*suite).everyItemOnce},
-		{"load gives what the page gave", (*suite).loadGivesThePage},
+		{"every item is listed once, from every cursor", (*suite).everyItemOnce},
+		{"load returns what the page returned", (*suite).loadMatchesPage},
 		{"reading sends no write", (*suite).readingReads},
-		{"replace changes the slot alone", (*suite).replaceChangesTheSlotAlone},
+		{"replace changes only the slot", (*suite).replaceChangesOnlyTheSlot},
 		{"every write has a precondition", (*suite).writesHavePreconditions},
-		{"a stale item is refused", (*suite).staleIsRefused},
-		{"what others change beside the slot stays", (*suite).touchedStays},
-		{"a deleted item is not made again", (*suite).deletedStaysDeleted},
-		{"one of many concurrent writers wins", (*suite).oneWriterWins},
+		{"a stale item is not written", (*suite).staleIsNotWritten},
+		{"concurrent changes outside the slot are preserved", (*suite).touchedIsPreserved},
+		{"a deleted item is not created again", (*suite).deletedStaysDeleted},
+		{"one of several concurrent writers wins", (*suite).oneWriterWins},
 		{"faults", (*suite).faults},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.run(&suite{Subject: subject(t), t: t}) })
@@ -101,10 +113,10 @@ func (s *suite) items(n int) []scan.Item {
 	return items
 }
 
-// needRequests leaves a case out for a store that gets none.
+// skipWithoutRequests skips the case if the source sends no requests.
 func (s *suite) skipWithoutRequests() {
 	if s.Faults == nil {
-		s.t.Skip("this store gets no requests")
+		s.t.Skip("the source sends no requests")
 	}
 }
 
@@ -115,12 +127,12 @@ func (s *suite) load(ref scan.Ref) scan.Item {
 		s.t.Fatalf("load %s: %v", ref, err)
 	}
 	if item.Ref != ref {
-		s.t.Fatalf("load %s gave the item %s", ref, item.Ref)
+		s.t.Fatalf("load %s returned item %s", ref, item.Ref)
 	}
 	return item
 }
 
-// holds fails unless the slot of an item has a value.
+// wantSlot fails the test unless the slot of the item holds the value.
 func (s *suite) wantSlot(ref scan.Ref, want []byte) {
 	s.t.Helper()
 	if got := s.Slot(s.load(ref).Payload); !bytes.Equal(got, want) {
@@ -128,28 +140,28 @@ func (s *suite) wantSlot(ref scan.Ref, want []byte) {
 	}
 }
 
-// change asks for a value that is new and says of which item.
+// change returns a change that stores value in the slot of the item.
 func (s *suite) change(item scan.Item, value string) scan.Change {
 	return scan.Change{Item: item, New: s.Splice(item.Payload, []byte(value))}
 }
 
-// replace writes changes, as many at a time as the source takes.
+// replace writes the changes in batches of the maximum size.
 func (s *suite) replace(changes ...scan.Change) []scan.Result {
 	s.t.Helper()
 	var results []scan.Result
 	for batch := range slices.Chunk(changes, s.Source.Batch()) {
 		got := s.Source.Replace(s.t.Context(), batch)
 		if len(got) != len(batch) {
-			s.t.Fatalf("%d results of %d changes", len(got), len(batch))
+			s.t.Fatalf("%d results for %d changes", len(got), len(batch))
 		}
 		results = append(results, got...)
 	}
 	return results
 }
 
-// walk reads a partition from a cursor to its end, and returns its refs, and the
-// cursors of its pages with how many refs come before each. It goes on as another
-// process would, with the texts of partition and cursor alone.
+// walk reads a partition from the cursor to its end. It returns the refs in order, and the
+// cursor of each page by the number of refs before that page. Like another process, it uses
+// only the serialized partition and cursor.
 func (s *suite) walk(
 	p scan.Partition, cursor scan.Cursor,
 ) (refs []scan.Ref, cursors map[int]scan.Cursor) {
@@ -177,7 +189,7 @@ func (s *suite) walk(
 		cursor = bytes.Clone(page.Next)
 		cursors[len(refs)] = cursor
 	}
-	s.t.Fatalf("%s has no end", p.Name)
+	s.t.Fatalf("partition %s has more than 1,000 pages", p.Name)
 	return nil, nil
 }
 
@@ -190,18 +202,19 @@ func (s *suite) partitions() []scan.Partition {
 	return partitions
 }
 
-// rests describes what stands beside the slots of items.
+// rests returns the Rest of each item.
 func (s *suite) rests(items []scan.Item) []string {
 	rests := make([]string, len(items))
 	for i, item := range items {
 		if rests[i] = s.Rest(item.Ref); rests[i] == "" {
-			s.t.Fatalf("there is no item %s", item.Ref)
+			s.t.Fatalf("item %s does not exist", item.Ref)
 		}
 	}
 	return rests
 }
 
-// watch gathers what was wrong with the requests that write, and counts them.
+// watch checks the requests that write. The function it returns reports their number and the
+// errors of CheckPrecondition.
 func (s *suite) watch() (seen func() (int, []error)) {
 	var mu sync.Mutex
 	var count int
