@@ -12,13 +12,27 @@ ROUNDS ?= 50
 help: ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
+# What go build needs for a binary of the release.
+RELEASE = -trimpath -ldflags "-s -w -X rotator/internal/version.linked=$(VERSION)"
+# The supported systems, as GOOS/GOARCH.
+SYSTEMS = linux/amd64 linux/arm64 darwin/amd64 darwin/arm64
+
 .PHONY: build
-build: ## build the binary into bin/
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/rotator ./cmd/rotator
+build: ## build bin/rotator and bin/rotator-demo
+	CGO_ENABLED=0 $(GO) build $(RELEASE) -o bin/ ./cmd/rotator ./cmd/rotator-demo
+
+.PHONY: cross
+cross: ## build both programs for each supported system into bin/GOOS-GOARCH/
+	@set -e; for system in $(SYSTEMS); do \
+		os=$${system%/*}; arch=$${system#*/}; mkdir -p bin/$$os-$$arch; \
+		echo "$$system"; \
+		GOOS=$$os GOARCH=$$arch CGO_ENABLED=0 $(GO) build $(RELEASE) -o bin/$$os-$$arch/ \
+			./cmd/rotator ./cmd/rotator-demo; \
+	done
 
 .PHONY: demo
-demo: ## run the main job end to end on an embedded fake AWS
-	$(GO) run ./cmd/rotator demo
+demo: build ## run the main job end to end on a fake AWS
+	bin/rotator-demo
 
 .PHONY: test
 test: ## run the tests; needs Go and modules, nothing else

@@ -2,10 +2,13 @@
 package internal_test
 
 import (
+	"bytes"
+	"encoding/json"
+	"go/ast"
 	"go/parser"
 	"go/token"
 	"io/fs"
-	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -13,7 +16,7 @@ import (
 	"testing"
 )
 
-// allowed says which packages of ours each package may import, without its tests.
+// allowed returns the packages of this module that each package may import, tests excepted.
 // "sdk" stands for aws-sdk-go-v2, "zap" for go.uber.org/zap.
 func allowed() map[string][]string {
 	return map[string][]string{
@@ -32,6 +35,7 @@ func allowed() map[string][]string {
 		"internal/answerlimit":   {"sdk"},
 		"internal/fastkms":       {"internal/answerlimit", "sdk"},
 		"internal/printable":     {},
+		"internal/version":       {},
 		"internal/redact":        {},
 		"internal/telemetry":     {"internal/printable", "zap"},
 		"internal/outage":        {"internal/answerlimit", "sdk"},
@@ -49,7 +53,6 @@ func allowed() map[string][]string {
 		"internal/fakeaws/fakes3":       {"internal/fakeaws/fault"},
 		"internal/fakeaws":              {"internal/fakeaws/fault", "internal/fakeaws/fakekms", "internal/fakeaws/fakedynamodb", "internal/fakeaws/fakes3"},
 		"internal/fakeaws/awsspec":      {"sdk"},
-		"internal/demo":                 {"internal/fakeaws", "internal/fakeaws/fakekms", "internal/report", "sdk"},
 		"internal/harness":              {"internal/checkpoint", "internal/fakeaws", "internal/fakeaws/fault", "internal/fakeaws/fakekms", "internal/fakeaws/fakes3", "internal/report", "sdk"},
 		"cmd/rotator": {
 			"internal/accept",
@@ -59,7 +62,6 @@ func allowed() map[string][]string {
 			"internal/checkpoint",
 			"internal/ciphertext",
 			"internal/config",
-			"internal/demo",
 			"internal/nearest",
 			"internal/outage",
 			"internal/printable",
@@ -72,8 +74,16 @@ func allowed() map[string][]string {
 			"internal/scan/filescan",
 			"internal/scan/s3scan",
 			"internal/telemetry",
+			"internal/version",
 			"sdk",
 			"zap",
+		},
+		"cmd/rotator-demo": {
+			"internal/fakeaws",
+			"internal/fakeaws/fakekms",
+			"internal/report",
+			"internal/version",
+			"sdk",
 		},
 	}
 }
@@ -183,24 +193,104 @@ func TestOnlyTestsLinkSM2(t *testing.T) {
 	}
 }
 
-// TestNothingDecrypts fails when code outside of the fake, the demo's checking
-// client and the tests' own world can ask KMS for a plaintext, or a policy lets it.
-func TestNothingDecrypts(t *testing.T) {
-	decrypt := regexp.MustCompile(`\bDecrypt(Input|Output)?\b|kms:Decrypt|\bGenerateDataKey`)
-	comment := regexp.MustCompile(`(?m)//.*$`)
-	for dir, files := range sources(t) {
-		if strings.HasPrefix(dir, "internal/fakeaws") || dir == "internal/harness" {
-			continue
+// shipped is the program of the release. The fake AWS and the demo are no part of it.
+const shipped = "rotator/cmd/rotator"
+
+// linked is a package of this module that a program links.
+type linked struct {
+	ImportPath, Dir         string
+	GoFiles, IgnoredGoFiles []string
+}
+
+// linkedBy returns the packages of this module that a program links, by the go command.
+func linkedBy(t *testing.T, program string) (packages []linked) {
+	t.Helper()
+	list := exec.Command("go", "list", "-deps",
+		"-json=ImportPath,Dir,GoFiles,IgnoredGoFiles", program)
+	list.Stderr = t.Output()
+	out, err := list.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for decoder := json.NewDecoder(bytes.NewReader(out)); decoder.More(); {
+		var p linked
+		if err := decoder.Decode(&p); err != nil {
+			t.Fatal(err)
 		}
-		for _, file := range files {
-			text, err := os.ReadFile(file)
+		if strings.HasPrefix(p.ImportPath, "rotator/") {
+			packages = append(packages, p)
+		}
+	}
+	if len(packages) == 0 {
+		t.Fatalf("go list names no package of this module in %s", program)
+	}
+	return packages
+}
+
+func TestShippedBinaryLinksNoFake(t *testing.T) {
+	for _, p := range linkedBy(t, shipped) {
+		if strings.Contains(p.ImportPath, "fake") || strings.Contains(p.ImportPath, "demo") ||
+			strings.Contains(p.ImportPath, "harness") {
+			t.Errorf("%s links %s", shipped, p.ImportPath)
+		}
+	}
+}
+
+// mentionsPlaintext returns an identifier or string literal in a file that names an operation
+// of KMS with a plaintext in its response. Comments do not count.
+func mentionsPlaintext(file *ast.File) (found string) {
+	operation := regexp.MustCompile(`Decrypt|GenerateDataKey|GenerateRandom|DeriveSharedSecret`)
+	ast.Inspect(file, func(node ast.Node) bool {
+		text := ""
+		switch n := node.(type) {
+		case *ast.Ident:
+			text = n.Name
+		case *ast.BasicLit:
+			text = n.Value
+		}
+		// The usage of a key is a value in a response of DescribeKey.
+		if text != "KeyUsageTypeEncryptDecrypt" && operation.MatchString(text) {
+			found = text
+		}
+		return found == ""
+	})
+	return found
+}
+
+// TestNothingDecrypts: no package of the shipped program has code for a request to KMS that
+// returns a plaintext.
+func TestNothingDecrypts(t *testing.T) {
+	for _, p := range linkedBy(t, shipped) {
+		for _, name := range slices.Concat(p.GoFiles, p.IgnoredGoFiles) {
+			if strings.HasSuffix(name, "_test.go") {
+				continue
+			}
+			file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(p.Dir, name), nil, 0)
 			if err != nil {
 				t.Fatal(err)
 			}
-			found := decrypt.FindString(comment.ReplaceAllString(string(text), ""))
-			if checker := filepath.ToSlash(file) == "../internal/demo/truth.go"; found != "" && !checker {
-				t.Errorf("%s says %s", file, found)
+			if found := mentionsPlaintext(file); found != "" {
+				t.Errorf("%s/%s mentions %s", p.ImportPath, name, found)
 			}
+		}
+	}
+}
+
+func TestMentionsPlaintext(t *testing.T) {
+	for text, want := range map[string]string{
+		"client.Decrypt(ctx, nil)":           "Decrypt",
+		"kms.DecryptInput{}":                 "DecryptInput",
+		`header.Set("TrentService.Decrypt")`: `"TrentService.Decrypt"`,
+		"client.GenerateDataKey()":           "GenerateDataKey",
+		"client.ReEncrypt() // not Decrypt":  "",
+		"types.KeyUsageTypeEncryptDecrypt":   "",
+	} {
+		file, err := parser.ParseFile(token.NewFileSet(), "", "package p\nvar _ = "+text, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := mentionsPlaintext(file); got != want {
+			t.Errorf("%s: %q, want %q", text, got, want)
 		}
 	}
 }

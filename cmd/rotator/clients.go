@@ -26,6 +26,7 @@ import (
 	"rotator/internal/answerlimit"
 	"rotator/internal/fastkms"
 	"rotator/internal/rotate"
+	"rotator/internal/version"
 )
 
 // loadAWS reads the AWS configuration of the environment. Its pool of idle connections is
@@ -42,7 +43,10 @@ func (s streams) loadAWS(
 		awsconfig.WithRetryer(fewAttempts), // for the clients that fetch credentials
 		awsconfig.WithLogger(sdkLogger{s.logger}),
 		awsconfig.WithAPIOptions([]func(*middleware.Stack) error{
-			answerlimit.New().Install, s.outages.Install("")}))
+			answerlimit.New().Install,
+			s.outages.Install(""),
+			awsmiddleware.AddUserAgentKeyValue("rotator", version.String()),
+		}))
 	if err != nil {
 		return aws.Config{}, fmt.Errorf("read the AWS configuration: %w",
 			unreadableSettings(settingsOf(nil), err))

@@ -1,115 +1,83 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
+	"errors"
 	"io/fs"
 	"math"
-	"path"
+	"os"
 	"runtime/debug"
 	"strconv"
 	"strings"
+
+	"github.com/KimMachineGun/automemlimit/memlimit"
 )
 
-// How much memory the garbage collector may use up.
 const (
-	// groupShare of the limit of our control group is the limit of the heap; the rest
-	// is for what is not heap.
+	// groupShare is the share of the memory limit of the control group that becomes the limit
+	// of the Go runtime. The rest is for memory that the runtime does not manage.
 	groupShare = 0.9
-	// machineShare is taken of the machine where there is no control group with a
-	// limit: others work there too.
+	// machineShare is the share of the memory of the machine, if no control group has a
+	// limit. Other processes need memory too.
 	machineShare = 0.5
-	// gcPercent is GOGC under such a limit: a run keeps little and throws much away,
-	// so that collecting less often costs little memory.
+	// gcPercent is GOGC under such a limit. The live heap of a run is small and its rate of
+	// allocation is high, so fewer collections cost little memory.
 	gcPercent = 200
 )
 
-// tuneMemory sets the limit of the heap from the limit of the control group or the
-// memory of the machine, and lets garbage gather below it. GOMEMLIMIT and GOGC, where
-// the user has set them, stand. root is the file system.
-func tuneMemory(lookup func(string) (string, bool), root fs.FS) {
+// tuneMemory sets the memory limit of the Go runtime to the one of limit, and GOGC to
+// gcPercent. It leaves a setting unchanged if the user has set its environment variable,
+// GOMEMLIMIT or GOGC. If there is no limit, it changes neither.
+func tuneMemory(lookup func(string) (string, bool), limit memlimit.Provider) {
 	if _, set := lookup("GOMEMLIMIT"); !set {
-		if limit := memoryLimit(root); limit > 0 {
-			debug.SetMemoryLimit(limit)
+		if bytes, err := limit(); err == nil && bytes > 0 {
+			debug.SetMemoryLimit(int64(min(bytes, math.MaxInt64)))
 		}
 	}
-	limited := debug.SetMemoryLimit(-1) < math.MaxInt64 // -1 only asks
+	limited := debug.SetMemoryLimit(-1) < math.MaxInt64 // -1 changes nothing
 	if _, set := lookup("GOGC"); !set && limited {
 		debug.SetGCPercent(gcPercent)
 	}
 }
 
-// mostWorkers is how many chunks may be worked on at once where the job file does not
-// say: they take memory, for connections and for what is under way.
+// mostWorkers returns the maximum number of workers of a job file that sets none. Each worker
+// needs memory for connections and for the items that it works on.
 func mostWorkers() int {
-	const most, least, each = 1024, 64, 512 << 10                    // bytes
-	return int(min(max(debug.SetMemoryLimit(-1)/each, least), most)) // -1 only asks
+	const most, least, each = 1024, 64, 512 << 10 // each is in bytes
+	return int(min(max(debug.SetMemoryLimit(-1)/each, least), most))
 }
 
-// memoryLimit is the most bytes that the heap should take; 0 when nobody says.
-func memoryLimit(root fs.FS) int64 {
-	if group := groupLimit(root); group > 0 {
-		return int64(float64(group) * groupShare)
-	}
-	return int64(float64(machineMemory(root)) * machineShare)
+// systemLimit is the memory limit for this process on this machine.
+func systemLimit() (uint64, error) {
+	return memoryLimit(memlimit.FromCgroup, os.DirFS("/"), memlimit.FromSystem)()
 }
 
-// groupLimit is the lowest memory limit of our control group and those above it, 0
-// without one: memory.max (Control Group v2 in the documentation of the kernel), or
-// memory.limit_in_bytes (Memory Resource Controller, v1).
-func groupLimit(root fs.FS) (least int64) {
-	text, err := fs.ReadFile(root, "proc/self/cgroup")
-	if err != nil {
-		return 0
-	}
-	for lines := bufio.NewScanner(bytes.NewReader(text)); lines.Scan(); {
-		fields := strings.SplitN(lines.Text(), ":", 3) // number:controllers:path
-		if len(fields) != 3 {
-			continue
-		}
-		mount, file := "sys/fs/cgroup", "memory.max"
-		if fields[1] != "" {
-			mount, file = "sys/fs/cgroup/memory", "memory.limit_in_bytes"
-		}
-		if fields[1] != "" && !strings.Contains(","+fields[1]+",", ",memory,") {
-			continue
-		}
-		// In a container the path may be that of the host, while the mount shows the
-		// group itself: so the mount is looked at in any case.
-		for group := path.Clean("/" + fields[2]); ; group = path.Dir(group) {
-			if limit := readLimit(root, mount+path.Join("/", group, file)); limit > 0 && (least == 0 || limit < least) {
-				least = limit
-			}
-			if group == "/" {
-				break
-			}
-		}
-	}
-	return least
+// memoryLimit returns the share of the limit of the control group, or of the memory of the
+// machine if there is no limit. root is the root of the file system.
+func memoryLimit(group memlimit.Provider, root fs.FS, machine memlimit.Provider) memlimit.Provider {
+	mounted := func() (uint64, error) { return mountedLimit(group, root) }
+	return memlimit.ApplyFallback(
+		memlimit.ApplyRatio(mounted, groupShare),
+		memlimit.ApplyRatio(machine, machineShare),
+	)
 }
 
-// readLimit reads one limit. Version 2 says "max" for none, version 1 a number close
-// to the largest that there is.
-func readLimit(root fs.FS, file string) int64 {
-	text, err := fs.ReadFile(root, file)
-	if err != nil {
-		return 0
+// mountedLimit returns the limit of group. If group fails, it returns the limit of the
+// control group at the mount point: in a container that entered another control group
+// namespace, the path in /proc/self/cgroup is outside of the mount (0::/../../pod).
+func mountedLimit(group memlimit.Provider, root fs.FS) (uint64, error) {
+	limit, err := group()
+	if err == nil || errors.Is(err, memlimit.ErrNoLimit) {
+		return limit, err
 	}
-	limit, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
-	if err != nil || limit >= 1<<60 {
-		return 0
-	}
-	return limit
-}
-
-// machineMemory is MemTotal of /proc/meminfo, in bytes; 0 where there is none.
-func machineMemory(root fs.FS) int64 {
-	text, _ := fs.ReadFile(root, "proc/meminfo")
-	for line := range strings.Lines(string(text)) {
-		if fields := strings.Fields(line); len(fields) == 3 && fields[0] == "MemTotal:" && fields[2] == "kB" {
-			kilobytes, _ := strconv.ParseInt(fields[1], 10, 64)
-			return kilobytes * 1024
+	for _, file := range []string{
+		"sys/fs/cgroup/memory.max",                   // version 2; "max" for no limit
+		"sys/fs/cgroup/memory/memory.limit_in_bytes", // version 1; a number near 2^63
+	} {
+		text, _ := fs.ReadFile(root, file)
+		limit, wrong := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64)
+		if wrong == nil && limit < 1<<60 {
+			return limit, nil
 		}
 	}
-	return 0
+	return 0, err
 }

@@ -3,17 +3,20 @@ package main
 import (
 	"bytes"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"math"
 	"net/http"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"syscall"
 	"testing"
 	"testing/fstest"
 	"time"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 
@@ -23,70 +26,86 @@ import (
 
 const mebibyte = 1 << 20
 
-func files(pairs ...string) fstest.MapFS {
-	root := fstest.MapFS{"proc/meminfo": {Data: []byte("MemFree:  1 kB\nMemTotal:       1048576 kB\n")}}
-	for i := 0; i < len(pairs); i += 2 {
-		root[pairs[i]] = &fstest.MapFile{Data: []byte(pairs[i+1])}
-	}
-	return root
+// groupOf returns a provider of a fixed result.
+func groupOf(limit uint64, err error) memlimit.Provider {
+	return func() (uint64, error) { return limit, err }
 }
 
 func TestMemoryLimit(t *testing.T) {
 	t.Parallel()
+	gibibyte := groupOf(1024*mebibyte, nil)
+	unusable := groupOf(0, errors.New("no usable cgroup v2 memory mount found"))
+	file := func(name, text string) fstest.MapFS {
+		return fstest.MapFS{name: &fstest.MapFile{Data: []byte(text)}}
+	}
+	const v1 = "sys/fs/cgroup/memory/memory.limit_in_bytes"
 	for name, test := range map[string]struct {
-		root fstest.MapFS
-		want float64 // MiB
+		group, machine memlimit.Provider
+		root           fstest.MapFS
+		want           float64 // MiB
 	}{
-		"v2, in a container": {files("proc/self/cgroup", "0::/\n", "sys/fs/cgroup/memory.max", "209715200\n"), 0.9 * 200},
-		"v2, the group above has less": {files("proc/self/cgroup", "0::/pod/box\n",
-			"sys/fs/cgroup/pod/box/memory.max", "max\n", "sys/fs/cgroup/pod/memory.max", "104857600\n", "sys/fs/cgroup/memory.max", "max\n"), 0.9 * 100},
-		"v2, none":                         {files("proc/self/cgroup", "0::/pod\n", "sys/fs/cgroup/pod/memory.max", "max\n"), 512},
-		"v2, a path of the host":           {files("proc/self/cgroup", "0::/../../docker/0a\n", "sys/fs/cgroup/memory.max", "104857600\n"), 0.9 * 100},
-		"v1":                               {files("proc/self/cgroup", "9:cpu,cpuacct:/x\n4:memory:/docker/0a\n", "sys/fs/cgroup/memory/docker/0a/memory.limit_in_bytes", "104857600\n"), 0.9 * 100},
-		"v1, in a container":               {files("proc/self/cgroup", "4:memory:/docker/0a\n", "sys/fs/cgroup/memory/memory.limit_in_bytes", "104857600\n"), 0.9 * 100},
-		"v1, none":                         {files("proc/self/cgroup", "4:memory:/\n", "sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n"), 512},
-		"both, and the memory is under v1": {files("proc/self/cgroup", "4:memory:/a\n0::/a\n", "sys/fs/cgroup/memory/a/memory.limit_in_bytes", "104857600\n"), 0.9 * 100},
-		"no control groups":                {files(), 512},
-		"not a number":                     {files("proc/self/cgroup", "0::/\nrubbish\n", "sys/fs/cgroup/memory.max", "much\n"), 512},
-		"nothing to read":                  {fstest.MapFS{}, 0},
+		"a control group": {groupOf(200*mebibyte, nil), gibibyte, nil, 0.9 * 200},
+		"no limit":        {groupOf(0, memlimit.ErrNoLimit), gibibyte, nil, 512},
+		"no limit, and a file of another group": {groupOf(0, memlimit.ErrNoLimit), gibibyte,
+			file("sys/fs/cgroup/memory.max", "104857600\n"), 512},
+		"no control groups": {groupOf(0, memlimit.ErrNoCgroup), gibibyte, nil, 512},
+		"v2, a path outside of the mount": {unusable, gibibyte,
+			file("sys/fs/cgroup/memory.max", "104857600\n"), 0.9 * 100},
+		"v2, a path outside of the mount, no limit": {unusable, gibibyte,
+			file("sys/fs/cgroup/memory.max", "max\n"), 512},
+		"v1, a path outside of the mount": {unusable, gibibyte,
+			file(v1, "104857600\n"), 0.9 * 100},
+		"v1, a path outside of the mount, no limit": {unusable, gibibyte,
+			file(v1, "9223372036854771712\n"), 512},
+		"nothing is known": {unusable, groupOf(0, memlimit.ErrNoLimit), nil, 0},
 	} {
-		if got, want := memoryLimit(test.root), int64(test.want*mebibyte); got != want {
-			t.Errorf("%s: %d, want %d", name, got, want)
+		got, err := memoryLimit(test.group, test.root, test.machine)()
+		if want := uint64(test.want * mebibyte); got != want || (err != nil) != (want == 0) {
+			t.Errorf("%s: %d and %v, want %d", name, got, err, want)
 		}
 	}
 }
 
-// TestTuneMemory: what the user has set stands.
+// TestSystemLimit: the limit is at most 90% of the memory of the machine.
+func TestSystemLimit(t *testing.T) {
+	machine, err := memlimit.FromSystem()
+	if err != nil {
+		t.Skip("the memory of this machine is unknown")
+	}
+	limit, err := systemLimit()
+	if most := uint64(groupShare * float64(machine)); err != nil || limit == 0 || limit > most {
+		t.Errorf("the limit is %d and %v, want at most %d", limit, err, most)
+	}
+}
+
+// TestTuneMemory: a setting of the user has precedence.
 func TestTuneMemory(t *testing.T) {
 	limit, percent := debug.SetMemoryLimit(-1), debug.SetGCPercent(100)
 	defer func() {
 		debug.SetMemoryLimit(limit)
 		debug.SetGCPercent(percent)
 	}()
-	root := files("proc/self/cgroup", "0::/\n", "sys/fs/cgroup/memory.max", "209715200\n")
+	known, unknown := groupOf(180*mebibyte, nil), groupOf(0, memlimit.ErrNoLimit)
 	for _, test := range []struct {
-		set     []string
-		root    fstest.MapFS
-		limit   int64
-		percent int
+		set      []string
+		provider memlimit.Provider
+		limit    int64
+		percent  int
 	}{
-		{nil, root, 180 * mebibyte, gcPercent},
-		{[]string{"GOGC"}, root, 180 * mebibyte, 100},
-		{[]string{"GOMEMLIMIT"}, root, math.MaxInt64, 100},
-		{nil, fstest.MapFS{}, math.MaxInt64, 100},
+		{nil, known, 180 * mebibyte, gcPercent},
+		{nil, groupOf(math.MaxUint64, nil), math.MaxInt64, 100},
+		{[]string{"GOGC"}, known, 180 * mebibyte, 100},
+		{[]string{"GOMEMLIMIT"}, known, math.MaxInt64, 100},
+		{nil, unknown, math.MaxInt64, 100},
 	} {
 		debug.SetMemoryLimit(math.MaxInt64)
 		debug.SetGCPercent(100)
-		tuneMemory(func(name string) (string, bool) {
-			for _, set := range test.set {
-				if set == name {
-					return "off", true
-				}
-			}
-			return "", false
-		}, test.root)
-		if gotLimit, gotPercent := debug.SetMemoryLimit(-1), debug.SetGCPercent(100); gotLimit != test.limit || gotPercent != test.percent {
-			t.Errorf("with %v set: limit %d and GOGC %d, want %d and %d", test.set, gotLimit, gotPercent, test.limit, test.percent)
+		lookup := func(name string) (string, bool) { return "off", slices.Contains(test.set, name) }
+		tuneMemory(lookup, test.provider)
+		gotLimit, gotPercent := debug.SetMemoryLimit(-1), debug.SetGCPercent(100)
+		if gotLimit != test.limit || gotPercent != test.percent {
+			t.Errorf("with %v set: limit %d and GOGC %d, want %d and %d",
+				test.set, gotLimit, gotPercent, test.limit, test.percent)
 		}
 	}
 }

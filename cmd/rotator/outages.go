@@ -111,7 +111,7 @@ func (s streams) beginThrough() fastkms.Begin {
 		if err != nil {
 			return nil, err
 		}
-		return func(err error) error { return attempt.End(outage.Foreign(err)) }, nil
+		return attempt.End, nil
 	}
 }
 

@@ -76,9 +76,7 @@ func run(ctx context.Context, args []string, std streams) (code int) {
 	defer std.watchOutages(ctx)()
 	root := newRootCommand(std)
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
-	_ = std.logger.Sync() // writes how often warnings were repeated
-	return std.explain(std.withOutput(err))
+	return std.explain(std.withOutput(root.ExecuteContext(ctx)))
 }
 
 // recovered prints a panic of the main goroutine with escaping and redaction,
@@ -118,7 +116,7 @@ Results go to stdout, logs and progress to stderr. Exit codes: docs/exit-codes.m
 	})
 	root.AddCommand(
 		newRunCommand(std), newAuditCommand(std), newVerifyCommand(std), newRetryCommand(std),
-		newStatusCommand(std), newReportCommand(std), newCheckpointCommand(std), newDemoCommand(std), newSchemaCommand(std), newVersionCommand(std),
+		newStatusCommand(std), newReportCommand(std), newCheckpointCommand(std), newDemoCommand(), newSchemaCommand(std), newVersionCommand(std),
 	)
 	strictCompletion(root)
 	return root

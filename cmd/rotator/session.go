@@ -13,6 +13,7 @@ import (
 	"rotator/internal/redact"
 	"rotator/internal/report"
 	"rotator/internal/rotate"
+	"rotator/internal/version"
 )
 
 // settle is how long an unusable key is looked at again before a run stops: KMS
@@ -77,7 +78,7 @@ func open(ctx context.Context, c *common, job *config.Job, command string) (*ses
 		Started:             time.Now().UTC(),
 		DestinationKey:      w.keys.Destination.ARN,
 		Account:             w.account,
-		Version:             version,
+		Version:             version.String(),
 		Keys:                []report.Key{},
 		Reasons:             []report.Reason{},
 		Targets:             []report.Target{},

@@ -15,6 +15,7 @@ import (
 	"rotator/internal/config"
 	"rotator/internal/printable"
 	"rotator/internal/report"
+	"rotator/internal/version"
 )
 
 func newStatusCommand(std streams) *cobra.Command {
@@ -110,7 +111,7 @@ func recorded(ctx context.Context, passes *checkpoint.Passes, record checkpoint.
 	s := &report.Summary{
 		Job:                 job.Job,
 		Command:             command,
-		Version:             version,
+		Version:             version.String(),
 		Mode:                report.Mode(cmp.Or(record.Mode, job.Mode)),
 		Pass:                record.Number,
 		Status:              report.Stopped,

@@ -53,6 +53,7 @@ func TestSignals(t *testing.T) {
 						defer mu.Unlock()
 						lines = append(lines, line)
 					},
+					ready:  func() {},
 					cancel: func() { canceled = append(canceled, 0) },
 					exit:   func(code int) { exited = append(exited, code) },
 				}

@@ -1,35 +1,32 @@
 package main
 
 import (
-	"fmt"
-	"runtime"
-	"runtime/debug"
+	"io"
 
 	"github.com/spf13/cobra"
 
 	"rotator/internal/config"
+	"rotator/internal/version"
 )
 
-// version is set by the linker (make build).
-var version = "development"
-
 func newVersionCommand(std streams) *cobra.Command {
-	return &cobra.Command{Use: "version", Short: "Print the version", Args: noArguments, RunE: func(*cobra.Command, []string) error {
-		_, err := fmt.Fprintf(std.out, "rotator %s (%s)\n", version, runtime.Version())
-		if info, ok := debug.ReadBuildInfo(); ok && err == nil {
-			for _, m := range info.Deps {
-				if m.Path == "github.com/aws/aws-sdk-go-v2" {
-					_, err = fmt.Fprintf(std.out, "aws-sdk-go-v2 %s\n", m.Version)
-				}
-			}
-		}
-		return err
-	}}
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  noArguments,
+		RunE: func(*cobra.Command, []string) error {
+			_, err := io.WriteString(std.out, version.Text("rotator"))
+			return err
+		},
+	}
 }
 
 func newSchemaCommand(std streams) *cobra.Command {
-	return &cobra.Command{Use: "schema", Short: "Print the JSON Schema of the job file", Args: noArguments,
-		Long: "Schema prints a JSON Schema that editors and validators can check a job file with.",
+	return &cobra.Command{
+		Use:   "schema",
+		Short: "Print the JSON Schema of the job file",
+		Long:  "Print the JSON Schema of the job file, for editors and validators.",
+		Args:  noArguments,
 		RunE: func(*cobra.Command, []string) error {
 			schema, err := config.Schema()
 			if err != nil {
@@ -37,5 +34,20 @@ func newSchemaCommand(std streams) *cobra.Command {
 			}
 			_, err = std.out.Write(schema)
 			return err
-		}}
+		},
+	}
+}
+
+// newDemoCommand returns the command that was the demo. It refers to the program that has
+// the demo now, whatever its arguments are.
+func newDemoCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:                "demo",
+		Hidden:             true,
+		DisableFlagParsing: true,
+		RunE: func(*cobra.Command, []string) error {
+			return usagef("the demo is a program of its own, rotator-demo; " +
+				"in the source of rotator, make demo builds and runs it")
+		},
+	}
 }
