@@ -95,7 +95,7 @@ func bareCases() []fieldCase {
 			targets: objectTarget("format: base64", "slots: [{}]"),
 			objects: objectsOf(map[string]string{"secret": "<!twice:32>", "plain": "<base64:32>"}),
 			want: refusedWith("encoded-twice", 1,
-				"its bytes are base64 again: .* format base64 instead of raw; .* Kubernetes"),
+				"the decoded value is again base64.* format base64 instead of raw.* Kubernetes"),
 		},
 		{
 			name:    "powershell-utf16-base64",
@@ -193,7 +193,7 @@ func textCases() []fieldCase {
 				encode: func(text string) []byte { return []byte(eyamlBlock(text)) },
 			}},
 			want: refusedWith("indented-base64", 1,
-				"block form of hiera-eyaml.*write it on one line"),
+				"block form of hiera-eyaml.*store it on one line"),
 		},
 		{
 			name:    "spring-cipher-context",
@@ -204,7 +204,7 @@ func textCases() []fieldCase {
 				contexts: fieldContexts{
 					before: map[string]string{"Country": "Brazil", "Code": "84"}},
 			}},
-			want: refusedWith("spring-cipher-context", 1, "add one slot per context"),
+			want: refusedWith("spring-cipher-context", 1, "Add one slot per context"),
 		},
 		{
 			name:    "opentofu-state",

@@ -96,7 +96,7 @@ func refusedRows() []fieldCase {
 				ssnRow("b", textOf("v1.<!base64:32>.bm9uY2U.Y3Q")),
 			},
 			want: refusedWith("text-around", 2,
-				"attributes with such a prefix cannot be moved yet"),
+				"Attributes with such a prefix cannot be moved yet"),
 		},
 		{
 			name:    "ddb-text-prefix-pattern",
@@ -113,7 +113,7 @@ func refusedRows() []fieldCase {
 			targets: tableTarget("format: raw", "slots: [{ path: ssn }]"),
 			rows:    []fieldRow{ssnRow("a", binaryOf([]byte("<!base64:32>")))},
 			want: refusedWith("encoded-twice", 1,
-				"if the value is binary, use format base64 instead of raw"),
+				"If the value is binary, use format base64 instead of raw"),
 		},
 	}
 }

@@ -7,8 +7,8 @@ import (
 	"rotator/internal/scan"
 )
 
-// newBareBlob takes a body that is nothing but a blob of KMS, or the base64 of one,
-// and bears the marks of it. Its contexts are those of the target.
+// newBareBlob builds the format of a body that is a blob with a known layout, or its base64,
+// and nothing more. Its contexts are those of the target.
 func newBareBlob(c *compiler) Format {
 	contexts, pattern := c.targetContext(), c.where.pattern
 	return &bodyFormat{name: formatRaw, sites: func(object *scan.Object) []editSite {
@@ -19,7 +19,8 @@ func newBareBlob(c *compiler) Format {
 		d := decode(format, PaddingUnknown, object.Body)
 		slot := Slot{Padding: d.padding, Refused: d.refused}
 		if d.refused == nil {
-			slot.Context, slot.DestinationContext, slot.Refused = contexts.fill(objectLookup(object, pattern, nil))
+			find := objectLookup(object, pattern, nil)
+			slot.Context, slot.DestinationContext, slot.Refused = contexts.fill(find)
 		}
 		if slot.Refused != nil {
 			slot.Held = d.blob
@@ -32,20 +33,16 @@ func newBareBlob(c *compiler) Format {
 		}
 		if format != formatRaw && !bytes.ContainsAny(object.Body, "+/-_") {
 			p.edits[0].text = neitherAlphabet(d.encode)
-			p.unfit = &Refused{
-				Reason: "ambiguous",
-				Detail: "it is valid in both base64 and base64url, and the new ciphertext " +
-					"would be valid in only one of them: " + namesBase64,
-			}
+			p.unfit = refuse("ambiguous", "the body is valid in both base64 and base64url, but the "+
+				"new ciphertext would be valid in only one of them; add a target that sets format "+
+				"base64 or base64url")
 		}
 		return []editSite{p}
 	}}
 }
 
-const namesBase64 = "give it a target that names base64 or base64url"
-
-// neitherAlphabet writes a blob only where its text, too, is the same in base64 and
-// in base64url.
+// neitherAlphabet wraps encode. It returns nil for a blob whose text differs between base64
+// and base64url.
 func neitherAlphabet(encode func([]byte) []byte) func([]byte) []byte {
 	return func(blob []byte) []byte {
 		text := encode(blob)
@@ -56,13 +53,13 @@ func neitherAlphabet(encode func([]byte) []byte) func([]byte) []byte {
 	}
 }
 
-// recogniseBareBlob is for format auto.
+// recogniseBareBlob reports, for format auto, whether an object is a bare blob.
 func recogniseBareBlob(object *scan.Object) bool {
 	_, ok := bareBlob(object.Body)
 	return ok
 }
 
-// bareBlob says in which format a body is a blob that can be told by its layout.
+// bareBlob returns the format in which a body is a blob with a known layout.
 func bareBlob(body []byte) (format string, ok bool) {
 	if kmsblob.IsBlob(body) {
 		return formatRaw, true
@@ -71,7 +68,8 @@ func bareBlob(body []byte) (format string, ok bool) {
 		return "", false
 	}
 	for _, format := range []string{formatBase64, formatBase64URL} {
-		if blob, _, ok := decodeText(body, format == formatBase64URL); ok && kmsblob.IsBlob(blob) {
+		blob, _, ok := decodeText(body, format == formatBase64URL)
+		if ok && kmsblob.IsBlob(blob) {
 			return format, true
 		}
 	}

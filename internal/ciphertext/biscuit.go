@@ -7,11 +7,11 @@ import (
 	"rotator/internal/scan"
 )
 
-// formatBiscuit reads files of biscuit (github.com/dcoker/biscuit, store/store.go
-// and keymanager/awskms.go): a YAML mapping of names to lists, each entry of which
-// is the same secret under another key: key_ciphertext is its data key in base64,
-// key_id the ARN of the key, from which biscuit takes the Region. The name is the
-// encryption context, SecretName. _keys lists the keys for names that are added.
+// formatBiscuit is the format of files of biscuit (github.com/dcoker/biscuit, store/store.go
+// and keymanager/awskms.go): a YAML mapping of names to lists. Each entry of a list holds
+// the same secret under another key: key_ciphertext is the data key in base64, and key_id is
+// the ARN of the key, from which biscuit takes the Region. The encryption context has the
+// name as SecretName. _keys lists the keys for new names.
 const formatBiscuit = "biscuit"
 
 const biscuitKeys = "_keys"
@@ -20,13 +20,13 @@ func newBiscuit(c *compiler) binder {
 	name := c.def.name
 	return func(b binding) Format {
 		key := b.destination
-		return &bodyFormat{name: name, sites: orUnread(func(object *scan.Object) []editSite {
+		return &bodyFormat{name: name, sites: orUnreadable(func(object *scan.Object) []editSite {
 			return biscuitSites(object.Body, key)
 		}, markedBiscuit)}
 	}
 }
 
-// recogniseBiscuit: a data key in an entry that names KMS and an algorithm.
+// recogniseBiscuit reports whether a file has an entry with a data key, KMS and an algorithm.
 func recogniseBiscuit(_ Format, object *scan.Object) bool {
 	if !bytes.Contains(object.Body, []byte("key_ciphertext:")) {
 		return false
@@ -56,7 +56,7 @@ func biscuitSites(body []byte, key string) []editSite {
 	}
 	keys, refused := biscuitTemplate(body, sections)
 	if refused == nil && times[biscuitKeys] > 1 {
-		refused = &Refused{Reason: "ambiguous", Detail: "the file has _keys twice"}
+		refused = duplicate(biscuitKeys)
 	}
 	var sites []editSite
 	for _, s := range sections {
@@ -69,9 +69,9 @@ func biscuitSites(body []byte, key string) []editSite {
 		case wrong == nil && list == nil:
 			continue
 		case wrong == nil && times[s.name] > 1:
-			wrong = &Refused{Reason: "ambiguous", Detail: "the file has " + path + " twice"}
+			wrong = duplicate(path)
 		case wrong == nil && list.kind != nodeList:
-			wrong = &Refused{Reason: "wrong-type", Detail: path + " is not a list, as it is in a file of biscuit"}
+			wrong = refuse("wrong-type", "%s is not a list, as required in a file of biscuit", path)
 		case wrong == nil:
 			wrong = refused
 		}
@@ -100,14 +100,16 @@ func biscuitTemplate(body []byte, sections []section) ([]*node, *Refused) {
 	return nil, nil
 }
 
-// biscuitEntry is one secret under one key; none when it is not under KMS.
+// biscuitEntry returns the site of one secret under one key, or none if the key is not in
+// KMS.
 func biscuitEntry(name string, entry *node, keys []*node, key string) []editSite {
 	manager, refused := entry.get("key_manager")
 	if refused != nil {
 		return []editSite{refusedSite(entry.path, refused)}
 	}
 	if entry.kind != nodeMap {
-		return []editSite{refusedSitef(entry.path, "wrong-type", "%s is not a map that can be read", entry.path)}
+		return []editSite{refusedSitef(entry.path, "wrong-type",
+			"%s is not a map that rotator can read", entry.path)}
 	}
 	if manager == nil || manager.text != "kms" {
 		return nil
@@ -118,7 +120,7 @@ func biscuitEntry(name string, entry *node, keys []*node, key string) []editSite
 	}
 	id, refused := entry.replaceable("key_id")
 	if refused == nil && !utf8.ValidString(name) {
-		refused = &Refused{Reason: "not-utf8", Detail: "the name of the secret is not UTF-8, and so cannot be sent to KMS as it is"}
+		refused = notUTF8("the name of the secret")
 	}
 	if refused != nil {
 		return []editSite{refusedSite(blob.path, refused)}

@@ -11,12 +11,12 @@ import (
 	"rotator/internal/scan"
 )
 
-// bodyFormat is a format whose slots are stretches of the body of an object or a
-// file. What it changes is what the edits of its places say, and nothing else.
+// bodyFormat is a format whose slots are byte ranges of the body of an object or file. It
+// changes a body only by the edits of its sites.
 type bodyFormat struct {
 	name string
-	// places finds the slots of a body, in an order that depends on the object
-	// alone. It never panics, whatever the bytes.
+	// sites returns the slots of a body, in an order that depends only on the object. It
+	// must not panic on any input.
 	sites func(object *scan.Object) []editSite
 	// miss explains why a rule found no slot; nil if the rules are not paths.
 	miss func(object *scan.Object, rule int, near bool) Miss
@@ -24,32 +24,32 @@ type bodyFormat struct {
 
 var _ Format = (*bodyFormat)(nil)
 
-// place is one slot in a body, and what has to change along with it.
+// editSite is one slot in a body, with the edits that replace its blob.
 type editSite struct {
 	Slot
-	// edits begin with the blob's own; those of its siblings follow. A refused
-	// place has none.
+	// edits has the edit of the blob, followed by those of its siblings. It is empty if the
+	// slot is refused.
 	edits []edit
-	// unfit is the reason why the edit of the blob may have no text; nil for that
-	// of the slot.
+	// unfit is the reason why the edit of the blob may return nil. If it is nil, the
+	// padding of the slot determines the reason.
 	unfit *Refused
 }
 
-// edit puts text(blob) in the place of body[start:end]; a nil text says that there
-// is no room for this blob.
+// edit replaces body[start:end] by text(blob). text returns nil if the blob cannot be
+// encoded.
 type edit struct {
 	start, end int
 	text       func(blob []byte) []byte
 }
 
-// constantly is the text of a sibling that does not depend on the blob.
+// constantly returns the text of an edit that does not depend on the blob.
 func constantly(text []byte) func([]byte) []byte {
 	return func([]byte) []byte { return text }
 }
 
-// refusedPlace is a place that cannot be moved.
+// refusedSitef returns the site of a refused slot, with a formatted detail.
 func refusedSitef(path, reason, detail string, args ...any) editSite {
-	return editSite{Slot: Slot{Path: path, Refused: &Refused{Reason: reason, Detail: fmt.Sprintf(detail, args...)}}}
+	return refusedSite(path, refuse(reason, detail, args...))
 }
 
 // Name implements Format.
@@ -68,8 +68,8 @@ func (f *bodyFormat) Find(item scan.Item) []Slot {
 	return found
 }
 
-// Splice implements Format. Siblings change only where their blob does, so that
-// the same blobs give the same bytes even under another destination key.
+// Splice implements Format. Siblings change only if their blob changes, so splicing the
+// present blobs changes nothing even if the destination key is a different one.
 func (f *bodyFormat) Splice(item scan.Item, blobs [][]byte) (scan.Payload, error) {
 	object, ok := item.Payload.(*scan.Object)
 	if !ok {
@@ -84,10 +84,10 @@ func (f *bodyFormat) Splice(item scan.Item, blobs [][]byte) (scan.Payload, error
 	return &changed, nil
 }
 
-// spliceBody puts blobs[i] into the i-th place of a body.
+// spliceBody writes blobs[i] to the i-th site of a body.
 func spliceBody(body []byte, sites []editSite, blobs [][]byte) ([]byte, error) {
 	if len(sites) != len(blobs) {
-		return nil, fmt.Errorf("%d blobs for %d slots", len(blobs), len(sites))
+		return nil, fmt.Errorf("got %d blobs for %s", len(blobs), count(len(sites), "slot"))
 	}
 	var changes []replacement
 	var failures spliceFailures
@@ -116,8 +116,8 @@ type replacement struct {
 	text       []byte
 }
 
-// replace makes the new body. Two slots may share a sibling: the same text in the
-// same place is written once. Anything else that overlaps is an error.
+// replace returns the body with the replacements. Slots may share a sibling, so equal
+// replacements are allowed. Other replacements must not overlap.
 func replace(body []byte, changes []replacement) ([]byte, error) {
 	slices.SortStableFunc(changes, func(a, b replacement) int {
 		return cmp.Or(cmp.Compare(a.start, b.start), cmp.Compare(a.end, b.end))
@@ -126,14 +126,14 @@ func replace(body []byte, changes []replacement) ([]byte, error) {
 		return a.start == b.start && a.end == b.end && bytes.Equal(a.text, b.text)
 	})
 	if len(changes) == 0 {
-		return body, nil // nil stays nil: it says that the body was not read
+		return body, nil // a nil body, which was not read, stays nil
 	}
 	out := make([]byte, 0, len(body)+len(changes)*64)
 	at := 0
 	for i, c := range changes {
 		twice := i > 0 && c.start == changes[i-1].start && c.end == changes[i-1].end
 		if twice || c.start < at || c.end < c.start || c.end > len(body) {
-			return nil, errors.New("two slots are one place of the document")
+			return nil, errors.New("two slots overlap in the body")
 		}
 		out = append(out, body[at:c.start]...)
 		out = append(out, c.text...)
@@ -142,7 +142,7 @@ func replace(body []byte, changes []replacement) ([]byte, error) {
 	return append(out, body[at:]...), nil
 }
 
-// newWholeBody takes the whole body for one slot: the blob itself, or its text.
+// newWholeBody builds a format whose one slot is the whole body.
 func newWholeBody(c *compiler) binder {
 	name, pattern := c.def.name, c.where.pattern
 	return func(b binding) Format {
@@ -157,8 +157,8 @@ func newWholeBody(c *compiler) binder {
 	}
 }
 
-// objectLookup reads references from an object; member reads its document, and
-// is nil where the body is none.
+// objectLookup returns the lookup of references to an object. member looks up members of
+// the body; it is nil if the body is not a document.
 func objectLookup(object *scan.Object, pattern *regexp.Regexp, member lookup) lookup {
 	return func(p part) (string, *Refused) {
 		switch p.kind {
@@ -169,7 +169,8 @@ func objectLookup(object *scan.Object, pattern *regexp.Regexp, member lookup) lo
 		case keyGroup:
 			match := pattern.FindStringSubmatch(object.Key)
 			if match == nil {
-				return "", &Refused{Reason: "key-pattern", Detail: fmt.Sprintf("its context needs ${%s}, and the key of the object does not match key_pattern", p.reference)}
+				return "", refuse("key-pattern", "the encryption context needs ${%s}, but the key "+
+					"of the object does not match key_pattern", p.reference)
 			}
 			if text := match[pattern.SubexpIndex(p.name)]; text != "" {
 				return text, nil
@@ -179,7 +180,7 @@ func objectLookup(object *scan.Object, pattern *regexp.Regexp, member lookup) lo
 			if text, ok := object.Metadata[p.name]; ok {
 				return text, nil
 			}
-			return "", missing(p, fmt.Sprintf("the object has no metadata %s", p.name))
+			return "", missing(p, fmt.Sprintf("the object has no metadata entry %s", p.name))
 		}
 		return member(p)
 	}

@@ -14,7 +14,7 @@ import (
 	"rotator/internal/scan"
 )
 
-// byteOrderMark begins some texts in UTF-8. Readers skip it.
+// byteOrderMark is at the start of some texts in UTF-8. Readers skip it.
 const byteOrderMark = "\xef\xbb\xbf"
 
 // sampleSize is the number of bytes of a body that are examined to recognise
@@ -25,11 +25,8 @@ const sampleSize = 1 << 10
 // compressed, or in UTF-16 or UTF-32.
 func unreadableText(object *scan.Object) *Refused {
 	if encoding := utf16Or32(object.Body); encoding != "" {
-		return &Refused{
-			Reason: "not-utf8",
-			Detail: "it is text in " + encoding + ", but rotator reads UTF-8: convert it, " +
-				"then run rotator retry (in PowerShell before version 6, > writes UTF-16)",
-		}
+		return refuse("not-utf8", "the body is text in %s, but rotator reads UTF-8: convert it, "+
+			"then run rotator retry (in PowerShell before version 6, > writes UTF-16)", encoding)
 	}
 	if name := compression(object.Body); name != "" {
 		return compressed(name)
@@ -55,11 +52,9 @@ func encodedBody(object *scan.Object) *Refused {
 }
 
 func compressed(name string) *Refused {
-	return &Refused{
-		Reason: "compressed",
-		Detail: "it is compressed (" + name + "), and rotator does not read compressed bodies: " +
-			"store it without compression, then run rotator retry, or exclude it from the target",
-	}
+	return refuse("compressed", "the body is compressed (%s), and rotator does not read "+
+		"compressed bodies: store it uncompressed, then run rotator retry, or exclude it from the "+
+		"target", name)
 }
 
 // contentEncodings returns the values of Content-Encoding for compression (the
@@ -98,7 +93,8 @@ func compression(body []byte) string {
 	return ""
 }
 
-// isBzip2Block reports whether b is the mark of a block or of the end of a bzip2 stream.
+// isBzip2Block reports whether b is the magic number of a block or of the end of a bzip2
+// stream.
 func isBzip2Block(b []byte) bool {
 	return string(b) == "\x31\x41\x59\x26\x53\x59" || string(b) == "\x17\x72\x45\x38\x50\x90"
 }

@@ -15,11 +15,11 @@ const (
 	confidantID   = "id"
 )
 
-// newConfidant is for the tables of Confidant, live and archive. Attribute data_key
-// is B, and its bytes are base64 text: BinaryAttribute of PynamoDB before 6.0
-// encodes twice (docs/upgrading_binary.rst of pynamodb/PynamoDB). The encryption
-// context is the id of the credential; a row that keeps a revision of it has the
-// revision behind a dash in its own id (_get_decrypted_credential_pairs in
+// newConfidant builds the format of the live and archive tables of Confidant. Attribute
+// data_key is of type B, and its bytes are base64 text, because BinaryAttribute of PynamoDB
+// before 6.0 encodes twice (docs/upgrading_binary.rst of pynamodb/PynamoDB). The encryption
+// context is the ID of the credential. The ID of a row with a revision of the credential is
+// this ID, a dash and the revision (_get_decrypted_credential_pairs in
 // confidant/models/credential.py of lyft/confidant). Services have no data_key.
 func newConfidant(c *compiler) binder {
 	c.reads = append(c.reads, confidantKey, confidantType, confidantID, dbesdkHeader)
@@ -29,7 +29,7 @@ func newConfidant(c *compiler) binder {
 
 func readConfidant(_ scan.Item, row rowReader) *rowSlot {
 	if !row.has(confidantKey) {
-		return unreadConfidant(row)
+		return unreadableConfidant(row)
 	}
 	kind, refused := contextValue(row, confidantType, scan.KindS)
 	if refused != nil {
@@ -37,25 +37,27 @@ func readConfidant(_ scan.Item, row rowReader) *rowSlot {
 	}
 	if strings.HasSuffix(kind, "blind-credential") {
 		return refusedSlot(row, confidantKey, "blind-credential",
-			"it is a blind credential, which is encrypted by the user's own client, under a key for each Region; write it again with that client")
+			"the row is a blind credential, which the user's own client encrypts under one key per "+
+				"Region; write it again with that client")
 	}
-	return newRowSlot(row, confidantKey, scan.KindB, formatBase64, func() (context, destination map[string]string, refused *Refused) {
+	contexts := func() (context, destination map[string]string, refused *Refused) {
 		id, refused := contextValue(row, confidantID, scan.KindS)
 		if kind != "credential" {
 			id, _, _ = strings.Cut(id, "-")
 		}
 		context = map[string]string{confidantID: id}
 		return context, context, refused
-	})
+	}
+	return newRowSlot(row, confidantKey, scan.KindB, formatBase64, contexts)
 }
 
-// unreadConfidant refuses a row that says it is a credential, and has no data key. Services
-// have none.
-func unreadConfidant(row rowReader) *rowSlot {
+// unreadableConfidant refuses a credential without a data key. Services have no data key and
+// no slot.
+func unreadableConfidant(row rowReader) *rowSlot {
 	kind, _ := row.get(confidantType)
 	if kind.Kind != scan.KindS || !strings.HasSuffix(kind.Text, "credential") {
 		return nil
 	}
-	return unreadRow(row, confidantKey, formatConfidant, fmt.Sprintf("data_type %q", kind.Text),
-		"it has no data_key, so Confidant cannot read it either: restore it, or delete it")
+	return unreadableRow(row, confidantKey, formatConfidant, fmt.Sprintf("data_type %q", kind.Text),
+		"the row has no data_key, so Confidant cannot read it either: restore or delete it")
 }

@@ -9,20 +9,19 @@ import (
 	"unicode/utf8"
 )
 
-// rule is one encryption context, with references that are filled in from each
-// item.
+// rule is an encryption context with references to values of each item.
 type rule struct {
-	names  []string // sorted, so that the same field is missed first
+	names  []string // sorted, so that errors always report the same field first
 	values map[string][]part
 }
 
-// part is a piece of a value: a constant, or a reference.
+// part is a constant or a reference in a value.
 type part struct {
 	text      string // constant
-	reference string // as written between ${ and }; "" for a constant
+	reference string // the text between ${ and }; "" for a constant
 	kind      referenceKind
-	name      string // of a named group or of metadata
-	path      Path   // of an attribute or of a member of the body
+	name      string // of a named group or a metadata entry
+	path      Path   // of an attribute or a member of the body
 }
 
 type referenceKind int
@@ -37,10 +36,10 @@ const (
 	bodyMember
 )
 
-// lookup answers what a reference stands for in one item.
+// lookup returns the value of a reference in one item.
 type lookup func(p part) (string, *Refused)
 
-// newRule compiles a context. Where says what references there are.
+// newRule compiles a context. where defines the valid references.
 func newRule(context map[string]string, where scope) (rule, error) {
 	r := rule{names: slices.Sorted(maps.Keys(context)), values: map[string][]part{}}
 	for _, name := range r.names {
@@ -53,7 +52,7 @@ func newRule(context map[string]string, where scope) (rule, error) {
 	return r, nil
 }
 
-// parseValue cuts a value into constants and ${references}; $${ is a literal ${.
+// parseValue splits a value into constants and ${references}. $${ stands for ${.
 func parseValue(text string, where scope) ([]part, error) {
 	var parts []part
 	var literal strings.Builder
@@ -65,7 +64,7 @@ func parseValue(text string, where scope) ([]part, error) {
 		case strings.HasPrefix(text, "${"):
 			end := referenceEnd(text)
 			if end < 0 {
-				return nil, fmt.Errorf("${ without }; write $${ for the characters themselves")
+				return nil, fmt.Errorf("${ without }; write $${ for a literal ${")
 			}
 			p, err := where.reference(text[2:end])
 			if err != nil {
@@ -88,7 +87,8 @@ func parseValue(text string, where scope) ([]part, error) {
 	return parts, nil
 }
 
-// referenceEnd finds the } of the ${ at the start, past quoted names.
+// referenceEnd returns the index of the } that closes the ${ at the start of text, or -1.
+// It skips quoted names.
 func referenceEnd(text string) int {
 	for i := 2; i < len(text); i++ {
 		if text[i] == '}' {
@@ -105,7 +105,7 @@ func referenceEnd(text string) int {
 	return -1
 }
 
-// scope is what references of a target can name.
+// scope defines the references that are valid in a target.
 type scope struct {
 	kind    Kind
 	pattern *regexp.Regexp
@@ -127,10 +127,12 @@ func (s scope) reference(text string) (part, error) {
 	case text == "key":
 		p.kind = objectKey
 	case s.kind == Files && (text == "bucket" || head == "metadata"):
-		return part{}, fmt.Errorf("${%s} is nothing that a file has; there are ${key}, its path below the root, ${key.GROUP} and, with format json or jsonl, ${body.PATH}", text)
+		return part{}, fmt.Errorf("${%s} is not a reference for files; references are ${key}, "+
+			"which is the path relative to the root, ${key.GROUP} and, with format json or jsonl, "+
+			"${body.PATH}", text)
 	case text == "bucket":
 		p.kind = objectBucket
-	case head == "key" && s.pattern != nil && slices.Contains(s.pattern.SubexpNames(), tail) && tail != "":
+	case head == "key" && s.hasGroup(tail):
 		p.kind, p.name = keyGroup, tail
 	case head == "key":
 		return part{}, fmt.Errorf("${%s}: key_pattern has no group (?P<%s>...)", text, tail)
@@ -143,25 +145,32 @@ func (s scope) reference(text string) (part, error) {
 		}
 		p.kind, p.path = bodyMember, path
 	default:
-		return part{}, fmt.Errorf("${%s} is nothing that an object has; there are ${key}, ${key.GROUP}, ${bucket}, ${metadata.NAME} and, with format json or jsonl, ${body.PATH}", text)
+		return part{}, fmt.Errorf("${%s} is not a reference for objects; references are ${key}, "+
+			"${key.GROUP}, ${bucket}, ${metadata.NAME} and, with format json or jsonl, "+
+			"${body.PATH}", text)
 	}
 	return p, nil
 }
 
-// fixedPath is a path that names one place.
+// hasGroup reports whether key_pattern has a group with a name.
+func (s scope) hasGroup(name string) bool {
+	return s.pattern != nil && name != "" && slices.Contains(s.pattern.SubexpNames(), name)
+}
+
+// fixedPath parses a path without wildcards.
 func fixedPath(text string) (Path, error) {
 	path, err := ParsePath(text)
 	if err != nil {
 		return nil, err
 	}
 	if slices.ContainsFunc(path, func(s Step) bool { return s.Every }) {
-		return nil, fmt.Errorf("a context takes its value from one place, not from every one")
+		return nil, fmt.Errorf("a value of a context cannot use [*] or .*")
 	}
 	return path, nil
 }
 
-// fill makes the context of one slot. A reference that cannot be filled refuses
-// the slot; there is never an empty value in its place.
+// fill returns the context of one slot. It refuses the slot if a reference has no value
+// in the item; it never uses an empty value instead.
 func (r rule) fill(find lookup) (map[string]string, *Refused) {
 	if len(r.names) == 0 {
 		return nil, nil
@@ -188,7 +197,7 @@ func (r rule) lookUp(find lookup) {
 	}
 }
 
-// fillText puts what references stand for into one value.
+// fillText returns a value with the values of its references.
 func fillText(parts []part, find lookup) (string, *Refused) {
 	if len(parts) == 1 {
 		return fillPart(parts[0], find)
@@ -211,9 +220,8 @@ func fillPart(p part, find lookup) (string, *Refused) {
 	}
 	text, refused := find(p)
 	if refused == nil && !utf8.ValidString(text) {
-		refused = &Refused{Reason: "not-utf8", Detail: fmt.Sprintf(
-			"its context needs ${%s}, which is not UTF-8, and so cannot be sent to KMS as it is",
-			p.reference)}
+		refused = refuse("not-utf8", "the encryption context needs ${%s}, whose value is not "+
+			"UTF-8 and cannot be sent to KMS", p.reference)
 	}
 	if refused != nil {
 		return "", refused
@@ -221,8 +229,8 @@ func fillPart(p part, find lookup) (string, *Refused) {
 	return text, nil
 }
 
-// missing refuses a slot whose context cannot be made. It names the field, not
-// its value.
+// missing refuses a slot because a reference has no value. The detail contains names and
+// never values.
 func missing(p part, why string) *Refused {
-	return &Refused{Reason: "missing-context", Detail: fmt.Sprintf("its context needs ${%s}, and %s", p.reference, why)}
+	return refuse("missing-context", "the encryption context needs ${%s}, but %s", p.reference, why)
 }

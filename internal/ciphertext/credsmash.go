@@ -2,21 +2,24 @@ package ciphertext
 
 import "rotator/internal/scan"
 
-// newCredsmash is for rows of credsmash, a fork of credstash: with the algorithms
-// aes-ctr and aes-gcm attribute key is B and holds the blob itself; rows without an
-// algorithm are those of credstash, which it still reads (credsmash/crypto in the
-// history of the fork). Its protocol 2 adds the name and the version of the secret
-// to the encryption context; how it prints the version has not been established,
-// so such rows are refused.
+// newCredsmash builds the format of rows of credsmash, a fork of credstash. With the
+// algorithms aes-ctr and aes-gcm, attribute key is of type B and holds the blob. Rows without
+// an algorithm have the format of credstash, which credsmash also reads (credsmash/crypto in
+// the history of the fork). Protocol 2 adds the name and the version of the secret to the
+// encryption context. It is not known how it formats the version, so such rows are refused.
 func newCredsmash(c *compiler) binder {
 	contexts := credentialContexts(c)
-	return unbound(&rowFormat{name: formatCredsmash, read: func(_ scan.Item, row rowReader) *rowSlot {
+	read := func(_ scan.Item, row rowReader) *rowSlot {
 		if !isCredential(row) {
-			return unreadCredential(row, formatCredsmash)
+			return unreadableCredential(row, formatCredsmash)
 		}
 		if protocol, ok := row.get(credentialProtocol); ok && protocol.Text != "1" {
 			return refusedSlot(row, credentialKey, "credsmash-protocol",
-				"it has protocol %q, whose encryption context also names the secret and its version in a way that is not known here; move such rows with format raw, a slot at key and the context that your version of credsmash makes", protocol.Text)
+				"the row has protocol %q, which adds the name and the version of the secret to "+
+					"the encryption context in a form that rotator does not know; move such rows "+
+					"with format raw, a slot with path key, and the context of your version of "+
+					"credsmash",
+				protocol.Text)
 		}
 		algorithm, _ := row.get(credentialAlgorithm)
 		switch {
@@ -26,7 +29,8 @@ func newCredsmash(c *compiler) binder {
 			return newRowSlot(row, credentialKey, scan.KindB, formatRaw, contexts(row))
 		}
 		return refusedSlot(row, credentialKey, "unknown-format",
-			"it has the algorithm %q, and credsmash has aes-ctr, aes-gcm and aes-ctr-legacy",
+			"the row has algorithm %q, but credsmash has only aes-ctr, aes-gcm and aes-ctr-legacy",
 			algorithm.Text)
-	}})
+	}
+	return unbound(&rowFormat{name: formatCredsmash, read: read})
 }

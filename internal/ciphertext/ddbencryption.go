@@ -25,13 +25,12 @@ const (
 	descriptionKMS       = "kms"
 )
 
-// newDDBEncryption is for items of the DynamoDB Encryption Client (Java and Python)
-// with the direct KMS provider. The wrapped key stands in the material description,
-// which the signature of the item does not cover, as an entry amzn-ddb-env-key in
-// base64. The encryption context is made of the algorithms in the description, of
-// the primary key and of the name of the table, which the target's context can say
-// where clients override it (DirectKmsMaterialProvider.java of
-// aws/aws-dynamodb-encryption-java; aws_kms.py of
+// newDDBEncryption builds the format of items of the DynamoDB Encryption Client (Java and
+// Python) with the direct KMS provider. The material description, which the signature of
+// the item does not cover, holds the wrapped key in base64 as entry amzn-ddb-env-key. The
+// encryption context consists of the algorithms in the description, the primary key and the
+// name of the table. The context of the target can set this name if clients override it
+// (DirectKmsMaterialProvider.java of aws/aws-dynamodb-encryption-java; aws_kms.py of
 // aws/aws-dynamodb-encryption-python).
 func newDDBEncryption(c *compiler) binder {
 	c.reads = append(c.reads, descriptionAttribute, signatureAttribute, dbesdkHeader)
@@ -49,10 +48,10 @@ func readDescription(item scan.Item, row rowReader, table rule) *rowSlot {
 	value, ok := row.get(descriptionAttribute)
 	switch {
 	case !ok:
-		return unreadSignature(row)
+		return unreadableSignature(row)
 	case value.Kind != scan.KindB:
 		return refusedSlot(row, descriptionAttribute, "wrong-type",
-			"attribute %s is of type %s, and its client reads B", descriptionAttribute, value.Kind)
+			"attribute %s is of type %s, but its client reads B", descriptionAttribute, value.Kind)
 	}
 	description, refused := parseDescription(value.Bytes)
 	if refused != nil {
@@ -64,81 +63,85 @@ func readDescription(item scan.Item, row rowReader, table rule) *rowSlot {
 		return otherProvider(row, value.Bytes, description)
 	}
 	blob, encode, refused := decodePadded(key.in(value.Bytes))
-	found := sealed(descriptionAttribute, blob, refused, func() (context, destination map[string]string, refused *Refused) {
+	contexts := func() (context, destination map[string]string, refused *Refused) {
 		context, refused = descriptionContext(item, row, value.Bytes, description, table)
 		return context, context, refused
-	})
+	}
+	found := sealed(descriptionAttribute, blob, refused, contexts)
 	if found.Refused == nil {
 		found.replace = func(blob []byte) map[string]scan.Value {
-			return map[string]scan.Value{descriptionAttribute: {Kind: scan.KindB, Bytes: key.replace(value.Bytes, encode(blob))}}
+			text := key.replace(value.Bytes, encode(blob))
+			return map[string]scan.Value{descriptionAttribute: {Kind: scan.KindB, Bytes: text}}
 		}
 	}
 	return found
 }
 
-// unreadSignature refuses an item that is signed and has no description. Clients can keep
-// the description under another name, where its ciphertext would not be seen.
-func unreadSignature(row rowReader) *rowSlot {
+// unreadableSignature refuses an item that has a signature but no description. Clients can
+// store the description in another attribute, where its ciphertext would not be found.
+func unreadableSignature(row rowReader) *rowSlot {
 	if !row.has(signatureAttribute) {
 		return nil
 	}
-	return unreadRow(row, descriptionAttribute, formatDDBEncryption, signatureAttribute,
-		"it has no "+descriptionAttribute+": if the client is configured with another name for "+
-			"it, read the item and write it again under the new key; with a provider that does "+
-			"not use KMS, accept it")
+	return unreadableRow(row, descriptionAttribute, formatDDBEncryption, signatureAttribute,
+		"it has no "+descriptionAttribute+": if the client stores it under another name, read the "+
+			"item and write it again under the new key; if its provider does not use KMS, add an "+
+			"accept rule")
 }
 
-// otherProvider reads a description whose provider does not wrap its key by KMS: it is no
-// slot, unless the description says KMS and has no key, or its key is a ciphertext of KMS.
-func otherProvider(row rowReader, text []byte, description map[string]stretch) *rowSlot {
+// otherProvider handles a description whose key is not wrapped by the direct KMS provider.
+// It has no slot. It is refused if it names KMS but has no key, or if its key is a KMS
+// ciphertext.
+func otherProvider(row rowReader, text []byte, description map[string]span) *rowSlot {
 	const help = "read the item and write it again with its client under the new key"
 	wrap := string(description[descriptionWrap].in(text))
 	key, hasKey := description[descriptionKey]
 	if !hasKey && wrap == descriptionKMS {
-		return unreadRow(row, descriptionAttribute, formatDDBEncryption,
+		return unreadableRow(row, descriptionAttribute, formatDDBEncryption,
 			descriptionWrap+" kms and no "+descriptionKey, help)
 	}
 	blob, _, refused := decodePadded(key.in(text))
 	if hasKey && refused == nil && kmsblob.IsBlob(blob) {
-		return unreadRow(row, descriptionAttribute, formatDDBEncryption,
-			descriptionWrap+fmt.Sprintf(" %q and a key that is a ciphertext of KMS", wrap), help)
+		return unreadableRow(row, descriptionAttribute, formatDDBEncryption,
+			descriptionWrap+fmt.Sprintf(" %q with a key that is a KMS ciphertext", wrap), help)
 	}
 	return nil
 }
 
-// stretch is where a value stands in a description, behind its length.
-type stretch struct{ start, end int }
+// span is the position of a value in a description. Its length precedes it.
+type span struct{ start, end int }
 
-func (s stretch) in(text []byte) []byte { return text[s.start:s.end] }
+func (s span) in(text []byte) []byte { return text[s.start:s.end] }
 
-// replace returns the text with another value there, and its length.
-func (s stretch) replace(text, value []byte) []byte {
+// replace returns the text with another value, and the length of this value.
+func (s span) replace(text, value []byte) []byte {
 	out := slices.Clone(text[:s.start-4])
 	out = binary.BigEndian.AppendUint32(out, uint32(len(value)))
 	return append(append(out, value...), text[s.end:]...)
 }
 
-// parseDescription takes a material description apart: a version of four zero
-// bytes, then names and values in turn, each behind its length in four bytes, big
-// end first (internal/formatting/material_description.py of
-// aws/aws-dynamodb-encryption-python).
-func parseDescription(text []byte) (map[string]stretch, *Refused) {
-	malformed := &Refused{Reason: "malformed", Detail: "attribute " + descriptionAttribute + " is not a material description of version 0; it may be cut short"}
+// parseDescription returns the positions of the values of a material description, by name.
+// A description consists of a version, which is four zero bytes, and alternating names and
+// values, each preceded by its length in four bytes, big endian
+// (internal/formatting/material_description.py of aws/aws-dynamodb-encryption-python).
+func parseDescription(text []byte) (map[string]span, *Refused) {
+	malformed := refuse("malformed", "attribute %s is not a material description of version 0; it "+
+		"may be truncated", descriptionAttribute)
 	if len(text) < 4 || binary.BigEndian.Uint32(text) != 0 {
 		return nil, malformed
 	}
-	description := map[string]stretch{}
+	description := map[string]span{}
 	for at := 4; at < len(text); {
-		name, ok := nextStretch(text, at)
+		name, ok := nextSpan(text, at)
 		if !ok {
 			return nil, malformed
 		}
-		value, ok := nextStretch(text, name.end)
+		value, ok := nextSpan(text, name.end)
 		if !ok {
 			return nil, malformed
 		}
 		if _, twice := description[string(name.in(text))]; twice {
-			return nil, &Refused{Reason: "ambiguous", Detail: "its material description has a name twice"}
+			return nil, refuse("ambiguous", "the material description has a name twice")
 		}
 		description[string(name.in(text))] = value
 		at = value.end
@@ -146,19 +149,20 @@ func parseDescription(text []byte) (map[string]stretch, *Refused) {
 	return description, nil
 }
 
-func nextStretch(text []byte, at int) (stretch, bool) {
+// nextSpan returns the position of the name or value whose length is at text[at:].
+func nextSpan(text []byte, at int) (span, bool) {
 	if len(text)-at < 4 {
-		return stretch{}, false
+		return span{}, false
 	}
 	length := uint64(binary.BigEndian.Uint32(text[at:]))
 	if length > uint64(len(text)-at-4) {
-		return stretch{}, false
+		return span{}, false
 	}
-	return stretch{at + 4, at + 4 + int(length)}, true
+	return span{at + 4, at + 4 + int(length)}, true
 }
 
 func descriptionContext(
-	item scan.Item, row rowReader, text []byte, description map[string]stretch, table rule,
+	item scan.Item, row rowReader, text []byte, description map[string]span, table rule,
 ) (map[string]string, *Refused) {
 	context, refused := table.fill(rowLookup(row))
 	if refused != nil {
@@ -167,7 +171,8 @@ func descriptionContext(
 	for _, name := range []string{descriptionCipher, descriptionSignature} {
 		value, ok := description[name]
 		if !ok {
-			return nil, &Refused{Reason: "missing-context", Detail: "its context needs " + name + ", and its material description has none"}
+			return nil, refuse("missing-context", "the encryption context needs %s, which the "+
+				"material description does not have", name)
 		}
 		context["*"+name+"*"] = string(value.in(text))
 	}
@@ -185,12 +190,13 @@ func descriptionContext(
 	return context, nil
 }
 
-// keyNames are the names of the attributes of the primary key: those in the address
-// of the item, which is the key in JSON.
+// keyNames returns the names of the attributes of the primary key. The address of an item is
+// its primary key in JSON.
 func keyNames(ref scan.Ref) ([]string, *Refused) {
 	var key map[string]json.RawMessage
 	if err := json.Unmarshal([]byte(ref), &key); err != nil || len(key) == 0 {
-		return nil, &Refused{Reason: "missing-context", Detail: "its context needs the primary key, and the address of the item does not say which attributes that is"}
+		return nil, refuse("missing-context", "the encryption context needs the primary key, but "+
+			"the address of the item does not contain its attributes")
 	}
 	return slices.Sorted(maps.Keys(key)), nil
 }

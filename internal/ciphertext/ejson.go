@@ -1,18 +1,17 @@
 package ciphertext
 
 import (
-	"bytes"
 	"strings"
 	"unicode/utf8"
 
 	"rotator/internal/scan"
 )
 
-// formatEJSON reads files of ejson-kms (github.com/adrienkohlbecker/ejson-kms,
-// model and crypto): secrets[*].ciphertext is "EJK1;KEY;SECRET", where KEY is the
-// ciphertext of a data key in base64. Its encryption context is encryption_context
-// of the file and the name of the secret. kms_key_id of the file is the key for
-// secrets that are added; Decrypt is called without it.
+// formatEJSON is the format of files of ejson-kms (github.com/adrienkohlbecker/ejson-kms,
+// model and crypto): secrets[*].ciphertext is "EJK1;KEY;SECRET", where KEY is the ciphertext
+// of a data key in base64. The encryption context consists of encryption_context of the file
+// and the name of the secret. kms_key_id of the file is the key for new secrets; Decrypt is
+// called without it.
 const formatEJSON = "ejson-kms"
 
 const ejsonMark = "EJK1;"
@@ -21,9 +20,9 @@ func newEJSON(c *compiler) binder {
 	name := c.def.name
 	return func(b binding) Format {
 		key := b.destination
-		return &bodyFormat{name: name, sites: orUnread(func(object *scan.Object) []editSite {
+		return &bodyFormat{name: name, sites: orUnreadable(func(object *scan.Object) []editSite {
 			if !isDocument(object.Body) {
-				return []editSite{refusedSitef("", "not-json", "it is not one JSON document, or nests deeper than %d levels", maxDepth)}
+				return []editSite{refusedSite("", notJSON())}
 			}
 			file, refused := jsonNode(object.Body)
 			if refused != nil {
@@ -34,10 +33,10 @@ func newEJSON(c *compiler) binder {
 	}
 }
 
-// recogniseEJSON: a ciphertext with the mark of this format, in a file that names
-// its key.
+// recogniseEJSON reports whether a file has a ciphertext with the mark of this format, a list
+// of secrets and a key.
 func recogniseEJSON(_ Format, object *scan.Object) bool {
-	if !bytes.Contains(object.Body, []byte(ejsonMark)) || !opensObject(object.Body) || !isDocument(object.Body) {
+	if !has(object.Body, ejsonMark) || !opensObject(object.Body) || !isDocument(object.Body) {
 		return false
 	}
 	file, _ := jsonNode(object.Body)
@@ -77,20 +76,28 @@ func ejsonSite(body []byte, file, secret *node, key string) editSite {
 	if refused != nil {
 		return refusedSite(path, refused)
 	}
-	rest, ours := strings.CutPrefix(ciphertext.text, ejsonMark)
+	rest, marked := strings.CutPrefix(ciphertext.text, ejsonMark)
 	length := strings.Index(rest, ";")
-	if !ours || length < 0 {
-		return refusedSitef(path, "unknown-format", "%s does not begin with %s and a data key", path, ejsonMark)
+	if !marked || length < 0 {
+		return refusedSitef(path, "unknown-format", "%s does not start with %s and a data key", path,
+			ejsonMark)
 	}
 	start, end, ok := ciphertext.within(body, len(ejsonMark), len(ejsonMark)+length)
 	if !ok {
 		return refusedSitef(path, "unwritable", "%s has escapes in its data key", path)
 	}
-	part := &node{kind: nodeText, path: path, text: rest[:length], start: start, end: end, write: func(text string) []byte { return []byte(text) }}
+	part := &node{
+		kind:  nodeText,
+		path:  path,
+		text:  rest[:length],
+		start: start,
+		end:   end,
+		write: func(text string) []byte { return []byte(text) },
+	}
 	return part.blobSite(context, id.replaced(key))
 }
 
-// ejsonContext is that of the file, and the name of the secret.
+// ejsonContext returns the context of the file with the name of the secret.
 func ejsonContext(file, secret *node) (map[string]string, *Refused) {
 	shared, refused := file.get("encryption_context")
 	if refused != nil {
@@ -105,10 +112,11 @@ func ejsonContext(file, secret *node) (map[string]string, *Refused) {
 		return nil, refused
 	}
 	if _, taken := context["Secret"]; taken {
-		return nil, &Refused{Reason: "ambiguous", Detail: "encryption_context has an entry Secret, where ejson-kms puts the name of each secret"}
+		return nil, refuse("ambiguous", "encryption_context has an entry Secret, which ejson-kms uses "+
+			"for the name of each secret")
 	}
 	if !utf8.ValidString(name.text) {
-		return nil, &Refused{Reason: "not-utf8", Detail: name.path + " is not UTF-8, and so cannot be sent to KMS as it is"}
+		return nil, notUTF8(name.path)
 	}
 	if context == nil {
 		context = map[string]string{}

@@ -9,11 +9,11 @@ import (
 	"rotator/internal/scan"
 )
 
-// Rule is one way in which a target finds slots: an entry of slots in the job file, or a
-// format that knows its own places. Slot.Rule is its index.
+// Rule is how a target finds slots: an entry of slots in the job file, or a format that
+// finds its slots itself. Slot.Rule is its index.
 type Rule struct {
 	Name  string // "slots[1]", or the name of the format
-	Place string // the path or the pattern; empty if a rule has none
+	Place string // the path or the pattern, or empty if the rule has neither
 	// Optional is true for the formats that auto tries. An item belongs to at most
 	// one of them, so most of them find nothing.
 	Optional bool
@@ -23,9 +23,9 @@ type Rule struct {
 // found no slot. The zero Miss means that the item does not have the first name
 // of the path.
 type Miss struct {
-	// At is the place of a value with another type than the next step of the path
-	// needs. Kind is that type: "S" in a DynamoDB item, "string" in a document.
-	// Kind is empty if no step met another type.
+	// At is the path of a value whose type does not match the next step of the path.
+	// Kind is that type: "S" in a DynamoDB item, "string" in a document. Kind is empty if
+	// all types match.
 	At, Kind string
 	// Missing is the prefix of the path that does not exist although everything
 	// before its last step does.
@@ -127,7 +127,7 @@ func (m *Miss) otherType(s slot, step int, kind string) {
 	}
 }
 
-// explain implements explainer.
+// explain implements explainer for rows.
 func (r *rows) explain(item scan.Item, rule int, near bool) (m Miss) {
 	if row, ok := item.Payload.(*scan.Row); ok && rule < len(r.slots) {
 		top := scan.Value{Kind: scan.KindM, Map: row.Attributes}
@@ -136,9 +136,9 @@ func (r *rows) explain(item scan.Item, rule int, near bool) (m Miss) {
 	return m
 }
 
-// ofValue follows a path from v, which its first steps have led to. The attributes of the
-// item itself are not searched for a name like the first one, since the job reads only
-// those that it names.
+// ofValue follows a path from v, the value at its first step steps. It does not search the
+// attributes of the item for a name similar to the first one, because rotator reads only
+// the attributes that the job names.
 func (m *Miss) ofValue(s slot, v scan.Value, step int, near bool) {
 	if step == len(s.path) || v.Kind == scan.KindNull {
 		return
@@ -173,7 +173,7 @@ func (m *Miss) ofValue(s slot, v scan.Value, step int, near bool) {
 	}
 }
 
-// explainDocument is explain for a JSON document.
+// explainDocument explains why a path found no slot in a JSON document.
 func explainDocument(text []byte, s slot, near bool) (m Miss) {
 	if gjson.ValidBytes(text) && !tooDeep(text) {
 		m.ofResult(s, gjson.ParseBytes(text), 0, near)
@@ -181,7 +181,7 @@ func explainDocument(text []byte, s slot, near bool) (m Miss) {
 	return m
 }
 
-// ofResult follows a path from v, which its first steps have led to.
+// ofResult follows a path from v, the value at its first step steps.
 func (m *Miss) ofResult(s slot, v gjson.Result, step int, near bool) {
 	if step == len(s.path) || v.Type == gjson.Null {
 		return
@@ -211,7 +211,7 @@ func (m *Miss) ofResult(s slot, v gjson.Result, step int, near bool) {
 	})
 }
 
-// kindOf names the type of a JSON value.
+// kindOf returns the name of the type of a JSON value.
 func kindOf(v gjson.Result) string {
 	switch {
 	case v.IsObject():
@@ -226,7 +226,7 @@ func kindOf(v gjson.Result) string {
 	return "boolean"
 }
 
-// explain implements explainer.
+// explain implements explainer for bodies.
 func (f *bodyFormat) explain(item scan.Item, rule int, near bool) Miss {
 	if object, ok := item.Payload.(*scan.Object); ok && f.miss != nil {
 		return f.miss(object, rule, near)

@@ -1,7 +1,9 @@
-// Package ciphertext knows where ciphertexts hide in an item and how to put new
-// ones back. A Format finds slots and splices new blobs in; it does no I/O,
-// keeps no state and reads no clock, so it can be fuzzed, and the same item
-// always gives the same answer.
+// Package ciphertext finds the KMS ciphertexts in an item and replaces them.
+//
+// Compile checks the description of a target, a Spec, and Bind makes a Format of it when
+// the keys of the job are known. Format.Find returns the slots of an item, and
+// Format.Splice writes new ciphertexts into them. Formats do no I/O, have no state and
+// read no clock, so the same item always has the same slots.
 package ciphertext
 
 import (
@@ -10,66 +12,70 @@ import (
 	"rotator/internal/scan"
 )
 
-// NoRule is the Rule of a slot that no rule of the job file names: a ciphertext that was
-// found by its header.
+// NoRule is the Rule of a slot that was found by the header of its ciphertext and not by a
+// rule of the job file.
 const NoRule = -1
 
-// Slot is one place in an item that holds one KMS ciphertext blob.
+// Slot is a location in an item that holds one KMS ciphertext blob.
 type Slot struct {
-	// Path says where in the item, for people and for the ledger:
-	// "profile.docs[2].key". It is empty when the slot is the whole body.
+	// Path is the location in the item, for messages and for the ledger:
+	// "profile.docs[2].key". It is empty if the slot is the whole body.
 	Path string
-	// Rule is which slot of the job file found it, from 0: slots of one rule share
-	// where their contexts come from. Formats without slots in the job file have one,
-	// and auto has one for each format.
+	// Rule is the index, from 0, of the rule that found the slot; see Compiled.Rules.
+	// All slots of a rule take their contexts from the same sources.
 	Rule int
-	// Blob is the CiphertextBlob, decoded; nil when Refused is set.
+	// Blob is the decoded CiphertextBlob. It is nil if Refused is set.
 	Blob []byte
-	// Context and DestinationContext are the encryption contexts under which
-	// the blob stands now and shall stand afterwards. Nil means none.
+	// Context is the encryption context of the blob, and DestinationContext that of the
+	// new blob. Nil means no encryption context.
 	Context            map[string]string
 	DestinationContext map[string]string
-	// Padding is what a slot in base64 shows about the padding of its writer.
+	// Padding is the base64 padding that the slot shows.
 	Padding Padding
-	// StaleKey is the path of a string next to the slot that names a source key:
-	// its ARN, its id, or an alias. A reader that sends it to Decrypt fails after
-	// the slot has moved. It is empty if there is none, and in formats that change
-	// such strings.
+	// StaleKey is the path of a string next to the slot that names a source key by its
+	// ARN, key ID or alias. A reader that passes this string to Decrypt fails after the
+	// slot has moved. StaleKey is empty if there is no such string, and in formats that
+	// update it.
 	StaleKey string
-	// Refused says why the slot cannot be moved. It never holds the blob.
+	// Refused is the reason why the slot cannot be moved, or nil. It never contains the
+	// blob.
 	Refused *Refused
-	// Held is the CiphertextBlob of a refused slot, if one could be decoded. Only
-	// its header is used, to identify the key.
+	// Held is the CiphertextBlob of a refused slot, if it could be decoded. Only its
+	// header is used, to identify the key.
 	Held []byte
 }
 
-// Refused is the typed reason why a slot, or what stands in its place, cannot
-// be moved. It counts as a failed slot.
+// Refused is the reason why a slot cannot be moved. A refused slot counts as failed.
 type Refused struct {
 	Reason string // a word for the ledger: "not-base64", "missing-context"
-	Detail string // a sentence that names the field and says what to do
+	Detail string // the problem, the field and how to fix it, as a sentence
 }
 
 func (r *Refused) Error() string { return fmt.Sprintf("%s: %s", r.Reason, r.Detail) }
 
-// Format finds the slots of an item and puts new blobs into them.
+// refuse returns a Refused with a formatted detail.
+func refuse(reason, format string, args ...any) *Refused {
+	return &Refused{Reason: reason, Detail: fmt.Sprintf(format, args...)}
+}
+
+// Format finds the slots of an item and writes new blobs into them. Its methods may be
+// called concurrently.
 type Format interface {
-	// Name is the word used in the job file.
+	// Name returns the name of the format in the job file.
 	Name() string
-	// Find returns the slots of the item in an order that depends on the item
-	// alone. No slot is an empty result, not an error. It never panics,
-	// whatever the bytes.
+	// Find returns the slots of an item, in an order that depends only on the item. An
+	// item without slots is not an error. Find must not panic on any input.
 	Find(item scan.Item) []Slot
-	// Splice returns a copy of the payload in which blobs[i] stands in the
-	// place of the i-th slot of Find(item); a nil blob leaves that slot alone.
-	// No other byte changes, and splicing the same blobs returns the same
-	// bytes. A *SpliceError names the blobs that cannot be written there; any other
-	// error means that the item cannot be rewritten safely at all.
+	// Splice returns a copy of the payload with blobs[i] in the i-th slot of Find(item).
+	// If blobs[i] is nil, the slot is unchanged. No byte outside of the changed slots and
+	// their siblings changes, and splicing the present blobs changes nothing. A
+	// *SpliceError lists the blobs that cannot be written. After any other error, the
+	// item cannot be rewritten at all.
 	Splice(item scan.Item, blobs [][]byte) (scan.Payload, error)
-	// Guards returns the places of the item on which the slots with moves(i)
-	// depend: those of their contexts, and those by which the format recognised
-	// the item. slots is the result of Find(item). Guards may include places that
-	// Splice replaces, and duplicates. It does not include places in the body of
-	// an object, because a write replaces the whole body.
+	// Guards returns the values of an item on which the slots with moves(i) depend: those
+	// of their contexts, and those by which the format recognised the item. slots is the
+	// result of Find(item). Guards may return duplicates and values that Splice replaces.
+	// It does not return values in the body of an object, because a write replaces the
+	// whole body.
 	Guards(item scan.Item, slots []Slot, moves func(i int) bool) []scan.Guard
 }

@@ -2,8 +2,8 @@ package ciphertext
 
 import "rotator/internal/scan"
 
-// Guards implements Format: those of the format and, in an object, the entries of user
-// metadata that its slots depend on.
+// Guards implements Format. For an object it also returns the metadata entries on which
+// its slots depend.
 func (c *Compiled) Guards(item scan.Item, slots []Slot, moves func(i int) bool) []scan.Guard {
 	guards := c.Format.Guards(item, slots, moves)
 	object, ok := item.Payload.(*scan.Object)

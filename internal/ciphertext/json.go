@@ -12,12 +12,11 @@ import (
 	"rotator/internal/scan"
 )
 
-// maxDepth is how deep a document may nest; deeper ones are refused.
+// maxDepth is the maximum depth of nesting of a document.
 const maxDepth = 256
 
-// newJSON finds slots by path in a body that is one JSON document, and edits
-// nothing but the bytes of their strings. A path that the document does not have is
-// no slot, nor is null.
+// newJSON builds the format of a body that is one JSON document. Slots are found by path. A
+// path that does not exist in the document, or leads to null, is not a slot.
 func newJSON(c *compiler) binder {
 	name, pattern := c.def.name, c.where.pattern
 	return func(b binding) Format {
@@ -36,12 +35,13 @@ func newJSON(c *compiler) binder {
 	}
 }
 
-// documentSites finds slots in text, a JSON document that stands at an offset of
-// the body. What find returns reads references; it is given what reads the
-// document.
-func documentSites(text []byte, offset int, slots []slot, find func(member lookup) lookup) []editSite {
-	if !gjson.ValidBytes(text) || tooDeep(text) {
-		return []editSite{refusedSitef(slots[0].path.String(), "not-json", "it is not one JSON document, or nests deeper than %d levels", maxDepth)}
+// documentSites returns the slots of text, a JSON document at an offset of the body. find
+// returns the lookup of references; its argument looks up members of the document.
+func documentSites(
+	text []byte, offset int, slots []slot, find func(member lookup) lookup,
+) []editSite {
+	if !isDocument(text) {
+		return []editSite{refusedSite(slots[0].path.String(), notJSON())}
 	}
 	d := &document{root: gjson.ParseBytes(text), known: map[string]answer{}}
 	references := find(d.member)
@@ -65,23 +65,34 @@ func documentSites(text []byte, offset int, slots []slot, find func(member looku
 	return sites
 }
 
-// newSites looks at what stands at the end of a path.
-func newSites(s slot, text []byte, offset int, v gjson.Result, at Path, refused *Refused, find lookup) []editSite {
+// notJSON refuses a body that is not a JSON document.
+func notJSON() *Refused {
+	return refuse("not-json", "the body is not one JSON document, or is nested more than %d levels "+
+		"deep", maxDepth)
+}
+
+// newSites returns the site of v, the value at the end of a path, or none if v is null.
+func newSites(
+	s slot, text []byte, offset int, v gjson.Result, at Path, refused *Refused, find lookup,
+) []editSite {
 	path := at.String()
 	switch {
 	case !utf8.ValidString(path):
 		path = strings.ToValidUTF8(path, "\ufffd")
-		return []editSite{refusedSitef(path, "not-utf8", "%s stands for a name that is not UTF-8, by which it could not be found again", path)}
+		return []editSite{refusedSitef(path, "not-utf8", "%s contains a name that is not UTF-8, "+
+			"so the slot could not be found again by its path", path)}
 	case refused != nil:
-		return []editSite{{Slot: Slot{Path: path, Refused: refused}}}
+		return []editSite{refusedSite(path, refused)}
 	case v.Type == gjson.Null:
 		return nil
 	case v.Type != gjson.String:
-		return []editSite{refusedSitef(path, "wrong-type", "%s is not a string, and format %s reads strings", path, s.format)}
+		return []editSite{refusedSitef(path, "wrong-type",
+			"%s is not a string, but format %s reads strings", path, s.format)}
 	}
 	start, end, ok := stringIn(text, v)
 	if !ok {
-		return []editSite{refusedSitef(path, "not-json", "%s could not be found again in the body", path)}
+		return []editSite{refusedSitef(path, "not-json", "the position of %s in the body is unknown",
+			path)}
 	}
 	d := decode(s.format, s.padding, []byte(v.Str))
 	return []editSite{{
@@ -90,13 +101,13 @@ func newSites(s slot, text []byte, offset int, v gjson.Result, at Path, refused 
 	}}
 }
 
-// stringIn is where the string v stands in the document text, quotes included.
+// stringIn returns the position of the string v in the document text, including quotes.
 func stringIn(text []byte, v gjson.Result) (start, end int, ok bool) {
 	start, end = v.Index, v.Index+len(v.Raw)
 	return start, end, start > 0 && end <= len(text) && string(text[start:end]) == v.Raw
 }
 
-// quoted makes a JSON string of what form writes; nil where it writes none.
+// quoted wraps encode. It returns the text as a JSON string, or nil if encode returns nil.
 func quoted(encode func([]byte) []byte) func([]byte) []byte {
 	return func(blob []byte) []byte {
 		text := encode(blob)
@@ -107,8 +118,8 @@ func quoted(encode func([]byte) []byte) func([]byte) []byte {
 	}
 }
 
-// jsonString writes a string with the escapes that it needs and no others, as
-// JSON.stringify and most encoders do; encoding/json escapes <, > and & too.
+// jsonString encodes a string with only the required escapes, like JSON.stringify and most
+// encoders. By default, encoding/json also escapes <, > and &.
 func jsonString(text string) []byte {
 	var out bytes.Buffer
 	encoder := json.NewEncoder(&out)
@@ -117,7 +128,7 @@ func jsonString(text string) []byte {
 	return bytes.TrimSuffix(out.Bytes(), []byte("\n"))
 }
 
-// tooDeep counts brackets outside of strings.
+// tooDeep reports whether a document is nested more than maxDepth levels deep.
 func tooDeep(text []byte) bool {
 	depth := 0
 	for i := 0; i < len(text); i++ {
@@ -142,18 +153,22 @@ func tooDeep(text []byte) bool {
 // document is a parsed body.
 type document struct {
 	root  gjson.Result
-	known map[string]answer // by reference, so that many slots cost one look
+	known map[string]answer // by reference
 }
 
-// answer is what a reference stands for in a document.
+// answer is the value of a reference in a document.
 type answer struct {
 	text    string
 	refused *Refused
 }
 
-// descend follows a path from v and visits what stands at its ends. Two members
-// of one name on the way make it ambiguous: readers differ in which they take.
-func (d *document) descend(v gjson.Result, at, left Path, visit func(v gjson.Result, at Path, refused *Refused)) {
+// visitor is called with the value at the end of a path, or with a refusal.
+type visitor func(v gjson.Result, at Path, refused *Refused)
+
+// descend follows the path left from v, the value at a path, and visits the values at its
+// ends. A duplicate member on the way is refused, because readers differ in which one they
+// use.
+func (d *document) descend(v gjson.Result, at, left Path, visit visitor) {
 	if len(left) == 0 {
 		visit(v, at, nil)
 		return
@@ -174,8 +189,8 @@ func (d *document) descend(v gjson.Result, at, left Path, visit func(v gjson.Res
 	}
 }
 
-// members follows the members of an object that the next step names.
-func (d *document) members(v gjson.Result, at, left Path, visit func(v gjson.Result, at Path, refused *Refused)) {
+// members follows the members of an object that match the next step.
+func (d *document) members(v gjson.Result, at, left Path, visit visitor) {
 	step := left[0]
 	times := map[string]int{}
 	v.ForEach(func(name, _ gjson.Result) bool {
@@ -188,8 +203,8 @@ func (d *document) members(v gjson.Result, at, left Path, visit func(v gjson.Res
 		}
 		here := at.with(Step{Name: name.Str})
 		if times[name.Str] > 1 {
-			times[name.Str] = 0 // refused once
-			visit(member, here, &Refused{Reason: "ambiguous", Detail: fmt.Sprintf("the document has %s twice", here)})
+			times[name.Str] = 0 // refuse only once
+			visit(member, here, duplicate(here.String()))
 			return true
 		}
 		d.descend(member, here, left[1:], visit)
@@ -197,7 +212,7 @@ func (d *document) members(v gjson.Result, at, left Path, visit func(v gjson.Res
 	})
 }
 
-// member reads a reference from the document.
+// member looks up a reference in the document.
 func (d *document) member(p part) (string, *Refused) {
 	a, ok := d.known[p.reference]
 	if !ok {
@@ -218,7 +233,7 @@ func (d *document) find(p part) (text string, refused *Refused) {
 		case v.Type == gjson.Number, v.Type == gjson.True, v.Type == gjson.False:
 			text, refused = v.Raw, nil
 		default:
-			refused = missing(p, "it is neither a string nor a number")
+			refused = missing(p, "its value is neither a string nor a number nor a bool")
 		}
 	})
 	return text, refused

@@ -9,14 +9,14 @@ import (
 	"rotator/internal/scan"
 )
 
-// formatJSONL reads a body of one JSON document for each line (JSON Lines), with
-// slots by path in each. A line that is no JSON document is a refused slot, and
-// the others are read all the same; empty lines are nothing.
+// formatJSONL is the format of a body with one JSON document per line (JSON Lines). Slots
+// are found by path in each line. A line that is not a JSON document is a refused slot and
+// does not affect other lines. Empty lines are ignored.
 const formatJSONL = "jsonl"
 
-// jsonLines goes through a body line by line. Beside the body, what is in memory is
-// what Find returns, or the new body: such a body can have very many slots, and
-// places would be several times as large as both.
+// jsonLines processes a body line by line. It is not a bodyFormat because such a body can
+// have very many slots: the sites of all of them would need several times the memory of the
+// body.
 type jsonLines struct {
 	slots   []slot
 	pattern *regexp.Regexp
@@ -53,8 +53,9 @@ func (f *jsonLines) Find(item scan.Item) []Slot {
 	return found
 }
 
-// shareContexts takes the contexts of another slot where they are equal, as they mostly
-// are from line to line: a map takes more memory than a ciphertext. Nobody changes one.
+// shareContexts replaces contexts that equal those of another slot by the maps of that slot,
+// because a map needs more memory than a ciphertext. Contexts are often equal in all lines,
+// and they are immutable.
 func (s *Slot) shareContexts(other Slot) {
 	if maps.Equal(s.DestinationContext, other.DestinationContext) {
 		s.DestinationContext = other.DestinationContext
@@ -77,7 +78,7 @@ func (f *jsonLines) Splice(item scan.Item, blobs [][]byte) (scan.Payload, error)
 		number++
 		sites := f.sites(object, line)
 		if len(sites) > len(blobs)-next {
-			return nil, fmt.Errorf("%d blobs for more slots", len(blobs))
+			return nil, fmt.Errorf("got %d blobs for more slots", len(blobs))
 		}
 		changed, err := spliceBody(line, sites, blobs[next:next+len(sites)])
 		if err != nil && !failures.take(err, next, linePath(number, "")) {
@@ -87,7 +88,7 @@ func (f *jsonLines) Splice(item scan.Item, blobs [][]byte) (scan.Payload, error)
 		next += len(sites)
 	}
 	if next != len(blobs) {
-		return nil, fmt.Errorf("%d blobs for %d slots", len(blobs), next)
+		return nil, fmt.Errorf("got %d blobs for %s", len(blobs), count(next, "slot"))
 	}
 	if err := failures.err(); err != nil {
 		return nil, err
@@ -99,9 +100,9 @@ func (f *jsonLines) Splice(item scan.Item, blobs [][]byte) (scan.Payload, error)
 
 func linePath(number int, path string) string { return fmt.Sprintf("line %d: %s", number, path) }
 
-// places finds the slots of one line, as places in this line.
+// sites returns the slots of one line. Their edits are relative to the line.
 func (f *jsonLines) sites(object *scan.Object, line []byte) []editSite {
-	// A line may begin with a byte order mark if one file was appended to another.
+	// A line may start with a byte order mark if one file was appended to another.
 	text := bytes.TrimPrefix(line, []byte(byteOrderMark))
 	if len(bytes.TrimSpace(text)) == 0 {
 		return nil

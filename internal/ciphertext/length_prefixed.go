@@ -2,27 +2,26 @@ package ciphertext
 
 import (
 	"encoding/binary"
-	"fmt"
 	"slices"
 
 	"rotator/internal/kmsblob"
 	"rotator/internal/scan"
 )
 
-// framing is a payload that begins with the length of a blob, and the blob.
+// framing is a format of values that start with the length of a blob, followed by the blob.
 type framing struct {
 	format string
-	width  int // bytes of the length
-	little bool
-	most   int // the longest blob that the reader takes
-	// payload: something must follow the blob.
+	width  int  // of the length, in bytes
+	little bool // the length is little endian
+	most   int  // the maximum length of a blob, in bytes
+	// payload is true if at least one byte must follow the blob.
 	payload bool
 }
 
-// framings are all of them. tink-envelope is what the envelope AEAD of Tink writes
-// (tink-crypto/tink-go, aead/kms_envelope_aead.go): the data key that KMS
-// encrypted, at most 4,096 bytes, then the payload that the data key encrypted. It
-// is asked of KMS without an encryption context.
+// framings returns all framings. tink-envelope is written by the envelope AEAD of Tink
+// (tink-crypto/tink-go, aead/kms_envelope_aead.go): the data key, encrypted by KMS, of at
+// most 4,096 bytes, followed by the payload, encrypted with the data key. It has no
+// encryption context.
 func framings() []framing {
 	return []framing{
 		{format: formatTinkEnvelope, width: 4, most: 4096, payload: true},
@@ -36,7 +35,7 @@ func framings() []framing {
 
 const formatTinkEnvelope = "tink-envelope"
 
-// framedFormats are the names of the framings.
+// framedFormats returns the names of the framings.
 func framedFormats() []string {
 	var names []string
 	for _, f := range framings() {
@@ -53,7 +52,7 @@ func framingOf(format string) (framing, bool) {
 	return framings()[i], true
 }
 
-// isBinary says whether a format of a single value is bytes, not a text.
+// isBinary reports whether a format of a single value reads bytes and not text.
 func isBinary(format string) bool {
 	return isFramed(format) || format == formatRaw
 }
@@ -63,7 +62,7 @@ func isFramed(format string) bool {
 	return ok
 }
 
-// newFramed finds the blob at the beginning of a body.
+// newFramed builds the format of a body that starts with a framed blob.
 func newFramed(c *compiler) binder {
 	f, _ := framingOf(c.def.name)
 	pattern := c.where.pattern
@@ -85,7 +84,8 @@ func newFramed(c *compiler) binder {
 
 // read returns the blob of a payload.
 func (f framing) read(value []byte) ([]byte, *Refused) {
-	wrong := &Refused{Reason: "not-" + f.format, Detail: fmt.Sprintf("it does not begin with the length of a ciphertext, in %d bytes, and that many bytes", f.width)}
+	wrong := refuse("not-"+f.format, "the value does not start with the length of a ciphertext in "+
+		"%s, followed by this ciphertext", count(f.width, "byte"))
 	if len(value) < f.width {
 		return nil, wrong
 	}
@@ -100,13 +100,13 @@ func (f framing) read(value []byte) ([]byte, *Refused) {
 	}
 	blob := value[f.width : f.width+int(length)]
 	if length > uint64(f.most) && length <= kmsblob.MaxSize {
-		return nil, &Refused{Reason: "too-large", Detail: fmt.Sprintf("its length is more than the %d bytes of this format", f.most)}
+		return nil, refuse("too-large", "the ciphertext is longer than %d bytes, the limit of this "+
+			"format", f.most)
 	}
 	return blob, checkBlob(blob)
 }
 
-// write returns the length of a blob and the blob; nil when the length does not
-// fit.
+// write returns the length of a blob followed by the blob, or nil if the blob is too long.
 func (f framing) write(blob []byte) []byte {
 	if len(blob) > f.most {
 		return nil
@@ -118,8 +118,11 @@ func (f framing) write(blob []byte) []byte {
 	return append(digits, blob...)
 }
 
-// decode reads a blob from an attribute, as codecs do.
-func (f framing) decode(value []byte) (blob []byte, encode func([]byte) []byte, refused *Refused) {
+// decode returns the blob of a value, and encode, which returns the value with another blob
+// or nil if that blob is too long.
+func (f framing) decode(
+	value []byte,
+) (blob []byte, encode func([]byte) []byte, refused *Refused) {
 	blob, refused = f.read(value)
 	if refused != nil {
 		return nil, nil, refused

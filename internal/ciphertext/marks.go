@@ -10,21 +10,18 @@ import (
 	"rotator/internal/scan"
 )
 
-// A body that has the marks of a format but in which the format found no slot
-// is refused by name. It may be written in a way that readers of the format
-// accept but rotator does not.
+// An item that has the marks of a format but no slot of it is refused, with the name of
+// the format. It may be written in a way that clients of the format can read and rotator
+// cannot.
 
-// unread returns the refusal of such a body.
-func unread(format, marks, help string) *Refused {
-	return &Refused{
-		Reason: "unknown-format",
-		Detail: "it has " + marks + ", as " + format + " writes them, in a form that rotator " +
-			"cannot read; " + help,
-	}
+// unreadable refuses such an item.
+func unreadable(format, marks, help string) *Refused {
+	return refuse("unknown-format", "the item contains %s, as written by %s, but in a form that "+
+		"rotator cannot read; %s", marks, format, help)
 }
 
-// orUnread makes places return the refusal of marked if it finds no place.
-func orUnread(
+// orUnreadable wraps sites: if it finds no slot, the result is the refusal of marked.
+func orUnreadable(
 	sites func(*scan.Object) []editSite, marked func(body []byte) *Refused,
 ) func(*scan.Object) []editSite {
 	return func(object *scan.Object) []editSite {
@@ -38,7 +35,7 @@ func orUnread(
 	}
 }
 
-// has reports whether a body holds all of the texts.
+// has reports whether a body contains all of the texts.
 func has(body []byte, texts ...string) bool {
 	for _, text := range texts {
 		if !bytes.Contains(body, []byte(text)) {
@@ -48,7 +45,7 @@ func has(body []byte, texts ...string) bool {
 	return true
 }
 
-// textEscapes are the escapes of JSON and YAML for characters of ASCII.
+// textEscapes matches the escapes of JSON and YAML for ASCII characters.
 var textEscapes = regexp.MustCompile(`\\(?:u00|x)([2-7][0-9A-Fa-f])|\\/`)
 
 // unescaped decodes the escapes of JSON and YAML that can occur in names of a
@@ -62,55 +59,55 @@ func unescaped(body []byte) []byte {
 	})
 }
 
-// markedPulumi: encoding/json, with which Pulumi reads states and settings in JSON, takes
+// markedPulumi ignores case, because Pulumi reads JSON with encoding/json, which accepts
 // names in any case.
 func markedPulumi(body []byte) *Refused {
 	if has(bytes.ToLower(unescaped(body)), "encryptedkey", awskms) {
-		return unread("Pulumi", "encryptedkey and "+awskms, "write both at the top of the file, "+
-			"without indentation, anchors, aliases, tags, ? or <<, each on one "+
-			"line: encryptedkey: VALUE")
+		return unreadable("Pulumi", "encryptedkey and "+awskms, "write both at the top level of "+
+			"the file, without indentation, anchors, aliases, tags, ? or <<, each on one line: "+
+			"encryptedkey: VALUE")
 	}
 	return nil
 }
 
 func markedSops(body []byte) *Refused {
 	if has(unescaped(body), "sops", "lastmodified", "mac", ":kms:", "enc") {
-		return unread("sops", "sops, lastmodified, mac and the ARN of a KMS key",
-			"decrypt the file "+
-				"and encrypt it again with sops, which writes the stanza in the expected form")
+		return unreadable("sops", "sops, lastmodified, mac and the ARN of a KMS key",
+			"decrypt the file and encrypt it again with sops, which writes the stanza in the "+
+				"expected form")
 	}
 	return nil
 }
 
-// biscuitByKMS is an entry under a KMS key.
+// biscuitByKMS matches an entry under a KMS key.
 var biscuitByKMS = regexp.MustCompile(`key_manager["']?\s*:\s*(?:!!str\s+|&\S+\s+)?["']?kms\b`)
 
 func markedBiscuit(body []byte) *Refused {
 	if body = unescaped(body); has(body, "key_ciphertext") && biscuitByKMS.Match(body) {
-		return unread("biscuit", "key_ciphertext and key_manager: kms", "write each name at the "+
-			"top of the file, without indentation, anchors, tags or ?")
+		return unreadable("biscuit", "key_ciphertext and key_manager: kms", "write each name at "+
+			"the top level of the file, without indentation, anchors, tags or ?")
 	}
 	return nil
 }
 
-// ejsonKey is the data key of a secret.
+// ejsonKey matches the data key of a secret.
 var ejsonKey = regexp.MustCompile(ejsonMark + `[A-Za-z0-9+/]{40}`)
 
 func markedEJSON(body []byte) *Refused {
 	if bytes.Contains(body, []byte("EJK1")) && ejsonKey.Match(unescaped(body)) {
-		return unread("ejson-kms", ejsonMark+" and a data key", "they belong in "+
+		return unreadable("ejson-kms", ejsonMark+" and a data key", "store them in "+
 			"secrets[*].ciphertext of one JSON object")
 	}
 	return nil
 }
 
-// tinkMember is the member with an encrypted keyset.
+// tinkMember matches the member with an encrypted keyset.
 var tinkMember = regexp.MustCompile(`"encryptedKeyset"\s*:\s*"[^"]`)
 
 func markedTinkKeyset(body []byte) *Refused {
 	if tinkMember.Match(unescaped(body)) {
-		return unread("Tink", "encryptedKeyset", "it belongs at the top of one JSON object; use "+
-			"format json with its path")
+		return unreadable("Tink", "encryptedKeyset", "format tink-keyset reads it only at the top "+
+			"level of a JSON object; use format json with its path")
 	}
 	return nil
 }
@@ -119,7 +116,7 @@ func markedInstruction(body []byte) *Refused {
 	v2 := has(body, `"`+s3ecKeyV2+`"`, `"`+s3ecWrapV2+`"`)
 	v3 := has(body, `"`+s3ecKeyV3+`"`, `"`+s3ecWrapV3+`"`)
 	if v2 || v3 {
-		return unread("the S3 Encryption Client", "the members of an instruction file",
+		return unreadable("the S3 Encryption Client", "the members of an instruction file",
 			"an instruction file is one JSON object of strings")
 	}
 	return nil
@@ -142,7 +139,7 @@ func markedOpenTofu(body []byte) *Refused {
 	return openTofu()
 }
 
-// Ciphertexts in other text, for which the job file needs a pattern.
+// Ciphertexts within other text, for which the job file needs a pattern.
 var (
 	springCipher = regexp.MustCompile(`\{cipher\}(?:\([^()\r\n]*\))?[A-Za-z0-9+/]{60,}={0,2}`)
 	eyamlBlock   = regexp.MustCompile(`ENC\[KMS,[A-Za-z0-9+/=\s]{60,}\]`)
@@ -157,21 +154,21 @@ func markedText(body []byte) *Refused {
 				return refused
 			}
 			if holdsBlob(match) {
-				return unread("Spring Cloud Config", "{cipher} and a ciphertext",
+				return unreadable("Spring Cloud Config", "{cipher} and a ciphertext",
 					`use format text with the pattern '\{cipher\}([A-Za-z0-9+/=]+)'`)
 			}
 		}
 	}
 	if bytes.Contains(body, []byte("ENC[KMS,")) && eyamlBlock.Match(body) {
-		return unread("hiera-eyaml", "ENC[KMS, and a ciphertext",
-			`use format text with the pattern `+
-				`'ENC\[KMS,([A-Za-z0-9+/=]+)\]', and write blocks over several lines on one line`)
+		return unreadable("hiera-eyaml", "ENC[KMS, and a ciphertext",
+			`use format text with the pattern 'ENC\[KMS,([A-Za-z0-9+/=]+)\]', and join blocks `+
+				`that span several lines`)
 	}
 	return nil
 }
 
-// markedBody refuses a body that no format of auto recognised but that has the
-// marks of one.
+// markedBody refuses a body that has marks of a format although no format of auto
+// recognised it.
 func markedBody(object *scan.Object) *Refused {
 	for _, marked := range []func([]byte) *Refused{
 		markedOpenTofu, markedSops, markedPulumi, markedBiscuit, markedEJSON, markedTinkKeyset,
@@ -185,12 +182,12 @@ func markedBody(object *scan.Object) *Refused {
 		return nil
 	}
 	if found := instructionSites(object); len(found) > 0 && found[0].Refused == nil {
-		return unread("the S3 Encryption Client", "the members of an instruction file",
-			"its name does not have the suffix of instruction files: set "+
-				"instruction_suffix at the target")
+		return unreadable("the S3 Encryption Client", "the members of an instruction file",
+			"its key does not end with the suffix of instruction files: set instruction_suffix "+
+				"at the target")
 	}
 	return nil
 }
 
-// maxInstruction is larger than any instruction file.
+// maxInstruction is a size, in bytes, that no instruction file exceeds.
 const maxInstruction = 64 << 10

@@ -13,22 +13,19 @@ import (
 	"rotator/internal/kmsblob"
 )
 
-// Some values hold a ciphertext in another form than their rule states. They
-// are refused by name, with advice. The checks run only after a value could not
-// be read, or look only at its first bytes.
+// Some values hold a ciphertext in another form than their rule states. They are refused
+// with the name of this form and advice. The checks run only if a value could not be
+// decoded, or examine only its first bytes.
 
-// notFormat refuses a text that is not in a format of a single value.
+// notFormat refuses a text that is not in the format of a single value.
 func notFormat(format string, text []byte) *Refused {
 	if format != formatHex {
 		if refused := heldCiphertext(text); refused != nil {
 			return refused
 		}
 	}
-	return &Refused{
-		Reason: "not-" + format,
-		Detail: "it is not " + format + " in a form that can be restored byte for byte; " +
-			"if it is plaintext, it was never encrypted and is not changed",
-	}
+	return refuse("not-"+format, "the value is not %s in a form that can be restored byte for "+
+		"byte; if it is plaintext, it was never encrypted and stays unchanged", format)
 }
 
 // otherFormat refuses a value that is not in the format of its rule. If it is a
@@ -36,13 +33,13 @@ func notFormat(format string, text []byte) *Refused {
 func otherFormat(format string, value []byte) *Refused {
 	refused := notFormat(format, value)
 	if other := blobFormat(value); other != "" && refused.Reason == "not-"+format {
-		refused.Detail = "it is a KMS ciphertext in another format than " + format +
-			": set format: " + other
+		refused.Detail = "the value is a KMS ciphertext in another format than " + format +
+			"; set format: " + other
 	}
 	return refused
 }
 
-// blobFormat returns the format in which a value is a KMS ciphertext and nothing else, or "".
+// blobFormat returns the format of a value that is a KMS ciphertext and nothing more, or "".
 func blobFormat(value []byte) string {
 	if len(value) > 4*kmsblob.MaxSize {
 		return ""
@@ -64,42 +61,32 @@ func blobFormat(value []byte) string {
 	return ""
 }
 
-// heldCiphertext refuses a text that is more than the base64 of a ciphertext.
+// heldCiphertext refuses a text that contains more than the base64 of a ciphertext. It
+// returns nil for other texts.
 func heldCiphertext(text []byte) *Refused {
 	text = bytes.TrimSpace(text)
 	switch {
 	case len(text) > 4*kmsblob.MaxSize:
 		return nil
 	case isPydynox(text):
-		return &Refused{
-			Reason: "pydynox",
-			Detail: "it is an envelope of pydynox (ENC: and base64 of a version, a length, the " +
-				"data key and the payload), which rotator cannot read yet: read it and write it " +
-				"again with pydynox under the new key",
-		}
+		return refuse("pydynox", "the value is an envelope of pydynox (ENC: and the base64 of a "+
+			"version, a length, the data key and the payload), which rotator cannot write yet: "+
+			"read it and write it again with pydynox under the new key")
 	case springContext.Match(text) && holdsBlob(text):
-		return &Refused{
-			Reason: "spring-cipher-context",
-			Detail: "an encryption context in parentheses precedes the ciphertext, as written by " +
-				"spring-cloud-config-aws-kms; rotator does not read contexts from there: add one " +
-				"slot per context, with a pattern that has the context outside of the group, and " +
-				"set the values, decoded from base64, as the context of the slot",
-		}
+		return refuse("spring-cipher-context", "an encryption context in parentheses precedes the "+
+			"ciphertext, as written by spring-cloud-config-aws-kms; rotator does not read "+
+			"contexts from there. Add one slot per context: its pattern has the context outside "+
+			"of the group, and its context has the values decoded from base64")
 	case holdsIndentedBlob(text):
-		return &Refused{
-			Reason: "indented-base64",
-			Detail: "it is base64 in indented lines, such as the block form of hiera-eyaml " +
-				"(ENC[KMS, and lines that begin with spaces), which rotator cannot write: write " +
-				"it on one line without spaces",
-		}
+		return refuse("indented-base64", "the value is base64 in indented lines, such as the "+
+			"block form of hiera-eyaml (ENC[KMS, and lines that start with spaces), which rotator "+
+			"cannot write: store it on one line without spaces")
 	case holdsBlob(text) && !base64Whole.Match(text):
-		return &Refused{
-			Reason: "text-around",
-			Detail: "it contains a ciphertext in base64 with other text before or after it, such " +
-				"as a prefix (v1:, ENC:), but a slot is a whole value: in bodies use format text " +
-				"with a pattern whose group is only the base64; attributes with such a prefix " +
-				"cannot be moved yet, so have the application write them again with the new key",
-		}
+		return refuse("text-around", "the value contains a ciphertext in base64 with other text "+
+			"before or after it, such as a prefix (v1:, ENC:), but a slot is a whole value. In "+
+			"bodies, use format text with a pattern whose group is only the base64. Attributes "+
+			"with such a prefix cannot be moved yet: have the application write them again with "+
+			"the new key")
 	}
 	return nil
 }
@@ -108,7 +95,7 @@ func heldCiphertext(text []byte) *Refused {
 // github.com/zalando/spring-cloud-config-aws-kms).
 var springContext = regexp.MustCompile(`^(?:\{cipher\})?\([^()]*=[^()]*\)`)
 
-// base64Whole matches a text that is entirely base64 or base64url.
+// base64Whole matches a text that is base64 or base64url from start to end.
 var base64Whole = regexp.MustCompile(`^[A-Za-z0-9+/_\s-]*=*$`)
 
 // base64Runs matches the parts of a text that may be the base64 of a blob.
@@ -159,8 +146,8 @@ func isPydynox(text []byte) bool {
 // minTwice is less than the base64 length of any KMS ciphertext.
 const minTwice = 100
 
-// misread refuses decoded bytes that hold a ciphertext in another form. It
-// returns nil for others.
+// misread refuses decoded bytes that hold a ciphertext in another form. It returns nil for
+// other bytes.
 func misread(blob []byte) *Refused {
 	switch {
 	case len(blob) < minTwice:
@@ -193,26 +180,19 @@ func mayBeRSA(b []byte) bool {
 }
 
 func encodedTwice(format string) *Refused {
-	return &Refused{
-		Reason: "encoded-twice",
-		Detail: "its bytes are " + format + " again: if the value is binary, use format " +
-			format + " instead of raw; if it is text, its writer encodes twice (a Secret of " +
-			"Kubernetes, PynamoDB before 6), which rotator cannot write yet: store it " +
-			"encoded once",
-	}
+	return refuse("encoded-twice", "the decoded value is again %[1]s. If the value is binary, use "+
+		"format %[1]s instead of raw. If it is text, its writer encodes twice (a Secret of "+
+		"Kubernetes, PynamoDB before 6), which rotator cannot write yet: store it encoded once",
+		format)
 }
 
-// isTextRune reports whether a text in base64 or hex can have r, with line breaks.
+// isTextRune reports whether r can occur in base64 or hex with line breaks.
 func isTextRune(r rune) bool { return isBase64(r) || strings.ContainsRune("= \t\r\n", r) }
 
-// openTofu returns the refusal of a state of OpenTofu or of the entry of its
-// key provider.
+// openTofu refuses a state of OpenTofu or the entry of its key provider.
 func openTofu() *Refused {
-	return &Refused{
-		Reason: "opentofu-state",
-		Detail: "it belongs to an encrypted state or plan of OpenTofu: its data key is in " +
-			"base64-encoded JSON under meta (key_provider.aws_kms), which rotator cannot write " +
-			"yet. Change the key with OpenTofu: configure a new key_provider, move the old one " +
-			"to a fallback block, and run tofu apply",
-	}
+	return refuse("opentofu-state", "the item is an encrypted state or plan of OpenTofu, or part "+
+		"of one: its data key is in base64-encoded JSON under meta (key_provider.aws_kms), which "+
+		"rotator cannot write yet. Change the key with OpenTofu: configure a new key_provider, "+
+		"move the old one to a fallback block, and run tofu apply")
 }

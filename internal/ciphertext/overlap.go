@@ -2,7 +2,7 @@ package ciphertext
 
 import "slices"
 
-// mayMeet reports whether two paths can lead to the same place.
+// mayMeet reports whether two paths can match the same value of an item.
 func (p Path) mayMeet(q Path) bool {
 	return slices.EqualFunc(p, q, func(a, b Step) bool {
 		switch {
@@ -15,10 +15,9 @@ func (p Path) mayMeet(q Path) bool {
 	})
 }
 
-// overlaps finds slots whose paths can lead to the same place. Two slots with
-// the same path are refused here, because each ciphertext would have two rules.
-// If paths meet only in some items, the shared places are refused in these
-// items.
+// overlaps finds slots whose paths can match the same value. It refuses two slots with the
+// same path. Paths that match the same value only in some items are allowed; Find refuses
+// the shared values of these items.
 func (c *compiler) overlaps() {
 	for i := range c.slots {
 		for j := range i {
@@ -27,7 +26,7 @@ func (c *compiler) overlaps() {
 			case len(b.path) == 0 || !a.path.mayMeet(b.path):
 			case a.path.String() == b.path.String():
 				c.fail(slotField(i, "path"),
-					"slots[%d] names the same place; keep only one of them", j)
+					"slots[%d] has the same path; keep only one of them", j)
 			default:
 				a.mayOverlap, b.mayOverlap = true, true
 			}
@@ -39,9 +38,8 @@ func (c *compiler) overlaps() {
 	}
 }
 
-// movingReferences refuses a context that takes its value from the place of a
-// slot. The same write changes this value, so no reader could build the context
-// again.
+// movingReferences refuses a context that takes its value from a slot. The write changes
+// this value, so readers could not build the context afterwards.
 func (c *compiler) movingReferences(field string, r rule) {
 	for _, name := range r.names {
 		for _, p := range r.values[name] {
@@ -49,15 +47,15 @@ func (c *compiler) movingReferences(field string, r rule) {
 				return len(p.path) > 0 && s.path.mayMeet(p.path)
 			})
 			if at >= 0 {
-				c.fail(field, "%s: ${%s} is the place of slots[%d], whose ciphertext changes "+
-					"when it is moved; take the value from another place", name, p.reference, at)
+				c.fail(field, "%s: ${%s} is the value of slots[%d], which changes when its "+
+					"ciphertext is moved; use another value", name, p.reference, at)
 			}
 		}
 	}
 }
 
-// noteReferences stores the attributes that a field of the target takes its value
-// from, for writtenReferences.
+// noteReferences records the attributes that a field of the target refers to, for
+// writtenReferences.
 func (c *compiler) noteReferences(field string, parts []part) {
 	for _, p := range parts {
 		if p.kind == attribute {
@@ -66,34 +64,30 @@ func (c *compiler) noteReferences(field string, parts []part) {
 	}
 }
 
-// writtenReferences refuses a context, or the name of one, that is taken from an attribute
-// which the format replaces when it moves a ciphertext.
+// writtenReferences refuses a reference to an attribute that the format replaces when it
+// moves a ciphertext.
 func (c *compiler) writtenReferences() {
 	for _, r := range c.attributes {
 		if slices.Contains(c.writes, r.attribute) {
-			c.fail(r.field, "${%s}: format %s changes this attribute when a ciphertext is moved; "+
-				"take the value from another place", r.reference, c.def.name)
+			c.fail(r.field, "${%s}: format %s changes this attribute when it moves a ciphertext; "+
+				"use another attribute", r.reference, c.def.name)
 		}
 	}
 }
 
-// errShared returns the refusal of a place that several rules name.
-func errShared(path string) *Refused {
-	return &Refused{
-		Reason: "ambiguous",
-		Detail: "more than one slot of the job file names " + path +
-			"; change their paths, so that each ciphertext is found once",
-	}
+// sharedSlot refuses a value that several rules match.
+func sharedSlot(path string) *Refused {
+	return refuse("ambiguous", "more than one slot of the job file matches %s; change their paths "+
+		"so that each ciphertext is found once", path)
 }
 
-// shared stores the places of a document that were found by rules whose paths
-// may meet.
+// shared holds, by path, the values of a document that rules with mayOverlap matched.
 type shared map[string]foundSite
 
 type foundSite struct{ rule, index int }
 
-// refuse reports whether another rule has already found a place. If so, it
-// refuses the existing entry in places.
+// refuse reports whether another rule has already matched a value. If so, it refuses the
+// existing entry in sites.
 func (s *shared) refuse(sites []editSite, rule int, path string) bool {
 	if *s == nil {
 		*s = shared{}
@@ -103,7 +97,7 @@ func (s *shared) refuse(sites []editSite, rule int, path string) bool {
 		(*s)[path] = foundSite{rule, len(sites)}
 		return false
 	}
-	sites[first.index] = refusedSite(path, errShared(path))
+	sites[first.index] = refusedSite(path, sharedSlot(path))
 	sites[first.index].Rule = first.rule
 	return true
 }

@@ -118,11 +118,11 @@ func TestOverlapsInTheJobFile(t *testing.T) {
 			a, element = "${body.a}", "${body.l[2].k}"
 		}
 		for want, slots := range map[string][]SlotSpec{
-			"slots[1].path: slots[0] names the same place": slotsAt("base64", "a.b", `a["b"]`),
-			"slots[2].path: slots[0] names the same place": slotsAt("base64", "l[*]", "x", "l[*]"),
-			"slots[1].context: c: " + a + " is the place of slots[0]": {
+			"slots[1].path: slots[0] has the same path": slotsAt("base64", "a.b", `a["b"]`),
+			"slots[2].path: slots[0] has the same path": slotsAt("base64", "l[*]", "x", "l[*]"),
+			"slots[1].context: c: " + a + " is the value of slots[0]": {
 				{Path: "a"}, {Path: "b", Context: from(a)}},
-			"slots[0].destination_context: c: " + element + " is the place of slots[0]": {
+			"slots[0].destination_context: c: " + element + " is the value of slots[0]": {
 				{Path: "l[*].k", DestinationContext: from(element)}},
 		} {
 			spec.Slots = slots

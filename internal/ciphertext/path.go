@@ -8,25 +8,24 @@ import (
 	"unicode/utf8"
 )
 
-// Path is a document path: profile.docs[2].key. Names that hold other characters
-// than letters, digits, "_" and "-" are written as JSON strings in brackets:
-// tags["a.b"]. [*] stands for every element of a list, .* for every member of a
-// map.
+// Path is a document path: profile.docs[2].key. A name with characters other than
+// letters, digits, "_" and "-" is written as a JSON string in brackets: tags["a.b"].
+// [*] matches all elements of a list, and .* all members of a map.
 type Path []Step
 
 // Step is one step of a Path.
 type Step struct {
 	Name  string // of a map member; empty for a list element
 	Index int    // of a list element
-	// Every is true for [*] and .*; List tells them apart.
+	// Every is true for [*] and .*. List is true for [*] and elements of a list.
 	Every, List bool
 }
 
-// maxSteps bounds a path: DynamoDB nests documents 32 levels deep at most
+// maxSteps is the maximum length of a path. DynamoDB allows 32 levels of nesting
 // (Service, account, and table quotas in Amazon DynamoDB).
 const maxSteps = 64
 
-// ParsePath reads a path. Errors say at which byte.
+// ParsePath parses a path. Errors contain the position in bytes, from 1.
 func ParsePath(text string) (Path, error) {
 	if !utf8.ValidString(text) {
 		return nil, fmt.Errorf("path %q is not UTF-8", text)
@@ -46,12 +45,13 @@ func ParsePath(text string) (Path, error) {
 		}
 	}
 	if len(path) == 0 {
-		return nil, fmt.Errorf("path is empty; name an attribute or a member, such as profile.docs[0].key")
+		return nil, fmt.Errorf("path is empty; set the path of an attribute or a member, such as " +
+			"profile.docs[0].key")
 	}
 	return path, nil
 }
 
-// parseStep reads one step at the beginning of text, and how long it is.
+// parseStep parses the step at the beginning of text and returns its length.
 func parseStep(text string, first bool) (Step, int, error) {
 	if text[0] == '[' {
 		return parseBracket(text)
@@ -59,7 +59,7 @@ func parseStep(text string, first bool) (Step, int, error) {
 	dot := 0
 	if text[0] == '.' {
 		if first {
-			return Step{}, 0, fmt.Errorf("a path begins with a name")
+			return Step{}, 0, fmt.Errorf("a path starts with a name")
 		}
 		dot = 1
 	} else if !first {
@@ -73,12 +73,13 @@ func parseStep(text string, first bool) (Step, int, error) {
 		n++
 	}
 	if n == dot {
-		return Step{}, 0, fmt.Errorf(`expected a name; other characters than letters, digits, _ and - are written ["like this"]`)
+		return Step{}, 0, fmt.Errorf("expected a name; write a name with characters other than " +
+			`letters, digits, _ and - as ["name"]`)
 	}
 	return Step{Name: text[dot:n]}, n, nil
 }
 
-// parseBracket reads [2], [*] or ["name"].
+// parseBracket parses [2], [*] or ["name"].
 func parseBracket(text string) (Step, int, error) {
 	if strings.HasPrefix(text, "[*]") {
 		return Step{Every: true, List: true}, 3, nil
@@ -86,8 +87,9 @@ func parseBracket(text string) (Step, int, error) {
 	if strings.HasPrefix(text, `["`) {
 		end := closingQuote(text)
 		var name string
-		if end < 0 || json.Unmarshal([]byte(text[1:end+1]), &name) != nil || !strings.HasPrefix(text[end+1:], "]") {
-			return Step{}, 0, fmt.Errorf(`expected a JSON string in brackets, ["like this"]`)
+		if end < 0 || json.Unmarshal([]byte(text[1:end+1]), &name) != nil ||
+			!strings.HasPrefix(text[end+1:], "]") {
+			return Step{}, 0, fmt.Errorf(`expected a JSON string in brackets, such as ["name"]`)
 		}
 		return Step{Name: name}, end + 2, nil
 	}
@@ -102,7 +104,8 @@ func parseBracket(text string) (Step, int, error) {
 	return Step{Index: int(index), List: true}, end + 1, nil
 }
 
-// closingQuote returns where the JSON string that begins at text[1] ends.
+// closingQuote returns the index of the closing quote of the JSON string that begins at
+// text[1], or -1.
 func closingQuote(text string) int {
 	for i := 2; i < len(text); i++ {
 		switch text[i] {
@@ -115,11 +118,13 @@ func closingQuote(text string) int {
 	return -1
 }
 
+// plain reports whether c can be part of a name without quotes.
 func plain(c byte) bool {
-	return c == '_' || c == '-' || '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c >= 0x80
+	return c == '_' || c == '-' || '0' <= c && c <= '9' || 'a' <= c && c <= 'z' ||
+		'A' <= c && c <= 'Z' || c >= 0x80
 }
 
-// String writes the path in its one canonical form; ParsePath reads it back.
+// String returns the canonical form of the path. ParsePath parses it to the same path.
 func (p Path) String() string {
 	if len(p) == 1 && !p[0].Every && !p[0].List && isPlain(p[0].Name) {
 		return p[0].Name
@@ -156,5 +161,5 @@ func isPlain(name string) bool {
 	return name != ""
 }
 
-// with returns the path with one more step; p itself stays.
+// with returns a copy of the path with one more step.
 func (p Path) with(s Step) Path { return append(p[:len(p):len(p)], s) }

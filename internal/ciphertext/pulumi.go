@@ -9,14 +9,15 @@ import (
 	"rotator/internal/scan"
 )
 
-// formatPulumi reads what Pulumi keeps of a stack whose secrets provider is an AWS
-// KMS key (github.com/pulumi/pulumi, pkg/secrets/cloud/manager.go): the state of
-// the stack, JSON, with checkpoint.latest.secrets_providers.state.encryptedkey
-// beside its url, or an export of it, with deployment in the place of
-// checkpoint.latest; and Pulumi.STACK.yaml or .json with encryptedkey and
-// secretsprovider.
-// The URL is one of gocloud.dev/secrets/awskms: awskms:// before the key, and the
-// encryption context in the query, as context_NAME=VALUE.
+// formatPulumi is the format of the files of a Pulumi stack whose secrets provider is an AWS
+// KMS key (github.com/pulumi/pulumi, pkg/secrets/cloud/manager.go):
+//   - the state of the stack in JSON, with encryptedkey and url in
+//     checkpoint.latest.secrets_providers.state
+//   - an export of the state, with deployment instead of checkpoint.latest
+//   - Pulumi.STACK.yaml or .json, with encryptedkey and secretsprovider
+//
+// The URL is one of gocloud.dev/secrets/awskms: awskms:// and the key, with the encryption
+// context in the query as context_NAME=VALUE.
 const formatPulumi = "pulumi-state"
 
 const awskms = "awskms://"
@@ -25,7 +26,7 @@ func newPulumi(c *compiler) binder {
 	name := c.def.name
 	return func(b binding) Format {
 		key := b.destination
-		return &bodyFormat{name: name, sites: orUnread(func(object *scan.Object) []editSite {
+		return &bodyFormat{name: name, sites: orUnreadable(func(object *scan.Object) []editSite {
 			blob, provider, refused := pulumiKey(object.Body)
 			switch {
 			case refused != nil:
@@ -46,24 +47,27 @@ func recognisePulumi(_ Format, object *scan.Object) bool {
 	return blob != nil && refused == nil
 }
 
-// pulumiKey finds the ciphertext and the URL beside it; both are nil in a stack
-// with secrets of another provider.
+// pulumiKey returns the ciphertext and its URL. Both are nil if the stack has another secrets
+// provider.
 func pulumiKey(body []byte) (blob, provider *node, refused *Refused) {
 	switch {
 	case opensObject(body) && !isDocument(body):
-		return nil, nil, &Refused{Reason: "not-json", Detail: "it begins as JSON does, and is not one JSON document"}
+		return nil, nil, refuse("not-json", "the body starts like JSON but is not one JSON document")
 	case opensObject(body):
 		return pulumiState(body)
 	}
 	blob, provider, refused = pulumiSettings(body)
 	if refused == nil && blob == nil && provider != nil {
-		return nil, nil, nil // a provider, but no key yet
+		return nil, nil, nil // no key yet
 	}
 	return blob, provider, refused
 }
 
 func pulumiState(body []byte) (blob, provider *node, refused *Refused) {
-	for _, names := range [][]string{{"checkpoint", "latest", "secrets_providers"}, {"deployment", "secrets_providers"}} {
+	for _, names := range [][]string{
+		{"checkpoint", "latest", "secrets_providers"},
+		{"deployment", "secrets_providers"},
+	} {
 		providers, refused := jsonNode(body, names...)
 		if refused != nil {
 			return nil, nil, refused
@@ -91,7 +95,7 @@ func pulumiState(body []byte) (blob, provider *node, refused *Refused) {
 	return pulumiPair(settings, "encryptedkey", "secretsprovider")
 }
 
-// pulumiSettings makes one map of the two entries of Pulumi.STACK.yaml.
+// pulumiSettings reads the two entries of Pulumi.STACK.yaml.
 func pulumiSettings(body []byte) (blob, provider *node, refused *Refused) {
 	top := &node{kind: nodeMap, path: "the file"}
 	for _, s := range yamlSections(body) {
@@ -109,7 +113,7 @@ func pulumiSettings(body []byte) (blob, provider *node, refused *Refused) {
 	return pulumiPair(top, "encryptedkey", "secretsprovider")
 }
 
-// pulumiPair reads a key and its URL, when the URL is of AWS KMS.
+// pulumiPair returns a key and its URL, or nil if the URL is not of AWS KMS.
 func pulumiPair(n *node, key, provider string) (*node, *node, *Refused) {
 	address, refused := n.get(provider)
 	if refused != nil {
@@ -133,24 +137,25 @@ func pulumiSite(body []byte, blob, provider *node, key string) editSite {
 	start, end, ok := provider.within(body, len(awskms), len(address))
 	if !ok || strings.Contains(provider.text, "#") {
 		return refusedSitef(blob.path, "unwritable",
-			"%s has escapes before its query, or a fragment, or spans several lines (>, |); "+
+			"%s has escapes before its query, or has a fragment, or spans several lines (>, |); "+
 				"write it as one string on one line", provider.path)
 	}
 	context, refused := pulumiContext(provider.path, query)
 	if refused != nil {
 		return refusedSite(blob.path, refused)
 	}
-	// An ARN has colons, which a host cannot have, so it is the path of the URL
+	// An ARN has colons, which a host cannot contain, so it is the path of the URL
 	// (gocloud.dev/secrets/awskms, URLOpener).
-	return blob.blobSite(context, edit{start: start, end: end, text: constantly([]byte("/" + key))})
+	arn := constantly([]byte("/" + key))
+	return blob.blobSite(context, edit{start: start, end: end, text: arn})
 }
 
-// pulumiContext reads the encryption context from the query, as
-// addEncryptionContextFromURLParams of gocloud.dev/secrets/awskms does.
+// pulumiContext returns the encryption context in the query, like
+// addEncryptionContextFromURLParams of gocloud.dev/secrets/awskms.
 func pulumiContext(path, query string) (map[string]string, *Refused) {
 	values, err := url.ParseQuery(query)
 	if err != nil {
-		return nil, &Refused{Reason: "wrong-type", Detail: path + " is a URL whose query cannot be read"}
+		return nil, refuse("wrong-type", "%s is a URL with an invalid query", path)
 	}
 	var context map[string]string
 	for name, list := range values {
@@ -158,9 +163,9 @@ func pulumiContext(path, query string) (map[string]string, *Refused) {
 		switch {
 		case !ok:
 		case len(list) != 1:
-			return nil, &Refused{Reason: "ambiguous", Detail: path + " gives a part of the encryption context twice"}
+			return nil, refuse("ambiguous", "%s has an entry of the encryption context twice", path)
 		case !utf8.ValidString(name) || !utf8.ValidString(list[0]):
-			return nil, &Refused{Reason: "not-utf8", Detail: path + " has an encryption context that is not UTF-8"}
+			return nil, refuse("not-utf8", "%s has an encryption context that is not UTF-8", path)
 		default:
 			if context == nil {
 				context = map[string]string{}

@@ -12,20 +12,20 @@ import (
 	"rotator/internal/scan"
 )
 
-// rowFormat is a format whose client keeps one ciphertext in a row, always in the
-// same place.
+// rowFormat is a format whose client stores one ciphertext per row, always in the same
+// attribute.
 type rowFormat struct {
 	name string
-	// read finds the slot of a row; nil when the row has not the marks of the
-	// format, and so no slot.
+	// read returns the slot of a row, or nil if the row does not have the marks of the
+	// format.
 	read func(item scan.Item, row rowReader) *rowSlot
 }
 
-// rowSlot is the slot of a row, and what has to change with it.
+// rowSlot is the slot of a row, with the attributes that change with it.
 type rowSlot struct {
 	Slot
-	// replace gives the attributes that change when blob comes to stand in the
-	// slot, siblings too, each of the type that it had. Nil when refused.
+	// replace returns the attributes to store with a new blob, including siblings. Their
+	// types do not change. It is nil if the slot is refused.
 	replace func(blob []byte) map[string]scan.Value
 }
 
@@ -46,7 +46,7 @@ func (f *rowFormat) Find(item scan.Item) []Slot {
 	return nil
 }
 
-// Splice implements Format. Siblings change only along with the blob.
+// Splice implements Format. Siblings change only if the blob changes.
 func (f *rowFormat) Splice(item scan.Item, blobs [][]byte) (scan.Payload, error) {
 	row, ok := item.Payload.(*scan.Row)
 	if !ok {
@@ -58,7 +58,8 @@ func (f *rowFormat) Splice(item scan.Item, blobs [][]byte) (scan.Payload, error)
 	case found == nil && len(blobs) == 0:
 		return changed, nil
 	case found == nil || len(blobs) != 1:
-		return nil, fmt.Errorf("%d blobs for a row of format %s, which has one slot at most", len(blobs), f.name)
+		return nil, fmt.Errorf("got %d blobs for a row of format %s, which has at most one slot",
+			len(blobs), f.name)
 	}
 	if blob := blobs[0]; found.Refused == nil && blob != nil && !bytes.Equal(blob, found.Blob) {
 		changed.Attributes = maps.Clone(row.Attributes)
@@ -67,8 +68,7 @@ func (f *rowFormat) Splice(item scan.Item, blobs [][]byte) (scan.Payload, error)
 	return changed, nil
 }
 
-// Guards implements Format. It returns everything that was read to find the
-// slot.
+// Guards implements Format. It returns all values that were read to find the slot.
 func (f *rowFormat) Guards(item scan.Item, slots []Slot, moves func(i int) bool) []scan.Guard {
 	row, ok := item.Payload.(*scan.Row)
 	if !ok || len(slots) == 0 || !moves(0) {
@@ -79,8 +79,8 @@ func (f *rowFormat) Guards(item scan.Item, slots []Slot, moves func(i int) bool)
 	return guards
 }
 
-// slot looks for the mark of the AWS Database Encryption SDK first: a table that is
-// on its way to it holds rows of both.
+// slot first checks for items of the AWS Database Encryption SDK: during a migration to it,
+// a table holds items of both clients.
 func (f *rowFormat) slot(item scan.Item, row rowReader) *rowSlot {
 	if found := dbesdkSlot(row); found != nil {
 		return found
@@ -88,18 +88,18 @@ func (f *rowFormat) slot(item scan.Item, row rowReader) *rowSlot {
 	return f.read(item, row)
 }
 
-// refusedSlot is a slot that cannot be moved, at the attribute path.
+// refusedSlot returns a refused slot at the attribute path.
 func refusedSlot(row rowReader, path, reason, format string, args ...any) *rowSlot {
-	return heldSlot(row, path, &Refused{Reason: reason, Detail: fmt.Sprintf(format, args...)})
+	return heldSlot(row, path, refuse(reason, format, args...))
 }
 
-// unreadRow refuses a row that has marks of a format and that its client cannot read.
-func unreadRow(row rowReader, path, format, marks, help string) *rowSlot {
-	return heldSlot(row, path, unread(format, marks, help))
+// unreadableRow refuses a row that has marks of a format but cannot be read by its client.
+func unreadableRow(row rowReader, path, format, marks, help string) *rowSlot {
+	return heldSlot(row, path, unreadable(format, marks, help))
 }
 
-// heldSlot is a refused slot. What its attribute has is kept, since its header may name
-// the key: the bytes, those that a text encodes, or the text itself.
+// heldSlot returns a refused slot with the value of its attribute in Held, because the
+// header of the value may identify the key. A text is decoded if possible.
 func heldSlot(row rowReader, path string, refused *Refused) *rowSlot {
 	value, _ := row.get(path)
 	held := value.Bytes
@@ -112,15 +112,15 @@ func heldSlot(row rowReader, path string, refused *Refused) *rowSlot {
 	return &rowSlot{Slot: Slot{Path: path, Refused: refused, Held: held}}
 }
 
-// newRowSlot reads the blob of one attribute in a format of a single value, which
-// the client keeps as the given kind, and gives it its contexts.
+// newRowSlot returns the slot of an attribute that holds one value in the given format.
+// kind is the type in which the client stores it.
 func newRowSlot(
 	row rowReader, name string, kind scan.Kind, format string, contexts contextsOf,
 ) *rowSlot {
 	value, _ := row.get(name)
 	if value.Kind != kind {
 		return refusedSlot(row, name, "wrong-type",
-			"attribute %s is of type %s, and its client reads %s", name, value.Kind, kind)
+			"attribute %s is of type %s, but its client reads %s", name, value.Kind, kind)
 	}
 	text := value.Bytes
 	if kind == scan.KindS {
@@ -142,7 +142,7 @@ func newRowSlot(
 // contextsOf returns the encryption contexts of a slot.
 type contextsOf func() (context, destination map[string]string, refused *Refused)
 
-// sealed makes the slot of a blob that has been read.
+// sealed returns the slot of a decoded blob.
 func sealed(path string, blob []byte, refused *Refused, contexts contextsOf) *rowSlot {
 	found := &rowSlot{Slot: Slot{Path: path, Refused: refused}}
 	if refused == nil {
@@ -161,25 +161,29 @@ func sealed(path string, blob []byte, refused *Refused, contexts contextsOf) *ro
 	return found
 }
 
-// checkContext refuses what cannot be sent to KMS as it is.
+// checkContext refuses a context that cannot be sent to KMS.
 func checkContext(context map[string]string) *Refused {
 	for _, name := range slices.Sorted(maps.Keys(context)) {
 		if !utf8.ValidString(name) || !utf8.ValidString(context[name]) {
-			return &Refused{Reason: "not-utf8", Detail: fmt.Sprintf("its context has %q, which is not UTF-8 or has a value that is not", name)}
+			return refuse("not-utf8",
+				"in the encryption context, the name %q or its value is not UTF-8", name)
 		}
 	}
 	return nil
 }
 
-// contextValue is an attribute as a value of an encryption context: a number as
-// DynamoDB prints it, binary as base64.
+// contextValue returns an attribute as a value of an encryption context: a number as
+// DynamoDB returns it, binary as base64.
 func contextValue(row rowReader, name string, kinds ...scan.Kind) (string, *Refused) {
 	value, ok := row.get(name)
 	switch {
 	case !ok:
-		return "", &Refused{Reason: "missing-context", Detail: fmt.Sprintf("its context needs attribute %q, and the item has none", name)}
+		return "", refuse("missing-context",
+			"the encryption context needs attribute %q, which the item does not have", name)
 	case !slices.Contains(kinds, value.Kind):
-		return "", &Refused{Reason: "missing-context", Detail: fmt.Sprintf("its context needs attribute %q, which is of type %s, not %s", name, value.Kind, oneOf(kinds))}
+		return "", refuse("missing-context",
+			"the encryption context needs attribute %q, whose type is %s, not %s", name, value.Kind,
+			oneOf(kinds))
 	case value.Kind == scan.KindB:
 		return base64.StdEncoding.EncodeToString(value.Bytes), nil
 	}

@@ -7,15 +7,15 @@ import (
 	"rotator/internal/scan"
 )
 
-// rowReader reads the attributes of a row for a format. If notes is set, it
-// records what was read, so that a write can be conditional on it. A format
-// must not read attributes in any other way.
+// rowReader reads the attributes of a row. If notes is set, it records what was read, so
+// that the write can be conditional on it. Formats must not read attributes in any other
+// way.
 type rowReader struct {
 	row   *scan.Row
-	notes *[]scan.Guard // nil: nothing is recorded
+	notes *[]scan.Guard // nil to record nothing
 }
 
-// get returns an attribute, whose value matters; false when the row has none.
+// get returns an attribute and records its value. It returns false if there is none.
 func (r rowReader) get(name string) (scan.Value, bool) {
 	value, ok := r.row.Attributes[name]
 	state := scan.Equal
@@ -26,7 +26,7 @@ func (r rowReader) get(name string) (scan.Value, bool) {
 	return value, ok
 }
 
-// has reports whether the row has an attribute, whose value does not matter.
+// has reports whether the row has an attribute. It records only the presence.
 func (r rowReader) has(name string) bool {
 	_, ok := r.row.Attributes[name]
 	state := scan.Present
@@ -37,8 +37,8 @@ func (r rowReader) has(name string) bool {
 	return ok
 }
 
-// names returns the sorted names of all attributes. It does not record that
-// there are no others, because DynamoDB has no such condition.
+// names returns the sorted names of all attributes. It cannot record that there are no
+// others, because DynamoDB has no such condition.
 func (r rowReader) names() []string { return slices.Sorted(maps.Keys(r.row.Attributes)) }
 
 func (r rowReader) note(name string, state scan.State, value scan.Value) {
@@ -49,8 +49,8 @@ func (r rowReader) note(name string, state scan.State, value scan.Value) {
 	*r.notes = append(*r.notes, scan.Guard{Path: path, State: state, Value: value})
 }
 
-// at returns the value at a path without wildcards. If there is none, missing
-// is the part of the path that does not exist.
+// at returns the value at a path without wildcards. If there is none, missing is the
+// shortest prefix of the path that does not exist.
 func (r rowReader) at(path Path) (v scan.Value, missing Path) {
 	v = scan.Value{Kind: scan.KindM, Map: r.row.Attributes}
 	for i, step := range path {

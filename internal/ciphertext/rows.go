@@ -9,11 +9,11 @@ import (
 	"rotator/internal/scan"
 )
 
-// rows finds slots by document path in DynamoDB items: raw in B and in the
-// members of BS; base64 and base64url in S, in the members of SS, and in B that
-// holds the text. A path that an item does not have is no slot, nor is NULL; a
-// value of another type is a refused one. The members of a set are slots of their
-// own, docs{0} and on, in the order in which the set was read.
+// rows finds slots by document path in DynamoDB items. Formats of bytes are read from B and
+// the members of BS; formats of text are also read from S and the members of SS. A path
+// that does not exist in an item, or leads to NULL, is not a slot. A value of another type
+// is a refused slot. Each member of a set is a slot of its own, docs{0}, docs{1} and so on,
+// in the order in which the set was read.
 type rows struct {
 	name  string
 	slots []slot
@@ -36,7 +36,7 @@ func (r *rows) Find(item scan.Item) []Slot {
 		return nil
 	}
 	w := &rowWalk{row: row, times: r.timesFound(row)}
-	_ = w.walk(r.slots) // it fails only when it splices
+	_ = w.walk(r.slots) // fails only if it splices
 	return w.found
 }
 
@@ -58,7 +58,8 @@ func (r *rows) Splice(item scan.Item, blobs [][]byte) (scan.Payload, error) {
 	return w.row, nil
 }
 
-// Guards implements Format. A value that a slot replaces needs none.
+// Guards implements Format. It returns the values of contexts; the write itself compares
+// the values that it replaces.
 func (r *rows) Guards(item scan.Item, slots []Slot, moves func(i int) bool) []scan.Guard {
 	row, ok := item.Payload.(*scan.Row)
 	if !ok {
@@ -81,19 +82,19 @@ func (r *rows) Guards(item scan.Item, slots []Slot, moves func(i int) bool) []sc
 	return guards
 }
 
-// timesFound counts, by path, the rules that lead to each place. It returns nil
-// if no two paths can meet.
+// timesFound counts, by path, the rules that match each value. It returns nil if no two
+// paths can match the same value.
 func (r *rows) timesFound(row *scan.Row) map[string]int {
 	if !slices.ContainsFunc(r.slots, func(s slot) bool { return s.mayOverlap }) {
 		return nil
 	}
 	w := &rowWalk{row: row, counting: true, times: map[string]int{}}
-	_ = w.walk(r.slots) // it fails only when it splices
+	_ = w.walk(r.slots) // fails only if it splices
 	return w.times
 }
 
-// rowWalk visits the slots of a row in a fixed order, to list them or to replace
-// blobs[i] in the i-th.
+// rowWalk visits the slots of a row in a fixed order, to list them or to write blobs[i] to
+// the i-th slot.
 type rowWalk struct {
 	row      *scan.Row
 	splice   bool
@@ -101,12 +102,12 @@ type rowWalk struct {
 	found    []Slot
 	seen     int
 	failures spliceFailures
-	// times is the number of rules that lead to each place, by path. It is being
-	// counted if counting is set. A place with several rules is refused once and
-	// then set to 0.
+	// times is the number of rules that match each value, by path. If counting is set,
+	// the walk only fills times. After a value with several rules was refused, its number
+	// is 0.
 	times    map[string]int
 	counting bool
-	// stale is Slot.StaleKey of the place that is visited.
+	// stale is Slot.StaleKey of the value that is being visited.
 	stale string
 }
 
@@ -116,14 +117,14 @@ func (w *rowWalk) walk(slots []slot) error {
 		top = w.descend(s, top, nil, s.path)
 	}
 	if w.splice && w.seen != len(w.blobs) {
-		return fmt.Errorf("%d blobs for %d slots", len(w.blobs), w.seen)
+		return fmt.Errorf("got %d blobs for %s", len(w.blobs), count(w.seen, "slot"))
 	}
 	w.row.Attributes = top.Map
 	return w.failures.err()
 }
 
-// descend follows the steps that are left from v, which stands at path, and
-// returns v with what was replaced in it. Only what changes is copied.
+// descend follows the remaining steps from v, the value at a path, and returns v with its
+// replaced values. It copies only maps and lists that change.
 func (w *rowWalk) descend(s slot, v scan.Value, at, left Path) scan.Value {
 	if len(left) == 0 {
 		return w.visit(s, v, at)
@@ -166,7 +167,7 @@ func (w *rowWalk) descend(s slot, v scan.Value, at, left Path) scan.Value {
 	return v
 }
 
-// visit is at the end of a path.
+// visit handles the value at the end of a path and returns the value to store.
 func (w *rowWalk) visit(s slot, v scan.Value, at Path) scan.Value {
 	path := at.String()
 	if !w.splice && !w.counting {
@@ -200,14 +201,14 @@ func (w *rowWalk) visit(s slot, v scan.Value, at Path) scan.Value {
 		if !isBinary(s.format) {
 			wanted = "S, B, SS or BS"
 		}
-		w.add(Slot{Path: path, Refused: &Refused{Reason: "wrong-type",
-			Detail: fmt.Sprintf("attribute %s is of type %s, and format %s reads %s", path, v.Kind, s.format, wanted)}})
+		w.add(Slot{Path: path, Refused: refuse("wrong-type",
+			"attribute %s is of type %s, but format %s reads %s", path, v.Kind, s.format, wanted)})
 	}
 	return v
 }
 
-// refuseShared refuses a place to which several rules lead: each member of a
-// set, and any other place once.
+// refuseShared refuses a value that several rules match: each member of a set, and any
+// other value once.
 func (w *rowWalk) refuseShared(s slot, v scan.Value, path string) {
 	if w.times[path] == 0 {
 		return // already refused
@@ -218,15 +219,15 @@ func (w *rowWalk) refuseShared(s slot, v scan.Value, path string) {
 		members = len(v.Texts)
 	}
 	if members == 0 {
-		w.add(Slot{Path: path, Rule: s.number, Refused: errShared(path)})
+		w.add(Slot{Path: path, Rule: s.number, Refused: sharedSlot(path)})
 	}
 	for i := range members {
 		member := fmt.Sprintf("%s{%d}", path, i)
-		w.add(Slot{Path: member, Rule: s.number, Refused: errShared(member)})
+		w.add(Slot{Path: member, Rule: s.number, Refused: sharedSlot(member)})
 	}
 }
 
-// value is one place that holds a blob; it returns what shall stand there.
+// value handles one encoded blob and returns the text to store.
 func (w *rowWalk) value(s slot, path string, text []byte) []byte {
 	d := decode(s.format, s.padding, text)
 	found := s.slotOf(path, d, rowLookup(rowReader{row: w.row}))
@@ -243,7 +244,7 @@ func (w *rowWalk) value(s slot, path string, text []byte) []byte {
 	return written
 }
 
-// add counts a slot and returns which it is.
+// add counts a slot and returns its index.
 func (w *rowWalk) add(s Slot) int {
 	if !w.splice {
 		w.found = append(w.found, s)
@@ -252,12 +253,12 @@ func (w *rowWalk) add(s Slot) int {
 	return w.seen - 1
 }
 
-// rowLookup reads references from the item's own attributes.
+// rowLookup returns the lookup of references to attributes of the row.
 func rowLookup(r rowReader) lookup {
 	return func(p part) (string, *Refused) {
 		v, nowhere := r.at(p.path)
 		if nowhere != nil {
-			return "", missing(p, fmt.Sprintf("the item has no %s", nowhere))
+			return "", missing(p, fmt.Sprintf("the item has no attribute %s", nowhere))
 		}
 		switch v.Kind {
 		case scan.KindS, scan.KindN:
@@ -267,6 +268,6 @@ func rowLookup(r rowReader) lookup {
 		case scan.KindBool:
 			return fmt.Sprint(v.Bool), nil
 		}
-		return "", missing(p, fmt.Sprintf("it is of type %s, not S, N, B or BOOL", v.Kind))
+		return "", missing(p, fmt.Sprintf("its type is %s, not S, N, B or BOOL", v.Kind))
 	}
 }

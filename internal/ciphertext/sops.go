@@ -10,13 +10,12 @@ import (
 	"rotator/internal/scan"
 )
 
-// formatSops reads files of sops (github.com/getsops/sops, stores/stores.go and
-// kms/keysource.go): a stanza "sops" holds the data key of the file once for each
-// recipient; those of AWS KMS are in kms, or in key_groups[*].kms where the data
-// key is cut into shares. Each has the ciphertext in enc, the key in arn, which
-// sops sends to Decrypt as KeyId, and the encryption context in context. Neither
-// is covered by the MAC of the file; lastmodified is its additional data, and so
-// never changes.
+// formatSops is the format of files of sops (github.com/getsops/sops, stores/stores.go and
+// kms/keysource.go). The stanza "sops" holds the data key of the file once per recipient.
+// Recipients of AWS KMS are in kms, or in key_groups[*].kms if the data key is split into
+// shares. Each has the ciphertext in enc, the key in arn, which sops sends to Decrypt as
+// KeyId, and the encryption context in context. The MAC of the file does not cover them. It
+// does cover lastmodified, which therefore must not change.
 const formatSops = "sops"
 
 func newSops(c *compiler) binder {
@@ -42,7 +41,7 @@ func newSops(c *compiler) binder {
 	}
 }
 
-// recogniseSops: a stanza with a MAC and the time that the MAC covers.
+// recogniseSops reports whether a file has a stanza with mac and lastmodified.
 func recogniseSops(_ Format, object *scan.Object) bool {
 	stanzas, refused := sopsStanzas(object)
 	if refused != nil {
@@ -58,7 +57,8 @@ func recogniseSops(_ Format, object *scan.Object) bool {
 	return false
 }
 
-// sopsStanzas reads the stanza of a file; YAML has one for each document.
+// sopsStanzas returns the stanzas of a file. YAML has one per document; other files have at
+// most one.
 func sopsStanzas(object *scan.Object) ([]*node, *Refused) {
 	kinds := sopsTypes(object.Body)
 	kind := sopsType("")
@@ -66,14 +66,16 @@ func sopsStanzas(object *scan.Object) ([]*node, *Refused) {
 	case len(kinds) == 1:
 		kind = kinds[0]
 	case len(kinds) > 1:
-		// What the file says of itself is ambiguous, so its name decides, as it
-		// does for sops (cmd/sops/formats).
+		// The content is ambiguous, so the extension decides, as in sops
+		// (cmd/sops/formats).
 		kind = sopsNamed(object.Key)
 		if !slices.Contains(kinds, kind) {
-			return nil, &Refused{Reason: "ambiguous", Detail: fmt.Sprintf("it reads as a sops file of more than one type (%v), and its name ends like none of them", kinds)}
+			return nil, refuse("ambiguous", "the content matches more than one type of sops file "+
+				"(%v), and the extension of the name is of none of them", kinds)
 		}
 	case bytes.Contains(object.Body, []byte("ENC[AES256_GCM,")):
-		return nil, &Refused{Reason: "unknown-format", Detail: "it holds values that sops encrypted, but no sops stanza at the top of a YAML, JSON, env or INI file"}
+		return nil, refuse("unknown-format", "the file has values that sops encrypted, but no sops "+
+			"stanza at the top level of a YAML, JSON, env or INI file")
 	}
 	switch kind {
 	case sopsJSON:
@@ -95,7 +97,7 @@ func oneStanza(stanza *node, refused *Refused) ([]*node, *Refused) {
 	return []*node{stanza}, nil
 }
 
-// sopsType is how a sops file is written. A binary file is JSON.
+// sopsType is the syntax of a sops file. A binary file is JSON.
 type sopsType string
 
 const (
@@ -105,12 +107,12 @@ const (
 	sopsINI  sopsType = "ini"
 )
 
-// sopsTypes says as what a body could be read, each by where it has its stanza. A
-// JSON object is nothing else, although it is YAML too, and means the same there.
+// sopsTypes returns the types in which a body has a stanza. A JSON object is also YAML with
+// the same meaning, but is returned only as JSON.
 func sopsTypes(body []byte) []sopsType {
 	var types []sopsType
 	if !bytes.Contains(body, []byte("sops")) {
-		return nil // most bodies, at the price of one look
+		return nil // most bodies
 	}
 	if opensObject(body) && isDocument(body) {
 		if stanza, refused := jsonNode(body, "sops"); stanza != nil || refused != nil {
@@ -120,12 +122,14 @@ func sopsTypes(body []byte) []sopsType {
 	}
 	has := map[sopsType]bool{}
 	for line := range bytes.Lines(body) {
-		line = line[:min(len(line), 64)] // longer than any mark
+		line = line[:min(len(line), 64)] // no mark is longer
 		text := string(bytes.TrimRight(line, " \t\r\n"))
 		name, _ := sectionName(line)
 		has[sopsYAML] = has[sopsYAML] || name == "sops"
 		has[sopsINI] = has[sopsINI] || text == "[sops]"
-		has[sopsEnv] = has[sopsEnv] || strings.HasPrefix(text, "sops_mac=") || strings.HasPrefix(text, "sops_kms__list_") || strings.HasPrefix(text, "sops_key_groups__list_")
+		has[sopsEnv] = has[sopsEnv] || strings.HasPrefix(text, "sops_mac=") ||
+			strings.HasPrefix(text, "sops_kms__list_") ||
+			strings.HasPrefix(text, "sops_key_groups__list_")
 	}
 	for _, t := range []sopsType{sopsYAML, sopsEnv, sopsINI} {
 		if has[t] {
@@ -135,7 +139,7 @@ func sopsTypes(body []byte) []sopsType {
 	return types
 }
 
-// sopsNamed is the type that the name of a file tells.
+// sopsNamed returns the type for the extension of a name.
 func sopsNamed(key string) sopsType {
 	switch path.Ext(key) {
 	case ".yaml", ".yml":
@@ -160,7 +164,7 @@ func yamlStanzas(body []byte) ([]*node, *Refused) {
 			continue
 		}
 		if s.document == document {
-			return nil, &Refused{Reason: "ambiguous", Detail: "the document has sops twice"}
+			return nil, duplicate("sops")
 		}
 		name := "sops"
 		if document = s.document; document > 0 {
@@ -177,10 +181,11 @@ func yamlStanzas(body []byte) ([]*node, *Refused) {
 	return stanzas, nil
 }
 
-// sopsSites finds the entries of AWS KMS in a stanza.
+// sopsSites returns the slots of a stanza: its entries for AWS KMS.
 func sopsSites(stanza *node, key string) []editSite {
 	if stanza.kind != nodeMap {
-		return []editSite{refusedSitef(stanza.path, "wrong-type", "%s is not a map that can be read; anchors, tags and merged keys are not", stanza.path)}
+		return []editSite{refusedSitef(stanza.path, "wrong-type", "%s is not a map that rotator can "+
+			"read; it cannot read anchors, tags and merge keys", stanza.path)}
 	}
 	sites := sopsKeys(stanza, key)
 	groups, refused := stanza.get("key_groups")
@@ -190,7 +195,7 @@ func sopsSites(stanza *node, key string) []editSite {
 	case groups == nil:
 		return sites
 	case groups.kind != nodeList:
-		return append(sites, refusedSitef(groups.path, "wrong-type", "%s is not a list", groups.path))
+		return append(sites, notAList(groups))
 	}
 	for _, group := range groups.elements {
 		sites = append(sites, sopsKeys(group, key)...)
@@ -198,6 +203,12 @@ func sopsSites(stanza *node, key string) []editSite {
 	return sites
 }
 
+// notAList refuses a value of another type.
+func notAList(n *node) editSite {
+	return refusedSitef(n.path, "wrong-type", "%s is not a list", n.path)
+}
+
+// sopsKeys returns the slots of the list kms of a stanza or a key group.
 func sopsKeys(group *node, key string) []editSite {
 	list, refused := group.get("kms")
 	switch {
@@ -206,7 +217,7 @@ func sopsKeys(group *node, key string) []editSite {
 	case list == nil:
 		return nil
 	case list.kind != nodeList:
-		return []editSite{refusedSitef(list.path, "wrong-type", "%s is not a list", list.path)}
+		return []editSite{notAList(list)}
 	}
 	var sites []editSite
 	for _, entry := range list.elements {
@@ -215,10 +226,11 @@ func sopsKeys(group *node, key string) []editSite {
 	return sites
 }
 
-// sopsKey is one recipient. Its role and profile are the reader's own.
+// sopsKey returns the slot of one recipient.
 func sopsKey(entry *node, key string) editSite {
 	if entry.kind != nodeMap {
-		return refusedSitef(entry.path, "wrong-type", "%s is not a map that can be read", entry.path)
+		return refusedSitef(entry.path, "wrong-type", "%s is not a map that rotator can read",
+			entry.path)
 	}
 	enc, refused := entry.replaceable("enc")
 	if refused != nil {
@@ -228,11 +240,11 @@ func sopsKey(entry *node, key string) editSite {
 	if refused != nil {
 		return refusedSite(enc.path, refused)
 	}
-	given, refused := entry.get("context")
+	entries, refused := entry.get("context")
 	if refused != nil {
 		return refusedSite(enc.path, refused)
 	}
-	context, refused := given.strings()
+	context, refused := entries.strings()
 	if refused != nil {
 		return refusedSite(enc.path, refused)
 	}

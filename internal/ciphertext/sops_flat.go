@@ -7,32 +7,31 @@ import (
 	"strings"
 )
 
-// In env and INI files sops flattens its stanza into single values, whose names
-// say where they belong: kms__list_0__map_context__map_app is
-// kms[0].context.app (stores/flatten.go).
+// In env and INI files, sops stores the stanza as single values, whose names contain their
+// path: kms__list_0__map_context__map_app is kms[0].context.app (stores/flatten.go).
 const (
 	flatMap  = "__map_"
 	flatList = "__list_"
 )
 
-// maxFlat is how many steps a flattened name may have.
+// maxFlat is the maximum number of steps of a flattened name.
 const maxFlat = 16
 
 // flat is a value with a flattened name.
 type flat struct {
-	rest string // of the name
+	rest string // the remaining part of the name
 	leaf *node
 }
 
-// envStanza reads the lines sops_NAME=VALUE (stores/dotenv/store.go): nothing is
-// trimmed or quoted, and \n is a line break.
+// envStanza reads the lines sops_NAME=VALUE (stores/dotenv/store.go). Values are not trimmed
+// or quoted, and \n stands for a line break.
 func envStanza(body []byte) (*node, *Refused) {
 	var values []flat
 	at := 0
 	for line := range bytes.Lines(body) {
 		text := strings.TrimRight(string(line), "\r\n")
 		name, value, ok := strings.Cut(text, "=")
-		if rest, ours := strings.CutPrefix(name, "sops_"); ok && ours {
+		if rest, found := strings.CutPrefix(name, "sops_"); ok && found {
 			values = append(values, flat{rest, flatText(value, at+len(name)+1)})
 		}
 		at += len(line)
@@ -40,10 +39,10 @@ func envStanza(body []byte) (*node, *Refused) {
 	return unflatten("sops", values)
 }
 
-// iniStanza reads the section [sops] as sops does, with go-ini: white space around
-// names and values means nothing, and \n is a line break. Names and values in
-// backquotes are as they are; other quotes and comments at the end of a line are
-// not read.
+// iniStanza reads the section [sops] like sops, which uses go-ini: white space around names
+// and values is ignored, \n stands for a line break, and names and values may be in
+// backquotes. It does not read values with other quotes or with comments at the end of the
+// line.
 func iniStanza(body []byte) ([]*node, *Refused) {
 	var values []flat
 	sections, inside, at := 0, false, 0
@@ -57,29 +56,35 @@ func iniStanza(body []byte) ([]*node, *Refused) {
 		case inside && text != "" && text[0] != '#' && text[0] != ';':
 			name, value, ok := iniEntry(text)
 			if !ok {
-				return nil, &Refused{Reason: "wrong-type", Detail: "section sops has a line that is no name with a value"}
+				return nil, refuse("wrong-type", "section sops has a line that is not a name and a value")
 			}
 			start := at + bytes.Index(line, []byte(text)) + len(text) - len(value)
-			leaf := flatText(value, start)
-			switch {
-			case strings.HasPrefix(value, "`") && strings.HasSuffix(value, "`") && strings.Count(value, "`") == 2:
-				leaf = flatText(value[1:len(value)-1], start+1)
-			case strings.ContainsAny(value, "#;\"'`") || strings.HasSuffix(value, `\`):
-				leaf = &node{}
-			}
-			values = append(values, flat{name, leaf})
+			values = append(values, flat{name, iniText(value, start)})
 		}
 		at += len(line)
 	}
 	if sections > 1 {
-		return nil, &Refused{Reason: "ambiguous", Detail: "the file has the section sops twice"}
+		return nil, duplicate("section sops")
 	}
 	return oneStanza(unflatten("sops", values))
 }
 
-// iniEntry cuts a line into name and value.
+// iniText returns the node of a value at an offset of the body.
+func iniText(value string, start int) *node {
+	switch {
+	case strings.HasPrefix(value, "`") && strings.HasSuffix(value, "`") &&
+		strings.Count(value, "`") == 2:
+		return flatText(value[1:len(value)-1], start+1)
+	case strings.ContainsAny(value, "#;\"'`") || strings.HasSuffix(value, `\`):
+		return &node{}
+	}
+	return flatText(value, start)
+}
+
+// iniEntry splits a line into name and value.
 func iniEntry(text string) (name, value string, ok bool) {
-	if quoted, rest, found := strings.Cut(strings.TrimPrefix(text, "`"), "`"); text[0] == '`' && found {
+	quoted, rest, found := strings.Cut(strings.TrimPrefix(text, "`"), "`")
+	if text[0] == '`' && found {
 		rest = strings.TrimLeft(rest, " \t")
 		if rest == "" || rest[0] != '=' && rest[0] != ':' {
 			return "", "", false
@@ -94,14 +99,20 @@ func iniEntry(text string) (name, value string, ok bool) {
 }
 
 func flatText(value string, start int) *node {
-	return &node{kind: nodeText, text: strings.ReplaceAll(value, `\n`, "\n"), start: start, end: start + len(value),
-		write: func(text string) []byte { return []byte(strings.ReplaceAll(text, "\n", `\n`)) }}
+	return &node{
+		kind:  nodeText,
+		text:  strings.ReplaceAll(value, `\n`, "\n"),
+		start: start,
+		end:   start + len(value),
+		write: func(text string) []byte { return []byte(strings.ReplaceAll(text, "\n", `\n`)) },
+	}
 }
 
-// unflatten puts values in the places that their names say.
+// unflatten builds the tree of values from their flattened names.
 func unflatten(path string, values []flat) (*node, *Refused) {
 	root := &node{path: path, kind: nodeMap}
-	groups, refused := grouped(path, values, func(name string) (string, bool) { return name, true })
+	wholeName := func(name string) (string, bool) { return name, true }
+	groups, refused := grouped(path, values, wholeName)
 	for _, g := range groups {
 		value, wrong := unflattened(stepPath(path, Step{Name: g.name}), g.values, 0)
 		if refused == nil {
@@ -115,9 +126,11 @@ func unflatten(path string, values []flat) (*node, *Refused) {
 	return root, nil
 }
 
+// unflattened builds the tree of the values below a path.
 func unflattened(path string, values []flat, depth int) (*node, *Refused) {
 	first := values[0].rest
-	mixed := &Refused{Reason: "ambiguous", Detail: path + " is there twice, or as more than one of a value, a map and a list"}
+	mixed := refuse("ambiguous", "%s is duplicate, or is more than one of a value, a map and a list",
+		path)
 	switch {
 	case first == "" && len(values) == 1:
 		values[0].leaf.path = path
@@ -129,7 +142,8 @@ func unflattened(path string, values []flat, depth int) (*node, *Refused) {
 	if strings.HasPrefix(first, flatList) {
 		n.kind, prefix = nodeList, flatList
 	}
-	groups, refused := grouped(path, values, func(name string) (string, bool) { return strings.CutPrefix(name, prefix) })
+	withoutPrefix := func(name string) (string, bool) { return strings.CutPrefix(name, prefix) }
+	groups, refused := grouped(path, values, withoutPrefix)
 	if refused != nil {
 		return nil, mixed
 	}
@@ -146,7 +160,7 @@ func unflattened(path string, values []flat, depth int) (*node, *Refused) {
 	return n, nil
 }
 
-// unflattenedList has every element from 0 on, whatever their order in the file.
+// unflattenedList builds a list. All elements from 0 to the last must exist, in any order.
 func unflattenedList(n *node, groups []flatGroup, mixed *Refused, depth int) (*node, *Refused) {
 	n.elements = make([]*node, len(groups))
 	for _, g := range groups {
@@ -154,7 +168,8 @@ func unflattenedList(n *node, groups []flatGroup, mixed *Refused, depth int) (*n
 		if err != nil || i < 0 || i >= len(groups) || n.elements[i] != nil {
 			return nil, mixed
 		}
-		element, refused := unflattened(stepPath(n.path, Step{Index: i, List: true}), g.values, depth+1)
+		at := stepPath(n.path, Step{Index: i, List: true})
+		element, refused := unflattened(at, g.values, depth+1)
 		if refused != nil {
 			return nil, refused
 		}
@@ -163,20 +178,20 @@ func unflattenedList(n *node, groups []flatGroup, mixed *Refused, depth int) (*n
 	return n, nil
 }
 
-// flatGroup is what begins with the same step.
+// flatGroup is the values whose names start with the same step.
 type flatGroup struct {
 	name   string
 	values []flat
 }
 
-// grouped sorts values by their next step, in the order of the file.
+// grouped groups values by their next step, in the order of the file.
 func grouped(path string, values []flat, cut func(name string) (string, bool)) ([]flatGroup, *Refused) {
 	var groups []flatGroup
 	at := map[string]int{}
 	for _, v := range values {
 		name, ok := cut(v.rest)
 		if !ok {
-			return nil, &Refused{Reason: "ambiguous", Detail: path + " is more than one of a value, a map and a list"}
+			return nil, refuse("ambiguous", "%s is more than one of a value, a map and a list", path)
 		}
 		end := len(name)
 		for _, separator := range []string{flatMap, flatList} {

@@ -5,65 +5,60 @@ import (
 	"fmt"
 )
 
-// SpliceError says which new blobs cannot be written where the old ones stand, all
-// of them at once. The others can be: Splice takes them with nil for these.
+// SpliceError lists all blobs that cannot be written to their slots. Splice can write
+// the others if these are nil.
 type SpliceError struct {
 	Failures []SpliceFailure
 }
 
 // SpliceFailure is one slot whose new blob cannot be written.
 type SpliceFailure struct {
-	Index   int // in what Find returned
+	Index   int // in the result of Find
 	Path    string
 	Refused *Refused
 }
 
 func (e *SpliceError) Error() string {
 	first := e.Failures[0]
-	return fmt.Sprintf("slot %q: %s (%d slots in all)", first.Path, first.Refused.Detail, len(e.Failures))
+	return fmt.Sprintf("slot %q: %s (%s in total)", first.Path, first.Refused.Detail,
+		count(len(e.Failures), "slot"))
 }
 
 // ReasonCannotSplice is the reason of a slot whose new blob cannot be written.
 const ReasonCannotSplice = "cannot-splice"
 
-// noRoom is why a new blob has no text in most formats.
-func noRoom() *Refused {
-	return &Refused{
-		Reason: ReasonCannotSplice,
-		Detail: "the new ciphertext is longer than this format can hold; " +
-			"have the application write it again with the new key",
-	}
+// tooLong is the reason why most formats cannot encode a new blob.
+func tooLong() *Refused {
+	return refuse(ReasonCannotSplice, "the new ciphertext is longer than this format allows; "+
+		"have the application write the value again with the new key")
 }
 
-// unknownPadding returns the reason why a new blob cannot be written if the old
-// one does not show its padding.
+// unknownPadding is the reason why a new blob cannot be encoded if the old one does not
+// show its padding.
 func unknownPadding() *Refused {
-	return &Refused{
-		Reason: ReasonCannotSplice,
-		Detail: "the old ciphertext does not show whether its writer adds base64 padding, which " +
-			"the new one needs, and the other texts of this slot show no form or both; set " +
-			"padding: always or padding: never at the slot, then run rotator retry",
-	}
+	return refuse(ReasonCannotSplice, "the new ciphertext needs base64 padding, but the old one "+
+		"does not show whether its writer pads, and the other texts of this slot show neither or "+
+		"both. Set padding: always or padding: never at the slot, then run rotator retry")
 }
 
-// spliceFailures gathers them on the way through an item.
+// spliceFailures collects the failures of an item.
 type spliceFailures []SpliceFailure
 
-// add adds a slot. If why is nil, the reason comes from the slot itself.
+// add adds a slot. If why is nil, the padding of the slot determines the reason.
 func (u *spliceFailures) add(index int, s Slot, why *Refused) {
 	switch {
 	case why != nil:
 	case s.Padding == PaddingUnknown:
 		why = unknownPadding()
 	default:
-		why = noRoom()
+		why = tooLong()
 	}
 	*u = append(*u, SpliceFailure{Index: index, Path: s.Path, Refused: why})
 }
 
-// take adds the slots of an error that a part of the item gave, whose first slot is
-// the one at an offset, and whose paths begin in the item with prefix; it is false
-// for any other error.
+// take adds the failures of a *SpliceError for a part of the item. offset is the index
+// of the first slot of the part, and prefix precedes its paths. take returns false for
+// any other error.
 func (u *spliceFailures) take(err error, offset int, prefix string) bool {
 	var spliceErr *SpliceError
 	if !errors.As(err, &spliceErr) {

@@ -9,13 +9,13 @@ import (
 	"rotator/internal/scan"
 )
 
-// sourceNames are the names of the source keys of a job; nil without any.
+// sourceNames are the names of the source keys of a job. It is nil if there are none.
 type sourceNames struct {
 	exact map[string]bool
-	// least and most are the lengths of the shortest and the longest name.
+	// least and most are the lengths of the shortest and the longest name, in bytes.
 	least, most int
-	// ends are the last parts of the names. They are searched in documents, in which a /
-	// may be escaped.
+	// ends are the parts of the names after the last slash. Documents are searched for
+	// these, because a slash may be escaped in JSON.
 	ends [][]byte
 }
 
@@ -37,12 +37,12 @@ func newSourceNames(names []string) *sourceNames {
 	return k
 }
 
-// has reports whether a text is one of the names.
+// has reports whether text is one of the names.
 func (k *sourceNames) has(text string) bool {
 	return len(text) >= k.least && len(text) <= k.most && k.exact[text]
 }
 
-// in reports whether a document may hold one of the names.
+// in reports whether a document may contain one of the names.
 func (k *sourceNames) in(document []byte) bool {
 	if k == nil {
 		return false
@@ -76,9 +76,8 @@ func (d *document) staleKey(k *sourceNames, at Path) (path string) {
 	return path
 }
 
-// staleKey returns the path of an attribute that names a source key, next to
-// the one at a path. It returns "" if there is none. It ignores attributes that
-// were not read.
+// staleKey returns the path of an attribute that names a source key, in the map that
+// contains at. It returns "" if there is none. It ignores attributes that were not read.
 func (k *sourceNames) staleKey(row *scan.Row, at Path) string {
 	if k == nil || len(at) == 0 {
 		return ""
@@ -90,7 +89,7 @@ func (k *sourceNames) staleKey(row *scan.Row, at Path) string {
 	}
 	found := ""
 	for name, value := range v.Map {
-		// The first name, so that the same item always gives the same answer.
+		// The smallest name, because the order of a map is random.
 		if value.Kind == scan.KindS && k.has(value.Text) && (found == "" || name < found) {
 			found = name
 		}

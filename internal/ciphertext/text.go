@@ -9,8 +9,8 @@ import (
 	"rotator/internal/scan"
 )
 
-// formatText finds slots in any text by regular expressions: what the one group of
-// a match took is a ciphertext in base64, base64url or hex.
+// formatText finds slots in any text by regular expressions. The one group of a match is a
+// ciphertext in base64, base64url or hex.
 const formatText = "text"
 
 func newText(c *compiler) binder {
@@ -24,7 +24,12 @@ func newText(c *compiler) binder {
 				for n, at := range slots[i].pattern.FindAllSubmatchIndex(object.Body, -1) {
 					if at[2] >= 0 {
 						path := fmt.Sprintf("slots[%d], match %d", i, n+1)
-						matches = append(matches, textMatch{slot: &slots[i], path: path, start: at[2], end: at[3]})
+						matches = append(matches, textMatch{
+							slot:  &slots[i],
+							path:  path,
+							start: at[2],
+							end:   at[3],
+						})
 					}
 				}
 			}
@@ -36,9 +41,8 @@ func newText(c *compiler) binder {
 	}
 }
 
-// textMatch is what the group of a pattern took. Its path counts matches, since a
-// new blob can be longer than the old one, or have more lines, and so move what
-// comes after it.
+// textMatch is a match of the group of a pattern. Its path has the number of the match and
+// not its position, because a new blob may be longer and shift the following text.
 type textMatch struct {
 	slot       *slot
 	path       string
@@ -46,7 +50,7 @@ type textMatch struct {
 }
 
 // textSites converts matches, which are in the order of the body, to places.
-// Matches that share bytes become one refused place.
+// Matches that share bytes become one refused site.
 func textSites(body []byte, matches []textMatch, find lookup) []editSite {
 	var sites []editSite
 	taken := 0
@@ -65,18 +69,12 @@ func textSites(body []byte, matches []textMatch, find lookup) []editSite {
 			d.refused = partOfText(m.slot.format, body, m.start, m.end, due)
 		}
 		if i+1 < len(matches) && (matches[i+1].start < m.end || matches[i+1].start == m.start) {
-			d.refused = &Refused{
-				Reason: "ambiguous",
-				Detail: "more than one pattern matches here; narrow the patterns, so that each " +
-					"ciphertext is found once",
-			}
+			d.refused = refuse("ambiguous", "more than one pattern matches here; narrow the "+
+				"patterns so that each ciphertext is found once")
 		}
 		if d.refused != nil {
 			line := bytes.Count(body[:m.start], []byte("\n")) + 1
-			d.refused = &Refused{
-				Reason: d.refused.Reason,
-				Detail: fmt.Sprintf("line %d: %s", line, d.refused.Detail),
-			}
+			d.refused = refuse(d.refused.Reason, "line %d: %s", line, d.refused.Detail)
 			d.padding = PaddingNone
 		}
 		sites = append(sites, editSite{

@@ -6,13 +6,12 @@ import (
 	"strconv"
 )
 
-// partOfText refuses body[start:end], the group of a pattern, if it is not the
-// whole encoded text: if padding follows it, or if a character of its alphabet
-// precedes or follows it. A new blob would otherwise be read together with the
-// padding of the old blob or with these characters. Both are recognised with
-// the escapes of URLs, JSON, XML, shells and programming languages.
-// If the text lacks padding that it needs, due is the number of the missing
-// characters; otherwise it is 0.
+// partOfText refuses body[start:end], the group of a pattern, if it is not the whole
+// encoded text: if padding follows it, or if a character of its alphabet precedes or
+// follows it. Readers would otherwise decode the new blob together with this padding or
+// these characters. Escaped characters are recognised in URLs, JSON, XML, shells and
+// programming languages. due is the number of missing padding characters, or 0 if the text
+// needs no more padding.
 func partOfText(format string, body []byte, start, end, due int) *Refused {
 	text := body[start:end]
 	start += len(text) - len(bytes.TrimLeft(text, " \t\r\n"))
@@ -51,9 +50,9 @@ func inAlphabet(format string, c rune) bool {
 	return digit || letter || c == '+' || c == '/'
 }
 
-// spelled matches a character that is written with others. A % or & that was escaped
-// again is %25 or &amp;. The groups hold the code of the character in base 16 and 10,
-// its name, and the character itself behind a backslash.
+// spelled matches an escaped character. A % or & that was escaped again is %25 or &amp;. The
+// groups hold the code of the character in base 16, 10 and 8, its name, or the character
+// itself after a backslash.
 const spelled = `(?:%(?:25)*([0-9A-Fa-f]{2})` +
 	`|\\+u00([0-9A-Fa-f]{2})` +
 	`|\\+U000000([0-9A-Fa-f]{2})` +
@@ -61,35 +60,35 @@ const spelled = `(?:%(?:25)*([0-9A-Fa-f]{2})` +
 	`|\\+x([0-9A-Fa-f]{2})` +
 	`|&(?:amp;)*#[xX]0*([0-9A-Fa-f]{2});?` +
 	`|%(?:25)*u00([0-9A-Fa-f]{2})` +
-	`|\\+'?0{0,4}(2[bBdDfF]|3[dD]|5[fF])` + // of LDAP, CSS and RTF
+	`|\\+'?0{0,4}(2[bBdDfF]|3[dD]|5[fF])` + // LDAP, CSS and RTF
 	`|&(?:amp;)*#0*([0-9]{2,3});?` +
 	`|&(?:amp;)*(equals|plus|sol|lowbar|UnderBar|hyphen|dash);` +
 	`|\\+([=+/_-])` +
-	`|\\+0?(53|55|57|75|137))` // in octal
+	`|\\+0?(53|55|57|75|137))` // octal
 
-// The number of the group of spelled that holds a decimal code. Groups before it hold
-// hexadecimal ones. The last three hold a name, the character and an octal code.
+// decimalGroup is the number of the group of spelled that holds a decimal code. The groups
+// before it hold hexadecimal codes. The three groups after it hold a name, the character
+// and an octal code.
 const decimalGroup = 9
 
-// maxSpelled bounds the bytes that are searched for one character.
+// maxSpelled is the maximum number of bytes that are examined for one character.
 const maxSpelled = 32
 
 var (
 	spelledAfter  = regexp.MustCompile(`^` + spelled)
 	spelledBefore = regexp.MustCompile(spelled + `$`)
-	// controlBefore is an escape such as \n, whose letter is no character of a text.
+	// controlBefore matches an escape such as \n, whose letter is not part of an encoded text.
 	controlBefore = regexp.MustCompile(`\\[abefnrtv0]$`)
 	controlAfter  = regexp.MustCompile(`^\\+[abefnrtv]`)
-	// paddingOnNextLine is the end of a text whose lines are so wide that its padding
-	// has a line of its own.
+	// paddingOnNextLine matches the end of a text whose padding is on a separate line.
 	paddingOnNextLine = regexp.MustCompile(
 		`^[ \t]*(?:\\?\r?\n|\\+r|\\+n)+[ \t]*={1,2}[ \t"',;]*(?:[\r\n\\]|$)`)
 )
 
 func firstBytes(b []byte) []byte { return b[:min(len(b), maxSpelled)] }
 
-// charAfter returns the character at the beginning of b, in any spelling; 0 if
-// b is empty.
+// charAfter returns the character at the beginning of b, escaped or not. It returns 0 if b
+// is empty.
 func charAfter(b []byte) rune {
 	b = firstBytes(b)
 	if len(b) == 0 {
@@ -101,9 +100,8 @@ func charAfter(b []byte) rune {
 	return rune(b[0])
 }
 
-// paddingNear reports whether b contains exactly the missing padding before any
-// letter or digit. This finds the padding of a text that is split over several
-// strings or lines, or that has a sign before each character.
+// paddingNear reports whether b contains exactly the missing padding before any letter or
+// digit. This finds the padding of a text that is split over several strings or lines.
 func paddingNear(b []byte, due int) bool {
 	b = firstBytes(b)
 	found := 0
@@ -128,8 +126,9 @@ func paddingNear(b []byte, due int) bool {
 	return found == due
 }
 
-// charBefore returns the character at the end of b. Before a hexadecimal text,
-// digits of an escape cannot be distinguished from digits of the text.
+// charBefore returns the character at the end of b, escaped or not. Before a hexadecimal
+// text, it does not decode escapes with a backslash, because their digits cannot be
+// distinguished from digits of the text.
 func charBefore(format string, b []byte) rune {
 	b = b[max(0, len(b)-maxSpelled):]
 	if len(b) == 0 {

@@ -1,28 +1,27 @@
 package ciphertext
 
 import (
-	"bytes"
 	"encoding/hex"
 	"slices"
 
 	"rotator/internal/scan"
 )
 
-// formatTinkKeyset reads an encrypted keyset of Tink, written as JSON
-// (tink-crypto/tink-go, keyset/json_io.go): encryptedKeyset is the ciphertext in
-// base64. The encryption context is associatedData, or additionalData in older
-// releases: the associated data of the keyset in hexadecimal
-// (tink-go-awskms, integration/awskms). It is stored nowhere, so the target says
-// it; a keyset without associated data has none.
+// formatTinkKeyset is the format of encrypted keysets of Tink in JSON (tink-crypto/tink-go,
+// keyset/json_io.go): encryptedKeyset is the ciphertext in base64. The encryption context is
+// associatedData, or additionalData in older releases, with the associated data of the keyset
+// in hexadecimal (tink-go-awskms, integration/awskms). The associated data is not stored, so
+// the context comes from the target. A keyset without associated data has no context.
 const formatTinkKeyset = "tink-keyset"
 
 func newTinkKeyset(c *compiler) binder {
-	given, pattern := c.targetContext(), c.where.pattern
+	contexts, pattern := c.targetContext(), c.where.pattern
 	c.tinkContext("context", c.spec.Context)
 	c.tinkContext("destination_context", c.spec.DestinationContext)
-	return unbound(&bodyFormat{name: c.def.name, sites: orUnread(func(object *scan.Object) []editSite {
+	return unbound(&bodyFormat{name: c.def.name, sites: orUnreadable(func(object *scan.Object) []editSite {
 		if !isDocument(object.Body) {
-			return []editSite{refusedSitef("encryptedKeyset", "not-json", "it is not one JSON document; keysets in the binary form are not read")}
+			return []editSite{refusedSitef("encryptedKeyset", "not-json",
+				"the body is not one JSON document; rotator cannot read keysets in binary form")}
 		}
 		keyset, refused := tinkKeyset(object.Body)
 		switch {
@@ -31,7 +30,7 @@ func newTinkKeyset(c *compiler) binder {
 		case keyset == nil:
 			return nil
 		}
-		context, destination, refused := given.fill(objectLookup(object, pattern, nil))
+		context, destination, refused := contexts.fill(objectLookup(object, pattern, nil))
 		if refused != nil {
 			return []editSite{refusedSite(keyset.path, refused)}
 		}
@@ -43,42 +42,45 @@ func newTinkKeyset(c *compiler) binder {
 	}, markedTinkKeyset)})
 }
 
-// tinkContext refuses a context that no keyset has.
+// tinkContext refuses a context that Tink does not use.
 func (c *compiler) tinkContext(field string, context map[string]string) {
 	for name, value := range context {
 		if len(context) > 1 || !slices.Contains([]string{"associatedData", "additionalData"}, name) {
-			c.fail(field, "Tink has one entry in the encryption context of a keyset, associatedData or, in older releases, additionalData")
+			c.fail(field, "Tink uses one entry in the encryption context of a keyset: "+
+				"associatedData or, in older releases, additionalData")
 			return
 		}
 		parts, err := parseValue(value, c.where)
 		if err != nil || len(parts) > 1 || parts[0].kind != constant {
-			return // what is in it depends on the item
+			return // the value depends on the item
 		}
-		if data, err := hex.DecodeString(value); err != nil || value == "" || hex.EncodeToString(data) != value {
-			c.fail(field, "%s: write the associated data in hexadecimal, in lower case, as Tink does", name)
+		data, err := hex.DecodeString(value)
+		if err != nil || value == "" || hex.EncodeToString(data) != value {
+			c.fail(field, "%s: write the associated data in hexadecimal in lower case, like Tink",
+				name)
 		}
 	}
 }
 
-// recogniseTinkKeyset: the keyset and what it says of its keys.
+// recogniseTinkKeyset reports whether a file has an encrypted keyset and its keysetInfo.
 func recogniseTinkKeyset(_ Format, object *scan.Object) bool {
-	if !bytes.Contains(object.Body, []byte("encryptedKeyset")) || !opensObject(object.Body) || !isDocument(object.Body) {
+	body := object.Body
+	if !has(body, "encryptedKeyset") || !opensObject(body) || !isDocument(body) {
 		return false
 	}
-	keyset, refused := tinkKeyset(object.Body)
-	info, _ := jsonNode(object.Body, "keysetInfo")
+	keyset, refused := tinkKeyset(body)
+	info, _ := jsonNode(body, "keysetInfo")
 	return refused == nil && keyset != nil && info != nil && info.kind == nodeMap
 }
 
-// tinkKeyset returns the ciphertext of a keyset; nil when it has none, as one that
-// is not encrypted.
+// tinkKeyset returns the ciphertext of a keyset, or nil for a keyset that is not encrypted.
 func tinkKeyset(body []byte) (*node, *Refused) {
 	found, refused := jsonNode(body, "encryptedKeyset")
 	switch {
 	case found == nil || refused != nil:
 		return nil, refused
 	case found.kind != nodeText || found.write == nil:
-		return nil, &Refused{Reason: "wrong-type", Detail: "encryptedKeyset is not a string"}
+		return nil, refuse("wrong-type", "encryptedKeyset is not a string")
 	}
 	return found, nil
 }

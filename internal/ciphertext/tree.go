@@ -1,23 +1,21 @@
 package ciphertext
 
 import (
-	"fmt"
 	"strings"
 	"unicode/utf8"
 )
 
-// node is a value of a document, whatever it is written in, and where it stands.
-// Formats that know their own places read documents as nodes, so that each says
-// once where its ciphertexts are.
+// node is a value of a JSON, YAML, env or INI document, with its position. Formats that
+// find their slots themselves read documents as nodes, independent of the syntax.
 type node struct {
 	kind nodeKind
-	path string // for people
+	path string // for messages
 	// members of a map and elements of a list, in the order of the document.
 	members  []member
 	elements []*node
-	// text is what a text means, start and end where it stands in the body, with
-	// its quotes. write puts another text in the same dress; it is nil where the
-	// text cannot be replaced byte by byte, as in a folded block of YAML.
+	// text is the decoded value of a text. It is at body[start:end], including quotes.
+	// write encodes another text in the same style. It is nil if the text cannot be
+	// replaced without changing other bytes, as in a folded block of YAML.
 	text       string
 	start, end int
 	write      func(text string) []byte
@@ -32,16 +30,15 @@ type member struct {
 type nodeKind int
 
 const (
-	nodeOther nodeKind = iota // a number, an alias: what no format here reads
+	nodeOther nodeKind = iota // a number or an alias, which no format reads
 	nodeNull
 	nodeText
 	nodeMap
 	nodeList
 )
 
-// get returns a member of a map; nil when there is none, or it is null, or n
-// itself is no map. One that is there twice is refused: readers differ in which
-// they take.
+// get returns a member of a map. It returns nil if there is none, if it is null, or if n is
+// not a map. It refuses a duplicate member, because readers differ in which one they use.
 func (n *node) get(name string) (*node, *Refused) {
 	var found *node
 	if n == nil {
@@ -51,7 +48,7 @@ func (n *node) get(name string) (*node, *Refused) {
 		switch {
 		case m.name != name:
 		case found != nil:
-			return nil, &Refused{Reason: "ambiguous", Detail: "the document has " + m.value.path + " twice"}
+			return nil, duplicate(m.value.path)
 		default:
 			found = m.value
 		}
@@ -62,41 +59,48 @@ func (n *node) get(name string) (*node, *Refused) {
 	return found, nil
 }
 
-// replaceable returns a member that is a text, and can be replaced.
+// duplicate refuses a document with two values at a path.
+func duplicate(path string) *Refused {
+	return refuse("ambiguous", "the document has %s twice", path)
+}
+
+// replaceable returns a member that is a text and can be replaced.
 func (n *node) replaceable(name string) (*node, *Refused) {
 	found, refused := n.get(name)
 	switch {
 	case refused != nil:
 		return nil, refused
 	case found == nil:
-		return nil, &Refused{Reason: "missing-sibling", Detail: fmt.Sprintf("%s has no %s, which stands beside a ciphertext of this format", n.path, name)}
+		return nil, refuse("missing-sibling",
+			"%s has no %s, which this format requires next to a ciphertext", n.path, name)
 	case found.kind != nodeText:
-		return nil, &Refused{Reason: "wrong-type", Detail: found.path + " is not a string"}
+		return nil, refuse("wrong-type", "%s is not a string", found.path)
 	case found.write == nil:
-		return nil, &Refused{Reason: "unwritable", Detail: found.path + " is written in a way in which it cannot be replaced without touching other bytes; write it as one string on one line"}
+		return nil, refuse("unwritable", "%s is written in a form that cannot be replaced without "+
+			"changing other bytes; write it as one string on one line", found.path)
 	}
 	return found, nil
 }
 
-// strings reads a map of strings, such as an encryption context: a missing or an
-// empty one is none.
+// strings returns a map of strings, such as an encryption context. It returns nil for a
+// missing or empty map.
 func (n *node) strings() (map[string]string, *Refused) {
 	if n == nil {
 		return nil, nil
 	}
 	if n.kind != nodeMap {
-		return nil, &Refused{Reason: "wrong-type", Detail: n.path + " is not a map of strings"}
+		return nil, refuse("wrong-type", "%s is not a map of strings", n.path)
 	}
 	var context map[string]string
 	for _, m := range n.members {
 		_, twice := context[m.name]
 		switch {
 		case twice:
-			return nil, &Refused{Reason: "ambiguous", Detail: "the document has " + m.value.path + " twice"}
+			return nil, duplicate(m.value.path)
 		case m.value.kind != nodeText:
-			return nil, &Refused{Reason: "wrong-type", Detail: m.value.path + " is not a string"}
+			return nil, refuse("wrong-type", "%s is not a string", m.value.path)
 		case !utf8.ValidString(m.name) || !utf8.ValidString(m.value.text):
-			return nil, &Refused{Reason: "not-utf8", Detail: m.value.path + " is not UTF-8, and so cannot be sent to KMS as it is"}
+			return nil, notUTF8(m.value.path)
 		}
 		if context == nil {
 			context = map[string]string{}
@@ -106,29 +110,46 @@ func (n *node) strings() (map[string]string, *Refused) {
 	return context, nil
 }
 
-// replaced is the edit that puts a text in the place of this one.
+// notUTF8 refuses a value of an encryption context.
+func notUTF8(path string) *Refused {
+	return refuse("not-utf8", "%s is not UTF-8 and cannot be sent to KMS", path)
+}
+
+// replaced returns the edit that replaces the text.
 func (n *node) replaced(text string) edit {
 	return edit{start: n.start, end: n.end, text: constantly(n.write(text))}
 }
 
-// blobPlace is the place of a blob that stands in a text as base64, with the edits
-// of what has to change along with it.
+// blobSite returns the site of a text that is a blob in base64. siblings are the edits of
+// values that change with the blob.
 func (n *node) blobSite(context map[string]string, siblings ...edit) editSite {
 	blob, encode, refused := decodePadded([]byte(n.text))
 	if refused != nil {
-		return editSite{Slot: Slot{Path: n.path, Refused: refused}}
+		return refusedSite(n.path, refused)
 	}
-	own := edit{start: n.start, end: n.end, text: func(blob []byte) []byte { return n.write(string(encode(blob))) }}
-	return editSite{Slot: Slot{Path: n.path, Blob: blob, Context: context, DestinationContext: context}, edits: append([]edit{own}, siblings...)}
+	own := edit{
+		start: n.start,
+		end:   n.end,
+		text:  func(blob []byte) []byte { return n.write(string(encode(blob))) },
+	}
+	return editSite{
+		Slot: Slot{
+			Path:               n.path,
+			Blob:               blob,
+			Context:            context,
+			DestinationContext: context,
+		},
+		edits: append([]edit{own}, siblings...),
+	}
 }
 
-// placeOf is the place of a refused slot.
+// refusedSite returns the site of a refused slot.
 func refusedSite(path string, refused *Refused) editSite {
 	return editSite{Slot: Slot{Path: path, Refused: refused}}
 }
 
-// within is where text[from:to] of a text stands in the body. It is false where
-// what leads there has escapes, so that it cannot be found by counting.
+// within returns the position of text[from:to] in the body. ok is false if escapes precede
+// it in the text, so that its position cannot be computed.
 func (n *node) within(body []byte, from, to int) (start, end int, ok bool) {
 	start = n.start
 	if start < len(body) && strings.IndexByte("\"'`", body[start]) >= 0 {
@@ -138,7 +159,7 @@ func (n *node) within(body []byte, from, to int) (start, end int, ok bool) {
 	return start + from, start + to, found
 }
 
-// stepPath writes the path of a member or element of the value at path.
+// stepPath returns the path of a member or element of the value at path.
 func stepPath(path string, s Step) string {
 	text := strings.ToValidUTF8(Path{s}.String(), "\ufffd")
 	if path == "" || strings.HasSuffix(path, " ") || strings.HasPrefix(text, "[") {

@@ -6,11 +6,11 @@ import (
 	"github.com/tidwall/gjson"
 )
 
-// isDocument says whether a body is one JSON document that can be walked.
+// isDocument reports whether a body is one JSON document that is not nested too deeply.
 func isDocument(body []byte) bool { return gjson.ValidBytes(body) && !tooDeep(body) }
 
-// jsonNode returns what stands at the end of a path of names in a JSON document,
-// nil when there is nothing. Only that part is taken apart.
+// jsonNode returns the value at a path of names in a JSON document, or nil if there is none.
+// Only this part of the document becomes nodes.
 func jsonNode(body []byte, names ...string) (found *node, refused *Refused) {
 	var path Path
 	for _, name := range names {
@@ -31,7 +31,8 @@ func newJSONNode(body []byte, v gjson.Result, path string) *node {
 	case v.IsObject():
 		n.kind = nodeMap
 		v.ForEach(func(name, value gjson.Result) bool {
-			n.members = append(n.members, member{name.Str, newJSONNode(body, value, stepPath(path, Step{Name: name.Str}))})
+			at := stepPath(path, Step{Name: name.Str})
+			n.members = append(n.members, member{name.Str, newJSONNode(body, value, at)})
 			return true
 		})
 	case v.IsArray():
@@ -52,7 +53,8 @@ func newJSONNode(body []byte, v gjson.Result, path string) *node {
 	return n
 }
 
-// opensObject says whether a body begins as a JSON object does.
+// opensObject reports whether a body starts like a JSON object.
 func opensObject(body []byte) bool {
-	return strings.HasPrefix(strings.TrimLeft(string(body[:min(len(body), 64)]), " \t\r\n"), "{")
+	start := string(body[:min(len(body), 64)])
+	return strings.HasPrefix(strings.TrimLeft(start, " \t\r\n"), "{")
 }

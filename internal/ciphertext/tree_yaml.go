@@ -3,7 +3,6 @@ package ciphertext
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -12,18 +11,18 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// section is an entry of a mapping at the top of a YAML document: from its name at
-// the beginning of a line to the line before the next one.
+// section is an entry of the top-level mapping of a YAML document. It extends from the line
+// that starts with its name to the line before the next entry.
 type section struct {
-	document   int // which document of the stream, from 0
+	document   int // index in the stream, from 0
 	name       string
 	start, end int
 }
 
-// yamlSections cuts a YAML stream at the entries of its top-level mappings. Values
-// of such an entry are indented, or are lists that begin at "- " (YAML 1.2.2,
-// chapter 8.2), so every line that begins with anything else opens another one.
-// That lets a format read its own part of a file, however large and odd the rest.
+// yamlSections splits a YAML stream at the entries of its top-level mappings. The value of
+// such an entry is indented or is a list whose lines start with "- " (YAML 1.2.2, chapter
+// 8.2), so every other line starts the next entry. Thus a format can read its own part of a
+// file without parsing the rest.
 func yamlSections(body []byte) []section {
 	var list []section
 	document := 0
@@ -50,47 +49,51 @@ func yamlSections(body []byte) []section {
 	return list
 }
 
-// continues says whether a line belongs to the entry above it.
+// continues reports whether a line belongs to the entry above it.
 func continues(line []byte) bool {
-	return strings.IndexByte(" \t\r\n#", line[0]) >= 0 || line[0] == '-' && len(line) > 1 && strings.IndexByte(" \t\r\n", line[1]) >= 0
+	return strings.IndexByte(" \t\r\n#", line[0]) >= 0 ||
+		line[0] == '-' && len(line) > 1 && strings.IndexByte(" \t\r\n", line[1]) >= 0
 }
 
-// sectionName reads the name of an entry that begins a line. Such a name has at
-// most 1,024 characters (YAML 1.2.2, chapter 7.4.2).
+// sectionName returns the name of the entry that a line starts. A name has at most 1,024
+// characters (YAML 1.2.2, chapter 7.4.2).
 func sectionName(line []byte) (string, bool) {
 	text := string(line[:min(len(line), 4*1024+2)])
 	switch text[0] {
 	case '"', '\'':
 		end := strings.IndexByte(text[1:], text[0])
-		if end < 0 || !strings.HasPrefix(strings.TrimLeft(text[end+2:], " \t"), ":") || strings.Contains(text[1:end+1], `\`) {
+		if end < 0 || !strings.HasPrefix(strings.TrimLeft(text[end+2:], " \t"), ":") ||
+			strings.Contains(text[1:end+1], `\`) {
 			return "", false
 		}
 		return text[1 : end+1], true
-	case ' ', '\t', '\r', '\n', '#', '-', '[', '{', '&', '*', '!', '|', '>', '%', '@', '`', '?', ']', '}', ',':
+	case ' ', '\t', '\r', '\n', '#', '-', '[', '{', '&', '*', '!', '|', '>', '%', '@', '`', '?',
+		']', '}', ',':
 		return "", false
 	}
 	for i := range len(text) {
-		if text[i] == ':' && (i+1 == len(text) || strings.IndexByte(" \t\r\n", text[i+1]) >= 0) {
+		if text[i] == ':' &&
+			(i+1 == len(text) || strings.IndexByte(" \t\r\n", text[i+1]) >= 0) {
 			return strings.TrimRight(text[:i], " \t"), true
 		}
 	}
 	return "", false
 }
 
-// yamlNode reads the value of a section. It is nil for an entry without one.
+// yamlNode returns the value of a section, or nil if it has none.
 func yamlNode(body []byte, s section, path string) (found *node, refused *Refused) {
 	return readYAML(&yamlReader{body: body, section: s}, path)
 }
 
-// yamlBlockNode is yamlNode for a format whose texts may be in a block (>, |)
-// of one line, in which they can be replaced.
+// yamlBlockNode is like yamlNode, but texts in a block (>, |) of one line can be replaced,
+// too.
 func yamlBlockNode(body []byte, s section, path string) (found *node, refused *Refused) {
 	return readYAML(&yamlReader{body: body, section: s, blocks: true}, path)
 }
 
 func readYAML(y *yamlReader, path string) (found *node, refused *Refused) {
-	// The parser may panic on unusual input. Such a text is not read. The parser
-	// shares no state with the rest of the program.
+	// The parser may panic on unusual input, which is then refused. The parser shares no
+	// state with the rest of the program.
 	defer func() {
 		if recover() != nil {
 			found, refused = nil, notYAML(path)
@@ -104,7 +107,7 @@ func readYAML(y *yamlReader, path string) (found *node, refused *Refused) {
 	var wrong *yaml.LoadError
 	switch {
 	case errors.As(err, &wrong) && strings.HasPrefix(wrong.Message, "unknown anchor "):
-		return &node{path: path}, nil // it refers to another entry of the file
+		return &node{path: path}, nil // the value refers to another entry of the file
 	case err != nil:
 		return nil, notYAML(path)
 	}
@@ -132,7 +135,7 @@ func oneDocument(text []byte) (*yaml.Node, error) {
 	}
 	switch err := loader.Load(&more); {
 	case err == nil:
-		return nil, errors.New("there is more than one document")
+		return nil, errors.New("the section has more than one document")
 	case !errors.Is(err, io.EOF):
 		return nil, err
 	case document.Kind == yaml.DocumentNode && len(document.Content) == 1:
@@ -141,8 +144,8 @@ func oneDocument(text []byte) (*yaml.Node, error) {
 	return &document, nil
 }
 
-// hasOtherBreaks reports whether a text has characters that only some YAML
-// readers take for a line break (YAML 1.2.2, 5.4, and 1.1, 4.2).
+// hasOtherBreaks reports whether a text has characters that only some YAML readers treat as
+// line breaks (YAML 1.2.2, 5.4, and 1.1, 4.2).
 func hasOtherBreaks(text []byte) bool {
 	if bytes.ContainsAny(text, "\u0085\u2028\u2029") {
 		return true
@@ -162,22 +165,19 @@ func lineStarts(text []byte) []int {
 }
 
 func notYAML(path string) *Refused {
-	return &Refused{
-		Reason: "not-yaml",
-		Detail: fmt.Sprintf("%s is not YAML that rotator can read, or it is nested more than "+
-			"%d levels deep, or it is larger than 4 MiB", path, maxDepth),
-	}
+	return refuse("not-yaml", "%s is not YAML that rotator can read, or is nested more than %d "+
+		"levels deep, or is larger than 4 MiB", path, maxDepth)
 }
 
-// maxSection is the largest entry that the parser is given, in bytes, and
-// maxBrackets the most brackets that may open in it.
+// maxSection is the maximum size in bytes of an entry for the parser, and maxBrackets the
+// maximum number of opening brackets in it.
 const (
 	maxSection  = 4 << 20
 	maxBrackets = 10_000
 )
 
-// tooMuch bounds nesting before the parser, which recurses, sees the text: every
-// level of a block costs a column, every level of a flow a bracket.
+// tooMuch reports whether a text may be nested too deeply for the parser, which is
+// recursive. Each level of nesting needs either a column of indentation or a bracket.
 func tooMuch(text []byte) bool {
 	brackets, indent, fresh := 0, 0, true
 	for _, c := range text {
@@ -198,16 +198,16 @@ func tooMuch(text []byte) bool {
 	return brackets > maxBrackets || len(text) > maxSection
 }
 
-// yamlReader makes nodes of what the parser found.
+// yamlReader converts the nodes of the parser.
 type yamlReader struct {
 	body    []byte
 	section section
-	lines   []int // where each line of the section begins in it
-	blocks  bool  // texts in blocks of one line are located
+	lines   []int // offsets of the lines, relative to the section
+	blocks  bool  // texts in blocks of one line can be replaced
 }
 
-// start returns the offset of a node in the body. The parser counts characters.
-// ok is false if the position is not in the text.
+// start returns the offset of a node in the body, from its line and its column in
+// characters. ok is false if this position is not in the text.
 func (y *yamlReader) start(n *yaml.Node) (at int, ok bool) {
 	if n.Line < 1 || n.Line > len(y.lines) || n.Column < 1 {
 		return 0, false
@@ -223,8 +223,8 @@ func (y *yamlReader) start(n *yaml.Node) (at int, ok bool) {
 	return at, true
 }
 
-// node reads a value. It does not read aliases or values with an anchor or a
-// tag, because they depend on other places of the file.
+// node converts a value. An alias or a value with an anchor or a tag becomes nodeOther,
+// because it depends on other parts of the file.
 func (y *yamlReader) node(n *yaml.Node, path string, depth int) *node {
 	out := &node{path: path}
 	if depth > maxDepth || n.Anchor != "" || n.Style&yaml.TaggedStyle != 0 {
@@ -239,7 +239,8 @@ func (y *yamlReader) node(n *yaml.Node, path string, depth int) *node {
 	case yaml.SequenceNode:
 		out.kind = nodeList
 		for i, v := range n.Content {
-			out.elements = append(out.elements, y.node(v, stepPath(path, Step{Index: i, List: true}), depth+1))
+			at := stepPath(path, Step{Index: i, List: true})
+			out.elements = append(out.elements, y.node(v, at, depth+1))
 		}
 	case yaml.ScalarNode:
 		y.scalar(out, n)
@@ -247,9 +248,8 @@ func (y *yamlReader) node(n *yaml.Node, path string, depth int) *node {
 	return out
 }
 
-// isYAMLText reports whether a scalar is text: in quotes, in a block, or plain
-// if it is not a number, bool or null. A date is text too, as for readers of
-// these formats.
+// isYAMLText reports whether a scalar is text: in quotes, in a block, or plain and not a
+// number, bool or null. A date is text for the readers of these formats.
 func isYAMLText(n *yaml.Node) bool {
 	tag := n.ShortTag()
 	return n.Kind == yaml.ScalarNode && n.Style&yaml.TaggedStyle == 0 && n.Anchor == "" &&
@@ -266,9 +266,9 @@ func (y *yamlReader) scalar(out *node, n *yaml.Node) {
 	}
 }
 
-// member adds an entry of a mapping. A map with merge keys (<<) is not read,
-// because their values are elsewhere in the file. A map with a duplicate name
-// is not read, because readers differ in which entry they use.
+// member adds an entry of a mapping. A map with merge keys (<<) becomes nodeOther, because
+// their values are elsewhere in the file. A map with a duplicate name becomes nodeOther,
+// because readers differ in which entry they use.
 func (y *yamlReader) member(out *node, name, value *yaml.Node, depth int) {
 	twice := slices.ContainsFunc(out.members, func(m member) bool { return m.name == name.Value })
 	if !isYAMLText(name) || twice {
@@ -281,9 +281,8 @@ func (y *yamlReader) member(out *node, name, value *yaml.Node, depth int) {
 	}
 }
 
-// locate finds where a text stands. The bytes there have to say the same in the one
-// way in which this text is written without escapes; where they do not, it cannot be
-// replaced.
+// locate finds the position of a text. The bytes there must be the text in its style,
+// without escapes; otherwise the text cannot be replaced.
 func (y *yamlReader) locate(n *node, scalar *yaml.Node) {
 	at, ok := y.start(scalar)
 	if !ok {
@@ -302,7 +301,7 @@ func (y *yamlReader) locate(n *node, scalar *yaml.Node) {
 		}
 	case yaml.DoubleQuotedStyle:
 		if strings.HasPrefix(rest, `"`+n.text+`"`) && !strings.ContainsAny(n.text, "\\\"\n") {
-			n.start, n.end, n.write = at, at+len(n.text)+2, jsonString // a JSON string is one of YAML
+			n.start, n.end, n.write = at, at+len(n.text)+2, jsonString // valid in YAML, too
 		}
 	case yaml.LiteralStyle, yaml.FoldedStyle:
 		if y.blocks {
@@ -311,9 +310,9 @@ func (y *yamlReader) locate(n *node, scalar *yaml.Node) {
 	}
 }
 
-// locateBlock finds the text of a block of one line, given the place of its
-// header. A block has no escapes. A line break at its end is part of the text
-// and is kept.
+// locateBlock finds the position of the text of a block of one line. header is the offset of
+// the header of the block. A block has no escapes. A line break at its end is part of the
+// text and is kept.
 func (y *yamlReader) locateBlock(n *node, header int) {
 	line := strings.TrimRight(n.text, "\n")
 	first := bytes.IndexByte(y.body[header:y.section.end], '\n')
@@ -334,21 +333,27 @@ func (y *yamlReader) locateBlock(n *node, header int) {
 	n.write = func(text string) []byte { return []byte(strings.TrimRight(text, "\n")) }
 }
 
-// endsPlain says whether a plain scalar can end before rest.
-func endsPlain(rest string) bool { return rest == "" || strings.IndexByte(" \t\r\n,]}", rest[0]) >= 0 }
+// endsPlain reports whether a plain scalar can end before rest.
+func endsPlain(rest string) bool {
+	return rest == "" || strings.IndexByte(" \t\r\n,]}", rest[0]) >= 0
+}
 
 func singleQuoted(text string) []byte {
 	return []byte("'" + strings.ReplaceAll(text, "'", "''") + "'")
 }
 
-// plainYAML writes a text as a plain scalar where every reader takes it for a
-// string: it is long, and has letters that are in no number.
+// plainYAML encodes a text as a plain scalar if all readers interpret it as a string,
+// because it is long and has letters that no number has. Otherwise it adds quotes.
 func plainYAML(text string) []byte {
-	letters := strings.ContainsFunc(text, func(r rune) bool { return 'g' <= r && r <= 'z' || 'G' <= r && r <= 'Z' })
-	safe := !strings.ContainsFunc(text, func(r rune) bool {
-		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("+/=:-_.", r))
+	letters := strings.ContainsFunc(text, func(r rune) bool {
+		return 'g' <= r && r <= 'z' || 'G' <= r && r <= 'Z'
 	})
-	if len(text) > 16 && letters && safe && !strings.HasSuffix(text, ":") && !strings.ContainsAny(text[:1], "-:=.") {
+	safe := !strings.ContainsFunc(text, func(r rune) bool {
+		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' ||
+			strings.ContainsRune("+/=:-_.", r))
+	})
+	if len(text) > 16 && letters && safe && !strings.HasSuffix(text, ":") &&
+		!strings.ContainsAny(text[:1], "-:=.") {
 		return []byte(text)
 	}
 	return jsonString(text)
