@@ -84,9 +84,9 @@ type attemptsOf struct {
 }
 
 func clientsOfAttempts() []attemptsOf {
-	kmsCall := func(plain bool) func(context.Context, aws.Config) {
+	kmsCall := func(sdkOnly bool) func(context.Context, aws.Config) {
 		return func(ctx context.Context, cfg aws.Config) {
-			w := &wiring{job: &config.Job{Workers: 1}, plain: plain}
+			w := &wiring{job: &config.Job{Workers: 1}, sdkOnly: sdkOnly}
 			_, reEncrypt := w.kmsClient(cfg)
 			_, _ = reEncrypt(ctx, &kms.ReEncryptInput{
 				CiphertextBlob:   []byte("blob"),
@@ -117,7 +117,7 @@ func clientsOfAttempts() []attemptsOf {
 				&servicequotas.GetServiceQuotaInput{ServiceCode: aws.String("kms"), QuotaCode: code})
 		}, mostAttempts},
 		{"role", func(ctx context.Context, cfg aws.Config) {
-			_, _ = at(cfg, "", "", "arn:aws:iam::111122223333:role/r").Credentials.Retrieve(ctx)
+			_, _ = withTarget(cfg, "", "", "arn:aws:iam::111122223333:role/r").Credentials.Retrieve(ctx)
 		}, mostAttempts},
 		{"caller", func(ctx context.Context, cfg aws.Config) { _ = accountOf(ctx, cfg) }, mostAttempts},
 	}

@@ -18,7 +18,7 @@ func newAuditCommand(std streams) *cobra.Command {
 	var strict bool
 	var list string
 	var flags earlyFlags
-	cmd := askingCommand(std, "audit", "Dry run: count what depends on which key; change nothing",
+	cmd := kmsCommand(std, "audit", "Dry run: count what depends on which key; change nothing",
 		`Audit scans all targets and reports which key each ciphertext depends on. It never writes
 to a target. In a shared checkpoint, it writes an entry for the time of the audit, so that
 the rate is divided with runs. To identify the key of a ciphertext, it calls ReEncrypt and
@@ -29,8 +29,8 @@ calls KMS for every ciphertext (docs/results.md).
 Exit codes: 0 done. With --fail-on-remaining: 4 if slots under a source key remain; 3 if
 none remain, but slots failed or are under the destination key with another context, or a
 target or slot rule found no ciphertext. For other codes see docs/exit-codes.md.`,
-		func(ctx context.Context, c *common, job *config.Job) error {
-			s, err := look(ctx, c, job, "audit", list, flags.failFast)
+		func(ctx context.Context, c *jobFlags, job *config.Job) error {
+			s, err := readOnlyPass(ctx, c, job, "audit", list, flags.failFast)
 			if err != nil || !strict {
 				return err
 			}
@@ -58,7 +58,7 @@ target or slot rule found no ciphertext. For other codes see docs/exit-codes.md.
 func newVerifyCommand(std streams) *cobra.Command {
 	var list string
 	var flags earlyFlags
-	cmd := askingCommand(std, "verify",
+	cmd := kmsCommand(std, "verify",
 		"Check whether anything still depends on a source key; read-only",
 		`Verify is a new, read-only pass. It has converged if it is complete, every target and slot
 rule found a ciphertext, no slot is under a source key, and no slot failed or is foreign.
@@ -67,8 +67,8 @@ Tables are read with strongly consistent reads, which consume twice the read cap
 Exit codes: 0 converged; 4 slots under a source key remain; 3 none remain, but slots failed
 or are foreign, or a target or slot rule found no ciphertext. For other codes see
 docs/exit-codes.md.`,
-		func(ctx context.Context, c *common, job *config.Job) error {
-			s, err := look(ctx, c, job, "verify", list, flags.failFast)
+		func(ctx context.Context, c *jobFlags, job *config.Job) error {
+			s, err := readOnlyPass(ctx, c, job, "verify", list, flags.failFast)
 			if err != nil {
 				return err
 			}
@@ -102,12 +102,12 @@ func exceptionsFlag(cmd *cobra.Command, list *string) {
 		"write every failed or foreign slot to this file, one JSON object per line")
 }
 
-// look runs a read-only pass over all targets. list is the file for the
+// readOnlyPass runs a read-only pass over all targets. list is the file for the
 // exceptions, or "".
-func look(
-	ctx context.Context, c *common, job *config.Job, command, list string, failFast bool,
+func readOnlyPass(
+	ctx context.Context, c *jobFlags, job *config.Job, command, list string, failFast bool,
 ) (*session, error) {
-	last, release := outliving(ctx)
+	last, release := shutdownContext(ctx)
 	defer release()
 	found := &exceptions{}
 	if list != "" {
@@ -191,7 +191,7 @@ func (s *session) concludeLook(ctx context.Context, p *pass) error {
 		s.summary.Doubt(doubt)
 	}
 	s.summary.Conclude()
-	if err := s.lookBack(ctx); err != nil {
+	if err := s.compareWithLastPass(ctx); err != nil {
 		s.summary.Notes = append(s.summary.Notes,
 			"could not compare with the previous pass: "+s.secrets.Text(s.headline(err)))
 	}
@@ -211,13 +211,13 @@ func (s *session) walk(ctx context.Context) (p *pass, worked, err error) {
 		return nil, nil, err
 	}
 	s.stop.reached(working, "")
-	return p, s.work(ctx, s.rotator(targets, checkpoint.Pass{}, noRecords{}, nil), p), nil
+	return p, s.work(ctx, s.rotator(targets, checkpoint.Pass{}, readOnlyRecorder{}, nil), p), nil
 }
 
 // noteUnprobed makes the sources note the server capabilities that they cannot
 // test without a write. It must be called before anything is read.
 func (s *session) noteUnprobed() {
-	for _, p := range s.wiring.places {
+	for _, p := range s.wiring.targets {
 		if unprobed, ok := p.source.(interface{ NoteUnprobed() }); ok {
 			unprobed.NoteUnprobed()
 		}
@@ -227,7 +227,7 @@ func (s *session) noteUnprobed() {
 // countOldVersions lets the sources that keep old versions note how many. Where
 // that is denied it stays a note.
 func (s *session) countOldVersions(ctx context.Context) error {
-	for _, p := range s.wiring.places {
+	for _, p := range s.wiring.targets {
 		keeper, ok := p.source.(interface{ CountOldVersions(context.Context) error })
 		if !ok {
 			continue
@@ -242,9 +242,9 @@ func (s *session) countOldVersions(ctx context.Context) error {
 	return nil
 }
 
-// lookBack compares with the last pass of a real run, where there is one.
-func (s *session) lookBack(ctx context.Context) error {
-	store, err := s.existing(ctx, s.job)
+// compareWithLastPass compares with the last pass of a real run, where there is one.
+func (s *session) compareWithLastPass(ctx context.Context) error {
+	store, err := s.openExisting(ctx, s.job)
 	if problems := (*config.Problems)(nil); errors.As(err, &problems) {
 		return nil // there is none
 	}
@@ -280,19 +280,19 @@ func (s *session) remaining() error {
 		"%d slots %s remain; %s", n, s.summary.Mode.Where(), how)}
 }
 
-// noRecords is the audit log of a pass that changes nothing: it refuses.
-type noRecords struct{}
+// readOnlyRecorder is the audit log of a pass that changes nothing: it refuses.
+type readOnlyRecorder struct{}
 
-var _ rotate.Recorder = noRecords{}
+var _ rotate.Recorder = readOnlyRecorder{}
 
-func (noRecords) Record([]rotate.Record) error {
+func (readOnlyRecorder) Record([]rotate.Record) error {
 	return errors.New("a read-only pass was asked to record a change")
 }
 
-func (n noRecords) Intend(records []rotate.Record) error { return n.Record(records) }
+func (n readOnlyRecorder) Intend(records []rotate.Record) error { return n.Record(records) }
 
-func (noRecords) Find(string, scan.Ref, string) (rotate.Trace, bool) {
+func (readOnlyRecorder) Find(string, scan.Ref, string) (rotate.Trace, bool) {
 	return rotate.Trace{}, false
 }
 
-func (noRecords) Sync() error { return nil }
+func (readOnlyRecorder) Sync() error { return nil }

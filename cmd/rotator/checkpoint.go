@@ -31,12 +31,12 @@ func newCreateTableCommand(std streams) *cobra.Command {
 without TTL. With --print it prints the request instead, for
 aws dynamodb create-table --cli-input-json, and asks no service. One table serves any
 number of jobs.`,
-		func(ctx context.Context, c *common, job *config.Job) error { return c.createTable(ctx, job, show) })
+		func(ctx context.Context, c *jobFlags, job *config.Job) error { return c.createTable(ctx, job, show) })
 	cmd.Flags().BoolVar(&show, "print", false, "print the request, do not send it")
 	return cmd
 }
 
-func (c *common) createTable(ctx context.Context, job *config.Job, show bool) error {
+func (c *jobFlags) createTable(ctx context.Context, job *config.Job, show bool) error {
 	place := job.CheckpointPlace()
 	if place.Table == "" {
 		return problem(job, "checkpoint", "is not in a table, so there is none to make; write dynamodb://TABLE")
@@ -45,7 +45,7 @@ func (c *common) createTable(ctx context.Context, job *config.Job, show bool) er
 	if err != nil {
 		return err
 	}
-	store := checkpoint.NewDynamoDB(stateTable(at(base, place.Region, place.Endpoint, place.RoleARN)), place.Table, time.Duration(job.MaxOutage))
+	store := checkpoint.NewDynamoDB(stateTable(withTarget(base, place.Region, place.Endpoint, place.RoleARN)), place.Table, time.Duration(job.MaxOutage))
 	if show {
 		return c.printTable(store)
 	}
@@ -61,7 +61,7 @@ func (c *common) createTable(ctx context.Context, job *config.Job, show bool) er
 	return err
 }
 
-func (c *common) printTable(store *checkpoint.DynamoDB) error {
+func (c *jobFlags) printTable(store *checkpoint.DynamoDB) error {
 	in := store.TableInput()
 	request := map[string]any{"TableName": in.TableName, "BillingMode": in.BillingMode}
 	var keys, attributes []map[string]any

@@ -141,7 +141,7 @@ func (w *wiring) kmsClient(cfg aws.Config) (*kms.Client, rotate.ReEncryptFunc) {
 		cfg.HTTPClient = usual.WithTimeout(keyTimeout)
 	}
 	cache, ok := cfg.Credentials.(namedCredentials)
-	if w.plain || !ok {
+	if w.sdkOnly || !ok {
 		client := kms.NewFromConfig(cfg)
 		return client, client.ReEncrypt
 	}
@@ -155,8 +155,9 @@ func (w *wiring) kmsClient(cfg aws.Config) (*kms.Client, rotate.ReEncryptFunc) {
 // workers is how many workers there are, to begin with.
 func (w *wiring) workers() int { return cmp.Or(w.job.Workers, rotate.FirstPlaces) }
 
-// at is base for one place: its Region, endpoint and role.
-func at(base aws.Config, region, endpoint, role string) aws.Config {
+// withTarget returns base with the Region, endpoint and role of a target, of the checkpoint,
+// or of KMS. An empty value leaves that of base.
+func withTarget(base aws.Config, region, endpoint, role string) aws.Config {
 	cfg := base.Copy()
 	if region != "" {
 		cfg.Region = region

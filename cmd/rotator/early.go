@@ -110,7 +110,7 @@ func (s *session) provenBefore(
 func (s *session) earlier(ctx context.Context) (passes func() *checkpoint.Passes, next func() int) {
 	after := 0
 	return func() *checkpoint.Passes {
-		store, err := s.existing(ctx, s.job)
+		store, err := s.openExisting(ctx, s.job)
 		if err != nil {
 			return nil
 		}

@@ -63,13 +63,13 @@ func TestHangingKMS(t *testing.T) {
 		return err
 	}
 	for name, c := range map[string]struct {
-		plain, proxy, half bool
-		own                bool // the light client opens a connection of its own
-		ask                func(context.Context, *rotate.KMS) error
+		sdkOnly, proxy, half bool
+		own                  bool // the light client opens a connection of its own
+		ask                  func(context.Context, *rotate.KMS) error
 	}{
-		"sdk":                   {plain: true, ask: reEncrypt},
-		"sdk, half an answer":   {plain: true, half: true, ask: reEncrypt},
-		"sdk, authorized":       {plain: true, ask: authorized},
+		"sdk":                   {sdkOnly: true, ask: reEncrypt},
+		"sdk, half an answer":   {sdkOnly: true, half: true, ask: reEncrypt},
+		"sdk, authorized":       {sdkOnly: true, ask: authorized},
 		"light":                 {own: true, ask: reEncrypt},
 		"light, half an answer": {half: true, own: true, ask: reEncrypt},
 		"light, authorized":     {own: true, ask: authorized},
@@ -81,7 +81,7 @@ func TestHangingKMS(t *testing.T) {
 			service := &falling{answers: 1, half: c.half}
 			server := httptest.NewServer(service)
 			defer server.Close()
-			kms := hangingKMS(t, server.URL, timeout, c.plain, c.proxy)
+			kms := hangingKMS(t, server.URL, timeout, c.sdkOnly, c.proxy)
 			if err := reEncrypt(t.Context(), kms); err != nil { // from which the light client learns
 				t.Fatal(err)
 			}
@@ -114,7 +114,7 @@ func setCredentials(t *testing.T) {
 }
 
 // hangingKMS is what wireKMS makes, with another timeout.
-func hangingKMS(t *testing.T, address string, timeout time.Duration, plain, proxy bool) *rotate.KMS {
+func hangingKMS(t *testing.T, address string, timeout time.Duration, sdkOnly, proxy bool) *rotate.KMS {
 	t.Helper()
 	setCredentials(t)
 	base, err := newStreams(nil, io.Discard, io.Discard).loadAWS(t.Context(), 1, timeout)
@@ -130,7 +130,7 @@ func hangingKMS(t *testing.T, address string, timeout time.Duration, plain, prox
 		base.HTTPClient = client.WithTransportOptions(func(tr *http.Transport) { tr.Proxy = http.ProxyURL(there) })
 		address = "http://kms.test"
 	}
-	w := &wiring{job: &config.Job{Workers: 1}, plain: plain}
-	_, reEncrypt := w.kmsClient(at(base, "eu-central-1", address, ""))
+	w := &wiring{job: &config.Job{Workers: 1}, sdkOnly: sdkOnly}
+	_, reEncrypt := w.kmsClient(withTarget(base, "eu-central-1", address, ""))
 	return rotate.NewKMS(reEncrypt, rotate.Key{ARN: "arn:to", Algorithm: rotate.Symmetric}, nil)
 }

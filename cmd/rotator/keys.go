@@ -98,7 +98,7 @@ func (s *session) retiredKeys(ctx context.Context) {
 		return
 	}
 	known := "no earlier pass of this job is known here"
-	if store, err := s.existing(ctx, s.job); err == nil {
+	if store, err := s.openExisting(ctx, s.job); err == nil {
 		last, err := checkpoint.NewPasses(store, s.job.Job).Last(ctx)
 		if err == nil {
 			s.recordedTokens = last.TokenKeys

@@ -88,7 +88,7 @@ func (m *meter) left(r reading) string {
 // items is about how many items the job has: what the sources know, 0 when one of
 // them does not.
 func (s *session) items() (sum int64) {
-	for _, p := range s.wiring.places {
+	for _, p := range s.wiring.targets {
 		counted, ok := p.source.(interface{ Items() int64 })
 		if !ok || counted.Items() == 0 {
 			return 0

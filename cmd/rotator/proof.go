@@ -133,8 +133,8 @@ func recordedInfos(job *config.Job, record checkpoint.Pass) ([]report.TargetInfo
 // infos returns the report's information about the targets of this session.
 func (s *session) infos() []report.TargetInfo {
 	places := map[string]*checkpoint.Place{}
-	for i := range s.wiring.places {
-		places[s.wiring.places[i].name] = &s.wiring.places[i].where
+	for i := range s.wiring.targets {
+		places[s.wiring.targets[i].name] = &s.wiring.targets[i].where
 	}
 	return infosOf(s.job, places)
 }
@@ -177,7 +177,7 @@ func (s *session) hint(ctx context.Context) {
 
 // namesIn lists names in the place of a target. On failure it returns none.
 func (s *session) namesIn(ctx context.Context, target string) []string {
-	for _, p := range s.wiring.places {
+	for _, p := range s.wiring.targets {
 		if source, ok := p.source.(namer); ok && p.name == target {
 			names, err := source.Names(ctx)
 			if err != nil {

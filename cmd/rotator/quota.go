@@ -51,7 +51,7 @@ func (w *wiring) wireRate(ctx context.Context, base aws.Config) (note string) {
 		return ""
 	}
 	// The quota is that of whoever calls KMS, but its endpoint knows no quotas.
-	cfg := at(base, w.job.KMS.Region, "", w.job.KMS.RoleARN)
+	cfg := withTarget(base, w.job.KMS.Region, "", w.job.KMS.RoleARN)
 	client := quotaClient(cfg)
 	var quota float64
 	for _, code := range quotasOf(w.keys) {

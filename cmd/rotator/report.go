@@ -26,7 +26,7 @@ the checkpoint and calls no service other than that of the checkpoint. With --le
 slots that could not be moved; with -o json, as one JSON object per line. With --check it also
 verifies the audit log: every line, the chain of hashes, and that the log contains every line
 that the checkpoint has recorded.`,
-		func(ctx context.Context, c *common, job *config.Job) error {
+		func(ctx context.Context, c *jobFlags, job *config.Job) error {
 			return reportJob(ctx, c, job, reportOptions{number, check, ledger})
 		})
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
@@ -50,8 +50,8 @@ type reportOptions struct {
 	check, ledger bool
 }
 
-func reportJob(ctx context.Context, c *common, job *config.Job, o reportOptions) error {
-	store, err := c.existing(ctx, job)
+func reportJob(ctx context.Context, c *jobFlags, job *config.Job, o reportOptions) error {
+	store, err := c.openExisting(ctx, job)
 	if err != nil {
 		return err
 	}
@@ -156,7 +156,7 @@ func checkLogs(
 
 // printLedger lists the exceptions of a pass, each with the accept rule that
 // covers it.
-func (c *common) printLedger(
+func (c *jobFlags) printLedger(
 	ctx context.Context, passes *checkpoint.Passes, record checkpoint.Pass, job *config.Job,
 ) error {
 	accepts, err := acceptedBy(ctx, passes, record, job)

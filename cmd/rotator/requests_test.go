@@ -194,8 +194,8 @@ func TestConnectionIsKept(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tables := dynamodb.NewFromConfig(at(base, "eu-central-1", server.URL, ""))
-	objects := objectClient(at(base, "eu-central-1", server.URL, ""), "vault")
+	tables := dynamodb.NewFromConfig(withTarget(base, "eu-central-1", server.URL, ""))
+	objects := objectClient(withTarget(base, "eu-central-1", server.URL, ""), "vault")
 	for i := range requests {
 		table := fmt.Sprintf("table-%d", i)
 		want := fmt.Sprintf(`{"TableName":%q}`, table)

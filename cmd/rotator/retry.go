@@ -16,35 +16,35 @@ import (
 
 func newRetryCommand(std streams) *cobra.Command {
 	var flags earlyFlags
-	cmd := askingCommand(std, "retry", "Try the slots in the ledger of the last pass again",
+	cmd := kmsCommand(std, "retry", "Try the slots in the ledger of the last pass again",
 		`Retry works on the ledger of the last pass alone: the slots that failed, were
 foreign, or kept changing. What can be moved now leaves the ledger, and the
 figures of the pass change with it.
 
 Exit codes: 0 the ledger is empty, or accept rules cover all its slots; 3 it holds other
 slots, or a target or slot rule found no ciphertext; others in docs/exit-codes.md.`,
-		func(ctx context.Context, c *common, job *config.Job) error {
+		func(ctx context.Context, c *jobFlags, job *config.Job) error {
 			return retryJob(ctx, c, job, &flags)
 		})
 	flags.ofWriters(cmd)
 	return cmd
 }
 
-func retryJob(ctx context.Context, c *common, job *config.Job, flags *earlyFlags) error {
+func retryJob(ctx context.Context, c *jobFlags, job *config.Job, flags *earlyFlags) error {
 	most, err := flags.failures()
 	if err != nil {
 		return err
 	}
-	last, release := outliving(ctx)
+	last, release := shutdownContext(ctx)
 	defer release()
 	s, err := open(ctx, c, job, "retry")
 	if err != nil {
 		return err
 	}
-	if _, err := c.existing(ctx, job); err != nil {
+	if _, err := c.openExisting(ctx, job); err != nil {
 		return err // before a lock or an audit log is made for nothing
 	}
-	state, err := openState(ctx, s.common, job)
+	state, err := openState(ctx, s.jobFlags, job)
 	if err != nil {
 		return err
 	}

@@ -58,8 +58,8 @@ func newStreams(in io.Reader, out, err io.Writer) streams {
 	return s
 }
 
-// common are the flags of every command that reads a job file.
-type common struct {
+// jobFlags holds the flags of every command that reads a job file, and the streams.
+type jobFlags struct {
 	streams
 	file    string
 	output  string
@@ -158,9 +158,9 @@ func newHelpCommand() *cobra.Command {
 // jobCommand returns a command that reads a job file.
 func jobCommand(
 	std streams, use, short, long string,
-	work func(context.Context, *common, *config.Job) error,
+	work func(context.Context, *jobFlags, *config.Job) error,
 ) *cobra.Command {
-	c := &common{streams: std}
+	c := &jobFlags{streams: std}
 	cmd := &cobra.Command{Use: use, Short: short, Long: long, Args: noArguments}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		c.stop.names(cmd.Name(), c.file)
@@ -174,8 +174,8 @@ func jobCommand(
 }
 
 // onJob reads the job file and calls work with it.
-func (c *common) onJob(
-	ctx context.Context, work func(context.Context, *common, *config.Job) error,
+func (c *jobFlags) onJob(
+	ctx context.Context, work func(context.Context, *jobFlags, *config.Job) error,
 ) error {
 	if c.output != "text" && c.output != "json" {
 		return usagef("-o %s: the outputs are text and json", c.output)
@@ -191,10 +191,10 @@ func (c *common) onJob(
 	return work(ctx, c, job)
 }
 
-// askingCommand makes a command that reads a job file and asks KMS about slots.
-func askingCommand(std streams, use, short, long string, work func(context.Context, *common, *config.Job) error) *cobra.Command {
+// kmsCommand makes a command that reads a job file and asks KMS about slots.
+func kmsCommand(std streams, use, short, long string, work func(context.Context, *jobFlags, *config.Job) error) *cobra.Command {
 	var exact bool
-	cmd := jobCommand(std, use, short, long, func(ctx context.Context, c *common, job *config.Job) error {
+	cmd := jobCommand(std, use, short, long, func(ctx context.Context, c *jobFlags, job *config.Job) error {
 		c.exact = exact
 		return work(ctx, c, job)
 	})

@@ -18,14 +18,14 @@ import (
 func newRunCommand(std streams) *cobra.Command {
 	var restart bool
 	var flags earlyFlags
-	cmd := askingCommand(std, "run", "Start or resume the pass: move every slot under a source key",
+	cmd := kmsCommand(std, "run", "Start or resume the pass: move every slot under a source key",
 		`Run resumes the unfinished pass of the job, or begins the next one. It may be
 stopped at any time, by any means, and run again. With a checkpoint in a table or
 bucket any number of runs, on any machines, share the work of one pass.
 
 Exit codes: 0 complete; 3 complete, with slots in the ledger, or a target or slot rule
 that found no ciphertext at all; 75 stopped, run again; others in docs/exit-codes.md.`,
-		func(ctx context.Context, c *common, job *config.Job) error {
+		func(ctx context.Context, c *jobFlags, job *config.Job) error {
 			return runJob(ctx, c, job, restart, &flags)
 		})
 	flags.ofWriters(cmd)
@@ -34,19 +34,19 @@ that found no ciphertext at all; 75 stopped, run again; others in docs/exit-code
 }
 
 func runJob(
-	ctx context.Context, c *common, job *config.Job, restart bool, flags *earlyFlags,
+	ctx context.Context, c *jobFlags, job *config.Job, restart bool, flags *earlyFlags,
 ) error {
 	most, err := flags.failures()
 	if err != nil {
 		return err
 	}
-	last, release := outliving(ctx)
+	last, release := shutdownContext(ctx)
 	defer release()
 	s, err := open(ctx, c, job, "run")
 	if err != nil {
 		return err
 	}
-	state, err := openState(ctx, s.common, job)
+	state, err := openState(ctx, s.jobFlags, job)
 	if err != nil {
 		return err
 	}
@@ -64,7 +64,7 @@ func runJob(
 	}
 	s.stopsEarly = rotate.Early{Most: most, Proven: s.provenBefore(ctx,
 		func() *checkpoint.Passes { return p.passes }, func() int { return p.record.Number })}
-	engine := s.rotator(targets, p.record, state.log, s.marking(p, state))
+	engine := s.rotator(targets, p.record, state.log, s.recordHeaderUse(p, state))
 	s.stop.reached(working, "")
 	worked := s.work(ctx, engine, p)
 	if stop := (*rotate.StopError)(nil); errors.As(worked, &stop) && stop.Kind == rotate.StopFenced {
@@ -102,9 +102,9 @@ func (s *session) believe(ctx context.Context, state *state, p *pass) error {
 	return err
 }
 
-// marking notes in the record of a pass that this run is about to count slots by the
+// recordHeaderUse notes in the record of a pass that this run is about to count slots by the
 // headers of their blobs; false where a run has found that they do not tell.
-func (s *session) marking(p *pass, state *state) func(context.Context) (bool, error) {
+func (s *session) recordHeaderUse(p *pass, state *state) func(context.Context) (bool, error) {
 	return func(ctx context.Context) (may bool, err error) {
 		_, err = p.passes.Update(ctx, p.record.Number, func(record *checkpoint.Pass) {
 			may = !slices.ContainsFunc(record.Headers, func(h checkpoint.HeaderRun) bool { return h.Wrong != "" }) && record.BeginHeaders(state.worker)

@@ -23,7 +23,7 @@ const settle = 30 * time.Second
 // session is one command working on one job, with everything open that it
 // needs.
 type session struct {
-	*common
+	*jobFlags
 	job     *config.Job
 	wiring  *wiring
 	summary *report.Summary
@@ -49,15 +49,15 @@ type headers struct {
 	wrong string
 }
 
-// closing is how long a command goes on behind a signal, whatever does not answer: a
+// shutdownGrace is how long a command goes on behind a signal, whatever does not answer: a
 // second more than the engine takes, to keep what the run came to.
-const closing = 9 * time.Second
+const shutdownGrace = 9 * time.Second
 
-// outliving is a context for what is kept at the end of a command. It outlives ctx by
-// closing.
-func outliving(ctx context.Context) (longer context.Context, release func()) {
+// shutdownContext is a context for what is kept at the end of a command. It outlives ctx by
+// shutdownGrace.
+func shutdownContext(ctx context.Context) (longer context.Context, release func()) {
 	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(ctx, func() { time.AfterFunc(closing, cancel) })
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(shutdownGrace, cancel) })
 	return longer, func() {
 		stop()
 		cancel()
@@ -65,12 +65,12 @@ func outliving(ctx context.Context) (longer context.Context, release func()) {
 }
 
 // open wires the job; command is the word for the result.
-func open(ctx context.Context, c *common, job *config.Job, command string) (*session, error) {
+func open(ctx context.Context, c *jobFlags, job *config.Job, command string) (*session, error) {
 	w, err := wire(ctx, c, job, command)
 	if err != nil {
 		return nil, err
 	}
-	s := &session{common: c, job: job, wiring: w, summary: &report.Summary{
+	s := &session{jobFlags: c, job: job, wiring: w, summary: &report.Summary{
 		Job:                 job.Job,
 		Command:             command,
 		Mode:                report.Mode(job.Mode),
@@ -92,7 +92,7 @@ func open(ctx context.Context, c *common, job *config.Job, command string) (*ses
 // that is done with them can change anything.
 func (s *session) targets(write bool) []rotate.Target {
 	var targets []rotate.Target
-	for i, p := range s.wiring.places {
+	for i, p := range s.wiring.targets {
 		t := rotate.Target{
 			Name:      p.name,
 			Lister:    p.source,
@@ -245,7 +245,7 @@ func redacted(secrets *redact.Redactor, notes []string) []string {
 
 // noteSources adds what the sources found out about their places.
 func (s *session) noteSources() {
-	for _, p := range s.wiring.places {
+	for _, p := range s.wiring.targets {
 		s.summary.Notes = append(s.summary.Notes, p.source.Notes()...)
 		s.summary.Notes = append(s.summary.Notes, p.own.notes(p.name)...)
 	}

@@ -152,7 +152,7 @@ func (s streams) joinRuns(
 
 // checkAuthorized sends the dry runs of the preflight. If the checkpoint is shared, they are
 // sent within a share of the rate, since runs of the job may be working.
-func (w *wiring) checkAuthorized(ctx context.Context, c *common, command string) error {
+func (w *wiring) checkAuthorized(ctx context.Context, c *jobFlags, command string) error {
 	leave, allowed, err := w.shareOfPreflight(ctx, c, command)
 	if err != nil || !allowed {
 		return err
@@ -167,7 +167,7 @@ func (w *wiring) checkAuthorized(ctx context.Context, c *common, command string)
 // shareOfPreflight waits for a share of the rate. leave gives it back. If allowed is false,
 // the preflight must send no dry runs.
 func (w *wiring) shareOfPreflight(
-	ctx context.Context, c *common, command string,
+	ctx context.Context, c *jobFlags, command string,
 ) (leave func(), allowed bool, err error) {
 	nothing, patience := func() {}, patienceBefore(w.job)
 	joining, cancel := ctx, context.CancelFunc(nothing)

@@ -51,8 +51,8 @@ type statusResult struct {
 	Partitions []partitionStatus `json:"partitions"`
 }
 
-func statusJob(ctx context.Context, c *common, job *config.Job) error {
-	store, err := c.existing(ctx, job)
+func statusJob(ctx context.Context, c *jobFlags, job *config.Job) error {
+	store, err := c.openExisting(ctx, job)
 	if err != nil {
 		return err
 	}
@@ -79,7 +79,7 @@ func statusJob(ctx context.Context, c *common, job *config.Job) error {
 	return c.printStatus(result)
 }
 
-func (c *common) printStatus(result statusResult) error {
+func (c *jobFlags) printStatus(result statusResult) error {
 	if c.output == "json" {
 		encoder := json.NewEncoder(c.out)
 		encoder.SetIndent("", "  ")

@@ -114,10 +114,10 @@ func (s *stopper) stopping() string {
 	switch {
 	case s.command == "run" || s.command == "retry":
 		return fmt.Sprintf("stopping: requests in progress are completed and saved, in at most %s",
-			closing) + atOnce
+			shutdownGrace) + atOnce
 	case readOnly(s.command):
 		return fmt.Sprintf("stopping: requests in progress are completed, and the result so far "+
-			"is printed, in at most %s", closing) + atOnce
+			"is printed, in at most %s", shutdownGrace) + atOnce
 	}
 	return "stopping" + atOnce
 }

@@ -37,7 +37,7 @@ type state struct {
 }
 
 // openState opens, or makes, the checkpoint and the audit log.
-func openState(ctx context.Context, c *common, job *config.Job) (*state, error) {
+func openState(ctx context.Context, c *jobFlags, job *config.Job) (*state, error) {
 	s := &state{streams: c.streams, worker: rand.Text()}
 	opened := s.openFile
 	if job.CheckpointPlace().Shared() {
@@ -216,8 +216,8 @@ func hostname() string {
 	return host
 }
 
-// existing opens the checkpoint of a job that has run before, to look at it.
-func (s streams) existing(ctx context.Context, job *config.Job) (checkpoint.Store, error) {
+// openExisting opens the checkpoint of a job that has run before, to look at it.
+func (s streams) openExisting(ctx context.Context, job *config.Job) (checkpoint.Store, error) {
 	place := job.CheckpointPlace()
 	if place.Shared() {
 		return s.sharedStore(ctx, job, patienceBefore(job))
@@ -242,7 +242,7 @@ func (s streams) sharedStore(
 		return nil, err
 	}
 	s.outages.SetPatience(patience)
-	cfg := at(base, place.Region, place.Endpoint, place.RoleARN)
+	cfg := withTarget(base, place.Region, place.Endpoint, place.RoleARN)
 	cfg.APIOptions = append(slices.Clip(cfg.APIOptions), s.outages.Install(useCheckpoint))
 	var store interface {
 		checkpoint.Store

@@ -35,8 +35,8 @@ type source interface {
 	Notes() []string
 }
 
-// place is one target, wired.
-type place struct {
+// boundTarget is a target of the job file with its source and format.
+type boundTarget struct {
 	field  string // "targets[0]"
 	name   string
 	kind   string // the field of the place: "s3"
@@ -62,10 +62,10 @@ type wiring struct {
 	// requests that could not be sent at once.
 	limiter *rotate.Limiter
 	permits fastkms.Permits
-	places  []place
+	targets []boundTarget
 	notes   []string
 	under   map[string]string // ARNs of the keys that accept rules name
-	plain   bool              // the SDK sends all requests itself
+	sdkOnly bool              // the SDK sends all requests itself
 	// warn logs warnings that the user must see before anything is written.
 	warn  func(text string)
 	begin fastkms.Begin // of requests to KMS
@@ -81,7 +81,7 @@ type wiring struct {
 // wire builds the clients of a job and checks, in this order, formats, keys,
 // permissions and places. It writes nothing anywhere.
 func wire(
-	ctx context.Context, c *common, job *config.Job, command string,
+	ctx context.Context, c *jobFlags, job *config.Job, command string,
 ) (*wiring, error) {
 	templates, err := compileFormats(job) // before any request
 	if err != nil {
@@ -93,7 +93,7 @@ func wire(
 	}
 	warn := func(text string) { c.logger.Warn(text) }
 	c.outages.SetPatience(patienceBefore(job))
-	w := &wiring{job: job, plain: c.sdk, consistent: command == "verify",
+	w := &wiring{job: job, sdkOnly: c.sdk, consistent: command == "verify",
 		begin:    c.beginThrough(),
 		readOnly: command == "verify" || command == "audit", warn: warn}
 	if err := w.wireKMS(ctx, c, base, command); err != nil {
@@ -106,18 +106,18 @@ func wire(
 	w.account = accountOf(ctx, base)
 	room := scan.NewMemoryBudget(bodiesInWork)
 	for i, target := range job.Targets {
-		p, err := w.newPlace(base, target, formats[i], room)
+		p, err := w.bindTarget(base, target, formats[i], room)
 		p.field = fmt.Sprintf("targets[%d]", i)
 		if err != nil {
-			return nil, placeProblem(job, p, err)
+			return nil, targetProblem(job, p, err)
 		}
 		if err := w.patiently(ctx, p.name, p.source.Check); err != nil {
-			return nil, placeProblem(job, p, err)
+			return nil, targetProblem(job, p, err)
 		}
 		if source, ok := p.source.(owned); ok {
 			p.where.Account = source.Account(ctx, accountFor(target, w.account))
 		}
-		w.places = append(w.places, p)
+		w.targets = append(w.targets, p)
 	}
 	for _, note := range w.notes {
 		c.logger.Warn(note)
@@ -137,10 +137,10 @@ func (w *wiring) patiently(
 }
 
 func (w *wiring) wireKMS(
-	ctx context.Context, c *common, base aws.Config, command string,
+	ctx context.Context, c *jobFlags, base aws.Config, command string,
 ) error {
 	settings := w.job.KMS
-	cfg := at(base, settings.Region, settings.Endpoint, settings.RoleARN)
+	cfg := withTarget(base, settings.Region, settings.Endpoint, settings.RoleARN)
 	if cfg.Region == "" {
 		return problem(w.job, "kms.region", "no AWS Region is set; set it here, or set AWS_REGION")
 	}
@@ -335,11 +335,11 @@ func specOf(target config.Target) ciphertext.Spec {
 	return spec
 }
 
-func (w *wiring) newPlace(base aws.Config, target config.Target, format *ciphertext.Compiled, room *scan.MemoryBudget) (place, error) {
-	p := place{name: target.Name, format: format, kind: "s3", own: newOwnItems()}
+func (w *wiring) bindTarget(base aws.Config, target config.Target, format *ciphertext.Compiled, room *scan.MemoryBudget) (boundTarget, error) {
+	p := boundTarget{name: target.Name, format: format, kind: "s3", own: newOwnItems()}
 	if t := target.DynamoDB; t != nil {
 		p.kind, p.partial = "dynamodb", !format.Whole() && target.Search != config.SearchAll
-		cfg := at(base, t.Region, t.Endpoint, t.RoleARN)
+		cfg := withTarget(base, t.Region, t.Endpoint, t.RoleARN)
 		client := tableClient(cfg)
 		p.where = whereOf(target, cfg, client.Options().BaseEndpoint)
 		p.source = dynamoscan.New(dynamoscan.Config{
@@ -354,7 +354,7 @@ func (w *wiring) newPlace(base aws.Config, target config.Target, format *ciphert
 			ReadCapacity:  t.ReadCapacity,
 			WriteCapacity: t.WriteCapacity,
 			Unbatched:     t.BatchWrites == config.BatchNever,
-			SDKOnly:       w.plain,
+			SDKOnly:       w.sdkOnly,
 			Connections:   w.workers() + min(int(t.Segments), rotate.Scanners),
 		})
 		return p, nil
@@ -367,7 +367,7 @@ func (w *wiring) newPlace(base aws.Config, target config.Target, format *ciphert
 	}
 	t := target.S3
 	region := cmp.Or(t.Region, t.AccessPointRegion())
-	client := objectClient(at(base, region, t.Endpoint, t.RoleARN), t.Bucket)
+	client := objectClient(withTarget(base, region, t.Endpoint, t.RoleARN), t.Bucket)
 	options := client.Options()
 	p.where = whereOf(target, aws.Config{Region: options.Region}, options.BaseEndpoint)
 	if detail := noAccessPoint(t, client.Options().BaseEndpoint); detail != "" {
@@ -413,8 +413,8 @@ const bodiesInWork = 256 << 20
 // pageItems bounds a page, and so what a crash makes a run do again.
 const pageItems = 250
 
-// placeProblem points a target that is not as the job file says at its line.
-func placeProblem(job *config.Job, p place, err error) error {
+// targetProblem points a target that is not as the job file says at its line.
+func targetProblem(job *config.Job, p boundTarget, err error) error {
 	var missing *scan.MissingError
 	if errors.As(err, &missing) {
 		return problem(job, p.field+"."+missing.Field, missing.Detail)
