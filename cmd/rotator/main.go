@@ -10,7 +10,8 @@ func main() {
 	tuneMemory(os.LookupEnv, systemLimit)
 	ctx, cancel := context.WithCancel(context.Background())
 	std := newStreams(os.Stdin, os.Stdout, os.Stderr)
-	std.stop.ready, std.stop.cancel, std.stop.exit = survivePipes, cancel, os.Exit
+	survivePipes()
+	std.stop.cancel, std.stop.exit = cancel, os.Exit
 	go std.stop.watch(stopSignals())
 	done := profiled()
 	code := run(ctx, os.Args[1:], std)

@@ -124,16 +124,19 @@ func TestNamesThatStopResolving(t *testing.T) {
 	if testing.Short() {
 		t.Skip("outages take their time: not with -short")
 	}
+	const notFound, failed = dnsmessage.RCodeNameError, dnsmessage.RCodeServerFailure
 	for i, c := range []struct {
 		awayCase
 		failure dnsmessage.RCode
 	}{
-		{awayCase{service: "KMS", cause: "no such host kms.test.invalid"},
-			dnsmessage.RCodeNameError},
+		{awayCase{service: "KMS", cause: "no such host kms.test.invalid"}, notFound},
 		{awayCase{service: "DynamoDB", cause: "the lookup of host dynamodb.test.invalid failed"},
-			dnsmessage.RCodeServerFailure},
-		{awayCase{service: "S3", cause: "no such host s3.test.invalid"},
-			dnsmessage.RCodeNameError},
+			failed},
+		{awayCase{service: "S3", cause: "no such host s3.test.invalid"}, notFound},
+		{awayCase{service: "checkpoint", cause: "no such host checkpoint.test.invalid"}, notFound},
+		{awayCase{service: "STS", cause: "the lookup of host sts.test.invalid failed"}, failed},
+		{awayCase{service: "credentials", cause: "no such host credentials.test.invalid"},
+			notFound},
 	} {
 		t.Run(c.service, func(t *testing.T) {
 			t.Parallel()
@@ -144,20 +147,19 @@ func TestNamesThatStopResolving(t *testing.T) {
 }
 
 func (c awayCase) resolve(t *testing.T, names *nameServer, failure dnsmessage.RCode) {
-	world := harness.Config{Rate: 25, MaxOutage: "60s"}
-	if c.service == "DynamoDB" {
-		world.Workers = 1 // a batch each second
-	}
-	r := &awayRun{awayCase: c, world: newTrial(t, world)}
-	r.front = newFront(t, r.world.Server.Endpoint())
+	r := &awayRun{awayCase: c, world: newTrial(t, c.config())}
+	r.front, r.process = c.put(t, r.world)
 	_, port, err := net.SplitHostPort(r.front.address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.process = runs(r.world)
-	service := strings.ToLower(c.service)
-	r.process.Env = append(r.process.Env, "AWS_ENDPOINT_URL_"+strings.ToUpper(service)+
-		"=http://"+service+".test.invalid:"+port)
+	name := strings.ToLower(c.service) + ".test.invalid:" + port
+	for i, variable := range r.process.Env {
+		r.process.Env[i] = strings.ReplaceAll(variable, r.front.address, name)
+	}
+	if c.service == "checkpoint" {
+		replaceInJob(t, r.world, r.front.address, name)
+	}
 	names.use(t, r.process)
 	r.process.Begin(t)
 	until(t, "the first requests", func() bool {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -10,7 +11,9 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -30,7 +33,9 @@ const (
 	serving mode = iota
 	refusing
 	silent
+	lost // like silent, and a response that is missing also stays missing after the outage
 	failed503
+	page404 // an HTML page, as of a proxy that does not find the server
 )
 
 // front is a proxy that can simulate an outage of a server.
@@ -57,17 +62,19 @@ func newFront(t *testing.T, endpoint string) *front {
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.Out.URL.Scheme, r.Out.URL.Host = to.Scheme, to.Host
 		}}}
-	f.listen(t, "127.0.0.1:0")
+	if f.listen(t, "127.0.0.1:0"); f.listener == nil {
+		t.FailNow()
+	}
 	f.address = f.listener.Addr().String()
 	t.Cleanup(func() { _ = f.server.Close() })
 	return f
 }
 
 func (f *front) listen(t *testing.T, address string) {
-	t.Helper()
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
-		t.Fatal(err)
+		t.Error(err)
+		return
 	}
 	f.listener, f.server = listener, &http.Server{Handler: f}
 	go func(s *http.Server) { _ = s.Serve(listener) }(f.server)
@@ -75,7 +82,6 @@ func (f *front) listen(t *testing.T, address string) {
 
 // set changes the mode. A refusing front closes its connections and its port.
 func (f *front) set(t *testing.T, m mode) {
-	t.Helper()
 	f.mu.Lock()
 	was := f.mode
 	f.mode, f.arrivals = m, nil
@@ -105,6 +111,14 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		case <-r.Context().Done():
 		}
 		panic(http.ErrAbortHandler)
+	case lost:
+		_, _ = io.Copy(io.Discard, r.Body)
+		<-r.Context().Done()
+		panic(http.ErrAbortHandler)
+	case page404:
+		w.Header().Set("Content-Type", "text/html")
+		w.WriteHeader(http.StatusNotFound)
+		_, _ = io.WriteString(w, "<html><body>Not Found</body></html>")
 	case failed503:
 		http.Error(w, "away", http.StatusServiceUnavailable)
 	default:
@@ -162,8 +176,24 @@ func awayCases() (cases []awayCase) {
 			awayCase{service, refusing, "connection refused"},
 			awayCase{service, silent, "no answer"},
 			awayCase{service, failed503, "HTTP 503"})
+		if service != "credentials" {
+			cases = append(cases, awayCase{service, page404, "HTTP 404 from another server"})
+		}
 	}
+	cases = append(cases, awayCase{"S3", lost, "no answer"})
 	return cases
+}
+
+// config returns the configuration of a trial of a case.
+func (c awayCase) config() harness.Config {
+	config := harness.Config{Rate: 25, MaxOutage: "60s"}
+	switch c.service {
+	case "checkpoint":
+		config.Checkpoint = harness.InTable
+	case "DynamoDB":
+		config.Workers = 1 // a batch each second
+	}
+	return config
 }
 
 // put places a front in front of the service of a case, and returns the process.
@@ -187,6 +217,10 @@ func (c awayCase) put(t *testing.T, w *harness.World) (*front, *harness.Process)
 		return f, p
 	}
 	f := newFront(t, w.Server.Endpoint())
+	if c.service == "STS" {
+		replaceInJob(t, w, "kms: {", "kms: {role_arn: \"arn:aws:iam::111122223333:role/r\", ")
+		f.to.ModifyResponse = expireSoon
+	}
 	if c.service == "checkpoint" {
 		replaceInJob(t, w, harness.InTable, harness.InTable+"?endpoint=http://"+f.address)
 		return f, runs(w)
@@ -194,6 +228,23 @@ func (c awayCase) put(t *testing.T, w *harness.World) (*front, *harness.Process)
 	p := runs(w)
 	p.Env = append(p.Env, "AWS_ENDPOINT_URL_"+strings.ToUpper(c.service)+"=http://"+f.address)
 	return f, p
+}
+
+// expiration is the time in a response of STS until which credentials are valid.
+var expiration = regexp.MustCompile(`<Expiration>[^<]*</Expiration>`)
+
+// expireSoon makes the credentials in a response of STS expire after half a second.
+func expireSoon(response *http.Response) error {
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		return err
+	}
+	soon := time.Now().Add(500 * time.Millisecond).UTC().Format(time.RFC3339Nano)
+	body = expiration.ReplaceAll(body, []byte("<Expiration>"+soon+"</Expiration>"))
+	response.Body = io.NopCloser(bytes.NewReader(body))
+	response.ContentLength = int64(len(body))
+	response.Header.Set("Content-Length", strconv.Itoa(len(body)))
+	return nil
 }
 
 // awayRun is a run during which a service is unavailable.
@@ -231,14 +282,7 @@ const (
 )
 
 func (c awayCase) try(t *testing.T) {
-	world := harness.Config{Rate: 25, MaxOutage: "60s"}
-	switch c.service {
-	case "checkpoint":
-		world.Checkpoint = harness.InTable
-	case "DynamoDB":
-		world.Workers = 1 // a batch each second
-	}
-	r := &awayRun{awayCase: c, world: newTrial(t, world)}
+	r := &awayRun{awayCase: c, world: newTrial(t, c.config())}
 	r.front, r.process = c.put(t, r.world)
 	r.process.Begin(t)
 	until(t, "the first requests", asked(r.world, 15))
@@ -289,7 +333,10 @@ func (c awayCase) check(t *testing.T, lines []logLine, began, back time.Time) {
 	t.Logf("named after %v, back after %v, %d attempts", first.Time.Sub(began),
 		last.Time.Sub(back), last.Attempts)
 	name := c.service
-	if name == "checkpoint" {
+	switch name {
+	case "STS":
+		name = credentialsOfRole
+	case "checkpoint":
 		name = "DynamoDB"
 		if !strings.Contains(first.Requests, "checkpoint") {
 			t.Errorf("it does not name the checkpoint: %+v", first)

@@ -111,7 +111,7 @@ func (s streams) beginThrough() fastkms.Begin {
 		if err != nil {
 			return nil, err
 		}
-		return attempt.End, nil
+		return func(err error) error { return attempt.End(outage.Foreign(err)) }, nil
 	}
 }
 

@@ -76,7 +76,9 @@ func run(ctx context.Context, args []string, std streams) (code int) {
 	defer std.watchOutages(ctx)()
 	root := newRootCommand(std)
 	root.SetArgs(args)
-	return std.explain(std.withOutput(root.ExecuteContext(ctx)))
+	err := root.ExecuteContext(ctx)
+	_ = std.logger.Sync() // writes how often warnings were repeated
+	return std.explain(std.withOutput(err))
 }
 
 // recovered prints a panic of the main goroutine with escaping and redaction,

@@ -39,7 +39,6 @@ const (
 // cancels the context of the command, a later one ends the process.
 type stopper struct {
 	say    func(line string) // prints a line on stderr
-	ready  func()            // is called before anything else at the first signal
 	cancel context.CancelFunc
 	exit   func(code int)
 
@@ -63,8 +62,8 @@ func stopSignals() <-chan os.Signal {
 	return signals
 }
 
-// survivePipes makes writes to a program that has ended return an error instead of ending
-// this process. The programs that read the output may end with the same signal.
+// survivePipes makes a write to a pipe without a reader return an error. Otherwise, on stdout
+// and stderr, it would end this process at once, with work in progress.
 func survivePipes() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }
 
 // watch acts on signals until the channel is closed.
@@ -83,7 +82,6 @@ func (s *stopper) watch(signals <-chan os.Signal) {
 		s.mu.Unlock()
 		switch {
 		case first:
-			s.ready()
 			s.print(line)
 			s.cancel()
 		case line != "":

@@ -53,7 +53,6 @@ func TestSignals(t *testing.T) {
 						defer mu.Unlock()
 						lines = append(lines, line)
 					},
-					ready:  func() {},
 					cancel: func() { canceled = append(canceled, 0) },
 					exit:   func(code int) { exited = append(exited, code) },
 				}

@@ -26,12 +26,15 @@ func Cause(err error) string {
 		// unreadable is the error of a response that the SDK cannot decode.
 		unreadable *smithy.DeserializationError
 		tooLong    *answerlimit.TooLongError
+		foreign    *ForeignError
 	)
 	switch {
 	case err == nil:
 		return "no answer"
 	case errors.As(err, &tooLong):
 		return tooLong.Error()
+	case errors.As(err, &foreign):
+		return foreign.cause()
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return "no such host " + dns.Name
 	case errors.As(err, &dns):
@@ -45,7 +48,7 @@ func Cause(err error) string {
 		return "no answer in time"
 	case errors.As(err, &answered) && answered.HTTPStatusCode() >= http.StatusMultipleChoices:
 		text := fmt.Sprintf("HTTP %d", answered.HTTPStatusCode())
-		if errors.As(err, &api) && api.ErrorCode() != "" && api.ErrorCode() != "UnknownError" {
+		if errors.As(err, &api) && api.ErrorCode() != "" && api.ErrorCode() != WithoutCode {
 			text += " " + api.ErrorCode()
 		}
 		return text

@@ -16,12 +16,16 @@ type Error struct {
 func (e *Error) Error() string { return e.Err.Error() }
 func (e *Error) Unwrap() error { return e.Err }
 
+// RetryableError makes the SDK retry the request, where retries are on. Otherwise it would not
+// retry if a host name cannot be resolved.
+func (e *Error) RetryableError() bool { return true }
+
 // givenUpError is the error of a request that was given up during an outage. Its outcome is
 // unknown, as after a timeout.
 type givenUpError struct{ err error }
 
 func (e *givenUpError) Error() string {
-	return fmt.Sprintf("no answer within %s, nor to any other request: %v", hopelessAfter, e.err)
+	return fmt.Sprintf("no answer in time, nor to any other request: %v", e.err)
 }
 
 // Timeout and Temporary implement net.Error.
@@ -40,11 +44,13 @@ func (g *Gate) isGone(p *pending) bool {
 // hopeless returns the functions that end the requests which must be given up. It must be
 // called with Monitor.mu held.
 func (g *Gate) hopeless(now time.Time) (giveUp []func()) {
-	if g.opens == nil || g.since.IsZero() || now.Sub(g.since) < hopelessAfter {
+	if g.opens == nil || g.since.IsZero() {
 		return nil
 	}
+	patience := g.monitor.patience
+	over := patience > 0 && now.Sub(g.since) >= patience
 	for p := range g.pending {
-		if !p.gone && now.Sub(p.began) >= hopelessAfter {
+		if !p.gone && (over || now.Sub(p.began) >= hopelessAfter) {
 			p.gone = true
 			giveUp = append(giveUp, p.giveUp)
 		}

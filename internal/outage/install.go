@@ -27,6 +27,9 @@ func (m *Monitor) Install(use string) func(*middleware.Stack) error {
 				return err
 			}
 		}
+		if err := addForeign(stack); err != nil {
+			return err
+		}
 		through := middleware.DeserializeMiddlewareFunc(middlewareID,
 			func(ctx context.Context, in middleware.DeserializeInput,
 				next middleware.DeserializeHandler,
@@ -39,6 +42,14 @@ func (m *Monitor) Install(use string) func(*middleware.Stack) error {
 		}
 		return stack.Deserialize.Add(through, middleware.Before)
 	}
+}
+
+func addForeign(stack *middleware.Stack) error {
+	foreign := foreignObjects()
+	if _, ok := stack.Deserialize.Get(foreign.ID()); ok {
+		return nil
+	}
+	return stack.Deserialize.Add(foreign, middleware.After)
 }
 
 func (m *Monitor) through(
@@ -63,24 +74,23 @@ func (m *Monitor) through(
 		choose = m.RareGate
 	}
 	gate := choose(Name(service, request.URL), requestsOf(service, operation, use))
+	sent, cancel := context.WithCancel(ctx)
 	var attempt Attempt
-	switch {
-	case request.ContentLength > longBody || takesLong(operation):
+	if request.ContentLength > longBody || takesLong(operation) {
 		attempt, err = gate.Begin(true)
-	case operation == "GetObject": // its body is read later
-		attempt, err = gate.Begin(false)
-	default:
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithCancel(ctx)
-		defer cancel()
+	} else {
 		attempt, err = gate.BeginFor(cancel)
 	}
-	if err != nil {
-		noteFailure(ctx, err)
-		return out, metadata, err
+	if err == nil {
+		out, metadata, err = next.HandleDeserialize(sent, in)
+		if service != "S3" {
+			err = Foreign(err)
+		}
+		err = attempt.End(err)
 	}
-	out, metadata, err = next.HandleDeserialize(ctx, in)
-	err = attempt.End(err)
+	if err != nil || !gate.watchBody(out, cancel) {
+		cancel()
+	}
 	noteFailure(ctx, err)
 	return out, metadata, err
 }

@@ -9,7 +9,7 @@ import (
 
 // When notices are reported.
 const (
-	reportAfter = 4 * time.Second // after the first request without a usable response
+	reportAfter = 3 * time.Second // after the first request without a usable response
 	reportEvery = 30 * time.Second
 	// warnEvery is the minimum time between two notices about one service.
 	warnEvery = 10 * time.Second

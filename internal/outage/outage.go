@@ -24,6 +24,7 @@ const (
 	silentAfter = 2 * time.Second
 	// hopelessAfter is the maximum time for which a request may be in flight during an outage
 	// without responses. Its response may be lost, so only another request can show the end.
+	// No request is in flight for longer than the program's patience.
 	hopelessAfter = 10 * time.Second
 	// asleepAfter is the time without a check by Run after which Run assumes that the process
 	// was suspended.
@@ -189,6 +190,7 @@ type Attempt struct {
 	gate    *Gate
 	long    bool
 	pending *pending // nil if it cannot be given up
+	read    bool     // it is a Read of a body
 }
 
 // Begin begins a request. It returns a *HeldError during an outage, unless the request is
@@ -218,16 +220,21 @@ func (g *Gate) begin(long bool, giveUp func()) (Attempt, error) {
 	if long {
 		return Attempt{gate: g, long: true}, nil
 	}
+	return g.watched(now, giveUp, false), nil
+}
+
+// watched returns an attempt whose response is due. It must be called with Monitor.mu held.
+func (g *Gate) watched(now time.Time, giveUp func(), read bool) Attempt {
 	if g.since.IsZero() {
 		g.since = now
 	}
 	g.underWay++
 	if giveUp == nil {
-		return Attempt{gate: g}, nil
+		return Attempt{gate: g}
 	}
 	p := &pending{began: now, giveUp: giveUp}
 	g.pending[p] = struct{}{}
-	return Attempt{gate: g, pending: p}, nil
+	return Attempt{gate: g, pending: p, read: read}
 }
 
 // End ends a request with its error, or nil. It returns the error, as an *Error if it means
@@ -247,13 +254,18 @@ func (a Attempt) End(err error) error {
 			verdict = Unusable
 		}
 	}
-	if notice := g.end(a, verdict, err); notice.Service != "" {
-		g.monitor.config.Report(notice)
-	}
+	a.finish(verdict, err)
 	if verdict == Unusable {
 		return &Error{Service: g.service.name, Err: err}
 	}
 	return err
+}
+
+// finish ends an attempt.
+func (a Attempt) finish(verdict Verdict, err error) {
+	if notice := a.gate.end(a, verdict, err); notice.Service != "" {
+		a.gate.monitor.config.Report(notice)
+	}
 }
 
 func (g *Gate) end(a Attempt, verdict Verdict, err error) (notice Notice) {
@@ -266,6 +278,9 @@ func (g *Gate) end(a Attempt, verdict Verdict, err error) (notice Notice) {
 	delete(g.pending, a.pending)
 	switch verdict {
 	case Usable:
+		if a.read && g.failures > 0 {
+			return Notice{} // the service refuses new requests
+		}
 		return g.answered(now)
 	case Unusable:
 		if g.since.IsZero() {

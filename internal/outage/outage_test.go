@@ -4,10 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go/middleware"
 )
 
 var (
@@ -179,7 +184,7 @@ func (w *world) checkLines(t *testing.T) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	kinds := []Kind{Began, Continues, Continues, Continues, Ended}
-	due := []time.Duration{15, 45, 75, 105, 112} // seconds, at the latest
+	due := []time.Duration{14, 44, 74, 104, 112} // seconds, at the latest
 	if len(w.notices) != len(kinds) {
 		t.Fatalf("%d notices, want %d: %+v", len(w.notices), len(kinds), w.notices)
 	}
@@ -385,5 +390,107 @@ func TestSuspended(t *testing.T) {
 			t.Errorf("reported: %+v", notices)
 		}
 		_, _ = before.End(nil), after.End(nil)
+	})
+}
+
+// TestFirstRequestAfterTheCut: an outage is reported within 5 s, although the first request of
+// the outage is sent a second and a half after its beginning.
+func TestFirstRequestAfterTheCut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, stop := newWorld(t, 0)
+		w.set(func(string) (time.Duration, error) { return 0, errAway })
+		gate := w.Gate("KMS at there", "")
+		time.Sleep(1500 * time.Millisecond)
+		for time.Since(w.began) < 6*time.Second {
+			_ = w.send(gate, "")
+			time.Sleep(100 * time.Millisecond)
+		}
+		stop()
+		if len(w.at) != 1 || w.at[0] > 5*time.Second {
+			t.Errorf("notices at %v, want one by 5 s", w.at)
+		}
+	})
+}
+
+// silentBody is a body whose Read returns when the request is given up.
+type silentBody struct{ ctx context.Context }
+
+func (b silentBody) Read([]byte) (int, error) {
+	<-b.ctx.Done()
+	return 0, b.ctx.Err()
+}
+
+func (b silentBody) Close() error { return nil }
+
+// TestSilentBody: a server that becomes silent in the middle of a body is reported within 5 s,
+// and the request is given up.
+func TestSilentBody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, stop := newWorld(t, 0)
+		gate := w.Gate("KMS at there", "")
+		ctx, cancel := context.WithCancel(t.Context())
+		object := &s3.GetObjectOutput{Body: silentBody{ctx}}
+		if !gate.watchBody(middleware.DeserializeOutput{Result: object}, cancel) {
+			t.Fatal("the body is not watched")
+		}
+		_, err := object.Body.Read(nil)
+		var away *Error
+		var gone *givenUpError
+		took := time.Since(w.began)
+		if !errors.As(err, &away) || !errors.As(err, &gone) || took > 11*time.Second {
+			t.Errorf("%v after %v", err, took)
+		}
+		if len(w.at) != 1 || w.at[0] > 5*time.Second {
+			t.Errorf("notices at %v, want one by 5 s", w.at)
+		}
+		stop()
+	})
+}
+
+// TestBodiesDuringAnOutage: reading an open body does not end the outage of a service that
+// refuses new requests. It ends a silence.
+func TestBodiesDuringAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, stop := newWorld(t, 0)
+		gate := w.StrictGate("KMS at there", "")
+		open := func() {
+			object := &s3.GetObjectOutput{Body: io.NopCloser(strings.NewReader("text"))}
+			gate.watchBody(middleware.DeserializeOutput{Result: object}, func() {})
+			if text, err := io.ReadAll(object.Body); string(text) != "text" || err != nil {
+				t.Errorf("%q, %v", text, err)
+			}
+		}
+		w.set(func(string) (time.Duration, error) { return 0, errAway })
+		_ = w.send(gate, "")
+		open()
+		if gate.opens == nil {
+			t.Error("a body opened the gate")
+		}
+		time.Sleep(time.Minute)
+		lost, _ := gate.Begin(false)
+		time.Sleep(4 * time.Second)
+		if gate.opens == nil {
+			t.Error("the gate is open during a silence")
+		}
+		open()
+		if gate.opens != nil {
+			t.Error("the gate is closed although bytes arrive")
+		}
+		_ = lost.End(nil)
+		stop()
+	})
+}
+
+// TestPatience: no request is in flight for longer than the program waits in an outage.
+func TestPatience(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, stop := newWorld(t, 0)
+		w.SetPatience(4 * time.Second)
+		w.set(func(string) (time.Duration, error) { return time.Hour, nil })
+		err := w.send(w.Gate("KMS at there", ""), "")
+		if took := time.Since(w.began); err == nil || took > 5*time.Second {
+			t.Errorf("%v after %v", err, took)
+		}
+		stop()
 	})
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/aws/smithy-go"
 
+	"rotator/internal/outage"
 	"rotator/internal/redact"
 	"rotator/internal/scan"
 )
@@ -199,6 +200,8 @@ func Classify(err error) Class {
 		return ClassNone
 	case heldOf(err) != nil:
 		return ClassTransient
+	case foreignResponse(err):
+		return ClassUnknown
 	case errors.Is(err, scan.ErrChanged):
 		return ClassChanged
 	case errors.Is(err, scan.ErrGone):
@@ -322,12 +325,12 @@ func classifyStatus(err error) Class {
 		return ClassUnknown
 	case status == http.StatusMovedPermanently:
 		return ClassMissing
-	case code(err) != "" && code(err) != unknownError && code(err) != "Forbidden":
+	case code(err) != "" && code(err) != outage.WithoutCode && code(err) != "Forbidden":
 		return ClassNone
-	case status == http.StatusForbidden:
-		return ClassDenied
 	case status >= http.StatusBadRequest && withoutCode(err):
 		return ClassUnknown
+	case status == http.StatusForbidden:
+		return ClassDenied
 	}
 	return ClassNone
 }
@@ -340,11 +343,8 @@ func withoutCode(err error) bool {
 	if !errors.As(err, &operation) || operation.ServiceID != "KMS" && operation.ServiceID != "DynamoDB" {
 		return false
 	}
-	return code(err) == "" || code(err) == unknownError
+	return code(err) == "" || code(err) == outage.WithoutCode
 }
-
-// unknownError is what the SDK uses as the code of an error response that has none.
-const unknownError = "UnknownError"
 
 // transport is true when the request or its answer got lost on the way, or the
 // answer was cut short.

@@ -133,7 +133,7 @@ func TestClassifyServices(t *testing.T) {
 		{"KMS", d.reencrypt, jsonError, 400, "SomethingNewException", rotate.ClassUnexpected},
 		// Responses of other servers, such as proxies, have no code.
 		{"KMS", d.reencrypt, noBody, 404, "-", rotate.ClassUnknown},
-		{"KMS", d.reencrypt, noBody, 403, "-", rotate.ClassDenied},
+		{"KMS", d.reencrypt, noBody, 403, "-", rotate.ClassUnknown},
 		{"DynamoDB", d.update, noBody, 405, "-", rotate.ClassUnknown},
 		// Error handling with DynamoDB, and API_UpdateItem.
 		{"DynamoDB", d.update, jsonError, 400, "ProvisionedThroughputExceededException ThrottlingException RequestLimitExceeded", rotate.ClassThrottled},

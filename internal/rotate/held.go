@@ -51,11 +51,21 @@ func unavailable(service string, waited time.Duration, err error) *StopError {
 		What: fmt.Sprintf("%s gave no usable answer for %s: %s", service, waited, text)}
 }
 
+// foreignResponse reports whether err is the error of a response that another server sent in
+// place of the service.
+func foreignResponse(err error) bool {
+	var foreign *outage.ForeignError
+	return errors.As(err, &foreign)
+}
+
 // Judge returns the verdict on a service from the result of a request (outage.Config).
 func Judge(err error) outage.Verdict {
 	var outer, inner *CredentialsError
 	if errors.As(err, &outer) && errors.As(outer.Err, &inner) {
 		return outage.Nothing // the credentials for the request for credentials are missing
+	}
+	if foreignResponse(err) {
+		return outage.Unusable
 	}
 	switch Classify(err) {
 	case ClassStopped:

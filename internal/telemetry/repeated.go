@@ -1,6 +1,8 @@
 package telemetry
 
 import (
+	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -17,7 +19,8 @@ const (
 )
 
 // repeatingCore drops a warning if one with the same text was written less than
-// repeatEvery ago. The next one that is written has the number of those dropped.
+// repeatEvery ago. The next one that is written has the number of those dropped. Sync
+// writes the last of those dropped, if no other one followed.
 type repeatingCore struct {
 	zapcore.Core
 	texts *texts
@@ -32,6 +35,14 @@ type texts struct {
 type written struct {
 	at      time.Time
 	dropped int
+	last    droppedEntry // of those dropped
+}
+
+// droppedEntry is an entry that was not written.
+type droppedEntry struct {
+	core   zapcore.Core
+	entry  zapcore.Entry
+	fields []zapcore.Field
 }
 
 // With implements zapcore.Core.
@@ -54,14 +65,29 @@ func (c *repeatingCore) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	if e.Level != zapcore.WarnLevel {
 		return c.Core.Write(e, fields)
 	}
-	dropped, ok := c.texts.next(textOf(e, fields), e.Time)
+	dropped, ok := c.texts.next(textOf(e, fields), droppedEntry{c.Core, e, fields})
 	if !ok {
 		return nil
 	}
+	return writeRepeated(droppedEntry{c.Core, e, fields}, dropped)
+}
+
+// Sync implements zapcore.Core.
+func (c *repeatingCore) Sync() error {
+	var errs []error
+	for _, w := range c.texts.take() {
+		errs = append(errs, writeRepeated(w.last, w.dropped))
+	}
+	return errors.Join(append(errs, c.Core.Sync())...)
+}
+
+// writeRepeated writes an entry with the number of entries that were dropped.
+func writeRepeated(d droppedEntry, dropped int) error {
+	fields := d.fields
 	if dropped > 0 {
 		fields = append(fields[:len(fields):len(fields)], zap.Int("repeated", dropped))
 	}
-	return c.Core.Write(e, fields)
+	return d.core.Write(d.entry, fields)
 }
 
 // textOf returns the message with the fields that name what it is about.
@@ -88,10 +114,10 @@ func withoutDigits(text string) string {
 }
 
 // next reports whether a warning may be written, and how many were dropped before it.
-func (t *texts) next(text string, now time.Time) (dropped int, ok bool) {
+func (t *texts) next(text string, d droppedEntry) (dropped int, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	w := t.known[text]
+	w, now := t.known[text], d.entry.Time
 	if w == nil {
 		if len(t.known) >= mostTexts {
 			clear(t.known)
@@ -101,9 +127,26 @@ func (t *texts) next(text string, now time.Time) (dropped int, ok bool) {
 	}
 	if now.Sub(w.at) < repeatEvery {
 		w.dropped++
+		w.last = d
 		return 0, false
 	}
 	dropped = w.dropped
-	w.at, w.dropped = now, 0
+	w.at, w.dropped, w.last = now, 0, droppedEntry{}
 	return dropped, true
+}
+
+// take returns the texts of which warnings were dropped, in order of time, and forgets them.
+func (t *texts) take() (all []written) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, w := range t.known {
+		if w.dropped > 0 {
+			all = append(all, *w)
+		}
+		w.dropped, w.last = 0, droppedEntry{}
+	}
+	slices.SortFunc(all, func(a, b written) int {
+		return a.last.entry.Time.Compare(b.last.entry.Time)
+	})
+	return all
 }

@@ -41,3 +41,29 @@ func TestRepeatedWarnings(t *testing.T) {
 		}
 	})
 }
+
+// TestRepeatedWarningsAtTheEnd: Sync writes how often a warning was repeated since it was written
+// last, once.
+func TestRepeatedWarningsAtTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		logger := NewLogger(Config{Output: &out})
+		named := logger.With(zap.String("job", "j"))
+		for n := range 4 {
+			named.Warn("the service fails", zap.Int("n", n))
+			time.Sleep(time.Second)
+		}
+		logger.Warn("another text")
+		out.Reset()
+		for range 2 {
+			if err := logger.Sync(); err != nil {
+				t.Error(err)
+			}
+		}
+		line := out.String()
+		if strings.Count(line, "\n") != 1 ||
+			!strings.Contains(line, `"the service fails","job":"j","n":3,"repeated":3}`) {
+			t.Errorf("written at the end:\n%s", line)
+		}
+	})
+}

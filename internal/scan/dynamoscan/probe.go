@@ -36,7 +36,7 @@ func (s support) usable() bool { return s == supportedListed || s == supportedRe
 // sends the probe again.
 func (t *Table) supports(ctx context.Context, u *update) bool {
 	f := u.shape.form
-	if known := t.knownSupport(f); known != unknown {
+	if known, enough := t.knownFor(u); enough {
 		return known.usable()
 	}
 	select {
@@ -45,10 +45,14 @@ func (t *Table) supports(ctx context.Context, u *update) bool {
 	case <-ctx.Done():
 		return false
 	}
-	if known := t.knownSupport(f); known != unknown {
-		return known.usable()
+	learned, enough := t.knownFor(u)
+	if enough {
+		return learned.usable()
 	}
-	learned, why := t.ask(ctx, u, supportedListed)
+	var why cause
+	if learned == unknown {
+		learned, why = t.ask(ctx, u, supportedListed)
+	}
 	if learned == unsupported && f&severalFields != 0 && why.ofForm {
 		learned, why = t.ask(ctx, u, supportedRepeated)
 	}
@@ -61,7 +65,7 @@ func (t *Table) supports(ctx context.Context, u *update) bool {
 	case learned == unsupported:
 		t.refuse(0, why.text)
 	case learned != unknown:
-		t.accept(f, learned)
+		t.accept(u, learned)
 	}
 	return learned.usable()
 }
@@ -72,13 +76,31 @@ func (t *Table) knownSupport(f form) support {
 	return t.batch[f]
 }
 
-// accept records that a form, and all forms with fewer features, are supported.
-func (t *Table) accept(f form, learned support) {
+// knownFor returns what is known about the form of an update, and whether it is enough for
+// the update: a server that checks two comparisons may ignore the third.
+func (t *Table) knownFor(u *update) (known support, enough bool) {
+	onAWS := t.onAWS()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	known = t.batch[u.shape.form]
+	compared := onAWS || u.shape.comparisons() <= t.compared[u.shape.form]
+	return known, known == unsupported || known.usable() && compared
+}
+
+// accept records that the form of an update, and all forms with fewer features, are supported,
+// with as many comparisons as the update has.
+func (t *Table) accept(u *update, learned support) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for g := range form(forms) {
-		if g&^f == 0 && t.batch[g] == unknown {
+		if g&^u.shape.form != 0 {
+			continue
+		}
+		if t.batch[g] == unknown {
 			t.batch[g] = learned
+		}
+		if t.batch[g].usable() {
+			t.compared[g] = max(t.compared[g], u.shape.comparisons())
 		}
 	}
 }
@@ -206,30 +228,20 @@ func (t *Table) contradict(ctx context.Context, u *update, style support) (suppo
 	return style, cause{}
 }
 
-// contradictions returns updates of the item of u whose conditions do not hold: one for
-// all comparisons, one for the last, and one for each other kind of condition that u has.
-func contradictions(u *update, table string) []update {
+// contradictions returns updates of the item of u whose conditions do not hold: one for each
+// comparison, and one for each other kind of condition that u has.
+func contradictions(u *update, table string) (all []update) {
 	same := update{key: u.key, shape: u.shape, checks: u.checks}
 	for _, e := range u.edits {
 		same.edits = append(same.edits, edit{path: e.path, old: e.old, new: e.old})
 	}
-	none := same
-	none.checks = slices.Clone(u.checks)
-	last := -1
 	for i, c := range u.checks {
 		if c.state != scan.Equal {
 			continue
 		}
-		none.checks[i].value = standIn(c.value.Kind, "old")
-		if slices.Contains([]scan.Kind{scan.KindS, scan.KindB, scan.KindSS, scan.KindBS}, c.value.Kind) {
-			last = i // no item has the value that stands in
-		}
-	}
-	all := []update{none}
-	if last > 0 {
 		p := same
 		p.checks = slices.Clone(u.checks)
-		p.checks[last].value = standIn(u.checks[last].value.Kind, "old")
+		p.checks[i].value = otherValue(c.value)
 		all = append(all, p)
 	}
 	first := check{path: u.edits[0].path, value: u.edits[0].old}
@@ -282,6 +294,18 @@ func probeUpdate(u *update, keys keyTypes) update {
 		p.checks[i].value = standIn(c.value.Kind, "old")
 	}
 	return p
+}
+
+// otherValue returns a value of the same kind that differs from v.
+func otherValue(v scan.Value) scan.Value {
+	other := standIn(v.Kind, "old")
+	switch {
+	case v.Kind == scan.KindN && v.Text == other.Text:
+		other.Text = "2"
+	case v.Kind == scan.KindNS && slices.Equal(v.Texts, other.Texts):
+		other.Texts = []string{"2"}
+	}
+	return other
 }
 
 // standIn returns a placeholder value of the given kind.

@@ -138,6 +138,16 @@ func newShape(table string, u *update) *shape {
 	return s
 }
 
+// comparisons returns the number of conditions that compare a value.
+func (s *shape) comparisons() (n int) {
+	for _, c := range s.checks {
+		if c.state == scan.Equal {
+			n++
+		}
+	}
+	return n
+}
+
 // formOf returns the features that a path needs.
 func formOf(path []scan.Step) (f form) {
 	for i, step := range path {

@@ -348,6 +348,39 @@ func TestIgnoredConditions(t *testing.T) {
 	}
 }
 
+// TestIgnoredComparison: a server that ignores one of several comparisons gets no batches. This
+// also holds if it has already accepted statements with fewer comparisons.
+func TestIgnoredComparison(t *testing.T) {
+	store := newStore(t, simple)
+	table := store.source(store.ignoring(regexp.MustCompile(
+		`( WHERE \S+ = \? AND \S+ = \?) AND \S+ = \?( AND .*)`)))
+	guarded := func(n int, paths ...string) scan.Change {
+		change := store.rowChange(table, n, "secret", "tenant")
+		read, changed := change.Item.Payload.(*scan.Row), change.New.(*scan.Row)
+		changed.Attributes["tenant"] = read.Attributes["tenant"] // only compared
+		for _, path := range paths {
+			change.Guards = append(change.Guards, scan.Guard{
+				Path:  []scan.Step{{Name: path}},
+				State: scan.Equal,
+				Value: read.Attributes[path],
+			})
+		}
+		return change
+	}
+	for n, paths := range [][]string{{"beside"}, {"beside", "tenant"}} {
+		changes := []scan.Change{guarded(2*n, paths...), guarded(2*n+1, paths...)}
+		for i, result := range table.Replace(t.Context(), changes) {
+			if result.Err != nil {
+				t.Errorf("%d comparisons, item %d: %v", len(paths)+1, i, result.Err)
+			}
+		}
+		noted := strings.Contains(fmt.Sprint(table.Notes()), "reports success for a condition")
+		if noted != (n == 1) {
+			t.Errorf("%d comparisons: notes %q", len(paths)+1, table.Notes())
+		}
+	}
+}
+
 // ignoring is a client of a server that removes what a pattern matches, except its first
 // group, from each statement.
 func (s *store) ignoring(pattern *regexp.Regexp) func(*Config) {

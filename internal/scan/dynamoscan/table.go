@@ -70,10 +70,12 @@ type Table struct {
 	mu    sync.Mutex
 	keys  keyTypes // nil until asked for
 	batch [forms]support
-	notes []string
-	items int64
-	arn   string // "" before Check
-	pages bool   // there is more than one
+	// compared is the number of comparisons in a statement of a form that the server checks.
+	compared [forms]int
+	notes    []string
+	items    int64
+	arn      string // "" before Check
+	pages    bool   // there is more than one
 	// endpoint is the URL of the service; "" before the first DescribeTable.
 	endpoint string
 }
