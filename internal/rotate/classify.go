@@ -98,6 +98,10 @@ const (
 	// attemptsTransient is how often one request is tried while the same service
 	// goes on serving others: then the trouble is the request's own.
 	attemptsTransient = 8
+	// attemptsSignature is the number of times that the signature of a request may be refused
+	// although other requests with the same credentials succeed in between. A proxy that
+	// changes the name of an object causes this.
+	attemptsSignature = 3
 	// How many denials with no success between are taken for missing permissions:
 	// fewer when nothing has ever succeeded.
 	denialsAtFirst = 8
@@ -116,6 +120,8 @@ func Decide(e Event) Decision {
 		return e.passing()
 	case ClassKeyState, ClassCredentials:
 		switch {
+		case e.Class == ClassCredentials && e.Doing == Reading && e.Failures > attemptsSignature:
+			return Decision{Do: FailSlot} // the credentials are valid for other requests
 		case e.Class == ClassKeyState && (e.Doing == Reading || e.Doing == Writing):
 			return e.denied() // the store's own encryption of one item, such as an object
 		case e.Trouble < e.Settle:
@@ -215,6 +221,9 @@ func Classify(err error) Class {
 	if missing := (*scan.MissingError)(nil); errors.As(err, &missing) {
 		return ClassMissing
 	}
+	if signature := (*signatureError)(nil); errors.As(err, &signature) {
+		return ClassUnexpected
+	}
 	if storage := (*scan.StorageError)(nil); errors.As(err, &storage) {
 		return ClassStorage
 	}
@@ -262,6 +271,10 @@ func skewed(err error) bool {
 // a request, including because of a wrong clock.
 func RefusesCredentials(err error) bool { return classifyCode(code(err)) == ClassCredentials }
 
+// codeSignature is the error code for a request that was changed after it was signed, or
+// signed with a wrong key.
+const codeSignature = "SignatureDoesNotMatch"
+
 // ServiceCode returns the error code of a service, or "".
 func ServiceCode(err error) string { return code(err) }
 
@@ -302,7 +315,7 @@ func classifyCode(code string) Class {
 		"InvalidGrantTokenException":
 		return ClassKeyState
 	case "ExpiredToken", "ExpiredTokenException", "UnrecognizedClientException", "InvalidClientTokenId",
-		"InvalidAccessKeyId", "InvalidSignatureException", "SignatureDoesNotMatch", "IncompleteSignature",
+		"InvalidAccessKeyId", "InvalidSignatureException", codeSignature, "IncompleteSignature",
 		"MissingAuthenticationTokenException", "InvalidIdentityToken", "IDPRejectedClaim", "InvalidToken", "TokenRefreshRequired", "RequestTimeTooSkewed", "RequestExpired":
 		return ClassCredentials
 	case "ResourceNotFoundException", "ResourceNotFound", "NoSuchBucket", "PermanentRedirect", "TemporaryRedirect",

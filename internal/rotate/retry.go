@@ -29,12 +29,19 @@ type retrier struct {
 	maxOutage, settle time.Duration
 	draw              func(n int64) int64
 
-	mu    sync.Mutex
-	alive map[string]time.Time
+	mu       sync.Mutex
+	alive    map[string]time.Time
+	accepted map[string]time.Time // when a request last succeeded
 }
 
 func newRetrier(maxOutage, settle time.Duration, draw func(n int64) int64) *retrier {
-	return &retrier{maxOutage: maxOutage, settle: settle, draw: draw, alive: map[string]time.Time{}}
+	return &retrier{
+		maxOutage: maxOutage,
+		settle:    settle,
+		draw:      draw,
+		alive:     map[string]time.Time{},
+		accepted:  map[string]time.Time{},
+	}
 }
 
 // Patiently runs call until it succeeds or fails for good, for what has to be
@@ -63,7 +70,7 @@ func (r *retrier) do(ctx context.Context, at place, doing Doing, service string,
 	began := time.Now()
 	r.note(service, began, false)
 	e := Event{Doing: doing, MaxOutage: r.maxOutage, Settle: r.settle}
-	var failed, troubled time.Time
+	var failed, troubled, refused time.Time
 	for n := 0; ; n++ {
 		err := call(ctx)
 		e.Class = Classify(err)
@@ -88,6 +95,14 @@ func (r *retrier) do(ctx context.Context, at place, doing Doing, service string,
 				troubled = time.Now()
 			}
 			e.Trouble = time.Since(troubled)
+			// Count a refused signature only if other requests succeeded since the last one.
+			if code(err) == codeSignature && r.lastAccepted(service).After(refused) {
+				e.Failures++
+			}
+			refused = time.Now()
+		case ClassNone:
+			r.accept(service, time.Now())
+			return nil
 		default:
 			r.note(service, time.Now(), true)
 			return err
@@ -95,6 +110,8 @@ func (r *retrier) do(ctx context.Context, at place, doing Doing, service string,
 		switch d := Decide(e); {
 		case d.Stop == StopUnavailable:
 			return unavailable(service, r.maxOutage, err)
+		case d.Do == FailSlot && e.Class == ClassCredentials:
+			return &signatureError{err}
 		case d.Do != Again && d.Do != Slower:
 			return err
 		}
@@ -110,6 +127,13 @@ func (r *retrier) do(ctx context.Context, at place, doing Doing, service string,
 		}
 	}
 }
+
+// signatureError is the error of a request whose signature is refused although other requests
+// with the same credentials succeed.
+type signatureError struct{ err error }
+
+func (e *signatureError) Error() string { return e.err.Error() }
+func (e *signatureError) Unwrap() error { return e.err }
 
 // pauseFor is how long to wait after the n-th attempt.
 func (r *retrier) pauseFor(n int, class Class) time.Duration {
@@ -132,6 +156,20 @@ func (r *retrier) lastAlive(service string) time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.alive[service]
+}
+
+// accept records a request that succeeded.
+func (r *retrier) accept(service string, at time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.alive[service], r.accepted[service] = at, at
+}
+
+// lastAccepted returns when a request last succeeded, or the zero time.
+func (r *retrier) lastAccepted(service string) time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.accepted[service]
 }
 
 func (r *retrier) backoff(n int, class Class) time.Duration {
