@@ -104,7 +104,7 @@ func refusedRows() []fieldCase {
 			rows:    []fieldRow{ssnRow("a", textOf("v1:<!base64:32>"))},
 			want: fieldWant{
 				run: exitJob,
-				says: []string{"format text reads only bodies of objects and files: a " +
+				says: []string{"format text applies only to objects and files. A " +
 					"ciphertext with a prefix"},
 			},
 		},

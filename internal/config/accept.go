@@ -13,8 +13,8 @@ import (
 // maxUntil is the maximum time until the end of an accept rule.
 const maxUntil = 366 * 24 * time.Hour
 
-// Ends returns the end of the last day of the rule in UTC, after which it
-// accepts nothing. It returns false for a rule without an end.
+// Ends returns the end of the last day of the rule in UTC. The rule accepts nothing after it.
+// Ends returns false for a rule without an end.
 func (a *Accept) Ends() (time.Time, bool) {
 	day, err := time.Parse(time.DateOnly, a.Until)
 	return day.AddDate(0, 0, 1), err == nil
@@ -53,28 +53,28 @@ func (c *checker) accept(field string, a *Accept) {
 	known := slices.IndexFunc(c.job.Targets, func(t Target) bool { return t.Name == a.Target })
 	switch {
 	case a.Target == "":
-		c.add(field+".target", "is missing; name the target whose exceptions are known")
+		c.add(field+".target", "is missing; set the name of the target with the exceptions")
 	case known < 0:
-		c.add(field+".target", fmt.Sprintf("%q is the name of no target", a.Target))
+		c.add(field+".target", fmt.Sprintf("no target has the name %q", a.Target))
 	case c.job.Targets[known].DynamoDB == nil && !doublestar.ValidatePattern(a.Ref):
 		c.add(field+".ref", fmt.Sprintf("%q is not a glob, such as archive/**", a.Ref))
 	}
 	if c.job.source.written(field+".ref") && a.Ref == "" {
-		c.add(field+".ref", "is empty; take it out for all items")
+		c.add(field+".ref", "is empty; remove it to accept all items")
 	}
 	if len(a.Reason) == 0 {
-		c.add(field+".reason", "is missing; list the reasons that are known, such as [archived]")
+		c.add(field+".reason", "is missing; list the known reasons, such as [archived]")
 	}
 	for i, reason := range a.Reason {
 		c.acceptReason(element(field+".reason", i), reason)
 	}
 	c.acceptUnder(field+".under", a.Under)
 	if a.Most < 0 || a.Most == 0 && c.job.source.written(field+".most") {
-		c.add(field+".most", "must be 1 or more; take it out for no limit")
+		c.add(field+".most", "must be 1 or more; remove it for no limit")
 	}
 	c.acceptUntil(field+".until", a)
 	if a.Because == "" && !c.job.source.written(field+".because") {
-		c.add(field+".because", "is missing; give the reason for these exceptions")
+		c.add(field+".because", "is missing; state the reason for these exceptions")
 	}
 	c.sentence(field+".because", a.Because)
 }
@@ -109,6 +109,6 @@ func (c *checker) acceptUntil(field string, a *Accept) {
 	case !ok && (a.Until != "" || c.job.source.written(field)):
 		c.add(field, fmt.Sprintf("%q is not a day, such as 2027-03-31", a.Until))
 	case ok && time.Until(ends) > maxUntil:
-		c.add(field, "is more than one year ahead; name a day within a year")
+		c.add(field, "is more than one year ahead; set a day within a year")
 	}
 }

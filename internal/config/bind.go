@@ -12,19 +12,19 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// binder copies a YAML tree into a Job. It is used instead of the decoder of
-// the YAML package because that one stops at the first problem, takes a number
-// for a string, and forgets where a field stood.
+// binder copies a YAML tree into a Job. The decoder of the YAML package is not used because
+// it stops at the first problem, accepts a number as a string, and does not return the
+// positions of fields.
 type binder struct {
 	lookupEnv func(string) (string, bool)
 	places    map[string]place
-	refused   map[string]bool // fields with a problem of their own
+	refused   map[string]bool // fields with a problem
 	problems  []Problem
-	left      int // values that may still be visited: aliases can multiply
+	left      int // number of values that may still be visited, because aliases multiply them
 }
 
-// spend takes n values off what is left. It is false when nothing is left,
-// which is reported once.
+// spend subtracts n values from left. It returns false if none are left, and reports this
+// once.
 func (b *binder) spend(n int, node *yaml.Node, field string) bool {
 	if b.left < 0 {
 		return false
@@ -32,13 +32,13 @@ func (b *binder) spend(n int, node *yaml.Node, field string) bool {
 	if b.left -= n; b.left >= 0 {
 		return true
 	}
-	b.refuse(node, field, fmt.Sprintf("with its aliases expanded, the file holds more than %d "+
+	b.refuse(node, field, fmt.Sprintf("with its aliases expanded, the file has more than %d "+
 		"values here; use fewer aliases, or split it into several jobs", maxValues))
-	b.refused[""] = true // what was not visited cannot be judged
+	b.refused[""] = true // the rest was not visited and cannot be validated
 	return false
 }
 
-// bind sets into from node and reports what does not fit.
+// bind sets into from node and reports values of a wrong type.
 func (b *binder) bind(node *yaml.Node, into reflect.Value, field string) {
 	node, ok := b.resolve(node, field)
 	if !ok {
@@ -77,8 +77,7 @@ func (b *binder) bind(node *yaml.Node, into reflect.Value, field string) {
 	}
 }
 
-// resolve follows aliases. It returns false if there is nothing to bind; the
-// problem was reported then.
+// resolve follows aliases. It returns false after it reported that there is no value.
 func (b *binder) resolve(node *yaml.Node, field string) (*yaml.Node, bool) {
 	for {
 		if !b.spend(1, node, field) {
@@ -88,10 +87,11 @@ func (b *binder) resolve(node *yaml.Node, field string) (*yaml.Node, bool) {
 		case node.Kind == yaml.AliasNode && node.Alias != nil:
 			node = node.Alias
 		case node.Style&yaml.TaggedStyle != 0:
-			b.refuse(node, field, "YAML tags are not used in a job file; write text in quotes, and numbers without")
+			b.refuse(node, field, "YAML tags are not allowed in a job file; write text in quotes, "+
+				"and numbers without quotes")
 			return nil, false
 		case node.Kind == yaml.ScalarNode && scalarOf(node) == null:
-			b.refuse(node, field, "has no value; give it one, or take the field out")
+			b.refuse(node, field, "has no value; set one, or remove the field")
 			return nil, false
 		default:
 			return node, true
@@ -113,7 +113,8 @@ func (b *binder) bindStruct(node *yaml.Node, into reflect.Value, field string) {
 	for _, p := range pairs {
 		i, ok := fields[p.key]
 		if !ok {
-			b.refuse(p.keyNode, join(field, p.key), "is not a field of a job file"+suggestion(p.key, fields))
+			b.refuse(p.keyNode, join(field, p.key),
+				"is not a field of a job file"+suggestion(p.key, fields))
 			continue
 		}
 		name := join(field, p.key)
@@ -134,8 +135,8 @@ func choices(field reflect.StructField) (values []string) {
 	return values
 }
 
-// noChoice refuses a bool or a number in a field with a list of choices. No choice is one
-// in quotes.
+// noChoice refuses a bool or a number in a field with a list of choices, because a choice
+// that looks like one must be in quotes.
 func (b *binder) noChoice(node *yaml.Node, field string, choices []string) bool {
 	if len(choices) == 0 || node.Kind != yaml.ScalarNode {
 		return false
@@ -150,7 +151,8 @@ func (b *binder) noChoice(node *yaml.Node, field string, choices []string) bool 
 
 func (b *binder) bindList(node *yaml.Node, into reflect.Value, field string) {
 	if node.Kind != yaml.SequenceNode {
-		b.refuse(node, field, "must be a list: [a, b], or one line with a dash for each, not "+kind(node))
+		b.refuse(node, field,
+			"must be a list: [a, b], or one line with a dash per element, not "+kind(node))
 		return
 	}
 	into.Set(reflect.MakeSlice(into.Type(), len(node.Content), len(node.Content)))
@@ -161,9 +163,8 @@ func (b *binder) bindList(node *yaml.Node, into reflect.Value, field string) {
 	}
 }
 
-// bindMap takes the names as they are: those of an encryption context are
-// case-sensitive. It refuses scalars that some YAML readers do not take for
-// text, because a context must match exactly.
+// bindMap sets an encryption context, whose names are case-sensitive. It refuses scalars that
+// are not text for some YAML readers, because a context must match exactly.
 func (b *binder) bindMap(node *yaml.Node, into reflect.Value, field string) {
 	pairs, ok := b.pairs(node, field)
 	if !ok {
@@ -174,7 +175,7 @@ func (b *binder) bindMap(node *yaml.Node, into reflect.Value, field string) {
 		name := join(field, p.key)
 		b.mark(name, p.keyNode, p.value)
 		if reference.MatchString(p.key) {
-			b.refuse(p.keyNode, name, "${env:...} is expanded in values only; write the name itself")
+			b.refuse(p.keyNode, name, "${env:...} is expanded only in values; write the name itself")
 			continue
 		}
 		value, ok := b.resolve(p.value, name)
@@ -187,7 +188,7 @@ func (b *binder) bindMap(node *yaml.Node, into reflect.Value, field string) {
 	}
 }
 
-// doubtful refuses a scalar that readers of YAML 1.1 do not take for text.
+// doubtful refuses a scalar that is not text for readers of YAML 1.1.
 func (b *binder) doubtful(node *yaml.Node, field string) bool {
 	if node.Kind != yaml.ScalarNode || scalarOf(node) != doubtful {
 		return false
@@ -197,7 +198,7 @@ func (b *binder) doubtful(node *yaml.Node, field string) bool {
 	return true
 }
 
-// text returns a string scalar, expanded. A number is not text: an encryption
+// text returns a string scalar with ${env:NAME} expanded. It refuses a number: an encryption
 // context that is 0x10 in the file must not become 16.
 func (b *binder) text(node *yaml.Node, field string) (string, bool) {
 	if node.Kind != yaml.ScalarNode {
@@ -215,11 +216,11 @@ func (b *binder) text(node *yaml.Node, field string) (string, bool) {
 	return text, len(details) == 0
 }
 
-// durationForm is how a job file writes a time. Go reads more, such as +5s and .5s.
+// durationForm matches a duration. Unlike Go, it does not allow +5s and .5s.
 var durationForm = regexp.MustCompile(`^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$`)
 
 func (b *binder) bindDuration(node *yaml.Node, into reflect.Value, field string) {
-	const want = "must be a time with its unit, such as 90s, 10m or 1h30m"
+	const want = "must be a number with a unit, such as 90s, 10m or 1h30m"
 	if !isText(node) {
 		b.refuse(node, field, want+", not "+kind(node))
 		return
@@ -236,10 +237,10 @@ func (b *binder) bindDuration(node *yaml.Node, into reflect.Value, field string)
 	into.SetInt(int64(d))
 }
 
-// bindShare sets a percentage. Its value is checked later.
+// bindShare sets a percentage. Its value is validated later.
 func (b *binder) bindShare(node *yaml.Node, into reflect.Value, field string) {
 	if !isText(node) {
-		b.refuse(node, field, "must be a share with a percent sign, such as 60%, not "+kind(node))
+		b.refuse(node, field, "must be a percentage, such as 60%, not "+kind(node))
 		return
 	}
 	if text, ok := b.text(node, field); ok {
@@ -334,8 +335,7 @@ func adviceOn(node *yaml.Node, into reflect.Kind) string {
 	return ""
 }
 
-// integer returns a whole number. It returns the largest one for a number that
-// is too large.
+// integer returns a whole number, or math.MaxInt64 for a larger number.
 func integer(node *yaml.Node, is scalar) (int64, bool) {
 	if is != whole {
 		return 0, false
@@ -344,8 +344,7 @@ func integer(node *yaml.Node, is scalar) (int64, bool) {
 	return n, err == nil || errors.Is(err, strconv.ErrRange)
 }
 
-// mark remembers where a field stands: a scalar at its value, anything larger
-// at its name.
+// mark records the position of a field: the value of a scalar, or the name of another field.
 func (b *binder) mark(field string, name, value *yaml.Node) {
 	at := name
 	switch {
@@ -369,5 +368,10 @@ func (b *binder) refuse(node *yaml.Node, field, detail string) {
 		b.refused = map[string]bool{}
 	}
 	b.refused[field] = true
-	b.problems = append(b.problems, Problem{Field: field, Detail: detail, Line: at.line, Column: at.column})
+	b.problems = append(b.problems, Problem{
+		Field:  field,
+		Detail: detail,
+		Line:   at.line,
+		Column: at.column,
+	})
 }

@@ -26,18 +26,18 @@ func (c *checker) bucket(field string, s *S3) {
 	region := s.AccessPointRegion()
 	switch {
 	case s.Bucket == "":
-		c.add(field+".bucket", "is missing; name the bucket")
+		c.add(field+".bucket", "is missing; set the name of the bucket")
 	case arn && region == "":
 		c.add(field+".bucket", fmt.Sprintf("%q %s", s.Bucket, wrongBucketARN(s.Bucket)))
 	case strings.HasSuffix(s.Bucket, "--xa-s3"):
 		c.add(field+".bucket", "is an access point of a directory bucket, whose listing has no "+
-			"order, so a stopped run could not resume; copy the objects to a "+
-			"general purpose bucket")
+			"order, so a stopped run could not resume; copy the objects to a general purpose "+
+			"bucket")
 	case arn && s.Region != "" && s.Region != region:
 		c.add(field+".region", fmt.Sprintf(
 			"the access point is in %s, not in %s; remove this field", region, s.Region))
 	case !arn && strings.Contains(s.Bucket, "/"):
-		c.add(field+".bucket", "must be the name alone; write the rest as prefix")
+		c.add(field+".bucket", "must be only the name; set the rest as prefix")
 	}
 }
 
@@ -50,12 +50,12 @@ func wrongBucketARN(arn string) string {
 	}
 	switch {
 	case service == "s3" && parts[3] == "" && !strings.HasPrefix(parts[5], "accesspoint"):
-		return "is the ARN of a bucket; write its name"
+		return "is the ARN of a bucket; set its name"
 	case service == "s3" && strings.HasSuffix(arn, ".mrap"):
 		return "is a Multi-Region Access Point, which may read from a Region that does not " +
-			"have a write yet; name a bucket or an access point of one Region"
+			"have a write yet; set a bucket or an access point of one Region"
 	case service == "s3-object-lambda":
-		return "is an Object Lambda access point, which transforms objects; name the bucket"
+		return "is an Object Lambda access point, which transforms objects; set the bucket"
 	case service == "s3-outposts":
 		return "is on S3 on Outposts, which is not supported"
 	}

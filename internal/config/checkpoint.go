@@ -8,31 +8,31 @@ import (
 	"strings"
 )
 
-// The ways to write where a checkpoint is.
+// The schemes of the location of a checkpoint.
 const (
 	fileScheme     = "file:"
 	dynamoDBScheme = "dynamodb://"
 	s3Scheme       = "s3://"
 )
 
-// CheckpointPlace is where the state of a pass is kept. Exactly one of File, Table
-// and Bucket is set.
+// CheckpointPlace is the location of a checkpoint. Exactly one of File, Table and Bucket is
+// set.
 type CheckpointPlace struct {
 	File   string // path of a database on a local disk
 	Table  string // name or ARN of a DynamoDB table
-	Bucket string // of S3
-	Prefix string // of the objects in the bucket, "" or ending in "/"
+	Bucket string // name of an S3 bucket
+	Prefix string // of the keys in the bucket, "" or ending in "/"
 
-	// Region, Endpoint and RoleARN are those of Table or Bucket; "" for the AWS
-	// configuration's.
+	// Region, Endpoint and RoleARN apply to Table or Bucket. If empty, the AWS
+	// configuration applies.
 	Region, Endpoint, RoleARN string
 }
 
-// Shared says whether several runs, on any machine, can work with the checkpoint
-// at the same time.
+// Shared reports whether several runs, on any machines, can use the checkpoint at the same
+// time.
 func (p CheckpointPlace) Shared() bool { return p.File == "" }
 
-// CheckpointPlace takes Checkpoint apart, which Load has checked.
+// CheckpointPlace returns the location in Checkpoint, which Load has validated.
 func (j *Job) CheckpointPlace() CheckpointPlace {
 	place, _ := parsePlace(j.Checkpoint)
 	return place
@@ -41,15 +41,15 @@ func (j *Job) CheckpointPlace() CheckpointPlace {
 var (
 	tableForm  = regexp.MustCompile(`^([A-Za-z0-9_.-]{3,255}|arn:aws[a-z-]*:dynamodb:[a-z0-9-]+:[0-9]{12}:table/[A-Za-z0-9_.-]{3,255})$`)
 	bucketForm = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
-	// prefixForm is what can stand in a key without surprises.
+	// prefixForm matches keys that need no escaping.
 	prefixForm = regexp.MustCompile(`^[A-Za-z0-9!_.*'()/-]*$`)
 )
 
-// parsePlace returns what is wrong, "" for nothing.
+// parsePlace parses the location of a checkpoint. wrong is the problem, or "".
 func parsePlace(text string) (place CheckpointPlace, wrong string) {
 	if path, ok := strings.CutPrefix(text, fileScheme); ok {
 		if path == "" {
-			wrong = "names no path; write file:PATH, such as " + DefaultCheckpoint
+			wrong = "has no path; set file:PATH, such as " + DefaultCheckpoint
 		}
 		return CheckpointPlace{File: path}, wrong
 	}
@@ -57,7 +57,7 @@ func parsePlace(text string) (place CheckpointPlace, wrong string) {
 	if table, ok := strings.CutPrefix(rest, dynamoDBScheme); ok {
 		place.Table = table
 		if !tableForm.MatchString(table) {
-			wrong = fmt.Sprintf("%q is not the name or ARN of a table; write dynamodb://TABLE", table)
+			wrong = fmt.Sprintf("%q is not the name or ARN of a table; set dynamodb://TABLE", table)
 		}
 	} else if name, ok := strings.CutPrefix(rest, s3Scheme); ok {
 		place.Bucket, place.Prefix, _ = strings.Cut(name, "/")
@@ -66,9 +66,11 @@ func parsePlace(text string) (place CheckpointPlace, wrong string) {
 		}
 		switch {
 		case !bucketForm.MatchString(place.Bucket):
-			wrong = fmt.Sprintf("%q is not the name of a bucket; write s3://BUCKET/PREFIX", place.Bucket)
+			wrong = fmt.Sprintf("%q is not the name of a bucket; set s3://BUCKET/PREFIX",
+				place.Bucket)
 		case len(place.Prefix) > 512 || !prefixForm.MatchString(place.Prefix):
-			wrong = fmt.Sprintf("the prefix %q must be letters, digits and !-_.*'()/, at most 512", place.Prefix)
+			wrong = fmt.Sprintf("the prefix %q must be at most 512 letters, digits and !-_.*'()/",
+				place.Prefix)
 		}
 	} else {
 		return place, "must be file:PATH, dynamodb://TABLE or s3://BUCKET/PREFIX"
@@ -79,17 +81,19 @@ func parsePlace(text string) (place CheckpointPlace, wrong string) {
 	return place, wrong
 }
 
-// options reads ?region=...&endpoint=...&role_arn=..., and returns what is wrong.
+// options parses region=...&endpoint=...&role_arn=.... wrong is the problem, or "".
 func (p *CheckpointPlace) options(query string) (wrong string) {
 	values, err := url.ParseQuery(query)
 	if err != nil {
-		return "what follows ? is not a query: write ?region=REGION&endpoint=URL&role_arn=ARN"
+		return "has an invalid query after ?; use ?region=REGION&endpoint=URL&role_arn=ARN"
 	}
-	for name, given := range values {
-		if !slices.Contains([]string{"region", "endpoint", "role_arn"}, name) || len(given) != 1 {
-			return fmt.Sprintf("takes region, endpoint and role_arn once each behind ?, not %s", name)
+	for name, list := range values {
+		if !slices.Contains([]string{"region", "endpoint", "role_arn"}, name) || len(list) != 1 {
+			return fmt.Sprintf("can have region, endpoint and role_arn once each after ?, but has %s",
+				name)
 		}
 	}
-	p.Region, p.Endpoint, p.RoleARN = values.Get("region"), values.Get("endpoint"), values.Get("role_arn")
+	p.Region, p.Endpoint = values.Get("region"), values.Get("endpoint")
+	p.RoleARN = values.Get("role_arn")
 	return ""
 }

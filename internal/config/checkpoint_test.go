@@ -24,7 +24,7 @@ func TestCheckpointPlaces(t *testing.T) {
 	for text, says := range map[string]string{
 		"":                                   "must be file:PATH",
 		"state.db":                           "must be file:PATH",
-		"file:":                              "names no path",
+		"file:":                              "has no path",
 		"dynamodb:state":                     "must be file:PATH",
 		"dynamodb://":                        "not the name or ARN of a table",
 		"dynamodb://no spaces":               "not the name or ARN of a table",
@@ -32,9 +32,9 @@ func TestCheckpointPlaces(t *testing.T) {
 		"s3://UPPER/x":                       "not the name of a bucket",
 		"s3://bucket/a b":                    "the prefix",
 		"s3://bucket/\n":                     "the prefix",
-		"dynamodb://state?zone=a":            "takes region, endpoint and role_arn",
-		"dynamodb://state?region=a&region=b": "takes region, endpoint and role_arn",
-		"dynamodb://state?region=%":          "not a query",
+		"dynamodb://state?zone=a":            "can have region, endpoint and role_arn",
+		"dynamodb://state?region=a&region=b": "can have region, endpoint and role_arn",
+		"dynamodb://state?region=%":          "has an invalid query",
 	} {
 		if _, wrong := parsePlace(text); !strings.Contains(wrong, says) {
 			t.Errorf("%q is refused with %q, want %q", text, wrong, says)

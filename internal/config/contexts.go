@@ -15,42 +15,47 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// MaxContexts bounds a file with encryption contexts, in bytes. YAML has the bounds
-// of a job file besides; JSON and CSV are for files with very many names.
+// MaxContexts is the maximum size of a context file in bytes. A context file in YAML also has
+// the limits of a job file; use JSON or CSV for many names.
 const MaxContexts = 64 << 20
 
-// LoadContexts reads a file with encryption contexts by name: YAML or JSON, an
-// object of objects of texts, or CSV with the columns name, key and value, as the
-// extension says. An encryption context must be right to the letter, so nothing is
-// converted: a number is no text, no name may be there twice, and ${...} is nothing
-// but text. A name without a context is written as {}, in CSV with an empty key and
-// value. Every error is a *Problems that names the places in this file.
+// LoadContexts reads a context file, which holds encryption contexts by name. The extension
+// determines the syntax: YAML or JSON with an object of objects of strings, or CSV with the
+// columns name, key and value. KMS compares contexts exactly, so LoadContexts converts
+// nothing: numbers are not accepted as text, names must be unique, and ${...} is not
+// expanded. A name with an empty context has the value {}, or in CSV an empty key and value.
+// All errors are *Problems with positions in this file.
 func LoadContexts(path string) (map[string]map[string]string, error) {
 	read := map[string]func(*contexts, []byte){
-		".yaml": (*contexts).yaml, ".yml": (*contexts).yaml, ".json": (*contexts).json, ".csv": (*contexts).csv,
+		".yaml": (*contexts).yaml,
+		".yml":  (*contexts).yaml,
+		".json": (*contexts).json,
+		".csv":  (*contexts).csv,
 	}[strings.ToLower(filepath.Ext(path))]
 	c := &contexts{byName: map[string]map[string]string{}}
 	data, err := readAtMost(path, MaxContexts+1)
 	var pathErr *os.PathError
 	if errors.As(err, &pathErr) {
-		err = pathErr.Err // the path itself is printed anyway
+		err = pathErr.Err // without the path, which Problems prints
 	}
 	switch {
 	case read == nil:
-		c.add(place{}, "", "must end in .yaml, .json or .csv, which says how it is read")
+		c.add(place{}, "", "must end in .yaml, .json or .csv")
 	case err != nil:
-		c.add(place{}, "", fmt.Sprintf("cannot read the file of contexts: %v", err))
+		c.add(place{}, "", fmt.Sprintf("cannot read the context file: %v", err))
 	case len(data) > MaxContexts:
-		c.add(place{}, "", fmt.Sprintf("is larger than %d bytes; is it a file of contexts?", MaxContexts))
+		c.add(place{}, "",
+			fmt.Sprintf("is larger than %d bytes; is it a context file?", MaxContexts))
 	default:
 		data = bytes.TrimPrefix(data, []byte("\ufeff"))
 		if at, ok := invalid(data); ok {
-			c.add(at, "", "is not UTF-8 here; save it as UTF-8")
+			c.add(at, "", "is not UTF-8 here; save the file as UTF-8")
 			break
 		}
 		read(c, data)
 		if len(c.problems) == 0 && len(c.byName) == 0 {
-			c.add(place{}, "", "holds no contexts; take context_file out of the job file if there are none")
+			c.add(place{}, "",
+				"has no contexts; if there are none, remove context_file from the job file")
 		}
 	}
 	if len(c.problems) > 0 {
@@ -61,7 +66,7 @@ func LoadContexts(path string) (map[string]map[string]string, error) {
 	return c.byName, nil
 }
 
-// invalid finds the first byte that is not UTF-8.
+// invalid returns the position of the first byte that is not UTF-8.
 func invalid(data []byte) (place, bool) {
 	for at := 0; at < len(data); {
 		r, size := utf8.DecodeRune(data[at:])
@@ -73,31 +78,39 @@ func invalid(data []byte) (place, bool) {
 	return place{}, false
 }
 
-// placeOf is where a byte stands.
+// placeOf returns the position of a byte.
 func placeOf(data []byte, at int) place {
 	before := data[:at]
 	start := bytes.LastIndexByte(before, '\n') + 1
-	return place{line: bytes.Count(before, []byte("\n")) + 1, column: utf8.RuneCount(before[start:]) + 1}
+	return place{
+		line:   bytes.Count(before, []byte("\n")) + 1,
+		column: utf8.RuneCount(before[start:]) + 1,
+	}
 }
 
-// contexts are encryption contexts by name, while they are read.
+// contexts collects encryption contexts by name, and problems.
 type contexts struct {
 	byName   map[string]map[string]string
 	problems []Problem
 }
 
 func (c *contexts) add(at place, field, detail string) {
-	c.problems = append(c.problems, Problem{Field: field, Detail: detail, Line: at.line, Column: at.column})
+	c.problems = append(c.problems, Problem{
+		Field:  field,
+		Detail: detail,
+		Line:   at.line,
+		Column: at.column,
+	})
 }
 
-// name begins the context of a name; false when it cannot be one.
+// name adds a name with an empty context. It returns false if the name is not valid.
 func (c *contexts) name(at place, name string) bool {
 	if name == "" {
-		c.add(at, "", "a name is empty; take it out")
+		c.add(at, "", "a name is empty; remove it")
 		return false
 	}
 	if _, twice := c.byName[name]; twice {
-		c.add(at, join("", name), "is here twice; keep one")
+		c.add(at, join("", name), "is duplicate; keep one")
 		return false
 	}
 	c.byName[name] = map[string]string{}
@@ -109,9 +122,9 @@ func (c *contexts) pair(at place, name, key, value string) {
 	context := c.byName[name]
 	switch _, twice := context[key]; {
 	case key == "":
-		c.add(at, join("", name), "an encryption context needs a name for every value")
+		c.add(at, join("", name), "every value of an encryption context needs a name")
 	case twice:
-		c.add(at, join(join("", name), key), "is here twice; keep one")
+		c.add(at, join(join("", name), key), "is duplicate; keep one")
 	default:
 		context[key] = value
 	}
@@ -119,7 +132,7 @@ func (c *contexts) pair(at place, name, key, value string) {
 
 func (c *contexts) yaml(data []byte) {
 	if len(data) > MaxSize {
-		c.add(place{}, "", "is too large for YAML; write it as JSON or CSV")
+		c.add(place{}, "", "is too large for YAML; use JSON or CSV")
 		return
 	}
 	if problem := readable(data); problem != nil {
@@ -132,7 +145,9 @@ func (c *contexts) yaml(data []byte) {
 		return
 	}
 	if len(bodies) != 1 {
-		c.add(place{}, "", fmt.Sprintf(`holds %d YAML documents; write one, such as "db/password: {env: prod}"`, len(bodies)))
+		c.add(place{}, "", fmt.Sprintf(
+			`has %d YAML documents, but must have one, such as "db/password: {env: prod}"`,
+			len(bodies)))
 		return
 	}
 	b := &binder{places: map[string]place{}, left: maxValues}
@@ -140,7 +155,7 @@ func (c *contexts) yaml(data []byte) {
 	c.problems = append(c.problems, b.problems...)
 }
 
-// bind takes the contexts from a YAML tree; what does not fit it leaves with b.
+// bind reads the contexts from a YAML tree. It adds some problems to b.
 func (c *contexts) bind(b *binder, body *yaml.Node) {
 	body, ok := b.resolve(body, "")
 	if !ok {
@@ -171,7 +186,12 @@ func (c *contexts) bind(b *binder, body *yaml.Node) {
 }
 
 func (c *contexts) json(data []byte) {
-	d := &contextDecoder{contexts: c, data: data, decoder: json.NewDecoder(bytes.NewReader(data)), at: place{1, 1}}
+	d := &contextDecoder{
+		contexts: c,
+		data:     data,
+		decoder:  json.NewDecoder(bytes.NewReader(data)),
+		at:       place{1, 1},
+	}
 	if !d.object("", func(name string) bool {
 		if !c.name(d.at, name) {
 			return d.skip()
@@ -185,28 +205,28 @@ func (c *contexts) json(data []byte) {
 			} else if ok {
 				c.add(d.at, join(join("", name), key), "must be text; put it in quotes")
 			}
-			return false // one such problem is enough to know that the file is not one
+			return false // one such problem is enough
 		})
 	}) {
 		return
 	}
 	d.move()
 	if _, err := d.decoder.Token(); !errors.Is(err, io.EOF) {
-		c.add(d.at, "", "goes on behind the object of contexts; take that out")
+		c.add(d.at, "", "continues after the object of contexts; remove the rest")
 	}
 }
 
-// contextDecoder reads JSON token by token, since only so names that are there
-// twice, and places, can be told. Its methods are false when they cannot go on.
+// contextDecoder reads JSON by token, to detect duplicate names and to know positions. Its
+// methods return false if they cannot continue.
 type contextDecoder struct {
 	*contexts
 	data    []byte
 	decoder *json.Decoder
 	offset  int   // of the last token
-	at      place // the same, for people
+	at      place // line and column of offset
 }
 
-// move goes to the token that comes next.
+// move moves at to the next token.
 func (d *contextDecoder) move() {
 	to := int(d.decoder.InputOffset())
 	for to < len(d.data) && strings.IndexByte(" \t\r\n,:", d.data[to]) >= 0 {
@@ -229,7 +249,7 @@ func (d *contextDecoder) next() (json.Token, bool) {
 	return token, true
 }
 
-// object calls member for each name of an object, with the value to be read.
+// object calls member for each name of an object. member must read the value.
 func (d *contextDecoder) object(field string, member func(name string) bool) bool {
 	token, ok := d.next()
 	if !ok {
@@ -252,7 +272,7 @@ func (d *contextDecoder) object(field string, member func(name string) bool) boo
 	return ok
 }
 
-// skip reads over one value.
+// skip skips one value.
 func (d *contextDecoder) skip() bool {
 	var value json.RawMessage
 	if err := d.decoder.Decode(&value); err != nil {
@@ -267,10 +287,10 @@ func (c *contexts) csv(data []byte) {
 	r.FieldsPerRecord = 3
 	header, err := r.Read()
 	if err == nil && strings.Join(header, ",") != "name,key,value" {
-		c.add(place{1, 1}, "", "must begin with the line name,key,value")
+		c.add(place{1, 1}, "", "must start with the line name,key,value")
 		return
 	}
-	empty := map[string]bool{} // names that are said to have no context
+	empty := map[string]bool{} // names with an empty context
 	for err == nil {
 		var record []string
 		if record, err = r.Read(); err == nil {
@@ -280,9 +300,10 @@ func (c *contexts) csv(data []byte) {
 	var parse *csv.ParseError
 	switch {
 	case errors.As(err, &parse):
-		c.add(place{parse.Line, parse.Column}, "", fmt.Sprintf("is not CSV with three columns: %v", parse.Err))
+		c.add(place{parse.Line, parse.Column}, "",
+			fmt.Sprintf("is not CSV with three columns: %v", parse.Err))
 	case header == nil:
-		c.add(place{1, 1}, "", "must begin with the line name,key,value")
+		c.add(place{1, 1}, "", "must start with the line name,key,value")
 	}
 }
 
@@ -298,7 +319,7 @@ func (c *contexts) record(r *csv.Reader, record []string, empty map[string]bool)
 		}
 		empty[name] = none
 	case none, empty[name]:
-		c.add(at, join("", name), "has a line without a context, and another line; keep what holds")
+		c.add(at, join("", name), "has a line with an empty context and another line; keep one of them")
 		return
 	}
 	if !none {

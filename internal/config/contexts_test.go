@@ -32,7 +32,7 @@ func TestLoadContexts(t *testing.T) {
 		"ü":           {"a": ""},
 	}
 	for name, text := range map[string]string{
-		"c.yaml": "# ours\ndb/password: {env: prod, Env: ' 1 ', literal: '${env:HOME}'}\n\"*\": {}\nü:\n  a: ''\n",
+		"c.yaml": "# contexts\ndb/password: {env: prod, Env: ' 1 ', literal: '${env:HOME}'}\n\"*\": {}\nü:\n  a: ''\n",
 		"c.YML":  "base: &b\n  env: prod\ndb/password: {<<: *b, Env: ' 1 ', literal: '${env:HOME}'}\n\"*\": {}\nü: {a: \"\"}\n",
 		"c.json": "\ufeff{\"db/password\": {\"env\": \"prod\", \"Env\": \" 1 \", \"literal\": \"${env:HOME}\"},\n\"*\": {}, \"\\u00fc\": {\"a\": \"\"}}\n",
 		"c.csv":  "name,key,value\ndb/password,env,prod\n*,,\r\nü,a,\ndb/password,Env, 1 \ndb/password,literal,${env:HOME}\n",
@@ -45,38 +45,38 @@ func TestLoadContexts(t *testing.T) {
 	}
 }
 
-// Whatever is wrong is refused at its place, and the places of all problems are
-// told that can be told at once.
+// LoadContexts reports each problem with its position, and all problems that it can detect
+// in one call.
 func TestLoadContextsRefuses(t *testing.T) {
 	for _, test := range []struct{ name, text, want string }{
 		{"c.toml", "", "c.toml: must end in .yaml"},
 		{"c.yaml", "a: {n: 1}\nb: {x: [1]}\nc:\nd: text\n", "c.yaml:1:8: a.n: must be text, not a number; put it in quotes\nc.yaml:2:8: b.x: must be text, not a list; put it in quotes\nc.yaml:3:"},
-		{"c.yaml", "a: {x: y}\na: {}\n", "c.yaml:2:1: a: is here twice, first on line 1"},
-		{"c.yaml", "a: {x: y, x: z}\n", "c.yaml:1:11: a.x: is here twice"},
+		{"c.yaml", "a: {x: y}\na: {}\n", "c.yaml:2:1: a: is duplicate, first on line 1"},
+		{"c.yaml", "a: {x: y, x: z}\n", "c.yaml:1:11: a.x: is duplicate"},
 		{"c.yaml", "- a\n", "c.yaml:1:1: must be fields with values"},
 		{"c.yaml", "a: {x: \xff}\n", "c.yaml:1:8: is not UTF-8 here"},
 		{"c.yaml", "a: {x\n", "c.yaml:"},
-		{"c.yaml", "a: {}\n---\nb: {}\n", "holds 2 YAML documents"},
-		{"c.yaml", "", "holds 0 YAML documents"},
-		{"c.yaml", "{}", "holds no contexts"},
+		{"c.yaml", "a: {}\n---\nb: {}\n", "has 2 YAML documents"},
+		{"c.yaml", "", "has 0 YAML documents"},
+		{"c.yaml", "{}", "has no contexts"},
 		{"c.yaml", `"": {}`, "a name is empty"},
-		{"c.yaml", `a: {"": x}`, "needs a name for every value"},
-		{"c.json", "{\"a\": {\"x\": \"y\"},\n \"a\": {}}", "c.json:2:2: a: is here twice"},
-		{"c.json", "{\"a\": {\"x\": \"y\",\n   \"x\": \"z\"}}", "c.json:2:4: a.x: is here twice"},
+		{"c.yaml", `a: {"": x}`, "every value of an encryption context needs a name"},
+		{"c.json", "{\"a\": {\"x\": \"y\"},\n \"a\": {}}", "c.json:2:2: a: is duplicate"},
+		{"c.json", "{\"a\": {\"x\": \"y\",\n   \"x\": \"z\"}}", "c.json:2:4: a.x: is duplicate"},
 		{"c.json", "{\"a\":\n  {\"x\": 1}}", "c.json:2:9: a.x: must be text"},
 		{"c.json", "{\"a\": 1}", "c.json:1:7: a: must be an object"},
 		{"c.json", "[]", "c.json:1:1: must be an object"},
-		{"c.json", "{\"a\": {}}\n{}", "c.json:2:1: goes on behind"},
+		{"c.json", "{\"a\": {}}\n{}", "c.json:2:1: continues after"},
 		{"c.json", "{\"a\": {}", "is not valid JSON here, or ends too early"},
 		{"c.json", "{\"a\": {\"x\": \"y\",}}", "is not valid JSON"},
 		{"c.csv", "name,value\n", "c.csv:1:"},
-		{"c.csv", "key,name,value\n", "c.csv:1:1: must begin with the line name,key,value"},
-		{"c.csv", "", "c.csv:1:1: must begin with"},
+		{"c.csv", "key,name,value\n", "c.csv:1:1: must start with the line name,key,value"},
+		{"c.csv", "", "c.csv:1:1: must start with"},
 		{"c.csv", "name,key,value\na,b\n", "c.csv:2:1: is not CSV with three columns"},
-		{"c.csv", "name,key,value\na,b,1\na,b,2\n", "c.csv:3:1: a.b: is here twice"},
-		{"c.csv", "name,key,value\na,b,1\na,,\n", "c.csv:3:1: a: has a line without a context"},
-		{"c.csv", "name,key,value\na,,\na,b,1\n", "c.csv:3:1: a: has a line without a context"},
-		{"c.csv", "name,key,value\na,,1\n", "c.csv:2:1: a: an encryption context needs a name"},
+		{"c.csv", "name,key,value\na,b,1\na,b,2\n", "c.csv:3:1: a.b: is duplicate"},
+		{"c.csv", "name,key,value\na,b,1\na,,\n", "c.csv:3:1: a: has a line with an empty context"},
+		{"c.csv", "name,key,value\na,,\na,b,1\n", "c.csv:3:1: a: has a line with an empty context"},
+		{"c.csv", "name,key,value\na,,1\n", "c.csv:2:1: a: every value of an encryption context needs a name"},
 		{"c.csv", "name,key,value\n,a,1\n", "c.csv:2:1: a name is empty"},
 	} {
 		contexts, problem := loadContexts(t, test.name, test.text)
@@ -85,7 +85,7 @@ func TestLoadContextsRefuses(t *testing.T) {
 		}
 	}
 	if _, err := LoadContexts(filepath.Join(t.TempDir(), "none.json")); err == nil || !strings.Contains(err.Error(), "cannot read") {
-		t.Errorf("a file that is not there: %v", err)
+		t.Errorf("a missing file: %v", err)
 	}
 }
 

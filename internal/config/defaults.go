@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// setDefaults fills the fields that the file leaves out. A field that it sets
-// to zero stays zero, and is refused later.
+// setDefaults sets the fields that are not in the file. A field that the file sets to zero
+// stays zero and is refused later.
 func (j *Job) setDefaults(directory string) {
 	if !j.source.written("kms.quota") {
 		setDefault(j, "kms.rate", &j.KMS.Rate, DefaultRate)
@@ -24,7 +24,8 @@ func (j *Job) setDefaults(directory string) {
 		beside = under(directory, path)
 		j.Checkpoint = fileScheme + beside
 	}
-	setDefault(j, "audit_log", &j.AuditLog, filepath.Join(filepath.Dir(beside), j.Job+".audit.jsonl"))
+	auditLog := filepath.Join(filepath.Dir(beside), j.Job+".audit.jsonl")
+	setDefault(j, "audit_log", &j.AuditLog, auditLog)
 	if j.source.written("audit_log") && j.AuditLog != "" {
 		j.AuditLog = under(directory, j.AuditLog)
 	}
@@ -52,8 +53,8 @@ func (j *Job) setDefaults(directory string) {
 	}
 }
 
-// StopAfters returns stop_after for each slot of the i-th target, or one value for a target
-// without slots.
+// StopAfters returns stop_after for each slot of the i-th target, or one value if the target
+// has no slots.
 func (j *Job) StopAfters(i int) []int {
 	field, all := element("targets", i), j.StopAfter
 	t := &j.Targets[i]
@@ -72,15 +73,15 @@ func (j *Job) StopAfters(i int) []int {
 	return list
 }
 
-// setDefault sets a field that the file does not mention.
+// setDefault sets a field that is not in the file.
 func setDefault[T any](j *Job, field string, value *T, preset T) {
 	if !j.source.written(field) {
 		*value = preset
 	}
 }
 
-// autoSegments returns the number of segments that auto stands for. One run reads several
-// segments at the same time, so several runs need more segments.
+// autoSegments returns the number of segments for auto. A run reads several segments
+// concurrently, so several runs need more segments.
 func (j *Job) autoSegments() Segments {
 	if strings.HasPrefix(j.Checkpoint, fileScheme) {
 		return AutoSegments
@@ -88,7 +89,7 @@ func (j *Job) autoSegments() Segments {
 	return AutoSharedSegments
 }
 
-// under makes a relative path start at the directory of the job file.
+// under returns a path relative to directory as a path of this process.
 func under(directory, path string) string {
 	if filepath.IsAbs(path) {
 		return filepath.Clean(path)
@@ -96,7 +97,7 @@ func under(directory, path string) string {
 	return filepath.Join(directory, path)
 }
 
-// place is the name that a target has when it is given none.
+// place returns the default name of a target.
 func (t *Target) place() string {
 	switch {
 	case t.DynamoDB != nil:

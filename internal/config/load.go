@@ -11,34 +11,33 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The bounds of a job file. They keep a wrong file (a dump, a binary) from
-// taking minutes and gigabytes before it is refused.
+// The limits of a job file. They ensure that a wrong file (a dump, a binary) is refused
+// without needing minutes and gigabytes.
 const (
 	MaxSize    = 1 << 20 // bytes
-	maxValues  = 50_000  // names, values, lists and maps; a slot takes about ten
+	maxValues  = 50_000  // names, values, lists and maps; a slot needs about ten
 	maxNesting = 64      // levels
 )
 
-// Load reads a job file. Its fields have their defaults, and its checkpoint and
-// audit log the paths that they have for this process. lookupEnv answers
-// ${env:NAME}, as os.LookupEnv does. Every error is a *Problems.
+// Load reads a job file and sets defaults. Relative paths are replaced by paths of this
+// process. lookupEnv returns the value for ${env:NAME}, like os.LookupEnv. All errors are
+// *Problems.
 func Load(path string, lookupEnv func(string) (string, bool)) (*Job, error) {
 	data, err := readAtMost(path, MaxSize+1)
 	var pathErr *os.PathError
 	if errors.As(err, &pathErr) {
-		err = pathErr.Err // the path itself is printed anyway
+		err = pathErr.Err // without the path, which Problems prints
 	}
 	if err != nil {
 		return nil, &Problems{File: path, List: []Problem{{
-			Detail: fmt.Sprintf("cannot read the job file: %v; name another with -f", err),
+			Detail: fmt.Sprintf("cannot read the job file: %v; set another path with -f", err),
 		}}}
 	}
 	return Parse(path, data, lookupEnv)
 }
 
-// readAtMost reads up to a number of bytes of a regular file. It refuses other
-// files before it reads them, because a pipe may block and a device may never
-// end.
+// readAtMost reads at most a number of bytes of a regular file. It does not open other files
+// for reading, because a pipe may block and a device may have no end.
 func readAtMost(path string, bytes int64) ([]byte, error) {
 	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -56,7 +55,7 @@ func readAtMost(path string, bytes int64) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(file, bytes))
 }
 
-// fileKind names what is not a regular file.
+// fileKind returns the name of the kind of a file that is not regular.
 func fileKind(mode os.FileMode) string {
 	switch {
 	case mode&os.ModeNamedPipe != 0:
@@ -67,7 +66,7 @@ func fileKind(mode os.FileMode) string {
 	return "device"
 }
 
-// Parse is Load for the text of a job file that was already read from path.
+// Parse is like Load for data that was already read from path.
 func Parse(path string, data []byte, lookupEnv func(string) (string, bool)) (*Job, error) {
 	body, problem := parse(data)
 	if problem != nil {

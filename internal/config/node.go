@@ -18,8 +18,8 @@ type pair struct {
 	value   *yaml.Node
 }
 
-// pairs returns the entries of a mapping in their order, merge keys written
-// out: what the mapping says itself wins over what it merges.
+// pairs returns the entries of a mapping in order, with merge keys expanded. Entries of the
+// mapping itself override merged entries.
 func (b *binder) pairs(node *yaml.Node, field string) ([]pair, bool) {
 	if node.Kind != yaml.MappingNode {
 		b.refuse(node, field, "must be fields with values (name: value), not "+kind(node))
@@ -42,7 +42,7 @@ func (b *binder) pairs(node *yaml.Node, field string) ([]pair, bool) {
 		}
 		if before, ok := first[key]; ok {
 			b.refuse(name, join(field, key), fmt.Sprintf(
-				"is here twice, first on line %d; keep one", start(before).line))
+				"is duplicate, first on line %d; keep one", start(before).line))
 			continue
 		}
 		first[key] = name
@@ -57,12 +57,12 @@ func (b *binder) pairs(node *yaml.Node, field string) ([]pair, bool) {
 	return own, true
 }
 
-// isMerge reports whether a name is that of a merge, <<.
+// isMerge reports whether a name is the merge key, <<.
 func isMerge(name *yaml.Node) bool {
 	return name.Kind == yaml.ScalarNode && name.Value == "<<" && name.Style == 0
 }
 
-// merge returns the entries that "<<: *anchor" or "<<: [*a, *b]" stands for.
+// merge returns the entries of "<<: *anchor" or "<<: [*a, *b]".
 func (b *binder) merge(value *yaml.Node, field string) []pair {
 	node, ok := b.resolve(value, field)
 	if !ok {
@@ -79,8 +79,8 @@ func (b *binder) merge(value *yaml.Node, field string) []pair {
 	return all
 }
 
-// key returns a name in a mapping. Whole numbers, true and false are used as
-// written, as all readers do if names are text.
+// key returns a name in a mapping. Whole numbers, true and false are accepted as written,
+// because all readers interpret them as the same text.
 func (b *binder) key(node *yaml.Node, field string) (string, bool) {
 	if node.Kind == yaml.ScalarNode && node.Style&yaml.TaggedStyle == 0 {
 		switch scalarOf(node) {
@@ -100,7 +100,7 @@ func (b *binder) key(node *yaml.Node, field string) (string, bool) {
 	return "", false
 }
 
-// start is where a node begins.
+// start returns the position of a node.
 func start(node *yaml.Node) place {
 	if node == nil {
 		return place{}
@@ -108,7 +108,7 @@ func start(node *yaml.Node) place {
 	return place{line: node.Line, column: node.Column}
 }
 
-// kind names what stands in the file, for people.
+// kind returns a description of a node for messages.
 func kind(node *yaml.Node) string {
 	switch node.Kind {
 	case yaml.SequenceNode:
@@ -130,7 +130,7 @@ func kind(node *yaml.Node) string {
 
 var plainName = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
 
-// join adds a name to a field; names that are not plain stand in brackets.
+// join appends a name to a field. Names that are not plain are quoted in brackets.
 func join(field, name string) string {
 	switch {
 	case !plainName.MatchString(name):
@@ -141,9 +141,9 @@ func join(field, name string) string {
 	return field + "." + name
 }
 
-// suggestion names the nearest known field, or all of them.
+// suggestion returns the most similar field, or all fields.
 func suggestion(name string, fields map[string]int) string {
-	best, distance := "", 3 // a field further away is not what was meant
+	best, distance := "", 3 // a field with a greater distance is not similar
 	names := make([]string, len(fields))
 	for known, i := range fields {
 		names[i] = known
@@ -155,5 +155,5 @@ func suggestion(name string, fields map[string]int) string {
 	if best != "" {
 		return fmt.Sprintf("; did you mean %s?", best)
 	}
-	return "; known here: " + strings.Join(names, ", ")
+	return "; fields here are " + strings.Join(names, ", ")
 }

@@ -6,26 +6,25 @@ import (
 	"strings"
 )
 
-// Problem is one thing that is wrong with a job file.
+// Problem is one problem of a job file.
 type Problem struct {
-	Field  string // "targets[0].slots[1].path"; empty when it is the file itself
-	Detail string // what is wrong, and how to mend it
-	Line   int    // counted from 1; 0 when there is no place to point at
+	Field  string // "targets[0].slots[1].path", or empty for the whole file
+	Detail string // the problem, and how to fix it
+	Line   int    // from 1, or 0 if the position is unknown
 	Column int
 }
 
-// Problems is everything that is wrong with a job file, in the order of the
-// file.
+// Problems is all problems of a job file, in the order of the file.
 type Problems struct {
 	File string
 	List []Problem
 }
 
-// Error prints one problem per line, as compilers do, so that editors can jump
-// to the place.
+// Error returns one problem per line in the format of compilers, so that editors can open the
+// position.
 func (p *Problems) Error() string { return strings.Join(p.Lines(), "\n") }
 
-// Lines returns the lines of Error. A line break inside a problem does not end its line.
+// Lines returns the lines of Error. A line can contain line breaks of its problem.
 func (p *Problems) Lines() []string {
 	lines := make([]string, len(p.List))
 	for i, problem := range p.List {
@@ -52,7 +51,7 @@ func (p *Problems) sort() {
 	})
 }
 
-// source remembers where the fields of a job stand in its file.
+// source is the positions of the fields of a job in its file.
 type source struct {
 	file   string
 	places map[string]place
@@ -60,21 +59,21 @@ type source struct {
 
 type place struct{ line, column int }
 
-// File is the path of the job file, as it was given to Load.
+// File returns the path that was passed to Load.
 func (j *Job) File() string { return j.source.file }
 
-// At says where a field stands in the file, such as "targets[0].dynamodb.table".
-// A field that was left out stands where its nearest parent does.
+// At returns the position of a field, such as "targets[0].dynamodb.table". If the field is not
+// in the file, it returns the position of its nearest parent.
 func (j *Job) At(field string) (line, column int) { return j.source.at(field) }
 
-// Problem points at a field of the job file, for checks that only a service can
-// answer: wrap such problems in Problems{File: j.File()}.
+// Problem returns a problem with the position of a field, for checks outside of this package.
+// Report such problems as Problems{File: j.File()}.
 func (j *Job) Problem(field, detail string) Problem {
 	line, column := j.At(field)
 	return Problem{Field: field, Detail: detail, Line: line, Column: column}
 }
 
-// written is true when the file itself gives the field a value.
+// written reports whether the file sets the field.
 func (s source) written(field string) bool {
 	_, ok := s.places[field]
 	return ok
@@ -92,7 +91,7 @@ func (s source) at(field string) (line, column int) {
 	}
 }
 
-// parent cuts the last step off a field: "a.b[0]" becomes "a.b".
+// parent removes the last step of a field: "a.b[0]" becomes "a.b".
 func parent(field string) string {
 	if strings.HasSuffix(field, `"]`) {
 		return field[:max(strings.LastIndex(field, `["`), 0)]

@@ -6,7 +6,7 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// scalar is the type that YAML readers give a scalar.
+// scalar is the type of a YAML scalar.
 type scalar int
 
 const (
@@ -20,8 +20,8 @@ const (
 	doubtful
 )
 
-// The plain scalars that are no text, by the core schema of YAML 1.2.2 (10.3.2), and by
-// the types of YAML 1.1 (yaml.org/type), which PyYAML and others read.
+// plain lists the plain scalars that are not text in the core schema of YAML 1.2.2 (10.3.2)
+// or in the types of YAML 1.1 (yaml.org/type), which PyYAML and others use.
 var plain = []struct {
 	is   scalar
 	form *regexp.Regexp
@@ -38,8 +38,7 @@ var plain = []struct {
 	{doubtful, regexp.MustCompile(`^[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt \t].*)?$`)},
 }
 
-// scalarOf returns the type of a scalar node. In quotes or as a block it is
-// text.
+// scalarOf returns the type of a scalar node. A scalar in quotes or in a block is text.
 func scalarOf(node *yaml.Node) scalar {
 	const quoted = yaml.SingleQuotedStyle | yaml.DoubleQuotedStyle |
 		yaml.LiteralStyle | yaml.FoldedStyle

@@ -8,8 +8,8 @@ import (
 	"github.com/invopop/jsonschema"
 )
 
-// Schema is the JSON Schema of a job file, for editors and for checks without
-// rotator. Load is stricter: it also knows what fields mean to each other.
+// Schema returns the JSON Schema of a job file, for editors and other programs. Load is
+// stricter: it also checks relations between fields.
 func Schema() ([]byte, error) {
 	reflector := &jsonschema.Reflector{
 		Anonymous:                  true,
@@ -23,12 +23,13 @@ func Schema() ([]byte, error) {
 	schema.Title = "rotator job file"
 	text, err := json.MarshalIndent(schema, "", "  ")
 	if err != nil {
-		return nil, fmt.Errorf("print the JSON Schema of the job file: %w", err)
+		return nil, fmt.Errorf("format the JSON Schema of the job file: %w", err)
 	}
 	return append(text, '\n'), nil
 }
 
-// schemaOf maps the types whose Go shape is not what the file holds.
+// schemaOf returns the schema of types whose Go type differs from their type in the file. It
+// returns nil for other types.
 func schemaOf(t reflect.Type) *jsonschema.Schema {
 	switch t {
 	case reflect.TypeFor[Duration]():
@@ -44,7 +45,7 @@ func schemaOf(t reflect.Type) *jsonschema.Schema {
 	return nil
 }
 
-// describe returns the comment of a type, or of one of its fields.
+// describe returns the comment of a type, or of one of its fields if field is not empty.
 func describe(t reflect.Type, field string) string {
 	if field == "" {
 		return description(t.Name())

@@ -4,9 +4,9 @@ import "fmt"
 
 const redacted = "[redacted]"
 
-// GrantTokens are secrets: whoever holds one can use the grant. They print and
-// marshal as "[redacted]" with every verb; only code that ranges over them, or
-// assigns them to a []string, sees the tokens.
+// GrantTokens are secrets: a caller with a token can use the grant. They are printed and
+// marshalled as "[redacted]". Only code that ranges over them, or converts them to []string,
+// sees the tokens.
 type GrantTokens []string
 
 func (g GrantTokens) String() string {
@@ -16,7 +16,7 @@ func (g GrantTokens) String() string {
 	return redacted
 }
 
-// Format hides the tokens from every verb of fmt.
+// Format hides the tokens from all verbs of fmt.
 func (g GrantTokens) Format(f fmt.State, _ rune) { _, _ = fmt.Fprint(f, g.String()) }
 
 // MarshalText hides the tokens from JSON, YAML and structured logs.

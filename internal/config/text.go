@@ -28,14 +28,14 @@ func readable(data []byte) *Problem {
 		case r == '%' && column == 1:
 			return wrong("YAML directives are not supported; remove this line")
 		case r == '\r' && !bytes.HasPrefix(rest, []byte("\r\n")):
-			return wrong("a carriage return alone is not a line break; save " +
-				"the file with line feeds")
+			return wrong("a single carriage return is not a line break; save the file with " +
+				"line feeds")
 		case r == '\n':
 			line, column = line+1, 1
 		case r < ' ' && r != '\t' && r != '\r', r == 0x7f:
 			return wrong("the control character %U is not allowed; is it a job file?", r)
 		case strings.ContainsRune(otherBreaks, r):
-			return wrong("some YAML readers take the character %U for a line break; "+
+			return wrong("some YAML readers treat the character %U as a line break; "+
 				`write "\u%04[1]X" in quotes`, r)
 		default:
 			column++
@@ -45,36 +45,38 @@ func readable(data []byte) *Problem {
 	return nil
 }
 
-// otherBreaks are line breaks in YAML 1.1 and not in 1.2 (1.2.2, 5.4), and the mark of
-// the byte order, which is nothing at the start of a line for some.
+// otherBreaks are line breaks in YAML 1.1 and not in 1.2 (1.2.2, 5.4), and the byte order
+// mark, which some readers ignore at the start of a line.
 const otherBreaks = "\u0085\u2028\u2029\ufeff"
 
-// reference matches ${env:...}, well-formed or not.
+// reference matches ${env:...}, valid or not.
 var reference = regexp.MustCompile(`\$\{env:([^}]*)(\}?)`)
 
 var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
-// expand replaces every ${env:NAME} of a scalar. Other references (${tenant_id})
-// belong to encryption contexts and stay. A value is taken as it is: it cannot
-// become YAML, and one that looks like a reference is refused, since a context
-// would go on to expand it.
+// expand replaces each ${env:NAME} of a scalar. Other references (${tenant_id}) belong to
+// encryption contexts and are kept. Values of variables are not parsed as YAML. A value with
+// ${ is refused, because a context would expand it as a reference.
 func expand(text string, lookupEnv func(string) (string, bool)) (string, []string) {
 	var details []string
 	expanded := reference.ReplaceAllStringFunc(text, func(match string) string {
 		parts := reference.FindStringSubmatch(match)
 		name := parts[1]
 		if parts[2] == "" || !envName.MatchString(name) {
-			details = append(details, "holds a ${env:...} that is not closed or names no variable; write ${env:NAME}, a name of letters, digits and _")
+			details = append(details, "has ${env:...} without } or without a valid name; write "+
+				"${env:NAME}, with a name of letters, digits and _")
 			return ""
 		}
+		variable := "the environment variable " + name
 		value, ok := lookupEnv(name)
 		switch {
 		case !ok:
-			details = append(details, fmt.Sprintf("the environment variable %s is not set; set it, or write the value here", name))
+			details = append(details, variable+" is not set; set it, or write the value here")
 		case strings.Contains(value, "${"):
-			details = append(details, fmt.Sprintf("the value of the environment variable %s holds ${, which would be read as a reference; write the reference here instead", name))
+			details = append(details, "the value of "+variable+" contains ${, which would be a "+
+				"reference; write the reference here instead")
 		case !utf8.ValidString(value):
-			details = append(details, fmt.Sprintf("the value of the environment variable %s is not UTF-8", name))
+			details = append(details, "the value of "+variable+" is not UTF-8")
 		}
 		return value
 	})

@@ -13,18 +13,18 @@ import (
 	"github.com/bmatcuk/doublestar/v4"
 )
 
-// checker collects what is wrong with a job whose fields have their types.
+// checker validates the values of a job and collects problems.
 type checker struct {
 	job     *Job
-	refused map[string]bool // fields that are reported already
+	refused map[string]bool // fields that were already reported
 	list    []Problem
 }
 
-// validate returns every problem that the file alone shows. Fields in refused
-// are left out: they have no value that could be judged.
+// validate returns all problems that do not depend on services. It skips fields in refused,
+// which have no valid value.
 func (j *Job) validate(refused map[string]bool) []Problem {
 	if refused[""] {
-		return nil // the file holds no fields at all
+		return nil // the file has no fields
 	}
 	c := &checker{job: j, refused: refused}
 	c.name()
@@ -36,14 +36,16 @@ func (j *Job) validate(refused map[string]bool) []Problem {
 	c.oneLine("checkpoint", c.job.Checkpoint)
 	c.oneLine("audit_log", c.job.AuditLog)
 	if len(j.Targets) == 0 {
-		c.add("targets", "needs at least one place to scan: - dynamodb: {table: NAME}, - s3: {bucket: NAME}, or - files: {root: DIRECTORY}")
+		c.add("targets", "is missing; add at least one target: - dynamodb: {table: NAME}, "+
+			"- s3: {bucket: NAME}, or - files: {root: DIRECTORY}")
 	}
 	names := map[string]int{}
 	for i := range j.Targets {
 		c.target(element("targets", i), &j.Targets[i])
 		name := j.Targets[i].Name
 		if first, ok := names[name]; ok && name != "" {
-			c.add(element("targets", i)+".name", fmt.Sprintf("%q is the name of targets[%d] too; give each its own name", name, first))
+			c.add(element("targets", i)+".name", fmt.Sprintf(
+				"%q is also the name of targets[%d]; use different names", name, first))
 			continue
 		}
 		names[name] = i
@@ -68,50 +70,50 @@ var jobName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 func (c *checker) name() {
 	switch {
 	case c.job.Job == "":
-		c.add("job", "is missing; name the job, such as job: payments-2026")
+		c.add("job", "is missing; set the name of the job, such as job: payments-2026")
 	case !jobName.MatchString(c.job.Job):
-		c.add("job", `must be letters, digits, "-", "_" and ".", beginning with a letter or digit, at most 64`)
+		c.add("job", `must be at most 64 letters, digits, "-", "_" and ".", and start with a letter `+
+			"or digit")
 	}
 }
 
-// mode checks the mode as far as the job file shows it. Whether two names refer
-// to the same key is known only after KMS has resolved them.
+// mode checks the mode. Whether two names refer to the same key is unknown until KMS resolves
+// them.
 func (c *checker) mode() {
 	switch c.job.Mode {
 	case ModeMove:
 	case ModeRefresh, ModeContext:
 		c.ofOneKey()
 	default:
-		c.add("mode", fmt.Sprintf("%q is not a mode; the modes are move (the default), "+
-			"refresh and context",
-			c.job.Mode))
+		c.add("mode", fmt.Sprintf(
+			"%q is not a mode; modes are move (the default), refresh and context", c.job.Mode))
 	}
 }
 
-// ofOneKey checks a job that stays under one key.
+// ofOneKey checks a job of mode refresh or context.
 func (c *checker) ofOneKey() {
 	mode := c.job.Mode
 	if c.job.Source.Any {
-		c.add("source.any", fmt.Sprintf("mode: %s is for one key; name it in source.keys, as in "+
-			"destination.key", mode))
+		c.add("source.any", fmt.Sprintf("mode: %s applies to one key; set it in both source.keys "+
+			"and destination.key", mode))
 	}
 	if asymmetric(c.job.Source.Algorithm) {
-		c.add("source.algorithm", fmt.Sprintf("mode: %s is for symmetric keys: an asymmetric key has "+
-			"neither newer key material nor an encryption context", mode))
+		c.add("source.algorithm", fmt.Sprintf("mode: %s applies to symmetric keys; asymmetric keys "+
+			"have neither newer key material nor an encryption context", mode))
 	}
 	changed := c.job.ChangesContext()
 	switch {
 	case mode == ModeRefresh && changed != "":
-		c.add(changed, "mode: refresh keeps the encryption context; remove this, or use mode: "+
-			"context, which also moves to the newest key material")
+		c.add(changed, "mode: refresh does not change the encryption context; remove this field, or "+
+			"use mode: context, which also moves to the newest key material")
 	case mode == ModeContext && changed == "":
-		c.add("mode", "no destination_context differs from its context; write destination_context "+
-			"where the encryption context is to change, or mode: refresh")
+		c.add("mode", "no destination_context differs from its context; set destination_context "+
+			"where the encryption context must change, or use mode: refresh")
 	}
 }
 
-// ChangesContext returns the last field that asks for another encryption context than the
-// one that ciphertexts have, or "".
+// ChangesContext returns the last field that changes the encryption context of ciphertexts,
+// or "".
 func (j *Job) ChangesContext() string {
 	changed := ""
 	for i, target := range j.Targets {
@@ -128,35 +130,37 @@ func (j *Job) ChangesContext() string {
 	return changed
 }
 
-// differs reports whether a destination_context asks for another context. Listed is true
-// when contexts come from a file.
+// differs reports whether destination changes the context. listed is true if contexts come
+// from a file.
 func differs(context, destination map[string]string, listed bool) bool {
 	return destination != nil && (listed || !maps.Equal(context, destination))
 }
 
-// keys checks both sides of the move.
+// keys checks the source keys and the destination key.
 func (c *checker) keys() {
 	source, destination := &c.job.Source, &c.job.Destination
 	if destination.Key == "" {
-		c.add("destination.key", "is missing; name the key to move to, such as key: alias/payments-2026")
+		c.add("destination.key", "is missing; set the key to move to, such as key: alias/payments-2026")
 	} else {
 		c.key("destination.key", destination.Key)
 	}
 	switch {
-	case source.Any && c.job.source.written("source.keys"), len(source.Keys) > 0 && c.job.source.written("source.any"):
-		c.add("source.any", "excludes source.keys; keep one of them")
+	case source.Any && c.job.source.written("source.keys"),
+		len(source.Keys) > 0 && c.job.source.written("source.any"):
+		c.add("source.any", "cannot be used with source.keys; keep one of them")
 	case !source.Any && len(source.Keys) == 0:
-		c.add("source", "names no keys; list the keys to move from, such as keys: [alias/payments-2019], or write any: true for all")
+		c.add("source", "has no keys; list the keys to move from, such as "+
+			"keys: [alias/payments-2019], or set any: true for all keys")
 	}
 	seen := map[string]bool{}
 	for i, key := range source.Keys {
 		field := element("source.keys", i)
 		if key == "" {
-			c.add(field, "is empty; name a key, or take it out")
+			c.add(field, "is empty; set a key, or remove it")
 			continue
 		}
 		if seen[key] {
-			c.add(field, fmt.Sprintf("%q is in the list already; take it out", key))
+			c.add(field, fmt.Sprintf("%q is duplicate; remove it", key))
 			continue
 		}
 		seen[key] = true
@@ -165,8 +169,8 @@ func (c *checker) keys() {
 	c.algorithm("destination.algorithm", destination.Algorithm)
 	c.algorithm("source.algorithm", source.Algorithm)
 	if source.Any && asymmetric(source.Algorithm) {
-		c.add("source.any", "cannot be used with asymmetric keys, because ciphertexts under them "+
-			"do not name their key; list the keys in source.keys")
+		c.add("source.any", "cannot be used with asymmetric keys, because their ciphertexts do not "+
+			"identify the key; list the keys in source.keys")
 	}
 	c.region()
 }
@@ -175,7 +179,9 @@ const keyID = `(mrk-[0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}
 
 // The forms of a KeyId (API_ReEncrypt, API_CreateAlias).
 var (
-	keyForms = regexp.MustCompile(`^(` + keyID + `|alias/[A-Za-z0-9/_-]{1,250}|arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:(key/` + keyID + `|alias/[A-Za-z0-9/_-]{1,250}))$`)
+	keyForms = regexp.MustCompile(`^(` + keyID + `|alias/[A-Za-z0-9/_-]{1,250}|` +
+		`arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:` +
+		`(key/` + keyID + `|alias/[A-Za-z0-9/_-]{1,250}))$`)
 	aliasEnd = regexp.MustCompile(`^[A-Za-z0-9/_-]{1,250}$`)
 )
 
@@ -183,7 +189,8 @@ func (c *checker) key(field, key string) {
 	if keyForms.MatchString(key) {
 		return
 	}
-	detail := fmt.Sprintf("%q is not a key; write a key id, a key ARN, alias/NAME or an alias ARN", key)
+	detail := fmt.Sprintf(
+		"%q is not a key; set a key ID, a key ARN, alias/NAME or an alias ARN", key)
 	if aliasEnd.MatchString(key) {
 		detail += fmt.Sprintf("; did you mean alias/%s?", key)
 	}
@@ -204,8 +211,7 @@ func (c *checker) algorithm(field, algorithm string) {
 	}
 }
 
-// region compares the Regions that the file itself names: KMS moves a
-// ciphertext within one Region only.
+// region compares the Regions in the file, because ReEncrypt works within one Region.
 func (c *checker) region() {
 	region := c.job.KMS.Region
 	where := "kms.region"
@@ -216,7 +222,8 @@ func (c *checker) region() {
 		case region == "":
 			region, where = parts[3], field
 		case parts[3] != region:
-			c.add(field, fmt.Sprintf("the key is in %s, but %s says %s; ReEncrypt works within one Region, so name a key of that Region", parts[3], where, region))
+			c.add(field, fmt.Sprintf("the key is in %s, but %s has %s; ReEncrypt works within one "+
+				"Region, so use keys of one Region", parts[3], where, region))
 		}
 	}
 	compare("destination.key", c.job.Destination.Key)
@@ -230,26 +237,26 @@ func (c *checker) kms() {
 	quota := c.job.source.written("kms.quota")
 	switch share := kms.QuotaShare(); {
 	case quota && c.job.source.written("kms.rate"):
-		c.add("kms.quota", "excludes kms.rate; keep one of them")
+		c.add("kms.quota", "cannot be used with kms.rate; keep one of them")
 	case quota && (share <= 0 || share > 1):
-		c.add("kms.quota", "must be a share of the quota of more than 0% and at most 100%, such as 60%")
+		c.add("kms.quota", "must be more than 0% and at most 100%, such as 60%")
 	case !quota && kms.Rate <= 0:
-		c.add("kms.rate", "must be greater than 0; it counts ReEncrypt requests per second")
+		c.add("kms.rate", "must be greater than 0; it is a number of ReEncrypt requests per second")
 	}
 	c.service("kms", kms.Endpoint, kms.RoleARN)
 	if len(kms.GrantTokens) > 10 {
-		c.add("kms.grant_tokens", "holds more than 10 tokens, and KMS takes no more in one request")
+		c.add("kms.grant_tokens", "has more than 10 tokens, the limit of a request to KMS")
 	}
 	for i, token := range kms.GrantTokens {
 		if token == "" {
-			c.add(element("kms.grant_tokens", i), "is empty; take it out, or set the variable that it comes from")
+			c.add(element("kms.grant_tokens", i), "is empty; remove it, or set its variable")
 		}
 	}
 }
 
 func (c *checker) limits() {
 	if w := c.job.Workers; c.job.source.written("workers") && w < 1 || w < 0 || w > 4096 {
-		c.add("workers", "must be 1 to 4096; leave it out to have the run find out how many it needs")
+		c.add("workers", "must be 1 to 4096; remove it to tune the number automatically")
 	}
 	c.stopAfter("stop_after", c.job.StopAfter)
 	if c.job.MaxOutage <= 0 {
@@ -259,7 +266,7 @@ func (c *checker) limits() {
 
 func (c *checker) stopAfter(field string, slots int) {
 	if c.job.source.written(field) && slots < 0 {
-		c.add(field, "must be a number of slots, or 0 to turn the early stop off")
+		c.add(field, "must be a number of slots, or 0 to disable this check")
 	}
 }
 
@@ -271,40 +278,43 @@ func (c *checker) files() {
 	case place.Shared():
 		c.service("checkpoint", place.Endpoint, place.RoleARN)
 	case c.job.AuditLog == place.File:
-		c.add("audit_log", "is the same file as the checkpoint; give it its own path")
+		c.add("audit_log", "is the same file as the checkpoint; set another path")
 	case c.job.AuditLog == place.File+".lock":
-		c.add("audit_log", "is the lock file of the checkpoint; give it its own path")
+		c.add("audit_log", "is the lock file of the checkpoint; set another path")
 	}
 	if c.job.Lease < MinLease {
-		c.add("lease", fmt.Sprintf("must be %s at least", MinLease))
+		c.add("lease", fmt.Sprintf("must be at least %s", MinLease))
 	}
 	if c.job.source.written("audit_log") && c.job.AuditLog == "" {
-		c.add("audit_log", "names no path; take it out to keep the log beside the checkpoint")
+		c.add("audit_log", "has no path; remove it to store the log next to the checkpoint")
 	}
 }
 
-// oneLine refuses paths that could not be told apart in a log.
-func (c *checker) oneLine(field, path string) {
-	if c.job.source.written(field) && strings.ContainsFunc(path, func(r rune) bool { return r < ' ' }) {
-		c.add(field, "must be one line, without control characters")
+// oneLine refuses control characters, which would make logs ambiguous.
+func (c *checker) oneLine(field, text string) {
+	if c.job.source.written(field) && strings.ContainsFunc(text, isControl) {
+		c.add(field, "must be one line without control characters")
 	}
 }
+
+func isControl(r rune) bool { return r < ' ' }
 
 var roleForm = regexp.MustCompile(`^arn:aws[a-z-]*:iam::[0-9]{12}:role/[!-~]+$`)
 
-// service checks what every AWS client can be given.
+// service checks the settings of an AWS client.
 func (c *checker) service(field, endpoint, role string) {
 	if endpoint != "" && !bareURL(endpoint) {
-		c.add(field+".endpoint", "must be a URL without credentials, query and fragment, "+
+		c.add(field+".endpoint", "must be a URL without credentials, query or fragment, "+
 			"such as http://127.0.0.1:4566")
 	}
 	if role != "" && !roleForm.MatchString(role) {
-		c.add(field+".role_arn", fmt.Sprintf("%q is not the ARN of a role, such as arn:aws:iam::111122223333:role/rotator", role))
+		c.add(field+".role_arn", fmt.Sprintf("%q is not the ARN of a role, such as "+
+			"arn:aws:iam::111122223333:role/rotator", role))
 	}
 }
 
-// bareURL reports whether an endpoint contains nothing that could be a secret,
-// because reports print it.
+// bareURL reports whether an endpoint is a URL without parts that may be secret. Reports
+// print it.
 func bareURL(endpoint string) bool {
 	u, err := url.Parse(endpoint)
 	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" &&
@@ -314,11 +324,12 @@ func bareURL(endpoint string) bool {
 func (c *checker) target(field string, t *Target) {
 	switch {
 	case t.DynamoDB != nil && t.S3 != nil:
-		c.add(field+".s3", "excludes dynamodb; make two targets of them")
+		c.add(field+".s3", "cannot be used with dynamodb; split the target")
 	case t.Files != nil && (t.DynamoDB != nil || t.S3 != nil):
-		c.add(field+".files", "excludes dynamodb and s3; make two targets of them")
+		c.add(field+".files", "cannot be used with dynamodb or s3; split the target")
 	case t.DynamoDB == nil && t.S3 == nil && t.Files == nil:
-		c.add(field, "names no place; give it dynamodb: {table: NAME}, s3: {bucket: NAME} or files: {root: DIRECTORY}")
+		c.add(field, "has nothing to scan; set dynamodb: {table: NAME}, s3: {bucket: NAME} or "+
+			"files: {root: DIRECTORY}")
 	}
 	if t.DynamoDB != nil {
 		c.dynamoDB(field+".dynamodb", t.DynamoDB)
@@ -329,14 +340,14 @@ func (c *checker) target(field string, t *Target) {
 	if t.Files != nil {
 		c.directory(field+".files", t.Files)
 	}
-	if len(t.Name) > 255 || strings.ContainsFunc(t.Name, func(r rune) bool { return r < ' ' }) {
+	if len(t.Name) > 255 || strings.ContainsFunc(t.Name, isControl) {
 		c.add(field+".name", "must be one line of at most 255 bytes")
 	}
 	if c.job.source.written(field+".name") && t.Name == "" {
-		c.add(field+".name", "is empty; take it out to use the name of the place")
+		c.add(field+".name", "is empty; remove it to use the default name")
 	}
 	if c.job.source.written(field+".instruction_suffix") && t.InstructionSuffix == "" {
-		c.add(field+".instruction_suffix", "is empty; take it out to find .instruction alone")
+		c.add(field+".instruction_suffix", "is empty; remove it to use only .instruction")
 	}
 	if t.Search != SearchRead && t.Search != SearchAll {
 		c.add(field+".search",
@@ -353,26 +364,28 @@ func (c *checker) contextFile(field string, f *ContextFile) {
 		return
 	}
 	if f.Path == "" {
-		c.add(field+".path", "is missing; name the file with the encryption contexts")
+		c.add(field+".path", "is missing; set the path of the context file")
 	}
 	if f.Name == "" {
-		c.add(field+".name", `is missing; say by which name an item stands in the file, such as name: "${name}"`)
+		c.add(field+".name",
+			`is missing; set the name of an item in the file, such as name: "${name}"`)
 	}
 	c.oneLine(field+".path", f.Path)
 }
 
 func (c *checker) dynamoDB(field string, d *DynamoDB) {
 	if d.Table == "" {
-		c.add(field+".table", "is missing; name the table")
+		c.add(field+".table", "is missing; set the name of the table")
 	}
 	if d.Segments < 1 || d.Segments > mostSegments {
 		c.add(field+".segments", "must be 1 to 1000000, or auto")
 	}
 	if d.ReadCapacity < 0 || d.ReadCapacity == 0 && c.job.source.written(field+".read_capacity") {
-		c.add(field+".read_capacity", "must be greater than 0; take it out for no limit")
+		c.add(field+".read_capacity", "must be greater than 0; remove it for no limit")
 	}
-	if d.WriteCapacity < 0 || d.WriteCapacity == 0 && c.job.source.written(field+".write_capacity") {
-		c.add(field+".write_capacity", "must be greater than 0; take it out for no limit")
+	if d.WriteCapacity < 0 ||
+		d.WriteCapacity == 0 && c.job.source.written(field+".write_capacity") {
+		c.add(field+".write_capacity", "must be greater than 0; remove it for no limit")
 	}
 	if d.BatchWrites != BatchAuto && d.BatchWrites != BatchNever {
 		c.add(field+".batch_writes",
@@ -396,33 +409,34 @@ func (c *checker) keyPattern(field, pattern string) {
 
 func (c *checker) directory(field string, f *Files) {
 	if f.Root == "" {
-		c.add(field+".root", "is missing; name the directory that holds the files")
+		c.add(field+".root", "is missing; set the directory of the files")
 	}
 	c.oneLine(field+".root", f.Root)
 	c.globs(field, f.Include, f.Exclude, f.Complete)
 	for list, globs := range map[string][]string{".include": f.Include, ".exclude": f.Exclude} {
 		for i, glob := range globs {
-			// A path below the root is written in one way alone.
+			// A path relative to the root has only one valid form.
 			clean := path.Clean(glob) == glob && !path.IsAbs(glob) && !outside(glob)
 			if glob != "" && !strings.HasSuffix(glob, "/") && !clean {
 				c.add(element(field+list, i), fmt.Sprintf(
-					"%q is not a glob over a path below root, such as **/*.jsonl", glob))
+					"%q is not a glob for a path relative to root, such as **/*.jsonl", glob))
 			}
 		}
 	}
 	if f.Mtime != MtimeUpdate && f.Mtime != MtimeKeep {
-		c.add(field+".mtime", fmt.Sprintf("%q is not one of %s, %s", f.Mtime, MtimeUpdate, MtimeKeep))
+		c.add(field+".mtime",
+			fmt.Sprintf("%q is not one of %s, %s", f.Mtime, MtimeUpdate, MtimeKeep))
 	}
 	c.keyPattern(field, f.KeyPattern)
 }
 
-// outside reports whether a cleaned path leads out of the root.
+// outside reports whether a cleaned relative path leaves the root.
 func outside(path string) bool { return path == ".." || strings.HasPrefix(path, "../") }
 
 // globs checks include, exclude and complete of S3 and files.
 func (c *checker) globs(field string, include, exclude []string, complete string) {
 	if c.job.source.written(field+".include") && len(include) == 0 {
-		c.add(field+".include", "matches nothing; take it out for all items")
+		c.add(field+".include", "is empty and matches nothing; remove it to scan all items")
 	}
 	for list, globs := range map[string][]string{".include": include, ".exclude": exclude} {
 		for i, glob := range globs {
@@ -433,21 +447,21 @@ func (c *checker) globs(field string, include, exclude []string, complete string
 					glob))
 			case strings.HasSuffix(glob, "/"):
 				c.add(element(field+list, i), fmt.Sprintf(
-					"%q ends in a slash; write %q for all that is in the folder", glob, glob+"**"))
+					"%q ends with a slash; write %q for everything in the folder", glob, glob+"**"))
 			}
 		}
 	}
 	c.sentence(field+".complete", complete)
 	if c.job.source.written(field+".complete") && len(include)+len(exclude) == 0 {
-		c.add(field+".complete", "gives the reason why include and exclude leave out nothing of "+
-			"importance, but neither is set; remove it")
+		c.add(field+".complete", "has no effect, because neither include nor exclude is set; "+
+			"remove it")
 	}
 }
 
-// sentence checks a text that is quoted in reports.
+// sentence checks a text that reports quote.
 func (c *checker) sentence(field, text string) {
 	if c.job.source.written(field) && strings.TrimSpace(text) == "" {
-		c.add(field, "is empty; give the reason in one line")
+		c.add(field, "is empty; state the reason in one line")
 	}
 	if utf8.RuneCountInString(text) > maxSentence {
 		c.add(field, fmt.Sprintf("is longer than %d characters", maxSentence))
@@ -457,34 +471,36 @@ func (c *checker) sentence(field, text string) {
 
 const maxSentence = 500
 
-// slots checks what holds for every format; the formats check the rest.
+// slots checks rules that apply to all formats. Package ciphertext checks the others.
 func (c *checker) slots(field string, t *Target) {
 	if t.Format == "" && !slices.ContainsFunc(t.Slots, func(s Slot) bool { return s.Format != "" }) {
-		c.add(field+".format", "is missing; say how ciphertexts are stored: raw, base64 or json")
+		c.add(field+".format", "is missing; set how ciphertexts are stored, such as raw, base64 or json")
 		return
 	}
 	if len(t.Slots) == 0 && slices.Contains([]string{"raw", "base64", "json"}, t.Format) {
-		c.add(field+".slots", fmt.Sprintf("is missing; format %s must be told where ciphertexts are: slots: [{path: PATH}], or [{}] for the whole body of an object", t.Format))
+		c.add(field+".slots", fmt.Sprintf("is missing; format %s requires slots: [{path: PATH}], or "+
+			"[{}] for the whole body of an object", t.Format))
 	}
 	paths := map[[2]string]int{}
 	for i := range t.Slots {
 		slot, at := &t.Slots[i], element(field+".slots", i)
 		if slot.Format == "" && t.Format == "" {
-			c.add(at+".format", "is missing, and the target has none; say how the ciphertext is stored: raw, base64 or json")
+			c.add(at+".format", "is missing, and the target has no format; set how the ciphertext is "+
+				"stored, such as raw, base64 or json")
 		}
-		place := [2]string{slot.Path, slot.Pattern}
-		if first, ok := paths[place]; ok {
-			c.add(at+".path", fmt.Sprintf("is the same place as slots[%d]; keep one", first))
+		location := [2]string{slot.Path, slot.Pattern}
+		if first, ok := paths[location]; ok {
+			c.add(at+".path", fmt.Sprintf("slots[%d] has the same path; keep one of them", first))
 		} else {
-			paths[place] = i
+			paths[location] = i
 		}
 		c.stopAfter(at+".stop_after", slot.StopAfter)
 		c.contexts(at, slot.Context, slot.DestinationContext)
 	}
 }
 
-// contexts refuses what KMS would refuse: an asymmetric key has no encryption context
-// (API_ReEncrypt).
+// contexts refuses contexts that KMS would refuse: ciphertexts under an asymmetric key have
+// no encryption context (API_ReEncrypt).
 func (c *checker) contexts(field string, context, destination map[string]string) {
 	for _, name := range slices.Sorted(maps.Keys(context)) {
 		c.contextName(join(field+".context", name), name)
@@ -503,9 +519,9 @@ func (c *checker) contexts(field string, context, destination map[string]string)
 
 func (c *checker) contextName(field, name string) {
 	if name == "" {
-		c.add(field, "an encryption context needs a name for every value")
+		c.add(field, "every value of an encryption context needs a name")
 	}
 }
 
-// element is the field of the i-th element of a list.
+// element returns the field of the i-th element of a list.
 func element(field string, i int) string { return fmt.Sprintf("%s[%d]", field, i) }

@@ -21,11 +21,14 @@ func parse(data []byte) (*yaml.Node, *Problem) {
 	case problem != nil:
 		return nil, problem
 	case len(bodies) == 0:
-		return nil, &Problem{Detail: `the file is empty; a job file begins with "job: NAME"`}
+		return nil, &Problem{Detail: `the file is empty; a job file starts with "job: NAME"`}
 	case len(bodies) > 1:
 		p := start(bodies[1])
-		return nil, &Problem{Line: p.line, Column: p.column,
-			Detail: `a second document begins here; write one job per file, without "---" between`}
+		return nil, &Problem{
+			Line:   p.line,
+			Column: p.column,
+			Detail: `a second document starts here; write one job per file, without "---"`,
+		}
 	}
 	return bodies[0], nil
 }
@@ -64,7 +67,7 @@ func documents(data []byte) (bodies []*yaml.Node, problem *Problem) {
 	return bodies, nil
 }
 
-// bodyOf returns the root node of a document; nil for an empty one.
+// bodyOf returns the root node of a document, or nil for an empty document.
 func bodyOf(document *yaml.Node) *yaml.Node {
 	body := document
 	if document.Kind == yaml.DocumentNode && len(document.Content) == 1 {
@@ -84,16 +87,19 @@ func tooMuch(body *yaml.Node) *Problem {
 	switch {
 	case deepest != nil && !anchorName.MatchString(deepest.Anchor):
 		at := start(deepest)
-		return &Problem{Line: at.line, Column: at.column,
-			Detail: "the name of an anchor must be letters, digits, - and _; " +
-				"put text that begins with & in quotes"}
+		return &Problem{
+			Line:   at.line,
+			Column: at.column,
+			Detail: "the name of an anchor must consist of letters, digits, - and _; put text that " +
+				"starts with & in quotes",
+		}
 	case left < 0:
 		return &Problem{Detail: fmt.Sprintf(
-			"the file holds more than %d YAML values; split it into several jobs", maxValues)}
+			"the file has more than %d YAML values; split it into several jobs", maxValues)}
 	case deepest != nil:
 		at := start(deepest)
 		return &Problem{Line: at.line, Column: at.column, Detail: fmt.Sprintf(
-			"nested more than %d levels deep; no field of a job file is", maxNesting)}
+			"the file is nested more than %d levels deep here; a job file needs fewer", maxNesting)}
 	}
 	return nil
 }
@@ -119,8 +125,8 @@ func deeper(node *yaml.Node, levels int, left *int) *yaml.Node {
 	return nil
 }
 
-// syntaxProblem returns the place and the reason of a syntax error. It does not
-// quote the text, which may contain a secret.
+// syntaxProblem returns the position and the reason of a syntax error. It does not quote the
+// text, which may contain a secret.
 func syntaxProblem(text []byte, err error) *Problem {
 	var wrong *yaml.LoadError
 	if !errors.As(err, &wrong) {
@@ -130,22 +136,22 @@ func syntaxProblem(text []byte, err error) *Problem {
 	p := &Problem{Line: at.line, Column: at.column}
 	if column, ok := tab(text, at.line); ok {
 		p.Column = column
-		p.Detail = "is not valid YAML: there is a tab; indent with spaces"
+		p.Detail = "is not valid YAML: the line has a tab; indent with spaces"
 		return p
 	}
 	if anchor := unknownAnchor.FindStringSubmatch(wrong.Message); anchor != nil {
-		p.Detail = fmt.Sprintf("there is no anchor &%s above this line", anchor[1])
+		p.Detail = fmt.Sprintf("the anchor &%s is not defined above this line", anchor[1])
 		return p
 	}
 	p.Detail = fmt.Sprintf(
-		`is not valid YAML: %s; a value that holds any of {}[]:# needs quotes, such as "${name}"`,
+		`is not valid YAML: %s; a value that contains any of {}[]:# needs quotes, such as "${name}"`,
 		wrong.Message)
 	return p
 }
 
 var unknownAnchor = regexp.MustCompile(`^unknown anchor '([^']*)' referenced$`)
 
-// inside moves a place after the end of the text to its end.
+// inside returns a position, or the end of the text if the position is after it.
 func inside(text []byte, at place) place {
 	end := placeOf(text, len(bytes.TrimRight(text, "\n")))
 	switch {
@@ -157,7 +163,7 @@ func inside(text []byte, at place) place {
 	return at
 }
 
-// tab finds a tab in the indentation of a line.
+// tab returns the column of the first tab in the indentation of a line.
 func tab(text []byte, line int) (column int, ok bool) {
 	lines := strings.Split(string(text), "\n")
 	if line < 1 || line > len(lines) {
