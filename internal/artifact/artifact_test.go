@@ -110,7 +110,7 @@ func TestKinds(t *testing.T) {
 			}
 			with := slices.Concat(body, []byte(base64.StdEncoding.EncodeToString(blob)+"\n"))
 			if got := Kind(object(with)); got != "" {
-				t.Errorf("%s %d with a ciphertext behind it is taken for %q", kind, i, got)
+				t.Errorf("%s %d with a ciphertext after it is taken for %q", kind, i, got)
 			}
 			if got := Kind(&scan.Object{Body: body, Size: int64(len(body)) + 1}); got != "" {
 				t.Errorf("%s %d that was not read whole is taken for %q", kind, i, got)

@@ -8,18 +8,17 @@ import (
 	"strconv"
 )
 
-// requestHeader is how the service names a request, in all of its answers.
+// requestHeader is the header of the request ID, which all responses of the service have.
 const requestHeader = "X-Amzn-Requestid"
 
-// plainAnswer reads an answer of the form that nearly all have: status 200, a body of
-// a length that is told, and a connection that stays (RFC 9112, section 6). Of the
-// headers it keeps the name of the request alone. It is false, and has read nothing,
-// for every other form.
-func (l *line) plainAnswer() (answer *http.Response, ok bool, err error) {
+// plainAnswer reads a response in the usual form: status 200, a Content-Length, and a connection
+// that stays open (RFC 9112, section 6). It keeps only the header of the request ID. For a
+// response in any other form, ok is false and nothing has been read.
+func (l *conn) plainAnswer() (answer *http.Response, ok bool, err error) {
 	if _, err := l.reader.Peek(1); err != nil {
-		return nil, false, nil // which the next read says again
+		return nil, false, nil // the next read returns the error again
 	}
-	head, _ := l.reader.Peek(l.reader.Buffered()) // which are there
+	head, _ := l.reader.Peek(l.reader.Buffered()) // never fails
 	end := bytes.Index(head, []byte("\r\n\r\n"))
 	if end < 0 {
 		return nil, false, nil
@@ -43,7 +42,7 @@ func (l *line) plainAnswer() (answer *http.Response, ok bool, err error) {
 		ContentLength: int64(length), Body: io.NopCloser(bytes.NewReader(body)), Close: l.reader.Buffered() > 0}, true, nil
 }
 
-// parseHead reads the head of an answer without its last line ends.
+// parseHead parses the head of a response, without the empty line at its end.
 func parseHead(head []byte) (length int, request string, ok bool) {
 	status, rest, _ := bytes.Cut(head, []byte("\r\n"))
 	if !bytes.HasPrefix(status, []byte("HTTP/1.1 200 ")) || !printable(status) {
@@ -83,7 +82,7 @@ func printable(text []byte) bool {
 	return true
 }
 
-// token says that a text can be the name of a header, of letters, digits and hyphens.
+// token reports whether a text is a header name of letters, digits and hyphens.
 func token(text []byte) bool {
 	for _, c := range text {
 		if c != '-' && (c < '0' || c > '9') && (c|0x20 < 'a' || c|0x20 > 'z') {

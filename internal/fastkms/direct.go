@@ -26,49 +26,57 @@ const (
 	earlyBy = time.Second
 )
 
-// Direct sends the requests of one service over HTTP/1.1: each by the goroutine
-// that wants the answer, in one write and usually one read. net/http passes every
-// request and answer through two more goroutines, which for small ones costs more
-// than all else. It follows no redirects, as the SDK's client does not.
+// Direct sends the requests of one service over HTTP/1.1. The calling goroutine sends its
+// request, in one write, and reads the response, usually in one read. net/http passes every
+// request and response through two more goroutines, which costs more than the rest of a small
+// request. Like the client of the SDK, Direct follows no redirects.
 //
-// It is safe for concurrent use, and keeps as many connections as were used at
-// once, until the server closes them.
+// Direct is safe for concurrent use. It keeps its connections open until the server closes
+// them, so their number is the largest number of concurrent requests.
 type Direct struct {
 	target  *url.URL
 	dial    func(ctx context.Context, network, address string) (net.Conn, error)
 	tls     *tls.Config // nil over plain HTTP
 	timeout time.Duration
 	gzip    bool // answers may be packed
-	// most is how many requests may be made at once. After twice as many, those that
-	// follow open so many connections, which is better then than when they are needed.
+	// most is the expected maximum number of concurrent requests, or 0. After 2*most requests,
+	// each request opens a connection until there are most of them, so that no request waits
+	// for one later.
 	most int
 
 	mu           sync.Mutex
-	idle         []*line // in order of use, the one used last at the end
-	used, opened int     // how often a connection was taken, and a new one opened
+	idle         []*conn // in order of their last use
+	used, opened int     // number of uses, and of opened connections
 }
 
-// line is one connection.
-type line struct {
+// conn is one connection.
+type conn struct {
 	net.Conn
-	raw    net.Conn            // below TLS
-	peek   peek                // checks raw for unread bytes
-	valve  *valve              // between the two; nil without TLS
-	ends   time.Time           // the deadline that is set
-	limit  *answerlimit.Reader // below reader
-	reader *bufio.Reader
-	out    []byte
-	used   time.Time
-	// done is of the context whose end ends what is under way, until forget is called.
+	raw     net.Conn            // below TLS
+	peek    peek                // checks raw for unread bytes
+	records *recordReader       // between the two; nil without TLS
+	ends    time.Time           // the deadline that is set
+	limit   *answerlimit.Reader // below reader
+	reader  *bufio.Reader
+	out     []byte
+	used    time.Time
+	// done belongs to the context that ends requests in progress, until forget is called.
 	done   <-chan struct{}
 	forget func() bool
 }
 
-// newDirect takes over how a transport connects to target: its dialer and its TLS
-// settings. It is nil where the transport would do what it does not: a proxy, or a
-// TLS dialer of its own.
-func newDirect(target *url.URL, transport *http.Transport, timeout time.Duration, most int) *Direct {
-	d := &Direct{target: target, dial: transport.DialContext, timeout: timeout, gzip: !transport.DisableCompression, most: most}
+// newDirect returns a Direct with the dialer and the TLS settings of a transport. It returns
+// nil if the transport uses a proxy or its own TLS dialer, which Direct does not support.
+func newDirect(
+	target *url.URL, transport *http.Transport, timeout time.Duration, most int,
+) *Direct {
+	d := &Direct{
+		target:  target,
+		dial:    transport.DialContext,
+		timeout: timeout,
+		gzip:    !transport.DisableCompression,
+		most:    most,
+	}
 	if d.dial == nil {
 		d.dial = (&net.Dialer{Timeout: 30 * time.Second}).DialContext
 	}
@@ -95,8 +103,8 @@ func newDirect(target *url.URL, transport *http.Transport, timeout time.Duration
 	return d
 }
 
-// Do sends a request to the target, and returns its answer with the whole body
-// read. An error means that nobody knows whether the request arrived.
+// Do sends a request to the target and returns the response, whose body has been read. After
+// an error it is unknown whether the request arrived.
 func (d *Direct) Do(r *http.Request) (*http.Response, error) { return d.send(r, time.Time{}) }
 
 // send is like Do, for a request whose permit is valid until the given time; the zero time
@@ -117,7 +125,7 @@ func (d *Direct) send(r *http.Request, until time.Time) (*http.Response, error) 
 		return nil, errLate
 	}
 	if err = l.until(now, deadline); err == nil {
-		err = ctx.Err() // whose end until may just have undone
+		err = ctx.Err() // until may have replaced the deadline that the end of ctx set
 	}
 	var answer *http.Response
 	if err == nil {
@@ -130,18 +138,19 @@ func (d *Direct) send(r *http.Request, until time.Time) (*http.Response, error) 
 	}
 	if err != nil && ctx.Err() != nil {
 		err = ctx.Err()
-	} else if errors.Is(err, os.ErrDeadlineExceeded) { // the connection's clock was the quicker one
+	} else if errors.Is(err, os.ErrDeadlineExceeded) { // before the context ended
 		err = context.DeadlineExceeded
 	}
 	if err != nil {
-		return nil, &url.Error{Op: "Post", URL: d.target.Redacted(), Err: err} // as http.Client says it
+		// http.Client returns the same error.
+		return nil, &url.Error{Op: "Post", URL: d.target.Redacted(), Err: err}
 	}
 	return answer, nil
 }
 
-// until sets the deadline of a connection, unless the one that is set from an exchange
-// before comes hardly earlier: timers cost more than much of a request.
-func (l *line) until(now, deadline time.Time) error {
+// until sets the deadline of a connection. It keeps a deadline that is only slightly earlier,
+// because setting a timer takes a large part of the CPU time of a request.
+func (l *conn) until(now, deadline time.Time) error {
 	if early := deadline.Sub(l.ends); early >= 0 && early < min(earlyBy, deadline.Sub(now)/8) {
 		return nil
 	}
@@ -149,10 +158,10 @@ func (l *line) until(now, deadline time.Time) error {
 	return l.SetDeadline(deadline)
 }
 
-// heed makes the end of ctx end what is under way on the connection. Workers send all
-// their requests under one context, so that there is seldom anything to do. It is false
-// when the context before has ended, and the connection with it.
-func (l *line) heed(ctx context.Context) bool {
+// watch makes the end of ctx end the requests on the connection. Workers send all their
+// requests under one context, so there is usually nothing to do. It returns false if the
+// previous context has ended, which has also ended the connection.
+func (l *conn) watch(ctx context.Context) bool {
 	done := ctx.Done()
 	if done == l.done {
 		return true
@@ -168,18 +177,18 @@ func (l *line) heed(ctx context.Context) bool {
 }
 
 // Close implements net.Conn.
-func (l *line) Close() error {
+func (l *conn) Close() error {
 	if l.forget != nil {
 		l.forget()
 	}
 	return l.Conn.Close()
 }
 
-// get returns a connection that was used before, or a new one, which heeds ctx. It takes
-// the one used last, whose memory is at hand, unless another has been idle for long: so
-// all are used, as far as there are requests enough, and the server does not close them
-// for being idle, to be missing when many are wanted at once. Those that it closed go.
-func (d *Direct) get(ctx context.Context, deadline time.Time) (*line, error) {
+// get returns an idle connection or a new one, whose requests end with ctx. It prefers the
+// connection that was used last, whose memory is likely in the cache of the processor. If
+// another one has been idle for restFor, it takes that one, so that the server does not close
+// connections because they are idle. get discards connections that the server has closed.
+func (d *Direct) get(ctx context.Context, deadline time.Time) (*conn, error) {
 	for {
 		d.mu.Lock()
 		d.used++
@@ -190,7 +199,7 @@ func (d *Direct) get(ctx context.Context, deadline time.Time) (*line, error) {
 			d.mu.Unlock()
 			l, err := d.connect(ctx, deadline)
 			if err == nil {
-				l.heed(ctx)
+				l.watch(ctx)
 			} else if early && ctx.Err() == nil {
 				continue // with one that there is
 			}
@@ -203,7 +212,7 @@ func (d *Direct) get(ctx context.Context, deadline time.Time) (*line, error) {
 		l := d.idle[next]
 		d.idle = slices.Delete(d.idle, next, next+1)
 		d.mu.Unlock()
-		if l.quiet() && l.heed(ctx) {
+		if l.isIdle() && l.watch(ctx) {
 			return l, nil
 		}
 		_ = l.Close()
@@ -211,7 +220,7 @@ func (d *Direct) get(ctx context.Context, deadline time.Time) (*line, error) {
 }
 
 // put keeps a connection for the next request.
-func (d *Direct) put(l *line) {
+func (d *Direct) put(l *conn) {
 	l.used = time.Now()
 	d.mu.Lock()
 	d.idle = append(d.idle, l)
@@ -219,24 +228,24 @@ func (d *Direct) put(l *line) {
 }
 
 // connect opens a connection.
-func (d *Direct) connect(ctx context.Context, deadline time.Time) (*line, error) {
+func (d *Direct) connect(ctx context.Context, deadline time.Time) (*conn, error) {
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	port := d.target.Port()
 	if port == "" {
 		port = map[bool]string{true: "443", false: "80"}[d.tls != nil]
 	}
-	conn, err := d.dial(ctx, "tcp", net.JoinHostPort(d.target.Hostname(), port))
+	raw, err := d.dial(ctx, "tcp", net.JoinHostPort(d.target.Hostname(), port))
 	if err != nil {
 		return nil, err
 	}
-	l := &line{Conn: conn, raw: conn}
-	l.peek.open(conn)
+	l := &conn{Conn: raw, raw: raw}
+	l.peek.open(raw)
 	if d.tls != nil {
-		l.valve = &valve{Conn: conn}
-		secure := tls.Client(l.valve, d.tls)
+		l.records = &recordReader{Conn: raw}
+		secure := tls.Client(l.records, d.tls)
 		if err := secure.HandshakeContext(ctx); err != nil {
-			_ = conn.Close()
+			_ = raw.Close()
 			return nil, err
 		}
 		l.Conn = secure
@@ -246,11 +255,12 @@ func (d *Direct) connect(ctx context.Context, deadline time.Time) (*line, error)
 	return l, nil
 }
 
-// quiet says that the server has neither closed an idle connection nor said anything on
-// it that nobody asked for. An answer too many would be taken for that to the next
-// request, and every later one for that to the request after its own.
-func (l *line) quiet() bool {
-	if l.peek.socket == nil || l.reader.Buffered() > 0 || l.valve != nil && !l.valve.empty(l.Conn) {
+// isIdle reports whether an idle connection is open and the server has sent nothing on it. An
+// unexpected response would be read as the response to the next request, and each later
+// response as that to the request after its own.
+func (l *conn) isIdle() bool {
+	if l.peek.socket == nil || l.reader.Buffered() > 0 ||
+		l.records != nil && !l.records.empty(l.Conn) {
 		return false
 	}
 	return l.peek.empty()
@@ -288,11 +298,11 @@ func (p *peek) empty() bool {
 	return p.socket.Read(p.look) == nil && p.none
 }
 
-// valve is a connection below TLS that can be closed for reading for a moment, so that
-// TLS hands out no more than what it holds already. It follows where records begin and
-// end: each has a header of five bytes, whose last two are the length of the rest
-// (RFC 8446, section 5.1; RFC 5246, section 6.2.1).
-type valve struct {
+// recordReader is a connection below TLS. Reading can be paused, so that TLS returns only what
+// it has buffered. It follows the boundaries of records: each has a header of five bytes, and
+// the last two of them are the length of the rest (RFC 8446, section 5.1; RFC 5246, section
+// 6.2.1).
+type recordReader struct {
 	net.Conn
 	closed bool
 	header [5]byte
@@ -301,16 +311,16 @@ type valve struct {
 }
 
 // Read implements net.Conn.
-func (v *valve) Read(p []byte) (int, error) {
+func (v *recordReader) Read(p []byte) (int, error) {
 	if v.closed {
-		return 0, errValve{}
+		return 0, errPaused{}
 	}
 	n, err := v.Conn.Read(p)
 	v.follow(p[:n])
 	return n, err
 }
 
-func (v *valve) follow(p []byte) {
+func (v *recordReader) follow(p []byte) {
 	for len(p) > 0 {
 		if n := min(v.left, len(p)); n > 0 {
 			v.left, p = v.left-n, p[n:]
@@ -323,24 +333,24 @@ func (v *valve) follow(p []byte) {
 	}
 }
 
-// empty says that the TLS connection above holds nothing, not even the beginning of a
-// record.
-func (v *valve) empty(above net.Conn) bool {
+// empty reports whether the TLS connection above has buffered nothing, including the beginning
+// of a record.
+func (v *recordReader) empty(above net.Conn) bool {
 	if v.have > 0 || v.left > 0 {
 		return false
 	}
 	v.closed = true
 	defer func() { v.closed = false }()
 	n, err := above.Read(make([]byte, 1))
-	return n == 0 && errors.Is(err, errValve{})
+	return n == 0 && errors.Is(err, errPaused{})
 }
 
-// errValve is a temporary error, after which TLS goes on as if nothing had been
+// errPaused is a temporary error, after which TLS goes on as if nothing had been
 // (crypto/tls, Conn.readRecordOrCCS).
-type errValve struct{}
+type errPaused struct{}
 
-var _ net.Error = errValve{}
+var _ net.Error = errPaused{}
 
-func (errValve) Error() string   { return "not now" }
-func (errValve) Timeout() bool   { return true }
-func (errValve) Temporary() bool { return true }
+func (errPaused) Error() string   { return "not now" }
+func (errPaused) Timeout() bool   { return true }
+func (errPaused) Temporary() bool { return true }

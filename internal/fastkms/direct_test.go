@@ -329,12 +329,12 @@ func countDials(dial dialer, opened *atomic.Int64) dialer {
 }
 
 // FuzzAnswer: what is read as a plain answer net/http reads as the same, and goes on
-// behind it at the same place.
+// after it at the same place.
 func FuzzAnswer(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		limit := answerlimit.NewReader(bytes.NewReader(text))
 		limit.Allow("the head", answerlimit.Headers)
-		l := &line{limit: limit, reader: bufio.NewReaderSize(limit, 4<<10)}
+		l := &conn{limit: limit, reader: bufio.NewReaderSize(limit, 4<<10)}
 		got, ok, err := l.plainAnswer()
 		if !ok {
 			if n := l.reader.Buffered(); n != min(len(text), 4<<10) {
@@ -402,7 +402,7 @@ func (c *corked) open() error {
 }
 
 // talkative answers each request on a TLS connection with its body, and the first with
-// an answer too many behind it, in the manner that the body names.
+// an answer too many after it, in the manner that the body names.
 func talkative(conn *corked, config *tls.Config) error {
 	secure := tls.Server(conn, config)
 	requests := bufio.NewReader(secure)

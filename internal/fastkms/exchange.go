@@ -16,15 +16,15 @@ import (
 // mostAnswer is the maximum length in bytes of the body of a response.
 const mostAnswer = answerlimit.ReEncrypt
 
-// The headers of answers that are packed.
+// The headers of compressed responses.
 const (
 	acceptHeader   = "Accept-Encoding"
 	encodingHeader = "Content-Encoding"
 )
 
-// exchange writes a request and reads the answer to it. With packed the server may pack
-// the answer, where the request itself says nothing of that; this is net/http's way.
-func (l *line) exchange(r *http.Request, host string, packed bool) (*http.Response, error) {
+// exchange writes a request and reads its response. If packed is true and the request has no
+// Accept-Encoding, the server may compress the response, as with net/http.
+func (l *conn) exchange(r *http.Request, host string, packed bool) (*http.Response, error) {
 	packed = packed && len(r.Header[acceptHeader]) == 0
 	if err := l.send(r, host, packed); err != nil {
 		return nil, err
@@ -37,7 +37,7 @@ func (l *line) exchange(r *http.Request, host string, packed bool) (*http.Respon
 }
 
 // send writes a request.
-func (l *line) send(r *http.Request, host string, packed bool) error {
+func (l *conn) send(r *http.Request, host string, packed bool) error {
 	if r.Host != "" {
 		host = r.Host
 	}
@@ -63,8 +63,8 @@ func (l *line) send(r *http.Request, host string, packed bool) error {
 	return err
 }
 
-// anyAnswer reads an answer of whatever form.
-func (l *line) anyAnswer(r *http.Request, packed bool) (*http.Response, error) {
+// anyAnswer reads a response in any form.
+func (l *conn) anyAnswer(r *http.Request, packed bool) (*http.Response, error) {
 	answer, err := http.ReadResponse(l.reader, r)
 	for err == nil && answer.StatusCode >= 100 && answer.StatusCode < 200 {
 		answer, err = http.ReadResponse(l.reader, r)
@@ -74,7 +74,7 @@ func (l *line) anyAnswer(r *http.Request, packed bool) (*http.Response, error) {
 	}
 	if err != nil {
 		if errors.Is(err, io.EOF) {
-			err = io.ErrUnexpectedEOF // of an answer
+			err = io.ErrUnexpectedEOF // in the middle of a response
 		}
 		return nil, err
 	}
@@ -86,12 +86,12 @@ func (l *line) anyAnswer(r *http.Request, packed bool) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	answer.Close = answer.Close || l.reader.Buffered() > 0 // more than was asked for
+	answer.Close = answer.Close || l.reader.Buffered() > 0 // more than one response
 	answer.Body = io.NopCloser(bytes.NewReader(body))
 	return answer, nil
 }
 
-// readBody reads a body of which its length is told, -1 for not.
+// readBody reads a body. length is the Content-Length, or -1 if it is unknown.
 func readBody(body io.Reader, length int64) ([]byte, error) {
 	var read bytes.Buffer
 	if length > 0 && length <= mostAnswer {
@@ -106,7 +106,8 @@ func readBody(body io.Reader, length int64) ([]byte, error) {
 	return read.Bytes(), nil
 }
 
-// unpack unpacks the body of an answer, which then looks as if it had not been packed.
+// unpack returns the decompressed body of a response. It changes the response to that of a
+// server that does not compress.
 func unpack(answer *http.Response, body []byte) ([]byte, error) {
 	reader, err := gzip.NewReader(bytes.NewReader(body))
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
-// FuzzInput: a body that is written here is the one that the SDK writes. Contexts
-// have one pair, since the order of more is nobody's.
+// FuzzInput: the bodies of requests are those that the SDK writes. Contexts have at most one
+// pair, because the order of pairs is undefined.
 func FuzzInput(f *testing.F) {
 	f.Fuzz(func(t *testing.T, blob []byte, key, source, algorithm, name, value, token string, which uint8) {
 		in := &kms.ReEncryptInput{CiphertextBlob: blob, DestinationKeyId: &key, DestinationEncryptionAlgorithm: types.EncryptionAlgorithmSpec(algorithm)}
@@ -37,7 +37,7 @@ func FuzzInput(f *testing.F) {
 		if which&32 != 0 {
 			in.DryRun = aws.Bool(which&64 != 0)
 		}
-		l := newLight(&kms.Options{}, nil, 0)
+		l := newFastSender(&kms.Options{}, nil, 0)
 		request := smithyhttp.NewStackRequest().(*smithyhttp.Request)
 		if err := l.protocol.SerializeRequest(t.Context(), l.schema, in, request); err != nil {
 			t.Skip() // nothing that could be sent
@@ -59,7 +59,7 @@ func FuzzOutput(f *testing.F) {
 		if !parseOutput(text, got) {
 			return
 		}
-		l := newLight(&kms.Options{}, nil, 0)
+		l := newFastSender(&kms.Options{}, nil, 0)
 		answer := &smithyhttp.Response{Response: &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(bytes.NewReader(text))}}
 		if err := l.protocol.DeserializeResponse(t.Context(), l.schema, kms.TypeRegistry, answer, want); err != nil {
 			t.Fatalf("%s: the SDK says %v", text, err)

@@ -82,7 +82,9 @@ func (p *Permits) traced(ctx context.Context, until time.Time) context.Context {
 
 // do sends a signed request, with a permit that is valid until the given time. Only a Direct
 // returns errLate.
-func (l *light) do(f *form, r *http.Request, until time.Time) (*http.Response, error) {
+func (l *fastSender) do(
+	f *requestTemplate, r *http.Request, until time.Time,
+) (*http.Response, error) {
 	if direct, ok := f.sender.(*Direct); ok {
 		return direct.send(r, until)
 	}

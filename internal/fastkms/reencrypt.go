@@ -33,56 +33,55 @@ import (
 // connections without goroutines of their own. All other operations are those of the
 // SDK. A Client is safe for concurrent use.
 //
-// The form of a request (URL, headers, signed headers) is learned from the first
-// ReEncrypt request of the SDK. Errors are those of the SDK. A call is left to the SDK
-// before that first request, if the call has options, if a request cannot be signed in
-// the known way, and after a signature was refused, because the SDK corrects for the
-// clock. The form is then learned again, a few times. Middlewares in APIOptions do not
-// see the requests of ReEncrypt.
+// The URL and the headers of a request are taken from the first ReEncrypt request of the SDK.
+// Errors are those of the SDK. The SDK sends the request before that, if the call has options,
+// if the request cannot be signed in the known way, and after a signature was refused, because
+// the SDK corrects for the clock. The headers are then taken again, a few times. Middlewares in
+// APIOptions do not see the requests of ReEncrypt.
 type Client struct {
 	*kms.Client
-	light *light
+	fast *fastSender
 }
 
 // New returns a Client. The retries of cfg must be off. Failed is called with each error
 // of a request that was not sent by the SDK; it may be nil. Most is the expected maximum
 // number of concurrent requests, 0 if unknown.
 func New(cfg aws.Config, failed func(error), most int) *Client {
-	var l *light
+	var l *fastSender
 	sdk := kms.NewFromConfig(cfg, func(o *kms.Options) {
-		l = newLight(o, failed, most)
+		l = newFastSender(o, failed, most)
 		o.HTTPClient = l
 	})
-	return &Client{Client: sdk, light: l}
+	return &Client{Client: sdk, fast: l}
 }
 
 // SetPermits sets the permits of requests that the SDK does not send. It must be called
 // before the first request.
-func (c *Client) SetPermits(p *Permits) { c.light.permits = p }
+func (c *Client) SetPermits(p *Permits) { c.fast.permits = p }
 
 // SetBegin sets the hook for requests that the SDK does not send. It must be called before
 // the first request.
-func (c *Client) SetBegin(begin Begin) { c.light.begin = begin }
+func (c *Client) SetBegin(begin Begin) { c.fast.begin = begin }
 
 // ReEncrypt calls API_ReEncrypt.
 func (c *Client) ReEncrypt(
 	ctx context.Context, in *kms.ReEncryptInput, options ...func(*kms.Options),
 ) (*kms.ReEncryptOutput, error) {
 	taken := time.Now()
-	l := c.light
-	f := l.form.Load()
-	if f == nil || len(options) > 0 || l.aside.Load() ||
+	l := c.fast
+	f := l.template.Load()
+	if f == nil || len(options) > 0 || l.disabled.Load() ||
 		in == nil || in.DestinationKeyId == nil { // the SDK returns an error for these
 		return c.Client.ReEncrypt(ctx, in, options...)
 	}
 	out, request, err := l.send(ctx, f, in, taken)
-	if errors.Is(err, errAside) {
+	if errors.Is(err, errDisabled) {
 		return c.Client.ReEncrypt(ctx, in)
 	}
 	if err != nil {
 		l.failed(err)
 		if clockOrSignature(err) {
-			l.doubt(f)
+			l.invalidate(f)
 		}
 		return nil, &smithy.OperationError{
 			ServiceID:     kms.ServiceID,
@@ -101,96 +100,120 @@ func (c *Client) ReEncrypt(
 // the error for the caller.
 type Begin func(to *url.URL) (end func(error) error, err error)
 
-// light sends the requests of a Client. It is safe for concurrent use.
-type light struct {
+// fastSender sends the requests of a Client. It is safe for concurrent use.
+type fastSender struct {
 	credentials aws.CredentialsProvider
-	sdk         kms.HTTPClient // which sends what light does not
+	sdk         kms.HTTPClient // sends the other requests
 	failed      func(error)
-	most        int // requests at once
+	most        int // expected maximum number of concurrent requests
 	permits     *Permits
 	begin       Begin
 	protocol    *awsjson.Protocol
 	schema      *smithy.OperationSchema
-	form        atomic.Pointer[form]
+	template    atomic.Pointer[requestTemplate]
 	refusals    atomic.Int32 // of signatures
-	aside       atomic.Bool  // all is left to the SDK
+	disabled    atomic.Bool  // the SDK sends all requests
 }
 
-// form is what all requests have in common.
-type form struct {
+// requestTemplate holds the parts that all requests have in common.
+type requestTemplate struct {
 	*signing
 	method string
 	url    *url.URL
 	host   string
 	header http.Header
 	sender kms.HTTPClient
-	ahead  time.Duration // how much later than our clock the SDK signs
+	ahead  time.Duration // clock skew: the SDK signs with a time that is later by this
 }
 
-func newLight(o *kms.Options, failed func(error), most int) *light {
+func newFastSender(o *kms.Options, failed func(error), most int) *fastSender {
 	if failed == nil {
 		failed = func(error) {}
 	}
-	return &light{credentials: o.Credentials, sdk: o.HTTPClient, failed: failed, most: most, protocol: awsjson.New11(schemas.TrentService),
-		schema: smithy.NewOperationSchema(schemas.ReEncrypt, schemas.ReEncryptRequest, schemas.ReEncryptResponse)}
-}
-
-// mostRefusals of signatures are taken for a clock that is off.
-const mostRefusals = 3
-
-// doubt leaves the next request to the SDK, after the signature of one in form f was
-// refused.
-func (l *light) doubt(f *form) {
-	if l.form.CompareAndSwap(f, nil) && l.refusals.Add(1) >= mostRefusals {
-		l.aside.Store(true)
+	return &fastSender{
+		credentials: o.Credentials,
+		sdk:         o.HTTPClient,
+		failed:      failed,
+		most:        most,
+		protocol:    awsjson.New11(schemas.TrentService),
+		schema: smithy.NewOperationSchema(schemas.ReEncrypt, schemas.ReEncryptRequest,
+			schemas.ReEncryptResponse),
 	}
 }
 
-// clockOrSignature says that the service took offence at the signature, or at the
-// time in it.
-func clockOrSignature(err error) bool {
-	var api smithy.APIError
-	return errors.As(err, &api) && slices.Contains([]string{"InvalidSignatureException", "SignatureDoesNotMatch", "RequestTimeTooSkewed",
-		"RequestExpired", "RequestInTheFuture", "AuthFailure", "IncompleteSignature", "IncompleteSignatureException"}, api.ErrorCode())
+// mostRefusals is the number of refused signatures that can be caused by a wrong clock. After
+// more, the SDK sends all requests.
+const mostRefusals = 3
+
+// invalidate makes the SDK send the next request, because the signature of a request from
+// template f was refused.
+func (l *fastSender) invalidate(f *requestTemplate) {
+	if l.template.CompareAndSwap(f, nil) && l.refusals.Add(1) >= mostRefusals {
+		l.disabled.Store(true)
+	}
 }
 
-// targetHeader names the operation of a request, and reEncryptTarget ours.
+// clockOrSignature reports whether the service refused the signature or its time.
+func clockOrSignature(err error) bool {
+	var api smithy.APIError
+	return errors.As(err, &api) && slices.Contains([]string{
+		"AuthFailure",
+		"IncompleteSignature",
+		"IncompleteSignatureException",
+		"InvalidSignatureException",
+		"RequestExpired",
+		"RequestInTheFuture",
+		"RequestTimeTooSkewed",
+		"SignatureDoesNotMatch",
+	}, api.ErrorCode())
+}
+
+// targetHeader is the header with the operation of a request. reEncryptTarget is its value for
+// ReEncrypt.
 const (
 	targetHeader    = "X-Amz-Target"
 	reEncryptTarget = "TrentService.ReEncrypt"
 )
 
-// Do implements kms.HTTPClient for the requests that the SDK sends, and learns their
-// form.
-func (l *light) Do(r *http.Request) (*http.Response, error) {
-	if l.form.Load() == nil && r.Header.Get(targetHeader) == reEncryptTarget {
+// Do implements kms.HTTPClient for the requests of the SDK, and takes the template from them.
+func (l *fastSender) Do(r *http.Request) (*http.Response, error) {
+	if l.template.Load() == nil && r.Header.Get(targetHeader) == reEncryptTarget {
 		l.learn(r)
 	}
 	return l.sdk.Do(r)
 }
 
-func (l *light) learn(r *http.Request) {
+func (l *fastSender) learn(r *http.Request) {
 	how, ok := newSigning(r)
 	if !ok {
-		l.aside.Store(true)
+		l.disabled.Store(true)
 		return
 	}
-	f := &form{signing: how, method: r.Method, url: r.URL, host: r.Host, header: r.Header.Clone(), sender: l.senderTo(r.URL), ahead: aheadOf(time.Now(), r)}
+	f := &requestTemplate{
+		signing: how,
+		method:  r.Method,
+		url:     r.URL,
+		host:    r.Host,
+		header:  r.Header.Clone(),
+		sender:  l.senderTo(r.URL),
+		ahead:   aheadOf(time.Now(), r),
+	}
 	for _, name := range []string{authHeader, dateHeader} {
 		f.header.Del(name)
 	}
-	if attempt, _, found := strings.Cut(f.header.Get(attemptHeader), "; ttl="); found { // when that request was given up
+	attempt, _, found := strings.Cut(f.header.Get(attemptHeader), "; ttl=")
+	if found { // the deadline of that request
 		f.header.Set(attemptHeader, attempt)
 	}
-	l.form.CompareAndSwap(nil, f)
+	l.template.CompareAndSwap(nil, f)
 }
 
-// attemptHeader says which attempt a request is, and may say when its client gives up
+// attemptHeader holds the number of the attempt, and may hold the deadline of the client
 // (aws/retry, MetricsHeader).
 const attemptHeader = "Amz-Sdk-Request"
 
-// aheadOf is how much later than now a request was signed, where that is more than the
-// moments between: the SDK then knows that the service's clock is another.
+// aheadOf returns the clock skew with which the SDK signed a request. It returns 0 for less than
+// 10 s, which can be the time since the signature.
 func aheadOf(now time.Time, r *http.Request) time.Duration {
 	at, err := time.Parse(timeFormat, r.Header.Get(dateHeader))
 	if ahead := at.Sub(now); err == nil && ahead.Abs() > 10*time.Second {
@@ -199,30 +222,31 @@ func aheadOf(now time.Time, r *http.Request) time.Duration {
 	return 0
 }
 
-// senderTo is what sends requests to a place: Direct where it can stand in for the
-// SDK's own client, else that client.
-func (l *light) senderTo(target *url.URL) kms.HTTPClient {
+// senderTo returns the client for requests to target: a Direct if it can replace the client of
+// the SDK, otherwise the client of the SDK.
+func (l *fastSender) senderTo(target *url.URL) kms.HTTPClient {
 	if client, ok := l.sdk.(*awshttp.BuildableClient); ok {
-		if direct := newDirect(target, client.GetTransport(), cmp.Or(client.GetTimeout(), defaultTimeout), l.most); direct != nil {
+		timeout := cmp.Or(client.GetTimeout(), defaultTimeout)
+		if direct := newDirect(target, client.GetTransport(), timeout, l.most); direct != nil {
 			return direct
 		}
 	}
 	return l.sdk
 }
 
-// defaultTimeout bounds a request where the client sets no limit.
+// defaultTimeout is the time limit of a request if the client sets none.
 const defaultTimeout = time.Minute
 
-// invocationHeader tells the requests of different calls apart.
+// invocationHeader is the header with the random ID of a call.
 const invocationHeader = "Amz-Sdk-Invocation-Id"
 
-// errAside leaves a request, of which nothing was sent, to the SDK.
-var errAside = errors.New("left to the SDK")
+// errDisabled is the error of a request that was not sent, and that the SDK must send.
+var errDisabled = errors.New("the SDK must send this request")
 
 // send sends one request, with a permit that was taken at the given time. It also returns
 // the request id of KMS.
-func (l *light) send(
-	ctx context.Context, f *form, in *kms.ReEncryptInput, taken time.Time,
+func (l *fastSender) send(
+	ctx context.Context, f *requestTemplate, in *kms.ReEncryptInput, taken time.Time,
 ) (out *kms.ReEncryptOutput, request string, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, "", err
@@ -236,8 +260,8 @@ func (l *light) send(
 		return nil, "", fmt.Errorf("get identity: %w", err)
 	}
 	if (credentials.SessionToken != "") != slices.Contains(f.headers, "x-amz-security-token") {
-		l.aside.Store(true) // other credentials than those that the form was learned from
-		return nil, "", errAside
+		l.disabled.Store(true) // credentials of another kind than in the template
+		return nil, "", errDisabled
 	}
 	header := make(http.Header, len(f.header)+2)
 	for name, values := range f.header {
@@ -267,8 +291,8 @@ type message struct {
 }
 
 // deliver signs and sends a message. If its permit expires first, deliver takes another one.
-func (l *light) deliver(
-	ctx context.Context, f *form, m message, until time.Time,
+func (l *fastSender) deliver(
+	ctx context.Context, f *requestTemplate, m message, until time.Time,
 ) (out *kms.ReEncryptOutput, request string, err error) {
 	for n := 0; ; n++ {
 		now := time.Now()
@@ -290,7 +314,7 @@ func (l *light) deliver(
 	}
 }
 
-func (f *form) request(ctx context.Context, m message) *http.Request {
+func (f *requestTemplate) request(ctx context.Context, m message) *http.Request {
 	return (&http.Request{
 		Method:        f.method,
 		URL:           f.url,
@@ -304,21 +328,25 @@ func (f *form) request(ctx context.Context, m message) *http.Request {
 	}).WithContext(ctx)
 }
 
-// body writes the body of a request; the SDK writes those that appendInput does not.
-func (l *light) body(ctx context.Context, in *kms.ReEncryptInput) ([]byte, error) {
+// body returns the body of a request. The SDK writes the bodies that appendInput does not
+// support.
+func (l *fastSender) body(ctx context.Context, in *kms.ReEncryptInput) ([]byte, error) {
 	if body, ok := appendInput(make([]byte, 0, sizeOf(in)), in); ok {
 		return body, nil
 	}
-	request := &smithyhttp.Request{Request: &http.Request{URL: &url.URL{Path: "/"}, Header: http.Header{}}}
+	request := &smithyhttp.Request{Request: &http.Request{
+		URL:    &url.URL{Path: "/"},
+		Header: http.Header{},
+	}}
 	if err := l.protocol.SerializeRequest(ctx, l.schema, in, request); err != nil {
 		return nil, err
 	}
 	return io.ReadAll(request.GetStream())
 }
 
-// receive sends a request and reads its answer, with errors as the SDK makes them.
-func (l *light) receive(
-	ctx context.Context, f *form, sent *http.Request, until time.Time,
+// receive sends a request and reads its response. It returns the errors of the SDK.
+func (l *fastSender) receive(
+	ctx context.Context, f *requestTemplate, sent *http.Request, until time.Time,
 ) (out *kms.ReEncryptOutput, request string, err error) {
 	answer, err := l.do(f, sent, until)
 	if errors.Is(err, errLate) {
@@ -343,13 +371,15 @@ func (l *light) receive(
 	*out = kms.ReEncryptOutput{}
 	again := *answer
 	again.Body = io.NopCloser(bytes.NewReader(text))
-	if err := l.protocol.DeserializeResponse(ctx, l.schema, kms.TypeRegistry, &smithyhttp.Response{Response: &again}, out); err != nil {
+	err = l.protocol.DeserializeResponse(ctx, l.schema, kms.TypeRegistry,
+		&smithyhttp.Response{Response: &again}, out)
+	if err != nil {
 		return nil, "", responseError(answer, err)
 	}
 	return out, answer.Header.Get(requestHeader), nil
 }
 
-// bodyOf reads the body of an answer, at once where its length was told.
+// bodyOf reads the body of a response, with one allocation if its length is known.
 func bodyOf(answer *http.Response) ([]byte, error) {
 	if answer.ContentLength < 0 || answer.ContentLength > mostAnswer {
 		return readBody(answer.Body, answer.ContentLength)
@@ -360,11 +390,16 @@ func bodyOf(answer *http.Response) ([]byte, error) {
 }
 
 func responseError(answer *http.Response, err error) error {
-	return &awshttp.ResponseError{RequestID: answer.Header.Get("X-Amzn-Requestid"),
-		ResponseError: &smithyhttp.ResponseError{Response: &smithyhttp.Response{Response: answer}, Err: err}}
+	return &awshttp.ResponseError{
+		RequestID: answer.Header.Get(requestHeader),
+		ResponseError: &smithyhttp.ResponseError{
+			Response: &smithyhttp.Response{Response: answer},
+			Err:      err,
+		},
+	}
 }
 
-// newID is a random UUID.
+// newID returns a random UUID.
 func newID() string {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // never fails

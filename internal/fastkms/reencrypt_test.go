@@ -82,7 +82,7 @@ func configOf(server, token string) aws.Config {
 
 // pair returns the SDK's client and a Client of the same server.
 func pair(t testing.TB, token string, failed func(error)) (
-	server *counter, sdk *kms.Client, ours *Client, l *light,
+	server *counter, sdk *kms.Client, ours *Client, l *fastSender,
 ) {
 	server = &counter{status: http.StatusOK, body: served}
 	at := httptest.NewServer(server)
@@ -90,16 +90,16 @@ func pair(t testing.TB, token string, failed func(error)) (
 	cfg := configOf(at.URL, token)
 	sdk = kms.NewFromConfig(cfg)
 	ours = New(cfg, failed, 0)
-	l = ours.light
+	l = ours.fast
 	first := &kms.ReEncryptInput{CiphertextBlob: []byte{1}, DestinationKeyId: aws.String("k")}
 	if _, err := ours.ReEncrypt(context.Background(), first); err != nil {
 		t.Fatal(err)
 	}
-	if l.form.Load() == nil || l.aside.Load() {
+	if l.template.Load() == nil || l.disabled.Load() {
 		t.Fatal("the form of a request was not learned")
 	}
-	if _, ok := l.form.Load().sender.(*Direct); !ok {
-		t.Fatalf("requests are sent by a %T", l.form.Load().sender)
+	if _, ok := l.template.Load().sender.(*Direct); !ok {
+		t.Fatalf("requests are sent by a %T", l.template.Load().sender)
 	}
 	return server, sdk, ours, l
 }
@@ -136,14 +136,14 @@ func TestSameRequests(t *testing.T) {
 			}
 			compare(t, own, theirs, token)
 		})
-		if l.aside.Load() {
+		if l.disabled.Load() {
 			t.Fatal("the last requests were the SDK's")
 		}
 	}
 }
 
-// input draws a request; contexts have one pair, since the order of more is
-// nobody's.
+// input draws a request. Contexts have at most one pair, because the order of pairs is
+// undefined.
 func input(t *rapid.T) *kms.ReEncryptInput {
 	in := &kms.ReEncryptInput{CiphertextBlob: rapid.SliceOfN(rapid.Byte(), 1, 300).Draw(t, "blob"),
 		DestinationKeyId: aws.String(rapid.StringN(1, 20, -1).Draw(t, "key"))}
@@ -210,11 +210,11 @@ func TestSameErrors(t *testing.T) {
 		"not base64":   {200, `{"CiphertextBlob":"***"}`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			server, client, light, _ := pair(t, "", nil)
+			server, client, fast, _ := pair(t, "", nil)
 			server.answer(c.status, c.body)
 			in := &kms.ReEncryptInput{CiphertextBlob: []byte{1}, DestinationKeyId: aws.String("k")}
 			_, theirs := client.ReEncrypt(context.Background(), in)
-			_, ours := light.ReEncrypt(context.Background(), in)
+			_, ours := fast.ReEncrypt(context.Background(), in)
 			if a, b := chain(ours), chain(theirs); a != b || ours == nil {
 				t.Errorf("%s\nand the SDK's is\n%s", a, b)
 			}
@@ -223,12 +223,12 @@ func TestSameErrors(t *testing.T) {
 }
 
 func TestSameErrorsWithoutAnswer(t *testing.T) {
-	_, client, light, _ := pair(t, "", nil)
+	_, client, fast, _ := pair(t, "", nil)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	in := &kms.ReEncryptInput{CiphertextBlob: []byte{1}, DestinationKeyId: aws.String("k")}
 	_, theirs := client.ReEncrypt(ctx, in)
-	_, ours := light.ReEncrypt(ctx, in)
+	_, ours := fast.ReEncrypt(ctx, in)
 	if a, b := chain(ours), chain(theirs); a != b {
 		t.Errorf("%s\nand the SDK's is\n%s", a, b)
 	}
@@ -253,19 +253,19 @@ func TestSameClasses(t *testing.T) {
 		"half a body":      raw("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"),
 		"no answer at all": raw(""),
 	} {
-		_, client, light, l := pair(t, "", nil)
+		_, client, fast, l := pair(t, "", nil)
 		at := httptest.NewServer(handler)
 		t.Cleanup(at.Close)
 		there, err := url.Parse(at.URL)
 		if err != nil {
 			t.Fatal(err)
 		}
-		f := *l.form.Load()
+		f := *l.template.Load()
 		f.url, f.sender = there, l.senderTo(there)
-		l.form.Store(&f)
+		l.template.Store(&f)
 		in := &kms.ReEncryptInput{CiphertextBlob: []byte{1}, DestinationKeyId: aws.String("k")}
 		_, theirs := client.ReEncrypt(t.Context(), in, func(o *kms.Options) { o.BaseEndpoint = &at.URL })
-		_, ours := light.ReEncrypt(t.Context(), in)
+		_, ours := fast.ReEncrypt(t.Context(), in)
 		if a, b := rotate.Classify(ours), rotate.Classify(theirs); a != b || ours == nil {
 			t.Errorf("%s: %v (%v), and the SDK's is %v (%v)", name, a, ours, b, theirs)
 		}
@@ -289,7 +289,7 @@ func TestRefusedSignature(t *testing.T) {
 	if _, err := client.ReEncrypt(context.Background(), in); err == nil || told != 1 {
 		t.Fatalf("%v, told %d times", err, told)
 	}
-	if l.form.Load() != nil {
+	if l.template.Load() != nil {
 		t.Error("the SDK was not left to send the next request")
 	}
 	for range 2 * mostRefusals {
@@ -297,7 +297,7 @@ func TestRefusedSignature(t *testing.T) {
 			t.Fatal("an error became a success")
 		}
 	}
-	if !l.aside.Load() {
+	if !l.disabled.Load() {
 		t.Error("signatures were refused again and again, and the SDK was not left to send all requests")
 	}
 }
@@ -338,15 +338,15 @@ func TestOtherClock(t *testing.T) {
 func BenchmarkReEncrypt(b *testing.B) {
 	for _, name := range []string{"sdk", "form", "form and Direct"} {
 		b.Run(name, func(b *testing.B) {
-			_, sdk, light, l := pair(b, "", nil)
-			call := light.ReEncrypt
+			_, sdk, fast, l := pair(b, "", nil)
+			call := fast.ReEncrypt
 			switch name {
 			case "sdk":
 				call = sdk.ReEncrypt
 			case "form":
-				f := *l.form.Load()
+				f := *l.template.Load()
 				f.sender = l.sdk
-				l.form.Store(&f)
+				l.template.Store(&f)
 			}
 			in := &kms.ReEncryptInput{CiphertextBlob: make([]byte, 250), DestinationKeyId: aws.String("k"), SourceEncryptionContext: map[string]string{"a": "b"}}
 			b.ReportAllocs()

@@ -1,6 +1,7 @@
 package fastkms
 
 import (
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
 	"net/http"
@@ -13,7 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 )
 
-// The names that the signing of a request fills in, as SigV4 spells them.
+// Names and formats of SigV4.
 const (
 	dateHeader   = "X-Amz-Date"
 	tokenHeader  = "X-Amz-Security-Token"
@@ -23,30 +24,37 @@ const (
 	hostSigned   = "host"
 )
 
-// signing is how one kind of request is signed: "Create a signed AWS API request"
-// (AWS Signature Version 4), for a POST to "/" without a query.
+// signing signs requests that have the same headers: "Create a signed AWS API request" (AWS
+// Signature Version 4), for a POST to "/" without a query.
 type signing struct {
 	host, region, service string
-	headers               []string // what is signed, in lower case and in order
+	headers               []string // signed headers, in lower case and in order
 	list                  string   // the same, joined
-	names                 []string // the same, as http.Header spells them
+	names                 []string // the same, in the spelling of http.Header
 	key                   atomic.Pointer[signingKey]
 }
 
-// signingKey is a derived key, which holds for one day.
+// signingKey is a derived key, which is valid for one day.
 type signingKey struct {
 	id, secret, day string
-	key             [sha256.Size]byte
+	key             []byte
 }
 
-// newSigning learns from a request that the SDK has signed. It is false for what
-// sign does not do.
+// newSigning returns the signing of a request that the SDK has signed. ok is false if sign does
+// not support it.
 func newSigning(r *http.Request) (*signing, bool) {
 	scope, list, ok := parseAuthorization(r.Header.Get(authHeader))
-	if !ok || r.Method != http.MethodPost || r.URL.RawQuery != "" || r.URL.Path != "/" && r.URL.Path != "" {
+	if !ok || r.Method != http.MethodPost || r.URL.RawQuery != "" ||
+		r.URL.Path != "/" && r.URL.Path != "" {
 		return nil, false
 	}
-	s := &signing{host: r.URL.Host, region: scope[2], service: scope[3], list: list, headers: strings.Split(list, ";")}
+	s := &signing{
+		host:    r.URL.Host,
+		region:  scope[2],
+		service: scope[3],
+		list:    list,
+		headers: strings.Split(list, ";"),
+	}
 	if r.Host != "" {
 		s.host = r.Host
 	}
@@ -71,14 +79,15 @@ func parseAuthorization(text string) (scope []string, list string, ok bool) {
 	return scope, list, ok && cut && also && len(scope) == 5
 }
 
-// plain says that a value stands in the canonical request as it is.
+// plain reports whether the canonical request contains a value unchanged.
 func plain(value string) bool {
 	return value != "" && value == strings.TrimSpace(value) && !strings.Contains(value, "  ")
 }
 
-// sign sets the date and the signature of a request that has all its headers.
-// Token is the one that the headers must sign, "" for none.
-func (s *signing) sign(header http.Header, body []byte, credentials aws.Credentials, now time.Time) {
+// sign sets the date and the signature of a request that has all other headers.
+func (s *signing) sign(
+	header http.Header, body []byte, credentials aws.Credentials, now time.Time,
+) {
 	date := now.UTC().Format(timeFormat)
 	header[dateHeader] = []string{date}
 	buffer := append(make([]byte, 0, 1536), "POST\n/\n\n"...)
@@ -103,45 +112,38 @@ func (s *signing) sign(header http.Header, body []byte, credentials aws.Credenti
 	buffer = append(buffer[:0], "AWS4-HMAC-SHA256\n"...)
 	buffer = append(append(append(append(buffer, date...), '\n'), scope...), '\n')
 	buffer = hex.AppendEncode(buffer, sum[:])
-	key := s.derive(credentials, date[:8])
-	sum = hmac(key[:], buffer)
+	signature := mac(s.derive(credentials, date[:8]), buffer)
 
-	buffer = append(append(append(buffer[:0], "AWS4-HMAC-SHA256 Credential="...), credentials.AccessKeyID...), '/')
-	buffer = append(append(append(buffer, scope...), ", SignedHeaders="...), s.list...)
-	buffer = hex.AppendEncode(append(buffer, ", Signature="...), sum[:])
+	buffer = append(buffer[:0], "AWS4-HMAC-SHA256 Credential="...)
+	buffer = append(append(buffer, credentials.AccessKeyID...), '/')
+	buffer = append(append(buffer, scope...), ", SignedHeaders="...)
+	buffer = append(append(buffer, s.list...), ", Signature="...)
+	buffer = hex.AppendEncode(buffer, signature)
 	header[authHeader] = []string{string(buffer)}
 }
 
-// derive returns the key of a day, which is remembered.
-func (s *signing) derive(credentials aws.Credentials, day string) [sha256.Size]byte {
-	if k := s.key.Load(); k != nil && k.day == day && k.id == credentials.AccessKeyID && k.secret == credentials.SecretAccessKey {
+// derive returns the key of a day. It keeps the last key.
+func (s *signing) derive(credentials aws.Credentials, day string) []byte {
+	if k := s.key.Load(); k != nil && k.day == day && k.id == credentials.AccessKeyID &&
+		k.secret == credentials.SecretAccessKey {
 		return k.key
 	}
-	key := hmac([]byte("AWS4"+credentials.SecretAccessKey), []byte(day))
+	key := mac([]byte("AWS4"+credentials.SecretAccessKey), []byte(day))
 	for _, part := range []string{s.region, s.service, "aws4_request"} {
-		key = hmac(key[:], []byte(part))
+		key = mac(key, []byte(part))
 	}
-	s.key.Store(&signingKey{id: credentials.AccessKeyID, secret: credentials.SecretAccessKey, day: day, key: key})
+	s.key.Store(&signingKey{
+		id:     credentials.AccessKeyID,
+		secret: credentials.SecretAccessKey,
+		day:    day,
+		key:    key,
+	})
 	return key
 }
 
-// hmac is HMAC-SHA256 (RFC 2104) over a short message, without an allocation for
-// its state.
-func hmac(key, message []byte) [sha256.Size]byte {
-	const block = sha256.BlockSize
-	if len(key) > block {
-		sum := sha256.Sum256(key)
-		key = sum[:]
-	}
-	inner := make([]byte, block, 512)
-	var outer [block + sha256.Size]byte
-	copy(inner, key)
-	copy(outer[:], key)
-	for i := range block {
-		inner[i] ^= 0x36
-		outer[i] ^= 0x5c
-	}
-	sum := sha256.Sum256(append(inner, message...))
-	copy(outer[block:], sum[:])
-	return sha256.Sum256(outer[:])
+// mac returns the HMAC-SHA256 of a message.
+func mac(key, message []byte) []byte {
+	h := hmac.New(sha256.New, key)
+	h.Write(message)
+	return h.Sum(nil)
 }

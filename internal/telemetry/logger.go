@@ -1,5 +1,5 @@
-// Package telemetry makes the logger. There is no global one: whoever logs is
-// given a *zap.Logger in its Config.
+// Package telemetry creates the logger. There is no global logger: each package gets a
+// *zap.Logger in its Config.
 //
 // What may be logged: names and addresses (job, target, partition, item, slot
 // path), key ARNs, counts, durations, error codes and request ids of AWS. Never
@@ -22,7 +22,7 @@ import (
 	"rotator/internal/printable"
 )
 
-// Config says how to log. The zero value logs from level info to stderr.
+// Config configures the logger. The zero value logs to stderr from level info.
 type Config struct {
 	// People selects human-readable lines instead of JSON Lines.
 	People bool
@@ -86,8 +86,8 @@ func encoder(people bool) zapcore.Encoder {
 	return zapcore.NewConsoleEncoder(keys)
 }
 
-// IsTerminal is true for a file that is a character device other than the null
-// device: good enough to choose between lines for people and for machines.
+// IsTerminal reports whether w is a character device other than the null device. This is
+// sufficient to choose between lines for people and for programs.
 func IsTerminal(w io.Writer) bool {
 	file, ok := w.(*os.File)
 	if !ok {
