@@ -216,7 +216,8 @@ func TestShareOfAnAuditLapses(t *testing.T) {
 		for time.Since(began) < 3*lease {
 			sum := audit.portion() + other.portion()
 			if sum > 1 {
-				t.Fatalf("the shares are %v of the rate after %v", sum, time.Since(began))
+				t.Errorf("the shares are %v of the rate after %v", sum, time.Since(began))
+				break
 			}
 			whole = whole || other.portion() == 1
 			time.Sleep(10 * time.Millisecond)

@@ -1,6 +1,7 @@
 package rotate_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -26,7 +27,10 @@ type crew struct {
 	items      int // of each partition
 	lease      time.Duration
 	workers    int           // 0 means the default of the engine
-	latency    time.Duration // of KMS, and the maximum of the checkpoint store
+	latency    time.Duration // of KMS and of the target
+
+	// storeLatency is the maximum latency of the checkpoint store. 0 means latency.
+	storeLatency time.Duration
 
 	format *ciphertext.Compiled
 	store  checkpoint.Store
@@ -228,7 +232,7 @@ func (c *crew) run(t *testing.T, id string) {
 func (c *crew) work(t *testing.T, starts ...time.Duration) (took time.Duration) {
 	t.Helper()
 	c.began = time.Now()
-	c.store = &slowStore{Store: checkpoint.NewMemory(), most: c.latency}
+	c.store = &slowStore{Store: checkpoint.NewMemory(), most: cmp.Or(c.storeLatency, c.latency)}
 	var group sync.WaitGroup
 	for i, start := range starts {
 		group.Go(func() {
@@ -274,46 +278,70 @@ func rateLimit(rate float64) float64 { return rate + max(1, rate/100) }
 // TestSeveralRunsAreAsFastAsOne: two, three and four runs take at most 1.05 times the time
 // of one run, over a bucket, which is one partition, and over tables of few and of many
 // segments. Together they stay within the rate in every second, and use at least 95% of it
-// from the third second to the last but one.
+// from the third second to the last but one. If the checkpoint is slow, the bounds are wider,
+// because each hand-over at the end of the pass takes several writes.
 func TestSeveralRunsAreAsFastAsOne(t *testing.T) {
 	for _, place := range []struct {
 		name              string
 		rate              float64
 		partitions, items int
+		slow              bool // a write of the checkpoint takes about 50 ms, as in S3
 	}{
-		{"a bucket", 400, 1, 4000},
-		{"a table of 64 segments", 1000, 64, 320},
-		{"a table of 64 small segments", 400, 64, 63},
-		{"a table of 8 segments", 400, 8, 700},
-		{"a table of 8 larger segments", 1000, 8, 2500},
-		{"a table of 2 segments", 400, 2, 4000},
+		{"a bucket", 400, 1, 4000, false},
+		{"a bucket, checkpoint in S3", 1000, 1, 10_000, true},
+		{"a table of 64 segments", 1000, 64, 320, false},
+		{"a table of 64 larger segments", 2000, 64, 625, false},
+		{"a table of 64 small segments", 400, 64, 63, false},
+		{"a table of 8 segments", 400, 8, 700, false},
+		{"a table of 8 larger segments", 1000, 8, 2500, false},
+		{"a table of 2 segments", 400, 2, 4000, false},
+		{"a table of 8 segments, checkpoint in S3", 1000, 8, 1250, true},
+		{"a table of 64 segments, checkpoint in S3", 2000, 64, 625, true},
 	} {
 		t.Run(place.name, func(t *testing.T) {
 			var alone time.Duration
 			for _, n := range []int{1, 2, 3, 4} {
 				synctest.Test(t, func(t *testing.T) {
 					c := newCrew(t, place.rate, place.partitions, place.items)
+					bounds := crewBounds{time: 1.05, used: 0.95, second: 0.7}
+					if place.rate >= 2000 { // the last second has more hand-overs in it
+						bounds.second = 0.5
+					}
+					if place.slow {
+						c.storeLatency = slowStoreLatency
+						bounds = crewBounds{time: 1.12, used: 0.88, second: 0.3}
+					}
 					took := c.work(t, []time.Duration{0, 100, 200 * time.Millisecond, time.Second}[:n]...)
 					if n == 1 {
 						alone = took
 					}
 					t.Logf("%d runs: %v, at most %d in a second", n, took, busiest(c.asked))
-					if limit := alone + alone/20; took > limit {
+					if took.Seconds() > bounds.time*alone.Seconds() {
 						t.Errorf("%d runs took %v, and one took %v", n, took, alone)
 					}
 					if got := busiest(c.asked); float64(got) > rateLimit(place.rate) {
 						t.Errorf("%d runs: %d requests in a second, and the rate is %v", n, got, place.rate)
 					}
-					c.used(t, n)
+					c.used(t, n, bounds)
 				})
 			}
 		})
 	}
 }
 
-// used checks that the runs use the rate from the third second to the last: 95% of it in
-// all, and 70% in each second: at the end, runs have too little work left to use their shares.
-func (c *crew) used(t *testing.T, n int) {
+// slowStoreLatency makes a write take 50 ms on average, because it has two latencies.
+const slowStoreLatency = 33 * time.Millisecond
+
+// crewBounds are the promised results of several runs. At the end of a pass, runs have too
+// little work left to use their shares.
+type crewBounds struct {
+	time   float64 // the maximum time, in multiples of the time of one run
+	used   float64 // the minimum part of the rate from the third second on
+	second float64 // the same in each full second
+}
+
+// used checks that the runs use the rate from the third second to the last.
+func (c *crew) used(t *testing.T, n int, bounds crewBounds) {
 	t.Helper()
 	end := c.asked[len(c.asked)-1].at
 	perSecond, sum := make([]int, int(end/time.Second)+1), 0
@@ -323,11 +351,11 @@ func (c *crew) used(t *testing.T, n int) {
 			sum++
 		}
 	}
-	if used := float64(sum) / (end - 2*time.Second).Seconds() / c.rate; used < 0.95 {
+	if used := float64(sum) / (end - 2*time.Second).Seconds() / c.rate; used < bounds.used {
 		t.Errorf("%d runs use %.1f%% of the rate of %v: %v", n, 100*used, c.rate, perSecond)
 	}
 	for i, got := range perSecond[:len(perSecond)-1] {
-		if i >= 2 && float64(got) < 0.7*c.rate {
+		if i >= 2 && float64(got) < bounds.second*c.rate {
 			t.Errorf("%d runs: %d requests in second %d, and the rate is %v: %v",
 				n, got, i+1, c.rate, perSecond)
 		}
