@@ -73,8 +73,14 @@ func reasonsOf(t *testing.T, path string, reasons map[string]string) {
 				}
 			}
 		case *ast.CallExpr:
-			if name, ok := n.Fun.(*ast.Ident); ok && strings.HasPrefix(name.Name, "refused") && len(n.Args) > 1 {
-				note(n.Args[1])
+			// The functions that refuse a slot, and the position of the reason in their arguments.
+			position := map[string]int{
+				"refuse": 0, "refused": 0, "refusedSitef": 1, "refusedUnless": 1, "refusedSlot": 2,
+			}
+			if name, ok := n.Fun.(*ast.Ident); ok {
+				if i, ok := position[name.Name]; ok && i < len(n.Args) {
+					note(n.Args[i])
+				}
 			}
 		}
 		return true
