@@ -18,8 +18,8 @@ func newAuditCommand(std streams) *cobra.Command {
 	var strict bool
 	var list string
 	var flags earlyFlags
-	cmd := kmsCommand(std, "audit", "Dry run: count what depends on which key; change nothing",
-		`Audit scans all targets and reports which key each ciphertext depends on. It never writes
+	cmd := kmsCommand(std, "audit", "Report which key each ciphertext depends on; change nothing",
+		`Scan all targets and report which KMS key each ciphertext depends on. Audit never writes
 to a target. In a shared checkpoint, it writes an entry for the time of the audit, so that
 the rate is divided with runs. To identify the key of a ciphertext, it calls ReEncrypt and
 discards the result. Once KMS has named the key of a ciphertext, others with the same key
@@ -59,10 +59,11 @@ func newVerifyCommand(std streams) *cobra.Command {
 	var list string
 	var flags earlyFlags
 	cmd := kmsCommand(std, "verify",
-		"Check whether anything still depends on a source key; read-only",
-		`Verify is a new, read-only pass. It has converged if it is complete, every target and slot
-rule found a ciphertext, no slot is under a source key, and no slot failed or is foreign.
-Tables are read with strongly consistent reads, which consume twice the read capacity.
+		"Check that no ciphertext depends on a source key; change nothing",
+		`Scan all targets in a new, read-only pass. The pass has converged if it is complete, every
+target and slot rule found a ciphertext, no slot is under a source key, and no slot failed
+or is foreign. Tables are read with strongly consistent reads, which consume twice the read
+capacity.
 
 Exit codes: 0 converged; 4 slots under a source key remain; 3 none remain, but slots failed
 or are foreign, or a target or slot rule found no ciphertext. For other codes see
@@ -76,7 +77,8 @@ docs/exit-codes.md.`,
 				return err
 			}
 			if n := s.summary.Unaccepted(); n > 0 {
-				return &outcomeError{code: exitExceptions, text: fmt.Sprintf("not converged: %d slots failed or are foreign", n)}
+				return &outcomeError{code: exitExceptions, text: fmt.Sprintf(
+					"not converged: %d slots failed or are foreign", n)}
 			}
 			if err := s.unproven(); err != nil {
 				return err
@@ -88,8 +90,7 @@ docs/exit-codes.md.`,
 	return cmd
 }
 
-// doubts returns the error with the exit code of a pass whose figures are not
-// evidence, or nil.
+// doubts returns an *outcomeError if the counts of the pass are not evidence, or nil.
 func (s *session) doubts() error {
 	if doubts := s.summary.Doubts(); len(doubts) > 0 {
 		return &outcomeError{code: exitExceptions, text: "not proven: " + doubts[0]}
@@ -142,7 +143,7 @@ func readOnlyPass(
 	if worked == nil {
 		worked = s.countOldVersions(ctx)
 	}
-	if err := s.concludeLook(last, p); err != nil {
+	if err := s.concludeReadOnly(last, p); err != nil {
 		return nil, errors.Join(worked, err)
 	}
 	return s, s.stoppedEarly(worked)
@@ -160,8 +161,9 @@ func (s *session) walkThrough(ctx context.Context) (p *pass, worked, err error) 
 	}
 	// The counts so far can be wrong, and were cheap. Count again.
 	s.exact = true
-	s.summary.Notes = append(s.summary.Notes, "headers of ciphertexts do not tell what they "+
-		"should, so KMS was asked about every slot: "+wrong.What)
+	s.summary.Notes = append(s.summary.Notes,
+		"ciphertext headers disagree with KMS; the pass was repeated with one KMS request per "+
+			"slot: "+wrong.What)
 	if err := s.found.restart(); err != nil {
 		return nil, nil, err
 	}
@@ -177,8 +179,8 @@ func tablesOf(job *config.Job) map[string]bool {
 	return tables
 }
 
-// concludeLook draws the conclusions of a read-only pass and prints them.
-func (s *session) concludeLook(ctx context.Context, p *pass) error {
+// concludeReadOnly completes the summary of a read-only pass and prints it.
+func (s *session) concludeReadOnly(ctx context.Context, p *pass) error {
 	totals, err := p.passes.Totals(ctx, p.record)
 	if err != nil {
 		return err
@@ -203,15 +205,18 @@ func (s *session) concludeLook(ctx context.Context, p *pass) error {
 	return s.print()
 }
 
-// walk is one pass over all targets that keeps its checkpoint in memory; worked is how
-// it ended.
+// walk runs one pass over all targets with a checkpoint in memory. worked is the error that
+// ended the pass, or nil if it is complete.
 func (s *session) walk(ctx context.Context) (p *pass, worked, err error) {
 	targets := s.targets(false)
-	if p, err = s.openPass(ctx, checkpoint.NewMemory(), targets, checkpoint.TrackOptions{}, false); err != nil {
+	p, err = s.openPass(
+		ctx, checkpoint.NewMemory(), targets, checkpoint.TrackOptions{}, false)
+	if err != nil {
 		return nil, nil, err
 	}
 	s.stop.reached(working, "")
-	return p, s.work(ctx, s.rotator(targets, checkpoint.Pass{}, readOnlyRecorder{}, nil), p), nil
+	engine := s.rotator(targets, checkpoint.Pass{}, readOnlyRecorder{}, nil)
+	return p, s.work(ctx, engine, p), nil
 }
 
 // noteUnprobed makes the sources note the server capabilities that they cannot
@@ -224,8 +229,8 @@ func (s *session) noteUnprobed() {
 	}
 }
 
-// countOldVersions lets the sources that keep old versions note how many. Where
-// that is denied it stays a note.
+// countOldVersions makes the sources with versions count the old ones, and add a note with the
+// number. If access is denied, it adds a note and returns nil.
 func (s *session) countOldVersions(ctx context.Context) error {
 	for _, p := range s.wiring.targets {
 		keeper, ok := p.source.(interface{ CountOldVersions(context.Context) error })
@@ -234,7 +239,9 @@ func (s *session) countOldVersions(ctx context.Context) error {
 		}
 		err := rotate.Patiently(ctx, time.Duration(s.job.MaxOutage), p.name, keeper.CountOldVersions)
 		if rotate.Classify(err) == rotate.ClassDenied {
-			s.summary.Notes = append(s.summary.Notes, fmt.Sprintf("target %s: old versions were not counted, since s3:ListBucketVersions is denied", p.name))
+			s.summary.Notes = append(s.summary.Notes, fmt.Sprintf(
+				"target %s: old versions were not counted, because s3:ListBucketVersions is denied",
+				p.name))
 		} else if err != nil {
 			return err
 		}
@@ -242,7 +249,7 @@ func (s *session) countOldVersions(ctx context.Context) error {
 	return nil
 }
 
-// compareWithLastPass compares with the last pass of a real run, where there is one.
+// compareWithLastPass compares the result with the last pass of a run, if there is one.
 func (s *session) compareWithLastPass(ctx context.Context) error {
 	store, err := s.openExisting(ctx, s.job)
 	if problems := (*config.Problems)(nil); errors.As(err, &problems) {
@@ -262,7 +269,7 @@ func (s *session) compareWithLastPass(ctx context.Context) error {
 	return s.stillWritten(ctx, passes, last.Number)
 }
 
-// remaining is the exit code of a pass that found slots under a source key.
+// remaining returns an *outcomeError if the pass found slots under a source key, or nil.
 func (s *session) remaining() error {
 	n := s.summary.Slots.Remaining
 	if n == 0 {
@@ -280,13 +287,13 @@ func (s *session) remaining() error {
 		"%d slots %s remain; %s", n, s.summary.Mode.Where(), how)}
 }
 
-// readOnlyRecorder is the audit log of a pass that changes nothing: it refuses.
+// readOnlyRecorder is the audit log of a read-only pass. It returns an error for each record.
 type readOnlyRecorder struct{}
 
 var _ rotate.Recorder = readOnlyRecorder{}
 
 func (readOnlyRecorder) Record([]rotate.Record) error {
-	return errors.New("a read-only pass was asked to record a change")
+	return errors.New("a read-only pass tried to record a change")
 }
 
 func (n readOnlyRecorder) Intend(records []rotate.Record) error { return n.Record(records) }

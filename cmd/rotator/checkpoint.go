@@ -15,49 +15,56 @@ import (
 )
 
 func newCheckpointCommand(std streams) *cobra.Command {
-	cmd := &cobra.Command{Use: "checkpoint", Short: "Prepare the place of a shared checkpoint", Args: noArguments,
+	cmd := &cobra.Command{
+		Use:   "checkpoint",
+		Short: "Prepare a shared checkpoint",
+		Args:  noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_ = cmd.Help()
-			return usagef("name a command: rotator checkpoint create-table")
-		}}
+			return usagef("no command was given; for example: rotator checkpoint create-table")
+		},
+	}
 	cmd.AddCommand(newCreateTableCommand(std))
 	return cmd
 }
 
 func newCreateTableCommand(std streams) *cobra.Command {
 	var show bool
-	cmd := jobCommand(std, "create-table", "Make the DynamoDB table that the job file names as checkpoint",
-		`Create-table makes the table of checkpoint: dynamodb://TABLE, billed on demand and
-without TTL. With --print it prints the request instead, for
-aws dynamodb create-table --cli-input-json, and asks no service. One table serves any
-number of jobs.`,
-		func(ctx context.Context, c *jobFlags, job *config.Job) error { return c.createTable(ctx, job, show) })
-	cmd.Flags().BoolVar(&show, "print", false, "print the request, do not send it")
+	cmd := jobCommand(std, "create-table", "Create the DynamoDB table of the checkpoint",
+		`Create the table of "checkpoint: dynamodb://TABLE" in the job file, with on-demand billing
+and without TTL. With --print, print the request instead, for
+aws dynamodb create-table --cli-input-json, and send nothing. One table can hold the
+checkpoints of any number of jobs.`,
+		func(ctx context.Context, c *jobFlags, job *config.Job) error {
+			return c.createTable(ctx, job, show)
+		})
+	cmd.Flags().BoolVar(&show, "print", false, "print the request and do not send it")
 	return cmd
 }
 
 func (c *jobFlags) createTable(ctx context.Context, job *config.Job, show bool) error {
 	place := job.CheckpointPlace()
 	if place.Table == "" {
-		return problem(job, "checkpoint", "is not in a table, so there is none to make; write dynamodb://TABLE")
+		return problem(job, "checkpoint", "must be dynamodb://TABLE to create a table")
 	}
 	base, err := c.loadAWS(ctx, job.Workers, requestTimeout)
 	if err != nil {
 		return err
 	}
-	store := checkpoint.NewDynamoDB(stateTable(withTarget(base, place.Region, place.Endpoint, place.RoleARN)), place.Table, time.Duration(job.MaxOutage))
+	cfg := withTarget(base, place.Region, place.Endpoint, place.RoleARN)
+	store := checkpoint.NewDynamoDB(stateTable(cfg), place.Table, time.Duration(job.MaxOutage))
 	if show {
 		return c.printTable(store)
 	}
 	err = store.CreateTable(ctx)
 	if exists := (*types.ResourceInUseException)(nil); errors.As(err, &exists) {
-		return problem(job, "checkpoint", "table "+place.Table+" exists already; rotator run "+
-			"uses it if it is a table of checkpoints, otherwise name another table")
+		return problem(job, "checkpoint", "table "+place.Table+" already exists; if it is "+
+			"a checkpoint table, rotator run uses it, otherwise name another table")
 	}
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(c.out, "table %s is ready\n", place.Table)
+	_, err = fmt.Fprintf(c.out, "table %s was created\n", place.Table)
 	return err
 }
 
@@ -66,10 +73,16 @@ func (c *jobFlags) printTable(store *checkpoint.DynamoDB) error {
 	request := map[string]any{"TableName": in.TableName, "BillingMode": in.BillingMode}
 	var keys, attributes []map[string]any
 	for _, k := range in.KeySchema {
-		keys = append(keys, map[string]any{"AttributeName": k.AttributeName, "KeyType": k.KeyType})
+		keys = append(keys, map[string]any{
+			"AttributeName": k.AttributeName,
+			"KeyType":       k.KeyType,
+		})
 	}
 	for _, a := range in.AttributeDefinitions {
-		attributes = append(attributes, map[string]any{"AttributeName": a.AttributeName, "AttributeType": a.AttributeType})
+		attributes = append(attributes, map[string]any{
+			"AttributeName": a.AttributeName,
+			"AttributeType": a.AttributeType,
+		})
 	}
 	request["KeySchema"], request["AttributeDefinitions"] = keys, attributes
 	encoder := json.NewEncoder(c.out)

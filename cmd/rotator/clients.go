@@ -29,17 +29,18 @@ import (
 	"rotator/internal/version"
 )
 
-// loadAWS reads the AWS configuration of the environment. Its pool of idle connections is
-// made as large as the pool of workers: with the default of 10 most requests would open a
-// connection of their own. A request with its answer ends after timeout; the SDK sets no
-// limit. The retries of the clients are those of attempts.go.
+// loadAWS reads the AWS configuration of the environment. The HTTP client keeps as many idle
+// connections as there are workers: with the default of 10, most requests would open a new
+// connection. Each request, including its response, ends after timeout; the SDK sets no limit.
+// For the retries of the clients see attempts.go.
 func (s streams) loadAWS(
 	ctx context.Context, workers int, timeout time.Duration,
 ) (aws.Config, error) {
 	if workers == 0 {
 		workers = mostWorkers()
 	}
-	cfg, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithHTTPClient(newHTTPClient(workers, timeout)),
+	cfg, err := awsconfig.LoadDefaultConfig(ctx,
+		awsconfig.WithHTTPClient(newHTTPClient(workers, timeout)),
 		awsconfig.WithRetryer(fewAttempts), // for the clients that fetch credentials
 		awsconfig.WithLogger(sdkLogger{s.logger}),
 		awsconfig.WithAPIOptions([]func(*middleware.Stack) error{
@@ -60,26 +61,32 @@ func (s streams) loadAWS(
 	return cfg, nil
 }
 
-// newHTTPClient keeps its connections until the other side closes them. One that went
-// away without a word, behind a NAT say, is found out within half a minute.
+// newHTTPClient returns a client that keeps its connections until the server closes them. It
+// detects a connection that was lost without notice, for example by a NAT, within 30 s.
 func newHTTPClient(workers int, timeout time.Duration) *awshttp.BuildableClient {
 	const idle, interval, count = 15 * time.Second, 5 * time.Second, 3
-	return awshttp.NewBuildableClient().WithTimeout(timeout).WithTransportOptions(func(t *http.Transport) {
+	client := awshttp.NewBuildableClient().WithTimeout(timeout)
+	return client.WithTransportOptions(func(t *http.Transport) {
 		t.MaxIdleConns, t.MaxConnsPerHost, t.IdleConnTimeout = 0, 0, 0 // no limit
-		t.MaxIdleConnsPerHost = 2*workers + 8                          // a single worker may send some updates at once
+		t.MaxIdleConnsPerHost = 2*workers + 8                          // a worker can send several updates
 		t.MaxResponseHeaderBytes = answerlimit.Headers
 		t.HTTP2 = &http.HTTP2Config{SendPingTimeout: idle, PingTimeout: count * interval}
 	}).WithDialerOptions(func(d *net.Dialer) {
-		d.KeepAliveConfig = net.KeepAliveConfig{Enable: true, Idle: idle, Interval: interval, Count: count}
+		d.KeepAliveConfig = net.KeepAliveConfig{
+			Enable:   true,
+			Idle:     idle,
+			Interval: interval,
+			Count:    count,
+		}
 	})
 }
 
 // keepingConnections hides that the body of a request is an io.WriterTo. The SDK closes the
-// body once it has the answer; net/http, which may not have come to its end yet, then reads
-// an io.EOF from WriteTo (smithy-go 1.28, transport/http/internal/io/safe.go), where only
-// Read may give that, and takes it for a failed write: it gives the connection up, of one
-// request in some thousands where answers take a millisecond. The hash of the body is
-// computed before, because it needs no buffer for an io.WriterTo.
+// body when it has the response, possibly before net/http has reached the end of the body.
+// WriteTo then returns io.EOF (smithy-go 1.28, transport/http/internal/io/safe.go), which only
+// Read may return. net/http treats this as a failed write and closes the connection. With
+// responses in about 1 ms, this happens once in some thousand requests. The middleware runs
+// after the hash of the body is computed, because that needs no buffer for an io.WriterTo.
 func keepingConnections(cfg *aws.Config) {
 	const hashing = "ComputePayloadHash" // aws/signer/v4
 	keep := middleware.FinalizeMiddlewareFunc("KeepConnection", keepConnection)
@@ -107,27 +114,30 @@ func keepConnection(
 	return next.HandleFinalize(ctx, in)
 }
 
-// renewing lets the next request fetch credentials anew after a service refused
-// them: they may have expired earlier than they said, or been replaced.
+// renewing makes the next request fetch new credentials after a service has refused them. They
+// may have been replaced, or have expired before their stated time.
 func renewing(cfg *aws.Config) {
 	cache, ok := cfg.Credentials.(namedCredentials)
 	if !ok {
 		return
 	}
 	cfg.APIOptions = append(slices.Clip(cfg.APIOptions), func(stack *middleware.Stack) error {
-		return stack.Deserialize.Add(middleware.DeserializeMiddlewareFunc("RenewCredentials", func(ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler) (middleware.DeserializeOutput, middleware.Metadata, error) {
+		renew := middleware.DeserializeMiddlewareFunc("RenewCredentials", func(
+			ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler,
+		) (middleware.DeserializeOutput, middleware.Metadata, error) {
 			out, metadata, err := next.HandleDeserialize(ctx, in)
 			cache.refused(awsmiddleware.GetServiceID(ctx), err)
 			return out, metadata, err
-		}), middleware.Before)
+		})
+		return stack.Deserialize.Add(renew, middleware.Before)
 	})
 }
 
 const (
-	// requestTimeout bounds one request with its answer.
+	// requestTimeout is the maximum time for one request with its response.
 	requestTimeout = 30 * time.Second
-	// keyTimeout is the same for KMS, whose requests are small. A request whose answer is
-	// lost must not keep a worker from asking again.
+	// keyTimeout is the same for KMS, whose requests are small. A worker must not wait long
+	// for a lost response before it sends the request again.
 	keyTimeout = 10 * time.Second
 )
 
@@ -152,7 +162,7 @@ func (w *wiring) kmsClient(cfg aws.Config) (*kms.Client, rotate.ReEncryptFunc) {
 	return client.Client, client.ReEncrypt
 }
 
-// workers is how many workers there are, to begin with.
+// workers returns the number of workers at the start.
 func (w *wiring) workers() int { return cmp.Or(w.job.Workers, rotate.FirstPlaces) }
 
 // withTarget returns base with the Region, endpoint and role of a target, of the checkpoint,
@@ -183,13 +193,13 @@ func withTarget(base aws.Config, region, endpoint, role string) aws.Config {
 // tableClient returns a client for the items of a table.
 func tableClient(cfg aws.Config) *dynamodb.Client { return dynamodb.NewFromConfig(cfg) }
 
-// objectClient is a client for the objects of a bucket. Of itself it neither sends nor
-// checks checksums: s3scan asks for both with every body, and the SDK would add nothing
-// but time.
+// objectClient returns a client for the objects of a bucket. By default, it neither sends nor
+// verifies checksums: s3scan requests both for every body, and those of the SDK would be
+// redundant.
 func objectClient(cfg aws.Config, bucket string) *s3.Client {
 	return s3.NewFromConfig(cfg, func(o *s3.Options) {
-		// Other S3 servers seldom have a host name for each bucket. An access point always
-		// has one.
+		// Most other S3 servers do not have a host name per bucket. An access point always has
+		// a host name.
 		o.UsePathStyle = (o.UsePathStyle || o.BaseEndpoint != nil) &&
 			!strings.HasPrefix(bucket, "arn:")
 		o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired

@@ -7,9 +7,9 @@ import (
 	"rotator/internal/config"
 )
 
-// readContexts fills in what the context file of a target says. Whatever is wrong
-// with the file is a problem of the job file, at the line that names it, and tells
-// the line of the other.
+// readContexts reads the context file of a target into named. Each problem of the file is a
+// problem of the job file, at the line that names the context file. Its text has the line in
+// the context file.
 func readContexts(job *config.Job, field string, named *ciphertext.ContextFile) []config.Problem {
 	if named == nil {
 		return nil

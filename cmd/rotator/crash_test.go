@@ -229,7 +229,7 @@ func TestKilledTwentyTimes(t *testing.T) {
 		t.Errorf("%d confirmations, more than slots in the pages under way", n)
 	}
 	if cmd, _, log := b.command(t.Context(), "report", "-f", "job.yaml", "--check"); cmd.Run() != nil {
-		t.Errorf("the audit log is not whole: %s", log)
+		t.Errorf("the audit log is not intact: %s", log)
 	}
 }
 

@@ -331,7 +331,7 @@ func TestCutLogIsTold(t *testing.T) {
 			b.check(t, nil)
 			for range 2 {
 				_, _, log := b.rotator(t, exitInternal, "report", "--check")
-				if !strings.Contains(log, "the audit log is not whole") {
+				if !strings.Contains(log, "the audit log is not intact") {
 					t.Errorf("report --check: %s", log)
 				}
 				b.rotator(t, exitDone, "retry")
@@ -446,7 +446,7 @@ func TestRunDuringALook(t *testing.T) {
 	v.seal("a")
 	s := v.rotator(exitRemaining, "verify")
 	if len(s.Notes) != 1 ||
-		!strings.Contains(s.Notes[0], "something still writes with the old key") {
+		!strings.Contains(s.Notes[0], "a writer still uses the old key") {
 		t.Errorf("notes %q", s.Notes)
 	}
 }

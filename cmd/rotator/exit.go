@@ -95,8 +95,8 @@ func (s streams) explain(err error) int {
 
 // linesOf splits an error that is printed on more than one line: the problems
 // of a job file, and joined errors. Line breaks in other errors may come from
-// outside and do not split them. The texts are redacted. The name of
-// a field, such as grant_tokens, is no label of the text behind it.
+// outside and do not split them. The texts are redacted one by one: the name of a field, such as
+// grant_tokens, does not make the text that follows it a secret.
 func (s streams) linesOf(err error) []string {
 	if problems, ok := err.(*config.Problems); ok {
 		redacted := config.Problems{File: problems.File}
@@ -182,10 +182,11 @@ func codeOf(command string, err error) (code int, hint string) {
 	case errors.As(err, &key):
 		return exitAccess, ""
 	case errors.Is(err, checkpoint.ErrFenced):
-		return exitBusy, "another run took this pass over; rotator status shows how far it is"
+		return exitBusy, "another run took over this pass; rotator status prints its progress"
 	case checkpoint.OfNewer(err):
 		return exitBusy, ""
-	case errors.As(err, &stop) && (!errors.As(err, &storage) || cutShort(storage) || stop.Kind == rotate.StopAccess || stop.Kind == rotate.StopJob):
+	case errors.As(err, &stop) && (!errors.As(err, &storage) || cutShort(storage) ||
+		stop.Kind == rotate.StopAccess || stop.Kind == rotate.StopJob):
 		return stopCode(command, stop) // 78 and 77 come before 73
 	case errors.As(err, &storage) && cutShort(storage):
 		return exitInterrupted, interruptedHint(command)
@@ -212,7 +213,7 @@ func unavailableHint(command string) string {
 	return "run again when the service is available"
 }
 
-// interruptedHint is for a command that was stopped before its end.
+// interruptedHint returns the advice for a command that was stopped before its end.
 func interruptedHint(command string) string {
 	switch {
 	case readOnly(command):
@@ -232,7 +233,7 @@ func startsOver(command, when string) string {
 		"run rotator %s again%s", command, command, when)
 }
 
-// outputHint is for a result that could not be written to stdout.
+// outputHint returns the advice for a result that could not be written to stdout.
 func outputHint(command string) string {
 	if command == "run" || command == "retry" {
 		return "the result is in the checkpoint; rotator report prints it again"
@@ -240,12 +241,12 @@ func outputHint(command string) string {
 	return "free space where stdout is written, or redirect it elsewhere, and run again"
 }
 
-// cutShort says whether there was no more time for the checkpoint, since the command
-// was told to stop: that says nothing of the checkpoint.
+// cutShort reports whether a request to the checkpoint ended because the command had to stop.
+// The checkpoint itself is then not the cause.
 func cutShort(err error) bool { return rotate.Classify(err) == rotate.ClassStopped }
 
-// accessHint is for a denial, a key that cannot be used or credentials that were refused,
-// if nothing is known about the ledger.
+// accessHint returns the advice for denied access, an unusable key or refused credentials, if
+// the state of the ledger is unknown.
 func accessHint(command string) string {
 	if readOnly(command) {
 		return startsOver(command, " when this is corrected")
@@ -253,13 +254,15 @@ func accessHint(command string) string {
 	return "correct this and run again to continue"
 }
 
-// storageHint is for a place that cannot be written. A checkpoint that cannot be
-// trusted says itself what to do.
+// storageHint returns the advice for a checkpoint or audit log that cannot be written. The
+// error of a checkpoint that cannot be read contains its own advice.
 func storageHint(err error) string {
-	if damaged := (*checkpoint.DamagedError)(nil); errors.As(err, &damaged) || checkpoint.Untrusted(err) {
+	damaged := (*checkpoint.DamagedError)(nil)
+	if errors.As(err, &damaged) || checkpoint.Untrusted(err) {
 		return ""
 	}
-	return "nothing is lost: correct this, such as making the place writable, and run again"
+	return "progress up to the last save is kept; correct this, for example free disk space, " +
+		"and run again"
 }
 
 func stopCode(command string, stop *rotate.StopError) (code int, hint string) {
@@ -276,7 +279,7 @@ func stopCode(command string, stop *rotate.StopError) (code int, hint string) {
 	case rotate.StopStorage:
 		return exitStorage, storageHint(stop)
 	case rotate.StopFenced:
-		return exitBusy, "another run took this pass over; rotator status shows how far it is"
+		return exitBusy, "another run took over this pass; rotator status prints its progress"
 	case rotate.StopJob, rotate.StopEarly:
 		return exitJob, ""
 	case rotate.StopAnswer:
@@ -286,13 +289,13 @@ func stopCode(command string, stop *rotate.StopError) (code int, hint string) {
 	return exitInternal, "this is a bug: please report it with the log"
 }
 
-// serviceDenies says whether the service of a checkpoint refused who we are.
+// serviceDenies reports whether a service denied access or refused the credentials.
 func serviceDenies(err error) bool {
 	class := rotate.Classify(err)
 	return class == rotate.ClassDenied || class == rotate.ClassCredentials
 }
 
-// serviceCode is for what a service said before a run began.
+// serviceCode returns the exit code and the hint for an error of a service before a pass.
 func serviceCode(command string, err error) (code int, hint string) {
 	switch rotate.Classify(err) {
 	case rotate.ClassCredentials:
@@ -309,7 +312,7 @@ func serviceCode(command string, err error) (code int, hint string) {
 	return exitInternal, ""
 }
 
-// storageError says that the state or the audit log cannot be kept.
+// storageError is a failure to read or write the checkpoint, the audit log or the report.
 type storageError struct {
 	what string
 	err  error

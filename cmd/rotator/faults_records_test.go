@@ -155,7 +155,8 @@ func corruptRecord(t *testing.T, p home, kind string, c recordChange) {
 	if r.Summary.Pass < 2 {
 		t.Errorf("it is pass %d: the first is not kept", r.Summary.Pass)
 	}
-	noted := strings.Contains(strings.Join(r.Summary.Notes, "\n"), "was not compared")
+	noted := strings.Contains(strings.Join(r.Summary.Notes, "\n"),
+		"could not compare with the previous pass")
 	// A pass without a readable ledger is never finished, so nothing is compared with it.
 	if compared := kind != "pass"; noted == compared {
 		t.Errorf("the notes are %q, and the pass before could be read: %v", r.Summary.Notes, compared)

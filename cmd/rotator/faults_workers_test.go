@@ -236,7 +236,7 @@ func kill(t *testing.T, w *harness.World, moments ...moment) {
 		t.Errorf("pass %d ended, and all belonged to the first", r.Summary.Pass)
 	}
 	if r := w.Run(t, "report", "--check"); r.Code != exitDone {
-		t.Errorf("the audit log is not whole: %s", r)
+		t.Errorf("the audit log is not intact: %s", r)
 	}
 	t.Logf("%d runs were killed", killed)
 }

@@ -14,7 +14,7 @@ import (
 	"rotator/internal/scan"
 )
 
-// ownItems recognises files of rotator itself among the items of one target, and counts
+// ownItems recognises files that rotator itself wrote among the items of one target, and counts
 // them. It is safe for concurrent use.
 type ownItems struct {
 	mu    sync.Mutex

@@ -13,23 +13,23 @@ import (
 	"rotator/internal/rotate"
 )
 
-// How often progress is shown.
+// Intervals of progress reports.
 const (
 	logEvery  = 10 * time.Second
 	lineEvery = 250 * time.Millisecond
 )
 
 // waitsForRate describes a command that has work but no share of the rate.
-const waitsForRate = "waiting for a share of the rate: another run has not yet read that this " +
-	"one has work, or it was killed and its lease has not expired"
+const waitsForRate = "waiting for a share of the rate: another run has not yet noticed that this " +
+	"run has work, or was killed and its lease has not expired"
 
 // meter reads the progress of a pass.
 type meter struct {
 	engine  *rotate.Rotator
 	tracker *checkpoint.Tracker
 	began   time.Time
-	first   reading // what was done before this run
-	// items is about how many items there are; 0 when a target cannot tell.
+	first   reading // at the start of this run
+	// items is the approximate number of items; 0 if that of a target is unknown.
 	items int64
 }
 
@@ -49,7 +49,7 @@ func (r reading) doing() string {
 	case r.limit > 0:
 		return "working"
 	case r.needsWork:
-		return "waiting for work: other runs have all partitions that are left"
+		return "waiting for work: other runs hold all remaining partitions"
 	case r.needsRate:
 		return waitsForRate
 	}
@@ -76,17 +76,18 @@ func (m *meter) read() (r reading) {
 	return r
 }
 
-// left says how long the rest will take, at the pace so far.
+// left returns the estimated time to the end of the pass, from the rate of this run so far.
 func (m *meter) left(r reading) string {
 	done, took := r.items-m.first.items, time.Since(m.began)
 	if m.items <= r.items || done == 0 {
 		return "unknown"
 	}
-	return time.Duration(float64(took) * float64(m.items-r.items) / float64(done)).Round(time.Second).String()
+	rest := float64(took) * float64(m.items-r.items) / float64(done)
+	return time.Duration(rest).Round(time.Second).String()
 }
 
-// items is about how many items the job has: what the sources know, 0 when one of
-// them does not.
+// items returns the approximate number of items of the job, or 0 if a source does not know its
+// number.
 func (s *session) items() (sum int64) {
 	for _, p := range s.wiring.targets {
 		counted, ok := p.source.(interface{ Items() int64 })
@@ -98,8 +99,8 @@ func (s *session) items() (sum int64) {
 	return sum
 }
 
-// progress shows how far the pass is, until stop is called: a live line on a
-// terminal, a log line now and then elsewhere.
+// progress reports the progress of the pass until stop is called: with a progress bar on a
+// terminal, otherwise with log lines.
 func (s *session) progress(engine *rotate.Rotator, tracker *checkpoint.Tracker) (stop func()) {
 	m := &meter{engine: engine, tracker: tracker, began: time.Now(), items: s.items()}
 	m.first = m.read()

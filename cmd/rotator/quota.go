@@ -29,28 +29,29 @@ const (
 	sm2Quota       = "L-DC14942D" // Cryptographic operations (ECC and SM2) request rate
 )
 
-// publishedQuota is the default quota as the developer guide of KMS gives it, for
-// when Service Quotas does not answer.
+// publishedQuota returns the default quota from the developer guide of KMS, for use when Service
+// Quotas is unavailable.
 func publishedQuota(code, region string) float64 {
 	switch {
 	case code == rsaQuota, code == sm2Quota:
 		return 1000
 	case slices.Contains([]string{"us-east-1", "us-west-2", "eu-west-1"}, region):
 		return 100_000
-	case slices.Contains([]string{"us-east-2", "ap-southeast-1", "ap-southeast-2", "ap-northeast-1", "eu-central-1", "eu-west-2"}, region):
+	case slices.Contains([]string{"us-east-2", "ap-southeast-1", "ap-southeast-2",
+		"ap-northeast-1", "eu-central-1", "eu-west-2"}, region):
 		return 20_000
 	}
 	return 10_000
 }
 
-// wireRate sets the rate: what the job file says, or its share of the quota. The
-// note says which quota that was and where the figure is from; "" without quota.
+// wireRate sets the rate to the one of the job file, or to its share of the quota. note states
+// the quota, and whether it was read or is the published default. It is "" without a quota.
 func (w *wiring) wireRate(ctx context.Context, base aws.Config) (note string) {
 	share := w.job.KMS.QuotaShare()
 	if w.rate = w.job.KMS.Rate; share == 0 {
 		return ""
 	}
-	// The quota is that of whoever calls KMS, but its endpoint knows no quotas.
+	// The quota belongs to the account that calls KMS. The endpoint of KMS has no quotas.
 	cfg := withTarget(base, w.job.KMS.Region, "", w.job.KMS.RoleARN)
 	client := quotaClient(cfg)
 	var quota float64
@@ -59,7 +60,8 @@ func (w *wiring) wireRate(ctx context.Context, base aws.Config) (note string) {
 		if quota == 0 || perSecond < quota {
 			quota = perSecond
 			w.rate = quota * share
-			note = fmt.Sprintf("kms.quota: %s of %s requests per second (quota %s in %s: %s) is a rate of %s",
+			note = fmt.Sprintf("kms.quota: %s of %s requests per second (quota %s in %s: %s) "+
+				"is a rate of %s",
 				w.job.KMS.Quota, number(quota), code, cfg.Region, from, number(w.rate))
 		}
 	}
@@ -81,7 +83,7 @@ func quotaClient(cfg aws.Config) *servicequotas.Client {
 
 func number(x float64) string { return strconv.FormatFloat(x, 'f', -1, 64) }
 
-// quotasOf are the quotas that moving between the keys draws on.
+// quotasOf returns the codes of the quotas that ReEncrypt with the keys uses.
 func quotasOf(keys rotate.Keys) (codes []string) {
 	drawn := map[string]bool{symmetricQuota: keys.Any}
 	drawn[quotaOf(keys.Destination)] = true
@@ -107,9 +109,11 @@ func quotaOf(key rotate.Key) string {
 	return rsaQuota
 }
 
-// readQuota asks for the applied quota, then for AWS's default, and falls back to
-// the published figure (API_GetServiceQuota, API_GetAWSDefaultServiceQuota).
-func readQuota(ctx context.Context, client *servicequotas.Client, code, region string) (perSecond float64, from string) {
+// readQuota returns the applied quota, or the default from Service Quotas, or the published
+// default (API_GetServiceQuota, API_GetAWSDefaultServiceQuota). from states which one it is.
+func readQuota(
+	ctx context.Context, client *servicequotas.Client, code, region string,
+) (perSecond float64, from string) {
 	service := aws.String("kms")
 	bounded := func(ask func(context.Context) (*types.ServiceQuota, error)) (float64, error) {
 		ctx, cancel := context.WithTimeout(ctx, quotaTimeout)
@@ -121,7 +125,10 @@ func readQuota(ctx context.Context, client *servicequotas.Client, code, region s
 		return ratePerSecond(quota)
 	}
 	applied, err := bounded(func(ctx context.Context) (*types.ServiceQuota, error) {
-		out, err := client.GetServiceQuota(ctx, &servicequotas.GetServiceQuotaInput{ServiceCode: service, QuotaCode: &code})
+		out, err := client.GetServiceQuota(ctx, &servicequotas.GetServiceQuotaInput{
+			ServiceCode: service,
+			QuotaCode:   &code,
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -131,35 +138,40 @@ func readQuota(ctx context.Context, client *servicequotas.Client, code, region s
 		return applied, "applied, from Service Quotas"
 	}
 	preset, again := bounded(func(ctx context.Context) (*types.ServiceQuota, error) {
-		out, err := client.GetAWSDefaultServiceQuota(ctx, &servicequotas.GetAWSDefaultServiceQuotaInput{ServiceCode: service, QuotaCode: &code})
+		in := &servicequotas.GetAWSDefaultServiceQuotaInput{ServiceCode: service, QuotaCode: &code}
+		out, err := client.GetAWSDefaultServiceQuota(ctx, in)
 		if err != nil {
 			return nil, err
 		}
 		return out.Quota, nil
 	})
 	if again == nil {
-		return preset, fmt.Sprintf("the default, from Service Quotas; the applied one cannot be read: %s", quotaTrouble(err))
+		return preset, "the default, from Service Quotas; the applied one cannot be read: " +
+			quotaTrouble(err)
 	}
-	return publishedQuota(code, region), fmt.Sprintf("the published default; Service Quotas cannot be read: %s", quotaTrouble(err))
+	return publishedQuota(code, region), "the published default; Service Quotas cannot be read: " +
+		quotaTrouble(err)
 }
 
-// ratePerSecond is the value of a quota that counts by the second.
+// ratePerSecond returns the value of a quota. It returns an error if the quota is not per second.
 func ratePerSecond(q *types.ServiceQuota) (float64, error) {
 	switch {
 	case q == nil || aws.ToFloat64(q.Value) <= 0:
 		return 0, errors.New("it has no value")
-	case q.Period != nil && (q.Period.PeriodUnit != types.PeriodUnitSecond || aws.ToInt32(q.Period.PeriodValue) != 1):
+	case q.Period != nil && (q.Period.PeriodUnit != types.PeriodUnitSecond ||
+		aws.ToInt32(q.Period.PeriodValue) != 1):
 		return 0, errors.New("it does not count by the second")
 	}
 	return *q.Value, nil
 }
 
-// quotaTrouble says in a few words why there is no answer.
+// quotaTrouble describes in a few words why a quota could not be read.
 func quotaTrouble(err error) string {
 	var api smithy.APIError
 	switch {
 	case rotate.Classify(err) == rotate.ClassDenied:
-		return "access denied (allow servicequotas:GetServiceQuota and servicequotas:GetAWSDefaultServiceQuota)"
+		return "access denied (allow servicequotas:GetServiceQuota and " +
+			"servicequotas:GetAWSDefaultServiceQuota)"
 	case errors.As(err, &api):
 		return "the service answered " + api.ErrorCode()
 	case rotate.Classify(err) == rotate.ClassUnexpected:

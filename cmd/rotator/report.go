@@ -20,12 +20,12 @@ import (
 func newReportCommand(std streams) *cobra.Command {
 	var check, ledger bool
 	var number int
-	cmd := jobCommand(std, "report", "Show the evidence of the last pass",
-		`Report shows the results of the last pass, or of the pass given by --pass. It reads only
-the checkpoint and calls no service other than that of the checkpoint. With --ledger it lists the
-slots that could not be moved; with -o json, as one JSON object per line. With --check it also
-verifies the audit log: every line, the chain of hashes, and that the log contains every line
-that the checkpoint has recorded.`,
+	cmd := jobCommand(std, "report", "Print the result and the evidence of the last pass",
+		`Print the result of the last pass, or of the pass given by --pass. Report reads only the
+checkpoint and calls no service other than that of the checkpoint. With --ledger it lists
+the slots that could not be moved; with -o json, as one JSON object per line. With --check
+it also verifies the audit log: every line, the chain of hashes, and that the log contains
+every line that the checkpoint has recorded.`,
 		func(ctx context.Context, c *jobFlags, job *config.Job) error {
 			return reportJob(ctx, c, job, reportOptions{number, check, ledger})
 		})
@@ -39,8 +39,8 @@ that the checkpoint has recorded.`,
 		return nil
 	}
 	cmd.Flags().IntVar(&number, "pass", 0, "number of the pass (default: the last one)")
-	cmd.Flags().BoolVar(&check, "check", false, "verify the audit log's chain")
-	cmd.Flags().BoolVar(&ledger, "ledger", false, "list the slots in the ledger instead")
+	cmd.Flags().BoolVar(&check, "check", false, "verify the audit log")
+	cmd.Flags().BoolVar(&ledger, "ledger", false, "list the slots in the ledger")
 	return cmd
 }
 
@@ -143,9 +143,11 @@ func checkLogs(
 				f.name, f.host, path)
 		}
 		if err != nil {
-			return nil, &outcomeError{code: exitInternal, text: fmt.Sprintf("the audit log is not whole: %v", err)}
+			return nil, &outcomeError{code: exitInternal, text: fmt.Sprintf(
+				"the audit log is not intact: %v", err)}
 		}
-		notes = append(notes, fmt.Sprintf("audit log %s: %d lines, the chain is whole", path, lines))
+		notes = append(notes, fmt.Sprintf(
+			"audit log %s: %d lines, the chain of hashes is intact", path, lines))
 	}
 	if len(notes) == 0 {
 		notes = append(notes,

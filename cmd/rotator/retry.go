@@ -17,12 +17,13 @@ import (
 func newRetryCommand(std streams) *cobra.Command {
 	var flags earlyFlags
 	cmd := kmsCommand(std, "retry", "Try the slots in the ledger of the last pass again",
-		`Retry works on the ledger of the last pass alone: the slots that failed, were
-foreign, or kept changing. What can be moved now leaves the ledger, and the
-figures of the pass change with it.
+		`Try the slots in the ledger of the last pass again: those that failed, were foreign, or
+kept changing. A slot that is moved leaves the ledger, and the counts of the pass change
+accordingly. Retry does not scan the targets.
 
-Exit codes: 0 the ledger is empty, or accept rules cover all its slots; 3 it holds other
-slots, or a target or slot rule found no ciphertext; others in docs/exit-codes.md.`,
+Exit codes: 0 the ledger is empty, or accept rules cover all its slots; 3 the ledger has
+other slots, or a target or slot rule found no ciphertext. For other codes see
+docs/exit-codes.md.`,
 		func(ctx context.Context, c *jobFlags, job *config.Job) error {
 			return retryJob(ctx, c, job, &flags)
 		})
@@ -42,7 +43,7 @@ func retryJob(ctx context.Context, c *jobFlags, job *config.Job, flags *earlyFla
 		return err
 	}
 	if _, err := c.openExisting(ctx, job); err != nil {
-		return err // before a lock or an audit log is made for nothing
+		return err // before a lock and an audit log are created
 	}
 	state, err := openState(ctx, s.jobFlags, job)
 	if err != nil {
@@ -98,8 +99,8 @@ func (s *session) afterRetry(record checkpoint.Pass, worked error) error {
 	if record.Status == checkpoint.Finished {
 		return s.exceptions()
 	}
-	return &outcomeError{code: exitInterrupted, text: fmt.Sprintf("the ledger so far was tried "+
-		"again; pass %d itself is not finished: rotator run resumes it", record.Number)}
+	return &outcomeError{code: exitInterrupted, text: fmt.Sprintf("the slots in the ledger "+
+		"were tried again, but pass %d is not finished; rotator run resumes it", record.Number)}
 }
 
 // lastOfJob returns the last pass if it matches the job file.
@@ -115,7 +116,7 @@ func (s *session) lastOfJob(
 	}
 	if !same {
 		return record, problem(s.job, "job", "the targets, slots or keys of the job file differ "+
-			"from those of the last pass; rotator run begins a new pass")
+			"from those of the last pass; rotator run starts a new pass")
 	}
 	if err := rotate.SameKeys(record, s.wiring.keys); err != nil {
 		return record, err

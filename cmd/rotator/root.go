@@ -65,7 +65,7 @@ type jobFlags struct {
 	output  string
 	verbose bool
 	sdk     bool
-	exact   bool // of the commands that ask KMS
+	exact   bool // of the commands that send ReEncrypt requests
 }
 
 // run is the whole program except for signals and os.Exit. Output of libraries
@@ -95,9 +95,9 @@ func newRootCommand(std streams) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "rotator",
 		Short: "Move stored KMS ciphertexts to another key",
-		Long: `rotator finds ciphertexts that depend on an AWS KMS key, moves each to another
-key with kms:ReEncrypt, writes it back without losing a concurrent update, and
-ends with evidence that the old key can be disabled.
+		Long: `Find stored ciphertexts that depend on an AWS KMS key, and move each to another key
+with kms:ReEncrypt. Every write is conditional, so no concurrent update is lost. The
+result is evidence on whether the old key can be disabled.
 
 Results go to stdout, logs and progress to stderr. Exit codes: docs/exit-codes.md.`,
 		SilenceUsage:  true,
@@ -105,7 +105,7 @@ Results go to stdout, logs and progress to stderr. Exit codes: docs/exit-codes.m
 		Args:          knownCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_ = cmd.Help()
-			return usagef("name a command")
+			return usagef("no command was given")
 		},
 	}
 	root.SuggestionsMinimumDistance = 2
@@ -118,7 +118,8 @@ Results go to stdout, logs and progress to stderr. Exit codes: docs/exit-codes.m
 	})
 	root.AddCommand(
 		newRunCommand(std), newAuditCommand(std), newVerifyCommand(std), newRetryCommand(std),
-		newStatusCommand(std), newReportCommand(std), newCheckpointCommand(std), newDemoCommand(), newSchemaCommand(std), newVersionCommand(std),
+		newStatusCommand(std), newReportCommand(std), newCheckpointCommand(std),
+		newSchemaCommand(std), newVersionCommand(std), newDemoCommand(),
 	)
 	strictCompletion(root)
 	return root
@@ -135,7 +136,7 @@ func strictCompletion(root *cobra.Command) {
 		cmd.Args = noArguments
 		cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 			_ = cmd.Help()
-			return usagef("name a shell: %s bash", cmd.CommandPath())
+			return usagef("no shell was given; for example: %s bash", cmd.CommandPath())
 		}
 		for _, shell := range cmd.Commands() {
 			shell.Args = noArguments
@@ -149,7 +150,7 @@ func newHelpCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			about, rest, err := cmd.Root().Find(args)
 			if err != nil || len(rest) > 0 {
-				return usagef("there is no help for %q; see %s --help", strings.Join(args, " "),
+				return usagef("no help for %q; see %s --help", strings.Join(args, " "),
 					cmd.Root().CommandPath())
 			}
 			about.InitDefaultHelpFlag()
@@ -169,9 +170,11 @@ func jobCommand(
 		return inCommand(cmd.Name(), c.onJob(cmd.Context(), work))
 	}
 	cmd.Flags().StringVarP(&c.file, "file", "f", "job.yaml", "job file")
-	cmd.Flags().StringVarP(&c.output, "output", "o", "text", "form of the result on stdout: text or json")
-	cmd.Flags().BoolVarP(&c.verbose, "verbose", "v", false, "log more")
-	cmd.Flags().BoolVar(&c.sdk, "sdk", false, "leave every request to the AWS SDK as it is, which costs more processor time; results are the same")
+	cmd.Flags().StringVarP(&c.output, "output", "o", "text",
+		"format of the result on stdout: text or json")
+	cmd.Flags().BoolVarP(&c.verbose, "verbose", "v", false, "log at the debug level")
+	cmd.Flags().BoolVar(&c.sdk, "sdk", false,
+		"send all requests through the stock AWS SDK (more CPU time, same results)")
 	return cmd
 }
 
@@ -180,7 +183,7 @@ func (c *jobFlags) onJob(
 	ctx context.Context, work func(context.Context, *jobFlags, *config.Job) error,
 ) error {
 	if c.output != "text" && c.output != "json" {
-		return usagef("-o %s: the outputs are text and json", c.output)
+		return usagef("-o %s: the formats are text and json", c.output)
 	}
 	if c.verbose {
 		c.level.SetLevel(zapcore.DebugLevel)
@@ -193,32 +196,38 @@ func (c *jobFlags) onJob(
 	return work(ctx, c, job)
 }
 
-// kmsCommand makes a command that reads a job file and asks KMS about slots.
-func kmsCommand(std streams, use, short, long string, work func(context.Context, *jobFlags, *config.Job) error) *cobra.Command {
+// kmsCommand returns a command that reads a job file and sends ReEncrypt requests.
+func kmsCommand(
+	std streams, use, short, long string,
+	work func(context.Context, *jobFlags, *config.Job) error,
+) *cobra.Command {
 	var exact bool
-	cmd := jobCommand(std, use, short, long, func(ctx context.Context, c *jobFlags, job *config.Job) error {
+	withExact := func(ctx context.Context, c *jobFlags, job *config.Job) error {
 		c.exact = exact
 		return work(ctx, c, job)
-	})
-	cmd.Flags().BoolVar(&exact, "exact", false, "ask KMS about every slot by a request of its own; rely on no header of a ciphertext")
+	}
+	cmd := jobCommand(std, use, short, long, withExact)
+	cmd.Flags().BoolVar(&exact, "exact", false,
+		"send one KMS request per slot; never infer the key from the ciphertext header")
 	return cmd
 }
 
-// knownCommand refuses what cobra takes for an argument of the root.
+// knownCommand returns an error if an argument of the root command is not a command.
 func knownCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	text := fmt.Sprintf("there is no command %q; see %s --help", args[0], cmd.CommandPath())
+	text := fmt.Sprintf("unknown command %q; see %s --help", args[0], cmd.CommandPath())
 	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-		text = fmt.Sprintf("there is no command %q; did you mean %s?", args[0], near[0])
+		text = fmt.Sprintf("unknown command %q; did you mean %s?", args[0], near[0])
 	}
 	return &usageError{text}
 }
 
 func noArguments(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return usagef("%s takes no argument %q; see %s --help", cmd.CommandPath(), args[0], cmd.CommandPath())
+		return usagef("%s accepts no arguments, but has %q; see %s --help",
+			cmd.CommandPath(), args[0], cmd.CommandPath())
 	}
 	return nil
 }

@@ -18,18 +18,20 @@ import (
 func newRunCommand(std streams) *cobra.Command {
 	var restart bool
 	var flags earlyFlags
-	cmd := kmsCommand(std, "run", "Start or resume the pass: move every slot under a source key",
-		`Run resumes the unfinished pass of the job, or begins the next one. It may be
-stopped at any time, by any means, and run again. With a checkpoint in a table or
-bucket any number of runs, on any machines, share the work of one pass.
+	cmd := kmsCommand(std, "run", "Move every ciphertext under a source key; resume or start a pass",
+		`Resume the unfinished pass of the job, or start the next pass. A run can be stopped or
+killed at any time; run the same command to resume. If the checkpoint is in a table or a
+bucket, any number of runs on any machines share the work of one pass.
 
-Exit codes: 0 complete; 3 complete, with slots in the ledger, or a target or slot rule
-that found no ciphertext at all; 75 stopped, run again; others in docs/exit-codes.md.`,
+Exit codes: 0 complete; 3 complete, but the ledger has slots, or a target or slot rule found
+no ciphertext; 75 stopped, run again. For other codes see docs/exit-codes.md.`,
 		func(ctx context.Context, c *jobFlags, job *config.Job) error {
 			return runJob(ctx, c, job, restart, &flags)
 		})
 	flags.ofWriters(cmd)
-	cmd.Flags().BoolVar(&restart, "restart", false, "begin a new pass although the last is unfinished or cannot be read; its records are kept")
+	cmd.Flags().BoolVar(&restart, "restart", false,
+		"start a new pass even if the last one is unfinished or cannot be read; "+
+			"its records are kept")
 	return cmd
 }
 
@@ -68,7 +70,7 @@ func runJob(
 	s.stop.reached(working, "")
 	worked := s.work(ctx, engine, p)
 	if stop := (*rotate.StopError)(nil); errors.As(worked, &stop) && stop.Kind == rotate.StopFenced {
-		return worked // the record of the pass is the other run's now
+		return worked // another run owns the record of the pass
 	}
 	if worked == nil {
 		worked = s.withKeyState(ctx, s.settlePadding(ctx, p, state, targets))
@@ -91,8 +93,8 @@ func runJob(
 	return s.exceptions()
 }
 
-// believe checks the audit logs against the checkpoint before the pass begins.
-// The report notes each log with missing lines.
+// believe checks the audit logs against the checkpoint before the pass starts, and adds a note
+// to the report for each log that lacks lines.
 func (s *session) believe(ctx context.Context, state *state, p *pass) error {
 	notes, err := state.believe(ctx, p.passes, p.record)
 	for _, note := range notes {
@@ -102,18 +104,21 @@ func (s *session) believe(ctx context.Context, state *state, p *pass) error {
 	return err
 }
 
-// recordHeaderUse notes in the record of a pass that this run is about to count slots by the
-// headers of their blobs; false where a run has found that they do not tell.
+// recordHeaderUse returns a function that records in the pass that this run is about to infer
+// keys from ciphertext headers. The function returns false if a run of the pass has found that
+// the headers disagree with KMS; the run must then not use them.
 func (s *session) recordHeaderUse(p *pass, state *state) func(context.Context) (bool, error) {
+	disagree := func(h checkpoint.HeaderRun) bool { return h.Wrong != "" }
 	return func(ctx context.Context) (may bool, err error) {
 		_, err = p.passes.Update(ctx, p.record.Number, func(record *checkpoint.Pass) {
-			may = !slices.ContainsFunc(record.Headers, func(h checkpoint.HeaderRun) bool { return h.Wrong != "" }) && record.BeginHeaders(state.worker)
+			may = !slices.ContainsFunc(record.Headers, disagree) &&
+				record.BeginHeaders(state.worker)
 		})
 		return may, err
 	}
 }
 
-// finish saves how the run ended, and fills in what the pass counted.
+// finish saves the end of the run, and completes the summary with the totals of the pass.
 func (s *session) finish(ctx context.Context, p *pass, state *state) error {
 	if err := state.log.Sync(); err != nil {
 		return &storageError{what: "sync the audit log", err: err}
@@ -148,20 +153,20 @@ func (s *session) finish(ctx context.Context, p *pass, state *state) error {
 	return s.stillWritten(ctx, p.passes, record.Number-1)
 }
 
-// stillWritten notes the targets in which an earlier, complete pass had left
-// nothing under a source key, and this one found something: somebody writes
-// with the old key, and the retirement will not converge until that ends. The
-// comparison is a courtesy: an earlier pass that cannot be read, as run --restart
-// leaves it behind, is noted and does not spoil this one.
+// stillWritten adds a note for each target in which this pass found more slots under a source
+// key than an earlier, complete pass left there. A writer then still uses the old key, and the
+// passes do not converge until it stops. The comparison is optional: if the earlier pass cannot
+// be read, which is possible after run --restart, stillWritten adds a note and returns nil.
 func (s *session) stillWritten(ctx context.Context, passes *checkpoint.Passes, earlier int) error {
 	before, totals, err := s.comparable(ctx, passes, earlier)
 	switch {
 	case checkpoint.Untrusted(err):
 		s.summary.Notes = append(s.summary.Notes, fmt.Sprintf(
-			"the records of pass %d, the one before, cannot be read, so this pass was not compared with it to find who still writes with the old key", earlier))
+			"could not compare with the previous pass, because the records of pass %d cannot be "+
+				"read; writers that still use the old key are not reported", earlier))
 		return nil
 	case err != nil:
-		return &storageError{what: "read the pass before", err: err}
+		return &storageError{what: "read the previous pass", err: err}
 	}
 	if s.rotatedSince(before) {
 		return nil
@@ -171,9 +176,9 @@ func (s *session) stillWritten(ctx context.Context, passes *checkpoint.Passes, e
 		found := target.Slots.Rotated + target.Slots.Remaining
 		if _, known := totals[target.Name]; known && found > left.Failed+left.Conflict+left.Remaining {
 			s.summary.Notes = append(s.summary.Notes, fmt.Sprintf(
-				"target %s: %d slots %s, more than pass %d, begun %s, left there: %s", target.Name,
-				found, s.summary.Mode.Where(), earlier, before.Started.Format(time.RFC3339),
-				s.summary.Mode.Writes()))
+				"target %s: %d slots %s, more than pass %d (started %s) left there; %s",
+				target.Name, found, s.summary.Mode.Where(), earlier,
+				before.Started.Format(time.RFC3339), s.summary.Mode.Writes()))
 		}
 	}
 	return nil
@@ -189,7 +194,9 @@ func (s *session) rotatedSince(before checkpoint.Pass) bool {
 
 // comparable returns an earlier pass with its totals. It returns no totals for a pass of
 // another job file, and for one that was not complete when this pass began.
-func (s *session) comparable(ctx context.Context, passes *checkpoint.Passes, earlier int) (checkpoint.Pass, map[string]checkpoint.Counts, error) {
+func (s *session) comparable(
+	ctx context.Context, passes *checkpoint.Passes, earlier int,
+) (checkpoint.Pass, map[string]checkpoint.Counts, error) {
 	before, err := passes.Pass(ctx, earlier)
 	if errors.Is(err, checkpoint.ErrNotFound) {
 		return before, nil, nil

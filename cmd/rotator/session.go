@@ -16,19 +16,18 @@ import (
 	"rotator/internal/version"
 )
 
-// settle is how long an unusable key is looked at again before a run stops: KMS
-// needs up to some tens of seconds until a change of state is seen everywhere.
+// settle is the time for which a run waits for an unusable key to become usable before it
+// stops. A change of the state of a key takes effect in all of KMS within tens of seconds.
 const settle = 30 * time.Second
 
-// session is one command working on one job, with everything open that it
-// needs.
+// session is one command that works on one job.
 type session struct {
 	*jobFlags
 	job     *config.Job
 	wiring  *wiring
 	summary *report.Summary
 	headers headers
-	tally   *accept.Tally     // of exceptions, for the accept rules; nil without any
+	tally   *accept.Tally     // of exceptions, for the accept rules; nil without rules
 	engines []*rotate.Rotator // that have worked
 	// recordedTokens maps header tokens to keys, as learned by earlier runs of the
 	// pass or earlier passes of the job.
@@ -43,18 +42,19 @@ type session struct {
 	shares func(use func(checkpoint.Share))
 }
 
-// headers is what the run has to say of the headers of ciphertexts in the end.
+// headers is what a run has found out about ciphertext headers.
 type headers struct {
-	agree bool
-	wrong string
+	agree bool   // KMS confirmed the random sample
+	wrong string // how headers disagreed with KMS; "" if they did not
 }
 
-// shutdownGrace is how long a command goes on behind a signal, whatever does not answer: a
-// second more than the engine takes, to keep what the run came to.
+// shutdownGrace is the maximum time from a stop signal to the end of the command, even if a
+// service does not respond. It is one second longer than that of the engine, so that the
+// result can be saved.
 const shutdownGrace = 9 * time.Second
 
-// shutdownContext is a context for what is kept at the end of a command. It outlives ctx by
-// shutdownGrace.
+// shutdownContext returns a context for saving the result of a command. It ends shutdownGrace
+// after ctx is canceled, or when release is called.
 func shutdownContext(ctx context.Context) (longer context.Context, release func()) {
 	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() { time.AfterFunc(shutdownGrace, cancel) })
@@ -64,7 +64,8 @@ func shutdownContext(ctx context.Context) (longer context.Context, release func(
 	}
 }
 
-// open wires the job; command is the word for the result.
+// open checks the job against its services and returns a session. command is its name in the
+// result.
 func open(ctx context.Context, c *jobFlags, job *config.Job, command string) (*session, error) {
 	w, err := wire(ctx, c, job, command)
 	if err != nil {
@@ -88,8 +89,8 @@ func open(ctx context.Context, c *jobFlags, job *config.Job, command string) (*s
 	return s, nil
 }
 
-// targets returns the job's targets for the engine; without writers, nothing
-// that is done with them can change anything.
+// targets returns the targets of the job for the engine. If write is false, they have no
+// writer, so the engine cannot change them.
 func (s *session) targets(write bool) []rotate.Target {
 	var targets []rotate.Target
 	for i, p := range s.wiring.targets {
@@ -114,7 +115,7 @@ func (s *session) targets(write bool) []rotate.Target {
 	return targets
 }
 
-// rotator makes the engine for one pass; begin is rotate.Config.BeginHeaders.
+// rotator returns the engine for one pass. begin is rotate.Config.BeginHeaders.
 func (s *session) rotator(
 	targets []rotate.Target,
 	pass checkpoint.Pass,
@@ -182,8 +183,14 @@ type pass struct {
 	tracker    *checkpoint.Tracker
 }
 
-// openPass resumes or begins a pass in store.
-func (s *session) openPass(ctx context.Context, store checkpoint.Store, targets []rotate.Target, options checkpoint.TrackOptions, restart bool) (*pass, error) {
+// openPass resumes or starts a pass in store.
+func (s *session) openPass(
+	ctx context.Context,
+	store checkpoint.Store,
+	targets []rotate.Target,
+	options checkpoint.TrackOptions,
+	restart bool,
+) (*pass, error) {
 	plan, err := s.plan(targets)
 	if err != nil {
 		return nil, err
@@ -200,11 +207,16 @@ func (s *session) openPass(ctx context.Context, store checkpoint.Store, targets 
 	if err != nil {
 		return nil, &storageError{what: "read the checkpoint", err: err}
 	}
-	return &pass{passes: passes, record: opened.Pass, partitions: opened.Partitions, tracker: tracker}, nil
+	return &pass{
+		passes:     passes,
+		record:     opened.Pass,
+		partitions: opened.Partitions,
+		tracker:    tracker,
+	}, nil
 }
 
-// work runs the engine over the pass, with progress on stderr, and fills in the
-// figures.
+// work runs the engine on the pass, reports progress on stderr, and adds the counts of the
+// engine to the summary.
 func (s *session) work(ctx context.Context, engine *rotate.Rotator, p *pass) error {
 	stop := s.progress(engine, p.tracker)
 	err := engine.Run(ctx, p.tracker, p.partitions)
@@ -219,7 +231,7 @@ func (s *session) work(ctx context.Context, engine *rotate.Rotator, p *pass) err
 	return err
 }
 
-// count adds the requests of an engine, and what it saved.
+// count adds the number of requests of an engine, and of those that it avoided.
 func (s *session) count(engine *rotate.Rotator) {
 	s.engines = append(s.engines, engine)
 	sent, throttled, _ := engine.Requests()
@@ -243,7 +255,7 @@ func redacted(secrets *redact.Redactor, notes []string) []string {
 	return texts
 }
 
-// noteSources adds what the sources found out about their places.
+// noteSources adds the notes of the sources to the summary.
 func (s *session) noteSources() {
 	for _, p := range s.wiring.targets {
 		s.summary.Notes = append(s.summary.Notes, p.source.Notes()...)
@@ -290,7 +302,8 @@ func (s *session) exceptions() error {
 		return s.unproven()
 	}
 	return &outcomeError{code: exitExceptions, text: fmt.Sprintf(
-		"complete, with %d slots in the ledger; rotator report --ledger lists them, rotator retry tries them again", n)}
+		"complete, with %d slots in the ledger; rotator report --ledger lists them, and "+
+			"rotator retry tries them again", n)}
 }
 
 // withKeyState names the key and its state, if KMS refused a request because of the state

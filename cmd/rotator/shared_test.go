@@ -146,7 +146,7 @@ func TestStoppedRunIsFencedOff(t *testing.T) {
 		t.Fatal(err)
 	}
 	stopped.summary(t, exitBusy)
-	if says := "another run took this pass over"; !strings.Contains(stopped.log.String(), says) {
+	if says := "another run took over this pass"; !strings.Contains(stopped.log.String(), says) {
 		t.Errorf("it says nothing of %q:\n%s", says, stopped.log)
 	}
 	summary := other.summary(t, exitDone)

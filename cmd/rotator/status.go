@@ -19,15 +19,19 @@ import (
 )
 
 func newStatusCommand(std streams) *cobra.Command {
-	return jobCommand(std, "status", "Show how far the last pass is, from the checkpoint",
-		`Status reads the checkpoint and calls no service other than that of the checkpoint. It
-may be used while a run is working; the figures are those saved last.`, statusJob)
+	return jobCommand(std, "status", "Print the progress of the last pass",
+		`Print the progress of the last pass and of its partitions. Status reads only the
+checkpoint and calls no service other than that of the checkpoint. It can be used while a
+run is working; the counts are those of the last save.`, statusJob)
 }
 
-func lastPass(ctx context.Context, passes *checkpoint.Passes, job *config.Job) (checkpoint.Pass, error) {
+func lastPass(
+	ctx context.Context, passes *checkpoint.Passes, job *config.Job,
+) (checkpoint.Pass, error) {
 	record, err := passes.Last(ctx)
 	if errors.Is(err, checkpoint.ErrNotFound) {
-		return record, problem(job, "job", fmt.Sprintf("the checkpoint has no pass of job %s; rotator run begins one", job.Job))
+		return record, problem(job, "job", fmt.Sprintf(
+			"the checkpoint has no pass of job %s; rotator run starts one", job.Job))
 	}
 	if err != nil {
 		return record, &storageError{what: "read the checkpoint", err: err}
@@ -42,7 +46,8 @@ type partitionStatus struct {
 	Done      bool      `json:"done"`
 	Slots     int64     `json:"slots"`
 	Saved     time.Time `json:"saved,omitzero"`
-	Owner     string    `json:"owner,omitempty"` // id of the run that works on it, where runs share the checkpoint
+	// Owner is the id of the run that works on it, if the checkpoint is shared.
+	Owner string `json:"owner,omitempty"`
 }
 
 // statusResult is the summary of the pass so far, and its partitions.
@@ -72,8 +77,14 @@ func statusJob(ctx context.Context, c *jobFlags, job *config.Job) error {
 			if err != nil {
 				return &storageError{what: "read the checkpoint", err: err}
 			}
-			result.Partitions = append(result.Partitions, partitionStatus{Target: target.Name, Partition: p.Name,
-				Done: progress.Done, Slots: progress.Counts.Slots.Seen, Saved: progress.Saved, Owner: progress.Owner})
+			result.Partitions = append(result.Partitions, partitionStatus{
+				Target:    target.Name,
+				Partition: p.Name,
+				Done:      progress.Done,
+				Slots:     progress.Counts.Slots.Seen,
+				Saved:     progress.Saved,
+				Owner:     progress.Owner,
+			})
 		}
 	}
 	return c.printStatus(result)
@@ -102,8 +113,14 @@ func (c *jobFlags) printStatus(result statusResult) error {
 	return w.Flush()
 }
 
-// recorded makes a summary of what a store knows about a pass.
-func recorded(ctx context.Context, passes *checkpoint.Passes, record checkpoint.Pass, job *config.Job, command string) (*report.Summary, error) {
+// recorded returns the summary of a pass from its records.
+func recorded(
+	ctx context.Context,
+	passes *checkpoint.Passes,
+	record checkpoint.Pass,
+	job *config.Job,
+	command string,
+) (*report.Summary, error) {
 	totals, err := passes.Totals(ctx, record)
 	if err != nil {
 		return nil, &storageError{what: "read the checkpoint", err: err}

@@ -22,7 +22,7 @@ import (
 	"rotator/internal/report/auditlog"
 )
 
-// state is the durable side of a run: checkpoint and audit log.
+// state holds the checkpoint and the audit log of a run.
 type state struct {
 	streams
 	store checkpoint.Store
@@ -30,13 +30,13 @@ type state struct {
 	name  string // of the audit log's file
 	// broken are the audit logs that lack a line that the checkpoint has recorded.
 	broken []checkpoint.AuditLog
-	lock   *checkpoint.Lock // nil where the checkpoint is shared
+	lock   *checkpoint.Lock // nil if the checkpoint is shared
 	// worker is the id of this process among those that share the checkpoint.
 	worker string
-	lease  time.Duration // 0 where the checkpoint is not shared
+	lease  time.Duration // 0 if the checkpoint is not shared
 }
 
-// openState opens, or makes, the checkpoint and the audit log.
+// openState opens the checkpoint and the audit log, and creates them if necessary.
 func openState(ctx context.Context, c *jobFlags, job *config.Job) (*state, error) {
 	s := &state{streams: c.streams, worker: rand.Text()}
 	opened := s.openFile
@@ -49,17 +49,17 @@ func openState(ctx context.Context, c *jobFlags, job *config.Job) (*state, error
 		return nil, err
 	}
 	if torn := s.log.Torn(); torn > 0 {
-		c.logger.Warn("removed the last line of the audit log, which a crash had cut short",
+		c.logger.Warn("removed the last line of the audit log, which is incomplete because of a crash",
 			zap.Int("bytes", torn))
 	}
 	return s, nil
 }
 
-// openFile takes the lock of a checkpoint in a file, which one run has at a time.
+// openFile opens a checkpoint in a file. It takes the lock, which one run can hold at a time.
 func (s *state) openFile(_ context.Context, job *config.Job) (err error) {
 	path := job.CheckpointPlace().File
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return &storageError{what: "make the directory of the checkpoint", err: err}
+		return &storageError{what: "create the directory of the checkpoint", err: err}
 	}
 	s.lock, err = checkpoint.AcquireLock(path)
 	if locked := (*checkpoint.LockedError)(nil); errors.As(err, &locked) {
@@ -78,7 +78,8 @@ func (s *state) openFile(_ context.Context, job *config.Job) (err error) {
 	return nil
 }
 
-// logProblem points a file that is not the job's audit log at its line.
+// logProblem returns the error of an audit log. If the file is not an audit log of the job, it
+// is a problem of the job file.
 func logProblem(job *config.Job, err error) error {
 	if auditlog.IsForeign(err) {
 		return problem(job, "audit_log", err.Error())
@@ -86,27 +87,27 @@ func logProblem(job *config.Job, err error) error {
 	return &storageError{what: "open the audit log", err: err}
 }
 
-// openShared opens a checkpoint that several runs may have.
+// openShared opens a checkpoint that several runs share.
 func (s *state) openShared(ctx context.Context, job *config.Job) (err error) {
 	if s.store, err = s.sharedStore(ctx, job, patienceBefore(job)); err != nil {
 		return beforePass(err)
 	}
 	if probed, ok := s.store.(*checkpoint.S3); ok {
 		if err := probed.CheckConditions(ctx); err != nil {
-			return beforePass(storeProblem(job, "try the checkpoint", err))
+			return beforePass(storeProblem(job, "test the checkpoint", err))
 		}
 	}
 	if err := os.MkdirAll(filepath.Dir(job.AuditLog), 0o700); err != nil {
-		return &storageError{what: "make the directory of the audit log", err: err}
+		return &storageError{what: "create the directory of the audit log", err: err}
 	}
 	return s.openLog(job)
 }
 
-// maxLogs is how many runs of one job can write audit logs in one directory.
+// maxLogs is the maximum number of runs of one job with audit logs in one directory.
 const maxLogs = 64
 
-// openLog opens the first audit log that no living run has, and learns from the
-// others what runs that died were about to write.
+// openLog opens the first audit log that no active run holds. It reads the others, because
+// they have the intents of runs that have ended.
 func (s *state) openLog(job *config.Job) error {
 	path := job.AuditLog
 	for n := 1; n <= maxLogs && s.log == nil; n++ {
@@ -120,7 +121,8 @@ func (s *state) openLog(job *config.Job) error {
 		s.log, s.name = log, filepath.Base(numbered(path, n))
 	}
 	if s.log == nil {
-		return &storageError{what: "open the audit log", err: fmt.Errorf("%d runs have %s and its siblings open", maxLogs, path)}
+		return &storageError{what: "open the audit log", err: fmt.Errorf(
+			"%s and its numbered siblings are in use by %d runs, which is the maximum", path, maxLogs)}
 	}
 	for n := 1; n <= maxLogs; n++ {
 		if sibling := numbered(path, n); filepath.Base(sibling) != s.name {
@@ -132,7 +134,7 @@ func (s *state) openLog(job *config.Job) error {
 	return nil
 }
 
-// numbered names the audit log of the n-th run that shares a directory, from 1.
+// numbered returns the name of the n-th audit log in a directory. n starts at 1.
 func numbered(path string, n int) string {
 	if n == 1 {
 		return path
@@ -150,7 +152,7 @@ func (s *state) close() {
 	}
 }
 
-// track says how this run saves.
+// track returns the options with which this run saves its progress.
 func (s *state) track() checkpoint.TrackOptions {
 	return checkpoint.TrackOptions{
 		Worker: s.worker,
@@ -195,7 +197,7 @@ func (s *state) believe(
 	return notes, nil
 }
 
-// runEnd is what the run adds to the record of its pass.
+// runEnd returns what the run adds to the record of its pass at its end.
 func (s *state) runEnd(kms report.KMS, headers headers) checkpoint.RunEnd {
 	return checkpoint.RunEnd{
 		ID:           s.worker,
@@ -216,7 +218,7 @@ func hostname() string {
 	return host
 }
 
-// openExisting opens the checkpoint of a job that has run before, to look at it.
+// openExisting opens the checkpoint of a job for reading. It does not create one.
 func (s streams) openExisting(ctx context.Context, job *config.Job) (checkpoint.Store, error) {
 	place := job.CheckpointPlace()
 	if place.Shared() {
@@ -224,7 +226,9 @@ func (s streams) openExisting(ctx context.Context, job *config.Job) (checkpoint.
 	}
 	store, err := checkpoint.OpenFile(place.File)
 	if errors.Is(err, checkpoint.ErrNotFound) {
-		return nil, problem(job, "checkpoint", fmt.Sprintf("there is no checkpoint at %s: this job has not run from here; rotator run begins it", place.File))
+		return nil, problem(job, "checkpoint", fmt.Sprintf(
+			"no checkpoint exists at %s: no run of this job was started in this directory; "+
+				"rotator run creates it", place.File))
 	}
 	if err != nil {
 		return nil, &storageError{what: "open the checkpoint", err: err}
@@ -232,7 +236,7 @@ func (s streams) openExisting(ctx context.Context, job *config.Job) (checkpoint.
 	return store, nil
 }
 
-// sharedStore opens a table or bucket, which must be there.
+// sharedStore opens a checkpoint in a table or bucket, which must exist.
 func (s streams) sharedStore(
 	ctx context.Context, job *config.Job, patience time.Duration,
 ) (checkpoint.Store, error) {
@@ -270,8 +274,8 @@ func stateBucket(cfg aws.Config) *s3.Client {
 	})
 }
 
-// storeProblem points a checkpoint that is not there, or not what it must be, at
-// its line.
+// storeProblem returns the error of a checkpoint. If its table or bucket does not exist or
+// cannot hold a checkpoint, it is a problem of the job file.
 func storeProblem(job *config.Job, what string, err error) error {
 	var place *checkpoint.PlaceError
 	if errors.As(err, &place) {

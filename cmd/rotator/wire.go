@@ -23,15 +23,15 @@ import (
 	"rotator/internal/scan/s3scan"
 )
 
-// source is what all kinds of places are.
+// source is a source of items of any kind: a table, a bucket or a directory.
 type source interface {
 	rotate.Lister
 	rotate.Writer
-	// Batch is the most changes that one Replace takes.
+	// Batch returns the maximum number of changes in one call of Replace.
 	Batch() int
-	// Check says, without writing, whether the place can be used.
+	// Check returns an error if the target cannot be used. It does not write.
 	Check(ctx context.Context) error
-	// Notes are facts about the place that belong in the report.
+	// Notes returns facts about the target for the report.
 	Notes() []string
 }
 
@@ -39,7 +39,7 @@ type source interface {
 type boundTarget struct {
 	field  string // "targets[0]"
 	name   string
-	kind   string // the field of the place: "s3"
+	kind   string // the field of its kind: "s3"
 	source source
 	format ciphertext.Format
 	where  checkpoint.Place
@@ -49,7 +49,7 @@ type boundTarget struct {
 	partial bool
 }
 
-// wiring is everything that a job needs of the outside, checked.
+// wiring holds the keys, clients and targets of a job. All of them have been checked.
 type wiring struct {
 	job    *config.Job
 	keys   rotate.Keys
@@ -79,7 +79,7 @@ type wiring struct {
 }
 
 // wire builds the clients of a job and checks, in this order, formats, keys,
-// permissions and places. It writes nothing anywhere.
+// permissions and targets. It writes nothing.
 func wire(
 	ctx context.Context, c *jobFlags, job *config.Job, command string,
 ) (*wiring, error) {
@@ -93,9 +93,14 @@ func wire(
 	}
 	warn := func(text string) { c.logger.Warn(text) }
 	c.outages.SetPatience(patienceBefore(job))
-	w := &wiring{job: job, sdkOnly: c.sdk, consistent: command == "verify",
-		begin:    c.beginThrough(),
-		readOnly: command == "verify" || command == "audit", warn: warn}
+	w := &wiring{
+		job:        job,
+		sdkOnly:    c.sdk,
+		consistent: command == "verify",
+		begin:      c.beginThrough(),
+		readOnly:   readOnly(command),
+		warn:       warn,
+	}
 	if err := w.wireKMS(ctx, c, base, command); err != nil {
 		return nil, err
 	}
@@ -104,9 +109,9 @@ func wire(
 		return nil, err
 	}
 	w.account = accountOf(ctx, base)
-	room := scan.NewMemoryBudget(bodiesInWork)
+	budget := scan.NewMemoryBudget(bodiesInWork)
 	for i, target := range job.Targets {
-		p, err := w.bindTarget(base, target, formats[i], room)
+		p, err := w.bindTarget(base, target, formats[i], budget)
 		p.field = fmt.Sprintf("targets[%d]", i)
 		if err != nil {
 			return nil, targetProblem(job, p, err)
@@ -148,10 +153,17 @@ func (w *wiring) wireKMS(
 		return err
 	}
 	client, reEncrypt := w.kmsClient(cfg)
-	request := rotate.KeyRequest{Destination: w.job.Destination.Key, DestinationAlgorithm: w.job.Destination.Algorithm,
-		Sources: w.job.Source.Keys, SourceAlgorithm: w.job.Source.Algorithm, Any: w.job.Source.Any,
-		GrantTokens: w.job.KMS.GrantTokens, Mode: rotate.Mode(w.job.Mode), ReadOnly: w.readOnly,
-		ChangesContext: w.job.ChangesContext() != ""}
+	request := rotate.KeyRequest{
+		Destination:          w.job.Destination.Key,
+		DestinationAlgorithm: w.job.Destination.Algorithm,
+		Sources:              w.job.Source.Keys,
+		SourceAlgorithm:      w.job.Source.Algorithm,
+		Any:                  w.job.Source.Any,
+		GrantTokens:          w.job.KMS.GrantTokens,
+		Mode:                 rotate.Mode(w.job.Mode),
+		ReadOnly:             w.readOnly,
+		ChangesContext:       w.job.ChangesContext() != "",
+	}
 	err := w.patiently(ctx, "KMS", func(ctx context.Context) (err error) {
 		w.keys, err = rotate.ResolveKeys(ctx, client, request)
 		return err
@@ -172,39 +184,44 @@ func (w *wiring) wireKMS(
 	if n := droppedContexts(w.job, w.keys); n > 0 {
 		w.notes = append(w.notes, fmt.Sprintf(
 			"the encryption contexts of %d slots are dropped, as the job file confirms: "+
-				"%s is an asymmetric key, which takes no encryption context", n, w.keys.Destination.ARN))
+				"%s is an asymmetric key, which does not support an encryption context",
+			n, w.keys.Destination.ARN))
 	}
 	return keyProblem(w.job, err)
 }
 
-// regions refuses keys of another Region than KMS is asked in, which DescribeKey
-// would only call unknown.
+// regions returns an error if a key ARN is in another Region than the KMS client. DescribeKey
+// would report that the key does not exist.
 func regions(job *config.Job, region string) error {
 	var found []config.Problem
 	for field, key := range keyFields(job) {
-		if parts := strings.SplitN(key, ":", 5); len(parts) == 5 && parts[0] == "arn" && parts[3] != region {
+		parts := strings.SplitN(key, ":", 5)
+		if len(parts) == 5 && parts[0] == "arn" && parts[3] != region {
 			found = append(found, job.Problem(field, fmt.Sprintf(
-				"the key is in %s, but KMS is asked in %s; set kms.region: %s (ReEncrypt never crosses Regions, so source and destination must be in one)",
+				"the key is in %s, but requests to KMS go to %s; set kms.region: %s (ReEncrypt "+
+					"works within one Region, so all keys must be in the same Region)",
 				parts[3], region, parts[3])))
 		}
 	}
 	return problems(job, found)
 }
 
-// symmetric refuses asymmetric keys with formats whose readers ask KMS as for a symmetric
-// key: nobody could read what such a format would hold afterwards.
+// symmetric returns an error if a key is asymmetric and the readers of a format call Decrypt as
+// for a symmetric key. These readers could not decrypt the ciphertexts after a move.
 func symmetric(job *config.Job, formats []*ciphertext.Compiled, keys rotate.Keys) error {
 	var found []config.Problem
 	for i, format := range formats {
-		if name := format.Symmetric(); name != "" && (keys.SourceAlgorithm != rotate.Symmetric || !keys.Destination.Symmetric()) {
-			found = append(found, job.Problem(fmt.Sprintf("targets[%d].format", i),
-				fmt.Sprintf("format %s is read with symmetric keys alone, and a key of this job is asymmetric; name symmetric keys", name)))
+		name := format.Symmetric()
+		if name != "" && (keys.SourceAlgorithm != rotate.Symmetric || !keys.Destination.Symmetric()) {
+			found = append(found, job.Problem(fmt.Sprintf("targets[%d].format", i), fmt.Sprintf(
+				"readers of format %s support only symmetric keys, and a key of this job is "+
+					"asymmetric; use symmetric keys", name)))
 		}
 	}
 	return problems(job, found)
 }
 
-// hasContexts says whether any slot has, or may have, an encryption context.
+// hasContexts reports whether a slot has, or may have, an encryption context.
 func hasContexts(job *config.Job) bool {
 	return slices.ContainsFunc(job.Targets, func(t config.Target) bool {
 		return len(t.Slots) == 0 || slices.ContainsFunc(t.Slots, func(s config.Slot) bool {
@@ -221,8 +238,9 @@ func keyFields(job *config.Job) map[string]string {
 	return fields
 }
 
-// keyProblem points a *rotate.KeyError at its line: as a problem of the job file,
-// or, where the state of the key or a permission is to blame, as the place.
+// keyProblem adds the line of the job file to a *rotate.KeyError. If the job file is wrong, the
+// result is a problem of the job file. If the cause is the state of the key or a permission,
+// the error keeps its type.
 func keyProblem(job *config.Job, err error) error {
 	if detail, ok := noEndpoint(err); ok {
 		return problem(job, "kms", detail)
@@ -246,8 +264,8 @@ func keyProblem(job *config.Job, err error) error {
 	return err
 }
 
-// compileFormats compiles the formats of all targets, which reads the context files,
-// and returns all problems together.
+// compileFormats compiles the formats of all targets and reads their context files. The error
+// has all problems.
 func compileFormats(job *config.Job) ([]*ciphertext.Template, error) {
 	var templates []*ciphertext.Template
 	var found []config.Problem
@@ -306,12 +324,19 @@ func specErrors(err error) (list []*ciphertext.SpecError) {
 }
 
 func specOf(target config.Target) ciphertext.Spec {
-	spec := ciphertext.Spec{Format: target.Format, Kind: ciphertext.Rows, Context: target.Context, DestinationContext: target.DestinationContext}
+	spec := ciphertext.Spec{
+		Format:             target.Format,
+		Kind:               ciphertext.Rows,
+		Context:            target.Context,
+		DestinationContext: target.DestinationContext,
+	}
 	switch {
 	case target.S3 != nil:
-		spec.Kind, spec.Container, spec.KeyPattern = ciphertext.Objects, target.S3.Bucket, target.S3.KeyPattern
+		spec.Kind, spec.Container = ciphertext.Objects, target.S3.Bucket
+		spec.KeyPattern = target.S3.KeyPattern
 	case target.Files != nil:
-		spec.Kind, spec.Container, spec.KeyPattern = ciphertext.Files, target.Files.Root, target.Files.KeyPattern
+		spec.Kind, spec.Container = ciphertext.Files, target.Files.Root
+		spec.KeyPattern = target.Files.KeyPattern
 	case target.DynamoDB != nil:
 		spec.Container = target.DynamoDB.Table
 		if _, name, ok := strings.Cut(spec.Container, ":table/"); ok { // an ARN
@@ -335,7 +360,14 @@ func specOf(target config.Target) ciphertext.Spec {
 	return spec
 }
 
-func (w *wiring) bindTarget(base aws.Config, target config.Target, format *ciphertext.Compiled, room *scan.MemoryBudget) (boundTarget, error) {
+// bindTarget returns a target with its source, which is not yet checked. budget limits the
+// bodies in memory.
+func (w *wiring) bindTarget(
+	base aws.Config,
+	target config.Target,
+	format *ciphertext.Compiled,
+	budget *scan.MemoryBudget,
+) (boundTarget, error) {
 	p := boundTarget{name: target.Name, format: format, kind: "s3", own: newOwnItems()}
 	if t := target.DynamoDB; t != nil {
 		p.kind, p.partial = "dynamodb", !format.Whole() && target.Search != config.SearchAll
@@ -361,8 +393,15 @@ func (w *wiring) bindTarget(base aws.Config, target config.Target, format *ciphe
 	}
 	if t := target.Files; t != nil {
 		p.kind, p.where = "files", whereOf(target, base, nil)
-		p.source = filescan.New(filescan.Config{Root: t.Root, Include: t.Include, Exclude: t.Exclude,
-			KeepMtime: t.Mtime == config.MtimeKeep, Own: ownFiles(w.job), Memory: room, PageLimit: pageItems})
+		p.source = filescan.New(filescan.Config{
+			Root:      t.Root,
+			Include:   t.Include,
+			Exclude:   t.Exclude,
+			KeepMtime: t.Mtime == config.MtimeKeep,
+			Own:       ownFiles(w.job),
+			Memory:    budget,
+			PageLimit: pageItems,
+		})
 		return p, nil
 	}
 	t := target.S3
@@ -379,7 +418,7 @@ func (w *wiring) bindTarget(base aws.Config, target config.Target, format *ciphe
 		Prefix:      t.Prefix,
 		Globs:       scan.NewGlobs(t.Include, t.Exclude),
 		AWS:         client.Options().BaseEndpoint == nil,
-		Memory:      room,
+		Memory:      budget,
 		PageLimit:   pageItems,
 		Warn:        w.warn,
 		Connections: w.workersOfBucket() + 1,
@@ -393,9 +432,9 @@ func (w *wiring) bindTarget(base aws.Config, target config.Target, format *ciphe
 	return p, nil
 }
 
-// workersOfBucket is a bucket's share of the workers. One that gets more, since others
-// are done, opens the connections for them when it needs them. Tables need no shares:
-// those of one Region have one host, so what one has opened is there for all.
+// workersOfBucket returns the number of workers for which each bucket opens connections in
+// advance. A bucket that gets more workers, because others are done, opens more connections
+// when it needs them. All tables of a Region have the same host and share their connections.
 func (w *wiring) workersOfBucket() int {
 	buckets := 0
 	for _, target := range w.job.Targets {
@@ -406,14 +445,16 @@ func (w *wiring) workersOfBucket() int {
 	return (w.workers() + buckets - 1) / buckets
 }
 
-// bodiesInWork bounds the bytes of the bodies of all targets that are in memory at the
-// same time. With what is made of them a run takes up to eight times as much.
+// bodiesInWork is the maximum size, in bytes, of the bodies of all targets that are in memory at
+// the same time. With the data that is derived from them, a run uses up to eight times as much.
 const bodiesInWork = 256 << 20
 
-// pageItems bounds a page, and so what a crash makes a run do again.
+// pageItems is the maximum number of items in a page. It bounds the work that is repeated after
+// a crash.
 const pageItems = 250
 
-// targetProblem points a target that is not as the job file says at its line.
+// targetProblem returns the error of a target. If the target does not exist as the job file
+// describes it, it is a problem of the job file.
 func targetProblem(job *config.Job, p boundTarget, err error) error {
 	var missing *scan.MissingError
 	if errors.As(err, &missing) {
@@ -425,6 +466,7 @@ func targetProblem(job *config.Job, p boundTarget, err error) error {
 	return fmt.Errorf("check target %s: %w", p.name, err)
 }
 
+// problem returns a *config.Problems with one problem of the job file.
 func problem(job *config.Job, field, detail string) error {
 	return problems(job, []config.Problem{job.Problem(field, detail)})
 }

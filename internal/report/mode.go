@@ -24,15 +24,15 @@ func (m Mode) Where() string {
 	return "under a source key"
 }
 
-// Writes describes what still writes such slots.
+// Writes describes the writer that still stores such slots.
 func (m Mode) Writes() string {
 	switch m {
 	case ModeRefresh:
-		return "something still stores ciphertexts of older material, from a copy for example"
+		return "a writer still stores ciphertexts of older material, for example from a copy"
 	case ModeContext:
-		return "something still writes with the old context"
+		return "a writer still uses the old context"
 	}
-	return "something still writes with the old key"
+	return "a writer still uses the old key"
 }
 
 // stays returns the reason why the destination key of a job stays in use.
