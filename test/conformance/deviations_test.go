@@ -199,25 +199,15 @@ func update(t *testing.T, results []result, expected []deviation) {
 	}
 }
 
-// render makes the document.
+// preface is the part of the document that is not generated.
+//
+//go:embed preface.md
+var preface string
+
+// render returns the document.
 func render(results []result, expected []deviation) string {
 	var b strings.Builder
-	b.WriteString(`# Conformance
-
-Written by ` + "`make conformance UPDATE=1`" + `, and compared with what happens by ` + "`make conformance`" + `: a
-deviation that appears or disappears fails it. The cases are those of
-` + "`internal/fakeaws/awsspec`" + `, each of which names the page of AWS that it follows; the
-embedded fake AWS passes all of them. The real SDK clients run them against servers that
-other people wrote, and the rotator binary goes through a whole migration on each: an audit,
-a run that is killed, its resumption, verify, and then every ciphertext is decrypted by
-another client, with the old key disabled, and compared. What a server does not have (KMS,
-for all but moto) is the embedded fake's.
-
-No such server is AWS, and none of this was tried on AWS.
-
-| server | service | cases | deviations | a whole migration |
-|---|---|---|---|---|
-`)
+	b.WriteString(preface)
 	for _, r := range results {
 		for i, s := range r.server.services {
 			n, run := 0, r.run
@@ -238,7 +228,8 @@ No such server is AWS, and none of this was tried on AWS.
 	}
 	b.WriteString("\n## What each deviation means\n")
 	for _, r := range results {
-		fmt.Fprintf(&b, "\n### %s\n\n| service | case | what it answered | what it means for rotator |\n|---|---|---|---|\n", r.server.name)
+		fmt.Fprintf(&b, "\n### %s\n\n| service | case | response | consequence for rotator |\n"+
+			"|---|---|---|---|\n", r.server.name)
 		for _, d := range r.deviations {
 			if i := slices.IndexFunc(expected, d.same); i >= 0 {
 				d.Means = expected[i].Means
