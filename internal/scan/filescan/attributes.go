@@ -8,19 +8,19 @@ import (
 	"rotator/internal/scan"
 )
 
-// dress gives a new file the owner, mode, extended attributes and, if asked, the
-// modification time of the original, and looks whether it has them. What cannot be
-// kept refuses the file by name. Not kept, since nothing can set them: the time of
-// birth, and holes.
-func dress(file, original *os.File, as state, keepMtime bool) error {
-	made, err := stateOf(file)
+// copyProperties gives a new file the owner, mode, extended attributes and, if keepMtime is
+// set, the modification time of the original, and verifies them. It returns a
+// *scan.RefusedError for a property that cannot be preserved. The creation time and holes are
+// not preserved, because no system call can set them.
+func copyProperties(file, original *os.File, want state, keepMtime bool) error {
+	created, err := stateOf(file)
 	if err != nil {
 		return err
 	}
 	fd := int(file.Fd())
-	if made.uid != as.uid || made.gid != as.gid {
-		if err := unix.Fchown(fd, int(as.uid), int(as.gid)); err != nil {
-			return refusedUnless(err, "owner", "its owner or group cannot be given to a new file "+
+	if created.uid != want.uid || created.gid != want.gid {
+		if err := unix.Fchown(fd, int(want.uid), int(want.gid)); err != nil {
+			return refusedUnless(err, "owner", "its owner or group cannot be set on a new file "+
 				"by this user; run rotator as the owner of the file, or as root")
 		}
 	}
@@ -28,15 +28,15 @@ func dress(file, original *os.File, as state, keepMtime bool) error {
 		return err
 	}
 	const permissions = 0o7777
-	// behind the change of owner, which takes set-id bits off
-	if err := unix.Fchmod(fd, as.mode&permissions); err != nil {
-		return refusedUnless(err, "mode", "its mode cannot be given to a new file by this user")
+	// after the change of owner, which clears the set-user-ID and set-group-ID bits
+	if err := unix.Fchmod(fd, want.mode&permissions); err != nil {
+		return refusedUnless(err, "mode", "its mode cannot be set on a new file by this user")
 	}
 	if keepMtime {
-		times := []unix.Timeval{unix.NsecToTimeval(as.mtime.Nano()),
-			unix.NsecToTimeval(as.mtime.Nano())}
-		if err := setTimes(file, as.mtime, times); err != nil {
-			return refusedUnless(err, "mtime", "its modification time cannot be given to a new "+
+		times := []unix.Timeval{unix.NsecToTimeval(want.mtime.Nano()),
+			unix.NsecToTimeval(want.mtime.Nano())}
+		if err := setTimes(file, want.mtime, times); err != nil {
+			return refusedUnless(err, "mtime", "its modification time cannot be set on a new "+
 				"file by this user")
 		}
 	}
@@ -44,18 +44,18 @@ func dress(file, original *os.File, as state, keepMtime bool) error {
 	if err != nil {
 		return err
 	}
-	if now.mode != as.mode || now.uid != as.uid || now.gid != as.gid {
+	if now.mode != want.mode || now.uid != want.uid || now.gid != want.gid {
 		return &scan.RefusedError{
 			Reason: "mode",
-			Detail: "its file system does not give a new file the owner and mode of the original",
+			Detail: "its file system does not preserve owner and mode in a new file",
 		}
 	}
 	return sameAttributes(file, original)
 }
 
-// refusedUnless refuses the file, unless the file system is to blame.
+// refusedUnless returns a *scan.RefusedError, unless err is an error of the storage.
 func refusedUnless(err error, reason, detail string) error {
-	if ofStorage(err) {
+	if isStorageError(err) {
 		return err
 	}
 	return &scan.RefusedError{Reason: reason, Detail: detail}

@@ -14,17 +14,17 @@ import (
 	"rotator/internal/scan"
 )
 
-// The tasks of a child process, in the environment variable of this name.
+// childVar is the environment variable with the task of a child process.
 const childVar = "FILESCAN_TEST_CHILD"
 
-// child replaces the file of a root, and dies at a step, or says what came of it. It
-// is false in a process that is none.
+// child replaces the file of a directory and kills itself at a step, or prints the error of
+// Replace. It returns false in a process that is not a child.
 func child() bool {
 	task := strings.Split(os.Getenv(childVar), "\x1f")
 	if len(task) != 3 {
 		return false
 	}
-	root, at, foreign := task[0], step(task[1]), task[2]
+	root, at, other := task[0], step(task[1]), task[2]
 	f := New(Config{Root: root})
 	if at == "list" {
 		_, err := f.Page(context.Background(), scan.Partition{Spec: []byte(`{"order":"path"}`)},
@@ -38,9 +38,10 @@ func child() bool {
 		return true
 	}
 	f.hook = func(now step) error {
-		if now == stepSwap && foreign != "" { // another program, in the one moment that counts
+		// another program replaces the file immediately before the swap
+		if now == stepSwap && other != "" {
 			path := filepath.Join(root, "file")
-			if err := errors.Join(os.WriteFile(path+".tmp", []byte(foreign), 0o600),
+			if err := errors.Join(os.WriteFile(path+".tmp", []byte(other), 0o600),
 				os.Rename(path+".tmp", path)); err != nil {
 				return err
 			}
@@ -54,38 +55,38 @@ func child() bool {
 	return true
 }
 
-func (s *store) inChild(at step, foreign string) (says string, err error) {
-	return s.runChild(exec.Command(os.Args[0]), at, foreign)
+func (s *store) inChild(at step, other string) (output string, err error) {
+	return s.runChild(exec.Command(os.Args[0]), at, other)
 }
 
-func (s *store) runChild(cmd *exec.Cmd, at step, foreign string) (says string, err error) {
+func (s *store) runChild(cmd *exec.Cmd, at step, other string) (output string, err error) {
 	cmd.Env = append(os.Environ(),
-		childVar+"="+strings.Join([]string{s.root, string(at), foreign}, "\x1f"))
+		childVar+"="+strings.Join([]string{s.root, string(at), other}, "\x1f"))
 	out, err := cmd.Output()
 	return strings.TrimSpace(string(out)), err
 }
 
-// TestCrashSweep kills the process at each step, with and without another program
-// that replaces the file in the moment of the swap. Nothing is half written, nothing
-// of the other program is lost, and the next run removes what is left.
+// TestCrashSweep kills the process at each step, with and without another program that
+// replaces the file immediately before the swap. No file is partially written, no update of
+// the other program is lost, and the next run removes the leftovers.
 func TestCrashSweep(t *testing.T) {
-	for _, foreign := range []string{"", "foreign"} {
-		for _, at := range append([]step{stepBack}, steps...) {
-			t.Run(string(at)+"/"+foreign, func(t *testing.T) {
+	for _, other := range []string{"", "other"} {
+		for _, at := range append([]step{stepSwapBack}, steps...) {
+			t.Run(string(at)+"/"+other, func(t *testing.T) {
 				s := newStore(t)
 				ref := s.write("file", oldBody)
-				says, err := s.inChild(at, foreign)
-				if died := err != nil; died == (says != "") {
-					t.Fatalf("it said %q and ended with %v", says, err)
+				output, err := s.inChild(at, other)
+				if died := err != nil; died == (output != "") {
+					t.Fatalf("output %q, error %v", output, err)
 				}
-				if got := s.content()["file"]; got != oldBody && got != newBody && got != foreign {
-					t.Errorf("after the death the file holds %q", got)
+				if got := s.content()["file"]; got != oldBody && got != newBody && got != other {
+					t.Errorf("content %q after the kill", got)
 				}
 				look := New(Config{Root: s.root})
 				before := fmt.Sprint(s.content())
 				if got := fmt.Sprint(all(t, look)); got != "[file]" ||
 					fmt.Sprint(s.content()) != before {
-					t.Errorf("a listing without Sweep shows %s, and leaves %v of %v", got,
+					t.Errorf("a listing without Sweep returns %s and changes %v to %v", got,
 						s.content(), before)
 				}
 				run := New(Config{Root: s.root})
@@ -93,8 +94,8 @@ func TestCrashSweep(t *testing.T) {
 				all(t, run)
 				s.clean("file")
 				got := s.content()["file"]
-				if foreign != "" && at != stepTake && got != foreign && !early(at) {
-					t.Errorf("the file holds %q, and what the other program wrote is lost", got)
+				if other != "" && at != stepLock && got != other && !early(at) {
+					t.Errorf("content %q, want that of the other program", got)
 				}
 				if err := replaceOne(run, change(t, run, ref, "next")); err != nil {
 					t.Errorf("the next replacement: %v", err)
@@ -105,7 +106,7 @@ func TestCrashSweep(t *testing.T) {
 	}
 }
 
-// early says whether a step is before the one at which the other program comes.
+// early reports whether a step precedes the swap.
 func early(at step) bool {
 	for _, s := range steps {
 		if s == stepSwap {
@@ -118,13 +119,13 @@ func early(at step) bool {
 	return false
 }
 
-// TestForeignAfterTheDeath: what came out of the swap is no longer put back when the
-// file was changed once more; it is kept, and named.
-func TestForeignAfterTheDeath(t *testing.T) {
+// A file that was displaced by the swap of a killed process is not restored if the file was
+// changed again. It is kept and noted.
+func TestUpdateAfterCrash(t *testing.T) {
 	s := newStore(t)
 	ref := s.write("file", oldBody)
-	if _, err := s.inChild(stepCompare, "foreign"); err == nil {
-		t.Fatal("the child did not die")
+	if _, err := s.inChild(stepCompare, "other"); err == nil {
+		t.Fatal("the child was not killed")
 	}
 	s.replace(ref, "newest")
 	f := New(Config{Root: s.root})
@@ -132,13 +133,13 @@ func TestForeignAfterTheDeath(t *testing.T) {
 	all(t, f)
 	content := s.content()
 	if len(content) != 2 || content["file"] != "newest" ||
-		!strings.Contains(strings.Join(f.Notes(), "\n"), "changed again since") {
-		t.Errorf("the directory holds %v, the notes say %q", content, f.Notes())
+		!strings.Contains(strings.Join(f.Notes(), "\n"), "changed again afterwards") {
+		t.Errorf("directory %v, notes %q", content, f.Notes())
 	}
 }
 
-// TestSweepLeavesTheLiving: what a process is about to put in place is not taken.
-func TestSweepLeavesTheLiving(t *testing.T) {
+// A sweep does not remove the temporary file of a running process.
+func TestSweepKeepsRunningReplacement(t *testing.T) {
 	for _, at := range steps {
 		s := newStore(t)
 		ref := s.write("file", oldBody)
@@ -152,14 +153,14 @@ func TestSweepLeavesTheLiving(t *testing.T) {
 			return nil
 		}
 		if err := replaceOne(f, change(t, f, ref, newBody)); err != nil {
-			t.Errorf("a sweep at %s: %v", at, err)
+			t.Errorf("sweep at %s: %v", at, err)
 		}
 		s.clean("file")
 	}
 }
 
-// TestNotOurs: files that are only named like ours are items like all others.
-func TestNotOurs(t *testing.T) {
+// Files whose names resemble temporary files are ordinary items.
+func TestSimilarNames(t *testing.T) {
 	s := newStore(t)
 	s.write(".rotator-new-short", oldBody)
 	s.write(".rotator-swap-x-y-z-ABCDEFGHIJKLMNOPQRSTUVWXYZ", oldBody)
@@ -169,11 +170,11 @@ func TestNotOurs(t *testing.T) {
 		t.Errorf("listed %q", got)
 	}
 	if content := s.content(); len(content) != 2 {
-		t.Errorf("left %v", content)
+		t.Errorf("directory %v", content)
 	}
 }
 
-// public is a directory that every user can get to.
+// public returns a directory that every user can access.
 func public(t *testing.T) string {
 	dir, err := os.MkdirTemp("/tmp", "filescan")
 	if err := errors.Join(err, os.Chmod(dir, 0o755)); err != nil {
@@ -183,19 +184,20 @@ func public(t *testing.T) string {
 	return dir
 }
 
-// TestAsAnotherUser tries what root may do and others may not.
+// TestAsAnotherUser tests operations that only root may do.
 func TestAsAnotherUser(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("SKIPPED: only root can become another user")
 	}
 	const nobody = 65534
-	program := filepath.Join(public(t), "filescan.test") // the directory of the test is root's
+	// only root can access the directory of the test
+	program := filepath.Join(public(t), "filescan.test")
 	text, err := os.ReadFile(os.Args[0])
 	if err := errors.Join(err, os.WriteFile(program, text, 0o755)); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
-		name, says       string
+		name, output     string
 		fileUID, dirUID  int
 		fileMode, dirMod os.FileMode
 	}{
@@ -203,8 +205,8 @@ func TestAsAnotherUser(t *testing.T) {
 		{"read-only file", "read-only: ", nobody, nobody, 0o400, 0o700},
 		{"unreadable file", "permission: ", nobody, nobody, 0o200, 0o700},
 		{"read-only directory", "read-only: ", nobody, 0, 0o600, 0o755},
-		{"another's file", "owner: ", 0, nobody, 0o666, 0o700},
-		{"unreadable directory", "the directory ", nobody, 0, 0o600, 0o711},
+		{"file of another user", "owner: ", 0, nobody, 0o666, 0o700},
+		{"unreadable directory", "this user may not ", nobody, 0, 0o600, 0o711},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := public(t)
@@ -219,13 +221,13 @@ func TestAsAnotherUser(t *testing.T) {
 			if c.name == "unreadable directory" {
 				at = "list"
 			}
-			says, err := s.runChild(cmd, at, "")
-			if err != nil || !strings.HasPrefix(says, c.says) {
-				t.Errorf("it said %q (%v), want %q", says, err, c.says)
+			output, err := s.runChild(cmd, at, "")
+			if err != nil || !strings.HasPrefix(output, c.output) {
+				t.Errorf("output %q (%v), want %q", output, err, c.output)
 			}
 			if want := map[bool]string{true: newBody,
-				false: oldBody}[c.says == "<nil>"]; s.content()["file"] != want {
-				t.Errorf("the file holds %q", s.content()["file"])
+				false: oldBody}[c.output == "<nil>"]; s.content()["file"] != want {
+				t.Errorf("content %q", s.content()["file"])
 			}
 			s.clean("file")
 		})

@@ -20,8 +20,8 @@ import (
 	"rotator/internal/scan/scantest"
 )
 
-// TestMain also lets the test binary be a process that dies in the middle of a
-// replacement, or one of another user.
+// TestMain also runs the test binary as a child process that is killed during a replacement,
+// or that runs as another user.
 func TestMain(m *testing.M) {
 	if child() {
 		return
@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// store is a directory of files, as a foreign program sees it.
+// store is a directory of files that another program writes.
 type store struct {
 	t    testing.TB
 	root string
@@ -50,7 +50,7 @@ func (s *store) path(ref scan.Ref) string {
 	return filepath.Join(s.root, key)
 }
 
-// write makes a file as an editor does, directories included.
+// write creates a file and its directories.
 func (s *store) write(key, body string) scan.Ref {
 	path := filepath.Join(s.root, key)
 	s.check(os.MkdirAll(filepath.Dir(path), 0o755))
@@ -58,8 +58,8 @@ func (s *store) write(key, body string) scan.Ref {
 	return scan.KeyRef(key)
 }
 
-// put stores the n-th file. Its path has all that is hard about paths, and the file
-// all that is hard to keep.
+// put stores the n-th file. Its path contains special characters, and it has every property
+// that a replacement must preserve.
 func (s *store) put(n int) scan.Ref {
 	dirs := []string{"a", "a b", "a-b/c", "a.b", "é\n\xff", `"q`}
 	ref := s.write(fmt.Sprintf("%s/%d*?[x]\\\xfe{y}.json", dirs[n%len(dirs)], n),
@@ -79,8 +79,8 @@ func (s *store) put(n int) scan.Ref {
 	return ref
 }
 
-// acl gives a file an ACL for one more user, or a directory one that new files in it
-// get, where there are ACLs (acl(5); the form is that of posix_acl_xattr.h of Linux).
+// acl sets an ACL with one more user on a file, or a default ACL on a directory, if ACLs are
+// supported (acl(5); the format is that of posix_acl_xattr.h of Linux).
 func (s *store) acl(path, attribute string) {
 	value := binary.LittleEndian.AppendUint32(nil, 2)
 	for _, entry := range [][3]uint32{
@@ -100,7 +100,7 @@ func (s *store) acl(path, attribute string) {
 	}
 }
 
-// overwrite writes into a file, as programs do that do not replace it.
+// overwrite writes to a file in place.
 func (s *store) overwrite(ref scan.Ref, body string) {
 	file, err := os.OpenFile(s.path(ref), os.O_WRONLY|os.O_TRUNC, 0)
 	s.check(err)
@@ -109,15 +109,15 @@ func (s *store) overwrite(ref scan.Ref, body string) {
 	s.check(file.Close())
 }
 
-// replace puts another file in the place of one, as programs do that are careful.
+// replace replaces a file by renaming another file.
 func (s *store) replace(ref scan.Ref, body string) {
 	path := s.path(ref)
 	s.check(os.WriteFile(path+".tmp", []byte(body), 0o600))
 	s.check(os.Rename(path+".tmp", path))
 }
 
-// rest is all that stat, and xattr(7), say of a file, without what a write changes,
-// and which files are beside it.
+// rest returns everything that stat and xattr(7) report for a file, except what a write
+// changes, and the names in its directory.
 func (s *store) rest(ref scan.Ref) string {
 	path := s.path(ref)
 	var stat unix.Stat_t
@@ -130,14 +130,15 @@ func (s *store) rest(ref scan.Ref) string {
 	s.check(err)
 	for name := range strings.SplitSeq(strings.TrimRight(string(list[:n]), "\x00"), "\x00") {
 		if name == "" {
-			continue // there are none
+			continue // the file has no attributes
 		}
 		value := make([]byte, 4096)
 		n, err := unix.Lgetxattr(path, name, value)
 		s.check(err)
 		attributes[name] = string(value[:n])
 	}
-	return fmt.Sprintf("mode %o owner %d:%d links %d attributes %q beside %q", stat.Mode, stat.Uid,
+	return fmt.Sprintf("mode %o owner %d:%d links %d attributes %q directory %q", stat.Mode,
+		stat.Uid,
 		stat.Gid, stat.Nlink, attributes, s.names(filepath.Dir(path)))
 }
 
@@ -151,7 +152,7 @@ func (s *store) names(dir string) []string {
 	return names
 }
 
-// content is every file below the root.
+// content returns the content of every file below the root by path.
 func (s *store) content() map[string]string {
 	content := map[string]string{}
 	s.check(filepath.WalkDir(s.root, func(path string, entry fs.DirEntry, err error) error {
@@ -178,7 +179,7 @@ func (s *store) subject(c Config) scantest.Subject {
 	c.Root, c.PageLimit = s.root, 7
 	return scantest.Subject{
 		Source: New(c), Put: s.put, Rest: s.rest, Splice: splice, Slot: slotOf,
-		Rewrite: func(ref scan.Ref) { s.overwrite(ref, "foreign") },
+		Rewrite: func(ref scan.Ref) { s.overwrite(ref, "other") },
 		Touch:   func(ref scan.Ref) { s.check(os.Chmod(s.path(ref), 0o604)) },
 		Delete:  func(ref scan.Ref) { s.check(os.Remove(s.path(ref))) },
 	}
@@ -200,7 +201,7 @@ func TestConformance(t *testing.T) {
 	}
 }
 
-// all lists and returns the paths of all items, in the order of the listing.
+// all returns the paths of all items in the order of the listing.
 func all(t testing.TB, f *Files) []string {
 	t.Helper()
 	partitions, err := f.Partitions(t.Context())
@@ -228,7 +229,7 @@ func all(t testing.TB, f *Files) []string {
 	}
 }
 
-// TestReadingChangesNothing: neither listing nor loading leaves a trace.
+// Listing and loading change no file.
 func TestReadingChangesNothing(t *testing.T) {
 	s := newStore(t)
 	for n := range 20 {

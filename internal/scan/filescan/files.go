@@ -1,24 +1,24 @@
-// Package filescan reads and rewrites the files under a directory: a walk in the
-// order of their paths that can go on behind any path, and replacement by a
-// temporary file that takes the place of the original in one step, so that nobody
-// ever reads half a file, whenever the process dies.
+// Package filescan reads and rewrites the files under a directory. The listing is in the
+// order of paths and can be resumed after any path. A file is replaced atomically by a
+// temporary file, so readers never see a partially written file, even if the process is
+// killed.
 //
-// A file system has no write under a condition. What stands in its place:
+// A file system has no conditional write. filescan uses these mechanisms instead:
 //
-//   - The original is locked (flock(2)), for programs that do the same, and on
-//     Linux held by a read lease (fcntl(2), F_SETLEASE), which the kernel grants
-//     only while nobody has the file open for writing, and which makes whoever
-//     wants to write wait for us.
-//   - Identity, properties and content are compared with what was read right before
-//     the two files swap names (renameat2(2), RENAME_EXCHANGE), and what came out of
-//     the swap is compared once more. If another program was there in between, the
-//     files swap back, and the change counts as refused.
-//   - A process that died between the two leaves the file that came out under a name
-//     of ours, which says what was expected to come out. The next run compares, and
-//     ends what was begun.
+//   - The original is locked (flock(2)), for programs that do the same. On Linux it also has
+//     a read lease (fcntl(2), F_SETLEASE). The kernel grants the lease only while no process
+//     has the file open for writing, and it blocks processes that open the file for writing
+//     until the lease is released.
+//   - Identity, properties and content are compared with what was read immediately before the
+//     two files exchange their names (renameat2(2), RENAME_EXCHANGE). The displaced file is
+//     compared again after the exchange. If another program changed the file in between, the
+//     exchange is reversed and the change is refused.
+//   - If the process is killed between the exchange and the comparison, the displaced file
+//     has a temporary name that contains the expected digests. The next run compares the file
+//     and completes or reverses the exchange.
 //
-// Where leases or swaps are not available there is a moment in which a change of
-// another program can be lost; docs/reliability.md says which.
+// Without leases or exchanges, a change of another program can be lost in a short interval;
+// docs/reliability.md describes it.
 package filescan
 
 import (
@@ -37,30 +37,30 @@ import (
 	"rotator/internal/scan"
 )
 
-// Config says which files to read.
+// Config selects the files to read.
 type Config struct {
-	Root string // the directory
+	Root string // the path of the directory
 	// Include and Exclude are globs over the path of a file below Root (scan.Globs).
 	Include, Exclude []string
-	// KeepMtime gives a rewritten file the modification time that it had.
+	// KeepMtime preserves the modification time of rewritten files.
 	KeepMtime bool
-	// Own are files of the run itself, which are no items wherever they lie.
+	// Own are the paths of rotator's own files. They are never items.
 	Own []string
-	// Room is where files that are read take room; nil is without bound.
+	// Memory limits the bytes of all files in memory; nil means no limit.
 	Memory *scan.MemoryBudget
-	// PageLimit is the most files of a page; 0 means 1,000.
+	// PageLimit is the maximum number of files of a page. 0 means 1,000.
 	PageLimit int
 }
 
-// Files is the regular files under one directory. It is safe for concurrent use.
+// Files gives access to the regular files under one directory. It is safe for concurrent use.
 type Files struct {
 	config Config
 	globs  scan.Globs
-	// hook stands before each step of a replacement, where a test fails, dies, or
-	// lets another writer in; nil otherwise.
+	// hook is called before each step of a replacement. Tests use it to fail, to kill the
+	// process, or to run another writer. It is nil otherwise.
 	hook func(step) error
-	// lacks is what a test takes away, as some file systems do not have it.
-	lacks struct{ leases, swaps bool }
+	// disabled turns off system calls that some file systems do not support. Tests set it.
+	disabled struct{ leases, swaps bool }
 
 	mu    sync.Mutex
 	root  *os.Root
@@ -69,10 +69,10 @@ type Files struct {
 	notes []string
 
 	walking sync.Mutex
-	walk    *walk // where the last page ended
+	walk    *walk // the walk at the end of the last page
 }
 
-// New makes a Files. It asks nothing of the file system.
+// New returns a Files. It does not access the file system.
 func New(c Config) *Files {
 	if c.PageLimit <= 0 {
 		c.PageLimit = 1000
@@ -80,7 +80,7 @@ func New(c Config) *Files {
 	return &Files{config: c, globs: scan.NewGlobs(c.Include, c.Exclude)}
 }
 
-// Notes are facts about the files that belong in the report.
+// Notes returns facts about the files for the report.
 func (f *Files) Notes() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -95,7 +95,7 @@ func (f *Files) note(format string, args ...any) {
 	}
 }
 
-// noteFirst notes the first of many facts that begin alike.
+// noteFirst adds a note for the first of several facts of one kind.
 func (f *Files) noteFirst(kind, about string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -104,8 +104,8 @@ func (f *Files) noteFirst(kind, about string) {
 	}
 }
 
-// Sweep lets listings from now on end or undo what a process that died had begun.
-// Without it they only note it.
+// Sweep makes later listings complete or reverse the replacements of killed processes.
+// Without it, listings only note them.
 func (f *Files) Sweep() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -118,8 +118,8 @@ func (f *Files) sweeps() bool {
 	return f.sweep
 }
 
-// Check says, without writing, whether the directory can be read:
-// *scan.MissingError when it is not there, or none.
+// Check reports, without writing, whether the directory can be read. It returns a
+// *scan.MissingError if it does not exist or is not a directory.
 func (f *Files) Check(context.Context) error {
 	for _, pattern := range append(slices.Clone(f.config.Include), f.config.Exclude...) {
 		if !doublestar.ValidatePattern(pattern) {
@@ -138,14 +138,14 @@ func (f *Files) Check(context.Context) error {
 	}
 	dir, err := root.Open(".")
 	if err != nil {
-		return f.unreadable("", err)
+		return f.listError("", err)
 	}
 	return dir.Close()
 }
 
-// open returns the root, which stays open from the first use on: so a file system
-// that is mounted there cannot be taken away, and leave an empty directory that
-// looks like one in which nothing is left to do.
+// open returns the root directory, which stays open after the first use. As a result, a
+// mounted file system cannot be unmounted during a run, which would leave an empty directory
+// that looks like a completed pass.
 func (f *Files) open() (*os.Root, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -157,19 +157,20 @@ func (f *Files) open() (*os.Root, error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, &scan.MissingError{
 			Field:  "files.root",
-			Detail: fmt.Sprintf("there is no directory %s; check the path", f.config.Root),
+			Detail: fmt.Sprintf("directory %s does not exist; check the path", f.config.Root),
 		}
 	case errors.Is(err, fs.ErrPermission):
 		return nil, &scan.MissingError{
 			Field:  "files.root",
-			Detail: fmt.Sprintf("the directory %s may not be opened by this user", f.config.Root),
+			Detail: fmt.Sprintf("this user may not open directory %s", f.config.Root),
 		}
 	case err != nil:
 		info, wrong := os.Stat(f.config.Root)
 		if wrong == nil && !info.IsDir() {
 			return nil, &scan.MissingError{
 				Field: "files.root",
-				Detail: fmt.Sprintf("%s is no directory; name the directory, and the file in "+
+				Detail: fmt.Sprintf("%s is not a directory; set root to its directory and add "+
+					"the file to "+
 					"include", f.config.Root),
 			}
 		}
@@ -179,7 +180,7 @@ func (f *Files) open() (*os.Root, error) {
 	return root, nil
 }
 
-// ownBelow makes paths of the run's own files relative to the root.
+// ownBelow returns the paths of rotator's own files relative to the root.
 func ownBelow(root string, own []string) map[string]bool {
 	below := map[string]bool{}
 	base := resolve(root)
@@ -191,7 +192,7 @@ func ownBelow(root string, own []string) map[string]bool {
 	return below
 }
 
-// resolve follows the symbolic links of as much of a path as is there.
+// resolve resolves the symbolic links in the part of the path that exists.
 func resolve(path string) string {
 	path, err := filepath.Abs(path)
 	if err != nil || filepath.Dir(path) == path {
@@ -203,12 +204,12 @@ func resolve(path string) string {
 	return filepath.Join(resolve(filepath.Dir(path)), filepath.Base(path))
 }
 
-// standing says *scan.MissingError when the root is no longer at its path: there
-// is nothing to be read under the name that the job file gives.
-func (f *Files) standing(root *os.Root) error {
+// verifyRoot returns a *scan.MissingError if the open root directory is no longer at its
+// path.
+func (f *Files) verifyRoot(root *os.Root) error {
 	held, err := root.Stat(".")
 	if err != nil {
-		return fmt.Errorf("look at the directory: %w", err)
+		return fmt.Errorf("stat the directory: %w", err)
 	}
 	if now, err := os.Stat(f.config.Root); err != nil || !os.SameFile(held, now) {
 		return &scan.MissingError{
@@ -220,13 +221,13 @@ func (f *Files) standing(root *os.Root) error {
 	return nil
 }
 
-// unreadable is the error of a directory that cannot be listed. To go on without
-// it would skip files, so it ends the run.
-func (f *Files) unreadable(dir string, err error) error {
+// listError returns the error for a directory that cannot be listed. It ends the run, because
+// otherwise files would be skipped.
+func (f *Files) listError(dir string, err error) error {
 	if errors.Is(err, fs.ErrPermission) {
 		return &scan.MissingError{Field: "files.root", Detail: fmt.Sprintf(
-			"the directory %q may not be read by this user, so files in it would be skipped; "+
-				"allow it, or name it in exclude", filepath.Join(f.config.Root, dir))}
+			"this user may not read the directory %q, so its files would be skipped; "+
+				"allow it, or add it to exclude", filepath.Join(f.config.Root, dir))}
 	}
 	return fmt.Errorf("list a directory: %w", err)
 }

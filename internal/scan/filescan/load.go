@@ -15,12 +15,12 @@ import (
 	"rotator/internal/scan"
 )
 
-// maxBody is the largest file that is read, in bytes. How many of them are in memory
-// at the same time Config.Memory limits.
+// maxBody is the size in bytes of the largest file that is read. Config.Memory limits the
+// total size of all files in memory.
 const maxBody = 64 << 20
 
-// state is what tells one version of a file from another. The kernel changes ctime
-// with everything else of the file, and lets nobody set it (inode(7)).
+// state identifies a version of a file. The kernel updates ctime with every change of the
+// file, and no system call can set it (inode(7)).
 type state struct {
 	dev, ino     uint64
 	mode         uint32
@@ -38,7 +38,7 @@ func stateOf(file *os.File) (state, error) {
 	return newState(&stat), nil
 }
 
-// stateAt is the state of the file at a name, symbolic links not followed.
+// stateAt returns the state of the file with a name. It does not follow symbolic links.
 func stateAt(folder *os.File, name string) (state, error) {
 	var stat unix.Stat_t
 	if err := unix.Fstatat(int(folder.Fd()), name, &stat, unix.AT_SYMLINK_NOFOLLOW); err != nil {
@@ -61,11 +61,11 @@ func newState(stat *unix.Stat_t) state {
 	}
 }
 
-// same says whether two states are of one file, whatever happened to it.
-func (s state) same(other state) bool { return s.dev == other.dev && s.ino == other.ino }
+// sameFile reports whether two states are of the same file, possibly in different versions.
+func (s state) sameFile(other state) bool { return s.dev == other.dev && s.ino == other.ino }
 
-// unchanged says whether a file is as it was but for its name, whose change may
-// change ctime too.
+// unchanged reports whether a file is unchanged since before. It ignores ctime, which a
+// rename can change.
 func (s state) unchanged(before state) bool {
 	s.ctime = before.ctime
 	return s == before
@@ -73,17 +73,18 @@ func (s state) unchanged(before state) bool {
 
 func (s state) regular() bool { return s.mode&unix.S_IFMT == unix.S_IFREG }
 
-// asRead is the Token of an item.
-type asRead struct{ state state }
+// snapshot is the Token of an item.
+type snapshot struct{ state state }
 
-// How often a file that changes while it is read is read again, and how long after.
+// The number of attempts to read a file that changes while it is read, and the time between
+// them.
 const (
 	readAttempts = 5
 	readPause    = 20 * time.Millisecond
 )
 
-// Load reads a file whole. scan.ErrGone says that it is not there, or no regular
-// file any more, *scan.RefusedError that it cannot be read.
+// Load reads a file. It returns scan.ErrGone if there is no regular file at the path, and a
+// *scan.RefusedError if the file cannot be read.
 func (f *Files) Load(ctx context.Context, ref scan.Ref) (scan.Item, error) {
 	key, err := ref.Key()
 	if err != nil {
@@ -102,8 +103,9 @@ func (f *Files) Load(ctx context.Context, ref scan.Ref) (scan.Item, error) {
 		if errors.Is(err, scan.ErrChanged) {
 			return scan.Item{}, &scan.RefusedError{
 				Reason: "in-use",
-				Detail: "it changes all the time while it is read; run retry when the program " +
-					"that writes it is done",
+				Detail: "it was changed during each attempt to read it; run rotator retry when " +
+					"the " +
+					"program that writes it has finished",
 			}
 		}
 		if err != nil {
@@ -114,10 +116,10 @@ func (f *Files) Load(ctx context.Context, ref scan.Ref) (scan.Item, error) {
 	}
 }
 
-// read reads a file once, and takes room for it. scan.ErrChanged says that it changed
-// meanwhile.
+// read reads a file once and acquires memory budget for it. It returns scan.ErrChanged if the
+// file changed while it was read.
 func (f *Files) read(ctx context.Context, key string) (scan.Item, error) {
-	folder, name, err := f.place(key)
+	folder, name, err := f.openParent(key)
 	if err != nil {
 		return scan.Item{}, readError(err)
 	}
@@ -136,24 +138,24 @@ func (f *Files) read(ctx context.Context, key string) (scan.Item, error) {
 	case found.size > maxBody:
 		return scan.Item{}, errTooLarge()
 	}
-	give, err := f.config.Memory.Acquire(ctx, found.size)
+	release, err := f.config.Memory.Acquire(ctx, found.size)
 	if err != nil {
 		return scan.Item{}, err
 	}
 	body, read, err := readWhole(file, found.size)
 	if err != nil {
-		give()
+		release()
 		return scan.Item{}, err
 	}
 	return scan.Item{
 		Payload: &scan.Object{Key: key, Body: body, Size: int64(len(body))},
-		Token:   &asRead{state: read},
-		Release: give,
+		Token:   &snapshot{state: read},
+		Release: release,
 	}, nil
 }
 
-// readWhole reads a file of a size, if it has that size and nothing changes while it
-// is read. The state before is the one that was read.
+// readWhole reads a file of the given size. It returns scan.ErrChanged if the size differs or
+// the file changes while it is read.
 func readWhole(file *os.File, size int64) ([]byte, state, error) {
 	before, err := stateOf(file)
 	if err != nil {
@@ -177,8 +179,8 @@ func readWhole(file *os.File, size int64) ([]byte, state, error) {
 	return body.Bytes(), before, nil
 }
 
-// openAt opens the file at a name for reading. It neither follows a symbolic link
-// nor waits for the other end of a pipe.
+// openAt opens a file for reading. It does not follow a symbolic link and does not block on a
+// pipe.
 func openAt(folder *os.File, name string) (*os.File, error) {
 	fd, err := unix.Openat(int(folder.Fd()), name,
 		unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
@@ -191,12 +193,13 @@ func openAt(folder *os.File, name string) (*os.File, error) {
 func errTooLarge() error {
 	return &scan.RefusedError{
 		Reason: "too-large",
-		Detail: "it is larger than 64 MiB, more than a body format reads; split the export into " +
+		Detail: "it is larger than 64 MiB, the limit for formats that read the body; split it " +
+			"into " +
 			"smaller files",
 	}
 }
 
-// readError sorts the errors of reading a file.
+// readError converts an error of reading a file.
 func readError(err error) error {
 	var refused *scan.RefusedError
 	var missing *scan.MissingError
@@ -208,15 +211,15 @@ func readError(err error) error {
 	case errors.Is(err, fs.ErrPermission):
 		return &scan.RefusedError{
 			Reason: "permission",
-			Detail: "it may not be read by this user; run rotator as the owner of the file, or " +
+			Detail: "this user may not read it; run rotator as the owner of the file, or " +
 				"allow it",
 		}
 	}
 	return fmt.Errorf("read a file: %w", err)
 }
 
-// absent says that there is no file at a path: nothing, a symbolic link, or a
-// socket in its place.
+// absent reports whether the error means that there is no regular file at the path, for
+// example a symbolic link or a socket.
 func absent(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) ||
 		errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENXIO)

@@ -6,16 +6,15 @@ import (
 	"io"
 )
 
-// listedNames is the number of entries of the root that Names reads.
+// listedNames is the maximum number of entries that Names returns.
 const listedNames = 1000
 
-// Names returns entries of the root, for a message about a target without files.
+// Names returns entries of the root directory, for a message about a target without files.
 func (f *Files) Names(context.Context) ([]string, error) {
 	root, err := f.open()
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = root.Close() }()
 	top, err := root.Open(".")
 	if err != nil {
 		return nil, err

@@ -13,21 +13,22 @@ import (
 	"rotator/internal/scan"
 )
 
-// step is one of the steps of a replacement, in their order.
+// step is one step of a replacement. The constants are in the order of the steps.
 type step string
 
 const (
-	stepTake    step = "take"    // open and lock the original, compare it with what was read
-	stepCreate  step = "create"  // make the temporary file
-	stepFill    step = "fill"    // write the new content
-	stepDress   step = "dress"   // give it the owner, mode, attributes and times of the original
-	stepSync    step = "sync"    // make it durable
-	stepName    step = "name"    // rename it to the name that says what is expected
-	stepSwap    step = "swap"    // swap names with the original
-	stepCompare step = "compare" // look at what came out
-	stepSettle  step = "settle"  // make the new names durable
-	stepRemove  step = "remove"  // look again, and remove what came out
-	stepBack    step = "back"    // swap back, when another program was there
+	// open and lock the original, and compare it with the snapshot
+	stepLock       step = "lock"
+	stepCreate     step = "create"     // create the temporary file
+	stepWrite      step = "write"      // write the new content
+	stepProperties step = "properties" // copy owner, mode, attributes and times of the original
+	stepSync       step = "sync"       // make the temporary file durable
+	stepRename     step = "rename"     // give it the name that contains the expected digests
+	stepSwap       step = "swap"       // exchange names with the original
+	stepCompare    step = "compare"    // compare the displaced file
+	stepSyncDir    step = "sync-dir"   // make the new names durable
+	stepRemove     step = "remove"     // compare the displaced file again and remove it
+	stepSwapBack   step = "swap-back"  // reverse the exchange after a change of another program
 )
 
 func (f *Files) step(s step) error {
@@ -37,13 +38,13 @@ func (f *Files) step(s step) error {
 	return f.hook(s)
 }
 
-// Batch is the most changes that one Replace takes.
+// Batch returns 1: files are replaced one at a time.
 func (f *Files) Batch() int { return 1 }
 
-// Replace puts a new file in the place of each that is still as it was read. An
-// error other than a refusal means that nothing was written, or that it is not known
-// to be durable: then it is *scan.StorageError, and what stands there now has to be
-// read again.
+// Replace replaces each file that is unchanged since it was read. An error other than
+// scan.ErrChanged, scan.ErrGone and *scan.RefusedError means that nothing was written, or, if
+// it is a *scan.StorageError, that it is unknown whether the write is durable. In that case
+// the file must be read again.
 func (f *Files) Replace(ctx context.Context, changes []scan.Change) []scan.Result {
 	results := make([]scan.Result, len(changes))
 	for i, change := range changes {
@@ -53,7 +54,7 @@ func (f *Files) Replace(ctx context.Context, changes []scan.Change) []scan.Resul
 }
 
 func (f *Files) replace(ctx context.Context, change scan.Change) error {
-	read, ok := change.Item.Token.(*asRead)
+	read, ok := change.Item.Token.(*snapshot)
 	before, isObject := change.Item.Payload.(*scan.Object)
 	after, fits := change.New.(*scan.Object)
 	switch {
@@ -61,12 +62,12 @@ func (f *Files) replace(ctx context.Context, change scan.Change) error {
 		len(before.Metadata)+len(after.Metadata) > 0:
 		return &scan.RefusedError{
 			Reason: "cannot-write",
-			Detail: "the change is not one of a file that was read",
+			Detail: "the change is not for a file that was read",
 		}
 	case bytes.Equal(before.Body, after.Body):
 		return &scan.RefusedError{Reason: "cannot-write", Detail: "the change changes nothing"}
 	}
-	folder, name, err := f.place(before.Key)
+	folder, name, err := f.openParent(before.Key)
 	if err != nil {
 		return readError(err)
 	}
@@ -79,7 +80,7 @@ func (f *Files) replace(ctx context.Context, change scan.Change) error {
 		after:  after.Body,
 	}
 	defer r.close()
-	for _, part := range []func(context.Context) error{r.take, r.prepare, r.exchange, r.finish} {
+	for _, part := range []func(context.Context) error{r.lock, r.prepare, r.exchange, r.finish} {
 		if err := part(ctx); err != nil {
 			return err
 		}
@@ -87,55 +88,55 @@ func (f *Files) replace(ctx context.Context, change scan.Change) error {
 	return nil
 }
 
-// replacement is one file on its way to new content.
+// replacement is the replacement of one file.
 type replacement struct {
 	files         *Files
 	folder        *os.File
 	name          string
 	read          state
 	before, after []byte
-	original      *os.File   // locked, once it is taken
-	leased        bool       // nobody can have opened the original for writing unseen
-	temporary     *temporary // what is under our name in the folder; nil before it is made
-	ours          state      // of the new file, once it is about to be swapped
+	original      *os.File // locked after stepLock
+	// no process can open the original for writing without breaking the lease
+	leased      bool
+	temporary   *temporary // the temporary file in the same directory; nil before stepCreate
+	replacement state      // state of the new file before the exchange
 }
 
-// close gives everything back, and removes what is ours.
+// close releases all resources and removes the temporary file.
 func (r *replacement) close() {
 	if r.temporary != nil {
 		_ = r.temporary.remove()
 		_ = r.temporary.file.Close()
 	}
 	if r.original != nil {
-		_ = r.original.Close() // and its lock and lease
+		_ = r.original.Close() // also releases its lock and lease
 	}
 	_ = r.folder.Close()
 }
 
-// take locks the original, and says whether it is still what was read and may be
-// replaced.
-func (r *replacement) take(ctx context.Context) (err error) {
-	if err := r.files.step(stepTake); err != nil {
+// lock locks the original and verifies that it is unchanged and may be replaced.
+func (r *replacement) lock(ctx context.Context) (err error) {
+	if err := r.files.step(stepLock); err != nil {
 		return writeError(err)
 	}
 	if r.original, err = openAt(r.folder, r.name); err != nil {
 		return readError(err)
 	}
-	if err := patiently(ctx, func() error { return flock(r.original) }); err != nil {
+	if err := retryLocked(ctx, func() error { return flock(r.original) }); err != nil {
 		return err
 	}
-	if !r.files.lacks.leases {
-		if err := patiently(ctx, func() (err error) {
+	if !r.files.disabled.leases {
+		if err := retryLocked(ctx, func() (err error) {
 			r.leased, err = lease(r.original)
 			return err
 		}); err != nil {
 			return err
 		}
 	}
-	if err := r.asRead(); err != nil {
+	if err := r.verifyUnchanged(); err != nil {
 		return err
 	}
-	if equal, err := holds(r.original, r.before); err != nil {
+	if equal, err := contentEquals(r.original, r.before); err != nil {
 		return readError(err)
 	} else if !equal {
 		return scan.ErrChanged
@@ -143,9 +144,9 @@ func (r *replacement) take(ctx context.Context) (err error) {
 	return r.refuse()
 }
 
-// asRead says scan.ErrChanged when the original, or what its name stands for, is no
+// verifyUnchanged returns scan.ErrChanged if the original, or the file with its name, is no
 // longer what was read.
-func (r *replacement) asRead() error {
+func (r *replacement) verifyUnchanged() error {
 	named, err := stateAt(r.folder, r.name)
 	if err != nil {
 		return readError(err)
@@ -156,51 +157,53 @@ func (r *replacement) asRead() error {
 		return readError(err)
 	case !named.regular():
 		return scan.ErrGone
-	case held != r.read || !named.same(held) || r.leased && !leaseHolds(r.original):
+	case held != r.read || !named.sameFile(held) || r.leased && !leaseHolds(r.original):
 		return scan.ErrChanged
 	}
 	return nil
 }
 
-// refuse names what must not, or cannot, be replaced.
+// refuse returns an error for a file that must not or cannot be replaced.
 func (r *replacement) refuse() error {
 	writable := unix.Faccessat(int(r.folder.Fd()), r.name, unix.W_OK, unix.AT_EACCESS)
 	switch {
-	case ofStorage(writable):
+	case isStorageError(writable):
 		return storageError(writable)
 	case r.read.links > 1:
 		return &scan.RefusedError{
 			Reason: "hard-link",
-			Detail: "it has more than one name (hard links), and the others would keep the old " +
-				"content; make copies of them, or remove them",
+			Detail: "it has several names (hard links), and the others would keep the old " +
+				"content; replace the other names by copies, or remove them",
 		}
 	case r.read.mode&0o222 == 0 || writable != nil:
 		return &scan.RefusedError{
 			Reason: "read-only",
-			Detail: "it may not be written by this user, or by anybody; allow it (chmod u+w), " +
-				"then run retry",
+			Detail: "this user may not write it, or it is read-only; allow it (chmod u+w), " +
+				"then run rotator retry",
 		}
 	}
 	return nil
 }
 
-// prepare makes the file that shall take the place of the original, complete and
-// durable, under a name of its own.
+// prepare creates the new file, complete and durable, under a temporary name.
 func (r *replacement) prepare(context.Context) error {
 	for _, part := range []struct {
 		step step
 		do   func() error
 	}{
 		{stepCreate, func() (err error) { r.temporary, err = newTemporary(r.folder); return err }},
-		{stepFill, func() error { _, err := r.temporary.file.Write(r.after); return err }},
+		{stepWrite, func() error { _, err := r.temporary.file.Write(r.after); return err }},
 		{
-			stepDress,
+			stepProperties,
 			func() error {
-				return dress(r.temporary.file, r.original, r.read, r.files.config.KeepMtime)
+				return copyProperties(r.temporary.file, r.original, r.read,
+					r.files.config.KeepMtime)
 			},
 		},
 		{stepSync, func() error { return r.temporary.file.Sync() }},
-		{stepName, func() error { return r.temporary.rename(swapName(r.name, r.before, r.after)) }},
+		{stepRename, func() error {
+			return r.temporary.rename(swapName(r.name, r.before, r.after))
+		}},
 	} {
 		err := r.files.step(part.step)
 		if err == nil {
@@ -213,20 +216,20 @@ func (r *replacement) prepare(context.Context) error {
 	return nil
 }
 
-// exchange swaps the names of the two files, and swaps them back when what came
-// out is not what was read.
+// exchange exchanges the names of the two files. It reverses the exchange if the displaced
+// file is not what was read.
 func (r *replacement) exchange(context.Context) (err error) {
-	if err := r.asRead(); err != nil {
+	if err := r.verifyUnchanged(); err != nil {
 		return err
 	}
-	if r.ours, err = stateOf(r.temporary.file); err != nil {
+	if r.replacement, err = stateOf(r.temporary.file); err != nil {
 		return writeError(err)
 	}
 	if err := r.files.step(stepSwap); err != nil {
 		return writeError(err)
 	}
 	err = errors.ErrUnsupported
-	if !r.files.lacks.swaps {
+	if !r.files.disabled.swaps {
 		err = swap(r.folder, r.temporary.name, r.name)
 	}
 	if errors.Is(err, errors.ErrUnsupported) {
@@ -235,103 +238,106 @@ func (r *replacement) exchange(context.Context) (err error) {
 	if err != nil {
 		return writeError(err)
 	}
-	if r.files.step(stepCompare) != nil || !r.cameOut() {
-		return r.back(r.ours)
+	if r.files.step(stepCompare) != nil || !r.displacedUnchanged() {
+		return r.swapBack(r.replacement)
 	}
 	return nil
 }
 
-// cameOut says whether what came out of the swap is the original, as it was read.
-func (r *replacement) cameOut() bool {
-	out, err := stateAt(r.folder, r.temporary.name)
-	if err != nil || !out.same(r.read) || !out.unchanged(r.read) {
+// displacedUnchanged reports whether the displaced file is the original as it was read.
+func (r *replacement) displacedUnchanged() bool {
+	displaced, err := stateAt(r.folder, r.temporary.name)
+	if err != nil || !displaced.sameFile(r.read) || !displaced.unchanged(r.read) {
 		return false
 	}
 	if r.leased {
 		return leaseHolds(r.original)
 	}
-	equal, err := holds(r.original, r.before)
+	equal, err := contentEquals(r.original, r.before)
 	return err == nil && equal
 }
 
-// back swaps the files again, until what came out is what was in place the time
-// before: another program may replace the file between any two swaps, and the newest
-// file is the one that stays. What came out last was replaced by that program itself.
-func (r *replacement) back(inPlace state) error {
+// swapBack exchanges the files until the displaced file is the one that was in place before.
+// Another program may replace the file between any two exchanges, and the newest file must
+// stay. The file that is displaced last was replaced by that program itself.
+func (r *replacement) swapBack(inPlace state) error {
 	for range maxSwaps {
-		out, put, err := r.swapOnce()
+		displaced, placed, err := r.swapOnce()
 		switch {
 		case absent(err):
-			return scan.ErrChanged // the file was deleted meanwhile, whoever wrote it
+			return scan.ErrChanged // another program deleted the file
 		case err != nil:
 			r.temporary.abandon() // it may be the only copy
 			return storageError(err)
-		case out.same(inPlace):
+		case displaced.sameFile(inPlace):
 			return scan.ErrChanged
 		}
-		inPlace = put
+		inPlace = placed
 	}
 	r.temporary.abandon()
 	return &scan.RefusedError{
 		Reason: "in-use",
-		Detail: "another program replaces it all the time; run retry when that program is done",
+		Detail: "another program replaces it continuously; run rotator retry when that program " +
+			"has finished",
 	}
 }
 
-// swapOnce swaps, and says what came out and what was put in its place.
-func (r *replacement) swapOnce() (out, put state, err error) {
-	if err = r.files.step(stepBack); err == nil {
-		put, err = stateAt(r.folder, r.temporary.name)
+// swapOnce exchanges the files. It returns the states of the displaced file and of the file
+// that was put in place.
+func (r *replacement) swapOnce() (displaced, placed state, err error) {
+	if err = r.files.step(stepSwapBack); err == nil {
+		placed, err = stateAt(r.folder, r.temporary.name)
 	}
 	if err == nil {
 		err = swap(r.folder, r.temporary.name, r.name)
 	}
 	if err == nil {
-		out, err = stateAt(r.folder, r.temporary.name)
+		displaced, err = stateAt(r.folder, r.temporary.name)
 	}
-	return out, put, err
+	return displaced, placed, err
 }
 
-// maxSwaps is how often files are swapped back for others.
+// maxSwaps limits the number of exchanges in swapBack.
 const maxSwaps = 16
 
-// overwrite is the end of an exchange where names cannot be swapped.
+// overwrite renames the new file over the original, for file systems without RENAME_EXCHANGE.
 func (r *replacement) overwrite() error {
-	r.files.note("directory %s: its file system cannot swap two files, so a change that another "+
-		"program makes in the very moment of a write can be lost; let nothing else write there",
+	r.files.note("directory %s: its file system cannot exchange two files, so a change that "+
+		"another "+
+		"program makes during a write can be lost; stop other writers to this directory",
 		r.files.config.Root)
-	if equal, err := holds(r.original, r.before); err != nil || !equal {
+	if equal, err := contentEquals(r.original, r.before); err != nil || !equal {
 		return errors.Join(readError(err), scan.ErrChanged)
 	}
-	if err := r.asRead(); err != nil {
+	if err := r.verifyUnchanged(); err != nil {
 		return err
 	}
 	if err := unix.Renameat(int(r.folder.Fd()), r.temporary.name, int(r.folder.Fd()),
 		r.name); err != nil {
 		return writeError(err)
 	}
-	r.temporary.taken()
+	r.temporary.renamed()
 	return nil
 }
 
-// finish makes the new names durable, and removes the original. Making them durable
-// takes a while, after which whoever had looked the name up before the swap has
-// opened the original too: so what came out is looked at again.
+// finish makes the new names durable and removes the original. It first compares the
+// displaced file again: a program that looked up the name before the exchange may have opened
+// the original in the meantime.
 func (r *replacement) finish(context.Context) error {
-	err := r.files.step(stepSettle)
+	err := r.files.step(stepSyncDir)
 	if err == nil {
 		err = r.folder.Sync()
 	}
-	// of a file system that does not sync directories
+	// EINVAL: the file system does not support syncing directories
 	if err != nil && !errors.Is(err, unix.EINVAL) {
-		r.temporary.abandon() // who knows which of the two is on the disk
+		r.temporary.abandon() // it is unknown which file is durable
 		return storageError(err)
 	}
 	if r.temporary.name == "" {
-		return nil // it was overwritten
+		return nil // the original was overwritten
 	}
-	if r.files.step(stepRemove) != nil || !r.cameOut() {
-		return r.back(r.ours)
+	if r.files.step(stepRemove) != nil || !r.displacedUnchanged() {
+		return r.swapBack(r.replacement)
 	}
 	if err := r.temporary.remove(); err != nil {
 		return storageError(err)
@@ -339,14 +345,15 @@ func (r *replacement) finish(context.Context) error {
 	return nil
 }
 
-// How long a lock, or a file that is open for writing, is waited for.
+// The maximum time to wait for a lock or a lease, and the time between attempts.
 const (
 	lockWait  = 5 * time.Second
 	lockPause = 10 * time.Millisecond
 )
 
-// patiently tries to get a lock until lockWait is over.
-func patiently(ctx context.Context, try func() error) error {
+// retryLocked calls try until it returns an error other than EAGAIN, or until lockWait has
+// passed.
+func retryLocked(ctx context.Context, try func() error) error {
 	for until := time.Now().Add(lockWait); ; {
 		err := try()
 		switch {
@@ -357,8 +364,9 @@ func patiently(ctx context.Context, try func() error) error {
 		case time.Now().After(until):
 			return &scan.RefusedError{
 				Reason: "in-use",
-				Detail: "another program has it locked or open for writing; run retry when that " +
-					"program is done",
+				Detail: "another program has it locked or open for writing; run rotator retry " +
+					"when that " +
+					"program has finished",
 			}
 		}
 		select {
@@ -369,18 +377,18 @@ func patiently(ctx context.Context, try func() error) error {
 	}
 }
 
-// flock locks a file for us alone, where its file system has locks. EAGAIN says
-// that another has it.
+// flock takes an exclusive lock, if the file system supports locks. It returns EAGAIN if
+// another process holds a lock.
 func flock(file *os.File) error {
 	err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EAGAIN) {
 		return err
 	}
-	return nil // NFS, for one, locks only files that are open for writing
+	return nil // for example, NFS locks only files that are open for writing
 }
 
-// holds says whether a file's content is that and no more.
-func holds(file *os.File, content []byte) (bool, error) {
+// contentEquals reports whether the file has exactly this content.
+func contentEquals(file *os.File, content []byte) (bool, error) {
 	if _, err := file.Seek(0, io.SeekStart); err != nil {
 		return false, err
 	}

@@ -20,16 +20,16 @@ import (
 	"rotator/internal/scan"
 )
 
-// steps are all steps of a replacement that nobody disturbs, in their order.
-var steps = []step{stepTake, stepCreate, stepFill, stepDress, stepSync, stepName, stepSwap,
-	stepCompare, stepSettle, stepRemove}
+// steps are all steps of a replacement without concurrent changes, in order.
+var steps = []step{stepLock, stepCreate, stepWrite, stepProperties, stepSync, stepRename, stepSwap,
+	stepCompare, stepSyncDir, stepRemove}
 
 const (
 	oldBody = "old body, of some length\n"
 	newBody = "new body\n"
 )
 
-// change loads a file and asks for another body.
+// change loads a file and returns a change of its body.
 func change(t testing.TB, f *Files, ref scan.Ref, body string) scan.Change {
 	t.Helper()
 	item, err := f.Load(t.Context(), ref)
@@ -43,15 +43,15 @@ func replaceOne(f *Files, c scan.Change) error {
 	return f.Replace(context.Background(), []scan.Change{c})[0].Err
 }
 
-// clean fails when anything is beside the files that are named.
+// clean fails the test if the directory contains other files.
 func (s *store) clean(want ...string) {
 	s.t.Helper()
 	if got := s.names(s.root); fmt.Sprint(got) != fmt.Sprint(want) {
-		s.t.Errorf("the directory holds %q, want %q", got, want)
+		s.t.Errorf("the directory contains %q, want %q", got, want)
 	}
 }
 
-// TestSteps keeps the order on which durability rests, and the list above complete.
+// The order of the steps is fixed, because durability depends on it.
 func TestSteps(t *testing.T) {
 	s := newStore(t)
 	ref := s.write("file", oldBody)
@@ -62,14 +62,15 @@ func TestSteps(t *testing.T) {
 		t.Fatal(err)
 	}
 	if fmt.Sprint(seen) != fmt.Sprint(steps) {
-		t.Errorf("the steps are %v, want %v", seen, steps)
+		t.Errorf("steps %v, want %v", seen, steps)
 	}
 	if got := s.content()["file"]; got != newBody {
-		t.Errorf("the file holds %q", got)
+		t.Errorf("content %q", got)
 	}
 }
 
-// TestMtime: kept if asked, with what is finer than a second; else that of the write.
+// The modification time is preserved with its sub-second part if KeepMtime is set. Otherwise
+// it is the time of the write.
 func TestMtime(t *testing.T) {
 	for _, keep := range []bool{true, false} {
 		s := newStore(t)
@@ -81,13 +82,13 @@ func TestMtime(t *testing.T) {
 		info, err := os.Stat(s.path(ref))
 		s.check(err)
 		if info.ModTime().Equal(then) != keep {
-			t.Errorf("keep %v: the file is of %v, it was of %v", keep, info.ModTime(), then)
+			t.Errorf("keep %v: modification time %v, want %v", keep, info.ModTime(), then)
 		}
 	}
 }
 
-// disturbances are what another program may do to a file, and what must come of it
-// whenever it does: what then stands there. "" is no file.
+// disturbances are changes by another program, with the allowed contents of the file
+// afterwards. "" means that the file does not exist.
 var disturbances = []struct {
 	name string
 	do   func(*store, scan.Ref)
@@ -95,15 +96,15 @@ var disturbances = []struct {
 }{
 	{
 		"overwritten",
-		func(s *store, ref scan.Ref) { s.overwrite(ref, "foreign") },
-		[]string{"foreign"},
+		func(s *store, ref scan.Ref) { s.overwrite(ref, "other") },
+		[]string{"other"},
 	},
 	{
-		"overwritten, as long as it was",
+		"overwritten with the same length",
 		func(s *store, ref scan.Ref) { s.overwrite(ref, strings.ToUpper(oldBody)) },
 		[]string{strings.ToUpper(oldBody)},
 	},
-	{"overwritten behind the back of stat", func(s *store, ref scan.Ref) {
+	{"overwritten through a memory map", func(s *store, ref scan.Ref) {
 		info, err := os.Stat(s.path(ref))
 		s.check(err)
 		body := []byte(s.content()["file"])
@@ -114,9 +115,9 @@ var disturbances = []struct {
 		s.check(errors.Join(err, file.Close(),
 			os.Chtimes(s.path(ref), time.Time{}, info.ModTime())))
 	}, []string{"O" + oldBody[1:], "O" + newBody[1:]}},
-	{"replaced", func(s *store, ref scan.Ref) { s.replace(ref, "foreign") }, []string{"foreign"}},
+	{"replaced", func(s *store, ref scan.Ref) { s.replace(ref, "other") }, []string{"other"}},
 	{
-		"replaced by the same",
+		"replaced by a copy",
 		func(s *store, ref scan.Ref) { s.replace(ref, oldBody) },
 		[]string{oldBody},
 	},
@@ -135,8 +136,8 @@ var disturbances = []struct {
 	},
 }
 
-// TestNoLostUpdate lets another program in at every step, once; where names cannot
-// be swapped, at every step before the one that is named in Notes.
+// TestNoLostUpdate runs another program once at each step. If names cannot be exchanged, it
+// only does so at the steps for which Notes promises protection.
 func TestNoLostUpdate(t *testing.T) {
 	beforeSwap := steps[:slices.Index(steps, stepSwap)]
 	for _, d := range disturbances {
@@ -153,7 +154,7 @@ func TestNoLostUpdate(t *testing.T) {
 				t.Run(name+"/"+d.name+"/"+string(at), func(t *testing.T) {
 					t.Parallel()
 					f := New(Config{})
-					f.lacks.leases, f.lacks.swaps = !c.leases, !c.swaps
+					f.disabled.leases, f.disabled.swaps = !c.leases, !c.swaps
 					disturb(t, f, at, d.do, d.want)
 				})
 			}
@@ -161,8 +162,7 @@ func TestNoLostUpdate(t *testing.T) {
 	}
 }
 
-// disturb replaces a file, lets another program in at a step, and looks at what
-// stands there in the end.
+// disturb replaces a file, runs another program at a step, and checks the resulting content.
 func disturb(t *testing.T, f *Files, at step, do func(*store, scan.Ref), wants []string) {
 	s := newStore(t)
 	ref := s.write("file", oldBody)
@@ -179,7 +179,7 @@ func disturb(t *testing.T, f *Files, at step, do func(*store, scan.Ref), wants [
 	other.Wait()
 	got, there := s.content()["file"]
 	if want := slices.Index(wants, got); want < 0 || there != (wants[want] != "") {
-		t.Errorf("the file holds %q, want one of %q; replace said %v", got, wants, err)
+		t.Errorf("content %q, want one of %q; Replace returned %v", got, wants, err)
 	}
 	if err != nil && !errors.Is(err, scan.ErrChanged) && !errors.Is(err, scan.ErrGone) {
 		t.Errorf("replace: %v, want ErrChanged or ErrGone", err)
@@ -191,21 +191,21 @@ func disturb(t *testing.T, f *Files, at step, do func(*store, scan.Ref), wants [
 	}
 }
 
-// TestWithoutSwaps rewrites a file where names cannot be swapped, and says so.
+// On a file system without RENAME_EXCHANGE, the file is replaced and a note is added.
 func TestWithoutSwaps(t *testing.T) {
 	s := newStore(t)
 	ref := s.write("file", oldBody)
 	f := New(Config{Root: s.root})
-	f.lacks.leases, f.lacks.swaps = true, true
+	f.disabled.leases, f.disabled.swaps = true, true
 	s.check(replaceOne(f, change(t, f, ref, newBody)))
 	if got := s.content()["file"]; got != newBody || len(f.Notes()) != 1 {
-		t.Errorf("the file holds %q, the notes say %q", got, f.Notes())
+		t.Errorf("content %q, notes %q", got, f.Notes())
 	}
 	s.clean("file")
 }
 
-// alongside runs what another program does. It goes on when that is done, or waits
-// for our lease.
+// alongside runs do as another program. It returns when do has returned or is blocked by the
+// lease.
 func alongside(group *sync.WaitGroup, do func()) {
 	done := make(chan struct{})
 	group.Go(func() { defer close(done); do() })
@@ -215,7 +215,7 @@ func alongside(group *sync.WaitGroup, do func()) {
 	}
 }
 
-// TestMetadataOfOthersStays: a change of mode up to the swap is not lost.
+// A change of the mode before the exchange is not lost.
 func TestMetadataOfOthersStays(t *testing.T) {
 	for _, at := range steps {
 		s := newStore(t)
@@ -231,13 +231,13 @@ func TestMetadataOfOthersStays(t *testing.T) {
 		info, wrong := os.Stat(s.path(ref))
 		s.check(wrong)
 		if info.Mode() != 0o640 {
-			t.Errorf("at %s: the mode is %v; replace said %v", at, info.Mode(), err)
+			t.Errorf("at %s: mode %v; Replace returned %v", at, info.Mode(), err)
 		}
 	}
 }
 
-// TestManyWriters: programs append to a file, or replace it with more, all the time,
-// while it is rewritten as often as can be. Every piece is there in the end, once.
+// Other programs append to a file or replace it by longer versions while it is rewritten
+// repeatedly. In the end it contains every piece exactly once.
 func TestManyWriters(t *testing.T) {
 	const pieces = 300
 	s := newStore(t)
@@ -245,7 +245,8 @@ func TestManyWriters(t *testing.T) {
 	f := New(Config{Root: s.root})
 	var writers sync.WaitGroup
 	var stop atomic.Bool
-	writers.Go(func() { // the only one but us, so that nobody else loses its pieces
+	// the only other program that replaces the file, so that no other loses its pieces
+	writers.Go(func() {
 		defer stop.Store(true)
 		for n := range pieces {
 			s.append(ref, n, rand.IntN(2) == 0)
@@ -272,11 +273,11 @@ func TestManyWriters(t *testing.T) {
 	got := s.content()["file"]
 	for n := range pieces {
 		if strings.Count(got, piece(n)) != 1 {
-			t.Errorf("piece %d is there %d times", n, strings.Count(got, piece(n)))
+			t.Errorf("piece %d occurs %d times", n, strings.Count(got, piece(n)))
 		}
 	}
 	if written == 0 {
-		t.Error("it was never rewritten")
+		t.Error("the file was never rewritten")
 	}
 	s.clean("file")
 	t.Logf("rewritten %d times", written)
@@ -284,7 +285,7 @@ func TestManyWriters(t *testing.T) {
 
 func piece(n int) string { return fmt.Sprintf("<%d>", n) }
 
-// append adds a piece, in place or by a longer copy that takes the file's place.
+// append adds a piece, in place or by replacing the file with a longer copy.
 func (s *store) append(ref scan.Ref, n int, inPlace bool) {
 	path := s.path(ref)
 	if inPlace {
@@ -301,8 +302,8 @@ func (s *store) append(ref scan.Ref, n int, inPlace bool) {
 	s.check(os.Rename(path+".tmp", path))
 }
 
-// TestFaults fails at every step as a file system does. The file is as it was, or,
-// when the swap is done, the run ends.
+// TestFaults returns file system errors at each step. The file is unchanged or, after the
+// exchange, the run ends.
 func TestFaults(t *testing.T) {
 	for _, fails := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS,
 		syscall.EFBIG, syscall.EIO, syscall.EACCES, syscall.EBUSY, syscall.EMFILE} {
@@ -319,7 +320,7 @@ func TestFaults(t *testing.T) {
 			err := replaceOne(f, change(t, f, ref, newBody))
 			var storage *scan.StorageError
 			var refused *scan.RefusedError
-			atSwap := at == stepCompare || at == stepRemove // the fault is that of a comparison
+			atSwap := at == stepCompare || at == stepRemove // the fault occurs in a comparison
 			switch {
 			case err == nil:
 				t.Errorf("%v at %s: no error", fails, at)
@@ -329,21 +330,21 @@ func TestFaults(t *testing.T) {
 				}
 			case errors.As(err,
 				&storage) != (fails != syscall.EACCES && fails != syscall.EBUSY &&
-				fails != syscall.EMFILE || at == stepSettle):
+				fails != syscall.EMFILE || at == stepSyncDir):
 				t.Errorf("%v at %s: %v, a StorageError %v", fails, at, err,
 					errors.As(err, &storage))
 			case errors.As(err,
 				&refused) != ((fails == syscall.EACCES || fails == syscall.EBUSY) &&
-				at != stepSettle):
+				at != stepSyncDir):
 				t.Errorf("%v at %s: %v, a RefusedError %v", fails, at, err,
 					errors.As(err, &refused))
 			}
 			want := oldBody
-			if at == stepSettle {
+			if at == stepSyncDir {
 				want = newBody
 			}
 			if got := s.content()["file"]; got != want {
-				t.Errorf("%v at %s: the file holds %q", fails, at, got)
+				t.Errorf("%v at %s: content %q", fails, at, got)
 			}
 			f.hook = nil
 			f.Sweep()
@@ -365,12 +366,12 @@ func TestRefusals(t *testing.T) {
 				s.t.Skipf("SKIPPED: only root can sign a file: %v", err)
 			}
 		}},
-		{"in-use", func(s *store, path string) { // somebody has it open for writing
+		{"in-use", func(s *store, path string) { // another program has it open for writing
 			file, err := os.OpenFile(path, os.O_RDWR, 0)
 			s.check(err)
 			s.t.Cleanup(func() { _ = file.Close() })
 		}},
-		{"in-use", func(s *store, path string) { // somebody has it locked
+		{"in-use", func(s *store, path string) { // another program has it locked
 			file, err := os.Open(path)
 			s.check(err)
 			s.check(unix.Flock(int(file.Fd()), unix.LOCK_SH))
@@ -387,16 +388,17 @@ func TestRefusals(t *testing.T) {
 			err := replaceOne(f, change(t, f, ref, newBody))
 			if refused := (*scan.RefusedError)(nil); !errors.As(err, &refused) ||
 				refused.Reason != c.reason {
-				t.Errorf("%v, want a refusal %s", err, c.reason)
+				t.Errorf("%v, want reason %s", err, c.reason)
 			}
 			if after := s.rest(ref); after != before || s.content()["file"] != oldBody {
-				t.Errorf("it is %s, and was %s", after, before)
+				t.Errorf("the file is %s, want %s", after, before)
 			}
 		})
 	}
 }
 
-// TestTooLarge refuses a file one byte larger than the limit, and takes one of it.
+// A file that exceeds the size limit by one byte is refused; a file of the maximum size is
+// read.
 func TestTooLarge(t *testing.T) {
 	s := newStore(t)
 	ref := s.write("file", oldBody)

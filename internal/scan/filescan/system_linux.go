@@ -14,12 +14,11 @@ import (
 	"rotator/internal/scan"
 )
 
-// systemNote is for the report, where the system lacks something.
+// systemNote is a note about a limitation of the operating system, or "".
 const systemNote = ""
 
-// swap gives two files in one directory each other's name, in one step
-// (renameat2(2), RENAME_EXCHANGE). errors.ErrUnsupported where the file system
-// cannot.
+// swap atomically exchanges the names of two files in one directory (renameat2(2),
+// RENAME_EXCHANGE). It returns errors.ErrUnsupported if the file system does not support it.
 func swap(folder *os.File, a, b string) error {
 	err := unix.Renameat2(int(folder.Fd()), a, int(folder.Fd()), b, unix.RENAME_EXCHANGE)
 	if isOneOf(err, unix.EINVAL, unix.ENOSYS, unix.EOPNOTSUPP) {
@@ -28,10 +27,10 @@ func swap(folder *os.File, a, b string) error {
 	return err
 }
 
-// lease takes a read lease (fcntl(2)): the kernel gives it only while nobody has the
-// file open for writing, and lets no other begin to while we have it. EAGAIN says
-// that somebody has. Without one, false, where the file system or our rights have
-// none.
+// lease takes a read lease (fcntl(2)). The kernel grants it only while no process has the
+// file open for writing, and blocks such opens while it is held. lease returns EAGAIN if a
+// process has the file open for writing, and false if the file system does not support leases
+// or the caller lacks the permission.
 func lease(file *os.File) (bool, error) {
 	_, err := unix.FcntlInt(file.Fd(), unix.F_SETLEASE, unix.F_RDLCK)
 	if errors.Is(err, unix.EAGAIN) {
@@ -40,23 +39,24 @@ func lease(file *os.File) (bool, error) {
 	return err == nil, nil
 }
 
-// leaseHolds says whether nobody has asked to write the file since it was leased.
+// leaseHolds reports whether no process has tried to open the file for writing since the
+// lease.
 func leaseHolds(file *os.File) bool {
 	kind, err := unix.FcntlInt(file.Fd(), unix.F_GETLEASE, 0)
 	return err == nil && kind == unix.F_RDLCK
 }
 
-// setTimes sets the times of a file by its descriptor, whatever its name is.
+// setTimes sets the times of a file by its descriptor, so a rename has no influence.
 func setTimes(file *os.File, mtime unix.Timespec, _ []unix.Timeval) error {
 	path := "/proc/self/fd/" + strconv.Itoa(int(file.Fd()))
 	return unix.UtimesNanoAt(unix.AT_FDCWD, path, []unix.Timespec{{Nsec: unix.UTIME_OMIT}, mtime},
 		0)
 }
 
-// attributesOf reads the extended attributes of a file: what users set, ACLs,
-// labels, capabilities (xattr(7)).
+// attributesOf returns the extended attributes of a file: user attributes, ACLs, security
+// labels and capabilities (xattr(7)).
 func attributesOf(file *os.File) (map[string]string, error) {
-	names, err := sized(func(buffer []byte) (int, error) {
+	names, err := readSized(func(buffer []byte) (int, error) {
 		return unix.Flistxattr(int(file.Fd()), buffer)
 	})
 	if isOneOf(err, unix.EOPNOTSUPP, unix.ENOSYS) {
@@ -70,7 +70,7 @@ func attributesOf(file *os.File) (map[string]string, error) {
 		if name == "" {
 			continue
 		}
-		value, err := sized(func(buffer []byte) (int, error) {
+		value, err := readSized(func(buffer []byte) (int, error) {
 			return unix.Fgetxattr(int(file.Fd()), name, buffer)
 		})
 		if errors.Is(err, unix.ENODATA) {
@@ -84,8 +84,9 @@ func attributesOf(file *os.File) (map[string]string, error) {
 	return attributes, nil
 }
 
-// sized calls for the size and then for as many bytes, until both agree.
-func sized(call func([]byte) (int, error)) ([]byte, error) {
+// readSized calls call for the size and then with a buffer of this size, until the size is
+// sufficient.
+func readSized(call func([]byte) (int, error)) ([]byte, error) {
 	for {
 		size, err := call(nil)
 		if err != nil || size == 0 {
@@ -103,13 +104,13 @@ func sized(call func([]byte) (int, error)) ([]byte, error) {
 	}
 }
 
-// copyAttributes gives a new file the extended attributes of the original, and
-// takes off what its directory gave it.
+// copyAttributes copies the extended attributes of the original to a new file. It removes
+// attributes that the file inherited from its directory.
 func copyAttributes(file, original *os.File) error {
 	want, err := attributesOf(original)
 	if err != nil {
 		return refusedUnless(err, "xattr", "its extended attributes cannot be read, so they "+
-			"could not be kept")
+			"could not be preserved")
 	}
 	have, err := attributesOf(file)
 	if err != nil {
@@ -118,14 +119,14 @@ func copyAttributes(file, original *os.File) error {
 	fd := int(file.Fd())
 	for name := range have {
 		if _, keep := want[name]; !keep {
-			_ = unix.Fremovexattr(fd, name) // what stays is found in the end
+			_ = unix.Fremovexattr(fd, name) // sameAttributes detects a failure
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(want)) {
 		if name == "security.ima" || name == "security.evm" {
 			return &scan.RefusedError{
 				Reason: "xattr",
-				Detail: "its content is signed (" + name + "), and a new content needs a new " +
+				Detail: "its content is signed (" + name + "), and new content requires a new " +
 					"signature",
 			}
 		}
@@ -141,7 +142,8 @@ func copyAttributes(file, original *os.File) error {
 	return nil
 }
 
-// sameAttributes refuses the file unless both have the same extended attributes.
+// sameAttributes returns a *scan.RefusedError unless both files have the same extended
+// attributes.
 func sameAttributes(file, original *os.File) error {
 	want, err := attributesOf(original)
 	if err != nil {
@@ -154,8 +156,7 @@ func sameAttributes(file, original *os.File) error {
 	if !maps.Equal(want, have) {
 		return &scan.RefusedError{
 			Reason: "xattr",
-			Detail: "its file system does not give a new file the extended attributes of the " +
-				"original",
+			Detail: "its file system does not preserve the extended attributes in a new file",
 		}
 	}
 	return nil

@@ -9,8 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What only Linux has is done without: see also the note of overwrite.
-const systemNote = "on this system extended attributes and ACLs of rewritten files are not kept"
+// Systems other than Linux lack leases, exchanges and attributes; see also the note in
+// overwrite.
+const systemNote = "on this system extended attributes and ACLs of rewritten files are not " +
+	"preserved"
 
 func swap(*os.File, string, string) error { return errors.ErrUnsupported }
 

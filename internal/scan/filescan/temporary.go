@@ -15,40 +15,41 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The names of temporary files. A "new" one is being written, and has never been
-// anything else. A "swap" one is complete, and is or was about to swap names with an
-// original: its name holds the digests of that one's name, of what is expected to
-// come out, and of what goes in, so that whoever finds it knows how far it came.
+// Temporary files have two kinds of names. A "new" file is being written and has never
+// replaced anything. A "swap" file is complete, and its exchange with an original is about to
+// happen or has happened. Its name contains digests of the name of the original, of the
+// expected displaced content and of the new content, so that a later run can determine the
+// state of the replacement.
 const temporaryPrefix = ".rotator-"
 
 var temporaryName = regexp.MustCompile(
 	`^\.rotator-(?:new|swap-([0-9a-f]{16})-([0-9a-f]{32})-([0-9a-f]{32}))-[A-Z2-7]{26}$`)
 
-// isTemporary says whether a name is one of ours.
+// isTemporary reports whether a name is that of a temporary file of rotator.
 func isTemporary(name string) bool { return temporaryName.MatchString(name) }
 
 func newName() string { return temporaryPrefix + "new-" + rand.Text() }
 
 func swapName(name string, before, after []byte) string {
-	return fmt.Sprintf("%sswap-%s-%s-%s-%s", temporaryPrefix, short([]byte(name), 16),
-		short(before, 32), short(after, 32), rand.Text())
+	return fmt.Sprintf("%sswap-%s-%s-%s-%s", temporaryPrefix, shortDigest([]byte(name), 16),
+		shortDigest(before, 32), shortDigest(after, 32), rand.Text())
 }
 
-// short is the beginning of a SHA-256, of n hex digits.
-func short(content []byte, n int) string {
+// shortDigest returns the first n hex digits of the SHA-256.
+func shortDigest(content []byte, n int) string {
 	sum := sha256.Sum256(content)
 	return hex.EncodeToString(sum[:])[:n]
 }
 
-// temporary is a file under a name of ours. Who made it holds a lock on it, until
-// it is closed or its process is dead.
+// temporary is a temporary file. Its creator holds a lock on it until it is closed or the
+// process ends.
 type temporary struct {
 	folder *os.File
-	name   string // "" when nothing is left under it
+	name   string // "" if no file has the temporary name
 	file   *os.File
 }
 
-// newTemporary makes an empty file that only its owner can read.
+// newTemporary creates an empty file that only its owner can read.
 func newTemporary(folder *os.File) (*temporary, error) {
 	const attempts = 3
 	for n := 1; ; n++ {
@@ -59,8 +60,8 @@ func newTemporary(folder *os.File) (*temporary, error) {
 			return nil, err
 		}
 		t := &temporary{folder: folder, name: name, file: os.NewFile(uintptr(fd), name)}
-		// A sweep may have taken it for a dead one's before it was locked.
-		locked, err := lockedAt(folder, name, t.file)
+		// A sweep may have removed it as a leftover before it was locked.
+		locked, err := lockAt(folder, name, t.file)
 		if err == nil && locked {
 			return t, nil
 		}
@@ -71,8 +72,8 @@ func newTemporary(folder *os.File) (*temporary, error) {
 	}
 }
 
-// lockedAt locks a file, and says whether it is still the one at its name.
-func lockedAt(folder *os.File, name string, file *os.File) (bool, error) {
+// lockAt locks a file and reports whether it still has its name.
+func lockAt(folder *os.File, name string, file *os.File) (bool, error) {
 	if err := flock(file); err != nil {
 		return false, err
 	}
@@ -84,7 +85,7 @@ func lockedAt(folder *os.File, name string, file *os.File) (bool, error) {
 	if absent(err) {
 		return false, nil
 	}
-	return err == nil && named.same(held), err
+	return err == nil && named.sameFile(held), err
 }
 
 func (t *temporary) rename(name string) error {
@@ -95,7 +96,7 @@ func (t *temporary) rename(name string) error {
 	return err
 }
 
-// remove removes what is under the name, if anything is.
+// remove removes the file with the temporary name, if there is one.
 func (t *temporary) remove() error {
 	if t.name == "" {
 		return nil
@@ -108,15 +109,15 @@ func (t *temporary) remove() error {
 	return err
 }
 
-// abandon leaves what is under the name to the next sweep, since it may be the
-// only copy of what somebody wrote.
+// abandon leaves the file to the next sweep, because it may be the only copy of another
+// program's data.
 func (t *temporary) abandon() { t.name = "" }
 
-// taken says that the file has another name now.
-func (t *temporary) taken() { t.name = "" }
+// renamed records that the file no longer has the temporary name.
+func (t *temporary) renamed() { t.name = "" }
 
-// leftover deals with a file under a name of ours that a listing met: it belongs
-// to a replacement under way, or to a process that died.
+// leftover handles a temporary file that a listing found. It belongs to a running replacement
+// or to a killed process.
 func (f *Files) leftover(folder *os.File, dir, name string) error {
 	where := filepath.Join(f.config.Root, dir)
 	file, err := openAt(folder, name)
@@ -124,16 +125,16 @@ func (f *Files) leftover(folder *os.File, dir, name string) error {
 		return nil
 	}
 	if err != nil {
-		f.note("directory %s: %s was left by a run that died, and cannot be read: %v", where, name,
+		f.note("directory %s: %s was left by a killed run and cannot be read: %v", where, name,
 			errnoOf(err))
 		return nil
 	}
 	defer func() { _ = file.Close() }()
-	if locked, err := lockedAt(folder, name, file); err != nil || !locked {
-		return nil // under way
+	if locked, err := lockAt(folder, name, file); err != nil || !locked {
+		return nil // the replacement is running
 	}
 	if !f.sweeps() {
-		f.note("directory %s: %s was left by a run that died; the next run removes it", where, name)
+		f.note("directory %s: %s was left by a killed run; the next run removes it", where, name)
 		return nil
 	}
 	l := &leftover{
@@ -143,30 +144,30 @@ func (f *Files) leftover(folder *os.File, dir, name string) error {
 	}
 	err = l.sweep()
 	if errors.Is(err, errForeign) {
-		f.note("directory %s: %s holds what another program had written to a file in the moment "+
-			"in which a run died, and that file was changed again since; compare them, then "+
+		f.note("directory %s: %s contains what another program wrote to a file while a run was "+
+			"killed; the file was changed again afterwards; compare them, then "+
 			"delete it", where, name)
 		return nil
 	}
 	if err != nil {
-		f.note("directory %s: %s was left by a run that died, and cannot be removed: %v", where,
+		f.note("directory %s: %s was left by a killed run and cannot be removed: %v", where,
 			name, errnoOf(err))
 	}
 	return nil
 }
 
-// errForeign says that a leftover is the only copy of something that is not ours.
-var errForeign = errors.New("it is not ours")
+// errForeign reports that a leftover is the only copy of another program's data.
+var errForeign = errors.New("the file is the only copy of another program's data")
 
-// leftover is a file that a dead process left.
+// leftover is a temporary file of a killed process.
 type leftover struct {
 	files     *Files
 	temporary *temporary
 	where     string
 }
 
-// sweep removes a leftover that nobody can miss, and puts one back that came out
-// of a swap in the place of the file that was expected.
+// sweep removes a leftover that is no longer needed. It restores a file that another program
+// wrote and that the exchange displaced instead of the original.
 func (l *leftover) sweep() error {
 	parts := temporaryName.FindStringSubmatch(l.temporary.name)
 	name, before, after := parts[1], parts[2], parts[3]
@@ -183,8 +184,8 @@ func (l *leftover) sweep() error {
 	return l.putBack(name, after)
 }
 
-// putBack ends the swap that a dead process could not take back, if what it wrote
-// still stands in the file's place.
+// putBack reverses the exchange of a killed process, if the file still has the content that
+// the process wrote.
 func (l *leftover) putBack(name, after string) error {
 	folder := l.temporary.folder
 	again, err := unix.Openat(int(folder.Fd()), ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC,
@@ -199,7 +200,7 @@ func (l *leftover) putBack(name, after string) error {
 		return err
 	}
 	for _, candidate := range names {
-		if short([]byte(candidate), 16) != name {
+		if shortDigest([]byte(candidate), 16) != name {
 			continue
 		}
 		file, err := openAt(folder, candidate)
@@ -207,34 +208,34 @@ func (l *leftover) putBack(name, after string) error {
 			return errForeign
 		}
 		defer func() { _ = file.Close() }()
-		locked, err := lockedAt(folder, candidate, file)
+		locked, err := lockAt(folder, candidate, file)
 		if err != nil || !locked {
 			return errForeign
 		}
-		ours, err := stateOf(file)
+		candidateState, err := stateOf(file)
 		if digest, wrong := digestOf(file); err != nil || wrong != nil || digest != after {
 			return errForeign
 		}
-		return l.swapBack(candidate, ours)
+		return l.swapBack(candidate, candidateState)
 	}
 	return errForeign
 }
 
-func (l *leftover) swapBack(name string, ours state) error {
+func (l *leftover) swapBack(name string, candidateState state) error {
 	r := &replacement{files: l.files, folder: l.temporary.folder, name: name,
 		temporary: l.temporary}
-	if err := r.back(ours); err != nil && l.temporary.name == "" {
+	if err := r.swapBack(candidateState); err != nil && l.temporary.name == "" {
 		return err
 	}
 	if err := l.temporary.remove(); err != nil {
 		return err
 	}
-	l.files.note("directory %s: %q was given back what another program had written to it in the "+
-		"moment in which a run died", l.where, name)
+	l.files.note("directory %s: %q was restored to what another program wrote to it while a "+
+		"run was killed", l.where, name)
 	return l.temporary.folder.Sync()
 }
 
-// digestOf is short of what a file holds, in 32 digits.
+// digestOf returns the digest of the content of a file as in swapName.
 func digestOf(file *os.File) (string, error) {
 	if _, err := file.Seek(0, io.SeekStart); err != nil {
 		return "", err
@@ -243,5 +244,5 @@ func digestOf(file *os.File) (string, error) {
 	if _, err := content.ReadFrom(io.LimitReader(file, maxBody+1)); err != nil {
 		return "", err
 	}
-	return short(content.Bytes(), 32), nil
+	return shortDigest(content.Bytes(), 32), nil
 }

@@ -17,37 +17,37 @@ import (
 	"rotator/internal/scan"
 )
 
-// order is the Spec of the one partition, for a later version that may cut targets
-// otherwise.
+// order is the Spec of the only partition. A later version can add other kinds of partitions.
 type order struct {
 	Order string `json:"order"`
 }
 
 const byPath = "path"
 
-// maxLook is how many files one page looks at, whether they are items or not.
-const maxLook = 20_000
+// maxExamined is the maximum number of files that one page examines, including files that are
+// not items.
+const maxExamined = 20_000
 
-// Partitions returns one partition: reading names takes far less time than
-// re-encrypting what is in the files.
+// Partitions returns one partition, because listing takes far less time than re-encryption.
 func (f *Files) Partitions(context.Context) ([]scan.Partition, error) {
 	spec, err := json.Marshal(order{Order: byPath})
 	return []scan.Partition{{Name: "files by path", Spec: spec}}, err
 }
 
-// Page lists the files behind the cursor, which is the last path that the page
-// before looked at, in the order of the bytes of their paths. Files may come and go
-// between pages. Of a directory that is being listed its names are held in memory,
-// and files that are made in it meanwhile may not be seen.
+// Page lists the files after the cursor, which is the last path that the previous page
+// examined. Paths are in byte order. Files may be created and deleted between pages. The
+// names of each directory on the current path are held in memory; a file that is created in
+// such a directory may be missed.
 func (f *Files) Page(ctx context.Context, p scan.Partition, cursor scan.Cursor) (scan.Page, error) {
 	var o order
 	if err := json.Unmarshal(p.Spec, &o); err != nil || o.Order != byPath {
-		return scan.Page{}, fmt.Errorf("read the partition of directory %s: %s is none of this "+
+		return scan.Page{}, fmt.Errorf("read the partition of directory %s: %s is not supported "+
+			"by this "+
 			"version", f.config.Root, p.Spec)
 	}
 	root, err := f.open()
 	if err == nil {
-		err = f.standing(root)
+		err = f.verifyRoot(root)
 	}
 	if err != nil {
 		return scan.Page{}, err
@@ -56,17 +56,17 @@ func (f *Files) Page(ctx context.Context, p scan.Partition, cursor scan.Cursor) 
 	defer f.walking.Unlock()
 	if f.walk == nil || len(cursor) == 0 || f.walk.last != string(cursor) {
 		f.walk = &walk{
-			files:  f,
-			root:   root,
-			last:   string(cursor),
-			levels: []level{{}},
-			whole:  len(cursor) == 0,
-			met:    map[string]bool{},
+			files:     f,
+			root:      root,
+			last:      string(cursor),
+			levels:    []level{{}},
+			fromStart: len(cursor) == 0,
+			matched:   map[string]bool{},
 		}
 	}
 	page, err := f.walk.page(ctx, f.config.PageLimit)
 	if err == nil && page.Last {
-		f.walk.noteUnmet()
+		f.walk.noteUnmatched()
 	}
 	if err != nil || page.Last {
 		f.walk = nil
@@ -74,24 +74,23 @@ func (f *Files) Page(ctx context.Context, p scan.Partition, cursor scan.Cursor) 
 	return page, err
 }
 
-// walk is a place in the tree of files, between two of them.
+// walk is a position in the directory tree.
 type walk struct {
-	files  *Files
-	root   *os.Root
-	last   string // the path that was looked at last, or from which to go on
-	levels []level
-	whole  bool            // it began at the first file
-	met    map[string]bool // patterns of Include that matched a file
-	// excluded counts the directories that were left out as a whole since the page
-	// began.
+	files     *Files
+	root      *os.Root
+	last      string // the last examined path, or the cursor
+	levels    []level
+	fromStart bool            // the walk began at the first file
+	matched   map[string]bool // patterns of Include that matched a file
+	// excluded is the number of directories that were excluded entirely since the page began.
 	excluded int64
 }
 
-// level is a directory on the way to where the walk is.
+// level is a directory on the current path.
 type level struct {
-	dir   string // its path with a slash behind, "" for the root
+	dir   string // its path with a trailing slash; "" for the root
 	read  bool
-	names []string // what is still to be looked at; directories have a slash behind
+	names []string // names not yet examined; directories have a trailing slash
 }
 
 func (w *walk) page(ctx context.Context, limit int) (page scan.Page, err error) {
@@ -100,7 +99,7 @@ func (w *walk) page(ctx context.Context, limit int) (page scan.Page, err error) 
 		w.excluded = 0
 	}()
 	page.Included = w.files.globs.Counters()
-	for looked := 0; len(page.Items) < limit && looked < maxLook; looked++ {
+	for examined := 0; len(page.Items) < limit && examined < maxExamined; examined++ {
 		path, ok, err := w.next(ctx)
 		if err != nil {
 			return scan.Page{}, err
@@ -110,7 +109,7 @@ func (w *walk) page(ctx context.Context, limit int) (page scan.Page, err error) 
 			return page, nil
 		}
 		w.last = path
-		w.meet(path)
+		w.recordMatches(path)
 		switch {
 		case w.files.isOwn(path):
 		case w.files.globs.Selects(path):
@@ -124,27 +123,28 @@ func (w *walk) page(ctx context.Context, limit int) (page scan.Page, err error) 
 	return page, nil
 }
 
-// meet remembers which patterns of Include match a file.
-func (w *walk) meet(path string) {
+// recordMatches records the patterns of Include that match a file.
+func (w *walk) recordMatches(path string) {
 	for _, pattern := range w.files.globs.Include() {
-		if !w.met[pattern] && doublestar.MatchUnvalidated(pattern, path) {
-			w.met[pattern] = true
+		if !w.matched[pattern] && doublestar.MatchUnvalidated(pattern, path) {
+			w.matched[pattern] = true
 		}
 	}
 }
 
-// noteUnmet notes the patterns of Include that no file of the whole walk matched:
-// each may be a slip of the pen.
-func (w *walk) noteUnmet() {
+// noteUnmatched notes the patterns of Include that matched no file in a complete walk, which
+// may be mistakes.
+func (w *walk) noteUnmatched() {
 	for _, pattern := range w.files.globs.Include() {
-		if w.whole && !w.met[pattern] {
-			w.files.note("directory %s: no file matches %q of include", w.files.config.Root,
+		if w.fromStart && !w.matched[pattern] {
+			w.files.note("directory %s: no file matches the pattern %q of include",
+				w.files.config.Root,
 				pattern)
 		}
 	}
 }
 
-// next is the path of the next regular file; not ok at the end.
+// next returns the path of the next regular file. ok is false at the end.
 func (w *walk) next(ctx context.Context) (path string, ok bool, err error) {
 	for len(w.levels) > 0 {
 		top := &w.levels[len(w.levels)-1]
@@ -165,7 +165,7 @@ func (w *walk) next(ctx context.Context) (path string, ok bool, err error) {
 		if !strings.HasSuffix(path, "/") {
 			return path, true, nil
 		}
-		if !w.files.descends(strings.TrimSuffix(path, "/")) {
+		if !w.files.mayContainItems(strings.TrimSuffix(path, "/")) {
 			w.excluded++
 			continue
 		}
@@ -174,29 +174,29 @@ func (w *walk) next(ctx context.Context) (path string, ok bool, err error) {
 	return "", false, nil
 }
 
-// names lists what is behind the last path in a directory. With a slash behind the
-// names of directories, the order of names is the order of all paths below them.
+// names lists the names in a directory after the last path. Because directories have a
+// trailing slash, the order of names is the order of all paths below them.
 func (w *walk) names(dir string) ([]string, error) {
-	folder, err := w.files.folder(w.root, strings.TrimSuffix(dir, "/"))
+	folder, err := w.files.openDir(w.root, strings.TrimSuffix(dir, "/"))
 	if err != nil {
 		if now, gone := w.root.Lstat(path.Clean(dir)); dir != "" &&
 			(gone != nil && absent(gone) || gone == nil && !now.IsDir()) {
-			return nil, nil // it was a directory a moment ago
+			return nil, nil // it was a directory before
 		}
-		return nil, w.files.unreadable(dir, err)
+		return nil, w.files.listError(dir, err)
 	}
 	defer func() { _ = folder.Close() }()
 	all, err := folder.Readdirnames(-1)
 	if err != nil {
-		return nil, w.files.unreadable(dir, err)
+		return nil, w.files.listError(dir, err)
 	}
 	var names []string
 	for _, name := range all {
-		name, err = w.kind(folder, dir, name)
+		name, err = w.classify(folder, dir, name)
 		if err != nil {
-			return nil, w.files.unreadable(dir, err)
+			return nil, w.files.listError(dir, err)
 		}
-		if name != "" && w.ahead(dir+name) {
+		if name != "" && w.isAfterCursor(dir+name) {
 			names = append(names, name)
 		}
 	}
@@ -204,14 +204,14 @@ func (w *walk) names(dir string) ([]string, error) {
 	return names, nil
 }
 
-// ahead says whether a path, or something in a directory, is behind the last path.
-func (w *walk) ahead(path string) bool {
+// isAfterCursor reports whether a path, or a path below a directory, is after the last path.
+func (w *walk) isAfterCursor(path string) bool {
 	return path > w.last || strings.HasSuffix(path, "/") && strings.HasPrefix(w.last, path)
 }
 
-// kind returns a name as the walk wants it: of a file as it is, of a directory with
-// a slash, and "" of what is not looked at.
-func (w *walk) kind(folder *os.File, dir, name string) (string, error) {
+// classify returns the name of a file, the name of a directory with a trailing slash, or ""
+// for anything else.
+func (w *walk) classify(folder *os.File, dir, name string) (string, error) {
 	var stat unix.Stat_t
 	err := unix.Fstatat(int(folder.Fd()), name, &stat, unix.AT_SYMLINK_NOFOLLOW)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -238,17 +238,17 @@ func (w *walk) kind(folder *os.File, dir, name string) (string, error) {
 	return "", nil
 }
 
-// isOwn reports whether a file belongs to the run itself.
+// isOwn reports whether a file belongs to rotator itself.
 func (f *Files) isOwn(path string) bool {
 	if !f.own[path] {
 		return false
 	}
-	f.noteFirst(fmt.Sprintf("directory %s: the run's own files are left out", f.config.Root), path)
+	f.noteFirst(fmt.Sprintf("directory %s: rotator's own files are skipped", f.config.Root), path)
 	return true
 }
 
-// descends says whether a directory can hold items.
-func (f *Files) descends(dir string) bool {
+// mayContainItems reports whether a directory can contain items.
+func (f *Files) mayContainItems(dir string) bool {
 	if f.globs.Excludes(dir) {
 		return false
 	}
@@ -256,25 +256,25 @@ func (f *Files) descends(dir string) bool {
 		return true
 	}
 	return slices.ContainsFunc(f.globs.Include(), func(pattern string) bool {
-		base, _ := doublestar.SplitPattern(pattern) // the names before the first wildcard
+		base, _ := doublestar.SplitPattern(pattern) // the path before the first wildcard
 		return base == "." || within(dir, base) || within(base, dir)
 	})
 }
 
-// within says whether a path is a directory or below it.
+// within reports whether a path is a directory or below it.
 func within(path, dir string) bool { return path == dir || strings.HasPrefix(path, dir+"/") }
 
-// folder opens a directory below the root. Symbolic links cannot lead out of the
-// root, whatever is changed meanwhile (os.Root).
-func (f *Files) folder(root *os.Root, dir string) (*os.File, error) {
+// openDir opens a directory below the root. Symbolic links cannot lead outside of the root,
+// even if they change concurrently (os.Root).
+func (f *Files) openDir(root *os.Root, dir string) (*os.File, error) {
 	if dir == "" {
 		dir = "."
 	}
 	return root.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NONBLOCK, 0)
 }
 
-// place opens the directory of a file and returns the file's name in it.
-func (f *Files) place(key string) (folder *os.File, name string, err error) {
+// openParent opens the directory of a file and returns the file's name in it.
+func (f *Files) openParent(key string) (folder *os.File, name string, err error) {
 	root, err := f.open()
 	if err != nil {
 		return nil, "", err
@@ -283,6 +283,6 @@ func (f *Files) place(key string) (folder *os.File, name string, err error) {
 	if !fs.ValidPath(strings.ToValidUTF8(key, "x")) || name == "" || name == "." {
 		return nil, "", &scan.RefusedError{Reason: "key", Detail: "it is not a path below the root"}
 	}
-	folder, err = f.folder(root, strings.TrimSuffix(dir, "/"))
+	folder, err = f.openDir(root, strings.TrimSuffix(dir, "/"))
 	return folder, name, err
 }

@@ -14,8 +14,8 @@ import (
 	"rotator/internal/scan"
 )
 
-// paths draws relative paths of names that sort and print badly. No path is a
-// directory of another.
+// paths draws relative paths with names that are hard to sort and print. No path is a parent
+// of another.
 func paths(t *rapid.T) []string {
 	name := rapid.StringMatching("[ab.\\-0é\n\"\\\\*]{1,3}")
 	hostile := rapid.Custom(func(t *rapid.T) string {
@@ -40,13 +40,13 @@ func paths(t *rapid.T) []string {
 	})
 }
 
-// TestListing: all files, once, in the order of the bytes of their paths; from any
-// cursor the rest of them, and what comes and goes meanwhile costs nobody else.
+// All files are listed once, in the byte order of their paths, and from any cursor the rest
+// of them. Files that are created or deleted meanwhile do not affect others.
 func TestListing(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		s := newStore(t)
 		stay, come := paths(rt), rapid.SliceOfN(rapid.IntRange(0, 1), 40, 40).Draw(rt,
-			"who comes and goes")
+			"deleted")
 		for _, key := range stay {
 			s.write(key, "body")
 		}
@@ -63,11 +63,11 @@ func TestListing(t *testing.T) {
 			want := stay[i+1:]
 			for n, item := range page.Items {
 				if n >= len(want) || item.Ref != scan.KeyRef(want[n]) {
-					rt.Fatalf("behind %q stands %q, want %q", cursor, item.Ref, want)
+					rt.Fatalf("after %q comes %q, want %q", cursor, item.Ref, want)
 				}
 			}
 			if page.Last && len(page.Items) != len(want) {
-				rt.Fatalf("behind %q are %d files, want %d", cursor, len(page.Items), len(want))
+				rt.Fatalf("%[2]d files after %[1]q, want %[3]d", cursor, len(page.Items), len(want))
 			}
 		}
 		var gone []string
@@ -86,7 +86,7 @@ func TestListing(t *testing.T) {
 	})
 }
 
-// allWhile lists, while files are deleted between the pages.
+// allWhile lists all files while files are deleted between the pages.
 func allWhile(t *rapid.T, s *store, f *Files, gone []string) (keys []string) {
 	var cursor scan.Cursor
 	for {
@@ -107,7 +107,7 @@ func allWhile(t *rapid.T, s *store, f *Files, gone []string) (keys []string) {
 		if cursor = page.Next; len(gone) > 0 {
 			s.check(os.Remove(filepath.Join(s.root, gone[0])))
 			gone = gone[1:]
-			if len(gone)%2 == 0 { // as another process that goes on
+			if len(gone)%2 == 0 { // resume in another process
 				f = New(f.config)
 			}
 		}
@@ -154,9 +154,8 @@ func TestIncludeAndExclude(t *testing.T) {
 	}
 }
 
-// TestIncludeThatMatchesNothing: each such pattern has a note, once the walk has seen
-// all there is.
-func TestIncludeThatMatchesNothing(t *testing.T) {
+// Each pattern that matches no file is noted at the end of a complete walk.
+func TestUnmatchedInclude(t *testing.T) {
 	s := newStore(t)
 	s.write("a/x", "body")
 	s.write("b/y", "body")
@@ -168,17 +167,17 @@ func TestIncludeThatMatchesNothing(t *testing.T) {
 		strings.Contains(notes, `"a/**"`) {
 		t.Errorf("notes: %s", notes)
 	}
-	f = New(config) // another process, which has not seen what came before
+	f = New(config) // another process, which has not seen the first page
 	if _, err := f.Page(t.Context(), scan.Partition{Spec: []byte(`{"order":"path"}`)},
 		scan.Cursor("a/x")); err != nil {
 		t.Fatal(err)
 	}
 	if strings.Contains(strings.Join(f.Notes(), "\n"), "include") {
-		t.Errorf("notes of half a walk: %q", f.Notes())
+		t.Errorf("notes of an incomplete walk: %q", f.Notes())
 	}
 }
 
-// TestOnlyFilesBelowTheRoot: neither links nor special files, nor the run's own.
+// Links, special files and rotator's own files are not items.
 func TestOnlyFilesBelowTheRoot(t *testing.T) {
 	s, outside := newStore(t), newStore(t)
 	outside.write("secret", "outside")
@@ -192,15 +191,15 @@ func TestOnlyFilesBelowTheRoot(t *testing.T) {
 	if got, want := all(t, f), []string{"file"}; !slices.Equal(got, want) {
 		t.Errorf("listed %q, want %q", got, want)
 	}
-	for _, says := range []string{"symbolic links", "pipes", "own files"} {
-		if !strings.Contains(strings.Join(f.Notes(), "\n"), says) {
-			t.Errorf("no note says %q: %q", says, f.Notes())
+	for _, text := range []string{"symbolic links", "pipes", "own files"} {
+		if !strings.Contains(strings.Join(f.Notes(), "\n"), text) {
+			t.Errorf("no note contains %q: %q", text, f.Notes())
 		}
 	}
 	for _, key := range []string{"link", "pipe", "out/secret", "state", "gone", "file/x",
 		"../secret", "/etc/passwd", "."} {
 		if item, err := f.Load(t.Context(), scan.KeyRef(key)); err == nil {
-			t.Errorf("%s was loaded: %q", key, slotOf(item.Payload))
+			t.Errorf("%s was read: %q", key, slotOf(item.Payload))
 		}
 	}
 }
@@ -213,7 +212,7 @@ func TestRootThatIsNotThere(t *testing.T) {
 	gone := New(Config{Root: moved})
 	all(t, gone)
 	s.check(os.Remove(moved))
-	s.check(os.Mkdir(moved, 0o700)) // empty, as when a file system is unmounted
+	s.check(os.Mkdir(moved, 0o700)) // empty, as after unmounting a file system
 	_, err := gone.Page(t.Context(), scan.Partition{Spec: []byte(`{"order":"path"}`)}, nil)
 	for name, err := range map[string]error{
 		"nothing":  New(Config{Root: filepath.Join(s.root, "nothing")}).Check(t.Context()),
@@ -227,9 +226,9 @@ func TestRootThatIsNotThere(t *testing.T) {
 	}
 }
 
-// Items that a filter leaves out are counted once, for all page sizes, also if
-// another process continues: each file, and a directory that is left out as a
-// whole as one item.
+// Items that a filter leaves out are counted once, for all page sizes, even if another
+// process continues. Each file counts as one item, and so does a directory that is excluded
+// entirely.
 func TestExcludedIsCounted(t *testing.T) {
 	s := newStore(t)
 	for _, key := range []string{
@@ -257,7 +256,20 @@ func TestExcludedIsCounted(t *testing.T) {
 			cursor, last = page.Next, page.Last
 		}
 		if excluded != 5 { // a.json, cache, d/cache, d/d.bak, z/cache
-			t.Errorf("pages of %d: %d are counted as left out, want 5", limit, excluded)
+			t.Errorf("pages of %d: %d excluded, want 5", limit, excluded)
 		}
+	}
+}
+
+// Names leaves the root directory open for later pages.
+func TestNames(t *testing.T) {
+	s := newStore(t)
+	s.write("file", "body")
+	f := New(Config{Root: s.root})
+	if names, err := f.Names(t.Context()); err != nil || !slices.Equal(names, []string{"file"}) {
+		t.Errorf("names %q, %v", names, err)
+	}
+	if got := all(t, f); !slices.Equal(got, []string{"file"}) {
+		t.Errorf("listed %q", got)
 	}
 }
