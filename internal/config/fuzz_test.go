@@ -156,7 +156,8 @@ func readJSONSchema(f *testing.F) (schema jsonSchema) {
 // schema of the job file has, and reports any other.
 func (s jsonSchema) check(root jsonSchema, at string, value any) (wrong []string) {
 	for keyword, says := range s {
-		ok, known := true, true
+		var ok bool
+		known := true
 		switch v := value.(type) {
 		default:
 			if keyword == "oneOf" {

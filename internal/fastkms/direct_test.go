@@ -54,6 +54,7 @@ func post(ctx context.Context, d *Direct, body string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	defer func() { _ = answer.Body.Close() }()
 	text, err := io.ReadAll(answer.Body)
 	return string(text), err
 }
@@ -347,6 +348,7 @@ func FuzzAnswer(f *testing.F) {
 		if theirErr != nil {
 			t.Fatalf("%q: net/http says %v", text, theirErr)
 		}
+		defer func() { _ = want.Body.Close() }()
 		wantBody, theirErr := io.ReadAll(want.Body)
 		if (theirErr != nil) != (err != nil) {
 			t.Fatalf("%q: %v, and net/http says %v", text, err, theirErr)

@@ -184,12 +184,12 @@ func (w *world) checkLines(t *testing.T) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	kinds := []Kind{Began, Continues, Continues, Continues, Ended}
-	due := []time.Duration{14, 44, 74, 104, 112} // seconds, at the latest
+	due := []int{14, 44, 74, 104, 112} // seconds, at the latest
 	if len(w.notices) != len(kinds) {
 		t.Fatalf("%d notices, want %d: %+v", len(w.notices), len(kinds), w.notices)
 	}
 	for i, n := range w.notices {
-		latest := due[i] * time.Second
+		latest := time.Duration(due[i]) * time.Second
 		if n.Kind != kinds[i] || w.at[i] > latest || w.at[i] < latest-3*time.Second {
 			t.Errorf("notice %d of kind %d at %v, want kind %d by %v", i, n.Kind, w.at[i],
 				kinds[i], latest)

@@ -63,7 +63,7 @@ type division struct {
 
 func (h *division) tell() {
 	h.rate = []float64{50, 110, 400, 1000, 2500}[h.number(5, "rate")]
-	h.lease = []time.Duration{2, 6, 30}[h.number(3, "lease")] * time.Second
+	h.lease = []time.Duration{2 * time.Second, 6 * time.Second, 30 * time.Second}[h.number(3, "lease")]
 	h.deaths = h.chance(500, "deaths")
 	h.began = time.Now()
 	h.store = &slowStore{Store: checkpoint.NewMemory(), most: h.span(60*time.Millisecond, "latency")}

@@ -68,7 +68,7 @@ func TestTorture(t *testing.T) {
 			}
 			w.Guards(t)
 			w.Secrets(t)
-			tt.tell(t, store.name, time.Since(began))
+			tt.tell(store.name, time.Since(began))
 		})
 	}
 }
@@ -195,7 +195,7 @@ func (tt *torture) check(t *testing.T) {
 }
 
 // tell prints the figures.
-func (tt *torture) tell(t *testing.T, store string, took time.Duration) {
+func (tt *torture) tell(store string, took time.Duration) {
 	count := func(words string) (n int) {
 		for _, p := range tt.problems {
 			if strings.Contains(p, words) {

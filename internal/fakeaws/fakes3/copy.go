@@ -9,27 +9,27 @@ import (
 )
 
 // source finds what X-Amz-Copy-Source names, and checks its conditions.
-func (s *Service) source(r request) (*version, *bucket, request, error) {
+func (s *Service) source(r request) (*version, request, error) {
 	name, query, _ := strings.Cut(r.Header.Get("X-Amz-Copy-Source"), "?")
 	path, err := url.PathUnescape(strings.TrimPrefix(name, "/"))
 	if err != nil {
-		return nil, nil, r, errorf(http.StatusBadRequest, "InvalidArgument", "Copy Source must be URL-encoded")
+		return nil, r, errorf(http.StatusBadRequest, "InvalidArgument", "Copy Source must be URL-encoded")
 	}
 	from := r
 	from.bucket, from.key, _ = strings.Cut(path, "/")
 	b, err := s.bucket(from.bucket)
 	if err != nil {
-		return nil, nil, r, err
+		return nil, r, err
 	}
 	values, _ := url.ParseQuery(query)
 	v, err := find(from, b, values.Get("versionId"))
 	if err != nil {
-		return nil, nil, r, err
+		return nil, r, err
 	}
 	if c := v.headers.Get(class); c == "GLACIER" || c == "DEEP_ARCHIVE" {
-		return nil, nil, r, errorf(http.StatusForbidden, "ObjectNotInActiveTierError", "The source object of the COPY action is not in the active tier")
+		return nil, r, errorf(http.StatusForbidden, "ObjectNotInActiveTierError", "The source object of the COPY action is not in the active tier")
 	}
-	return v, b, from, readConditions(r.Header, v, "X-Amz-Copy-Source-")
+	return v, from, readConditions(r.Header, v, "X-Amz-Copy-Source-")
 }
 
 // maxCopy is the most bytes that one request copies (API_CopyObject,
@@ -39,7 +39,7 @@ const maxCopy = 5 << 30
 // copyObject copies the body, in one part whatever the source has, and with COPY, the default, the metadata and tags
 // too; never ACL, storage class, redirect or lock (API_CopyObject).
 func (s *Service) copyObject(w http.ResponseWriter, r request, b *bucket) error {
-	from, _, at, err := s.source(r)
+	from, at, err := s.source(r)
 	if err != nil {
 		return err
 	}

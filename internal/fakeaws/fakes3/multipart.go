@@ -121,7 +121,7 @@ type copiedXML struct {
 
 // uploadPartCopy takes a part from a range of another object; bytes are shared.
 func (s *Service) uploadPartCopy(w http.ResponseWriter, r request, b *bucket) error {
-	from, _, _, err := s.source(r)
+	from, _, err := s.source(r)
 	if err != nil {
 		return err
 	}
