@@ -3,6 +3,7 @@
 GO ?= go
 # Pinned, so that lint says the same everywhere.
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOLANGCI = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.6.2
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 FUZZTIME ?= 20s
 SEEDS ?= 3000
@@ -48,6 +49,7 @@ lint: ## gofmt, go vet, staticcheck, go mod tidy
 	$(GO) vet ./...
 	$(GO) vet -tags e2e,torture,mutants ./test/e2e
 	$(GO) run $(STATICCHECK) ./...
+	$(GO) run $(GOLANGCI) run ./...
 	$(GO) mod tidy -diff
 
 .PHONY: fuzz

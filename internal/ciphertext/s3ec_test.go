@@ -120,7 +120,7 @@ func checkOneChange(t *testing.T, before, after scan.Object, blob []byte) {
 	}
 }
 
-// middle is what two texts have between the beginning and the end that they share.
+// middle returns what b has between the beginning and the end that it shares with a.
 func middle(a, b string) string {
 	n := 0
 	for n < len(a) && n < len(b) && a[n] == b[n] {

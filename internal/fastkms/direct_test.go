@@ -336,7 +336,7 @@ func FuzzAnswer(f *testing.F) {
 		limit := answerlimit.NewReader(bytes.NewReader(text))
 		limit.Allow("the head", answerlimit.Headers)
 		l := &conn{limit: limit, reader: bufio.NewReaderSize(limit, 4<<10)}
-		got, ok, err := l.plainAnswer()
+		got, ok, err := l.plainAnswer() //nolint:bodyclose // the body is part of text
 		if !ok {
 			if n := l.reader.Buffered(); n != min(len(text), 4<<10) {
 				t.Fatalf("%q: %d bytes are left of an answer that was not read", text, n)
