@@ -117,7 +117,8 @@ func clientsOfAttempts() []attemptsOf {
 				&servicequotas.GetServiceQuotaInput{ServiceCode: aws.String("kms"), QuotaCode: code})
 		}, mostAttempts},
 		{"role", func(ctx context.Context, cfg aws.Config) {
-			_, _ = withTarget(cfg, "", "", "arn:aws:iam::111122223333:role/r").Credentials.Retrieve(ctx)
+			assumed := withTarget(cfg, "", "", "arn:aws:iam::111122223333:role/r")
+			_, _ = assumed.Credentials.Retrieve(ctx)
 		}, mostAttempts},
 		{"caller", func(ctx context.Context, cfg aws.Config) { _ = accountOf(ctx, cfg) }, mostAttempts},
 	}

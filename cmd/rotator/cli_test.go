@@ -58,7 +58,7 @@ func waitInParallel() {
 // own for each script. Beside the usual commands there are
 //
 //	exits CODE rotator ARG...   run, and expect an exit code
-//	writes N                    so many write requests have reached the targets
+//	writes N                    expect that N write requests have reached the targets
 //	disable KEY                 disable a key: old, new or third
 //	enable KEY                  enable it again
 //	retire KEY                  schedule the deletion of a key

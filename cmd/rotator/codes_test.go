@@ -162,7 +162,8 @@ func documentedCodes(t *testing.T) (codes []int) {
 		}
 		return n
 	}
-	for _, row := range regexp.MustCompile(`(?m)^\| (\d+) \|`).FindAllStringSubmatch(string(text), -1) {
+	rows := regexp.MustCompile(`(?m)^\| (\d+) \|`).FindAllStringSubmatch(string(text), -1)
+	for _, row := range rows {
 		codes = append(codes, number(row[1]))
 	}
 	order := regexp.MustCompile(`the first of ([\d,\s]+) is used`).FindStringSubmatch(string(text))

@@ -343,7 +343,8 @@ func TestTroubleBeforeTheRunPasses(t *testing.T) {
 	b.check(t, map[int]int{})
 }
 
-// TestNoCredentials: nobody to sign as is a matter of access, not of slots.
+// TestNoCredentials: a run without credentials ends with the exit code for denied access, and no
+// slot fails.
 func TestNoCredentials(t *testing.T) {
 	t.Parallel()
 	b := newCrashBench(t, 20, 1000)

@@ -59,9 +59,9 @@ func credentialCases(home string) []credentialCase {
 	token := filepath.Join(home, "no-token")
 	profile := func(name string) []string { return []string{"AWS_PROFILE=" + name} }
 	return []credentialCase{
-		{"unknown profile", profile("nobody"), []string{`there is no profile "nobody" ` +
+		{"unknown profile", profile("absent"), []string{`there is no profile "absent" ` +
 			`(AWS_PROFILE) in ` + file + " (no such profile) and ", "credentials (no such file)",
-			"[profile nobody]"}, 0},
+			"[profile absent]"}, 0},
 		{"profile without the word", profile("staging"),
 			[]string{`there is no profile "staging"`, "[profile staging]"}, 0},
 		{"configuration file that does not exist",
@@ -216,11 +216,11 @@ func TestRefusedCredentials(t *testing.T) {
 					"AWS_SECRET_ACCESS_KEY are not interchanged)"}},
 		{"clock", "", "kms:DescribeKey", refusal("InvalidSignatureException",
 			"Signature expired: 20260102T030405Z is now earlier than 20260102T040405Z"), "run", nil,
-			[]string{"the clock of this machine differs from that of KMS", "set the clock",
+			[]string{"the clock of this machine differs from the clock of KMS", "set the clock",
 				"is now earlier than"}},
 		{"clock of S3", "", "s3:ListObjectsV2", refusal("RequestTimeTooSkewed",
 			"The difference between the request time and the current time is too large."), "run",
-			nil, []string{"the clock of this machine differs from that of S3"}},
+			nil, []string{"the clock of this machine differs from the clock of S3"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -251,7 +251,8 @@ func TestClockOff(t *testing.T) {
 	p := w.Command("run")
 	p.Env = append(p.Env, "AWS_DISABLE_CLOCK_SKEW_CORRECTION=true")
 	checkCause(t, p.Begin(t).End(t), exitAccess, false,
-		"the clock of this machine is about 20m0s behind that of KMS", "set the clock")
+		"the clock of this machine is about 20m0s behind "+
+			"the clock of KMS", "set the clock")
 }
 
 // TestRefusedTemporaryCredentials: the message names the source of temporary credentials, and

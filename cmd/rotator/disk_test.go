@@ -82,8 +82,8 @@ func TestAuditLogCannotBeWritten(t *testing.T) {
 	goesOn(t, w)
 }
 
-// TestFileSizeLimit lets no file grow beyond a limit that is too low for the state:
-// like a full disk, for whoever may not mount one.
+// TestFileSizeLimit limits the size of files to less than the checkpoint needs. This has the
+// effect of a full disk and needs no permission to mount one.
 func TestFileSizeLimit(t *testing.T) {
 	t.Parallel()
 	w := diskWorld(t)

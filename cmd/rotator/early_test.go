@@ -239,7 +239,7 @@ func TestSuccessKeepsFromStopping(t *testing.T) {
 		w := newEarlyWorld(t, 80)
 		w.fill(80, "third", map[string]string{"app": "pay"})
 		w.job("old", rightRows+"accept: [{ target: rows, reason: [foreign-key], "+
-			"because: theirs }]\n")
+			"because: known }]\n")
 		w.rotator(exitDone, "run")
 	})
 }

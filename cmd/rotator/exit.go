@@ -261,8 +261,8 @@ func storageHint(err error) string {
 	if errors.As(err, &damaged) || checkpoint.Untrusted(err) {
 		return ""
 	}
-	return "progress up to the last save is kept; correct this, for example free disk space, " +
-		"and run again"
+	return "progress up to the last save is kept; correct this, for example make the directory " +
+		"writable, and run again"
 }
 
 func stopCode(command string, stop *rotate.StopError) (code int, hint string) {

@@ -47,7 +47,7 @@ func TestStorageExits(t *testing.T) {
 		"no answer":              {&checkpoint.ServiceError{Doing: "read it", Err: syscall.ECONNRESET}, exitUnavailable, "run again"},
 		"service that refuses":   {service("ValidationException"), exitStorage, "writable"},
 		"service that denies":    {service("AccessDeniedException"), exitAccess, ""},
-		"unknown outcome":        {fmt.Errorf("nobody knows whether n was written: %w", service("InternalServerError")), exitUnavailable, "run again"},
+		"unknown outcome":        {fmt.Errorf("the outcome of the write of n is unknown: %w", service("InternalServerError")), exitUnavailable, "run again"},
 	} {
 		kind := map[int]rotate.StopKind{exitStorage: rotate.StopStorage, exitUnavailable: rotate.StopUnavailable, exitAccess: rotate.StopAccess}[c.code]
 		for where, err := range map[string]error{

@@ -170,8 +170,8 @@ func lockedBucket(t *testing.T) {
 	}
 }
 
-// archivedObjects: what is in an archive is an exception of its own, and nobody
-// asks for a restore (the fake would not know the request).
+// archivedObjects: an object in an archive storage class has the reason archived, and rotator
+// does not restore it (the fake does not implement RestoreObject).
 func archivedObjects(t *testing.T) {
 	w := newTrial(t, harness.Config{Items: map[harness.Kind]int{}, Objects: map[harness.Kind]int{harness.Ordinary: 10, harness.Archived: 7}})
 	toTheEnd(t, w)
@@ -182,8 +182,8 @@ func archivedObjects(t *testing.T) {
 	}
 }
 
-// poisonCiphertexts: what KMS cannot read is one exception each, is asked about a
-// bounded number of times, and is in nobody's way.
+// poisonCiphertexts: each ciphertext that KMS cannot decrypt is one exception and costs a bounded
+// number of requests. The other ciphertexts are moved.
 func poisonCiphertexts(t *testing.T) {
 	const poison, foreign, ordinary = 60, 10, 30
 	w := newTrial(t, harness.Config{Items: map[harness.Kind]int{harness.Poison: poison, harness.Foreign: foreign, harness.Ordinary: ordinary},

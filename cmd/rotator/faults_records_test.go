@@ -66,8 +66,8 @@ func recordOf(records map[string]string, kind string) string {
 	return ""
 }
 
-// counts is false for a chunk of the ledger that its partition does not name: a
-// crash between the two leaves one, and nobody reads it.
+// counts reports whether a record is in use. A chunk of the ledger that its partition does not
+// name, because a crash came between the two writes, is never read.
 func counts(records map[string]string, id string) bool {
 	partition, chunk := path.Split(strings.Replace(id, "/ledger/", "/partition/", 1))
 	if partition == path.Dir(id)+"/" { // it is no chunk

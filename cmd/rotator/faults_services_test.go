@@ -293,7 +293,8 @@ func startSlowRuns(t *testing.T) *slowRuns {
 				w.Check(t, r.Summary)
 				return
 			default:
-				t.Errorf("the service called the credentials expired, and new ones were to be had; the run asked for %d, and ended with exit code %d after %s, want %d: %s",
+				t.Errorf("the service reported expired credentials, and new ones were available; "+
+					"the run requested %d, and ended with exit code %d after %s, want %d: %s",
 					v.Issued()-1, r.Code, r.Took.Round(time.Millisecond), exitExceptions, r.Log)
 			}
 			toTheEnd(t, w)

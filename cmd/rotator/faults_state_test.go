@@ -25,7 +25,7 @@ type requestOf = *http.Request
 
 func readCloser(body []byte) io.ReadCloser { return io.NopCloser(bytes.NewReader(body)) }
 
-// halfway begins a pass and kills it after so many requests to KMS.
+// halfway starts a run and kills it after the given number of requests to KMS.
 func halfway(t *testing.T, w *harness.World, requests int, flags ...string) {
 	t.Helper()
 	p := runs(w, flags...).Begin(t)

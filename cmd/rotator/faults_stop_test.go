@@ -11,8 +11,8 @@ import (
 	"rotator/internal/harness"
 )
 
-// stopPatience is what the documents promise: how long a command that is told to stop
-// may take, whoever answers or does not.
+// stopPatience is the documented maximum time from a stop signal to the end of a command, whether
+// or not services respond.
 const stopPatience = 10 * time.Second
 
 // away lets the service of a checkpoint give no usable answer.
@@ -49,7 +49,7 @@ func terminatedInOutage(t *testing.T, c harness.Config) {
 		p := runs(w).Begin(t)
 		until(t, "the first requests", asked(w, claimed))
 		away(w, c, f)
-		until(t, "requests whose outcome nobody saves", asked(w, 20))
+		until(t, "requests whose outcome is not saved", asked(w, 20))
 		told = append(told, tellToStop(t, name, w, p))
 	}
 	back := outageThatEnds(t, c)
@@ -78,7 +78,7 @@ func outageThatEnds(t *testing.T, c harness.Config) (ended func(*testing.T)) {
 	p := runs(w).Begin(t)
 	until(t, "the first requests", asked(w, claimed))
 	away(w, c, fault.Fault{Kind: fault.InternalError})
-	until(t, "requests whose outcome nobody saves", asked(w, 20))
+	until(t, "requests whose outcome is not saved", asked(w, 20))
 	told := tellToStop(t, "an outage that ends", w, p)
 	time.AfterFunc(2*time.Second, func() { w.Server.Faults().Clear("") })
 	return func(t *testing.T) {
@@ -150,7 +150,7 @@ type toldToStop struct {
 	name    string
 	world   *harness.World
 	process *harness.Process
-	before  time.Duration // that it had lived when it was told, at least
+	before  time.Duration // minimum age of the process when the signal was sent
 }
 
 func tellToStop(t *testing.T, name string, w *harness.World, p *harness.Process) toldToStop {
@@ -159,8 +159,8 @@ func tellToStop(t *testing.T, name string, w *harness.World, p *harness.Process)
 	return toldToStop{name, w, p, p.Age()}
 }
 
-// end waits, and checks what holds of every command that was told to stop while the
-// service of its checkpoint was away.
+// end waits for the process, and checks the properties of every command that gets a stop signal
+// while the service of its checkpoint is unavailable.
 func (p toldToStop) end(t *testing.T) harness.Result {
 	t.Helper()
 	r := p.process.End(t)

@@ -149,7 +149,7 @@ func terminated(t *testing.T) {
 	t.Run("while the checkpoint is away", func(t *testing.T) { each(t, sharedHomes(), terminatedInOutage) })
 }
 
-// terminate ends run after run of one pass, each after so many requests to KMS.
+// terminate ends the runs of one pass with SIGTERM, each after a number of requests to KMS.
 func terminate(t *testing.T, c harness.Config, after ...int) {
 	w := newTrial(t, c)
 	ends := map[int]int{}
@@ -176,8 +176,8 @@ func terminate(t *testing.T, c harness.Config, after ...int) {
 	toTheEnd(t, w)
 }
 
-// moment is a request to an operation, of those for which of is true (nil: all),
-// after so many that pass.
+// moment is a request to an operation: the one after the first skip requests for which of returns
+// true. If of is nil, all requests count.
 type moment struct {
 	operation string
 	skip      int

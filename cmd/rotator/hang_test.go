@@ -47,8 +47,8 @@ func (f *falling) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	<-r.Context().Done() // the client has gone away
 }
 
-// TestHangingKMS: a request that KMS never answers, or not to the end, ends by itself,
-// and is of the class of those of which nobody knows what became.
+// TestHangingKMS: a request to KMS without a response, or with an incomplete one, ends after the
+// timeout. Its error has the class of requests with an unknown outcome.
 func TestHangingKMS(t *testing.T) {
 	const timeout = 300 * time.Millisecond
 	reEncrypt := func(ctx context.Context, k *rotate.KMS) error {

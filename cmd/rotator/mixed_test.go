@@ -49,7 +49,7 @@ type variety struct {
 	name    string
 	suffix  string // of the key
 	context map[string]string
-	// write makes the object; a nil write has no ciphertext of ours to begin with.
+	// write makes the object. If it is nil, the object has no ciphertext of the test.
 	write func(blob []byte, key string) written
 	// reason is why it is refused; "" is moved, "none" has no slot.
 	reason string
@@ -229,7 +229,7 @@ func command(t *testing.T, env []string, args ...string) (code int, out, errs st
 var longBase64 = regexp.MustCompile(`[A-Za-z0-9+/]{150,}=*`)
 
 // blobIn finds the ciphertext of an object without knowing its format: the one long
-// text in base64 that it has, in its metadata or body, or else its body.
+// text in base64 in its metadata or body, otherwise the body.
 func blobIn(v fakes3.Version) []byte {
 	for name := range v.Headers {
 		if text := longBase64.FindString(v.Headers.Get(name)); text != "" {

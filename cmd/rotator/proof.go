@@ -67,8 +67,8 @@ func accountFor(target config.Target, caller string) string {
 	return caller
 }
 
-// whereOf describes the place of a target from the job file.
-func whereOf(target config.Target, cfg aws.Config, endpoint *string) checkpoint.Place {
+// placeOf describes the place of a target from the job file.
+func placeOf(target config.Target, cfg aws.Config, endpoint *string) checkpoint.Place {
 	format := target.Format
 	if format == "" && len(target.Slots) > 0 {
 		format = target.Slots[0].Format

@@ -159,15 +159,15 @@ func offClock(err error) bool {
 func skewOf(err error, service string) string {
 	response := (*smithyhttp.ResponseError)(nil)
 	if !errors.As(err, &response) || response.Response == nil {
-		return "differs from that of " + service
+		return "differs from the clock of " + service
 	}
 	now, bad := http.ParseTime(response.Response.Header.Get("Date"))
 	switch ahead := time.Since(now).Round(time.Minute); {
 	case bad != nil || ahead == 0:
-		return "differs from that of " + service
+		return "differs from the clock of " + service
 	case ahead > 0:
-		return fmt.Sprintf("is about %s ahead of that of %s", ahead, service)
+		return fmt.Sprintf("is about %s ahead of the clock of %s", ahead, service)
 	default:
-		return fmt.Sprintf("is about %s behind that of %s", -ahead, service)
+		return fmt.Sprintf("is about %s behind the clock of %s", -ahead, service)
 	}
 }

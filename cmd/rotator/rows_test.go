@@ -368,10 +368,10 @@ func (b *rowBench) read(ctx context.Context, c rowClient, r clientRow) (string, 
 	return string(out.Plaintext), nil
 }
 
-// TestRowFormats moves a table of each row format. With the old key disabled, every
-// row that was moved is read by its client, and none was without the move; of no row
-// anything else has changed; rows that cannot be moved are as they were, and in the
-// ledger with their reason; a second pass finds all of it in its place.
+// TestRowFormats moves a table of each row format. With the old key disabled, the client of the
+// format can read each row that was moved, and could not read it without the move. Other
+// attributes are unchanged. Rows that cannot be moved are unchanged, and in the ledger with their
+// reason. A second pass finds nothing to move.
 func TestRowFormats(t *testing.T) {
 	t.Parallel()
 	b := newRowBench(t)

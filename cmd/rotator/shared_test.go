@@ -186,8 +186,8 @@ func distinct(owners []string) []string {
 	return slices.DeleteFunc(list, func(owner string) bool { return owner == "" })
 }
 
-// takenOver says whether one of the runs has a partition now that another had
-// before, which has none left: only a run that lives takes a partition.
+// takenOver reports whether a run has a partition that belonged to another run before, which has
+// none left. Only a running process takes over a partition.
 func takenOver(before, now []string) bool {
 	for i, owner := range before {
 		if owner != "" && now[i] != "" && now[i] != owner && !slices.Contains(now, owner) {

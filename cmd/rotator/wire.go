@@ -373,7 +373,7 @@ func (w *wiring) bindTarget(
 		p.kind, p.partial = "dynamodb", !format.Whole() && target.Search != config.SearchAll
 		cfg := withTarget(base, t.Region, t.Endpoint, t.RoleARN)
 		client := tableClient(cfg)
-		p.where = whereOf(target, cfg, client.Options().BaseEndpoint)
+		p.where = placeOf(target, cfg, client.Options().BaseEndpoint)
 		p.source = dynamoscan.New(dynamoscan.Config{
 			Client:        client,
 			Table:         t.Table,
@@ -392,7 +392,7 @@ func (w *wiring) bindTarget(
 		return p, nil
 	}
 	if t := target.Files; t != nil {
-		p.kind, p.where = "files", whereOf(target, base, nil)
+		p.kind, p.where = "files", placeOf(target, base, nil)
 		p.source = filescan.New(filescan.Config{
 			Root:      t.Root,
 			Include:   t.Include,
@@ -408,7 +408,7 @@ func (w *wiring) bindTarget(
 	region := cmp.Or(t.Region, t.AccessPointRegion())
 	client := objectClient(withTarget(base, region, t.Endpoint, t.RoleARN), t.Bucket)
 	options := client.Options()
-	p.where = whereOf(target, aws.Config{Region: options.Region}, options.BaseEndpoint)
+	p.where = placeOf(target, aws.Config{Region: options.Region}, options.BaseEndpoint)
 	if detail := noAccessPoint(t, client.Options().BaseEndpoint); detail != "" {
 		return p, &scan.MissingError{Field: "s3.bucket", Detail: detail}
 	}
