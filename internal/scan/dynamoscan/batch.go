@@ -60,7 +60,7 @@ func refusedAs(updates []update, code string) []update {
 	return updates
 }
 
-// execute sends one batch, and returns one answer for each statement.
+// execute sends one batch and returns one response for each statement.
 func (t *Table) execute(ctx context.Context, statements []types.BatchStatementRequest) ([]types.BatchStatementResponse, error) {
 	if err := t.write.wait(ctx, len(statements)); err != nil {
 		return nil, err
@@ -71,9 +71,9 @@ func (t *Table) execute(ctx context.Context, statements []types.BatchStatementRe
 		err = &smithy.DeserializationError{Err: fmt.Errorf("%d answers to %d statements", len(out.Responses), len(statements))}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("update %d items of table %s: %w", len(statements), t.config.Table, hot(err))
+		return nil, fmt.Errorf("update %d items of table %s: %w", len(statements), t.config.Table, markHotPartition(err))
 	}
-	t.write.used(len(statements), out.ConsumedCapacity...)
+	t.write.charge(len(statements), out.ConsumedCapacity...)
 	return out.Responses, nil
 }
 
@@ -87,18 +87,18 @@ func (t *Table) answered(
 		if len(failed.Item) == 0 || u.holds(failed.Item) {
 			return scan.Result{}, false
 		}
-		return t.changed(ctx, failed.Item), true
+		return t.conditionFailed(ctx, failed.Item), true
 	}
 	err := statementError(failed)
-	if result, ok := t.ofItem(err); ok {
+	if result, ok := t.itemError(err); ok {
 		return result, true
 	}
 	if err.Code == "ValidationException" {
 		return scan.Result{}, false
 	}
 	result := scan.Result{Err: fmt.Errorf("update item of table %s: %w", t.config.Table, err)}
-	if throttledStatement(failed) {
-		result.Err = busy(result.Err)
+	if isThrottled(failed) {
+		result.Err = contended(result.Err)
 	}
 	return result, true
 }

@@ -10,15 +10,15 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// capacity keeps to a number of capacity units per second. What a request costs
-// is known only from its answer, so a request pays the least it can cost at
-// once, and the requests after it wait until the rest is paid off too.
+// capacity limits the consumed capacity units per second. The cost of a request is known only
+// from its response. Therefore a request reserves its minimum cost before it is sent, and
+// later requests wait until the rest of its cost is paid off.
 type capacity struct {
 	kind  string        // "read" or "write"
-	units *rate.Limiter // nil: no limit
+	units *rate.Limiter // nil means no limit
 }
 
-// newCapacity makes a limit of perSecond units; 0 means none.
+// newCapacity returns a limit of perSecond units; 0 means no limit.
 func newCapacity(kind string, perSecond float64) *capacity {
 	if perSecond <= 0 {
 		return &capacity{kind: kind}
@@ -29,10 +29,10 @@ func newCapacity(kind string, perSecond float64) *capacity {
 	}
 }
 
-// wait takes the units that a request costs at least, and blocks until they are
-// there. Its error wraps ctx.Err(): the request was not sent.
-func (c *capacity) wait(ctx context.Context, least int) error {
-	timer := time.NewTimer(c.take(least))
+// wait reserves the minimum cost of a request and blocks until the units are available. If
+// ctx ends first, the error wraps ctx.Err() and the request must not be sent.
+func (c *capacity) wait(ctx context.Context, minimum int) error {
+	timer := time.NewTimer(c.reserve(minimum))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
@@ -42,20 +42,20 @@ func (c *capacity) wait(ctx context.Context, least int) error {
 	}
 }
 
-// used books what a request consumed beyond the least that wait took.
-func (c *capacity) used(least int, consumed ...types.ConsumedCapacity) {
+// charge reserves the units that a request consumed beyond the minimum that wait reserved.
+func (c *capacity) charge(minimum int, consumed ...types.ConsumedCapacity) {
 	var units float64
 	for _, part := range consumed {
 		if part.CapacityUnits != nil {
 			units += *part.CapacityUnits
 		}
 	}
-	c.take(int(math.Ceil(units)) - least)
+	c.reserve(int(math.Ceil(units)) - minimum)
 }
 
-// take reserves units, in parts that the limiter can hold, and returns how long
-// it is until the last is there.
-func (c *capacity) take(units int) time.Duration {
+// reserve reserves units, in portions of at most the burst of the limiter, and returns the
+// time until the last unit is available.
+func (c *capacity) reserve(units int) time.Duration {
 	if c.units == nil {
 		return 0
 	}

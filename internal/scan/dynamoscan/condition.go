@@ -10,8 +10,8 @@ import (
 	"rotator/internal/scan"
 )
 
-// Limits of one expression ("Expression parameters" of the quotas of DynamoDB). AND
-// counts as an operator too.
+// Limits of one expression ("Expression parameters" of the quotas of DynamoDB). Each AND
+// counts as an operator.
 const (
 	maxExpression = 4 << 10 // bytes
 	maxOperators  = 300
@@ -21,7 +21,7 @@ const (
 type check struct {
 	path  []scan.Step
 	state scan.State
-	value scan.Value // with scan.Equal
+	value scan.Value // used with scan.Equal
 }
 
 // checksOf returns the terms of a condition: first one for each edit, in order,
@@ -82,8 +82,7 @@ func (u update) fits() bool {
 	return len(condition) <= maxExpression && len(u.assignments(names)) <= maxExpression
 }
 
-// condition writes the condition of an UpdateItem, and returns its values by
-// placeholder.
+// condition returns the condition expression of an UpdateItem, and its values by placeholder.
 func (u update) condition(names aliases) (string, map[string]types.AttributeValue) {
 	values := make(map[string]types.AttributeValue, len(u.checks)+len(u.edits))
 	terms := make([]string, 0, len(u.checks))
@@ -135,7 +134,7 @@ func (c check) holds(item map[string]types.AttributeValue) bool {
 	return err == nil && diffValue(&edits, nil, c.value, now) == nil && len(edits) == 0
 }
 
-// errConditionTooLarge refuses an item whose write needs a condition that is
+// errConditionTooLarge returns the refusal of an item whose write needs a condition that is
 // too large.
 func errConditionTooLarge(checks int) error {
 	return &scan.RefusedError{Reason: "condition-too-large", Detail: fmt.Sprintf(

@@ -19,12 +19,12 @@ import (
 	"rotator/internal/scan"
 )
 
-// textOf is an attribute of type S.
+// textOf returns a value of type S.
 func textOf(s string) scan.Value { return scan.Value{Kind: scan.KindS, Text: s} }
 
-// TestGuards: a write is refused if a place on which it depends has changed
-// since it was read, in a batch and alone, for every type. Changes of other
-// places do not matter.
+// TestGuards: a write is refused if a path on which it depends has changed since it was read.
+// This holds in a batch and in a single update, for every type. Changes of other paths do not
+// matter.
 func TestGuards(t *testing.T) {
 	store := newStore(t, simple)
 	table := store.source(whole)
@@ -32,7 +32,7 @@ func TestGuards(t *testing.T) {
 	every := attributes(0)["other"].Map
 	guards := map[string]scan.Guard{
 		"tenant": {Path: at(scan.Step{Name: "tenant"}), Value: textOf("tenant 0")},
-		"absent": {Path: at(scan.Step{Name: "nobody"}), State: scan.Absent},
+		"absent": {Path: at(scan.Step{Name: "absent"}), State: scan.Absent},
 		"there":  {Path: at(scan.Step{Name: "tenant"}), State: scan.Present},
 		"element": {
 			Path:  at(scan.Step{Name: "unread"}, scan.Step{Element: true}, scan.Step{Name: "s"}),
@@ -107,8 +107,8 @@ func TestGuardsAreSentOnce(t *testing.T) {
 	}
 }
 
-// TestPresenceIsProbed: a server whose batches do not know IS MISSING gets changes that
-// need it one by one, and all others in batches.
+// TestPresenceIsProbed: if the batches of a server do not support IS MISSING, changes that
+// need it are sent one by one, and all others in batches.
 func TestPresenceIsProbed(t *testing.T) {
 	store := newStore(t, simple)
 	client := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -121,10 +121,10 @@ func TestPresenceIsProbed(t *testing.T) {
 	}))
 	table := store.source(func(c *Config) { c.Client = client })
 	changes := store.changesOf(table, 4, "new")
-	absent := scan.Guard{Path: []scan.Step{{Name: "nobody"}}, State: scan.Absent}
+	absent := scan.Guard{Path: []scan.Step{{Name: "absent"}}, State: scan.Absent}
 	changes[2].Guards = []scan.Guard{absent}
 	changes[3].Guards = []scan.Guard{absent}
-	store.update(changes[3].Item.Ref, "SET nobody = :v", nil,
+	store.update(changes[3].Item.Ref, "SET absent = :v", nil,
 		map[string]scan.Value{":v": textOf("v")})
 	for i, result := range table.Replace(t.Context(), changes) {
 		if want := i == 3; errors.Is(result.Err, scan.ErrChanged) != want ||
@@ -140,9 +140,9 @@ func TestPresenceIsProbed(t *testing.T) {
 	}
 }
 
-// TestConditionTooLarge: guards that one expression cannot hold are compared as whole
-// attributes; where that is too much as well, the item is refused by name, and its
-// neighbours are written.
+// TestConditionTooLarge: guards that exceed one expression are compared as whole attributes.
+// If that is too large as well, the item is refused with a reason, and other items are
+// written.
 func TestConditionTooLarge(t *testing.T) {
 	store := newStore(t, simple)
 	table := store.source(whole)
@@ -227,8 +227,8 @@ func TestDeepConditions(t *testing.T) {
 	}
 }
 
-// TestItemTooLarge: an item that a longer value would make larger than DynamoDB takes is
-// refused with a reason of its own, and its neighbour in the batch is written.
+// TestItemTooLarge: an item that a longer value would make larger than the limit of DynamoDB
+// is refused with its own reason. Other items of the batch are written.
 func TestItemTooLarge(t *testing.T) {
 	for _, n := range []int{1, 2} {
 		store := newStore(t, simple)
@@ -251,9 +251,9 @@ func TestItemTooLarge(t *testing.T) {
 	}
 }
 
-// TestItemRefused: an update that DynamoDB refuses because of the item has the reason for
-// that cause. An update that is refused for another cause has the code of the error. This is
-// so in a batch and as a single update.
+// TestItemRefused: an update that DynamoDB refuses because of the item gets the reason for
+// that cause, in a batch and in a single update. An update that is refused for another cause
+// has the code of the error.
 func TestItemRefused(t *testing.T) {
 	for _, c := range []struct{ statement, alone, message, reason, code string }{
 		{"ValidationError", "ValidationException",
@@ -306,7 +306,7 @@ func TestItemRefused(t *testing.T) {
 	}
 }
 
-// fill makes an item as large as DynamoDB takes it.
+// fill gives an item the maximum size of DynamoDB.
 func (s *store) fill(ref scan.Ref) {
 	pad := func(bytes int) bool {
 		_, err := s.direct.UpdateItem(s.t.Context(), &dynamodb.UpdateItemInput{

@@ -33,11 +33,11 @@ type schema []struct {
 
 const tableName = "customers"
 
-// top is the attribute that holds the slots, with a name that has to be quoted
-// everywhere. Beside it stands all else that an item can hold.
+// top is the attribute that contains the slots. Its name must be quoted everywhere. The item
+// also has values of all other types.
 const top = `pro"file.docs[0]`
 
-// slotPath leads to the slot of an item.
+// slotPath is the path of the slot of an item.
 var slotPath = []scan.Step{{Name: top}, {Name: "size"}, {Index: 1, Element: true},
 	{Name: `k'ey "?`}}
 
@@ -47,7 +47,7 @@ type store struct {
 	fake   *fakedynamodb.Service
 	faults *fault.Injector
 	schema schema
-	client *dynamodb.Client // through the faults
+	client *dynamodb.Client // sends requests through the faults
 	direct *dynamodb.Client
 }
 
@@ -62,8 +62,8 @@ func newClient(t *testing.T, h http.Handler) *dynamodb.Client {
 		Retryer:     func() aws.Retryer { return aws.NopRetryer{} }})
 }
 
-// onlyRead hides that the body of a request is an io.WriterTo, as the clients of the
-// program do: the SDK closes the body early, and net/http then gives up the connection.
+// onlyRead hides that the body of a request is an io.WriterTo, as rotator's own clients do.
+// Otherwise the SDK closes the body early, and net/http then closes the connection.
 type onlyRead struct{ http.RoundTripper }
 
 func (t onlyRead) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -103,7 +103,7 @@ func newStore(t *testing.T, s schema) *store {
 	return st
 }
 
-// source reads and writes all of an item but the attribute "unread".
+// source returns a source that reads and writes all attributes except "unread".
 func (s *store) source(change func(*Config)) *Table {
 	c := Config{
 		Client:     s.client,
@@ -119,16 +119,16 @@ func (s *store) source(change func(*Config)) *Table {
 	return New(c)
 }
 
-// whole makes a source that reads items as they are.
+// whole configures a source that reads all attributes.
 func whole(c *Config) { c.AllAttributes, c.Attributes = true, nil }
 
-// key makes the n-th key.
+// key returns the n-th key.
 func (s *store) key(n int) map[string]types.AttributeValue {
 	key := map[string]types.AttributeValue{}
 	for i, k := range s.schema {
 		part := n
 		if i == 0 && len(s.schema) == 2 {
-			part = n / 3 // some items share a partition
+			part = n / 3 // some items share a partition key
 		}
 		switch k.kind {
 		case types.ScalarAttributeTypeN:
@@ -142,7 +142,7 @@ func (s *store) key(n int) map[string]types.AttributeValue {
 	return key
 }
 
-// attributes are one of every type, with the slot deep among them.
+// attributes returns values of every type, with the slot nested in one of them.
 func attributes(n int) map[string]scan.Value {
 	slot := func(value string) scan.Value {
 		return scan.Value{Kind: scan.KindB, Bytes: []byte(value)}
@@ -205,7 +205,7 @@ func (s *store) keyOf(ref scan.Ref) map[string]types.AttributeValue {
 	return key
 }
 
-// update changes an item as another writer does, without any condition.
+// update changes an item without a condition, like another writer.
 func (s *store) update(
 	ref scan.Ref, expression string, names map[string]string, values map[string]scan.Value,
 ) {
@@ -233,7 +233,7 @@ func (s *store) remove(ref scan.Ref) {
 	}
 }
 
-// rest is the whole item, with its slot blanked.
+// rest returns all attributes of the item, with the slot blanked.
 func (s *store) rest(ref scan.Ref) string {
 	out, err := s.direct.GetItem(s.t.Context(), &dynamodb.GetItemInput{
 		TableName:      aws.String(tableName),
@@ -259,7 +259,7 @@ func (s *store) rest(ref scan.Ref) string {
 	return string(text)
 }
 
-// at returns the value with another one at a path.
+// at returns the value with the value at a path replaced.
 func at(v scan.Value, path []scan.Step, replace func(scan.Value) scan.Value) scan.Value {
 	if len(path) == 0 {
 		return replace(v)
@@ -292,7 +292,7 @@ func slot(p scan.Payload) (value []byte) {
 	return value
 }
 
-// conditional checks that every path that a request sets is compared too.
+// conditional returns an error if a request sets a path without comparing it.
 func conditional(_ *http.Request, body []byte) error {
 	var in struct {
 		UpdateExpression, ConditionExpression string

@@ -9,39 +9,36 @@ import (
 	"rotator/internal/scan"
 )
 
-// decoder reads the items of one answer to Scan, in the form in which DynamoDB writes
-// them, straight into rows. It knows that form alone. Whatever else it meets it leaves:
-// each of its methods is false then, and the SDK reads the answer instead. So what is
-// odd, and what is wrong, is the SDK's to judge, and all that this has to hold is that
-// it takes nothing for an item that the SDK reads otherwise.
+// decoder parses the items in a response to Scan directly into rows. It supports only the
+// format that DynamoDB writes. For anything else its methods return false, and the SDK parses
+// the response instead. So the SDK decides about unusual and invalid responses. The decoder
+// must never return an item that the SDK would parse differently.
 //
-// The text is overwritten by that of another page later, so all that it makes is
-// copied.
+// The buffer of the response is reused for the next page, so the decoder copies everything
+// that it returns.
 type decoder struct {
 	text   []byte
 	at     int
 	fields fields
-	texts  strings.Builder // the chunk that is being filled with texts
-	key    []byte          // scratch
+	texts  strings.Builder // the chunk that new strings are appended to
+	key    []byte          // scratch buffer for keys
 }
 
 const (
-	// maxDepth is more than the 32 levels to which DynamoDB nests documents
-	// (quotas of DynamoDB).
+	// maxDepth exceeds the 32 levels to which DynamoDB nests documents (quotas of DynamoDB).
 	maxDepth = 64
-	// textChunk bounds what a text that outlives its page keeps alive beside itself.
+	// textChunk limits the memory that a string keeps alive after its page is released.
 	textChunk = 4 << 10
 )
 
-// answer reads the items of an answer, and returns it with an empty list in their
-// place.
-func (d *decoder) answer() (rest []byte, items []scan.Item, ok bool) {
+// answer parses the items of a response. rest is the response with an empty list of items.
+func (d *decoder) response() (rest []byte, items []scan.Item, ok bool) {
 	found := false
 	ok = d.members(func(name []byte) bool {
 		if string(name) != "Items" {
 			return d.skip()
 		}
-		if found || !d.take('[') {
+		if found || !d.accept('[') {
 			return false
 		}
 		found, d.at = true, d.at-1
@@ -58,7 +55,7 @@ func (d *decoder) answer() (rest []byte, items []scan.Item, ok bool) {
 	return rest, items, ok && found
 }
 
-// item reads one item and makes its key.
+// item parses one item and prints its key.
 func (d *decoder) item() (scan.Item, bool) {
 	row := &scan.Row{Attributes: make(map[string]scan.Value, len(d.fields.names))}
 	n := 0
@@ -81,13 +78,13 @@ func (d *decoder) item() (scan.Item, bool) {
 	return scan.Item{Ref: scan.Ref(d.key), Payload: row}, ok
 }
 
-// value reads one attribute value: an object of one member, which is named for the type.
+// value parses one attribute value: an object with one member, whose name is the type.
 func (d *decoder) value(v *scan.Value, depth int) (ok bool) {
-	if depth > maxDepth || !d.take('{') {
+	if depth > maxDepth || !d.accept('{') {
 		return false
 	}
 	kind, _, ok := d.quoted()
-	if !ok || !d.take(':') {
+	if !ok || !d.accept(':') {
 		return false
 	}
 	switch string(kind) {
@@ -101,10 +98,10 @@ func (d *decoder) value(v *scan.Value, depth int) (ok bool) {
 		v.Kind = scan.KindB
 		v.Bytes, ok = d.bytes()
 	case "BOOL":
-		v.Kind, v.Bool = scan.KindBool, d.word("true")
-		ok = v.Bool || d.word("false")
+		v.Kind, v.Bool = scan.KindBool, d.literal("true")
+		ok = v.Bool || d.literal("false")
 	case "NULL":
-		v.Kind, ok = scan.KindNull, d.word("true")
+		v.Kind, ok = scan.KindNull, d.literal("true")
 	case "SS":
 		v.Kind = scan.KindSS
 		v.Texts, ok = d.strings()
@@ -122,7 +119,7 @@ func (d *decoder) value(v *scan.Value, depth int) (ok bool) {
 		v.Kind, v.Map = scan.KindM, map[string]scan.Value{}
 		ok = d.members(func(name []byte) bool {
 			var member scan.Value
-			key := d.own(name)
+			key := d.copyText(name)
 			ok := d.value(&member, depth+1)
 			v.Map[key] = member
 			return ok
@@ -138,10 +135,10 @@ func (d *decoder) value(v *scan.Value, depth int) (ok bool) {
 	default:
 		return false
 	}
-	return ok && d.take('}')
+	return ok && d.accept('}')
 }
 
-// members reads the members of an object: of each its name, and then what read reads.
+// members parses an object. It calls read after each name to parse the value.
 func (d *decoder) members(read func(name []byte) bool) bool {
 	return d.list('{', '}', func() bool {
 		name, escaped, ok := d.quoted()
@@ -150,24 +147,24 @@ func (d *decoder) members(read func(name []byte) bool) bool {
 			text, ok = unescape(d.text[d.at-len(name)-2 : d.at])
 			name = []byte(text)
 		}
-		return ok && d.take(':') && read(name)
+		return ok && d.accept(':') && read(name)
 	})
 }
 
-// list reads what stands between two brackets, with commas between.
+// list parses a list or object: elements between two brackets, separated by commas.
 func (d *decoder) list(open, end byte, read func() bool) bool {
-	if !d.take(open) {
+	if !d.accept(open) {
 		return false
 	}
-	for first := true; !d.take(end); first = false {
-		if !first && !d.take(',') || !read() {
+	for first := true; !d.accept(end); first = false {
+		if !first && !d.accept(',') || !read() {
 			return false
 		}
 	}
 	return true
 }
 
-// strings reads a set of texts.
+// strings parses a set of strings.
 func (d *decoder) strings() ([]string, bool) {
 	set := []string{}
 	ok := d.list('[', ']', func() bool {
@@ -178,8 +175,8 @@ func (d *decoder) strings() ([]string, bool) {
 	return set, ok
 }
 
-// string reads a text. The bytes of one without escapes are taken as they are, as the
-// SDK does.
+// string parses a string. Like the SDK, it does not validate the UTF-8 of a string without
+// escapes.
 func (d *decoder) string() (string, bool) {
 	inner, escaped, ok := d.quoted()
 	switch {
@@ -188,7 +185,7 @@ func (d *decoder) string() (string, bool) {
 	case escaped:
 		return unescape(d.text[d.at-len(inner)-2 : d.at])
 	}
-	return d.own(inner), true
+	return d.copyText(inner), true
 }
 
 func unescape(quoted []byte) (text string, ok bool) {
@@ -196,9 +193,9 @@ func unescape(quoted []byte) (text string, ok bool) {
 	return text, err == nil
 }
 
-// bytes reads base64.
+// bytes parses base64.
 func (d *decoder) bytes() ([]byte, bool) {
-	if !d.take('"') {
+	if !d.accept('"') {
 		return nil, false
 	}
 	length := bytes.IndexByte(d.text[d.at:], '"')
@@ -212,15 +209,16 @@ func (d *decoder) bytes() ([]byte, bool) {
 	if length == 0 {
 		return value, true
 	}
-	// It passes over line breaks, which no JSON string can hold: the count shows them.
+	// Decode ignores line breaks, which a JSON string cannot contain. The comparison of n
+	// detects them.
 	n, err := base64.StdEncoding.Decode(value, text)
 	return value, err == nil && n == whole
 }
 
-// quoted reads a string, and returns what stands between the quotes. What has escapes
-// is not known to be right.
+// quoted parses a string and returns the text between the quotes. It does not validate
+// escapes.
 func (d *decoder) quoted() (inner []byte, escaped, ok bool) {
-	if !d.take('"') {
+	if !d.accept('"') {
 		return nil, false, false
 	}
 	for i := d.at; i < len(d.text); i++ {
@@ -238,8 +236,8 @@ func (d *decoder) quoted() (inner []byte, escaped, ok bool) {
 	return nil, false, false
 }
 
-// own copies a text.
-func (d *decoder) own(text []byte) string {
+// copyText returns a copy of the text.
+func (d *decoder) copyText(text []byte) string {
 	if len(text) > textChunk/4 {
 		return string(text)
 	}
@@ -252,8 +250,8 @@ func (d *decoder) own(text []byte) string {
 	return d.texts.String()[start:]
 }
 
-// take passes over white space and then over one byte, if it is c.
-func (d *decoder) take(c byte) bool {
+// accept skips white space and then the byte c. It returns false if the next byte is not c.
+func (d *decoder) accept(c byte) bool {
 	for ; d.at < len(d.text); d.at++ {
 		switch d.text[d.at] {
 		case c:
@@ -267,9 +265,10 @@ func (d *decoder) take(c byte) bool {
 	return false
 }
 
-// word passes over white space and then over a literal, if it is that one.
-func (d *decoder) word(literal string) bool {
-	if !d.take(literal[0]) {
+// literal skips white space and then the given word. It returns false if the word does not
+// follow.
+func (d *decoder) literal(literal string) bool {
+	if !d.accept(literal[0]) {
 		return false
 	}
 	d.at--
@@ -280,8 +279,8 @@ func (d *decoder) word(literal string) bool {
 	return false
 }
 
-// skip passes over any value, which the SDK reads. It has to be JSON, so that nobody
-// can be of two minds about where it ends.
+// skip skips any value, which the SDK parses. The value must be valid JSON, so that its end
+// is unambiguous.
 func (d *decoder) skip() bool {
 	start, depth := d.at, 0
 	for ; d.at < len(d.text); d.at++ {

@@ -8,21 +8,22 @@ import (
 	"rotator/internal/scan"
 )
 
-// edit replaces one value by another of its type, in its place.
+// edit replaces one value by another value of the same type.
 type edit struct {
 	path     []scan.Step
 	old, new scan.Value
 }
 
-// maxEdits keeps an update below the 300 operators that DynamoDB takes in one
-// expression, two for each edit of a condition ("Expression parameters" of the
-// quotas of DynamoDB).
+// maxEdits keeps an update below the 300 operators that DynamoDB accepts in one expression.
+// Each edit needs two operators in the condition ("Expression parameters" of the quotas of
+// DynamoDB).
 const maxEdits = 100
 
-// diff returns the edits that turn one row into another: the smallest values
-// that changed, sets as a whole. Where these are too many for one update, they
-// are whole attributes. What is no replacement (an attribute or list element more
-// or less, another type) is an error: no format makes one.
+// diff returns the edits that turn the row old into new. Each edit replaces the smallest
+// value that changed; sets are replaced as a whole. If there are too many edits for one
+// update, the edits replace whole attributes. Other differences (an added or removed
+// attribute or list element, or a different type) are an error, because no format produces
+// them.
 func diff(old, new *scan.Row) ([]edit, error) {
 	var edits []edit
 	if err := diffMap(&edits, nil, old.Attributes, new.Attributes); err != nil {
@@ -34,12 +35,12 @@ func diff(old, new *scan.Row) ([]edit, error) {
 	return edits, nil
 }
 
-// widen returns the edits of the whole attributes in which edits lie.
+// widen returns edits of the whole attributes that contain the given edits.
 func widen(edits []edit, old, new *scan.Row) []edit {
 	var wide []edit
 	for _, e := range edits {
 		name := e.path[0].Name
-		// Edits come attribute by attribute.
+		// Edits are grouped by attribute.
 		if n := len(wide); n == 0 || wide[n-1].path[0].Name != name {
 			wide = append(wide, edit{
 				path: e.path[:1],
@@ -97,7 +98,7 @@ func diffValue(edits *[]edit, path []scan.Step, old, new scan.Value) error {
 		return diffMap(edits, path, old.Map, new.Map)
 	case old.Kind == scan.KindL:
 		if len(old.List) != len(new.List) {
-			return fmt.Errorf("the list %s would change its length", printPath(path))
+			return fmt.Errorf("the length of the list %s would change", printPath(path))
 		}
 		for i := range old.List {
 			element := with(path, scan.Step{Index: i, Element: true})
@@ -111,11 +112,10 @@ func diffValue(edits *[]edit, path []scan.Step, old, new scan.Value) error {
 	return nil
 }
 
-// with returns the path with one more step; path itself stays.
+// with returns a copy of the path with one more step.
 func with(path []scan.Step, s scan.Step) []scan.Step { return append(slices.Clip(path), s) }
 
-// same compares values of one kind that are neither maps nor lists. The order of
-// a set means nothing.
+// same compares values of one kind, except maps and lists. The order of a set has no meaning.
 func same(a, b scan.Value) bool {
 	if a.Text != b.Text || a.Bool != b.Bool || !bytes.Equal(a.Bytes, b.Bytes) {
 		return false
@@ -129,7 +129,7 @@ func same(a, b scan.Value) bool {
 			slices.SortedFunc(slices.Values(b.ByteSet), bytes.Compare), bytes.Equal)
 }
 
-// printPath writes a path for people.
+// printPath returns a readable form of a path.
 func printPath(path []scan.Step) string {
 	text := "attribute "
 	for i, s := range path {

@@ -15,7 +15,7 @@ import (
 	"rotator/internal/scan"
 )
 
-// anyValue draws a value of any kind, nested at most so deep.
+// anyValue draws a value of any kind with the given maximum depth.
 func anyValue(t *rapid.T, depth int) scan.Value {
 	text := rapid.StringN(0, 4, -1)
 	kinds := []scan.Kind{scan.KindS, scan.KindN, scan.KindB, scan.KindBool, scan.KindNull,
@@ -56,7 +56,7 @@ func anyMap(t *rapid.T, depth int) map[string]scan.Value {
 	return m
 }
 
-// mutate draws new leaves for some of the old, and nothing else.
+// mutate draws new values for some of the leaves and changes nothing else.
 func mutate(t *rapid.T, v scan.Value) scan.Value {
 	switch v.Kind {
 	case scan.KindM:
@@ -83,7 +83,7 @@ func mutate(t *rapid.T, v scan.Value) scan.Value {
 	return v
 }
 
-// apply does what DynamoDB does with edits.
+// apply applies edits as DynamoDB does.
 func apply(row *scan.Row, edits []edit) *scan.Row {
 	v := scan.Value{Map: row.Attributes}
 	for _, e := range edits {
@@ -101,7 +101,7 @@ func rowsEqual(a, b *scan.Row) bool {
 	return normal(scan.Value{Map: a.Attributes}) == normal(scan.Value{Map: b.Attributes})
 }
 
-// normal writes a value with its sets in order.
+// normal prints a value with sorted sets.
 func normal(v scan.Value) string {
 	texts := slices.Sorted(slices.Values(v.Texts))
 	set := slices.SortedFunc(slices.Values(v.ByteSet), bytes.Compare)
@@ -115,8 +115,8 @@ func normal(v scan.Value) string {
 	return text
 }
 
-// The edits of a diff, applied to the old row, make the new one, and no edit is
-// wider than the leaf that changed.
+// The edits of a diff turn the old row into the new one, and each edit replaces only a leaf
+// that changed.
 func TestDiffApplied(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		old := &scan.Row{Attributes: anyMap(t, 3)}
@@ -139,7 +139,7 @@ func TestDiffApplied(t *testing.T) {
 	})
 }
 
-// Between any two rows a diff is right, or refused.
+// The diff of any two rows is either correct or an error.
 func TestDiffOfAnyRows(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		old, new := &scan.Row{Attributes: anyMap(t, 2)}, &scan.Row{Attributes: anyMap(t, 2)}
@@ -170,7 +170,7 @@ func TestDiffRefuses(t *testing.T) {
 	}
 }
 
-// A key has one text, which makes the key again.
+// A key has exactly one text, from which the key can be parsed again.
 func TestKeyText(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		key := map[string]types.AttributeValue{}
@@ -201,7 +201,7 @@ func TestKeyText(t *testing.T) {
 	})
 }
 
-// Refs are in ledgers and audit logs, so their text must not change.
+// Refs are stored in ledgers and audit logs, so their text must not change.
 func TestKeyTextIsStable(t *testing.T) {
 	key := map[string]types.AttributeValue{
 		"z":  &types.AttributeValueMemberN{Value: "-1.5"},

@@ -11,21 +11,21 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
-// sameKey compares values of the SDK, whose types have a field that is no data.
+// sameKey compares keys and ignores the internal field of the types of the SDK.
 func sameKey(a, b map[string]types.AttributeValue) string {
 	return cmp.Diff(a, b,
 		cmpopts.IgnoreUnexported(types.AttributeValueMemberS{}, types.AttributeValueMemberN{},
 			types.AttributeValueMemberB{}))
 }
 
-// FuzzKey: every primary key that DynamoDB can have is printed as text that JSON
-// keeps, is read back as that key, and is the text of no other key.
+// FuzzKey: every primary key is printed as text that JSON preserves. The text is parsed as
+// the same key, and no other key has the same text.
 func FuzzKey(f *testing.F) {
 	if text, err := printKey(map[string]types.AttributeValue{"id": &types.AttributeValueMemberB{}}); err == nil {
 		f.Errorf("a key without a value prints as %q", text)
 	}
 	f.Fuzz(func(t *testing.T, hashName, hash, rangeName string, binary []byte, number string) {
-		// as the SDK returns them
+		// the SDK returns valid UTF-8
 		hash, number = strings.ToValidUTF8(hash, "?"), strings.ToValidUTF8(number, "?")
 		hashName, rangeName = strings.ToValidUTF8(hashName, "?"), strings.ToValidUTF8(rangeName,
 			"?")
@@ -66,8 +66,7 @@ func FuzzKey(f *testing.F) {
 	})
 }
 
-// FuzzParseKey: what is taken for a key is one that prints as a text of the same
-// key.
+// FuzzParseKey: a text that is parsed as a key prints as a text of the same key.
 func FuzzParseKey(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		key, err := parseKey(text)

@@ -12,11 +12,11 @@ import (
 	"rotator/internal/scan"
 )
 
-// hot marks an error that throttles one range of keys: the partition there gets
-// more requests than a partition can serve, while the rest of the table has room.
-// DynamoDB says so in the reasons of the exception, "TableWrite" or the like and
-// then "KeyRangeThroughputExceeded" (API_ThrottlingReason).
-func hot(err error) error {
+// markHotPartition wraps an error in scan.ErrContended if DynamoDB throttles only one range
+// of keys: the partition receives more requests than it can serve, while the rest of the
+// table has capacity. DynamoDB reports this in the reasons of the exception, for example
+// "TableWriteKeyRangeThroughputExceeded" (API_ThrottlingReason).
+func markHotPartition(err error) error {
 	reasons := throttlingReasons(err)
 	elsewhere := func(r types.ThrottlingReason) bool {
 		return !strings.HasSuffix(aws.ToString(r.Reason), "KeyRangeThroughputExceeded")
@@ -24,10 +24,10 @@ func hot(err error) error {
 	if len(reasons) == 0 || slices.ContainsFunc(reasons, elsewhere) {
 		return err
 	}
-	return busy(err)
+	return contended(err)
 }
 
-func busy(err error) error { return fmt.Errorf("%w: %w", scan.ErrContended, err) }
+func contended(err error) error { return fmt.Errorf("%w: %w", scan.ErrContended, err) }
 
 func throttlingReasons(err error) []types.ThrottlingReason {
 	var exceeded *types.ProvisionedThroughputExceededException
@@ -44,12 +44,12 @@ func throttlingReasons(err error) []types.ThrottlingReason {
 	return nil
 }
 
-// throttledStatement says whether one statement of a batch was throttled. Its error
-// has no reasons (API_BatchStatementError), so it counts as the statement's own
-// trouble: sent alone it will be told the reason. That is so for any number of them in
-// a batch, since what is batched was read together and may well share a partition: when it
-// is the table that has no capacity left, each update says so when it is sent alone.
-func throttledStatement(failed *types.BatchStatementError) bool {
+// isThrottled reports whether a statement of a batch was throttled. Its error contains no
+// reasons (API_BatchStatementError), so it is treated as contention on the item. The update
+// is then sent alone, and the response contains the reason. This applies to any number of
+// statements in a batch, because its items were read together and can share a partition. If
+// the table has no capacity left, each single update reports that.
+func isThrottled(failed *types.BatchStatementError) bool {
 	switch failed.Code {
 	case types.BatchStatementErrorCodeEnumProvisionedThroughputExceeded,
 		types.BatchStatementErrorCodeEnumThrottlingError,

@@ -11,8 +11,8 @@ import (
 	"rotator/internal/scan"
 )
 
-// TestHot: a throttled range of keys is told from a throttled table by the reasons
-// of each exception that has them, as the SDK delivers it.
+// TestHot: the reasons of an exception distinguish a throttled range of keys from a throttled
+// table, for each exception that has reasons.
 func TestHot(t *testing.T) {
 	for _, code := range []string{"ProvisionedThroughputExceededException", "ThrottlingException",
 		"RequestLimitExceeded"} {
@@ -51,8 +51,8 @@ func TestHot(t *testing.T) {
 	}
 }
 
-// TestHotBatch: a batch that is refused as a whole for a range of keys is the trouble of
-// its items, which are sent alone then, and no reason to write to the table more slowly.
+// TestHotBatch: if a whole batch is refused because of a range of keys, its items are sent
+// alone, and the write rate of the table does not decrease.
 func TestHotBatch(t *testing.T) {
 	for _, code := range []string{"ProvisionedThroughputExceededException", "ThrottlingException",
 		"RequestLimitExceeded"} {
@@ -89,8 +89,8 @@ func TestHotBatch(t *testing.T) {
 	}
 }
 
-// TestAlone: a statement throttled in a batch counts as busy, whatever the reason;
-// sent alone it goes as an update of its own, and is told the reason.
+// TestAlone: a statement that is throttled in a batch counts as contended. Sent alone, it is
+// an UpdateItem, whose response contains the reason.
 func TestAlone(t *testing.T) {
 	store := newStore(t, schema{{"id", types.ScalarAttributeTypeN}})
 	table := store.source(nil)

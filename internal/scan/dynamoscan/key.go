@@ -57,7 +57,7 @@ func (k *itemKey) has(name string) bool {
 	return false
 }
 
-// item returns the key in the form that requests need.
+// item returns the key in the form of requests.
 func (k *itemKey) item() map[string]types.AttributeValue {
 	item := make(map[string]types.AttributeValue, k.n)
 	for _, part := range k.attributes() {
@@ -66,8 +66,8 @@ func (k *itemKey) item() map[string]types.AttributeValue {
 	return item
 }
 
-// printKey writes a primary key as JSON: names in order, values as in the
-// DynamoDB API, {"id":{"S":"a"}}. One key has one text.
+// printKey returns a primary key as JSON: sorted names with values as in the DynamoDB API,
+// {"id":{"S":"a"}}. Each key has exactly one text.
 func printKey(key map[string]types.AttributeValue) (string, error) {
 	var text []byte
 	for i, name := range slices.Sorted(maps.Keys(key)) {
@@ -77,26 +77,26 @@ func printKey(key map[string]types.AttributeValue) (string, error) {
 		}
 		var ok bool
 		if text, ok = appendKeyValue(appendKeyName(text, i, name), value); !ok {
-			return "", fmt.Errorf("key attribute %s is an empty or no value of type S, N or B",
+			return "", fmt.Errorf("key attribute %s is empty or not of type S, N or B",
 				name)
 		}
 	}
 	return string(append(text, '}')), nil
 }
 
-// appendKeyName appends what comes before the value of the i-th attribute of a key.
+// appendKeyName appends the text before the value of the i-th attribute of a key.
 func appendKeyName(text []byte, i int, name string) []byte {
 	return append(appendText(append(text, "{,"[min(i, 1)]), name), ':')
 }
 
-// appendKeyValue is false for what no key can be.
+// appendKeyValue returns false for a value that cannot be part of a key.
 func appendKeyValue(text []byte, v scan.Value) (_ []byte, ok bool) {
 	switch {
 	case v.Kind == scan.KindS:
 		text = appendText(append(text, `{"S":`...), v.Text)
 	case v.Kind == scan.KindN:
 		text = appendText(append(text, `{"N":`...), v.Text)
-	case v.Kind == scan.KindB && len(v.Bytes) > 0: // DynamoDB has no empty keys
+	case v.Kind == scan.KindB && len(v.Bytes) > 0: // DynamoDB does not allow empty key values
 		text = append(base64.StdEncoding.AppendEncode(append(text, `{"B":"`...), v.Bytes), '"')
 	default:
 		return text, false
@@ -104,14 +104,14 @@ func appendKeyValue(text []byte, v scan.Value) (_ []byte, ok bool) {
 	return append(text, '}'), true
 }
 
-// appendText appends a string in JSON.
+// appendText appends a string as JSON.
 func appendText(text []byte, s string) []byte {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
 			var quoted bytes.Buffer
 			encoder := json.NewEncoder(&quoted)
-			encoder.SetEscapeHTML(false) // people read it
-			_ = encoder.Encode(s)        // a string always encodes
+			encoder.SetEscapeHTML(false) // for readability
+			_ = encoder.Encode(s)        // encoding a string cannot fail
 			return append(text, bytes.TrimSuffix(quoted.Bytes(), []byte("\n"))...)
 		}
 	}
@@ -138,7 +138,7 @@ func parseKey(text string) (map[string]types.AttributeValue, error) {
 		}
 	}
 	if len(key) == 0 {
-		return nil, fmt.Errorf("%q is not a primary key: it names no attribute", text)
+		return nil, fmt.Errorf("%q is not a primary key: it has no attribute", text)
 	}
 	return key, nil
 }

@@ -31,7 +31,7 @@ func (t *Table) Names(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read items of table %s: %w", t.config.Table, err)
 	}
-	t.read.used(1, consumed(out.ConsumedCapacity)...)
+	t.read.charge(1, consumed(out.ConsumedCapacity)...)
 	names := map[string]bool{}
 	for _, item := range out.Items {
 		for name := range item {

@@ -20,20 +20,20 @@ import (
 	"rotator/internal/scan"
 )
 
-// reader is the protocol of the SDK for one Scan, but for the items of the answer, which
-// it reads itself, into items. Errors, all else of an answer, and answers that it cannot
-// read are the SDK's as ever.
+// reader replaces the protocol of the SDK for one Scan. It parses the items of the response
+// itself and leaves everything else to the SDK: errors, the rest of the response, and
+// responses that it cannot parse.
 type reader struct {
 	smithyhttp.ClientProtocol
 	table *Table
 	keys  keyTypes
 
-	read  bool // items are those of the answer
+	read  bool // whether items are those of the response
 	items []scan.Item
 }
 
-// install makes the SDK use the reader. The checksum is checked here; the SDK only logs
-// that one is wrong (CloseResponseBody of smithy-go 1.28).
+// install makes the SDK use the reader. The reader verifies the checksum, because the SDK
+// only logs a wrong one (CloseResponseBody of smithy-go 1.28).
 func (r *reader) install(o *dynamodb.Options) {
 	r.ClientProtocol, o.Protocol = o.Protocol, r
 	o.DisableValidateResponseChecksum = true
@@ -41,7 +41,11 @@ func (r *reader) install(o *dynamodb.Options) {
 
 // DeserializeResponse implements smithyhttp.ClientProtocol.
 func (r *reader) DeserializeResponse(
-	ctx context.Context, schema *smithy.OperationSchema, types *smithy.TypeRegistry, response *smithyhttp.Response, out smithy.Deserializable,
+	ctx context.Context,
+	schema *smithy.OperationSchema,
+	types *smithy.TypeRegistry,
+	response *smithyhttp.Response,
+	out smithy.Deserializable,
 ) error {
 	r.read, r.items = false, nil
 	if response.StatusCode < 200 || response.StatusCode >= 300 {
@@ -57,7 +61,7 @@ func (r *reader) DeserializeResponse(
 		return &smithy.DeserializationError{Err: err}
 	}
 	d := decoder{text: body.Bytes(), fields: r.table.fieldsOf(r.keys)}
-	rest, items, ok := d.answer()
+	rest, items, ok := d.response()
 	if !ok {
 		rest, items = body.Bytes(), nil
 		if err := checkPage(rest, r.table.config.PageLimit); err != nil {
@@ -65,7 +69,7 @@ func (r *reader) DeserializeResponse(
 		}
 	}
 	r.read, r.items = ok, items
-	left := *response.Response // a copy: the SDK closes the body of its own
+	left := *response.Response // a copy, because the SDK closes the body of the original
 	left.Body = io.NopCloser(bytes.NewReader(rest))
 	return r.ClientProtocol.DeserializeResponse(ctx, schema, types, &smithyhttp.Response{
 		Response: &left,
@@ -87,11 +91,11 @@ func checkPage(body []byte, limit int32) error {
 	return nil
 }
 
-// checkBody holds an answer against the checksum that DynamoDB sends with it. Other
-// servers may send none.
+// checkBody verifies the checksum that DynamoDB sends with a response. Other servers may send
+// none.
 func checkBody(header http.Header, body []byte) error {
 	if len(body) == 0 {
-		return fmt.Errorf("the answer is empty: %w", io.ErrUnexpectedEOF)
+		return fmt.Errorf("the response is empty: %w", io.ErrUnexpectedEOF)
 	}
 	text := header.Get("X-Amz-Crc32")
 	if text == "" {
@@ -99,30 +103,30 @@ func checkBody(header http.Header, body []byte) error {
 	}
 	sum, err := strconv.ParseUint(text, 10, 32)
 	if err != nil {
-		return fmt.Errorf("read the checksum of the answer: %w", err)
+		return fmt.Errorf("parse the checksum of the response: %w", err)
 	}
 	if uint32(sum) != crc32.ChecksumIEEE(body) {
-		return fmt.Errorf("the answer is not what was sent: its checksum is %d, not %d",
+		return fmt.Errorf("the response was altered: its checksum is %d, want %d",
 			crc32.ChecksumIEEE(body), sum)
 	}
 	return nil
 }
 
-// fields are the attributes that a decoder keeps.
+// fields are the attributes that a decoder returns.
 type fields struct {
 	keys  []keyField // in the order in which they are printed
-	names []string   // of all that is kept, those of keys too
-	whole bool       // and all others
+	names []string   // known names, including those of keys
+	all   bool       // whether all other attributes are returned too
 }
 
 // keyField is an attribute of the primary key.
 type keyField struct {
 	name  string
-	label []byte // what is printed before its value
+	label []byte // the text that is printed before its value
 }
 
 func (t *Table) fieldsOf(keys keyTypes) fields {
-	f := fields{whole: t.config.AllAttributes, names: slices.Sorted(maps.Keys(keys))}
+	f := fields{all: t.config.AllAttributes, names: slices.Sorted(maps.Keys(keys))}
 	for i, name := range f.names {
 		f.keys = append(f.keys, keyField{name, appendKeyName(nil, i, name)})
 	}
@@ -134,11 +138,12 @@ func (t *Table) fieldsOf(keys keyTypes) fields {
 	return f
 }
 
-// maxNames bounds how many names are remembered that an item may have.
+// maxNames limits the number of attribute names that are remembered.
 const maxNames = 64
 
-// find says whether an attribute is kept, the n-th of its item, and returns its name.
-// Names come in the same order in most items of a page: find follows the last.
+// find reports whether an attribute, the n-th of its item, is returned, and returns its name
+// without allocating. Most items of a page have the same order of names, so find reorders the
+// names to that of the last item.
 func (f *fields) find(name []byte, n int) (string, bool) {
 	if n < len(f.names) && f.names[n] == string(name) {
 		return f.names[n], true
@@ -152,7 +157,7 @@ func (f *fields) find(name []byte, n int) (string, bool) {
 		}
 		return known, true
 	}
-	if !f.whole {
+	if !f.all {
 		return "", false
 	}
 	own := string(name)
@@ -162,8 +167,8 @@ func (f *fields) find(name []byte, n int) (string, bool) {
 	return own, true
 }
 
-// appendKey appends the primary key of an item as printKey prints it. It is false where
-// the item has none.
+// appendKey appends the primary key of an item like printKey. It returns false if the item
+// has no primary key.
 func (f *fields) appendKey(text []byte, attributes map[string]scan.Value) (_ []byte, ok bool) {
 	for _, key := range f.keys {
 		if text, ok = appendKeyValue(append(text, key.label...), attributes[key.name]); !ok {

@@ -19,8 +19,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 )
 
-// canned is a server without a network: it answers every Scan with one page, and
-// every other request with the description of the table.
+// canned is a server without a network. It responds to every Scan with one page, and to every
+// other request with the description of the table.
 type canned struct {
 	page []byte
 }
@@ -41,7 +41,7 @@ func (c *canned) Do(r *http.Request) (*http.Response, error) {
 	}, nil
 }
 
-// cannedPage is a page of n items: two keys, a blob of 250 bytes, three strings.
+// cannedPage returns a page of n items with two keys, a blob of 250 bytes and three strings.
 func cannedPage(n int) []byte {
 	random := rand.NewChaCha8([32]byte{})
 	var page bytes.Buffer
@@ -112,7 +112,7 @@ func BenchmarkPage(b *testing.B) {
 	}
 }
 
-// cpuTime is what the process has used so far, the garbage collector too.
+// cpuTime returns the CPU time of the process, including the garbage collector.
 func cpuTime(b *testing.B) time.Duration {
 	var usage syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
@@ -121,5 +121,5 @@ func cpuTime(b *testing.B) time.Duration {
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
-// sumOf is the checksum that DynamoDB sends with a body.
+// sumOf returns the checksum that DynamoDB sends with a body.
 func sumOf(body []byte) string { return strconv.FormatUint(uint64(crc32.ChecksumIEEE(body)), 10) }

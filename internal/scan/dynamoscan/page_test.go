@@ -27,29 +27,29 @@ import (
 	"rotator/internal/scan"
 )
 
-// pageKeys is the primary key of the tables of the tests below.
+// pageKeys is the primary key of the tables in these tests.
 var pageKeys = keyTypes{
 	"customer": types.ScalarAttributeTypeS,
 	"document": types.ScalarAttributeTypeN,
 }
 
-// pageTable reads attributes a and b beside the key, or all.
+// pageTable returns a table that reads attributes a and b and the key, or all attributes.
 func pageTable(whole bool) *Table {
 	return New(Config{Table: tableName, Attributes: []string{"a", "b"}, AllAttributes: whole})
 }
 
-// decoded is what an answer to Scan was read as.
+// decoded is the parsed form of a response to Scan.
 type decoded struct {
 	page scan.Page
-	rest *dynamodb.ScanOutput // all but its items
-	read bool                 // by the reader, and not by the SDK
+	rest *dynamodb.ScanOutput // everything except the items
+	read bool                 // whether the reader parsed the items
 	err  error
 }
 
-// decode reads an answer with the reader, or with the SDK alone.
+// decode parses a response with the reader, or with the SDK alone.
 func decode(t *Table, own bool, status int, header http.Header, body []byte) (d decoded) {
 	defer func() {
-		if broken := recover(); broken != nil && !own { // by an answer that is no JSON
+		if broken := recover(); broken != nil && !own { // because the response is not JSON
 			d.err = fmt.Errorf("the SDK panics: %v", broken)
 		} else if broken != nil {
 			panic(broken)
@@ -77,13 +77,13 @@ func decode(t *Table, own bool, status int, header http.Header, body []byte) (d 
 	return d
 }
 
-// different holds an answer as the reader reads it against what the SDK makes of it.
+// different compares the result of the reader for a response with the result of the SDK.
 func different(t *Table, body []byte) (diff string, read bool) {
-	_ = decode(t, true, http.StatusOK, nil, []byte("{}")) // the page before
+	_ = decode(t, true, http.StatusOK, nil, []byte("{}")) // the previous page
 	sdk, own := decode(t, false, http.StatusOK, nil, body), decode(t, true, http.StatusOK, nil,
 		body)
 	if own.err != nil && !json.Valid(body) {
-		return "", own.read // the SDK may not notice
+		return "", own.read // the SDK may accept it
 	}
 	if (sdk.err == nil) != (own.err == nil) {
 		return fmt.Sprintf("the SDK: %v, the reader: %v", sdk.err, own.err), own.read
@@ -97,7 +97,7 @@ func different(t *Table, body []byte) (diff string, read bool) {
 	diff = cmp.Diff(sdk.rest.ConsumedCapacity, own.rest.ConsumedCapacity, whole)
 	sdk.rest.ConsumedCapacity, own.rest.ConsumedCapacity = nil, nil
 	if !reflect.DeepEqual(sdk.rest, own.rest) || !reflect.DeepEqual(sdk.page, own.page) {
-		texts := make([][]byte, 2) // cmp takes exponential time for deep lists
+		texts := make([][]byte, 2) // because cmp takes exponential time for deep lists
 		for i, d := range []decoded{sdk, own} {
 			texts[i], _ = json.Marshal([]any{d.page, d.rest})
 		}
@@ -106,12 +106,12 @@ func different(t *Table, body []byte) (diff string, read bool) {
 	return diff, own.read
 }
 
-// FuzzPage: whatever a server answers, the reader makes the same of it as the SDK alone,
-// but for what is no JSON, of which it need make nothing.
+// FuzzPage: for every response, the reader returns the same as the SDK. The reader may return
+// an error for a response that is not JSON.
 func FuzzPage(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte, whole bool) {
 		if len(body) == 0 {
-			return // TestAnswers
+			return // covered by TestAnswers
 		}
 		if diff, _ := different(pageTable(whole), body); diff != "" {
 			t.Errorf("%q as the SDK reads it (-) and as the reader does (+):\n%s", body, diff)
@@ -119,16 +119,15 @@ func FuzzPage(f *testing.F) {
 	})
 }
 
-// answers writes answers to Scan as servers might: plain ones, as DynamoDB does, and odd
-// ones.
+// answers generates responses to Scan, some of them in unusual formats.
 type answers struct {
 	*rapid.T
-	odd    int // of so many places one is odd; 0: none
+	odd    int // one in odd elements is unusual; 0 means none
 	chance *rand.Rand
 }
 
 func newAnswers(t *rapid.T, odd int) answers {
-	// rapid's own numbers are small ones mostly
+	// rapid prefers small numbers
 	return answers{t, odd, rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))}
 }
 
@@ -138,7 +137,7 @@ func (a answers) one(of ...string) string { return rapid.SampledFrom(of).Draw(a.
 
 func (a answers) count(most int) int { return rapid.IntRange(0, most).Draw(a.T, "count") }
 
-// space is what may stand between two tokens.
+// space returns white space that may separate two tokens.
 func (a answers) space() string {
 	if a.isOdd() {
 		return a.one(" ", "\n\t", "\r", ",", "\x00", "\u00a0", "]", "}")
@@ -146,7 +145,7 @@ func (a answers) space() string {
 	return ""
 }
 
-// quoted is a string in JSON.
+// quoted returns a JSON string.
 func (a answers) quoted(text string) string {
 	if a.isOdd() {
 		return a.one(`null`, `7`, `"\u00e"`, `"\ud83d\ude00"`, `"\ud83d"`, `"\ude00x\n"`,
@@ -171,7 +170,7 @@ func (a answers) binary() string {
 	return `"` + base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{0xfb}, a.count(5))) + `"`
 }
 
-// list is elements between brackets.
+// list returns elements between brackets.
 func (a answers) list(open, end string, n int, element func(i int) string) string {
 	var b strings.Builder
 	b.WriteString(a.space() + open)
@@ -190,7 +189,7 @@ func (a answers) object(names []string, value func(name string) string) string {
 	})
 }
 
-// value is an attribute value of any type.
+// value returns an attribute value of any type.
 func (a answers) value(depth int) string {
 	kind := a.one("S", "N", "B", "BOOL", "NULL", "SS", "NS", "BS", "M", "L")
 	if a.isOdd() {
@@ -247,7 +246,7 @@ func (a answers) key(name string) string {
 	}[kind] + "}"
 }
 
-// item has its key, where it is not odd, and some attributes in some order.
+// item returns an item with its key, unless it is unusual, and some attributes in any order.
 func (a answers) item() string {
 	names := []string{"customer", "document"}
 	for range a.count(3) {
@@ -288,8 +287,8 @@ func (a answers) answer() string {
 	})
 }
 
-// Pages of values of every type are read as by the SDK: those that DynamoDB writes by
-// the reader, and odd ones, cut ones too, by whichever can.
+// Pages with values of every type are parsed as by the SDK. The reader parses the format of
+// DynamoDB. Unusual and truncated responses are parsed by either.
 func TestPagesAsTheSDK(t *testing.T) {
 	var taken, left int
 	rapid.Check(t, func(t *rapid.T) {
@@ -316,14 +315,14 @@ func TestPagesAsTheSDK(t *testing.T) {
 	}
 }
 
-// What is read holds nothing of the text, which the next page overwrites.
+// The returned rows do not refer to the buffer, which the next page overwrites.
 func TestPagesAreCopied(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		body := []byte(newAnswers(t, 0).answer())
 		table := pageTable(true)
 		want := decode(table, false, http.StatusOK, nil, body)
 		d := decoder{text: body, fields: table.fieldsOf(pageKeys)}
-		_, items, ok := d.answer()
+		_, items, ok := d.response()
 		for i := range body {
 			body[i] = '#'
 		}
@@ -333,7 +332,7 @@ func TestPagesAreCopied(t *testing.T) {
 	})
 }
 
-// Documents are read to any depth, by the reader as far as those of DynamoDB go.
+// Documents of any depth are parsed, by the reader up to the depth that DynamoDB supports.
 func TestDeepPages(t *testing.T) {
 	for depth, want := range map[int]bool{1: true, 40: true, 70: false, 20_000: false} {
 		body := `{"Items":[{"customer":{"S":"c"},"document":{"N":"1"},"a":` +
@@ -344,7 +343,7 @@ func TestDeepPages(t *testing.T) {
 	}
 }
 
-// An answer that is no JSON is an error, wherever that shows.
+// A response that is not JSON is an error, wherever it is invalid.
 func TestBrokenPages(t *testing.T) {
 	for _, body := range []string{`{"Count":[},"Items":[]}`, `{"Items":[],"Count":[}}`,
 		`{"Items":[]`, `{"Items":[{"a":null}]} trailing`} {
@@ -355,8 +354,8 @@ func TestBrokenPages(t *testing.T) {
 	}
 }
 
-// An answer that is cut or altered on its way is an error, after which it is asked for
-// again; and the errors of the server are those of the SDK.
+// A response that is truncated or altered during transfer is an error that is retried. Errors
+// of the server are those of the SDK.
 func TestAnswers(t *testing.T) {
 	page := cannedPage(3)
 	altered := bytes.Replace(page, []byte("customer-00000001"), []byte("customer-00000007"), 1)
@@ -364,7 +363,7 @@ func TestAnswers(t *testing.T) {
 		status int
 		crc    string
 		body   []byte
-		lost   bool // on its way
+		lost   bool // during transfer
 	}{
 		"as sent":          {200, sumOf(page), page, false},
 		"without checksum": {200, "", page, false},
@@ -398,8 +397,8 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// referenceKey is the text of a key as encoding/json writes it. Ledgers, cursors and
-// audit logs hold such texts, so they never change.
+// referenceKey returns the text of a key as encoding/json writes it. Ledgers, cursors and
+// audit logs contain such texts, so the format must not change.
 func referenceKey(t *testing.T, key map[string]types.AttributeValue) string {
 	printed := map[string]map[string]any{}
 	for name, value := range key {

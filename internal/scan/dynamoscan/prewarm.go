@@ -26,7 +26,7 @@ const maxHealth = 64 << 10
 // count as an API call. The status of the response is ignored.
 func (t *Table) connect(ctx context.Context) {
 	t.mu.Lock()
-	pages, endpoint := t.pages, t.endpoint
+	pages, endpoint := t.severalPages, t.endpoint
 	t.mu.Unlock()
 	if !pages || endpoint == "" || t.config.Connections == 0 {
 		return
@@ -46,8 +46,8 @@ func (t *Table) connect(ctx context.Context) {
 	})
 }
 
-// recordEndpoint is an option of a request that records the endpoint which the SDK
-// resolved for it.
+// recordEndpoint is an option of a request that records the endpoint that the SDK resolved
+// for it.
 func (t *Table) recordEndpoint(o *dynamodb.Options) {
 	record := middleware.FinalizeMiddlewareFunc("RecordEndpoint", func(
 		ctx context.Context, in middleware.FinalizeInput, next middleware.FinalizeHandler,
@@ -65,6 +65,6 @@ func (t *Table) recordEndpoint(o *dynamodb.Options) {
 		return next.HandleFinalize(ctx, in)
 	})
 	o.APIOptions = append(slices.Clip(o.APIOptions), func(stack *middleware.Stack) error {
-		return stack.Finalize.Add(record, middleware.After) // when the endpoint is resolved
+		return stack.Finalize.Add(record, middleware.After) // after the endpoint is resolved
 	})
 }

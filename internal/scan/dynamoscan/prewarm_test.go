@@ -23,14 +23,14 @@ import (
 // answer, and net/http gives the connection up if it has not come to the end of that body.
 const latency = 50 * time.Millisecond
 
-// scanned is a server whose pages have one item, and no end unless last is set. It counts
-// its connections.
+// scanned is a server that counts its connections. Each page has one item. There is a further
+// page unless last is set.
 type scanned struct {
 	*httptest.Server
 	last        bool
 	connections atomic.Int64
 	describes   atomic.Int64
-	hold        func() // before each answer
+	hold        func() // called before each response
 }
 
 func newScanned(t *testing.T, last bool) *scanned {
@@ -67,7 +67,7 @@ func (s *scanned) serve(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, answer)
 }
 
-// page reads a page of the table.
+// page reads one page of the table.
 func (s *scanned) page(t *testing.T, table *Table) error {
 	partitions, err := table.Partitions(t.Context())
 	if err != nil {
@@ -80,8 +80,8 @@ func (s *scanned) page(t *testing.T, table *Table) error {
 	return err
 }
 
-// When as many requests as there can be are made at once for the first time, late in a
-// run, they open no connection. A table of one page opens none beside its own.
+// When the maximum number of requests is sent concurrently for the first time, no further
+// connection is opened. A table of one page opens none in advance.
 func TestConnectionsAreThereBeforeTheyAreNeeded(t *testing.T) {
 	const most = 20
 	for name, c := range map[string]struct {

@@ -363,7 +363,7 @@ func randomKey(kind types.ScalarAttributeType) types.AttributeValue {
 	return &types.AttributeValueMemberS{Value: probeName + "-" + rand.Text()}
 }
 
-// apiCode is the service's code of an error, "" if it has none.
+// apiCode returns the error code of the service, or "" if the error has none.
 func apiCode(err error) string {
 	if api := (smithy.APIError)(nil); errors.As(err, &api) {
 		return api.ErrorCode()
@@ -371,8 +371,7 @@ func apiCode(err error) string {
 	return ""
 }
 
-// httpStatus is the status of the answer that an error was made of, 0 if it has
-// none.
+// httpStatus returns the HTTP status of an error, or 0 if it has none.
 func httpStatus(err error) int {
 	var answered interface{ HTTPStatusCode() int }
 	if errors.As(err, &answered) {

@@ -21,9 +21,8 @@ type segment struct {
 	Total   int32 `json:"total"`
 }
 
-// Partitions cuts the table into the segments of a parallel scan. A key of one
-// segment is no valid start in another, nor under another total, so both stay
-// with the partition (API_Scan).
+// Partitions divides the table into the segments of a parallel scan. A start key is valid
+// only in its segment and with the same total, so the Spec contains both (API_Scan).
 func (t *Table) Partitions(context.Context) ([]scan.Partition, error) {
 	var partitions []scan.Partition
 	for i := range t.config.Segments {
@@ -46,7 +45,7 @@ func (t *Table) Page(ctx context.Context, p scan.Partition, cursor scan.Cursor) 
 	var s segment
 	err := json.Unmarshal(p.Spec, &s)
 	if err == nil && (s.Total < 1 || s.Segment < 0 || s.Segment >= s.Total) {
-		err = fmt.Errorf("segment %d of %d is none", s.Segment, s.Total)
+		err = fmt.Errorf("segment %d of %d is invalid", s.Segment, s.Total)
 	}
 	if err != nil {
 		return scan.Page{}, fmt.Errorf("read the partition of table %s: %w", t.config.Table, err)
@@ -83,22 +82,22 @@ func (t *Table) Page(ctx context.Context, p scan.Partition, cursor scan.Cursor) 
 	}
 	out, err := t.config.Client.Scan(ctx, in, options...)
 	if err != nil {
-		return scan.Page{}, fmt.Errorf("scan table %s: %w", t.config.Table, hot(err))
+		return scan.Page{}, fmt.Errorf("scan table %s: %w", t.config.Table, markHotPartition(err))
 	}
-	t.read.used(1, consumed(out.ConsumedCapacity)...)
+	t.read.charge(1, consumed(out.ConsumedCapacity)...)
 	page, err := t.page(keys, out, r)
 	if err != nil {
 		return scan.Page{}, fmt.Errorf("scan table %s: %w", t.config.Table, err)
 	}
 	if !page.Last {
 		t.mu.Lock()
-		t.pages = true
+		t.severalPages = true
 		t.mu.Unlock()
 	}
 	return page, nil
 }
 
-// page makes a page of an answer, of which r may have read the items.
+// page converts a response to a page. r may already have parsed the items.
 func (t *Table) page(keys keyTypes, out *dynamodb.ScanOutput, r *reader) (scan.Page, error) {
 	page := scan.Page{Items: r.items, Last: len(out.LastEvaluatedKey) == 0}
 	for _, attributes := range out.Items {
@@ -116,7 +115,8 @@ func (t *Table) page(keys keyTypes, out *dynamodb.ScanOutput, r *reader) (scan.P
 	return page, err
 }
 
-// Load reads one item, consistently; scan.ErrGone when there is none.
+// Load reads one item with a strongly consistent read. It returns scan.ErrGone if the item
+// does not exist.
 func (t *Table) Load(ctx context.Context, ref scan.Ref) (scan.Item, error) {
 	key, err := parseKey(string(ref))
 	if err != nil {
@@ -138,9 +138,10 @@ func (t *Table) Load(ctx context.Context, ref scan.Ref) (scan.Item, error) {
 	}
 	out, err := t.config.Client.GetItem(ctx, in)
 	if err != nil {
-		return scan.Item{}, fmt.Errorf("get item of table %s: %w", t.config.Table, hot(err))
+		return scan.Item{}, fmt.Errorf("get item of table %s: %w", t.config.Table,
+			markHotPartition(err))
 	}
-	t.read.used(1, consumed(out.ConsumedCapacity)...)
+	t.read.charge(1, consumed(out.ConsumedCapacity)...)
 	if len(out.Item) == 0 {
 		return scan.Item{}, scan.ErrGone
 	}
@@ -151,8 +152,8 @@ func (t *Table) Load(ctx context.Context, ref scan.Ref) (scan.Item, error) {
 	return item, nil
 }
 
-// newItem makes an item of attributes, which include its key. Those that the job
-// does not read are left out, whether the server had left them out or not.
+// newItem converts the attributes of an item, which must include its key. It drops attributes
+// that the job does not need, even if the server returned them.
 func (t *Table) newItem(
 	keys keyTypes, attributes map[string]types.AttributeValue,
 ) (scan.Item, error) {
@@ -179,9 +180,9 @@ func (t *Table) newItem(
 	return scan.Item{Ref: scan.Ref(ref), Payload: row}, err
 }
 
-// projection asks for the key and the attributes of the job alone, by aliases,
-// since names may be reserved words or hold any character. It saves network, not
-// capacity (API_Scan). Without one, whole items are returned.
+// projection requests only the key and the attributes of the job. It uses aliases, because
+// names can be reserved words or contain any character. It reduces the transferred data but
+// not the consumed capacity (API_Scan). Without a projection, whole items are returned.
 func (t *Table) projection(keys keyTypes) (expression *string, names map[string]string) {
 	if t.config.AllAttributes {
 		return nil, nil
@@ -201,7 +202,7 @@ func (t *Table) projection(keys keyTypes) (expression *string, names map[string]
 	return aws.String(strings.Join(parts, ", ")), names
 }
 
-// consumed makes a list of what a server may leave out.
+// consumed returns the capacity as a list, because a server may omit it.
 func consumed(c *types.ConsumedCapacity) []types.ConsumedCapacity {
 	if c == nil {
 		return nil

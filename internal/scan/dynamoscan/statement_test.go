@@ -37,7 +37,7 @@ func (s *store) putRow(n int, names ...string) scan.Ref {
 	return scan.Ref(ref)
 }
 
-// rowChange stores an item and returns a change that appends a sign to the named
+// rowChange stores an item and returns a change that appends a character to the named
 // attributes.
 func (s *store) rowChange(table *Table, n int, names ...string) scan.Change {
 	s.t.Helper()
@@ -55,7 +55,7 @@ func (s *store) rowChange(table *Table, n int, names ...string) scan.Change {
 	return scan.Change{Item: item, New: row}
 }
 
-// written reports whether an item is as a change leaves it.
+// written reports whether the item has the values of the change.
 func (s *store) written(table *Table, change scan.Change) bool {
 	item, err := table.Load(s.t.Context(), change.Item.Ref)
 	return err == nil && rowsEqual(item.Payload.(*scan.Row), change.New.(*scan.Row))
@@ -103,9 +103,8 @@ func (d *dialect) client(t *testing.T, s *store) func(*Config) {
 }
 
 // TestSeveralFields: updates of several fields are sent in batches to servers that accept
-// either of the documented forms. A server that accepts neither form gets them one by one,
-// and updates of one field in batches. The probe has the text of a statement that is sent
-// later, and contains no value of the application.
+// either of the documented forms. If a server accepts neither, they are sent one by one, and
+// updates of one field are still sent in batches.
 func TestSeveralFields(t *testing.T) {
 	const invalid = `{"Error":{"Code":"ValidationError","Message":"UPDATE requires a WHERE clause"}}`
 	listed := func(s string) bool { return strings.Contains(s, "?, ") }
@@ -297,12 +296,12 @@ func TestRefusedStatement(t *testing.T) {
 	}
 }
 
-// TestIgnoredConditions: a server that checks whether the item exists, and ignores one kind
-// of condition, gets no batches, and overwrites no update of the application.
+// TestIgnoredConditions: a server that checks whether the item exists but ignores one kind of
+// condition receives no batches, and no update of the application is overwritten.
 func TestIgnoredConditions(t *testing.T) {
 	for _, c := range []struct {
 		name    string
-		ignores string // matches the conditions that the server ignores, behind what it keeps
+		ignores string // matches the ignored conditions after the part that is kept
 		guard   scan.State
 	}{
 		{"all", `^(.* WHERE \S+ = \?) AND .*`, scan.Equal},
@@ -348,8 +347,8 @@ func TestIgnoredConditions(t *testing.T) {
 	}
 }
 
-// TestIgnoredComparison: a server that ignores one of several comparisons gets no batches. This
-// also holds if it has already accepted statements with fewer comparisons.
+// TestIgnoredComparison: a server that ignores one of several comparisons receives no
+// batches. This is also the case if it has accepted statements with fewer comparisons before.
 func TestIgnoredComparison(t *testing.T) {
 	store := newStore(t, simple)
 	table := store.source(store.ignoring(regexp.MustCompile(
@@ -357,7 +356,7 @@ func TestIgnoredComparison(t *testing.T) {
 	guarded := func(n int, paths ...string) scan.Change {
 		change := store.rowChange(table, n, "secret", "tenant")
 		read, changed := change.Item.Payload.(*scan.Row), change.New.(*scan.Row)
-		changed.Attributes["tenant"] = read.Attributes["tenant"] // only compared
+		changed.Attributes["tenant"] = read.Attributes["tenant"] // compared but not changed
 		for _, path := range paths {
 			change.Guards = append(change.Guards, scan.Guard{
 				Path:  []scan.Step{{Name: path}},

@@ -1,11 +1,11 @@
-// Package dynamoscan reads and rewrites the items of a DynamoDB table: a
-// parallel scan that pages through frozen segments, and conditional updates that
-// replace exactly the values that were read, and nothing else.
+// Package dynamoscan reads and rewrites the items of a DynamoDB table. It reads the segments
+// of a parallel scan page by page. It writes with conditional updates that replace exactly
+// the values that were read.
 //
-// Every write names in its condition the old value of all that it replaces, and the
-// places that it depends on beside these. An item that was deleted meanwhile fails that
-// condition, so it is never created again; an attribute that others changed is left to
-// them. No request is tried twice here: the caller decides what an error means.
+// The condition of every write contains the old value of everything that it replaces, and the
+// guards of the change. An item that was deleted in the meantime fails the condition, so it
+// is not created again. Attributes that other writers changed are preserved. The package does
+// not retry requests: the caller decides about errors.
 package dynamoscan
 
 import (
@@ -24,43 +24,43 @@ import (
 	"rotator/internal/scan"
 )
 
-// Config says which table to read, and what of its items.
+// Config selects the table and the attributes to read.
 type Config struct {
-	Client *dynamodb.Client // with its own retries off
+	Client *dynamodb.Client // its own retries must be turned off
 	Table  string           // name or ARN
-	// Segments is the TotalSegments of a new pass, at least 1; a pass that was
-	// begun keeps its own.
+	// Segments is the TotalSegments of a new pass, at least 1. A pass in progress keeps its
+	// own number.
 	Segments int
-	// Attributes are the top-level attributes to read beside the key; Writes
-	// those among them that may be replaced.
+	// Attributes are the top-level attributes to read in addition to the key. Writes are
+	// those that may be replaced.
 	Attributes, Writes []string
-	// Whole: read every attribute instead, since the format needs to know of those
-	// that it cannot name. Reading costs the same (API_Scan).
+	// AllAttributes reads every attribute, because the format cannot list the attributes that
+	// it needs. It costs the same (API_Scan).
 	AllAttributes bool
-	// PageLimit is the most items of a page; 0 means what fits into 1 MB.
+	// PageLimit is the maximum number of items of a page. 0 means up to 1 MB.
 	PageLimit int32
-	// ReadCapacity and WriteCapacity are the most capacity units to use per
-	// second; 0 means no limit.
+	// ReadCapacity and WriteCapacity are the maximum capacity units per second. 0 means no
+	// limit.
 	ReadCapacity, WriteCapacity float64
-	// Connections is for how many requests at once connections are opened before the
-	// first write, where there are several pages; 0 leaves it to the requests.
+	// Connections is the number of connections to open before the first write, if the table
+	// has several pages. 0 opens none in advance.
 	Connections int
-	// Consistent asks for strongly consistent pages, which consume twice the capacity.
+	// Consistent requests strongly consistent pages, which consume twice the capacity.
 	Consistent bool
-	// Unbatched turns batches off: each update is sent as a separate request.
+	// Unbatched disables batches: each update is sent as a separate request.
 	Unbatched bool
-	// SDK leaves answers to the SDK alone, which takes more time and memory for them.
+	// SDKOnly lets the SDK parse all responses, which takes more time and memory.
 	SDKOnly bool
 }
 
 // Table is one DynamoDB table. It is safe for concurrent use.
 type Table struct {
-	config      Config
-	read, write *capacity
-	probing     chan struct{} // held by the goroutine that probes
-	spare       chan struct{} // one in it for each spare turn that is taken
-	bodies      sync.Pool     // of *bytes.Buffer: bodies of answers
-	opening     sync.Once     // of connections
+	config       Config
+	read, write  *capacity
+	probing      chan struct{} // held by the goroutine that sends a probe
+	extraPermits chan struct{} // holds one element for each extra write in progress
+	bodies       sync.Pool     // of *bytes.Buffer, for the bodies of responses
+	connectOnce  sync.Once     // opens the connections
 	// shapes are the shapes of updates so far, at most maxShapes. The slice is replaced,
 	// never modified.
 	shapes atomic.Pointer[[]*shape]
@@ -68,43 +68,43 @@ type Table struct {
 	proven atomic.Uint64
 
 	mu    sync.Mutex
-	keys  keyTypes // nil until asked for
+	keys  keyTypes // nil if unknown
 	batch [forms]support
 	// compared is the number of comparisons in a statement of a form that the server checks.
-	compared [forms]int
-	notes    []string
-	items    int64
-	arn      string // "" before Check
-	pages    bool   // there is more than one
+	compared     [forms]int
+	notes        []string
+	items        int64
+	arn          string // "" before Check
+	severalPages bool   // the table has more than one page
 	// endpoint is the URL of the service; "" before the first DescribeTable.
 	endpoint string
 }
 
-// keyTypes are the attributes of a primary key.
+// keyTypes are the types of the key attributes by name.
 type keyTypes map[string]types.ScalarAttributeType
 
-// New makes a Table. It asks nothing of the service.
+// New returns a Table. It sends no request.
 func New(c Config) *Table {
 	c.Segments = max(1, c.Segments)
 	return &Table{
-		config:  c,
-		probing: make(chan struct{}, 1),
-		spare:   make(chan struct{}, spareTurns),
-		bodies:  sync.Pool{New: func() any { return new(bytes.Buffer) }},
-		read:    newCapacity("read", c.ReadCapacity),
-		write:   newCapacity("write", c.WriteCapacity),
+		config:       c,
+		probing:      make(chan struct{}, 1),
+		extraPermits: make(chan struct{}, maxExtraWrites),
+		bodies:       sync.Pool{New: func() any { return new(bytes.Buffer) }},
+		read:         newCapacity("read", c.ReadCapacity),
+		write:        newCapacity("write", c.WriteCapacity),
 	}
 }
 
-// Notes are facts about the table that belong in the report.
+// Notes returns facts about the table for the report.
 func (t *Table) Notes() []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return slices.Clone(t.notes)
 }
 
-// Items is how many items the table had when DynamoDB last counted, which it does
-// about every six hours (API_TableDescription); 0 before Check.
+// Items returns the item count of the table, which DynamoDB updates about every six hours
+// (API_TableDescription). It is 0 before Check.
 func (t *Table) Items() int64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -119,8 +119,8 @@ func (t *Table) note(format string, args ...any) {
 	}
 }
 
-// Check says, without writing, whether the table can be used: *scan.MissingError
-// when there is no such table, when it is not in use, or when a slot is a key
+// Check reports, without writing, whether the table can be used. It returns a
+// *scan.MissingError if the table does not exist or is not active, or if a slot is a key
 // attribute, which no update can change.
 func (t *Table) Check(ctx context.Context) error {
 	table, err := t.describe(ctx)
@@ -128,10 +128,10 @@ func (t *Table) Check(ctx context.Context) error {
 		return err
 	}
 	switch table.TableStatus {
-	case types.TableStatusActive, types.TableStatusUpdating, "": // some servers give none
+	case types.TableStatusActive, types.TableStatusUpdating, "": // some servers return no status
 	default:
 		return &scan.MissingError{Field: "dynamodb.table", Detail: fmt.Sprintf(
-			"table %s is %s, so its items cannot be read and written now; run again when it is "+
+			"table %s is %s, so its items cannot be read and written; run again when it is "+
 				"ACTIVE", t.config.Table, table.TableStatus)}
 	}
 	keys := keysOf(table)
@@ -144,20 +144,20 @@ func (t *Table) Check(ctx context.Context) error {
 		if _, ok := keys[name]; ok {
 			return &scan.MissingError{Field: "slots", Detail: fmt.Sprintf(
 				"attribute %s is part of the primary key of table %s, which DynamoDB never "+
-					"changes in place; a ciphertext in a key cannot be moved", name,
+					"changes in place; a ciphertext in a key cannot be re-encrypted", name,
 				t.config.Table)}
 		}
 	}
 	if len(table.Replicas) > 0 &&
 		table.MultiRegionConsistency != types.MultiRegionConsistencyStrong {
-		t.note("table %s is a global table whose replicas follow later: a conditional write "+
-			"protects against concurrent updates in %s alone, so run where the writers are",
+		t.note("table %s is a global table with asynchronous replication: a conditional write "+
+			"protects against concurrent updates in %s only, so run in the Region of the writers",
 			t.config.Table, t.config.Client.Options().Region)
 	}
 	return nil
 }
 
-// describe asks for the table (API_DescribeTable).
+// describe returns the description of the table (API_DescribeTable).
 func (t *Table) describe(ctx context.Context) (*types.TableDescription, error) {
 	in := &dynamodb.DescribeTableInput{TableName: &t.config.Table}
 	out, err := t.config.Client.DescribeTable(ctx, in, t.recordEndpoint)
@@ -170,7 +170,8 @@ func (t *Table) describe(ctx context.Context) (*types.TableDescription, error) {
 		return nil, fmt.Errorf("describe table %s: %w", t.config.Table, err)
 	}
 	if out.Table == nil || len(keysOf(out.Table)) == 0 {
-		return nil, fmt.Errorf("describe table %s: the server names no primary key", t.config.Table)
+		return nil, fmt.Errorf("describe table %s: the server returned no primary key",
+			t.config.Table)
 	}
 	return out.Table, nil
 }

@@ -24,7 +24,7 @@ import (
 
 var simple = schema{{"id", types.ScalarAttributeTypeS}}
 
-// changesOf makes a change of each of n items.
+// changesOf stores n items and returns a change of each.
 func (s *store) changesOf(table *Table, n int, value string) (changes []scan.Change) {
 	s.t.Helper()
 	for i := range n {
@@ -37,8 +37,8 @@ func (s *store) changesOf(table *Table, n int, value string) (changes []scan.Cha
 	return changes
 }
 
-// answering is a client of the fake whose BatchExecuteStatement is answered by
-// somebody else.
+// answering returns a configuration in which batch responds to BatchExecuteStatement instead
+// of the fake.
 func (s *store) answering(batch http.HandlerFunc) func(*Config) {
 	client := newClient(s.t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.fake.Operation(r) == "dynamodb:BatchExecuteStatement" {
@@ -50,7 +50,7 @@ func (s *store) answering(batch http.HandlerFunc) func(*Config) {
 	return func(c *Config) { c.Client = client }
 }
 
-// statements counts the statements of a request.
+// statements returns the number of statements of a request.
 func statements(r *http.Request) int {
 	var in struct{ Statements []json.RawMessage }
 	body, _ := io.ReadAll(r.Body)
@@ -66,7 +66,7 @@ func TestCheck(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		change func(*Config)
-		field  string // of the MissingError; "" for none
+		field  string // of the MissingError; "" if there is no error
 		detail string
 	}{
 		{"usable", nil, "", ""},
@@ -108,8 +108,8 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// Only one answer to the probe makes batches be used; after all others, items are
-// updated one by one, under the same conditions.
+// Batches are used only if the probe fails its condition. After any other response, items are
+// updated one by one with the same conditions.
 func TestProbe(t *testing.T) {
 	answer := func(status int, body string) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
@@ -120,7 +120,7 @@ func TestProbe(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		answer http.HandlerFunc
-		note   string // what the report says; "" when the next batch asks again
+		note   string // expected note; "" if the next batch sends another probe
 	}{
 		{
 			"success, against the condition",
@@ -182,7 +182,7 @@ func TestProbe(t *testing.T) {
 	}
 }
 
-// A server without conditions would make an item of the probe.
+// If a server ignores conditions and creates the item of a probe, the item is deleted.
 func TestProbeLeavesNothing(t *testing.T) {
 	store := newStore(t, simple)
 	table := store.source(store.answering(func(w http.ResponseWriter, r *http.Request) {
@@ -210,7 +210,7 @@ func TestProbeLeavesNothing(t *testing.T) {
 	}
 }
 
-// The error of one statement reads like that of a single call.
+// The error of a statement has the same code as the error of a single update.
 func TestStatementErrors(t *testing.T) {
 	for given, want := range map[string]string{
 		"ThrottlingError":               "ThrottlingException",
@@ -238,7 +238,7 @@ func TestStatementErrors(t *testing.T) {
 	}
 }
 
-// A batch that gets fewer answers than it has statements is of unknown outcome.
+// If a batch returns fewer responses than statements, the outcome of all updates is unknown.
 func TestMissingAnswers(t *testing.T) {
 	store := newStore(t, simple)
 	table := store.source(store.answering(func(w http.ResponseWriter, r *http.Request) {
@@ -255,7 +255,7 @@ func TestMissingAnswers(t *testing.T) {
 	}
 }
 
-// What no update can be made of is refused before anything is sent.
+// A change that no update can make is refused before a request is sent.
 func TestReplaceRefuses(t *testing.T) {
 	store := newStore(t, simple)
 	table := store.source(nil)
@@ -280,12 +280,12 @@ func TestReplaceRefuses(t *testing.T) {
 	}
 }
 
-// Several slots of an item are one write, under a condition on each of them.
+// Several slots of an item are replaced in one write, with a condition on each.
 func TestSeveralSlots(t *testing.T) {
 	store := newStore(t, simple)
 	table := store.source(nil)
 	neighbour := []scan.Step{{Name: top}, {Name: "size"}, {Index: 0, Element: true}}
-	for _, n := range []int{1, 3} { // alone, and in a batch
+	for _, n := range []int{1, 3} { // one update, and a batch
 		for _, foreign := range [][]scan.Step{nil, neighbour, slotPath} {
 			changes := store.changesOf(table, n, "new")
 			both := at(scan.Value{Map: changes[0].New.(*scan.Row).Attributes}, neighbour, func(
@@ -320,7 +320,7 @@ func TestSeveralSlots(t *testing.T) {
 	}
 }
 
-// DynamoDB may call a path that is gone a bad request, not a failed condition.
+// DynamoDB may report a missing path as a validation error instead of a failed condition.
 func TestPathInvalid(t *testing.T) {
 	const message = "The document path provided in the update expression is invalid for update"
 	for _, n := range []int{1, 2} {
@@ -351,10 +351,10 @@ func TestPathInvalid(t *testing.T) {
 	}
 }
 
-// Where a refusal comes without the item, Replace reads nothing: that is for who knows
-// the rate of reads.
+// If a condition fails without returning the item, Replace does not read it, because the
+// caller limits the read rate.
 func TestRefusedWithoutItem(t *testing.T) {
-	for _, n := range []int{1, 3} { // alone, and in a batch
+	for _, n := range []int{1, 3} { // one update, and a batch
 		store := newStore(t, simple)
 		table := store.source(nil)
 		changes := store.changesOf(table, n, "new")
@@ -374,8 +374,7 @@ func TestRefusedWithoutItem(t *testing.T) {
 	}
 }
 
-// More slots than one expression can hold are replaced as a whole attribute,
-// compared as a whole too.
+// If one expression cannot hold all slots, whole attributes are compared and replaced.
 func TestManySlots(t *testing.T) {
 	store := newStore(t, simple)
 	table := store.source(nil)
@@ -426,9 +425,9 @@ func TestManySlots(t *testing.T) {
 	}
 }
 
-// A whole item has every attribute, from wherever it is read. A slot and its sibling
-// are replaced in one update, alone and in a batch: when somebody else changed the
-// sibling, nothing of the item is written.
+// With AllAttributes an item has every attribute, whether it was listed, loaded or returned
+// with ErrChanged. A slot and its sibling are replaced in one update, in a batch and alone.
+// If another writer changed the sibling, neither is written.
 func TestWhole(t *testing.T) {
 	store := newStore(t, simple)
 	table := store.source(whole)
@@ -484,7 +483,8 @@ func TestWhole(t *testing.T) {
 	}
 }
 
-// A statement that is too long for a batch goes alone, and holds back no other.
+// A statement that is too long for a batch is sent alone, and other updates are sent in the
+// batch.
 func TestLongStatement(t *testing.T) {
 	store := newStore(t, simple)
 	table := store.source(nil)
@@ -515,8 +515,7 @@ func TestLongStatement(t *testing.T) {
 	}
 }
 
-// A document path that is gone, or a list that has shifted, is a change, alone and
-// in a batch.
+// A missing document path or a shifted list is ErrChanged, in a batch and alone.
 func TestPathGone(t *testing.T) {
 	store := newStore(t, simple)
 	table := store.source(nil)
@@ -546,8 +545,8 @@ func TestPathGone(t *testing.T) {
 	}
 }
 
-// The units of a page are paid off before the next request, however many there
-// are, and never more than was given goes over any second after the first.
+// The next request waits until the units of a page are paid off. After the first second, the
+// consumption never exceeds the limit.
 func TestCapacity(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		limit := newCapacity("read", 10)
@@ -556,12 +555,12 @@ func TestCapacity(t *testing.T) {
 			if err := limit.wait(t.Context(), 1); err != nil {
 				t.Fatal(err)
 			}
-			limit.used(1, types.ConsumedCapacity{CapacityUnits: aws.Float64(24.5)})
+			limit.charge(1, types.ConsumedCapacity{CapacityUnits: aws.Float64(24.5)})
 		}
 		if err := limit.wait(t.Context(), 1); err != nil {
 			t.Fatal(err)
 		}
-		// 4 requests of 25 units and one of 1, of which 10 were there at the start.
+		// 4 requests of 25 units and one of 1 unit; 10 units were available at the start.
 		if got, want := time.Since(began),
 			9100*time.Millisecond; got.Round(time.Millisecond) != want {
 			t.Errorf("101 units at 10 a second took %s, want %s", got, want)

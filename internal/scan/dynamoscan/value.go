@@ -8,7 +8,7 @@ import (
 	"rotator/internal/scan"
 )
 
-// fromSDK converts a value as the SDK returns it.
+// fromSDK converts a value of the SDK.
 func fromSDK(v types.AttributeValue) (scan.Value, error) {
 	switch v := v.(type) {
 	case *types.AttributeValueMemberS:
@@ -51,7 +51,7 @@ func fromSDK(v types.AttributeValue) (scan.Value, error) {
 	return scan.Value{}, fmt.Errorf("value of unknown type %T", v)
 }
 
-// toSDK converts a value for a request.
+// toSDK converts a value to the type of the SDK.
 func toSDK(v scan.Value) types.AttributeValue {
 	switch v.Kind {
 	case scan.KindS:

@@ -16,20 +16,21 @@ import (
 	"rotator/internal/scan"
 )
 
-// maxBatch is how many statements one BatchExecuteStatement takes, and
-// maxStatement how many characters one statement may have
-// (API_BatchExecuteStatement, API_BatchStatementRequest).
+// maxBatch is the maximum number of statements of one BatchExecuteStatement, and maxStatement
+// the maximum length of a statement in characters (API_BatchExecuteStatement,
+// API_BatchStatementRequest).
 const (
 	maxBatch     = 25
 	maxStatement = 8192
-	// spareTurns is how many single updates of a table may be under way beyond one for
-	// each Replace: one Replace alone has 8, while many have little more than one each.
-	spareTurns = 7
+	// maxExtraWrites is the number of single updates that all calls of Replace may have in
+	// progress, in addition to one for each call. One call alone has up to 8. Many concurrent
+	// calls have little more than one each.
+	maxExtraWrites = 7
 )
 
-// update is one conditional update, in the making.
+// update is one conditional update before it is sent.
 type update struct {
-	index  int // of its change
+	index  int // index of its change
 	ref    scan.Ref
 	key    itemKey
 	edits  []edit
@@ -39,15 +40,15 @@ type update struct {
 	refused string
 }
 
-// Batch is the most changes that one Replace takes.
+// Batch returns the maximum number of changes of one Replace.
 func (t *Table) Batch() int { return maxBatch }
 
-// Replace writes every change under the condition that all values it replaces, and
-// all its guards, are still what was read: in one BatchExecuteStatement where the table is known
-// to enforce conditions there, else, and where a change is to go alone, by single
-// UpdateItem calls. No two changes may be of one item.
+// Replace writes each change with the condition that all values it replaces, and all its
+// guards, are unchanged since they were read. It sends one BatchExecuteStatement if the table
+// is known to enforce conditions in batches. Otherwise, and for changes with Unbatched, it
+// sends UpdateItem requests. Each change must be of a different item.
 func (t *Table) Replace(ctx context.Context, changes []scan.Change) []scan.Result {
-	t.opening.Do(func() { t.connect(ctx) })
+	t.connectOnce.Do(func() { t.connect(ctx) })
 	results := make([]scan.Result, len(changes))
 	var updates, alone []update
 	for i, change := range changes {
@@ -96,18 +97,19 @@ func (t *Table) batchable(ctx context.Context, updates []update) (batched, singl
 	return updates[:n], updates[n:]
 }
 
-// replaceSingly sends each update by itself and fills in its result. It always has one
-// under way, and more while the table has a turn to spare, so that all Replace together
-// have no more than their number and spareTurns: a connection for each is kept
-// afterwards, where more would open one for nearly every update. Nobody waits for a turn.
+// replaceSingly sends each update as a separate request and sets its result. It always has
+// one update in progress, and more while permits are available. So the number of concurrent
+// updates is at most the number of Replace calls plus maxExtraWrites. Idle connections are
+// kept for that number; more concurrency would open a connection for nearly every update. It
+// never waits for a permit.
 func (t *Table) replaceSingly(ctx context.Context, updates []update, results []scan.Result) {
 	var others sync.WaitGroup
 	defer others.Wait()
 	for _, u := range updates {
 		select {
-		case t.spare <- struct{}{}:
+		case t.extraPermits <- struct{}{}:
 			others.Go(func() {
-				defer func() { <-t.spare }()
+				defer func() { <-t.extraPermits }()
 				results[u.index] = t.replaceOne(ctx, u)
 			})
 		default:
@@ -120,7 +122,7 @@ func (t *Table) newUpdate(index int, change scan.Change) (update, error) {
 	old, ok := change.Item.Payload.(*scan.Row)
 	new, fits := change.New.(*scan.Row)
 	if !ok || !fits {
-		return update{}, errors.New("the change is not one of a row")
+		return update{}, errors.New("the change is not for a row")
 	}
 	key, err := t.keyOf(change.Item.Ref, old)
 	if err != nil {
@@ -151,8 +153,8 @@ func (t *Table) newUpdate(index int, change scan.Change) (update, error) {
 	return u, nil
 }
 
-// keyOf is the primary key of an item: taken from the row where that has it, since the
-// Ref is the same in another form.
+// keyOf returns the primary key of an item. It uses the attributes of the row if it has them,
+// and parses the Ref otherwise.
 func (t *Table) keyOf(ref scan.Ref, row *scan.Row) (key itemKey, err error) {
 	t.mu.Lock()
 	names := t.keys
@@ -179,24 +181,26 @@ func (t *Table) keyOf(ref scan.Ref, row *scan.Row) (key itemKey, err error) {
 	return key, nil
 }
 
-// replaceOne is one UpdateItem (API_UpdateItem).
+// replaceOne sends one UpdateItem (API_UpdateItem).
 func (t *Table) replaceOne(ctx context.Context, u update) scan.Result {
 	if err := t.write.wait(ctx, 1); err != nil {
 		return scan.Result{Err: err}
 	}
 	out, err := t.config.Client.UpdateItem(ctx, t.updateItem(u))
 	if err == nil {
-		t.write.used(1, consumed(out.ConsumedCapacity)...)
+		t.write.charge(1, consumed(out.ConsumedCapacity)...)
 		return scan.Result{}
 	}
 	var failed *types.ConditionalCheckFailedException
 	if errors.As(err, &failed) {
-		return t.changed(ctx, failed.Item)
+		return t.conditionFailed(ctx, failed.Item)
 	}
-	if result, ok := t.ofItem(err); ok {
+	if result, ok := t.itemError(err); ok {
 		return result
 	}
-	return scan.Result{Err: fmt.Errorf("update item of table %s: %w", t.config.Table, hot(err))}
+	return scan.Result{
+		Err: fmt.Errorf("update item of table %s: %w", t.config.Table, markHotPartition(err)),
+	}
 }
 
 func (t *Table) updateItem(u update) *dynamodb.UpdateItemInput {
@@ -217,7 +221,7 @@ func (t *Table) updateItem(u update) *dynamodb.UpdateItemInput {
 	}
 }
 
-// assignments writes the update expression.
+// assignments returns the update expression.
 func (u update) assignments(names aliases) string {
 	sets := make([]string, len(u.edits))
 	for i, e := range u.edits {
@@ -229,8 +233,8 @@ func (u update) assignments(names aliases) string {
 // newValue returns the placeholder of the new value of the i-th edit.
 func newValue(i int) string { return fmt.Sprintf(":n%d", i) }
 
-// aliases are names, each with the placeholder that stands for it in an
-// expression: names may be reserved words, or hold any character.
+// aliases maps names to the placeholders that represent them in an expression, because names
+// can be reserved words or contain any character.
 type aliases map[string]string
 
 func (a aliases) path(path []scan.Step) string {
@@ -251,7 +255,7 @@ func (a aliases) path(path []scan.Step) string {
 	return b.String()
 }
 
-// expression is what ExpressionAttributeNames takes: names by placeholder.
+// expression returns the names by placeholder, as for ExpressionAttributeNames.
 func (a aliases) expression() map[string]string {
 	names := make(map[string]string, len(a))
 	for name, alias := range a {
@@ -264,7 +268,7 @@ func (a aliases) expression() map[string]string {
 // item, not because of the request: a document path no longer exists, or the item
 // or its item collection would be too large. DynamoDB has an error code only for
 // the last one.
-func (t *Table) ofItem(err error) (scan.Result, bool) {
+func (t *Table) itemError(err error) (scan.Result, bool) {
 	var api smithy.APIError
 	if !errors.As(err, &api) {
 		return scan.Result{}, false
@@ -297,15 +301,17 @@ func refused(reason, detail string) scan.Result {
 	return scan.Result{Err: &scan.RefusedError{Reason: reason, Detail: detail}}
 }
 
-// changed is the result of a failed condition; item is what the store returned along
-// with it. Without one the item was most likely deleted, but there are servers that
-// return none: who calls loads it, at the rate of reads, and learns which it is.
-func (t *Table) changed(ctx context.Context, item map[string]types.AttributeValue) scan.Result {
+// conditionFailed returns the result of a failed condition. item is the item that the store
+// returned with the error. If there is none, the item was most likely deleted, but some
+// servers never return the item. The caller loads the item under its read limit to find out.
+func (t *Table) conditionFailed(
+	ctx context.Context, item map[string]types.AttributeValue,
+) scan.Result {
 	if len(item) == 0 {
 		return scan.Result{Err: scan.ErrChanged}
 	}
 	keys, err := t.primaryKey(ctx)
-	if err != nil { // the refusal is certain all the same
+	if err != nil { // the condition failed in any case
 		return scan.Result{Err: scan.ErrChanged}
 	}
 	now, err := t.newItem(keys, item)

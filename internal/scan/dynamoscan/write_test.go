@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// unbatched is a table without batches; during is called while an update is with the
-// server, with the number of those that are.
+// unbatched returns a table without batches. during is called for each update in progress,
+// with the number of updates in progress.
 func (s *store) unbatched(during func(inFlight int64)) *Table {
 	var updates atomic.Int64
 	client := newClient(s.t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -30,15 +30,15 @@ func (s *store) unbatched(during func(inFlight int64)) *Table {
 	return s.source(func(c *Config) { c.Client = client })
 }
 
-// TestUpdatesUnderWay: where rows go one by one, all Replace together have one update
-// under way for each of them and spareTurns more, and reach that; one by itself has the
-// same, time and again, so that every turn is given back. All is written.
-func TestUpdatesUnderWay(t *testing.T) {
+// TestConcurrentUpdates: without batches, the number of concurrent updates is the number of
+// Replace calls plus maxExtraWrites. This limit is reached and never exceeded, also by a
+// single call after others, because permits are released. All updates are written.
+func TestConcurrentUpdates(t *testing.T) {
 	for _, at := range []int{1, 16, 1} {
 		store := newStore(t, simple)
 		var most, early atomic.Int64
-		bound := int64(at + spareTurns)
-		full := make(chan struct{}) // closed when as many are under way as may be
+		bound := int64(at + maxExtraWrites)
+		full := make(chan struct{}) // closed when the maximum number of updates is in progress
 		table := store.unbatched(func(inFlight int64) {
 			for was := most.Load(); inFlight > was &&
 				!most.CompareAndSwap(was, inFlight); was = most.Load() {
@@ -48,7 +48,7 @@ func TestUpdatesUnderWay(t *testing.T) {
 			}
 			select {
 			case <-full:
-				time.Sleep(time.Millisecond) // others would show
+				time.Sleep(time.Millisecond) // further updates would arrive meanwhile
 			case <-time.After(5 * time.Second):
 			}
 		})
@@ -73,14 +73,14 @@ func TestUpdatesUnderWay(t *testing.T) {
 				t.Errorf("%s holds %q, %v", change.Item.Ref, slot(item.Payload), err)
 			}
 		}
-		if len(table.spare) > 0 {
-			t.Errorf("%d turns were not given back", len(table.spare))
+		if len(table.extraPermits) > 0 {
+			t.Errorf("%d turns were not given back", len(table.extraPermits))
 		}
 	}
 }
 
-// TestUpdatesEnd: no Replace outlives its context, whoever has the turns, and each
-// change that was not sent says so with the context's own error.
+// Replace returns when its context ends, whichever call holds the permits. Each change that
+// was not sent has the error of the context.
 func TestUpdatesEnd(t *testing.T) {
 	store := newStore(t, simple)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -88,7 +88,7 @@ func TestUpdatesEnd(t *testing.T) {
 	answer := make(chan struct{})
 	defer close(answer) // before the server is closed, which waits for its handlers
 	table := store.unbatched(func(inFlight int64) {
-		if inFlight == 4+spareTurns {
+		if inFlight == 4+maxExtraWrites {
 			cancel()
 		}
 		<-answer
@@ -105,7 +105,7 @@ func TestUpdatesEnd(t *testing.T) {
 		})
 	}
 	group.Wait()
-	if len(table.spare) > 0 {
-		t.Errorf("%d turns were not given back", len(table.spare))
+	if len(table.extraPermits) > 0 {
+		t.Errorf("%d turns were not given back", len(table.extraPermits))
 	}
 }
