@@ -109,7 +109,7 @@ func TestStoppedCommandsAdvise(t *testing.T) {
 
 // deniedInLedger checks the report of a run that stopped because of denials: the number of
 // denied slots in the ledger.
-func deniedInLedger(t *testing.T, w *harness.World, r harness.Result) {
+func deniedInLedger(t *testing.T, w *harness.Env, r harness.Result) {
 	t.Helper()
 	n := 0
 	for _, e := range ledger(t, w) {

@@ -57,7 +57,7 @@ func TestFromAnotherMachine(t *testing.T) {
 
 // newElsewhere makes a directory with the job file alone, and returns how to run a
 // command there.
-func newElsewhere(t *testing.T, w *harness.World) func(code int, args ...string) harness.Result {
+func newElsewhere(t *testing.T, w *harness.Env) func(code int, args ...string) harness.Result {
 	t.Helper()
 	dir := filepath.Join(w.Dir, "elsewhere") // where the guard of secrets looks
 	job, err := os.ReadFile(filepath.Join(w.Dir, "job.yaml"))

@@ -19,11 +19,11 @@ import (
 
 // codeCase starts a command in a small environment, in which one value is under the old key,
 // and returns it. The command must exit with the code of the case.
-type codeCase func(t *testing.T, w *harness.World) *harness.Process
+type codeCase func(t *testing.T, w *harness.Env) *harness.Process
 
 func codeCases() map[int]codeCase {
 	command := func(args ...string) codeCase {
-		return func(t *testing.T, w *harness.World) *harness.Process {
+		return func(t *testing.T, w *harness.Env) *harness.Process {
 			return w.Command(args...).Begin(t)
 		}
 	}
@@ -44,7 +44,7 @@ func codeCases() map[int]codeCase {
 }
 
 // cutAuditLog checks an audit log whose last line is missing.
-func cutAuditLog(t *testing.T, w *harness.World) *harness.Process {
+func cutAuditLog(t *testing.T, w *harness.Env) *harness.Process {
 	w.Must(t, []int{exitDone}, "run")
 	path := filepath.Join(w.Dir, ".rotator", "trial.audit.jsonl")
 	text, err := os.ReadFile(path)
@@ -60,7 +60,7 @@ func cutAuditLog(t *testing.T, w *harness.World) *harness.Process {
 
 // signalled sends a signal to a run while its first request to KMS waits for a response.
 func signalled(signal syscall.Signal) codeCase {
-	return func(t *testing.T, w *harness.World) *harness.Process {
+	return func(t *testing.T, w *harness.Env) *harness.Process {
 		asked := make(chan struct{}, 1)
 		w.Fault("kms:DescribeKey", fault.Fault{Before: func(requestOf, []byte) {
 			select {
@@ -77,26 +77,26 @@ func signalled(signal syscall.Signal) codeCase {
 }
 
 // unreadableValue runs over a value that is no ciphertext.
-func unreadableValue(t *testing.T, w *harness.World) *harness.Process {
+func unreadableValue(t *testing.T, w *harness.Env) *harness.Process {
 	replaceInJob(t, w, "format: raw", "format: base64")
 	return w.Command("run").Begin(t)
 }
 
 // silentService runs while KMS fails for longer than max_outage.
-func silentService(t *testing.T, w *harness.World) *harness.Process {
+func silentService(t *testing.T, w *harness.Env) *harness.Process {
 	replaceInJob(t, w, "max_outage: 20s", "max_outage: 500ms")
 	w.Fault("kms:ReEncrypt", fault.Fault{Kind: fault.InternalError})
 	return w.Command("run").Begin(t)
 }
 
-func withFullStdout(t *testing.T, w *harness.World) *harness.Process {
+func withFullStdout(t *testing.T, w *harness.Env) *harness.Process {
 	p := w.Command("run")
 	fullStdout(t, p)
 	return p.Begin(t)
 }
 
 // lockedCheckpoint runs while another process has the checkpoint open.
-func lockedCheckpoint(t *testing.T, w *harness.World) *harness.Process {
+func lockedCheckpoint(t *testing.T, w *harness.Env) *harness.Process {
 	if err := os.MkdirAll(filepath.Dir(statePath(w)), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -108,13 +108,13 @@ func lockedCheckpoint(t *testing.T, w *harness.World) *harness.Process {
 	return w.Command("run").Begin(t)
 }
 
-func unknownProfile(t *testing.T, w *harness.World) *harness.Process {
+func unknownProfile(t *testing.T, w *harness.Env) *harness.Process {
 	p := w.Command("run")
 	p.Env = append(p.Env, "AWS_PROFILE=nobody")
 	return p.Begin(t)
 }
 
-func unknownField(t *testing.T, w *harness.World) *harness.Process {
+func unknownField(t *testing.T, w *harness.Env) *harness.Process {
 	replaceInJob(t, w, "job: trial", "jobb: trial")
 	return w.Command("run").Begin(t)
 }

@@ -266,7 +266,7 @@ func TestRefusedTemporaryCredentials(t *testing.T) {
 		Code: "ExpiredTokenException"}}
 	w.Fault("kms:DescribeKey", expired)
 	p := w.Command("audit")
-	w.Vend(t, time.Hour).Env(p)
+	w.CredentialServer(t, time.Hour).Env(p)
 	checkCause(t, p.Begin(t).End(t), exitAccess, false, "the credentials have expired before 20",
 		"access key ASIAWORKER000000 of the container endpoint")
 	w.Server.Faults().Clear("")

@@ -15,7 +15,7 @@ import (
 )
 
 // diskWorld is one with enough work for many saves.
-func diskWorld(t *testing.T) *harness.World {
+func diskWorld(t *testing.T) *harness.Env {
 	items, objects := harness.Mix(4)
 	return harness.Start(t, harness.Config{Items: items, Objects: objects})
 }
@@ -41,7 +41,7 @@ func fails(t *testing.T, p *harness.Process, says string) {
 }
 
 // goesOn runs to the end and checks everything.
-func goesOn(t *testing.T, w *harness.World) {
+func goesOn(t *testing.T, w *harness.Env) {
 	t.Helper()
 	r := w.Must(t, []int{exitExceptions}, "run", "-o", "json")
 	w.Check(t, r.Summary)
@@ -96,7 +96,7 @@ func TestFileSizeLimit(t *testing.T) {
 
 // mounted runs a command with its state directory on a small file system of its
 // own, and copies the state out of it in the end.
-func mounted(t *testing.T, w *harness.World, options string, after string) *harness.Process {
+func mounted(t *testing.T, w *harness.Env, options string, after string) *harness.Process {
 	t.Helper()
 	if out, err := exec.Command("unshare", "-m", "sh", "-c", "mount -t tmpfs tmpfs "+t.TempDir()).CombinedOutput(); err != nil {
 		t.Skipf("SKIPPED: no file system can be mounted here (%v: %s); TestFileSizeLimit stands in for it", err, bytes.TrimSpace(out))
@@ -116,7 +116,7 @@ rm -rf %[1]s.in && cp -a %[1]s %[1]s.out && exit $code`, state, options, after)
 }
 
 // takeOver makes the state that was copied out the state.
-func takeOver(t *testing.T, w *harness.World) {
+func takeOver(t *testing.T, w *harness.Env) {
 	t.Helper()
 	state := filepath.Join(w.Dir, ".rotator")
 	if err := os.RemoveAll(state); err != nil {

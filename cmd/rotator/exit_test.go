@@ -135,7 +135,7 @@ func TestRestartLeavesTheBrokenBehind(t *testing.T) {
 }
 
 // leaveBehind follows the advice of a run that met a broken record.
-func leaveBehind(t *testing.T, w *harness.World) {
+func leaveBehind(t *testing.T, w *harness.Env) {
 	t.Helper()
 	w.CountsVary()
 	if r := w.Run(t, "run", "-o", "json"); r.Code != exitStorage || !strings.Contains(r.Log, "--restart") || strings.Contains(r.Log, "writable") {

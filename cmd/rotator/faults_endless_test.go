@@ -26,7 +26,7 @@ type flood struct {
 
 // flooded puts a proxy in front of a world's services that answers some operations with a
 // flood.
-func flooded(t *testing.T, w *harness.World, f flood) (endpoint string) {
+func flooded(t *testing.T, w *harness.Env, f flood) (endpoint string) {
 	t.Helper()
 	to, err := url.Parse(w.Server.Endpoint())
 	if err != nil {
@@ -144,7 +144,7 @@ func endlessAnswers(t *testing.T) {
 }
 
 // floodsStop runs commands at the same time, each with a flood of its own.
-func floodsStop(t *testing.T, w *harness.World, most int64, runs []floodRun) {
+func floodsStop(t *testing.T, w *harness.Env, most int64, runs []floodRun) {
 	t.Helper()
 	var begun []*flooding
 	for _, run := range runs {
@@ -167,7 +167,7 @@ type flooding struct {
 	*harness.Process
 }
 
-func (f floodRun) begin(t *testing.T, w *harness.World) *flooding {
+func (f floodRun) begin(t *testing.T, w *harness.Env) *flooding {
 	t.Helper()
 	p := w.Command(f.args...)
 	endpoint := "AWS_ENDPOINT_URL=" + flooded(t, w, f.flood)

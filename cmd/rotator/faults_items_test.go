@@ -14,7 +14,7 @@ import (
 
 // beforeWrites has do called with each entry for which keep is true when a request
 // that would write it arrives, once for each unless again.
-func beforeWrites(t *testing.T, w *harness.World, keep func(*harness.Entry) bool, again bool, do func(*harness.Entry) error) {
+func beforeWrites(t *testing.T, w *harness.Env, keep func(*harness.Entry) bool, again bool, do func(*harness.Entry) error) {
 	entries := w.Entries(keep)
 	var mu sync.Mutex
 	done := map[string]bool{}

@@ -170,7 +170,7 @@ func corruptRecord(t *testing.T, p home, kind string, c recordChange) {
 
 // halfwayWithRecords begins a pass that cannot come to its end, kills it once there
 // is a record of each kind, and returns their ids.
-func halfwayWithRecords(t *testing.T, w *harness.World, p home) map[string]string {
+func halfwayWithRecords(t *testing.T, w *harness.Env, p home) map[string]string {
 	t.Helper()
 	w.Fault("s3:PutObject", fault.Fault{Kind: fault.Reset, Of: ofBucket(harness.Bucket)})
 	running := runs(w).Begin(t)

@@ -27,7 +27,7 @@ import (
 // repeats the request: the message, the code and the request id of the error
 // contain the headers with the credentials, and the body, in several encodings.
 func echoing(
-	t *testing.T, w *harness.World, operation string, status int, in string,
+	t *testing.T, w *harness.Env, operation string, status int, in string,
 ) (endpoint string) {
 	t.Helper()
 	to, err := url.Parse(w.Server.Endpoint())

@@ -75,7 +75,7 @@ func serverErrors(t *testing.T) {
 		operations []string
 		fault      fault.Fault
 	}
-	var worlds []*harness.World
+	var worlds []*harness.Env
 	var processes []*harness.Process
 	outages := []outage{
 		{[]string{"kms:ReEncrypt"}, fault.Fault{Kind: fault.InternalError, Skip: 60}},
@@ -130,21 +130,21 @@ func stateOutage(t *testing.T, c harness.Config) {
 
 // lostAnswers: writes whose answer is lost are counted once and never done again.
 func lostAnswers(t *testing.T) {
-	for name, set := range map[string]func(*harness.World){
-		"batches": func(w *harness.World) {
+	for name, set := range map[string]func(*harness.Env){
+		"batches": func(w *harness.Env) {
 			w.Fault("dynamodb:BatchExecuteStatement", fault.Fault{Kind: fault.LostResponse, Share: 0.5})
 		},
-		"single updates": func(w *harness.World) {
+		"single updates": func(w *harness.Env) {
 			w.Server.DynamoDB().SetPolicy(func(c fakedynamodb.Call) bool { return c.Action != "dynamodb:PartiQLUpdate" })
 			w.Fault("dynamodb:UpdateItem", fault.Fault{Kind: fault.LostResponse, Share: 0.5})
 		},
-		"puts": func(w *harness.World) {
+		"puts": func(w *harness.Env) {
 			w.Fault("s3:PutObject", fault.Fault{Kind: fault.LostResponse, Share: 0.5})
 		},
-		"ciphertexts": func(w *harness.World) {
+		"ciphertexts": func(w *harness.Env) {
 			w.Fault("kms:ReEncrypt", fault.Fault{Kind: fault.LostResponse, Share: 0.1})
 		},
-		"all writes, after a while": func(w *harness.World) {
+		"all writes, after a while": func(w *harness.Env) {
 			for _, operation := range writeOperations() {
 				w.Fault(operation, fault.Fault{Kind: fault.LostResponse, Share: 0.6, Delay: 20 * time.Millisecond})
 			}
@@ -234,7 +234,7 @@ type slowRuns struct{ begun []slowRun }
 type slowRun struct {
 	row     int
 	name    string
-	world   *harness.World
+	world   *harness.Env
 	process *harness.Process
 	// ended is what must be true of the end.
 	ended func(t *testing.T, r harness.Result)
@@ -245,11 +245,11 @@ func startSlowRuns(t *testing.T) *slowRuns {
 	if testing.Short() {
 		return s
 	}
-	source := func(w *harness.World) string { return w.Old }
-	destination := func(w *harness.World) string { return w.New }
+	source := func(w *harness.Env) string { return w.Old }
+	destination := func(w *harness.Env) string { return w.New }
 	for _, way := range []struct {
 		name   string
-		key    func(*harness.World) string
+		key    func(*harness.Env) string
 		state  fakekms.KeyState
 		advice string
 	}{
@@ -319,10 +319,10 @@ func (s *slowRuns) finish(t *testing.T, row int) {
 }
 
 // vended begins a run whose credentials come from a vendor, and are valid for life.
-func vended(t *testing.T, c harness.Config, life time.Duration) (*harness.World, *harness.Vendor, *harness.Process) {
+func vended(t *testing.T, c harness.Config, life time.Duration) (*harness.Env, *harness.CredentialServer, *harness.Process) {
 	t.Helper()
 	w := newTrial(t, c)
-	v := w.Vend(t, life)
+	v := w.CredentialServer(t, life)
 	p := runs(w)
 	v.Env(p)
 	p.Begin(t)
@@ -412,16 +412,16 @@ func deniedItems(t *testing.T) {
 		r = w.Must(t, []int{exitExceptions}, "retry", "-o", "json")
 		w.Check(t, r.Summary)
 	})
-	for name, deny := range map[string]func(*harness.World){
-		"all of KMS": func(w *harness.World) {
+	for name, deny := range map[string]func(*harness.Env){
+		"all of KMS": func(w *harness.Env) {
 			w.Server.KMS().SetPolicy(func(c fakekms.Call) bool { return !strings.HasPrefix(c.Action, "kms:ReEncrypt") })
 		},
-		"all of DynamoDB's writes": func(w *harness.World) {
+		"all of DynamoDB's writes": func(w *harness.Env) {
 			w.Server.DynamoDB().SetPolicy(func(c fakedynamodb.Call) bool {
 				return c.Action != "dynamodb:PartiQLUpdate" && c.Action != "dynamodb:UpdateItem"
 			})
 		},
-		"all of S3's writes": func(w *harness.World) {
+		"all of S3's writes": func(w *harness.Env) {
 			w.Server.S3().SetPolicy(func(c fakes3.Call) bool { return c.Action != "s3:PutObject" })
 		},
 	} {

@@ -26,7 +26,7 @@ type requestOf = *http.Request
 func readCloser(body []byte) io.ReadCloser { return io.NopCloser(bytes.NewReader(body)) }
 
 // halfway starts a run and kills it after the given number of requests to KMS.
-func halfway(t *testing.T, w *harness.World, requests int, flags ...string) {
+func halfway(t *testing.T, w *harness.Env, requests int, flags ...string) {
 	t.Helper()
 	p := runs(w, flags...).Begin(t)
 	until(t, "half of the pass", asked(w, requests))
@@ -223,7 +223,7 @@ func failingSync(t *testing.T) {
 		t.Skip("SKIPPED: strace, which makes fsync fail, is not installed")
 	}
 	inject := []string{strace, "-f", "-qq", "-o", filepath.Join(t.TempDir(), "calls"), "-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:error=EIO"}
-	goesOn := func(t *testing.T, w *harness.World, p *harness.Process) {
+	goesOn := func(t *testing.T, w *harness.Env, p *harness.Process) {
 		stopped(t, w, p.End(t), exitStorage)
 		w.CountsVary() // a note that was not synced may be there all the same
 		toTheEnd(t, w)

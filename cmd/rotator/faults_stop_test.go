@@ -16,7 +16,7 @@ import (
 const stopPatience = 10 * time.Second
 
 // away lets the service of a checkpoint give no usable answer.
-func away(w *harness.World, c harness.Config, f fault.Fault) {
+func away(w *harness.Env, c harness.Config, f fault.Fault) {
 	reads, writes := w.StateOperations()
 	if c.Checkpoint == harness.InBucket {
 		f.Of = ofBucket("state")
@@ -128,7 +128,7 @@ func stoppedBeforeThePass(t *testing.T, c harness.Config) {
 }
 
 // calm ends all faults, and lets the next run take no longer than it has to.
-func calm(t *testing.T, w *harness.World) {
+func calm(t *testing.T, w *harness.Env) {
 	t.Helper()
 	w.Server.Faults().Clear("")
 	replaceInJob(t, w, "rate: 40", "rate: 5000")
@@ -136,7 +136,7 @@ func calm(t *testing.T, w *harness.World) {
 
 // deniedOnce runs a pass in which every slot is denied, and goes to the ledger; from
 // then on they are allowed.
-func deniedOnce(t *testing.T, w *harness.World) {
+func deniedOnce(t *testing.T, w *harness.Env) {
 	t.Helper()
 	w.Server.KMS().SetPolicy(func(c fakekms.Call) bool {
 		return c.Action != "kms:ReEncryptFrom" || c.EncryptionContext["tenant"] == ""
@@ -148,12 +148,12 @@ func deniedOnce(t *testing.T, w *harness.World) {
 // toldToStop is a command that was sent SIGTERM.
 type toldToStop struct {
 	name    string
-	world   *harness.World
+	world   *harness.Env
 	process *harness.Process
 	before  time.Duration // minimum age of the process when the signal was sent
 }
 
-func tellToStop(t *testing.T, name string, w *harness.World, p *harness.Process) toldToStop {
+func tellToStop(t *testing.T, name string, w *harness.Env, p *harness.Process) toldToStop {
 	t.Helper()
 	p.Signal(t, syscall.SIGTERM)
 	return toldToStop{name, w, p, p.Age()}

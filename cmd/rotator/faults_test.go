@@ -83,7 +83,7 @@ func TestFaults(t *testing.T) {
 }
 
 // newTrial makes a world with its guards, which are asked when the test ends.
-func newTrial(t *testing.T, c harness.Config) *harness.World {
+func newTrial(t *testing.T, c harness.Config) *harness.Env {
 	t.Helper()
 	w := harness.Start(t, c)
 	t.Cleanup(func() {
@@ -105,12 +105,12 @@ func fewer() harness.Config {
 func complete() []int { return []int{exitDone, exitExceptions} }
 
 // runs is a run with its result in JSON, not begun yet.
-func runs(w *harness.World, flags ...string) *harness.Process {
+func runs(w *harness.Env, flags ...string) *harness.Process {
 	return w.Command(append([]string{"run", "-o", "json"}, flags...)...)
 }
 
 // toTheEnd runs, or resumes, the pass to its end and checks everything.
-func toTheEnd(t *testing.T, w *harness.World, flags ...string) harness.Result {
+func toTheEnd(t *testing.T, w *harness.Env, flags ...string) harness.Result {
 	t.Helper()
 	r := w.Must(t, complete(), append([]string{"run", "-o", "json"}, flags...)...)
 	if r.Summary == nil {
@@ -122,7 +122,7 @@ func toTheEnd(t *testing.T, w *harness.World, flags ...string) harness.Result {
 
 // toConvergence runs pass after pass, for worlds in which the application wrote
 // under the old key, until one moves nothing, and checks everything.
-func toConvergence(t *testing.T, w *harness.World) {
+func toConvergence(t *testing.T, w *harness.Env) {
 	t.Helper()
 	for range 5 {
 		r := w.Must(t, complete(), "run", "-o", "json")
@@ -141,7 +141,7 @@ func toConvergence(t *testing.T, w *harness.World) {
 // stopped checks how a run that could not go on ended: with the exit code, with
 // figures that add up, and with no item marked failed for it; nothing is wrong with
 // what is stored.
-func stopped(t *testing.T, w *harness.World, r harness.Result, code int) {
+func stopped(t *testing.T, w *harness.Env, r harness.Result, code int) {
 	t.Helper()
 	if r.Code != code {
 		t.Errorf("want exit code %d: %s", code, r)
@@ -163,7 +163,7 @@ func stopped(t *testing.T, w *harness.World, r harness.Result, code int) {
 }
 
 // ledger is what report --ledger lists.
-func ledger(t *testing.T, w *harness.World) (entries []checkpoint.LedgerEntry) {
+func ledger(t *testing.T, w *harness.Env) (entries []checkpoint.LedgerEntry) {
 	t.Helper()
 	r := w.Must(t, []int{exitDone}, "report", "--ledger", "-o", "json")
 	for lines := bufio.NewScanner(strings.NewReader(r.Out)); lines.Scan(); {
@@ -187,16 +187,16 @@ func until(t *testing.T, what string, came func() bool) {
 }
 
 // asked is true once the worker has asked KMS n times more than now.
-func asked(w *harness.World, n int) func() bool {
+func asked(w *harness.Env, n int) func() bool {
 	before := w.Requests("kms:ReEncrypt")
 	return func() bool { return w.Requests("kms:ReEncrypt")-before >= n }
 }
 
 // statePath is where the default checkpoint is.
-func statePath(w *harness.World) string { return filepath.Join(w.Dir, ".rotator", "state.db") }
+func statePath(w *harness.Env) string { return filepath.Join(w.Dir, ".rotator", "state.db") }
 
 // replaceInJob changes the job file.
-func replaceInJob(t *testing.T, w *harness.World, old, new string) {
+func replaceInJob(t *testing.T, w *harness.Env, old, new string) {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(w.Dir, "job.yaml"))
 	if err != nil {

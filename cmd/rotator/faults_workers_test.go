@@ -212,7 +212,7 @@ func killed(t *testing.T) {
 }
 
 // kill kills a run of one pass at each moment, twice, and lets it end then.
-func kill(t *testing.T, w *harness.World, moments ...moment) {
+func kill(t *testing.T, w *harness.Env, moments ...moment) {
 	killed := 0
 	for _, at := range moments {
 		for _, applied := range []bool{true, false} {

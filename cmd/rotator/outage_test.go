@@ -197,10 +197,10 @@ func (c awayCase) config() harness.Config {
 }
 
 // put places a front in front of the service of a case, and returns the process.
-func (c awayCase) put(t *testing.T, w *harness.World) (*front, *harness.Process) {
+func (c awayCase) put(t *testing.T, w *harness.Env) (*front, *harness.Process) {
 	t.Helper()
 	if c.service == "credentials" {
-		v := w.Vend(t, 500*time.Millisecond)
+		v := w.CredentialServer(t, 500*time.Millisecond)
 		p := runs(w)
 		v.Env(p)
 		i := slices.IndexFunc(p.Env, func(s string) bool {
@@ -250,7 +250,7 @@ func expireSoon(response *http.Response) error {
 // awayRun is a run during which a service is unavailable.
 type awayRun struct {
 	awayCase
-	world       *harness.World
+	world       *harness.Env
 	front       *front
 	process     *harness.Process
 	began, back time.Time
@@ -439,7 +439,7 @@ func earlyCases() []earlyCase {
 }
 
 // begin begins the command of a case.
-func (c earlyCase) begin(t *testing.T, w *harness.World) (*front, *harness.Process) {
+func (c earlyCase) begin(t *testing.T, w *harness.Env) (*front, *harness.Process) {
 	t.Helper()
 	f := newFront(t, w.Server.Endpoint())
 	endpoint := "http://" + f.address

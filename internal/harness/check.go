@@ -11,9 +11,9 @@ import (
 	"rotator/internal/report"
 )
 
-// Deny says that no slot of these entries can be moved or even looked at: all must
-// fail, and stay as they are. Allow takes it back.
-func (w *World) Deny(keep func(*Entry) bool) {
+// Deny declares that access to these entries is denied: all their slots must fail and stay
+// unchanged. Allow reverts it.
+func (w *Env) Deny(keep func(*Entry) bool) {
 	for _, e := range w.Entries(keep) {
 		e.mu.Lock()
 		for _, s := range e.slots {
@@ -23,8 +23,8 @@ func (w *World) Deny(keep func(*Entry) bool) {
 	}
 }
 
-// Allow takes Deny back.
-func (w *World) Allow(keep func(*Entry) bool) {
+// Allow reverts Deny.
+func (w *Env) Allow(keep func(*Entry) bool) {
 	for _, e := range w.Entries(keep) {
 		e.mu.Lock()
 		for _, s := range e.slots {
@@ -34,20 +34,20 @@ func (w *World) Allow(keep func(*Entry) bool) {
 	}
 }
 
-// outcome is what must become of the slot now.
+// outcome returns the expected outcome of the slot.
 func (s *slot) outcome() Outcome {
 	if s.denied {
-		return Failed
+		return OutcomeFailed
 	}
-	return s.fate
+	return s.want
 }
 
-// moves says whether the slot must be under the new key in the end; else its bytes
-// stay.
-func (s *slot) moves() bool { return s.outcome() == Rotated }
+// moves reports whether the slot must be under the new key in the end. Otherwise its bytes must
+// not change.
+func (s *slot) moves() bool { return s.outcome() == OutcomeRotated }
 
-// Expected is what a complete pass must count, by target.
-func (w *World) Expected() map[string]report.Target {
+// Expected returns the counts of a complete pass, by target.
+func (w *Env) Expected() map[string]report.Target {
 	out := map[string]report.Target{}
 	for _, e := range w.Entries(nil) {
 		e.mu.Lock()
@@ -60,14 +60,14 @@ func (w *World) Expected() map[string]report.Target {
 		for _, s := range e.slots {
 			t.Slots.Seen++
 			switch s.outcome() {
-			case Rotated:
+			case OutcomeRotated:
 				t.Slots.Rotated++
 				written = true
-			case Kept:
+			case OutcomeCurrent:
 				t.Slots.Current++
-			case Alien:
+			case OutcomeForeign:
 				t.Slots.Foreign++
-			case Failed:
+			case OutcomeFailed:
 				t.Slots.Failed++
 			}
 		}
@@ -80,30 +80,30 @@ func (w *World) Expected() map[string]report.Target {
 	return out
 }
 
-// Check says everything that is not as it must be after a complete pass: in the
-// stores, and in the figures of the pass (nil: none are known). It must not run
-// beside a writer.
-func (w *World) Check(t testing.TB, s *report.Summary) {
+// Check fails the test for each difference from the expected state after a complete pass, in the
+// stores and in the figures of the pass (nil if there are none). The application must not write
+// meanwhile.
+func (w *Env) Check(t testing.TB, s *report.Summary) {
 	t.Helper()
-	tell(t, append(w.Stored(true), w.Figures(s)...))
+	reportProblems(t, append(w.Stored(true), w.Figures(s)...))
 }
 
 // CheckPartial says everything that is not as it must be at any time, in the
 // middle of a pass too: what is to be moved may still be under the old key. The
 // figures (nil: none) have to add up.
-func (w *World) CheckPartial(t testing.TB, s *report.Summary) {
+func (w *Env) CheckPartial(t testing.TB, s *report.Summary) {
 	t.Helper()
 	problems := w.Stored(false)
 	if s != nil {
 		problems = append(problems, sums(s)...)
 	}
-	tell(t, problems)
+	reportProblems(t, problems)
 }
 
 // most is how many problems one test is told of.
 const most = 12
 
-func tell(t testing.TB, problems []string) {
+func reportProblems(t testing.TB, problems []string) {
 	t.Helper()
 	for _, p := range problems[:min(len(problems), most)] {
 		t.Error(p)
@@ -115,7 +115,7 @@ func tell(t testing.TB, problems []string) {
 
 // Stored compares every entry with the truth. With done, what moves must be under
 // the new key.
-func (w *World) Stored(done bool) (problems []string) {
+func (w *Env) Stored(done bool) (problems []string) {
 	now := w.read()
 	for _, e := range w.Entries(nil) {
 		e.mu.Lock()
@@ -135,7 +135,7 @@ func (w *World) Stored(done bool) (problems []string) {
 // isProbe says whether an object is of the worker's own, made to try conditions.
 func isProbe(key string) bool { return strings.Contains(key, "/.rotator-probe-") }
 
-func (w *World) compare(e *Entry, now map[string]stored, done bool) (problems []string) {
+func (w *Env) compare(e *Entry, now map[string]stored, done bool) (problems []string) {
 	wrong := func(format string, args ...any) {
 		problems = append(problems, e.ID+" "+fmt.Sprintf(format, args...))
 	}
@@ -180,7 +180,7 @@ func (w *World) compare(e *Entry, now map[string]stored, done bool) (problems []
 
 // decrypt decrypts a blob like the application: with the context of a slot
 // under the old key, or else with that of a slot under the new key.
-func (w *World) decrypt(e *Entry, s *slot, blob []byte) (plaintext []byte, key string, err error) {
+func (w *Env) decrypt(e *Entry, s *slot, blob []byte) (plaintext []byte, key string, err error) {
 	for _, under := range []string{w.Old, w.New} {
 		plaintext, key, err = w.Server.KMS().Decrypt("", blob, w.contextUnder(under, e, s))
 		if err == nil && (key == under || e.Kind != Bound) {
@@ -194,7 +194,7 @@ func (w *World) decrypt(e *Entry, s *slot, blob []byte) (plaintext []byte, key s
 }
 
 // name is what a key is called here.
-func (w *World) name(arn string) string {
+func (w *Env) name(arn string) string {
 	for name, is := range map[string]string{"the old key": w.Old, "the new key": w.New, "the third key": w.Third} {
 		if arn == is {
 			return name
@@ -212,7 +212,7 @@ func clip(text string) string {
 
 // Figures compares the figures of a complete pass with the truth: exactly, unless
 // the application changed what the outcomes are.
-func (w *World) Figures(s *report.Summary) (problems []string) {
+func (w *Env) Figures(s *report.Summary) (problems []string) {
 	if s == nil {
 		return nil
 	}

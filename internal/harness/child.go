@@ -16,13 +16,13 @@ import (
 	"rotator/internal/report"
 )
 
-// patience is how long one command may take.
+// patience is the maximum duration of one command.
 const patience = 3 * time.Minute
 
-// Process is a command of rotator under way.
+// Process is a running command of rotator.
 type Process struct {
 	*exec.Cmd
-	world    *World
+	world    *Env
 	out, log bytes.Buffer
 	began    time.Time
 	cancel   context.CancelFunc
@@ -31,7 +31,7 @@ type Process struct {
 	peak     chan int64    // gets the most memory, in bytes, once the process has ended
 }
 
-// Result is how a command ended.
+// Result is the result of a command.
 type Result struct {
 	Args     []string
 	Code     int // exit code; -1 when a signal ended it
@@ -54,9 +54,9 @@ func tail(text string) string {
 	return text
 }
 
-// Command is rotator with args and the job file, and with the credentials of the
-// worker, ready to be started.
-func (w *World) Command(args ...string) *Process {
+// Command returns a command of rotator that is not started yet, with args, the job file and the
+// credentials of rotator.
+func (w *Env) Command(args ...string) *Process {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	command := slices.Concat(w.config.Command, args, []string{"-f", "job.yaml"})
 	p := &Process{Cmd: exec.CommandContext(ctx, command[0], command[1:]...), world: w, cancel: cancel}
@@ -70,7 +70,7 @@ func (w *World) Command(args ...string) *Process {
 	return p
 }
 
-// Unset takes variables out of the environment of a command.
+// Unset removes variables from the environment of a command.
 func (p *Process) Unset(prefixes ...string) {
 	p.Env = slices.DeleteFunc(p.Env, func(v string) bool {
 		return slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(v, prefix) })
@@ -99,7 +99,7 @@ func (p *Process) Begin(t testing.TB) *Process {
 // Age is how long ago the command began.
 func (p *Process) Age() time.Duration { return time.Since(p.began) }
 
-// Over says whether the command has ended.
+// Over reports whether the command has ended.
 func (p *Process) Over() bool {
 	select {
 	case <-p.over:
@@ -125,8 +125,8 @@ func peak(pid int) (bytes int64) {
 	}
 }
 
-// Kill ends the command with SIGKILL. It may be called at any time after Begin,
-// from any goroutine, and again.
+// Kill ends the command with SIGKILL. It may be called concurrently and more than once, at any
+// time after Begin.
 func (p *Process) Kill() {
 	_ = p.Process.Kill() // it may have ended by itself
 	p.cancel()
@@ -140,7 +140,7 @@ func (p *Process) Signal(t testing.TB, s syscall.Signal) {
 	}
 }
 
-// End waits for the command, and keeps what it printed for Secrets.
+// End waits for the command. Secrets checks its output later.
 func (p *Process) End(t testing.TB) Result {
 	t.Helper()
 	<-p.over
@@ -161,14 +161,14 @@ func (p *Process) End(t testing.TB) Result {
 	return r
 }
 
-// Run runs a command to its end, with a result in JSON where there is one.
-func (w *World) Run(t testing.TB, args ...string) Result {
+// Run runs a command and returns its result.
+func (w *Env) Run(t testing.TB, args ...string) Result {
 	t.Helper()
 	return w.Command(args...).Begin(t).End(t)
 }
 
-// Must runs a command that has to end with one of the exit codes.
-func (w *World) Must(t testing.TB, codes []int, args ...string) Result {
+// Must runs a command. It fails the test unless the exit code is one of codes.
+func (w *Env) Must(t testing.TB, codes []int, args ...string) Result {
 	t.Helper()
 	r := w.Run(t, args...)
 	if !slices.Contains(codes, r.Code) {

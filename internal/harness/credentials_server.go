@@ -11,10 +11,10 @@ import (
 	"time"
 )
 
-// Vendor hands out temporary credentials of the worker, as the endpoint of a
-// container does. Each request gets a new access key.
-type Vendor struct {
-	world *World
+// CredentialServer returns temporary credentials for rotator, like the endpoint of a container.
+// Each response has a new access key.
+type CredentialServer struct {
+	world *Env
 	life  time.Duration
 	url   string
 
@@ -24,39 +24,39 @@ type Vendor struct {
 	refused int
 }
 
-// Vend starts a Vendor whose credentials say that they are valid for life, and stops
-// it with the test.
-func (w *World) Vend(t testing.TB, life time.Duration) *Vendor {
-	v := &Vendor{world: w, life: life}
+// CredentialServer starts a CredentialServer whose credentials expire after life. It is stopped
+// when the test ends.
+func (w *Env) CredentialServer(t testing.TB, life time.Duration) *CredentialServer {
+	v := &CredentialServer{world: w, life: life}
 	server := httptest.NewServer(v)
 	t.Cleanup(server.Close)
 	v.url = server.URL
 	return v
 }
 
-// Env makes a command get its credentials here.
-func (v *Vendor) Env(p *Process) {
+// Env configures a command to request its credentials from the server.
+func (v *CredentialServer) Env(p *Process) {
 	p.Unset("AWS_ACCESS_KEY_ID=", "AWS_SECRET_ACCESS_KEY=", "AWS_SESSION_TOKEN=")
 	p.Env = append(p.Env, "AWS_CONTAINER_CREDENTIALS_FULL_URI="+v.url+"/credentials")
 }
 
-// Break makes the vendor refuse, or serve again.
-func (v *Vendor) Break(broken bool) {
+// Break makes the server refuse all requests, or serve them again.
+func (v *CredentialServer) Break(broken bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.broken = broken
 }
 
-// Issued is how many access keys were handed out.
-func (v *Vendor) Issued() int {
+// Issued returns the number of access keys that were returned.
+func (v *CredentialServer) Issued() int {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return len(v.keys)
 }
 
-// Revoke has all access keys that were handed out so far refused as expired,
-// whatever they say of their life.
-func (v *Vendor) Revoke() {
+// Revoke makes the services refuse all access keys that were returned so far, as expired, even
+// before their expiration time.
+func (v *CredentialServer) Revoke() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for _, key := range v.keys {
@@ -64,7 +64,7 @@ func (v *Vendor) Revoke() {
 	}
 }
 
-func (v *Vendor) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+func (v *CredentialServer) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.broken {

@@ -12,18 +12,18 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 )
 
-// Outcome is what the worker must say of a slot, in the word of its reports.
+// Outcome is the outcome of a slot in the reports of rotator.
 type Outcome string
 
-// The outcomes that are known beforehand.
+// The outcomes that are known in advance.
 const (
-	Rotated Outcome = "rotated"
-	Kept    Outcome = "current"
-	Alien   Outcome = "foreign"
-	Failed  Outcome = "failed"
+	OutcomeRotated Outcome = "rotated"
+	OutcomeCurrent Outcome = "current"
+	OutcomeForeign Outcome = "foreign"
+	OutcomeFailed  Outcome = "failed"
 )
 
-// Entry is one item or object, and what is true of it.
+// Entry is one item or object and its expected state.
 type Entry struct {
 	Target string
 	ID     string // the value of the table's key, or the key of the object
@@ -43,20 +43,20 @@ type Entry struct {
 	deleted bool
 }
 
-// slot is one place of an entry that holds a blob.
+// slot is one ciphertext of an entry.
 type slot struct {
 	path    string // as the worker names it
 	context map[string]string
 	secret  string  // plaintext
 	blob    []byte  // as the application stored it
-	fate    Outcome // as the application left it
+	want    Outcome // as the application left it
 	denied  bool    // by Deny
 }
 
-// Tenant is what the encryption contexts of the entry say.
+// Tenant returns the tenant in the encryption contexts of the entry.
 func (e *Entry) Tenant() string { return e.tenant }
 
-// Ref is how the ledger names the entry.
+// Ref returns the name of the entry in the ledger.
 func (e *Entry) Ref() string {
 	if e.Target == Table {
 		return fmt.Sprintf(`{"id":{"S":%q}}`, e.ID)
@@ -65,12 +65,12 @@ func (e *Entry) Ref() string {
 }
 
 // newEntry makes an entry of a kind, with blobs.
-func (w *World) newEntry(target string, kind Kind, number int) (*Entry, error) {
+func (w *Env) newEntry(target string, kind Kind, number int) (*Entry, error) {
 	return w.newEntryAt(target, kind, number, "")
 }
 
 // newEntryAt makes an entry whose ID has a mark in front of its number.
-func (w *World) newEntryAt(target string, kind Kind, number int, mark string) (*Entry, error) {
+func (w *Env) newEntryAt(target string, kind Kind, number int, mark string) (*Entry, error) {
 	e := &Entry{Target: target, Kind: kind, number: number, tenant: fmt.Sprintf("tenant-%d", number%7), note: "first-" + rand.Text()}
 	switch target {
 	case Table:
@@ -80,22 +80,22 @@ func (w *World) newEntryAt(target string, kind Kind, number int, mark string) (*
 	case Documents:
 		e.ID = fmt.Sprintf("%s%s%06d.json", documentPrefix, mark, number)
 	}
-	type want struct {
+	type slotSpec struct {
 		path string
 		kind Kind
 	}
 	first := map[string]string{Table: "ssn", Documents: "database.password"}[target]
-	places := []want{{first, kind}}
+	places := []slotSpec{{first, kind}}
 	switch kind {
 	case Bound:
-		places = []want{{"pin", Ordinary}}
+		places = []slotSpec{{"pin", Ordinary}}
 		e.region, e.city = "region-"+rand.Text(), "city-"+rand.Text()
 	case Bare:
 		places = nil
 	case Nested:
-		places = []want{{"ssn", Ordinary}}
+		places = []slotSpec{{"ssn", Ordinary}}
 		for i, k := range []Kind{Ordinary, Current, Poison} {
-			places = append(places, want{fmt.Sprintf("profile.cards[%d].secret", i), k})
+			places = append(places, slotSpec{fmt.Sprintf("profile.cards[%d].secret", i), k})
 		}
 	}
 	for _, p := range places {
@@ -122,28 +122,28 @@ func (e *Entry) contextOf(path string) map[string]string {
 
 // contextUnder returns the context of a slot under a key. It must be called
 // with mu held.
-func (w *World) contextUnder(key string, e *Entry, s *slot) map[string]string {
+func (w *Env) contextUnder(key string, e *Entry, s *slot) map[string]string {
 	if e.Kind != Bound || key != w.New {
 		return s.context
 	}
 	return map[string]string{"purpose": "pin", "region": e.region, "city": e.city}
 }
 
-func (w *World) newSlot(e *Entry, path string, kind Kind) (*slot, error) {
+func (w *Env) newSlot(e *Entry, path string, kind Kind) (*slot, error) {
 	s := &slot{path: path, context: e.contextOf(path), secret: w.plaintext()}
 	key, context := w.Old, s.context
 	switch kind {
 	case Poison:
-		s.fate = Failed
+		s.want = OutcomeFailed
 		context = map[string]string{"of": "another"}
 	case Foreign:
-		key, s.fate = w.Third, Alien
+		key, s.want = w.Third, OutcomeForeign
 	case Current:
-		key, s.fate = w.New, Kept
+		key, s.want = w.New, OutcomeCurrent
 	case Archived:
-		s.fate = Failed
+		s.want = OutcomeFailed
 	default:
-		s.fate = Rotated
+		s.want = OutcomeRotated
 	}
 	blob, err := w.seal(key, s.secret, context)
 	if err != nil {
@@ -162,7 +162,7 @@ func (w *World) newSlot(e *Entry, path string, kind Kind) (*slot, error) {
 	return s, nil
 }
 
-func (w *World) plaintext() string {
+func (w *Env) plaintext() string {
 	text := "plaintext-" + rand.Text()
 	for len(text) < w.config.Plaintext {
 		text += rand.Text()
@@ -171,7 +171,7 @@ func (w *World) plaintext() string {
 }
 
 // seal makes a blob, and makes canaries of it and of what is in it.
-func (w *World) seal(key, secret string, context map[string]string) ([]byte, error) {
+func (w *Env) seal(key, secret string, context map[string]string) ([]byte, error) {
 	blob, err := w.Server.KMS().Encrypt(key, []byte(secret), context)
 	if err == nil {
 		w.secrets.add("a plaintext", secret)

@@ -1,22 +1,21 @@
-// Package harness is a world whose truth is known, to try rotator on: a fake AWS
-// with keys, a table and a bucket full of ciphertexts of every kind, an
-// application that goes on writing, and a worker that is a process of its own.
-// It is for tests alone.
+// Package harness sets up an environment in which rotator is tested: a fake AWS with keys, a
+// table and a bucket that hold ciphertexts of every kind, an application that keeps writing, and
+// rotator as a child process. Only tests may import it.
 //
-// The world knows of every slot what must be true in the end: which plaintext, in
-// which context, under which key, or, for what must not be touched, which bytes;
-// and of every item what else it holds. Check compares all of that with what is
-// stored, and with what the worker says it did. Three guards stand around it:
+// An Env knows the expected final state of every slot: the plaintext, its context and its key,
+// or, for slots that must not change, the bytes. It also knows what else each item holds. Check
+// compares this with the stored data and with the figures that rotator printed. Three more
+// checks apply to all tests:
 //
-//   - Guards: no write of the worker without a precondition, none of what needs
-//     none or was written already, no call that could yield a plaintext.
-//   - Secrets: no plaintext, ciphertext or credential in what the worker printed
-//     or keeps.
-//   - Check refuses figures that do not add up.
+//   - Guards: rotator sends no write without a precondition, no unnecessary or repeated write,
+//     and no call that could return a plaintext.
+//   - Secrets: nothing that rotator printed or stored contains a plaintext, a ciphertext or a
+//     credential.
+//   - Check rejects figures whose sums are wrong.
 //
-// The application signs with another access key than the worker, which is how
-// guards and faults tell their requests apart: the application is trusted, and
-// meets no fault that is set with ByWorker.
+// The application signs its requests with a different access key than rotator. Guards and faults
+// use the key to tell the requests apart: the application is trusted, and faults that are set
+// with ByWorker do not apply to it.
 package harness
 
 import (
@@ -43,7 +42,7 @@ import (
 	"rotator/internal/fakeaws/fault"
 )
 
-// The places of a world, and the names of its targets in the job file.
+// The table and the bucket of an Env, and the names of its targets in the job file.
 const (
 	Table     = "customers" // target of the items
 	Bucket    = "vault"
@@ -54,14 +53,14 @@ const (
 	documentPrefix = "docs/"
 )
 
-// Kind says what an entry was made as.
+// Kind is the kind of an entry.
 type Kind int
 
-// The kinds of entries. Items and Objects of a Config say how many of each.
+// The kinds of entries. Items and Objects of a Config give the number of each.
 const (
 	Ordinary Kind = iota // its slot is under the old key
 	Nested               // an item with four slots: two under the old key, one current, one poison
-	Poison               // no KMS can read its slot: random, truncated, or of another context
+	Poison               // KMS cannot decrypt its slot: random, truncated, or another context
 	Foreign              // under a third key
 	Current              // under the new key from the start
 	Bare                 // an item without a slot
@@ -78,18 +77,18 @@ const (
 	appsSecret = "application-secret-access-key-000000000"
 )
 
-// BucketKind says what the bucket keeps.
+// BucketKind is the kind of a bucket.
 type BucketKind int
 
 // The kinds of buckets.
 const (
 	Plain     BucketKind = iota
-	Versioned            // old versions stay
+	Versioned            // noncurrent versions are kept
 	Locked               // versioned, with Object Lock: every object under retention and legal hold
 )
 
-// Config says what a world holds. The zero value is a few hundred entries of all
-// kinds but Archived.
+// Config configures an Env. The zero value creates a few hundred entries of all kinds except
+// Archived.
 type Config struct {
 	// Items and Objects are how many entries there are of each kind; nil means
 	// the default mix, which Mix(1) returns. An empty map means none.
@@ -124,8 +123,8 @@ func Mix(n int) (items, objects map[Kind]int) {
 		map[Kind]int{Ordinary: 30 * n, Poison: 3 * n, Foreign: 3 * n, Current: 6 * n, Document: 10 * n}
 }
 
-// World is one world. Its methods may be called concurrently.
-type World struct {
+// Env is one environment. Its methods may be called concurrently.
+type Env struct {
 	Server *fakeaws.Server
 	// Old, New and Third are key ARNs: of the source, of the destination, and of
 	// what belongs to neither. Their aliases are alias/old, alias/new, alias/third.
@@ -149,8 +148,8 @@ type World struct {
 	vary     bool // outcomes are not known beforehand
 }
 
-// Start makes a world and everything in it, and closes it with the test.
-func Start(t testing.TB, c Config) *World {
+// Start creates an Env with everything in it. It is closed when the test ends.
+func Start(t testing.TB, c Config) *Env {
 	t.Helper()
 	c = c.withDefaults()
 	server, err := fakeaws.Start(fakeaws.Config{Region: region})
@@ -158,7 +157,7 @@ func Start(t testing.TB, c Config) *World {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = server.Close() })
-	w := &World{Server: server, Dir: t.TempDir(), config: c, byID: map[string]*Entry{}, retain: time.Now().Add(24 * time.Hour).Truncate(time.Second),
+	w := &Env{Server: server, Dir: t.TempDir(), config: c, byID: map[string]*Entry{}, retain: time.Now().Add(24 * time.Hour).Truncate(time.Second),
 		secret: "worker-secret-" + rand.Text(), token: "worker-session-" + rand.Text()}
 	w.guard = newGuard(w)
 	w.secrets = w.guard.secrets
@@ -178,10 +177,10 @@ func Start(t testing.TB, c Config) *World {
 		}
 	}
 	if err := errors.Join(w.places(t), w.state(t.Context())); err != nil {
-		t.Fatalf("make a world: %v", err)
+		t.Fatalf("create the table and the bucket: %v", err)
 	}
 	if err := w.seed(t); err != nil {
-		t.Fatalf("seed a world: %v", err)
+		t.Fatalf("store the entries: %v", err)
 	}
 	w.WriteJob(t, w.Job())
 	return w
@@ -215,7 +214,7 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-func (w *World) places(t testing.TB) error {
+func (w *Env) places(t testing.TB) error {
 	_, err := w.dynamodb.CreateTable(t.Context(), &dynamodb.CreateTableInput{TableName: aws.String(Table), BillingMode: types.BillingModePayPerRequest,
 		KeySchema:            []types.KeySchemaElement{{AttributeName: aws.String("id"), KeyType: types.KeyTypeHash}},
 		AttributeDefinitions: []types.AttributeDefinition{{AttributeName: aws.String("id"), AttributeType: types.ScalarAttributeTypeS}}})
@@ -234,8 +233,8 @@ func (w *World) places(t testing.TB) error {
 	return err
 }
 
-// Job is the text of the job file, for the places that hold anything.
-func (w *World) Job() string {
+// Job returns the text of the job file. It has a target for each table or bucket with entries.
+func (w *Env) Job() string {
 	c := w.config
 	from, to := w.Old, w.New
 	if c.Aliases {
@@ -283,8 +282,8 @@ func (w *World) Job() string {
 	return b.String()
 }
 
-// count is how many entries a target has.
-func (w *World) count(target string) (n int) {
+// count returns the number of entries of a target.
+func (w *Env) count(target string) (n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, e := range w.entries {
@@ -296,15 +295,14 @@ func (w *World) count(target string) (n int) {
 }
 
 // WriteJob writes the job file.
-func (w *World) WriteJob(t testing.TB, text string) {
+func (w *Env) WriteJob(t testing.TB, text string) {
 	t.Helper()
 	if err := os.WriteFile(filepath.Join(w.Dir, "job.yaml"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// ByWorker is true for the requests of the worker, whoever it signs as: everybody
-// but the application. It is made for fault.Fault.Of.
+// ByWorker reports whether a request is not from the application. Use it as fault.Fault.Of.
 func ByWorker(r *http.Request) bool { return keyOf(r) != accessKey }
 
 func keyOf(r *http.Request) string {
@@ -313,19 +311,19 @@ func keyOf(r *http.Request) string {
 	return id
 }
 
-// Fault sets a fault that hits the worker alone.
-func (w *World) Fault(operation string, f fault.Fault) {
+// Fault sets a fault that applies to requests of rotator only.
+func (w *Env) Fault(operation string, f fault.Fault) {
 	narrower := f.Of
 	f.Of = func(r *http.Request) bool { return ByWorker(r) && (narrower == nil || narrower(r)) }
 	w.Server.Faults().Set(operation, f)
 }
 
-// Requests is how many requests of an operation there were so far.
-func (w *World) Requests(operation string) int { return w.Server.Faults().Counts()[operation] }
+// Requests returns the number of requests of an operation so far.
+func (w *Env) Requests(operation string) int { return w.Server.Faults().Counts()[operation] }
 
 // Entries returns the entries for which keep is true, in the order in which they
 // were made; nil keeps all.
-func (w *World) Entries(keep func(*Entry) bool) (list []*Entry) {
+func (w *Env) Entries(keep func(*Entry) bool) (list []*Entry) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, e := range w.entries {
@@ -341,10 +339,9 @@ func Of(target string, kind Kind) func(*Entry) bool {
 	return func(e *Entry) bool { return e.Target == target && e.Kind == kind }
 }
 
-// CountsVary says that the outcomes of this world are no longer known beforehand,
-// so that Check looks at their sums alone. Writes of the application say it
-// by themselves.
-func (w *World) CountsVary() {
+// CountsVary declares that the outcomes are no longer known in advance. Check then compares only
+// their sums. Writes of the application call it.
+func (w *Env) CountsVary() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.vary = true

@@ -26,7 +26,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // rogue is a worker that does what none may do: the clients, signing as the worker
 // or, to damage behind everybody's back, as the application.
 type rogue struct {
-	*World
+	*Env
 	t   *testing.T
 	ddb *dynamodb.Client
 	obj *s3.Client
@@ -36,7 +36,7 @@ type rogue struct {
 func newRogue(t *testing.T, accessKey string, c Config) *rogue {
 	w := Start(t, c)
 	cfg := aws.Config{Region: region, BaseEndpoint: aws.String(w.Server.Endpoint()), Credentials: credentials.NewStaticCredentialsProvider(accessKey, "secret", "")}
-	return &rogue{World: w, t: t, ddb: dynamodb.NewFromConfig(cfg), kms: kms.NewFromConfig(cfg),
+	return &rogue{Env: w, t: t, ddb: dynamodb.NewFromConfig(cfg), kms: kms.NewFromConfig(cfg),
 		obj: s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true })}
 }
 

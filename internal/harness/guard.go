@@ -14,32 +14,32 @@ import (
 // replaced was, and in which context.
 type guard struct {
 	*Watcher
-	world *World
+	world *Env
 
 	mu sync.Mutex
 	// tries counts how often KMS re-encrypted each blob under the old key.
 	tries map[digest]int
 }
 
-func newGuard(w *World) *guard {
+func newGuard(w *Env) *guard {
 	g := &guard{Watcher: newWatcher(), world: w, tries: map[digest]int{}}
 	g.told = g.replaced
 	return g
 }
 
 // ReadOnly makes every write of the worker, from now on, a violation.
-func (w *World) ReadOnly(on bool) {
+func (w *Env) ReadOnly(on bool) {
 	w.guard.ReadOnly(on)
 }
 
 // Guards says what the worker did that no worker may do.
-func (w *World) Guards(t testing.TB) {
+func (w *Env) Guards(t testing.TB) {
 	t.Helper()
-	tell(t, w.Violations())
+	reportProblems(t, w.Violations())
 }
 
 // Violations is what the worker did that no worker may do.
-func (w *World) Violations() []string { return w.guard.broken() }
+func (w *Env) Violations() []string { return w.guard.broken() }
 
 // watch is shown all exchanges.
 func (g *guard) watch(e fault.Exchange) {

@@ -25,7 +25,7 @@ const ApplicationKey = "AKIAAPPLICATION00000"
 // compared; nothing written twice with the same outcome; nothing deleted but its own
 // probes; no operation that moves no ciphertext, kms:Decrypt before all; no secret in
 // any request. It stands around the fake AWS (Watch) and in front of any other server
-// (Front). A world has it already, and more.
+// (Proxy). A world has it already, and more.
 type Watcher struct {
 	may []string // operations that are allowed besides
 	// told, unless nil, is told of each value of an item that a worker replaced.
@@ -52,7 +52,7 @@ func NewWatcher(t testing.TB, may ...string) *Watcher {
 	w := newWatcher(may...)
 	t.Cleanup(func() {
 		t.Helper()
-		tell(t, w.broken())
+		reportProblems(t, w.broken())
 	})
 	return w
 }

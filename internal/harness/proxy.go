@@ -15,13 +15,13 @@ import (
 	"rotator/internal/fakeaws/fault"
 )
 
-// Front puts the Watcher in front of a server that need not be ours, until the test
+// Proxy puts the Watcher in front of a server that need not be ours, until the test
 // ends, and returns where it listens, on loopback: whoever is sent there is a worker,
 // and whoever goes to the server itself is not watched. Requests are passed on as
 // they came, with the Host that is signed; whole ones alone, and those to their ends,
 // also when the worker is killed: some servers do not survive half a request. An
 // answer that breaks off arrives as a 502.
-func (w *Watcher) Front(t testing.TB, endpoint string) string {
+func (w *Watcher) Proxy(t testing.TB, endpoint string) string {
 	t.Helper()
 	to, err := url.Parse(endpoint)
 	if err != nil {

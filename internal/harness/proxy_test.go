@@ -71,7 +71,7 @@ func newIntruder(t *testing.T, w *Watcher) *intruder {
 		"id": &types.AttributeValueMemberS{Value: "1"}, "ssn": &types.AttributeValueMemberB{Value: i.blob}}}))
 	i.must(objects.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String("b")}))
 	i.must(objects.PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String("b"), Key: aws.String("k"), Body: strings.NewReader(encode(i.blob))}))
-	i.url = w.Front(t, server.Endpoint())
+	i.url = w.Proxy(t, server.Endpoint())
 	i.kms, i.ddb, i.s3 = clientsOf(i.url)
 	return i
 }
@@ -226,7 +226,7 @@ func TestFrontPassesOn(t *testing.T) {
 	}))
 	defer server.Close()
 	w := newWatcher()
-	front, err := url.Parse(w.Front(t, server.URL))
+	front, err := url.Parse(w.Proxy(t, server.URL))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -290,7 +290,7 @@ func TestFrontEndsRequests(t *testing.T) {
 	w := newWatcher()
 	t.Run("a killed client", func(t *testing.T) {
 		ctx, kill := context.WithCancel(t.Context())
-		r, err := http.NewRequestWithContext(ctx, http.MethodPut, w.Front(t, server.URL)+"/b/k", bytes.NewReader([]byte("body")))
+		r, err := http.NewRequestWithContext(ctx, http.MethodPut, w.Proxy(t, server.URL)+"/b/k", bytes.NewReader([]byte("body")))
 		if err != nil {
 			t.Fatal(err)
 		}

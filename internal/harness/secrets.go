@@ -151,11 +151,11 @@ func keep(t testing.TB, texts map[string]string, place string) {
 }
 
 // AddSecret makes a canary of one more text, 16 bytes at least: a grant token.
-func (w *World) AddSecret(what, secret string) { w.secrets.add(what, secret) }
+func (w *Env) AddSecret(what, secret string) { w.secrets.add(what, secret) }
 
 // Secrets says which secrets are in texts, in all that the worker has printed, or
 // in what it keeps beside the job file.
-func (w *World) Secrets(t testing.TB, texts ...string) {
+func (w *Env) Secrets(t testing.TB, texts ...string) {
 	t.Helper()
 	all := w.shared(t)
 	keep(t, all, w.Dir)

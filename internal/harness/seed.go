@@ -20,7 +20,7 @@ import (
 
 // seed stores the entries of the configuration. The kinds are spread evenly over
 // the places.
-func (w *World) seed(t testing.TB) error {
+func (w *Env) seed(t testing.TB) error {
 	var items []*Entry
 	for _, kind := range spread(w.config.Items) {
 		e, err := w.newEntry(Table, kind, len(w.entries))
@@ -77,7 +77,7 @@ func spread(counts map[Kind]int) (list []Kind) {
 	return list
 }
 
-func (w *World) know(e *Entry) {
+func (w *Env) know(e *Entry) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.entries = append(w.entries, e)
@@ -85,7 +85,7 @@ func (w *World) know(e *Entry) {
 }
 
 // putObject stores the entry, in the place of what is there.
-func (w *World) putObject(ctx context.Context, e *Entry) error {
+func (w *Env) putObject(ctx context.Context, e *Entry) error {
 	in := &s3.PutObjectInput{Bucket: aws.String(Bucket), Key: &e.ID, Body: bytes.NewReader(e.body(w.config.ObjectPadding)),
 		ContentType: aws.String("text/x-secret"), CacheControl: aws.String("no-store"),
 		Metadata: map[string]string{"tenant": e.tenant, "note": e.note}, Tagging: aws.String("stage=prod&team=a%20b"),
@@ -103,7 +103,7 @@ func (w *World) putObject(ctx context.Context, e *Entry) error {
 }
 
 // read returns what is stored now, by ID.
-func (w *World) read() map[string]stored {
+func (w *Env) read() map[string]stored {
 	out := map[string]stored{}
 	for id, text := range w.Server.DynamoDB().Items(Table) {
 		var key struct{ ID struct{ S string } }

@@ -25,7 +25,7 @@ const (
 )
 
 // state makes the table or bucket of a shared checkpoint.
-func (w *World) state(ctx context.Context) error {
+func (w *Env) state(ctx context.Context) error {
 	switch w.config.Checkpoint {
 	case InTable:
 		return checkpoint.NewDynamoDB(w.dynamodb, "state", time.Minute).CreateTable(ctx)
@@ -42,7 +42,7 @@ func (w *World) state(ctx context.Context) error {
 // StateOperations are those by which the worker keeps its checkpoint, where that is
 // shared. Objects are read and written with the same; in the table nothing but the
 // checkpoint is written with PutItem.
-func (w *World) StateOperations() (reads, writes string) {
+func (w *Env) StateOperations() (reads, writes string) {
 	switch w.config.Checkpoint {
 	case InTable:
 		return "dynamodb:GetItem", "dynamodb:PutItem"
@@ -54,7 +54,7 @@ func (w *World) StateOperations() (reads, writes string) {
 
 // Store is the checkpoint as it is now, behind the back of the worker: what is
 // read and written there meets neither guards nor faults. A file must exist.
-func (w *World) Store(t testing.TB) checkpoint.Store {
+func (w *Env) Store(t testing.TB) checkpoint.Store {
 	t.Helper()
 	switch w.config.Checkpoint {
 	case InTable:
@@ -69,13 +69,13 @@ func (w *World) Store(t testing.TB) checkpoint.Store {
 	return store
 }
 
-func (w *World) stateFile() string {
+func (w *Env) stateFile() string {
 	return filepath.Join(w.Dir, strings.TrimPrefix(w.config.Checkpoint, "file:"))
 }
 
 // Records are the records of the checkpoint as the worker wrote them, by id; none
 // when there is no checkpoint yet.
-func (w *World) Records(t testing.TB) map[string]string {
+func (w *Env) Records(t testing.TB) map[string]string {
 	t.Helper()
 	ids := w.recordIDs(t)
 	records := map[string]string{}
@@ -93,7 +93,7 @@ func (w *World) Records(t testing.TB) map[string]string {
 	return records
 }
 
-func (w *World) recordIDs(t testing.TB) (ids []string) {
+func (w *Env) recordIDs(t testing.TB) (ids []string) {
 	switch w.config.Checkpoint {
 	case InTable:
 		for key := range w.Server.DynamoDB().Items("state") {
@@ -144,7 +144,7 @@ func fileIDs(t testing.TB, path string) (ids []string) {
 }
 
 // ChangeRecord puts something else in the place of a record.
-func (w *World) ChangeRecord(t testing.TB, id string, change func(data []byte) []byte) {
+func (w *Env) ChangeRecord(t testing.TB, id string, change func(data []byte) []byte) {
 	t.Helper()
 	store := w.Store(t)
 	e, err := store.Fetch(t.Context(), id)
@@ -157,7 +157,7 @@ func (w *World) ChangeRecord(t testing.TB, id string, change func(data []byte) [
 }
 
 // shared is what a shared checkpoint holds, as text.
-func (w *World) shared(t testing.TB) map[string]string {
+func (w *Env) shared(t testing.TB) map[string]string {
 	texts := map[string]string{}
 	switch w.config.Checkpoint {
 	case InTable:
@@ -180,7 +180,7 @@ func (w *World) shared(t testing.TB) map[string]string {
 
 // Moves is how often KMS re-encrypted a blob under the old key for the worker, and
 // how many of these were repetitions, of the same blob.
-func (w *World) Moves() (all, again int) {
+func (w *Env) Moves() (all, again int) {
 	w.guard.mu.Lock()
 	defer w.guard.mu.Unlock()
 	for _, n := range w.guard.tries {

@@ -19,7 +19,7 @@ import (
 
 // Touch changes what is beside the slots of an item. Objects it leaves alone: they
 // are written as a whole, by Replace.
-func (w *World) Touch(ctx context.Context, e *Entry) error {
+func (w *Env) Touch(ctx context.Context, e *Entry) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.deleted || e.Target != Table {
@@ -35,7 +35,7 @@ func (w *World) Touch(ctx context.Context, e *Entry) error {
 
 // Replace stores a new plaintext in the first slot, as a new ciphertext under key,
 // one of Old and New. What is under New the worker must leave alone.
-func (w *World) Replace(ctx context.Context, e *Entry, key string) error {
+func (w *Env) Replace(ctx context.Context, e *Entry, key string) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.deleted || len(e.slots) == 0 || e.Kind == Archived {
@@ -49,9 +49,9 @@ func (w *World) Replace(ctx context.Context, e *Entry, key string) error {
 		return err
 	}
 	before, note := *s, e.note
-	s.secret, s.blob, s.fate = secret, blob, Rotated
+	s.secret, s.blob, s.want = secret, blob, OutcomeRotated
 	if key == w.New {
-		s.fate = Kept
+		s.want = OutcomeCurrent
 	}
 	if e.Target == Table {
 		err = w.update(ctx, e, s.path, &types.AttributeValueMemberB{Value: blob})
@@ -70,10 +70,10 @@ func (w *World) Replace(ctx context.Context, e *Entry, key string) error {
 // Bound entry is made. The application does this only while the slot holds its
 // ciphertext under the old key, whose context uses none of them. It does not
 // change a slot that was moved meanwhile.
-func (w *World) Relocate(ctx context.Context, e *Entry) error {
+func (w *Env) Relocate(ctx context.Context, e *Entry) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.deleted || e.Kind != Bound || e.slots[0].fate != Rotated {
+	if e.deleted || e.Kind != Bound || e.slots[0].want != OutcomeRotated {
 		return nil
 	}
 	region, city := "region-"+rand.Text(), "city-"+rand.Text()
@@ -103,7 +103,7 @@ func (w *World) Relocate(ctx context.Context, e *Entry) error {
 }
 
 // Delete takes the entry away for good.
-func (w *World) Delete(ctx context.Context, e *Entry) (err error) {
+func (w *Env) Delete(ctx context.Context, e *Entry) (err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	w.CountsVary()
@@ -120,7 +120,7 @@ func (w *World) Delete(ctx context.Context, e *Entry) (err error) {
 }
 
 // Deleted says whether the application has deleted the entry.
-func (w *World) Deleted(e *Entry) bool {
+func (w *Env) Deleted(e *Entry) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.deleted
@@ -128,7 +128,7 @@ func (w *World) Deleted(e *Entry) bool {
 
 // Add stores one more ordinary entry. The keys of such objects come before all
 // others; where an item comes in a scan nobody knows.
-func (w *World) Add(ctx context.Context, target string) (*Entry, error) {
+func (w *Env) Add(ctx context.Context, target string) (*Entry, error) {
 	kind := Ordinary
 	if target == Documents {
 		kind = Document
@@ -160,7 +160,7 @@ func (w *World) Add(ctx context.Context, target string) (*Entry, error) {
 // Write does any of Touch, Replace and, seldom, Delete to a random entry every
 // pause, until ctx ends; a write that is begun is finished. It returns how many
 // writes there were.
-func (w *World) Write(ctx context.Context, pause time.Duration, keys ...string) (writes int, err error) {
+func (w *Env) Write(ctx context.Context, pause time.Duration, keys ...string) (writes int, err error) {
 	entries := w.Entries(func(e *Entry) bool { return e.Kind != Poison && e.Kind != Foreign && e.Kind != Archived })
 	if len(entries) == 0 || len(keys) == 0 {
 		return 0, errors.New("nothing to write to, or no key to write under")
@@ -193,7 +193,7 @@ func (e *Entry) key() map[string]types.AttributeValue {
 	return map[string]types.AttributeValue{"id": &types.AttributeValueMemberS{Value: e.ID}}
 }
 
-func (w *World) update(ctx context.Context, e *Entry, name string, value types.AttributeValue) error {
+func (w *Env) update(ctx context.Context, e *Entry, name string, value types.AttributeValue) error {
 	_, err := w.dynamodb.UpdateItem(ctx, &dynamodb.UpdateItemInput{TableName: aws.String(Table), Key: e.key(),
 		UpdateExpression:          aws.String("SET #name = :value"),
 		ExpressionAttributeNames:  map[string]string{"#name": name},

@@ -54,7 +54,7 @@ func fullRun(t *testing.T, s server, endpoint, binary string) string {
 	t.Helper()
 	m := &migration{T: t, server: s, binary: binary, dir: t.TempDir(), guards: harness.NewWatcher(t)}
 	m.guards.AddSecret("the secret access key", secretKey)
-	m.url = m.guards.Front(t, endpoint)
+	m.url = m.guards.Proxy(t, endpoint)
 	m.dynamodb = dynamodb.NewFromConfig(config(endpoint))
 	m.s3 = s3.NewFromConfig(config(endpoint), func(o *s3.Options) { o.UsePathStyle = true })
 	m.kmsURL = m.url
@@ -63,7 +63,7 @@ func fullRun(t *testing.T, s server, endpoint, binary string) string {
 		m.must(err)
 		t.Cleanup(func() { _ = fake.Close() })
 		endpoint = fake.Endpoint()
-		m.kmsURL = m.guards.Front(t, endpoint)
+		m.kmsURL = m.guards.Proxy(t, endpoint)
 	}
 	m.kms = kms.NewFromConfig(config(endpoint))
 	m.seed()

@@ -154,7 +154,7 @@ type rotator struct {
 func newRotator(t *testing.T, binary, endpoint string) *rotator {
 	t.Helper()
 	r := &rotator{binary: binary, dir: t.TempDir(), secret: "worker-secret-" + rand.Text(), token: "worker-session-" + rand.Text(), guards: harness.NewWatcher(t)}
-	r.endpoint = r.guards.Front(t, endpoint)
+	r.endpoint = r.guards.Proxy(t, endpoint)
 	if err := os.WriteFile(filepath.Join(r.dir, "job.yaml"), []byte(job), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -21,7 +21,7 @@ import (
 
 // torture is what one store went through.
 type torture struct {
-	world *harness.World
+	world *harness.Env
 	// runs is how many processes work at the same time.
 	runs           int
 	kills, checked int
