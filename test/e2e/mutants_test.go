@@ -37,7 +37,7 @@ func mutants() []mutant {
 			"aws.String(condition)",
 			`aws.String(condition + " OR attribute_not_exists(nobody)")`, tables},
 		{"no context in the condition", "internal/rotate/worker.go",
-			"Guards: t.guards(target),", "", []string{"./cmd/rotator", "-run", "TestFaults/^29"}},
+			"Guards:    t.guards(target),", "", []string{"./cmd/rotator", "-run", "TestFaults/^29"}},
 		{"no presence in the condition", "internal/ciphertext/rowreader.go",
 			"\tif r.notes == nil {\n", "\tif r.notes == nil || state != scan.Equal {\n",
 			[]string{"./internal/ciphertext", "-run", "TestRowGuards"}},
