@@ -117,38 +117,23 @@ func TestProbe(t *testing.T) {
 			_, _ = w.Write([]byte(body))
 		}
 	}
+	typeOf := func(code string) string {
+		return `{"__type":"com.amazonaws.dynamodb.v20120810#` + code + `"}`
+	}
+	failed := func(code string) string { return `{"Responses":[{"Error":{"Code":"` + code + `"}}]}` }
+	const denied = "dynamodb:PartiQLUpdate is not allowed"
 	for _, c := range []struct {
 		name   string
 		answer http.HandlerFunc
 		note   string // expected note; "" if the next batch sends another probe
 	}{
-		{
-			"success, against the condition",
-			answer(200, `{"Responses":[{}]}`),
-			"reports success for a condition that does not hold",
-		},
-		{
-			"denied as a whole",
-			answer(400, `{"__type":"com.amazon.coral.service#AccessDeniedException"}`),
-			"dynamodb:PartiQLUpdate is not allowed",
-		},
-		{
-			"statement denied",
-			answer(200, `{"Responses":[{"Error":{"Code":"AccessDenied"}}]}`),
-			"dynamodb:PartiQLUpdate is not allowed",
-		},
-		{"unknown operation",
-			answer(400, `{"__type":"com.amazonaws.dynamodb.v20120810#UnknownOperationException"}`),
-			"returns UnknownOperationException"},
-		{"statement not understood",
-			answer(200, `{"Responses":[{"Error":{"Code":"ValidationError"}}]}`),
-			"returns ValidationException"},
+		{"condition ignored", answer(200, `{"Responses":[{}]}`), "reports success for a condition"},
+		{"request denied", answer(400, typeOf("AccessDeniedException")), denied},
+		{"statement denied", answer(200, failed("AccessDenied")), denied},
+		{"unknown operation", answer(400, typeOf("UnknownOperationException")), "UnknownOperation"},
+		{"statement invalid", answer(200, failed("ValidationError")), "returns ValidationException"},
 		{"not implemented", answer(501, `no`), "does not know BatchExecuteStatement"},
-		{
-			"statement throttled",
-			answer(200, `{"Responses":[{"Error":{"Code":"ThrottlingError"}}]}`),
-			"",
-		},
+		{"statement throttled", answer(200, failed("ThrottlingError")), ""},
 		{"server error", answer(500, `{}`), ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
