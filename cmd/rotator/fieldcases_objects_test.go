@@ -336,8 +336,8 @@ func jsonCases() []fieldCase {
 				"b.json": `{"keyArn": "OLD", "wrapped": "<base64:16>"}`,
 			}),
 			want: fieldWant{says: []string{
-				`2 ciphertexts have the id of a source key next to them`,
-				`the first: keyArn of json-key-id-beside/[ab].json`,
+				`The ID of a source key is stored next to 2 ciphertexts`,
+				`first: keyArn of json-key-id-beside/[ab].json`,
 			}},
 		},
 		{

@@ -91,7 +91,7 @@ func TestSearch(t *testing.T) {
 		}
 	}
 	out, err := v.command("report").CombinedOutput()
-	const note = "under asymmetric keys cannot be found by the search"
+	const note = "the search cannot find ciphertexts under asymmetric keys"
 	if err != nil || !bytes.Contains(out, []byte(note)) {
 		t.Errorf("%v\n%s", err, out)
 	}

@@ -13,22 +13,21 @@ type Example struct {
 	Key    string `json:"key,omitempty"`
 }
 
-// Limits of examples: per reason, in total in text output, and of reasons with
-// examples.
+// Limits of examples.
 const (
-	examplesEach    = 3
-	examplesPrinted = 10
-	examplesReasons = 100
+	examplesEach    = 3   // per reason
+	examplesPrinted = 10  // in text output, for all reasons together
+	examplesReasons = 100 // reasons with examples
 )
 
-// Examples keeps a few exceptions of each reason. The zero Examples is ready.
+// Examples collects a few exceptions of each reason. The zero value is ready to use.
 type Examples struct {
 	byReason map[reasonKey][]Example
 }
 
 type reasonKey struct{ outcome, reason string }
 
-// Add considers one exception.
+// Add adds an exception, unless its reason already has enough examples.
 func (e *Examples) Add(entry checkpoint.LedgerEntry) {
 	key := reasonKey{entry.Outcome, entry.Reason}
 	have, known := e.byReason[key]

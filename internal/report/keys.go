@@ -35,14 +35,14 @@ const (
 	ReasonCanBeDisabled = "can-be-disabled"
 	ReasonRemaining     = "remaining"   // slots are under the key
 	ReasonSameKey       = "same-key"    // it is also the destination key
-	ReasonNoLook        = "no-look"     // the targets were not read to the end
+	ReasonNoLook        = "no-look"     // the pass did not read all targets to the end
 	ReasonMoved         = "moved"       // this pass moved slots
-	ReasonEmpty         = "empty"       // a target or a rule found nothing
-	ReasonFiltered      = "filtered"    // include and exclude left items out
+	ReasonEmpty         = "empty"       // no ciphertext was found in a target or by a rule
+	ReasonFiltered      = "filtered"    // include and exclude skipped items
 	ReasonHeaders       = "headers"     // some figures are not evidence; see the notes
-	ReasonUnreadable    = "unreadable"  // slots that name the key cannot be decrypted
+	ReasonUnreadable    = "unreadable"  // KMS cannot decrypt ciphertexts under the key
 	ReasonUnknownKey    = "unknown-key" // the key of failed slots is unknown
-	ReasonUnread        = "unread"      // KMS was not asked about slots
+	ReasonUnread        = "unread"      // slots could not be read, so no request was sent to KMS
 )
 
 // keyFacts holds the facts on which the sentence about a key is based.
@@ -56,7 +56,7 @@ type keyFacts struct {
 	pass        int
 	asOf        time.Time
 	unproven    int
-	filtered    int64 // items that include and exclude left out, without complete
+	filtered    int64 // items that include and exclude skipped, without complete
 	doubtful    bool
 }
 
@@ -92,27 +92,28 @@ func decideKey(f keyFacts) SourceKey {
 		s.Answer, s.Reason = No, ReasonRemaining
 		s.Sentence = f.cannotBeDisabled(name, under)
 	case !f.complete:
-		return notProven(ReasonNoLook, "The targets were not read to the end.")
+		return notProven(ReasonNoLook, "The pass did not read all targets to the end.")
 	case f.counts.Slots.Rotated > 0:
-		return notProven(ReasonMoved, "%s moved %d ciphertexts; only a later pass that finds "+
-			"none is the proof (rotator verify).", f.passName(), f.counts.Slots.Rotated)
+		return notProven(ReasonMoved, "%s moved %s. Only a later pass that finds no ciphertext to "+
+			"move proves it (rotator verify).", f.passName(), ciphertexts(f.counts.Slots.Rotated))
 	case f.unproven > 0:
-		return notProven(ReasonEmpty, "The list of what is not proven has %s.",
-			count(f.unproven, "target or rule"))
+		return notProven(ReasonEmpty, "The result lists %s as not proven.",
+			targetsOrRules(f.unproven))
 	case f.filtered > 0:
-		return notProven(ReasonFiltered, "include and exclude left out %d items, and complete is "+
-			"not set to state why they hold no ciphertext under this key.", f.filtered)
+		return notProven(ReasonFiltered, "include and exclude skipped %s, and complete does not "+
+			"state why they cannot contain a ciphertext under this key.",
+			count(int(f.filtered), "item"))
 	case f.doubtful:
-		return notProven(ReasonHeaders, "Some figures are not evidence; the notes give the reason.")
+		return notProven(ReasonHeaders, "Some figures are not evidence; see the notes.")
 	case unreadable > 0:
-		return notProven(ReasonUnreadable, "%d ciphertexts that KMS cannot decrypt name this key: "+
-			"their encryption context may differ from that of the job file.", unreadable)
+		return notProven(ReasonUnreadable, "KMS cannot decrypt %s under this key. The encryption "+
+			"context may differ from that of the job file.", ciphertexts(unreadable))
 	case unknown+uncounted > 0:
-		return notProven(ReasonUnknownKey, "%d slots failed, and their key is unknown.",
-			unknown+uncounted)
+		return notProven(ReasonUnknownKey, "%s failed, and the key is unknown.",
+			slots(unknown+uncounted))
 	case unread > 0:
-		return notProven(ReasonUnread, "%d slots could not be read as ciphertexts, so KMS was not "+
-			"asked about them.", unread)
+		return notProven(ReasonUnread, "%s could not be read as a ciphertext, so no request was "+
+			"sent to KMS.", slots(unread))
 	default:
 		s.Answer, s.Reason, s.Sentence = Yes, ReasonCanBeDisabled, f.canBeDisabled(name)
 	}
@@ -135,9 +136,9 @@ func (f keyFacts) movesCounted() bool {
 	return moved == f.counts.Slots.Rotated
 }
 
-// blocking counts the failed slots that may be under the key: those about which
-// KMS was not asked, those with an unknown key, those under this key that KMS
-// cannot decrypt, and those that an earlier version counted without an origin.
+// blocking counts the failed slots that may be under the key: those that were not sent to
+// KMS, those with an unknown key, those under this key that KMS cannot decrypt, and those that
+// an earlier version counted without an origin.
 func (f keyFacts) blocking() (unread, unknown, unreadable, uncounted int64) {
 	symmetric := f.key.Algorithm == symmetricAlgorithm
 	uncounted = f.counts.Slots.Failed + f.counts.Slots.Conflict
@@ -149,7 +150,7 @@ func (f keyFacts) blocking() (unread, unknown, unreadable, uncounted int64) {
 			unread += n
 		case origin == checkpoint.OriginUnknown, origin == checkpoint.OriginNone && !symmetric:
 			unknown += n
-		case isToken && symmetric: // only ciphertexts of symmetric keys have one
+		case isToken && symmetric: // only ciphertexts under symmetric keys have a token
 			unknown += n
 		case origin == checkpoint.Origin(f.key.ARN):
 			unreadable += n
@@ -186,44 +187,43 @@ func (f keyFacts) cannotBeDisabled(name string, under int64) string {
 	if under == 1 {
 		verb = "depends"
 	}
-	sentence := fmt.Sprintf("%s cannot be disabled. "+
-		"%d of the %d ciphertexts that were found %s on it: %s.",
-		name, under, f.counts.Slots.Seen, verb, f.where())
+	sentence := fmt.Sprintf("%s cannot be disabled. %d of the %d ciphertexts that were found %s "+
+		"on it: %s.", name, under, f.counts.Slots.Seen, verb, f.where())
 	if n := f.counts.Keys[f.key.ARN].Unreadable; n > 0 {
 		sentence += fmt.Sprintf(" It is also the key of %s that KMS cannot decrypt.",
-			count(int(n), "ciphertext"))
+			ciphertexts(n))
 	}
 	return sentence
 }
 
-// canBeDisabled returns the sentence for a key on which nothing depends, with
-// its basis.
+// canBeDisabled returns the sentence for a key on which no ciphertext depends, with its basis.
 func (f keyFacts) canBeDisabled(name string) string {
 	var b strings.Builder
 	found := fmt.Sprintf("None of the %d ciphertexts that were found in %s depends on it",
-		f.counts.Slots.Seen, count(len(f.byTarget), "place"))
+		f.counts.Slots.Seen, count(len(f.byTarget), "target"))
 	if f.counts.Slots.Seen == 0 {
-		found = "No slot with a ciphertext was found, which the job file allows"
+		found = "No ciphertext was found, which the job file allows"
 	}
-	fmt.Fprintf(&b, "%s can be disabled. %s, as of %s, when this pass began.", name, found,
+	fmt.Fprintf(&b, "%s can be disabled. %s, as of %s, when this pass started.", name, found,
 		f.asOf.Format(time.RFC3339))
 	if n := f.counts.Slots.Foreign; n > 0 {
 		fmt.Fprintf(&b, " Slots under other keys: %d.", n)
 	}
 	none := f.counts.Origins[checkpoint.OriginNone]
 	if none > 0 {
-		fmt.Fprintf(&b, " Slots that failed and hold no header of a KMS ciphertext, in any layout "+
-			"known to rotator: %d.", none)
+		fmt.Fprintf(&b, " Failed slots without a ciphertext header in a layout that rotator "+
+			"knows: %d.", none)
 	}
 	if n := f.counts.Slots.Failed + f.counts.Slots.Conflict - none; n > 0 {
-		fmt.Fprintf(&b, " Slots that failed and whose header names another key: %d.", n)
+		fmt.Fprintf(&b, " Failed slots whose ciphertext header identifies another key: %d.", n)
 	}
-	b.WriteString(" Values that were stored while the pass was reading are not covered, and " +
-		"other uses of the key were not checked.")
+	b.WriteString(" Values that were stored after the pass started are not covered. Other uses " +
+		"of the key were not checked.")
 	b.WriteString(searchOf(f.counts).NotSearched.sentence())
 	return b.String()
 }
 
+// count returns a number with its noun in singular or plural.
 func count(n int, what string) string {
 	if n == 1 {
 		return "1 " + what
@@ -231,8 +231,17 @@ func count(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-// keyName returns a short name of a key: its alias if the job file uses one,
-// otherwise the end of its ARN.
+func ciphertexts(n int64) string { return count(int(n), "ciphertext") }
+
+func targetsOrRules(n int) string {
+	if n == 1 {
+		return "1 target or rule"
+	}
+	return fmt.Sprintf("%d targets or rules", n)
+}
+
+// keyName returns a short name of a key: its alias if the job file uses one, otherwise the
+// last part of its ARN.
 func keyName(k checkpoint.Key) string {
 	if i := strings.Index(k.Given, "alias/"); i >= 0 {
 		return k.Given[i:]

@@ -61,12 +61,12 @@ func TestDecideKey(t *testing.T) {
 		}, Yes, ReasonCanBeDisabled, "Slots under other keys: 7."},
 		{"read in part", func(f *keyFacts) {
 			f.counts.Search = checkpoint.SearchCounts{Partial: 9, Bodies: 1}
-		}, Yes, ReasonCanBeDisabled, "attributes that no slot needs, in 9 rows; " +
-			"bodies that the format does not need, of 1 object."},
+		}, Yes, ReasonCanBeDisabled, "unused attributes in 9 rows; " +
+			"unused bodies of 1 object (set search: all)."},
 		{"no header", failed(checkpoint.OriginNone, 5), Yes, ReasonCanBeDisabled,
-			"in any layout known to rotator: 5."},
+			"in a layout that rotator knows: 5."},
 		{"another key in the header", failed(thirdKey, 5), Yes, ReasonCanBeDisabled,
-			"names another key: 5."},
+			"identifies another key: 5."},
 		{"slots under it", func(f *keyFacts) {
 			f.counts.AddKey(oldKey, checkpoint.KeyCount{Slots: 3})
 			f.byTarget[0].slots = 3
@@ -96,35 +96,35 @@ func TestDecideKey(t *testing.T) {
 			f.counts.AddKey(oldKey, checkpoint.KeyCount{Slots: 2})
 		}, AnswerNotProven, ReasonMoved, "This pass moved 2"},
 		{"a rule without a match", func(f *keyFacts) { f.unproven = 1 }, AnswerNotProven,
-			ReasonEmpty, "has 1 target or rule."},
+			ReasonEmpty, "lists 1 target or rule as not proven"},
 		{"filtered", func(f *keyFacts) { f.filtered = 9 }, AnswerNotProven, ReasonFiltered,
-			"left out 9 items"},
+			"skipped 9 items"},
 		{"doubtful", func(f *keyFacts) { f.doubtful = true }, AnswerNotProven, ReasonHeaders,
 			"not evidence"},
 		{"its header, and KMS cannot decrypt it", failed(oldKey, 1), AnswerNotProven,
-			ReasonUnreadable, "name this key"},
+			ReasonUnreadable, "cannot decrypt 1 ciphertext under this key"},
 		{"its key, and KMS cannot decrypt it", func(f *keyFacts) {
 			failed(oldKey, 1)(f)
 			f.counts.AddKey(oldKey, checkpoint.KeyCount{Slots: 1, Unreadable: 1})
-		}, AnswerNotProven, ReasonUnreadable, "name this key"},
+		}, AnswerNotProven, ReasonUnreadable, "cannot decrypt 1 ciphertext under this key"},
 		{"a token of an unknown key", failed(checkpoint.TokenOrigin("ab"), 1), AnswerNotProven,
-			ReasonUnknownKey, "their key is unknown"},
+			ReasonUnknownKey, "the key is unknown"},
 		{"unknown", failed(checkpoint.OriginUnknown, 1), AnswerNotProven, ReasonUnknownKey,
-			"their key is unknown"},
+			"the key is unknown"},
 		{"unread", failed(checkpoint.OriginUnread, 1), AnswerNotProven, ReasonUnread,
-			"KMS was not asked"},
+			"no request was sent to KMS"},
 		{"failed, as the version before counted it", failed("", 1), AnswerNotProven,
-			ReasonUnknownKey, "their key is unknown"},
+			ReasonUnknownKey, "the key is unknown"},
 		{"RSA, no header", asymmetric(failed(checkpoint.OriginNone, 1)), AnswerNotProven,
-			ReasonUnknownKey, "their key is unknown"},
+			ReasonUnknownKey, "the key is unknown"},
 		{"RSA, a token", asymmetric(failed(checkpoint.TokenOrigin("ab"), 1)), Yes,
 			ReasonCanBeDisabled, "can be disabled"},
 		{"an algorithm that was not recorded", func(f *keyFacts) {
 			failed(checkpoint.OriginNone, 1)(f)
 			f.key.Algorithm = ""
-		}, AnswerNotProven, ReasonUnknownKey, "their key is unknown"},
+		}, AnswerNotProven, ReasonUnknownKey, "the key is unknown"},
 		{"nothing at all, as may be", func(f *keyFacts) { f.counts = checkpoint.Counts{} }, Yes,
-			ReasonCanBeDisabled, "No slot with a ciphertext"},
+			ReasonCanBeDisabled, "No ciphertext was found"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got := decideKey(facts(test.change))

@@ -9,30 +9,29 @@ import (
 	"rotator/internal/checkpoint"
 )
 
-// Rule holds the counts of one rule by which a target finds slots: an entry of
-// slots in the job file, or a format that knows its own places.
+// Rule holds the counts of one rule of a target: an entry of slots in the job file, or a
+// format that finds its slots itself.
 type Rule struct {
 	Rule  string `json:"rule"` // "slots[0]", or the name of the format
 	Place string `json:"place,omitempty"`
-	// Items counts the items in which the rule found a ciphertext. Refused counts
-	// those whose values there cannot be read as a ciphertext. OtherType counts
-	// those in which a step of the path met a value of another type.
+	// Items counts the items in which the rule found a ciphertext. Refused counts items
+	// whose value cannot be read as a ciphertext. OtherType counts items in which a value has
+	// another type than the path requires.
 	Items      int64 `json:"items"`
 	Refused    int64 `json:"refused"`
 	OtherType  int64 `json:"other_type"`
 	MayBeEmpty bool  `json:"may_be_empty,omitempty"`
 }
 
-// Unproven is a rule that found no ciphertext in any item, or a target without
-// items. A pass with an Unproven is not converged.
+// Unproven is a rule that found no ciphertext in any item, or a target without items. A pass
+// with an Unproven has not converged.
 type Unproven struct {
 	Target   string `json:"target"`
-	Rule     string `json:"rule,omitempty"` // empty: the target as a whole
+	Rule     string `json:"rule,omitempty"` // empty for the whole target
 	Place    string `json:"place,omitempty"`
 	Reason   string `json:"reason"`
 	Sentence string `json:"sentence"`
-	// Near are the existing names that are most similar to the one in the job
-	// file.
+	// Near are the existing names that are most similar to the name in the job file.
 	Near []string `json:"near,omitempty"`
 
 	first bool // no item has the first name of the path
@@ -42,19 +41,19 @@ type Unproven struct {
 const (
 	NoItem     = "no-item"
 	NoMatch    = "no-match"
-	NotCounted = "not-counted" // by an earlier version
+	NotCounted = "not-counted" // an earlier version did not count rules
 )
 
 // TargetInfo is information about a target other than its figures.
 type TargetInfo struct {
 	Name  string
 	Place *checkpoint.Place // nil if it is unknown
-	// MayBeEmpty exempts a target in which nothing was found. EmptyRules exempts
+	// MayBeEmpty exempts a target in which no ciphertext was found. EmptyRules exempts
 	// single rules.
 	MayBeEmpty bool
 	EmptyRules []string
-	// Complete is the reason why the items that include and exclude leave out hold
-	// no ciphertext.
+	// Complete is the reason why the items that include and exclude skip contain no
+	// ciphertext.
 	Complete string
 }
 
@@ -75,7 +74,7 @@ func rulesOf(c checkpoint.Counts, info TargetInfo) []Rule {
 	return rules
 }
 
-// exempts reports whether a rule may find nothing.
+// exempts reports whether a rule may find no ciphertext.
 func (i TargetInfo) exempts(rule string) bool {
 	if checkpoint.IsIncludeRule(rule) {
 		return i.MayBeEmpty
@@ -112,14 +111,13 @@ func unproven(c checkpoint.Counts, info TargetInfo) (list []Unproven) {
 		u := Unproven{Target: info.Name, Reason: NoItem}
 		u.Sentence = fmt.Sprintf("%s: no item was found%s.", info.Name, in(info.Place))
 		if n := c.Items.Excluded; n > 0 {
-			u.Sentence += fmt.Sprintf(" include and exclude left out all that is there (%s).",
-				count(int(n), "item"))
+			u.Sentence += fmt.Sprintf(" include and exclude skipped all items (%d).", n)
 		}
 		return []Unproven{u}
 	case formats == 0:
 		u := Unproven{Target: info.Name, Reason: NoMatch}
-		u.Sentence = fmt.Sprintf("%s: none of %d items has a ciphertext in any format that was "+
-			"tried.", info.Name, c.Items.Seen)
+		u.Sentence = fmt.Sprintf("%s: none of %s has a ciphertext in any format that was "+
+			"tried.", info.Name, count(int(c.Items.Seen), "item"))
 		return []Unproven{u}
 	}
 	for _, name := range slices.SortedFunc(maps.Keys(c.Rules), compareRules) {
@@ -130,40 +128,40 @@ func unproven(c checkpoint.Counts, info TargetInfo) (list []Unproven) {
 	return list
 }
 
-const notCounted = "an earlier version read items of this pass without counting its rules and " +
-	"without searching for ciphertexts that no slot names; begin a new pass."
+const notCounted = "an earlier version processed items of this pass without counting rules and " +
+	"without searching for ciphertexts outside of slots; start a new pass."
 
 func unprovenRule(c checkpoint.Counts, target, name string) Unproven {
 	n := c.Rules[name]
 	u := Unproven{Target: target, Rule: name, Place: n.Place, Reason: NoMatch, Near: n.Nearest()}
-	who := target + ", " + name
+	rule := target + ", " + name
 	if n.Place != "" {
-		who += " (" + n.Place + ")"
+		rule += " (" + n.Place + ")"
 	}
 	if checkpoint.IsIncludeRule(name) {
-		u.Sentence = who + ": no item matches it."
+		u.Sentence = rule + ": no item matches."
 		return u
 	}
-	said := []string{fmt.Sprintf("%s: none of %s has a ciphertext there.", who,
+	sentences := []string{fmt.Sprintf("%s: none of %s has a ciphertext there.", rule,
 		count(int(c.Items.Seen), "item"))}
 	if n.Refused > 0 {
-		said = append(said, fmt.Sprintf("In %s a value was refused; the result lists the "+
-			"reasons.", count(int(n.Refused), "item")))
+		sentences = append(sentences, fmt.Sprintf("In %s a value was refused; the result lists "+
+			"the reasons.", count(int(n.Refused), "item")))
 	}
 	for _, what := range slices.Sorted(maps.Keys(n.Instead)) {
-		said = append(said, insteadOf(what, n.Instead[what]))
+		sentences = append(sentences, insteadOf(what, n.Instead[what]))
 	}
 	if n.Missing != "" {
-		said = append(said, "No item has "+n.Missing+".")
+		sentences = append(sentences, "No item has "+n.Missing+".")
 	}
 	u.first = n.Refused == 0 && n.OtherType == 0 && n.Missing == "" &&
 		strings.HasPrefix(name, "slots[")
-	u.Sentence = strings.Join(said, " ")
+	u.Sentence = strings.Join(sentences, " ")
 	return u
 }
 
-// insteadOf describes the value in n items at which the path of a rule needs
-// another type. what is "TYPE PLACE".
+// insteadOf describes a value in n items whose type does not match the path of a rule. what
+// is "TYPE PLACE".
 func insteadOf(what string, n int64) string {
 	kind, place, _ := strings.Cut(what, " ")
 	needs := "a map or a list"
@@ -176,11 +174,11 @@ func insteadOf(what string, n int64) string {
 	if place == "" {
 		place = "the document"
 	}
-	return fmt.Sprintf("In %s %s is of type %s, where the path needs %s.",
+	return fmt.Sprintf("In %s %s is of type %s, but the path needs %s.",
 		count(int(n), "item"), place, kind, needs)
 }
 
-// in returns " in PLACE", or "" if the place is unknown.
+// in returns " in LOCATION", or "" if the location of a target is unknown.
 func in(p *checkpoint.Place) string {
 	if p == nil {
 		return ""
@@ -188,7 +186,7 @@ func in(p *checkpoint.Place) string {
 	return " in " + placeText(*p)
 }
 
-// placeText describes the place of a target.
+// placeText describes the location of a target.
 func placeText(p checkpoint.Place) string {
 	var parts []string
 	switch p.Kind {
@@ -216,9 +214,8 @@ func placeText(p checkpoint.Place) string {
 	return strings.Join(parts, ", ")
 }
 
-// Unmatched returns the entries of s.NotProven for which existing names in the
-// place of the target can help: the target has no item, or no item has the
-// first name of the path.
+// Unmatched returns the entries of s.NotProven for which a list of existing names helps: the
+// target has no items, or no item has the first name of the path.
 func (s *Summary) Unmatched() (list []*Unproven) {
 	for i := range s.NotProven {
 		if u := &s.NotProven[i]; u.first || u.Reason == NoItem {
@@ -228,7 +225,7 @@ func (s *Summary) Unmatched() (list []*Unproven) {
 	return list
 }
 
-// finish adds the similar names and the advice to the sentence.
+// finish adds similar names and advice to the sentence.
 func (u *Unproven) finish() {
 	if u.Reason == NotCounted {
 		return
@@ -243,5 +240,5 @@ func (u *Unproven) finish() {
 			where = "at the target"
 		}
 	}
-	u.Sentence += " Correct the job file, or write may_be_empty: true " + where + "."
+	u.Sentence += " Correct the job file, or set may_be_empty: true " + where + "."
 }

@@ -6,49 +6,47 @@ import (
 	"rotator/internal/checkpoint"
 )
 
-// Search describes the search for ciphertexts under symmetric keys that no slot
-// names. Those under a source key are failed slots with the reason
+// Search is the result of the search for ciphertexts outside of slots. It finds ciphertexts
+// under symmetric keys. Those under a source key are failed slots with the reason
 // unrecognised-ciphertext.
 type Search struct {
-	Items int64 `json:"items"` // searched, as far as they were read
-	Bytes int64 `json:"bytes"` // searched
-	// OtherKeys counts ciphertexts under keys other than the source keys.
-	// Undecryptable counts those that KMS decrypts under no key of the job.
-	// Neither are slots.
+	Items int64 `json:"items"` // items that were searched, completely or in part
+	Bytes int64 `json:"bytes"` // bytes that were searched
+	// OtherKeys counts ciphertexts under keys other than the source keys. Undecryptable
+	// counts ciphertexts that KMS cannot decrypt under any key of the job. Both are not
+	// counted as slots.
 	OtherKeys     int64       `json:"other_keys"`
 	Undecryptable int64       `json:"undecryptable"`
 	NotSearched   NotSearched `json:"not_searched"`
 }
 
-// NotSearched counts what was not searched. The search never finds ciphertexts
-// under asymmetric keys (RSA, SM2), because they have no header.
+// NotSearched counts data that was not searched. The search cannot find ciphertexts under
+// asymmetric keys (RSA, SM2), because they have no header.
 type NotSearched struct {
-	// Items counts items that could not be read, and those counted by an earlier
-	// version.
+	// Items counts items that could not be read or that an earlier version processed.
 	Items int64 `json:"items"`
-	// Bodies counts objects of which only the metadata was read. BodyBytes is the
-	// total length of their bodies.
+	// Bodies counts objects of which only the metadata was read. BodyBytes is the total
+	// length of their bodies.
 	Bodies    int64 `json:"bodies"`
 	BodyBytes int64 `json:"body_bytes"`
 	// RowsInPart counts rows of which only some attributes were read.
 	RowsInPart int64 `json:"rows_in_part"`
 }
 
-// sentence states what was read only in part, with a space in front, or is "".
+// sentence returns a sentence about data that was not read, with a leading space, or "".
 func (n NotSearched) sentence() string {
 	var parts []string
 	if n.RowsInPart > 0 {
-		parts = append(parts, "attributes that no slot needs, in "+count(int(n.RowsInPart), "row"))
+		parts = append(parts, "unused attributes in "+count(int(n.RowsInPart), "row"))
 	}
 	if n.Bodies > 0 {
-		parts = append(parts,
-			"bodies that the format does not need, of "+count(int(n.Bodies), "object"))
+		parts = append(parts, "unused bodies of "+count(int(n.Bodies), "object"))
 	}
 	if len(parts) == 0 {
 		return ""
 	}
-	return " Not searched for further ciphertexts, without search: all: " +
-		strings.Join(parts, "; ") + "."
+	return " Not searched for other ciphertexts: " + strings.Join(parts, "; ") +
+		" (set search: all)."
 }
 
 func searchOf(c checkpoint.Counts) Search {
@@ -67,27 +65,28 @@ func searchOf(c checkpoint.Counts) Search {
 	}
 }
 
-// searched writes what was searched and what was not.
+// searched writes the result of the search.
 func (l *lines) searched(s Search) {
 	l.line("")
-	l.line("searched for ciphertexts that no slot names: %d items, %d bytes", s.Items, s.Bytes)
+	l.line("search for ciphertexts outside of slots: %s, %s",
+		count(int(s.Items), "item"), count(int(s.Bytes), "byte"))
 	if s.OtherKeys > 0 {
-		l.line("  found, under keys that are not source keys: %d", s.OtherKeys)
+		l.line("  found under keys other than the source keys: %d", s.OtherKeys)
 	}
 	if s.Undecryptable > 0 {
-		l.line("  found, but not decryptable under any key of this job: %d", s.Undecryptable)
+		l.line("  found, but cannot be decrypted under any key of this job: %d", s.Undecryptable)
 	}
 	n := s.NotSearched
 	if n.Items > 0 {
-		l.line("  not searched: %d items", n.Items)
+		l.line("  not searched: %s", count(int(n.Items), "item"))
 	}
 	if n.Bodies > 0 {
-		l.line("  not searched: %d bodies of objects, %d bytes in all (search: all)",
-			n.Bodies, n.BodyBytes)
+		l.line("  not searched: bodies of %s, %s in total (set search: all)",
+			count(int(n.Bodies), "object"), count(int(n.BodyBytes), "byte"))
 	}
 	if n.RowsInPart > 0 {
-		l.line("  not searched: attributes that no slot needs, in %d rows (search: all)",
-			n.RowsInPart)
+		l.line("  not searched: unused attributes in %s (set search: all)",
+			count(int(n.RowsInPart), "row"))
 	}
-	l.line("  ciphertexts under asymmetric keys cannot be found by the search")
+	l.line("  the search cannot find ciphertexts under asymmetric keys")
 }

@@ -1,6 +1,5 @@
-// Package report turns what a pass counted into what people and programs read:
-// one Summary, rendered as text or JSON, and the progress of a run. The audit
-// log that the evidence rests on is the sub-package auditlog.
+// Package report summarises the counts of a pass as one Summary, in text or JSON. The
+// subpackage auditlog writes and verifies the audit log.
 package report
 
 import (
@@ -14,13 +13,13 @@ import (
 	"rotator/internal/checkpoint"
 )
 
-// Summary is the result of audit, run, verify, retry and report. Its JSON field
-// names are a contract (docs/json.md).
+// Summary is the result of audit, run, verify, retry and report. The names of its JSON fields
+// are part of the public interface (docs/json.md).
 type Summary struct {
 	Job       string   `json:"job"`
 	Command   string   `json:"command"`
 	Mode      Mode     `json:"mode"`
-	Pass      int      `json:"pass"` // 0: an audit or verify, which belongs to no pass
+	Pass      int      `json:"pass"` // 0 for audit and verify, which belong to no pass
 	Status    string   `json:"status"`
 	Converged bool     `json:"converged"`
 	Slots     Slots    `json:"slots"`
@@ -32,30 +31,30 @@ type Summary struct {
 	Search    Search   `json:"search"`
 	// Accepted has one entry for each accept rule of the job file.
 	Accepted []Accepted `json:"accepted,omitempty"`
-	// SourceKeys report for each source key whether it can be disabled.
+	// SourceKeys has one entry per source key: whether the key can be disabled.
 	SourceKeys []SourceKey `json:"source_keys"`
 	// NotProven are the targets and rules in which no ciphertext was found.
 	NotProven []Unproven `json:"not_proven"`
 	Account   string     `json:"account,omitempty"` // of the caller
-	// AsOf is the time at which the pass began to read. Values stored later are
-	// not covered.
+	// AsOf is the time at which the pass started to read. Values stored later are not
+	// covered.
 	AsOf           time.Time `json:"as_of"`
 	Started        time.Time `json:"started"`
 	Ended          time.Time `json:"ended"`
 	DestinationKey string    `json:"destination_key"`
-	// DestinationMaterial is the id of the key material to which a refresh moves.
+	// DestinationMaterial is the ID of the key material to which mode refresh moves.
 	DestinationMaterial string `json:"destination_material,omitempty"`
 	Version             string `json:"version"`
-	// Notes are facts that qualify the figures: what could not be checked, who
-	// still writes under a source key.
+	// Notes qualify the figures: for example, checks that failed, or a writer that still uses
+	// a source key.
 	Notes []string `json:"notes,omitempty"`
 
 	doubts   []string
-	doubtful bool // some figures rest on headers that are not to be relied on
+	doubtful bool // some figures are not evidence
 	sources  []checkpoint.Key
-	any      bool // every key but the destination is a source key
+	any      bool // all keys except the destination are source keys
 	total    checkpoint.Counts
-	filtered int64 // items that were left out without complete
+	filtered int64 // items that include and exclude skipped, without complete
 }
 
 // The values of Summary.Status.
@@ -64,10 +63,10 @@ const (
 	Stopped  = "stopped"
 )
 
-// ByHeader is the value of Key.How for what KMS was not asked about in full.
+// ByHeader is the value of Key.How if ciphertext headers identified the key of some slots.
 const ByHeader = "header"
 
-// Slots counts slots by outcome; Seen is the sum of all others.
+// Slots counts slots by outcome. Seen is the sum of the other counts.
 type Slots struct {
 	Seen      int64 `json:"seen"`
 	Rotated   int64 `json:"rotated"`
@@ -84,36 +83,35 @@ type Items struct {
 	Seen        int64 `json:"seen"`
 	Written     int64 `json:"written"`
 	WithoutSlot int64 `json:"without_slot"`
-	// Excluded counts listed items that include and exclude left out. It is not
-	// part of Seen.
+	// Excluded counts listed items that include and exclude skipped. They are not counted
+	// in Seen.
 	Excluded int64 `json:"excluded"`
-	// Own counts recognised files of rotator itself, which were left out. It is
-	// not part of Seen.
+	// Own counts skipped files of rotator itself, such as its checkpoint. They are not
+	// counted in Seen.
 	Own int64 `json:"own"`
 }
 
-// KMS counts the ReEncrypt requests of this process, dry runs included.
+// KMS counts the ReEncrypt requests of this process, including dry runs.
 type KMS struct {
 	Requests  int64 `json:"requests"`
 	Throttled int64 `json:"throttled"`
-	// Header counts the slots that the header of their blob decided, without a
-	// request; Checked the requests whose answers were compared with a header; and
-	// Shared the slots that the request for another slot with the same blob and
-	// contexts answered.
+	// Header counts slots that were decided by ciphertext header, without a request.
+	// Checked counts requests whose responses were compared with the header. Shared counts
+	// slots that used the response for another slot with the same blob and contexts.
 	Header  int64 `json:"header"`
 	Checked int64 `json:"checked"`
 	Shared  int64 `json:"shared"`
 }
 
-// Key counts the slots that were found under one key. How says who told: "kms", or
-// "header" when the headers of blobs alone have told it of some of them.
+// Key counts the slots under one key. How is "kms" if KMS identified the key of all these
+// slots, and "header" if ciphertext headers identified the key of some of them.
 type Key struct {
 	Key   string `json:"key"`
 	Slots int64  `json:"slots"`
 	How   string `json:"how"`
 }
 
-// Reason counts the slots that are failed, foreign or in conflict for one reason.
+// Reason counts the failed, foreign or conflicting slots with one reason.
 type Reason struct {
 	Outcome string `json:"outcome"`
 	Reason  string `json:"reason"`
@@ -122,11 +120,11 @@ type Reason struct {
 	Examples []Example `json:"examples,omitempty"`
 }
 
-// Target is the share of one target in a Summary.
+// Target is the part of a Summary about one target.
 type Target struct {
 	counts checkpoint.Counts
 	Name   string `json:"name"`
-	// Place is the place of the target; nil for a pass of an earlier version.
+	// Place is the location of the target. It is nil in passes of earlier versions.
 	Place   *checkpoint.Place `json:"place,omitempty"`
 	Rules   []Rule            `json:"rules"`
 	Slots   Slots             `json:"slots"`
@@ -145,8 +143,8 @@ type Accepted struct {
 	Because string `json:"because"`
 	// Misfits counts those of Slots that Summary.Misfits counts.
 	Misfits int64 `json:"-"`
-	// Barred counts slots that match the rule and that no rule accepts, because they
-	// are, or may be, under a source key.
+	// Barred counts slots that match the rule but cannot be accepted, because they are or may
+	// be under a source key.
 	Barred int64 `json:"-"`
 	// Void is the reason why the rule accepts none of its slots.
 	Void string `json:"void,omitempty"`
@@ -167,7 +165,7 @@ func (s *Summary) Unaccepted() int64 {
 	return n
 }
 
-// noteAccepted notes the rules that had no effect in a complete pass.
+// noteAccepted adds notes about accept rules that had no effect or a limited effect.
 func (s *Summary) noteAccepted() {
 	for _, a := range s.Accepted {
 		switch {
@@ -177,7 +175,8 @@ func (s *Summary) noteAccepted() {
 		case a.Barred > 0:
 			s.Notes = append(s.Notes, fmt.Sprintf(
 				"accept[%d] matches %s in target %s under a source key, or under an unknown key "+
-					"that may be one; no rule accepts them", a.Rule-1, slots(a.Barred), a.Target))
+					"that may be a source key; these cannot be accepted", a.Rule-1,
+				slots(a.Barred), a.Target))
 		case a.Slots == 0 && s.Status == Complete:
 			s.Notes = append(s.Notes, fmt.Sprintf(
 				"accept[%d] matched no slot in target %s; remove it if it is no longer needed",
@@ -186,7 +185,7 @@ func (s *Summary) noteAccepted() {
 	}
 }
 
-// Exceptions counts the slots that the ledger holds.
+// Exceptions counts the slots in the ledger.
 func (s Slots) Exceptions() int64 { return s.Foreign + s.Failed + s.Conflict }
 
 // slots returns a count of slots with the noun.
@@ -215,8 +214,8 @@ func (s *Summary) Misfits() int64 {
 	return n
 }
 
-// SetTargets fills in the figures per target and their sum, from what was
-// counted for each target, in the order of the infos.
+// SetTargets sets the figures of all targets, in the order of infos, and their sum. counts are
+// by name of the target.
 func (s *Summary) SetTargets(infos []TargetInfo, counts map[string]checkpoint.Counts) {
 	s.total, s.filtered = checkpoint.Counts{}, 0
 	s.Targets, s.NotProven = []Target{}, []Unproven{}
@@ -226,8 +225,8 @@ func (s *Summary) SetTargets(infos []TargetInfo, counts map[string]checkpoint.Co
 		if n := c.Items.Excluded; info.Complete == "" {
 			s.filtered += n
 		} else if n > 0 {
-			s.Notes = append(s.Notes, fmt.Sprintf("target %s: include and exclude left out %s; "+
-				"the job file states why that is complete: %s",
+			s.Notes = append(s.Notes, fmt.Sprintf("target %s: include and exclude skipped %s. The "+
+				"job file states why these contain no ciphertext under a source key: %s",
 				info.Name, count(int(n), "item"), info.Complete))
 		}
 		s.NotProven = append(s.NotProven, unproven(c, info)...)
@@ -247,20 +246,23 @@ func (s *Summary) SetTargets(infos []TargetInfo, counts map[string]checkpoint.Co
 	s.Keys, s.Reasons = keysOf(s.total), reasonsOf(s.total)
 	s.Search = searchOf(s.total)
 	if stale := s.total.StaleKeys; stale.Slots > 0 {
-		s.Notes = append(s.Notes, fmt.Sprintf("%d ciphertexts have the id of a source key next "+
-			"to them, which rotator does not change (the first: %s): a reader that decrypts with "+
-			"this id fails with IncorrectKeyException after the move; change these ids too, or "+
-			"have the reader send no key id",
-			stale.Slots, stale.First))
+		s.Notes = append(s.Notes, staleKeyNote(stale.Slots, stale.First))
 	}
 }
 
-// SetSources sets the source keys of the job. With any, every key except the
-// destination is one.
+// staleKeyNote returns the note about n ciphertexts next to the name of a source key.
+func staleKeyNote(n int64, first string) string {
+	return fmt.Sprintf("The ID of a source key is stored next to %s, and rotator does not change it "+
+		"(first: %s). A reader that passes this ID to Decrypt fails with IncorrectKeyException "+
+		"after the move: update the ID, or have the reader pass no key ID", ciphertexts(n), first)
+}
+
+// SetSources sets the source keys of the job. If any is true, all keys except the destination
+// are source keys.
 func (s *Summary) SetSources(keys []checkpoint.Key, any bool) { s.sources, s.any = keys, any }
 
-// ResolveTokens replaces header tokens by the ARNs that keyOf returns. It keeps
-// a token for which keyOf returns "". It must be called after SetTargets.
+// ResolveTokens replaces header tokens by the ARNs that keyOf returns. It keeps a token if
+// keyOf returns "". It must be called after SetTargets.
 func (s *Summary) ResolveTokens(keyOf func(token string) string) {
 	for origin, n := range maps.Clone(s.total.Origins) {
 		token, ok := origin.Token()
@@ -274,8 +276,9 @@ func (s *Summary) ResolveTokens(keyOf func(token string) string) {
 	}
 }
 
-// SetHeaders says which runs counted slots by headers without a checked sample that
-// agreed, after SetTargets. Figures that do not rest on headers are not in doubt.
+// SetHeaders sets the runs that counted slots by ciphertext header without a sample that
+// confirmed the headers. If the figures depend on headers, they are not evidence. It must be
+// called after SetTargets.
 func (s *Summary) SetHeaders(runs []checkpoint.HeaderRun) {
 	if !slices.ContainsFunc(s.Keys, func(k Key) bool { return k.How == ByHeader }) {
 		return
@@ -287,23 +290,24 @@ func (s *Summary) SetHeaders(runs []checkpoint.HeaderRun) {
 			unchecked++
 			continue
 		}
-		s.Notes = append(s.Notes, fmt.Sprintf("headers of ciphertexts do not tell what they should (%s): what this pass counted by them is no evidence, and may not have been moved; run again with --exact", run.Wrong))
+		s.Notes = append(s.Notes, fmt.Sprintf("ciphertext headers disagree with KMS (%s). Counts by "+
+			"header in this pass are not evidence, and slots may not have been moved; run again "+
+			"with --exact", run.Wrong))
 	}
 	if unchecked > 0 {
-		s.Notes = append(s.Notes, fmt.Sprintf("%s counted slots by headers of ciphertexts and "+
-			"ended before a sample of them was checked, so these figures are "+
-			"not evidence; run verify",
+		s.Notes = append(s.Notes, fmt.Sprintf("%s counted slots by ciphertext header and ended "+
+			"before a sample was checked. These counts are not evidence; run rotator verify",
 			count(unchecked, "run")))
 	}
 }
 
-// Conclude sets Converged: a complete pass in which every rule found something, nothing
-// was to be moved, and nothing is an exception. A pass that moved anything is never itself
-// the proof, since items can have been added behind its cursor. It also answers for each
-// source key.
+// Conclude sets Converged and SourceKeys. A pass has converged if it is complete, every rule
+// found a ciphertext, no ciphertext had to be moved, and there are no unaccepted exceptions. A
+// pass that moved ciphertexts is not a proof, because items may have been added after its
+// cursor passed them.
 func (s *Summary) Conclude() {
 	s.noteAccepted()
-	if s.Status != Complete { // the rest may hold what was not found so far
+	if s.Status != Complete { // the unread rest may contain ciphertexts
 		s.NotProven = slices.DeleteFunc(s.NotProven, func(u Unproven) bool {
 			return u.Reason != NotCounted
 		})
@@ -319,8 +323,7 @@ func (s *Summary) Conclude() {
 	}
 }
 
-// sourceKeys returns the source keys that the job names, or with any those that
-// were found.
+// sourceKeys returns the source keys of the job, or with source.any the keys that were found.
 func (s *Summary) sourceKeys() []checkpoint.Key {
 	if !s.any {
 		return s.sources
@@ -355,8 +358,16 @@ func (s *Summary) factsOf(key checkpoint.Key) keyFacts {
 
 func slotsOf(c checkpoint.Counts) Slots {
 	n := c.Slots
-	return Slots{Seen: n.Seen, Rotated: n.Rotated, Current: n.Current, Remaining: n.Remaining,
-		Foreign: n.Foreign, Failed: n.Failed, Conflict: n.Conflict, Gone: n.Gone}
+	return Slots{
+		Seen:      n.Seen,
+		Rotated:   n.Rotated,
+		Current:   n.Current,
+		Remaining: n.Remaining,
+		Foreign:   n.Foreign,
+		Failed:    n.Failed,
+		Conflict:  n.Conflict,
+		Gone:      n.Gone,
+	}
 }
 
 func itemsOf(c checkpoint.Counts) Items {
@@ -369,7 +380,7 @@ func itemsOf(c checkpoint.Counts) Items {
 	}
 }
 
-// keysOf lists the keys, the one with most slots first.
+// keysOf lists the keys by number of slots, most first.
 func keysOf(c checkpoint.Counts) []Key {
 	keys := []Key{}
 	for arn, n := range c.Keys {
@@ -381,7 +392,7 @@ func keysOf(c checkpoint.Counts) []Key {
 	return keys
 }
 
-// reasonsOf lists the reasons, the commonest first.
+// reasonsOf lists the reasons by number of slots, most first.
 func reasonsOf(c checkpoint.Counts) []Reason {
 	reasons := []Reason{}
 	for name, n := range c.Reasons {
@@ -389,7 +400,8 @@ func reasonsOf(c checkpoint.Counts) []Reason {
 		reasons = append(reasons, Reason{Outcome: outcome, Reason: reason, Slots: n})
 	}
 	slices.SortFunc(reasons, func(a, b Reason) int {
-		return cmp.Or(cmp.Compare(b.Slots, a.Slots), cmp.Compare(a.Outcome+a.Reason, b.Outcome+b.Reason))
+		return cmp.Or(cmp.Compare(b.Slots, a.Slots),
+			cmp.Compare(a.Outcome+a.Reason, b.Outcome+b.Reason))
 	})
 	return reasons
 }

@@ -12,14 +12,14 @@ import (
 	"rotator/internal/printable"
 )
 
-// JSON writes the summary as one object, indented.
+// JSON writes the summary as one indented JSON object.
 func (s *Summary) JSON(w io.Writer) error {
 	encoder := json.NewEncoder(w)
 	encoder.SetIndent("", "  ")
 	return encoder.Encode(s)
 }
 
-// Text writes the summary for people.
+// Text writes the summary as text.
 func (s *Summary) Text(w io.Writer) error {
 	out := &lines{w: tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)}
 	s.head(out)
@@ -37,8 +37,8 @@ func (s *Summary) Text(w io.Writer) error {
 	out.line("")
 	out.line("KMS requests\t%d (%d throttled)", s.KMS.Requests, s.KMS.Throttled)
 	if saved := s.KMS; saved.Header+saved.Shared > 0 {
-		out.line("without a request\t%d by their header (%d checked), "+
-			"%d with the same blob as another", saved.Header, saved.Checked, saved.Shared)
+		out.line("slots without a request\t%d by ciphertext header (%d checked), "+
+			"%d with the blob of another slot", saved.Header, saved.Checked, saved.Shared)
 	}
 	out.line("converged\t%s", s.convergence())
 	for _, note := range s.Notes {
@@ -47,7 +47,8 @@ func (s *Summary) Text(w io.Writer) error {
 	return out.end()
 }
 
-// head writes the sentences on the source keys, what is not proven, and what the pass was.
+// head writes the sentences about source keys, the unproven targets and rules, and the facts
+// about the pass.
 func (s *Summary) head(out *lines) {
 	out.line("%s of job %s: %s", s.Command, s.Job, s.Status)
 	out.line("")
@@ -73,7 +74,7 @@ func (s *Summary) head(out *lines) {
 		out.line("account\t%s", s.Account)
 	}
 	if !s.AsOf.IsZero() {
-		out.line("as of\t%s, when reading began", s.AsOf.Format(time.RFC3339))
+		out.line("as of\t%s, when reading started", s.AsOf.Format(time.RFC3339))
 	}
 	if !s.Ended.IsZero() {
 		out.line("took\t%s (ended %s)", s.Ended.Sub(s.Started).Round(time.Millisecond),
@@ -81,7 +82,7 @@ func (s *Summary) head(out *lines) {
 	}
 }
 
-// figures writes the counts of the targets, of items that were left out, and of keys.
+// figures writes the counts of targets, skipped items and keys.
 func (s *Summary) figures(out *lines) {
 	out.line("")
 	out.line("TARGET\tSLOTS\tROTATED\tCURRENT\tREMAINING\tFOREIGN\tFAILED\tCONFLICT\tGONE\t" +
@@ -94,50 +95,56 @@ func (s *Summary) figures(out *lines) {
 	}
 	if s.Items.Excluded > 0 {
 		out.line("")
-		out.line("left out by include and exclude: %d items", s.Items.Excluded)
+		out.line("skipped by include and exclude: %s", count(int(s.Items.Excluded), "item"))
 	}
 	if s.Items.Own > 0 {
 		out.line("")
-		out.line("left out as rotator's own files: %d items", s.Items.Own)
+		out.line("skipped files of rotator itself: %s", count(int(s.Items.Own), "item"))
 	}
 	if len(s.Keys) > 0 {
 		out.line("")
-		out.line("FOUND UNDER KEY\tSLOTS\tTOLD BY")
+		out.line("FOUND UNDER KEY\tSLOTS\tIDENTIFIED BY")
 		for _, k := range s.Keys {
 			out.line("%s\t%d\t%s", k.Key, k.Slots, k.How)
 		}
 	}
 }
 
-// convergence says whether, and if not why not, the pass is evidence that the
-// source keys are no longer needed.
+// convergence states whether the pass is evidence that the source keys are no longer needed,
+// and if not, the reason.
 func (s *Summary) convergence() string {
 	switch {
 	case s.Converged && s.Slots.Exceptions() > 0:
-		return fmt.Sprintf("yes, except for %d slots that accept rules cover, as of %s",
-			s.Slots.Exceptions(), s.AsOf.Format(time.RFC3339))
+		return fmt.Sprintf("yes, except for %s covered by accept rules, as of %s",
+			slots(s.Slots.Exceptions()), s.AsOf.Format(time.RFC3339))
 	case s.Converged && s.filtered > 0:
-		return fmt.Sprintf("yes, except for %d items that include and exclude left out, as of %s",
-			s.filtered, s.AsOf.Format(time.RFC3339))
+		return fmt.Sprintf("yes, except for %s skipped by include and exclude, as of %s",
+			count(int(s.filtered), "item"), s.AsOf.Format(time.RFC3339))
 	case s.Converged:
 		return "yes: " + s.settled() + ", as of " + s.AsOf.Format(time.RFC3339)
 	case s.Status != Complete:
 		return "no: the pass is not complete"
 	case s.Slots.Remaining > 0:
-		return fmt.Sprintf("no: %d slots are %s", s.Slots.Remaining, s.Mode.Where())
+		verb := "are"
+		if s.Slots.Remaining == 1 {
+			verb = "is"
+		}
+		return fmt.Sprintf("no: %s %s %s", slots(s.Slots.Remaining), verb, s.Mode.Where())
 	case s.Unaccepted() > 0:
-		return fmt.Sprintf("no: %d slots failed, are foreign, or kept changing", s.Unaccepted())
+		return fmt.Sprintf("no: the ledger has %s that failed, are foreign, or kept changing",
+			slots(s.Unaccepted()))
 	case len(s.NotProven) > 0:
-		return "not proven: " + count(len(s.NotProven), "target or rule") + ", as listed above"
+		return "not proven: " + targetsOrRules(len(s.NotProven)) + ", listed above"
 	case len(s.doubts) > 0:
 		return "no: " + s.doubts[0]
 	case s.doubtful:
-		return "no: some figures rest on headers of ciphertexts that are not to be relied on"
+		return "no: some figures depend on ciphertext headers that were not confirmed"
 	}
-	return "not yet: this pass moved slots; only a later one that finds nothing to move is the proof (rotator verify)"
+	return "not yet: this pass moved slots; only a later pass that finds no ciphertext to move " +
+		"proves it (rotator verify)"
 }
 
-// lines writes table rows with every argument escaped, and keeps the first error.
+// lines writes rows of a table. It escapes all arguments and keeps the first error.
 type lines struct {
 	w   *tabwriter.Writer
 	err error
@@ -152,8 +159,8 @@ func (l *lines) line(format string, args ...any) {
 // width is the width of paragraphs in characters.
 const width = 80
 
-// Wrap breaks text into lines of at most 80 characters and indents all lines
-// after the first. It does not break longer words.
+// Wrap wraps text at 80 characters and indents all lines after the first. It does not break
+// longer words.
 func Wrap(text string) string {
 	at := 0
 	var b strings.Builder
@@ -174,21 +181,21 @@ func Wrap(text string) string {
 	return b.String()
 }
 
-// paragraph writes text over several lines.
+// paragraph writes wrapped text.
 func (l *lines) paragraph(text string) {
 	if l.err == nil {
 		_, l.err = fmt.Fprintln(l.w, Wrap(printable.Text(text)))
 	}
 }
 
-// places lists the places of the targets.
+// places lists the locations of the targets.
 func (l *lines) places(targets []Target) {
 	for i, t := range targets {
 		if i == 0 {
 			l.line("")
-			l.line("TARGET\tPLACE")
+			l.line("TARGET\tLOCATION")
 		}
-		where := "not recorded by the earlier version"
+		where := "not recorded by an earlier version"
 		if t.Place != nil {
 			where = placeText(*t.Place)
 		}
@@ -196,7 +203,7 @@ func (l *lines) places(targets []Target) {
 	}
 }
 
-// reasons lists the reasons of exceptions, with a few examples.
+// reasons lists the reasons of exceptions with a few examples.
 func (l *lines) reasons(reasons []Reason) {
 	left := examplesPrinted
 	for i, r := range reasons {
@@ -221,8 +228,8 @@ func (l *lines) reasons(reasons []Reason) {
 }
 
 func (l *lines) counts(name string, s Slots, i Items) {
-	l.line("%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d", name, s.Seen, s.Rotated, s.Current, s.Remaining,
-		s.Foreign, s.Failed, s.Conflict, s.Gone, i.Seen, i.WithoutSlot)
+	l.line("%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d", name, s.Seen, s.Rotated, s.Current,
+		s.Remaining, s.Foreign, s.Failed, s.Conflict, s.Gone, i.Seen, i.WithoutSlot)
 }
 
 func (l *lines) end() error {
