@@ -1,13 +1,13 @@
-// Package kmsblob reads the headers of KMS ciphertext blobs. It is the one place that
+// Package kmsblob parses the headers of KMS ciphertext blobs. It is the only package that
 // knows their layout.
 //
-// KMS documents that a blob under a symmetric key begins with a cleartext header, which
-// is authenticated and names the backing key (AWS KMS cryptographic details, "Working
-// with customer data"). It documents nothing of the layout. What is read here is
-// therefore a hint: KMS alone decides under which key a blob is.
+// AWS documents that a blob under a symmetric key starts with a cleartext header, which is
+// authenticated and identifies the backing key (AWS KMS cryptographic details, "Working with
+// customer data"). It does not document the layout. Results of this package are therefore
+// hints: only KMS decides under which key a blob is.
 //
-// These layouts have been seen. OP is 2 (Encrypt) or 3 (GenerateDataKey). LEN is big
-// endian and counts the bytes behind it. They begin with the tag of a DER SEQUENCE.
+// These layouts have been observed. OP is 2 (Encrypt) or 3 (GenerateDataKey). LEN is big
+// endian and counts the bytes after it, which start with the tag of a DER SEQUENCE.
 //
 //	current  01 02 OP 00 78 TOKEN(32) 01 RANDOM(16) LEN(4) DER
 //	older    01 01 OP 00 78 TOKEN(32) LEN(4) DER
@@ -26,12 +26,11 @@ import (
 // MaxSize is the largest CiphertextBlob that ReEncrypt accepts, in bytes (API_ReEncrypt).
 const MaxSize = 6144
 
-// TokenLen is the length of what a header calls the backing key.
+// TokenLen is the length of the identifier of the backing key in a header, in bytes.
 const TokenLen = 32
 
-// Token identifies the key material of a blob under a symmetric key. A key cannot be
-// derived from it: tokens are compared with those of blobs that KMS has decrypted. The
-// zero Token is that of no blob.
+// Token identifies the key material of a blob under a symmetric key. It does not contain the
+// key ID: compare it with tokens of blobs that KMS decrypted. No blob has the zero Token.
 type Token struct {
 	layout byte // tokens of different layouts are different
 	name   [TokenLen]byte
@@ -54,8 +53,8 @@ const (
 
 const derSequence = 0x30
 
-// ReadToken returns the token of a whole blob. It is false for a blob of unknown layout
-// and for one that is not as long as its header states.
+// ReadToken returns the token of a complete blob. It returns false for an unknown layout and
+// if the length differs from the length in the header.
 func ReadToken(blob []byte) (Token, bool) {
 	if len(blob) < 2 {
 		return Token{}, false
@@ -72,9 +71,9 @@ func ReadToken(blob []byte) (Token, bool) {
 	return Token{}, false
 }
 
-// IsBlob reports whether b has, from its first byte to its last, the layout of a blob
-// under a symmetric key. It recognises blobs and must not be used to reject one: layouts
-// can change, and servers other than AWS have their own.
+// IsBlob reports whether b is a blob under a symmetric key in a known layout, from its first
+// to its last byte. Do not use it to reject blobs: layouts can change, and other servers have
+// their own layouts.
 func IsBlob(b []byte) bool {
 	t, ok := ReadToken(b)
 	if !ok || len(b) > MaxSize {
@@ -87,7 +86,7 @@ func IsBlob(b []byte) bool {
 	return b[lengthAt(t.layout)+lengthLen] == derSequence
 }
 
-// lengthAt is the offset of LEN.
+// lengthAt returns the offset of LEN.
 func lengthAt(layout byte) int {
 	if layout == layoutCurrent {
 		return tokenAt + TokenLen + 1 + randomLen
@@ -95,7 +94,7 @@ func lengthAt(layout byte) int {
 	return tokenAt + TokenLen
 }
 
-// readHeader reads the two layouts that begin alike.
+// readHeader reads the current and the older layout.
 func readHeader(blob []byte, layout byte) (t Token, ok bool) {
 	at := lengthAt(layout)
 	if len(blob) <= at+lengthLen || !isOperation(blob[operationAt:tokenAt]) {
@@ -115,8 +114,8 @@ func isOperation(b []byte) bool {
 	return (b[0] == 2 || b[0] == 3) && b[1] == 0 && b[2] == 0x78
 }
 
-// readOldest reads the layout that has the token twice. size is the length of the blob
-// by its own account; bytes may follow.
+// readOldest reads the layout that contains the token twice. size is the length of the blob
+// according to its header; more bytes may follow.
 func readOldest(blob []byte) (t Token, size int, ok bool) {
 	const at = 2
 	if len(blob) <= at+TokenLen || blob[at+TokenLen] != 0x12 {
@@ -143,5 +142,5 @@ func HasPrefix(b []byte) bool {
 	return current || bytes.HasPrefix(b, []byte{layoutOldest, TokenLen})
 }
 
-// String returns the token in hexadecimal, its layout first, for records.
+// String returns the layout and the token in hexadecimal, for records.
 func (t Token) String() string { return hex.EncodeToString(append([]byte{t.layout}, t.name[:]...)) }

@@ -5,7 +5,7 @@ import (
 	"encoding/binary"
 )
 
-// Encoding is how a blob that Search found is written.
+// Encoding is the encoding of a blob that Search found.
 type Encoding string
 
 // The encodings that Search knows.
@@ -20,33 +20,33 @@ const (
 
 // Hit is one place where Search found the header of a blob.
 type Hit struct {
-	// Offset and End delimit the blob, as it is written, in what was searched. End is
-	// where its last byte ends, or where the text could not be read any further.
+	// Offset and End delimit the encoded blob in the searched data. End is after its last
+	// byte, or after the part that could be decoded.
 	Offset, End int
 	Encoding    Encoding
 	Token       Token
-	// Blob are the decoded bytes, from the header on. They are valid until the callback
+	// Blob is the decoded blob, starting with its header. It is valid until the callback
 	// returns.
 	Blob []byte
-	// Whole is false where fewer bytes follow than the header states.
+	// Whole is false if the blob is shorter than its header states.
 	Whole bool
 }
 
-// Finder searches bytes for blobs under symmetric keys, by the bytes of their headers
-// that are the same under every key. It is not safe for concurrent use. The zero Finder
-// is ready, and allocates nothing until it finds something.
+// Finder searches data for blobs under symmetric keys, by the header bytes that do not depend
+// on the key. It is not safe for concurrent use. The zero value is ready to use, and does not
+// allocate until it finds a blob.
 type Finder struct {
 	data  []byte
 	found func(Hit) bool
-	buf   []byte // what is decoded of a text
+	buf   []byte // decoded bytes of a text
 	more  bool
 }
 
-// Shortest is the length of the shortest data that Search finds a blob in: a raw header
-// up to the end of its token.
+// Shortest is the minimum length of data in which Search finds a blob: a raw header up to the
+// end of its token.
 const Shortest = tokenAt + TokenLen
 
-// shortestText is the same for text: base64 is the shortest of the encodings.
+// shortestText is the minimum length of a text, which is in base64, the shortest encoding.
 const shortestText = (Shortest*8 + 5) / 6
 
 // Search calls found for each blob in data until found returns false. Raw bytes, base64
@@ -96,7 +96,7 @@ func (f *Finder) searchRaw() {
 		end := min(b.start+b.size, len(data))
 		f.more = f.found(Hit{Offset: b.start, End: end, Encoding: Raw, Token: b.token,
 			Blob: data[b.start:end], Whole: b.stated && end == b.start+b.size})
-		i += tokenAt - 1 // and not to its end: it may be cut off, with another behind it
+		i += tokenAt - 1 // not to the end: a truncated blob may be followed by another blob
 	}
 }
 
@@ -107,15 +107,15 @@ func isPrefix(b []byte) bool {
 		b[2] != 0 && b[2] < 16 && b[3] == 0 && b[4] == 0x78
 }
 
-// parsed is where a blob lies in a buffer. size is what the header states; where the
-// header is cut off, it is the rest of the buffer, and stated is false.
+// parsed is the position of a blob in a buffer. size is the length in the header. If the header
+// is truncated, size is the rest of the buffer, and stated is false.
 type parsed struct {
 	token       Token
 	start, size int
 	stated      bool
 }
 
-// parse reads the header at data[at:], which begins with isPrefix, as far as it is there.
+// parse reads the header at data[at:], which may be truncated. isPrefix must be true for it.
 func parse(data []byte, at int) (p parsed, ok bool) {
 	b := data[at:]
 	if len(b) < Shortest {
@@ -133,7 +133,7 @@ func parse(data []byte, at int) (p parsed, ok bool) {
 	}
 	length := lengthAt(layout)
 	sealed := length + lengthLen
-	if len(b) < sealed { // of a length that is cut off, the first two bytes are zero
+	if len(b) < sealed { // the first two bytes of a truncated length are zero
 		high := b[min(length, len(b)):min(length+2, len(b))]
 		return p, len(bytes.Trim(high, "\x00")) == 0
 	}
@@ -145,10 +145,10 @@ func parse(data []byte, at int) (p parsed, ok bool) {
 	return p, true
 }
 
-// Of the oldest layout: the maximum number of bytes before 01 LAYOUT OP 00 78.
+// oldestFront is the maximum number of bytes before 01 LAYOUT OP 00 78 in the oldest layout.
 const oldestFront = 2 + TokenLen + 1 + binary.MaxVarintLen16 + 1
 
-// parseOldest is for the oldest layout, whose inner part begins with a byte 1 at at-1.
+// parseOldest reads a header of the oldest layout, whose inner part starts with 01 at at-1.
 func parseOldest(data []byte, at int) (p parsed, ok bool) {
 	inner := at - 1
 	for varint := 1; varint <= 2; varint++ {

@@ -112,21 +112,21 @@ func (f *Finder) try(t text) {
 	f.more = f.found(h)
 }
 
-// text reads bytes that are written as base64 or hex.
+// text decodes base64 or hex.
 type text struct {
 	data   []byte
 	at     int
-	base64 bool   // else hex
-	std    bool   // + or / was met
-	url    bool   // - or _ was met
-	gap    string // of hex: the separator between two bytes
+	base64 bool   // false for hex
+	std    bool   // the text has + or /
+	url    bool   // the text has - or _
+	gap    string // for hex: the separator between two bytes
 	acc    uint32
 	have   int // how many of the low bits of acc are not yet in a byte
 }
 
-// read appends bytes to buf until it has n, or the text ends.
+// read appends decoded bytes to buf until it has n bytes or the text ends.
 func (t *text) read(buf []byte, n int) []byte {
-	slow := t.at // up to where it is read character by character
+	slow := t.at // before this offset, characters are read one by one
 	for len(buf) < n {
 		if t.base64 && t.have == 0 && t.at >= slow {
 			more := t.readRun(buf, n)
@@ -149,7 +149,7 @@ func (t *text) read(buf []byte, n int) []byte {
 	return buf
 }
 
-// runLen is how many characters readRun reads at once.
+// runLen is the number of characters that readRun reads at once.
 const runLen = 64
 
 // readRun is read for characters of base64 with nothing between them, as far as these go
@@ -173,7 +173,7 @@ func (t *text) readRun(buf []byte, n int) []byte {
 	return free[:len(buf)+decoded]
 }
 
-// width is how many bits a character holds.
+// width returns the number of bits per character.
 func (t *text) width() int {
 	if t.base64 {
 		return 6
@@ -181,11 +181,11 @@ func (t *text) width() int {
 	return 4
 }
 
-// maxBetween bounds how many bytes may stand between two characters of a text.
+// maxBetween is the maximum number of bytes between two characters of a text.
 const maxBetween = 128
 
-// next reads one character. It skips what may stand between two: line breaks with the
-// indentation behind them, their escapes, and the zero bytes of UTF-16.
+// next reads one character. It skips bytes that may separate two characters: line breaks with
+// the following indentation, their escapes, and the zero bytes of UTF-16.
 func (t *text) next() (v byte, ok bool) {
 	if t.gap != "" && t.have == 0 && bytes.HasPrefix(t.data[t.at:], []byte(t.gap)) {
 		t.at += len(t.gap)

@@ -1,21 +1,21 @@
-// Package auditlog keeps the evidence of what was changed: an append-only file
-// of JSON Lines, each bound to the one before by a hash.
+// Package auditlog writes and verifies the audit log: an append-only file of JSON Lines that
+// is chained by hashes.
 //
-// The first line, with the event "log", names the job. Every slot that rotator
-// replaces has two lines: the event "intent" before the write, and "rotated"
-// after it. An intent alone means that the write failed, or that the process
-// died before it knew the outcome. The next run of the pass then checks the
-// slot, and adds the second line if the write had succeeded.
+// The first line has the event "log" and names the job. Each slot that rotator replaces has
+// two lines: the event "intent" before the write, and "rotated" after it. An intent without a
+// second line means that the write failed, or that the process ended before it knew the
+// result. The next run of the pass then checks the slot, and adds the second line if the
+// write succeeded.
 //
-// A line is one JSON object whose last member is "hash": the SHA-256, in hex,
-// of the line without that member. It contains "prev", the hash of the line
-// before, so no line can be changed, removed, added or moved without breaking
-// the chain from there on; that lines were cut off at the end shows against the
-// number of lines and the hash that the checkpoint keeps. The chain shows
-// tampering and damage to whoever trusts the checkpoint; it is no signature. A
-// log is evidence of what was done and decides no outcome. A line is bound to
-// its pass by a digest. If the checkpoint does not confirm the line, it is only
-// a hint, and KMS is asked (rotate.Trace).
+// A line is a JSON object whose last member is "hash": the SHA-256, in hexadecimal, of the
+// line without this member. Its member "prev" is the hash of the previous line. Changing,
+// removing, adding or moving a line therefore breaks the chain. The checkpoint stores the
+// number of lines and the last hash, so truncation is detected, too. The chain detects damage
+// and tampering if the checkpoint is trusted. It is not a signature.
+//
+// A log is evidence and does not decide results. Each line is bound to its pass by a digest.
+// A line that the checkpoint does not confirm is only a hint, and rotator asks KMS
+// (rotate.Trace).
 package auditlog
 
 import (
@@ -28,8 +28,8 @@ import (
 	"rotator/internal/rotate"
 )
 
-// Log is an audit log that is being written. It is safe for concurrent use, by
-// one process.
+// Log is an audit log that is open for writing. It is safe for concurrent use. Only one
+// process can open a log.
 type Log struct {
 	mu   sync.Mutex
 	file *os.File
@@ -37,11 +37,11 @@ type Log struct {
 	seq  int64
 	size int64 // of the file
 	head string
-	text []byte // of the lines written last, to be used again
+	text []byte // buffer for the lines of a write
 	torn int
-	err  error // of a write that may have left half a line
-	// own and beside are what was read of this log and of those of other workers, and
-	// found the changes that they ended with.
+	err  error // of a write that may have left an incomplete line
+	// own and beside are the parts that were read of this log and of the logs of other
+	// workers. found has the changes in these parts.
 	own      *tail
 	beside   []*tail
 	found    map[place]change
@@ -50,13 +50,13 @@ type Log struct {
 
 var _ rotate.Recorder = (*Log)(nil)
 
-// ErrBusy says that another process is writing the log.
-var ErrBusy = errors.New("another process is writing it")
+// ErrBusy is returned if another process has the log open.
+var ErrBusy = errors.New("another process has the audit log open")
 
-// Torn is the length in bytes of the line that Open took off; 0 if none.
+// Torn returns the length in bytes of the incomplete line that Open removed, or 0.
 func (l *Log) Torn() int { return l.torn }
 
-// Head returns the number of lines and the hash of the last.
+// Head returns the number of lines and the hash of the last line.
 func (l *Log) Head() (lines int64, hash string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -69,8 +69,8 @@ func (l *Log) Intend(records []rotate.Record) error { return l.append(eventInten
 // Record implements rotate.Recorder.
 func (l *Log) Record(records []rotate.Record) error { return l.append(eventRotated, records) }
 
-// append writes one line for each record. When it returns, they are with the
-// operating system, and survive the death of the process.
+// append writes one line per record. When it returns, the operating system has the lines, so
+// they survive a crash of the process.
 func (l *Log) append(event string, records []rotate.Record) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -100,7 +100,7 @@ func (l *Log) append(event string, records []rotate.Record) error {
 	return nil
 }
 
-// Sync implements rotate.Recorder: when it returns, all lines are on the disk.
+// Sync implements rotate.Recorder. When it returns, all lines are on disk.
 func (l *Log) Sync() error { return l.file.Sync() }
 
 // Close closes the file.

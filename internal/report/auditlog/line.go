@@ -30,10 +30,10 @@ type line struct {
 	To     string    `json:"to_key"`
 	Before string    `json:"before_sha256"`
 	After  string    `json:"after_sha256"`
-	// Binding ties the line to its pass (rotate.Record). Lines of older versions have none.
+	// Binding binds the line to its pass (rotate.Record). Lines of older versions have none.
 	Binding string `json:"binding_sha256,omitempty"`
 	Prev    string `json:"prev"`
-	Job     string `json:"job,omitempty"` // of the first line alone
+	Job     string `json:"job,omitempty"` // only in the first line
 }
 
 // lineOf returns the line of a record.
@@ -81,12 +81,12 @@ const (
 // genesis is the "prev" of the first line.
 const genesis = "0000000000000000000000000000000000000000000000000000000000000000"
 
-// hashMark begins the last member of a line.
+// hashMark is the start of the last member of a line.
 const hashMark = `,"hash":"`
 
-// bind appends the text of a line, newline included, and returns its hash. What JSON
-// cannot hold is refused, since evidence would name something else; but for the path,
-// which is for people and may have been cut within a character.
+// bind appends the text of a line, including the newline, and returns its hash. It refuses
+// values that JSON cannot represent exactly, except for the path, which is only for messages
+// and may have been truncated within a character.
 func bind(text []byte, record line) (longer []byte, hash string, err error) {
 	if !utf8.ValidString(record.Path) {
 		record.Path = strings.ToValidUTF8(record.Path, "\ufffd")
@@ -107,7 +107,7 @@ func bind(text []byte, record line) (longer []byte, hash string, err error) {
 	return text, hash, nil
 }
 
-// bindFirst appends the text of the first line of a job's log, and returns its hash.
+// bindFirst appends the text of the first line of the log of a job, and returns its hash.
 func bindFirst(text []byte, job string, at time.Time) (longer []byte, hash string) {
 	begin := len(text)
 	text = append(append(append(text, lineStart(1)...), eventLog...), `","at":"`...)
@@ -117,7 +117,7 @@ func bindFirst(text []byte, job string, at time.Time) (longer []byte, hash strin
 	return appendHash(append(text, '}'), begin)
 }
 
-// appendHash appends to a line that begins at an offset the hash of it, and a newline.
+// appendHash adds the hash to the line that starts at text[begin], and a newline.
 func appendHash(text []byte, begin int) (longer []byte, hash string) {
 	sum := sha256.Sum256(text[begin:])
 	text = append(text[:len(text)-1], hashMark...)
@@ -126,8 +126,8 @@ func appendHash(text []byte, begin int) (longer []byte, hash string) {
 	return append(text, "\"}\n"...), string(text[at:])
 }
 
-// appendLine appends what json.Marshal makes of a line: a run writes two for each
-// slot, and reflection would be a good part of its work.
+// appendLine appends a line as json.Marshal encodes it. It does not use reflection, because a
+// run writes two lines per slot.
 func appendLine(text []byte, l *line) []byte {
 	text = strconv.AppendInt(append(text, `{"seq":`...), l.Seq, 10)
 	text = appendText(append(text, `,"event":`...), l.Event)
@@ -147,21 +147,23 @@ func appendLine(text []byte, l *line) []byte {
 	return append(text, '}')
 }
 
-// appendText appends a string in JSON, as json.Marshal writes it, with more escapes.
+// appendText appends a string as json.Marshal encodes it, with additional escapes.
 func appendText(text []byte, s string) []byte {
 	for i := range len(s) {
-		if c := s[i]; c < 0x20 || c > 0x7e || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
+		c := s[i]
+		if c < 0x20 || c > 0x7e || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
 			return printable.AppendJSON(text, s)
 		}
 	}
 	return append(append(append(text, '"'), s...), '"')
 }
 
-// parse takes a line apart and checks it against its own hash.
+// parse parses a line and verifies its hash.
 func parse(text []byte) (record line, hash string, err error) {
 	const tail = len(hashMark) + 2*sha256.Size + len(`"}`)
 	at := len(text) - tail
-	if at < 1 || !bytes.HasPrefix(text[at:], []byte(hashMark)) || !bytes.HasSuffix(text, []byte(`"}`)) {
+	if at < 1 || !bytes.HasPrefix(text[at:], []byte(hashMark)) ||
+		!bytes.HasSuffix(text, []byte(`"}`)) {
 		return line{}, "", errors.New("it does not end with its hash")
 	}
 	body := append(bytes.Clone(text[:at]), '}')

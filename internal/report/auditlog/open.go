@@ -18,7 +18,7 @@ import (
 // audit log of the job. It was not changed.
 type ForeignError struct {
 	Path   string
-	Detail string // what it is instead
+	Detail string // what the file is
 }
 
 func (e *ForeignError) Error() string {
@@ -192,7 +192,7 @@ func (l *Log) examine(file *os.File) (end, size int64, err error) {
 	switch {
 	case whole && parsed == nil && begin.Seq == 1 && begin.Prev == genesis:
 	case !whole && size < maxLine && begins(first, 1):
-		return 0, size, nil // it was cut short
+		return 0, size, nil // the first line is incomplete
 	case whole && bytes.HasPrefix(text, []byte(lineStart(1))):
 		return 0, 0, &ChainError{
 			Line:   1,
@@ -211,7 +211,7 @@ func (l *Log) examine(file *os.File) (end, size int64, err error) {
 	return end, size, err
 }
 
-// lastEnd returns the end of the last complete line of a file.
+// lastEnd returns the offset after the last complete line of a file.
 func lastEnd(file io.ReaderAt, size int64) (int64, error) {
 	start := max(0, size-maxLine)
 	rest := make([]byte, size-start)

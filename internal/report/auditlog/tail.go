@@ -19,7 +19,7 @@ import (
 type Mark struct {
 	Name  string // of its file
 	Lines int64
-	Hash  string // of the last of them
+	Hash  string // of the last line
 	// Here reports whether the log must be in this directory, because a process of
 	// this machine wrote it.
 	Here bool
@@ -57,7 +57,7 @@ type place struct {
 type change struct {
 	trace rotate.Trace
 	log   *tail
-	line  int64 // the first that names it
+	line  int64 // number of its first line
 }
 
 // Beside also reads the end of the log of another worker of the job that died
@@ -91,8 +91,8 @@ func (l *Log) Beside(path string) error {
 	return nil
 }
 
-// gathered is the number of bytes at the end in which changes are looked for.
-// The changes of all pages in progress take less.
+// gathered is the number of bytes at the end of a log that are searched for changes. The
+// changes of all pages in progress need less.
 const gathered = 32 << 20
 
 // gather reads the changes at the end of a log and checks the chain of the
@@ -126,7 +126,7 @@ func (l *Log) gather(file *os.File, end int64) (*tail, error) {
 	return t, lines.Err()
 }
 
-// chainError names the line that begins at an offset by its number in the file.
+// chainError returns a ChainError for the line that starts at an offset.
 func chainError(file io.ReaderAt, at int64, err error) error {
 	number := int64(1)
 	block := make([]byte, 1<<20)

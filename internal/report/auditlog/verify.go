@@ -9,7 +9,7 @@ import (
 	"os"
 )
 
-// ChainError names the first line that does not fit.
+// ChainError reports the first line that breaks the chain.
 type ChainError struct {
 	Line   int64 // from 1
 	Detail string
@@ -17,18 +17,17 @@ type ChainError struct {
 
 func (e *ChainError) Error() string { return fmt.Sprintf("line %d: %s", e.Line, e.Detail) }
 
-// maxLine bounds a line: the longest S3 key or DynamoDB primary key, escaped,
-// with room for the rest.
+// maxLine is the maximum length of a line in bytes: enough for the longest S3 key or DynamoDB
+// primary key, escaped.
 const maxLine = 1 << 20
 
-// Verify reads a whole log and returns how many lines it has and the hash of
-// the last. The first line that does not fit is a *ChainError.
+// Verify reads a log and returns the number of its lines and the hash of the last line. It
+// returns a *ChainError for the first line that breaks the chain.
 func Verify(r io.Reader) (lines int64, head string, err error) {
 	return verify(r, func(int64, string) {})
 }
 
-// verify implements Verify. It calls each with the number and the hash of every
-// line.
+// verify implements Verify. It calls each with the number and the hash of each line.
 func verify(r io.Reader, each func(int64, string)) (lines int64, head string, err error) {
 	head = genesis
 	reader := bufio.NewReaderSize(r, maxLine)
@@ -68,8 +67,8 @@ func (l line) follows(seq int64, hash string) error {
 	return nil
 }
 
-// VerifyFile verifies the log at path, and that it holds the given marks.
-// Without marks, missing lines at the end are not detected.
+// VerifyFile verifies the log at path, and that it contains the marks. Without marks, missing
+// lines at the end are not detected.
 func VerifyFile(path string, marks ...Mark) (found int64, err error) {
 	file, err := openRegular(path, os.O_RDONLY)
 	if err != nil {
@@ -105,8 +104,8 @@ func VerifyFile(path string, marks ...Mark) (found int64, err error) {
 	return found, nil
 }
 
-// Is reports whether a text is an audit log or a part of one: consecutive
-// lines, of which the last may be cut short.
+// Is reports whether a text is an audit log or a part of one: consecutive lines, of which the
+// last may be incomplete.
 func Is(text []byte) bool {
 	if !bytes.HasPrefix(text, []byte(`{"seq":`)) {
 		return false
