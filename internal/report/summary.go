@@ -253,7 +253,7 @@ func (s *Summary) SetTargets(infos []TargetInfo, counts map[string]checkpoint.Co
 // staleKeyNote returns the note about n ciphertexts next to the name of a source key.
 func staleKeyNote(n int64, first string) string {
 	return fmt.Sprintf("The ID of a source key is stored next to %s, and rotator does not change it "+
-		"(first: %s). A reader that passes this ID to Decrypt fails with IncorrectKeyException "+
+		"(first: %s). A reader that decrypts with this ID fails with IncorrectKeyException "+
 		"after the move: update the ID, or have the reader pass no key ID", ciphertexts(n), first)
 }
 
