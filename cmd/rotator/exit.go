@@ -183,7 +183,7 @@ func codeOf(command string, err error) (code int, hint string) {
 		return exitAccess, ""
 	case errors.Is(err, checkpoint.ErrFenced):
 		return exitBusy, "another run took over this pass; rotator status prints its progress"
-	case checkpoint.OfNewer(err):
+	case checkpoint.IsNewer(err):
 		return exitBusy, ""
 	case errors.As(err, &stop) && (!errors.As(err, &storage) || cutShort(storage) ||
 		stop.Kind == rotate.StopAccess || stop.Kind == rotate.StopJob):
@@ -258,7 +258,7 @@ func accessHint(command string) string {
 // error of a checkpoint that cannot be read contains its own advice.
 func storageHint(err error) string {
 	damaged := (*checkpoint.DamagedError)(nil)
-	if errors.As(err, &damaged) || checkpoint.Untrusted(err) {
+	if errors.As(err, &damaged) || checkpoint.IsUnreadable(err) {
 		return ""
 	}
 	return "progress up to the last save is kept; correct this, for example make the directory " +

@@ -29,7 +29,7 @@ import (
 func TestStorageExits(t *testing.T) {
 	t.Parallel()
 	service := func(code string) error {
-		return &checkpoint.ServiceError{Doing: "read it", Err: &smithy.GenericAPIError{Code: code}}
+		return &checkpoint.ServiceError{Operation: "read it", Err: &smithy.GenericAPIError{Code: code}}
 	}
 	full := &fs.PathError{Op: "write", Path: "state.db", Err: syscall.ENOSPC}
 	for name, c := range map[string]struct {
@@ -44,7 +44,7 @@ func TestStorageExits(t *testing.T) {
 		"damaged file":           {&checkpoint.DamagedError{Path: "state.db", Detail: "cut"}, exitStorage, ""},
 		"service that throttles": {service("ThrottlingException"), exitUnavailable, "run again"},
 		"service that fails":     {service("InternalServerError"), exitUnavailable, "run again"},
-		"no answer":              {&checkpoint.ServiceError{Doing: "read it", Err: syscall.ECONNRESET}, exitUnavailable, "run again"},
+		"no answer":              {&checkpoint.ServiceError{Operation: "read it", Err: syscall.ECONNRESET}, exitUnavailable, "run again"},
 		"service that refuses":   {service("ValidationException"), exitStorage, "writable"},
 		"service that denies":    {service("AccessDeniedException"), exitAccess, ""},
 		"unknown outcome":        {fmt.Errorf("the outcome of the write of n is unknown: %w", service("InternalServerError")), exitUnavailable, "run again"},

@@ -141,7 +141,7 @@ func (s streams) nameCheckpoint(err error) error {
 		return err
 	}
 	return &causeError{err: err, cause: fmt.Sprintf("the checkpoint: %s gave no usable answer: "+
-		"%s (%s)", service, outage.Cause(cause), doing.Doing)}
+		"%s (%s)", service, outage.Cause(cause), doing.Operation)}
 }
 
 // nameCheckpoints is like nameCheckpoint, for joined errors. Of the errors that the checkpoint

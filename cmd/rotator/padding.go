@@ -66,12 +66,12 @@ func (s *session) settlePadding(
 	if !anyTrue(unwritten) {
 		return nil
 	}
-	guest, err := p.passes.Join(ctx, p.record.Number, state.worker, state.lease)
+	observer, err := p.passes.ObservePass(ctx, p.record.Number, state.worker, state.lease)
 	if err != nil {
 		return &storageError{what: "join the pass", err: err}
 	}
 	engine := s.rotator(targets, p.record, state.log, nil)
-	err = engine.RetryWhere(ctx, p.passes, p.record, guest, which)
+	err = engine.RetryWhere(ctx, p.passes, p.record, observer, which)
 	headers := s.headers // of the run; a retry does not use headers
 	s.count(engine)
 	s.headers, s.summary.Ended = headers, time.Now().UTC()

@@ -63,7 +63,7 @@ func retryJob(ctx context.Context, c *jobFlags, job *config.Job, flags *earlyFla
 	if err != nil {
 		return err
 	}
-	guest, err := passes.Join(ctx, record.Number, state.worker, state.lease)
+	observer, err := passes.ObservePass(ctx, record.Number, state.worker, state.lease)
 	if err != nil {
 		return &storageError{what: "join the pass", err: err}
 	}
@@ -72,7 +72,7 @@ func retryJob(ctx context.Context, c *jobFlags, job *config.Job, flags *earlyFla
 	s.stopsEarly.Most = most
 	engine := s.rotator(targets, record, state.log, nil)
 	s.stop.reached(working, "")
-	worked := s.withKeyState(ctx, engine.Retry(ctx, passes, record, guest))
+	worked := s.withKeyState(ctx, engine.Retry(ctx, passes, record, observer))
 	s.summary.Ended = time.Now().UTC()
 	s.count(engine)
 	s.summary.Status = report.Stopped

@@ -160,7 +160,7 @@ func (s *session) finish(ctx context.Context, p *pass, state *state) error {
 func (s *session) stillWritten(ctx context.Context, passes *checkpoint.Passes, earlier int) error {
 	before, totals, err := s.comparable(ctx, passes, earlier)
 	switch {
-	case checkpoint.Untrusted(err):
+	case checkpoint.IsUnreadable(err):
 		s.summary.Notes = append(s.summary.Notes, fmt.Sprintf(
 			"could not compare with the previous pass, because the records of pass %d cannot be "+
 				"read; writers that still use the old key are not reported", earlier))

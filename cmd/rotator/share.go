@@ -26,7 +26,7 @@ const joinsRuns = "join the runs of the job"
 // between the runs of the job and a command that works on no pass: an audit, a verify, or
 // the preflight of any command. Without a share, requests wait.
 type rateMember struct {
-	visitor *checkpoint.Visitor
+	observer *checkpoint.JobObserver
 	life    context.Context // of all requests to the checkpoint
 	end     context.CancelFunc
 	enough  chan struct{}
@@ -49,15 +49,15 @@ func newRateMember(
 		ended:   make(chan struct{}),
 		changed: make(chan struct{}),
 	}
-	visitor, err := passes.Visit(ctx, lease, m.set)
+	observer, err := passes.ObserveJob(ctx, lease, m.set)
 	if err != nil {
 		return nil, err
 	}
-	m.visitor = visitor
+	m.observer = observer
 	m.life, m.end = context.WithCancel(context.WithoutCancel(ctx))
 	go func() {
 		defer close(m.ended)
-		m.err = visitor.Run(m.life, m.enough)
+		m.err = observer.Run(m.life, m.enough)
 	}()
 	return m, nil
 }
@@ -119,7 +119,7 @@ func (m *rateMember) leave() {
 	stop := time.AfterFunc(joinTime, m.end)
 	defer stop.Stop()
 	<-m.ended
-	_ = m.visitor.Leave(m.life) // otherwise the runs remove the entry after its lease
+	_ = m.observer.Leave(m.life) // otherwise the runs remove the entry after its lease
 	m.end()
 }
 

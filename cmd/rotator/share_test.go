@@ -179,7 +179,7 @@ type cutStore struct {
 
 func (s cutStore) err() error {
 	if s.off.Load() {
-		return &checkpoint.ServiceError{Doing: "read", Err: syscall.ECONNREFUSED}
+		return &checkpoint.ServiceError{Operation: "read", Err: syscall.ECONNREFUSED}
 	}
 	return nil
 }

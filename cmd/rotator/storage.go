@@ -277,7 +277,7 @@ func stateBucket(cfg aws.Config) *s3.Client {
 // storeProblem returns the error of a checkpoint. If its table or bucket does not exist or
 // cannot hold a checkpoint, it is a problem of the job file.
 func storeProblem(job *config.Job, what string, err error) error {
-	var place *checkpoint.PlaceError
+	var place *checkpoint.LocationError
 	if errors.As(err, &place) {
 		return problem(job, "checkpoint", place.Error())
 	}

@@ -199,7 +199,7 @@ func read(b *bbolt.Bucket, id string) (Entry, error) {
 }
 
 func write(b *bbolt.Bucket, id string, data []byte) (Entry, error) {
-	if err := fits(id, data); err != nil {
+	if err := checkSize(id, data); err != nil {
 		return Entry{}, err
 	}
 	version, err := b.NextSequence()

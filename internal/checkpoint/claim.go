@@ -16,13 +16,13 @@ import (
 // one asked about is given up, once its open pages are saved.
 var ErrYield = errors.New("this partition is left to another worker")
 
-// Claimed is a partition that this worker may work on, from where it was saved.
-type Claimed struct {
+// Claim is a partition that this worker may work on, from where it was saved.
+type Claim struct {
 	Index  int // in the order of the pass
 	Cursor []byte
 	// Give is closed when the partition must be handed over as soon as possible. Pages that
 	// were not begun must then be withdrawn, and the other pages finished first.
-	Give <-chan struct{}
+	HandOver <-chan struct{}
 }
 
 // watchEvery is the maximum time between two reads of the partitions of other runs, for a
@@ -32,10 +32,10 @@ const watchEvery = 2 * time.Second
 // Claim takes a partition that no other run works on, and waits for one while others
 // have all that are left: they may die, or hand some over. It is false when every
 // partition is done, or is worked on by this very worker.
-func (t *Tracker) Claim(ctx context.Context) (Claimed, bool, error) {
-	defer t.waits()()
+func (t *Tracker) Claim(ctx context.Context) (Claim, bool, error) {
+	defer t.markWaiting()()
 	for {
-		_, changed := t.team.seenVersion()
+		_, changed := t.membership.seenVersion()
 		t.mu.Lock()
 		saved := t.saved
 		t.mu.Unlock()
@@ -44,19 +44,19 @@ func (t *Tracker) Claim(ctx context.Context) (Claimed, bool, error) {
 			return claimed, ok, err
 		}
 		t.mu.Lock()
-		left := slices.ContainsFunc(t.partitions, func(p *tracked) bool { return !p.ahead.Done && (!p.held || p.yielding) })
+		left := slices.ContainsFunc(t.partitions, func(p *tracked) bool { return !p.pending.Done && (!p.held || p.handingOver) })
 		t.mu.Unlock()
 		if !left {
-			return Claimed{}, false, nil
+			return Claim{}, false, nil
 		}
 		if err := waitFor(ctx, t.watch(), saved, changed); err != nil {
-			return Claimed{}, false, err
+			return Claim{}, false, err
 		}
 	}
 }
 
 // waits records that a scanner has no partition, until the returned function is called.
-func (t *Tracker) waits() (done func()) {
+func (t *Tracker) markWaiting() (done func()) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.waiting++
@@ -64,7 +64,7 @@ func (t *Tracker) waits() (done func()) {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		t.waiting--
-		t.demand()
+		t.updateUses()
 	}
 }
 
@@ -84,10 +84,10 @@ func waitFor(ctx context.Context, d time.Duration, saved, changed <-chan struct{
 // watch returns the maximum time between two reads of a partition that no other run lists as
 // held.
 func (t *Tracker) watch() time.Duration {
-	if t.team == nil {
+	if t.membership == nil {
 		return watchEvery
 	}
-	return t.team.lease
+	return t.membership.lease
 }
 
 // order are the partitions in the order in which this worker wants them: those of the
@@ -95,54 +95,54 @@ func (t *Tracker) watch() time.Duration {
 // that each worker of several has an order of its own, so that those who start together
 // do not all want the same.
 func (t *Tracker) order() []int {
-	order, ours, own := make([]int, len(t.partitions)), map[string]int{}, make([]uint32, len(t.partitions))
+	order, perTarget, own := make([]int, len(t.partitions)), map[string]int{}, make([]uint32, len(t.partitions))
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for i, part := range t.partitions {
 		order[i] = i
-		if part.held && !part.yielding {
-			ours[part.target]++
+		if part.held && !part.handingOver {
+			perTarget[part.target]++
 		}
-		if t.team != nil {
-			own[i] = crc32.ChecksumIEEE(fmt.Appendf(nil, "%s/%d", t.team.me, i))
+		if t.membership != nil {
+			own[i] = crc32.ChecksumIEEE(fmt.Appendf(nil, "%s/%d", t.membership.me, i))
 		}
 	}
 	slices.SortStableFunc(order, func(a, b int) int {
-		return cmp.Or(cmp.Compare(ours[t.partitions[a].target], ours[t.partitions[b].target]), cmp.Compare(own[a], own[b]))
+		return cmp.Or(cmp.Compare(perTarget[t.partitions[a].target], perTarget[t.partitions[b].target]), cmp.Compare(own[a], own[b]))
 	})
 	return order
 }
 
 // tryClaim reads each partition that seems free, once for each change of the other members.
-func (t *Tracker) tryClaim(ctx context.Context) (Claimed, bool, error) {
-	if err := t.claiming.take(ctx); err != nil {
-		return Claimed{}, false, err
+func (t *Tracker) tryClaim(ctx context.Context) (Claim, bool, error) {
+	if err := t.claiming.lock(ctx); err != nil {
+		return Claim{}, false, err
 	}
-	defer t.claiming.give()
-	if time.Since(t.lookedAt) >= t.watch() {
-		t.lookedAt = time.Now()
-		t.looks++
+	defer t.claiming.unlock()
+	if time.Since(t.roundBegan) >= t.watch() {
+		t.roundBegan = time.Now()
+		t.round++
 	}
-	version, _ := t.team.seenVersion()
-	look := looks{version: version, number: t.looks}
+	version, _ := t.membership.seenVersion()
+	round := claimRound{version: version, number: t.round}
 	order := t.order()
-	if err := t.learnAll(ctx, order, look); err != nil {
-		return Claimed{}, false, err
+	if err := t.refreshAll(ctx, order, round); err != nil {
+		return Claim{}, false, err
 	}
 	for _, index := range order {
 		part := t.partitions[index]
-		if !t.mayClaim(index, look) {
+		if !t.mayClaim(index, round) {
 			continue
 		}
 		got, err := t.acquire(ctx, part)
 		if err != nil {
-			return Claimed{}, false, err
+			return Claim{}, false, err
 		}
 		t.mu.Lock()
-		if t.looked = t.looked && !got; !got {
-			part.looked = look
+		if t.noneFree = t.noneFree && !got; !got {
+			part.triedIn = round
 		}
-		claimed := Claimed{Index: index, Cursor: part.ahead.Cursor, Give: part.give}
+		claimed := Claim{Index: index, Cursor: part.pending.Cursor, HandOver: part.handOver}
 		t.mu.Unlock()
 		if got {
 			return claimed, true, nil
@@ -150,31 +150,31 @@ func (t *Tracker) tryClaim(ctx context.Context) (Claimed, bool, error) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.looked = true
-	t.demand()
-	return Claimed{}, false, nil
+	t.noneFree = true
+	t.updateUses()
+	return Claim{}, false, nil
 }
 
-// learnAll reads the records of all partitions that may be free, if this worker has not found
+// refreshAll reads the records of all partitions that may be free, if this worker has not found
 // a free one before. Most of them are done.
-func (t *Tracker) learnAll(ctx context.Context, order []int, look looks) error {
+func (t *Tracker) refreshAll(ctx context.Context, order []int, round claimRound) error {
 	t.mu.Lock()
-	waits := t.looked
+	waits := t.noneFree
 	t.mu.Unlock()
-	if t.team == nil || !waits {
+	if t.membership == nil || !waits {
 		return nil
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(readers)
 	for _, index := range order {
-		if !t.mayClaim(index, look) {
+		if !t.mayClaim(index, round) {
 			continue
 		}
 		part := t.partitions[index]
 		group.Go(func() error {
 			progress, entry, err := t.passes.progress(ctx, t.pass, part.t, part.i)
 			if err == nil {
-				t.learn(part, progress, entry)
+				t.refresh(part, progress, entry)
 			}
 			return err
 		})
@@ -183,29 +183,29 @@ func (t *Tracker) learnAll(ctx context.Context, order []int, look looks) error {
 }
 
 // looks counts the reads of the partitions. It is never the zero value.
-type looks struct{ version, number int }
+type claimRound struct{ version, number int }
 
 // mayClaim reports whether a partition may be free and this run may claim it. Runs without a
 // partition have priority.
-func (t *Tracker) mayClaim(index int, look looks) bool {
+func (t *Tracker) mayClaim(index int, round claimRound) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	part := t.partitions[index]
-	if part.held || part.ahead.Done {
+	if part.held || part.pending.Done {
 		return false
 	}
 	held := t.held()
-	if t.team == nil || held >= t.share() {
-		return t.team == nil
+	if t.membership == nil || held >= t.share() {
+		return t.membership == nil
 	}
-	return part.looked != look && !t.team.taken(index) && !(held > 0 && t.team.others().hungry)
+	return part.triedIn != round && !t.membership.heldByOther(index) && !(held > 0 && t.membership.others().starved)
 }
 
 // held returns the number of partitions that this run holds and will not hand over, and that
 // are not done. It must be called with t.mu held.
 func (t *Tracker) held() (n int) {
 	for _, p := range t.partitions {
-		if p.held && !p.yielding && !p.ahead.Done {
+		if p.held && !p.handingOver && !p.pending.Done {
 			n++
 		}
 	}
@@ -215,15 +215,15 @@ func (t *Tracker) held() (n int) {
 // share returns the number of partitions that this run should hold. If another run waits for
 // a partition, only partitions that runs hold are divided. It must be called with t.mu held.
 func (t *Tracker) share() int {
-	if t.team == nil {
+	if t.membership == nil {
 		return len(t.partitions)
 	}
-	others, left := t.team.others(), 0
+	others, left := t.membership.others(), 0
 	if others.waits {
 		left = others.held + t.held()
 	} else {
 		for _, p := range t.partitions {
-			if !p.ahead.Done {
+			if !p.pending.Done {
 				left++
 			}
 		}
@@ -231,7 +231,7 @@ func (t *Tracker) share() int {
 	return (left + others.runs) / (others.runs + 1)
 }
 
-// state returns the state of this worker for the roster.
+// state returns the state of this worker for the member list.
 func (t *Tracker) state() (holds []int, waits bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -240,33 +240,33 @@ func (t *Tracker) state() (holds []int, waits bool) {
 		if p.held {
 			holds = append(holds, i)
 		}
-		left = left || !p.ahead.Done && !p.held
+		left = left || !p.pending.Done && !p.held
 	}
-	return holds, left && t.waiting > 0 && t.looked && t.held() < t.share()
+	return holds, left && t.waiting > 0 && t.noneFree && t.held() < t.share()
 }
 
-// demand tells the team whether this worker needs a share of the rate. It must be called with
+// updateUses tells the membership whether this worker needs a share of the rate. It must be called with
 // t.mu held, after every change of a field that it uses.
-func (t *Tracker) demand() {
-	if t.team == nil {
+func (t *Tracker) updateUses() {
+	if t.membership == nil {
 		return
 	}
 	uses := t.engaged
 	for _, p := range t.partitions {
-		if p.held && !p.ahead.Done && !p.drained() {
+		if p.held && !p.pending.Done && !p.drained() {
 			uses++
 		}
 	}
-	t.team.want(uses - t.uses)
+	t.membership.addUses(uses - t.uses)
 	if uses == 0 && t.uses > 0 { // others may wait for what is not saved
 		signal(t.urgent)
 		signal(t.wake)
 	}
 	t.uses = uses
-	if uses == 0 && t.waiting > 0 && t.looked {
-		t.team.waitsSince(time.Now())
+	if uses == 0 && t.waiting > 0 && t.noneFree {
+		t.membership.waitsSince(time.Now())
 	} else {
-		t.team.waitsSince(time.Time{})
+		t.membership.waitsSince(time.Time{})
 	}
 }
 
@@ -275,7 +275,7 @@ func (t *Tracker) demand() {
 func (t *Tracker) Needs() (partition, rate bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.uses == 0 && t.waiting > 0 && t.looked, t.uses > 0
+	return t.uses == 0 && t.waiting > 0 && t.noneFree, t.uses > 0
 }
 
 // Engage requests a share of the rate even if this worker holds no partition, until the
@@ -285,46 +285,46 @@ func (t *Tracker) Engage() (done func()) {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		t.engaged += n
-		t.demand()
+		t.updateUses()
 	}
 	add(1)
 	return func() { add(-1) }
 }
 
 // OnShare calls use with the share of the rate of this worker, now and after each change.
-func (t *Tracker) OnShare(use func(Share)) { t.team.onShare(use) }
+func (t *Tracker) OnShare(use func(Share)) { t.membership.onShare(use) }
 
 // shed hands over a partition if another run waits and has none. It hands over one at a time:
 // the partition with the fewest completed items, because it probably has the most work left.
-func (t *Tracker) shed() {
+func (t *Tracker) handOver() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for i, p := range t.partitions {
-		offered := !p.held && !p.ahead.Done && time.Since(p.given) < offerFor && !t.team.taken(i)
-		if p.held && p.yielding || offered {
+		offered := !p.held && !p.pending.Done && time.Since(p.handedOverAt) < offerFor && !t.membership.heldByOther(i)
+		if p.held && p.handingOver || offered {
 			return
 		}
 	}
-	if !t.team.gives(t.held()) {
+	if !t.membership.mustHandOver(t.held()) {
 		return
 	}
 	var least *tracked
 	for _, p := range t.partitions {
-		if p.held && !p.ahead.Done && (least == nil || p.behind(least)) {
+		if p.held && !p.pending.Done && (least == nil || p.didLessThan(least)) {
 			least = p
 		}
 	}
 	if least == nil {
 		return
 	}
-	least.yielding = true
-	close(least.give)
-	t.release(least)
-	t.demand()
+	least.handingOver = true
+	close(least.handOver)
+	t.saveIfAwaited(least)
+	t.updateUses()
 }
 
-func (p *tracked) behind(other *tracked) bool {
-	return cmp.Or(cmp.Compare(p.ahead.Counts.Items.Seen, other.ahead.Counts.Items.Seen),
+func (p *tracked) didLessThan(other *tracked) bool {
+	return cmp.Or(cmp.Compare(p.pending.Counts.Items.Seen, other.pending.Counts.Items.Seen),
 		cmp.Compare(len(p.open), len(other.open))) < 0
 }
 
@@ -335,8 +335,8 @@ const offerFor = 2 * time.Second
 // release starts an immediate save of a partition for which another run waits: a partition
 // that is to be handed over and has no open page, or one that is done, because a waiting run
 // ends when the pass is complete. It must be called with t.mu held.
-func (t *Tracker) release(part *tracked) {
-	if part.drained() || t.team != nil && part.ahead.Done && t.team.others().waits {
+func (t *Tracker) saveIfAwaited(part *tracked) {
+	if part.drained() || t.membership != nil && part.pending.Done && t.membership.others().waits {
 		signal(t.urgent) // first, so that the next save includes this partition
 		signal(t.wake)
 	}
@@ -345,25 +345,25 @@ func (t *Tracker) release(part *tracked) {
 // acquire makes a partition ours unless a living worker has it, or another is
 // quicker. The epoch and the new version of the record fence off whoever had it.
 func (t *Tracker) acquire(ctx context.Context, part *tracked) (bool, error) {
-	if t.team == nil { // nobody else can be there
-		t.hold(part, part.ahead, part.entry)
+	if t.membership == nil { // nobody else can be there
+		t.hold(part, part.pending, part.entry)
 		return true, nil
 	}
 	progress, entry, err := t.passes.progress(ctx, t.pass, part.t, part.i)
 	if err != nil {
 		return false, err
 	}
-	if !progress.Done && progress.Owner != "" && !t.team.alive(progress.Owner) {
+	if !progress.Done && progress.Owner != "" && !t.membership.alive(progress.Owner) {
 		// It may have joined since we looked.
-		if err := t.team.beat(ctx); err != nil {
+		if err := t.membership.heartbeat(ctx); err != nil {
 			return false, err
 		}
 	}
-	if progress.Done || t.team.alive(progress.Owner) {
-		t.learn(part, progress, entry)
+	if progress.Done || t.membership.alive(progress.Owner) {
+		t.refresh(part, progress, entry)
 		return false, nil
 	}
-	progress.Owner, progress.Epoch = t.team.me, progress.Epoch+1
+	progress.Owner, progress.Epoch = t.membership.me, progress.Epoch+1
 	entry, err = t.passes.save(ctx, entry, t.passes.partitionID(t.pass, part.t, part.i), "progress", progress)
 	if errors.Is(err, ErrFenced) {
 		return false, nil // somebody was quicker
@@ -375,28 +375,28 @@ func (t *Tracker) acquire(ctx context.Context, part *tracked) (bool, error) {
 	return true, nil
 }
 
-func (t *Tracker) learn(part *tracked, progress Progress, entry Entry) {
+func (t *Tracker) refresh(part *tracked, progress Progress, entry Entry) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	part.ahead, part.entry = progress, entry
+	part.pending, part.entry = progress, entry
 }
 
 func (t *Tracker) hold(part *tracked, progress Progress, entry Entry) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	part.ahead, part.entry, part.held, part.yielding = progress, entry, true, false
+	part.pending, part.entry, part.held, part.handingOver = progress, entry, true, false
 	part.ledger, part.unsaved, part.open = nil, 0, nil
-	part.give, part.left = make(chan struct{}), false
-	t.demand()
+	part.handOver, part.scannerDone = make(chan struct{}), false
+	t.updateUses()
 }
 
 // Workers is how many workers were on the pass when this one looked last.
-func (t *Tracker) Workers() int { return t.team.size() }
+func (t *Tracker) Workers() int { return t.membership.size() }
 
 // Close saves what is complete, gives up every partition and leaves the pass, so
 // that others need not wait for the lease to end. Run must have returned.
 func (t *Tracker) Close(ctx context.Context) error {
-	if err := t.Flush(ctx); err != nil || t.team == nil {
+	if err := t.Flush(ctx); err != nil || t.membership == nil {
 		return err
 	}
 	for _, part := range t.partitions {
@@ -405,12 +405,12 @@ func (t *Tracker) Close(ctx context.Context) error {
 		}
 		t.mu.Lock()
 		// Pages that are not complete are read again.
-		part.yielding, part.left, part.open = true, true, nil
+		part.handingOver, part.scannerDone, part.open = true, true, nil
 		s := part.snapshot()
 		t.mu.Unlock()
 		if err := t.save(ctx, s); err != nil {
 			return err
 		}
 	}
-	return t.team.leave(ctx)
+	return t.membership.leave(ctx)
 }

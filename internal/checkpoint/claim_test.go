@@ -300,7 +300,7 @@ func testLeftBehind(t *testing.T, id string, change func([]byte) []byte) {
 	if _, err := store.Replace(t.Context(), e, broken); err != nil {
 		t.Fatal(err)
 	}
-	if err := openAll(t, passes); !Untrusted(err) {
+	if err := openAll(t, passes); !IsUnreadable(err) {
 		t.Errorf("with it broken: %v, want *CorruptError or *SchemaError", err)
 	}
 	next, err := passes.Restart(t.Context(), newPass(2))

@@ -123,7 +123,7 @@ func TestDeadRunsKeepTheirShare(t *testing.T) {
 		dead.OnShare(last.set)
 		done := dead.Engage()
 		defer done()
-		if err := dead.team.beat(t.Context()); err != nil || last.get().Runs != 1 {
+		if err := dead.membership.heartbeat(t.Context()); err != nil || last.get().Runs != 1 {
 			t.Fatalf("share 1/%d, %v", last.get().Runs, err)
 		}
 		heir, got, stop := worker(t, passes, pass, "heir")
@@ -138,34 +138,34 @@ func TestDeadRunsKeepTheirShare(t *testing.T) {
 		if waited := time.Since(began); waited < lease || waited > lease+time.Second {
 			t.Errorf("the heir has a share after %v, and the lease is %v", waited, lease)
 		}
-		if err := dead.team.beat(t.Context()); !errors.Is(err, ErrFenced) || last.get().Runs != 0 {
+		if err := dead.membership.heartbeat(t.Context()); !errors.Is(err, ErrFenced) || last.get().Runs != 0 {
 			t.Errorf("the run that was taken for dead: share 1/%d, %v", last.get().Runs, err)
 		}
 		stop()
 	})
 }
 
-// rosterBefore is the roster as the previous version reads it.
-type rosterBefore struct {
-	Pass    int              `json:"pass"`
-	Workers map[string]int64 `json:"workers"`
-	Guests  map[string]bool  `json:"guests,omitempty"`
+// oldMemberList is the member list as the previous version reads it.
+type oldMemberList struct {
+	Pass      int              `json:"pass"`
+	Workers   map[string]int64 `json:"workers"`
+	Observers map[string]bool  `json:"guests,omitempty"`
 }
 
-// TestRosterOfTheVersionBefore: a roster of the previous version can be read. Its runs may
+// TestRosterOfTheVersionBefore: a member list of the previous version can be read. Its runs may
 // still send, so the new run has no share until their leases are over. The old runs find a
-// later pass in the roster that the new run writes, and end with ErrFenced.
+// later pass in the member list that the new run writes, and end with ErrFenced.
 func TestRosterOfTheVersionBefore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		passes, pass := begin(t, 1)
-		before := rosterBefore{Pass: 1, Workers: map[string]int64{"old": 7}}
-		if err := passes.swap(t.Context(), Entry{}, passes.rosterID(), "roster", before); err != nil {
+		before := oldMemberList{Pass: 1, Workers: map[string]int64{"old": 7}}
+		if err := passes.swap(t.Context(), Entry{}, passes.memberListID(), "roster", before); err != nil {
 			t.Fatal(err)
 		}
 		tracker, got, stop := worker(t, passes, pass, "new")
 		defer tracker.Engage()()
-		var read rosterBefore
-		_, err := passes.fetch(t.Context(), passes.rosterID(), "roster", &read)
+		var read oldMemberList
+		_, err := passes.fetch(t.Context(), passes.memberListID(), "roster", &read)
 		if err != nil || read.Pass <= 1 {
 			t.Errorf("the version before reads %+v, %v, want a later pass", read, err)
 		}
@@ -176,20 +176,20 @@ func TestRosterOfTheVersionBefore(t *testing.T) {
 	})
 }
 
-// TestRosterOfANewerVersion: a roster that a newer program wrote is refused because of its
+// TestRosterOfANewerVersion: a member list that a newer program wrote is refused because of its
 // version number, and ends a run of the pass.
 func TestRosterOfANewerVersion(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		passes, pass := begin(t, 1)
 		tracker := join(t, passes, pass, "worker")
-		newer := newRoster(1)
-		newer.Form, newer.Pass = rosterForm+1, 2
-		if err := passes.put(t.Context(), passes.rosterID(), "roster", newer); err != nil {
+		newer := newMemberList(1)
+		newer.Form, newer.Pass = memberListForm+1, 2
+		if err := passes.put(t.Context(), passes.memberListID(), "roster", newer); err != nil {
 			t.Fatal(err)
 		}
 		schema := (*SchemaError)(nil)
 		err := tracker.Run(t.Context(), nil)
-		if !errors.As(err, &schema) || !schema.Newer() || schema.Schema != rosterForm+1 {
+		if !errors.As(err, &schema) || !schema.Newer() || schema.Schema != memberListForm+1 {
 			t.Errorf("the run ends with %v", err)
 		}
 		_, err = passes.Track(t.Context(), pass, TrackOptions{Worker: "another", Lease: lease})
@@ -270,7 +270,7 @@ func TestWaitingCostsLittle(t *testing.T) {
 // TestRosterShares: a run that becomes busy has no share until the other run has confirmed the
 // division. Reading the record again gives the same shares.
 func TestRosterShares(t *testing.T) {
-	r := newRoster(1)
+	r := newMemberList(1)
 	for i := range 4 {
 		r.set(fmt.Sprint(i), member{}, i == 0)
 	}
@@ -289,7 +289,7 @@ func TestRosterShares(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var again roster
+	var again memberList
 	if err := json.Unmarshal(text, &again); err != nil || again.share("1") != 2 {
 		t.Errorf("read again: %+v, %v", again, err)
 	}
@@ -302,7 +302,7 @@ func TestHandOverIsFenced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		passes, pass := begin(t, 2)
 		giver, _, stopGiver := worker(t, passes, pass, "giver")
-		claimed := map[int]Claimed{}
+		claimed := map[int]Claim{}
 		tickets := map[int]*PageTicket{}
 		for range 2 {
 			c, ok, err := giver.Claim(t.Context())
@@ -316,7 +316,7 @@ func TestHandOverIsFenced(t *testing.T) {
 		}
 		began := time.Now()
 		taker, _, stopTaker := worker(t, passes, pass, "taker")
-		got := make(chan Claimed, 1)
+		got := make(chan Claim, 1)
 		go func() {
 			c, ok, err := taker.Claim(t.Context())
 			if !ok || err != nil {
@@ -326,9 +326,9 @@ func TestHandOverIsFenced(t *testing.T) {
 		}()
 		given := -1
 		select {
-		case <-claimed[0].Give:
+		case <-claimed[0].HandOver:
 			given = 0
-		case <-claimed[1].Give:
+		case <-claimed[1].HandOver:
 			given = 1
 		case <-time.After(2 * time.Second):
 			t.Fatal("no partition is handed over")

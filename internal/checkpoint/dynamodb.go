@@ -41,7 +41,7 @@ func NewDynamoDB(client *dynamodb.Client, table string, patience time.Duration) 
 // with operations.
 func (d *DynamoDB) SetPatience(patience time.Duration) { d.patience = patience }
 
-// Check says whether the table is there and made for this: *PlaceError when not.
+// Check says whether the table is there and made for this: *LocationError when not.
 func (d *DynamoDB) Check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, d.patience)
 	defer cancel()
@@ -51,14 +51,14 @@ func (d *DynamoDB) Check(ctx context.Context) error {
 	}
 	keys := out.Table.KeySchema
 	if len(keys) != 1 || aws.ToString(keys[0].AttributeName) != idAttribute {
-		return &PlaceError{Place: "table " + d.table, Detail: fmt.Sprintf(
+		return &LocationError{Location: "table " + d.table, Detail: fmt.Sprintf(
 			"its primary key is not %q alone, so it was made for something else; give the checkpoint a table of its own (rotator checkpoint create-table)", idAttribute)}
 	}
 	return nil
 }
 
 // TableInput is the table that a checkpoint needs: one string key, billed on
-// demand, and no TTL, which would take records away.
+// updateUses, and no TTL, which would take records away.
 func (d *DynamoDB) TableInput() *dynamodb.CreateTableInput {
 	return &dynamodb.CreateTableInput{
 		TableName:            &d.table,
@@ -133,7 +133,7 @@ func (d *DynamoDB) Replace(ctx context.Context, e Entry, data []byte) (Entry, er
 // answer at all, may come from a repetition of a request that was applied: then
 // the record has the version of this very write.
 func (d *DynamoDB) put(ctx context.Context, id, old string, data []byte) (Entry, error) {
-	if err := fits(id, data); err != nil {
+	if err := checkSize(id, data); err != nil {
 		return Entry{}, err
 	}
 	version := rand.Text()
@@ -142,7 +142,7 @@ func (d *DynamoDB) put(ctx context.Context, id, old string, data []byte) (Entry,
 		versionAttribute: &types.AttributeValueMemberS{Value: version},
 		dataAttribute:    &types.AttributeValueMemberB{Value: data},
 	}}
-	under(in, old)
+	setCondition(in, old)
 	bounded, cancel := context.WithTimeout(ctx, d.patience)
 	defer cancel()
 	_, err := d.client.PutItem(bounded, in)
@@ -163,7 +163,7 @@ func (d *DynamoDB) put(ctx context.Context, id, old string, data []byte) (Entry,
 }
 
 // under puts a write under the condition that the version is still old.
-func under(in *dynamodb.PutItemInput, old string) {
+func setCondition(in *dynamodb.PutItemInput, old string) {
 	text := func(s string) types.AttributeValue { return &types.AttributeValueMemberS{Value: s} }
 	switch old {
 	case "":
@@ -180,10 +180,10 @@ func under(in *dynamodb.PutItemInput, old string) {
 	}
 }
 
-func (d *DynamoDB) error(doing string, err error) error {
+func (d *DynamoDB) error(operation string, err error) error {
 	var missing *types.ResourceNotFoundException
 	if errors.As(err, &missing) {
-		return &PlaceError{Place: "table " + d.table, Detail: "there is no such table in this account and Region; correct the name, or make it with rotator checkpoint create-table"}
+		return &LocationError{Location: "table " + d.table, Detail: "there is no such table in this account and Region; correct the name, or make it with rotator checkpoint create-table"}
 	}
-	return &ServiceError{Doing: fmt.Sprintf("%s the checkpoint table %s", doing, d.table), Err: err}
+	return &ServiceError{Operation: fmt.Sprintf("%s the checkpoint table %s", operation, d.table), Err: err}
 }

@@ -34,7 +34,7 @@ func FuzzRecord(f *testing.F) {
 		case 3:
 			checkRecord(t, "head", head{Pass: number}, bit)
 		case 4:
-			checkRecord(t, "roster", roster{Pass: number, Workers: map[string]int64{name: nanoseconds, detail: 1}}, bit)
+			checkRecord(t, "roster", memberList{Pass: number, Workers: map[string]int64{name: nanoseconds, detail: 1}}, bit)
 		}
 	})
 }
@@ -75,7 +75,7 @@ func FuzzDecode(f *testing.F) {
 		checkDecode[Progress](t, "progress", data)
 		checkDecode[LedgerChunk](t, "ledger", data)
 		checkDecode[head](t, "head", data)
-		checkDecode[roster](t, "roster", data)
+		checkDecode[memberList](t, "roster", data)
 	})
 }
 

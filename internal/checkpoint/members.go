@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// How often a run reads the roster. It is never less often than it must write.
+// How often a run reads the member list. It is never less often than it must write.
 const (
 	// readAlone is the interval of the only run of a pass.
 	readAlone = time.Second
@@ -46,82 +46,82 @@ type Share struct {
 // sole is the share of a run on a checkpoint that no other process uses.
 var sole = Share{Runs: 1}
 
-// team is the membership of one run in its pass, and its view of the other runs. If the beat of
+// membership is the membership of one run in its pass, and its view of the other runs. If the heartbeat of
 // a run has not changed for a full lease, by the monotonic clock of the observer, the run is
-// removed from the roster, and its partitions are free. Correctness does not depend on clocks:
+// removed from the member list, and its partitions are free. Correctness does not depend on clocks:
 // a removed run cannot move a cursor, because the record of the partition has changed.
-type team struct {
-	passes *Passes
-	pass   int
-	me     string
-	guest  bool // it claims no partition
-	// visits is true for a guest that must not end runs of the previous version.
-	visits bool
-	lease  time.Duration
+type membership struct {
+	passes   *Passes
+	pass     int
+	me       string
+	observer bool // it claims no partition
+	// visits is true for an observer that must not end runs of the previous version.
+	sparesOldRuns bool
+	lease         time.Duration
 	// state returns the partitions that this run holds, and whether it waits for one.
-	// It is nil for a guest.
+	// It is nil for an observer.
 	state func() (holds []int, waits bool)
 	// shed is called while another run waits and has no partition. No locks are held.
-	shed func()
+	handOver func()
 
-	beating turn // of reading and writing the roster
+	heartbeatLock ctxLock // of reading and writing the member list
 	// The following fields are guarded by beating.
 	joined bool
 	fenced bool
-	seen   map[string]sighting // when the beats of the other runs changed last
+	seen   map[string]lastSeen // when the heartbeats of the other runs changed last
 
 	wake chan struct{} // holds a token when there is something to write
 
-	mu      sync.Mutex
-	written time.Time // when the last successful write began
-	failing bool      // the last beat failed
-	view    roster    // as read or written last
-	wanted  int       // uses of the rate
-	idle    time.Time // since when wanted is 0
-	asked   time.Time // since when this run waits for its share
-	waiting time.Time // since when this run waits for a partition; zero if it does not
-	moved   time.Time // when the other runs in view changed last
-	share   Share
-	use     func(Share) // receives each new share
-	version int         // changes with the members and their partitions in view
-	news    chan struct{}
+	mu          sync.Mutex
+	written     time.Time  // when the last successful write began
+	failing     bool       // the last heartbeat failed
+	view        memberList // as read or written last
+	uses        int        // uses of the rate
+	idle        time.Time  // since when wanted is 0
+	asked       time.Time  // since when this run waits for its share
+	waiting     time.Time  // since when this run waits for a partition; zero if it does not
+	changedAt   time.Time  // when the other runs in view changed last
+	share       Share
+	use         func(Share) // receives each new share
+	version     int         // changes with the members and their partitions in view
+	viewChanged chan struct{}
 }
 
-func newTeam(passes *Passes, pass int, me string, lease time.Duration) *team {
-	return &team{
-		passes:  passes,
-		pass:    pass,
-		me:      me,
-		lease:   lease,
-		shed:    func() {},
-		beating: make(turn, 1),
-		seen:    map[string]sighting{},
-		wake:    make(chan struct{}, 1),
-		use:     func(Share) {},
-		news:    make(chan struct{}),
+func newMembership(passes *Passes, pass int, me string, lease time.Duration) *membership {
+	return &membership{
+		passes:        passes,
+		pass:          pass,
+		me:            me,
+		lease:         lease,
+		handOver:      func() {},
+		heartbeatLock: make(ctxLock, 1),
+		seen:          map[string]lastSeen{},
+		wake:          make(chan struct{}, 1),
+		use:           func(Share) {},
+		viewChanged:   make(chan struct{}),
 	}
 }
 
-// sighting is when a beat was first seen.
-type sighting struct {
-	beat int64
-	at   time.Time
+// lastSeen is when a heartbeat was first seen.
+type lastSeen struct {
+	heartbeat int64
+	at        time.Time
 }
 
-// beatAttempts bounds how often one beat is tried while others write the roster.
-const beatAttempts = 50
+// beatAttempts bounds how often one heartbeat is tried while others write the member list.
+const heartbeatAttempts = 50
 
-// beat reads the roster and applies its division of the rate. It writes the entry of this run
-// if the entry has changed or the last write is too old. The first beat joins the pass. The
-// error is ErrFenced if this run was removed from the roster or the job is at a later pass; the
+// heartbeat reads the member list and applies its division of the rate. It writes the entry of this run
+// if the entry has changed or the last write is too old. The first heartbeat joins the pass. The
+// error is ErrFenced if this run was removed from the member list or the job is at a later pass; the
 // run has no share then.
-func (t *team) beat(ctx context.Context) error {
-	if err := t.beating.take(ctx); err != nil {
+func (t *membership) heartbeat(ctx context.Context) error {
+	if err := t.heartbeatLock.lock(ctx); err != nil {
 		return err
 	}
-	defer t.beating.give()
-	for n := range beatAttempts { // of those that collide, one always wins
-		err := t.tryBeat(ctx)
+	defer t.heartbeatLock.unlock()
+	for n := range heartbeatAttempts { // of those that collide, one always wins
+		err := t.tryHeartbeat(ctx)
 		if errors.Is(err, ErrFenced) {
 			t.fenced = true
 			t.divide(Share{})
@@ -133,10 +133,10 @@ func (t *team) beat(ctx context.Context) error {
 			return err
 		}
 	}
-	return fmt.Errorf("the roster of the pass was written by others %d times in a row", beatAttempts)
+	return fmt.Errorf("the roster of the pass was written by others %d times in a row", heartbeatAttempts)
 }
 
-func (t *team) tryBeat(ctx context.Context) error {
+func (t *membership) tryHeartbeat(ctx context.Context) error {
 	began := time.Now()
 	stored, before, err := t.read(ctx)
 	if err != nil {
@@ -146,13 +146,13 @@ func (t *team) tryBeat(ctx context.Context) error {
 	if t.fenced || t.joined && !listed {
 		return ErrFenced
 	}
-	dead := t.look(stored, began)
+	dead := t.observe(stored, began)
 	if listed {
-		t.keep(stored) // before the entry confirms the division
+		t.setView(stored) // before the entry confirms the division
 	}
 	next, busy := t.next(stored, me, began)
 	for _, id := range dead {
-		next.drop(id)
+		next.remove(id)
 	}
 	fresh := began.Sub(t.lastWrite()) < t.lease/writeParts
 	if listed && fresh && len(dead) == 0 && me.equal(next.Members[t.me]) {
@@ -162,79 +162,79 @@ func (t *team) tryBeat(ctx context.Context) error {
 		t.divide(Share{})
 	}
 	m := next.Members[t.me]
-	m.Beat++
+	m.Heartbeat++
 	next.set(t.me, m, busy)
-	if err := t.passes.swap(ctx, before, t.passes.rosterID(), "roster", next); err != nil {
+	if err := t.passes.swap(ctx, before, t.passes.memberListID(), "roster", next); err != nil {
 		return err
 	}
 	t.joined = true
 	t.mu.Lock()
 	t.written = began
 	t.mu.Unlock()
-	t.keep(next)
+	t.setView(next)
 	return nil
 }
 
-// read returns the roster from the view of this run.
-func (t *team) read(ctx context.Context) (r roster, before Entry, err error) {
-	var stored roster
-	before, err = t.passes.fetch(ctx, t.passes.rosterID(), "roster", &stored)
+// read returns the member list from the view of this run.
+func (t *membership) read(ctx context.Context) (r memberList, before Entry, err error) {
+	var stored memberList
+	before, err = t.passes.fetch(ctx, t.passes.memberListID(), "roster", &stored)
 	if err != nil && !errors.Is(err, ErrNotFound) {
-		return roster{}, Entry{}, err
+		return memberList{}, Entry{}, err
 	}
-	if t.visits && stored.earlierRuns(t.pass) {
-		return roster{}, Entry{}, ErrEarlierRuns
+	if t.sparesOldRuns && stored.listsOldRuns(t.pass) {
+		return memberList{}, Entry{}, ErrEarlierRuns
 	}
-	r, err = stored.on(t.passes.rosterID(), t.pass)
-	if _, ghost := stored.Ghosts[t.me]; ghost && errors.Is(err, ErrFenced) {
+	r, err = stored.forPass(t.passes.memberListID(), t.pass)
+	if _, former := stored.Former[t.me]; former && errors.Is(err, ErrFenced) {
 		// The runs of the later pass wait until this run writes that it has stopped sending.
 		t.divide(Share{})
-		stored.drop(t.me)
-		left := t.passes.swap(ctx, before, t.passes.rosterID(), "roster", stored)
+		stored.remove(t.me)
+		left := t.passes.swap(ctx, before, t.passes.memberListID(), "roster", stored)
 		if errors.Is(left, ErrConflict) {
-			return roster{}, Entry{}, left // try again
+			return memberList{}, Entry{}, left // try again
 		}
 	}
 	return r.clone(), before, err
 }
 
-// next returns the roster with the new entry of this run, and whether the run is busy. The beat
+// next returns the member list with the new entry of this run, and whether the run is busy. The heartbeat
 // is not incremented yet; an unchanged entry need not be written.
-func (t *team) next(stored roster, me member, now time.Time) (next roster, busy bool) {
-	me.Guest = t.guest
+func (t *membership) next(stored memberList, me member, now time.Time) (next memberList, busy bool) {
+	me.Observer = t.observer
 	if t.state != nil {
 		me.Holds, me.Waits = t.state()
 	}
-	if len(stored.Members) <= 1 && len(stored.Ghosts) == 0 {
+	if len(stored.Members) <= 1 && len(stored.Former) == 0 {
 		me.Holds = nil // no other run reads it
 	}
 	t.mu.Lock()
-	busy = t.wanted > 0 || me.Busy > 0 && t.waiting.IsZero() && now.Sub(t.idle) < idleAfter
+	busy = t.uses > 0 || me.Busy > 0 && t.waiting.IsZero() && now.Sub(t.idle) < idleAfter
 	t.mu.Unlock()
 	next = stored.clone()
 	next.set(t.me, me, busy)
 	return next, busy
 }
 
-// look records the beats of the other runs in a roster that was read since began. It returns
-// the runs whose beats have not changed for a lease. A beat that has changed was written before
-// the end of the read. A beat that has not changed was still the last one when the read began.
-func (t *team) look(r roster, began time.Time) (dead []string) {
+// look records the heartbeats of the other runs in a member list that was read since began. It returns
+// the runs whose heartbeats have not changed for a lease. A heartbeat that has changed was written before
+// the end of the read. A heartbeat that has not changed was still the last one when the read began.
+func (t *membership) observe(r memberList, began time.Time) (dead []string) {
 	now := time.Now()
-	beats := maps.Clone(r.Ghosts)
-	if beats == nil {
-		beats = map[string]int64{}
+	heartbeats := maps.Clone(r.Former)
+	if heartbeats == nil {
+		heartbeats = map[string]int64{}
 	}
 	for id, m := range r.Members {
-		beats[id] = m.Beat
+		heartbeats[id] = m.Heartbeat
 	}
-	seen := map[string]sighting{}
-	for id, beat := range beats {
+	seen := map[string]lastSeen{}
+	for id, heartbeat := range heartbeats {
 		last, known := t.seen[id]
 		switch {
 		case id == t.me:
-		case !known || last.beat != beat:
-			seen[id] = sighting{beat: beat, at: now}
+		case !known || last.heartbeat != heartbeat:
+			seen[id] = lastSeen{heartbeat: heartbeat, at: now}
 		default:
 			seen[id] = last
 			if began.Sub(last.at) > t.lease {
@@ -247,31 +247,31 @@ func (t *team) look(r roster, began time.Time) (dead []string) {
 	return dead
 }
 
-// keep stores a roster that lists this run as its view, and applies its share.
-func (t *team) keep(r roster) {
+// keep stores a member list that lists this run as its view, and applies its share.
+func (t *membership) setView(r memberList) {
 	t.mu.Lock()
 	share := Share{Runs: r.share(t.me), Until: t.written.Add(lapse(t.lease))}
 	moved := !t.view.sameWork(r, t.me)
 	if moved || r.Division != t.view.Division {
-		t.moved = time.Now()
+		t.changedAt = time.Now()
 	}
 	t.view = r
 	if moved {
 		t.version++
-		close(t.news)
-		t.news = make(chan struct{})
+		close(t.viewChanged)
+		t.viewChanged = make(chan struct{})
 	}
 	t.mu.Unlock()
 	t.divide(share)
-	if t.others().hungry {
-		t.shed()
+	if t.others().starved {
+		t.handOver()
 	}
 }
 
-// sameWork reports whether two rosters have the same other runs with the same partitions.
-func (r roster) sameWork(other roster, me string) bool {
+// sameWork reports whether two member lists have the same other runs with the same partitions.
+func (r memberList) sameWork(other memberList, me string) bool {
 	same := func(a, b member) bool {
-		return a.Waits == b.Waits && a.Guest == b.Guest && slices.Equal(a.Holds, b.Holds)
+		return a.Waits == b.Waits && a.Observer == b.Observer && slices.Equal(a.Holds, b.Holds)
 	}
 	a, b := maps.Clone(r.Members), maps.Clone(other.Members)
 	delete(a, me)
@@ -280,7 +280,7 @@ func (r roster) sameWork(other roster, me string) bool {
 }
 
 // divide passes a share to the receiver, which has applied it when divide returns.
-func (t *team) divide(share Share) {
+func (t *membership) divide(share Share) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if share.Runs > 0 {
@@ -290,8 +290,8 @@ func (t *team) divide(share Share) {
 	t.use(share)
 }
 
-// onShare sets the receiver of shares. It must not call the team.
-func (t *team) onShare(use func(Share)) {
+// onShare sets the receiver of shares. It must not call the membership.
+func (t *membership) onShare(use func(Share)) {
 	if t == nil {
 		use(sole)
 		return
@@ -302,43 +302,43 @@ func (t *team) onShare(use func(Share)) {
 	use(t.share)
 }
 
-// want adds n to the number of uses of the rate. n may be negative.
-func (t *team) want(uses int) {
+// addUses adds n to the number of uses of the rate. n may be negative.
+func (t *membership) addUses(uses int) {
 	if t == nil || uses == 0 {
 		return
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	before := t.wanted
-	t.wanted += uses
+	before := t.uses
+	t.uses += uses
 	switch {
 	case before == 0:
 		t.asked = time.Now()
 		signal(t.wake)
-	case t.wanted == 0:
+	case t.uses == 0:
 		t.idle = time.Now()
 		signal(t.wake)
 	}
 }
 
-// say makes the run write its entry soon, if there are others to read it.
-func (t *team) say() {
+// announce makes the run write its entry soon, if there are others to read it.
+func (t *membership) announce() {
 	if t.size() > 1 {
 		signal(t.wake)
 	}
 }
 
-// alive reports whether the roster listed another run when it was read last.
-func (t *team) alive(id string) bool {
+// alive reports whether the member list listed another run when it was read last.
+func (t *membership) alive(id string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	_, ok := t.view.Members[id]
-	_, ghost := t.view.Ghosts[id]
-	return id != t.me && (ok || ghost)
+	_, former := t.view.Former[id]
+	return id != t.me && (ok || former)
 }
 
-// taken reports whether the last roster lists a partition as held by another run.
-func (t *team) taken(partition int) bool {
+// heldByOther reports whether the last member list lists a partition as held by another run.
+func (t *membership) heldByOther(partition int) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for id, m := range t.view.Members {
@@ -350,7 +350,7 @@ func (t *team) taken(partition int) bool {
 }
 
 // size returns the number of runs, including this one.
-func (t *team) size() int {
+func (t *membership) size() int {
 	if t == nil {
 		return 1
 	}
@@ -360,7 +360,7 @@ func (t *team) size() int {
 }
 
 // waitsSince records since when this run waits for a partition; zero means that it does not.
-func (t *team) waitsSince(at time.Time) {
+func (t *membership) waitsSince(at time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.waiting.IsZero() != at.IsZero() {
@@ -371,69 +371,69 @@ func (t *team) waitsSince(at time.Time) {
 
 // seenVersion returns a number that changes with the members and their partitions, and a
 // channel that is closed with the next change.
-func (t *team) seenVersion() (version int, changed <-chan struct{}) {
+func (t *membership) seenVersion() (version int, changed <-chan struct{}) {
 	if t == nil {
 		return 0, nil
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.version, t.news
+	return t.version, t.viewChanged
 }
 
-// others summarizes the other runs on the roster that claim partitions.
+// others summarizes the other runs on the member list that claim partitions.
 type others struct {
-	runs   int
-	held   int  // partitions
-	waits  bool // one of them waits for a partition
-	hungry bool // one of them waits and has none
+	runs    int
+	held    int  // partitions
+	waits   bool // one of them waits for a partition
+	starved bool // one of them waits and has none
 }
 
-func (t *team) others() (o others) {
+func (t *membership) others() (o others) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for id, m := range t.view.Members {
-		if id == t.me || m.Guest {
+		if id == t.me || m.Observer {
 			continue
 		}
 		o.runs++
 		o.held += len(m.Holds)
 		o.waits = o.waits || m.Waits
-		o.hungry = o.hungry || m.hungry()
+		o.starved = o.starved || m.starved()
 	}
 	return o
 }
 
-// gives reports whether this run, which holds partitions, must hand one over.
-func (t *team) gives(held int) bool {
+// mustHandOver reports whether this run, which holds partitions, must hand one over.
+func (t *membership) mustHandOver(held int) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.view.gives(t.me, held)
+	return t.view.mustHandOver(t.me, held)
 }
 
-// interval returns the time until the next beat, after a beat that ended now.
-func (t *team) interval() time.Duration {
+// interval returns the time until the next heartbeat, after a heartbeat that ended now.
+func (t *membership) interval() time.Duration {
 	now := time.Now()
 	due := t.lease / writeParts
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	alone := len(t.view.Members) <= 1 && len(t.view.Ghosts) == 0
+	alone := len(t.view.Members) <= 1 && len(t.view.Former) == 0
 	switch busy := t.view.Members[t.me].Busy > 0; {
 	case t.failing:
 		return min(due, readSoon)
-	case t.wanted == 0 && busy:
+	case t.uses == 0 && busy:
 		return max(min(due, t.idle.Add(idleAfter).Sub(now)), 0)
 	case alone:
 		return min(due, readAlone)
-	case t.wanted > 0 && t.share.Runs == 0 && now.Sub(t.asked) < soonFor:
+	case t.uses > 0 && t.share.Runs == 0 && now.Sub(t.asked) < soonFor:
 		return min(due, readSoon)
-	case t.wanted == 0 && !t.waiting.IsZero():
+	case t.uses == 0 && !t.waiting.IsZero():
 		return min(due, max(readSoon, min(now.Sub(t.waiting)/readPart, readAlone)))
 	}
-	return min(due, max(readSoon, min(now.Sub(t.moved)/readPart, readShared)))
+	return min(due, max(readSoon, min(now.Sub(t.changedAt)/readPart, readShared)))
 }
 
 // ready waits until this run has a share of the rate.
-func (t *team) ready(ctx context.Context) error {
+func (t *membership) ready(ctx context.Context) error {
 	if t == nil {
 		return nil
 	}
@@ -447,16 +447,16 @@ func (t *team) ready(ctx context.Context) error {
 		if err := pause(ctx, t.interval()); err != nil {
 			return err
 		}
-		if err := t.beat(ctx); ctx.Err() != nil || errors.Is(err, ErrFenced) {
+		if err := t.heartbeat(ctx); ctx.Err() != nil || errors.Is(err, ErrFenced) {
 			return err
 		}
 	}
 }
 
-// beats keeps this run on the roster until enough or failed is closed. Errors of the service
+// heartbeats keeps this run on the member list until enough or failed is closed. Errors of the service
 // may be temporary: the run has no share while it cannot write its entry. After the share has
-// ended for this reason, beats gives up when an operation of the store times out.
-func (t *team) beats(ctx context.Context, enough, failed <-chan struct{}) error {
+// ended for this reason, heartbeats gives up when an operation of the store times out.
+func (t *membership) keepAlive(ctx context.Context, enough, failed <-chan struct{}) error {
 	if t == nil {
 		return nil
 	}
@@ -478,42 +478,42 @@ func (t *team) beats(ctx context.Context, enough, failed <-chan struct{}) error 
 	}
 }
 
-// renew calls beat. While this run may still send, the beat may take at most the time of a
+// renew calls heartbeat. While this run may still send, the heartbeat may take at most the time of a
 // lease.
-func (t *team) renew(ctx context.Context) error {
+func (t *membership) renew(ctx context.Context) error {
 	lapsed := time.Since(t.lastWrite()) > lapse(t.lease)
 	bounded, cancel := ctx, context.CancelFunc(func() {})
 	if !lapsed {
 		bounded, cancel = context.WithTimeout(ctx, t.lease)
 	}
 	defer cancel()
-	err := t.beat(bounded)
+	err := t.heartbeat(bounded)
 	t.mu.Lock()
 	t.failing = err != nil
 	t.mu.Unlock()
-	if errors.Is(err, ErrFenced) || Untrusted(err) || lapsed && ctx.Err() == nil {
+	if errors.Is(err, ErrFenced) || IsUnreadable(err) || lapsed && ctx.Err() == nil {
 		return err
 	}
 	return nil
 }
 
-func (t *team) lastWrite() time.Time {
+func (t *membership) lastWrite() time.Time {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.written
 }
 
-// leave ends the share of this run and removes it from the roster.
-func (t *team) leave(ctx context.Context) error {
+// leave ends the share of this run and removes it from the member list.
+func (t *membership) leave(ctx context.Context) error {
 	if t == nil {
 		return nil
 	}
-	if err := t.beating.take(ctx); err != nil {
+	if err := t.heartbeatLock.lock(ctx); err != nil {
 		return err
 	}
-	defer t.beating.give()
+	defer t.heartbeatLock.unlock()
 	t.divide(Share{})
-	for range beatAttempts {
+	for range heartbeatAttempts {
 		r, before, err := t.read(ctx)
 		if errors.Is(err, ErrConflict) {
 			continue
@@ -524,8 +524,8 @@ func (t *team) leave(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		r.drop(t.me)
-		err = t.passes.swap(ctx, before, t.passes.rosterID(), "roster", r)
+		r.remove(t.me)
+		err = t.passes.swap(ctx, before, t.passes.memberListID(), "roster", r)
 		if !errors.Is(err, ErrConflict) {
 			return err
 		}
@@ -535,18 +535,18 @@ func (t *team) leave(ctx context.Context) error {
 
 // turn is a lock that may be held during requests: whoever waits for it gives up
 // when its context ends.
-type turn chan struct{}
+type ctxLock chan struct{}
 
-func (t turn) take(ctx context.Context) error {
+func (l ctxLock) lock(ctx context.Context) error {
 	select {
-	case t <- struct{}{}:
+	case l <- struct{}{}:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-func (t turn) give() { <-t }
+func (l ctxLock) unlock() { <-l }
 
 // pause waits for d, or returns the reason why ctx ended.
 func pause(ctx context.Context, d time.Duration) error {

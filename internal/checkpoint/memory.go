@@ -34,7 +34,7 @@ func (m *Memory) Fetch(_ context.Context, id string) (Entry, error) {
 
 // Create implements Store.
 func (m *Memory) Create(_ context.Context, id string, data []byte) (Entry, error) {
-	if err := fits(id, data); err != nil {
+	if err := checkSize(id, data); err != nil {
 		return Entry{}, err
 	}
 	m.mu.Lock()
@@ -47,7 +47,7 @@ func (m *Memory) Create(_ context.Context, id string, data []byte) (Entry, error
 
 // Replace implements Store.
 func (m *Memory) Replace(_ context.Context, e Entry, data []byte) (Entry, error) {
-	if err := fits(e.ID, data); err != nil {
+	if err := checkSize(e.ID, data); err != nil {
 		return Entry{}, err
 	}
 	m.mu.Lock()

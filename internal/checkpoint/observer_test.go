@@ -8,25 +8,25 @@ import (
 	"time"
 )
 
-// A guest counts where the rate is divided, and not where the partitions are. One that
+// An observer counts where the rate is divided, and not where the partitions are. One that
 // was silent for a lease is forgotten.
 func TestGuestsClaimNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		passes, pass := begin(t, 4)
 		worker := join(t, passes, pass, "worker")
-		guest, err := passes.Join(t.Context(), 1, "guest", lease)
+		observer, err := passes.ObservePass(t.Context(), 1, "guest", lease)
 		if err != nil {
 			t.Fatal(err)
 		}
 		working, stop := context.WithCancel(t.Context())
 		ran := make(chan error, 1)
 		go func() { ran <- worker.Run(t.Context(), working.Done()) }()
-		if err := guest.Ready(t.Context()); err != nil {
+		if err := observer.Ready(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(readAlone) // until the worker reads the roster
+		time.Sleep(readAlone) // until the worker reads the member list
 		synctest.Wait()
-		if w, g := worker.Workers(), guest.Workers(); w != 2 || g != 2 {
+		if w, g := worker.Workers(), observer.Workers(); w != 2 || g != 2 {
 			t.Errorf("the worker knows of %d, the guest of %d, when it is ready; want 2", w, g)
 		}
 		began := time.Now()
@@ -45,7 +45,7 @@ func TestGuestsClaimNothing(t *testing.T) {
 		}
 		soon, cancel := context.WithTimeout(t.Context(), lease)
 		defer cancel()
-		if err := guest.Run(t.Context(), soon.Done()); !errors.Is(err, ErrFenced) {
+		if err := observer.Run(t.Context(), soon.Done()); !errors.Is(err, ErrFenced) {
 			t.Errorf("a guest that was struck off goes on: %v", err)
 		}
 		stop()
@@ -55,19 +55,19 @@ func TestGuestsClaimNothing(t *testing.T) {
 	})
 }
 
-// A guest that leaves is gone with the next beat of the others.
+// An observer that leaves is gone with the next heartbeat of the others.
 func TestGuestsLeave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		passes, _ := begin(t, 1)
-		guest, err := passes.Join(t.Context(), 1, "first", lease)
+		observer, err := passes.ObservePass(t.Context(), 1, "first", lease)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := guest.Leave(t.Context()); err != nil {
+		if err := observer.Leave(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		began := time.Now()
-		second, err := passes.Join(t.Context(), 1, "second", lease)
+		second, err := passes.ObservePass(t.Context(), 1, "second", lease)
 		if err == nil {
 			err = second.Ready(t.Context())
 		}
@@ -77,19 +77,19 @@ func TestGuestsLeave(t *testing.T) {
 	})
 }
 
-// A guest on a pass that is over may still send requests when a worker begins the next
-// one: the worker has no share until the guest has found out.
+// An observer on a pass that is over may still send requests when a worker begins the next
+// one: the worker has no share until the observer has found out.
 func TestTheNextPassWaitsForGuests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		passes, _ := begin(t, 1)
-		guest, err := passes.Join(t.Context(), 1, "guest", lease)
+		observer, err := passes.ObservePass(t.Context(), 1, "guest", lease)
 		if err != nil {
 			t.Fatal(err)
 		}
 		of := &shares{}
-		guest.OnShare(of.set)
+		observer.OnShare(of.set)
 		ended := make(chan error, 1)
-		go func() { ended <- guest.Run(t.Context(), nil) }()
+		go func() { ended <- observer.Run(t.Context(), nil) }()
 		time.Sleep(lease / 6)
 		next, err := passes.Restart(t.Context(), newPass(1))
 		if err != nil {

@@ -309,7 +309,7 @@ type Passes struct {
 func NewPasses(store Store, job string) *Passes { return &Passes{store: store, job: job} }
 
 func (p *Passes) headID() string           { return "jobs/" + p.job + "/head" }
-func (p *Passes) rosterID() string         { return "jobs/" + p.job + "/roster" }
+func (p *Passes) memberListID() string     { return "jobs/" + p.job + "/roster" }
 func (p *Passes) passID(number int) string { return fmt.Sprintf("jobs/%s/pass/%d", p.job, number) }
 
 // partitionID names a target by its place in the pass, since names of targets
@@ -355,7 +355,7 @@ func (p *Passes) Begin(ctx context.Context, after int, pass Pass) (Pass, error) 
 	if h.Pass != after {
 		return Pass{}, ErrFenced
 	}
-	if pass, err = p.place(ctx, after+1, pass); err != nil {
+	if pass, err = p.createPass(ctx, after+1, pass); err != nil {
 		return Pass{}, err
 	}
 	_, err = p.save(ctx, before, p.headID(), "head", head{Pass: pass.Number})
@@ -364,14 +364,14 @@ func (p *Passes) Begin(ctx context.Context, after int, pass Pass) (Pass, error) 
 
 // Bounds on how many passes that the head does not know are passed over.
 const (
-	passesAhead  = 1000
-	restartAhead = 1 << 30
+	maxUnlinked    = 1000
+	maxRestartStep = 1 << 30
 )
 
 // place stores a pass under the first number from first that is free, or has the
 // same pass already.
-func (p *Passes) place(ctx context.Context, first int, pass Pass) (Pass, error) {
-	for number := first; number < first+passesAhead; number++ {
+func (p *Passes) createPass(ctx context.Context, first int, pass Pass) (Pass, error) {
+	for number := first; number < first+maxUnlinked; number++ {
 		pass.Number = number
 		_, err := p.save(ctx, Entry{}, p.passID(number), "pass", pass)
 		if err == nil {
@@ -384,24 +384,24 @@ func (p *Passes) place(ctx context.Context, first int, pass Pass) (Pass, error) 
 		if err == nil && there.Fingerprint == pass.Fingerprint && there.Status == Running {
 			return there, nil
 		}
-		if err != nil && !Untrusted(err) {
+		if err != nil && !IsUnreadable(err) {
 			return Pass{}, err
 		}
 	}
-	return Pass{}, &CorruptError{ID: p.headID(), Detail: fmt.Sprintf("%d passes behind pass %d are there that it does not know", passesAhead, first)}
+	return Pass{}, &CorruptError{ID: p.headID(), Detail: fmt.Sprintf("%d passes behind pass %d are there that it does not know", maxUnlinked, first)}
 }
 
 // Restart begins a new pass although the last is unfinished, or its records
-// cannot be read. Those stay where they are; a head or a roster that cannot be read
+// cannot be read. Those stay where they are; a head or a member list that cannot be read
 // is copied before it is replaced. Workers on the old pass are fenced off.
 func (p *Passes) Restart(ctx context.Context, pass Pass) (Pass, error) {
 	var h head
-	before, broken, err := p.look(ctx, p.headID(), "head", &h)
+	before, broken, err := p.fetchToReplace(ctx, p.headID(), "head", &h)
 	if err != nil {
 		return Pass{}, err
 	}
 	if broken {
-		if err := p.keep(ctx, before); err != nil {
+		if err := p.backUp(ctx, before); err != nil {
 			return Pass{}, err
 		}
 		h.Pass = 0
@@ -409,7 +409,7 @@ func (p *Passes) Restart(ctx context.Context, pass Pass) (Pass, error) {
 	// Unlike Begin it never takes a pass that is there: it may be the one that is
 	// to be left behind. The steps double, since without a head nobody knows how
 	// many there are.
-	for step := 1; step < restartAhead; step *= 2 {
+	for step := 1; step < maxRestartStep; step *= 2 {
 		number := h.Pass + step
 		pass.Number = number
 		_, err := p.save(ctx, Entry{}, p.passID(number), "pass", pass)
@@ -420,16 +420,16 @@ func (p *Passes) Restart(ctx context.Context, pass Pass) (Pass, error) {
 			_, err = p.save(ctx, before, p.headID(), "head", head{Pass: number})
 		}
 		if err == nil {
-			err = p.mendRoster(ctx, number)
+			err = p.repairMemberList(ctx, number)
 		}
 		return pass, err
 	}
-	return Pass{}, &CorruptError{ID: p.headID(), Detail: fmt.Sprintf("%d passes are there that it does not know", restartAhead)}
+	return Pass{}, &CorruptError{ID: p.headID(), Detail: fmt.Sprintf("%d passes are there that it does not know", maxRestartStep)}
 }
 
 // look is fetch for what may be left behind: that nothing is there is no error, and
 // broken says that it cannot be trusted, and can be replaced all the same.
-func (p *Passes) look(ctx context.Context, id, kind string, v any) (before Entry, broken bool, err error) {
+func (p *Passes) fetchToReplace(ctx context.Context, id, kind string, v any) (before Entry, broken bool, err error) {
 	before, err = p.store.Fetch(ctx, id)
 	if err == nil {
 		err = Decode(id, kind, before.Data, v)
@@ -437,14 +437,14 @@ func (p *Passes) look(ctx context.Context, id, kind string, v any) (before Entry
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return Entry{}, false, nil
-	case Untrusted(err) && before.Exists():
+	case IsUnreadable(err) && before.Exists():
 		return before, true, nil
 	}
 	return before, false, err
 }
 
 // keep copies a record to an id that nothing else has.
-func (p *Passes) keep(ctx context.Context, e Entry) error {
+func (p *Passes) backUp(ctx context.Context, e Entry) error {
 	kept := fmt.Sprintf("%s.kept-%s", e.ID, time.Now().UTC().Format("20060102T150405.000000000"))
 	_, err := p.store.Create(ctx, kept, e.Data)
 	return err

@@ -55,15 +55,15 @@ func (e *SchemaError) Error() string {
 		"run --restart, which keeps the record", e.ID, e.Schema, e.known(), which)
 }
 
-// Untrusted says whether err means that a record is there and cannot be used.
-func Untrusted(err error) bool {
+// IsUnreadable says whether err means that a record is there and cannot be used.
+func IsUnreadable(err error) bool {
 	var corrupt *CorruptError
 	var other *SchemaError
 	return errors.As(err, &corrupt) || errors.As(err, &other)
 }
 
 // OfNewer reports whether err means that a newer program wrote a record.
-func OfNewer(err error) bool {
+func IsNewer(err error) bool {
 	var other *SchemaError
 	return errors.As(err, &other) && other.Newer()
 }

@@ -40,7 +40,7 @@ func NewS3(client *s3.Client, bucket, prefix string, patience time.Duration) *S3
 // with operations.
 func (s *S3) SetPatience(patience time.Duration) { s.patience = patience }
 
-// Check says whether the bucket is there: *PlaceError when not.
+// Check says whether the bucket is there: *LocationError when not.
 func (s *S3) Check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.patience)
 	defer cancel()
@@ -49,14 +49,14 @@ func (s *S3) Check(ctx context.Context) error {
 		return s.missing()
 	}
 	if err != nil {
-		return &ServiceError{Doing: "look at the checkpoint bucket " + s.bucket, Err: err}
+		return &ServiceError{Operation: "look at the checkpoint bucket " + s.bucket, Err: err}
 	}
 	return nil
 }
 
 // CheckConditions writes and removes an object of its own to see whether a server
 // that is not AWS enforces the conditions of a PUT: without them two runs would
-// overwrite each other's checkpoint. *PlaceError when it does not. On AWS it does
+// overwrite each other's checkpoint. *LocationError when it does not. On AWS it does
 // nothing.
 func (s *S3) CheckConditions(ctx context.Context) error {
 	if s.client.Options().BaseEndpoint == nil {
@@ -79,7 +79,7 @@ func (s *S3) CheckConditions(ctx context.Context) error {
 		}
 	}
 	if !errors.Is(again, ErrConflict) || !errors.Is(wrong, ErrConflict) || right != nil {
-		return &PlaceError{Place: "bucket " + s.bucket, Detail: "its server does not enforce If-Match and If-None-Match on PUT as S3 does; keep the checkpoint elsewhere"}
+		return &LocationError{Location: "bucket " + s.bucket, Detail: "its server does not enforce If-Match and If-None-Match on PUT as S3 does; keep the checkpoint elsewhere"}
 	}
 	return nil
 }
@@ -175,7 +175,7 @@ func (s *S3) Replace(ctx context.Context, e Entry, data []byte) (Entry, error) {
 // the object begins with the token of this very write. A concurrent request
 // (409) says nothing of whose turn it is, so it is sent again.
 func (s *S3) put(ctx context.Context, in *s3.PutObjectInput, id string, data []byte) (Entry, error) {
-	if err := fits(id, data); err != nil {
+	if err := checkSize(id, data); err != nil {
 		return Entry{}, err
 	}
 	token := rand.Text()
@@ -221,10 +221,10 @@ func (s *S3) send(ctx context.Context, in *s3.PutObjectInput) (etag string, err 
 }
 
 func (s *S3) missing() error {
-	return &PlaceError{Place: "bucket " + s.bucket, Detail: "there is no such bucket; correct the name, or create it"}
+	return &LocationError{Location: "bucket " + s.bucket, Detail: "there is no such bucket; correct the name, or create it"}
 }
 
-func (s *S3) error(doing string, err error) error {
+func (s *S3) error(operation string, err error) error {
 	var api smithy.APIError
 	code := ""
 	if errors.As(err, &api) {
@@ -236,9 +236,9 @@ func (s *S3) error(doing string, err error) error {
 	case code == "NoSuchKey":
 		return ErrNotFound
 	case code == "AccessDenied":
-		return &ServiceError{Doing: fmt.Sprintf("%s the checkpoint bucket %s (which needs s3:GetObject, s3:PutObject and s3:ListBucket)", doing, s.bucket), Err: err}
+		return &ServiceError{Operation: fmt.Sprintf("%s the checkpoint bucket %s (which needs s3:GetObject, s3:PutObject and s3:ListBucket)", operation, s.bucket), Err: err}
 	}
-	return &ServiceError{Doing: fmt.Sprintf("%s the checkpoint bucket %s", doing, s.bucket), Err: err}
+	return &ServiceError{Operation: fmt.Sprintf("%s the checkpoint bucket %s", operation, s.bucket), Err: err}
 }
 
 // httpStatus returns the status of an answer; 0 when there was none.

@@ -8,22 +8,22 @@ import (
 	"time"
 )
 
-// late is a store whose next fetch of a roster reaches it after a delay.
+// late is a store whose next fetch of a member list reaches it after a delay.
 type late struct {
 	Store
 	delay atomic.Int64
 }
 
 func (s *late) Fetch(ctx context.Context, id string) (Entry, error) {
-	if id == NewPasses(nil, "j").rosterID() {
+	if id == NewPasses(nil, "j").memberListID() {
 		time.Sleep(time.Duration(s.delay.Swap(0)))
 	}
 	return s.Store.Fetch(ctx, id)
 }
 
-// TestLateReadsStrikeNoRunOff: a read of the roster may reach the store long after it began,
+// TestLateReadsStrikeNoRunOff: a read of the member list may reach the store long after it began,
 // because of an outage or because the process was paused. Its result can be as new as its end.
-// No live run is removed from the roster, and no share is used twice.
+// No live run is removed from the member list, and no share is used twice.
 func TestLateReadsStrikeNoRunOff(t *testing.T) {
 	for _, tenths := range []int{3, 7, 9, 10, 13} {
 		synctest.Test(t, func(t *testing.T) {

@@ -61,33 +61,33 @@ var (
 	ErrConflict = errors.New("the record was changed by another process")
 )
 
-// PlaceError says that the table or bucket of a checkpoint is not there, or is
+// LocationError says that the table or bucket of a checkpoint is not there, or is
 // not what it must be. It is never taken for an empty checkpoint.
-type PlaceError struct {
-	Place  string // "table rotator-state"
-	Detail string // what is wrong, and how to mend it
+type LocationError struct {
+	Location string // "table rotator-state"
+	Detail   string // what is wrong, and how to mend it
 }
 
-func (e *PlaceError) Error() string { return e.Place + ": " + e.Detail }
+func (e *LocationError) Error() string { return e.Location + ": " + e.Detail }
 
 // ServiceError says that the service that holds a checkpoint did not do what it was
 // asked.
 type ServiceError struct {
-	Doing string // "read jobs/a/head from the checkpoint table t"
-	Err   error
+	Operation string // "read jobs/a/head from the checkpoint table t"
+	Err       error
 }
 
-func (e *ServiceError) Error() string { return e.Doing + ": " + e.Err.Error() }
+func (e *ServiceError) Error() string { return e.Operation + ": " + e.Err.Error() }
 func (e *ServiceError) Unwrap() error { return e.Err }
 
 // undecided says whether a refused condition leaves open if the write was applied:
 // the refusal may answer a repetition of it, and looking for its traces failed.
 func undecided(reading error) bool {
-	return reading != nil && !errors.Is(reading, ErrNotFound) && !Untrusted(reading)
+	return reading != nil && !errors.Is(reading, ErrNotFound) && !IsUnreadable(reading)
 }
 
 // fits refuses a record that is larger than every store can take.
-func fits(id string, data []byte) error {
+func checkSize(id string, data []byte) error {
 	if len(data) > MaxRecord {
 		return fmt.Errorf("record %s has %d bytes, more than %d", id, len(data), MaxRecord)
 	}

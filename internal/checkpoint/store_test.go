@@ -211,8 +211,8 @@ func TestPlacesThatAreNotThere(t *testing.T) {
 	}
 	for name, store := range map[string]checked{"table typo": NewDynamoDB(tables, "typo", patience), "table customers": NewDynamoDB(tables, "customers", patience),
 		"bucket typo": NewS3(buckets, "typo", "", patience)} {
-		var place *PlaceError
-		if err := store.Check(t.Context()); !errors.As(err, &place) || place.Place != name {
+		var place *LocationError
+		if err := store.Check(t.Context()); !errors.As(err, &place) || place.Location != name {
 			t.Errorf("%s: Check: %v, want *PlaceError", name, err)
 		}
 		if _, err := store.Fetch(t.Context(), "n"); err == nil || errors.Is(err, ErrNotFound) {

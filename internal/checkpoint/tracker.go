@@ -45,15 +45,15 @@ type TrackOptions struct {
 // Claim, Begin, Complete and Snapshot may be called from many goroutines, Run and
 // Close from one.
 type Tracker struct {
-	passes   *Passes
-	pass     int
-	options  TrackOptions
-	team     *team // nil: no other process works on the pass
-	claiming turn  // serializes claims of partitions
+	passes     *Passes
+	pass       int
+	options    TrackOptions
+	membership *membership // nil: no other process works on the pass
+	claiming   ctxLock     // serializes claims of partitions
 	// looks is incremented when all partitions that are not done may be read again, last at
 	// lookedAt. Both are guarded by claiming.
-	looks    int
-	lookedAt time.Time
+	round      int
+	roundBegan time.Time
 	// wake holds a token when there is something to save, urgent when a scanner
 	// waits for it.
 	wake, urgent chan struct{}
@@ -66,33 +66,33 @@ type Tracker struct {
 	partitions []*tracked
 	saved      chan struct{} // closed and replaced by every save
 	waiting    int           // scanners without a partition
-	looked     bool          // no partition was free at the last read
+	noneFree   bool          // no partition was free at the last read
 	engaged    int           // uses of the rate without a partition
-	uses       int           // uses of the rate, as last passed to the team
+	uses       int           // uses of the rate, as last passed to the membership
 }
 
 // tracked is one partition. All is guarded by Tracker.mu; the entry of one that
 // is held is the saver's alone.
 type tracked struct {
-	target     string
-	t, i       int
-	held       bool // ours to work on
-	yielding   bool // to be given up when its open pages are saved
-	entry      Entry
-	ahead      Progress      // with every page that is complete, and all before it
-	ledger     []LedgerEntry // of the pages in ahead that are not saved
-	unsaved    int           // pages in ahead that are not saved
-	open       []*PageTicket // begun and not in ahead, in order
-	hasWaiters bool
-	give       chan struct{} // Claimed.Give
-	left       bool          // its scanner begins no more pages, because it yields
-	given      time.Time     // when it was handed over last
-	looked     looks         // when another run was last found to hold it
+	target       string
+	t, i         int
+	held         bool // ours to work on
+	handingOver  bool // to be given up when its open pages are saved
+	entry        Entry
+	pending      Progress      // with every page that is complete, and all before it
+	ledger       []LedgerEntry // of the pages in ahead that are not saved
+	unsaved      int           // pages in ahead that are not saved
+	open         []*PageTicket // begun and not in ahead, in order
+	hasWaiters   bool
+	handOver     chan struct{} // Claim.HandOver
+	scannerDone  bool          // its scanner begins no more pages, because it yields
+	handedOverAt time.Time     // when it was handed over last
+	triedIn      claimRound    // when another run was last found to hold it
 }
 
 // drained reports whether a partition that is to be handed over has no open page and will have
 // none.
-func (p *tracked) drained() bool { return p.yielding && p.left && len(p.open) == 0 }
+func (p *tracked) drained() bool { return p.handingOver && p.scannerDone && len(p.open) == 0 }
 
 // PageTicket stands for one page that is being worked on.
 type PageTicket struct {
@@ -114,7 +114,7 @@ func (p *Passes) Track(ctx context.Context, pass Pass, options TrackOptions) (*T
 	if options.Interval == 0 {
 		options.Interval = defaultInterval
 	}
-	t := &Tracker{passes: p, pass: pass.Number, options: options, claiming: make(turn, 1), wake: make(chan struct{}, 1),
+	t := &Tracker{passes: p, pass: pass.Number, options: options, claiming: make(ctxLock, 1), wake: make(chan struct{}, 1),
 		urgent: make(chan struct{}, 1), saved: make(chan struct{})}
 	all, err := p.readAll(ctx, pass)
 	if err != nil {
@@ -122,17 +122,17 @@ func (p *Passes) Track(ctx context.Context, pass Pass, options TrackOptions) (*T
 	}
 	for _, r := range all {
 		t.partitions = append(t.partitions, &tracked{
-			target: pass.Targets[r.target].Name,
-			t:      r.target,
-			i:      r.index,
-			entry:  r.entry,
-			ahead:  r.Progress,
+			target:  pass.Targets[r.target].Name,
+			t:       r.target,
+			i:       r.index,
+			entry:   r.entry,
+			pending: r.Progress,
 		})
 	}
 	if options.Lease > 0 {
-		t.team = newTeam(p, pass.Number, options.Worker, options.Lease)
-		t.team.state, t.team.shed = t.state, t.shed
-		if err := t.team.beat(ctx); err != nil {
+		t.membership = newMembership(p, pass.Number, options.Worker, options.Lease)
+		t.membership.state, t.membership.handOver = t.state, t.handOver
+		if err := t.membership.heartbeat(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -146,10 +146,10 @@ func (t *Tracker) Begin(ctx context.Context, partition int) (*PageTicket, error)
 	part := t.partitions[partition]
 	for {
 		t.mu.Lock()
-		if part.yielding || t.held() > t.share() {
-			part.yielding, part.left = true, true
-			t.release(part)
-			t.demand()
+		if part.handingOver || t.held() > t.share() {
+			part.handingOver, part.scannerDone = true, true
+			t.saveIfAwaited(part)
+			t.updateUses()
 			t.mu.Unlock()
 			return nil, ErrYield
 		}
@@ -160,7 +160,7 @@ func (t *Tracker) Begin(ctx context.Context, partition int) (*PageTicket, error)
 			return ticket, nil
 		}
 		part.hasWaiters = true
-		saved, give, urgent := t.saved, part.give, part.unsaved > 0
+		saved, give, urgent := t.saved, part.handOver, part.unsaved > 0
 		t.mu.Unlock()
 		if urgent {
 			signal(t.urgent)
@@ -184,9 +184,9 @@ func (p *PageTicket) Withdraw() {
 	if last := len(p.part.open) - 1; last >= 0 && p.part.open[last] == p {
 		p.part.open = p.part.open[:last]
 	}
-	p.part.left = true
-	t.release(p.part)
-	t.demand()
+	p.part.scannerDone = true
+	t.saveIfAwaited(p.part)
+	t.updateUses()
 }
 
 // Complete says that every slot of the page has its outcome. Next is the cursor
@@ -197,8 +197,8 @@ func (p *PageTicket) Complete(next []byte, last bool, counts Counts, ledger []Le
 	p.done, p.next, p.last, p.counts, p.ledger = true, next, last, counts, ledger
 	moved := p.part.advance()
 	urgent := moved && p.part.hasWaiters
-	t.release(p.part)
-	t.demand()
+	t.saveIfAwaited(p.part)
+	t.updateUses()
 	t.mu.Unlock()
 	if urgent { // first, so that the save which follows is the one that was waited for
 		signal(t.urgent)
@@ -214,8 +214,8 @@ func (p *tracked) advance() bool {
 	for len(p.open) > 0 && p.open[0].done {
 		page := p.open[0]
 		p.open = p.open[1:]
-		p.ahead.Cursor, p.ahead.Done = page.next, page.last
-		p.ahead.Counts.Add(page.counts)
+		p.pending.Cursor, p.pending.Done = page.next, page.last
+		p.pending.Counts.Add(page.counts)
 		p.ledger = append(p.ledger, page.ledger...)
 		p.unsaved++
 		moved = true
@@ -238,7 +238,7 @@ func (t *Tracker) Run(ctx context.Context, enough <-chan struct{}) error {
 		return err
 	}
 	both.Go(func() error { return fail(t.saves(ctx, enough, failed)) })
-	both.Go(func() error { return fail(t.team.beats(ctx, enough, failed)) })
+	both.Go(func() error { return fail(t.membership.keepAlive(ctx, enough, failed)) })
 	return both.Wait()
 }
 
@@ -317,7 +317,7 @@ type snapshot struct {
 	progress Progress
 	ledger   []LedgerEntry
 	pages    int
-	release  bool // the partition is no longer ours afterwards
+	releases bool // the partition is no longer ours afterwards
 }
 
 func (t *Tracker) collect() []snapshot {
@@ -334,9 +334,9 @@ func (t *Tracker) collect() []snapshot {
 
 // snapshot wants the tracker's mu.
 func (p *tracked) snapshot() snapshot {
-	s := snapshot{part: p, progress: p.ahead, ledger: p.ledger, pages: p.unsaved}
-	s.progress.Counts, s.progress.Chunks = p.ahead.Counts.clone(), slices.Clone(p.ahead.Chunks)
-	s.release = p.ahead.Done || p.drained()
+	s := snapshot{part: p, progress: p.pending, ledger: p.ledger, pages: p.unsaved}
+	s.progress.Counts, s.progress.Chunks = p.pending.Counts.clone(), slices.Clone(p.pending.Chunks)
+	s.releases = p.pending.Done || p.drained()
 	return s
 }
 
@@ -352,7 +352,7 @@ func (t *Tracker) save(ctx context.Context, s snapshot) error {
 		}
 	}
 	next.Saved = time.Now().UTC()
-	if s.release {
+	if s.releases {
 		next.Owner = ""
 	}
 	entry, err := t.passes.save(ctx, s.part.entry, t.passes.partitionID(t.pass, s.part.t, s.part.i), "progress", *next)
@@ -362,18 +362,18 @@ func (t *Tracker) save(ctx context.Context, s snapshot) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s.part.entry = entry
-	s.part.ahead.Chunks, s.part.ahead.Saved, s.part.ahead.Owner = next.Chunks, next.Saved, next.Owner
-	s.part.ahead.Log = next.Log
+	s.part.pending.Chunks, s.part.pending.Saved, s.part.pending.Owner = next.Chunks, next.Saved, next.Owner
+	s.part.pending.Log = next.Log
 	s.part.ledger = s.part.ledger[len(s.ledger):]
 	s.part.unsaved -= s.pages
 	s.part.hasWaiters = false
-	if s.release {
+	if s.releases {
 		s.part.held = false
-		if s.part.yielding {
-			s.part.given = time.Now()
+		if s.part.handingOver {
+			s.part.handedOverAt = time.Now()
 		}
-		t.demand()
-		t.team.say()
+		t.updateUses()
+		t.membership.announce()
 	}
 	return nil
 }
@@ -412,7 +412,7 @@ func (t *Tracker) Snapshot() []State {
 	defer t.mu.Unlock()
 	states := make([]State, len(t.partitions))
 	for i, part := range t.partitions {
-		states[i] = State{Target: part.target, Done: part.ahead.Done, Counts: part.ahead.Counts.clone()}
+		states[i] = State{Target: part.target, Done: part.pending.Done, Counts: part.pending.Counts.clone()}
 	}
 	return states
 }

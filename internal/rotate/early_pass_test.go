@@ -55,7 +55,7 @@ func TestStopsEarlyOverRuns(t *testing.T) {
 	}
 	target := rotate.Target{Name: "target", Lister: b.target, Writer: b.target, Format: b.format,
 		Batch: 3}
-	err = b.rotator(target, last.Number).Retry(t.Context(), b.passes, last, &checkpoint.Guest{})
+	err = b.rotator(target, last.Number).Retry(t.Context(), b.passes, last, &checkpoint.Observer{})
 	if err != nil {
 		t.Fatal(err)
 	}

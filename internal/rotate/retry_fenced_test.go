@@ -34,21 +34,21 @@ func TestRetryThatWaitsIsFencedOff(t *testing.T) {
 			if err := killed.Run(ctx, ctx.Done()); err != nil {
 				t.Fatal(err)
 			}
-			guest, err := passes.Join(t.Context(), pass.Number, "retry", lease)
+			observer, err := passes.ObservePass(t.Context(), pass.Number, "retry", lease)
 			if err != nil {
 				t.Fatal(err)
 			}
 			time.AfterFunc(time.Second, func() {
 				next, err := passes.Restart(context.Background(), pass)
 				if err == nil {
-					_, err = passes.Join(context.Background(), next.Number, "next", lease)
+					_, err = passes.ObservePass(context.Background(), next.Number, "next", lease)
 				}
 				if err != nil {
 					t.Error(err)
 				}
 			})
 			engine := rotate.New(rotate.Config{Rate: 100, Keys: simKeys()})
-			err = engine.Retry(t.Context(), passes, pass, guest)
+			err = engine.Retry(t.Context(), passes, pass, observer)
 			stop := (*rotate.StopError)(nil)
 			if !errors.As(err, &stop) || stop.Kind != rotate.StopFenced {
 				t.Errorf("the retry ends with %v", err)

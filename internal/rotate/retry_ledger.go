@@ -17,36 +17,36 @@ import (
 // Retry tries every slot in the ledger of a pass once more. What gets another
 // outcome leaves the ledger, and the counts of the pass change with it: both
 // become durable together, chunk by chunk. It shares the rate with whoever else works
-// on the pass, as the guest knows, which it lets go of in the end. An error is a
+// on the pass, as the observer knows, which it lets go of in the end. An error is a
 // *StopError.
-func (r *Rotator) Retry(ctx context.Context, passes *checkpoint.Passes, pass checkpoint.Pass, guest *checkpoint.Guest) error {
-	return r.RetryWhere(ctx, passes, pass, guest, func(checkpoint.LedgerEntry) bool { return true })
+func (r *Rotator) Retry(ctx context.Context, passes *checkpoint.Passes, pass checkpoint.Pass, observer *checkpoint.Observer) error {
+	return r.RetryWhere(ctx, passes, pass, observer, func(checkpoint.LedgerEntry) bool { return true })
 }
 
 // RetryWhere is Retry for the items with a ledger entry for which which returns
 // true.
 func (r *Rotator) RetryWhere(
 	ctx context.Context, passes *checkpoint.Passes, pass checkpoint.Pass,
-	guest *checkpoint.Guest, which func(checkpoint.LedgerEntry) bool,
+	observer *checkpoint.Observer, which func(checkpoint.LedgerEntry) bool,
 ) error {
 	r.early.turnOff()
 	r.headers.turnOff() // the ledger is what KMS has not been asked about enough
-	guest.OnShare(r.divide)
+	observer.OnShare(r.divide)
 	life, release := lifetimes(ctx)
 	defer release()
 	var beats errgroup.Group
 	enough := make(chan struct{})
 	defer r.watchThrottling()()
 	beats.Go(func() error {
-		if err := guest.Run(life.write, enough); err != nil {
+		if err := observer.Run(life.write, enough); err != nil {
 			life.stop(storeError(err))
 		}
 		return nil
 	})
-	err := r.retryLedger(life, passes, pass, guest, which)
+	err := r.retryLedger(life, passes, pass, observer, which)
 	close(enough)
 	_ = beats.Wait() // errors went to life.stop
-	if left := guest.Leave(life.write); left != nil {
+	if left := observer.Leave(life.write); left != nil {
 		r.logger.Warn("other runs go on sharing the rate with this retry for a lease", zap.Error(left))
 	}
 	return r.ending(ctx, life, err)
@@ -56,9 +56,9 @@ func (r *Rotator) RetryWhere(
 // chunk could not be read or saved.
 func (r *Rotator) retryLedger(
 	life contexts, passes *checkpoint.Passes, pass checkpoint.Pass,
-	guest *checkpoint.Guest, which func(checkpoint.LedgerEntry) bool,
+	observer *checkpoint.Observer, which func(checkpoint.LedgerEntry) bool,
 ) error {
-	if err := guest.Ready(life.scan); err != nil {
+	if err := observer.Ready(life.scan); err != nil {
 		if life.scan.Err() == nil {
 			life.stop(storeError(err))
 		}

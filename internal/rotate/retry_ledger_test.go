@@ -38,7 +38,7 @@ func TestRetryOfAnUnreadableItem(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := b.rotator(rotate.Target{Name: "target", Lister: target, Writer: target, Format: b.format, Batch: 3}, pass.Number).Retry(t.Context(), b.passes, pass, &checkpoint.Guest{}); err != nil {
+		if err := b.rotator(rotate.Target{Name: "target", Lister: target, Writer: target, Format: b.format, Batch: 3}, pass.Number).Retry(t.Context(), b.passes, pass, &checkpoint.Observer{}); err != nil {
 			t.Fatal(err)
 		}
 		totals, err := b.passes.Totals(t.Context(), pass)
@@ -73,7 +73,7 @@ func TestRetryFindsTheSlotInASet(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := b.rotator(rotate.Target{Name: "target", Lister: target, Writer: target, Format: b.format, Batch: 3}, pass.Number).Retry(t.Context(), b.passes, pass, &checkpoint.Guest{}); err != nil {
+	if err := b.rotator(rotate.Target{Name: "target", Lister: target, Writer: target, Format: b.format, Batch: 3}, pass.Number).Retry(t.Context(), b.passes, pass, &checkpoint.Observer{}); err != nil {
 		t.Fatal(err)
 	}
 	totals, err := b.passes.Totals(t.Context(), pass)
@@ -101,7 +101,7 @@ func TestRetryIsInterrupted(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	err = b.rotator(rotate.Target{Name: "target", Lister: target, Writer: target, Format: b.format, Batch: 3}, pass.Number).Retry(ctx, b.passes, pass, &checkpoint.Guest{})
+	err = b.rotator(rotate.Target{Name: "target", Lister: target, Writer: target, Format: b.format, Batch: 3}, pass.Number).Retry(ctx, b.passes, pass, &checkpoint.Observer{})
 	if got := stopKind(t, err); got != rotate.StopInterrupted {
 		t.Errorf("stopped for %q (%v), want %q", got, err, rotate.StopInterrupted)
 	}

@@ -348,7 +348,7 @@ type Partition struct {
 
 // walk reads one partition page by page and hands its items to the pool. The
 // tracker keeps it a bounded number of pages ahead of what is saved.
-func (r *Rotator) walk(life contexts, pool *pool, tracker *checkpoint.Tracker, claimed checkpoint.Claimed, p Partition) error {
+func (r *Rotator) walk(life contexts, pool *pool, tracker *checkpoint.Tracker, claimed checkpoint.Claim, p Partition) error {
 	target := &r.config.Targets[p.Target]
 	cursor := scan.Cursor(claimed.Cursor)
 	for {
@@ -360,7 +360,7 @@ func (r *Rotator) walk(life contexts, pool *pool, tracker *checkpoint.Tracker, c
 		if err != nil {
 			return err
 		}
-		if !r.feed(life, pool, target, page, ticket, claimed.Give) {
+		if !r.feed(life, pool, target, page, ticket, claimed.HandOver) {
 			return checkpoint.ErrYield
 		}
 		if page.Last {

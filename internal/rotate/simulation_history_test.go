@@ -116,7 +116,7 @@ func (h *history) retry(ctx context.Context, p *simProcess) (checkpoint.Pass, er
 	if err != nil {
 		return pass, err
 	}
-	guest, err := passes.Join(ctx, pass.Number, p.id, h.lease())
+	observer, err := passes.ObservePass(ctx, pass.Number, p.id, h.lease())
 	if err != nil {
 		return pass, err
 	}
@@ -124,7 +124,7 @@ func (h *history) retry(ctx context.Context, p *simProcess) (checkpoint.Pass, er
 	log.believe(h.marks(ctx, pass))
 	config.Pass, config.Identity, config.Recorder = pass.Number, pass.Identity(), log
 	engine := rotate.New(config)
-	worked := engine.Retry(ctx, passes, pass, guest)
+	worked := engine.Retry(ctx, passes, pass, observer)
 	sent, throttled, _ := engine.Requests()
 	end := checkpoint.RunEnd{ID: p.id, Requests: sent, Throttled: throttled}
 	record, err := rotate.ClosePass(context.WithoutCancel(ctx), passes, pass, end, worked == nil && pass.Status == checkpoint.Finished)

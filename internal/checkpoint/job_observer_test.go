@@ -7,30 +7,30 @@ import (
 	"time"
 )
 
-// visit adds a visitor to the roster and keeps it there until leave is called.
+// visit adds a job observer to the member list and keeps it there until leave is called.
 func visit(t *testing.T, passes *Passes) (got *shares, leave func()) {
 	t.Helper()
 	got = &shares{}
-	visitor, err := passes.Visit(t.Context(), lease, got.set)
+	jobObserver, err := passes.ObserveJob(t.Context(), lease, got.set)
 	if err != nil {
 		t.Fatal(err)
 	}
 	enough, ended := make(chan struct{}), make(chan error, 1)
-	go func() { ended <- visitor.Run(t.Context(), enough) }()
+	go func() { ended <- jobObserver.Run(t.Context(), enough) }()
 	return got, func() {
 		close(enough)
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
-		if err := visitor.Leave(t.Context()); err != nil {
+		if err := jobObserver.Leave(t.Context()); err != nil {
 			t.Error(err)
 		}
 	}
 }
 
-// TestVisitorsDivideTheRate: a visitor divides the rate with another visitor, with the run of
+// TestVisitorsDivideTheRate: a job observer divides the rate with another job observer, with the run of
 // the first pass, and with the run of the next pass, in any order of arrival. The sum of the
-// shares is never more than 1. A visitor that leaves gives its share back within a second.
+// shares is never more than 1. A job observer that leaves gives its share back within a second.
 func TestVisitorsDivideTheRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		passes := NewPasses(NewMemory(), "j")
@@ -88,35 +88,35 @@ func watchSum(t *testing.T, all ...*shares) (stop func()) {
 	}
 }
 
-// TestVisitorsDoNotEndEarlierRuns: a run of the previous version ends when the roster of its
-// pass gets the form of this version. A visitor must not change the form, neither when it
-// starts nor when such a run begins a pass later. It can join a roster without such runs.
+// TestVisitorsDoNotEndEarlierRuns: a run of the previous version ends when the member list of its
+// pass gets the form of this version. A job observer must not change the form, neither when it
+// starts nor when such a run begins a pass later. It can join a member list without such runs.
 func TestVisitorsDoNotEndEarlierRuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		passes, pass := begin(t, 1)
 		write := func(pass int, workers map[string]int64) {
-			r := rosterBefore{Pass: pass, Workers: workers}
-			if err := passes.put(t.Context(), passes.rosterID(), "roster", r); err != nil {
+			r := oldMemberList{Pass: pass, Workers: workers}
+			if err := passes.put(t.Context(), passes.memberListID(), "roster", r); err != nil {
 				t.Fatal(err)
 			}
 		}
 		intact := func(pass int) {
 			t.Helper()
-			var r roster
-			_, err := passes.fetch(t.Context(), passes.rosterID(), "roster", &r)
-			if err != nil || !r.earlierRuns(pass) {
+			var r memberList
+			_, err := passes.fetch(t.Context(), passes.memberListID(), "roster", &r)
+			if err != nil || !r.listsOldRuns(pass) {
 				t.Errorf("the roster of the earlier run is now %+v, %v", r, err)
 			}
 		}
 		write(pass.Number, map[string]int64{"old": 7})
 		got := &shares{}
-		if _, err := passes.Visit(t.Context(), lease, got.set); !errors.Is(err, ErrEarlierRuns) {
+		if _, err := passes.ObserveJob(t.Context(), lease, got.set); !errors.Is(err, ErrEarlierRuns) {
 			t.Errorf("the visitor joined a run of the version before: %v", err)
 		}
 		intact(pass.Number)
 
 		write(pass.Number, map[string]int64{})
-		visitor, err := passes.Visit(t.Context(), lease, got.set)
+		jobObserver, err := passes.ObserveJob(t.Context(), lease, got.set)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -125,7 +125,7 @@ func TestVisitorsDoNotEndEarlierRuns(t *testing.T) {
 			t.Fatal(err)
 		}
 		write(next.Number, map[string]int64{"old": 1})
-		if err := visitor.Run(t.Context(), nil); !errors.Is(err, ErrEarlierRuns) {
+		if err := jobObserver.Run(t.Context(), nil); !errors.Is(err, ErrEarlierRuns) {
 			t.Errorf("the visitor followed a run of the version before: %v", err)
 		}
 		intact(next.Number)
