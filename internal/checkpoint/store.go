@@ -1,10 +1,14 @@
-// Package checkpoint remembers where a pass stopped, so that another process
-// can go on from there: which pass a job is at, how far each partition is, what
-// was counted, and which slots ended in the ledger.
+// Package checkpoint stores the progress of a job, so that another process can
+// continue after a run ends: the current pass, the cursor of each partition, the
+// counts, and the ledger of slots that could not be moved.
 //
-// It owns the records and the order in which they become durable. Callers own
-// the work: they tell the Tracker when a page begins and when every slot of it
-// has an outcome. The package knows nothing of AWS, and imports nothing of ours.
+// The package defines the records and the order in which they become durable.
+// Callers do the work: they report to the Tracker when a page begins and when
+// every slot of the page has an outcome.
+//
+// Records are kept in a Store. DynamoDB and S3 use the AWS SDK, File uses a bbolt
+// file, and Memory uses a map. The rest of the package works with any Store. The
+// package imports no other package of this module.
 package checkpoint
 
 import (
@@ -13,65 +17,66 @@ import (
 	"fmt"
 )
 
-// Store keeps small records by id, for several processes at once. Every
-// implementation has to promise:
+// Store keeps small records by id. Several processes, and several goroutines of
+// one process, may use the same store concurrently. Every implementation
+// guarantees the following:
 //
-//   - What Create and Replace return is durable: it survives the process and
-//     the loss of power.
-//   - A Fetch that begins after a Create or Replace has returned sees it, in
-//     whatever process (read-after-write).
-//   - Of several Creates of one id, or Replaces of one Entry, at most one
-//     succeeds; the others get ErrConflict.
-//   - Any other error means: nobody knows whether it was done. Unreadable is
-//     never reported as absent.
-//   - What is there and is not in the form in which the store keeps records is a
-//     *CorruptError. The Entry that comes with it can be replaced, and has what
-//     could be read as its Data.
+//   - An Entry that Create or Replace returns is durable, unless the
+//     implementation states otherwise: it survives the end of the process and a
+//     loss of power.
+//   - A Fetch that begins after a Create or Replace has returned sees the write,
+//     in every process (read-after-write consistency).
+//   - If several calls create the same id, or replace the same Entry, at most one
+//     succeeds. The others return ErrConflict.
+//   - After any other error of a write, it is unknown whether the write was
+//     applied.
+//   - A record that cannot be read is never reported as absent. If it is not in
+//     the form that the store writes, Fetch returns a *CorruptError with an Entry
+//     that can be replaced. Its Data is the part that could be read.
 //
-// Ids are made of letters, digits and "._/-"; data is at most MaxRecord bytes.
+// An id consists of letters, digits and "._/-". Data has at most MaxRecord bytes.
 type Store interface {
 	// Fetch returns the record, or ErrNotFound.
 	Fetch(ctx context.Context, id string) (Entry, error)
-	// Create makes a record that must not exist yet; ErrConflict when it does.
+	// Create stores a new record. The error is ErrConflict if the id exists.
 	Create(ctx context.Context, id string, data []byte) (Entry, error)
-	// Replace puts data in the place of what e was when it was fetched, created
-	// or replaced; ErrConflict when the record is no longer that.
+	// Replace replaces the data of the record. The error is ErrConflict if the
+	// record has changed since e was returned.
 	Replace(ctx context.Context, e Entry, data []byte) (Entry, error)
 }
 
-// MaxRecord is the most bytes that one record may have: what fits into an item
-// of DynamoDB (400 KB) with room for its id.
+// MaxRecord is the maximum size of a record in bytes. A record of this size and
+// its id fit into one DynamoDB item (400 KB).
 const MaxRecord = 300 << 10
 
-// Entry is one record as it stood at one moment.
+// Entry is one version of a record.
 type Entry struct {
 	ID   string
 	Data []byte
-	// version is the handle of compare-and-swap, known to the store alone. It
-	// is empty in an Entry that no store made.
+	// version identifies the version for compare-and-swap. Only the store
+	// interprets it. It is empty in an Entry that no store returned.
 	version string
 }
 
-// Exists is false for the zero Entry.
+// Exists reports whether a store returned the entry. It is false for the zero Entry.
 func (e Entry) Exists() bool { return e.version != "" }
 
-// Sentinels of every store.
+// The errors that every Store returns.
 var (
 	ErrNotFound = errors.New("no such record")
 	ErrConflict = errors.New("the record was changed by another process")
 )
 
-// LocationError says that the table or bucket of a checkpoint is not there, or is
-// not what it must be. It is never taken for an empty checkpoint.
+// LocationError means that the table or bucket of a checkpoint does not exist, or
+// cannot hold a checkpoint. It is never treated as an empty checkpoint.
 type LocationError struct {
 	Location string // "table rotator-state"
-	Detail   string // what is wrong, and how to mend it
+	Detail   string // the problem and its solution
 }
 
 func (e *LocationError) Error() string { return e.Location + ": " + e.Detail }
 
-// ServiceError says that the service that holds a checkpoint did not do what it was
-// asked.
+// ServiceError means that a request to the service that holds a checkpoint failed.
 type ServiceError struct {
 	Operation string // "read jobs/a/head from the checkpoint table t"
 	Err       error
@@ -80,13 +85,14 @@ type ServiceError struct {
 func (e *ServiceError) Error() string { return e.Operation + ": " + e.Err.Error() }
 func (e *ServiceError) Unwrap() error { return e.Err }
 
-// undecided says whether a refused condition leaves open if the write was applied:
-// the refusal may answer a repetition of it, and looking for its traces failed.
+// undecided reports whether it is unknown that a write was applied after its
+// condition failed. The failure may be the response to a repeated request whose
+// first attempt was applied. reading is the error of the read that looked for it.
 func undecided(reading error) bool {
 	return reading != nil && !errors.Is(reading, ErrNotFound) && !IsUnreadable(reading)
 }
 
-// fits refuses a record that is larger than every store can take.
+// checkSize returns an error if a record has more than MaxRecord bytes.
 func checkSize(id string, data []byte) error {
 	if len(data) > MaxRecord {
 		return fmt.Errorf("record %s has %d bytes, more than %d", id, len(data), MaxRecord)
@@ -94,6 +100,6 @@ func checkSize(id string, data []byte) error {
 	return nil
 }
 
-// ErrFenced means that another run works on the same pass: our view of it is no
-// longer true, so nothing may be saved.
+// ErrFenced means that another run has changed the checkpoint: it has taken over a
+// partition, or has begun another pass. This run must not save anything more.
 var ErrFenced = errors.New("another run has moved this checkpoint")
