@@ -60,6 +60,9 @@ type Event struct {
 	// Failures counts how often this very request found the service failing while
 	// others were answered, this time included.
 	Failures int
+	// Refusals is the number of times that the signature of this request was refused while
+	// other requests with the same credentials succeeded.
+	Refusals int
 	// Silence is how long the service has given nobody a usable answer.
 	Silence, MaxOutage time.Duration
 	// Trouble is how long the run's own trouble (a key, the credentials) has
@@ -120,7 +123,7 @@ func Decide(e Event) Decision {
 		return e.passing()
 	case ClassKeyState, ClassCredentials:
 		switch {
-		case e.Class == ClassCredentials && e.Doing == Reading && e.Failures > attemptsSignature:
+		case e.Class == ClassCredentials && e.Doing == Reading && e.Refusals > attemptsSignature:
 			return Decision{Do: FailSlot} // the credentials are valid for other requests
 		case e.Class == ClassKeyState && (e.Doing == Reading || e.Doing == Writing):
 			return e.denied() // the store's own encryption of one item, such as an object

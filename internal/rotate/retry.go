@@ -97,7 +97,7 @@ func (r *retrier) do(ctx context.Context, at place, doing Doing, service string,
 			e.Trouble = time.Since(troubled)
 			// Count a refused signature only if other requests succeeded since the last one.
 			if code(err) == codeSignature && r.lastAccepted(service).After(refused) {
-				e.Failures++
+				e.Refusals++
 			}
 			refused = time.Now()
 		case ClassNone:

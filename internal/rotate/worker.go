@@ -133,16 +133,38 @@ func (w *worker) prepare(ctx context.Context, target *Target, t *task) error {
 }
 
 func (w *worker) load(ctx context.Context, target *Target, ref scan.Ref) (item scan.Item, err error) {
+	refused := false
 	err = w.retry.do(ctx, w.place, Reading, target.Name, func(ctx context.Context) error {
-		return w.sides[target.Name].reading.read(ctx, w.place, func() error {
+		if refused {
+			w.checkAccess(ctx, target)
+		}
+		failed := w.sides[target.Name].reading.read(ctx, w.place, func() error {
 			item, err = target.Lister.Load(ctx, ref)
 			return err
 		})
+		refused = code(failed) == codeSignature
+		return failed
 	})
 	if class := Classify(err); class == ClassNone || class == ClassGone || class == ClassRefused {
 		w.sides[target.Name].reading.denials.reset()
 	}
 	return item, err
+}
+
+// checkAccess sends a request that names no item, if the lister has one, after the signature of
+// a request for an item was refused. If it succeeds, the credentials are valid. A single worker
+// has no other request that would show this.
+func (w *worker) checkAccess(ctx context.Context, target *Target) {
+	lister, ok := target.Lister.(interface{ CheckAccess(context.Context) error })
+	if !ok {
+		return
+	}
+	err := w.sides[target.Name].reading.read(ctx, w.place, func() error {
+		return lister.CheckAccess(ctx)
+	})
+	if err == nil {
+		w.retry.accept(target.Name, time.Now())
+	}
 }
 
 // unloadable gives the slots of an item that cannot be read their outcome. An

@@ -188,6 +188,16 @@ func (b *Bucket) Check(ctx context.Context) error {
 	return nil
 }
 
+// CheckAccess sends a request that names no object. It returns nil if the credentials are valid
+// for the bucket.
+func (b *Bucket) CheckAccess(ctx context.Context) error {
+	_, err := b.config.Client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &b.config.Bucket})
+	if err != nil {
+		return fmt.Errorf("check access to bucket %s: %w", b.config.Bucket, err)
+	}
+	return nil
+}
+
 // noteVersioning notes that a pass does not rewrite old versions.
 func (b *Bucket) noteVersioning(ctx context.Context) {
 	versioning, err := b.config.Client.GetBucketVersioning(ctx, &s3.GetBucketVersioningInput{
