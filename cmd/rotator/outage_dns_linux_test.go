@@ -148,7 +148,8 @@ func TestNamesThatStopResolving(t *testing.T) {
 
 func (c awayCase) resolve(t *testing.T, names *nameServer, failure dnsmessage.RCode) {
 	r := &awayRun{awayCase: c, world: newTrial(t, c.config())}
-	r.front, r.process = c.put(t, r.world)
+	r.process = runs(r.world)
+	r.front = c.put(t, r.world, r.process)
 	_, port, err := net.SplitHostPort(r.front.address)
 	if err != nil {
 		t.Fatal(err)

@@ -37,7 +37,8 @@ type Notice struct {
 	// Err is the last failure; nil if there is no response at all.
 	Err      error
 	Attempts int // number of attempts without a usable response
-	// GivesUpIn is the time until the program gives up; 0 if that is unknown.
+	// GivesUpIn is the time until the program gives up; 0 if it is unknown. The program then
+	// completes the requests in progress and saves its results.
 	GivesUpIn time.Duration
 }
 
@@ -96,7 +97,9 @@ func (s *service) look(now time.Time, patience time.Duration) (notice Notice, ok
 		notice.Kind, notice.Attempts = Began, 0
 		s.reported, s.began, s.vain = true, now, 0
 	}
+	ends := false
 	for _, g := range out {
+		ends = ends || !g.terms.endless
 		if s.began.After(g.since) {
 			s.began = g.since
 		}
@@ -106,7 +109,7 @@ func (s *service) look(now time.Time, patience time.Duration) (notice Notice, ok
 		}
 	}
 	s.warned, notice.For = now, now.Sub(s.began)
-	if patience > 0 {
+	if patience > 0 && ends {
 		notice.GivesUpIn = max(patience-notice.For, 0)
 	}
 	return notice, true

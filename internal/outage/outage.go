@@ -143,6 +143,9 @@ type terms struct {
 	// throttling is true if a throttled request counts as a failure. It is false for requests
 	// that pass a rate limiter, which reacts to throttling.
 	throttling bool
+	// endless is true if the program may continue for longer than its patience without these
+	// requests, so the time until it gives up is unknown.
+	endless bool
 }
 
 // Gate returns the gate for one kind of requests to a service, which pass a rate limiter.
@@ -151,9 +154,10 @@ func (m *Monitor) Gate(name, requests string) *Gate {
 	return m.gate(name, requests, terms{failures: failuresToClose, after: closeAfter})
 }
 
-// RareGate is like Gate, for infrequent requests that pass no rate limiter.
+// RareGate is like Gate, for infrequent requests that pass no rate limiter. The program may
+// continue without them for longer than its patience, so their notices have no GivesUpIn.
 func (m *Monitor) RareGate(name, requests string) *Gate {
-	return m.gate(name, requests, terms{failures: 2, throttling: true})
+	return m.gate(name, requests, terms{failures: 2, throttling: true, endless: true})
 }
 
 // StrictGate returns a gate that closes after the first failure.

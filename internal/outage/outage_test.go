@@ -494,3 +494,23 @@ func TestPatience(t *testing.T) {
 		stop()
 	})
 }
+
+// TestGivesUpInIsKnown: the notice of an outage states when the program gives up, unless the
+// program can continue without the requests.
+func TestGivesUpInIsKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, stop := newWorld(t, 0)
+		w.SetPatience(time.Minute)
+		w.set(func(string) (time.Duration, error) { return 0, errAway })
+		strict, rare := w.StrictGate("KMS at there", ""), w.RareGate("S3 at there", "checkpoint")
+		for time.Since(w.began) < 4*time.Second {
+			_, _ = w.send(strict, ""), w.send(rare, "")
+			time.Sleep(100 * time.Millisecond)
+		}
+		stop()
+		if len(w.notices) != 2 || w.notices[0].GivesUpIn < 55*time.Second ||
+			w.notices[1].GivesUpIn != 0 {
+			t.Errorf("notices %+v", w.notices)
+		}
+	})
+}
