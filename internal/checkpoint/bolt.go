@@ -24,25 +24,25 @@ import (
 const openTimeout = 10 * time.Second
 
 // File is a Store in one bbolt file on a local disk. It opens the file for each
-// operation and closes it again, so that rotator status can read while a run is
-// working; that only one run works at a time is the job of Lock.
+// operation and closes it afterwards, so that rotator status can read it during a
+// run. Lock makes sure that only one run uses the file.
 type File struct {
 	path string
 }
 
 var _ Store = (*File)(nil)
 
-// CreateFile opens the store at path, and makes an empty one where there is
-// none. It is first created under a temporary name, so that a crash or a full
-// disk leaves no half of a database at path. Its directory must exist, and no
-// other process may do the same at that moment (Lock).
+// CreateFile opens the store at path. If the file does not exist, CreateFile first
+// creates an empty store under a temporary name, so that a crash or a full disk
+// leaves no incomplete file at path. The directory must exist. The caller must hold
+// the Lock of the path.
 func CreateFile(path string) (*File, error) {
 	f, err := OpenFile(path)
 	if !errors.Is(err, ErrNotFound) {
 		return f, err
 	}
 	if err := createFile(path); err != nil {
-		return nil, fmt.Errorf("make the checkpoint: %w", err)
+		return nil, fmt.Errorf("create the checkpoint: %w", err)
 	}
 	return &File{path: path}, syncDir(filepath.Dir(path))
 }
@@ -142,9 +142,10 @@ func (f *File) Replace(_ context.Context, old Entry, data []byte) (e Entry, err 
 	return e, err
 }
 
-// records is the bucket. A value is an 8 byte version, unique in the file, and the
-// data. Under indexKey, which is no id, is what should be there: bbolt has no
-// checksums on its pages, and a damaged id must not read as an absent record.
+// records is the name of the bucket. A value consists of a version of 8 bytes, which
+// is unique in the file, and the data. indexKey, which is not a valid id, holds the
+// index of all ids. bbolt has no checksums on its data pages; the index prevents
+// that a record with a damaged id is reported as absent.
 const (
 	records  = "records"
 	indexKey = "\x00index"
@@ -160,9 +161,9 @@ func (x index) with(id string) index {
 	return x
 }
 
-// indexOf makes the index of what is there.
+// indexOf returns the index of the ids in the bucket.
 func indexOf(b *bbolt.Bucket) (x index) {
-	_ = b.ForEach(func(id, _ []byte) error { // it fails only when we do
+	_ = b.ForEach(func(id, _ []byte) error { // ForEach returns only errors of the function
 		if string(id) != indexKey {
 			x = x.with(string(id))
 		}
@@ -173,8 +174,9 @@ func indexOf(b *bbolt.Bucket) (x index) {
 
 func setIndex(b *bbolt.Bucket, x index) error { return b.Put([]byte(indexKey), x[:]) }
 
-// missing is ErrNotFound, unless ids are damaged, or the way to them: then nobody
-// knows which are absent, so that nothing can be created, not even a new pass.
+// missing returns ErrNotFound if the index matches the ids in the bucket. Otherwise
+// ids or pages are damaged, and it is unknown which records are absent. No record
+// can then be created, not even that of a new pass.
 func (f *File) missing(b *bbolt.Bucket, id string) error {
 	there := false
 	_ = b.ForEach(func(k, _ []byte) error {
@@ -184,7 +186,7 @@ func (f *File) missing(b *bbolt.Bucket, id string) error {
 	if is := indexOf(b); !there && bytes.Equal(b.Get([]byte(indexKey)), is[:]) {
 		return ErrNotFound
 	}
-	return f.damaged("its records are not those that were written to it")
+	return f.damaged("its records do not match its index")
 }
 
 func read(b *bbolt.Bucket, id string) (Entry, error) {
@@ -193,9 +195,11 @@ func read(b *bbolt.Bucket, id string) (Entry, error) {
 	case value == nil:
 		return Entry{}, ErrNotFound
 	case len(value) < 8:
-		return Entry{ID: id, Data: slices.Clone(value), version: fmt.Sprintf("broken %x", value)}, &CorruptError{ID: id, Detail: "it is shorter than its version"}
+		broken := Entry{ID: id, Data: slices.Clone(value), version: fmt.Sprintf("broken %x", value)}
+		return broken, &CorruptError{ID: id, Detail: "it is shorter than its version"}
 	}
-	return Entry{ID: id, Data: slices.Clone(value[8:]), version: strconv.FormatUint(binary.BigEndian.Uint64(value), 10)}, nil
+	version := strconv.FormatUint(binary.BigEndian.Uint64(value), 10)
+	return Entry{ID: id, Data: slices.Clone(value[8:]), version: version}, nil
 }
 
 func write(b *bbolt.Bucket, id string, data []byte) (Entry, error) {
@@ -210,7 +214,8 @@ func write(b *bbolt.Bucket, id string, data []byte) (Entry, error) {
 	if err := b.Put([]byte(id), value); err != nil {
 		return Entry{}, err
 	}
-	return Entry{ID: id, Data: slices.Clone(data), version: strconv.FormatUint(version, 10)}, nil
+	written := strconv.FormatUint(version, 10)
+	return Entry{ID: id, Data: slices.Clone(data), version: written}, nil
 }
 
 func (f *File) view(work func(*bbolt.Bucket) error) error {
@@ -238,7 +243,8 @@ func (f *File) update(work func(*bbolt.Bucket) error) error {
 }
 
 func (f *File) open(options *bbolt.Options, work func(*bbolt.DB) error) (err error) {
-	// bbolt follows what it finds in the file: damage may lead it anywhere.
+	// bbolt follows page numbers in the file. In a damaged file it may panic or read
+	// outside the mapped memory.
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if r := recover(); r != nil {
@@ -246,7 +252,8 @@ func (f *File) open(options *bbolt.Options, work func(*bbolt.DB) error) (err err
 		}
 	}()
 	db, err := bbolt.Open(f.path, 0o600, options)
-	if errors.Is(err, berrors.ErrInvalid) || errors.Is(err, berrors.ErrChecksum) || errors.Is(err, berrors.ErrVersionMismatch) {
+	if errors.Is(err, berrors.ErrInvalid) || errors.Is(err, berrors.ErrChecksum) ||
+		errors.Is(err, berrors.ErrVersionMismatch) {
 		return f.damaged(err.Error())
 	}
 	if err != nil {
@@ -259,23 +266,25 @@ func (f *File) open(options *bbolt.Options, work func(*bbolt.DB) error) (err err
 	}()
 	err = work(db)
 	damaged := (*DamagedError)(nil)
-	if err == nil || errors.Is(err, ErrNotFound) || errors.Is(err, ErrConflict) || errors.As(err, &damaged) {
-		return err // as it is, or it names the file itself
+	if err == nil || errors.Is(err, ErrNotFound) || errors.Is(err, ErrConflict) ||
+		errors.As(err, &damaged) {
+		return err // callers compare it, or it names the file already
 	}
 	return fmt.Errorf("checkpoint %s: %w", f.path, err)
 }
 
 func (f *File) damaged(detail string) error { return &DamagedError{Path: f.path, Detail: detail} }
 
-// DamagedError says that the file of a checkpoint is damaged as a whole, so that a
-// restart, which keeps what is in it, cannot help.
+// DamagedError means that a checkpoint file is damaged as a whole. A new pass in the
+// same file is not possible.
 type DamagedError struct {
 	Path   string
 	Detail string
 }
 
 func (e *DamagedError) Error() string {
-	return fmt.Sprintf("%s is no checkpoint that can be read (%s): restore it, or move it away to begin again (slots already moved are recognised)", e.Path, e.Detail)
+	return fmt.Sprintf("%s is not a readable checkpoint (%s): restore it, or move it away to "+
+		"start over (slots already moved are recognised)", e.Path, e.Detail)
 }
 
 // syncDir makes the name of a new file durable.

@@ -12,17 +12,18 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 )
 
-// The attributes of a record's item. The table has idAttribute as its partition
-// key and no sort key.
+// The attributes of the item of a record. idAttribute is the partition key of the
+// table. There is no sort key.
 const (
 	idAttribute      = "id"      // S
-	versionAttribute = "version" // S, new with every write
+	versionAttribute = "version" // S, unique for each write
 	dataAttribute    = "data"    // B
 )
 
 // DynamoDB is a Store in a table, for processes on several machines. Every write
-// carries a version of its own and a condition on the one before, and every read
-// is consistent (API_PutItem, ConditionExpression; API_GetItem, ConsistentRead).
+// sets a new version under the condition that the previous version is unchanged.
+// Every read is strongly consistent (API_PutItem, ConditionExpression; API_GetItem,
+// ConsistentRead).
 type DynamoDB struct {
 	client   *dynamodb.Client
 	table    string
@@ -31,8 +32,8 @@ type DynamoDB struct {
 
 var _ Store = (*DynamoDB)(nil)
 
-// NewDynamoDB makes a Store in a table that must exist. The client retries by
-// itself, as long as an operation has time, which is patience.
+// NewDynamoDB returns a Store in an existing table. patience is the maximum time of
+// an operation, including the retries of the client.
 func NewDynamoDB(client *dynamodb.Client, table string, patience time.Duration) *DynamoDB {
 	return &DynamoDB{client: client, table: table, patience: patience}
 }
@@ -41,7 +42,8 @@ func NewDynamoDB(client *dynamodb.Client, table string, patience time.Duration) 
 // with operations.
 func (d *DynamoDB) SetPatience(patience time.Duration) { d.patience = patience }
 
-// Check says whether the table is there and made for this: *LocationError when not.
+// Check returns a *LocationError if the table does not exist or has other keys than a
+// checkpoint table.
 func (d *DynamoDB) Check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, d.patience)
 	defer cancel()
@@ -51,32 +53,44 @@ func (d *DynamoDB) Check(ctx context.Context) error {
 	}
 	keys := out.Table.KeySchema
 	if len(keys) != 1 || aws.ToString(keys[0].AttributeName) != idAttribute {
-		return &LocationError{Location: "table " + d.table, Detail: fmt.Sprintf(
-			"its primary key is not %q alone, so it was made for something else; give the checkpoint a table of its own (rotator checkpoint create-table)", idAttribute)}
+		return &LocationError{
+			Location: "table " + d.table,
+			Detail: fmt.Sprintf("its primary key is not %q alone, so it is not a checkpoint table; "+
+				"use a separate table for the checkpoint (rotator checkpoint create-table)", idAttribute),
+		}
 	}
 	return nil
 }
 
-// TableInput is the table that a checkpoint needs: one string key, billed on
-// updateUses, and no TTL, which would take records away.
+// TableInput returns the definition of a checkpoint table: a partition key of type
+// string, on-demand billing, and no TTL, because TTL would delete records.
 func (d *DynamoDB) TableInput() *dynamodb.CreateTableInput {
 	return &dynamodb.CreateTableInput{
-		TableName:            &d.table,
-		BillingMode:          types.BillingModePayPerRequest,
-		KeySchema:            []types.KeySchemaElement{{AttributeName: aws.String(idAttribute), KeyType: types.KeyTypeHash}},
-		AttributeDefinitions: []types.AttributeDefinition{{AttributeName: aws.String(idAttribute), AttributeType: types.ScalarAttributeTypeS}},
+		TableName:   &d.table,
+		BillingMode: types.BillingModePayPerRequest,
+		KeySchema: []types.KeySchemaElement{{
+			AttributeName: aws.String(idAttribute),
+			KeyType:       types.KeyTypeHash,
+		}},
+		AttributeDefinitions: []types.AttributeDefinition{{
+			AttributeName: aws.String(idAttribute),
+			AttributeType: types.ScalarAttributeTypeS,
+		}},
 	}
 }
 
-// CreateTable makes the table and waits until it can be used.
+// CreateTable creates the table and waits until it is active.
 func (d *DynamoDB) CreateTable(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, d.patience)
 	defer cancel()
 	if _, err := d.client.CreateTable(ctx, d.TableInput()); err != nil {
 		return fmt.Errorf("create table %s: %w", d.table, err)
 	}
-	waiter := dynamodb.NewTableExistsWaiter(d.client, func(o *dynamodb.TableExistsWaiterOptions) { o.MinDelay = 500 * time.Millisecond })
-	if err := waiter.Wait(ctx, &dynamodb.DescribeTableInput{TableName: &d.table}, d.patience); err != nil {
+	waiter := dynamodb.NewTableExistsWaiter(d.client, func(o *dynamodb.TableExistsWaiterOptions) {
+		o.MinDelay = 500 * time.Millisecond
+	})
+	describe := &dynamodb.DescribeTableInput{TableName: &d.table}
+	if err := waiter.Wait(ctx, describe, d.patience); err != nil {
 		return fmt.Errorf("wait for table %s: %w", d.table, err)
 	}
 	return nil
@@ -86,8 +100,13 @@ func (d *DynamoDB) CreateTable(ctx context.Context) error {
 func (d *DynamoDB) Fetch(ctx context.Context, id string) (Entry, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.patience)
 	defer cancel()
-	out, err := d.client.GetItem(ctx, &dynamodb.GetItemInput{TableName: &d.table, ConsistentRead: aws.Bool(true),
-		Key: map[string]types.AttributeValue{idAttribute: &types.AttributeValueMemberS{Value: id}}})
+	out, err := d.client.GetItem(ctx, &dynamodb.GetItemInput{
+		TableName:      &d.table,
+		ConsistentRead: aws.Bool(true),
+		Key: map[string]types.AttributeValue{
+			idAttribute: &types.AttributeValueMemberS{Value: id},
+		},
+	})
 	if err != nil {
 		return Entry{}, d.error("read "+id+" from", err)
 	}
@@ -97,10 +116,10 @@ func (d *DynamoDB) Fetch(ctx context.Context, id string) (Entry, error) {
 	return entryOf(id, out.Item)
 }
 
-// noVersion is the version of an item that has none. No write makes it.
+// noVersion is the Entry.version of an item without a version. No write stores it.
 const noVersion = "none"
 
-// entryOf takes a record out of its item.
+// entryOf returns the record in an item.
 func entryOf(id string, item map[string]types.AttributeValue) (Entry, error) {
 	e := Entry{ID: id, version: noVersion}
 	if version, ok := item[versionAttribute].(*types.AttributeValueMemberS); ok && version.Value != "" {
@@ -114,7 +133,7 @@ func entryOf(id string, item map[string]types.AttributeValue) (Entry, error) {
 		e.Data = data.Value
 	}
 	if !ok || e.version == noVersion {
-		return e, &CorruptError{ID: id, Detail: "it lacks its version or its data"}
+		return e, &CorruptError{ID: id, Detail: "its version or its data is missing"}
 	}
 	return e, nil
 }
@@ -129,19 +148,23 @@ func (d *DynamoDB) Replace(ctx context.Context, e Entry, data []byte) (Entry, er
 	return d.put(ctx, e.ID, e.version, data)
 }
 
-// put writes a record if its version is still old; "" is none. A refusal, or no
-// answer at all, may come from a repetition of a request that was applied: then
-// the record has the version of this very write.
+// put writes a record under the condition that its version is still old; "" means
+// that the record must not exist. If the condition failed or there was no response,
+// an earlier attempt of the same request may have been applied. The record then has
+// the version of this write, so put reads it.
 func (d *DynamoDB) put(ctx context.Context, id, old string, data []byte) (Entry, error) {
 	if err := checkSize(id, data); err != nil {
 		return Entry{}, err
 	}
 	version := rand.Text()
-	in := &dynamodb.PutItemInput{TableName: &d.table, Item: map[string]types.AttributeValue{
-		idAttribute:      &types.AttributeValueMemberS{Value: id},
-		versionAttribute: &types.AttributeValueMemberS{Value: version},
-		dataAttribute:    &types.AttributeValueMemberB{Value: data},
-	}}
+	in := &dynamodb.PutItemInput{
+		TableName: &d.table,
+		Item: map[string]types.AttributeValue{
+			idAttribute:      &types.AttributeValueMemberS{Value: id},
+			versionAttribute: &types.AttributeValueMemberS{Value: version},
+			dataAttribute:    &types.AttributeValueMemberB{Value: data},
+		},
+	}
 	setCondition(in, old)
 	bounded, cancel := context.WithTimeout(ctx, d.patience)
 	defer cancel()
@@ -155,14 +178,14 @@ func (d *DynamoDB) put(ctx context.Context, id, old string, data []byte) (Entry,
 	case reading == nil && now.version == version:
 		return now, nil
 	case errors.As(err, &refused) && undecided(reading):
-		return Entry{}, fmt.Errorf("nobody knows whether %s was written: %w", id, reading)
+		return Entry{}, fmt.Errorf("it is unknown whether %s was written: %w", id, reading)
 	case errors.As(err, &refused):
 		return Entry{}, ErrConflict
 	}
 	return Entry{}, d.error("write "+id+" to", err)
 }
 
-// under puts a write under the condition that the version is still old.
+// setCondition adds the condition that the version is still old.
 func setCondition(in *dynamodb.PutItemInput, old string) {
 	text := func(s string) types.AttributeValue { return &types.AttributeValueMemberS{Value: s} }
 	switch old {
@@ -170,7 +193,8 @@ func setCondition(in *dynamodb.PutItemInput, old string) {
 		in.ConditionExpression = aws.String("attribute_not_exists(#id)")
 		in.ExpressionAttributeNames = map[string]string{"#id": idAttribute}
 	case noVersion:
-		in.ConditionExpression = aws.String("attribute_exists(#id) AND (attribute_not_exists(#v) OR NOT attribute_type(#v, :s) OR #v = :empty)")
+		in.ConditionExpression = aws.String("attribute_exists(#id) AND (attribute_not_exists(#v) " +
+			"OR NOT attribute_type(#v, :s) OR #v = :empty)")
 		in.ExpressionAttributeNames = map[string]string{"#id": idAttribute, "#v": versionAttribute}
 		in.ExpressionAttributeValues = map[string]types.AttributeValue{":s": text("S"), ":empty": text("")}
 	default:
@@ -183,7 +207,11 @@ func setCondition(in *dynamodb.PutItemInput, old string) {
 func (d *DynamoDB) error(operation string, err error) error {
 	var missing *types.ResourceNotFoundException
 	if errors.As(err, &missing) {
-		return &LocationError{Location: "table " + d.table, Detail: "there is no such table in this account and Region; correct the name, or make it with rotator checkpoint create-table"}
+		return &LocationError{
+			Location: "table " + d.table,
+			Detail: "there is no such table in this account and Region; correct the name, " +
+				"or create it with rotator checkpoint create-table",
+		}
 	}
 	return &ServiceError{Operation: fmt.Sprintf("%s the checkpoint table %s", operation, d.table), Err: err}
 }

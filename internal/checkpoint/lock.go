@@ -12,23 +12,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Lock makes a run the only one on a file checkpoint. The kernel releases it
-// when the process dies, however it dies.
+// Lock makes sure that only one run uses a checkpoint file. The kernel releases the
+// lock when the process ends, even if it is killed.
 type Lock struct{ file *os.File }
 
-// LockedError says that another run holds the lock.
+// LockedError means that another run holds the lock.
 type LockedError struct {
 	Path   string
-	Holder string // what the holder wrote about itself
+	Holder string // process, host and time, as in the lock file
 }
 
 func (e *LockedError) Error() string {
-	return fmt.Sprintf("another run works with this checkpoint (%s is held by %s)", e.Path, e.Holder)
+	return fmt.Sprintf("another run uses this checkpoint (%s is held by %s)", e.Path, e.Holder)
 }
 
-// AcquireLock locks the checkpoint at path by a file beside it, path + ".lock".
-// It does not wait: *LockedError when another process has it. A file that no lock left
-// there is not touched.
+// AcquireLock locks the checkpoint at path with the lock file path + ".lock". It does
+// not wait: the error is a *LockedError if another process holds the lock. A file
+// that is not a lock file is not changed.
 func AcquireLock(path string) (*Lock, error) {
 	path += ".lock"
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
@@ -56,7 +56,7 @@ func takeLock(file *os.File, path string) error {
 	case reading != nil:
 		return fmt.Errorf("lock the checkpoint: %w", reading)
 	case len(held) > 0 && !holder.Match(held):
-		return &foreignLockError{path, "it holds something else"}
+		return &foreignLockError{path, "its content is not that of a lock"}
 	case err != nil:
 		return &LockedError{Path: path, Holder: strings.TrimSpace(string(held))}
 	}
@@ -90,5 +90,5 @@ func writeAt(file *os.File, text string) error {
 	return err
 }
 
-// Release gives the lock up.
+// Release releases the lock.
 func (l *Lock) Release() error { return l.file.Close() }

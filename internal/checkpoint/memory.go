@@ -7,8 +7,8 @@ import (
 	"sync"
 )
 
-// Memory is a Store that lives as long as the process: for passes that only
-// look, and for tests.
+// Memory is a Store in the memory of the process, for read-only passes and tests. Its
+// records are lost when the process ends.
 type Memory struct {
 	mu      sync.Mutex
 	records map[string]Entry
@@ -17,7 +17,7 @@ type Memory struct {
 
 var _ Store = (*Memory)(nil)
 
-// NewMemory makes an empty Memory.
+// NewMemory returns an empty Memory.
 func NewMemory() *Memory { return &Memory{records: map[string]Entry{}} }
 
 // Fetch implements Store.

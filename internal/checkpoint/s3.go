@@ -16,10 +16,11 @@ import (
 	"github.com/aws/smithy-go"
 )
 
-// S3 is a Store in a bucket, one object for each record, for processes on
-// several machines. Writes are conditional (API_PutObject: If-None-Match to
-// create, If-Match to replace), reads are consistent, as all of S3 is. Reading
-// what is not there needs s3:ListBucket: without it S3 answers 403 instead of 404.
+// S3 is a Store in a bucket, with one object for each record, for processes on
+// several machines. Writes are conditional (API_PutObject: If-None-Match to create,
+// If-Match to replace). Reads in S3 are strongly consistent. The caller needs
+// s3:ListBucket: without it, S3 responds with 403 instead of 404 if an object does
+// not exist.
 type S3 struct {
 	client   *s3.Client
 	bucket   string
@@ -29,9 +30,9 @@ type S3 struct {
 
 var _ Store = (*S3)(nil)
 
-// NewS3 makes a Store in the objects of a bucket, which must exist, under a
-// prefix. The client retries by itself, as long as an operation has time, which
-// is patience.
+// NewS3 returns a Store in an existing bucket. The keys of its objects begin with
+// prefix. patience is the maximum time of an operation, including the retries of the
+// client.
 func NewS3(client *s3.Client, bucket, prefix string, patience time.Duration) *S3 {
 	return &S3{client: client, bucket: bucket, prefix: prefix, patience: patience}
 }
@@ -40,7 +41,7 @@ func NewS3(client *s3.Client, bucket, prefix string, patience time.Duration) *S3
 // with operations.
 func (s *S3) SetPatience(patience time.Duration) { s.patience = patience }
 
-// Check says whether the bucket is there: *LocationError when not.
+// Check returns a *LocationError if the bucket does not exist.
 func (s *S3) Check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.patience)
 	defer cancel()
@@ -49,15 +50,15 @@ func (s *S3) Check(ctx context.Context) error {
 		return s.missing()
 	}
 	if err != nil {
-		return &ServiceError{Operation: "look at the checkpoint bucket " + s.bucket, Err: err}
+		return &ServiceError{Operation: "check the checkpoint bucket " + s.bucket, Err: err}
 	}
 	return nil
 }
 
-// CheckConditions writes and removes an object of its own to see whether a server
-// that is not AWS enforces the conditions of a PUT: without them two runs would
-// overwrite each other's checkpoint. *LocationError when it does not. On AWS it does
-// nothing.
+// CheckConditions checks that a server other than AWS enforces the conditions of a
+// PUT. It writes and removes a probe object. Without the conditions two runs would
+// overwrite each other's checkpoint, so the error is a *LocationError then. If the
+// client has no custom endpoint, CheckConditions does nothing.
 func (s *S3) CheckConditions(ctx context.Context) error {
 	if s.client.Options().BaseEndpoint == nil {
 		return nil
@@ -75,11 +76,15 @@ func (s *S3) CheckConditions(ctx context.Context) error {
 	_, right := s.Replace(ctx, first, nil)
 	for _, err := range []error{again, wrong, right} {
 		if unanswered(err) {
-			return err // which says nothing of the conditions
+			return err // it shows nothing about the conditions
 		}
 	}
 	if !errors.Is(again, ErrConflict) || !errors.Is(wrong, ErrConflict) || right != nil {
-		return &LocationError{Location: "bucket " + s.bucket, Detail: "its server does not enforce If-Match and If-None-Match on PUT as S3 does; keep the checkpoint elsewhere"}
+		return &LocationError{
+			Location: "bucket " + s.bucket,
+			Detail: "its server does not enforce If-Match and If-None-Match on PUT as S3 does; " +
+				"keep the checkpoint elsewhere",
+		}
 	}
 	return nil
 }
@@ -118,25 +123,29 @@ func (s *S3) Fetch(ctx context.Context, id string) (Entry, error) {
 	return e, err
 }
 
-// fetch also returns the token of the write that made the object. An answer that is
-// cut off in its body is asked for again: the client only sees to its beginning.
+// fetch also returns the token of the write that created the object. If the body of
+// the response is incomplete, fetch repeats the request; the client retries only
+// until the body begins.
 func (s *S3) fetch(ctx context.Context, id string) (e Entry, token string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.patience)
 	defer cancel()
 	for n := 0; ; n++ {
 		e, token, err = s.get(ctx, id)
-		if cut := (*cutError)(nil); !errors.As(err, &cut) || pause(ctx, min(20*time.Millisecond<<min(n, 10), 2*time.Second)) != nil {
+		if cut := (*cutError)(nil); !errors.As(err, &cut) {
+			return e, token, err
+		}
+		if pause(ctx, min(20*time.Millisecond<<min(n, 10), 2*time.Second)) != nil {
 			return e, token, err
 		}
 	}
 }
 
-// cutError says that the body of an answer did not come whole.
+// cutError means that the body of a response is incomplete.
 type cutError struct{ error }
 
 func (e *cutError) Unwrap() error { return e.error }
 
-// get reads an object, once.
+// get sends one request for an object.
 func (s *S3) get(ctx context.Context, id string) (e Entry, token string, err error) {
 	out, err := s.client.GetObject(ctx, &s3.GetObjectInput{Bucket: &s.bucket, Key: s.key(id)})
 	if err != nil {
@@ -150,30 +159,33 @@ func (s *S3) get(ctx context.Context, id string) (e Entry, token string, err err
 	e = Entry{ID: id, Data: body, version: aws.ToString(out.ETag)}
 	if len(body) <= tokenLength || body[tokenLength] != '\n' || !e.Exists() {
 		e.Data = body[:min(len(body), MaxRecord)]
-		return e, "", &CorruptError{ID: id, Detail: "it does not begin with the token of a write"}
+		return e, "", &CorruptError{ID: id, Detail: "it does not begin with a write token"}
 	}
 	e.Data = body[tokenLength+1:]
 	return e, string(body[:tokenLength]), nil
 }
 
-// tokenLength is that of rand.Text: it begins an object, and makes its bytes and
-// so its ETag its own.
+// tokenLength is the length of a write token, which rand.Text returns. Each object
+// begins with a token, so no two writes have the same content or the same ETag.
 const tokenLength = 26
 
 // Create implements Store.
 func (s *S3) Create(ctx context.Context, id string, data []byte) (Entry, error) {
-	return s.put(ctx, &s3.PutObjectInput{Bucket: &s.bucket, Key: s.key(id), IfNoneMatch: aws.String("*")}, id, data)
+	in := &s3.PutObjectInput{Bucket: &s.bucket, Key: s.key(id), IfNoneMatch: aws.String("*")}
+	return s.put(ctx, in, id, data)
 }
 
 // Replace implements Store.
 func (s *S3) Replace(ctx context.Context, e Entry, data []byte) (Entry, error) {
-	return s.put(ctx, &s3.PutObjectInput{Bucket: &s.bucket, Key: s.key(e.ID), IfMatch: aws.String(e.version)}, e.ID, data)
+	in := &s3.PutObjectInput{Bucket: &s.bucket, Key: s.key(e.ID), IfMatch: aws.String(e.version)}
+	return s.put(ctx, in, e.ID, data)
 }
 
-// put sends a conditional PUT until its outcome is known. A refusal, or no
-// answer at all, may come from a repetition of a request that was applied: then
-// the object begins with the token of this very write. A concurrent request
-// (409) says nothing of whose turn it is, so it is sent again.
+// put sends a conditional PUT until its outcome is known. If the condition failed or
+// there was no response, an earlier attempt of the same request may have been
+// applied. The object then begins with the token of this write, so put reads it. If
+// S3 reports a concurrent request (409), it is unknown which request succeeds, so
+// put sends the request again.
 func (s *S3) put(ctx context.Context, in *s3.PutObjectInput, id string, data []byte) (Entry, error) {
 	if err := checkSize(id, data); err != nil {
 		return Entry{}, err
@@ -189,16 +201,19 @@ func (s *S3) put(ctx context.Context, in *s3.PutObjectInput, id string, data []b
 		}
 		now, written, reading := s.fetch(ctx, id)
 		status := httpStatus(err)
-		refused := status == http.StatusPreconditionFailed || status == http.StatusNotFound && in.IfMatch != nil && errors.Is(reading, ErrNotFound)
+		deleted := status == http.StatusNotFound && in.IfMatch != nil
+		refused := status == http.StatusPreconditionFailed ||
+			deleted && errors.Is(reading, ErrNotFound)
 		switch {
 		case reading == nil && written == token:
 			return now, nil
 		case (refused || err == nil) && undecided(reading):
-			return Entry{}, fmt.Errorf("nobody knows whether %s was written: %w", id, reading)
+			return Entry{}, fmt.Errorf("it is unknown whether %s was written: %w", id, reading)
 		case refused:
 			return Entry{}, ErrConflict
 		case err == nil:
-			return Entry{}, fmt.Errorf("write %s to the checkpoint bucket %s: it is not there although S3 took it", id, s.bucket)
+			return Entry{}, fmt.Errorf("write %s to the checkpoint bucket %s: S3 accepted the "+
+				"object, but it does not exist", id, s.bucket)
 		case status != http.StatusConflict || time.Now().After(deadline):
 			return Entry{}, s.error("write "+id+" to", err)
 		}
@@ -221,7 +236,10 @@ func (s *S3) send(ctx context.Context, in *s3.PutObjectInput) (etag string, err 
 }
 
 func (s *S3) missing() error {
-	return &LocationError{Location: "bucket " + s.bucket, Detail: "there is no such bucket; correct the name, or create it"}
+	return &LocationError{
+		Location: "bucket " + s.bucket,
+		Detail:   "there is no such bucket; correct the name, or create it",
+	}
 }
 
 func (s *S3) error(operation string, err error) error {
@@ -236,12 +254,19 @@ func (s *S3) error(operation string, err error) error {
 	case code == "NoSuchKey":
 		return ErrNotFound
 	case code == "AccessDenied":
-		return &ServiceError{Operation: fmt.Sprintf("%s the checkpoint bucket %s (which needs s3:GetObject, s3:PutObject and s3:ListBucket)", operation, s.bucket), Err: err}
+		return &ServiceError{
+			Operation: fmt.Sprintf("%s the checkpoint bucket %s "+
+				"(which needs s3:GetObject, s3:PutObject and s3:ListBucket)", operation, s.bucket),
+			Err: err,
+		}
 	}
-	return &ServiceError{Operation: fmt.Sprintf("%s the checkpoint bucket %s", operation, s.bucket), Err: err}
+	return &ServiceError{
+		Operation: fmt.Sprintf("%s the checkpoint bucket %s", operation, s.bucket),
+		Err:       err,
+	}
 }
 
-// httpStatus returns the status of an answer; 0 when there was none.
+// httpStatus returns the HTTP status of an error, or 0 if there was no response.
 func httpStatus(err error) int {
 	var answered interface{ HTTPStatusCode() int }
 	if err != nil && errors.As(err, &answered) {
