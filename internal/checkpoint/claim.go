@@ -12,11 +12,11 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// ErrYield says that this worker has more than its share of the partitions: the
-// one asked about is given up, once its open pages are saved.
-var ErrYield = errors.New("this partition is left to another worker")
+// ErrYield means that this worker holds more than its share of the partitions. The
+// partition is released when its open pages are saved.
+var ErrYield = errors.New("this partition is handed over to another worker")
 
-// Claim is a partition that this worker may work on, from where it was saved.
+// Claim is a partition that this worker holds, with its saved cursor.
 type Claim struct {
 	Index  int // in the order of the pass
 	Cursor []byte
@@ -29,9 +29,9 @@ type Claim struct {
 // Tracker without a lease.
 const watchEvery = 2 * time.Second
 
-// Claim takes a partition that no other run works on, and waits for one while others
-// have all that are left: they may die, or hand some over. It is false when every
-// partition is done, or is worked on by this very worker.
+// Claim claims a partition that no other run holds. While other runs hold all partitions
+// that are left, Claim waits until one is handed over or the lease of its holder expires. ok
+// is false if every partition is done or held by this worker.
 func (t *Tracker) Claim(ctx context.Context) (Claim, bool, error) {
 	defer t.markWaiting()()
 	for {
@@ -44,7 +44,9 @@ func (t *Tracker) Claim(ctx context.Context) (Claim, bool, error) {
 			return claimed, ok, err
 		}
 		t.mu.Lock()
-		left := slices.ContainsFunc(t.partitions, func(p *tracked) bool { return !p.pending.Done && (!p.held || p.handingOver) })
+		left := slices.ContainsFunc(t.partitions, func(p *tracked) bool {
+			return !p.pending.Done && (!p.held || p.handingOver)
+		})
 		t.mu.Unlock()
 		if !left {
 			return Claim{}, false, nil
@@ -90,12 +92,13 @@ func (t *Tracker) watch() time.Duration {
 	return t.membership.lease
 }
 
-// order are the partitions in the order in which this worker wants them: those of the
-// targets of which it has the fewest come first, so that none waits for a slow one. Within
-// that each worker of several has an order of its own, so that those who start together
-// do not all want the same.
+// order returns the partitions in the order in which this worker claims them. Partitions of
+// targets of which the worker holds the fewest come first, so that a slow target does not delay
+// the others. The rest of the order depends on the id of the worker, so that workers that start
+// at the same time do not all try the same partition.
 func (t *Tracker) order() []int {
-	order, perTarget, own := make([]int, len(t.partitions)), map[string]int{}, make([]uint32, len(t.partitions))
+	order, perTarget := make([]int, len(t.partitions)), map[string]int{}
+	own := make([]uint32, len(t.partitions))
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for i, part := range t.partitions {
@@ -108,7 +111,8 @@ func (t *Tracker) order() []int {
 		}
 	}
 	slices.SortStableFunc(order, func(a, b int) int {
-		return cmp.Or(cmp.Compare(perTarget[t.partitions[a].target], perTarget[t.partitions[b].target]), cmp.Compare(own[a], own[b]))
+		held := func(i int) int { return perTarget[t.partitions[i].target] }
+		return cmp.Or(cmp.Compare(held(a), held(b)), cmp.Compare(own[a], own[b]))
 	})
 	return order
 }
@@ -182,7 +186,7 @@ func (t *Tracker) refreshAll(ctx context.Context, order []int, round claimRound)
 	return group.Wait()
 }
 
-// looks counts the reads of the partitions. It is never the zero value.
+// claimRound identifies one read of the partitions that are not done. It is never the zero value.
 type claimRound struct{ version, number int }
 
 // mayClaim reports whether a partition may be free and this run may claim it. Runs without a
@@ -294,7 +298,7 @@ func (t *Tracker) Engage() (done func()) {
 // OnShare calls use with the share of the rate of this worker, now and after each change.
 func (t *Tracker) OnShare(use func(Share)) { t.membership.onShare(use) }
 
-// shed hands over a partition if another run waits and has none. It hands over one at a time:
+// handOver hands over a partition if another run waits and has none. It hands over one at a time:
 // the partition with the fewest completed items, because it probably has the most work left.
 func (t *Tracker) handOver() {
 	t.mu.Lock()
@@ -332,7 +336,7 @@ func (p *tracked) didLessThan(other *tracked) bool {
 // run, before another one is handed over.
 const offerFor = 2 * time.Second
 
-// release starts an immediate save of a partition for which another run waits: a partition
+// saveIfAwaited starts an immediate save of a partition for which another run waits: a partition
 // that is to be handed over and has no open page, or one that is done, because a waiting run
 // ends when the pass is complete. It must be called with t.mu held.
 func (t *Tracker) saveIfAwaited(part *tracked) {
@@ -342,10 +346,11 @@ func (t *Tracker) saveIfAwaited(part *tracked) {
 	}
 }
 
-// acquire makes a partition ours unless a living worker has it, or another is
-// quicker. The epoch and the new version of the record fence off whoever had it.
+// acquire makes this run the owner of a partition. It returns false if a live worker owns
+// the partition or another run acquires it first. The new epoch and the new version of the record
+// fence off the previous owner.
 func (t *Tracker) acquire(ctx context.Context, part *tracked) (bool, error) {
-	if t.membership == nil { // nobody else can be there
+	if t.membership == nil { // no other process works on the pass
 		t.hold(part, part.pending, part.entry)
 		return true, nil
 	}
@@ -354,7 +359,7 @@ func (t *Tracker) acquire(ctx context.Context, part *tracked) (bool, error) {
 		return false, err
 	}
 	if !progress.Done && progress.Owner != "" && !t.membership.alive(progress.Owner) {
-		// It may have joined since we looked.
+		// The owner may have joined since the member list was read.
 		if err := t.membership.heartbeat(ctx); err != nil {
 			return false, err
 		}
@@ -364,9 +369,10 @@ func (t *Tracker) acquire(ctx context.Context, part *tracked) (bool, error) {
 		return false, nil
 	}
 	progress.Owner, progress.Epoch = t.membership.me, progress.Epoch+1
-	entry, err = t.passes.save(ctx, entry, t.passes.partitionID(t.pass, part.t, part.i), "progress", progress)
+	id := t.passes.partitionID(t.pass, part.t, part.i)
+	entry, err = t.passes.save(ctx, entry, id, "progress", progress)
 	if errors.Is(err, ErrFenced) {
-		return false, nil // somebody was quicker
+		return false, nil // another run was faster
 	}
 	if err != nil {
 		return false, err
@@ -390,11 +396,11 @@ func (t *Tracker) hold(part *tracked, progress Progress, entry Entry) {
 	t.updateUses()
 }
 
-// Workers is how many workers were on the pass when this one looked last.
+// Workers returns the number of members of the pass, as read last.
 func (t *Tracker) Workers() int { return t.membership.size() }
 
-// Close saves what is complete, gives up every partition and leaves the pass, so
-// that others need not wait for the lease to end. Run must have returned.
+// Close saves all complete pages, releases every partition and leaves the pass, so that
+// other runs need not wait until the lease expires. Run must have returned.
 func (t *Tracker) Close(ctx context.Context) error {
 	if err := t.Flush(ctx); err != nil || t.membership == nil {
 		return err

@@ -5,13 +5,16 @@ import (
 	"time"
 )
 
-// Observer is a worker on a pass that claims no partition: a retry of its ledger. It is on
-// the member list like the others, so that all of them know by how many the rate is divided.
+// Observer is a member of a pass that claims no partition: a retry of the ledger. It is on
+// the member list, so that the rate is also divided with it.
 type Observer struct{ membership *membership }
 
-// Join puts an observer on the member list of a pass. With a lease of 0 the caller promises that
-// no other process works on the pass. ErrFenced when the job is at a later pass.
-func (p *Passes) ObservePass(ctx context.Context, pass int, worker string, lease time.Duration) (*Observer, error) {
+// ObservePass adds an observer to the member list of a pass. With a lease of 0 the caller
+// guarantees that no other process works on the pass. The error is ErrFenced if the job is at a
+// later pass.
+func (p *Passes) ObservePass(
+	ctx context.Context, pass int, worker string, lease time.Duration,
+) (*Observer, error) {
 	if lease == 0 {
 		return &Observer{}, nil
 	}
@@ -32,13 +35,13 @@ func (g *Observer) Ready(ctx context.Context) error { return g.membership.ready(
 // OnShare calls use with the share of the rate of this worker, now and after each change.
 func (g *Observer) OnShare(use func(Share)) { g.membership.onShare(use) }
 
-// Run tells the others that this worker is alive, until enough is closed. ErrFenced
-// when they took it for dead, or the job is at a later pass; ctx is for all requests.
+// Run renews the lease of the observer until enough is closed. ctx is the context of all
+// requests. The error is ErrFenced if the lease has expired or the job is at a later pass.
 func (g *Observer) Run(ctx context.Context, enough <-chan struct{}) error {
 	return g.membership.keepAlive(ctx, enough, nil)
 }
 
-// Workers is how many workers were on the pass when this one looked last.
+// Workers returns the number of members of the pass, as read last.
 func (g *Observer) Workers() int { return g.membership.size() }
 
 // Leave takes the observer off the member list, so that the others need not wait for its lease

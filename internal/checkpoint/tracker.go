@@ -15,52 +15,53 @@ const (
 	defaultInterval = time.Second
 )
 
-// TrackOptions say how a Tracker saves.
+// TrackOptions are the settings of a Tracker.
 type TrackOptions struct {
-	// Window is how many pages of one partition may be begun and not yet saved;
-	// default 4. It bounds what a crash makes the next run do again.
+	// Window is the maximum number of pages of one partition that are begun and not
+	// saved. The default is 4. It bounds the work that must be repeated after a crash.
 	Window int
-	// Interval is the least time between two saves, unless a scanner waits for
-	// one; default 1 s.
+	// Interval is the minimum time between two saves, unless a scanner waits for a
+	// save. The default is 1 s.
 	Interval time.Duration
-	// Worker is the id of this process, unique among all that ever worked on the
-	// job, and Lease how long it may be silent until others take its partitions
-	// over. With a Lease of 0 the caller promises that no other process works on
-	// the pass.
+	// Worker is the id of this process. It must be unique among all processes that
+	// ever worked on the job.
 	Worker string
-	Lease  time.Duration
-	// BeforeSave runs before any cursor moves. It makes the audit log durable and
-	// returns its last durable line, which is saved with the cursors. It may be
-	// nil.
+	// Lease is the time without a heartbeat after which other processes take over
+	// the partitions of this one. With a Lease of 0 the caller guarantees that no
+	// other process works on the pass.
+	Lease time.Duration
+	// BeforeSave, if not nil, is called before any cursor moves. It makes the audit
+	// log durable and returns its last durable line, which is saved with the cursors.
 	BeforeSave func(ctx context.Context) (AuditLog, error)
 }
 
 // Tracker moves the cursors of a pass. Pages complete in any order; a cursor
-// moves past a page only when that page and all before it are complete, and
+// moves past a page only if that page and all pages before it are complete. The
 // counts and ledger entries of a page become durable together with the cursor.
 //
-// Of several processes on one pass, each works on the partitions that it has
-// claimed, and hands some over when others join.
+// If several processes work on one pass, each works on the partitions that it has
+// claimed, and hands partitions over to processes that join.
 //
-// Claim, Begin, Complete and Snapshot may be called from many goroutines, Run and
-// Close from one.
+// Claim, Begin, Complete and Snapshot may be called concurrently. Run, Flush and
+// Close must not be called concurrently with each other.
 type Tracker struct {
 	passes     *Passes
 	pass       int
 	options    TrackOptions
 	membership *membership // nil: no other process works on the pass
 	claiming   ctxLock     // serializes claims of partitions
-	// looks is incremented when all partitions that are not done may be read again, last at
+	// round is incremented when all partitions that are not done may be read again, last at
 	// lookedAt. Both are guarded by claiming.
 	round      int
 	roundBegan time.Time
-	// wake holds a token when there is something to save, urgent when a scanner
-	// waits for it.
+	// wake holds a token if there is something to save, urgent if a scanner waits
+	// for the save.
 	wake, urgent chan struct{}
 
-	// failed is why nothing is saved any more. After a save of unknown outcome the
-	// ledger chunks that it wrote may count already, so they must stay as they are.
-	failed error // used by Flush and Close alone
+	// failed is the error after which nothing is saved any more. After a save with an
+	// unknown outcome, the ledger chunks that it wrote may be valid already, so they
+	// must not change.
+	failed error // used only by Flush and Close
 
 	mu         sync.Mutex
 	partitions []*tracked
@@ -71,16 +72,16 @@ type Tracker struct {
 	uses       int           // uses of the rate, as last passed to the membership
 }
 
-// tracked is one partition. All is guarded by Tracker.mu; the entry of one that
-// is held is the saver's alone.
+// tracked is one partition. All fields are guarded by Tracker.mu, except that only
+// the saving goroutine uses the entry of a partition that is held.
 type tracked struct {
 	target       string
 	t, i         int
-	held         bool // ours to work on
-	handingOver  bool // to be given up when its open pages are saved
+	held         bool // this run has claimed it
+	handingOver  bool // to be released when its open pages are saved
 	entry        Entry
-	pending      Progress      // with every page that is complete, and all before it
-	ledger       []LedgerEntry // of the pages in ahead that are not saved
+	pending      Progress      // the state with all complete pages up to the first incomplete one
+	ledger       []LedgerEntry // of the pages in pending that are not saved
 	unsaved      int           // pages in ahead that are not saved
 	open         []*PageTicket // begun and not in ahead, in order
 	hasWaiters   bool
@@ -94,7 +95,7 @@ type tracked struct {
 // none.
 func (p *tracked) drained() bool { return p.handingOver && p.scannerDone && len(p.open) == 0 }
 
-// PageTicket stands for one page that is being worked on.
+// PageTicket is one page in progress.
 type PageTicket struct {
 	tracker *Tracker
 	part    *tracked
@@ -105,8 +106,8 @@ type PageTicket struct {
 	ledger  []LedgerEntry
 }
 
-// Track makes a Tracker over the partitions of a pass, in the order of its
-// targets, from where they were saved last.
+// Track returns a Tracker of the partitions of a pass, in the order of its targets,
+// with their saved progress.
 func (p *Passes) Track(ctx context.Context, pass Pass, options TrackOptions) (*Tracker, error) {
 	if options.Window == 0 {
 		options.Window = defaultWindow
@@ -114,8 +115,15 @@ func (p *Passes) Track(ctx context.Context, pass Pass, options TrackOptions) (*T
 	if options.Interval == 0 {
 		options.Interval = defaultInterval
 	}
-	t := &Tracker{passes: p, pass: pass.Number, options: options, claiming: make(ctxLock, 1), wake: make(chan struct{}, 1),
-		urgent: make(chan struct{}, 1), saved: make(chan struct{})}
+	t := &Tracker{
+		passes:   p,
+		pass:     pass.Number,
+		options:  options,
+		claiming: make(ctxLock, 1),
+		wake:     make(chan struct{}, 1),
+		urgent:   make(chan struct{}, 1),
+		saved:    make(chan struct{}),
+	}
 	all, err := p.readAll(ctx, pass)
 	if err != nil {
 		return nil, err
@@ -139,9 +147,9 @@ func (p *Passes) Track(ctx context.Context, pass Pass, options TrackOptions) (*T
 	return t, nil
 }
 
-// Begin announces the next page of a partition that was claimed. It blocks while
-// too many pages of the partition are not saved, and returns ctx's error when that
-// ends first, or ErrYield when another worker is to go on with the partition.
+// Begin announces the next page of a claimed partition. It blocks while Window pages
+// of the partition are not saved. It returns the error of ctx if ctx ends first, or
+// ErrYield if the partition must be handed over to another worker.
 func (t *Tracker) Begin(ctx context.Context, partition int) (*PageTicket, error) {
 	part := t.partitions[partition]
 	for {
@@ -189,8 +197,8 @@ func (p *PageTicket) Withdraw() {
 	t.updateUses()
 }
 
-// Complete says that every slot of the page has its outcome. Next is the cursor
-// after the page; last says that the partition ends with it.
+// Complete records that every slot of the page has an outcome. next is the cursor
+// after the page. last is true if the page is the last one of the partition.
 func (p *PageTicket) Complete(next []byte, last bool, counts Counts, ledger []LedgerEntry) {
 	t := p.tracker
 	t.mu.Lock()
@@ -200,7 +208,7 @@ func (p *PageTicket) Complete(next []byte, last bool, counts Counts, ledger []Le
 	t.saveIfAwaited(p.part)
 	t.updateUses()
 	t.mu.Unlock()
-	if urgent { // first, so that the save which follows is the one that was waited for
+	if urgent { // first, so that the next save includes this page
 		signal(t.urgent)
 	}
 	if moved {
@@ -208,7 +216,8 @@ func (p *PageTicket) Complete(next []byte, last bool, counts Counts, ledger []Le
 	}
 }
 
-// advance takes complete pages off the front, and is true when there were any.
+// advance adds the complete pages at the front to pending, and reports whether there
+// were any.
 func (p *tracked) advance() bool {
 	moved := false
 	for len(p.open) > 0 && p.open[0].done {
@@ -223,10 +232,10 @@ func (p *tracked) advance() bool {
 	return moved
 }
 
-// Run saves, and tells the others that this worker is alive, until enough is
-// closed. A save that has begun then ends first, since one that is cut off in the
-// middle has an unknown outcome; ctx is for all requests. An error means that the
-// pass cannot go on: ErrFenced when others took the partitions over.
+// Run saves complete pages and renews the lease until enough is closed. It finishes a
+// save in progress first, because the outcome of an interrupted save is unknown. ctx
+// is the context of all requests. After an error the worker must stop. The error is
+// ErrFenced if another run has taken over a partition.
 func (t *Tracker) Run(ctx context.Context, enough <-chan struct{}) error {
 	var both errgroup.Group
 	failed := make(chan struct{})
@@ -242,7 +251,7 @@ func (t *Tracker) Run(ctx context.Context, enough <-chan struct{}) error {
 	return both.Wait()
 }
 
-// saves is the saving half of Run.
+// saves is the part of Run that saves.
 func (t *Tracker) saves(ctx context.Context, enough, failed <-chan struct{}) error {
 	pace := time.NewTimer(0)
 	defer pace.Stop()
@@ -265,7 +274,7 @@ func (t *Tracker) saves(ctx context.Context, enough, failed <-chan struct{}) err
 		if closed(enough) {
 			return nil
 		}
-		select { // it is answered now
+		select { // the save that follows is the urgent one
 		case <-t.urgent:
 		default:
 		}
@@ -276,8 +285,8 @@ func (t *Tracker) saves(ctx context.Context, enough, failed <-chan struct{}) err
 	}
 }
 
-// Flush saves what is complete now. It must not run beside Run. Once it has failed
-// it fails for good.
+// Flush saves all complete pages. It must not be called while Run runs. After an error
+// every later call returns that error.
 func (t *Tracker) Flush(ctx context.Context) error {
 	if t.failed == nil {
 		t.failed = t.flush(ctx)
@@ -311,13 +320,13 @@ func (t *Tracker) flush(ctx context.Context) error {
 	return nil
 }
 
-// snapshot is what one save makes durable of a partition.
+// snapshot is the state of a partition that one save makes durable.
 type snapshot struct {
 	part     *tracked
 	progress Progress
 	ledger   []LedgerEntry
 	pages    int
-	releases bool // the partition is no longer ours afterwards
+	releases bool // this save releases the partition
 }
 
 func (t *Tracker) collect() []snapshot {
@@ -332,7 +341,7 @@ func (t *Tracker) collect() []snapshot {
 	return batch
 }
 
-// snapshot wants the tracker's mu.
+// snapshot must be called with Tracker.mu held.
 func (p *tracked) snapshot() snapshot {
 	s := snapshot{part: p, progress: p.pending, ledger: p.ledger, pages: p.unsaved}
 	s.progress.Counts, s.progress.Chunks = p.pending.Counts.clone(), slices.Clone(p.pending.Chunks)
@@ -340,9 +349,9 @@ func (p *tracked) snapshot() snapshot {
 	return s
 }
 
-// save writes the ledger first: chunks that the progress record does not count
-// do not exist yet. Their ids hold the epoch, so that a worker which does not know
-// yet that it lost the partition writes none that its successor counts.
+// save writes the ledger chunks first. A chunk is valid only if the progress record
+// counts it. The id of a chunk contains the epoch, so that a worker that has lost the
+// partition without knowing it does not write to chunks of its successor.
 func (t *Tracker) save(ctx context.Context, s snapshot) error {
 	next := &s.progress
 	for _, entries := range chunks(s.ledger) {
@@ -355,15 +364,16 @@ func (t *Tracker) save(ctx context.Context, s snapshot) error {
 	if s.releases {
 		next.Owner = ""
 	}
-	entry, err := t.passes.save(ctx, s.part.entry, t.passes.partitionID(t.pass, s.part.t, s.part.i), "progress", *next)
+	id := t.passes.partitionID(t.pass, s.part.t, s.part.i)
+	entry, err := t.passes.save(ctx, s.part.entry, id, "progress", *next)
 	if err != nil {
 		return err
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s.part.entry = entry
-	s.part.pending.Chunks, s.part.pending.Saved, s.part.pending.Owner = next.Chunks, next.Saved, next.Owner
-	s.part.pending.Log = next.Log
+	s.part.pending.Chunks, s.part.pending.Saved = next.Chunks, next.Saved
+	s.part.pending.Owner, s.part.pending.Log = next.Owner, next.Log
 	s.part.ledger = s.part.ledger[len(s.ledger):]
 	s.part.unsaved -= s.pages
 	s.part.hasWaiters = false
@@ -378,15 +388,16 @@ func (t *Tracker) save(ctx context.Context, s snapshot) error {
 	return nil
 }
 
-// maxChunk is how many bytes of entries one chunk takes, counted roughly, to
-// stay well inside MaxRecord.
+// maxChunk is the maximum estimated size of the entries of one chunk in bytes. It is
+// well below MaxRecord.
 const maxChunk = MaxRecord / 4
 
-// chunks cuts ledger entries into records.
+// chunks divides ledger entries into chunks that fit into records.
 func chunks(entries []LedgerEntry) (cut [][]LedgerEntry) {
 	first, size := 0, 0
 	for i, e := range entries {
-		n := 200 + len(e.Target) + len(e.Ref) + len(e.Path) + len(e.Reason) + len(e.Detail) + len(e.Key)
+		n := 200 + len(e.Target) + len(e.Ref) + len(e.Path) + len(e.Reason) + len(e.Detail) +
+			len(e.Key)
 		if size+n > maxChunk && i > first {
 			cut = append(cut, entries[first:i])
 			first, size = i, 0
@@ -399,25 +410,29 @@ func chunks(entries []LedgerEntry) (cut [][]LedgerEntry) {
 	return cut
 }
 
-// State is how far one partition is, with what is not saved yet.
+// State is the progress of one partition, including pages that are not saved.
 type State struct {
 	Target string
 	Done   bool
 	Counts Counts
 }
 
-// Snapshot returns how far every partition is.
+// Snapshot returns the progress of every partition.
 func (t *Tracker) Snapshot() []State {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	states := make([]State, len(t.partitions))
 	for i, part := range t.partitions {
-		states[i] = State{Target: part.target, Done: part.pending.Done, Counts: part.pending.Counts.clone()}
+		states[i] = State{
+			Target: part.target,
+			Done:   part.pending.Done,
+			Counts: part.pending.Counts.clone(),
+		}
 	}
 	return states
 }
 
-// closed says whether c is closed: of several things that are ready select takes any.
+// closed reports whether c is closed. It gives c priority over other cases of a select.
 func closed(c <-chan struct{}) bool {
 	select {
 	case <-c:
@@ -427,7 +442,7 @@ func closed(c <-chan struct{}) bool {
 	}
 }
 
-// signal leaves a token where there is none.
+// signal puts a token into c if there is none.
 func signal(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
