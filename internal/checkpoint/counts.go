@@ -5,11 +5,12 @@ import (
 	"maps"
 )
 
-// Counts is what a pass, a partition or a page counted.
+// Counts are the counts of a pass, a partition or a page.
 type Counts struct {
-	Slots SlotCounts          `json:"slots"`
-	Items ItemCounts          `json:"items"`
-	Keys  map[string]KeyCount `json:"keys,omitempty"` // slots by the ARN of the key under which they were found
+	Slots SlotCounts `json:"slots"`
+	Items ItemCounts `json:"items"`
+	// Keys counts slots by the ARN of the key under which they were found.
+	Keys map[string]KeyCount `json:"keys,omitempty"`
 	// Reasons counts the slots that are failed, foreign or in conflict, by
 	// "OUTCOME/REASON".
 	Reasons map[string]int64 `json:"reasons,omitempty"`
@@ -32,7 +33,7 @@ type StaleKeys struct {
 	First string `json:"first"` // one of them, for messages
 }
 
-// SlotCounts counts slots by outcome; Seen is the sum of all others.
+// SlotCounts counts slots by outcome. Seen is the sum of the other fields.
 type SlotCounts struct {
 	Seen      int64 `json:"seen"`
 	Rotated   int64 `json:"rotated,omitempty"`
@@ -49,8 +50,8 @@ type ItemCounts struct {
 	Seen        int64 `json:"seen"`
 	Written     int64 `json:"written,omitempty"`
 	WithoutSlot int64 `json:"without_slot,omitempty"`
-	Excluded    int64 `json:"excluded,omitempty"` // listed, and left out by a filter; not in Seen
-	// Own counts the files of rotator itself, which are left out of Seen.
+	Excluded    int64 `json:"excluded,omitempty"` // listed and excluded by a filter; not in Seen
+	// Own counts the files of rotator itself. They are not in Seen.
 	Own int64 `json:"own,omitempty"`
 	// Ruled counts the items that are counted in Counts.Rules.
 	Ruled int64 `json:"ruled,omitempty"`
@@ -68,7 +69,7 @@ type KeyCount struct {
 	Unreadable int64 `json:"unreadable,omitempty"`
 }
 
-// How says who told the key, at the weakest: "kms" or "header".
+// How returns the weakest evidence for the key of a slot: "kms" or "header".
 func (n KeyCount) How() string {
 	if n.Header != 0 {
 		return "header"
@@ -79,7 +80,7 @@ func (n KeyCount) How() string {
 // Add adds more to c.
 func (c *Counts) Add(more Counts) { c.combine(more, 1) }
 
-// Subtract takes less off c: for slots that a retry gave another outcome.
+// Subtract subtracts less from c, for slots whose outcome a retry has changed.
 func (c *Counts) Subtract(less Counts) { c.combine(less, -1) }
 
 func (c *Counts) combine(other Counts, sign int64) {
@@ -147,13 +148,13 @@ func (c *Counts) AddKey(arn string, more KeyCount) {
 	c.Keys[arn] = k
 }
 
-// Balanced says whether every slot seen is in exactly one outcome.
+// Balanced reports whether every slot seen has exactly one outcome.
 func (c Counts) Balanced() bool {
 	s := c.Slots
 	return s.Seen == s.Rotated+s.Current+s.Remaining+s.Foreign+s.Failed+s.Conflict+s.Gone
 }
 
-// clone copies c so that Add to the copy leaves c alone.
+// clone returns a copy that shares no maps with c.
 func (c Counts) clone() Counts {
 	c.Keys, c.Reasons = maps.Clone(c.Keys), maps.Clone(c.Reasons)
 	c.Rules, c.Origins = maps.Clone(c.Rules), maps.Clone(c.Origins)

@@ -12,13 +12,13 @@ type LedgerEntry struct {
 	Target string `json:"target"`
 	Ref    string `json:"ref"`  // address of the item
 	Path   string `json:"path"` // of the slot in the item; "" is its body
-	// Blob is the SHA-256 of the ciphertext, hex; "" when there was none to read.
-	// It finds the slot again where paths move, as in sets.
+	// Blob is the SHA-256 of the ciphertext in hexadecimal, or "" if no ciphertext was
+	// read. It identifies the slot where paths may change, as in sets.
 	Blob     string    `json:"blob_sha256,omitempty"`
 	Outcome  string    `json:"outcome"`
 	Reason   string    `json:"reason"`
 	Detail   string    `json:"detail"`
-	Key      string    `json:"key,omitempty"` // ARN under which it stands, if known
+	Key      string    `json:"key,omitempty"` // ARN of its key, if known
 	Attempts int       `json:"attempts"`
 	At       time.Time `json:"at"`
 	// Origin is what is known about the key of a slot that failed or is in
@@ -32,21 +32,21 @@ type LedgerEntry struct {
 	Accepted int `json:"accepted,omitempty"`
 }
 
-// LedgerChunk is some of the entries of one partition. Adjust is what retries
-// changed in the counts of the partition since its pages were counted.
+// LedgerChunk is a part of the entries of one partition. Adjust is the change of the
+// counts of the partition by retries.
 type LedgerChunk struct {
 	Entries []LedgerEntry `json:"entries"`
 	Adjust  Counts        `json:"adjust"`
 }
 
-// Chunk is a LedgerChunk with its place in the store.
+// Chunk is a stored LedgerChunk.
 type Chunk struct {
 	LedgerChunk
 	target string
 	entry  Entry
 }
 
-// Ledger walks over the ledger of a pass.
+// Ledger iterates over the ledger of a pass. The iteration ends after an error.
 func (p *Passes) Ledger(ctx context.Context, pass Pass) iter.Seq2[Chunk, error] {
 	return func(yield func(Chunk, error) bool) {
 		all, err := p.readAll(ctx, pass)
@@ -75,7 +75,7 @@ func (p *Passes) ledgerOf(
 	}
 }
 
-// chunk reads a chunk that must be there.
+// chunk reads a chunk that must exist.
 func (p *Passes) chunk(ctx context.Context, target, id string) (chunk Chunk, err error) {
 	chunk.target = target
 	chunk.entry, err = p.fetch(ctx, id, "ledger", &chunk.LedgerChunk)
@@ -85,13 +85,13 @@ func (p *Passes) chunk(ctx context.Context, target, id string) (chunk Chunk, err
 	return chunk, err
 }
 
-// Reread reads a chunk as it is now.
+// Reread reads the current version of a chunk.
 func (p *Passes) Reread(ctx context.Context, chunk Chunk) (Chunk, error) {
 	return p.chunk(ctx, chunk.target, chunk.entry.ID)
 }
 
-// ReplaceChunk saves a chunk that was changed: its entries and its adjustment
-// become durable together. ErrFenced when somebody else changed it.
+// ReplaceChunk saves a changed chunk. Its entries and its adjustment become durable
+// together. The error is ErrFenced if another process has changed the chunk.
 func (p *Passes) ReplaceChunk(ctx context.Context, chunk Chunk) error {
 	_, err := p.save(ctx, chunk.entry, chunk.entry.ID, "ledger", chunk.LedgerChunk)
 	return err

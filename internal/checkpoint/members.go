@@ -120,7 +120,7 @@ func (t *membership) heartbeat(ctx context.Context) error {
 		return err
 	}
 	defer t.heartbeatLock.unlock()
-	for n := range heartbeatAttempts { // of those that collide, one always wins
+	for n := range heartbeatAttempts { // of several concurrent writes, one always succeeds
 		err := t.tryHeartbeat(ctx)
 		if errors.Is(err, ErrFenced) {
 			t.fenced = true
@@ -216,8 +216,8 @@ func (t *membership) next(stored memberList, me member, now time.Time) (next mem
 	return next, busy
 }
 
-// look records the heartbeats of the other runs in a member list that was read since began. It returns
-// the runs whose heartbeats have not changed for a lease. A heartbeat that has changed was written before
+// observe records the heartbeats of the other runs in a member list that was read since began.
+// It returns the runs whose heartbeats have not changed for a lease. A heartbeat that has changed was written before
 // the end of the read. A heartbeat that has not changed was still the last one when the read began.
 func (t *membership) observe(r memberList, began time.Time) (dead []string) {
 	now := time.Now()
@@ -247,7 +247,7 @@ func (t *membership) observe(r memberList, began time.Time) (dead []string) {
 	return dead
 }
 
-// keep stores a member list that lists this run as its view, and applies its share.
+// setView stores a member list that lists this run as its view, and applies its share.
 func (t *membership) setView(r memberList) {
 	t.mu.Lock()
 	share := Share{Runs: r.share(t.me), Until: t.written.Add(lapse(t.lease))}
@@ -533,8 +533,8 @@ func (t *membership) leave(ctx context.Context) error {
 	return ErrConflict
 }
 
-// turn is a lock that may be held during requests: whoever waits for it gives up
-// when its context ends.
+// ctxLock is a lock that may be held during requests. A goroutine that waits for it stops
+// waiting when its context ends.
 type ctxLock chan struct{}
 
 func (l ctxLock) lock(ctx context.Context) error {

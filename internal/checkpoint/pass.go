@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Status says whether a pass has reached its end.
+// Status is the state of a pass.
 type Status string
 
 // The states of a pass.
@@ -24,14 +24,14 @@ const (
 	Finished Status = "complete"
 )
 
-// Pass is one complete walk over all partitions of a job. Its partitions are
-// frozen here when it begins.
+// Pass is one complete scan of all partitions of a job. The partitions are fixed
+// when the pass begins.
 type Pass struct {
 	Number int `json:"number"`
 	// ID is a random id of the pass. It is unique among all passes and
 	// checkpoints. Passes that an earlier version began have none.
 	ID          string       `json:"id,omitempty"`
-	Fingerprint string       `json:"fingerprint"` // of what the job means
+	Fingerprint string       `json:"fingerprint"` // of the meaning of the job file
 	Destination Key          `json:"destination"`
 	Sources     []Key        `json:"sources,omitempty"`
 	Any         bool         `json:"any,omitempty"`
@@ -41,33 +41,33 @@ type Pass struct {
 	Status      Status       `json:"status"`
 	Started     time.Time    `json:"started"`
 	Ended       time.Time    `json:"ended,omitzero"`
-	// Requests and Throttled count the ReEncrypt requests of the runs that
-	// ended in order; what a killed run had sent is not known.
+	// Requests and Throttled count the ReEncrypt requests of the runs that ended
+	// in order. They do not include the requests of killed runs.
 	Requests  int64 `json:"requests"`
 	Throttled int64 `json:"throttled"`
 	// Logs are the audit logs of the runs, one for each worker.
 	Logs []AuditLog `json:"audit_logs,omitempty"`
-	// Runs are the ids of the runs that were added last, so that none is added
-	// twice when its answer was lost.
+	// Runs are the ids of the runs that were added last. They prevent that a run is
+	// added twice after a lost response.
 	Runs []string `json:"runs,omitempty"`
 	// AcceptKeys maps the keys in accept rules of the job file to their ARNs.
 	AcceptKeys map[string]string `json:"accept_keys,omitempty"`
 	// TokenKeys maps header tokens to the ARNs of the keys that KMS has named for
 	// them, in this pass and in earlier passes.
 	TokenKeys map[string]string `json:"token_keys,omitempty"`
-	// Headers are the runs that counted slots by the header of their blobs, and did
-	// not end with a checked sample that agreed. While there are any, figures that
-	// rest on headers are no evidence.
+	// Headers are the runs that counted slots by the header of their blobs and did
+	// not end with a verified sample. If there are any, figures that depend on
+	// headers are no evidence.
 	Headers []HeaderRun `json:"headers,omitempty"`
-	// Doubts are reasons why what the pass counted is no proof.
+	// Doubts are reasons why the counts of the pass are no proof.
 	Doubts []string `json:"doubts,omitempty"`
 	// Early is true if a run has stopped because the first slots of a rule were all alike,
 	// which suggests an error in the job file.
 	Early bool `json:"early,omitempty"`
 }
 
-// HeaderRun is a run that counted slots by the header of their blobs. Wrong says
-// what a check has found; it is empty while nobody has checked to the end.
+// HeaderRun is a run that counted slots by the header of their blobs. Wrong describes
+// a difference that a check has found. It is empty if no check was completed.
 type HeaderRun struct {
 	Run   string `json:"run"`
 	Wrong string `json:"wrong,omitempty"`
@@ -92,7 +92,7 @@ type AuditLog struct {
 	Head  string `json:"head"` // hash of the last of them
 }
 
-// RunEnd is what a run adds to its pass when it ends in order.
+// RunEnd is the data that a run adds to its pass when it ends in order.
 type RunEnd struct {
 	ID                  string
 	Requests, Throttled int64
@@ -101,16 +101,17 @@ type RunEnd struct {
 	Broken []AuditLog
 	// AcceptKeys and TokenKeys are added to those of the pass.
 	AcceptKeys, TokenKeys map[string]string
-	// HeadersAgree says that the sample of what the run counted by headers was
-	// checked to the end, and agreed; HeadersWrong what a check has found.
+	// HeadersAgree is true if the whole sample of slots that the run counted by
+	// headers was checked without a difference. HeadersWrong describes a difference.
 	HeadersAgree bool
 	HeadersWrong string
-	// Doubts are reasons why what the pass counted is no proof.
+	// Doubts are reasons why the counts of the pass are no proof.
 	Doubts []string
 	Early  bool // as in Pass
 }
 
-// The most logs and ids of runs that the record of a pass holds: those added last.
+// The maximum numbers of logs and of run ids in a pass record. Those added last are
+// kept.
 const (
 	maxLogs = 500
 	maxRuns = 32
@@ -119,13 +120,13 @@ const (
 	maxDoubts = 16
 )
 
-// maxHeaderRuns is how many runs that use headers a pass may have open. None of them
-// can be forgotten, so there are no more.
+// maxHeaderRuns is the maximum number of entries in Pass.Headers. An entry is never
+// dropped to make room for another one.
 const maxHeaderRuns = 200
 
-// BeginHeaders notes that a run is about to count slots by headers: before it counts
-// the first, so that no crash can make anybody forget it. It is false when the record
-// has no room for one more.
+// BeginHeaders records that a run will count slots by headers. It must be stored
+// before the run counts the first one, so that the record survives a crash. It
+// returns false if the record has no room for another run.
 func (p *Pass) BeginHeaders(run string) bool {
 	if slices.ContainsFunc(p.Headers, func(h HeaderRun) bool { return h.Run == run }) {
 		return true
@@ -137,7 +138,7 @@ func (p *Pass) BeginHeaders(run string) bool {
 	return true
 }
 
-// endHeaders settles what BeginHeaders noted of a run.
+// endHeaders completes the entry that BeginHeaders added.
 func (p *Pass) endHeaders(end RunEnd) {
 	i := slices.IndexFunc(p.Headers, func(h HeaderRun) bool { return h.Run == end.ID })
 	switch {
@@ -149,7 +150,7 @@ func (p *Pass) endHeaders(end RunEnd) {
 	}
 }
 
-// AddRun adds a run, once.
+// AddRun adds a run. It does nothing if the run was added before.
 func (p *Pass) AddRun(end RunEnd) {
 	if slices.Contains(p.Runs, end.ID) {
 		return
@@ -239,14 +240,14 @@ const (
 	PlaceFiles    = "files"
 )
 
-// Partition is one unit of scanning; Spec is known to its source alone.
+// Partition is one unit of scanning. Only its source interprets Spec.
 type Partition struct {
 	Name string          `json:"name"`
 	Spec json.RawMessage `json:"spec"`
 }
 
-// Progress is how far a pass is in one partition. Everything before Cursor has
-// a durable outcome, and is in Counts and in the ledger, once.
+// Progress is the state of one partition in a pass. All items before Cursor have a
+// durable outcome, and are counted exactly once in Counts and in the ledger.
 type Progress struct {
 	Cursor []byte    `json:"cursor,omitempty"` // empty: at the start
 	Done   bool      `json:"done,omitempty"`
@@ -256,8 +257,8 @@ type Progress struct {
 	// Log is the last durable line of the audit log of the worker that saved this
 	// state.
 	Log *AuditLog `json:"audit_log,omitempty"`
-	// Owner is the worker that has claimed the partition, "" for none, and Epoch
-	// how often it was claimed.
+	// Owner is the worker that has claimed the partition, or "". Epoch is the number
+	// of claims.
 	Owner string `json:"owner,omitempty"`
 	Epoch int64  `json:"epoch,omitempty"`
 }
@@ -268,13 +269,13 @@ type Chunks struct {
 	N     int   `json:"n"`
 }
 
-// chunkName is a chunk of a partition.
+// chunkName identifies a chunk of a partition.
 type chunkName struct {
 	epoch int64
 	n     int
 }
 
-// addChunk adds a chunk and names it.
+// addChunk adds a chunk and returns its name.
 func (p *Progress) addChunk() chunkName {
 	if last := len(p.Chunks) - 1; last < 0 || p.Chunks[last].Epoch != p.Epoch {
 		p.Chunks = append(p.Chunks, Chunks{Epoch: p.Epoch})
@@ -284,7 +285,7 @@ func (p *Progress) addChunk() chunkName {
 	return chunkName{p.Epoch, last.N - 1}
 }
 
-// chunkNames lists the chunks, oldest first.
+// chunkNames returns the names of the chunks, the oldest first.
 func (p *Progress) chunkNames() (names []chunkName) {
 	for _, c := range p.Chunks {
 		for n := range c.N {
@@ -294,12 +295,13 @@ func (p *Progress) chunkNames() (names []chunkName) {
 	return names
 }
 
-// head says at which pass a job is.
+// head is the record that names the last pass of a job.
 type head struct {
 	Pass int `json:"pass"`
 }
 
-// Passes keeps the passes of one job in a Store.
+// Passes stores the passes of one job in a Store. Its methods may be called
+// concurrently.
 type Passes struct {
 	store Store
 	job   string
@@ -312,17 +314,18 @@ func (p *Passes) headID() string           { return "jobs/" + p.job + "/head" }
 func (p *Passes) memberListID() string     { return "jobs/" + p.job + "/roster" }
 func (p *Passes) passID(number int) string { return fmt.Sprintf("jobs/%s/pass/%d", p.job, number) }
 
-// partitionID names a target by its place in the pass, since names of targets
-// may have letters that ids do not.
+// partitionID identifies a target by its index in the pass, because the name of a
+// target may have characters that an id cannot have.
 func (p *Passes) partitionID(number, target, partition int) string {
 	return fmt.Sprintf("%s/partition/%d/%d", p.passID(number), target, partition)
 }
 
 func (p *Passes) chunkID(number, target, partition int, chunk chunkName) string {
-	return fmt.Sprintf("%s/ledger/%d/%d/%d.%d", p.passID(number), target, partition, chunk.epoch, chunk.n)
+	return fmt.Sprintf("%s/ledger/%d/%d/%d.%d", p.passID(number), target, partition,
+		chunk.epoch, chunk.n)
 }
 
-// Last returns the pass that began last; ErrNotFound when none ever did.
+// Last returns the pass that began last. The error is ErrNotFound if there is none.
 func (p *Passes) Last(ctx context.Context) (Pass, error) {
 	var h head
 	if _, err := p.fetch(ctx, p.headID(), "head", &h); err != nil {
@@ -335,17 +338,17 @@ func (p *Passes) Last(ctx context.Context) (Pass, error) {
 	return pass, err
 }
 
-// Pass returns one pass; ErrNotFound when there is none of that number.
+// Pass returns the pass with a number. The error is ErrNotFound if there is none.
 func (p *Passes) Pass(ctx context.Context, number int) (pass Pass, err error) {
 	_, err = p.fetch(ctx, p.passID(number), "pass", &pass)
 	return pass, err
 }
 
-// Begin makes a new pass the last one of the job, with the next number, and
-// returns it as it is stored. A pass counts from the moment the head names it, so
-// a crash in between leaves a record that nothing refers to; the next Begin takes
-// it, if it means the same, so that of workers that begin at the same time all
-// work on one pass. ErrFenced when another pass has begun since after was read.
+// Begin stores a pass with the next number as the last pass of the job, and returns
+// the stored record. A pass is valid only if the head names it. A crash before that
+// leaves an unlinked record. The next Begin uses this record if it describes the same
+// pass, so that workers that begin at the same time work on one pass. The error is
+// ErrFenced if another pass has begun after the pass with the number after.
 func (p *Passes) Begin(ctx context.Context, after int, pass Pass) (Pass, error) {
 	var h head
 	before, err := p.fetch(ctx, p.headID(), "head", &h)
@@ -362,14 +365,14 @@ func (p *Passes) Begin(ctx context.Context, after int, pass Pass) (Pass, error) 
 	return pass, err
 }
 
-// Bounds on how many passes that the head does not know are passed over.
+// The maximum numbers of unlinked passes that Begin and Restart skip.
 const (
 	maxUnlinked    = 1000
 	maxRestartStep = 1 << 30
 )
 
-// place stores a pass under the first number from first that is free, or has the
-// same pass already.
+// createPass stores a pass under the first free number from first, or returns the first
+// unfinished pass with the same fingerprint.
 func (p *Passes) createPass(ctx context.Context, first int, pass Pass) (Pass, error) {
 	for number := first; number < first+maxUnlinked; number++ {
 		pass.Number = number
@@ -388,12 +391,13 @@ func (p *Passes) createPass(ctx context.Context, first int, pass Pass) (Pass, er
 			return Pass{}, err
 		}
 	}
-	return Pass{}, &CorruptError{ID: p.headID(), Detail: fmt.Sprintf("%d passes behind pass %d are there that it does not know", maxUnlinked, first)}
+	detail := fmt.Sprintf("it does not name %d existing passes from pass %d", maxUnlinked, first)
+	return Pass{}, &CorruptError{ID: p.headID(), Detail: detail}
 }
 
-// Restart begins a new pass although the last is unfinished, or its records
-// cannot be read. Those stay where they are; a head or a member list that cannot be read
-// is copied before it is replaced. Workers on the old pass are fenced off.
+// Restart begins a new pass even if the last pass is unfinished or its records cannot
+// be read. It keeps those records. It copies an unreadable head or member list before
+// it replaces it. Workers on the old pass are fenced off.
 func (p *Passes) Restart(ctx context.Context, pass Pass) (Pass, error) {
 	var h head
 	before, broken, err := p.fetchToReplace(ctx, p.headID(), "head", &h)
@@ -406,9 +410,9 @@ func (p *Passes) Restart(ctx context.Context, pass Pass) (Pass, error) {
 		}
 		h.Pass = 0
 	}
-	// Unlike Begin it never takes a pass that is there: it may be the one that is
-	// to be left behind. The steps double, since without a head nobody knows how
-	// many there are.
+	// Unlike Begin, Restart never continues an existing pass, because it may be the
+	// abandoned one. The steps double, because without a head the number of passes is
+	// unknown.
 	for step := 1; step < maxRestartStep; step *= 2 {
 		number := h.Pass + step
 		pass.Number = number
@@ -424,12 +428,15 @@ func (p *Passes) Restart(ctx context.Context, pass Pass) (Pass, error) {
 		}
 		return pass, err
 	}
-	return Pass{}, &CorruptError{ID: p.headID(), Detail: fmt.Sprintf("%d passes are there that it does not know", maxRestartStep)}
+	detail := fmt.Sprintf("it does not name %d existing passes", maxRestartStep)
+	return Pass{}, &CorruptError{ID: p.headID(), Detail: detail}
 }
 
-// look is fetch for what may be left behind: that nothing is there is no error, and
-// broken says that it cannot be trusted, and can be replaced all the same.
-func (p *Passes) fetchToReplace(ctx context.Context, id, kind string, v any) (before Entry, broken bool, err error) {
+// fetchToReplace reads a record that the caller will replace. A missing record is not
+// an error. broken reports that the record is unreadable and can be replaced.
+func (p *Passes) fetchToReplace(
+	ctx context.Context, id, kind string, v any,
+) (before Entry, broken bool, err error) {
 	before, err = p.store.Fetch(ctx, id)
 	if err == nil {
 		err = Decode(id, kind, before.Data, v)
@@ -443,20 +450,20 @@ func (p *Passes) fetchToReplace(ctx context.Context, id, kind string, v any) (be
 	return before, false, err
 }
 
-// keep copies a record to an id that nothing else has.
+// backUp copies a record to a new id.
 func (p *Passes) backUp(ctx context.Context, e Entry) error {
 	kept := fmt.Sprintf("%s.kept-%s", e.ID, time.Now().UTC().Format("20060102T150405.000000000"))
 	_, err := p.store.Create(ctx, kept, e.Data)
 	return err
 }
 
-// swapAttempts bounds how often a record is changed again that others change too.
+// swapAttempts is the maximum number of attempts of Update.
 const swapAttempts = 100
 
-// Update changes the record of a pass, whatever other workers do to it at the same
-// time, and returns it as it is stored. Change may be called several times.
+// Update changes the record of a pass and returns the stored record. Other workers may
+// change the record concurrently: change is called again after each conflict.
 func (p *Passes) Update(ctx context.Context, number int, change func(*Pass)) (Pass, error) {
-	for n := range swapAttempts { // of those who collide, one always wins
+	for n := range swapAttempts { // of several concurrent writes, one always succeeds
 		var pass Pass
 		before, err := p.fetch(ctx, p.passID(number), "pass", &pass)
 		if err != nil {
@@ -471,7 +478,7 @@ func (p *Passes) Update(ctx context.Context, number int, change func(*Pass)) (Pa
 			return Pass{}, err
 		}
 	}
-	return Pass{}, fmt.Errorf("pass %d was changed by others %d times in a row", number, swapAttempts)
+	return Pass{}, fmt.Errorf("other processes changed pass %d %d times in a row", number, swapAttempts)
 }
 
 // Identify adds an id to a pass of an earlier version without one, and returns
@@ -504,21 +511,23 @@ func (p *Passes) Logs(ctx context.Context, pass Pass) ([]AuditLog, error) {
 	return logs, nil
 }
 
-// Done says whether every partition of a pass is done, by the records themselves.
+// Done reports whether every partition of a pass is done, according to its records.
 func (p *Passes) Done(ctx context.Context, pass Pass) (bool, error) {
 	all, err := p.readAll(ctx, pass)
 	undone := slices.ContainsFunc(all, func(r progressRecord) bool { return !r.Done })
 	return err == nil && !undone, err
 }
 
-// Progress returns how far a pass is in the partition of a target, both counted
-// from 0; a partition that was never saved is at its start.
+// Progress returns the progress of a partition of a target. Targets and partitions are
+// counted from 0. The progress of a partition that was never saved is zero.
 func (p *Passes) Progress(ctx context.Context, number, target, partition int) (Progress, error) {
 	progress, _, err := p.progress(ctx, number, target, partition)
 	return progress, err
 }
 
-func (p *Passes) progress(ctx context.Context, number, target, partition int) (progress Progress, e Entry, err error) {
+func (p *Passes) progress(
+	ctx context.Context, number, target, partition int,
+) (progress Progress, e Entry, err error) {
 	e, err = p.fetch(ctx, p.partitionID(number, target, partition), "progress", &progress)
 	if errors.Is(err, ErrNotFound) {
 		err = nil
@@ -529,7 +538,7 @@ func (p *Passes) progress(ctx context.Context, number, target, partition int) (p
 // readers is the maximum number of concurrent reads of partition records.
 const readers = 8
 
-// progressRecord is the record of a partition, with its place in the pass.
+// progressRecord is the record of a partition, with its position in the pass.
 type progressRecord struct {
 	Progress
 	target, index int
@@ -555,8 +564,8 @@ func (p *Passes) readAll(ctx context.Context, pass Pass) (all []progressRecord, 
 	return all, group.Wait()
 }
 
-// Totals returns what the pass counted so far, by target, with what retries
-// changed since.
+// Totals returns the current counts of the pass by target, including the changes by
+// retries.
 func (p *Passes) Totals(ctx context.Context, pass Pass) (map[string]Counts, error) {
 	totals := map[string]Counts{}
 	for _, target := range pass.Targets {
@@ -591,8 +600,8 @@ func (p *Passes) fetch(ctx context.Context, id, kind string, v any) (Entry, erro
 	return e, Decode(id, kind, e.Data, v)
 }
 
-// save replaces before, or creates the record when before is none. Whoever
-// comes second is fenced off.
+// save replaces before, or creates the record if before does not exist. The error is
+// ErrFenced if another process has written the record first.
 func (p *Passes) save(ctx context.Context, before Entry, id, kind string, v any) (Entry, error) {
 	data, err := Encode(kind, v)
 	if err != nil {
@@ -610,8 +619,8 @@ func (p *Passes) save(ctx context.Context, before Entry, id, kind string, v any)
 	return e, err
 }
 
-// swap is save for a record that several workers take turns with: whoever comes
-// second gets ErrConflict, and tries again on what is there then.
+// swap is save for a record that several workers change. The error is ErrConflict if
+// another worker has written the record first. The caller then reads it again.
 func (p *Passes) swap(ctx context.Context, before Entry, id, kind string, v any) error {
 	_, err := p.save(ctx, before, id, kind, v)
 	if errors.Is(err, ErrFenced) {
@@ -620,7 +629,7 @@ func (p *Passes) swap(ctx context.Context, before Entry, id, kind string, v any)
 	return err
 }
 
-// put writes a record whether or not it is there already.
+// put writes a record whether or not it exists.
 func (p *Passes) put(ctx context.Context, id, kind string, v any) error {
 	before, err := p.store.Fetch(ctx, id)
 	if err != nil && !errors.Is(err, ErrNotFound) {
