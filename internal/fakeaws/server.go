@@ -163,8 +163,8 @@ func (s *Server) dispatch(t *tokens) http.Handler {
 	})
 }
 
-// Operation names a request of an SDK client as IAM would ("kms:ReEncrypt"), whoever
-// serves it.
+// Operation returns the IAM name of a request of an SDK client, such as "kms:ReEncrypt". The
+// request need not be served by a Server of this package.
 func Operation(r *http.Request) string {
 	return choose[fault.Service](r, &fakekms.Service{}, &fakedynamodb.Service{}, &quotaService{}, &stsService{}, &fakes3.Service{}).Operation(r)
 }

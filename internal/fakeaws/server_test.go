@@ -83,7 +83,7 @@ func TestDispatch(t *testing.T) {
 	}
 }
 
-// The policy of KMS sees who assumed which role.
+// TestAssumeRole: the policy of KMS receives the assumed role as the principal.
 func TestAssumeRole(t *testing.T) {
 	server, cfg := start(t)
 	arn, err := server.KMS().CreateKey(fakekms.Symmetric)

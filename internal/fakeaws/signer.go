@@ -10,8 +10,8 @@ import (
 	"rotator/internal/fakeaws/fault"
 )
 
-// signers is what all services know about who signs, and when: which access keys
-// are no longer valid, and what time it is at the server.
+// signers holds what all services use to check signatures: the expired access keys and the
+// time of the server.
 type signers struct {
 	mu      sync.Mutex
 	expired map[string]bool // by access key id

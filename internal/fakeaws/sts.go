@@ -15,7 +15,8 @@ import (
 	"rotator/internal/fakeaws/fault"
 )
 
-// tokens knows who holds which access key: the roles that STS handed out.
+// tokens maps access keys to the roles for which AssumeRole issued them. It is safe for
+// concurrent use.
 type tokens struct {
 	account string
 
@@ -27,8 +28,8 @@ func newTokens(account string) *tokens {
 	return &tokens{account: account, roles: map[string]string{}}
 }
 
-// principal returns the ARN of whoever signs with the access key: the assumed
-// role for a key that AssumeRole handed out, else a user named like the key.
+// principal returns the ARN of the principal that signs with the access key: the assumed role
+// if AssumeRole issued the key, otherwise a user whose name is the access key id.
 func (t *tokens) principal(accessKeyID string) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -123,8 +124,8 @@ type assumeRoleResponse struct {
 	RequestID   string          `xml:"ResponseMetadata>RequestId"`
 }
 
-// assumeRole hands out a new access key for the role (API_AssumeRole). It is
-// valid for an hour by its word; the fake never refuses it afterwards.
+// assumeRole is API_AssumeRole. It issues a new access key for the role. The answer says that
+// the key is valid for an hour, but the fake does not refuse it afterwards.
 func (s *stsService) assumeRole(w http.ResponseWriter, form url.Values) {
 	// arn:aws:iam::111122223333:role/path/name
 	parts := strings.SplitN(form.Get("RoleArn"), ":", 6)
@@ -155,7 +156,7 @@ type callerIdentityResponse struct {
 	RequestID string   `xml:"ResponseMetadata>RequestId"`
 }
 
-// callerIdentity says who signed the request (API_GetCallerIdentity).
+// callerIdentity is API_GetCallerIdentity.
 func (s *stsService) callerIdentity(w http.ResponseWriter, r *http.Request) {
 	_, credential, _ := strings.Cut(r.Header.Get("Authorization"), "Credential=")
 	accessKeyID, _, _ := strings.Cut(credential, "/")
@@ -189,5 +190,5 @@ func stsError(w http.ResponseWriter, status int, code, message string) {
 func writeXML(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "text/xml")
 	w.WriteHeader(status)
-	_ = xml.NewEncoder(w).Encode(body) // the client is gone: nobody to tell
+	_ = xml.NewEncoder(w).Encode(body) // an error means that the client disconnected
 }

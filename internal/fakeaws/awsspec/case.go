@@ -31,10 +31,10 @@ func runAll(t *testing.T, cases []Case) {
 	}
 }
 
-// Try runs the case where no test shall fail for it, as against a server that is
-// known to deviate, and returns what a test would have been told: nothing means
-// that the case holds. A case that panics, because an answer lacks what every
-// answer of AWS has, says so as its last message.
+// Try runs the case outside of a test and returns its failure messages, for a server that is
+// known to deviate from AWS. The result is empty if the case holds. If the case panics,
+// because an answer lacks an element that every answer of AWS has, the last message reports
+// the panic.
 func (c Case) Try(ctx context.Context) []string {
 	attempt := &attempt{}
 	done := make(chan struct{})
@@ -51,7 +51,7 @@ func (c Case) Try(ctx context.Context) []string {
 	return attempt.messages
 }
 
-// attempt is a T that collects what it is told. Cases use it in one goroutine.
+// attempt is a T that collects failure messages. A case must use it in one goroutine only.
 type attempt struct{ messages []string }
 
 func (a *attempt) Helper() {}

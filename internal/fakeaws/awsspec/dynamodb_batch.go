@@ -61,8 +61,8 @@ func dynamodbBatch(p *dynamodbProbe) {
 	answers := p.batch(
 		dynamodbStatement(update, []byte("new"), "a", "1", []byte("old")),
 		dynamodbStatement(update, []byte("new"), "a", "2", []byte("another")),
-		dynamodbStatement(update, []byte("new"), "a", "nobody", []byte("old")),
-		dynamodbStatement(`UPDATE "nobody" SET "b" = ? WHERE "pk" = ?`, []byte("new"), "a"),
+		dynamodbStatement(update, []byte("new"), "a", "absent", []byte("old")),
+		dynamodbStatement(`UPDATE "absent" SET "b" = ? WHERE "pk" = ?`, []byte("new"), "a"),
 	)
 	for i, want := range []types.BatchStatementErrorCodeEnum{"", types.BatchStatementErrorCodeEnumConditionalCheckFailed,
 		types.BatchStatementErrorCodeEnumConditionalCheckFailed, types.BatchStatementErrorCodeEnumResourceNotFound} {
@@ -73,7 +73,7 @@ func dynamodbBatch(p *dynamodbProbe) {
 	}
 	p.same("updated", p.get(table, map[string]any{"pk": "a", "sk": "1"}), map[string]any{"pk": "a", "sk": "1", "b": []byte("new"), "x": "y"})
 	p.same("not updated", p.get(table, map[string]any{"pk": "a", "sk": "2"})["b"], []byte("old"))
-	if item := p.get(table, map[string]any{"pk": "a", "sk": "nobody"}); item != nil {
+	if item := p.get(table, map[string]any{"pk": "a", "sk": "absent"}); item != nil {
 		p.Errorf("it made %v", item)
 	}
 }
@@ -187,7 +187,7 @@ func dynamodbBatchRefused(p *dynamodbProbe) {
 func dynamodbBatchNothing(p *dynamodbProbe) {
 	table := p.table(false)
 	p.put(table, map[string]any{"pk": "a", "v": "1"})
-	answers := p.batch(dynamodbStatement(`UPDATE "`+*table+`" SET w = ? WHERE pk = ? AND nobody = ?`, "2", "a", "1"))
+	answers := p.batch(dynamodbStatement(`UPDATE "`+*table+`" SET w = ? WHERE pk = ? AND absent = ?`, "2", "a", "1"))
 	p.same("answer", dynamodbFails(answers[0]), types.BatchStatementErrorCodeEnumConditionalCheckFailed)
 	_, err := p.BatchExecuteStatement(p.ctx, &dynamodb.BatchExecuteStatementInput{Statements: []types.BatchStatementRequest{
 		dynamodbStatement(`UPDATE "`+*table+`" SET v = ? WHERE pk = ?`, "2", "a"), dynamodbStatement(`UPDATE "`+*table+`" SET v = ? WHERE pk = ?`, "3", "a")}})

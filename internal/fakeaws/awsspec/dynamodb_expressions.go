@@ -29,7 +29,7 @@ func dynamodbConditions(p *dynamodbProbe) {
 		"n BETWEEN :4 AND :6": true, "n BETWEEN :6 AND :4": false, "s IN (:x, :s)": true, "s IN (:x)": false,
 		"attribute_exists(m.k)": true, "attribute_exists(m.z)": false, "attribute_not_exists(l[2])": true, "attribute_type(s, :S)": true,
 		"begins_with(s, :t)": true, "begins_with(b, :b)": true, "begins_with(b, :t)": false, "contains(s, :x)": true, "contains(l, :x)": true, "contains(ss, :one)": true,
-		"size(s) = :4": true, "size(l) < :4": true, "nobody = :x": false, "nobody <> :x": true, "l[0] = :x": true, "m.k = l[0]": false,
+		"size(s) = :4": true, "size(l) < :4": true, "absent = :x": false, "absent <> :x": true, "l[0] = :x": true, "m.k = l[0]": false,
 		"NOT s = :s": false, "NOT (s = :x OR n = :4) AND n = :5": true, "s = :x OR n = :5 AND s = :s": true,
 	} {
 		used := map[string]any{":s": "text"}
@@ -49,7 +49,7 @@ func dynamodbConditions(p *dynamodbProbe) {
 	}
 }
 
-// dynamodbUses says whether an expression names a value.
+// dynamodbUses reports whether the expression contains the value placeholder name.
 func dynamodbUses(expression, name string) bool {
 	for i := range expression {
 		end := i + len(name)
@@ -98,7 +98,7 @@ func dynamodbUpdates(p *dynamodbProbe) {
 		{"SET l[9] = :v", map[string]any{":v": "new"}, map[string]any{"l": []any{"0", "1", "2", "new"}}},
 		{"SET n = n + :v", map[string]any{":v": dynamodbNumber("0.5")}, map[string]any{"n": dynamodbNumber("5.5")}},
 		{"SET n = n - :v", map[string]any{":v": dynamodbNumber("7")}, map[string]any{"n": dynamodbNumber("-2")}},
-		{"SET s = if_not_exists(s, :v), n = if_not_exists(nobody, :v)", map[string]any{":v": "new"}, map[string]any{"n": "new"}},
+		{"SET s = if_not_exists(s, :v), n = if_not_exists(absent, :v)", map[string]any{":v": "new"}, map[string]any{"n": "new"}},
 		{"SET l = list_append(l, :v)", map[string]any{":v": []any{"3"}}, map[string]any{"l": []any{"0", "1", "2", "3"}}},
 		{"REMOVE l[0], l[1], m.k", nil, map[string]any{"l": []any{"2"}, "m": map[string]any{"o": "o"}}},
 		{"ADD n :v", map[string]any{":v": dynamodbNumber("2")}, map[string]any{"n": dynamodbNumber("7")}},
@@ -128,9 +128,9 @@ func dynamodbRefusedUpdates(p *dynamodbProbe) {
 		names  map[string]string
 		values map[string]any
 	}{
-		{"SET pk = :v", nil, v}, {"SET nobody.k = :v", nil, v}, {"SET s.k = :v", nil, v}, {"SET m.k = :v, m = :v", nil, v},
+		{"SET pk = :v", nil, v}, {"SET absent.k = :v", nil, v}, {"SET s.k = :v", nil, v}, {"SET m.k = :v, m = :v", nil, v},
 		{"SET x = :w", nil, v}, {"SET #x = :v", nil, v}, {"SET x = :v", map[string]string{"#x": "x"}, v}, {"SET x = :v SET y = :v", nil, v},
-		{"SET x = s + :v", nil, v}, {"SET x = nobody", nil, nil}, {"SET", nil, nil}, {"FROB x", nil, nil},
+		{"SET x = s + :v", nil, v}, {"SET x = absent", nil, nil}, {"SET", nil, nil}, {"FROB x", nil, nil},
 	} {
 		_, err := p.update(table, test.update, "", test.names, test.values)
 		if err == nil {

@@ -43,12 +43,12 @@ func dynamodbDescribe(p *dynamodbProbe) {
 
 // API_DescribeTable, API_Scan: errors.
 func dynamodbNoTable(p *dynamodbProbe) {
-	_, err := p.DescribeTable(p.ctx, &dynamodb.DescribeTableInput{TableName: aws.String("nobody")})
+	_, err := p.DescribeTable(p.ctx, &dynamodb.DescribeTableInput{TableName: aws.String("absent")})
 	var missing *types.ResourceNotFoundException
 	if !errors.As(err, &missing) {
 		p.Errorf("DescribeTable: %v", err)
 	}
-	_, err = p.Scan(p.ctx, &dynamodb.ScanInput{TableName: aws.String("nobody")})
+	_, err = p.Scan(p.ctx, &dynamodb.ScanInput{TableName: aws.String("absent")})
 	p.want("ResourceNotFoundException", err)
 }
 
@@ -124,7 +124,7 @@ func dynamodbProjection(p *dynamodbProbe) {
 	table := p.table(false)
 	p.put(table, map[string]any{"pk": "a", "name": "n", "x": "1", "m": map[string]any{"l": []any{"0", map[string]any{"k": "v", "z": "z"}, "2"}, "q": "q"}})
 	out, err := p.GetItem(p.ctx, &dynamodb.GetItemInput{TableName: table, Key: dynamodbOf(map[string]any{"pk": "a"}),
-		ProjectionExpression: aws.String("#n, m.l[1].k, m.l[2], nobody"), ExpressionAttributeNames: map[string]string{"#n": "name"}})
+		ProjectionExpression: aws.String("#n, m.l[1].k, m.l[2], absent"), ExpressionAttributeNames: map[string]string{"#n": "name"}})
 	p.must(err)
 	p.same("projection", dynamodbPlain(out.Item), map[string]any{"name": "n", "m": map[string]any{"l": []any{map[string]any{"k": "v"}, "2"}}})
 	_, err = p.GetItem(p.ctx, &dynamodb.GetItemInput{TableName: table, Key: dynamodbOf(map[string]any{"pk": "a"}), ProjectionExpression: aws.String("m, m.l")})

@@ -166,9 +166,8 @@ func kmsReEncryptDataKey(p *kmsProbe) {
 	p.decrypts(string(key.Plaintext), &kms.DecryptInput{CiphertextBlob: out.CiphertextBlob, KeyId: to.KeyId})
 }
 
-// API_ReEncrypt, SourceKeyId and SourceEncryptionAlgorithm: required for
-// asymmetric keys. An RSA blob names no key, so a wrong one cannot be told from
-// a corrupt blob.
+// API_ReEncrypt, SourceKeyId and SourceEncryptionAlgorithm: required for asymmetric keys. An
+// RSA blob does not name its key, so KMS cannot distinguish a wrong key from a corrupt blob.
 func kmsReEncryptRSASource(p *kmsProbe) {
 	const sha1, sha256 = types.EncryptionAlgorithmSpecRsaesOaepSha1, types.EncryptionAlgorithmSpecRsaesOaepSha256
 	k, other, to := p.keyOf(types.KeySpecRsa2048), p.keyOf(types.KeySpecRsa2048), p.key()

@@ -49,7 +49,8 @@ func s3CopyKeepsTags(p *s3Probe) {
 	p.same("tags", kept, map[string]string{"t": "x&y", "u": ""})
 }
 
-// inParts stores an object of two parts with a SHA-256 made of theirs.
+// inParts stores an object of two parts. Its SHA-256 checksum is computed from the checksums
+// of the parts.
 func (p *s3Probe) inParts(bucket *string, key string) *s3.HeadObjectOutput {
 	p.Helper()
 	up, err := p.CreateMultipartUpload(p.ctx, &s3.CreateMultipartUploadInput{Bucket: bucket, Key: &key, ChecksumAlgorithm: types.ChecksumAlgorithmSha256})

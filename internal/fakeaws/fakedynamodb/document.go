@@ -87,7 +87,7 @@ func (p path) replace(in value, v *value) (value, error) {
 	return in, errPath()
 }
 
-// overlaps says whether one path is the other or leads to it.
+// overlaps reports whether one of the paths is equal to the other or a prefix of it.
 func (p path) overlaps(q path) bool {
 	n := min(len(p), len(q))
 	return slices.Equal(p[:n], q[:n])

@@ -72,7 +72,7 @@ func (t *table) page(in scanInput, c *compiled, segment, total uint64) (any, err
 		id, hash := t.id(in.ExclusiveStartKey)
 		at = t.after(hash, id)
 	} else if segment > 0 {
-		first, _ := bits.Div64(segment, 0, total) // the first hash is at or behind this one
+		first, _ := bits.Div64(segment, 0, total) // a lower bound of the hashes
 		at = max(0, t.after(first, "")-1)
 	}
 	items := []item{}

@@ -46,8 +46,8 @@ type Service struct {
 // New makes a Service without tables.
 func New(c Config) *Service { return &Service{config: c, tables: map[string]*table{}} }
 
-// SetPolicy sets who may do what: false gives AccessDeniedException. Nil allows
-// everything.
+// SetPolicy sets the permissions. A call for which allow returns false fails with
+// AccessDeniedException. A nil allow permits every call.
 func (s *Service) SetPolicy(allow func(Call) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

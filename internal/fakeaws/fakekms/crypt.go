@@ -104,8 +104,8 @@ func (s *Service) maker(blob []byte) (*material, bool) {
 	return s.tokens[t], true
 }
 
-// errUnknownKey is what KMS says of a blob whose key is not here or not for the
-// caller: it does not tell which.
+// errUnknownKey returns the error of KMS for a blob whose key does not exist in this account
+// and Region or may not be used by the caller. The error does not distinguish these cases.
 func errUnknownKey() error {
 	return fail("AccessDeniedException", "The ciphertext refers to a customer master key that does not exist, does not exist in this region, or you are not allowed to access.")
 }

@@ -124,9 +124,9 @@ type reEncryptOutput struct {
 	DestinationKeyMaterialID       string `json:"DestinationKeyMaterialId,omitempty"`
 }
 
-// reEncrypt is API_ReEncrypt. Both keys are found and may be used before the
-// ciphertext is looked at; which error KMS gives when several would fit is not
-// documented. A dry run reads the ciphertext unless it is told not to.
+// reEncrypt is API_ReEncrypt. It finds and authorizes both keys before it reads the
+// ciphertext. The documentation does not say which error takes precedence if several apply. A
+// dry run reads the ciphertext unless IGNORE_CIPHERTEXT is set.
 func (s *Service) reEncrypt(r request, in reEncryptInput) (any, error) {
 	if err := in.check(in.CiphertextBlob, in.SourceKeyID); err != nil {
 		return nil, err

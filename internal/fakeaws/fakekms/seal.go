@@ -57,8 +57,8 @@ const (
 	lengthLen = 4
 	nonceLen  = 12
 	tagLen    = 16
-	// What KMS seals is so much longer than the plaintext. What is in there is
-	// not known; here it is zeros, in front.
+	// KMS encrypts this number of bytes in addition to the plaintext. Their content is not
+	// known; the fake puts zeros in front of the plaintext.
 	paddingLen = 11
 )
 

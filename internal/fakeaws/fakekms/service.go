@@ -26,8 +26,8 @@ import (
 type Config struct {
 	Region  string // part of every key ARN
 	Account string // owner of every key, 12 digits
-	// Principal names whoever signs with an access key, as an ARN. Nil means a
-	// user of the account, named like the access key.
+	// Principal returns the ARN of the principal that signs with an access key. If it is nil,
+	// the principal is a user of the account whose name is the access key id.
 	Principal func(accessKeyID string) string
 	// SM2 creates the key pairs of SM2 keys, which are not in the standard library.
 	// If it is nil, there are no SM2 keys. KMS has them in the China Regions only.
@@ -43,11 +43,15 @@ type Service struct {
 	mu      sync.RWMutex
 	keys    map[string]*key // by key id
 	aliases map[string]*alias
-	tokens  map[token]*material // who made a blob, by its header
-	policy  func(Call) bool
-	posing  func(keyARN string) string // whose token blobs carry; nil: that of their key
-	lies    map[string]*material       // who made a blob whose header lies, by its header
-	grants  []*grant                   // in order of creation
+	// tokens has the material that made a blob, by the token in its header.
+	tokens map[token]*material
+	policy func(Call) bool
+	// posing is the function of SetHeaders. If it is nil, each blob carries the token of
+	// its own key.
+	posing func(keyARN string) string
+	// lies has the material that made a blob with a false token, by the header of the blob.
+	lies   map[string]*material
+	grants []*grant // in order of creation
 	// holdGrants: new grants have no effect without their token.
 	holdGrants bool
 	noBlob     string // the error code for what is no ciphertext; "" is that of KMS
@@ -97,7 +101,7 @@ func New(c Config) *Service {
 	return s
 }
 
-// request is what an operation knows about who called it.
+// request identifies the caller and the operation.
 type request struct {
 	operation string // "ReEncrypt"
 	principal string // ARN
@@ -201,7 +205,8 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	write(w, http.StatusOK, out)
 }
 
-// accessKeyID reads who signed the request, without checking the signature.
+// accessKeyID returns the access key id in the Authorization header. It does not check the
+// signature.
 func accessKeyID(r *http.Request) string {
 	_, credential, _ := strings.Cut(r.Header.Get("Authorization"), "Credential=")
 	id, _, _ := strings.Cut(credential, "/")
@@ -228,7 +233,7 @@ func write(w http.ResponseWriter, status int, out any) {
 	w.Header().Set("Content-Type", "application/x-amz-json-1.1")
 	w.WriteHeader(status)
 	if out != nil {
-		_ = json.NewEncoder(w).Encode(out) // the client is gone: nobody to tell
+		_ = json.NewEncoder(w).Encode(out) // an error means that the client disconnected
 	}
 }
 

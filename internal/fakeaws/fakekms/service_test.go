@@ -386,8 +386,8 @@ func TestRotateChangesToken(t *testing.T) {
 	}
 }
 
-// What a lost response or a reset leaves behind is told by the last use of the
-// destination key.
+// TestFaults: after a lost response or a reset, the last use of the destination key shows
+// whether the request was applied.
 func TestFaults(t *testing.T) {
 	for _, c := range []struct {
 		kind    fault.Kind

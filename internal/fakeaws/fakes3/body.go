@@ -43,9 +43,9 @@ func (c checksum) kind() string {
 	return "FULL_OBJECT"
 }
 
-// readBody reads the body of a request, which the SDKs may send in chunks with
-// the checksum behind them, and checks every checksum that came along. Where none
-// did, S3 computes CRC64NVME.
+// readBody reads the body of a request and verifies every checksum in the request. The SDKs
+// may send the body in chunks, followed by the checksum in a trailer. For a body without a
+// checksum, S3 computes CRC64NVME.
 func readBody(r request) ([]byte, checksum, error) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 // share it.
 type content []stretch
 
-// stretch is either bytes or so many zeros.
+// stretch is either bytes or a number of zero bytes.
 type stretch struct {
 	bytes []byte
 	zeros int64
@@ -57,7 +57,7 @@ func (c content) cut(first, end int64) (out content) {
 	return out
 }
 
-// with is the content with more behind it; runs of zeros become one.
+// with returns the content with more appended. It joins adjacent runs of zeros.
 func (c content) with(more content) content {
 	out := c[:len(c):len(c)]
 	for _, s := range more {

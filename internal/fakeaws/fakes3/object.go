@@ -238,8 +238,8 @@ func (s *Service) getObject(w http.ResponseWriter, r request, b *bucket) error {
 	return v.send(w, r)
 }
 
-// showPermitted sets the headers that S3 shows only to those who may ask for what
-// they say (API_GetObject).
+// showPermitted sets the headers that S3 returns only to callers with the permission to read
+// that information (API_GetObject).
 func (s *Service) showPermitted(h http.Header, r request, v *version) {
 	if len(v.tags) > 0 && s.allowed(r, "GetObjectTagging") {
 		h.Set("X-Amz-Tagging-Count", strconv.Itoa(len(v.tags)))

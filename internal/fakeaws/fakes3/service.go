@@ -43,8 +43,8 @@ type Service struct {
 // New makes a Service without buckets.
 func New(c Config) *Service { return &Service{config: c, buckets: map[string]*bucket{}} }
 
-// SetPolicy sets who may do what: false gives AccessDenied. Nil allows
-// everything.
+// SetPolicy sets the permissions. A call for which allow returns false fails with
+// AccessDenied. A nil allow permits every call.
 func (s *Service) SetPolicy(allow func(Call) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -7,11 +7,12 @@ import (
 	"sync/atomic"
 )
 
-// Zeros makes the body of an object so many zeros, which take no memory, and
-// leaves all else of it as it is: for objects of many gigabytes. With partSize it
-// is as if uploaded in parts of so many bytes, with a checksum made of theirs; 0
-// stands for an upload in one piece. ETag and checksum are not those of such a
-// body elsewhere: they tell contents apart, and are not computed of every zero.
+// Zeros replaces the body of an object with size zero bytes that take no memory, for tests
+// with objects of many gigabytes. All other properties of the object stay. If partSize is not
+// 0, the object has the properties of a multipart upload with parts of partSize bytes: its
+// checksum is computed from the checksums of the parts. ETag and checksum differ from those
+// that S3 computes for such a body, because hashing every zero would take too long. They are
+// equal exactly if the contents are.
 func (s *Service) Zeros(bucketName, key string, size, partSize int64) error {
 	b, err := s.bucket(bucketName)
 	if err != nil {

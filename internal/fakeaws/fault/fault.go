@@ -56,9 +56,9 @@ type Fault struct {
 	// Share is the fraction of requests that are hit, drawn at random; 0 means
 	// all of them.
 	Share float64
-	// Skip lets so many requests pass before the fault begins.
+	// Skip is the number of requests that pass before the fault takes effect.
 	Skip int
-	// Times ends the fault after so many hits; 0 means never.
+	// Times is the number of requests that the fault hits before it ends; 0 means no end.
 	Times int
 	// Before runs before the request is handled, with its body. It may call the
 	// services itself: no lock is held.
@@ -84,9 +84,9 @@ type Service interface {
 type Exchange struct {
 	Operation string // "kms:ReEncrypt"
 	Request   *http.Request
-	Body      []byte // of the request; nil with HalfRequest, which nobody read
-	// Served says whether the service got the request. Status, Header and Answer
-	// are what it answered then, whether or not that reached the client.
+	Body      []byte // of the request; nil with HalfRequest, which is not read
+	// Served reports whether the service received the request. If so, Status, Header and
+	// Answer are those of the service, even if they did not reach the client.
 	Served bool
 	Status int
 	Header http.Header
@@ -147,7 +147,8 @@ func (i *Injector) Counts() map[string]int {
 	return maps.Clone(i.counts)
 }
 
-// draw counts the request, and says what happens to it and who watches.
+// draw counts the request. It returns the fault that hits the request and the function of
+// Watch.
 func (i *Injector) draw(operation string, r *http.Request) (Fault, func(Exchange)) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -218,8 +219,8 @@ func (i *Injector) Handler(s Service) http.Handler {
 	})
 }
 
-// Watched shows watch every exchange of a server that has no faults of ours: whole
-// requests alone reach it. Operation names a request.
+// Watched calls watch with every exchange of a handler that has no Injector. Faults do not
+// apply, so every request is complete. operation returns the name of a request.
 func Watched(s http.Handler, operation func(*http.Request) string, watch func(Exchange)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		seen := Exchange{Request: r}

@@ -17,7 +17,8 @@ func kind(i *Injector, operation string) Kind {
 	return f.Kind
 }
 
-// TestDraw: how many requests are hit, and which, is as it was set.
+// TestDraw: Share, Skip and Times determine how many requests a fault hits, and which request
+// is the first.
 func TestDraw(t *testing.T) {
 	hits := func(f Fault, requests int) (n int, first int) {
 		i := New(1)
