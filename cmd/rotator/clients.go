@@ -163,7 +163,7 @@ func (w *wiring) kmsClient(cfg aws.Config) (*kms.Client, rotate.ReEncryptFunc) {
 }
 
 // workers returns the number of workers at the start.
-func (w *wiring) workers() int { return cmp.Or(w.job.Workers, rotate.FirstPlaces) }
+func (w *wiring) workers() int { return cmp.Or(w.job.Workers, flowcontrol.FirstSize) }
 
 // withTarget returns base with the Region, endpoint and role of a target, of the checkpoint,
 // or of KMS. An empty value leaves that of base.

@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/servicequotas/types"
 	"github.com/aws/smithy-go"
 
+	"rotator/internal/flowcontrol"
 	"rotator/internal/rotate"
 )
 
@@ -71,7 +72,7 @@ func (w *wiring) wireRate(ctx context.Context, base aws.Config) (note string) {
 // wireLimiter sets the rate and the limiter of all ReEncrypt requests.
 func (w *wiring) wireLimiter(ctx context.Context, base aws.Config) {
 	w.rateNote = w.wireRate(ctx, base)
-	w.limiter = rotate.NewLimiter(w.rate)
+	w.limiter = flowcontrol.NewLimiter(w.rate)
 	w.permits.Valid, w.permits.Renew = w.limiter.Valid(), w.limiter.Renew
 }
 

@@ -16,6 +16,7 @@ import (
 	"rotator/internal/ciphertext"
 	"rotator/internal/config"
 	"rotator/internal/fastkms"
+	"rotator/internal/flowcontrol"
 	"rotator/internal/rotate"
 	"rotator/internal/scan"
 	"rotator/internal/scan/dynamoscan"
@@ -60,7 +61,7 @@ type wiring struct {
 	rateNote string
 	// limiter limits all ReEncrypt requests of the process. permits renews the permits of
 	// requests that could not be sent at once.
-	limiter *rotate.Limiter
+	limiter *flowcontrol.Limiter
 	permits fastkms.Permits
 	targets []boundTarget
 	notes   []string

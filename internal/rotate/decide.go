@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"rotator/internal/ciphertext"
+	"rotator/internal/flowcontrol"
 )
 
 // Keys is what the job asks for, resolved.
@@ -93,7 +94,7 @@ type decider struct {
 	// broken is set once an answer of KMS did not belong to its request. Nothing
 	// more is written then.
 	broken  atomic.Pointer[StopError]
-	limiter *Limiter
+	limiter *flowcontrol.Limiter
 	retry   *retrier
 	denials streak
 	// changed is true if the last slot of a ModeContext job already had the new
@@ -266,7 +267,7 @@ func (d *decider) destinationContext(slot ciphertext.Slot) map[string]string {
 // out what is the run's trouble (a *StopError) from what is the slot's.
 func (d *decider) ask(ctx context.Context, q Question) (Answer, error) {
 	var answer Answer
-	err := d.retry.do(ctx, place{}, Asking, "KMS", func(ctx context.Context) (err error) {
+	err := d.retry.do(ctx, flowcontrol.Permit{}, Asking, "KMS", func(ctx context.Context) (err error) {
 		answer, err = d.once(ctx, q)
 		if err != nil {
 			if own := d.ofSlot(ctx, q, err); own != nil {
@@ -319,12 +320,12 @@ func (d *decider) once(ctx context.Context, q Question) (Answer, error) {
 		return Answer{}, err
 	}
 	answer, err := d.kms.ReEncrypt(ctx, q)
-	d.heed(sent, err)
+	d.observe(sent, err)
 	return answer, err
 }
 
-// heed counts what became of a request, and takes it to heart.
-func (d *decider) heed(sent time.Time, err error) {
+// observe counts a request that has ended, and reports its result to the limiter.
+func (d *decider) observe(sent time.Time, err error) {
 	class := Classify(err)
 	if heldOf(err) == nil { // it was sent
 		d.requests.Add(1)
@@ -332,7 +333,7 @@ func (d *decider) heed(sent time.Time, err error) {
 	if class == ClassThrottled {
 		d.throttled.Add(1)
 	}
-	d.limiter.End(sent, class, err)
+	d.limiter.End(sent, responseTo(err), retryAfter(err))
 }
 
 // denied tells a slot that may not be touched from a run that may not touch
@@ -370,7 +371,7 @@ func (d *decider) mayUse(ctx context.Context, source Key) (known bool, err error
 		return false, err
 	}
 	known, err = d.kms.Authorized(ctx, source)
-	d.heed(sent, err)
+	d.observe(sent, err)
 	return known, err
 }
 

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"rotator/internal/checkpoint"
-	"rotator/internal/rotate"
+	"rotator/internal/flowcontrol"
 )
 
 var divisions = flag.Uint64("divisions", 60, "how many histories of divisions to tell")
@@ -117,7 +117,7 @@ func (s stoppable) Replace(
 type process struct {
 	*division
 	id      string
-	limiter *rotate.Limiter
+	limiter *flowcontrol.Limiter
 
 	lock   sync.Mutex
 	share  checkpoint.Share
@@ -147,7 +147,7 @@ func (p *process) away() (time.Time, bool) {
 // live simulates one run.
 func (h *division) live(id string) {
 	time.Sleep(h.span(3*time.Second, id, "start"))
-	p := &process{division: h, id: id, limiter: rotate.NewLimiter(h.rate)}
+	p := &process{division: h, id: id, limiter: flowcontrol.NewLimiter(h.rate)}
 	passes := checkpoint.NewPasses(stoppable{h.store, p.away}, "job")
 	options := checkpoint.TrackOptions{Worker: id, Lease: h.lease}
 	tracker, err := passes.Track(h.test.Context(), h.pass, options)

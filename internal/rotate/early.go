@@ -263,7 +263,7 @@ func (w *worker) decideFirst(
 	if t.noted || f == nil || f.off.Load() {
 		return w.decideOnce(ctx, target, t, slot)
 	}
-	if err := w.place.aside(func() error { return f.admit(ctx) }); err != nil {
+	if err := w.permit.ReleaseWhile(func() error { return f.admit(ctx) }); err != nil {
 		return verdict{}, err
 	}
 	defer f.leave()

@@ -8,6 +8,7 @@ import (
 	"github.com/aws/smithy-go"
 
 	"rotator/internal/fakeaws/fakekms"
+	"rotator/internal/flowcontrol"
 	"rotator/internal/rotate"
 )
 
@@ -27,7 +28,7 @@ func TestGrantTokenRefused(t *testing.T) {
 		t.Fatalf("FindUnusable: %v, %v", unusable, err)
 	}
 	client := rotate.NewKMS(cloud.client.ReEncrypt, keys.Destination, tokens)
-	_, authorized := rotate.CheckAuthorized(t.Context(), client, rotate.NewLimiter(1000),
+	_, authorized := rotate.CheckAuthorized(t.Context(), client, flowcontrol.NewLimiter(1000),
 		keys, false)
 	_, err = rotate.DescribeKeyState(cloud.client, tokens)(t.Context(), new)
 	if refused := (smithy.APIError)(nil); !errors.As(err, &refused) ||

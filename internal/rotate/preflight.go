@@ -10,6 +10,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
+
+	"rotator/internal/flowcontrol"
 )
 
 // KeyRequest names the keys of a job as the job file does.
@@ -159,7 +161,7 @@ func (k Keys) checkOneKey() error {
 // encryption context, and a policy may ask for one. Errors are *KeyError, or the
 // SDK's.
 func CheckAuthorized(
-	ctx context.Context, asker Reencrypter, limiter *Limiter, keys Keys, contexts bool,
+	ctx context.Context, asker Reencrypter, limiter *flowcontrol.Limiter, keys Keys, contexts bool,
 ) (notes []string, err error) {
 	for _, source := range append(keys.usableSources(), keys.Destination) {
 		sent, err := limiter.Begin(ctx)
@@ -167,7 +169,7 @@ func CheckAuthorized(
 			return nil, err
 		}
 		known, err := asker.Authorized(ctx, source)
-		limiter.End(sent, Classify(err), err)
+		limiter.End(sent, responseTo(err), retryAfter(err))
 		switch {
 		case !known:
 			return []string{"permissions for ReEncrypt were not checked: this KMS endpoint does not answer dry runs as AWS documents"}, nil

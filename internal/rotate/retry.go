@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"rotator/internal/flowcontrol"
 )
 
 // Backoff is exponential with full jitter. Throttled calls wait less: the
@@ -54,7 +56,7 @@ func Patiently(ctx context.Context, maxOutage time.Duration, service string, cal
 		defer cancel()
 		return call(ctx)
 	}
-	err := newRetrier(maxOutage, 0, rand.Int64N).do(ctx, place{}, Listing, service, limited)
+	err := newRetrier(maxOutage, 0, rand.Int64N).do(ctx, flowcontrol.Permit{}, Listing, service, limited)
 	var stop *StopError
 	if errors.As(err, &stop) {
 		stop.NoPass = true
@@ -66,7 +68,10 @@ func Patiently(ctx context.Context, maxOutage time.Duration, service string, cal
 // service that gives no answer for longer than maxOutage is a *StopError of kind
 // StopUnavailable. The run's own trouble is tried again until it has settled. Between two
 // calls another target may have the place.
-func (r *retrier) do(ctx context.Context, at place, doing Doing, service string, call func(context.Context) error) error {
+func (r *retrier) do(
+	ctx context.Context, permit flowcontrol.Permit, doing Doing, service string,
+	call func(context.Context) error,
+) error {
 	began := time.Now()
 	r.note(service, began, false)
 	e := Event{Doing: doing, MaxOutage: r.maxOutage, Settle: r.settle}
@@ -117,11 +122,11 @@ func (r *retrier) do(ctx context.Context, at place, doing Doing, service string,
 		}
 		held, left := heldOf(err), r.maxOutage-e.Silence+time.Millisecond
 		pause := min(retryAfter(err)+r.pauseFor(n, e.Class), left)
-		if err := at.aside(func() error {
+		if err := permit.ReleaseWhile(func() error {
 			if held != nil {
 				return held.Await(ctx, left)
 			}
-			return sleep(ctx, pause)
+			return flowcontrol.Sleep(ctx, pause)
 		}); err != nil {
 			return err
 		}
@@ -181,14 +186,16 @@ func (r *retrier) backoff(n int, class Class) time.Duration {
 	return time.Duration(r.draw(int64(ceiling))) + time.Millisecond
 }
 
-// sleep waits for d, or returns the reason why ctx ended.
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+// responseTo returns what the response to a request shows about the rate. A refusal used a part
+// of the quota, as a success did.
+func responseTo(err error) flowcontrol.Response {
+	switch Classify(err) {
+	case ClassThrottled:
+		return flowcontrol.Throttled
+	case ClassTransient, ClassUnknown:
+		return flowcontrol.Unanswered
+	case ClassBusy, ClassStopped, ClassCredentials:
+		return flowcontrol.NoInformation
 	}
+	return flowcontrol.Served
 }

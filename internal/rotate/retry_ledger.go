@@ -11,6 +11,7 @@ import (
 
 	"rotator/internal/checkpoint"
 	"rotator/internal/ciphertext"
+	"rotator/internal/flowcontrol"
 	"rotator/internal/scan"
 )
 
@@ -32,30 +33,30 @@ func (r *Rotator) RetryWhere(
 	r.early.turnOff()
 	r.headers.turnOff() // the ledger is what KMS has not been asked about enough
 	observer.OnShare(r.divide)
-	life, release := lifetimes(ctx)
+	life, release := shutdownPhases(ctx)
 	defer release()
 	var beats errgroup.Group
-	enough := make(chan struct{})
+	done := make(chan struct{})
 	defer r.watchThrottling()()
 	beats.Go(func() error {
-		if err := observer.Run(life.write, enough); err != nil {
+		if err := observer.Run(life.write, done); err != nil {
 			life.stop(storeError(err))
 		}
 		return nil
 	})
 	err := r.retryLedger(life, passes, pass, observer, which)
-	close(enough)
+	close(done)
 	_ = beats.Wait() // errors went to life.stop
 	if left := observer.Leave(life.write); left != nil {
 		r.logger.Warn("other runs go on sharing the rate with this retry for a lease", zap.Error(left))
 	}
-	return r.ending(ctx, life, err)
+	return r.exitReason(ctx, life, err)
 }
 
 // retryLedger goes through the ledger until the run has to stop. Its error is why a
 // chunk could not be read or saved.
 func (r *Rotator) retryLedger(
-	life contexts, passes *checkpoint.Passes, pass checkpoint.Pass,
+	life *phases, passes *checkpoint.Passes, pass checkpoint.Pass,
 	observer *checkpoint.Observer, which func(checkpoint.LedgerEntry) bool,
 ) error {
 	if err := observer.Ready(life.scan); err != nil {
@@ -81,7 +82,7 @@ func (r *Rotator) retryLedger(
 // settleChunk tries the entries of a chunk and saves what became of them. Where another
 // retry was quicker with the chunk, those that it has left are tried.
 func (r *Rotator) settleChunk(
-	life contexts, passes *checkpoint.Passes, chunk checkpoint.Chunk,
+	life *phases, passes *checkpoint.Passes, chunk checkpoint.Chunk,
 	which func(checkpoint.LedgerEntry) bool,
 ) error {
 	for r.retryChunk(life, &chunk, which) {
@@ -103,7 +104,7 @@ func (r *Rotator) settleChunk(
 // there is nothing to save. Entries that were not tried to the end, since the run has to
 // stop, stay as they are.
 func (r *Rotator) retryChunk(
-	life contexts, chunk *checkpoint.Chunk, which func(checkpoint.LedgerEntry) bool,
+	life *phases, chunk *checkpoint.Chunk, which func(checkpoint.LedgerEntry) bool,
 ) (tried bool) {
 	byItem := map[string][]checkpoint.LedgerEntry{}
 	var order []string
@@ -145,7 +146,7 @@ func (r *Rotator) retryChunk(
 }
 
 // retryItem takes one item through the engine; nil when the run has to stop.
-func (r *Rotator) retryItem(life contexts, e checkpoint.LedgerEntry) *task {
+func (r *Rotator) retryItem(life *phases, e checkpoint.LedgerEntry) *task {
 	if life.scan.Err() != nil {
 		return nil
 	}
@@ -154,7 +155,7 @@ func (r *Rotator) retryItem(life contexts, e checkpoint.LedgerEntry) *task {
 		life.stop(&StopError{Kind: StopJob, What: "the ledger names target " + e.Target + ", which the job file does not"})
 		return nil
 	}
-	tasks, err := r.worker(life, place{}).process(life.work, &r.config.Targets[i], []scan.Item{{Ref: scan.Ref(e.Ref)}})
+	tasks, err := r.worker(life, flowcontrol.Permit{}).process(life.work, &r.config.Targets[i], []scan.Item{{Ref: scan.Ref(e.Ref)}})
 	if err != nil {
 		life.stop(err)
 		return nil

@@ -17,6 +17,7 @@ import (
 
 	"rotator/internal/checkpoint"
 	"rotator/internal/ciphertext"
+	"rotator/internal/flowcontrol"
 	"rotator/internal/scan"
 )
 
@@ -97,24 +98,27 @@ type Target struct {
 // throttle reads.
 type side struct {
 	denials streak
-	limiter *Limiter // of requests, or of the items that a batch writes
+	limiter *flowcontrol.Limiter // of requests, or of the items that a batch writes
 }
 
 // sides are both of them.
 type sides struct{ reading, writing side }
 
 func newSides() *sides {
-	unlimited := func() *Limiter { return NewLimiter(math.Inf(1)) }
+	unlimited := func() *flowcontrol.Limiter { return flowcontrol.NewLimiter(math.Inf(1)) }
 	return &sides{reading: side{limiter: unlimited()}, writing: side{limiter: unlimited()}}
 }
 
-// read sends one request that reads, through the limiter, for who has a place.
-func (s *side) read(ctx context.Context, at place, request func() error) error {
-	if err := at.pass(ctx, s.limiter, 1); err != nil {
+// read sends one request that reads, through the limiter. The permit is that of the job, or the
+// zero Permit.
+func (s *side) read(
+	ctx context.Context, permit flowcontrol.Permit, request func() error,
+) error {
+	if err := permit.WaitN(ctx, s.limiter, 1); err != nil {
 		return err
 	}
 	err := request()
-	s.limiter.heed(Classify(err), err)
+	s.limiter.Observe(responseTo(err), retryAfter(err))
 	return err
 }
 

@@ -1,6 +1,7 @@
 package rotate
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 
 	"rotator/internal/checkpoint"
 	"rotator/internal/ciphertext"
+	"rotator/internal/flowcontrol"
 	"rotator/internal/scan"
 )
 
@@ -41,7 +43,7 @@ type Config struct {
 	Rate float64
 	// Limiter limits the rate if several Rotators, or a preflight, share one limiter. If it
 	// is nil, New creates one from Rate.
-	Limiter *Limiter
+	Limiter *flowcontrol.Limiter
 	// Shares calls its argument with the share of the rate, now and after each change. If it
 	// is nil, the share is that of the tracker.
 	Shares func(use func(checkpoint.Share))
@@ -114,7 +116,7 @@ func New(c Config) *Rotator {
 		c.Draw = rand.Int64N
 	}
 	if c.Limiter == nil {
-		c.Limiter = NewLimiter(c.Rate)
+		c.Limiter = flowcontrol.NewLimiter(c.Rate)
 	}
 	retry := newRetrier(c.MaxOutage, c.Settle, c.Draw)
 	headers := newHeaders(c)
@@ -167,7 +169,7 @@ func (r *Rotator) Headers() (agree bool, wrong string) {
 
 // checkHeaders ends the check of the sample, unless the run is stopping: then what it
 // counted by headers stays no evidence.
-func (r *Rotator) checkHeaders(life contexts, tracker *checkpoint.Tracker) {
+func (r *Rotator) checkHeaders(life *phases, tracker *checkpoint.Tracker) {
 	if life.scan.Err() != nil {
 		return
 	}
@@ -178,15 +180,18 @@ func (r *Rotator) checkHeaders(life contexts, tracker *checkpoint.Tracker) {
 	}
 }
 
-// contexts are the three lives of a run: scanning ends with scan, chunks under
-// way with work, writes in flight with write.
-type contexts struct {
-	scan, work, write context.Context
-	stop              context.CancelCauseFunc // ends scan, with the reason
+// phases are the phases in which a run stops. First scan ends, then work after drainTime, and
+// then write after graceTime.
+type phases struct {
+	// scan ends when the run has to stop. Pages are read with it, and its cause is the reason.
+	scan  context.Context
+	work  context.Context // of chunks in progress
+	write context.Context // of writes in flight
+	stop  context.CancelCauseFunc
 }
 
-// lifetimes derives the contexts of a run; release frees them.
-func lifetimes(ctx context.Context) (c contexts, release func()) {
+// shutdownPhases derives the contexts of a run. release frees them.
+func shutdownPhases(ctx context.Context) (life *phases, release func()) {
 	scan, stop := context.WithCancelCause(ctx)
 	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
 	write, stopWrite := context.WithCancel(context.WithoutCancel(ctx))
@@ -197,7 +202,7 @@ func lifetimes(ctx context.Context) (c contexts, release func()) {
 		defer mu.Unlock()
 		drain, grace = time.AfterFunc(drainTime, stopWork), time.AfterFunc(graceTime, stopWrite)
 	})
-	return contexts{scan: scan, work: work, write: write, stop: stop}, func() {
+	return &phases{scan: scan, work: work, write: write, stop: stop}, func() {
 		stopAfter()
 		mu.Lock()
 		if drain != nil {
@@ -211,51 +216,115 @@ func lifetimes(ctx context.Context) (c contexts, release func()) {
 	}
 }
 
-// Run works on the partitions of the tracker, those that other workers have not
-// claimed, until all of the pass are done, or ctx ends, or something stops the run:
-// then the error is a *StopError. Partitions[i] says to which target, and where in
-// it, the i-th partition of the tracker belongs. When Run returns, what could be
-// saved is saved, and the tracker is closed.
-func (r *Rotator) Run(ctx context.Context, tracker *checkpoint.Tracker, partitions []Partition) error {
+// group returns an errgroup for the scanners and the workers. Its first error stops the run.
+func (p *phases) group() *errgroup.Group {
+	group, failed := errgroup.WithContext(p.scan)
+	context.AfterFunc(failed, func() {
+		// The context also ends with the group, and its cause is then context.Canceled.
+		if err := context.Cause(failed); err != context.Canceled {
+			p.stop(err)
+		}
+	})
+	return group
+}
+
+// Run works on the partitions of the tracker that other runs have not claimed. It returns when
+// all partitions of the pass are done, when ctx ends, or when an error stops the run; the error
+// is then a *StopError. partitions[i] is the i-th partition of the tracker. When Run returns,
+// everything that could be saved is saved, and the tracker is closed.
+func (r *Rotator) Run(
+	ctx context.Context, tracker *checkpoint.Tracker, partitions []Partition,
+) error {
 	if r.config.Shares == nil {
 		tracker.OnShare(r.divide)
 	} else {
 		r.config.Shares(r.divide)
 	}
 	r.early.resume(tracker.Snapshot())
-	life, release := lifetimes(ctx)
+	life, release := shutdownPhases(ctx)
 	defer release()
-	var saver errgroup.Group
-	enough := make(chan struct{})
-	saver.Go(func() error {
-		if err := tracker.Run(life.write, enough); err != nil {
+	done := make(chan struct{})
+	var saver sync.WaitGroup
+	saver.Go(func() {
+		if err := tracker.Run(life.write, done); err != nil {
 			life.stop(storeError(err))
 		}
-		return nil
 	})
-	pool := newPool(r.workers())
-	sized := r.sizing(life.work, pool)
-	unwatched := r.watchThrottling()
-	var scan errgroup.Group
+	r.work(life, tracker, partitions)
+	r.checkHeaders(life, tracker)
+	close(done)
+	saver.Wait()
+	if fenced(context.Cause(life.scan)) {
+		return r.exitReason(ctx, life, nil) // other runs have the partitions now
+	}
+	return r.exitReason(ctx, life, tracker.Close(life.write))
+}
+
+// work runs the scanners and the workers until all partitions are done, or the run has to stop.
+func (r *Rotator) work(life *phases, tracker *checkpoint.Tracker, partitions []Partition) {
+	defer r.watchThrottling()()
+	group := life.group()
+	pool := flowcontrol.NewPool(group, r.workers())
+	defer r.autosize(life.work, pool)()
+	var scanners sync.WaitGroup
 	for range min(Scanners, len(partitions)) {
-		scan.Go(func() error {
-			if err := r.scan(life, pool, tracker, partitions); err != nil {
-				life.stop(err)
-			}
-			return nil
+		scanners.Add(1)
+		group.Go(func() error {
+			defer scanners.Done()
+			return r.scan(life, pool, tracker, partitions)
 		})
 	}
-	_ = scan.Wait() // errors went to life.stop
-	pool.wait()
-	sized()
-	unwatched()
-	r.checkHeaders(life, tracker)
-	close(enough)
-	_ = saver.Wait()
-	if fenced(context.Cause(life.scan)) {
-		return r.ending(ctx, life, nil) // the partitions are others' now
+	scanners.Wait()
+	pool.Close()
+	if err := group.Wait(); err != nil {
+		life.stop(err) // without effect if the context of the group was faster
 	}
-	return r.ending(ctx, life, tracker.Close(life.write))
+}
+
+// workers returns the number of chunks that are processed concurrently at the beginning.
+func (r *Rotator) workers() int {
+	if r.config.Workers > 0 {
+		return r.config.Workers
+	}
+	return flowcontrol.InitialSize(r.config.MostWorkers)
+}
+
+// autosize adapts the size of the pool, if no size is given, until stop is called.
+func (r *Rotator) autosize(ctx context.Context, pool *flowcontrol.Pool) (stop func()) {
+	if r.config.Workers > 0 {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var sizer sync.WaitGroup
+	sizer.Go(func() {
+		flowcontrol.Autosize(ctx, pool, r.config.MostWorkers, r.decider.limiter,
+			func() flowcontrol.Progress {
+				return flowcontrol.Progress{
+					Requests: r.decider.requests.Load(),
+					Items:    r.items.Load(),
+				}
+			}, r.logger)
+	})
+	return func() {
+		cancel()
+		sizer.Wait()
+	}
+}
+
+// watchThrottling logs the throttling of all services until stop is called.
+func (r *Rotator) watchThrottling() (stop func()) {
+	all := []flowcontrol.Watched{
+		{Service: "KMS", Requests: " requests", Limiter: r.decider.limiter}}
+	for name, s := range r.sides {
+		service := "the service of target " + name
+		all = append(all,
+			flowcontrol.Watched{Service: service, Requests: " reads", Limiter: s.reading.limiter},
+			flowcontrol.Watched{Service: service, Requests: " writes", Limiter: s.writing.limiter})
+	}
+	slices.SortFunc(all, func(a, b flowcontrol.Watched) int {
+		return strings.Compare(a.Service+a.Requests, b.Service+b.Requests)
+	})
+	return flowcontrol.WatchThrottling(r.logger, all)
 }
 
 // divide applies a share of the rate.
@@ -274,7 +343,9 @@ func fenced(err error) bool {
 }
 
 // scan reads one partition after the other, until none is left.
-func (r *Rotator) scan(life contexts, pool *pool, tracker *checkpoint.Tracker, partitions []Partition) error {
+func (r *Rotator) scan(
+	life *phases, pool *flowcontrol.Pool, tracker *checkpoint.Tracker, partitions []Partition,
+) error {
 	for {
 		claimed, ok, err := tracker.Claim(life.scan)
 		if err != nil && life.scan.Err() == nil {
@@ -290,9 +361,9 @@ func (r *Rotator) scan(life contexts, pool *pool, tracker *checkpoint.Tracker, p
 	}
 }
 
-// ending picks the reason that counts out of what ended a run. Flush is why the
-// checkpoint could not be saved to the end; that is said whatever else the reason is.
-func (r *Rotator) ending(ctx context.Context, life contexts, flush error) error {
+// exitReason returns the error of a run that has ended. flush is the error of the last save of
+// the checkpoint, or nil; it is logged in any case.
+func (r *Rotator) exitReason(ctx context.Context, life *phases, flush error) error {
 	if flush != nil {
 		r.logger.Warn("not everything could be saved in the checkpoint: the next run finds the "+
 			"slots again that were moved after the last save", zap.Error(flush))
@@ -348,7 +419,10 @@ type Partition struct {
 
 // walk reads one partition page by page and hands its items to the pool. The
 // tracker keeps it a bounded number of pages ahead of what is saved.
-func (r *Rotator) walk(life contexts, pool *pool, tracker *checkpoint.Tracker, claimed checkpoint.Claim, p Partition) error {
+func (r *Rotator) walk(
+	life *phases, pool *flowcontrol.Pool, tracker *checkpoint.Tracker,
+	claimed checkpoint.Claim, p Partition,
+) error {
 	target := &r.config.Targets[p.Target]
 	cursor := scan.Cursor(claimed.Cursor)
 	for {
@@ -373,8 +447,8 @@ func (r *Rotator) walk(life contexts, pool *pool, tracker *checkpoint.Tracker, c
 // page reads one page. No page can be skipped, so whatever goes wrong for good
 // ends the run.
 func (r *Rotator) page(ctx context.Context, target *Target, spec scan.Partition, cursor scan.Cursor) (page scan.Page, err error) {
-	err = r.retry.do(ctx, place{}, Listing, target.Name, func(ctx context.Context) error {
-		return r.sides[target.Name].reading.read(ctx, place{}, func() error {
+	err = r.retry.do(ctx, flowcontrol.Permit{}, Listing, target.Name, func(ctx context.Context) error {
+		return r.sides[target.Name].reading.read(ctx, flowcontrol.Permit{}, func() error {
 			page, err = target.Lister.Page(ctx, spec, cursor)
 			return err
 		})
@@ -390,11 +464,11 @@ func (r *Rotator) page(ctx context.Context, target *Target, spec scan.Partition,
 // delays the scanner. Once give is closed, a page of which no chunk was begun is withdrawn, and
 // feed returns false. The chunks of a page that was begun then have priority.
 func (r *Rotator) feed(
-	life contexts, pool *pool, target *Target, page scan.Page, ticket *checkpoint.PageTicket,
+	life *phases, pool *flowcontrol.Pool, target *Target, page scan.Page, ticket *checkpoint.PageTicket,
 	give <-chan struct{},
 ) bool {
 	rules := newRuleCounts(r.proofs[target.Name])
-	work := &pageWork{engine: r, ticket: ticket, page: page, rules: rules, stop: life.stop}
+	work := &pageWork{engine: r, ticket: ticket, page: page, rules: rules}
 	chunks := slices.Collect(slices.Chunk(page.Items, target.Batch))
 	work.open = len(chunks)
 	work.counts.Items.Excluded = page.Excluded
@@ -403,21 +477,18 @@ func (r *Rotator) feed(
 		work.complete()
 		return true
 	}
-	ctx := hurried(life.work, give)
+	ctx := flowcontrol.WithUrgency(life.work, give)
 	for i, items := range chunks {
-		begun := pool.run(target.Name, give, i == 0, func(at place) {
+		begun := pool.Submit(target.Name, give, i == 0, func(permit flowcontrol.Permit) error {
 			if life.scan.Err() != nil {
-				return // stopping: the page stays open and is read again
+				return nil // stopping: the page stays open and is read again
 			}
-			tasks, err := r.worker(life, at).process(ctx, target, items)
+			tasks, err := r.worker(life, permit).process(ctx, target, items)
 			if err != nil {
-				life.stop(err)
-				return
+				return err
 			}
 			r.items.Add(int64(len(tasks)))
-			if err := work.add(target, tasks); err != nil {
-				life.stop(err)
-			}
+			return work.add(target, tasks)
 		})
 		if !begun {
 			ticket.Withdraw()
@@ -427,8 +498,8 @@ func (r *Rotator) feed(
 	return true
 }
 
-// worker makes a worker that has a place.
-func (r *Rotator) worker(life contexts, at place) *worker {
+// worker returns a worker with a permit.
+func (r *Rotator) worker(life *phases, permit flowcontrol.Permit) *worker {
 	w := &worker{
 		decider:  r.decider,
 		headers:  r.headers,
@@ -439,7 +510,7 @@ func (r *Rotator) worker(life contexts, at place) *worker {
 		identity: r.config.Identity,
 		sides:    r.sides,
 		proofs:   r.proofs,
-		place:    at,
+		permit:   permit,
 		hard:     life.write,
 		searcher: r.search,
 		sweep:    newSweep(),
@@ -456,7 +527,6 @@ type pageWork struct {
 	engine *Rotator
 	ticket *checkpoint.PageTicket
 	page   scan.Page
-	stop   func(error) // ends the run; the page is still counted
 
 	mu     sync.Mutex
 	open   int // chunks without outcome
@@ -465,17 +535,16 @@ type pageWork struct {
 	ledger []checkpoint.LedgerEntry
 }
 
-// add counts a chunk. If its exceptions cannot be reported, it returns an error
-// and the page stays open.
+// add counts a chunk. Its error stops the run. If the exceptions of the chunk cannot be
+// reported, the page stays open.
 func (p *pageWork) add(target *Target, tasks []*task) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var exceptions []checkpoint.LedgerEntry
+	var early error // the page is counted in spite of it
 	for _, t := range tasks {
 		exceptions = append(exceptions, p.engine.tally(&p.counts, p.rules, target.Name, t)...)
-		if err := p.engine.early.written(target.Name, t); err != nil {
-			p.stop(err)
-		}
+		early = cmp.Or(p.engine.early.written(target.Name, t), early)
 	}
 	if target.Writer != nil {
 		p.ledger = append(p.ledger, exceptions...)
@@ -485,7 +554,7 @@ func (p *pageWork) add(target *Target, tasks []*task) error {
 	if p.open--; p.open == 0 {
 		p.complete()
 	}
-	return nil
+	return early
 }
 
 func (p *pageWork) complete() {

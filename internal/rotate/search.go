@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 
+	"rotator/internal/flowcontrol"
 	"rotator/internal/kmsblob"
 )
 
@@ -218,7 +219,7 @@ func (s *searcher) question(
 	ctx context.Context, c candidate, source Key,
 ) (answer Answer, err error) {
 	d, q := s.decider, Question{Blob: c.blob, Source: source}
-	err = d.retry.do(ctx, place{}, Asking, "KMS", func(ctx context.Context) (err error) {
+	err = d.retry.do(ctx, flowcontrol.Permit{}, Asking, "KMS", func(ctx context.Context) (err error) {
 		answer, err = d.once(ctx, q)
 		if err != nil {
 			if own := d.ofSlot(ctx, q, err); own != nil {

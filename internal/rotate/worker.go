@@ -12,6 +12,7 @@ import (
 
 	"rotator/internal/checkpoint"
 	"rotator/internal/ciphertext"
+	"rotator/internal/flowcontrol"
 	"rotator/internal/scan"
 )
 
@@ -79,12 +80,12 @@ type worker struct {
 	retry    *retrier
 	recorder Recorder
 	pass     int
-	identity string            // of the pass
-	sides    map[string]*sides // by target
-	proofs   map[string]*proof // by target
-	after    time.Duration     // time to wait that the service requested after the last write
-	place    place             // given to others while it waits for its item or target
-	held     heldError         // of the last write; nil if it was sent
+	identity string             // of the pass
+	sides    map[string]*sides  // by target
+	proofs   map[string]*proof  // by target
+	after    time.Duration      // time to wait that the service requested after the last write
+	permit   flowcontrol.Permit // of the job; the zero Permit in a retry
+	held     heldError          // of the last write; nil if it was sent
 	// hard outlives the run's own context by the grace period, so that writes
 	// in flight end and are known.
 	hard context.Context
@@ -134,11 +135,11 @@ func (w *worker) prepare(ctx context.Context, target *Target, t *task) error {
 
 func (w *worker) load(ctx context.Context, target *Target, ref scan.Ref) (item scan.Item, err error) {
 	refused := false
-	err = w.retry.do(ctx, w.place, Reading, target.Name, func(ctx context.Context) error {
+	err = w.retry.do(ctx, w.permit, Reading, target.Name, func(ctx context.Context) error {
 		if refused {
 			w.checkAccess(ctx, target)
 		}
-		failed := w.sides[target.Name].reading.read(ctx, w.place, func() error {
+		failed := w.sides[target.Name].reading.read(ctx, w.permit, func() error {
 			item, err = target.Lister.Load(ctx, ref)
 			return err
 		})
@@ -159,7 +160,7 @@ func (w *worker) checkAccess(ctx context.Context, target *Target) {
 	if !ok {
 		return
 	}
-	err := w.sides[target.Name].reading.read(ctx, w.place, func() error {
+	err := w.sides[target.Name].reading.read(ctx, w.permit, func() error {
 		return lister.CheckAccess(ctx)
 	})
 	if err == nil {
@@ -374,24 +375,24 @@ func (w *worker) await(pending []*task, slow Class, n int, limit time.Duration) 
 	if held == nil {
 		return w.pause(w.hard, pending, slow, w.after+w.retry.pauseFor(n, slow))
 	}
-	return w.place.aside(func() error { return held.Await(w.hard, limit+time.Millisecond) })
+	return w.permit.ReleaseWhile(func() error { return held.Await(w.hard, limit+time.Millisecond) })
 }
 
-// pause waits before the next attempt, for the sake of an item or of the whole target.
-// Who has taken room for a body must not wait for a place, where others may wait for room.
+// pause waits before the next attempt. A job that holds memory budget must not wait for a
+// permit, because jobs with a permit may be waiting for memory.
 func (w *worker) pause(ctx context.Context, pending []*task, slow Class, d time.Duration) error {
 	roomy := slices.ContainsFunc(pending, func(t *task) bool { return t.item.Release != nil })
 	if slow == ClassBusy && !roomy {
-		return w.place.rest(ctx, d)
+		return w.permit.BackOff(ctx, d)
 	}
-	return w.place.aside(func() error { return sleep(ctx, d) })
+	return w.permit.ReleaseWhile(func() error { return flowcontrol.Sleep(ctx, d) })
 }
 
 // replace writes items once, through the limiter, and settles what became of each.
 // The class is that of an error after which to wait, ClassNone without.
 func (w *worker) replace(target *Target, pending []*task, since time.Duration) (slow Class, err error) {
 	limiter := w.sides[target.Name].writing.limiter
-	if err := w.place.pass(w.hard, limiter, len(pending)); err != nil {
+	if err := w.permit.WaitN(w.hard, limiter, len(pending)); err != nil {
 		return ClassNone, err
 	}
 	changes := make([]scan.Change, len(pending))
@@ -410,7 +411,7 @@ func (w *worker) replace(target *Target, pending []*task, since time.Duration) (
 		return ClassNone, err
 	}
 	for i, result := range results {
-		limiter.heed(Classify(result.Err), result.Err)
+		limiter.Observe(responseTo(result.Err), retryAfter(result.Err))
 		w.after = max(w.after, retryAfter(result.Err))
 		if held := heldOf(result.Err); held != nil {
 			w.held = held

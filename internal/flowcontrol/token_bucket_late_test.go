@@ -1,4 +1,4 @@
-package rotate
+package flowcontrol
 
 import (
 	"fmt"
@@ -30,7 +30,7 @@ func TestLateTimersLoseLittleOfTheRate(t *testing.T) {
 					random := rand.New(rand.NewPCG(uint64(n), 1))
 					runs.Go(func() {
 						for end := time.Now().Add(seconds * time.Second); time.Now().Before(end); {
-							wait := l.gate.take(1)
+							wait := l.bucket.take(1)
 							if wait <= 0 {
 								mu.Lock()
 								passed = append(passed, time.Now())

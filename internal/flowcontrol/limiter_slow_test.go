@@ -1,4 +1,4 @@
-package rotate
+package flowcontrol
 
 import (
 	"sync"
@@ -31,9 +31,9 @@ func TestLowRatesRise(t *testing.T) {
 							}
 							time.Sleep(10 * time.Millisecond)
 							if time.Since(began) < 30*time.Second {
-								l.Throttled()
+								l.Observe(Throttled, 0)
 							} else {
-								l.Passed()
+								l.Observe(Served, 0)
 							}
 						}
 					})

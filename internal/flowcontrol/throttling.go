@@ -1,9 +1,7 @@
-package rotate
+package flowcontrol
 
 import (
 	"math"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -23,10 +21,8 @@ const (
 
 // throttling reports when a service throttles the requests of one limiter.
 type throttling struct {
-	name    string // "KMS"
-	what    string // " requests"
-	limiter *Limiter
-	logger  *zap.Logger
+	Watched
+	logger *zap.Logger
 
 	below    time.Time // since when the rate is below; zero if it is not
 	warned   time.Time // the last warning
@@ -34,24 +30,17 @@ type throttling struct {
 	before   int64 // throttled requests before the throttling began
 }
 
-// pressure returns the current rate, the given rate, the time of the last throttled request,
-// and the number of throttled requests.
-func (l *Limiter) pressure() (now, given float64, at time.Time, refusals int64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.now, l.full, l.throttledAt, l.refusals
-}
-
 // look must be called about once a second.
 func (t *throttling) look(now time.Time) {
-	rate, given, at, refusals := t.limiter.pressure()
+	rate, given, at, refusals := t.Limiter.pressure()
 	throttled := rate < throttledBelow*given
 	if math.IsInf(given, 1) { // no rate was given: only recent throttling counts
 		throttled = throttled && now.Sub(at) < throttledAfter
 	}
 	switch {
 	case !throttled && t.reported:
-		t.logger.Info(t.name+" no longer throttles"+t.what, t.fields(now, rate, given, refusals)...)
+		t.logger.Info(t.Service+" no longer throttles"+t.Requests,
+			t.fields(now, rate, given, refusals)...)
 		t.reported, t.below = false, time.Time{}
 	case !throttled:
 		t.below, t.before = time.Time{}, refusals
@@ -59,9 +48,9 @@ func (t *throttling) look(now time.Time) {
 		t.below = now
 	case now.Sub(t.below) < throttledAfter:
 	case !t.reported && now.Sub(t.warned) >= throttledAfter:
-		t.warn(now, t.name+" throttles"+t.what, rate, given, refusals)
+		t.warn(now, t.Service+" throttles"+t.Requests, rate, given, refusals)
 	case t.reported && now.Sub(t.warned) >= throttledEvery:
-		t.warn(now, t.name+" still throttles"+t.what, rate, given, refusals)
+		t.warn(now, t.Service+" still throttles"+t.Requests, rate, given, refusals)
 	}
 }
 
@@ -74,7 +63,7 @@ func (t *throttling) warn(now time.Time, text string, rate, given float64, refus
 
 func (t *throttling) fields(now time.Time, rate, given float64, refusals int64) []zap.Field {
 	fields := []zap.Field{
-		zap.String("service", t.name),
+		zap.String("service", t.Service),
 		zap.Duration("for", now.Sub(t.below).Round(time.Second)),
 		zap.Int64("throttled", refusals-t.before),
 	}
@@ -87,22 +76,20 @@ func (t *throttling) fields(now time.Time, rate, given float64, refusals int64) 
 	return fields
 }
 
-// watchThrottling reports throttling of all services until stop is called.
-func (r *Rotator) watchThrottling() (stop func()) {
+// Watched is a limiter whose throttling is reported. Its messages read, for example,
+// "KMS throttles requests".
+type Watched struct {
+	Service  string // "KMS"
+	Requests string // " requests"
+	Limiter  *Limiter
+}
+
+// WatchThrottling logs the throttling of limiters until stop is called.
+func WatchThrottling(logger *zap.Logger, watched []Watched) (stop func()) {
 	var all []*throttling
-	add := func(name, what string, limiter *Limiter) {
-		all = append(all,
-			&throttling{name: name, what: what, limiter: limiter, logger: r.logger})
+	for _, w := range watched {
+		all = append(all, &throttling{Watched: w, logger: logger})
 	}
-	add("KMS", " requests", r.decider.limiter)
-	for name, s := range r.sides {
-		service := "the service of target " + name
-		add(service, " reads", s.reading.limiter)
-		add(service, " writes", s.writing.limiter)
-	}
-	slices.SortFunc(all, func(a, b *throttling) int {
-		return strings.Compare(a.name+a.what, b.name+b.what)
-	})
 	quit := make(chan struct{})
 	var wait sync.WaitGroup
 	wait.Go(func() {

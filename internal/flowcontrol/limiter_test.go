@@ -1,11 +1,10 @@
-package rotate
+package flowcontrol
 
 import (
 	"context"
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -14,8 +13,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestNoSecondHoldsMoreThanTheRate asks from many goroutines, with pauses, and
-// looks at every window of one second.
+// TestNoSecondHoldsMoreThanTheRate: many goroutines send requests, with pauses. No window of one
+// second has more requests than the rate.
 func TestNoSecondHoldsMoreThanTheRate(t *testing.T) {
 	for _, rate := range []float64{1, 3, 50, 100, 150, 999, 5000} {
 		synctest.Test(t, func(t *testing.T) {
@@ -27,7 +26,7 @@ func TestNoSecondHoldsMoreThanTheRate(t *testing.T) {
 			var group sync.WaitGroup
 			for i := range 16 {
 				group.Go(func() {
-					time.Sleep(time.Duration(i%4) * 700 * time.Millisecond) // credit must not pile up
+					time.Sleep(time.Duration(i%4) * 700 * time.Millisecond) // unused tokens must not add up
 					for limiter.Wait(ctx) == nil {
 						mu.Lock()
 						passed = append(passed, time.Now())
@@ -36,42 +35,35 @@ func TestNoSecondHoldsMoreThanTheRate(t *testing.T) {
 				})
 			}
 			group.Wait()
-			slices.SortFunc(passed, time.Time.Compare)
-			first := 0
-			for last := range passed {
-				for passed[last].Sub(passed[first]) >= time.Second {
-					first++
-				}
-				if n := last - first + 1; float64(n) > rate {
-					t.Fatalf("rate %v: %d requests within a second", rate, n)
-				}
+			if n := inAnySecond(passed); float64(n) > rate {
+				t.Fatalf("rate %v: %d requests within a second", rate, n)
 			}
 			if least := 0.99*rate*4 - 1; float64(len(passed)) < least {
-				t.Errorf("rate %v: only %d requests in 4 seconds, want %v", rate, len(passed), least)
+				t.Errorf("rate %v: %d requests in 4 seconds, want %v", rate, len(passed), least)
 			}
 		})
 	}
 }
 
-// TestANewRateHoldsForTheQueue: who waits already is not left to an old rate.
+// TestANewRateHoldsForTheQueue: a new rate applies to requests that already wait.
 func TestANewRateHoldsForTheQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		gate := newGate(1)
+		bucket := newTokenBucket(1)
 		began := time.Now()
 		var group sync.WaitGroup
 		for range 100 {
-			group.Go(func() { _ = gate.pass(t.Context(), 1) })
+			group.Go(func() { _ = bucket.wait(t.Context(), 1) })
 		}
 		time.Sleep(time.Millisecond)
-		gate.set(1000)
+		bucket.set(1000)
 		group.Wait()
 		if took := time.Since(began); took > 300*time.Millisecond {
 			t.Errorf("100 requests took %v at a rate raised to 1000 per second", took)
 		}
-		gate.set(100)
+		bucket.set(100)
 		began = time.Now()
 		for range 8 {
-			_ = gate.pass(t.Context(), 25)
+			_ = bucket.wait(t.Context(), 25)
 		}
 		if took := time.Since(began); took < 1700*time.Millisecond || took > 1800*time.Millisecond {
 			t.Errorf("8 requests that count 25 each took %v at 100 per second", took)
@@ -79,21 +71,21 @@ func TestANewRateHoldsForTheQueue(t *testing.T) {
 	})
 }
 
-// TestThrottlingSlowsDownAndComesBack: down within a second or two, up again
-// within some, never above what was given nor to nothing.
+// TestThrottlingSlowsDownAndComesBack: throttling reduces the rate within two seconds, and the
+// rate is back 15 s after it. It never exceeds the given rate and never falls to zero.
 func TestThrottlingSlowsDownAndComesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		limiter := NewLimiter(1000)
 		full := limiter.Rate()
 		for range 2000 { // two seconds of throttling
-			limiter.Throttled()
+			limiter.Observe(Throttled, 0)
 			time.Sleep(time.Millisecond)
 		}
 		if got := limiter.Rate(); got > full/10 || got < full/100 {
 			t.Errorf("after two seconds of throttling the rate is %v of %v", got, full)
 		}
 		for range 15000 {
-			limiter.Passed()
+			limiter.Observe(Served, 0)
 			time.Sleep(time.Millisecond)
 		}
 		if got := limiter.Rate(); got != full {
@@ -105,7 +97,7 @@ func TestThrottlingSlowsDownAndComesBack(t *testing.T) {
 		full, now := limiter.Rate(), time.Now()
 		for range rapid.IntRange(0, 200).Draw(r, "answers") {
 			now = now.Add(time.Duration(rapid.IntRange(0, 3000).Draw(r, "ms")) * time.Millisecond)
-			limiter.answered(now, rapid.Bool().Draw(r, "throttled"))
+			limiter.count(now, rapid.Bool().Draw(r, "throttled"))
 			if got := limiter.Rate(); !(got <= full && got >= min(full*floorShare, floorMost)*0.99) {
 				r.Fatalf("the rate is %v of %v", got, full)
 			}
@@ -113,11 +105,10 @@ func TestThrottlingSlowsDownAndComesBack(t *testing.T) {
 	})
 }
 
-// The services of the tests below: each is told of a request and says whether
-// it serves it.
+// service receives a request. It reports whether it serves the request.
 type service func() bool
 
-// sliding serves what fewer than quota were served before, within a second.
+// sliding serves a request if fewer than quota were served in the second before it.
 func sliding(quota int) service {
 	taken := make([]time.Time, quota)
 	next := 0
@@ -131,21 +122,21 @@ func sliding(quota int) service {
 	}
 }
 
-// bucket serves quota a second, and after a pause as much as burst at once.
-func bucket(quota, burst float64) service {
-	tokens, at := burst, time.Now()
+// tokens serves quota requests a second, and up to burst at once after a pause.
+func tokens(quota, burst float64) service {
+	left, at := burst, time.Now()
 	return func() bool {
 		now := time.Now()
-		tokens, at = min(burst, tokens+quota*now.Sub(at).Seconds()), now
-		if tokens < 1 {
+		left, at = min(burst, left+quota*now.Sub(at).Seconds()), now
+		if left < 1 {
 			return false
 		}
-		tokens--
+		left--
 		return true
 	}
 }
 
-// clocked serves quota within every second of the clock.
+// clocked serves quota requests in every second of the clock.
 func clocked(quota int) service {
 	var second int64
 	left := quota
@@ -158,7 +149,7 @@ func clocked(quota int) service {
 	}
 }
 
-// randomly throttles a share of what the service behind would serve.
+// randomly throttles a share of the requests that another service, or nil, serves.
 func randomly(share float64, behind service) service {
 	random := rand.New(rand.NewPCG(1, 2))
 	return func() bool { return random.Float64() >= share && (behind == nil || behind()) }
@@ -175,7 +166,7 @@ type load struct {
 	served          int
 }
 
-// run works for a time, with every throttled request tried again.
+// run sends requests for d, and retries every throttled request.
 func (l *load) run(t *testing.T, serve service, d time.Duration) (served, throttled float64) {
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	defer cancel()
@@ -195,9 +186,9 @@ func (l *load) run(t *testing.T, serve service, d time.Duration) (served, thrott
 				}
 				l.mu.Unlock()
 				if ok {
-					l.limiter.Passed()
+					l.limiter.Observe(Served, 0)
 				} else {
-					l.limiter.Throttled()
+					l.limiter.Observe(Throttled, 0)
 					time.Sleep(5 * time.Millisecond)
 				}
 			}
@@ -207,18 +198,18 @@ func (l *load) run(t *testing.T, serve service, d time.Duration) (served, thrott
 	return float64(l.served) / d.Seconds(), float64(l.throttled) / float64(max(1, l.sent))
 }
 
-// services are the ways in which a service may count its quota per second.
+// services returns the ways in which a service can count its quota per second.
 func services(quota int) map[string]func() service {
 	return map[string]func() service{
 		"sliding second": func() service { return sliding(quota) },
 		"clock second":   func() service { return clocked(quota) },
-		"bucket":         func() service { return bucket(float64(quota), float64(quota)) },
-		"small bucket":   func() service { return bucket(float64(quota), max(2, float64(quota)/20)) },
+		"bucket":         func() service { return tokens(float64(quota), float64(quota)) },
+		"small bucket":   func() service { return tokens(float64(quota), max(2, float64(quota)/20)) },
 	}
 }
 
-// underQuotas runs a test for several quotas, ways to count them, and who asks for more:
-// so many times as much, by so many workers.
+// underQuotas runs a test for several quotas, ways to count them, rates above the quota, and
+// numbers of workers.
 func underQuotas(t *testing.T, test func(t *testing.T, l *load, serve service, quota float64)) {
 	for _, quota := range []int{50, 400, 2000} {
 		for name, serve := range services(quota) {
@@ -239,9 +230,9 @@ func underQuotas(t *testing.T, test func(t *testing.T, l *load, serve service, q
 	}
 }
 
-// TestThrottlingIsHeededWithinASecond: a second after a service has throttled for the
-// first time, the run asks for less than before, whoever asks and however it is counted.
-func TestThrottlingIsHeededWithinASecond(t *testing.T) {
+// TestThrottlingSlowsDownWithinASecond: one second after a service has throttled for the first
+// time, the rate is lower than before.
+func TestThrottlingSlowsDownWithinASecond(t *testing.T) {
 	underQuotas(t, func(t *testing.T, l *load, serve service, _ float64) {
 		before, seen := 0.0, time.Time{}
 		watched := func() bool {
@@ -261,8 +252,8 @@ func TestThrottlingIsHeededWithinASecond(t *testing.T) {
 	})
 }
 
-// TestHiddenQuota: against a quota that nobody told us of, 95% of it is delivered
-// and less than 1% throttled, whatever way the service counts, and whoever asks.
+// TestHiddenQuota: a run uses 95% of an unknown quota, and less than 1% of its requests are
+// throttled.
 func TestHiddenQuota(t *testing.T) {
 	underQuotas(t, func(t *testing.T, l *load, serve service, quota float64) {
 		first, _ := l.run(t, serve, 20*time.Second)
@@ -277,8 +268,8 @@ func TestHiddenQuota(t *testing.T) {
 	})
 }
 
-// TestRandomThrottlingIsNoQuota: where a lower rate makes throttling no rarer, the
-// rate stays useful; together with a quota, both are respected.
+// TestRandomThrottlingIsNoQuota: if a lower rate does not make throttling rarer, the rate stays
+// useful. With a quota in addition, the rate stays below the quota.
 func TestRandomThrottlingIsNoQuota(t *testing.T) {
 	for _, share := range []float64{0.001, 0.01, 0.05, 0.2, 0.4} {
 		for _, rate := range []float64{100, 2000} {
@@ -288,7 +279,7 @@ func TestRandomThrottlingIsNoQuota(t *testing.T) {
 					served, throttled := l.run(t, randomly(share, nil), 40*time.Second)
 					t.Logf("%.1f of %v per second served, %.1f%% throttled", served, rate, throttled*100)
 					useful, most := 0.85, share+0.05
-					if rate < 1000 { // few answers, and so much less certainty
+					if rate < 1000 { // few responses, so little certainty
 						useful, most = 0.6, 1
 					}
 					if served < useful*rate*(1-share) {
@@ -307,12 +298,12 @@ func TestRandomThrottlingIsNoQuota(t *testing.T) {
 	}
 }
 
-// TestAQuotaThatMoves: what others take of a quota is left to them within a second
-// or two, and taken back when they are done.
+// TestAQuotaThatMoves: if a quota falls, the rate follows within two seconds. If the quota rises
+// again, the rate does too.
 func TestAQuotaThatMoves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &load{limiter: NewLimiter(5000), workers: 64, latency: 5 * time.Millisecond}
-		high, low := bucket(2000, 100), bucket(300, 15)
+		high, low := tokens(2000, 100), tokens(300, 15)
 		l.run(t, high, 20*time.Second)
 		l.run(t, low, time.Second)
 		if got := l.limiter.Rate(); got > 1000 {

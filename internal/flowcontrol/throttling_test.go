@@ -1,4 +1,4 @@
-package rotate
+package flowcontrol
 
 import (
 	"bytes"
@@ -29,8 +29,10 @@ func reportsThrottling(t *testing.T, given float64) {
 	var out bytes.Buffer
 	began := time.Now()
 	limiter := NewLimiter(given)
-	watched := &throttling{name: "KMS", what: " requests", limiter: limiter,
-		logger: telemetry.NewLogger(telemetry.Config{Output: &out})}
+	watched := &throttling{
+		Watched: Watched{Service: "KMS", Requests: " requests", Limiter: limiter},
+		logger:  telemetry.NewLogger(telemetry.Config{Output: &out}),
+	}
 	quota := func(at time.Duration) float64 {
 		switch {
 		case at > 20*time.Second && at < 22*time.Second: // a short reduction
@@ -50,9 +52,9 @@ func reportsThrottling(t *testing.T, given float64) {
 			second, served = now, 0
 		}
 		if served++; served > quota(at) {
-			limiter.Throttled()
+			limiter.Observe(Throttled, 0)
 		} else {
-			limiter.Passed()
+			limiter.Observe(Served, 0)
 		}
 		for ; looked <= at; looked += time.Second {
 			watched.look(time.Now())

@@ -1,0 +1,152 @@
+package flowcontrol
+
+import (
+	"context"
+	"math"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// How a pool without a given size finds its size.
+const (
+	// FirstSize is the size at the beginning.
+	FirstSize = 64
+	minSize   = 8
+	// sizeEvery is the time between two checks of the size.
+	sizeEvery = time.Second
+	// headroom is the factor from the average number of permits that the rate needs to the
+	// size.
+	headroom = 1.25
+	// growth is the maximum factor of one growth. pays is the minimum share of the growth by
+	// which the items per second must rise: more workers cost memory, and bring nothing if
+	// the processors are the limit.
+	growth = 2
+	pays   = 0.25
+	// atRate is the share of their time that workers wait for the limiter of KMS from which
+	// the rate counts as reached.
+	atRate = 0.02
+	// holdOff is the time without growth after a growth that did not pay. It doubles up to
+	// holdMost.
+	holdOff  = 10 * time.Second
+	holdMost = 10 * time.Minute
+	// enoughRequests is the number of requests that shows how long one keeps a worker busy.
+	// With fewer, the check waits for at most sizePatience.
+	enoughRequests = 20
+	sizePatience   = 10 * time.Second
+)
+
+// InitialSize returns the size at which a pool of at most most permits begins.
+func InitialSize(most int) int { return min(FirstSize, max(most, minSize)) }
+
+// Progress is what a run has done since it began.
+type Progress struct {
+	Requests int64 // to KMS
+	Items    int64 // with an outcome
+}
+
+// figures are Progress and the times of the workers.
+type figures struct {
+	Progress
+	worked time.Duration // of all permits together
+	// waited is the part of worked for which jobs waited for the limiter of KMS. Jobs that wait
+	// for another limiter have no permit.
+	waited time.Duration
+}
+
+// sizer decides the size of a pool. The size that the rate needs is the rate times the time for
+// which one request keeps a worker busy (Little's law), including its share of the reading and
+// writing of the item.
+type sizer struct {
+	most  int
+	last  figures
+	since time.Time
+	trial *growthTrial
+	hold  time.Duration
+	retry time.Time // no growth before
+}
+
+// growthTrial is a growth that has not been evaluated.
+type growthTrial struct {
+	from  int     // size before
+	speed float64 // items per second before
+	young bool    // the first check covers time before and after the growth
+}
+
+func newSizer(most int, now time.Time) *sizer {
+	return &sizer{most: max(most, minSize), since: now, hold: holdOff}
+}
+
+// next returns the size from now on.
+func (s *sizer) next(now time.Time, f figures, perSecond float64, size int, starved bool) int {
+	requests, passed := f.Requests-s.last.Requests, now.Sub(s.since)
+	if requests < enoughRequests && passed < sizePatience {
+		return size
+	}
+	speed := float64(f.Items-s.last.Items) / passed.Seconds()
+	worked, waited := (f.worked - s.last.worked).Seconds(), (f.waited - s.last.waited).Seconds()
+	busy := worked - waited
+	s.last, s.since = f, now
+	if requests == 0 || busy <= 0 {
+		return size
+	}
+	if back, judged := s.judge(now, speed, waited/worked, size); judged {
+		return back
+	}
+	want := int(min(math.Ceil(headroom*perSecond*busy/float64(requests)), float64(s.most)))
+	want = max(want, minSize)
+	switch {
+	case want > size && starved && !now.Before(s.retry):
+		s.trial = &growthTrial{from: size, speed: speed, young: true}
+		return min(want, growth*size)
+	case float64(want)*headroom < float64(size):
+		return max(want, size/growth)
+	}
+	return size
+}
+
+// judge evaluates the last growth. judged is true if it is too early to evaluate it, or if it
+// did not pay; back is then the size. idle is the share of their time for which workers waited
+// for the limiter of KMS: if they wait, the rate is reached.
+func (s *sizer) judge(now time.Time, speed, idle float64, size int) (back int, judged bool) {
+	t := s.trial
+	switch {
+	case t == nil:
+		return size, false
+	case t.young:
+		t.young = false
+		return size, true
+	}
+	s.trial = nil
+	enough := t.speed * (1 + pays*(float64(size)/float64(t.from)-1))
+	if idle >= atRate || speed >= enough {
+		s.hold = holdOff
+		return size, false
+	}
+	s.retry, s.hold = now.Add(s.hold), min(2*s.hold, holdMost)
+	return t.from, true
+}
+
+// Autosize adapts the size of a pool, up to most, until ctx ends. limiter is that of KMS.
+func Autosize(
+	ctx context.Context, p *Pool, most int, limiter *Limiter, progress func() Progress,
+	logger *zap.Logger,
+) {
+	ticker := time.NewTicker(sizeEvery)
+	defer ticker.Stop()
+	s := newSizer(most, time.Now())
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-ticker.C:
+			worked, size, starved := p.Stats()
+			f := figures{Progress: progress(), worked: worked, waited: limiter.Waited()}
+			if next := s.next(now, f, limiter.Rate(), size, starved); next != size {
+				p.Resize(next)
+				logger.Debug("changed the number of workers",
+					zap.Int("before", size), zap.Int("now", next))
+			}
+		}
+	}
+}
