@@ -8,6 +8,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -20,32 +21,41 @@ import (
 // "sdk" stands for aws-sdk-go-v2, "zap" for go.uber.org/zap.
 func allowed() map[string][]string {
 	return map[string][]string{
-		"internal/scan":            {},
-		"internal/scan/prewarm":    {"sdk"},
-		"internal/scan/dynamoscan": {"internal/scan", "internal/scan/prewarm", "sdk"},
-		"internal/scan/s3scan": {"internal/redact", "internal/scan",
+		"internal/scan":         {},
+		"internal/scan/prewarm": {"sdk"},
+		"internal/scan/dynamoscan": {"internal/awserr", "internal/scan", "internal/scan/prewarm",
+			"sdk"},
+		"internal/scan/s3scan": {"internal/awserr", "internal/redact", "internal/scan",
 			"internal/scan/prewarm", "sdk"},
 		"internal/scan/filescan": {"internal/scan"},
 		"internal/scan/scantest": {"internal/scan", "internal/fakeaws/fault"},
 		"internal/nearest":       {},
 		"internal/ciphertext":    {"internal/kmsblob", "internal/nearest", "internal/scan"},
 		"internal/kmsblob":       {},
-		"internal/config":        {"internal/nearest"},
-		"internal/checkpoint":    {"sdk"},
-		"internal/answerlimit":   {"sdk"},
-		"internal/fastkms":       {"internal/answerlimit", "sdk"},
-		"internal/printable":     {},
-		"internal/version":       {},
-		"internal/redact":        {},
-		"internal/telemetry":     {"internal/printable", "zap"},
-		"internal/outage":        {"internal/answerlimit", "sdk"},
-		"internal/rotate": {"internal/redact", "internal/scan", "internal/ciphertext",
-			"internal/checkpoint", "internal/kmsblob", "internal/outage", "sdk", "zap"},
+		"internal/flowcontrol":   {"zap"},
+		"internal/awserr":        {},
+		"internal/retry": {"internal/awserr", "internal/flowcontrol", "internal/outage",
+			"internal/redact", "internal/scan"},
+		"internal/reencrypt": {"internal/awserr", "internal/ciphertext", "internal/flowcontrol",
+			"internal/kmsblob", "internal/outage", "internal/retry", "internal/scan", "sdk", "zap"},
+		"internal/config":      {"internal/nearest"},
+		"internal/checkpoint":  {"internal/awserr", "sdk"},
+		"internal/answerlimit": {"sdk"},
+		"internal/fastkms":     {"internal/answerlimit", "internal/awserr", "sdk"},
+		"internal/printable":   {},
+		"internal/version":     {},
+		"internal/redact":      {},
+		"internal/telemetry":   {"internal/printable", "zap"},
+		"internal/outage":      {"internal/answerlimit", "internal/awserr", "sdk"},
+		"internal/rotate": {"internal/awserr", "internal/checkpoint", "internal/ciphertext",
+			"internal/flowcontrol", "internal/kmsblob", "internal/reencrypt", "internal/retry",
+			"internal/scan", "zap"},
 		"internal/accept":          {"internal/checkpoint"},
 		"internal/report":          {"internal/checkpoint", "internal/printable"},
 		"internal/report/auditlog": {"internal/printable", "internal/rotate", "internal/scan"},
 		"internal/artifact": {"internal/checkpoint", "internal/kmsblob",
-			"internal/report", "internal/report/auditlog", "internal/rotate", "internal/scan"},
+			"internal/reencrypt", "internal/report", "internal/report/auditlog", "internal/rotate",
+			"internal/scan"},
 		"internal/fakeaws/fault":        {},
 		"internal/fakeaws/fakekms":      {"internal/fakeaws/fault"},
 		"internal/fakeaws/fakesm2":      {"internal/fakeaws/fakekms"},
@@ -58,16 +68,20 @@ func allowed() map[string][]string {
 			"internal/accept",
 			"internal/answerlimit",
 			"internal/artifact",
+			"internal/awserr",
 			"internal/fastkms",
 			"internal/checkpoint",
 			"internal/ciphertext",
 			"internal/config",
+			"internal/flowcontrol",
 			"internal/nearest",
 			"internal/outage",
 			"internal/printable",
 			"internal/redact",
+			"internal/reencrypt",
 			"internal/report",
 			"internal/report/auditlog",
+			"internal/retry",
 			"internal/rotate",
 			"internal/scan",
 			"internal/scan/dynamoscan",
@@ -140,6 +154,26 @@ func layer(path string) string {
 		return "zap"
 	}
 	return ""
+}
+
+// TestOnePackageReadsAWSErrors: only internal/awserr reads the code, the status and the message
+// of an error of the AWS SDK.
+func TestOnePackageReadsAWSErrors(t *testing.T) {
+	reads := regexp.MustCompile(`\.(ErrorCode|ErrorMessage|HTTPStatusCode)\(\)`)
+	for dir, files := range sources(t) {
+		if dir == "internal/awserr" || dir == "internal/fakeaws/awsspec" {
+			continue
+		}
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if found := reads.Find(text); found != nil {
+				t.Errorf("%s calls %s", file, found)
+			}
+		}
+	}
 }
 
 // sm2Package is the only package with the cryptography of SM2. No program imports it.

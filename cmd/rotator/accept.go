@@ -13,8 +13,8 @@ import (
 	"rotator/internal/accept"
 	"rotator/internal/checkpoint"
 	"rotator/internal/config"
+	"rotator/internal/reencrypt"
 	"rotator/internal/report"
-	"rotator/internal/rotate"
 )
 
 // resolveAccepted resolves the keys that accept rules name to their ARNs.
@@ -29,11 +29,11 @@ func (w *wiring) resolveAccepted(ctx context.Context, client *kms.Client) error 
 		arn := rule.Under
 		if !isKeyARN(arn) {
 			ask := func(ctx context.Context) (err error) {
-				arn, err = rotate.KeyARN(ctx, client, rule.Under, w.job.KMS.GrantTokens)
+				arn, err = reencrypt.KeyARN(ctx, client, rule.Under, w.job.KMS.GrantTokens)
 				return err
 			}
 			err := w.patiently(ctx, "KMS", ask)
-			if key := (*rotate.KeyError)(nil); errors.As(err, &key) {
+			if key := (*reencrypt.KeyError)(nil); errors.As(err, &key) {
 				detail := key.Error() + "; or write the ARN of the key here"
 				found = append(found, w.job.Problem(field, detail))
 				continue
@@ -58,22 +58,22 @@ func isKeyARN(name string) bool {
 
 // isSource returns a function that reports whether a key is a source key of the
 // job. With source.any, every key except the destination is a source key.
-func isSource(keys rotate.Keys) func(arn string) bool {
+func isSource(keys reencrypt.Keys) func(arn string) bool {
 	return func(arn string) bool {
 		return keys.Any && arn != keys.Destination.ARN ||
-			slices.ContainsFunc(keys.Sources, func(k rotate.Key) bool { return k.ARN == arn })
+			slices.ContainsFunc(keys.Sources, func(k reencrypt.Key) bool { return k.ARN == arn })
 	}
 }
 
 // recordedKeys returns the keys of a pass from its record.
-func recordedKeys(record checkpoint.Pass, job *config.Job) rotate.Keys {
-	keys := rotate.Keys{
+func recordedKeys(record checkpoint.Pass, job *config.Job) reencrypt.Keys {
+	keys := reencrypt.Keys{
 		Any:             record.Any,
-		Destination:     rotate.Key{ARN: record.Destination.ARN},
+		Destination:     reencrypt.Key{ARN: record.Destination.ARN},
 		SourceAlgorithm: job.Source.Algorithm,
 	}
 	for _, source := range record.Sources {
-		keys.Sources = append(keys.Sources, rotate.Key{ARN: source.ARN})
+		keys.Sources = append(keys.Sources, reencrypt.Key{ARN: source.ARN})
 	}
 	return keys
 }
@@ -113,14 +113,14 @@ func acceptRules(job *config.Job, under map[string]string) (rules []accept.Rule)
 // newTally returns the tally of exceptions for a job, or nil if it has no
 // accept rules.
 func newTally(
-	job *config.Job, keys rotate.Keys, under map[string]string, ofToken func(string) string,
+	job *config.Job, keys reencrypt.Keys, under map[string]string, ofToken func(string) string,
 ) *accept.Tally {
 	if len(job.Accept) == 0 {
 		return nil
 	}
 	return accept.NewTally(acceptRules(job, under), accept.Keys{
 		IsSource:  isSource(keys),
-		Symmetric: keys.SourceAlgorithm == rotate.Symmetric,
+		Symmetric: keys.SourceAlgorithm == reencrypt.Symmetric,
 		OfToken:   ofToken,
 	})
 }

@@ -17,7 +17,7 @@ import (
 	"rotator/internal/fakeaws/fakedynamodb"
 	"rotator/internal/fakeaws/fakekms"
 	"rotator/internal/harness"
-	"rotator/internal/rotate"
+	"rotator/internal/retry"
 )
 
 // TestFullStdout writes the output of every command to a full disk.
@@ -113,7 +113,7 @@ func deniedInLedger(t *testing.T, w *harness.Env, r harness.Result) {
 	t.Helper()
 	n := 0
 	for _, e := range ledger(t, w) {
-		if rotate.DeniedReason(e.Reason) {
+		if retry.DeniedReason(e.Reason) {
 			n++
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws/ratelimit"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 
+	"rotator/internal/awserr"
 	"rotator/internal/outage"
 )
 
@@ -74,8 +75,7 @@ func standardAttempts(most int) aws.RetryerV2 {
 }
 
 func tooManyRequests(err error) aws.Ternary {
-	var answered interface{ HTTPStatusCode() int }
-	if errors.As(err, &answered) && answered.HTTPStatusCode() == http.StatusTooManyRequests {
+	if awserr.Status(err) == http.StatusTooManyRequests {
 		return aws.TrueTernary
 	}
 	return aws.UnknownTernary

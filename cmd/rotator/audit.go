@@ -10,6 +10,8 @@ import (
 
 	"rotator/internal/checkpoint"
 	"rotator/internal/config"
+	"rotator/internal/reencrypt"
+	"rotator/internal/retry"
 	"rotator/internal/rotate"
 	"rotator/internal/scan"
 )
@@ -155,7 +157,7 @@ func (s *session) walkThrough(ctx context.Context) (p *pass, worked, err error) 
 	ctx, leave := s.shareRate(ctx)
 	defer leave()
 	p, worked, err = s.walk(ctx)
-	wrong := (*rotate.HeaderError)(nil)
+	wrong := (*reencrypt.HeaderError)(nil)
 	if err != nil || !errors.As(worked, &wrong) {
 		return p, worked, err
 	}
@@ -237,8 +239,8 @@ func (s *session) countOldVersions(ctx context.Context) error {
 		if !ok {
 			continue
 		}
-		err := rotate.Patiently(ctx, time.Duration(s.job.MaxOutage), p.name, keeper.CountOldVersions)
-		if rotate.Classify(err) == rotate.ClassDenied {
+		err := retry.WithRetry(ctx, time.Duration(s.job.MaxOutage), p.name, keeper.CountOldVersions)
+		if retry.Classify(err) == retry.KindDenied {
 			s.summary.Notes = append(s.summary.Notes, fmt.Sprintf(
 				"target %s: old versions were not counted, because s3:ListBucketVersions is denied",
 				p.name))

@@ -8,7 +8,8 @@ import (
 
 	"github.com/aws/smithy-go"
 
-	"rotator/internal/rotate"
+	"rotator/internal/awserr"
+	"rotator/internal/retry"
 )
 
 // causeError is an error with a sentence that states its cause and how to correct it. The
@@ -27,10 +28,10 @@ func (s streams) headline(err error) string {
 	if cause := (*causeError)(nil); errors.As(err, &cause) {
 		return cause.cause
 	}
-	if stop := (*rotate.StopError)(nil); errors.As(err, &stop) && stop.Brief {
+	if stop := (*retry.StopError)(nil); errors.As(err, &stop) && stop.Brief {
 		return stop.What
 	}
-	credentials := (*rotate.CredentialsError)(nil)
+	credentials := (*retry.CredentialsError)(nil)
 	if errors.As(err, &credentials) && credentials.Cause != "" {
 		return credentials.Cause
 	}
@@ -49,8 +50,8 @@ func (s streams) headline(err error) string {
 // the connection.
 func short(operation *smithy.OperationError) string {
 	what := operation.Service() + " " + operation.Operation() + ": "
-	if api := (smithy.APIError)(nil); errors.As(operation.Err, &api) {
-		return what + api.ErrorCode() + ": " + api.ErrorMessage() + requestID(operation.Err)
+	if code := awserr.Code(operation.Err); code != "" {
+		return what + code + ": " + awserr.Message(operation.Err) + requestID(operation.Err)
 	}
 	if sending := (*url.Error)(nil); errors.As(operation.Err, &sending) {
 		return what + sending.Error()

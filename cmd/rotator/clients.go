@@ -25,7 +25,8 @@ import (
 
 	"rotator/internal/answerlimit"
 	"rotator/internal/fastkms"
-	"rotator/internal/rotate"
+	"rotator/internal/flowcontrol"
+	"rotator/internal/reencrypt"
 	"rotator/internal/version"
 )
 
@@ -144,7 +145,7 @@ const (
 // kmsClient returns a KMS client, and a function that sends its ReEncrypt requests. Almost
 // all requests of a run are ReEncrypt requests. Unless --sdk is set, the function needs less
 // CPU time than the method of the client.
-func (w *wiring) kmsClient(cfg aws.Config) (*kms.Client, rotate.ReEncryptFunc) {
+func (w *wiring) kmsClient(cfg aws.Config) (*kms.Client, reencrypt.ReEncryptFunc) {
 	cfg.APIOptions = append(slices.Clip(cfg.APIOptions), w.permits.Install)
 	usual, ok := cfg.HTTPClient.(*awshttp.BuildableClient)
 	if ok && usual.GetTimeout() > keyTimeout {

@@ -19,7 +19,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials/ssocreds"
 	"github.com/aws/smithy-go"
 
-	"rotator/internal/rotate"
+	"rotator/internal/awserr"
+	"rotator/internal/retry"
 )
 
 // awsSettings is what the AWS SDK has read from the environment and the files of the AWS
@@ -128,7 +129,7 @@ func unreadableSettings(s awsSettings, err error) error {
 	default:
 		cause = s.otherCause(err)
 	}
-	return &rotate.CredentialsError{Err: err, Cause: cause, Permanent: true}
+	return &retry.CredentialsError{Err: err, Cause: cause, Permanent: true}
 }
 
 // otherCause returns why the SDK cannot use the settings, for errors without a type.
@@ -152,10 +153,10 @@ func (s awsSettings) otherCause(err error) string {
 func (s awsSettings) unavailableCredentials(
 	err error, sources []aws.CredentialSource, last *aws.Credentials, waited time.Duration,
 ) error {
-	failed := &rotate.CredentialsError{Err: withoutOutput(err)}
+	failed := &retry.CredentialsError{Err: withoutOutput(err)}
 	path := (*fs.PathError)(nil)
 	failed.Permanent = errors.As(err, &path)
-	if base := (*rotate.CredentialsError)(nil); errors.As(err, &base) && base.Cause != "" {
+	if base := (*retry.CredentialsError)(nil); errors.As(err, &base) && base.Cause != "" {
 		failed.Cause, failed.Permanent = base.Cause, base.Permanent // of the role's own ones
 		return failed
 	}
@@ -280,15 +281,14 @@ func (s awsSettings) lookedIn(profile string, err error) string {
 
 // metadataState returns why the instance metadata service returns no credentials.
 func metadataState(err error) string {
-	var answered interface{ HTTPStatusCode() int }
 	sending := (*url.Error)(nil)
 	switch {
 	case strings.Contains(err.Error(), "AWS_EC2_METADATA_DISABLED"):
 		return "turned off by AWS_EC2_METADATA_DISABLED"
 	case errors.As(err, &sending):
 		return "no response: " + sending.Err.Error()
-	case errors.As(err, &answered):
-		return fmt.Sprintf("no role, status %d", answered.HTTPStatusCode())
+	case awserr.Status(err) != 0:
+		return fmt.Sprintf("no role, status %d", awserr.Status(err))
 	}
 	return "no role"
 }
@@ -296,8 +296,7 @@ func metadataState(err error) string {
 // refusedRole returns the operation of STS that was refused, or "".
 func refusedRole(err error) string {
 	operation := (*smithy.OperationError)(nil)
-	api := (smithy.APIError)(nil)
-	if errors.As(err, &operation) && operation.Service() == "STS" && errors.As(err, &api) {
+	if errors.As(err, &operation) && operation.Service() == "STS" && awserr.Code(err) != "" {
 		return operation.Operation()
 	}
 	return ""
@@ -310,7 +309,7 @@ func (s awsSettings) roleCause(err error) string {
 	operation := (*smithy.OperationError)(nil)
 	_ = errors.As(err, &operation) // refusedRole has checked it
 	text := fmt.Sprintf("the role %s cannot be assumed: %s", role, short(operation))
-	if expired(rotate.ServiceCode(err)) {
+	if expired(awserr.Code(err)) {
 		if operation.Operation() == "AssumeRoleWithWebIdentity" {
 			return text + "; the web identity token in " + s.webIdentityFile() + " has expired"
 		}

@@ -11,6 +11,8 @@ import (
 	"rotator/internal/checkpoint"
 	"rotator/internal/config"
 	"rotator/internal/printable"
+	"rotator/internal/reencrypt"
+	"rotator/internal/retry"
 	"rotator/internal/rotate"
 )
 
@@ -155,8 +157,8 @@ func codeOf(command string, err error) (code int, hint string) {
 	var (
 		outcome  *outcomeError
 		problems *config.Problems
-		stop     *rotate.StopError
-		key      *rotate.KeyError
+		stop     *retry.StopError
+		key      *reencrypt.KeyError
 		locked   *checkpoint.LockedError
 		storage  *storageError
 		output   *outputError
@@ -186,7 +188,7 @@ func codeOf(command string, err error) (code int, hint string) {
 	case checkpoint.IsNewer(err):
 		return exitBusy, ""
 	case errors.As(err, &stop) && (!errors.As(err, &storage) || cutShort(storage) ||
-		stop.Kind == rotate.StopAccess || stop.Kind == rotate.StopJob):
+		stop.Kind == retry.StopAccess || stop.Kind == retry.StopJob):
 		return stopCode(command, stop) // 78 and 77 come before 73
 	case errors.As(err, &storage) && cutShort(storage):
 		return exitInterrupted, interruptedHint(command)
@@ -243,7 +245,7 @@ func outputHint(command string) string {
 
 // cutShort reports whether a request to the checkpoint ended because the command had to stop.
 // The checkpoint itself is then not the cause.
-func cutShort(err error) bool { return rotate.Classify(err) == rotate.ClassStopped }
+func cutShort(err error) bool { return retry.Classify(err) == retry.KindStopped }
 
 // accessHint returns the advice for denied access, an unusable key or refused credentials, if
 // the state of the ledger is unknown.
@@ -265,24 +267,24 @@ func storageHint(err error) string {
 		"writable, and run again"
 }
 
-func stopCode(command string, stop *rotate.StopError) (code int, hint string) {
+func stopCode(command string, stop *retry.StopError) (code int, hint string) {
 	switch stop.Kind {
-	case rotate.StopInterrupted:
+	case retry.StopInterrupted:
 		return exitInterrupted, interruptedHint(command)
-	case rotate.StopUnavailable:
+	case retry.StopUnavailable:
 		if stop.NoPass && !readOnly(command) {
 			command = ""
 		}
 		return exitUnavailable, unavailableHint(command)
-	case rotate.StopAccess:
+	case retry.StopAccess:
 		return exitAccess, accessHint(command)
-	case rotate.StopStorage:
+	case retry.StopStorage:
 		return exitStorage, storageHint(stop)
-	case rotate.StopFenced:
+	case retry.StopFenced:
 		return exitBusy, "another run took over this pass; rotator status prints its progress"
-	case rotate.StopJob, rotate.StopEarly:
+	case retry.StopJob, retry.StopEarly:
 		return exitJob, ""
-	case rotate.StopAnswer:
+	case retry.StopAnswer:
 		return exitInternal, "KMS, or a proxy in front of it, mixes up responses: find the cause " +
 			"before you run again (docs/reliability.md)"
 	}
@@ -291,22 +293,22 @@ func stopCode(command string, stop *rotate.StopError) (code int, hint string) {
 
 // serviceDenies reports whether a service denied access or refused the credentials.
 func serviceDenies(err error) bool {
-	class := rotate.Classify(err)
-	return class == rotate.ClassDenied || class == rotate.ClassCredentials
+	class := retry.Classify(err)
+	return class == retry.KindDenied || class == retry.KindCredentials
 }
 
 // serviceCode returns the exit code and the hint for an error of a service before a pass.
 func serviceCode(command string, err error) (code int, hint string) {
-	switch rotate.Classify(err) {
-	case rotate.ClassCredentials:
+	switch retry.Classify(err) {
+	case retry.KindCredentials:
 		return exitAccess, "" // the cause is enough
-	case rotate.ClassDenied, rotate.ClassKeyState:
+	case retry.KindDenied, retry.KindKeyState:
 		return exitAccess, "check the IAM policy and the key policy (deploy/iam)"
-	case rotate.ClassThrottled, rotate.ClassTransient, rotate.ClassUnknown:
+	case retry.KindThrottled, retry.KindTransient, retry.KindUnknown:
 		return exitUnavailable, unavailableHint(command)
-	case rotate.ClassMissing:
+	case retry.KindMissing:
 		return exitJob, ""
-	case rotate.ClassStopped:
+	case retry.KindStopped:
 		return exitInterrupted, interruptedHint(command)
 	}
 	return exitInternal, ""

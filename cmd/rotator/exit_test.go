@@ -20,7 +20,7 @@ import (
 	"rotator/internal/checkpoint"
 	"rotator/internal/fakeaws/fault"
 	"rotator/internal/harness"
-	"rotator/internal/rotate"
+	"rotator/internal/retry"
 )
 
 // TestStorageExits: what went wrong with a checkpoint has the exit code of its
@@ -49,12 +49,12 @@ func TestStorageExits(t *testing.T) {
 		"service that denies":    {service("AccessDeniedException"), exitAccess, ""},
 		"unknown outcome":        {fmt.Errorf("the outcome of the write of n is unknown: %w", service("InternalServerError")), exitUnavailable, "run again"},
 	} {
-		kind := map[int]rotate.StopKind{exitStorage: rotate.StopStorage, exitUnavailable: rotate.StopUnavailable, exitAccess: rotate.StopAccess}[c.code]
+		kind := map[int]retry.StopKind{exitStorage: retry.StopStorage, exitUnavailable: retry.StopUnavailable, exitAccess: retry.StopAccess}[c.code]
 		for where, err := range map[string]error{
 			"before a run":    &storageError{what: "read the checkpoint", err: c.err},
-			"in a run":        &rotate.StopError{Kind: kind, What: "save the checkpoint", Err: c.err},
-			"after a run":     &storageError{what: "save the pass", err: &rotate.StopError{Kind: kind, What: "save the checkpoint", Err: c.err}},
-			"in and after it": errors.Join(&rotate.StopError{Kind: kind, Err: c.err}, &storageError{what: "save the pass", err: c.err}),
+			"in a run":        &retry.StopError{Kind: kind, What: "save the checkpoint", Err: c.err},
+			"after a run":     &storageError{what: "save the pass", err: &retry.StopError{Kind: kind, What: "save the checkpoint", Err: c.err}},
+			"in and after it": errors.Join(&retry.StopError{Kind: kind, Err: c.err}, &storageError{what: "save the pass", err: c.err}),
 		} {
 			code, hint := exitCode("run", err)
 			if code != c.code || !strings.Contains(hint, c.hint) || c.code == exitStorage && (hint == "") != (c.hint == "") {

@@ -14,7 +14,8 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 
 	"rotator/internal/config"
-	"rotator/internal/rotate"
+	"rotator/internal/reencrypt"
+	"rotator/internal/retry"
 )
 
 // falling is a KMS, or a proxy in front of it, that answers some requests and then
@@ -51,12 +52,12 @@ func (f *falling) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // timeout. Its error has the class of requests with an unknown outcome.
 func TestHangingKMS(t *testing.T) {
 	const timeout = 300 * time.Millisecond
-	reEncrypt := func(ctx context.Context, k *rotate.KMS) error {
-		_, err := k.ReEncrypt(ctx, rotate.Question{Blob: []byte{1}})
+	reEncrypt := func(ctx context.Context, k *reencrypt.KMS) error {
+		_, err := k.ReEncrypt(ctx, reencrypt.Request{Blob: []byte{1}})
 		return err
 	}
-	authorized := func(ctx context.Context, k *rotate.KMS) error {
-		known, err := k.Authorized(ctx, rotate.Key{ARN: "arn:from", Algorithm: rotate.Symmetric})
+	authorized := func(ctx context.Context, k *reencrypt.KMS) error {
+		known, err := k.Authorized(ctx, reencrypt.Key{ARN: "arn:from", Algorithm: reencrypt.Symmetric})
 		if !known {
 			t.Error("a silent KMS told that it knows no dry runs")
 		}
@@ -65,7 +66,7 @@ func TestHangingKMS(t *testing.T) {
 	for name, c := range map[string]struct {
 		sdkOnly, proxy, half bool
 		own                  bool // the light client opens a connection of its own
-		ask                  func(context.Context, *rotate.KMS) error
+		ask                  func(context.Context, *reencrypt.KMS) error
 	}{
 		"sdk":                   {sdkOnly: true, ask: reEncrypt},
 		"sdk, half an answer":   {sdkOnly: true, half: true, ask: reEncrypt},
@@ -89,7 +90,7 @@ func TestHangingKMS(t *testing.T) {
 			defer cancel()
 			began := time.Now()
 			err := c.ask(ctx, kms)
-			if class := rotate.Classify(err); class != rotate.ClassUnknown || ctx.Err() != nil || time.Since(began) < timeout/2 {
+			if class := retry.Classify(err); class != retry.KindUnknown || ctx.Err() != nil || time.Since(began) < timeout/2 {
 				t.Errorf("ends after %v in class %d: %v", time.Since(began), class, err)
 			}
 			service.mu.Lock()
@@ -114,7 +115,7 @@ func setCredentials(t *testing.T) {
 }
 
 // hangingKMS is what wireKMS makes, with another timeout.
-func hangingKMS(t *testing.T, address string, timeout time.Duration, sdkOnly, proxy bool) *rotate.KMS {
+func hangingKMS(t *testing.T, address string, timeout time.Duration, sdkOnly, proxy bool) *reencrypt.KMS {
 	t.Helper()
 	setCredentials(t)
 	base, err := newStreams(nil, io.Discard, io.Discard).loadAWS(t.Context(), 1, timeout)
@@ -132,5 +133,5 @@ func hangingKMS(t *testing.T, address string, timeout time.Duration, sdkOnly, pr
 	}
 	w := &wiring{job: &config.Job{Workers: 1}, sdkOnly: sdkOnly}
 	_, reEncrypt := w.kmsClient(withTarget(base, "eu-central-1", address, ""))
-	return rotate.NewKMS(reEncrypt, rotate.Key{ARN: "arn:to", Algorithm: rotate.Symmetric}, nil)
+	return reencrypt.NewKMS(reEncrypt, reencrypt.Key{ARN: "arn:to", Algorithm: reencrypt.Symmetric}, nil)
 }

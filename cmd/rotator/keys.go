@@ -8,18 +8,19 @@ import (
 
 	"rotator/internal/checkpoint"
 	"rotator/internal/config"
+	"rotator/internal/reencrypt"
 	"rotator/internal/report"
-	"rotator/internal/rotate"
+	"rotator/internal/retry"
 )
 
 // contexts refuses encryption contexts for asymmetric keys, which take none. It
 // also refuses a move to such a key that would drop a context without
 // confirmation in the job file.
-func contexts(job *config.Job, keys rotate.Keys) error {
+func contexts(job *config.Job, keys reencrypt.Keys) error {
 	var found []config.Problem
 	check := func(field string, context, destination map[string]string) {
 		switch {
-		case keys.SourceAlgorithm != rotate.Symmetric && len(context) > 0:
+		case keys.SourceAlgorithm != reencrypt.Symmetric && len(context) > 0:
 			found = append(found, job.Problem(field+".context", "the source keys are asymmetric "+
 				"and take no encryption context; use only destination_context"))
 		case drops(keys, context) && destination == nil:
@@ -44,13 +45,13 @@ func contexts(job *config.Job, keys rotate.Keys) error {
 }
 
 // drops reports whether a move between the keys drops an encryption context.
-func drops(keys rotate.Keys, context map[string]string) bool {
-	return keys.SourceAlgorithm == rotate.Symmetric && !keys.Destination.Symmetric() &&
+func drops(keys reencrypt.Keys, context map[string]string) bool {
+	return keys.SourceAlgorithm == reencrypt.Symmetric && !keys.Destination.Symmetric() &&
 		len(context) > 0
 }
 
 // droppedContexts counts the slots of the job file whose context is dropped.
-func droppedContexts(job *config.Job, keys rotate.Keys) (n int) {
+func droppedContexts(job *config.Job, keys reencrypt.Keys) (n int) {
 	for _, target := range job.Targets {
 		for _, slot := range target.Slots {
 			if drops(keys, slot.Context) {
@@ -68,16 +69,16 @@ func (s *session) keysAtEnd(ctx context.Context, began checkpoint.Pass) (doubts 
 	if s.summary.Status != report.Complete {
 		return nil
 	}
-	var changes rotate.KeyChanges
-	err := rotate.Patiently(ctx, keysPatience, "KMS", func(ctx context.Context) (err error) {
-		changes, err = rotate.CompareKeys(ctx, s.wiring.client, s.wiring.keys,
+	var changes reencrypt.KeyChanges
+	err := retry.WithRetry(ctx, keysPatience, "KMS", func(ctx context.Context) (err error) {
+		changes, err = reencrypt.CompareKeys(ctx, s.wiring.client, s.wiring.keys,
 			began.Destination.Material, s.job.KMS.GrantTokens)
 		return err
 	})
 	if err != nil {
-		changes = rotate.KeyChanges{Notes: []string{"KMS did not describe its keys at the end of " +
+		changes = reencrypt.KeyChanges{Notes: []string{"KMS did not describe its keys at the end of " +
 			"the pass, so it is unknown whether they changed during the pass"}}
-		if s.wiring.keys.Mode == rotate.ModeRefresh {
+		if s.wiring.keys.Mode == reencrypt.ModeRefresh {
 			changes.Doubts, changes.Notes = changes.Notes, nil
 		}
 	}
@@ -88,7 +89,7 @@ func (s *session) keysAtEnd(ctx context.Context, began checkpoint.Pass) (doubts 
 // retiredKeys notes the source keys that are not usable, and reads their tokens
 // from the record of the last pass. It is called before a read-only pass.
 func (s *session) retiredKeys(ctx context.Context) {
-	var retired []rotate.Key
+	var retired []reencrypt.Key
 	for _, key := range s.wiring.keys.Sources {
 		if key.Unusable.State != "" {
 			retired = append(retired, key)

@@ -21,7 +21,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 
 	"rotator/internal/fastkms"
-	"rotator/internal/rotate"
+	"rotator/internal/reencrypt"
 )
 
 const mebibyte = 1 << 20
@@ -144,8 +144,8 @@ func BenchmarkCollector(b *testing.B) {
 		HTTPClient:  answer,
 		Credentials: credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "secret", ""),
 	}
-	client := rotate.NewKMS(fastkms.New(cfg, nil, 0).ReEncrypt,
-		rotate.Key{ARN: arn, Algorithm: rotate.Symmetric}, nil)
+	client := reencrypt.NewKMS(fastkms.New(cfg, nil, 0).ReEncrypt,
+		reencrypt.Key{ARN: arn, Algorithm: reencrypt.Symmetric}, nil)
 	var kept [][]byte
 	for range 20000 {
 		kept = append(kept, make([]byte, 512))
@@ -165,7 +165,7 @@ func BenchmarkCollector(b *testing.B) {
 			defer func() { b.ReportMetric(float64(cpuTime(b)-began)/float64(b.N), "cpu-ns/op") }()
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
-					if _, err := client.ReEncrypt(b.Context(), rotate.Question{Blob: blob, Context: map[string]string{"tenant": "t1"}}); err != nil {
+					if _, err := client.ReEncrypt(b.Context(), reencrypt.Request{Blob: blob, Context: map[string]string{"tenant": "t1"}}); err != nil {
 						b.Error(err)
 					}
 				}

@@ -16,6 +16,7 @@ import (
 	"rotator/internal/config"
 	"rotator/internal/fastkms"
 	"rotator/internal/outage"
+	"rotator/internal/retry"
 	"rotator/internal/rotate"
 )
 
@@ -48,7 +49,7 @@ const (
 // newOutages returns the monitor of all services, which reports to a logger.
 func newOutages(logger *zap.Logger) *outage.Monitor {
 	return outage.New(outage.Config{
-		Judge:  rotate.Judge,
+		Judge:  retry.Judge,
 		Report: func(n outage.Notice) { logOutage(logger, n) },
 	})
 }
@@ -121,7 +122,7 @@ func beforePass(err error) error {
 	if !rotate.CheckpointAway(err) {
 		return err
 	}
-	return &rotate.StopError{Kind: rotate.StopUnavailable, NoPass: true, Err: err,
+	return &retry.StopError{Kind: retry.StopUnavailable, NoPass: true, Err: err,
 		What: "the checkpoint gave no usable answer"}
 }
 

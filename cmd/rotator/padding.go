@@ -6,6 +6,7 @@ import (
 
 	"rotator/internal/checkpoint"
 	"rotator/internal/ciphertext"
+	"rotator/internal/reencrypt"
 	"rotator/internal/rotate"
 )
 
@@ -57,7 +58,7 @@ func (s *session) settlePadding(
 	}
 	unwritten := map[string]bool{}
 	for name := range withPadding(targets, totals) {
-		reason := string(rotate.Failed) + "/" + ciphertext.ReasonCannotSplice
+		reason := string(reencrypt.Failed) + "/" + ciphertext.ReasonCannotSplice
 		unwritten[name] = totals[name].Reasons[reason] > 0
 	}
 	which := func(e checkpoint.LedgerEntry) bool {

@@ -9,7 +9,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 
 	"rotator/internal/outage"
-	"rotator/internal/rotate"
+	"rotator/internal/retry"
 )
 
 // namedCredentials gives the errors of a credential provider a type and a cause. Without it,
@@ -67,7 +67,7 @@ func (n namedCredentials) Retrieve(ctx context.Context) (aws.Credentials, error)
 	}
 	attempt, err := n.gate.Begin(false)
 	if err != nil {
-		return aws.Credentials{}, &rotate.CredentialsError{Err: err}
+		return aws.Credentials{}, &retry.CredentialsError{Err: err}
 	}
 	credentials, err := n.CredentialsCache.Retrieve(ctx)
 	if err != nil {
@@ -89,7 +89,7 @@ func (n namedCredentials) Retrieve(ctx context.Context) (aws.Credentials, error)
 // refused discards the credentials if err means that a service refused them, and records
 // which credentials they were.
 func (n namedCredentials) refused(service string, err error) {
-	if err == nil || !rotate.RefusesCredentials(err) {
+	if err == nil || !retry.RefusesCredentials(err) {
 		return
 	}
 	if last := n.last.Load(); last != nil {
@@ -100,7 +100,7 @@ func (n namedCredentials) refused(service string, err error) {
 		}
 		n.identity.refuse(service, c)
 	}
-	if rotate.Classify(err) == rotate.ClassCredentials {
+	if retry.Classify(err) == retry.KindCredentials {
 		n.Invalidate()
 	}
 }

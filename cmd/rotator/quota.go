@@ -12,10 +12,11 @@ import (
 	kmstypes "github.com/aws/aws-sdk-go-v2/service/kms/types"
 	"github.com/aws/aws-sdk-go-v2/service/servicequotas"
 	"github.com/aws/aws-sdk-go-v2/service/servicequotas/types"
-	"github.com/aws/smithy-go"
 
+	"rotator/internal/awserr"
 	"rotator/internal/flowcontrol"
-	"rotator/internal/rotate"
+	"rotator/internal/reencrypt"
+	"rotator/internal/retry"
 )
 
 // quotaTimeout bounds each question to Service Quotas: an answer is nice to have,
@@ -85,7 +86,7 @@ func quotaClient(cfg aws.Config) *servicequotas.Client {
 func number(x float64) string { return strconv.FormatFloat(x, 'f', -1, 64) }
 
 // quotasOf returns the codes of the quotas that ReEncrypt with the keys uses.
-func quotasOf(keys rotate.Keys) (codes []string) {
+func quotasOf(keys reencrypt.Keys) (codes []string) {
 	drawn := map[string]bool{symmetricQuota: keys.Any}
 	drawn[quotaOf(keys.Destination)] = true
 	for _, key := range keys.Sources {
@@ -100,7 +101,7 @@ func quotasOf(keys rotate.Keys) (codes []string) {
 }
 
 // quotaOf returns the quota of the operations with a key.
-func quotaOf(key rotate.Key) string {
+func quotaOf(key reencrypt.Key) string {
 	switch {
 	case key.Symmetric():
 		return symmetricQuota
@@ -168,14 +169,13 @@ func ratePerSecond(q *types.ServiceQuota) (float64, error) {
 
 // quotaTrouble describes in a few words why a quota could not be read.
 func quotaTrouble(err error) string {
-	var api smithy.APIError
 	switch {
-	case rotate.Classify(err) == rotate.ClassDenied:
+	case retry.Classify(err) == retry.KindDenied:
 		return "access denied (allow servicequotas:GetServiceQuota and " +
 			"servicequotas:GetAWSDefaultServiceQuota)"
-	case errors.As(err, &api):
-		return "the service answered " + api.ErrorCode()
-	case rotate.Classify(err) == rotate.ClassUnexpected:
+	case awserr.Code(err) != "":
+		return "the service answered " + awserr.Code(err)
+	case retry.Classify(err) == retry.KindUnexpected:
 		return err.Error()
 	}
 	return "no answer"

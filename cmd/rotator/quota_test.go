@@ -12,7 +12,7 @@ import (
 
 	"rotator/internal/fakeaws"
 	"rotator/internal/fakeaws/fault"
-	"rotator/internal/rotate"
+	"rotator/internal/reencrypt"
 )
 
 // TestReadQuota: each answer of Service Quotas leads to a figure, and to words that
@@ -56,19 +56,19 @@ func TestReadQuota(t *testing.T) {
 // TestQuotasOf: a move from or to an asymmetric key also uses the quota for its kind of key.
 func TestQuotasOf(t *testing.T) {
 	t.Parallel()
-	symmetric, rsa := rotate.Key{Algorithm: rotate.Symmetric}, rotate.Key{Algorithm: "RSAES_OAEP_SHA_256"}
-	sm2 := rotate.Key{Algorithm: "SM2PKE"}
+	symmetric, rsa := reencrypt.Key{Algorithm: reencrypt.Symmetric}, reencrypt.Key{Algorithm: "RSAES_OAEP_SHA_256"}
+	sm2 := reencrypt.Key{Algorithm: "SM2PKE"}
 	for _, test := range []struct {
-		keys rotate.Keys
+		keys reencrypt.Keys
 		want []string
 	}{
-		{rotate.Keys{Destination: symmetric, Sources: []rotate.Key{symmetric}}, []string{symmetricQuota}},
-		{rotate.Keys{Destination: symmetric, Any: true}, []string{symmetricQuota}},
-		{rotate.Keys{Destination: symmetric, Sources: []rotate.Key{rsa}}, []string{symmetricQuota, rsaQuota}},
-		{rotate.Keys{Destination: rsa, Sources: []rotate.Key{rsa}}, []string{rsaQuota}},
-		{rotate.Keys{Destination: sm2, Sources: []rotate.Key{sm2}}, []string{sm2Quota}},
-		{rotate.Keys{Destination: sm2, Sources: []rotate.Key{rsa}}, []string{rsaQuota, sm2Quota}},
-		{rotate.Keys{Destination: sm2, Any: true}, []string{symmetricQuota, sm2Quota}},
+		{reencrypt.Keys{Destination: symmetric, Sources: []reencrypt.Key{symmetric}}, []string{symmetricQuota}},
+		{reencrypt.Keys{Destination: symmetric, Any: true}, []string{symmetricQuota}},
+		{reencrypt.Keys{Destination: symmetric, Sources: []reencrypt.Key{rsa}}, []string{symmetricQuota, rsaQuota}},
+		{reencrypt.Keys{Destination: rsa, Sources: []reencrypt.Key{rsa}}, []string{rsaQuota}},
+		{reencrypt.Keys{Destination: sm2, Sources: []reencrypt.Key{sm2}}, []string{sm2Quota}},
+		{reencrypt.Keys{Destination: sm2, Sources: []reencrypt.Key{rsa}}, []string{rsaQuota, sm2Quota}},
+		{reencrypt.Keys{Destination: sm2, Any: true}, []string{symmetricQuota, sm2Quota}},
 	} {
 		if diff := cmp.Diff(test.want, quotasOf(test.keys)); diff != "" {
 			t.Errorf("%+v (-want +got):\n%s", test.keys, diff)

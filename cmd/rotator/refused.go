@@ -15,9 +15,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials/processcreds"
 	"github.com/aws/aws-sdk-go-v2/credentials/ssocreds"
 	"github.com/aws/smithy-go"
-	smithyhttp "github.com/aws/smithy-go/transport/http"
 
-	"rotator/internal/rotate"
+	"rotator/internal/awserr"
+	"rotator/internal/retry"
 )
 
 // identity records which credentials the services refused, for error messages. It is safe
@@ -48,14 +48,14 @@ func (i *identity) refuse(service string, c refusedCredentials) {
 // It returns "" if err has another cause.
 func (i *identity) cause(err error) string {
 	operation := (*smithy.OperationError)(nil)
-	if !errors.As(err, &operation) || !rotate.RefusesCredentials(err) {
+	if !errors.As(err, &operation) || !retry.RefusesCredentials(err) {
 		return ""
 	}
 	i.mu.Lock()
 	c, known := i.refused[operation.Service()]
 	i.mu.Unlock()
 	what := short(operation)
-	switch code := rotate.ServiceCode(err); {
+	switch code := awserr.Code(err); {
 	case offClock(err):
 		return "the clock of this machine " + skewOf(err, operation.Service()) +
 			", so signatures are refused: set the clock (" + what + ")"
@@ -146,7 +146,7 @@ func expired(code string) bool {
 
 // offClock reports whether a signature was refused because of its timestamp.
 func offClock(err error) bool {
-	switch rotate.ServiceCode(err) {
+	switch awserr.Code(err) {
 	case "RequestTimeTooSkewed", "RequestExpired", "RequestInTheFuture":
 		return true
 	}
@@ -157,11 +157,7 @@ func offClock(err error) bool {
 
 // skewOf returns the difference between the clock of this machine and that of a service.
 func skewOf(err error, service string) string {
-	response := (*smithyhttp.ResponseError)(nil)
-	if !errors.As(err, &response) || response.Response == nil {
-		return "differs from the clock of " + service
-	}
-	now, bad := http.ParseTime(response.Response.Header.Get("Date"))
+	now, bad := http.ParseTime(awserr.Header(err, "Date"))
 	switch ahead := time.Since(now).Round(time.Minute); {
 	case bad != nil || ahead == 0:
 		return "differs from the clock of " + service

@@ -11,7 +11,9 @@ import (
 
 	"rotator/internal/checkpoint"
 	"rotator/internal/config"
+	"rotator/internal/reencrypt"
 	"rotator/internal/report"
+	"rotator/internal/retry"
 	"rotator/internal/rotate"
 )
 
@@ -69,7 +71,7 @@ func runJob(
 	engine := s.rotator(targets, p.record, state.log, s.recordHeaderUse(p, state))
 	s.stop.reached(working, "")
 	worked := s.work(ctx, engine, p)
-	if stop := (*rotate.StopError)(nil); errors.As(worked, &stop) && stop.Kind == rotate.StopFenced {
+	if stop := (*retry.StopError)(nil); errors.As(worked, &stop) && stop.Kind == retry.StopFenced {
 		return worked // another run owns the record of the pass
 	}
 	if worked == nil {
@@ -188,7 +190,7 @@ func (s *session) stillWritten(ctx context.Context, passes *checkpoint.Passes, e
 // earlier pass began. Slots that the pass moved are then on older material again.
 func (s *session) rotatedSince(before checkpoint.Pass) bool {
 	keys := s.wiring.keys
-	return keys.Mode == rotate.ModeRefresh &&
+	return keys.Mode == reencrypt.ModeRefresh &&
 		(before.Destination.Material != keys.Destination.Material || len(s.summary.Doubts()) > 0)
 }
 

@@ -11,7 +11,9 @@ import (
 	"rotator/internal/checkpoint"
 	"rotator/internal/config"
 	"rotator/internal/redact"
+	"rotator/internal/reencrypt"
 	"rotator/internal/report"
+	"rotator/internal/retry"
 	"rotator/internal/rotate"
 	"rotator/internal/version"
 )
@@ -128,7 +130,7 @@ func (s *session) rotator(
 		Targets:      targets,
 		Keys:         s.wiring.keys,
 		KMS:          s.wiring.kms,
-		KeyState:     rotate.DescribeKeyState(s.wiring.client, s.job.KMS.GrantTokens),
+		KeyState:     reencrypt.DescribeKeyState(s.wiring.client, s.job.KMS.GrantTokens),
 		Rate:         s.wiring.rate,
 		Limiter:      s.wiring.limiter,
 		Shares:       s.shares,
@@ -309,14 +311,14 @@ func (s *session) exceptions() error {
 // withKeyState names the key and its state, if KMS refused a request because of the state
 // of a key.
 func (s *session) withKeyState(ctx context.Context, err error) error {
-	stop := (*rotate.StopError)(nil)
-	if !errors.As(err, &stop) || stop.Kind != rotate.StopAccess ||
-		rotate.Classify(stop.Err) != rotate.ClassKeyState {
+	stop := (*retry.StopError)(nil)
+	if !errors.As(err, &stop) || stop.Kind != retry.StopAccess ||
+		retry.Classify(stop.Err) != retry.KindKeyState {
 		return err
 	}
-	var key *rotate.KeyError
-	asked := rotate.Patiently(ctx, keysPatience, "KMS", func(ctx context.Context) (err error) {
-		key, err = rotate.FindUnusable(ctx, s.wiring.client, s.wiring.keys,
+	var key *reencrypt.KeyError
+	asked := retry.WithRetry(ctx, keysPatience, "KMS", func(ctx context.Context) (err error) {
+		key, err = reencrypt.FindUnusable(ctx, s.wiring.client, s.wiring.keys,
 			s.job.KMS.GrantTokens)
 		return err
 	})
@@ -330,13 +332,13 @@ func (s *session) withKeyState(ctx context.Context, err error) error {
 // credentials. It names the slots of the pass that are in the ledger because access was
 // denied. It must be called after the summary has its figures.
 func (s *session) withLedger(err error) error {
-	stop := (*rotate.StopError)(nil)
-	if !errors.As(err, &stop) || stop.Kind != rotate.StopAccess {
+	stop := (*retry.StopError)(nil)
+	if !errors.As(err, &stop) || stop.Kind != retry.StopAccess {
 		return err
 	}
 	var denied int64
 	for _, r := range s.summary.Reasons {
-		if rotate.DeniedReason(r.Reason) {
+		if retry.DeniedReason(r.Reason) {
 			denied += r.Slots
 		}
 	}

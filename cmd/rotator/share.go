@@ -9,6 +9,7 @@ import (
 
 	"rotator/internal/checkpoint"
 	"rotator/internal/config"
+	"rotator/internal/reencrypt"
 	"rotator/internal/rotate"
 )
 
@@ -27,11 +28,11 @@ const joinsRuns = "join the runs of the job"
 // the preflight of any command. Without a share, requests wait.
 type rateMember struct {
 	observer *checkpoint.JobObserver
-	life    context.Context // of all requests to the checkpoint
-	end     context.CancelFunc
-	enough  chan struct{}
-	ended   chan struct{} // closed after err is set
-	err     error         // why the member has lost its entry
+	life     context.Context // of all requests to the checkpoint
+	end      context.CancelFunc
+	enough   chan struct{}
+	ended    chan struct{} // closed after err is set
+	err      error         // why the member has lost its entry
 
 	mu      sync.Mutex
 	use     func(checkpoint.Share) // nil: there is no receiver yet
@@ -159,7 +160,7 @@ func (w *wiring) checkAuthorized(ctx context.Context, c *jobFlags, command strin
 	}
 	defer leave()
 	return w.patiently(ctx, "KMS", func(ctx context.Context) (err error) {
-		w.notes, err = rotate.CheckAuthorized(ctx, w.kms, w.limiter, w.keys, hasContexts(w.job))
+		w.notes, err = reencrypt.CheckAuthorized(ctx, w.kms, w.limiter, w.keys, hasContexts(w.job))
 		return err
 	})
 }
@@ -208,7 +209,7 @@ func (w *wiring) shareOfPreflight(
 
 // shareRate divides the rate of a read-only command with the runs of the job if the checkpoint
 // is shared. If this is not possible, it logs a warning. If the checkpoint becomes unavailable
-// later, requests wait, and finally the context ends with a *rotate.StopError as its cause.
+// later, requests wait, and finally the context ends with a *retry.StopError as its cause.
 // leave ends the sharing.
 func (s *session) shareRate(ctx context.Context) (working context.Context, leave func()) {
 	nothing := func() {}
@@ -237,7 +238,7 @@ func (s *session) shareRate(ctx context.Context) (working context.Context, leave
 }
 
 // watch returns a context that ends when the member has lost its entry. Its cause is then a
-// *rotate.StopError. If the reason is that runs of an earlier version have begun a pass, watch
+// *retry.StopError. If the reason is that runs of an earlier version have begun a pass, watch
 // calls unshared instead, and the member keeps its share. left calls leave.
 func (m *rateMember) watch(
 	ctx context.Context, unshared func(error),

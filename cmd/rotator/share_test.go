@@ -16,7 +16,7 @@ import (
 
 	"rotator/internal/checkpoint"
 	"rotator/internal/fakeaws/fault"
-	"rotator/internal/rotate"
+	"rotator/internal/retry"
 )
 
 // TestAuditSharesTheRate: an audit and a verify that work beside a run divide the rate with
@@ -225,8 +225,8 @@ func TestShareOfAnAuditLapses(t *testing.T) {
 		if !whole {
 			t.Error("the other command does not get the share of the audit")
 		}
-		stop := (*rotate.StopError)(nil)
-		if !errors.As(context.Cause(working), &stop) || stop.Kind != rotate.StopUnavailable {
+		stop := (*retry.StopError)(nil)
+		if !errors.As(context.Cause(working), &stop) || stop.Kind != retry.StopUnavailable {
 			t.Errorf("the audit ends with %v", context.Cause(working))
 		}
 		leave()

@@ -15,7 +15,7 @@ import (
 	"unicode/utf8"
 
 	"rotator/internal/printable"
-	"rotator/internal/rotate"
+	"rotator/internal/retry"
 )
 
 const (
@@ -216,9 +216,9 @@ func (s streams) sayTo(w io.Writer) func(string) {
 
 // interrupted reports whether err means that a command received a stop signal.
 func interrupted(err error) bool {
-	stop := (*rotate.StopError)(nil)
-	return errors.As(err, &stop) && stop.Kind == rotate.StopInterrupted ||
-		rotate.Classify(err) == rotate.ClassStopped
+	stop := (*retry.StopError)(nil)
+	return errors.As(err, &stop) && stop.Kind == retry.StopInterrupted ||
+		retry.Classify(err) == retry.KindStopped
 }
 
 // halted records the progress of the pass if a run received a stop signal and its results are

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"rotator/internal/config"
-	"rotator/internal/rotate"
+	"rotator/internal/reencrypt"
 )
 
 // TestTinkEnvelopesStaySymmetric: Tink decrypts a data key as under a symmetric key, so a job with
@@ -46,6 +46,6 @@ func symmetricError(t *testing.T, target string) error {
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys := rotate.Keys{SourceAlgorithm: "RSAES_OAEP_SHA_256"}
-	return symmetric(job, bindFormats(templates, rotate.Keys{}), keys)
+	keys := reencrypt.Keys{SourceAlgorithm: "RSAES_OAEP_SHA_256"}
+	return symmetric(job, bindFormats(templates, reencrypt.Keys{}), keys)
 }

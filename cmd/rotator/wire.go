@@ -17,6 +17,8 @@ import (
 	"rotator/internal/config"
 	"rotator/internal/fastkms"
 	"rotator/internal/flowcontrol"
+	"rotator/internal/reencrypt"
+	"rotator/internal/retry"
 	"rotator/internal/rotate"
 	"rotator/internal/scan"
 	"rotator/internal/scan/dynamoscan"
@@ -53,8 +55,8 @@ type boundTarget struct {
 // wiring holds the keys, clients and targets of a job. All of them have been checked.
 type wiring struct {
 	job    *config.Job
-	keys   rotate.Keys
-	kms    *rotate.KMS
+	keys   reencrypt.Keys
+	kms    *reencrypt.KMS
 	client *kms.Client
 	rate   float64 // ReEncrypt requests per second
 	// rateNote names the quota from which the rate was calculated. It is "" without one.
@@ -135,11 +137,11 @@ func wire(
 	return w, nil
 }
 
-// patiently is rotate.Patiently for the time before a pass begins.
+// patiently is retry.WithRetry for the time before a pass begins.
 func (w *wiring) patiently(
 	ctx context.Context, service string, call func(context.Context) error,
 ) error {
-	return rotate.Patiently(ctx, patienceBefore(w.job), service, call)
+	return retry.WithRetry(ctx, patienceBefore(w.job), service, call)
 }
 
 func (w *wiring) wireKMS(
@@ -154,19 +156,19 @@ func (w *wiring) wireKMS(
 		return err
 	}
 	client, reEncrypt := w.kmsClient(cfg)
-	request := rotate.KeyRequest{
+	request := reencrypt.KeyRequest{
 		Destination:          w.job.Destination.Key,
 		DestinationAlgorithm: w.job.Destination.Algorithm,
 		Sources:              w.job.Source.Keys,
 		SourceAlgorithm:      w.job.Source.Algorithm,
 		Any:                  w.job.Source.Any,
 		GrantTokens:          w.job.KMS.GrantTokens,
-		Mode:                 rotate.Mode(w.job.Mode),
+		Mode:                 reencrypt.Mode(w.job.Mode),
 		ReadOnly:             w.readOnly,
 		ChangesContext:       w.job.ChangesContext() != "",
 	}
 	err := w.patiently(ctx, "KMS", func(ctx context.Context) (err error) {
-		w.keys, err = rotate.ResolveKeys(ctx, client, request)
+		w.keys, err = reencrypt.ResolveKeys(ctx, client, request)
 		return err
 	})
 	if err != nil {
@@ -180,7 +182,7 @@ func (w *wiring) wireKMS(
 	}
 	w.wireLimiter(ctx, base)
 	w.client = client
-	w.kms = rotate.NewKMS(reEncrypt, w.keys.Destination, w.job.KMS.GrantTokens)
+	w.kms = reencrypt.NewKMS(reEncrypt, w.keys.Destination, w.job.KMS.GrantTokens)
 	err = w.checkAuthorized(ctx, c, command)
 	if n := droppedContexts(w.job, w.keys); n > 0 {
 		w.notes = append(w.notes, fmt.Sprintf(
@@ -209,11 +211,11 @@ func regions(job *config.Job, region string) error {
 
 // symmetric returns an error if a key is asymmetric and the readers of a format call Decrypt as
 // for a symmetric key. These readers could not decrypt the ciphertexts after a move.
-func symmetric(job *config.Job, formats []*ciphertext.Compiled, keys rotate.Keys) error {
+func symmetric(job *config.Job, formats []*ciphertext.Compiled, keys reencrypt.Keys) error {
 	var found []config.Problem
 	for i, format := range formats {
 		name := format.Symmetric()
-		if name != "" && (keys.SourceAlgorithm != rotate.Symmetric || !keys.Destination.Symmetric()) {
+		if name != "" && (keys.SourceAlgorithm != reencrypt.Symmetric || !keys.Destination.Symmetric()) {
 			found = append(found, job.Problem(fmt.Sprintf("targets[%d].format", i), fmt.Sprintf(
 				"readers of format %s support only symmetric keys, and a key of this job is "+
 					"asymmetric; use symmetric keys", name)))
@@ -239,14 +241,14 @@ func keyFields(job *config.Job) map[string]string {
 	return fields
 }
 
-// keyProblem adds the line of the job file to a *rotate.KeyError. If the job file is wrong, the
+// keyProblem adds the line of the job file to a *reencrypt.KeyError. If the job file is wrong, the
 // result is a problem of the job file. If the cause is the state of the key or a permission,
 // the error keeps its type.
 func keyProblem(job *config.Job, err error) error {
 	if detail, ok := noEndpoint(err); ok {
 		return problem(job, "kms", detail)
 	}
-	var key *rotate.KeyError
+	var key *reencrypt.KeyError
 	if !errors.As(err, &key) {
 		return err
 	}
@@ -283,7 +285,7 @@ func compileFormats(job *config.Job) ([]*ciphertext.Template, error) {
 }
 
 // bindFormats returns the formats of all targets for the keys that KMS resolved.
-func bindFormats(templates []*ciphertext.Template, keys rotate.Keys) []*ciphertext.Compiled {
+func bindFormats(templates []*ciphertext.Template, keys reencrypt.Keys) []*ciphertext.Compiled {
 	bound := ciphertext.Keys{Destination: keys.Destination.ARN, Sources: namesOfSources(keys)}
 	var formats []*ciphertext.Compiled
 	for _, template := range templates {
@@ -294,7 +296,7 @@ func bindFormats(templates []*ciphertext.Template, keys rotate.Keys) []*cipherte
 
 // namesOfSources returns the names that readers may use for the source keys:
 // ARNs, ids, and the aliases of the job file with their ARNs.
-func namesOfSources(keys rotate.Keys) (names []string) {
+func namesOfSources(keys reencrypt.Keys) (names []string) {
 	for _, key := range keys.Sources {
 		if key.ARN == keys.Destination.ARN {
 			continue

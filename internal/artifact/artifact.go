@@ -16,9 +16,9 @@ import (
 
 	"rotator/internal/checkpoint"
 	"rotator/internal/kmsblob"
+	"rotator/internal/reencrypt"
 	"rotator/internal/report"
 	"rotator/internal/report/auditlog"
-	"rotator/internal/rotate"
 	"rotator/internal/scan"
 )
 
@@ -150,11 +150,11 @@ func isReport(body []byte) bool {
 // members of a ledger entry.
 func isExceptionList(body []byte) bool {
 	fields := []string{"target", "attempts", "ref", "path", "outcome", "reason", "detail", "at"}
-	outcomes := []rotate.Outcome{rotate.Failed, rotate.Foreign, rotate.Conflict}
+	outcomes := []reencrypt.Outcome{reencrypt.Failed, reencrypt.Foreign, reencrypt.Conflict}
 	for line := range bytes.Lines(body) {
 		var e checkpoint.LedgerEntry
 		if !hasFields(line, fields) || json.Unmarshal(line, &e) != nil ||
-			!slices.Contains(outcomes, rotate.Outcome(e.Outcome)) || e.Attempts < 1 ||
+			!slices.Contains(outcomes, reencrypt.Outcome(e.Outcome)) || e.Attempts < 1 ||
 			e.At.IsZero() {
 			return false
 		}

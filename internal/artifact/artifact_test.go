@@ -14,6 +14,7 @@ import (
 
 	"rotator/internal/checkpoint"
 	"rotator/internal/fakeaws/fakekms"
+	"rotator/internal/reencrypt"
 	"rotator/internal/report"
 	"rotator/internal/report/auditlog"
 	"rotator/internal/rotate"
@@ -61,7 +62,7 @@ func made(t *testing.T) map[string][][]byte {
 	entry, err := json.Marshal(checkpoint.LedgerEntry{
 		Target:   "customers",
 		Ref:      "a",
-		Outcome:  string(rotate.Failed),
+		Outcome:  string(reencrypt.Failed),
 		Reason:   "invalid-ciphertext",
 		Attempts: 1,
 		At:       time.Unix(3, 0),

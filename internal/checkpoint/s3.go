@@ -13,7 +13,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/aws/smithy-go"
+
+	"rotator/internal/awserr"
 )
 
 // S3 is a Store in a bucket, with one object for each record, for processes on
@@ -46,7 +47,7 @@ func (s *S3) Check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.patience)
 	defer cancel()
 	_, err := s.client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &s.bucket})
-	if httpStatus(err) == http.StatusNotFound {
+	if awserr.Status(err) == http.StatusNotFound {
 		return s.missing()
 	}
 	if err != nil {
@@ -96,12 +97,11 @@ func unanswered(err error) bool {
 	if !errors.As(err, &service) {
 		return false
 	}
-	api := (smithy.APIError)(nil)
-	if errors.As(err, &api) && slices.Contains([]string{"ExpiredToken", "InvalidToken",
-		"TokenRefreshRequired", "RequestTimeTooSkewed"}, api.ErrorCode()) {
+	if slices.Contains([]string{"ExpiredToken", "InvalidToken",
+		"TokenRefreshRequired", "RequestTimeTooSkewed"}, awserr.Code(err)) {
 		return true // their status differs between servers
 	}
-	switch status := httpStatus(err); status {
+	switch status := awserr.Status(err); status {
 	case 0, http.StatusTooManyRequests, http.StatusUnauthorized, http.StatusForbidden:
 		return true
 	default:
@@ -200,7 +200,7 @@ func (s *S3) put(ctx context.Context, in *s3.PutObjectInput, id string, data []b
 			return Entry{ID: id, Data: data, version: etag}, nil
 		}
 		now, written, reading := s.fetch(ctx, id)
-		status := httpStatus(err)
+		status := awserr.Status(err)
 		deleted := status == http.StatusNotFound && in.IfMatch != nil
 		refused := status == http.StatusPreconditionFailed ||
 			deleted && errors.Is(reading, ErrNotFound)
@@ -243,12 +243,7 @@ func (s *S3) missing() error {
 }
 
 func (s *S3) error(operation string, err error) error {
-	var api smithy.APIError
-	code := ""
-	if errors.As(err, &api) {
-		code = api.ErrorCode()
-	}
-	switch {
+	switch code := awserr.Code(err); {
 	case code == "NoSuchBucket":
 		return s.missing()
 	case code == "NoSuchKey":
@@ -264,13 +259,4 @@ func (s *S3) error(operation string, err error) error {
 		Operation: fmt.Sprintf("%s the checkpoint bucket %s", operation, s.bucket),
 		Err:       err,
 	}
-}
-
-// httpStatus returns the HTTP status of an error, or 0 if there was no response.
-func httpStatus(err error) int {
-	var answered interface{ HTTPStatusCode() int }
-	if err != nil && errors.As(err, &answered) {
-		return answered.HTTPStatusCode()
-	}
-	return 0
 }

@@ -27,6 +27,8 @@ import (
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 	"github.com/aws/smithy-go/transport/http/protocol/awsjson"
+
+	"rotator/internal/awserr"
 )
 
 // Client is a KMS client. Its ReEncrypt does not build a middleware stack, and uses
@@ -155,8 +157,7 @@ func (l *fastSender) invalidate(f *requestTemplate) {
 
 // clockOrSignature reports whether the service refused the signature or its time.
 func clockOrSignature(err error) bool {
-	var api smithy.APIError
-	return errors.As(err, &api) && slices.Contains([]string{
+	return slices.Contains([]string{
 		"AuthFailure",
 		"IncompleteSignature",
 		"IncompleteSignatureException",
@@ -165,7 +166,7 @@ func clockOrSignature(err error) bool {
 		"RequestInTheFuture",
 		"RequestTimeTooSkewed",
 		"SignatureDoesNotMatch",
-	}, api.ErrorCode())
+	}, awserr.Code(err))
 }
 
 // targetHeader is the header with the operation of a request. reEncryptTarget is its value for

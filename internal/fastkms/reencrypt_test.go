@@ -28,7 +28,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
-	"rotator/internal/rotate"
+	"rotator/internal/retry"
 )
 
 // seen is a request as it arrived.
@@ -266,7 +266,7 @@ func TestSameClasses(t *testing.T) {
 		in := &kms.ReEncryptInput{CiphertextBlob: []byte{1}, DestinationKeyId: aws.String("k")}
 		_, theirs := client.ReEncrypt(t.Context(), in, func(o *kms.Options) { o.BaseEndpoint = &at.URL })
 		_, ours := fast.ReEncrypt(t.Context(), in)
-		if a, b := rotate.Classify(ours), rotate.Classify(theirs); a != b || ours == nil {
+		if a, b := retry.Classify(ours), retry.Classify(theirs); a != b || ours == nil {
 			t.Errorf("%s: %v (%v), and the SDK's is %v (%v)", name, a, ours, b, theirs)
 		}
 	}

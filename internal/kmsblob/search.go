@@ -168,3 +168,25 @@ func parseOldest(data []byte, at int) (p parsed, ok bool) {
 	}
 	return p, false
 }
+
+// MayHold reports whether bytes that are no blob of a known layout can contain one: damaged, of
+// another layout, after other bytes, encoded, cut off or compressed.
+func MayHold(b []byte) bool {
+	if HasPrefix(b) {
+		return true
+	}
+	for _, magic := range []string{
+		"\x1f\x8b\x08", "\x28\xb5\x2f\xfd", "BZh", "\xfd7zXZ", "PK\x03\x04", "\x78\x01",
+		"\x78\x5e", "\x78\x9c", "\x78\xda", "\x04\x22\x4d\x18", "\xff\xfe", "\xfe\xff",
+	} {
+		if bytes.HasPrefix(b, []byte(magic)) {
+			return true
+		}
+	}
+	hit := false
+	(&Finder{}).Search(b, func(Hit) bool {
+		hit = true
+		return false
+	})
+	return hit
+}

@@ -14,15 +14,14 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"rotator/internal/answerlimit"
+	"rotator/internal/awserr"
 )
 
 // Cause returns, in a few words, why a request got no usable response.
 func Cause(err error) string {
 	var (
-		dns      *net.DNSError
-		answered interface{ HTTPStatusCode() int }
-		timeout  interface{ Timeout() bool }
-		api      smithy.APIError
+		dns     *net.DNSError
+		timeout interface{ Timeout() bool }
 		// unreadable is the error of a response that the SDK cannot decode.
 		unreadable *smithy.DeserializationError
 		tooLong    *answerlimit.TooLongError
@@ -46,17 +45,17 @@ func Cause(err error) string {
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded),
 		errors.As(err, &timeout) && timeout.Timeout():
 		return "no answer in time"
-	case errors.As(err, &answered) && answered.HTTPStatusCode() >= http.StatusMultipleChoices:
-		text := fmt.Sprintf("HTTP %d", answered.HTTPStatusCode())
-		if errors.As(err, &api) && api.ErrorCode() != "" && api.ErrorCode() != WithoutCode {
-			text += " " + api.ErrorCode()
+	case awserr.Status(err) >= http.StatusMultipleChoices:
+		text := fmt.Sprintf("HTTP %d", awserr.Status(err))
+		if code := awserr.Code(err); code != "" && code != awserr.UnknownCode {
+			text += " " + code
 		}
 		return text
-	case errors.As(err, &api):
-		return api.ErrorCode()
-	case errors.As(err, &answered) && errors.As(err, &unreadable):
+	case awserr.Code(err) != "":
+		return awserr.Code(err)
+	case awserr.Status(err) != 0 && errors.As(err, &unreadable):
 		return fmt.Sprintf("HTTP %d with a body that is not of this service",
-			answered.HTTPStatusCode())
+			awserr.Status(err))
 	}
 	for inner := errors.Unwrap(err); inner != nil; inner = errors.Unwrap(err) {
 		err = inner

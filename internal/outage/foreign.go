@@ -4,16 +4,16 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"strings"
 
 	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
-	"github.com/aws/smithy-go"
 	"github.com/aws/smithy-go/middleware"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"rotator/internal/awserr"
 )
 
 // ForeignError is the error of a response that another server sent in place of the service,
@@ -36,20 +36,14 @@ func (e *ForeignError) cause() string {
 	return fmt.Sprintf("HTTP %d from another server, such as a proxy", e.Status)
 }
 
-// WithoutCode is the error code that the SDK uses for an error response that has none.
-const WithoutCode = "UnknownError"
-
 // Foreign returns err, as a *ForeignError if it is the error of a response without an error
 // code. KMS and DynamoDB send a code with every error. Server errors and responses to too many
 // requests are returned unchanged, because they need no code to be understood.
 func Foreign(err error) error {
-	var answered interface{ HTTPStatusCode() int }
-	var api smithy.APIError
-	if err == nil || !errors.As(err, &answered) ||
-		errors.As(err, &api) && api.ErrorCode() != "" && api.ErrorCode() != WithoutCode {
+	if code := awserr.Code(err); code != "" && code != awserr.UnknownCode {
 		return err
 	}
-	status := answered.HTTPStatusCode()
+	status := awserr.Status(err)
 	if status < http.StatusMultipleChoices || status >= http.StatusInternalServerError ||
 		status == http.StatusTooManyRequests {
 		return err

@@ -8,15 +8,16 @@ import (
 
 	"rotator/internal/checkpoint"
 	"rotator/internal/fakeaws/fakekms"
-	"rotator/internal/rotate"
+	"rotator/internal/reencrypt"
+	"rotator/internal/retry"
 )
 
 // wrongAnswers are answers of KMS that cannot be those to the questions.
-func wrongAnswers(c *cloud, third string) map[string]func(rotate.Question, *rotate.Answer) {
+func wrongAnswers(c *cloud, third string) map[string]func(reencrypt.Request, *reencrypt.Response) {
 	var mu sync.Mutex
-	var first rotate.Answer
-	once := func(q rotate.Question, use func(a *rotate.Answer)) func(a *rotate.Answer) {
-		return func(a *rotate.Answer) {
+	var first reencrypt.Response
+	once := func(q reencrypt.Request, use func(a *reencrypt.Response)) func(a *reencrypt.Response) {
+		return func(a *reencrypt.Response) {
 			if q.Source.ARN == a.Destination { // whether the first new ciphertext is under it
 				return
 			}
@@ -36,35 +37,35 @@ func wrongAnswers(c *cloud, third string) map[string]func(rotate.Question, *rota
 		}
 		return blob
 	}
-	return map[string]func(rotate.Question, *rotate.Answer){
-		"the ciphertext of another question": func(q rotate.Question, a *rotate.Answer) {
-			once(q, func(a *rotate.Answer) { a.Blob = first.Blob })(a)
+	return map[string]func(reencrypt.Request, *reencrypt.Response){
+		"the ciphertext of another question": func(q reencrypt.Request, a *reencrypt.Response) {
+			once(q, func(a *reencrypt.Response) { a.Blob = first.Blob })(a)
 		},
-		"the request id of another question": func(q rotate.Question, a *rotate.Answer) {
-			once(q, func(a *rotate.Answer) { a.RequestID = first.RequestID })(a)
+		"the request id of another question": func(q reencrypt.Request, a *reencrypt.Response) {
+			once(q, func(a *reencrypt.Response) { a.RequestID = first.RequestID })(a)
 		},
-		"the ciphertext that was asked about": func(q rotate.Question, a *rotate.Answer) {
+		"the ciphertext that was asked about": func(q reencrypt.Request, a *reencrypt.Response) {
 			a.Blob = q.Blob
 		},
-		"more than a ciphertext can have": func(_ rotate.Question, a *rotate.Answer) {
+		"more than a ciphertext can have": func(_ reencrypt.Request, a *reencrypt.Response) {
 			a.Blob = make([]byte, 6145)
 		},
-		"less than a ciphertext can have": func(_ rotate.Question, a *rotate.Answer) {
+		"less than a ciphertext can have": func(_ reencrypt.Request, a *reencrypt.Response) {
 			a.Blob = a.Blob[:20]
 		},
-		"a ciphertext of a longer plaintext": func(_ rotate.Question, a *rotate.Answer) {
+		"a ciphertext of a longer plaintext": func(_ reencrypt.Request, a *reencrypt.Response) {
 			a.Blob, _ = c.fake.Encrypt(a.Destination, make([]byte, 200), nil)
 		},
-		"a ciphertext that is cut short": func(_ rotate.Question, a *rotate.Answer) {
+		"a ciphertext that is cut short": func(_ reencrypt.Request, a *reencrypt.Response) {
 			a.Blob = a.Blob[:len(a.Blob)-1]
 		},
-		"a ciphertext under another key": func(q rotate.Question, a *rotate.Answer) {
+		"a ciphertext under another key": func(q reencrypt.Request, a *reencrypt.Response) {
 			a.Blob = seal(third, q.DestinationContext)
 		},
-		"a ciphertext with another context": func(_ rotate.Question, a *rotate.Answer) {
+		"a ciphertext with another context": func(_ reencrypt.Request, a *reencrypt.Response) {
 			a.Blob = seal(a.Destination, map[string]string{"app": "another"})
 		},
-		"an RSA ciphertext of another key size": func(_ rotate.Question, a *rotate.Answer) {
+		"an RSA ciphertext of another key size": func(_ reencrypt.Request, a *reencrypt.Response) {
 			a.Blob = append(a.Blob, make([]byte, max(384-len(a.Blob), 0))...)
 		},
 	}
@@ -96,8 +97,8 @@ func TestWrongAnswers(t *testing.T) {
 }
 
 func tryWrongAnswer(t *testing.T, cloud *cloud, old, new string, spec fakekms.KeySpec,
-	spoil func(rotate.Question, *rotate.Answer)) {
-	request := rotate.KeyRequest{Destination: new, Sources: []string{old}}
+	spoil func(reencrypt.Request, *reencrypt.Response)) {
+	request := reencrypt.KeyRequest{Destination: new, Sources: []string{old}}
 	context := map[string]string{"app": "pay"}
 	to := context
 	if spec != fakekms.Symmetric {
@@ -115,7 +116,7 @@ func tryWrongAnswer(t *testing.T, cloud *cloud, old, new string, spec fakekms.Ke
 		format: format(t, context, nil),
 		target: target,
 		store:  checkpoint.NewMemory(),
-		lie: &liar{spoil: func(q rotate.Question, a *rotate.Answer) {
+		lie: &liar{spoil: func(q reencrypt.Request, a *reencrypt.Response) {
 			mu.Lock()
 			defer mu.Unlock()
 			before := *a
@@ -126,7 +127,7 @@ func tryWrongAnswer(t *testing.T, cloud *cloud, old, new string, spec fakekms.Ke
 	}
 	counts, err := b.run(t)
 	exceptions := counts.Slots.Failed + counts.Slots.Foreign
-	if got := stopKind(t, err); got != rotate.StopAnswer || exceptions > 0 {
+	if got := stopKind(t, err); got != retry.StopAnswer || exceptions > 0 {
 		t.Fatalf("stopped for %q (%v) with %+v", got, err, counts.Slots)
 	}
 	readable := 0
@@ -162,9 +163,9 @@ func TestRotatedWhileMoving(t *testing.T) {
 	}
 	answers := 0
 	var mu sync.Mutex
-	keys := cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}})
+	keys := cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}})
 	b := &bench{cloud: cloud, keys: keys, format: format(t, nil, nil), target: target,
-		lie: &liar{spoil: func(rotate.Question, *rotate.Answer) {
+		lie: &liar{spoil: func(reencrypt.Request, *reencrypt.Response) {
 			mu.Lock()
 			defer mu.Unlock()
 			if answers++; answers == 20 {
@@ -188,10 +189,10 @@ func TestOneAnswerTwice(t *testing.T) {
 		target.put(fmt.Sprintf("item-%02d", i), blob)
 	}
 	var mu sync.Mutex
-	var first *rotate.Answer
-	keys := cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}})
+	var first *reencrypt.Response
+	keys := cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}})
 	b := &bench{cloud: cloud, keys: keys, exact: true, format: format(t, nil, nil), target: target,
-		lie: &liar{spoil: func(q rotate.Question, a *rotate.Answer) {
+		lie: &liar{spoil: func(q reencrypt.Request, a *reencrypt.Response) {
 			mu.Lock()
 			defer mu.Unlock()
 			if !bytes.Equal(q.Blob, blob) {

@@ -14,6 +14,7 @@ import (
 
 	"rotator/internal/checkpoint"
 	"rotator/internal/ciphertext"
+	"rotator/internal/reencrypt"
 	"rotator/internal/rotate"
 	"rotator/internal/scan"
 )
@@ -72,10 +73,10 @@ type crewRun struct {
 }
 
 var (
-	_ rotate.Lister      = crewRun{}
-	_ rotate.Writer      = crewRun{}
-	_ rotate.Reencrypter = crewRun{}
-	_ rotate.Recorder    = crewRun{}
+	_ rotate.Lister         = crewRun{}
+	_ rotate.Writer         = crewRun{}
+	_ reencrypt.Reencrypter = crewRun{}
+	_ rotate.Recorder       = crewRun{}
 )
 
 func (c crewRun) Partitions(context.Context) (list []scan.Partition, err error) {
@@ -125,7 +126,7 @@ func (c crewRun) Replace(_ context.Context, changes []scan.Change) []scan.Result
 	return make([]scan.Result, len(changes))
 }
 
-func (c crewRun) ReEncrypt(_ context.Context, q rotate.Question) (rotate.Answer, error) {
+func (c crewRun) ReEncrypt(_ context.Context, q reencrypt.Request) (reencrypt.Response, error) {
 	c.mu.Lock()
 	c.asked = append(c.asked, request{time.Since(c.began), c.id})
 	serial := fmt.Sprint(len(c.asked))
@@ -133,10 +134,10 @@ func (c crewRun) ReEncrypt(_ context.Context, q rotate.Question) (rotate.Answer,
 	time.Sleep(c.latency)
 	was, _ := open(q.Blob)
 	next := cipher{Key: newKey, Plaintext: was.Plaintext, Context: was.Context, Serial: serial}
-	return rotate.Answer{Blob: next.blob(), Source: was.Key, Destination: newKey}, nil
+	return reencrypt.Response{Blob: next.blob(), Source: was.Key, Destination: newKey}, nil
 }
 
-func (c crewRun) Authorized(context.Context, rotate.Key) (bool, error) { return true, nil }
+func (c crewRun) Authorized(context.Context, reencrypt.Key) (bool, error) { return true, nil }
 
 func (crewRun) Intend([]rotate.Record) error { return nil }
 func (crewRun) Record([]rotate.Record) error { return nil }

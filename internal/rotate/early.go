@@ -11,6 +11,8 @@ import (
 
 	"rotator/internal/checkpoint"
 	"rotator/internal/ciphertext"
+	"rotator/internal/reencrypt"
+	"rotator/internal/retry"
 	"rotator/internal/scan"
 )
 
@@ -62,7 +64,7 @@ type AlikeError struct {
 	Target  string
 	Entry   int // of Target.StopAfter
 	Slots   int64
-	Outcome Outcome
+	Outcome reencrypt.Outcome
 	Reason  string
 	Key     string // of the first slot, if known
 	Ref     scan.Ref
@@ -105,7 +107,7 @@ type early struct {
 type firstSlots struct {
 	most int64
 	off  atomic.Bool // the rule can no longer stop the run
-	stop atomic.Pointer[StopError]
+	stop atomic.Pointer[retry.StopError]
 
 	mu       sync.Mutex
 	alike    AlikeError
@@ -217,7 +219,7 @@ func (f *firstSlots) add(what string, slots int64) bool {
 		f.off.Store(true) // the first slots differ
 		return false
 	}
-	f.alike.Outcome, f.alike.Reason = Outcome(outcome), reason
+	f.alike.Outcome, f.alike.Reason = reencrypt.Outcome(outcome), reason
 	f.alike.Slots += slots
 	return f.alike.Slots >= f.most
 }
@@ -257,17 +259,18 @@ func (f *firstSlots) leave() {
 
 // decideFirst is like decideOnce, for a slot that may be one of the first of its rule.
 func (w *worker) decideFirst(
-	ctx context.Context, target *Target, t *task, slot ciphertext.Slot,
-) (verdict, error) {
+	ctx context.Context, target *Target, t *task, i int,
+) (reencrypt.Verdict, error) {
+	slot := t.slots[i]
 	f := w.early.of(target.Name, slot.Rule)
 	if t.noted || f == nil || f.off.Load() {
-		return w.decideOnce(ctx, target, t, slot)
+		return w.decideOnce(ctx, target, t, i)
 	}
 	if err := w.permit.ReleaseWhile(func() error { return f.admit(ctx) }); err != nil {
-		return verdict{}, err
+		return reencrypt.Verdict{}, err
 	}
 	defer f.leave()
-	v, err := w.decideOnce(ctx, target, t, slot)
+	v, err := w.decideOnce(ctx, target, t, i)
 	if err == nil {
 		err = w.early.note(target.Name, t.item.Ref, slot, v)
 	}
@@ -275,11 +278,11 @@ func (w *worker) decideFirst(
 }
 
 // note counts the verdict on a slot. An error ends the run.
-func (e *early) note(target string, ref scan.Ref, slot ciphertext.Slot, v verdict) error {
+func (e *early) note(target string, ref scan.Ref, slot ciphertext.Slot, v reencrypt.Verdict) error {
 	f := e.of(target, slot.Rule)
 	what := e.suspect(target, ref, slot, v)
 	switch {
-	case what == "" && v.fits():
+	case what == "" && v.Fits():
 		f.off.Store(true)
 		return nil
 	case what == "" || f.off.Load():
@@ -287,7 +290,7 @@ func (e *early) note(target string, ref scan.Ref, slot ciphertext.Slot, v verdic
 	}
 	f.mu.Lock()
 	if f.alike.Ref == "" {
-		f.alike.Ref, f.alike.Path, f.alike.Key = ref, clip(slot.Path), v.key
+		f.alike.Ref, f.alike.Path, f.alike.Key = ref, reencrypt.Clip(slot.Path), v.Key
 	}
 	f.mu.Unlock()
 	if !f.add(what, 1) || f.off.Load() {
@@ -306,37 +309,28 @@ func (e *early) note(target string, ref scan.Ref, slot ciphertext.Slot, v verdic
 		}
 		return nil
 	}
-	f.stop.CompareAndSwap(nil, &StopError{Kind: StopEarly, What: "stopped early", Err: &alike})
+	f.stop.CompareAndSwap(nil, &retry.StopError{Kind: retry.StopEarly, What: "stopped early", Err: &alike})
 	return f.stop.Load()
-}
-
-// fits reports whether a verdict shows that the job file describes the slot.
-func (v verdict) fits() bool {
-	switch v.outcome {
-	case "", Rotated, Current, Remaining, Conflict:
-		return true
-	}
-	return false
 }
 
 // suspect returns the outcome and reason of a slot if an error in the job file can cause them,
 // or "".
-func (e *early) suspect(target string, ref scan.Ref, slot ciphertext.Slot, v verdict) string {
-	if v.outcome != Failed && v.outcome != Foreign || !ofJobFile(v.reason) {
+func (e *early) suspect(target string, ref scan.Ref, slot ciphertext.Slot, v reencrypt.Verdict) string {
+	if v.Outcome != reencrypt.Failed && v.Outcome != reencrypt.Foreign || !ofJobFile(v.Reason) {
 		return ""
 	}
 	if e.config.Accepted != nil && e.config.Accepted(entry(target, ref, slot, v)) {
 		return ""
 	}
-	return string(v.outcome) + "/" + v.reason
+	return string(v.Outcome) + "/" + v.Reason
 }
 
 // ofJobFile reports whether a wrong context, format or key in the job file can cause a reason
 // for every slot of a rule. Reasons that are properties of single items do not count.
 func ofJobFile(reason string) bool {
 	return strings.HasPrefix(reason, "not-") || slices.Contains([]string{
-		reasonInvalidCiphertext, reasonSourceContext, reasonDestinationContext,
-		reasonOtherContext, reasonForeignKey, reasonPlaintextTooLong, "missing-context",
+		reencrypt.ReasonInvalidCiphertext, reencrypt.ReasonSourceContext, reencrypt.ReasonDestinationContext,
+		reencrypt.ReasonOtherContext, reencrypt.ReasonForeignKey, reencrypt.ReasonPlaintextTooLong, "missing-context",
 		"wrong-type", "key-pattern", "encoded-twice", "indented-base64", "part-of-text",
 		"text-around",
 	}, reason)
@@ -353,7 +347,7 @@ func (e *early) count(rules *ruleCounts, target string, t *task) {
 			continue
 		}
 		n := &rules.rules[rule]
-		if v.fits() {
+		if v.Fits() {
 			n.Good++
 		} else if f := e.of(target, rule); f != nil && !f.off.Load() {
 			if what := e.suspect(target, t.item.Ref, t.slots[i], v); what != "" {
@@ -387,18 +381,18 @@ func (e *early) written(target string, t *task) error {
 	if example := e.example.Load(); example != nil {
 		err.Example = *example
 	}
-	return &StopError{Kind: StopEarly, What: "stopped early", Err: err}
+	return &retry.StopError{Kind: retry.StopEarly, What: "stopped early", Err: err}
 }
 
 // failures counts the slots of an item that failed and are not accepted.
 func (e *early) failures(target string, t *task) (n int64) {
 	for i, v := range t.verdicts {
-		if (v.outcome == Failed || v.outcome == Conflict) && (e.config.Accepted == nil ||
+		if (v.Outcome == reencrypt.Failed || v.Outcome == reencrypt.Conflict) && (e.config.Accepted == nil ||
 			!e.config.Accepted(entry(target, t.item.Ref, t.slots[i], v))) {
 			n++
 			if e.example.Load() == nil {
 				text := fmt.Sprintf("target %s, %s, %s: %s/%s", target, t.item.Ref,
-					clip(t.slots[i].Path), v.outcome, v.reason)
+					reencrypt.Clip(t.slots[i].Path), v.Outcome, v.Reason)
 				e.example.CompareAndSwap(nil, &text)
 			}
 		}
@@ -409,6 +403,6 @@ func (e *early) failures(target string, t *task) (n int64) {
 // stopsEarly reports whether err means that the run stops early. Slots that were decided are
 // still written.
 func stopsEarly(err error) bool {
-	stop := (*StopError)(nil)
-	return errors.As(err, &stop) && stop.Kind == StopEarly
+	stop := (*retry.StopError)(nil)
+	return errors.As(err, &stop) && stop.Kind == retry.StopEarly
 }

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"rotator/internal/checkpoint"
+	"rotator/internal/reencrypt"
+	"rotator/internal/retry"
 	"rotator/internal/rotate"
 )
 
@@ -14,7 +16,7 @@ import (
 // including those of a retry.
 func TestStopsEarlyOverRuns(t *testing.T) {
 	cloud := newCloud(t)
-	request := rotate.KeyRequest{Destination: cloud.key(t, "SYMMETRIC_DEFAULT"),
+	request := reencrypt.KeyRequest{Destination: cloud.key(t, "SYMMETRIC_DEFAULT"),
 		Sources: []string{cloud.key(t, "SYMMETRIC_DEFAULT")}}
 	b := &bench{cloud: cloud, keys: cloud.resolve(t, request), target: newMemory(),
 		format: format(t, map[string]string{"app": "pay"}, nil), stopAfter: []int{25},
@@ -28,7 +30,7 @@ func TestStopsEarlyOverRuns(t *testing.T) {
 		most, before := 25-saved, cloud.faults.Counts()["kms:ReEncrypt"]
 		counts, err := b.run(t)
 		alike := (*rotate.AlikeError)(nil)
-		if !errors.As(err, &alike) || stopKind(t, err) != rotate.StopEarly ||
+		if !errors.As(err, &alike) || stopKind(t, err) != retry.StopEarly ||
 			alike.Reason != "source-other-context" || alike.Slots != 25 || alike.Entry != 0 {
 			t.Fatalf("stopped for %v", err)
 		}

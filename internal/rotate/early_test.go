@@ -10,6 +10,7 @@ import (
 
 	"rotator/internal/checkpoint"
 	"rotator/internal/ciphertext"
+	"rotator/internal/reencrypt"
 	"rotator/internal/scan"
 )
 
@@ -17,7 +18,7 @@ import (
 type firsts struct {
 	workers int
 	slots   int
-	verdict func(i int) verdict
+	verdict func(i int) reencrypt.Verdict
 	takes   func(i int) time.Duration // time to decide a slot; nil means random
 	before  checkpoint.RuleCounts     // of the pass
 	proven  bool                      // in the pass before
@@ -90,13 +91,13 @@ func (f *firsts) duration(i int) time.Duration {
 // workers, if all have the same outcome for a reason that the job file can cause. If one of
 // them is a success, even a slow one, or differs otherwise, the run does not stop.
 func TestFirstSlotsAlike(t *testing.T) {
-	bad := verdict{outcome: Failed, reason: reasonSourceContext}
-	foreign := verdict{outcome: Foreign, reason: reasonForeignKey}
-	tooLong := verdict{outcome: Failed, reason: reasonPlaintextTooLong}
-	archived := verdict{outcome: Failed, reason: "archived"}
-	only := func(v verdict) func(int) verdict { return func(int) verdict { return v } }
-	but := func(n int, other verdict) func(int) verdict {
-		return func(i int) verdict {
+	bad := reencrypt.Verdict{Outcome: reencrypt.Failed, Reason: reencrypt.ReasonSourceContext}
+	foreign := reencrypt.Verdict{Outcome: reencrypt.Foreign, Reason: reencrypt.ReasonForeignKey}
+	tooLong := reencrypt.Verdict{Outcome: reencrypt.Failed, Reason: reencrypt.ReasonPlaintextTooLong}
+	archived := reencrypt.Verdict{Outcome: reencrypt.Failed, Reason: "archived"}
+	only := func(v reencrypt.Verdict) func(int) reencrypt.Verdict { return func(int) reencrypt.Verdict { return v } }
+	but := func(n int, other reencrypt.Verdict) func(int) reencrypt.Verdict {
+		return func(i int) reencrypt.Verdict {
 			if i == n {
 				return other
 			}
@@ -111,7 +112,7 @@ func TestFirstSlotsAlike(t *testing.T) {
 			return time.Second
 		}
 	}
-	alike := checkpoint.RuleCounts{Alike: map[string]int64{"failed/" + reasonSourceContext: 30}}
+	alike := checkpoint.RuleCounts{Alike: map[string]int64{"failed/" + reencrypt.ReasonSourceContext: 30}}
 	for name, c := range map[string]struct {
 		firsts
 		want int // number of slots that are decided; 0 means all
@@ -119,10 +120,10 @@ func TestFirstSlotsAlike(t *testing.T) {
 		"all alike":           {firsts{verdict: only(bad)}, 50},
 		"all foreign":         {firsts{verdict: only(foreign)}, 50},
 		"all too long":        {firsts{verdict: only(tooLong)}, 50},
-		"a success":           {firsts{verdict: but(20, verdict{outcome: Rotated})}, 0},
-		"one that will move":  {firsts{verdict: but(20, verdict{})}, 0},
-		"a slow success":      {firsts{verdict: but(49, verdict{outcome: Current}), takes: slowest(49)}, 0},
-		"a success too late":  {firsts{verdict: but(51, verdict{outcome: Current}), takes: slowest(51)}, 50},
+		"a success":           {firsts{verdict: but(20, reencrypt.Verdict{Outcome: reencrypt.Rotated})}, 0},
+		"one that will move":  {firsts{verdict: but(20, reencrypt.Verdict{})}, 0},
+		"a slow success":      {firsts{verdict: but(49, reencrypt.Verdict{Outcome: reencrypt.Current}), takes: slowest(49)}, 0},
+		"a success too late":  {firsts{verdict: but(51, reencrypt.Verdict{Outcome: reencrypt.Current}), takes: slowest(51)}, 50},
 		"another reason":      {firsts{verdict: but(30, foreign)}, 0},
 		"of single items":     {firsts{verdict: only(archived)}, 0},
 		"after 30 before":     {firsts{verdict: only(bad), before: alike}, 20},

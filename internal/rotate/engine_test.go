@@ -26,6 +26,8 @@ import (
 	"rotator/internal/fakeaws/fakesm2"
 	"rotator/internal/fakeaws/fault"
 	"rotator/internal/kmsblob"
+	"rotator/internal/reencrypt"
+	"rotator/internal/retry"
 	"rotator/internal/rotate"
 	"rotator/internal/scan"
 )
@@ -84,9 +86,9 @@ func (c *cloud) encrypt(t *testing.T, key, plaintext string, context map[string]
 	return blob
 }
 
-func (c *cloud) resolve(t *testing.T, request rotate.KeyRequest) rotate.Keys {
+func (c *cloud) resolve(t *testing.T, request reencrypt.KeyRequest) reencrypt.Keys {
 	t.Helper()
-	keys, err := rotate.ResolveKeys(t.Context(), c.client, request)
+	keys, err := reencrypt.ResolveKeys(t.Context(), c.client, request)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -245,7 +247,7 @@ func (t *trail) Sync() error { return nil }
 // bench is one pass over a memory target, from an empty checkpoint.
 type bench struct {
 	cloud   *cloud
-	keys    rotate.Keys
+	keys    reencrypt.Keys
 	format  *ciphertext.Compiled
 	target  *memory
 	trail   *trail
@@ -310,7 +312,7 @@ func (b *bench) rotator(target rotate.Target, pass int) *rotate.Rotator {
 	if b.settle == 0 {
 		b.settle = 200 * time.Millisecond
 	}
-	var asked rotate.Reencrypter = rotate.NewKMS(b.cloud.client.ReEncrypt, b.keys.Destination, nil)
+	var asked reencrypt.Reencrypter = reencrypt.NewKMS(b.cloud.client.ReEncrypt, b.keys.Destination, nil)
 	if b.lie != nil {
 		b.lie.Reencrypter = asked
 		asked = b.lie
@@ -319,7 +321,7 @@ func (b *bench) rotator(target rotate.Target, pass int) *rotate.Rotator {
 		Targets:   []rotate.Target{target},
 		Keys:      b.keys,
 		KMS:       asked,
-		KeyState:  rotate.DescribeKeyState(b.cloud.client, nil),
+		KeyState:  reencrypt.DescribeKeyState(b.cloud.client, nil),
 		Rate:      100000,
 		Workers:   max(b.workers, 4),
 		MaxOutage: 2 * time.Second,
@@ -370,7 +372,7 @@ func testAlreadyMoved(
 	t *testing.T, cloud *cloud, from, to fakekms.KeySpec, changed, pinned bool,
 ) {
 	source, destination := cloud.key(t, from), cloud.key(t, to)
-	request := rotate.KeyRequest{Destination: destination, DestinationAlgorithm: algorithmOf(to),
+	request := reencrypt.KeyRequest{Destination: destination, DestinationAlgorithm: algorithmOf(to),
 		Sources: []string{source}, SourceAlgorithm: algorithmOf(from)}
 	if !pinned { // with several sources none can be pinned alone
 		request.Sources = []string{cloud.key(t, from), source}
@@ -428,7 +430,7 @@ func TestRefreshMovesToTheNewestMaterialOnly(t *testing.T) {
 	b := &bench{
 		cloud: cloud,
 		keys: cloud.resolve(t,
-			rotate.KeyRequest{Destination: key, Sources: []string{key}, Mode: rotate.ModeRefresh}),
+			reencrypt.KeyRequest{Destination: key, Sources: []string{key}, Mode: reencrypt.ModeRefresh}),
 		format: format(t, nil, nil),
 		target: target,
 	}
@@ -457,7 +459,7 @@ func TestEachSlotHasItsOutcome(t *testing.T) {
 	target.rows["h-type"] = map[string]scan.Value{"slot": {Kind: scan.KindN, Text: "1"}}
 	target.rows["i-none"] = map[string]scan.Value{"other": {Kind: scan.KindS, Text: "x"}}
 	before := maps.Clone(target.rows)
-	b := &bench{cloud: cloud, keys: cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}),
+	b := &bench{cloud: cloud, keys: cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}),
 		format: format(t, context, nil), target: target, store: checkpoint.NewMemory()}
 	counts, err := b.run(t)
 	if err != nil {
@@ -537,7 +539,7 @@ func TestOneSlotWithoutRoom(t *testing.T) {
 	target.rows["a"] = map[string]scan.Value{"short": {Kind: scan.KindB, Bytes: framed}, "long": {Kind: scan.KindB, Bytes: long}}
 	target.rows["b"] = map[string]scan.Value{"short": {Kind: scan.KindB, Bytes: framed}}
 	b := &bench{cloud: cloud, format: compiled, target: target,
-		keys: cloud.resolve(t, rotate.KeyRequest{Destination: new, DestinationAlgorithm: "RSAES_OAEP_SHA_256", Sources: []string{old}})}
+		keys: cloud.resolve(t, reencrypt.KeyRequest{Destination: new, DestinationAlgorithm: "RSAES_OAEP_SHA_256", Sources: []string{old}})}
 	counts, err := b.run(t)
 	if err != nil {
 		t.Fatal(err)
@@ -585,7 +587,7 @@ func testConcurrentWriterWins(t *testing.T, vague bool) {
 			target.mu.Unlock()
 		}
 	}
-	b := &bench{cloud: cloud, keys: cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}), format: format(t, nil, nil), target: target}
+	b := &bench{cloud: cloud, keys: cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}), format: format(t, nil, nil), target: target}
 	counts, err := b.run(t)
 	if want := (checkpoint.SlotCounts{Seen: 4, Rotated: 2, Conflict: 1, Gone: 1}); err != nil || counts.Slots != want {
 		t.Fatalf("%+v, %v, want %+v", counts.Slots, err, want)
@@ -610,7 +612,7 @@ func TestLostAnswerIsRecognised(t *testing.T) {
 		target.put(fmt.Sprintf("item-%02d", i), cloud.encrypt(t, old, "x", nil))
 	}
 	target.lose = func(scan.Ref) bool { return target.writes%2 == 0 }
-	b := &bench{cloud: cloud, keys: cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}), format: format(t, nil, nil), target: target}
+	b := &bench{cloud: cloud, keys: cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}), format: format(t, nil, nil), target: target}
 	counts, err := b.run(t)
 	if err != nil || counts.Slots.Rotated != 30 || counts.Items.Written != 30 {
 		t.Fatalf("%+v, %v, want 30 rotated and written", counts, err)
@@ -621,9 +623,9 @@ func TestLostAnswerIsRecognised(t *testing.T) {
 }
 
 // stopKind runs and returns why it stopped; "" when it did not.
-func stopKind(t *testing.T, err error) rotate.StopKind {
+func stopKind(t *testing.T, err error) retry.StopKind {
 	t.Helper()
-	var stop *rotate.StopError
+	var stop *retry.StopError
 	if err != nil && !errors.As(err, &stop) {
 		t.Fatalf("%v is no *StopError", err)
 	}
@@ -645,18 +647,18 @@ func TestRunLevelTroubleMarksNothing(t *testing.T) {
 		name   string
 		damage func(c *cloud, old string)
 		mend   func(c *cloud, old string)
-		want   rotate.StopKind
+		want   retry.StopKind
 	}{
 		{"source disabled", func(c *cloud, old string) { _ = c.fake.SetState(old, fakekms.Disabled) },
-			func(c *cloud, old string) { _ = c.fake.SetState(old, fakekms.Enabled) }, rotate.StopAccess},
+			func(c *cloud, old string) { _ = c.fake.SetState(old, fakekms.Enabled) }, retry.StopAccess},
 		{"source pending deletion", func(c *cloud, old string) { _ = c.fake.SetState(old, fakekms.PendingDeletion) },
-			func(c *cloud, old string) { _ = c.fake.SetState(old, fakekms.Enabled) }, rotate.StopAccess},
-		{"ReEncryptFrom denied", deny("kms:ReEncryptFrom"), func(c *cloud, _ string) { c.fake.SetPolicy(nil) }, rotate.StopAccess},
-		{"ReEncryptTo denied", deny("kms:ReEncryptTo"), func(c *cloud, _ string) { c.fake.SetPolicy(nil) }, rotate.StopAccess},
+			func(c *cloud, old string) { _ = c.fake.SetState(old, fakekms.Enabled) }, retry.StopAccess},
+		{"ReEncryptFrom denied", deny("kms:ReEncryptFrom"), func(c *cloud, _ string) { c.fake.SetPolicy(nil) }, retry.StopAccess},
+		{"ReEncryptTo denied", deny("kms:ReEncryptTo"), func(c *cloud, _ string) { c.fake.SetPolicy(nil) }, retry.StopAccess},
 		{"KMS down", func(c *cloud, _ string) { c.faults.Set("kms:ReEncrypt", fault.Fault{Kind: fault.InternalError}) },
-			func(c *cloud, _ string) { c.faults.Clear("") }, rotate.StopUnavailable},
+			func(c *cloud, _ string) { c.faults.Clear("") }, retry.StopUnavailable},
 		{"KMS gone", func(c *cloud, _ string) { c.faults.Set("kms:ReEncrypt", fault.Fault{Kind: fault.Reset}) },
-			func(c *cloud, _ string) { c.faults.Clear("") }, rotate.StopUnavailable},
+			func(c *cloud, _ string) { c.faults.Clear("") }, retry.StopUnavailable},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			cloud := newCloud(t)
@@ -665,7 +667,7 @@ func TestRunLevelTroubleMarksNothing(t *testing.T) {
 			for i := range 40 {
 				target.put(fmt.Sprintf("item-%02d", i), cloud.encrypt(t, old, "x", nil))
 			}
-			b := &bench{cloud: cloud, keys: cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}),
+			b := &bench{cloud: cloud, keys: cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}),
 				format: format(t, nil, nil), target: target, store: checkpoint.NewMemory()}
 			test.damage(cloud, old)
 			counts, err := b.run(t)
@@ -691,7 +693,7 @@ func TestPassingTroubleCostsNoSlot(t *testing.T) {
 	}
 	cloud.fake.SetReEncryptQuota(200)
 	cloud.faults.Set("kms:ReEncrypt", fault.Fault{Kind: fault.InternalError, Share: 0.05})
-	b := &bench{cloud: cloud, keys: cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}), format: format(t, nil, nil), target: target}
+	b := &bench{cloud: cloud, keys: cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}), format: format(t, nil, nil), target: target}
 	counts, err := b.run(t)
 	if err != nil || counts.Slots.Rotated != 300 {
 		t.Fatalf("%+v, %v, want 300 rotated", counts.Slots, err)
@@ -711,7 +713,7 @@ func TestDeniedSlotIsItsOwnTrouble(t *testing.T) {
 	cloud.fake.SetPolicy(func(c fakekms.Call) bool {
 		return c.Action == "kms:DescribeKey" || c.EncryptionContext["tenant"] == "0"
 	})
-	b := &bench{cloud: cloud, keys: cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}),
+	b := &bench{cloud: cloud, keys: cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}),
 		format: format(t, map[string]string{"tenant": "${tenant}"}, nil), target: target}
 	counts, err := b.run(t)
 	if want := (checkpoint.SlotCounts{Seen: 10, Rotated: 5, Failed: 5}); err != nil || counts.Slots != want {
@@ -721,20 +723,20 @@ func TestDeniedSlotIsItsOwnTrouble(t *testing.T) {
 
 // liar is a KMS that names keys it should not.
 type liar struct {
-	rotate.Reencrypter
+	reencrypt.Reencrypter
 	source, destination string
-	spoil               func(rotate.Question, *rotate.Answer) // nil: the rest of the answer is as it is
-	authorized          func() error                          // nil: the answer to a dry run is as it is
+	spoil               func(reencrypt.Request, *reencrypt.Response) // nil: the rest of the answer is as it is
+	authorized          func() error                                 // nil: the answer to a dry run is as it is
 }
 
-func (l liar) Authorized(ctx context.Context, source rotate.Key) (bool, error) {
+func (l liar) Authorized(ctx context.Context, source reencrypt.Key) (bool, error) {
 	if l.authorized != nil {
 		return true, l.authorized()
 	}
 	return l.Reencrypter.Authorized(ctx, source)
 }
 
-func (l liar) ReEncrypt(ctx context.Context, q rotate.Question) (rotate.Answer, error) {
+func (l liar) ReEncrypt(ctx context.Context, q reencrypt.Request) (reencrypt.Response, error) {
 	answer, err := l.Reencrypter.ReEncrypt(ctx, q)
 	if err == nil && l.source != "" {
 		answer.Source = l.source
@@ -756,16 +758,16 @@ func TestWhatKMSNamesDecides(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		liar liar
-		want rotate.StopKind
+		want retry.StopKind
 		slot checkpoint.SlotCounts
 	}{
-		{"another destination", liar{destination: third}, rotate.StopInternal, checkpoint.SlotCounts{}},
+		{"another destination", liar{destination: third}, retry.StopInternal, checkpoint.SlotCounts{}},
 		{"another source", liar{source: third}, "", checkpoint.SlotCounts{Seen: 1, Foreign: 1}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			target := newMemory()
 			target.put("item", cloud.encrypt(t, old, "x", nil))
-			b := &bench{cloud: cloud, keys: cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}), format: format(t, nil, nil), target: target, lie: &test.liar}
+			b := &bench{cloud: cloud, keys: cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}), format: format(t, nil, nil), target: target, lie: &test.liar}
 			counts, err := b.run(t)
 			if got := stopKind(t, err); got != test.want || counts.Slots != test.slot || target.writes != 0 {
 				t.Errorf("%q (%v) with %+v and %d writes, want %q with %+v and none", got, err, counts.Slots, target.writes, test.want, test.slot)
@@ -780,7 +782,7 @@ func TestWhatKMSNamesDecides(t *testing.T) {
 func TestAnswersThatLackSomething(t *testing.T) {
 	cloud := newCloud(t)
 	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
-	listed, anyKey := rotate.KeyRequest{Destination: new, Sources: []string{old}}, rotate.KeyRequest{Destination: new, Any: true}
+	listed, anyKey := reencrypt.KeyRequest{Destination: new, Sources: []string{old}}, reencrypt.KeyRequest{Destination: new, Any: true}
 	slots := func(key string, n int) (row map[string]scan.Value) {
 		row = map[string]scan.Value{"slot": {Kind: scan.KindBS}}
 		for i := range n {
@@ -790,14 +792,14 @@ func TestAnswersThatLackSomething(t *testing.T) {
 		}
 		return row
 	}
-	spoils := map[string]func(*rotate.Answer){
-		"no ciphertext":        func(a *rotate.Answer) { a.Blob = nil },
-		"an empty ciphertext":  func(a *rotate.Answer) { a.Blob = []byte{} },
-		"no source key":        func(a *rotate.Answer) { a.Source = "" },
-		"no destination key":   func(a *rotate.Answer) { a.Destination = "" },
-		"nothing but metadata": func(a *rotate.Answer) { *a = rotate.Answer{SourceMaterial: a.SourceMaterial} },
+	spoils := map[string]func(*reencrypt.Response){
+		"no ciphertext":        func(a *reencrypt.Response) { a.Blob = nil },
+		"an empty ciphertext":  func(a *reencrypt.Response) { a.Blob = []byte{} },
+		"no source key":        func(a *reencrypt.Response) { a.Source = "" },
+		"no destination key":   func(a *reencrypt.Response) { a.Destination = "" },
+		"nothing but metadata": func(a *reencrypt.Response) { *a = reencrypt.Response{SourceMaterial: a.SourceMaterial} },
 	}
-	for _, request := range []rotate.KeyRequest{listed, anyKey} {
+	for _, request := range []reencrypt.KeyRequest{listed, anyKey} {
 		for _, key := range []string{old, new} {
 			for _, n := range []int{1, 2} {
 				for name, spoil := range spoils {
@@ -805,14 +807,14 @@ func TestAnswersThatLackSomething(t *testing.T) {
 					target.rows["item"] = slots(key, n)
 					last := target.rows["item"]["slot"].ByteSet[n-1]
 					b := &bench{cloud: cloud, keys: cloud.resolve(t, request), format: format(t, nil, nil), target: target, exact: key == new, // else its header decides a slot
-						lie: &liar{spoil: func(q rotate.Question, a *rotate.Answer) {
+						lie: &liar{spoil: func(q reencrypt.Request, a *reencrypt.Response) {
 							if bytes.Equal(q.Blob, last) {
 								spoil(a)
 							}
 						}}}
 					before := target.rows["item"]
 					counts, err := b.run(t)
-					if got := stopKind(t, err); got != rotate.StopInternal || counts.Slots.Seen != 0 || target.writes != 0 || !cmp.Equal(before, target.rows["item"]) || len(b.trail.records) != 0 {
+					if got := stopKind(t, err); got != retry.StopInternal || counts.Slots.Seen != 0 || target.writes != 0 || !cmp.Equal(before, target.rows["item"]) || len(b.trail.records) != 0 {
 						t.Errorf("any %v, under the destination %v, slot %d: %s: stopped for %q (%v) with %+v and %d writes", request.Any, key == new, n, name, got, err, counts.Slots, target.writes)
 					}
 				}
@@ -828,7 +830,7 @@ func TestThrottledDryRunsAreCounted(t *testing.T) {
 	target := newMemory()
 	target.put("item", cloud.encrypt(t, old, "x", nil))
 	var asked atomic.Int64
-	b := &bench{cloud: cloud, keys: cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}), format: format(t, nil, nil), target: target,
+	b := &bench{cloud: cloud, keys: cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}), format: format(t, nil, nil), target: target,
 		lie: &liar{authorized: func() error {
 			asked.Add(1)
 			return apiError("ThrottlingException")
@@ -848,7 +850,7 @@ func TestLookingWritesNothing(t *testing.T) {
 	for i := range 30 {
 		target.put(fmt.Sprintf("item-%02d", i), cloud.encrypt(t, old, "x", nil))
 	}
-	b := &bench{cloud: cloud, keys: cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}), format: format(t, nil, nil), target: target, inspect: true}
+	b := &bench{cloud: cloud, keys: cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}), format: format(t, nil, nil), target: target, inspect: true}
 	counts, err := b.run(t)
 	if err != nil || counts.Slots != (checkpoint.SlotCounts{Seen: 30, Remaining: 30}) || target.writes != 0 || len(b.trail.records)+len(b.trail.intended) > 0 {
 		t.Errorf("%+v, %v, with %d writes", counts.Slots, err, target.writes)

@@ -1,12 +1,15 @@
 package rotate
 
-import "rotator/internal/ciphertext"
+import (
+	"rotator/internal/ciphertext"
+	"rotator/internal/reencrypt"
+)
 
 // Bind binds a record to a pass as a worker does.
 func Bind(identity string, r Record, context map[string]string) string {
-	w := &worker{identity: identity, decider: &decider{keys: Keys{
-		Destination:     Key{ARN: r.To, Algorithm: Symmetric},
-		SourceAlgorithm: Symmetric,
-	}}}
+	w := &worker{identity: identity, keys: reencrypt.Keys{
+		Destination:     reencrypt.Key{ARN: r.To, Algorithm: reencrypt.Symmetric},
+		SourceAlgorithm: reencrypt.Symmetric,
+	}}
 	return w.bind(r, ciphertext.Slot{DestinationContext: context})
 }

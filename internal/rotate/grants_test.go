@@ -9,7 +9,7 @@ import (
 
 	"rotator/internal/fakeaws/fakekms"
 	"rotator/internal/flowcontrol"
-	"rotator/internal/rotate"
+	"rotator/internal/reencrypt"
 )
 
 // TestGrantTokenRefused: if KMS refuses a grant token, the error of every kind of request names
@@ -18,26 +18,26 @@ import (
 func TestGrantTokenRefused(t *testing.T) {
 	cloud := newCloud(t)
 	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
-	keys := cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}})
+	keys := cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}})
 	tokens := []string{"forged"}
-	_, resolved := rotate.ResolveKeys(t.Context(), cloud.client,
-		rotate.KeyRequest{Destination: new, Sources: []string{old}, GrantTokens: tokens})
-	_, named := rotate.KeyARN(t.Context(), cloud.client, new, tokens)
-	unusable, err := rotate.FindUnusable(t.Context(), cloud.client, keys, tokens)
+	_, resolved := reencrypt.ResolveKeys(t.Context(), cloud.client,
+		reencrypt.KeyRequest{Destination: new, Sources: []string{old}, GrantTokens: tokens})
+	_, named := reencrypt.KeyARN(t.Context(), cloud.client, new, tokens)
+	unusable, err := reencrypt.FindUnusable(t.Context(), cloud.client, keys, tokens)
 	if err != nil || unusable == nil {
 		t.Fatalf("FindUnusable: %v, %v", unusable, err)
 	}
-	client := rotate.NewKMS(cloud.client.ReEncrypt, keys.Destination, tokens)
-	_, authorized := rotate.CheckAuthorized(t.Context(), client, flowcontrol.NewLimiter(1000),
+	client := reencrypt.NewKMS(cloud.client.ReEncrypt, keys.Destination, tokens)
+	_, authorized := reencrypt.CheckAuthorized(t.Context(), client, flowcontrol.NewLimiter(1000),
 		keys, false)
-	_, err = rotate.DescribeKeyState(cloud.client, tokens)(t.Context(), new)
+	_, err = reencrypt.DescribeKeyState(cloud.client, tokens)(t.Context(), new)
 	if refused := (smithy.APIError)(nil); !errors.As(err, &refused) ||
 		refused.ErrorCode() != "InvalidGrantTokenException" {
 		t.Errorf("DescribeKeyState: %v", err)
 	}
 	for name, err := range map[string]error{"ResolveKeys": resolved, "KeyARN": named,
 		"FindUnusable": unusable, "CheckAuthorized": authorized} {
-		key := (*rotate.KeyError)(nil)
+		key := (*reencrypt.KeyError)(nil)
 		if !errors.As(err, &key) || key.Wrong || !strings.Contains(key.Detail, "kms.grant_tokens") {
 			t.Errorf("%s: %v", name, err)
 		}

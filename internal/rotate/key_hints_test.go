@@ -20,6 +20,7 @@ import (
 
 	"rotator/internal/checkpoint"
 	"rotator/internal/fakeaws/fakekms"
+	"rotator/internal/reencrypt"
 	"rotator/internal/rotate"
 	"rotator/internal/scan"
 )
@@ -81,7 +82,7 @@ func (c *crowd) Replace(_ context.Context, changes []scan.Change) []scan.Result 
 	return results
 }
 
-func (c *crowd) ReEncrypt(_ context.Context, q rotate.Question) (rotate.Answer, error) {
+func (c *crowd) ReEncrypt(_ context.Context, q reencrypt.Request) (reencrypt.Response, error) {
 	serial := c.requests.Add(1)
 	if c.asked != nil {
 		c.asked(int(binary.BigEndian.Uint64(q.Blob[5+32+1:])))
@@ -89,12 +90,12 @@ func (c *crowd) ReEncrypt(_ context.Context, q rotate.Question) (rotate.Answer, 
 	return (&universe{serial: int(serial)}).reencrypt(q)
 }
 
-func (c *crowd) Authorized(context.Context, rotate.Key) (bool, error) { return true, nil }
+func (c *crowd) Authorized(context.Context, reencrypt.Key) (bool, error) { return true, nil }
 
 const crowdWorkers = 8
 
 // pass is one pass over the crowd.
-func (c *crowd) pass(t *testing.T, looking, exact bool) (checkpoint.Counts, rotate.Savings) {
+func (c *crowd) pass(t *testing.T, looking, exact bool) (checkpoint.Counts, reencrypt.Savings) {
 	t.Helper()
 	target := rotate.Target{Name: "target", Lister: c, Format: format(t, map[string]string{"name": "all"}, nil), Batch: 25}
 	if !looking {
@@ -185,7 +186,7 @@ func TestUnknownLayouts(t *testing.T) {
 		}
 		c := &crowd{n: n, key: key, strange: true}
 		told, saved := c.pass(t, looking, false)
-		if requests := c.requests.Load(); requests < n || saved != (rotate.Savings{}) {
+		if requests := c.requests.Load(); requests < n || saved != (reencrypt.Savings{}) {
 			t.Errorf("looking %v: %d requests about %d slots, %+v", looking, requests, n, saved)
 		}
 		c.strange, c.made = false, sync.Map{}
@@ -252,7 +253,7 @@ func lying(t *testing.T, slots, lies int) *bench {
 		target.put(fmt.Sprintf("item-%04d", i), cloud.encrypt(t, key, "x", nil))
 	}
 	cloud.fake.SetHeaders(nil)
-	return &bench{cloud: cloud, keys: cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}), format: format(t, nil, nil), target: target}
+	return &bench{cloud: cloud, keys: cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}), format: format(t, nil, nil), target: target}
 }
 
 // A run whose headers lie does not say that they agree; an audit says nothing at all;
@@ -267,7 +268,7 @@ func TestHeadersThatLie(t *testing.T) {
 		b = lying(t, 120, lies)
 		b.inspect = true
 		_, err = b.run(t)
-		if wrong := (*rotate.HeaderError)(nil); !errors.As(err, &wrong) {
+		if wrong := (*reencrypt.HeaderError)(nil); !errors.As(err, &wrong) {
 			t.Errorf("%d lies: an audit ends with %v", lies, err)
 		}
 		b.exact = true
@@ -302,7 +303,7 @@ func TestHeadersDoNotShowContexts(t *testing.T) {
 			}
 			target.put(fmt.Sprintf("item-%03d", i), cloud.encrypt(t, new, "x", context))
 		}
-		b := &bench{cloud: cloud, keys: cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}),
+		b := &bench{cloud: cloud, keys: cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}),
 			format: format(t, map[string]string{"app": "pay"}, nil), target: target}
 		counts, err := b.run(t)
 		agree, wrong := b.engine.Headers()
@@ -325,7 +326,7 @@ func TestSharedDataKeys(t *testing.T) {
 			target.rows[fmt.Sprintf("item-%03d", i)] = map[string]scan.Value{"slot": {Kind: scan.KindB, Bytes: blobs[kind]},
 				"kind": {Kind: scan.KindS, Text: kind}, "version": {Kind: scan.KindS, Text: strconv.Itoa(i % 6 / 2)}}
 		}
-		b := &bench{cloud: cloud, keys: cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}), exact: exact,
+		b := &bench{cloud: cloud, keys: cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}), exact: exact,
 			format: format(t, map[string]string{"tenant": "t"}, map[string]string{"tenant": "t", "v": "${version}"}), target: target}
 		counts, err := b.run(t)
 		sent, _, _ := b.engine.Requests()

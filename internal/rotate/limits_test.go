@@ -12,6 +12,7 @@ import (
 
 	"rotator/internal/checkpoint"
 	"rotator/internal/fakeaws/fakekms"
+	"rotator/internal/reencrypt"
 	"rotator/internal/rotate"
 	"rotator/internal/scan"
 )
@@ -49,7 +50,7 @@ func TestBusyItemsHoldNobodyBack(t *testing.T) {
 		return nil
 	}
 	b := &bench{cloud: cloud, target: target, format: format(t, nil, nil),
-		keys: cloud.resolve(t, rotate.KeyRequest{Destination: destination, Sources: []string{source}})}
+		keys: cloud.resolve(t, reencrypt.KeyRequest{Destination: destination, Sources: []string{source}})}
 	counts, err := b.run(t)
 	// The last of the busy ones may come only when the calm ones are done.
 	if err != nil || counts.Slots.Rotated != busy+calm || len(refused) < busy/2 {
@@ -90,7 +91,7 @@ func TestThrottlingOfOneTarget(t *testing.T) {
 		return nil
 	}
 	passes := checkpoint.NewPasses(checkpoint.NewMemory(), "job")
-	keys := cloud.resolve(t, rotate.KeyRequest{Destination: destination, Sources: []string{source}})
+	keys := cloud.resolve(t, reencrypt.KeyRequest{Destination: destination, Sources: []string{source}})
 	opened, err := rotate.OpenPass(t.Context(), passes, rotate.Plan{Job: "job", Keys: keys, Targets: targets}, false)
 	if err != nil {
 		t.Fatal(err)
@@ -102,7 +103,7 @@ func TestThrottlingOfOneTarget(t *testing.T) {
 	engine := rotate.New(rotate.Config{
 		Targets:   targets,
 		Keys:      keys,
-		KMS:       rotate.NewKMS(cloud.client.ReEncrypt, keys.Destination, nil),
+		KMS:       reencrypt.NewKMS(cloud.client.ReEncrypt, keys.Destination, nil),
 		Rate:      100000,
 		Workers:   8,
 		MaxOutage: 20 * time.Second,

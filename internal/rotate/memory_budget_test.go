@@ -10,6 +10,7 @@ import (
 	"rotator/internal/checkpoint"
 	"rotator/internal/ciphertext"
 	"rotator/internal/fakeaws/fakekms"
+	"rotator/internal/reencrypt"
 	"rotator/internal/rotate"
 	"rotator/internal/scan"
 )
@@ -88,7 +89,7 @@ func TestBodiesStayWithinTheRoom(t *testing.T) {
 	const size, most = 8 << 20, 64 << 20
 	cloud := newCloud(t)
 	source := cloud.key(t, fakekms.Symmetric)
-	keys := cloud.resolve(t, rotate.KeyRequest{Destination: cloud.key(t, fakekms.Symmetric), Sources: []string{source}})
+	keys := cloud.resolve(t, reencrypt.KeyRequest{Destination: cloud.key(t, fakekms.Symmetric), Sources: []string{source}})
 	blob := cloud.encrypt(t, source, "plaintext", nil)
 	template, err := ciphertext.Compile(ciphertext.Spec{
 		Format: "raw",

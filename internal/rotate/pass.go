@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"rotator/internal/checkpoint"
+	"rotator/internal/reencrypt"
+	"rotator/internal/retry"
 	"rotator/internal/scan"
 )
 
@@ -24,7 +26,7 @@ type Plan struct {
 	// Before is the fingerprint of the same work in an older version, if it
 	// differs.
 	Before  string
-	Keys    Keys
+	Keys    reencrypt.Keys
 	Targets []Target
 	Account string // of the caller, for the record of the pass
 }
@@ -45,8 +47,8 @@ func Fingerprint(meaning any) (string, error) {
 	return hex.EncodeToString(sum[:]), nil
 }
 
-// Opened is a pass that is ready to be worked on.
-type Opened struct {
+// OpenedPass is a pass that is ready to be worked on.
+type OpenedPass struct {
 	Pass       checkpoint.Pass
 	Partitions []Partition
 	// Notes say how this pass came to be, where that is not plain.
@@ -62,7 +64,7 @@ const openAttempts = 20
 // time get the same pass. It is a *StopError of kind StopJob when the unfinished
 // pass is of other work, or when an alias names another key than when it began:
 // half of the slots would end under one key and half under the other.
-func OpenPass(ctx context.Context, passes *checkpoint.Passes, plan Plan, restart bool) (*Opened, error) {
+func OpenPass(ctx context.Context, passes *checkpoint.Passes, plan Plan, restart bool) (*OpenedPass, error) {
 	if restart {
 		pass, err := newPass(ctx, plan)
 		if err != nil {
@@ -71,7 +73,7 @@ func OpenPass(ctx context.Context, passes *checkpoint.Passes, plan Plan, restart
 		if pass, err = passes.Restart(ctx, pass); err != nil {
 			return nil, storeError(err)
 		}
-		return opened(plan, pass, fmt.Sprintf("began pass %d at your word; what was there is kept", pass.Number))
+		return openedPass(plan, pass, fmt.Sprintf("began pass %d at your word; what was there is kept", pass.Number))
 	}
 	for range openAttempts {
 		found, err := openPass(ctx, passes, plan)
@@ -83,7 +85,7 @@ func OpenPass(ctx context.Context, passes *checkpoint.Passes, plan Plan, restart
 }
 
 // openPass is one try; checkpoint.ErrFenced when another worker was quicker.
-func openPass(ctx context.Context, passes *checkpoint.Passes, plan Plan) (*Opened, error) {
+func openPass(ctx context.Context, passes *checkpoint.Passes, plan Plan) (*OpenedPass, error) {
 	last, err := passes.Last(ctx)
 	switch {
 	case errors.Is(err, checkpoint.ErrNotFound) || err == nil && last.Status == checkpoint.Finished:
@@ -95,7 +97,7 @@ func openPass(ctx context.Context, passes *checkpoint.Passes, plan Plan) (*Opene
 		if nothing, err := movedNothing(ctx, passes, last); err != nil || nothing {
 			return replacePass(ctx, passes, plan, last, err)
 		}
-		return nil, &StopError{Kind: StopJob, What: fmt.Sprintf(
+		return nil, &retry.StopError{Kind: retry.StopJob, What: fmt.Sprintf(
 			"pass %d, begun %s and not finished, is of other keys, targets or slots than this job file: finish it with the job file it began with, give this one another name (job), or let rotator run --restart begin a new pass, which keeps the record of that one",
 			last.Number, last.Started.Format(time.RFC3339))}
 	}
@@ -105,7 +107,7 @@ func openPass(ctx context.Context, passes *checkpoint.Passes, plan Plan) (*Opene
 	if last, err = passes.Identify(ctx, last); err != nil {
 		return nil, storeError(err)
 	}
-	return opened(plan, last, fmt.Sprintf("resumed pass %d, begun %s", last.Number, last.Started.Format(time.RFC3339)))
+	return openedPass(plan, last, fmt.Sprintf("resumed pass %d, begun %s", last.Number, last.Started.Format(time.RFC3339)))
 }
 
 // movedNothing reports whether a pass was stopped early, because its job file seemed wrong,
@@ -129,7 +131,7 @@ func movedNothing(
 // pass.
 func replacePass(
 	ctx context.Context, passes *checkpoint.Passes, plan Plan, last checkpoint.Pass, err error,
-) (*Opened, error) {
+) (*OpenedPass, error) {
 	if err != nil {
 		return nil, storeError(err)
 	}
@@ -143,9 +145,9 @@ func replacePass(
 
 // SameKeys returns a *StopError of kind StopJob if names in the job file no longer
 // stand for the keys for which they stood when the pass began.
-func SameKeys(pass checkpoint.Pass, keys Keys) error {
+func SameKeys(pass checkpoint.Pass, keys reencrypt.Keys) error {
 	was := append([]checkpoint.Key{pass.Destination}, pass.Sources...)
-	is := append([]Key{keys.Destination}, keys.Sources...)
+	is := append([]reencrypt.Key{keys.Destination}, keys.Sources...)
 	var moved []string
 	var left []checkpoint.Key // keys of the pass that the job file no longer names
 	for i := range min(len(was), len(is)) {
@@ -158,7 +160,7 @@ func SameKeys(pass checkpoint.Pass, keys Keys) error {
 			continue // with one key, it is both source and destination
 		}
 		moved = append(moved, text)
-		if !slices.ContainsFunc(is, func(k Key) bool { return k.ARN == was[i].ARN }) {
+		if !slices.ContainsFunc(is, func(k reencrypt.Key) bool { return k.ARN == was[i].ARN }) {
 			left = append(left, was[i])
 		}
 	}
@@ -169,20 +171,20 @@ func SameKeys(pass checkpoint.Pass, keys Keys) error {
 	if len(moved) > 1 {
 		back = "point them back"
 	}
-	return &StopError{Kind: StopJob, What: fmt.Sprintf("%s; %s to go on with pass %d, or %s",
+	return &retry.StopError{Kind: retry.StopJob, What: fmt.Sprintf("%s; %s to go on with pass %d, or %s",
 		strings.Join(moved, ", and "), back, pass.Number, newPassAdvice(pass, keys, left))}
 }
 
 // newPassAdvice returns how to begin a new pass after names of keys were pointed at other
 // keys. left are the keys of the pass that the job file no longer names.
-func newPassAdvice(pass checkpoint.Pass, keys Keys, left []checkpoint.Key) string {
+func newPassAdvice(pass checkpoint.Pass, keys reencrypt.Keys, left []checkpoint.Key) string {
 	command := "rotator run --restart"
 	if pass.Status == checkpoint.Finished {
 		command = "rotator run"
 	}
 	advice := fmt.Sprintf("begin a new pass with %s, which keeps the records of pass %d",
 		command, pass.Number)
-	if keys.Mode == ModeRefresh || keys.Mode == ModeContext {
+	if keys.Mode == reencrypt.ModeRefresh || keys.Mode == reencrypt.ModeContext {
 		return advice
 	}
 	var listed, apart []string
@@ -210,7 +212,7 @@ func newPassAdvice(pass checkpoint.Pass, keys Keys, left []checkpoint.Key) strin
 
 func beginPass(
 	ctx context.Context, passes *checkpoint.Passes, plan Plan, last checkpoint.Pass,
-) (*Opened, error) {
+) (*OpenedPass, error) {
 	pass, err := newPass(ctx, plan)
 	if err != nil {
 		return nil, err
@@ -226,7 +228,7 @@ func beginPass(
 	if err := SameKeys(stored, plan.Keys); err != nil {
 		return nil, err
 	}
-	return opened(plan, stored)
+	return openedPass(plan, stored)
 }
 
 // newPass is the record of a pass that is about to begin.
@@ -261,17 +263,17 @@ func newPass(ctx context.Context, plan Plan) (checkpoint.Pass, error) {
 	return pass, nil
 }
 
-func recordKey(k Key) checkpoint.Key {
+func recordKey(k reencrypt.Key) checkpoint.Key {
 	return checkpoint.Key{ARN: k.ARN, Given: k.Given, Material: k.Material, Algorithm: k.Algorithm}
 }
 
-// opened finds the partitions of a stored pass in the targets of the plan.
-func opened(plan Plan, pass checkpoint.Pass, notes ...string) (*Opened, error) {
-	o := &Opened{Pass: pass, Notes: notes}
+// openedPass finds the partitions of a stored pass in the targets of the plan.
+func openedPass(plan Plan, pass checkpoint.Pass, notes ...string) (*OpenedPass, error) {
+	o := &OpenedPass{Pass: pass, Notes: notes}
 	for _, record := range pass.Targets {
 		target := slices.IndexFunc(plan.Targets, func(t Target) bool { return t.Name == record.Name })
 		if target < 0 {
-			return nil, &StopError{Kind: StopInternal, What: fmt.Sprintf("pass %d has target %s, which the job does not", pass.Number, record.Name)}
+			return nil, &retry.StopError{Kind: retry.StopInternal, What: fmt.Sprintf("pass %d has target %s, which the job does not", pass.Number, record.Name)}
 		}
 		for _, p := range record.Partitions {
 			o.Partitions = append(o.Partitions, Partition{Target: target, Spec: scan.Partition{Name: p.Name, Spec: p.Spec}})
@@ -291,7 +293,7 @@ func ClosePass(ctx context.Context, passes *checkpoint.Passes, pass checkpoint.P
 			return pass, storeError(err)
 		}
 		if !done {
-			return pass, &StopError{Kind: StopInternal, What: "the run ended with partitions that are not done"}
+			return pass, &retry.StopError{Kind: retry.StopInternal, What: "the run ended with partitions that are not done"}
 		}
 	}
 	record, err := passes.Update(ctx, pass.Number, func(record *checkpoint.Pass) {

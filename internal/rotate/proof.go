@@ -1,12 +1,12 @@
 package rotate
 
 import (
-	"bytes"
 	"sync/atomic"
 
 	"rotator/internal/checkpoint"
 	"rotator/internal/ciphertext"
 	"rotator/internal/kmsblob"
+	"rotator/internal/reencrypt"
 	"rotator/internal/scan"
 )
 
@@ -154,12 +154,12 @@ func (c *ruleCounts) add(t *task) {
 
 // isNone reports whether KMS rejected a value that does not look like a ciphertext at all.
 // The path of the rule may be the path of another value, which proves nothing.
-func isNone(slot ciphertext.Slot, v verdict) bool {
-	if v.outcome != Failed || v.key != "" || len(slot.Blob) == 0 {
+func isNone(slot ciphertext.Slot, v reencrypt.Verdict) bool {
+	if v.Outcome != reencrypt.Failed || v.Key != "" || len(slot.Blob) == 0 {
 		return false
 	}
 	_, ok := kmsblob.ReadToken(slot.Blob)
-	return !ok && !holdsBlob(slot.Blob)
+	return !ok && !kmsblob.MayHold(slot.Blob)
 }
 
 // into adds the counts to counts by the names of the rules. It includes rules
@@ -191,14 +191,14 @@ func countIncluded(counts *checkpoint.Counts, included []scan.Matches) {
 
 // originOf returns what is known about the key of a slot that failed or is in
 // conflict.
-func (r *Rotator) originOf(slot ciphertext.Slot, v verdict) checkpoint.Origin {
+func (r *Rotator) originOf(slot ciphertext.Slot, v reencrypt.Verdict) checkpoint.Origin {
 	blob := slot.Blob
 	if slot.Refused != nil {
 		blob = slot.Held
 	}
 	switch {
-	case v.key != "":
-		return checkpoint.Origin(v.key)
+	case v.Key != "":
+		return checkpoint.Origin(v.Key)
 	case slot.Refused != nil && slot.Refused.Reason == "empty":
 		return checkpoint.OriginNone
 	case len(blob) == 0:
@@ -207,63 +207,20 @@ func (r *Rotator) originOf(slot ciphertext.Slot, v verdict) checkpoint.Origin {
 	token, ok := kmsblob.ReadToken(blob)
 	switch {
 	case ok:
-		if key := r.headers.keyOf(blob); key != "" {
+		if key := r.decisions.KeyOf(blob); key != "" {
 			return checkpoint.Origin(key)
 		}
 		return checkpoint.TokenOrigin(token.String())
-	case holdsBlob(blob):
+	case kmsblob.MayHold(blob):
 		return checkpoint.OriginUnknown
 	}
 	return checkpoint.OriginNone
 }
 
-// holdsBlob reports whether bytes that are not a blob of a known layout may
-// still contain one: damaged, of another layout, after other bytes, encoded,
-// cut short or compressed.
-func holdsBlob(b []byte) bool {
-	if kmsblob.HasPrefix(b) {
-		return true
-	}
-	for _, magic := range []string{"\x1f\x8b\x08", "\x28\xb5\x2f\xfd", "BZh", "\xfd7zXZ",
-		"PK\x03\x04", "\x78\x01", "\x78\x5e", "\x78\x9c", "\x78\xda", "\x04\x22\x4d\x18",
-		"\xff\xfe", "\xfe\xff"} {
-		if bytes.HasPrefix(b, []byte(magic)) {
-			return true
-		}
-	}
-	hit := false
-	(&kmsblob.Finder{}).Search(b, func(kmsblob.Hit) bool {
-		hit = true
-		return false
-	})
-	return hit
-}
-
 // KeyOfToken returns the ARN of the key that KMS named for a header token in
 // this run, or "" if KMS named none.
-func (r *Rotator) KeyOfToken(text string) string {
-	r.headers.mu.Lock()
-	defer r.headers.mu.Unlock()
-	for token, fact := range r.headers.facts {
-		if token.String() == text {
-			return fact.key
-		}
-	}
-	return ""
-}
+func (r *Rotator) KeyOfToken(text string) string { return r.decisions.KeyOfToken(text) }
 
 // NamedTokens maps at most n header tokens to the keys that KMS named for them
 // in this run. Tokens of source keys are preferred.
-func (r *Rotator) NamedTokens(n int) map[string]string {
-	r.headers.mu.Lock()
-	defer r.headers.mu.Unlock()
-	named := map[string]string{}
-	for _, sources := range []bool{true, false} {
-		for token, fact := range r.headers.facts {
-			if len(named) < n && r.config.Keys.isSource(fact.key) == sources {
-				named[token.String()] = fact.key
-			}
-		}
-	}
-	return named
-}
+func (r *Rotator) NamedTokens(n int) map[string]string { return r.decisions.NamedTokens(n) }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"rotator/internal/ciphertext"
+	"rotator/internal/reencrypt"
 	"rotator/internal/scan"
 )
 
@@ -30,35 +31,34 @@ type Trace struct {
 // does.
 func (w *worker) recover(
 	ctx context.Context, target *Target, t *task, slot ciphertext.Slot, found string,
-) (v verdict, ok bool, err error) {
+) (v reencrypt.Verdict, ok bool, err error) {
 	if slot.Refused != nil {
-		return verdict{}, false, nil
+		return reencrypt.Verdict{}, false, nil
 	}
 	trace, ok := w.recorder.Find(target.Name, t.item.Ref, found)
 	if !ok || trace.Record.After != found || !w.ours(target, t.item.Ref, slot, trace.Record) {
-		return verdict{}, false, nil
+		return reencrypt.Verdict{}, false, nil
 	}
 	if !trace.Kept {
-		if ok, err = w.decider.confirm(ctx, slot); err != nil || !ok {
-			return verdict{}, false, err
+		if ok, err = w.decisions.Confirm(ctx, slot); err != nil || !ok {
+			return reencrypt.Verdict{}, false, err
 		}
 	}
 	t.recovered = true
 	record := trace.Record
 	if !trace.Written {
-		record.At, record.Path = time.Now().UTC(), clip(slot.Path) // several slots may share a blob
+		record.At, record.Path = time.Now().UTC(), reencrypt.Clip(slot.Path) // several slots may share a blob
 		err = w.recordAll([]Record{record})
 	}
-	return verdict{outcome: Rotated, key: record.From}, true, err
+	return reencrypt.Verdict{Outcome: reencrypt.Rotated, Key: record.From}, true, err
 }
 
 // ours reports whether a line of the audit log belongs to this pass, to this
 // item, and to a blob with the encryption context that the slot must have.
 func (w *worker) ours(target *Target, ref scan.Ref, slot ciphertext.Slot, r Record) bool {
-	keys := w.decider.keys
 	return r.Binding != "" && r.Binding == w.bind(r, slot) &&
 		r.Target == target.Name && r.Ref == ref &&
-		r.Pass == w.pass && r.To == keys.Destination.ARN && keys.isSource(r.From)
+		r.Pass == w.pass && r.To == w.keys.Destination.ARN && w.keys.IsSource(r.From)
 }
 
 // bind returns the digest that binds a line of the audit log to this pass. It
@@ -72,34 +72,10 @@ func (w *worker) bind(r Record, slot ciphertext.Slot) string {
 		return ""
 	}
 	var buffer [1024]byte // mostly enough, so that nothing is allocated
-	text := appendPart(buffer[:0], w.identity)
+	text := reencrypt.AppendPart(buffer[:0], w.identity)
 	for _, part := range [...]string{r.Target, string(r.Ref), r.From, r.To, r.Before, r.After} {
-		text = appendPart(text, part)
+		text = reencrypt.AppendPart(text, part)
 	}
-	sum := sha256.Sum256(appendContext(text, w.decider.destinationContext(slot)))
+	sum := sha256.Sum256(reencrypt.AppendContext(text, w.keys.DestinationContext(slot)))
 	return hexOf(sum)
-}
-
-// confirm asks KMS, by one request with the destination key as SourceKeyId,
-// whether a slot has moved. It returns false if KMS does not confirm it, for
-// any reason.
-func (d *decider) confirm(ctx context.Context, slot ciphertext.Slot) (bool, error) {
-	to := d.destinationContext(slot)
-	answer, err := d.ask(ctx, Question{
-		Blob:               slot.Blob,
-		Source:             d.keys.Destination,
-		Context:            to,
-		DestinationContext: to,
-	})
-	if err != nil {
-		if fatal(err) {
-			return false, err
-		}
-		return false, nil
-	}
-	if answer.Source != d.keys.Destination.ARN {
-		return false, nil
-	}
-	v, err := d.underDestination(ctx, slot, answer)
-	return v.outcome == Current, err
 }

@@ -8,6 +8,7 @@ import (
 
 	"rotator/internal/checkpoint"
 	"rotator/internal/fakeaws/fakekms"
+	"rotator/internal/reencrypt"
 	"rotator/internal/rotate"
 	"rotator/internal/scan"
 )
@@ -92,7 +93,7 @@ func moved(t *testing.T, n int, identity string, context map[string]string) *ben
 		identity: identity,
 	}
 	b.keys = cloud.resolve(t,
-		rotate.KeyRequest{Destination: destination, Sources: []string{source}})
+		reencrypt.KeyRequest{Destination: destination, Sources: []string{source}})
 	for i := range n {
 		b.target.put(fmt.Sprint("item-", i),
 			cloud.encrypt(t, source, fmt.Sprint("secret ", i), context))
@@ -119,7 +120,7 @@ func TestKMSDecidesAboutHints(t *testing.T) {
 	})
 	third := b.cloud.key(t, fakekms.Symmetric)
 	b.keys = b.cloud.resolve(t,
-		rotate.KeyRequest{Destination: third, Sources: []string{b.keys.Destination.ARN}})
+		reencrypt.KeyRequest{Destination: third, Sources: []string{b.keys.Destination.ARN}})
 	b.trail = newTrail()
 	b.trail.find = func(_ scan.Ref, after string) (rotate.Trace, bool) {
 		r, ok := moves[after]

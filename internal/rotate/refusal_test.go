@@ -9,7 +9,7 @@ import (
 
 	"rotator/internal/checkpoint"
 	"rotator/internal/fakeaws/fakekms"
-	"rotator/internal/rotate"
+	"rotator/internal/reencrypt"
 )
 
 // ledgerOf returns the only entry in the ledger of the last pass of b.
@@ -94,7 +94,7 @@ func TestRefusedSlots(t *testing.T) {
 
 func (j refusedJob) try(t *testing.T, slot refusedSlot, exact bool) {
 	cloud := newCloud(t)
-	request := rotate.KeyRequest{Any: j.sources == 0, SourceAlgorithm: algorithmOf(j.from),
+	request := reencrypt.KeyRequest{Any: j.sources == 0, SourceAlgorithm: algorithmOf(j.from),
 		DestinationAlgorithm: algorithmOf(j.destination)}
 	keys := map[string]string{"old": cloud.key(t, j.from), "second": cloud.key(t, j.from),
 		"new": cloud.key(t, j.destination), "third": cloud.key(t, fakekms.Symmetric)}
@@ -148,7 +148,7 @@ func TestPlaintextTooLong(t *testing.T) {
 		{fakekms.SM2, fakekms.RSA2048, 190},
 	} {
 		t.Run(fmt.Sprintf("%s to %s", test.from, test.to), func(t *testing.T) {
-			request := rotate.KeyRequest{
+			request := reencrypt.KeyRequest{
 				Destination:          cloud.key(t, test.to),
 				DestinationAlgorithm: algorithmOf(test.to),
 				Sources:              []string{cloud.key(t, test.from), cloud.key(t, test.from)},

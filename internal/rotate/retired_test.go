@@ -5,7 +5,7 @@ import (
 
 	"rotator/internal/checkpoint"
 	"rotator/internal/fakeaws/fakekms"
-	"rotator/internal/rotate"
+	"rotator/internal/reencrypt"
 )
 
 // TestRetiredSource: a read-only pass works while a source key is disabled or
@@ -26,7 +26,7 @@ func TestRetiredSource(t *testing.T) {
 		} {
 			t.Run(string(state)+" "+test.name, func(t *testing.T) {
 				cloud := newCloud(t)
-				request := rotate.KeyRequest{
+				request := reencrypt.KeyRequest{
 					Destination:          cloud.key(t, test.to),
 					DestinationAlgorithm: algorithmOf(test.to),
 					Sources:              []string{cloud.key(t, test.from)},
@@ -51,7 +51,7 @@ func TestRetiredSource(t *testing.T) {
 					t.Errorf("%v: %+v, %v, want %+v", err, counts.Slots, counts.Reasons, want)
 				}
 				request.ReadOnly = false
-				if _, err := rotate.ResolveKeys(t.Context(), cloud.client, request); err == nil {
+				if _, err := reencrypt.ResolveKeys(t.Context(), cloud.client, request); err == nil {
 					t.Error("a pass that writes takes a source key that cannot be used")
 				}
 			})

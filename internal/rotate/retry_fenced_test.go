@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"rotator/internal/checkpoint"
+	"rotator/internal/retry"
 	"rotator/internal/rotate"
 )
 
@@ -49,8 +50,8 @@ func TestRetryThatWaitsIsFencedOff(t *testing.T) {
 			})
 			engine := rotate.New(rotate.Config{Rate: 100, Keys: simKeys()})
 			err = engine.Retry(t.Context(), passes, pass, observer)
-			stop := (*rotate.StopError)(nil)
-			if !errors.As(err, &stop) || stop.Kind != rotate.StopFenced {
+			stop := (*retry.StopError)(nil)
+			if !errors.As(err, &stop) || stop.Kind != retry.StopFenced {
 				t.Errorf("the retry ends with %v", err)
 			}
 		})

@@ -12,6 +12,8 @@ import (
 	"rotator/internal/checkpoint"
 	"rotator/internal/ciphertext"
 	"rotator/internal/flowcontrol"
+	"rotator/internal/reencrypt"
+	"rotator/internal/retry"
 	"rotator/internal/scan"
 )
 
@@ -31,7 +33,7 @@ func (r *Rotator) RetryWhere(
 	observer *checkpoint.Observer, which func(checkpoint.LedgerEntry) bool,
 ) error {
 	r.early.turnOff()
-	r.headers.turnOff() // the ledger is what KMS has not been asked about enough
+	r.decisions.DisableHints() // the entries of the ledger need answers of KMS
 	observer.OnShare(r.divide)
 	life, release := shutdownPhases(ctx)
 	defer release()
@@ -87,7 +89,7 @@ func (r *Rotator) settleChunk(
 ) error {
 	for r.retryChunk(life, &chunk, which) {
 		if err := r.config.Recorder.Sync(); err != nil {
-			return &StopError{Kind: StopStorage, What: "sync the audit log", Err: err}
+			return &retry.StopError{Kind: retry.StopStorage, What: "sync the audit log", Err: err}
 		}
 		err := passes.ReplaceChunk(life.write, chunk)
 		if !errors.Is(err, checkpoint.ErrFenced) {
@@ -152,7 +154,7 @@ func (r *Rotator) retryItem(life *phases, e checkpoint.LedgerEntry) *task {
 	}
 	i := slices.IndexFunc(r.config.Targets, func(t Target) bool { return t.Name == e.Target })
 	if i < 0 {
-		life.stop(&StopError{Kind: StopJob, What: "the ledger names target " + e.Target + ", which the job file does not"})
+		life.stop(&retry.StopError{Kind: retry.StopJob, What: "the ledger names target " + e.Target + ", which the job file does not"})
 		return nil
 	}
 	tasks, err := r.worker(life, flowcontrol.Permit{}).process(life.work, &r.config.Targets[i], []scan.Item{{Ref: scan.Ref(e.Ref)}})
@@ -171,7 +173,7 @@ func (r *Rotator) settleEntries(
 	places, written := t.places(entries), t.written
 	for i, old := range entries {
 		var before, after checkpoint.Counts
-		was := verdict{outcome: Outcome(old.Outcome), key: old.Key, reason: old.Reason}
+		was := reencrypt.Verdict{Outcome: reencrypt.Outcome(old.Outcome), Key: old.Key, Reason: old.Reason}
 		countAs(&before, was, old.Origin)
 		if old.Unread && !t.unread { // its rules were not counted while it was unreadable
 			rules := newRuleCounts(r.proofs[old.Target])
@@ -183,8 +185,8 @@ func (r *Rotator) settleEntries(
 			origin := r.count(&after, slots[i], now)
 			countStaleKey(&after, old.Target, scan.Ref(old.Ref), slots[i], now)
 			r.countGood(&after, old.Target, slots[i], now)
-			written = written || now.outcome == Rotated // by an earlier process, which did not get to save it
-			if now.excepted() {
+			written = written || now.Outcome == reencrypt.Rotated // by an earlier process, which did not get to save it
+			if now.Excepted() {
 				e := entry(old.Target, scan.Ref(old.Ref), slots[i], now)
 				e.Attempts, e.Origin, e.Unread = old.Attempts+1, origin, old.Unread && t.unread
 				kept = append(kept, e)
@@ -201,10 +203,10 @@ func (r *Rotator) settleEntries(
 
 // countGood counts a slot that a retry has moved or found to be current, for its rule.
 func (r *Rotator) countGood(
-	counts *checkpoint.Counts, target string, slot ciphertext.Slot, v verdict,
+	counts *checkpoint.Counts, target string, slot ciphertext.Slot, v reencrypt.Verdict,
 ) {
 	p := r.proofs[target]
-	if p == nil || !v.fits() || slot.Rule < 0 || slot.Rule >= len(p.rules) {
+	if p == nil || !v.Fits() || slot.Rule < 0 || slot.Rule >= len(p.rules) {
 		return
 	}
 	if rule := p.rules[slot.Rule]; !rule.Optional {
@@ -219,7 +221,7 @@ func (t *task) places(entries []checkpoint.LedgerEntry) []int {
 		wanted = append(wanted, mark{old.Blob, old.Path})
 	}
 	for _, s := range t.slots {
-		m := mark{path: clip(s.Path)}
+		m := mark{path: reencrypt.Clip(s.Path)}
 		if len(s.Blob) > 0 {
 			m.blob = digest(s.Blob)
 		}
@@ -231,7 +233,7 @@ func (t *task) places(entries []checkpoint.LedgerEntry) []int {
 // now says what became of an entry, whose slot is found at a place: all slots stand
 // for it when the item could not be read before and can be now; gone, when somebody
 // took it away.
-func (t *task) now(old checkpoint.LedgerEntry, place int) ([]ciphertext.Slot, []verdict) {
+func (t *task) now(old checkpoint.LedgerEntry, place int) ([]ciphertext.Slot, []reencrypt.Verdict) {
 	switch {
 	case t.unread:
 		return []ciphertext.Slot{{Path: old.Path}}, t.verdicts[:1]
@@ -240,5 +242,5 @@ func (t *task) now(old checkpoint.LedgerEntry, place int) ([]ciphertext.Slot, []
 	case place >= 0:
 		return t.slots[place : place+1], t.verdicts[place : place+1]
 	}
-	return []ciphertext.Slot{{Path: old.Path}}, []verdict{{outcome: Gone}}
+	return []ciphertext.Slot{{Path: old.Path}}, []reencrypt.Verdict{{Outcome: reencrypt.Gone}}
 }

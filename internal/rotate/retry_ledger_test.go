@@ -11,6 +11,8 @@ import (
 
 	"rotator/internal/checkpoint"
 	"rotator/internal/fakeaws/fakekms"
+	"rotator/internal/reencrypt"
+	"rotator/internal/retry"
 	"rotator/internal/rotate"
 	"rotator/internal/scan"
 )
@@ -24,7 +26,7 @@ func TestRetryOfAnUnreadableItem(t *testing.T) {
 	target.rows["item"] = map[string]scan.Value{"slot": {Kind: scan.KindBS, ByteSet: [][]byte{
 		cloud.encrypt(t, old, "a", nil), cloud.encrypt(t, old, "b", nil), []byte("poison")}}}
 	target.unreadable = &scan.RefusedError{Reason: "archived", Detail: "it is archived"}
-	b := &bench{cloud: cloud, keys: cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}), format: format(t, nil, nil),
+	b := &bench{cloud: cloud, keys: cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}), format: format(t, nil, nil),
 		target: target, store: checkpoint.NewMemory()}
 	counts, err := b.run(t)
 	if err != nil || counts.Slots != (checkpoint.SlotCounts{Seen: 1, Failed: 1}) || counts.Reasons["failed/archived"] != 1 {
@@ -62,7 +64,7 @@ func TestRetryFindsTheSlotInASet(t *testing.T) {
 	target := newMemory()
 	poison := []byte("poison")
 	target.rows["item"] = map[string]scan.Value{"slot": {Kind: scan.KindBS, ByteSet: [][]byte{cloud.encrypt(t, old, "a", nil), poison}}}
-	b := &bench{cloud: cloud, keys: cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}), format: format(t, nil, nil),
+	b := &bench{cloud: cloud, keys: cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}), format: format(t, nil, nil),
 		target: target, store: checkpoint.NewMemory()}
 	if counts, err := b.run(t); err != nil || counts.Slots != (checkpoint.SlotCounts{Seen: 2, Rotated: 1, Failed: 1}) {
 		t.Fatalf("%+v, %v", counts.Slots, err)
@@ -90,7 +92,7 @@ func TestRetryIsInterrupted(t *testing.T) {
 	for i := range 40 {
 		target.put(fmt.Sprintf("item-%02d", i), []byte("poison"))
 	}
-	b := &bench{cloud: cloud, keys: cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}), format: format(t, nil, nil),
+	b := &bench{cloud: cloud, keys: cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}), format: format(t, nil, nil),
 		target: target, store: checkpoint.NewMemory()}
 	if _, err := b.run(t); err != nil {
 		t.Fatal(err)
@@ -102,8 +104,8 @@ func TestRetryIsInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	err = b.rotator(rotate.Target{Name: "target", Lister: target, Writer: target, Format: b.format, Batch: 3}, pass.Number).Retry(ctx, b.passes, pass, &checkpoint.Observer{})
-	if got := stopKind(t, err); got != rotate.StopInterrupted {
-		t.Errorf("stopped for %q (%v), want %q", got, err, rotate.StopInterrupted)
+	if got := stopKind(t, err); got != retry.StopInterrupted {
+		t.Errorf("stopped for %q (%v), want %q", got, err, retry.StopInterrupted)
 	}
 	totals, err := b.passes.Totals(t.Context(), pass)
 	if err != nil || totals["target"].Slots.Failed != 40 {
@@ -190,7 +192,7 @@ func TestRetrySavesHalfAChunk(t *testing.T) {
 			p, ctx := h.process(t.Context(), fmt.Sprint("stopped-", i))
 			time.AfterFunc(2*time.Second, p.cancel)
 			pass, err := h.retry(ctx, p)
-			if got := stopKind(t, err); got != rotate.StopInterrupted {
+			if got := stopKind(t, err); got != retry.StopInterrupted {
 				t.Errorf("stopped for %q (%v)", got, err)
 			}
 			moved := int64(0)

@@ -12,12 +12,13 @@ package rotate
 import (
 	"context"
 	"math"
-	"sync/atomic"
 	"time"
 
+	"rotator/internal/awserr"
 	"rotator/internal/checkpoint"
 	"rotator/internal/ciphertext"
 	"rotator/internal/flowcontrol"
+	"rotator/internal/retry"
 	"rotator/internal/scan"
 )
 
@@ -97,16 +98,16 @@ type Target struct {
 // read need not be who may write, and a store that throttles writes need not
 // throttle reads.
 type side struct {
-	denials streak
+	denials retry.DenialCounter
 	limiter *flowcontrol.Limiter // of requests, or of the items that a batch writes
 }
 
-// sides are both of them.
-type sides struct{ reading, writing side }
+// targetState are both of them.
+type targetState struct{ reading, writing side }
 
-func newSides() *sides {
+func newTargetState() *targetState {
 	unlimited := func() *flowcontrol.Limiter { return flowcontrol.NewLimiter(math.Inf(1)) }
-	return &sides{reading: side{limiter: unlimited()}, writing: side{limiter: unlimited()}}
+	return &targetState{reading: side{limiter: unlimited()}, writing: side{limiter: unlimited()}}
 }
 
 // read sends one request that reads, through the limiter. The permit is that of the job, or the
@@ -118,22 +119,6 @@ func (s *side) read(
 		return err
 	}
 	err := request()
-	s.limiter.Observe(responseTo(err), retryAfter(err))
+	s.limiter.Observe(retry.ResponseTo(err), awserr.RetryAfter(err))
 	return err
-}
-
-// streak counts denials with no success between them.
-type streak struct {
-	n         atomic.Int64
-	succeeded atomic.Bool
-}
-
-// add counts one and says what follows.
-func (s *streak) add(doing Doing) Decision {
-	return Decide(Event{Doing: doing, Class: ClassDenied, Denials: int(s.n.Add(1)), Allowed: s.succeeded.Load()})
-}
-
-func (s *streak) reset() {
-	s.n.Store(0)
-	s.succeeded.Store(true)
 }

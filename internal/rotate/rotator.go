@@ -18,6 +18,8 @@ import (
 	"rotator/internal/checkpoint"
 	"rotator/internal/ciphertext"
 	"rotator/internal/flowcontrol"
+	"rotator/internal/reencrypt"
+	"rotator/internal/retry"
 	"rotator/internal/scan"
 )
 
@@ -34,11 +36,11 @@ const Scanners = 8
 // Config is what a Rotator needs. All fields but Logger and Draw are required.
 type Config struct {
 	Targets []Target
-	Keys    Keys
-	KMS     Reencrypter
+	Keys    reencrypt.Keys
+	KMS     reencrypt.Reencrypter
 	// KeyState returns the state of a key. If it is nil, an error about a key that may be the
 	// key of a slot stops the run.
-	KeyState KeyStateFunc
+	KeyState reencrypt.KeyStateFunc
 	// Rate is the most ReEncrypt requests per second, retries included.
 	Rate float64
 	// Limiter limits the rate if several Rotators, or a preflight, share one limiter. If it
@@ -68,7 +70,7 @@ type Config struct {
 	// blob, with a sample checked, and slots with one blob and one context share one
 	// answer.
 	Exact  bool
-	Sample Sample
+	Sample reencrypt.Sample
 	// BeginHeaders is called before the first slot is decided by its header, so that
 	// the record of the pass says so from then on; false forbids it. Nil allows it,
 	// for a pass that leaves no record.
@@ -91,18 +93,16 @@ type Config struct {
 
 // Rotator works on one pass. It is made for one call of Run or Retry.
 type Rotator struct {
-	config  Config
-	decider *decider
-	headers *headers
-	shared  *shared
-	search  *searcher
-	retry   *retrier
-	logger  *zap.Logger
-	sides   map[string]*sides // by target
-	proofs  map[string]*proof // by target
-	items   atomic.Int64      // with an outcome
-	runs    atomic.Int64      // number of runs that divide the rate, as logged last
-	early   *early
+	config    Config
+	decisions *reencrypt.Stack
+	searcher  *reencrypt.Searcher
+	retry     *retry.Retrier
+	logger    *zap.Logger
+	targets   map[string]*targetState // by target
+	proofs    map[string]*proof       // by target
+	items     atomic.Int64            // with an outcome
+	runs      atomic.Int64            // number of runs that divide the rate, as logged last
+	early     *early
 
 	reporting sync.Mutex // held while Config.Exceptions is called
 }
@@ -118,64 +118,80 @@ func New(c Config) *Rotator {
 	if c.Limiter == nil {
 		c.Limiter = flowcontrol.NewLimiter(c.Rate)
 	}
-	retry := newRetrier(c.MaxOutage, c.Settle, c.Draw)
-	headers := newHeaders(c)
-	decider := &decider{keys: c.Keys, kms: c.KMS, jobKeys: newJobKeys(c.Keys, c.KeyState),
-		headers: headers, limiter: c.Limiter, retry: retry,
-		answers: newAnswerHistory(), kept: c.KnownTokens,
-		proven: newProvenTokens()}
-	r := &Rotator{config: c, retry: retry, logger: c.Logger, sides: map[string]*sides{}, decider: decider,
-		headers: headers, shared: newShared(decider.decide), proofs: map[string]*proof{}}
-	r.search = newSearcher(decider, c.Exact)
+	r := &Rotator{
+		config:  c,
+		retry:   retry.New(c.MaxOutage, c.Settle, c.Draw),
+		logger:  c.Logger,
+		targets: map[string]*targetState{},
+		proofs:  map[string]*proof{},
+	}
+	r.decisions = reencrypt.NewStack(reencrypt.StackConfig{
+		Keys:        c.Keys,
+		KMS:         c.KMS,
+		Limiter:     c.Limiter,
+		Retry:       r.retry,
+		Exact:       c.Exact,
+		KeyState:    c.KeyState,
+		KnownTokens: c.KnownTokens,
+		Hints: reencrypt.HintConfig{
+			ReadOnly: !slices.ContainsFunc(c.Targets, func(t Target) bool { return t.Writer != nil }),
+			Sample:   c.Sample,
+			Salt:     uint64(c.Draw(1 << 62)),
+			Begin:    beginHints(c.BeginHeaders),
+			Logger:   c.Logger,
+		},
+	})
+	r.searcher = r.decisions.Searcher(c.Exact)
 	for _, t := range c.Targets {
-		r.sides[t.Name] = newSides()
+		r.targets[t.Name] = newTargetState()
 		r.proofs[t.Name] = newProof(t.Format)
 	}
 	r.early = newEarly(c, r.proofs)
 	return r
 }
 
-// Requests returns how many ReEncrypt requests this Rotator sent, dry runs
-// included, how many of them were throttled, and the rate in force now. The rate is 0 while
-// the run has no share of it.
+// beginHints returns begin with the errors of a checkpoint as the run reports them.
+func beginHints(
+	begin func(context.Context) (bool, error),
+) func(context.Context) (bool, error) {
+	if begin == nil {
+		return nil
+	}
+	return func(ctx context.Context) (bool, error) {
+		allowed, err := begin(ctx)
+		if err != nil {
+			return false, storeError(err)
+		}
+		return allowed, nil
+	}
+}
+
+// Requests returns the number of ReEncrypt requests that this Rotator sent, including dry runs,
+// the number of them that were throttled, and the rate in force now. The rate is 0 while the run
+// has no share of it.
 func (r *Rotator) Requests() (sent, throttled int64, perSecond float64) {
 	if r.runs.Load() > 0 {
-		perSecond = r.decider.limiter.Rate()
+		perSecond = r.config.Limiter.Rate()
 	}
-	return r.decider.requests.Load(), r.decider.throttled.Load(), perSecond
+	sent, throttled = r.decisions.Requests()
+	return sent, throttled, perSecond
 }
 
-// Savings says of how many slots KMS was not asked.
-type Savings struct {
-	Header  int64 // their header decided
-	Checked int64 // how many answers of KMS were compared with what a header said
-	Shared  int64 // KMS was asked about another with the same blob and contexts
-}
+// Savings returns the numbers of slots for which no request was sent so far.
+func (r *Rotator) Savings() reencrypt.Savings { return r.decisions.Savings() }
 
-// Savings returns what was saved so far.
-func (r *Rotator) Savings() Savings {
-	r.headers.mu.Lock()
-	defer r.headers.mu.Unlock()
-	return Savings{Header: r.headers.alone, Checked: r.headers.checked, Shared: r.shared.served.Load()}
-}
+// Headers reports whether the whole sample of the slots that headers decided was checked and
+// agreed. If not, wrong is what a check has found, or "".
+func (r *Rotator) Headers() (agree bool, wrong string) { return r.decisions.HintsAgree() }
 
-// Headers says whether the sample of the slots that headers decided was checked to the
-// end and agreed, and what a check has found if not.
-func (r *Rotator) Headers() (agree bool, wrong string) {
-	r.headers.mu.Lock()
-	defer r.headers.mu.Unlock()
-	return r.headers.agree, r.headers.wrong
-}
-
-// checkHeaders ends the check of the sample, unless the run is stopping: then what it
-// counted by headers stays no evidence.
+// checkHeaders checks the rest of the sample, unless the run is stopping. Without this check,
+// the counts by headers are not evidence.
 func (r *Rotator) checkHeaders(life *phases, tracker *checkpoint.Tracker) {
 	if life.scan.Err() != nil {
 		return
 	}
 	defer tracker.Engage()()
-	err := r.headers.check(r.workers(), func(slot ciphertext.Slot) (verdict, error) { return r.decider.decide(life.work, slot) })
-	if err != nil {
+	if err := r.decisions.CheckSample(life.work, r.workers()); err != nil {
 		life.stop(err)
 	}
 }
@@ -297,12 +313,10 @@ func (r *Rotator) autosize(ctx context.Context, pool *flowcontrol.Pool) (stop fu
 	ctx, cancel := context.WithCancel(ctx)
 	var sizer sync.WaitGroup
 	sizer.Go(func() {
-		flowcontrol.Autosize(ctx, pool, r.config.MostWorkers, r.decider.limiter,
+		flowcontrol.Autosize(ctx, pool, r.config.MostWorkers, r.config.Limiter,
 			func() flowcontrol.Progress {
-				return flowcontrol.Progress{
-					Requests: r.decider.requests.Load(),
-					Items:    r.items.Load(),
-				}
+				sent, _ := r.decisions.Requests()
+				return flowcontrol.Progress{Requests: sent, Items: r.items.Load()}
 			}, r.logger)
 	})
 	return func() {
@@ -314,8 +328,8 @@ func (r *Rotator) autosize(ctx context.Context, pool *flowcontrol.Pool) (stop fu
 // watchThrottling logs the throttling of all services until stop is called.
 func (r *Rotator) watchThrottling() (stop func()) {
 	all := []flowcontrol.Watched{
-		{Service: "KMS", Requests: " requests", Limiter: r.decider.limiter}}
-	for name, s := range r.sides {
+		{Service: "KMS", Requests: " requests", Limiter: r.config.Limiter}}
+	for name, s := range r.targets {
 		service := "the service of target " + name
 		all = append(all,
 			flowcontrol.Watched{Service: service, Requests: " reads", Limiter: s.reading.limiter},
@@ -330,16 +344,16 @@ func (r *Rotator) watchThrottling() (stop func()) {
 // divide applies a share of the rate.
 func (r *Rotator) divide(share checkpoint.Share) {
 	before := r.runs.Swap(int64(share.Runs))
-	r.decider.limiter.Divide(share.Runs, share.Until)
+	r.config.Limiter.Divide(share.Runs, share.Until)
 	if int64(share.Runs) != before {
 		r.logger.Debug("share of the rate", zap.Int("busy", share.Runs),
-			zap.Float64("per_second", r.decider.limiter.Rate()))
+			zap.Float64("per_second", r.config.Limiter.Rate()))
 	}
 }
 
 func fenced(err error) bool {
-	stop := (*StopError)(nil)
-	return errors.As(err, &stop) && stop.Kind == StopFenced
+	stop := (*retry.StopError)(nil)
+	return errors.As(err, &stop) && stop.Kind == retry.StopFenced
 }
 
 // scan reads one partition after the other, until none is left.
@@ -369,14 +383,14 @@ func (r *Rotator) exitReason(ctx context.Context, life *phases, flush error) err
 			"slots again that were moved after the last save", zap.Error(flush))
 	}
 	cause := context.Cause(life.scan)
-	if stop := (*StopError)(nil); errors.As(cause, &stop) {
+	if stop := (*retry.StopError)(nil); errors.As(cause, &stop) {
 		return stop
 	}
 	if flush != nil {
 		return storeError(flush)
 	}
 	if ctx.Err() != nil {
-		return &StopError{Kind: StopInterrupted, What: "stopped before the end"}
+		return &retry.StopError{Kind: retry.StopInterrupted, What: "stopped before the end"}
 	}
 	return cause
 }
@@ -385,26 +399,41 @@ func (r *Rotator) exitReason(ctx context.Context, life *phases, flush error) err
 // the time for it was over since the run is to stop, nobody knows what is wrong with
 // the checkpoint, if anything is.
 func storeError(err error) error {
-	if stopped(err) {
+	if retry.Stopped(err) {
 		return err
 	}
 	if errors.Is(err, checkpoint.ErrFenced) {
-		return &StopError{Kind: StopFenced, What: "save the checkpoint", Err: err}
+		return &retry.StopError{Kind: retry.StopFenced, What: "save the checkpoint", Err: err}
 	}
-	switch Classify(err) {
-	case ClassDenied, ClassCredentials:
-		return &StopError{Kind: StopAccess, What: "save the checkpoint", Err: err}
-	case ClassStopped:
-		return &StopError{
-			Kind: StopInterrupted,
+	switch retry.Classify(err) {
+	case retry.KindDenied, retry.KindCredentials:
+		return &retry.StopError{Kind: retry.StopAccess, What: "save the checkpoint", Err: err}
+	case retry.KindStopped:
+		return &retry.StopError{
+			Kind: retry.StopInterrupted,
 			What: "stopped before the checkpoint could be read or saved",
 			Err:  err,
 		}
 	}
 	if CheckpointAway(err) {
-		return &StopError{Kind: StopUnavailable, What: "save the checkpoint", Err: err}
+		return &retry.StopError{Kind: retry.StopUnavailable, What: "save the checkpoint", Err: err}
 	}
-	return &StopError{Kind: StopStorage, What: "save the checkpoint", Err: err}
+	return &retry.StopError{Kind: retry.StopStorage, What: "save the checkpoint", Err: err}
+}
+
+// CheckpointAway reports whether err means that the service that holds a checkpoint gave no
+// usable response for as long as its store retries. A file is not a service: its errors do not
+// pass by themselves.
+func CheckpointAway(err error) bool {
+	service := (*checkpoint.ServiceError)(nil)
+	if !errors.As(err, &service) {
+		return false
+	}
+	switch retry.Classify(service) {
+	case retry.KindThrottled, retry.KindTransient, retry.KindUnknown:
+		return true
+	}
+	return false
 }
 
 // CheckpointError returns the *StopError of a command that cannot go on because of an error of
@@ -447,16 +476,16 @@ func (r *Rotator) walk(
 // page reads one page. No page can be skipped, so whatever goes wrong for good
 // ends the run.
 func (r *Rotator) page(ctx context.Context, target *Target, spec scan.Partition, cursor scan.Cursor) (page scan.Page, err error) {
-	err = r.retry.do(ctx, flowcontrol.Permit{}, Listing, target.Name, func(ctx context.Context) error {
-		return r.sides[target.Name].reading.read(ctx, flowcontrol.Permit{}, func() error {
+	err = r.retry.Do(ctx, flowcontrol.Permit{}, retry.Listing, target.Name, func(ctx context.Context) error {
+		return r.targets[target.Name].reading.read(ctx, flowcontrol.Permit{}, func() error {
 			page, err = target.Lister.Page(ctx, spec, cursor)
 			return err
 		})
 	})
-	if err == nil || stopped(err) || ctx.Err() != nil {
+	if err == nil || retry.Stopped(err) || ctx.Err() != nil {
 		return page, err
 	}
-	return page, &StopError{Kind: Decide(Event{Doing: Listing, Class: Classify(err)}).Stop, Err: err,
+	return page, &retry.StopError{Kind: retry.Decide(retry.Event{Operation: retry.Listing, Kind: retry.Classify(err)}).Stop, Err: err,
 		What: fmt.Sprintf("list target %s, %s", target.Name, spec.Name)}
 }
 
@@ -500,26 +529,21 @@ func (r *Rotator) feed(
 
 // worker returns a worker with a permit.
 func (r *Rotator) worker(life *phases, permit flowcontrol.Permit) *worker {
-	w := &worker{
-		decider:  r.decider,
-		headers:  r.headers,
-		shared:   r.shared,
-		retry:    r.retry,
-		recorder: r.config.Recorder,
-		pass:     r.config.Pass,
-		identity: r.config.Identity,
-		sides:    r.sides,
-		proofs:   r.proofs,
-		permit:   permit,
-		hard:     life.write,
-		searcher: r.search,
-		sweep:    newSweep(),
-		early:    r.early,
+	return &worker{
+		decisions: r.decisions,
+		keys:      r.config.Keys,
+		retry:     r.retry,
+		recorder:  r.config.Recorder,
+		pass:      r.config.Pass,
+		identity:  r.config.Identity,
+		targets:   r.targets,
+		proofs:    r.proofs,
+		permit:    permit,
+		writeCtx:  life.write,
+		searcher:  r.searcher,
+		sweep:     newSweep(),
+		early:     r.early,
 	}
-	if r.config.Exact {
-		w.shared = nil
-	}
-	return w
 }
 
 // pageWork gathers the outcomes of a page's chunks.
@@ -571,7 +595,7 @@ func (r *Rotator) report(exceptions []checkpoint.LedgerEntry) error {
 	r.reporting.Lock()
 	defer r.reporting.Unlock()
 	if err := r.config.Exceptions(exceptions); err != nil {
-		return &StopError{Kind: StopStorage, What: "write the exceptions", Err: err}
+		return &retry.StopError{Kind: retry.StopStorage, What: "write the exceptions", Err: err}
 	}
 	return nil
 }
@@ -601,7 +625,7 @@ func (r *Rotator) tally(
 	for i, v := range t.verdicts {
 		origin := r.count(counts, t.slots[i], v)
 		countStaleKey(counts, target, t.item.Ref, t.slots[i], v)
-		if v.excepted() {
+		if v.Excepted() {
 			e := entry(target, t.item.Ref, t.slots[i], v)
 			e.Origin, e.Unread = origin, t.unread
 			exceptions = append(exceptions, e)
@@ -613,43 +637,33 @@ func (r *Rotator) tally(
 // countStaleKey counts a slot that leaves a source key and has the id of a
 // source key next to it.
 func countStaleKey(
-	counts *checkpoint.Counts, target string, ref scan.Ref, slot ciphertext.Slot, v verdict,
+	counts *checkpoint.Counts, target string, ref scan.Ref, slot ciphertext.Slot, v reencrypt.Verdict,
 ) {
-	if slot.StaleKey == "" || v.outcome != Rotated && v.outcome != Remaining {
+	if slot.StaleKey == "" || v.Outcome != reencrypt.Rotated && v.Outcome != reencrypt.Remaining {
 		return
 	}
 	counts.StaleKeys.Slots++
 	if counts.StaleKeys.First == "" {
-		counts.StaleKeys.First = clip(
+		counts.StaleKeys.First = reencrypt.Clip(
 			fmt.Sprintf("%s of %s in target %s", slot.StaleKey, ref, target))
 	}
 }
 
-func entry(target string, ref scan.Ref, slot ciphertext.Slot, v verdict) checkpoint.LedgerEntry {
-	e := checkpoint.LedgerEntry{Target: target, Ref: string(ref), Path: clip(slot.Path), Outcome: string(v.outcome),
-		Reason: v.reason, Detail: v.detail, Key: v.key, Attempts: 1, At: time.Now().UTC()}
+func entry(target string, ref scan.Ref, slot ciphertext.Slot, v reencrypt.Verdict) checkpoint.LedgerEntry {
+	e := checkpoint.LedgerEntry{Target: target, Ref: string(ref), Path: reencrypt.Clip(slot.Path), Outcome: string(v.Outcome),
+		Reason: v.Reason, Detail: v.Detail, Key: v.Key, Attempts: 1, At: time.Now().UTC()}
 	if len(slot.Blob) > 0 {
 		e.Blob = digest(slot.Blob)
 	}
 	return e
 }
 
-// clip bounds what a document, whose names may be of any length, puts into
-// records.
-func clip(path string) string {
-	const most = 4096
-	if len(path) <= most {
-		return path
-	}
-	return strings.ToValidUTF8(path[:most], "") // not half a character
-}
-
 // count counts one slot under exactly one outcome. It returns the known origin
 // of a slot that failed or is in conflict.
 func (r *Rotator) count(
-	counts *checkpoint.Counts, slot ciphertext.Slot, v verdict,
+	counts *checkpoint.Counts, slot ciphertext.Slot, v reencrypt.Verdict,
 ) (origin checkpoint.Origin) {
-	if v.outcome == Failed || v.outcome == Conflict {
+	if v.Outcome == reencrypt.Failed || v.Outcome == reencrypt.Conflict {
 		origin = r.originOf(slot, v)
 	}
 	countAs(counts, v, origin)
@@ -657,40 +671,40 @@ func (r *Rotator) count(
 }
 
 // countAs is count for a slot whose origin is known.
-func countAs(counts *checkpoint.Counts, v verdict, origin checkpoint.Origin) {
+func countAs(counts *checkpoint.Counts, v reencrypt.Verdict, origin checkpoint.Origin) {
 	slots := &counts.Slots
 	slots.Seen++
 	n := checkpoint.KeyCount{Slots: 1}
-	switch v.outcome {
-	case Rotated:
+	switch v.Outcome {
+	case reencrypt.Rotated:
 		slots.Rotated++
 		n.Rotated = 1
-	case Current:
+	case reencrypt.Current:
 		slots.Current++
-	case Remaining:
+	case reencrypt.Remaining:
 		slots.Remaining++
-	case Foreign:
+	case reencrypt.Foreign:
 		slots.Foreign++
-	case Failed:
+	case reencrypt.Failed:
 		slots.Failed++
-		if v.reason == reasonSourceContext || v.reason == reasonDestinationContext {
+		if v.Reason == reencrypt.ReasonSourceContext || v.Reason == reencrypt.ReasonDestinationContext {
 			n.Unreadable = 1
 		}
-	case Conflict:
+	case reencrypt.Conflict:
 		slots.Conflict++
-	case Gone:
+	case reencrypt.Gone:
 		slots.Gone++
 	}
-	if v.header {
+	if v.Header {
 		n.Header = 1
 	}
-	if v.key != "" {
-		counts.AddKey(v.key, n)
+	if v.Key != "" {
+		counts.AddKey(v.Key, n)
 	}
 	if origin != "" {
 		counts.AddOrigin(origin, 1)
 	}
-	if v.excepted() {
-		counts.AddReason(string(v.outcome)+"/"+v.reason, 1)
+	if v.Excepted() {
+		counts.AddReason(string(v.Outcome)+"/"+v.Reason, 1)
 	}
 }

@@ -11,8 +11,13 @@ import (
 	"rotator/internal/checkpoint"
 	"rotator/internal/ciphertext"
 	"rotator/internal/kmsblob"
+	"rotator/internal/reencrypt"
 	"rotator/internal/scan"
 )
+
+// reasonUnrecognised is the reason of a failed slot for a ciphertext that no
+// slot names.
+const reasonUnrecognised = "unrecognised-ciphertext"
 
 // maxListed is the maximum number of ciphertexts without a slot that are listed
 // per item. All are checked until then, because the only one under a source key
@@ -294,7 +299,7 @@ func (s *sweep) unclaimed() []candidate {
 // candidate, or -1. In a body, where places of candidates are offsets, each
 // refused slot reports one candidate, or all of them if the slot is the whole
 // body.
-func (s *sweep) reported(c candidate, verdicts []verdict) int {
+func (s *sweep) reported(c candidate, verdicts []reencrypt.Verdict) int {
 	for s.next < len(s.slots) && !s.open(s.next, verdicts) {
 		s.next++
 	}
@@ -317,8 +322,8 @@ func (s *sweep) reported(c candidate, verdicts []verdict) int {
 }
 
 // open reports whether a slot failed, and is not the one of a ciphertext that was found.
-func (s *sweep) open(i int, verdicts []verdict) bool {
-	return !s.taken[i] && verdicts[i].outcome == Failed
+func (s *sweep) open(i int, verdicts []reencrypt.Verdict) bool {
+	return !s.taken[i] && verdicts[i].Outcome == reencrypt.Failed
 }
 
 // search finds the ciphertexts of an item that none of its slots names. Those that are,
@@ -331,18 +336,18 @@ func (w *worker) search(ctx context.Context, target *Target, t *task) error {
 	t.search = w.sweep.counts
 	listed := 0
 	for i, c := range candidates {
-		f, err := w.searcher.find(ctx, c)
+		f, err := w.searcher.Find(ctx, reencrypt.Candidate{Blob: c.blob, Token: c.token, Whole: c.whole})
 		if err != nil {
 			return err
 		}
 		if w.sweep.full && i == len(candidates)-1 {
-			f = finding{} // one for all that were not checked
+			f = reencrypt.Finding{} // one for all that were not checked
 		}
-		switch f.standing {
-		case elsewhereKey:
+		switch f.Standing {
+		case reencrypt.UnderOtherKey:
 			t.search.OtherKeys++
 			continue
-		case unusable:
+		case reencrypt.Undecryptable:
 			t.search.Unusable++
 			continue
 		}
@@ -360,24 +365,24 @@ func (w *worker) search(ctx context.Context, target *Target, t *task) error {
 }
 
 // found records what is known about the ciphertext at the place of a failed slot.
-func (t *task) found(i int, c candidate, f finding) {
+func (t *task) found(i int, c candidate, f reencrypt.Finding) {
 	switch {
-	case f.key != "":
-		t.verdicts[i].key, t.verdicts[i].header = f.key, f.header
+	case f.Key != "":
+		t.verdicts[i].Key, t.verdicts[i].Header = f.Key, f.Header
 	case len(t.slots[i].Held) == 0:
 		t.slots[i].Held = c.blob
 	}
 }
 
 // list adds a candidate to the slots of the item.
-func (t *task) list(c candidate, f finding, row bool) {
+func (t *task) list(c candidate, f reencrypt.Finding, row bool) {
 	t.slots = append(t.slots, c.slot(row))
-	t.verdicts = append(t.verdicts, verdict{
-		outcome: Failed,
-		key:     f.key,
-		header:  f.header && f.key != "",
-		reason:  reasonUnrecognised,
-		detail:  c.detail(f, row),
+	t.verdicts = append(t.verdicts, reencrypt.Verdict{
+		Outcome: reencrypt.Failed,
+		Key:     f.Key,
+		Header:  f.Header && f.Key != "",
+		Reason:  reasonUnrecognised,
+		Detail:  c.detail(f, row),
 	})
 }
 
@@ -386,7 +391,7 @@ func (t *task) list(c candidate, f finding, row bool) {
 func (t *task) unchecked(n int) {
 	if n > 0 {
 		last := &t.verdicts[len(t.verdicts)-1]
-		last.detail += fmt.Sprintf("; %d more ciphertexts behind it in this item were not checked",
+		last.Detail += fmt.Sprintf("; %d more ciphertexts behind it in this item were not checked",
 			n)
 	}
 }
@@ -407,9 +412,9 @@ func (c candidate) slot(row bool) ciphertext.Slot {
 	}
 }
 
-func (c candidate) detail(f finding, row bool) string {
+func (c candidate) detail(f reencrypt.Finding, row bool) string {
 	key := "a ciphertext"
-	if f.standing == unknownKey {
+	if f.Standing == reencrypt.UnknownKey {
 		key = "a ciphertext, whose key KMS does not name,"
 	}
 	cut := ""

@@ -14,7 +14,7 @@ import (
 	"rotator/internal/checkpoint"
 	"rotator/internal/ciphertext"
 	"rotator/internal/fakeaws/fakekms"
-	"rotator/internal/rotate"
+	"rotator/internal/reencrypt"
 	"rotator/internal/scan"
 )
 
@@ -95,10 +95,10 @@ func TestCiphertextsThatNoSlotNames(t *testing.T) {
 	}
 	for _, exact := range []bool{false, true} {
 		for _, any := range []bool{false, true} {
-			request := rotate.KeyRequest{Destination: new, Sources: []string{old, old2}}
+			request := reencrypt.KeyRequest{Destination: new, Sources: []string{old, old2}}
 			wanted := slices.Clone(want)
 			if any {
-				request = rotate.KeyRequest{Destination: new, Any: true}
+				request = reencrypt.KeyRequest{Destination: new, Any: true}
 				wanted = append(wanted, "h-other: note, byte 0 under "+third)
 			}
 			b := &bench{
@@ -155,7 +155,7 @@ func TestSearchAsksOnceForEachToken(t *testing.T) {
 	}
 	b := &bench{
 		cloud:   cloud,
-		keys:    cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}),
+		keys:    cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}),
 		format:  format(t, nil, nil),
 		target:  target,
 		inspect: true,
@@ -186,7 +186,7 @@ func TestAdviceOfTheSearch(t *testing.T) {
 	} {
 		target := newMemory()
 		target.rows["a"] = map[string]scan.Value{"note": c.value}
-		keys := cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}})
+		keys := cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}})
 		b := &bench{
 			cloud:  cloud,
 			keys:   keys,
@@ -238,7 +238,7 @@ func TestSearchLooksAtTheLastCiphertext(t *testing.T) {
 		} {
 			target := newMemory()
 			target.rows["a"] = map[string]scan.Value{"note": {Kind: scan.KindB, Bytes: c.value}}
-			request := rotate.KeyRequest{Destination: new, Sources: []string{old}}
+			request := reencrypt.KeyRequest{Destination: new, Sources: []string{old}}
 			b := &bench{
 				cloud:  cloud,
 				keys:   cloud.resolve(t, request),
@@ -298,7 +298,7 @@ func TestSearchOfDamagedCiphertexts(t *testing.T) {
 	}
 	b := &bench{
 		cloud:  cloud,
-		keys:   cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}),
+		keys:   cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}),
 		format: format(t, nil, nil),
 		target: target,
 		store:  checkpoint.NewMemory(),
@@ -335,7 +335,7 @@ func TestSearchThatIsDenied(t *testing.T) {
 		target.rows[name] = map[string]scan.Value{
 			"note": {Kind: scan.KindB, Bytes: cloud.encrypt(t, old, "x", context)}}
 	}
-	keys := cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}})
+	keys := cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}})
 	cloud.fake.SetPolicy(func(c fakekms.Call) bool { return len(c.EncryptionContext) > 0 })
 	b := &bench{
 		cloud:   cloud,
@@ -359,9 +359,9 @@ func TestSearchUnderDisabledKeys(t *testing.T) {
 		target := newMemory()
 		target.rows["a"] = map[string]scan.Value{
 			"note": {Kind: scan.KindB, Bytes: cloud.encrypt(t, old, "x", nil)}}
-		request := rotate.KeyRequest{Destination: new, Sources: []string{old}}
+		request := reencrypt.KeyRequest{Destination: new, Sources: []string{old}}
 		if any {
-			request = rotate.KeyRequest{Destination: new, Any: true}
+			request = reencrypt.KeyRequest{Destination: new, Any: true}
 		}
 		keys := cloud.resolve(t, request)
 		if err := cloud.fake.SetState(old, fakekms.Disabled); err != nil {
@@ -387,7 +387,7 @@ func TestSearchUnderDisabledKeys(t *testing.T) {
 // refresh. If the context changes, every ciphertext is a slot, because its
 // context is unknown.
 func TestSearchUnderOneKey(t *testing.T) {
-	for mode, failed := range map[rotate.Mode]int64{rotate.ModeRefresh: 1, rotate.ModeContext: 2} {
+	for mode, failed := range map[reencrypt.Mode]int64{reencrypt.ModeRefresh: 1, reencrypt.ModeContext: 2} {
 		cloud := newCloud(t)
 		key := cloud.key(t, fakekms.Symmetric)
 		b := &bench{
@@ -405,7 +405,7 @@ func TestSearchUnderOneKey(t *testing.T) {
 		}
 		store("newest")
 		b.keys = cloud.resolve(t,
-			rotate.KeyRequest{Destination: key, Sources: []string{key}, Mode: mode})
+			reencrypt.KeyRequest{Destination: key, Sources: []string{key}, Mode: mode})
 		if counts, err := b.run(t); err != nil || counts.Slots.Failed != failed {
 			t.Errorf("%s: %+v, %v", mode, counts, err)
 		}
@@ -429,7 +429,7 @@ func TestRefusedPlacesAreReportedOnce(t *testing.T) {
 	}
 	b := &bench{
 		cloud:  cloud,
-		keys:   cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}),
+		keys:   cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}),
 		format: format(t, nil, nil),
 		target: target,
 		store:  checkpoint.NewMemory(),
@@ -502,7 +502,7 @@ func TestObjectsThatNoFormatKnows(t *testing.T) {
 		}
 		b := &bench{
 			cloud:   cloud,
-			keys:    cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}),
+			keys:    cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}),
 			format:  compiled,
 			target:  target,
 			inspect: true,
@@ -543,7 +543,7 @@ func TestAdviceOnWhatWasFound(t *testing.T) {
 	}
 	b := &bench{
 		cloud:  cloud,
-		keys:   cloud.resolve(t, rotate.KeyRequest{Destination: new, Sources: []string{old}}),
+		keys:   cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}),
 		format: format(t, nil, nil),
 		target: target,
 		store:  checkpoint.NewMemory(),

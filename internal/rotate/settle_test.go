@@ -8,6 +8,7 @@ import (
 
 	"rotator/internal/checkpoint"
 	"rotator/internal/ciphertext"
+	"rotator/internal/reencrypt"
 	"rotator/internal/scan"
 )
 
@@ -15,27 +16,27 @@ import (
 // ledger, also where slots share a blob, paths have shifted or blobs were replaced.
 func TestSettleEntries(t *testing.T) {
 	slot := func(path, blob string) ciphertext.Slot { return ciphertext.Slot{Path: path, Blob: []byte(blob)} }
-	failed, rotated := verdict{outcome: Failed, reason: "why"}, verdict{outcome: Rotated, key: "old"}
+	failed, rotated := reencrypt.Verdict{Outcome: reencrypt.Failed, Reason: "why"}, reencrypt.Verdict{Outcome: reencrypt.Rotated, Key: "old"}
 	for _, test := range []struct {
 		name     string
 		entries  []ciphertext.Slot // as they were
 		slots    []ciphertext.Slot // as they are now
-		verdicts []verdict
+		verdicts []reencrypt.Verdict
 		kept     []string // paths that stay in the ledger
 		want     checkpoint.SlotCounts
 	}{
 		{"one blob in two places", []ciphertext.Slot{slot("a", "same"), slot("b", "same")}, []ciphertext.Slot{slot("a", "same"), slot("b", "same")},
-			[]verdict{rotated, failed}, []string{"b"}, checkpoint.SlotCounts{Rotated: 1}},
+			[]reencrypt.Verdict{rotated, failed}, []string{"b"}, checkpoint.SlotCounts{Rotated: 1}},
 		{"and the other way round", []ciphertext.Slot{slot("b", "same"), slot("a", "same")}, []ciphertext.Slot{slot("a", "same"), slot("b", "same")},
-			[]verdict{rotated, failed}, []string{"b"}, checkpoint.SlotCounts{Rotated: 1}},
+			[]reencrypt.Verdict{rotated, failed}, []string{"b"}, checkpoint.SlotCounts{Rotated: 1}},
 		{"paths have shifted", []ciphertext.Slot{slot("docs{1}", "one"), slot("docs{2}", "two")}, []ciphertext.Slot{slot("docs{0}", "one"), slot("docs{1}", "two")},
-			[]verdict{failed, rotated}, []string{"docs{0}"}, checkpoint.SlotCounts{Rotated: 1}},
+			[]reencrypt.Verdict{failed, rotated}, []string{"docs{0}"}, checkpoint.SlotCounts{Rotated: 1}},
 		{"a blob was replaced", []ciphertext.Slot{slot("a", "old"), slot("b", "b")}, []ciphertext.Slot{slot("a", "new"), slot("b", "b")},
-			[]verdict{rotated, failed}, []string{"b"}, checkpoint.SlotCounts{Rotated: 1}},
+			[]reencrypt.Verdict{rotated, failed}, []string{"b"}, checkpoint.SlotCounts{Rotated: 1}},
 		{"one was taken away", []ciphertext.Slot{slot("a", "a"), slot("b", "b")}, []ciphertext.Slot{slot("b", "b")},
-			[]verdict{failed}, []string{"b"}, checkpoint.SlotCounts{Gone: 1}},
+			[]reencrypt.Verdict{failed}, []string{"b"}, checkpoint.SlotCounts{Gone: 1}},
 		{"the item could not be read, and has two", []ciphertext.Slot{{}}, []ciphertext.Slot{slot("a", "a"), slot("b", "b")},
-			[]verdict{rotated, failed}, []string{"b"}, checkpoint.SlotCounts{Rotated: 1}},
+			[]reencrypt.Verdict{rotated, failed}, []string{"b"}, checkpoint.SlotCounts{Rotated: 1}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var entries []checkpoint.LedgerEntry
@@ -99,14 +100,15 @@ func TestClaim(t *testing.T) {
 			var there manySlots
 			for i := range n {
 				slot := ciphertext.Slot{Path: fmt.Sprintf("line %d", i), Blob: []byte("old")}
-				mine.slots, mine.verdicts = append(mine.slots, slot), append(mine.verdicts, verdict{key: "old", blob: []byte(blob(i))})
+				mine.slots, mine.verdicts = append(mine.slots, slot), append(mine.verdicts, reencrypt.Verdict{Key: "old", Blob: []byte(blob(i))})
 				slot.Blob = []byte(blob(i))
 				there = append(there, slot)
 			}
 			there[n-1].Blob = []byte("somebody else's")
+			mine.audits = make([]auditMarks, n)
 			noted := paper{}
-			w := &worker{recorder: noted, decider: &decider{}}
-			if err := w.claim(&Target{Format: there}, mine, scan.Item{}); err != nil {
+			w := &worker{recorder: noted}
+			if err := w.adoptLostWrites(&Target{Format: there}, mine, scan.Item{}); err != nil {
 				t.Fatal(err)
 			}
 			if len(noted) != n-1 || noted[there[n-1].Path] != 0 || !mine.written {

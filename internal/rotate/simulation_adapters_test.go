@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"rotator/internal/checkpoint"
+	"rotator/internal/reencrypt"
 	"rotator/internal/rotate"
 	"rotator/internal/scan"
 )
@@ -26,10 +27,10 @@ type (
 )
 
 var (
-	_ rotate.Lister      = simSource{}
-	_ rotate.Writer      = simSource{}
-	_ rotate.Reencrypter = simKMS{}
-	_ checkpoint.Store   = simStore{}
+	_ rotate.Lister         = simSource{}
+	_ rotate.Writer         = simSource{}
+	_ reencrypt.Reencrypter = simKMS{}
+	_ checkpoint.Store      = simStore{}
 )
 
 func (s simSource) Partitions(context.Context) (list []scan.Partition, err error) {
@@ -72,7 +73,7 @@ func (s simSource) Replace(ctx context.Context, changes []scan.Change) []scan.Re
 	return results
 }
 
-func (k simKMS) ReEncrypt(ctx context.Context, q rotate.Question) (answer rotate.Answer, err error) {
+func (k simKMS) ReEncrypt(ctx context.Context, q reencrypt.Request) (answer reencrypt.Response, err error) {
 	about := fmt.Sprintf("%x from %q", sha256.Sum256(q.Blob), q.Source.ARN)
 	err = k.do(ctx, "reencrypt", about, false, func() (err error) {
 		if k.denied && q.Source.ARN != newKey {
@@ -82,12 +83,12 @@ func (k simKMS) ReEncrypt(ctx context.Context, q rotate.Question) (answer rotate
 		return err
 	})
 	if err != nil {
-		answer = rotate.Answer{}
+		answer = reencrypt.Response{}
 	}
 	return answer, err
 }
 
-func (k simKMS) Authorized(context.Context, rotate.Key) (bool, error) { return true, nil }
+func (k simKMS) Authorized(context.Context, reencrypt.Key) (bool, error) { return true, nil }
 
 func (s simStore) Fetch(ctx context.Context, id string) (e checkpoint.Entry, err error) {
 	err = s.do(ctx, "fetch", id, false, func() (err error) {

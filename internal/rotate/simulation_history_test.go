@@ -11,7 +11,9 @@ import (
 
 	"rotator/internal/checkpoint"
 	"rotator/internal/ciphertext"
+	"rotator/internal/reencrypt"
 	"rotator/internal/report"
+	"rotator/internal/retry"
 	"rotator/internal/rotate"
 	"rotator/internal/scan"
 )
@@ -77,7 +79,7 @@ func (h *history) run(ctx context.Context, p *simProcess) (checkpoint.Pass, erro
 	}
 	engine := rotate.New(config)
 	worked := engine.Run(ctx, tracker, opened.Partitions)
-	if stop := (*rotate.StopError)(nil); errors.As(worked, &stop) && stop.Kind == rotate.StopFenced {
+	if stop := (*retry.StopError)(nil); errors.As(worked, &stop) && stop.Kind == retry.StopFenced {
 		return opened.Pass, worked
 	}
 	sent, throttled, _ := engine.Requests()
@@ -142,9 +144,9 @@ func (h *history) target(source rotate.Lister) rotate.Target {
 	return rotate.Target{Name: "target", Lister: source, Format: h.format, Batch: batch}
 }
 
-func simKeys() rotate.Keys {
-	return rotate.Keys{Destination: rotate.Key{ARN: newKey, Algorithm: rotate.Symmetric},
-		Sources: []rotate.Key{{ARN: oldKey, Algorithm: rotate.Symmetric}}, SourceAlgorithm: rotate.Symmetric}
+func simKeys() reencrypt.Keys {
+	return reencrypt.Keys{Destination: reencrypt.Key{ARN: newKey, Algorithm: reencrypt.Symmetric},
+		Sources: []reencrypt.Key{{ARN: oldKey, Algorithm: reencrypt.Symmetric}}, SourceAlgorithm: reencrypt.Symmetric}
 }
 
 func (h *history) config(p *simProcess, target rotate.Target) rotate.Config {
@@ -172,7 +174,7 @@ func (h *history) look(t *testing.T, name string, exact bool) string {
 		t.Fatal(err)
 	}
 	err = rotate.New(config).Run(ctx, tracker, opened.Partitions)
-	if wrong := (*rotate.HeaderError)(nil); errors.As(err, &wrong) && !exact {
+	if wrong := (*reencrypt.HeaderError)(nil); errors.As(err, &wrong) && !exact {
 		if !h.lies {
 			t.Errorf("headers that do not lie are disbelieved: %v", err)
 		}
@@ -186,7 +188,7 @@ func (h *history) look(t *testing.T, name string, exact bool) string {
 	// if KMS has named that token before. This depends on the order of the answers.
 	keys := slices.DeleteFunc(summary.Keys, func(k report.Key) bool {
 		return k.Key != config.Keys.Destination.ARN &&
-			!slices.ContainsFunc(config.Keys.Sources, func(s rotate.Key) bool { return s.ARN == k.Key })
+			!slices.ContainsFunc(config.Keys.Sources, func(s reencrypt.Key) bool { return s.ARN == k.Key })
 	})
 	for i := range keys {
 		keys[i].How = ""

@@ -12,6 +12,8 @@ import (
 	"rotator/internal/checkpoint"
 	"rotator/internal/fakeaws/fakekms"
 	"rotator/internal/fakeaws/fault"
+	"rotator/internal/reencrypt"
+	"rotator/internal/retry"
 	"rotator/internal/rotate"
 	"rotator/internal/scan"
 )
@@ -34,7 +36,7 @@ func TestValuesOfAnUnknownKey(t *testing.T) {
 		} {
 			t.Run(code+" "+test.name, func(t *testing.T) {
 				cloud := newCloud(t)
-				request := rotate.KeyRequest{Destination: cloud.key(t, test.to), Any: test.any}
+				request := reencrypt.KeyRequest{Destination: cloud.key(t, test.to), Any: test.any}
 				if test.to != fakekms.Symmetric {
 					request.DestinationAlgorithm = "RSAES_OAEP_SHA_256"
 				}
@@ -134,7 +136,7 @@ func keyErrors() map[string]func(*testing.T, keySetup) {
 func stopsForKey(t *testing.T, sources int, fail func(*testing.T, keySetup)) {
 	cloud := newCloud(t)
 	s := keySetup{cloud, cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)}
-	request := rotate.KeyRequest{Destination: s.to, Sources: []string{s.from}}
+	request := reencrypt.KeyRequest{Destination: s.to, Sources: []string{s.from}}
 	if sources == 2 {
 		request.Sources = append(request.Sources, cloud.key(t, fakekms.Symmetric))
 	}
@@ -146,8 +148,8 @@ func stopsForKey(t *testing.T, sources int, fail func(*testing.T, keySetup)) {
 	fail(t, s)
 	b := &bench{cloud: cloud, keys: keys, format: format(t, nil, nil), target: target}
 	counts, err := b.run(t)
-	var stop *rotate.StopError
-	if !errors.As(err, &stop) || stop.Kind != rotate.StopAccess || counts.Slots.Failed > 0 {
+	var stop *retry.StopError
+	if !errors.As(err, &stop) || stop.Kind != retry.StopAccess || counts.Slots.Failed > 0 {
 		t.Errorf("%v: %+v, want a stop and no failed slot", err, counts.Slots)
 	}
 }
@@ -169,13 +171,13 @@ func TestObjectsUnderKeysOfTheirOwn(t *testing.T) {
 				lister := &refusing{memory: target, code: code, all: all}
 				b := &bench{cloud: cloud, format: format(t, nil, nil), target: target,
 					settle: 20 * time.Second, // no item may wait for it
-					keys: cloud.resolve(t, rotate.KeyRequest{Destination: to,
+					keys: cloud.resolve(t, reencrypt.KeyRequest{Destination: to,
 						Sources: []string{source}})}
 				counts, err := b.runOn(t, rotate.Target{Name: "target", Lister: lister,
 					Writer: target, Format: b.format, Batch: 1})
 				if all {
-					var stop *rotate.StopError
-					if !errors.As(err, &stop) || stop.Kind != rotate.StopAccess {
+					var stop *retry.StopError
+					if !errors.As(err, &stop) || stop.Kind != retry.StopAccess {
 						t.Errorf("%v: %+v", err, counts.Slots)
 					}
 					return

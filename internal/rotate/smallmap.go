@@ -1,29 +1,29 @@
 package rotate
 
-// handful is a map that mostly has one entry, and then allocates nothing. The zero value is
+// smallMap is a map that mostly has one entry, and then allocates nothing. The zero value is
 // empty.
-type handful[K comparable, V any] struct {
+type smallMap[K comparable, V any] struct {
 	key   K
 	value V
 	any   bool    // key and value are an entry
 	more  map[K]V // all others
 }
 
-func (f *handful[K, V]) get(key K) (value V, ok bool) {
-	if f.any && f.key == key {
-		return f.value, true
+func (m *smallMap[K, V]) get(key K) (value V, ok bool) {
+	if m.any && m.key == key {
+		return m.value, true
 	}
-	value, ok = f.more[key]
+	value, ok = m.more[key]
 	return value, ok
 }
 
-func (f *handful[K, V]) set(key K, value V) {
+func (m *smallMap[K, V]) set(key K, value V) {
 	switch {
-	case !f.any || f.key == key:
-		f.key, f.value, f.any = key, value, true
-	case f.more == nil:
-		f.more = map[K]V{key: value}
+	case !m.any || m.key == key:
+		m.key, m.value, m.any = key, value, true
+	case m.more == nil:
+		m.more = map[K]V{key: value}
 	default:
-		f.more[key] = value
+		m.more[key] = value
 	}
 }

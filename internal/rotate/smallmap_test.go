@@ -9,7 +9,7 @@ import (
 // TestHandful: it holds what a map holds.
 func TestHandful(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		var f handful[int, int]
+		var f smallMap[int, int]
 		m := map[int]int{}
 		for n := range rapid.IntRange(0, 20).Draw(t, "entries") {
 			key := rapid.IntRange(0, 4).Draw(t, "key")

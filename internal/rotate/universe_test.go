@@ -16,7 +16,7 @@ import (
 
 	"github.com/aws/smithy-go"
 
-	"rotator/internal/rotate"
+	"rotator/internal/reencrypt"
 	"rotator/internal/scan"
 )
 
@@ -125,13 +125,13 @@ const (
 // asking is a way to use headers and to share answers.
 type asking struct {
 	exact  bool
-	sample rotate.Sample
+	sample reencrypt.Sample
 }
 
 // asking draws one. Headers that lie are found for certain when all are checked, which
 // is what a sample of 1,000 does here.
 func (d dice) asking(lies bool) asking {
-	ways := []asking{{exact: true}, {}, {sample: rotate.Sample{Share: 0.3}}, {sample: rotate.Sample{Share: 1e-9, Least: 1}}}
+	ways := []asking{{exact: true}, {}, {sample: reencrypt.Sample{Share: 0.3}}, {sample: reencrypt.Sample{Share: 1e-9, Least: 1}}}
 	if lies {
 		return ways[d.number(3, "asking")]
 	}
@@ -286,22 +286,22 @@ func (u *universe) replace(change scan.Change) (result scan.Result) {
 func apiError(code string) error { return &smithy.GenericAPIError{Code: code, Message: "simulated"} }
 
 // reencrypt is KMS.
-func (u *universe) reencrypt(q rotate.Question) (rotate.Answer, error) {
+func (u *universe) reencrypt(q reencrypt.Request) (reencrypt.Response, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	c, ok := open(q.Blob)
 	if !ok {
-		return rotate.Answer{}, apiError("InvalidCiphertextException")
+		return reencrypt.Response{}, apiError("InvalidCiphertextException")
 	}
 	if q.Source.ARN != "" && q.Source.ARN != c.Key {
-		return rotate.Answer{}, apiError("IncorrectKeyException")
+		return reencrypt.Response{}, apiError("IncorrectKeyException")
 	}
 	if c.Context != "name="+q.Context["name"] {
-		return rotate.Answer{}, apiError("InvalidCiphertextException")
+		return reencrypt.Response{}, apiError("InvalidCiphertextException")
 	}
 	u.serial++
 	next := cipher{Key: newKey, Plaintext: c.Plaintext, Context: "name=" + q.DestinationContext["name"], Serial: fmt.Sprint(u.serial)}
-	return rotate.Answer{Blob: next.blob(), Source: c.Key, Destination: newKey}, nil
+	return reencrypt.Response{Blob: next.blob(), Source: c.Key, Destination: newKey}, nil
 }
 
 // application is one change that the application makes.

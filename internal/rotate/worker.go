@@ -10,9 +10,12 @@ import (
 	"slices"
 	"time"
 
+	"rotator/internal/awserr"
 	"rotator/internal/checkpoint"
 	"rotator/internal/ciphertext"
 	"rotator/internal/flowcontrol"
+	"rotator/internal/reencrypt"
+	"rotator/internal/retry"
 	"rotator/internal/scan"
 )
 
@@ -24,11 +27,12 @@ const maxConflicts = 5
 type task struct {
 	item     scan.Item
 	slots    []ciphertext.Slot
-	verdicts []verdict
-	payload  scan.Payload                // what to write; nil when nothing moves
-	known    handful[question, *verdict] // so that a slot is asked about once
-	intended handful[string, bool]       // digests of the blobs that the audit log expects
-	changes  int                         // how often the item was found changed
+	verdicts []reencrypt.Verdict
+	payload  scan.Payload                                   // what to write; nil when nothing moves
+	audits   []auditMarks                                   // of the slots that the format found
+	known    smallMap[reencrypt.SlotID, *reencrypt.Verdict] // so that a slot is decided once
+	intended smallMap[string, bool]                         // digests of the blobs that the audit log expects
+	changes  int                                            // how often the item was found changed
 	written  bool
 	// recovered is true when an earlier process of the pass wrote the item.
 	recovered bool
@@ -51,44 +55,49 @@ type task struct {
 	named int
 }
 
-// give gives back the room of the item as it was read, and lets go of its content.
-func (t *task) give() {
+// release gives back the room of the item as it was read, and lets go of its content.
+func (t *task) release() {
 	if t.item.Release != nil {
 		t.item.Release()
 	}
 	t.item, t.payload = scan.Item{Ref: t.item.Ref}, nil
 }
 
-// moves says whether the item is still to be written.
+// moves reports whether the item is still to be written.
 func (t *task) moves() bool { return t.payload != nil }
 
 // guards returns the values on which the moved slots depend, other than those
 // that they replace.
 func (t *task) guards(target *Target) []scan.Guard {
-	moves := func(i int) bool { return t.verdicts[i].moves() }
+	moves := func(i int) bool { return t.verdicts[i].Moves() }
 	return target.Format.Guards(t.item, t.slots[:t.named], moves)
+}
+
+// auditMarks are what the audit log needs of a slot, once it was computed.
+type auditMarks struct {
+	before, after string // digests of the blob of the slot and of its new blob
+	binding       string // of the line to the pass
 }
 
 // worker takes chunks of items from page to outcome.
 type worker struct {
-	decider  *decider
-	headers  *headers
-	shared   *shared   // nil: each slot is asked about
-	searcher *searcher // nil: nothing is searched
-	early    *early
-	sweep    *sweep
-	retry    *retrier
-	recorder Recorder
-	pass     int
-	identity string             // of the pass
-	sides    map[string]*sides  // by target
-	proofs   map[string]*proof  // by target
-	after    time.Duration      // time to wait that the service requested after the last write
-	permit   flowcontrol.Permit // of the job; the zero Permit in a retry
-	held     heldError          // of the last write; nil if it was sent
-	// hard outlives the run's own context by the grace period, so that writes
+	decisions *reencrypt.Stack
+	keys      reencrypt.Keys
+	searcher  *reencrypt.Searcher // nil: nothing is searched
+	early     *early
+	sweep     *sweep
+	retry     *retry.Retrier
+	recorder  Recorder
+	pass      int
+	identity  string                  // of the pass
+	targets   map[string]*targetState // by target
+	proofs    map[string]*proof       // by target
+	after     time.Duration           // time to wait that the service requested after the last write
+	permit    flowcontrol.Permit      // of the job; the zero Permit in a retry
+	held      retry.HeldError         // of the last write; nil if it was sent
+	// writeCtx outlives the run's own context by the grace period, so that writes
 	// in flight end and are known.
-	hard context.Context
+	writeCtx context.Context
 }
 
 // process works on items of one page until each has an outcome. On an error
@@ -100,7 +109,7 @@ func (w *worker) process(ctx context.Context, target *Target, items []scan.Item)
 	var cause error
 	for _, item := range items {
 		t := &task{item: item}
-		defer t.give()
+		defer t.release()
 		if cause = w.prepare(ctx, target, t); cause != nil {
 			break
 		}
@@ -112,7 +121,7 @@ func (w *worker) process(ctx context.Context, target *Target, items []scan.Item)
 	if target.Writer == nil {
 		return tasks, cause
 	}
-	if cause != nil && Classify(cause) != ClassStopped && !stopsEarly(cause) {
+	if cause != nil && retry.Classify(cause) != retry.KindStopped && !stopsEarly(cause) {
 		return nil, cause
 	}
 	if err := w.write(target, tasks); err != nil {
@@ -135,19 +144,19 @@ func (w *worker) prepare(ctx context.Context, target *Target, t *task) error {
 
 func (w *worker) load(ctx context.Context, target *Target, ref scan.Ref) (item scan.Item, err error) {
 	refused := false
-	err = w.retry.do(ctx, w.permit, Reading, target.Name, func(ctx context.Context) error {
+	err = w.retry.Do(ctx, w.permit, retry.Reading, target.Name, func(ctx context.Context) error {
 		if refused {
 			w.checkAccess(ctx, target)
 		}
-		failed := w.sides[target.Name].reading.read(ctx, w.permit, func() error {
+		failed := w.targets[target.Name].reading.read(ctx, w.permit, func() error {
 			item, err = target.Lister.Load(ctx, ref)
 			return err
 		})
-		refused = code(failed) == codeSignature
+		refused = awserr.Code(failed) == retry.CodeSignature
 		return failed
 	})
-	if class := Classify(err); class == ClassNone || class == ClassGone || class == ClassRefused {
-		w.sides[target.Name].reading.denials.reset()
+	if class := retry.Classify(err); class == retry.KindNone || class == retry.KindGone || class == retry.KindRefused {
+		w.targets[target.Name].reading.denials.Reset()
 	}
 	return item, err
 }
@@ -160,11 +169,11 @@ func (w *worker) checkAccess(ctx context.Context, target *Target) {
 	if !ok {
 		return
 	}
-	err := w.sides[target.Name].reading.read(ctx, w.permit, func() error {
+	err := w.targets[target.Name].reading.read(ctx, w.permit, func() error {
 		return lister.CheckAccess(ctx)
 	})
 	if err == nil {
-		w.retry.accept(target.Name, time.Now())
+		w.retry.Accept(target.Name, time.Now())
 	}
 }
 
@@ -172,51 +181,51 @@ func (w *worker) checkAccess(ctx context.Context, target *Target) {
 // item whose slots nobody knows counts as one slot.
 func (w *worker) unloadable(t *task, target *Target, err error) error {
 	if len(t.slots) == 0 {
-		t.slots, t.verdicts, t.unread = []ciphertext.Slot{{}}, []verdict{{}}, true
+		t.slots, t.verdicts, t.unread = []ciphertext.Slot{{}}, []reencrypt.Verdict{{}}, true
 	}
 	t.payload = nil
-	if stopped(err) {
+	if retry.Stopped(err) {
 		return err
 	}
 	// It has been tried for as long as there was hope.
-	d := w.conclude(target, Event{Doing: Reading, Class: Classify(err), Failures: attemptsTransient})
+	d := w.decideError(target, retry.Event{Operation: retry.Reading, Kind: retry.Classify(err), Failures: retry.MaxAttempts})
 	switch d.Do {
-	case LetGo:
-		w.every(t, verdict{outcome: Gone})
+	case retry.ItemGone:
+		w.setAll(t, reencrypt.Verdict{Outcome: reencrypt.Gone})
 		return nil
-	case Stop:
+	case retry.Stop:
 		return stopFor(target, "read", err, d)
 	}
-	reason, detail := reasonOf(err)
+	reason, detail := retry.ReasonOf(err)
 	for i, v := range t.verdicts {
-		if v.moves() {
-			t.verdicts[i] = verdict{outcome: Failed, key: v.key, reason: reason, detail: detail}
+		if v.Moves() {
+			t.verdicts[i] = reencrypt.Verdict{Outcome: reencrypt.Failed, Key: v.Key, Reason: reason, Detail: detail}
 		}
 	}
 	return nil
 }
 
-// conclude calls Decide and counts denials. An item that the store has encrypted under a key
+// decideError calls Decide and counts denials. An item that the store has encrypted under a key
 // that cannot be used counts as a denial.
-func (w *worker) conclude(target *Target, e Event) Decision {
+func (w *worker) decideError(target *Target, e retry.Event) retry.Decision {
 	switch {
-	case e.Class != ClassDenied && e.Class != ClassKeyState:
-		return Decide(e)
-	case e.Doing == Writing:
-		return w.sides[target.Name].writing.denials.add(Writing)
+	case e.Kind != retry.KindDenied && e.Kind != retry.KindKeyState:
+		return retry.Decide(e)
+	case e.Operation == retry.Writing:
+		return w.targets[target.Name].writing.denials.Add(retry.Writing)
 	}
-	return w.sides[target.Name].reading.denials.add(e.Doing)
+	return w.targets[target.Name].reading.denials.Add(e.Operation)
 }
 
 // stopFor is the error of a source's trouble that ends the run.
-func stopFor(target *Target, doing string, err error, d Decision) error {
-	if d.Stop == StopInterrupted || stopped(err) {
+func stopFor(target *Target, doing string, err error, d retry.Decision) error {
+	if d.Stop == retry.StopInterrupted || retry.Stopped(err) {
 		return err
 	}
-	return &StopError{Kind: d.Stop, What: fmt.Sprintf("%s target %s", doing, target.Name), Err: err}
+	return &retry.StopError{Kind: d.Stop, What: fmt.Sprintf("%s target %s", doing, target.Name), Err: err}
 }
 
-func (w *worker) every(t *task, v verdict) {
+func (w *worker) setAll(t *task, v reencrypt.Verdict) {
 	for i := range t.verdicts {
 		t.verdicts[i] = v
 	}
@@ -240,17 +249,18 @@ func (w *worker) decideSlots(ctx context.Context, target *Target, t *task) error
 	t.slots = target.Format.Find(t.item)
 	t.misses = w.proofs[target.Name].misses(t.item, t.slots)
 	t.named = len(t.slots)
-	t.verdicts = make([]verdict, len(t.slots))
+	t.verdicts = make([]reencrypt.Verdict, len(t.slots))
 	blobs := make([][]byte, len(t.slots))
 	moving := false
-	for i, slot := range t.slots {
-		v, err := w.decideFirst(ctx, target, t, slot)
+	t.audits = make([]auditMarks, len(t.slots))
+	for i := range t.slots {
+		v, err := w.decideFirst(ctx, target, t, i)
 		if err != nil {
 			return err
 		}
 		t.verdicts[i] = v
-		if v.moves() {
-			blobs[i], moving = v.blob, true
+		if v.Moves() {
+			blobs[i], moving = v.Blob, true
 		}
 	}
 	t.payload, t.noted = nil, true
@@ -258,7 +268,7 @@ func (w *worker) decideSlots(ctx context.Context, target *Target, t *task) error
 		return nil
 	}
 	if err := w.splice(target, t, blobs); err != nil {
-		w.moving(t, verdict{outcome: Failed, reason: "cannot-splice", detail: err.Error()})
+		w.failMoves(t, reencrypt.Verdict{Outcome: reencrypt.Failed, Reason: "cannot-splice", Detail: err.Error()})
 	}
 	return nil
 }
@@ -270,10 +280,10 @@ func (w *worker) splice(target *Target, t *task, blobs [][]byte) error {
 	var spliceErr *ciphertext.SpliceError
 	if errors.As(err, &spliceErr) {
 		for _, s := range spliceErr.Failures {
-			t.verdicts[s.Index] = verdict{outcome: Failed, key: t.verdicts[s.Index].key, reason: s.Refused.Reason, detail: s.Refused.Detail}
+			t.verdicts[s.Index] = reencrypt.Verdict{Outcome: reencrypt.Failed, Key: t.verdicts[s.Index].Key, Reason: s.Refused.Reason, Detail: s.Refused.Detail}
 			blobs[s.Index] = nil
 		}
-		if !slices.ContainsFunc(t.verdicts, verdict.moves) {
+		if !slices.ContainsFunc(t.verdicts, reencrypt.Verdict.Moves) {
 			return nil
 		}
 		payload, err = target.Format.Splice(t.item, blobs)
@@ -284,53 +294,34 @@ func (w *worker) splice(target *Target, t *task, blobs [][]byte) error {
 	return err
 }
 
-// decideOnce remembers verdicts, so that a slot which did not change is neither
-// asked about nor re-encrypted twice.
-func (w *worker) decideOnce(ctx context.Context, target *Target, t *task, slot ciphertext.Slot) (verdict, error) {
-	q := questionOf(slot)
-	if v, ok := t.known.get(q); ok && slot.Refused == nil {
+// decideOnce decides slot i of an item. It stores verdicts, so a slot that has not changed is
+// decided and re-encrypted once.
+func (w *worker) decideOnce(
+	ctx context.Context, target *Target, t *task, i int,
+) (reencrypt.Verdict, error) {
+	slot := t.slots[i]
+	id := reencrypt.IDOf(slot)
+	if v, ok := t.known.get(id); ok && slot.Refused == nil {
 		return *v, nil
 	}
 	before := digest(slot.Blob)
+	t.audits[i].before = before
 	v, ok, err := w.recover(ctx, target, t, slot, before)
 	if !ok && err == nil {
-		v, err = w.find(ctx, newSubject(target, t.item.Ref, slot, q))
+		subject := reencrypt.NewSubject(target.Name, target.Writer == nil, t.item.Ref, slot, id)
+		v, err = w.decisions.Decide(ctx, subject)
 	}
 	if err == nil {
-		v.before = before
-		t.known.set(q, &v)
+		t.known.set(id, &v)
 	}
 	return v, err
 }
 
-// find decides a slot by the header of its blob, or by asking KMS. A check is a request
-// of its own.
-func (w *worker) find(ctx context.Context, s subject) (verdict, error) {
-	told, err := w.headers.hint(ctx, s)
-	if err != nil || told.known && !told.check {
-		return told.verdict, err
-	}
-	var said verdict
-	if told.check || w.shared == nil {
-		said, err = w.decider.decide(ctx, s.slot)
-	} else {
-		said, err = w.shared.decide(ctx, s.question, s.slot)
-	}
-	if err != nil {
-		return verdict{}, err
-	}
-	said = said.seenBy(s.look)
-	if told.check {
-		return said, w.headers.compare(s, told.verdict, said)
-	}
-	return said, w.headers.learn(s, said)
-}
-
-// moving gives the slots that were to move another verdict.
-func (w *worker) moving(t *task, v verdict) {
+// failMoves gives the slots that were to move another verdict.
+func (w *worker) failMoves(t *task, v reencrypt.Verdict) {
 	for i := range t.verdicts {
-		if t.verdicts[i].moves() {
-			v.key = t.verdicts[i].key
+		if t.verdicts[i].Moves() {
+			v.Key = t.verdicts[i].Key
 			t.verdicts[i] = v
 		}
 	}
@@ -343,7 +334,7 @@ func (w *worker) write(target *Target, tasks []*task) error {
 	pending := onlyMoving(tasks)
 	began := time.Now()
 	for n := 0; len(pending) > 0; n++ {
-		if stop := w.decider.broken.Load(); stop != nil {
+		if stop := w.decisions.Broken(); stop != nil {
 			return stop
 		}
 		if err := w.intend(target, pending); err != nil {
@@ -355,13 +346,13 @@ func (w *worker) write(target *Target, tasks []*task) error {
 		}
 		before := len(pending)
 		pending = onlyMoving(pending)
-		if len(pending) == 0 || slow == ClassNone {
+		if len(pending) == 0 || slow == retry.KindNone {
 			continue
 		}
 		if len(pending) < before {
 			began = time.Now()
 		}
-		if err := w.await(pending, slow, n, w.retry.maxOutage-time.Since(began)); err != nil {
+		if err := w.await(pending, slow, n, w.retry.MaxOutage-time.Since(began)); err != nil {
 			return err
 		}
 	}
@@ -370,19 +361,19 @@ func (w *worker) write(target *Target, tasks []*task) error {
 
 // await waits before the next attempt to write. During an outage it waits for the end of the
 // outage, but at most for limit. Otherwise the delay grows with n.
-func (w *worker) await(pending []*task, slow Class, n int, limit time.Duration) error {
+func (w *worker) await(pending []*task, slow retry.ErrorKind, n int, limit time.Duration) error {
 	held := w.held
 	if held == nil {
-		return w.pause(w.hard, pending, slow, w.after+w.retry.pauseFor(n, slow))
+		return w.pause(w.writeCtx, pending, slow, w.after+w.retry.PauseFor(n, slow))
 	}
-	return w.permit.ReleaseWhile(func() error { return held.Await(w.hard, limit+time.Millisecond) })
+	return w.permit.ReleaseWhile(func() error { return held.Await(w.writeCtx, limit+time.Millisecond) })
 }
 
 // pause waits before the next attempt. A job that holds memory budget must not wait for a
 // permit, because jobs with a permit may be waiting for memory.
-func (w *worker) pause(ctx context.Context, pending []*task, slow Class, d time.Duration) error {
+func (w *worker) pause(ctx context.Context, pending []*task, slow retry.ErrorKind, d time.Duration) error {
 	roomy := slices.ContainsFunc(pending, func(t *task) bool { return t.item.Release != nil })
-	if slow == ClassBusy && !roomy {
+	if slow == retry.KindBusy && !roomy {
 		return w.permit.BackOff(ctx, d)
 	}
 	return w.permit.ReleaseWhile(func() error { return flowcontrol.Sleep(ctx, d) })
@@ -390,10 +381,10 @@ func (w *worker) pause(ctx context.Context, pending []*task, slow Class, d time.
 
 // replace writes items once, through the limiter, and settles what became of each.
 // The class is that of an error after which to wait, ClassNone without.
-func (w *worker) replace(target *Target, pending []*task, since time.Duration) (slow Class, err error) {
-	limiter := w.sides[target.Name].writing.limiter
-	if err := w.permit.WaitN(w.hard, limiter, len(pending)); err != nil {
-		return ClassNone, err
+func (w *worker) replace(target *Target, pending []*task, since time.Duration) (slow retry.ErrorKind, err error) {
+	limiter := w.targets[target.Name].writing.limiter
+	if err := w.permit.WaitN(w.writeCtx, limiter, len(pending)); err != nil {
+		return retry.KindNone, err
 	}
 	changes := make([]scan.Change, len(pending))
 	for i, t := range pending {
@@ -404,26 +395,26 @@ func (w *worker) replace(target *Target, pending []*task, since time.Duration) (
 			Unbatched: t.busy,
 		}
 	}
-	results := target.Writer.Replace(w.hard, changes)
+	results := target.Writer.Replace(w.writeCtx, changes)
 	w.after = 0
 	w.held = nil
-	if err := w.landed(target, pending, results); err != nil {
-		return ClassNone, err
+	if err := w.recordWritten(target, pending, results); err != nil {
+		return retry.KindNone, err
 	}
 	for i, result := range results {
-		limiter.Observe(responseTo(result.Err), retryAfter(result.Err))
-		w.after = max(w.after, retryAfter(result.Err))
-		if held := heldOf(result.Err); held != nil {
+		limiter.Observe(retry.ResponseTo(result.Err), awserr.RetryAfter(result.Err))
+		w.after = max(w.after, awserr.RetryAfter(result.Err))
+		if held := retry.HeldOf(result.Err); held != nil {
 			w.held = held
 		}
 		class, err := w.settle(target, pending[i], result, since)
 		if err != nil {
 			return class, err
 		}
-		if class != ClassNone && class != ClassChanged {
+		if class != retry.KindNone && class != retry.KindChanged {
 			slow = class
 		}
-		pending[i].busy = class == ClassBusy
+		pending[i].busy = class == retry.KindBusy
 	}
 	return slow, nil
 }
@@ -441,33 +432,33 @@ func onlyMoving(tasks []*task) []*task {
 // settle draws the conclusion from one write; since is how long no write of the
 // batch has succeeded. The task still moves afterwards when it has to be written
 // again.
-func (w *worker) settle(target *Target, t *task, result scan.Result, since time.Duration) (Class, error) {
-	class := Classify(result.Err)
-	if class == ClassNone {
+func (w *worker) settle(target *Target, t *task, result scan.Result, since time.Duration) (retry.ErrorKind, error) {
+	class := retry.Classify(result.Err)
+	if class == retry.KindNone {
 		return class, nil // landed has dealt with it
 	}
-	d := w.conclude(target, Event{Doing: Writing, Class: class, Silence: since,
-		MaxOutage: w.retry.maxOutage, Trouble: since, Settle: w.retry.settle})
+	d := w.decideError(target, retry.Event{Operation: retry.Writing, Kind: class, Unanswered: since,
+		MaxOutage: w.retry.MaxOutage, UnusableFor: since, Settle: w.retry.Settle})
 	switch d.Do {
-	case Again, Slower:
+	case retry.Again, retry.Slower:
 		return class, nil
-	case LetGo:
-		w.every(t, verdict{outcome: Gone})
+	case retry.ItemGone:
+		w.setAll(t, reencrypt.Verdict{Outcome: reencrypt.Gone})
 		t.payload = nil
 		return class, nil
-	case ReadAgain: // refused, or nobody knows
-		if class == ClassChanged {
+	case retry.ReadAgain: // refused, or nobody knows
+		if class == retry.KindChanged {
 			t.changes++
 		}
 		return class, w.reconcile(target, t, result.Current)
-	case Stop:
-		if d.Stop == StopUnavailable {
-			return class, unavailable(target.Name, w.retry.maxOutage, result.Err)
+	case retry.Stop:
+		if d.Stop == retry.StopUnavailable {
+			return class, retry.Unavailable(target.Name, w.retry.MaxOutage, result.Err)
 		}
 		return class, stopFor(target, "write to", result.Err, d)
 	}
-	reason, detail := reasonOf(result.Err)
-	w.moving(t, verdict{outcome: Failed, reason: reason, detail: detail})
+	reason, detail := retry.ReasonOf(result.Err)
+	w.failMoves(t, reencrypt.Verdict{Outcome: reencrypt.Failed, Reason: reason, Detail: detail})
 	return class, nil
 }
 
@@ -476,24 +467,24 @@ func (w *worker) settle(target *Target, t *task, result scan.Result, since time.
 // else is decided again.
 func (w *worker) reconcile(target *Target, t *task, now *scan.Item) error {
 	if now == nil {
-		t.give() // who waits for room must hold none
-		item, err := w.load(w.hard, target, t.item.Ref)
+		t.release() // who waits for room must hold none
+		item, err := w.load(w.writeCtx, target, t.item.Ref)
 		if err != nil {
 			return w.unloadable(t, target, err)
 		}
 		now = &item
 	}
-	err := w.claim(target, t, *now)
+	err := w.adoptLostWrites(target, t, *now)
 	t.item = *now
 	if err != nil {
 		return err
 	}
-	if err := w.decide(w.hard, target, t); err != nil || t.changes <= maxConflicts {
+	if err := w.decide(w.writeCtx, target, t); err != nil || t.changes <= maxConflicts {
 		return err
 	}
 	if t.moves() {
-		w.moving(t, verdict{outcome: Conflict, reason: reasonKept,
-			detail: fmt.Sprintf("the item changed %d times while it was being moved; the last foreign value was kept", t.changes)})
+		w.failMoves(t, reencrypt.Verdict{Outcome: reencrypt.Conflict, Reason: reencrypt.ReasonKept,
+			Detail: fmt.Sprintf("the item changed %d times while it was being moved; the last foreign value was kept", t.changes)})
 	}
 	return nil
 }
@@ -503,7 +494,7 @@ func (w *worker) intend(target *Target, tasks []*task) error {
 	var records []Record
 	for _, t := range tasks {
 		for i, v := range t.verdicts {
-			if !v.moves() {
+			if !v.Moves() {
 				continue
 			}
 			record := w.record(target, t, i)
@@ -519,14 +510,14 @@ func (w *worker) intend(target *Target, tasks []*task) error {
 	return auditError(w.recorder.Intend(records))
 }
 
-// claim finds our own blobs in the item as it stands now. They landed, though
+// adoptLostWrites finds our own blobs in the item as it stands now. They landed, though
 // the answer was lost: they are recorded, and not asked about again.
-func (w *worker) claim(target *Target, t *task, now scan.Item) error {
+func (w *worker) adoptLostWrites(target *Target, t *task, now scan.Item) error {
 	var written, there []mark
 	var moving []int // slots that were to move, in the order of written
 	for i, v := range t.verdicts {
-		if v.moves() {
-			written, moving = append(written, mark{string(v.blob), t.slots[i].Path}), append(moving, i)
+		if v.Moves() {
+			written, moving = append(written, mark{string(v.Blob), t.slots[i].Path}), append(moving, i)
 		}
 	}
 	slots := target.Format.Find(now)
@@ -543,25 +534,25 @@ func (w *worker) claim(target *Target, t *task, now scan.Item) error {
 		t.written = true
 		// If the item now states another context, KMS must be asked again.
 		if maps.Equal(slots[at].DestinationContext, t.slots[i].DestinationContext) {
-			t.known.set(questionOf(slots[at]), &verdict{outcome: Rotated, key: t.verdicts[i].key})
+			t.known.set(reencrypt.IDOf(slots[at]), &reencrypt.Verdict{Outcome: reencrypt.Rotated, Key: t.verdicts[i].Key})
 		}
 	}
 	return w.recordAll(records)
 }
 
-// landed turns the slots of the items that were written into rotated ones, with a
+// recordWritten turns the slots of the items that were written into rotated ones, with a
 // line for each in the audit log.
-func (w *worker) landed(target *Target, tasks []*task, results []scan.Result) error {
+func (w *worker) recordWritten(target *Target, tasks []*task, results []scan.Result) error {
 	var records []Record
 	for n, t := range tasks {
-		if Classify(results[n].Err) != ClassNone {
+		if retry.Classify(results[n].Err) != retry.KindNone {
 			continue
 		}
-		w.sides[target.Name].writing.denials.reset()
+		w.targets[target.Name].writing.denials.Reset()
 		for i, v := range t.verdicts {
-			if v.moves() {
+			if v.Moves() {
 				records = append(records, w.record(target, t, i))
-				t.verdicts[i] = verdict{outcome: Rotated, key: v.key}
+				t.verdicts[i] = reencrypt.Verdict{Outcome: reencrypt.Rotated, Key: v.Key}
 			}
 		}
 		t.payload, t.written = nil, true
@@ -570,28 +561,28 @@ func (w *worker) landed(target *Target, tasks []*task, results []scan.Result) er
 }
 
 func (w *worker) record(target *Target, t *task, i int) Record {
-	slot, v := t.slots[i], &t.verdicts[i]
-	if v.before == "" {
-		v.before = digest(slot.Blob)
+	slot, v, marks := t.slots[i], t.verdicts[i], &t.audits[i]
+	if marks.before == "" {
+		marks.before = digest(slot.Blob)
 	}
-	if v.after == "" {
-		v.after = digest(v.blob)
+	if marks.after == "" {
+		marks.after = digest(v.Blob)
 	}
 	r := Record{
 		At:      time.Now().UTC(),
 		Pass:    w.pass,
 		Target:  target.Name,
 		Ref:     t.item.Ref,
-		Path:    clip(slot.Path),
-		From:    v.key,
-		To:      w.decider.keys.Destination.ARN,
-		Before:  v.before,
-		After:   v.after,
-		Binding: v.binding,
+		Path:    reencrypt.Clip(slot.Path),
+		From:    v.Key,
+		To:      w.keys.Destination.ARN,
+		Before:  marks.before,
+		After:   marks.after,
+		Binding: marks.binding,
 	}
 	if r.Binding == "" {
 		r.Binding = w.bind(r, slot)
-		v.binding = r.Binding
+		marks.binding = r.Binding
 	}
 	return r
 }
@@ -605,7 +596,7 @@ func (w *worker) recordAll(records []Record) error {
 
 func auditError(err error) error {
 	if err != nil {
-		return &StopError{Kind: StopStorage, What: "write the audit log", Err: err}
+		return &retry.StopError{Kind: retry.StopStorage, What: "write the audit log", Err: err}
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/aws/smithy-go"
 
+	"rotator/internal/awserr"
 	"rotator/internal/scan"
 )
 
@@ -26,7 +27,7 @@ func (t *Table) replaceBatch(
 		statements[i] = updates[i].shape.statement(&updates[i], t.knownSupport(updates[i].shape.form))
 	}
 	answers, err := t.execute(ctx, statements)
-	if err != nil && apiCode(err) == "ValidationException" {
+	if err != nil && awserr.Code(err) == "ValidationException" {
 		return refusedAs(updates, "ValidationException") // nothing was applied
 	}
 	if err != nil {
@@ -42,7 +43,7 @@ func (t *Table) replaceBatch(
 		} else if result, ok := t.answered(ctx, &u, failed); ok {
 			results[u.index] = result
 		} else {
-			u.refused = apiCode(statementError(failed))
+			u.refused = awserr.Code(statementError(failed))
 			again = append(again, u)
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
+	"rotator/internal/awserr"
 	"rotator/internal/fakeaws/fault"
 	"rotator/internal/scan"
 )
@@ -296,7 +297,7 @@ func TestItemRefused(t *testing.T) {
 			if errors.As(results[0].Err, &refused) {
 				reason = refused.Reason
 			}
-			if reason != c.reason || apiCode(results[0].Err) != c.code ||
+			if reason != c.reason || awserr.Code(results[0].Err) != c.code ||
 				n == 2 && results[1].Err != nil {
 				t.Errorf("%s, %d changes: %v, want reason %q, code %q, and the neighbour written",
 					c.message,

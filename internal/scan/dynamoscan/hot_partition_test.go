@@ -8,6 +8,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
+	"rotator/internal/awserr"
 	"rotator/internal/scan"
 )
 
@@ -44,7 +45,7 @@ func TestHot(t *testing.T) {
 				New:  row("new"),
 			}
 			err := table.Replace(t.Context(), []scan.Change{change})[0].Err
-			if errors.Is(err, scan.ErrContended) != want || apiCode(err) != code {
+			if errors.Is(err, scan.ErrContended) != want || awserr.Code(err) != code {
 				t.Errorf("%s for %s: %v, want busy: %v", code, reasons, err, want)
 			}
 		}
@@ -73,7 +74,7 @@ func TestHotBatch(t *testing.T) {
 			}))
 			changes := store.changesOf(table, 3, "new")
 			for _, result := range table.Replace(t.Context(), changes) {
-				if errors.Is(result.Err, scan.ErrContended) != want || apiCode(result.Err) != code {
+				if errors.Is(result.Err, scan.ErrContended) != want || awserr.Code(result.Err) != code {
 					t.Errorf("%s for %s: %v, want busy: %v", code, reason, result.Err, want)
 				}
 			}

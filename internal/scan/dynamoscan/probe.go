@@ -13,8 +13,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
-	"github.com/aws/smithy-go"
 
+	"rotator/internal/awserr"
 	"rotator/internal/scan"
 )
 
@@ -190,7 +190,7 @@ func (t *Table) try(
 
 // refusal returns the support for a style, and the cause, from the error of a probe.
 func refusal(err error, style support) (support, cause) {
-	switch code := apiCode(err); code {
+	switch code := awserr.Code(err); code {
 	case string(types.BatchStatementErrorCodeEnumConditionalCheckFailed):
 		return style, cause{}
 	case "AccessDeniedException":
@@ -204,7 +204,7 @@ func refusal(err error, style support) (support, cause) {
 			ofItem: pathMissing(err),
 		}
 	}
-	switch httpStatus(err) {
+	switch awserr.Status(err) {
 	case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented:
 		return unsupported, cause{text: "this server does not know BatchExecuteStatement"}
 	}
@@ -361,21 +361,4 @@ func randomKey(kind types.ScalarAttributeType) types.AttributeValue {
 		return &types.AttributeValueMemberB{Value: []byte(probeName + "-" + rand.Text())}
 	}
 	return &types.AttributeValueMemberS{Value: probeName + "-" + rand.Text()}
-}
-
-// apiCode returns the error code of the service, or "" if the error has none.
-func apiCode(err error) string {
-	if api := (smithy.APIError)(nil); errors.As(err, &api) {
-		return api.ErrorCode()
-	}
-	return ""
-}
-
-// httpStatus returns the HTTP status of an error, or 0 if it has none.
-func httpStatus(err error) int {
-	var answered interface{ HTTPStatusCode() int }
-	if errors.As(err, &answered) {
-		return answered.HTTPStatusCode()
-	}
-	return 0
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
+	"rotator/internal/awserr"
 	"rotator/internal/fakeaws/fault"
 	"rotator/internal/scan"
 )
@@ -103,7 +104,7 @@ func TestCheck(t *testing.T) {
 	store.faults.Set("dynamodb:DescribeTable", fault.Fault{Kind: fault.InternalError})
 	var missing *scan.MissingError
 	if err := store.source(nil).Check(t.Context()); err == nil || errors.As(err, &missing) ||
-		apiCode(err) != "InternalServerError" {
+		awserr.Code(err) != "InternalServerError" {
 		t.Errorf("check of a failing server: %v", err)
 	}
 }
@@ -216,7 +217,7 @@ func TestStatementErrors(t *testing.T) {
 			_, _ = w.Write([]byte(body))
 		}))
 		results := table.Replace(t.Context(), store.changesOf(table, 2, "new"))
-		if results[0].Err != nil || apiCode(results[1].Err) != want {
+		if results[0].Err != nil || awserr.Code(results[1].Err) != want {
 			t.Errorf("%s: %v and %v, want success and %s", given, results[0].Err, results[1].Err,
 				want)
 		}

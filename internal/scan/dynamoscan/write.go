@@ -11,8 +11,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
-	"github.com/aws/smithy-go"
 
+	"rotator/internal/awserr"
 	"rotator/internal/scan"
 )
 
@@ -269,12 +269,8 @@ func (a aliases) expression() map[string]string {
 // or its item collection would be too large. DynamoDB has an error code only for
 // the last one.
 func (t *Table) itemError(err error) (scan.Result, bool) {
-	var api smithy.APIError
-	if !errors.As(err, &api) {
-		return scan.Result{}, false
-	}
-	text := api.ErrorMessage()
-	switch code := api.ErrorCode(); {
+	text := awserr.Message(err)
+	switch code := awserr.Code(err); {
 	case code == "ItemCollectionSizeLimitExceededException":
 		return refused("item-collection-too-large", "the new ciphertext is longer, and the "+
 			"items with this partition key would exceed the DynamoDB limit of 10 GB for tables "+
@@ -293,8 +289,7 @@ func (t *Table) itemError(err error) (scan.Result, bool) {
 
 // pathMissing reports whether the error states that the item lacks a path that is set.
 func pathMissing(err error) bool {
-	var api smithy.APIError
-	return errors.As(err, &api) && strings.Contains(api.ErrorMessage(), "document path")
+	return strings.Contains(awserr.Message(err), "document path")
 }
 
 func refused(reason, detail string) scan.Result {

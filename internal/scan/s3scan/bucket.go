@@ -14,7 +14,6 @@ package s3scan
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -24,9 +23,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/aws/smithy-go"
-	smithyhttp "github.com/aws/smithy-go/transport/http"
 
+	"rotator/internal/awserr"
 	"rotator/internal/redact"
 	"rotator/internal/scan"
 )
@@ -154,7 +152,7 @@ func (b *Bucket) Check(ctx context.Context) error {
 				b.config.Bucket, region, here, region),
 		}
 	}
-	switch status(err) {
+	switch awserr.Status(err) {
 	case http.StatusNotFound:
 		return &scan.MissingError{
 			Field:  "s3.bucket",
@@ -167,7 +165,7 @@ func (b *Bucket) Check(ctx context.Context) error {
 				b.config.Bucket, here),
 		}
 	}
-	if s := status(err); s == http.StatusForbidden || s == http.StatusBadRequest {
+	if s := awserr.Status(err); s == http.StatusForbidden || s == http.StatusBadRequest {
 		// A response to HEAD has no error code. The cause can be the clock of this machine or
 		// the bucket name.
 		_, err = b.config.Client.ListObjectsV2(ctx, &s3.ListObjectsV2Input{
@@ -176,7 +174,7 @@ func (b *Bucket) Check(ctx context.Context) error {
 			MaxKeys: aws.Int32(1),
 		})
 	}
-	if code(err) == "InvalidBucketName" {
+	if awserr.Code(err) == "InvalidBucketName" {
 		return &scan.MissingError{Field: "s3.bucket", Detail: fmt.Sprintf(
 			"%q cannot be the name of a bucket", b.config.Bucket)}
 	}
@@ -207,7 +205,7 @@ func (b *Bucket) noteVersioning(ctx context.Context) {
 	case err != nil:
 		b.note("bucket %s: its versioning status could not be read (%s); old versions, if there "+
 			"are any, keep their ciphertexts and are not rewritten",
-			b.config.Bucket, redact.Code(code(err)))
+			b.config.Bucket, redact.Code(awserr.Code(err)))
 	case versioning.Status != "":
 		b.note("bucket %s has versioning: old versions of its objects keep their ciphertexts and "+
 			"keys, and are not rewritten", b.config.Bucket)
@@ -217,30 +215,7 @@ func (b *Bucket) noteVersioning(ctx context.Context) {
 // regionOf returns the Region of a bucket. S3 returns it when it refuses a request that was
 // sent to another Region (API_HeadBucket). It is "" for other errors.
 func regionOf(err error) string {
-	var answer *smithyhttp.ResponseError
-	if !errors.As(err, &answer) || answer.Response == nil {
-		return ""
-	}
-	return answer.Response.Header.Get("X-Amz-Bucket-Region")
-}
-
-// status returns the HTTP status of an error, or 0 if err is nil or there was no response. A
-// status of 0 does not mean success: for a lost connection, the SDK returns a response error
-// with status 0.
-func status(err error) int {
-	var answered interface{ HTTPStatusCode() int }
-	if errors.As(err, &answered) {
-		return answered.HTTPStatusCode()
-	}
-	return 0
-}
-
-// code returns the error code of the service, or "" if the error has none.
-func code(err error) string {
-	if api := (smithy.APIError)(nil); errors.As(err, &api) {
-		return api.ErrorCode()
-	}
-	return ""
+	return awserr.Header(err, "X-Amz-Bucket-Region")
 }
 
 // notSupported reports whether the error means that a server other than AWS does not support
@@ -249,12 +224,12 @@ func (b *Bucket) notSupported(err error) bool {
 	if b.config.AWS || err == nil {
 		return false
 	}
-	return isNotImplemented(err) || status(err) == http.StatusMethodNotAllowed ||
-		code(err) == "MethodNotAllowed"
+	return isNotImplemented(err) || awserr.Status(err) == http.StatusMethodNotAllowed ||
+		awserr.Code(err) == "MethodNotAllowed"
 }
 
 // isNotImplemented reports whether the error means that the server does not implement the
 // operation for any object.
 func isNotImplemented(err error) bool {
-	return status(err) == http.StatusNotImplemented || code(err) == "NotImplemented"
+	return awserr.Status(err) == http.StatusNotImplemented || awserr.Code(err) == "NotImplemented"
 }

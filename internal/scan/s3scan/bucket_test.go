@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
+	"rotator/internal/awserr"
 	"rotator/internal/fakeaws/fakes3"
 	"rotator/internal/fakeaws/fault"
 	"rotator/internal/scan"
@@ -96,7 +97,7 @@ func TestCheck(t *testing.T) {
 				!strings.Contains(missing.Detail, c.missing)):
 			t.Errorf("%s: %v, want %q", c.name, err, c.missing)
 		case c.missing == "" &&
-			(errors.As(err, &missing) || status(err) != c.status ||
+			(errors.As(err, &missing) || awserr.Status(err) != c.status ||
 				(err == nil) != (c.status == 0)):
 			t.Errorf("%s: %v, want status %d", c.name, err, c.status)
 		}
@@ -370,7 +371,7 @@ func TestAccessDenied(t *testing.T) {
 		store.fake.SetPolicy(func(call fakes3.Call) bool { return call.Action != c.action })
 		err := replaceOne(t, source, change)
 		store.fake.SetPolicy(nil)
-		if status(err) != http.StatusForbidden || store.body(ref) != "body 0" {
+		if awserr.Status(err) != http.StatusForbidden || store.body(ref) != "body 0" {
 			t.Errorf("without %s: %v, want 403 and nothing written", c.action, err)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
+	"rotator/internal/awserr"
 	"rotator/internal/fakeaws/fakes3"
 	"rotator/internal/fakeaws/fault"
 	"rotator/internal/scan"
@@ -379,7 +380,7 @@ func TestDeniedCopy(t *testing.T) {
 		store.fake.SetPolicy(func(call fakes3.Call) bool { return call.Action != action })
 		err := replaceOne(t, source, change)
 		store.fake.SetPolicy(nil)
-		if status(err) != http.StatusForbidden || store.slot(ref) != "old" {
+		if awserr.Status(err) != http.StatusForbidden || store.slot(ref) != "old" {
 			t.Errorf("without %s: %v, want 403 and nothing written", action, err)
 		}
 		store.wantNoUploads()

@@ -9,6 +9,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"rotator/internal/awserr"
 )
 
 // head reads all properties of an object without its body. A response to HEAD has no body and
@@ -18,10 +20,10 @@ import (
 // clocks differ.
 func (b *Bucket) head(ctx context.Context, in *s3.HeadObjectInput) (*s3.HeadObjectOutput, error) {
 	out, err := b.config.Client.HeadObject(ctx, in)
-	if status(err) == http.StatusForbidden && isClockSkewed(err) {
+	if awserr.Status(err) == http.StatusForbidden && isClockSkewed(err) {
 		out, err = b.config.Client.HeadObject(ctx, in)
 	}
-	switch status(err) {
+	switch awserr.Status(err) {
 	case http.StatusForbidden, http.StatusBadRequest:
 		passed, named := b.headErrorCause(ctx, in.Key, err)
 		if !passed {
@@ -48,7 +50,7 @@ func (b *Bucket) headErrorCause(
 		_ = out.Body.Close()
 		return true, nil
 	}
-	switch status(err) {
+	switch awserr.Status(err) {
 	case http.StatusForbidden, http.StatusBadRequest:
 		return false, err
 	case http.StatusRequestedRangeNotSatisfiable: // the object is empty

@@ -14,8 +14,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
-	"github.com/aws/smithy-go"
 
+	"rotator/internal/awserr"
 	"rotator/internal/scan"
 )
 
@@ -37,7 +37,7 @@ func (b *Bucket) Load(ctx context.Context, ref scan.Ref) (scan.Item, error) {
 	for range loadAttempts {
 		if b.config.NeedsBody == nil {
 			item, err := b.get(ctx, ref, key, nil)
-			if status(err) != http.StatusPreconditionFailed {
+			if awserr.Status(err) != http.StatusPreconditionFailed {
 				return item, err
 			}
 			continue
@@ -64,7 +64,7 @@ func (b *Bucket) Load(ctx context.Context, ref scan.Ref) (scan.Item, error) {
 			return scan.Item{}, errTooLarge()
 		}
 		item, err := b.get(ctx, ref, key, found.ETag)
-		if status(err) != http.StatusPreconditionFailed {
+		if awserr.Status(err) != http.StatusPreconditionFailed {
 			return item, err
 		}
 	}
@@ -190,17 +190,16 @@ func (b *Bucket) item(
 
 // loadError converts an error of a HEAD or GET.
 func (b *Bucket) loadError(doing string, err error) error {
-	var api smithy.APIError
 	var archived *types.InvalidObjectState
 	switch {
 	case errors.As(err, &archived):
 		return errArchived(string(archived.StorageClass))
-	case code(err) == "InvalidObjectState":
+	case awserr.Code(err) == "InvalidObjectState":
 		return errArchived("")
 	case errors.Is(goneError(err), scan.ErrGone):
 		return scan.ErrGone
-	case errors.As(err, &api) && api.ErrorCode() == "InvalidRequest" &&
-		strings.Contains(api.ErrorMessage(), "Encryption"):
+	case awserr.Code(err) == "InvalidRequest" &&
+		strings.Contains(awserr.Message(err), "Encryption"):
 		return errCustomerKey() // S3 returns this for a GET without the key
 	}
 	return fmt.Errorf("%s an object of bucket %s: %w", doing, b.config.Bucket, err)

@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
+	"rotator/internal/awserr"
 	"rotator/internal/fakeaws/fault"
 	"rotator/internal/scan"
 )
@@ -173,7 +174,7 @@ func TestHeadErrorCodes(t *testing.T) {
 			}
 			return true
 		})).Load(t.Context(), prefix+"k")
-		if code(err) != name {
+		if awserr.Code(err) != name {
 			t.Errorf("%v, want %s", err, name)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"golang.org/x/sync/errgroup"
 
+	"rotator/internal/awserr"
 	"rotator/internal/redact"
 	"rotator/internal/scan"
 )
@@ -267,9 +268,9 @@ func (b *Bucket) abort(ctx context.Context, up upload) {
 		Key:      &up.key,
 		UploadId: up.id,
 	})
-	if err != nil && code(err) != "NoSuchUpload" && status(err) != http.StatusNotFound {
+	if err != nil && awserr.Code(err) != "NoSuchUpload" && awserr.Status(err) != http.StatusNotFound {
 		b.note("bucket %s: a multipart upload of %s could not be aborted (%s) and incurs storage "+
 			"charges; abort it, or let a lifecycle rule abort incomplete uploads",
-			b.config.Bucket, refOf(up.key), redact.Code(code(err)))
+			b.config.Bucket, refOf(up.key), redact.Code(awserr.Code(err)))
 	}
 }

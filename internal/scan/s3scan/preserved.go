@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
+	"rotator/internal/awserr"
 	"rotator/internal/scan"
 )
 
@@ -57,7 +58,7 @@ func (b *Bucket) tags(ctx context.Context, key string) (query string, count int3
 		b.note("bucket %s: this server does not support object tags", b.config.Bucket)
 		return "", 0, nil
 	}
-	if code(err) == "NoSuchTagSet" { // the response of some servers for an object without tags
+	if awserr.Code(err) == "NoSuchTagSet" { // the response of some servers for an object without tags
 		return "", 0, nil
 	}
 	if err != nil {
@@ -168,7 +169,7 @@ func (b *Bucket) aclsEnabled(ctx context.Context) (bool, error) {
 		for _, rule := range out.OwnershipControls.Rules {
 			enabled = enabled && rule.ObjectOwnership != types.ObjectOwnershipBucketOwnerEnforced
 		}
-	case err == nil || code(err) == "OwnershipControlsNotFoundError" || b.notSupported(err):
+	case err == nil || awserr.Code(err) == "OwnershipControlsNotFoundError" || b.notSupported(err):
 	// access points do not return the setting, so the ACL of each object is read
 	case b.isAccessPoint():
 	default:
@@ -245,6 +246,6 @@ func (b *Bucket) verifyLockPermissions(ctx context.Context, key string) error {
 // answersLock reports whether the caller is allowed to read the setting: the object has a
 // lock or has none, or the bucket has no Object Lock.
 func answersLock(err error) bool {
-	return err == nil || code(err) == "NoSuchObjectLockConfiguration" ||
-		code(err) == "InvalidRequest" && status(err) == http.StatusBadRequest
+	return err == nil || awserr.Code(err) == "NoSuchObjectLockConfiguration" ||
+		awserr.Code(err) == "InvalidRequest" && awserr.Status(err) == http.StatusBadRequest
 }

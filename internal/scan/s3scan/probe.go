@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
+	"rotator/internal/awserr"
 	"rotator/internal/redact"
 	"rotator/internal/scan"
 )
@@ -79,7 +80,7 @@ func (b *Bucket) probe(ctx context.Context, of *capability, try probeFunc) (supp
 	if removed := b.deleteVersions(ctx, key, written); removed != nil {
 		b.note("bucket %s: the object %s of a capability probe could not be deleted (%s); delete "+
 			"it",
-			b.config.Bucket, key, redact.Code(code(removed)))
+			b.config.Bucket, key, redact.Code(awserr.Code(removed)))
 	}
 	if err != nil {
 		return unsupported, err
@@ -152,7 +153,7 @@ func (b *Bucket) putProbeObject(
 
 // possiblyWritten returns the version that a failed write may have created.
 func possiblyWritten(err error) []string {
-	if answered := status(err); answered == 0 || answered == http.StatusOK ||
+	if answered := awserr.Status(err); answered == 0 || answered == http.StatusOK ||
 		answered == http.StatusInternalServerError {
 		return []string{""}
 	}
@@ -168,7 +169,7 @@ func (b *Bucket) tryPuts(ctx context.Context, key string) (l support, written []
 	}
 	_, more, err := b.putProbeObject(ctx, key, aws.String(wrongETag), nil, nil)
 	written = append(written, more...)
-	if status(err) != http.StatusPreconditionFailed {
+	if awserr.Status(err) != http.StatusPreconditionFailed {
 		return unsupported, written, b.probeError(err)
 	}
 	_, more, err = b.putProbeObject(ctx, key, etag, nil, nil)
@@ -183,7 +184,7 @@ func (b *Bucket) tryPuts(ctx context.Context, key string) (l support, written []
 // support conditional writes. err is nil if the server ignored the condition. Other errors
 // are inconclusive and are returned as they are.
 func (b *Bucket) probeError(err error) error {
-	if err == nil || b.notSupported(err) || status(err) == http.StatusPreconditionFailed {
+	if err == nil || b.notSupported(err) || awserr.Status(err) == http.StatusPreconditionFailed {
 		return &scan.MissingError{Field: "s3", Detail: fmt.Sprintf(
 			"this server does not enforce If-Match on PUT as S3 does, so a concurrent update in "+
 				"bucket %s could be lost; nothing was written", b.config.Bucket)}

@@ -8,6 +8,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"rotator/internal/awserr"
 )
 
 // A copy has two conditions. The condition on the source is as old as S3. The condition on
@@ -61,7 +63,7 @@ func (b *Bucket) probeUploads(ctx context.Context) (support, error) {
 // rotator does not rely on that.
 func (b *Bucket) ignoreUnsupported(err error) error {
 	if err == nil || isConditionFailed(err) || b.notSupported(err) ||
-		status(err) == http.StatusNotModified {
+		awserr.Status(err) == http.StatusNotModified {
 		return nil
 	}
 	return fmt.Errorf("probe conditional copies of bucket %s: %w", b.config.Bucket, err)

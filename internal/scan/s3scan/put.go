@@ -9,6 +9,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
+	"rotator/internal/awserr"
 	"rotator/internal/scan"
 )
 
@@ -119,13 +120,13 @@ func (b *Bucket) writeError(doing string, err error) error {
 	if err == nil {
 		return nil
 	}
-	switch code(err) {
+	switch awserr.Code(err) {
 	case "InvalidObjectState", "ObjectNotInActiveTierError":
 		return errArchived("")
 	case "MetadataTooLarge":
 		return &scan.RefusedError{Reason: "metadata-too-large", Detail: fmt.Sprintf(
 			"with the new ciphertext its user metadata exceeds the limit of S3, 2 KB for all "+
-				"names and values of an object (%s)", code(err))}
+				"names and values of an object (%s)", awserr.Code(err))}
 	}
 	if isConditionFailed(err) {
 		return scan.ErrChanged

@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
+	"rotator/internal/awserr"
 	"rotator/internal/scan"
 )
 
@@ -112,7 +113,7 @@ func (b *Bucket) tryTagCounts(
 // ignoreRefusal returns the error of a probe that must be repeated. It returns nil if the
 // server refused the request.
 func (b *Bucket) ignoreRefusal(err error) error {
-	if s := status(err); s < http.StatusBadRequest || s == http.StatusTooManyRequests ||
+	if s := awserr.Status(err); s < http.StatusBadRequest || s == http.StatusTooManyRequests ||
 		s >= http.StatusInternalServerError && !b.notSupported(err) {
 		return b.probeError(err)
 	}
@@ -124,7 +125,7 @@ func (b *Bucket) ignoreRefusal(err error) error {
 // implement tags has none to report. If access is denied for one object, the counts of other
 // objects are untrusted too.
 func (b *Bucket) learnTagSupport(err error) {
-	if status(err) == http.StatusForbidden {
+	if awserr.Status(err) == http.StatusForbidden {
 		b.distrustTagCounts()
 		return
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
+	"rotator/internal/awserr"
 	"rotator/internal/fakeaws/fakes3"
 	"rotator/internal/scan"
 )
@@ -230,7 +231,7 @@ func TestTagsDenied(t *testing.T) {
 		put := store.untaggedObjects()
 		store.fake.SetPolicy(func(c fakes3.Call) bool { return c.Action != "s3:GetObjectTagging" })
 		change := store.change(source, put(0))
-		if err := replaceOne(t, source, change); status(err) != http.StatusForbidden {
+		if err := replaceOne(t, source, change); awserr.Status(err) != http.StatusForbidden {
 			t.Errorf("AWS %v, no permission: %v, want 403", onAWS, err)
 		}
 		store.fake.SetPolicy(nil)
@@ -242,7 +243,7 @@ func TestTagsDenied(t *testing.T) {
 		for range 2 * sampleEvery {
 			ref := put(2)
 			if err := replaceOne(t, source,
-				store.change(source, ref)); status(err) == http.StatusForbidden {
+				store.change(source, ref)); awserr.Status(err) == http.StatusForbidden {
 				break
 			}
 			hidden++
@@ -252,7 +253,7 @@ func TestTagsDenied(t *testing.T) {
 				hidden, source.Notes())
 		}
 		change = store.change(source, put(2))
-		if err := replaceOne(t, source, change); status(err) != http.StatusForbidden {
+		if err := replaceOne(t, source, change); awserr.Status(err) != http.StatusForbidden {
 			t.Errorf("AWS %v, after 403: %v, want 403", onAWS, err)
 		}
 		store.fake.SetPolicy(nil)

@@ -8,6 +8,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"rotator/internal/awserr"
 )
 
 // A copy replaces the metadata, which holds the ciphertext, but the ETag does not cover the
@@ -46,7 +48,7 @@ func (b *Bucket) copyUnmodified(
 	once.CopySourceIfUnmodifiedSince = aws.Time(time.Unix(read.properties.modified, 0))
 
 	_, err = b.config.Client.CopyObject(ctx, &once, withExpires(read.properties), b.longTimeout)
-	if status(err) != http.StatusPreconditionFailed {
+	if awserr.Status(err) != http.StatusPreconditionFailed {
 		return true, b.writeError("copy", err)
 	}
 	if _, err := b.headUnchanged(ctx, *in.Key, read); err != nil {

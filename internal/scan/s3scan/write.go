@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
+	"rotator/internal/awserr"
 	"rotator/internal/scan"
 )
 
@@ -77,7 +78,7 @@ func errCannotWrite(detail string) error {
 // other errors unchanged. The SDK returns NotFound instead of NoSuchKey for a HEAD, whose
 // response has no body.
 func goneError(err error) error {
-	if code(err) == "NoSuchKey" || code(err) == "NotFound" {
+	if awserr.Code(err) == "NoSuchKey" || awserr.Code(err) == "NotFound" {
 		return scan.ErrGone
 	}
 	return err
@@ -87,11 +88,11 @@ func goneError(err error) error {
 // can report this with status 200 (API_CopyObject, "A 200 OK response can contain either a
 // success or an error").
 func isConditionFailed(err error) bool {
-	switch code(err) {
+	switch awserr.Code(err) {
 	case "PreconditionFailed", "ConditionalRequestConflict":
 		return true
 	}
-	return status(err) == http.StatusPreconditionFailed || status(err) == http.StatusConflict
+	return awserr.Status(err) == http.StatusPreconditionFailed || awserr.Status(err) == http.StatusConflict
 }
 
 // verifyUnchanged returns scan.ErrChanged if the object is no longer as it was read, or if it

@@ -1,4 +1,4 @@
-package rotate
+package reencrypt
 
 import (
 	"cmp"
@@ -22,17 +22,17 @@ func (k Keys) usableSources() []Key {
 
 // knownKey returns the key that KMS has named for the header token of a blob,
 // in this pass or in an earlier pass of the job, or "".
-func (d *decider) knownKey(blob []byte) string {
+func (a *asker) knownKey(blob []byte) string {
 	token, ok := kmsblob.ReadToken(blob)
 	if !ok {
 		return ""
 	}
-	return d.keyOfToken(token)
+	return a.keyOfToken(token)
 }
 
-func (d *decider) keyOfToken(token kmsblob.Token) string {
-	fact, _ := d.headers.factOf(token)
-	return cmp.Or(fact.key, d.kept[token.String()])
+func (a *asker) keyOfToken(token kmsblob.Token) string {
+	fact, _ := a.hints.factOf(token)
+	return cmp.Or(fact.key, a.kept[token.String()])
 }
 
 // decideRetired decides a slot of a read-only pass in which some source keys
@@ -40,57 +40,57 @@ func (d *decider) keyOfToken(token kmsblob.Token) string {
 // not the key. A slot therefore counts as under such a key only if KMS has
 // named the key for its token before. A slot with an unknown key fails. Only an
 // answer of KMS makes a slot current.
-func (d *decider) decideRetired(ctx context.Context, slot ciphertext.Slot) (verdict, error) {
-	known := d.knownKey(slot.Blob)
+func (a *asker) decideRetired(ctx context.Context, slot ciphertext.Slot) (Verdict, error) {
+	known := a.knownKey(slot.Blob)
 	retired := func(s Key) bool { return s.ARN == known && s.Unusable.State != "" }
-	if slices.ContainsFunc(d.keys.Sources, retired) {
-		return verdict{outcome: Remaining, key: known, header: true}, nil
+	if slices.ContainsFunc(a.keys.Sources, retired) {
+		return Verdict{Outcome: Remaining, Key: known, Header: true}, nil
 	}
-	to := d.destinationContext(slot)
-	answer, err := d.ask(ctx, Question{Blob: slot.Blob, Source: d.keys.Destination,
+	to := a.keys.DestinationContext(slot)
+	answer, err := a.ask(ctx, Request{Blob: slot.Blob, Source: a.keys.Destination,
 		Context: to, DestinationContext: to})
-	if err == nil && answer.Source == d.keys.Destination.ARN {
-		return d.underDestination(ctx, slot, answer)
+	if err == nil && answer.Source == a.keys.Destination.ARN {
+		return a.underDestination(ctx, slot, answer)
 	}
 	if err == nil {
-		return d.judge(ctx, slot, answer) // a server that does not enforce the pin
+		return a.judge(ctx, slot, answer) // a server that does not enforce the pin
 	}
 	if fatal(err) {
-		return verdict{}, err
+		return Verdict{}, err
 	}
-	last := refusal{d.keys.Destination, err}
+	last := refusal{a.keys.Destination, err}
 	candidates := []Key{{}}
-	if d.keys.SourceAlgorithm != Symmetric {
-		candidates = d.keys.usableSources()
+	if a.keys.SourceAlgorithm != Symmetric {
+		candidates = a.keys.usableSources()
 	}
 	var refusals []refusal
 	for _, source := range candidates {
-		answer, err := d.ask(ctx, Question{Blob: slot.Blob, Source: source,
-			Context: d.sourceContext(slot), DestinationContext: to})
+		answer, err := a.ask(ctx, Request{Blob: slot.Blob, Source: source,
+			Context: a.keys.SourceContext(slot), DestinationContext: to})
 		if err == nil {
-			return d.judge(ctx, slot, answer)
+			return a.judge(ctx, slot, answer)
 		}
 		if fatal(err) {
-			return verdict{}, err
+			return Verdict{}, err
 		}
 		refusals = append(refusals, refusal{source, err})
 	}
-	if v, ok := d.unasked(slot, known, refusals, last); ok {
+	if v, ok := a.unasked(slot, known, refusals, last); ok {
 		return v, nil
 	}
 	if len(refusals) == 0 {
 		refusals = []refusal{last}
 	}
-	return d.refused(ctx, slot, refusals, last)
+	return a.refused(ctx, slot, refusals, last)
 }
 
 // unasked returns the verdict on a slot whose key KMS could not check. ok is
 // false if KMS gave an answer about the slot.
-func (d *decider) unasked(
+func (a *asker) unasked(
 	slot ciphertext.Slot, known string, refusals []refusal, last refusal,
-) (verdict, bool) {
-	v := verdict{outcome: Failed, reason: reasonKeyDisabled,
-		detail: "the key of this ciphertext is disabled or pending deletion, and so is a source " +
+) (Verdict, bool) {
+	v := Verdict{Outcome: Failed, Reason: reasonKeyDisabled,
+		Detail: "the key of this ciphertext is disabled or pending deletion, and so is a source " +
 			"key; it is unknown whether they are the same, because KMS has not named the key of " +
 			"its header before"}
 	switch {
@@ -98,15 +98,15 @@ func (d *decider) unasked(
 		return slotKeyOf(r.err) != nil && !slotKeyOf(r.err).unknown
 	}):
 		if known != "" {
-			v.key, v.reason = known, reasonKeyUnusable
-			v.detail = "the key of this ciphertext, which the job does not name, is disabled or " +
+			v.Key, v.Reason = known, reasonKeyUnusable
+			v.Detail = "the key of this ciphertext, which the job does not name, is disabled or " +
 				"pending deletion"
 		}
 		return v, true
-	case d.keys.SourceAlgorithm != Symmetric && !readable(slot) && !last.incorrectKey():
-		v.detail = "a source key is disabled or pending deletion, and it is unknown whether this " +
+	case a.keys.SourceAlgorithm != Symmetric && !readable(slot) && !last.incorrectKey():
+		v.Detail = "a source key is disabled or pending deletion, and it is unknown whether this " +
 			"ciphertext is under it: ciphertexts under asymmetric keys have no header"
 		return v, true
 	}
-	return verdict{}, false
+	return Verdict{}, false
 }

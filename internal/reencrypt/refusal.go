@@ -1,4 +1,4 @@
-package rotate
+package reencrypt
 
 import (
 	"cmp"
@@ -7,8 +7,10 @@ import (
 	"maps"
 	"slices"
 
+	"rotator/internal/awserr"
 	"rotator/internal/ciphertext"
 	"rotator/internal/kmsblob"
+	"rotator/internal/retry"
 )
 
 // refusal is an error of KMS for a request about one slot, with the key that
@@ -20,71 +22,71 @@ type refusal struct {
 
 // incorrectKey reports whether the blob is under another key than the pinned
 // one.
-func (r refusal) incorrectKey() bool { return Classify(r.err) == ClassIncorrectKey }
+func (r refusal) incorrectKey() bool { return retry.Classify(r.err) == retry.KindIncorrectKey }
 
 // invalid reports whether KMS could not decrypt the blob. With a pinned
 // symmetric key, KMS compares the key before it decrypts. The key has therefore
 // matched, unless KMS cannot read the header of the blob.
-func (r refusal) invalid() bool { return code(r.err) == "InvalidCiphertextException" }
+func (r refusal) invalid() bool { return awserr.Code(r.err) == "InvalidCiphertextException" }
 
 // refused returns the verdict on a slot that KMS decrypted neither under a
 // source key nor under the destination key. last is the refusal of the request
 // with the destination key pinned.
-func (d *decider) refused(
+func (a *asker) refused(
 	ctx context.Context, slot ciphertext.Slot, first []refusal, last refusal,
-) (verdict, error) {
+) (Verdict, error) {
 	all := append(slices.Clip(first), last)
-	key := cmp.Or(matched(slot, all), d.hinted(slot, first[0], last))
+	key := cmp.Or(matched(slot, all), a.hinted(slot, first[0], last))
 	if key == "" && first[0].invalid() && first[0].source.ARN == "" {
-		more, err := d.pinSources(ctx, slot)
+		more, err := a.pinSources(ctx, slot)
 		if err != nil {
-			return verdict{}, err
+			return Verdict{}, err
 		}
 		all = append(all, more...)
 		key = matched(slot, all)
 	}
-	if key == d.keys.Destination.ARN && first[0].source.ARN != "" {
-		if v, ok, err := d.underSourceContext(ctx, slot); ok || err != nil {
+	if key == a.keys.Destination.ARN && first[0].source.ARN != "" {
+		if v, ok, err := a.underSourceContext(ctx, slot); ok || err != nil {
 			return v, err
 		}
 	}
 	if key != "" {
-		return d.otherContext(key), nil
+		return a.otherContext(key), nil
 	}
-	return d.unmatched(ctx, slot, all)
+	return a.unmatched(ctx, slot, all)
 }
 
 // underSourceContext asks KMS whether a slot under the destination key has the source context.
 // This is needed if all requests named a key: the requests with the source context then named
 // a source key. ok is false if the slot has another context.
-func (d *decider) underSourceContext(
+func (a *asker) underSourceContext(
 	ctx context.Context, slot ciphertext.Slot,
-) (v verdict, ok bool, err error) {
-	from, to := d.sourceContext(slot), d.destinationContext(slot)
-	if d.keys.Mode == ModeContext || d.keys.SourceAlgorithm != Symmetric || maps.Equal(from, to) {
-		return verdict{}, false, nil
+) (v Verdict, ok bool, err error) {
+	from, to := a.keys.SourceContext(slot), a.keys.DestinationContext(slot)
+	if a.keys.Mode == ModeContext || a.keys.SourceAlgorithm != Symmetric || maps.Equal(from, to) {
+		return Verdict{}, false, nil
 	}
-	answer, err := d.ask(ctx, Question{Blob: slot.Blob, Source: d.keys.Destination, Context: from,
+	answer, err := a.ask(ctx, Request{Blob: slot.Blob, Source: a.keys.Destination, Context: from,
 		DestinationContext: to})
 	switch {
 	case err != nil && fatal(err):
-		return verdict{}, false, err
-	case err != nil || answer.Source != d.keys.Destination.ARN:
-		return verdict{}, false, nil
+		return Verdict{}, false, err
+	case err != nil || answer.Source != a.keys.Destination.ARN:
+		return Verdict{}, false, nil
 	}
-	return d.elsewhere(answer.Source), true, nil
+	return a.foreignVerdict(answer.Source), true, nil
 }
 
 // hinted returns the key of the job that the header of a blob names, if it
 // agrees with the refusals of KMS.
-func (d *decider) hinted(slot ciphertext.Slot, first, last refusal) string {
-	key := d.headers.keyOf(slot.Blob)
+func (a *asker) hinted(slot ciphertext.Slot, first, last refusal) string {
+	key := a.hints.keyOf(slot.Blob)
 	switch {
 	case !first.invalid() && !last.invalid():
 		return ""
-	case key == d.keys.Destination.ARN && last.invalid():
+	case key == a.keys.Destination.ARN && last.invalid():
 		return key
-	case key != d.keys.Destination.ARN && d.keys.isSource(key) && first.invalid():
+	case key != a.keys.Destination.ARN && a.keys.IsSource(key) && first.invalid():
 		return key
 	}
 	return ""
@@ -121,14 +123,14 @@ func readable(slot ciphertext.Slot) bool {
 // pinSources sends requests with each source key pinned in turn, until one
 // matches. It is needed because a refused request without a pinned key does not
 // name the key.
-func (d *decider) pinSources(ctx context.Context, slot ciphertext.Slot) ([]refusal, error) {
+func (a *asker) pinSources(ctx context.Context, slot ciphertext.Slot) ([]refusal, error) {
 	var refusals []refusal
-	for _, source := range d.keys.Sources {
-		if source.ARN == d.keys.Destination.ARN || source.Unusable.State != "" {
+	for _, source := range a.keys.Sources {
+		if source.ARN == a.keys.Destination.ARN || source.Unusable.State != "" {
 			continue
 		}
-		_, err := d.ask(ctx, Question{Blob: slot.Blob, Source: source,
-			Context: d.sourceContext(slot), DestinationContext: d.destinationContext(slot)})
+		_, err := a.ask(ctx, Request{Blob: slot.Blob, Source: source,
+			Context: a.keys.SourceContext(slot), DestinationContext: a.keys.DestinationContext(slot)})
 		if err != nil && fatal(err) {
 			return nil, err
 		}
@@ -142,17 +144,17 @@ func (d *decider) pinSources(ctx context.Context, slot ciphertext.Slot) ([]refus
 
 // otherContext returns the verdict on a slot under a key of the job that KMS
 // cannot decrypt with the contexts of the job.
-func (d *decider) otherContext(key string) verdict {
-	v := verdict{outcome: Failed, key: key, reason: reasonSourceContext,
-		detail: "it is under a source key, but KMS cannot decrypt it with the encryption " +
+func (a *asker) otherContext(key string) Verdict {
+	v := Verdict{Outcome: Failed, Key: key, Reason: ReasonSourceContext,
+		Detail: "it is under a source key, but KMS cannot decrypt it with the encryption " +
 			"context of the job file: its context is different, or it is corrupt"}
 	switch {
-	case key == d.keys.Destination.ARN && d.keys.Mode == ModeContext:
-		v.detail = "it is under the key of this job, but KMS can decrypt it neither with " +
+	case key == a.keys.Destination.ARN && a.keys.Mode == ModeContext:
+		v.Detail = "it is under the key of this job, but KMS can decrypt it neither with " +
 			"context nor with destination_context: its context is different, or it is corrupt"
-	case key == d.keys.Destination.ARN && !d.keys.refresh():
-		v.reason = reasonDestinationContext
-		v.detail = "it is under the destination key, but KMS cannot decrypt it with " +
+	case key == a.keys.Destination.ARN && !a.keys.Refresh():
+		v.Reason = ReasonDestinationContext
+		v.Detail = "it is under the destination key, but KMS cannot decrypt it with " +
 			"destination_context (context, if there is none): its context is different, or it " +
 			"is corrupt"
 	}
@@ -161,62 +163,62 @@ func (d *decider) otherContext(key string) verdict {
 
 // unmatched returns the verdict on a slot that no key of the job matched. all
 // begins with the refusal of the first request.
-func (d *decider) unmatched(
+func (a *asker) unmatched(
 	ctx context.Context, slot ciphertext.Slot, all []refusal,
-) (verdict, error) {
-	first, known := all[0], d.headers.keyOf(slot.Blob)
+) (Verdict, error) {
+	first, known := all[0], a.hints.keyOf(slot.Blob)
 	if refusedAs(known, all) {
 		known = ""
 	}
-	if d.foreign(all) {
-		return d.name(ctx, slot, known)
+	if a.foreign(all) {
+		return a.identifyKey(ctx, slot, known)
 	}
 	if first.incorrectKey() { // the request with the destination key failed before a comparison
 		first = all[len(all)-1]
 	}
 	own := slotKeyOf(first.err)
-	switch class := Classify(first.err); {
+	switch class := retry.Classify(first.err); {
 	case own != nil && own.unknown:
-		return verdict{outcome: Failed, key: known, reason: reasonKeyUnknown,
-			detail: "the server does not know the key of this value, but it knows all keys of " +
+		return Verdict{Outcome: Failed, Key: known, Reason: reasonKeyUnknown,
+			Detail: "the server does not know the key of this value, but it knows all keys of " +
 				"the job: the value is not a KMS ciphertext, or its key does not exist there"}, nil
-	case class == ClassDenied:
-		return verdict{outcome: Failed, key: known, reason: reasonAccessDenied,
-			detail: "KMS denies access to the key of this ciphertext, or the key does not " +
+	case class == retry.KindDenied:
+		return Verdict{Outcome: Failed, Key: known, Reason: retry.ReasonAccessDenied,
+			Detail: "KMS denies access to the key of this ciphertext, or the key does not " +
 				"exist in this account and Region"}, nil
 	case own != nil:
-		return verdict{outcome: Failed, key: known, reason: reasonKeyUnusable,
-			detail: "the key of this ciphertext, which the job does not name, is disabled or " +
+		return Verdict{Outcome: Failed, Key: known, Reason: reasonKeyUnusable,
+			Detail: "the key of this ciphertext, which the job does not name, is disabled or " +
 				"pending deletion"}, nil
-	case d.keys.Any && first.invalid() && d.notDestination(slot, all):
-		v := d.otherContext("")
-		v.detail = "it is not under the destination key, and KMS cannot decrypt it with the " +
+	case a.keys.Any && first.invalid() && a.notDestination(slot, all):
+		v := a.otherContext("")
+		v.Detail = "it is not under the destination key, and KMS cannot decrypt it with the " +
 			"encryption context of the job file: its context is different, or it is corrupt"
 		return v, nil
-	case slices.ContainsFunc(all, func(r refusal) bool { return d.tooLong(slot, r) }):
-		return verdict{outcome: Failed, key: known, reason: reasonPlaintextTooLong,
-			detail: fmt.Sprintf("KMS refused to re-encrypt it, most likely because its plaintext "+
+	case slices.ContainsFunc(all, func(r refusal) bool { return a.tooLong(slot, r) }):
+		return Verdict{Outcome: Failed, Key: known, Reason: ReasonPlaintextTooLong,
+			Detail: fmt.Sprintf("KMS refused to re-encrypt it, most likely because its plaintext "+
 				"is longer than the %d bytes that the destination key encrypts with %s",
-				d.keys.Destination.maxPlaintext(), d.keys.Destination.Algorithm)}, nil
-	case class == ClassInvalidCiphertext:
-		return verdict{outcome: Failed, reason: reasonInvalidCiphertext,
-			detail: "KMS cannot decrypt it: it is corrupt, or its encryption context or " +
-				"algorithm differs from the job file" + d.plaintextHint(slot.Blob)}, nil
+				a.keys.Destination.maxPlaintext(), a.keys.Destination.Algorithm)}, nil
+	case class == retry.KindInvalidCiphertext:
+		return Verdict{Outcome: Failed, Reason: ReasonInvalidCiphertext,
+			Detail: "KMS cannot decrypt it: it is corrupt, or its encryption context or " +
+				"algorithm differs from the job file" + a.plaintextHint(slot.Blob)}, nil
 	}
-	reason, detail := reasonOf(first.err)
-	return verdict{outcome: Failed, reason: reason, detail: detail}, nil
+	reason, detail := retry.ReasonOf(first.err)
+	return Verdict{Outcome: Failed, Reason: reason, Detail: detail}, nil
 }
 
 // tooLong reports whether KMS refused a request probably because the plaintext is too long for
 // the destination key: KMS called the request invalid, the blob has the form of a ciphertext
 // under the source key of the request, and its plaintext can be that long.
-func (d *decider) tooLong(slot ciphertext.Slot, r refusal) bool {
-	limit := d.keys.Destination.maxPlaintext()
-	if limit == 0 || code(r.err) != "ValidationException" ||
-		r.source.ARN == d.keys.Destination.ARN || len(slot.Blob) > kmsblob.MaxSize {
+func (a *asker) tooLong(slot ciphertext.Slot, r refusal) bool {
+	limit := a.keys.Destination.maxPlaintext()
+	if limit == 0 || awserr.Code(r.err) != "ValidationException" ||
+		r.source.ARN == a.keys.Destination.ARN || len(slot.Blob) > kmsblob.MaxSize {
 		return false
 	}
-	_, most := plaintextBounds(Question{Blob: slot.Blob, Source: r.source})
+	_, most := plaintextBounds(Request{Blob: slot.Blob, Source: r.source})
 	switch {
 	case r.source.sm2():
 		return most > limit && kmsblob.IsSM2(slot.Blob)
@@ -237,14 +239,14 @@ func refusedAs(key string, refusals []refusal) bool {
 // plaintextHint returns a hint about bytes that KMS cannot decrypt and that do
 // not look like ciphertexts under keys of the kind of the source keys. It is only a
 // hint, because servers other than AWS have other layouts.
-func (d *decider) plaintextHint(blob []byte) string {
+func (a *asker) plaintextHint(blob []byte) string {
 	_, known := kmsblob.ReadToken(blob)
-	sm2 := Key{Algorithm: d.keys.SourceAlgorithm}.sm2()
+	sm2 := Key{Algorithm: a.keys.SourceAlgorithm}.sm2()
 	switch {
 	case sm2 && !known && !kmsblob.IsSM2(blob):
 		return "; it is not an SM2 ciphertext in ASN.1 DER, the only form that KMS accepts, so it " +
 			"may have the raw form (C1C3C2 or C1C2C3)"
-	case known || d.keys.SourceAlgorithm != Symmetric || holdsBlob(blob):
+	case known || a.keys.SourceAlgorithm != Symmetric || kmsblob.MayHold(blob):
 		return ""
 	}
 	return "; it has no header of a KMS ciphertext, so it may be plaintext that was never encrypted"
@@ -253,20 +255,20 @@ func (d *decider) plaintextHint(blob []byte) string {
 // notDestination reports whether a blob is under another key than the
 // destination. KMS reports this, or the blob has a header, which ciphertexts
 // under an asymmetric destination key do not have.
-func (d *decider) notDestination(slot ciphertext.Slot, all []refusal) bool {
-	if !d.keys.Destination.Symmetric() {
+func (a *asker) notDestination(slot ciphertext.Slot, all []refusal) bool {
+	if !a.keys.Destination.Symmetric() {
 		return readable(slot)
 	}
 	return slices.ContainsFunc(all, func(r refusal) bool {
-		return r.source.ARN == d.keys.Destination.ARN && r.incorrectKey()
+		return r.source.ARN == a.keys.Destination.ARN && r.incorrectKey()
 	})
 }
 
 // foreign reports whether KMS compared the key of a blob with every key of the
 // job and none matched. KMS does not compare asymmetric keys, because ciphertexts
 // under them have no header.
-func (d *decider) foreign(all []refusal) bool {
-	if d.keys.Any {
+func (a *asker) foreign(all []refusal) bool {
+	if a.keys.Any {
 		return false
 	}
 	compared := map[string]bool{}
@@ -278,7 +280,7 @@ func (d *decider) foreign(all []refusal) bool {
 			return false
 		}
 	}
-	for _, key := range append(slices.Clip(d.keys.Sources), d.keys.Destination) {
+	for _, key := range append(slices.Clip(a.keys.Sources), a.keys.Destination) {
 		if key.Symmetric() && key.Unusable.State == "" && !compared[key.ARN] {
 			return false
 		}
@@ -286,21 +288,21 @@ func (d *decider) foreign(all []refusal) bool {
 	return len(compared) > 0
 }
 
-// name asks KMS, without a pinned key, for the key of a foreign slot, and
+// identifyKey asks KMS, without a pinned key, for the key of a foreign slot, and
 // discards the new blob. known is the key that the header of the blob names, or
 // ""; it is used if KMS does not name the key.
-func (d *decider) name(ctx context.Context, slot ciphertext.Slot, known string) (verdict, error) {
-	from := d.sourceContext(slot)
-	if d.keys.SourceAlgorithm != Symmetric {
-		from = d.destinationContext(slot)
+func (a *asker) identifyKey(ctx context.Context, slot ciphertext.Slot, known string) (Verdict, error) {
+	from := a.keys.SourceContext(slot)
+	if a.keys.SourceAlgorithm != Symmetric {
+		from = a.keys.DestinationContext(slot)
 	}
-	answer, err := d.ask(ctx, Question{Blob: slot.Blob, Context: from,
-		DestinationContext: d.destinationContext(slot)})
+	answer, err := a.ask(ctx, Request{Blob: slot.Blob, Context: from,
+		DestinationContext: a.keys.DestinationContext(slot)})
 	if err != nil && fatal(err) {
-		return verdict{}, err
+		return Verdict{}, err
 	}
 	if err != nil {
-		return d.elsewhere(known), nil
+		return a.foreignVerdict(known), nil
 	}
-	return d.elsewhere(answer.Source), nil
+	return a.foreignVerdict(answer.Source), nil
 }

@@ -1,10 +1,8 @@
-package rotate
+package retry
 
 import (
 	"errors"
 	"fmt"
-
-	"rotator/internal/checkpoint"
 )
 
 // StopKind says why a run cannot go on. Each kind has its exit code in
@@ -44,23 +42,8 @@ func (e *StopError) Error() string {
 
 func (e *StopError) Unwrap() error { return e.Err }
 
-// stopped says whether err is a decision to end the run.
-func stopped(err error) bool {
+// Stopped says whether err is a decision to end the run.
+func Stopped(err error) bool {
 	stop := (*StopError)(nil)
 	return errors.As(err, &stop)
-}
-
-// CheckpointAway says whether err means that the service that holds a checkpoint gave
-// no usable answer, for as long as its store has patience. A file is no service: what
-// goes wrong with it does not pass by itself.
-func CheckpointAway(err error) bool {
-	service := (*checkpoint.ServiceError)(nil)
-	if !errors.As(err, &service) {
-		return false
-	}
-	switch Classify(service) {
-	case ClassThrottled, ClassTransient, ClassUnknown:
-		return true
-	}
-	return false
 }

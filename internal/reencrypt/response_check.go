@@ -1,4 +1,4 @@
-package rotate
+package reencrypt
 
 import (
 	"bytes"
@@ -8,56 +8,57 @@ import (
 	"sync"
 
 	"rotator/internal/kmsblob"
+	"rotator/internal/retry"
 )
 
-// rememberedAnswers is the number of recent answers of KMS with which a new one
+// rememberedResponses is the number of recent answers of KMS with which a new one
 // is compared.
-const rememberedAnswers = 100_000
+const rememberedResponses = 100_000
 
-// answerHistory stores digests of the last answers of KMS to detect an answer
+// responseHistory stores digests of the last answers of KMS to detect an answer
 // that was already given to another request, for example by a caching server or
 // by a proxy that mixes up connections. It is safe for concurrent use. A full
 // history takes 3.4 MB.
-type answerHistory struct {
+type responseHistory struct {
 	seed maphash.Seed
 
 	mu   sync.Mutex
-	ring []answered // in order of arrival, from next on once it is full
-	next int        // index in ring of the answer that is forgotten next
+	ring []responseMarks // in order of arrival, from next on once it is full
+	next int             // index in ring of the answer that is forgotten next
 	// table is a hash table with linear probing over the digests of the answers in ring. An
 	// entry is 2 × index + kind + 1; 0 is a free one.
 	table []uint32
 }
 
-// answered is one answer: digests of what identifies it, and of its question.
-type answered struct {
-	marks    [2]uint64 // of the new blob and of the request id; 0 for none
-	question uint64
+// responseMarks is one answer: digests of what identifies it, and of its question.
+type responseMarks struct {
+	marks   [2]uint64 // of the new blob and of the request id; 0 for none
+	request uint64
 }
 
-// answerTable is the length of the table: a power of two, with room for two marks of each
+// responseTable is the length of the table: a power of two, with room for two marks of each
 // answer.
-const answerTable = 1 << 18
+const responseTable = 1 << 18
 
-func newAnswerHistory() *answerHistory { return &answerHistory{seed: maphash.MakeSeed()} }
+func newResponseHistory() *responseHistory { return &responseHistory{seed: maphash.MakeSeed()} }
 
 // add stores an answer. It reports whether its blob or its request id was
 // already part of an answer to another request. The same answer to the same
 // request is not reported.
-func (a *answerHistory) add(q Question, answer Answer) (blob, request bool) {
+func (a *responseHistory) add(q Request, answer Response) (blob, request bool) {
 	one := a.digest(q, answer)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.table == nil {
-		a.table = make([]uint32, answerTable)
+		a.table = make([]uint32, responseTable)
 	}
 	blob, request = a.elsewhere(one, 0), a.elsewhere(one, 1)
 	a.remember(one)
 	return blob, request
 }
 
-func (a *answerHistory) digest(q Question, answer Answer) answered {
-	one := answered{question: a.questionOf(q)}
+func (a *responseHistory) digest(q Request, answer Response) responseMarks {
+	one := responseMarks{request: a.digestRequest(q)}
 	one.marks[0] = maphash.Bytes(a.seed, answer.Blob) | 1
 	if answer.RequestID != "" {
 		one.marks[1] = maphash.String(a.seed, answer.RequestID) | 1
@@ -65,9 +66,9 @@ func (a *answerHistory) digest(q Question, answer Answer) answered {
 	return one
 }
 
-// questionOf returns the digest of a request. It does not depend on the order
+// digestRequest returns the digest of a request. It does not depend on the order
 // of the pairs of a context.
-func (a *answerHistory) questionOf(q Question) uint64 {
+func (a *responseHistory) digestRequest(q Request) uint64 {
 	digest := maphash.Bytes(a.seed, q.Blob) ^ maphash.String(a.seed, q.Source.ARN)
 	for i, pairs := range []map[string]string{q.Context, q.DestinationContext} {
 		for name, value := range pairs {
@@ -80,13 +81,13 @@ func (a *answerHistory) questionOf(q Question) uint64 {
 
 // elsewhere reports whether a mark belongs to an answer to another request. It
 // must be called with mu held.
-func (a *answerHistory) elsewhere(one answered, kind int) bool {
+func (a *responseHistory) elsewhere(one responseMarks, kind int) bool {
 	mark := one.marks[kind]
 	if mark == 0 {
 		return false
 	}
-	for at := home(mark); a.table[at] != 0; at = (at + 1) % answerTable {
-		if a.mark(at) == mark && a.ring[(a.table[at]-1)/2].question != one.question {
+	for at := home(mark); a.table[at] != 0; at = (at + 1) % responseTable {
+		if a.mark(at) == mark && a.ring[(a.table[at]-1)/2].request != one.request {
 			return true
 		}
 	}
@@ -94,8 +95,8 @@ func (a *answerHistory) elsewhere(one answered, kind int) bool {
 }
 
 // remember replaces the oldest answer. It must be called with mu held.
-func (a *answerHistory) remember(one answered) {
-	if len(a.ring) < rememberedAnswers {
+func (a *responseHistory) remember(one responseMarks) {
+	if len(a.ring) < rememberedResponses {
 		a.ring = append(a.ring, one)
 		a.insert(len(a.ring) - 1)
 		return
@@ -103,41 +104,41 @@ func (a *answerHistory) remember(one answered) {
 	a.forget(a.next)
 	a.ring[a.next] = one
 	a.insert(a.next)
-	a.next = (a.next + 1) % rememberedAnswers
+	a.next = (a.next + 1) % rememberedResponses
 }
 
 // home returns the first index at which a mark is looked up.
-func home(mark uint64) uint64 { return mark >> 1 % answerTable }
+func home(mark uint64) uint64 { return mark >> 1 % responseTable }
 
 // mark returns the mark of a table entry, which must not be free.
-func (a *answerHistory) mark(at uint64) uint64 {
+func (a *responseHistory) mark(at uint64) uint64 {
 	entry := a.table[at] - 1
 	return a.ring[entry/2].marks[entry%2]
 }
 
 // insert enters the marks of ring[index].
-func (a *answerHistory) insert(index int) {
+func (a *responseHistory) insert(index int) {
 	for kind, mark := range a.ring[index].marks {
 		if mark == 0 {
 			continue
 		}
 		at := home(mark)
 		for a.table[at] != 0 {
-			at = (at + 1) % answerTable
+			at = (at + 1) % responseTable
 		}
 		a.table[at] = uint32(2*index + kind + 1)
 	}
 }
 
 // forget removes the marks of ring[index] from the table.
-func (a *answerHistory) forget(index int) {
+func (a *responseHistory) forget(index int) {
 	for kind, mark := range a.ring[index].marks {
 		if mark == 0 {
 			continue
 		}
 		at := home(mark)
 		for a.table[at] != uint32(2*index+kind+1) {
-			at = (at + 1) % answerTable
+			at = (at + 1) % responseTable
 		}
 		a.free(at)
 	}
@@ -145,10 +146,10 @@ func (a *answerHistory) forget(index int) {
 
 // free empties an entry and moves up the following entries that are found
 // through it.
-func (a *answerHistory) free(at uint64) {
-	for next := (at + 1) % answerTable; a.table[next] != 0; next = (next + 1) % answerTable {
-		fromHome := (next - home(a.mark(next))) % answerTable
-		if fromHome >= (next-at)%answerTable {
+func (a *responseHistory) free(at uint64) {
+	for next := (at + 1) % responseTable; a.table[next] != 0; next = (next + 1) % responseTable {
+		fromHome := (next - home(a.mark(next))) % responseTable
+		if fromHome >= (next-at)%responseTable {
 			a.table[at] = a.table[next]
 			at = next
 		}
@@ -174,13 +175,13 @@ const (
 
 // check returns the error that ends the run if an answer cannot belong to its
 // request. Such an answer must be neither written nor counted.
-func (d *decider) check(q Question, answer Answer) error {
-	if err := d.complete(answer); err != nil {
+func (a *asker) check(q Request, answer Response) error {
+	if err := a.validateResponse(answer); err != nil {
 		return err
 	}
-	what := d.wrongBlob(q, answer.Blob)
+	what := a.wrongBlob(q, answer.Blob)
 	if what == "" {
-		switch blob, request := d.answers.add(q, answer); {
+		switch blob, request := a.history.add(q, answer); {
 		case blob:
 			what = "returned a ciphertext that it had already returned for another request"
 		case request:
@@ -190,31 +191,31 @@ func (d *decider) check(q Question, answer Answer) error {
 	if what == "" {
 		return nil
 	}
-	return d.wrongAnswer(what, answer, nil)
+	return a.wrongResponse(what, answer, nil)
 }
 
-// wrongAnswer returns the error that ends a run because of a wrong answer of
+// wrongResponse returns the error that ends a run because of a wrong answer of
 // KMS.
-func (d *decider) wrongAnswer(what string, answer Answer, err error) error {
+func (a *asker) wrongResponse(what string, answer Response, err error) error {
 	request := ""
 	if answer.RequestID != "" {
 		request = fmt.Sprintf(" (request id %q)", answer.RequestID)
 	}
-	stop := &StopError{Kind: StopAnswer, Err: err, What: fmt.Sprintf(
+	stop := &retry.StopError{Kind: retry.StopAnswer, Err: err, What: fmt.Sprintf(
 		"KMS, re-encrypting to %s, %s%s; nothing of this response was written",
-		d.keys.Destination.ARN, what, request)}
-	d.broken.CompareAndSwap(nil, stop)
+		a.keys.Destination.ARN, what, request)}
+	a.broken.CompareAndSwap(nil, stop)
 	return stop
 }
 
 // wrongBlob describes why a new blob is impossible; "" if it is possible.
-func (d *decider) wrongBlob(q Question, blob []byte) string {
+func (a *asker) wrongBlob(q Request, blob []byte) string {
 	switch {
 	case bytes.Equal(blob, q.Blob):
 		return "returned the ciphertext that was sent"
-	case d.keys.Destination.sm2() && !kmsblob.IsSM2(blob):
+	case a.keys.Destination.sm2() && !kmsblob.IsSM2(blob):
 		return "returned bytes that are not a ciphertext under an SM2 key"
-	case d.wrongLength(q, blob):
+	case a.wrongLength(q, blob):
 		return fmt.Sprintf("returned %d bytes, an impossible length for the "+
 			"re-encryption of %d bytes",
 			len(blob), len(q.Blob))
@@ -224,8 +225,8 @@ func (d *decider) wrongBlob(q Question, blob []byte) string {
 
 // wrongLength reports whether a new blob has a length that no ciphertext of the same
 // plaintext under the destination key has.
-func (d *decider) wrongLength(q Question, blob []byte) bool {
-	to := d.keys.Destination
+func (a *asker) wrongLength(q Request, blob []byte) bool {
+	to := a.keys.Destination
 	_, before := kmsblob.ReadToken(q.Blob)
 	_, after := kmsblob.ReadToken(blob)
 	delta := len(blob) - len(q.Blob)
@@ -246,7 +247,7 @@ func (d *decider) wrongLength(q Question, blob []byte) bool {
 }
 
 // plaintextBounds returns the lengths that the plaintext of a question can have.
-func plaintextBounds(q Question) (least, most int) {
+func plaintextBounds(q Request) (least, most int) {
 	_, tokened := kmsblob.ReadToken(q.Blob)
 	plaintext, sm2 := kmsblob.SM2Plaintext(q.Blob)
 	switch {
@@ -298,44 +299,44 @@ func (p *provenTokens) add(token kmsblob.Token, readable bool) {
 // new token is not a fault, because the key may have been rotated. Ciphertexts
 // without a header, such as those under asymmetric keys, are checked once per run. An
 // error other than a *StopError means that KMS gave no usable answer.
-func (d *decider) prove(ctx context.Context, answer Answer, to map[string]string) error {
+func (a *asker) prove(ctx context.Context, answer Response, to map[string]string) error {
 	token, readable := kmsblob.ReadToken(answer.Blob)
-	if d.headers.looking || d.proven.has(token, readable) {
+	if a.hints.readOnly || a.proven.has(token, readable) {
 		return nil
 	}
-	if readable && d.headers.keyOf(answer.Blob) == d.keys.Destination.ARN {
-		d.proven.add(token, readable)
+	if readable && a.hints.keyOf(answer.Blob) == a.keys.Destination.ARN {
+		a.proven.add(token, readable)
 		return nil
 	}
 	select {
-	case d.proven.turn <- struct{}{}:
+	case a.proven.turn <- struct{}{}:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	defer func() { <-d.proven.turn }()
-	if d.proven.has(token, readable) {
+	defer func() { <-a.proven.turn }()
+	if a.proven.has(token, readable) {
 		return nil
 	}
-	said, err := d.ask(ctx, Question{Blob: answer.Blob, Source: d.keys.Destination,
+	said, err := a.ask(ctx, Request{Blob: answer.Blob, Source: a.keys.Destination,
 		Context: to, DestinationContext: to})
-	if err == nil && said.Source != d.keys.Destination.ARN {
-		return d.wrongAnswer("returned a ciphertext under "+said.Source, answer, nil)
+	if err == nil && said.Source != a.keys.Destination.ARN {
+		return a.wrongResponse("returned a ciphertext under "+said.Source, answer, nil)
 	}
 	if own := slotKeyOf(err); own != nil && own.unknown {
-		return d.wrongAnswer("returned a ciphertext whose key it does not know", answer, err)
+		return a.wrongResponse("returned a ciphertext whose key it does not know", answer, err)
 	}
-	if err != nil && !stopped(err) {
-		switch Classify(err) {
-		case ClassIncorrectKey, ClassInvalidCiphertext:
-			return d.wrongAnswer("returned a ciphertext that it refuses to decrypt", answer, err)
-		case ClassDenied:
-			return &StopError{Kind: StopAccess, Err: err, What: "KMS denies the check of the " +
-				"first new ciphertext; allow kms:ReEncryptFrom on " + d.keys.Destination.ARN}
+	if err != nil && !retry.Stopped(err) {
+		switch retry.Classify(err) {
+		case retry.KindIncorrectKey, retry.KindInvalidCiphertext:
+			return a.wrongResponse("returned a ciphertext that it refuses to decrypt", answer, err)
+		case retry.KindDenied:
+			return &retry.StopError{Kind: retry.StopAccess, Err: err, What: "KMS denies the check of the " +
+				"first new ciphertext; allow kms:ReEncryptFrom on " + a.keys.Destination.ARN}
 		}
 	}
 	if err != nil {
 		return err
 	}
-	d.proven.add(token, readable)
+	a.proven.add(token, readable)
 	return nil
 }

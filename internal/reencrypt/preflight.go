@@ -1,4 +1,4 @@
-package rotate
+package reencrypt
 
 import (
 	"cmp"
@@ -11,7 +11,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
+	"rotator/internal/awserr"
 	"rotator/internal/flowcontrol"
+	"rotator/internal/retry"
 )
 
 // KeyRequest names the keys of a job as the job file does.
@@ -146,7 +148,7 @@ func (k Keys) checkOneKey() error {
 				"mode: %s is for one symmetric key, named in source.keys and in destination.key",
 				k.Mode),
 		}
-	case k.refresh() && k.Destination.Material == "":
+	case k.Refresh() && k.Destination.Material == "":
 		return &KeyError{Given: k.Destination.Given, Field: "mode", Wrong: true,
 			Detail: "this KMS endpoint does not return the id of the current key material, so a " +
 				"refresh is not possible"}
@@ -169,13 +171,13 @@ func CheckAuthorized(
 			return nil, err
 		}
 		known, err := asker.Authorized(ctx, source)
-		limiter.End(sent, responseTo(err), retryAfter(err))
+		limiter.End(sent, retry.ResponseTo(err), awserr.RetryAfter(err))
 		switch {
 		case !known:
 			return []string{"permissions for ReEncrypt were not checked: this KMS endpoint does not answer dry runs as AWS documents"}, nil
-		case contexts && Classify(err) == ClassDenied:
+		case contexts && retry.Classify(err) == retry.KindDenied:
 			notes = append(notes, fmt.Sprintf("a dry run of ReEncrypt from %s, without an encryption context, was denied: if no policy asks for the context, allow kms:ReEncryptFrom on it", source.ARN))
-		case Classify(err) == ClassDenied:
+		case retry.Classify(err) == retry.KindDenied:
 			return nil, &KeyError{Given: source.Given, Err: err, Detail: fmt.Sprintf(
 				"not allowed to re-encrypt from it to %s; allow kms:ReEncryptFrom on %s and kms:ReEncryptTo on %s (deploy/iam)",
 				keys.Destination.Given, source.ARN, keys.Destination.ARN)}
@@ -219,7 +221,7 @@ func CompareKeys(
 			changes.Doubts = append(changes.Doubts, fmt.Sprintf("the state of the destination "+
 				"key is now %s: ciphertexts under it cannot be decrypted; %s", now.State,
 				now.Remedy))
-		case i == 0 && keys.refresh():
+		case i == 0 && keys.Refresh():
 			changes.Doubts = append(changes.Doubts,
 				rotatedSince(key, began, aws.ToString(meta.CurrentKeyMaterialId))...)
 		}

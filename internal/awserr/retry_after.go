@@ -1,11 +1,8 @@
-package rotate
+package awserr
 
 import (
-	"errors"
 	"strconv"
 	"time"
-
-	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
 const (
@@ -17,14 +14,10 @@ const (
 	retryAfterMost = 5 * time.Second
 )
 
-// retryAfter returns the time, at most retryAfterMost, that the service requests before the
+// RetryAfter returns the time, at most retryAfterMost, that the service requests before the
 // next attempt after the error err. It is 0 without a valid header.
-func retryAfter(err error) time.Duration {
-	var failed *smithyhttp.ResponseError
-	if !errors.As(err, &failed) || failed.Response == nil || failed.Response.Response == nil {
-		return 0
-	}
-	ms, invalid := strconv.ParseInt(failed.Response.Header.Get(retryAfterHeader), 10, 64)
+func RetryAfter(err error) time.Duration {
+	ms, invalid := strconv.ParseInt(Header(err, retryAfterHeader), 10, 64)
 	if invalid != nil || ms < 0 {
 		return 0
 	}

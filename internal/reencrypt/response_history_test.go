@@ -1,4 +1,4 @@
-package rotate
+package reencrypt
 
 import (
 	"fmt"
@@ -10,16 +10,16 @@ import (
 // TestAnswerHistory compares the history with a map of the last answers, over several times
 // as many answers as it holds, and measures what it holds them in.
 func TestAnswerHistory(t *testing.T) {
-	const n = 3*rememberedAnswers + 17
+	const n = 3*rememberedResponses + 17
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
-	h := newAnswerHistory()
+	h := newResponseHistory()
 	random := rand.New(rand.NewPCG(1, 2))
-	answer := func(i int) (Question, Answer) {
+	answer := func(i int) (Request, Response) {
 		context := map[string]string{"a": "b", "c": fmt.Sprint(i)}
-		return Question{Blob: fmt.Appendf(nil, "question %d", i), Context: context},
-			Answer{Blob: fmt.Appendf(nil, "blob %d", i), RequestID: fmt.Sprint("id ", i)}
+		return Request{Blob: fmt.Appendf(nil, "question %d", i), Context: context},
+			Response{Blob: fmt.Appendf(nil, "blob %d", i), RequestID: fmt.Sprint("id ", i)}
 	}
 	for i := range n {
 		q, a := answer(i)
@@ -29,11 +29,11 @@ func TestAnswerHistory(t *testing.T) {
 		if i < 1000 || random.IntN(100) > 0 {
 			continue
 		}
-		back := random.IntN(min(i, 2*rememberedAnswers))
+		back := random.IntN(min(i, 2*rememberedResponses))
 		_, a = answer(i - back)
-		probe := Question{Blob: []byte("another")}
+		probe := Request{Blob: []byte("another")}
 		blob, request := h.elsewhereOf(probe, a)
-		if want := back < rememberedAnswers; blob != want || request != want {
+		if want := back < rememberedResponses; blob != want || request != want {
 			t.Fatalf("the answer %d before %d: blob %v, request id %v, want %v",
 				back, i, blob, request, want)
 		}
@@ -41,22 +41,22 @@ func TestAnswerHistory(t *testing.T) {
 	runtime.GC()
 	runtime.ReadMemStats(&after)
 	if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 4<<20 {
-		t.Errorf("%d answers take %d bytes", rememberedAnswers, grown)
+		t.Errorf("%d answers take %d bytes", rememberedResponses, grown)
 	}
 	runtime.KeepAlive(h)
 }
 
 // elsewhereOf is add without remembering.
-func (a *answerHistory) elsewhereOf(q Question, answer Answer) (blob, request bool) {
+func (a *responseHistory) elsewhereOf(q Request, answer Response) (blob, request bool) {
 	one := a.digest(q, answer)
 	return a.elsewhere(one, 0), a.elsewhere(one, 1)
 }
 
 func BenchmarkAnswerHistory(b *testing.B) {
-	h := newAnswerHistory()
+	h := newResponseHistory()
 	context := map[string]string{"tenant": "t"}
-	q := Question{Blob: make([]byte, 184), Context: context, DestinationContext: context}
-	a := Answer{Blob: make([]byte, 184), RequestID: "b0d4f1f6-5f2f-4f2f-9f2f-5f2f4f2f9f2f"}
+	q := Request{Blob: make([]byte, 184), Context: context, DestinationContext: context}
+	a := Response{Blob: make([]byte, 184), RequestID: "b0d4f1f6-5f2f-4f2f-9f2f-5f2f4f2f9f2f"}
 	var ids []string
 	for i := range 1 << 18 {
 		ids = append(ids, fmt.Sprintf("b0d4f1f6-5f2f-4f2f-9f2f-%012x", i))

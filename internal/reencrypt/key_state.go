@@ -1,8 +1,9 @@
-package rotate
+package reencrypt
 
 import (
 	"context"
 	"fmt"
+	"rotator/internal/retry"
 	"strings"
 	"time"
 
@@ -120,7 +121,7 @@ func FindUnusable(
 		if refused := grantTokenError(key.Given, err); refused != nil {
 			return refused, nil
 		}
-		if Classify(err) == ClassKeyState {
+		if retry.Classify(err) == retry.KindKeyState {
 			return &KeyError{Given: key.Given, Err: err,
 				Detail: "KMS no longer knows " + key.ARN + ": it was deleted"}, nil
 		}

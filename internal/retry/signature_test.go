@@ -1,4 +1,4 @@
-package rotate
+package retry
 
 import (
 	"context"
@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/aws/smithy-go"
+
+	"rotator/internal/flowcontrol"
 )
 
 // TestSignatureOfOneRequest: if the signature of one request is refused while others with the
@@ -17,16 +19,16 @@ func TestSignatureOfOneRequest(t *testing.T) {
 	refused := &smithy.GenericAPIError{Code: "SignatureDoesNotMatch"}
 	for _, c := range []struct {
 		others bool
-		want   Class
+		want   ErrorKind
 		within time.Duration
 	}{
-		{true, ClassUnexpected, 20 * time.Second},
-		{false, ClassCredentials, time.Minute},
+		{true, KindUnexpected, 20 * time.Second},
+		{false, KindCredentials, time.Minute},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			r := newRetrier(10*time.Minute, 30*time.Second, func(n int64) int64 { return n / 2 })
+			r := New(10*time.Minute, 30*time.Second, func(n int64) int64 { return n / 2 })
 			read := func(ctx context.Context, err error) error {
-				return r.do(ctx, place{}, Reading, "objects", func(context.Context) error {
+				return r.Do(ctx, flowcontrol.Permit{}, Reading, "objects", func(context.Context) error {
 					return err
 				})
 			}
@@ -47,7 +49,7 @@ func TestSignatureOfOneRequest(t *testing.T) {
 			if Classify(err) != c.want || took > c.within || !errors.Is(err, refused) {
 				t.Errorf("others %v: class %d after %v: %v", c.others, Classify(err), took, err)
 			}
-			if reason, _ := reasonOf(err); reason != "signatureDoesNotMatch" {
+			if reason, _ := ReasonOf(err); reason != "signatureDoesNotMatch" {
 				t.Errorf("reason %q", reason)
 			}
 		})

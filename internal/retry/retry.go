@@ -1,4 +1,4 @@
-package rotate
+package retry
 
 import (
 	"context"
@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"rotator/internal/awserr"
 	"rotator/internal/flowcontrol"
 )
 
@@ -24,11 +25,11 @@ const (
 // have time to fail by itself, so that its error is known.
 const patienceOver = 500 * time.Millisecond
 
-// retrier is the one retry layer: the SDK's own is off. It tells a call that
+// Retrier is the one retry layer: the SDK's own is off. It tells a call that
 // keeps failing from a service that is down, by remembering when each service
 // last answered.
-type retrier struct {
-	maxOutage, settle time.Duration
+type Retrier struct {
+	MaxOutage, Settle time.Duration
 	draw              func(n int64) int64
 
 	mu       sync.Mutex
@@ -36,27 +37,27 @@ type retrier struct {
 	accepted map[string]time.Time // when a request last succeeded
 }
 
-func newRetrier(maxOutage, settle time.Duration, draw func(n int64) int64) *retrier {
-	return &retrier{
-		maxOutage: maxOutage,
-		settle:    settle,
+func New(maxOutage, settle time.Duration, draw func(n int64) int64) *Retrier {
+	return &Retrier{
+		MaxOutage: maxOutage,
+		Settle:    settle,
 		draw:      draw,
 		alive:     map[string]time.Time{},
 		accepted:  map[string]time.Time{},
 	}
 }
 
-// Patiently runs call until it succeeds or fails for good, for what has to be
+// WithRetry runs call until it succeeds or fails for good, for what has to be
 // asked before a run: throttling and errors that pass are waited out, for
 // maxOutage at most, as in a run.
-func Patiently(ctx context.Context, maxOutage time.Duration, service string, call func(context.Context) error) error {
+func WithRetry(ctx context.Context, maxOutage time.Duration, service string, call func(context.Context) error) error {
 	over := time.Now().Add(maxOutage + patienceOver)
 	limited := func(ctx context.Context) error { // a request may wait longer for its answer
 		ctx, cancel := context.WithDeadline(ctx, over)
 		defer cancel()
 		return call(ctx)
 	}
-	err := newRetrier(maxOutage, 0, rand.Int64N).do(ctx, flowcontrol.Permit{}, Listing, service, limited)
+	err := New(maxOutage, 0, rand.Int64N).Do(ctx, flowcontrol.Permit{}, Listing, service, limited)
 	var stop *StopError
 	if errors.As(err, &stop) {
 		stop.NoPass = true
@@ -64,49 +65,49 @@ func Patiently(ctx context.Context, maxOutage time.Duration, service string, cal
 	return err
 }
 
-// do runs call until Decide has no other use for it, and returns its last error. A
+// Do runs call until Decide has no other use for it, and returns its last error. A
 // service that gives no answer for longer than maxOutage is a *StopError of kind
 // StopUnavailable. The run's own trouble is tried again until it has settled. Between two
 // calls another target may have the place.
-func (r *retrier) do(
-	ctx context.Context, permit flowcontrol.Permit, doing Doing, service string,
+func (r *Retrier) Do(
+	ctx context.Context, permit flowcontrol.Permit, doing Operation, service string,
 	call func(context.Context) error,
 ) error {
 	began := time.Now()
 	r.note(service, began, false)
-	e := Event{Doing: doing, MaxOutage: r.maxOutage, Settle: r.settle}
+	e := Event{Operation: doing, MaxOutage: r.MaxOutage, Settle: r.Settle}
 	var failed, troubled, refused time.Time
 	for n := 0; ; n++ {
 		err := call(ctx)
-		e.Class = Classify(err)
-		if ctx.Err() != nil && e.Class != ClassNone {
+		e.Kind = Classify(err)
+		if ctx.Err() != nil && e.Kind != KindNone {
 			return ctx.Err()
 		}
 		alive := r.lastAlive(service)
-		switch e.Class {
-		case ClassThrottled, ClassTransient, ClassUnknown:
-			e.Silence = min(time.Since(alive), time.Since(began))
+		switch e.Kind {
+		case KindThrottled, KindTransient, KindUnknown:
+			e.Unanswered = min(time.Since(alive), time.Since(began))
 			// Count a failure again only if other requests succeeded since the last one.
-			if heldOf(err) == nil && (failed.IsZero() || alive.After(failed)) {
+			if HeldOf(err) == nil && (failed.IsZero() || alive.After(failed)) {
 				e.Failures++
 			}
 			failed = time.Now()
-		case ClassBusy:
+		case KindBusy:
 			r.note(service, time.Now(), true)
-			e.Silence = time.Since(began) // of this place
-		case ClassKeyState, ClassCredentials:
+			e.Unanswered = time.Since(began) // of this place
+		case KindKeyState, KindCredentials:
 			r.note(service, time.Now(), true)
 			if troubled.IsZero() {
 				troubled = time.Now()
 			}
-			e.Trouble = time.Since(troubled)
+			e.UnusableFor = time.Since(troubled)
 			// Count a refused signature only if other requests succeeded since the last one.
-			if code(err) == codeSignature && r.lastAccepted(service).After(refused) {
+			if awserr.Code(err) == CodeSignature && r.lastAccepted(service).After(refused) {
 				e.Refusals++
 			}
 			refused = time.Now()
-		case ClassNone:
-			r.accept(service, time.Now())
+		case KindNone:
+			r.Accept(service, time.Now())
 			return nil
 		default:
 			r.note(service, time.Now(), true)
@@ -114,14 +115,14 @@ func (r *retrier) do(
 		}
 		switch d := Decide(e); {
 		case d.Stop == StopUnavailable:
-			return unavailable(service, r.maxOutage, err)
-		case d.Do == FailSlot && e.Class == ClassCredentials:
+			return Unavailable(service, r.MaxOutage, err)
+		case d.Do == FailSlot && e.Kind == KindCredentials:
 			return &signatureError{err}
 		case d.Do != Again && d.Do != Slower:
 			return err
 		}
-		held, left := heldOf(err), r.maxOutage-e.Silence+time.Millisecond
-		pause := min(retryAfter(err)+r.pauseFor(n, e.Class), left)
+		held, left := HeldOf(err), r.MaxOutage-e.Unanswered+time.Millisecond
+		pause := min(awserr.RetryAfter(err)+r.PauseFor(n, e.Kind), left)
 		if err := permit.ReleaseWhile(func() error {
 			if held != nil {
 				return held.Await(ctx, left)
@@ -133,23 +134,16 @@ func (r *retrier) do(
 	}
 }
 
-// signatureError is the error of a request whose signature is refused although other requests
-// with the same credentials succeed.
-type signatureError struct{ err error }
-
-func (e *signatureError) Error() string { return e.err.Error() }
-func (e *signatureError) Unwrap() error { return e.err }
-
-// pauseFor is how long to wait after the n-th attempt.
-func (r *retrier) pauseFor(n int, class Class) time.Duration {
-	if class == ClassKeyState || class == ClassCredentials {
-		return min(r.settle/8, r.backoff(n, class)*4)
+// PauseFor is how long to wait after the n-th attempt.
+func (r *Retrier) PauseFor(n int, class ErrorKind) time.Duration {
+	if class == KindKeyState || class == KindCredentials {
+		return min(r.Settle/8, r.backoff(n, class)*4)
 	}
 	return r.backoff(n, class)
 }
 
 // note remembers an answer, or the first time a service was called at all.
-func (r *retrier) note(service string, at time.Time, answered bool) {
+func (r *Retrier) note(service string, at time.Time, answered bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if _, known := r.alive[service]; answered || !known {
@@ -157,44 +151,51 @@ func (r *retrier) note(service string, at time.Time, answered bool) {
 	}
 }
 
-func (r *retrier) lastAlive(service string) time.Time {
+func (r *Retrier) lastAlive(service string) time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.alive[service]
 }
 
-// accept records a request that succeeded.
-func (r *retrier) accept(service string, at time.Time) {
+// Accept records a request that succeeded.
+func (r *Retrier) Accept(service string, at time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.alive[service], r.accepted[service] = at, at
 }
 
 // lastAccepted returns when a request last succeeded, or the zero time.
-func (r *retrier) lastAccepted(service string) time.Time {
+func (r *Retrier) lastAccepted(service string) time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.accepted[service]
 }
 
-func (r *retrier) backoff(n int, class Class) time.Duration {
+// signatureError is the error of a request whose signature is refused although other requests
+// with the same credentials succeed.
+type signatureError struct{ err error }
+
+func (e *signatureError) Error() string { return e.err.Error() }
+func (e *signatureError) Unwrap() error { return e.err }
+
+func (r *Retrier) backoff(n int, class ErrorKind) time.Duration {
 	base, most := backoffBase, backoffMost
-	if class == ClassThrottled {
+	if class == KindThrottled {
 		base, most = throttledBase, throttledMost
 	}
 	ceiling := min(base<<min(n, 10), most)
 	return time.Duration(r.draw(int64(ceiling))) + time.Millisecond
 }
 
-// responseTo returns what the response to a request shows about the rate. A refusal used a part
+// ResponseTo returns what the response to a request shows about the rate. A refusal used a part
 // of the quota, as a success did.
-func responseTo(err error) flowcontrol.Response {
+func ResponseTo(err error) flowcontrol.Response {
 	switch Classify(err) {
-	case ClassThrottled:
+	case KindThrottled:
 		return flowcontrol.Throttled
-	case ClassTransient, ClassUnknown:
+	case KindTransient, KindUnknown:
 		return flowcontrol.Unanswered
-	case ClassBusy, ClassStopped, ClassCredentials:
+	case KindBusy, KindStopped, KindCredentials:
 		return flowcontrol.NoInformation
 	}
 	return flowcontrol.Served

@@ -1,4 +1,4 @@
-package rotate
+package awserr
 
 import (
 	"errors"
@@ -35,11 +35,11 @@ func TestRetryAfter(t *testing.T) {
 		"soon":                 0,
 		"99999999999999999999": 0,
 	} {
-		if got := retryAfter(asked(value)); got != want {
+		if got := RetryAfter(asked(value)); got != want {
 			t.Errorf("%q: %s, want %s", value, got, want)
 		}
 	}
-	if got := retryAfter(errors.New("no response")); got != 0 {
+	if got := RetryAfter(errors.New("no response")); got != 0 {
 		t.Errorf("without a response: %s", got)
 	}
 }

@@ -1,8 +1,10 @@
-package rotate
+package reencrypt
 
 import (
 	"context"
 	"errors"
+	"rotator/internal/awserr"
+	"rotator/internal/retry"
 	"sync"
 	"time"
 
@@ -101,7 +103,7 @@ func (j *jobKeys) enabled(ctx context.Context) (enabled, ok bool) {
 	for _, key := range append([]Key{j.keys.Destination}, j.keys.usableSources()...) {
 		state, err := j.state(ctx, key.ARN)
 		if err != nil {
-			return false, code(err) != ""
+			return false, awserr.Code(err) != ""
 		}
 		if state != string(types.KeyStateEnabled) {
 			return false, true
@@ -110,31 +112,31 @@ func (j *jobKeys) enabled(ctx context.Context) (enabled, ok bool) {
 	return true, true
 }
 
-// ofSlot returns a *slotKeyError if the error of a request is about the key of the slot's
+// slotError returns a *slotKeyError if the error of a request is about the key of the slot's
 // ciphertext. It returns nil if the error is, or may be, about a key of the job.
-func (d *decider) ofSlot(ctx context.Context, q Question, err error) error {
-	switch class := Classify(err); {
-	case code(err) == "InvalidGrantTokenException": // the tokens are the job's
+func (a *asker) slotError(ctx context.Context, q Request, err error) error {
+	switch class := retry.Classify(err); {
+	case awserr.Code(err) == "InvalidGrantTokenException": // the tokens are the job's
 		return nil
-	case class == ClassMissing, code(err) == "NotFoundException":
-		if key := d.headers.keyOf(q.Blob); key == d.keys.Destination.ARN || d.isNamed(key) {
+	case class == retry.KindMissing, awserr.Code(err) == "NotFoundException":
+		if key := a.hints.keyOf(q.Blob); key == a.keys.Destination.ARN || a.isNamed(key) {
 			return nil
 		}
-		if d.jobKeys.exist(ctx) {
+		if a.jobKeys.exist(ctx) {
 			return &slotKeyError{err: err, unknown: true}
 		}
 		return nil
-	case class != ClassKeyState:
+	case class != retry.KindKeyState:
 		return nil
-	case d.keys.retired() && q.Source.ARN == "":
+	case a.keys.retired() && q.Source.ARN == "":
 		return &slotKeyError{err: err} // the destination key has just been used
 	}
-	return d.unusable(ctx, q, err)
+	return a.unusable(ctx, q, err)
 }
 
 // isNamed reports whether source.keys names a key.
-func (d *decider) isNamed(arn string) bool {
-	for _, source := range d.keys.Sources {
+func (a *asker) isNamed(arn string) bool {
+	for _, source := range a.keys.Sources {
 		if source.ARN == arn && arn != "" {
 			return true
 		}
@@ -146,10 +148,10 @@ func (d *decider) isNamed(arn string) bool {
 // A dry run shows this, if the server supports dry runs: it reaches the same hosts as the
 // request. If the request names a key, such a server compares the keys first, so the error is
 // about a key of the job.
-func (d *decider) unusable(ctx context.Context, q Question, err error) error {
+func (a *asker) unusable(ctx context.Context, q Request, err error) error {
 	dryRuns := false
-	for _, source := range append([]Key{d.keys.Destination}, d.keys.usableSources()...) {
-		known, refused := d.mayUse(ctx, source)
+	for _, source := range append([]Key{a.keys.Destination}, a.keys.usableSources()...) {
+		known, refused := a.mayUse(ctx, source)
 		if refused != nil {
 			return nil
 		}
@@ -159,7 +161,7 @@ func (d *decider) unusable(ctx context.Context, q Question, err error) error {
 		return nil
 	}
 	if !dryRuns {
-		if enabled, ok := d.jobKeys.enabled(ctx); !enabled && (ok || q.Source.ARN != "") {
+		if enabled, ok := a.jobKeys.enabled(ctx); !enabled && (ok || q.Source.ARN != "") {
 			return nil
 		}
 	}

@@ -1,4 +1,4 @@
-package rotate
+package retry
 
 import (
 	"cmp"
@@ -7,29 +7,30 @@ import (
 	"fmt"
 	"time"
 
+	"rotator/internal/awserr"
 	"rotator/internal/outage"
 )
 
-// heldError is the error of a request that was not sent because of an outage of the service.
+// HeldError is the error of a request that was not sent because of an outage of the service.
 // Another request detects the end of the outage. *outage.HeldError implements it.
-type heldError interface {
+type HeldError interface {
 	error
 	// Await blocks until the request may be sent, at most for limit.
 	Await(ctx context.Context, limit time.Duration) error
 }
 
-// heldOf returns the heldError in err, or nil.
-func heldOf(err error) heldError {
-	var held heldError
+// HeldOf returns the heldError in err, or nil.
+func HeldOf(err error) HeldError {
+	var held HeldError
 	if errors.As(err, &held) {
 		return held
 	}
 	return nil
 }
 
-// unavailable returns the error that ends a run because a service gave no usable response for
+// Unavailable returns the error that ends a run because a service gave no usable response for
 // too long. The error of the request names the service more precisely than the caller can.
-func unavailable(service string, waited time.Duration, err error) *StopError {
+func Unavailable(service string, waited time.Duration, err error) *StopError {
 	var away *outage.Error
 	var held *outage.HeldError
 	cause := err
@@ -68,14 +69,12 @@ func Judge(err error) outage.Verdict {
 		return outage.Unusable
 	}
 	switch Classify(err) {
-	case ClassStopped:
+	case KindStopped:
 		return outage.Nothing
-	case ClassThrottled:
+	case KindThrottled:
 		return outage.Throttled
-	case ClassTransient, ClassUnknown:
-		var answered interface{ HTTPStatusCode() int }
-		if errors.As(err, &answered) && answered.HTTPStatusCode() >= 300 &&
-			answered.HTTPStatusCode() < 500 {
+	case KindTransient, KindUnknown:
+		if status := awserr.Status(err); status >= 300 && status < 500 {
 			return outage.Usable
 		}
 		return outage.Unusable

@@ -1,4 +1,4 @@
-package rotate
+package reencrypt
 
 import (
 	"context"
@@ -13,9 +13,10 @@ import (
 	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
-	smithyhttp "github.com/aws/smithy-go/transport/http"
 
+	"rotator/internal/awserr"
 	"rotator/internal/outage"
+	"rotator/internal/retry"
 )
 
 // Symmetric is the algorithm of every symmetric encryption key
@@ -65,8 +66,8 @@ func (k Key) maxPlaintext() int {
 // the key of a blob before it decrypts.
 func (k Key) pinnedSymmetric() bool { return k.ARN != "" && k.Symmetric() }
 
-// Question is one ReEncrypt request, always towards the job's destination key.
-type Question struct {
+// Request is one ReEncrypt request, always towards the job's destination key.
+type Request struct {
 	Blob []byte
 	// Source pins the key that must decrypt; a zero Source lets KMS find the
 	// key from the blob, which it can for symmetric keys only.
@@ -75,8 +76,8 @@ type Question struct {
 	DestinationContext map[string]string
 }
 
-// Answer is what ReEncrypt returned.
-type Answer struct {
+// Response is what ReEncrypt returned.
+type Response struct {
 	Blob           []byte
 	Source         string // ARN of the key that decrypted
 	SourceMaterial string // id of the key material that decrypted, "" if not told
@@ -88,7 +89,7 @@ type Answer struct {
 // itself, with its answer: a request that hangs ends with an error.
 type Reencrypter interface {
 	// ReEncrypt re-encrypts one blob under the destination key.
-	ReEncrypt(ctx context.Context, q Question) (Answer, error)
+	ReEncrypt(ctx context.Context, q Request) (Response, error)
 	// Authorized asks whether this caller may move blobs from source to the
 	// destination at all. Known is false when the server would not tell; then
 	// nothing has been learned. A refusal comes back as err.
@@ -117,13 +118,13 @@ func NewKMS(reEncrypt ReEncryptFunc, destination Key, grantTokens []string) *KMS
 }
 
 // ReEncrypt implements Reencrypter with API_ReEncrypt.
-func (k *KMS) ReEncrypt(ctx context.Context, q Question) (Answer, error) {
+func (k *KMS) ReEncrypt(ctx context.Context, q Request) (Response, error) {
 	out, err := k.reEncrypt(ctx, k.input(q))
 	if err != nil {
-		return Answer{}, err
+		return Response{}, err
 	}
 	requestID, _ := awsmiddleware.GetRequestIDMetadata(out.ResultMetadata)
-	return Answer{
+	return Response{
 		Blob:           out.CiphertextBlob,
 		Source:         aws.ToString(out.SourceKeyId),
 		SourceMaterial: aws.ToString(out.SourceKeyMaterialId),
@@ -132,7 +133,7 @@ func (k *KMS) ReEncrypt(ctx context.Context, q Question) (Answer, error) {
 	}, nil
 }
 
-func (k *KMS) input(q Question) *kms.ReEncryptInput {
+func (k *KMS) input(q Request) *kms.ReEncryptInput {
 	in := &kms.ReEncryptInput{
 		CiphertextBlob:                 q.Blob,
 		DestinationKeyId:               &k.destination.ARN,
@@ -151,7 +152,7 @@ func (k *KMS) input(q Question) *kms.ReEncryptInput {
 // Authorized implements Reencrypter with a dry run that carries no ciphertext
 // (API_ReEncrypt, DryRunModifiers). Not every server knows dry runs.
 func (k *KMS) Authorized(ctx context.Context, source Key) (known bool, err error) {
-	in := k.input(Question{Source: source})
+	in := k.input(Request{Source: source})
 	in.DryRun = aws.Bool(true)
 	in.DryRunModifiers = []types.DryRunModifierType{types.DryRunModifierTypeIgnoreCiphertext}
 	_, err = k.reEncrypt(ctx, in)
@@ -159,8 +160,8 @@ func (k *KMS) Authorized(ctx context.Context, source Key) (known bool, err error
 	if errors.As(err, &would) {
 		return true, nil
 	}
-	switch Classify(err) {
-	case ClassDenied, ClassKeyState, ClassCredentials, ClassThrottled, ClassTransient, ClassUnknown, ClassStopped:
+	switch retry.Classify(err) {
+	case retry.KindDenied, retry.KindKeyState, retry.KindCredentials, retry.KindThrottled, retry.KindTransient, retry.KindUnknown, retry.KindStopped:
 		return true, err
 	}
 	return false, nil // served, or refused for the missing ciphertext: not a dry run
@@ -246,7 +247,7 @@ func checkAlgorithm(key Key, offered []types.EncryptionAlgorithmSpec) error {
 // grantTokenError returns the error for grant tokens that KMS refuses, or nil if err is a
 // different error.
 func grantTokenError(given string, err error) *KeyError {
-	if code(err) != "InvalidGrantTokenException" {
+	if awserr.Code(err) != "InvalidGrantTokenException" {
 		return nil
 	}
 	return &KeyError{Given: given, Err: err,
@@ -257,11 +258,10 @@ func grantTokenError(given string, err error) *KeyError {
 // otherServerError returns the error for a response to DescribeKey that is not one of KMS,
 // such as that of a proxy or of a wrong endpoint. It returns nil if err is another error.
 func otherServerError(given string, err error) *KeyError {
-	var answered *smithyhttp.ResponseError
-	if !errors.As(err, &answered) || !withoutCode(err) {
+	status := awserr.Status(err)
+	if !awserr.WithoutCode(err) {
 		return nil
 	}
-	status := answered.HTTPStatusCode()
 	switch {
 	case status < http.StatusMultipleChoices || status >= http.StatusInternalServerError,
 		status == http.StatusRequestTimeout, status == http.StatusTooManyRequests:
@@ -279,14 +279,14 @@ func describeError(given, region string, err error) error {
 	if other := otherServerError(given, err); other != nil {
 		return other
 	}
-	switch Classify(err) {
-	case ClassKeyState:
+	switch retry.Classify(err) {
+	case retry.KindKeyState:
 		return &KeyError{Given: given, Wrong: true, Err: err,
 			Detail: fmt.Sprintf("KMS in %s knows no such key; check the name, the account and kms.region (ReEncrypt never crosses Regions)", region)}
-	case ClassInvalidCiphertext:
+	case retry.KindInvalidCiphertext:
 		return &KeyError{Given: given, Wrong: true, Err: err,
 			Detail: "KMS does not take this as a key id, key ARN, alias name or alias ARN"}
-	case ClassDenied:
+	case retry.KindDenied:
 		return &KeyError{Given: given, Err: err,
 			Detail: "kms:DescribeKey is denied; allow it in the IAM policy and in the key policy " +
 				"(deploy/iam), or in a grant"}

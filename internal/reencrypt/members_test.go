@@ -1,4 +1,4 @@
-package rotate
+package reencrypt
 
 import (
 	"reflect"
@@ -14,7 +14,7 @@ import (
 func TestMembersOfReEncrypt(t *testing.T) {
 	client := NewKMS(nil, Key{ARN: "new", Algorithm: Symmetric}, []string{"token"})
 	context := map[string]string{"tenant": "a"}
-	in := client.input(Question{Blob: []byte{1}, Source: Key{ARN: "old", Algorithm: Symmetric},
+	in := client.input(Request{Blob: []byte{1}, Source: Key{ARN: "old", Algorithm: Symmetric},
 		Context: context, DestinationContext: context})
 	dry := []string{"DryRun", "DryRunModifiers"}
 	filled := 0

@@ -1,4 +1,4 @@
-package rotate
+package reencrypt
 
 // Outcome is what became of a slot.
 type Outcome string
@@ -24,22 +24,20 @@ const (
 // Reasons that rotate itself gives for a slot in the ledger. Formats and sources
 // add their own words.
 const (
-	reasonInvalidCiphertext = "invalid-ciphertext"
-	reasonAccessDenied      = "access-denied"
-	reasonForeignKey        = "foreign-key"
-	reasonOtherContext      = "other-context"
+	ReasonInvalidCiphertext = "invalid-ciphertext"
+	ReasonForeignKey        = "foreign-key"
+	ReasonOtherContext      = "other-context"
 	// KMS matched the key of the blob but could not decrypt it with the context of
 	// the job for that key.
-	reasonSourceContext      = "source-other-context"
-	reasonDestinationContext = "destination-other-context"
+	ReasonSourceContext      = "source-other-context"
+	ReasonDestinationContext = "destination-other-context"
 	// A source key cannot be used, and it is unknown whether the blob is under it.
 	reasonKeyDisabled = "key-disabled"
 	reasonKeyUnusable = "key-unusable"
 	// KMS refused the request, and the plaintext can be longer than an asymmetric
 	// destination key encrypts.
-	reasonPlaintextTooLong = "plaintext-too-long"
+	ReasonPlaintextTooLong = "plaintext-too-long"
 	// The server does not know the key of the blob.
 	reasonKeyUnknown = "key-unknown"
-	reasonKept       = "kept-changing"
-	reasonService    = "service-error"
+	ReasonKept       = "kept-changing"
 )

@@ -1,0 +1,231 @@
+package retry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+
+	"github.com/aws/smithy-go"
+
+	"rotator/internal/awserr"
+	"rotator/internal/redact"
+	"rotator/internal/scan"
+)
+
+// The reasons in the ledger of slots whose request failed.
+const (
+	ReasonAccessDenied = "access-denied"
+	ReasonService      = "service-error"
+)
+
+// ErrorKind says what kind of trouble an error is.
+type ErrorKind int
+
+// The classes of errors.
+const (
+	KindNone              ErrorKind = iota // no error
+	KindThrottled                          // not applied: the service asks for fewer requests
+	KindBusy                               // not applied: the place of the item in the store is busy, which is nobody else's concern
+	KindTransient                          // not applied, and may succeed soon
+	KindUnknown                            // no answer, or none that says anything: nobody knows whether it was applied
+	KindIncorrectKey                       // KMS: the blob is under another key than the pinned one
+	KindInvalidCiphertext                  // KMS: corrupt, another context, or another algorithm; others: a request they call invalid
+	KindDenied                             // access denied: the slot's own trouble, or the run's
+	KindKeyState                           // a key is disabled, gone, or not usable like this
+	KindCredentials                        // who we are is not, or no longer, accepted
+	KindMissing                            // the table or bucket is not there
+	KindStorage                            // the disk that holds the target takes no more writes
+	KindRefused                            // the source will not touch this item
+	KindChanged                            // the item is no longer as it was read
+	KindGone                               // the item no longer exists
+	KindStopped                            // our own context ended
+	KindUnexpected                         // anything else: the slot fails, with the service's code as reason
+)
+
+// CredentialsError says that there are no credentials to sign a request with.
+type CredentialsError struct {
+	Err error
+	// Cause states why there are no credentials and how to correct this, or is "".
+	Cause string
+	// Permanent is true if a retry is useless, although errors of this kind, such as
+	// connection errors, are usually temporary.
+	Permanent bool
+}
+
+func (e *CredentialsError) Error() string { return fmt.Sprintf("get credentials: %v", e.Err) }
+func (e *CredentialsError) Unwrap() error { return e.Err }
+
+// Classify sorts any error that a source or KMS gives. Codes are matched as
+// text because most of them arrive as smithy.GenericAPIError (throttling,
+// access denied and validation are not modeled for ReEncrypt), and the HTTP
+// status decides where a server sends no code.
+func Classify(err error) ErrorKind {
+	switch {
+	case err == nil:
+		return KindNone
+	case HeldOf(err) != nil:
+		return KindTransient
+	case foreignResponse(err):
+		return KindUnknown
+	case errors.Is(err, scan.ErrChanged):
+		return KindChanged
+	case errors.Is(err, scan.ErrGone):
+		return KindGone
+	case errors.Is(err, scan.ErrContended):
+		return KindBusy
+	}
+	if refused := (*scan.RefusedError)(nil); errors.As(err, &refused) {
+		return KindRefused
+	}
+	if missing := (*scan.MissingError)(nil); errors.As(err, &missing) {
+		return KindMissing
+	}
+	if signature := (*signatureError)(nil); errors.As(err, &signature) {
+		return KindUnexpected
+	}
+	if storage := (*scan.StorageError)(nil); errors.As(err, &storage) {
+		return KindStorage
+	}
+	if credentials := (*CredentialsError)(nil); errors.As(err, &credentials) {
+		switch class := Classify(credentials.Err); {
+		case class == KindStopped:
+			return KindStopped
+		case credentials.Permanent:
+			return KindCredentials
+		case class == KindTransient || class == KindUnknown || class == KindThrottled:
+			return KindTransient // the request itself was not sent
+		}
+		return KindCredentials
+	}
+	if skewed(err) {
+		return KindTransient
+	}
+	if class := kindOfCode(awserr.Code(err)); class != KindNone {
+		return class
+	}
+	if class := kindOfStatus(err); class != KindNone {
+		return class
+	}
+	if errors.Is(err, context.Canceled) {
+		return KindStopped
+	}
+	if unsent(err) {
+		return KindTransient
+	}
+	if transport(err) {
+		return KindUnknown
+	}
+	return KindUnexpected
+}
+
+// skewed says whether the SDK takes our clock for the reason why a signature was
+// refused. It signs the next request by the clock of the service (aws/retry,
+// wrapAsClockSkew).
+func skewed(err error) bool {
+	var refused interface{ RetryableError() bool }
+	return errors.As(err, &refused) && refused.RetryableError() && kindOfCode(awserr.Code(err)) == KindCredentials
+}
+
+// RefusesCredentials reports whether a service refused the credentials or the signature of
+// a request, including because of a wrong clock.
+func RefusesCredentials(err error) bool { return kindOfCode(awserr.Code(err)) == KindCredentials }
+
+// CodeSignature is the error code for a request that was changed after it was signed, or
+// signed with a wrong key.
+const CodeSignature = "SignatureDoesNotMatch"
+
+// unsent is true when no service has seen the request.
+func unsent(err error) bool {
+	var name *net.DNSError
+	return errors.As(err, &name) || errors.Is(err, syscall.ECONNREFUSED)
+}
+
+func kindOfCode(code string) ErrorKind {
+	switch strings.TrimPrefix(code, "KMS.") { // S3 names the errors of its KMS like this
+	case "ThrottlingException", "ThrottlingError", "Throttling", "ThrottledException", "RequestThrottled",
+		"RequestThrottledException", "TooManyRequestsException", "LimitExceededException", "RequestLimitExceeded",
+		"ProvisionedThroughputExceededException", "ProvisionedThroughputExceeded", "SlowDown":
+		return KindThrottled
+	case "TransactionConflict", "TransactionConflictException", "ReplicatedWriteConflictException":
+		return KindBusy
+	case "KMSInternalException", "DependencyTimeoutException", "InternalServerError", "InternalError", "InternalFailure",
+		"ServiceUnavailable", "RequestTimeout", "RequestTimeoutException":
+		return KindUnknown
+	case "KeyUnavailableException", "OperationAborted", "ConditionalRequestConflict":
+		return KindTransient
+	case "IncorrectKeyException":
+		return KindIncorrectKey
+	case "InvalidCiphertextException", "ValidationException", "ValidationError":
+		return KindInvalidCiphertext
+	case "AccessDeniedException", "AccessDenied", "AllAccessDisabled", "AccountProblem", "OptInRequired":
+		return KindDenied
+	case "DisabledException", "NotFoundException", "KMSInvalidStateException", "InvalidKeyUsageException",
+		"InvalidGrantTokenException":
+		return KindKeyState
+	case "ExpiredToken", "ExpiredTokenException", "UnrecognizedClientException", "InvalidClientTokenId",
+		"InvalidAccessKeyId", "InvalidSignatureException", CodeSignature, "IncompleteSignature",
+		"MissingAuthenticationTokenException", "InvalidIdentityToken", "IDPRejectedClaim", "InvalidToken", "TokenRefreshRequired", "RequestTimeTooSkewed", "RequestExpired":
+		return KindCredentials
+	case "ResourceNotFoundException", "ResourceNotFound", "NoSuchBucket", "PermanentRedirect", "TemporaryRedirect",
+		"AuthorizationHeaderMalformed": // the last three: a bucket of another Region
+		return KindMissing
+	}
+	return KindNone
+}
+
+// kindOfStatus is for servers, proxies and HEAD answers that give no code.
+func kindOfStatus(err error) ErrorKind {
+	code := awserr.Code(err)
+	switch status := awserr.Status(err); {
+	case status == http.StatusTooManyRequests:
+		return KindThrottled
+	case status >= http.StatusInternalServerError:
+		return KindUnknown
+	case status == http.StatusMovedPermanently:
+		return KindMissing
+	case code != "" && code != "Forbidden" && code != awserr.UnknownCode:
+		return KindNone
+	case status >= http.StatusBadRequest && awserr.WithoutCode(err):
+		return KindUnknown
+	case status == http.StatusForbidden:
+		return KindDenied
+	}
+	return KindNone
+}
+
+// transport is true when the request or its answer got lost on the way, or the
+// answer was cut short.
+func transport(err error) bool {
+	var network net.Error
+	var serialization *smithy.DeserializationError
+	return errors.As(err, &network) || errors.As(err, &serialization) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, context.DeadlineExceeded) ||
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.EPIPE)
+}
+
+// DeniedReason reports whether a reason in the ledger means that access was denied.
+func DeniedReason(reason string) bool {
+	if reason == "" || reason == ReasonAccessDenied || reason == "forbidden" {
+		return reason != ""
+	}
+	return kindOfCode(strings.ToUpper(reason[:1])+reason[1:]) == KindDenied
+}
+
+// ReasonOf makes the word for the ledger out of an error: the service's own
+// code where there is one. The text of an error never goes there, since it may
+// repeat what was sent, and of a code nothing that looks like a secret.
+func ReasonOf(err error) (reason, detail string) {
+	if refused := (*scan.RefusedError)(nil); errors.As(err, &refused) {
+		return refused.Reason, refused.Detail
+	}
+	if code := redact.Code(awserr.Code(err)); code != "" {
+		return strings.ToLower(code[:1]) + code[1:], "the service answered " + code
+	}
+	return ReasonService, "the service could not be asked"
+}
