@@ -96,8 +96,8 @@ func TestFlippedBits(t *testing.T) {
 	t.Logf("%d files were refused, from %d the record could be read", refused, read)
 }
 
-// TestDamagedIdIsOfTheWholeFile: with an id damaged nobody knows what is absent, so
-// nothing can be created, not even by a restart: it is not advised.
+// TestDamagedIdIsOfTheWholeFile: if an id is damaged, it is unknown which records are
+// absent. Nothing can be created, so the message does not suggest a restart.
 func TestDamagedIdIsOfTheWholeFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state.db")
 	f, err := CreateFile(path)

@@ -57,7 +57,7 @@ func (t *Tracker) Claim(ctx context.Context) (Claim, bool, error) {
 	}
 }
 
-// waits records that a scanner has no partition, until the returned function is called.
+// markWaiting records that a scanner has no partition, until the returned function is called.
 func (t *Tracker) markWaiting() (done func()) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -202,7 +202,10 @@ func (t *Tracker) mayClaim(index int, round claimRound) bool {
 	if t.membership == nil || held >= t.share() {
 		return t.membership == nil
 	}
-	return part.triedIn != round && !t.membership.heldByOther(index) && !(held > 0 && t.membership.others().starved)
+	if part.triedIn == round || t.membership.heldByOther(index) {
+		return false
+	}
+	return held == 0 || !t.membership.others().starved
 }
 
 // held returns the number of partitions that this run holds and will not hand over, and that
@@ -249,8 +252,8 @@ func (t *Tracker) state() (holds []int, waits bool) {
 	return holds, left && t.waiting > 0 && t.noneFree && t.held() < t.share()
 }
 
-// updateUses tells the membership whether this worker needs a share of the rate. It must be called with
-// t.mu held, after every change of a field that it uses.
+// updateUses reports to the membership whether this worker needs a share of the rate. It must
+// be called with t.mu held, after every change of a field that it uses.
 func (t *Tracker) updateUses() {
 	if t.membership == nil {
 		return
@@ -304,7 +307,8 @@ func (t *Tracker) handOver() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for i, p := range t.partitions {
-		offered := !p.held && !p.pending.Done && time.Since(p.handedOverAt) < offerFor && !t.membership.heldByOther(i)
+		offered := !p.held && !p.pending.Done && time.Since(p.handedOverAt) < offerFor &&
+			!t.membership.heldByOther(i)
 		if p.held && p.handingOver || offered {
 			return
 		}

@@ -36,8 +36,8 @@ func begin(t *testing.T, partitions int) (*Passes, Pass) {
 	return passes, pass
 }
 
-// A worker that went silent loses its partitions after a lease, and learns of it
-// by whatever it does next.
+// A worker without heartbeats loses its partitions after a lease. Its next operation
+// returns ErrFenced.
 func TestSilentWorkerIsFencedOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		passes, pass := begin(t, 2)
@@ -78,7 +78,7 @@ func TestSilentWorkerIsFencedOff(t *testing.T) {
 	})
 }
 
-// A worker that ends in order leaves nothing to wait for.
+// The partitions of a worker that ends in order are free at once.
 func TestClosedPartitionsAreFreeAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		passes, pass := begin(t, 3)
@@ -95,7 +95,7 @@ func TestClosedPartitionsAreFreeAtOnce(t *testing.T) {
 	})
 }
 
-// A new pass fences off who works on the old one, whatever it does.
+// A new pass fences off the workers of the old pass.
 func TestRestartFencesTheOldPass(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		passes, pass := begin(t, 1)
@@ -117,7 +117,7 @@ func TestRestartFencesTheOldPass(t *testing.T) {
 	})
 }
 
-// claims remembers who works on which partition.
+// claims records the worker of each partition.
 type claims struct {
 	mu    sync.Mutex
 	by    map[int]string
@@ -139,8 +139,8 @@ func (c *claims) leave(partition int) {
 	delete(c.by, partition)
 }
 
-// TestWorkersShare: several workers, who join one after the other, share the
-// partitions, one at a time for each, and count every page once.
+// TestWorkersShare: several workers that join one after the other share the partitions.
+// At most one worker works on a partition at a time, and every page is counted once.
 func TestWorkersShare(t *testing.T) {
 	for _, workers := range []int{2, 5} {
 		t.Run(fmt.Sprint(workers), func(t *testing.T) {
@@ -358,7 +358,7 @@ func openAll(t *testing.T, passes *Passes) error {
 	return err
 }
 
-// kept says whether the record, or a copy of it, is as it was.
+// kept reports whether the record or a copy of it is unchanged.
 func kept(store *Memory, id string, data []byte) bool {
 	for there, e := range store.records {
 		if (there == id || strings.HasPrefix(there, id+".kept-")) && bytes.Equal(e.Data, data) {
@@ -368,7 +368,7 @@ func kept(store *Memory, id string, data []byte) bool {
 	return false
 }
 
-// A target whose partitions do not end leaves those of the others to whoever comes free.
+// A target whose partitions take long does not delay the partitions of other targets.
 func TestClaimsAreShared(t *testing.T) {
 	passes := NewPasses(NewMemory(), "j")
 	plan := newPass(8)

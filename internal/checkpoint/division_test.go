@@ -33,9 +33,9 @@ func (s *shares) get() Share {
 	return s.now
 }
 
-// await waits until the rate is divided by a number of runs, and returns the time that it
+// waitVisible waits until the rate is divided by a number of runs, and returns the time that it
 // waited.
-func (s *shares) await(t *testing.T, runs int, most time.Duration) time.Duration {
+func (s *shares) waitVisible(t *testing.T, runs int, most time.Duration) time.Duration {
 	t.Helper()
 	began := time.Now()
 	for s.get().Runs != runs {
@@ -77,7 +77,7 @@ func TestRunsWithoutWorkHaveNoRate(t *testing.T) {
 		passes, pass := begin(t, 1)
 		first, one, stopFirst := worker(t, passes, pass, "first")
 		claimAll(t, first)
-		if waited := one.await(t, 1, time.Second); waited > 20*time.Millisecond {
+		if waited := one.waitVisible(t, 1, time.Second); waited > 20*time.Millisecond {
 			t.Errorf("a run that is alone waited %v for its share", waited)
 		}
 		second, two, stopSecond := worker(t, passes, pass, "second")
@@ -90,18 +90,18 @@ func TestRunsWithoutWorkHaveNoRate(t *testing.T) {
 		}
 		for round := range 3 {
 			done := second.Engage()
-			two.await(t, 2, 2*time.Second)
+			two.waitVisible(t, 2, 2*time.Second)
 			if one.get().Runs != 2 || three.get().Runs != 0 {
 				t.Errorf("the second run has a share, the first has 1/%d and the third 1/%d",
 					one.get().Runs, three.get().Runs)
 			}
 			time.Sleep(time.Duration(round) * 7 * time.Second)
 			more := third.Engage()
-			three.await(t, 3, 2*time.Second)
+			three.waitVisible(t, 3, 2*time.Second)
 			done()
-			one.await(t, 2, time.Second)
+			one.waitVisible(t, 2, time.Second)
 			more()
-			one.await(t, 1, time.Second)
+			one.waitVisible(t, 1, time.Second)
 			if two.get().Runs != 0 || three.get().Runs != 0 {
 				t.Error("a run that has nothing to send has a share")
 			}
@@ -138,8 +138,9 @@ func TestDeadRunsKeepTheirShare(t *testing.T) {
 		if waited := time.Since(began); waited < lease || waited > lease+time.Second {
 			t.Errorf("the heir has a share after %v, and the lease is %v", waited, lease)
 		}
-		if err := dead.membership.heartbeat(t.Context()); !errors.Is(err, ErrFenced) || last.get().Runs != 0 {
-			t.Errorf("the run that was taken for dead: share 1/%d, %v", last.get().Runs, err)
+		err := dead.membership.heartbeat(t.Context())
+		if !errors.Is(err, ErrFenced) || last.get().Runs != 0 {
+			t.Errorf("the expired run: share 1/%d, %v", last.get().Runs, err)
 		}
 		stop()
 	})
@@ -152,33 +153,34 @@ type oldMemberList struct {
 	Observers map[string]bool  `json:"guests,omitempty"`
 }
 
-// TestRosterOfTheVersionBefore: a member list of the previous version can be read. Its runs may
+// TestMemberListOfThePreviousVersion: a member list of the previous version can be read. Its runs may
 // still send, so the new run has no share until their leases are over. The old runs find a
 // later pass in the member list that the new run writes, and end with ErrFenced.
-func TestRosterOfTheVersionBefore(t *testing.T) {
+func TestMemberListOfThePreviousVersion(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		passes, pass := begin(t, 1)
 		before := oldMemberList{Pass: 1, Workers: map[string]int64{"old": 7}}
-		if err := passes.swap(t.Context(), Entry{}, passes.memberListID(), "roster", before); err != nil {
+		err := passes.swap(t.Context(), Entry{}, passes.memberListID(), "roster", before)
+		if err != nil {
 			t.Fatal(err)
 		}
 		tracker, got, stop := worker(t, passes, pass, "new")
 		defer tracker.Engage()()
 		var read oldMemberList
-		_, err := passes.fetch(t.Context(), passes.memberListID(), "roster", &read)
+		_, err = passes.fetch(t.Context(), passes.memberListID(), "roster", &read)
 		if err != nil || read.Pass <= 1 {
-			t.Errorf("the version before reads %+v, %v, want a later pass", read, err)
+			t.Errorf("the previous version reads %+v, %v, want a later pass", read, err)
 		}
-		if waited := got.await(t, 1, 2*lease); waited < lease {
+		if waited := got.waitVisible(t, 1, 2*lease); waited < lease {
 			t.Errorf("it has the whole rate after %v, and the lease is %v", waited, lease)
 		}
 		stop()
 	})
 }
 
-// TestRosterOfANewerVersion: a member list that a newer program wrote is refused because of its
+// TestMemberListOfANewerVersion: a member list that a newer program wrote is refused because of its
 // version number, and ends a run of the pass.
-func TestRosterOfANewerVersion(t *testing.T) {
+func TestMemberListOfANewerVersion(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		passes, pass := begin(t, 1)
 		tracker := join(t, passes, pass, "worker")
@@ -267,9 +269,9 @@ func TestWaitingCostsLittle(t *testing.T) {
 	})
 }
 
-// TestRosterShares: a run that becomes busy has no share until the other run has confirmed the
+// TestMemberListShares: a run that becomes busy has no share until the other run has confirmed the
 // division. Reading the record again gives the same shares.
-func TestRosterShares(t *testing.T) {
+func TestMemberListShares(t *testing.T) {
 	r := newMemberList(1)
 	for i := range 4 {
 		r.set(fmt.Sprint(i), member{}, i == 0)

@@ -55,8 +55,10 @@ func (d *DynamoDB) Check(ctx context.Context) error {
 	if len(keys) != 1 || aws.ToString(keys[0].AttributeName) != idAttribute {
 		return &LocationError{
 			Location: "table " + d.table,
-			Detail: fmt.Sprintf("its primary key is not %q alone, so it is not a checkpoint table; "+
-				"use a separate table for the checkpoint (rotator checkpoint create-table)", idAttribute),
+			Detail: fmt.Sprintf("its primary key is not %q alone, so it is not a checkpoint "+
+				"table; "+
+				"use a separate table for the checkpoint (rotator checkpoint create-table)",
+				idAttribute),
 		}
 	}
 	return nil
@@ -122,17 +124,18 @@ const noVersion = "none"
 // entryOf returns the record in an item.
 func entryOf(id string, item map[string]types.AttributeValue) (Entry, error) {
 	e := Entry{ID: id, version: noVersion}
-	if version, ok := item[versionAttribute].(*types.AttributeValueMemberS); ok && version.Value != "" {
+	version, ok := item[versionAttribute].(*types.AttributeValueMemberS)
+	if ok && version.Value != "" {
 		e.version = version.Value
 	}
-	data, ok := item[dataAttribute].(*types.AttributeValueMemberB)
+	data, whole := item[dataAttribute].(*types.AttributeValueMemberB)
 	if text, other := item[dataAttribute].(*types.AttributeValueMemberS); other {
 		e.Data = []byte(text.Value[:min(len(text.Value), MaxRecord)])
 	}
-	if ok {
+	if whole {
 		e.Data = data.Value
 	}
-	if !ok || e.version == noVersion {
+	if !whole || e.version == noVersion {
 		return e, &CorruptError{ID: id, Detail: "its version or its data is missing"}
 	}
 	return e, nil
@@ -196,7 +199,10 @@ func setCondition(in *dynamodb.PutItemInput, old string) {
 		in.ConditionExpression = aws.String("attribute_exists(#id) AND (attribute_not_exists(#v) " +
 			"OR NOT attribute_type(#v, :s) OR #v = :empty)")
 		in.ExpressionAttributeNames = map[string]string{"#id": idAttribute, "#v": versionAttribute}
-		in.ExpressionAttributeValues = map[string]types.AttributeValue{":s": text("S"), ":empty": text("")}
+		in.ExpressionAttributeValues = map[string]types.AttributeValue{
+			":s":     text("S"),
+			":empty": text(""),
+		}
 	default:
 		in.ConditionExpression = aws.String("#v = :old")
 		in.ExpressionAttributeNames = map[string]string{"#v": versionAttribute}
@@ -213,5 +219,8 @@ func (d *DynamoDB) error(operation string, err error) error {
 				"or create it with rotator checkpoint create-table",
 		}
 	}
-	return &ServiceError{Operation: fmt.Sprintf("%s the checkpoint table %s", operation, d.table), Err: err}
+	return &ServiceError{
+		Operation: fmt.Sprintf("%s the checkpoint table %s", operation, d.table),
+		Err:       err,
+	}
 }

@@ -29,8 +29,8 @@ const (
 	visitPause    = 100 * time.Millisecond
 )
 
-// Visit adds a job observer to the member list of the job. It calls use with the share of the rate, now
-// and after each change. use must not call the job observer.
+// ObserveJob adds a job observer to the member list of the job. It calls use with the share of
+// the rate, now and after each change. use must not call the job observer.
 func (p *Passes) ObserveJob(
 	ctx context.Context, lease time.Duration, use func(Share),
 ) (*JobObserver, error) {

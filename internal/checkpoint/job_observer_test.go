@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// visit adds a job observer to the member list and keeps it there until leave is called.
-func visit(t *testing.T, passes *Passes) (got *shares, leave func()) {
+// observeJob adds a job observer to the member list and keeps it there until leave is called.
+func observeJob(t *testing.T, passes *Passes) (got *shares, leave func()) {
 	t.Helper()
 	got = &shares{}
 	jobObserver, err := passes.ObserveJob(t.Context(), lease, got.set)
@@ -28,19 +28,20 @@ func visit(t *testing.T, passes *Passes) (got *shares, leave func()) {
 	}
 }
 
-// TestVisitorsDivideTheRate: a job observer divides the rate with another job observer, with the run of
-// the first pass, and with the run of the next pass, in any order of arrival. The sum of the
-// shares is never more than 1. A job observer that leaves gives its share back within a second.
-func TestVisitorsDivideTheRate(t *testing.T) {
+// TestJobObserversDivideTheRate: a job observer divides the rate with another job observer, with
+// the run of the first pass, and with the run of the next pass, in any order of arrival. The
+// sum of the shares is never more than 1. A job observer that leaves gives its share back
+// within a second.
+func TestJobObserversDivideTheRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		passes := NewPasses(NewMemory(), "j")
-		first, leaveFirst := visit(t, passes)
+		first, leaveFirst := observeJob(t, passes)
 		worker := &shares{}
 		defer watchSum(t, first, worker)()
 		end := func() {}
 		for number := range 2 {
 			end()
-			first.await(t, 1, time.Second)
+			first.waitVisible(t, 1, time.Second)
 			pass, err := passes.Begin(t.Context(), number, newPass(1))
 			if err != nil {
 				t.Fatal(err)
@@ -49,8 +50,8 @@ func TestVisitorsDivideTheRate(t *testing.T) {
 			tracker.OnShare(worker.set)
 			stop := runUntil(t, tracker)
 			claimAll(t, tracker)
-			worker.await(t, 2, 2*time.Second)
-			first.await(t, 2, 2*time.Second)
+			worker.waitVisible(t, 2, 2*time.Second)
+			first.waitVisible(t, 2, 2*time.Second)
 			end = func() {
 				stop()
 				if err := tracker.Close(t.Context()); err != nil {
@@ -59,7 +60,7 @@ func TestVisitorsDivideTheRate(t *testing.T) {
 			}
 		}
 		leaveFirst()
-		worker.await(t, 1, time.Second)
+		worker.waitVisible(t, 1, time.Second)
 		end()
 	})
 }
@@ -88,10 +89,10 @@ func watchSum(t *testing.T, all ...*shares) (stop func()) {
 	}
 }
 
-// TestVisitorsDoNotEndEarlierRuns: a run of the previous version ends when the member list of its
+// TestJobObserversDoNotEndEarlierRuns: a run of the previous version ends when the member list of its
 // pass gets the form of this version. A job observer must not change the form, neither when it
 // starts nor when such a run begins a pass later. It can join a member list without such runs.
-func TestVisitorsDoNotEndEarlierRuns(t *testing.T) {
+func TestJobObserversDoNotEndEarlierRuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		passes, pass := begin(t, 1)
 		write := func(pass int, workers map[string]int64) {
@@ -110,8 +111,9 @@ func TestVisitorsDoNotEndEarlierRuns(t *testing.T) {
 		}
 		write(pass.Number, map[string]int64{"old": 7})
 		got := &shares{}
-		if _, err := passes.ObserveJob(t.Context(), lease, got.set); !errors.Is(err, ErrEarlierRuns) {
-			t.Errorf("the visitor joined a run of the version before: %v", err)
+		_, err := passes.ObserveJob(t.Context(), lease, got.set)
+		if !errors.Is(err, ErrEarlierRuns) {
+			t.Errorf("the observer joined a run of the previous version: %v", err)
 		}
 		intact(pass.Number)
 
@@ -126,7 +128,7 @@ func TestVisitorsDoNotEndEarlierRuns(t *testing.T) {
 		}
 		write(next.Number, map[string]int64{"old": 1})
 		if err := jobObserver.Run(t.Context(), nil); !errors.Is(err, ErrEarlierRuns) {
-			t.Errorf("the visitor followed a run of the version before: %v", err)
+			t.Errorf("the observer followed a run of the previous version: %v", err)
 		}
 		intact(next.Number)
 		if got.get().Runs != 0 {

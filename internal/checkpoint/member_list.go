@@ -63,10 +63,10 @@ func newMemberList(pass int) memberList {
 	return memberList{Pass: pass + 1, Form: memberListForm, Of: pass, Members: map[string]member{}}
 }
 
-// on returns the member list from the view of a run on a pass. A member list of an earlier pass, or of
-// the previous version, becomes an empty one, in which the runs that may still send requests
-// are former runs. The error is ErrFenced if the job is at a later pass, and *SchemaError if a
-// newer program wrote the member list.
+// forPass returns the member list from the view of a run on a pass. A member list of an earlier
+// pass, or of the previous version, becomes an empty one, in which the runs that may still send
+// requests are former runs. The error is ErrFenced if the job is at a later pass, and
+// *SchemaError if a newer program wrote the member list.
 func (r memberList) forPass(id string, pass int) (memberList, error) {
 	of := r.Of
 	if r.Form == 0 {
@@ -130,7 +130,7 @@ func (r *memberList) set(id string, m member, busy bool) {
 	r.Members[id] = m
 }
 
-// drop removes a run from the member list.
+// remove removes a run from the member list.
 func (r *memberList) remove(id string) {
 	if r.Members[id].Busy > 0 {
 		r.Division++
@@ -193,9 +193,9 @@ func (r memberList) mustHandOver(id string, held int) bool {
 	return before < starved
 }
 
-// repairMemberList replaces an unreadable member list with an empty one of a pass, and keeps a copy.
-// Otherwise no run could join the pass. It must be called after the head is written: a member list
-// of a pass that the head does not name would fence off every run.
+// repairMemberList replaces an unreadable member list with an empty one of a pass, and keeps a
+// copy. Otherwise no run could join the pass. It must be called after the head is written: a
+// member list of a pass that the head does not name would fence off every run.
 func (p *Passes) repairMemberList(ctx context.Context, pass int) error {
 	for range heartbeatAttempts {
 		var r memberList

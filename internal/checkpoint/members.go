@@ -46,10 +46,11 @@ type Share struct {
 // sole is the share of a run on a checkpoint that no other process uses.
 var sole = Share{Runs: 1}
 
-// membership is the membership of one run in its pass, and its view of the other runs. If the heartbeat of
-// a run has not changed for a full lease, by the monotonic clock of the observer, the run is
-// removed from the member list, and its partitions are free. Correctness does not depend on clocks:
-// a removed run cannot move a cursor, because the record of the partition has changed.
+// membership is the membership of one run in its pass, and its view of the other runs. If the
+// heartbeat of a run has not changed for a full lease, by the monotonic clock of the observer,
+// the run is removed from the member list, and its partitions are free. Correctness does not
+// depend on clocks: a removed run cannot move a cursor, because the record of the partition has
+// changed.
 type membership struct {
 	passes   *Passes
 	pass     int
@@ -61,7 +62,7 @@ type membership struct {
 	// state returns the partitions that this run holds, and whether it waits for one.
 	// It is nil for an observer.
 	state func() (holds []int, waits bool)
-	// shed is called while another run waits and has no partition. No locks are held.
+	// handOver is called while another run waits and has no partition. No locks are held.
 	handOver func()
 
 	heartbeatLock ctxLock // of reading and writing the member list
@@ -111,10 +112,10 @@ type lastSeen struct {
 // beatAttempts bounds how often one heartbeat is tried while others write the member list.
 const heartbeatAttempts = 50
 
-// heartbeat reads the member list and applies its division of the rate. It writes the entry of this run
-// if the entry has changed or the last write is too old. The first heartbeat joins the pass. The
-// error is ErrFenced if this run was removed from the member list or the job is at a later pass; the
-// run has no share then.
+// heartbeat reads the member list and applies its division of the rate. It writes the entry of
+// this run if the entry has changed or the last write is too old. The first heartbeat joins the
+// pass. The error is ErrFenced if this run was removed from the member list or the job is at a
+// later pass; the run has no share then.
 func (t *membership) heartbeat(ctx context.Context) error {
 	if err := t.heartbeatLock.lock(ctx); err != nil {
 		return err
@@ -133,7 +134,8 @@ func (t *membership) heartbeat(ctx context.Context) error {
 			return err
 		}
 	}
-	return fmt.Errorf("the roster of the pass was written by others %d times in a row", heartbeatAttempts)
+	return fmt.Errorf("other processes changed the member list %d times in a row",
+		heartbeatAttempts)
 }
 
 func (t *membership) tryHeartbeat(ctx context.Context) error {
@@ -198,9 +200,11 @@ func (t *membership) read(ctx context.Context) (r memberList, before Entry, err 
 	return r.clone(), before, err
 }
 
-// next returns the member list with the new entry of this run, and whether the run is busy. The heartbeat
-// is not incremented yet; an unchanged entry need not be written.
-func (t *membership) next(stored memberList, me member, now time.Time) (next memberList, busy bool) {
+// next returns the member list with the new entry of this run, and whether the run is busy. The
+// heartbeat is not incremented yet; an unchanged entry need not be written.
+func (t *membership) next(
+	stored memberList, me member, now time.Time,
+) (next memberList, busy bool) {
 	me.Observer = t.observer
 	if t.state != nil {
 		me.Holds, me.Waits = t.state()
@@ -217,8 +221,9 @@ func (t *membership) next(stored memberList, me member, now time.Time) (next mem
 }
 
 // observe records the heartbeats of the other runs in a member list that was read since began.
-// It returns the runs whose heartbeats have not changed for a lease. A heartbeat that has changed was written before
-// the end of the read. A heartbeat that has not changed was still the last one when the read began.
+// It returns the runs whose heartbeats have not changed for a lease. A heartbeat that has
+// changed was written before the end of the read. A heartbeat that has not changed was still
+// the last one when the read began.
 func (t *membership) observe(r memberList, began time.Time) (dead []string) {
 	now := time.Now()
 	heartbeats := maps.Clone(r.Former)
@@ -453,9 +458,10 @@ func (t *membership) ready(ctx context.Context) error {
 	}
 }
 
-// heartbeats keeps this run on the member list until enough or failed is closed. Errors of the service
-// may be temporary: the run has no share while it cannot write its entry. After the share has
-// ended for this reason, heartbeats gives up when an operation of the store times out.
+// keepAlive keeps this run on the member list until enough or failed is closed. Errors of the
+// service may be temporary: the run has no share while it cannot write its entry. After the
+// share has ended for this reason, keepAlive returns an error if an operation of the store
+// times out.
 func (t *membership) keepAlive(ctx context.Context, enough, failed <-chan struct{}) error {
 	if t == nil {
 		return nil
@@ -478,8 +484,8 @@ func (t *membership) keepAlive(ctx context.Context, enough, failed <-chan struct
 	}
 }
 
-// renew calls heartbeat. While this run may still send, the heartbeat may take at most the time of a
-// lease.
+// renew calls heartbeat. While this run may still send, the heartbeat may take at most the time
+// of a lease.
 func (t *membership) renew(ctx context.Context) error {
 	lapsed := time.Since(t.lastWrite()) > lapse(t.lease)
 	bounded, cancel := ctx, context.CancelFunc(func() {})

@@ -21,7 +21,8 @@ func (p *Passes) ObservePass(
 	return newMembership(p, pass, worker, lease).joinAsObserver(ctx)
 }
 
-// joinAsObserver adds the membership to the member list as an observer that requests a share of the rate.
+// joinAsObserver adds the membership to the member list as an observer that requests a share of
+// the rate.
 func (t *membership) joinAsObserver(ctx context.Context) (*Observer, error) {
 	t.observer = true
 	t.addUses(1)

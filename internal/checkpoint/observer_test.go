@@ -10,7 +10,7 @@ import (
 
 // An observer counts where the rate is divided, and not where the partitions are. One that
 // was silent for a lease is forgotten.
-func TestGuestsClaimNothing(t *testing.T) {
+func TestObserversClaimNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		passes, pass := begin(t, 4)
 		worker := join(t, passes, pass, "worker")
@@ -27,7 +27,7 @@ func TestGuestsClaimNothing(t *testing.T) {
 		time.Sleep(readAlone) // until the worker reads the member list
 		synctest.Wait()
 		if w, g := worker.Workers(), observer.Workers(); w != 2 || g != 2 {
-			t.Errorf("the worker knows of %d, the guest of %d, when it is ready; want 2", w, g)
+			t.Errorf("the worker counts %d members, the ready observer %d; want 2", w, g)
 		}
 		began := time.Now()
 		for range 4 {
@@ -36,17 +36,17 @@ func TestGuestsClaimNothing(t *testing.T) {
 			}
 		}
 		if _, err := worker.Begin(t.Context(), 0); err != nil {
-			t.Errorf("the worker gives a partition up, and nobody is there to take it: %v", err)
+			t.Errorf("the worker hands a partition over although no other run needs it: %v", err)
 		}
 		time.Sleep(3 * lease)
 		synctest.Wait()
 		if n := worker.Workers(); n != 1 {
-			t.Errorf("a guest that is silent is still one of %d workers", n)
+			t.Errorf("a silent observer is still one of %d members", n)
 		}
 		soon, cancel := context.WithTimeout(t.Context(), lease)
 		defer cancel()
 		if err := observer.Run(t.Context(), soon.Done()); !errors.Is(err, ErrFenced) {
-			t.Errorf("a guest that was struck off goes on: %v", err)
+			t.Errorf("an expired observer continues: %v", err)
 		}
 		stop()
 		if err := <-ran; err != nil {
@@ -56,7 +56,7 @@ func TestGuestsClaimNothing(t *testing.T) {
 }
 
 // An observer that leaves is gone with the next heartbeat of the others.
-func TestGuestsLeave(t *testing.T) {
+func TestObserversLeave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		passes, _ := begin(t, 1)
 		observer, err := passes.ObservePass(t.Context(), 1, "first", lease)
@@ -72,14 +72,14 @@ func TestGuestsLeave(t *testing.T) {
 			err = second.Ready(t.Context())
 		}
 		if waited := time.Since(began); err != nil || waited != 0 || second.Workers() != 1 {
-			t.Errorf("waited %s for nobody, to be one of %d (%v)", waited, second.Workers(), err)
+			t.Errorf("waited %s, with %d members (%v)", waited, second.Workers(), err)
 		}
 	})
 }
 
 // An observer on a pass that is over may still send requests when a worker begins the next
 // one: the worker has no share until the observer has found out.
-func TestTheNextPassWaitsForGuests(t *testing.T) {
+func TestTheNextPassWaitsForObservers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		passes, _ := begin(t, 1)
 		observer, err := passes.ObservePass(t.Context(), 1, "guest", lease)
@@ -99,18 +99,18 @@ func TestTheNextPassWaitsForGuests(t *testing.T) {
 		tracker := join(t, passes, next, "worker")
 		tracker.OnShare(func(s Share) {
 			if s.Runs > 0 && of.get().Runs > 0 {
-				t.Error("the worker has a share while the guest of the pass before has one")
+				t.Error("the worker has a share while the observer of the pass before has one")
 			}
 			worker.set(s)
 		})
 		stop := runUntil(t, tracker)
 		claimAll(t, tracker)
-		worker.await(t, 1, 2*time.Second)
+		worker.waitVisible(t, 1, 2*time.Second)
 		if err := <-ended; !errors.Is(err, ErrFenced) {
-			t.Errorf("the guest of the pass before ends with %v, want ErrFenced", err)
+			t.Errorf("the observer of the pass before ends with %v, want ErrFenced", err)
 		}
 		if waited := time.Since(began); waited >= lease/2 {
-			t.Errorf("the worker has a share after %v, and the guest had read the roster", waited)
+			t.Errorf("the worker has a share after %v, and the observer had read the roster", waited)
 		}
 		stop()
 	})

@@ -478,7 +478,8 @@ func (p *Passes) Update(ctx context.Context, number int, change func(*Pass)) (Pa
 			return Pass{}, err
 		}
 	}
-	return Pass{}, fmt.Errorf("other processes changed pass %d %d times in a row", number, swapAttempts)
+	return Pass{}, fmt.Errorf("other processes changed pass %d %d times in a row",
+		number, swapAttempts)
 }
 
 // Identify adds an id to a pass of an earlier version without one, and returns

@@ -186,7 +186,9 @@ func (s *S3) Replace(ctx context.Context, e Entry, data []byte) (Entry, error) {
 // applied. The object then begins with the token of this write, so put reads it. If
 // S3 reports a concurrent request (409), it is unknown which request succeeds, so
 // put sends the request again.
-func (s *S3) put(ctx context.Context, in *s3.PutObjectInput, id string, data []byte) (Entry, error) {
+func (s *S3) put(
+	ctx context.Context, in *s3.PutObjectInput, id string, data []byte,
+) (Entry, error) {
 	if err := checkSize(id, data); err != nil {
 		return Entry{}, err
 	}

@@ -21,22 +21,22 @@ func (s *late) Fetch(ctx context.Context, id string) (Entry, error) {
 	return s.Store.Fetch(ctx, id)
 }
 
-// TestLateReadsStrikeNoRunOff: a read of the member list may reach the store long after it began,
+// TestLateReadsExpireNoRun: a read of the member list may reach the store long after it began,
 // because of an outage or because the process was paused. Its result can be as new as its end.
 // No live run is removed from the member list, and no share is used twice.
-func TestLateReadsStrikeNoRunOff(t *testing.T) {
+func TestLateReadsExpireNoRun(t *testing.T) {
 	for _, tenths := range []int{3, 7, 9, 10, 13} {
 		synctest.Test(t, func(t *testing.T) {
 			passes, pass := begin(t, 1)
 			first, one, stopFirst := worker(t, passes, pass, "first")
 			defer stopFirst()
 			defer first.Engage()()
-			one.await(t, 1, time.Second)
+			one.waitVisible(t, 1, time.Second)
 
 			store := &late{Store: passes.store}
 			second, two := join(t, NewPasses(store, "j"), pass, "second"), &shares{}
 			second.OnShare(two.set)
-			go func() { _ = second.Run(t.Context(), t.Context().Done()) }() // may be struck off
+			go func() { _ = second.Run(t.Context(), t.Context().Done()) }() // may expire
 			defer watchSum(t, one, two)()
 			for range 20 {
 				time.Sleep(lease / 7)

@@ -34,14 +34,14 @@ import (
 type place struct {
 	// open returns the same store again, as another process would.
 	open func() Store
-	// lose makes the answers to so many writes get lost after they were applied;
-	// nil where a write and its answer are one.
+	// lose drops the responses to the next writes after they were applied. It is nil
+	// for a store without responses.
 	lose func(writes int)
-	// cut makes so many answers to reads break off in the middle, and blind makes
-	// all reads fail at once, until it is called with false; nil as lose is.
+	// cut truncates the responses to the next reads. blind makes all reads fail until
+	// it is called with false. Both are nil if lose is nil.
 	cut   func(reads int)
 	blind func(on bool)
-	// damage replaces the stored form of a record by other bytes.
+	// damage replaces the stored form of a record with other bytes.
 	damage func(id string)
 }
 
@@ -88,7 +88,7 @@ func inFile(t *testing.T) place {
 	}
 }
 
-// inside changes the file of a checkpoint behind its back.
+// inside changes a checkpoint file without its Store.
 func inside(t *testing.T, path string, change func(*bbolt.Bucket) error) {
 	t.Helper()
 	db, err := bbolt.Open(path, 0o600, nil)
@@ -101,7 +101,7 @@ func inside(t *testing.T, path string, change func(*bbolt.Bucket) error) {
 	}
 }
 
-// patience is long for a test and short for a person.
+// patience is the maximum time of an operation in tests.
 const patience = 20 * time.Second
 
 func fakeAWS(t *testing.T) (*fakeaws.Server, aws.Config) {
@@ -196,7 +196,7 @@ func testSize(t *testing.T, s Store) {
 	}
 }
 
-// A place with a mistake in its name is no empty checkpoint.
+// A table or bucket that does not exist is not an empty checkpoint.
 func TestPlacesThatAreNotThere(t *testing.T) {
 	_, cfg := fakeAWS(t)
 	tables, buckets := dynamodb.NewFromConfig(cfg), s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true })

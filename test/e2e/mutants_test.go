@@ -62,7 +62,7 @@ func mutants() []mutant {
 			[]string{"./internal/rotate", "-run", "TestTheSumKeepsToTheRate"}},
 		{"a late read as old as its begin", "internal/checkpoint/members.go",
 			"\tnow := time.Now()\n\theartbeats := maps.Clone", "\tnow := began\n\theartbeats := maps.Clone",
-			[]string{"./internal/checkpoint", "-run", "TestLateReadsStrikeNoRunOff"}},
+			[]string{"./internal/checkpoint", "-run", "TestLateReadsExpireNoRun"}},
 		{"a retry that ends well when it is fenced off", "internal/rotate/retry_ledger.go",
 			"\t\t\tlife.stop(storeError(err))\n\t\t}\n\t\treturn nil\n\t}\n\tfor chunk", "\t\t}\n\t\treturn nil\n\t}\n\tfor chunk",
 			[]string{"./internal/rotate", "-run", "TestRetryThatWaitsIsFencedOff"}},
