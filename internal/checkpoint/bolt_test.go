@@ -37,8 +37,8 @@ func TestDamagedFileIsRefused(t *testing.T) {
 	}
 }
 
-// TestFlippedBits damages a file in many ways, one bit at a time: what was stored is
-// read, or the file is refused; it never panics, and nothing is taken for absent.
+// TestFlippedBits flips single bits of a file: the stored record is read, or the file is
+// refused. Nothing panics, and no record is reported as absent.
 func TestFlippedBits(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state.db")
 	f, err := CreateFile(path)

@@ -16,7 +16,7 @@ import (
 
 const lease = 6 * time.Second
 
-// join makes a tracker of another worker on the pass.
+// join returns a tracker of another worker on the pass.
 func join(t *testing.T, passes *Passes, pass Pass, id string) *Tracker {
 	t.Helper()
 	tracker, err := passes.Track(t.Context(), pass, TrackOptions{Window: 3, Interval: 10 * time.Millisecond, Worker: id, Lease: lease})
@@ -193,7 +193,7 @@ func testWorkersShare(t *testing.T, workers int) {
 	}
 }
 
-// walkPages works as a scanner of the engine does.
+// walkPages works like a scanner of the engine.
 func walkPages(t *testing.T, tracker *Tracker, work *claims, id string, pages int) {
 	for {
 		claimed, ok, err := tracker.Claim(t.Context())
@@ -224,8 +224,8 @@ func walkPages(t *testing.T, tracker *Tracker, work *claims, id string, pages in
 	}
 }
 
-// TestBeginningTogether: of workers that begin at the same moment all get one
-// pass, and a pass that nothing refers to is taken, not doubled.
+// TestBeginningTogether: workers that begin at the same time work on one pass. An
+// unlinked pass is used and not duplicated.
 func TestBeginningTogether(t *testing.T) {
 	store := NewMemory()
 	var group sync.WaitGroup
@@ -266,9 +266,9 @@ func TestBeginningTogether(t *testing.T) {
 	}
 }
 
-// TestBrokenRecordsCanBeLeftBehind: a record that cannot be read, or that another
-// version wrote, stops everything that needs it but a restart, which keeps it and
-// makes a pass that workers can join and finish.
+// TestBrokenRecordsCanBeLeftBehind: everything that reads an unreadable record, or one of
+// another version, fails, except a restart. It keeps the record and begins a pass that
+// workers can join and finish.
 func TestBrokenRecordsCanBeLeftBehind(t *testing.T) {
 	for _, id := range []string{"jobs/j/head", "jobs/j/roster", "jobs/j/pass/1", "jobs/j/pass/1/partition/0/1", "jobs/j/pass/1/ledger/0/1/1.0"} {
 		for how, change := range map[string]func([]byte) []byte{
@@ -327,8 +327,7 @@ func testLeftBehind(t *testing.T, id string, change func([]byte) []byte) {
 	}
 }
 
-// finishPage takes a partition to its end, with one page and one entry of the
-// ledger.
+// finishPage completes a partition with one page and one ledger entry.
 func finishPage(t *testing.T, tracker *Tracker) {
 	t.Helper()
 	claimed, ok, err := tracker.Claim(t.Context())
@@ -345,7 +344,7 @@ func finishPage(t *testing.T, tracker *Tracker) {
 	}
 }
 
-// openAll reads all that a run needs and shows of the last pass.
+// openAll reads all records of the last pass that a run needs.
 func openAll(t *testing.T, passes *Passes) error {
 	last, err := passes.Last(t.Context())
 	if err != nil {

@@ -12,9 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
-// FuzzRecord: a record of any kind is decoded as what was encoded; with one bit
-// changed it is refused as corrupt or of another schema, and so is a record of
-// another kind.
+// FuzzRecord: a record of any kind decodes to the encoded value. With one bit changed it
+// is refused as corrupt or of another schema. A record of another kind is refused too.
 func FuzzRecord(f *testing.F) {
 	f.Fuzz(func(t *testing.T, kind uint, name, detail string, cursor []byte, number int, nanoseconds int64, bit uint) {
 		name, detail = strings.ToValidUTF8(name, "?"), strings.ToValidUTF8(detail, "?")
@@ -66,9 +65,9 @@ func refused(err error) bool {
 	return errors.As(err, &corrupt) || errors.As(err, &other)
 }
 
-// FuzzDecode: whatever is stored under whatever kind is refused, or is a record that
-// stays the same once it is written by us. The bytes are tried as a record, and as
-// the content of one whose checksum is right.
+// FuzzDecode: any bytes are refused, or decode to a value that does not change when it is
+// encoded and decoded again. The bytes are tried as a record, and as the content of a
+// record with a correct checksum.
 func FuzzDecode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		checkDecode[Pass](t, "pass", data)

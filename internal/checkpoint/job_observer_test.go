@@ -89,9 +89,10 @@ func watchSum(t *testing.T, all ...*shares) (stop func()) {
 	}
 }
 
-// TestJobObserversDoNotEndEarlierRuns: a run of the previous version ends when the member list of its
-// pass gets the form of this version. A job observer must not change the form, neither when it
-// starts nor when such a run begins a pass later. It can join a member list without such runs.
+// TestJobObserversDoNotEndEarlierRuns: a run of the previous version ends when the member list
+// of its pass gets the form of this version. A job observer must not change the form, neither
+// when it starts nor when such a run begins a pass later. It can join a member list without
+// such runs.
 func TestJobObserversDoNotEndEarlierRuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		passes, pass := begin(t, 1)
@@ -106,7 +107,7 @@ func TestJobObserversDoNotEndEarlierRuns(t *testing.T) {
 			var r memberList
 			_, err := passes.fetch(t.Context(), passes.memberListID(), "roster", &r)
 			if err != nil || !r.listsOldRuns(pass) {
-				t.Errorf("the roster of the earlier run is now %+v, %v", r, err)
+				t.Errorf("the member list of the earlier run is now %+v, %v", r, err)
 			}
 		}
 		write(pass.Number, map[string]int64{"old": 7})

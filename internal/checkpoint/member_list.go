@@ -8,7 +8,7 @@ import (
 	"slices"
 )
 
-// rosterForm is the form of the member list that this program writes. Form 0 is that of the
+// memberListForm is the form of the member list that this program writes. Form 0 is that of the
 // previous version.
 const memberListForm = 3
 

@@ -14,7 +14,7 @@ func TestObserversClaimNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		passes, pass := begin(t, 4)
 		worker := join(t, passes, pass, "worker")
-		observer, err := passes.ObservePass(t.Context(), 1, "guest", lease)
+		observer, err := passes.ObservePass(t.Context(), 1, "observer", lease)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -82,7 +82,7 @@ func TestObserversLeave(t *testing.T) {
 func TestTheNextPassWaitsForObservers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		passes, _ := begin(t, 1)
-		observer, err := passes.ObservePass(t.Context(), 1, "guest", lease)
+		observer, err := passes.ObservePass(t.Context(), 1, "observer", lease)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -110,7 +110,7 @@ func TestTheNextPassWaitsForObservers(t *testing.T) {
 			t.Errorf("the observer of the pass before ends with %v, want ErrFenced", err)
 		}
 		if waited := time.Since(began); waited >= lease/2 {
-			t.Errorf("the worker has a share after %v, and the observer had read the roster", waited)
+			t.Errorf("the worker has a share after %v although the observer has ended", waited)
 		}
 		stop()
 	})

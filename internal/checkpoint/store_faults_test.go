@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// testLostAnswers: a write that was applied is a success, though the client had
-// to send it again and was refused then; a stale one stays refused.
+// testLostAnswers: a write whose response was lost succeeds, although the condition of
+// the repeated request fails. A write of an old version still fails.
 func testLostAnswers(t *testing.T, p place) {
 	ctx, s := t.Context(), p.open()
 	p.lose(1)
@@ -37,7 +37,7 @@ func testLostAnswers(t *testing.T, p place) {
 	}
 }
 
-// testDamage: what cannot be read is not absent, and can be replaced, once.
+// testDamage: a damaged record is not absent, and it can be replaced once.
 func testDamage(t *testing.T, p place) {
 	s := p.open()
 	if _, err := s.Create(t.Context(), "n", []byte("one")); err != nil {
@@ -64,8 +64,8 @@ func testDamage(t *testing.T, p place) {
 	}
 }
 
-// testCutAnswers: an answer that breaks off in the middle is asked for again, by a
-// read and by a write that looks for what became of it.
+// testCutAnswers: a truncated response is requested again, by a read and by a write that
+// reads its outcome.
 func testCutAnswers(t *testing.T, p place) {
 	ctx, s := t.Context(), p.open()
 	want := bytes.Repeat([]byte("one "), 25_000)
@@ -84,8 +84,8 @@ func testCutAnswers(t *testing.T, p place) {
 	}
 }
 
-// testUnknownOutcome: a write that was applied, whose answer was lost, and of which
-// no trace can be looked for, is neither done nor refused.
+// testUnknownOutcome: if the response to a write is lost and reads fail, the error leaves
+// the outcome of the write open.
 func testUnknownOutcome(t *testing.T, p place) {
 	ctx, s := t.Context(), p.open()
 	write := map[string]func() error{

@@ -176,7 +176,7 @@ func inS3(t *testing.T) place {
 	}
 }
 
-// testSize stores the largest record, and refuses a larger one before it is sent.
+// testSize stores a record of the maximum size. A larger one is refused before it is sent.
 func testSize(t *testing.T, s Store) {
 	e, err := s.Create(t.Context(), "large", bytes.Repeat([]byte{'x'}, MaxRecord))
 	if err != nil {
@@ -259,8 +259,8 @@ func testCompareAndSwap(t *testing.T, open func() Store) {
 	}
 }
 
-// testRace lets 32 writers sign one record; no signature may be lost, even when
-// answers are.
+// testRace lets 32 writers sign one record. No signature may be lost, even if
+// responses are.
 func testRace(t *testing.T, p place) {
 	const writers, rounds = 32, 4
 	if _, err := p.open().Create(t.Context(), "n", nil); err != nil {
@@ -301,7 +301,7 @@ func testRace(t *testing.T, p place) {
 	}
 }
 
-// sign adds a name to the record, if it is not there, and counts the refusals.
+// sign adds a name to the record if it is missing, and returns the number of conflicts.
 func sign(s Store, name string) (refused int64, err error) {
 	for {
 		e, err := s.Fetch(context.Background(), "n")
@@ -343,8 +343,8 @@ func TestRecordsThatCannotBeTrusted(t *testing.T) {
 	}
 }
 
-// TestMain lets the test binary hold a lock as another process, and fails the
-// tests when goroutines are left behind.
+// TestMain lets the test binary hold a lock as another process, and fails the tests if
+// they leak goroutines.
 func TestMain(m *testing.M) {
 	if path := os.Getenv("CHECKPOINT_TEST_LOCK"); path != "" {
 		if _, err := AcquireLock(path); err != nil {

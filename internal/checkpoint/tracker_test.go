@@ -22,15 +22,14 @@ func newPass(partitions int) Pass {
 	return Pass{Number: 1, Status: Running, Targets: []PassTarget{target}}
 }
 
-// page is what the model completes as page n of a partition.
+// page completes page n of a partition in the model.
 func page(partition, n, pages int, ticket *PageTicket) {
 	counts := Counts{Slots: SlotCounts{Seen: 1, Failed: 1}, Items: ItemCounts{Seen: 1}}
 	ticket.Complete([]byte(strconv.Itoa(n+1)), n+1 == pages, counts,
 		[]LedgerEntry{{Target: "t", Ref: fmt.Sprintf("%d/%d", partition, n), Outcome: "failed"}})
 }
 
-// model is a run in the middle: which pages are begun, and which of them are
-// complete.
+// model is the state of a run: the next page of each partition and the open pages.
 type model struct {
 	tracker *Tracker
 	next    []int // page that each partition begins next
@@ -42,8 +41,8 @@ type begun struct {
 	ticket          *PageTicket
 }
 
-// TestTrackerCountsEveryPageOnce begins and completes pages in any order, saves
-// and crashes at any time, and goes on from what was saved, until all is done.
+// TestTrackerCountsEveryPageOnce begins and completes pages in any order, saves and
+// crashes at any time, and continues from the saved state until all pages are done.
 func TestTrackerCountsEveryPageOnce(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		ctx := context.Background()
@@ -80,7 +79,7 @@ func TestTrackerCountsEveryPageOnce(t *testing.T) {
 	})
 }
 
-// claimAll takes every partition that is left.
+// claimAll claims all partitions that are left.
 func claimAll(t interface {
 	Context() context.Context
 	Fatal(...any)
@@ -96,7 +95,7 @@ func claimAll(t interface {
 	}
 }
 
-// reload is a new process: it knows what was saved.
+// reload returns the model of a new process, which reads the saved state.
 func reload(r *rapid.T, passes *Passes, pass Pass) *model {
 	tracker, err := passes.Track(context.Background(), pass, TrackOptions{Window: 3})
 	if err != nil {
@@ -176,8 +175,8 @@ func checkTotals(r *rapid.T, passes *Passes, pass Pass, want int) {
 	}
 }
 
-// TestTrackerPaces saves at most once in an interval, and at once when a scanner
-// waits, after what must be durable first.
+// TestTrackerPaces: the tracker saves at most once in an interval, and at once if a
+// scanner waits. It calls BeforeSave first.
 func TestTrackerPaces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		passes := NewPasses(NewMemory(), "j")
@@ -233,8 +232,8 @@ func TestTrackerPaces(t *testing.T) {
 	})
 }
 
-// TestTrackerIsFencedOff: of two processes on one pass, the second to save a
-// partition finds out.
+// TestTrackerIsFencedOff: if two processes save the same partition, the second save
+// fails.
 func TestTrackerIsFencedOff(t *testing.T) {
 	passes := NewPasses(NewMemory(), "j")
 	pass := newPass(1)
@@ -266,7 +265,7 @@ func TestTrackerIsFencedOff(t *testing.T) {
 	}
 }
 
-// TestChunkFitsIntoARecord cuts a ledger that is larger than any record.
+// TestChunkFitsIntoARecord divides a ledger that is larger than a record.
 func TestChunkFitsIntoARecord(t *testing.T) {
 	var entries []LedgerEntry
 	for i := range 5000 {
