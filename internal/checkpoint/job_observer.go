@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// JobObserver is a command that sends requests but works on no pass: an audit or a verify. It is a
-// observer of the last pass of the job, so the rate is divided with it. If a run begins the next
-// pass, the job observer becomes an observer of that pass.
+// JobObserver is a member of the last pass of a job that claims no partition: an audit or a
+// verify. The rate is also divided with it. If a run begins the next pass, the job observer joins
+// that pass.
 type JobObserver struct {
 	passes   *Passes
 	lease    time.Duration

@@ -12,7 +12,7 @@ import (
 // previous version.
 const memberListForm = 3
 
-// member list lists the members of the last pass of a job. It is one record, so one request reads
+// memberList contains the members of the last pass of a job. It is one record, so one request reads
 // all members. Clocks of different members are never compared.
 //
 // A member that sends requests to KMS is busy. Every change of the set of busy members
@@ -26,7 +26,7 @@ type memberList struct {
 	// Division counts the changes of the set of busy members.
 	Division int64             `json:"division,omitempty"`
 	Members  map[string]member `json:"members,omitempty"`
-	// Ghosts are runs that may still send requests and cannot acknowledge a division:
+	// Former are runs that may still send requests and cannot acknowledge a division:
 	// busy members of the previous pass, and programs of the previous version. The values
 	// are their last heartbeats.
 	Former map[string]int64 `json:"ghosts,omitempty"`

@@ -56,7 +56,7 @@ type membership struct {
 	pass     int
 	me       string
 	observer bool // it claims no partition
-	// visits is true for an observer that must not end runs of the previous version.
+	// sparesOldRuns is true for an observer that must not end runs of the previous version.
 	sparesOldRuns bool
 	lease         time.Duration
 	// state returns the partitions that this run holds, and whether it waits for one.
@@ -66,7 +66,7 @@ type membership struct {
 	handOver func()
 
 	heartbeatLock ctxLock // of reading and writing the member list
-	// The following fields are guarded by beating.
+	// The following fields are guarded by heartbeatLock.
 	joined bool
 	fenced bool
 	seen   map[string]lastSeen // when the heartbeats of the other runs changed last
@@ -78,7 +78,7 @@ type membership struct {
 	failing     bool       // the last heartbeat failed
 	view        memberList // as read or written last
 	uses        int        // uses of the rate
-	idle        time.Time  // since when wanted is 0
+	idle        time.Time  // since when uses is 0
 	asked       time.Time  // since when this run waits for its share
 	waiting     time.Time  // since when this run waits for a partition; zero if it does not
 	changedAt   time.Time  // when the other runs in view changed last

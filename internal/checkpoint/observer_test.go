@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// An observer counts where the rate is divided, and not where the partitions are. One that
-// was silent for a lease is forgotten.
+// The rate is divided with an observer, but the partitions are not. An observer without
+// heartbeats is removed after a lease.
 func TestObserversClaimNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		passes, pass := begin(t, 4)
@@ -55,7 +55,7 @@ func TestObserversClaimNothing(t *testing.T) {
 	})
 }
 
-// An observer that leaves is gone with the next heartbeat of the others.
+// The next heartbeat of the others does not count an observer that has left.
 func TestObserversLeave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		passes, _ := begin(t, 1)
@@ -77,8 +77,8 @@ func TestObserversLeave(t *testing.T) {
 	})
 }
 
-// An observer on a pass that is over may still send requests when a worker begins the next
-// one: the worker has no share until the observer has found out.
+// An observer of a finished pass may still send requests when a worker begins the next
+// pass. The worker has no share until the observer has noticed the new pass.
 func TestTheNextPassWaitsForObservers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		passes, _ := begin(t, 1)

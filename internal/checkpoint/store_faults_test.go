@@ -8,7 +8,7 @@ import (
 
 // testLostAnswers: a write whose response was lost succeeds, although the condition of
 // the repeated request fails. A write of an old version still fails.
-func testLostAnswers(t *testing.T, p place) {
+func testLostAnswers(t *testing.T, p testStore) {
 	ctx, s := t.Context(), p.open()
 	p.lose(1)
 	first, err := s.Create(ctx, "n", []byte("one"))
@@ -38,7 +38,7 @@ func testLostAnswers(t *testing.T, p place) {
 }
 
 // testDamage: a damaged record is not absent, and it can be replaced once.
-func testDamage(t *testing.T, p place) {
+func testDamage(t *testing.T, p testStore) {
 	s := p.open()
 	if _, err := s.Create(t.Context(), "n", []byte("one")); err != nil {
 		t.Fatal(err)
@@ -66,7 +66,7 @@ func testDamage(t *testing.T, p place) {
 
 // testCutAnswers: a truncated response is requested again, by a read and by a write that
 // reads its outcome.
-func testCutAnswers(t *testing.T, p place) {
+func testCutAnswers(t *testing.T, p testStore) {
 	ctx, s := t.Context(), p.open()
 	want := bytes.Repeat([]byte("one "), 25_000)
 	first, err := s.Create(ctx, "n", want)
@@ -86,7 +86,7 @@ func testCutAnswers(t *testing.T, p place) {
 
 // testUnknownOutcome: if the response to a write is lost and reads fail, the error leaves
 // the outcome of the write open.
-func testUnknownOutcome(t *testing.T, p place) {
+func testUnknownOutcome(t *testing.T, p testStore) {
 	ctx, s := t.Context(), p.open()
 	write := map[string]func() error{
 		"created":  func() error { _, err := s.Create(ctx, "created", []byte("new")); return err },

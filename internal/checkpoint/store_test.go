@@ -30,8 +30,8 @@ import (
 	"rotator/internal/fakeaws/fault"
 )
 
-// place is a kind of store under test.
-type place struct {
+// testStore is a kind of store under test.
+type testStore struct {
 	// open returns the same store again, as another process would.
 	open func() Store
 	// lose drops the responses to the next writes after they were applied. It is nil
@@ -47,7 +47,7 @@ type place struct {
 
 // TestStores runs one suite over every store.
 func TestStores(t *testing.T) {
-	for name, make := range map[string]func(t *testing.T) place{"memory": inMemory, "file": inFile, "DynamoDB": inDynamoDB, "S3": inS3} {
+	for name, make := range map[string]func(t *testing.T) testStore{"memory": inMemory, "file": inFile, "DynamoDB": inDynamoDB, "S3": inS3} {
 		t.Run(name, func(t *testing.T) {
 			t.Run("compare and swap", func(t *testing.T) { testCompareAndSwap(t, make(t).open) })
 			t.Run("size", func(t *testing.T) { testSize(t, make(t).open()) })
@@ -64,17 +64,17 @@ func TestStores(t *testing.T) {
 	}
 }
 
-func inMemory(*testing.T) place {
+func inMemory(*testing.T) testStore {
 	m := NewMemory()
-	return place{open: func() Store { return m }}
+	return testStore{open: func() Store { return m }}
 }
 
-func inFile(t *testing.T) place {
+func inFile(t *testing.T) testStore {
 	path := filepath.Join(t.TempDir(), "state.db")
 	if _, err := CreateFile(path); err != nil {
 		t.Fatal(err)
 	}
-	return place{
+	return testStore{
 		open: func() Store {
 			f, err := OpenFile(path)
 			if err != nil {
@@ -119,7 +119,7 @@ func fakeAWS(t *testing.T) (*fakeaws.Server, aws.Config) {
 		}}
 }
 
-func inDynamoDB(t *testing.T) place {
+func inDynamoDB(t *testing.T) testStore {
 	server, cfg := fakeAWS(t)
 	client := dynamodb.NewFromConfig(cfg)
 	if err := NewDynamoDB(client, "state", patience).CreateTable(t.Context()); err != nil {
@@ -128,7 +128,7 @@ func inDynamoDB(t *testing.T) place {
 	if err := NewDynamoDB(client, "state", patience).Check(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	return place{
+	return testStore{
 		open: func() Store { return NewDynamoDB(client, "state", patience) },
 		lose: func(n int) { server.Faults().Set("dynamodb:PutItem", fault.Fault{Kind: fault.LostResponse, Times: n}) },
 		cut:  func(n int) { server.Faults().Set("dynamodb:GetItem", fault.Fault{Kind: fault.HalfResponse, Times: n}) },
@@ -147,7 +147,7 @@ func inDynamoDB(t *testing.T) place {
 	}
 }
 
-func inS3(t *testing.T) place {
+func inS3(t *testing.T) testStore {
 	server, cfg := fakeAWS(t)
 	client := s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true })
 	if _, err := client.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String("state")}); err != nil {
@@ -157,7 +157,7 @@ func inS3(t *testing.T) place {
 	if err := errors.Join(store.Check(t.Context()), store.CheckConditions(t.Context())); err != nil {
 		t.Fatal(err)
 	}
-	return place{
+	return testStore{
 		open: func() Store { return NewS3(client, "state", "rotator/", patience) },
 		lose: func(n int) { server.Faults().Set("s3:PutObject", fault.Fault{Kind: fault.LostResponse, Times: n}) },
 		cut:  func(n int) { server.Faults().Set("s3:GetObject", fault.Fault{Kind: fault.HalfResponse, Times: n}) },
@@ -261,7 +261,7 @@ func testCompareAndSwap(t *testing.T, open func() Store) {
 
 // testRace lets 32 writers sign one record. No signature may be lost, even if
 // responses are.
-func testRace(t *testing.T, p place) {
+func testRace(t *testing.T, p testStore) {
 	const writers, rounds = 32, 4
 	if _, err := p.open().Create(t.Context(), "n", nil); err != nil {
 		t.Fatal(err)

@@ -82,8 +82,8 @@ type tracked struct {
 	entry        Entry
 	pending      Progress      // the state with all complete pages up to the first incomplete one
 	ledger       []LedgerEntry // of the pages in pending that are not saved
-	unsaved      int           // pages in ahead that are not saved
-	open         []*PageTicket // begun and not in ahead, in order
+	unsaved      int           // pages in pending that are not saved
+	open         []*PageTicket // begun and not in pending, in order
 	hasWaiters   bool
 	handOver     chan struct{} // Claim.HandOver
 	scannerDone  bool          // its scanner begins no more pages, because it yields
@@ -182,7 +182,7 @@ func (t *Tracker) Begin(ctx context.Context, partition int) (*PageTicket, error)
 	}
 }
 
-// Withdraw takes back a page that was not begun, because the partition is to be handed over.
+// Withdraw withdraws a page that was not begun, because the partition is to be handed over.
 // The page must be the last one that was announced for the partition. No other page may be
 // announced afterwards.
 func (p *PageTicket) Withdraw() {
