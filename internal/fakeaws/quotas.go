@@ -9,20 +9,20 @@ import (
 	"rotator/internal/fakeaws/fault"
 )
 
-// Quota is a quota as Service Quotas knows it, per second; 0 means that it does
-// not.
+// Quota holds the values of a quota in Service Quotas, in requests per second. 0 means that
+// there is no such value.
 type Quota struct{ Applied, Default float64 }
 
-// SetQuota sets what Service Quotas says about a quota of a service: ("kms",
-// "L-6E3AF000"). Nothing keeps to it.
+// SetQuota sets the values that Service Quotas returns for a quota, such as ("kms",
+// "L-6E3AF000"). The services do not enforce them.
 func (s *Server) SetQuota(service, code string, q Quota) {
 	s.quotas.mu.Lock()
 	defer s.quotas.mu.Unlock()
 	s.quotas.known[service+"/"+code] = q
 }
 
-// quotaService is the part of Service Quotas that reading a quota needs, in the
-// awsJson1_1 protocol: GetServiceQuota and GetAWSDefaultServiceQuota.
+// quotaService implements the operations of Service Quotas that read a quota, GetServiceQuota
+// and GetAWSDefaultServiceQuota, in the awsJson1_1 protocol.
 type quotaService struct {
 	mu    sync.Mutex
 	known map[string]Quota
@@ -53,7 +53,7 @@ func (s *quotaService) Refuse(w http.ResponseWriter, _ *http.Request, a fault.An
 func (s *quotaService) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var in struct{ ServiceCode, QuotaCode string }
 	if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
-		s.Refuse(w, r, fault.Answer{Status: http.StatusBadRequest, Code: "IllegalArgumentException", Message: "the body is no request"})
+		s.Refuse(w, r, fault.Answer{Status: http.StatusBadRequest, Code: "IllegalArgumentException", Message: "the body is not a request"})
 		return
 	}
 	s.mu.Lock()

@@ -1,11 +1,11 @@
-// Package fakeaws is a small AWS in one process: KMS, DynamoDB, S3, the part of
-// STS that assuming a role needs, and that of Service Quotas that reading a quota
-// needs, behind one loopback HTTP port, for tests and for the demo. The real SDK clients talk to it with their default settings.
+// Package fakeaws serves a small AWS from one process, for tests and for the demo: KMS,
+// DynamoDB, S3, and the parts of STS and Service Quotas that are needed to assume a role and
+// to read a quota. All services share one loopback HTTP port. The real SDK clients use it
+// with their default settings.
 //
-// It keeps everything in memory, checks no signatures and must never hold real
-// data. What it does is pinned by the cases of the conformance package, each of
-// which names the page of the API reference that it follows. What goes wrong is
-// set with Faults, at run time, per operation.
+// It keeps everything in memory, does not verify signatures and must never hold real data.
+// The cases of package awsspec define its behaviour; each case names the page of the API
+// reference that it follows. Faults sets failures for each operation while the server runs.
 package fakeaws
 
 import (
@@ -25,17 +25,17 @@ import (
 	"rotator/internal/fakeaws/fault"
 )
 
-// Config says what to start. The zero value is usable.
+// Config is the configuration of a Server. The zero value is valid.
 type Config struct {
 	Region  string // default us-east-1
-	Account string // owner of everything, 12 digits; default 111122223333
+	Account string // owner of all resources, 12 digits; default 111122223333
 	Address string // host:port to listen on; default 127.0.0.1:0, a free port
 	// SM2 creates the key pairs of SM2 keys (package fakesm2), in a China Region. If it is
 	// nil, there are no SM2 keys.
 	SM2 func() (fakekms.SM2Key, error)
-	// Seed feeds the draws of faults that hit only a share of the requests.
+	// Seed determines which requests are hit by faults that apply to a share of them.
 	Seed uint64
-	// Listen makes the listener; default net.Listen.
+	// Listen opens the listener; the default is net.Listen.
 	Listen func(network, address string) (net.Listener, error)
 }
 
@@ -53,11 +53,11 @@ type Server struct {
 
 	http   *http.Server
 	conns  sync.WaitGroup // open connections
-	served chan error     // what Serve returned
+	served chan error     // the error that Serve returned
 	close  func() error   // runs once
 }
 
-// Start listens and serves until Close.
+// Start starts a server. It runs until Close.
 func Start(config Config) (*Server, error) {
 	config.Region = cmp.Or(config.Region, "us-east-1")
 	config.Account = cmp.Or(config.Account, "111122223333")
@@ -93,7 +93,7 @@ func Start(config Config) (*Server, error) {
 		ConnState:   s.track,
 	}
 	s.close = sync.OnceValue(func() error {
-		cancel() // ends the delays that faults have added
+		cancel() // ends the delays that faults added
 		err := s.http.Close()
 		if served := <-s.served; !errors.Is(served, http.ErrServerClosed) {
 			err = errors.Join(err, served)
@@ -105,25 +105,25 @@ func Start(config Config) (*Server, error) {
 	return s, nil
 }
 
-// Endpoint is the base URL of every service: "http://127.0.0.1:40001".
+// Endpoint returns the base URL of all services, such as "http://127.0.0.1:40001".
 func (s *Server) Endpoint() string { return s.endpoint }
 
-// Faults sets what goes wrong and counts the requests of all services.
+// Faults returns the Injector, which sets faults and counts the requests of all services.
 func (s *Server) Faults() *fault.Injector { return s.faults }
 
-// KMS is the fake KMS, to seed it and to set its quota and policy.
+// KMS returns the fake KMS, to create keys and to set its quota and policy.
 func (s *Server) KMS() *fakekms.Service { return s.kms }
 
-// DynamoDB is the fake DynamoDB.
+// DynamoDB returns the fake DynamoDB.
 func (s *Server) DynamoDB() *fakedynamodb.Service { return s.dynamo }
 
-// S3 is the fake S3.
+// S3 returns the fake S3.
 func (s *Server) S3() *fakes3.Service { return s.s3 }
 
-// AWSEnv returns the environment variables, as "NAME=value", with which the AWS
-// SDKs and the CLI of a child process use this server. The credentials are made
-// up. They do not undo what else is set in the child's environment, such as a
-// profile or an endpoint of one service.
+// AWSEnv returns environment variables, in the form "NAME=value", that direct the AWS SDKs
+// and the CLI in a child process to this server. The credentials are invented. Other
+// variables of the child, such as a profile or the endpoint of one service, can take
+// precedence; the caller must remove them.
 func (s *Server) AWSEnv() []string {
 	return []string{
 		"AWS_ENDPOINT_URL=" + s.endpoint,
@@ -134,12 +134,12 @@ func (s *Server) AWSEnv() []string {
 	}
 }
 
-// Close stops serving, cuts open connections and returns when no goroutine of
-// the server is left. It may be called again.
+// Close stops the server, closes open connections and waits until all goroutines of the
+// server have ended. It may be called more than once.
 func (s *Server) Close() error { return s.close() }
 
-// track counts the connections whose goroutines Close has to wait for. New is
-// reported before Serve returns, so the count is complete once it has.
+// track counts the open connections, so that Close can wait for their goroutines. net/http
+// reports the state New before Serve returns, so the count is complete after that.
 func (s *Server) track(_ net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateNew:
@@ -149,7 +149,7 @@ func (s *Server) track(_ net.Conn, state http.ConnState) {
 	}
 }
 
-// dispatch sends each request to its service.
+// dispatch returns a handler that passes each request to its service.
 func (s *Server) dispatch(t *tokens) http.Handler {
 	kms := s.faults.Handler(s.signers.json(s.kms))
 	dynamo := s.faults.Handler(s.signers.json(s.dynamo))
@@ -169,9 +169,9 @@ func Operation(r *http.Request) string {
 	return choose[fault.Service](r, &fakekms.Service{}, &fakedynamodb.Service{}, &quotaService{}, &stsService{}, &fakes3.Service{}).Operation(r)
 }
 
-// choose tells services apart by the marks that the protocols of the SDK clients
-// leave: a target header for those that speak JSON, a form for STS. What has none
-// is S3, path style, but for a health check of DynamoDB.
+// choose returns the argument of the service that a request is for. SDK clients that use JSON
+// send a target header; STS requests have a form body. All other requests are for S3 (path
+// style), except the health check of DynamoDB.
 func choose[T any](r *http.Request, kms, dynamo, quotas, sts, s3 T) T {
 	target := r.Header.Get("X-Amz-Target")
 	switch {
@@ -189,7 +189,7 @@ func choose[T any](r *http.Request, kms, dynamo, quotas, sts, s3 T) T {
 	return s3
 }
 
-// newRequestID has the form of the services' own: a random UUID.
+// newRequestID returns a random UUID, the form of the request ids of AWS.
 func newRequestID() string {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // never fails

@@ -28,8 +28,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// start runs a server and loads the configuration of its clients as a child
-// process would: from the environment alone.
+// start starts a server and loads the configuration of its clients from the environment only,
+// as a child process does.
 func start(t *testing.T) (*fakeaws.Server, aws.Config) {
 	t.Helper()
 	server, err := fakeaws.Start(fakeaws.Config{})
@@ -54,7 +54,7 @@ func start(t *testing.T) (*fakeaws.Server, aws.Config) {
 	return server, cfg
 }
 
-// Each client reaches its own service, and every request is counted.
+// TestDispatch: each client reaches its service, and every request is counted.
 func TestDispatch(t *testing.T) {
 	server, cfg := start(t)
 	if _, err := kms.NewFromConfig(cfg).CreateKey(t.Context(), &kms.CreateKeyInput{}); err != nil {
@@ -98,7 +98,7 @@ func TestAssumeRole(t *testing.T) {
 	}
 	var api smithy.APIError
 	if err := describe(cfg); !errors.As(err, &api) || api.ErrorCode() != "AccessDeniedException" {
-		t.Errorf("without the role: %v", err)
+		t.Errorf("without the role: %v, want AccessDeniedException", err)
 	}
 	assumed := cfg.Copy()
 	assumed.Credentials = aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg), "arn:aws:iam::444455556666:role/teams/rotator",
@@ -108,18 +108,18 @@ func TestAssumeRole(t *testing.T) {
 	}
 	identity, err := sts.NewFromConfig(assumed).GetCallerIdentity(t.Context(), &sts.GetCallerIdentityInput{})
 	if err != nil || *identity.Arn != role || *identity.Account != "444455556666" {
-		t.Errorf("the identity is %+v, %v", identity, err)
+		t.Errorf("GetCallerIdentity: %+v, %v", identity, err)
 	}
 	if n := server.Faults().Counts()["sts:AssumeRole"]; n != 1 {
-		t.Errorf("AssumeRole was called %d times, want 1", n)
+		t.Errorf("%d calls of AssumeRole, want 1", n)
 	}
 	_, err = sts.NewFromConfig(cfg).AssumeRole(t.Context(), &sts.AssumeRoleInput{RoleArn: aws.String("arn:aws:iam::444455556666:user/rotator"), RoleSessionName: aws.String("case")})
 	if !errors.As(err, &api) || api.ErrorCode() != "ValidationError" {
-		t.Errorf("a user is assumed: %v", err)
+		t.Errorf("AssumeRole with the ARN of a user: %v, want ValidationError", err)
 	}
 }
 
-// STS throttles and fails in its own protocol.
+// TestSTSFaults: STS returns throttling and server errors in its own protocol.
 func TestSTSFaults(t *testing.T) {
 	server, cfg := start(t)
 	client := sts.NewFromConfig(cfg)
@@ -133,8 +133,8 @@ func TestSTSFaults(t *testing.T) {
 	}
 }
 
-// Close ends a request that a fault delays, may be called twice, and leaves
-// nothing running (TestMain looks).
+// TestCloseCutsRequests: Close ends a request that a fault delays, may be called twice, and
+// leaves no goroutine running (checked by TestMain).
 func TestCloseCutsRequests(t *testing.T) {
 	server, cfg := start(t)
 	arrived := make(chan struct{})
@@ -152,14 +152,14 @@ func TestCloseCutsRequests(t *testing.T) {
 		t.Error(err)
 	}
 	if err := server.Close(); err != nil {
-		t.Errorf("closing again: %v", err)
+		t.Errorf("second Close: %v", err)
 	}
 	if err := <-answer; err == nil {
-		t.Error("a request that was cut succeeded")
+		t.Error("a request succeeded although Close ended it")
 	}
 	if response, err := http.Get(server.Endpoint()); err == nil {
 		_ = response.Body.Close()
-		t.Error("a closed server answers")
+		t.Error("the server answers after Close")
 	}
 }
 
@@ -168,14 +168,14 @@ func TestStartOnTakenAddress(t *testing.T) {
 	address := strings.TrimPrefix(server.Endpoint(), "http://")
 	if again, err := fakeaws.Start(fakeaws.Config{Address: address}); err == nil {
 		_ = again.Close()
-		t.Error("two servers share an address")
+		t.Error("two servers listen on the same address")
 	} else if !strings.Contains(err.Error(), address) {
 		t.Errorf("the error does not name the address: %v", err)
 	}
 }
 
-// Every service refuses expired keys and signatures of another time, in the words
-// that the SDK knows: it finds the server's clock by the Date header.
+// TestSigners: every service refuses expired keys and signatures with a wrong time, with the
+// error codes that the SDK handles. The SDK corrects its clock by the Date header.
 func TestSigners(t *testing.T) {
 	server, cfg := start(t)
 	calls := map[string]func() error{
@@ -200,21 +200,21 @@ func TestSigners(t *testing.T) {
 				code = api.ErrorCode()
 			}
 			if (code == want) != refused || !refused && code != "" {
-				t.Errorf("%s: %q, want it refused with %s: %v", when, code, want, refused)
+				t.Errorf("%s: error code %q; refused with %s: want %v", when, code, want, refused)
 			}
 		}
 	}
-	expect("at first", 0, false)
+	expect("initially", 0, false)
 	server.SetClock(20 * time.Minute)
-	expect("ahead", 1, true)
+	expect("clock ahead", 1, true)
 	server.SetClock(-20 * time.Minute)
-	expect("behind", 1, true)
+	expect("clock behind", 1, true)
 	server.SetClock(0)
-	expect("in time", 1, false)
+	expect("clock reset", 1, false)
 	client := kms.NewFromConfig(cfg, func(o *kms.Options) { o.Retryer = retry.NewStandard() })
 	server.SetClock(time.Hour)
 	if _, err := client.ListAliases(t.Context(), &kms.ListAliasesInput{}); err != nil {
-		t.Errorf("a client that retries did not find out what time it is: %v", err)
+		t.Errorf("a client with retries did not correct its clock: %v", err)
 	}
 	server.SetClock(0)
 	credentials, err := cfg.Credentials.Retrieve(t.Context())

@@ -15,20 +15,20 @@ import (
 type signers struct {
 	mu      sync.Mutex
 	expired map[string]bool // by access key id
-	ahead   time.Duration   // of the server's clock
+	ahead   time.Duration   // of the server's clock relative to the real time
 }
 
-// Expire makes every service refuse, from now on, what is signed with an access
-// key, as it refuses temporary credentials whose time is over.
+// Expire makes all services refuse requests that are signed with the access key, from now on,
+// with the error for expired temporary credentials.
 func (s *Server) Expire(accessKeyID string) {
 	s.signers.mu.Lock()
 	defer s.signers.mu.Unlock()
 	s.signers.expired[accessKeyID] = true
 }
 
-// SetClock puts the clock of the server ahead of the real time, or, by a negative
-// duration, behind. It shows in the Date header of every answer, and requests
-// whose signature is too old or too new by this clock are refused.
+// SetClock sets the difference between the clock of the server and the real time, which may be
+// negative. The Date header of each answer has this time, and requests whose signature is too
+// old or too new by this time are refused.
 func (s *Server) SetClock(ahead time.Duration) {
 	s.signers.mu.Lock()
 	defer s.signers.mu.Unlock()
@@ -41,17 +41,17 @@ func (s *signers) now() time.Time {
 	return time.Now().Add(s.ahead)
 }
 
-// signed checks, in front of one service, what the service itself does not: the
-// age of the signature, and whether its key is still valid.
+// signed performs the checks in front of a service that the service itself does not do: the
+// age of the signature and the expiry of the access key.
 type signed struct {
 	fault.Service
 	signers *signers
-	window  time.Duration // how far the clocks may be apart
+	window  time.Duration // maximum difference of the clocks
 	skewed  fault.Answer
 	expired fault.Answer
 }
 
-// The answers differ by protocol (Common Errors of KMS, DynamoDB and STS; Error
+// The error codes depend on the protocol (Common Errors of KMS, DynamoDB and STS; Error
 // responses of S3).
 func (s *signers) json(of fault.Service) fault.Service {
 	return &signed{Service: of, signers: s, window: 5 * time.Minute,

@@ -39,7 +39,7 @@ func (t *tokens) principal(accessKeyID string) string {
 	return fmt.Sprintf("arn:aws:iam::%s:user/%s", t.account, accessKeyID)
 }
 
-// issue returns a new access key id that stands for the assumed role.
+// issue returns a new access key id for the assumed role.
 func (t *tokens) issue(role string) string {
 	accessKeyID := "ASIA" + rand.Text()[:16]
 	t.mu.Lock()
@@ -48,15 +48,14 @@ func (t *tokens) issue(role string) string {
 	return accessKeyID
 }
 
-// stsService is the part of STS that assuming a role needs: AssumeRole and
-// GetCallerIdentity, in the AWS query protocol.
+// stsService implements AssumeRole and GetCallerIdentity in the AWS query protocol.
 type stsService struct{ tokens *tokens }
 
 // Operation implements fault.Service.
 func (s *stsService) Operation(r *http.Request) string {
 	form, err := readForm(r)
 	switch {
-	case err != nil: // the client went away before its request had arrived
+	case err != nil: // the client disconnected before the request was complete
 		return "sts:Incomplete"
 	case form.Get("Action") == "":
 		return "sts:Unknown"
@@ -64,7 +63,7 @@ func (s *stsService) Operation(r *http.Request) string {
 	return "sts:" + form.Get("Action")
 }
 
-// readForm parses the body and leaves it in place for the next reader.
+// readForm parses the body and leaves it readable for the service.
 func readForm(r *http.Request) (url.Values, error) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -101,7 +100,7 @@ func (s *stsService) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "GetCallerIdentity":
 		s.callerIdentity(w, r)
 	default:
-		stsError(w, http.StatusBadRequest, "InvalidAction", "the fake STS knows AssumeRole and GetCallerIdentity only")
+		stsError(w, http.StatusBadRequest, "InvalidAction", "the fake STS implements only AssumeRole and GetCallerIdentity")
 	}
 }
 
@@ -131,7 +130,7 @@ func (s *stsService) assumeRole(w http.ResponseWriter, form url.Values) {
 	parts := strings.SplitN(form.Get("RoleArn"), ":", 6)
 	session := form.Get("RoleSessionName")
 	if len(parts) != 6 || parts[2] != "iam" || !strings.HasPrefix(parts[5], "role/") || session == "" {
-		stsError(w, http.StatusBadRequest, "ValidationError", "RoleArn must be the ARN of a role, and RoleSessionName must be given")
+		stsError(w, http.StatusBadRequest, "ValidationError", "RoleArn must be the ARN of a role, and RoleSessionName is required")
 		return
 	}
 	name := parts[5][strings.LastIndexByte(parts[5], '/')+1:]

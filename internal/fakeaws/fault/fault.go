@@ -1,9 +1,8 @@
-// Package fault plays the failures of a network and of a service in front of
-// the fake AWS services: added latency, throttling, server errors and other
-// refusals, a connection that is reset before or in the middle of a request, a
-// response that is lost or cut short after the request was applied, and a hook
-// that runs just before a request (a concurrent writer). It also counts every
-// request by operation, and shows each to a watcher, with what became of it.
+// Package fault injects network and service failures in front of the fake AWS services: added
+// latency, throttling, server errors and other refusals, a connection that is reset before or
+// during a request, a response that is lost or truncated after the request was applied, and a
+// hook that runs just before a request, such as a concurrent write. It also counts the
+// requests of each operation and reports each exchange to an observer.
 package fault
 
 import (
@@ -19,22 +18,22 @@ import (
 	"time"
 )
 
-// Kind is what goes wrong with a request.
+// Kind is the kind of failure of a request.
 type Kind int
 
 // The kinds of faults.
 const (
-	None          Kind = iota // nothing: for Delay and Before alone
-	Throttle                  // the service's own throttling answer; not applied
-	InternalError             // the service's own HTTP 500; not applied
-	Refusal                   // the answer that Fault.Answer names; not applied
-	Reset                     // the connection is reset; not applied
-	HalfRequest               // reset while the request is still being sent; not applied
-	LostResponse              // applied, then the connection is reset
-	HalfResponse              // applied, then the connection is reset in the middle of the answer's body
+	None          Kind = iota // no failure: only Delay, Before and Change apply
+	Throttle                  // throttling error of the service; not applied
+	InternalError             // HTTP 500 of the service; not applied
+	Refusal                   // the error in Fault.Answer; not applied
+	Reset                     // connection reset; not applied
+	HalfRequest               // connection reset while the request is sent; not applied
+	LostResponse              // applied, then connection reset
+	HalfResponse              // applied, then connection reset in the middle of the body
 )
 
-// Answer is an error that a service gives in the form of its own protocol.
+// Answer is an error of a service. The service writes it in the form of its protocol.
 type Answer struct {
 	Status  int    // HTTP status; default 400
 	Code    string // "AccessDeniedException"
@@ -44,43 +43,43 @@ type Answer struct {
 // Fault is what happens to the requests of one operation.
 type Fault struct {
 	Kind Kind
-	// Answer is what Refusal answers.
+	// Answer is the error for Refusal.
 	Answer Answer
-	// RetryAfter is sent as x-amz-retry-after with Throttle, InternalError and Refusal,
-	// unless it is 0.
+	// RetryAfter is sent in the header x-amz-retry-after with Throttle, InternalError and
+	// Refusal, in milliseconds; 0 omits the header.
 	RetryAfter time.Duration
-	// Of narrows the fault to the requests for which it is true; nil means all.
-	// It sees a request before its body is read, and must not read it.
+	// Of limits the fault to the requests for which it returns true; nil means all requests.
+	// It is called before the body is read and must not read it. It must not call the
+	// Injector.
 	Of    func(r *http.Request) bool
 	Delay time.Duration // added before the request is handled
-	// Share is the fraction of requests that are hit, drawn at random; 0 means
-	// all of them.
+	// Share is the fraction of requests that the fault hits, drawn at random; 0 means all.
 	Share float64
 	// Skip is the number of requests that pass before the fault takes effect.
 	Skip int
 	// Times is the number of requests that the fault hits before it ends; 0 means no end.
 	Times int
-	// Before runs before the request is handled, with its body. It may call the
-	// services itself: no lock is held.
+	// Before is called with the request and its body before the service handles the request.
+	// It may call the services: no lock is held. It may run concurrently.
 	Before func(r *http.Request, body []byte)
-	// Change makes the answer that the client gets out of that of the service, whose
-	// header it may change; nil leaves it as it is. It runs concurrently.
+	// Change returns the body that the client receives in place of the answer of the service,
+	// and may change the header. Nil leaves the answer unchanged. It may run concurrently.
 	Change func(r *http.Request, header http.Header, answer []byte) []byte
 }
 
-// Service is a fake service as the injector sees it.
+// Service is a fake service, as an Injector uses it.
 type Service interface {
 	http.Handler
-	// Operation names the request as IAM would: "kms:ReEncrypt", "s3:PutObject".
+	// Operation returns the IAM name of the request, such as "kms:ReEncrypt".
 	Operation(r *http.Request) string
-	// Throttle and Fail answer as the service does when it throttles or fails.
+	// Throttle and Fail write the throttling error and the HTTP 500 of the service.
 	Throttle(w http.ResponseWriter, r *http.Request)
 	Fail(w http.ResponseWriter, r *http.Request)
-	// Refuse answers with any other error.
+	// Refuse writes any other error.
 	Refuse(w http.ResponseWriter, r *http.Request, a Answer)
 }
 
-// Exchange is one request and what became of it.
+// Exchange is a request and its answer.
 type Exchange struct {
 	Operation string // "kms:ReEncrypt"
 	Request   *http.Request
@@ -93,8 +92,7 @@ type Exchange struct {
 	Answer []byte
 }
 
-// Injector holds the faults that are set and the counts. It is safe for
-// concurrent use.
+// Injector holds the faults and counts requests. It is safe for concurrent use.
 type Injector struct {
 	mu     sync.Mutex
 	random *rand.Rand
@@ -103,7 +101,7 @@ type Injector struct {
 	watch  func(Exchange)
 }
 
-// New makes an Injector without faults; seed feeds the draws of Share.
+// New creates an Injector without faults. seed determines which requests Share selects.
 func New(seed uint64) *Injector {
 	return &Injector{
 		random: rand.New(rand.NewPCG(seed, seed)),
@@ -112,15 +110,15 @@ func New(seed uint64) *Injector {
 	}
 }
 
-// Set puts a fault on an operation ("kms:ReEncrypt"), in the place of the one
-// before. "*" stands for every operation that has none of its own.
+// Set sets the fault of an operation, such as "kms:ReEncrypt", in place of its previous
+// fault. The fault of "*" applies to all operations without a fault of their own.
 func (i *Injector) Set(operation string, f Fault) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.faults[operation] = &f
 }
 
-// Clear takes the fault off an operation; "" clears all.
+// Clear removes the fault of an operation. The empty string removes all faults.
 func (i *Injector) Clear(operation string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -130,17 +128,16 @@ func (i *Injector) Clear(operation string) {
 	delete(i.faults, operation)
 }
 
-// Watch has every request shown to watch once the service has served it, or a
-// fault has kept it from the service; before the client gets to know. Nil ends it.
-// It runs concurrently, with no lock held.
+// Watch calls watch for every request, after the service handled it or a fault kept it from
+// the service and before the client receives anything. Nil ends this. watch may run
+// concurrently; no lock is held.
 func (i *Injector) Watch(watch func(Exchange)) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.watch = watch
 }
 
-// Counts returns how many requests came in, by operation, those with faults
-// included.
+// Counts returns the number of requests of each operation, including those that a fault hit.
 func (i *Injector) Counts() map[string]int {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -175,7 +172,7 @@ func (i *Injector) draw(operation string, r *http.Request) (Fault, func(Exchange
 	return hit, i.watch
 }
 
-// Handler puts the injector in front of a service.
+// Handler returns the service with the Injector in front of it.
 func (i *Injector) Handler(s Service) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		operation := s.Operation(r)
@@ -195,7 +192,7 @@ func (i *Injector) Handler(s Service) http.Handler {
 		if f.Before != nil || f.Delay > 0 || watch != nil {
 			body, err := io.ReadAll(r.Body)
 			if err != nil {
-				reset(w) // an empty answer would read as success
+				reset(w) // the client would take an empty answer for success
 				return
 			}
 			seen.Body = body
@@ -235,8 +232,8 @@ func Watched(s http.Handler, operation func(*http.Request) string, watch func(Ex
 	})
 }
 
-// kept plays the faults that keep a request from the service; false when the
-// fault is none of them.
+// kept handles the faults that keep a request from the service. It reports whether the fault
+// is one of them.
 func (f *Fault) kept(s Service, w http.ResponseWriter, r *http.Request, show func()) bool {
 	switch f.Kind {
 	case Throttle, InternalError, Refusal, Reset:
@@ -262,7 +259,8 @@ func (f *Fault) kept(s Service, w http.ResponseWriter, r *http.Request, show fun
 	return true
 }
 
-// serve has the service answer, shows that, and sends what the fault leaves of it.
+// serve lets the service answer, calls show, and sends the part of the answer that the fault
+// leaves.
 func (f *Fault) serve(s http.Handler, w http.ResponseWriter, r *http.Request, seen *Exchange, show func()) {
 	k := &keeper{header: w.Header().Clone()}
 	s.ServeHTTP(k, r)
@@ -282,7 +280,7 @@ func (f *Fault) serve(s http.Handler, w http.ResponseWriter, r *http.Request, se
 	}
 }
 
-// wait sleeps for d and is false when the client went away first.
+// wait sleeps for d. It returns false if the client disconnects first.
 func wait(r *http.Request, d time.Duration) bool {
 	if d <= 0 {
 		return true
@@ -297,7 +295,7 @@ func wait(r *http.Request, d time.Duration) bool {
 	}
 }
 
-// reset drops the connection so that the client sees it reset.
+// reset closes the connection with a TCP reset.
 func reset(w http.ResponseWriter) {
 	conn, _, err := w.(http.Hijacker).Hijack()
 	if err != nil {
@@ -309,7 +307,7 @@ func reset(w http.ResponseWriter) {
 	_ = conn.Close()
 }
 
-// keeper keeps an answer until it is decided what becomes of it.
+// keeper is a ResponseWriter that keeps the answer in memory.
 type keeper struct {
 	header http.Header
 	status int
@@ -320,8 +318,7 @@ func (k *keeper) Header() http.Header         { return k.header }
 func (k *keeper) Write(p []byte) (int, error) { return k.body.Write(p) }
 func (k *keeper) WriteHeader(status int)      { k.status = status }
 
-// send sends the answer with the first n bytes of its body, under the length of
-// the whole.
+// send sends the first n bytes of the body, with the Content-Length of the whole body.
 func (k *keeper) send(w http.ResponseWriter, r *http.Request, n int) {
 	maps.Copy(w.Header(), k.header)
 	if status := cmp.Or(k.status, http.StatusOK); r.Method != http.MethodHead && status != http.StatusNoContent && status != http.StatusNotModified {

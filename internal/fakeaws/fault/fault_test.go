@@ -34,27 +34,27 @@ func TestDraw(t *testing.T) {
 		return n, first
 	}
 	if n, _ := hits(Fault{Kind: Throttle}, 10); n != 10 {
-		t.Errorf("all: %d of 10", n)
+		t.Errorf("without Share and Times: %d of 10 requests hit", n)
 	}
 	if n, first := hits(Fault{Kind: Throttle, Skip: 3, Times: 2}, 10); n != 2 || first != 3 {
-		t.Errorf("two, after three: %d from %d on", n, first)
+		t.Errorf("Skip 3, Times 2: %d requests hit, the first is %d", n, first)
 	}
 	if n, _ := hits(Fault{Kind: Throttle, Share: 0.25}, 4000); n < 900 || n > 1100 {
-		t.Errorf("a quarter: %d of 4000", n)
+		t.Errorf("Share 0.25: %d of 4000 requests hit", n)
 	}
 	i := New(1)
 	i.Set("*", Fault{Kind: Throttle})
 	i.Set("s3:PutObject", Fault{})
 	if kind(i, "s3:GetObject") != Throttle || kind(i, "s3:PutObject") != None {
-		t.Error("* stands for operations that have no fault of their own, and no others")
+		t.Error("the fault of * must apply to exactly the operations without a fault of their own")
 	}
 	i.Clear("")
 	if kind(i, "s3:GetObject") != None || i.Counts()["s3:GetObject"] != 2 {
-		t.Error("Clear takes all faults off, and no counts")
+		t.Error("Clear must remove all faults and keep the counts")
 	}
 }
 
-// echo is a service that answers with what it was sent, and counts.
+// echo is a service that returns the body of the request and counts the requests.
 type echo struct{ served int }
 
 func (e *echo) Operation(r *http.Request) string { return "echo:" + r.Method }
@@ -69,15 +69,16 @@ func (e *echo) Refuse(w http.ResponseWriter, _ *http.Request, a Answer) {
 	_, _ = io.WriteString(w, a.Code)
 }
 
-// TestKinds: what reaches the service, what the client gets to see, and what a
-// watcher is shown, for every kind of fault.
+// TestKinds checks, for every kind of fault, what reaches the service, what the client
+// receives and what the function of Watch receives.
 func TestKinds(t *testing.T) {
 	sent := strings.Repeat("0123456789", 2000)
 	whole := fmt.Sprintf("200 %d <nil>", len(sent))
 	for _, test := range []struct {
 		name  string
 		fault Fault
-		// got is status, bytes of the answer that came, and what ended it.
+		// got is the status, the number of bytes received, and the error that ended the
+		// answer.
 		got    string
 		served bool
 	}{
@@ -89,7 +90,7 @@ func TestKinds(t *testing.T) {
 		{"half of the request", Fault{Kind: HalfRequest}, "lost", false},
 		{"lost response", Fault{Kind: LostResponse}, "lost", true},
 		{"half of the response", Fault{Kind: HalfResponse}, "cut", true},
-		{"not of these requests", Fault{Kind: Reset, Of: func(r *http.Request) bool { return r.Method == "PUT" }}, whole, true},
+		{"Of is false", Fault{Kind: Reset, Of: func(r *http.Request) bool { return r.Method == "PUT" }}, whole, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			service, i := &echo{}, New(1)
@@ -103,21 +104,21 @@ func TestKinds(t *testing.T) {
 			}
 			server.Close()
 			if (service.served == 1) != test.served || len(seen) != 1 || seen[0].Served != test.served {
-				t.Fatalf("served %d times, and %d exchanges were shown: %+v", service.served, len(seen), seen)
+				t.Fatalf("served %d times, %d exchanges watched: %+v", service.served, len(seen), seen)
 			}
 			if test.served {
 				if diff := cmp.Diff(sent, string(seen[0].Answer)); diff != "" || seen[0].Status != 200 {
-					t.Errorf("status %d; answer (-sent +shown): %.100s", seen[0].Status, diff)
+					t.Errorf("status %d; answer (-sent +watched): %.100s", seen[0].Status, diff)
 				}
 			}
 			if test.fault.Kind != HalfRequest && !bytes.Equal(seen[0].Body, []byte(sent)) {
-				t.Errorf("%d bytes of the request were shown, and %d were sent", len(seen[0].Body), len(sent))
+				t.Errorf("%d bytes of the request watched, %d sent", len(seen[0].Body), len(sent))
 			}
 		})
 	}
 }
 
-// ask posts and says what came back.
+// ask sends a POST request and describes the answer in the form of got.
 func ask(client *http.Client, url, body string) string {
 	answer, err := client.Post(url, "text/plain", strings.NewReader(body))
 	if err != nil {
