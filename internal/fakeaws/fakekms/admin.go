@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// epoch is a time as the JSON protocols write it: seconds since 1970.
+// epoch is a time in the form of the JSON protocols: seconds since 1970.
 type epoch time.Time
 
 // MarshalJSON implements json.Marshaler.
@@ -13,7 +13,7 @@ func (e epoch) MarshalJSON() ([]byte, error) {
 	return strconv.AppendFloat(nil, float64(time.Time(e).UnixMilli())/1000, 'f', 3, 64), nil
 }
 
-// ref is an epoch that may be left out; the zero time is.
+// ref returns t, or nil for the zero time, which omits the element.
 func ref(t time.Time) *epoch {
 	if t.IsZero() {
 		return nil
@@ -31,8 +31,8 @@ type createKeyInput struct {
 	Origin                string
 }
 
-// createKey is API_CreateKey, for keys whose material KMS makes. Key policies
-// and tags are accepted and forgotten.
+// createKey is API_CreateKey, for keys with material from KMS. It accepts key policies and
+// tags but ignores them.
 func (s *Service) createKey(r request, in createKeyInput) (any, error) {
 	if err := s.authorize(r, Call{Action: "kms:CreateKey", KeyARN: "*"}); err != nil {
 		return nil, err
@@ -48,13 +48,13 @@ func (s *Service) createKey(r request, in createKeyInput) (any, error) {
 	}
 	switch {
 	case !s.makes(in.KeySpec) || (in.Origin != "" && in.Origin != "AWS_KMS"):
-		return nil, fail("UnsupportedOperationException", "the fake KMS has keys of "+
+		return nil, fail("UnsupportedOperationException", "the fake KMS supports "+
 			"SYMMETRIC_DEFAULT, RSA_2048, RSA_3072 and RSA_4096 with origin AWS_KMS, and of "+
 			"SM2 in China Regions")
 	case in.KeyUsage == "":
-		return nil, fail("ValidationException", "an asymmetric key needs a key usage")
+		return nil, fail("ValidationException", "KeyUsage is required for an asymmetric key")
 	case in.KeyUsage != encryptDecrypt && (in.KeyUsage != signVerify || in.KeySpec == Symmetric):
-		return nil, fail("ValidationException", "key usage %s is not one of key spec %s", in.KeyUsage, in.KeySpec)
+		return nil, fail("ValidationException", "key usage %s is not valid for key spec %s", in.KeyUsage, in.KeySpec)
 	}
 	k, err := s.addKey(in.KeySpec, in.KeyUsage, in.Description, in.MultiRegion)
 	if err != nil {
@@ -180,7 +180,7 @@ type describeKeyInput struct {
 	GrantTokens []string
 }
 
-// describeKey is API_DescribeKey: any identifier, any key state.
+// describeKey is API_DescribeKey. It accepts every form of identifier and every key state.
 func (s *Service) describeKey(r request, in describeKeyInput) (any, error) {
 	k, err := s.find(in.KeyID, true)
 	if err != nil {
@@ -206,7 +206,7 @@ func (s *Service) disableKey(r request, in keyInput) (any, error) {
 	return nil, s.switchTo(r, in.KeyID, Disabled)
 }
 
-// switchTo enables or disables a key that is in either state.
+// switchTo enables or disables a key that is enabled or disabled.
 func (s *Service) switchTo(r request, keyID string, state KeyState) error {
 	k, err := s.named(r, keyID)
 	if err != nil {
@@ -240,8 +240,8 @@ type scheduleKeyDeletionOutput struct {
 	PendingWindowInDays int
 }
 
-// scheduleKeyDeletion is API_ScheduleKeyDeletion. The key stays PendingDeletion:
-// the waiting period never ends by itself.
+// scheduleKeyDeletion is API_ScheduleKeyDeletion. The key stays in state PendingDeletion: the
+// waiting period never ends.
 func (s *Service) scheduleKeyDeletion(r request, in scheduleKeyDeletionInput) (any, error) {
 	days := defaultWindow
 	if in.PendingWindowInDays != nil {
@@ -265,7 +265,7 @@ func (s *Service) scheduleKeyDeletion(r request, in scheduleKeyDeletionInput) (a
 	}, nil
 }
 
-// setState keeps the deletion date in step with the state. Service.mu is held.
+// setState sets the state and the deletion date. It must be called with Service.mu held.
 func (k *key) setState(state KeyState, days int) {
 	k.state, k.deletion = state, time.Time{}
 	if state == PendingDeletion {
@@ -277,7 +277,7 @@ type keyOutput struct {
 	KeyID string `json:"KeyId"` // an ARN
 }
 
-// cancelKeyDeletion is API_CancelKeyDeletion: it leaves the key Disabled.
+// cancelKeyDeletion is API_CancelKeyDeletion. It leaves the key in state Disabled.
 func (s *Service) cancelKeyDeletion(r request, in keyInput) (any, error) {
 	k, err := s.named(r, in.KeyID)
 	if err != nil {

@@ -18,10 +18,10 @@ func (s *Service) aliasARN(name string) string {
 	return s.arn(name)
 }
 
-// checkAlias refuses a name that a customer cannot give (API_CreateAlias).
+// checkAlias refuses names that a customer must not use (API_CreateAlias).
 func checkAlias(name string) error {
 	if len(name) > 256 || !regexp.MustCompile(`^alias/[a-zA-Z0-9/_-]+$`).MatchString(name) {
-		return fail("ValidationException", "an alias name is alias/ and then letters, digits, slashes, underscores and dashes, 256 characters at most")
+		return fail("ValidationException", "an alias name must consist of alias/ and letters, digits, slashes, underscores and dashes, and have at most 256 characters")
 	}
 	if strings.HasPrefix(name, "alias/aws/") {
 		return fail("InvalidAliasNameException", "names that begin with alias/aws/ are reserved")
@@ -53,7 +53,7 @@ func (s *Service) createAlias(r request, in aliasInput) (any, error) {
 	return nil, nil
 }
 
-// updateAlias is API_UpdateAlias: the new key must be of the kind of the old one.
+// updateAlias is API_UpdateAlias. The new key must have the type and usage of the old one.
 func (s *Service) updateAlias(r request, in aliasInput) (any, error) {
 	k, err := s.aliasTarget(r, in)
 	if err != nil {
@@ -69,13 +69,13 @@ func (s *Service) updateAlias(r request, in aliasInput) (any, error) {
 		return nil, errState(k, k.state)
 	}
 	if (a.target.spec == Symmetric) != (k.spec == Symmetric) || a.target.usage != k.usage {
-		return nil, fail("ValidationException", "the alias stands for a key of another type or usage; delete it and create it anew")
+		return nil, fail("ValidationException", "the current target of the alias has another key type or usage; delete and recreate the alias")
 	}
 	a.target, a.updated = k, time.Now()
 	return nil, nil
 }
 
-// aliasTarget checks the name and finds the key that it shall stand for.
+// aliasTarget checks the name of the alias and returns its target key.
 func (s *Service) aliasTarget(r request, in aliasInput) (*key, error) {
 	if err := checkAlias(in.AliasName); err != nil {
 		return nil, err
@@ -83,7 +83,7 @@ func (s *Service) aliasTarget(r request, in aliasInput) (*key, error) {
 	return s.named(r, in.TargetKeyID)
 }
 
-// deleteAlias is API_DeleteAlias; the key stays.
+// deleteAlias is API_DeleteAlias. The key stays.
 func (s *Service) deleteAlias(r request, in aliasInput) (any, error) {
 	if err := checkAlias(in.AliasName); err != nil {
 		return nil, err
@@ -119,7 +119,7 @@ type listAliasesOutput struct {
 	pageOutput
 }
 
-// listAliases is API_ListAliases, of all keys or of one, by name.
+// listAliases is API_ListAliases, for all keys or one key, sorted by name.
 func (s *Service) listAliases(r request, in listAliasesInput) (any, error) {
 	if err := s.authorize(r, Call{Action: "kms:ListAliases", KeyARN: "*"}); err != nil {
 		return nil, err

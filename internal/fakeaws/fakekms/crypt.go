@@ -12,17 +12,17 @@ const (
 	maxGrantTokens = 10
 )
 
-// side is one key and how it is used: the source or the destination of a
-// ReEncrypt, or the only side of another operation.
+// side is a key and how a request uses it: the source or the destination of a ReEncrypt, or
+// the only key of another operation.
 type side struct {
 	action    string // "kms:ReEncryptFrom"
-	keyID     string // any identifier; empty: the blob names it
+	keyID     string // any identifier; empty: the key that the blob names
 	algorithm algorithm
 	context   map[string]string
 	tokens    []string
 }
 
-// defaults fills in the algorithm and checks what can be checked without the key.
+// defaults sets the default algorithm and checks what does not depend on the key.
 func (d *side) defaults() error {
 	if d.algorithm == "" {
 		d.algorithm = symmetricDefault
@@ -31,19 +31,19 @@ func (d *side) defaults() error {
 		return fail("ValidationException", "%q is not an encryption algorithm", d.algorithm)
 	}
 	if len(d.tokens) > maxGrantTokens {
-		return fail("ValidationException", "%d grant tokens are more than %d", len(d.tokens), maxGrantTokens)
+		return fail("ValidationException", "%d grant tokens exceed the maximum of %d", len(d.tokens), maxGrantTokens)
 	}
 	return nil
 }
 
-// use refuses to use the key as the side says: permission first, then state,
-// usage, algorithm and context.
+// use checks that the caller may use the key in this way. It checks the permission first,
+// then the state, usage, algorithm and context.
 func (s *Service) use(r request, k *key, d side) error {
 	err := s.authorize(r, Call{Action: d.action, KeyARN: k.arn, EncryptionContext: d.context, GrantTokens: d.tokens})
 	if err != nil {
 		return err
 	}
-	// An Updating multi-Region primary still encrypts and decrypts.
+	// A multi-Region primary key in state Updating still encrypts and decrypts.
 	if state, _ := s.snapshot(k); state != Enabled && state != Updating {
 		return errState(k, state)
 	}
@@ -54,13 +54,13 @@ func (s *Service) use(r request, k *key, d side) error {
 		return fail("InvalidKeyUsageException", "Algorithm %s is incompatible with key spec %s.", d.algorithm, k.spec)
 	}
 	if k.spec != Symmetric && len(d.context) > 0 {
-		return fail("ValidationException", "an encryption context is for symmetric keys; %s is asymmetric", k.arn)
+		return fail("ValidationException", "an encryption context requires a symmetric key; %s is asymmetric", k.arn)
 	}
 	return nil
 }
 
-// source returns the key that a blob is to be decrypted with, ready for use:
-// the one that is asked for, else the one that the header of the blob names.
+// source returns the key that decrypts the blob, after the checks of use: the key that the
+// request names, otherwise the key that the header of the blob names.
 func (s *Service) source(r request, d side, blob []byte) (*key, error) {
 	if err := s.checkBlob(d, blob); err != nil {
 		return nil, err
@@ -89,7 +89,7 @@ func (s *Service) source(r request, d side, blob []byte) (*key, error) {
 	return m.key, err
 }
 
-// maker returns the material that made a blob, nil when it is gone; it is false when
+// maker returns the material that made a blob, or nil if it was deleted. It returns false if
 // the blob does not have the layout.
 func (s *Service) maker(blob []byte) (*material, bool) {
 	t, ok := readToken(blob)
@@ -110,10 +110,10 @@ func errUnknownKey() error {
 	return fail("AccessDeniedException", "The ciphertext refers to a customer master key that does not exist, does not exist in this region, or you are not allowed to access.")
 }
 
-// errCiphertext says, as KMS does, nothing.
+// errCiphertext returns the error of KMS for an invalid ciphertext, which has no message.
 func errCiphertext() error { return fail("InvalidCiphertextException", "") }
 
-// unseal decrypts a blob with the key of source. The material is nil for an
+// unseal decrypts a blob with the key that source returned. The material is nil for an
 // asymmetric key.
 func (s *Service) unseal(k *key, d side, blob []byte) ([]byte, *material, error) {
 	if k.spec != Symmetric {
@@ -141,7 +141,7 @@ func (s *Service) unseal(k *key, d side, blob []byte) ([]byte, *material, error)
 	return plaintext, m, nil
 }
 
-// seal encrypts under the key's current material, nil for an asymmetric key.
+// seal encrypts with the key. It returns the current material, nil for an asymmetric key.
 func (s *Service) seal(k *key, d side, op origin, plaintext []byte) ([]byte, *material, error) {
 	if len(plaintext) > k.maxPlaintext(d.algorithm) {
 		return nil, nil, fail("ValidationException", "a plaintext of %d bytes is longer than the %d that %s takes with %s",
@@ -166,12 +166,12 @@ func (s *Service) seal(k *key, d side, op origin, plaintext []byte) ([]byte, *ma
 	return blob, m, err
 }
 
-// errDryRun is how a dry run succeeds (DryRunOperationException).
+// errDryRun returns the error of a successful dry run (DryRunOperationException).
 func errDryRun() error {
 	return fail("DryRunOperationException", "The request would have succeeded, but the DryRun option is set.")
 }
 
-// destination returns the key to encrypt with, ready for use.
+// destination returns the key that encrypts, after the checks of use.
 func (s *Service) destination(r request, d side) (*key, error) {
 	k, err := s.find(d.keyID, true)
 	if err != nil {
@@ -228,12 +228,12 @@ type dataKeyInput struct {
 	DryRun            bool
 }
 
-// size is the length of the data key, in bytes.
+// size returns the length of the data key in bytes.
 func (in dataKeyInput) size() (int, error) {
 	n, known := map[string]int{"AES_128": 16, "AES_256": 32}[in.KeySpec]
 	switch {
 	case (in.KeySpec == "") == (in.NumberOfBytes == nil):
-		return 0, fail("ValidationException", "give either the number of bytes or the key spec")
+		return 0, fail("ValidationException", "specify either NumberOfBytes or KeySpec")
 	case known:
 		return n, nil
 	case in.KeySpec != "":
@@ -275,7 +275,7 @@ func (s *Service) dataKey(r request, in dataKeyInput) (*dataKeyOutput, error) {
 	if err := d.defaults(); err != nil {
 		return nil, err
 	}
-	k, err := s.destination(r, d) // refuses asymmetric keys: they lack SYMMETRIC_DEFAULT
+	k, err := s.destination(r, d) // refuses asymmetric keys: they do not support SYMMETRIC_DEFAULT
 	if err != nil {
 		return nil, err
 	}

@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// grant is a permission in addition to the policy (API_CreateGrant). Only visible changes.
+// grant is a permission in addition to the policy (API_CreateGrant). Only the field visible
+// changes.
 type grant struct {
 	id, token   string
 	key         *key

@@ -14,7 +14,7 @@ import (
 // KeySpec is the kind of key material (API_CreateKey).
 type KeySpec string
 
-// The key specs that the fake knows.
+// The key specs that the fake supports.
 const (
 	Symmetric KeySpec = "SYMMETRIC_DEFAULT"
 	RSA2048   KeySpec = "RSA_2048"
@@ -23,12 +23,12 @@ const (
 	SM2       KeySpec = "SM2" // China Regions, with Config.SM2
 )
 
-// bits is the length of the modulus; 0 for a key that is not an RSA key.
+// bits returns the length of the modulus of an RSA key, 0 for other key specs.
 func (k KeySpec) bits() int {
 	return map[KeySpec]int{RSA2048: 2048, RSA3072: 3072, RSA4096: 4096}[k]
 }
 
-// algorithms are those that keys of the spec encrypt with.
+// algorithms returns the encryption algorithms of the key spec.
 func (k KeySpec) algorithms() []algorithm {
 	switch k {
 	case Symmetric:
@@ -54,14 +54,14 @@ const (
 	Updating               KeyState = "Updating"
 )
 
-// The key usages that the fake knows. Keys for signatures can be made, to be
-// refused by the other operations; they sign nothing.
+// The key usages that the fake supports. The fake creates keys for signatures so that other
+// operations can refuse them; it has no operation that signs.
 const (
 	encryptDecrypt = "ENCRYPT_DECRYPT"
 	signVerify     = "SIGN_VERIFY"
 )
 
-// key is a KMS key. What stands above the blank line never changes.
+// key is a KMS key. The fields above the blank line never change.
 type key struct {
 	id, arn     string
 	spec        KeySpec
@@ -69,23 +69,23 @@ type key struct {
 	description string
 	multiRegion bool
 	created     time.Time
-	pair        func() (pair, error) // generates at the first call; nil for a symmetric key
+	pair        func() (pair, error) // generates it once; nil for a symmetric key
 	lastUse     atomic.Pointer[lastUse]
 
 	// Guarded by Service.mu.
 	state     KeyState
-	deletion  time.Time   // of PendingDeletion
+	deletion  time.Time   // only in state PendingDeletion
 	materials []*material // oldest first; none for an asymmetric key
 }
 
-// current is the material that encrypts.
+// current returns the material that encrypts.
 func (k *key) current() *material { return k.materials[len(k.materials)-1] }
 
-// material is one generation of the secret of a symmetric key. It is immutable.
+// material is one version of the secret of a symmetric key. It is immutable.
 type material struct {
 	key   *key
 	id    string // 64 lower-case hexadecimal digits
-	token token  // names the material in the header of blobs
+	token token  // identifies the material in the header of blobs
 	made  time.Time
 	aead  cipher.AEAD
 }
@@ -110,13 +110,13 @@ type lastUse struct {
 	at                        time.Time
 }
 
-// used records that the request succeeded with the key.
+// used records that the request used the key successfully.
 func (k *key) used(r request) {
 	k.lastUse.Store(&lastUse{operation: r.operation, request: r.id, event: newUUID(), at: time.Now()})
 }
 
-// addKey makes a key. Key pairs are generated when they are first used: a large
-// RSA key takes seconds.
+// addKey creates a key. A key pair is generated when it is first used, because the generation
+// of a large RSA key takes seconds.
 func (s *Service) addKey(spec KeySpec, usage, description string, multiRegion bool) (*key, error) {
 	id := newUUID()
 	if multiRegion {
@@ -160,7 +160,7 @@ func (s *Service) arn(resource string) string {
 		resource)
 }
 
-// addMaterial gives a symmetric key a new current material. s.mu is held.
+// addMaterial adds new current material to a symmetric key. It must be called with s.mu held.
 func (s *Service) addMaterial(k *key) (*material, error) {
 	m, err := newMaterial(k)
 	if err != nil {
@@ -171,8 +171,8 @@ func (s *Service) addMaterial(k *key) (*material, error) {
 	return m, nil
 }
 
-// find returns the key that an identifier names: a key id, a key ARN, or, where
-// the operation takes one, an alias name or alias ARN.
+// find returns the key with the identifier: a key id, a key ARN or, if aliases is true, an
+// alias name or alias ARN.
 func (s *Service) find(identifier string, aliases bool) (*key, error) {
 	if identifier == "" {
 		return nil, fail("ValidationException", "the key id is missing")
@@ -208,7 +208,7 @@ func (s *Service) find(identifier string, aliases bool) (*key, error) {
 	return nil, fail("NotFoundException", "Key %s does not exist", identifier)
 }
 
-// named finds a key by key id or key ARN and asks the policy.
+// named finds a key by key id or key ARN and authorizes the call.
 func (s *Service) named(r request, identifier string) (*key, error) {
 	k, err := s.find(identifier, false)
 	if err != nil {
@@ -228,7 +228,7 @@ func (s *Service) snapshot(k *key) (KeyState, *material) {
 	return k.state, k.current()
 }
 
-// errState refuses an operation because of the state of the key.
+// errState returns the error for an operation with a key in this state.
 func errState(k *key, state KeyState) error {
 	if state == Disabled {
 		return fail("DisabledException", "%s is disabled.", k.arn)

@@ -14,12 +14,12 @@ type pair interface {
 	public() ([]byte, error)
 	// seal encrypts a plaintext of at most maxPlaintext bytes.
 	seal(a algorithm, plaintext []byte) ([]byte, error)
-	// open decrypts a ciphertext that seal, or a client with the public key, has made.
-	// It returns false for all other bytes.
+	// open decrypts a ciphertext of seal or of a client with the public key. It returns false
+	// for all other bytes.
 	open(a algorithm, blob []byte) ([]byte, bool)
 }
 
-// newPair makes the key pair of an asymmetric key.
+// newPair generates the key pair of an asymmetric key.
 func (s *Service) newPair(spec KeySpec) (pair, error) {
 	if spec == SM2 {
 		k, err := s.config.SM2()
@@ -29,8 +29,8 @@ func (s *Service) newPair(spec KeySpec) (pair, error) {
 	return rsaPair{private}, err
 }
 
-// makes reports whether the service can make keys of the spec. SM2 keys exist in
-// the China Regions only (API_CreateKey, KeySpec).
+// makes reports whether the service can create keys of the spec. SM2 keys exist in the China
+// Regions only (API_CreateKey, KeySpec).
 func (s *Service) makes(spec KeySpec) bool {
 	if spec == SM2 {
 		return s.config.SM2 != nil && strings.HasPrefix(s.config.Region, "cn-")
@@ -58,10 +58,10 @@ func (p rsaPair) open(a algorithm, blob []byte) ([]byte, bool) {
 type SM2Key interface {
 	// PublicKey returns the SubjectPublicKeyInfo in DER.
 	PublicKey() ([]byte, error)
-	// Encrypt returns the ciphertext in ASN.1 DER, the only form that KMS takes
-	// (developer guide, "Offline operations with SM2 key pairs").
+	// Encrypt returns the ciphertext in ASN.1 DER, the only form that KMS accepts (developer
+	// guide, "Offline operations with SM2 key pairs").
 	Encrypt(plaintext []byte) ([]byte, error)
-	// Decrypt reads that form.
+	// Decrypt decrypts a ciphertext of that form.
 	Decrypt(ciphertext []byte) ([]byte, error)
 }
 

@@ -7,8 +7,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// A request is let through exactly when fewer than the limit were let through
-// in the second before it.
+// TestQuotaWindow: take returns true exactly if it returned true fewer times than the limit
+// in the second before.
 func TestQuotaWindow(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		limit := rapid.IntRange(1, 5).Draw(t, "limit")
@@ -27,14 +27,14 @@ func TestQuotaWindow(t *testing.T) {
 			}
 			got := q.take("111122223333", now)
 			if got != (recent < limit) {
-				t.Fatalf("with %d of %d taken in the last second, take is %v", recent, limit, got)
+				t.Fatalf("take with %d of %d requests in the last second: %v", recent, limit, got)
 			}
 			if got {
 				taken = append(taken, now)
 			}
 		}
 		if !q.take("444455556666", now) {
-			t.Fatal("the requests of one account count for another")
+			t.Fatal("a request counts for another account")
 		}
 	})
 }

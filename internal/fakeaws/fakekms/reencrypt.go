@@ -2,20 +2,20 @@ package fakekms
 
 import "slices"
 
-// dryRun is how Decrypt and ReEncrypt are tried out (API_ReEncrypt, DryRun and
+// dryRun holds the dry-run parameters of Decrypt and ReEncrypt (API_ReEncrypt, DryRun and
 // DryRunModifiers).
 type dryRun struct {
 	DryRun          bool
 	DryRunModifiers []string
 }
 
-// ignoreCiphertext is true when only the permissions are asked about. The
-// modifiers apply to dry runs only.
+// ignoreCiphertext reports whether the request checks only the permissions. The modifiers
+// apply to dry runs only.
 func (d dryRun) ignoreCiphertext() bool {
 	return d.DryRun && slices.Contains(d.DryRunModifiers, "IGNORE_CIPHERTEXT")
 }
 
-// check refuses a request that lacks what it needs.
+// check refuses a request that lacks a required parameter.
 func (d dryRun) check(blob []byte, keyID string) error {
 	for _, m := range d.DryRunModifiers {
 		if m != "IGNORE_CIPHERTEXT" {
@@ -79,7 +79,7 @@ func (s *Service) decrypt(r request, in decryptInput) (any, error) {
 	return decryptOutput{KeyID: k.arn, KeyMaterialID: m.name(), Plaintext: plaintext, EncryptionAlgorithm: d.algorithm}, nil
 }
 
-// name is the id of the material, empty for that of an asymmetric key.
+// name returns the id of the material, "" for the nil material of an asymmetric key.
 func (m *material) name() string {
 	if m == nil {
 		return ""

@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// maxRotations is how often a key may be rotated on demand (API_RotateKeyOnDemand).
+// maxRotations is the maximum number of on-demand rotations of a key (API_RotateKeyOnDemand).
 const maxRotations = 25
 
-// rotateKeyOnDemand is API_RotateKeyOnDemand. KMS takes its time; here the new
-// material is current when the call returns.
+// rotateKeyOnDemand is API_RotateKeyOnDemand. Unlike KMS, which rotates asynchronously, it
+// makes the new material current before it returns.
 func (s *Service) rotateKeyOnDemand(r request, in keyInput) (any, error) {
 	k, err := s.named(r, in.KeyID)
 	if err != nil {
@@ -24,7 +24,7 @@ func (s *Service) rotateKeyOnDemand(r request, in keyInput) (any, error) {
 		return nil, errState(k, k.state)
 	}
 	if len(k.materials) > maxRotations {
-		return nil, fail("LimitExceededException", "%s was rotated on demand %d times, which is the limit", k.arn, maxRotations)
+		return nil, fail("LimitExceededException", "%s has reached the limit of %d on-demand rotations", k.arn, maxRotations)
 	}
 	if _, err := s.addMaterial(k); err != nil {
 		return nil, err
@@ -33,7 +33,7 @@ func (s *Service) rotateKeyOnDemand(r request, in keyInput) (any, error) {
 }
 
 func errNoRotation(k *key) error {
-	return fail("UnsupportedOperationException", "%s is of key spec %s, which is not rotated", k.arn, k.spec)
+	return fail("UnsupportedOperationException", "%s has key spec %s, which does not support rotation", k.arn, k.spec)
 }
 
 type listKeyRotationsInput struct {
@@ -55,8 +55,8 @@ type listKeyRotationsOutput struct {
 	pageOutput
 }
 
-// listKeyRotations is API_ListKeyRotations, newest first. The first material is
-// listed with ALL_KEY_MATERIAL only, as it comes from no rotation.
+// listKeyRotations is API_ListKeyRotations, newest first. The first material is listed only
+// with ALL_KEY_MATERIAL, because no rotation made it.
 func (s *Service) listKeyRotations(r request, in listKeyRotationsInput) (any, error) {
 	k, err := s.named(r, in.KeyID)
 	if err != nil {
@@ -69,7 +69,7 @@ func (s *Service) listKeyRotations(r request, in listKeyRotationsInput) (any, er
 	switch in.IncludeKeyMaterial {
 	case "", "ROTATIONS_ONLY", "ALL_KEY_MATERIAL":
 	default:
-		return nil, fail("ValidationException", "%q is not a choice of key material", in.IncludeKeyMaterial)
+		return nil, fail("ValidationException", "%q is not a valid value of IncludeKeyMaterial", in.IncludeKeyMaterial)
 	}
 	s.mu.RLock()
 	for i := len(k.materials) - 1; i >= 0; i-- {
@@ -91,7 +91,7 @@ func (s *Service) listKeyRotations(r request, in listKeyRotationsInput) (any, er
 	return out, err
 }
 
-// pageInput and pageOutput are how the lists of KMS are paged.
+// pageInput and pageOutput are the paging parameters of the list operations.
 type pageInput struct {
 	Limit  *int
 	Marker string
@@ -102,7 +102,7 @@ type pageOutput struct {
 	Truncated  bool
 }
 
-// page cuts one page out of all. The marker is the number of entries before it.
+// page returns one page of all. The marker is the number of entries before the page.
 func page[T any](all []T, in pageInput, limit int) ([]T, pageOutput, error) {
 	start := 0
 	if in.Marker != "" {
@@ -135,11 +135,10 @@ type getKeyLastUsageOutput struct {
 	KeyID             string `json:"KeyId"`
 	KeyCreationDate   *epoch
 	TrackingStartDate *epoch
-	KeyLastUsage      keyLastUsage // empty: never used
+	KeyLastUsage      keyLastUsage // empty if the key was never used
 }
 
-// getKeyLastUsage is API_GetKeyLastUsage. Only what succeeded counts, and a dry
-// run never does.
+// getKeyLastUsage is API_GetKeyLastUsage. Only successful requests count; dry runs never do.
 func (s *Service) getKeyLastUsage(r request, in keyInput) (any, error) {
 	k, err := s.named(r, in.KeyID)
 	if err != nil {

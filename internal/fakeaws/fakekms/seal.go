@@ -21,7 +21,7 @@ const (
 	sm2              algorithm = "SM2PKE"
 )
 
-// hash is the one that OAEP uses.
+// hash returns the hash function of OAEP.
 func (a algorithm) hash() crypto.Hash {
 	if a == oaepSHA1 {
 		return crypto.SHA1
@@ -29,21 +29,21 @@ func (a algorithm) hash() crypto.Hash {
 	return crypto.SHA256
 }
 
-// A blob under a symmetric key, as KMS makes them today:
+// A blob under a symmetric key has the layout that KMS uses today:
 //
 //	01 02 OP 00 78 TOKEN(32) 01 RANDOM(16) LENGTH(4, big endian) DER
 //
-// LENGTH counts the bytes of DER, which is the EncryptedData of CMS (RFC 5652
-// section 8) with AES-256-GCM (RFC 5084). KMS documents only that there is a
-// cleartext header that names the backing key and is authenticated; the rest is
-// what blobs look like. A blob under an RSA key is the bare RSA ciphertext. A blob under
-// an SM2 key is the SM2Cipher of GM/T 0009 in DER: a SEQUENCE of the coordinates of a
-// point, the SM3 digest, and a text of the length of the plaintext.
+// LENGTH is the number of bytes of DER, which is the EncryptedData of CMS (RFC 5652 section
+// 8) with AES-256-GCM (RFC 5084). KMS documents only that there is an authenticated cleartext
+// header that names the backing key; the other details are taken from blobs of KMS. A blob
+// under an RSA key is the RSA ciphertext without a header. A blob under an SM2 key is the
+// SM2Cipher of GM/T 0009 in DER: a SEQUENCE of the coordinates of a point, the SM3 digest,
+// and a ciphertext of the length of the plaintext.
 
-// token names key material in the header of a blob.
+// token identifies key material in the header of a blob.
 type token [32]byte
 
-// origin is the OP byte: which operation made the blob.
+// origin is the OP byte. It identifies the operation that made the blob.
 type origin byte
 
 const (
@@ -84,8 +84,8 @@ type gcmParameters struct {
 	TagLen int
 }
 
-// seal encrypts under the material, with the given token in the header: its own,
-// unless headers lie.
+// seal encrypts the plaintext and puts the token named in the header. This is the token of
+// the material unless SetHeaders says otherwise.
 func (m *material) seal(op origin, named token, plaintext []byte, context map[string]string) ([]byte, error) {
 	header := make([]byte, 0, headerLen+lengthLen)
 	header = append(header, 1, 2, byte(op), 0, 0x78)
@@ -104,7 +104,7 @@ func (m *material) seal(op origin, named token, plaintext []byte, context map[st
 	return append(binary.BigEndian.AppendUint32(header, uint32(len(der))), der...), nil
 }
 
-// envelope is an EncryptedData without content.
+// envelope returns an EncryptedData without content.
 func envelope(nonce []byte) encryptedData {
 	var d encryptedData
 	d.Type = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 7, 6}              // encryptedData
@@ -115,8 +115,8 @@ func envelope(nonce []byte) encryptedData {
 	return d
 }
 
-// readToken returns the token in the header of a blob; it is false when the
-// blob does not have the layout.
+// readToken returns the token in the header of a blob. It returns false if the blob does not
+// have the layout.
 func readToken(blob []byte) (token, bool) {
 	if len(blob) <= headerLen+lengthLen {
 		return token{}, false
@@ -132,8 +132,8 @@ func readToken(blob []byte) (token, bool) {
 	return token(blob[tokenAt : tokenAt+32]), true
 }
 
-// open decrypts what seal made. It is false for whatever else, without saying
-// which part is wrong, as KMS does not.
+// open decrypts a blob that seal made. It returns false for all other bytes. Like KMS, it
+// does not report what is wrong.
 func (m *material) open(blob []byte, context map[string]string) ([]byte, bool) {
 	if _, ok := readToken(blob); !ok {
 		return nil, false
@@ -148,8 +148,8 @@ func (m *material) open(blob []byte, context map[string]string) ([]byte, bool) {
 	if len(nonce) != nonceLen {
 		return nil, false // Open would panic
 	}
-	// The envelope is not authenticated, so only one form of it is good: the
-	// one that seal makes. The parser alone lets others pass.
+	// The envelope is not authenticated. The parser accepts several encodings, so open
+	// accepts only the one that seal makes.
 	want := envelope(nonce)
 	want.Content.Info.Content = info.Content
 	if strict, err := asn1.Marshal(want); err != nil || !bytes.Equal(strict, der) {
@@ -162,9 +162,9 @@ func (m *material) open(blob []byte, context map[string]string) ([]byte, bool) {
 	return padded[paddingLen:], true
 }
 
-// aad is what a blob is bound to: its cleartext header and the encryption
-// context. The serialisation of the context does not depend on the order of its
-// pairs, and no two contexts have the same one.
+// aad returns the data that a blob authenticates: its cleartext header and the encryption
+// context. The encoding does not depend on the order of the pairs, and different contexts
+// have different encodings.
 func aad(header []byte, context map[string]string) []byte {
 	out := slices.Clone(header)
 	for _, name := range slices.Sorted(maps.Keys(context)) {
@@ -176,10 +176,11 @@ func aad(header []byte, context map[string]string) []byte {
 	return out
 }
 
-// sm2Plaintext is the longest plaintext under an SM2 key, in bytes (API_Encrypt).
+// sm2Plaintext is the maximum length of a plaintext under an SM2 key, in bytes (API_Encrypt).
 const sm2Plaintext = 1024
 
-// maxPlaintext is what fits under the key, in bytes (API_Encrypt).
+// maxPlaintext returns the maximum length of a plaintext under the key, in bytes
+// (API_Encrypt).
 func (k *key) maxPlaintext(a algorithm) int {
 	switch k.spec {
 	case Symmetric:

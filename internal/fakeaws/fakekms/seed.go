@@ -7,13 +7,12 @@ import (
 	"time"
 )
 
-// What follows reaches the service without HTTP: to set up many ciphertexts
-// quickly and to look at what became of them. Policy, quota and key state do
-// not apply, nothing is counted, and no key is marked as used.
+// The methods in this file call the service without HTTP, to create many ciphertexts quickly
+// and to check results. Policy, quota and key state do not apply. The calls are not counted
+// and do not mark a key as used.
 
-// CreateKey makes an enabled key for encryption and returns its ARN. The spec
-// must be one of the constants of this package; SM2 needs Config.SM2 and a China
-// Region.
+// CreateKey creates an enabled key for encryption and returns its ARN. spec must be one of
+// the constants of this package; SM2 requires Config.SM2 and a China Region.
 func (s *Service) CreateKey(spec KeySpec) (arn string, err error) {
 	if !s.makes(spec) {
 		return "", fmt.Errorf("create a key of spec %q in %s: unknown spec", spec, s.config.Region)
@@ -25,7 +24,7 @@ func (s *Service) CreateKey(spec KeySpec) (arn string, err error) {
 	return k.arn, nil
 }
 
-// SetAlias makes the alias ("alias/name") stand for the key from now on.
+// SetAlias sets the target of the alias ("alias/name") and creates it if necessary.
 func (s *Service) SetAlias(name, keyARN string) error {
 	if err := checkAlias(name); err != nil {
 		return err
@@ -41,7 +40,7 @@ func (s *Service) SetAlias(name, keyARN string) error {
 	return nil
 }
 
-// SetState puts a key into any state.
+// SetState sets the state of a key. Every state is possible.
 func (s *Service) SetState(keyARN string, state KeyState) error {
 	k, err := s.find(keyARN, false)
 	if err != nil {
@@ -53,8 +52,8 @@ func (s *Service) SetState(keyARN string, state KeyState) error {
 	return nil
 }
 
-// Delete does what KMS does when a waiting period ends: the key, its aliases
-// and its material are gone, and no blob under it can be read again.
+// Delete deletes a key, its aliases and its material, as KMS does at the end of a waiting
+// period. Blobs under the key can no longer be decrypted.
 func (s *Service) Delete(keyARN string) error {
 	k, err := s.find(keyARN, false)
 	if err != nil {
@@ -70,7 +69,7 @@ func (s *Service) Delete(keyARN string) error {
 	return nil
 }
 
-// Rotate gives a symmetric key new current material and returns its id.
+// Rotate adds new current material to a symmetric key and returns the id of the material.
 func (s *Service) Rotate(keyARN string) (materialID string, err error) {
 	k, err := s.find(keyARN, false)
 	if err != nil {
@@ -88,8 +87,8 @@ func (s *Service) Rotate(keyARN string) (materialID string, err error) {
 	return m.id, nil
 }
 
-// Encrypt makes a blob as the operation of that name does. RSA keys encrypt with
-// RSAES_OAEP_SHA_256, SM2 keys with SM2PKE; neither takes a context.
+// Encrypt encrypts as API_Encrypt does. RSA keys use RSAES_OAEP_SHA_256, SM2 keys SM2PKE; the
+// context must be empty for both.
 func (s *Service) Encrypt(keyARN string, plaintext []byte, context map[string]string) ([]byte, error) {
 	k, err := s.find(keyARN, true)
 	if err != nil {
@@ -107,9 +106,9 @@ func (s *Service) Encrypt(keyARN string, plaintext []byte, context map[string]st
 	return blob, err
 }
 
-// Decrypt reads a blob, to check it, whatever the state of its key. keyARN pins
-// the key; it may be empty for a blob under a symmetric key. For an RSA key both
-// algorithms are tried. It returns the ARN of the key that fitted.
+// Decrypt decrypts a blob, to check it, in any state of its key. If keyARN is not empty, the
+// blob must be under that key; it may be empty only for blobs under symmetric keys. For an
+// RSA key, Decrypt tries both algorithms. It returns the ARN of the key of the blob.
 func (s *Service) Decrypt(keyARN string, blob []byte, context map[string]string) (plaintext []byte, underARN string, err error) {
 	var k *key
 	if keyARN != "" {

@@ -1,12 +1,12 @@
-// Package fakekms is a KMS in memory that the real SDK client can talk to: keys,
-// aliases, key states, rotation, and the cryptographic operations on them with
-// real AES-256-GCM and RSA-OAEP, and with SM2 if Config.SM2 implements it.
+// Package fakekms implements KMS in memory, for the real SDK client: keys, aliases, key
+// states, rotation, grants, and the cryptographic operations with real AES-256-GCM and
+// RSA-OAEP, and with SM2 if Config.SM2 implements it.
 //
-// Blobs made under symmetric keys have the layout that KMS blobs have today, so
-// that what reads their header can be tried out (see seal.go). Errors have the
-// codes of the API reference. It differs from KMS in this: changes are visible at
-// once (for grants, see HoldGrants), there is one account and one Region, and
-// permissions are a Go function (see SetPolicy) and the grants.
+// Blobs under symmetric keys have the layout of today's KMS blobs, so that tests cover code
+// that reads their header (see seal.go). Errors have the codes of the API reference. The
+// differences from KMS are: changes are visible immediately (for grants, see HoldGrants),
+// there is one account and one Region, and permissions are a Go function (see SetPolicy) and
+// the grants.
 package fakekms
 
 import (
@@ -22,7 +22,7 @@ import (
 	"rotator/internal/fakeaws/fault"
 )
 
-// Config says whose KMS this is.
+// Config is the configuration of a Service.
 type Config struct {
 	Region  string // part of every key ARN
 	Account string // owner of every key, 12 digits
@@ -34,8 +34,8 @@ type Config struct {
 	SM2 func() (SM2Key, error)
 }
 
-// Service is a fake KMS. It is safe for concurrent use; the cryptography runs
-// outside its lock.
+// Service is a fake KMS. It is safe for concurrent use. Cryptographic operations run without
+// its lock.
 type Service struct {
 	config     Config
 	operations map[string]operation
@@ -52,14 +52,14 @@ type Service struct {
 	// lies has the material that made a blob with a false token, by the header of the blob.
 	lies   map[string]*material
 	grants []*grant // in order of creation
-	// holdGrants: new grants have no effect without their token.
+	// If holdGrants is true, new grants have no effect without their token.
 	holdGrants bool
-	noBlob     string // the error code for what is no ciphertext; "" is that of KMS
+	noBlob     string // see SetNoBlobCode; "" is the behavior of KMS
 
 	quota quota
 }
 
-// New makes a Service without keys.
+// New creates a Service without keys.
 func New(c Config) *Service {
 	if c.Principal == nil {
 		c.Principal = func(accessKeyID string) string {
@@ -108,11 +108,11 @@ type request struct {
 	id        string
 }
 
-// operation takes the JSON body of a request and returns that of the response;
-// nil means an empty one.
+// operation takes the JSON body of a request and returns the body of the response, nil for an
+// empty body.
 type operation func(r request, body []byte) (any, error)
 
-// decode turns a function of a typed input into an operation.
+// decode turns a function with a typed input into an operation.
 func decode[In any](f func(request, In) (any, error)) operation {
 	return func(r request, body []byte) (any, error) {
 		var in In
@@ -123,7 +123,7 @@ func decode[In any](f func(request, In) (any, error)) operation {
 	}
 }
 
-// Error is the answer to a request that was refused or failed.
+// Error is an error response.
 type Error struct {
 	Code    string // "NotFoundException"
 	Message string
@@ -132,17 +132,17 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Code + ": " + e.Message }
 
-// fail makes the Error of a refused request.
+// fail returns an Error with HTTP status 400.
 func fail(code, format string, args ...any) *Error {
 	return &Error{Code: code, Message: fmt.Sprintf(format, args...), status: http.StatusBadRequest}
 }
 
-// Operation implements fault.Service: "kms:ReEncrypt".
+// Operation implements fault.Service. An example is "kms:ReEncrypt".
 func (s *Service) Operation(r *http.Request) string {
 	return "kms:" + operationName(r)
 }
 
-// operationName reads the target header: "TrentService.ReEncrypt".
+// operationName returns the operation in the target header, such as "TrentService.ReEncrypt".
 func operationName(r *http.Request) string {
 	_, name, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
 	return name
@@ -153,7 +153,7 @@ func (s *Service) Throttle(w http.ResponseWriter, _ *http.Request) {
 	writeError(w, errThrottled())
 }
 
-// errThrottled is a 400, not a 429 (CommonErrors, ThrottlingException).
+// errThrottled has HTTP status 400, not 429 (CommonErrors, ThrottlingException).
 func errThrottled() *Error {
 	return fail("ThrottlingException", "the rate at which this account may call KMS is exceeded; call more slowly")
 }
@@ -170,7 +170,7 @@ func (s *Service) Refuse(w http.ResponseWriter, _ *http.Request, a fault.Answer)
 	writeError(w, &Error{Code: a.Code, Message: a.Message, status: a.Status})
 }
 
-// maxBody is far above any valid request.
+// maxBody is larger than any valid request.
 const maxBody = 1 << 20
 
 func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -244,7 +244,7 @@ func newUUID() string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
-// random returns n random bytes; reading them never fails.
+// random returns n random bytes. It never fails.
 func random(n int) []byte {
 	b := make([]byte, n)
 	_, _ = rand.Read(b)

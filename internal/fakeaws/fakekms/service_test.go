@@ -26,7 +26,7 @@ import (
 
 const region = "us-west-2"
 
-// start serves a fake KMS and returns it with the configuration of its clients.
+// start serves a fake KMS. It also returns the injector and the configuration for clients.
 func start(t testing.TB) (*fakekms.Service, *fault.Injector, aws.Config) {
 	t.Helper()
 	return startIn(t, region)
@@ -49,7 +49,7 @@ func startIn(t testing.TB, region string) (*fakekms.Service, *fault.Injector, aw
 	}
 }
 
-// account is the one of the principal: Bob's is another than that of the keys.
+// account returns the account of an access key. Bob's account is not the account of the keys.
 func account(accessKeyID string) string {
 	if accessKeyID == "AKIABOB" {
 		return "444455556666"
@@ -66,7 +66,7 @@ func TestConformance(t *testing.T) {
 	}
 }
 
-// newKey makes a key without HTTP.
+// newKey creates a key without HTTP.
 func newKey(t testing.TB, s *fakekms.Service, spec fakekms.KeySpec) string {
 	t.Helper()
 	arn, err := s.CreateKey(spec)
@@ -86,12 +86,12 @@ func newBlob(t testing.TB, s *fakekms.Service, arn string, context map[string]st
 	return blob
 }
 
-// code is the error code of a call, "" if it succeeded.
+// code returns the error code of a call, "" if it succeeded.
 func code(t testing.TB, err error) string {
 	t.Helper()
 	var api smithy.APIError
 	if err != nil && !errors.As(err, &api) {
-		t.Fatalf("%v is no error of the service", err)
+		t.Fatalf("%v is not an API error", err)
 	}
 	if err == nil {
 		return ""
@@ -99,7 +99,8 @@ func code(t testing.TB, err error) string {
 	return api.ErrorCode()
 }
 
-// Every state, DescribeKey and ReEncrypt: developer guide, "Key states".
+// TestKeyStates checks DescribeKey and ReEncrypt in every key state (developer guide, "Key
+// states").
 func TestKeyStates(t *testing.T) {
 	service, _, cfg := start(t)
 	client := kms.NewFromConfig(cfg)
@@ -121,15 +122,15 @@ func TestKeyStates(t *testing.T) {
 		key, err := client.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: &arn})
 		if err != nil || key.KeyMetadata.KeyState != types.KeyState(state) || key.KeyMetadata.Enabled != (state == fakekms.Enabled) ||
 			(key.KeyMetadata.DeletionDate != nil) != (state == fakekms.PendingDeletion) {
-			t.Errorf("a key that is %s is described as %+v, %v", state, key, err)
+			t.Errorf("DescribeKey in state %s: %+v, %v", state, key, err)
 		}
 		_, err = client.ReEncrypt(t.Context(), &kms.ReEncryptInput{CiphertextBlob: from, DestinationKeyId: &other})
 		if got := code(t, err); got != want {
-			t.Errorf("from a key that is %s: %q, want %q", state, got, want)
+			t.Errorf("ReEncrypt from a key in state %s: %q, want %q", state, got, want)
 		}
 		_, err = client.ReEncrypt(t.Context(), &kms.ReEncryptInput{CiphertextBlob: to, DestinationKeyId: &arn})
 		if got := code(t, err); got != want {
-			t.Errorf("to a key that is %s: %q, want %q", state, got, want)
+			t.Errorf("ReEncrypt to a key in state %s: %q, want %q", state, got, want)
 		}
 	}
 }
@@ -147,11 +148,11 @@ func TestDelete(t *testing.T) {
 	}
 	_, err := client.ReEncrypt(t.Context(), &kms.ReEncryptInput{CiphertextBlob: blob, DestinationKeyId: &other})
 	if got := code(t, err); got != "AccessDeniedException" {
-		t.Errorf("a blob under a deleted key gives %q", got)
+		t.Errorf("ReEncrypt from a deleted key: %q, want AccessDeniedException", got)
 	}
 	_, err = client.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: aws.String("alias/gone")})
 	if got := code(t, err); got != "NotFoundException" {
-		t.Errorf("the alias of a deleted key gives %q", got)
+		t.Errorf("DescribeKey with the alias of a deleted key: %q, want NotFoundException", got)
 	}
 }
 
@@ -224,7 +225,7 @@ func TestPolicy(t *testing.T) {
 	client := kms.NewFromConfig(cfg)
 	from, to := newKey(t, service, fakekms.Symmetric), newKey(t, service, fakekms.Symmetric)
 	context := map[string]string{"tenant": "a"}
-	token := newGrant(t, client, from, "arn:aws:iam::111122223333:user/somebody", nil)
+	token := newGrant(t, client, from, "arn:aws:iam::111122223333:user/other", nil)
 	in := &kms.ReEncryptInput{
 		CiphertextBlob:               newBlob(t, service, from, context),
 		SourceEncryptionContext:      context,
@@ -259,7 +260,7 @@ func TestPolicy(t *testing.T) {
 		},
 	}
 	if diff := cmp.Diff(want, asked); diff != "" {
-		t.Errorf("the policy is asked about (-want +got):\n%s", diff)
+		t.Errorf("calls of the policy (-want +got):\n%s", diff)
 	}
 	for _, c := range []struct {
 		deny string
@@ -273,31 +274,31 @@ func TestPolicy(t *testing.T) {
 		deny, in.SourceKeyId = c.deny, c.pin
 		_, err := client.ReEncrypt(t.Context(), in)
 		if got := code(t, err); got != "AccessDeniedException" || !strings.Contains(err.Error(), c.text) {
-			t.Errorf("without %s: %v, want %q", c.deny, err, c.text)
+			t.Errorf("%s denied: %v, want %q", c.deny, err, c.text)
 		}
 	}
-	// A dry run asks too, with no ciphertext to look at.
+	// The policy also applies to a dry run without a ciphertext.
 	_, err := client.ReEncrypt(t.Context(), &kms.ReEncryptInput{
 		SourceKeyId: &from, DestinationKeyId: &to, DryRun: aws.Bool(true), DryRunModifiers: []types.DryRunModifierType{types.DryRunModifierTypeIgnoreCiphertext},
 	})
 	if got := code(t, err); got != "AccessDeniedException" {
-		t.Errorf("a dry run that is not allowed gives %q", got)
+		t.Errorf("denied dry run: %q, want AccessDeniedException", got)
 	}
 	deny = "kms:DescribeKey"
 	_, err = client.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: &to})
 	if got := code(t, err); got != "AccessDeniedException" {
-		t.Errorf("a DescribeKey that is not allowed gives %q", got)
+		t.Errorf("denied DescribeKey: %q, want AccessDeniedException", got)
 	}
 	deny = ""
 	theirs := strings.Replace(to, "111122223333", "444455556666", 1)
 	_, err = client.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: &theirs})
 	if got := code(t, err); got != "AccessDeniedException" {
-		t.Errorf("a key of another account gives %q", got)
+		t.Errorf("DescribeKey in another account: %q, want AccessDeniedException", got)
 	}
 }
 
-// The quota is for ReEncrypt alone, dry runs included, and for each account by
-// itself.
+// TestQuota: the quota applies only to ReEncrypt, including dry runs, and to each account
+// separately.
 func TestQuota(t *testing.T) {
 	service, _, cfg := start(t)
 	alice := kms.NewFromConfig(cfg)
@@ -316,7 +317,7 @@ func TestQuota(t *testing.T) {
 	got := []string{call(alice, in), call(alice, &dry), call(alice, in), call(alice, in), call(bob, in)}
 	want := []string{"", "DryRunOperationException", "", "ThrottlingException", ""}
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("answers (-want +got):\n%s", diff)
+		t.Errorf("error codes (-want +got):\n%s", diff)
 	}
 	if _, err := alice.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: in.CiphertextBlob}); err != nil {
 		t.Error(err)
@@ -327,8 +328,8 @@ func TestQuota(t *testing.T) {
 	}
 }
 
-// A blob with any bit changed is refused, and a changed key token is that of a
-// key that is not here.
+// TestCorruptBlob: a blob with any changed bit is refused. A changed key token is reported as
+// an unknown key.
 func TestCorruptBlob(t *testing.T) {
 	service, _, _ := start(t)
 	blob := newBlob(t, service, newKey(t, service, fakekms.Symmetric), map[string]string{"a": "b"})
@@ -352,7 +353,8 @@ func TestCorruptBlob(t *testing.T) {
 	}
 }
 
-// No bytes but those of a real blob open, and none make it panic.
+// FuzzDecrypt: only blobs that the service made decrypt; other bytes neither decrypt nor
+// cause a panic.
 func FuzzDecrypt(f *testing.F) {
 	service, _, _ := start(f)
 	blob := newBlob(f, service, newKey(f, service, fakekms.Symmetric), nil)
@@ -362,12 +364,12 @@ func FuzzDecrypt(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		plaintext, _, err := service.Decrypt("", data, nil)
 		if err == nil && !bytes.Equal(data, blob) {
-			t.Errorf("%x opens to %q", data, plaintext)
+			t.Errorf("%x decrypts to %q", data, plaintext)
 		}
 	})
 }
 
-// Material that is rotated in has a key token of its own.
+// TestRotateChangesToken: rotated material has a new key token.
 func TestRotateChangesToken(t *testing.T) {
 	service, _, _ := start(t)
 	arn := newKey(t, service, fakekms.Symmetric)
@@ -377,11 +379,11 @@ func TestRotateChangesToken(t *testing.T) {
 	}
 	after := newBlob(t, service, arn, nil)
 	if bytes.Equal(before[5:37], after[5:37]) {
-		t.Error("the token is the same after a rotation")
+		t.Error("the token did not change with the rotation")
 	}
 	for _, blob := range [][]byte{before, after} {
 		if _, under, err := service.Decrypt("", blob, nil); err != nil || under != arn {
-			t.Errorf("the blob is under %s, %v", under, err)
+			t.Errorf("the blob decrypts under %s, %v", under, err)
 		}
 	}
 }
@@ -408,7 +410,7 @@ func TestFaults(t *testing.T) {
 			_, err := client.ReEncrypt(t.Context(), in)
 			var api smithy.APIError
 			if answered := errors.As(err, &api); err == nil || answered != (c.code != "") || (answered && api.ErrorCode() != c.code) {
-				t.Errorf("the error is %v, want %q", err, c.code)
+				t.Errorf("error %v, want %q", err, c.code)
 			}
 			last, err := client.GetKeyLastUsage(t.Context(), &kms.GetKeyLastUsageInput{KeyId: &to})
 			if err != nil {
@@ -418,18 +420,18 @@ func TestFaults(t *testing.T) {
 				t.Errorf("applied: %v, want %v", applied, c.applied)
 			}
 			if _, err := client.ReEncrypt(t.Context(), in); err != nil {
-				t.Errorf("the fault was to happen once: %v", err)
+				t.Errorf("the fault did not end after one request: %v", err)
 			}
 			want := map[string]int{"kms:ReEncrypt": 2, "kms:GetKeyLastUsage": 1}
 			if got := faults.Counts(); !maps.Equal(got, want) {
-				t.Errorf("counted %v, want %v", got, want)
+				t.Errorf("counts %v, want %v", got, want)
 			}
 		})
 	}
 }
 
-// Blobs move while keys rotate and aliases change hands: all stay readable, all
-// are where the answer says.
+// TestConcurrentUse: ciphertexts are re-encrypted while keys rotate and aliases change. All
+// stay readable, and each is under the key that the answer names.
 func TestConcurrentUse(t *testing.T) {
 	service, _, cfg := start(t)
 	client := kms.NewFromConfig(cfg)
@@ -449,7 +451,7 @@ func TestConcurrentUse(t *testing.T) {
 					return
 				}
 				if _, under, err := service.Decrypt("", out.CiphertextBlob, nil); err != nil || under != *out.KeyId {
-					t.Errorf("the answer names %s, the blob is under %s, %v", *out.KeyId, under, err)
+					t.Errorf("the answer names %s, the blob decrypts under %s, %v", *out.KeyId, under, err)
 				}
 				if _, err := service.Rotate(next[i%2]); err != nil {
 					t.Error(err)
@@ -463,7 +465,7 @@ func TestConcurrentUse(t *testing.T) {
 	wg.Wait()
 }
 
-// The server's side of a ReEncrypt, without the network.
+// BenchmarkReEncrypt measures a ReEncrypt in the service, without the network.
 func BenchmarkReEncrypt(b *testing.B) {
 	service, _, _ := start(b)
 	arn := newKey(b, service, fakekms.Symmetric)

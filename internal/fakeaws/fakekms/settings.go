@@ -7,14 +7,14 @@ import (
 	"time"
 )
 
-// Call is what a policy decides about.
+// Call is the input of a policy.
 type Call struct {
-	// Action is as IAM writes it: "kms:DescribeKey". ReEncrypt is asked about
-	// twice, as "kms:ReEncryptFrom" and "kms:ReEncryptTo".
+	// Action is the IAM name, such as "kms:DescribeKey". The policy is called twice for
+	// ReEncrypt, with "kms:ReEncryptFrom" and "kms:ReEncryptTo".
 	Action    string
 	KeyARN    string // "*" for CreateKey and ListAliases
 	Principal string // ARN of the caller
-	// EncryptionContext is that of the side which is asked about.
+	// EncryptionContext is the context of this side of the call.
 	EncryptionContext map[string]string
 	GrantTokens       []string
 }
@@ -50,18 +50,18 @@ func (s *Service) authorize(r request, c Call) error {
 		c.Principal, c.Action, c.KeyARN)
 }
 
-// SetHeaders makes the headers of blobs lie, which those of KMS never do: a blob that
-// is made from now on under a symmetric key carries the token of the current material
-// of the key that as names for it; "" means its own. Nil ends that. KMS itself is not
-// fooled: it decrypts each blob with the key that made it. as must not call the Service.
+// SetHeaders makes the service write false key tokens into headers, which KMS never does. New
+// blobs under a symmetric key carry the token of the current material of the key whose ARN as
+// returns; "" means the key itself. Nil ends this. The service still decrypts each blob with
+// the key that made it. as must not call the Service.
 func (s *Service) SetHeaders(as func(keyARN string) string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.posing = as
 }
 
-// header returns the token that a blob of the material carries, and whether that is
-// another's.
+// header returns the token for a new blob of the material. lies reports whether it is the
+// token of another key.
 func (s *Service) header(m *material) (named token, lies bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -77,16 +77,16 @@ func (s *Service) header(m *material) (named token, lies bool) {
 	return m.token, false
 }
 
-// SetNoBlobCode makes the service refuse what is no ciphertext under a symmetric key with an
-// error code of its own, before it compares keys, as some other servers do. "" restores the
-// behavior of KMS.
+// SetNoBlobCode makes the service refuse bytes that are not a ciphertext under a symmetric
+// key with the given error code, before it compares keys, as some other servers do. ""
+// restores the behavior of KMS.
 func (s *Service) SetNoBlobCode(code string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.noBlob = code
 }
 
-// checkBlob returns the error of SetNoBlobCode, or nil.
+// checkBlob returns the error that SetNoBlobCode configured, or nil.
 func (s *Service) checkBlob(d side, blob []byte) error {
 	s.mu.RLock()
 	code := s.noBlob
@@ -100,23 +100,22 @@ func (s *Service) checkBlob(d side, blob []byte) error {
 	return fail(code, "the server does not know the key of the ciphertext")
 }
 
-// SetReEncryptQuota sets how many ReEncrypt requests an account may make within
-// any second, dry runs and failing ones included; the caller's account counts,
-// not the key's. What is above gets ThrottlingException and does not count.
-// 0 means no limit.
+// SetReEncryptQuota sets the maximum number of ReEncrypt requests of an account within any
+// second, including dry runs and failed requests. The account is that of the caller. Requests
+// above the quota fail with ThrottlingException and do not count. 0 means no limit.
 func (s *Service) SetReEncryptQuota(perSecond int) { s.quota.set(perSecond) }
 
-// quota counts requests by account over a sliding second.
+// quota counts the requests of each account over a sliding second.
 type quota struct {
 	mu    sync.Mutex
 	limit int
 	taken map[string]*window
 }
 
-// window holds the times of the last limit requests, as a ring.
+// window is a ring of the times of the last limit requests.
 type window struct {
 	times []time.Time
-	next  int // the oldest
+	next  int // index of the oldest time
 }
 
 func (q *quota) set(limit int) {
@@ -126,7 +125,8 @@ func (q *quota) set(limit int) {
 	q.taken = map[string]*window{}
 }
 
-// take is false when the account has had its requests of the second before now.
+// take counts a request. It returns false, and does not count it, if the account has used its
+// quota in the second before now.
 func (q *quota) take(account string, now time.Time) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
