@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// get follows the path into an item.
+// get returns the value at the path.
 func (p path) get(i item) (value, bool) {
 	v := value{kind: "M", m: i}
 	for _, s := range p {
@@ -26,19 +26,19 @@ func (p path) get(i item) (value, bool) {
 	return v, true
 }
 
-// errPath is what an update says of a path whose parent is not there.
+// errPath returns the error of an update whose path has no parent in the item.
 func errPath() error {
 	return invalid("The document path provided in the update expression is invalid for update")
 }
 
-// set returns the item with v at the path. All but the last step must exist; an
-// index behind the end of a list appends.
+// set returns the item with v at the path. All steps of the path but the last must exist. An
+// index past the end of a list appends.
 func (p path) set(i item, v value) (item, error) {
 	top, err := p.replace(value{kind: "M", m: i}, &v)
 	return top.m, err
 }
 
-// remove returns the item without what is at the path; nothing there is no error.
+// remove returns the item without the value at the path. It is not an error if there is none.
 func (p path) remove(i item) (item, error) {
 	top, err := p.replace(value{kind: "M", m: i}, nil)
 	return top.m, err
@@ -105,8 +105,8 @@ func (p path) String() string {
 	return text[1:]
 }
 
-// project keeps what the paths name, as ProjectionExpression does. Elements of a
-// list close ranks.
+// project returns the parts of the item that the paths name, as ProjectionExpression does.
+// Selected elements of a list become adjacent.
 func project(i item, paths []path) item {
 	if paths == nil {
 		return i

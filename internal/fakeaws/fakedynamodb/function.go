@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// function returns the reader of a condition function (Condition and filter
-// expressions), or nil when there is none of that name.
+// function returns the parser of a condition function (Condition and filter expressions), or
+// nil if there is no such function.
 func (p *parser) function(name string) func() (condition, error) {
 	switch name {
 	case "attribute_exists", "attribute_not_exists":
@@ -31,7 +31,7 @@ func (p *parser) function(name string) func() (condition, error) {
 	return nil
 }
 
-// pair reads "path, operand" and tests both.
+// pair parses "path, operand" and returns a condition that tests both values.
 func (p *parser) pair(test func(a, b value) bool) func() (condition, error) {
 	return func() (condition, error) {
 		left, err := p.operand()

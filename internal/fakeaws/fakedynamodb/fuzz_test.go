@@ -6,9 +6,9 @@ import (
 	"testing"
 )
 
-// FuzzExpressions: no text makes the parsers panic, nor what they make of it. A
-// condition and its negation never agree, nor does it matter how often it is
-// asked; an update leaves the item that it was made from as it was.
+// FuzzExpressions: no text causes a panic of the parsers or of the evaluation. A condition
+// and its negation never agree, evaluation is repeatable, and an update does not change the
+// original item.
 func FuzzExpressions(f *testing.F) {
 	values := map[string]value{":v": {kind: "S", text: "x"}}
 	one := item{"pk": {kind: "S", text: "k"}, "a": {kind: "M", m: map[string]value{"b": {kind: "L", l: []value{{kind: "N", text: "1"}}}, "v": values[":v"]}},
@@ -32,7 +32,7 @@ func FuzzExpressions(f *testing.F) {
 			both, okBoth, errBoth := condition("(" + text + ") AND (" + text + ")")
 			shallow := strings.Count(text, "(")+strings.Count(strings.ToUpper(text), "NOT") < maxDepth/4
 			if shallow && (!okNot || !okBoth || (err == nil) != (errNot == nil) || err == nil && (not == holds || errBoth != nil || both != holds)) {
-				t.Errorf("%q is %v (%v), its negation %v (%v), twice %v (%v)", text, holds, err, not, errNot, both, errBoth)
+				t.Errorf("%q: %v (%v); negation: %v (%v); evaluated twice: %v (%v)", text, holds, err, not, errNot, both, errBoth)
 			}
 		}
 		e := expressions{UpdateExpression: text, ExpressionAttributeNames: map[string]string{"#n": "a"}, ExpressionAttributeValues: values}

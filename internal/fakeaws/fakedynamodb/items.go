@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// expressions are the fields that requests with expressions share.
+// expressions are the fields of requests with expressions.
 type expressions struct {
 	ConditionExpression       string
 	UpdateExpression          string
@@ -15,14 +15,15 @@ type expressions struct {
 	ExpressionAttributeNames  map[string]string
 	ExpressionAttributeValues map[string]value
 
-	// keys is the table of a query, and keyText its condition; nil otherwise.
+	// keys is the table of a query and keyText its key condition. Other requests leave them
+	// empty.
 	keys    *table
 	keyText string
 }
 
-// compiled is what the expressions of one request mean.
+// compiled holds the parsed expressions of one request.
 type compiled struct {
-	condition  condition // always true where there is none
+	condition  condition // always true if the request has none
 	filter     condition
 	key        condition
 	projection []path
@@ -31,8 +32,8 @@ type compiled struct {
 
 func always(item) (bool, error) { return true, nil }
 
-// compile parses all expressions of a request, and refuses names and values that
-// none of them uses.
+// compile parses all expressions of a request. It refuses names and values that no expression
+// uses.
 func (e *expressions) compile() (*compiled, error) {
 	used, usedValues := map[string]bool{}, map[string]bool{}
 	parse := func(field, text string, read func(*parser) error) error {
@@ -87,8 +88,8 @@ const (
 	maxOperators  = 300
 )
 
-// withinLimits refuses an expression that is too long, or has too many operators and
-// functions. The = of an update is none.
+// withinLimits refuses an expression that is too long or has too many operators and
+// functions. The = of an update does not count.
 func withinLimits(text string, tokens []token, update bool) error {
 	if len(text) > maxExpression {
 		return invalid("Expression size has exceeded the maximum allowed size; expression size: %d",
@@ -111,7 +112,7 @@ func withinLimits(text string, tokens []token, update bool) error {
 
 func operatorWords() []string { return []string{"AND", "OR", "NOT", "BETWEEN", "IN"} }
 
-// paths reads a comma separated list.
+// paths parses a comma-separated list of paths.
 func (p *parser) paths() (list []path, err error) {
 	for {
 		one, err := p.path()
@@ -130,7 +131,7 @@ func (p *parser) paths() (list []path, err error) {
 	}
 }
 
-// write is the input of every single-item write.
+// write is the input of the operations that write one item.
 type write struct {
 	TableName string
 	Key, Item item
@@ -140,14 +141,14 @@ type write struct {
 	ReturnValuesOnConditionCheckFailure string
 }
 
-// written is what a write did.
+// written is the result of a write.
 type written struct {
 	old, new item
 	changed  []path
 }
 
-// apply checks the condition of a write and does it; the caller holds the lock
-// of the table. A dry write checks only.
+// apply checks the condition of a write and performs the write, unless dry is true. It must
+// be called with the lock of the table held.
 func (w *write) apply(t *table, key item, c *compiled, change func(old item) (item, []path, error), dry bool) (written, error) {
 	old := t.find(key)
 	ok, err := c.condition(orNothing(old))
@@ -177,7 +178,7 @@ func orNothing(i item) item {
 	return i
 }
 
-// plan turns a write into its key, its expressions, and what it changes.
+// plan returns the key of a write, its expressions, and a function that computes the change.
 func (w *write) plan(t *table, action string) (key item, c *compiled, change func(item) (item, []path, error), err error) {
 	if c, err = w.compile(); err != nil {
 		return nil, nil, nil, err
@@ -244,7 +245,7 @@ func (s *Service) write(r request, action string) (any, error) {
 	return out, nil
 }
 
-// returned is what ReturnValues asks for.
+// returned returns the attributes that ReturnValues asks for.
 func (w *write) returned(done written) item {
 	switch w.ReturnValues {
 	case "ALL_OLD":

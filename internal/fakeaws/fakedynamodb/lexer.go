@@ -5,7 +5,7 @@ import (
 	"unicode/utf8"
 )
 
-// tokenKind is what a token of an expression is.
+// tokenKind is the kind of a token.
 type tokenKind int
 
 const (
@@ -17,7 +17,7 @@ const (
 	tokenText             // 'text' of PartiQL
 	tokenNumber           // an index, or a number of PartiQL
 	tokenMark             // ? of PartiQL
-	tokenSign             // = <> <= ( ) and so on
+	tokenSign             // =, <>, <=, ( and others
 )
 
 type token struct {
@@ -25,7 +25,7 @@ type token struct {
 	text string
 }
 
-// lex cuts an expression, or a PartiQL statement, into tokens.
+// lex splits an expression or a PartiQL statement into tokens.
 func lex(text string) ([]token, error) {
 	var tokens []token
 	for text != "" {
@@ -75,7 +75,7 @@ func wordKind(text string) tokenKind {
 	return tokenName
 }
 
-// word is the length of the name, alias, value or number at the start.
+// word returns the length of the name, alias, value or number at the start.
 func word(text string) int {
 	n := 0
 	if text[0] == '#' || text[0] == ':' {
@@ -106,7 +106,7 @@ func sign(text string) int {
 	return 0
 }
 
-// unquote reads a quoted text, in which the quote is doubled to stand for itself.
+// unquote reads a quoted text, in which a doubled quote stands for one quote.
 func unquote(text string) (content, rest string, ok bool) {
 	quote := text[0]
 	var b strings.Builder

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// step is one step of a document path: a name, or an index where name is "".
+// step is one step of a document path: a name, or an index if name is empty.
 type step struct {
 	name  string
 	index int
@@ -13,10 +13,10 @@ type step struct {
 
 type path []step
 
-// operand computes a value from an item; it is false where there is none.
+// operand computes a value from an item. It returns false if there is no value.
 type operand func(item) (value, bool, error)
 
-// condition is true or false of an item.
+// condition is a condition on an item.
 type condition func(item) (bool, error)
 
 // parser reads expressions and PartiQL statements.
@@ -24,19 +24,19 @@ type parser struct {
 	tokens []token
 	at     int
 	depth  int
-	// names and values are the ExpressionAttributeNames and -Values, usedNames
-	// and usedValues those that an expression named.
+	// names and values are ExpressionAttributeNames and ExpressionAttributeValues. usedNames
+	// and usedValues record the placeholders that the expressions use.
 	names      map[string]string
 	values     map[string]value
 	usedNames  map[string]bool
 	usedValues map[string]bool
-	// partiql is true for a statement, which takes its values from parameters.
+	// partiql is true for a statement. Its values come from parameters.
 	partiql    bool
-	parameters []value // that are left
-	taken      []value // that were used
+	parameters []value // not used yet
+	taken      []value // already used
 }
 
-// maxDepth bounds how deep conditions and paths nest.
+// maxDepth is the maximum nesting of conditions and paths.
 const maxDepth = 100
 
 func (p *parser) peek() token { return p.tokens[p.at] }
@@ -49,7 +49,7 @@ func (p *parser) next() token {
 	return t
 }
 
-// accept takes the sign or keyword if it is next.
+// accept consumes the next token if it is the given sign or keyword.
 func (p *parser) accept(text string) bool {
 	t := p.peek()
 	if t.kind == tokenSign && t.text == text || t.kind == tokenName && strings.EqualFold(t.text, text) {
@@ -81,7 +81,7 @@ func (p *parser) nest() error {
 	return nil
 }
 
-// name reads one name of a path.
+// name parses one name of a path.
 func (p *parser) name() (string, error) {
 	t := p.peek()
 	switch {
@@ -100,7 +100,7 @@ func (p *parser) name() (string, error) {
 	return "", p.syntax()
 }
 
-// path reads a document path: a.b[0].#c.
+// path parses a document path such as a.b[0].#c.
 func (p *parser) path() (path, error) {
 	name, err := p.name()
 	if err != nil {
@@ -184,7 +184,7 @@ func (p *parser) not() (condition, error) {
 	}, err
 }
 
-// comparison reads a comparison, a function, or a condition in parentheses.
+// comparison parses a comparison, a function, or a condition in parentheses.
 func (p *parser) comparison() (condition, error) {
 	if p.accept("(") {
 		inner, err := p.or()
@@ -224,7 +224,7 @@ func (p *parser) comparison() (condition, error) {
 	return compareOperands(left, t.text, right), err
 }
 
-// missing reads what follows IS: MISSING, or NOT MISSING.
+// missing parses the words after IS: MISSING or NOT MISSING.
 func (p *parser) missing(left operand) (condition, error) {
 	not := p.accept("NOT")
 	return func(i item) (bool, error) {
@@ -299,7 +299,7 @@ func compareOperands(left operand, sign string, right operand) condition {
 	}
 }
 
-// operand reads a path, a value, or size(path).
+// operand parses a path, a value, or size(path).
 func (p *parser) operand() (operand, error) {
 	t := p.peek()
 	switch {

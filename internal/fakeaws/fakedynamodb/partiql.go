@@ -8,10 +8,11 @@ import (
 	"unicode/utf8"
 )
 
-// maxStatements is how many statements a batch takes (API_BatchExecuteStatement).
+// maxStatements is the maximum number of statements in a batch (API_BatchExecuteStatement).
 const maxStatements = 25
 
-// maxStatement is the most characters of a statement (API_BatchStatementRequest).
+// maxStatement is the maximum number of characters of a statement
+// (API_BatchStatementRequest).
 const maxStatement = 8192
 
 // statement is one PartiQL statement of a request.
@@ -21,13 +22,13 @@ type statement struct {
 	ReturnValuesOnConditionCheckFailure string
 }
 
-// parsed is a statement that was understood: an UPDATE, or a SELECT of one item.
+// parsed is a parsed statement: an UPDATE, or a SELECT of one item.
 type parsed struct {
 	verb   string // "UPDATE" or "SELECT"
 	table  string
 	update *update
 	where  condition
-	keys   map[string][]operand // what WHERE compares with =, by attribute
+	keys   map[string][]operand // values that WHERE compares with =, by attribute
 }
 
 func (s *statement) parse() (*parsed, error) {
@@ -67,7 +68,7 @@ func (s *statement) parse() (*parsed, error) {
 	return out, err
 }
 
-// selectAll reads the rest of SELECT *: only whole items are read here.
+// selectAll parses the rest of SELECT *. The fake does not support projections.
 func (p *parser) selectAll() error {
 	if err := p.expect("*"); err != nil {
 		return err
@@ -75,7 +76,7 @@ func (p *parser) selectAll() error {
 	return p.expect("FROM")
 }
 
-// updateStatement reads UPDATE table SET path = value [, ...] [SET ...] [REMOVE ...].
+// updateStatement parses UPDATE table SET path = value [, ...] [SET ...] [REMOVE ...].
 func (p *parser) updateStatement(out *parsed) (err error) {
 	if out.table, err = p.name(); err != nil {
 		return err
@@ -104,8 +105,8 @@ func (p *parser) updateStatement(out *parsed) (err error) {
 	}
 }
 
-// where reads conditions joined by AND, and remembers what is compared with =:
-// an UPDATE has to name one primary key (PartiQL update statements).
+// where parses conditions joined by AND and records the comparisons with =: an UPDATE must
+// name one primary key (PartiQL update statements).
 func (p *parser) where(out *parsed) error {
 	out.where = always
 	for {
@@ -130,7 +131,8 @@ func (p *parser) where(out *parsed) error {
 	}
 }
 
-// equality looks back at what was read from a token on: name = value.
+// equality returns the name and the value if the tokens from first to the current one are
+// "name = value".
 func (p *parser) equality(first int) (string, operand, bool) {
 	t := p.tokens[first:p.at]
 	if len(t) != 3 || t[1].text != "=" || t[0].kind != tokenQuoted && t[0].kind != tokenName {
@@ -144,7 +146,7 @@ func (p *parser) equality(first int) (string, operand, bool) {
 	return t[0].text, v, err == nil
 }
 
-// key is the primary key that WHERE names.
+// key returns the primary key that WHERE names.
 func (x *parsed) key(t *table) (item, error) {
 	key := item{}
 	for name := range t.types {
@@ -223,8 +225,8 @@ func (s *Service) executeStatement(r request) (any, error) {
 	return map[string]any{"Items": items}, nil
 }
 
-// batchExecuteStatement answers HTTP 200 with one response for each statement,
-// which may be an error of its own.
+// batchExecuteStatement answers with HTTP 200 and one response for each statement. A response
+// can be an error.
 func (s *Service) batchExecuteStatement(r request) (any, error) {
 	var in struct {
 		Statements             []statement
@@ -273,7 +275,7 @@ func (s *Service) distinct(statements []statement) error {
 	for _, st := range statements {
 		x, err := st.parse()
 		if err != nil {
-			continue // its own response says so
+			continue // its response has the error
 		}
 		verbs[x.verb] = true
 		s.mu.RLock()
@@ -296,7 +298,7 @@ func (s *Service) distinct(statements []statement) error {
 	return nil
 }
 
-// batchError is an error inside of a response (API_BatchStatementError).
+// batchError returns the error element of a response (API_BatchStatementError).
 func batchError(err error) map[string]any {
 	var f *failure
 	if !errors.As(err, &f) {

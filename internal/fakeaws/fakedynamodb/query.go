@@ -11,7 +11,7 @@ type queryInput struct {
 	scanInput
 }
 
-// query is API_Query, of a table alone: there are no indexes here.
+// query is API_Query, for tables only: the fake has no indexes.
 func (s *Service) query(r request) (any, error) {
 	var in queryInput
 	if err := r.into(&in); err != nil {
@@ -37,8 +37,8 @@ func (s *Service) query(r request) (any, error) {
 	return t.collection(in, c)
 }
 
-// keyCondition reads a condition of one partition: its key equals something, and,
-// where the table has one, the sort key is in one range. Neither may come twice.
+// keyCondition parses a key condition: the partition key equals a value and, if the table has
+// a sort key, that key may have one condition. Each key may occur once.
 func (p *parser) keyCondition(t *table) (condition, error) {
 	seen := map[string]bool{}
 	all, err := p.keyParts(t, seen)
@@ -48,7 +48,7 @@ func (p *parser) keyCondition(t *table) (condition, error) {
 	return all, err
 }
 
-// keyParts reads comparisons of key attributes, joined by AND.
+// keyParts parses comparisons of key attributes, joined by AND.
 func (p *parser) keyParts(t *table, seen map[string]bool) (condition, error) {
 	all := condition(always)
 	for {
@@ -69,7 +69,7 @@ func (p *parser) keyParts(t *table, seen map[string]bool) (condition, error) {
 	}
 }
 
-// keyPart reads one comparison, or several in parentheses.
+// keyPart parses one comparison, or several in parentheses.
 func (p *parser) keyPart(t *table, seen map[string]bool) (condition, error) {
 	if err := p.nest(); err != nil {
 		return nil, err
@@ -94,8 +94,8 @@ func (p *parser) keyPart(t *table, seen map[string]bool) (condition, error) {
 	return p.comparison()
 }
 
-// subject looks ahead: at the attribute that a comparison is about, and its sign.
-// Of functions begins_with alone is one of keys.
+// subject returns the attribute and the sign of the next comparison without consuming tokens.
+// The only function that key conditions allow is begins_with.
 func (p *parser) subject() (name, sign string, err error) {
 	at := p.at
 	defer func() { p.at = at }()
@@ -108,7 +108,7 @@ func (p *parser) subject() (name, sign string, err error) {
 	return name, p.peek().text, nil
 }
 
-// collection evaluates the items of a partition, in the order of the sort key.
+// collection returns a page of the items of a partition, in the order of the sort key.
 func (t *table) collection(in queryInput, c *compiled) (any, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -149,10 +149,10 @@ func (t *table) collection(in queryInput, c *compiled) (any, error) {
 	return t.scanned(in.scanInput, c, items, seen, size, last), nil
 }
 
-// order compares items of one partition by their sort keys.
+// order returns a function that compares items of a partition by their sort keys.
 func (t *table) order(forward bool) func(a, b item) int {
 	if len(t.schema) == 1 {
-		return func(item, item) int { return 0 } // there is one at most
+		return func(item, item) int { return 0 } // a partition has at most one item
 	}
 	name := t.schema[1].AttributeName
 	return func(a, b item) int {

@@ -2,7 +2,7 @@ package fakedynamodb
 
 import "math/bits"
 
-// maxPage is how many bytes of items one page evaluates (API_Scan).
+// maxPage is the maximum size of the items that one page evaluates, in bytes (API_Scan).
 const maxPage = 1 << 20
 
 type scanInput struct {
@@ -56,14 +56,14 @@ func (in *scanInput) segments() (segment, total uint64, err error) {
 	return uint64(*in.Segment), uint64(*in.TotalSegments), nil
 }
 
-// segmentOf cuts the hashes into total ranges of one size.
+// segmentOf returns the segment of a hash. The segments are ranges of equal size.
 func segmentOf(hash, total uint64) uint64 {
 	high, _ := bits.Mul64(hash, total)
 	return high
 }
 
-// page evaluates rows from the start key on, up to the limit or 1 MB, and leaves
-// out what the filter refuses.
+// page evaluates rows after the start key, up to the limit or 1 MB, and returns those that
+// satisfy the filter.
 func (t *table) page(in scanInput, c *compiled, segment, total uint64) (any, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -103,7 +103,7 @@ func (t *table) page(in scanInput, c *compiled, segment, total uint64) (any, err
 		}
 	}
 	if in.Limit > 0 && seen == in.Limit {
-		// The service does not look whether more comes behind the limit.
+		// Like DynamoDB, do not check whether the segment has more items after the limit.
 		key, _ := t.key(last)
 		return t.scanned(in, c, items, seen, size, key), nil
 	}

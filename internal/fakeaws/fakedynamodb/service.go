@@ -1,7 +1,6 @@
-// Package fakedynamodb is a DynamoDB in memory, behind the HTTP protocol that the
-// AWS SDKs speak. It implements what rotator, its tests and its demo use, with
-// the answers of the service; what it does is pinned by the cases of package
-// conformance. It checks no signatures and must never hold real data.
+// Package fakedynamodb implements DynamoDB in memory, with the HTTP protocol of the AWS SDKs.
+// It implements the operations that rotator, its tests and its demo use. The cases of package
+// awsspec define its behaviour. It does not verify signatures and must never hold real data.
 package fakedynamodb
 
 import (
@@ -21,19 +20,19 @@ import (
 	"rotator/internal/fakeaws/fault"
 )
 
-// Config says whose tables these are.
+// Config is the configuration of a Service.
 type Config struct {
 	Region, Account string
 }
 
-// Call is what a policy decides about.
+// Call is the input of a policy.
 type Call struct {
-	Action    string // as IAM writes it: "dynamodb:UpdateItem", "dynamodb:PartiQLUpdate"
+	Action    string // IAM name: "dynamodb:UpdateItem", "dynamodb:PartiQLUpdate"
 	Table     string
 	AccessKey string // id of the caller's access key
 }
 
-// Service is the fake. It is safe for concurrent use.
+// Service is a fake DynamoDB. It is safe for concurrent use.
 type Service struct {
 	config Config
 
@@ -43,7 +42,7 @@ type Service struct {
 	hot    func(table, key string) bool
 }
 
-// New makes a Service without tables.
+// New creates a Service without tables.
 func New(c Config) *Service { return &Service{config: c, tables: map[string]*table{}} }
 
 // SetPolicy sets the permissions. A call for which allow returns false fails with
@@ -54,22 +53,22 @@ func (s *Service) SetPolicy(allow func(Call) bool) {
 	s.policy = allow
 }
 
-// SetHot sets which items are in a range of keys that gets more writes than a
-// partition can take: where hot is true, of the table and the canonical text of the
-// item's key, an update is throttled with that reason. It may run concurrently.
+// SetHot simulates ranges of keys that receive more writes than a partition can serve. An
+// update of an item is throttled with that reason if hot returns true for the table and the
+// canonical text of the item's key. hot may run concurrently.
 func (s *Service) SetHot(hot func(table, key string) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.hot = hot
 }
 
-// throttlingReason is one of ThrottlingReasons (API_ThrottlingReason).
+// throttlingReason is an element of ThrottlingReasons (API_ThrottlingReason).
 type throttlingReason struct {
 	Reason   string `json:"reason"`
 	Resource string `json:"resource"`
 }
 
-// cool throttles an update of a hot item.
+// cool returns a throttling error for an update of a hot item.
 func (s *Service) cool(t *table, key item) error {
 	s.mu.RLock()
 	hot := s.hot
@@ -93,7 +92,8 @@ func IsHealth(r *http.Request) bool {
 		r.Header.Get("Authorization") == ""
 }
 
-// Operation names a request: "dynamodb:Scan". A health check is "dynamodb:Health".
+// Operation returns the IAM name of a request, such as "dynamodb:Scan". The name of a health
+// check is "dynamodb:Health".
 func (s *Service) Operation(r *http.Request) string {
 	if IsHealth(r) {
 		return "dynamodb:Health"
@@ -101,12 +101,12 @@ func (s *Service) Operation(r *http.Request) string {
 	return "dynamodb:" + strings.TrimPrefix(r.Header.Get("X-Amz-Target"), target)
 }
 
-// Throttle answers as a table whose capacity is used up.
+// Throttle answers as a table does whose capacity is used up.
 func (s *Service) Throttle(w http.ResponseWriter, _ *http.Request) {
 	answer(w, nil, &failure{code: "ProvisionedThroughputExceededException", message: "The level of configured provisioned throughput for the table was exceeded."})
 }
 
-// Fail answers HTTP 500.
+// Fail answers with HTTP 500.
 func (s *Service) Fail(w http.ResponseWriter, _ *http.Request) {
 	answer(w, nil, &failure{code: "InternalServerError", message: "Internal server error"})
 }
@@ -116,7 +116,7 @@ func (s *Service) Refuse(w http.ResponseWriter, _ *http.Request, a fault.Answer)
 	answer(w, nil, &failure{code: a.Code, message: a.Message, status: a.Status})
 }
 
-// request is one call under way.
+// request is a request in progress.
 type request struct {
 	accessKey string
 	body      []byte
@@ -132,7 +132,7 @@ func (r request) into(v any) error {
 	return nil
 }
 
-// operations is the explicit list of what this service does.
+// operations returns the operations that the service implements.
 func (s *Service) operations() map[string]func(request) (any, error) {
 	return map[string]func(request) (any, error){
 		"CreateTable": s.createTable, "DescribeTable": s.describeTable, "DeleteTable": s.deleteTable, "ListTables": s.listTables,
@@ -163,14 +163,14 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	answer(w, result, err)
 }
 
-// accessKey is the id in the Authorization header.
+// accessKey returns the access key id in the Authorization header.
 func accessKey(r *http.Request) string {
 	_, credential, _ := strings.Cut(r.Header.Get("Authorization"), "Credential=")
 	id, _, _ := strings.Cut(credential, "/")
 	return id
 }
 
-// answer writes a result, or an error as the SDKs decode it.
+// answer writes a result or an error in the form that the SDKs decode.
 func answer(w http.ResponseWriter, result any, err error) {
 	status := http.StatusOK
 	if err != nil {
@@ -205,9 +205,9 @@ func answer(w http.ResponseWriter, result any, err error) {
 	_, _ = w.Write(body)
 }
 
-// table returns a table that the caller may use for action.
+// table returns a table after it authorizes the action of the caller.
 func (s *Service) table(r request, action, name string) (*table, error) {
-	name = name[strings.LastIndexByte(name, '/')+1:] // an ARN will do
+	name = name[strings.LastIndexByte(name, '/')+1:] // the name may be an ARN
 	s.mu.RLock()
 	t, allow := s.tables[name], s.policy
 	s.mu.RUnlock()
@@ -224,13 +224,13 @@ func (s *Service) arn(name string) string {
 	return fmt.Sprintf("arn:aws:dynamodb:%s:%s:table/%s", s.config.Region, s.config.Account, name)
 }
 
-// capacity is ConsumedCapacity.
+// capacity is the element ConsumedCapacity.
 type capacity struct {
 	TableName     string
 	CapacityUnits float64
 }
 
-// consumed reports units, where the request asked for it.
+// consumed returns the capacity if the request asks for it, otherwise nil.
 func consumed(ask, table string, units float64) *capacity {
 	if ask != "TOTAL" && ask != "INDEXES" {
 		return nil
@@ -238,7 +238,8 @@ func consumed(ask, table string, units float64) *capacity {
 	return &capacity{TableName: table, CapacityUnits: units}
 }
 
-// writeUnits and readUnits are what an item costs (Capacity unit consumption).
+// writeUnits and readUnits return the capacity units that items consume (Capacity unit
+// consumption).
 func writeUnits(items ...item) float64 {
 	most := 1
 	for _, i := range items {

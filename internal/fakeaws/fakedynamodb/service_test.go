@@ -55,14 +55,14 @@ func put(ctx context.Context, client *dynamodb.Client, table *string, pk, v stri
 	return err
 }
 
-// TestFaults: what goes wrong is applied or not, as it was set.
+// TestFaults: each fault is applied or not, as its kind says.
 func TestFaults(t *testing.T) {
 	service, faults, cfg := start(t)
 	client := dynamodb.NewFromConfig(cfg)
 	table := newTable(t, client)
 	for _, test := range []struct {
 		fault   fault.Fault
-		code    string // "" when the connection breaks
+		code    string // "" if the connection breaks
 		applied bool
 	}{
 		{fault.Fault{Kind: fault.Throttle, Times: 1}, "ProvisionedThroughputExceededException", false},
@@ -82,7 +82,7 @@ func TestFaults(t *testing.T) {
 			t.Errorf("%s: applied %v, want %v", id, applied, test.applied)
 		}
 		if err := put(t.Context(), client, table, id, "2"); err != nil {
-			t.Errorf("%s lasts: %v", id, err)
+			t.Errorf("%s after the fault: %v", id, err)
 		}
 		if _, err := client.DeleteItem(t.Context(), &dynamodb.DeleteItemInput{TableName: table, Key: map[string]types.AttributeValue{"pk": &types.AttributeValueMemberS{Value: id}}}); err != nil {
 			t.Fatal(err)
@@ -93,7 +93,7 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// TestHookIsAConcurrentWriter: what Before does is done when the request is.
+// TestHookIsAConcurrentWriter: the changes made by Before are visible to the request.
 func TestHookIsAConcurrentWriter(t *testing.T) {
 	_, faults, cfg := start(t)
 	client := dynamodb.NewFromConfig(cfg)
@@ -111,7 +111,7 @@ func TestHookIsAConcurrentWriter(t *testing.T) {
 			":n": &types.AttributeValueMemberS{Value: "ours"}, ":o": &types.AttributeValueMemberS{Value: "1"}}})
 	var failed *types.ConditionalCheckFailedException
 	if !errors.As(err, &failed) {
-		t.Errorf("update after another's: %v", err)
+		t.Errorf("update after a concurrent write: %v", err)
 	}
 }
 
@@ -126,14 +126,14 @@ func TestPolicyDeniesABatch(t *testing.T) {
 		Statement: aws.String(`UPDATE "table" SET v = ? WHERE pk = ?`), Parameters: []types.AttributeValue{
 			&types.AttributeValueMemberS{Value: "1"}, &types.AttributeValueMemberS{Value: "a"}}}}})
 	if err != nil || out.Responses[0].Error == nil || out.Responses[0].Error.Code != types.BatchStatementErrorCodeEnumAccessDenied {
-		t.Errorf("%+v, %v, want AccessDenied", out, err)
+		t.Errorf("%+v, %v, want AccessDeniedException", out, err)
 	}
 	if err := put(t.Context(), client, table, "a", "1"); err != nil {
 		t.Error(err)
 	}
 }
 
-// TestScanSeesEveryItemOnce, for any number of segments and any limit.
+// TestScanSeesEveryItemOnce checks this for any number of segments and any limit.
 func TestScanSeesEveryItemOnce(t *testing.T) {
 	_, _, cfg := start(t)
 	client := dynamodb.NewFromConfig(cfg)
@@ -165,11 +165,11 @@ func TestScanSeesEveryItemOnce(t *testing.T) {
 		}
 		for id, n := range seen {
 			if n != 1 {
-				r.Fatalf("%s was seen %d times", id, n)
+				r.Fatalf("%s returned %d times", id, n)
 			}
 		}
 		if len(seen) != items {
-			r.Fatalf("%d items seen, want %d", len(seen), items)
+			r.Fatalf("%d items returned, want %d", len(seen), items)
 		}
 	})
 }

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// table is one table. Its rows stand in the order of a scan: by the hash of the
-// partition key, so that an update never moves an item.
+// table is one table. Its rows are in the order of a scan, by the hash of the partition key,
+// so an update never moves an item.
 type table struct {
 	name    string
 	made    time.Time
@@ -114,7 +114,7 @@ func (s *Service) deleteTable(r request) (any, error) {
 	return map[string]any{"TableDescription": description}, nil
 }
 
-// key takes the key out of an item and checks it.
+// key returns the key attributes of an item after it checks them.
 func (t *table) key(i item) (item, error) {
 	key := item{}
 	for name, kind := range t.types {
@@ -134,7 +134,7 @@ func (t *table) key(i item) (item, error) {
 	return key, nil
 }
 
-// exactKey checks what a request gives as the key.
+// exactKey checks the key in a request.
 func (t *table) exactKey(i item) error {
 	if len(i) != len(t.types) {
 		return invalid("The provided key element does not match the schema")
@@ -148,16 +148,16 @@ func (t *table) exactKey(i item) error {
 	return err
 }
 
-// id is the canonical text of a key, and hash the place of its partition key.
+// id returns the canonical text of a key and the hash of its partition key.
 func (t *table) id(key item) (id string, hash uint64) {
-	text, _ := json.Marshal(key) // values always marshal, names in order
+	text, _ := json.Marshal(key) // values always marshal, names are sorted
 	partition, _ := json.Marshal(key[t.schema[0].AttributeName])
 	h := fnv.New64a()
 	_, _ = h.Write(partition)
 	return string(text), mix(h.Sum64())
 }
 
-// mix spreads the bits of FNV, whose high ones hardly differ for short texts.
+// mix distributes the bits of an FNV hash. Its high bits hardly differ for short texts.
 func mix(x uint64) uint64 {
 	x ^= x >> 33
 	x *= 0xff51afd7ed558ccd
@@ -166,7 +166,7 @@ func mix(x uint64) uint64 {
 	return x ^ x>>33
 }
 
-// find returns the item of a key; the caller holds the lock.
+// find returns the item with the key. It must be called with t.mu held.
 func (t *table) find(key item) item {
 	id, _ := t.id(key)
 	if r := t.byID[id]; r != nil {
@@ -175,7 +175,7 @@ func (t *table) find(key item) item {
 	return nil
 }
 
-// after is the index of the first row behind (hash, id).
+// after returns the index of the first row after (hash, id).
 func (t *table) after(hash uint64, id string) int {
 	return sort.Search(len(t.rows), func(i int) bool {
 		r := t.rows[i]
@@ -183,11 +183,11 @@ func (t *table) after(hash uint64, id string) int {
 	})
 }
 
-// maxItem is the most bytes of an item (Quotas).
+// maxItem is the maximum size of an item in bytes (Quotas).
 const maxItem = 400 << 10
 
-// put stores an item, and takes the place of one with its key; nil deletes. The
-// caller holds the lock.
+// put stores an item in place of the item with the same key; nil deletes that item. It must
+// be called with t.mu held.
 func (t *table) put(key, i item) error {
 	id, hash := t.id(key)
 	old := t.byID[id]
@@ -212,8 +212,8 @@ func (t *table) put(key, i item) error {
 	return nil
 }
 
-// Items returns a copy of what is in a table, by the canonical text of the key,
-// each as the JSON of the API: to compare tables in tests.
+// Items returns a copy of all items of a table, for tests that compare tables. The key of the
+// map is the canonical text of the item's key; the values are the JSON of the API.
 func (s *Service) Items(tableName string) map[string]json.RawMessage {
 	s.mu.RLock()
 	t := s.tables[tableName]

@@ -5,10 +5,10 @@ import (
 	"slices"
 )
 
-// maxActions is how many actions a transaction takes (API_TransactWriteItems).
+// maxActions is the maximum number of actions in a transaction (API_TransactWriteItems).
 const maxActions = 100
 
-// action is one member of TransactItems: exactly one of the four.
+// action is one element of TransactItems. Exactly one of the four fields is set.
 type action struct {
 	Put, Update, Delete, ConditionCheck *write
 }
@@ -41,7 +41,7 @@ func (p planned) run(dry bool) error {
 	return err
 }
 
-// transactWriteItems checks every action first, and does all or none.
+// transactWriteItems checks all actions before it performs any of them.
 func (s *Service) transactWriteItems(r request) (any, error) {
 	var in struct{ TransactItems []action }
 	if err := r.into(&in); err != nil {
@@ -116,8 +116,7 @@ func (s *Service) planAll(r request, actions []action) ([]planned, error) {
 	return plans, nil
 }
 
-// lockAll locks every table once, always in the same order, and returns how to
-// unlock them.
+// lockAll locks each table once, in a fixed order. It returns a function that unlocks them.
 func lockAll(plans []planned) (unlock func()) {
 	var tables []*table
 	for _, p := range plans {

@@ -14,13 +14,13 @@ type update struct {
 	deletes []assignment
 }
 
-// assignment is a path and what belongs there, computed from the item as it was.
+// assignment is a path and its new value, computed from the item before the update.
 type assignment struct {
 	path path
 	from operand
 }
 
-// update reads the clauses SET, REMOVE, ADD and DELETE, each at most once.
+// update parses the clauses SET, REMOVE, ADD and DELETE, each at most once.
 func (p *parser) update() (*update, error) {
 	u := &update{}
 	seen := map[string]bool{}
@@ -54,7 +54,7 @@ func (p *parser) update() (*update, error) {
 	return u, u.disjoint()
 }
 
-// assignments reads "path = expression, ..." or, for ADD and DELETE, "path value".
+// assignments parses "path = expression, ..." or, for ADD and DELETE, "path value".
 func (p *parser) assignments(set bool) (list []assignment, err error) {
 	for {
 		a := assignment{}
@@ -79,7 +79,7 @@ func (p *parser) assignments(set bool) (list []assignment, err error) {
 	}
 }
 
-// sum reads an operand, or two with + or - between.
+// sum parses an operand, or two with + or - between them.
 func (p *parser) sum() (operand, error) {
 	left, err := p.term()
 	if err != nil {
@@ -118,7 +118,7 @@ func firstOf(errs ...error) error {
 	return nil
 }
 
-// term reads an operand or one of the functions of SET.
+// term parses an operand or one of the functions of SET.
 func (p *parser) term() (operand, error) {
 	switch {
 	case p.peek().kind == tokenName && p.peek().text == "if_not_exists" && p.tokens[p.at+1].text == "(":
@@ -172,7 +172,7 @@ func (p *parser) function2(f func(a value, okA bool, b value, okB bool) (value, 
 	}, p.expect(")")
 }
 
-// touched are all paths that the update names.
+// touched returns all paths that the update names.
 func (u *update) touched() (paths []path) {
 	for _, list := range [][]assignment{u.sets, u.adds, u.deletes} {
 		for _, a := range list {
@@ -182,7 +182,7 @@ func (u *update) touched() (paths []path) {
 	return append(paths, u.removes...)
 }
 
-// disjoint refuses paths of which one leads to the other.
+// disjoint refuses paths that overlap.
 func (u *update) disjoint() error {
 	paths := u.touched()
 	for i, a := range paths {
@@ -205,7 +205,8 @@ func (u *update) spares(t *table) error {
 	return nil
 }
 
-// apply computes everything from the item as it was, and changes now.
+// apply computes all values from was, the item before the update, and returns now with the
+// changes.
 func (u *update) apply(was, now item) (item, error) {
 	for _, a := range u.sets {
 		v, ok, err := a.from(was)
@@ -247,7 +248,7 @@ func (u *update) apply(was, now item) (item, error) {
 			return nil, err
 		}
 	}
-	// From the end of lists, so that indexes keep their meaning.
+	// Remove from the end of lists, so that the other indexes stay valid.
 	removes := slices.Clone(u.removes)
 	slices.SortFunc(removes, func(a, b path) int { return b[len(b)-1].index - a[len(a)-1].index })
 	for _, p := range removes {
@@ -259,7 +260,7 @@ func (u *update) apply(was, now item) (item, error) {
 	return now, nil
 }
 
-// add is the ADD of two numbers or two sets.
+// add returns the result of ADD for two numbers or two sets.
 func add(old, v value) (value, error) {
 	switch {
 	case old.kind == "N" && v.kind == "N":
@@ -275,7 +276,7 @@ func add(old, v value) (value, error) {
 	return value{}, invalid("An operand in the update expression has an incorrect data type")
 }
 
-// without takes members off a set; it is false when none are left.
+// without removes members from a set. It returns false if no member is left.
 func without(old, v value) (value, bool) {
 	if old.kind != v.kind {
 		return old, true

@@ -10,10 +10,10 @@ import (
 	"strings"
 )
 
-// value is an attribute value. Values are never changed in place.
+// value is an attribute value. It is immutable.
 type value struct {
 	kind  string // "S", "N", "B", "BOOL", "NULL", "M", "L", "SS", "NS", "BS"
-	text  string // S, and N in the form in which DynamoDB prints it
+	text  string // S, and N in the form that DynamoDB returns
 	bytes []byte
 	truth bool // BOOL
 	m     map[string]value
@@ -24,7 +24,7 @@ type value struct {
 
 type item map[string]value
 
-// UnmarshalJSON reads the JSON of the API: {"S": "text"}.
+// UnmarshalJSON decodes the JSON of the API, such as {"S": "text"}.
 func (v *value) UnmarshalJSON(text []byte) error {
 	var parts map[string]json.RawMessage
 	if err := json.Unmarshal(text, &parts); err != nil {
@@ -71,7 +71,7 @@ func (v *value) fill(raw json.RawMessage) error {
 	return v.checkSet()
 }
 
-// checkSet refuses empty sets and members that are there twice.
+// checkSet refuses empty sets and sets with duplicate members.
 func (v *value) checkSet() error {
 	n, distinct := len(v.texts), len(slices.Compact(slices.Sorted(slices.Values(v.texts))))
 	switch v.kind {
@@ -91,7 +91,7 @@ func (v *value) checkSet() error {
 	return nil
 }
 
-// MarshalJSON writes the JSON of the API.
+// MarshalJSON encodes the JSON of the API.
 func (v value) MarshalJSON() ([]byte, error) {
 	var content any
 	switch v.kind {
@@ -128,8 +128,8 @@ func orEmpty(m map[string]value) map[string]value {
 // maxDigits is the precision of numbers (Data types, "Number").
 const maxDigits = 38
 
-// normal prints a number as DynamoDB does: no exponent, no zeros that say
-// nothing.
+// normal returns a number in the form that DynamoDB returns, without exponent and
+// insignificant zeros.
 func normal(text string) (string, error) {
 	r, ok := new(big.Rat).SetString(text)
 	if !ok || strings.ContainsAny(text, "/_xXpPbBoO") {
@@ -154,11 +154,12 @@ func printNumber(r *big.Rat) (string, error) {
 }
 
 func number(text string) *big.Rat {
-	r, _ := new(big.Rat).SetString(text) // it was normalised when it came in
+	r, _ := new(big.Rat).SetString(text) // the text was normalised when it was decoded
 	return r
 }
 
-// equal compares as DynamoDB does: sets without order, numbers by value.
+// equal reports whether two values are equal as in DynamoDB: sets without order, numbers by
+// value.
 func equal(a, b value) bool {
 	if a.kind != b.kind {
 		return false
@@ -181,7 +182,7 @@ func equal(a, b value) bool {
 	return a.text == b.text
 }
 
-// compare orders two scalars of one type; it is false for others.
+// compare orders two scalars of the same type. It returns false for other values.
 func compare(a, b value) (int, bool) {
 	if a.kind != b.kind {
 		return 0, false
@@ -197,8 +198,8 @@ func compare(a, b value) (int, bool) {
 	return 0, false
 }
 
-// size is what an item counts towards its limit and its capacity (DynamoDB item
-// sizes and formats).
+// size returns the size that counts towards the item size limit and the consumed capacity, in
+// bytes (DynamoDB item sizes and formats).
 func (i item) size() int {
 	n := 0
 	for name, v := range i {
@@ -237,7 +238,7 @@ func (v value) size() int {
 	return n
 }
 
-// length is what the function size() of expressions returns.
+// length returns the result of the function size() of expressions.
 func (v value) length() (int, bool) {
 	switch v.kind {
 	case "S":
@@ -256,15 +257,15 @@ func (v value) length() (int, bool) {
 	return 0, false
 }
 
-// failure is an error of the service.
+// failure is an error response.
 type failure struct {
 	code    string
 	message string
 	item    item // with ConditionalCheckFailedException
 	reasons []cancellation
-	// throttling is why a request was throttled; inside a batch it is not told.
+	// throttling is the reason of a throttled request. Answers of a batch do not contain it.
 	throttling []throttlingReason
-	status     int // HTTP status; 0: by the code
+	status     int // HTTP status; 0: depends on the code
 }
 
 // cancellation is one entry of CancellationReasons.

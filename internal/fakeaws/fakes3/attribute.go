@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// change replaces a version by a changed copy of itself: what does not make a new
-// version. ETag and Last-Modified stay, as they do in S3.
+// change replaces a version with a changed copy and makes no new version. As in S3, ETag and
+// Last-Modified stay.
 func change(r request, b *bucket, edit func(*version) error) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -81,7 +81,7 @@ func putTagging(w http.ResponseWriter, r request, b *bucket) error {
 // grant is one entry of an ACL.
 type grant struct{ id, uri, permission string }
 
-// readGrants reads the headers x-amz-grant-….
+// readGrants parses the headers x-amz-grant-….
 func readGrants(h http.Header) (grants []grant) {
 	for header, permission := range map[string]string{"X-Amz-Grant-Full-Control": "FULL_CONTROL", "X-Amz-Grant-Read": "READ",
 		"X-Amz-Grant-Read-Acp": "READ_ACP", "X-Amz-Grant-Write-Acp": "WRITE_ACP"} {
@@ -139,7 +139,7 @@ func (s *Service) getACL(w http.ResponseWriter, r request, b *bucket) error {
 	return ok(w, out)
 }
 
-// putACL takes grants in headers.
+// putACL sets the grants in the headers of the request.
 func putACL(w http.ResponseWriter, r request, b *bucket) error {
 	if b.ownership == "BucketOwnerEnforced" {
 		return errorf(http.StatusBadRequest, "AccessControlListNotSupported", "The bucket does not allow ACLs")

@@ -17,8 +17,8 @@ import (
 	"strings"
 )
 
-// algorithms are the checksums that a request can carry, by the end of their
-// header x-amz-checksum-… (Checking object integrity).
+// algorithms returns the checksum algorithms of S3. The key is the suffix of the header
+// x-amz-checksum-… (Checking object integrity).
 func algorithms() map[string]func() hash.Hash {
 	return map[string]func() hash.Hash{
 		"crc32":     func() hash.Hash { return crc32.NewIEEE() },
@@ -29,13 +29,13 @@ func algorithms() map[string]func() hash.Hash {
 	}
 }
 
-// checksum is the checksum that an object keeps.
+// checksum is the checksum of an object.
 type checksum struct {
 	algorithm, value string
-	composite        bool // made of the checksums of the parts of a multipart upload
+	composite        bool // computed from the checksums of the parts of a multipart upload
 }
 
-// kind is the checksum type, as headers have it.
+// kind returns the value of the header x-amz-checksum-type.
 func (c checksum) kind() string {
 	if c.composite {
 		return "COMPOSITE"
@@ -85,8 +85,8 @@ func readBody(r request) ([]byte, checksum, error) {
 	return body, kept, nil
 }
 
-// dechunk undoes aws-chunked: length in hex, line end, data, line end, and after
-// the empty chunk the trailing headers.
+// dechunk decodes aws-chunked. Each chunk is its length in hex, a line end, the data, and a
+// line end; the trailing headers follow the empty chunk.
 func dechunk(text []byte) ([]byte, http.Header, error) {
 	reader := bufio.NewReader(bytes.NewReader(text))
 	var body []byte

@@ -11,8 +11,7 @@ import (
 	"time"
 )
 
-// bucket is one bucket. Objects are kept by key, each with its versions, the
-// newest last.
+// bucket is one bucket. objects has the versions of each key, the newest last.
 type bucket struct {
 	name string
 	made time.Time
@@ -23,7 +22,7 @@ type bucket struct {
 	ownership  string
 	objects    map[string][]*version
 	uploads    map[string]*upload
-	count      int // versions and uploads so far, for their ids
+	count      int // number of versions and uploads created, for their ids
 }
 
 func (s *Service) createBucket(w http.ResponseWriter, r request) error {
@@ -33,7 +32,7 @@ func (s *Service) createBucket(w http.ResponseWriter, r request) error {
 		b.ownership = o
 	}
 	if b.lock {
-		b.versioning = "Enabled" // Object Lock needs it
+		b.versioning = "Enabled" // required by Object Lock
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -94,7 +93,7 @@ func (s *Service) listBuckets(w http.ResponseWriter) error {
 	}{Buckets: list})
 }
 
-// versioningXML is VersioningConfiguration.
+// versioningXML is the element VersioningConfiguration.
 type versioningXML struct {
 	XMLName xml.Name `xml:"VersioningConfiguration"`
 	Status  string   `xml:",omitempty"`
@@ -121,7 +120,7 @@ func putVersioning(w http.ResponseWriter, r request, b *bucket) error {
 	return nil
 }
 
-// ownershipXML is OwnershipControls.
+// ownershipXML is the element OwnershipControls.
 type ownershipXML struct {
 	XMLName xml.Name `xml:"OwnershipControls"`
 	Rule    struct{ ObjectOwnership string }
@@ -147,22 +146,21 @@ func putOwnership(w http.ResponseWriter, r request, b *bucket) error {
 	return nil
 }
 
-// Version is one version of an object as the bucket keeps it: to compare buckets
-// in tests.
+// Version is a version of an object, for tests that compare the contents of buckets.
 type Version struct {
 	ID     string
 	Marker bool   // a delete marker
-	Body   []byte // nil when it is zeros that take no memory
+	Body   []byte // nil for zeros that take no memory
 	Size   int64
-	// Headers are those that come back as they were sent, user metadata among them.
+	// Headers are the request headers that GET returns, including user metadata.
 	Headers      http.Header
 	Tags, Grants string
-	// Lock is mode, end of the retention and legal hold.
+	// Lock has the lock mode, the end of the retention and the legal hold.
 	Lock string
 }
 
-// Versions returns what is in a bucket, by key, each with its versions, the
-// oldest first. What it returns is shared: read it only.
+// Versions returns the versions of all objects in a bucket by key, the oldest first. The
+// caller must not change the result.
 func (s *Service) Versions(bucketName string) map[string][]Version {
 	out := map[string][]Version{}
 	b, err := s.bucket(bucketName)
@@ -184,5 +182,5 @@ func (s *Service) Versions(bucketName string) map[string][]Version {
 	return out
 }
 
-// stamp is a time as XML answers have it.
+// stamp formats a time for XML answers.
 func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }

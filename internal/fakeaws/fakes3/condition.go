@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// matches compares an ETag with what a condition names.
+// matches reports whether the ETag is one of those in a condition header.
 func matches(condition, etag string) bool {
 	return condition == "*" || strings.Trim(condition, `"`) == strings.Trim(etag, `"`)
 }
@@ -15,8 +15,8 @@ func preconditionFailed() error {
 	return errorf(http.StatusPreconditionFailed, "PreconditionFailed", "At least one of the pre-conditions you specified did not hold")
 }
 
-// writeConditions checks If-Match and If-None-Match of a write against the
-// current version, nil where there is none (Conditional writes).
+// writeConditions checks If-Match and If-None-Match of a write against the current version,
+// which is nil if there is none (Conditional writes).
 func writeConditions(h http.Header, now *version) error {
 	if match := h.Get("If-Match"); match != "" {
 		if now == nil {
@@ -37,8 +37,8 @@ func writeConditions(h http.Header, now *version) error {
 	return nil
 }
 
-// readConditions checks the conditions of a GET, HEAD or the source of a copy,
-// whose headers have a prefix (RFC 9110; API_GetObject, API_CopyObject).
+// readConditions checks the conditions of a GET, a HEAD, or the source of a copy. The names
+// of the headers begin with prefix (RFC 9110; API_GetObject, API_CopyObject).
 func readConditions(h http.Header, v *version, prefix string) error {
 	get := func(name string) string { return h.Get(prefix + name) }
 	notModified := preconditionFailed

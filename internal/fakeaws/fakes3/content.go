@@ -7,9 +7,8 @@ import (
 	"io"
 )
 
-// content is the body of an object: stretches of bytes, and runs of zeros that
-// take no memory however long they are. It is never changed in place, so copies
-// share it.
+// content is the body of an object: stretches of bytes, and runs of zeros of any length that
+// take no memory. It is immutable, so copies share it.
 type content []stretch
 
 // stretch is either bytes or a number of zero bytes.
@@ -41,7 +40,7 @@ func (c content) size() (n int64) {
 	return n
 }
 
-// cut is the content from first up to end.
+// cut returns the bytes from first up to, but not including, end.
 func (c content) cut(first, end int64) (out content) {
 	for _, s := range c {
 		from, to := max(0, first), min(s.size(), end)
@@ -71,7 +70,7 @@ func (c content) with(more content) content {
 	return out
 }
 
-// write writes the content out.
+// write writes the content to w. It stops at the first error.
 func (c content) write(w io.Writer) {
 	var zeros [64 << 10]byte
 	for _, s := range c {
@@ -88,7 +87,7 @@ func (c content) write(w io.Writer) {
 	}
 }
 
-// bytes are the content in memory; nil when it has zeros that are kept nowhere.
+// bytes returns the content, or nil if it has runs of zeros.
 func (c content) bytes() []byte {
 	var out []byte
 	for _, s := range c {
@@ -102,9 +101,9 @@ func (c content) bytes() []byte {
 	return out
 }
 
-// digest hashes the content. A run of zeros is hashed by its length, in words, and
-// not as it is: so equal contents have equal digests and others do not, but it is
-// no hash of the body, which would take seconds of every write.
+// digest hashes the content. For a run of zeros it hashes a text with the length, because
+// hashing every zero would take seconds for each write. So it is not a hash of the body, but
+// equal contents have equal digests, and different contents have different ones.
 func (c content) digest(h hash.Hash) []byte {
 	for _, s := range c {
 		if s.zeros > 0 {
@@ -116,7 +115,7 @@ func (c content) digest(h hash.Hash) []byte {
 	return h.Sum(nil)
 }
 
-// checksum is the checksum by an algorithm, as headers have it.
+// checksum returns the checksum in the form of the headers.
 func (c content) checksum(algorithm string) string {
 	return base64.StdEncoding.EncodeToString(c.digest(algorithms()[algorithm]()))
 }

@@ -8,7 +8,8 @@ import (
 	"strings"
 )
 
-// source finds what X-Amz-Copy-Source names, and checks its conditions.
+// source returns the version that X-Amz-Copy-Source names, after it checks the conditions on
+// it.
 func (s *Service) source(r request) (*version, request, error) {
 	name, query, _ := strings.Cut(r.Header.Get("X-Amz-Copy-Source"), "?")
 	path, err := url.PathUnescape(strings.TrimPrefix(name, "/"))
@@ -32,12 +33,13 @@ func (s *Service) source(r request) (*version, request, error) {
 	return v, from, readConditions(r.Header, v, "X-Amz-Copy-Source-")
 }
 
-// maxCopy is the most bytes that one request copies (API_CopyObject,
+// maxCopy is the maximum number of bytes that one request copies (API_CopyObject,
 // API_UploadPartCopy).
 const maxCopy = 5 << 30
 
-// copyObject copies the body, in one part whatever the source has, and with COPY, the default, the metadata and tags
-// too; never ACL, storage class, redirect or lock (API_CopyObject).
+// copyObject is API_CopyObject. The copy has one part, regardless of the parts of the source.
+// With the directive COPY, the default, it has the metadata and tags of the source. ACL,
+// storage class, redirect and lock are never copied.
 func (s *Service) copyObject(w http.ResponseWriter, r request, b *bucket) error {
 	from, at, err := s.source(r)
 	if err != nil {
@@ -82,7 +84,7 @@ func (s *Service) copyObject(w http.ResponseWriter, r request, b *bucket) error 
 	}{ETag: v.etag, LastModified: stamp(v.modified)})
 }
 
-// inherit takes content headers and user metadata from the source.
+// inherit copies content headers and user metadata from the source.
 func inherit(v, from *version) {
 	for name := range v.headers {
 		if strings.HasPrefix(name, metaPrefix) || inherited(name) {

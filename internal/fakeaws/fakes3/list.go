@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// listing is what both kinds of lists ask for.
+// listing has the parameters of both list operations.
 type listing struct {
 	prefix, delimiter string
 	most              int
@@ -26,7 +26,8 @@ func newListing(r request) listing {
 	return l
 }
 
-// text writes a key into an answer; XML cannot hold every character.
+// text returns a key in the encoding that the request asks for. XML cannot represent every
+// character.
 func (l listing) text(key string) string {
 	if l.encode {
 		return strings.ReplaceAll(url.QueryEscape(key), "%2F", "/")
@@ -41,7 +42,7 @@ func (l listing) encoding() string {
 	return ""
 }
 
-// common is the common prefix that a key is rolled up into, "" if none.
+// common returns the common prefix that stands for the key in the list, "" if there is none.
 func (l listing) common(key string) string {
 	if l.delimiter == "" {
 		return ""
@@ -68,7 +69,7 @@ func (v *version) storageClass() string {
 	return "STANDARD"
 }
 
-// listObjects is ListObjectsV2: keys in the order of their bytes.
+// listObjects is API_ListObjectsV2. The order is that of the bytes of the keys.
 func listObjects(w http.ResponseWriter, r request, b *bucket) error {
 	l := newListing(r)
 	after := r.query.Get("start-after")
@@ -101,7 +102,7 @@ func listObjects(w http.ResponseWriter, r request, b *bucket) error {
 		}
 		common := l.common(key)
 		if common != "" && (strings.HasPrefix(last, common) && last != "" || common <= after && strings.HasPrefix(after, common)) {
-			continue // rolled up already
+			continue // its common prefix is already listed
 		}
 		if out.KeyCount == l.most {
 			out.IsTruncated = true
@@ -111,7 +112,7 @@ func listObjects(w http.ResponseWriter, r request, b *bucket) error {
 		out.KeyCount++
 		if common != "" {
 			out.CommonPrefixes = append(out.CommonPrefixes, prefixXML{l.text(common)})
-			last = common + "\U0010FFFF" // behind all that is rolled up
+			last = common + "\U0010FFFF" // greater than all keys with the prefix
 			continue
 		}
 		last = key
@@ -128,7 +129,7 @@ type versionXML struct {
 	IsLatest                     bool
 }
 
-// listVersions is ListObjectVersions: by key, then newest first.
+// listVersions is API_ListObjectVersions, ordered by key, then newest first.
 func listVersions(w http.ResponseWriter, r request, b *bucket) error {
 	l := newListing(r)
 	marker, versionMarker := r.query.Get("key-marker"), r.query.Get("version-id-marker")

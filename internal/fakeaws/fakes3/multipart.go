@@ -15,26 +15,26 @@ import (
 	"time"
 )
 
-// minPart is the least bytes of every part but the last (Multipart upload limits).
+// minPart is the minimum size of every part but the last, in bytes (Multipart upload limits).
 const minPart = 5 << 20
 
-// upload is a multipart upload under way.
+// upload is a multipart upload in progress.
 type upload struct {
 	key     string
 	version *version
-	sum     checksum // which one, without its value
+	sum     checksum // the algorithm and type; no value
 	parts   map[int]part
 }
 
 type part struct {
 	body     content
 	etag     string
-	checksum string // by the algorithm of the upload
+	checksum string // with the algorithm of the upload
 }
 
-// uploadChecksum is the checksum that an upload asks for: without any it is
-// CRC64NVME, which like every CRC can be of the whole object; the others are made
-// of those of the parts (Checking object integrity).
+// uploadChecksum returns the checksum algorithm and type of an upload. The default is
+// CRC64NVME, which covers the whole object; checksums of the other algorithms are composite
+// unless the request asks for the full object (Checking object integrity).
 func uploadChecksum(h http.Header) (checksum, error) {
 	algorithm, kind := strings.ToLower(h.Get("X-Amz-Checksum-Algorithm")), h.Get("X-Amz-Checksum-Type")
 	c := checksum{algorithm: cmp.Or(algorithm, "crc64nvme"), composite: kind != "FULL_OBJECT"}
@@ -71,7 +71,7 @@ func createUpload(w http.ResponseWriter, r request, b *bucket) error {
 	}{Bucket: b.name, Key: r.key, UploadId: id})
 }
 
-// upload returns the upload of a request; the caller holds the lock.
+// upload returns the upload that a request names. It must be called with the lock held.
 func (b *bucket) upload(r request) (*upload, error) {
 	u := b.uploads[r.query.Get("uploadId")]
 	if u == nil || u.key != r.key {
@@ -111,15 +111,16 @@ func uploadPart(w http.ResponseWriter, r request, b *bucket) error {
 	return nil
 }
 
-// copiedXML is the answer to UploadPartCopy; a checksum stands in an element of
-// its own name.
+// copiedXML is the answer of UploadPartCopy. The name of the checksum element depends on the
+// algorithm.
 type copiedXML struct {
 	XMLName            xml.Name `xml:"CopyPartResult"`
 	ETag, LastModified string
 	partChecksums
 }
 
-// uploadPartCopy takes a part from a range of another object; bytes are shared.
+// uploadPartCopy stores a range of another object as a part. The part shares the bytes of the
+// object.
 func (s *Service) uploadPartCopy(w http.ResponseWriter, r request, b *bucket) error {
 	from, _, err := s.source(r)
 	if err != nil {
@@ -156,7 +157,7 @@ type partXML struct {
 	partChecksums
 }
 
-// partChecksums are the elements that hold the checksum of a part.
+// partChecksums has the checksum elements of a part.
 type partChecksums struct {
 	ChecksumCRC32, ChecksumCRC32C, ChecksumCRC64NVME, ChecksumSHA1, ChecksumSHA256 string `xml:",omitempty"`
 }
@@ -178,7 +179,7 @@ func completeUpload(w http.ResponseWriter, r request, b *bucket) error {
 	}
 	promised := r.Header
 	r.Request = r.Clone(r.Context())
-	for name := range algorithms() { // they are of the object, not of this body
+	for name := range algorithms() { // these headers are about the object, not about this body
 		r.Header.Del("X-Amz-Checksum-" + name)
 	}
 	if err := readXML(r, &in); err != nil {
@@ -209,7 +210,8 @@ func completeUpload(w http.ResponseWriter, r request, b *bucket) error {
 	}{Bucket: b.name, Key: r.key, ETag: v.etag})
 }
 
-// promised checks what the request says of the whole object (API_CompleteMultipartUpload).
+// promised checks the size and checksum of the object that the request states
+// (API_CompleteMultipartUpload).
 func (v *version) promised(h http.Header) error {
 	if size := h.Get("X-Amz-Mp-Object-Size"); size != "" && size != strconv.FormatInt(v.body.size(), 10) {
 		return errorf(http.StatusBadRequest, "InvalidRequest", "The provided 'x-amz-mp-object-size' header does not match what was computed.")
@@ -223,7 +225,7 @@ func (v *version) promised(h http.Header) error {
 	return nil
 }
 
-// join puts the parts together.
+// join returns the object that consists of the listed parts.
 func (u *upload) join(list []partXML) (*version, error) {
 	if !slices.IsSortedFunc(list, func(a, b partXML) int { return a.PartNumber - b.PartNumber }) {
 		return nil, errorf(http.StatusBadRequest, "InvalidPartOrder", "The list of parts was not in ascending order.")
@@ -250,15 +252,15 @@ func (u *upload) join(list []partXML) (*version, error) {
 	return &v, nil
 }
 
-// assemble gives a version the bodies of parts. The ETag is the MD5 of the parts'
-// MD5s, and how many there are; a composite checksum is made alike.
+// assemble sets the body to the parts. The ETag is the MD5 of the MD5s of the parts, a dash,
+// and the number of parts. A composite checksum has the same form.
 func (v *version) assemble(parts []part, sum checksum) {
 	etags, sums := md5.New(), algorithms()[sum.algorithm]()
 	var body content
 	var sizes []int64
 	for _, p := range parts {
 		body, sizes = body.with(p.body), append(sizes, p.body.size())
-		etag, _ := hex.DecodeString(strings.Trim(p.etag, `"`)) // made by tagOf
+		etag, _ := hex.DecodeString(strings.Trim(p.etag, `"`)) // tagOf made it
 		one, _ := base64.StdEncoding.DecodeString(p.checksum)
 		_, _ = etags.Write(etag)
 		_, _ = sums.Write(one)

@@ -14,16 +14,16 @@ import (
 	"time"
 )
 
-// version is one version of an object. It is replaced, never changed in place, so
-// readers need no lock.
+// version is one version of an object. It is immutable and is replaced by a copy to change
+// it, so readers need no lock.
 type version struct {
 	id       string // "null" in a bucket without versioning
 	body     content
 	etag     string // in quotes
 	modified time.Time
 	marker   bool // a delete marker
-	// headers are those that come back as they were sent: content headers, user
-	// metadata, storage class, redirect and encryption.
+	// headers are the request headers that GET returns: content headers, user metadata,
+	// storage class, redirect and encryption.
 	headers  http.Header
 	tags     url.Values
 	grants   []grant
@@ -34,7 +34,7 @@ type version struct {
 	hold     string
 }
 
-// kept lists the headers of a PUT that come back with GET.
+// kept returns the names of the headers of a PUT that GET returns.
 func kept() []string {
 	return []string{"Content-Type", "Content-Encoding", "Content-Language", "Content-Disposition", "Cache-Control", "Expires",
 		"X-Amz-Storage-Class", "X-Amz-Website-Redirect-Location", "X-Amz-Server-Side-Encryption",
@@ -50,7 +50,7 @@ const (
 	class      = "X-Amz-Storage-Class"
 )
 
-// newVersion makes a version of the headers of a request.
+// newVersion creates a version from the headers of a request.
 func newVersion(r request) (*version, error) {
 	v := &version{headers: http.Header{}, modified: time.Now().Truncate(time.Second), tags: url.Values{}}
 	for _, name := range kept() {
@@ -71,13 +71,13 @@ func newVersion(r request) (*version, error) {
 		v.headers.Set("Content-Type", "binary/octet-stream")
 	}
 	if v.headers.Get(sseHeader+"-Bucket-Key-Enabled") == "false" {
-		v.headers.Del(sseHeader + "-Bucket-Key-Enabled") // GET says it of those that have one
+		v.headers.Del(sseHeader + "-Bucket-Key-Enabled") // GET returns it only if true
 	}
 	if v.headers.Get(class) == "STANDARD" {
-		v.headers.Del(class) // GET does not say so (API_GetObject)
+		v.headers.Del(class) // GET omits it (API_GetObject)
 	}
 	if v.headers.Get(sseHeader) == "" && v.headers.Get(sseC) == "" {
-		v.headers.Set(sseHeader, "AES256") // of every object since 2023
+		v.headers.Set(sseHeader, "AES256") // default for all objects since 2023
 	}
 	var err error
 	if text := r.Header.Get("X-Amz-Tagging"); text != "" {
@@ -94,14 +94,14 @@ func newVersion(r request) (*version, error) {
 	return v, nil
 }
 
-// fill gives the version its body. The ETag is the MD5 of the body, but for
-// objects under a KMS or customer key, where S3 promises nothing of it.
+// fill sets the body. The ETag is the MD5 of the body, except for objects encrypted with a
+// KMS or customer key, for which S3 does not specify it.
 func (v *version) fill(body content, sum checksum) {
 	v.body, v.checksum, v.parts = body, sum, nil
 	v.etag = v.tagOf(body)
 }
 
-// tagOf is the ETag of a body, or of a part of it.
+// tagOf returns the ETag of a body, or of a part of it.
 func (v *version) tagOf(body content) string {
 	digest := body.digest(md5.New())
 	if strings.HasPrefix(v.headers.Get(sseHeader), "aws:kms") || v.headers.Get(sseC) != "" {
@@ -110,7 +110,7 @@ func (v *version) tagOf(body content) string {
 	return strconv.Quote(hex.EncodeToString(digest))
 }
 
-// check refuses what the bucket does not have.
+// check refuses what the configuration of the bucket does not allow.
 func (v *version) check(r request, b *bucket) error {
 	if (v.mode != "" || v.hold != "") && !b.lock {
 		return errorf(http.StatusBadRequest, "InvalidRequest", "Bucket is missing ObjectLockConfiguration")
@@ -127,8 +127,8 @@ func (v *version) check(r request, b *bucket) error {
 	return nil
 }
 
-// newest is the current version of a key, or nil; a delete marker is none. The
-// caller holds the lock.
+// newest returns the current version of a key, nil if there is none or it is a delete marker.
+// It must be called with the lock held.
 func (b *bucket) newest(key string) *version {
 	versions := b.objects[key]
 	if len(versions) == 0 || versions[len(versions)-1].marker {
@@ -137,8 +137,8 @@ func (b *bucket) newest(key string) *version {
 	return versions[len(versions)-1]
 }
 
-// store adds a version, in the place of "null" where there is no versioning. The
-// caller holds the lock.
+// store adds a version. Without versioning, it replaces the version "null". It must be called
+// with the lock held.
 func (b *bucket) store(key string, v *version) {
 	versions := b.objects[key]
 	v.id = "null"
@@ -175,7 +175,7 @@ func putObject(w http.ResponseWriter, r request, b *bucket) error {
 	return nil
 }
 
-// announce sets the headers that a write answers with.
+// announce sets the headers in the answer of a write.
 func (v *version) announce(h http.Header, b *bucket) {
 	h.Set("ETag", v.etag)
 	if b.versioning != "" {
@@ -192,7 +192,7 @@ func (v *version) announce(h http.Header, b *bucket) {
 	}
 }
 
-// find returns the version that a request asks for.
+// find returns the version that a request names.
 func find(r request, b *bucket, id string) (*version, error) {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
@@ -253,7 +253,8 @@ func (s *Service) showPermitted(h http.Header, r request, v *version) {
 	}
 }
 
-// readable refuses archived objects, and customer-encrypted ones without the key.
+// readable refuses archived objects, and objects encrypted with a customer key if the request
+// does not have that key.
 func (v *version) readable(r request) error {
 	if v.headers.Get(sseC) != r.Header.Get(sseC) {
 		return errorf(http.StatusBadRequest, "InvalidRequest", "The object was stored using a form of Server Side Encryption. The correct parameters must be provided to retrieve the object.")
@@ -267,7 +268,7 @@ func (v *version) readable(r request) error {
 	return nil
 }
 
-// send writes the body, or the range of it that was asked for.
+// send writes the body, or the range that the request asks for.
 func (v *version) send(w http.ResponseWriter, r request) error {
 	body, status := v.body, http.StatusOK
 	text := r.Header.Get("Range")
@@ -298,8 +299,8 @@ func (v *version) send(w http.ResponseWriter, r request) error {
 	return nil
 }
 
-// part is where a part of an object begins and ends; one that was not uploaded in
-// parts is a single part (API_GetObject, partNumber).
+// part returns the range of a part of the object. An object that was not uploaded in parts
+// has one part (API_GetObject, partNumber).
 func (v *version) part(number string) (first, end int64, err error) {
 	sizes := v.parts
 	if len(sizes) == 0 {
@@ -315,7 +316,7 @@ func (v *version) part(number string) (first, end int64, err error) {
 	return first, first + sizes[n-1], nil
 }
 
-// byteRange reads "bytes=a-b", "bytes=a-" or "bytes=-n".
+// byteRange parses "bytes=a-b", "bytes=a-" or "bytes=-n".
 func byteRange(text string, size int64) (first, end int64, err error) {
 	from, to, found := strings.Cut(strings.TrimPrefix(text, "bytes="), "-")
 	first, errFirst := strconv.ParseInt(from, 10, 64)
@@ -366,7 +367,7 @@ func deleteObject(w http.ResponseWriter, r request, b *bucket) error {
 	return nil
 }
 
-// remove takes one version away for good; the caller holds the lock.
+// remove deletes one version permanently. It must be called with the lock held.
 func (b *bucket) remove(key, id string) {
 	left := slices.DeleteFunc(slices.Clone(b.objects[key]), func(v *version) bool { return v.id == id })
 	if len(left) == 0 {

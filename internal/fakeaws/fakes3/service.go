@@ -1,7 +1,7 @@
-// Package fakes3 is an S3 in memory, behind the REST protocol that the AWS SDKs
-// speak, path style. It implements what rotator, its tests and its demo use, with
-// the answers of the service; what it does is pinned by the cases of package
-// conformance. It checks no signatures and must never hold real data.
+// Package fakes3 implements S3 in memory, with the REST protocol of the AWS SDKs and
+// path-style addresses. It implements the operations that rotator, its tests and its demo
+// use. The cases of package awsspec define its behaviour. It does not verify signatures and
+// must never hold real data.
 package fakes3
 
 import (
@@ -18,29 +18,29 @@ import (
 	"rotator/internal/fakeaws/fault"
 )
 
-// Config says whose buckets these are.
+// Config is the configuration of a Service.
 type Config struct {
 	Region, Account string
 }
 
-// Call is what a policy decides about.
+// Call is the input of a policy.
 type Call struct {
-	Action      string // the operation, as IAM writes it: "s3:PutObject"
+	Action      string // the IAM name of the operation, such as "s3:PutObject"
 	Bucket, Key string
 	AccessKey   string // id of the caller's access key
 }
 
-// Service is the fake. It is safe for concurrent use.
+// Service is a fake S3. It is safe for concurrent use.
 type Service struct {
 	config         Config
-	received, sent atomic.Int64 // bytes of bodies
+	received, sent atomic.Int64 // body bytes
 
 	mu      sync.RWMutex
 	buckets map[string]*bucket
 	policy  func(Call) bool
 }
 
-// New makes a Service without buckets.
+// New creates a Service without buckets.
 func New(c Config) *Service { return &Service{config: c, buckets: map[string]*bucket{}} }
 
 // SetPolicy sets the permissions. A call for which allow returns false fails with
@@ -51,7 +51,7 @@ func (s *Service) SetPolicy(allow func(Call) bool) {
 	s.policy = allow
 }
 
-// request is one call under way.
+// request is a request in progress.
 type request struct {
 	*http.Request
 	bucket, key string
@@ -63,11 +63,11 @@ func newRequest(r *http.Request) request {
 	return request{Request: r, bucket: bucket, key: key, query: r.URL.Query()}
 }
 
-// Operation names a request: "s3:PutObject".
+// Operation returns the IAM name of a request, such as "s3:PutObject".
 func (s *Service) Operation(r *http.Request) string { return "s3:" + newRequest(r).operation() }
 
-// operation tells operations apart by method, path, query and headers, as the
-// API reference lays them out.
+// operation returns the operation of a request, which depends on method, path, query and
+// headers as described in the API reference.
 func (r request) operation() string {
 	switch {
 	case r.bucket == "":
@@ -146,7 +146,7 @@ func (r request) bucketOperation() string {
 	return "Unknown"
 }
 
-// operations is the explicit list of what this service does in a bucket.
+// operations returns the bucket and object operations that the service implements.
 func (s *Service) operations() map[string]func(http.ResponseWriter, request, *bucket) error {
 	return map[string]func(http.ResponseWriter, request, *bucket) error{
 		"HeadBucket": s.headBucket, "DeleteBucket": s.deleteBucket, "GetBucketLocation": s.location,
@@ -213,12 +213,12 @@ func (s *Service) bucket(name string) (*bucket, error) {
 	return b, nil
 }
 
-// Throttle answers 503 SlowDown.
+// Throttle answers with 503 SlowDown.
 func (s *Service) Throttle(w http.ResponseWriter, r *http.Request) {
 	fail(w, r, &failure{http.StatusServiceUnavailable, "SlowDown", "Please reduce your request rate."})
 }
 
-// Fail answers HTTP 500.
+// Fail answers with HTTP 500.
 func (s *Service) Fail(w http.ResponseWriter, r *http.Request) {
 	fail(w, r, &failure{http.StatusInternalServerError, "InternalError", "We encountered an internal error. Please try again."})
 }
@@ -228,7 +228,7 @@ func (s *Service) Refuse(w http.ResponseWriter, r *http.Request, a fault.Answer)
 	fail(w, r, &failure{a.Status, a.Code, a.Message})
 }
 
-// failure is an error of the service (Error responses).
+// failure is an error response (Error responses).
 type failure struct {
 	status  int
 	code    string
@@ -241,7 +241,7 @@ func errorf(status int, code, format string, args ...any) error {
 	return &failure{status, code, fmt.Sprintf(format, args...)}
 }
 
-// fail writes an error; an answer to HEAD, and 304, have no body.
+// fail writes an error response. Answers to HEAD and answers with status 304 have no body.
 func fail(w http.ResponseWriter, r *http.Request, err error) {
 	f := (*failure)(nil)
 	if !errors.As(err, &f) {
@@ -274,7 +274,7 @@ func ok(w http.ResponseWriter, v any) error {
 	return nil
 }
 
-// readXML reads the XML body of a request.
+// readXML decodes the XML body of a request.
 func readXML(r request, v any) error {
 	body, _, err := readBody(r)
 	if err != nil {

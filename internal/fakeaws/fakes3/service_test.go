@@ -49,7 +49,7 @@ func newBucket(t testing.TB, cfg aws.Config) (*s3.Client, *string) {
 	return client, bucket
 }
 
-// TestFaults: what goes wrong is applied or not, as it was set.
+// TestFaults: each fault is applied or not, as its kind says.
 func TestFaults(t *testing.T) {
 	_, faults, cfg := start(t)
 	client, bucket := newBucket(t, cfg)
@@ -90,7 +90,7 @@ func TestPolicyDenies(t *testing.T) {
 	}
 }
 
-// TestOperationsHaveNames: every request is counted under the name of its action.
+// TestOperationsHaveNames: Operation returns the IAM name of each request.
 func TestOperationsHaveNames(t *testing.T) {
 	service, _, _ := start(t)
 	for request, want := range map[string]string{
@@ -105,13 +105,13 @@ func TestOperationsHaveNames(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := service.Operation(r); got != want {
-			t.Errorf("%s is %s, want %s", request, got, want)
+			t.Errorf("name of %s: %s, want %s", request, got, want)
 		}
 	}
 }
 
-// TestListing: pages of any size, from anywhere, hold every matching key once, in
-// order.
+// TestListing: the pages of a list, of any size and from any start, contain every matching
+// key once, in order.
 func TestListing(t *testing.T) {
 	_, _, cfg := start(t)
 	client, bucket := newBucket(t, cfg)
@@ -158,9 +158,9 @@ func TestListing(t *testing.T) {
 	})
 }
 
-// TestZeros: an object of many gigabytes takes no memory; what one request may
-// copy ends at 5 GiB; copies of the same parts are the same object, and the bodies
-// that pass are counted.
+// TestZeros: an object of many gigabytes takes no memory. CopyObject refuses objects over 5
+// GiB, a copy with the same parts has the same ETag and checksum, and Traffic counts the body
+// bytes.
 func TestZeros(t *testing.T) {
 	service, _, cfg := start(t)
 	client, bucket := newBucket(t, cfg)
@@ -184,12 +184,12 @@ func TestZeros(t *testing.T) {
 	in := &s3.CopyObjectInput{Bucket: bucket, Key: key, CopySource: aws.String("bucket/k"), MetadataDirective: types.MetadataDirectiveReplace}
 	var api smithy.APIError
 	if _, err := client.CopyObject(t.Context(), in); !errors.As(err, &api) || api.ErrorCode() != "InvalidRequest" {
-		t.Errorf("copied in one request: %v", err)
+		t.Errorf("CopyObject of an object over 5 GiB: %v, want InvalidRequest", err)
 	}
 	copyInParts(t, client, bucket, key, before, partSize)
 	after := head()
 	if *after.ETag != *before.ETag || aws.ToString(after.ChecksumCRC32) != aws.ToString(before.ChecksumCRC32) || after.ChecksumType != types.ChecksumTypeComposite {
-		t.Errorf("ETag %s, checksum %s; before %s, %s", *after.ETag, aws.ToString(after.ChecksumCRC32), *before.ETag, aws.ToString(before.ChecksumCRC32))
+		t.Errorf("ETag %s, checksum %s after the copy; before: %s, %s", *after.ETag, aws.ToString(after.ChecksumCRC32), *before.ETag, aws.ToString(before.ChecksumCRC32))
 	}
 	_, sent := service.Traffic()
 	const stretch = 1 << 20
@@ -200,14 +200,14 @@ func TestZeros(t *testing.T) {
 	body, err := io.ReadAll(out.Body)
 	_ = out.Body.Close()
 	if err != nil || len(body) != stretch || !bytes.Equal(body, make([]byte, stretch)) {
-		t.Errorf("read %d bytes, %v", len(body), err)
+		t.Errorf("GET of the last bytes: %d bytes, %v", len(body), err)
 	}
 	if _, now := service.Traffic(); now-sent != stretch || sent > stretch {
-		t.Errorf("%d bytes sent by all before, %d by a GET of %d", sent, now-sent, stretch)
+		t.Errorf("Traffic: %d bytes sent before the GET, %d by a GET of %d bytes", sent, now-sent, stretch)
 	}
 }
 
-// copyInParts copies an object onto itself.
+// copyInParts copies an object onto itself by a multipart upload.
 func copyInParts(t *testing.T, client *s3.Client, bucket, key *string, before *s3.HeadObjectOutput, partSize int64) {
 	t.Helper()
 	size := *before.ContentLength

@@ -9,10 +9,9 @@ import (
 
 // Zeros replaces the body of an object with size zero bytes that take no memory, for tests
 // with objects of many gigabytes. All other properties of the object stay. If partSize is not
-// 0, the object has the properties of a multipart upload with parts of partSize bytes: its
-// checksum is computed from the checksums of the parts. ETag and checksum differ from those
-// that S3 computes for such a body, because hashing every zero would take too long. They are
-// equal exactly if the contents are.
+// 0, the object has the ETag and checksum of a multipart upload with parts of partSize bytes.
+// ETag and checksum are not those of S3, because hashing every zero would take too long, but
+// different contents have different ones.
 func (s *Service) Zeros(bucketName, key string, size, partSize int64) error {
 	b, err := s.bucket(bucketName)
 	if err != nil {
@@ -38,11 +37,10 @@ func (s *Service) Zeros(bucketName, key string, size, partSize int64) error {
 	})
 }
 
-// Traffic returns how many bytes of bodies, of all requests and of all answers,
-// have passed.
+// Traffic returns the number of body bytes of all requests and of all answers.
 func (s *Service) Traffic() (received, sent int64) { return s.received.Load(), s.sent.Load() }
 
-// counted counts what is read from a request.
+// counted is a request body that counts the bytes read.
 type counted struct {
 	io.ReadCloser
 	n *atomic.Int64
@@ -54,7 +52,7 @@ func (c counted) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// counter counts what is written of an answer.
+// counter is a ResponseWriter that counts the bytes written.
 type counter struct {
 	http.ResponseWriter
 	n *atomic.Int64
