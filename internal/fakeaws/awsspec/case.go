@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// T is what a case needs of the test that it runs in; *testing.T is one.
+// T has the methods of testing.TB that cases use.
 type T interface {
 	Helper()
 	Error(args ...any)
@@ -17,14 +17,14 @@ type T interface {
 	Logf(format string, args ...any)
 }
 
-// Case is one behaviour of a service at one endpoint. It may be run again: it
-// makes its own keys, tables and buckets every time.
+// Case is one behaviour of a service at one endpoint. It may run more than once: every run
+// creates its own keys, tables and buckets.
 type Case struct {
 	Name string
 	run  func(context.Context, T)
 }
 
-// runAll runs cases as sub-tests, each of which has to hold.
+// runAll runs cases as subtests.
 func runAll(t *testing.T, cases []Case) {
 	for _, c := range cases {
 		t.Run(c.Name, func(t *testing.T) { c.run(t.Context(), t) })
@@ -38,7 +38,7 @@ func runAll(t *testing.T, cases []Case) {
 func (c Case) Try(ctx context.Context) []string {
 	attempt := &attempt{}
 	done := make(chan struct{})
-	go func() { // of its own, since Fatal ends it
+	go func() { // a separate goroutine, because Fatal ends it
 		defer close(done)
 		defer func() {
 			if reason := recover(); reason != nil {

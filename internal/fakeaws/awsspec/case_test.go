@@ -7,7 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// Try tells everything up to the end that a test would have had.
+// TestTry: Try returns all messages up to the point where a test would have ended.
 func TestTry(t *testing.T) {
 	for name, c := range map[string]struct {
 		run  func(context.Context, T)

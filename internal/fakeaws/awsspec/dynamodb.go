@@ -22,10 +22,10 @@ type dynamodbCase struct {
 	run  func(*dynamodbProbe)
 }
 
-// DynamoDB runs the cases of DynamoDB against the endpoint of cfg, as sub-tests.
+// DynamoDB runs the cases of DynamoDB against the endpoint of cfg, as subtests.
 func DynamoDB(t *testing.T, cfg aws.Config) { runAll(t, DynamoDBCases(cfg)) }
 
-// DynamoDBCases are the cases of DynamoDB for the endpoint of cfg, without retries.
+// DynamoDBCases returns the cases of DynamoDB for the endpoint of cfg. Retries are off.
 func DynamoDBCases(cfg aws.Config) (list []Case) {
 	client := dynamodb.NewFromConfig(cfg, func(o *dynamodb.Options) { o.Retryer = aws.NopRetryer{} })
 	for _, cases := range [][]dynamodbCase{dynamodbItemCases(), dynamodbExpressionCases(), dynamodbScanCases(), dynamodbQueryCases(), dynamodbBatchCases()} {
@@ -63,7 +63,7 @@ func (p *dynamodbProbe) want(code string, err error) {
 	}
 }
 
-// same fails the test unless two values are the same.
+// same fails the test unless the values are equal.
 func (p *dynamodbProbe) same(what string, got, want any) {
 	p.Helper()
 	if !reflect.DeepEqual(got, want) {
@@ -71,8 +71,8 @@ func (p *dynamodbProbe) same(what string, got, want any) {
 	}
 }
 
-// table makes a table with a partition key "pk" and, if wanted, a sort key "sk",
-// both strings.
+// table creates a table with the partition key "pk" and, if sorted is true, the sort key
+// "sk". Both are strings.
 func (p *dynamodbProbe) table(sorted bool) *string {
 	p.Helper()
 	name := "rotator-" + rand.Text()
@@ -99,7 +99,7 @@ func (p *dynamodbProbe) put(table *string, item map[string]any) {
 	p.must(err)
 }
 
-// get returns an item as plain values; nil when there is none.
+// get returns an item as plain values, nil if there is none.
 func (p *dynamodbProbe) get(table *string, key map[string]any) map[string]any {
 	p.Helper()
 	out, err := p.GetItem(p.ctx, &dynamodb.GetItemInput{TableName: table, Key: dynamodbOf(key), ConsistentRead: aws.Bool(true)})
@@ -110,7 +110,7 @@ func (p *dynamodbProbe) get(table *string, key map[string]any) map[string]any {
 	return dynamodbPlain(out.Item)
 }
 
-// update runs an UpdateItem on the item "a"; names are given as they are.
+// update calls UpdateItem for the item "a".
 func (p *dynamodbProbe) update(table *string, update, condition string, names map[string]string, values map[string]any) (*dynamodb.UpdateItemOutput, error) {
 	in := &dynamodb.UpdateItemInput{TableName: table, Key: dynamodbOf(map[string]any{"pk": "a"}), UpdateExpression: &update,
 		ExpressionAttributeNames: names, ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld}
@@ -123,11 +123,11 @@ func (p *dynamodbProbe) update(table *string, update, condition string, names ma
 	return p.UpdateItem(p.ctx, in)
 }
 
-// dynamodbNumber is a number, as it is written.
+// dynamodbNumber is the text of a number.
 type dynamodbNumber string
 
-// dynamodbOf makes attribute values of plain ones: string, dynamodbNumber, []byte,
-// bool, nil, map, []any, and the sets []string and [][]byte.
+// dynamodbOf converts plain values to attribute values: string, dynamodbNumber, []byte, bool,
+// nil, map, []any, and the sets []string and [][]byte.
 func dynamodbOf(m map[string]any) dynamodbItem {
 	item := dynamodbItem{}
 	for name, v := range m {
@@ -168,7 +168,7 @@ func dynamodbValue(v any) types.AttributeValue {
 	return &types.AttributeValueMemberNULL{Value: true}
 }
 
-// dynamodbPlain undoes dynamodbOf; sets are sorted.
+// dynamodbPlain is the inverse of dynamodbOf. It sorts sets.
 func dynamodbPlain(item dynamodbItem) map[string]any {
 	m := map[string]any{}
 	for name, v := range item {

@@ -43,7 +43,7 @@ func dynamodbStatement(text string, parameters ...any) types.BatchStatementReque
 	return s
 }
 
-// fails is the error code of an answer, "" for none.
+// dynamodbFails returns the error code of a response, "" if there is none.
 func dynamodbFails(r types.BatchStatementResponse) types.BatchStatementErrorCodeEnum {
 	if r.Error == nil {
 		return ""
@@ -85,7 +85,7 @@ func dynamodbBatchListed(p *dynamodbProbe) { p.severalFields(`SET "a" = ?, "b" =
 // PartiQL update statements for DynamoDB, whose example has two SET clauses.
 func dynamodbBatchRepeated(p *dynamodbProbe) { p.severalFields(`SET "a" = ? SET "b" = ?`) }
 
-// severalFields tries a form of setting two attributes, with a condition on both.
+// severalFields tests a form of an UPDATE that sets two attributes, with a condition on both.
 func (p *dynamodbProbe) severalFields(set string) {
 	p.Helper()
 	table := p.table(false)
@@ -183,7 +183,7 @@ func dynamodbBatchRefused(p *dynamodbProbe) {
 	p.same("item", p.get(table, map[string]any{"pk": "a"}), map[string]any{"pk": "a", "v": "1"})
 }
 
-// PartiQL update statements: a WHERE that is not true is ConditionalCheckFailed.
+// PartiQL update statements: if WHERE is not true, the error is ConditionalCheckFailed.
 func dynamodbBatchNothing(p *dynamodbProbe) {
 	table := p.table(false)
 	p.put(table, map[string]any{"pk": "a", "v": "1"})

@@ -157,7 +157,7 @@ func dynamodbUpsert(p *dynamodbProbe) {
 	p.same("item", p.get(table, map[string]any{"pk": "a"}), map[string]any{"pk": "a", "v": "1"})
 }
 
-// API_UpdateItem: a condition on a value is false of an item that is not there.
+// API_UpdateItem: a condition on a value is false if the item does not exist.
 func dynamodbNoUpsert(p *dynamodbProbe) {
 	table := p.table(false)
 	_, err := p.update(table, "SET v = :n", "v = :o", nil, map[string]any{":n": "1", ":o": "0"})

@@ -45,7 +45,7 @@ func dynamodbQueryOrder(p *dynamodbProbe) {
 	p.same("versions", all, []string{"000", "001", "002", "003", "004"})
 	latest, _ := query(dynamodb.QueryInput{ExpressionAttributeValues: values(nil), ScanIndexForward: aws.Bool(false), Limit: aws.Int32(1)})
 	p.same("latest", latest, []string{"004"})
-	between, _ := query(dynamodb.QueryInput{KeyConditionExpression: aws.String("(#pk = :pk AND sk BETWEEN :low AND :high)"), // as boto3 writes it
+	between, _ := query(dynamodb.QueryInput{KeyConditionExpression: aws.String("(#pk = :pk AND sk BETWEEN :low AND :high)"), // the form that boto3 sends
 		ExpressionAttributeValues: values(map[string]any{":low": "001", ":high": "003"})})
 	p.same("between", between, []string{"001", "002", "003"})
 	odd, out := query(dynamodb.QueryInput{KeyConditionExpression: aws.String("begins_with(sk, :p) AND #pk = :pk"), FilterExpression: aws.String("odd = :yes"),

@@ -1,8 +1,8 @@
-// Package awsspec pins what the AWS services do, as cases that the real SDK
-// clients run against any endpoint: the fake services of this repository, other
-// people's servers, AWS itself. A case names the page of the API reference, or
-// the part of a developer guide, that it follows. Each makes its own keys,
-// tables and buckets, so cases neither share state nor clean up.
+// Package awsspec specifies the behaviour of the AWS services by cases that use the real SDK
+// clients and run against any endpoint: the fake services of this repository, other servers,
+// or AWS. Each case names the page of the API reference, or the part of a developer guide,
+// that it follows. Each case creates its own keys, tables and buckets, so cases share no
+// state. They do not clean up.
 package awsspec
 
 import (
@@ -27,11 +27,11 @@ type kmsCase struct {
 	run  func(*kmsProbe)
 }
 
-// KMS runs the cases of KMS against the endpoint of cfg, as sub-tests.
+// KMS runs the cases of KMS against the endpoint of cfg, as subtests.
 func KMS(t *testing.T, cfg aws.Config) { runAll(t, KMSCases(cfg)) }
 
-// KMSCases are the cases of KMS for the endpoint of cfg. Retries are off, so that
-// a case sees the first answer.
+// KMSCases returns the cases of KMS for the endpoint of cfg. Retries are off, so that a case
+// receives the first answer.
 func KMSCases(cfg aws.Config) (list []Case) {
 	client := kms.NewFromConfig(cfg, func(o *kms.Options) { o.Retryer = aws.NopRetryer{} })
 	groups := [][]kmsCase{
@@ -80,8 +80,8 @@ func (p *kmsProbe) must(err error) {
 	}
 }
 
-// want fails the test unless the error has the code. All errors of KMS that a
-// caller causes have HTTP status 400 and a request id (CommonErrors).
+// want fails the test unless the error has the code. All errors that a caller of KMS causes
+// have HTTP status 400 and a request id (CommonErrors).
 func (p *kmsProbe) want(code string, err error) {
 	p.Helper()
 	var api smithy.APIError
@@ -103,10 +103,10 @@ func (p *kmsProbe) arn(account *string, resource string) string {
 		resource
 }
 
-// key makes a symmetric key.
+// key creates a symmetric key.
 func (p *kmsProbe) key() *types.KeyMetadata { return p.keyOf(types.KeySpecSymmetricDefault) }
 
-// keyOf makes a key for encryption.
+// keyOf creates a key for encryption.
 func (p *kmsProbe) keyOf(spec types.KeySpec) *types.KeyMetadata {
 	p.Helper()
 	out, err := p.CreateKey(p.ctx, &kms.CreateKeyInput{KeySpec: spec, KeyUsage: types.KeyUsageTypeEncryptDecrypt})
@@ -114,7 +114,7 @@ func (p *kmsProbe) keyOf(spec types.KeySpec) *types.KeyMetadata {
 	return out.KeyMetadata
 }
 
-// signingKey makes a key that cannot encrypt.
+// signingKey creates a key that cannot encrypt.
 func (p *kmsProbe) signingKey() *types.KeyMetadata {
 	p.Helper()
 	out, err := p.CreateKey(p.ctx, &kms.CreateKeyInput{KeySpec: types.KeySpecRsa2048, KeyUsage: types.KeyUsageTypeSignVerify})
@@ -129,7 +129,7 @@ func (p *kmsProbe) describe(keyID string) *types.KeyMetadata {
 	return out.KeyMetadata
 }
 
-// alias makes an alias with a name of its own.
+// alias creates an alias with a unique name.
 func (p *kmsProbe) alias(keyID string) string {
 	p.Helper()
 	name := "alias/rotator-" + strings.ToLower(rand.Text())
@@ -154,7 +154,7 @@ func (p *kmsProbe) blobRSA(keyID, plaintext string, algorithm types.EncryptionAl
 	return out.CiphertextBlob
 }
 
-// decrypts fails the test unless the request gives the plaintext.
+// decrypts fails the test unless the request returns the plaintext.
 func (p *kmsProbe) decrypts(want string, in *kms.DecryptInput) *kms.DecryptOutput {
 	p.Helper()
 	out, err := p.Decrypt(p.ctx, in)
@@ -183,12 +183,13 @@ func (p *kmsProbe) rotate(keyID string) {
 	p.must(err)
 }
 
-// kmsMissingARN is the ARN of a key that is not there, beside the given one.
+// kmsMissingARN returns the ARN of a key that does not exist, in the account and Region of
+// arn.
 func kmsMissingARN(arn string) string {
 	return arn[:strings.LastIndexByte(arn, '/')+1] + "00000000-0000-4000-8000-000000000000"
 }
 
-// elsewhere is the ARN that the key would have in another Region.
+// elsewhere returns the ARN of a key with the same id in another Region.
 func (p *kmsProbe) elsewhere(arn string) string {
 	other := "eu-north-1"
 	if p.region == other {

@@ -169,9 +169,9 @@ func kmsDecryptPin(p *kmsProbe) {
 	p.decrypts("text", &kms.DecryptInput{CiphertextBlob: blob, KeyId: aws.String(p.alias(*k.KeyId))})
 }
 
-// The text of the error names no page: it is what users of KMS quote for blobs
-// whose key is in another account or Region, or deleted. Such a blob is played
-// here by another key token in the header.
+// No page documents the text of the error. Users of KMS quote it for blobs whose key is
+// deleted, or in another account or Region. This case replaces the key token in the header to
+// make such a blob.
 func kmsDecryptUnknown(p *kmsProbe) {
 	k := p.key()
 	blob := p.blob(*k.KeyId, "text", nil)
@@ -263,9 +263,9 @@ func kmsDataKeySizes(p *kmsProbe) {
 	}
 }
 
-// No page: the layout is undocumented ("customer data operations" of the
-// cryptographic details says only that there is a cleartext header which names
-// the backing key). This is what blobs of KMS look like.
+// The layout is undocumented: "customer data operations" of the cryptographic details says
+// only that a cleartext header names the backing key. The case describes today's blobs of
+// KMS.
 func kmsBlobLayout(p *kmsProbe) {
 	k, other := p.key(), p.key()
 	first, second, foreign := p.blob(*k.KeyId, "text", nil), p.blob(*k.KeyId, "other text", nil), p.blob(*other.KeyId, "text", nil)

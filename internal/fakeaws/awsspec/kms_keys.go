@@ -71,7 +71,7 @@ func kmsCreateRSA(p *kmsProbe) {
 	}
 }
 
-// API_CreateKey, KeyUsage: required for what is not symmetric.
+// API_CreateKey, KeyUsage: required for asymmetric keys.
 func kmsCreateWithoutUsage(p *kmsProbe) {
 	_, err := p.CreateKey(p.ctx, &kms.CreateKeyInput{KeySpec: types.KeySpecRsa2048})
 	p.want("ValidationException", err)
@@ -143,9 +143,9 @@ func kmsDisabled(p *kmsProbe) {
 // kmsErr drops the output of a call.
 func kmsErr[T any](_ T, err error) error { return err }
 
-// Developer guide, "Key states", PendingDeletion. The guide allows for
-// DisabledException in cryptography too; KMSInvalidStateException is what keys
-// that are scheduled for deletion are said to give first.
+// Developer guide, "Key states", PendingDeletion. The guide also allows DisabledException for
+// cryptographic operations, but keys that are scheduled for deletion are reported to give
+// KMSInvalidStateException first.
 func kmsPendingDeletion(p *kmsProbe) {
 	k, other := p.key(), p.key()
 	blob, otherBlob := p.blob(*k.KeyId, "text", nil), p.blob(*other.KeyId, "text", nil)

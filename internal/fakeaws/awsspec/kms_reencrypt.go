@@ -156,7 +156,7 @@ func kmsReEncryptRefresh(p *kmsProbe) {
 	}
 }
 
-// API_ReEncrypt: what GenerateDataKey made can be moved too.
+// API_ReEncrypt: a blob of GenerateDataKey can be re-encrypted too.
 func kmsReEncryptDataKey(p *kmsProbe) {
 	from, to := p.key(), p.key()
 	key, err := p.GenerateDataKey(p.ctx, &kms.GenerateDataKeyInput{KeyId: from.KeyId, KeySpec: types.DataKeySpecAes256})
@@ -243,7 +243,7 @@ func kmsReEncryptMissing(p *kmsProbe) {
 	}
 }
 
-// As Decrypt/a blob under a key that is not here.
+// The same as the case of Decrypt for a blob under an unknown key.
 func kmsReEncryptUnknown(p *kmsProbe) {
 	k := p.key()
 	blob := p.blob(*k.KeyId, "text", nil)
@@ -297,9 +297,9 @@ func kmsDryRun(p *kmsProbe) {
 	}
 }
 
-// API_ReEncrypt, DryRunModifiers: a dry run without IGNORE_CIPHERTEXT validates
-// the ciphertext. That the errors are those of a real call follows from "checks
-// if your request will succeed"; no page lists them.
+// API_ReEncrypt, DryRunModifiers: a dry run without IGNORE_CIPHERTEXT validates the
+// ciphertext. No page lists the errors; "checks if your request will succeed" implies that
+// they are those of a real call.
 func kmsDryRunCiphertext(p *kmsProbe) {
 	from, to := p.key(), p.key()
 	blob := p.blob(*from.KeyId, "text", nil)

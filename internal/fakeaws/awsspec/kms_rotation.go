@@ -42,8 +42,8 @@ func kmsAliasNames(p *kmsProbe) {
 	p.want("NotFoundException", err)
 }
 
-// API_UpdateAlias. That another kind of key is refused is documented, the code
-// of the error is not.
+// API_UpdateAlias. It is documented that a key of another kind is refused, but not with which
+// error code.
 func kmsAliasUpdate(p *kmsProbe) {
 	old, next, rsa := p.key(), p.key(), p.keyOf(types.KeySpecRsa2048)
 	alias := p.alias(*old.KeyId)
@@ -187,7 +187,7 @@ func kmsRotations(p *kmsProbe) {
 	}
 }
 
-// API_GetKeyLastUsage: an unused key has an empty record, a ReEncrypt marks both.
+// API_GetKeyLastUsage: an unused key has an empty record; ReEncrypt is recorded on both keys.
 func kmsLastUsage(p *kmsProbe) {
 	from, to := p.key(), p.key()
 	blob := p.blob(*from.KeyId, "text", nil)
@@ -221,8 +221,8 @@ func (p *kmsProbe) lastUsage(keyID string) *kms.GetKeyLastUsageOutput {
 	return out
 }
 
-// API_GetKeyLastUsage: successful operations only; a dry run is none, as it
-// always ends in an error. No aliases.
+// API_GetKeyLastUsage: only successful operations count. A dry run never counts, because it
+// always ends with an error. Aliases are refused.
 func kmsLastUsageFailed(p *kmsProbe) {
 	from, to := p.key(), p.key()
 	blob := p.blob(*from.KeyId, "text", nil)

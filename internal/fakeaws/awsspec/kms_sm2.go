@@ -14,7 +14,7 @@ import (
 
 const sm2pke = types.EncryptionAlgorithmSpecSm2pke
 
-// kmsSM2Cases are the cases of a China Region, the only Regions with SM2 keys.
+// kmsSM2Cases returns the cases for China Regions, the only Regions with SM2 keys.
 func kmsSM2Cases() []kmsCase {
 	return []kmsCase{
 		{"CreateKey/SM2 keys encrypt with SM2PKE", kmsCreateSM2},

@@ -24,11 +24,11 @@ type s3Case struct {
 	run  func(*s3Probe)
 }
 
-// S3 runs the cases of S3 against the endpoint of cfg, as sub-tests. PathStyle is
-// for servers that have no host name for each bucket.
+// S3 runs the cases of S3 against the endpoint of cfg, as subtests. Set pathStyle for servers
+// that have no host name for each bucket.
 func S3(t *testing.T, cfg aws.Config, pathStyle bool) { runAll(t, S3Cases(cfg, pathStyle)) }
 
-// S3Cases are the cases of S3 for the endpoint of cfg, without retries.
+// S3Cases returns the cases of S3 for the endpoint of cfg. Retries are off.
 func S3Cases(cfg aws.Config, pathStyle bool) (list []Case) {
 	client := s3.NewFromConfig(cfg, func(o *s3.Options) { o.Retryer, o.UsePathStyle = aws.NopRetryer{}, pathStyle })
 	for _, cases := range [][]s3Case{s3BucketCases(), s3ObjectCases(), s3ConditionCases(), s3ListCases(), s3VersionCases(), s3MultipartCases(), s3CopyCases()} {
@@ -56,8 +56,8 @@ func (p *s3Probe) must(err error) {
 	}
 }
 
-// want fails the test unless the error has the code and the HTTP status. HEAD has
-// no body, so its errors have no code of their own.
+// want fails the test unless the error has the code and the HTTP status. Answers to HEAD have
+// no body, so their errors have no code.
 func (p *s3Probe) want(code string, status int, err error) {
 	p.Helper()
 	var api smithy.APIError
@@ -74,7 +74,7 @@ func (p *s3Probe) same(what string, got, want any) {
 	}
 }
 
-// bucket makes a bucket; change may change the request.
+// bucket creates a bucket. change may change the request.
 func (p *s3Probe) bucket(change ...func(*s3.CreateBucketInput)) *string {
 	p.Helper()
 	in := &s3.CreateBucketInput{Bucket: aws.String("rotator-" + strings.ToLower(rand.Text()))}
@@ -97,7 +97,7 @@ func (p *s3Probe) versioned() *string {
 	return bucket
 }
 
-// put stores an object; change may change the request.
+// put stores an object. change may change the request.
 func (p *s3Probe) put(bucket *string, key, body string, change ...func(*s3.PutObjectInput)) *s3.PutObjectOutput {
 	p.Helper()
 	out, err := p.tryPut(bucket, key, body, change...)
@@ -113,7 +113,7 @@ func (p *s3Probe) tryPut(bucket *string, key, body string, change ...func(*s3.Pu
 	return p.PutObject(p.ctx, in)
 }
 
-// get returns an object, and its body.
+// get returns an object and its body.
 func (p *s3Probe) get(bucket *string, key string, change ...func(*s3.GetObjectInput)) (*s3.GetObjectOutput, string) {
 	p.Helper()
 	in := &s3.GetObjectInput{Bucket: bucket, Key: &key}
@@ -129,7 +129,7 @@ func (p *s3Probe) get(bucket *string, key string, change ...func(*s3.GetObjectIn
 	return out, body.String()
 }
 
-// copyOnto copies an object of the bucket; change may change the request.
+// copyOnto copies an object within the bucket. change may change the request.
 func (p *s3Probe) copyOnto(bucket *string, from, to string, change ...func(*s3.CopyObjectInput)) (*s3.CopyObjectOutput, error) {
 	in := &s3.CopyObjectInput{Bucket: bucket, Key: &to, CopySource: aws.String(*bucket + "/" + from)}
 	for _, c := range change {

@@ -21,7 +21,7 @@ func s3ConditionCases() []s3Case {
 
 const s3OtherETag = `"00000000000000000000000000000000"`
 
-// Conditional writes: If-Match; 404 when the object is gone.
+// Conditional writes: If-Match; 404 if the object does not exist.
 func s3PutIfMatch(p *s3Probe) {
 	bucket := p.bucket()
 	first := p.put(bucket, "k", "1")

@@ -10,8 +10,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 )
 
-// What rotator relies on where a ciphertext is in the metadata of an object, and
-// the object is copied onto itself.
+// s3CopyCases returns the cases for ciphertexts in object metadata, which rotator changes by
+// a copy of the object onto itself.
 func s3CopyCases() []s3Case {
 	return []s3Case{
 		{"CopyObject/onto itself, tags stay, and all else is as the request says", s3CopyKeepsTags},
@@ -68,7 +68,7 @@ func (p *s3Probe) inParts(bucket *string, key string) *s3.HeadObjectOutput {
 	return p.head(bucket, key)
 }
 
-// head asks for checksums, too.
+// head calls HeadObject with checksums enabled.
 func (p *s3Probe) head(bucket *string, key string) *s3.HeadObjectOutput {
 	p.Helper()
 	out, err := p.HeadObject(p.ctx, &s3.HeadObjectInput{Bucket: bucket, Key: &key, ChecksumMode: types.ChecksumModeEnabled})

@@ -19,7 +19,7 @@ func s3ListCases() []s3Case {
 	}
 }
 
-// s3OddKeys are keys that are hard to carry.
+// s3OddKeys returns keys with characters that need escaping in URLs or XML.
 func s3OddKeys() []string {
 	return []string{"a", "a b", "a+b", "a%2Fb", "a//b", "a/../b", "ä", "日本", "line\nbreak", "tab\t", `quote"&<>`, strings.Repeat("x", 1024)}
 }

@@ -64,7 +64,7 @@ func s3RoundTrip(p *s3Probe) {
 	p.same("time of HEAD", head.LastModified.Equal(*got.LastModified) && time.Since(*got.LastModified).Abs() < time.Hour, true)
 }
 
-// API_GetObject: Expires is returned as it was stored, a date or not.
+// API_GetObject: Expires is returned as it was sent, even if it is not a date.
 func s3Expires(p *s3Probe) {
 	bucket := p.bucket()
 	_, err := p.PutObject(p.ctx, &s3.PutObjectInput{Bucket: bucket, Key: aws.String("k")}, s3.WithAPIOptions(smithyhttp.SetHeaderValue("Expires", "0")))
@@ -125,7 +125,7 @@ func s3NoKey(p *s3Probe) {
 	_, err = p.HeadObject(p.ctx, &s3.HeadObjectInput{Bucket: bucket, Key: aws.String("nobody")})
 	p.want("", http.StatusNotFound, err)
 	_, err = p.DeleteObject(p.ctx, &s3.DeleteObjectInput{Bucket: bucket, Key: aws.String("nobody")})
-	p.must(err) // deleting nothing is a success
+	p.must(err) // deleting a missing object succeeds
 }
 
 // API_GetObject: Range.

@@ -184,7 +184,7 @@ func TestZeros(t *testing.T) {
 	in := &s3.CopyObjectInput{Bucket: bucket, Key: key, CopySource: aws.String("bucket/k"), MetadataDirective: types.MetadataDirectiveReplace}
 	var api smithy.APIError
 	if _, err := client.CopyObject(t.Context(), in); !errors.As(err, &api) || api.ErrorCode() != "InvalidRequest" {
-		t.Errorf("CopyObject of an object over 5 GiB: %v, want InvalidRequest", err)
+		t.Errorf("CopyObject over 5 GiB: %v, want InvalidRequest", err)
 	}
 	copyInParts(t, client, bucket, key, before, partSize)
 	after := head()
@@ -203,7 +203,7 @@ func TestZeros(t *testing.T) {
 		t.Errorf("GET of the last bytes: %d bytes, %v", len(body), err)
 	}
 	if _, now := service.Traffic(); now-sent != stretch || sent > stretch {
-		t.Errorf("Traffic: %d bytes sent before the GET, %d by a GET of %d bytes", sent, now-sent, stretch)
+		t.Errorf("%d bytes sent before the GET, %d by a GET of %d", sent, now-sent, stretch)
 	}
 }
 
