@@ -23,9 +23,8 @@ import (
 	"rotator/internal/retry"
 )
 
-// TestStorageExits: what went wrong with a checkpoint has the exit code of its
-// cause, wherever it was met, and a hint only where the error does not say itself
-// what to do.
+// TestStorageExits: a checkpoint error has the exit code of its cause, whether it occurs before,
+// in or after the run. It has a hint only if the error itself does not name the remedy.
 func TestStorageExits(t *testing.T) {
 	t.Parallel()
 	service := func(code string) error {
@@ -44,12 +43,25 @@ func TestStorageExits(t *testing.T) {
 		"damaged file":           {&checkpoint.DamagedError{Path: "state.db", Detail: "cut"}, exitStorage, ""},
 		"service that throttles": {service("ThrottlingException"), exitUnavailable, "run again"},
 		"service that fails":     {service("InternalServerError"), exitUnavailable, "run again"},
-		"no answer":              {&checkpoint.ServiceError{Operation: "read it", Err: syscall.ECONNRESET}, exitUnavailable, "run again"},
-		"service that refuses":   {service("ValidationException"), exitStorage, "writable"},
-		"service that denies":    {service("AccessDeniedException"), exitAccess, ""},
-		"unknown outcome":        {fmt.Errorf("the outcome of the write of n is unknown: %w", service("InternalServerError")), exitUnavailable, "run again"},
+		"no answer": {
+			&checkpoint.ServiceError{Operation: "read it", Err: syscall.ECONNRESET},
+			exitUnavailable,
+			"run again",
+		},
+		"service that refuses": {service("ValidationException"), exitStorage, "writable"},
+		"service that denies":  {service("AccessDeniedException"), exitAccess, ""},
+		"unknown outcome": {
+			fmt.Errorf("the outcome of the write of n is unknown: %w",
+				service("InternalServerError")),
+			exitUnavailable,
+			"run again",
+		},
 	} {
-		kind := map[int]retry.StopKind{exitStorage: retry.StopStorage, exitUnavailable: retry.StopUnavailable, exitAccess: retry.StopAccess}[c.code]
+		kind := map[int]retry.StopKind{
+			exitStorage:     retry.StopStorage,
+			exitUnavailable: retry.StopUnavailable,
+			exitAccess:      retry.StopAccess,
+		}[c.code]
 		for where, err := range map[string]error{
 			"before a run":    &storageError{what: "read the checkpoint", err: c.err},
 			"in a run":        &retry.StopError{Kind: kind, What: "save the checkpoint", Err: c.err},
@@ -64,8 +76,8 @@ func TestStorageExits(t *testing.T) {
 	}
 }
 
-// TestCheckpointServiceAway: a run whose checkpoint service fails for longer than
-// max_outage ends with 69, before and in the pass, and another goes on from there.
+// TestCheckpointServiceAway: a run whose checkpoint service fails for longer than max_outage,
+// before or in the pass, exits with 69, and the next run resumes the pass.
 func TestCheckpointServiceAway(t *testing.T) {
 	t.Parallel()
 	for place, operations := range map[string][2]string{
@@ -134,7 +146,7 @@ func TestRestartLeavesTheBrokenBehind(t *testing.T) {
 	})
 }
 
-// leaveBehind follows the advice of a run that met a broken record.
+// leaveBehind checks that a run with a corrupt record advises --restart, and follows the advice.
 func leaveBehind(t *testing.T, w *harness.Env) {
 	t.Helper()
 	w.CountsVary()

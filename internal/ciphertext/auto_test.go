@@ -108,9 +108,9 @@ func TestAutoNeedsItsContext(t *testing.T) {
 	}
 }
 
-// TestBareTextOfNoAlphabet: a text with none of + / - _ is base64 and base64url alike,
-// and nothing tells what its reader takes. It is known for what it is, and for current
-// where it is, but no text is put there that only one of the two reads.
+// TestBareTextOfNoAlphabet: a text without + / - _ is valid base64 and valid base64url, so
+// the alphabet that its reader accepts is unknown. Format auto reads it, and recognizes a
+// current slot, but never replaces it with a text that is valid in only one of the two.
 func TestBareTextOfNoAlphabet(t *testing.T) {
 	neutral, plus := kmsBlob("123"), kmsBlob("\xff\xff\xff\xff\xff")
 	url := base64.URLEncoding.EncodeToString

@@ -119,13 +119,13 @@ func checkDiffer(t *testing.T, before, after, was, is []byte, siblings bool) {
 	}
 }
 
-// writings are the ways in which a blob can stand in a text.
+// writings returns the texts that can represent a blob.
 func writings(blob []byte) []string {
 	return []string{base64.StdEncoding.EncodeToString(blob), base64.RawURLEncoding.EncodeToString(blob),
 		strings.TrimRight(base64.StdEncoding.EncodeToString(blob), "="), hex.EncodeToString(blob), strings.ToUpper(hex.EncodeToString(blob)), string(blob)}
 }
 
-// reads says whether a text is a way to write a blob, with escapes or in lines.
+// reads reports whether text represents blob. The text may have escapes and line breaks.
 func reads(text, blob []byte) bool {
 	var unquoted string
 	if json.Unmarshal([]byte(`"`+strings.Trim(string(text), `"`)+`"`), &unquoted) != nil {

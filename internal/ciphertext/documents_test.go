@@ -235,17 +235,17 @@ func TestSopsName(t *testing.T) {
 	}
 }
 
-// TestSopsByHand: files that people edited, in ways that sops itself never writes:
-// line ends, comments, quotes, flows and escapes stay as they are.
+// TestSopsByHand: in files that were edited by hand, with syntax that sops itself never
+// writes, line endings, comments, quotes, flow collections and escapes do not change.
 func TestSopsByHand(t *testing.T) {
 	old, now := base64.StdEncoding.EncodeToString(goldenBlob("old", 0)), base64.StdEncoding.EncodeToString(goldenBlob("new", 0))
 	for _, body := range []string{
-		"a: b # ü\r\nsops:\r\n  # ours\r\n  kms: # two\r\n  -   enc:   OLD   # here\r\n      note: |\r\n        arn: ARN\r\n\r\n        enc: x\r\n      arn: ARN\r\n  mac: m\r\nz: 1\r\n",
+		"a: b # ü\r\nsops:\r\n  # keys\r\n  kms: # two\r\n  -   enc:   OLD   # here\r\n      note: |\r\n        arn: ARN\r\n\r\n        enc: x\r\n      arn: ARN\r\n  mac: m\r\nz: 1\r\n",
 		"sops:\n  kms: [{note: \"ünï\", enc: OLD, arn: 'ARN'}, {enc: 'OLD', \"arn\": \"ARN\", context: {ä: 'it''s'}}]\n  mac: m\n",
 		"'sops' :\n\n  \"kms\":\n  - {\"enc\":\"OLD\",\"arn\":\"ARN\"}\n# the end\n---\nother: document\n...\n",
 		"---\ntext: |\n  sops:\n    kms: [{enc: x, arn: y}]\nsops:\n    kms:\n        - arn: ARN\n          enc: OLD",
 		"{\"a\": \"sops:\\n\",\t\"sops\": {\"kms\": [{\"enc\"\n:\n\"OLD\", \"arn\": \"ARN\", \"context\": {}}], \"mac\": \"m\"}}\n\n",
-		"; x\n[a]\nkms__list_0__map_enc = no\n\n[sops]\r\n# ours\nkms__list_0__map_enc:OLD  \n\tkms__list_0__map_arn = `ARN`\n`kms__list_0__map_context__map_a:b` = c\n[z]\nk=v\n",
+		"; x\n[a]\nkms__list_0__map_enc = no\n\n[sops]\r\n# keys\nkms__list_0__map_enc:OLD  \n\tkms__list_0__map_arn = `ARN`\n`kms__list_0__map_context__map_a:b` = c\n[z]\nk=v\n",
 		"A=b\r\nsops_kms__list_0__map_arn=ARN\r\n#sops_kms__list_0__map_arn=x\nsops_kms__list_0__map_enc=OLD\r\nsops_mac=m",
 	} {
 		body = strings.NewReplacer("OLD", old, "ARN", goldenSource).Replace(body)

@@ -68,10 +68,10 @@ func FuzzJSON(f *testing.F) {
 	})
 }
 
-// spliceFitting splices blobs, without those that the format says it cannot write;
-// they are nil afterwards. In base64 these are just the ones that would need padding
-// where the old text did not say whether its writer pads, and under format auto those
-// of one alphabet where the old text is of both.
+// spliceFitting splices blobs and sets those that the format cannot write to nil. In base64
+// these are exactly the blobs that need padding where the old text does not show whether
+// its writer pads. Under format auto they are also the blobs whose text is valid in one
+// alphabet only, where the old text is valid in both.
 func spliceFitting(t *testing.T, f Format, item scan.Item, found []Slot, blobs [][]byte) (scan.Payload, error) {
 	t.Helper()
 	payload, err := f.Splice(item, blobs)
@@ -281,7 +281,7 @@ func FuzzBase64(f *testing.F) {
 		}
 		another := []byte("another blob, long enough for several lines of whatever width they have: " + strings.Repeat("\xfbx\xff", 100))
 		another = another[:len(another)/3*3]
-		if len(found[0].Blob)%3 == 0 { // nothing tells whether its writer pads
+		if len(found[0].Blob)%3 == 0 { // the text does not show whether its writer pads
 			var spliceErr *SpliceError
 			if _, err := compiled.Splice(item, [][]byte{append(another, 'x')}); !errors.As(err, &spliceErr) || spliceErr.Failures[0].Index != 0 {
 				t.Fatalf("%q: %v, for a blob that needs padding", text, err)

@@ -123,8 +123,8 @@ func TestGuardsOfReferences(t *testing.T) {
 	}
 }
 
-// TestGuardsOfObjects: a slot of a body whose context is made from user metadata guards
-// that entry, be it there or not; one whose context comes from the body needs none.
+// TestGuardsOfObjects: a slot in a body whose context is made from user metadata guards that
+// entry, whether it exists or not. A slot whose context comes from the body needs no guard.
 func TestGuardsOfObjects(t *testing.T) {
 	spec := func(context string) Spec {
 		return Spec{Format: "json", Kind: Objects, Slots: []SlotSpec{

@@ -10,23 +10,29 @@ import (
 	"rotator/internal/scan"
 )
 
-// TestReplace: siblings that two slots share are written once, what overlaps is
-// refused, and a body that was not read stays nil.
+// TestReplace: a sibling that two slots share is written once, overlapping changes are an
+// error, and a body that was not read stays nil.
 func TestReplace(t *testing.T) {
-	r := func(start, end int, text string) replacement { return replacement{start, end, []byte(text)} }
+	r := func(start, end int, text string) replacement {
+		return replacement{start, end, []byte(text)}
+	}
 	for _, test := range []struct {
 		name    string
 		changes []replacement
 		want    string // "" is an error
 	}{
 		{"in any order", []replacement{r(4, 6, "EF!"), r(0, 1, "A")}, "AbcdEF!"},
-		{"a shared sibling", []replacement{r(0, 1, "A"), r(4, 5, "E"), r(0, 1, "A"), r(5, 6, "F")}, "AbcdEF"},
-		{"a sibling of two minds", []replacement{r(0, 1, "A"), r(0, 1, "B")}, ""},
+		{
+			"a shared sibling",
+			[]replacement{r(0, 1, "A"), r(4, 5, "E"), r(0, 1, "A"), r(5, 6, "F")},
+			"AbcdEF",
+		},
+		{"two values for one sibling", []replacement{r(0, 1, "A"), r(0, 1, "B")}, ""},
 		{"overlap", []replacement{r(0, 3, "A"), r(2, 4, "B")}, ""},
 		{"one in the other", []replacement{r(0, 6, "A"), r(2, 3, "B")}, ""},
 		{"side by side", []replacement{r(0, 3, "A"), r(3, 6, "B")}, "AB"},
-		{"two insertions at one place", []replacement{r(3, 3, "A"), r(3, 3, "B")}, ""},
-		{"behind the end", []replacement{r(5, 7, "A")}, ""},
+		{"two insertions at one position", []replacement{r(3, 3, "A"), r(3, 3, "B")}, ""},
+		{"beyond the end", []replacement{r(5, 7, "A")}, ""},
 	} {
 		got, err := replace([]byte("abcdef"), test.changes)
 		if string(got) != test.want || (err != nil) != (test.want == "") {

@@ -244,7 +244,8 @@ func TestMisread(t *testing.T) {
 // the alternatives.
 func TestTextInRows(t *testing.T) {
 	spec := Spec{Format: formatText, Kind: Rows, Slots: []SlotSpec{{Pattern: "v1:(.*)"}}}
-	if _, err := Compile(spec); err == nil || !strings.Contains(err.Error(), "cannot be moved yet") {
+	_, err := Compile(spec)
+	if err == nil || !strings.Contains(err.Error(), "cannot be moved yet") {
 		t.Error(err)
 	}
 }

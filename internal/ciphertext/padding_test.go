@@ -40,8 +40,9 @@ func TestUnknownPadding(t *testing.T) {
 			fresh := [][]byte{[]byte("wxyz"), []byte("wxyz"), []byte("wxyz")}
 			_, err := f.Splice(test.item, fresh)
 			var spliceErr *SpliceError
-			if !errors.As(err, &spliceErr) || len(spliceErr.Failures) != 2 || spliceErr.Failures[0].Index != 0 ||
-				spliceErr.Failures[1].Index != 2 || spliceErr.Failures[1].Path != found[2].Path {
+			if !errors.As(err, &spliceErr) || len(spliceErr.Failures) != 2 ||
+				spliceErr.Failures[0].Index != 0 || spliceErr.Failures[1].Index != 2 ||
+				spliceErr.Failures[1].Path != found[2].Path {
 				t.Fatalf("%v", err)
 			}
 			if r := spliceErr.Failures[1].Refused; r.Reason != "cannot-splice" ||

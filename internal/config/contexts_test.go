@@ -32,10 +32,17 @@ func TestLoadContexts(t *testing.T) {
 		"ü":           {"a": ""},
 	}
 	for name, text := range map[string]string{
-		"c.yaml": "# contexts\ndb/password: {env: prod, Env: ' 1 ', literal: '${env:HOME}'}\n\"*\": {}\nü:\n  a: ''\n",
-		"c.YML":  "base: &b\n  env: prod\ndb/password: {<<: *b, Env: ' 1 ', literal: '${env:HOME}'}\n\"*\": {}\nü: {a: \"\"}\n",
-		"c.json": "\ufeff{\"db/password\": {\"env\": \"prod\", \"Env\": \" 1 \", \"literal\": \"${env:HOME}\"},\n\"*\": {}, \"\\u00fc\": {\"a\": \"\"}}\n",
-		"c.csv":  "name,key,value\ndb/password,env,prod\n*,,\r\nü,a,\ndb/password,Env, 1 \ndb/password,literal,${env:HOME}\n",
+		"c.yaml": "# contexts\n" +
+			"db/password: {env: prod, Env: ' 1 ', literal: '${env:HOME}'}\n" +
+			"\"*\": {}\nü:\n  a: ''\n",
+		"c.YML": "base: &b\n  env: prod\n" +
+			"db/password: {<<: *b, Env: ' 1 ', literal: '${env:HOME}'}\n" +
+			"\"*\": {}\nü: {a: \"\"}\n",
+		"c.json": "\ufeff{\"db/password\": " +
+			"{\"env\": \"prod\", \"Env\": \" 1 \", \"literal\": \"${env:HOME}\"},\n" +
+			"\"*\": {}, \"\\u00fc\": {\"a\": \"\"}}\n",
+		"c.csv": "name,key,value\ndb/password,env,prod\n*,,\r\nü,a,\n" +
+			"db/password,Env, 1 \ndb/password,literal,${env:HOME}\n",
 	} {
 		got, problem := loadContexts(t, name, text)
 		delete(got, "base")

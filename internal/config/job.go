@@ -349,8 +349,8 @@ type Slot struct {
 	DestinationContext map[string]string `yaml:"destination_context"`
 	// Overrides stop_after of the target for this slot. Default: the value of the target.
 	StopAfter int `yaml:"stop_after" json:"-" jsonschema:"minimum=0"`
-	// Whether the slot may be missing in all items. If false, a slot for which no ciphertext was found
-	// is not proven. Default false.
+	// Whether the slot may be missing in all items. If false, a slot for which no ciphertext was
+	// found is not proven. Default false.
 	MayBeEmpty bool `yaml:"may_be_empty" json:"-" jsonschema:"default=false"`
 }
 

@@ -90,8 +90,8 @@ func tooMuch(body *yaml.Node) *Problem {
 		return &Problem{
 			Line:   at.line,
 			Column: at.column,
-			Detail: "the name of an anchor must consist of letters, digits, - and _; put text that " +
-				"starts with & in quotes",
+			Detail: "the name of an anchor must consist of letters, digits, - and _; " +
+				"put text that starts with & in quotes",
 		}
 	case left < 0:
 		return &Problem{Detail: fmt.Sprintf(
@@ -144,7 +144,8 @@ func syntaxProblem(text []byte, err error) *Problem {
 		return p
 	}
 	p.Detail = fmt.Sprintf(
-		`is not valid YAML: %s; a value that contains any of {}[]:# needs quotes, such as "${name}"`,
+		`is not valid YAML: %s; a value that contains any of {}[]:# needs quotes, `+
+			`such as "${name}"`,
 		wrong.Message)
 	return p
 }

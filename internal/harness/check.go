@@ -88,9 +88,8 @@ func (w *Env) Check(t testing.TB, s *report.Summary) {
 	reportProblems(t, append(w.Stored(true), w.Figures(s)...))
 }
 
-// CheckPartial says everything that is not as it must be at any time, in the
-// middle of a pass too: what is to be moved may still be under the old key. The
-// figures (nil: none) have to add up.
+// CheckPartial is like Check for a pass that may be incomplete: a slot that must move may still
+// be under the old key. The figures (nil if there are none) must add up.
 func (w *Env) CheckPartial(t testing.TB, s *report.Summary) {
 	t.Helper()
 	problems := w.Stored(false)
@@ -100,7 +99,7 @@ func (w *Env) CheckPartial(t testing.TB, s *report.Summary) {
 	reportProblems(t, problems)
 }
 
-// most is how many problems one test is told of.
+// most is the maximum number of problems that one check prints.
 const most = 12
 
 func reportProblems(t testing.TB, problems []string) {
@@ -109,12 +108,12 @@ func reportProblems(t testing.TB, problems []string) {
 		t.Error(p)
 	}
 	if more := len(problems) - most; more > 0 {
-		t.Errorf("and %d problems more", more)
+		t.Errorf("and %d more problems", more)
 	}
 }
 
-// Stored compares every entry with the truth. With done, what moves must be under
-// the new key.
+// Stored compares the stores with the expected state and returns one line for each difference.
+// If done is true, every slot that must move must be under the new key.
 func (w *Env) Stored(done bool) (problems []string) {
 	now := w.read()
 	for _, e := range w.Entries(nil) {
@@ -125,14 +124,14 @@ func (w *Env) Stored(done bool) (problems []string) {
 	}
 	for _, id := range slices.Sorted(maps.Keys(now)) {
 		if isProbe(id) {
-			continue // Figures asks whether the worker says so
+			continue // Figures checks that a note names it
 		}
-		problems = append(problems, fmt.Sprintf("%s is stored, and nobody but the worker can have made it", id))
+		problems = append(problems, id+" is stored, and the application did not create it")
 	}
 	return problems
 }
 
-// isProbe says whether an object is of the worker's own, made to try conditions.
+// isProbe reports whether the object is a capability probe of the worker.
 func isProbe(key string) bool { return strings.Contains(key, "/.rotator-probe-") }
 
 func (w *Env) compare(e *Entry, now map[string]stored, done bool) (problems []string) {
@@ -142,23 +141,24 @@ func (w *Env) compare(e *Entry, now map[string]stored, done bool) (problems []st
 	s, exists := now[e.ID]
 	switch {
 	case e.deleted && exists:
-		wrong("was deleted by the application, and made again")
+		wrong("was deleted by the application and created again")
 		return problems
 	case e.deleted:
 		return nil
 	case !exists:
-		wrong("is gone, and the application did not delete it")
+		wrong("is missing, and the application did not delete it")
 		return problems
 	}
 	if s.rest != e.rest() {
-		wrong("holds other things beside its slots than it should:\n got %s\nwant %s", clip(s.rest), clip(e.rest()))
+		wrong("has the wrong data outside its slots:\n got %s\nwant %s",
+			clip(s.rest), clip(e.rest()))
 	}
 	for _, want := range e.slots {
 		blob := s.blobs[want.path]
 		w.secrets.addBlob("a blob of the worker", blob)
 		if !want.moves() {
 			if !bytes.Equal(blob, want.blob) {
-				wrong("%q was changed, and has to stay as it is (%s)", want.path, want.outcome())
+				wrong("%q was changed, but must not change (%s)", want.path, want.outcome())
 			}
 			continue
 		}
@@ -167,19 +167,19 @@ func (w *Env) compare(e *Entry, now map[string]stored, done bool) (problems []st
 		case err != nil:
 			wrong("%q cannot be read: %v", want.path, err)
 		case string(plaintext) != want.secret:
-			wrong("%q holds another plaintext than the application stored last", want.path)
+			wrong("%q has another plaintext than the application stored last", want.path)
 		case key != w.New && (done || key != w.Old):
 			wrong("%q is under %s, not under the new key", want.path, w.name(key))
 		}
 	}
 	if len(s.blobs) != len(e.slots) {
-		wrong("has %d slots, and should have %d", len(s.blobs), len(e.slots))
+		wrong("has %d slots, want %d", len(s.blobs), len(e.slots))
 	}
 	return problems
 }
 
-// decrypt decrypts a blob like the application: with the context of a slot
-// under the old key, or else with that of a slot under the new key.
+// decrypt decrypts a blob as the application does: with the context of a slot under the old
+// key and, if that fails, with the context of a slot under the new key.
 func (w *Env) decrypt(e *Entry, s *slot, blob []byte) (plaintext []byte, key string, err error) {
 	for _, under := range []string{w.Old, w.New} {
 		plaintext, key, err = w.Server.KMS().Decrypt("", blob, w.contextUnder(under, e, s))
@@ -193,14 +193,18 @@ func (w *Env) decrypt(e *Entry, s *slot, blob []byte) (plaintext []byte, key str
 	return nil, key, err
 }
 
-// name is what a key is called here.
+// name describes a key in messages.
 func (w *Env) name(arn string) string {
-	for name, is := range map[string]string{"the old key": w.Old, "the new key": w.New, "the third key": w.Third} {
-		if arn == is {
+	for name, key := range map[string]string{
+		"the old key":   w.Old,
+		"the new key":   w.New,
+		"the third key": w.Third,
+	} {
+		if arn == key {
 			return name
 		}
 	}
-	return "no key of this world"
+	return "no key of this environment"
 }
 
 func clip(text string) string {
@@ -210,8 +214,8 @@ func clip(text string) string {
 	return text
 }
 
-// Figures compares the figures of a complete pass with the truth: exactly, unless
-// the application changed what the outcomes are.
+// Figures compares the figures of a complete pass with the expected counts, unless CountsVary
+// was called; their sums must be right in any case. It returns one line for each difference.
 func (w *Env) Figures(s *report.Summary) (problems []string) {
 	if s == nil {
 		return nil
@@ -226,33 +230,41 @@ func (w *Env) Figures(s *report.Summary) (problems []string) {
 	want := w.Expected()
 	for _, t := range s.Targets {
 		if t.Slots != want[t.Name].Slots && !vary {
-			problems = append(problems, fmt.Sprintf("target %s: slots %+v, want %+v", t.Name, t.Slots, want[t.Name].Slots))
+			problems = append(problems, fmt.Sprintf("target %s: slots %+v, want %+v",
+				t.Name, t.Slots, want[t.Name].Slots))
 		}
 		if t.Items != want[t.Name].Items && !vary {
-			problems = append(problems, fmt.Sprintf("target %s: items %+v, want %+v", t.Name, t.Items, want[t.Name].Items))
+			problems = append(problems, fmt.Sprintf("target %s: items %+v, want %+v",
+				t.Name, t.Items, want[t.Name].Items))
 		}
 	}
 	for key := range w.Server.S3().Versions(Bucket) {
 		if isProbe(key) && !strings.Contains(strings.Join(s.Notes, "\n"), "/.rotator-probe-") {
-			problems = append(problems, fmt.Sprintf("%s was left, and no note says so", key))
+			problems = append(problems, key+" was left, and no note names it")
 		}
 	}
 	if len(s.Targets) != len(want) {
-		problems = append(problems, fmt.Sprintf("%d targets are counted, and there are %d", len(s.Targets), len(want)))
+		problems = append(problems, fmt.Sprintf("%d targets, want %d", len(s.Targets), len(want)))
 	}
 	return problems
 }
 
-// sums says what in figures does not add up: every slot is in exactly one outcome,
-// in every target and in all.
+// sums returns one line for each sum that is wrong. In each target and in all targets together,
+// every slot must have exactly one outcome.
 func sums(s *report.Summary) (problems []string) {
 	var all report.Slots
 	var items report.Items
-	check := func(name string, c report.Slots, i report.Items, keys []report.Key, reasons []report.Reason) {
-		if sum := c.Rotated + c.Current + c.Remaining + c.Foreign + c.Failed + c.Conflict + c.Gone; sum != c.Seen {
-			problems = append(problems, fmt.Sprintf("%s: %d slots seen, and %d in outcomes: %+v", name, c.Seen, sum, c))
+	check := func(
+		name string, c report.Slots, i report.Items, keys []report.Key, reasons []report.Reason,
+	) {
+		sum := c.Rotated + c.Current + c.Remaining + c.Foreign + c.Failed + c.Conflict + c.Gone
+		if sum != c.Seen {
+			problems = append(problems, fmt.Sprintf(
+				"%s: %d slots seen, but %d slots in outcomes: %+v", name, c.Seen, sum, c))
 		}
-		if low := min(c.Seen, c.Rotated, c.Current, c.Remaining, c.Foreign, c.Failed, c.Conflict, c.Gone, i.Seen, i.Written, i.WithoutSlot); low < 0 {
+		low := min(c.Seen, c.Rotated, c.Current, c.Remaining, c.Foreign, c.Failed, c.Conflict,
+			c.Gone, i.Seen, i.Written, i.WithoutSlot)
+		if low < 0 {
 			problems = append(problems, fmt.Sprintf("%s: a figure is %d: %+v %+v", name, low, c, i))
 		}
 		under, why := int64(0), int64(0)
@@ -263,14 +275,24 @@ func sums(s *report.Summary) (problems []string) {
 			why += r.Slots
 		}
 		if under > c.Seen || why != c.Exceptions() {
-			problems = append(problems, fmt.Sprintf("%s: %d slots under keys of %d seen, %d reasons for %d exceptions", name, under, c.Seen, why, c.Exceptions()))
+			problems = append(problems, fmt.Sprintf(
+				"%s: %d slots under keys of %d seen, %d reasons for %d exceptions",
+				name, under, c.Seen, why, c.Exceptions()))
 		}
 	}
 	for _, t := range s.Targets {
 		check("target "+t.Name, t.Slots, t.Items, t.Keys, t.Reasons)
 		c := t.Slots
-		all = report.Slots{Seen: all.Seen + c.Seen, Rotated: all.Rotated + c.Rotated, Current: all.Current + c.Current, Remaining: all.Remaining + c.Remaining,
-			Foreign: all.Foreign + c.Foreign, Failed: all.Failed + c.Failed, Conflict: all.Conflict + c.Conflict, Gone: all.Gone + c.Gone}
+		all = report.Slots{
+			Seen:      all.Seen + c.Seen,
+			Rotated:   all.Rotated + c.Rotated,
+			Current:   all.Current + c.Current,
+			Remaining: all.Remaining + c.Remaining,
+			Foreign:   all.Foreign + c.Foreign,
+			Failed:    all.Failed + c.Failed,
+			Conflict:  all.Conflict + c.Conflict,
+			Gone:      all.Gone + c.Gone,
+		}
 		items = report.Items{
 			Seen:        items.Seen + t.Items.Seen,
 			Written:     items.Written + t.Items.Written,
@@ -281,7 +303,8 @@ func sums(s *report.Summary) (problems []string) {
 	}
 	check("all targets", s.Slots, s.Items, s.Keys, s.Reasons)
 	if all != s.Slots || items != s.Items {
-		problems = append(problems, fmt.Sprintf("the targets add up to %+v %+v, and the whole says %+v %+v", all, items, s.Slots, s.Items))
+		problems = append(problems, fmt.Sprintf("the sum of the targets is %+v %+v, the total %+v %+v",
+			all, items, s.Slots, s.Items))
 	}
 	return problems
 }

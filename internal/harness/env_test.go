@@ -23,8 +23,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// rogue is a worker that does what none may do: the clients, signing as the worker
-// or, to damage behind everybody's back, as the application.
+// rogue is a set of clients that break the rules of a worker. They sign as the worker or, to
+// damage stored data without a violation, as the application.
 type rogue struct {
 	*Env
 	t   *testing.T
@@ -82,8 +82,7 @@ func (r *rogue) etag(e *Entry) *string {
 	return out.ETag
 }
 
-// TestGuards: each thing that no worker may do is a violation; what it may do is
-// none.
+// TestGuards: each forbidden request of a worker is a violation, and an allowed request is not.
 func TestGuards(t *testing.T) {
 	for _, test := range []struct {
 		name string
@@ -151,7 +150,7 @@ func TestGuards(t *testing.T) {
 			e := r.first(Table, Ordinary)
 			r.ok(r.kms.Decrypt(r.t.Context(), &kms.DecryptInput{CiphertextBlob: e.slots[0].blob, EncryptionContext: e.slots[0].context}))
 		}, "the worker called kms:Decrypt"},
-		{"a write that it was told not to do", func(r *rogue) {
+		{"a write of a read-only command", func(r *rogue) {
 			r.ReadOnly(true)
 			e := r.first(Table, Ordinary)
 			r.move(e, e.slots[0].blob, r.seal(r.New, e), compared)
@@ -168,7 +167,7 @@ func TestGuards(t *testing.T) {
 	}
 }
 
-// TestStored: each kind of damage is seen; the application's own writes are none.
+// TestStored: Stored reports each kind of damage, and does not report writes of the application.
 func TestStored(t *testing.T) {
 	for _, test := range []struct {
 		name string
@@ -187,13 +186,13 @@ func TestStored(t *testing.T) {
 		}, ""},
 		{"another attribute", func(r *rogue) {
 			r.ok(nil, r.update(r.t.Context(), r.first(Table, Ordinary), "scores", &types.AttributeValueMemberNS{Value: []string{"1.5", "3"}}))
-		}, "holds other things"},
+		}, "data outside its slots"},
 		{"a lost update", func(r *rogue) {
 			e := r.first(Table, Ordinary)
 			before := e.slots[0].blob
 			r.ok(nil, r.Replace(r.t.Context(), e, r.Old))
 			r.ok(nil, r.update(r.t.Context(), e, "ssn", &types.AttributeValueMemberB{Value: before}))
-		}, "another plaintext than the application stored last"},
+		}, "has another plaintext than the application stored last"},
 		{"another key", func(r *rogue) {
 			e := r.first(Table, Ordinary)
 			r.ok(nil, r.update(r.t.Context(), e, "ssn", &types.AttributeValueMemberB{Value: r.seal(r.Third, e)}))
@@ -207,27 +206,27 @@ func TestStored(t *testing.T) {
 		{"what must stay", func(r *rogue) {
 			e := r.first(Table, Current)
 			r.ok(nil, r.update(r.t.Context(), e, "ssn", &types.AttributeValueMemberB{Value: r.seal(r.New, e)}))
-		}, "has to stay as it is"},
-		{"a deleted item made again", func(r *rogue) {
+		}, "must not change"},
+		{"a deleted item created again", func(r *rogue) {
 			e := r.first(Table, Ordinary)
 			r.ok(nil, r.Delete(r.t.Context(), e))
 			r.ok(r.ddb.PutItem(r.t.Context(), &dynamodb.PutItemInput{TableName: aws.String(Table), Item: e.item(0)}))
-		}, "made again"},
+		}, "created again"},
 		{"a lost item", func(r *rogue) {
 			r.ok(r.ddb.DeleteItem(r.t.Context(), &dynamodb.DeleteItemInput{TableName: aws.String(Table), Key: r.first(Table, Ordinary).key()}))
 		}, "the application did not delete it"},
-		{"an item that nobody made", func(r *rogue) {
+		{"an item that the application did not create", func(r *rogue) {
 			r.ok(r.ddb.PutItem(r.t.Context(), &dynamodb.PutItemInput{TableName: aws.String(Table), Item: (&Entry{ID: "probe"}).item(0)}))
-		}, "nobody but the worker"},
+		}, "the application did not create it"},
 		{"lost metadata", func(r *rogue) {
 			e := r.first(Objects, Ordinary)
 			r.put(e, e.body(0), nil)
-		}, "holds other things"},
+		}, "data outside its slots"},
 		{"a changed document", func(r *rogue) {
 			e := r.first(Documents, Document)
 			e.tenant += "x"
 			r.ok(nil, r.putObject(r.t.Context(), e))
-		}, "holds other things"},
+		}, "data outside its slots"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			r := newRogue(t, accessKey, small())
@@ -243,7 +242,8 @@ func TestStored(t *testing.T) {
 	}
 }
 
-// TestFigures: figures that do not add up, or are not those of the world, are seen.
+// TestFigures: Figures reports figures whose sums are wrong or that differ from the expected
+// counts.
 func TestFigures(t *testing.T) {
 	w := Start(t, small())
 	good := func() *report.Summary {
@@ -293,8 +293,8 @@ func TestFigures(t *testing.T) {
 	}
 }
 
-// TestSecrets: a secret is found in every dress, in the middle of other text, and
-// by a part of it; headers of blobs and digests are not secrets.
+// TestSecrets: a secret is found in every encoding, within other text, and by a part of it.
+// Headers of blobs and digests are not secrets.
 func TestSecrets(t *testing.T) {
 	w := Start(t, small())
 	w.AddSecret("a grant token", "grant-token-0123456789")
@@ -311,7 +311,7 @@ func TestSecrets(t *testing.T) {
 		dresses[name+" in JSON"] = fmt.Sprintf(`{"level":"info","x":%q}`, dresses[name])
 	}
 	for name, dress := range maps.All(dresses) {
-		if len(w.secrets.find("before it "+dress+" behind it")) == 0 {
+		if len(w.secrets.find("text "+dress+" text")) == 0 {
 			t.Errorf("%s: not found", name)
 		}
 	}
@@ -320,7 +320,7 @@ func TestSecrets(t *testing.T) {
 	}
 }
 
-// TestWatch: the rules that need no world hold for workers, and not for the
+// TestWatch: the rules that do not depend on an Env apply to workers, and not to the
 // application.
 func TestWatch(t *testing.T) {
 	server, err := fakeaws.Start(fakeaws.Config{})
@@ -334,7 +334,7 @@ func TestWatch(t *testing.T) {
 		return aws.Config{Region: region, BaseEndpoint: aws.String(server.Endpoint()), Retryer: func() aws.Retryer { return aws.NopRetryer{} },
 			Credentials: credentials.NewStaticCredentialsProvider(accessKey, "secret", "")}
 	}
-	// What becomes of the requests is no matter: to send them is forbidden.
+	// Sending these requests is a violation, whatever the response is.
 	forbidden := []struct {
 		says string
 		send func(aws.Config)

@@ -10,8 +10,8 @@ import (
 	"rotator/internal/fakeaws/fault"
 )
 
-// guard is the Watcher of a world, which knows more: what each blob that the worker
-// replaced was, and in which context.
+// guard is the Watcher of an Env. In addition, it decrypts each blob that the worker replaced:
+// the Env knows its encryption context.
 type guard struct {
 	*Watcher
 	world *Env
@@ -27,21 +27,22 @@ func newGuard(w *Env) *guard {
 	return g
 }
 
-// ReadOnly makes every write of the worker, from now on, a violation.
+// ReadOnly sets whether every further write of the worker is a violation.
 func (w *Env) ReadOnly(on bool) {
 	w.guard.ReadOnly(on)
 }
 
-// Guards says what the worker did that no worker may do.
+// Guards fails the test for each violation of the worker.
 func (w *Env) Guards(t testing.TB) {
 	t.Helper()
 	reportProblems(t, w.Violations())
 }
 
-// Violations is what the worker did that no worker may do.
+// Violations returns one line for each violation of the worker so far.
 func (w *Env) Violations() []string { return w.guard.broken() }
 
-// watch is shown all exchanges.
+// watch checks one request and its response. It is called for all requests, also those of the
+// application.
 func (g *guard) watch(e fault.Exchange) {
 	g.observe(e)
 	if !ByWorker(e.Request) {
@@ -55,34 +56,36 @@ func (g *guard) watch(e fault.Exchange) {
 	}
 }
 
-// count counts what KMS re-encrypted.
+// count counts a blob that KMS re-encrypted from the old key.
 func (g *guard) count(e fault.Exchange) {
 	var asked struct{ CiphertextBlob []byte }
 	var told struct{ SourceKeyID string }
-	if json.Unmarshal(e.Body, &asked) == nil && json.Unmarshal(e.Answer, &told) == nil && told.SourceKeyID == g.world.Old {
+	if json.Unmarshal(e.Body, &asked) == nil && json.Unmarshal(e.Answer, &told) == nil &&
+		told.SourceKeyID == g.world.Old {
 		g.mu.Lock()
 		g.tries[sha256.Sum256(asked.CiphertextBlob)]++
 		g.mu.Unlock()
 	}
 }
 
-// replaced looks at one slot that the worker did replace: whoever stored what was
-// there, and whatever KMS was asked, it must not have been under the new key.
+// replaced checks one slot that the worker replaced. The blob before must not have been under
+// the new key, no matter which program stored it.
 func (g *guard) replaced(id, path string, before, _ []byte) {
 	w := g.world
 	w.mu.Lock()
 	entry := w.byID[id]
 	w.mu.Unlock()
 	if entry == nil {
-		g.complain("the worker wrote to %s, which is not in this world", id)
+		g.complain("the worker wrote to %s, which is not an entry of the Env", id)
 		return
 	}
-	if _, key, err := w.Server.KMS().Decrypt("", before, entry.contextOf(path)); err == nil && key == w.New {
-		g.complain("%s %s: the worker replaced what was under the new key already", id, path)
+	_, key, err := w.Server.KMS().Decrypt("", before, entry.contextOf(path))
+	if err == nil && key == w.New {
+		g.complain("%s %s: the worker replaced a blob that was under the new key already", id, path)
 	}
 }
 
-// put looks at what a write to S3 replaced, slot by slot.
+// put checks each slot that a write to S3 replaced.
 func (g *guard) put(e fault.Exchange) {
 	key, match := keyOfPath(e.Request), e.Request.Header.Get("If-Match")
 	g.world.mu.Lock()
@@ -100,6 +103,6 @@ func (g *guard) put(e fault.Exchange) {
 		g.replaced(key, path, old.blobs[path], blob)
 	}
 	if len(now.blobs) == 0 {
-		g.complain("%s was written without a ciphertext in it", key)
+		g.complain("%s was written without a ciphertext", key)
 	}
 }

@@ -16,21 +16,25 @@ import (
 	"rotator/internal/fakeaws/fault"
 )
 
-// ApplicationKey is the access key with which a test, as the application, signs:
-// what it does is trusted. Whoever signs with another is a worker.
+// ApplicationKey is the access key of the application. Requests that are signed with it are
+// trusted. All other requests are those of a worker.
 const ApplicationKey = "AKIAAPPLICATION00000"
 
-// Watcher holds the rules that every worker keeps, whatever is stored and whoever
-// serves it: no write without a precondition, and none of a value that is not
-// compared; nothing written twice with the same outcome; nothing deleted but its own
-// probes; no operation that moves no ciphertext, kms:Decrypt before all; no secret in
-// any request. It stands around the fake AWS (Watch) and in front of any other server
-// (Proxy). A world has it already, and more.
+// Watcher checks the requests of workers against rules that hold for all data and all servers:
+//
+//   - Every write has a precondition, which compares every value that the write replaces.
+//   - No value is written twice with the same outcome.
+//   - Nothing is deleted except probes of the worker.
+//   - No operation is called that a rotation does not need, above all not kms:Decrypt.
+//   - No request contains a secret.
+//
+// It observes the fake AWS (Watch) or any other server (Proxy). An Env has a Watcher of its own,
+// with more rules.
 type Watcher struct {
-	may []string // operations that are allowed besides
-	// told, unless nil, is told of each value of an item that a worker replaced.
+	may []string // further operations that are allowed
+	// told, unless nil, is called for each value of an item that a worker replaced.
 	told func(id, path string, before, after []byte)
-	// secrets must not be in any output, and those that are no blobs in no request.
+	// secrets must not be in any output. Secrets other than blobs must not be in any request.
 	secrets *secrets
 
 	watching   sync.Mutex // guards what follows
@@ -38,16 +42,16 @@ type Watcher struct {
 	readOnly   bool
 	seen       map[string]int // requests of workers, by operation
 	printed    []string       // what commands printed
-	// moves is what KMS said of the blobs that it returned, and written what workers
-	// stored, by place, both by digest.
-	moves   map[digest]move
+	// moves has the result of ReEncrypt by the digest of the blob that it returned.
+	moves map[digest]move
+	// written has the digests of the values that workers stored, by location.
 	written map[string]map[digest]bool
-	// objects are their bodies and metadata, by path and ETag.
+	// objects has bodies and metadata of objects, by path and ETag.
 	objects map[string][]byte
 }
 
-// NewWatcher makes a Watcher, which says when the test ends what broke its rules.
-// May names operations that are allowed besides.
+// NewWatcher returns a Watcher that fails the test for each violation, when the test ends. may
+// names further operations that are allowed.
 func NewWatcher(t testing.TB, may ...string) *Watcher {
 	w := newWatcher(may...)
 	t.Cleanup(func() {
@@ -58,25 +62,32 @@ func NewWatcher(t testing.TB, may ...string) *Watcher {
 }
 
 func newWatcher(may ...string) *Watcher {
-	return &Watcher{may: may, secrets: newSecrets(), seen: map[string]int{}, moves: map[digest]move{}, written: map[string]map[digest]bool{}, objects: map[string][]byte{}}
+	return &Watcher{
+		may:     may,
+		secrets: newSecrets(),
+		seen:    map[string]int{},
+		moves:   map[digest]move{},
+		written: map[string]map[digest]bool{},
+		objects: map[string][]byte{},
+	}
 }
 
-// Watch puts a Watcher around a fake AWS until the test ends.
+// Watch returns a Watcher that observes all requests to server.
 func Watch(t testing.TB, server *fakeaws.Server, may ...string) *Watcher {
 	w := NewWatcher(t, may...)
 	server.Faults().Watch(w.observe)
 	return w
 }
 
-// ReadOnly makes every write of a worker, from now on, a violation.
+// ReadOnly sets whether every further write of a worker is a violation.
 func (w *Watcher) ReadOnly(on bool) {
 	w.watching.Lock()
 	defer w.watching.Unlock()
 	w.readOnly = on
 }
 
-// Seen is how many requests of workers there were, by operation: a guard that stands
-// where nobody passes finds nothing.
+// Seen returns the number of requests of workers for an operation. A test must check it: a
+// Watcher that observes no requests finds no violations.
 func (w *Watcher) Seen(operation string) int {
 	w.watching.Lock()
 	defer w.watching.Unlock()
@@ -95,7 +106,7 @@ func (w *Watcher) broken() []string {
 	return slices.Clone(w.violations)
 }
 
-// reads are the operations that change nothing; ReEncrypt is looked at by itself.
+// reads returns the operations that change nothing and are always allowed.
 func reads() []string {
 	return []string{"kms:ReEncrypt", "kms:DescribeKey", "kms:ListAliases", "kms:ListKeyRotations", "kms:GetKeyLastUsage",
 		"dynamodb:DescribeTable", "dynamodb:Scan", "dynamodb:GetItem", "dynamodb:Query", "dynamodb:BatchGetItem", "dynamodb:ListTables",
@@ -106,7 +117,8 @@ func reads() []string {
 		"sts:Incomplete"}
 }
 
-// observe looks at one request, whoever sent it.
+// observe checks one request of a worker. It must be called for requests of the application
+// too, because some rules depend on their results.
 func (w *Watcher) observe(e fault.Exchange) {
 	w.remember(e)
 	if !ByWorker(e.Request) {
@@ -133,7 +145,8 @@ func (w *Watcher) observe(e fault.Exchange) {
 		w.single(e)
 	case "s3:PutObject", "s3:CopyObject", "s3:CompleteMultipartUpload":
 		w.object(e)
-	case "s3:UploadPart", "s3:UploadPartCopy", "s3:CreateMultipartUpload", "s3:AbortMultipartUpload": // nothing to see before Complete
+	case "s3:UploadPart", "s3:UploadPartCopy", "s3:CreateMultipartUpload", "s3:AbortMultipartUpload":
+		// CompleteMultipartUpload has the precondition.
 	case "s3:DeleteObject":
 		if !isProbe(e.Request.URL.Path) {
 			w.complain("the worker deletes %s", e.Request.URL.Path)
@@ -143,27 +156,33 @@ func (w *Watcher) observe(e fault.Exchange) {
 	}
 }
 
-// object looks at the conditions of a write to S3.
+// object checks the preconditions of a write to S3.
 func (w *Watcher) object(e fault.Exchange) {
 	h, key := e.Request.Header, keyOfPath(e.Request)
 	switch {
-	case e.Operation == "s3:CopyObject" && isProbe(e.Request.URL.Path): // whether conditions are enforced is what it asks
+	case e.Operation == "s3:CopyObject" && isProbe(e.Request.URL.Path):
+		// The copy of a probe tests whether the server enforces conditions.
 	case h.Get("If-Match") == "" && h.Get("If-None-Match") != "*":
 		w.complain("%s of %s has no precondition", e.Operation, key)
-	case e.Operation == "s3:CopyObject" && h.Get("X-Amz-Copy-Source-If-Match") == "" && h.Get("X-Amz-Copy-Source-If-Unmodified-Since") == "":
-		w.complain("%s of %s copies whatever is there", e.Operation, key)
+	case e.Operation == "s3:CopyObject" && h.Get("X-Amz-Copy-Source-If-Match") == "" &&
+		h.Get("X-Amz-Copy-Source-If-Unmodified-Since") == "":
+		w.complain("%s of %s has no precondition on its source", e.Operation, key)
 	}
 	if e.Operation != "s3:CompleteMultipartUpload" {
 		w.putAgain(e)
 	}
 }
 
-// leaks looks for secrets in what a worker sends, but for blobs, which have to be
-// there, and for the session token in its own header.
+// leaks searches a request of a worker for secrets. It ignores blobs, which requests must
+// contain, and the session token in its own header.
 func (w *Watcher) leaks(e fault.Exchange) {
 	header := e.Request.Header.Clone()
 	header.Del("X-Amz-Security-Token")
-	for where, text := range map[string]string{"address": e.Request.URL.String(), "header": fmt.Sprint(header), "body": string(e.Body)} {
+	for where, text := range map[string]string{
+		"address": e.Request.URL.String(),
+		"header":  fmt.Sprint(header),
+		"body":    string(e.Body),
+	} {
 		for _, c := range w.secrets.find(text) {
 			if !c.blob {
 				w.complain("%s of %s has %s in its %s", e.Operation, e.Request.URL.Path, c, where)
@@ -177,14 +196,14 @@ func keyOfPath(r *http.Request) string {
 	return key
 }
 
-// statement is one statement of BatchExecuteStatement, values as JSON.
+// statement is one statement of BatchExecuteStatement. Its values are JSON.
 type statement struct {
 	Statement  string
 	Parameters []json.RawMessage
 }
 
-// batch looks at every UPDATE of a batch: all values that it sets must be compared
-// with what they were. An INSERT is conditional by its nature.
+// batch checks that every UPDATE of a batch compares all values that it sets with their old
+// values. It ignores INSERT, which fails if the item exists.
 func (w *Watcher) batch(e fault.Exchange) {
 	var in struct{ Statements []statement }
 	var out struct {
@@ -195,13 +214,15 @@ func (w *Watcher) batch(e fault.Exchange) {
 	}
 	_ = json.Unmarshal(e.Answer, &out) // no answer: nothing was applied
 	for i, s := range in.Statements {
-		applied := e.Served && e.Status == http.StatusOK && i < len(out.Responses) && len(out.Responses[i].Error) == 0
-		if strings.HasPrefix(s.Statement, "SELECT ") || strings.HasPrefix(s.Statement, "INSERT ") {
+		applied := e.Served && e.Status == http.StatusOK &&
+			i < len(out.Responses) && len(out.Responses[i].Error) == 0
+		if strings.HasPrefix(s.Statement, "SELECT ") ||
+			strings.HasPrefix(s.Statement, "INSERT ") {
 			continue
 		}
 		sets, wheres, ok := s.parse()
 		if !ok {
-			w.complain("a statement of a batch is not understood, so its condition is not known: %s", s.Statement)
+			w.complain("the condition of a statement cannot be parsed: %s", s.Statement)
 			continue
 		}
 		_, table, _ := strings.Cut(s.Statement, `"`)
@@ -210,7 +231,8 @@ func (w *Watcher) batch(e fault.Exchange) {
 	}
 }
 
-// parse takes an UPDATE apart: values by path.
+// parse returns the values that an UPDATE sets and compares, by path. ok is false if the
+// statement cannot be parsed.
 func (s statement) parse() (sets, wheres map[string]json.RawMessage, ok bool) {
 	head, tail, found := strings.Cut(s.Statement, " WHERE ")
 	if !found || !strings.HasPrefix(head, "UPDATE ") {
@@ -231,7 +253,7 @@ func (s statement) parse() (sets, wheres map[string]json.RawMessage, ok bool) {
 	return sets, wheres, len(rest) == 0 && len(sets)+len(wheres) == strings.Count(s.Statement, "?")
 }
 
-// single looks at the expressions of a single write.
+// single checks the condition of a write of one item.
 func (w *Watcher) single(e fault.Exchange) {
 	var in struct {
 		TableName                             string
@@ -241,7 +263,7 @@ func (w *Watcher) single(e fault.Exchange) {
 		ExpressionAttributeValues             map[string]json.RawMessage
 	}
 	if e.Body == nil {
-		return // half a request: nobody knows what it was going to say
+		return // the request is incomplete
 	}
 	if err := json.Unmarshal(e.Body, &in); err != nil || in.ConditionExpression == "" {
 		w.complain("%s on table %s has no condition", e.Operation, in.TableName)
@@ -255,14 +277,16 @@ func (w *Watcher) single(e fault.Exchange) {
 		for _, m := range regexp.MustCompile(`(\S+) = (:\w+)`).FindAllStringSubmatch(expression, -1) {
 			path := m[1]
 			for alias, name := range in.ExpressionAttributeNames {
-				path = regexp.MustCompile(regexp.QuoteMeta(alias)+`\b`).ReplaceAllLiteralString(path, name)
+				path = regexp.MustCompile(regexp.QuoteMeta(alias)+`\b`).
+					ReplaceAllLiteralString(path, name)
 			}
 			values[path] = in.ExpressionAttributeValues[m[2]]
 		}
 		return values
 	}
 	applied := e.Served && e.Status == http.StatusOK
-	w.compares(change{e.Operation, in.TableName, in.Key, applied}, pairs(in.UpdateExpression), pairs(in.ConditionExpression))
+	w.compares(change{e.Operation, in.TableName, in.Key, applied},
+		pairs(in.UpdateExpression), pairs(in.ConditionExpression))
 }
 
 // change is one update of an item.
@@ -272,34 +296,37 @@ type change struct {
 	applied          bool
 }
 
-// keyOfItem is what a statement compares and does not set.
+// keyOfItem returns the values that a statement compares and does not set.
 func keyOfItem(sets, wheres map[string]json.RawMessage) map[string]json.RawMessage {
 	key := maps.Clone(wheres)
-	maps.DeleteFunc(key, func(path string, _ json.RawMessage) bool { return sets[path] != nil })
+	maps.DeleteFunc(key, func(path string, _ json.RawMessage) bool {
+		return sets[path] != nil
+	})
 	return key
 }
 
-// id is the key of an item, where that is a string of this name.
+// id returns the string attribute "id" of the item's key, or "" if there is none.
 func (c change) id() string {
 	var key struct{ S string }
-	_ = json.Unmarshal(c.key["id"], &key) // ours are strings
+	_ = json.Unmarshal(c.key["id"], &key) // "" is correct for other keys
 	return key.S
 }
 
-// compares checks one update of an item: every value that is set must be compared
-// with the one it replaces, and none may be written twice.
+// compares checks that an update of an item compares every value that it sets with the old
+// value, and that it writes no value a second time.
 func (w *Watcher) compares(c change, sets, wheres map[string]json.RawMessage) {
 	if len(sets) == 0 {
 		w.complain("%s of %s sets nothing", c.operation, c.id())
 	}
-	key, _ := json.Marshal(c.key) // was JSON
+	key, _ := json.Marshal(c.key) // cannot fail: it was decoded from JSON
 	for path, value := range sets {
 		before, compared := wheres[path]
-		if strings.HasPrefix(c.id(), "rotator-probe") { // a capability probe; no item has its key
-			continue
+		if strings.HasPrefix(c.id(), "rotator-probe") {
+			continue // a capability probe; no item has this key
 		}
 		if !compared {
-			w.complain("%s of %s sets %s without a comparison of its old value", c.operation, c.id(), path)
+			w.complain("%s of %s sets %s without a comparison of its old value",
+				c.operation, c.id(), path)
 			continue
 		}
 		if !c.applied {
@@ -321,7 +348,7 @@ func blobOf(value json.RawMessage) []byte {
 		return nil
 	}
 	if v.S != "" {
-		blob, _ := base64.StdEncoding.DecodeString(v.S) // nil: not a blob, and compared as one
+		blob, _ := base64.StdEncoding.DecodeString(v.S) // nil if it is not a blob
 		return blob
 	}
 	return v.B

@@ -15,12 +15,13 @@ import (
 	"rotator/internal/fakeaws/fault"
 )
 
-// Proxy puts the Watcher in front of a server that need not be ours, until the test
-// ends, and returns where it listens, on loopback: whoever is sent there is a worker,
-// and whoever goes to the server itself is not watched. Requests are passed on as
-// they came, with the Host that is signed; whole ones alone, and those to their ends,
-// also when the worker is killed: some servers do not survive half a request. An
-// answer that breaks off arrives as a 502.
+// Proxy starts a proxy to the server at endpoint and returns the URL of the proxy, which listens
+// on loopback until the test ends. The Watcher observes the requests that pass through the proxy,
+// and none that go to endpoint directly.
+//
+// The proxy forwards requests unchanged, including the Host header, which is signed. It forwards
+// complete requests only, and completes them even if the worker is killed, because some servers
+// fail on an incomplete request. It replaces an incomplete response with status 502.
 func (w *Watcher) Proxy(t testing.TB, endpoint string) string {
 	t.Helper()
 	to, err := url.Parse(endpoint)
@@ -30,7 +31,7 @@ func (w *Watcher) Proxy(t testing.TB, endpoint string) string {
 	transport := &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 64}
 	proxy := &httputil.ReverseProxy{Transport: transport, ErrorLog: log.New(io.Discard, "", 0),
 		Rewrite: func(r *httputil.ProxyRequest) {
-			r.Out.URL.Scheme, r.Out.URL.Host = to.Scheme, to.Host // and Out.Host stays
+			r.Out.URL.Scheme, r.Out.URL.Host = to.Scheme, to.Host // Out.Host does not change
 		},
 		ModifyResponse: whole,
 	}
@@ -45,7 +46,7 @@ func (w *Watcher) Proxy(t testing.TB, endpoint string) string {
 	return front.URL
 }
 
-// whole reads an answer to its end before any of it is passed on.
+// whole reads a response to its end before the proxy forwards any of it.
 func whole(r *http.Response) error {
 	body, err := io.ReadAll(r.Body)
 	_ = r.Body.Close()

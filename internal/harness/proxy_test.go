@@ -28,8 +28,8 @@ import (
 	"rotator/internal/fakeaws/fakekms"
 )
 
-// intruder is a worker that does what it likes on a server behind a Watcher. The
-// server has a table, a bucket, an item and an object under key a.
+// intruder is a set of clients that send requests through the proxy of a Watcher. The server has
+// a table, a bucket, an item and an object under key a.
 type intruder struct {
 	*testing.T
 	server  *fakeaws.Server
@@ -121,8 +121,8 @@ func (i *intruder) copy(blob []byte) {
 		IfMatch: out.ETag, MetadataDirective: "REPLACE", Metadata: map[string]string{"x-amz-key-v2": encode(blob), "other": "text"}}))
 }
 
-// TestFront: what no worker may do is seen on the way to a server that knows nothing
-// of rules, and what it may do is not; all of it arrives.
+// TestFront: requests through the proxy are violations if a worker must not send them. The proxy
+// forwards all of them.
 func TestFront(t *testing.T) {
 	for _, test := range []struct {
 		name string
@@ -161,7 +161,7 @@ func TestFront(t *testing.T) {
 			i.move(i.blob, first)
 			i.move(first, first)
 		}, "wrote the same bytes twice"},
-		{"what moves nothing", func(i *intruder) { i.move(i.blob, i.reEncrypt(i.blob, i.a)) }, "under the new key already"},
+		{"what moves nothing", func(i *intruder) { i.move(i.blob, i.reEncrypt(i.blob, i.a)) }, "had not changed"},
 		{"a PUT without condition", func(i *intruder) {
 			i.must(i.s3.PutObject(i.Context(), &s3.PutObjectInput{Bucket: aws.String("b"), Key: aws.String("k"), Body: strings.NewReader("x")}))
 		}, "s3:PutObject of k has no precondition"},
@@ -210,8 +210,8 @@ func TestFront(t *testing.T) {
 	}
 }
 
-// TestFrontPassesOn: a request arrives as it was signed, and not in part; an answer
-// that breaks off is no answer.
+// TestFrontPassesOn: the proxy forwards a request as it was signed, and never an incomplete one.
+// It does not forward an incomplete response.
 func TestFrontPassesOn(t *testing.T) {
 	var got atomic.Pointer[http.Request]
 	var body atomic.Value
@@ -272,8 +272,8 @@ func TestFrontPassesOn(t *testing.T) {
 	}
 }
 
-// TestFrontEndsRequests: what a client has sent arrives and is seen, also when the
-// client does not live to see the answer.
+// TestFrontEndsRequests: a request that a client has sent arrives and is observed, even if the
+// client is killed before it receives the response.
 func TestFrontEndsRequests(t *testing.T) {
 	arrived, goOn := make(chan struct{}), make(chan struct{})
 	var cut atomic.Bool
@@ -304,7 +304,7 @@ func TestFrontEndsRequests(t *testing.T) {
 		<-arrived
 		kill()
 		<-ended
-		time.Sleep(300 * time.Millisecond) // enough to be cut off in
+		time.Sleep(300 * time.Millisecond) // long enough for the proxy to cut the request off
 		close(goOn)
 	})
 	if got := w.broken(); cut.Load() || len(got) != 1 || !strings.Contains(got[0], "s3:PutObject of k has no precondition") {
@@ -312,7 +312,7 @@ func TestFrontEndsRequests(t *testing.T) {
 	}
 }
 
-// ear keeps what a test is told, and does not fail.
+// ear records the errors of a test instead of failing it.
 type ear struct {
 	testing.TB
 	told []string
@@ -323,8 +323,8 @@ func (e *ear) Errorf(format string, args ...any) {
 }
 func (e *ear) Error(args ...any) { e.told = append(e.told, fmt.Sprint(args...)) }
 
-// TestOutputs: a secret is found wherever rotator may have left it, blobs that went
-// by included; what was not searched is no proof.
+// TestOutputs: Outputs finds secrets, including blobs of observed requests, in printed text and
+// in files. It is an error if there is nothing to search.
 func TestOutputs(t *testing.T) {
 	w := newWatcher()
 	w.AddSecret("a plaintext", hidden)

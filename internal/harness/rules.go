@@ -16,14 +16,14 @@ import (
 
 type digest = [sha256.Size]byte
 
-// move is what KMS said when it returned a blob: what the blob is under, and whether
-// the one that it was made of was under the same.
+// move is the result of one ReEncrypt: the outcome for the new blob, and whether the old blob
+// had the same outcome already.
 type move struct {
 	outcome string // key, material, algorithm and context
 	idle    bool
 }
 
-// remember keeps what the rules need to know of requests before, whoever sent them.
+// remember keeps what the rules need from a successful request of a worker or the application.
 func (w *Watcher) remember(e fault.Exchange) {
 	if !e.Served || e.Status != http.StatusOK {
 		return
@@ -50,7 +50,7 @@ func (w *Watcher) keep(name string, text []byte) {
 	w.objects[name] = text
 }
 
-// metadata is what the user's metadata says, as text.
+// metadata returns the user metadata as text, in a fixed order.
 func metadata(h http.Header) []byte {
 	var text []byte
 	for _, name := range slices.Sorted(maps.Keys(h)) {
@@ -61,10 +61,12 @@ func metadata(h http.Header) []byte {
 	return text
 }
 
-// version names a state of an object.
-func version(r *http.Request, etag string) string { return r.URL.Path + " " + strings.Trim(etag, `"`) }
+// version names one version of an object by its path and ETag.
+func version(r *http.Request, etag string) string {
+	return r.URL.Path + " " + strings.Trim(etag, `"`)
+}
 
-// bodyOf undoes the chunks in which the SDKs may send a body.
+// bodyOf returns the body of a request without the aws-chunked encoding that SDKs may use.
 func bodyOf(e fault.Exchange) []byte {
 	if !strings.HasPrefix(e.Request.Header.Get("X-Amz-Content-Sha256"), "STREAMING-") {
 		return e.Body
@@ -74,7 +76,7 @@ func bodyOf(e fault.Exchange) []byte {
 	return body
 }
 
-// moved learns from an answer of KMS, and makes canaries of both blobs.
+// moved records the result of a ReEncrypt request and adds both blobs to the secrets.
 func (w *Watcher) moved(e fault.Exchange) {
 	var asked struct {
 		CiphertextBlob                                        []byte
@@ -91,15 +93,18 @@ func (w *Watcher) moved(e fault.Exchange) {
 	}
 	w.secrets.addBlob("a blob of ReEncrypt", asked.CiphertextBlob)
 	w.secrets.addBlob("a blob of ReEncrypt", told.CiphertextBlob)
-	from := fmt.Sprint(told.SourceKeyID, told.SourceKeyMaterialID, told.SourceEncryptionAlgorithm, asked.SourceEncryptionContext)
-	to := fmt.Sprint(told.KeyID, told.DestinationKeyMaterialID, told.DestinationEncryptionAlgorithm, asked.DestinationEncryptionContext)
+	from := fmt.Sprint(told.SourceKeyID, told.SourceKeyMaterialID,
+		told.SourceEncryptionAlgorithm, asked.SourceEncryptionContext)
+	to := fmt.Sprint(told.KeyID, told.DestinationKeyMaterialID,
+		told.DestinationEncryptionAlgorithm, asked.DestinationEncryptionContext)
 	w.watching.Lock()
 	defer w.watching.Unlock()
 	w.moves[sha256.Sum256(told.CiphertextBlob)] = move{outcome: to, idle: from == to}
 }
 
-// outcome says of the blobs in a value that KMS returned what they are under, in their
-// order, and whether one of them was no move. W.watching is held.
+// outcome returns the outcomes of the blobs in value that KMS returned, in their order. idle
+// reports whether any of these blobs had the same outcome before. It must be called with
+// w.watching held.
 func (w *Watcher) outcome(value []byte) (outcome string, idle bool) {
 	blobs := append(blobsIn(value), value)
 	for _, blob := range blobs {
@@ -111,16 +116,18 @@ func (w *Watcher) outcome(value []byte) (outcome string, idle bool) {
 	return outcome, idle
 }
 
-// blobsIn finds what may be blobs in a text: whatever is base64, and long.
+// blobsIn returns the decoded base64 texts of at least 64 characters, which may be blobs.
 func blobsIn(text []byte) (blobs [][]byte) {
 	tokens := bytes.FieldsFunc(text, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("+/-_", r))
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' ||
+			strings.ContainsRune("+/-_", r))
 	})
 	for _, token := range tokens {
 		if len(token) < 64 {
 			continue
 		}
-		blob, err := base64.RawStdEncoding.DecodeString(strings.NewReplacer("-", "+", "_", "/").Replace(string(token)))
+		text := strings.NewReplacer("-", "+", "_", "/").Replace(string(token))
+		blob, err := base64.RawStdEncoding.DecodeString(text)
 		if err == nil {
 			blobs = append(blobs, blob)
 		}
@@ -128,9 +135,8 @@ func blobsIn(text []byte) (blobs [][]byte) {
 	return blobs
 }
 
-// wrote is told of each value that a worker did replace. What it replaces must not be
-// its own work already, unless the outcome is another: a job after this one may move
-// all of it once more.
+// wrote checks one value that a worker replaced. A worker must not replace a value that a worker
+// wrote, unless the outcome differs: a later job may move the same values again.
 func (w *Watcher) wrote(place string, before, after []byte) {
 	was, is := sha256.Sum256(before), sha256.Sum256(after)
 	w.watching.Lock()
@@ -149,20 +155,21 @@ func (w *Watcher) wrote(place string, before, after []byte) {
 		w.complain("%s: the worker wrote the same bytes twice", place)
 	}
 	if idle {
-		w.complain("%s: the worker wrote what KMS said was under the new key already", place)
+		w.complain("%s: the worker wrote a blob whose key, material, algorithm and context had not changed", place)
 	}
 }
 
-// putAgain looks at what a PUT replaced, or a copy of an object onto itself, which
-// replaces its metadata, where that is known. Objects without a blob that KMS returned
-// are the worker's own, of its checkpoint, and replaced again and again.
+// putAgain checks what a PUT replaced, or a copy of an object onto itself, which replaces its
+// metadata. It ignores objects whose old state is unknown, and objects without a blob that KMS
+// returned: those are checkpoint records, which the worker replaces repeatedly.
 func (w *Watcher) putAgain(e fault.Exchange) {
 	place, match, now := "", "If-Match", bodyOf(e)
 	if e.Operation == "s3:CopyObject" {
 		place, match, now = "metadata of ", "X-Amz-Copy-Source-If-Match", metadata(e.Request.Header)
 	}
 	match = e.Request.Header.Get(match)
-	if match == "" || !e.Served || e.Status != http.StatusOK || bytes.Contains(e.Answer, []byte("<Error>")) {
+	if match == "" || !e.Served || e.Status != http.StatusOK ||
+		bytes.Contains(e.Answer, []byte("<Error>")) {
 		return
 	}
 	w.watching.Lock()

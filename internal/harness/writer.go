@@ -14,11 +14,11 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 )
 
-// What follows is the application: it writes without looking at what the worker
-// does, and the truth is what the server acknowledged to it last.
+// The methods below are the application. It writes without regard to the worker. The expected
+// state of an entry is the last write that the server acknowledged.
 
-// Touch changes what is beside the slots of an item. Objects it leaves alone: they
-// are written as a whole, by Replace.
+// Touch changes an attribute of an item that is not a slot. It does nothing for objects, which
+// only Replace writes.
 func (w *Env) Touch(ctx context.Context, e *Entry) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -33,8 +33,8 @@ func (w *Env) Touch(ctx context.Context, e *Entry) error {
 	return nil
 }
 
-// Replace stores a new plaintext in the first slot, as a new ciphertext under key,
-// one of Old and New. What is under New the worker must leave alone.
+// Replace encrypts a new plaintext under key, which is Old or New, and stores the ciphertext in
+// the first slot. The worker must not change a ciphertext under New.
 func (w *Env) Replace(ctx context.Context, e *Entry, key string) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -66,10 +66,9 @@ func (w *Env) Replace(ctx context.Context, e *Entry, key string) error {
 	return nil
 }
 
-// Relocate changes only the attributes from which the destination context of a
-// Bound entry is made. The application does this only while the slot holds its
-// ciphertext under the old key, whose context uses none of them. It does not
-// change a slot that was moved meanwhile.
+// Relocate changes only the attributes from which the destination context of a Bound entry is
+// made. The update has the condition that the slot still has the application's ciphertext under
+// the old key, whose context uses none of these attributes. Otherwise nothing changes.
 func (w *Env) Relocate(ctx context.Context, e *Entry) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -102,15 +101,21 @@ func (w *Env) Relocate(ctx context.Context, e *Entry) error {
 	return err
 }
 
-// Delete takes the entry away for good.
+// Delete deletes the entry. It must not exist again afterwards.
 func (w *Env) Delete(ctx context.Context, e *Entry) (err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	w.CountsVary()
 	if e.Target == Table {
-		_, err = w.dynamodb.DeleteItem(ctx, &dynamodb.DeleteItemInput{TableName: aws.String(Table), Key: e.key()})
+		_, err = w.dynamodb.DeleteItem(ctx, &dynamodb.DeleteItemInput{
+			TableName: aws.String(Table),
+			Key:       e.key(),
+		})
 	} else {
-		_, err = w.s3.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: aws.String(Bucket), Key: &e.ID})
+		_, err = w.s3.DeleteObject(ctx, &s3.DeleteObjectInput{
+			Bucket: aws.String(Bucket),
+			Key:    &e.ID,
+		})
 	}
 	if err != nil {
 		return fmt.Errorf("delete %s: %w", e.ID, err)
@@ -119,15 +124,15 @@ func (w *Env) Delete(ctx context.Context, e *Entry) (err error) {
 	return nil
 }
 
-// Deleted says whether the application has deleted the entry.
+// Deleted reports whether the application has deleted the entry.
 func (w *Env) Deleted(e *Entry) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.deleted
 }
 
-// Add stores one more ordinary entry. The keys of such objects come before all
-// others; where an item comes in a scan nobody knows.
+// Add stores one more ordinary entry. An object that it adds is listed before all objects of the
+// seed. The position of an item in a scan is not defined.
 func (w *Env) Add(ctx context.Context, target string) (*Entry, error) {
 	kind := Ordinary
 	if target == Documents {
@@ -135,7 +140,7 @@ func (w *Env) Add(ctx context.Context, target string) (*Entry, error) {
 	}
 	w.CountsVary()
 	w.mu.Lock()
-	number := max(len(w.entries), w.numbered) // others may be adding
+	number := max(len(w.entries), w.numbered) // Add may be called concurrently
 	w.numbered = number + 1
 	w.mu.Unlock()
 	e, err := w.newEntryAt(target, kind, number, "!")
@@ -146,7 +151,10 @@ func (w *Env) Add(ctx context.Context, target string) (*Entry, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if target == Table {
-		_, err = w.dynamodb.PutItem(ctx, &dynamodb.PutItemInput{TableName: aws.String(Table), Item: e.item(w.config.Padding)})
+		_, err = w.dynamodb.PutItem(ctx, &dynamodb.PutItemInput{
+			TableName: aws.String(Table),
+			Item:      e.item(w.config.Padding),
+		})
 	} else {
 		err = w.putObject(ctx, e)
 	}
@@ -157,11 +165,15 @@ func (w *Env) Add(ctx context.Context, target string) (*Entry, error) {
 	return e, nil
 }
 
-// Write does any of Touch, Replace and, seldom, Delete to a random entry every
-// pause, until ctx ends; a write that is begun is finished. It returns how many
-// writes there were.
-func (w *Env) Write(ctx context.Context, pause time.Duration, keys ...string) (writes int, err error) {
-	entries := w.Entries(func(e *Entry) bool { return e.Kind != Poison && e.Kind != Foreign && e.Kind != Archived })
+// Write calls Touch, Replace or, rarely, Delete for a random entry once per pause, until ctx is
+// done. It does not interrupt a write. Replace uses a random key of keys. Write returns the
+// number of writes.
+func (w *Env) Write(
+	ctx context.Context, pause time.Duration, keys ...string,
+) (writes int, err error) {
+	entries := w.Entries(func(e *Entry) bool {
+		return e.Kind != Poison && e.Kind != Foreign && e.Kind != Archived
+	})
 	if len(entries) == 0 || len(keys) == 0 {
 		return 0, errors.New("nothing to write to, or no key to write under")
 	}
@@ -193,10 +205,15 @@ func (e *Entry) key() map[string]types.AttributeValue {
 	return map[string]types.AttributeValue{"id": &types.AttributeValueMemberS{Value: e.ID}}
 }
 
-func (w *Env) update(ctx context.Context, e *Entry, name string, value types.AttributeValue) error {
-	_, err := w.dynamodb.UpdateItem(ctx, &dynamodb.UpdateItemInput{TableName: aws.String(Table), Key: e.key(),
+func (w *Env) update(
+	ctx context.Context, e *Entry, name string, value types.AttributeValue,
+) error {
+	_, err := w.dynamodb.UpdateItem(ctx, &dynamodb.UpdateItemInput{
+		TableName:                 aws.String(Table),
+		Key:                       e.key(),
 		UpdateExpression:          aws.String("SET #name = :value"),
 		ExpressionAttributeNames:  map[string]string{"#name": name},
-		ExpressionAttributeValues: map[string]types.AttributeValue{":value": value}})
+		ExpressionAttributeValues: map[string]types.AttributeValue{":value": value},
+	})
 	return err
 }

@@ -26,8 +26,8 @@ func layouts(name [TokenLen]byte) map[byte][]byte {
 	}
 }
 
-// A blob of a known layout has its token, and none when it is cut short anywhere, or
-// any byte differs that the layout fixes.
+// A blob of a known layout has its token. It has none if it is truncated, or if a byte
+// differs that the layout fixes.
 func TestTokens(t *testing.T) {
 	name := [TokenLen]byte(bytes.Repeat([]byte{7}, TokenLen))
 	for layout, blob := range layouts(name) {
@@ -35,7 +35,7 @@ func TestTokens(t *testing.T) {
 			t.Fatalf("layout %d: %v, %v", layout, got, ok)
 		}
 		if !IsBlob(blob) || IsBlob(append(bytes.Clone(blob), '\n')) {
-			t.Errorf("layout %d: a blob is not told from one with a byte behind it", layout)
+			t.Errorf("layout %d: IsBlob does not reject a blob with a trailing byte", layout)
 		}
 		for n := range blob {
 			if _, ok := ReadToken(blob[:n]); ok || IsBlob(blob[:n]) {

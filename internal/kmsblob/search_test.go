@@ -175,7 +175,7 @@ func TestSearchFindsWhatIsCutOff(t *testing.T) {
 	}
 }
 
-// Many blobs in one text are all found, and a search ends when it is told to.
+// The search finds every one of many blobs in a text, and stops when yield returns false.
 func TestSearchFindsAll(t *testing.T) {
 	var data []byte
 	const count = 500

@@ -18,14 +18,14 @@ import (
 //go:embed deviations.json
 var known []byte
 
-// deviation is a case that a server is known to fail.
+// deviation is a case that a server fails.
 type deviation struct {
 	Server  string  `json:"server"`
 	Service service `json:"service"`
 	Case    string  `json:"case"`
-	// Means is what it means for rotator, where it means anything.
+	// Means is the consequence for rotator, or "" if rotator does not depend on the case.
 	Means string `json:"means,omitempty"`
-	// evidence is what the case was told now.
+	// evidence is the response of the server in this run.
 	evidence string
 }
 
@@ -33,13 +33,13 @@ func (d deviation) same(other deviation) bool {
 	return d.Server == other.Server && d.Service == other.Service && d.Case == other.Case
 }
 
-// result is what one server did.
+// result is the result of one server.
 type result struct {
 	server     server
-	lacking    string // why it was not tried
+	lacking    string // reason why the server was not tested, or ""
 	cases      map[service]int
 	deviations []deviation
-	run        string // how the full run ended
+	run        string // result of the migration with rotator
 }
 
 const (
@@ -47,8 +47,9 @@ const (
 	document       = "../../docs/conformance.md"
 )
 
-// TestConformance runs every case against every server, and rotator itself, and
-// compares with what is known. With UPDATE=1 it writes what it found instead.
+// TestConformance runs every case and a migration with rotator against every server, and compares
+// the deviations with deviations.json. With UPDATE=1 it writes deviations.json and
+// docs/conformance.md instead.
 func TestConformance(t *testing.T) {
 	var expected []deviation
 	if err := json.Unmarshal(known, &expected); err != nil {
@@ -60,7 +61,7 @@ func TestConformance(t *testing.T) {
 	for _, s := range servers() {
 		r := result{server: s, lacking: s.lacking(), cases: map[service]int{}}
 		if r.lacking != "" {
-			fmt.Printf("SKIPPED: %s was not tried, since %s\n", s.name, r.lacking)
+			fmt.Printf("SKIPPED: %s was not tested: %s\n", s.name, r.lacking)
 		} else {
 			t.Run(s.name, func(t *testing.T) {
 				endpoint := start(t, s)
@@ -97,14 +98,19 @@ func (r *result) tryCases(t *testing.T, endpoint string) {
 			cancel()
 			r.cases[s]++
 			if len(told) > 0 {
-				r.deviations = append(r.deviations, deviation{Server: r.server.name, Service: s, Case: c.Name, evidence: plain(told)})
+				r.deviations = append(r.deviations, deviation{
+					Server:   r.server.name,
+					Service:  s,
+					Case:     c.Name,
+					evidence: plain(told),
+				})
 			}
 		}
 	}
 }
 
-// plain is one of the messages: the first in the order of the alphabet, since cases
-// try some things in no order, without what is new in every run.
+// plain returns the alphabetically first message, without the parts that differ in every run. The
+// order of the messages is not fixed, because a case may run its steps in any order.
 func plain(messages []string) string {
 	var lines []string
 	for _, message := range messages {
@@ -118,7 +124,7 @@ func plain(messages []string) string {
 	return text
 }
 
-// same is a line without what is new in every run.
+// same returns a line without the parts that differ in every run.
 func same(text string) string {
 	for _, rule := range []struct{ pattern, with string }{
 		{`arn:aws:[a-z0-9]+:[^ ,"]+`, "ARN"},
@@ -138,8 +144,8 @@ func same(text string) string {
 	return text
 }
 
-// compare fails the test for every deviation that appeared or disappeared, and for
-// a document that is not what this run would write.
+// compare fails the test for every deviation that is new or gone, and if docs/conformance.md
+// differs from what this run would write.
 func compare(t *testing.T, results []result, expected []deviation) {
 	complete := true
 	for _, r := range results {
@@ -149,12 +155,12 @@ func compare(t *testing.T, results []result, expected []deviation) {
 		}
 		for _, d := range r.deviations {
 			if !slices.ContainsFunc(expected, d.same) {
-				t.Errorf("%s, %s: %s: it deviates, and nobody knew: %s", d.Server, d.Service, d.Case, d.evidence)
+				t.Errorf("%s, %s: %s: unknown deviation: %s", d.Server, d.Service, d.Case, d.evidence)
 			}
 		}
 		for _, d := range expected {
 			if d.Server == r.server.name && !slices.ContainsFunc(r.deviations, d.same) {
-				t.Errorf("%s, %s: %s: it is known to deviate, and does not", d.Server, d.Service, d.Case)
+				t.Errorf("%s, %s: %s: the known deviation is gone", d.Server, d.Service, d.Case)
 			}
 		}
 	}
@@ -168,8 +174,9 @@ func compare(t *testing.T, results []result, expected []deviation) {
 	was, is := strings.Split(string(text), "\n"), strings.Split(render(results, expected), "\n")
 	for i := range max(len(was), len(is)) {
 		if i >= len(was) || i >= len(is) || was[i] != is[i] {
-			t.Fatalf("%s is not what this run would write (make conformance UPDATE=1), from line %d on:\n%s\n%s", document, i+1,
-				strings.Join(was[min(i, len(was)):min(i+1, len(was))], ""), strings.Join(is[min(i, len(is)):min(i+1, len(is))], ""))
+			t.Fatalf("%s is out of date (make conformance UPDATE=1), from line %d on:\n%s\n%s",
+				document, i+1, strings.Join(was[min(i, len(was)):min(i+1, len(was))], ""),
+				strings.Join(is[min(i, len(is)):min(i+1, len(is))], ""))
 		}
 	}
 }
@@ -178,7 +185,8 @@ func update(t *testing.T, results []result, expected []deviation) {
 	var found []deviation
 	for _, r := range results {
 		if r.lacking != "" {
-			t.Fatalf("%s is lacking (%s), so what is known of it would be lost", r.server.name, r.lacking)
+			t.Fatalf("%s was not tested (%s), so its known deviations would be lost",
+				r.server.name, r.lacking)
 		}
 		for _, d := range r.deviations {
 			if i := slices.IndexFunc(expected, d.same); i >= 0 {
@@ -204,7 +212,7 @@ func update(t *testing.T, results []result, expected []deviation) {
 //go:embed preface.md
 var preface string
 
-// render returns the document.
+// render returns the text of docs/conformance.md.
 func render(results []result, expected []deviation) string {
 	var b strings.Builder
 	b.WriteString(preface)
@@ -237,7 +245,8 @@ func render(results []result, expected []deviation) string {
 			if d.Means == "" {
 				d.Means = "rotator does not depend on it"
 			}
-			fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", d.Service, strings.ReplaceAll(d.Case, "|", "/"), d.evidence, d.Means)
+			fmt.Fprintf(&b, "| %s | %s | %s | %s |\n",
+				d.Service, strings.ReplaceAll(d.Case, "|", "/"), d.evidence, d.Means)
 		}
 	}
 	return b.String()

@@ -1,14 +1,11 @@
-// Package conformance runs the cases of rotator/internal/fakeaws/awsspec, and
-// the rotator binary itself, against servers that other people wrote: moto,
-// versitygw, dynoxide and dynalite. It is a module of its own, so that what those
-// servers need never enters rotator's.
+// Package conformance runs the cases of rotator/internal/fakeaws/awsspec, and the rotator binary
+// itself, against third-party servers: moto, versitygw, dynoxide and dynalite. It is a separate
+// module, so that the dependencies of these servers are not dependencies of rotator.
 //
-// No such server is AWS. Where one is known to deviate, deviations.json says so
-// and what it means for rotator; what the server answers instead is written to
-// docs/conformance.md. A deviation that nobody knew of fails the run, and so does
-// one that is gone. Everything listens on loopback, and the run stops what it
-// started.
+// These servers deviate from AWS. deviations.json lists the known deviations and their
+// consequences for rotator, and docs/conformance.md also has the responses. The run fails if a
+// deviation is new or gone. All servers listen on loopback, and the run stops them.
 //
-//	make conformance             compare with what is known
-//	make conformance UPDATE=1    write docs/conformance.md anew
+//	make conformance             compare with the known deviations
+//	make conformance UPDATE=1    write deviations.json and docs/conformance.md
 package conformance

@@ -24,7 +24,7 @@ import (
 	"rotator/internal/harness"
 )
 
-// What a migration moves.
+// The number of items and objects of a migration.
 const (
 	itemCount   = 300
 	objectCount = 80
@@ -33,7 +33,7 @@ const (
 // oddName is an attribute name with characters that are syntax without quotes.
 const oddName = `api.key "2"`
 
-// migration is a table or bucket, or both, on one server, and its keys.
+// migration is one migration with rotator on one server: a table, a bucket or both, and two keys.
 type migration struct {
 	*testing.T
 	server   server
@@ -43,13 +43,14 @@ type migration struct {
 	dynamodb *dynamodb.Client
 	s3       *s3.Client
 	old, new string // key ARNs
-	// url and kmsURL are where rotator goes: by the guards.
+	// url and kmsURL are the endpoints of rotator: the proxies of guards.
 	url, kmsURL string
 	guards      *harness.Watcher
 	slots       int
 }
 
-// fullRun takes rotator through a whole migration, and returns how it went.
+// fullRun runs a migration: audit, a killed run, run, verify, and reading all data back with the
+// old key disabled. It returns one line for the document. KMS is the fake if the server has none.
 func fullRun(t *testing.T, s server, endpoint, binary string) string {
 	t.Helper()
 	m := &migration{T: t, server: s, binary: binary, dir: t.TempDir(), guards: harness.NewWatcher(t)}
@@ -97,23 +98,24 @@ func (m *migration) must(err error) {
 	}
 }
 
-// checkGuards says whether the guards saw the work, and what of its secrets is where
-// it must not be. What broke their rules they tell by themselves.
+// checkGuards checks that the guards observed the requests, and that no output of rotator contains
+// a secret. The guards report violations when the test ends.
 func (m *migration) checkGuards() {
 	if n := m.guards.Seen("kms:ReEncrypt"); n < m.slots {
-		m.Errorf("the guards saw %d requests to KMS, and there are %d slots", n, m.slots)
+		m.Errorf("the guards observed %d ReEncrypt requests, want at least %d", n, m.slots)
 	}
-	if n := m.guards.Seen("dynamodb:BatchExecuteStatement") + m.guards.Seen("dynamodb:UpdateItem"); m.server.has(dynamodbService) && n == 0 {
-		m.Error("the guards saw no write to DynamoDB")
+	batches := m.guards.Seen("dynamodb:BatchExecuteStatement")
+	single := m.guards.Seen("dynamodb:UpdateItem")
+	if m.server.has(dynamodbService) && batches+single == 0 {
+		m.Error("the guards observed no write to DynamoDB")
 	}
 	// A server that misreads the odd name gets single updates of items that have it. All other
 	// items are updated in batches.
-	single := m.guards.Seen("dynamodb:UpdateItem")
 	if m.server.name == "dynoxide" && single > itemCount/3+itemCount/10 {
-		m.Errorf("the guards saw %d single updates of %d items", single, itemCount)
+		m.Errorf("the guards observed %d single updates of %d items", single, itemCount)
 	}
 	if n := m.guards.Seen("s3:PutObject"); m.server.has(s3Service) && n < objectCount {
-		m.Errorf("the guards saw %d writes to S3, and there are %d objects", n, objectCount)
+		m.Errorf("the guards observed %d writes to S3, want at least %d", n, objectCount)
 	}
 	m.rotator(0, "report")
 	m.guards.Outputs(m.T, m.dir)
@@ -214,7 +216,7 @@ func (m *migration) writeJob() {
 	m.must(os.WriteFile(filepath.Join(m.dir, "job.yaml"), []byte(b.String()), 0o600))
 }
 
-// outcome is what a command says on stdout.
+// outcome is the part of a command's JSON result that the test checks.
 type outcome struct {
 	Converged bool
 	Slots     struct{ Seen, Rotated, Current, Remaining int }
@@ -227,7 +229,7 @@ func (m *migration) command(ctx context.Context, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// rotator runs a command that has to end with an exit code.
+// rotator runs a command that must end with the exit code, and returns its result.
 func (m *migration) rotator(code int, args ...string) (o outcome) {
 	m.Helper()
 	ctx, cancel := context.WithTimeout(m.Context(), 2*time.Minute)
@@ -244,7 +246,7 @@ func (m *migration) rotator(code int, args ...string) (o outcome) {
 	return o
 }
 
-// killed starts a run and kills it when its audit log shows that it writes.
+// killed starts a run and kills it when its audit log has a tenth of the slots.
 func (m *migration) killed() {
 	cmd := m.command(m.Context(), "run")
 	var out, log bytes.Buffer
@@ -262,10 +264,10 @@ func (m *migration) killed() {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	m.Error("the run wrote nothing within 12 s, so it could not be killed in the middle")
+	m.Error("the run wrote too few slots within 12 s, so it was not killed during the pass")
 }
 
-// readBack decrypts everything, as an application would.
+// readBack decrypts all slots as an application does, and checks the other data of each item.
 func (m *migration) readBack() {
 	if m.server.has(dynamodbService) {
 		for n := range itemCount {

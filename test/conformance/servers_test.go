@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// service is what a server stands in for.
+// service is an AWS service that a server implements.
 type service string
 
 const (
@@ -19,22 +19,22 @@ const (
 	s3Service       service = "S3"
 )
 
-// The versions that the deviations are known of. That of versitygw is in go.mod.
+// The versions to which the known deviations apply. The version of versitygw is in go.mod.
 const (
 	motoVersion     = "5.2.1"
 	dynoxideVersion = "1.2.1"
 	dynaliteVersion = "4.0.0"
 )
 
-// server is one of other people's servers.
+// server is a third-party server.
 type server struct {
 	name     string
 	services []service
-	// origin says in the document where the server comes from.
+	// origin is the source of the server, for the document.
 	origin string
-	// lacking names what this machine does not have for it, "" for nothing.
+	// lacking returns which requirement this machine does not meet, or "" if there is none.
 	lacking func() string
-	// command makes the server ready to run on a loopback port.
+	// command installs the server and returns the command that runs it on a loopback port.
 	command func(t *testing.T, port int) *exec.Cmd
 }
 
@@ -64,7 +64,7 @@ func servers() []server {
 	}
 }
 
-// missing names the first program that is not installed.
+// missing returns a function that names the first program that is not installed, or returns "".
 func missing(programs ...string) func() string {
 	return func() string {
 		for _, program := range programs {
@@ -79,13 +79,13 @@ func missing(programs ...string) func() string {
 func moto(t *testing.T, port int) *exec.Cmd {
 	version, err := exec.Command("python3", "-c", "import importlib.metadata as m; print(m.version('moto'), end='')").Output()
 	if err == nil && string(version) != motoVersion {
-		fmt.Printf("NOTE: moto is %s here; its deviations are known of %s\n", version, motoVersion)
+		fmt.Printf("NOTE: moto is %s; the known deviations are those of %s\n", version, motoVersion)
 	}
 	return exec.Command("moto_server", "-H", "127.0.0.1", "-p", fmt.Sprint(port))
 }
 
-// versitygw keeps what it knows of objects in extended attributes, or in files of
-// their own where the file system has none.
+// versitygw stores object metadata in extended attributes, or in separate files if the file system
+// does not support them.
 func versitygw(t *testing.T, port int) *exec.Cmd {
 	dir := t.TempDir()
 	program := filepath.Join(dir, "versitygw")
@@ -111,7 +111,7 @@ func dynoxide(t *testing.T, port int) *exec.Cmd {
 	return exec.Command(filepath.Join(modules, "@dynoxide", "linux-x64", "dynoxide"), "serve", "--host", "127.0.0.1", "--port", fmt.Sprint(port))
 }
 
-// dynalite would listen on every address if it were not told.
+// dynalite sets --host, because dynalite listens on all addresses by default.
 func dynalite(t *testing.T, port int) *exec.Cmd {
 	modules := install(t, "dynalite", dynaliteVersion)
 	return exec.Command("node", filepath.Join(modules, "dynalite", "cli.js"), "--host", "127.0.0.1", "--port", fmt.Sprint(port),

@@ -17,19 +17,24 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 )
 
-// What every client says; versitygw is started with the same.
+// The region and credentials of all clients and of versitygw.
 const (
 	region    = "us-east-1"
 	accessKey = "AKIAROTATOREXAMPLE00"
 	secretKey = "not-a-secret-but-looked-for-in-outputs"
 )
 
-// config is that of an SDK client of a server.
+// config returns the configuration for an SDK client of a server.
 func config(endpoint string) aws.Config {
-	return aws.Config{Region: region, BaseEndpoint: &endpoint, Credentials: credentials.NewStaticCredentialsProvider(accessKey, secretKey, "")}
+	return aws.Config{
+		Region:       region,
+		BaseEndpoint: &endpoint,
+		Credentials:  credentials.NewStaticCredentialsProvider(accessKey, secretKey, ""),
+	}
 }
 
-// start runs a server on a free loopback port until the end of the test.
+// start runs a server on a free loopback port until the test ends. It returns the endpoint when
+// the server responds.
 func start(t *testing.T, s server) (endpoint string) {
 	t.Helper()
 	port := freePort(t)
@@ -46,7 +51,7 @@ func start(t *testing.T, s server) (endpoint string) {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		<-ended
 		if t.Failed() {
-			t.Logf("%s said last: %s", s.name, tail(log.String(), 2000))
+			t.Logf("end of the output of %s: %s", s.name, tail(log.String(), 2000))
 		}
 	})
 	endpoint = fmt.Sprintf("http://127.0.0.1:%d", port)
@@ -59,7 +64,7 @@ func start(t *testing.T, s server) (endpoint string) {
 		select {
 		case err := <-ended:
 			ended <- err
-			t.Fatalf("%s ended at once: %v", s.name, err)
+			t.Fatalf("%s exited during startup: %v", s.name, err)
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
@@ -77,7 +82,7 @@ func freePort(t *testing.T) int {
 	return listener.Addr().(*net.TCPAddr).Port
 }
 
-// build makes a program of a module of this repository.
+// build builds the package at path, in the module directory, as program.
 func build(t *testing.T, module, program, path string) {
 	t.Helper()
 	cmd := exec.Command("go", "build", "-o", program, path)
@@ -87,9 +92,9 @@ func build(t *testing.T, module, program, path string) {
 	}
 }
 
-// install returns the node_modules directory that holds one version of an npm
-// package. It is kept in the user's cache, and renamed into it once it is whole.
-// Install scripts are not run.
+// install installs one version of an npm package, without its install scripts, and returns the
+// node_modules directory. Packages are kept in the user's cache directory. A new package is
+// installed in a temporary directory there, which is renamed when it is complete.
 func install(t *testing.T, name, version string) string {
 	t.Helper()
 	cache, err := os.UserCacheDir()

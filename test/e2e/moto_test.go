@@ -1,8 +1,7 @@
 //go:build e2e
 
-// Package e2e runs the rotator binary by hand, as a user would, against servers
-// that nobody here wrote, with data that an ordinary boto3 program stored and
-// reads back.
+// Package e2e runs the rotator binary as a user does, against third-party servers. A boto3 program
+// stores the data and reads it back.
 package e2e
 
 import (
@@ -44,7 +43,7 @@ targets:
       - context: {app: pay}
 `
 
-// slots is what store.py seeds: 2,000 in the table and 300 in the bucket.
+// slots is the number of slots that store.py seeds: 2,000 in the table and 300 in the bucket.
 const slots = 2300
 
 type result struct {
@@ -56,10 +55,10 @@ type result struct {
 func TestMoto(t *testing.T) {
 	server, err := exec.LookPath("moto_server")
 	if err != nil {
-		t.Skip("SKIPPED: moto_server is not installed (pip install 'moto[server]'), so the manual path was not tried")
+		t.Skip("SKIPPED: moto_server is not installed (pip install 'moto[server]')")
 	}
 	if err := exec.Command("python3", "-c", "import boto3").Run(); err != nil {
-		t.Skip("SKIPPED: python3 has no boto3 (pip install boto3), so the manual path was not tried")
+		t.Skip("SKIPPED: python3 has no boto3 (pip install boto3)")
 	}
 	dir := t.TempDir()
 	endpoint := startMoto(t, server)
@@ -79,7 +78,8 @@ func TestMoto(t *testing.T) {
 	r.guards.ReadOnly(false)
 	r.killHalfWay(t)
 	run := r.expect(t, 0, "run")
-	if run.Status != "complete" || run.Slots.Seen != slots || run.Slots.Rotated+run.Slots.Current != slots {
+	if run.Status != "complete" || run.Slots.Seen != slots ||
+		run.Slots.Rotated+run.Slots.Current != slots {
 		t.Fatalf("run after the kill: %+v", run)
 	}
 	r.guards.ReadOnly(true)
@@ -90,7 +90,7 @@ func TestMoto(t *testing.T) {
 	r.guards.ReadOnly(false)
 	script(t, "poison", endpoint, manifest)
 	if last := r.expect(t, 3, "run"); last.Slots.Failed != 1 || last.Slots.Current != slots {
-		t.Fatalf("run over what nobody can read: %+v, want one slot failed", last.Slots)
+		t.Fatalf("run with a corrupt slot: %+v, want one slot failed", last.Slots)
 	}
 	for _, args := range [][]string{{"report", "--ledger"}, {"report"}, {"status"}} {
 		r.run(t, args...)
@@ -99,7 +99,8 @@ func TestMoto(t *testing.T) {
 	script(t, "check", endpoint, manifest)
 }
 
-// startMoto starts the server on a free port and stops it with the test.
+// startMoto starts the server on a free loopback port and stops it when the test ends. It returns
+// the endpoint.
 func startMoto(t *testing.T, server string) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -143,8 +144,8 @@ func command(t *testing.T, cmd *exec.Cmd) {
 	}
 }
 
-// rotator runs the binary with nothing but the environment a user would set. What it
-// sends goes by the guards.
+// rotator runs the binary with the environment that a user sets. The endpoint is the proxy of
+// guards.
 type rotator struct {
 	binary, dir, endpoint string
 	secret, token         string // its credentials
@@ -153,7 +154,13 @@ type rotator struct {
 
 func newRotator(t *testing.T, binary, endpoint string) *rotator {
 	t.Helper()
-	r := &rotator{binary: binary, dir: t.TempDir(), secret: "worker-secret-" + rand.Text(), token: "worker-session-" + rand.Text(), guards: harness.NewWatcher(t)}
+	r := &rotator{
+		binary: binary,
+		dir:    t.TempDir(),
+		secret: "worker-secret-" + rand.Text(),
+		token:  "worker-session-" + rand.Text(),
+		guards: harness.NewWatcher(t),
+	}
 	r.endpoint = r.guards.Proxy(t, endpoint)
 	if err := os.WriteFile(filepath.Join(r.dir, "job.yaml"), []byte(job), 0o600); err != nil {
 		t.Fatal(err)
@@ -163,7 +170,7 @@ func newRotator(t *testing.T, binary, endpoint string) *rotator {
 	return r
 }
 
-// canaries are the plaintexts, of which rotator must never know.
+// canaries adds all plaintexts of the manifest to the secrets of the guards.
 func (r *rotator) canaries(t *testing.T, manifest string) {
 	t.Helper()
 	var stored struct {
@@ -198,13 +205,17 @@ func (r *rotator) canaries(t *testing.T, manifest string) {
 	}
 }
 
-// checkGuards says whether the guards saw the work, and what of its secrets is where
-// it must not be. What broke their rules they tell by themselves.
+// checkGuards checks that the guards observed the requests, and that no output of rotator contains
+// a secret. The guards report violations when the test ends.
 func (r *rotator) checkGuards(t *testing.T) {
 	t.Helper()
-	for operation, least := range map[string]int{"kms:ReEncrypt": slots, "dynamodb:BatchExecuteStatement": 1, "s3:PutObject": 300} {
+	for operation, least := range map[string]int{
+		"kms:ReEncrypt":                  slots,
+		"dynamodb:BatchExecuteStatement": 1,
+		"s3:PutObject":                   300,
+	} {
 		if n := r.guards.Seen(operation); n < least {
-			t.Errorf("the guards saw %d times %s, want %d at least", n, operation, least)
+			t.Errorf("the guards observed %d requests of %s, want at least %d", n, operation, least)
 		}
 	}
 	r.guards.Outputs(t, r.dir)
@@ -214,11 +225,12 @@ func (r *rotator) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, r.binary, append(args, "-f", "job.yaml", "-v")...)
 	cmd.Dir = r.dir
 	cmd.Env = append(os.Environ(), "AWS_ENDPOINT_URL="+r.endpoint, "AWS_REGION=us-east-1",
-		"AWS_ACCESS_KEY_ID=AKIAWORKERWORKER0000", "AWS_SECRET_ACCESS_KEY="+r.secret, "AWS_SESSION_TOKEN="+r.token)
+		"AWS_ACCESS_KEY_ID=AKIAWORKERWORKER0000", "AWS_SECRET_ACCESS_KEY="+r.secret,
+		"AWS_SESSION_TOKEN="+r.token)
 	return cmd
 }
 
-// run runs a command, and returns its stdout and its exit code.
+// run runs a command and returns its stdout, its stderr and its exit code.
 func (r *rotator) run(t *testing.T, args ...string) (text []byte, log string, code int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
@@ -233,7 +245,7 @@ func (r *rotator) run(t *testing.T, args ...string) (text []byte, log string, co
 	return out.Bytes(), errs.String(), cmd.ProcessState.ExitCode()
 }
 
-// expect runs a command that must end with the given exit code.
+// expect runs a command that must end with exit code want, and returns its result.
 func (r *rotator) expect(t *testing.T, want int, args ...string) (answer result) {
 	t.Helper()
 	out, log, code := r.run(t, append(args, "-o", "json")...)
@@ -247,7 +259,8 @@ func (r *rotator) expect(t *testing.T, want int, args ...string) (answer result)
 	return answer
 }
 
-// killHalfWay starts a run and kills it once its checkpoint shows progress.
+// killHalfWay starts a run and kills it when its checkpoint shows that a tenth of the slots is
+// rotated.
 func (r *rotator) killHalfWay(t *testing.T) {
 	t.Helper()
 	cmd := r.command(t.Context(), "run", "-o", "json")

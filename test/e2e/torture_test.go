@@ -19,25 +19,25 @@ import (
 	"rotator/internal/report"
 )
 
-// torture is what one store went through.
+// torture is the state of the test of one kind of checkpoint.
 type torture struct {
 	world *harness.Env
-	// runs is how many processes work at the same time.
+	// runs is the number of processes that run concurrently.
 	runs           int
 	kills, checked int
 	passes         map[int]bool
 	problems       []string
-	// probes are the objects that runs were killed before they could remove.
+	// probes has the probe objects that killed processes did not delete.
 	probes map[string]bool
 }
 
-// cycle is how many kills there are between two looks at every item.
+// cycle is the number of kills between two checks of all items.
 const cycle = 10
 
-// TestTorture kills the real binary at random moments, ROUNDS times over each kind
-// of checkpoint, while an application goes on writing, and another edits nothing but the
-// attributes that contexts are made from. Every few kills the world
-// comes to rest, the pass is finished, and every item is compared with the truth.
+// TestTorture kills the binary at random times, ROUNDS times (50 by default) for each kind of
+// checkpoint. Meanwhile one application writes items, and another edits only the attributes from
+// which encryption contexts are made. After every 10 kills the applications stop, the pass is
+// completed, and every item is compared with its expected state.
 func TestTorture(t *testing.T) {
 	rounds := 50
 	if text := os.Getenv("ROUNDS"); text != "" {
@@ -48,32 +48,50 @@ func TestTorture(t *testing.T) {
 		rounds = n
 	}
 	binary := filepath.Join(t.TempDir(), "rotator")
-	if out, err := exec.Command("go", "build", "-o", binary, "rotator/cmd/rotator").CombinedOutput(); err != nil {
+	build := exec.Command("go", "build", "-o", binary, "rotator/cmd/rotator")
+	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
 	for _, store := range []struct {
 		name, place string
 		runs        int
-	}{{"file", "file:.rotator/state.db", 1}, {"DynamoDB", harness.InTable, 2}, {"S3", harness.InBucket, 2}} {
+	}{
+		{"file", "file:.rotator/state.db", 1},
+		{"DynamoDB", harness.InTable, 2},
+		{"S3", harness.InBucket, 2},
+	} {
 		t.Run(store.name, func(t *testing.T) {
 			t.Parallel()
 			items, objects := harness.Mix(4)
 			items[harness.Bound] = 80
-			w := harness.Start(t, harness.Config{Items: items, Objects: objects, Rate: 1200, Segments: 4, Checkpoint: store.place,
-				Extra: "lease: 1s", Command: []string{binary}})
-			tt := &torture{world: w, runs: store.runs, passes: map[int]bool{}, probes: map[string]bool{}}
+			w := harness.Start(t, harness.Config{
+				Items:      items,
+				Objects:    objects,
+				Rate:       1200,
+				Segments:   4,
+				Checkpoint: store.place,
+				Extra:      "lease: 1s",
+				Command:    []string{binary},
+			})
+			tt := &torture{
+				world:  w,
+				runs:   store.runs,
+				passes: map[int]bool{},
+				probes: map[string]bool{},
+			}
 			began := time.Now()
 			for tt.kills < rounds && !t.Failed() {
 				tt.cycle(t, min(cycle, rounds-tt.kills))
 			}
 			w.Guards(t)
 			w.Secrets(t)
-			tt.tell(store.name, time.Since(began))
+			tt.printFigures(store.name, time.Since(began))
 		})
 	}
 }
 
-// cycle kills some processes, then lets the rest of the work be done in peace.
+// cycle starts the applications and the processes, kills processes, stops the applications, and
+// waits until the processes have completed the pass.
 func (tt *torture) cycle(t *testing.T, kills int) {
 	writing, rest := context.WithCancel(t.Context())
 	defer rest()
@@ -104,11 +122,12 @@ func (tt *torture) cycle(t *testing.T, kills int) {
 	tt.check(t)
 }
 
-// write goes on changing items, under the old key and the new.
+// write changes random items until ctx is done, with ciphertexts under the old and the new key.
 func (tt *torture) write(ctx context.Context, t *testing.T) {
 	w := tt.world
 	entries := w.Entries(func(e *harness.Entry) bool {
-		return e.Kind == harness.Ordinary || e.Kind == harness.Nested || e.Kind == harness.Document || e.Kind == harness.Current
+		return e.Kind == harness.Ordinary || e.Kind == harness.Nested ||
+			e.Kind == harness.Document || e.Kind == harness.Current
 	})
 	ticker := time.NewTicker(4 * time.Millisecond)
 	defer ticker.Stop()
@@ -134,8 +153,8 @@ func (tt *torture) write(ctx context.Context, t *testing.T) {
 	}
 }
 
-// relocate goes on editing only what the contexts of items are made from. Now and then an
-// item gets a ciphertext under the old key again, so that there is something to move.
+// relocate edits, until ctx is done, the attributes from which the contexts of items are made.
+// After one edit in eight it stores a ciphertext under the old key, so that there are slots to move.
 func (tt *torture) relocate(ctx context.Context, t *testing.T) {
 	w := tt.world
 	entries := w.Entries(harness.Of(harness.Table, harness.Bound))
@@ -159,20 +178,20 @@ func (tt *torture) relocate(ctx context.Context, t *testing.T) {
 	}
 }
 
-// ended checks a run that came to an end by itself: complete, with the poison and
-// the foreign in its ledger, or fenced off by another.
+// ended checks a process that was not killed. It must have completed the pass, with the poison
+// and foreign slots in the ledger, or, if several processes run, it may have lost its lease.
 func (tt *torture) ended(t *testing.T, r harness.Result) {
 	switch {
 	case r.Code == 76 && tt.runs > 1:
 	case r.Code == 3 && r.Summary != nil && r.Summary.Status == report.Complete:
 		tt.passes[r.Summary.Pass] = true
 	default:
-		t.Errorf("a run that nobody killed: %s", r)
+		t.Errorf("a run that was not killed: %s", r)
 	}
 }
 
-// check moves what was written behind the cursors, in a world at rest, and compares
-// everything.
+// check runs a pass, which moves what the applications wrote after the scan, and compares every
+// item with its expected state. The applications must not write meanwhile.
 func (tt *torture) check(t *testing.T) {
 	last := tt.world.Must(t, []int{3}, "run", "-o", "json")
 	tt.ended(t, last)
@@ -194,8 +213,8 @@ func (tt *torture) check(t *testing.T) {
 	}
 }
 
-// tell prints the figures.
-func (tt *torture) tell(store string, took time.Duration) {
+// printFigures prints the figures of the test.
+func (tt *torture) printFigures(store string, took time.Duration) {
 	count := func(words string) (n int) {
 		for _, p := range tt.problems {
 			if strings.Contains(p, words) {
@@ -205,9 +224,12 @@ func (tt *torture) tell(store string, took time.Duration) {
 		return n
 	}
 	moves, again := tt.world.Moves()
-	fmt.Printf("%s: %d kills survived, %d items checked, %d lost updates, %d unreadable, %d wrong done, %d other problems; "+
-		"%d passes finished, %d slots re-encrypted, %d times repeatedly; %d probes left by kills; %s\n", store, tt.kills, tt.checked,
-		count("another plaintext"), count("cannot be read"), count("not under the new key"),
-		len(tt.problems)-count("another plaintext")-count("cannot be read")-count("not under the new key"),
-		len(tt.passes), moves, again, len(tt.probes), took.Round(time.Second))
+	lost, unreadable := count("another plaintext"), count("cannot be read")
+	unmoved := count("not under the new key")
+	fmt.Printf("%s: %d kills survived, %d items checked, %d lost updates, %d unreadable, "+
+		"%d not moved, %d other problems; %d passes finished, %d slots re-encrypted, "+
+		"%d repeatedly; %d probes left by kills; %s\n",
+		store, tt.kills, tt.checked, lost, unreadable,
+		unmoved, len(tt.problems)-lost-unreadable-unmoved, len(tt.passes), moves,
+		again, len(tt.probes), took.Round(time.Second))
 }

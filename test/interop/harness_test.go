@@ -45,8 +45,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// Trial is one migration: a fake AWS of its own, key A, under which a client stores
-// its data, and key B, to which rotator moves it.
+// Trial is one migration. It has a separate fake AWS with key A, under which a client stores its
+// data, and key B, to which rotator moves it.
 type Trial struct {
 	*testing.T
 	AWS  *fakeaws.Server
@@ -59,8 +59,8 @@ type Trial struct {
 // workerSecret is the secret access key with which rotator signs.
 const workerSecret = "worker-secret-of-the-clients-module"
 
-// NewTrial starts a fake AWS until the end of the test, and makes it that of every
-// client in this process and its children.
+// NewTrial starts a fake AWS, which runs until the test ends. It sets the environment so that all
+// clients in this process and its children use it.
 func NewTrial(t *testing.T) *Trial {
 	t.Helper()
 	server, err := fakeaws.Start(fakeaws.Config{})
@@ -75,7 +75,14 @@ func NewTrial(t *testing.T) *Trial {
 		t.Setenv(name, value)
 	}
 	t.Setenv("AWS_ACCESS_KEY_ID", harness.ApplicationKey)
-	for _, name := range []string{"AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_KMS", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_DYNAMODB", "AWS_ROLE_ARN"} {
+	for _, name := range []string{
+		"AWS_PROFILE",
+		"AWS_SESSION_TOKEN",
+		"AWS_ENDPOINT_URL_KMS",
+		"AWS_ENDPOINT_URL_S3",
+		"AWS_ENDPOINT_URL_DYNAMODB",
+		"AWS_ROLE_ARN",
+	} {
 		made.Unset(name)
 	}
 	t.Setenv("AWS_CONFIG_FILE", filepath.Join(made.Dir, "no-config"))
@@ -84,14 +91,14 @@ func NewTrial(t *testing.T) *Trial {
 	return made
 }
 
-// Unset takes a variable out of the environment until the end of the test.
+// Unset removes a variable from the environment until the test ends.
 func (t *Trial) Unset(name string) {
 	t.Helper()
-	t.Setenv(name, "") // which puts it back at the end
+	t.Setenv(name, "") // restores the old value when the test ends
 	t.Must(os.Unsetenv(name))
 }
 
-// NewKey makes one more symmetric key.
+// NewKey creates a symmetric key.
 func (t *Trial) NewKey() (arn string) {
 	t.Helper()
 	arn, err := t.AWS.KMS().CreateKey(fakekms.Symmetric)
@@ -107,36 +114,38 @@ func (t *Trial) Must(err error) {
 	}
 }
 
-// Config is that of an SDK client of the fake AWS.
+// Config returns the configuration for an SDK client of the fake AWS.
 func (t *Trial) Config() aws.Config {
 	return aws.Config{Region: "us-east-1", BaseEndpoint: aws.String(t.AWS.Endpoint()),
 		Credentials: credentials.NewStaticCredentialsProvider(harness.ApplicationKey, "not-a-secret", "")}
 }
 
-// KMS, DynamoDB and S3 are ordinary SDK clients.
+// KMS, DynamoDB and S3 return SDK clients of the fake AWS.
 func (t *Trial) KMS() *kms.Client           { return kms.NewFromConfig(t.Config()) }
 func (t *Trial) DynamoDB() *dynamodb.Client { return dynamodb.NewFromConfig(t.Config()) }
 func (t *Trial) S3() *s3.Client {
 	return s3.NewFromConfig(t.Config(), func(o *s3.Options) { o.UsePathStyle = true })
 }
 
-// Subject is what a test has to say of one client.
+// Subject describes the data and the readers of one client.
 type Subject struct {
-	// Targets are those of the job file: YAML, a list.
+	// Targets is the list of targets in the job file, as YAML.
 	Targets string
-	// Slots is how many ciphertexts rotator has to move.
+	// Slots is the number of ciphertexts that rotator must move.
 	Slots int
-	// Exit is the exit code of run: 3 where slots under other keys are by design.
+	// Exit is the expected exit code of run. It is 3 if the data has slots under other keys.
 	Exit int
-	// Read are the reads of the real client, by name. Each returns an error unless
-	// the plaintext is the one that was stored.
+	// Read are the reads of the real client, by name. Each returns an error unless it gets
+	// the plaintext that was stored.
 	Read map[string]func() error
-	// All are clients that read everything in one process of theirs: "" or what went
-	// wrong, by name.
+	// All are clients that read all data in one process, by the name of the client. Each
+	// returns "" or the error for every read.
 	All map[string]func() map[string]string
 }
 
-// Judge takes the data of a client, which is stored already, through a migration.
+// Judge moves the stored data of a client from key A to key B with rotator. It checks that the
+// client can read its data before and, with A disabled, after the run, and that it cannot read
+// anything with A disabled before the run.
 func (t *Trial) Judge(s Subject) {
 	t.Helper()
 	t.each(s, "under A", true)
@@ -159,18 +168,17 @@ func (t *Trial) Judge(s Subject) {
 	t.each(s, "with A disabled, after rotator", true)
 }
 
-// checkGuards says whether the guards saw the work, and what of its secrets is where
-// it must not be: in what rotator printed, or in its state. What broke their rules they
-// tell by themselves.
+// checkGuards checks that the guards observed the requests, and that neither the output of rotator
+// nor its state contains a secret. The guards report violations when the test ends.
 func (t *Trial) checkGuards(s Subject) {
 	t.Helper()
 	if n := t.guards.Seen("kms:ReEncrypt"); n < s.Slots {
-		t.Errorf("the guards saw %d requests to KMS, and there are %d slots", n, s.Slots)
+		t.Errorf("the guards observed %d ReEncrypt requests, want at least %d", n, s.Slots)
 	}
 	t.guards.Outputs(t.T, filepath.Join(t.Dir, ".rotator"))
 }
 
-// each reads everything; all of it has to succeed, or all has to fail.
+// each runs all reads of s. If want is true, all of them must succeed, otherwise all must fail.
 func (t *Trial) each(s Subject, when string, want bool) {
 	t.Helper()
 	check := func(name string, wrong string) {
@@ -212,26 +220,28 @@ func (t *Trial) disable(yes bool) {
 	t.Must(t.AWS.KMS().SetState(t.A, state))
 }
 
-// rotator runs a command that has to end with an exit code, and returns stdout.
+// rotator runs a command that must end with the exit code, and returns its stdout.
 func (t *Trial) rotator(code int, args ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, binary, append(args, "-f", "job.yaml", "-o", "json", "-v")...)
 	cmd.Dir = t.Dir
-	cmd.Env = append(os.Environ(), "AWS_ACCESS_KEY_ID=AKIAWORKERWORKER0000", "AWS_SECRET_ACCESS_KEY="+workerSecret)
+	cmd.Env = append(os.Environ(), "AWS_ACCESS_KEY_ID=AKIAWORKERWORKER0000",
+		"AWS_SECRET_ACCESS_KEY="+workerSecret)
 	var out, log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &log
 	err := cmd.Run()
 	t.guards.Printed(out.String(), log.String())
 	if cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != code {
-		t.Fatalf("rotator %v: %v, want exit code %d\n%s\n%s", args, err, code, out.Bytes(), tail(log.String()))
+		t.Fatalf("rotator %v: %v, want exit code %d\n%s\n%s",
+			args, err, code, out.Bytes(), tail(log.String()))
 	}
 	return out.String()
 }
 
-// Run runs a program of a client in the trial's directory and returns its stdout;
-// an error holds the end of what it said.
+// Run runs a program of a client in the directory of the trial and returns its stdout. An error
+// contains the end of its stderr.
 func (t *Trial) Run(name string, args ...string) (string, error) { return t.run("", name, args...) }
 
 func (t *Trial) run(stdin, name string, args ...string) (string, error) {
@@ -247,7 +257,8 @@ func (t *Trial) run(stdin, name string, args ...string) (string, error) {
 	return out.String(), nil
 }
 
-// Ask sends a script of this package a request, and reads its answer; both are JSON.
+// Ask runs a script of this package with request as JSON on stdin, and decodes its stdout, which
+// is JSON, into answer.
 func (t *Trial) Ask(answer, request any, script ...string) {
 	t.Helper()
 	text, err := json.Marshal(request)
@@ -257,7 +268,7 @@ func (t *Trial) Ask(answer, request any, script ...string) {
 	t.Must(json.Unmarshal([]byte(out), answer))
 }
 
-// Same is an error unless the plaintexts are equal.
+// Same returns an error unless the plaintexts are equal. The error does not contain them.
 func Same(got, want string) error {
 	if got != want {
 		return fmt.Errorf("reads as %d bytes that are not the %d bytes stored", len(got), len(want))

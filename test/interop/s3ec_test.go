@@ -18,11 +18,11 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 )
 
-// vault is a bucket, and the Amazon S3 Encryption Client for Go v3.2.0 of it.
+// vault is a bucket with a client for it, the Amazon S3 Encryption Client for Go v3.2.0.
 type vault struct {
 	*Trial
 	bucket string
-	// read has the keyring that takes whatever key a blob is under.
+	// read has a keyring that decrypts under any key.
 	read *client.S3EncryptionClientV3
 }
 
@@ -43,7 +43,7 @@ func (v *vault) client(keyring materials.Keyring) *client.S3EncryptionClientV3 {
 	return c
 }
 
-// under is a context.Context with an encryption context, as the client takes it.
+// under returns a context.Context that carries the encryption context for the client.
 func (v *vault) under(context map[string]string) context.Context {
 	return withEncryptionContext(v.Context(), context)
 }
@@ -63,7 +63,8 @@ func (v *vault) put(key, text string, context map[string]string, change func(*s3
 	v.Must(err)
 }
 
-// reading decrypts an object, which has to be under the context given.
+// reading returns a function that decrypts an object with the encryption context and compares the
+// plaintext with text.
 func (v *vault) reading(key, text string, context map[string]string) func() error {
 	return func() error {
 		out, err := v.read.GetObject(v.under(context), &s3.GetObjectInput{Bucket: &v.bucket, Key: &key})
@@ -75,7 +76,7 @@ func (v *vault) reading(key, text string, context map[string]string) func() erro
 	}
 }
 
-// raw is an object as S3 has it.
+// raw returns an object as it is stored.
 func (v *vault) raw(key string) (*s3.GetObjectOutput, []byte) {
 	v.Helper()
 	out, err := v.S3().GetObject(v.Context(), &s3.GetObjectInput{Bucket: &v.bucket, Key: &key})
@@ -85,14 +86,14 @@ func (v *vault) raw(key string) (*s3.GetObjectOutput, []byte) {
 	return out, body
 }
 
-// rawPut stores an object that is encrypted already.
+// rawPut stores body without encrypting it.
 func (v *vault) rawPut(key string, body []byte, metadata map[string]string) {
 	v.Helper()
 	_, err := v.S3().PutObject(v.Context(), &s3.PutObjectInput{Bucket: &v.bucket, Key: &key, Body: bytes.NewReader(body), Metadata: metadata})
 	v.Must(err)
 }
 
-// unchanged compares everything but the data key with what an object was.
+// unchanged checks that only the data key of an object differs from before.
 func (v *vault) unchanged(key string, before *s3.GetObjectOutput, body []byte) {
 	v.Helper()
 	after, now := v.raw(key)
@@ -118,7 +119,7 @@ func (v *vault) unchanged(key string, before *s3.GetObjectOutput, body []byte) {
 
 const vaultTargets = "  - s3: {bucket: vault}\n    format: s3-encryption-client\n"
 
-// What the client writes: kms+context, with metadata that S3 and HTTP could bend.
+// Objects that the client writes: kms+context, with metadata that S3 or HTTP could change.
 func TestS3EncryptionClient(t *testing.T) {
 	v := newVault(NewTrial(t))
 	tenant := map[string]string{"tenant": "t-1", "purpose": `quotes " and \ and <&>`}
@@ -139,8 +140,8 @@ func TestS3EncryptionClient(t *testing.T) {
 	}})
 	v.unchanged("odd/key +ü&=%20.txt", odd, body)
 
-	// Cutover: a reader that is pinned to B reads, one that is pinned to A does not,
-	// with A enabled as well.
+	// Cutover: a reader that is pinned to B can read. A reader that is pinned to A cannot, even
+	// with A enabled.
 	v.disable(false)
 	v.read = v.client(materials.NewKmsKeyring(v.KMS(), v.B))
 	v.Must(v.reading("plain.txt", "a secret", tenant)())
@@ -150,8 +151,8 @@ func TestS3EncryptionClient(t *testing.T) {
 	}
 }
 
-// A large object that was uploaded in parts: its ETag is no MD5, and a copy of it
-// is one part.
+// A large object that was uploaded in parts. Its ETag is not an MD5 digest, and a copy of it has
+// one part.
 func TestS3EncryptionClientMultipart(t *testing.T) {
 	v := newVault(NewTrial(t))
 	text := strings.Repeat("a large secret, ", 1<<20)
@@ -179,7 +180,7 @@ func TestS3EncryptionClientMultipart(t *testing.T) {
 	v.unchanged("large.bin", before, body)
 }
 
-// The key in an object of its own, as other versions of the client write it.
+// The data key in a separate object, as other versions of the client write it.
 func TestS3EncryptionClientInstructionFile(t *testing.T) {
 	v := newVault(NewTrial(t))
 	tenant := map[string]string{"tenant": "t-1"}
@@ -196,7 +197,7 @@ func TestS3EncryptionClientInstructionFile(t *testing.T) {
 	}})
 }
 
-// instruction writes an instruction file: flat JSON, in the order of nobody.
+// instruction writes an instruction file: a flat JSON object whose names are in no required order.
 func (v *vault) instruction(key string, metadata map[string]string) {
 	v.Helper()
 	text, err := json.Marshal(metadata)

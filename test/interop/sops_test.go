@@ -18,7 +18,7 @@ import (
 	"rotator/internal/fakeaws/fakekms"
 )
 
-// safe is a bucket of sops files, and the sops program in the version of go.mod.
+// safe is a bucket of sops files with the sops program, in the version of go.mod.
 type safe struct {
 	*Trial
 	sops   string
@@ -26,7 +26,7 @@ type safe struct {
 }
 
 func newSafe(t *Trial) *safe {
-	// It prints the path of the program, built and kept in the build cache.
+	// This builds the program in the build cache and prints its path.
 	path, err := exec.Command("go", "tool", "-n", "sops").Output()
 	t.Must(err)
 	s := &safe{Trial: t, sops: strings.TrimSpace(string(path)), bucket: "conf"}
@@ -39,7 +39,7 @@ func newSafe(t *Trial) *safe {
 	return s
 }
 
-// identity is a new age key: who has it, and for whom to encrypt.
+// identity creates an age key and returns its secret key and its recipient.
 func (s *safe) identity() (secret, recipient string) {
 	s.Helper()
 	identity, err := age.GenerateX25519Identity()
@@ -47,7 +47,7 @@ func (s *safe) identity() (secret, recipient string) {
 	return identity.String(), identity.Recipient().String()
 }
 
-// put encrypts a file with sops and stores it.
+// put encrypts plain with sops and stores the file in the bucket.
 func (s *safe) put(name, plain string, flags ...string) {
 	s.Helper()
 	path := filepath.Join(s.Dir, name)
@@ -59,7 +59,7 @@ func (s *safe) put(name, plain string, flags ...string) {
 	s.Must(err)
 }
 
-// get is a file as it is stored.
+// get returns a file as it is stored.
 func (s *safe) get(name string) []byte {
 	s.Helper()
 	out, err := s.S3().GetObject(s.Context(), &s3.GetObjectInput{Bucket: &s.bucket, Key: &name})
@@ -70,7 +70,8 @@ func (s *safe) get(name string) []byte {
 	return b.Bytes()
 }
 
-// reading decrypts a file with sops, which checks its MAC too.
+// reading returns a function that decrypts a file with sops, which also checks its MAC, and
+// compares the plaintext with plain.
 func (s *safe) reading(name, plain string, flags ...string) func() error {
 	return func() error {
 		path := filepath.Join(s.Dir, name)
@@ -86,7 +87,7 @@ func (s *safe) reading(name, plain string, flags ...string) func() error {
 	}
 }
 
-// changed tells which lines of a file are others than before, without their values.
+// changed returns the names of the fields whose lines differ, without their values.
 func changed(before, after []byte) (lines []string) {
 	old, now := strings.Split(string(before), "\n"), strings.Split(string(after), "\n")
 	if len(old) != len(now) {
@@ -104,14 +105,17 @@ func changed(before, after []byte) (lines []string) {
 
 const safeTargets = "  - s3: {bucket: conf}\n    format: sops\n"
 
-// The five kinds of files, as sops writes plaintext back.
+// sopsFiles returns a plaintext for each of the five file types, in the form in which sops decrypts
+// it.
 func sopsFiles() map[string]string {
 	return map[string]string{
-		"app.yaml": "# a comment\ndb:\n    # another\n    password: a secret\n    ports:\n        - 5432\n        - 5433\n    enc: a field of the same name\n",
-		"app.json": "{\n\t\"db\": {\n\t\t\"password\": \"a \\u003csecret\\u003e\",\n\t\t\"enc\": \"a field of the same name\"\n\t},\n\t\"port\": 5432\n}\n",
-		"app.env":  "# a comment\nPASSWORD=a secret\nenc=x\nPORT=5432\n",
-		"app.ini":  "; a comment\n[db]\npassword = a secret\nport     = 5432\n",
-		"app.bin":  "any\x00bytes\xff\n",
+		"app.yaml": "# a comment\ndb:\n    # another\n    password: a secret\n" +
+			"    ports:\n        - 5432\n        - 5433\n    enc: a field of the same name\n",
+		"app.json": "{\n\t\"db\": {\n\t\t\"password\": \"a \\u003csecret\\u003e\",\n" +
+			"\t\t\"enc\": \"a field of the same name\"\n\t},\n\t\"port\": 5432\n}\n",
+		"app.env": "# a comment\nPASSWORD=a secret\nenc=x\nPORT=5432\n",
+		"app.ini": "; a comment\n[db]\npassword = a secret\nport     = 5432\n",
+		"app.bin": "any\x00bytes\xff\n",
 	}
 }
 
@@ -123,8 +127,13 @@ func TestSops(t *testing.T) {
 		read[name], before[name] = s.reading(name, plain), s.get(name)
 	}
 	s.Judge(Subject{Targets: safeTargets, Slots: len(read), Read: read})
-	want := map[string]string{"app.yaml": "arn enc", "app.json": "arn enc", "app.bin": "arn enc",
-		"app.env": "sops_kms__list_0__map_arn sops_kms__list_0__map_enc", "app.ini": "kms__list_0__map_arn kms__list_0__map_enc"}
+	want := map[string]string{
+		"app.yaml": "arn enc",
+		"app.json": "arn enc",
+		"app.bin":  "arn enc",
+		"app.env":  "sops_kms__list_0__map_arn sops_kms__list_0__map_enc",
+		"app.ini":  "kms__list_0__map_arn kms__list_0__map_enc",
+	}
 	for name, lines := range want {
 		if got := strings.Join(slices.Sorted(slices.Values(changed(before[name], s.get(name)))), " "); got != lines {
 			t.Errorf("%s: lines %q changed, want %q", name, got, lines)
@@ -132,8 +141,8 @@ func TestSops(t *testing.T) {
 	}
 }
 
-// The same files in a directory, as most people keep them; what sops did not write
-// is left alone.
+// The same files in a directory, where sops files usually are. A file that sops did not write does
+// not change.
 func TestSopsDirectory(t *testing.T) {
 	s := newSafe(NewTrial(t))
 	s.Must(os.MkdirAll(filepath.Join(s.Dir, "conf", "prod"), 0o700))
@@ -149,11 +158,15 @@ func TestSopsDirectory(t *testing.T) {
 		}
 	}
 	s.Must(os.WriteFile(filepath.Join(s.Dir, "conf", "README.yaml"), []byte("kms: no\n"), 0o640))
-	s.Judge(Subject{Targets: "  - files: {root: conf, include: [\"**/*\"]}\n    format: sops\n", Slots: len(read), Read: read})
+	s.Judge(Subject{
+		Targets: "  - files: {root: conf, include: [\"**/*\"]}\n    format: sops\n",
+		Slots:   len(read),
+		Read:    read,
+	})
 }
 
-// Shares of the data key in groups, of which a reader needs two: A wraps one share
-// in each of two groups, under contexts of their own, and age one of the third.
+// Shares of the data key in three groups, of which a reader needs two. A wraps the shares of two
+// groups, with different contexts, and age encrypts the share of the third.
 func TestSopsShamir(t *testing.T) {
 	s := newSafe(NewTrial(t))
 	secret, recipient := s.identity()
@@ -185,20 +198,21 @@ func TestSopsShamir(t *testing.T) {
 	}})
 }
 
-// Several recipients, of which only one is ours: the others' stay as they are, in
-// any order, and a key of theirs ends up in the ledger as foreign.
+// Several recipients, of which only one uses key A. The entries of the other recipients do not
+// change, in any order, and the other KMS key is foreign in the ledger.
 func TestSopsRecipients(t *testing.T) {
 	s := newSafe(NewTrial(t))
-	theirs := s.NewKey()
+	other := s.NewKey()
 	secret, recipient := s.identity()
 	read := map[string]func() error{}
-	orders := []string{s.A + "," + theirs, theirs + "," + s.A}
+	orders := []string{s.A + "," + other, other + "," + s.A}
 	for i, name := range slices.Sorted(maps.Keys(sopsFiles())) {
 		plain := sopsFiles()[name]
-		s.put(name, plain, "--kms", orders[i%2], "--age", recipient, "--encryption-context", "tenant:t-1")
+		s.put(name, plain, "--kms", orders[i%2], "--age", recipient,
+			"--encryption-context", "tenant:t-1")
 		read[name] = s.reading(name, plain)
 	}
-	s.Must(s.AWS.KMS().SetState(theirs, fakekms.Disabled)) // out of this reader's reach
+	s.Must(s.AWS.KMS().SetState(other, fakekms.Disabled)) // the reader must not use it
 	s.Judge(Subject{Targets: safeTargets, Slots: len(read), Exit: 3, Read: read})
 
 	s.Setenv("SOPS_AGE_KEY", secret)
@@ -208,7 +222,8 @@ func TestSopsRecipients(t *testing.T) {
 			t.Errorf("%s, as the recipient of age: %v", name, err)
 		}
 	}
-	if !bytes.Contains(s.get("app.yaml"), []byte(theirs)) || bytes.Contains(s.get("app.yaml"), []byte(s.A)) {
-		t.Error("the file names other keys than theirs and B")
+	file := s.get("app.yaml")
+	if !bytes.Contains(file, []byte(other)) || bytes.Contains(file, []byte(s.A)) {
+		t.Error("the file must name the other key, and must not name A")
 	}
 }

@@ -162,35 +162,35 @@ func TestOldLinesSayNothing(t *testing.T) {
 func TestForeignFilesAreLeft(t *testing.T) {
 	other := filepath.Join(t.TempDir(), "other.jsonl")
 	write(t, other, 0, 1)
-	theirs, err := os.ReadFile(other)
+	otherLog, err := os.ReadFile(other)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, content := range map[string]string{
-		"one line without an end":     "a note of another program",
+		"a line without a line break": "a note of another program",
 		"lines":                       "one\ntwo\n",
 		"JSON":                        `{"seq":1,"kind":"order"}`,
-		"JSON of such a beginning":    lineStart(1) + `log","at":"noon"}`,
+		"JSON that begins like a log": lineStart(1) + `log","at":"noon"}`,
 		"JSON of another event":       lineStart(1) + `login"}`,
 		"JSON lines":                  "{\"seq\":2}\n{\"seq\":3}\n",
-		"less than tells":             `{"seq":1,`,
+		"too short to identify":       `{"seq":1,`,
 		"a brace":                     "{",
 		"zeros":                       "\x00\x00\x00",
 		"a newline":                   "\n",
-		"more than a line may have":   strings.Repeat("x", maxLine+10),
-		"a line of ours further down": "mine\n" + string(theirs),
-		"a log of another job":        string(theirs),
-		"a line behind one of ours":   string(theirs) + "and a remark without an end",
-		"text that begins as ours":    lineStart(1) + "log\"}\nmine\n",
+		"longer than a line may be":   strings.Repeat("x", maxLine+10),
+		"text before an audit log":    "text\n" + string(otherLog),
+		"a log of another job":        string(otherLog),
+		"text after an audit log":     string(otherLog) + "and a remark without an end",
+		"text that begins like a log": lineStart(1) + "log\"}\ntext\n",
 	} {
 		for _, way := range []string{"by its name", "by a symbolic link", "by a hard link"} {
 			t.Run(name+", "+way, func(t *testing.T) {
-				file := filepath.Join(t.TempDir(), "theirs")
+				file := filepath.Join(t.TempDir(), "notes")
 				if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
 					t.Fatal(err)
 				}
 				path, job := lead(t, file, way), "another job"
-				if name == "a line behind one of ours" {
+				if name == "text after an audit log" {
 					job = "job"
 				}
 				log, err := Open(path, job)
@@ -210,7 +210,8 @@ func TestForeignFilesAreLeft(t *testing.T) {
 	}
 }
 
-// lead makes a name that leads to a file in a way.
+// lead returns a path that names file in one of the ways: its own name, a symbolic link or a
+// hard link.
 func lead(t *testing.T, file, way string) string {
 	t.Helper()
 	path := file + ".jsonl"
