@@ -57,9 +57,12 @@ func TestHangingKMS(t *testing.T) {
 		return err
 	}
 	authorized := func(ctx context.Context, k *reencrypt.KMS) error {
-		known, err := k.Authorized(ctx, reencrypt.Key{ARN: "arn:from", Algorithm: reencrypt.Symmetric})
+		known, err := k.Authorized(ctx, reencrypt.Key{
+			ARN:       "arn:from",
+			Algorithm: reencrypt.Symmetric,
+		})
 		if !known {
-			t.Error("a silent KMS told that it knows no dry runs")
+			t.Error("a silent KMS reported that it does not support dry runs")
 		}
 		return err
 	}
@@ -83,14 +86,16 @@ func TestHangingKMS(t *testing.T) {
 			server := httptest.NewServer(service)
 			defer server.Close()
 			kms := hangingKMS(t, server.URL, timeout, c.sdkOnly, c.proxy)
-			if err := reEncrypt(t.Context(), kms); err != nil { // from which the light client learns
+			// The fast client learns the form of a request from this one.
+			if err := reEncrypt(t.Context(), kms); err != nil {
 				t.Fatal(err)
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), 20*timeout)
 			defer cancel()
 			began := time.Now()
 			err := c.ask(ctx, kms)
-			if class := retry.Classify(err); class != retry.KindUnknown || ctx.Err() != nil || time.Since(began) < timeout/2 {
+			if class := retry.Classify(err); class != retry.KindUnknown || ctx.Err() != nil ||
+				time.Since(began) < timeout/2 {
 				t.Errorf("ends after %v in class %d: %v", time.Since(began), class, err)
 			}
 			service.mu.Lock()
@@ -108,14 +113,22 @@ func TestHangingKMS(t *testing.T) {
 // setCredentials makes an environment from which the SDK takes credentials, and nothing else.
 func setCredentials(t *testing.T) {
 	t.Helper()
-	for name, value := range map[string]string{"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_SESSION_TOKEN": "",
-		"AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null", "AWS_PROFILE": ""} {
+	for name, value := range map[string]string{
+		"AWS_ACCESS_KEY_ID":           "AKIDEXAMPLE",
+		"AWS_SECRET_ACCESS_KEY":       "secret",
+		"AWS_SESSION_TOKEN":           "",
+		"AWS_CONFIG_FILE":             "/dev/null",
+		"AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+		"AWS_PROFILE":                 "",
+	} {
 		t.Setenv(name, value)
 	}
 }
 
 // hangingKMS is what wireKMS makes, with another timeout.
-func hangingKMS(t *testing.T, address string, timeout time.Duration, sdkOnly, proxy bool) *reencrypt.KMS {
+func hangingKMS(
+	t *testing.T, address string, timeout time.Duration, sdkOnly, proxy bool,
+) *reencrypt.KMS {
 	t.Helper()
 	setCredentials(t)
 	base, err := newStreams(nil, io.Discard, io.Discard).loadAWS(t.Context(), 1, timeout)
@@ -128,10 +141,13 @@ func hangingKMS(t *testing.T, address string, timeout time.Duration, sdkOnly, pr
 		if !ok || err != nil {
 			t.Fatalf("a %T, %v", base.HTTPClient, err)
 		}
-		base.HTTPClient = client.WithTransportOptions(func(tr *http.Transport) { tr.Proxy = http.ProxyURL(there) })
+		base.HTTPClient = client.WithTransportOptions(func(tr *http.Transport) {
+			tr.Proxy = http.ProxyURL(there)
+		})
 		address = "http://kms.test"
 	}
 	w := &wiring{job: &config.Job{Workers: 1}, sdkOnly: sdkOnly}
 	_, reEncrypt := w.kmsClient(withTarget(base, "eu-central-1", address, ""))
-	return reencrypt.NewKMS(reEncrypt, reencrypt.Key{ARN: "arn:to", Algorithm: reencrypt.Symmetric}, nil)
+	return reencrypt.NewKMS(reEncrypt,
+		reencrypt.Key{ARN: "arn:to", Algorithm: reencrypt.Symmetric}, nil)
 }

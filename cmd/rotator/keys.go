@@ -76,8 +76,10 @@ func (s *session) keysAtEnd(ctx context.Context, began checkpoint.Pass) (doubts 
 		return err
 	})
 	if err != nil {
-		changes = reencrypt.KeyChanges{Notes: []string{"KMS did not describe its keys at the end of " +
-			"the pass, so it is unknown whether they changed during the pass"}}
+		changes = reencrypt.KeyChanges{
+			Notes: []string{"KMS did not describe its keys at the end of " +
+				"the pass, so it is unknown whether they changed during the pass"},
+		}
 		if s.wiring.keys.Mode == reencrypt.ModeRefresh {
 			changes.Doubts, changes.Notes = changes.Notes, nil
 		}

@@ -345,7 +345,8 @@ func (c awayCase) check(t *testing.T, lines []logLine, began, back time.Time) {
 	case first.Level != "warn" || !strings.Contains(first.Service, name),
 		!strings.HasSuffix(first.Message, "gives no usable answer"):
 		t.Errorf("the first line: %+v", first)
-	case !strings.Contains(first.Error, c.cause) || (first.GivesUpIn == "") != (c.service == "checkpoint"):
+	case !strings.Contains(first.Error, c.cause) ||
+		(first.GivesUpIn == "") != (c.service == "checkpoint"):
 		t.Errorf("want the error %q, and when the run gives up, unless it is the checkpoint: %+v",
 			c.cause, first)
 	}

@@ -24,11 +24,18 @@ func TestReadQuota(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = server.Close() }()
-	client := servicequotas.NewFromConfig(aws.Config{Region: "eu-west-2", BaseEndpoint: aws.String(server.Endpoint()),
-		Credentials: credentials.NewStaticCredentialsProvider("AKIAFAKEAWSFAKEAWS00", "not-a-secret", ""),
-		Retryer:     func() aws.Retryer { return aws.NopRetryer{} }})
+	client := servicequotas.NewFromConfig(aws.Config{
+		Region:       "eu-west-2",
+		BaseEndpoint: aws.String(server.Endpoint()),
+		Credentials: credentials.NewStaticCredentialsProvider("AKIAFAKEAWSFAKEAWS00",
+			"not-a-secret", ""),
+		Retryer: func() aws.Retryer { return aws.NopRetryer{} },
+	})
 	refuse := func(code string) fault.Fault {
-		return fault.Fault{Kind: fault.Refusal, Answer: fault.Answer{Status: http.StatusBadRequest, Code: code}}
+		return fault.Fault{
+			Kind:   fault.Refusal,
+			Answer: fault.Answer{Status: http.StatusBadRequest, Code: code},
+		}
 	}
 	for _, test := range []struct {
 		name  string
@@ -38,11 +45,48 @@ func TestReadQuota(t *testing.T) {
 		want  float64
 		from  string
 	}{
-		{"applied", fakeaws.Quota{Applied: 30000, Default: 20000}, fault.Fault{}, symmetricQuota, 30000, "applied, from Service Quotas"},
-		{"default", fakeaws.Quota{Default: 21000}, fault.Fault{}, symmetricQuota, 21000, "the default, from Service Quotas; the applied one cannot be read: the service answered NoSuchResourceException"},
-		{"neither", fakeaws.Quota{}, fault.Fault{}, symmetricQuota, 20000, "the published default; Service Quotas cannot be read: the service answered NoSuchResourceException"},
-		{"denied", fakeaws.Quota{Applied: 5}, refuse("AccessDeniedException"), symmetricQuota, 20000, "access denied (allow servicequotas:GetServiceQuota"},
-		{"no answer", fakeaws.Quota{Applied: 5}, fault.Fault{Kind: fault.Reset}, rsaQuota, 1000, "no answer"},
+		{
+			"applied",
+			fakeaws.Quota{Applied: 30000, Default: 20000},
+			fault.Fault{},
+			symmetricQuota,
+			30000,
+			"applied, from Service Quotas",
+		},
+		{
+			"default",
+			fakeaws.Quota{Default: 21000},
+			fault.Fault{},
+			symmetricQuota,
+			21000,
+			"the default, from Service Quotas; the applied one cannot be read: the service " +
+				"answered NoSuchResourceException",
+		},
+		{
+			"neither",
+			fakeaws.Quota{},
+			fault.Fault{},
+			symmetricQuota,
+			20000,
+			"the published default; Service Quotas cannot be read: the service answered " +
+				"NoSuchResourceException",
+		},
+		{
+			"denied",
+			fakeaws.Quota{Applied: 5},
+			refuse("AccessDeniedException"),
+			symmetricQuota,
+			20000,
+			"access denied (allow servicequotas:GetServiceQuota",
+		},
+		{
+			"no answer",
+			fakeaws.Quota{Applied: 5},
+			fault.Fault{Kind: fault.Reset},
+			rsaQuota,
+			1000,
+			"no answer",
+		},
 	} {
 		server.SetQuota("kms", test.code, test.quota)
 		server.Faults().Set("*", test.fault)
@@ -56,18 +100,29 @@ func TestReadQuota(t *testing.T) {
 // TestQuotasOf: a move from or to an asymmetric key also uses the quota for its kind of key.
 func TestQuotasOf(t *testing.T) {
 	t.Parallel()
-	symmetric, rsa := reencrypt.Key{Algorithm: reencrypt.Symmetric}, reencrypt.Key{Algorithm: "RSAES_OAEP_SHA_256"}
+	symmetric, rsa := reencrypt.Key{Algorithm: reencrypt.Symmetric}, reencrypt.Key{
+		Algorithm: "RSAES_OAEP_SHA_256",
+	}
 	sm2 := reencrypt.Key{Algorithm: "SM2PKE"}
 	for _, test := range []struct {
 		keys reencrypt.Keys
 		want []string
 	}{
-		{reencrypt.Keys{Destination: symmetric, Sources: []reencrypt.Key{symmetric}}, []string{symmetricQuota}},
+		{
+			reencrypt.Keys{Destination: symmetric, Sources: []reencrypt.Key{symmetric}},
+			[]string{symmetricQuota},
+		},
 		{reencrypt.Keys{Destination: symmetric, Any: true}, []string{symmetricQuota}},
-		{reencrypt.Keys{Destination: symmetric, Sources: []reencrypt.Key{rsa}}, []string{symmetricQuota, rsaQuota}},
+		{
+			reencrypt.Keys{Destination: symmetric, Sources: []reencrypt.Key{rsa}},
+			[]string{symmetricQuota, rsaQuota},
+		},
 		{reencrypt.Keys{Destination: rsa, Sources: []reencrypt.Key{rsa}}, []string{rsaQuota}},
 		{reencrypt.Keys{Destination: sm2, Sources: []reencrypt.Key{sm2}}, []string{sm2Quota}},
-		{reencrypt.Keys{Destination: sm2, Sources: []reencrypt.Key{rsa}}, []string{rsaQuota, sm2Quota}},
+		{
+			reencrypt.Keys{Destination: sm2, Sources: []reencrypt.Key{rsa}},
+			[]string{rsaQuota, sm2Quota},
+		},
 		{reencrypt.Keys{Destination: sm2, Any: true}, []string{symmetricQuota, sm2Quota}},
 	} {
 		if diff := cmp.Diff(test.want, quotasOf(test.keys)); diff != "" {

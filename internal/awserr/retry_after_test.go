@@ -17,10 +17,12 @@ func asked(value string) error {
 	if value != "" {
 		header.Set("x-amz-retry-after", value)
 	}
-	return fmt.Errorf("wrapped: %w", &awshttp.ResponseError{ResponseError: &smithyhttp.ResponseError{
-		Response: &smithyhttp.Response{Response: &http.Response{Header: header}},
-		Err:      errors.New("no"),
-	}})
+	return fmt.Errorf("wrapped: %w", &awshttp.ResponseError{
+		ResponseError: &smithyhttp.ResponseError{
+			Response: &smithyhttp.Response{Response: &http.Response{Header: header}},
+			Err:      errors.New("no"),
+		},
+	})
 }
 
 func TestRetryAfter(t *testing.T) {

@@ -74,8 +74,9 @@ func TestHotBatch(t *testing.T) {
 			}))
 			changes := store.changesOf(table, 3, "new")
 			for _, result := range table.Replace(t.Context(), changes) {
-				if errors.Is(result.Err, scan.ErrContended) != want || awserr.Code(result.Err) != code {
-					t.Errorf("%s for %s: %v, want busy: %v", code, reason, result.Err, want)
+				contended := errors.Is(result.Err, scan.ErrContended)
+				if contended != want || awserr.Code(result.Err) != code {
+					t.Errorf("%s for %s: %v, want contended: %v", code, reason, result.Err, want)
 				}
 			}
 			for i := range changes {

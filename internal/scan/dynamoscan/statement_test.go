@@ -422,7 +422,8 @@ func TestInvalidUpdate(t *testing.T) {
 	table := store.source(func(c *Config) { c.Client = client })
 	results := table.Replace(t.Context(), store.changesOf(table, 2, "new"))
 	notes := table.Notes()
-	if awserr.Code(results[0].Err) != "ValidationException" || results[1].Err != nil || len(notes) > 0 {
+	if awserr.Code(results[0].Err) != "ValidationException" || results[1].Err != nil ||
+		len(notes) > 0 {
 		t.Errorf("%v and %v, want ValidationException and success; notes %q", results[0].Err,
 			results[1].Err, notes)
 	}

@@ -52,7 +52,8 @@ func TestClockJumpsBeforeHead(t *testing.T) {
 				err = source.Replace(t.Context(), []scan.Change{
 					{Item: item, New: splice(item.Payload, []byte(jump.String()))},
 				})[0].Err
-				if c.denied != (awserr.Status(err) == http.StatusForbidden) || !c.denied && err != nil {
+				if c.denied != (awserr.Status(err) == http.StatusForbidden) ||
+					!c.denied && err != nil {
 					t.Errorf("clock difference %s: %v, want access denied: %v", jump, err, c.denied)
 				}
 				if asked := server.Faults().Counts()["s3:HeadObject"] - before; asked > 3 ||

@@ -268,7 +268,8 @@ func (b *Bucket) abort(ctx context.Context, up upload) {
 		Key:      &up.key,
 		UploadId: up.id,
 	})
-	if err != nil && awserr.Code(err) != "NoSuchUpload" && awserr.Status(err) != http.StatusNotFound {
+	if err != nil && awserr.Code(err) != "NoSuchUpload" &&
+		awserr.Status(err) != http.StatusNotFound {
 		b.note("bucket %s: a multipart upload of %s could not be aborted (%s) and incurs storage "+
 			"charges; abort it, or let a lifecycle rule abort incomplete uploads",
 			b.config.Bucket, refOf(up.key), redact.Code(awserr.Code(err)))

@@ -58,7 +58,8 @@ func (b *Bucket) tags(ctx context.Context, key string) (query string, count int3
 		b.note("bucket %s: this server does not support object tags", b.config.Bucket)
 		return "", 0, nil
 	}
-	if awserr.Code(err) == "NoSuchTagSet" { // the response of some servers for an object without tags
+	// the response of some servers for an object without tags
+	if awserr.Code(err) == "NoSuchTagSet" {
 		return "", 0, nil
 	}
 	if err != nil {

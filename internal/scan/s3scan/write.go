@@ -92,7 +92,8 @@ func isConditionFailed(err error) bool {
 	case "PreconditionFailed", "ConditionalRequestConflict":
 		return true
 	}
-	return awserr.Status(err) == http.StatusPreconditionFailed || awserr.Status(err) == http.StatusConflict
+	return awserr.Status(err) == http.StatusPreconditionFailed ||
+		awserr.Status(err) == http.StatusConflict
 }
 
 // verifyUnchanged returns scan.ErrChanged if the object is no longer as it was read, or if it
