@@ -97,7 +97,7 @@ func (p *Pool) Close() {
 	p.workers.Wait()
 }
 
-// Resize changes the number of permits. Running jobs keep theirs.
+// Resize changes the number of permits. Running jobs keep their permits.
 func (p *Pool) Resize(size int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

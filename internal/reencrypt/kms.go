@@ -40,8 +40,8 @@ type Key struct {
 	Size int
 }
 
-// Symmetric says whether blobs under the key have an encryption context and
-// name their key.
+// Symmetric reports whether the key is a symmetric encryption key. Ciphertexts under such a
+// key are bound to an encryption context and name their key in the header.
 func (k Key) Symmetric() bool { return k.Algorithm == Symmetric }
 
 // sm2 reports whether ciphertexts under the key are those of SM2PKE.
@@ -167,15 +167,15 @@ func (k *KMS) Authorized(ctx context.Context, source Key) (known bool, err error
 	return false, nil // served, or refused for the missing ciphertext: not a dry run
 }
 
-// KeyError says why a key of the job cannot be used.
+// KeyError is the error for a key of the job file that cannot be used.
 type KeyError struct {
-	Given  string // as in the job file
-	Field  string // of the job file; "" for the one that has Given
-	Detail string // a sentence: what is wrong, and how to mend it
-	// Wrong is true when the job file is to blame, false when the key's state
-	// or our permissions are.
+	Given  string // the key as the job file names it
+	Field  string // the field of the job file at fault; "" if it is the one that contains Given
+	Detail string // one sentence: the fault and how to fix it
+	// Wrong is true if the job file must be corrected, and false if the cause is the state of
+	// the key or missing permissions.
 	Wrong bool
-	Err   error // the service's answer, if that told
+	Err   error // the error of the request to KMS, or nil
 }
 
 func (e *KeyError) Error() string { return fmt.Sprintf("key %s: %s", e.Given, e.Detail) }

@@ -7,7 +7,7 @@ type Outcome string
 const (
 	// Rotated: moved to the destination by this pass.
 	Rotated Outcome = "rotated"
-	// Current: it already was where the job wants it.
+	// Current: it was already under the destination key and context of the job.
 	Current Outcome = "current"
 	// Remaining: under a source key and not moved, because the pass only looks.
 	Remaining Outcome = "remaining"

@@ -1,3 +1,8 @@
+// Package reencrypt decides about slots: whether the ciphertext of a slot must move to the
+// destination key, and to which new ciphertext. Stack is the entry point. It asks three layers
+// in turn: the predictor uses ciphertext headers, the answer cache shares the answers for equal
+// ciphertexts, and the asker sends requests to KMS. The package also resolves and checks the
+// keys of a job before a run.
 package reencrypt
 
 import (

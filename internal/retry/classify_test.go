@@ -56,7 +56,7 @@ func jsonError(status int, code string) http.HandlerFunc {
 	}
 }
 
-// noBody answers with a status alone.
+// Some proxies send a status without a body.
 func noBody(status int, _ string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }
 }
@@ -215,7 +215,8 @@ func TestKeyOfAnotherServer(t *testing.T) {
 func TestClassifyStatements(t *testing.T) {
 	for code, want := range map[string]retry.ErrorKind{
 		"ConditionalCheckFailed": retry.KindChanged, // without the item, which is to be looked up
-		// Why, they do not say: alone, the same update would be told.
+		// The error of a statement does not give the cause. The same update in a request of
+		// its own would.
 		"ThrottlingError": retry.KindBusy, "ProvisionedThroughputExceeded": retry.KindBusy,
 		"RequestLimitExceeded": retry.KindBusy, "TransactionConflict": retry.KindBusy,
 		"InternalServerError": retry.KindUnknown, "ResourceNotFound": retry.KindMissing, "AccessDenied": retry.KindDenied,
@@ -285,7 +286,7 @@ func TestClassifyTransport(t *testing.T) {
 		"of no form": func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `<html>`) },
 		"too late":   func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
 	} {
-		d := newDeaf(t) // a request that nobody waits for any more may still be under way there
+		d := newDeaf(t) // an abandoned request may still be running at the server
 		d.answer = answer
 		for service, call := range map[string]func(context.Context) error{"KMS": d.reencrypt, "DynamoDB": d.update} {
 			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
@@ -302,9 +303,9 @@ func TestClassifyTransport(t *testing.T) {
 		t.Fatal(err)
 	}
 	refused.config.BaseEndpoint = aws.String("http://" + listener.Addr().String())
-	_ = listener.Close() // nobody listens there any more
+	_ = listener.Close() // the port refuses connections from here on
 	if got := retry.Classify(refused.reencrypt(t.Context())); got != retry.KindTransient {
-		t.Errorf("nobody listens: class %d, want %d: nothing was sent", got, retry.KindTransient)
+		t.Errorf("connection refused: kind %d, want %d: the request was not sent", got, retry.KindTransient)
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -369,7 +370,7 @@ func TestDecide(t *testing.T) {
 		{"a write without an answer", []retry.Operation{retry.Writing}, retry.Event{Kind: retry.KindUnknown, Failures: 1, MaxOutage: s}, do(retry.ReadAgain)},
 		{"a write that was not applied", []retry.Operation{retry.Writing}, retry.Event{Kind: retry.KindTransient, Failures: 1, MaxOutage: s}, do(retry.Again)},
 		{"no answer to this one alone", []retry.Operation{retry.Reading, retry.Asking}, retry.Event{Kind: retry.KindUnknown, Failures: 8, MaxOutage: s}, do(retry.FailSlot)},
-		{"no answer to anybody for too long", everywhere, retry.Event{Kind: retry.KindUnknown, Unanswered: 2 * s, MaxOutage: s}, stop(retry.StopUnavailable)},
+		{"no answer to any request for too long", everywhere, retry.Event{Kind: retry.KindUnknown, Unanswered: 2 * s, MaxOutage: s}, stop(retry.StopUnavailable)},
 		{"a key not usable, for now", []retry.Operation{retry.Listing, retry.Asking},
 			retry.Event{Kind: retry.KindKeyState, UnusableFor: s, Settle: 30 * s}, do(retry.Again)},
 		{"a key not usable", []retry.Operation{retry.Listing, retry.Asking},
@@ -396,8 +397,8 @@ func TestDecide(t *testing.T) {
 		{"corrupt, or of another context", []retry.Operation{retry.Asking}, retry.Event{Kind: retry.KindInvalidCiphertext}, do(retry.AskOpposite)},
 		{"a write called invalid", []retry.Operation{retry.Writing}, retry.Event{Kind: retry.KindInvalidCiphertext}, do(retry.FailSlot)},
 		{"a list called invalid", []retry.Operation{retry.Listing}, retry.Event{Kind: retry.KindInvalidCiphertext}, stop(retry.StopJob)},
-		{"what nobody foresaw", items, retry.Event{Kind: retry.KindUnexpected}, do(retry.FailSlot)},
-		{"what nobody foresaw, of a list", []retry.Operation{retry.Listing}, retry.Event{Kind: retry.KindUnexpected}, stop(retry.StopInternal)},
+		{"unexpected", items, retry.Event{Kind: retry.KindUnexpected}, do(retry.FailSlot)},
+		{"unexpected, of a list", []retry.Operation{retry.Listing}, retry.Event{Kind: retry.KindUnexpected}, stop(retry.StopInternal)},
 	} {
 		for _, doing := range test.doing {
 			e := test.event

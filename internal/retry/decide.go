@@ -23,14 +23,15 @@ type Event struct {
 	// Refusals is the number of times that the signature of this request was refused while
 	// other requests with the same credentials succeeded.
 	Refusals int
-	// Unanswered is how long the service has given nobody a usable answer.
+	// Unanswered is the time since the last usable response of the service to any request.
+	// MaxOutage is its limit.
 	Unanswered, MaxOutage time.Duration
 	// UnusableFor is how long the run's own trouble (a key, the credentials) has
 	// lasted here, and Settle how long it may: KMS is eventually consistent, and
 	// credentials are renewed.
 	UnusableFor, Settle time.Duration
-	// Denials counts denials with no success between; Allowed says whether
-	// anything was ever allowed.
+	// Denials is the number of denials since the last success. Allowed reports whether there
+	// was any success.
 	Denials int
 	Allowed bool
 }
@@ -56,7 +57,7 @@ type Decision struct {
 	Stop StopKind
 }
 
-// When the run's trouble is told from a slot's.
+// Limits that separate an error of the whole run from an error of one slot.
 const (
 	// MaxAttempts is how often one request is tried while the same service
 	// goes on serving others: then the trouble is the request's own.
@@ -71,8 +72,8 @@ const (
 	denialsInARow  = 50
 )
 
-// Decide is the one place that says what follows from an error. It knows no clock
-// and asks nobody.
+// Decide returns what follows from the result of a request. No other code decides this. Decide
+// is a pure function: it reads no clock and sends no request.
 func Decide(e Event) Decision {
 	switch e.Kind {
 	case KindNone:

@@ -23,28 +23,49 @@ const (
 	ReasonService      = "service-error"
 )
 
-// ErrorKind says what kind of trouble an error is.
+// ErrorKind is the kind of an error. It determines what Decide does after a request.
 type ErrorKind int
 
-// The classes of errors.
+// The kinds of errors.
 const (
-	KindNone              ErrorKind = iota // no error
-	KindThrottled                          // not applied: the service asks for fewer requests
-	KindBusy                               // not applied: the place of the item in the store is busy, which is nobody else's concern
-	KindTransient                          // not applied, and may succeed soon
-	KindUnknown                            // no answer, or none that says anything: nobody knows whether it was applied
-	KindIncorrectKey                       // KMS: the blob is under another key than the pinned one
-	KindInvalidCiphertext                  // KMS: corrupt, another context, or another algorithm; others: a request they call invalid
-	KindDenied                             // access denied: the slot's own trouble, or the run's
-	KindKeyState                           // a key is disabled, gone, or not usable like this
-	KindCredentials                        // who we are is not, or no longer, accepted
-	KindMissing                            // the table or bucket is not there
-	KindStorage                            // the disk that holds the target takes no more writes
-	KindRefused                            // the source will not touch this item
-	KindChanged                            // the item is no longer as it was read
-	KindGone                               // the item no longer exists
-	KindStopped                            // our own context ended
-	KindUnexpected                         // anything else: the slot fails, with the service's code as reason
+	// KindNone: the request succeeded.
+	KindNone ErrorKind = iota
+	// KindThrottled: the request was not applied. The service demands a lower rate.
+	KindThrottled
+	// KindBusy: the request was not applied because of contention at this item, such as a
+	// transaction or a hot DynamoDB partition. Other items are not affected.
+	KindBusy
+	// KindTransient: the request was not applied. A retry may succeed.
+	KindTransient
+	// KindUnknown: there is no usable response, so the request may have been applied.
+	KindUnknown
+	// KindIncorrectKey: KMS reports that the blob is under another key than the source key of
+	// the request.
+	KindIncorrectKey
+	// KindInvalidCiphertext: KMS reports that the blob is corrupt, or that its encryption
+	// context or algorithm differs. Other services use it for invalid requests.
+	KindInvalidCiphertext
+	// KindDenied: access was denied, to one item or to all.
+	KindDenied
+	// KindKeyState: a key is disabled, deleted, or not valid for the operation.
+	KindKeyState
+	// KindCredentials: the service does not accept the credentials, or they have expired.
+	KindCredentials
+	// KindMissing: the table or bucket does not exist.
+	KindMissing
+	// KindStorage: the disk of a file target cannot be written.
+	KindStorage
+	// KindRefused: the source refuses to change this item.
+	KindRefused
+	// KindChanged: the item was changed after it was read.
+	KindChanged
+	// KindGone: the item no longer exists.
+	KindGone
+	// KindStopped: the context of the run ended.
+	KindStopped
+	// KindUnexpected: any other error. The slot fails with the error code of the service as
+	// the reason.
+	KindUnexpected
 )
 
 // CredentialsError says that there are no credentials to sign a request with.
@@ -123,12 +144,13 @@ func Classify(err error) ErrorKind {
 	return KindUnexpected
 }
 
-// skewed says whether the SDK takes our clock for the reason why a signature was
-// refused. It signs the next request by the clock of the service (aws/retry,
+// skewed reports whether the SDK attributes a refused signature to a wrong local clock. In this
+// case the SDK signs the next request with the time of the service (aws/retry,
 // wrapAsClockSkew).
 func skewed(err error) bool {
 	var refused interface{ RetryableError() bool }
-	return errors.As(err, &refused) && refused.RetryableError() && kindOfCode(awserr.Code(err)) == KindCredentials
+	return errors.As(err, &refused) && refused.RetryableError() &&
+		kindOfCode(awserr.Code(err)) == KindCredentials
 }
 
 // RefusesCredentials reports whether a service refused the credentials or the signature of

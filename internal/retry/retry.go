@@ -65,10 +65,10 @@ func WithRetry(ctx context.Context, maxOutage time.Duration, service string, cal
 	return err
 }
 
-// Do runs call until Decide has no other use for it, and returns its last error. A
-// service that gives no answer for longer than maxOutage is a *StopError of kind
-// StopUnavailable. The run's own trouble is tried again until it has settled. Between two
-// calls another target may have the place.
+// Do retries call until Decide returns another action than Again or Slower, and returns the
+// last error. If the service gives no usable response for MaxOutage, the error is a *StopError
+// of kind StopUnavailable. Errors of keys and credentials are retried for the time Settle. Do
+// releases permit between two calls, so that other targets can use it.
 func (r *Retrier) Do(
 	ctx context.Context, permit flowcontrol.Permit, doing Operation, service string,
 	call func(context.Context) error,

@@ -1,3 +1,8 @@
+// Package retry decides what happens after each request: whether to retry it, to fail its slot,
+// or to stop the run. Classify maps an error to an ErrorKind, and Decide is the table of the
+// consequences. Retrier is the only retry loop of rotator; the retries of the AWS SDK are
+// disabled. StopError ends a run, and DenialCounter separates a slot to which access is denied
+// from missing permissions of the whole run.
 package retry
 
 import (
@@ -42,7 +47,7 @@ func (e *StopError) Error() string {
 
 func (e *StopError) Unwrap() error { return e.Err }
 
-// Stopped says whether err is a decision to end the run.
+// Stopped reports whether err contains a StopError.
 func Stopped(err error) bool {
 	stop := (*StopError)(nil)
 	return errors.As(err, &stop)

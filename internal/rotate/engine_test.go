@@ -635,8 +635,8 @@ func stopKind(t *testing.T, err error) retry.StopKind {
 	return stop.Kind
 }
 
-// What is the run's trouble stops it, marks nothing failed, and the pass goes on
-// when it is mended.
+// An error that concerns the whole run stops it without marking a slot as failed. The pass
+// can be resumed after the cause is fixed.
 func TestRunLevelTroubleMarksNothing(t *testing.T) {
 	deny := func(action string) func(*cloud, string) {
 		return func(c *cloud, _ string) {
@@ -677,7 +677,7 @@ func TestRunLevelTroubleMarksNothing(t *testing.T) {
 			test.mend(cloud, old)
 			counts, err = b.run(t)
 			if err != nil || counts.Slots.Rotated != 40 {
-				t.Fatalf("mended: %+v, %v, want 40 rotated", counts.Slots, err)
+				t.Fatalf("after the fix: %+v, %v, want 40 rotated", counts.Slots, err)
 			}
 		})
 	}
@@ -725,8 +725,8 @@ func TestDeniedSlotIsItsOwnTrouble(t *testing.T) {
 type liar struct {
 	reencrypt.Reencrypter
 	source, destination string
-	spoil               func(reencrypt.Request, *reencrypt.Response) // nil: the rest of the answer is as it is
-	authorized          func() error                                 // nil: the answer to a dry run is as it is
+	spoil               func(reencrypt.Request, *reencrypt.Response) // nil: the other fields stay unchanged
+	authorized          func() error                                 // nil: dry runs go to KMS unchanged
 }
 
 func (l liar) Authorized(ctx context.Context, source reencrypt.Key) (bool, error) {

@@ -123,9 +123,11 @@ func (c *crowd) pass(t *testing.T, looking, exact bool) (checkpoint.Counts, reen
 	return totals["target"], engine.Savings()
 }
 
-// most is how many requests a pass may send over n slots that headers decide, with so
-// many tokens: the sample, of which chance makes a little more than the share, and until KMS has named the key of a token, three questions
-// about each slot that has it, of which no worker asks about more than one at a time.
+// most returns the maximum number of requests that a pass may send for n slots that headers
+// decide, with the given number of header tokens. It is the sum of two parts: the random
+// sample, with a margin for chance, and the requests that are sent before KMS has named the
+// key of a token. Those are up to three per worker and token, because a worker asks about one
+// slot at a time.
 func most(n int, tokens int64) int64 {
 	drawn := 0.0101 * float64(n)
 	return max(1000, int64(drawn+5*math.Sqrt(drawn))) + 3*tokens*crowdWorkers
@@ -161,7 +163,7 @@ func TestHeadersSaveRequests(t *testing.T) {
 				header += count.Header
 				told.Keys[arn] = checkpoint.KeyCount{Slots: count.Slots}
 				if how := said.Keys[arn].How(); how != "kms" || count.How() != "header" {
-					t.Errorf("%s is told by %s, and exactly by %s", arn, count.How(), how)
+					t.Errorf("%s: found by %s, and in the exact pass by %s", arn, count.How(), how)
 				}
 			}
 			if header != saved.Header {
@@ -175,8 +177,8 @@ func TestHeadersSaveRequests(t *testing.T) {
 	}
 }
 
-// A pass over ciphertexts whose headers nobody can read asks KMS about each, and says
-// what it says of others.
+// A pass over ciphertexts with headers of an unknown layout asks KMS about each of them, and
+// reports the same results as for other ciphertexts.
 func TestUnknownLayouts(t *testing.T) {
 	const n = 600
 	for _, looking := range []bool{false, true} {
@@ -256,8 +258,9 @@ func lying(t *testing.T, slots, lies int) *bench {
 	return &bench{cloud: cloud, keys: cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}), format: format(t, nil, nil), target: target}
 }
 
-// A run whose headers lie does not say that they agree; an audit says nothing at all;
-// and what asks about every slot says the truth, and mends it.
+// If ciphertext headers name wrong keys, a run does not report that headers agree with KMS, and
+// an audit makes no statement about it. A pass that asks KMS about every slot reports the
+// correct keys, and an exact run corrects the slots.
 func TestHeadersThatLie(t *testing.T) {
 	for _, lies := range []int{1, 40} {
 		b := lying(t, 120, lies)
@@ -284,8 +287,9 @@ func TestHeadersThatLie(t *testing.T) {
 	}
 }
 
-// Headers that tell the truth agree, and a wrong context, which no header shows, does
-// not, be it that of one slot or that of all which a rule of the job file finds.
+// Correct headers agree with KMS. A wrong encryption context does not, because headers do not
+// contain it. This holds for the context of one slot and for the context of all slots of a
+// rule.
 func TestHeadersDoNotShowContexts(t *testing.T) {
 	for _, test := range []struct {
 		name       string

@@ -73,7 +73,8 @@ func OpenPass(ctx context.Context, passes *checkpoint.Passes, plan Plan, restart
 		if pass, err = passes.Restart(ctx, pass); err != nil {
 			return nil, storeError(err)
 		}
-		return openedPass(plan, pass, fmt.Sprintf("began pass %d at your word; what was there is kept", pass.Number))
+		return openedPass(plan, pass,
+			fmt.Sprintf("started pass %d (--restart); previous records were kept", pass.Number))
 	}
 	for range openAttempts {
 		found, err := openPass(ctx, passes, plan)

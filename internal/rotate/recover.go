@@ -53,8 +53,8 @@ func (w *worker) recover(
 	return reencrypt.Verdict{Outcome: reencrypt.Rotated, Key: record.From}, true, err
 }
 
-// ours reports whether a line of the audit log belongs to this pass, to this
-// item, and to a blob with the encryption context that the slot must have.
+// A record of the audit log counts only if it belongs to this pass and this item, and to a
+// blob with the encryption context that the slot must have.
 func (w *worker) ours(target *Target, ref scan.Ref, slot ciphertext.Slot, r Record) bool {
 	return r.Binding != "" && r.Binding == w.bind(r, slot) &&
 		r.Target == target.Name && r.Ref == ref &&

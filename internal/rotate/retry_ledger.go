@@ -17,11 +17,10 @@ import (
 	"rotator/internal/scan"
 )
 
-// Retry tries every slot in the ledger of a pass once more. What gets another
-// outcome leaves the ledger, and the counts of the pass change with it: both
-// become durable together, chunk by chunk. It shares the rate with whoever else works
-// on the pass, as the observer knows, which it lets go of in the end. An error is a
-// *StopError.
+// Retry tries every slot in the ledger of a pass once more. A slot with a new outcome leaves
+// the ledger, and the counts of the pass change accordingly; each chunk saves both in one
+// step. Retry shares the rate with the other processes of the pass, which observer reports. It
+// calls observer.Leave before it returns. Every error is a *retry.StopError.
 func (r *Rotator) Retry(ctx context.Context, passes *checkpoint.Passes, pass checkpoint.Pass, observer *checkpoint.Observer) error {
 	return r.RetryWhere(ctx, passes, pass, observer, func(checkpoint.LedgerEntry) bool { return true })
 }
@@ -230,9 +229,9 @@ func (t *task) places(entries []checkpoint.LedgerEntry) []int {
 	return match(wanted, there, byBoth, byBlob, byPath)
 }
 
-// now says what became of an entry, whose slot is found at a place: all slots stand
-// for it when the item could not be read before and can be now; gone, when somebody
-// took it away.
+// now returns the slots and verdicts that replace a ledger entry. place is the index of the
+// slot of the entry. If the item could not be read before but can be read now, all its slots
+// replace the entry. If the slot was removed in the meantime, the verdict is Gone.
 func (t *task) now(old checkpoint.LedgerEntry, place int) ([]ciphertext.Slot, []reencrypt.Verdict) {
 	switch {
 	case t.unread:

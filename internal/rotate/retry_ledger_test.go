@@ -113,11 +113,11 @@ func TestRetryIsInterrupted(t *testing.T) {
 	}
 }
 
-// A retry beside a run, on the same pass, shares the rate with it, and with another
-// retry: from the first request of the second on, no second holds more than the rate.
-// Between them they leave nothing undone, and do nothing twice.
+// Retries and a run that work on the same pass at the same time share the rate. From the first
+// request of the second process on, the requests of each second stay within the rate. Together
+// the processes leave no slot undone and process no slot twice.
 func TestRetrySharesTheRate(t *testing.T) {
-	const rate, latencies = 50, 6 // so many may be late by the time that an answer takes
+	const rate, latencies = 50, 6 // latencies: requests that may be late by the latency of a response
 	synctest.Test(t, func(t *testing.T) {
 		u := newUniverse(sweepExact)
 		u.grow(1500)
@@ -175,8 +175,8 @@ func (u *universe) grow(n int) {
 	}
 }
 
-// A retry that is told to stop in the middle of a chunk saves what it has done, and
-// leaves the rest of the chunk as it was.
+// A retry that receives a stop signal in the middle of a chunk saves the slots that are done
+// and leaves the others of the chunk unchanged.
 func TestRetrySavesHalfAChunk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := newUniverse(sweepExact)
@@ -212,7 +212,8 @@ func TestRetrySavesHalfAChunk(t *testing.T) {
 	})
 }
 
-// asked is when KMS was asked since a time, and how often by whom.
+// asked returns the times of the requests to KMS after since, and the number of requests by
+// process.
 func (u *universe) asked(since time.Duration) (times []time.Duration, by map[string]int) {
 	by = map[string]int{}
 	for _, line := range u.trace {

@@ -94,9 +94,8 @@ type Target struct {
 	Partial bool
 }
 
-// side is what a run knows of reading one target, or of writing to it: who may
-// read need not be who may write, and a store that throttles writes need not
-// throttle reads.
+// side is the state of the reads from one target, or of the writes to it. They are separate
+// because permissions and throttling can differ between reads and writes.
 type side struct {
 	denials retry.DenialCounter
 	limiter *flowcontrol.Limiter // of requests, or of the items that a batch writes

@@ -395,9 +395,8 @@ func (r *Rotator) exitReason(ctx context.Context, life *phases, flush error) err
 	return cause
 }
 
-// storeError is the error of a run whose checkpoint could not be read or saved. When
-// the time for it was over since the run is to stop, nobody knows what is wrong with
-// the checkpoint, if anything is.
+// storeError returns the error of a run that could not read or save its checkpoint. If the
+// time limit of a shutdown interrupted the request, the state of the checkpoint is unknown.
 func storeError(err error) error {
 	if retry.Stopped(err) {
 		return err

@@ -386,12 +386,12 @@ func (t *task) list(c candidate, f reencrypt.Finding, row bool) {
 	})
 }
 
-// unchecked adds to the detail of the slot that was listed last how many
-// ciphertexts of the item were not checked.
+// unchecked adds the number of ciphertexts of the item that were not checked to the detail of
+// the last listed slot.
 func (t *task) unchecked(n int) {
 	if n > 0 {
 		last := &t.verdicts[len(t.verdicts)-1]
-		last.Detail += fmt.Sprintf("; %d more ciphertexts behind it in this item were not checked",
+		last.Detail += fmt.Sprintf("; %d more ciphertexts after it in this item were not checked",
 			n)
 	}
 }

@@ -251,7 +251,7 @@ func TestSearchLooksAtTheLastCiphertext(t *testing.T) {
 			if err != nil || counts.Slots.Failed != c.want || counts.Search != c.counts {
 				t.Errorf("%s, exact %v: %+v, %v", name, exact, counts, err)
 			}
-			more := detailed(t, b, "; 50 more ciphertexts behind it in this item were not checked")
+			more := detailed(t, b, "; 50 more ciphertexts after it in this item were not checked")
 			if more == 1 != (name == "many") {
 				t.Errorf("%s, exact %v: %d slots state that more were not checked",
 					name, exact, more)

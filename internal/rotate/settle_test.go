@@ -104,7 +104,7 @@ func TestClaim(t *testing.T) {
 				slot.Blob = []byte(blob(i))
 				there = append(there, slot)
 			}
-			there[n-1].Blob = []byte("somebody else's")
+			there[n-1].Blob = []byte("of another writer")
 			mine.audits = make([]auditMarks, n)
 			noted := paper{}
 			w := &worker{recorder: noted}

@@ -133,9 +133,9 @@ func (h *history) retry(ctx context.Context, p *simProcess) (checkpoint.Pass, er
 	return record, errors.Join(worked, err)
 }
 
-// target is the one target, without a writer. What headers decide, and what is shared,
-// takes no time: then only chunks of one page each begin at times that differ, without
-// which no history could be told twice.
+// target returns the only target, without a writer. Slots that headers or shared answers
+// decide take no time. With such slots each chunk is one page, so that chunks begin at
+// different times. Otherwise the history could not be reproduced.
 func (h *history) target(source rotate.Lister) rotate.Target {
 	batch := 3
 	if !h.ask.exact {
@@ -240,8 +240,8 @@ func (h *history) process(ctx context.Context, id string) (*simProcess, context.
 	return &simProcess{universe: h.universe, id: id, cancel: cancel, calls: map[string]int{}}, ctx
 }
 
-// doomed lives one process, a run or a retry, that is killed, loses power, is told to
-// end, is stopped for a while, or is left alone.
+// doomed executes one process, a run or a retry. The process is killed, loses power, receives
+// a stop signal, is paused for a while, or ends by itself.
 func (h *history) doomed(ctx context.Context, id string, machine int, retries bool) {
 	p, ctx := h.process(ctx, id)
 	defer p.cancel()

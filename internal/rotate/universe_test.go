@@ -35,7 +35,7 @@ func (d dice) number(n int, about ...any) int {
 	return int(x % uint64(n))
 }
 
-// chance is true in so many of 1,000 cases.
+// chance returns true in perMille of 1,000 cases.
 func (d dice) chance(perMille int, about ...any) bool { return d.number(1000, about...) < perMille }
 
 func (d dice) span(most time.Duration, about ...any) time.Duration {
@@ -101,8 +101,8 @@ type universe struct {
 	lies bool
 	// tidy is true when no slot is an exception, so that passes can converge.
 	tidy bool
-	// shares is true when some items have one data key. Who waits for one answer goes
-	// on at one moment, so such a history cannot be told twice to the letter.
+	// shares is true if some items have the same data key. All processes that wait for one
+	// answer continue at the same moment, so such a history cannot be reproduced exactly.
 	shares bool
 	// pace is the longest time that KMS takes before it does something, and after.
 	pace time.Duration
@@ -199,7 +199,7 @@ func (u *universe) violation(format string, args ...any) {
 	u.faults = append(u.faults, fmt.Sprintf(format, args...))
 }
 
-// row wants mu.
+// item returns the current state of the thing. It must be called with mu held.
 func (t *thing) item() scan.Item {
 	return scan.Item{Ref: scan.Ref(t.name), Payload: &scan.Row{Attributes: map[string]scan.Value{
 		"name": {Kind: scan.KindS, Text: t.owner},
@@ -342,7 +342,7 @@ func (u *universe) apply(a application) {
 	u.note("application", a.what, t.name)
 }
 
-// note wants mu.
+// note adds a line to the trace. It must be called with mu held.
 func (u *universe) note(who, what, about string) {
 	u.trace = append(u.trace, fmt.Sprintf("%12d %s %s %s", time.Since(u.began), who, what, about))
 }

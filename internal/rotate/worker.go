@@ -177,8 +177,8 @@ func (w *worker) checkAccess(ctx context.Context, target *Target) {
 	}
 }
 
-// unloadable gives the slots of an item that cannot be read their outcome. An
-// item whose slots nobody knows counts as one slot.
+// unloadable sets the outcome of the slots of an item that cannot be read. If the slots of the
+// item are not known, the item counts as one slot.
 func (w *worker) unloadable(t *task, target *Target, err error) error {
 	if len(t.slots) == 0 {
 		t.slots, t.verdicts, t.unread = []ciphertext.Slot{{}}, []reencrypt.Verdict{{}}, true
@@ -446,7 +446,7 @@ func (w *worker) settle(target *Target, t *task, result scan.Result, since time.
 		w.setAll(t, reencrypt.Verdict{Outcome: reencrypt.Gone})
 		t.payload = nil
 		return class, nil
-	case retry.ReadAgain: // refused, or nobody knows
+	case retry.ReadAgain: // the write was refused, or its result is unknown
 		if class == retry.KindChanged {
 			t.changes++
 		}
@@ -462,12 +462,12 @@ func (w *worker) settle(target *Target, t *task, result scan.Result, since time.
 	return class, nil
 }
 
-// reconcile looks at the item as it stands now, after a refused write or one of
-// unknown outcome: our own blobs there mean that the write had landed, anything
-// else is decided again.
+// reconcile compares the current item with the write, after the write was refused or its
+// result is unknown. If the item contains the new blobs, the write was applied. Other slots are
+// decided again.
 func (w *worker) reconcile(target *Target, t *task, now *scan.Item) error {
 	if now == nil {
-		t.release() // who waits for room must hold none
+		t.release() // a job must not wait for memory budget while it holds some
 		item, err := w.load(w.writeCtx, target, t.item.Ref)
 		if err != nil {
 			return w.unloadable(t, target, err)
