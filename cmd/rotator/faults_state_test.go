@@ -155,12 +155,12 @@ func anotherMeaning(t *testing.T, c harness.Config) {
 	c.Rate = 150
 	w := newTrial(t, c)
 	halfway(t, w, 50)
-	before := w.Records(t)
+	before := recordsOfPasses(t, w)
 	replaceInJob(t, w, "purpose: pii", "purpose: none")
 	if r := w.Run(t, "run", "-o", "json"); r.Code != exitJob || !strings.Contains(r.Log, "--restart") {
 		t.Errorf("a pass of another meaning: want exit code %d, and a word of --restart: %s", exitJob, r)
 	}
-	if !maps.Equal(before, w.Records(t)) {
+	if !maps.Equal(before, recordsOfPasses(t, w)) {
 		t.Error("the refusal changed the checkpoint")
 	}
 	replaceInJob(t, w, "purpose: none", "purpose: pii")
@@ -411,4 +411,13 @@ func dryRun(t *testing.T) {
 	}
 	w.ReadOnly(false)
 	toTheEnd(t, w)
+}
+
+// recordsOfPasses returns the records of the checkpoint other than the list of members. A run
+// joins the members before it asks KMS, so that its first requests are within the rate.
+func recordsOfPasses(t *testing.T, w *harness.Env) map[string]string {
+	t.Helper()
+	records := w.Records(t)
+	maps.DeleteFunc(records, func(id, _ string) bool { return strings.HasSuffix(id, "/roster") })
+	return records
 }
