@@ -59,6 +59,9 @@ func (s streams) loadAWS(
 		gate: s.outages.StrictGate(credentialsName, "")})
 	renewing(&cfg)
 	keepingConnections(&cfg)
+	if client, ok := cfg.HTTPClient.(*awshttp.BuildableClient); ok {
+		s.outages.UseTransport(client.GetTransport())
+	}
 	return cfg, nil
 }
 

@@ -168,20 +168,26 @@ type awayCase struct {
 	service string
 	mode    mode
 	cause   string // what the line says
+	workers int    // 0: the default
 }
 
 func awayCases() (cases []awayCase) {
 	for _, service := range []string{"KMS", "DynamoDB", "S3", "checkpoint", "credentials"} {
 		cases = append(cases,
-			awayCase{service, refusing, "connection refused"},
-			awayCase{service, silent, "no answer"},
-			awayCase{service, failed503, "HTTP 503"})
+			awayCase{service: service, mode: refusing, cause: "connection refused"},
+			awayCase{service: service, mode: silent, cause: "no answer"},
+			awayCase{service: service, mode: failed503, cause: "HTTP 503"})
 		if service != "credentials" {
-			cases = append(cases, awayCase{service, page404, "HTTP 404 from another server"})
+			cases = append(cases, awayCase{
+				service: service,
+				mode:    page404,
+				cause:   "HTTP 404 from another server",
+			})
 		}
 	}
-	cases = append(cases, awayCase{"S3", lost, "no answer"})
-	return cases
+	return append(cases,
+		awayCase{service: "S3", mode: lost, cause: "no answer"},
+		awayCase{service: "KMS", mode: lost, cause: "no answer", workers: 1})
 }
 
 // config returns the configuration of a trial of a case.
@@ -193,6 +199,7 @@ func (c awayCase) config() harness.Config {
 	case "DynamoDB":
 		config.Workers = 1 // a batch each second
 	}
+	config.Workers = max(config.Workers, c.workers)
 	return config
 }
 
@@ -264,7 +271,11 @@ func TestOutages(t *testing.T) {
 		t.Skip("outages take their time: not with -short")
 	}
 	for _, c := range awayCases() {
-		t.Run(c.service+" "+c.cause, func(t *testing.T) {
+		name := c.service + " " + c.cause
+		if c.workers > 0 {
+			name += ", one worker"
+		}
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c.try(t)
 		})

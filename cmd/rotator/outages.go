@@ -102,10 +102,11 @@ func (s streams) beginThrough() fastkms.Begin {
 		gate *outage.Gate
 	}
 	var last atomic.Pointer[known]
-	return func(to *url.URL) (func(error) error, error) {
+	return func(to *url.URL, giveUp func()) (func(error) error, error) {
 		k := last.Load()
 		if k == nil || k.to != to {
-			k = &known{to, s.outages.Gate(outage.Name("KMS", to), "")}
+			gate := s.outages.Gate(outage.Name("KMS", to), "").At(to).GiveUpWith(giveUp)
+			k = &known{to, gate}
 			last.Store(k)
 		}
 		attempt, err := k.gate.Begin(false)

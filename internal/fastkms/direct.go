@@ -47,6 +47,32 @@ type Direct struct {
 	mu           sync.Mutex
 	idle         []*conn // in order of their last use
 	used, opened int     // number of uses, and of opened connections
+	busy         map[*conn]struct{}
+	opening      map[*attempt]struct{}
+}
+
+// attempt is a connection that is being opened.
+type attempt struct{ cancel context.CancelFunc }
+
+// GiveUp ends all requests in flight with the error of a timeout, because their responses are
+// lost. Later requests use other connections.
+func (d *Direct) GiveUp() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for l := range d.busy {
+		_ = l.raw.Close()
+	}
+	for a := range d.opening {
+		a.cancel()
+	}
+}
+
+// close closes a connection that was in use.
+func (d *Direct) close(l *conn) {
+	d.mu.Lock()
+	delete(d.busy, l)
+	d.mu.Unlock()
+	_ = l.Close()
 }
 
 // conn is one connection.
@@ -76,6 +102,8 @@ func newDirect(
 		timeout: timeout,
 		gzip:    !transport.DisableCompression,
 		most:    most,
+		busy:    map[*conn]struct{}{},
+		opening: map[*attempt]struct{}{},
 	}
 	if d.dial == nil {
 		d.dial = (&net.Dialer{Timeout: 30 * time.Second}).DialContext
@@ -132,13 +160,14 @@ func (d *Direct) send(r *http.Request, until time.Time) (*http.Response, error) 
 		answer, err = l.exchange(r, d.target.Host, d.gzip)
 	}
 	if err != nil || answer.Close {
-		_ = l.Close()
+		d.close(l)
 	} else {
 		d.put(l)
 	}
 	if err != nil && ctx.Err() != nil {
 		err = ctx.Err()
-	} else if errors.Is(err, os.ErrDeadlineExceeded) { // before the context ended
+	} else if errors.Is(err, os.ErrDeadlineExceeded) || // before the context ended
+		errors.Is(err, net.ErrClosed) { // by GiveUp
 		err = context.DeadlineExceeded
 	}
 	if err != nil {
@@ -211,11 +240,12 @@ func (d *Direct) get(ctx context.Context, deadline time.Time) (*conn, error) {
 		}
 		l := d.idle[next]
 		d.idle = slices.Delete(d.idle, next, next+1)
+		d.busy[l] = struct{}{}
 		d.mu.Unlock()
 		if l.isIdle() && l.watch(ctx) {
 			return l, nil
 		}
-		_ = l.Close()
+		d.close(l)
 	}
 }
 
@@ -223,14 +253,33 @@ func (d *Direct) get(ctx context.Context, deadline time.Time) (*conn, error) {
 func (d *Direct) put(l *conn) {
 	l.used = time.Now()
 	d.mu.Lock()
+	delete(d.busy, l)
 	d.idle = append(d.idle, l)
 	d.mu.Unlock()
 }
 
-// connect opens a connection.
+// connect opens a connection for a request.
 func (d *Direct) connect(ctx context.Context, deadline time.Time) (*conn, error) {
-	ctx, cancel := context.WithDeadline(ctx, deadline)
+	limited, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
+	a := &attempt{cancel}
+	d.mu.Lock()
+	d.opening[a] = struct{}{}
+	d.mu.Unlock()
+	l, err := d.open(limited)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.opening, a)
+	if err == nil {
+		d.busy[l] = struct{}{}
+	} else if errors.Is(limited.Err(), context.Canceled) && ctx.Err() == nil { // by GiveUp
+		err = context.DeadlineExceeded
+	}
+	return l, err
+}
+
+// open opens a connection.
+func (d *Direct) open(ctx context.Context) (*conn, error) {
 	port := d.target.Port()
 	if port == "" {
 		port = map[bool]string{true: "443", false: "80"}[d.tls != nil]

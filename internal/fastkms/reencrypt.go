@@ -99,8 +99,9 @@ func (c *Client) ReEncrypt(
 
 // Begin is called before a request to a URL is sent. If it returns an error, the request
 // is not sent. Otherwise end is called with the error of the request, or nil, and returns
-// the error for the caller.
-type Begin func(to *url.URL) (end func(error) error, err error)
+// the error for the caller. giveUp ends all requests in flight to the URL, as by a timeout; it
+// is nil if they cannot be ended. Calls with the same URL have the same giveUp.
+type Begin func(to *url.URL, giveUp func()) (end func(error) error, err error)
 
 // fastSender sends the requests of a Client. It is safe for concurrent use.
 type fastSender struct {
@@ -125,6 +126,7 @@ type requestTemplate struct {
 	host   string
 	header http.Header
 	sender kms.HTTPClient
+	giveUp func()        // see Begin
 	ahead  time.Duration // clock skew: the SDK signs with a time that is later by this
 }
 
@@ -198,6 +200,9 @@ func (l *fastSender) learn(r *http.Request) {
 		header:  r.Header.Clone(),
 		sender:  l.senderTo(r.URL),
 		ahead:   aheadOf(time.Now(), r),
+	}
+	if direct, ok := f.sender.(*Direct); ok {
+		f.giveUp = direct.GiveUp
 	}
 	for _, name := range []string{authHeader, dateHeader} {
 		f.header.Del(name)
@@ -276,7 +281,7 @@ func (l *fastSender) send(
 	}
 	end := func(err error) error { return err }
 	if l.begin != nil {
-		if end, err = l.begin(f.url); err != nil {
+		if end, err = l.begin(f.url, f.giveUp); err != nil {
 			return nil, "", err
 		}
 	}

@@ -73,7 +73,7 @@ func (m *Monitor) through(
 	if use != "" {
 		choose = m.RareGate
 	}
-	gate := choose(Name(service, request.URL), requestsOf(service, operation, use))
+	gate := choose(Name(service, request.URL), requestsOf(service, operation, use)).At(request.URL)
 	sent, cancel := context.WithCancel(ctx)
 	var attempt Attempt
 	if request.ContentLength > longBody || takesLong(operation) {

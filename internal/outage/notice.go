@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -42,10 +43,12 @@ type Notice struct {
 	GivesUpIn time.Duration
 }
 
-// Run reports outages that begin or continue, until ctx ends.
+// Run reports outages that begin or continue, and sends probes, until ctx ends.
 func (m *Monitor) Run(ctx context.Context) {
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
+	var probes sync.WaitGroup
+	defer probes.Wait()
 	for {
 		select {
 		case <-ticker.C:
@@ -55,6 +58,9 @@ func (m *Monitor) Run(ctx context.Context) {
 			}
 			for _, end := range giveUp {
 				end()
+			}
+			for _, p := range m.dueProbes(time.Now()) {
+				probes.Go(func() { m.send(ctx, p) })
 			}
 		case <-ctx.Done():
 			return

@@ -7,6 +7,8 @@
 package outage
 
 import (
+	"context"
+	"net/url"
 	"sync"
 	"time"
 )
@@ -63,6 +65,8 @@ type Monitor struct {
 	mu       sync.Mutex
 	looked   time.Time     // last check by Run; zero before it runs
 	patience time.Duration // 0: unknown
+	// probe sends a probe to an endpoint; nil if probes are not possible.
+	probe    func(ctx context.Context, endpoint *url.URL) error
 	services map[string]*service
 	gates    map[gateKey]*Gate
 	paces    map[string]*pace // by host
@@ -92,6 +96,10 @@ type service struct {
 	gates []*Gate
 	next  time.Time // of the next attempt during an outage
 
+	endpoint    *url.URL // for probes; nil without probes
+	probe       *probe   // in flight; nil without one
+	probeFailed bool     // the last probe of the outage failed
+
 	reported bool // that the outage has begun
 	warned   time.Time
 	began    time.Time // of the outage that was reported
@@ -119,6 +127,7 @@ type Gate struct {
 	waiting  int
 	permit   time.Time // until when one request may pass
 	pending  map[*pending]struct{}
+	giveUp   func() // gives up the requests that are not pending; may be nil
 }
 
 // pending is a request in flight that can be given up.
@@ -347,6 +356,7 @@ func (g *Gate) shut() {
 func (g *Gate) open() {
 	close(g.opens)
 	g.opens, g.permit = nil, time.Time{}
+	g.service.probe, g.service.probeFailed = nil, false
 }
 
 // wake discards the observations from before the process was suspended, because no response

@@ -447,6 +447,13 @@ func TestSilentBody(t *testing.T) {
 	})
 }
 
+// closed reports whether the gate is closed.
+func (g *Gate) closed() bool {
+	g.monitor.mu.Lock()
+	defer g.monitor.mu.Unlock()
+	return g.opens != nil
+}
+
 // TestBodiesDuringAnOutage: reading an open body does not end the outage of a service that
 // refuses new requests. It ends a silence.
 func TestBodiesDuringAnOutage(t *testing.T) {
@@ -463,17 +470,17 @@ func TestBodiesDuringAnOutage(t *testing.T) {
 		w.set(func(string) (time.Duration, error) { return 0, errAway })
 		_ = w.send(gate, "")
 		open()
-		if gate.opens == nil {
+		if !gate.closed() {
 			t.Error("a body opened the gate")
 		}
 		time.Sleep(time.Minute)
 		lost, _ := gate.Begin(false)
 		time.Sleep(4 * time.Second)
-		if gate.opens == nil {
+		if !gate.closed() {
 			t.Error("the gate is open during a silence")
 		}
 		open()
-		if gate.opens != nil {
+		if gate.closed() {
 			t.Error("the gate is closed although bytes arrive")
 		}
 		_ = lost.End(nil)

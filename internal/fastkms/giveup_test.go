@@ -1,0 +1,76 @@
+package fastkms
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// TestGiveUp: GiveUp ends a request without a response, and one that waits for a connection,
+// with the error of a timeout. The next request succeeds.
+func TestGiveUp(t *testing.T) {
+	var silent atomic.Bool
+	arrived := make(chan struct{}, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // otherwise the server does not notice the end
+		if silent.Load() {
+			arrived <- struct{}{}
+			<-r.Context().Done()
+		}
+	}))
+	defer server.Close()
+	target, err := url.Parse(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var hangs atomic.Bool
+	transport := &http.Transport{DialContext: func(
+		ctx context.Context, network, address string,
+	) (net.Conn, error) {
+		if hangs.Load() {
+			arrived <- struct{}{}
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+		return (&net.Dialer{}).DialContext(ctx, network, address)
+	}}
+	d := newDirect(target, transport, time.Minute, 0)
+	send := func() error {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL,
+			strings.NewReader("{}"))
+		if err != nil {
+			return err
+		}
+		_, err = d.Do(r)
+		return err
+	}
+	for name, away := range map[string]*atomic.Bool{"silent": &silent, "hangs": &hangs} {
+		away.Store(true)
+		result := make(chan error, 1)
+		go func() { result <- send() }()
+		<-arrived
+		d.GiveUp()
+		if err := <-result; !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%s: %v", name, err)
+		}
+		away.Store(false)
+		if err := send(); err != nil {
+			t.Errorf("after %s: %v", name, err)
+		}
+		for _, l := range d.idle {
+			_ = l.Close()
+		}
+		d.idle = nil
+	}
+	if len(d.busy) > 0 || len(d.opening) > 0 {
+		t.Errorf("%d connections in use, %d being opened", len(d.busy), len(d.opening))
+	}
+}
