@@ -18,17 +18,17 @@ import (
 	"rotator/internal/scan"
 )
 
-// Plan is what a pass is about. Two plans with the same Fingerprint are the
-// same work: changing a limit resumes, changing a target, slot or key does not.
+// Plan describes the work of a pass.
 type Plan struct {
-	Job         string
+	Job string
+	// Fingerprint identifies the work. A pass can be resumed only with the same fingerprint.
+	// It changes with a target, slot or key of the job file, but not with a limit.
 	Fingerprint string
-	// Before is the fingerprint of the same work in an older version, if it
-	// differs.
+	// Before is the fingerprint that an older version gives the same work, or "".
 	Before  string
 	Keys    reencrypt.Keys
 	Targets []Target
-	Account string // of the caller, for the record of the pass
+	Account string // the AWS account of the caller, for the record of the pass
 }
 
 // describes reports whether a pass has the fingerprint of the plan.
@@ -36,8 +36,8 @@ func (p Plan) describes(pass checkpoint.Pass) bool {
 	return pass.Fingerprint == p.Fingerprint || p.Before != "" && pass.Fingerprint == p.Before
 }
 
-// Fingerprint digests the meaning of a job: any value that encoding/json can
-// write.
+// Fingerprint returns the hexadecimal SHA-256 of the JSON encoding of meaning, which must
+// describe the work of a job.
 func Fingerprint(meaning any) (string, error) {
 	text, err := json.Marshal(meaning)
 	if err != nil {
@@ -47,24 +47,26 @@ func Fingerprint(meaning any) (string, error) {
 	return hex.EncodeToString(sum[:]), nil
 }
 
-// OpenedPass is a pass that is ready to be worked on.
+// OpenedPass is a new or resumed pass.
 type OpenedPass struct {
 	Pass       checkpoint.Pass
 	Partitions []Partition
-	// Notes say how this pass came to be, where that is not plain.
+	// Notes are messages for the user about how the pass was started or resumed.
 	Notes []string
 }
 
-// openAttempts bounds how often a pass is looked for that other workers begin at
-// the same time.
+// openAttempts is the maximum number of attempts to open a pass while other processes start
+// passes of the same job.
 const openAttempts = 20
 
-// OpenPass resumes the unfinished pass of the plan's job, or begins the next one;
-// with restart it begins one whatever was there. Workers that begin at the same
-// time get the same pass. It is a *StopError of kind StopJob when the unfinished
-// pass is of other work, or when an alias names another key than when it began:
-// half of the slots would end under one key and half under the other.
-func OpenPass(ctx context.Context, passes *checkpoint.Passes, plan Plan, restart bool) (*OpenedPass, error) {
+// OpenPass resumes the unfinished pass of the job, or starts the next pass. With restart it
+// always starts a new pass. Processes that call it at the same time without restart get the
+// same pass. The error is a *retry.StopError of kind StopJob if the unfinished pass has another
+// fingerprint, or if an alias no longer refers to the key of the pass. Otherwise the pass would
+// move some slots to one key and the others to another.
+func OpenPass(
+	ctx context.Context, passes *checkpoint.Passes, plan Plan, restart bool,
+) (*OpenedPass, error) {
 	if restart {
 		pass, err := newPass(ctx, plan)
 		if err != nil {
@@ -85,7 +87,8 @@ func OpenPass(ctx context.Context, passes *checkpoint.Passes, plan Plan, restart
 	return nil, storeError(checkpoint.ErrFenced)
 }
 
-// openPass is one try; checkpoint.ErrFenced when another worker was quicker.
+// openPass is one attempt of OpenPass. The error is checkpoint.ErrFenced if another process
+// started a pass at the same time.
 func openPass(ctx context.Context, passes *checkpoint.Passes, plan Plan) (*OpenedPass, error) {
 	last, err := passes.Last(ctx)
 	switch {
@@ -98,8 +101,10 @@ func openPass(ctx context.Context, passes *checkpoint.Passes, plan Plan) (*Opene
 		if nothing, err := movedNothing(ctx, passes, last); err != nil || nothing {
 			return replacePass(ctx, passes, plan, last, err)
 		}
-		return nil, &retry.StopError{Kind: retry.StopJob, What: fmt.Sprintf(
-			"pass %d, begun %s and not finished, is of other keys, targets or slots than this job file: finish it with the job file it began with, give this one another name (job), or let rotator run --restart begin a new pass, which keeps the record of that one",
+		return nil, &retry.StopError{Kind: retry.StopJob, What: fmt.Sprintf("unfinished pass %d, "+
+			"started %s, has other keys, targets or slots than this job file: finish the pass "+
+			"with its own job file, give this job another name (job), or start a new pass with "+
+			"rotator run --restart, which keeps the records of the unfinished pass",
 			last.Number, last.Started.Format(time.RFC3339))}
 	}
 	if err := SameKeys(last, plan.Keys); err != nil {
@@ -108,11 +113,12 @@ func openPass(ctx context.Context, passes *checkpoint.Passes, plan Plan) (*Opene
 	if last, err = passes.Identify(ctx, last); err != nil {
 		return nil, storeError(err)
 	}
-	return openedPass(plan, last, fmt.Sprintf("resumed pass %d, begun %s", last.Number, last.Started.Format(time.RFC3339)))
+	return openedPass(plan, last, fmt.Sprintf("resumed pass %d, started %s",
+		last.Number, last.Started.Format(time.RFC3339)))
 }
 
 // movedNothing reports whether a pass was stopped early, because its job file seemed wrong,
-// and has moved no slot. A corrected job file can then begin the next pass.
+// and has moved no slot. A corrected job file can then start the next pass.
 func movedNothing(
 	ctx context.Context, passes *checkpoint.Passes, pass checkpoint.Pass,
 ) (bool, error) {
@@ -128,8 +134,8 @@ func movedNothing(
 	return err == nil, err
 }
 
-// replacePass begins the pass after a pass that moved nothing. err is the error of reading that
-// pass.
+// replacePass starts the next pass after last, a pass that moved nothing. err is the error of
+// movedNothing.
 func replacePass(
 	ctx context.Context, passes *checkpoint.Passes, plan Plan, last checkpoint.Pass, err error,
 ) (*OpenedPass, error) {
@@ -138,14 +144,15 @@ func replacePass(
 	}
 	next, err := beginPass(ctx, passes, plan, last)
 	if err == nil {
-		next.Notes = append(next.Notes, fmt.Sprintf("began pass %d with the changed job file: "+
-			"pass %d was stopped early, and its record contains no moved slots", next.Pass.Number, last.Number))
+		next.Notes = append(next.Notes, fmt.Sprintf("started pass %d with the changed job file: "+
+			"pass %d was stopped early, and its record contains no moved slots",
+			next.Pass.Number, last.Number))
 	}
 	return next, err
 }
 
-// SameKeys returns a *StopError of kind StopJob if names in the job file no longer
-// stand for the keys for which they stood when the pass began.
+// SameKeys returns a *retry.StopError of kind StopJob if key names in the job file now refer to
+// other keys than at the start of the pass.
 func SameKeys(pass checkpoint.Pass, keys reencrypt.Keys) error {
 	was := append([]checkpoint.Key{pass.Destination}, pass.Sources...)
 	is := append([]reencrypt.Key{keys.Destination}, keys.Sources...)
@@ -158,7 +165,7 @@ func SameKeys(pass checkpoint.Pass, keys reencrypt.Keys) error {
 		text := fmt.Sprintf("%s was %s when pass %d began and is %s now", is[i].Given,
 			was[i].ARN, pass.Number, is[i].ARN)
 		if slices.Contains(moved, text) {
-			continue // with one key, it is both source and destination
+			continue // a key that is both source and destination
 		}
 		moved = append(moved, text)
 		if !slices.ContainsFunc(is, func(k reencrypt.Key) bool { return k.ARN == was[i].ARN }) {
@@ -172,12 +179,15 @@ func SameKeys(pass checkpoint.Pass, keys reencrypt.Keys) error {
 	if len(moved) > 1 {
 		back = "point them back"
 	}
-	return &retry.StopError{Kind: retry.StopJob, What: fmt.Sprintf("%s; %s to go on with pass %d, or %s",
-		strings.Join(moved, ", and "), back, pass.Number, newPassAdvice(pass, keys, left))}
+	return &retry.StopError{
+		Kind: retry.StopJob,
+		What: fmt.Sprintf("%s; %s to go on with pass %d, or %s",
+			strings.Join(moved, ", and "), back, pass.Number, newPassAdvice(pass, keys, left)),
+	}
 }
 
-// newPassAdvice returns how to begin a new pass after names of keys were pointed at other
-// keys. left are the keys of the pass that the job file no longer names.
+// newPassAdvice returns instructions for a new pass after key names were pointed at other keys.
+// left are the keys of the pass that the job file no longer names.
 func newPassAdvice(pass checkpoint.Pass, keys reencrypt.Keys, left []checkpoint.Key) string {
 	command := "rotator run --restart"
 	if pass.Status == checkpoint.Finished {
@@ -211,6 +221,8 @@ func newPassAdvice(pass checkpoint.Pass, keys reencrypt.Keys, left []checkpoint.
 	return advice
 }
 
+// beginPass starts the next pass after last. If another process has started it already,
+// beginPass returns that pass, or checkpoint.ErrFenced.
 func beginPass(
 	ctx context.Context, passes *checkpoint.Passes, plan Plan, last checkpoint.Pass,
 ) (*OpenedPass, error) {
@@ -232,7 +244,7 @@ func beginPass(
 	return openedPass(plan, stored)
 }
 
-// newPass is the record of a pass that is about to begin.
+// newPass returns the record for a new pass. It asks every target for its partitions.
 func newPass(ctx context.Context, plan Plan) (checkpoint.Pass, error) {
 	pass := checkpoint.Pass{
 		ID:          rand.Text(),
@@ -257,7 +269,10 @@ func newPass(ctx context.Context, plan Plan) (checkpoint.Pass, error) {
 			record.Place = &place
 		}
 		for _, p := range partitions {
-			record.Partitions = append(record.Partitions, checkpoint.Partition{Name: p.Name, Spec: p.Spec})
+			record.Partitions = append(record.Partitions, checkpoint.Partition{
+				Name: p.Name,
+				Spec: p.Spec,
+			})
 		}
 		pass.Targets = append(pass.Targets, record)
 	}
@@ -265,36 +280,55 @@ func newPass(ctx context.Context, plan Plan) (checkpoint.Pass, error) {
 }
 
 func recordKey(k reencrypt.Key) checkpoint.Key {
-	return checkpoint.Key{ARN: k.ARN, Given: k.Given, Material: k.Material, Algorithm: k.Algorithm}
+	return checkpoint.Key{
+		ARN:       k.ARN,
+		Given:     k.Given,
+		Material:  k.Material,
+		Algorithm: k.Algorithm,
+	}
 }
 
-// openedPass finds the partitions of a stored pass in the targets of the plan.
+// openedPass returns a stored pass with its partitions. Every target of the pass must be in the
+// plan.
 func openedPass(plan Plan, pass checkpoint.Pass, notes ...string) (*OpenedPass, error) {
 	o := &OpenedPass{Pass: pass, Notes: notes}
 	for _, record := range pass.Targets {
-		target := slices.IndexFunc(plan.Targets, func(t Target) bool { return t.Name == record.Name })
+		target := slices.IndexFunc(plan.Targets,
+			func(t Target) bool { return t.Name == record.Name })
 		if target < 0 {
-			return nil, &retry.StopError{Kind: retry.StopInternal, What: fmt.Sprintf("pass %d has target %s, which the job does not", pass.Number, record.Name)}
+			return nil, &retry.StopError{
+				Kind: retry.StopInternal,
+				What: fmt.Sprintf("pass %d has target %s, which is not in the job file",
+					pass.Number, record.Name),
+			}
 		}
 		for _, p := range record.Partitions {
-			o.Partitions = append(o.Partitions, Partition{Target: target, Spec: scan.Partition{Name: p.Name, Spec: p.Spec}})
+			o.Partitions = append(o.Partitions, Partition{
+				Target: target,
+				Spec:   scan.Partition{Name: p.Name, Spec: p.Spec},
+			})
 		}
 	}
 	return o, nil
 }
 
-// ClosePass adds a run to the record of its pass and, if the run is complete, ends
-// the pass: not before the records of all partitions say that they are done, and
-// only once, by whichever worker comes first. It returns the record as stored; its
-// errors are *StopError.
-func ClosePass(ctx context.Context, passes *checkpoint.Passes, pass checkpoint.Pass, end checkpoint.RunEnd, complete bool) (checkpoint.Pass, error) {
+// ClosePass adds a run to the record of its pass. If complete is set, it also finishes the pass,
+// unless another process has finished it. It is an error if a partition is not done then.
+// ClosePass returns the record as stored. Every error is a *retry.StopError.
+func ClosePass(
+	ctx context.Context, passes *checkpoint.Passes, pass checkpoint.Pass, end checkpoint.RunEnd,
+	complete bool,
+) (checkpoint.Pass, error) {
 	if complete && pass.Status != checkpoint.Finished {
 		done, err := passes.Done(ctx, pass)
 		if err != nil {
 			return pass, storeError(err)
 		}
 		if !done {
-			return pass, &retry.StopError{Kind: retry.StopInternal, What: "the run ended with partitions that are not done"}
+			return pass, &retry.StopError{
+				Kind: retry.StopInternal,
+				What: "the run ended with partitions that are not done",
+			}
 		}
 	}
 	record, err := passes.Update(ctx, pass.Number, func(record *checkpoint.Pass) {

@@ -21,18 +21,21 @@ import (
 // the ledger, and the counts of the pass change accordingly; each chunk saves both in one
 // step. Retry shares the rate with the other processes of the pass, which observer reports. It
 // calls observer.Leave before it returns. Every error is a *retry.StopError.
-func (r *Rotator) Retry(ctx context.Context, passes *checkpoint.Passes, pass checkpoint.Pass, observer *checkpoint.Observer) error {
-	return r.RetryWhere(ctx, passes, pass, observer, func(checkpoint.LedgerEntry) bool { return true })
+func (r *Rotator) Retry(
+	ctx context.Context, passes *checkpoint.Passes, pass checkpoint.Pass,
+	observer *checkpoint.Observer,
+) error {
+	return r.RetryWhere(ctx, passes, pass, observer,
+		func(checkpoint.LedgerEntry) bool { return true })
 }
 
-// RetryWhere is Retry for the items with a ledger entry for which which returns
-// true.
+// RetryWhere is like Retry, but only for items with a ledger entry for which which returns true.
 func (r *Rotator) RetryWhere(
 	ctx context.Context, passes *checkpoint.Passes, pass checkpoint.Pass,
 	observer *checkpoint.Observer, which func(checkpoint.LedgerEntry) bool,
 ) error {
 	r.early.turnOff()
-	r.decisions.DisableHints() // the entries of the ledger need answers of KMS
+	r.decisions.DisableHints() // ledger entries require answers of KMS
 	observer.OnShare(r.divide)
 	life, release := shutdownPhases(ctx)
 	defer release()
@@ -49,13 +52,14 @@ func (r *Rotator) RetryWhere(
 	close(done)
 	_ = beats.Wait() // errors went to life.stop
 	if left := observer.Leave(life.write); left != nil {
-		r.logger.Warn("other runs go on sharing the rate with this retry for a lease", zap.Error(left))
+		r.logger.Warn("other runs share the rate with this retry until its lease expires",
+			zap.Error(left))
 	}
 	return r.exitReason(ctx, life, err)
 }
 
-// retryLedger goes through the ledger until the run has to stop. Its error is why a
-// chunk could not be read or saved.
+// retryLedger retries the ledger chunk by chunk until the run must stop. The error is that of
+// reading or saving a chunk.
 func (r *Rotator) retryLedger(
 	life *phases, passes *checkpoint.Passes, pass checkpoint.Pass,
 	observer *checkpoint.Observer, which func(checkpoint.LedgerEntry) bool,
@@ -80,8 +84,8 @@ func (r *Rotator) retryLedger(
 	return nil
 }
 
-// settleChunk tries the entries of a chunk and saves what became of them. Where another
-// retry was quicker with the chunk, those that it has left are tried.
+// settleChunk retries the entries of a chunk and saves the chunk. If another process changed the
+// chunk in the meantime, it reads the chunk again and retries the remaining entries.
 func (r *Rotator) settleChunk(
 	life *phases, passes *checkpoint.Passes, chunk checkpoint.Chunk,
 	which func(checkpoint.LedgerEntry) bool,
@@ -101,9 +105,8 @@ func (r *Rotator) settleChunk(
 	return nil
 }
 
-// retryChunk works on the items of a chunk's entries and rewrites the chunk; false when
-// there is nothing to save. Entries that were not tried to the end, since the run has to
-// stop, stay as they are.
+// retryChunk retries the items of the entries of a chunk and updates the chunk. tried is false if
+// there is nothing to save. If the run must stop, entries that are not finished stay unchanged.
 func (r *Rotator) retryChunk(
 	life *phases, chunk *checkpoint.Chunk, which func(checkpoint.LedgerEntry) bool,
 ) (tried bool) {
@@ -146,17 +149,22 @@ func (r *Rotator) retryChunk(
 	return tried
 }
 
-// retryItem takes one item through the engine; nil when the run has to stop.
+// retryItem processes one item of the ledger like an item of a page. It returns nil if the run
+// must stop.
 func (r *Rotator) retryItem(life *phases, e checkpoint.LedgerEntry) *task {
 	if life.scan.Err() != nil {
 		return nil
 	}
 	i := slices.IndexFunc(r.config.Targets, func(t Target) bool { return t.Name == e.Target })
 	if i < 0 {
-		life.stop(&retry.StopError{Kind: retry.StopJob, What: "the ledger names target " + e.Target + ", which the job file does not"})
+		life.stop(&retry.StopError{
+			Kind: retry.StopJob,
+			What: "the ledger contains target " + e.Target + ", which is not in the job file",
+		})
 		return nil
 	}
-	tasks, err := r.worker(life, flowcontrol.Permit{}).process(life.work, &r.config.Targets[i], []scan.Item{{Ref: scan.Ref(e.Ref)}})
+	tasks, err := r.worker(life, flowcontrol.Permit{}).process(
+		life.work, &r.config.Targets[i], []scan.Item{{Ref: scan.Ref(e.Ref)}})
 	if err != nil {
 		life.stop(err)
 		return nil
@@ -164,15 +172,19 @@ func (r *Rotator) retryItem(life *phases, e checkpoint.LedgerEntry) *task {
 	return tasks[0]
 }
 
-// settleEntries compares the entries of one item with what became of its slots
-// now, and returns those that stay in the ledger.
+// settleEntries compares the entries of one item with the new outcomes of its slots. It adds the
+// change of the counts to adjust and returns the entries that stay in the ledger.
 func (r *Rotator) settleEntries(
 	adjust *checkpoint.Counts, entries []checkpoint.LedgerEntry, t *task,
 ) (kept []checkpoint.LedgerEntry) {
 	places, written := t.places(entries), t.written
 	for i, old := range entries {
 		var before, after checkpoint.Counts
-		was := reencrypt.Verdict{Outcome: reencrypt.Outcome(old.Outcome), Key: old.Key, Reason: old.Reason}
+		was := reencrypt.Verdict{
+			Outcome: reencrypt.Outcome(old.Outcome),
+			Key:     old.Key,
+			Reason:  old.Reason,
+		}
 		countAs(&before, was, old.Origin)
 		if old.Unread && !t.unread { // its rules were not counted while it was unreadable
 			rules := newRuleCounts(r.proofs[old.Target])
@@ -184,7 +196,8 @@ func (r *Rotator) settleEntries(
 			origin := r.count(&after, slots[i], now)
 			countStaleKey(&after, old.Target, scan.Ref(old.Ref), slots[i], now)
 			r.countGood(&after, old.Target, slots[i], now)
-			written = written || now.Outcome == reencrypt.Rotated // by an earlier process, which did not get to save it
+			// An earlier process can have written the item without saving this.
+			written = written || now.Outcome == reencrypt.Rotated
 			if now.Excepted() {
 				e := entry(old.Target, scan.Ref(old.Ref), slots[i], now)
 				e.Attempts, e.Origin, e.Unread = old.Attempts+1, origin, old.Unread && t.unread
@@ -200,7 +213,7 @@ func (r *Rotator) settleEntries(
 	return kept
 }
 
-// countGood counts a slot that a retry has moved or found to be current, for its rule.
+// countGood counts a slot that a retry moved or found current as a success of its rule.
 func (r *Rotator) countGood(
 	counts *checkpoint.Counts, target string, slot ciphertext.Slot, v reencrypt.Verdict,
 ) {
@@ -213,7 +226,7 @@ func (r *Rotator) countGood(
 	}
 }
 
-// places finds the slots of entries again; -1 is one that is no longer there.
+// places returns the index of the slot of each entry, or -1 if the item no longer has the slot.
 func (t *task) places(entries []checkpoint.LedgerEntry) []int {
 	var wanted, there []mark
 	for _, old := range entries {

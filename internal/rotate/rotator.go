@@ -23,14 +23,15 @@ import (
 	"rotator/internal/scan"
 )
 
-// How a run stops: scanning at once, chunks under way within drainTime, writes
-// in flight within graceTime. Both fit a 10 s termination grace period.
+// Time limits of a shutdown, from the request to stop. Scanning stops immediately, chunks in
+// progress stop after drainTime, and writes in flight stop after graceTime. Both fit into a
+// termination grace period of 10 s.
 const (
 	drainTime = 5 * time.Second
 	graceTime = 8 * time.Second
 )
 
-// Scanners is how many partitions are read at the same time, at most.
+// Scanners is the maximum number of partitions that a run reads concurrently.
 const Scanners = 8
 
 // Config is what a Rotator needs. All fields but Logger and Draw are required.
@@ -41,7 +42,7 @@ type Config struct {
 	// KeyState returns the state of a key. If it is nil, an error about a key that may be the
 	// key of a slot stops the run.
 	KeyState reencrypt.KeyStateFunc
-	// Rate is the most ReEncrypt requests per second, retries included.
+	// Rate is the maximum number of ReEncrypt requests per second, including retries.
 	Rate float64
 	// Limiter limits the rate if several Rotators, or a preflight, share one limiter. If it
 	// is nil, New creates one from Rate.
@@ -49,39 +50,38 @@ type Config struct {
 	// Shares calls its argument with the share of the rate, now and after each change. If it
 	// is nil, the share is that of the tracker.
 	Shares func(use func(checkpoint.Share))
-	// Workers is how many chunks are worked on at the same time. At 0 the run finds
-	// out how many its rate needs, up to MostWorkers.
+	// Workers is the number of chunks that are processed concurrently. If it is 0, the run
+	// adapts the number to its rate, up to MostWorkers.
 	Workers, MostWorkers int
-	// MaxOutage is how long a service may give no usable answer.
+	// MaxOutage is the time without a usable response of a service after which the run stops.
 	MaxOutage time.Duration
-	// Settle is how long an unusable key is looked at again before the run
-	// stops, since the state of KMS keys is eventually consistent.
+	// Settle is the time for which requests are retried if a key is not usable or the
+	// credentials are refused. After that the run stops. The state of KMS keys is eventually
+	// consistent.
 	Settle time.Duration
 	// Pass is the number of the pass, for the audit log.
 	Pass int
 	// Identity is the identity of the pass (checkpoint.Pass.Identity). It binds
-	// the lines of the audit log to the pass. Without it, no line of the log is
+	// the lines of the audit log to the pass. If it is empty, no line of the log is
 	// used.
 	Identity string
 	Recorder Recorder
 	Logger   *zap.Logger // nil: silent
-	// Exact asks KMS about every slot, each by a request of its own. Without it, a
-	// slot from which nothing has to be moved may be decided by the header of its
-	// blob, with a sample checked, and slots with one blob and one context share one
-	// answer.
+	// Exact sends one request to KMS for every slot. Without it, the header of a ciphertext
+	// may decide a slot that need not move, and a sample of these slots is checked with KMS.
+	// Slots with the same ciphertext and contexts then share one answer.
 	Exact  bool
-	Sample reencrypt.Sample
-	// BeginHeaders is called before the first slot is decided by its header, so that
-	// the record of the pass says so from then on; false forbids it. Nil allows it,
-	// for a pass that leaves no record.
+	Sample reencrypt.Sample // of the slots that headers decide
+	// BeginHeaders is called before the first slot is decided by its header, so that the
+	// record of the pass states this. If it returns false, headers decide no slot. Nil
+	// allows headers, for a pass without a record.
 	BeginHeaders func(ctx context.Context) (bool, error)
 	// KnownTokens maps header tokens (kmsblob.Token.String) to the keys that KMS
 	// named in earlier passes. They are used if a source key is disabled and KMS
 	// cannot be asked.
 	KnownTokens map[string]string
-	// Draw returns a number from 0 to below n, for the jitter of retries and the choice
-	// of a sample. Nil draws
-	// at random; a simulation repeats itself.
+	// Draw returns a number in [0, n), for the jitter of retries and the choice of a sample.
+	// Nil means rand.Int64N. Simulations use a deterministic function.
 	Draw func(n int64) int64
 	// Early holds the conditions under which the run stops early.
 	Early Early
@@ -91,7 +91,7 @@ type Config struct {
 	Exceptions func([]checkpoint.LedgerEntry) error
 }
 
-// Rotator works on one pass. It is made for one call of Run or Retry.
+// Rotator works on one pass. A Rotator can be used for one call of Run, Retry or RetryWhere.
 type Rotator struct {
 	config    Config
 	decisions *reencrypt.Stack
@@ -100,14 +100,14 @@ type Rotator struct {
 	logger    *zap.Logger
 	targets   map[string]*targetState // by target
 	proofs    map[string]*proof       // by target
-	items     atomic.Int64            // with an outcome
-	runs      atomic.Int64            // number of runs that divide the rate, as logged last
+	items     atomic.Int64            // number of items whose slots have outcomes
+	runs      atomic.Int64            // number of runs that divide the rate, as last logged
 	early     *early
 
 	reporting sync.Mutex // held while Config.Exceptions is called
 }
 
-// New makes a Rotator.
+// New returns a Rotator.
 func New(c Config) *Rotator {
 	if c.Logger == nil {
 		c.Logger = zap.NewNop()
@@ -134,11 +134,12 @@ func New(c Config) *Rotator {
 		KeyState:    c.KeyState,
 		KnownTokens: c.KnownTokens,
 		Hints: reencrypt.HintConfig{
-			ReadOnly: !slices.ContainsFunc(c.Targets, func(t Target) bool { return t.Writer != nil }),
-			Sample:   c.Sample,
-			Salt:     uint64(c.Draw(1 << 62)),
-			Begin:    beginHints(c.BeginHeaders),
-			Logger:   c.Logger,
+			ReadOnly: !slices.ContainsFunc(c.Targets,
+				func(t Target) bool { return t.Writer != nil }),
+			Sample: c.Sample,
+			Salt:   uint64(c.Draw(1 << 62)),
+			Begin:  beginHints(c.BeginHeaders),
+			Logger: c.Logger,
 		},
 	})
 	r.searcher = r.decisions.Searcher(c.Exact)
@@ -150,7 +151,7 @@ func New(c Config) *Rotator {
 	return r
 }
 
-// beginHints returns begin with the errors of a checkpoint as the run reports them.
+// beginHints returns a function that calls begin and converts its error with storeError.
 func beginHints(
 	begin func(context.Context) (bool, error),
 ) func(context.Context) (bool, error) {
@@ -167,8 +168,8 @@ func beginHints(
 }
 
 // Requests returns the number of ReEncrypt requests that this Rotator sent, including dry runs,
-// the number of them that were throttled, and the rate in force now. The rate is 0 while the run
-// has no share of it.
+// the number of these that were throttled, and the current rate limit in requests per second.
+// The rate is 0 while the run has no share of it.
 func (r *Rotator) Requests() (sent, throttled int64, perSecond float64) {
 	if r.runs.Load() > 0 {
 		perSecond = r.config.Limiter.Rate()
@@ -177,11 +178,11 @@ func (r *Rotator) Requests() (sent, throttled int64, perSecond float64) {
 	return sent, throttled, perSecond
 }
 
-// Savings returns the numbers of slots for which no request was sent so far.
+// Savings returns the number of slots, by reason, for which no request was sent so far.
 func (r *Rotator) Savings() reencrypt.Savings { return r.decisions.Savings() }
 
-// Headers reports whether the whole sample of the slots that headers decided was checked and
-// agreed. If not, wrong is what a check has found, or "".
+// Headers reports whether the whole sample of the slots that headers decided was checked, and
+// KMS agreed with every header. wrong describes a difference that a check found, or is "".
 func (r *Rotator) Headers() (agree bool, wrong string) { return r.decisions.HintsAgree() }
 
 // checkHeaders checks the rest of the sample, unless the run is stopping. Without this check,
@@ -375,12 +376,12 @@ func (r *Rotator) scan(
 	}
 }
 
-// exitReason returns the error of a run that has ended. flush is the error of the last save of
-// the checkpoint, or nil; it is logged in any case.
+// exitReason returns the error of a run that has ended, or nil. flush is the error of the last
+// save of the checkpoint, or nil. It is logged in any case.
 func (r *Rotator) exitReason(ctx context.Context, life *phases, flush error) error {
 	if flush != nil {
-		r.logger.Warn("not everything could be saved in the checkpoint: the next run finds the "+
-			"slots again that were moved after the last save", zap.Error(flush))
+		r.logger.Warn("not everything could be saved in the checkpoint: the next run processes "+
+			"the items again that were written after the last save", zap.Error(flush))
 	}
 	cause := context.Cause(life.scan)
 	if stop := (*retry.StopError)(nil); errors.As(cause, &stop) {
@@ -420,9 +421,9 @@ func storeError(err error) error {
 	return &retry.StopError{Kind: retry.StopStorage, What: "save the checkpoint", Err: err}
 }
 
-// CheckpointAway reports whether err means that the service that holds a checkpoint gave no
-// usable response for as long as its store retries. A file is not a service: its errors do not
-// pass by themselves.
+// CheckpointAway reports whether err means that the service of the checkpoint, DynamoDB or S3,
+// gave no usable response for the time that the store retries. It is false for a checkpoint in a
+// file, because its errors are not temporary.
 func CheckpointAway(err error) bool {
 	service := (*checkpoint.ServiceError)(nil)
 	if !errors.As(err, &service) {
@@ -435,8 +436,8 @@ func CheckpointAway(err error) bool {
 	return false
 }
 
-// CheckpointError returns the *StopError of a command that cannot go on because of an error of
-// its checkpoint.
+// CheckpointError returns the *retry.StopError of a command that cannot continue because of an
+// error of its checkpoint.
 func CheckpointError(err error) error { return storeError(err) }
 
 // Partition is one partition of the pass.
@@ -445,8 +446,9 @@ type Partition struct {
 	Spec   scan.Partition
 }
 
-// walk reads one partition page by page and hands its items to the pool. The
-// tracker keeps it a bounded number of pages ahead of what is saved.
+// walk reads one partition page by page and submits its items to the pool. The tracker limits
+// the number of pages that are read but not saved. walk returns checkpoint.ErrYield if the
+// partition is handed over to another run.
 func (r *Rotator) walk(
 	life *phases, pool *flowcontrol.Pool, tracker *checkpoint.Tracker,
 	claimed checkpoint.Claim, p Partition,
@@ -472,28 +474,38 @@ func (r *Rotator) walk(
 	}
 }
 
-// page reads one page. No page can be skipped, so whatever goes wrong for good
+// page reads one page. A page cannot be skipped, so every error that remains after the retries
 // ends the run.
-func (r *Rotator) page(ctx context.Context, target *Target, spec scan.Partition, cursor scan.Cursor) (page scan.Page, err error) {
-	err = r.retry.Do(ctx, flowcontrol.Permit{}, retry.Listing, target.Name, func(ctx context.Context) error {
-		return r.targets[target.Name].reading.read(ctx, flowcontrol.Permit{}, func() error {
-			page, err = target.Lister.Page(ctx, spec, cursor)
-			return err
+func (r *Rotator) page(
+	ctx context.Context, target *Target, spec scan.Partition, cursor scan.Cursor,
+) (page scan.Page, err error) {
+	err = r.retry.Do(ctx, flowcontrol.Permit{}, retry.Listing, target.Name,
+		func(ctx context.Context) error {
+			return r.targets[target.Name].reading.read(ctx, flowcontrol.Permit{}, func() error {
+				page, err = target.Lister.Page(ctx, spec, cursor)
+				return err
+			})
 		})
-	})
 	if err == nil || retry.Stopped(err) || ctx.Err() != nil {
 		return page, err
 	}
-	return page, &retry.StopError{Kind: retry.Decide(retry.Event{Operation: retry.Listing, Kind: retry.Classify(err)}).Stop, Err: err,
-		What: fmt.Sprintf("list target %s, %s", target.Name, spec.Name)}
+	return page, &retry.StopError{
+		Kind: retry.Decide(retry.Event{
+			Operation: retry.Listing,
+			Kind:      retry.Classify(err),
+		}).Stop,
+		What: fmt.Sprintf("list target %s, %s", target.Name, spec.Name),
+		Err:  err,
+	}
 }
 
-// feed divides a page into chunks for the pool. It blocks while all workers are busy, which
-// delays the scanner. Once give is closed, a page of which no chunk was begun is withdrawn, and
-// feed returns false. The chunks of a page that was begun then have priority.
+// feed divides a page into chunks and submits them to the pool. It blocks while all workers are
+// busy, which slows down the scanner. give is closed when the partition must be handed over. If
+// no chunk of the page has started by then, feed withdraws the page and returns false.
+// Otherwise the chunks of the page have priority from then on.
 func (r *Rotator) feed(
-	life *phases, pool *flowcontrol.Pool, target *Target, page scan.Page, ticket *checkpoint.PageTicket,
-	give <-chan struct{},
+	life *phases, pool *flowcontrol.Pool, target *Target, page scan.Page,
+	ticket *checkpoint.PageTicket, give <-chan struct{},
 ) bool {
 	rules := newRuleCounts(r.proofs[target.Name])
 	work := &pageWork{engine: r, ticket: ticket, page: page, rules: rules}
@@ -509,7 +521,7 @@ func (r *Rotator) feed(
 	for i, items := range chunks {
 		begun := pool.Submit(target.Name, give, i == 0, func(permit flowcontrol.Permit) error {
 			if life.scan.Err() != nil {
-				return nil // stopping: the page stays open and is read again
+				return nil // the run stops: the page stays open and is read again
 			}
 			tasks, err := r.worker(life, permit).process(ctx, target, items)
 			if err != nil {
@@ -526,7 +538,7 @@ func (r *Rotator) feed(
 	return true
 }
 
-// worker returns a worker with a permit.
+// worker returns a worker that holds permit.
 func (r *Rotator) worker(life *phases, permit flowcontrol.Permit) *worker {
 	return &worker{
 		decisions: r.decisions,
@@ -545,26 +557,26 @@ func (r *Rotator) worker(life *phases, permit flowcontrol.Permit) *worker {
 	}
 }
 
-// pageWork gathers the outcomes of a page's chunks.
+// pageWork collects the outcomes of the chunks of a page and completes its ticket.
 type pageWork struct {
 	engine *Rotator
 	ticket *checkpoint.PageTicket
 	page   scan.Page
 
 	mu     sync.Mutex
-	open   int // chunks without outcome
+	open   int // number of chunks that are not finished
 	counts checkpoint.Counts
 	rules  *ruleCounts
 	ledger []checkpoint.LedgerEntry
 }
 
-// add counts a chunk. Its error stops the run. If the exceptions of the chunk cannot be
-// reported, the page stays open.
+// add counts a chunk. It completes the page after the last chunk. An error stops the run. If the
+// exceptions of the chunk cannot be reported, the page stays open.
 func (p *pageWork) add(target *Target, tasks []*task) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var exceptions []checkpoint.LedgerEntry
-	var early error // the page is counted in spite of it
+	var early error // does not prevent counting the page
 	for _, t := range tasks {
 		exceptions = append(exceptions, p.engine.tally(&p.counts, p.rules, target.Name, t)...)
 		early = cmp.Or(p.engine.early.written(target.Name, t), early)
@@ -585,8 +597,8 @@ func (p *pageWork) complete() {
 	p.ticket.Complete(p.page.Next, p.page.Last, p.counts, p.ledger)
 }
 
-// report passes on exceptions that go into no ledger, so that memory use stays
-// constant.
+// report passes the exceptions of a target without a ledger to Config.Exceptions. They are not
+// collected, so memory use does not grow with their number.
 func (r *Rotator) report(exceptions []checkpoint.LedgerEntry) error {
 	if len(exceptions) == 0 || r.config.Exceptions == nil {
 		return nil
@@ -599,7 +611,7 @@ func (r *Rotator) report(exceptions []checkpoint.LedgerEntry) error {
 	return nil
 }
 
-// tally counts an item and its slots, and returns its exceptions.
+// tally counts an item and its slots. It returns the exceptions as ledger entries.
 func (r *Rotator) tally(
 	counts *checkpoint.Counts, rules *ruleCounts, target string, t *task,
 ) []checkpoint.LedgerEntry {
@@ -616,7 +628,7 @@ func (r *Rotator) tally(
 	if t.written || t.recovered {
 		counts.Items.Written++
 	}
-	if !t.unread { // an unread item has one slot of no rule
+	if !t.unread { // the slot of an unread item belongs to no rule
 		rules.add(t)
 		r.early.count(rules, target, t)
 	}
@@ -633,10 +645,11 @@ func (r *Rotator) tally(
 	return exceptions
 }
 
-// countStaleKey counts a slot that leaves a source key and has the id of a
-// source key next to it.
+// countStaleKey counts a slot under a source key if the item also stores the id of a source
+// key next to the ciphertext. rotator does not change such an id.
 func countStaleKey(
-	counts *checkpoint.Counts, target string, ref scan.Ref, slot ciphertext.Slot, v reencrypt.Verdict,
+	counts *checkpoint.Counts, target string, ref scan.Ref, slot ciphertext.Slot,
+	v reencrypt.Verdict,
 ) {
 	if slot.StaleKey == "" || v.Outcome != reencrypt.Rotated && v.Outcome != reencrypt.Remaining {
 		return
@@ -648,17 +661,29 @@ func countStaleKey(
 	}
 }
 
-func entry(target string, ref scan.Ref, slot ciphertext.Slot, v reencrypt.Verdict) checkpoint.LedgerEntry {
-	e := checkpoint.LedgerEntry{Target: target, Ref: string(ref), Path: reencrypt.Clip(slot.Path), Outcome: string(v.Outcome),
-		Reason: v.Reason, Detail: v.Detail, Key: v.Key, Attempts: 1, At: time.Now().UTC()}
+// entry returns the ledger entry of an exception.
+func entry(
+	target string, ref scan.Ref, slot ciphertext.Slot, v reencrypt.Verdict,
+) checkpoint.LedgerEntry {
+	e := checkpoint.LedgerEntry{
+		Target:   target,
+		Ref:      string(ref),
+		Path:     reencrypt.Clip(slot.Path),
+		Outcome:  string(v.Outcome),
+		Reason:   v.Reason,
+		Detail:   v.Detail,
+		Key:      v.Key,
+		Attempts: 1,
+		At:       time.Now().UTC(),
+	}
 	if len(slot.Blob) > 0 {
 		e.Blob = digest(slot.Blob)
 	}
 	return e
 }
 
-// count counts one slot under exactly one outcome. It returns the known origin
-// of a slot that failed or is in conflict.
+// count counts one slot under exactly one outcome. For the outcomes Failed and Conflict it
+// returns the origin of the slot, otherwise "".
 func (r *Rotator) count(
 	counts *checkpoint.Counts, slot ciphertext.Slot, v reencrypt.Verdict,
 ) (origin checkpoint.Origin) {
@@ -669,7 +694,7 @@ func (r *Rotator) count(
 	return origin
 }
 
-// countAs is count for a slot whose origin is known.
+// countAs counts one slot with a known origin under exactly one outcome.
 func countAs(counts *checkpoint.Counts, v reencrypt.Verdict, origin checkpoint.Origin) {
 	slots := &counts.Slots
 	slots.Seen++
@@ -686,7 +711,8 @@ func countAs(counts *checkpoint.Counts, v reencrypt.Verdict, origin checkpoint.O
 		slots.Foreign++
 	case reencrypt.Failed:
 		slots.Failed++
-		if v.Reason == reencrypt.ReasonSourceContext || v.Reason == reencrypt.ReasonDestinationContext {
+		if v.Reason == reencrypt.ReasonSourceContext ||
+			v.Reason == reencrypt.ReasonDestinationContext {
 			n.Unreadable = 1
 		}
 	case reencrypt.Conflict:

@@ -19,35 +19,37 @@ import (
 	"rotator/internal/scan"
 )
 
-// maxConflicts is how often an item that changed under our hands is decided
-// again before its slots are left as conflicts.
+// maxConflicts is the maximum number of times that an item is decided again because another
+// writer changed it. After that, its slots have the outcome Conflict.
 const maxConflicts = 5
 
-// task is one item on its way through the engine.
+// task is the work on one item, from the page to the outcomes of its slots.
 type task struct {
 	item     scan.Item
 	slots    []ciphertext.Slot
-	verdicts []reencrypt.Verdict
-	payload  scan.Payload                                   // what to write; nil when nothing moves
-	audits   []auditMarks                                   // of the slots that the format found
-	known    smallMap[reencrypt.SlotID, *reencrypt.Verdict] // so that a slot is decided once
-	intended smallMap[string, bool]                         // digests of the blobs that the audit log expects
-	changes  int                                            // how often the item was found changed
+	verdicts []reencrypt.Verdict // of the slots, by index
+	payload  scan.Payload        // the new content; nil if there is nothing to write
+	audits   []auditMarks        // of the slots that the format found
+	// known holds the verdicts so far, so that each slot is decided once.
+	known smallMap[reencrypt.SlotID, *reencrypt.Verdict]
+	// intended holds the digests of the new blobs in the intents of the audit log.
+	intended smallMap[string, bool]
+	changes  int // number of times that another writer had changed the item
 	written  bool
-	// recovered is true when an earlier process of the pass wrote the item.
+	// recovered is true if an earlier process of the pass wrote the item.
 	recovered bool
-	// own is true when the item is a file of rotator itself.
+	// own is true if the item is a file of rotator itself.
 	own bool
 	// noted is true once its slots are counted for an early stop. failed is the number of
 	// these slots that failed.
 	noted  bool
 	failed int64
-	// unread is true when the item could not be read, so that its one slot
-	// stands for all it may have.
+	// unread is true if the item could not be read. Its only slot then stands for all slots
+	// that the item may have.
 	unread bool
-	// busy is true once the store refused to write the item for its place's sake.
+	// busy is true if the store refused the last write because of contention at this item.
 	busy   bool
-	misses []miss // of the item as it was read last
+	misses []miss // of the item as last read
 	// search counts what was and was not searched in the item as last read.
 	search checkpoint.SearchCounts
 	// named is the number of slots that the format found. Later slots were found
@@ -55,7 +57,7 @@ type task struct {
 	named int
 }
 
-// release gives back the room of the item as it was read, and lets go of its content.
+// release returns the memory budget of the item and drops its content.
 func (t *task) release() {
 	if t.item.Release != nil {
 		t.item.Release()
@@ -63,23 +65,24 @@ func (t *task) release() {
 	t.item, t.payload = scan.Item{Ref: t.item.Ref}, nil
 }
 
-// moves reports whether the item is still to be written.
+// moves reports whether the item must still be written.
 func (t *task) moves() bool { return t.payload != nil }
 
-// guards returns the values on which the moved slots depend, other than those
-// that they replace.
+// guards returns the values of the item on which the moved slots depend, except those that the
+// write replaces. The condition of the write includes them.
 func (t *task) guards(target *Target) []scan.Guard {
 	moves := func(i int) bool { return t.verdicts[i].Moves() }
 	return target.Format.Guards(t.item, t.slots[:t.named], moves)
 }
 
-// auditMarks are what the audit log needs of a slot, once it was computed.
+// auditMarks are the computed values for the audit log of one slot. Empty values are not
+// computed yet.
 type auditMarks struct {
 	before, after string // digests of the blob of the slot and of its new blob
-	binding       string // of the line to the pass
+	binding       string // Record.Binding
 }
 
-// worker takes chunks of items from page to outcome.
+// worker processes one chunk of items. It is used by one goroutine.
 type worker struct {
 	decisions *reencrypt.Stack
 	keys      reencrypt.Keys
@@ -92,18 +95,18 @@ type worker struct {
 	identity  string                  // of the pass
 	targets   map[string]*targetState // by target
 	proofs    map[string]*proof       // by target
-	after     time.Duration           // time to wait that the service requested after the last write
+	after     time.Duration           // longest Retry-After of the last write
 	permit    flowcontrol.Permit      // of the job; the zero Permit in a retry
 	held      retry.HeldError         // of the last write; nil if it was sent
-	// writeCtx outlives the run's own context by the grace period, so that writes
-	// in flight end and are known.
+	// writeCtx ends graceTime after the run was asked to stop. Until then, writes in flight
+	// can finish, so that their results are known.
 	writeCtx context.Context
 }
 
-// process works on items of one page until each has an outcome. On an error
-// none is reported, and the page stays unfinished; what was already decided is
-// still written, so that a drain wastes no request. What the items take of the room
-// for bodies is given back in the end.
+// process works on items of one page until every slot has an outcome. If it returns an error,
+// the page stays unfinished and is read again. If the error is a shutdown or an early stop,
+// process first writes the items that are already decided, so that no answer of KMS is lost.
+// It returns the memory budget of all items.
 func (w *worker) process(ctx context.Context, target *Target, items []scan.Item) ([]*task, error) {
 	var tasks []*task
 	var cause error
@@ -130,7 +133,7 @@ func (w *worker) process(ctx context.Context, target *Target, items []scan.Item)
 	return tasks, cause
 }
 
-// prepare loads the item where the page only listed it, and decides its slots.
+// prepare loads the item if the page does not contain its content, and decides its slots.
 func (w *worker) prepare(ctx context.Context, target *Target, t *task) error {
 	if t.item.Payload == nil {
 		item, err := w.load(ctx, target, t.item.Ref)
@@ -142,7 +145,9 @@ func (w *worker) prepare(ctx context.Context, target *Target, t *task) error {
 	return w.decide(ctx, target, t)
 }
 
-func (w *worker) load(ctx context.Context, target *Target, ref scan.Ref) (item scan.Item, err error) {
+func (w *worker) load(
+	ctx context.Context, target *Target, ref scan.Ref,
+) (item scan.Item, err error) {
 	refused := false
 	err = w.retry.Do(ctx, w.permit, retry.Reading, target.Name, func(ctx context.Context) error {
 		if refused {
@@ -155,7 +160,8 @@ func (w *worker) load(ctx context.Context, target *Target, ref scan.Ref) (item s
 		refused = awserr.Code(failed) == retry.CodeSignature
 		return failed
 	})
-	if class := retry.Classify(err); class == retry.KindNone || class == retry.KindGone || class == retry.KindRefused {
+	if class := retry.Classify(err); class == retry.KindNone || class == retry.KindGone ||
+		class == retry.KindRefused {
 		w.targets[target.Name].reading.denials.Reset()
 	}
 	return item, err
@@ -187,8 +193,11 @@ func (w *worker) unloadable(t *task, target *Target, err error) error {
 	if retry.Stopped(err) {
 		return err
 	}
-	// It has been tried for as long as there was hope.
-	d := w.decideError(target, retry.Event{Operation: retry.Reading, Kind: retry.Classify(err), Failures: retry.MaxAttempts})
+	d := w.decideError(target, retry.Event{
+		Operation: retry.Reading,
+		Kind:      retry.Classify(err),
+		Failures:  retry.MaxAttempts, // load has made all attempts
+	})
 	switch d.Do {
 	case retry.ItemGone:
 		w.setAll(t, reencrypt.Verdict{Outcome: reencrypt.Gone})
@@ -199,7 +208,12 @@ func (w *worker) unloadable(t *task, target *Target, err error) error {
 	reason, detail := retry.ReasonOf(err)
 	for i, v := range t.verdicts {
 		if v.Moves() {
-			t.verdicts[i] = reencrypt.Verdict{Outcome: reencrypt.Failed, Key: v.Key, Reason: reason, Detail: detail}
+			t.verdicts[i] = reencrypt.Verdict{
+				Outcome: reencrypt.Failed,
+				Key:     v.Key,
+				Reason:  reason,
+				Detail:  detail,
+			}
 		}
 	}
 	return nil
@@ -217,12 +231,17 @@ func (w *worker) decideError(target *Target, e retry.Event) retry.Decision {
 	return w.targets[target.Name].reading.denials.Add(e.Operation)
 }
 
-// stopFor is the error of a source's trouble that ends the run.
+// stopFor returns the error that ends the run after an error of a target. doing is the
+// operation, for the message.
 func stopFor(target *Target, doing string, err error, d retry.Decision) error {
 	if d.Stop == retry.StopInterrupted || retry.Stopped(err) {
 		return err
 	}
-	return &retry.StopError{Kind: d.Stop, What: fmt.Sprintf("%s target %s", doing, target.Name), Err: err}
+	return &retry.StopError{
+		Kind: d.Stop,
+		What: fmt.Sprintf("%s target %s", doing, target.Name),
+		Err:  err,
+	}
 }
 
 func (w *worker) setAll(t *task, v reencrypt.Verdict) {
@@ -231,8 +250,8 @@ func (w *worker) setAll(t *task, v reencrypt.Verdict) {
 	}
 }
 
-// decide finds the slots of the item and decides each of them. It also decides
-// ciphertexts that no slot names.
+// decide finds the slots of the item and decides each of them. Then it searches the item for
+// ciphertexts outside all slots.
 func (w *worker) decide(ctx context.Context, target *Target, t *task) error {
 	if t.own = target.Own != nil && target.Own(t.item); t.own {
 		t.slots, t.verdicts, t.misses, t.payload = nil, nil, nil, nil
@@ -268,19 +287,29 @@ func (w *worker) decideSlots(ctx context.Context, target *Target, t *task) error
 		return nil
 	}
 	if err := w.splice(target, t, blobs); err != nil {
-		w.failMoves(t, reencrypt.Verdict{Outcome: reencrypt.Failed, Reason: "cannot-splice", Detail: err.Error()})
+		w.failMoves(t, reencrypt.Verdict{
+			Outcome: reencrypt.Failed,
+			Reason:  "cannot-splice",
+			Detail:  err.Error(),
+		})
 	}
 	return nil
 }
 
-// splice makes the payload to write. A slot whose new blob cannot be written where
-// the old one stands fails alone; those beside it still move.
+// splice sets the payload of the task to the content with the new blobs. blobs[i] is the new
+// blob of slot i, or nil. If the new blob of a slot cannot replace the old one, only this slot
+// fails.
 func (w *worker) splice(target *Target, t *task, blobs [][]byte) error {
 	payload, err := target.Format.Splice(t.item, blobs)
 	var spliceErr *ciphertext.SpliceError
 	if errors.As(err, &spliceErr) {
 		for _, s := range spliceErr.Failures {
-			t.verdicts[s.Index] = reencrypt.Verdict{Outcome: reencrypt.Failed, Key: t.verdicts[s.Index].Key, Reason: s.Refused.Reason, Detail: s.Refused.Detail}
+			t.verdicts[s.Index] = reencrypt.Verdict{
+				Outcome: reencrypt.Failed,
+				Key:     t.verdicts[s.Index].Key,
+				Reason:  s.Refused.Reason,
+				Detail:  s.Refused.Detail,
+			}
 			blobs[s.Index] = nil
 		}
 		if !slices.ContainsFunc(t.verdicts, reencrypt.Verdict.Moves) {
@@ -317,7 +346,7 @@ func (w *worker) decideOnce(
 	return v, err
 }
 
-// failMoves gives the slots that were to move another verdict.
+// failMoves replaces the verdicts of all slots that would move with v. The item is not written.
 func (w *worker) failMoves(t *task, v reencrypt.Verdict) {
 	for i := range t.verdicts {
 		if t.verdicts[i].Moves() {
@@ -328,8 +357,8 @@ func (w *worker) failMoves(t *task, v reencrypt.Verdict) {
 	t.payload = nil
 }
 
-// write replaces the items that have something to move, batch by batch, until
-// each is written or has another outcome.
+// write writes the items that have a slot to move. It repeats this until each of them is written
+// or its slots have another outcome.
 func (w *worker) write(target *Target, tasks []*task) error {
 	pending := onlyMoving(tasks)
 	began := time.Now()
@@ -366,12 +395,16 @@ func (w *worker) await(pending []*task, slow retry.ErrorKind, n int, limit time.
 	if held == nil {
 		return w.pause(w.writeCtx, pending, slow, w.after+w.retry.PauseFor(n, slow))
 	}
-	return w.permit.ReleaseWhile(func() error { return held.Await(w.writeCtx, limit+time.Millisecond) })
+	return w.permit.ReleaseWhile(func() error {
+		return held.Await(w.writeCtx, limit+time.Millisecond)
+	})
 }
 
 // pause waits before the next attempt. A job that holds memory budget must not wait for a
 // permit, because jobs with a permit may be waiting for memory.
-func (w *worker) pause(ctx context.Context, pending []*task, slow retry.ErrorKind, d time.Duration) error {
+func (w *worker) pause(
+	ctx context.Context, pending []*task, slow retry.ErrorKind, d time.Duration,
+) error {
 	roomy := slices.ContainsFunc(pending, func(t *task) bool { return t.item.Release != nil })
 	if slow == retry.KindBusy && !roomy {
 		return w.permit.BackOff(ctx, d)
@@ -379,9 +412,12 @@ func (w *worker) pause(ctx context.Context, pending []*task, slow retry.ErrorKin
 	return w.permit.ReleaseWhile(func() error { return flowcontrol.Sleep(ctx, d) })
 }
 
-// replace writes items once, through the limiter, and settles what became of each.
-// The class is that of an error after which to wait, ClassNone without.
-func (w *worker) replace(target *Target, pending []*task, since time.Duration) (slow retry.ErrorKind, err error) {
+// replace writes each item once, through the limiter, and processes the results. slow is the
+// kind of an error after which the caller must wait before the next attempt, or KindNone.
+// since is the time for which no item of pending could be finished.
+func (w *worker) replace(
+	target *Target, pending []*task, since time.Duration,
+) (slow retry.ErrorKind, err error) {
 	limiter := w.targets[target.Name].writing.limiter
 	if err := w.permit.WaitN(w.writeCtx, limiter, len(pending)); err != nil {
 		return retry.KindNone, err
@@ -429,16 +465,24 @@ func onlyMoving(tasks []*task) []*task {
 	return moving
 }
 
-// settle draws the conclusion from one write; since is how long no write of the
-// batch has succeeded. The task still moves afterwards when it has to be written
-// again.
-func (w *worker) settle(target *Target, t *task, result scan.Result, since time.Duration) (retry.ErrorKind, error) {
+// settle processes the result of one write and returns the kind of its error. since is the time
+// for which no item of the chunk could be finished. If the item must be written again, t.moves
+// is still true afterwards.
+func (w *worker) settle(
+	target *Target, t *task, result scan.Result, since time.Duration,
+) (retry.ErrorKind, error) {
 	class := retry.Classify(result.Err)
 	if class == retry.KindNone {
-		return class, nil // landed has dealt with it
+		return class, nil // recordWritten has set the verdicts
 	}
-	d := w.decideError(target, retry.Event{Operation: retry.Writing, Kind: class, Unanswered: since,
-		MaxOutage: w.retry.MaxOutage, UnusableFor: since, Settle: w.retry.Settle})
+	d := w.decideError(target, retry.Event{
+		Operation:   retry.Writing,
+		Kind:        class,
+		Unanswered:  since,
+		MaxOutage:   w.retry.MaxOutage,
+		UnusableFor: since,
+		Settle:      w.retry.Settle,
+	})
 	switch d.Do {
 	case retry.Again, retry.Slower:
 		return class, nil
@@ -483,13 +527,18 @@ func (w *worker) reconcile(target *Target, t *task, now *scan.Item) error {
 		return err
 	}
 	if t.moves() {
-		w.failMoves(t, reencrypt.Verdict{Outcome: reencrypt.Conflict, Reason: reencrypt.ReasonKept,
-			Detail: fmt.Sprintf("the item changed %d times while it was being moved; the last foreign value was kept", t.changes)})
+		w.failMoves(t, reencrypt.Verdict{
+			Outcome: reencrypt.Conflict,
+			Reason:  reencrypt.ReasonKept,
+			Detail: fmt.Sprintf("other writers changed the item %d times while it was being "+
+				"moved; the last value of another writer was kept", t.changes),
+		})
 	}
 	return nil
 }
 
-// intend tells the audit log what is about to be written, once for each blob.
+// intend records in the audit log that the new blobs are about to be written. Each blob is
+// recorded once.
 func (w *worker) intend(target *Target, tasks []*task) error {
 	var records []Record
 	for _, t := range tasks {
@@ -510,14 +559,16 @@ func (w *worker) intend(target *Target, tasks []*task) error {
 	return auditError(w.recorder.Intend(records))
 }
 
-// adoptLostWrites finds our own blobs in the item as it stands now. They landed, though
-// the answer was lost: they are recorded, and not asked about again.
+// adoptLostWrites looks for the new blobs of the task in now, the current item. A slot with its
+// new blob was written, although the response to the write was lost. It is recorded as rotated,
+// and KMS is not asked about it again.
 func (w *worker) adoptLostWrites(target *Target, t *task, now scan.Item) error {
 	var written, there []mark
-	var moving []int // slots that were to move, in the order of written
+	var moving []int // index of the slot of each element of written
 	for i, v := range t.verdicts {
 		if v.Moves() {
-			written, moving = append(written, mark{string(v.Blob), t.slots[i].Path}), append(moving, i)
+			written = append(written, mark{string(v.Blob), t.slots[i].Path})
+			moving = append(moving, i)
 		}
 	}
 	slots := target.Format.Find(now)
@@ -532,16 +583,19 @@ func (w *worker) adoptLostWrites(target *Target, t *task, now scan.Item) error {
 		i := moving[n]
 		records = append(records, w.record(target, t, i))
 		t.written = true
-		// If the item now states another context, KMS must be asked again.
+		// If the slot now has another context, KMS must be asked again.
 		if maps.Equal(slots[at].DestinationContext, t.slots[i].DestinationContext) {
-			t.known.set(reencrypt.IDOf(slots[at]), &reencrypt.Verdict{Outcome: reencrypt.Rotated, Key: t.verdicts[i].Key})
+			t.known.set(reencrypt.IDOf(slots[at]), &reencrypt.Verdict{
+				Outcome: reencrypt.Rotated,
+				Key:     t.verdicts[i].Key,
+			})
 		}
 	}
 	return w.recordAll(records)
 }
 
-// recordWritten turns the slots of the items that were written into rotated ones, with a
-// line for each in the audit log.
+// recordWritten sets the outcome of the moved slots of all written items to Rotated, and
+// records each of these slots in the audit log.
 func (w *worker) recordWritten(target *Target, tasks []*task, results []scan.Result) error {
 	var records []Record
 	for n, t := range tasks {
