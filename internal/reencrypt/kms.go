@@ -23,20 +23,20 @@ import (
 // (API_ReEncrypt, SourceEncryptionAlgorithm).
 const Symmetric = string(types.EncryptionAlgorithmSpecSymmetricDefault)
 
-// Key is one KMS key, resolved once at the start of a pass.
+// Key is a KMS key. It is resolved once at the start of a run.
 type Key struct {
-	// Given is how the job file names it, ARN what DescribeKey made of it.
+	// Given is the name of the key in the job file. ARN is the key ARN that DescribeKey
+	// returned for it.
 	Given, ARN string
 	// Algorithm is SYMMETRIC_DEFAULT, one of the RSAES_OAEP algorithms, or SM2PKE.
 	Algorithm string
-	// Material is the id of the current key material; "" for an asymmetric key,
-	// and where the server does not tell.
+	// Material is the ID of the current key material. It is "" for an asymmetric key, or if
+	// the server does not return it.
 	Material string
 	// Unusable states why a source key cannot be used. Only read-only passes have such
 	// keys.
 	Unusable Unusable
-	// Size is the length in bytes of ciphertexts under an RSA key; 0 for another
-	// key.
+	// Size is the length in bytes of ciphertexts under an RSA key. It is 0 for other keys.
 	Size int
 }
 
@@ -62,48 +62,48 @@ func (k Key) maxPlaintext() int {
 	return k.Size - 2*sha256.Size - 2
 }
 
-// pinnedSymmetric reports whether KMS, with the key as SourceKeyId, compares
-// the key of a blob before it decrypts.
+// pinnedSymmetric reports whether KMS compares the key of a blob with this key before it
+// decrypts, if the request has this key as SourceKeyId.
 func (k Key) pinnedSymmetric() bool { return k.ARN != "" && k.Symmetric() }
 
-// Request is one ReEncrypt request, always towards the job's destination key.
+// Request is a ReEncrypt request to the destination key of the job.
 type Request struct {
 	Blob []byte
-	// Source pins the key that must decrypt; a zero Source lets KMS find the
-	// key from the blob, which it can for symmetric keys only.
+	// Source is the key that must decrypt the blob. If it is zero, KMS finds the key in the
+	// blob. This is possible only for symmetric keys.
 	Source             Key
 	Context            map[string]string
 	DestinationContext map[string]string
 }
 
-// Response is what ReEncrypt returned.
+// Response is the response to a ReEncrypt request.
 type Response struct {
 	Blob           []byte
-	Source         string // ARN of the key that decrypted
-	SourceMaterial string // id of the key material that decrypted, "" if not told
-	Destination    string // ARN of the key that encrypted
-	RequestID      string // of KMS, "" if the server gave none
+	Source         string // ARN of the key that decrypted the blob
+	SourceMaterial string // ID of the key material that decrypted the blob, or ""
+	Destination    string // ARN of the key that encrypted the blob
+	RequestID      string // ID that KMS gave the request, or ""
 }
 
-// Reencrypter asks KMS. Errors are the SDK's. It bounds the time of each request
-// itself, with its answer: a request that hangs ends with an error.
+// Reencrypter sends requests to KMS. Errors are those of the AWS SDK. Each request has a
+// timeout, including the time to read the response. Methods can be called concurrently.
 type Reencrypter interface {
 	// ReEncrypt re-encrypts one blob under the destination key.
 	ReEncrypt(ctx context.Context, q Request) (Response, error)
-	// Authorized asks whether this caller may move blobs from source to the
-	// destination at all. Known is false when the server would not tell; then
-	// nothing has been learned. A refusal comes back as err.
+	// Authorized asks KMS whether the caller is allowed to move blobs from source to the
+	// destination key. known is false if the server does not support such requests. err is
+	// nil if the caller is allowed to, otherwise the error of KMS.
 	Authorized(ctx context.Context, source Key) (known bool, err error)
 }
 
-// ReEncryptFunc is the method ReEncrypt of a KMS client.
+// ReEncryptFunc has the signature of the method ReEncrypt of a KMS client.
 type ReEncryptFunc func(
 	context.Context, *kms.ReEncryptInput, ...func(*kms.Options),
 ) (*kms.ReEncryptOutput, error)
 
-// KMS is the Reencrypter over the AWS SDK. The client's own retries must be
-// off: every attempt has to pass the limiter. Its HTTP client must have a timeout,
-// since the SDK sets none; a context for each request would cost more.
+// KMS implements Reencrypter with the AWS SDK. The retries of the client must be disabled,
+// because every attempt must pass the limiter. The HTTP client must have a timeout, because the
+// SDK sets none. A context with a deadline for each request would cost more CPU time.
 type KMS struct {
 	reEncrypt   ReEncryptFunc
 	destination Key
@@ -112,7 +112,7 @@ type KMS struct {
 
 var _ Reencrypter = (*KMS)(nil)
 
-// NewKMS makes a KMS that moves blobs to destination.
+// NewKMS returns a KMS that moves blobs to destination. Requests contain the grant tokens.
 func NewKMS(reEncrypt ReEncryptFunc, destination Key, grantTokens []string) *KMS {
 	return &KMS{reEncrypt: reEncrypt, destination: destination, grants: grantTokens}
 }
@@ -149,8 +149,8 @@ func (k *KMS) input(q Request) *kms.ReEncryptInput {
 	return in
 }
 
-// Authorized implements Reencrypter with a dry run that carries no ciphertext
-// (API_ReEncrypt, DryRunModifiers). Not every server knows dry runs.
+// Authorized implements Reencrypter with a dry run that contains no ciphertext
+// (API_ReEncrypt, DryRunModifiers). Some servers do not support dry runs.
 func (k *KMS) Authorized(ctx context.Context, source Key) (known bool, err error) {
 	in := k.input(Request{Source: source})
 	in.DryRun = aws.Bool(true)
@@ -161,10 +161,11 @@ func (k *KMS) Authorized(ctx context.Context, source Key) (known bool, err error
 		return true, nil
 	}
 	switch retry.Classify(err) {
-	case retry.KindDenied, retry.KindKeyState, retry.KindCredentials, retry.KindThrottled, retry.KindTransient, retry.KindUnknown, retry.KindStopped:
+	case retry.KindDenied, retry.KindKeyState, retry.KindCredentials, retry.KindThrottled,
+		retry.KindTransient, retry.KindUnknown, retry.KindStopped:
 		return true, err
 	}
-	return false, nil // served, or refused for the missing ciphertext: not a dry run
+	return false, nil // a success, or an error about the missing ciphertext: no dry run
 }
 
 // KeyError is the error for a key of the job file that cannot be used.
@@ -194,10 +195,9 @@ func describeKey(
 	return out.KeyMetadata, nil
 }
 
-// ResolveKey turns a key id, key ARN, alias name or alias ARN into a Key, by
-// API_DescribeKey, and checks that the key can be used with algorithm ("" for
-// the only one a symmetric key has). Its state is left to the caller. Errors are *KeyError,
-// or the SDK's.
+// ResolveKey calls DescribeKey for a key ID, key ARN, alias name or alias ARN, and checks that
+// the key supports algorithm; "" means SYMMETRIC_DEFAULT. The caller must check Key.Unusable.
+// Errors are *KeyError or those of the AWS SDK.
 func ResolveKey(
 	ctx context.Context, client *kms.Client, given, algorithm string, tokens []string,
 ) (Key, error) {
@@ -205,13 +205,23 @@ func ResolveKey(
 	if err != nil {
 		return Key{}, describeError(given, client.Options().Region, err)
 	}
-	key := Key{Given: given, ARN: aws.ToString(meta.Arn), Algorithm: algorithm, Material: aws.ToString(meta.CurrentKeyMaterialId)}
+	key := Key{
+		Given:     given,
+		ARN:       aws.ToString(meta.Arn),
+		Algorithm: algorithm,
+		Material:  aws.ToString(meta.CurrentKeyMaterialId),
+	}
 	if key.Algorithm == "" {
 		key.Algorithm = Symmetric
 	}
 	key.Size = rsaSizes()[meta.KeySpec]
 	if meta.KeyUsage != "" && meta.KeyUsage != types.KeyUsageTypeEncryptDecrypt {
-		return Key{}, &KeyError{Given: given, Wrong: true, Detail: fmt.Sprintf("its usage is %s; only a key for ENCRYPT_DECRYPT holds ciphertexts", meta.KeyUsage)}
+		return Key{}, &KeyError{
+			Given: given,
+			Wrong: true,
+			Detail: fmt.Sprintf("its key usage is %s; name a key with the key usage "+
+				"ENCRYPT_DECRYPT", meta.KeyUsage),
+		}
 	}
 	if err := checkAlgorithm(key, meta.EncryptionAlgorithms); err != nil {
 		return Key{}, err
@@ -234,7 +244,7 @@ func checkAlgorithm(key Key, offered []types.EncryptionAlgorithmSpec) error {
 		}
 	}
 	if len(offered) == 0 && key.Symmetric() {
-		return nil // servers older than the field
+		return nil // some servers do not return the algorithms
 	}
 	names := make([]string, len(offered))
 	for i, a := range offered {
@@ -265,13 +275,15 @@ func otherServerError(given string, err error) *KeyError {
 	switch {
 	case status < http.StatusMultipleChoices || status >= http.StatusInternalServerError,
 		status == http.StatusRequestTimeout, status == http.StatusTooManyRequests:
-		return nil // can pass
+		return nil // can be temporary
 	}
 	return &KeyError{Given: given, Field: "kms.endpoint", Wrong: status != http.StatusForbidden,
 		Detail: outage.CauseOf(err) + ", and the response has no error code of KMS; check " +
 			"kms.endpoint, AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_KMS and the proxy, if there is one"}
 }
 
+// describeError returns the error for a failed DescribeKey request: a *KeyError if the job file
+// or the permissions must be corrected, otherwise err with a prefix.
 func describeError(given, region string, err error) error {
 	if refused := grantTokenError(given, err); refused != nil {
 		return refused
@@ -282,10 +294,11 @@ func describeError(given, region string, err error) error {
 	switch retry.Classify(err) {
 	case retry.KindKeyState:
 		return &KeyError{Given: given, Wrong: true, Err: err,
-			Detail: fmt.Sprintf("KMS in %s knows no such key; check the name, the account and kms.region (ReEncrypt never crosses Regions)", region)}
+			Detail: fmt.Sprintf("KMS in %s has no such key; check the name, the account and "+
+				"kms.region (ReEncrypt never crosses Regions)", region)}
 	case retry.KindInvalidCiphertext:
 		return &KeyError{Given: given, Wrong: true, Err: err,
-			Detail: "KMS does not take this as a key id, key ARN, alias name or alias ARN"}
+			Detail: "KMS does not accept this as a key ID, key ARN, alias name or alias ARN"}
 	case retry.KindDenied:
 		return &KeyError{Given: given, Err: err,
 			Detail: "kms:DescribeKey is denied; allow it in the IAM policy and in the key policy " +

@@ -16,14 +16,14 @@ import (
 	"rotator/internal/retry"
 )
 
-// KeyRequest names the keys of a job as the job file does.
+// KeyRequest contains the names of the keys in a job file.
 type KeyRequest struct {
 	Destination, DestinationAlgorithm string
 	Sources                           []string
 	SourceAlgorithm                   string
 	Any                               bool
 	Mode                              Mode // "" is ModeMove
-	// GrantTokens are those of the job.
+	// GrantTokens are the values of kms.grant_tokens.
 	GrantTokens []string
 	// ReadOnly allows source keys that cannot be used, for a read-only pass.
 	ReadOnly bool
@@ -31,8 +31,8 @@ type KeyRequest struct {
 	ChangesContext bool
 }
 
-// ResolveKeys turns the names of a job's keys into ARNs, once, and refuses
-// combinations that cannot work. Errors are *KeyError, or the SDK's.
+// ResolveKeys resolves the names of the keys of a job and checks that they can be used together.
+// Errors are *KeyError or those of the AWS SDK.
 func ResolveKeys(ctx context.Context, client *kms.Client, request KeyRequest) (Keys, error) {
 	tokens := request.GrantTokens
 	destination, err := ResolveKey(ctx, client, request.Destination,
@@ -63,7 +63,7 @@ func ResolveKeys(ctx context.Context, client *kms.Client, request KeyRequest) (K
 		}
 		if slices.ContainsFunc(keys.Sources, func(k Key) bool { return k.ARN == source.ARN }) {
 			return Keys{}, &KeyError{Given: given, Wrong: true, Detail: fmt.Sprintf(
-				"it is %s, which source.keys names already; take one of them out%s",
+				"it is %s, which source.keys already contains; remove one of the two%s",
 				source.ARN, aliasAdvice(given))}
 		}
 		keys.Sources = append(keys.Sources, source)
@@ -71,10 +71,15 @@ func ResolveKeys(ctx context.Context, client *kms.Client, request KeyRequest) (K
 	return keys, keys.check()
 }
 
-// check refuses what no run could do.
+// check returns a *KeyError if no run is possible with these keys.
 func (k Keys) check() error {
 	if k.Any && k.SourceAlgorithm != Symmetric {
-		return &KeyError{Given: "source.any", Wrong: true, Detail: "an asymmetric blob does not name its key; list the keys in source.keys"}
+		return &KeyError{
+			Given: "source.any",
+			Wrong: true,
+			Detail: "a ciphertext under an asymmetric key does not name its key; list the keys " +
+				"in source.keys",
+		}
 	}
 	if k.Mode != ModeMove {
 		return k.checkOneKey()
@@ -111,8 +116,8 @@ func (k Keys) sameKey(i int) error {
 	return e
 }
 
-// aliasAdvice returns what to do if names of keys stand for one key because an alias was
-// pointed at it, or "" if no name is an alias.
+// aliasAdvice returns instructions for the case that an alias in names was pointed at another key
+// and two names now refer to the same key. It returns "" if no name is an alias.
 func aliasAdvice(names ...string) string {
 	for _, name := range names {
 		if strings.HasPrefix(name, "alias/") || strings.Contains(name, ":alias/") {
@@ -123,8 +128,8 @@ func aliasAdvice(names ...string) string {
 	return ""
 }
 
-// checkOneKey refuses source keys other than the destination key, for the modes
-// with one key.
+// checkOneKey checks the keys for the modes refresh and context, in which the destination key
+// must be the only source key.
 func (k Keys) checkOneKey() error {
 	for i, source := range k.Sources {
 		if source.ARN != k.Destination.ARN {
@@ -156,12 +161,11 @@ func (k Keys) checkOneKey() error {
 	return nil
 }
 
-// CheckAuthorized asks KMS, without touching any item, whether this caller may
-// do what the job needs, and returns a note for each question that the server
-// would not answer. The questions pass the limiter, because they count towards the quota of
-// ReEncrypt. With contexts, a denial is only noted: the question carries no
-// encryption context, and a policy may ask for one. Errors are *KeyError, or the
-// SDK's.
+// CheckAuthorized sends dry runs of ReEncrypt to check that the caller has the permissions for
+// the job. It returns notes about checks without a clear result. The requests pass the limiter,
+// because they count towards the quota of ReEncrypt. With contexts, a denial is only a note:
+// dry runs contain no encryption context, and a policy can require one. Errors are *KeyError or
+// those of the AWS SDK.
 func CheckAuthorized(
 	ctx context.Context, asker Reencrypter, limiter *flowcontrol.Limiter, keys Keys, contexts bool,
 ) (notes []string, err error) {
@@ -174,31 +178,35 @@ func CheckAuthorized(
 		limiter.End(sent, retry.ResponseTo(err), awserr.RetryAfter(err))
 		switch {
 		case !known:
-			return []string{"permissions for ReEncrypt were not checked: this KMS endpoint does not answer dry runs as AWS documents"}, nil
+			return []string{"permissions for ReEncrypt were not checked: this KMS endpoint does " +
+				"not support dry runs as AWS documents them"}, nil
 		case contexts && retry.Classify(err) == retry.KindDenied:
-			notes = append(notes, fmt.Sprintf("a dry run of ReEncrypt from %s, without an encryption context, was denied: if no policy asks for the context, allow kms:ReEncryptFrom on it", source.ARN))
+			notes = append(notes, fmt.Sprintf("a dry run of ReEncrypt from %s, without an "+
+				"encryption context, was denied: if no policy requires the context, allow "+
+				"kms:ReEncryptFrom on it", source.ARN))
 		case retry.Classify(err) == retry.KindDenied:
 			return nil, &KeyError{Given: source.Given, Err: err, Detail: fmt.Sprintf(
-				"not allowed to re-encrypt from it to %s; allow kms:ReEncryptFrom on %s and kms:ReEncryptTo on %s (deploy/iam)",
+				"not allowed to re-encrypt from it to %s; allow kms:ReEncryptFrom on %s and "+
+					"kms:ReEncryptTo on %s (deploy/iam)",
 				keys.Destination.Given, source.ARN, keys.Destination.ARN)}
 		case grantTokenError(source.Given, err) != nil:
 			return nil, grantTokenError(source.Given, err)
 		case err != nil:
-			return nil, fmt.Errorf("ask KMS for permission to re-encrypt from %s: %w", source.Given, err)
+			return nil, fmt.Errorf("ask KMS for permission to re-encrypt from %s: %w",
+				source.Given, err)
 		}
 	}
 	return notes, nil
 }
 
-// KeyChanges are changes of the keys of a job during a pass.
+// KeyChanges describes changes of the keys of a job during a pass.
 type KeyChanges struct {
-	Doubts []string // reasons why the figures of the pass are not evidence
-	Notes  []string // the others
+	Doubts []string // changes because of which the counts of the pass are not evidence
+	Notes  []string // other changes
 }
 
-// CompareKeys compares the current state of the keys in KMS with that of the
-// pass. began is the id of the key material that was current when the pass
-// began. Errors are those of the SDK.
+// CompareKeys compares the current state of the keys in KMS with keys. began is the ID of the
+// key material that was current at the start of the pass. Errors are those of the AWS SDK.
 func CompareKeys(
 	ctx context.Context, client *kms.Client, keys Keys, began string, tokens []string,
 ) (changes KeyChanges, err error) {
@@ -229,8 +237,8 @@ func CompareKeys(
 	return changes, nil
 }
 
-// rotatedSince compares the current material of a key with the material at the
-// beginning of the pass and of the run.
+// rotatedSince returns a message if now, the current key material, differs from the material at
+// the start of the run or from began, the material at the start of the pass.
 func rotatedSince(key Key, began, now string) []string {
 	if now == key.Material && (began == "" || began == now) {
 		return nil

@@ -2,23 +2,23 @@ package retry
 
 import "time"
 
-// Operation is what a request is for.
+// Operation is the purpose of a request.
 type Operation int
 
-// What requests are for.
+// The operations.
 const (
-	Listing Operation = iota // a page of a target, which cannot be skipped
-	Reading                  // one item
-	Asking                   // KMS, about one ciphertext
-	Writing                  // one item, under a condition
+	Listing Operation = iota // reads a page of a target, which cannot be skipped
+	Reading                  // reads one item
+	Asking                   // asks KMS about one ciphertext
+	Writing                  // writes one item under a condition
 )
 
-// Event is what a request came to, and what was before it.
+// Event is the result of a request and its history, the input of Decide.
 type Event struct {
 	Operation Operation
 	Kind      ErrorKind
-	// Failures counts how often this very request found the service failing while
-	// others were answered, this time included.
+	// Failures is the number of failures of this request, including the last one, between
+	// which other requests to the service were answered.
 	Failures int
 	// Refusals is the number of times that the signature of this request was refused while
 	// other requests with the same credentials succeeded.
@@ -26,9 +26,9 @@ type Event struct {
 	// Unanswered is the time since the last usable response of the service to any request.
 	// MaxOutage is its limit.
 	Unanswered, MaxOutage time.Duration
-	// UnusableFor is how long the run's own trouble (a key, the credentials) has
-	// lasted here, and Settle how long it may: KMS is eventually consistent, and
-	// credentials are renewed.
+	// UnusableFor is the time since this request first failed because of a key or the
+	// credentials. Settle is its limit. Such errors can be temporary: the state of keys in KMS
+	// is eventually consistent, and credentials are renewed.
 	UnusableFor, Settle time.Duration
 	// Denials is the number of denials since the last success. Allowed reports whether there
 	// was any success.
@@ -36,22 +36,30 @@ type Event struct {
 	Allowed bool
 }
 
-// Action is what to do next.
+// Action is what the caller must do after a request.
 type Action string
 
 // The actions.
 const (
-	Accept      Action = "accept"       // it succeeded
-	Again       Action = "again"        // the same request, after a pause
-	Slower      Action = "slower"       // the same, and the whole run slows down
-	ReadAgain   Action = "read again"   // read the item as it is now, compare with what was sent, decide anew
-	AskOpposite Action = "ask opposite" // ask KMS whether the slot is already where it belongs
-	FailSlot    Action = "fail slot"    // the slot's own trouble
-	ItemGone    Action = "let go"       // the item is gone
-	Stop        Action = "stop"         // the run's trouble: nothing is marked failed
+	// Accept: the request succeeded.
+	Accept Action = "accept"
+	// Again: send the same request after a delay.
+	Again Action = "again"
+	// Slower: send the same request after a delay. The limiter lowers the rate of the run.
+	Slower Action = "slower"
+	// ReadAgain: read the current item, compare it with the write, and decide its slots again.
+	ReadAgain Action = "read again"
+	// AskOpposite: ask KMS whether the slot is already under the destination key.
+	AskOpposite Action = "ask opposite"
+	// FailSlot: the error concerns only this slot. It fails.
+	FailSlot Action = "fail slot"
+	// ItemGone: the item no longer exists.
+	ItemGone Action = "let go"
+	// Stop: the error concerns the whole run. No slot is marked as failed.
+	Stop Action = "stop"
 )
 
-// Decision is an action; Stop says which kind of stop.
+// Decision is the result of Decide. Stop is the kind of stop if Do is the action Stop.
 type Decision struct {
 	Do   Action
 	Stop StopKind
@@ -59,15 +67,16 @@ type Decision struct {
 
 // Limits that separate an error of the whole run from an error of one slot.
 const (
-	// MaxAttempts is how often one request is tried while the same service
-	// goes on serving others: then the trouble is the request's own.
+	// MaxAttempts is the maximum number of attempts for a request while the service answers
+	// other requests. After that, the error is attributed to the request.
 	MaxAttempts = 8
 	// attemptsSignature is the number of times that the signature of a request may be refused
 	// although other requests with the same credentials succeed in between. A proxy that
 	// changes the name of an object causes this.
 	attemptsSignature = 3
-	// How many denials with no success between are taken for missing permissions:
-	// fewer when nothing has ever succeeded.
+	// denialsAtFirst is the number of denials after which the run stops because of missing
+	// permissions, if no request has succeeded yet. denialsInARow is the number of denials
+	// since the last success.
 	denialsAtFirst = 8
 	denialsInARow  = 50
 )
@@ -88,7 +97,7 @@ func Decide(e Event) Decision {
 			e.Refusals > attemptsSignature:
 			return Decision{Do: FailSlot} // the credentials are valid for other requests
 		case e.Kind == KindKeyState && (e.Operation == Reading || e.Operation == Writing):
-			return e.denied() // the store's own encryption of one item, such as an object
+			return e.denied() // the key with which the store encrypts this item, such as SSE-KMS
 		case e.UnusableFor < e.Settle:
 			return Decision{Do: Again}
 		}
@@ -115,25 +124,25 @@ func Decide(e Event) Decision {
 	return Decision{Do: FailSlot}
 }
 
-// passing decides on what may pass by itself.
+// passing decides about errors that can be temporary.
 func (e Event) passing() Decision {
 	switch {
 	case e.Kind == KindBusy && e.Operation != Listing && e.Unanswered > e.MaxOutage:
-		return Decision{Do: FailSlot} // the store serves others
+		return Decision{Do: FailSlot} // the store answers requests for other items
 	case e.Unanswered > e.MaxOutage:
 		return Decision{Stop, StopUnavailable}
 	case e.Kind == KindThrottled:
 		return Decision{Do: Slower}
 	case e.Operation == Writing && e.Kind == KindUnknown:
 		return Decision{Do: ReadAgain}
-	case e.Kind != KindBusy && (e.Operation == Reading || e.Operation == Asking) && e.Failures >= MaxAttempts:
+	case e.Kind != KindBusy && (e.Operation == Reading || e.Operation == Asking) &&
+		e.Failures >= MaxAttempts:
 		return Decision{Do: FailSlot}
 	}
 	return Decision{Do: Again}
 }
 
-// denied tells a slot that may not be touched from a run that may not touch
-// anything.
+// denied decides whether a denial concerns one slot or the whole run.
 func (e Event) denied() Decision {
 	most := denialsAtFirst
 	if e.Allowed {

@@ -8,7 +8,7 @@ type DenialCounter struct {
 	succeeded atomic.Bool
 }
 
-// Add counts a denial, and returns what follows from it.
+// Add counts a denial and returns the decision of Decide.
 func (c *DenialCounter) Add(doing Operation) Decision {
 	return Decide(Event{
 		Operation: doing,

@@ -17,7 +17,7 @@ import (
 	"rotator/internal/scan"
 )
 
-// The reasons in the ledger of slots whose request failed.
+// Reasons in the ledger for slots whose request failed.
 const (
 	ReasonAccessDenied = "access-denied"
 	ReasonService      = "service-error"
@@ -32,8 +32,8 @@ const (
 	KindNone ErrorKind = iota
 	// KindThrottled: the request was not applied. The service demands a lower rate.
 	KindThrottled
-	// KindBusy: the request was not applied because of contention at this item, such as a
-	// transaction or a hot DynamoDB partition. Other items are not affected.
+	// KindBusy: the request was not applied because of load on this item or its key range, such
+	// as a transaction or a hot DynamoDB partition. Other items are not affected.
 	KindBusy
 	// KindTransient: the request was not applied. A retry may succeed.
 	KindTransient
@@ -68,7 +68,8 @@ const (
 	KindUnexpected
 )
 
-// CredentialsError says that there are no credentials to sign a request with.
+// CredentialsError is the error of a request that could not be signed because there are no
+// credentials.
 type CredentialsError struct {
 	Err error
 	// Cause states why there are no credentials and how to correct this, or is "".
@@ -81,10 +82,10 @@ type CredentialsError struct {
 func (e *CredentialsError) Error() string { return fmt.Sprintf("get credentials: %v", e.Err) }
 func (e *CredentialsError) Unwrap() error { return e.Err }
 
-// Classify sorts any error that a source or KMS gives. Codes are matched as
-// text because most of them arrive as smithy.GenericAPIError (throttling,
-// access denied and validation are not modeled for ReEncrypt), and the HTTP
-// status decides where a server sends no code.
+// Classify returns the kind of an error of a source or of KMS. It compares error codes as text,
+// because the SDK returns most of them as smithy.GenericAPIError: throttling, denied access and
+// validation are not modeled for ReEncrypt. For responses without a code, the HTTP status
+// decides.
 func Classify(err error) ErrorKind {
 	switch {
 	case err == nil:
@@ -161,22 +162,24 @@ func RefusesCredentials(err error) bool { return kindOfCode(awserr.Code(err)) ==
 // signed with a wrong key.
 const CodeSignature = "SignatureDoesNotMatch"
 
-// unsent is true when no service has seen the request.
+// unsent reports whether the request did not reach the service.
 func unsent(err error) bool {
 	var name *net.DNSError
 	return errors.As(err, &name) || errors.Is(err, syscall.ECONNREFUSED)
 }
 
 func kindOfCode(code string) ErrorKind {
-	switch strings.TrimPrefix(code, "KMS.") { // S3 names the errors of its KMS like this
-	case "ThrottlingException", "ThrottlingError", "Throttling", "ThrottledException", "RequestThrottled",
-		"RequestThrottledException", "TooManyRequestsException", "LimitExceededException", "RequestLimitExceeded",
+	switch strings.TrimPrefix(code, "KMS.") { // S3 returns errors of KMS with this prefix
+	case "ThrottlingException", "ThrottlingError", "Throttling", "ThrottledException",
+		"RequestThrottled", "RequestThrottledException", "TooManyRequestsException",
+		"LimitExceededException", "RequestLimitExceeded",
 		"ProvisionedThroughputExceededException", "ProvisionedThroughputExceeded", "SlowDown":
 		return KindThrottled
 	case "TransactionConflict", "TransactionConflictException", "ReplicatedWriteConflictException":
 		return KindBusy
-	case "KMSInternalException", "DependencyTimeoutException", "InternalServerError", "InternalError", "InternalFailure",
-		"ServiceUnavailable", "RequestTimeout", "RequestTimeoutException":
+	case "KMSInternalException", "DependencyTimeoutException", "InternalServerError",
+		"InternalError", "InternalFailure", "ServiceUnavailable", "RequestTimeout",
+		"RequestTimeoutException":
 		return KindUnknown
 	case "KeyUnavailableException", "OperationAborted", "ConditionalRequestConflict":
 		return KindTransient
@@ -184,23 +187,27 @@ func kindOfCode(code string) ErrorKind {
 		return KindIncorrectKey
 	case "InvalidCiphertextException", "ValidationException", "ValidationError":
 		return KindInvalidCiphertext
-	case "AccessDeniedException", "AccessDenied", "AllAccessDisabled", "AccountProblem", "OptInRequired":
+	case "AccessDeniedException", "AccessDenied", "AllAccessDisabled", "AccountProblem",
+		"OptInRequired":
 		return KindDenied
-	case "DisabledException", "NotFoundException", "KMSInvalidStateException", "InvalidKeyUsageException",
-		"InvalidGrantTokenException":
+	case "DisabledException", "NotFoundException", "KMSInvalidStateException",
+		"InvalidKeyUsageException", "InvalidGrantTokenException":
 		return KindKeyState
-	case "ExpiredToken", "ExpiredTokenException", "UnrecognizedClientException", "InvalidClientTokenId",
-		"InvalidAccessKeyId", "InvalidSignatureException", CodeSignature, "IncompleteSignature",
-		"MissingAuthenticationTokenException", "InvalidIdentityToken", "IDPRejectedClaim", "InvalidToken", "TokenRefreshRequired", "RequestTimeTooSkewed", "RequestExpired":
+	case "ExpiredToken", "ExpiredTokenException", "UnrecognizedClientException",
+		"InvalidClientTokenId", "InvalidAccessKeyId", "InvalidSignatureException",
+		CodeSignature, "IncompleteSignature", "MissingAuthenticationTokenException",
+		"InvalidIdentityToken", "IDPRejectedClaim", "InvalidToken", "TokenRefreshRequired",
+		"RequestTimeTooSkewed", "RequestExpired":
 		return KindCredentials
-	case "ResourceNotFoundException", "ResourceNotFound", "NoSuchBucket", "PermanentRedirect", "TemporaryRedirect",
-		"AuthorizationHeaderMalformed": // the last three: a bucket of another Region
-		return KindMissing
+	case "ResourceNotFoundException", "ResourceNotFound", "NoSuchBucket", "PermanentRedirect",
+		"TemporaryRedirect", "AuthorizationHeaderMalformed":
+		return KindMissing // the last three codes mean a bucket in another Region
 	}
 	return KindNone
 }
 
-// kindOfStatus is for servers, proxies and HEAD answers that give no code.
+// kindOfStatus returns the kind of an error by its HTTP status, for responses without an error
+// code: those of some servers and proxies, and all responses to HEAD.
 func kindOfStatus(err error) ErrorKind {
 	code := awserr.Code(err)
 	switch status := awserr.Status(err); {
@@ -220,15 +227,15 @@ func kindOfStatus(err error) ErrorKind {
 	return KindNone
 }
 
-// transport is true when the request or its answer got lost on the way, or the
-// answer was cut short.
+// transport reports whether the request or its response was lost, or the response is incomplete.
 func transport(err error) bool {
 	var network net.Error
 	var serialization *smithy.DeserializationError
 	return errors.As(err, &network) || errors.As(err, &serialization) ||
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
 		errors.Is(err, context.DeadlineExceeded) ||
-		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.EPIPE)
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.ECONNREFUSED) ||
+		errors.Is(err, syscall.EPIPE)
 }
 
 // DeniedReason reports whether a reason in the ledger means that access was denied.
@@ -239,9 +246,9 @@ func DeniedReason(reason string) bool {
 	return kindOfCode(strings.ToUpper(reason[:1])+reason[1:]) == KindDenied
 }
 
-// ReasonOf makes the word for the ledger out of an error: the service's own
-// code where there is one. The text of an error never goes there, since it may
-// repeat what was sent, and of a code nothing that looks like a secret.
+// ReasonOf returns the reason and the detail of an error for the ledger. The reason is the error
+// code of the service, if there is one. The text of an error is never used, because it can
+// contain parts of the request. Codes that look like a secret are redacted.
 func ReasonOf(err error) (reason, detail string) {
 	if refused := (*scan.RefusedError)(nil); errors.As(err, &refused) {
 		return refused.Reason, refused.Detail

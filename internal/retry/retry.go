@@ -11,23 +11,23 @@ import (
 	"rotator/internal/flowcontrol"
 )
 
-// Backoff is exponential with full jitter. Throttled calls wait less: the
-// limiter already slows the run, and a parked worker wastes its turn.
+// The delay between attempts is exponential with full jitter: a random time below a ceiling that
+// starts at backoffBase and doubles with each attempt, up to backoffMost. Throttled requests
+// have shorter delays, because the limiter already lowers the rate.
 const (
-	backoffBase = 25 * time.Millisecond
-	backoffMost = 2 * time.Second
-	// The same of throttled calls.
+	backoffBase   = 25 * time.Millisecond
+	backoffMost   = 2 * time.Second
 	throttledBase = 5 * time.Millisecond
 	throttledMost = 400 * time.Millisecond
 )
 
-// patienceOver is the time by which Patiently may exceed its patience. The last attempt must
-// have time to fail by itself, so that its error is known.
+// patienceOver is the time by which WithRetry can exceed maxOutage, so that the last attempt can
+// return its error.
 const patienceOver = 500 * time.Millisecond
 
-// Retrier is the one retry layer: the SDK's own is off. It tells a call that
-// keeps failing from a service that is down, by remembering when each service
-// last answered.
+// Retrier retries requests. The retries of the AWS SDK must be disabled. Retrier records when
+// each service last answered, so that it can distinguish a failing request from an unavailable
+// service. Its methods can be called concurrently.
 type Retrier struct {
 	MaxOutage, Settle time.Duration
 	draw              func(n int64) int64
@@ -37,6 +37,9 @@ type Retrier struct {
 	accepted map[string]time.Time // when a request last succeeded
 }
 
+// New returns a Retrier. maxOutage limits the time without a usable response of a service, and
+// settle the time for which errors of keys and credentials are retried. draw returns a random
+// number in [0, n).
 func New(maxOutage, settle time.Duration, draw func(n int64) int64) *Retrier {
 	return &Retrier{
 		MaxOutage: maxOutage,
@@ -47,12 +50,15 @@ func New(maxOutage, settle time.Duration, draw func(n int64) int64) *Retrier {
 	}
 }
 
-// WithRetry runs call until it succeeds or fails for good, for what has to be
-// asked before a run: throttling and errors that pass are waited out, for
-// maxOutage at most, as in a run.
-func WithRetry(ctx context.Context, maxOutage time.Duration, service string, call func(context.Context) error) error {
+// WithRetry calls call until it succeeds or fails with a permanent error. It is for requests
+// outside of a run. Like a run, it retries throttled requests and temporary errors for at most
+// maxOutage. A *StopError that it returns has NoPass set.
+func WithRetry(
+	ctx context.Context, maxOutage time.Duration, service string,
+	call func(context.Context) error,
+) error {
 	over := time.Now().Add(maxOutage + patienceOver)
-	limited := func(ctx context.Context) error { // a request may wait longer for its answer
+	limited := func(ctx context.Context) error { // the timeout of a request can be longer
 		ctx, cancel := context.WithDeadline(ctx, over)
 		defer cancel()
 		return call(ctx)
@@ -94,7 +100,7 @@ func (r *Retrier) Do(
 			failed = time.Now()
 		case KindBusy:
 			r.note(service, time.Now(), true)
-			e.Unanswered = time.Since(began) // of this place
+			e.Unanswered = time.Since(began) // only this item is busy, not the service
 		case KindKeyState, KindCredentials:
 			r.note(service, time.Now(), true)
 			if troubled.IsZero() {
@@ -134,7 +140,8 @@ func (r *Retrier) Do(
 	}
 }
 
-// PauseFor is how long to wait after the n-th attempt.
+// PauseFor returns the delay after attempt n, counted from 0, that failed with an error of the
+// given kind.
 func (r *Retrier) PauseFor(n int, class ErrorKind) time.Duration {
 	if class == KindKeyState || class == KindCredentials {
 		return min(r.Settle/8, r.backoff(n, class)*4)
@@ -142,7 +149,7 @@ func (r *Retrier) PauseFor(n int, class ErrorKind) time.Duration {
 	return r.backoff(n, class)
 }
 
-// note remembers an answer, or the first time a service was called at all.
+// note records the time of a response or, if answered is false, of the first call of a service.
 func (r *Retrier) note(service string, at time.Time, answered bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -157,7 +164,7 @@ func (r *Retrier) lastAlive(service string) time.Time {
 	return r.alive[service]
 }
 
-// Accept records a request that succeeded.
+// Accept records that a request to service succeeded at the given time.
 func (r *Retrier) Accept(service string, at time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -187,8 +194,8 @@ func (r *Retrier) backoff(n int, class ErrorKind) time.Duration {
 	return time.Duration(r.draw(int64(ceiling))) + time.Millisecond
 }
 
-// ResponseTo returns what the response to a request shows about the rate. A refusal used a part
-// of the quota, as a success did.
+// ResponseTo returns what the result of a request means for the limiter. A refused request used
+// the quota like a successful one.
 func ResponseTo(err error) flowcontrol.Response {
 	switch Classify(err) {
 	case KindThrottled:

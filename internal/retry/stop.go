@@ -10,28 +10,27 @@ import (
 	"fmt"
 )
 
-// StopKind says why a run cannot go on. Each kind has its exit code in
-// cmd/rotator.
+// StopKind is the reason why a run stops. cmd/rotator maps each kind to an exit code.
 type StopKind string
 
-// The kinds of stops. All of them leave a pass that can be resumed.
+// The kinds of stops. The pass can be resumed after each of them.
 const (
 	StopInterrupted StopKind = "interrupted" // a signal or a deadline
-	StopUnavailable StopKind = "unavailable" // a service stayed away too long
-	StopAccess      StopKind = "access"      // denied, key unusable, credentials refused
+	StopUnavailable StopKind = "unavailable" // a service was unavailable for too long
+	StopAccess      StopKind = "access"      // access denied, key unusable, credentials refused
 	StopStorage     StopKind = "storage"     // checkpoint, ledger or audit log cannot be written
-	StopFenced      StopKind = "fenced"      // another run works on this pass
-	StopJob         StopKind = "job"         // the job file does not fit what is there
-	StopInternal    StopKind = "internal"    // what must not happen did
-	StopEarly       StopKind = "early"       // too many slots failed, or the first ones all did
-	StopAnswer      StopKind = "answer"      // an answer of KMS cannot belong to its request
+	StopFenced      StopKind = "fenced"      // another run has taken over the pass
+	StopJob         StopKind = "job"         // the job file does not match the targets or the pass
+	StopInternal    StopKind = "internal"    // an error in rotator
+	StopEarly       StopKind = "early"       // too many slots failed, or the first were all alike
+	StopAnswer      StopKind = "answer"      // a response of KMS does not belong to its request
 )
 
-// StopError ends the run: nothing that was under way is marked failed.
+// StopError is an error that stops the run. Unfinished slots are not marked as failed.
 type StopError struct {
 	Kind StopKind
-	What string // what was being done
-	Err  error
+	What string // the operation that failed, or with Brief or without Err the whole message
+	Err  error  // the cause, or nil
 	// NoPass is true if there is no pass that a later run can resume.
 	NoPass bool
 	// Brief is true if What states the cause too, which Err explains in full.

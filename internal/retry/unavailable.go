@@ -19,7 +19,7 @@ type HeldError interface {
 	Await(ctx context.Context, limit time.Duration) error
 }
 
-// HeldOf returns the heldError in err, or nil.
+// HeldOf returns the HeldError in err, or nil.
 func HeldOf(err error) HeldError {
 	var held HeldError
 	if errors.As(err, &held) {
