@@ -23,12 +23,11 @@ type Trace struct {
 	Kept bool
 }
 
-// recover recognises a slot that an earlier process of this pass wrote but did
-// not save: the audit log has the digest of the blob that KMS returned for it.
-// The log decides only whether the slot counts as rotated or as current. The
-// checkpoint must confirm the line; otherwise KMS is asked whether the slot has
-// moved. If the earlier process did not record the slot as written, recover
-// does.
+// recover recognizes a slot that an earlier process of this pass wrote, although the checkpoint
+// does not contain the write: the audit log has the digest of the blob that KMS returned for
+// it. The log decides only whether the slot counts as rotated or as current. The checkpoint
+// must confirm the line; otherwise KMS is asked whether the slot has moved. If the earlier
+// process did not record the slot as written, recover does.
 func (w *worker) recover(
 	ctx context.Context, target *Target, t *task, slot ciphertext.Slot, found string,
 ) (v reencrypt.Verdict, ok bool, err error) {
@@ -47,7 +46,8 @@ func (w *worker) recover(
 	t.recovered = true
 	record := trace.Record
 	if !trace.Written {
-		record.At, record.Path = time.Now().UTC(), reencrypt.Clip(slot.Path) // several slots may share a blob
+		// The path can differ from that of the intent: several slots can have the same blob.
+		record.At, record.Path = time.Now().UTC(), reencrypt.Clip(slot.Path)
 		err = w.recordAll([]Record{record})
 	}
 	return reencrypt.Verdict{Outcome: reencrypt.Rotated, Key: record.From}, true, err

@@ -117,7 +117,8 @@ func TestRetryIsInterrupted(t *testing.T) {
 // request of the second process on, the requests of each second stay within the rate. Together
 // the processes leave no slot undone and process no slot twice.
 func TestRetrySharesTheRate(t *testing.T) {
-	const rate, latencies = 50, 6 // latencies: requests that may be late by the latency of a response
+	// latencies is the number of requests that can be late by the latency of a response.
+	const rate, latencies = 50, 6
 	synctest.Test(t, func(t *testing.T) {
 		u := newUniverse(sweepExact)
 		u.grow(1500)

@@ -1,8 +1,7 @@
-// Package rotate is the engine: it walks the partitions of a job's targets page
-// by page, asks KMS about every slot, writes what moves under a condition, and
-// gives every slot exactly one outcome. It owns the order of these steps, the
-// rate, the retries and the decisions; sources, formats, the checkpoint and the
-// audit log belong to their packages.
+// Package rotate is the engine. It reads the partitions of the targets page by page, decides
+// about every slot with package reencrypt, writes changed items under a condition, and gives
+// every slot exactly one outcome. It controls the order of these steps. Sources, formats, the
+// checkpoint and the audit log are in packages of their own.
 //
 //	partition -> page -> items -> slots -> ReEncrypt -> conditional write -> outcome
 //	                                                                            |
@@ -22,43 +21,43 @@ import (
 	"rotator/internal/scan"
 )
 
-// Lister reads a target. It cannot write, so an audit that holds nothing else
-// cannot either. Its methods may be called from many goroutines, and each of their
-// requests ends by itself within a time.
+// Lister reads a target. It has no methods that write, so an audit, which has only a Lister,
+// cannot write. Its methods can be called concurrently. Every request must have a timeout.
 type Lister interface {
-	// Partitions cuts the target into partitions, at the start of a pass.
+	// Partitions divides the target into partitions. It is called at the start of a pass.
 	Partitions(ctx context.Context) ([]scan.Partition, error)
 	// Page reads the page at cursor.
 	Page(ctx context.Context, p scan.Partition, cursor scan.Cursor) (scan.Page, error)
-	// Load reads one item as it stands now; scan.ErrGone when there is none.
+	// Load reads the current state of one item. The error is scan.ErrGone if it does not
+	// exist.
 	Load(ctx context.Context, ref scan.Ref) (scan.Item, error)
 }
 
 // Writer replaces items of a target.
 type Writer interface {
-	// Replace writes each change, Target.Batch of them at most, if the item is
-	// still as it was read, once, and answers in the same order. It never
+	// Replace writes at most Target.Batch changes. It writes a change only if the item was
+	// not changed since it was read. It returns the results in the same order and never
 	// retries.
 	Replace(ctx context.Context, changes []scan.Change) []scan.Result
 }
 
-// Recorder keeps the audit log. An error of it ends the run. What Intend and
-// Record have returned from survives the death of the process.
+// Recorder is the audit log. An error stops the run. Records must survive the end of the process
+// when Intend or Record returns.
 type Recorder interface {
-	// Intend notes changes that are about to be written.
+	// Intend records changes that are about to be written.
 	Intend(records []Record) error
-	// Record notes changes that were written.
+	// Record records changes that were written.
 	Record(records []Record) error
 	// Find looks up the change that wrote a blob with this digest to the item, as
 	// recorded by an earlier process of this pass. It finds only lines that were
 	// written before this process opened the log, and nothing before the log has
 	// received the checkpoint's marks.
 	Find(target string, ref scan.Ref, after string) (Trace, bool)
-	// Sync makes what was noted survive a loss of power.
+	// Sync makes all records survive a loss of power.
 	Sync() error
 }
 
-// Record is one slot that was changed.
+// Record is a change of one slot in the audit log.
 type Record struct {
 	At            time.Time
 	Pass          int
@@ -66,24 +65,24 @@ type Record struct {
 	Ref           scan.Ref
 	Path          string
 	From, To      string // key ARNs
-	Before, After string // SHA-256 of the blobs, hex
+	Before, After string // hexadecimal SHA-256 of the blobs
 	// Binding ties the record to its pass and to the encryption context of the new blob.
 	Binding string
 }
 
-// Target is one place to work on.
+// Target is a table, a bucket or a set of files with ciphertexts.
 type Target struct {
 	Name   string
 	Lister Lister
-	Writer Writer // nil: look, do not touch
-	// Batch is how many items a worker takes, and holds in memory, at once, and
-	// the most changes of one Replace; 1 where items take memory budget
-	// (scan.MemoryBudget), because a caller that waits for budget must hold none.
+	Writer Writer // nil in a read-only pass
+	// Batch is the maximum number of items of a chunk and of changes in one call of Replace.
+	// It must be 1 if items take memory budget (scan.MemoryBudget), because a job that waits
+	// for budget must not hold any.
 	Batch  int
 	Format ciphertext.Format
 	Place  checkpoint.Place // for the record of the pass
-	// Own reports whether an item is a file of rotator itself, which is left out.
-	// If nil, no item is left out.
+	// Own reports whether an item is a file of rotator itself. Such items are skipped. Nil
+	// means that there are none.
 	Own func(scan.Item) bool
 	// StopAfter holds, for each rule of the format, the number of first slots that stop the
 	// run if they are all alike; 0 means never. The last value applies to all further rules.
@@ -101,7 +100,7 @@ type side struct {
 	limiter *flowcontrol.Limiter // of requests, or of the items that a batch writes
 }
 
-// targetState are both of them.
+// targetState is the state of the reads and the writes of one target.
 type targetState struct{ reading, writing side }
 
 func newTargetState() *targetState {
@@ -109,8 +108,8 @@ func newTargetState() *targetState {
 	return &targetState{reading: side{limiter: unlimited()}, writing: side{limiter: unlimited()}}
 }
 
-// read sends one request that reads, through the limiter. The permit is that of the job, or the
-// zero Permit.
+// read calls request, which sends one read request, through the limiter. permit is that of the
+// job, or the zero Permit.
 func (s *side) read(
 	ctx context.Context, permit flowcontrol.Permit, request func() error,
 ) error {

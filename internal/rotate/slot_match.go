@@ -2,21 +2,21 @@ package rotate
 
 import "slices"
 
-// mark is what a slot is found again by, after its item was read anew.
+// mark identifies a slot after its item was read again.
 type mark struct{ blob, path string }
 
-// sign is the part of a mark that counts; false where a mark has none.
+// sign returns the part of a mark that must be equal. ok is false if the mark lacks this part.
 type sign func(mark) (string, bool)
 
-// The signs, from the surest on. Blobs alone find slots whose paths have shifted,
-// paths alone those whose blob was replaced.
+// The signs, from the most to the least reliable. byBlob finds slots whose path has changed, and
+// byPath finds slots whose blob was replaced.
 func byBoth(m mark) (string, bool) { return m.blob + "\x00" + m.path, m.blob != "" }
 func byBlob(m mark) (string, bool) { return m.blob, m.blob != "" }
 func byPath(m mark) (string, bool) { return m.path, true }
 
-// match finds each of wanted among there, by the first sign that does, and returns
-// where; -1 for what is not there. Nothing is found twice, since several slots may
-// have one blob. It takes time in proportion to both.
+// match returns, for each mark of wanted, the index of the mark of there with an equal sign, or
+// -1. Signs are applied in order. Each mark of there is used at most once, because several slots
+// can have the same blob. The time is linear in the number of marks.
 func match(wanted, there []mark, signs ...sign) []int {
 	found, taken := slices.Repeat([]int{-1}, len(wanted)), make([]bool, len(there))
 	for _, sign := range signs {
