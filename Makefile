@@ -44,13 +44,14 @@ race: ## run the tests under the race detector
 	$(GO) test -race -timeout 40m ./...
 
 .PHONY: lint
-lint: ## gofmt, go vet, staticcheck, go mod tidy
+lint: ## gofmt, go vet, staticcheck, golangci-lint, go mod tidy, words and line widths
 	@test -z "$$(gofmt -l .)" || { echo "not formatted (run gofmt -w .):"; gofmt -l .; exit 1; }
 	$(GO) vet ./...
 	$(GO) vet -tags e2e,torture,mutants ./test/e2e
 	$(GO) run $(STATICCHECK) ./...
 	$(GO) run $(GOLANGCI) run ./...
 	$(GO) mod tidy -diff
+	$(GO) run ./test/prose
 
 .PHONY: fuzz
 fuzz: ## fuzz every target for FUZZTIME (20s) each; `make test` runs their corpora

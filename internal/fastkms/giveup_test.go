@@ -49,8 +49,11 @@ func TestGiveUp(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		_, err = d.Do(r)
-		return err
+		response, err := d.Do(r)
+		if err != nil {
+			return err
+		}
+		return response.Body.Close()
 	}
 	for name, away := range map[string]*atomic.Bool{"silent": &silent, "hangs": &hangs} {
 		away.Store(true)

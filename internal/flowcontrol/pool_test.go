@@ -164,7 +164,7 @@ func TestFirstErrorEndsTheGroup(t *testing.T) {
 		})
 		feeds.Wait()
 		p.Close()
-		if context.Cause(ctx) != wrong || group.Wait() != wrong {
+		if !errors.Is(context.Cause(ctx), wrong) || !errors.Is(group.Wait(), wrong) {
 			t.Errorf("cause %v, error %v", context.Cause(ctx), group.Wait())
 		}
 		if started, _ := c.look("one"); started != 40 {

@@ -237,8 +237,10 @@ func shutdownPhases(ctx context.Context) (life *phases, release func()) {
 func (p *phases) group() *errgroup.Group {
 	group, failed := errgroup.WithContext(p.scan)
 	context.AfterFunc(failed, func() {
-		// The context also ends with the group, and its cause is then context.Canceled.
-		if err := context.Cause(failed); err != context.Canceled {
+		// The context also ends with the group. Its cause is then context.Canceled itself;
+		// the error of a job can wrap it, and must stop the run.
+		err := context.Cause(failed)
+		if err != context.Canceled { //nolint:errorlint // a wrapped one is the error of a job
 			p.stop(err)
 		}
 	})
