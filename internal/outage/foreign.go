@@ -51,22 +51,26 @@ func Foreign(err error) error {
 	return &ForeignError{Status: status, Err: err}
 }
 
-// foreignObjects returns a middleware for the responses to S3 requests. Without it, the SDK
+// foreignObjects returns a middleware for the responses to an S3 operation. Without it, the SDK
 // reads an HTML page as an empty list of objects, and the status 404 of a proxy as the response
-// that an object does not exist.
-func foreignObjects() middleware.DeserializeMiddleware {
+// that an object does not exist. It leaves all other responses to the SDK: a source of
+// credentials may refuse a request without XML, and a long body must be read up to its limit.
+func foreignObjects(operation string) middleware.DeserializeMiddleware {
 	return middleware.DeserializeMiddlewareFunc(middlewareID+"Foreign",
 		func(ctx context.Context, in middleware.DeserializeInput,
 			next middleware.DeserializeHandler,
 		) (middleware.DeserializeOutput, middleware.Metadata, error) {
 			out, metadata, err := next.HandleDeserialize(ctx, in)
 			response, ok := out.RawResponse.(*smithyhttp.Response)
-			if err != nil || !ok || response == nil || response.Body == nil {
+			// A client of credentials inherits the service of the request that needs them.
+			if err != nil || !ok || response == nil || response.Body == nil ||
+				awsmiddleware.GetServiceID(ctx) != "S3" ||
+				awsmiddleware.GetOperationName(ctx) != operation {
 				return out, metadata, err
 			}
 			request, _ := in.Request.(*smithyhttp.Request)
 			head := request != nil && request.Method == http.MethodHead
-			if isForeign(response.Response, head, awsmiddleware.GetOperationName(ctx)) {
+			if isForeign(response.Response, head, operation) {
 				err = &ForeignError{Status: response.StatusCode}
 			}
 			return out, metadata, err

@@ -9,8 +9,12 @@ import (
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials/endpointcreds"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go/middleware"
+
+	"rotator/internal/awserr"
 )
 
 const (
@@ -54,6 +58,45 @@ func TestForeignResponses(t *testing.T) {
 		var foreign *ForeignError
 		if errors.As(err, &foreign) != c.foreign {
 			t.Errorf("%+v: %v", c, err)
+		}
+	}
+}
+
+// TestOnlyObjectsAreExamined: the responses to requests for credentials and to other services
+// than S3 are read by the SDK. A source of credentials may refuse without XML, and such a
+// refusal is not an outage.
+func TestOnlyObjectsAreExamined(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(
+		func(w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, "the role is not allowed", http.StatusForbidden)
+		}))
+	defer server.Close()
+	m := New(Config{Judge: judge, Report: func(Notice) {}})
+	source := endpointcreds.New(server.URL, func(o *endpointcreds.Options) {
+		o.APIOptions = append(o.APIOptions, m.Install(""))
+		o.Retryer = aws.NopRetryer{}
+	})
+	config := aws.Config{
+		Region:       "eu-west-1",
+		BaseEndpoint: &server.URL,
+		Credentials:  source,
+		Retryer:      func() aws.Retryer { return aws.NopRetryer{} },
+		APIOptions:   []func(*middleware.Stack) error{m.Install("")},
+	}
+	path := func(o *s3.Options) { o.UsePathStyle = true }
+	_, alone := source.Retrieve(t.Context())
+	_, within := s3.NewFromConfig(config, path).HeadBucket(t.Context(),
+		&s3.HeadBucketInput{Bucket: aws.String("bucket")})
+	config.Credentials = aws.AnonymousCredentials{}
+	_, role := sts.NewFromConfig(config).GetCallerIdentity(t.Context(), nil)
+	for name, err := range map[string]error{
+		"credentials":       alone,
+		"credentials of S3": within,
+		"security token":    role,
+	} {
+		var foreign *ForeignError
+		if errors.As(err, &foreign) || awserr.Status(err) != http.StatusForbidden {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

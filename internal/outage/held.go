@@ -50,7 +50,7 @@ func (g *Gate) hopeless(now time.Time) (giveUp []func()) {
 	patience := g.monitor.patience
 	over := patience > 0 && now.Sub(g.since) >= patience
 	for p := range g.pending {
-		if !p.gone && (over || now.Sub(p.began) >= hopelessAfter) {
+		if !p.gone && !p.arriving(now) && (over || now.Sub(p.began) >= hopelessAfter) {
 			p.gone = true
 			giveUp = append(giveUp, p.giveUp)
 		}

@@ -27,7 +27,7 @@ func (m *Monitor) Install(use string) func(*middleware.Stack) error {
 				return err
 			}
 		}
-		if err := addForeign(stack); err != nil {
+		if err := addInner(stack); err != nil {
 			return err
 		}
 		through := middleware.DeserializeMiddlewareFunc(middlewareID,
@@ -44,12 +44,18 @@ func (m *Monitor) Install(use string) func(*middleware.Stack) error {
 	}
 }
 
-func addForeign(stack *middleware.Stack) error {
-	foreign := foreignObjects()
-	if _, ok := stack.Deserialize.Get(foreign.ID()); ok {
-		return nil
+// addInner adds the middlewares for responses that the SDK has not read.
+func addInner(stack *middleware.Stack) error {
+	inner := []middleware.DeserializeMiddleware{foreignObjects(stack.ID()), arrivals()}
+	for _, m := range inner {
+		if _, ok := stack.Deserialize.Get(m.ID()); ok {
+			continue
+		}
+		if err := stack.Deserialize.Add(m, middleware.After); err != nil {
+			return err
+		}
 	}
-	return stack.Deserialize.Add(foreign, middleware.After)
+	return nil
 }
 
 func (m *Monitor) through(
@@ -82,7 +88,8 @@ func (m *Monitor) through(
 		attempt, err = gate.BeginFor(cancel)
 	}
 	if err == nil {
-		out, metadata, err = next.HandleDeserialize(sent, in)
+		out, metadata, err = next.HandleDeserialize(
+			context.WithValue(sent, attemptKey{}, attempt), in)
 		if service != "S3" {
 			err = Foreign(err)
 		}

@@ -132,9 +132,12 @@ type Gate struct {
 
 // pending is a request in flight that can be given up.
 type pending struct {
-	began  time.Time
+	began  time.Time // when it was sent, or a part of its response last arrived
 	giveUp func()
 	gone   bool // it was given up
+
+	arrived time.Time // when a read of its response last began or ended; zero before the first
+	reading bool      // a read of its response is in progress
 }
 
 // Beside returns a gate with the same terms for another service. It returns nil if g is nil.
