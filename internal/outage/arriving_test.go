@@ -33,6 +33,9 @@ func (b *slowBody) Read(p []byte) (int, error) {
 		return 0, b.ctx.Err()
 	}
 	time.Sleep(b.pause)
+	if b.ctx.Err() != nil {
+		return 0, b.ctx.Err()
+	}
 	n := copy(p, b.parts[0])
 	b.parts = b.parts[1:]
 	return n, nil
