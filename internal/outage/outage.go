@@ -118,6 +118,8 @@ type Gate struct {
 
 	// Guarded by Monitor.mu.
 	underWay int
+	stale    int       // requests under way that were sent before the end of the last outage
+	outages  int       // number of outages that have ended
 	since    time.Time // since when requests got no usable response; zero without an outage
 	failures int       // consecutive failures
 	vain     int       // attempts without a usable response since then
@@ -207,6 +209,7 @@ type Attempt struct {
 	long    bool
 	pending *pending // nil if it cannot be given up
 	read    bool     // it is a Read of a body
+	outages int      // number of outages that had ended when the request was sent
 }
 
 // Begin begins a request. It returns a *HeldError during an outage, unless the request is
@@ -234,7 +237,7 @@ func (g *Gate) begin(long bool, giveUp func()) (Attempt, error) {
 	}
 	g.asked = now
 	if long {
-		return Attempt{gate: g, long: true}, nil
+		return Attempt{gate: g, long: true, outages: g.outages}, nil
 	}
 	return g.watched(now, giveUp, false), nil
 }
@@ -246,11 +249,11 @@ func (g *Gate) watched(now time.Time, giveUp func(), read bool) Attempt {
 	}
 	g.underWay++
 	if giveUp == nil {
-		return Attempt{gate: g}
+		return Attempt{gate: g, outages: g.outages}
 	}
 	p := &pending{began: now, giveUp: giveUp}
 	g.pending[p] = struct{}{}
-	return Attempt{gate: g, pending: p, read: read}
+	return Attempt{gate: g, pending: p, read: read, outages: g.outages}
 }
 
 // End ends a request with its error, or nil. It returns the error, as an *Error if it means
@@ -288,8 +291,12 @@ func (g *Gate) end(a Attempt, verdict Verdict, err error) (notice Notice) {
 	g.monitor.mu.Lock()
 	defer g.monitor.mu.Unlock()
 	now := time.Now()
+	stale := a.outages < g.outages
 	if !a.long {
 		g.underWay--
+		if stale {
+			g.stale--
+		}
 	}
 	delete(g.pending, a.pending)
 	switch verdict {
@@ -299,6 +306,9 @@ func (g *Gate) end(a Attempt, verdict Verdict, err error) (notice Notice) {
 		}
 		return g.answered(now)
 	case Unusable:
+		if stale {
+			return Notice{} // the service was away when the request was sent
+		}
 		if g.since.IsZero() {
 			g.since = now
 		}
@@ -310,7 +320,7 @@ func (g *Gate) end(a Attempt, verdict Verdict, err error) (notice Notice) {
 			g.shut()
 		}
 	case Nothing:
-		if g.underWay == 0 && g.failures == 0 && g.opens == nil {
+		if g.underWay == g.stale && g.failures == 0 && g.opens == nil {
 			g.since = time.Time{}
 		}
 	}
@@ -322,7 +332,11 @@ func (g *Gate) answered(now time.Time) (notice Notice) {
 	g.failures, g.last = 0, nil
 	was, vain := g.since, g.vain
 	g.since, g.vain = time.Time{}, 0
-	if g.underWay > 0 {
+	if g.opens != nil {
+		g.outages++
+		g.stale = g.underWay
+	}
+	if g.underWay > g.stale {
 		g.since = now
 	}
 	if g.opens == nil {
@@ -374,7 +388,7 @@ func (m *Monitor) wake(now time.Time) {
 			g.open()
 		}
 		g.since, g.failures, g.vain = time.Time{}, 0, 0
-		if g.underWay > 0 {
+		if g.underWay > g.stale {
 			g.since = now
 		}
 		for p := range g.pending {
@@ -383,9 +397,10 @@ func (m *Monitor) wake(now time.Time) {
 	}
 }
 
-// watchSilence closes the gate if there are no responses.
+// watchSilence closes the gate if there are no responses to requests that were sent since the
+// last outage.
 func (g *Gate) watchSilence(now time.Time) {
-	if g.underWay > 0 && now.Sub(g.since) >= silentAfter {
+	if g.underWay > g.stale && now.Sub(g.since) >= silentAfter {
 		g.shut()
 	}
 }

@@ -286,6 +286,45 @@ func TestFlappingService(t *testing.T) {
 	})
 }
 
+// TestLostRequestsFailAfterTheOutage: requests that were lost in an outage and fail after its
+// end, in silence or with an error, do not begin another one.
+func TestLostRequestsFailAfterTheOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, stop := newWorld(t, 0)
+		gate := w.Gate("S3 at there", "")
+		begin := func() Attempt {
+			a, err := gate.Begin(false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return a
+		}
+		var lost []Attempt
+		for range 8 {
+			lost = append(lost, begin())
+		}
+		time.Sleep(5 * time.Second)
+		if !gate.closed() {
+			t.Fatal("there are no responses, and the gate is open")
+		}
+		_ = begin().End(nil)
+		time.Sleep(10 * time.Second)
+		for _, a := range lost {
+			_ = a.End(errAway)
+		}
+		time.Sleep(5 * time.Second)
+		if gate.closed() || len(w.notices) != 2 {
+			t.Errorf("want the notices of one outage: %+v", w.notices)
+		}
+		begin() // without a response
+		time.Sleep(5 * time.Second)
+		if !gate.closed() {
+			t.Error("a new request has no response, and the gate is open")
+		}
+		stop()
+	})
+}
+
 // TestUnneededService: an outage is not reported while no request needs the service, and its
 // gate opens after some time.
 func TestUnneededService(t *testing.T) {
