@@ -47,7 +47,10 @@ func TestMain(m *testing.M) {
 // time than there are processors. The flag on the command line still takes precedence, because
 // the flags have not been parsed yet.
 func waitInParallel() {
-	const perProcessor = 4
+	perProcessor := 4
+	if raceEnabled {
+		perProcessor = 1 // the race detector needs the processors
+	}
 	n := strconv.Itoa(perProcessor * runtime.GOMAXPROCS(0))
 	if err := flag.Set("test.parallel", n); err != nil {
 		panic(err) // package testing has defined the flag
