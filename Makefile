@@ -1,7 +1,7 @@
 # The commands of this repository; `make help` lists them.
 
 GO ?= go
-# Pinned, so that lint says the same everywhere.
+# Pinned, so that lint has the same findings everywhere.
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOLANGCI = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.6.2
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
@@ -13,7 +13,7 @@ ROUNDS ?= 50
 help: ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
-# What go build needs for a binary of the release.
+# The flags of go build for a release binary.
 RELEASE = -trimpath -ldflags "-s -w -X rotator/internal/version.linked=$(VERSION)"
 # The supported systems, as GOOS/GOARCH.
 SYSTEMS = linux/amd64 linux/arm64 darwin/amd64 darwin/arm64
@@ -63,14 +63,14 @@ fuzz: ## fuzz every target for FUZZTIME (20s) each; `make test` runs their corpo
 	done
 
 .PHONY: simulate
-simulate: ## tell SEEDS (3000) histories of faults, crashes and workers, in virtual time
+simulate: ## simulate SEEDS (3000) histories of faults, crashes and workers, in virtual time
 	$(GO) test ./internal/rotate -count 1 -run 'TestSimulation|TestCrashSweep' -v -args -seeds=$(SEEDS)
 
 .PHONY: torture
 torture: ## kill the real binary ROUNDS (50) times over each kind of checkpoint
 	ROUNDS=$(ROUNDS) $(GO) test -tags torture -count 1 -timeout 3h -v -run TestTorture ./test/e2e
 
-# The tests that check how long things take; make test checks the rest of what they do.
+# The tests that check rates and times. make test allows more.
 TIMING = TestRunsTogetherAreAsFastAsOne|TestRunThatJoinsGetsWork|TestShareOfAnIdleRunReturns
 TIMING := $(TIMING)|TestRateHoldsWhileRunsComeAndGo|TestARunIsNotBunched|TestAuditSharesTheRate
 TIMING := $(TIMING)|TestPreflightPassesTheLimiter|TestOutages|TestNamesThatStopResolving
@@ -86,15 +86,15 @@ sharing: ## measure one to four runs of one pass, over a bucket and over tables,
 	ROTATOR_SHARING=1 $(GO) test ./cmd/rotator -count 1 -timeout 60m -v -run TestRunsTogetherMatrix
 
 .PHONY: mutants
-mutants: ## take out one protection after the other; a test must notice each
-	$(GO) test -tags mutants -count 1 -timeout 30m -v -run TestMutants ./test/e2e
+mutants: ## remove one protection at a time; a test must fail for each
+	$(GO) test -tags mutants -count 1 -timeout 30m -v -run 'TestMutantsMatch|TestMutants$$' ./test/e2e
 
 .PHONY: e2e
-e2e: ## run the binary against moto_server (skipped, and said so, where there is none)
+e2e: ## run the binary against moto_server (skipped with a message if it is not installed)
 	$(GO) test -tags e2e -count 1 -v -timeout 20m ./test/e2e
 
 .PHONY: conformance
-conformance: ## try servers that others wrote (UPDATE=1 writes docs/conformance.md); skips, and says so, what is not installed
+conformance: ## run against other servers; skips those that are not installed (UPDATE=1 writes docs/conformance.md)
 	cd test/conformance && $(GO) vet ./... && UPDATE=$(UPDATE) $(GO) test -count 1 -timeout 30m -v -run TestConformance .
 
 .PHONY: clients

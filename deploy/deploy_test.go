@@ -84,12 +84,15 @@ func (p policy) mistakes() []string {
 				list = append(list, "it allows "+action)
 			}
 		}
-		if reads := []string{"servicequotas:GetServiceQuota", "servicequotas:GetAWSDefaultServiceQuota"}; slices.Equal(s.Action, reads) && slices.Equal(s.Resource, []string{"*"}) {
+		if reads := []string{"servicequotas:GetServiceQuota",
+			"servicequotas:GetAWSDefaultServiceQuota"}; slices.Equal(s.Action, reads) &&
+			slices.Equal(s.Resource, []string{"*"}) {
 			continue // actions that know no resources
 		}
 		for _, resource := range s.Resource {
 			// Only the objects of a prefix may end in a wildcard.
-			if name := strings.TrimSuffix(resource, "/PREFIX*"); strings.Contains(name, "*") || !strings.HasPrefix(name, "arn:aws:") {
+			if name := strings.TrimSuffix(resource, "/PREFIX*"); strings.Contains(name, "*") ||
+				!strings.HasPrefix(name, "arn:aws:") {
 				list = append(list, "it reaches "+resource)
 			}
 		}
@@ -108,7 +111,8 @@ func TestPolicies(t *testing.T) {
 			t.Errorf("%s: %s", path, mistake)
 		}
 		allowed := p.allowed()
-		if base := filepath.Base(path); strings.HasPrefix(base, "checkpoint-") || base == "quota.json" {
+		if base := filepath.Base(path); strings.HasPrefix(base, "checkpoint-") ||
+			base == "quota.json" {
 			for action := range allowed {
 				if strings.HasPrefix(action, "kms:") {
 					t.Errorf("%s: it needs no %s", path, action)
@@ -116,7 +120,8 @@ func TestPolicies(t *testing.T) {
 			}
 			continue
 		}
-		if keys := allowed["kms:ReEncryptTo"]; len(keys) != 1 || !strings.HasSuffix(keys[0], "NEW-KEY-ID") {
+		if keys := allowed["kms:ReEncryptTo"]; len(keys) != 1 ||
+			!strings.HasSuffix(keys[0], "NEW-KEY-ID") {
 			t.Errorf("%s: ReEncryptTo on %v, want the new key alone", path, keys)
 		}
 		if keys := allowed["kms:ReEncryptFrom"]; len(keys) != 2 {
@@ -124,7 +129,13 @@ func TestPolicies(t *testing.T) {
 		}
 		if strings.HasPrefix(filepath.Base(path), "audit-") {
 			for action := range allowed {
-				if verb := action[strings.Index(action, ":")+1:]; !slices.ContainsFunc([]string{"Get", "List", "Describe", "Scan", "ReEncrypt"}, func(read string) bool { return strings.HasPrefix(verb, read) }) {
+				if verb := action[strings.Index(action,
+					":")+1:]; !slices.ContainsFunc([]string{"Get", "List", "Describe", "Scan",
+					"ReEncrypt"}, func(
+					read string,
+				) bool {
+					return strings.HasPrefix(verb, read)
+				}) {
 					t.Errorf("%s: an audit may %s", path, action)
 				}
 			}
@@ -134,9 +145,14 @@ func TestPolicies(t *testing.T) {
 
 // Every mistake is found: the check of the policies can fail.
 func TestMistakesAreFound(t *testing.T) {
-	bad := policy{Version: "2012-10-17", Statement: []statement{{Sid: "A", Effect: "Allow",
-		Action: actions{"kms:Decrypt", "kms:*", "kms:ReEncrypt*"}, Resource: actions{"*", "arn:aws:s3:::*", "arn:aws:s3:::B/PREFIX*"}}}}
-	want := []string{"it allows kms:Decrypt", "it allows kms:*", "it allows kms:ReEncrypt*", "it reaches *", "it reaches arn:aws:s3:::*"}
+	bad := policy{Version: "2012-10-17", Statement: []statement{{
+		Sid:      "A",
+		Effect:   "Allow",
+		Action:   actions{"kms:Decrypt", "kms:*", "kms:ReEncrypt*"},
+		Resource: actions{"*", "arn:aws:s3:::*", "arn:aws:s3:::B/PREFIX*"},
+	}}}
+	want := []string{"it allows kms:Decrypt", "it allows kms:*", "it allows kms:ReEncrypt*",
+		"it reaches *", "it reaches arn:aws:s3:::*"}
 	if diff := cmp.Diff(want, bad.mistakes()); diff != "" {
 		t.Error(diff)
 	}
@@ -192,17 +208,25 @@ func TestCronJobIsRestricted(t *testing.T) {
 		"read-only":   at(t, pod, "containers", 0, "securityContext", "readOnlyRootFilesystem"),
 		"escalation":  at(t, pod, "containers", 0, "securityContext", "allowPrivilegeEscalation"),
 		"dropped":     at(t, pod, "containers", 0, "securityContext", "capabilities", "drop"),
-		"exit codes":  at(t, job, "jobTemplate", "spec", "podFailurePolicy", "rules", 1, "onExitCodes", "values"),
-		"account":     at(t, pod, "serviceAccountName"),
-		"claim":       at(t, pod, "volumes", 1, "persistentVolumeClaim", "claimName"),
-		"config":      at(t, pod, "volumes", 0, "configMap", "name"),
+		"exit codes": at(t, job, "jobTemplate", "spec", "podFailurePolicy", "rules", 1,
+			"onExitCodes", "values"),
+		"account": at(t, pod, "serviceAccountName"),
+		"claim":   at(t, pod, "volumes", 1, "persistentVolumeClaim", "claimName"),
+		"config":  at(t, pod, "volumes", 0, "configMap", "name"),
 	}
 	want := map[string]any{
-		"concurrency": "Forbid", "restart": "Never", "grace": uint64(30), "non-root": true, "seccomp": "RuntimeDefault",
-		"read-only": true, "escalation": false, "dropped": []any{"ALL"}, "exit codes": []any{uint64(3), uint64(77), uint64(78)},
-		"account": at(t, docs["ServiceAccount"], "metadata", "name"),
-		"claim":   at(t, docs["PersistentVolumeClaim"], "metadata", "name"),
-		"config":  at(t, docs["ConfigMap"], "metadata", "name"),
+		"concurrency": "Forbid",
+		"restart":     "Never",
+		"grace":       uint64(30),
+		"non-root":    true,
+		"seccomp":     "RuntimeDefault",
+		"read-only":   true,
+		"escalation":  false,
+		"dropped":     []any{"ALL"},
+		"exit codes":  []any{uint64(3), uint64(77), uint64(78)},
+		"account":     at(t, docs["ServiceAccount"], "metadata", "name"),
+		"claim":       at(t, docs["PersistentVolumeClaim"], "metadata", "name"),
+		"config":      at(t, docs["ConfigMap"], "metadata", "name"),
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("cronjob.yaml (-want +got):\n%s", diff)
@@ -215,7 +239,9 @@ func TestCronJobCarriesAJobFile(t *testing.T) {
 	docs := documents(t)
 	pod := at(t, docs["CronJob"], "spec", "jobTemplate", "spec", "template", "spec")
 	text := at(t, docs["ConfigMap"], "data", "job.yaml").(string)
-	job, err := config.Parse("/job/job.yaml", []byte(text), func(string) (string, bool) { return "", false })
+	job, err := config.Parse("/job/job.yaml", []byte(text), func(string) (string, bool) {
+		return "", false
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,7 +251,8 @@ func TestCronJobCarriesAJobFile(t *testing.T) {
 			t.Errorf("%s is not under %s", path, mount)
 		}
 	}
-	if args := at(t, pod, "containers", 0, "args").([]any); !slices.Contains(args, any(at(t, pod, "containers", 0, "volumeMounts", 0, "mountPath").(string)+"/job.yaml")) {
+	if args := at(t, pod, "containers", 0, "args").([]any); !slices.Contains(args,
+		any(at(t, pod, "containers", 0, "volumeMounts", 0, "mountPath").(string)+"/job.yaml")) {
 		t.Errorf("the job file is not where %v looks", args)
 	}
 }

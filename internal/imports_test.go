@@ -61,9 +61,22 @@ func allowed() map[string][]string {
 		"internal/fakeaws/fakesm2":      {"internal/fakeaws/fakekms"},
 		"internal/fakeaws/fakedynamodb": {"internal/fakeaws/fault"},
 		"internal/fakeaws/fakes3":       {"internal/fakeaws/fault"},
-		"internal/fakeaws":              {"internal/fakeaws/fault", "internal/fakeaws/fakekms", "internal/fakeaws/fakedynamodb", "internal/fakeaws/fakes3"},
-		"internal/fakeaws/awsspec":      {"sdk"},
-		"internal/harness":              {"internal/checkpoint", "internal/fakeaws", "internal/fakeaws/fault", "internal/fakeaws/fakekms", "internal/fakeaws/fakes3", "internal/report", "sdk"},
+		"internal/fakeaws": {
+			"internal/fakeaws/fault",
+			"internal/fakeaws/fakekms",
+			"internal/fakeaws/fakedynamodb",
+			"internal/fakeaws/fakes3",
+		},
+		"internal/fakeaws/awsspec": {"sdk"},
+		"internal/harness": {
+			"internal/checkpoint",
+			"internal/fakeaws",
+			"internal/fakeaws/fault",
+			"internal/fakeaws/fakekms",
+			"internal/fakeaws/fakes3",
+			"internal/report",
+			"sdk",
+		},
 		"cmd/rotator": {
 			"internal/accept",
 			"internal/answerlimit",
@@ -107,9 +120,13 @@ func sources(t *testing.T) map[string][]string {
 	t.Helper()
 	files := map[string][]string{}
 	for _, root := range []string{"internal", "cmd"} {
-		err := filepath.WalkDir(filepath.Join("..", root), func(path string, _ fs.DirEntry, err error) error {
-			if err == nil && strings.HasSuffix(path, ".go") && !strings.HasSuffix(path, "_test.go") {
-				dir := filepath.ToSlash(strings.TrimPrefix(filepath.Dir(path), ".."+string(filepath.Separator)))
+		err := filepath.WalkDir(filepath.Join("..", root), func(
+			path string, _ fs.DirEntry, err error,
+		) error {
+			if err == nil && strings.HasSuffix(path, ".go") &&
+				!strings.HasSuffix(path, "_test.go") {
+				dir := filepath.ToSlash(strings.TrimPrefix(filepath.Dir(path),
+					".."+string(filepath.Separator)))
 				files[dir] = append(files[dir], path)
 			}
 			return err

@@ -18,9 +18,12 @@ func TestFromAnotherMachine(t *testing.T) {
 	each(t, sharedHomes(), func(t *testing.T, c harness.Config) {
 		c.Rate = 100
 		w := newTrial(t, c)
-		denied := func(e *harness.Entry) bool { return e.Target == harness.Table && e.Tenant() == "tenant-3" }
+		denied := func(e *harness.Entry) bool {
+			return e.Target == harness.Table && e.Tenant() == "tenant-3"
+		}
 		w.Server.KMS().SetPolicy(func(c fakekms.Call) bool {
-			return c.Action != "kms:ReEncryptFrom" || c.EncryptionContext["tenant"] != "tenant-3" || c.EncryptionContext["purpose"] == ""
+			return c.Action != "kms:ReEncryptFrom" ||
+				c.EncryptionContext["tenant"] != "tenant-3" || c.EncryptionContext["purpose"] == ""
 		})
 		w.Deny(denied)
 		elsewhere := newElsewhere(t, w)
@@ -36,11 +39,13 @@ func TestFromAnotherMachine(t *testing.T) {
 		for _, command := range []string{"status", "report"} {
 			r = elsewhere(exitDone, command, "-o", "json")
 			w.Check(t, r.Summary)
-			if r.Summary == nil || r.Summary.Slots != ran.Summary.Slots || r.Summary.KMS != ran.Summary.KMS {
+			if r.Summary == nil || r.Summary.Slots != ran.Summary.Slots ||
+				r.Summary.KMS != ran.Summary.KMS {
 				t.Errorf("%s tells other figures than the run %+v: %s", command, ran.Summary, r)
 			}
 		}
-		here, there := w.Must(t, []int{exitDone}, "report", "--ledger", "-o", "json"), elsewhere(exitDone, "report", "--ledger", "-o", "json")
+		here, there := w.Must(t, []int{exitDone}, "report", "--ledger", "-o",
+			"json"), elsewhere(exitDone, "report", "--ledger", "-o", "json")
 		if here.Out != there.Out || here.Out == "" {
 			t.Errorf("the ledger is\n%s\nand elsewhere\n%s", here.Out, there.Out)
 		}
@@ -49,7 +54,8 @@ func TestFromAnotherMachine(t *testing.T) {
 		w.Allow(denied)
 		retried := elsewhere(exitExceptions, "retry", "-o", "json")
 		w.Check(t, retried.Summary)
-		if r = w.Must(t, []int{exitDone}, "status", "-o", "json"); r.Summary.Slots != retried.Summary.Slots {
+		if r = w.Must(t, []int{exitDone}, "status", "-o",
+			"json"); r.Summary.Slots != retried.Summary.Slots {
 			t.Errorf("retried elsewhere: %s\nand here: %s", retried, r)
 		}
 	})

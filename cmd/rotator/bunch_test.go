@@ -70,7 +70,6 @@ func (a *arrivals) check(t *testing.T, most float64) {
 // TestPreflightPassesTheLimiter: the rate limits the dry runs of the preflight, one for each
 // key, and the requests after them together.
 func TestPreflightPassesTheLimiter(t *testing.T) {
-	needsQuiet(t)
 	const rate, sources, rows = 5, 7, 6
 	for _, name := range []string{"run", "audit", "retry"} {
 		t.Run(name, func(t *testing.T) {
@@ -102,7 +101,7 @@ func TestPreflightPassesTheLimiter(t *testing.T) {
 			if code, out, errs := command(t, m.env, name, "-f", file, "--exact"); code != 0 {
 				t.Fatalf("exit %d: %s%s", code, out, errs)
 			}
-			seen.check(t, rate+1)
+			seen.check(t, (rate+1)*margin(1.6)) // without the limiter: 13
 			if n := len(seen.times); n < sources+1 {
 				t.Errorf("%d requests, want a dry run for each of %d keys", n, sources+1)
 			}
@@ -199,9 +198,8 @@ func expiring(t *testing.T) (address string, asked *atomic.Int32) {
 
 // TestARunIsNotBunched: after a slow renewal of credentials, or a stall of connections, a run
 // does not send the delayed requests in a burst. The promised limit is the rate plus 5%. The
-// test allows 10%, because other tests use the same processors.
+// test allows 10%, and 30% in make test; a burst had 35%.
 func TestARunIsNotBunched(t *testing.T) {
-	needsQuiet(t)
 	const rate, objects = 100, 350
 	for name, flags := range map[string][]string{
 		"credentials":         {"--exact"},
@@ -254,7 +252,7 @@ func TestARunIsNotBunched(t *testing.T) {
 				t.Errorf("credentials were asked for %d times, want 2", asked.Load())
 			}
 			t.Logf("took %s", time.Since(began))
-			seen.check(t, 1.1*rate)
+			seen.check(t, 1.1*rate*margin(1.18))
 		})
 	}
 }

@@ -72,7 +72,8 @@ func newHTTPClient(workers int, timeout time.Duration) *awshttp.BuildableClient 
 	client := awshttp.NewBuildableClient().WithTimeout(timeout)
 	return client.WithTransportOptions(func(t *http.Transport) {
 		t.MaxIdleConns, t.MaxConnsPerHost, t.IdleConnTimeout = 0, 0, 0 // no limit
-		t.MaxIdleConnsPerHost = 2*workers + 8                          // a worker can send several updates
+		// a worker can send several updates
+		t.MaxIdleConnsPerHost = 2*workers + 8
 		t.MaxResponseHeaderBytes = answerlimit.Headers
 		t.HTTP2 = &http.HTTP2Config{SendPingTimeout: idle, PingTimeout: count * interval}
 	}).WithDialerOptions(func(d *net.Dialer) {

@@ -105,7 +105,8 @@ func tryCombination(t *testing.T, from, to keyKind) (row string) {
 		t.Errorf("the next pass counted %+v, want %+v", again.Slots, want)
 	}
 	verified := b.result(t, exitDone, "verify")
-	if !verified.Converged || len(verified.SourceKeys) != 1 || verified.SourceKeys[0].Answer != "yes" {
+	if !verified.Converged || len(verified.SourceKeys) != 1 ||
+		verified.SourceKeys[0].Answer != "yes" {
 		t.Errorf("verify: converged %v, %+v", verified.Converged, verified.SourceKeys)
 	}
 	return fmt.Sprintf("%-10s %-12s %5d  %4d  %5d  %7d  %8v  %9d", from.name, to.name, b.kills,

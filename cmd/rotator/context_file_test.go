@@ -24,10 +24,13 @@ func TestContextAdded(t *testing.T) {
 	b := newRowBench(t)
 	first := b.run(t).Slots
 	c := credstashClient()
-	missed := b.rows[c.format][slices.IndexFunc(b.rows[c.format], func(r clientRow) bool { return r.refused == "missing-context" })]
+	missed := b.rows[c.format][slices.IndexFunc(b.rows[c.format], func(r clientRow) bool {
+		return r.refused == "missing-context"
+	})]
 	retry := func(contexts string) (s report.Summary) {
 		t.Helper()
-		b.write(t, "contexts.csv", "name,key,value\ndb/password,env,prod\ndb/password,role,db\nplain,,\n"+contexts)
+		b.write(t, "contexts.csv",
+			"name,key,value\ndb/password,env,prod\ndb/password,role,db\nplain,,\n"+contexts)
 		cmd := exec.CommandContext(t.Context(), os.Args[0], "retry", "-f", "job.yaml", "-o", "json")
 		cmd.Dir = b.dir
 		cmd.Env = append(append(os.Environ(), b.server.AWSEnv()...), "ROTATOR_TEST_RUN=1")
@@ -40,7 +43,8 @@ func TestContextAdded(t *testing.T) {
 	if s := retry("not/listed,env,dev\n"); s.Slots != first {
 		t.Errorf("with a wrong context: %+v", s.Slots)
 	}
-	if s := retry("not/listed,,\n"); s.Slots.Rotated != first.Rotated+1 || s.Slots.Failed != first.Failed-1 {
+	if s := retry("not/listed,,\n"); s.Slots.Rotated != first.Rotated+1 ||
+		s.Slots.Failed != first.Failed-1 {
 		t.Errorf("with the right context: %+v", s.Slots)
 	}
 	b.disable(t, true)

@@ -110,8 +110,11 @@ func credentialCases(home string) []credentialCase {
 // stderr is the cause, and the chain of errors is printed only with -v.
 func TestMissingCredentials(t *testing.T) {
 	t.Parallel()
-	w := newTrial(t, harness.Config{MaxOutage: "4s", Items: map[harness.Kind]int{harness.Ordinary: 1},
-		Objects: map[harness.Kind]int{}})
+	w := newTrial(t, harness.Config{
+		MaxOutage: "4s",
+		Items:     map[harness.Kind]int{harness.Ordinary: 1},
+		Objects:   map[harness.Kind]int{},
+	})
 	home := t.TempDir()
 	for path, text := range map[string]string{
 		".aws/config": awsFile,

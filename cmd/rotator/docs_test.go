@@ -23,8 +23,11 @@ func TestEveryReasonIsDocumented(t *testing.T) {
 	}
 	reasons := map[string]string{}
 	for _, dir := range []string{"ciphertext", "rotate", "scan"} {
-		err := filepath.WalkDir(filepath.Join("..", "..", "internal", dir), func(path string, _ fs.DirEntry, err error) error {
-			if err == nil && strings.HasSuffix(path, ".go") && !strings.HasSuffix(path, "_test.go") {
+		err := filepath.WalkDir(filepath.Join("..", "..", "internal", dir), func(
+			path string, _ fs.DirEntry, err error,
+		) error {
+			if err == nil && strings.HasSuffix(path, ".go") &&
+				!strings.HasSuffix(path, "_test.go") {
 				reasonsOf(t, path, reasons)
 			}
 			return err
@@ -34,7 +37,8 @@ func TestEveryReasonIsDocumented(t *testing.T) {
 		}
 	}
 	if len(reasons) < 50 {
-		t.Errorf("found %d reasons alone: %v; the code says them in other ways now", len(reasons), reasons)
+		t.Errorf("found %d reasons alone: %v; the code says them in other ways now", len(reasons),
+			reasons)
 	}
 	for reason, path := range reasons {
 		if !strings.Contains(string(text), "`"+reason+"`") {
@@ -55,7 +59,8 @@ func reasonsOf(t *testing.T, path string, reasons map[string]string) {
 	}
 	note := func(e ast.Expr) {
 		if literal, ok := e.(*ast.BasicLit); ok && literal.Kind == token.STRING {
-			if word, err := strconv.Unquote(literal.Value); err == nil && reasonForm.MatchString(word) {
+			if word, err := strconv.Unquote(literal.Value); err == nil &&
+				reasonForm.MatchString(word) {
 				reasons[word] = path
 			}
 		}

@@ -118,7 +118,8 @@ func runExample(t *testing.T, e example) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, content := range map[string][]byte{"job.yaml": []byte(text), "contexts.csv": contexts} {
+	for name, content := range map[string][]byte{"job.yaml": []byte(text),
+		"contexts.csv": contexts} {
 		if err := os.WriteFile(filepath.Join(s.dir, name), content, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -142,7 +143,8 @@ func runExample(t *testing.T, e example) {
 		}
 	}
 	if job.CheckpointPlace().Shared() {
-		if code, out, errs := command(t, env, "checkpoint", "create-table", "-f", file); code != exitDone {
+		if code, out, errs := command(t, env, "checkpoint", "create-table", "-f",
+			file); code != exitDone {
 			t.Fatalf("create-table: exit %d: %s%s", code, out, errs)
 		}
 	}
@@ -164,12 +166,21 @@ func newStage(t *testing.T, region string) *stage {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = server.Close() })
-	cfg := aws.Config{Region: region, BaseEndpoint: aws.String(server.Endpoint()),
-		Credentials: credentials.NewStaticCredentialsProvider(harness.ApplicationKey, "not-a-secret", "")}
+	cfg := aws.Config{
+		Region:       region,
+		BaseEndpoint: aws.String(server.Endpoint()),
+		Credentials: credentials.NewStaticCredentialsProvider(harness.ApplicationKey,
+			"not-a-secret", ""),
+	}
 	guards := harness.Watch(t, server, "dynamodb:CreateTable") // of checkpoint create-table
-	return &stage{server: server, guards: guards, dir: t.TempDir(), dynamo: dynamodb.NewFromConfig(cfg),
-		s3:  s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true }),
-		kms: kms.NewFromConfig(cfg)}
+	return &stage{
+		server: server,
+		guards: guards,
+		dir:    t.TempDir(),
+		dynamo: dynamodb.NewFromConfig(cfg),
+		s3:     s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true }),
+		kms:    kms.NewFromConfig(cfg),
+	}
 }
 
 // grant returns the token of a grant on a source key.
@@ -257,9 +268,15 @@ func (s *stage) fill(t *testing.T, name string, target config.Target) {
 	case target.DynamoDB != nil:
 		s.table(t, place, item.key, item.row)
 	case target.S3 != nil:
-		_, _ = s.s3.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: &place}) // it may be there
+		// it may be there
+		_, _ = s.s3.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: &place})
 		for key, o := range item.objects {
-			if _, err := s.s3.PutObject(t.Context(), &s3.PutObjectInput{Bucket: &place, Key: aws.String(key), Body: bytes.NewReader(o.body), Metadata: o.metadata}); err != nil {
+			if _, err := s.s3.PutObject(t.Context(), &s3.PutObjectInput{
+				Bucket:   &place,
+				Key:      aws.String(key),
+				Body:     bytes.NewReader(o.body),
+				Metadata: o.metadata,
+			}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -278,14 +295,22 @@ func (s *stage) fill(t *testing.T, name string, target config.Target) {
 
 func (s *stage) table(t *testing.T, name string, key []types.AttributeDefinition, row attributes) {
 	t.Helper()
-	in := &dynamodb.CreateTableInput{TableName: &name, BillingMode: types.BillingModePayPerRequest, AttributeDefinitions: key}
+	in := &dynamodb.CreateTableInput{
+		TableName:            &name,
+		BillingMode:          types.BillingModePayPerRequest,
+		AttributeDefinitions: key,
+	}
 	for i, k := range key {
-		in.KeySchema = append(in.KeySchema, types.KeySchemaElement{AttributeName: k.AttributeName, KeyType: []types.KeyType{types.KeyTypeHash, types.KeyTypeRange}[i]})
+		in.KeySchema = append(in.KeySchema, types.KeySchemaElement{
+			AttributeName: k.AttributeName,
+			KeyType:       []types.KeyType{types.KeyTypeHash, types.KeyTypeRange}[i],
+		})
 	}
 	if _, err := s.dynamo.CreateTable(t.Context(), in); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.dynamo.PutItem(t.Context(), &dynamodb.PutItemInput{TableName: &name, Item: row}); err != nil {
+	if _, err := s.dynamo.PutItem(t.Context(),
+		&dynamodb.PutItemInput{TableName: &name, Item: row}); err != nil {
 		t.Fatal(err)
 	}
 }

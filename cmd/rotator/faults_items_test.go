@@ -14,14 +14,17 @@ import (
 
 // beforeWrites has do called with each entry for which keep is true when a request
 // that would write it arrives, once for each unless again.
-func beforeWrites(t *testing.T, w *harness.Env, keep func(*harness.Entry) bool, again bool, do func(*harness.Entry) error) {
+func beforeWrites(
+	t *testing.T, w *harness.Env, keep func(*harness.Entry) bool, again bool, do func(*harness.Entry) error,
+) {
 	entries := w.Entries(keep)
 	var mu sync.Mutex
 	done := map[string]bool{}
 	for _, operation := range writeOperations() {
 		w.Fault(operation, fault.Fault{Before: func(r requestOf, body []byte) {
 			for _, e := range entries {
-				if !strings.HasSuffix(r.URL.Path, e.ID) && !bytes.Contains(body, []byte(`"`+e.ID+`"`)) {
+				if !strings.HasSuffix(r.URL.Path, e.ID) &&
+					!bytes.Contains(body, []byte(`"`+e.ID+`"`)) {
 					continue
 				}
 				mu.Lock()
@@ -63,7 +66,9 @@ func concurrentWriter(t *testing.T) {
 	t.Run("at the worst moment, once", func(t *testing.T) {
 		t.Parallel()
 		w := newTrial(t, harness.Config{})
-		third := func(e *harness.Entry) bool { return len(e.ID)%3 == 0 || strings.Contains(e.ID, "3") }
+		third := func(e *harness.Entry) bool {
+			return len(e.ID)%3 == 0 || strings.Contains(e.ID, "3")
+		}
 		beforeWrites(t, w, third, false, func(e *harness.Entry) error {
 			if strings.Contains(e.ID, "1") {
 				return w.Replace(t.Context(), e, w.New)
@@ -77,7 +82,9 @@ func concurrentWriter(t *testing.T) {
 			t.Parallel()
 			w := newTrial(t, harness.Config{})
 			hot := w.Entries(harness.Of(target, harness.Ordinary))[3]
-			beforeWrites(t, w, func(e *harness.Entry) bool { return e == hot }, true, func(e *harness.Entry) error {
+			beforeWrites(t, w, func(e *harness.Entry) bool {
+				return e == hot
+			}, true, func(e *harness.Entry) error {
 				return w.Replace(t.Context(), e, w.Old)
 			})
 			r := w.Must(t, []int{exitExceptions}, "run", "-o", "json")
@@ -101,7 +108,9 @@ func deletedItems(t *testing.T) {
 	fifth := func(e *harness.Entry) bool {
 		return e.Kind == harness.Ordinary && strings.ContainsAny(e.ID[len(e.ID)-6:], "57")
 	}
-	beforeWrites(t, w, fifth, false, func(e *harness.Entry) error { return w.Delete(t.Context(), e) })
+	beforeWrites(t, w, fifth, false, func(e *harness.Entry) error {
+		return w.Delete(t.Context(), e)
+	})
 	r := toTheEnd(t, w)
 	if n := int64(len(w.Entries(fifth))); r.Summary.Slots.Gone != n {
 		t.Errorf("%d slots are gone, and %d items were deleted", r.Summary.Slots.Gone, n)
@@ -113,18 +122,24 @@ func deletedItems(t *testing.T) {
 // write, as DynamoDB does when it gets to them.
 func timeToLive(t *testing.T) {
 	w := newTrial(t, harness.Config{Objects: map[harness.Kind]int{}})
-	expiring := w.Entries(func(e *harness.Entry) bool { return e.Kind == harness.Ordinary && strings.HasSuffix(e.ID, "4") })
-	w.Fault("kms:ReEncrypt", fault.Fault{Skip: 2, Times: len(expiring), Before: func(requestOf, []byte) {
-		// Called len(expiring) times: each takes the next.
-		for _, e := range expiring {
-			if !w.Deleted(e) {
-				if err := w.Delete(t.Context(), e); err != nil {
-					t.Errorf("expire %s: %v", e.ID, err)
+	expiring := w.Entries(func(e *harness.Entry) bool {
+		return e.Kind == harness.Ordinary && strings.HasSuffix(e.ID, "4")
+	})
+	w.Fault("kms:ReEncrypt", fault.Fault{
+		Skip:  2,
+		Times: len(expiring),
+		Before: func(requestOf, []byte) {
+			// Called len(expiring) times: each takes the next.
+			for _, e := range expiring {
+				if !w.Deleted(e) {
+					if err := w.Delete(t.Context(), e); err != nil {
+						t.Errorf("expire %s: %v", e.ID, err)
+					}
+					return
 				}
-				return
 			}
-		}
-	}})
+		},
+	})
 	r := toTheEnd(t, w)
 	if s := r.Summary.Slots; s.Gone == 0 || s.Gone > int64(len(expiring)) {
 		t.Errorf("%d slots are gone, and %d items expired", s.Gone, len(expiring))
@@ -145,7 +160,8 @@ func versionedBucket(t *testing.T) {
 		old += len(versions) - 1
 	}
 	r := w.Must(t, []int{exitExceptions}, "verify", "-o", "json")
-	if notes := strings.Join(r.Summary.Notes, "\n"); old == 0 || !strings.Contains(notes, "old versions") {
+	if notes := strings.Join(r.Summary.Notes, "\n"); old == 0 ||
+		!strings.Contains(notes, "old versions") {
 		t.Errorf("%d old versions are left, and verify notes %q", old, notes)
 	}
 }
@@ -173,7 +189,10 @@ func lockedBucket(t *testing.T) {
 // archivedObjects: an object in an archive storage class has the reason archived, and rotator
 // does not restore it (the fake does not implement RestoreObject).
 func archivedObjects(t *testing.T) {
-	w := newTrial(t, harness.Config{Items: map[harness.Kind]int{}, Objects: map[harness.Kind]int{harness.Ordinary: 10, harness.Archived: 7}})
+	w := newTrial(t, harness.Config{
+		Items:   map[harness.Kind]int{},
+		Objects: map[harness.Kind]int{harness.Ordinary: 10, harness.Archived: 7},
+	})
 	toTheEnd(t, w)
 	for _, e := range ledger(t, w) {
 		if e.Reason != "archived" {
@@ -186,8 +205,14 @@ func archivedObjects(t *testing.T) {
 // number of requests. The other ciphertexts are moved.
 func poisonCiphertexts(t *testing.T) {
 	const poison, foreign, ordinary = 60, 10, 30
-	w := newTrial(t, harness.Config{Items: map[harness.Kind]int{harness.Poison: poison, harness.Foreign: foreign, harness.Ordinary: ordinary},
-		Objects: map[harness.Kind]int{harness.Poison: 3}})
+	w := newTrial(t, harness.Config{
+		Items: map[harness.Kind]int{
+			harness.Poison:   poison,
+			harness.Foreign:  foreign,
+			harness.Ordinary: ordinary,
+		},
+		Objects: map[harness.Kind]int{harness.Poison: 3},
+	})
 	r := toTheEnd(t, w)
 	// Two dry runs; one question for what moves, two for what cannot be read,
 	// three for what is under another key.
@@ -206,7 +231,8 @@ func poisonCiphertexts(t *testing.T) {
 			named := said == "failed invalid-ciphertext" && e.Key == "" ||
 				said == "failed source-other-context" && e.Key != ""
 			if e.Attempts != n || !named && said != "foreign foreign-key" {
-				t.Errorf("the ledger has %s as %s for %s after %d attempts, want %d", e.Ref, e.Outcome, e.Reason, e.Attempts, n)
+				t.Errorf("the ledger has %s as %s for %s after %d attempts, want %d", e.Ref,
+					e.Outcome, e.Reason, e.Attempts, n)
 			}
 		}
 	}
@@ -222,19 +248,32 @@ func poisonCiphertexts(t *testing.T) {
 func hugeItems(t *testing.T) {
 	t.Run("400 KB items", func(t *testing.T) {
 		t.Parallel()
-		w := newTrial(t, harness.Config{Items: map[harness.Kind]int{harness.Ordinary: 40, harness.Nested: 2}, Objects: map[harness.Kind]int{}, Padding: 395 << 10})
+		w := newTrial(t, harness.Config{
+			Items:   map[harness.Kind]int{harness.Ordinary: 40, harness.Nested: 2},
+			Objects: map[harness.Kind]int{},
+			Padding: 395 << 10,
+		})
 		r := toTheEnd(t, w)
 		atMost(t, r, 100<<20)
 	})
 	t.Run("8 MiB documents", func(t *testing.T) {
 		t.Parallel()
-		w := newTrial(t, harness.Config{Items: map[harness.Kind]int{}, Objects: map[harness.Kind]int{harness.Document: 3}, ObjectPadding: 8 << 20, Workers: 1})
+		w := newTrial(t, harness.Config{
+			Items:         map[harness.Kind]int{},
+			Objects:       map[harness.Kind]int{harness.Document: 3},
+			ObjectPadding: 8 << 20,
+			Workers:       1,
+		})
 		r := toTheEnd(t, w)
 		atMost(t, r, 200<<20)
 	})
 	t.Run("a 65 MiB document", func(t *testing.T) {
 		t.Parallel()
-		w := newTrial(t, harness.Config{Items: map[harness.Kind]int{}, Objects: map[harness.Kind]int{harness.Document: 1}, ObjectPadding: 65 << 20})
+		w := newTrial(t, harness.Config{
+			Items:         map[harness.Kind]int{},
+			Objects:       map[harness.Kind]int{harness.Document: 1},
+			ObjectPadding: 65 << 20,
+		})
 		w.Deny(nil)
 		r := toTheEnd(t, w)
 		atMost(t, r, 100<<20)

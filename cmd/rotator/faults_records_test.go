@@ -51,15 +51,21 @@ func ofBucket(name string) func(requestOf) bool {
 
 // recordKinds are the records of a checkpoint, by how their ids begin.
 func recordKinds() map[string]string {
-	return map[string]string{"head": "jobs/trial/head", "pass": "jobs/trial/pass/1", "partition": "jobs/trial/pass/1/partition/",
-		"ledger": "jobs/trial/pass/1/ledger/", "roster": "jobs/trial/roster"}
+	return map[string]string{
+		"head":      "jobs/trial/head",
+		"pass":      "jobs/trial/pass/1",
+		"partition": "jobs/trial/pass/1/partition/",
+		"ledger":    "jobs/trial/pass/1/ledger/",
+		"roster":    "jobs/trial/roster",
+	}
 }
 
 // recordOf finds a record of a kind; "" when there is none yet.
 func recordOf(records map[string]string, kind string) string {
 	prefix := recordKinds()[kind]
 	for _, id := range slices.Sorted(maps.Keys(records)) {
-		if id == prefix || strings.HasSuffix(prefix, "/") && strings.HasPrefix(id, prefix) && counts(records, id) {
+		if id == prefix ||
+			strings.HasSuffix(prefix, "/") && strings.HasPrefix(id, prefix) && counts(records, id) {
 			return id
 		}
 	}
@@ -126,7 +132,10 @@ func corruptRecords(t *testing.T) {
 }
 
 func corruptRecord(t *testing.T, p home, kind string, c recordChange) {
-	w := newTrial(t, p.at(harness.Config{Items: map[harness.Kind]int{harness.Ordinary: 12, harness.Poison: 4}, Objects: map[harness.Kind]int{harness.Ordinary: 3}}))
+	w := newTrial(t, p.at(harness.Config{
+		Items:   map[harness.Kind]int{harness.Ordinary: 12, harness.Poison: 4},
+		Objects: map[harness.Kind]int{harness.Ordinary: 3},
+	}))
 	id := halfwayWithRecords(t, w, p)[kind]
 	w.ChangeRecord(t, id, c.change)
 	before := w.Records(t)
@@ -159,7 +168,8 @@ func corruptRecord(t *testing.T, p home, kind string, c recordChange) {
 		"could not compare with the previous pass")
 	// A pass without a readable ledger is never finished, so nothing is compared with it.
 	if compared := kind != "pass"; noted == compared {
-		t.Errorf("the notes are %q, and the pass before could be read: %v", r.Summary.Notes, compared)
+		t.Errorf("the notes are %q, and the pass before could be read: %v", r.Summary.Notes,
+			compared)
 	}
 	keptRecords(t, before, w.Records(t), id)
 	if kind == "pass" {

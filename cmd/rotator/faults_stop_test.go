@@ -86,7 +86,8 @@ func outageThatEnds(t *testing.T, c harness.Config) (ended func(*testing.T)) {
 	told := tellToStop(t, "an outage that ends", w, p)
 	time.AfterFunc(2*time.Second, func() { w.Server.Faults().Clear("") })
 	return func(t *testing.T) {
-		if r := told.end(t); r.Summary == nil || strings.Contains(r.Log, "not everything could be saved") {
+		if r := told.end(t); r.Summary == nil ||
+			strings.Contains(r.Log, "not everything could be saved") {
 			t.Errorf("the service came back in time: want a result, and no complaint: %s", r)
 		}
 		calm(t, w)
@@ -105,7 +106,8 @@ func retryInOutage(t *testing.T, c harness.Config) (ended func(*testing.T)) {
 	away(w, c, fault.Fault{Kind: fault.InternalError})
 	told := tellToStop(t, "a retry", w, p)
 	return func(t *testing.T) {
-		if r := told.end(t); r.Summary != nil || !strings.Contains(r.Log, "not everything could be saved") {
+		if r := told.end(t); r.Summary != nil ||
+			!strings.Contains(r.Log, "not everything could be saved") {
 			t.Errorf("a retry: want no result, and a word of what could not be saved: %s", r)
 		}
 		calm(t, w)
@@ -121,7 +123,9 @@ func stoppedBeforeThePass(t *testing.T, c harness.Config) {
 		away(w, c, fault.Fault{Kind: fault.InternalError})
 		before := w.Requests(reads) + w.Requests(writes)
 		p := w.Command(command, "-o", "json").Begin(t)
-		until(t, "a request to the checkpoint", func() bool { return w.Requests(reads)+w.Requests(writes) > before })
+		until(t, "a request to the checkpoint", func() bool {
+			return w.Requests(reads)+w.Requests(writes) > before
+		})
 		if r := tellToStop(t, command, w, p).end(t); r.Out != "" {
 			t.Errorf("%s, of which nothing is known, has a result: %s", command, r)
 		}
@@ -172,7 +176,8 @@ func (p toldToStop) end(t *testing.T) harness.Result {
 		t.Errorf("%s took %s to stop: %s", p.name, took.Round(time.Millisecond), r)
 	}
 	stopped(t, p.world, r, exitInterrupted)
-	if strings.Contains(r.Log, "writable") || strings.Contains(r.Log, "progress up to the last save") {
+	if strings.Contains(r.Log, "writable") ||
+		strings.Contains(r.Log, "progress up to the last save") {
 		t.Errorf("%s: the hint is for other trouble: %s", p.name, r)
 	}
 	return r

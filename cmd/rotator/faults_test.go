@@ -96,8 +96,21 @@ func newTrial(t *testing.T, c harness.Config) *harness.Env {
 // fewer is a mix of all kinds for rows in which every entry takes its time.
 func fewer() harness.Config {
 	return harness.Config{
-		Items:   map[harness.Kind]int{harness.Ordinary: 40, harness.Nested: 8, harness.Poison: 3, harness.Foreign: 3, harness.Current: 5, harness.Bare: 3},
-		Objects: map[harness.Kind]int{harness.Ordinary: 12, harness.Poison: 2, harness.Foreign: 2, harness.Current: 3, harness.Document: 4},
+		Items: map[harness.Kind]int{
+			harness.Ordinary: 40,
+			harness.Nested:   8,
+			harness.Poison:   3,
+			harness.Foreign:  3,
+			harness.Current:  5,
+			harness.Bare:     3,
+		},
+		Objects: map[harness.Kind]int{
+			harness.Ordinary: 12,
+			harness.Poison:   2,
+			harness.Foreign:  2,
+			harness.Current:  3,
+			harness.Document: 4,
+		},
 	}
 }
 

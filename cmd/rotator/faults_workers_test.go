@@ -36,7 +36,8 @@ func twoWorkers(t *testing.T) {
 		t.Parallel()
 		w := newTrial(t, harness.Config{Rate: 400})
 		replaceInJob(t, w, ".rotator/state.db", "second/state.db")
-		if err := os.Rename(filepath.Join(w.Dir, "job.yaml"), filepath.Join(w.Dir, "second.yaml")); err != nil {
+		if err := os.Rename(filepath.Join(w.Dir, "job.yaml"),
+			filepath.Join(w.Dir, "second.yaml")); err != nil {
 			t.Fatal(err)
 		}
 		w.WriteJob(t, w.Job())
@@ -57,18 +58,28 @@ func twoWorkers(t *testing.T) {
 		w.CountsVary()
 		w.Check(t, a.Summary)
 		w.Check(t, b.Summary)
-		if n := a.Summary.Slots.Rotated + b.Summary.Slots.Rotated; n != want.Rotated || b.Summary.Slots.Rotated == 0 {
-			t.Errorf("%d slots were to be moved, and the two say that they moved %d", want.Rotated, n)
+		if n := a.Summary.Slots.Rotated + b.Summary.Slots.Rotated; n != want.Rotated ||
+			b.Summary.Slots.Rotated == 0 {
+			t.Errorf("%d slots were to be moved, and the two say that they moved %d", want.Rotated,
+				n)
 		}
-		t.Logf("%d slots moved by the first, %d by the second", a.Summary.Slots.Rotated, b.Summary.Slots.Rotated)
+		t.Logf("%d slots moved by the first, %d by the second", a.Summary.Slots.Rotated,
+			b.Summary.Slots.Rotated)
 	})
 	// One run reads 8 partitions at a time, and leaves the others to the second.
 	for _, place := range []string{harness.InTable, harness.InBucket} {
 		t.Run("a shared checkpoint "+place, func(t *testing.T) {
 			t.Parallel()
-			w := newTrial(t, harness.Config{Segments: 16, Rate: 60, Checkpoint: place, Extra: "lease: 3s"})
+			w := newTrial(t, harness.Config{
+				Segments:   16,
+				Rate:       60,
+				Checkpoint: place,
+				Extra:      "lease: 3s",
+			})
 			first, second := runs(w).Begin(t), runs(w).Begin(t)
-			until(t, "both runs to own partitions", func() bool { return len(distinct(owners(t, w.Store(t), "trial"))) == 2 })
+			until(t, "both runs to own partitions", func() bool {
+				return len(distinct(owners(t, w.Store(t), "trial"))) == 2
+			})
 			first.Kill() // its partitions fall to the other when its lease is over
 			first.End(t)
 			w.CountsVary() // what the first wrote and had not saved
@@ -95,7 +106,8 @@ func pausedWorker(t *testing.T) {
 		}
 		for i, e := range w.Entries(nil) {
 			if i%3 == 0 && e.Kind == harness.Ordinary {
-				if err := w.Replace(context.Background(), e, []string{w.Old, w.New}[i%2]); err != nil {
+				if err := w.Replace(context.Background(), e,
+					[]string{w.Old, w.New}[i%2]); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -111,10 +123,19 @@ func pausedWorker(t *testing.T) {
 	t.Run("a shared checkpoint", func(t *testing.T) {
 		t.Parallel()
 		items, objects := harness.Mix(2)
-		w := newTrial(t, harness.Config{Items: items, Objects: objects, Segments: 16, Rate: 100, Checkpoint: harness.InTable, Extra: "lease: 3s"})
+		w := newTrial(t, harness.Config{
+			Items:      items,
+			Objects:    objects,
+			Segments:   16,
+			Rate:       100,
+			Checkpoint: harness.InTable,
+			Extra:      "lease: 3s",
+		})
 		first, second := runs(w).Begin(t), runs(w).Begin(t)
 		store := w.Store(t)
-		until(t, "both runs to own partitions", func() bool { return len(distinct(owners(t, store, "trial"))) == 2 })
+		until(t, "both runs to own partitions", func() bool {
+			return len(distinct(owners(t, store, "trial"))) == 2
+		})
 		first.Signal(t, syscall.SIGSTOP)
 		if had := owners(t, store, "trial"); len(distinct(had)) != 2 {
 			t.Fatalf("one run had ended when it was stopped: %v", had)
@@ -146,7 +167,9 @@ func terminated(t *testing.T) {
 		c.Items, c.Objects, c.Rate = items, objects, 200
 		terminate(t, c, 1, 3, 20, 30)
 	})
-	t.Run("while the checkpoint is away", func(t *testing.T) { each(t, sharedHomes(), terminatedInOutage) })
+	t.Run("while the checkpoint is away", func(t *testing.T) {
+		each(t, sharedHomes(), terminatedInOutage)
+	})
 }
 
 // terminate ends the runs of one pass with SIGTERM, each after a number of requests to KMS.
@@ -192,9 +215,18 @@ func killed(t *testing.T) {
 	t.Run("in a file", func(t *testing.T) {
 		t.Parallel()
 		w := newTrial(t, harness.Config{Items: items, Objects: objects})
-		kill(t, w, moment{"dynamodb:DescribeTable", 0, nil}, moment{"dynamodb:Scan", 0, nil}, moment{"kms:ReEncrypt", 30, nil},
-			moment{"dynamodb:BatchExecuteStatement", 1, nil}, moment{"dynamodb:BatchExecuteStatement", 2, nil},
-			moment{"s3:GetObject", 3, nil}, moment{"s3:PutObject", 4, nil}, moment{"s3:PutObject", 5, nil}, moment{"kms:ReEncrypt", 3, nil})
+		kill(t, w, moment{"dynamodb:DescribeTable", 0, nil}, moment{"dynamodb:Scan", 0, nil},
+			moment{"kms:ReEncrypt", 30, nil},
+			moment{"dynamodb:BatchExecuteStatement", 1, nil}, moment{
+				"dynamodb:BatchExecuteStatement",
+				2,
+				nil,
+			},
+			moment{"s3:GetObject", 3, nil}, moment{"s3:PutObject", 4, nil}, moment{
+				"s3:PutObject",
+				5,
+				nil,
+			}, moment{"kms:ReEncrypt", 3, nil})
 	})
 	each(t, sharedHomes(), func(t *testing.T, c harness.Config) {
 		c.Rate = 80
@@ -204,10 +236,12 @@ func killed(t *testing.T) {
 		// ledger, cursors, and a roster with the dead on it.
 		state := func(skip int) moment {
 			return moment{operation, skip, func(r requestOf) bool {
-				return operation == "dynamodb:PutItem" || ofBucket("state")(r) && !strings.Contains(r.URL.Path, "/.rotator-probe-")
+				return operation == "dynamodb:PutItem" ||
+					ofBucket("state")(r) && !strings.Contains(r.URL.Path, "/.rotator-probe-")
 			}}
 		}
-		kill(t, w, state(0), state(1), state(2), moment{"dynamodb:BatchExecuteStatement", 0, nil}, state(4), state(7))
+		kill(t, w, state(0), state(1), state(2), moment{"dynamodb:BatchExecuteStatement", 0, nil},
+			state(4), state(7))
 	})
 }
 
@@ -217,7 +251,12 @@ func kill(t *testing.T, w *harness.Env, moments ...moment) {
 	for _, at := range moments {
 		for _, applied := range []bool{true, false} {
 			p := runs(w)
-			f := fault.Fault{Skip: at.skip, Times: 1, Of: at.of, Before: func(requestOf, []byte) { p.Kill() }}
+			f := fault.Fault{
+				Skip:   at.skip,
+				Times:  1,
+				Of:     at.of,
+				Before: func(requestOf, []byte) { p.Kill() },
+			}
 			if !applied {
 				f.Kind = fault.Reset
 			}
@@ -225,7 +264,8 @@ func kill(t *testing.T, w *harness.Env, moments ...moment) {
 			r := p.Begin(t).End(t)
 			w.Server.Faults().Clear("")
 			if r.Code != -1 {
-				t.Fatalf("the run after %d that were killed ended before it was killed at %s: %s", killed, at.operation, r)
+				t.Fatalf("the run after %d that were killed ended before it was killed at %s: %s",
+					killed, at.operation, r)
 			}
 			killed++
 			w.CheckPartial(t, nil)

@@ -63,7 +63,8 @@ func (b *grantBench) job(t *testing.T, kms string) {
 	text, err := os.ReadFile(path)
 	must(t, err)
 	changed := regexp.MustCompile(`(?m)^kms: .*$`).ReplaceAllLiteral(text, []byte("kms: "+kms))
-	changed = regexp.MustCompile(`dynamodb: \{(role_arn: "[^"]*", )?table`).ReplaceAllLiteral(changed,
+	changed = regexp.MustCompile(`dynamodb: \{(role_arn: "[^"]*", )?table`).ReplaceAllLiteral(
+		changed,
 		[]byte(`dynamodb: {role_arn: "arn:aws:iam::111122223333:role/reader", table`))
 	must(t, os.WriteFile(path, changed, 0o600))
 }
@@ -112,7 +113,8 @@ func TestRolesAndGrants(t *testing.T) {
 	}
 	try(`{}`, exitAccess, "kms:DescribeKey is denied", "run")
 	try(`{`+role+`}`, exitAccess, "kms:DescribeKey is denied", "run")
-	try(`{`+role+`, grant_tokens: ["${env:GRANT_A}"]}`, exitAccess, "kms:DescribeKey is denied", "run")
+	try(`{`+role+`, grant_tokens: ["${env:GRANT_A}"]}`, exitAccess, "kms:DescribeKey is denied",
+		"run")
 	try(`{`+role+`, grant_tokens: [forged-token]}`, exitAccess,
 		"destination.key: key "+b.new+": KMS refuses a token in kms.grant_tokens", "run")
 	try(tokens, exitDone, "", "run")

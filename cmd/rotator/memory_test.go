@@ -124,8 +124,12 @@ func cpuTime(b *testing.B) time.Duration {
 type canned []byte
 
 func (c canned) Do(*http.Request) (*http.Response, error) {
-	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"application/x-amz-json-1.1"}},
-		Body: io.NopCloser(bytes.NewReader(c)), ContentLength: int64(len(c))}, nil
+	return &http.Response{
+		StatusCode:    http.StatusOK,
+		Header:        http.Header{"Content-Type": {"application/x-amz-json-1.1"}},
+		Body:          io.NopCloser(bytes.NewReader(c)),
+		ContentLength: int64(len(c)),
+	}, nil
 }
 
 // BenchmarkCollector measures what the collector's settings are worth: ReEncrypt as a run
@@ -138,7 +142,8 @@ func BenchmarkCollector(b *testing.B) {
 	}()
 	const arn = "arn:aws:kms:us-east-1:111122223333:key/00000000-0000-0000-0000-000000000000"
 	blob := bytes.Repeat([]byte("b"), 250)
-	answer := canned(fmt.Sprintf(`{"CiphertextBlob":%q,"KeyId":%q,"SourceKeyId":%q}`, base64.StdEncoding.EncodeToString(blob), arn, arn))
+	answer := canned(fmt.Sprintf(`{"CiphertextBlob":%q,"KeyId":%q,"SourceKeyId":%q}`,
+		base64.StdEncoding.EncodeToString(blob), arn, arn))
 	cfg := aws.Config{
 		Region:      "us-east-1",
 		HTTPClient:  answer,
@@ -154,7 +159,11 @@ func BenchmarkCollector(b *testing.B) {
 		name    string
 		limit   int64
 		percent int
-	}{{"default", math.MaxInt64, 100}, {"tuned, 460 MiB", 460 * mebibyte, gcPercent}, {"tuned, 57 MiB", 57 * mebibyte, gcPercent}} {
+	}{
+		{"default", math.MaxInt64, 100},
+		{"tuned, 460 MiB", 460 * mebibyte, gcPercent},
+		{"tuned, 57 MiB", 57 * mebibyte, gcPercent},
+	} {
 		b.Run(setting.name, func(b *testing.B) {
 			debug.SetMemoryLimit(setting.limit)
 			debug.SetGCPercent(setting.percent)
@@ -165,7 +174,10 @@ func BenchmarkCollector(b *testing.B) {
 			defer func() { b.ReportMetric(float64(cpuTime(b)-began)/float64(b.N), "cpu-ns/op") }()
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
-					if _, err := client.ReEncrypt(b.Context(), reencrypt.Request{Blob: blob, Context: map[string]string{"tenant": "t1"}}); err != nil {
+					if _, err := client.ReEncrypt(b.Context(), reencrypt.Request{
+						Blob:    blob,
+						Context: map[string]string{"tenant": "t1"},
+					}); err != nil {
 						b.Error(err)
 					}
 				}

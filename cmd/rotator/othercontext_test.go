@@ -159,7 +159,8 @@ func otherContextJob(
 		"targets:\n"+
 		"  - name: rows\n    dynamodb: { table: rows }\n    format: raw\n"+
 		"    slots: [{ path: secret, "+slot+" }]\n"+
-		"  - name: objects\n    s3: { bucket: %s }\n    format: base64\n    slots: [{ "+slot+" }]\n"+
+		"  - name: objects\n    s3: { bucket: %s }\n    format: base64\n    slots: [{ "+slot+
+		" }]\n"+
 		"  - name: documents\n    files: { root: documents }\n    format: base64\n"+
 		"    slots: [{ "+slot+" }]\n", keys["new"], strings.Join(arns, ", "), mixedBucket)
 	file = filepath.Join(dir, "job.yaml")

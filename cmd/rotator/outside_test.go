@@ -102,13 +102,16 @@ func encryptOutside(t *testing.T, public []byte, algorithm, plaintext string) []
 	must(t, err)
 	digest := map[string]func() hash.Hash{
 		"RSAES_OAEP_SHA_1": sha1.New, "RSAES_OAEP_SHA_256": sha256.New}[algorithm]
-	blob, err := rsa.EncryptOAEP(digest(), rand.Reader, key.(*rsa.PublicKey), []byte(plaintext), nil)
+	blob, err := rsa.EncryptOAEP(digest(), rand.Reader, key.(*rsa.PublicKey), []byte(plaintext),
+		nil)
 	must(t, err)
 	return blob
 }
 
 // encryptOpenSSL does the same with the openssl command.
-func encryptOpenSSL(t *testing.T, openssl string, public []byte, algorithm, plaintext string) []byte {
+func encryptOpenSSL(
+	t *testing.T, openssl string, public []byte, algorithm, plaintext string,
+) []byte {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "public.der")
 	must(t, os.WriteFile(file, public, 0o600))

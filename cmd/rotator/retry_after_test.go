@@ -60,7 +60,8 @@ func TestRetryAfterIsHeeded(t *testing.T) {
 						return true
 					},
 				})
-				if code, out, errs := command(t, m.env, "run", "-f", file); code != 0 && code != exitExceptions {
+				if code, out, errs := command(t, m.env, "run", "-f", file); code != 0 &&
+					code != exitExceptions {
 					t.Fatalf("exit %d: %s%s", code, out, errs)
 				}
 				if len(times) < test.skip+2 {

@@ -80,45 +80,89 @@ func storedContexts() map[string]map[string]string {
 	return map[string]map[string]string{"db/password": {"env": "prod", "role": "db"}, "plain": {}}
 }
 
-func credstashRow(b *rowBench, name, dataKey string, context map[string]string, more attributes) attributes {
-	row := attributes{"name": textOf(name), "version": textOf("0000000000000000001"), "contents": textOf("qg=="), "digest": textOf("SHA256"),
-		"hmac": binaryOf([]byte("0b0b")), "key": textOf(std64(b.seal(dataKey, context)))}
+func credstashRow(
+	b *rowBench, name, dataKey string, context map[string]string, more attributes,
+) attributes {
+	row := attributes{
+		"name":     textOf(name),
+		"version":  textOf("0000000000000000001"),
+		"contents": textOf("qg=="),
+		"digest":   textOf("SHA256"),
+		"hmac":     binaryOf([]byte("0b0b")),
+		"key":      textOf(std64(b.seal(dataKey, context))),
+	}
 	maps.Copy(row, more)
 	return row
 }
 
 func stringKey(names ...string) (key []types.AttributeDefinition) {
 	for _, name := range names {
-		key = append(key, types.AttributeDefinition{AttributeName: aws.String(name), AttributeType: types.ScalarAttributeTypeS})
+		key = append(key, types.AttributeDefinition{
+			AttributeName: aws.String(name),
+			AttributeType: types.ScalarAttributeTypeS,
+		})
 	}
 	return key
 }
 
 func readCredstash(row attributes) (*kms.DecryptInput, error) {
 	blob, err := base64.StdEncoding.DecodeString(row["key"].(*types.AttributeValueMemberS).Value)
-	return &kms.DecryptInput{CiphertextBlob: blob, EncryptionContext: storedContexts()[row["name"].(*types.AttributeValueMemberS).Value]}, err
+	return &kms.DecryptInput{
+		CiphertextBlob:    blob,
+		EncryptionContext: storedContexts()[row["name"].(*types.AttributeValueMemberS).Value],
+	}, err
 }
 
 func credstashClient() rowClient {
-	return rowClient{format: "credstash", target: `context_file: {path: contexts.csv, name: "${name}"}`, key: stringKey("name", "version"), changes: []string{"key"},
-		read: readCredstash,
+	return rowClient{
+		format:  "credstash",
+		target:  `context_file: {path: contexts.csv, name: "${name}"}`,
+		key:     stringKey("name", "version"),
+		changes: []string{"key"},
+		read:    readCredstash,
 		rows: func(b *rowBench) []clientRow {
 			contexts := storedContexts()
 			cut := credstashRow(b, "cut", "k5", nil, nil)
 			delete(cut, "contents")
 			return []clientRow{
 				{row: cut, refused: "unknown-format"},
-				{row: credstashRow(b, "db/password", "k1", contexts["db/password"], nil), dataKey: "k1"},
-				{row: credstashRow(b, "db/password", "k2", contexts["db/password"], attributes{"version": textOf("0000000000000000002"), "hmac": textOf("0b0b"), "created_at": numberOf("1437711748")}), dataKey: "k2"},
-				{row: credstashRow(b, "plain", "k3", nil, attributes{"comment": textOf("ours")}), dataKey: "k3"},
+				{
+					row:     credstashRow(b, "db/password", "k1", contexts["db/password"], nil),
+					dataKey: "k1",
+				},
+				{
+					row: credstashRow(b, "db/password", "k2", contexts["db/password"],
+						attributes{
+							"version":    textOf("0000000000000000002"),
+							"hmac":       textOf("0b0b"),
+							"created_at": numberOf("1437711748"),
+						}),
+					dataKey: "k2",
+				},
+				{
+					row: credstashRow(b, "plain", "k3", nil, attributes{
+						"comment": textOf("ours"),
+					}),
+					dataKey: "k3",
+				},
 				{row: credstashRow(b, "not/listed", "k4", nil, nil), refused: "missing-context"},
-				{row: attributes{"name": textOf("lock"), "version": textOf("1"), "owner": textOf("me")}},
+				{
+					row: attributes{
+						"name":    textOf("lock"),
+						"version": textOf("1"),
+						"owner":   textOf("me"),
+					},
+				},
 			}
-		}}
+		},
+	}
 }
 
 func credsmashClient() rowClient {
-	return rowClient{format: "credsmash", key: stringKey("name", "version"), changes: []string{"key"},
+	return rowClient{
+		format:  "credsmash",
+		key:     stringKey("name", "version"),
+		changes: []string{"key"},
 		read: func(row attributes) (*kms.DecryptInput, error) {
 			if _, ok := row["algorithm"]; !ok {
 				in, err := readCredstash(row)
@@ -129,17 +173,35 @@ func credsmashClient() rowClient {
 		},
 		rows: func(b *rowBench) []clientRow {
 			row := func(name, algorithm string, more attributes) attributes {
-				made := credstashRow(b, name, name, nil, attributes{"algorithm": textOf(algorithm), "key": binaryOf(b.seal(name, nil)), "contents": binaryOf([]byte{1})})
+				made := credstashRow(b, name, name, nil, attributes{
+					"algorithm": textOf(algorithm),
+					"key":       binaryOf(b.seal(name, nil)),
+					"contents":  binaryOf([]byte{1}),
+				})
 				maps.Copy(made, more)
 				return made
 			}
 			return []clientRow{
-				{row: row("ctr", "aes-ctr", attributes{"nonce": binaryOf([]byte{2})}), dataKey: "ctr"},
-				{row: row("gcm", "aes-gcm", attributes{"iv": binaryOf([]byte{3}), "tag": binaryOf([]byte{4}), "protocol": numberOf("1")}), dataKey: "gcm"},
+				{
+					row:     row("ctr", "aes-ctr", attributes{"nonce": binaryOf([]byte{2})}),
+					dataKey: "ctr",
+				},
+				{
+					row: row("gcm", "aes-gcm", attributes{
+						"iv":       binaryOf([]byte{3}),
+						"tag":      binaryOf([]byte{4}),
+						"protocol": numberOf("1"),
+					}),
+					dataKey: "gcm",
+				},
 				{row: credstashRow(b, "legacy", "legacy", nil, nil), dataKey: "legacy"},
-				{row: row("two", "aes-gcm", attributes{"protocol": numberOf("2")}), refused: "credsmash-protocol"},
+				{
+					row:     row("two", "aes-gcm", attributes{"protocol": numberOf("2")}),
+					refused: "credsmash-protocol",
+				},
 			}
-		}}
+		},
+	}
 }
 
 func confidantClient() rowClient {
@@ -149,14 +211,26 @@ func confidantClient() rowClient {
 			if row["data_type"].(*types.AttributeValueMemberS).Value != "credential" {
 				id = strings.Split(id, "-")[0]
 			}
-			blob, err := base64.StdEncoding.DecodeString(string(row["data_key"].(*types.AttributeValueMemberB).Value))
-			return &kms.DecryptInput{CiphertextBlob: blob, EncryptionContext: map[string]string{"id": id}}, err
+			blob, err := base64.StdEncoding.DecodeString(
+				string(row["data_key"].(*types.AttributeValueMemberB).Value))
+			return &kms.DecryptInput{
+				CiphertextBlob:    blob,
+				EncryptionContext: map[string]string{"id": id},
+			}, err
 		},
 		rows: func(b *rowBench) []clientRow {
 			row := func(id, kind string) attributes {
 				first, _, _ := strings.Cut(id, "-")
-				return attributes{"id": textOf(id), "data_type": textOf(kind), "revision": numberOf("2"), "credential_pairs": textOf("gAAAAAB"), "enabled": &types.AttributeValueMemberBOOL{Value: true},
-					"data_key": binaryOf([]byte(std64(b.seal(id, map[string]string{"id": first}))))}
+				return attributes{
+					"id":               textOf(id),
+					"data_type":        textOf(kind),
+					"revision":         numberOf("2"),
+					"credential_pairs": textOf("gAAAAAB"),
+					"enabled":          &types.AttributeValueMemberBOOL{Value: true},
+					"data_key": binaryOf([]byte(std64(b.seal(id, map[string]string{
+						"id": first,
+					})))),
+				}
 			}
 			blind := row("c2", "blind-credential")
 			blind["data_key"] = textOf(`{"us-east-1": "AQIC"}`)
@@ -164,7 +238,13 @@ func confidantClient() rowClient {
 				{row: row("c1", "credential"), dataKey: "c1"},
 				{row: row("c1-1", "archive-credential"), dataKey: "c1-1"},
 				{row: row("c1-2", "archive-credential"), dataKey: "c1-2"},
-				{row: attributes{"id": textOf("pay-production"), "data_type": textOf("service"), "credentials": &types.AttributeValueMemberSS{Value: []string{"c1"}}}},
+				{
+					row: attributes{
+						"id":          textOf("pay-production"),
+						"data_type":   textOf("service"),
+						"credentials": &types.AttributeValueMemberSS{Value: []string{"c1"}},
+					},
+				},
 				{row: blind, refused: "blind-credential"},
 			}
 		}}
@@ -185,15 +265,29 @@ func keystoreContext(row attributes) map[string]string {
 }
 
 func keystoreClient() rowClient {
-	return rowClient{format: "esdk-branch-keystore", target: "context: {tablename: logical-name}", key: stringKey("branch-key-id", "type"), changes: []string{"enc", "kms-arn"},
-		read: func(row attributes) (*kms.DecryptInput, error) { // with discovery: the key is the one of the row
-			return &kms.DecryptInput{CiphertextBlob: row["enc"].(*types.AttributeValueMemberB).Value, EncryptionContext: keystoreContext(row),
-				KeyId: aws.String(row["kms-arn"].(*types.AttributeValueMemberS).Value)}, nil
+	return rowClient{
+		format:  "esdk-branch-keystore",
+		target:  "context: {tablename: logical-name}",
+		key:     stringKey("branch-key-id", "type"),
+		changes: []string{"enc", "kms-arn"},
+		// with discovery: the key is the one of the row
+		read: func(row attributes) (*kms.DecryptInput, error) {
+			return &kms.DecryptInput{
+				CiphertextBlob:    row["enc"].(*types.AttributeValueMemberB).Value,
+				EncryptionContext: keystoreContext(row),
+				KeyId:             aws.String(row["kms-arn"].(*types.AttributeValueMemberS).Value),
+			}, nil
 		},
 		rows: func(b *rowBench) []clientRow {
 			row := func(kind, dataKey string, more attributes) attributes {
-				made := attributes{"branch-key-id": textOf("tenant-7"), "type": textOf(kind), "kms-arn": textOf(b.old), "create-time": textOf("2023-06-03T19:03:29.358000Z"),
-					"hierarchy-version": numberOf("1"), "aws-crypto-ec:department": textOf("admin")}
+				made := attributes{
+					"branch-key-id":            textOf("tenant-7"),
+					"type":                     textOf(kind),
+					"kms-arn":                  textOf(b.old),
+					"create-time":              textOf("2023-06-03T19:03:29.358000Z"),
+					"hierarchy-version":        numberOf("1"),
+					"aws-crypto-ec:department": textOf("admin"),
+				}
 				maps.Copy(made, more)
 				made["enc"] = binaryOf(b.seal(dataKey, keystoreContext(made)))
 				return made
@@ -201,13 +295,29 @@ func keystoreClient() rowClient {
 			return []clientRow{
 				{row: row("branch:version:1", "b1", nil), dataKey: "b1"},
 				{row: row("branch:version:2", "b2", nil), dataKey: "b2"},
-				{row: row("branch:ACTIVE", "b2", attributes{"version": textOf("branch:version:2")}), dataKey: "b2"},
+				{
+					row: row("branch:ACTIVE", "b2", attributes{
+						"version": textOf("branch:version:2"),
+					}),
+					dataKey: "b2",
+				},
 				{row: row("beacon:ACTIVE", "beacon", nil), dataKey: "beacon"},
 				{row: row("branch:other", "o", nil), refused: "unknown-format"},
-				{row: row("branch:version:3", "b3", attributes{"hierarchy-version": numberOf("2")}), refused: "hierarchy-version-2"},
-				{row: row("branch:MUTATION_INDEX", "m", attributes{"branch-key-id": textOf("tenant-8")}), refused: "branch-key-mutation"},
+				{
+					row: row("branch:version:3", "b3", attributes{
+						"hierarchy-version": numberOf("2"),
+					}),
+					refused: "hierarchy-version-2",
+				},
+				{
+					row: row("branch:MUTATION_INDEX", "m", attributes{
+						"branch-key-id": textOf("tenant-8"),
+					}),
+					refused: "branch-key-mutation",
+				},
 			}
-		}}
+		},
+	}
 }
 
 // describe writes a material description: pairs of names and values.
@@ -239,43 +349,79 @@ func undescribe(text []byte) (map[string]string, error) {
 }
 
 func ddbContext(id, at string) map[string]string {
-	return map[string]string{"*amzn-ddb-env-alg*": "AES/256", "*amzn-ddb-sig-alg*": "HmacSHA256/256", "*aws-kms-table*": "ddb-encryption-client", "id": id, "at": at}
+	return map[string]string{
+		"*amzn-ddb-env-alg*": "AES/256",
+		"*amzn-ddb-sig-alg*": "HmacSHA256/256",
+		"*aws-kms-table*":    "ddb-encryption-client",
+		"id":                 id,
+		"at":                 at,
+	}
 }
 
 func ddbClient() rowClient {
-	key := append(stringKey("id"), types.AttributeDefinition{AttributeName: aws.String("at"), AttributeType: types.ScalarAttributeTypeN})
-	return rowClient{format: "ddb-encryption-client", key: key, changes: []string{"*amzn-ddb-map-desc*"},
+	key := append(stringKey("id"), types.AttributeDefinition{
+		AttributeName: aws.String("at"),
+		AttributeType: types.ScalarAttributeTypeN,
+	})
+	return rowClient{
+		format:  "ddb-encryption-client",
+		key:     key,
+		changes: []string{"*amzn-ddb-map-desc*"},
 		read: func(row attributes) (*kms.DecryptInput, error) {
-			description, err := undescribe(row["*amzn-ddb-map-desc*"].(*types.AttributeValueMemberB).Value)
+			description, err := undescribe(
+				row["*amzn-ddb-map-desc*"].(*types.AttributeValueMemberB).Value)
 			if err != nil {
 				return nil, err
 			}
 			if description["ours"] != "kept" || len(description) != 6 {
-				return nil, fmt.Errorf("the description is now %v", slices.Sorted(maps.Keys(description)))
+				return nil, fmt.Errorf("the description is now %v",
+					slices.Sorted(maps.Keys(description)))
 			}
 			blob, err := base64.StdEncoding.DecodeString(description["amzn-ddb-env-key"])
 			return &kms.DecryptInput{CiphertextBlob: blob, EncryptionContext: map[string]string{
-				"*amzn-ddb-env-alg*": description["amzn-ddb-env-alg"], "*amzn-ddb-sig-alg*": description["amzn-ddb-sig-alg"], "*aws-kms-table*": "ddb-encryption-client",
-				"id": row["id"].(*types.AttributeValueMemberS).Value, "at": row["at"].(*types.AttributeValueMemberN).Value}}, err
+				"*amzn-ddb-env-alg*": description["amzn-ddb-env-alg"],
+				"*amzn-ddb-sig-alg*": description["amzn-ddb-sig-alg"],
+				"*aws-kms-table*":    "ddb-encryption-client",
+				"id":                 row["id"].(*types.AttributeValueMemberS).Value,
+				"at":                 row["at"].(*types.AttributeValueMemberN).Value,
+			}}, err
 		},
 		rows: func(b *rowBench) []clientRow {
 			row := func(id, at string, entries ...string) attributes {
-				return attributes{"id": textOf(id), "at": numberOf(at), "ssn": binaryOf([]byte{0, 1}), "*amzn-ddb-map-sig*": binaryOf([]byte{7}), "*amzn-ddb-map-desc*": binaryOf(describe(entries...))}
+				return attributes{
+					"id":                  textOf(id),
+					"at":                  numberOf(at),
+					"ssn":                 binaryOf([]byte{0, 1}),
+					"*amzn-ddb-map-sig*":  binaryOf([]byte{7}),
+					"*amzn-ddb-map-desc*": binaryOf(describe(entries...)),
+				}
 			}
 			wrapped := func(id, at string) string { return std64(b.seal(id, ddbContext(id, at))) }
 			moved := row("p", "1", "amzn-ddb-env-key", "QQ==")
 			moved["aws_dbe_head"] = binaryOf([]byte{1})
 			return []clientRow{
-				{row: row("python", "55", "amzn-ddb-env-alg", "AES/256", "amzn-ddb-env-key", wrapped("python", "55"), "amzn-ddb-sig-alg", "HmacSHA256/256", "amzn-ddb-wrap-alg", "kms", "aws-kms-ec-attr", "*keys*", "ours", "kept"), dataKey: "python"},
-				{row: row("java", "-1.5", "ours", "kept", "aws-kms-ec-attr", "*keys*", "amzn-ddb-sig-alg", "HmacSHA256/256", "amzn-ddb-env-alg", "AES/256", "amzn-ddb-wrap-alg", "kms", "amzn-ddb-env-key", wrapped("java", "-1.5")), dataKey: "java"},
+				{
+					row: row("python", "55", "amzn-ddb-env-alg", "AES/256", "amzn-ddb-env-key",
+						wrapped("python", "55"), "amzn-ddb-sig-alg", "HmacSHA256/256",
+						"amzn-ddb-wrap-alg", "kms", "aws-kms-ec-attr", "*keys*", "ours", "kept"),
+					dataKey: "python",
+				},
+				{
+					row: row("java", "-1.5", "ours", "kept", "aws-kms-ec-attr", "*keys*",
+						"amzn-ddb-sig-alg", "HmacSHA256/256", "amzn-ddb-env-alg", "AES/256",
+						"amzn-ddb-wrap-alg", "kms", "amzn-ddb-env-key", wrapped("java", "-1.5")),
+					dataKey: "java",
+				},
 				{row: row("static", "1", "amzn-ddb-map-sym-mode", "/CBC/PKCS5Padding")},
 				{row: moved, refused: "dbesdk-header"},
 			}
-		}}
+		},
+	}
 }
 
 func rowClients() []rowClient {
-	return []rowClient{credstashClient(), credsmashClient(), confidantClient(), keystoreClient(), ddbClient()}
+	return []rowClient{credstashClient(), credsmashClient(), confidantClient(), keystoreClient(),
+		ddbClient()}
 }
 
 func newRowBench(t *testing.T) *rowBench {
@@ -286,21 +432,35 @@ func newRowBench(t *testing.T) *rowBench {
 	}
 	t.Cleanup(func() { _ = server.Close() })
 	harness.Watch(t, server)
-	cfg := aws.Config{Region: "us-east-1", BaseEndpoint: aws.String(server.Endpoint()), Retryer: func() aws.Retryer { return aws.NopRetryer{} },
-		Credentials: credentials.NewStaticCredentialsProvider(harness.ApplicationKey, "not-a-secret", "")}
-	b := &rowBench{server: server, dir: t.TempDir(), dynamodb: dynamodb.NewFromConfig(cfg), kms: kms.NewFromConfig(cfg), rows: map[string][]clientRow{}}
+	cfg := aws.Config{
+		Region:       "us-east-1",
+		BaseEndpoint: aws.String(server.Endpoint()),
+		Retryer:      func() aws.Retryer { return aws.NopRetryer{} },
+		Credentials: credentials.NewStaticCredentialsProvider(harness.ApplicationKey,
+			"not-a-secret", ""),
+	}
+	b := &rowBench{
+		server:   server,
+		dir:      t.TempDir(),
+		dynamodb: dynamodb.NewFromConfig(cfg),
+		kms:      kms.NewFromConfig(cfg),
+		rows:     map[string][]clientRow{},
+	}
 	for _, arn := range []*string{&b.old, &b.new} {
 		if *arn, err = server.KMS().CreateKey(fakekms.Symmetric); err != nil {
 			t.Fatal(err)
 		}
 	}
-	job := fmt.Sprintf("job: rows\ndestination: {key: %q}\nsource: {keys: [%q]}\ntargets:\n", b.new, b.old)
+	job := fmt.Sprintf("job: rows\ndestination: {key: %q}\nsource: {keys: [%q]}\ntargets:\n",
+		b.new, b.old)
 	for _, c := range rowClients() {
 		b.fill(t, c)
-		job += fmt.Sprintf("  - dynamodb: {table: %s, segments: 2}\n    format: %s\n    %s\n", c.format, c.format, c.target)
+		job += fmt.Sprintf("  - dynamodb: {table: %s, segments: 2}\n    format: %s\n    %s\n",
+			c.format, c.format, c.target)
 	}
 	b.write(t, "job.yaml", job)
-	b.write(t, "contexts.csv", "name,key,value\ndb/password,env,prod\ndb/password,role,db\nplain,,\n")
+	b.write(t, "contexts.csv",
+		"name,key,value\ndb/password,env,prod\ndb/password,role,db\nplain,,\n")
 	return b
 }
 
@@ -314,16 +474,26 @@ func (b *rowBench) write(t *testing.T, name, text string) {
 // fill makes the table of a client, by the name of its format, with its rows.
 func (b *rowBench) fill(t *testing.T, c rowClient) {
 	t.Helper()
-	in := &dynamodb.CreateTableInput{TableName: &c.format, BillingMode: types.BillingModePayPerRequest, AttributeDefinitions: c.key}
+	in := &dynamodb.CreateTableInput{
+		TableName:            &c.format,
+		BillingMode:          types.BillingModePayPerRequest,
+		AttributeDefinitions: c.key,
+	}
 	for i, k := range c.key {
-		in.KeySchema = append(in.KeySchema, types.KeySchemaElement{AttributeName: k.AttributeName, KeyType: []types.KeyType{types.KeyTypeHash, types.KeyTypeRange}[i]})
+		in.KeySchema = append(in.KeySchema, types.KeySchemaElement{
+			AttributeName: k.AttributeName,
+			KeyType:       []types.KeyType{types.KeyTypeHash, types.KeyTypeRange}[i],
+		})
 	}
 	if _, err := b.dynamodb.CreateTable(t.Context(), in); err != nil {
 		t.Fatal(err)
 	}
 	b.rows[c.format] = c.rows(b)
 	for _, r := range b.rows[c.format] {
-		if _, err := b.dynamodb.PutItem(t.Context(), &dynamodb.PutItemInput{TableName: &c.format, Item: r.row}); err != nil {
+		if _, err := b.dynamodb.PutItem(t.Context(), &dynamodb.PutItemInput{
+			TableName: &c.format,
+			Item:      r.row,
+		}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -353,7 +523,11 @@ func (b *rowBench) read(ctx context.Context, c rowClient, r clientRow) (string, 
 	for _, k := range c.key {
 		key[*k.AttributeName] = r.row[*k.AttributeName]
 	}
-	got, err := b.dynamodb.GetItem(ctx, &dynamodb.GetItemInput{TableName: &c.format, Key: key, ConsistentRead: aws.Bool(true)})
+	got, err := b.dynamodb.GetItem(ctx, &dynamodb.GetItemInput{
+		TableName:      &c.format,
+		Key:            key,
+		ConsistentRead: aws.Bool(true),
+	})
 	if err != nil {
 		return "", err
 	}
@@ -408,7 +582,8 @@ func TestRowFormats(t *testing.T) {
 	if diff := cmp.Diff(want, summary.Slots) + cmp.Diff(wantReasons, reasons); diff != "" {
 		t.Errorf("figures (-want +got):\n%s", diff)
 	}
-	if summary = b.run(t); summary.Slots.Current != want.Rotated || summary.Slots.Rotated != 0 || summary.Slots.Failed != want.Failed {
+	if summary = b.run(t); summary.Slots.Current != want.Rotated || summary.Slots.Rotated != 0 ||
+		summary.Slots.Failed != want.Failed {
 		t.Errorf("the second pass: %+v", summary.Slots)
 	}
 	b.disable(t, true)
@@ -425,7 +600,8 @@ func TestRowFormats(t *testing.T) {
 			b.checkRest(t, c, before[c.format])
 		})
 	}
-	if n := b.server.Faults().Counts()["dynamodb:PutItem"]; n != len(slices.Concat(slices.Collect(maps.Values(b.rows))...)) {
+	if n := b.server.Faults().Counts()["dynamodb:PutItem"]; n !=
+		len(slices.Concat(slices.Collect(maps.Values(b.rows))...)) {
 		t.Errorf("%d items were put, more than the clients did", n)
 	}
 }
@@ -456,7 +632,9 @@ func (b *rowBench) stored(t *testing.T, table string) map[string]map[string]json
 }
 
 // checkRest compares a table with what it was, attribute by attribute.
-func (b *rowBench) checkRest(t *testing.T, c rowClient, before map[string]map[string]json.RawMessage) {
+func (b *rowBench) checkRest(
+	t *testing.T, c rowClient, before map[string]map[string]json.RawMessage,
+) {
 	t.Helper()
 	after := b.stored(t, c.format)
 	moved := 0
@@ -469,7 +647,8 @@ func (b *rowBench) checkRest(t *testing.T, c rowClient, before map[string]map[st
 		}
 		slices.Sort(changed)
 		if len(was) != len(after[key]) || len(changed) > 0 && !slices.Equal(changed, c.changes) {
-			t.Errorf("%s: %d attributes became %d, and %v changed", key, len(was), len(after[key]), changed)
+			t.Errorf("%s: %d attributes became %d, and %v changed", key, len(was), len(after[key]),
+				changed)
 		}
 		moved += min(len(changed), 1)
 	}
@@ -478,6 +657,7 @@ func (b *rowBench) checkRest(t *testing.T, c rowClient, before map[string]map[st
 		want += min(len(r.dataKey), 1)
 	}
 	if len(after) != len(before) || moved != want {
-		t.Errorf("%d rows became %d, of which %d changed, want %d", len(before), len(after), moved, want)
+		t.Errorf("%d rows became %d, of which %d changed, want %d", len(before), len(after), moved,
+			want)
 	}
 }

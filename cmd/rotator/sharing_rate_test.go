@@ -18,7 +18,6 @@ const attempts = 3
 // rate. One run and a group of three runs work at the same time, on separate servers, so both
 // have the same share of the processors.
 func TestRunsTogetherAreAsFastAsOne(t *testing.T) {
-	needsQuiet(t)
 	for _, l := range []load{
 		{bucket: 2000, rate: 200, checkpoint: "dynamodb://state"},
 		{table: 4000, rate: 400, segments: 8, checkpoint: "s3://state/rotator"},
@@ -93,15 +92,15 @@ func (g group) wrong(l load, one group) string {
 	var list []string
 	lost := 1 - min(1, one.delivered)
 	longest := max(one.wall, l.ideal())
-	if times, most := float64(g.wall)/float64(longest), 1.05+lost; times > most {
+	if times, most := float64(g.wall)/float64(longest), (1.05+lost)*margin(1.5); times > most {
 		list = append(list, fmt.Sprintf("%d runs took %.2f times as long as one, want at most %.2f",
 			g.runs, times, most))
 	}
-	if least := 0.95 - 2*lost; g.delivered < least {
+	if least := (0.95 - 2*lost) / margin(1.5); g.delivered < least {
 		list = append(list, fmt.Sprintf("%d runs sent %.1f%% of the rate, want at least %.1f%%",
 			g.runs, 100*g.delivered, 100*least))
 	}
-	if bound := g.busiest.exceeds(l.rate); bound != "" {
+	if bound := g.busiest.exceeds(l.rate, margin(1.2)); bound != "" {
 		list = append(list, fmt.Sprintf("%d runs: %s", g.runs, bound))
 	}
 	return strings.Join(list, "; ")
@@ -117,7 +116,6 @@ const (
 // TestRunThatJoinsGetsWork: if one run holds every segment of a table, a second run gets a part
 // of the work within two seconds of joining. The length of the lease does not matter.
 func TestRunThatJoinsGetsWork(t *testing.T) {
-	needsQuiet(t)
 	for _, checkpoint := range []string{"dynamodb://state", "s3://state/rotator"} {
 		l := load{table: 20000, segments: 8, rate: 1000, checkpoint: checkpoint, lease: "30s"}
 		t.Run(l.String(), func(t *testing.T) {
@@ -137,7 +135,7 @@ func TestRunThatJoinsGetsWork(t *testing.T) {
 				}
 				first.summary(t, exitInterrupted)
 				second.summary(t, exitInterrupted)
-				if took > joinsWithin {
+				if float64(took) > float64(joinsWithin)*margin(3) {
 					return fmt.Sprintf("a run that joined had its first request after %v", took)
 				}
 				return ""
@@ -149,7 +147,6 @@ func TestRunThatJoinsGetsWork(t *testing.T) {
 // TestShareOfAnIdleRunReturns: the other run gets the share of a run that has no more work, or
 // was stopped, within a second.
 func TestShareOfAnIdleRunReturns(t *testing.T) {
-	needsQuiet(t)
 	l := load{bucket: 2000, table: 600, segments: 1, rate: 300, checkpoint: "dynamodb://state"}
 	for name, stop := range map[string]bool{"no more work": false, "stopped": true} {
 		t.Run(name, func(t *testing.T) {
@@ -188,17 +185,16 @@ func shareReturns(t *testing.T, l load, stop bool) string {
 		before, after, l.rate, perSecond(moves))
 	// Before, the run had half of the rate. If the processors are busy, it does not reach
 	// the whole rate.
-	if 3*after < 2*float64(l.rate) {
+	if 3*after*margin(1.2) < 2*float64(l.rate) {
 		return fmt.Sprintf("%.0f requests a second from a second after the other run had "+
 			"no work, of %d", after, l.rate)
 	}
-	return s.busiest().exceeds(l.rate)
+	return s.busiest().exceeds(l.rate, margin(1.2))
 }
 
 // TestRateHoldsWhileRunsComeAndGo: the requests of every second are within the rate while runs
 // join and are stopped, killed, and paused for longer than their lease. All slots are moved.
 func TestRateHoldsWhileRunsComeAndGo(t *testing.T) {
-	needsQuiet(t)
 	l := load{bucket: 1000, table: 9000, segments: 16, rate: 600, checkpoint: "dynamodb://state"}
 	s := newSharing(t, l)
 	keeper := s.start(t, 0)
@@ -227,7 +223,7 @@ func TestRateHoldsWhileRunsComeAndGo(t *testing.T) {
 	}
 	moves := s.seen()
 	t.Logf("in the busiest second %+v, %d requests: %v", s.busiest(), len(moves), perSecond(moves))
-	if bound := s.busiest().exceeds(l.rate); bound != "" {
+	if bound := s.busiest().exceeds(l.rate, margin(1.2)); bound != "" {
 		t.Error(bound)
 	}
 	s.check(t)

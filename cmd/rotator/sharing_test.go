@@ -374,12 +374,13 @@ func busiest(list []time.Time) (most int) {
 }
 
 // exceeds describes the limit that the requests exceed, or returns "". In any second, at most
-// the rate plus 1% (or one request) may be sent, and the rate plus 5% (or one) may arrive.
-func (r rates) exceeds(rate int) string {
-	if most := rate + max(1, rate/100); r.departures > most {
+// the rate plus 1% (or one request) may be sent, and the rate plus 5% (or one) may arrive. Both
+// limits are multiplied by wider.
+func (r rates) exceeds(rate int, wider float64) string {
+	if most := int(float64(rate+max(1, rate/100)) * wider); r.departures > most {
 		return fmt.Sprintf("%d requests left in a second, want at most %d", r.departures, most)
 	}
-	if most := rate + max(1, rate/20); r.arrivals > most {
+	if most := int(float64(rate+max(1, rate/20)) * wider); r.arrivals > most {
 		return fmt.Sprintf("%d requests arrived in a second, want at most %d", r.arrivals, most)
 	}
 	return ""

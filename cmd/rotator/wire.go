@@ -215,7 +215,8 @@ func symmetric(job *config.Job, formats []*ciphertext.Compiled, keys reencrypt.K
 	var found []config.Problem
 	for i, format := range formats {
 		name := format.Symmetric()
-		if name != "" && (keys.SourceAlgorithm != reencrypt.Symmetric || !keys.Destination.Symmetric()) {
+		if name != "" &&
+			(keys.SourceAlgorithm != reencrypt.Symmetric || !keys.Destination.Symmetric()) {
 			found = append(found, job.Problem(fmt.Sprintf("targets[%d].format", i), fmt.Sprintf(
 				"readers of format %s support only symmetric keys, and a key of this job is "+
 					"asymmetric; use symmetric keys", name)))

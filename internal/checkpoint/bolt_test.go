@@ -15,7 +15,8 @@ import (
 
 func TestFileIsNeverMadeByOpening(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "typo.db")
-	if _, err := OpenFile(path); !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), path) {
+	if _, err := OpenFile(path); !errors.Is(err, ErrNotFound) ||
+		!strings.Contains(err.Error(), path) {
 		t.Errorf("OpenFile of nothing: %v", err)
 	}
 	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
@@ -32,7 +33,8 @@ func TestDamagedFileIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.Fetch(t.Context(), "n"); err == nil || errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), path) {
+	if _, err := f.Fetch(t.Context(), "n"); err == nil || errors.Is(err, ErrNotFound) ||
+		!strings.Contains(err.Error(), path) {
 		t.Errorf("Fetch from a damaged file: %v, want an error that names it", err)
 	}
 }
@@ -110,7 +112,8 @@ func TestDamagedIdIsOfTheWholeFile(t *testing.T) {
 	}
 	inside(t, path, func(b *bbolt.Bucket) error {
 		value := bytes.Clone(b.Get([]byte(passes.passID(1))))
-		return errors.Join(b.Delete([]byte(passes.passID(1))), b.Put([]byte("jobs/j/pasz/1"), value))
+		return errors.Join(b.Delete([]byte(passes.passID(1))),
+			b.Put([]byte("jobs/j/pasz/1"), value))
 	})
 	for name, act := range map[string]func() error{
 		"last":    func() error { _, err := passes.Last(t.Context()); return err },
@@ -118,7 +121,9 @@ func TestDamagedIdIsOfTheWholeFile(t *testing.T) {
 	} {
 		err := act()
 		var damaged *DamagedError
-		if !errors.As(err, &damaged) || damaged.Path != path || strings.Contains(err.Error(), "--restart") || !strings.Contains(err.Error(), "move it away") {
+		if !errors.As(err, &damaged) || damaged.Path != path ||
+			strings.Contains(err.Error(), "--restart") ||
+			!strings.Contains(err.Error(), "move it away") {
 			t.Errorf("%s: %v, want *DamagedError", name, err)
 		}
 	}

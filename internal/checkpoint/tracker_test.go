@@ -17,7 +17,10 @@ import (
 func newPass(partitions int) Pass {
 	target := PassTarget{Name: "t"}
 	for i := range partitions {
-		target.Partitions = append(target.Partitions, Partition{Name: strconv.Itoa(i), Spec: json.RawMessage("{}")})
+		target.Partitions = append(target.Partitions, Partition{
+			Name: strconv.Itoa(i),
+			Spec: json.RawMessage("{}"),
+		})
 	}
 	return Pass{Number: 1, Status: Running, Targets: []PassTarget{target}}
 }
@@ -110,7 +113,8 @@ func reload(r *rapid.T, passes *Passes, pass Pass) *model {
 		}
 		n, _ := strconv.Atoi(string(progress.Cursor))
 		if int64(n) != progress.Counts.Slots.Seen {
-			r.Fatalf("the cursor of partition %d is behind page %d, with %d pages counted", i, n, progress.Counts.Slots.Seen)
+			r.Fatalf("the cursor of partition %d is behind page %d, with %d pages counted", i, n,
+				progress.Counts.Slots.Seen)
 		}
 		m.next = append(m.next, n)
 	}
@@ -185,11 +189,14 @@ func TestTrackerPaces(t *testing.T) {
 			t.Fatal(err)
 		}
 		var saves []time.Time
-		tracker, err := passes.Track(t.Context(), pass, TrackOptions{Window: 4, Interval: time.Second,
+		tracker, err := passes.Track(t.Context(), pass, TrackOptions{
+			Window:   4,
+			Interval: time.Second,
 			BeforeSave: func(context.Context) (AuditLog, error) {
 				saves = append(saves, time.Now())
 				return AuditLog{}, nil
-			}})
+			},
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -218,7 +225,8 @@ func TestTrackerPaces(t *testing.T) {
 			t.Fatal(err)
 		}
 		if waited := time.Since(began); waited != 0 || len(saves) != 2 {
-			t.Errorf("a waiting scanner waited %s, with %d saves; want a save at once", waited, len(saves))
+			t.Errorf("a waiting scanner waited %s, with %d saves; want a save at once", waited,
+				len(saves))
 		}
 		page(0, 5, 100, ticket) // behind an open page: nothing to save
 		time.Sleep(3 * time.Second)
@@ -269,7 +277,12 @@ func TestTrackerIsFencedOff(t *testing.T) {
 func TestChunkFitsIntoARecord(t *testing.T) {
 	var entries []LedgerEntry
 	for i := range 5000 {
-		entries = append(entries, LedgerEntry{Target: "t", Ref: fmt.Sprintf("%0500d", i), Outcome: "failed", Detail: "d"})
+		entries = append(entries, LedgerEntry{
+			Target:  "t",
+			Ref:     fmt.Sprintf("%0500d", i),
+			Outcome: "failed",
+			Detail:  "d",
+		})
 	}
 	n := 0
 	for _, chunk := range chunks(entries) {

@@ -48,7 +48,8 @@ func fuzzFormat(f *testing.F, spec Spec, siblings bool) {
 		if string(item.Payload.(*scan.Object).Body) != string(body) {
 			t.Fatal("the body that was read changed")
 		}
-		if diff := cmp.Diff(summaryWith(found, fresh), summary(compiled.Find(object(key, string(now), nil)))); diff != "" {
+		if diff := cmp.Diff(summaryWith(found, fresh),
+			summary(compiled.Find(object(key, string(now), nil)))); diff != "" {
 			t.Fatalf("%q became %q (-want +got):\n%s", body, now, diff)
 		}
 		for i, s := range found {
@@ -75,7 +76,8 @@ func checkDiffer(t *testing.T, before, after, was, is []byte, siblings bool) {
 				first, mark = i, m
 			}
 		}
-		for _, m := range []string{goldenDestination, "/" + goldenDestination} { // a URL has a slash in front of it
+		// a URL has a slash in front of it
+		for _, m := range []string{goldenDestination, "/" + goldenDestination} {
 			if i := strings.Index(rest, m); siblings && i >= 0 && i < first {
 				first, mark = i, m
 			}
@@ -112,8 +114,10 @@ func checkDiffer(t *testing.T, before, after, was, is []byte, siblings bool) {
 			}
 			end = at + n
 		}
-		if !strings.HasSuffix(marks[i], goldenDestination) && len(marks) == 2 && !reads(before[at:end], was) {
-			t.Fatalf("%q stood where the new blob stands: %q became %q", before[at:end], before, after)
+		if !strings.HasSuffix(marks[i], goldenDestination) && len(marks) == 2 &&
+			!reads(before[at:end], was) {
+			t.Fatalf("%q stood where the new blob stands: %q became %q", before[at:end], before,
+				after)
 		}
 		at = min(end+len(next), len(before))
 	}
@@ -121,8 +125,10 @@ func checkDiffer(t *testing.T, before, after, was, is []byte, siblings bool) {
 
 // writings returns the texts that can represent a blob.
 func writings(blob []byte) []string {
-	return []string{base64.StdEncoding.EncodeToString(blob), base64.RawURLEncoding.EncodeToString(blob),
-		strings.TrimRight(base64.StdEncoding.EncodeToString(blob), "="), hex.EncodeToString(blob), strings.ToUpper(hex.EncodeToString(blob)), string(blob)}
+	return []string{base64.StdEncoding.EncodeToString(blob),
+		base64.RawURLEncoding.EncodeToString(blob),
+		strings.TrimRight(base64.StdEncoding.EncodeToString(blob), "="), hex.EncodeToString(blob),
+		strings.ToUpper(hex.EncodeToString(blob)), string(blob)}
 }
 
 // reads reports whether text represents blob. The text may have escapes and line breaks.
@@ -131,7 +137,8 @@ func reads(text, blob []byte) bool {
 	if json.Unmarshal([]byte(`"`+strings.Trim(string(text), `"`)+`"`), &unquoted) != nil {
 		unquoted = strings.Trim(string(text), `"'`+"`")
 	}
-	bare := strings.NewReplacer(" ", "", "\t", "", "\r", "", "\n", "", `\n`, "", "=", "").Replace(unquoted)
+	bare := strings.NewReplacer(" ", "", "\t", "", "\r", "", "\n", "", `\n`, "", "=",
+		"").Replace(unquoted)
 	for _, w := range writings(blob) {
 		if strings.TrimRight(w, "=") == bare {
 			return true
@@ -149,18 +156,32 @@ func FuzzBiscuit(f *testing.F) { fuzzFormat(f, Spec{Format: formatBiscuit, Kind:
 func FuzzEJSON(f *testing.F) { fuzzFormat(f, Spec{Format: formatEJSON, Kind: Objects}, true) }
 
 func FuzzTinkKeyset(f *testing.F) {
-	fuzzFormat(f, Spec{Format: formatTinkKeyset, Kind: Objects, Context: map[string]string{"associatedData": "617070"}}, false)
+	fuzzFormat(f, Spec{
+		Format:  formatTinkKeyset,
+		Kind:    Objects,
+		Context: map[string]string{"associatedData": "617070"},
+	}, false)
 }
 
 func FuzzLines(f *testing.F) {
 	f.Add([]byte("{\"s\":\"QUJD\",\"l\":[{\"k\":\"QUJD\"}]}\r\n\n{\"s\": \"QQ==\"}"), "k")
-	fuzzFormat(f, Spec{Format: formatJSONL, Kind: Objects, Slots: []SlotSpec{{Path: "s", Context: map[string]string{"k": "${key}"}}, {Path: "l[*].k", Format: formatBase64URL}}}, false)
+	fuzzFormat(f, Spec{
+		Format: formatJSONL,
+		Kind:   Objects,
+		Slots: []SlotSpec{
+			{Path: "s", Context: map[string]string{"k": "${key}"}},
+			{Path: "l[*].k", Format: formatBase64URL},
+		},
+	}, false)
 }
 
 func FuzzText(f *testing.F) {
 	f.Add([]byte("A=QUJD\r\n# B='0aff'\nC: \"_-8\" C: \"QUJD\"\nA=QUJD"), "k")
 	fuzzFormat(f, Spec{Format: formatText, Kind: Objects, Slots: []SlotSpec{
-		{Pattern: `(?m)^A=(.*?)\r?$`}, {Pattern: `B='([^']*)'`, Format: formatHex}, {Pattern: `C: "([^"]*)"`, Format: formatBase64URL, Context: map[string]string{"c": "d"}}}}, false)
+		{Pattern: `(?m)^A=(.*?)\r?$`},
+		{Pattern: `B='([^']*)'`, Format: formatHex},
+		{Pattern: `C: "([^"]*)"`, Format: formatBase64URL, Context: map[string]string{"c": "d"}},
+	}}, false)
 }
 
 // FuzzFramed: of any bytes, under any width, what is read is written back, and
@@ -188,7 +209,8 @@ func FuzzFramed(f *testing.F) {
 		if !bytes.Equal(now[framing.width:], append(goldenBlob("fuzz", 0), payload...)) {
 			t.Fatalf("%s: %q became %q", framing.format, body, now)
 		}
-		if again := compiled.Find(object("key", string(now), nil)); !bytes.Equal(again[0].Blob, goldenBlob("fuzz", 0)) {
+		if again := compiled.Find(object("key", string(now), nil)); !bytes.Equal(again[0].Blob,
+			goldenBlob("fuzz", 0)) {
 			t.Fatalf("%s: %q reads as %v", framing.format, now, summary(again))
 		}
 	})

@@ -13,10 +13,15 @@ import (
 func BenchmarkLines(b *testing.B) {
 	var body bytes.Buffer
 	for n := 0; body.Len() < 4<<20; n++ {
-		fmt.Fprintf(&body, `{"id":%d,"tenant":"acme","secret":"%s"}`+"\n", n, std64(string(bytes.Repeat([]byte{byte(n), 7}, 75))))
+		fmt.Fprintf(&body, `{"id":%d,"tenant":"acme","secret":"%s"}`+"\n", n,
+			std64(string(bytes.Repeat([]byte{byte(n), 7}, 75))))
 	}
-	compiled := compile(b, Spec{Format: formatJSONL, Kind: Objects, Slots: []SlotSpec{{Path: "secret",
-		Context: map[string]string{"tenant": "${body.tenant}", "object": "${key}"}}}})
+	compiled := compile(b, Spec{
+		Format: formatJSONL,
+		Kind:   Objects,
+		Slots: []SlotSpec{{Path: "secret",
+			Context: map[string]string{"tenant": "${body.tenant}", "object": "${key}"}}},
+	})
 	item := object("key", body.String(), nil)
 	var before, after runtime.MemStats
 	b.ReportAllocs()

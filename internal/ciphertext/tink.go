@@ -18,34 +18,38 @@ func newTinkKeyset(c *compiler) binder {
 	contexts, pattern := c.targetContext(), c.where.pattern
 	c.tinkContext("context", c.spec.Context)
 	c.tinkContext("destination_context", c.spec.DestinationContext)
-	return unbound(&bodyFormat{name: c.def.name, sites: orUnreadable(func(object *scan.Object) []editSite {
-		if !isDocument(object.Body) {
-			return []editSite{refusedSitef("encryptedKeyset", "not-json",
-				"the body is not one JSON document; rotator cannot read keysets in binary form")}
-		}
-		keyset, refused := tinkKeyset(object.Body)
-		switch {
-		case refused != nil:
-			return []editSite{refusedSite("encryptedKeyset", refused)}
-		case keyset == nil:
-			return nil
-		}
-		context, destination, refused := contexts.fill(objectLookup(object, pattern, nil))
-		if refused != nil {
-			return []editSite{refusedSite(keyset.path, refused)}
-		}
-		p := keyset.blobSite(context)
-		if p.Refused == nil {
-			p.DestinationContext = destination
-		}
-		return []editSite{p}
-	}, markedTinkKeyset)})
+	return unbound(&bodyFormat{
+		name: c.def.name,
+		sites: orUnreadable(func(object *scan.Object) []editSite {
+			if !isDocument(object.Body) {
+				return []editSite{refusedSitef("encryptedKeyset", "not-json",
+					"the body is not one JSON document; rotator cannot read keysets in binary form")}
+			}
+			keyset, refused := tinkKeyset(object.Body)
+			switch {
+			case refused != nil:
+				return []editSite{refusedSite("encryptedKeyset", refused)}
+			case keyset == nil:
+				return nil
+			}
+			context, destination, refused := contexts.fill(objectLookup(object, pattern, nil))
+			if refused != nil {
+				return []editSite{refusedSite(keyset.path, refused)}
+			}
+			p := keyset.blobSite(context)
+			if p.Refused == nil {
+				p.DestinationContext = destination
+			}
+			return []editSite{p}
+		}, markedTinkKeyset),
+	})
 }
 
 // tinkContext refuses a context that Tink does not use.
 func (c *compiler) tinkContext(field string, context map[string]string) {
 	for name, value := range context {
-		if len(context) > 1 || !slices.Contains([]string{"associatedData", "additionalData"}, name) {
+		if len(context) > 1 ||
+			!slices.Contains([]string{"associatedData", "additionalData"}, name) {
 			c.fail(field, "Tink uses one entry in the encryption context of a keyset: "+
 				"associatedData or, in older releases, additionalData")
 			return

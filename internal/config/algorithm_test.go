@@ -20,7 +20,9 @@ func TestAlgorithmsOfKMS(t *testing.T) {
 		text := fmt.Sprintf("job: j\nsource: { keys: [alias/old], algorithm: %[1]s }\n"+
 			"destination: { key: alias/new, algorithm: %[1]s }\n"+
 			"targets: [{ dynamodb: { table: t }, format: raw, slots: [{ path: p }] }]\n", algorithm)
-		job, err := Parse("job.yaml", []byte(text), func(string) (string, bool) { return "", false })
+		job, err := Parse("job.yaml", []byte(text), func(string) (string, bool) {
+			return "", false
+		})
 		if err != nil {
 			t.Errorf("%s: %v", algorithm, err)
 			continue
@@ -29,7 +31,8 @@ func TestAlgorithmsOfKMS(t *testing.T) {
 			job.Destination.Algorithm != string(algorithm) {
 			t.Errorf("%s: %+v, %+v", algorithm, job.Source, job.Destination)
 		}
-		if asymmetric(string(algorithm)) == (algorithm == types.EncryptionAlgorithmSpecSymmetricDefault) {
+		if asymmetric(string(algorithm)) ==
+			(algorithm == types.EncryptionAlgorithmSpecSymmetricDefault) {
 			t.Errorf("%s: asymmetric is %v", algorithm, asymmetric(string(algorithm)))
 		}
 	}

@@ -10,11 +10,18 @@ func TestCheckpointPlaces(t *testing.T) {
 		"file:x/state.db":            {File: "x/state.db"},
 		"dynamodb://rotator-state":   {Table: "rotator-state"},
 		"dynamodb://a.b?region=eu-1": {Table: "a.b", Region: "eu-1"},
-		"dynamodb://arn:aws:dynamodb:eu-west-1:111122223333:table/state": {Table: "arn:aws:dynamodb:eu-west-1:111122223333:table/state"},
+		"dynamodb://arn:aws:dynamodb:eu-west-1:111122223333:table/state": {
+			Table: "arn:aws:dynamodb:eu-west-1:111122223333:table/state",
+		},
 		"s3://bucket":     {Bucket: "bucket"},
 		"s3://bucket/":    {Bucket: "bucket"},
 		"s3://bucket/a/b": {Bucket: "bucket", Prefix: "a/b/"},
-		"s3://bucket/a/b/?endpoint=http%3A%2F%2F127.0.0.1%3A1&role_arn=arn:x": {Bucket: "bucket", Prefix: "a/b/", Endpoint: "http://127.0.0.1:1", RoleARN: "arn:x"},
+		"s3://bucket/a/b/?endpoint=http%3A%2F%2F127.0.0.1%3A1&role_arn=arn:x": {
+			Bucket:   "bucket",
+			Prefix:   "a/b/",
+			Endpoint: "http://127.0.0.1:1",
+			RoleARN:  "arn:x",
+		},
 	} {
 		got, wrong := parsePlace(text)
 		if got != want || wrong != "" || got.Shared() != (want.File == "") {

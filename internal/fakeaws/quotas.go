@@ -37,12 +37,20 @@ func (s *quotaService) Operation(r *http.Request) string {
 
 // Throttle implements fault.Service.
 func (s *quotaService) Throttle(w http.ResponseWriter, r *http.Request) {
-	s.Refuse(w, r, fault.Answer{Status: http.StatusBadRequest, Code: "TooManyRequestsException", Message: "Rate exceeded"})
+	s.Refuse(w, r, fault.Answer{
+		Status:  http.StatusBadRequest,
+		Code:    "TooManyRequestsException",
+		Message: "Rate exceeded",
+	})
 }
 
 // Fail implements fault.Service.
 func (s *quotaService) Fail(w http.ResponseWriter, r *http.Request) {
-	s.Refuse(w, r, fault.Answer{Status: http.StatusInternalServerError, Code: "ServiceException", Message: "the request failed inside the service"})
+	s.Refuse(w, r, fault.Answer{
+		Status:  http.StatusInternalServerError,
+		Code:    "ServiceException",
+		Message: "the request failed inside the service",
+	})
 }
 
 // Refuse implements fault.Service.
@@ -53,19 +61,37 @@ func (s *quotaService) Refuse(w http.ResponseWriter, _ *http.Request, a fault.An
 func (s *quotaService) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var in struct{ ServiceCode, QuotaCode string }
 	if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
-		s.Refuse(w, r, fault.Answer{Status: http.StatusBadRequest, Code: "IllegalArgumentException", Message: "the body is not a request"})
+		s.Refuse(w, r, fault.Answer{
+			Status:  http.StatusBadRequest,
+			Code:    "IllegalArgumentException",
+			Message: "the body is not a request",
+		})
 		return
 	}
 	s.mu.Lock()
 	q := s.known[in.ServiceCode+"/"+in.QuotaCode]
 	s.mu.Unlock()
-	value := map[string]float64{"servicequotas:GetServiceQuota": q.Applied, "servicequotas:GetAWSDefaultServiceQuota": q.Default}[s.Operation(r)]
+	value := map[string]float64{
+		"servicequotas:GetServiceQuota":           q.Applied,
+		"servicequotas:GetAWSDefaultServiceQuota": q.Default,
+	}[s.Operation(r)]
 	if value == 0 {
-		s.Refuse(w, r, fault.Answer{Status: http.StatusBadRequest, Code: "NoSuchResourceException", Message: "The request failed because the specified quota does not exist."})
+		s.Refuse(w, r, fault.Answer{
+			Status:  http.StatusBadRequest,
+			Code:    "NoSuchResourceException",
+			Message: "The request failed because the specified quota does not exist.",
+		})
 		return
 	}
-	quotaAnswer(w, http.StatusOK, map[string]any{"Quota": map[string]any{"ServiceCode": in.ServiceCode, "QuotaCode": in.QuotaCode,
-		"Value": value, "Unit": "None", "Period": map[string]any{"PeriodUnit": "SECOND", "PeriodValue": 1}}})
+	quotaAnswer(w, http.StatusOK, map[string]any{
+		"Quota": map[string]any{
+			"ServiceCode": in.ServiceCode,
+			"QuotaCode":   in.QuotaCode,
+			"Value":       value,
+			"Unit":        "None",
+			"Period":      map[string]any{"PeriodUnit": "SECOND", "PeriodValue": 1},
+		},
+	})
 }
 
 func quotaAnswer(w http.ResponseWriter, status int, content any) {

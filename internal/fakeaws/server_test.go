@@ -47,7 +47,9 @@ func start(t *testing.T) (*fakeaws.Server, aws.Config) {
 		name, value, _ := strings.Cut(variable, "=")
 		t.Setenv(name, value)
 	}
-	cfg, err := config.LoadDefaultConfig(t.Context(), config.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }))
+	cfg, err := config.LoadDefaultConfig(t.Context(), config.WithRetryer(func() aws.Retryer {
+		return aws.NopRetryer{}
+	}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,23 +63,38 @@ func TestDispatch(t *testing.T) {
 		t.Error(err)
 	}
 	var api smithy.APIError
-	_, err := dynamodb.NewFromConfig(cfg).DescribeTable(t.Context(), &dynamodb.DescribeTableInput{TableName: aws.String("none")})
+	_, err := dynamodb.NewFromConfig(cfg).DescribeTable(t.Context(), &dynamodb.DescribeTableInput{
+		TableName: aws.String("none"),
+	})
 	if !errors.As(err, &api) || api.ErrorCode() != "ResourceNotFoundException" {
 		t.Errorf("DynamoDB answers %v", err)
 	}
-	_, err = s3.NewFromConfig(cfg).GetObject(t.Context(), &s3.GetObjectInput{Bucket: aws.String("none"), Key: aws.String("none")})
+	_, err = s3.NewFromConfig(cfg).GetObject(t.Context(), &s3.GetObjectInput{
+		Bucket: aws.String("none"),
+		Key:    aws.String("none"),
+	})
 	if !errors.As(err, &api) || api.ErrorCode() != "NoSuchBucket" {
 		t.Errorf("S3 answers %v", err)
 	}
-	if _, err := sts.NewFromConfig(cfg).GetCallerIdentity(t.Context(), &sts.GetCallerIdentityInput{}); err != nil {
+	if _, err := sts.NewFromConfig(cfg).GetCallerIdentity(t.Context(),
+		&sts.GetCallerIdentityInput{}); err != nil {
 		t.Error(err)
 	}
 	quotas := servicequotas.NewFromConfig(cfg)
-	_, err = quotas.GetServiceQuota(t.Context(), &servicequotas.GetServiceQuotaInput{ServiceCode: aws.String("kms"), QuotaCode: aws.String("L-6E3AF000")})
+	_, err = quotas.GetServiceQuota(t.Context(), &servicequotas.GetServiceQuotaInput{
+		ServiceCode: aws.String("kms"),
+		QuotaCode:   aws.String("L-6E3AF000"),
+	})
 	if !errors.As(err, &api) || api.ErrorCode() != "NoSuchResourceException" {
 		t.Errorf("Service Quotas answers %v", err)
 	}
-	want := map[string]int{"servicequotas:GetServiceQuota": 1, "kms:CreateKey": 1, "dynamodb:DescribeTable": 1, "s3:GetObject": 1, "sts:GetCallerIdentity": 1}
+	want := map[string]int{
+		"servicequotas:GetServiceQuota": 1,
+		"kms:CreateKey":                 1,
+		"dynamodb:DescribeTable":        1,
+		"s3:GetObject":                  1,
+		"sts:GetCallerIdentity":         1,
+	}
 	if diff := cmp.Diff(want, server.Faults().Counts()); diff != "" {
 		t.Errorf("counts (-want +got):\n%s", diff)
 	}
@@ -93,7 +110,8 @@ func TestAssumeRole(t *testing.T) {
 	const role = "arn:aws:sts::444455556666:assumed-role/rotator/case"
 	server.KMS().SetPolicy(func(c fakekms.Call) bool { return c.Principal == role })
 	describe := func(cfg aws.Config) error {
-		_, err := kms.NewFromConfig(cfg).DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: &arn})
+		_, err := kms.NewFromConfig(cfg).DescribeKey(t.Context(),
+			&kms.DescribeKeyInput{KeyId: &arn})
 		return err
 	}
 	var api smithy.APIError
@@ -101,19 +119,25 @@ func TestAssumeRole(t *testing.T) {
 		t.Errorf("without the role: %v, want AccessDeniedException", err)
 	}
 	assumed := cfg.Copy()
-	assumed.Credentials = aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg), "arn:aws:iam::444455556666:role/teams/rotator",
-		func(o *stscreds.AssumeRoleOptions) { o.RoleSessionName = "case" }))
+	assumed.Credentials = aws.NewCredentialsCache(
+		stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg),
+			"arn:aws:iam::444455556666:role/teams/rotator",
+			func(o *stscreds.AssumeRoleOptions) { o.RoleSessionName = "case" }))
 	if err := describe(assumed); err != nil {
 		t.Errorf("with the role: %v", err)
 	}
-	identity, err := sts.NewFromConfig(assumed).GetCallerIdentity(t.Context(), &sts.GetCallerIdentityInput{})
+	identity, err := sts.NewFromConfig(assumed).GetCallerIdentity(t.Context(),
+		&sts.GetCallerIdentityInput{})
 	if err != nil || *identity.Arn != role || *identity.Account != "444455556666" {
 		t.Errorf("GetCallerIdentity: %+v, %v", identity, err)
 	}
 	if n := server.Faults().Counts()["sts:AssumeRole"]; n != 1 {
 		t.Errorf("%d calls of AssumeRole, want 1", n)
 	}
-	_, err = sts.NewFromConfig(cfg).AssumeRole(t.Context(), &sts.AssumeRoleInput{RoleArn: aws.String("arn:aws:iam::444455556666:user/rotator"), RoleSessionName: aws.String("case")})
+	_, err = sts.NewFromConfig(cfg).AssumeRole(t.Context(), &sts.AssumeRoleInput{
+		RoleArn:         aws.String("arn:aws:iam::444455556666:user/rotator"),
+		RoleSessionName: aws.String("case"),
+	})
 	if !errors.As(err, &api) || api.ErrorCode() != "ValidationError" {
 		t.Errorf("AssumeRole with the ARN of a user: %v, want ValidationError", err)
 	}
@@ -123,7 +147,10 @@ func TestAssumeRole(t *testing.T) {
 func TestSTSFaults(t *testing.T) {
 	server, cfg := start(t)
 	client := sts.NewFromConfig(cfg)
-	for kind, want := range map[fault.Kind]string{fault.Throttle: "Throttling", fault.InternalError: "InternalFailure"} {
+	for kind, want := range map[fault.Kind]string{
+		fault.Throttle:      "Throttling",
+		fault.InternalError: "InternalFailure",
+	} {
 		server.Faults().Set("sts:GetCallerIdentity", fault.Fault{Kind: kind})
 		_, err := client.GetCallerIdentity(t.Context(), &sts.GetCallerIdentityInput{})
 		var api smithy.APIError
@@ -188,7 +215,8 @@ func TestSigners(t *testing.T) {
 			return err
 		},
 		"ExpiredToken SignatureDoesNotMatch": func() error {
-			_, err := sts.NewFromConfig(cfg).GetCallerIdentity(t.Context(), &sts.GetCallerIdentityInput{})
+			_, err := sts.NewFromConfig(cfg).GetCallerIdentity(t.Context(),
+				&sts.GetCallerIdentityInput{})
 			return err
 		},
 	}

@@ -54,21 +54,57 @@ type signed struct {
 // The error codes depend on the protocol (Common Errors of KMS, DynamoDB and STS; Error
 // responses of S3).
 func (s *signers) json(of fault.Service) fault.Service {
-	return &signed{Service: of, signers: s, window: 5 * time.Minute,
-		skewed:  fault.Answer{Status: http.StatusBadRequest, Code: "InvalidSignatureException", Message: "Signature expired, or not yet current"},
-		expired: fault.Answer{Status: http.StatusBadRequest, Code: "ExpiredTokenException", Message: "The security token included in the request is expired"}}
+	return &signed{
+		Service: of,
+		signers: s,
+		window:  5 * time.Minute,
+		skewed: fault.Answer{
+			Status:  http.StatusBadRequest,
+			Code:    "InvalidSignatureException",
+			Message: "Signature expired, or not yet current",
+		},
+		expired: fault.Answer{
+			Status:  http.StatusBadRequest,
+			Code:    "ExpiredTokenException",
+			Message: "The security token included in the request is expired",
+		},
+	}
 }
 
 func (s *signers) query(of fault.Service) fault.Service {
-	return &signed{Service: of, signers: s, window: 5 * time.Minute,
-		skewed:  fault.Answer{Status: http.StatusForbidden, Code: "SignatureDoesNotMatch", Message: "Signature expired, or not yet current"},
-		expired: fault.Answer{Status: http.StatusForbidden, Code: "ExpiredToken", Message: "The security token included in the request is expired"}}
+	return &signed{
+		Service: of,
+		signers: s,
+		window:  5 * time.Minute,
+		skewed: fault.Answer{
+			Status:  http.StatusForbidden,
+			Code:    "SignatureDoesNotMatch",
+			Message: "Signature expired, or not yet current",
+		},
+		expired: fault.Answer{
+			Status:  http.StatusForbidden,
+			Code:    "ExpiredToken",
+			Message: "The security token included in the request is expired",
+		},
+	}
 }
 
 func (s *signers) rest(of fault.Service) fault.Service {
-	return &signed{Service: of, signers: s, window: 15 * time.Minute,
-		skewed:  fault.Answer{Status: http.StatusForbidden, Code: "RequestTimeTooSkewed", Message: "The difference between the request time and the current time is too large."},
-		expired: fault.Answer{Status: http.StatusBadRequest, Code: "ExpiredToken", Message: "The provided token has expired."}}
+	return &signed{
+		Service: of,
+		signers: s,
+		window:  15 * time.Minute,
+		skewed: fault.Answer{
+			Status:  http.StatusForbidden,
+			Code:    "RequestTimeTooSkewed",
+			Message: "The difference between the request time and the current time is too large.",
+		},
+		expired: fault.Answer{
+			Status:  http.StatusBadRequest,
+			Code:    "ExpiredToken",
+			Message: "The provided token has expired.",
+		},
+	}
 }
 
 func (s *signed) ServeHTTP(w http.ResponseWriter, r *http.Request) {

@@ -38,8 +38,16 @@ func (l *conn) plainAnswer() (answer *http.Response, ok bool, err error) {
 	if err != nil {
 		return nil, true, err
 	}
-	return &http.Response{StatusCode: http.StatusOK, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{requestHeader: {request}},
-		ContentLength: int64(length), Body: io.NopCloser(bytes.NewReader(body)), Close: l.reader.Buffered() > 0}, true, nil
+	return &http.Response{
+		StatusCode:    http.StatusOK,
+		Proto:         "HTTP/1.1",
+		ProtoMajor:    1,
+		ProtoMinor:    1,
+		Header:        http.Header{requestHeader: {request}},
+		ContentLength: int64(length),
+		Body:          io.NopCloser(bytes.NewReader(body)),
+		Close:         l.reader.Buffered() > 0,
+	}, true, nil
 }
 
 // parseHead parses the head of a response, without the empty line at its end.
@@ -66,7 +74,9 @@ func parseHead(head []byte) (length int, request string, ok bool) {
 			length = int(n)
 		case bytes.EqualFold(name, []byte(requestHeader)):
 			request = string(value)
-		case bytes.EqualFold(name, []byte("Transfer-Encoding")), bytes.EqualFold(name, []byte("Content-Encoding")), bytes.EqualFold(name, []byte("Connection")):
+		case bytes.EqualFold(name, []byte("Transfer-Encoding")),
+			bytes.EqualFold(name, []byte("Content-Encoding")),
+			bytes.EqualFold(name, []byte("Connection")):
 			return 0, "", false
 		}
 	}

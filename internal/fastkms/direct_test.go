@@ -25,7 +25,9 @@ import (
 
 // direct is a Direct to a TLS server that answers with handler, and the number of
 // connections that it opened.
-func direct(t *testing.T, handler http.HandlerFunc, timeout time.Duration) (*Direct, *httptest.Server, *atomic.Int64) {
+func direct(
+	t *testing.T, handler http.HandlerFunc, timeout time.Duration,
+) (*Direct, *httptest.Server, *atomic.Int64) {
 	t.Helper()
 	server := httptest.NewTLSServer(handler)
 	t.Cleanup(server.Close)
@@ -48,8 +50,13 @@ func direct(t *testing.T, handler http.HandlerFunc, timeout time.Duration) (*Dir
 }
 
 func post(ctx context.Context, d *Direct, body string) (string, error) {
-	r := (&http.Request{Method: http.MethodPost, URL: d.target, Header: http.Header{"X-Amz-Target": {"T.Op"}}, ContentLength: int64(len(body)),
-		Body: io.NopCloser(strings.NewReader(body))}).WithContext(ctx)
+	r := (&http.Request{
+		Method:        http.MethodPost,
+		URL:           d.target,
+		Header:        http.Header{"X-Amz-Target": {"T.Op"}},
+		ContentLength: int64(len(body)),
+		Body:          io.NopCloser(strings.NewReader(body)),
+	}).WithContext(ctx)
 	answer, err := d.Do(r)
 	if err != nil {
 		return "", err
@@ -118,7 +125,8 @@ func TestDirect(t *testing.T) {
 		{body: "after all", opened: 6},
 	} {
 		got, err := post(context.Background(), d, c.body)
-		if c.fails != (err != nil) || err == nil && got != "T.Op 127. "+c.body || opened.Load() != c.opened {
+		if c.fails != (err != nil) || err == nil && got != "T.Op 127. "+c.body ||
+			opened.Load() != c.opened {
 			t.Errorf("%.20s: %.60q, %v, after %d connections", c.body, got, err, opened.Load())
 		}
 	}
@@ -136,7 +144,8 @@ func TestDirectEnds(t *testing.T) {
 	if _, err := post(ctx, d, "slow"); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
-	if got, err := post(context.Background(), d, "next"); err != nil || got != "T.Op 127. next" || opened.Load() != 3 {
+	if got, err := post(context.Background(), d, "next"); err != nil || got != "T.Op 127. next" ||
+		opened.Load() != 3 {
 		t.Errorf("%q, %v, after %d connections", got, err, opened.Load())
 	}
 }
@@ -162,7 +171,8 @@ func TestDirectContexts(t *testing.T) {
 	}
 	began := time.Now()
 	time.AfterFunc(20*time.Millisecond, cancel)
-	if _, err := post(two, d, "slow"); !errors.Is(err, context.Canceled) || time.Since(began) > 2*time.Second {
+	if _, err := post(two, d, "slow"); !errors.Is(err, context.Canceled) ||
+		time.Since(began) > 2*time.Second {
 		t.Errorf("cancelled on a connection used before: %v", err)
 	}
 	three, cancel := context.WithCancel(context.Background())
@@ -245,7 +255,8 @@ func TestDirectFewer(t *testing.T) {
 			t.Fatalf("request %d did not take the connection that was idle longest", i)
 		}
 	}
-	if _, err := post(context.Background(), d, "again"); err != nil || d.idle[most-1] != lines[most-1] {
+	if _, err := post(context.Background(), d, "again"); err != nil ||
+		d.idle[most-1] != lines[most-1] {
 		t.Errorf("%v; a request did not take the connection that was used last", err)
 	}
 	server.CloseClientConnections()
@@ -253,7 +264,8 @@ func TestDirectFewer(t *testing.T) {
 	for _, l := range lines {
 		l.used = rested
 	}
-	if _, err := post(context.Background(), d, "closed"); err != nil || opened.Load() != most+1 || len(d.idle) != 1 {
+	if _, err := post(context.Background(), d, "closed"); err != nil || opened.Load() != most+1 ||
+		len(d.idle) != 1 {
 		t.Errorf("%v, after %d connections, of which %d are kept", err, opened.Load(), len(d.idle))
 	}
 	for i, l := range lines {
@@ -315,7 +327,8 @@ func TestDirectLeaves(t *testing.T) {
 	if newDirect(target, proxy, time.Minute, 0) != nil {
 		t.Error("a proxy was passed by")
 	}
-	if d := newDirect(target, &http.Transport{}, time.Minute, 0); d == nil || d.tls.ServerName != "kms.example.com" {
+	if d := newDirect(target, &http.Transport{}, time.Minute, 0); d == nil ||
+		d.tls.ServerName != "kms.example.com" {
 		t.Error("a plain transport was not stood in for")
 	}
 }
@@ -357,7 +370,9 @@ func FuzzAnswer(f *testing.F) {
 			return
 		}
 		body, _ := io.ReadAll(got.Body)
-		if !bytes.Equal(body, wantBody) || got.StatusCode != want.StatusCode || got.Header.Get(requestHeader) != want.Header.Get(requestHeader) || l.reader.Buffered() != theirs.Buffered() {
+		if !bytes.Equal(body, wantBody) || got.StatusCode != want.StatusCode ||
+			got.Header.Get(requestHeader) != want.Header.Get(requestHeader) ||
+			l.reader.Buffered() != theirs.Buffered() {
 			t.Fatalf("%q: %q %v, and net/http reads %q %v", text, body, got, wantBody, want)
 		}
 		if want.Close && !got.Close {
@@ -377,7 +392,8 @@ func TestDirectDeadline(t *testing.T) {
 		time.Sleep(30 * time.Millisecond)
 	}
 	began := time.Now()
-	if _, err := post(context.Background(), d, "slow"); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > 2*time.Second {
+	if _, err := post(context.Background(), d, "slow"); !errors.Is(err,
+		context.DeadlineExceeded) || time.Since(began) > 2*time.Second {
 		t.Errorf("%v, after %v", err, time.Since(began))
 	}
 }
@@ -417,7 +433,8 @@ func talkative(conn *corked, config *tls.Config) error {
 		if err != nil {
 			return err
 		}
-		answer := fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+		answer := fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(body),
+			body)
 		extra := []byte("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nextra")
 		if n > 0 {
 			extra = nil
@@ -436,7 +453,8 @@ func talkative(conn *corked, config *tls.Config) error {
 			err = errors.Join(err, more)
 		}
 		var rest []byte // of the record with the extra answer, for the next request
-		if begun := map[string]int{"a beginning": 40, "half a header": 3}[string(body)]; begun > 0 && extra != nil {
+		if begun := map[string]int{"a beginning": 40,
+			"half a header": 3}[string(body)]; begun > 0 && extra != nil {
 			conn.held, rest = conn.held[:whole+begun], bytes.Clone(conn.held[whole+begun:])
 		}
 		if err = errors.Join(err, conn.open()); err != nil {
@@ -449,7 +467,8 @@ func talkative(conn *corked, config *tls.Config) error {
 // TestAnswerTooMany: what a server says unasked is never taken for the answer to the
 // next request.
 func TestAnswerTooMany(t *testing.T) {
-	for _, manner := range []string{"one record", "two records", "later", "a beginning", "half a header"} {
+	for _, manner := range []string{"one record", "two records", "later", "a beginning",
+		"half a header"} {
 		t.Run(manner, func(t *testing.T) {
 			d, server, _ := direct(t, echo, time.Minute)
 			listener, err := net.Listen("tcp", "127.0.0.1:0")

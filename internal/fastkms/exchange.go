@@ -53,7 +53,8 @@ func (l *conn) send(r *http.Request, host string, packed bool) error {
 	if packed {
 		out = append(out, "\r\n"+acceptHeader+": gzip"...)
 	}
-	out = append(strconv.AppendInt(append(out, "\r\nContent-Length: "...), r.ContentLength, 10), "\r\n\r\n"...)
+	out = append(strconv.AppendInt(append(out, "\r\nContent-Length: "...), r.ContentLength, 10),
+		"\r\n\r\n"...)
 	body := bytes.NewBuffer(out)
 	if _, err := io.CopyN(body, r.Body, r.ContentLength); err != nil {
 		return err
@@ -80,7 +81,8 @@ func (l *conn) anyAnswer(r *http.Request, packed bool) (*http.Response, error) {
 	}
 	l.limit.Allow("the chunked body of the response", 4*mostAnswer)
 	body, err := readBody(answer.Body, answer.ContentLength)
-	if err == nil && packed && len(body) > 0 && strings.EqualFold(answer.Header.Get(encodingHeader), "gzip") {
+	if err == nil && packed && len(body) > 0 &&
+		strings.EqualFold(answer.Header.Get(encodingHeader), "gzip") {
 		body, err = unpack(answer, body)
 	}
 	if err != nil {

@@ -12,7 +12,8 @@ import (
 // sizeOf is about the length of the body of a request, in bytes.
 func sizeOf(in *kms.ReEncryptInput) int {
 	size := 512 + base64.StdEncoding.EncodedLen(len(in.CiphertextBlob))
-	for _, pairs := range []map[string]string{in.SourceEncryptionContext, in.DestinationEncryptionContext} {
+	for _, pairs := range []map[string]string{in.SourceEncryptionContext,
+		in.DestinationEncryptionContext} {
 		for name, value := range pairs {
 			size += len(name) + len(value) + 6
 		}
@@ -32,11 +33,13 @@ func appendInput(body []byte, in *kms.ReEncryptInput) ([]byte, bool) {
 	}
 	w := writer{body: append(body, `{"CiphertextBlob":"`...), ok: true}
 	w.body = append(base64.StdEncoding.AppendEncode(w.body, in.CiphertextBlob), '"')
-	w.member("DestinationEncryptionAlgorithm", string(in.DestinationEncryptionAlgorithm), in.DestinationEncryptionAlgorithm != "")
+	w.member("DestinationEncryptionAlgorithm", string(in.DestinationEncryptionAlgorithm),
+		in.DestinationEncryptionAlgorithm != "")
 	w.pairs("DestinationEncryptionContext", in.DestinationEncryptionContext)
 	w.member("DestinationKeyId", aws.ToString(in.DestinationKeyId), in.DestinationKeyId != nil)
 	w.tokens(in.GrantTokens)
-	w.member("SourceEncryptionAlgorithm", string(in.SourceEncryptionAlgorithm), in.SourceEncryptionAlgorithm != "")
+	w.member("SourceEncryptionAlgorithm", string(in.SourceEncryptionAlgorithm),
+		in.SourceEncryptionAlgorithm != "")
 	w.pairs("SourceEncryptionContext", in.SourceEncryptionContext)
 	w.member("SourceKeyId", aws.ToString(in.SourceKeyId), in.SourceKeyId != nil)
 	return append(w.body, '}'), w.ok
@@ -153,7 +156,8 @@ func set(out *kms.ReEncryptOutput, name, value []byte) bool {
 			return false
 		}
 		var err error
-		out.CiphertextBlob, err = base64.StdEncoding.AppendDecode(make([]byte, 0, base64.StdEncoding.DecodedLen(len(value))), value)
+		out.CiphertextBlob, err = base64.StdEncoding.AppendDecode(make([]byte, 0,
+			base64.StdEncoding.DecodedLen(len(value))), value)
 		return err == nil
 	case "DestinationEncryptionAlgorithm":
 		return setAlgorithm(&out.DestinationEncryptionAlgorithm, value)

@@ -285,7 +285,8 @@ func (l *fastSender) send(
 			return nil, "", err
 		}
 	}
-	out, request, err = l.deliver(ctx, f, message{header, body, credentials}, l.permits.until(taken))
+	out, request, err = l.deliver(ctx, f, message{header, body, credentials},
+		l.permits.until(taken))
 	return out, request, end(err)
 }
 

@@ -37,7 +37,8 @@ func TestLateTimersLoseLittleOfTheRate(t *testing.T) {
 								mu.Unlock()
 								continue
 							}
-							time.Sleep(wait + time.Duration(random.Int64N(int64(4*time.Millisecond))))
+							time.Sleep(wait +
+								time.Duration(random.Int64N(int64(4*time.Millisecond))))
 						}
 					})
 				}

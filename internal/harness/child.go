@@ -44,7 +44,8 @@ type Result struct {
 }
 
 func (r Result) String() string {
-	return fmt.Sprintf("rotator %s ended with exit code %d after %s\n%s%s", strings.Join(r.Args, " "), r.Code, r.Took.Round(time.Millisecond), clip(r.Out), tail(r.Log))
+	return fmt.Sprintf("rotator %s ended with exit code %d after %s\n%s%s",
+		strings.Join(r.Args, " "), r.Code, r.Took.Round(time.Millisecond), clip(r.Out), tail(r.Log))
 }
 
 func tail(text string) string {
@@ -59,12 +60,20 @@ func tail(text string) string {
 func (w *Env) Command(args ...string) *Process {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	command := slices.Concat(w.config.Command, args, []string{"-f", "job.yaml"})
-	p := &Process{Cmd: exec.CommandContext(ctx, command[0], command[1:]...), world: w, cancel: cancel}
+	p := &Process{
+		Cmd:    exec.CommandContext(ctx, command[0], command[1:]...),
+		world:  w,
+		cancel: cancel,
+	}
 	p.Dir = w.Dir
-	p.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "AWS_") }),
-		"AWS_ENDPOINT_URL="+w.Server.Endpoint(), "AWS_REGION="+region, "AWS_EC2_METADATA_DISABLED=true",
+	p.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool {
+		return strings.HasPrefix(v, "AWS_")
+	}),
+		"AWS_ENDPOINT_URL="+w.Server.Endpoint(), "AWS_REGION="+region,
+		"AWS_EC2_METADATA_DISABLED=true",
 		"AWS_CONFIG_FILE=/nowhere", "AWS_SHARED_CREDENTIALS_FILE=/nowhere")
-	p.Env = append(p.Env, "AWS_ACCESS_KEY_ID="+workerKey, "AWS_SECRET_ACCESS_KEY="+w.secret, "AWS_SESSION_TOKEN="+w.token)
+	p.Env = append(p.Env, "AWS_ACCESS_KEY_ID="+workerKey, "AWS_SECRET_ACCESS_KEY="+w.secret,
+		"AWS_SESSION_TOKEN="+w.token)
 	p.Env = append(p.Env, w.config.Env...)
 	p.Stdout, p.Stderr = &p.out, &p.log
 	return p
@@ -73,7 +82,9 @@ func (w *Env) Command(args ...string) *Process {
 // Unset removes variables from the environment of a command.
 func (p *Process) Unset(prefixes ...string) {
 	p.Env = slices.DeleteFunc(p.Env, func(v string) bool {
-		return slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(v, prefix) })
+		return slices.ContainsFunc(prefixes, func(prefix string) bool {
+			return strings.HasPrefix(v, prefix)
+		})
 	})
 }
 
@@ -145,7 +156,13 @@ func (p *Process) End(t testing.TB) Result {
 	t.Helper()
 	<-p.over
 	p.cancel()
-	r := Result{Args: p.Args[1:], Code: p.ProcessState.ExitCode(), Out: p.out.String(), Log: p.log.String(), Took: p.took}
+	r := Result{
+		Args: p.Args[1:],
+		Code: p.ProcessState.ExitCode(),
+		Out:  p.out.String(),
+		Log:  p.log.String(),
+		Took: p.took,
+	}
 	r.MaxRSS = <-p.peak
 	var summary report.Summary
 	if json.Unmarshal([]byte(r.Out), &summary) == nil && summary.Command != "" {

@@ -69,7 +69,8 @@ func (v *CredentialServer) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	defer v.mu.Unlock()
 	if v.broken {
 		v.refused++
-		http.Error(w, `{"code":"AccessDenied","message":"the role was taken away"}`, http.StatusForbidden)
+		http.Error(w, `{"code":"AccessDenied","message":"the role was taken away"}`,
+			http.StatusForbidden)
 		return
 	}
 	key := fmt.Sprintf("ASIAWORKER%06d", len(v.keys))
@@ -78,6 +79,10 @@ func (v *CredentialServer) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	v.world.secrets.add("a temporary secret access key", secret)
 	v.world.secrets.add("a temporary session token", token)
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(map[string]string{"AccessKeyId": key, "SecretAccessKey": secret, "Token": token,
-		"Expiration": time.Now().Add(v.life).UTC().Format(time.RFC3339)})
+	_ = json.NewEncoder(w).Encode(map[string]string{
+		"AccessKeyId":     key,
+		"SecretAccessKey": secret,
+		"Token":           token,
+		"Expiration":      time.Now().Add(v.life).UTC().Format(time.RFC3339),
+	})
 }

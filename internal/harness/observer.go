@@ -108,12 +108,17 @@ func (w *Watcher) broken() []string {
 
 // reads returns the operations that change nothing and are always allowed.
 func reads() []string {
-	return []string{"kms:ReEncrypt", "kms:DescribeKey", "kms:ListAliases", "kms:ListKeyRotations", "kms:GetKeyLastUsage",
-		"dynamodb:DescribeTable", "dynamodb:Scan", "dynamodb:GetItem", "dynamodb:Query", "dynamodb:BatchGetItem", "dynamodb:ListTables",
+	return []string{"kms:ReEncrypt", "kms:DescribeKey", "kms:ListAliases", "kms:ListKeyRotations",
+		"kms:GetKeyLastUsage",
+		"dynamodb:DescribeTable", "dynamodb:Scan", "dynamodb:GetItem", "dynamodb:Query",
+		"dynamodb:BatchGetItem", "dynamodb:ListTables",
 		"dynamodb:Health",
-		"s3:ListBuckets", "s3:HeadBucket", "s3:GetBucketLocation", "s3:GetBucketVersioning", "s3:GetBucketOwnershipControls",
-		"s3:ListObjectsV2", "s3:ListObjectVersions", "s3:ListMultipartUploads", "s3:GetObject", "s3:HeadObject", "s3:GetObjectTagging",
-		"s3:GetObjectAcl", "s3:GetObjectRetention", "s3:GetObjectLegalHold", "sts:AssumeRole", "sts:GetCallerIdentity",
+		"s3:ListBuckets", "s3:HeadBucket", "s3:GetBucketLocation", "s3:GetBucketVersioning",
+		"s3:GetBucketOwnershipControls",
+		"s3:ListObjectsV2", "s3:ListObjectVersions", "s3:ListMultipartUploads", "s3:GetObject",
+		"s3:HeadObject", "s3:GetObjectTagging",
+		"s3:GetObjectAcl", "s3:GetObjectRetention", "s3:GetObjectLegalHold", "sts:AssumeRole",
+		"sts:GetCallerIdentity",
 		"sts:Incomplete"}
 }
 
@@ -145,7 +150,8 @@ func (w *Watcher) observe(e fault.Exchange) {
 		w.single(e)
 	case "s3:PutObject", "s3:CopyObject", "s3:CompleteMultipartUpload":
 		w.object(e)
-	case "s3:UploadPart", "s3:UploadPartCopy", "s3:CreateMultipartUpload", "s3:AbortMultipartUpload":
+	case "s3:UploadPart", "s3:UploadPartCopy", "s3:CreateMultipartUpload",
+		"s3:AbortMultipartUpload":
 		// CompleteMultipartUpload has the precondition.
 	case "s3:DeleteObject":
 		if !isProbe(e.Request.URL.Path) {
@@ -274,7 +280,8 @@ func (w *Watcher) single(e fault.Exchange) {
 	}
 	pairs := func(expression string) map[string]json.RawMessage {
 		values := map[string]json.RawMessage{}
-		for _, m := range regexp.MustCompile(`(\S+) = (:\w+)`).FindAllStringSubmatch(expression, -1) {
+		for _, m := range regexp.MustCompile(`(\S+) = (:\w+)`).FindAllStringSubmatch(expression,
+			-1) {
 			path := m[1]
 			for alias, name := range in.ExpressionAttributeNames {
 				path = regexp.MustCompile(regexp.QuoteMeta(alias)+`\b`).

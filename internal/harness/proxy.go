@@ -38,7 +38,8 @@ func (w *Watcher) Proxy(t testing.TB, endpoint string) string {
 	passOn := func(w http.ResponseWriter, r *http.Request) {
 		proxy.ServeHTTP(w, r.WithContext(context.WithoutCancel(r.Context())))
 	}
-	front := httptest.NewServer(fault.Watched(http.HandlerFunc(passOn), fakeaws.Operation, w.observe))
+	front := httptest.NewServer(fault.Watched(http.HandlerFunc(passOn), fakeaws.Operation,
+		w.observe))
 	t.Cleanup(func() {
 		front.Close()
 		transport.CloseIdleConnections()

@@ -64,7 +64,8 @@ func (s *secrets) dress(what string, blob bool, secret []byte, skip int) {
 		forms = append(forms, quoted[1:len(quoted)-1])
 	}
 	for _, encoding := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
-		for shift := range 3 { // as a part of something longer; what follows decides about the last characters
+		// as a part of something longer; what follows decides about the last characters
+		for shift := range 3 {
 			text := encoding.EncodeToString(rest[shift:])
 			forms = append(forms, text[:max(0, len(text)-2)])
 		}

@@ -33,9 +33,13 @@ func (w *Env) seed(t testing.TB) error {
 	for some := range slices.Chunk(items, 25) {
 		var puts []types.WriteRequest
 		for _, e := range some {
-			puts = append(puts, types.WriteRequest{PutRequest: &types.PutRequest{Item: e.item(w.config.Padding)}})
+			puts = append(puts, types.WriteRequest{
+				PutRequest: &types.PutRequest{Item: e.item(w.config.Padding)},
+			})
 		}
-		if _, err := w.dynamodb.BatchWriteItem(t.Context(), &dynamodb.BatchWriteItemInput{RequestItems: map[string][]types.WriteRequest{Table: puts}}); err != nil {
+		if _, err := w.dynamodb.BatchWriteItem(t.Context(), &dynamodb.BatchWriteItemInput{
+			RequestItems: map[string][]types.WriteRequest{Table: puts},
+		}); err != nil {
 			return err
 		}
 	}
@@ -86,15 +90,23 @@ func (w *Env) know(e *Entry) {
 
 // putObject stores the entry, in the place of what is there.
 func (w *Env) putObject(ctx context.Context, e *Entry) error {
-	in := &s3.PutObjectInput{Bucket: aws.String(Bucket), Key: &e.ID, Body: bytes.NewReader(e.body(w.config.ObjectPadding)),
-		ContentType: aws.String("text/x-secret"), CacheControl: aws.String("no-store"),
-		Metadata: map[string]string{"tenant": e.tenant, "note": e.note}, Tagging: aws.String("stage=prod&team=a%20b"),
-		StorageClass: s3types.StorageClassStandardIa}
+	in := &s3.PutObjectInput{
+		Bucket:       aws.String(Bucket),
+		Key:          &e.ID,
+		Body:         bytes.NewReader(e.body(w.config.ObjectPadding)),
+		ContentType:  aws.String("text/x-secret"),
+		CacheControl: aws.String("no-store"),
+		Metadata:     map[string]string{"tenant": e.tenant, "note": e.note},
+		Tagging:      aws.String("stage=prod&team=a%20b"),
+		StorageClass: s3types.StorageClassStandardIa,
+	}
 	if e.Kind == Archived {
-		in.StorageClass = []s3types.StorageClass{s3types.StorageClassGlacier, s3types.StorageClassDeepArchive}[e.number%2]
+		in.StorageClass = []s3types.StorageClass{s3types.StorageClassGlacier,
+			s3types.StorageClassDeepArchive}[e.number%2]
 	}
 	if w.config.Bucket == Locked {
-		in.ObjectLockMode = []s3types.ObjectLockMode{s3types.ObjectLockModeGovernance, s3types.ObjectLockModeCompliance}[e.number%2]
+		in.ObjectLockMode = []s3types.ObjectLockMode{s3types.ObjectLockModeGovernance,
+			s3types.ObjectLockModeCompliance}[e.number%2]
 		in.ObjectLockRetainUntilDate = &w.retain
 		in.ObjectLockLegalHoldStatus = s3types.ObjectLockLegalHoldStatusOn
 	}
@@ -127,6 +139,7 @@ func parseObject(key string, v fakes3.Version) stored {
 		target = Documents
 	}
 	s := parseBody(target, v.Body)
-	s.rest = fmt.Sprintf("%s\nheaders %v\ntags %s\ngrants %s\nlock %s", s.rest, v.Headers, v.Tags, v.Grants, v.Lock)
+	s.rest = fmt.Sprintf("%s\nheaders %v\ntags %s\ngrants %s\nlock %s", s.rest, v.Headers, v.Tags,
+		v.Grants, v.Lock)
 	return s
 }

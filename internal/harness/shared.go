@@ -106,7 +106,8 @@ func (w *Env) recordIDs(t testing.TB) (ids []string) {
 		return ids
 	case InBucket:
 		for key, versions := range w.Server.S3().Versions("state") {
-			if id := strings.TrimPrefix(key, statePrefix); !versions[len(versions)-1].Marker && !strings.HasPrefix(id, ".rotator-probe-") {
+			if id := strings.TrimPrefix(key, statePrefix); !versions[len(versions)-1].Marker &&
+				!strings.HasPrefix(id, ".rotator-probe-") {
 				ids = append(ids, id)
 			}
 		}

@@ -23,8 +23,11 @@ func (a asks) Decide(_ context.Context, s Subject) (Verdict, error) { return a(s
 func TestSlotIDs(t *testing.T) {
 	contexts := rapid.MapOfN(rapid.StringN(0, 2, 2), rapid.StringN(0, 2, 2), 0, 3)
 	slots := rapid.Custom(func(t *rapid.T) ciphertext.Slot {
-		return ciphertext.Slot{Blob: []byte(rapid.StringN(0, 2, 2).Draw(t, "blob")),
-			Context: contexts.Draw(t, "context"), DestinationContext: contexts.Draw(t, "destination context")}
+		return ciphertext.Slot{
+			Blob:               []byte(rapid.StringN(0, 2, 2).Draw(t, "blob")),
+			Context:            contexts.Draw(t, "context"),
+			DestinationContext: contexts.Draw(t, "destination context"),
+		}
 	})
 	rapid.Check(t, func(t *rapid.T) {
 		a, b := slots.Draw(t, "one"), slots.Draw(t, "other")
@@ -47,7 +50,11 @@ func TestCacheAsksOnce(t *testing.T) {
 		{"moves", Verdict{Blob: []byte("new"), Key: "old"}, 1},
 		{"current", Verdict{Outcome: Current, Key: "new"}, 1},
 		{"failed", Verdict{Outcome: Failed, Reason: ReasonInvalidCiphertext}, 50},
-		{"foreign, and KMS would not name the key", Verdict{Outcome: Foreign, Reason: ReasonForeignKey}, 50},
+		{
+			"foreign, and KMS would not name the key",
+			Verdict{Outcome: Foreign, Reason: ReasonForeignKey},
+			50,
+		},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			var requests atomic.Int64
@@ -62,14 +69,16 @@ func TestCacheAsksOnce(t *testing.T) {
 				all.Go(func() {
 					time.Sleep(time.Duration(i) * 100 * time.Millisecond)
 					got, err := s.Decide(t.Context(), NewSubject("t", false, "", slot, IDOf(slot)))
-					if err != nil || got.Outcome != test.said.Outcome || string(got.Blob) != string(test.said.Blob) || got.Key != test.said.Key {
+					if err != nil || got.Outcome != test.said.Outcome ||
+						string(got.Blob) != string(test.said.Blob) || got.Key != test.said.Key {
 						t.Errorf("%s: %+v, %v", test.name, got, err)
 					}
 				})
 			}
 			all.Wait()
 			if requests.Load() != test.want || s.served.Load() != 50-test.want {
-				t.Errorf("%s: %d requests, %d served, want %d requests", test.name, requests.Load(), s.served.Load(), test.want)
+				t.Errorf("%s: %d requests, %d served, want %d requests", test.name,
+					requests.Load(), s.served.Load(), test.want)
 			}
 		})
 	}
@@ -92,8 +101,10 @@ func TestCacheIsBounded(t *testing.T) {
 		ask(i)
 		ask(0) // always in use
 	}
-	if s.bytes > cacheSize || s.bytes < cacheSize/2 || len(s.known) != s.recent.Len() || len(s.flights) != 0 {
-		t.Errorf("%d bytes, %d known, %d in order, %d flights", s.bytes, len(s.known), s.recent.Len(), len(s.flights))
+	if s.bytes > cacheSize || s.bytes < cacheSize/2 || len(s.known) != s.recent.Len() ||
+		len(s.flights) != 0 {
+		t.Errorf("%d bytes, %d known, %d in order, %d flights", s.bytes, len(s.known),
+			s.recent.Len(), len(s.flights))
 	}
 	if served := s.served.Load(); served != many {
 		t.Errorf("%d served of %d that were in use", served, many)
@@ -108,7 +119,8 @@ func TestUnusedCacheIsSmall(t *testing.T) {
 	ask := func(from, to int) {
 		for i := from; i < to; i++ {
 			slot := ciphertext.Slot{Blob: fmt.Append(nil, i)}
-			if _, err := s.Decide(t.Context(), NewSubject("t", false, "", slot, IDOf(slot))); err != nil {
+			if _, err := s.Decide(t.Context(),
+				NewSubject("t", false, "", slot, IDOf(slot))); err != nil {
 				t.Fatal(err)
 			}
 		}

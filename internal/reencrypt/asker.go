@@ -43,7 +43,8 @@ var _ Decider = (*asker)(nil)
 func (a *asker) Decide(ctx context.Context, s Subject) (Verdict, error) {
 	slot := s.slot
 	if slot.Refused != nil {
-		return Verdict{Outcome: Failed, Reason: slot.Refused.Reason, Detail: slot.Refused.Detail}, nil
+		return Verdict{Outcome: Failed, Reason: slot.Refused.Reason,
+			Detail: slot.Refused.Detail}, nil
 	}
 	if a.keys.retired() {
 		return a.decideRetired(ctx, slot)
@@ -54,7 +55,8 @@ func (a *asker) Decide(ctx context.Context, s Subject) (Verdict, error) {
 	var refusals []refusal
 	for _, source := range a.keys.candidates() {
 		answer, err := a.ask(ctx, Request{Blob: slot.Blob, Source: source,
-			Context: a.keys.SourceContext(slot), DestinationContext: a.keys.DestinationContext(slot)})
+			Context:            a.keys.SourceContext(slot),
+			DestinationContext: a.keys.DestinationContext(slot)})
 		if err == nil {
 			return a.judge(ctx, slot, answer)
 		}
@@ -177,8 +179,11 @@ func (a *asker) underDestination(
 		return Verdict{Outcome: Current, Key: answer.Source}, nil
 	}
 	if answer.SourceMaterial == "" {
-		return Verdict{}, &retry.StopError{Kind: retry.StopInternal, What: "KMS does not report the key " +
-			"material of a ciphertext, so a refresh is not possible; nothing was written"}
+		return Verdict{}, &retry.StopError{
+			Kind: retry.StopInternal,
+			What: "KMS does not report the key " +
+				"material of a ciphertext, so a refresh is not possible; nothing was written",
+		}
 	}
 	return a.move(ctx, slot, answer)
 }
@@ -187,7 +192,9 @@ func (a *asker) underDestination(
 // are *StopError; others concern the slot.
 func (a *asker) ask(ctx context.Context, q Request) (Response, error) {
 	var answer Response
-	err := a.retry.Do(ctx, flowcontrol.Permit{}, retry.Asking, "KMS", func(ctx context.Context) (err error) {
+	err := a.retry.Do(ctx, flowcontrol.Permit{}, retry.Asking, "KMS", func(
+		ctx context.Context,
+	) (err error) {
 		answer, err = a.once(ctx, q)
 		if err != nil {
 			if own := a.slotError(ctx, q, err); own != nil {
@@ -231,8 +238,11 @@ func (a *asker) validateResponse(answer Response) error {
 	default:
 		return nil
 	}
-	return &retry.StopError{Kind: retry.StopInternal, What: fmt.Sprintf("KMS re-encrypted to %s and does not "+
-		"report %s; nothing was written", a.keys.Destination.ARN, missing)}
+	return &retry.StopError{
+		Kind: retry.StopInternal,
+		What: fmt.Sprintf("KMS re-encrypted to %s and does not "+
+			"report %s; nothing was written", a.keys.Destination.ARN, missing),
+	}
 }
 
 // once sends one request.
@@ -308,7 +318,11 @@ func fatal(err error) bool {
 	}
 	class := retry.Classify(err)
 	// A temporary error has been retried often enough here.
-	return retry.Stopped(err) || retry.Decide(retry.Event{Operation: retry.Asking, Kind: class, Failures: retry.MaxAttempts}).Do == retry.Stop
+	return retry.Stopped(err) || retry.Decide(retry.Event{
+		Operation: retry.Asking,
+		Kind:      class,
+		Failures:  retry.MaxAttempts,
+	}).Do == retry.Stop
 }
 
 // confirm asks KMS, by one request with the destination key as SourceKeyId,

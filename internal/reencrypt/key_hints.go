@@ -380,7 +380,8 @@ func (h *keyHints) rank(s Subject) uint64 {
 	x = mix(x, string(s.ref))
 	x = mix(x, s.slot.Path)
 	end := s.slot.Blob[len(s.slot.Blob)-16:] // random in every blob
-	return scramble(scramble(x^binary.LittleEndian.Uint64(end)) ^ binary.LittleEndian.Uint64(end[8:]))
+	return scramble(scramble(x^binary.LittleEndian.Uint64(end)) ^
+		binary.LittleEndian.Uint64(end[8:]))
 }
 
 // mix mixes a text into x, eight bytes at a time.
@@ -409,7 +410,8 @@ func (h *keyHints) keep(k sampleEntry) {
 	if len(h.pending) >= h.sample.Least && k.rank >= h.pending[0].rank {
 		return
 	}
-	k.subject.slot.Blob = slices.Clone(k.subject.slot.Blob) // the blob would keep the whole page in memory
+	// the blob would keep the whole page in memory
+	k.subject.slot.Blob = slices.Clone(k.subject.slot.Blob)
 	heap.Push(&h.pending, k)
 	if len(h.pending) > h.sample.Least {
 		heap.Pop(&h.pending)
@@ -439,7 +441,9 @@ func (k *pendingSample) Pop() any {
 
 // lowest returns the n entries with the lowest ranks, or all if there are fewer.
 func (k pendingSample) lowest(n int) []sampleEntry {
-	sorted := slices.SortedFunc(slices.Values(k), func(a, b sampleEntry) int { return cmp.Compare(a.rank, b.rank) })
+	sorted := slices.SortedFunc(slices.Values(k), func(a, b sampleEntry) int {
+		return cmp.Compare(a.rank, b.rank)
+	})
 	return sorted[:min(max(n, 0), len(sorted))]
 }
 

@@ -24,9 +24,14 @@ func TestKeyRemedies(t *testing.T) {
 		{types.KeyMetadata{KeyState: types.KeyStatePendingImport},
 			"import the same key material again (aws kms get-parameters-for-import --region " +
 				"eu-west-1 --key-id " + arn + ", then aws kms import-key-material)"},
-		{types.KeyMetadata{KeyState: types.KeyStateUnavailable, CustomKeyStoreId: aws.String("cks-1")},
+		{
+			types.KeyMetadata{
+				KeyState:         types.KeyStateUnavailable,
+				CustomKeyStoreId: aws.String("cks-1"),
+			},
 			"connect the key store (aws kms connect-custom-key-store --region eu-west-1 " +
-				"--custom-key-store-id cks-1)"},
+				"--custom-key-store-id cks-1)",
+		},
 	} {
 		c.meta.Arn = aws.String(arn)
 		if got := stateOf(&c.meta).Remedy; !strings.Contains(got, c.want) {

@@ -130,7 +130,8 @@ func (a *asker) pinSources(ctx context.Context, slot ciphertext.Slot) ([]refusal
 			continue
 		}
 		_, err := a.ask(ctx, Request{Blob: slot.Blob, Source: source,
-			Context: a.keys.SourceContext(slot), DestinationContext: a.keys.DestinationContext(slot)})
+			Context:            a.keys.SourceContext(slot),
+			DestinationContext: a.keys.DestinationContext(slot)})
 		if err != nil && fatal(err) {
 			return nil, err
 		}
@@ -291,7 +292,9 @@ func (a *asker) foreign(all []refusal) bool {
 // identifyKey asks KMS, without a pinned key, for the key of a foreign slot, and
 // discards the new blob. known is the key that the header of the blob names, or
 // ""; it is used if KMS does not name the key.
-func (a *asker) identifyKey(ctx context.Context, slot ciphertext.Slot, known string) (Verdict, error) {
+func (a *asker) identifyKey(
+	ctx context.Context, slot ciphertext.Slot, known string,
+) (Verdict, error) {
 	from := a.keys.SourceContext(slot)
 	if a.keys.SourceAlgorithm != Symmetric {
 		from = a.keys.DestinationContext(slot)

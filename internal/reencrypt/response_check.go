@@ -330,8 +330,12 @@ func (a *asker) prove(ctx context.Context, answer Response, to map[string]string
 		case retry.KindIncorrectKey, retry.KindInvalidCiphertext:
 			return a.wrongResponse("returned a ciphertext that it refuses to decrypt", answer, err)
 		case retry.KindDenied:
-			return &retry.StopError{Kind: retry.StopAccess, Err: err, What: "KMS denies the check of the " +
-				"first new ciphertext; allow kms:ReEncryptFrom on " + a.keys.Destination.ARN}
+			return &retry.StopError{
+				Kind: retry.StopAccess,
+				Err:  err,
+				What: "KMS denies the check of the " +
+					"first new ciphertext; allow kms:ReEncryptFrom on " + a.keys.Destination.ARN,
+			}
 		}
 	}
 	if err != nil {

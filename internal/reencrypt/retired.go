@@ -17,7 +17,9 @@ func (k Keys) retired() bool {
 
 // usableSources returns the source keys that KMS can use.
 func (k Keys) usableSources() []Key {
-	return slices.DeleteFunc(slices.Clone(k.Sources), func(s Key) bool { return s.Unusable.State != "" })
+	return slices.DeleteFunc(slices.Clone(k.Sources), func(s Key) bool {
+		return s.Unusable.State != ""
+	})
 }
 
 // knownKey returns the key that KMS has named for the header token of a blob,

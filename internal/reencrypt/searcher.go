@@ -158,7 +158,8 @@ func (s *Searcher) ask(ctx context.Context, c Candidate) (Finding, error) {
 			}
 		case class == retry.KindIncorrectKey:
 			a.others = true
-		case class == retry.KindInvalidCiphertext && awserr.Code(err) == "InvalidCiphertextException":
+		case class == retry.KindInvalidCiphertext &&
+			awserr.Code(err) == "InvalidCiphertextException":
 			a.matched = append(a.matched, source.ARN)
 		default:
 			a.unclear = true
@@ -224,7 +225,9 @@ func (s *Searcher) send(
 	ctx context.Context, c Candidate, source Key,
 ) (answer Response, err error) {
 	d, q := s.asker, Request{Blob: c.Blob, Source: source}
-	err = d.retry.Do(ctx, flowcontrol.Permit{}, retry.Asking, "KMS", func(ctx context.Context) (err error) {
+	err = d.retry.Do(ctx, flowcontrol.Permit{}, retry.Asking, "KMS", func(
+		ctx context.Context,
+	) (err error) {
 		answer, err = d.once(ctx, q)
 		if err != nil {
 			if own := d.slotError(ctx, q, err); own != nil {

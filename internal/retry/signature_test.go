@@ -28,7 +28,9 @@ func TestSignatureOfOneRequest(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			r := New(10*time.Minute, 30*time.Second, func(n int64) int64 { return n / 2 })
 			read := func(ctx context.Context, err error) error {
-				return r.Do(ctx, flowcontrol.Permit{}, Reading, "objects", func(context.Context) error {
+				return r.Do(ctx, flowcontrol.Permit{}, Reading, "objects", func(
+					context.Context,
+				) error {
 					return err
 				})
 			}

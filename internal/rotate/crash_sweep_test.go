@@ -41,7 +41,8 @@ func TestCrashSweep(t *testing.T) {
 					t.Fatalf("at step %d of %d", at, steps)
 				}
 			}
-			t.Logf("killed at each of %d durable steps, before and after: %d histories", steps, kills)
+			t.Logf("killed at each of %d durable steps, before and after: %d histories", steps,
+				kills)
 		})
 	}
 }
@@ -86,7 +87,13 @@ func sweep(t *testing.T, seed uint64, shared bool, at int, after bool) (steps in
 // items: alone, with the power gone as well, and while another retry works on the same
 // ledger.
 func TestCrashSweepOfRetries(t *testing.T) {
-	for _, way := range []retryWay{{}, {power: true}, {shared: true}, {shared: true, power: true}, {shared: true, beside: true}} {
+	for _, way := range []retryWay{
+		{},
+		{power: true},
+		{shared: true},
+		{shared: true, power: true},
+		{shared: true, beside: true},
+	} {
 		t.Run(fmt.Sprintf("%+v", way), func(t *testing.T) {
 			steps, kills := 0, 0
 			synctest.Test(t, func(t *testing.T) { steps = sweepRetry(t, way, 0, false) })
@@ -99,7 +106,8 @@ func TestCrashSweepOfRetries(t *testing.T) {
 					t.Errorf("at step %d of %d", at, steps)
 				}
 			}
-			t.Logf("killed at each of %d durable steps, before and after: %d histories", steps, kills)
+			t.Logf("killed at each of %d durable steps, before and after: %d histories", steps,
+				kills)
 		})
 	}
 }
@@ -136,8 +144,10 @@ func sweepRetry(t *testing.T, way retryWay, at int, after bool) (steps int) {
 		})
 	}
 	_, err := h.retry(ctx, p)
-	if at == 0 && err != nil || at > 0 && !way.beside && p.alive() { // beside another it may have less to do
-		t.Errorf("the retry, to be killed at step %d of %d, ended with %v, alive: %v", at, p.steps, err, p.alive())
+	// beside another it may have less to do
+	if at == 0 && err != nil || at > 0 && !way.beside && p.alive() {
+		t.Errorf("the retry, to be killed at step %d of %d, ended with %v, alive: %v", at, p.steps,
+			err, p.alive())
 	}
 	p.cancel()
 	if way.power && at > 0 {
@@ -154,7 +164,8 @@ func sweepRetry(t *testing.T, way retryWay, at int, after bool) (steps int) {
 		got.Rotated, got.Current = got.Rotated+got.Current, 0
 		want.Rotated, want.Current = want.Rotated+want.Current, 0
 	} else if counts.Items.Written != want.Rotated {
-		t.Errorf("killed at step %d, after %v: %d items written, want %d", at, after, counts.Items.Written, want.Rotated)
+		t.Errorf("killed at step %d, after %v: %d items written, want %d", at, after,
+			counts.Items.Written, want.Rotated)
 	}
 	if got != want {
 		t.Errorf("killed at step %d, after %v: counts %+v, want %+v", at, after, counts.Slots, want)

@@ -256,7 +256,8 @@ func (c *crew) work(t *testing.T, starts ...time.Duration) (took time.Duration) 
 	}
 	// Each run checks its first response with one more request.
 	if n := len(starts); len(c.moved) != items || len(c.asked) > items+n {
-		t.Errorf("%d items were written with %d requests, want %d", len(c.moved), len(c.asked), items)
+		t.Errorf("%d items were written with %d requests, want %d", len(c.moved), len(c.asked),
+			items)
 	}
 	return took
 }
@@ -312,7 +313,8 @@ func TestSeveralRunsAreAsFastAsOne(t *testing.T) {
 						c.storeLatency = slowStoreLatency
 						bounds = crewBounds{time: 1.12, used: 0.88, second: 0.3}
 					}
-					took := c.work(t, []time.Duration{0, 100, 200 * time.Millisecond, time.Second}[:n]...)
+					took := c.work(t,
+						[]time.Duration{0, 100, 200 * time.Millisecond, time.Second}[:n]...)
 					if n == 1 {
 						alone = took
 					}
@@ -321,7 +323,8 @@ func TestSeveralRunsAreAsFastAsOne(t *testing.T) {
 						t.Errorf("%d runs took %v, and one took %v", n, took, alone)
 					}
 					if got := busiest(c.asked); float64(got) > rateLimit(place.rate) {
-						t.Errorf("%d runs: %d requests in a second, and the rate is %v", n, got, place.rate)
+						t.Errorf("%d runs: %d requests in a second, and the rate is %v", n, got,
+							place.rate)
 					}
 					c.used(t, n, bounds)
 				})
@@ -375,7 +378,8 @@ func TestWorkIsHandedOver(t *testing.T) {
 		{8, 64, 5 * time.Second},
 		{2, 0, 3 * time.Second},
 	} {
-		name := fmt.Sprintf("%d segments, %d workers, after %v", test.partitions, test.workers, test.after)
+		name := fmt.Sprintf("%d segments, %d workers, after %v", test.partitions, test.workers,
+			test.after)
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c := newCrew(t, 500, test.partitions, 8000/test.partitions)
@@ -390,14 +394,16 @@ func TestWorkIsHandedOver(t *testing.T) {
 				if waited > 2*time.Second {
 					t.Errorf("its first request came %v after it had joined", waited)
 				}
-				share, seconds := 0, math.Floor((c.asked[len(c.asked)-1].at - c.asked[i].at).Seconds())
+				share, seconds := 0,
+					math.Floor((c.asked[len(c.asked)-1].at - c.asked[i].at).Seconds())
 				for _, r := range c.asked[i:] {
 					if r.by == "run-1" {
 						share++
 					}
 				}
 				if float64(share) < 0.3*c.rate*seconds {
-					t.Errorf("it sent %d requests in %v seconds at a rate of %v", share, seconds, c.rate)
+					t.Errorf("it sent %d requests in %v seconds at a rate of %v", share, seconds,
+						c.rate)
 				}
 			})
 		})

@@ -309,13 +309,19 @@ func (e *early) note(target string, ref scan.Ref, slot ciphertext.Slot, v reencr
 		}
 		return nil
 	}
-	f.stop.CompareAndSwap(nil, &retry.StopError{Kind: retry.StopEarly, What: "stopped early", Err: &alike})
+	f.stop.CompareAndSwap(nil, &retry.StopError{
+		Kind: retry.StopEarly,
+		What: "stopped early",
+		Err:  &alike,
+	})
 	return f.stop.Load()
 }
 
 // suspect returns the outcome and reason of a slot if an error in the job file can cause them,
 // or "".
-func (e *early) suspect(target string, ref scan.Ref, slot ciphertext.Slot, v reencrypt.Verdict) string {
+func (e *early) suspect(
+	target string, ref scan.Ref, slot ciphertext.Slot, v reencrypt.Verdict,
+) string {
 	if v.Outcome != reencrypt.Failed && v.Outcome != reencrypt.Foreign || !ofJobFile(v.Reason) {
 		return ""
 	}
@@ -329,8 +335,10 @@ func (e *early) suspect(target string, ref scan.Ref, slot ciphertext.Slot, v ree
 // for every slot of a rule. Reasons that are properties of single items do not count.
 func ofJobFile(reason string) bool {
 	return strings.HasPrefix(reason, "not-") || slices.Contains([]string{
-		reencrypt.ReasonInvalidCiphertext, reencrypt.ReasonSourceContext, reencrypt.ReasonDestinationContext,
-		reencrypt.ReasonOtherContext, reencrypt.ReasonForeignKey, reencrypt.ReasonPlaintextTooLong, "missing-context",
+		reencrypt.ReasonInvalidCiphertext, reencrypt.ReasonSourceContext,
+		reencrypt.ReasonDestinationContext,
+		reencrypt.ReasonOtherContext, reencrypt.ReasonForeignKey, reencrypt.ReasonPlaintextTooLong,
+		"missing-context",
 		"wrong-type", "key-pattern", "encoded-twice", "indented-base64", "part-of-text",
 		"text-around",
 	}, reason)
@@ -387,8 +395,9 @@ func (e *early) written(target string, t *task) error {
 // failures counts the slots of an item that failed and are not accepted.
 func (e *early) failures(target string, t *task) (n int64) {
 	for i, v := range t.verdicts {
-		if (v.Outcome == reencrypt.Failed || v.Outcome == reencrypt.Conflict) && (e.config.Accepted == nil ||
-			!e.config.Accepted(entry(target, t.item.Ref, t.slots[i], v))) {
+		if (v.Outcome == reencrypt.Failed || v.Outcome == reencrypt.Conflict) &&
+			(e.config.Accepted == nil ||
+				!e.config.Accepted(entry(target, t.item.Ref, t.slots[i], v))) {
 			n++
 			if e.example.Load() == nil {
 				text := fmt.Sprintf("target %s, %s, %s: %s/%s", target, t.item.Ref,

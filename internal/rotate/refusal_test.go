@@ -167,7 +167,8 @@ func TestPlaintextTooLong(t *testing.T) {
 			counts, err := b.run(t)
 			want := map[string]int64{"failed/plaintext-too-long": 1, "failed/invalid-ciphertext": 1}
 			if err != nil || counts.Slots.Rotated != 1 || !maps.Equal(counts.Reasons, want) {
-				t.Errorf("%+v, %v, %v, want one rotated and %v", counts.Slots, counts.Reasons, err, want)
+				t.Errorf("%+v, %v, %v, want one rotated and %v", counts.Slots, counts.Reasons, err,
+					want)
 			}
 			if !bytes.Equal(target.blob("longer"), long) {
 				t.Error("the longer one was written")

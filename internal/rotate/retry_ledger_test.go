@@ -26,10 +26,16 @@ func TestRetryOfAnUnreadableItem(t *testing.T) {
 	target.rows["item"] = map[string]scan.Value{"slot": {Kind: scan.KindBS, ByteSet: [][]byte{
 		cloud.encrypt(t, old, "a", nil), cloud.encrypt(t, old, "b", nil), []byte("poison")}}}
 	target.unreadable = &scan.RefusedError{Reason: "archived", Detail: "it is archived"}
-	b := &bench{cloud: cloud, keys: cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}), format: format(t, nil, nil),
-		target: target, store: checkpoint.NewMemory()}
+	b := &bench{
+		cloud:  cloud,
+		keys:   cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}),
+		format: format(t, nil, nil),
+		target: target,
+		store:  checkpoint.NewMemory(),
+	}
 	counts, err := b.run(t)
-	if err != nil || counts.Slots != (checkpoint.SlotCounts{Seen: 1, Failed: 1}) || counts.Reasons["failed/archived"] != 1 {
+	if err != nil || counts.Slots != (checkpoint.SlotCounts{Seen: 1, Failed: 1}) ||
+		counts.Reasons["failed/archived"] != 1 {
 		t.Fatalf("unreadable: %+v, %v", counts, err)
 	}
 	for _, readable := range []bool{false, true} {
@@ -40,7 +46,13 @@ func TestRetryOfAnUnreadableItem(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := b.rotator(rotate.Target{Name: "target", Lister: target, Writer: target, Format: b.format, Batch: 3}, pass.Number).Retry(t.Context(), b.passes, pass, &checkpoint.Observer{}); err != nil {
+		if err := b.rotator(rotate.Target{
+			Name:   "target",
+			Lister: target,
+			Writer: target,
+			Format: b.format,
+			Batch:  3,
+		}, pass.Number).Retry(t.Context(), b.passes, pass, &checkpoint.Observer{}); err != nil {
 			t.Fatal(err)
 		}
 		totals, err := b.passes.Totals(t.Context(), pass)
@@ -63,24 +75,45 @@ func TestRetryFindsTheSlotInASet(t *testing.T) {
 	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
 	target := newMemory()
 	poison := []byte("poison")
-	target.rows["item"] = map[string]scan.Value{"slot": {Kind: scan.KindBS, ByteSet: [][]byte{cloud.encrypt(t, old, "a", nil), poison}}}
-	b := &bench{cloud: cloud, keys: cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}), format: format(t, nil, nil),
-		target: target, store: checkpoint.NewMemory()}
-	if counts, err := b.run(t); err != nil || counts.Slots != (checkpoint.SlotCounts{Seen: 2, Rotated: 1, Failed: 1}) {
+	target.rows["item"] = map[string]scan.Value{
+		"slot": {Kind: scan.KindBS, ByteSet: [][]byte{cloud.encrypt(t, old, "a", nil), poison}},
+	}
+	b := &bench{
+		cloud:  cloud,
+		keys:   cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}),
+		format: format(t, nil, nil),
+		target: target,
+		store:  checkpoint.NewMemory(),
+	}
+	if counts, err := b.run(t); err != nil || counts.Slots != (checkpoint.SlotCounts{
+		Seen:    2,
+		Rotated: 1,
+		Failed:  1,
+	}) {
 		t.Fatalf("%+v, %v", counts.Slots, err)
 	}
 	set := target.rows["item"]["slot"].ByteSet
-	target.rows["item"] = map[string]scan.Value{"slot": {Kind: scan.KindBS, ByteSet: [][]byte{poison, set[0]}}}
+	target.rows["item"] = map[string]scan.Value{
+		"slot": {Kind: scan.KindBS, ByteSet: [][]byte{poison, set[0]}},
+	}
 	pass, err := b.passes.Last(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := b.rotator(rotate.Target{Name: "target", Lister: target, Writer: target, Format: b.format, Batch: 3}, pass.Number).Retry(t.Context(), b.passes, pass, &checkpoint.Observer{}); err != nil {
+	if err := b.rotator(rotate.Target{
+		Name:   "target",
+		Lister: target,
+		Writer: target,
+		Format: b.format,
+		Batch:  3,
+	}, pass.Number).Retry(t.Context(), b.passes, pass, &checkpoint.Observer{}); err != nil {
 		t.Fatal(err)
 	}
 	totals, err := b.passes.Totals(t.Context(), pass)
-	if err != nil || totals["target"].Slots != (checkpoint.SlotCounts{Seen: 2, Rotated: 1, Failed: 1}) {
-		t.Errorf("after the retry: %+v, %v, want the poison still in the ledger", totals["target"].Slots, err)
+	if err != nil ||
+		totals["target"].Slots != (checkpoint.SlotCounts{Seen: 2, Rotated: 1, Failed: 1}) {
+		t.Errorf("after the retry: %+v, %v, want the poison still in the ledger",
+			totals["target"].Slots, err)
 	}
 }
 
@@ -92,8 +125,13 @@ func TestRetryIsInterrupted(t *testing.T) {
 	for i := range 40 {
 		target.put(fmt.Sprintf("item-%02d", i), []byte("poison"))
 	}
-	b := &bench{cloud: cloud, keys: cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}), format: format(t, nil, nil),
-		target: target, store: checkpoint.NewMemory()}
+	b := &bench{
+		cloud:  cloud,
+		keys:   cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}),
+		format: format(t, nil, nil),
+		target: target,
+		store:  checkpoint.NewMemory(),
+	}
 	if _, err := b.run(t); err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +141,13 @@ func TestRetryIsInterrupted(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	err = b.rotator(rotate.Target{Name: "target", Lister: target, Writer: target, Format: b.format, Batch: 3}, pass.Number).Retry(ctx, b.passes, pass, &checkpoint.Observer{})
+	err = b.rotator(rotate.Target{
+		Name:   "target",
+		Lister: target,
+		Writer: target,
+		Format: b.format,
+		Batch:  3,
+	}, pass.Number).Retry(ctx, b.passes, pass, &checkpoint.Observer{})
 	if got := stopKind(t, err); got != retry.StopInterrupted {
 		t.Errorf("stopped for %q (%v), want %q", got, err, retry.StopInterrupted)
 	}
@@ -127,12 +171,14 @@ func TestRetrySharesTheRate(t *testing.T) {
 		denied.denied = true
 		time.AfterFunc(12*time.Second, denied.cancel)
 		if pass, err := h.run(ctx, denied); pass.Status != checkpoint.Running {
-			t.Fatalf("the run that was to fill the ledger, and to leave something: pass %s, %v", pass.Status, err)
+			t.Fatalf("the run that was to fill the ledger, and to leave something: pass %s, %v",
+				pass.Status, err)
 		}
 		h.rate = rate
 		began := time.Since(u.began)
 		var group sync.WaitGroup
-		for i, work := range []func(context.Context, *simProcess) (checkpoint.Pass, error){h.run, h.retry, h.retry} {
+		for i, work := range []func(context.Context, *simProcess) (checkpoint.Pass, error){h.run,
+			h.retry, h.retry} {
 			group.Go(func() {
 				time.Sleep(time.Duration(i) * 4 * time.Second)
 				p, ctx := h.process(t.Context(), fmt.Sprint("worker-", i))
@@ -156,7 +202,8 @@ func TestRetrySharesTheRate(t *testing.T) {
 		}
 		counts := h.evidence(t, h.retried(t, "heir"))
 		got, want := counts.Slots, u.outcomes()
-		got.Rotated, got.Current = got.Rotated+got.Current, 0 // what one retry moved the other found current
+		// what one retry moved the other found current
+		got.Rotated, got.Current = got.Rotated+got.Current, 0
 		want.Rotated, want.Current = want.Rotated+want.Current, 0
 		if got != want {
 			t.Errorf("counts %+v, want %+v", counts.Slots, want)
@@ -170,7 +217,11 @@ func TestRetrySharesTheRate(t *testing.T) {
 // grow adds things under the old key.
 func (u *universe) grow(n int) {
 	for i := range n {
-		more := &thing{name: fmt.Sprintf("more-%04d", i), owner: fmt.Sprintf("more-%04d", i), part: i % simPartitions}
+		more := &thing{
+			name:  fmt.Sprintf("more-%04d", i),
+			owner: fmt.Sprintf("more-%04d", i),
+			part:  i % simPartitions,
+		}
 		u.store(more, oldKey, fmt.Sprintf("plaintext %d more", i))
 		u.things = append(u.things, more)
 	}
@@ -202,7 +253,8 @@ func TestRetrySavesHalfAChunk(t *testing.T) {
 					moved++
 				}
 			}
-			if counts := h.evidence(t, pass); counts.Slots.Rotated != moved || moved < 10 || moved > 100 {
+			if counts := h.evidence(t, pass); counts.Slots.Rotated != moved || moved < 10 ||
+				moved > 100 {
 				t.Errorf("%d slots were moved, and saved is %+v", moved, counts.Slots)
 			}
 		}
@@ -220,7 +272,8 @@ func (u *universe) asked(since time.Duration) (times []time.Duration, by map[str
 	for _, line := range u.trace {
 		var at time.Duration
 		var who, what string
-		if _, err := fmt.Sscan(line, &at, &who, &what); err == nil && what == "reencrypt" && at > since {
+		if _, err := fmt.Sscan(line, &at, &who, &what); err == nil && what == "reencrypt" &&
+			at > since {
 			times = append(times, at)
 			by[who]++
 		}

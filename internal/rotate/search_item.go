@@ -336,7 +336,11 @@ func (w *worker) search(ctx context.Context, target *Target, t *task) error {
 	t.search = w.sweep.counts
 	listed := 0
 	for i, c := range candidates {
-		f, err := w.searcher.Find(ctx, reencrypt.Candidate{Blob: c.blob, Token: c.token, Whole: c.whole})
+		f, err := w.searcher.Find(ctx, reencrypt.Candidate{
+			Blob:  c.blob,
+			Token: c.token,
+			Whole: c.whole,
+		})
 		if err != nil {
 			return err
 		}

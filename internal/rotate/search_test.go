@@ -387,7 +387,10 @@ func TestSearchUnderDisabledKeys(t *testing.T) {
 // refresh. If the context changes, every ciphertext is a slot, because its
 // context is unknown.
 func TestSearchUnderOneKey(t *testing.T) {
-	for mode, failed := range map[reencrypt.Mode]int64{reencrypt.ModeRefresh: 1, reencrypt.ModeContext: 2} {
+	for mode, failed := range map[reencrypt.Mode]int64{
+		reencrypt.ModeRefresh: 1,
+		reencrypt.ModeContext: 2,
+	} {
 		cloud := newCloud(t)
 		key := cloud.key(t, fakekms.Symmetric)
 		b := &bench{
@@ -501,8 +504,9 @@ func TestObjectsThatNoFormatKnows(t *testing.T) {
 			target.rows[key] = nil
 		}
 		b := &bench{
-			cloud:   cloud,
-			keys:    cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}),
+			cloud: cloud,
+			keys: cloud.resolve(t,
+				reencrypt.KeyRequest{Destination: new, Sources: []string{old}}),
 			format:  compiled,
 			target:  target,
 			inspect: true,

@@ -35,12 +35,15 @@ var (
 
 func (s simSource) Partitions(context.Context) (list []scan.Partition, err error) {
 	for i := range simPartitions {
-		list = append(list, scan.Partition{Name: fmt.Sprint(i), Spec: json.RawMessage(fmt.Sprint(i))})
+		list = append(list,
+			scan.Partition{Name: fmt.Sprint(i), Spec: json.RawMessage(fmt.Sprint(i))})
 	}
 	return list, nil
 }
 
-func (s simSource) Page(ctx context.Context, p scan.Partition, cursor scan.Cursor) (page scan.Page, err error) {
+func (s simSource) Page(
+	ctx context.Context, p scan.Partition, cursor scan.Cursor,
+) (page scan.Page, err error) {
 	err = s.do(ctx, "page", p.Name+"/"+string(cursor), false, func() error {
 		var part int
 		_, err := fmt.Sscan(p.Name, &part)
@@ -73,7 +76,9 @@ func (s simSource) Replace(ctx context.Context, changes []scan.Change) []scan.Re
 	return results
 }
 
-func (k simKMS) ReEncrypt(ctx context.Context, q reencrypt.Request) (answer reencrypt.Response, err error) {
+func (k simKMS) ReEncrypt(
+	ctx context.Context, q reencrypt.Request,
+) (answer reencrypt.Response, err error) {
 	about := fmt.Sprintf("%x from %q", sha256.Sum256(q.Blob), q.Source.ARN)
 	err = k.do(ctx, "reencrypt", about, false, func() (err error) {
 		if k.denied && q.Source.ARN != newKey {
@@ -98,7 +103,9 @@ func (s simStore) Fetch(ctx context.Context, id string) (e checkpoint.Entry, err
 	return e, err
 }
 
-func (s simStore) Create(ctx context.Context, id string, data []byte) (e checkpoint.Entry, err error) {
+func (s simStore) Create(
+	ctx context.Context, id string, data []byte,
+) (e checkpoint.Entry, err error) {
 	err = s.do(ctx, "store", id, true, func() (err error) {
 		e, err = s.store.Create(ctx, id, data)
 		return err
@@ -106,10 +113,13 @@ func (s simStore) Create(ctx context.Context, id string, data []byte) (e checkpo
 	return e, err
 }
 
-func (s simStore) Replace(ctx context.Context, old checkpoint.Entry, data []byte) (e checkpoint.Entry, err error) {
+func (s simStore) Replace(
+	ctx context.Context, old checkpoint.Entry, data []byte,
+) (e checkpoint.Entry, err error) {
 	err = s.do(ctx, "store", old.ID, true, func() (err error) {
 		if e, err = s.store.Replace(ctx, old, data); strings.Contains(old.ID, "/ledger/") {
-			s.meet(fmt.Sprintf("ledger retried, contested %v", errors.Is(err, checkpoint.ErrConflict)))
+			s.meet(fmt.Sprintf("ledger retried, contested %v",
+				errors.Is(err, checkpoint.ErrConflict)))
 		}
 		if err == nil {
 			s.meetMembers(data)

@@ -33,10 +33,17 @@ type history struct {
 }
 
 func newHistory(t *testing.T, u *universe, shared bool) *history {
-	h := &history{universe: u, store: checkpoint.NewMemory(), shared: shared, rate: 1e5, live: 3 * time.Second,
-		format: format(t, map[string]string{"name": "${name}"}, nil)}
+	h := &history{
+		universe: u,
+		store:    checkpoint.NewMemory(),
+		shared:   shared,
+		rate:     1e5,
+		live:     3 * time.Second,
+		format:   format(t, map[string]string{"name": "${name}"}, nil),
+	}
 	if u.chance(300, "slow") {
-		u.pace, h.live = time.Second, 12*time.Second // so that those which begin one after the other meet
+		// so that those which begin one after the other meet
+		u.pace, h.live = time.Second, 12*time.Second
 	}
 	for i := range h.disks {
 		h.disks[i] = &simDisk{}
@@ -55,7 +62,11 @@ func (h *history) run(ctx context.Context, p *simProcess) (checkpoint.Pass, erro
 	target, keys := h.target(source), simKeys()
 	target.Writer = source
 	passes := checkpoint.NewPasses(simStore{p, h.store}, "job")
-	opened, err := rotate.OpenPass(ctx, passes, rotate.Plan{Job: "job", Keys: keys, Targets: []rotate.Target{target}}, false)
+	opened, err := rotate.OpenPass(ctx, passes, rotate.Plan{
+		Job:     "job",
+		Keys:    keys,
+		Targets: []rotate.Target{target},
+	}, false)
 	if err != nil {
 		return checkpoint.Pass{}, err
 	}
@@ -74,7 +85,9 @@ func (h *history) run(ctx context.Context, p *simProcess) (checkpoint.Pass, erro
 	log.believe(h.marks(ctx, opened.Pass))
 	config.Pass, config.Identity, config.Recorder = opened.Pass.Number, opened.Pass.Identity(), log
 	config.BeginHeaders = func(ctx context.Context) (may bool, err error) {
-		_, err = passes.Update(ctx, opened.Pass.Number, func(pass *checkpoint.Pass) { may = pass.BeginHeaders(p.id) })
+		_, err = passes.Update(ctx, opened.Pass.Number, func(pass *checkpoint.Pass) {
+			may = pass.BeginHeaders(p.id)
+		})
 		return may, err
 	}
 	engine := rotate.New(config)
@@ -85,7 +98,8 @@ func (h *history) run(ctx context.Context, p *simProcess) (checkpoint.Pass, erro
 	sent, throttled, _ := engine.Requests()
 	end := checkpoint.RunEnd{ID: p.id, Requests: sent, Throttled: throttled}
 	end.HeadersAgree, end.HeadersWrong = engine.Headers()
-	record, err := rotate.ClosePass(context.WithoutCancel(ctx), passes, opened.Pass, end, worked == nil)
+	record, err := rotate.ClosePass(context.WithoutCancel(ctx), passes, opened.Pass, end,
+		worked == nil)
 	return record, errors.Join(worked, err)
 }
 
@@ -129,7 +143,8 @@ func (h *history) retry(ctx context.Context, p *simProcess) (checkpoint.Pass, er
 	worked := engine.Retry(ctx, passes, pass, observer)
 	sent, throttled, _ := engine.Requests()
 	end := checkpoint.RunEnd{ID: p.id, Requests: sent, Throttled: throttled}
-	record, err := rotate.ClosePass(context.WithoutCancel(ctx), passes, pass, end, worked == nil && pass.Status == checkpoint.Finished)
+	record, err := rotate.ClosePass(context.WithoutCancel(ctx), passes, pass, end, worked == nil &&
+		pass.Status == checkpoint.Finished)
 	return record, errors.Join(worked, err)
 }
 
@@ -145,14 +160,28 @@ func (h *history) target(source rotate.Lister) rotate.Target {
 }
 
 func simKeys() reencrypt.Keys {
-	return reencrypt.Keys{Destination: reencrypt.Key{ARN: newKey, Algorithm: reencrypt.Symmetric},
-		Sources: []reencrypt.Key{{ARN: oldKey, Algorithm: reencrypt.Symmetric}}, SourceAlgorithm: reencrypt.Symmetric}
+	return reencrypt.Keys{
+		Destination:     reencrypt.Key{ARN: newKey, Algorithm: reencrypt.Symmetric},
+		Sources:         []reencrypt.Key{{ARN: oldKey, Algorithm: reencrypt.Symmetric}},
+		SourceAlgorithm: reencrypt.Symmetric,
+	}
 }
 
 func (h *history) config(p *simProcess, target rotate.Target) rotate.Config {
-	return rotate.Config{Targets: []rotate.Target{target}, Keys: simKeys(), KMS: simKMS{p}, Rate: h.rate, Workers: 4,
-		MaxOutage: time.Minute, Settle: time.Second, Exact: h.ask.exact || h.doubt, Sample: h.ask.sample,
-		Draw: func(n int64) int64 { return int64(p.number(int(n), p.id, "jitter", time.Since(p.began))) }}
+	return rotate.Config{
+		Targets:   []rotate.Target{target},
+		Keys:      simKeys(),
+		KMS:       simKMS{p},
+		Rate:      h.rate,
+		Workers:   4,
+		MaxOutage: time.Minute,
+		Settle:    time.Second,
+		Exact:     h.ask.exact || h.doubt,
+		Sample:    h.ask.sample,
+		Draw: func(n int64) int64 {
+			return int64(p.number(int(n), p.id, "jitter", time.Since(p.began)))
+		},
+	}
 }
 
 // look is an audit of a world at rest, as cmd/rotator does it. It returns what the
@@ -165,7 +194,11 @@ func (h *history) look(t *testing.T, name string, exact bool) string {
 	config := h.config(p, target)
 	config.Exact, config.Recorder = exact, noTrail{}
 	passes := checkpoint.NewPasses(checkpoint.NewMemory(), "look")
-	opened, err := rotate.OpenPass(ctx, passes, rotate.Plan{Job: "look", Keys: config.Keys, Targets: config.Targets}, false)
+	opened, err := rotate.OpenPass(ctx, passes, rotate.Plan{
+		Job:     "look",
+		Keys:    config.Keys,
+		Targets: config.Targets,
+	}, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,7 +221,9 @@ func (h *history) look(t *testing.T, name string, exact bool) string {
 	// if KMS has named that token before. This depends on the order of the answers.
 	keys := slices.DeleteFunc(summary.Keys, func(k report.Key) bool {
 		return k.Key != config.Keys.Destination.ARN &&
-			!slices.ContainsFunc(config.Keys.Sources, func(s reencrypt.Key) bool { return s.ARN == k.Key })
+			!slices.ContainsFunc(config.Keys.Sources, func(s reencrypt.Key) bool {
+				return s.ARN == k.Key
+			})
 	})
 	for i := range keys {
 		keys[i].How = ""
@@ -199,7 +234,9 @@ func (h *history) look(t *testing.T, name string, exact bool) string {
 // noTrail is the audit log of a pass that changes nothing.
 type noTrail struct{}
 
-func (noTrail) Intend([]rotate.Record) error   { return errors.New("a look was to change something") }
+func (noTrail) Intend([]rotate.Record) error {
+	return errors.New("a look was to change something")
+}
 func (n noTrail) Record([]rotate.Record) error { return n.Intend(nil) }
 func (noTrail) Find(string, scan.Ref, string) (rotate.Trace, bool) {
 	return rotate.Trace{}, false
@@ -207,7 +244,9 @@ func (noTrail) Find(string, scan.Ref, string) (rotate.Trace, bool) {
 func (noTrail) Sync() error { return nil }
 
 // summary is the report of a finished pass.
-func (h *history) summary(t *testing.T, passes *checkpoint.Passes, pass checkpoint.Pass) *report.Summary {
+func (h *history) summary(
+	t *testing.T, passes *checkpoint.Passes, pass checkpoint.Pass,
+) *report.Summary {
 	t.Helper()
 	totals, err := passes.Totals(t.Context(), pass)
 	if err != nil {
@@ -333,7 +372,8 @@ func (h *history) evidence(t *testing.T, pass checkpoint.Pass) checkpoint.Counts
 		t.Errorf("pass %d counts %+v", pass.Number, counts)
 	}
 	if logged := h.rotated(pass.Number); logged < s.Rotated {
-		t.Errorf("pass %d counts %d slots as rotated, and the audit logs have %d", pass.Number, s.Rotated, logged)
+		t.Errorf("pass %d counts %d slots as rotated, and the audit logs have %d", pass.Number,
+			s.Rotated, logged)
 	}
 	entries, named := 0, map[string]bool{}
 	for chunk, err := range passes.Ledger(t.Context(), pass) {

@@ -70,7 +70,9 @@ func (p *simProcess) sleep(ctx context.Context, d time.Duration) bool {
 
 // do is one operation on the world: it takes time, before and after it is applied,
 // and goes wrong in the ways that the kind of operation knows.
-func (p *simProcess) do(ctx context.Context, what, about string, durable bool, apply func() error) error {
+func (p *simProcess) do(
+	ctx context.Context, what, about string, durable bool, apply func() error,
+) error {
 	n, most := p.call(what, about), latency
 	if what == "reencrypt" {
 		most = p.pace
@@ -94,7 +96,8 @@ func (p *simProcess) do(ctx context.Context, what, about string, durable bool, a
 	if !p.step(durable, true) || !p.sleep(ctx, p.span(most, p.id, what, about, n, "after")) {
 		return p.ended(ctx)
 	}
-	if lost := map[string]int{"replace": 40, "reencrypt": 10, "load": 10, "page": 10, "store": 15}[what]; p.faulty && p.chance(lost, p.id, what, about, n, "lost") {
+	if lost := map[string]int{"replace": 40, "reencrypt": 10, "load": 10, "page": 10,
+		"store": 15}[what]; p.faulty && p.chance(lost, p.id, what, about, n, "lost") {
 		p.meet(what + " lost")
 		return context.DeadlineExceeded
 	}
@@ -118,12 +121,23 @@ func (p *simProcess) ended(ctx context.Context) error {
 // refusal is a fault before anything was applied; "" for none.
 func (p *simProcess) refusal(what, about string, n int) string {
 	codes := map[string][]string{
-		"reencrypt": {"ThrottlingException", "KMSInternalException", "DependencyTimeoutException", "KeyUnavailableException", "AccessDeniedException"},
-		"replace":   {"ProvisionedThroughputExceededException", "InternalServerError", "TransactionConflictException", "ThrottlingException"},
-		"load":      {"ThrottlingException", "InternalServerError"},
-		"page":      {"ThrottlingException", "InternalServerError"},
-		"fetch":     {"ThrottlingException", "InternalServerError"},
-		"store":     {"ThrottlingException", "InternalServerError"},
+		"reencrypt": {
+			"ThrottlingException",
+			"KMSInternalException",
+			"DependencyTimeoutException",
+			"KeyUnavailableException",
+			"AccessDeniedException",
+		},
+		"replace": {
+			"ProvisionedThroughputExceededException",
+			"InternalServerError",
+			"TransactionConflictException",
+			"ThrottlingException",
+		},
+		"load":  {"ThrottlingException", "InternalServerError"},
+		"page":  {"ThrottlingException", "InternalServerError"},
+		"fetch": {"ThrottlingException", "InternalServerError"},
+		"store": {"ThrottlingException", "InternalServerError"},
 	}[what]
 	often := 60
 	if what == "fetch" || what == "store" {

@@ -49,7 +49,8 @@ func simulate(t *testing.T, seed uint64) (string, *universe) {
 		}
 	}
 	if first.Number == 1 && (kept.Slots.Seen > total || kept.Slots.Seen < total-gone) {
-		t.Errorf("pass 1 counts %d slots of %d, of which %d were deleted", kept.Slots.Seen, total, gone)
+		t.Errorf("pass 1 counts %d slots of %d, of which %d were deleted", kept.Slots.Seen, total,
+			gone)
 	}
 	for _, broken := range u.check(false) {
 		t.Error(broken)
@@ -62,7 +63,8 @@ func simulate(t *testing.T, seed uint64) (string, *universe) {
 	if told, said := h.look(t, "look", false), h.look(t, "exact look", true); told != said {
 		t.Errorf("by headers: %s\nby KMS:     %s", told, said)
 	}
-	if last.Slots.Rotated+last.Slots.Conflict+last.Slots.Gone != 0 || last.Slots.Seen != total-gone {
+	if last.Slots.Rotated+last.Slots.Conflict+last.Slots.Gone != 0 ||
+		last.Slots.Seen != total-gone {
 		t.Errorf("the last pass, in a world at rest, counts %+v of %d", last.Slots, total-gone)
 	}
 	if again := h.evidence(t, h.retried(t, "retry")); again.Slots != last.Slots {
@@ -87,7 +89,8 @@ func TestSimulation(t *testing.T) {
 	seed := first
 	defer func() {
 		if t.Failed() {
-			t.Logf("replay it: go test ./internal/rotate -run 'TestSimulation$' -v -args -seed=%d", seed)
+			t.Logf("replay it: go test ./internal/rotate -run 'TestSimulation$' -v -args -seed=%d",
+				seed)
 		}
 	}()
 	began, met := time.Now(), map[string]int{}
@@ -102,8 +105,10 @@ func TestSimulation(t *testing.T) {
 			}
 		})
 	}
-	t.Logf("%d histories in %s, which met %v", seed-first, time.Since(began).Round(time.Second), met)
-	for _, what := range []string{"fetch refused", "store refused", "store lost", "replace refused", "replace lost", "reencrypt refused", "reencrypt lost",
+	t.Logf("%d histories in %s, which met %v", seed-first, time.Since(began).Round(time.Second),
+		met)
+	for _, what := range []string{"fetch refused", "store refused", "store lost",
+		"replace refused", "replace lost", "reencrypt refused", "reencrypt lost",
 		"load refused", "load lost", "page refused", "page lost",
 		"ledger retried, contested false", "ledger retried, contested true",
 		"partition handed over", "idle beside busy", "division not seen"} {
@@ -140,7 +145,8 @@ func TestSimulationReplays(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { told[i], _ = simulate(t, seed) })
 		}
 		if told[0] != told[1] {
-			differ = append(differ, fmt.Sprintf("seed %d, of %d and %d bytes", seed, len(told[0]), len(told[1])))
+			differ = append(differ,
+				fmt.Sprintf("seed %d, of %d and %d bytes", seed, len(told[0]), len(told[1])))
 		}
 	}
 	if len(differ) > 1 {

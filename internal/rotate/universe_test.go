@@ -131,7 +131,12 @@ type asking struct {
 // asking draws one. Headers that lie are found for certain when all are checked, which
 // is what a sample of 1,000 does here.
 func (d dice) asking(lies bool) asking {
-	ways := []asking{{exact: true}, {}, {sample: reencrypt.Sample{Share: 0.3}}, {sample: reencrypt.Sample{Share: 1e-9, Least: 1}}}
+	ways := []asking{
+		{exact: true},
+		{},
+		{sample: reencrypt.Sample{Share: 0.3}},
+		{sample: reencrypt.Sample{Share: 1e-9, Least: 1}},
+	}
 	if lies {
 		return ways[d.number(3, "asking")]
 	}
@@ -145,7 +150,8 @@ func newUniverse(seed uint64) *universe {
 	u.shares = !u.ask.exact && u.chance(400, "shares")
 	n := 24 + u.number(24, "items")
 	for i := range n {
-		t := &thing{name: fmt.Sprintf("item-%02d", i), part: u.number(simPartitions, "partition", i)}
+		t := &thing{name: fmt.Sprintf("item-%02d", i),
+			part: u.number(simPartitions, "partition", i)}
 		t.owner = t.name
 		if u.shares && u.chance(300, "shares", i) {
 			t.owner = fmt.Sprint("owner-", i%2)
@@ -170,7 +176,9 @@ func newUniverse(seed uint64) *universe {
 
 // share gives a thing the data key of another that has its owner and key.
 func (u *universe) share(t *thing) {
-	i := slices.IndexFunc(u.things, func(o *thing) bool { return o.owner == t.owner && o.key == t.key && t.key != "" })
+	i := slices.IndexFunc(u.things, func(o *thing) bool {
+		return o.owner == t.owner && o.key == t.key && t.key != ""
+	})
 	if i >= 0 {
 		first := u.things[i]
 		t.slot, t.plaintext, t.stray = first.slot, first.plaintext, first.stray
@@ -182,7 +190,12 @@ func (u *universe) store(t *thing, key, plaintext string) {
 	u.serial++
 	t.plaintext, t.key, t.writes = plaintext, key, 0
 	t.generation++
-	c := cipher{Key: key, Plaintext: plaintext, Context: contextOf(t.owner), Serial: fmt.Sprint(u.serial)}
+	c := cipher{
+		Key:       key,
+		Plaintext: plaintext,
+		Context:   contextOf(t.owner),
+		Serial:    fmt.Sprint(u.serial),
+	}
 	if u.lies && u.chance(100, "posing", t.name, t.generation) {
 		c.Posing = []string{oldKey, newKey, otherKey}[u.number(3, "as", t.name, t.generation)]
 	}
@@ -271,7 +284,8 @@ func (u *universe) replace(change scan.Change) (result scan.Result) {
 	before, _ := open(t.slot)
 	after, ok := open(is["slot"].Bytes)
 	switch {
-	case !ok || after.Key != newKey || after.Plaintext != before.Plaintext || after.Context != contextOf(t.owner):
+	case !ok || after.Key != newKey || after.Plaintext != before.Plaintext ||
+		after.Context != contextOf(t.owner):
 		u.violation("%s: %v was written in the place of %v", t.name, after, before)
 	case before.Key == newKey:
 		u.violation("%s was written although it was current", t.name)
@@ -283,7 +297,9 @@ func (u *universe) replace(change scan.Change) (result scan.Result) {
 	return scan.Result{}
 }
 
-func apiError(code string) error { return &smithy.GenericAPIError{Code: code, Message: "simulated"} }
+func apiError(code string) error {
+	return &smithy.GenericAPIError{Code: code, Message: "simulated"}
+}
 
 // reencrypt is KMS.
 func (u *universe) reencrypt(q reencrypt.Request) (reencrypt.Response, error) {
@@ -300,7 +316,12 @@ func (u *universe) reencrypt(q reencrypt.Request) (reencrypt.Response, error) {
 		return reencrypt.Response{}, apiError("InvalidCiphertextException")
 	}
 	u.serial++
-	next := cipher{Key: newKey, Plaintext: c.Plaintext, Context: "name=" + q.DestinationContext["name"], Serial: fmt.Sprint(u.serial)}
+	next := cipher{
+		Key:       newKey,
+		Plaintext: c.Plaintext,
+		Context:   "name=" + q.DestinationContext["name"],
+		Serial:    fmt.Sprint(u.serial),
+	}
 	return reencrypt.Response{Blob: next.blob(), Source: c.Key, Destination: newKey}, nil
 }
 
@@ -314,8 +335,13 @@ type application struct {
 // applications draws the changes of a seed, all within span.
 func (u *universe) applications(span time.Duration) (list []application) {
 	for i := range u.number(30, "changes") {
-		what := []string{"old", "old", "new", "note", "note", "delete", "mend"}[u.number(7, "change", i)]
-		list = append(list, application{u.span(span, "when", i), u.number(len(u.things), "which", i), what})
+		what := []string{"old", "old", "new", "note", "note", "delete", "mend"}[u.number(7,
+			"change", i)]
+		list = append(list, application{
+			u.span(span, "when", i),
+			u.number(len(u.things), "which", i),
+			what,
+		})
 	}
 	slices.SortFunc(list, func(a, b application) int { return int(a.at - b.at) })
 	return list

@@ -25,7 +25,8 @@ func TestLinesAreJSONAwayFromATerminal(t *testing.T) {
 	for range 8 {
 		wg.Go(func() {
 			for range 50 {
-				logger.Info("page done", zap.String("target", "customers"), zap.Duration("took", 1500*time.Millisecond))
+				logger.Info("page done", zap.String("target", "customers"),
+					zap.Duration("took", 1500*time.Millisecond))
 			}
 		})
 	}
@@ -59,7 +60,11 @@ func encode(t *testing.T, v any) string {
 }
 
 func TestLinesForPeople(t *testing.T) {
-	entry := zapcore.Entry{Level: zapcore.WarnLevel, Message: "KMS throttles", Time: time.Date(2026, 3, 1, 9, 5, 7, 0, time.UTC)}
+	entry := zapcore.Entry{
+		Level:   zapcore.WarnLevel,
+		Message: "KMS throttles",
+		Time:    time.Date(2026, 3, 1, 9, 5, 7, 0, time.UTC),
+	}
 	line, err := encoder(true).EncodeEntry(entry, []zapcore.Field{zap.Int("rate", 500)})
 	if err != nil {
 		t.Fatal(err)

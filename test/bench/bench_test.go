@@ -79,7 +79,8 @@ func TestSmallBench(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if run.Lost+run.Failed != 0 || run.Faults != 0 || run.All.Served != requestsFor(letterRotator, 500) ||
+	if run.Lost+run.Failed != 0 || run.Faults != 0 ||
+		run.All.Served != requestsFor(letterRotator, 500) ||
 		run.All.Throttled == 0 {
 		t.Errorf("under random throttles: %+v", run)
 	}
@@ -109,7 +110,8 @@ func (h *harness) checkAlike(t *testing.T) {
 			500: ablation.without(ablation.scenario),
 		} {
 			m, err := h.run(ablation.client, scenario)
-			if n := m.Counts.reEncrypts(); err != nil || n != requestsFor(ablation.client.letter, want) {
+			if n := m.Counts.reEncrypts(); err != nil ||
+				n != requestsFor(ablation.client.letter, want) {
 				t.Errorf("%v: %d requests, want %d: %v", scenario, n, want, err)
 			}
 		}
@@ -165,7 +167,11 @@ func TestRatios(t *testing.T) {
 // TestJobFile: the job file has the workers of the scenario.
 func TestJobFile(t *testing.T) {
 	h := &harness{dir: t.TempDir()}
-	for workers, want := range map[int]string{0: "\nworkers: 64\n", 7: "\nworkers: 7\n", automatic: ""} {
+	for workers, want := range map[int]string{
+		0:         "\nworkers: 64\n",
+		7:         "\nworkers: 7\n",
+		automatic: "",
+	} {
 		if err := h.writeJob(scenario{store: rows, workers: workers}); err != nil {
 			t.Fatal(err)
 		}

@@ -59,9 +59,11 @@ const (
 // metadataOf returns the user metadata that the S3 Encryption Client writes.
 func metadataOf(key string, i int) map[string]string {
 	return map[string]string{
-		wrappedKey:                         base64.StdEncoding.EncodeToString(blobOf(key, i)),
-		wrappedContext:                     fmt.Sprintf(`{"tenant":%q,"purpose":"pii"}`, tenantOf(i)),
-		"x-amz-iv":                         base64.StdEncoding.EncodeToString(blobOf(sourceKey, i)[200:212]),
+		wrappedKey: base64.StdEncoding.EncodeToString(blobOf(key, i)),
+		wrappedContext: fmt.Sprintf(`{"tenant":%q,"purpose":"pii"}`,
+			tenantOf(i)),
+		"x-amz-iv": base64.StdEncoding.EncodeToString(blobOf(sourceKey,
+			i)[200:212]),
 		"x-amz-cek-alg":                    "AES/GCM/NoPadding",
 		"x-amz-tag-len":                    "128",
 		"x-amz-wrap-alg":                   "kms+context",

@@ -104,7 +104,8 @@ func (s *stub) dynamodb(operation string, body []byte) response {
 		}
 	case "UpdateItem":
 		values := in.Get("ExpressionAttributeValues")
-		if !s.replaceItem(in.Get("Key.id.S").Str, values.Get(":o0.B").Str, values.Get(":n0.B").Str) {
+		if !s.replaceItem(in.Get("Key.id.S").Str, values.Get(":o0.B").Str,
+			values.Get(":n0.B").Str) {
 			return failure("ConditionalCheckFailedException")
 		}
 		return jsonResponse(http.StatusOK, []byte(`{}`))

@@ -53,7 +53,8 @@ func xmlResponse(status int, body string) response {
 }
 
 func preconditionFailed() response {
-	return xmlResponse(http.StatusPreconditionFailed, `<Error><Code>PreconditionFailed</Code></Error>`)
+	return xmlResponse(http.StatusPreconditionFailed,
+		`<Error><Code>PreconditionFailed</Code></Error>`)
 }
 
 // bucket implements the operations on the bucket, including its listing.

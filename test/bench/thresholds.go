@@ -52,7 +52,9 @@ func (f findings) costs() (list []threshold) {
 		letter string
 		most   float64
 	}{{"A", 0.75}, {"B", 0.2}, {"C", 0.05}} {
-		one := threshold{what: fmt.Sprintf("CPU per DynamoDB item at most %.2f of %s", g.most, g.letter)}
+		one := threshold{
+			what: fmt.Sprintf("CPU per DynamoDB item at most %.2f of %s", g.most, g.letter),
+		}
 		if s := f.of(rows); s != nil {
 			var ratio float64
 			ratio, one.measured = s.ratio(letterRotator, g.letter)

@@ -155,7 +155,8 @@ func compare(t *testing.T, results []result, expected []deviation) {
 		}
 		for _, d := range r.deviations {
 			if !slices.ContainsFunc(expected, d.same) {
-				t.Errorf("%s, %s: %s: unknown deviation: %s", d.Server, d.Service, d.Case, d.evidence)
+				t.Errorf("%s, %s: %s: unknown deviation: %s", d.Server, d.Service, d.Case,
+					d.evidence)
 			}
 		}
 		for _, d := range expected {

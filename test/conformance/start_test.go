@@ -115,7 +115,8 @@ func install(t *testing.T, name, version string) string {
 		t.Fatal(err)
 	}
 	defer func() { _ = os.RemoveAll(fresh) }()
-	out, err := exec.Command("npm", "install", "--prefix", fresh, "--no-audit", "--no-fund", "--ignore-scripts", name+"@"+version).CombinedOutput()
+	out, err := exec.Command("npm", "install", "--prefix", fresh, "--no-audit", "--no-fund",
+		"--ignore-scripts", name+"@"+version).CombinedOutput()
 	if err != nil {
 		t.Fatalf("npm install %s@%s: %v\n%s", name, version, err, out)
 	}

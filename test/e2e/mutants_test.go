@@ -27,8 +27,13 @@ func mutants() []mutant {
 	}
 	tables, objects := []string{"./internal/scan/dynamoscan"}, []string{"./internal/scan/s3scan"}
 	return []mutant{
-		{"no condition on a batched write", "internal/scan/dynamoscan/write.go",
-			"\t\tu.shape = t.shapeOf(u)\n", "\t\tu.checks = nil\n\t\tu.shape = t.shapeOf(u)\n", tables},
+		{
+			"no condition on a batched write",
+			"internal/scan/dynamoscan/write.go",
+			"\t\tu.shape = t.shapeOf(u)\n",
+			"\t\tu.checks = nil\n\t\tu.shape = t.shapeOf(u)\n",
+			tables,
+		},
 		{"a statement that a server misreads is a conflict", "internal/scan/dynamoscan/batch.go",
 			"len(failed.Item) == 0 || u.holds(failed.Item)", "false", tables},
 		{"the probe sets one field", "internal/scan/dynamoscan/statement.go",
@@ -39,7 +44,8 @@ func mutants() []mutant {
 			"aws.String(condition)",
 			`aws.String(condition + " OR attribute_not_exists(no_such_attribute)")`, tables},
 		{"no context in the condition", "internal/rotate/worker.go",
-			"Guards:    t.guards(target),", "", []string{"./cmd/rotator", "-run", "TestFaults/^29"}},
+			"Guards:    t.guards(target),", "",
+			[]string{"./cmd/rotator", "-run", "TestFaults/^29"}},
 		{"no presence in the condition", "internal/ciphertext/rowreader.go",
 			"\tif r.notes == nil {\n", "\tif r.notes == nil || state != scan.Equal {\n",
 			[]string{"./internal/ciphertext", "-run", "TestRowGuards"}},
@@ -186,6 +192,21 @@ func mutants() []mutant {
 		{"no limit on answers", "internal/answerlimit/answerlimit.go",
 			"if int64(len(p)) > r.left {", "if false {",
 			[]string{"./internal/fastkms", "-run", "TestEndlessAnswers"}},
+	}
+}
+
+// TestMutantsMatch: the text that each mutant replaces occurs exactly once in its file. It fails
+// in a second if a change of the source leaves a mutant behind.
+func TestMutantsMatch(t *testing.T) {
+	for _, m := range mutants() {
+		text, err := os.ReadFile(filepath.Join("..", "..", m.file))
+		if err != nil {
+			t.Errorf("%s: %v", m.name, err)
+			continue
+		}
+		if n := strings.Count(string(text), m.old); n != 1 {
+			t.Errorf("%s: %s has the text %d times, want once", m.name, m.file, n)
+		}
 	}
 }
 

@@ -40,7 +40,11 @@ func (m made) take(names ...string) map[string]string {
 // dataKey has KMS make a data key under A.
 func (v *vault) dataKey(context map[string]string) (plain []byte, wrapped string) {
 	v.Helper()
-	out, err := v.KMS().GenerateDataKey(v.Context(), &kms.GenerateDataKeyInput{KeyId: &v.A, KeySpec: types.DataKeySpecAes256, EncryptionContext: context})
+	out, err := v.KMS().GenerateDataKey(v.Context(), &kms.GenerateDataKeyInput{
+		KeyId:             &v.A,
+		KeySpec:           types.DataKeySpecAes256,
+		EncryptionContext: context,
+	})
 	v.Must(err)
 	return out.Plaintext, base64.StdEncoding.EncodeToString(out.CiphertextBlob)
 }
@@ -79,9 +83,17 @@ func (v *vault) commit(secret string, context map[string]string) made {
 	v.Must(err)
 	commitment, err := hkdf.Key(sha512.New, dataKey, id, suite+"COMMITKEY", 28)
 	v.Must(err)
-	return made{v.gcm(key).Seal(nil, bytes.Repeat([]byte{1}, 12), []byte(secret), []byte(suite)), map[string]string{
-		"x-amz-3": wrapped, "x-amz-w": "12", "x-amz-c": "115", "x-amz-t": text(full),
-		"x-amz-d": base64.StdEncoding.EncodeToString(commitment), "x-amz-i": base64.StdEncoding.EncodeToString(id)}}
+	return made{
+		v.gcm(key).Seal(nil, bytes.Repeat([]byte{1}, 12), []byte(secret), []byte(suite)),
+		map[string]string{
+			"x-amz-3": wrapped,
+			"x-amz-w": "12",
+			"x-amz-c": "115",
+			"x-amz-t": text(full),
+			"x-amz-d": base64.StdEncoding.EncodeToString(commitment),
+			"x-amz-i": base64.StdEncoding.EncodeToString(id),
+		},
+	}
 }
 
 // v2 makes an object of format v2 whose wrapping algorithm and context are given.
@@ -90,8 +102,14 @@ func (v *vault) v2(secret, wrap string, context map[string]string) made {
 	dataKey, wrapped := v.dataKey(context)
 	iv := random(12)
 	return made{v.gcm(dataKey).Seal(nil, iv, []byte(secret), nil), map[string]string{
-		"x-amz-key-v2": wrapped, "x-amz-iv": base64.StdEncoding.EncodeToString(iv), "x-amz-matdesc": text(context), "x-amz-wrap-alg": wrap,
-		"x-amz-cek-alg": "AES/GCM/NoPadding", "x-amz-tag-len": "128", "x-amz-unencrypted-content-length": fmt.Sprint(len(secret))}}
+		"x-amz-key-v2":                     wrapped,
+		"x-amz-iv":                         base64.StdEncoding.EncodeToString(iv),
+		"x-amz-matdesc":                    text(context),
+		"x-amz-wrap-alg":                   wrap,
+		"x-amz-cek-alg":                    "AES/GCM/NoPadding",
+		"x-amz-tag-len":                    "128",
+		"x-amz-unencrypted-content-length": fmt.Sprint(len(secret)),
+	}}
 }
 
 // What v4 writes, and the SDKs of before 2020 wrote; together in one bucket, and
@@ -118,11 +136,18 @@ func TestS3EncryptionClientGenerations(t *testing.T) {
 func TestS3EncryptionClientNotASCII(t *testing.T) {
 	v := newVault(NewTrial(t))
 	tenant := map[string]string{"tenant": "größe ✓"}
-	object := v.v2("a secret", "kms+context", map[string]string{"tenant": tenant["tenant"], "aws:x-amz-cek-alg": "AES/GCM/NoPadding"})
+	object := v.v2("a secret", "kms+context", map[string]string{
+		"tenant":            tenant["tenant"],
+		"aws:x-amz-cek-alg": "AES/GCM/NoPadding",
+	})
 	object.metadata["x-amz-matdesc"] = asS3Returns(object.metadata["x-amz-matdesc"])
 	v.rawPut("doc", object.body, object.metadata)
 	before, body := v.raw("doc")
-	v.Judge(Subject{Targets: vaultTargets, Slots: 1, Read: map[string]func() error{"doc": v.reading("doc", "a secret", tenant)}})
+	v.Judge(Subject{
+		Targets: vaultTargets,
+		Slots:   1,
+		Read:    map[string]func() error{"doc": v.reading("doc", "a secret", tenant)},
+	})
 	v.unchanged("doc", before, body)
 }
 

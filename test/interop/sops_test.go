@@ -30,7 +30,8 @@ func newSafe(t *Trial) *safe {
 	path, err := exec.Command("go", "tool", "-n", "sops").Output()
 	t.Must(err)
 	s := &safe{Trial: t, sops: strings.TrimSpace(string(path)), bucket: "conf"}
-	for _, name := range []string{"SOPS_AGE_KEY", "SOPS_AGE_KEY_FILE", "SOPS_KMS_ARN", "SOPS_AGE_RECIPIENTS"} {
+	for _, name := range []string{"SOPS_AGE_KEY", "SOPS_AGE_KEY_FILE", "SOPS_KMS_ARN",
+		"SOPS_AGE_RECIPIENTS"} {
 		t.Unset(name)
 	}
 	t.Setenv("XDG_CONFIG_HOME", t.Dir)
@@ -55,7 +56,11 @@ func (s *safe) put(name, plain string, flags ...string) {
 	text, err := s.Run(s.sops, append(append([]string{"encrypt"}, flags...), path)...)
 	s.Must(err)
 	s.Must(os.Remove(path))
-	_, err = s.S3().PutObject(s.Context(), &s3.PutObjectInput{Bucket: &s.bucket, Key: &name, Body: strings.NewReader(text)})
+	_, err = s.S3().PutObject(s.Context(), &s3.PutObjectInput{
+		Bucket: &s.bucket,
+		Key:    &name,
+		Body:   strings.NewReader(text),
+	})
 	s.Must(err)
 }
 
@@ -95,7 +100,8 @@ func changed(before, after []byte) (lines []string) {
 	}
 	for i := range old {
 		if old[i] != now[i] {
-			name, _, _ := strings.Cut(strings.TrimLeft(strings.ReplaceAll(now[i], `"`, ""), " \t-"), ":")
+			name, _, _ := strings.Cut(strings.TrimLeft(strings.ReplaceAll(now[i], `"`, ""),
+				" \t-"), ":")
 			name, _, _ = strings.Cut(name, "=")
 			lines = append(lines, strings.TrimSpace(name))
 		}
@@ -135,7 +141,8 @@ func TestSops(t *testing.T) {
 		"app.ini":  "kms__list_0__map_arn kms__list_0__map_enc",
 	}
 	for name, lines := range want {
-		if got := strings.Join(slices.Sorted(slices.Values(changed(before[name], s.get(name)))), " "); got != lines {
+		if got := strings.Join(slices.Sorted(slices.Values(changed(before[name], s.get(name)))),
+			" "); got != lines {
 			t.Errorf("%s: lines %q changed, want %q", name, got, lines)
 		}
 	}

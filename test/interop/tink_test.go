@@ -23,7 +23,8 @@ type strongbox struct {
 func (b *strongbox) remote(arn string, options ...awskms.ClientOption) tink.AEAD {
 	b.Helper()
 	uri := "aws-kms://" + arn
-	client, err := awskms.NewClientWithOptions(b.Context(), uri, append(options, awskms.WithKMS(b.KMS()))...)
+	client, err := awskms.NewClientWithOptions(b.Context(), uri,
+		append(options, awskms.WithKMS(b.KMS()))...)
 	b.Must(err)
 	remote, err := client.GetAEAD(uri)
 	b.Must(err)
@@ -32,7 +33,11 @@ func (b *strongbox) remote(arn string, options ...awskms.ClientOption) tink.AEAD
 
 func (b *strongbox) put(key string, body []byte) {
 	b.Helper()
-	_, err := b.S3().PutObject(b.Context(), &s3.PutObjectInput{Bucket: &b.bucket, Key: &key, Body: bytes.NewReader(body)})
+	_, err := b.S3().PutObject(b.Context(), &s3.PutObjectInput{
+		Bucket: &b.bucket,
+		Key:    &key,
+		Body:   bytes.NewReader(body),
+	})
 	b.Must(err)
 }
 
@@ -48,7 +53,9 @@ func (b *strongbox) get(key string) []byte {
 
 // widened reads as a reader does during the cutover: by either key. One that knows
 // A alone could not read what rotator wrote.
-func (b *strongbox) widened(read func(tink.AEAD) error, options ...awskms.ClientOption) func() error {
+func (b *strongbox) widened(
+	read func(tink.AEAD) error, options ...awskms.ClientOption,
+) func() error {
 	return func() error {
 		first := read(b.remote(b.A, options...))
 		if first == nil {
@@ -72,10 +79,12 @@ func (b *strongbox) keyset(key string, data []byte, options ...awskms.ClientOpti
 	secret, err := primitive.Encrypt([]byte("a secret"), []byte("of tink"))
 	b.Must(err)
 	var text bytes.Buffer
-	b.Must(handle.WriteWithAssociatedData(keyset.NewJSONWriter(&text), b.remote(b.A, options...), data))
+	b.Must(handle.WriteWithAssociatedData(keyset.NewJSONWriter(&text), b.remote(b.A, options...),
+		data))
 	b.put(key, text.Bytes())
 	return b.widened(func(remote tink.AEAD) error {
-		handle, err := keyset.ReadWithAssociatedData(keyset.NewJSONReader(bytes.NewReader(b.get(key))), remote, data)
+		handle, err := keyset.ReadWithAssociatedData(
+			keyset.NewJSONReader(bytes.NewReader(b.get(key))), remote, data)
 		if err != nil {
 			return err
 		}
@@ -91,11 +100,13 @@ func (b *strongbox) keyset(key string, data []byte, options ...awskms.ClientOpti
 // envelope encrypts a text with the KMS envelope AEAD and stores it.
 func (b *strongbox) envelope(key, text string, data []byte) func() error {
 	b.Helper()
-	secret, err := aead.NewKMSEnvelopeAEAD2(aead.AES256GCMKeyTemplate(), b.remote(b.A)).Encrypt([]byte(text), data)
+	secret, err := aead.NewKMSEnvelopeAEAD2(aead.AES256GCMKeyTemplate(),
+		b.remote(b.A)).Encrypt([]byte(text), data)
 	b.Must(err)
 	b.put(key, secret)
 	return b.widened(func(remote tink.AEAD) error {
-		plain, err := aead.NewKMSEnvelopeAEAD2(aead.AES256GCMKeyTemplate(), remote).Decrypt(b.get(key), data)
+		plain, err := aead.NewKMSEnvelopeAEAD2(aead.AES256GCMKeyTemplate(),
+			remote).Decrypt(b.get(key), data)
 		return errors.Join(err, Same(string(plain), text))
 	})
 }
@@ -112,17 +123,20 @@ func TestTink(t *testing.T) {
   - {name: envelopes, s3: {bucket: boxes, prefix: envelopes/}, format: tink-envelope}
 `,
 		Slots: 6, Read: map[string]func() error{
-			"keyset":                       b.keyset("keysets/1", nil),
-			"keyset with associated data":  b.keyset("pay/1", []byte("pay\xff")),
-			"keyset of an older release":   b.keyset("legacy/1", []byte("pay\xff"), awskms.WithEncryptionContextName(awskms.LegacyAdditionalData)),
-			"envelope":                     b.envelope("envelopes/1", "a secret", nil),
-			"envelope with its own data":   b.envelope("envelopes/2", "a secret", []byte("of the payload")),
+			"keyset":                      b.keyset("keysets/1", nil),
+			"keyset with associated data": b.keyset("pay/1", []byte("pay\xff")),
+			"keyset of an older release": b.keyset("legacy/1", []byte("pay\xff"),
+				awskms.WithEncryptionContextName(awskms.LegacyAdditionalData)),
+			"envelope": b.envelope("envelopes/1", "a secret", nil),
+			"envelope with its own data": b.envelope("envelopes/2", "a secret",
+				[]byte("of the payload")),
 			"envelope of a longer payload": b.envelope("envelopes/3", long, nil),
 		}})
 
 	// Cutover: a reader that knows A alone does not read, with A enabled as well.
 	b.disable(false)
-	if _, err := aead.NewKMSEnvelopeAEAD2(aead.AES256GCMKeyTemplate(), b.remote(b.A)).Decrypt(b.get("envelopes/1"), nil); err == nil {
+	if _, err := aead.NewKMSEnvelopeAEAD2(aead.AES256GCMKeyTemplate(),
+		b.remote(b.A)).Decrypt(b.get("envelopes/1"), nil); err == nil {
 		t.Error("a reader that is pinned to A reads: the advice of docs/formats.md is wrong")
 	}
 }

@@ -13,10 +13,19 @@ func TestTry(t *testing.T) {
 		run  func(context.Context, T)
 		want []string
 	}{
-		"holds":                  {func(context.Context, T) {}, nil},
-		"goes on after an error": {func(_ context.Context, t T) { t.Errorf("one %d", 1); t.Error("two") }, []string{"one 1", "two"}},
-		"ends when it is fatal":  {func(_ context.Context, t T) { t.Error("one"); t.Fatalf("two"); t.Error("three") }, []string{"one", "two"}},
-		"panics":                 {func(_ context.Context, t T) { t.Error("one"); panic("no answer") }, []string{"one", "the case panicked: no answer"}},
+		"holds": {func(context.Context, T) {}, nil},
+		"goes on after an error": {
+			func(_ context.Context, t T) { t.Errorf("one %d", 1); t.Error("two") },
+			[]string{"one 1", "two"},
+		},
+		"ends when it is fatal": {
+			func(_ context.Context, t T) { t.Error("one"); t.Fatalf("two"); t.Error("three") },
+			[]string{"one", "two"},
+		},
+		"panics": {
+			func(_ context.Context, t T) { t.Error("one"); panic("no answer") },
+			[]string{"one", "the case panicked: no answer"},
+		},
 	} {
 		if diff := cmp.Diff(c.want, Case{Name: name, run: c.run}.Try(t.Context())); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)

@@ -27,8 +27,11 @@ func DynamoDB(t *testing.T, cfg aws.Config) { runAll(t, DynamoDBCases(cfg)) }
 
 // DynamoDBCases returns the cases of DynamoDB for the endpoint of cfg. Retries are off.
 func DynamoDBCases(cfg aws.Config) (list []Case) {
-	client := dynamodb.NewFromConfig(cfg, func(o *dynamodb.Options) { o.Retryer = aws.NopRetryer{} })
-	for _, cases := range [][]dynamodbCase{dynamodbItemCases(), dynamodbExpressionCases(), dynamodbScanCases(), dynamodbQueryCases(), dynamodbBatchCases()} {
+	client := dynamodb.NewFromConfig(cfg, func(o *dynamodb.Options) {
+		o.Retryer = aws.NopRetryer{}
+	})
+	for _, cases := range [][]dynamodbCase{dynamodbItemCases(), dynamodbExpressionCases(),
+		dynamodbScanCases(), dynamodbQueryCases(), dynamodbBatchCases()} {
 		for _, c := range cases {
 			list = append(list, Case{Name: c.name, run: func(ctx context.Context, t T) {
 				c.run(&dynamodbProbe{T: t, Client: client, ctx: ctx})
@@ -82,13 +85,21 @@ func (p *dynamodbProbe) table(sorted bool) *string {
 		kind types.KeyType
 	}{{"pk", types.KeyTypeHash}, {"sk", types.KeyTypeRange}} {
 		if i == 0 || sorted {
-			in.KeySchema = append(in.KeySchema, types.KeySchemaElement{AttributeName: aws.String(key.name), KeyType: key.kind})
-			in.AttributeDefinitions = append(in.AttributeDefinitions, types.AttributeDefinition{AttributeName: aws.String(key.name), AttributeType: types.ScalarAttributeTypeS})
+			in.KeySchema = append(in.KeySchema, types.KeySchemaElement{
+				AttributeName: aws.String(key.name),
+				KeyType:       key.kind,
+			})
+			in.AttributeDefinitions = append(in.AttributeDefinitions, types.AttributeDefinition{
+				AttributeName: aws.String(key.name),
+				AttributeType: types.ScalarAttributeTypeS,
+			})
 		}
 	}
 	_, err := p.CreateTable(p.ctx, in)
 	p.must(err)
-	p.must(dynamodb.NewTableExistsWaiter(p.Client, func(o *dynamodb.TableExistsWaiterOptions) { o.MinDelay, o.MaxDelay = 50*time.Millisecond, time.Second }).Wait(p.ctx, &dynamodb.DescribeTableInput{TableName: &name}, 30*time.Second))
+	p.must(dynamodb.NewTableExistsWaiter(p.Client, func(o *dynamodb.TableExistsWaiterOptions) {
+		o.MinDelay, o.MaxDelay = 50*time.Millisecond, time.Second
+	}).Wait(p.ctx, &dynamodb.DescribeTableInput{TableName: &name}, 30*time.Second))
 	return &name
 }
 
@@ -102,7 +113,11 @@ func (p *dynamodbProbe) put(table *string, item map[string]any) {
 // get returns an item as plain values, nil if there is none.
 func (p *dynamodbProbe) get(table *string, key map[string]any) map[string]any {
 	p.Helper()
-	out, err := p.GetItem(p.ctx, &dynamodb.GetItemInput{TableName: table, Key: dynamodbOf(key), ConsistentRead: aws.Bool(true)})
+	out, err := p.GetItem(p.ctx, &dynamodb.GetItemInput{
+		TableName:      table,
+		Key:            dynamodbOf(key),
+		ConsistentRead: aws.Bool(true),
+	})
 	p.must(err)
 	if out.Item == nil {
 		return nil
@@ -111,9 +126,16 @@ func (p *dynamodbProbe) get(table *string, key map[string]any) map[string]any {
 }
 
 // update calls UpdateItem for the item "a".
-func (p *dynamodbProbe) update(table *string, update, condition string, names map[string]string, values map[string]any) (*dynamodb.UpdateItemOutput, error) {
-	in := &dynamodb.UpdateItemInput{TableName: table, Key: dynamodbOf(map[string]any{"pk": "a"}), UpdateExpression: &update,
-		ExpressionAttributeNames: names, ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld}
+func (p *dynamodbProbe) update(
+	table *string, update, condition string, names map[string]string, values map[string]any,
+) (*dynamodb.UpdateItemOutput, error) {
+	in := &dynamodb.UpdateItemInput{
+		TableName:                           table,
+		Key:                                 dynamodbOf(map[string]any{"pk": "a"}),
+		UpdateExpression:                    &update,
+		ExpressionAttributeNames:            names,
+		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
+	}
 	if condition != "" {
 		in.ConditionExpression = &condition
 	}
@@ -190,7 +212,9 @@ func dynamodbGo(v types.AttributeValue) any {
 	case *types.AttributeValueMemberSS:
 		return slices.Sorted(slices.Values(v.Value))
 	case *types.AttributeValueMemberBS:
-		return slices.SortedFunc(slices.Values(v.Value), func(a, b []byte) int { return slices.Compare(a, b) })
+		return slices.SortedFunc(slices.Values(v.Value), func(a, b []byte) int {
+			return slices.Compare(a, b)
+		})
 	case *types.AttributeValueMemberNS:
 		var set []dynamodbNumber
 		for _, n := range slices.Sorted(slices.Values(v.Value)) {

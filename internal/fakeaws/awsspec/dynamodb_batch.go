@@ -18,16 +18,21 @@ func dynamodbBatchCases() []dynamodbCase {
 		{"BatchExecuteStatement/conditions on presence", dynamodbBatchPresence},
 		{"BatchExecuteStatement/an item that grows past 400 KB", dynamodbBatchSize},
 		{"BatchExecuteStatement/what is refused", dynamodbBatchRefused},
-		{"BatchExecuteStatement/a value that is not there fails the condition", dynamodbBatchNothing},
+		{"BatchExecuteStatement/a value that is not there fails the condition",
+			dynamodbBatchNothing},
 	}
 }
 
-func (p *dynamodbProbe) batch(statements ...types.BatchStatementRequest) []types.BatchStatementResponse {
+func (p *dynamodbProbe) batch(
+	statements ...types.BatchStatementRequest,
+) []types.BatchStatementResponse {
 	p.Helper()
 	for i := range statements {
 		statements[i].ReturnValuesOnConditionCheckFailure = types.ReturnValuesOnConditionCheckFailureAllOld
 	}
-	out, err := p.BatchExecuteStatement(p.ctx, &dynamodb.BatchExecuteStatementInput{Statements: statements})
+	out, err := p.BatchExecuteStatement(p.ctx, &dynamodb.BatchExecuteStatementInput{
+		Statements: statements,
+	})
 	p.must(err)
 	if len(out.Responses) != len(statements) {
 		p.Fatalf("%d answers to %d statements", len(out.Responses), len(statements))
@@ -64,14 +69,26 @@ func dynamodbBatch(p *dynamodbProbe) {
 		dynamodbStatement(update, []byte("new"), "a", "absent", []byte("old")),
 		dynamodbStatement(`UPDATE "absent" SET "b" = ? WHERE "pk" = ?`, []byte("new"), "a"),
 	)
-	for i, want := range []types.BatchStatementErrorCodeEnum{"", types.BatchStatementErrorCodeEnumConditionalCheckFailed,
-		types.BatchStatementErrorCodeEnumConditionalCheckFailed, types.BatchStatementErrorCodeEnumResourceNotFound} {
+	for i, want := range []types.BatchStatementErrorCodeEnum{"",
+		types.BatchStatementErrorCodeEnumConditionalCheckFailed,
+		types.BatchStatementErrorCodeEnumConditionalCheckFailed,
+		types.BatchStatementErrorCodeEnumResourceNotFound} {
 		p.same("answer "+string(rune('0'+i)), dynamodbFails(answers[i]), want)
 	}
 	if answers[1].Error != nil {
-		p.same("item of the error", dynamodbPlain(answers[1].Error.Item), map[string]any{"pk": "a", "sk": "2", "b": []byte("old"), "x": "y"})
+		p.same("item of the error", dynamodbPlain(answers[1].Error.Item), map[string]any{
+			"pk": "a",
+			"sk": "2",
+			"b":  []byte("old"),
+			"x":  "y",
+		})
 	}
-	p.same("updated", p.get(table, map[string]any{"pk": "a", "sk": "1"}), map[string]any{"pk": "a", "sk": "1", "b": []byte("new"), "x": "y"})
+	p.same("updated", p.get(table, map[string]any{"pk": "a", "sk": "1"}), map[string]any{
+		"pk": "a",
+		"sk": "1",
+		"b":  []byte("new"),
+		"x":  "y",
+	})
 	p.same("not updated", p.get(table, map[string]any{"pk": "a", "sk": "2"})["b"], []byte("old"))
 	if item := p.get(table, map[string]any{"pk": "a", "sk": "absent"}); item != nil {
 		p.Errorf("it made %v", item)
@@ -91,7 +108,8 @@ func (p *dynamodbProbe) severalFields(set string) {
 	table := p.table(false)
 	p.put(table, map[string]any{"pk": "x", "a": "old", "b": []byte("old"), "c": "kept"})
 	update := `UPDATE "` + *table + `" ` + set + ` WHERE "pk" = ? AND "a" = ? AND "b" = ?`
-	answers := p.batch(dynamodbStatement(update, "new", []byte("new"), "x", "old", []byte("another")))
+	answers := p.batch(dynamodbStatement(update, "new", []byte("new"), "x", "old",
+		[]byte("another")))
 	p.same("answer of a condition on the second one", dynamodbFails(answers[0]),
 		types.BatchStatementErrorCodeEnumConditionalCheckFailed)
 	answers = p.batch(dynamodbStatement(update, "new", []byte("new"), "x", "old", []byte("old")))
@@ -122,7 +140,8 @@ func dynamodbBatchNames(p *dynamodbProbe) {
 	for _, name := range []string{"SET", "odd name", "é", "odd.name", "odd[0]", `q"uote`} {
 		p.put(table, map[string]any{"pk": "a", name: "old"})
 		quoted := `"` + strings.ReplaceAll(name, `"`, `""`) + `"`
-		answers := p.batch(dynamodbStatement(`UPDATE "`+*table+`" SET `+quoted+` = ? WHERE "pk" = ? AND `+
+		answers := p.batch(dynamodbStatement(`UPDATE "`+*table+`" SET `+quoted+
+			` = ? WHERE "pk" = ? AND `+
 			quoted+` = ?`, "new", "a", "old"))
 		p.same("answer of "+name, dynamodbFails(answers[0]), types.BatchStatementErrorCodeEnum(""))
 		p.same("item of "+name, p.get(table, map[string]any{"pk": "a"}),
@@ -140,7 +159,8 @@ func dynamodbBatchPresence(p *dynamodbProbe) {
 		`"x" IS NOT MISSING`: types.BatchStatementErrorCodeEnumConditionalCheckFailed,
 	} {
 		answers := p.batch(dynamodbStatement(
-			`UPDATE "`+*table+`" SET "v" = ? WHERE "pk" = ? AND "v" = ? AND `+condition, "1", "a", "1"))
+			`UPDATE "`+*table+`" SET "v" = ? WHERE "pk" = ? AND "v" = ? AND `+condition, "1", "a",
+			"1"))
 		p.same("answer of "+condition, dynamodbFails(answers[0]), want)
 	}
 }
@@ -170,16 +190,19 @@ func dynamodbBatchRefused(p *dynamodbProbe) {
 	p.put(table, map[string]any{"pk": "a", "v": "1"})
 	var many []types.BatchStatementRequest
 	for range 26 {
-		many = append(many, dynamodbStatement(`UPDATE "`+*table+`" SET v = ? WHERE pk = ?`, "2", "b"))
+		many = append(many,
+			dynamodbStatement(`UPDATE "`+*table+`" SET v = ? WHERE pk = ?`, "2", "b"))
 	}
 	_, err := p.BatchExecuteStatement(p.ctx, &dynamodb.BatchExecuteStatementInput{Statements: many})
 	p.want("ValidationException", err)
 	answers := p.batch(dynamodbStatement(`UPDATE "`+*table+`" SET v = ? WHERE v = ?`, "2", "1"))
 	p.same("no key", dynamodbFails(answers[0]), types.BatchStatementErrorCodeEnumValidationError)
 	answers = p.batch(dynamodbStatement(`UPDATE "`+*table+`" SET pk = ? WHERE pk = ?`, "b", "a"))
-	p.same("a key attribute", dynamodbFails(answers[0]), types.BatchStatementErrorCodeEnumValidationError)
+	p.same("a key attribute", dynamodbFails(answers[0]),
+		types.BatchStatementErrorCodeEnumValidationError)
 	answers = p.batch(dynamodbStatement(`UPDATE "`+*table+`" SET v = ? WHERE pk = ?`, "2"))
-	p.same("a parameter missing", dynamodbFails(answers[0]), types.BatchStatementErrorCodeEnumValidationError)
+	p.same("a parameter missing", dynamodbFails(answers[0]),
+		types.BatchStatementErrorCodeEnumValidationError)
 	p.same("item", p.get(table, map[string]any{"pk": "a"}), map[string]any{"pk": "a", "v": "1"})
 }
 
@@ -187,10 +210,15 @@ func dynamodbBatchRefused(p *dynamodbProbe) {
 func dynamodbBatchNothing(p *dynamodbProbe) {
 	table := p.table(false)
 	p.put(table, map[string]any{"pk": "a", "v": "1"})
-	answers := p.batch(dynamodbStatement(`UPDATE "`+*table+`" SET w = ? WHERE pk = ? AND absent = ?`, "2", "a", "1"))
-	p.same("answer", dynamodbFails(answers[0]), types.BatchStatementErrorCodeEnumConditionalCheckFailed)
-	_, err := p.BatchExecuteStatement(p.ctx, &dynamodb.BatchExecuteStatementInput{Statements: []types.BatchStatementRequest{
-		dynamodbStatement(`UPDATE "`+*table+`" SET v = ? WHERE pk = ?`, "2", "a"), dynamodbStatement(`UPDATE "`+*table+`" SET v = ? WHERE pk = ?`, "3", "a")}})
+	answers := p.batch(dynamodbStatement(`UPDATE "`+*table+
+		`" SET w = ? WHERE pk = ? AND absent = ?`, "2", "a", "1"))
+	p.same("answer", dynamodbFails(answers[0]),
+		types.BatchStatementErrorCodeEnumConditionalCheckFailed)
+	_, err := p.BatchExecuteStatement(p.ctx, &dynamodb.BatchExecuteStatementInput{
+		Statements: []types.BatchStatementRequest{
+			dynamodbStatement(`UPDATE "`+*table+`" SET v = ? WHERE pk = ?`, "2", "a"),
+			dynamodbStatement(`UPDATE "`+*table+`" SET v = ? WHERE pk = ?`, "3", "a")},
+	})
 	p.want("ValidationException", err)
 	p.same("item", p.get(table, map[string]any{"pk": "a"})["v"], "1")
 }

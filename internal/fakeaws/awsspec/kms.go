@@ -92,8 +92,10 @@ func (p *kmsProbe) want(code string, err error) {
 	var response *awshttp.ResponseError
 	if !errors.As(err, &response) {
 		p.Errorf("%s comes without a response", code)
-	} else if response.HTTPStatusCode() != http.StatusBadRequest || response.ServiceRequestID() == "" {
-		p.Errorf("%s has status %d and request id %q, want 400 and some id", code, response.HTTPStatusCode(), response.ServiceRequestID())
+	} else if response.HTTPStatusCode() != http.StatusBadRequest ||
+		response.ServiceRequestID() == "" {
+		p.Errorf("%s has status %d and request id %q, want 400 and some id", code,
+			response.HTTPStatusCode(), response.ServiceRequestID())
 	}
 }
 
@@ -109,7 +111,10 @@ func (p *kmsProbe) key() *types.KeyMetadata { return p.keyOf(types.KeySpecSymmet
 // keyOf creates a key for encryption.
 func (p *kmsProbe) keyOf(spec types.KeySpec) *types.KeyMetadata {
 	p.Helper()
-	out, err := p.CreateKey(p.ctx, &kms.CreateKeyInput{KeySpec: spec, KeyUsage: types.KeyUsageTypeEncryptDecrypt})
+	out, err := p.CreateKey(p.ctx, &kms.CreateKeyInput{
+		KeySpec:  spec,
+		KeyUsage: types.KeyUsageTypeEncryptDecrypt,
+	})
 	p.must(err)
 	return out.KeyMetadata
 }
@@ -117,7 +122,10 @@ func (p *kmsProbe) keyOf(spec types.KeySpec) *types.KeyMetadata {
 // signingKey creates a key that cannot encrypt.
 func (p *kmsProbe) signingKey() *types.KeyMetadata {
 	p.Helper()
-	out, err := p.CreateKey(p.ctx, &kms.CreateKeyInput{KeySpec: types.KeySpecRsa2048, KeyUsage: types.KeyUsageTypeSignVerify})
+	out, err := p.CreateKey(p.ctx, &kms.CreateKeyInput{
+		KeySpec:  types.KeySpecRsa2048,
+		KeyUsage: types.KeyUsageTypeSignVerify,
+	})
 	p.must(err)
 	return out.KeyMetadata
 }
@@ -141,7 +149,11 @@ func (p *kmsProbe) alias(keyID string) string {
 // blob encrypts under a symmetric key.
 func (p *kmsProbe) blob(keyID, plaintext string, context map[string]string) []byte {
 	p.Helper()
-	out, err := p.Encrypt(p.ctx, &kms.EncryptInput{KeyId: &keyID, Plaintext: []byte(plaintext), EncryptionContext: context})
+	out, err := p.Encrypt(p.ctx, &kms.EncryptInput{
+		KeyId:             &keyID,
+		Plaintext:         []byte(plaintext),
+		EncryptionContext: context,
+	})
 	p.must(err)
 	return out.CiphertextBlob
 }
@@ -149,7 +161,11 @@ func (p *kmsProbe) blob(keyID, plaintext string, context map[string]string) []by
 // blobRSA encrypts under an asymmetric key.
 func (p *kmsProbe) blobRSA(keyID, plaintext string, algorithm types.EncryptionAlgorithmSpec) []byte {
 	p.Helper()
-	out, err := p.Encrypt(p.ctx, &kms.EncryptInput{KeyId: &keyID, Plaintext: []byte(plaintext), EncryptionAlgorithm: algorithm})
+	out, err := p.Encrypt(p.ctx, &kms.EncryptInput{
+		KeyId:               &keyID,
+		Plaintext:           []byte(plaintext),
+		EncryptionAlgorithm: algorithm,
+	})
 	p.must(err)
 	return out.CiphertextBlob
 }
@@ -173,7 +189,10 @@ func (p *kmsProbe) disable(keyID string) {
 
 func (p *kmsProbe) schedule(keyID string) {
 	p.Helper()
-	_, err := p.ScheduleKeyDeletion(p.ctx, &kms.ScheduleKeyDeletionInput{KeyId: &keyID, PendingWindowInDays: aws.Int32(7)})
+	_, err := p.ScheduleKeyDeletion(p.ctx, &kms.ScheduleKeyDeletionInput{
+		KeyId:               &keyID,
+		PendingWindowInDays: aws.Int32(7),
+	})
 	p.must(err)
 }
 

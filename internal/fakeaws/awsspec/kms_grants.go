@@ -86,8 +86,12 @@ func kmsGrantRefused(p *kmsProbe) {
 func kmsGrantToken(p *kmsProbe) {
 	from, to := p.key(), p.key()
 	tokens := []string{*p.grant(from).GrantToken, *p.grant(to).GrantToken}
-	_, err := p.ReEncrypt(p.ctx, &kms.ReEncryptInput{CiphertextBlob: p.blob(*from.KeyId, "text", nil),
-		SourceKeyId: from.KeyId, DestinationKeyId: to.KeyId, GrantTokens: tokens})
+	_, err := p.ReEncrypt(p.ctx, &kms.ReEncryptInput{
+		CiphertextBlob:   p.blob(*from.KeyId, "text", nil),
+		SourceKeyId:      from.KeyId,
+		DestinationKeyId: to.KeyId,
+		GrantTokens:      tokens,
+	})
 	p.must(err)
 	_, err = p.DescribeKey(p.ctx, &kms.DescribeKeyInput{KeyId: from.KeyId, GrantTokens: tokens})
 	p.must(err)

@@ -20,7 +20,8 @@ func kmsKeyCases() []kmsCase {
 		{"DescribeKey/key id, key ARN, alias name and alias ARN", kmsDescribeNames},
 		{"DescribeKey/what is not there is NotFoundException", kmsDescribeMissing},
 		{"DisableKey/a disabled key refuses cryptography", kmsDisabled},
-		{"ScheduleKeyDeletion/a key pending deletion refuses nearly everything", kmsPendingDeletion},
+		{"ScheduleKeyDeletion/a key pending deletion refuses nearly everything",
+			kmsPendingDeletion},
 		{"ScheduleKeyDeletion/the waiting period is 7 to 30 days", kmsWaitingPeriod},
 		{"CancelKeyDeletion/the key is left disabled", kmsCancelDeletion},
 		{"EnableKey/an alias is no key id", kmsEnableAlias},
@@ -39,17 +40,26 @@ func kmsCreateDefault(p *kmsProbe) {
 		p.Errorf("the key was created %v ago", age)
 	}
 	want := &types.KeyMetadata{
-		AWSAccountId: got.AWSAccountId, KeyId: got.KeyId, CreationDate: got.CreationDate, CurrentKeyMaterialId: got.CurrentKeyMaterialId,
-		Arn:     aws.String(p.arn(got.AWSAccountId, "key/"+aws.ToString(got.KeyId))),
-		Enabled: true, KeyState: types.KeyStateEnabled, Description: aws.String("for a case"),
-		KeyUsage: types.KeyUsageTypeEncryptDecrypt, Origin: types.OriginTypeAwsKms, KeyManager: types.KeyManagerTypeCustomer,
-		KeySpec: types.KeySpecSymmetricDefault,
+		AWSAccountId:         got.AWSAccountId,
+		KeyId:                got.KeyId,
+		CreationDate:         got.CreationDate,
+		CurrentKeyMaterialId: got.CurrentKeyMaterialId,
+		Arn:                  aws.String(p.arn(got.AWSAccountId, "key/"+aws.ToString(got.KeyId))),
+		Enabled:              true,
+		KeyState:             types.KeyStateEnabled,
+		Description:          aws.String("for a case"),
+		KeyUsage:             types.KeyUsageTypeEncryptDecrypt,
+		Origin:               types.OriginTypeAwsKms,
+		KeyManager:           types.KeyManagerTypeCustomer,
+		KeySpec:              types.KeySpecSymmetricDefault,
 		//lint:ignore SA1019 the answer still has the element
 		CustomerMasterKeySpec: types.CustomerMasterKeySpecSymmetricDefault,
 		EncryptionAlgorithms:  []types.EncryptionAlgorithmSpec{types.EncryptionAlgorithmSpecSymmetricDefault},
 		MultiRegion:           aws.Bool(false),
 	}
-	ignore := cmp.FilterPath(func(path cmp.Path) bool { return path.Last().String() == ".noSmithyDocumentSerde" }, cmp.Ignore())
+	ignore := cmp.FilterPath(func(path cmp.Path) bool {
+		return path.Last().String() == ".noSmithyDocumentSerde"
+	}, cmp.Ignore())
 	if diff := cmp.Diff(want, got, ignore); diff != "" {
 		p.Errorf("KeyMetadata (-want +got):\n%s", diff)
 	}
@@ -61,12 +71,15 @@ func kmsCreateDefault(p *kmsProbe) {
 // API_CreateKey: the three RSA key specs; API_KeyMetadata: CurrentKeyMaterialId
 // is for symmetric keys.
 func kmsCreateRSA(p *kmsProbe) {
-	for _, spec := range []types.KeySpec{types.KeySpecRsa2048, types.KeySpecRsa3072, types.KeySpecRsa4096} {
+	for _, spec := range []types.KeySpec{types.KeySpecRsa2048, types.KeySpecRsa3072,
+		types.KeySpecRsa4096} {
 		k := p.keyOf(spec)
 		algorithms := slices.Sorted(slices.Values(k.EncryptionAlgorithms))
-		want := []types.EncryptionAlgorithmSpec{types.EncryptionAlgorithmSpecRsaesOaepSha1, types.EncryptionAlgorithmSpecRsaesOaepSha256}
+		want := []types.EncryptionAlgorithmSpec{types.EncryptionAlgorithmSpecRsaesOaepSha1,
+			types.EncryptionAlgorithmSpecRsaesOaepSha256}
 		if k.KeySpec != spec || !slices.Equal(algorithms, want) || k.CurrentKeyMaterialId != nil {
-			p.Errorf("a key of %s has spec %s, algorithms %v, key material id %v", spec, k.KeySpec, algorithms, k.CurrentKeyMaterialId)
+			p.Errorf("a key of %s has spec %s, algorithms %v, key material id %v", spec, k.KeySpec,
+				algorithms, k.CurrentKeyMaterialId)
 		}
 	}
 }
@@ -75,7 +88,10 @@ func kmsCreateRSA(p *kmsProbe) {
 func kmsCreateWithoutUsage(p *kmsProbe) {
 	_, err := p.CreateKey(p.ctx, &kms.CreateKeyInput{KeySpec: types.KeySpecRsa2048})
 	p.want("ValidationException", err)
-	_, err = p.CreateKey(p.ctx, &kms.CreateKeyInput{KeySpec: types.KeySpecSymmetricDefault, KeyUsage: types.KeyUsageTypeSignVerify})
+	_, err = p.CreateKey(p.ctx, &kms.CreateKeyInput{
+		KeySpec:  types.KeySpecSymmetricDefault,
+		KeyUsage: types.KeyUsageTypeSignVerify,
+	})
 	p.want("ValidationException", err)
 }
 
@@ -84,11 +100,13 @@ func kmsCreateMultiRegion(p *kmsProbe) {
 	out, err := p.CreateKey(p.ctx, &kms.CreateKeyInput{MultiRegion: aws.Bool(true)})
 	p.must(err)
 	k := out.KeyMetadata
-	if !regexp.MustCompile(`^mrk-[0-9a-f]{32}$`).MatchString(*k.KeyId) || !aws.ToBool(k.MultiRegion) {
+	if !regexp.MustCompile(`^mrk-[0-9a-f]{32}$`).MatchString(*k.KeyId) ||
+		!aws.ToBool(k.MultiRegion) {
 		p.Errorf("the key id is %s, MultiRegion is %v", *k.KeyId, k.MultiRegion)
 	}
 	c := k.MultiRegionConfiguration
-	if c == nil || c.MultiRegionKeyType != types.MultiRegionKeyTypePrimary || *c.PrimaryKey.Arn != *k.Arn || *c.PrimaryKey.Region != p.region {
+	if c == nil || c.MultiRegionKeyType != types.MultiRegionKeyTypePrimary ||
+		*c.PrimaryKey.Arn != *k.Arn || *c.PrimaryKey.Region != p.region {
 		p.Errorf("MultiRegionConfiguration is %+v", c)
 	}
 }
@@ -109,7 +127,8 @@ func kmsDescribeNames(p *kmsProbe) {
 func kmsDescribeMissing(p *kmsProbe) {
 	k := p.key()
 	missing := kmsMissingARN(*k.Arn)
-	for _, name := range []string{missing, missing[len(missing)-36:], "alias/rotator-not-there", p.elsewhere(*k.Arn)} {
+	for _, name := range []string{missing, missing[len(missing)-36:], "alias/rotator-not-there",
+		p.elsewhere(*k.Arn)} {
 		_, err := p.DescribeKey(p.ctx, &kms.DescribeKeyInput{KeyId: &name})
 		p.want("NotFoundException", err)
 	}
@@ -125,12 +144,25 @@ func kmsDisabled(p *kmsProbe) {
 	}
 	for _, err := range []error{
 		kmsErr(p.Encrypt(p.ctx, &kms.EncryptInput{KeyId: k.KeyId, Plaintext: []byte("text")})),
-		kmsErr(p.GenerateDataKey(p.ctx, &kms.GenerateDataKeyInput{KeyId: k.KeyId, KeySpec: types.DataKeySpecAes256})),
+		kmsErr(p.GenerateDataKey(p.ctx, &kms.GenerateDataKeyInput{
+			KeyId:   k.KeyId,
+			KeySpec: types.DataKeySpecAes256,
+		})),
 		kmsErr(p.Decrypt(p.ctx, &kms.DecryptInput{CiphertextBlob: blob})),
 		kmsErr(p.Decrypt(p.ctx, &kms.DecryptInput{CiphertextBlob: blob, KeyId: k.KeyId})),
-		kmsErr(p.ReEncrypt(p.ctx, &kms.ReEncryptInput{CiphertextBlob: blob, DestinationKeyId: other.KeyId})),
-		kmsErr(p.ReEncrypt(p.ctx, &kms.ReEncryptInput{CiphertextBlob: blob, DestinationKeyId: other.KeyId, SourceKeyId: k.Arn})),
-		kmsErr(p.ReEncrypt(p.ctx, &kms.ReEncryptInput{CiphertextBlob: otherBlob, DestinationKeyId: k.KeyId})),
+		kmsErr(p.ReEncrypt(p.ctx, &kms.ReEncryptInput{
+			CiphertextBlob:   blob,
+			DestinationKeyId: other.KeyId,
+		})),
+		kmsErr(p.ReEncrypt(p.ctx, &kms.ReEncryptInput{
+			CiphertextBlob:   blob,
+			DestinationKeyId: other.KeyId,
+			SourceKeyId:      k.Arn,
+		})),
+		kmsErr(p.ReEncrypt(p.ctx, &kms.ReEncryptInput{
+			CiphertextBlob:   otherBlob,
+			DestinationKeyId: k.KeyId,
+		})),
 		kmsErr(p.RotateKeyOnDemand(p.ctx, &kms.RotateKeyOnDemandInput{KeyId: k.KeyId})),
 	} {
 		p.want("DisabledException", err)
@@ -154,14 +186,24 @@ func kmsPendingDeletion(p *kmsProbe) {
 	for _, err := range []error{
 		kmsErr(p.Encrypt(p.ctx, &kms.EncryptInput{KeyId: k.KeyId, Plaintext: []byte("text")})),
 		kmsErr(p.Decrypt(p.ctx, &kms.DecryptInput{CiphertextBlob: blob})),
-		kmsErr(p.ReEncrypt(p.ctx, &kms.ReEncryptInput{CiphertextBlob: blob, DestinationKeyId: other.KeyId})),
-		kmsErr(p.ReEncrypt(p.ctx, &kms.ReEncryptInput{CiphertextBlob: otherBlob, DestinationKeyId: k.KeyId})),
+		kmsErr(p.ReEncrypt(p.ctx, &kms.ReEncryptInput{
+			CiphertextBlob:   blob,
+			DestinationKeyId: other.KeyId,
+		})),
+		kmsErr(p.ReEncrypt(p.ctx, &kms.ReEncryptInput{
+			CiphertextBlob:   otherBlob,
+			DestinationKeyId: k.KeyId,
+		})),
 		kmsErr(p.EnableKey(p.ctx, &kms.EnableKeyInput{KeyId: k.KeyId})),
 		kmsErr(p.DisableKey(p.ctx, &kms.DisableKeyInput{KeyId: k.KeyId})),
 		kmsErr(p.ScheduleKeyDeletion(p.ctx, &kms.ScheduleKeyDeletionInput{KeyId: k.KeyId})),
 		kmsErr(p.RotateKeyOnDemand(p.ctx, &kms.RotateKeyOnDemandInput{KeyId: k.KeyId})),
-		kmsErr(p.CreateAlias(p.ctx, &kms.CreateAliasInput{AliasName: aws.String(alias + "-2"), TargetKeyId: k.KeyId})),
-		kmsErr(p.UpdateAlias(p.ctx, &kms.UpdateAliasInput{AliasName: &alias, TargetKeyId: k.KeyId})),
+		kmsErr(p.CreateAlias(p.ctx, &kms.CreateAliasInput{
+			AliasName:   aws.String(alias + "-2"),
+			TargetKeyId: k.KeyId,
+		})),
+		kmsErr(p.UpdateAlias(p.ctx,
+			&kms.UpdateAliasInput{AliasName: &alias, TargetKeyId: k.KeyId})),
 	} {
 		p.want("KMSInvalidStateException", err)
 	}
@@ -171,16 +213,22 @@ func kmsPendingDeletion(p *kmsProbe) {
 func kmsWaitingPeriod(p *kmsProbe) {
 	k := p.key()
 	for _, days := range []int32{6, 31} {
-		_, err := p.ScheduleKeyDeletion(p.ctx, &kms.ScheduleKeyDeletionInput{KeyId: k.KeyId, PendingWindowInDays: &days})
+		_, err := p.ScheduleKeyDeletion(p.ctx, &kms.ScheduleKeyDeletionInput{
+			KeyId:               k.KeyId,
+			PendingWindowInDays: &days,
+		})
 		p.want("ValidationException", err)
 	}
 	out, err := p.ScheduleKeyDeletion(p.ctx, &kms.ScheduleKeyDeletionInput{KeyId: k.KeyId})
 	p.must(err)
-	if *out.KeyId != *k.Arn || out.KeyState != types.KeyStatePendingDeletion || aws.ToInt32(out.PendingWindowInDays) != 30 {
-		p.Errorf("the answer is for %s, in state %s, after %d days", *out.KeyId, out.KeyState, aws.ToInt32(out.PendingWindowInDays))
+	if *out.KeyId != *k.Arn || out.KeyState != types.KeyStatePendingDeletion ||
+		aws.ToInt32(out.PendingWindowInDays) != 30 {
+		p.Errorf("the answer is for %s, in state %s, after %d days", *out.KeyId, out.KeyState,
+			aws.ToInt32(out.PendingWindowInDays))
 	}
 	got := p.describe(*k.KeyId)
-	if left := time.Until(aws.ToTime(got.DeletionDate)); left < 29*24*time.Hour || left > 32*24*time.Hour {
+	if left := time.Until(aws.ToTime(got.DeletionDate)); left < 29*24*time.Hour ||
+		left > 32*24*time.Hour {
 		p.Errorf("the key is deleted in %v, want about 30 days", left)
 	}
 }
@@ -193,7 +241,8 @@ func kmsCancelDeletion(p *kmsProbe) {
 	p.schedule(*k.KeyId)
 	out, err := p.CancelKeyDeletion(p.ctx, &kms.CancelKeyDeletionInput{KeyId: k.KeyId})
 	p.must(err)
-	if got := p.describe(*k.KeyId); *out.KeyId != *k.Arn || got.KeyState != types.KeyStateDisabled || got.DeletionDate != nil {
+	if got := p.describe(*k.KeyId); *out.KeyId != *k.Arn ||
+		got.KeyState != types.KeyStateDisabled || got.DeletionDate != nil {
 		p.Errorf("%s is %s, to be deleted at %v", *out.KeyId, got.KeyState, got.DeletionDate)
 	}
 }

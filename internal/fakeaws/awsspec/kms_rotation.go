@@ -23,7 +23,10 @@ func kmsAliasCases() []kmsCase {
 func kmsAliasTwice(p *kmsProbe) {
 	k := p.key()
 	alias := p.alias(*k.KeyId)
-	_, err := p.CreateAlias(p.ctx, &kms.CreateAliasInput{AliasName: &alias, TargetKeyId: p.key().KeyId})
+	_, err := p.CreateAlias(p.ctx, &kms.CreateAliasInput{
+		AliasName:   &alias,
+		TargetKeyId: p.key().KeyId,
+	})
 	p.want("AlreadyExistsException", err)
 }
 
@@ -35,10 +38,14 @@ func kmsAliasNames(p *kmsProbe) {
 		"alias/with a gap":  "ValidationException",
 		"alias/aws/rotator": "InvalidAliasNameException",
 	} {
-		_, err := p.CreateAlias(p.ctx, &kms.CreateAliasInput{AliasName: &name, TargetKeyId: k.KeyId})
+		_, err := p.CreateAlias(p.ctx,
+			&kms.CreateAliasInput{AliasName: &name, TargetKeyId: k.KeyId})
 		p.want(code, err)
 	}
-	_, err := p.CreateAlias(p.ctx, &kms.CreateAliasInput{AliasName: aws.String("alias/rotator-x"), TargetKeyId: aws.String(kmsMissingARN(*k.Arn))})
+	_, err := p.CreateAlias(p.ctx, &kms.CreateAliasInput{
+		AliasName:   aws.String("alias/rotator-x"),
+		TargetKeyId: aws.String(kmsMissingARN(*k.Arn)),
+	})
 	p.want("NotFoundException", err)
 }
 
@@ -52,10 +59,14 @@ func kmsAliasUpdate(p *kmsProbe) {
 	if got := p.describe(alias); *got.Arn != *next.Arn {
 		p.Errorf("the alias names %s, want %s", *got.Arn, *next.Arn)
 	}
-	if _, err = p.UpdateAlias(p.ctx, &kms.UpdateAliasInput{AliasName: &alias, TargetKeyId: rsa.KeyId}); err == nil {
+	if _, err = p.UpdateAlias(p.ctx,
+		&kms.UpdateAliasInput{AliasName: &alias, TargetKeyId: rsa.KeyId}); err == nil {
 		p.Error("an alias of a symmetric key was moved to an RSA key")
 	}
-	_, err = p.UpdateAlias(p.ctx, &kms.UpdateAliasInput{AliasName: aws.String(alias + "-not-there"), TargetKeyId: next.KeyId})
+	_, err = p.UpdateAlias(p.ctx, &kms.UpdateAliasInput{
+		AliasName:   aws.String(alias + "-not-there"),
+		TargetKeyId: next.KeyId,
+	})
 	p.want("NotFoundException", err)
 }
 
@@ -80,7 +91,10 @@ func kmsAliasPages(p *kmsProbe) {
 	for range 5 {
 		want = append(want, p.alias(*k.KeyId))
 	}
-	pages := kms.NewListAliasesPaginator(p.Client, &kms.ListAliasesInput{KeyId: k.KeyId, Limit: aws.Int32(2)})
+	pages := kms.NewListAliasesPaginator(p.Client, &kms.ListAliasesInput{
+		KeyId: k.KeyId,
+		Limit: aws.Int32(2),
+	})
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(p.ctx)
 		p.must(err)
@@ -89,7 +103,8 @@ func kmsAliasPages(p *kmsProbe) {
 		}
 		for _, a := range page.Aliases {
 			if *a.TargetKeyId != *k.KeyId || *a.AliasArn != p.arn(k.AWSAccountId, *a.AliasName) {
-				p.Errorf("alias %s has ARN %s and target %s", *a.AliasName, *a.AliasArn, *a.TargetKeyId)
+				p.Errorf("alias %s has ARN %s and target %s", *a.AliasName, *a.AliasArn,
+					*a.TargetKeyId)
 			}
 			got = append(got, *a.AliasName)
 		}
@@ -126,10 +141,12 @@ func kmsRotate(p *kmsProbe) {
 		p.Error("the key material is the same as before")
 	}
 	next := p.blob(*k.KeyId, "text", nil)
-	if m := p.decrypts("text", &kms.DecryptInput{CiphertextBlob: old}).KeyMaterialId; *m != *k.CurrentKeyMaterialId {
+	if m := p.decrypts("text",
+		&kms.DecryptInput{CiphertextBlob: old}).KeyMaterialId; *m != *k.CurrentKeyMaterialId {
 		p.Errorf("the old blob is under material %s, want %s", *m, *k.CurrentKeyMaterialId)
 	}
-	if m := p.decrypts("text", &kms.DecryptInput{CiphertextBlob: next, KeyId: k.KeyId}).KeyMaterialId; *m != *current {
+	if m := p.decrypts("text",
+		&kms.DecryptInput{CiphertextBlob: next, KeyId: k.KeyId}).KeyMaterialId; *m != *current {
 		p.Errorf("the new blob is under material %s, want %s", *m, *current)
 	}
 }
@@ -161,7 +178,11 @@ func kmsRotations(p *kmsProbe) {
 	}
 	current := *p.describe(*k.KeyId).CurrentKeyMaterialId
 	list := func(include types.IncludeKeyMaterial) (all []types.RotationsListEntry) {
-		pages := kms.NewListKeyRotationsPaginator(p.Client, &kms.ListKeyRotationsInput{KeyId: k.KeyId, IncludeKeyMaterial: include, Limit: aws.Int32(2)})
+		pages := kms.NewListKeyRotationsPaginator(p.Client, &kms.ListKeyRotationsInput{
+			KeyId:              k.KeyId,
+			IncludeKeyMaterial: include,
+			Limit:              aws.Int32(2),
+		})
 		for pages.HasMorePages() {
 			page, err := pages.NextPage(p.ctx)
 			p.must(err)
@@ -179,10 +200,13 @@ func kmsRotations(p *kmsProbe) {
 	for _, m := range all {
 		first := *m.KeyMaterialId == *k.CurrentKeyMaterialId
 		if (m.KeyMaterialState == types.KeyMaterialStateCurrent) != (*m.KeyMaterialId == current) {
-			p.Errorf("material %s is %s, and %s is current", *m.KeyMaterialId, m.KeyMaterialState, current)
+			p.Errorf("material %s is %s, and %s is current", *m.KeyMaterialId, m.KeyMaterialState,
+				current)
 		}
-		if (m.RotationDate == nil) != first || (m.RotationType == types.RotationTypeOnDemand) == first {
-			p.Errorf("material %s, first: %v, was rotated %q at %v", *m.KeyMaterialId, first, m.RotationType, m.RotationDate)
+		if (m.RotationDate == nil) != first ||
+			(m.RotationType == types.RotationTypeOnDemand) == first {
+			p.Errorf("material %s, first: %v, was rotated %q at %v", *m.KeyMaterialId, first,
+				m.RotationType, m.RotationDate)
 		}
 	}
 }
@@ -191,20 +215,27 @@ func kmsRotations(p *kmsProbe) {
 func kmsLastUsage(p *kmsProbe) {
 	from, to := p.key(), p.key()
 	blob := p.blob(*from.KeyId, "text", nil)
-	if got := p.lastUsage(*to.KeyId).KeyLastUsage; got == nil || got.Operation != "" || got.Timestamp != nil {
+	if got := p.lastUsage(*to.KeyId).KeyLastUsage; got == nil || got.Operation != "" ||
+		got.Timestamp != nil {
 		p.Errorf("an unused key was last used %+v", got)
 	}
-	if got := p.lastUsage(*from.Arn).KeyLastUsage; got.Operation != types.KeyLastUsageTrackingOperationEncrypt {
+	if got := p.lastUsage(*from.Arn).KeyLastUsage; got.Operation !=
+		types.KeyLastUsageTrackingOperationEncrypt {
 		p.Errorf("the last operation is %q, want Encrypt", got.Operation)
 	}
-	_, err := p.ReEncrypt(p.ctx, &kms.ReEncryptInput{CiphertextBlob: blob, DestinationKeyId: to.KeyId})
+	_, err := p.ReEncrypt(p.ctx, &kms.ReEncryptInput{
+		CiphertextBlob:   blob,
+		DestinationKeyId: to.KeyId,
+	})
 	p.must(err)
 	events := map[string]bool{}
 	for _, id := range []string{*from.KeyId, *to.KeyId} {
 		out := p.lastUsage(id)
 		got := out.KeyLastUsage
-		if got.Operation != types.KeyLastUsageTrackingOperationReEncrypt || time.Since(aws.ToTime(got.Timestamp)).Abs() > time.Hour ||
-			aws.ToString(got.KmsRequestId) == "" || out.TrackingStartDate == nil || out.KeyCreationDate == nil {
+		if got.Operation != types.KeyLastUsageTrackingOperationReEncrypt ||
+			time.Since(aws.ToTime(got.Timestamp)).Abs() > time.Hour ||
+			aws.ToString(got.KmsRequestId) == "" || out.TrackingStartDate == nil ||
+			out.KeyCreationDate == nil {
 			p.Errorf("the last use of %s is %+v", id, got)
 		}
 		events[aws.ToString(got.CloudTrailEventId)] = true
@@ -226,14 +257,24 @@ func (p *kmsProbe) lastUsage(keyID string) *kms.GetKeyLastUsageOutput {
 func kmsLastUsageFailed(p *kmsProbe) {
 	from, to := p.key(), p.key()
 	blob := p.blob(*from.KeyId, "text", nil)
-	_, err := p.ReEncrypt(p.ctx, &kms.ReEncryptInput{CiphertextBlob: blob, DestinationKeyId: to.KeyId, DryRun: aws.Bool(true)})
+	_, err := p.ReEncrypt(p.ctx, &kms.ReEncryptInput{
+		CiphertextBlob:   blob,
+		DestinationKeyId: to.KeyId,
+		DryRun:           aws.Bool(true),
+	})
 	p.want("DryRunOperationException", err)
-	_, err = p.ReEncrypt(p.ctx, &kms.ReEncryptInput{CiphertextBlob: blob, DestinationKeyId: to.KeyId, SourceEncryptionContext: map[string]string{"a": "b"}})
+	_, err = p.ReEncrypt(p.ctx, &kms.ReEncryptInput{
+		CiphertextBlob:          blob,
+		DestinationKeyId:        to.KeyId,
+		SourceEncryptionContext: map[string]string{"a": "b"},
+	})
 	p.want("InvalidCiphertextException", err)
 	if got := p.lastUsage(*to.KeyId).KeyLastUsage; got == nil || got.Operation != "" {
 		p.Errorf("a key that was never used successfully was used %+v", got)
 	}
-	if _, err = p.GetKeyLastUsage(p.ctx, &kms.GetKeyLastUsageInput{KeyId: aws.String(p.alias(*to.KeyId))}); err == nil {
+	if _, err = p.GetKeyLastUsage(p.ctx, &kms.GetKeyLastUsageInput{
+		KeyId: aws.String(p.alias(*to.KeyId)),
+	}); err == nil {
 		p.Error("GetKeyLastUsage takes an alias")
 	}
 }

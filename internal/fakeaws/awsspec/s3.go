@@ -30,8 +30,11 @@ func S3(t *testing.T, cfg aws.Config, pathStyle bool) { runAll(t, S3Cases(cfg, p
 
 // S3Cases returns the cases of S3 for the endpoint of cfg. Retries are off.
 func S3Cases(cfg aws.Config, pathStyle bool) (list []Case) {
-	client := s3.NewFromConfig(cfg, func(o *s3.Options) { o.Retryer, o.UsePathStyle = aws.NopRetryer{}, pathStyle })
-	for _, cases := range [][]s3Case{s3BucketCases(), s3ObjectCases(), s3ConditionCases(), s3ListCases(), s3VersionCases(), s3MultipartCases(), s3CopyCases()} {
+	client := s3.NewFromConfig(cfg, func(o *s3.Options) {
+		o.Retryer, o.UsePathStyle = aws.NopRetryer{}, pathStyle
+	})
+	for _, cases := range [][]s3Case{s3BucketCases(), s3ObjectCases(), s3ConditionCases(),
+		s3ListCases(), s3VersionCases(), s3MultipartCases(), s3CopyCases()} {
 		for _, c := range cases {
 			list = append(list, Case{Name: c.name, run: func(ctx context.Context, t T) {
 				c.run(&s3Probe{T: t, Client: client, ctx: ctx, region: cfg.Region})
@@ -62,7 +65,8 @@ func (p *s3Probe) want(code string, status int, err error) {
 	p.Helper()
 	var api smithy.APIError
 	var response *awshttp.ResponseError
-	if !errors.As(err, &api) || !errors.As(err, &response) || code != "" && api.ErrorCode() != code || response.HTTPStatusCode() != status {
+	if !errors.As(err, &api) || !errors.As(err, &response) ||
+		code != "" && api.ErrorCode() != code || response.HTTPStatusCode() != status {
 		p.Errorf("error is %v, want %s with status %d", err, code, status)
 	}
 }
@@ -79,7 +83,9 @@ func (p *s3Probe) bucket(change ...func(*s3.CreateBucketInput)) *string {
 	p.Helper()
 	in := &s3.CreateBucketInput{Bucket: aws.String("rotator-" + strings.ToLower(rand.Text()))}
 	if p.region != "us-east-1" {
-		in.CreateBucketConfiguration = &types.CreateBucketConfiguration{LocationConstraint: types.BucketLocationConstraint(p.region)}
+		in.CreateBucketConfiguration = &types.CreateBucketConfiguration{
+			LocationConstraint: types.BucketLocationConstraint(p.region),
+		}
 	}
 	for _, c := range change {
 		c(in)
@@ -92,20 +98,29 @@ func (p *s3Probe) bucket(change ...func(*s3.CreateBucketInput)) *string {
 func (p *s3Probe) versioned() *string {
 	p.Helper()
 	bucket := p.bucket()
-	_, err := p.PutBucketVersioning(p.ctx, &s3.PutBucketVersioningInput{Bucket: bucket, VersioningConfiguration: &types.VersioningConfiguration{Status: types.BucketVersioningStatusEnabled}})
+	_, err := p.PutBucketVersioning(p.ctx, &s3.PutBucketVersioningInput{
+		Bucket: bucket,
+		VersioningConfiguration: &types.VersioningConfiguration{
+			Status: types.BucketVersioningStatusEnabled,
+		},
+	})
 	p.must(err)
 	return bucket
 }
 
 // put stores an object. change may change the request.
-func (p *s3Probe) put(bucket *string, key, body string, change ...func(*s3.PutObjectInput)) *s3.PutObjectOutput {
+func (p *s3Probe) put(
+	bucket *string, key, body string, change ...func(*s3.PutObjectInput),
+) *s3.PutObjectOutput {
 	p.Helper()
 	out, err := p.tryPut(bucket, key, body, change...)
 	p.must(err)
 	return out
 }
 
-func (p *s3Probe) tryPut(bucket *string, key, body string, change ...func(*s3.PutObjectInput)) (*s3.PutObjectOutput, error) {
+func (p *s3Probe) tryPut(
+	bucket *string, key, body string, change ...func(*s3.PutObjectInput),
+) (*s3.PutObjectOutput, error) {
 	in := &s3.PutObjectInput{Bucket: bucket, Key: &key, Body: strings.NewReader(body)}
 	for _, c := range change {
 		c(in)
@@ -114,7 +129,9 @@ func (p *s3Probe) tryPut(bucket *string, key, body string, change ...func(*s3.Pu
 }
 
 // get returns an object and its body.
-func (p *s3Probe) get(bucket *string, key string, change ...func(*s3.GetObjectInput)) (*s3.GetObjectOutput, string) {
+func (p *s3Probe) get(
+	bucket *string, key string, change ...func(*s3.GetObjectInput),
+) (*s3.GetObjectOutput, string) {
 	p.Helper()
 	in := &s3.GetObjectInput{Bucket: bucket, Key: &key}
 	for _, c := range change {
@@ -130,8 +147,11 @@ func (p *s3Probe) get(bucket *string, key string, change ...func(*s3.GetObjectIn
 }
 
 // copyOnto copies an object within the bucket. change may change the request.
-func (p *s3Probe) copyOnto(bucket *string, from, to string, change ...func(*s3.CopyObjectInput)) (*s3.CopyObjectOutput, error) {
-	in := &s3.CopyObjectInput{Bucket: bucket, Key: &to, CopySource: aws.String(*bucket + "/" + from)}
+func (p *s3Probe) copyOnto(
+	bucket *string, from, to string, change ...func(*s3.CopyObjectInput),
+) (*s3.CopyObjectOutput, error) {
+	in := &s3.CopyObjectInput{Bucket: bucket, Key: &to,
+		CopySource: aws.String(*bucket + "/" + from)}
 	for _, c := range change {
 		c(in)
 	}
@@ -142,7 +162,8 @@ func s3BucketCases() []s3Case {
 	return []s3Case{
 		{"HeadBucket/a bucket that is not there is 404", s3NoBucket},
 		{"GetBucketVersioning/empty, then as it was set", s3Versioning},
-		{"GetBucketOwnershipControls/BucketOwnerEnforced by default, and no ACLs then", s3Ownership},
+		{"GetBucketOwnershipControls/BucketOwnerEnforced by default, and no ACLs then",
+			s3Ownership},
 		{"DeleteBucket/not while it has objects", s3DeleteBucket},
 	}
 }
@@ -170,20 +191,29 @@ func s3Versioning(p *s3Probe) {
 // Controlling ownership of objects and disabling ACLs for your bucket.
 func s3Ownership(p *s3Probe) {
 	bucket := p.bucket()
-	out, err := p.GetBucketOwnershipControls(p.ctx, &s3.GetBucketOwnershipControlsInput{Bucket: bucket})
+	out, err := p.GetBucketOwnershipControls(p.ctx, &s3.GetBucketOwnershipControlsInput{
+		Bucket: bucket,
+	})
 	p.must(err)
-	p.same("ownership", out.OwnershipControls.Rules[0].ObjectOwnership, types.ObjectOwnershipBucketOwnerEnforced)
-	_, err = p.tryPut(bucket, "k", "x", func(in *s3.PutObjectInput) { in.ACL = types.ObjectCannedACLPublicRead })
+	p.same("ownership", out.OwnershipControls.Rules[0].ObjectOwnership,
+		types.ObjectOwnershipBucketOwnerEnforced)
+	_, err = p.tryPut(bucket, "k", "x", func(in *s3.PutObjectInput) {
+		in.ACL = types.ObjectCannedACLPublicRead
+	})
 	p.want("AccessControlListNotSupported", http.StatusBadRequest, err)
 
-	bucket = p.bucket(func(in *s3.CreateBucketInput) { in.ObjectOwnership = types.ObjectOwnershipObjectWriter })
+	bucket = p.bucket(func(in *s3.CreateBucketInput) {
+		in.ObjectOwnership = types.ObjectOwnershipObjectWriter
+	})
 	everybody := `uri="http://acs.amazonaws.com/groups/global/AllUsers"`
 	p.put(bucket, "k", "x", func(in *s3.PutObjectInput) { in.GrantRead = &everybody })
 	acl, err := p.GetObjectAcl(p.ctx, &s3.GetObjectAclInput{Bucket: bucket, Key: aws.String("k")})
 	p.must(err)
 	found := false
 	for _, g := range acl.Grants {
-		found = found || g.Permission == types.PermissionRead && strings.HasSuffix(aws.ToString(g.Grantee.URI), "/AllUsers")
+		found = found ||
+			g.Permission == types.PermissionRead &&
+				strings.HasSuffix(aws.ToString(g.Grantee.URI), "/AllUsers")
 	}
 	p.same("the grant is in the ACL", found, true)
 }

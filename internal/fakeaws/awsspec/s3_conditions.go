@@ -55,11 +55,23 @@ func s3GetConditions(p *s3Probe) {
 	bucket := p.bucket()
 	put := p.put(bucket, "k", "1")
 	p.get(bucket, "k", func(in *s3.GetObjectInput) { in.IfMatch = put.ETag })
-	_, err := p.GetObject(p.ctx, &s3.GetObjectInput{Bucket: bucket, Key: aws.String("k"), IfMatch: aws.String(s3OtherETag)})
+	_, err := p.GetObject(p.ctx, &s3.GetObjectInput{
+		Bucket:  bucket,
+		Key:     aws.String("k"),
+		IfMatch: aws.String(s3OtherETag),
+	})
 	p.want("PreconditionFailed", http.StatusPreconditionFailed, err)
-	_, err = p.GetObject(p.ctx, &s3.GetObjectInput{Bucket: bucket, Key: aws.String("k"), IfNoneMatch: put.ETag})
+	_, err = p.GetObject(p.ctx, &s3.GetObjectInput{
+		Bucket:      bucket,
+		Key:         aws.String("k"),
+		IfNoneMatch: put.ETag,
+	})
 	p.want("", http.StatusNotModified, err)
-	_, err = p.HeadObject(p.ctx, &s3.HeadObjectInput{Bucket: bucket, Key: aws.String("k"), IfMatch: aws.String(s3OtherETag)})
+	_, err = p.HeadObject(p.ctx, &s3.HeadObjectInput{
+		Bucket:  bucket,
+		Key:     aws.String("k"),
+		IfMatch: aws.String(s3OtherETag),
+	})
 	p.want("", http.StatusPreconditionFailed, err)
 }
 
@@ -67,11 +79,17 @@ func s3GetConditions(p *s3Probe) {
 func s3CopySource(p *s3Probe) {
 	bucket := p.bucket()
 	put := p.put(bucket, "k", "1")
-	_, err := p.copyOnto(bucket, "k", "copy", func(in *s3.CopyObjectInput) { in.CopySourceIfMatch = aws.String(s3OtherETag) })
+	_, err := p.copyOnto(bucket, "k", "copy", func(in *s3.CopyObjectInput) {
+		in.CopySourceIfMatch = aws.String(s3OtherETag)
+	})
 	p.want("PreconditionFailed", http.StatusPreconditionFailed, err)
-	_, err = p.copyOnto(bucket, "k", "copy", func(in *s3.CopyObjectInput) { in.CopySourceIfNoneMatch = put.ETag })
+	_, err = p.copyOnto(bucket, "k", "copy", func(in *s3.CopyObjectInput) {
+		in.CopySourceIfNoneMatch = put.ETag
+	})
 	p.want("PreconditionFailed", http.StatusPreconditionFailed, err)
-	_, err = p.copyOnto(bucket, "k", "copy", func(in *s3.CopyObjectInput) { in.CopySourceIfMatch = put.ETag })
+	_, err = p.copyOnto(bucket, "k", "copy", func(in *s3.CopyObjectInput) {
+		in.CopySourceIfMatch = put.ETag
+	})
 	p.must(err)
 }
 
@@ -79,12 +97,20 @@ func s3CopySource(p *s3Probe) {
 func s3CopyDestination(p *s3Probe) {
 	bucket := p.bucket()
 	put := p.put(bucket, "k", "1")
-	metadata := func(in *s3.CopyObjectInput) { in.MetadataDirective = types.MetadataDirectiveReplace }
-	_, err := p.copyOnto(bucket, "k", "k", metadata, func(in *s3.CopyObjectInput) { in.IfMatch = aws.String(s3OtherETag) })
+	metadata := func(in *s3.CopyObjectInput) {
+		in.MetadataDirective = types.MetadataDirectiveReplace
+	}
+	_, err := p.copyOnto(bucket, "k", "k", metadata, func(in *s3.CopyObjectInput) {
+		in.IfMatch = aws.String(s3OtherETag)
+	})
 	p.want("PreconditionFailed", http.StatusPreconditionFailed, err)
-	_, err = p.copyOnto(bucket, "k", "k", metadata, func(in *s3.CopyObjectInput) { in.IfMatch = put.ETag })
+	_, err = p.copyOnto(bucket, "k", "k", metadata, func(in *s3.CopyObjectInput) {
+		in.IfMatch = put.ETag
+	})
 	p.must(err)
-	_, err = p.copyOnto(bucket, "k", "k", metadata, func(in *s3.CopyObjectInput) { in.IfNoneMatch = aws.String("*") })
+	_, err = p.copyOnto(bucket, "k", "k", metadata, func(in *s3.CopyObjectInput) {
+		in.IfNoneMatch = aws.String("*")
+	})
 	p.want("PreconditionFailed", http.StatusPreconditionFailed, err)
 }
 
@@ -92,8 +118,16 @@ func s3CopyDestination(p *s3Probe) {
 func s3DeleteIfMatch(p *s3Probe) {
 	bucket := p.bucket()
 	put := p.put(bucket, "k", "1")
-	_, err := p.DeleteObject(p.ctx, &s3.DeleteObjectInput{Bucket: bucket, Key: aws.String("k"), IfMatch: aws.String(s3OtherETag)})
+	_, err := p.DeleteObject(p.ctx, &s3.DeleteObjectInput{
+		Bucket:  bucket,
+		Key:     aws.String("k"),
+		IfMatch: aws.String(s3OtherETag),
+	})
 	p.want("PreconditionFailed", http.StatusPreconditionFailed, err)
-	_, err = p.DeleteObject(p.ctx, &s3.DeleteObjectInput{Bucket: bucket, Key: aws.String("k"), IfMatch: put.ETag})
+	_, err = p.DeleteObject(p.ctx, &s3.DeleteObjectInput{
+		Bucket:  bucket,
+		Key:     aws.String("k"),
+		IfMatch: put.ETag,
+	})
 	p.must(err)
 }

@@ -21,7 +21,8 @@ func s3ListCases() []s3Case {
 
 // s3OddKeys returns keys with characters that need escaping in URLs or XML.
 func s3OddKeys() []string {
-	return []string{"a", "a b", "a+b", "a%2Fb", "a//b", "a/../b", "ä", "日本", "line\nbreak", "tab\t", `quote"&<>`, strings.Repeat("x", 1024)}
+	return []string{"a", "a b", "a+b", "a%2Fb", "a//b", "a/../b", "ä", "日本", "line\nbreak",
+		"tab\t", `quote"&<>`, strings.Repeat("x", 1024)}
 }
 
 // API_ListObjectsV2: UTF-8 binary order, MaxKeys, ContinuationToken, EncodingType.
@@ -32,7 +33,11 @@ func s3ListPages(p *s3Probe) {
 		p.put(bucket, key, key)
 	}
 	var listed []string
-	in := &s3.ListObjectsV2Input{Bucket: bucket, MaxKeys: aws.Int32(5), EncodingType: types.EncodingTypeUrl}
+	in := &s3.ListObjectsV2Input{
+		Bucket:       bucket,
+		MaxKeys:      aws.Int32(5),
+		EncodingType: types.EncodingTypeUrl,
+	}
 	for range 10 {
 		out, err := p.ListObjectsV2(p.ctx, in)
 		p.must(err)
@@ -63,7 +68,10 @@ func s3StartAfter(p *s3Probe) {
 		p.put(bucket, key, "")
 	}
 	for after, want := range map[string]string{"": "ace", "a": "ce", "b": "ce", "e": ""} {
-		out, err := p.ListObjectsV2(p.ctx, &s3.ListObjectsV2Input{Bucket: bucket, StartAfter: aws.String(after)})
+		out, err := p.ListObjectsV2(p.ctx, &s3.ListObjectsV2Input{
+			Bucket:     bucket,
+			StartAfter: aws.String(after),
+		})
 		p.must(err)
 		got := ""
 		for _, object := range out.Contents {
@@ -79,8 +87,17 @@ func s3Delimiter(p *s3Probe) {
 	for _, key := range []string{"a", "d/1", "d/2", "d/e/3", "f/4"} {
 		p.put(bucket, key, "")
 	}
-	for prefix, want := range map[string]string{"": "a|d/ f/", "d/": "d/1 d/2|d/e/", "d": "|d/", "x": "|"} {
-		out, err := p.ListObjectsV2(p.ctx, &s3.ListObjectsV2Input{Bucket: bucket, Prefix: aws.String(prefix), Delimiter: aws.String("/")})
+	for prefix, want := range map[string]string{
+		"":   "a|d/ f/",
+		"d/": "d/1 d/2|d/e/",
+		"d":  "|d/",
+		"x":  "|",
+	} {
+		out, err := p.ListObjectsV2(p.ctx, &s3.ListObjectsV2Input{
+			Bucket:    bucket,
+			Prefix:    aws.String(prefix),
+			Delimiter: aws.String("/"),
+		})
 		p.must(err)
 		var keys, prefixes []string
 		for _, object := range out.Contents {

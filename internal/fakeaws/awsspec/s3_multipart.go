@@ -19,21 +19,40 @@ func s3MultipartCases() []s3Case {
 
 func (p *s3Probe) upload(bucket *string, key string) *string {
 	p.Helper()
-	out, err := p.CreateMultipartUpload(p.ctx, &s3.CreateMultipartUploadInput{Bucket: bucket, Key: &key, Metadata: map[string]string{"a": "b"}})
+	out, err := p.CreateMultipartUpload(p.ctx, &s3.CreateMultipartUploadInput{
+		Bucket:   bucket,
+		Key:      &key,
+		Metadata: map[string]string{"a": "b"},
+	})
 	p.must(err)
 	return out.UploadId
 }
 
-func (p *s3Probe) part(bucket, id *string, key string, number int32, body string) types.CompletedPart {
+func (p *s3Probe) part(
+	bucket, id *string, key string, number int32, body string,
+) types.CompletedPart {
 	p.Helper()
-	out, err := p.UploadPart(p.ctx, &s3.UploadPartInput{Bucket: bucket, Key: &key, UploadId: id, PartNumber: &number, Body: strings.NewReader(body)})
+	out, err := p.UploadPart(p.ctx, &s3.UploadPartInput{
+		Bucket:     bucket,
+		Key:        &key,
+		UploadId:   id,
+		PartNumber: &number,
+		Body:       strings.NewReader(body),
+	})
 	p.must(err)
 	return types.CompletedPart{PartNumber: &number, ETag: out.ETag}
 }
 
-func (p *s3Probe) complete(bucket, id *string, key string, match *string, parts ...types.CompletedPart) (*s3.CompleteMultipartUploadOutput, error) {
-	return p.CompleteMultipartUpload(p.ctx, &s3.CompleteMultipartUploadInput{Bucket: bucket, Key: &key, UploadId: id, IfMatch: match,
-		MultipartUpload: &types.CompletedMultipartUpload{Parts: parts}})
+func (p *s3Probe) complete(
+	bucket, id *string, key string, match *string, parts ...types.CompletedPart,
+) (*s3.CompleteMultipartUploadOutput, error) {
+	return p.CompleteMultipartUpload(p.ctx, &s3.CompleteMultipartUploadInput{
+		Bucket:          bucket,
+		Key:             &key,
+		UploadId:        id,
+		IfMatch:         match,
+		MultipartUpload: &types.CompletedMultipartUpload{Parts: parts},
+	})
 }
 
 // API_CreateMultipartUpload, API_UploadPart, API_CompleteMultipartUpload.
@@ -61,14 +80,24 @@ func s3PartCopy(p *s3Probe) {
 	put := p.put(bucket, "source", "0123456789")
 	id := p.upload(bucket, "k")
 	copyPart := func(match *string) (*s3.UploadPartCopyOutput, error) {
-		return p.UploadPartCopy(p.ctx, &s3.UploadPartCopyInput{Bucket: bucket, Key: aws.String("k"), UploadId: id, PartNumber: aws.Int32(1),
-			CopySource: aws.String(*bucket + "/source"), CopySourceRange: aws.String("bytes=3-5"), CopySourceIfMatch: match})
+		return p.UploadPartCopy(p.ctx, &s3.UploadPartCopyInput{
+			Bucket:            bucket,
+			Key:               aws.String("k"),
+			UploadId:          id,
+			PartNumber:        aws.Int32(1),
+			CopySource:        aws.String(*bucket + "/source"),
+			CopySourceRange:   aws.String("bytes=3-5"),
+			CopySourceIfMatch: match,
+		})
 	}
 	_, err := copyPart(aws.String(s3OtherETag))
 	p.want("PreconditionFailed", http.StatusPreconditionFailed, err)
 	out, err := copyPart(put.ETag)
 	p.must(err)
-	_, err = p.complete(bucket, id, "k", nil, types.CompletedPart{PartNumber: aws.Int32(1), ETag: out.CopyPartResult.ETag})
+	_, err = p.complete(bucket, id, "k", nil, types.CompletedPart{
+		PartNumber: aws.Int32(1),
+		ETag:       out.CopyPartResult.ETag,
+	})
 	p.must(err)
 	_, body := p.get(bucket, "k")
 	p.same("body", body, "345")
@@ -83,12 +112,23 @@ func s3MultipartRefused(p *s3Probe) {
 	p.want("EntityTooSmall", http.StatusBadRequest, err)
 	_, err = p.complete(bucket, id, "k", nil, second, first)
 	p.want("InvalidPartOrder", http.StatusBadRequest, err)
-	_, err = p.complete(bucket, id, "k", nil, types.CompletedPart{PartNumber: aws.Int32(3), ETag: first.ETag})
+	_, err = p.complete(bucket, id, "k", nil, types.CompletedPart{
+		PartNumber: aws.Int32(3),
+		ETag:       first.ETag,
+	})
 	p.want("InvalidPart", http.StatusBadRequest, err)
-	listed, err := p.ListParts(p.ctx, &s3.ListPartsInput{Bucket: bucket, Key: aws.String("k"), UploadId: id})
+	listed, err := p.ListParts(p.ctx, &s3.ListPartsInput{
+		Bucket:   bucket,
+		Key:      aws.String("k"),
+		UploadId: id,
+	})
 	p.must(err)
 	p.same("parts", len(listed.Parts), 2)
-	_, err = p.AbortMultipartUpload(p.ctx, &s3.AbortMultipartUploadInput{Bucket: bucket, Key: aws.String("k"), UploadId: id})
+	_, err = p.AbortMultipartUpload(p.ctx, &s3.AbortMultipartUploadInput{
+		Bucket:   bucket,
+		Key:      aws.String("k"),
+		UploadId: id,
+	})
 	p.must(err)
 	_, err = p.complete(bucket, id, "k", nil, first)
 	p.want("NoSuchUpload", http.StatusNotFound, err)

@@ -22,8 +22,9 @@ func (p *parser) function(name string) func() (condition, error) {
 		return p.pair(func(v, kind value) bool { return v.kind == kind.text })
 	case "begins_with":
 		return p.pair(func(v, prefix value) bool {
-			return v.kind == prefix.kind && (v.kind == "S" && strings.HasPrefix(v.text, prefix.text) ||
-				v.kind == "B" && bytes.HasPrefix(v.bytes, prefix.bytes))
+			return v.kind == prefix.kind &&
+				(v.kind == "S" && strings.HasPrefix(v.text, prefix.text) ||
+					v.kind == "B" && bytes.HasPrefix(v.bytes, prefix.bytes))
 		})
 	case "contains":
 		return p.pair(contains)
@@ -64,7 +65,9 @@ func contains(v, part value) bool {
 	case "NS":
 		return part.kind == "N" && slices.Contains(v.texts, part.text)
 	case "BS":
-		return part.kind == "B" && slices.ContainsFunc(v.blobs, func(b []byte) bool { return bytes.Equal(b, part.bytes) })
+		return part.kind == "B" && slices.ContainsFunc(v.blobs, func(b []byte) bool {
+			return bytes.Equal(b, part.bytes)
+		})
 	case "L":
 		return slices.ContainsFunc(v.l, func(e value) bool { return equal(e, part) })
 	}

@@ -83,7 +83,8 @@ func word(text string) int {
 	}
 	for n < len(text) {
 		r, size := utf8.DecodeRuneInString(text[n:])
-		if r != '_' && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < 0x80 || r == utf8.RuneError) && (n == 0 || r != '-' || text[0] != '#') {
+		if r != '_' && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') &&
+			(r < 0x80 || r == utf8.RuneError) && (n == 0 || r != '-' || text[0] != '#') {
 			break
 		}
 		n += size

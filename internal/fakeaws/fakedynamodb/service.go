@@ -79,8 +79,13 @@ func (s *Service) cool(t *table, key item) error {
 	if id, _ := t.id(key); !hot(t.name, id) {
 		return nil
 	}
-	return &failure{code: "ProvisionedThroughputExceededException", message: "The level of configured provisioned throughput for the table was exceeded.",
-		throttling: []throttlingReason{{Reason: "TableWriteKeyRangeThroughputExceeded", Resource: s.arn(t.name)}}}
+	return &failure{
+		code:    "ProvisionedThroughputExceededException",
+		message: "The level of configured provisioned throughput for the table was exceeded.",
+		throttling: []throttlingReason{
+			{Reason: "TableWriteKeyRangeThroughputExceeded", Resource: s.arn(t.name)},
+		},
+	}
 }
 
 const target = "DynamoDB_20120810."
@@ -103,7 +108,10 @@ func (s *Service) Operation(r *http.Request) string {
 
 // Throttle answers as a table does whose capacity is used up.
 func (s *Service) Throttle(w http.ResponseWriter, _ *http.Request) {
-	answer(w, nil, &failure{code: "ProvisionedThroughputExceededException", message: "The level of configured provisioned throughput for the table was exceeded."})
+	answer(w, nil, &failure{
+		code:    "ProvisionedThroughputExceededException",
+		message: "The level of configured provisioned throughput for the table was exceeded.",
+	})
 }
 
 // Fail answers with HTTP 500.
@@ -127,7 +135,10 @@ func (r request) into(v any) error {
 		if f := (*failure)(nil); errors.As(err, &f) {
 			return f
 		}
-		return &failure{code: "SerializationException", message: "the request does not fit the operation"}
+		return &failure{
+			code:    "SerializationException",
+			message: "the request does not fit the operation",
+		}
 	}
 	return nil
 }
@@ -135,10 +146,20 @@ func (r request) into(v any) error {
 // operations returns the operations that the service implements.
 func (s *Service) operations() map[string]func(request) (any, error) {
 	return map[string]func(request) (any, error){
-		"CreateTable": s.createTable, "DescribeTable": s.describeTable, "DeleteTable": s.deleteTable, "ListTables": s.listTables,
-		"PutItem": s.putItem, "GetItem": s.getItem, "UpdateItem": s.updateItem, "DeleteItem": s.deleteItem,
-		"Scan": s.scan, "Query": s.query, "BatchExecuteStatement": s.batchExecuteStatement, "ExecuteStatement": s.executeStatement,
-		"TransactWriteItems": s.transactWriteItems, "BatchWriteItem": s.batchWriteItem,
+		"CreateTable":           s.createTable,
+		"DescribeTable":         s.describeTable,
+		"DeleteTable":           s.deleteTable,
+		"ListTables":            s.listTables,
+		"PutItem":               s.putItem,
+		"GetItem":               s.getItem,
+		"UpdateItem":            s.updateItem,
+		"DeleteItem":            s.deleteItem,
+		"Scan":                  s.scan,
+		"Query":                 s.query,
+		"BatchExecuteStatement": s.batchExecuteStatement,
+		"ExecuteStatement":      s.executeStatement,
+		"TransactWriteItems":    s.transactWriteItems,
+		"BatchWriteItem":        s.batchWriteItem,
 	}
 }
 
@@ -156,7 +177,10 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	name := strings.TrimPrefix(r.Header.Get("X-Amz-Target"), target)
 	operation, ok := s.operations()[name]
 	if !ok {
-		answer(w, nil, &failure{code: "UnknownOperationException", message: "this fake does not do " + name})
+		answer(w, nil, &failure{
+			code:    "UnknownOperationException",
+			message: "this fake does not do " + name,
+		})
 		return
 	}
 	result, err := operation(request{accessKey: accessKey(r), body: body})
@@ -183,7 +207,11 @@ func answer(w http.ResponseWriter, result any, err error) {
 			status = http.StatusInternalServerError
 		}
 		status = cmp.Or(f.status, status)
-		content := map[string]any{"__type": "com.amazonaws.dynamodb.v20120810#" + f.code, "message": f.message, "Message": f.message}
+		content := map[string]any{
+			"__type":  "com.amazonaws.dynamodb.v20120810#" + f.code,
+			"message": f.message,
+			"Message": f.message,
+		}
 		if f.item != nil {
 			content["Item"] = f.item
 		}
@@ -212,10 +240,17 @@ func (s *Service) table(r request, action, name string) (*table, error) {
 	t, allow := s.tables[name], s.policy
 	s.mu.RUnlock()
 	if allow != nil && !allow(Call{Action: action, Table: name, AccessKey: r.accessKey}) {
-		return nil, &failure{code: "AccessDeniedException", message: fmt.Sprintf("User is not authorized to perform: %s on resource: %s", action, s.arn(name))}
+		return nil, &failure{
+			code: "AccessDeniedException",
+			message: fmt.Sprintf("User is not authorized to perform: %s on resource: %s", action,
+				s.arn(name)),
+		}
 	}
 	if t == nil {
-		return nil, &failure{code: "ResourceNotFoundException", message: "Requested resource not found: Table: " + name + " not found"}
+		return nil, &failure{
+			code:    "ResourceNotFoundException",
+			message: "Requested resource not found: Table: " + name + " not found",
+		}
 	}
 	return t, nil
 }

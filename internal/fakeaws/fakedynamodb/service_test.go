@@ -40,9 +40,16 @@ func TestConformance(t *testing.T) {
 func newTable(t testing.TB, client *dynamodb.Client) *string {
 	t.Helper()
 	name := aws.String("table")
-	_, err := client.CreateTable(t.Context(), &dynamodb.CreateTableInput{TableName: name, BillingMode: types.BillingModePayPerRequest,
-		KeySchema:            []types.KeySchemaElement{{AttributeName: aws.String("pk"), KeyType: types.KeyTypeHash}},
-		AttributeDefinitions: []types.AttributeDefinition{{AttributeName: aws.String("pk"), AttributeType: types.ScalarAttributeTypeS}}})
+	_, err := client.CreateTable(t.Context(), &dynamodb.CreateTableInput{
+		TableName:   name,
+		BillingMode: types.BillingModePayPerRequest,
+		KeySchema: []types.KeySchemaElement{
+			{AttributeName: aws.String("pk"), KeyType: types.KeyTypeHash},
+		},
+		AttributeDefinitions: []types.AttributeDefinition{
+			{AttributeName: aws.String("pk"), AttributeType: types.ScalarAttributeTypeS},
+		},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,8 +57,13 @@ func newTable(t testing.TB, client *dynamodb.Client) *string {
 }
 
 func put(ctx context.Context, client *dynamodb.Client, table *string, pk, v string) error {
-	_, err := client.PutItem(ctx, &dynamodb.PutItemInput{TableName: table, Item: map[string]types.AttributeValue{
-		"pk": &types.AttributeValueMemberS{Value: pk}, "v": &types.AttributeValueMemberS{Value: v}}})
+	_, err := client.PutItem(ctx, &dynamodb.PutItemInput{
+		TableName: table,
+		Item: map[string]types.AttributeValue{
+			"pk": &types.AttributeValueMemberS{Value: pk},
+			"v":  &types.AttributeValueMemberS{Value: v},
+		},
+	})
 	return err
 }
 
@@ -65,7 +77,11 @@ func TestFaults(t *testing.T) {
 		code    string // "" if the connection breaks
 		applied bool
 	}{
-		{fault.Fault{Kind: fault.Throttle, Times: 1}, "ProvisionedThroughputExceededException", false},
+		{
+			fault.Fault{Kind: fault.Throttle, Times: 1},
+			"ProvisionedThroughputExceededException",
+			false,
+		},
 		{fault.Fault{Kind: fault.InternalError, Times: 1}, "InternalServerError", false},
 		{fault.Fault{Kind: fault.Reset, Times: 1}, "", false},
 		{fault.Fault{Kind: fault.LostResponse, Times: 1}, "", true},
@@ -75,7 +91,8 @@ func TestFaults(t *testing.T) {
 		id := fmt.Sprintf("%+v", test.fault)
 		err := put(t.Context(), client, table, id, "1")
 		var api smithy.APIError
-		if errors.As(err, &api) != (test.code != "") || api != nil && api.ErrorCode() != test.code || err == nil {
+		if errors.As(err, &api) != (test.code != "") ||
+			api != nil && api.ErrorCode() != test.code || err == nil {
 			t.Errorf("%s: %v, want %q", id, err, test.code)
 		}
 		if applied := len(service.Items("table")) > 0; applied != test.applied {
@@ -84,7 +101,10 @@ func TestFaults(t *testing.T) {
 		if err := put(t.Context(), client, table, id, "2"); err != nil {
 			t.Errorf("%s after the fault: %v", id, err)
 		}
-		if _, err := client.DeleteItem(t.Context(), &dynamodb.DeleteItemInput{TableName: table, Key: map[string]types.AttributeValue{"pk": &types.AttributeValueMemberS{Value: id}}}); err != nil {
+		if _, err := client.DeleteItem(t.Context(), &dynamodb.DeleteItemInput{
+			TableName: table,
+			Key:       map[string]types.AttributeValue{"pk": &types.AttributeValueMemberS{Value: id}},
+		}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -101,14 +121,26 @@ func TestHookIsAConcurrentWriter(t *testing.T) {
 	if err := put(t.Context(), client, table, "a", "1"); err != nil {
 		t.Fatal(err)
 	}
-	faults.Set("dynamodb:UpdateItem", fault.Fault{Times: 1, Before: func(_ *http.Request, _ []byte) {
-		if err := put(t.Context(), client, table, "a", "theirs"); err != nil {
-			t.Error(err)
-		}
-	}})
-	_, err := client.UpdateItem(t.Context(), &dynamodb.UpdateItemInput{TableName: table, Key: map[string]types.AttributeValue{"pk": &types.AttributeValueMemberS{Value: "a"}},
-		UpdateExpression: aws.String("SET v = :n"), ConditionExpression: aws.String("v = :o"), ExpressionAttributeValues: map[string]types.AttributeValue{
-			":n": &types.AttributeValueMemberS{Value: "ours"}, ":o": &types.AttributeValueMemberS{Value: "1"}}})
+	faults.Set("dynamodb:UpdateItem", fault.Fault{
+		Times: 1,
+		Before: func(_ *http.Request, _ []byte) {
+			if err := put(t.Context(), client, table, "a", "theirs"); err != nil {
+				t.Error(err)
+			}
+		},
+	})
+	_, err := client.UpdateItem(t.Context(), &dynamodb.UpdateItemInput{
+		TableName: table,
+		Key: map[string]types.AttributeValue{
+			"pk": &types.AttributeValueMemberS{Value: "a"},
+		},
+		UpdateExpression:    aws.String("SET v = :n"),
+		ConditionExpression: aws.String("v = :o"),
+		ExpressionAttributeValues: map[string]types.AttributeValue{
+			":n": &types.AttributeValueMemberS{Value: "ours"},
+			":o": &types.AttributeValueMemberS{Value: "1"},
+		},
+	})
 	var failed *types.ConditionalCheckFailedException
 	if !errors.As(err, &failed) {
 		t.Errorf("update after a concurrent write: %v", err)
@@ -122,10 +154,15 @@ func TestPolicyDeniesABatch(t *testing.T) {
 	service.SetPolicy(func(c fakedynamodb.Call) bool {
 		return c.Action != "dynamodb:PartiQLUpdate" || c.AccessKey != "AKIAALICE"
 	})
-	out, err := client.BatchExecuteStatement(t.Context(), &dynamodb.BatchExecuteStatementInput{Statements: []types.BatchStatementRequest{{
-		Statement: aws.String(`UPDATE "table" SET v = ? WHERE pk = ?`), Parameters: []types.AttributeValue{
-			&types.AttributeValueMemberS{Value: "1"}, &types.AttributeValueMemberS{Value: "a"}}}}})
-	if err != nil || out.Responses[0].Error == nil || out.Responses[0].Error.Code != types.BatchStatementErrorCodeEnumAccessDenied {
+	out, err := client.BatchExecuteStatement(t.Context(), &dynamodb.BatchExecuteStatementInput{
+		Statements: []types.BatchStatementRequest{{
+			Statement: aws.String(`UPDATE "table" SET v = ? WHERE pk = ?`),
+			Parameters: []types.AttributeValue{
+				&types.AttributeValueMemberS{Value: "1"}, &types.AttributeValueMemberS{Value: "a"}},
+		}},
+	})
+	if err != nil || out.Responses[0].Error == nil ||
+		out.Responses[0].Error.Code != types.BatchStatementErrorCodeEnumAccessDenied {
 		t.Errorf("%+v, %v, want AccessDeniedException", out, err)
 	}
 	if err := put(t.Context(), client, table, "a", "1"); err != nil {
@@ -151,7 +188,13 @@ func TestScanSeesEveryItemOnce(t *testing.T) {
 		for segment := range total {
 			var from map[string]types.AttributeValue
 			for range 200 {
-				out, err := client.Scan(t.Context(), &dynamodb.ScanInput{TableName: table, Segment: &segment, TotalSegments: &total, Limit: &limit, ExclusiveStartKey: from})
+				out, err := client.Scan(t.Context(), &dynamodb.ScanInput{
+					TableName:         table,
+					Segment:           &segment,
+					TotalSegments:     &total,
+					Limit:             &limit,
+					ExclusiveStartKey: from,
+				})
 				if err != nil {
 					r.Fatal(err)
 				}

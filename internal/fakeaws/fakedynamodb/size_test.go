@@ -51,14 +51,24 @@ func TestTableSizeIsTheSumOfItsItems(t *testing.T) {
 	for _, c := range []struct{ operation, body string }{
 		{"PutItem", `{"TableName":"table","Item":{"id":{"S":"a"},"v":{"S":"12345"}}}`},
 		{"PutItem", `{"TableName":"table","Item":{"id":{"S":"a"},"v":{"S":"1"},"w":{"N":"7"}}}`},
-		{"PutItem", `{"TableName":"table","Item":{"id":{"S":"b"},"m":{"M":{"x":{"L":[{"S":"z"}]}}}}}`},
-		{"UpdateItem", `{"TableName":"table","Key":{"id":{"S":"b"}},"UpdateExpression":"SET m.x[0] = :v",
-			"ExpressionAttributeValues":{":v":{"S":"longer than before"}}}`},
+		{
+			"PutItem",
+			`{"TableName":"table","Item":{"id":{"S":"b"},"m":{"M":{"x":{"L":[{"S":"z"}]}}}}}`,
+		},
+		{
+			"UpdateItem",
+			`{"TableName":"table","Key":{"id":{"S":"b"}},"UpdateExpression":"SET m.x[0] = :v",
+			"ExpressionAttributeValues":{":v":{"S":"longer than before"}}}`,
+		},
 		{"UpdateItem", `{"TableName":"table","Key":{"id":{"S":"c"}},"UpdateExpression":"SET v = :v",
 			"ExpressionAttributeValues":{":v":{"S":"new"}}}`},
-		{"UpdateItem", `{"TableName":"table","Key":{"id":{"S":"c"}},"UpdateExpression":"REMOVE v"}`},
-		{"BatchExecuteStatement", `{"Statements":[{"Statement":"UPDATE \"table\" SET v=? WHERE id=?",
-			"Parameters":[{"S":"by a statement"},{"S":"a"}]}]}`},
+		{"UpdateItem",
+			`{"TableName":"table","Key":{"id":{"S":"c"}},"UpdateExpression":"REMOVE v"}`},
+		{
+			"BatchExecuteStatement",
+			`{"Statements":[{"Statement":"UPDATE \"table\" SET v=? WHERE id=?",
+			"Parameters":[{"S":"by a statement"},{"S":"a"}]}]}`,
+		},
 		{"TransactWriteItems", `{"TransactItems":[
 			{"Put":{"TableName":"table","Item":{"id":{"S":"d"},"v":{"S":"in a transaction"}}}},
 			{"Delete":{"TableName":"table","Key":{"id":{"S":"c"}}}}]}`},

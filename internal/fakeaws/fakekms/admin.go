@@ -54,7 +54,8 @@ func (s *Service) createKey(r request, in createKeyInput) (any, error) {
 	case in.KeyUsage == "":
 		return nil, fail("ValidationException", "KeyUsage is required for an asymmetric key")
 	case in.KeyUsage != encryptDecrypt && (in.KeyUsage != signVerify || in.KeySpec == Symmetric):
-		return nil, fail("ValidationException", "key usage %s is not valid for key spec %s", in.KeyUsage, in.KeySpec)
+		return nil, fail("ValidationException", "key usage %s is not valid for key spec %s",
+			in.KeyUsage, in.KeySpec)
 	}
 	k, err := s.addKey(in.KeySpec, in.KeyUsage, in.Description, in.MultiRegion)
 	if err != nil {
@@ -156,7 +157,8 @@ func (s *Service) getPublicKey(r request, in publicKeyInput) (any, error) {
 		return nil, errState(k, state)
 	}
 	if k.pair == nil {
-		return nil, fail("UnsupportedOperationException", "%s is symmetric and has no public key.", k.arn)
+		return nil, fail("UnsupportedOperationException", "%s is symmetric and has no public key.",
+			k.arn)
 	}
 	public, err := s.PublicKey(k.arn)
 	if err != nil {
@@ -186,7 +188,11 @@ func (s *Service) describeKey(r request, in describeKeyInput) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.authorize(r, Call{Action: "kms:DescribeKey", KeyARN: k.arn, GrantTokens: in.GrantTokens}); err != nil {
+	if err := s.authorize(r, Call{
+		Action:      "kms:DescribeKey",
+		KeyARN:      k.arn,
+		GrantTokens: in.GrantTokens,
+	}); err != nil {
 		return nil, err
 	}
 	return describeKeyOutput{s.metadata(k)}, nil
@@ -248,7 +254,8 @@ func (s *Service) scheduleKeyDeletion(r request, in scheduleKeyDeletionInput) (a
 		days = *in.PendingWindowInDays
 	}
 	if days < minWindow || days > maxWindow {
-		return nil, fail("ValidationException", "the waiting period must be %d to %d days", minWindow, maxWindow)
+		return nil, fail("ValidationException", "the waiting period must be %d to %d days",
+			minWindow, maxWindow)
 	}
 	k, err := s.named(r, in.KeyID)
 	if err != nil {
@@ -256,7 +263,8 @@ func (s *Service) scheduleKeyDeletion(r request, in scheduleKeyDeletionInput) (a
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if k.state == PendingDeletion || k.state == PendingReplicaDeletion || k.state == Creating || k.state == Updating {
+	if k.state == PendingDeletion || k.state == PendingReplicaDeletion || k.state == Creating ||
+		k.state == Updating {
 		return nil, errState(k, k.state)
 	}
 	k.setState(PendingDeletion, days)

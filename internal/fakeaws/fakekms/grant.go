@@ -209,7 +209,8 @@ func (s *Service) listGrants(r request, in listGrantsInput) (any, error) {
 			IssuingAccount:    "arn:" + s.partition() + ":iam::" + s.config.Account + ":root",
 			Operations:        g.operations,
 		}
-		if len(g.constraints.EncryptionContextEquals)+len(g.constraints.EncryptionContextSubset) > 0 {
+		if len(g.constraints.EncryptionContextEquals)+len(g.constraints.EncryptionContextSubset) >
+			0 {
 			entry.Constraints = &g.constraints
 		}
 		out.Grants = append(out.Grants, entry)

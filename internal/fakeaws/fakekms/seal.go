@@ -86,7 +86,9 @@ type gcmParameters struct {
 
 // seal encrypts the plaintext and puts the token named in the header. This is the token of
 // the material unless SetHeaders says otherwise.
-func (m *material) seal(op origin, named token, plaintext []byte, context map[string]string) ([]byte, error) {
+func (m *material) seal(
+	op origin, named token, plaintext []byte, context map[string]string,
+) ([]byte, error) {
 	header := make([]byte, 0, headerLen+lengthLen)
 	header = append(header, 1, 2, byte(op), 0, 0x78)
 	header = append(header, named[:]...)

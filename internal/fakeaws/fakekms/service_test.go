@@ -120,15 +120,22 @@ func TestKeyStates(t *testing.T) {
 			t.Fatal(err)
 		}
 		key, err := client.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: &arn})
-		if err != nil || key.KeyMetadata.KeyState != types.KeyState(state) || key.KeyMetadata.Enabled != (state == fakekms.Enabled) ||
+		if err != nil || key.KeyMetadata.KeyState != types.KeyState(state) ||
+			key.KeyMetadata.Enabled != (state == fakekms.Enabled) ||
 			(key.KeyMetadata.DeletionDate != nil) != (state == fakekms.PendingDeletion) {
 			t.Errorf("DescribeKey in state %s: %+v, %v", state, key, err)
 		}
-		_, err = client.ReEncrypt(t.Context(), &kms.ReEncryptInput{CiphertextBlob: from, DestinationKeyId: &other})
+		_, err = client.ReEncrypt(t.Context(), &kms.ReEncryptInput{
+			CiphertextBlob:   from,
+			DestinationKeyId: &other,
+		})
 		if got := code(t, err); got != want {
 			t.Errorf("ReEncrypt from a key in state %s: %q, want %q", state, got, want)
 		}
-		_, err = client.ReEncrypt(t.Context(), &kms.ReEncryptInput{CiphertextBlob: to, DestinationKeyId: &arn})
+		_, err = client.ReEncrypt(t.Context(), &kms.ReEncryptInput{
+			CiphertextBlob:   to,
+			DestinationKeyId: &arn,
+		})
 		if got := code(t, err); got != want {
 			t.Errorf("ReEncrypt to a key in state %s: %q, want %q", state, got, want)
 		}
@@ -146,7 +153,10 @@ func TestDelete(t *testing.T) {
 	if err := service.Delete(arn); err != nil {
 		t.Fatal(err)
 	}
-	_, err := client.ReEncrypt(t.Context(), &kms.ReEncryptInput{CiphertextBlob: blob, DestinationKeyId: &other})
+	_, err := client.ReEncrypt(t.Context(), &kms.ReEncryptInput{
+		CiphertextBlob:   blob,
+		DestinationKeyId: &other,
+	})
 	if got := code(t, err); got != "AccessDeniedException" {
 		t.Errorf("ReEncrypt from a deleted key: %q, want AccessDeniedException", got)
 	}
@@ -181,7 +191,8 @@ func TestGrants(t *testing.T) {
 	const alice = "arn:aws:iam::111122223333:user/AKIAALICE"
 	context := map[string]string{"tenant": "a"}
 	service.HoldGrants(true)
-	tokens := []string{newGrant(t, client, from, alice, context), newGrant(t, client, to, alice, nil)}
+	tokens := []string{newGrant(t, client, from, alice, context),
+		newGrant(t, client, to, alice, nil)}
 	service.SetPolicy(func(c fakekms.Call) bool {
 		return !strings.Contains(c.Action, "ReEncrypt") && c.Action != "kms:DescribeKey"
 	})
@@ -267,19 +278,31 @@ func TestPolicy(t *testing.T) {
 		pin  *string
 		text string // of the error
 	}{
-		{"kms:ReEncryptFrom", &from, "not authorized to perform: kms:ReEncryptFrom on resource: " + from},
-		{"kms:ReEncryptFrom", nil, "The ciphertext refers to a customer master key that does not exist"},
+		{
+			"kms:ReEncryptFrom",
+			&from,
+			"not authorized to perform: kms:ReEncryptFrom on resource: " + from,
+		},
+		{
+			"kms:ReEncryptFrom",
+			nil,
+			"The ciphertext refers to a customer master key that does not exist",
+		},
 		{"kms:ReEncryptTo", nil, "not authorized to perform: kms:ReEncryptTo on resource: " + to},
 	} {
 		deny, in.SourceKeyId = c.deny, c.pin
 		_, err := client.ReEncrypt(t.Context(), in)
-		if got := code(t, err); got != "AccessDeniedException" || !strings.Contains(err.Error(), c.text) {
+		if got := code(t, err); got != "AccessDeniedException" ||
+			!strings.Contains(err.Error(), c.text) {
 			t.Errorf("%s denied: %v, want %q", c.deny, err, c.text)
 		}
 	}
 	// The policy also applies to a dry run without a ciphertext.
 	_, err := client.ReEncrypt(t.Context(), &kms.ReEncryptInput{
-		SourceKeyId: &from, DestinationKeyId: &to, DryRun: aws.Bool(true), DryRunModifiers: []types.DryRunModifierType{types.DryRunModifierTypeIgnoreCiphertext},
+		SourceKeyId:      &from,
+		DestinationKeyId: &to,
+		DryRun:           aws.Bool(true),
+		DryRunModifiers:  []types.DryRunModifierType{types.DryRunModifierTypeIgnoreCiphertext},
 	})
 	if got := code(t, err); got != "AccessDeniedException" {
 		t.Errorf("denied dry run: %q, want AccessDeniedException", got)
@@ -314,12 +337,14 @@ func TestQuota(t *testing.T) {
 		return code(t, err)
 	}
 	service.SetReEncryptQuota(3)
-	got := []string{call(alice, in), call(alice, &dry), call(alice, in), call(alice, in), call(bob, in)}
+	got := []string{call(alice, in), call(alice, &dry), call(alice, in), call(alice, in),
+		call(bob, in)}
 	want := []string{"", "DryRunOperationException", "", "ThrottlingException", ""}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("error codes (-want +got):\n%s", diff)
 	}
-	if _, err := alice.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: in.CiphertextBlob}); err != nil {
+	if _, err := alice.Decrypt(t.Context(),
+		&kms.DecryptInput{CiphertextBlob: in.CiphertextBlob}); err != nil {
 		t.Error(err)
 	}
 	service.SetReEncryptQuota(0)
@@ -405,11 +430,15 @@ func TestFaults(t *testing.T) {
 			service, faults, cfg := start(t)
 			client := kms.NewFromConfig(cfg)
 			from, to := newKey(t, service, fakekms.Symmetric), newKey(t, service, fakekms.Symmetric)
-			in := &kms.ReEncryptInput{CiphertextBlob: newBlob(t, service, from, nil), DestinationKeyId: &to}
+			in := &kms.ReEncryptInput{
+				CiphertextBlob:   newBlob(t, service, from, nil),
+				DestinationKeyId: &to,
+			}
 			faults.Set("kms:ReEncrypt", fault.Fault{Kind: c.kind, Times: 1})
 			_, err := client.ReEncrypt(t.Context(), in)
 			var api smithy.APIError
-			if answered := errors.As(err, &api); err == nil || answered != (c.code != "") || (answered && api.ErrorCode() != c.code) {
+			if answered := errors.As(err, &api); err == nil || answered != (c.code != "") ||
+				(answered && api.ErrorCode() != c.code) {
 				t.Errorf("error %v, want %q", err, c.code)
 			}
 			last, err := client.GetKeyLastUsage(t.Context(), &kms.GetKeyLastUsageInput{KeyId: &to})
@@ -445,13 +474,19 @@ func TestConcurrentUse(t *testing.T) {
 	for w := range 8 {
 		wg.Go(func() {
 			for i := range 25 {
-				out, err := client.ReEncrypt(t.Context(), &kms.ReEncryptInput{CiphertextBlob: blob, SourceKeyId: &old, DestinationKeyId: aws.String("alias/next")})
+				out, err := client.ReEncrypt(t.Context(), &kms.ReEncryptInput{
+					CiphertextBlob:   blob,
+					SourceKeyId:      &old,
+					DestinationKeyId: aws.String("alias/next"),
+				})
 				if err != nil {
 					t.Error(err)
 					return
 				}
-				if _, under, err := service.Decrypt("", out.CiphertextBlob, nil); err != nil || under != *out.KeyId {
-					t.Errorf("the answer names %s, the blob decrypts under %s, %v", *out.KeyId, under, err)
+				if _, under, err := service.Decrypt("", out.CiphertextBlob, nil); err != nil ||
+					under != *out.KeyId {
+					t.Errorf("the answer names %s, the blob decrypts under %s, %v", *out.KeyId,
+						under, err)
 				}
 				if _, err := service.Rotate(next[i%2]); err != nil {
 					t.Error(err)
@@ -470,7 +505,9 @@ func BenchmarkReEncrypt(b *testing.B) {
 	service, _, _ := start(b)
 	arn := newKey(b, service, fakekms.Symmetric)
 	blob := newBlob(b, service, arn, map[string]string{"tenant": "a"})
-	body := fmt.Sprintf(`{"CiphertextBlob":"%s","DestinationKeyId":%q,"SourceEncryptionContext":{"tenant":"a"}}`, base64.StdEncoding.EncodeToString(blob), arn)
+	body := fmt.Sprintf(
+		`{"CiphertextBlob":"%s","DestinationKeyId":%q,"SourceEncryptionContext":{"tenant":"a"}}`,
+		base64.StdEncoding.EncodeToString(blob), arn)
 	for b.Loop() {
 		r := httptest.NewRequest("POST", "/", strings.NewReader(body))
 		r.Header.Set("X-Amz-Target", "TrentService.ReEncrypt")

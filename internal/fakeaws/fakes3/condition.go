@@ -12,7 +12,8 @@ func matches(condition, etag string) bool {
 }
 
 func preconditionFailed() error {
-	return errorf(http.StatusPreconditionFailed, "PreconditionFailed", "At least one of the pre-conditions you specified did not hold")
+	return errorf(http.StatusPreconditionFailed, "PreconditionFailed",
+		"At least one of the pre-conditions you specified did not hold")
 }
 
 // writeConditions checks If-Match and If-None-Match of a write against the current version,
@@ -28,7 +29,8 @@ func writeConditions(h http.Header, now *version) error {
 	}
 	if none := h.Get("If-None-Match"); none != "" {
 		if none != "*" {
-			return errorf(http.StatusNotImplemented, "NotImplemented", "A header you provided implies functionality that is not implemented")
+			return errorf(http.StatusNotImplemented, "NotImplemented",
+				"A header you provided implies functionality that is not implemented")
 		}
 		if now != nil {
 			return preconditionFailed()
@@ -43,18 +45,22 @@ func readConditions(h http.Header, v *version, prefix string) error {
 	get := func(name string) string { return h.Get(prefix + name) }
 	notModified := preconditionFailed
 	if prefix == "" {
-		notModified = func() error { return errorf(http.StatusNotModified, "NotModified", "Not Modified") }
+		notModified = func() error {
+			return errorf(http.StatusNotModified, "NotModified", "Not Modified")
+		}
 	}
 	if match := get("If-Match"); match != "" && !matches(match, v.etag) {
 		return preconditionFailed()
 	}
-	if since, err := http.ParseTime(get("If-Unmodified-Since")); err == nil && get("If-Match") == "" && v.modified.After(since) {
+	if since, err := http.ParseTime(get("If-Unmodified-Since")); err == nil &&
+		get("If-Match") == "" && v.modified.After(since) {
 		return preconditionFailed()
 	}
 	if none := get("If-None-Match"); none != "" && matches(none, v.etag) {
 		return notModified()
 	}
-	if since, err := http.ParseTime(get("If-Modified-Since")); err == nil && get("If-None-Match") == "" && !v.modified.Truncate(time.Second).After(since) {
+	if since, err := http.ParseTime(get("If-Modified-Since")); err == nil &&
+		get("If-None-Match") == "" && !v.modified.Truncate(time.Second).After(since) {
 		return notModified()
 	}
 	return nil

@@ -28,7 +28,11 @@ func (s *Service) Zeros(bucketName, key string, size, partSize int64) error {
 		var parts []part
 		for left := size; left > 0; left -= partSize {
 			body := zerosOf(min(left, partSize))
-			parts = append(parts, part{body: body, etag: v.tagOf(body), checksum: body.checksum(sum.algorithm)})
+			parts = append(parts, part{
+				body:     body,
+				etag:     v.tagOf(body),
+				checksum: body.checksum(sum.algorithm),
+			})
 		}
 		modified := v.modified
 		v.assemble(parts, sum)

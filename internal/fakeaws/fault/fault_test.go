@@ -85,12 +85,22 @@ func TestKinds(t *testing.T) {
 		{"none", Fault{}, whole, true},
 		{"throttle", Fault{Kind: Throttle}, "429 0 <nil>", false},
 		{"internal error", Fault{Kind: InternalError}, "500 0 <nil>", false},
-		{"refusal", Fault{Kind: Refusal, Answer: Answer{Code: "ExpiredToken"}}, "400 12 <nil>", false},
+		{
+			"refusal",
+			Fault{Kind: Refusal, Answer: Answer{Code: "ExpiredToken"}},
+			"400 12 <nil>",
+			false,
+		},
 		{"reset", Fault{Kind: Reset}, "lost", false},
 		{"half of the request", Fault{Kind: HalfRequest}, "lost", false},
 		{"lost response", Fault{Kind: LostResponse}, "lost", true},
 		{"half of the response", Fault{Kind: HalfResponse}, "cut", true},
-		{"Of is false", Fault{Kind: Reset, Of: func(r *http.Request) bool { return r.Method == "PUT" }}, whole, true},
+		{
+			"Of is false",
+			Fault{Kind: Reset, Of: func(r *http.Request) bool { return r.Method == "PUT" }},
+			whole,
+			true,
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			service, i := &echo{}, New(1)
@@ -103,11 +113,14 @@ func TestKinds(t *testing.T) {
 				t.Errorf("the client got %q, want %q", got, test.got)
 			}
 			server.Close()
-			if (service.served == 1) != test.served || len(seen) != 1 || seen[0].Served != test.served {
-				t.Fatalf("served %d times, %d exchanges watched: %+v", service.served, len(seen), seen)
+			if (service.served == 1) != test.served || len(seen) != 1 ||
+				seen[0].Served != test.served {
+				t.Fatalf("served %d times, %d exchanges watched: %+v", service.served, len(seen),
+					seen)
 			}
 			if test.served {
-				if diff := cmp.Diff(sent, string(seen[0].Answer)); diff != "" || seen[0].Status != 200 {
+				if diff := cmp.Diff(sent, string(seen[0].Answer)); diff != "" ||
+					seen[0].Status != 200 {
 					t.Errorf("status %d; answer (-sent +watched): %.100s", seen[0].Status, diff)
 				}
 			}

@@ -38,7 +38,8 @@ func write(t *testing.T, path string, first, count int) (lines int64, head strin
 		t.Fatal(err)
 	}
 	for n := range count {
-		if err := log.Record([]rotate.Record{record(first + 2*n), record(first + 2*n + 1)}); err != nil {
+		if err := log.Record([]rotate.Record{record(first + 2*n),
+			record(first + 2*n + 1)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -156,7 +157,9 @@ func TestTamperingIsFound(t *testing.T) {
 		case 1:
 			changed = bytes.Join(append(all[:i:i], all[i+1:]...), nil)
 		case 2:
-			j := rapid.IntRange(0, len(all)-1).Filter(func(j int) bool { return j != i }).Draw(r, "other")
+			j := rapid.IntRange(0, len(all)-1).Filter(func(j int) bool {
+				return j != i
+			}).Draw(r, "other")
 			all[i], all[j] = all[j], all[i]
 			changed = bytes.Join(all, nil)
 		}

@@ -19,9 +19,24 @@ import (
 // FuzzLine: a record that is bound is parsed as the same record, with the same
 // hash, on one line; one that JSON cannot hold is refused.
 func FuzzLine(f *testing.F) {
-	f.Fuzz(func(t *testing.T, seq, nanoseconds int64, pass int, target, ref, path, key, digest string) {
-		want := line{Seq: seq, Event: eventIntent, At: time.Unix(0, nanoseconds).UTC(), Pass: pass, Target: target, Ref: ref, Path: path,
-			From: key, To: key, Before: digest, After: digest, Binding: digest, Prev: genesis}
+	f.Fuzz(func(
+		t *testing.T, seq, nanoseconds int64, pass int, target, ref, path, key, digest string,
+	) {
+		want := line{
+			Seq:     seq,
+			Event:   eventIntent,
+			At:      time.Unix(0, nanoseconds).UTC(),
+			Pass:    pass,
+			Target:  target,
+			Ref:     ref,
+			Path:    path,
+			From:    key,
+			To:      key,
+			Before:  digest,
+			After:   digest,
+			Binding: digest,
+			Prev:    genesis,
+		}
 		text, hash, err := bind([]byte("before"), want)
 		if err != nil {
 			if utf8.ValidString(target + "\n" + ref + "\n" + key + "\n" + digest) {
@@ -42,7 +57,8 @@ func FuzzLine(f *testing.F) {
 		}
 		got, again, err := parse(body)
 		if err != nil || got != want || again != hash {
-			t.Fatalf("%+v is bound as %q with hash %s, which parses as %+v, %s, %v", want, text, hash, got, again, err)
+			t.Fatalf("%+v is bound as %q with hash %s, which parses as %+v, %s, %v", want, text,
+				hash, got, again, err)
 		}
 	})
 }
@@ -118,7 +134,8 @@ func FuzzTorn(f *testing.F) {
 		log.Believe(nil)
 		want := int64(bytes.Count(torn, []byte("\n")))
 		if lines, _ := log.Head(); lines != want || log.Torn() != len(torn)-whole {
-			t.Errorf("%d lines, %d bytes torn off, want %d and %d", lines, log.Torn(), want, len(torn)-whole)
+			t.Errorf("%d lines, %d bytes torn off, want %d and %d", lines, log.Torn(), want,
+				len(torn)-whole)
 		}
 		one := scan.Ref(strings.ToValidUTF8(ref, "?"))
 		if one == record(2).Ref {
@@ -160,7 +177,8 @@ func FuzzVerify(f *testing.F) {
 		}
 		defer func() { _ = log.Close() }()
 		if n, hash := log.Head(); lines != newlines || n != lines || hash != head {
-			t.Errorf("%q has %d lines up to %s, and goes on behind %d, %s", text, lines, head, n, hash)
+			t.Errorf("%q has %d lines up to %s, and goes on behind %d, %s", text, lines, head, n,
+				hash)
 		}
 	})
 }

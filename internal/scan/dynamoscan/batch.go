@@ -24,7 +24,8 @@ func (t *Table) replaceBatch(
 ) (again []update) {
 	statements := make([]types.BatchStatementRequest, len(updates))
 	for i := range updates {
-		statements[i] = updates[i].shape.statement(&updates[i], t.knownSupport(updates[i].shape.form))
+		statements[i] = updates[i].shape.statement(&updates[i],
+			t.knownSupport(updates[i].shape.form))
 	}
 	answers, err := t.execute(ctx, statements)
 	if err != nil && awserr.Code(err) == "ValidationException" {
@@ -62,17 +63,24 @@ func refusedAs(updates []update, code string) []update {
 }
 
 // execute sends one batch and returns one response for each statement.
-func (t *Table) execute(ctx context.Context, statements []types.BatchStatementRequest) ([]types.BatchStatementResponse, error) {
+func (t *Table) execute(
+	ctx context.Context, statements []types.BatchStatementRequest,
+) ([]types.BatchStatementResponse, error) {
 	if err := t.write.wait(ctx, len(statements)); err != nil {
 		return nil, err
 	}
-	out, err := t.config.Client.BatchExecuteStatement(ctx, &dynamodb.BatchExecuteStatementInput{Statements: statements,
-		ReturnConsumedCapacity: types.ReturnConsumedCapacityTotal})
+	out, err := t.config.Client.BatchExecuteStatement(ctx, &dynamodb.BatchExecuteStatementInput{
+		Statements:             statements,
+		ReturnConsumedCapacity: types.ReturnConsumedCapacityTotal,
+	})
 	if err == nil && len(out.Responses) != len(statements) {
-		err = &smithy.DeserializationError{Err: fmt.Errorf("%d answers to %d statements", len(out.Responses), len(statements))}
+		err = &smithy.DeserializationError{
+			Err: fmt.Errorf("%d answers to %d statements", len(out.Responses), len(statements)),
+		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("update %d items of table %s: %w", len(statements), t.config.Table, markHotPartition(err))
+		return nil, fmt.Errorf("update %d items of table %s: %w", len(statements), t.config.Table,
+			markHotPartition(err))
 	}
 	t.write.charge(len(statements), out.ConsumedCapacity...)
 	return out.Responses, nil

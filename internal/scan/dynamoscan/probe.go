@@ -246,7 +246,8 @@ func contradictions(u *update, table string) (all []update) {
 	}
 	first := check{path: u.edits[0].path, value: u.edits[0].old}
 	if u.shape.form&absence != 0 {
-		all = append(all, first.contradictedBy(u, table, check{path: first.path, state: scan.Absent}))
+		all = append(all,
+			first.contradictedBy(u, table, check{path: first.path, state: scan.Absent}))
 	}
 	if u.shape.form&presence != 0 {
 		never := []scan.Step{{Name: probeName}} // the name of no attribute
@@ -276,7 +277,8 @@ func (t *Table) onAWS() bool {
 		return false
 	}
 	host := endpoint.Hostname()
-	return strings.HasSuffix(host, ".amazonaws.com") || strings.HasSuffix(host, ".amazonaws.com.cn") ||
+	return strings.HasSuffix(host, ".amazonaws.com") ||
+		strings.HasSuffix(host, ".amazonaws.com.cn") ||
 		strings.HasSuffix(host, ".api.aws")
 }
 
@@ -343,7 +345,8 @@ func (t *Table) clean(ctx context.Context, p *update) {
 		ExpressionAttributeNames:  names.expression(),
 		ExpressionAttributeValues: map[string]types.AttributeValue{":new": toSDK(p.edits[0].new)},
 	})
-	if failed := (*types.ConditionalCheckFailedException)(nil); err == nil || errors.As(err, &failed) {
+	if failed := (*types.ConditionalCheckFailedException)(nil); err == nil ||
+		errors.As(err, &failed) {
 		return
 	}
 	if text, printErr := printKey(p.key.item()); printErr == nil {
@@ -356,7 +359,9 @@ func (t *Table) clean(ctx context.Context, p *update) {
 func randomKey(kind types.ScalarAttributeType) types.AttributeValue {
 	switch kind {
 	case types.ScalarAttributeTypeN:
-		return &types.AttributeValueMemberN{Value: new(big.Int).SetBytes([]byte(rand.Text())[:15]).String()}
+		return &types.AttributeValueMemberN{
+			Value: new(big.Int).SetBytes([]byte(rand.Text())[:15]).String(),
+		}
 	case types.ScalarAttributeTypeB:
 		return &types.AttributeValueMemberB{Value: []byte(probeName + "-" + rand.Text())}
 	}

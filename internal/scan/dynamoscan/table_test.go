@@ -121,7 +121,9 @@ func TestProbe(t *testing.T) {
 	typeOf := func(code string) string {
 		return `{"__type":"com.amazonaws.dynamodb.v20120810#` + code + `"}`
 	}
-	failed := func(code string) string { return `{"Responses":[{"Error":{"Code":"` + code + `"}}]}` }
+	failed := func(code string) string {
+		return `{"Responses":[{"Error":{"Code":"` + code + `"}}]}`
+	}
 	const denied = "dynamodb:PartiQLUpdate is not allowed"
 	for _, c := range []struct {
 		name   string
@@ -132,7 +134,8 @@ func TestProbe(t *testing.T) {
 		{"request denied", answer(400, typeOf("AccessDeniedException")), denied},
 		{"statement denied", answer(200, failed("AccessDenied")), denied},
 		{"unknown operation", answer(400, typeOf("UnknownOperationException")), "UnknownOperation"},
-		{"statement invalid", answer(200, failed("ValidationError")), "returns ValidationException"},
+		{"statement invalid", answer(200, failed("ValidationError")),
+			"returns ValidationException"},
 		{"not implemented", answer(501, `no`), "does not know BatchExecuteStatement"},
 		{"statement throttled", answer(200, failed("ThrottlingError")), ""},
 		{"server error", answer(500, `{}`), ""},

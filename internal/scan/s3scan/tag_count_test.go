@@ -103,7 +103,8 @@ func TestRequestsBeforeWrite(t *testing.T) {
 			tagging: "a=b",
 			want:    requests("GetObjectTagging", "HeadObject", "PutObject"),
 		},
-		{name: "body, ACLs", make: owner, want: requests("GetObjectAcl", "HeadObject", "PutObject")},
+		{name: "body, ACLs", make: owner,
+			want: requests("GetObjectAcl", "HeadObject", "PutObject")},
 		{name: "metadata", metadata: true, want: requests("CopyObject")},
 		{name: "metadata, tags", tagging: "a=b", metadata: true, want: requests("CopyObject")},
 		{
