@@ -155,7 +155,8 @@ func (p *simProcess) step(durable, after bool) bool {
 	if durable && !after {
 		p.steps++
 	}
-	killed := durable && p.killAt > 0 && p.steps == p.killAt && p.killAfter == after
+	// Another goroutine may have counted a step before this one is applied: not only ==.
+	killed := durable && p.killAt > 0 && p.steps >= p.killAt && p.killAfter == after
 	dead := p.dead
 	p.lock.Unlock()
 	if killed && !dead {

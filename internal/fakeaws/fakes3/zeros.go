@@ -63,7 +63,8 @@ type counter struct {
 }
 
 func (c counter) Write(p []byte) (int, error) {
+	c.n.Add(int64(len(p))) // before the client can have read them
 	n, err := c.ResponseWriter.Write(p)
-	c.n.Add(int64(n))
+	c.n.Add(int64(n - len(p)))
 	return n, err
 }

@@ -3,6 +3,7 @@
 package fakesm2
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/rand"
 	"fmt"
@@ -32,9 +33,20 @@ func (k *Key) PublicKey() ([]byte, error) {
 	return smx509.MarshalPKIXPublicKey(&k.private.PublicKey)
 }
 
-// Encrypt implements fakekms.SM2Key.
+// Encrypt implements fakekms.SM2Key. About one of 130 ciphertexts of a plaintext of one byte cannot
+// be decrypted by the library: Encrypt discards these.
 func (k *Key) Encrypt(plaintext []byte) ([]byte, error) {
-	return sm2.EncryptASN1(rand.Reader, &k.private.PublicKey, plaintext)
+	const attempts = 20
+	for range attempts {
+		ciphertext, err := sm2.EncryptASN1(rand.Reader, &k.private.PublicKey, plaintext)
+		if err != nil {
+			return nil, err
+		}
+		if decrypted, err := k.Decrypt(ciphertext); err == nil && bytes.Equal(decrypted, plaintext) {
+			return ciphertext, nil
+		}
+	}
+	return nil, fmt.Errorf("no ciphertext of %d can be decrypted", attempts)
 }
 
 // Decrypt implements fakekms.SM2Key.

@@ -33,3 +33,20 @@ func TestOutside(t *testing.T) {
 		t.Errorf("eu-west-1 has the SM2 key %s", arn)
 	}
 }
+
+// TestShortPlaintexts: each ciphertext of a plaintext of one byte can be decrypted.
+func TestShortPlaintexts(t *testing.T) {
+	key, err := fakesm2.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2000 {
+		ciphertext, err := key.Encrypt([]byte("x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if plaintext, err := key.Decrypt(ciphertext); err != nil || string(plaintext) != "x" {
+			t.Fatalf("Decrypt: %q, %v", plaintext, err)
+		}
+	}
+}
