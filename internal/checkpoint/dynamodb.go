@@ -25,27 +25,25 @@ const (
 // Every read is strongly consistent (API_PutItem, ConditionExpression; API_GetItem,
 // ConsistentRead).
 type DynamoDB struct {
-	client   *dynamodb.Client
-	table    string
-	patience time.Duration
+	patience
+	client *dynamodb.Client
+	table  string
 }
 
 var _ Store = (*DynamoDB)(nil)
 
-// NewDynamoDB returns a Store in an existing table. patience is the maximum time of
-// an operation, including the retries of the client.
-func NewDynamoDB(client *dynamodb.Client, table string, patience time.Duration) *DynamoDB {
-	return &DynamoDB{client: client, table: table, patience: patience}
+// NewDynamoDB returns a Store in an existing table. limit is the maximum time of an operation,
+// including the retries of the client.
+func NewDynamoDB(client *dynamodb.Client, table string, limit time.Duration) *DynamoDB {
+	d := &DynamoDB{client: client, table: table}
+	d.SetPatience(limit)
+	return d
 }
-
-// SetPatience changes the maximum time of an operation. It must not be called concurrently
-// with operations.
-func (d *DynamoDB) SetPatience(patience time.Duration) { d.patience = patience }
 
 // Check returns a *LocationError if the table does not exist or has other keys than a
 // checkpoint table.
 func (d *DynamoDB) Check(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, d.patience)
+	ctx, cancel := d.bound(ctx)
 	defer cancel()
 	out, err := d.client.DescribeTable(ctx, &dynamodb.DescribeTableInput{TableName: &d.table})
 	if err != nil {
@@ -83,7 +81,7 @@ func (d *DynamoDB) TableInput() *dynamodb.CreateTableInput {
 
 // CreateTable creates the table and waits until it is active.
 func (d *DynamoDB) CreateTable(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, d.patience)
+	ctx, cancel := d.bound(ctx)
 	defer cancel()
 	if _, err := d.client.CreateTable(ctx, d.TableInput()); err != nil {
 		return fmt.Errorf("create table %s: %w", d.table, err)
@@ -92,7 +90,7 @@ func (d *DynamoDB) CreateTable(ctx context.Context) error {
 		o.MinDelay = 500 * time.Millisecond
 	})
 	describe := &dynamodb.DescribeTableInput{TableName: &d.table}
-	if err := waiter.Wait(ctx, describe, d.patience); err != nil {
+	if err := waiter.Wait(ctx, describe, d.limit()); err != nil {
 		return fmt.Errorf("wait for table %s: %w", d.table, err)
 	}
 	return nil
@@ -100,7 +98,7 @@ func (d *DynamoDB) CreateTable(ctx context.Context) error {
 
 // Fetch implements Store.
 func (d *DynamoDB) Fetch(ctx context.Context, id string) (Entry, error) {
-	ctx, cancel := context.WithTimeout(ctx, d.patience)
+	ctx, cancel := d.bound(ctx)
 	defer cancel()
 	out, err := d.client.GetItem(ctx, &dynamodb.GetItemInput{
 		TableName:      &d.table,
@@ -169,7 +167,7 @@ func (d *DynamoDB) put(ctx context.Context, id, old string, data []byte) (Entry,
 		},
 	}
 	setCondition(in, old)
-	bounded, cancel := context.WithTimeout(ctx, d.patience)
+	bounded, cancel := d.bound(ctx)
 	defer cancel()
 	_, err := d.client.PutItem(bounded, in)
 	if err == nil {

@@ -23,28 +23,26 @@ import (
 // s3:ListBucket: without it, S3 responds with 403 instead of 404 if an object does
 // not exist.
 type S3 struct {
-	client   *s3.Client
-	bucket   string
-	prefix   string
-	patience time.Duration
+	patience
+	client *s3.Client
+	bucket string
+	prefix string
 }
 
 var _ Store = (*S3)(nil)
 
 // NewS3 returns a Store in an existing bucket. The keys of its objects begin with
-// prefix. patience is the maximum time of an operation, including the retries of the
+// prefix. limit is the maximum time of an operation, including the retries of the
 // client.
-func NewS3(client *s3.Client, bucket, prefix string, patience time.Duration) *S3 {
-	return &S3{client: client, bucket: bucket, prefix: prefix, patience: patience}
+func NewS3(client *s3.Client, bucket, prefix string, limit time.Duration) *S3 {
+	s := &S3{client: client, bucket: bucket, prefix: prefix}
+	s.SetPatience(limit)
+	return s
 }
-
-// SetPatience changes the maximum time of an operation. It must not be called concurrently
-// with operations.
-func (s *S3) SetPatience(patience time.Duration) { s.patience = patience }
 
 // Check returns a *LocationError if the bucket does not exist.
 func (s *S3) Check(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, s.patience)
+	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	_, err := s.client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &s.bucket})
 	if awserr.Status(err) == http.StatusNotFound {
@@ -127,7 +125,7 @@ func (s *S3) Fetch(ctx context.Context, id string) (Entry, error) {
 // the response is incomplete, fetch repeats the request; the client retries only
 // until the body begins.
 func (s *S3) fetch(ctx context.Context, id string) (e Entry, token string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, s.patience)
+	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	for n := 0; ; n++ {
 		e, token, err = s.get(ctx, id)
@@ -194,7 +192,7 @@ func (s *S3) put(
 	}
 	token := rand.Text()
 	body := append([]byte(token+"\n"), data...)
-	deadline := time.Now().Add(s.patience)
+	deadline := time.Now().Add(s.limit())
 	for {
 		in.Body = bytes.NewReader(body)
 		etag, err := s.send(ctx, in)
@@ -228,7 +226,7 @@ func (s *S3) put(
 }
 
 func (s *S3) send(ctx context.Context, in *s3.PutObjectInput) (etag string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, s.patience)
+	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	out, err := s.client.PutObject(ctx, in)
 	if err != nil {

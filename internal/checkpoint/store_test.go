@@ -101,8 +101,8 @@ func inside(t *testing.T, path string, change func(*bbolt.Bucket) error) {
 	}
 }
 
-// patience is the maximum time of an operation in tests.
-const patience = 20 * time.Second
+// testPatience is the maximum time of an operation in tests.
+const testPatience = 20 * time.Second
 
 func fakeAWS(t *testing.T) (*fakeaws.Server, aws.Config) {
 	server, err := fakeaws.Start(fakeaws.Config{})
@@ -122,14 +122,14 @@ func fakeAWS(t *testing.T) (*fakeaws.Server, aws.Config) {
 func inDynamoDB(t *testing.T) testStore {
 	server, cfg := fakeAWS(t)
 	client := dynamodb.NewFromConfig(cfg)
-	if err := NewDynamoDB(client, "state", patience).CreateTable(t.Context()); err != nil {
+	if err := NewDynamoDB(client, "state", testPatience).CreateTable(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := NewDynamoDB(client, "state", patience).Check(t.Context()); err != nil {
+	if err := NewDynamoDB(client, "state", testPatience).Check(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	return testStore{
-		open: func() Store { return NewDynamoDB(client, "state", patience) },
+		open: func() Store { return NewDynamoDB(client, "state", testPatience) },
 		lose: func(n int) { server.Faults().Set("dynamodb:PutItem", fault.Fault{Kind: fault.LostResponse, Times: n}) },
 		cut:  func(n int) { server.Faults().Set("dynamodb:GetItem", fault.Fault{Kind: fault.HalfResponse, Times: n}) },
 		blind: func(on bool) {
@@ -153,12 +153,12 @@ func inS3(t *testing.T) testStore {
 	if _, err := client.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String("state")}); err != nil {
 		t.Fatal(err)
 	}
-	store := NewS3(client, "state", "rotator/", patience)
+	store := NewS3(client, "state", "rotator/", testPatience)
 	if err := errors.Join(store.Check(t.Context()), store.CheckConditions(t.Context())); err != nil {
 		t.Fatal(err)
 	}
 	return testStore{
-		open: func() Store { return NewS3(client, "state", "rotator/", patience) },
+		open: func() Store { return NewS3(client, "state", "rotator/", testPatience) },
 		lose: func(n int) { server.Faults().Set("s3:PutObject", fault.Fault{Kind: fault.LostResponse, Times: n}) },
 		cut:  func(n int) { server.Faults().Set("s3:GetObject", fault.Fault{Kind: fault.HalfResponse, Times: n}) },
 		blind: func(on bool) {
@@ -209,8 +209,8 @@ func TestPlacesThatAreNotThere(t *testing.T) {
 		Store
 		Check(context.Context) error
 	}
-	for name, store := range map[string]checked{"table typo": NewDynamoDB(tables, "typo", patience), "table customers": NewDynamoDB(tables, "customers", patience),
-		"bucket typo": NewS3(buckets, "typo", "", patience)} {
+	for name, store := range map[string]checked{"table typo": NewDynamoDB(tables, "typo", testPatience), "table customers": NewDynamoDB(tables, "customers", testPatience),
+		"bucket typo": NewS3(buckets, "typo", "", testPatience)} {
 		var place *LocationError
 		if err := store.Check(t.Context()); !errors.As(err, &place) || place.Location != name {
 			t.Errorf("%s: Check: %v, want *PlaceError", name, err)
