@@ -67,7 +67,10 @@ func Start(config Config) (*Server, error) {
 	}
 	listener, err := config.Listen("tcp", config.Address)
 	if err != nil {
-		return nil, fmt.Errorf("start the fake AWS on %s: %w (give another address, or port 0 for a free one)", config.Address, err)
+		return nil, fmt.Errorf(
+			"start the fake AWS on %s: %w (give another address, or port 0 for a free one)",
+			config.Address, err,
+		)
 	}
 	tokens := newTokens(config.Account)
 	s := &Server{
@@ -81,7 +84,10 @@ func Start(config Config) (*Server, error) {
 			Principal: tokens.principal,
 			SM2:       config.SM2,
 		}),
-		dynamo: fakedynamodb.New(fakedynamodb.Config{Region: config.Region, Account: config.Account}),
+		dynamo: fakedynamodb.New(fakedynamodb.Config{
+			Region:  config.Region,
+			Account: config.Account,
+		}),
 		s3:     fakes3.New(fakes3.Config{Region: config.Region, Account: config.Account}),
 		quotas: &quotaService{known: map[string]Quota{}},
 		served: make(chan error, 1),
@@ -166,7 +172,8 @@ func (s *Server) dispatch(t *tokens) http.Handler {
 // Operation returns the IAM name of a request of an SDK client, such as "kms:ReEncrypt". The
 // request need not be served by a Server of this package.
 func Operation(r *http.Request) string {
-	return choose[fault.Service](r, &fakekms.Service{}, &fakedynamodb.Service{}, &quotaService{}, &stsService{}, &fakes3.Service{}).Operation(r)
+	return choose[fault.Service](r, &fakekms.Service{}, &fakedynamodb.Service{}, &quotaService{},
+		&stsService{}, &fakes3.Service{}).Operation(r)
 }
 
 // choose returns the argument of the service that a request is for. SDK clients that use JSON
@@ -183,7 +190,8 @@ func choose[T any](r *http.Request, kms, dynamo, quotas, sts, s3 T) T {
 		return quotas
 	case fakedynamodb.IsHealth(r):
 		return dynamo
-	case r.Method == http.MethodPost && strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded"):
+	case r.Method == http.MethodPost &&
+		strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded"):
 		return sts
 	}
 	return s3

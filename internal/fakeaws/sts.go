@@ -80,7 +80,8 @@ func (s *stsService) Throttle(w http.ResponseWriter, _ *http.Request) {
 
 // Fail implements fault.Service.
 func (s *stsService) Fail(w http.ResponseWriter, _ *http.Request) {
-	stsError(w, http.StatusInternalServerError, "InternalFailure", "the request failed inside the service")
+	stsError(w, http.StatusInternalServerError, "InternalFailure",
+		"the request failed inside the service")
 }
 
 // Refuse implements fault.Service.
@@ -100,7 +101,8 @@ func (s *stsService) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "GetCallerIdentity":
 		s.callerIdentity(w, r)
 	default:
-		stsError(w, http.StatusBadRequest, "InvalidAction", "the fake STS implements only AssumeRole and GetCallerIdentity")
+		stsError(w, http.StatusBadRequest, "InvalidAction",
+			"the fake STS implements only AssumeRole and GetCallerIdentity")
 	}
 }
 
@@ -129,8 +131,10 @@ func (s *stsService) assumeRole(w http.ResponseWriter, form url.Values) {
 	// arn:aws:iam::111122223333:role/path/name
 	parts := strings.SplitN(form.Get("RoleArn"), ":", 6)
 	session := form.Get("RoleSessionName")
-	if len(parts) != 6 || parts[2] != "iam" || !strings.HasPrefix(parts[5], "role/") || session == "" {
-		stsError(w, http.StatusBadRequest, "ValidationError", "RoleArn must be the ARN of a role, and RoleSessionName is required")
+	if len(parts) != 6 || parts[2] != "iam" || !strings.HasPrefix(parts[5], "role/") ||
+		session == "" {
+		stsError(w, http.StatusBadRequest, "ValidationError",
+			"RoleArn must be the ARN of a role, and RoleSessionName is required")
 		return
 	}
 	name := parts[5][strings.LastIndexByte(parts[5], '/')+1:]
@@ -142,7 +146,10 @@ func (s *stsService) assumeRole(w http.ResponseWriter, form url.Values) {
 			SessionToken:    rand.Text(),
 			Expiration:      time.Now().Add(time.Hour).UTC().Format(time.RFC3339),
 		},
-		User:      assumedRoleUser{ARN: role, AssumedRoleID: "AROA" + rand.Text()[:16] + ":" + session},
+		User: assumedRoleUser{
+			ARN:           role,
+			AssumedRoleID: "AROA" + rand.Text()[:16] + ":" + session,
+		},
 		RequestID: w.Header().Get("X-Amzn-Requestid"),
 	})
 }

@@ -17,10 +17,17 @@ import (
 // FuzzInput: the bodies of requests are those that the SDK writes. Contexts have at most one
 // pair, because the order of pairs is undefined.
 func FuzzInput(f *testing.F) {
-	f.Fuzz(func(t *testing.T, blob []byte, key, source, algorithm, name, value, token string, which uint8) {
-		in := &kms.ReEncryptInput{CiphertextBlob: blob, DestinationKeyId: &key, DestinationEncryptionAlgorithm: types.EncryptionAlgorithmSpec(algorithm)}
+	f.Fuzz(func(
+		t *testing.T, blob []byte, key, source, algorithm, name, value, token string, which uint8,
+	) {
+		in := &kms.ReEncryptInput{
+			CiphertextBlob:                 blob,
+			DestinationKeyId:               &key,
+			DestinationEncryptionAlgorithm: types.EncryptionAlgorithmSpec(algorithm),
+		}
 		if which&1 != 0 {
-			in.SourceKeyId, in.SourceEncryptionAlgorithm = &source, in.DestinationEncryptionAlgorithm
+			in.SourceKeyId = &source
+			in.SourceEncryptionAlgorithm = in.DestinationEncryptionAlgorithm
 		}
 		if which&2 != 0 {
 			in.SourceEncryptionContext = map[string]string{name: value}
@@ -60,11 +67,18 @@ func FuzzOutput(f *testing.F) {
 			return
 		}
 		l := newFastSender(&kms.Options{}, nil, 0)
-		answer := &smithyhttp.Response{Response: &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(bytes.NewReader(text))}}
-		if err := l.protocol.DeserializeResponse(t.Context(), l.schema, kms.TypeRegistry, answer, want); err != nil {
+		answer := &smithyhttp.Response{
+			Response: &http.Response{
+				StatusCode: http.StatusOK,
+				Body:       io.NopCloser(bytes.NewReader(text)),
+			},
+		}
+		if err := l.protocol.DeserializeResponse(t.Context(), l.schema, kms.TypeRegistry, answer,
+			want); err != nil {
 			t.Fatalf("%s: the SDK says %v", text, err)
 		}
-		if d := cmp.Diff(want, got, cmpopts.IgnoreUnexported(kms.ReEncryptOutput{}), cmpopts.IgnoreFields(kms.ReEncryptOutput{}, "ResultMetadata")); d != "" {
+		if d := cmp.Diff(want, got, cmpopts.IgnoreUnexported(kms.ReEncryptOutput{}),
+			cmpopts.IgnoreFields(kms.ReEncryptOutput{}, "ResultMetadata")); d != "" {
 			t.Fatalf("%s: %s", text, d)
 		}
 	})
@@ -72,13 +86,23 @@ func FuzzOutput(f *testing.F) {
 
 // What KMS usually says and is asked is not left to the SDK.
 func TestUsualIsLight(t *testing.T) {
-	in := &kms.ReEncryptInput{CiphertextBlob: []byte{1, 2}, DestinationKeyId: aws.String("arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"),
-		SourceEncryptionContext: map[string]string{"tenant": "a", "purpose": "pii"}, GrantTokens: []string{"t"}}
+	in := &kms.ReEncryptInput{
+		CiphertextBlob: []byte{1, 2},
+		DestinationKeyId: aws.String(
+			"arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab",
+		),
+		SourceEncryptionContext: map[string]string{"tenant": "a", "purpose": "pii"},
+		GrantTokens:             []string{"t"},
+	}
 	if _, ok := appendInput(nil, in); !ok {
 		t.Error("a usual request is left to the SDK")
 	}
-	text := `{"CiphertextBlob":"AQID","DestinationEncryptionAlgorithm":"SYMMETRIC_DEFAULT","DestinationKeyMaterialId":"m","KeyId":"arn:to","SourceEncryptionAlgorithm":"RSAES_OAEP_SHA_1","SourceKeyId":"arn:from","SourceKeyMaterialId":"n"}`
-	if out := (&kms.ReEncryptOutput{}); !parseOutput([]byte(text), out) || aws.ToString(out.SourceKeyId) != "arn:from" {
+	text := `{"CiphertextBlob":"AQID","DestinationEncryptionAlgorithm":"SYMMETRIC_DEFAULT",` +
+		`"DestinationKeyMaterialId":"m","KeyId":"arn:to",` +
+		`"SourceEncryptionAlgorithm":"RSAES_OAEP_SHA_1","SourceKeyId":"arn:from",` +
+		`"SourceKeyMaterialId":"n"}`
+	if out := (&kms.ReEncryptOutput{}); !parseOutput([]byte(text), out) ||
+		aws.ToString(out.SourceKeyId) != "arn:from" {
 		t.Errorf("a usual answer is left to the SDK, or misread: %+v", out)
 	}
 }

@@ -26,7 +26,8 @@ func TestNoSecondHoldsMoreThanTheRate(t *testing.T) {
 			var group sync.WaitGroup
 			for i := range 16 {
 				group.Go(func() {
-					time.Sleep(time.Duration(i%4) * 700 * time.Millisecond) // unused tokens must not add up
+					// unused tokens must not add up
+					time.Sleep(time.Duration(i%4) * 700 * time.Millisecond)
 					for limiter.Wait(ctx) == nil {
 						mu.Lock()
 						passed = append(passed, time.Now())
@@ -98,7 +99,8 @@ func TestThrottlingSlowsDownAndComesBack(t *testing.T) {
 		for range rapid.IntRange(0, 200).Draw(r, "answers") {
 			now = now.Add(time.Duration(rapid.IntRange(0, 3000).Draw(r, "ms")) * time.Millisecond)
 			limiter.count(now, rapid.Bool().Draw(r, "throttled"))
-			if got := limiter.Rate(); !(got <= full && got >= min(full*floorShare, floorMost)*0.99) {
+			if got := limiter.Rate(); !(got <= full &&
+				got >= min(full*floorShare, floorMost)*0.99) {
 				r.Fatalf("the rate is %v of %v", got, full)
 			}
 		}
@@ -204,7 +206,9 @@ func services(quota int) map[string]func() service {
 		"sliding second": func() service { return sliding(quota) },
 		"clock second":   func() service { return clocked(quota) },
 		"bucket":         func() service { return tokens(float64(quota), float64(quota)) },
-		"small bucket":   func() service { return tokens(float64(quota), max(2, float64(quota)/20)) },
+		"small bucket": func() service {
+			return tokens(float64(quota), max(2, float64(quota)/20))
+		},
 	}
 }
 
@@ -218,10 +222,19 @@ func underQuotas(t *testing.T, test func(t *testing.T, l *load, serve service, q
 				workers int
 			}{{1.3, 64}, {10, 64}, {1000, 64}, {math.Inf(1), 256}, {1.05, 8}} {
 				rate := asker.rate * float64(quota)
-				t.Run(fmt.Sprintf("%s of %d, asked for %v by %d", name, quota, rate, asker.workers), func(t *testing.T) {
+				t.Run(fmt.Sprintf("%s of %d, asked for %v by %d", name, quota, rate,
+					asker.workers), func(
+					t *testing.T,
+				) {
 					synctest.Test(t, func(t *testing.T) {
-						latency := time.Duration(float64(asker.workers) / float64(quota) / 2 * float64(time.Second))
-						l := &load{limiter: NewLimiter(rate), workers: asker.workers, latency: min(5*time.Millisecond, latency)}
+						latency := time.Duration(
+							float64(asker.workers) / float64(quota) / 2 * float64(time.Second),
+						)
+						l := &load{
+							limiter: NewLimiter(rate),
+							workers: asker.workers,
+							latency: min(5*time.Millisecond, latency),
+						}
 						test(t, l, serve(), float64(quota))
 					})
 				})
@@ -247,7 +260,10 @@ func TestThrottlingSlowsDownWithinASecond(t *testing.T) {
 		}
 		l.run(t, watched, time.Until(seen.Add(time.Second)))
 		if rate := l.limiter.Rate(); seen.IsZero() || rate >= before {
-			t.Errorf("%v requests per second a second after it was throttled for the first time, at %v; at %v before", rate, seen, before)
+			t.Errorf(
+				"%v requests per second a second after it was throttled for the first time, at "+
+					"%v; at %v before", rate, seen, before,
+			)
 		}
 	})
 }
@@ -258,9 +274,11 @@ func TestHiddenQuota(t *testing.T) {
 	underQuotas(t, func(t *testing.T, l *load, serve service, quota float64) {
 		first, _ := l.run(t, serve, 20*time.Second)
 		served, throttled := l.run(t, serve, 40*time.Second)
-		t.Logf("%.1f%% delivered in the first twenty seconds, then %.1f%%, %.2f%% throttled", first/quota*100, served/quota*100, throttled*100)
+		t.Logf("%.1f%% delivered in the first twenty seconds, then %.1f%%, %.2f%% throttled",
+			first/quota*100, served/quota*100, throttled*100)
 		if served < 0.95*quota || throttled >= 0.01 {
-			t.Errorf("delivered %.1f of %v per second, %.2f%% throttled", served, quota, throttled*100)
+			t.Errorf("delivered %.1f of %v per second, %.2f%% throttled", served, quota,
+				throttled*100)
 		}
 		if first < 0.8*quota {
 			t.Errorf("delivered %.1f of %v per second at first", first, quota)
@@ -275,9 +293,14 @@ func TestRandomThrottlingIsNoQuota(t *testing.T) {
 		for _, rate := range []float64{100, 2000} {
 			t.Run(fmt.Sprintf("%v%% of %v", share*100, rate), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					l := &load{limiter: NewLimiter(rate), workers: 64, latency: 5 * time.Millisecond}
+					l := &load{
+						limiter: NewLimiter(rate),
+						workers: 64,
+						latency: 5 * time.Millisecond,
+					}
 					served, throttled := l.run(t, randomly(share, nil), 40*time.Second)
-					t.Logf("%.1f of %v per second served, %.1f%% throttled", served, rate, throttled*100)
+					t.Logf("%.1f of %v per second served, %.1f%% throttled", served, rate,
+						throttled*100)
 					useful, most := 0.85, share+0.05
 					if rate < 1000 { // few responses, so little certainty
 						useful, most = 0.6, 1
@@ -287,10 +310,13 @@ func TestRandomThrottlingIsNoQuota(t *testing.T) {
 					}
 					quota := rate / 2
 					l = &load{limiter: NewLimiter(rate), workers: 64, latency: 5 * time.Millisecond}
-					served, throttled = l.run(t, randomly(share, sliding(int(quota))), 40*time.Second)
-					t.Logf("with a quota of %v: %.1f served, %.1f%% throttled", quota, served, throttled*100)
+					served, throttled = l.run(t, randomly(share, sliding(int(quota))),
+						40*time.Second)
+					t.Logf("with a quota of %v: %.1f served, %.1f%% throttled", quota, served,
+						throttled*100)
 					if served < useful*quota || throttled > most {
-						t.Errorf("with a quota of %v: %.1f per second served, %.1f%% throttled", quota, served, throttled*100)
+						t.Errorf("with a quota of %v: %.1f per second served, %.1f%% throttled",
+							quota, served, throttled*100)
 					}
 				})
 			})
@@ -314,7 +340,8 @@ func TestAQuotaThatMoves(t *testing.T) {
 			t.Errorf("one and a half seconds after the quota fell to 300 the rate is %v", got)
 		}
 		if _, throttled := l.run(t, low, 2*time.Second); throttled > 0.3 {
-			t.Errorf("%.1f%% throttled in the two seconds after that, when the quota had fallen", throttled*100)
+			t.Errorf("%.1f%% throttled in the two seconds after that, when the quota had fallen",
+				throttled*100)
 		}
 		if served, _ := l.run(t, low, 20*time.Second); served < 0.95*300 {
 			t.Errorf("%v of 300 per second", served)

@@ -93,7 +93,10 @@ func TestPermitsOfBlockedTargets(t *testing.T) {
 		feeds.Go(func() { c.feed(p, "other", 40, func(Permit) { time.Sleep(time.Second) }) })
 		time.Sleep(10*time.Second + time.Millisecond)
 		if begun, here := c.look("other"); begun != 40 || here != 0 {
-			t.Errorf("in 10 s the other target ended %d jobs of a second each at 4 permits, want 40", begun-here)
+			t.Errorf(
+				"in 10 s the other target ended %d jobs of a second each at 4 permits, want 40",
+				begun-here,
+			)
 		}
 		close(open)
 		feeds.Wait()
@@ -131,7 +134,9 @@ func TestPermitsOfJobsThatBackOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, c := newTestPool(2), newCrowd()
 		var feeds sync.WaitGroup
-		feeds.Go(func() { c.feed(p, "one", 10, func(at Permit) { _ = at.BackOff(t.Context(), time.Hour) }) })
+		feeds.Go(func() {
+			c.feed(p, "one", 10, func(at Permit) { _ = at.BackOff(t.Context(), time.Hour) })
+		})
 		synctest.Wait()
 		if begun, _ := c.look("one"); begun != 10 {
 			t.Errorf("%d of 10 jobs were started", begun)

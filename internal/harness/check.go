@@ -303,7 +303,8 @@ func sums(s *report.Summary) (problems []string) {
 	}
 	check("all targets", s.Slots, s.Items, s.Keys, s.Reasons)
 	if all != s.Slots || items != s.Items {
-		problems = append(problems, fmt.Sprintf("the sum of the targets is %+v %+v, the total %+v %+v",
+		problems = append(problems, fmt.Sprintf("the sum of the targets is %+v %+v, the total "+
+			"%+v %+v",
 			all, items, s.Slots, s.Items))
 	}
 	return problems

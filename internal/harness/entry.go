@@ -71,7 +71,13 @@ func (w *Env) newEntry(target string, kind Kind, number int) (*Entry, error) {
 
 // newEntryAt makes an entry whose ID has a mark in front of its number.
 func (w *Env) newEntryAt(target string, kind Kind, number int, mark string) (*Entry, error) {
-	e := &Entry{Target: target, Kind: kind, number: number, tenant: fmt.Sprintf("tenant-%d", number%7), note: "first-" + rand.Text()}
+	e := &Entry{
+		Target: target,
+		Kind:   kind,
+		number: number,
+		tenant: fmt.Sprintf("tenant-%d", number%7),
+		note:   "first-" + rand.Text(),
+	}
 	switch target {
 	case Table:
 		e.ID = fmt.Sprintf("customer-%s%06d", mark, number)
@@ -183,13 +189,18 @@ func (w *Env) seal(key, secret string, context map[string]string) ([]byte, error
 // item is the entry as the table stores it.
 func (e *Entry) item(padding int) map[string]types.AttributeValue {
 	item := map[string]types.AttributeValue{
-		"id": &types.AttributeValueMemberS{Value: e.ID}, "tenant": &types.AttributeValueMemberS{Value: e.tenant},
+		"id":     &types.AttributeValueMemberS{Value: e.ID},
+		"tenant": &types.AttributeValueMemberS{Value: e.tenant},
 		"note":   &types.AttributeValueMemberS{Value: e.note},
-		"ttl":    &types.AttributeValueMemberN{Value: "946684800"}, // long ago: expired, and still there
+		"ttl": &types.AttributeValueMemberN{
+			Value: "946684800",
+		}, // long ago: expired, and still there
 		"scores": &types.AttributeValueMemberNS{Value: []string{"1.50", "2"}},
 	}
 	if padding > 0 {
-		item["padding"] = &types.AttributeValueMemberS{Value: string(bytes.Repeat([]byte("x"), padding))}
+		item["padding"] = &types.AttributeValueMemberS{
+			Value: string(bytes.Repeat([]byte("x"), padding)),
+		}
 	}
 	if e.Kind == Bound {
 		item["region"] = &types.AttributeValueMemberS{Value: e.region}
@@ -204,12 +215,16 @@ func (e *Entry) item(padding int) map[string]types.AttributeValue {
 			continue
 		}
 		cards = append(cards, &types.AttributeValueMemberM{Value: map[string]types.AttributeValue{
-			"brand":  &types.AttributeValueMemberS{Value: "visa"},
-			"secret": &types.AttributeValueMemberS{Value: base64.StdEncoding.EncodeToString(s.blob)}}})
+			"brand": &types.AttributeValueMemberS{Value: "visa"},
+			"secret": &types.AttributeValueMemberS{
+				Value: base64.StdEncoding.EncodeToString(s.blob),
+			}}})
 	}
 	if len(cards) > 0 {
 		item["profile"] = &types.AttributeValueMemberM{Value: map[string]types.AttributeValue{
-			"since": &types.AttributeValueMemberN{Value: "2019"}, "cards": &types.AttributeValueMemberL{Value: cards}}}
+			"since": &types.AttributeValueMemberN{
+				Value: "2019",
+			}, "cards": &types.AttributeValueMemberL{Value: cards}}}
 	}
 	return item
 }
@@ -220,7 +235,9 @@ func (e *Entry) body(padding int) []byte {
 	if e.Target == Objects {
 		return []byte(text + "\n")
 	}
-	return fmt.Appendf(nil, "{\n  \"service\" : \"billing\", \"limits\": [1.0, 2e3],\n  \"padding\": \"%s\",\n  \"database\": {\"password\":\"%s\", \"user\": \"app\"}\n}\n",
+	return fmt.Appendf(nil,
+		"{\n  \"service\" : \"billing\", \"limits\": [1.0, 2e3],\n  \"padding\": \"%s\",\n  "+
+			"\"database\": {\"password\":\"%s\", \"user\": \"app\"}\n}\n",
 		bytes.Repeat([]byte("x"), padding), text)
 }
 

@@ -119,8 +119,21 @@ type Config struct {
 
 // Mix is the default mix of items and objects, times n.
 func Mix(n int) (items, objects map[Kind]int) {
-	return map[Kind]int{Ordinary: 90 * n, Nested: 20 * n, Poison: 6 * n, Foreign: 6 * n, Current: 10 * n, Bare: 6 * n},
-		map[Kind]int{Ordinary: 30 * n, Poison: 3 * n, Foreign: 3 * n, Current: 6 * n, Document: 10 * n}
+	return map[Kind]int{
+			Ordinary: 90 * n,
+			Nested:   20 * n,
+			Poison:   6 * n,
+			Foreign:  6 * n,
+			Current:  10 * n,
+			Bare:     6 * n,
+		},
+		map[Kind]int{
+			Ordinary: 30 * n,
+			Poison:   3 * n,
+			Foreign:  3 * n,
+			Current:  6 * n,
+			Document: 10 * n,
+		}
 }
 
 // Env is one environment. Its methods may be called concurrently.
@@ -157,8 +170,15 @@ func Start(t testing.TB, c Config) *Env {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = server.Close() })
-	w := &Env{Server: server, Dir: t.TempDir(), config: c, byID: map[string]*Entry{}, retain: time.Now().Add(24 * time.Hour).Truncate(time.Second),
-		secret: "worker-secret-" + rand.Text(), token: "worker-session-" + rand.Text()}
+	w := &Env{
+		Server: server,
+		Dir:    t.TempDir(),
+		config: c,
+		byID:   map[string]*Entry{},
+		retain: time.Now().Add(24 * time.Hour).Truncate(time.Second),
+		secret: "worker-secret-" + rand.Text(),
+		token:  "worker-session-" + rand.Text(),
+	}
 	w.guard = newGuard(w)
 	w.secrets = w.guard.secrets
 	w.secrets.add("the worker's secret access key", w.secret)
@@ -168,7 +188,11 @@ func Start(t testing.TB, c Config) *Env {
 	w.dynamodb = dynamodb.NewFromConfig(cfg)
 	w.s3 = s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true })
 	server.Faults().Watch(w.guard.watch)
-	for alias, arn := range map[string]*string{"alias/old": &w.Old, "alias/new": &w.New, "alias/third": &w.Third} {
+	for alias, arn := range map[string]*string{
+		"alias/old":   &w.Old,
+		"alias/new":   &w.New,
+		"alias/third": &w.Third,
+	} {
 		if *arn, err = server.KMS().CreateKey(fakekms.Symmetric); err == nil {
 			err = server.KMS().SetAlias(alias, *arn)
 		}
@@ -215,9 +239,16 @@ func (c Config) withDefaults() Config {
 }
 
 func (w *Env) places(t testing.TB) error {
-	_, err := w.dynamodb.CreateTable(t.Context(), &dynamodb.CreateTableInput{TableName: aws.String(Table), BillingMode: types.BillingModePayPerRequest,
-		KeySchema:            []types.KeySchemaElement{{AttributeName: aws.String("id"), KeyType: types.KeyTypeHash}},
-		AttributeDefinitions: []types.AttributeDefinition{{AttributeName: aws.String("id"), AttributeType: types.ScalarAttributeTypeS}}})
+	_, err := w.dynamodb.CreateTable(t.Context(), &dynamodb.CreateTableInput{
+		TableName:   aws.String(Table),
+		BillingMode: types.BillingModePayPerRequest,
+		KeySchema: []types.KeySchemaElement{
+			{AttributeName: aws.String("id"), KeyType: types.KeyTypeHash},
+		},
+		AttributeDefinitions: []types.AttributeDefinition{
+			{AttributeName: aws.String("id"), AttributeType: types.ScalarAttributeTypeS},
+		},
+	})
 	if err != nil {
 		return err
 	}
@@ -225,11 +256,16 @@ func (w *Env) places(t testing.TB) error {
 	if w.config.Bucket == Locked {
 		create.ObjectLockEnabledForBucket = aws.Bool(true)
 	}
-	if _, err := w.s3.CreateBucket(t.Context(), create); err != nil || w.config.Bucket != Versioned {
+	if _, err := w.s3.CreateBucket(t.Context(), create); err != nil ||
+		w.config.Bucket != Versioned {
 		return err
 	}
-	_, err = w.s3.PutBucketVersioning(t.Context(), &s3.PutBucketVersioningInput{Bucket: aws.String(Bucket),
-		VersioningConfiguration: &s3types.VersioningConfiguration{Status: s3types.BucketVersioningStatusEnabled}})
+	_, err = w.s3.PutBucketVersioning(t.Context(), &s3.PutBucketVersioningInput{
+		Bucket: aws.String(Bucket),
+		VersioningConfiguration: &s3types.VersioningConfiguration{
+			Status: s3types.BucketVersioningStatusEnabled,
+		},
+	})
 	return err
 }
 
@@ -241,7 +277,9 @@ func (w *Env) Job() string {
 		from, to = "alias/old", "alias/new"
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "job: trial\ndestination: {key: %q}\nsource: {keys: [%q]}\nkms: {rate: %d}\nworkers: %d\nmax_outage: %s\ncheckpoint: %q\n%s\ntargets:\n",
+	fmt.Fprintf(&b,
+		"job: trial\ndestination: {key: %q}\nsource: {keys: [%q]}\nkms: {rate: %d}\nworkers: "+
+			"%d\nmax_outage: %s\ncheckpoint: %q\n%s\ntargets:\n",
 		to, from, c.Rate, c.Workers, c.MaxOutage, c.Checkpoint, c.Extra)
 	if w.count(Table) > 0 {
 		fmt.Fprintf(&b, `  - name: customers

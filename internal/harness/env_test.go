@@ -35,13 +35,20 @@ type rogue struct {
 
 func newRogue(t *testing.T, accessKey string, c Config) *rogue {
 	w := Start(t, c)
-	cfg := aws.Config{Region: region, BaseEndpoint: aws.String(w.Server.Endpoint()), Credentials: credentials.NewStaticCredentialsProvider(accessKey, "secret", "")}
+	cfg := aws.Config{
+		Region:       region,
+		BaseEndpoint: aws.String(w.Server.Endpoint()),
+		Credentials:  credentials.NewStaticCredentialsProvider(accessKey, "secret", ""),
+	}
 	return &rogue{Env: w, t: t, ddb: dynamodb.NewFromConfig(cfg), kms: kms.NewFromConfig(cfg),
 		obj: s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true })}
 }
 
 func small() Config {
-	return Config{Items: map[Kind]int{Ordinary: 2, Nested: 1, Current: 1}, Objects: map[Kind]int{Ordinary: 2, Document: 1}}
+	return Config{
+		Items:   map[Kind]int{Ordinary: 2, Nested: 1, Current: 1},
+		Objects: map[Kind]int{Ordinary: 2, Document: 1},
+	}
 }
 
 func (r *rogue) ok(_ any, err error) {
@@ -61,23 +68,40 @@ func (r *rogue) seal(key string, e *Entry) []byte {
 
 // move updates one slot of an item by a batch, under a WHERE of the caller.
 func (r *rogue) move(e *Entry, from, to []byte, where string) {
-	parameters := []types.AttributeValue{&types.AttributeValueMemberB{Value: to}, &types.AttributeValueMemberS{Value: e.ID}}
+	parameters := []types.AttributeValue{
+		&types.AttributeValueMemberB{Value: to},
+		&types.AttributeValueMemberS{Value: e.ID},
+	}
 	if strings.Count(where, "?") == 2 {
 		parameters = append(parameters, &types.AttributeValueMemberB{Value: from})
 	}
-	_, err := r.ddb.BatchExecuteStatement(r.t.Context(), &dynamodb.BatchExecuteStatementInput{Statements: []types.BatchStatementRequest{{
-		Statement: aws.String(`UPDATE "customers" SET "ssn" = ? WHERE ` + where), Parameters: parameters}}})
+	_, err := r.ddb.BatchExecuteStatement(r.t.Context(), &dynamodb.BatchExecuteStatementInput{
+		Statements: []types.BatchStatementRequest{
+			{
+				Statement:  aws.String(`UPDATE "customers" SET "ssn" = ? WHERE ` + where),
+				Parameters: parameters,
+			},
+		},
+	})
 	r.ok(nil, err)
 }
 
 const compared = `"id" = ? AND "ssn" = ?`
 
 func (r *rogue) put(e *Entry, body []byte, match *string) {
-	r.ok(r.obj.PutObject(r.t.Context(), &s3.PutObjectInput{Bucket: aws.String(Bucket), Key: &e.ID, Body: bytes.NewReader(body), IfMatch: match}))
+	r.ok(r.obj.PutObject(r.t.Context(), &s3.PutObjectInput{
+		Bucket:  aws.String(Bucket),
+		Key:     &e.ID,
+		Body:    bytes.NewReader(body),
+		IfMatch: match,
+	}))
 }
 
 func (r *rogue) etag(e *Entry) *string {
-	out, err := r.obj.HeadObject(r.t.Context(), &s3.HeadObjectInput{Bucket: aws.String(Bucket), Key: &e.ID})
+	out, err := r.obj.HeadObject(r.t.Context(), &s3.HeadObjectInput{
+		Bucket: aws.String(Bucket),
+		Key:    &e.ID,
+	})
 	r.ok(nil, err)
 	return out.ETag
 }
@@ -109,20 +133,32 @@ func TestGuards(t *testing.T) {
 		}, "was under the new key already"},
 		{"an update without condition", func(r *rogue) {
 			e := r.first(Table, Ordinary)
-			r.ok(r.ddb.UpdateItem(r.t.Context(), &dynamodb.UpdateItemInput{TableName: aws.String(Table), Key: e.key(), UpdateExpression: aws.String("REMOVE note")}))
+			r.ok(r.ddb.UpdateItem(r.t.Context(), &dynamodb.UpdateItemInput{
+				TableName:        aws.String(Table),
+				Key:              e.key(),
+				UpdateExpression: aws.String("REMOVE note"),
+			}))
 		}, "dynamodb:UpdateItem on table customers has no condition"},
 		{"an update that compares something else", func(r *rogue) {
 			e := r.first(Table, Ordinary)
-			r.ok(r.ddb.UpdateItem(r.t.Context(), &dynamodb.UpdateItemInput{TableName: aws.String(Table), Key: e.key(),
-				UpdateExpression: aws.String("SET #n0 = :n0"), ConditionExpression: aws.String("#n1 = :o0"),
+			r.ok(r.ddb.UpdateItem(r.t.Context(), &dynamodb.UpdateItemInput{
+				TableName:                aws.String(Table),
+				Key:                      e.key(),
+				UpdateExpression:         aws.String("SET #n0 = :n0"),
+				ConditionExpression:      aws.String("#n1 = :o0"),
 				ExpressionAttributeNames: map[string]string{"#n0": "ssn", "#n1": "tenant"},
-				ExpressionAttributeValues: map[string]types.AttributeValue{":n0": &types.AttributeValueMemberB{Value: r.seal(r.New, e)},
-					":o0": &types.AttributeValueMemberS{Value: e.tenant}}}))
+				ExpressionAttributeValues: map[string]types.AttributeValue{
+					":n0": &types.AttributeValueMemberB{Value: r.seal(r.New, e)},
+					":o0": &types.AttributeValueMemberS{Value: e.tenant},
+				},
+			}))
 		}, "sets ssn without a comparison"},
 		{"a batch of puts", func(r *rogue) {
 			e := r.first(Table, Ordinary)
-			r.ok(r.ddb.BatchWriteItem(r.t.Context(), &dynamodb.BatchWriteItemInput{RequestItems: map[string][]types.WriteRequest{
-				Table: {{PutRequest: &types.PutRequest{Item: e.item(0)}}}}}))
+			r.ok(r.ddb.BatchWriteItem(r.t.Context(), &dynamodb.BatchWriteItemInput{
+				RequestItems: map[string][]types.WriteRequest{
+					Table: {{PutRequest: &types.PutRequest{Item: e.item(0)}}}},
+			}))
 		}, "the worker called dynamodb:BatchWriteItem"},
 		{"a conditional put", func(r *rogue) {
 			e := r.first(Objects, Ordinary)
@@ -140,15 +176,24 @@ func TestGuards(t *testing.T) {
 		}, "replaced what it had written itself"},
 		{"tags", func(r *rogue) {
 			e := r.first(Objects, Ordinary)
-			r.ok(r.obj.DeleteObjectTagging(r.t.Context(), &s3.DeleteObjectTaggingInput{Bucket: aws.String(Bucket), Key: &e.ID}))
+			r.ok(r.obj.DeleteObjectTagging(r.t.Context(), &s3.DeleteObjectTaggingInput{
+				Bucket: aws.String(Bucket),
+				Key:    &e.ID,
+			}))
 		}, "the worker called s3:DeleteObjectTagging"},
 		{"an object deleted", func(r *rogue) {
 			e := r.first(Objects, Ordinary)
-			r.ok(r.obj.DeleteObject(r.t.Context(), &s3.DeleteObjectInput{Bucket: aws.String(Bucket), Key: &e.ID}))
+			r.ok(r.obj.DeleteObject(r.t.Context(), &s3.DeleteObjectInput{
+				Bucket: aws.String(Bucket),
+				Key:    &e.ID,
+			}))
 		}, "the worker deletes"},
 		{"a plaintext", func(r *rogue) {
 			e := r.first(Table, Ordinary)
-			r.ok(r.kms.Decrypt(r.t.Context(), &kms.DecryptInput{CiphertextBlob: e.slots[0].blob, EncryptionContext: e.slots[0].context}))
+			r.ok(r.kms.Decrypt(r.t.Context(), &kms.DecryptInput{
+				CiphertextBlob:    e.slots[0].blob,
+				EncryptionContext: e.slots[0].context,
+			}))
 		}, "the worker called kms:Decrypt"},
 		{"a write of a read-only command", func(r *rogue) {
 			r.ReadOnly(true)
@@ -160,7 +205,8 @@ func TestGuards(t *testing.T) {
 			r := newRogue(t, workerKey, small())
 			test.do(r)
 			found := r.Violations()
-			if got := strings.Join(found, "\n"); (test.want == "") != (len(found) == 0) || !strings.Contains(got, test.want) {
+			if got := strings.Join(found, "\n"); (test.want == "") != (len(found) == 0) ||
+				!strings.Contains(got, test.want) {
 				t.Errorf("violations %q, want %q", got, test.want)
 			}
 		})
@@ -185,17 +231,24 @@ func TestStored(t *testing.T) {
 			r.ok(r.Add(r.t.Context(), Table))
 		}, ""},
 		{"another attribute", func(r *rogue) {
-			r.ok(nil, r.update(r.t.Context(), r.first(Table, Ordinary), "scores", &types.AttributeValueMemberNS{Value: []string{"1.5", "3"}}))
+			r.ok(nil, r.update(r.t.Context(), r.first(Table,
+				Ordinary), "scores", &types.AttributeValueMemberNS{
+				Value: []string{"1.5", "3"},
+			}))
 		}, "data outside its slots"},
 		{"a lost update", func(r *rogue) {
 			e := r.first(Table, Ordinary)
 			before := e.slots[0].blob
 			r.ok(nil, r.Replace(r.t.Context(), e, r.Old))
-			r.ok(nil, r.update(r.t.Context(), e, "ssn", &types.AttributeValueMemberB{Value: before}))
+			r.ok(nil, r.update(r.t.Context(), e, "ssn", &types.AttributeValueMemberB{
+				Value: before,
+			}))
 		}, "has another plaintext than the application stored last"},
 		{"another key", func(r *rogue) {
 			e := r.first(Table, Ordinary)
-			r.ok(nil, r.update(r.t.Context(), e, "ssn", &types.AttributeValueMemberB{Value: r.seal(r.Third, e)}))
+			r.ok(nil, r.update(r.t.Context(), e, "ssn", &types.AttributeValueMemberB{
+				Value: r.seal(r.Third, e),
+			}))
 		}, "is under the third key"},
 		{"another context", func(r *rogue) {
 			e := r.first(Table, Ordinary)
@@ -205,18 +258,29 @@ func TestStored(t *testing.T) {
 		}, "cannot be read"},
 		{"what must stay", func(r *rogue) {
 			e := r.first(Table, Current)
-			r.ok(nil, r.update(r.t.Context(), e, "ssn", &types.AttributeValueMemberB{Value: r.seal(r.New, e)}))
+			r.ok(nil, r.update(r.t.Context(), e, "ssn", &types.AttributeValueMemberB{
+				Value: r.seal(r.New, e),
+			}))
 		}, "must not change"},
 		{"a deleted item created again", func(r *rogue) {
 			e := r.first(Table, Ordinary)
 			r.ok(nil, r.Delete(r.t.Context(), e))
-			r.ok(r.ddb.PutItem(r.t.Context(), &dynamodb.PutItemInput{TableName: aws.String(Table), Item: e.item(0)}))
+			r.ok(r.ddb.PutItem(r.t.Context(), &dynamodb.PutItemInput{
+				TableName: aws.String(Table),
+				Item:      e.item(0),
+			}))
 		}, "created again"},
 		{"a lost item", func(r *rogue) {
-			r.ok(r.ddb.DeleteItem(r.t.Context(), &dynamodb.DeleteItemInput{TableName: aws.String(Table), Key: r.first(Table, Ordinary).key()}))
+			r.ok(r.ddb.DeleteItem(r.t.Context(), &dynamodb.DeleteItemInput{
+				TableName: aws.String(Table),
+				Key:       r.first(Table, Ordinary).key(),
+			}))
 		}, "the application did not delete it"},
 		{"an item that the application did not create", func(r *rogue) {
-			r.ok(r.ddb.PutItem(r.t.Context(), &dynamodb.PutItemInput{TableName: aws.String(Table), Item: (&Entry{ID: "probe"}).item(0)}))
+			r.ok(r.ddb.PutItem(r.t.Context(), &dynamodb.PutItemInput{
+				TableName: aws.String(Table),
+				Item:      (&Entry{ID: "probe"}).item(0),
+			}))
 		}, "the application did not create it"},
 		{"lost metadata", func(r *rogue) {
 			e := r.first(Objects, Ordinary)
@@ -232,7 +296,8 @@ func TestStored(t *testing.T) {
 			r := newRogue(t, accessKey, small())
 			test.do(r)
 			found := r.Stored(false)
-			if got := strings.Join(found, "\n"); (test.want == "") != (len(found) == 0) || !strings.Contains(got, test.want) {
+			if got := strings.Join(found, "\n"); (test.want == "") != (len(found) == 0) ||
+				!strings.Contains(got, test.want) {
 				t.Errorf("problems %q, want %q", got, test.want)
 			}
 			if test.name == "nothing" && len(r.Stored(true)) == 0 {
@@ -271,19 +336,30 @@ func TestFigures(t *testing.T) {
 		t.Errorf("good figures: %q", problems)
 	}
 	for name, spoil := range map[string]func(*report.Summary){
-		"a slot in two outcomes": func(s *report.Summary) { s.Targets[0].Slots.Current++; s.Slots.Current++ },
+		"a slot in two outcomes": func(s *report.Summary) {
+			s.Targets[0].Slots.Current++
+			s.Slots.Current++
+		},
 		"a slot in another outcome": func(s *report.Summary) {
 			s.Targets[1].Slots.Current++
 			s.Targets[1].Slots.Rotated--
 			s.Slots.Current++
 			s.Slots.Rotated--
 		},
-		"a whole that is not the sum":   func(s *report.Summary) { s.Slots.Seen++; s.Slots.Gone++ },
-		"an item written twice":         func(s *report.Summary) { s.Targets[0].Items.Written++; s.Items.Written++ },
-		"an exception without a reason": func(s *report.Summary) { s.Targets[0].Reasons, s.Reasons = nil, nil },
-		"a target that is not there":    func(s *report.Summary) { s.Targets = s.Targets[:2] },
-		"a stopped pass":                func(s *report.Summary) { s.Status = report.Stopped },
-		"a negative figure":             func(s *report.Summary) { s.Targets[0].Slots.Gone--; s.Targets[0].Slots.Rotated++ },
+		"a whole that is not the sum": func(s *report.Summary) { s.Slots.Seen++; s.Slots.Gone++ },
+		"an item written twice": func(s *report.Summary) {
+			s.Targets[0].Items.Written++
+			s.Items.Written++
+		},
+		"an exception without a reason": func(s *report.Summary) {
+			s.Targets[0].Reasons, s.Reasons = nil, nil
+		},
+		"a target that is not there": func(s *report.Summary) { s.Targets = s.Targets[:2] },
+		"a stopped pass":             func(s *report.Summary) { s.Status = report.Stopped },
+		"a negative figure": func(s *report.Summary) {
+			s.Targets[0].Slots.Gone--
+			s.Targets[0].Slots.Rotated++
+		},
 	} {
 		s := good()
 		spoil(s)
@@ -301,11 +377,19 @@ func TestSecrets(t *testing.T) {
 	e := w.Entries(Of(Table, Ordinary))[0]
 	blob, text := e.slots[0].blob, e.slots[0].secret
 	dresses := map[string]string{
-		"plaintext": text, "plaintext in hex": hex.EncodeToString([]byte(text)), "plaintext in base64": base64.URLEncoding.EncodeToString([]byte(text)),
-		"blob": string(blob), "blob in base64": base64.StdEncoding.EncodeToString(blob), "blob in hex": strings.ToUpper(hex.EncodeToString(blob)),
-		"blob in Go": fmt.Sprintf("%v", blob), "blob quoted": fmt.Sprintf("%q", string(blob)),
-		"blob behind something": base64.StdEncoding.EncodeToString(append([]byte("x"), blob...)), "half of a blob": string(blob[:80]),
-		"secret access key": w.secret, "session token": w.token, "grant token": "grant-token-0123456789",
+		"plaintext":             text,
+		"plaintext in hex":      hex.EncodeToString([]byte(text)),
+		"plaintext in base64":   base64.URLEncoding.EncodeToString([]byte(text)),
+		"blob":                  string(blob),
+		"blob in base64":        base64.StdEncoding.EncodeToString(blob),
+		"blob in hex":           strings.ToUpper(hex.EncodeToString(blob)),
+		"blob in Go":            fmt.Sprintf("%v", blob),
+		"blob quoted":           fmt.Sprintf("%q", string(blob)),
+		"blob behind something": base64.StdEncoding.EncodeToString(append([]byte("x"), blob...)),
+		"half of a blob":        string(blob[:80]),
+		"secret access key":     w.secret,
+		"session token":         w.token,
+		"grant token":           "grant-token-0123456789",
 	}
 	for _, name := range []string{"plaintext", "blob in base64"} {
 		dresses[name+" in JSON"] = fmt.Sprintf(`{"level":"info","x":%q}`, dresses[name])
@@ -315,7 +399,8 @@ func TestSecrets(t *testing.T) {
 			t.Errorf("%s: not found", name)
 		}
 	}
-	if found := w.secrets.find(fmt.Sprintf("%s %x %s %s", e.ID, blob[:headerLen], w.Old, base64.StdEncoding.EncodeToString(blob[:headerLen]))); len(found) > 0 {
+	if found := w.secrets.find(fmt.Sprintf("%s %x %s %s", e.ID, blob[:headerLen], w.Old,
+		base64.StdEncoding.EncodeToString(blob[:headerLen]))); len(found) > 0 {
 		t.Errorf("what is no secret passes for %v", found)
 	}
 }
@@ -331,8 +416,14 @@ func TestWatch(t *testing.T) {
 	w := newWatcher("dynamodb:CreateTable")
 	server.Faults().Watch(w.observe)
 	as := func(accessKey string) aws.Config {
-		return aws.Config{Region: region, BaseEndpoint: aws.String(server.Endpoint()), Retryer: func() aws.Retryer { return aws.NopRetryer{} },
-			Credentials: credentials.NewStaticCredentialsProvider(accessKey, "secret", "")}
+		return aws.Config{
+			Region:       region,
+			BaseEndpoint: aws.String(server.Endpoint()),
+			Retryer: func() aws.Retryer {
+				return aws.NopRetryer{}
+			},
+			Credentials: credentials.NewStaticCredentialsProvider(accessKey, "secret", ""),
+		}
 	}
 	// Sending these requests is a violation, whatever the response is.
 	forbidden := []struct {
@@ -340,24 +431,41 @@ func TestWatch(t *testing.T) {
 		send func(aws.Config)
 	}{
 		{"the worker called kms:Decrypt", func(c aws.Config) {
-			_, _ = kms.NewFromConfig(c).Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: []byte("blob")})
+			_, _ = kms.NewFromConfig(c).Decrypt(t.Context(), &kms.DecryptInput{
+				CiphertextBlob: []byte("blob"),
+			})
 		}},
 		{"dynamodb:PutItem on table any has no condition", func(c aws.Config) {
-			_, _ = dynamodb.NewFromConfig(c).PutItem(t.Context(), &dynamodb.PutItemInput{TableName: aws.String("any"),
-				Item: map[string]types.AttributeValue{"id": &types.AttributeValueMemberS{Value: "1"}}})
+			_, _ = dynamodb.NewFromConfig(c).PutItem(t.Context(), &dynamodb.PutItemInput{
+				TableName: aws.String("any"),
+				Item: map[string]types.AttributeValue{
+					"id": &types.AttributeValueMemberS{Value: "1"},
+				},
+			})
 		}},
 		{"s3:PutObject of key has no precondition", func(c aws.Config) {
-			_, _ = s3.NewFromConfig(c, func(o *s3.Options) { o.UsePathStyle = true }).PutObject(t.Context(),
-				&s3.PutObjectInput{Bucket: aws.String("any"), Key: aws.String("key"), Body: strings.NewReader("body")})
+			_, _ = s3.NewFromConfig(c, func(o *s3.Options) {
+				o.UsePathStyle = true
+			}).PutObject(t.Context(),
+				&s3.PutObjectInput{
+					Bucket: aws.String("any"),
+					Key:    aws.String("key"),
+					Body:   strings.NewReader("body"),
+				})
 		}},
 		{"the worker called dynamodb:DeleteTable", func(c aws.Config) {
-			_, _ = dynamodb.NewFromConfig(c).DeleteTable(t.Context(), &dynamodb.DeleteTableInput{TableName: aws.String("any")})
+			_, _ = dynamodb.NewFromConfig(c).DeleteTable(t.Context(), &dynamodb.DeleteTableInput{
+				TableName: aws.String("any"),
+			})
 		}},
 	}
 	for _, f := range forbidden {
 		f.send(as(ApplicationKey))
 	}
-	_, _ = dynamodb.NewFromConfig(as(workerKey)).CreateTable(t.Context(), &dynamodb.CreateTableInput{TableName: aws.String("any")})
+	client := dynamodb.NewFromConfig(as(workerKey))
+	_, _ = client.CreateTable(t.Context(), &dynamodb.CreateTableInput{
+		TableName: aws.String("any"),
+	})
 	if told := w.broken(); len(told) > 0 {
 		t.Errorf("what the application does, or the worker may, is called %q", told)
 	}

@@ -45,9 +45,20 @@ const hidden = "plaintext-that-nobody-may-see"
 
 // clientsOf are the three clients of a server.
 func clientsOf(endpoint string) (*kms.Client, *dynamodb.Client, *s3.Client) {
-	c := aws.Config{Region: region, BaseEndpoint: &endpoint, Retryer: func() aws.Retryer { return aws.NopRetryer{} },
-		Credentials: credentials.NewStaticCredentialsProvider(workerKey, "secret", "session-token-of-the-worker")}
-	return kms.NewFromConfig(c), dynamodb.NewFromConfig(c), s3.NewFromConfig(c, func(o *s3.Options) { o.UsePathStyle = true })
+	c := aws.Config{
+		Region:       region,
+		BaseEndpoint: &endpoint,
+		Retryer: func() aws.Retryer {
+			return aws.NopRetryer{}
+		},
+		Credentials: credentials.NewStaticCredentialsProvider(workerKey, "secret",
+			"session-token-of-the-worker"),
+	}
+	return kms.NewFromConfig(c), dynamodb.NewFromConfig(c), s3.NewFromConfig(c, func(
+		o *s3.Options,
+	) {
+		o.UsePathStyle = true
+	})
 }
 
 func newIntruder(t *testing.T, w *Watcher) *intruder {
@@ -64,13 +75,29 @@ func newIntruder(t *testing.T, w *Watcher) *intruder {
 	i.blob, err = server.KMS().Encrypt(i.a, []byte(hidden), nil)
 	i.must(nil, err)
 	_, ddb, objects := clientsOf(server.Endpoint()) // past the Watcher
-	i.must(ddb.CreateTable(t.Context(), &dynamodb.CreateTableInput{TableName: aws.String("items"), BillingMode: types.BillingModePayPerRequest,
-		KeySchema:            []types.KeySchemaElement{{AttributeName: aws.String("id"), KeyType: types.KeyTypeHash}},
-		AttributeDefinitions: []types.AttributeDefinition{{AttributeName: aws.String("id"), AttributeType: types.ScalarAttributeTypeS}}}))
-	i.must(ddb.PutItem(t.Context(), &dynamodb.PutItemInput{TableName: aws.String("items"), Item: map[string]types.AttributeValue{
-		"id": &types.AttributeValueMemberS{Value: "1"}, "ssn": &types.AttributeValueMemberB{Value: i.blob}}}))
+	i.must(ddb.CreateTable(t.Context(), &dynamodb.CreateTableInput{
+		TableName:   aws.String("items"),
+		BillingMode: types.BillingModePayPerRequest,
+		KeySchema: []types.KeySchemaElement{
+			{AttributeName: aws.String("id"), KeyType: types.KeyTypeHash},
+		},
+		AttributeDefinitions: []types.AttributeDefinition{
+			{AttributeName: aws.String("id"), AttributeType: types.ScalarAttributeTypeS},
+		},
+	}))
+	i.must(ddb.PutItem(t.Context(), &dynamodb.PutItemInput{
+		TableName: aws.String("items"),
+		Item: map[string]types.AttributeValue{
+			"id":  &types.AttributeValueMemberS{Value: "1"},
+			"ssn": &types.AttributeValueMemberB{Value: i.blob},
+		},
+	}))
 	i.must(objects.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String("b")}))
-	i.must(objects.PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String("b"), Key: aws.String("k"), Body: strings.NewReader(encode(i.blob))}))
+	i.must(objects.PutObject(t.Context(), &s3.PutObjectInput{
+		Bucket: aws.String("b"),
+		Key:    aws.String("k"),
+		Body:   strings.NewReader(encode(i.blob)),
+	}))
 	i.url = w.Proxy(t, server.Endpoint())
 	i.kms, i.ddb, i.s3 = clientsOf(i.url)
 	return i
@@ -86,39 +113,75 @@ func (i *intruder) must(_ any, err error) {
 }
 
 func (i *intruder) reEncrypt(blob []byte, to string) []byte {
-	out, err := i.kms.ReEncrypt(i.Context(), &kms.ReEncryptInput{CiphertextBlob: blob, DestinationKeyId: &to})
+	out, err := i.kms.ReEncrypt(i.Context(), &kms.ReEncryptInput{
+		CiphertextBlob:   blob,
+		DestinationKeyId: &to,
+	})
 	i.must(nil, err)
 	return out.CiphertextBlob
 }
 
 // move replaces the slot of the item.
 func (i *intruder) move(before, after []byte) {
-	i.must(i.ddb.BatchExecuteStatement(i.Context(), &dynamodb.BatchExecuteStatementInput{Statements: []types.BatchStatementRequest{{
-		Statement: aws.String(`UPDATE "items" SET "ssn" = ? WHERE ` + compared), Parameters: []types.AttributeValue{&types.AttributeValueMemberB{Value: after},
-			&types.AttributeValueMemberS{Value: "1"}, &types.AttributeValueMemberB{Value: before}}}}}))
+	i.must(i.ddb.BatchExecuteStatement(i.Context(), &dynamodb.BatchExecuteStatementInput{
+		Statements: []types.BatchStatementRequest{{
+			Statement: aws.String(`UPDATE "items" SET "ssn" = ? WHERE ` + compared),
+			Parameters: []types.AttributeValue{&types.AttributeValueMemberB{Value: after},
+				&types.AttributeValueMemberS{
+					Value: "1",
+				}, &types.AttributeValueMemberB{Value: before}}}},
+	}))
 }
 
 // update does the same with another call.
 func (i *intruder) update(before, after []byte) {
-	i.must(i.ddb.UpdateItem(i.Context(), &dynamodb.UpdateItemInput{TableName: aws.String("items"), Key: map[string]types.AttributeValue{"id": &types.AttributeValueMemberS{Value: "1"}},
-		UpdateExpression: aws.String("SET #n0 = :n0"), ConditionExpression: aws.String("#n0 = :o0"), ExpressionAttributeNames: map[string]string{"#n0": "ssn"},
-		ExpressionAttributeValues: map[string]types.AttributeValue{":n0": &types.AttributeValueMemberB{Value: after}, ":o0": &types.AttributeValueMemberB{Value: before}}}))
+	i.must(i.ddb.UpdateItem(i.Context(), &dynamodb.UpdateItemInput{
+		TableName: aws.String("items"),
+		Key: map[string]types.AttributeValue{
+			"id": &types.AttributeValueMemberS{Value: "1"},
+		},
+		UpdateExpression:         aws.String("SET #n0 = :n0"),
+		ConditionExpression:      aws.String("#n0 = :o0"),
+		ExpressionAttributeNames: map[string]string{"#n0": "ssn"},
+		ExpressionAttributeValues: map[string]types.AttributeValue{
+			":n0": &types.AttributeValueMemberB{Value: after},
+			":o0": &types.AttributeValueMemberB{Value: before},
+		},
+	}))
 }
 
 // put replaces the object, as it is now.
 func (i *intruder) put(body string) {
-	out, err := i.s3.GetObject(i.Context(), &s3.GetObjectInput{Bucket: aws.String("b"), Key: aws.String("k")})
+	out, err := i.s3.GetObject(i.Context(), &s3.GetObjectInput{
+		Bucket: aws.String("b"),
+		Key:    aws.String("k"),
+	})
 	i.must(nil, err)
 	i.must(nil, out.Body.Close())
-	i.must(i.s3.PutObject(i.Context(), &s3.PutObjectInput{Bucket: aws.String("b"), Key: aws.String("k"), Body: strings.NewReader(body), IfMatch: out.ETag}))
+	i.must(i.s3.PutObject(i.Context(), &s3.PutObjectInput{
+		Bucket:  aws.String("b"),
+		Key:     aws.String("k"),
+		Body:    strings.NewReader(body),
+		IfMatch: out.ETag,
+	}))
 }
 
 // copy replaces the metadata of the object.
 func (i *intruder) copy(blob []byte) {
-	out, err := i.s3.HeadObject(i.Context(), &s3.HeadObjectInput{Bucket: aws.String("b"), Key: aws.String("k")})
+	out, err := i.s3.HeadObject(i.Context(), &s3.HeadObjectInput{
+		Bucket: aws.String("b"),
+		Key:    aws.String("k"),
+	})
 	i.must(nil, err)
-	i.must(i.s3.CopyObject(i.Context(), &s3.CopyObjectInput{Bucket: aws.String("b"), Key: aws.String("k"), CopySource: aws.String("b/k"), CopySourceIfMatch: out.ETag,
-		IfMatch: out.ETag, MetadataDirective: "REPLACE", Metadata: map[string]string{"x-amz-key-v2": encode(blob), "other": "text"}}))
+	i.must(i.s3.CopyObject(i.Context(), &s3.CopyObjectInput{
+		Bucket:            aws.String("b"),
+		Key:               aws.String("k"),
+		CopySource:        aws.String("b/k"),
+		CopySourceIfMatch: out.ETag,
+		IfMatch:           out.ETag,
+		MetadataDirective: "REPLACE",
+		Metadata:          map[string]string{"x-amz-key-v2": encode(blob), "other": "text"},
+	}))
 }
 
 // TestFront: requests through the proxy are violations if a worker must not send them. The proxy
@@ -161,28 +224,52 @@ func TestFront(t *testing.T) {
 			i.move(i.blob, first)
 			i.move(first, first)
 		}, "wrote the same bytes twice"},
-		{"what moves nothing", func(i *intruder) { i.move(i.blob, i.reEncrypt(i.blob, i.a)) }, "had not changed"},
+		{"what moves nothing", func(i *intruder) {
+			i.move(i.blob, i.reEncrypt(i.blob, i.a))
+		}, "with unchanged key"},
 		{"a PUT without condition", func(i *intruder) {
-			i.must(i.s3.PutObject(i.Context(), &s3.PutObjectInput{Bucket: aws.String("b"), Key: aws.String("k"), Body: strings.NewReader("x")}))
+			i.must(i.s3.PutObject(i.Context(), &s3.PutObjectInput{
+				Bucket: aws.String("b"),
+				Key:    aws.String("k"),
+				Body:   strings.NewReader("x"),
+			}))
 		}, "s3:PutObject of k has no precondition"},
 		{"an item without condition", func(i *intruder) {
-			i.must(i.ddb.PutItem(i.Context(), &dynamodb.PutItemInput{TableName: aws.String("items"), Item: map[string]types.AttributeValue{"id": &types.AttributeValueMemberS{Value: "2"}}}))
+			i.must(i.ddb.PutItem(i.Context(), &dynamodb.PutItemInput{
+				TableName: aws.String("items"),
+				Item: map[string]types.AttributeValue{
+					"id": &types.AttributeValueMemberS{Value: "2"},
+				},
+			}))
 		}, "dynamodb:PutItem on table items has no condition"},
 		{"a plaintext asked for", func(i *intruder) {
 			i.must(i.kms.Decrypt(i.Context(), &kms.DecryptInput{CiphertextBlob: i.blob}))
 		}, "the worker called kms:Decrypt"},
 		{"a data key asked for", func(i *intruder) {
-			i.must(i.kms.GenerateDataKey(i.Context(), &kms.GenerateDataKeyInput{KeyId: &i.a, KeySpec: "AES_256"}))
+			i.must(i.kms.GenerateDataKey(i.Context(), &kms.GenerateDataKeyInput{
+				KeyId:   &i.a,
+				KeySpec: "AES_256",
+			}))
 		}, "the worker called kms:GenerateDataKey"},
 		{"a plaintext in a body", func(i *intruder) { i.put("and " + hidden) }, "in its body"},
 		{"a plaintext in metadata", func(i *intruder) {
-			i.must(i.s3.PutObject(i.Context(), &s3.PutObjectInput{Bucket: aws.String("b"), Key: aws.String("new"), Metadata: map[string]string{"x": encode([]byte(hidden))}, IfNoneMatch: aws.String("*")}))
+			i.must(i.s3.PutObject(i.Context(), &s3.PutObjectInput{
+				Bucket:      aws.String("b"),
+				Key:         aws.String("new"),
+				Metadata:    map[string]string{"x": encode([]byte(hidden))},
+				IfNoneMatch: aws.String("*"),
+			}))
 		}, "in its header"},
 		{"a plaintext in a key", func(i *intruder) {
-			i.must(i.s3.PutObject(i.Context(), &s3.PutObjectInput{Bucket: aws.String("b"), Key: aws.String(hidden), IfNoneMatch: aws.String("*")}))
+			i.must(i.s3.PutObject(i.Context(), &s3.PutObjectInput{
+				Bucket:      aws.String("b"),
+				Key:         aws.String(hidden),
+				IfNoneMatch: aws.String("*"),
+			}))
 		}, "in its address"},
 		{"what is for AWS alone", func(i *intruder) {
-			r, err := http.NewRequestWithContext(i.Context(), http.MethodPut, i.url+"/b/k?encryption", strings.NewReader("<x/>"))
+			r, err := http.NewRequestWithContext(i.Context(), http.MethodPut,
+				i.url+"/b/k?encryption", strings.NewReader("<x/>"))
 			i.must(nil, err)
 			r.Header.Set("If-Match", `"x"`)
 			answer, err := http.DefaultClient.Do(r)
@@ -200,7 +287,8 @@ func TestFront(t *testing.T) {
 			}
 			test.do(i)
 			found := w.broken()
-			if got := strings.Join(found, "\n"); (test.want == "") != (len(found) == 0) || !strings.Contains(got, test.want) {
+			if got := strings.Join(found, "\n"); (test.want == "") != (len(found) == 0) ||
+				!strings.Contains(got, test.want) {
 				t.Errorf("violations %q, want %q", got, test.want)
 			}
 			if w.Seen("kms:ReEncrypt") != i.server.Faults().Counts()["kms:ReEncrypt"] {
@@ -222,7 +310,10 @@ func TestFrontPassesOn(t *testing.T) {
 		body.Store(string(text))
 		requests.Add(1)
 		rw.Header().Set("Content-Length", "10")
-		_, _ = io.WriteString(rw, map[bool]string{true: "whole text", false: "broken"}[r.Method != http.MethodDelete])
+		_, _ = io.WriteString(rw, map[bool]string{
+			true:  "whole text",
+			false: "broken",
+		}[r.Method != http.MethodDelete])
 	}))
 	defer server.Close()
 	w := newWatcher()
@@ -233,7 +324,8 @@ func TestFrontPassesOn(t *testing.T) {
 	transport := &http.Transport{DisableCompression: true} // it asks for none
 	defer transport.CloseIdleConnections()
 	send := func(method string) (status int) {
-		r, err := http.NewRequestWithContext(t.Context(), method, front.String()+"/b/a//../odd%20key%2B%C3%BC.txt?b=1&a=%2F", strings.NewReader("a body"))
+		r, err := http.NewRequestWithContext(t.Context(), method,
+			front.String()+"/b/a//../odd%20key%2B%C3%BC.txt?b=1&a=%2F", strings.NewReader("a body"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -242,7 +334,8 @@ func TestFrontPassesOn(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer func() { _ = answer.Body.Close() }()
-		if text, err := io.ReadAll(answer.Body); err != nil || answer.StatusCode == http.StatusOK && string(text) != "whole text" {
+		if text, err := io.ReadAll(answer.Body); err != nil ||
+			answer.StatusCode == http.StatusOK && string(text) != "whole text" {
 			t.Errorf("%s was answered with %q, %v", method, text, err)
 		}
 		return answer.StatusCode
@@ -251,7 +344,9 @@ func TestFrontPassesOn(t *testing.T) {
 		t.Errorf("the status of the response is %d", status)
 	}
 	r := got.Load()
-	if r.Host != front.Host || r.URL.EscapedPath() != "/b/a//../odd%20key%2B%C3%BC.txt" || r.URL.RawQuery != "b=1&a=%2F" || body.Load() != "a body" || r.Header.Get("X-Forwarded-For")+r.Header.Get("Accept-Encoding") != "" {
+	if r.Host != front.Host || r.URL.EscapedPath() != "/b/a//../odd%20key%2B%C3%BC.txt" ||
+		r.URL.RawQuery != "b=1&a=%2F" || body.Load() != "a body" ||
+		r.Header.Get("X-Forwarded-For")+r.Header.Get("Accept-Encoding") != "" {
 		t.Errorf("it arrived as %s %s %q with %v", r.Host, r.URL, body.Load(), r.Header)
 	}
 	if status := send(http.MethodDelete); status != http.StatusBadGateway {
@@ -264,11 +359,13 @@ func TestFrontPassesOn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, _ = fmt.Fprintf(conn, "PUT /b/k HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf of it")
+	_, _ = fmt.Fprintf(conn,
+		"PUT /b/k HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf of it")
 	_ = conn.Close()
 	send(http.MethodPut)
 	if n := requests.Load() - before; n != 1 || w.Seen("s3:PutObject") != 2 {
-		t.Errorf("%d requests arrived, and %d were seen in all, of a whole one and a half", n, w.Seen("s3:PutObject"))
+		t.Errorf("%d requests arrived, and %d were seen in all, of a whole one and a half", n,
+			w.Seen("s3:PutObject"))
 	}
 }
 
@@ -290,7 +387,8 @@ func TestFrontEndsRequests(t *testing.T) {
 	w := newWatcher()
 	t.Run("a killed client", func(t *testing.T) {
 		ctx, kill := context.WithCancel(t.Context())
-		r, err := http.NewRequestWithContext(ctx, http.MethodPut, w.Proxy(t, server.URL)+"/b/k", bytes.NewReader([]byte("body")))
+		r, err := http.NewRequestWithContext(ctx, http.MethodPut, w.Proxy(t, server.URL)+"/b/k",
+			bytes.NewReader([]byte("body")))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -307,7 +405,8 @@ func TestFrontEndsRequests(t *testing.T) {
 		time.Sleep(300 * time.Millisecond) // long enough for the proxy to cut the request off
 		close(goOn)
 	})
-	if got := w.broken(); cut.Load() || len(got) != 1 || !strings.Contains(got[0], "s3:PutObject of k has no precondition") {
+	if got := w.broken(); cut.Load() || len(got) != 1 ||
+		!strings.Contains(got[0], "s3:PutObject of k has no precondition") {
 		t.Errorf("the request was cut off: %v; violations %q", cut.Load(), got)
 	}
 }
@@ -345,10 +444,30 @@ func TestOutputs(t *testing.T) {
 		files         map[string]string
 		want          string
 	}{
-		{"nothing secret", "rotated " + i.b, map[string]string{"state.db": "x", "job.yaml": hidden}, ""},
-		{"a plaintext printed", "it is " + hidden, map[string]string{"state.db": "x"}, "output 1 holds a plaintext"},
-		{"a blob printed", fmt.Sprintf("%q", blob), map[string]string{"state.db": "x"}, "output 1 holds a blob of ReEncrypt"},
-		{"the blob before, in a file", "ok", map[string]string{"audit.jsonl": `{"x":"` + encode(i.blob) + `"}`}, "audit.jsonl holds a blob of ReEncrypt"},
+		{
+			"nothing secret",
+			"rotated " + i.b,
+			map[string]string{"state.db": "x", "job.yaml": hidden},
+			"",
+		},
+		{
+			"a plaintext printed",
+			"it is " + hidden,
+			map[string]string{"state.db": "x"},
+			"output 1 holds a plaintext",
+		},
+		{
+			"a blob printed",
+			fmt.Sprintf("%q", blob),
+			map[string]string{"state.db": "x"},
+			"output 1 holds a blob of ReEncrypt",
+		},
+		{
+			"the blob before, in a file",
+			"ok",
+			map[string]string{"audit.jsonl": `{"x":"` + encode(i.blob) + `"}`},
+			"audit.jsonl holds a blob of ReEncrypt",
+		},
 		{"no output", "", map[string]string{"state.db": "x"}, "nothing to search"},
 		{"no files", "ok", map[string]string{"job.yaml": "x"}, "nothing to search"},
 	} {

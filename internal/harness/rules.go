@@ -155,7 +155,9 @@ func (w *Watcher) wrote(place string, before, after []byte) {
 		w.complain("%s: the worker wrote the same bytes twice", place)
 	}
 	if idle {
-		w.complain("%s: the worker wrote a blob whose key, material, algorithm and context had not changed", place)
+		w.complain(
+			"%s: the worker wrote a blob with unchanged key, material, algorithm and context", place,
+		)
 	}
 }
 

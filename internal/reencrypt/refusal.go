@@ -245,8 +245,8 @@ func (a *asker) plaintextHint(blob []byte) string {
 	sm2 := Key{Algorithm: a.keys.SourceAlgorithm}.sm2()
 	switch {
 	case sm2 && !known && !kmsblob.IsSM2(blob):
-		return "; it is not an SM2 ciphertext in ASN.1 DER, the only form that KMS accepts, so it " +
-			"may have the raw form (C1C3C2 or C1C2C3)"
+		return "; it is not an SM2 ciphertext in ASN.1 DER, the only form that KMS accepts, so " +
+			"it may have the raw form (C1C3C2 or C1C2C3)"
 	case known || a.keys.SourceAlgorithm != Symmetric || kmsblob.MayHold(blob):
 		return ""
 	}

@@ -252,7 +252,8 @@ func (s *Summary) SetTargets(infos []TargetInfo, counts map[string]checkpoint.Co
 
 // staleKeyNote returns the note about n ciphertexts next to the name of a source key.
 func staleKeyNote(n int64, first string) string {
-	return fmt.Sprintf("The ID of a source key is stored next to %s, and rotator does not change it "+
+	return fmt.Sprintf("The ID of a source key is stored next to %s, and rotator does not "+
+		"change it "+
 		"(first: %s). A reader that decrypts with this ID fails with IncorrectKeyException "+
 		"after the move: update the ID, or have the reader pass no key ID", ciphertexts(n), first)
 }
@@ -290,7 +291,8 @@ func (s *Summary) SetHeaders(runs []checkpoint.HeaderRun) {
 			unchecked++
 			continue
 		}
-		s.Notes = append(s.Notes, fmt.Sprintf("ciphertext headers disagree with KMS (%s). Counts by "+
+		s.Notes = append(s.Notes, fmt.Sprintf("ciphertext headers disagree with KMS (%s). "+
+			"Counts by "+
 			"header in this pass are not evidence, and slots may not have been moved; run again "+
 			"with --exact", run.Wrong))
 	}

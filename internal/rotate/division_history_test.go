@@ -36,7 +36,10 @@ func TestTheSumKeepsToTheRate(t *testing.T) {
 			}
 		})
 		if t.Failed() {
-			t.Logf("replay it: go test ./internal/rotate -run TestTheSumKeepsToTheRate -args -seed=%d", seed)
+			t.Logf(
+				"replay it: go test ./internal/rotate -run TestTheSumKeepsToTheRate "+
+					"-args -seed=%d", seed,
+			)
 		}
 	}
 	if t.Logf("%d requests, %d waits for a share", sent, waits); sent < 10_000 || waits < 100 {
@@ -63,10 +66,17 @@ type division struct {
 
 func (h *division) tell() {
 	h.rate = []float64{50, 110, 400, 1000, 2500}[h.number(5, "rate")]
-	h.lease = []time.Duration{2 * time.Second, 6 * time.Second, 30 * time.Second}[h.number(3, "lease")]
+	h.lease = []time.Duration{
+		2 * time.Second,
+		6 * time.Second,
+		30 * time.Second,
+	}[h.number(3, "lease")]
 	h.deaths = h.chance(500, "deaths")
 	h.began = time.Now()
-	h.store = &slowStore{Store: checkpoint.NewMemory(), most: h.span(60*time.Millisecond, "latency")}
+	h.store = &slowStore{
+		Store: checkpoint.NewMemory(),
+		most:  h.span(60*time.Millisecond, "latency"),
+	}
 	h.passes = checkpoint.NewPasses(h.store, "job")
 	var err error
 	h.pass, err = h.passes.Begin(h.test.Context(), 0, checkpoint.Pass{Status: checkpoint.Running})

@@ -93,9 +93,14 @@ func (f *firsts) duration(i int) time.Duration {
 func TestFirstSlotsAlike(t *testing.T) {
 	bad := reencrypt.Verdict{Outcome: reencrypt.Failed, Reason: reencrypt.ReasonSourceContext}
 	foreign := reencrypt.Verdict{Outcome: reencrypt.Foreign, Reason: reencrypt.ReasonForeignKey}
-	tooLong := reencrypt.Verdict{Outcome: reencrypt.Failed, Reason: reencrypt.ReasonPlaintextTooLong}
+	tooLong := reencrypt.Verdict{
+		Outcome: reencrypt.Failed,
+		Reason:  reencrypt.ReasonPlaintextTooLong,
+	}
 	archived := reencrypt.Verdict{Outcome: reencrypt.Failed, Reason: "archived"}
-	only := func(v reencrypt.Verdict) func(int) reencrypt.Verdict { return func(int) reencrypt.Verdict { return v } }
+	only := func(v reencrypt.Verdict) func(int) reencrypt.Verdict {
+		return func(int) reencrypt.Verdict { return v }
+	}
 	but := func(n int, other reencrypt.Verdict) func(int) reencrypt.Verdict {
 		return func(i int) reencrypt.Verdict {
 			if i == n {
@@ -112,22 +117,42 @@ func TestFirstSlotsAlike(t *testing.T) {
 			return time.Second
 		}
 	}
-	alike := checkpoint.RuleCounts{Alike: map[string]int64{"failed/" + reencrypt.ReasonSourceContext: 30}}
+	alike := checkpoint.RuleCounts{
+		Alike: map[string]int64{"failed/" + reencrypt.ReasonSourceContext: 30},
+	}
 	for name, c := range map[string]struct {
 		firsts
 		want int // number of slots that are decided; 0 means all
 	}{
-		"all alike":           {firsts{verdict: only(bad)}, 50},
-		"all foreign":         {firsts{verdict: only(foreign)}, 50},
-		"all too long":        {firsts{verdict: only(tooLong)}, 50},
-		"a success":           {firsts{verdict: but(20, reencrypt.Verdict{Outcome: reencrypt.Rotated})}, 0},
-		"one that will move":  {firsts{verdict: but(20, reencrypt.Verdict{})}, 0},
-		"a slow success":      {firsts{verdict: but(49, reencrypt.Verdict{Outcome: reencrypt.Current}), takes: slowest(49)}, 0},
-		"a success too late":  {firsts{verdict: but(51, reencrypt.Verdict{Outcome: reencrypt.Current}), takes: slowest(51)}, 50},
-		"another reason":      {firsts{verdict: but(30, foreign)}, 0},
-		"of single items":     {firsts{verdict: only(archived)}, 0},
-		"after 30 before":     {firsts{verdict: only(bad), before: alike}, 20},
-		"after a success":     {firsts{verdict: only(bad), before: checkpoint.RuleCounts{Good: 1}}, 0},
+		"all alike":    {firsts{verdict: only(bad)}, 50},
+		"all foreign":  {firsts{verdict: only(foreign)}, 50},
+		"all too long": {firsts{verdict: only(tooLong)}, 50},
+		"a success": {
+			firsts{verdict: but(20, reencrypt.Verdict{Outcome: reencrypt.Rotated})},
+			0,
+		},
+		"one that will move": {firsts{verdict: but(20, reencrypt.Verdict{})}, 0},
+		"a slow success": {
+			firsts{
+				verdict: but(49, reencrypt.Verdict{Outcome: reencrypt.Current}),
+				takes:   slowest(49),
+			},
+			0,
+		},
+		"a success too late": {
+			firsts{
+				verdict: but(51, reencrypt.Verdict{Outcome: reencrypt.Current}),
+				takes:   slowest(51),
+			},
+			50,
+		},
+		"another reason":  {firsts{verdict: but(30, foreign)}, 0},
+		"of single items": {firsts{verdict: only(archived)}, 0},
+		"after 30 before": {firsts{verdict: only(bad), before: alike}, 20},
+		"after a success": {
+			firsts{verdict: only(bad), before: checkpoint.RuleCounts{Good: 1}},
+			0,
+		},
 		"in the pass before":  {firsts{verdict: only(bad), proven: true}, 0},
 		"with a warning only": {firsts{verdict: only(bad), warn: true}, 0},
 	} {
@@ -141,7 +166,8 @@ func TestFirstSlotsAlike(t *testing.T) {
 					if want == 0 {
 						want = f.slots
 					}
-					if f.decided != want || (stop != nil) != (c.want > 0) || (f.warned == 1) != f.warn {
+					if f.decided != want || (stop != nil) != (c.want > 0) ||
+						(f.warned == 1) != f.warn {
 						t.Errorf("%d workers decided %d slots, want %d; warned %d times; %v",
 							workers, f.decided, want, f.warned, stop)
 					}

@@ -58,13 +58,20 @@ func algorithmOf(spec fakekms.KeySpec) string {
 
 func newCloud(t *testing.T) *cloud {
 	t.Helper()
-	fake := fakekms.New(fakekms.Config{Region: cloudRegion, Account: "111122223333", SM2: fakesm2.New})
+	fake := fakekms.New(fakekms.Config{
+		Region:  cloudRegion,
+		Account: "111122223333",
+		SM2:     fakesm2.New,
+	})
 	c := &cloud{fake: fake, faults: fault.New(1)}
 	server := httptest.NewServer(c.faults.Handler(c.fake))
 	t.Cleanup(server.Close)
-	c.client = kms.NewFromConfig(aws.Config{Region: cloudRegion, BaseEndpoint: aws.String(server.URL),
-		Credentials: credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "secret", ""),
-		Retryer:     func() aws.Retryer { return aws.NopRetryer{} }})
+	c.client = kms.NewFromConfig(aws.Config{
+		Region:       cloudRegion,
+		BaseEndpoint: aws.String(server.URL),
+		Credentials:  credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "secret", ""),
+		Retryer:      func() aws.Retryer { return aws.NopRetryer{} },
+	})
 	return c
 }
 
@@ -128,7 +135,9 @@ func (m *memory) Partitions(context.Context) ([]scan.Partition, error) {
 	return []scan.Partition{{Name: "all", Spec: json.RawMessage("{}")}}, nil
 }
 
-func (m *memory) Page(_ context.Context, _ scan.Partition, cursor scan.Cursor) (page scan.Page, err error) {
+func (m *memory) Page(
+	_ context.Context, _ scan.Partition, cursor scan.Cursor,
+) (page scan.Page, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, name := range slices.Sorted(maps.Keys(m.rows)) {
@@ -287,7 +296,11 @@ func (b *bench) runOn(t *testing.T, target rotate.Target) (checkpoint.Counts, er
 		store = checkpoint.NewMemory()
 	}
 	b.passes = checkpoint.NewPasses(store, "job")
-	opened, err := rotate.OpenPass(t.Context(), b.passes, rotate.Plan{Job: "job", Keys: b.keys, Targets: []rotate.Target{target}}, false)
+	opened, err := rotate.OpenPass(t.Context(), b.passes, rotate.Plan{
+		Job:     "job",
+		Keys:    b.keys,
+		Targets: []rotate.Target{target},
+	}, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -312,7 +325,8 @@ func (b *bench) rotator(target rotate.Target, pass int) *rotate.Rotator {
 	if b.settle == 0 {
 		b.settle = 200 * time.Millisecond
 	}
-	var asked reencrypt.Reencrypter = reencrypt.NewKMS(b.cloud.client.ReEncrypt, b.keys.Destination, nil)
+	var asked reencrypt.Reencrypter = reencrypt.NewKMS(b.cloud.client.ReEncrypt,
+		b.keys.Destination, nil)
 	if b.lie != nil {
 		b.lie.Reencrypter = asked
 		asked = b.lie
@@ -387,9 +401,15 @@ func testAlreadyMoved(
 	}
 	target := newMemory()
 	for i := range 25 {
-		target.put(fmt.Sprintf("item-%02d", i), cloud.encrypt(t, source, fmt.Sprintf("plaintext %d", i), before))
+		target.put(fmt.Sprintf("item-%02d", i),
+			cloud.encrypt(t, source, fmt.Sprintf("plaintext %d", i), before))
 	}
-	b := &bench{cloud: cloud, keys: cloud.resolve(t, request), format: format(t, before, after), target: target}
+	b := &bench{
+		cloud:  cloud,
+		keys:   cloud.resolve(t, request),
+		format: format(t, before, after),
+		target: target,
+	}
 	counts, err := b.run(t)
 	if err != nil || counts.Slots.Rotated != 25 {
 		t.Fatalf("first pass: %+v, %v, want 25 rotated", counts.Slots, err)
@@ -430,7 +450,11 @@ func TestRefreshMovesToTheNewestMaterialOnly(t *testing.T) {
 	b := &bench{
 		cloud: cloud,
 		keys: cloud.resolve(t,
-			reencrypt.KeyRequest{Destination: key, Sources: []string{key}, Mode: reencrypt.ModeRefresh}),
+			reencrypt.KeyRequest{
+				Destination: key,
+				Sources:     []string{key},
+				Mode:        reencrypt.ModeRefresh,
+			}),
 		format: format(t, nil, nil),
 		target: target,
 	}
@@ -446,7 +470,9 @@ func TestRefreshMovesToTheNewestMaterialOnly(t *testing.T) {
 
 func TestEachSlotHasItsOutcome(t *testing.T) {
 	cloud := newCloud(t)
-	old, new, third := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
+	old := cloud.key(t, fakekms.Symmetric)
+	new := cloud.key(t, fakekms.Symmetric)
+	third := cloud.key(t, fakekms.Symmetric)
 	context := map[string]string{"app": "a"}
 	target := newMemory()
 	target.put("a-mine", cloud.encrypt(t, old, "mine", context))
@@ -459,14 +485,21 @@ func TestEachSlotHasItsOutcome(t *testing.T) {
 	target.rows["h-type"] = map[string]scan.Value{"slot": {Kind: scan.KindN, Text: "1"}}
 	target.rows["i-none"] = map[string]scan.Value{"other": {Kind: scan.KindS, Text: "x"}}
 	before := maps.Clone(target.rows)
-	b := &bench{cloud: cloud, keys: cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}),
-		format: format(t, context, nil), target: target, store: checkpoint.NewMemory()}
+	b := &bench{
+		cloud:  cloud,
+		keys:   cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}),
+		format: format(t, context, nil),
+		target: target,
+		store:  checkpoint.NewMemory(),
+	}
 	counts, err := b.run(t)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := checkpoint.Counts{Slots: checkpoint.SlotCounts{Seen: 8, Rotated: 1, Current: 1, Foreign: 1, Failed: 5},
-		Items: checkpoint.ItemCounts{Seen: 9, Written: 1, WithoutSlot: 1, Ruled: 9}}
+	want := checkpoint.Counts{
+		Slots: checkpoint.SlotCounts{Seen: 8, Rotated: 1, Current: 1, Foreign: 1, Failed: 5},
+		Items: checkpoint.ItemCounts{Seen: 9, Written: 1, WithoutSlot: 1, Ruled: 9},
+	}
 	if counts.Slots != want.Slots || counts.Items != want.Items {
 		t.Errorf("counted %+v, want %+v", counts, want)
 	}
@@ -528,7 +561,10 @@ func TestOneSlotWithoutRoom(t *testing.T) {
 	template, err := ciphertext.Compile(ciphertext.Spec{
 		Format: "raw",
 		Kind:   ciphertext.Rows,
-		Slots:  []ciphertext.SlotSpec{{Path: "short", Format: "length-prefixed-u8"}, {Path: "long"}},
+		Slots: []ciphertext.SlotSpec{
+			{Path: "short", Format: "length-prefixed-u8"},
+			{Path: "long"},
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -536,18 +572,34 @@ func TestOneSlotWithoutRoom(t *testing.T) {
 	compiled := template.Bind(ciphertext.Keys{})
 	target := newMemory()
 	framed := append([]byte{byte(len(short))}, short...)
-	target.rows["a"] = map[string]scan.Value{"short": {Kind: scan.KindB, Bytes: framed}, "long": {Kind: scan.KindB, Bytes: long}}
+	target.rows["a"] = map[string]scan.Value{
+		"short": {Kind: scan.KindB, Bytes: framed},
+		"long":  {Kind: scan.KindB, Bytes: long},
+	}
 	target.rows["b"] = map[string]scan.Value{"short": {Kind: scan.KindB, Bytes: framed}}
-	b := &bench{cloud: cloud, format: compiled, target: target,
-		keys: cloud.resolve(t, reencrypt.KeyRequest{Destination: new, DestinationAlgorithm: "RSAES_OAEP_SHA_256", Sources: []string{old}})}
+	b := &bench{
+		cloud:  cloud,
+		format: compiled,
+		target: target,
+		keys: cloud.resolve(t, reencrypt.KeyRequest{
+			Destination:          new,
+			DestinationAlgorithm: "RSAES_OAEP_SHA_256",
+			Sources:              []string{old},
+		}),
+	}
 	counts, err := b.run(t)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := (checkpoint.SlotCounts{Seen: 3, Rotated: 1, Failed: 2}); counts.Slots != want || counts.Items.Written != 1 {
+	if want := (checkpoint.SlotCounts{
+		Seen:    3,
+		Rotated: 1,
+		Failed:  2,
+	}); counts.Slots != want || counts.Items.Written != 1 {
 		t.Errorf("counted %+v, want %+v", counts, want)
 	}
-	if plaintext, under, err := cloud.fake.Decrypt(new, target.rows["a"]["long"].Bytes, nil); err != nil || string(plaintext) != "long" || under != new {
+	if plaintext, under, err := cloud.fake.Decrypt(new, target.rows["a"]["long"].Bytes,
+		nil); err != nil || string(plaintext) != "long" || under != new {
 		t.Errorf("the slot beside it reads %q under %s, %v", plaintext, under, err)
 	}
 	for _, name := range []string{"a", "b"} {
@@ -559,7 +611,9 @@ func TestOneSlotWithoutRoom(t *testing.T) {
 
 func TestConcurrentWriterWins(t *testing.T) {
 	for _, vague := range []bool{false, true} {
-		t.Run(fmt.Sprintf("vague %v", vague), func(t *testing.T) { testConcurrentWriterWins(t, vague) })
+		t.Run(fmt.Sprintf("vague %v", vague), func(t *testing.T) {
+			testConcurrentWriterWins(t, vague)
+		})
 	}
 }
 
@@ -587,12 +641,26 @@ func testConcurrentWriterWins(t *testing.T, vague bool) {
 			target.mu.Unlock()
 		}
 	}
-	b := &bench{cloud: cloud, keys: cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}), format: format(t, nil, nil), target: target}
+	b := &bench{
+		cloud:  cloud,
+		keys:   cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}),
+		format: format(t, nil, nil),
+		target: target,
+	}
 	counts, err := b.run(t)
-	if want := (checkpoint.SlotCounts{Seen: 4, Rotated: 2, Conflict: 1, Gone: 1}); err != nil || counts.Slots != want {
+	if want := (checkpoint.SlotCounts{
+		Seen:     4,
+		Rotated:  2,
+		Conflict: 1,
+		Gone:     1,
+	}); err != nil || counts.Slots != want {
 		t.Fatalf("%+v, %v, want %+v", counts.Slots, err, want)
 	}
-	for name, want := range map[string]string{"always": "always, again", "once": "once, by another", "never": "never"} {
+	for name, want := range map[string]string{
+		"always": "always, again",
+		"once":   "once, by another",
+		"never":  "never",
+	} {
 		plaintext, _, err := cloud.fake.Decrypt("", target.blob(name), nil)
 		if err != nil || string(plaintext) != want {
 			t.Errorf("%s holds %q, %v, want %q", name, plaintext, err, want)
@@ -612,13 +680,19 @@ func TestLostAnswerIsRecognised(t *testing.T) {
 		target.put(fmt.Sprintf("item-%02d", i), cloud.encrypt(t, old, "x", nil))
 	}
 	target.lose = func(scan.Ref) bool { return target.writes%2 == 0 }
-	b := &bench{cloud: cloud, keys: cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}), format: format(t, nil, nil), target: target}
+	b := &bench{
+		cloud:  cloud,
+		keys:   cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}),
+		format: format(t, nil, nil),
+		target: target,
+	}
 	counts, err := b.run(t)
 	if err != nil || counts.Slots.Rotated != 30 || counts.Items.Written != 30 {
 		t.Fatalf("%+v, %v, want 30 rotated and written", counts, err)
 	}
 	if target.writes != 30 || len(b.trail.records) != 30 {
-		t.Errorf("%d writes and %d audit records, want 30 of each", target.writes, len(b.trail.records))
+		t.Errorf("%d writes and %d audit records, want 30 of each", target.writes,
+			len(b.trail.records))
 	}
 }
 
@@ -649,15 +723,31 @@ func TestRunLevelTroubleMarksNothing(t *testing.T) {
 		mend   func(c *cloud, old string)
 		want   retry.StopKind
 	}{
-		{"source disabled", func(c *cloud, old string) { _ = c.fake.SetState(old, fakekms.Disabled) },
-			func(c *cloud, old string) { _ = c.fake.SetState(old, fakekms.Enabled) }, retry.StopAccess},
-		{"source pending deletion", func(c *cloud, old string) { _ = c.fake.SetState(old, fakekms.PendingDeletion) },
-			func(c *cloud, old string) { _ = c.fake.SetState(old, fakekms.Enabled) }, retry.StopAccess},
-		{"ReEncryptFrom denied", deny("kms:ReEncryptFrom"), func(c *cloud, _ string) { c.fake.SetPolicy(nil) }, retry.StopAccess},
-		{"ReEncryptTo denied", deny("kms:ReEncryptTo"), func(c *cloud, _ string) { c.fake.SetPolicy(nil) }, retry.StopAccess},
-		{"KMS down", func(c *cloud, _ string) { c.faults.Set("kms:ReEncrypt", fault.Fault{Kind: fault.InternalError}) },
+		{"source disabled", func(c *cloud, old string) {
+			_ = c.fake.SetState(old, fakekms.Disabled)
+		},
+			func(c *cloud, old string) {
+				_ = c.fake.SetState(old, fakekms.Enabled)
+			}, retry.StopAccess},
+		{"source pending deletion", func(c *cloud, old string) {
+			_ = c.fake.SetState(old, fakekms.PendingDeletion)
+		},
+			func(c *cloud, old string) {
+				_ = c.fake.SetState(old, fakekms.Enabled)
+			}, retry.StopAccess},
+		{"ReEncryptFrom denied", deny("kms:ReEncryptFrom"), func(c *cloud, _ string) {
+			c.fake.SetPolicy(nil)
+		}, retry.StopAccess},
+		{"ReEncryptTo denied", deny("kms:ReEncryptTo"), func(c *cloud, _ string) {
+			c.fake.SetPolicy(nil)
+		}, retry.StopAccess},
+		{"KMS down", func(c *cloud, _ string) {
+			c.faults.Set("kms:ReEncrypt", fault.Fault{Kind: fault.InternalError})
+		},
 			func(c *cloud, _ string) { c.faults.Clear("") }, retry.StopUnavailable},
-		{"KMS gone", func(c *cloud, _ string) { c.faults.Set("kms:ReEncrypt", fault.Fault{Kind: fault.Reset}) },
+		{"KMS gone", func(c *cloud, _ string) {
+			c.faults.Set("kms:ReEncrypt", fault.Fault{Kind: fault.Reset})
+		},
 			func(c *cloud, _ string) { c.faults.Clear("") }, retry.StopUnavailable},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -667,12 +757,22 @@ func TestRunLevelTroubleMarksNothing(t *testing.T) {
 			for i := range 40 {
 				target.put(fmt.Sprintf("item-%02d", i), cloud.encrypt(t, old, "x", nil))
 			}
-			b := &bench{cloud: cloud, keys: cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}),
-				format: format(t, nil, nil), target: target, store: checkpoint.NewMemory()}
+			b := &bench{
+				cloud: cloud,
+				keys: cloud.resolve(t, reencrypt.KeyRequest{
+					Destination: new,
+					Sources:     []string{old},
+				}),
+				format: format(t, nil, nil),
+				target: target,
+				store:  checkpoint.NewMemory(),
+			}
 			test.damage(cloud, old)
 			counts, err := b.run(t)
-			if got := stopKind(t, err); got != test.want || counts.Slots.Failed+counts.Slots.Foreign > 0 {
-				t.Fatalf("stopped for %q (%v) with %+v, want %q and nothing marked", got, err, counts.Slots, test.want)
+			if got := stopKind(t, err); got != test.want ||
+				counts.Slots.Failed+counts.Slots.Foreign > 0 {
+				t.Fatalf("stopped for %q (%v) with %+v, want %q and nothing marked", got, err,
+					counts.Slots, test.want)
 			}
 			test.mend(cloud, old)
 			counts, err = b.run(t)
@@ -693,7 +793,12 @@ func TestPassingTroubleCostsNoSlot(t *testing.T) {
 	}
 	cloud.fake.SetReEncryptQuota(200)
 	cloud.faults.Set("kms:ReEncrypt", fault.Fault{Kind: fault.InternalError, Share: 0.05})
-	b := &bench{cloud: cloud, keys: cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}), format: format(t, nil, nil), target: target}
+	b := &bench{
+		cloud:  cloud,
+		keys:   cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}),
+		format: format(t, nil, nil),
+		target: target,
+	}
 	counts, err := b.run(t)
 	if err != nil || counts.Slots.Rotated != 300 {
 		t.Fatalf("%+v, %v, want 300 rotated", counts.Slots, err)
@@ -706,17 +811,30 @@ func TestDeniedSlotIsItsOwnTrouble(t *testing.T) {
 	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
 	target := newMemory()
 	for i := range 10 {
-		target.rows[fmt.Sprintf("item-%02d", i)] = map[string]scan.Value{"tenant": {Kind: scan.KindS, Text: fmt.Sprint(i % 2)},
-			"slot": {Kind: scan.KindB, Bytes: cloud.encrypt(t, old, "x", map[string]string{"tenant": fmt.Sprint(i % 2)})}}
+		target.rows[fmt.Sprintf("item-%02d", i)] = map[string]scan.Value{
+			"tenant": {Kind: scan.KindS, Text: fmt.Sprint(i % 2)},
+			"slot": {
+				Kind:  scan.KindB,
+				Bytes: cloud.encrypt(t, old, "x", map[string]string{"tenant": fmt.Sprint(i % 2)}),
+			},
+		}
 	}
 	// Like a policy with a condition on the context, it also denies what has none.
 	cloud.fake.SetPolicy(func(c fakekms.Call) bool {
 		return c.Action == "kms:DescribeKey" || c.EncryptionContext["tenant"] == "0"
 	})
-	b := &bench{cloud: cloud, keys: cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}),
-		format: format(t, map[string]string{"tenant": "${tenant}"}, nil), target: target}
+	b := &bench{
+		cloud:  cloud,
+		keys:   cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}),
+		format: format(t, map[string]string{"tenant": "${tenant}"}, nil),
+		target: target,
+	}
 	counts, err := b.run(t)
-	if want := (checkpoint.SlotCounts{Seen: 10, Rotated: 5, Failed: 5}); err != nil || counts.Slots != want {
+	if want := (checkpoint.SlotCounts{
+		Seen:    10,
+		Rotated: 5,
+		Failed:  5,
+	}); err != nil || counts.Slots != want {
 		t.Fatalf("%+v, %v, want %+v", counts.Slots, err, want)
 	}
 }
@@ -725,8 +843,10 @@ func TestDeniedSlotIsItsOwnTrouble(t *testing.T) {
 type liar struct {
 	reencrypt.Reencrypter
 	source, destination string
-	spoil               func(reencrypt.Request, *reencrypt.Response) // nil: the other fields stay unchanged
-	authorized          func() error                                 // nil: dry runs go to KMS unchanged
+	spoil               func(
+		reencrypt.Request, *reencrypt.Response,
+	) // nil: the other fields stay unchanged
+	authorized func() error // nil: dry runs go to KMS unchanged
 }
 
 func (l liar) Authorized(ctx context.Context, source reencrypt.Key) (bool, error) {
@@ -754,23 +874,41 @@ func (l liar) ReEncrypt(ctx context.Context, q reencrypt.Request) (reencrypt.Res
 // side.
 func TestWhatKMSNamesDecides(t *testing.T) {
 	cloud := newCloud(t)
-	old, new, third := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
+	old := cloud.key(t, fakekms.Symmetric)
+	new := cloud.key(t, fakekms.Symmetric)
+	third := cloud.key(t, fakekms.Symmetric)
 	for _, test := range []struct {
 		name string
 		liar liar
 		want retry.StopKind
 		slot checkpoint.SlotCounts
 	}{
-		{"another destination", liar{destination: third}, retry.StopInternal, checkpoint.SlotCounts{}},
+		{
+			"another destination",
+			liar{destination: third},
+			retry.StopInternal,
+			checkpoint.SlotCounts{},
+		},
 		{"another source", liar{source: third}, "", checkpoint.SlotCounts{Seen: 1, Foreign: 1}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			target := newMemory()
 			target.put("item", cloud.encrypt(t, old, "x", nil))
-			b := &bench{cloud: cloud, keys: cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}), format: format(t, nil, nil), target: target, lie: &test.liar}
+			b := &bench{
+				cloud: cloud,
+				keys: cloud.resolve(t, reencrypt.KeyRequest{
+					Destination: new,
+					Sources:     []string{old},
+				}),
+				format: format(t, nil, nil),
+				target: target,
+				lie:    &test.liar,
+			}
 			counts, err := b.run(t)
-			if got := stopKind(t, err); got != test.want || counts.Slots != test.slot || target.writes != 0 {
-				t.Errorf("%q (%v) with %+v and %d writes, want %q with %+v and none", got, err, counts.Slots, target.writes, test.want, test.slot)
+			if got := stopKind(t, err); got != test.want || counts.Slots != test.slot ||
+				target.writes != 0 {
+				t.Errorf("%q (%v) with %+v and %d writes, want %q with %+v and none", got, err,
+					counts.Slots, target.writes, test.want, test.slot)
 			}
 		})
 	}
@@ -782,7 +920,8 @@ func TestWhatKMSNamesDecides(t *testing.T) {
 func TestAnswersThatLackSomething(t *testing.T) {
 	cloud := newCloud(t)
 	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
-	listed, anyKey := reencrypt.KeyRequest{Destination: new, Sources: []string{old}}, reencrypt.KeyRequest{Destination: new, Any: true}
+	listed := reencrypt.KeyRequest{Destination: new, Sources: []string{old}}
+	anyKey := reencrypt.KeyRequest{Destination: new, Any: true}
 	slots := func(key string, n int) (row map[string]scan.Value) {
 		row = map[string]scan.Value{"slot": {Kind: scan.KindBS}}
 		for i := range n {
@@ -793,11 +932,13 @@ func TestAnswersThatLackSomething(t *testing.T) {
 		return row
 	}
 	spoils := map[string]func(*reencrypt.Response){
-		"no ciphertext":        func(a *reencrypt.Response) { a.Blob = nil },
-		"an empty ciphertext":  func(a *reencrypt.Response) { a.Blob = []byte{} },
-		"no source key":        func(a *reencrypt.Response) { a.Source = "" },
-		"no destination key":   func(a *reencrypt.Response) { a.Destination = "" },
-		"nothing but metadata": func(a *reencrypt.Response) { *a = reencrypt.Response{SourceMaterial: a.SourceMaterial} },
+		"no ciphertext":       func(a *reencrypt.Response) { a.Blob = nil },
+		"an empty ciphertext": func(a *reencrypt.Response) { a.Blob = []byte{} },
+		"no source key":       func(a *reencrypt.Response) { a.Source = "" },
+		"no destination key":  func(a *reencrypt.Response) { a.Destination = "" },
+		"nothing but metadata": func(a *reencrypt.Response) {
+			*a = reencrypt.Response{SourceMaterial: a.SourceMaterial}
+		},
 	}
 	for _, request := range []reencrypt.KeyRequest{listed, anyKey} {
 		for _, key := range []string{old, new} {
@@ -806,16 +947,28 @@ func TestAnswersThatLackSomething(t *testing.T) {
 					target := newMemory()
 					target.rows["item"] = slots(key, n)
 					last := target.rows["item"]["slot"].ByteSet[n-1]
-					b := &bench{cloud: cloud, keys: cloud.resolve(t, request), format: format(t, nil, nil), target: target, exact: key == new, // else its header decides a slot
+					b := &bench{
+						cloud:  cloud,
+						keys:   cloud.resolve(t, request),
+						format: format(t, nil, nil),
+						target: target,
+						exact:  key == new, // else its header decides a slot
 						lie: &liar{spoil: func(q reencrypt.Request, a *reencrypt.Response) {
 							if bytes.Equal(q.Blob, last) {
 								spoil(a)
 							}
-						}}}
+						}},
+					}
 					before := target.rows["item"]
 					counts, err := b.run(t)
-					if got := stopKind(t, err); got != retry.StopInternal || counts.Slots.Seen != 0 || target.writes != 0 || !cmp.Equal(before, target.rows["item"]) || len(b.trail.records) != 0 {
-						t.Errorf("any %v, under the destination %v, slot %d: %s: stopped for %q (%v) with %+v and %d writes", request.Any, key == new, n, name, got, err, counts.Slots, target.writes)
+					if got := stopKind(t, err); got != retry.StopInternal ||
+						counts.Slots.Seen != 0 || target.writes != 0 ||
+						!cmp.Equal(before, target.rows["item"]) || len(b.trail.records) != 0 {
+						t.Errorf(
+							"any %v, under the destination %v, slot %d: %s: stopped for %q (%v) "+
+								"with %+v and %d writes", request.Any, key == new, n, name, got,
+							err, counts.Slots, target.writes,
+						)
 					}
 				}
 			}
@@ -830,15 +983,22 @@ func TestThrottledDryRunsAreCounted(t *testing.T) {
 	target := newMemory()
 	target.put("item", cloud.encrypt(t, old, "x", nil))
 	var asked atomic.Int64
-	b := &bench{cloud: cloud, keys: cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}), format: format(t, nil, nil), target: target,
+	b := &bench{
+		cloud:  cloud,
+		keys:   cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}),
+		format: format(t, nil, nil),
+		target: target,
 		lie: &liar{authorized: func() error {
 			asked.Add(1)
 			return apiError("ThrottlingException")
-		}}}
+		}},
+	}
 	cloud.fake.SetPolicy(func(call fakekms.Call) bool { return call.Action != "kms:ReEncryptFrom" })
 	counts, err := b.run(t)
-	if _, throttled, _ := b.engine.Requests(); err != nil || asked.Load() == 0 || throttled != asked.Load() {
-		t.Errorf("%+v, %v: %d dry runs were throttled, and %d requests counted as such", counts.Slots, err, asked.Load(), throttled)
+	if _, throttled, _ := b.engine.Requests(); err != nil || asked.Load() == 0 ||
+		throttled != asked.Load() {
+		t.Errorf("%+v, %v: %d dry runs were throttled, and %d requests counted as such",
+			counts.Slots, err, asked.Load(), throttled)
 	}
 }
 
@@ -850,9 +1010,18 @@ func TestLookingWritesNothing(t *testing.T) {
 	for i := range 30 {
 		target.put(fmt.Sprintf("item-%02d", i), cloud.encrypt(t, old, "x", nil))
 	}
-	b := &bench{cloud: cloud, keys: cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}), format: format(t, nil, nil), target: target, inspect: true}
+	b := &bench{
+		cloud:   cloud,
+		keys:    cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}),
+		format:  format(t, nil, nil),
+		target:  target,
+		inspect: true,
+	}
 	counts, err := b.run(t)
-	if err != nil || counts.Slots != (checkpoint.SlotCounts{Seen: 30, Remaining: 30}) || target.writes != 0 || len(b.trail.records)+len(b.trail.intended) > 0 {
+	if err != nil || counts.Slots != (checkpoint.SlotCounts{
+		Seen:      30,
+		Remaining: 30,
+	}) || target.writes != 0 || len(b.trail.records)+len(b.trail.intended) > 0 {
 		t.Errorf("%+v, %v, with %d writes", counts.Slots, err, target.writes)
 	}
 }

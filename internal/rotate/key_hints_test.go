@@ -43,15 +43,20 @@ func (c *crowd) Partitions(context.Context) (list []scan.Partition, err error) {
 	return list, nil
 }
 
-func (c *crowd) Page(_ context.Context, p scan.Partition, cursor scan.Cursor) (page scan.Page, err error) {
+func (c *crowd) Page(
+	_ context.Context, p scan.Partition, cursor scan.Cursor,
+) (page scan.Page, err error) {
 	i, err := strconv.Atoi(p.Name)
 	if len(cursor) > 0 {
 		i, err = strconv.Atoi(string(cursor))
 	}
 	for ; i < c.n && len(page.Items) < 250; i += simPartitions {
 		blob := c.blob(c.key(i), i)
-		page.Items = append(page.Items, scan.Item{Ref: scan.Ref(strconv.Itoa(i)), Payload: &scan.Row{Attributes: map[string]scan.Value{
-			"slot": {Kind: scan.KindB, Bytes: blob}}}})
+		page.Items = append(page.Items, scan.Item{
+			Ref: scan.Ref(strconv.Itoa(i)),
+			Payload: &scan.Row{Attributes: map[string]scan.Value{
+				"slot": {Kind: scan.KindB, Bytes: blob}}},
+		})
 	}
 	page.Next, page.Last = scan.Cursor(strconv.Itoa(i)), i >= c.n
 	return page, err
@@ -71,7 +76,9 @@ func (c *crowd) blob(key string, i int) []byte {
 	return blob
 }
 
-func (c *crowd) Load(context.Context, scan.Ref) (scan.Item, error) { return scan.Item{}, scan.ErrGone }
+func (c *crowd) Load(context.Context, scan.Ref) (scan.Item, error) {
+	return scan.Item{}, scan.ErrGone
+}
 
 // Replace is not to be called: nothing here is to be moved.
 func (c *crowd) Replace(_ context.Context, changes []scan.Change) []scan.Result {
@@ -97,12 +104,21 @@ const crowdWorkers = 8
 // pass is one pass over the crowd.
 func (c *crowd) pass(t *testing.T, looking, exact bool) (checkpoint.Counts, reencrypt.Savings) {
 	t.Helper()
-	target := rotate.Target{Name: "target", Lister: c, Format: format(t, map[string]string{"name": "all"}, nil), Batch: 25}
+	target := rotate.Target{
+		Name:   "target",
+		Lister: c,
+		Format: format(t, map[string]string{"name": "all"}, nil),
+		Batch:  25,
+	}
 	if !looking {
 		target.Writer = c
 	}
 	passes := checkpoint.NewPasses(checkpoint.NewMemory(), "job")
-	opened, err := rotate.OpenPass(t.Context(), passes, rotate.Plan{Job: "job", Keys: simKeys(), Targets: []rotate.Target{target}}, false)
+	opened, err := rotate.OpenPass(t.Context(), passes, rotate.Plan{
+		Job:     "job",
+		Keys:    simKeys(),
+		Targets: []rotate.Target{target},
+	}, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,8 +127,18 @@ func (c *crowd) pass(t *testing.T, looking, exact bool) (checkpoint.Counts, reen
 		t.Fatal(err)
 	}
 	c.requests.Store(0)
-	engine := rotate.New(rotate.Config{Targets: []rotate.Target{target}, Keys: simKeys(), KMS: c, Rate: 1e9, Workers: crowdWorkers,
-		MaxOutage: time.Second, Settle: time.Second, Pass: 1, Recorder: newTrail(), Exact: exact})
+	engine := rotate.New(rotate.Config{
+		Targets:   []rotate.Target{target},
+		Keys:      simKeys(),
+		KMS:       c,
+		Rate:      1e9,
+		Workers:   crowdWorkers,
+		MaxOutage: time.Second,
+		Settle:    time.Second,
+		Pass:      1,
+		Recorder:  newTrail(),
+		Exact:     exact,
+	})
 	if err := engine.Run(t.Context(), tracker, opened.Partitions); err != nil {
 		t.Fatal(err)
 	}
@@ -152,10 +178,12 @@ func TestHeadersSaveRequests(t *testing.T) {
 			told, saved := c.pass(t, test.looking, false)
 			requests := c.requests.Load()
 			if limit := most(n, test.tokens); requests > limit || saved.Checked < 1000 {
-				t.Errorf("%d requests, want %d at most; %d checks, want 1,000 at least", requests, limit, saved.Checked)
+				t.Errorf("%d requests, want %d at most; %d checks, want 1,000 at least", requests,
+					limit, saved.Checked)
 			}
 			said, none := c.pass(t, test.looking, true)
-			if exact := c.requests.Load(); exact < n || exact > n+3*test.tokens*crowdWorkers || none.Header+none.Checked+none.Shared != 0 {
+			if exact := c.requests.Load(); exact < n || exact > n+3*test.tokens*crowdWorkers ||
+				none.Header+none.Checked+none.Shared != 0 {
 				t.Errorf("exactly: %d requests of %d slots, %+v", exact, n, none)
 			}
 			header := int64(0)
@@ -167,7 +195,8 @@ func TestHeadersSaveRequests(t *testing.T) {
 				}
 			}
 			if header != saved.Header {
-				t.Errorf("%d slots are counted by headers, and %d were decided so", header, saved.Header)
+				t.Errorf("%d slots are counted by headers, and %d were decided so", header,
+					saved.Header)
 			}
 			if diff := cmp.Diff(told, said); diff != "" {
 				t.Errorf("by headers (-) and by KMS (+):\n%s", diff)
@@ -193,7 +222,8 @@ func TestUnknownLayouts(t *testing.T) {
 		}
 		c.strange, c.made = false, sync.Map{}
 		if said, _ := c.pass(t, looking, true); !cmp.Equal(told, said) {
-			t.Errorf("looking %v: unknown layouts (-) and known ones (+):\n%s", looking, cmp.Diff(told, said))
+			t.Errorf("looking %v: unknown layouts (-) and known ones (+):\n%s", looking,
+				cmp.Diff(told, said))
 		}
 	}
 }
@@ -211,9 +241,13 @@ func TestAMillionCurrentSlots(t *testing.T) {
 	began := time.Now()
 	counts, saved := c.pass(t, false, false)
 	requests := c.requests.Load()
-	t.Logf("%d current slots: %d requests (%.3f%%), %d checks, %s", counts.Slots.Current, requests, float64(requests)*100/float64(n), saved.Checked, time.Since(began).Round(time.Millisecond))
+	t.Logf("%d current slots: %d requests (%.3f%%), %d checks, %s", counts.Slots.Current, requests,
+		float64(requests)*100/float64(n), saved.Checked, time.Since(began).Round(time.Millisecond))
 	if counts.Slots.Current != int64(n) || requests > most(n, 1) || saved.Checked < int64(n)/100 {
-		t.Errorf("%+v with %d requests and %d checks, want %d requests at most, and %d checks at least", counts.Slots, requests, saved.Checked, most(n, 1), n/100)
+		t.Errorf(
+			"%+v with %d requests and %d checks, want %d requests at most, and %d checks at least",
+			counts.Slots, requests, saved.Checked, most(n, 1), n/100,
+		)
 	}
 }
 
@@ -255,7 +289,12 @@ func lying(t *testing.T, slots, lies int) *bench {
 		target.put(fmt.Sprintf("item-%04d", i), cloud.encrypt(t, key, "x", nil))
 	}
 	cloud.fake.SetHeaders(nil)
-	return &bench{cloud: cloud, keys: cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}), format: format(t, nil, nil), target: target}
+	return &bench{
+		cloud:  cloud,
+		keys:   cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}),
+		format: format(t, nil, nil),
+		target: target,
+	}
 }
 
 // If ciphertext headers name wrong keys, a run does not report that headers agree with KMS, and
@@ -265,8 +304,10 @@ func TestHeadersThatLie(t *testing.T) {
 	for _, lies := range []int{1, 40} {
 		b := lying(t, 120, lies)
 		counts, err := b.run(t)
-		if agree, wrong := b.engine.Headers(); err != nil || agree || wrong == "" || counts.Slots.Seen != 120 {
-			t.Errorf("%d lies: a run ends with %v, %+v; headers agree %v, wrong %q", lies, err, counts.Slots, agree, wrong)
+		if agree, wrong := b.engine.Headers(); err != nil || agree || wrong == "" ||
+			counts.Slots.Seen != 120 {
+			t.Errorf("%d lies: a run ends with %v, %+v; headers agree %v, wrong %q", lies, err,
+				counts.Slots, agree, wrong)
 		}
 		b = lying(t, 120, lies)
 		b.inspect = true
@@ -276,12 +317,20 @@ func TestHeadersThatLie(t *testing.T) {
 		}
 		b.exact = true
 		counts, err = b.run(t)
-		if want := (checkpoint.SlotCounts{Seen: 120, Current: int64(120 - lies), Remaining: int64(lies)}); err != nil || counts.Slots != want {
+		if want := (checkpoint.SlotCounts{
+			Seen:      120,
+			Current:   int64(120 - lies),
+			Remaining: int64(lies),
+		}); err != nil || counts.Slots != want {
 			t.Errorf("%d lies: an exact audit: %+v, %v, want %+v", lies, counts.Slots, err, want)
 		}
 		b.inspect = false
 		counts, err = b.run(t)
-		if want := (checkpoint.SlotCounts{Seen: 120, Current: int64(120 - lies), Rotated: int64(lies)}); err != nil || counts.Slots != want {
+		if want := (checkpoint.SlotCounts{
+			Seen:    120,
+			Current: int64(120 - lies),
+			Rotated: int64(lies),
+		}); err != nil || counts.Slots != want {
 			t.Errorf("%d lies: an exact run: %+v, %v, want %+v", lies, counts.Slots, err, want)
 		}
 	}
@@ -307,12 +356,21 @@ func TestHeadersDoNotShowContexts(t *testing.T) {
 			}
 			target.put(fmt.Sprintf("item-%03d", i), cloud.encrypt(t, new, "x", context))
 		}
-		b := &bench{cloud: cloud, keys: cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}),
-			format: format(t, map[string]string{"app": "pay"}, nil), target: target}
+		b := &bench{
+			cloud: cloud,
+			keys: cloud.resolve(t, reencrypt.KeyRequest{
+				Destination: new,
+				Sources:     []string{old},
+			}),
+			format: format(t, map[string]string{"app": "pay"}, nil),
+			target: target,
+		}
 		counts, err := b.run(t)
 		agree, wrong := b.engine.Headers()
-		if err != nil || agree != test.agree || agree != (wrong == "") || counts.Slots.Failed+counts.Slots.Foreign < test.exceptions {
-			t.Errorf("%s: %+v, %v; headers agree %v, wrong %q", test.name, counts.Slots, err, agree, wrong)
+		if err != nil || agree != test.agree || agree != (wrong == "") ||
+			counts.Slots.Failed+counts.Slots.Foreign < test.exceptions {
+			t.Errorf("%s: %+v, %v; headers agree %v, wrong %q", test.name, counts.Slots, err,
+				agree, wrong)
 		}
 	}
 }
@@ -324,14 +382,30 @@ func TestSharedDataKeys(t *testing.T) {
 		cloud := newCloud(t)
 		old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
 		target := newMemory()
-		blobs := map[string][]byte{"a": cloud.encrypt(t, old, "data key a", map[string]string{"tenant": "t"}), "b": cloud.encrypt(t, old, "data key b", map[string]string{"tenant": "t"})}
+		blobs := map[string][]byte{
+			"a": cloud.encrypt(t, old, "data key a", map[string]string{"tenant": "t"}),
+			"b": cloud.encrypt(t, old, "data key b", map[string]string{"tenant": "t"}),
+		}
 		for i := range 300 {
 			kind := []string{"a", "b"}[i%2]
-			target.rows[fmt.Sprintf("item-%03d", i)] = map[string]scan.Value{"slot": {Kind: scan.KindB, Bytes: blobs[kind]},
-				"kind": {Kind: scan.KindS, Text: kind}, "version": {Kind: scan.KindS, Text: strconv.Itoa(i % 6 / 2)}}
+			target.rows[fmt.Sprintf("item-%03d", i)] = map[string]scan.Value{
+				"slot":    {Kind: scan.KindB, Bytes: blobs[kind]},
+				"kind":    {Kind: scan.KindS, Text: kind},
+				"version": {Kind: scan.KindS, Text: strconv.Itoa(i % 6 / 2)},
+			}
 		}
-		b := &bench{cloud: cloud, keys: cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}), exact: exact,
-			format: format(t, map[string]string{"tenant": "t"}, map[string]string{"tenant": "t", "v": "${version}"}), target: target}
+		b := &bench{
+			cloud: cloud,
+			keys: cloud.resolve(t, reencrypt.KeyRequest{
+				Destination: new,
+				Sources:     []string{old},
+			}),
+			exact: exact,
+			format: format(t, map[string]string{
+				"tenant": "t",
+			}, map[string]string{"tenant": "t", "v": "${version}"}),
+			target: target,
+		}
 		counts, err := b.run(t)
 		sent, _, _ := b.engine.Requests()
 		want := int64(6) // 2 blobs, each towards 3 contexts
@@ -341,10 +415,14 @@ func TestSharedDataKeys(t *testing.T) {
 		// One more asks whether the first new ciphertext is under the destination key.
 		if err != nil || counts.Slots.Rotated != 300 || sent != want+1 ||
 			b.engine.Savings().Shared != 300-want {
-			t.Errorf("exact %v: %+v, %v, with %d requests, %+v; want %d requests", exact, counts.Slots, err, sent, b.engine.Savings(), want)
+			t.Errorf("exact %v: %+v, %v, with %d requests, %+v; want %d requests", exact,
+				counts.Slots, err, sent, b.engine.Savings(), want)
 		}
 		for name, row := range maps.All(target.rows) {
-			plaintext, key, err := cloud.fake.Decrypt("", row["slot"].Bytes, map[string]string{"tenant": "t", "v": row["version"].Text})
+			plaintext, key, err := cloud.fake.Decrypt("", row["slot"].Bytes, map[string]string{
+				"tenant": "t",
+				"v":      row["version"].Text,
+			})
 			if err != nil || key != new || string(plaintext) != "data key "+row["kind"].Text {
 				t.Fatalf("exact %v: %s holds %q under %s, %v", exact, name, plaintext, key, err)
 			}

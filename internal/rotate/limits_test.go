@@ -42,19 +42,28 @@ func TestBusyItemsHoldNobodyBack(t *testing.T) {
 			written++
 		case written < calm:
 			if change.Unbatched != refused[ref] {
-				t.Errorf("%s: alone: %v, though refused before: %v", ref, change.Unbatched, refused[ref])
+				t.Errorf("%s: alone: %v, though refused before: %v", ref, change.Unbatched,
+					refused[ref])
 			}
 			refused[ref] = true
 			return fmt.Errorf("write: %w", scan.ErrContended)
 		}
 		return nil
 	}
-	b := &bench{cloud: cloud, target: target, format: format(t, nil, nil),
-		keys: cloud.resolve(t, reencrypt.KeyRequest{Destination: destination, Sources: []string{source}})}
+	b := &bench{
+		cloud:  cloud,
+		target: target,
+		format: format(t, nil, nil),
+		keys: cloud.resolve(t, reencrypt.KeyRequest{
+			Destination: destination,
+			Sources:     []string{source},
+		}),
+	}
 	counts, err := b.run(t)
 	// The last of the busy ones may come only when the calm ones are done.
 	if err != nil || counts.Slots.Rotated != busy+calm || len(refused) < busy/2 {
-		t.Errorf("%v: %+v, %d items refused at first; want all %d rotated, most of %d refused", err, counts.Slots, len(refused), busy+calm, busy)
+		t.Errorf("%v: %+v, %d items refused at first; want all %d rotated, most of %d refused",
+			err, counts.Slots, len(refused), busy+calm, busy)
 	}
 }
 
@@ -73,7 +82,13 @@ func TestThrottlingOfOneTarget(t *testing.T) {
 			name := fmt.Sprintf("%03d", n)
 			m.put(name, cloud.encrypt(t, source, name, nil))
 		}
-		targets[i] = rotate.Target{Name: []string{"slow", "other"}[i], Lister: m, Writer: m, Format: format(t, nil, nil), Batch: 3}
+		targets[i] = rotate.Target{
+			Name:   []string{"slow", "other"}[i],
+			Lister: m,
+			Writer: m,
+			Format: format(t, nil, nil),
+			Batch:  3,
+		}
 	}
 	memories[0].refuse = func(scan.Change) error {
 		if float64(slow.Load()) >= time.Since(began).Seconds()*perSecond {
@@ -91,8 +106,15 @@ func TestThrottlingOfOneTarget(t *testing.T) {
 		return nil
 	}
 	passes := checkpoint.NewPasses(checkpoint.NewMemory(), "job")
-	keys := cloud.resolve(t, reencrypt.KeyRequest{Destination: destination, Sources: []string{source}})
-	opened, err := rotate.OpenPass(t.Context(), passes, rotate.Plan{Job: "job", Keys: keys, Targets: targets}, false)
+	keys := cloud.resolve(t, reencrypt.KeyRequest{
+		Destination: destination,
+		Sources:     []string{source},
+	})
+	opened, err := rotate.OpenPass(t.Context(), passes, rotate.Plan{
+		Job:     "job",
+		Keys:    keys,
+		Targets: targets,
+	}, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,11 +137,15 @@ func TestThrottlingOfOneTarget(t *testing.T) {
 		t.Fatal(err)
 	}
 	totals, err := passes.Totals(t.Context(), opened.Pass)
-	if err != nil || totals["slow"].Slots.Rotated != items || totals["other"].Slots.Rotated != items {
+	if err != nil || totals["slow"].Slots.Rotated != items ||
+		totals["other"].Slots.Rotated != items {
 		t.Errorf("%v: %+v", err, totals)
 	}
 	if left.Load() < items/3 {
-		t.Errorf("the target that is not throttled was done when only %d of %d were left of the other", left.Load(), items)
+		t.Errorf(
+			"the target that is not throttled was done when only %d of %d were left of the other",
+			left.Load(), items,
+		)
 	}
 	if _, _, rate := engine.Requests(); rate != 100000 {
 		t.Errorf("KMS was slowed down to %v requests per second", rate)

@@ -51,10 +51,14 @@ func (s *shelf) Load(ctx context.Context, ref scan.Ref) (scan.Item, error) {
 		return scan.Item{}, err
 	}
 	s.hold(ref, s.sizes[i], 1)
-	return scan.Item{Ref: ref, Payload: &scan.Object{Key: string(ref), Body: s.blob(i), Size: s.sizes[i]}, Release: func() {
-		s.hold(ref, -s.sizes[i], -1)
-		give()
-	}}, nil
+	return scan.Item{
+		Ref:     ref,
+		Payload: &scan.Object{Key: string(ref), Body: s.blob(i), Size: s.sizes[i]},
+		Release: func() {
+			s.hold(ref, -s.sizes[i], -1)
+			give()
+		},
+	}, nil
 }
 
 func (s *shelf) hold(ref scan.Ref, bytes int64, times int) {
@@ -89,7 +93,10 @@ func TestBodiesStayWithinTheRoom(t *testing.T) {
 	const size, most = 8 << 20, 64 << 20
 	cloud := newCloud(t)
 	source := cloud.key(t, fakekms.Symmetric)
-	keys := cloud.resolve(t, reencrypt.KeyRequest{Destination: cloud.key(t, fakekms.Symmetric), Sources: []string{source}})
+	keys := cloud.resolve(t, reencrypt.KeyRequest{
+		Destination: cloud.key(t, fakekms.Symmetric),
+		Sources:     []string{source},
+	})
 	blob := cloud.encrypt(t, source, "plaintext", nil)
 	template, err := ciphertext.Compile(ciphertext.Spec{
 		Format: "raw",
@@ -123,7 +130,11 @@ func TestBodiesStayWithinTheRoom(t *testing.T) {
 			target.Writer = s
 		}
 		passes := checkpoint.NewPasses(checkpoint.NewMemory(), "job")
-		opened, err := rotate.OpenPass(t.Context(), passes, rotate.Plan{Job: "job", Keys: keys, Targets: []rotate.Target{target}}, false)
+		opened, err := rotate.OpenPass(t.Context(), passes, rotate.Plan{
+			Job:     "job",
+			Keys:    keys,
+			Targets: []rotate.Target{target},
+		}, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -132,15 +143,20 @@ func TestBodiesStayWithinTheRoom(t *testing.T) {
 			t.Fatal(err)
 		}
 		b := &bench{cloud: cloud, keys: keys, trail: newTrail(), workers: 64}
-		if err := b.rotator(target, opened.Pass.Number).Run(t.Context(), tracker, opened.Partitions); err != nil {
+		if err := b.rotator(target,
+			opened.Pass.Number).Run(t.Context(), tracker, opened.Partitions); err != nil {
 			t.Fatal(err)
 		}
 		totals, err := passes.Totals(t.Context(), opened.Pass)
-		if counts := totals["target"]; err != nil || counts.Slots.Rotated+counts.Slots.Remaining != 133 || counts.Slots.Failed != 67 {
+		if counts := totals["target"]; err != nil ||
+			counts.Slots.Rotated+counts.Slots.Remaining != 133 || counts.Slots.Failed != 67 {
 			t.Errorf("look %v: %+v, %v", look, counts.Slots, err)
 		}
 		if s.most > most || s.most < most/2 || s.held != 0 || s.early > 0 {
-			t.Errorf("look %v: at most %d bytes at once, want %d; %d are still held; %d were given back too early", look, s.most, most, s.held, s.early)
+			t.Errorf(
+				"look %v: at most %d bytes at once, want %d; %d are still held; %d were given "+
+					"back too early", look, s.most, most, s.held, s.early,
+			)
 		}
 		if _, ok := s.room.TryAcquire(most); !ok {
 			t.Errorf("look %v: room is lost", look)

@@ -25,9 +25,14 @@ func TestMovedAliases(t *testing.T) {
 		want        string // "" means no error
 	}{
 		{"none", "D S X", nil, ""},
-		{"destination", "E S X", nil, "alias/d was D when pass 1 began and is E now; point it back " +
-			"to go on with pass 1, or add D to source.keys, because ciphertexts are under it, " +
-			"and " + restart},
+		{
+			"destination",
+			"E S X",
+			nil,
+			"alias/d was D when pass 1 began and is E now; point it back " +
+				"to go on with pass 1, or add D to source.keys, because ciphertexts are " +
+				"under it, and " + restart,
+		},
 		{"all", "E T Y", nil, "alias/d was D when pass 1 began and is E now, and alias/s was S " +
 			"when pass 1 began and is T now, and alias/x was X when pass 1 began and is Y now; " +
 			"point them back to go on with pass 1, or add D and S and X to source.keys, because " +
@@ -38,9 +43,18 @@ func TestMovedAliases(t *testing.T) {
 		{"other algorithm", "E S X", func(p *checkpoint.Pass, _ *reencrypt.Keys) {
 			p.Destination.Algorithm = oaep
 		}, "or " + restart + apart},
-		{"other context", "E T X", func(_ *checkpoint.Pass, k *reencrypt.Keys) { k.ChangesContext = true },
-			"or add S to source.keys, because ciphertexts are under it, and " + restart + "" + apart},
-		{"refresh", "E E E", func(_ *checkpoint.Pass, k *reencrypt.Keys) { k.Mode = reencrypt.ModeRefresh },
+		{
+			"other context",
+			"E T X",
+			func(_ *checkpoint.Pass, k *reencrypt.Keys) {
+				k.ChangesContext = true
+			},
+			"or add S to source.keys, because ciphertexts are under it, and " + restart + "" +
+				apart,
+		},
+		{"refresh", "E E E", func(_ *checkpoint.Pass, k *reencrypt.Keys) {
+			k.Mode = reencrypt.ModeRefresh
+		},
 			"or " + restart},
 	} {
 		pass := checkpoint.Pass{Number: 1, Destination: checkpoint.Key{ARN: "D"}}

@@ -15,8 +15,11 @@ import (
 // TestSettleEntries: after a retry each slot of an item stands for one entry of the
 // ledger, also where slots share a blob, paths have shifted or blobs were replaced.
 func TestSettleEntries(t *testing.T) {
-	slot := func(path, blob string) ciphertext.Slot { return ciphertext.Slot{Path: path, Blob: []byte(blob)} }
-	failed, rotated := reencrypt.Verdict{Outcome: reencrypt.Failed, Reason: "why"}, reencrypt.Verdict{Outcome: reencrypt.Rotated, Key: "old"}
+	slot := func(path, blob string) ciphertext.Slot {
+		return ciphertext.Slot{Path: path, Blob: []byte(blob)}
+	}
+	failed := reencrypt.Verdict{Outcome: reencrypt.Failed, Reason: "why"}
+	rotated := reencrypt.Verdict{Outcome: reencrypt.Rotated, Key: "old"}
 	for _, test := range []struct {
 		name     string
 		entries  []ciphertext.Slot // as they were
@@ -25,18 +28,54 @@ func TestSettleEntries(t *testing.T) {
 		kept     []string // paths that stay in the ledger
 		want     checkpoint.SlotCounts
 	}{
-		{"one blob in two places", []ciphertext.Slot{slot("a", "same"), slot("b", "same")}, []ciphertext.Slot{slot("a", "same"), slot("b", "same")},
-			[]reencrypt.Verdict{rotated, failed}, []string{"b"}, checkpoint.SlotCounts{Rotated: 1}},
-		{"and the other way round", []ciphertext.Slot{slot("b", "same"), slot("a", "same")}, []ciphertext.Slot{slot("a", "same"), slot("b", "same")},
-			[]reencrypt.Verdict{rotated, failed}, []string{"b"}, checkpoint.SlotCounts{Rotated: 1}},
-		{"paths have shifted", []ciphertext.Slot{slot("docs{1}", "one"), slot("docs{2}", "two")}, []ciphertext.Slot{slot("docs{0}", "one"), slot("docs{1}", "two")},
-			[]reencrypt.Verdict{failed, rotated}, []string{"docs{0}"}, checkpoint.SlotCounts{Rotated: 1}},
-		{"a blob was replaced", []ciphertext.Slot{slot("a", "old"), slot("b", "b")}, []ciphertext.Slot{slot("a", "new"), slot("b", "b")},
-			[]reencrypt.Verdict{rotated, failed}, []string{"b"}, checkpoint.SlotCounts{Rotated: 1}},
-		{"one was taken away", []ciphertext.Slot{slot("a", "a"), slot("b", "b")}, []ciphertext.Slot{slot("b", "b")},
-			[]reencrypt.Verdict{failed}, []string{"b"}, checkpoint.SlotCounts{Gone: 1}},
-		{"the item could not be read, and has two", []ciphertext.Slot{{}}, []ciphertext.Slot{slot("a", "a"), slot("b", "b")},
-			[]reencrypt.Verdict{rotated, failed}, []string{"b"}, checkpoint.SlotCounts{Rotated: 1}},
+		{
+			"one blob in two places",
+			[]ciphertext.Slot{slot("a", "same"), slot("b", "same")},
+			[]ciphertext.Slot{slot("a", "same"), slot("b", "same")},
+			[]reencrypt.Verdict{rotated, failed},
+			[]string{"b"},
+			checkpoint.SlotCounts{Rotated: 1},
+		},
+		{
+			"and the other way round",
+			[]ciphertext.Slot{slot("b", "same"), slot("a", "same")},
+			[]ciphertext.Slot{slot("a", "same"), slot("b", "same")},
+			[]reencrypt.Verdict{rotated, failed},
+			[]string{"b"},
+			checkpoint.SlotCounts{Rotated: 1},
+		},
+		{
+			"paths have shifted",
+			[]ciphertext.Slot{slot("docs{1}", "one"), slot("docs{2}", "two")},
+			[]ciphertext.Slot{slot("docs{0}", "one"), slot("docs{1}", "two")},
+			[]reencrypt.Verdict{failed, rotated},
+			[]string{"docs{0}"},
+			checkpoint.SlotCounts{Rotated: 1},
+		},
+		{
+			"a blob was replaced",
+			[]ciphertext.Slot{slot("a", "old"), slot("b", "b")},
+			[]ciphertext.Slot{slot("a", "new"), slot("b", "b")},
+			[]reencrypt.Verdict{rotated, failed},
+			[]string{"b"},
+			checkpoint.SlotCounts{Rotated: 1},
+		},
+		{
+			"one was taken away",
+			[]ciphertext.Slot{slot("a", "a"), slot("b", "b")},
+			[]ciphertext.Slot{slot("b", "b")},
+			[]reencrypt.Verdict{failed},
+			[]string{"b"},
+			checkpoint.SlotCounts{Gone: 1},
+		},
+		{
+			"the item could not be read, and has two",
+			[]ciphertext.Slot{{}},
+			[]ciphertext.Slot{slot("a", "a"), slot("b", "b")},
+			[]reencrypt.Verdict{rotated, failed},
+			[]string{"b"},
+			checkpoint.SlotCounts{Rotated: 1},
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var entries []checkpoint.LedgerEntry
@@ -100,7 +139,11 @@ func TestClaim(t *testing.T) {
 			var there manySlots
 			for i := range n {
 				slot := ciphertext.Slot{Path: fmt.Sprintf("line %d", i), Blob: []byte("old")}
-				mine.slots, mine.verdicts = append(mine.slots, slot), append(mine.verdicts, reencrypt.Verdict{Key: "old", Blob: []byte(blob(i))})
+				mine.slots = append(mine.slots, slot)
+				mine.verdicts = append(mine.verdicts, reencrypt.Verdict{
+					Key:  "old",
+					Blob: []byte(blob(i)),
+				})
 				slot.Blob = []byte(blob(i))
 				there = append(there, slot)
 			}

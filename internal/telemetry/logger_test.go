@@ -44,7 +44,8 @@ func TestLinesAreJSONAwayFromATerminal(t *testing.T) {
 			t.Errorf("time: %v", err)
 		}
 		delete(got, "time")
-		if want := `{"level":"info","message":"page done","target":"customers","took":"1.5s"}`; encode(t, got) != want {
+		want := `{"level":"info","message":"page done","target":"customers","took":"1.5s"}`
+		if encode(t, got) != want {
 			t.Fatalf("got %s, want %s", encode(t, got), want)
 		}
 	}

@@ -151,7 +151,8 @@ func printAblation(w io.Writer, one ablation, with, without []measured) {
 func benchmarks(w io.Writer) error {
 	for _, one := range []struct{ what, where, name string }{
 		{
-			what:  "One ReEncrypt: by the SDK, in rotator's form through net/http, and without net/http",
+			what: "One ReEncrypt: by the SDK, in rotator's form through net/http, and without " +
+				"net/http",
 			where: "internal/fastkms",
 			name:  "ReEncrypt",
 		},

@@ -42,7 +42,8 @@ func (h *harness) checkBaseline(all []*series, rounds int) error {
 		}
 		more := func() (bool, error) { return one.more(h, rounds, h.began.Add(enoughTime)) }
 		if err := withinTolerance(was, repeats, ratio, more); err != nil {
-			errs = append(errs, fmt.Errorf("%s, after %d rounds: %w", one.Store, one.roundsBefore, err))
+			errs = append(errs,
+				fmt.Errorf("%s, after %d rounds: %w", one.Store, one.roundsBefore, err))
 		}
 	}
 	return errors.Join(errs...)
@@ -72,7 +73,8 @@ func withinTolerance(
 			return nil
 		}
 		if times == 0 || !inTime {
-			return fmt.Errorf("the CPU time of rotator (D) is %.3f of A, the committed ratio is %.3f",
+			return fmt.Errorf("the CPU time of rotator (D) is %.3f of A, the committed ratio is "+
+				"%.3f",
 				now, was)
 		}
 		var err error

@@ -36,7 +36,8 @@ var (
 
 // ablationsFrom separates the two parts of the page. ABLATIONS=1 writes the part after it,
 // and ABLATIONS=0 the part before it.
-const ablationsFrom = "\n<!-- `UPDATE=1 ABLATIONS=1 make bench` writes the rest of the page. -->\n\n"
+const ablationsFrom = "\n<!-- `UPDATE=1 ABLATIONS=1 make bench` writes the rest of the page. " +
+	"-->\n\n"
 
 // runBench measures the parts that the setting selects. It prints all tables to stdout, and
 // writes each part of the page as soon as the part is complete.

@@ -49,7 +49,8 @@ func (h *harness) throttled(items, rate int, quota, share float64) (throttling, 
 	defer s.close()
 	m, err := h.against(s, h.rotatorRun(), t)
 	if err != nil {
-		return throttling{}, fmt.Errorf("run rotator with a quota of %.0f and %.0f%% throttling: %w",
+		return throttling{}, fmt.Errorf(
+			"run rotator with a quota of %.0f and %.0f%% throttling: %w",
 			quota, 100*share, err)
 	}
 	var report struct {

@@ -152,7 +152,8 @@ func (s *series) printRow(w io.Writer, c candidate) {
 	if n := s.of(c.letter, func(m measured) float64 { return m.Allocs }); n > 0 {
 		allocs = fmt.Sprintf("%.0f", n)
 	}
-	fmt.Fprintf(w, "| %s: %s | %.0f | %.1f | %.3f | %.0f | %.3f | %.3f | %.0f | %.0f | %.0f | %s |\n",
+	fmt.Fprintf(w, "| %s: %s | %.0f | %.1f | %.3f | %.0f | %.3f | %.3f | %.0f | %.0f | %.0f | "+
+		"%s |\n",
 		c.letter, c.what,
 		s.of(c.letter, func(m measured) float64 { return float64(m.Items) }),
 		s.of(c.letter, microseconds), ratio,

@@ -10,8 +10,12 @@ import (
 // TestStubNotices: the stub records each thing that a client must not do.
 func TestStubNotices(t *testing.T) {
 	for name, wrong := range map[string]func(v *stubItems){
-		"the blob of another item": func(v *stubItems) { v.replace(1, blobOf(sourceKey, 1), blobOf(destinationKey, 2)) },
-		"a blob before KMS":        func(v *stubItems) { v.replace(2, blobOf(sourceKey, 2), blobOf(destinationKey, 2)) },
+		"the blob of another item": func(v *stubItems) {
+			v.replace(1, blobOf(sourceKey, 1), blobOf(destinationKey, 2))
+		},
+		"a blob before KMS": func(v *stubItems) {
+			v.replace(2, blobOf(sourceKey, 2), blobOf(destinationKey, 2))
+		},
 		"the same twice": func(v *stubItems) {
 			v.replace(1, blobOf(sourceKey, 1), blobOf(destinationKey, 1))
 			v.replace(1, blobOf(destinationKey, 1), blobOf(destinationKey, 1))
@@ -68,7 +72,9 @@ func TestStubChecksObjects(t *testing.T) {
 		s := &stub{store: store, items: newStubItems(3, false)}
 		s.items.state[1].Or(reEncrypted)
 		o, held := objectOf(store, destinationKey, 1), objectOf(store, sourceKey, 1)
-		r := &http.Request{Header: http.Header{"Content-Type": {o.contentType}, "If-Match": {held.etag}}}
+		r := &http.Request{
+			Header: http.Header{"Content-Type": {o.contentType}, "If-Match": {held.etag}},
+		}
 		for name, value := range o.metadata {
 			r.Header.Set(metadataPrefix+name, value)
 		}
@@ -89,21 +95,39 @@ func TestStubChecksObjects(t *testing.T) {
 		status int
 		fault  bool
 	}{
-		"a good PUT":           {bodies, func(http.Header, []byte) {}, 200, false},
-		"another byte":         {bodies, func(_ http.Header, body []byte) { body[40]++ }, 200, true},
-		"another type":         {bodies, func(h http.Header, _ []byte) { h.Del("Content-Type") }, 200, true},
-		"metadata that is new": {bodies, func(h http.Header, _ []byte) { h.Set(metadataPrefix+"x", "y") }, 200, true},
-		"no condition":         {bodies, func(h http.Header, _ []byte) { h.Del("If-Match") }, 412, false},
-		"a good copy":          {headers, func(http.Header, []byte) {}, 200, false},
-		"metadata lost":        {headers, func(h http.Header, _ []byte) { h.Del(metadataPrefix + "x-amz-iv") }, 200, true},
+		"a good PUT": {bodies, func(http.Header, []byte) {}, 200, false},
+		"another byte": {bodies, func(_ http.Header, body []byte) {
+			body[40]++
+		}, 200, true},
+		"another type": {bodies, func(h http.Header, _ []byte) {
+			h.Del("Content-Type")
+		}, 200, true},
+		"metadata that is new": {bodies, func(h http.Header, _ []byte) {
+			h.Set(metadataPrefix+"x", "y")
+		}, 200, true},
+		"no condition": {bodies, func(h http.Header, _ []byte) { h.Del("If-Match") }, 412, false},
+		"a good copy":  {headers, func(http.Header, []byte) {}, 200, false},
+		"metadata lost": {headers, func(h http.Header, _ []byte) {
+			h.Del(metadataPrefix + "x-amz-iv")
+		}, 200, true},
 		"the old blob": {headers, func(h http.Header, _ []byte) {
 			h.Set(metadataPrefix+wrappedKey, metadataOf(sourceKey, 1)[wrappedKey])
 		}, 200, true},
-		"a copy of another":      {headers, func(h http.Header, _ []byte) { h.Set("X-Amz-Copy-Source", resourceName+"/"+idOf(2)) }, 200, true},
-		"metadata kept":          {headers, func(h http.Header, _ []byte) { h.Del("X-Amz-Metadata-Directive") }, 200, true},
-		"a copy of whatever":     {headers, func(h http.Header, _ []byte) { h.Del(sourceMatch) }, 200, true},
-		"another condition":      {headers, func(h http.Header, _ []byte) { h.Set(sourceMatch, probeTag) }, 412, false},
-		"another one of targets": {headers, func(h http.Header, _ []byte) { h.Set("If-Match", probeTag) }, 412, false},
+		"a copy of another": {headers, func(h http.Header, _ []byte) {
+			h.Set("X-Amz-Copy-Source", resourceName+"/"+idOf(2))
+		}, 200, true},
+		"metadata kept": {headers, func(h http.Header, _ []byte) {
+			h.Del("X-Amz-Metadata-Directive")
+		}, 200, true},
+		"a copy of whatever": {headers, func(h http.Header, _ []byte) {
+			h.Del(sourceMatch)
+		}, 200, true},
+		"another condition": {headers, func(h http.Header, _ []byte) {
+			h.Set(sourceMatch, probeTag)
+		}, 412, false},
+		"another one of targets": {headers, func(h http.Header, _ []byte) {
+			h.Set("If-Match", probeTag)
+		}, 412, false},
 	} {
 		if status, faults := write(c.store, c.change); status != c.status || faults > 0 != c.fault {
 			t.Errorf("%s: %d with %d faults", name, status, faults)
@@ -114,17 +138,28 @@ func TestStubChecksObjects(t *testing.T) {
 const probeTag = `"00000000000000000000000000000000"`
 
 func TestMayCopy(t *testing.T) {
-	const modified, before, after = "Mon, 02 Mar 2026 10:00:00 GMT", "Mon, 02 Mar 2026 09:59:59 GMT", "Mon, 02 Mar 2026 10:00:01 GMT"
+	const (
+		before   = "Mon, 02 Mar 2026 09:59:59 GMT"
+		modified = "Mon, 02 Mar 2026 10:00:00 GMT"
+		after    = "Mon, 02 Mar 2026 10:00:01 GMT"
+	)
 	for _, c := range []struct {
 		target, source, since string
 		want                  bool
 	}{
 		{"", "", "", true}, {"e", "e", "", true}, {"x", "e", "", false}, {"e", "x", "", false},
-		{"", "", modified, true}, {"", "", after, true}, {"", "", before, false}, {"x", "", after, false},
+		{"", "", modified, true},
+		{"", "", after, true},
+		{"", "", before, false},
+		{"x", "", after, false},
 		{"", "e", before, true}, {"", "x", after, false}, {"", "", "yesterday", false},
 	} {
 		header := http.Header{}
-		for name, value := range map[string]string{"If-Match": c.target, sourceMatch: c.source, sourceUnmodified: c.since} {
+		for name, value := range map[string]string{
+			"If-Match":       c.target,
+			sourceMatch:      c.source,
+			sourceUnmodified: c.since,
+		} {
 			if value != "" {
 				header.Set(name, value)
 			}
@@ -145,7 +180,8 @@ func TestQuota(t *testing.T) {
 			time.Sleep(5 * time.Millisecond)
 		}
 		for at, got := range q.takeSeconds() {
-			if got.Served+got.Throttled != 200 || got.Served < 99 || got.Served > 111 || at > 0 && got.Served > 101 {
+			if got.Served+got.Throttled != 200 || got.Served < 99 || got.Served > 111 || at > 0 &&
+				got.Served > 101 {
 				t.Errorf("second %d: %+v", at, got)
 			}
 		}

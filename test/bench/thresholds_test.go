@@ -19,7 +19,11 @@ func found(d, requests, refused, rss float64) findings {
 		}}
 	}
 	var f findings
-	for store, others := range map[string]float64{rows: requests - 1, bodies: 1 + requests, headers: 1 + requests} {
+	for store, others := range map[string]float64{
+		rows:    requests - 1,
+		bodies:  1 + requests,
+		headers: 1 + requests,
+	} {
 		f.series = append(f.series, &series{
 			Store: store,
 			Runs: map[string][]measured{
@@ -27,11 +31,21 @@ func found(d, requests, refused, rss float64) findings {
 			},
 		})
 	}
-	f.quotas = []throttling{{Quota: 1000, Seconds: 10, Steady: second{Served: 9600, Throttled: int64(9600 * refused)}}}
+	f.quotas = []throttling{
+		{Quota: 1000, Seconds: 10, Steady: second{Served: 9600, Throttled: int64(9600 * refused)}},
+	}
 	f.randoms = []throttling{{}}
-	f.memory = []measured{{Items: fewItems, RSS: 100 << 20}, {Items: manyItems, RSS: int64(rss * (1 << 20))}}
-	hint, exact := counts{Requests: map[string]int64{reEncrypt: int64(8_000 + 400_000*refused)}}, counts{Requests: map[string]int64{reEncrypt: passedOver + int64(refused*3000)}}
-	f.second = &secondPass{Items: passedOver, Hint: measured{Items: passedOver, Counts: hint}, Exact: measured{Items: passedOver, Counts: exact}}
+	f.memory = []measured{
+		{Items: fewItems, RSS: 100 << 20},
+		{Items: manyItems, RSS: int64(rss * (1 << 20))},
+	}
+	hint := counts{Requests: map[string]int64{reEncrypt: int64(8_000 + 400_000*refused)}}
+	exact := counts{Requests: map[string]int64{reEncrypt: passedOver + int64(refused*3000)}}
+	f.second = &secondPass{
+		Items: passedOver,
+		Hint:  measured{Items: passedOver, Counts: hint},
+		Exact: measured{Items: passedOver, Counts: exact},
+	}
 	return f
 }
 
@@ -46,13 +60,16 @@ func TestThresholds(t *testing.T) {
 		t.Error(err)
 	}
 	beyond := found(0.76, 1.06, 0.03, 129)
-	beyond.quotas[0].Steady.Served, beyond.quotas[0].Lost, beyond.second.Differ = 9400, 1, []string{"slots"}
+	beyond.quotas[0].Steady.Served = 9400
+	beyond.quotas[0].Lost = 1
+	beyond.second.Differ = []string{"slots"}
 	beyond.series[0].Runs["D"][0].Counts.Late = 1
 	for _, g := range beyond.thresholds() {
 		if !g.measured || g.met {
 			t.Errorf("met: %+v", g)
 		}
-		if err := missed(beyond.thresholds()); err == nil || !strings.Contains(err.Error(), g.what) {
+		if err := missed(beyond.thresholds()); err == nil ||
+			!strings.Contains(err.Error(), g.what) {
 			t.Errorf("%q is not among the thresholds that are not met: %v", g.what, err)
 		}
 	}
@@ -86,7 +103,9 @@ func TestThresholdOfConnections(t *testing.T) {
 	for name, late := range map[string]func(*findings){
 		"in a series":        func(f *findings) { f.series[2].Runs["D"][0].Counts.Late = 2 },
 		"in the longest run": func(f *findings) { f.memory[1].Counts.Late = 2 },
-		"in the longest run, and there is no series": func(f *findings) { f.series, f.memory[1].Counts.Late = nil, 2 },
+		"in the longest run, and there is no series": func(f *findings) {
+			f.series, f.memory[1].Counts.Late = nil, 2
+		},
 	} {
 		f := found(0.74, 1.04, 0.009, 109)
 		late(&f)

@@ -13,7 +13,8 @@ const farLatency = 50 * time.Millisecond
 // compareWorkers compares a fixed number of workers with the number that rotator determines,
 // which it adjusts every second.
 func (h *harness) compareWorkers(w io.Writer, items int) error {
-	fmt.Fprintf(w, "\n## Workers\n\nDynamoDB, %d items, a response time of %s, and a `kms.rate` that "+
+	fmt.Fprintf(w, "\n## Workers\n\nDynamoDB, %d items, a response time of %s, and a `kms.rate` "+
+		"that "+
 		"is no limit. Without `workers` in the job file, rotator adjusts the number every second. "+
 		"One run each.\n\n", items, farLatency)
 	fmt.Fprintf(w, "| `workers` | items/s | peak RSS, MiB | CPU us/item | connections |\n"+

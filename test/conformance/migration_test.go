@@ -53,7 +53,13 @@ type migration struct {
 // old key disabled. It returns one line for the document. KMS is the fake if the server has none.
 func fullRun(t *testing.T, s server, endpoint, binary string) string {
 	t.Helper()
-	m := &migration{T: t, server: s, binary: binary, dir: t.TempDir(), guards: harness.NewWatcher(t)}
+	m := &migration{
+		T:      t,
+		server: s,
+		binary: binary,
+		dir:    t.TempDir(),
+		guards: harness.NewWatcher(t),
+	}
 	m.guards.AddSecret("the secret access key", secretKey)
 	m.url = m.guards.Proxy(t, endpoint)
 	m.dynamodb = dynamodb.NewFromConfig(config(endpoint))
@@ -84,7 +90,9 @@ func fullRun(t *testing.T, s server, endpoint, binary string) string {
 	if verify := m.rotator(0, "verify"); !verify.Converged {
 		t.Errorf("verify: %+v", verify)
 	}
-	_, err := m.kms.DisableKey(t.Context(), &kms.DisableKeyInput{KeyId: aws.String(m.old[strings.LastIndex(m.old, "/")+1:])})
+	_, err := m.kms.DisableKey(t.Context(), &kms.DisableKeyInput{
+		KeyId: aws.String(m.old[strings.LastIndex(m.old, "/")+1:]),
+	})
 	m.must(err)
 	m.readBack()
 	m.checkGuards()
@@ -137,35 +145,56 @@ func (m *migration) seed() {
 
 func secretOf(name string) string { return "secret of " + name }
 
-func contextOf(n int) map[string]string { return map[string]string{"tenant": fmt.Sprintf("t%d", n%3)} }
+func contextOf(n int) map[string]string {
+	return map[string]string{"tenant": fmt.Sprintf("t%d", n%3)}
+}
 
 func (m *migration) encrypt(name string, n int) []byte {
 	m.guards.AddSecret("a plaintext", secretOf(name))
-	out, err := m.kms.Encrypt(m.Context(), &kms.EncryptInput{KeyId: &m.old, Plaintext: []byte(secretOf(name)), EncryptionContext: contextOf(n)})
+	out, err := m.kms.Encrypt(m.Context(), &kms.EncryptInput{
+		KeyId:             &m.old,
+		Plaintext:         []byte(secretOf(name)),
+		EncryptionContext: contextOf(n),
+	})
 	m.must(err)
 	return out.CiphertextBlob
 }
 
 func (m *migration) seedTable() {
-	_, err := m.dynamodb.CreateTable(m.Context(), &dynamodb.CreateTableInput{TableName: aws.String("customers"), BillingMode: types.BillingModePayPerRequest,
-		KeySchema:            []types.KeySchemaElement{{AttributeName: aws.String("id"), KeyType: types.KeyTypeHash}},
-		AttributeDefinitions: []types.AttributeDefinition{{AttributeName: aws.String("id"), AttributeType: types.ScalarAttributeTypeS}}})
+	_, err := m.dynamodb.CreateTable(m.Context(), &dynamodb.CreateTableInput{
+		TableName:   aws.String("customers"),
+		BillingMode: types.BillingModePayPerRequest,
+		KeySchema: []types.KeySchemaElement{
+			{AttributeName: aws.String("id"), KeyType: types.KeyTypeHash},
+		},
+		AttributeDefinitions: []types.AttributeDefinition{
+			{AttributeName: aws.String("id"), AttributeType: types.ScalarAttributeTypeS},
+		},
+	})
 	m.must(err)
-	m.must(dynamodb.NewTableExistsWaiter(m.dynamodb, func(o *dynamodb.TableExistsWaiterOptions) { o.MinDelay = 50 * time.Millisecond }).
-		Wait(m.Context(), &dynamodb.DescribeTableInput{TableName: aws.String("customers")}, time.Minute))
+	m.must(dynamodb.NewTableExistsWaiter(m.dynamodb, func(o *dynamodb.TableExistsWaiterOptions) {
+		o.MinDelay = 50 * time.Millisecond
+	}).
+		Wait(m.Context(), &dynamodb.DescribeTableInput{
+			TableName: aws.String("customers"),
+		}, time.Minute))
 	for n := range itemCount {
 		name := fmt.Sprintf("item-%03d", n)
-		_, err := m.dynamodb.PutItem(m.Context(), &dynamodb.PutItemInput{TableName: aws.String("customers"), Item: map[string]types.AttributeValue{
-			"id": &types.AttributeValueMemberS{Value: name}, "tenant": &types.AttributeValueMemberS{Value: contextOf(n)["tenant"]},
-			"ssn":    &types.AttributeValueMemberB{Value: m.encrypt(name, n)},
-			"visits": &types.AttributeValueMemberN{Value: fmt.Sprint(n)},
-			"cards": &types.AttributeValueMemberL{Value: []types.AttributeValue{
-				&types.AttributeValueMemberM{Value: map[string]types.AttributeValue{
-					"number": &types.AttributeValueMemberS{
-						Value: base64.StdEncoding.EncodeToString(m.encrypt(name, n)),
-					},
-				}},
-			}}}})
+		_, err := m.dynamodb.PutItem(m.Context(), &dynamodb.PutItemInput{
+			TableName: aws.String("customers"),
+			Item: map[string]types.AttributeValue{
+				"id":     &types.AttributeValueMemberS{Value: name},
+				"tenant": &types.AttributeValueMemberS{Value: contextOf(n)["tenant"]},
+				"ssn":    &types.AttributeValueMemberB{Value: m.encrypt(name, n)},
+				"visits": &types.AttributeValueMemberN{Value: fmt.Sprint(n)},
+				"cards": &types.AttributeValueMemberL{Value: []types.AttributeValue{
+					&types.AttributeValueMemberM{Value: map[string]types.AttributeValue{
+						"number": &types.AttributeValueMemberS{
+							Value: base64.StdEncoding.EncodeToString(m.encrypt(name, n)),
+						},
+					}},
+				}}},
+		})
 		m.must(err)
 		m.slots += 2
 		if n%3 > 0 {
@@ -190,9 +219,13 @@ func (m *migration) seedBucket() {
 	m.must(err)
 	for n := range objectCount {
 		name := fmt.Sprintf("prod/odd key %d+ü.txt", n)
-		_, err := m.s3.PutObject(m.Context(), &s3.PutObjectInput{Bucket: aws.String("vault"), Key: &name, ContentType: aws.String("text/x-secret"),
-			Metadata: map[string]string{"tenant": contextOf(n)["tenant"], "note": "n"},
-			Body:     strings.NewReader(base64.StdEncoding.EncodeToString(m.encrypt(name, n)))})
+		_, err := m.s3.PutObject(m.Context(), &s3.PutObjectInput{
+			Bucket:      aws.String("vault"),
+			Key:         &name,
+			ContentType: aws.String("text/x-secret"),
+			Metadata:    map[string]string{"tenant": contextOf(n)["tenant"], "note": "n"},
+			Body:        strings.NewReader(base64.StdEncoding.EncodeToString(m.encrypt(name, n))),
+		})
 		m.must(err)
 		m.slots++
 	}
@@ -200,7 +233,9 @@ func (m *migration) seedBucket() {
 
 func (m *migration) writeJob() {
 	var b strings.Builder
-	fmt.Fprintf(&b, "job: conformance\ndestination: {key: %q}\nsource: {keys: [%q]}\nkms: {rate: 150, endpoint: %q}\nworkers: 8\ntargets:\n", m.new, m.old, m.kmsURL)
+	fmt.Fprintf(&b,
+		"job: conformance\ndestination: {key: %q}\nsource: {keys: [%q]}\nkms: {rate: 150, "+
+			"endpoint: %q}\nworkers: 8\ntargets:\n", m.new, m.old, m.kmsURL)
 	if m.server.has(dynamodbService) {
 		fmt.Fprintf(&b, "  - dynamodb: {table: customers, segments: 2, endpoint: %q}\n", m.url)
 		b.WriteString("    format: raw\n    slots:\n")
@@ -211,7 +246,9 @@ func (m *migration) writeJob() {
 		}
 	}
 	if m.server.has(s3Service) {
-		fmt.Fprintf(&b, "  - s3: {bucket: vault, prefix: prod/, endpoint: %q}\n    format: base64\n    slots: [{context: {tenant: \"${metadata.tenant}\"}}]\n", m.url)
+		fmt.Fprintf(&b,
+			"  - s3: {bucket: vault, prefix: prod/, endpoint: %q}\n    format: base64\n    "+
+				"slots: [{context: {tenant: \"${metadata.tenant}\"}}]\n", m.url)
 	}
 	m.must(os.WriteFile(filepath.Join(m.dir, "job.yaml"), []byte(b.String()), 0o600))
 }
@@ -225,7 +262,8 @@ type outcome struct {
 func (m *migration) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, m.binary, append(args, "-f", "job.yaml", "-o", "json", "-v")...)
 	cmd.Dir = m.dir
-	cmd.Env = append(os.Environ(), "AWS_REGION="+region, "AWS_ACCESS_KEY_ID="+accessKey, "AWS_SECRET_ACCESS_KEY="+secretKey, "AWS_EC2_METADATA_DISABLED=true")
+	cmd.Env = append(os.Environ(), "AWS_REGION="+region, "AWS_ACCESS_KEY_ID="+accessKey,
+		"AWS_SECRET_ACCESS_KEY="+secretKey, "AWS_EC2_METADATA_DISABLED=true")
 	return cmd
 }
 
@@ -240,7 +278,8 @@ func (m *migration) rotator(code int, args ...string) (o outcome) {
 	err := cmd.Run()
 	m.guards.Printed(out.String(), log.String())
 	if cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != code {
-		m.Fatalf("rotator %v: %v, want exit code %d\n%s\n%s", args, err, code, out.Bytes(), tail(log.String(), 3000))
+		m.Fatalf("rotator %v: %v, want exit code %d\n%s\n%s", args, err, code, out.Bytes(),
+			tail(log.String(), 3000))
 	}
 	m.must(json.Unmarshal(out.Bytes(), &o))
 	return o
@@ -259,7 +298,8 @@ func (m *migration) killed() {
 	}()
 	trail := filepath.Join(m.dir, ".rotator", "conformance.audit.jsonl")
 	for range 600 {
-		if text, err := os.ReadFile(trail); err == nil && bytes.Count(text, []byte(`"event":"rotated"`)) > m.slots/10 {
+		if text, err := os.ReadFile(trail); err == nil &&
+			bytes.Count(text, []byte(`"event":"rotated"`)) > m.slots/10 {
 			return
 		}
 		time.Sleep(20 * time.Millisecond)
@@ -272,8 +312,13 @@ func (m *migration) readBack() {
 	if m.server.has(dynamodbService) {
 		for n := range itemCount {
 			name := fmt.Sprintf("item-%03d", n)
-			out, err := m.dynamodb.GetItem(m.Context(), &dynamodb.GetItemInput{TableName: aws.String("customers"), ConsistentRead: aws.Bool(true),
-				Key: map[string]types.AttributeValue{"id": &types.AttributeValueMemberS{Value: name}}})
+			out, err := m.dynamodb.GetItem(m.Context(), &dynamodb.GetItemInput{
+				TableName:      aws.String("customers"),
+				ConsistentRead: aws.Bool(true),
+				Key: map[string]types.AttributeValue{
+					"id": &types.AttributeValueMemberS{Value: name},
+				},
+			})
 			m.must(err)
 			m.readItem(name, n, out.Item)
 		}
@@ -281,15 +326,20 @@ func (m *migration) readBack() {
 	if m.server.has(s3Service) {
 		for n := range objectCount {
 			name := fmt.Sprintf("prod/odd key %d+ü.txt", n)
-			out, err := m.s3.GetObject(m.Context(), &s3.GetObjectInput{Bucket: aws.String("vault"), Key: &name})
+			out, err := m.s3.GetObject(m.Context(), &s3.GetObjectInput{
+				Bucket: aws.String("vault"),
+				Key:    &name,
+			})
 			m.must(err)
 			body, err := io.ReadAll(out.Body)
 			_ = out.Body.Close()
 			m.must(err)
 			blob, err := base64.StdEncoding.DecodeString(string(body))
 			m.must(err)
-			if aws.ToString(out.ContentType) != "text/x-secret" || len(out.Metadata) != 2 || out.Metadata["note"] != "n" {
-				m.Errorf("%s has type %s and metadata %v", name, aws.ToString(out.ContentType), out.Metadata)
+			if aws.ToString(out.ContentType) != "text/x-secret" || len(out.Metadata) != 2 ||
+				out.Metadata["note"] != "n" {
+				m.Errorf("%s has type %s and metadata %v", name, aws.ToString(out.ContentType),
+					out.Metadata)
 			}
 			m.decrypt(name, n, blob)
 		}
@@ -328,7 +378,10 @@ func (m *migration) readItem(name string, n int, item map[string]types.Attribute
 
 func (m *migration) decrypt(name string, n int, blob []byte) {
 	m.Helper()
-	out, err := m.kms.Decrypt(m.Context(), &kms.DecryptInput{CiphertextBlob: blob, EncryptionContext: contextOf(n)})
+	out, err := m.kms.Decrypt(m.Context(), &kms.DecryptInput{
+		CiphertextBlob:    blob,
+		EncryptionContext: contextOf(n),
+	})
 	m.must(err)
 	if string(out.Plaintext) != secretOf(name) || aws.ToString(out.KeyId) != m.new {
 		m.Errorf("%s holds %q under %s", name, out.Plaintext, aws.ToString(out.KeyId))

@@ -53,10 +53,12 @@ func servers() []server {
 			origin:  "`moto_server` " + motoVersion + " (Python), as installed on the machine",
 			lacking: missing("moto_server"), command: moto},
 		{name: "versitygw", services: []service{s3Service},
-			origin:  "Go module `github.com/versity/versitygw`, in the version of `test/conformance/go.mod`, with its posix backend",
+			origin: "Go module `github.com/versity/versitygw`, in the version of " +
+				"`test/conformance/go.mod`, with its posix backend",
 			lacking: func() string { return "" }, command: versitygw},
 		{name: "dynoxide", services: []service{dynamodbService},
-			origin:  "npm `@dynoxide/linux-x64` " + dynoxideVersion + ", a native binary, in memory",
+			origin: "npm `@dynoxide/linux-x64` " + dynoxideVersion +
+				", a native binary, in memory",
 			lacking: dynoxideLacks, command: dynoxide},
 		{name: "dynalite", services: []service{dynamodbService},
 			origin:  "npm `dynalite` " + dynaliteVersion + " (Node.js), in memory",
@@ -77,7 +79,8 @@ func missing(programs ...string) func() string {
 }
 
 func moto(t *testing.T, port int) *exec.Cmd {
-	version, err := exec.Command("python3", "-c", "import importlib.metadata as m; print(m.version('moto'), end='')").Output()
+	version, err := exec.Command("python3", "-c",
+		"import importlib.metadata as m; print(m.version('moto'), end='')").Output()
 	if err == nil && string(version) != motoVersion {
 		fmt.Printf("NOTE: moto is %s; the known deviations are those of %s\n", version, motoVersion)
 	}
@@ -90,8 +93,20 @@ func versitygw(t *testing.T, port int) *exec.Cmd {
 	dir := t.TempDir()
 	program := filepath.Join(dir, "versitygw")
 	build(t, ".", program, "github.com/versity/versitygw/cmd/versitygw")
-	args := []string{"--port", fmt.Sprintf("127.0.0.1:%d", port), "--access", accessKey, "--secret", secretKey, "--region", region, "--quiet",
-		"posix", "--versioning-dir", subdirectory(t, dir, "versions")}
+	args := []string{
+		"--port",
+		fmt.Sprintf("127.0.0.1:%d", port),
+		"--access",
+		accessKey,
+		"--secret",
+		secretKey,
+		"--region",
+		region,
+		"--quiet",
+		"posix",
+		"--versioning-dir",
+		subdirectory(t, dir, "versions"),
+	}
 	objects := subdirectory(t, dir, "objects")
 	if err := unix.Setxattr(objects, "user.rotator", []byte("x"), 0); err != nil {
 		args = append(args, "--sidecar", subdirectory(t, dir, "sidecar"))
@@ -108,12 +123,14 @@ func dynoxideLacks() string {
 
 func dynoxide(t *testing.T, port int) *exec.Cmd {
 	modules := install(t, "@dynoxide/linux-x64", dynoxideVersion)
-	return exec.Command(filepath.Join(modules, "@dynoxide", "linux-x64", "dynoxide"), "serve", "--host", "127.0.0.1", "--port", fmt.Sprint(port))
+	return exec.Command(filepath.Join(modules, "@dynoxide", "linux-x64", "dynoxide"), "serve",
+		"--host", "127.0.0.1", "--port", fmt.Sprint(port))
 }
 
 // dynalite sets --host, because dynalite listens on all addresses by default.
 func dynalite(t *testing.T, port int) *exec.Cmd {
 	modules := install(t, "dynalite", dynaliteVersion)
-	return exec.Command("node", filepath.Join(modules, "dynalite", "cli.js"), "--host", "127.0.0.1", "--port", fmt.Sprint(port),
+	return exec.Command("node", filepath.Join(modules, "dynalite", "cli.js"), "--host",
+		"127.0.0.1", "--port", fmt.Sprint(port),
 		"--createTableMs", "0")
 }

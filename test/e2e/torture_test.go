@@ -154,7 +154,8 @@ func (tt *torture) write(ctx context.Context, t *testing.T) {
 }
 
 // relocate edits, until ctx is done, the attributes from which the contexts of items are made.
-// After one edit in eight it stores a ciphertext under the old key, so that there are slots to move.
+// After one edit in eight it stores a ciphertext under the old key, so that there are slots to
+// move.
 func (tt *torture) relocate(ctx context.Context, t *testing.T) {
 	w := tt.world
 	entries := w.Entries(harness.Of(harness.Table, harness.Bound))

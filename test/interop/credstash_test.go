@@ -47,14 +47,22 @@ func (t *Trial) credentialTargets(clients ...string) string {
 		text += fmt.Sprintf("%[1]s-db: {role: %[1]s, tier: \"prod, eu\"}\n", client)
 	}
 	t.Must(os.WriteFile(filepath.Join(t.Dir, "contexts.yaml"), []byte(text), 0o600))
-	return "  - dynamodb: {table: " + credentialTable + ", segments: 2}\n    format: credstash\n    context: {}\n" +
+	return "  - dynamodb: {table: " + credentialTable +
+		", segments: 2}\n    format: credstash\n    context: {}\n" +
 		"    context_file: {path: contexts.yaml, name: \"${name}\"}\n"
 }
 
 // script writes credentials with a client and returns how to read any with it.
-func (t *Trial) script(secrets []credential, script []string) (read func(...credential) func() map[string]string) {
+func (t *Trial) script(
+	secrets []credential, script []string,
+) (read func(...credential) func() map[string]string) {
 	t.Helper()
-	request := map[string]any{"command": "put", "table": credentialTable, "key": t.A, "secrets": secrets}
+	request := map[string]any{
+		"command": "put",
+		"table":   credentialTable,
+		"key":     t.A,
+		"secrets": secrets,
+	}
 	var none map[string]string
 	t.Ask(&none, request, script...)
 	return func(secrets ...credential) func() map[string]string {
@@ -75,8 +83,13 @@ func TestCredstashNode(t *testing.T) {
 	theirs, unicreds := secretsOf("node"), secretsOf("unicreds")
 	read := trial.script(theirs, node)
 	trial.unicreds(unicreds)
-	trial.Judge(Subject{Targets: trial.credentialTargets("node", "unicreds"), Slots: 6,
-		All: map[string]func() map[string]string{"nodecredstash": read(append(theirs, unicreds...)...)}})
+	trial.Judge(Subject{
+		Targets: trial.credentialTargets("node", "unicreds"),
+		Slots:   6,
+		All: map[string]func() map[string]string{
+			"nodecredstash": read(append(theirs, unicreds...)...),
+		},
+	})
 }
 
 func TestCredstashBoto3(t *testing.T) {
@@ -86,8 +99,13 @@ func TestCredstashBoto3(t *testing.T) {
 	theirs := secretsOf("boto3")
 	read := trial.script(theirs, python)
 	hmac := trial.attribute(theirs[0], "hmac")
-	trial.Judge(Subject{Targets: trial.credentialTargets("boto3"), Slots: 3, All: map[string]func() map[string]string{"boto3": read(theirs...)}})
-	if now, ok := trial.attribute(theirs[0], "hmac").(*types.AttributeValueMemberB); !ok || string(now.Value) != string(hmac.(*types.AttributeValueMemberB).Value) {
+	trial.Judge(Subject{
+		Targets: trial.credentialTargets("boto3"),
+		Slots:   3,
+		All:     map[string]func() map[string]string{"boto3": read(theirs...)},
+	})
+	if now, ok := trial.attribute(theirs[0], "hmac").(*types.AttributeValueMemberB); !ok ||
+		string(now.Value) != string(hmac.(*types.AttributeValueMemberB).Value) {
 		t.Errorf("hmac was B and is %T, or has another value", now)
 	}
 }
@@ -105,7 +123,8 @@ func TestUnicreds(t *testing.T) {
 		read[one.Name+" "+one.Version] = func() error { return trial.readUnicreds(one) }
 	}
 	trial.Judge(Subject{Targets: trial.credentialTargets("unicreds"), Slots: 3, Read: read})
-	if got, ok := trial.attribute(secrets[0], "created_at").(*types.AttributeValueMemberN); !ok || got.Value != "1500000000" {
+	if got, ok := trial.attribute(secrets[0], "created_at").(*types.AttributeValueMemberN); !ok ||
+		got.Value != "1500000000" {
 		t.Error("created_at is another number than before")
 	}
 }
@@ -129,16 +148,31 @@ func mac(dataKey, contents []byte) string {
 func (t *Trial) unicreds(secrets []credential) {
 	t.Helper()
 	for _, one := range secrets {
-		key, err := t.KMS().GenerateDataKey(t.Context(), &kms.GenerateDataKeyInput{KeyId: &t.A, NumberOfBytes: aws.Int32(64), EncryptionContext: one.Context})
+		key, err := t.KMS().GenerateDataKey(t.Context(), &kms.GenerateDataKeyInput{
+			KeyId:             &t.A,
+			NumberOfBytes:     aws.Int32(64),
+			EncryptionContext: one.Context,
+		})
 		t.Must(err)
 		contents := t.seal(key.Plaintext, []byte(one.Secret))
-		item := map[string]types.AttributeValue{"created_at": &types.AttributeValueMemberN{Value: "1500000000"}}
-		for name, text := range map[string]string{"name": one.Name, "version": one.Version, "hmac": mac(key.Plaintext, contents),
-			"key": base64.StdEncoding.EncodeToString(key.CiphertextBlob), "contents": base64.StdEncoding.EncodeToString(contents)} {
+		item := map[string]types.AttributeValue{
+			"created_at": &types.AttributeValueMemberN{Value: "1500000000"},
+		}
+		for name, text := range map[string]string{
+			"name":     one.Name,
+			"version":  one.Version,
+			"hmac":     mac(key.Plaintext, contents),
+			"key":      base64.StdEncoding.EncodeToString(key.CiphertextBlob),
+			"contents": base64.StdEncoding.EncodeToString(contents),
+		} {
 			item[name] = &types.AttributeValueMemberS{Value: text}
 		}
-		_, err = t.DynamoDB().PutItem(t.Context(), &dynamodb.PutItemInput{TableName: aws.String(credentialTable), Item: item,
-			ConditionExpression: aws.String("attribute_not_exists(#N)"), ExpressionAttributeNames: map[string]string{"#N": "name"}})
+		_, err = t.DynamoDB().PutItem(t.Context(), &dynamodb.PutItemInput{
+			TableName:                aws.String(credentialTable),
+			Item:                     item,
+			ConditionExpression:      aws.String("attribute_not_exists(#N)"),
+			ExpressionAttributeNames: map[string]string{"#N": "name"},
+		})
 		t.Must(err)
 	}
 }
@@ -155,7 +189,10 @@ func (t *Trial) readUnicreds(one credential) error {
 	if err != nil {
 		return err
 	}
-	key, err := t.KMS().Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: wrapped, EncryptionContext: one.Context})
+	key, err := t.KMS().Decrypt(t.Context(), &kms.DecryptInput{
+		CiphertextBlob:    wrapped,
+		EncryptionContext: one.Context,
+	})
 	if err != nil {
 		return err
 	}
@@ -172,8 +209,14 @@ func (t *Trial) readUnicreds(one credential) error {
 // attribute is one of a row, nil when there is none.
 func (t *Trial) attribute(one credential, name string) types.AttributeValue {
 	t.Helper()
-	out, err := t.DynamoDB().GetItem(t.Context(), &dynamodb.GetItemInput{TableName: aws.String(credentialTable), ConsistentRead: aws.Bool(true),
-		Key: map[string]types.AttributeValue{"name": &types.AttributeValueMemberS{Value: one.Name}, "version": &types.AttributeValueMemberS{Value: one.Version}}})
+	out, err := t.DynamoDB().GetItem(t.Context(), &dynamodb.GetItemInput{
+		TableName:      aws.String(credentialTable),
+		ConsistentRead: aws.Bool(true),
+		Key: map[string]types.AttributeValue{
+			"name":    &types.AttributeValueMemberS{Value: one.Name},
+			"version": &types.AttributeValueMemberS{Value: one.Version},
+		},
+	})
 	t.Must(err)
 	return out.Item[name]
 }

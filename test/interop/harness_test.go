@@ -116,8 +116,12 @@ func (t *Trial) Must(err error) {
 
 // Config returns the configuration for an SDK client of the fake AWS.
 func (t *Trial) Config() aws.Config {
-	return aws.Config{Region: "us-east-1", BaseEndpoint: aws.String(t.AWS.Endpoint()),
-		Credentials: credentials.NewStaticCredentialsProvider(harness.ApplicationKey, "not-a-secret", "")}
+	return aws.Config{
+		Region:       "us-east-1",
+		BaseEndpoint: aws.String(t.AWS.Endpoint()),
+		Credentials: credentials.NewStaticCredentialsProvider(harness.ApplicationKey,
+			"not-a-secret", ""),
+	}
 }
 
 // KMS, DynamoDB and S3 return SDK clients of the fake AWS.
@@ -153,8 +157,9 @@ func (t *Trial) Judge(s Subject) {
 	t.each(s, "with A disabled and nothing moved", false)
 	t.disable(false)
 
-	t.Must(os.WriteFile(filepath.Join(t.Dir, "job.yaml"), []byte(fmt.Sprintf(
-		"job: clients\ndestination: {key: %q}\nsource: {keys: [%q]}\nkms: {rate: 500}\ntargets:\n%s", t.B, t.A, s.Targets)), 0o600))
+	job := fmt.Sprintf("job: clients\ndestination: {key: %q}\nsource: {keys: [%q]}\n"+
+		"kms: {rate: 500}\ntargets:\n%s", t.B, t.A, s.Targets)
+	t.Must(os.WriteFile(filepath.Join(t.Dir, "job.yaml"), []byte(job), 0o600))
 	out := t.rotator(s.Exit, "run")
 	var report struct{ Slots struct{ Rotated int } }
 	t.Must(json.Unmarshal([]byte(out), &report))

@@ -27,7 +27,12 @@ type encrypted struct {
 // than that of the table, and part of every encryption context.
 func (k *keystore) ask(answer any, command string, kmsConfig any, fields map[string]any) {
 	k.Helper()
-	request := map[string]any{"command": command, "table": "branch-keys", "store": "logical-store", "kms": kmsConfig}
+	request := map[string]any{
+		"command": command,
+		"table":   "branch-keys",
+		"store":   "logical-store",
+		"kms":     kmsConfig,
+	}
 	for name, value := range fields {
 		request[name] = value
 	}
@@ -46,10 +51,18 @@ func only(arn string) map[string]string { return map[string]string{"identifier":
 // table makes a table with two keys of type S.
 func (t *Trial) table(name, partition, sort string) {
 	t.Helper()
-	_, err := t.DynamoDB().CreateTable(t.Context(), &dynamodb.CreateTableInput{TableName: &name, BillingMode: types.BillingModePayPerRequest,
-		KeySchema: []types.KeySchemaElement{{AttributeName: &partition, KeyType: types.KeyTypeHash}, {AttributeName: &sort, KeyType: types.KeyTypeRange}},
-		AttributeDefinitions: []types.AttributeDefinition{{AttributeName: &partition, AttributeType: types.ScalarAttributeTypeS},
-			{AttributeName: &sort, AttributeType: types.ScalarAttributeTypeS}}})
+	_, err := t.DynamoDB().CreateTable(t.Context(), &dynamodb.CreateTableInput{
+		TableName:   &name,
+		BillingMode: types.BillingModePayPerRequest,
+		KeySchema: []types.KeySchemaElement{
+			{AttributeName: &partition, KeyType: types.KeyTypeHash},
+			{AttributeName: &sort, KeyType: types.KeyTypeRange},
+		},
+		AttributeDefinitions: []types.AttributeDefinition{
+			{AttributeName: &partition, AttributeType: types.ScalarAttributeTypeS},
+			{AttributeName: &sort, AttributeType: types.ScalarAttributeTypeS},
+		},
+	})
 	t.Must(err)
 }
 
@@ -59,14 +72,25 @@ func TestBranchKeyStore(t *testing.T) {
 	k := &keystore{script: node(t, "keystore.mjs"), Trial: NewTrial(t)}
 	k.table("branch-keys", "branch-key-id", "type")
 	var messages, more []encrypted
-	k.ask(&messages, "write", only(k.A), map[string]any{"id": "tenant-1", "context": map[string]string{"tenant": "größe 1", "team": "pay"}, "texts": []string{"first", "second", "third"}})
-	k.ask(&more, "write", only(k.A), map[string]any{"id": "tenant-2", "context": map[string]string{"tenant": "2"}, "texts": []string{"only"}})
+	k.ask(&messages, "write", only(k.A), map[string]any{
+		"id":      "tenant-1",
+		"context": map[string]string{"tenant": "größe 1", "team": "pay"},
+		"texts":   []string{"first", "second", "third"},
+	})
+	k.ask(&more, "write", only(k.A), map[string]any{
+		"id":      "tenant-2",
+		"context": map[string]string{"tenant": "2"},
+		"texts":   []string{"only"},
+	})
 	messages = append(messages, more...)
 	k.Judge(Subject{
-		Targets: "  - dynamodb: {table: branch-keys, segments: 2}\n    format: esdk-branch-keystore\n    context: {tablename: logical-store}\n",
-		Slots:   8, // 3 versions and 1, and of each key the active one and the beacon key
-		Read:    map[string]func() error{"beacon key of tenant-1": k.beacon("tenant-1")},
-		All:     map[string]func() map[string]string{"discovery": func() map[string]string { return k.read("discovery", messages) }},
+		Targets: "  - dynamodb: {table: branch-keys, segments: 2}\n    format: " +
+			"esdk-branch-keystore\n    context: {tablename: logical-store}\n",
+		Slots: 8, // 3 versions and 1, and of each key the active one and the beacon key
+		Read:  map[string]func() error{"beacon key of tenant-1": k.beacon("tenant-1")},
+		All: map[string]func() map[string]string{"discovery": func() map[string]string {
+			return k.read("discovery", messages)
+		}},
 	})
 
 	// Cutover: a store that is configured with B reads, and makes new versions of the
@@ -77,7 +101,10 @@ func TestBranchKeyStore(t *testing.T) {
 		}
 	}
 	more = nil
-	k.ask(&more, "version", only(k.B), map[string]any{"id": "tenant-1", "text": "after the migration"})
+	k.ask(&more, "version", only(k.B), map[string]any{
+		"id":   "tenant-1",
+		"text": "after the migration",
+	})
 	for name, wrong := range k.read("discovery", append(messages, more...)) {
 		if wrong != "" {
 			t.Errorf("with a version made under B, %s: %s", name, wrong)
@@ -86,7 +113,10 @@ func TestBranchKeyStore(t *testing.T) {
 	k.disable(false)
 	for name, wrong := range k.read(only(k.A), messages) {
 		if wrong == "" {
-			t.Errorf("%s reads by a store that is configured with A: the advice of docs/formats.md is wrong", name)
+			t.Errorf(
+				"%s reads by a store that is configured with A: the advice of docs/formats.md "+
+					"is wrong", name,
+			)
 		}
 	}
 }
@@ -97,8 +127,13 @@ func TestBranchKeyStore(t *testing.T) {
 // awslabs/aws-encryption-sdk-specification).
 func (k *keystore) beacon(id string) func() error {
 	return func() error {
-		out, err := k.DynamoDB().GetItem(k.Context(), &dynamodb.GetItemInput{TableName: aws.String("branch-keys"), Key: map[string]types.AttributeValue{
-			"branch-key-id": &types.AttributeValueMemberS{Value: id}, "type": &types.AttributeValueMemberS{Value: "beacon:ACTIVE"}}})
+		out, err := k.DynamoDB().GetItem(k.Context(), &dynamodb.GetItemInput{
+			TableName: aws.String("branch-keys"),
+			Key: map[string]types.AttributeValue{
+				"branch-key-id": &types.AttributeValueMemberS{Value: id},
+				"type":          &types.AttributeValueMemberS{Value: "beacon:ACTIVE"},
+			},
+		})
 		if err != nil {
 			return err
 		}

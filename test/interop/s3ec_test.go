@@ -30,7 +30,11 @@ func newVault(t *Trial) *vault {
 	v := &vault{Trial: t, bucket: "vault"}
 	_, err := t.S3().CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: &v.bucket})
 	t.Must(err)
-	v.read = v.client(materials.NewKmsDecryptOnlyAnyKeyKeyring(t.KMS(), func(o *materials.KeyringOptions) { o.EnableLegacyWrappingAlgorithms = true }))
+	v.read = v.client(materials.NewKmsDecryptOnlyAnyKeyKeyring(t.KMS(), func(
+		o *materials.KeyringOptions,
+	) {
+		o.EnableLegacyWrappingAlgorithms = true
+	}))
 	return v
 }
 
@@ -49,7 +53,8 @@ func (v *vault) under(context map[string]string) context.Context {
 }
 
 func withEncryptionContext(ctx context.Context, given map[string]string) context.Context {
-	return context.WithValue(ctx, client.EncryptionContext, given) //lint:ignore SA1029 the client asks for this key
+	return context.WithValue(ctx, client.EncryptionContext,
+		given) //lint:ignore SA1029 the client asks for this key
 }
 
 // put encrypts an object under A.
@@ -67,7 +72,10 @@ func (v *vault) put(key, text string, context map[string]string, change func(*s3
 // plaintext with text.
 func (v *vault) reading(key, text string, context map[string]string) func() error {
 	return func() error {
-		out, err := v.read.GetObject(v.under(context), &s3.GetObjectInput{Bucket: &v.bucket, Key: &key})
+		out, err := v.read.GetObject(v.under(context), &s3.GetObjectInput{
+			Bucket: &v.bucket,
+			Key:    &key,
+		})
 		if err != nil {
 			return err
 		}
@@ -89,7 +97,12 @@ func (v *vault) raw(key string) (*s3.GetObjectOutput, []byte) {
 // rawPut stores body without encrypting it.
 func (v *vault) rawPut(key string, body []byte, metadata map[string]string) {
 	v.Helper()
-	_, err := v.S3().PutObject(v.Context(), &s3.PutObjectInput{Bucket: &v.bucket, Key: &key, Body: bytes.NewReader(body), Metadata: metadata})
+	_, err := v.S3().PutObject(v.Context(), &s3.PutObjectInput{
+		Bucket:   &v.bucket,
+		Key:      &key,
+		Body:     bytes.NewReader(body),
+		Metadata: metadata,
+	})
 	v.Must(err)
 }
 
@@ -106,11 +119,14 @@ func (v *vault) unchanged(key string, before *s3.GetObjectOutput, body []byte) {
 		delete(is, name)
 	}
 	if !maps.Equal(was, is) || !bytes.Equal(body, now) {
-		v.Errorf("%s: metadata was %v and is %v; same body: %v", key, was, is, bytes.Equal(body, now))
+		v.Errorf("%s: metadata was %v and is %v; same body: %v", key, was, is,
+			bytes.Equal(body, now))
 	}
 	headers := func(o *s3.GetObjectOutput) string {
-		return fmt.Sprintln(aws.ToString(o.ContentType), aws.ToString(o.ContentLanguage), aws.ToString(o.ContentDisposition), aws.ToString(o.CacheControl),
-			aws.ToString(o.ExpiresString), aws.ToString(o.WebsiteRedirectLocation), o.StorageClass, aws.ToInt32(o.TagCount))
+		return fmt.Sprintln(aws.ToString(o.ContentType), aws.ToString(o.ContentLanguage),
+			aws.ToString(o.ContentDisposition), aws.ToString(o.CacheControl),
+			aws.ToString(o.ExpiresString), aws.ToString(o.WebsiteRedirectLocation), o.StorageClass,
+			aws.ToInt32(o.TagCount))
 	}
 	if headers(before) != headers(after) {
 		v.Errorf("%s: headers were %s and are %s", key, headers(before), headers(after))
@@ -125,11 +141,22 @@ func TestS3EncryptionClient(t *testing.T) {
 	tenant := map[string]string{"tenant": "t-1", "purpose": `quotes " and \ and <&>`}
 	v.put("plain.txt", "a secret", tenant, nil)
 	v.put("no context.bin", "another secret", map[string]string{}, nil)
-	v.put("odd/key +ü&=%20.txt", strings.Repeat("0123456789", 1000), tenant, func(in *s3.PutObjectInput) {
-		in.Metadata = map[string]string{"Mixed-Case": "Value", "spaces": "two  spaces, a comma", "encoded": "=?UTF-8?Q?caf=C3=A9?=", "json": `{"a":"b"}`, "empty": ""}
-		in.ContentType, in.ContentLanguage = aws.String("text/x-secret; charset=utf-8"), aws.String("de, en")
-		in.ContentDisposition, in.CacheControl = aws.String(`attachment; filename="a b.txt"`), aws.String("no-store")
-		in.Tagging, in.StorageClass = aws.String("team=pay&odd=%2B%20"), types.StorageClassStandardIa
+	v.put("odd/key +ü&=%20.txt", strings.Repeat("0123456789", 1000), tenant, func(
+		in *s3.PutObjectInput,
+	) {
+		in.Metadata = map[string]string{
+			"Mixed-Case": "Value",
+			"spaces":     "two  spaces, a comma",
+			"encoded":    "=?UTF-8?Q?caf=C3=A9?=",
+			"json":       `{"a":"b"}`,
+			"empty":      "",
+		}
+		in.ContentType = aws.String("text/x-secret; charset=utf-8")
+		in.ContentLanguage = aws.String("de, en")
+		in.ContentDisposition = aws.String(`attachment; filename="a b.txt"`)
+		in.CacheControl = aws.String("no-store")
+		in.Tagging = aws.String("team=pay&odd=%2B%20")
+		in.StorageClass = types.StorageClassStandardIa
 		in.WebsiteRedirectLocation = aws.String("/elsewhere")
 	})
 	odd, body := v.raw("odd/key +ü&=%20.txt")
@@ -160,23 +187,42 @@ func TestS3EncryptionClientMultipart(t *testing.T) {
 	v.put("large.bin", text, tenant, nil)
 	single, body := v.raw("large.bin")
 	key := aws.String("large.bin")
-	created, err := v.S3().CreateMultipartUpload(t.Context(), &s3.CreateMultipartUploadInput{Bucket: &v.bucket, Key: key, Metadata: single.Metadata})
+	created, err := v.S3().CreateMultipartUpload(t.Context(), &s3.CreateMultipartUploadInput{
+		Bucket:   &v.bucket,
+		Key:      key,
+		Metadata: single.Metadata,
+	})
 	v.Must(err)
 	var parts []types.CompletedPart
 	for rest, number := body, int32(1); len(rest) > 0; number++ {
 		n := min(len(rest), 6<<20)
-		part, err := v.S3().UploadPart(t.Context(), &s3.UploadPartInput{Bucket: &v.bucket, Key: key, UploadId: created.UploadId, PartNumber: &number, Body: bytes.NewReader(rest[:n])})
+		part, err := v.S3().UploadPart(t.Context(), &s3.UploadPartInput{
+			Bucket:     &v.bucket,
+			Key:        key,
+			UploadId:   created.UploadId,
+			PartNumber: &number,
+			Body:       bytes.NewReader(rest[:n]),
+		})
 		v.Must(err)
-		parts, rest = append(parts, types.CompletedPart{PartNumber: &number, ETag: part.ETag}), rest[n:]
+		parts = append(parts, types.CompletedPart{PartNumber: &number, ETag: part.ETag})
+		rest = rest[n:]
 	}
-	_, err = v.S3().CompleteMultipartUpload(t.Context(), &s3.CompleteMultipartUploadInput{Bucket: &v.bucket, Key: key, UploadId: created.UploadId,
-		MultipartUpload: &types.CompletedMultipartUpload{Parts: parts}})
+	_, err = v.S3().CompleteMultipartUpload(t.Context(), &s3.CompleteMultipartUploadInput{
+		Bucket:          &v.bucket,
+		Key:             key,
+		UploadId:        created.UploadId,
+		MultipartUpload: &types.CompletedMultipartUpload{Parts: parts},
+	})
 	v.Must(err)
 	before, _ := v.raw("large.bin")
 	if !strings.HasSuffix(aws.ToString(before.ETag), `-3"`) {
 		t.Fatalf("the object has the ETag %s, not one of 3 parts", aws.ToString(before.ETag))
 	}
-	v.Judge(Subject{Targets: vaultTargets, Slots: 1, Read: map[string]func() error{"large": v.reading("large.bin", text, tenant)}})
+	v.Judge(Subject{
+		Targets: vaultTargets,
+		Slots:   1,
+		Read:    map[string]func() error{"large": v.reading("large.bin", text, tenant)},
+	})
 	v.unchanged("large.bin", before, body)
 }
 

@@ -118,8 +118,14 @@ func TestTink(t *testing.T) {
 	long := strings.Repeat("a long secret ", 5000)
 	b.Judge(Subject{
 		Targets: `  - {name: keysets, s3: {bucket: boxes, prefix: keysets/}, format: tink-keyset}
-  - {name: pay, s3: {bucket: boxes, prefix: pay/}, format: tink-keyset, context: {associatedData: "706179ff"}}
-  - {name: legacy, s3: {bucket: boxes, prefix: legacy/}, format: tink-keyset, context: {additionalData: "706179ff"}}
+  - name: pay
+    s3: {bucket: boxes, prefix: pay/}
+    format: tink-keyset
+    context: {associatedData: "706179ff"}
+  - name: legacy
+    s3: {bucket: boxes, prefix: legacy/}
+    format: tink-keyset
+    context: {additionalData: "706179ff"}
   - {name: envelopes, s3: {bucket: boxes, prefix: envelopes/}, format: tink-envelope}
 `,
 		Slots: 6, Read: map[string]func() error{

@@ -28,7 +28,8 @@ func (p *dynamodbProbe) batch(
 ) []types.BatchStatementResponse {
 	p.Helper()
 	for i := range statements {
-		statements[i].ReturnValuesOnConditionCheckFailure = types.ReturnValuesOnConditionCheckFailureAllOld
+		statements[i].ReturnValuesOnConditionCheckFailure =
+			types.ReturnValuesOnConditionCheckFailureAllOld
 	}
 	out, err := p.BatchExecuteStatement(p.ctx, &dynamodb.BatchExecuteStatementInput{
 		Statements: statements,

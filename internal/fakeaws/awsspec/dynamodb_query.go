@@ -19,7 +19,11 @@ func dynamodbQueryOrder(p *dynamodbProbe) {
 	table := p.table(true)
 	for i := range 5 {
 		for _, partition := range []string{"a", "b"} {
-			p.put(table, map[string]any{"pk": partition, "sk": fmt.Sprintf("%03d", i), "odd": i%2 == 1})
+			p.put(table, map[string]any{
+				"pk":  partition,
+				"sk":  fmt.Sprintf("%03d", i),
+				"odd": i%2 == 1,
+			})
 		}
 	}
 	query := func(in dynamodb.QueryInput) (versions []string, out *dynamodb.QueryOutput) {
@@ -43,20 +47,35 @@ func dynamodbQueryOrder(p *dynamodbProbe) {
 	}
 	all, _ := query(dynamodb.QueryInput{ExpressionAttributeValues: values(nil)})
 	p.same("versions", all, []string{"000", "001", "002", "003", "004"})
-	latest, _ := query(dynamodb.QueryInput{ExpressionAttributeValues: values(nil), ScanIndexForward: aws.Bool(false), Limit: aws.Int32(1)})
+	latest, _ := query(dynamodb.QueryInput{
+		ExpressionAttributeValues: values(nil),
+		ScanIndexForward:          aws.Bool(false),
+		Limit:                     aws.Int32(1),
+	})
 	p.same("latest", latest, []string{"004"})
-	between, _ := query(dynamodb.QueryInput{KeyConditionExpression: aws.String("(#pk = :pk AND sk BETWEEN :low AND :high)"), // the form that boto3 sends
-		ExpressionAttributeValues: values(map[string]any{":low": "001", ":high": "003"})})
+	between, _ := query(dynamodb.QueryInput{
+		// the form that boto3 sends
+		KeyConditionExpression:    aws.String("(#pk = :pk AND sk BETWEEN :low AND :high)"),
+		ExpressionAttributeValues: values(map[string]any{":low": "001", ":high": "003"}),
+	})
 	p.same("between", between, []string{"001", "002", "003"})
-	odd, out := query(dynamodb.QueryInput{KeyConditionExpression: aws.String("begins_with(sk, :p) AND #pk = :pk"), FilterExpression: aws.String("odd = :yes"),
-		ExpressionAttributeValues: values(map[string]any{":p": "00", ":yes": true})})
+	odd, out := query(dynamodb.QueryInput{
+		KeyConditionExpression:    aws.String("begins_with(sk, :p) AND #pk = :pk"),
+		FilterExpression:          aws.String("odd = :yes"),
+		ExpressionAttributeValues: values(map[string]any{":p": "00", ":yes": true}),
+	})
 	p.same("odd", odd, []string{"001", "003"})
 	p.same("scanned", out.ScannedCount, int32(5))
 
 	var paged []string
 	var start dynamodbItem
 	for range 10 {
-		page, out := query(dynamodb.QueryInput{ExpressionAttributeValues: values(nil), Limit: aws.Int32(2), ScanIndexForward: aws.Bool(false), ExclusiveStartKey: start})
+		page, out := query(dynamodb.QueryInput{
+			ExpressionAttributeValues: values(nil),
+			Limit:                     aws.Int32(2),
+			ScanIndexForward:          aws.Bool(false),
+			ExclusiveStartKey:         start,
+		})
 		paged = append(paged, page...)
 		if start = out.LastEvaluatedKey; start == nil {
 			break
@@ -70,8 +89,18 @@ func dynamodbQueryOrder(p *dynamodbProbe) {
 func dynamodbQueryKeys(p *dynamodbProbe) {
 	table := p.table(true)
 	p.put(table, map[string]any{"pk": "a", "sk": "1", "v": "x"})
-	for _, condition := range []string{"sk = :x", "pk < :x", "pk = :x AND v = :x", "pk = :x AND sk <> :x", "pk = :x OR sk = :x"} {
-		_, err := p.Query(p.ctx, &dynamodb.QueryInput{TableName: table, KeyConditionExpression: &condition, ExpressionAttributeValues: dynamodbOf(map[string]any{":x": "a"})})
+	for _, condition := range []string{
+		"sk = :x",
+		"pk < :x",
+		"pk = :x AND v = :x",
+		"pk = :x AND sk <> :x",
+		"pk = :x OR sk = :x",
+	} {
+		_, err := p.Query(p.ctx, &dynamodb.QueryInput{
+			TableName:                 table,
+			KeyConditionExpression:    &condition,
+			ExpressionAttributeValues: dynamodbOf(map[string]any{":x": "a"}),
+		})
 		p.want("ValidationException", err)
 	}
 	_, err := p.Query(p.ctx, &dynamodb.QueryInput{TableName: table})

@@ -159,7 +159,9 @@ func (p *kmsProbe) blob(keyID, plaintext string, context map[string]string) []by
 }
 
 // blobRSA encrypts under an asymmetric key.
-func (p *kmsProbe) blobRSA(keyID, plaintext string, algorithm types.EncryptionAlgorithmSpec) []byte {
+func (p *kmsProbe) blobRSA(
+	keyID, plaintext string, algorithm types.EncryptionAlgorithmSpec,
+) []byte {
 	p.Helper()
 	out, err := p.Encrypt(p.ctx, &kms.EncryptInput{
 		KeyId:               &keyID,

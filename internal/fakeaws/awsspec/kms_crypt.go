@@ -16,9 +16,15 @@ func kmsCryptCases() []kmsCase {
 		{"Encrypt/a symmetric key", kmsEncrypt},
 		{"Encrypt/a plaintext has 1 to 4096 bytes", kmsEncryptLimits},
 		{"Encrypt/RSA keys", kmsEncryptRSA},
-		{"Encrypt/an algorithm of another key spec is InvalidKeyUsageException", kmsEncryptAlgorithm},
+		{
+			"Encrypt/an algorithm of another key spec is InvalidKeyUsageException",
+			kmsEncryptAlgorithm,
+		},
 		{"Encrypt/a key for signatures is InvalidKeyUsageException", kmsEncryptSigning},
-		{"Encrypt/an encryption context with an RSA key is ValidationException", kmsEncryptRSAContext},
+		{
+			"Encrypt/an encryption context with an RSA key is ValidationException",
+			kmsEncryptRSAContext,
+		},
 		{"Decrypt/the encryption context must match exactly", kmsDecryptContext},
 		{"Decrypt/a corrupt blob", kmsDecryptCorrupt},
 		{"Decrypt/a wrong pin is IncorrectKeyException", kmsDecryptPin},
@@ -33,10 +39,15 @@ func kmsCryptCases() []kmsCase {
 // API_Encrypt, API_Decrypt.
 func kmsEncrypt(p *kmsProbe) {
 	k := p.key()
-	in := &kms.EncryptInput{KeyId: k.KeyId, Plaintext: []byte("text"), EncryptionContext: map[string]string{"a": "1", "b": "2"}}
+	in := &kms.EncryptInput{
+		KeyId:             k.KeyId,
+		Plaintext:         []byte("text"),
+		EncryptionContext: map[string]string{"a": "1", "b": "2"},
+	}
 	out, err := p.Encrypt(p.ctx, in)
 	p.must(err)
-	if *out.KeyId != *k.Arn || out.EncryptionAlgorithm != types.EncryptionAlgorithmSpecSymmetricDefault {
+	if *out.KeyId != *k.Arn ||
+		out.EncryptionAlgorithm != types.EncryptionAlgorithmSpecSymmetricDefault {
 		p.Errorf("the answer names %s and %s", *out.KeyId, out.EncryptionAlgorithm)
 	}
 	again, err := p.Encrypt(p.ctx, in)
@@ -44,9 +55,15 @@ func kmsEncrypt(p *kmsProbe) {
 	if bytes.Equal(out.CiphertextBlob, again.CiphertextBlob) {
 		p.Error("two blobs of one plaintext are equal")
 	}
-	got := p.decrypts("text", &kms.DecryptInput{CiphertextBlob: out.CiphertextBlob, EncryptionContext: in.EncryptionContext})
-	if *got.KeyId != *k.Arn || got.EncryptionAlgorithm != types.EncryptionAlgorithmSpecSymmetricDefault || aws.ToString(got.KeyMaterialId) != *k.CurrentKeyMaterialId {
-		p.Errorf("Decrypt names %s, %s, material %v", *got.KeyId, got.EncryptionAlgorithm, got.KeyMaterialId)
+	got := p.decrypts("text", &kms.DecryptInput{
+		CiphertextBlob:    out.CiphertextBlob,
+		EncryptionContext: in.EncryptionContext,
+	})
+	if *got.KeyId != *k.Arn ||
+		got.EncryptionAlgorithm != types.EncryptionAlgorithmSpecSymmetricDefault ||
+		aws.ToString(got.KeyMaterialId) != *k.CurrentKeyMaterialId {
+		p.Errorf("Decrypt names %s, %s, material %v", *got.KeyId, got.EncryptionAlgorithm,
+			got.KeyMaterialId)
 	}
 }
 
@@ -66,22 +83,40 @@ func kmsEncryptLimits(p *kmsProbe) {
 // RSA blob is as long as the modulus.
 func kmsEncryptRSA(p *kmsProbe) {
 	longest := map[types.KeySpec][2]int{
-		types.KeySpecRsa2048: {214, 190}, types.KeySpecRsa3072: {342, 318}, types.KeySpecRsa4096: {470, 446},
+		types.KeySpecRsa2048: {214, 190},
+		types.KeySpecRsa3072: {342, 318},
+		types.KeySpecRsa4096: {470, 446},
 	}
-	modulus := map[types.KeySpec]int{types.KeySpecRsa2048: 256, types.KeySpecRsa3072: 384, types.KeySpecRsa4096: 512}
+	modulus := map[types.KeySpec]int{
+		types.KeySpecRsa2048: 256,
+		types.KeySpecRsa3072: 384,
+		types.KeySpecRsa4096: 512,
+	}
 	for spec, most := range longest {
 		k := p.keyOf(spec)
-		for i, algorithm := range []types.EncryptionAlgorithmSpec{types.EncryptionAlgorithmSpecRsaesOaepSha1, types.EncryptionAlgorithmSpecRsaesOaepSha256} {
+		for i, algorithm := range []types.EncryptionAlgorithmSpec{
+			types.EncryptionAlgorithmSpecRsaesOaepSha1,
+			types.EncryptionAlgorithmSpecRsaesOaepSha256,
+		} {
 			long := strings.Repeat("x", most[i])
 			blob := p.blobRSA(*k.KeyId, long, algorithm)
 			if len(blob) != modulus[spec] {
 				p.Errorf("a blob under %s has %d bytes, want %d", spec, len(blob), modulus[spec])
 			}
-			got := p.decrypts(long, &kms.DecryptInput{CiphertextBlob: blob, KeyId: k.KeyId, EncryptionAlgorithm: algorithm})
+			got := p.decrypts(long, &kms.DecryptInput{
+				CiphertextBlob:      blob,
+				KeyId:               k.KeyId,
+				EncryptionAlgorithm: algorithm,
+			})
 			if got.EncryptionAlgorithm != algorithm || got.KeyMaterialId != nil {
-				p.Errorf("Decrypt names %s and material %v", got.EncryptionAlgorithm, got.KeyMaterialId)
+				p.Errorf("Decrypt names %s and material %v", got.EncryptionAlgorithm,
+					got.KeyMaterialId)
 			}
-			_, err := p.Encrypt(p.ctx, &kms.EncryptInput{KeyId: k.KeyId, Plaintext: []byte(long + "x"), EncryptionAlgorithm: algorithm})
+			_, err := p.Encrypt(p.ctx, &kms.EncryptInput{
+				KeyId:               k.KeyId,
+				Plaintext:           []byte(long + "x"),
+				EncryptionAlgorithm: algorithm,
+			})
 			p.want("ValidationException", err)
 		}
 	}
@@ -89,21 +124,39 @@ func kmsEncryptRSA(p *kmsProbe) {
 
 // API_Encrypt: InvalidKeyUsageException, the algorithm and the KeySpec.
 func kmsEncryptAlgorithm(p *kmsProbe) {
-	_, err := p.Encrypt(p.ctx, &kms.EncryptInput{KeyId: p.key().KeyId, Plaintext: []byte("x"), EncryptionAlgorithm: types.EncryptionAlgorithmSpecRsaesOaepSha256})
+	_, err := p.Encrypt(p.ctx, &kms.EncryptInput{
+		KeyId:               p.key().KeyId,
+		Plaintext:           []byte("x"),
+		EncryptionAlgorithm: types.EncryptionAlgorithmSpecRsaesOaepSha256,
+	})
 	p.want("InvalidKeyUsageException", err)
 	rsa := p.keyOf(types.KeySpecRsa2048)
-	for _, algorithm := range []types.EncryptionAlgorithmSpec{"", types.EncryptionAlgorithmSpecSymmetricDefault, types.EncryptionAlgorithmSpecSm2pke} {
-		_, err := p.Encrypt(p.ctx, &kms.EncryptInput{KeyId: rsa.KeyId, Plaintext: []byte("x"), EncryptionAlgorithm: algorithm})
+	for _, algorithm := range []types.EncryptionAlgorithmSpec{
+		"",
+		types.EncryptionAlgorithmSpecSymmetricDefault,
+		types.EncryptionAlgorithmSpecSm2pke,
+	} {
+		_, err := p.Encrypt(p.ctx, &kms.EncryptInput{
+			KeyId:               rsa.KeyId,
+			Plaintext:           []byte("x"),
+			EncryptionAlgorithm: algorithm,
+		})
 		p.want("InvalidKeyUsageException", err)
 	}
-	_, err = p.Encrypt(p.ctx, &kms.EncryptInput{KeyId: rsa.KeyId, Plaintext: []byte("x"), EncryptionAlgorithm: "ROT13"})
+	_, err = p.Encrypt(p.ctx, &kms.EncryptInput{
+		KeyId:               rsa.KeyId,
+		Plaintext:           []byte("x"),
+		EncryptionAlgorithm: "ROT13",
+	})
 	p.want("ValidationException", err)
 }
 
 // API_Encrypt: InvalidKeyUsageException, KeyUsage.
 func kmsEncryptSigning(p *kmsProbe) {
 	_, err := p.Encrypt(p.ctx, &kms.EncryptInput{
-		KeyId: p.signingKey().KeyId, Plaintext: []byte("x"), EncryptionAlgorithm: types.EncryptionAlgorithmSpecRsaesOaepSha256,
+		KeyId:               p.signingKey().KeyId,
+		Plaintext:           []byte("x"),
+		EncryptionAlgorithm: types.EncryptionAlgorithmSpecRsaesOaepSha256,
 	})
 	p.want("InvalidKeyUsageException", err)
 }
@@ -113,7 +166,8 @@ func kmsEncryptSigning(p *kmsProbe) {
 func kmsEncryptRSAContext(p *kmsProbe) {
 	_, err := p.Encrypt(p.ctx, &kms.EncryptInput{
 		KeyId: p.keyOf(types.KeySpecRsa2048).KeyId, Plaintext: []byte("x"),
-		EncryptionAlgorithm: types.EncryptionAlgorithmSpecRsaesOaepSha256, EncryptionContext: map[string]string{"a": "b"},
+		EncryptionAlgorithm: types.EncryptionAlgorithmSpecRsaesOaepSha256,
+		EncryptionContext:   map[string]string{"a": "b"},
 	})
 	p.want("ValidationException", err)
 }
@@ -123,16 +177,33 @@ func kmsDecryptContext(p *kmsProbe) {
 	k := p.key()
 	blob := p.blob(*k.KeyId, "text", map[string]string{"a": "bc", "d": ""})
 	for _, context := range []map[string]string{
-		nil, {}, {"a": "bc"}, {"a": "bc", "d": "", "e": "f"}, {"a": "bC", "d": ""}, {"A": "bc", "d": ""}, {"ab": "c", "d": ""}, {"a": "bcd", "": ""},
+		nil,
+		{},
+		{"a": "bc"},
+		{"a": "bc", "d": "", "e": "f"},
+		{"a": "bC", "d": ""},
+		{"A": "bc", "d": ""},
+		{"ab": "c", "d": ""},
+		{"a": "bcd", "": ""},
 	} {
 		for _, pin := range []*string{nil, k.KeyId} {
-			_, err := p.Decrypt(p.ctx, &kms.DecryptInput{CiphertextBlob: blob, EncryptionContext: context, KeyId: pin})
+			_, err := p.Decrypt(p.ctx, &kms.DecryptInput{
+				CiphertextBlob:    blob,
+				EncryptionContext: context,
+				KeyId:             pin,
+			})
 			p.want("InvalidCiphertextException", err)
 		}
 	}
 	plain := p.blob(*k.KeyId, "text", nil)
-	p.decrypts("text", &kms.DecryptInput{CiphertextBlob: plain, EncryptionContext: map[string]string{}})
-	_, err := p.Decrypt(p.ctx, &kms.DecryptInput{CiphertextBlob: plain, EncryptionContext: map[string]string{"a": "bc"}})
+	p.decrypts("text", &kms.DecryptInput{
+		CiphertextBlob:    plain,
+		EncryptionContext: map[string]string{},
+	})
+	_, err := p.Decrypt(p.ctx, &kms.DecryptInput{
+		CiphertextBlob:    plain,
+		EncryptionContext: map[string]string{"a": "bc"},
+	})
 	p.want("InvalidCiphertextException", err)
 }
 
@@ -143,8 +214,11 @@ func kmsDecryptCorrupt(p *kmsProbe) {
 	changed := bytes.Clone(blob)
 	changed[len(blob)-1] ^= 1
 	for name, bad := range map[string][]byte{
-		"one byte": {1}, "changed": changed, "cut": blob[:len(blob)-1], "longer": append(bytes.Clone(blob), 0),
-		"text": []byte("this was never encrypted"), "6144 bytes": make([]byte, 6144),
+		"one byte": {1},
+		"changed":  changed,
+		"cut":      blob[:len(blob)-1],
+		"longer":   append(bytes.Clone(blob), 0),
+		"text":     []byte("this was never encrypted"), "6144 bytes": make([]byte, 6144),
 	} {
 		p.Logf("a blob that is %s", name)
 		_, err := p.Decrypt(p.ctx, &kms.DecryptInput{CiphertextBlob: bad})
@@ -164,9 +238,15 @@ func kmsDecryptPin(p *kmsProbe) {
 	blob := p.blob(*k.KeyId, "text", nil)
 	_, err := p.Decrypt(p.ctx, &kms.DecryptInput{CiphertextBlob: blob, KeyId: other.Arn})
 	p.want("IncorrectKeyException", err)
-	_, err = p.Decrypt(p.ctx, &kms.DecryptInput{CiphertextBlob: blob, KeyId: aws.String(kmsMissingARN(*k.Arn))})
+	_, err = p.Decrypt(p.ctx, &kms.DecryptInput{
+		CiphertextBlob: blob,
+		KeyId:          aws.String(kmsMissingARN(*k.Arn)),
+	})
 	p.want("NotFoundException", err)
-	p.decrypts("text", &kms.DecryptInput{CiphertextBlob: blob, KeyId: aws.String(p.alias(*k.KeyId))})
+	p.decrypts("text", &kms.DecryptInput{
+		CiphertextBlob: blob,
+		KeyId:          aws.String(p.alias(*k.KeyId)),
+	})
 }
 
 // No page documents the text of the error. Users of KMS quote it for blobs whose key is
@@ -180,7 +260,9 @@ func kmsDecryptUnknown(p *kmsProbe) {
 	}
 	_, err := p.Decrypt(p.ctx, &kms.DecryptInput{CiphertextBlob: blob})
 	p.want("AccessDeniedException", err)
-	if err != nil && !strings.Contains(err.Error(), "The ciphertext refers to a customer master key that does not exist") {
+	if err != nil &&
+		!strings.Contains(err.Error(),
+			"The ciphertext refers to a customer master key that does not exist") {
 		p.Errorf("the message is %v", err)
 	}
 	_, err = p.Decrypt(p.ctx, &kms.DecryptInput{CiphertextBlob: blob, KeyId: k.KeyId})
@@ -189,7 +271,10 @@ func kmsDecryptUnknown(p *kmsProbe) {
 
 // API_Decrypt, KeyId and EncryptionAlgorithm: required for asymmetric keys.
 func kmsDecryptRSA(p *kmsProbe) {
-	const sha1, sha256 = types.EncryptionAlgorithmSpecRsaesOaepSha1, types.EncryptionAlgorithmSpecRsaesOaepSha256
+	const (
+		sha1   = types.EncryptionAlgorithmSpecRsaesOaepSha1
+		sha256 = types.EncryptionAlgorithmSpecRsaesOaepSha256
+	)
 	k, other, symmetric := p.keyOf(types.KeySpecRsa2048), p.keyOf(types.KeySpecRsa2048), p.key()
 	blob := p.blobRSA(*k.KeyId, "text", sha256)
 	for _, c := range []struct {
@@ -205,7 +290,11 @@ func kmsDecryptRSA(p *kmsProbe) {
 		{symmetric.KeyId, sha256, "InvalidKeyUsageException"},
 		{symmetric.KeyId, "", "InvalidCiphertextException"},
 	} {
-		_, err := p.Decrypt(p.ctx, &kms.DecryptInput{CiphertextBlob: blob, KeyId: c.keyID, EncryptionAlgorithm: c.algorithm})
+		_, err := p.Decrypt(p.ctx, &kms.DecryptInput{
+			CiphertextBlob:      blob,
+			KeyId:               c.keyID,
+			EncryptionAlgorithm: c.algorithm,
+		})
 		p.want(c.code, err)
 	}
 }
@@ -214,21 +303,34 @@ func kmsDecryptRSA(p *kmsProbe) {
 func kmsDataKey(p *kmsProbe) {
 	k := p.key()
 	context := map[string]string{"a": "b"}
-	out, err := p.GenerateDataKey(p.ctx, &kms.GenerateDataKeyInput{KeyId: k.KeyId, KeySpec: types.DataKeySpecAes256, EncryptionContext: context})
+	out, err := p.GenerateDataKey(p.ctx, &kms.GenerateDataKeyInput{
+		KeyId:             k.KeyId,
+		KeySpec:           types.DataKeySpecAes256,
+		EncryptionContext: context,
+	})
 	p.must(err)
 	if *out.KeyId != *k.Arn || aws.ToString(out.KeyMaterialId) != *k.CurrentKeyMaterialId {
 		p.Errorf("the answer names %s and material %v", *out.KeyId, out.KeyMaterialId)
 	}
-	p.decrypts(string(out.Plaintext), &kms.DecryptInput{CiphertextBlob: out.CiphertextBlob, EncryptionContext: context})
+	p.decrypts(string(out.Plaintext), &kms.DecryptInput{
+		CiphertextBlob:    out.CiphertextBlob,
+		EncryptionContext: context,
+	})
 	_, err = p.Decrypt(p.ctx, &kms.DecryptInput{CiphertextBlob: out.CiphertextBlob})
 	p.want("InvalidCiphertextException", err)
 
-	sealed, err := p.GenerateDataKeyWithoutPlaintext(p.ctx, &kms.GenerateDataKeyWithoutPlaintextInput{KeyId: k.KeyId, NumberOfBytes: aws.Int32(5)})
+	sealed, err := p.GenerateDataKeyWithoutPlaintext(p.ctx,
+		&kms.GenerateDataKeyWithoutPlaintextInput{
+			KeyId:         k.KeyId,
+			NumberOfBytes: aws.Int32(5),
+		})
 	p.must(err)
 	opened, err := p.Decrypt(p.ctx, &kms.DecryptInput{CiphertextBlob: sealed.CiphertextBlob})
 	p.must(err)
-	if len(opened.Plaintext) != 5 || *sealed.KeyId != *k.Arn || aws.ToString(sealed.KeyMaterialId) != *k.CurrentKeyMaterialId {
-		p.Errorf("a key of %d bytes, under %s, material %v", len(opened.Plaintext), *sealed.KeyId, sealed.KeyMaterialId)
+	if len(opened.Plaintext) != 5 || *sealed.KeyId != *k.Arn ||
+		aws.ToString(sealed.KeyMaterialId) != *k.CurrentKeyMaterialId {
+		p.Errorf("a key of %d bytes, under %s, material %v", len(opened.Plaintext), *sealed.KeyId,
+			sealed.KeyMaterialId)
 	}
 }
 
@@ -244,12 +346,40 @@ func kmsDataKeySizes(p *kmsProbe) {
 		{kms.GenerateDataKeyInput{KeyId: k.KeyId, KeySpec: types.DataKeySpecAes128}, 16, ""},
 		{kms.GenerateDataKeyInput{KeyId: k.KeyId, KeySpec: types.DataKeySpecAes256}, 32, ""},
 		{kms.GenerateDataKeyInput{KeyId: k.KeyId, NumberOfBytes: aws.Int32(1024)}, 1024, ""},
-		{kms.GenerateDataKeyInput{KeyId: k.KeyId, NumberOfBytes: aws.Int32(1025)}, 0, "ValidationException"},
-		{kms.GenerateDataKeyInput{KeyId: k.KeyId, NumberOfBytes: aws.Int32(0)}, 0, "ValidationException"},
-		{kms.GenerateDataKeyInput{KeyId: k.KeyId, NumberOfBytes: aws.Int32(32), KeySpec: types.DataKeySpecAes256}, 0, "ValidationException"},
+		{
+			kms.GenerateDataKeyInput{KeyId: k.KeyId, NumberOfBytes: aws.Int32(1025)},
+			0,
+			"ValidationException",
+		},
+		{
+			kms.GenerateDataKeyInput{KeyId: k.KeyId, NumberOfBytes: aws.Int32(0)},
+			0,
+			"ValidationException",
+		},
+		{
+			kms.GenerateDataKeyInput{
+				KeyId:         k.KeyId,
+				NumberOfBytes: aws.Int32(32),
+				KeySpec:       types.DataKeySpecAes256,
+			},
+			0,
+			"ValidationException",
+		},
 		{kms.GenerateDataKeyInput{KeyId: k.KeyId}, 0, "ValidationException"},
-		{kms.GenerateDataKeyInput{KeyId: rsa.KeyId, KeySpec: types.DataKeySpecAes256}, 0, "InvalidKeyUsageException"},
-		{kms.GenerateDataKeyInput{KeyId: k.KeyId, KeySpec: types.DataKeySpecAes256, DryRun: aws.Bool(true)}, 0, "DryRunOperationException"},
+		{
+			kms.GenerateDataKeyInput{KeyId: rsa.KeyId, KeySpec: types.DataKeySpecAes256},
+			0,
+			"InvalidKeyUsageException",
+		},
+		{
+			kms.GenerateDataKeyInput{
+				KeyId:   k.KeyId,
+				KeySpec: types.DataKeySpecAes256,
+				DryRun:  aws.Bool(true),
+			},
+			0,
+			"DryRunOperationException",
+		},
 	} {
 		out, err := p.GenerateDataKey(p.ctx, &c.in)
 		if c.code != "" {
@@ -268,10 +398,18 @@ func kmsDataKeySizes(p *kmsProbe) {
 // KMS.
 func kmsBlobLayout(p *kmsProbe) {
 	k, other := p.key(), p.key()
-	first, second, foreign := p.blob(*k.KeyId, "text", nil), p.blob(*k.KeyId, "other text", nil), p.blob(*other.KeyId, "text", nil)
-	dataKey, err := p.GenerateDataKey(p.ctx, &kms.GenerateDataKeyInput{KeyId: k.KeyId, KeySpec: types.DataKeySpecAes256})
+	first := p.blob(*k.KeyId, "text", nil)
+	second := p.blob(*k.KeyId, "other text", nil)
+	foreign := p.blob(*other.KeyId, "text", nil)
+	dataKey, err := p.GenerateDataKey(p.ctx, &kms.GenerateDataKeyInput{
+		KeyId:   k.KeyId,
+		KeySpec: types.DataKeySpecAes256,
+	})
 	p.must(err)
-	moved, err := p.ReEncrypt(p.ctx, &kms.ReEncryptInput{CiphertextBlob: foreign, DestinationKeyId: k.KeyId})
+	moved, err := p.ReEncrypt(p.ctx, &kms.ReEncryptInput{
+		CiphertextBlob:   foreign,
+		DestinationKeyId: k.KeyId,
+	})
 	p.must(err)
 	for name, c := range map[string]struct {
 		blob []byte
@@ -282,7 +420,13 @@ func kmsBlobLayout(p *kmsProbe) {
 		"ReEncrypt":       {moved.CiphertextBlob, 2},
 	} {
 		b := c.blob
-		if len(b) < 58 || !bytes.Equal(b[:5], []byte{1, 2, c.op, 0, 0x78}) || b[37] != 1 || int(binary.BigEndian.Uint32(b[54:58])) != len(b)-58 {
+		if len(b) < 58 || !bytes.Equal(b[:5], []byte{
+			1,
+			2,
+			c.op,
+			0,
+			0x78,
+		}) || b[37] != 1 || int(binary.BigEndian.Uint32(b[54:58])) != len(b)-58 {
 			p.Errorf("the blob of %s has the header %x", name, b[:min(len(b), 58)])
 			continue
 		}
@@ -291,7 +435,8 @@ func kmsBlobLayout(p *kmsProbe) {
 			p.Errorf("the blob of %s does not end in one DER value: %v", name, err)
 		}
 		if !bytes.Equal(b[5:37], first[5:37]) {
-			p.Errorf("the blob of %s has another key token than one of Encrypt under the same key", name)
+			p.Errorf("the blob of %s has another key token than one of Encrypt under the same key",
+				name)
 		}
 	}
 	if !bytes.Equal(first[:38], second[:38]) || bytes.Equal(first[5:37], foreign[5:37]) {

@@ -33,7 +33,8 @@ func kmsCreateDefault(p *kmsProbe) {
 	out, err := p.CreateKey(p.ctx, &kms.CreateKeyInput{Description: aws.String("for a case")})
 	p.must(err)
 	got := out.KeyMetadata
-	if m := aws.ToString(got.CurrentKeyMaterialId); !regexp.MustCompile(`^[0-9a-f]{64}$`).MatchString(m) {
+	m := aws.ToString(got.CurrentKeyMaterialId)
+	if !regexp.MustCompile(`^[0-9a-f]{64}$`).MatchString(m) {
 		p.Errorf("CurrentKeyMaterialId is %q, want 64 lower-case hexadecimal digits", m)
 	}
 	if age := time.Since(aws.ToTime(got.CreationDate)); age.Abs() > time.Hour {
@@ -54,8 +55,10 @@ func kmsCreateDefault(p *kmsProbe) {
 		KeySpec:              types.KeySpecSymmetricDefault,
 		//lint:ignore SA1019 the answer still has the element
 		CustomerMasterKeySpec: types.CustomerMasterKeySpecSymmetricDefault,
-		EncryptionAlgorithms:  []types.EncryptionAlgorithmSpec{types.EncryptionAlgorithmSpecSymmetricDefault},
-		MultiRegion:           aws.Bool(false),
+		EncryptionAlgorithms: []types.EncryptionAlgorithmSpec{
+			types.EncryptionAlgorithmSpecSymmetricDefault,
+		},
+		MultiRegion: aws.Bool(false),
 	}
 	ignore := cmp.FilterPath(func(path cmp.Path) bool {
 		return path.Last().String() == ".noSmithyDocumentSerde"

@@ -16,7 +16,10 @@ func kmsReEncryptCases() []kmsCase {
 		{"ReEncrypt/the answer names the key of an unpinned blob", kmsReEncryptUnpinned},
 		{"ReEncrypt/aliases are resolved to key ARNs", kmsReEncryptAlias},
 		{"ReEncrypt/wrong pin is IncorrectKeyException", kmsReEncryptPin},
-		{"ReEncrypt/wrong context or corrupt blob is InvalidCiphertextException", kmsReEncryptContext},
+		{
+			"ReEncrypt/wrong context or corrupt blob is InvalidCiphertextException",
+			kmsReEncryptContext,
+		},
 		{"ReEncrypt/under the same key, another context", kmsReEncryptSameKey},
 		{"ReEncrypt/under the same key, the current material", kmsReEncryptRefresh},
 		{"ReEncrypt/a data key keeps its plaintext", kmsReEncryptDataKey},
@@ -24,7 +27,10 @@ func kmsReEncryptCases() []kmsCase {
 		{"ReEncrypt/what an RSA destination refuses", kmsReEncryptRSADestination},
 		{"ReEncrypt/a ciphertext has 1 to 6144 bytes", kmsReEncryptLimits},
 		{"ReEncrypt/keys that are not there are NotFoundException", kmsReEncryptMissing},
-		{"ReEncrypt/a blob under a key that is not here is AccessDeniedException", kmsReEncryptUnknown},
+		{
+			"ReEncrypt/a blob under a key that is not here is AccessDeniedException",
+			kmsReEncryptUnknown,
+		},
 		{"ReEncrypt/a key for signatures is InvalidKeyUsageException", kmsReEncryptSigning},
 		{"ReEncrypt/10 grant tokens at most", kmsReEncryptTokens},
 	}
@@ -40,7 +46,11 @@ type kmsKind struct {
 // API_ReEncrypt: every combination of key kinds, the elements of the response.
 func kmsReEncryptMatrix(p *kmsProbe) {
 	kinds := []kmsKind{
-		{types.KeySpecSymmetricDefault, types.EncryptionAlgorithmSpecSymmetricDefault, map[string]string{"tenant": "a"}},
+		{
+			types.KeySpecSymmetricDefault,
+			types.EncryptionAlgorithmSpecSymmetricDefault,
+			map[string]string{"tenant": "a"},
+		},
 		{types.KeySpecRsa2048, types.EncryptionAlgorithmSpecRsaesOaepSha1, nil},
 		{types.KeySpecRsa3072, types.EncryptionAlgorithmSpecRsaesOaepSha256, nil},
 	}
@@ -50,27 +60,43 @@ func kmsReEncryptMatrix(p *kmsProbe) {
 	}
 	for _, from := range kinds {
 		sealed, err := p.Encrypt(p.ctx, &kms.EncryptInput{
-			KeyId: keys[from.spec].KeyId, Plaintext: []byte("text"), EncryptionAlgorithm: from.algorithm, EncryptionContext: from.context,
+			KeyId:               keys[from.spec].KeyId,
+			Plaintext:           []byte("text"),
+			EncryptionAlgorithm: from.algorithm,
+			EncryptionContext:   from.context,
 		})
 		p.must(err)
 		for _, to := range kinds {
 			source, destination := keys[from.spec], keys[to.spec]
 			out, err := p.ReEncrypt(p.ctx, &kms.ReEncryptInput{
-				CiphertextBlob: sealed.CiphertextBlob,
-				SourceKeyId:    source.KeyId, SourceEncryptionAlgorithm: from.algorithm, SourceEncryptionContext: from.context,
-				DestinationKeyId: destination.KeyId, DestinationEncryptionAlgorithm: to.algorithm, DestinationEncryptionContext: to.context,
+				CiphertextBlob:                 sealed.CiphertextBlob,
+				SourceKeyId:                    source.KeyId,
+				SourceEncryptionAlgorithm:      from.algorithm,
+				SourceEncryptionContext:        from.context,
+				DestinationKeyId:               destination.KeyId,
+				DestinationEncryptionAlgorithm: to.algorithm,
+				DestinationEncryptionContext:   to.context,
 			})
 			p.must(err)
 			if *out.SourceKeyId != *source.Arn || *out.KeyId != *destination.Arn ||
-				out.SourceEncryptionAlgorithm != from.algorithm || out.DestinationEncryptionAlgorithm != to.algorithm ||
-				aws.ToString(out.SourceKeyMaterialId) != aws.ToString(source.CurrentKeyMaterialId) ||
-				aws.ToString(out.DestinationKeyMaterialId) != aws.ToString(destination.CurrentKeyMaterialId) {
-				p.Errorf("from %s to %s: the answer is from %s (%s, %s) to %s (%s, %s)", *source.Arn, *destination.Arn,
-					*out.SourceKeyId, out.SourceEncryptionAlgorithm, aws.ToString(out.SourceKeyMaterialId),
-					*out.KeyId, out.DestinationEncryptionAlgorithm, aws.ToString(out.DestinationKeyMaterialId))
+				out.SourceEncryptionAlgorithm != from.algorithm ||
+				out.DestinationEncryptionAlgorithm != to.algorithm ||
+				aws.ToString(out.SourceKeyMaterialId) !=
+					aws.ToString(source.CurrentKeyMaterialId) ||
+				aws.ToString(out.DestinationKeyMaterialId) !=
+					aws.ToString(destination.CurrentKeyMaterialId) {
+				p.Errorf("from %s to %s: the answer is from %s (%s, %s) to %s (%s, %s)",
+					*source.Arn, *destination.Arn,
+					*out.SourceKeyId, out.SourceEncryptionAlgorithm,
+					aws.ToString(out.SourceKeyMaterialId),
+					*out.KeyId, out.DestinationEncryptionAlgorithm,
+					aws.ToString(out.DestinationKeyMaterialId))
 			}
 			p.decrypts("text", &kms.DecryptInput{
-				CiphertextBlob: out.CiphertextBlob, KeyId: destination.KeyId, EncryptionAlgorithm: to.algorithm, EncryptionContext: to.context,
+				CiphertextBlob:      out.CiphertextBlob,
+				KeyId:               destination.KeyId,
+				EncryptionAlgorithm: to.algorithm,
+				EncryptionContext:   to.context,
 			})
 		}
 	}
@@ -79,10 +105,15 @@ func kmsReEncryptMatrix(p *kmsProbe) {
 // API_ReEncrypt, SourceKeyId: optional for symmetric keys, and in the response.
 func kmsReEncryptUnpinned(p *kmsProbe) {
 	from, to := p.key(), p.key()
-	out, err := p.ReEncrypt(p.ctx, &kms.ReEncryptInput{CiphertextBlob: p.blob(*from.KeyId, "text", nil), DestinationKeyId: to.Arn})
+	out, err := p.ReEncrypt(p.ctx, &kms.ReEncryptInput{
+		CiphertextBlob:   p.blob(*from.KeyId, "text", nil),
+		DestinationKeyId: to.Arn,
+	})
 	p.must(err)
-	if *out.SourceKeyId != *from.Arn || aws.ToString(out.SourceKeyMaterialId) != *from.CurrentKeyMaterialId {
-		p.Errorf("the blob was under %s, material %s", *out.SourceKeyId, aws.ToString(out.SourceKeyMaterialId))
+	if *out.SourceKeyId != *from.Arn ||
+		aws.ToString(out.SourceKeyMaterialId) != *from.CurrentKeyMaterialId {
+		p.Errorf("the blob was under %s, material %s", *out.SourceKeyId,
+			aws.ToString(out.SourceKeyMaterialId))
 	}
 }
 
@@ -103,7 +134,11 @@ func kmsReEncryptAlias(p *kmsProbe) {
 // API_ReEncrypt: IncorrectKeyException.
 func kmsReEncryptPin(p *kmsProbe) {
 	from, to := p.key(), p.key()
-	_, err := p.ReEncrypt(p.ctx, &kms.ReEncryptInput{CiphertextBlob: p.blob(*from.KeyId, "text", nil), SourceKeyId: to.KeyId, DestinationKeyId: to.KeyId})
+	_, err := p.ReEncrypt(p.ctx, &kms.ReEncryptInput{
+		CiphertextBlob:   p.blob(*from.KeyId, "text", nil),
+		SourceKeyId:      to.KeyId,
+		DestinationKeyId: to.KeyId,
+	})
 	p.want("IncorrectKeyException", err)
 	var incorrect *types.IncorrectKeyException
 	if !errors.As(err, &incorrect) {
@@ -117,12 +152,21 @@ func kmsReEncryptContext(p *kmsProbe) {
 	blob := p.blob(*from.KeyId, "text", map[string]string{"a": "b"})
 	for _, context := range []map[string]string{nil, {"a": "B"}, {"a": "b", "c": "d"}} {
 		for _, pin := range []*string{nil, from.KeyId} {
-			_, err := p.ReEncrypt(p.ctx, &kms.ReEncryptInput{CiphertextBlob: blob, SourceKeyId: pin, SourceEncryptionContext: context, DestinationKeyId: to.KeyId})
+			_, err := p.ReEncrypt(p.ctx, &kms.ReEncryptInput{
+				CiphertextBlob:          blob,
+				SourceKeyId:             pin,
+				SourceEncryptionContext: context,
+				DestinationKeyId:        to.KeyId,
+			})
 			p.want("InvalidCiphertextException", err)
 		}
 	}
 	blob[len(blob)-1] ^= 1
-	_, err := p.ReEncrypt(p.ctx, &kms.ReEncryptInput{CiphertextBlob: blob, SourceEncryptionContext: map[string]string{"a": "b"}, DestinationKeyId: to.KeyId})
+	_, err := p.ReEncrypt(p.ctx, &kms.ReEncryptInput{
+		CiphertextBlob:          blob,
+		SourceEncryptionContext: map[string]string{"a": "b"},
+		DestinationKeyId:        to.KeyId,
+	})
 	p.want("InvalidCiphertextException", err)
 }
 
@@ -136,8 +180,14 @@ func kmsReEncryptSameKey(p *kmsProbe) {
 		SourceKeyId: k.KeyId, DestinationKeyId: k.KeyId, DestinationEncryptionContext: after,
 	})
 	p.must(err)
-	p.decrypts("text", &kms.DecryptInput{CiphertextBlob: out.CiphertextBlob, EncryptionContext: after})
-	_, err = p.Decrypt(p.ctx, &kms.DecryptInput{CiphertextBlob: out.CiphertextBlob, EncryptionContext: before})
+	p.decrypts("text", &kms.DecryptInput{
+		CiphertextBlob:    out.CiphertextBlob,
+		EncryptionContext: after,
+	})
+	_, err = p.Decrypt(p.ctx, &kms.DecryptInput{
+		CiphertextBlob:    out.CiphertextBlob,
+		EncryptionContext: before,
+	})
 	p.want("InvalidCiphertextException", err)
 }
 
@@ -148,10 +198,16 @@ func kmsReEncryptRefresh(p *kmsProbe) {
 	blob := p.blob(*k.KeyId, "text", nil)
 	p.rotate(*k.KeyId)
 	current := *p.describe(*k.KeyId).CurrentKeyMaterialId
-	out, err := p.ReEncrypt(p.ctx, &kms.ReEncryptInput{CiphertextBlob: blob, SourceKeyId: k.Arn, DestinationKeyId: k.Arn})
+	out, err := p.ReEncrypt(p.ctx, &kms.ReEncryptInput{
+		CiphertextBlob:   blob,
+		SourceKeyId:      k.Arn,
+		DestinationKeyId: k.Arn,
+	})
 	p.must(err)
-	if aws.ToString(out.SourceKeyMaterialId) != *k.CurrentKeyMaterialId || aws.ToString(out.DestinationKeyMaterialId) != current {
-		p.Errorf("from material %s to %s, want from %s to %s", aws.ToString(out.SourceKeyMaterialId),
+	if aws.ToString(out.SourceKeyMaterialId) != *k.CurrentKeyMaterialId ||
+		aws.ToString(out.DestinationKeyMaterialId) != current {
+		p.Errorf("from material %s to %s, want from %s to %s",
+			aws.ToString(out.SourceKeyMaterialId),
 			aws.ToString(out.DestinationKeyMaterialId), *k.CurrentKeyMaterialId, current)
 	}
 }
@@ -159,17 +215,29 @@ func kmsReEncryptRefresh(p *kmsProbe) {
 // API_ReEncrypt: a blob of GenerateDataKey can be re-encrypted too.
 func kmsReEncryptDataKey(p *kmsProbe) {
 	from, to := p.key(), p.key()
-	key, err := p.GenerateDataKey(p.ctx, &kms.GenerateDataKeyInput{KeyId: from.KeyId, KeySpec: types.DataKeySpecAes256})
+	key, err := p.GenerateDataKey(p.ctx, &kms.GenerateDataKeyInput{
+		KeyId:   from.KeyId,
+		KeySpec: types.DataKeySpecAes256,
+	})
 	p.must(err)
-	out, err := p.ReEncrypt(p.ctx, &kms.ReEncryptInput{CiphertextBlob: key.CiphertextBlob, DestinationKeyId: to.KeyId})
+	out, err := p.ReEncrypt(p.ctx, &kms.ReEncryptInput{
+		CiphertextBlob:   key.CiphertextBlob,
+		DestinationKeyId: to.KeyId,
+	})
 	p.must(err)
-	p.decrypts(string(key.Plaintext), &kms.DecryptInput{CiphertextBlob: out.CiphertextBlob, KeyId: to.KeyId})
+	p.decrypts(string(key.Plaintext), &kms.DecryptInput{
+		CiphertextBlob: out.CiphertextBlob,
+		KeyId:          to.KeyId,
+	})
 }
 
 // API_ReEncrypt, SourceKeyId and SourceEncryptionAlgorithm: required for asymmetric keys. An
 // RSA blob does not name its key, so KMS cannot distinguish a wrong key from a corrupt blob.
 func kmsReEncryptRSASource(p *kmsProbe) {
-	const sha1, sha256 = types.EncryptionAlgorithmSpecRsaesOaepSha1, types.EncryptionAlgorithmSpecRsaesOaepSha256
+	const (
+		sha1   = types.EncryptionAlgorithmSpecRsaesOaepSha1
+		sha256 = types.EncryptionAlgorithmSpecRsaesOaepSha256
+	)
 	k, other, to := p.keyOf(types.KeySpecRsa2048), p.keyOf(types.KeySpecRsa2048), p.key()
 	blob := p.blobRSA(*k.KeyId, "text", sha256)
 	symmetric := p.blob(*to.KeyId, "text", nil)
@@ -192,8 +260,11 @@ func kmsReEncryptRSASource(p *kmsProbe) {
 		{symmetric, k.KeyId, sha256, nil, "InvalidCiphertextException"},
 	} {
 		_, err := p.ReEncrypt(p.ctx, &kms.ReEncryptInput{
-			CiphertextBlob: c.blob, SourceKeyId: c.keyID, SourceEncryptionAlgorithm: c.algorithm, SourceEncryptionContext: c.context,
-			DestinationKeyId: to.KeyId,
+			CiphertextBlob:            c.blob,
+			SourceKeyId:               c.keyID,
+			SourceEncryptionAlgorithm: c.algorithm,
+			SourceEncryptionContext:   c.context,
+			DestinationKeyId:          to.KeyId,
 		})
 		p.want(c.code, err)
 	}
@@ -203,7 +274,8 @@ func kmsReEncryptRSASource(p *kmsProbe) {
 // API_Encrypt: the longest plaintexts.
 func kmsReEncryptRSADestination(p *kmsProbe) {
 	from, to := p.key(), p.keyOf(types.KeySpecRsa2048)
-	short, long := p.blob(*from.KeyId, "text", nil), p.blob(*from.KeyId, strings.Repeat("x", 191), nil)
+	short := p.blob(*from.KeyId, "text", nil)
+	long := p.blob(*from.KeyId, strings.Repeat("x", 191), nil)
 	for _, c := range []struct {
 		blob      []byte
 		algorithm types.EncryptionAlgorithmSpec
@@ -211,7 +283,12 @@ func kmsReEncryptRSADestination(p *kmsProbe) {
 		code      string
 	}{
 		{short, "", nil, "InvalidKeyUsageException"},
-		{short, types.EncryptionAlgorithmSpecRsaesOaepSha256, map[string]string{"a": "b"}, "ValidationException"},
+		{
+			short,
+			types.EncryptionAlgorithmSpecRsaesOaepSha256,
+			map[string]string{"a": "b"},
+			"ValidationException",
+		},
 		{long, types.EncryptionAlgorithmSpecRsaesOaepSha256, nil, "ValidationException"},
 	} {
 		_, err := p.ReEncrypt(p.ctx, &kms.ReEncryptInput{
@@ -225,8 +302,16 @@ func kmsReEncryptRSADestination(p *kmsProbe) {
 // API_ReEncrypt, CiphertextBlob.
 func kmsReEncryptLimits(p *kmsProbe) {
 	k := p.key()
-	for n, code := range map[int]string{0: "ValidationException", 6144: "InvalidCiphertextException", 6145: "ValidationException"} {
-		_, err := p.ReEncrypt(p.ctx, &kms.ReEncryptInput{CiphertextBlob: bytes.Repeat([]byte{1}, n), SourceKeyId: k.KeyId, DestinationKeyId: k.KeyId})
+	for n, code := range map[int]string{
+		0:    "ValidationException",
+		6144: "InvalidCiphertextException",
+		6145: "ValidationException",
+	} {
+		_, err := p.ReEncrypt(p.ctx, &kms.ReEncryptInput{
+			CiphertextBlob:   bytes.Repeat([]byte{1}, n),
+			SourceKeyId:      k.KeyId,
+			DestinationKeyId: k.KeyId,
+		})
 		p.want(code, err)
 	}
 }
@@ -235,10 +320,21 @@ func kmsReEncryptLimits(p *kmsProbe) {
 func kmsReEncryptMissing(p *kmsProbe) {
 	k := p.key()
 	blob := p.blob(*k.KeyId, "text", nil)
-	for _, missing := range []string{kmsMissingARN(*k.Arn), "alias/rotator-not-there", p.elsewhere(*k.Arn)} {
-		_, err := p.ReEncrypt(p.ctx, &kms.ReEncryptInput{CiphertextBlob: blob, DestinationKeyId: &missing})
+	for _, missing := range []string{
+		kmsMissingARN(*k.Arn),
+		"alias/rotator-not-there",
+		p.elsewhere(*k.Arn),
+	} {
+		_, err := p.ReEncrypt(p.ctx, &kms.ReEncryptInput{
+			CiphertextBlob:   blob,
+			DestinationKeyId: &missing,
+		})
 		p.want("NotFoundException", err)
-		_, err = p.ReEncrypt(p.ctx, &kms.ReEncryptInput{CiphertextBlob: blob, DestinationKeyId: k.KeyId, SourceKeyId: &missing})
+		_, err = p.ReEncrypt(p.ctx, &kms.ReEncryptInput{
+			CiphertextBlob:   blob,
+			DestinationKeyId: k.KeyId,
+			SourceKeyId:      &missing,
+		})
 		p.want("NotFoundException", err)
 	}
 }
@@ -248,9 +344,16 @@ func kmsReEncryptUnknown(p *kmsProbe) {
 	k := p.key()
 	blob := p.blob(*k.KeyId, "text", nil)
 	blob[5] ^= 1
-	_, err := p.ReEncrypt(p.ctx, &kms.ReEncryptInput{CiphertextBlob: blob, DestinationKeyId: k.KeyId})
+	_, err := p.ReEncrypt(p.ctx, &kms.ReEncryptInput{
+		CiphertextBlob:   blob,
+		DestinationKeyId: k.KeyId,
+	})
 	p.want("AccessDeniedException", err)
-	_, err = p.ReEncrypt(p.ctx, &kms.ReEncryptInput{CiphertextBlob: blob, DestinationKeyId: k.KeyId, SourceKeyId: k.KeyId})
+	_, err = p.ReEncrypt(p.ctx, &kms.ReEncryptInput{
+		CiphertextBlob:   blob,
+		DestinationKeyId: k.KeyId,
+		SourceKeyId:      k.KeyId,
+	})
 	p.want("IncorrectKeyException", err)
 }
 
@@ -268,7 +371,9 @@ func kmsReEncryptSigning(p *kmsProbe) {
 func kmsReEncryptTokens(p *kmsProbe) {
 	k := p.key()
 	_, err := p.ReEncrypt(p.ctx, &kms.ReEncryptInput{
-		CiphertextBlob: p.blob(*k.KeyId, "text", nil), DestinationKeyId: k.KeyId, GrantTokens: strings.Split("abcdefghijk", ""),
+		CiphertextBlob:   p.blob(*k.KeyId, "text", nil),
+		DestinationKeyId: k.KeyId,
+		GrantTokens:      strings.Split("abcdefghijk", ""),
 	})
 	p.want("ValidationException", err)
 }
@@ -287,11 +392,28 @@ func kmsDryRun(p *kmsProbe) {
 	yes := aws.Bool(true)
 	blob := p.blob(*from.KeyId, "text", nil)
 	for _, err := range []error{
-		kmsErr(p.Encrypt(p.ctx, &kms.EncryptInput{KeyId: to.KeyId, Plaintext: []byte("x"), DryRun: yes})),
+		kmsErr(p.Encrypt(p.ctx, &kms.EncryptInput{
+			KeyId:     to.KeyId,
+			Plaintext: []byte("x"),
+			DryRun:    yes,
+		})),
 		kmsErr(p.Decrypt(p.ctx, &kms.DecryptInput{CiphertextBlob: blob, DryRun: yes})),
-		kmsErr(p.GenerateDataKeyWithoutPlaintext(p.ctx, &kms.GenerateDataKeyWithoutPlaintextInput{KeyId: to.KeyId, KeySpec: types.DataKeySpecAes256, DryRun: yes})),
-		kmsErr(p.ReEncrypt(p.ctx, &kms.ReEncryptInput{CiphertextBlob: blob, SourceKeyId: from.KeyId, DestinationKeyId: to.KeyId, DryRun: yes})),
-		kmsErr(p.ReEncrypt(p.ctx, &kms.ReEncryptInput{CiphertextBlob: blob, DestinationKeyId: to.KeyId, DryRun: yes})),
+		kmsErr(p.GenerateDataKeyWithoutPlaintext(p.ctx, &kms.GenerateDataKeyWithoutPlaintextInput{
+			KeyId:   to.KeyId,
+			KeySpec: types.DataKeySpecAes256,
+			DryRun:  yes,
+		})),
+		kmsErr(p.ReEncrypt(p.ctx, &kms.ReEncryptInput{
+			CiphertextBlob:   blob,
+			SourceKeyId:      from.KeyId,
+			DestinationKeyId: to.KeyId,
+			DryRun:           yes,
+		})),
+		kmsErr(p.ReEncrypt(p.ctx, &kms.ReEncryptInput{
+			CiphertextBlob:   blob,
+			DestinationKeyId: to.KeyId,
+			DryRun:           yes,
+		})),
 	} {
 		p.want("DryRunOperationException", err)
 	}
@@ -304,10 +426,21 @@ func kmsDryRunCiphertext(p *kmsProbe) {
 	from, to := p.key(), p.key()
 	blob := p.blob(*from.KeyId, "text", nil)
 	for code, in := range map[string]*kms.ReEncryptInput{
-		"IncorrectKeyException":      {CiphertextBlob: blob, SourceKeyId: to.KeyId, DestinationKeyId: to.KeyId},
-		"InvalidCiphertextException": {CiphertextBlob: blob, SourceEncryptionContext: map[string]string{"a": "b"}, DestinationKeyId: to.KeyId},
-		"NotFoundException":          {CiphertextBlob: blob, DestinationKeyId: aws.String(kmsMissingARN(*to.Arn))},
-		"ValidationException":        {DestinationKeyId: to.KeyId, SourceKeyId: from.KeyId},
+		"IncorrectKeyException": {
+			CiphertextBlob:   blob,
+			SourceKeyId:      to.KeyId,
+			DestinationKeyId: to.KeyId,
+		},
+		"InvalidCiphertextException": {
+			CiphertextBlob:          blob,
+			SourceEncryptionContext: map[string]string{"a": "b"},
+			DestinationKeyId:        to.KeyId,
+		},
+		"NotFoundException": {
+			CiphertextBlob:   blob,
+			DestinationKeyId: aws.String(kmsMissingARN(*to.Arn)),
+		},
+		"ValidationException": {DestinationKeyId: to.KeyId, SourceKeyId: from.KeyId},
 	} {
 		in.DryRun = aws.Bool(true)
 		_, err := p.ReEncrypt(p.ctx, in)
@@ -325,19 +458,56 @@ func kmsDryRunIgnore(p *kmsProbe) {
 		in   kms.ReEncryptInput
 		code string
 	}{
-		{kms.ReEncryptInput{SourceKeyId: from.KeyId, DestinationKeyId: to.KeyId, DryRun: yes}, "DryRunOperationException"},
-		{kms.ReEncryptInput{SourceKeyId: from.KeyId, DestinationKeyId: to.KeyId, DryRun: yes, CiphertextBlob: []byte("anything")}, "DryRunOperationException"},
+		{
+			kms.ReEncryptInput{SourceKeyId: from.KeyId, DestinationKeyId: to.KeyId, DryRun: yes},
+			"DryRunOperationException",
+		},
+		{
+			kms.ReEncryptInput{
+				SourceKeyId:      from.KeyId,
+				DestinationKeyId: to.KeyId,
+				DryRun:           yes,
+				CiphertextBlob:   []byte("anything"),
+			},
+			"DryRunOperationException",
+		},
 		{kms.ReEncryptInput{DestinationKeyId: to.KeyId, DryRun: yes}, "ValidationException"},
-		{kms.ReEncryptInput{SourceKeyId: from.KeyId, DestinationKeyId: aws.String(kmsMissingARN(*to.Arn)), DryRun: yes}, "NotFoundException"},
-		{kms.ReEncryptInput{SourceKeyId: from.KeyId, DestinationKeyId: disabled.KeyId, DryRun: yes}, "DisabledException"},
-		{kms.ReEncryptInput{SourceKeyId: from.KeyId, DestinationKeyId: to.KeyId}, "ValidationException"}, // the modifier is for dry runs
+		{
+			kms.ReEncryptInput{
+				SourceKeyId:      from.KeyId,
+				DestinationKeyId: aws.String(kmsMissingARN(*to.Arn)),
+				DryRun:           yes,
+			},
+			"NotFoundException",
+		},
+		{
+			kms.ReEncryptInput{
+				SourceKeyId:      from.KeyId,
+				DestinationKeyId: disabled.KeyId,
+				DryRun:           yes,
+			},
+			"DisabledException",
+		},
+		{
+			kms.ReEncryptInput{SourceKeyId: from.KeyId, DestinationKeyId: to.KeyId},
+			"ValidationException",
+		}, // the modifier is for dry runs
 	} {
 		c.in.DryRunModifiers = ignore
 		_, err := p.ReEncrypt(p.ctx, &c.in)
 		p.want(c.code, err)
 	}
-	_, err := p.Decrypt(p.ctx, &kms.DecryptInput{KeyId: from.KeyId, DryRun: yes, DryRunModifiers: ignore})
+	_, err := p.Decrypt(p.ctx, &kms.DecryptInput{
+		KeyId:           from.KeyId,
+		DryRun:          yes,
+		DryRunModifiers: ignore,
+	})
 	p.want("DryRunOperationException", err)
-	_, err = p.ReEncrypt(p.ctx, &kms.ReEncryptInput{SourceKeyId: from.KeyId, DestinationKeyId: to.KeyId, DryRun: yes, DryRunModifiers: []types.DryRunModifierType{"IGNORE_KEYS"}})
+	_, err = p.ReEncrypt(p.ctx, &kms.ReEncryptInput{
+		SourceKeyId:      from.KeyId,
+		DestinationKeyId: to.KeyId,
+		DryRun:           yes,
+		DryRunModifiers:  []types.DryRunModifierType{"IGNORE_KEYS"},
+	})
 	p.want("ValidationException", err)
 }

@@ -219,8 +219,8 @@ func kmsLastUsage(p *kmsProbe) {
 		got.Timestamp != nil {
 		p.Errorf("an unused key was last used %+v", got)
 	}
-	if got := p.lastUsage(*from.Arn).KeyLastUsage; got.Operation !=
-		types.KeyLastUsageTrackingOperationEncrypt {
+	got := p.lastUsage(*from.Arn).KeyLastUsage
+	if got.Operation != types.KeyLastUsageTrackingOperationEncrypt {
 		p.Errorf("the last operation is %q, want Encrypt", got.Operation)
 	}
 	_, err := p.ReEncrypt(p.ctx, &kms.ReEncryptInput{

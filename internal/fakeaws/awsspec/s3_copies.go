@@ -18,7 +18,10 @@ func s3CopyCases() []s3Case {
 		{"CopyObject/an object of several parts becomes one of one part", s3CopyJoinsParts},
 		{"CopyObject/an archived object is refused", s3CopyArchived},
 		{"HeadObject/parts by their number", s3HeadParts},
-		{"MultipartUpload/the same parts of the same object give ETag and checksum again", s3PartsAgain},
+		{
+			"MultipartUpload/the same parts of the same object give ETag and checksum again",
+			s3PartsAgain,
+		},
 		{"MultipartUpload/checksums of parts", s3PartChecksums},
 	}
 }
@@ -28,19 +31,29 @@ func s3CopyCases() []s3Case {
 func s3CopyKeepsTags(p *s3Probe) {
 	bucket := p.bucket()
 	put := p.put(bucket, "k", "body", func(in *s3.PutObjectInput) {
-		in.Metadata, in.Tagging, in.StorageClass = map[string]string{"a": "1", "b": "2"}, aws.String("t=x%26y&u="), types.StorageClassStandardIa
-		in.ContentType, in.CacheControl, in.WebsiteRedirectLocation = aws.String("text/x"), aws.String("no-store"), aws.String("/there")
+		in.Metadata = map[string]string{"a": "1", "b": "2"}
+		in.Tagging = aws.String("t=x%26y&u=")
+		in.StorageClass = types.StorageClassStandardIa
+		in.ContentType = aws.String("text/x")
+		in.CacheControl = aws.String("no-store")
+		in.WebsiteRedirectLocation = aws.String("/there")
 	})
 	_, err := p.copyOnto(bucket, "k", "k", func(in *s3.CopyObjectInput) {
-		in.MetadataDirective, in.Metadata = types.MetadataDirectiveReplace, map[string]string{"a": "3"}
+		in.MetadataDirective = types.MetadataDirectiveReplace
+		in.Metadata = map[string]string{"a": "3"}
 		in.CopySourceIfMatch, in.IfMatch = put.ETag, put.ETag
 	})
 	p.must(err)
 	got, body := p.get(bucket, "k")
-	p.same("copied", fmt.Sprintf("%s %v %s %q %q", body, got.Metadata, got.StorageClass, aws.ToString(got.CacheControl), aws.ToString(got.WebsiteRedirectLocation)),
+	p.same("copied",
+		fmt.Sprintf("%s %v %s %q %q", body, got.Metadata, got.StorageClass,
+			aws.ToString(got.CacheControl), aws.ToString(got.WebsiteRedirectLocation)),
 		`body map[a:3]  "" ""`)
 	p.same("type is of the request", aws.ToString(got.ContentType) == "text/x", false)
-	tags, err := p.GetObjectTagging(p.ctx, &s3.GetObjectTaggingInput{Bucket: bucket, Key: aws.String("k")})
+	tags, err := p.GetObjectTagging(p.ctx, &s3.GetObjectTaggingInput{
+		Bucket: bucket,
+		Key:    aws.String("k"),
+	})
 	p.must(err)
 	kept := map[string]string{}
 	for _, tag := range tags.TagSet {
@@ -53,15 +66,29 @@ func s3CopyKeepsTags(p *s3Probe) {
 // of the parts.
 func (p *s3Probe) inParts(bucket *string, key string) *s3.HeadObjectOutput {
 	p.Helper()
-	up, err := p.CreateMultipartUpload(p.ctx, &s3.CreateMultipartUploadInput{Bucket: bucket, Key: &key, ChecksumAlgorithm: types.ChecksumAlgorithmSha256})
+	up, err := p.CreateMultipartUpload(p.ctx, &s3.CreateMultipartUploadInput{
+		Bucket:            bucket,
+		Key:               &key,
+		ChecksumAlgorithm: types.ChecksumAlgorithmSha256,
+	})
 	p.must(err)
 	var parts []types.CompletedPart
 	for i, body := range []string{strings.Repeat("x", 5<<20), "end"} {
 		n := int32(i + 1)
-		out, err := p.UploadPart(p.ctx, &s3.UploadPartInput{Bucket: bucket, Key: &key, UploadId: up.UploadId, PartNumber: &n,
-			Body: strings.NewReader(body), ChecksumAlgorithm: types.ChecksumAlgorithmSha256})
+		out, err := p.UploadPart(p.ctx, &s3.UploadPartInput{
+			Bucket:            bucket,
+			Key:               &key,
+			UploadId:          up.UploadId,
+			PartNumber:        &n,
+			Body:              strings.NewReader(body),
+			ChecksumAlgorithm: types.ChecksumAlgorithmSha256,
+		})
 		p.must(err)
-		parts = append(parts, types.CompletedPart{PartNumber: &n, ETag: out.ETag, ChecksumSHA256: out.ChecksumSHA256})
+		parts = append(parts, types.CompletedPart{
+			PartNumber:     &n,
+			ETag:           out.ETag,
+			ChecksumSHA256: out.ChecksumSHA256,
+		})
 	}
 	_, err = p.complete(bucket, up.UploadId, key, nil, parts...)
 	p.must(err)
@@ -71,7 +98,11 @@ func (p *s3Probe) inParts(bucket *string, key string) *s3.HeadObjectOutput {
 // head calls HeadObject with checksums enabled.
 func (p *s3Probe) head(bucket *string, key string) *s3.HeadObjectOutput {
 	p.Helper()
-	out, err := p.HeadObject(p.ctx, &s3.HeadObjectInput{Bucket: bucket, Key: &key, ChecksumMode: types.ChecksumModeEnabled})
+	out, err := p.HeadObject(p.ctx, &s3.HeadObjectInput{
+		Bucket:       bucket,
+		Key:          &key,
+		ChecksumMode: types.ChecksumModeEnabled,
+	})
 	p.must(err)
 	return out
 }
@@ -82,7 +113,9 @@ func s3CopyJoinsParts(p *s3Probe) {
 	bucket := p.bucket()
 	before := p.inParts(bucket, "k")
 	p.same("checksum type before", before.ChecksumType, types.ChecksumTypeComposite)
-	_, err := p.copyOnto(bucket, "k", "k", func(in *s3.CopyObjectInput) { in.MetadataDirective = types.MetadataDirectiveReplace })
+	_, err := p.copyOnto(bucket, "k", "k", func(in *s3.CopyObjectInput) {
+		in.MetadataDirective = types.MetadataDirectiveReplace
+	})
 	p.must(err)
 	after := p.head(bucket, "k")
 	p.same("checksum type after", after.ChecksumType, types.ChecksumTypeFullObject)
@@ -92,8 +125,12 @@ func s3CopyJoinsParts(p *s3Probe) {
 // API_CopyObject: StorageClass.
 func s3CopyArchived(p *s3Probe) {
 	bucket := p.bucket()
-	p.put(bucket, "k", "body", func(in *s3.PutObjectInput) { in.StorageClass = types.StorageClassGlacier })
-	_, err := p.copyOnto(bucket, "k", "k", func(in *s3.CopyObjectInput) { in.MetadataDirective = types.MetadataDirectiveReplace })
+	p.put(bucket, "k", "body", func(in *s3.PutObjectInput) {
+		in.StorageClass = types.StorageClassGlacier
+	})
+	_, err := p.copyOnto(bucket, "k", "k", func(in *s3.CopyObjectInput) {
+		in.MetadataDirective = types.MetadataDirectiveReplace
+	})
 	p.want("", http.StatusForbidden, err)
 	out, err := p.HeadObject(p.ctx, &s3.HeadObjectInput{Bucket: bucket, Key: aws.String("k")})
 	p.must(err)
@@ -105,12 +142,23 @@ func s3HeadParts(p *s3Probe) {
 	bucket := p.bucket()
 	p.inParts(bucket, "k")
 	for n, size := range map[int32]int64{1: 5 << 20, 2: 3} {
-		out, err := p.HeadObject(p.ctx, &s3.HeadObjectInput{Bucket: bucket, Key: aws.String("k"), PartNumber: &n})
+		out, err := p.HeadObject(p.ctx, &s3.HeadObjectInput{
+			Bucket:     bucket,
+			Key:        aws.String("k"),
+			PartNumber: &n,
+		})
 		p.must(err)
-		p.same("size and parts", [2]int64{aws.ToInt64(out.ContentLength), int64(aws.ToInt32(out.PartsCount))}, [2]int64{size, 2})
+		p.same("size and parts", [2]int64{
+			aws.ToInt64(out.ContentLength),
+			int64(aws.ToInt32(out.PartsCount)),
+		}, [2]int64{size, 2})
 	}
 	p.put(bucket, "one", "body")
-	out, err := p.HeadObject(p.ctx, &s3.HeadObjectInput{Bucket: bucket, Key: aws.String("one"), PartNumber: aws.Int32(1)})
+	out, err := p.HeadObject(p.ctx, &s3.HeadObjectInput{
+		Bucket:     bucket,
+		Key:        aws.String("one"),
+		PartNumber: aws.Int32(1),
+	})
 	p.must(err)
 	p.same("parts of an object of one piece", out.PartsCount == nil, true)
 }
@@ -119,15 +167,30 @@ func s3HeadParts(p *s3Probe) {
 func s3PartsAgain(p *s3Probe) {
 	bucket := p.bucket()
 	before := p.inParts(bucket, "k")
-	up, err := p.CreateMultipartUpload(p.ctx, &s3.CreateMultipartUploadInput{Bucket: bucket, Key: aws.String("k"), ChecksumAlgorithm: types.ChecksumAlgorithmSha256})
+	up, err := p.CreateMultipartUpload(p.ctx, &s3.CreateMultipartUploadInput{
+		Bucket:            bucket,
+		Key:               aws.String("k"),
+		ChecksumAlgorithm: types.ChecksumAlgorithmSha256,
+	})
 	p.must(err)
 	var parts []types.CompletedPart
 	for i, stretch := range []string{"bytes=0-5242879", "bytes=5242880-5242882"} {
 		n := int32(i + 1)
-		out, err := p.UploadPartCopy(p.ctx, &s3.UploadPartCopyInput{Bucket: bucket, Key: aws.String("k"), UploadId: up.UploadId, PartNumber: &n,
-			CopySource: aws.String(*bucket + "/k"), CopySourceRange: &stretch, CopySourceIfMatch: before.ETag})
+		out, err := p.UploadPartCopy(p.ctx, &s3.UploadPartCopyInput{
+			Bucket:            bucket,
+			Key:               aws.String("k"),
+			UploadId:          up.UploadId,
+			PartNumber:        &n,
+			CopySource:        aws.String(*bucket + "/k"),
+			CopySourceRange:   &stretch,
+			CopySourceIfMatch: before.ETag,
+		})
 		p.must(err)
-		parts = append(parts, types.CompletedPart{PartNumber: &n, ETag: out.CopyPartResult.ETag, ChecksumSHA256: out.CopyPartResult.ChecksumSHA256})
+		parts = append(parts, types.CompletedPart{
+			PartNumber:     &n,
+			ETag:           out.CopyPartResult.ETag,
+			ChecksumSHA256: out.CopyPartResult.ChecksumSHA256,
+		})
 	}
 	_, err = p.complete(bucket, up.UploadId, "k", before.ETag, parts...)
 	p.must(err)
@@ -139,14 +202,31 @@ func s3PartsAgain(p *s3Probe) {
 // API_CompleteMultipartUpload: checksums of the parts; Checking object integrity.
 func s3PartChecksums(p *s3Probe) {
 	bucket := p.bucket()
-	up, err := p.CreateMultipartUpload(p.ctx, &s3.CreateMultipartUploadInput{Bucket: bucket, Key: aws.String("k"), ChecksumAlgorithm: types.ChecksumAlgorithmSha256})
+	up, err := p.CreateMultipartUpload(p.ctx, &s3.CreateMultipartUploadInput{
+		Bucket:            bucket,
+		Key:               aws.String("k"),
+		ChecksumAlgorithm: types.ChecksumAlgorithmSha256,
+	})
 	p.must(err)
-	out, err := p.UploadPart(p.ctx, &s3.UploadPartInput{Bucket: bucket, Key: aws.String("k"), UploadId: up.UploadId, PartNumber: aws.Int32(1),
-		Body: strings.NewReader("x"), ChecksumAlgorithm: types.ChecksumAlgorithmSha256})
+	out, err := p.UploadPart(p.ctx, &s3.UploadPartInput{
+		Bucket:            bucket,
+		Key:               aws.String("k"),
+		UploadId:          up.UploadId,
+		PartNumber:        aws.Int32(1),
+		Body:              strings.NewReader("x"),
+		ChecksumAlgorithm: types.ChecksumAlgorithmSha256,
+	})
 	p.must(err)
-	_, err = p.complete(bucket, up.UploadId, "k", nil, types.CompletedPart{PartNumber: aws.Int32(1), ETag: out.ETag})
+	_, err = p.complete(bucket, up.UploadId, "k", nil, types.CompletedPart{
+		PartNumber: aws.Int32(1),
+		ETag:       out.ETag,
+	})
 	p.want("InvalidRequest", http.StatusBadRequest, err)
-	_, err = p.CreateMultipartUpload(p.ctx, &s3.CreateMultipartUploadInput{Bucket: bucket, Key: aws.String("k"),
-		ChecksumAlgorithm: types.ChecksumAlgorithmSha256, ChecksumType: types.ChecksumTypeFullObject})
+	_, err = p.CreateMultipartUpload(p.ctx, &s3.CreateMultipartUploadInput{
+		Bucket:            bucket,
+		Key:               aws.String("k"),
+		ChecksumAlgorithm: types.ChecksumAlgorithmSha256,
+		ChecksumType:      types.ChecksumTypeFullObject,
+	})
 	p.want("InvalidRequest", http.StatusBadRequest, err)
 }

@@ -11,11 +11,24 @@ import (
 // original item.
 func FuzzExpressions(f *testing.F) {
 	values := map[string]value{":v": {kind: "S", text: "x"}}
-	one := item{"pk": {kind: "S", text: "k"}, "a": {kind: "M", m: map[string]value{"b": {kind: "L", l: []value{{kind: "N", text: "1"}}}, "v": values[":v"]}},
-		"s": {kind: "SS", texts: []string{"x", "y"}}}
+	one := item{
+		"pk": {kind: "S", text: "k"},
+		"a": {
+			kind: "M",
+			m: map[string]value{
+				"b": {kind: "L", l: []value{{kind: "N", text: "1"}}},
+				"v": values[":v"],
+			},
+		},
+		"s": {kind: "SS", texts: []string{"x", "y"}},
+	}
 	before := printed(f, one)
 	condition := func(text string) (holds, compiles bool, err error) {
-		e := expressions{ConditionExpression: text, ExpressionAttributeNames: map[string]string{"#n": "a"}, ExpressionAttributeValues: values}
+		e := expressions{
+			ConditionExpression:       text,
+			ExpressionAttributeNames:  map[string]string{"#n": "a"},
+			ExpressionAttributeValues: values,
+		}
 		if !strings.Contains(text, "#n") {
 			e.ExpressionAttributeNames = nil
 		}
@@ -30,12 +43,20 @@ func FuzzExpressions(f *testing.F) {
 		if holds, ok, err := condition(text); ok {
 			not, okNot, errNot := condition("NOT (" + text + ")")
 			both, okBoth, errBoth := condition("(" + text + ") AND (" + text + ")")
-			shallow := strings.Count(text, "(")+strings.Count(strings.ToUpper(text), "NOT") < maxDepth/4
-			if shallow && (!okNot || !okBoth || (err == nil) != (errNot == nil) || err == nil && (not == holds || errBoth != nil || both != holds)) {
-				t.Errorf("%q: %v (%v); negation: %v (%v); evaluated twice: %v (%v)", text, holds, err, not, errNot, both, errBoth)
+			shallow := strings.Count(text,
+				"(")+strings.Count(strings.ToUpper(text), "NOT") < maxDepth/4
+			if shallow &&
+				(!okNot || !okBoth || (err == nil) != (errNot == nil) || err == nil &&
+					(not == holds || errBoth != nil || both != holds)) {
+				t.Errorf("%q: %v (%v); negation: %v (%v); evaluated twice: %v (%v)", text, holds,
+					err, not, errNot, both, errBoth)
 			}
 		}
-		e := expressions{UpdateExpression: text, ExpressionAttributeNames: map[string]string{"#n": "a"}, ExpressionAttributeValues: values}
+		e := expressions{
+			UpdateExpression:          text,
+			ExpressionAttributeNames:  map[string]string{"#n": "a"},
+			ExpressionAttributeValues: values,
+		}
 		if !strings.Contains(text, "#n") {
 			e.ExpressionAttributeNames = nil
 		}

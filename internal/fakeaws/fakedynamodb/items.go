@@ -45,7 +45,13 @@ func (e *expressions) compile() (*compiled, error) {
 			err = withinLimits(text, tokens, field == "UpdateExpression")
 		}
 		if err == nil {
-			p := &parser{tokens: tokens, names: e.ExpressionAttributeNames, values: e.ExpressionAttributeValues, usedNames: used, usedValues: usedValues}
+			p := &parser{
+				tokens:     tokens,
+				names:      e.ExpressionAttributeNames,
+				values:     e.ExpressionAttributeValues,
+				usedNames:  used,
+				usedValues: usedValues,
+			}
 			if err = read(p); err == nil && p.peek().kind != tokenEnd {
 				err = p.syntax()
 			}
@@ -58,11 +64,26 @@ func (e *expressions) compile() (*compiled, error) {
 	c := &compiled{condition: always, filter: always, key: always}
 	var err error
 	steps := []error{
-		parse("ConditionExpression", e.ConditionExpression, func(p *parser) error { c.condition, err = p.or(); return err }),
-		parse("FilterExpression", e.FilterExpression, func(p *parser) error { c.filter, err = p.or(); return err }),
-		parse("KeyConditionExpression", e.keyText, func(p *parser) error { c.key, err = p.keyCondition(e.keys); return err }),
-		parse("ProjectionExpression", e.ProjectionExpression, func(p *parser) error { c.projection, err = p.paths(); return err }),
-		parse("UpdateExpression", e.UpdateExpression, func(p *parser) error { c.update, err = p.update(); return err }),
+		parse("ConditionExpression", e.ConditionExpression, func(p *parser) error {
+			c.condition, err = p.or()
+			return err
+		}),
+		parse("FilterExpression", e.FilterExpression, func(p *parser) error {
+			c.filter, err = p.or()
+			return err
+		}),
+		parse("KeyConditionExpression", e.keyText, func(p *parser) error {
+			c.key, err = p.keyCondition(e.keys)
+			return err
+		}),
+		parse("ProjectionExpression", e.ProjectionExpression, func(p *parser) error {
+			c.projection, err = p.paths()
+			return err
+		}),
+		parse("UpdateExpression", e.UpdateExpression, func(p *parser) error {
+			c.update, err = p.update()
+			return err
+		}),
 	}
 	for _, err := range steps {
 		if err != nil {
@@ -71,12 +92,18 @@ func (e *expressions) compile() (*compiled, error) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(e.ExpressionAttributeNames)) {
 		if !used[name] {
-			return nil, invalid("Value provided in ExpressionAttributeNames unused in expressions: keys: {%s}", name)
+			return nil, invalid(
+				"Value provided in ExpressionAttributeNames unused in expressions: keys: {%s}",
+				name,
+			)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(e.ExpressionAttributeValues)) {
 		if !usedValues[name] {
-			return nil, invalid("Value provided in ExpressionAttributeValues unused in expressions: keys: {%s}", name)
+			return nil, invalid(
+				"Value provided in ExpressionAttributeValues unused in expressions: keys: {%s}",
+				name,
+			)
 		}
 	}
 	return c, nil
@@ -121,7 +148,10 @@ func (p *parser) paths() (list []path, err error) {
 		}
 		for _, other := range list {
 			if one.overlaps(other) {
-				return nil, invalid("Two document paths overlap with each other; must remove or rewrite one of these paths; path one: [%s], path two: [%s]", other, one)
+				return nil, invalid(
+					"Two document paths overlap with each other; must remove or rewrite one of "+
+						"these paths; path one: [%s], path two: [%s]", other, one,
+				)
 			}
 		}
 		list = append(list, one)
@@ -149,7 +179,9 @@ type written struct {
 
 // apply checks the condition of a write and performs the write, unless dry is true. It must
 // be called with the lock of the table held.
-func (w *write) apply(t *table, key item, c *compiled, change func(old item) (item, []path, error), dry bool) (written, error) {
+func (w *write) apply(
+	t *table, key item, c *compiled, change func(old item) (item, []path, error), dry bool,
+) (written, error) {
 	old := t.find(key)
 	ok, err := c.condition(orNothing(old))
 	if err != nil {
@@ -179,7 +211,9 @@ func orNothing(i item) item {
 }
 
 // plan returns the key of a write, its expressions, and a function that computes the change.
-func (w *write) plan(t *table, action string) (key item, c *compiled, change func(item) (item, []path, error), err error) {
+func (w *write) plan(
+	t *table, action string,
+) (key item, c *compiled, change func(item) (item, []path, error), err error) {
 	if c, err = w.compile(); err != nil {
 		return nil, nil, nil, err
 	}
@@ -239,7 +273,8 @@ func (s *Service) write(r request, action string) (any, error) {
 	if returned := w.returned(done); returned != nil {
 		out["Attributes"] = returned
 	}
-	if used := consumed(w.ReturnConsumedCapacity, t.name, writeUnits(done.old, done.new)); used != nil {
+	if used := consumed(w.ReturnConsumedCapacity, t.name,
+		writeUnits(done.old, done.new)); used != nil {
 		out["ConsumedCapacity"] = used
 	}
 	return out, nil
@@ -293,7 +328,8 @@ func (s *Service) getItem(r request) (any, error) {
 	if found != nil {
 		out["Item"] = project(found, c.projection)
 	}
-	if used := consumed(in.ReturnConsumedCapacity, t.name, readUnits(found.size(), in.ConsistentRead)); used != nil {
+	if used := consumed(in.ReturnConsumedCapacity, t.name,
+		readUnits(found.size(), in.ConsistentRead)); used != nil {
 		out["ConsumedCapacity"] = used
 	}
 	return out, nil

@@ -52,7 +52,8 @@ func (p *parser) next() token {
 // accept consumes the next token if it is the given sign or keyword.
 func (p *parser) accept(text string) bool {
 	t := p.peek()
-	if t.kind == tokenSign && t.text == text || t.kind == tokenName && strings.EqualFold(t.text, text) {
+	if t.kind == tokenSign && t.text == text || t.kind == tokenName &&
+		strings.EqualFold(t.text, text) {
 		p.at++
 		return true
 	}
@@ -90,7 +91,10 @@ func (p *parser) name() (string, error) {
 		p.usedNames[t.text] = true
 		name, ok := p.names[t.text]
 		if !ok {
-			return "", invalid("An expression attribute name used in the document path is not defined; attribute name: %s", t.text)
+			return "", invalid(
+				"An expression attribute name used in the document path is not defined; "+
+					"attribute name: %s", t.text,
+			)
 		}
 		return name, nil
 	case t.kind == tokenQuoted && p.partiql, t.kind == tokenName:
@@ -295,7 +299,12 @@ func compareOperands(left operand, sign string, right operand) condition {
 			return equal(a, b), nil
 		}
 		order, ok := compare(a, b)
-		return ok && map[string]bool{"<": order < 0, "<=": order <= 0, ">": order > 0, ">=": order >= 0}[sign], nil
+		return ok && map[string]bool{
+			"<":  order < 0,
+			"<=": order <= 0,
+			">":  order > 0,
+			">=": order >= 0,
+		}[sign], nil
 	}
 }
 
@@ -308,7 +317,10 @@ func (p *parser) operand() (operand, error) {
 		p.usedValues[t.text] = true
 		v, ok := p.values[t.text]
 		if !ok {
-			return nil, invalid("An expression attribute value used in expression is not defined; attribute value: %s", t.text)
+			return nil, invalid(
+				"An expression attribute value used in expression is not defined; attribute "+
+					"value: %s", t.text,
+			)
 		}
 		return constant(v), nil
 	case t.kind == tokenMark && p.partiql:

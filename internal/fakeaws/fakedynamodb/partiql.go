@@ -39,7 +39,13 @@ func (s *statement) parse() (*parsed, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &parser{tokens: tokens, partiql: true, parameters: s.Parameters, usedNames: map[string]bool{}, usedValues: map[string]bool{}}
+	p := &parser{
+		tokens:     tokens,
+		partiql:    true,
+		parameters: s.Parameters,
+		usedNames:  map[string]bool{},
+		usedValues: map[string]bool{},
+	}
 	out := &parsed{keys: map[string][]operand{}}
 	switch {
 	case p.accept("UPDATE"):
@@ -51,7 +57,10 @@ func (s *statement) parse() (*parsed, error) {
 			out.table, err = p.name()
 		}
 	default:
-		return nil, invalid("Statement wasn't well formed, can't be processed: this fake does UPDATE and SELECT * alone")
+		return nil, invalid(
+			"Statement wasn't well formed, can't be processed: this fake does UPDATE and SELECT " +
+				"* alone",
+		)
 	}
 	if err == nil {
 		err = p.expect("WHERE")
@@ -138,7 +147,12 @@ func (p *parser) equality(first int) (string, operand, bool) {
 	if len(t) != 3 || t[1].text != "=" || t[0].kind != tokenQuoted && t[0].kind != tokenName {
 		return "", nil, false
 	}
-	again := &parser{tokens: append(t[2:3:3], token{kind: tokenEnd}), partiql: true, usedNames: map[string]bool{}, usedValues: map[string]bool{}}
+	again := &parser{
+		tokens:     append(t[2:3:3], token{kind: tokenEnd}),
+		partiql:    true,
+		usedNames:  map[string]bool{},
+		usedValues: map[string]bool{},
+	}
 	if t[2].kind == tokenMark {
 		again.parameters = []value{p.taken[len(p.taken)-1]}
 	}
@@ -151,7 +165,9 @@ func (x *parsed) key(t *table) (item, error) {
 	key := item{}
 	for name := range t.types {
 		if len(x.keys[name]) != 1 {
-			return nil, invalid("Where clause does not contain a mandatory equality on all key attributes")
+			return nil, invalid(
+				"Where clause does not contain a mandatory equality on all key attributes",
+			)
 		}
 		v, _, err := x.keys[name][0](nil)
 		if err != nil {
@@ -168,7 +184,10 @@ func (s *Service) execute(r request, st statement) (item, float64, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	action := map[string]string{"UPDATE": "dynamodb:PartiQLUpdate", "SELECT": "dynamodb:PartiQLSelect"}[x.verb]
+	action := map[string]string{
+		"UPDATE": "dynamodb:PartiQLUpdate",
+		"SELECT": "dynamodb:PartiQLSelect",
+	}[x.verb]
 	t, err := s.table(r, action, x.table)
 	if err != nil {
 		return nil, 0, err
@@ -304,9 +323,13 @@ func batchError(err error) map[string]any {
 	if !errors.As(err, &f) {
 		return map[string]any{"Code": "InternalServerError", "Message": fmt.Sprint(err)}
 	}
-	code := map[string]string{"ValidationException": "ValidationError", "ConditionalCheckFailedException": "ConditionalCheckFailed",
-		"ResourceNotFoundException": "ResourceNotFound", "AccessDeniedException": "AccessDenied",
-		"ProvisionedThroughputExceededException": "ProvisionedThroughputExceeded"}[f.code]
+	code := map[string]string{
+		"ValidationException":                    "ValidationError",
+		"ConditionalCheckFailedException":        "ConditionalCheckFailed",
+		"ResourceNotFoundException":              "ResourceNotFound",
+		"AccessDeniedException":                  "AccessDenied",
+		"ProvisionedThroughputExceededException": "ProvisionedThroughputExceeded",
+	}[f.code]
 	out := map[string]any{"Code": strings.TrimSuffix(code, "Exception"), "Message": f.message}
 	if f.item != nil {
 		out["Item"] = f.item

@@ -22,7 +22,10 @@ func (s *Service) query(r request) (any, error) {
 		return nil, err
 	}
 	if in.KeyConditionExpression == "" {
-		return nil, invalid("Either the KeyConditions or KeyConditionExpression parameter must be specified in the request.")
+		return nil, invalid(
+			"Either the KeyConditions or KeyConditionExpression parameter must be specified in " +
+				"the request.",
+		)
 	}
 	in.keys, in.keyText = t, in.KeyConditionExpression
 	c, err := in.compile()

@@ -38,7 +38,11 @@ func (s *Service) scan(r request) (any, error) {
 			return nil, invalid("The provided starting key is invalid")
 		}
 		if _, hash := t.id(in.ExclusiveStartKey); segmentOf(hash, total) != segment {
-			return nil, invalid("The provided starting key is invalid: Invalid ExclusiveStartKey. Please use ExclusiveStartKey with correct Segment. TotalSegments: %d Segment: %d", total, segment)
+			return nil, invalid(
+				"The provided starting key is invalid: Invalid ExclusiveStartKey. Please use "+
+					"ExclusiveStartKey with correct Segment. TotalSegments: %d Segment: %d", total,
+				segment,
+			)
 		}
 	}
 	return t.page(in, c, segment, total)
@@ -49,9 +53,16 @@ func (in *scanInput) segments() (segment, total uint64, err error) {
 	case in.Segment == nil && in.TotalSegments == nil:
 		return 0, 1, nil
 	case in.Segment == nil || in.TotalSegments == nil:
-		return 0, 0, invalid("The Segment parameter and the TotalSegments parameter are both required, or neither is")
-	case *in.TotalSegments < 1 || *in.TotalSegments > 1000000 || *in.Segment < 0 || *in.Segment >= *in.TotalSegments:
-		return 0, 0, invalid("The Segment parameter is zero-based and must be less than parameter TotalSegments: Segment: %d is not less than TotalSegments: %d", *in.Segment, *in.TotalSegments)
+		return 0, 0, invalid(
+			"The Segment parameter and the TotalSegments parameter are both required, " +
+				"or neither is",
+		)
+	case *in.TotalSegments < 1 || *in.TotalSegments > 1000000 || *in.Segment < 0 ||
+		*in.Segment >= *in.TotalSegments:
+		return 0, 0, invalid(
+			"The Segment parameter is zero-based and must be less than parameter TotalSegments: "+
+				"Segment: %d is not less than TotalSegments: %d", *in.Segment, *in.TotalSegments,
+		)
 	}
 	return uint64(*in.Segment), uint64(*in.TotalSegments), nil
 }
@@ -122,7 +133,8 @@ func (t *table) scanned(in scanInput, c *compiled, items []item, seen, size int,
 	if last != nil {
 		out["LastEvaluatedKey"] = last
 	}
-	if used := consumed(in.ReturnConsumedCapacity, t.name, readUnits(size, in.ConsistentRead)); used != nil {
+	if used := consumed(in.ReturnConsumedCapacity, t.name,
+		readUnits(size, in.ConsistentRead)); used != nil {
 		out["ConsumedCapacity"] = used
 	}
 	return out

@@ -103,7 +103,9 @@ func TestFaults(t *testing.T) {
 		}
 		if _, err := client.DeleteItem(t.Context(), &dynamodb.DeleteItemInput{
 			TableName: table,
-			Key:       map[string]types.AttributeValue{"pk": &types.AttributeValueMemberS{Value: id}},
+			Key: map[string]types.AttributeValue{
+				"pk": &types.AttributeValueMemberS{Value: id},
+			},
 		}); err != nil {
 			t.Fatal(err)
 		}

@@ -49,25 +49,50 @@ func (s *Service) createTable(r request) (any, error) {
 	if err := r.into(&in); err != nil {
 		return nil, err
 	}
-	t := &table{name: in.TableName, made: time.Now(), schema: in.KeySchema, types: map[string]string{},
-		billing: cmp.Or(in.BillingMode, "PROVISIONED"), byID: map[string]*row{}}
-	if len(in.TableName) < 3 || len(in.KeySchema) == 0 || len(in.KeySchema) > 2 || in.KeySchema[0].KeyType != "HASH" {
-		return nil, invalid("One or more parameter values were invalid: the key schema is a HASH key, and a RANGE key at most")
+	t := &table{
+		name:    in.TableName,
+		made:    time.Now(),
+		schema:  in.KeySchema,
+		types:   map[string]string{},
+		billing: cmp.Or(in.BillingMode, "PROVISIONED"),
+		byID:    map[string]*row{},
+	}
+	if len(in.TableName) < 3 || len(in.KeySchema) == 0 || len(in.KeySchema) > 2 ||
+		in.KeySchema[0].KeyType != "HASH" {
+		return nil, invalid(
+			"One or more parameter values were invalid: the key schema is a HASH key, and a " +
+				"RANGE key at most",
+		)
 	}
 	for _, element := range in.KeySchema {
-		i := slices.IndexFunc(in.AttributeDefinitions, func(d attributeDefinition) bool { return d.AttributeName == element.AttributeName })
-		if i < 0 || !slices.Contains([]string{"S", "N", "B"}, in.AttributeDefinitions[i].AttributeType) {
-			return nil, invalid("One or more parameter values were invalid: Some index key attributes are not defined in AttributeDefinitions. Keys: [%s]", element.AttributeName)
+		i := slices.IndexFunc(in.AttributeDefinitions, func(d attributeDefinition) bool {
+			return d.AttributeName == element.AttributeName
+		})
+		if i < 0 || !slices.Contains([]string{
+			"S",
+			"N",
+			"B",
+		}, in.AttributeDefinitions[i].AttributeType) {
+			return nil, invalid(
+				"One or more parameter values were invalid: Some index key attributes are not "+
+					"defined in AttributeDefinitions. Keys: [%s]", element.AttributeName,
+			)
 		}
 		t.types[element.AttributeName] = in.AttributeDefinitions[i].AttributeType
 	}
 	if len(in.AttributeDefinitions) != len(in.KeySchema) {
-		return nil, invalid("One or more parameter values were invalid: Number of attributes in KeySchema does not exactly match number of attributes defined in AttributeDefinitions")
+		return nil, invalid(
+			"One or more parameter values were invalid: Number of attributes in KeySchema does " +
+				"not exactly match number of attributes defined in AttributeDefinitions",
+		)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.tables[in.TableName] != nil {
-		return nil, &failure{code: "ResourceInUseException", message: "Table already exists: " + in.TableName}
+		return nil, &failure{
+			code:    "ResourceInUseException",
+			message: "Table already exists: " + in.TableName,
+		}
 	}
 	s.tables[in.TableName] = t
 	return map[string]any{"TableDescription": s.describe(t)}, nil
@@ -78,11 +103,22 @@ func (s *Service) describe(t *table) map[string]any {
 	defer t.mu.Unlock()
 	var definitions []attributeDefinition
 	for _, element := range t.schema {
-		definitions = append(definitions, attributeDefinition{element.AttributeName, t.types[element.AttributeName]})
+		definitions = append(definitions, attributeDefinition{
+			element.AttributeName,
+			t.types[element.AttributeName],
+		})
 	}
-	return map[string]any{"TableName": t.name, "TableArn": s.arn(t.name), "TableStatus": "ACTIVE", "KeySchema": t.schema,
-		"AttributeDefinitions": definitions, "ItemCount": len(t.rows), "TableSizeBytes": t.size,
-		"CreationDateTime": float64(t.made.UnixMilli()) / 1000, "BillingModeSummary": map[string]string{"BillingMode": t.billing}}
+	return map[string]any{
+		"TableName":            t.name,
+		"TableArn":             s.arn(t.name),
+		"TableStatus":          "ACTIVE",
+		"KeySchema":            t.schema,
+		"AttributeDefinitions": definitions,
+		"ItemCount":            len(t.rows),
+		"TableSizeBytes":       t.size,
+		"CreationDateTime":     float64(t.made.UnixMilli()) / 1000,
+		"BillingModeSummary":   map[string]string{"BillingMode": t.billing},
+	}
 }
 
 func (s *Service) describeTable(r request) (any, error) {
@@ -120,13 +156,19 @@ func (t *table) key(i item) (item, error) {
 	for name, kind := range t.types {
 		v, ok := i[name]
 		if !ok {
-			return nil, invalid("One or more parameter values were invalid: Missing the key %s in the item", name)
+			return nil, invalid(
+				"One or more parameter values were invalid: Missing the key %s in the item", name,
+			)
 		}
 		if v.kind != kind {
-			return nil, invalid("One or more parameter values were invalid: Type mismatch for key %s expected: %s actual: %s", name, kind, v.kind)
+			return nil, invalid(
+				"One or more parameter values were invalid: Type mismatch for key %s expected: "+
+					"%s actual: %s", name, kind, v.kind,
+			)
 		}
 		if n, _ := v.length(); n == 0 && kind != "N" {
-			return nil, invalid("One or more parameter values are not valid. The AttributeValue for a key attribute cannot contain an empty %s value. Key: %s",
+			return nil, invalid("One or more parameter values are not valid. The AttributeValue "+
+				"for a key attribute cannot contain an empty %s value. Key: %s",
 				map[string]string{"S": "string", "B": "binary"}[kind], name)
 		}
 		key[name] = v

@@ -64,7 +64,10 @@ func (s *Service) transactWriteItems(r request) (any, error) {
 			if !errors.As(err, &f) {
 				return nil, err
 			}
-			code := map[string]string{"ConditionalCheckFailedException": "ConditionalCheckFailed", "ValidationException": "ValidationError"}[f.code]
+			code := map[string]string{
+				"ConditionalCheckFailedException": "ConditionalCheckFailed",
+				"ValidationException":             "ValidationError",
+			}[f.code]
 			reasons[i], cancelled = cancellation{Code: code, Message: f.message, Item: f.item}, true
 		}
 	}
@@ -76,7 +79,11 @@ func (s *Service) transactWriteItems(r request) (any, error) {
 			}
 			text += reason.Code
 		}
-		return nil, &failure{code: "TransactionCanceledException", message: text + "]", reasons: reasons}
+		return nil, &failure{
+			code:    "TransactionCanceledException",
+			message: text + "]",
+			reasons: reasons,
+		}
 	}
 	for _, p := range plans {
 		if err := p.run(false); err != nil {
@@ -92,7 +99,9 @@ func (s *Service) planAll(r request, actions []action) ([]planned, error) {
 	for _, a := range actions {
 		name, w := a.write()
 		if w == nil {
-			return nil, invalid("TransactItems can only contain one of Check, Put, Update or Delete")
+			return nil, invalid(
+				"TransactItems can only contain one of Check, Put, Update or Delete",
+			)
 		}
 		action := "dynamodb:" + name
 		if name == "ConditionCheck" {
@@ -108,7 +117,9 @@ func (s *Service) planAll(r request, actions []action) ([]planned, error) {
 		}
 		id, _ := t.id(p.key)
 		if seen[t.name+id] {
-			return nil, invalid("Transaction request cannot include multiple operations on one item")
+			return nil, invalid(
+				"Transaction request cannot include multiple operations on one item",
+			)
 		}
 		seen[t.name+id] = true
 		plans = append(plans, p)

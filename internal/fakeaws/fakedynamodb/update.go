@@ -47,7 +47,8 @@ func (p *parser) update() (*update, error) {
 			return nil, err
 		}
 		if seen[clause] {
-			return nil, invalid("The %q section can only be used once in an update expression;", clause)
+			return nil, invalid("The %q section can only be used once in an update expression;",
+				clause)
 		}
 		seen[clause] = true
 	}
@@ -98,7 +99,9 @@ func (p *parser) sum() (operand, error) {
 		case errA != nil || errB != nil || !okA || !okB:
 			return value{}, false, firstOf(errA, errB)
 		case a.kind != "N" || b.kind != "N":
-			return value{}, false, invalid("An operand in the update expression has an incorrect data type")
+			return value{}, false, invalid(
+				"An operand in the update expression has an incorrect data type",
+			)
 		}
 		r := new(big.Rat).Add(number(a.text), number(b.text))
 		if sign == "-" {
@@ -121,20 +124,24 @@ func firstOf(errs ...error) error {
 // term parses an operand or one of the functions of SET.
 func (p *parser) term() (operand, error) {
 	switch {
-	case p.peek().kind == tokenName && p.peek().text == "if_not_exists" && p.tokens[p.at+1].text == "(":
+	case p.peek().kind == tokenName && p.peek().text == "if_not_exists" &&
+		p.tokens[p.at+1].text == "(":
 		return p.function2(func(a value, okA bool, b value, okB bool) (value, bool, error) {
 			if okA {
 				return a, true, nil
 			}
 			return b, okB, nil
 		})
-	case p.peek().kind == tokenName && p.peek().text == "list_append" && p.tokens[p.at+1].text == "(":
+	case p.peek().kind == tokenName && p.peek().text == "list_append" &&
+		p.tokens[p.at+1].text == "(":
 		return p.function2(func(a value, okA bool, b value, okB bool) (value, bool, error) {
 			if !okA || !okB {
 				return value{}, false, nil
 			}
 			if a.kind != "L" || b.kind != "L" {
-				return value{}, false, invalid("An operand in the update expression has an incorrect data type")
+				return value{}, false, invalid(
+					"An operand in the update expression has an incorrect data type",
+				)
 			}
 			return value{kind: "L", l: slices.Concat(a.l, b.l)}, true, nil
 		})
@@ -142,7 +149,9 @@ func (p *parser) term() (operand, error) {
 	return p.operand()
 }
 
-func (p *parser) function2(f func(a value, okA bool, b value, okB bool) (value, bool, error)) (operand, error) {
+func (p *parser) function2(
+	f func(a value, okA bool, b value, okB bool) (value, bool, error),
+) (operand, error) {
 	p.at += 2
 	if err := p.nest(); err != nil {
 		return nil, err
@@ -188,7 +197,10 @@ func (u *update) disjoint() error {
 	for i, a := range paths {
 		for _, b := range paths[:i] {
 			if a.overlaps(b) {
-				return invalid("Two document paths overlap with each other; must remove or rewrite one of these paths; path one: [%s], path two: [%s]", b, a)
+				return invalid(
+					"Two document paths overlap with each other; must remove or rewrite one of "+
+						"these paths; path one: [%s], path two: [%s]", b, a,
+				)
 			}
 		}
 	}
@@ -199,7 +211,10 @@ func (u *update) disjoint() error {
 func (u *update) spares(t *table) error {
 	for _, p := range u.touched() {
 		if _, ok := t.types[p[0].name]; ok {
-			return invalid("One or more parameter values were invalid: Cannot update attribute %s. This attribute is part of the key", p[0].name)
+			return invalid(
+				"One or more parameter values were invalid: Cannot update attribute %s. This "+
+					"attribute is part of the key", p[0].name,
+			)
 		}
 	}
 	return nil
@@ -211,7 +226,9 @@ func (u *update) apply(was, now item) (item, error) {
 	for _, a := range u.sets {
 		v, ok, err := a.from(was)
 		if err == nil && !ok {
-			err = invalid("The provided expression refers to an attribute that does not exist in the item")
+			err = invalid(
+				"The provided expression refers to an attribute that does not exist in the item",
+			)
 		}
 		if err == nil {
 			now, err = a.path.set(now, v)
@@ -281,7 +298,9 @@ func without(old, v value) (value, bool) {
 	if old.kind != v.kind {
 		return old, true
 	}
-	old.texts = slices.DeleteFunc(slices.Clone(old.texts), func(t string) bool { return slices.Contains(v.texts, t) })
+	old.texts = slices.DeleteFunc(slices.Clone(old.texts), func(t string) bool {
+		return slices.Contains(v.texts, t)
+	})
 	old.blobs = slices.DeleteFunc(slices.Clone(old.blobs), func(b []byte) bool {
 		return slices.ContainsFunc(v.blobs, func(o []byte) bool { return bytes.Equal(b, o) })
 	})

@@ -31,7 +31,10 @@ func (v *value) UnmarshalJSON(text []byte) error {
 		return invalid("Supplied AttributeValue is not an object")
 	}
 	if len(parts) != 1 {
-		return invalid("Supplied AttributeValue has more than one datatypes set, must contain exactly one of the supported datatypes")
+		return invalid(
+			"Supplied AttributeValue has more than one datatypes set, must contain exactly one " +
+				"of the supported datatypes",
+		)
 	}
 	for kind, raw := range parts {
 		*v = value{kind: kind}
@@ -43,11 +46,23 @@ func (v *value) UnmarshalJSON(text []byte) error {
 }
 
 func (v *value) fill(raw json.RawMessage) error {
-	targets := map[string]any{"S": &v.text, "N": &v.text, "B": &v.bytes, "BOOL": &v.truth, "NULL": new(bool),
-		"M": &v.m, "L": &v.l, "SS": &v.texts, "NS": &v.texts, "BS": &v.blobs}
+	targets := map[string]any{
+		"S":    &v.text,
+		"N":    &v.text,
+		"B":    &v.bytes,
+		"BOOL": &v.truth,
+		"NULL": new(bool),
+		"M":    &v.m,
+		"L":    &v.l,
+		"SS":   &v.texts,
+		"NS":   &v.texts,
+		"BS":   &v.blobs,
+	}
 	target, ok := targets[v.kind]
 	if !ok {
-		return invalid("Supplied AttributeValue is empty, must contain exactly one of the supported datatypes")
+		return invalid(
+			"Supplied AttributeValue is empty, must contain exactly one of the supported datatypes",
+		)
 	}
 	if err := json.Unmarshal(raw, target); err != nil {
 		return err
@@ -86,7 +101,9 @@ func (v *value) checkSet() error {
 		return invalid("One or more parameter values were invalid: An string set  may not be empty")
 	}
 	if n != distinct {
-		return invalid("One or more parameter values were invalid: Input collection contains duplicates")
+		return invalid(
+			"One or more parameter values were invalid: Input collection contains duplicates",
+		)
 	}
 	return nil
 }
@@ -174,7 +191,8 @@ func equal(a, b value) bool {
 	case "L":
 		return slices.EqualFunc(a.l, b.l, equal)
 	case "SS", "NS":
-		return slices.Equal(slices.Sorted(slices.Values(a.texts)), slices.Sorted(slices.Values(b.texts)))
+		return slices.Equal(slices.Sorted(slices.Values(a.texts)),
+			slices.Sorted(slices.Values(b.texts)))
 	case "BS":
 		return slices.EqualFunc(slices.SortedFunc(slices.Values(a.blobs), bytes.Compare),
 			slices.SortedFunc(slices.Values(b.blobs), bytes.Compare), bytes.Equal)
@@ -282,7 +300,10 @@ func invalid(format string, args ...any) *failure {
 }
 
 func conditionFailed(old item, returnOld bool) *failure {
-	f := &failure{code: "ConditionalCheckFailedException", message: "The conditional request failed"}
+	f := &failure{
+		code:    "ConditionalCheckFailedException",
+		message: "The conditional request failed",
+	}
 	if returnOld {
 		f.item = old
 	}

@@ -21,7 +21,9 @@ func (s *Service) aliasARN(name string) string {
 // checkAlias refuses names that a customer must not use (API_CreateAlias).
 func checkAlias(name string) error {
 	if len(name) > 256 || !regexp.MustCompile(`^alias/[a-zA-Z0-9/_-]+$`).MatchString(name) {
-		return fail("ValidationException", "an alias name must consist of alias/ and letters, digits, slashes, underscores and dashes, and have at most 256 characters")
+		return fail("ValidationException",
+			"an alias name must consist of alias/ and letters, digits, slashes, underscores and "+
+				"dashes, and have at most 256 characters")
 	}
 	if strings.HasPrefix(name, "alias/aws/") {
 		return fail("InvalidAliasNameException", "names that begin with alias/aws/ are reserved")
@@ -43,7 +45,8 @@ func (s *Service) createAlias(r request, in aliasInput) (any, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.aliases[in.AliasName] != nil {
-		return nil, fail("AlreadyExistsException", "An alias with the name %s already exists", s.aliasARN(in.AliasName))
+		return nil, fail("AlreadyExistsException", "An alias with the name %s already exists",
+			s.aliasARN(in.AliasName))
 	}
 	if k.state == PendingDeletion {
 		return nil, errState(k, k.state)
@@ -69,7 +72,9 @@ func (s *Service) updateAlias(r request, in aliasInput) (any, error) {
 		return nil, errState(k, k.state)
 	}
 	if (a.target.spec == Symmetric) != (k.spec == Symmetric) || a.target.usage != k.usage {
-		return nil, fail("ValidationException", "the current target of the alias has another key type or usage; delete and recreate the alias")
+		return nil, fail("ValidationException",
+			"the current target of the alias has another key type or usage; delete and recreate "+
+				"the alias")
 	}
 	a.target, a.updated = k, time.Now()
 	return nil, nil

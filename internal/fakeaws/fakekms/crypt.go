@@ -31,7 +31,8 @@ func (d *side) defaults() error {
 		return fail("ValidationException", "%q is not an encryption algorithm", d.algorithm)
 	}
 	if len(d.tokens) > maxGrantTokens {
-		return fail("ValidationException", "%d grant tokens exceed the maximum of %d", len(d.tokens), maxGrantTokens)
+		return fail("ValidationException", "%d grant tokens exceed the maximum of %d",
+			len(d.tokens), maxGrantTokens)
 	}
 	return nil
 }
@@ -39,7 +40,12 @@ func (d *side) defaults() error {
 // use checks that the caller may use the key in this way. It checks the permission first,
 // then the state, usage, algorithm and context.
 func (s *Service) use(r request, k *key, d side) error {
-	err := s.authorize(r, Call{Action: d.action, KeyARN: k.arn, EncryptionContext: d.context, GrantTokens: d.tokens})
+	err := s.authorize(r, Call{
+		Action:            d.action,
+		KeyARN:            k.arn,
+		EncryptionContext: d.context,
+		GrantTokens:       d.tokens,
+	})
 	if err != nil {
 		return err
 	}
@@ -48,13 +54,16 @@ func (s *Service) use(r request, k *key, d side) error {
 		return errState(k, state)
 	}
 	if k.usage != encryptDecrypt {
-		return fail("InvalidKeyUsageException", "%s key usage is %s which is not valid for %s.", k.arn, k.usage, r.operation)
+		return fail("InvalidKeyUsageException", "%s key usage is %s which is not valid for %s.",
+			k.arn, k.usage, r.operation)
 	}
 	if !slices.Contains(k.spec.algorithms(), d.algorithm) {
-		return fail("InvalidKeyUsageException", "Algorithm %s is incompatible with key spec %s.", d.algorithm, k.spec)
+		return fail("InvalidKeyUsageException", "Algorithm %s is incompatible with key spec %s.",
+			d.algorithm, k.spec)
 	}
 	if k.spec != Symmetric && len(d.context) > 0 {
-		return fail("ValidationException", "an encryption context requires a symmetric key; %s is asymmetric", k.arn)
+		return fail("ValidationException",
+			"an encryption context requires a symmetric key; %s is asymmetric", k.arn)
 	}
 	return nil
 }
@@ -107,7 +116,9 @@ func (s *Service) maker(blob []byte) (*material, bool) {
 // errUnknownKey returns the error of KMS for a blob whose key does not exist in this account
 // and Region or may not be used by the caller. The error does not distinguish these cases.
 func errUnknownKey() error {
-	return fail("AccessDeniedException", "The ciphertext refers to a customer master key that does not exist, does not exist in this region, or you are not allowed to access.")
+	return fail("AccessDeniedException",
+		"The ciphertext refers to a customer master key that does not exist, does not exist in "+
+			"this region, or you are not allowed to access.")
 }
 
 // errCiphertext returns the error of KMS for an invalid ciphertext, which has no message.
@@ -132,7 +143,8 @@ func (s *Service) unseal(k *key, d side, blob []byte) ([]byte, *material, error)
 		return nil, nil, errCiphertext()
 	}
 	if m == nil || m.key != k {
-		return nil, nil, fail("IncorrectKeyException", "The key ID in the request does not identify a CMK that can perform this operation.")
+		return nil, nil, fail("IncorrectKeyException",
+			"The key ID in the request does not identify a CMK that can perform this operation.")
 	}
 	plaintext, ok := m.open(blob, d.context)
 	if !ok {
@@ -144,7 +156,8 @@ func (s *Service) unseal(k *key, d side, blob []byte) ([]byte, *material, error)
 // seal encrypts with the key. It returns the current material, nil for an asymmetric key.
 func (s *Service) seal(k *key, d side, op origin, plaintext []byte) ([]byte, *material, error) {
 	if len(plaintext) > k.maxPlaintext(d.algorithm) {
-		return nil, nil, fail("ValidationException", "a plaintext of %d bytes is longer than the %d that %s takes with %s",
+		return nil, nil, fail("ValidationException",
+			"a plaintext of %d bytes is longer than the %d that %s takes with %s",
 			len(plaintext), k.maxPlaintext(d.algorithm), k.spec, d.algorithm)
 	}
 	if k.spec != Symmetric {
@@ -168,7 +181,8 @@ func (s *Service) seal(k *key, d side, op origin, plaintext []byte) ([]byte, *ma
 
 // errDryRun returns the error of a successful dry run (DryRunOperationException).
 func errDryRun() error {
-	return fail("DryRunOperationException", "The request would have succeeded, but the DryRun option is set.")
+	return fail("DryRunOperationException",
+		"The request would have succeeded, but the DryRun option is set.")
 }
 
 // destination returns the key that encrypts, after the checks of use.
@@ -198,9 +212,16 @@ type encryptOutput struct {
 // encrypt is API_Encrypt.
 func (s *Service) encrypt(r request, in encryptInput) (any, error) {
 	if len(in.Plaintext) == 0 || len(in.Plaintext) > maxPlaintext {
-		return nil, fail("ValidationException", "the plaintext must have 1 to %d bytes", maxPlaintext)
+		return nil, fail("ValidationException", "the plaintext must have 1 to %d bytes",
+			maxPlaintext)
 	}
-	d := side{action: "kms:Encrypt", keyID: in.KeyID, algorithm: in.EncryptionAlgorithm, context: in.EncryptionContext, tokens: in.GrantTokens}
+	d := side{
+		action:    "kms:Encrypt",
+		keyID:     in.KeyID,
+		algorithm: in.EncryptionAlgorithm,
+		context:   in.EncryptionContext,
+		tokens:    in.GrantTokens,
+	}
 	if err := d.defaults(); err != nil {
 		return nil, err
 	}
@@ -271,7 +292,12 @@ func (s *Service) dataKey(r request, in dataKeyInput) (*dataKeyOutput, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := side{action: "kms:" + r.operation, keyID: in.KeyID, context: in.EncryptionContext, tokens: in.GrantTokens}
+	d := side{
+		action:  "kms:" + r.operation,
+		keyID:   in.KeyID,
+		context: in.EncryptionContext,
+		tokens:  in.GrantTokens,
+	}
 	if err := d.defaults(); err != nil {
 		return nil, err
 	}
@@ -288,5 +314,10 @@ func (s *Service) dataKey(r request, in dataKeyInput) (*dataKeyOutput, error) {
 		return nil, err
 	}
 	k.used(r)
-	return &dataKeyOutput{CiphertextBlob: blob, Plaintext: plaintext, KeyID: k.arn, KeyMaterialID: m.id}, nil
+	return &dataKeyOutput{
+		CiphertextBlob: blob,
+		Plaintext:      plaintext,
+		KeyID:          k.arn,
+		KeyMaterialID:  m.id,
+	}, nil
 }

@@ -100,7 +100,11 @@ func newMaterial(k *key) (*material, error) {
 		return nil, fmt.Errorf("make key material: %w", err)
 	}
 	return &material{
-		key: k, id: hex.EncodeToString(random(32)), token: token(random(32)), made: time.Now(), aead: aead,
+		key:   k,
+		id:    hex.EncodeToString(random(32)),
+		token: token(random(32)),
+		made:  time.Now(),
+		aead:  aead,
 	}, nil
 }
 
@@ -112,7 +116,12 @@ type lastUse struct {
 
 // used records that the request used the key successfully.
 func (k *key) used(r request) {
-	k.lastUse.Store(&lastUse{operation: r.operation, request: r.id, event: newUUID(), at: time.Now()})
+	k.lastUse.Store(&lastUse{
+		operation: r.operation,
+		request:   r.id,
+		event:     newUUID(),
+		at:        time.Now(),
+	})
 }
 
 // addKey creates a key. A key pair is generated when it is first used, because the generation
@@ -184,10 +193,12 @@ func (s *Service) find(identifier string, aliases bool) (*key, error) {
 			return nil, fail("NotFoundException", "Invalid arn %s", identifier)
 		}
 		if parts[3] != s.config.Region {
-			return nil, fail("NotFoundException", "Invalid arn %s: this endpoint serves %s", parts[3], s.config.Region)
+			return nil, fail("NotFoundException", "Invalid arn %s: this endpoint serves %s",
+				parts[3], s.config.Region)
 		}
 		if parts[4] != s.config.Account {
-			return nil, fail("AccessDeniedException", "%s does not exist, or no policy of its account allows the request", identifier)
+			return nil, fail("AccessDeniedException",
+				"%s does not exist, or no policy of its account allows the request", identifier)
 		}
 		name = strings.TrimPrefix(parts[5], "key/")
 	}
@@ -195,7 +206,8 @@ func (s *Service) find(identifier string, aliases bool) (*key, error) {
 	defer s.mu.RUnlock()
 	if strings.HasPrefix(name, "alias/") {
 		if !aliases {
-			return nil, fail("NotFoundException", "Invalid keyId %s: this operation takes a key id or a key ARN", identifier)
+			return nil, fail("NotFoundException",
+				"Invalid keyId %s: this operation takes a key id or a key ARN", identifier)
 		}
 		if a := s.aliases[name]; a != nil {
 			return a.target, nil

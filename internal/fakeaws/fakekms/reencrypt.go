@@ -24,7 +24,8 @@ func (d dryRun) check(blob []byte, keyID string) error {
 	}
 	if d.ignoreCiphertext() {
 		if keyID == "" {
-			return fail("ValidationException", "the key that decrypts must be named when the ciphertext is ignored")
+			return fail("ValidationException",
+				"the key that decrypts must be named when the ciphertext is ignored")
 		}
 		if len(blob) == 0 {
 			return nil
@@ -57,7 +58,13 @@ func (s *Service) decrypt(r request, in decryptInput) (any, error) {
 	if err := in.check(in.CiphertextBlob, in.KeyID); err != nil {
 		return nil, err
 	}
-	d := side{action: "kms:Decrypt", keyID: in.KeyID, algorithm: in.EncryptionAlgorithm, context: in.EncryptionContext, tokens: in.GrantTokens}
+	d := side{
+		action:    "kms:Decrypt",
+		keyID:     in.KeyID,
+		algorithm: in.EncryptionAlgorithm,
+		context:   in.EncryptionContext,
+		tokens:    in.GrantTokens,
+	}
 	if err := d.defaults(); err != nil {
 		return nil, err
 	}
@@ -76,7 +83,12 @@ func (s *Service) decrypt(r request, in decryptInput) (any, error) {
 		return nil, errDryRun()
 	}
 	k.used(r)
-	return decryptOutput{KeyID: k.arn, KeyMaterialID: m.name(), Plaintext: plaintext, EncryptionAlgorithm: d.algorithm}, nil
+	return decryptOutput{
+		KeyID:               k.arn,
+		KeyMaterialID:       m.name(),
+		Plaintext:           plaintext,
+		EncryptionAlgorithm: d.algorithm,
+	}, nil
 }
 
 // name returns the id of the material, "" for the nil material of an asymmetric key.
@@ -105,8 +117,10 @@ func (in reEncryptInput) sides() (from, to side, err error) {
 		context: in.SourceEncryptionContext, tokens: in.GrantTokens,
 	}
 	to = side{
-		action: "kms:ReEncryptTo", keyID: in.DestinationKeyID, algorithm: in.DestinationEncryptionAlgorithm,
-		context: in.DestinationEncryptionContext, tokens: in.GrantTokens,
+		action:    "kms:ReEncryptTo",
+		keyID:     in.DestinationKeyID,
+		algorithm: in.DestinationEncryptionAlgorithm,
+		context:   in.DestinationEncryptionContext, tokens: in.GrantTokens,
 	}
 	if err = from.defaults(); err == nil {
 		err = to.defaults()

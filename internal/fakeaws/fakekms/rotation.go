@@ -24,7 +24,8 @@ func (s *Service) rotateKeyOnDemand(r request, in keyInput) (any, error) {
 		return nil, errState(k, k.state)
 	}
 	if len(k.materials) > maxRotations {
-		return nil, fail("LimitExceededException", "%s has reached the limit of %d on-demand rotations", k.arn, maxRotations)
+		return nil, fail("LimitExceededException",
+			"%s has reached the limit of %d on-demand rotations", k.arn, maxRotations)
 	}
 	if _, err := s.addMaterial(k); err != nil {
 		return nil, err
@@ -33,7 +34,8 @@ func (s *Service) rotateKeyOnDemand(r request, in keyInput) (any, error) {
 }
 
 func errNoRotation(k *key) error {
-	return fail("UnsupportedOperationException", "%s has key spec %s, which does not support rotation", k.arn, k.spec)
+	return fail("UnsupportedOperationException",
+		"%s has key spec %s, which does not support rotation", k.arn, k.spec)
 }
 
 type listKeyRotationsInput struct {
@@ -69,7 +71,8 @@ func (s *Service) listKeyRotations(r request, in listKeyRotationsInput) (any, er
 	switch in.IncludeKeyMaterial {
 	case "", "ROTATIONS_ONLY", "ALL_KEY_MATERIAL":
 	default:
-		return nil, fail("ValidationException", "%q is not a valid value of IncludeKeyMaterial", in.IncludeKeyMaterial)
+		return nil, fail("ValidationException", "%q is not a valid value of IncludeKeyMaterial",
+			in.IncludeKeyMaterial)
 	}
 	s.mu.RLock()
 	for i := len(k.materials) - 1; i >= 0; i-- {
@@ -108,7 +111,8 @@ func page[T any](all []T, in pageInput, limit int) ([]T, pageOutput, error) {
 	if in.Marker != "" {
 		var err error
 		if start, err = strconv.Atoi(in.Marker); err != nil || start < 1 || start > len(all) {
-			return nil, pageOutput{}, fail("InvalidMarkerException", "the marker is not one that this list returned")
+			return nil, pageOutput{}, fail("InvalidMarkerException",
+				"the marker is not one that this list returned")
 		}
 	}
 	if in.Limit != nil {
@@ -144,7 +148,11 @@ func (s *Service) getKeyLastUsage(r request, in keyInput) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := getKeyLastUsageOutput{KeyID: k.id, KeyCreationDate: ref(k.created), TrackingStartDate: ref(k.created)}
+	out := getKeyLastUsageOutput{
+		KeyID:             k.id,
+		KeyCreationDate:   ref(k.created),
+		TrackingStartDate: ref(k.created),
+	}
 	if last := k.lastUse.Load(); last != nil {
 		out.KeyLastUsage = keyLastUsage{
 			Operation:         last.operation,

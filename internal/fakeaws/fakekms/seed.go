@@ -89,7 +89,9 @@ func (s *Service) Rotate(keyARN string) (materialID string, err error) {
 
 // Encrypt encrypts as API_Encrypt does. RSA keys use RSAES_OAEP_SHA_256, SM2 keys SM2PKE; the
 // context must be empty for both.
-func (s *Service) Encrypt(keyARN string, plaintext []byte, context map[string]string) ([]byte, error) {
+func (s *Service) Encrypt(
+	keyARN string, plaintext []byte, context map[string]string,
+) ([]byte, error) {
 	k, err := s.find(keyARN, true)
 	if err != nil {
 		return nil, err
@@ -99,7 +101,9 @@ func (s *Service) Encrypt(keyARN string, plaintext []byte, context map[string]st
 		algorithms := k.spec.algorithms()
 		d.algorithm = algorithms[len(algorithms)-1]
 		if len(context) > 0 {
-			return nil, fmt.Errorf("encrypt under %s: an asymmetric key takes no encryption context", keyARN)
+			return nil, fmt.Errorf(
+				"encrypt under %s: an asymmetric key takes no encryption context", keyARN,
+			)
 		}
 	}
 	blob, _, err := s.seal(k, d, byEncrypt, plaintext)
@@ -109,7 +113,9 @@ func (s *Service) Encrypt(keyARN string, plaintext []byte, context map[string]st
 // Decrypt decrypts a blob, to check it, in any state of its key. If keyARN is not empty, the
 // blob must be under that key; it may be empty only for blobs under symmetric keys. For an
 // RSA key, Decrypt tries both algorithms. It returns the ARN of the key of the blob.
-func (s *Service) Decrypt(keyARN string, blob []byte, context map[string]string) (plaintext []byte, underARN string, err error) {
+func (s *Service) Decrypt(
+	keyARN string, blob []byte, context map[string]string,
+) (plaintext []byte, underARN string, err error) {
 	var k *key
 	if keyARN != "" {
 		if k, err = s.find(keyARN, true); err != nil {

@@ -117,7 +117,8 @@ func decode[In any](f func(request, In) (any, error)) operation {
 	return func(r request, body []byte) (any, error) {
 		var in In
 		if err := json.Unmarshal(body, &in); err != nil {
-			return nil, fail("SerializationException", "the body of the request is not the JSON of %s", r.operation)
+			return nil, fail("SerializationException",
+				"the body of the request is not the JSON of %s", r.operation)
 		}
 		return f(r, in)
 	}
@@ -155,7 +156,8 @@ func (s *Service) Throttle(w http.ResponseWriter, _ *http.Request) {
 
 // errThrottled has HTTP status 400, not 429 (CommonErrors, ThrottlingException).
 func errThrottled() *Error {
-	return fail("ThrottlingException", "the rate at which this account may call KMS is exceeded; call more slowly")
+	return fail("ThrottlingException",
+		"the rate at which this account may call KMS is exceeded; call more slowly")
 }
 
 // Fail implements fault.Service.
@@ -180,7 +182,8 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	name := operationName(r)
 	run, ok := s.operations[name]
 	if !ok {
-		writeError(w, fail("UnknownOperationException", "the fake KMS does not know the operation %q", name))
+		writeError(w,
+			fail("UnknownOperationException", "the fake KMS does not know the operation %q", name))
 		return
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
@@ -224,7 +227,11 @@ func accountOf(arn string) string {
 func writeError(w http.ResponseWriter, err error) {
 	e, ok := err.(*Error)
 	if !ok {
-		e = &Error{Code: "KMSInternalException", Message: err.Error(), status: http.StatusInternalServerError}
+		e = &Error{
+			Code:    "KMSInternalException",
+			Message: err.Error(),
+			status:  http.StatusInternalServerError,
+		}
 	}
 	write(w, e.status, map[string]string{"__type": e.Code, "message": e.Message})
 }

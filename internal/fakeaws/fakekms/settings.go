@@ -46,7 +46,8 @@ func (s *Service) authorize(r request, c Call) error {
 	if allow(c) || granted {
 		return nil
 	}
-	return fail("AccessDeniedException", "User: %s is not authorized to perform: %s on resource: %s because no policy allows it",
+	return fail("AccessDeniedException",
+		"User: %s is not authorized to perform: %s on resource: %s because no policy allows it",
 		c.Principal, c.Action, c.KeyARN)
 }
 

@@ -83,8 +83,12 @@ type grant struct{ id, uri, permission string }
 
 // readGrants parses the headers x-amz-grant-….
 func readGrants(h http.Header) (grants []grant) {
-	for header, permission := range map[string]string{"X-Amz-Grant-Full-Control": "FULL_CONTROL", "X-Amz-Grant-Read": "READ",
-		"X-Amz-Grant-Read-Acp": "READ_ACP", "X-Amz-Grant-Write-Acp": "WRITE_ACP"} {
+	for header, permission := range map[string]string{
+		"X-Amz-Grant-Full-Control": "FULL_CONTROL",
+		"X-Amz-Grant-Read":         "READ",
+		"X-Amz-Grant-Read-Acp":     "READ_ACP",
+		"X-Amz-Grant-Write-Acp":    "WRITE_ACP",
+	} {
 		for _, who := range strings.Split(h.Get(header), ",") {
 			kind, value, found := strings.Cut(strings.TrimSpace(who), "=")
 			g := grant{permission: permission}
@@ -99,7 +103,9 @@ func readGrants(h http.Header) (grants []grant) {
 			grants = append(grants, g)
 		}
 	}
-	slices.SortFunc(grants, func(a, b grant) int { return strings.Compare(a.permission+a.id+a.uri, b.permission+b.id+b.uri) })
+	slices.SortFunc(grants, func(a, b grant) int {
+		return strings.Compare(a.permission+a.id+a.uri, b.permission+b.id+b.uri)
+	})
 	return grants
 }
 
@@ -142,9 +148,13 @@ func (s *Service) getACL(w http.ResponseWriter, r request, b *bucket) error {
 // putACL sets the grants in the headers of the request.
 func putACL(w http.ResponseWriter, r request, b *bucket) error {
 	if b.ownership == "BucketOwnerEnforced" {
-		return errorf(http.StatusBadRequest, "AccessControlListNotSupported", "The bucket does not allow ACLs")
+		return errorf(http.StatusBadRequest, "AccessControlListNotSupported",
+			"The bucket does not allow ACLs")
 	}
-	if err := change(r, b, func(v *version) error { v.grants = readGrants(r.Header); return nil }); err != nil {
+	if err := change(r, b, func(v *version) error {
+		v.grants = readGrants(r.Header)
+		return nil
+	}); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusOK)
@@ -163,7 +173,8 @@ func getRetention(w http.ResponseWriter, r request, b *bucket) error {
 		return err
 	}
 	if v.mode == "" {
-		return errorf(http.StatusNotFound, "NoSuchObjectLockConfiguration", "The specified object does not have a ObjectLock configuration")
+		return errorf(http.StatusNotFound, "NoSuchObjectLockConfiguration",
+			"The specified object does not have a ObjectLock configuration")
 	}
 	return ok(w, retentionXML{Mode: v.mode, RetainUntilDate: v.until.UTC().Format(time.RFC3339)})
 }
@@ -175,11 +186,13 @@ func putRetention(w http.ResponseWriter, r request, b *bucket) error {
 	}
 	until, err := time.Parse(time.RFC3339, in.RetainUntilDate)
 	if err != nil || !b.lock {
-		return errorf(http.StatusBadRequest, "InvalidRequest", "Bucket is missing Object Lock Configuration, or the date is not well-formed")
+		return errorf(http.StatusBadRequest, "InvalidRequest",
+			"Bucket is missing Object Lock Configuration, or the date is not well-formed")
 	}
 	err = change(r, b, func(v *version) error {
 		if v.mode == "COMPLIANCE" && until.Before(v.until) {
-			return errorf(http.StatusForbidden, "AccessDenied", "Access Denied because object protected by object lock.")
+			return errorf(http.StatusForbidden, "AccessDenied",
+				"Access Denied because object protected by object lock.")
 		}
 		v.mode, v.until = in.Mode, until
 		return nil
@@ -201,7 +214,8 @@ func getLegalHold(w http.ResponseWriter, r request, b *bucket) error {
 		return err
 	}
 	if v.hold == "" {
-		return errorf(http.StatusNotFound, "NoSuchObjectLockConfiguration", "The specified object does not have a ObjectLock configuration")
+		return errorf(http.StatusNotFound, "NoSuchObjectLockConfiguration",
+			"The specified object does not have a ObjectLock configuration")
 	}
 	return ok(w, holdXML{Status: v.hold})
 }
@@ -212,7 +226,8 @@ func putLegalHold(w http.ResponseWriter, r request, b *bucket) error {
 		return err
 	}
 	if !b.lock {
-		return errorf(http.StatusBadRequest, "InvalidRequest", "Bucket is missing Object Lock Configuration")
+		return errorf(http.StatusBadRequest, "InvalidRequest",
+			"Bucket is missing Object Lock Configuration")
 	}
 	if err := change(r, b, func(v *version) error { v.hold = in.Status; return nil }); err != nil {
 		return err

@@ -49,7 +49,8 @@ func (c checksum) kind() string {
 func readBody(r request) ([]byte, checksum, error) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
-		return nil, checksum{}, errorf(http.StatusBadRequest, "IncompleteBody", "The request body terminated unexpectedly")
+		return nil, checksum{}, errorf(http.StatusBadRequest, "IncompleteBody",
+			"The request body terminated unexpectedly")
 	}
 	trailer := http.Header{}
 	if strings.HasPrefix(r.Header.Get("X-Amz-Content-Sha256"), "STREAMING-") {
@@ -59,12 +60,14 @@ func readBody(r request) ([]byte, checksum, error) {
 	}
 	if want := r.Header.Get("X-Amz-Content-Sha256"); len(want) == hex.EncodedLen(sha256.Size) {
 		if sum := sha256.Sum256(body); want != hex.EncodeToString(sum[:]) {
-			return nil, checksum{}, errorf(http.StatusBadRequest, "XAmzContentSHA256Mismatch", "The provided 'x-amz-content-sha256' header does not match what was computed.")
+			return nil, checksum{}, errorf(http.StatusBadRequest, "XAmzContentSHA256Mismatch",
+				"The provided 'x-amz-content-sha256' header does not match what was computed.")
 		}
 	}
 	if want := r.Header.Get("Content-Md5"); want != "" {
 		if sum := md5.Sum(body); want != base64.StdEncoding.EncodeToString(sum[:]) {
-			return nil, checksum{}, errorf(http.StatusBadRequest, "BadDigest", "The Content-MD5 you specified did not match what we received.")
+			return nil, checksum{}, errorf(http.StatusBadRequest, "BadDigest",
+				"The Content-MD5 you specified did not match what we received.")
 		}
 	}
 	kept := checksum{}
@@ -75,7 +78,9 @@ func readBody(r request) ([]byte, checksum, error) {
 			continue
 		}
 		if want != bytesOf(body).checksum(name) {
-			return nil, checksum{}, errorf(http.StatusBadRequest, "BadDigest", "The %s you specified did not match the calculated checksum.", strings.ToUpper(name))
+			return nil, checksum{}, errorf(http.StatusBadRequest, "BadDigest",
+				"The %s you specified did not match the calculated checksum.",
+				strings.ToUpper(name))
 		}
 		kept = checksum{algorithm: name, value: want}
 	}
@@ -90,7 +95,8 @@ func readBody(r request) ([]byte, checksum, error) {
 func dechunk(text []byte) ([]byte, http.Header, error) {
 	reader := bufio.NewReader(bytes.NewReader(text))
 	var body []byte
-	broken := errorf(http.StatusBadRequest, "IncompleteBody", "The chunks of the request body are not well-formed")
+	broken := errorf(http.StatusBadRequest, "IncompleteBody",
+		"The chunks of the request body are not well-formed")
 	for {
 		line, err := reader.ReadString('\n')
 		if err != nil {

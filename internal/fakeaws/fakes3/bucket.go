@@ -26,8 +26,14 @@ type bucket struct {
 }
 
 func (s *Service) createBucket(w http.ResponseWriter, r request) error {
-	b := &bucket{name: r.bucket, made: time.Now(), objects: map[string][]*version{}, uploads: map[string]*upload{},
-		ownership: "BucketOwnerEnforced", lock: strings.EqualFold(r.Header.Get("X-Amz-Bucket-Object-Lock-Enabled"), "true")}
+	b := &bucket{
+		name:      r.bucket,
+		made:      time.Now(),
+		objects:   map[string][]*version{},
+		uploads:   map[string]*upload{},
+		ownership: "BucketOwnerEnforced",
+		lock:      strings.EqualFold(r.Header.Get("X-Amz-Bucket-Object-Lock-Enabled"), "true"),
+	}
 	if o := r.Header.Get("X-Amz-Object-Ownership"); o != "" {
 		b.ownership = o
 	}
@@ -37,7 +43,8 @@ func (s *Service) createBucket(w http.ResponseWriter, r request) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.buckets[r.bucket] != nil {
-		return errorf(http.StatusConflict, "BucketAlreadyOwnedByYou", "Your previous request to create the named bucket succeeded and you already own it.")
+		return errorf(http.StatusConflict, "BucketAlreadyOwnedByYou",
+			"Your previous request to create the named bucket succeeded and you already own it.")
 	}
 	s.buckets[r.bucket] = b
 	w.Header().Set("Location", "/"+r.bucket)
@@ -56,7 +63,8 @@ func (s *Service) deleteBucket(w http.ResponseWriter, r request, b *bucket) erro
 	full := len(b.objects) > 0
 	b.mu.RUnlock()
 	if full {
-		return errorf(http.StatusConflict, "BucketNotEmpty", "The bucket you tried to delete is not empty")
+		return errorf(http.StatusConflict, "BucketNotEmpty",
+			"The bucket you tried to delete is not empty")
 	}
 	s.mu.Lock()
 	delete(s.buckets, r.bucket)
@@ -113,7 +121,9 @@ func putVersioning(w http.ResponseWriter, r request, b *bucket) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.lock && in.Status != "Enabled" {
-		return errorf(http.StatusConflict, "InvalidBucketState", "An Object Lock configuration is present on this bucket, so the versioning state cannot be changed.")
+		return errorf(http.StatusConflict, "InvalidBucketState",
+			"An Object Lock configuration is present on this bucket, so the versioning state "+
+				"cannot be changed.")
 	}
 	b.versioning = in.Status
 	w.WriteHeader(http.StatusOK)
@@ -175,8 +185,16 @@ func (s *Service) Versions(bucketName string) map[string][]Version {
 			if !v.until.IsZero() {
 				until = v.until.UTC().Format(time.RFC3339)
 			}
-			out[key] = append(out[key], Version{ID: v.id, Marker: v.marker, Body: v.body.bytes(), Size: v.body.size(), Headers: v.headers,
-				Tags: v.tags.Encode(), Grants: fmt.Sprint(v.grants), Lock: fmt.Sprint(v.mode, until, v.hold)})
+			out[key] = append(out[key], Version{
+				ID:      v.id,
+				Marker:  v.marker,
+				Body:    v.body.bytes(),
+				Size:    v.body.size(),
+				Headers: v.headers,
+				Tags:    v.tags.Encode(),
+				Grants:  fmt.Sprint(v.grants),
+				Lock:    fmt.Sprint(v.mode, until, v.hold),
+			})
 		}
 	}
 	return out

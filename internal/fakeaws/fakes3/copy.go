@@ -14,7 +14,8 @@ func (s *Service) source(r request) (*version, request, error) {
 	name, query, _ := strings.Cut(r.Header.Get("X-Amz-Copy-Source"), "?")
 	path, err := url.PathUnescape(strings.TrimPrefix(name, "/"))
 	if err != nil {
-		return nil, r, errorf(http.StatusBadRequest, "InvalidArgument", "Copy Source must be URL-encoded")
+		return nil, r, errorf(http.StatusBadRequest, "InvalidArgument",
+			"Copy Source must be URL-encoded")
 	}
 	from := r
 	from.bucket, from.key, _ = strings.Cut(path, "/")
@@ -28,7 +29,8 @@ func (s *Service) source(r request) (*version, request, error) {
 		return nil, r, err
 	}
 	if c := v.headers.Get(class); c == "GLACIER" || c == "DEEP_ARCHIVE" {
-		return nil, r, errorf(http.StatusForbidden, "ObjectNotInActiveTierError", "The source object of the COPY action is not in the active tier")
+		return nil, r, errorf(http.StatusForbidden, "ObjectNotInActiveTierError",
+			"The source object of the COPY action is not in the active tier")
 	}
 	return v, from, readConditions(r.Header, v, "X-Amz-Copy-Source-")
 }
@@ -56,15 +58,23 @@ func (s *Service) copyObject(w http.ResponseWriter, r request, b *bucket) error 
 	if r.Header.Get("X-Amz-Tagging-Directive") != "REPLACE" {
 		v.tags = maps.Clone(from.tags)
 	}
-	changes := replace || r.Header.Get(class) != "" || r.Header.Get(sseHeader) != "" || r.Header.Get("X-Amz-Website-Redirect-Location") != ""
-	if at.bucket == r.bucket && at.key == r.key && !changes && !strings.Contains(r.Header.Get("X-Amz-Copy-Source"), "versionId=") {
-		return errorf(http.StatusBadRequest, "InvalidRequest", "This copy request is illegal because it is trying to copy an object to itself without changing the object's metadata, storage class, website redirect location or encryption attributes.")
+	changes := replace || r.Header.Get(class) != "" || r.Header.Get(sseHeader) != "" ||
+		r.Header.Get("X-Amz-Website-Redirect-Location") != ""
+	if at.bucket == r.bucket && at.key == r.key && !changes &&
+		!strings.Contains(r.Header.Get("X-Amz-Copy-Source"), "versionId=") {
+		return errorf(http.StatusBadRequest, "InvalidRequest",
+			"This copy request is illegal because it is trying to copy an object to itself "+
+				"without changing the object's metadata, storage class, website redirect "+
+				"location or encryption attributes.")
 	}
 	if from.body.size() > maxCopy {
-		return errorf(http.StatusBadRequest, "InvalidRequest", "The specified copy source is larger than the maximum allowable size for a copy source: 5368709120")
+		return errorf(http.StatusBadRequest, "InvalidRequest",
+			"The specified copy source is larger than the maximum allowable size for a copy "+
+				"source: 5368709120")
 	}
 	algorithm := from.checksum.algorithm
-	if asked := strings.ToLower(r.Header.Get("X-Amz-Checksum-Algorithm")); algorithms()[asked] != nil {
+	asked := strings.ToLower(r.Header.Get("X-Amz-Checksum-Algorithm"))
+	if algorithms()[asked] != nil {
 		algorithm = asked
 	}
 	v.fill(from.body, checksum{algorithm: algorithm, value: from.body.checksum(algorithm)})
@@ -100,7 +110,8 @@ func inherit(v, from *version) {
 
 func inherited(name string) bool {
 	switch name {
-	case "Content-Type", "Content-Encoding", "Content-Language", "Content-Disposition", "Cache-Control", "Expires":
+	case "Content-Type", "Content-Encoding", "Content-Language", "Content-Disposition",
+		"Cache-Control", "Expires":
 		return true
 	}
 	return false

@@ -19,7 +19,12 @@ type listing struct {
 }
 
 func newListing(r request) listing {
-	l := listing{prefix: r.query.Get("prefix"), delimiter: r.query.Get("delimiter"), most: 1000, encode: r.query.Get("encoding-type") == "url"}
+	l := listing{
+		prefix:    r.query.Get("prefix"),
+		delimiter: r.query.Get("delimiter"),
+		most:      1000,
+		encode:    r.query.Get("encoding-type") == "url",
+	}
 	if n, err := strconv.Atoi(r.query.Get("max-keys")); err == nil {
 		l.most = min(n, 1000)
 	}
@@ -76,7 +81,8 @@ func listObjects(w http.ResponseWriter, r request, b *bucket) error {
 	if token := r.query.Get("continuation-token"); token != "" {
 		text, err := base64.RawURLEncoding.DecodeString(token)
 		if err != nil {
-			return errorf(http.StatusBadRequest, "InvalidArgument", "The continuation token provided is incorrect")
+			return errorf(http.StatusBadRequest, "InvalidArgument",
+				"The continuation token provided is incorrect")
 		}
 		after = string(text)
 	}
@@ -91,7 +97,14 @@ func listObjects(w http.ResponseWriter, r request, b *bucket) error {
 		NextContinuationToken string `xml:",omitempty"`
 		Contents              []objectXML
 		CommonPrefixes        []prefixXML
-	}{Name: b.name, Prefix: l.text(l.prefix), Delimiter: l.text(l.delimiter), EncodingType: l.encoding(), StartAfter: l.text(r.query.Get("start-after")), MaxKeys: l.most}
+	}{
+		Name:         b.name,
+		Prefix:       l.text(l.prefix),
+		Delimiter:    l.text(l.delimiter),
+		EncodingType: l.encoding(),
+		StartAfter:   l.text(r.query.Get("start-after")),
+		MaxKeys:      l.most,
+	}
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	last := after
@@ -101,7 +114,9 @@ func listObjects(w http.ResponseWriter, r request, b *bucket) error {
 			continue
 		}
 		common := l.common(key)
-		if common != "" && (strings.HasPrefix(last, common) && last != "" || common <= after && strings.HasPrefix(after, common)) {
+		if common != "" &&
+			(strings.HasPrefix(last, common) && last != "" || common <= after &&
+				strings.HasPrefix(after, common)) {
 			continue // its common prefix is already listed
 		}
 		if out.KeyCount == l.most {
@@ -116,7 +131,13 @@ func listObjects(w http.ResponseWriter, r request, b *bucket) error {
 			continue
 		}
 		last = key
-		out.Contents = append(out.Contents, objectXML{l.text(key), stamp(v.modified), v.etag, v.body.size(), v.storageClass()})
+		out.Contents = append(out.Contents, objectXML{
+			l.text(key),
+			stamp(v.modified),
+			v.etag,
+			v.body.size(),
+			v.storageClass(),
+		})
 	}
 	return ok(w, out)
 }
@@ -148,7 +169,8 @@ func listVersions(w http.ResponseWriter, r request, b *bucket) error {
 	defer b.mu.RUnlock()
 	n := 0
 	for _, key := range slices.Sorted(maps.Keys(b.objects)) {
-		if !strings.HasPrefix(key, l.prefix) || key < marker || key == marker && versionMarker == "" {
+		if !strings.HasPrefix(key, l.prefix) || key < marker || key == marker &&
+			versionMarker == "" {
 			continue
 		}
 		versions := slices.Clone(b.objects[key])
@@ -165,7 +187,12 @@ func listVersions(w http.ResponseWriter, r request, b *bucket) error {
 			}
 			n++
 			out.NextKeyMarker, out.NextVersionIdMarker = l.text(key), v.id
-			entry := versionXML{Key: l.text(key), VersionId: v.id, LastModified: stamp(v.modified), IsLatest: i == 0}
+			entry := versionXML{
+				Key:          l.text(key),
+				VersionId:    v.id,
+				LastModified: stamp(v.modified),
+				IsLatest:     i == 0,
+			}
 			if v.marker {
 				out.DeleteMarker = append(out.DeleteMarker, entry)
 				continue

@@ -36,14 +36,17 @@ type part struct {
 // CRC64NVME, which covers the whole object; checksums of the other algorithms are composite
 // unless the request asks for the full object (Checking object integrity).
 func uploadChecksum(h http.Header) (checksum, error) {
-	algorithm, kind := strings.ToLower(h.Get("X-Amz-Checksum-Algorithm")), h.Get("X-Amz-Checksum-Type")
+	algorithm := strings.ToLower(h.Get("X-Amz-Checksum-Algorithm"))
+	kind := h.Get("X-Amz-Checksum-Type")
 	c := checksum{algorithm: cmp.Or(algorithm, "crc64nvme"), composite: kind != "FULL_OBJECT"}
 	whole := strings.HasPrefix(c.algorithm, "crc")
 	if c.algorithm == "crc64nvme" && kind == "" {
 		c.composite = false
 	}
-	if algorithms()[c.algorithm] == nil || !c.composite && !whole || c.composite && c.algorithm == "crc64nvme" {
-		return checksum{}, errorf(http.StatusBadRequest, "InvalidRequest", "The %s checksum type cannot be used with the %s checksum algorithm.", kind, algorithm)
+	if algorithms()[c.algorithm] == nil || !c.composite && !whole || c.composite &&
+		c.algorithm == "crc64nvme" {
+		return checksum{}, errorf(http.StatusBadRequest, "InvalidRequest",
+			"The %s checksum type cannot be used with the %s checksum algorithm.", kind, algorithm)
 	}
 	return c, nil
 }
@@ -75,7 +78,9 @@ func createUpload(w http.ResponseWriter, r request, b *bucket) error {
 func (b *bucket) upload(r request) (*upload, error) {
 	u := b.uploads[r.query.Get("uploadId")]
 	if u == nil || u.key != r.key {
-		return nil, errorf(http.StatusNotFound, "NoSuchUpload", "The specified upload does not exist. The upload ID may be invalid, or the upload may have been aborted or completed.")
+		return nil, errorf(http.StatusNotFound, "NoSuchUpload",
+			"The specified upload does not exist. The upload ID may be invalid, or the upload "+
+				"may have been aborted or completed.")
 	}
 	return u, nil
 }
@@ -83,7 +88,8 @@ func (b *bucket) upload(r request) (*upload, error) {
 func (b *bucket) addPart(r request, body content) (part, error) {
 	number, err := strconv.Atoi(r.query.Get("partNumber"))
 	if err != nil || number < 1 || number > 10000 {
-		return part{}, errorf(http.StatusBadRequest, "InvalidArgument", "Part number must be an integer between 1 and 10000, inclusive")
+		return part{}, errorf(http.StatusBadRequest, "InvalidArgument",
+			"Part number must be an integer between 1 and 10000, inclusive")
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -135,7 +141,9 @@ func (s *Service) uploadPartCopy(w http.ResponseWriter, r request, b *bucket) er
 		body = body.cut(first, end)
 	}
 	if body.size() > maxCopy {
-		return errorf(http.StatusBadRequest, "InvalidRequest", "The specified copy range is larger than the maximum allowable size for a copy source: 5368709120")
+		return errorf(http.StatusBadRequest, "InvalidRequest",
+			"The specified copy range is larger than the maximum allowable size for a copy "+
+				"source: 5368709120")
 	}
 	p, err := b.addPart(r, body)
 	if err != nil {
@@ -147,7 +155,11 @@ func (s *Service) uploadPartCopy(w http.ResponseWriter, r request, b *bucket) er
 	if err != nil {
 		return err
 	}
-	return ok(w, copiedXML{ETag: p.etag, LastModified: stamp(from.modified), partChecksums: checksumsOf(u.sum.algorithm, p.checksum)})
+	return ok(w, copiedXML{
+		ETag:          p.etag,
+		LastModified:  stamp(from.modified),
+		partChecksums: checksumsOf(u.sum.algorithm, p.checksum),
+	})
 }
 
 type partXML struct {
@@ -159,12 +171,21 @@ type partXML struct {
 
 // partChecksums has the checksum elements of a part.
 type partChecksums struct {
-	ChecksumCRC32, ChecksumCRC32C, ChecksumCRC64NVME, ChecksumSHA1, ChecksumSHA256 string `xml:",omitempty"`
+	ChecksumCRC32     string `xml:",omitempty"`
+	ChecksumCRC32C    string `xml:",omitempty"`
+	ChecksumCRC64NVME string `xml:",omitempty"`
+	ChecksumSHA1      string `xml:",omitempty"`
+	ChecksumSHA256    string `xml:",omitempty"`
 }
 
 func (c *partChecksums) of(algorithm string) *string {
-	return map[string]*string{"crc32": &c.ChecksumCRC32, "crc32c": &c.ChecksumCRC32C, "crc64nvme": &c.ChecksumCRC64NVME,
-		"sha1": &c.ChecksumSHA1, "sha256": &c.ChecksumSHA256}[algorithm]
+	return map[string]*string{
+		"crc32":     &c.ChecksumCRC32,
+		"crc32c":    &c.ChecksumCRC32C,
+		"crc64nvme": &c.ChecksumCRC64NVME,
+		"sha1":      &c.ChecksumSHA1,
+		"sha256":    &c.ChecksumSHA256,
+	}[algorithm]
 }
 
 func checksumsOf(algorithm, value string) (c partChecksums) {
@@ -213,14 +234,20 @@ func completeUpload(w http.ResponseWriter, r request, b *bucket) error {
 // promised checks the size and checksum of the object that the request states
 // (API_CompleteMultipartUpload).
 func (v *version) promised(h http.Header) error {
-	if size := h.Get("X-Amz-Mp-Object-Size"); size != "" && size != strconv.FormatInt(v.body.size(), 10) {
-		return errorf(http.StatusBadRequest, "InvalidRequest", "The provided 'x-amz-mp-object-size' header does not match what was computed.")
+	if size := h.Get("X-Amz-Mp-Object-Size"); size != "" &&
+		size != strconv.FormatInt(v.body.size(), 10) {
+		return errorf(http.StatusBadRequest, "InvalidRequest",
+			"The provided 'x-amz-mp-object-size' header does not match what was computed.")
 	}
 	if kind := h.Get("X-Amz-Checksum-Type"); kind != "" && kind != v.checksum.kind() {
-		return errorf(http.StatusBadRequest, "InvalidRequest", "The upload was created using the %s checksum mode.", v.checksum.kind())
+		return errorf(http.StatusBadRequest, "InvalidRequest",
+			"The upload was created using the %s checksum mode.", v.checksum.kind())
 	}
-	if sum := h.Get("X-Amz-Checksum-" + v.checksum.algorithm); sum != "" && sum != v.checksum.value {
-		return errorf(http.StatusBadRequest, "BadDigest", "The %s you specified did not match the calculated checksum.", strings.ToUpper(v.checksum.algorithm))
+	if sum := h.Get("X-Amz-Checksum-" + v.checksum.algorithm); sum != "" &&
+		sum != v.checksum.value {
+		return errorf(http.StatusBadRequest, "BadDigest",
+			"The %s you specified did not match the calculated checksum.",
+			strings.ToUpper(v.checksum.algorithm))
 	}
 	return nil
 }
@@ -228,10 +255,12 @@ func (v *version) promised(h http.Header) error {
 // join returns the object that consists of the listed parts.
 func (u *upload) join(list []partXML) (*version, error) {
 	if !slices.IsSortedFunc(list, func(a, b partXML) int { return a.PartNumber - b.PartNumber }) {
-		return nil, errorf(http.StatusBadRequest, "InvalidPartOrder", "The list of parts was not in ascending order.")
+		return nil, errorf(http.StatusBadRequest, "InvalidPartOrder",
+			"The list of parts was not in ascending order.")
 	}
 	if len(list) == 0 {
-		return nil, errorf(http.StatusBadRequest, "MalformedXML", "The XML you provided was not well-formed")
+		return nil, errorf(http.StatusBadRequest, "MalformedXML",
+			"The XML you provided was not well-formed")
 	}
 	var parts []part
 	for i, one := range list {
@@ -239,11 +268,15 @@ func (u *upload) join(list []partXML) (*version, error) {
 		sum := *one.of(u.sum.algorithm)
 		switch {
 		case !known || !matches(one.ETag, p.etag) || sum != "" && sum != p.checksum:
-			return nil, errorf(http.StatusBadRequest, "InvalidPart", "One or more of the specified parts could not be found.")
+			return nil, errorf(http.StatusBadRequest, "InvalidPart",
+				"One or more of the specified parts could not be found.")
 		case i < len(list)-1 && p.body.size() < minPart:
-			return nil, errorf(http.StatusBadRequest, "EntityTooSmall", "Your proposed upload is smaller than the minimum allowed size")
+			return nil, errorf(http.StatusBadRequest, "EntityTooSmall",
+				"Your proposed upload is smaller than the minimum allowed size")
 		case u.sum.composite && sum == "":
-			return nil, errorf(http.StatusBadRequest, "InvalidRequest", "The upload was created using a %s checksum. The complete request must include the checksum for each part.", u.sum.algorithm)
+			return nil, errorf(http.StatusBadRequest, "InvalidRequest",
+				"The upload was created using a %s checksum. The complete request must include "+
+					"the checksum for each part.", u.sum.algorithm)
 		}
 		parts = append(parts, p)
 	}
@@ -267,7 +300,8 @@ func (v *version) assemble(parts []part, sum checksum) {
 	}
 	sum.value = body.checksum(sum.algorithm)
 	if sum.composite {
-		sum.value = fmt.Sprintf("%s-%d", base64.StdEncoding.EncodeToString(sums.Sum(nil)), len(parts))
+		sum.value = fmt.Sprintf("%s-%d", base64.StdEncoding.EncodeToString(sums.Sum(nil)),
+			len(parts))
 	}
 	v.fill(body, sum)
 	v.etag, v.parts = strconv.Quote(fmt.Sprintf("%x-%d", etags.Sum(nil), len(parts))), sizes
@@ -298,7 +332,12 @@ func listParts(w http.ResponseWriter, r request, b *bucket) error {
 		Parts       []partXML `xml:"Part"`
 	}{}
 	for _, n := range slices.Sorted(maps.Keys(u.parts)) {
-		out.Parts = append(out.Parts, partXML{n, u.parts[n].etag, u.parts[n].body.size(), checksumsOf(u.sum.algorithm, u.parts[n].checksum)})
+		out.Parts = append(out.Parts, partXML{
+			n,
+			u.parts[n].etag,
+			u.parts[n].body.size(),
+			checksumsOf(u.sum.algorithm, u.parts[n].checksum),
+		})
 	}
 	return ok(w, out)
 }

@@ -36,10 +36,21 @@ type version struct {
 
 // kept returns the names of the headers of a PUT that GET returns.
 func kept() []string {
-	return []string{"Content-Type", "Content-Encoding", "Content-Language", "Content-Disposition", "Cache-Control", "Expires",
-		"X-Amz-Storage-Class", "X-Amz-Website-Redirect-Location", "X-Amz-Server-Side-Encryption",
-		"X-Amz-Server-Side-Encryption-Aws-Kms-Key-Id", "X-Amz-Server-Side-Encryption-Bucket-Key-Enabled",
-		"X-Amz-Server-Side-Encryption-Customer-Algorithm", "X-Amz-Server-Side-Encryption-Customer-Key-Md5"}
+	return []string{
+		"Content-Type",
+		"Content-Encoding",
+		"Content-Language",
+		"Content-Disposition",
+		"Cache-Control",
+		"Expires",
+		"X-Amz-Storage-Class",
+		"X-Amz-Website-Redirect-Location",
+		"X-Amz-Server-Side-Encryption",
+		"X-Amz-Server-Side-Encryption-Aws-Kms-Key-Id",
+		"X-Amz-Server-Side-Encryption-Bucket-Key-Enabled",
+		"X-Amz-Server-Side-Encryption-Customer-Algorithm",
+		"X-Amz-Server-Side-Encryption-Customer-Key-Md5",
+	}
 }
 
 const (
@@ -52,7 +63,11 @@ const (
 
 // newVersion creates a version from the headers of a request.
 func newVersion(r request) (*version, error) {
-	v := &version{headers: http.Header{}, modified: time.Now().Truncate(time.Second), tags: url.Values{}}
+	v := &version{
+		headers:  http.Header{},
+		modified: time.Now().Truncate(time.Second),
+		tags:     url.Values{},
+	}
 	for _, name := range kept() {
 		if value := r.Header.Get(name); value != "" {
 			v.headers.Set(name, value)
@@ -63,7 +78,8 @@ func newVersion(r request) (*version, error) {
 			v.headers[name] = values
 		}
 	}
-	coding := strings.Trim(strings.ReplaceAll(v.headers.Get("Content-Encoding"), "aws-chunked", ""), ", ")
+	coding := strings.Trim(strings.ReplaceAll(v.headers.Get("Content-Encoding"), "aws-chunked",
+		""), ", ")
 	if v.headers.Set("Content-Encoding", coding); coding == "" {
 		v.headers.Del("Content-Encoding")
 	}
@@ -82,13 +98,17 @@ func newVersion(r request) (*version, error) {
 	var err error
 	if text := r.Header.Get("X-Amz-Tagging"); text != "" {
 		if v.tags, err = url.ParseQuery(text); err != nil || len(v.tags) > 10 {
-			return nil, errorf(http.StatusBadRequest, "InvalidArgument", "The header 'x-amz-tagging' shall be encoded as UTF-8 then URLEncoded URL query parameters without tag name duplicates.")
+			return nil, errorf(http.StatusBadRequest, "InvalidArgument",
+				"The header 'x-amz-tagging' shall be encoded as UTF-8 then URLEncoded URL query "+
+					"parameters without tag name duplicates.")
 		}
 	}
-	v.mode, v.hold = r.Header.Get("X-Amz-Object-Lock-Mode"), r.Header.Get("X-Amz-Object-Lock-Legal-Hold")
+	v.mode = r.Header.Get("X-Amz-Object-Lock-Mode")
+	v.hold = r.Header.Get("X-Amz-Object-Lock-Legal-Hold")
 	if until := r.Header.Get("X-Amz-Object-Lock-Retain-Until-Date"); until != "" {
 		if v.until, err = time.Parse(time.RFC3339, until); err != nil {
-			return nil, errorf(http.StatusBadRequest, "InvalidArgument", "The retain until date must be provided in ISO 8601 format")
+			return nil, errorf(http.StatusBadRequest, "InvalidArgument",
+				"The retain until date must be provided in ISO 8601 format")
 		}
 	}
 	return v, nil
@@ -113,15 +133,18 @@ func (v *version) tagOf(body content) string {
 // check refuses what the configuration of the bucket does not allow.
 func (v *version) check(r request, b *bucket) error {
 	if (v.mode != "" || v.hold != "") && !b.lock {
-		return errorf(http.StatusBadRequest, "InvalidRequest", "Bucket is missing ObjectLockConfiguration")
+		return errorf(http.StatusBadRequest, "InvalidRequest",
+			"Bucket is missing ObjectLockConfiguration")
 	}
 	acl := r.Header.Get("X-Amz-Acl")
 	granted := false
 	for name := range r.Header {
 		granted = granted || strings.HasPrefix(name, "X-Amz-Grant-")
 	}
-	if b.ownership == "BucketOwnerEnforced" && (granted || acl != "" && acl != "bucket-owner-full-control") {
-		return errorf(http.StatusBadRequest, "AccessControlListNotSupported", "The bucket does not allow ACLs")
+	if b.ownership == "BucketOwnerEnforced" &&
+		(granted || acl != "" && acl != "bucket-owner-full-control") {
+		return errorf(http.StatusBadRequest, "AccessControlListNotSupported",
+			"The bucket does not allow ACLs")
 	}
 	v.grants = readGrants(r.Header)
 	return nil
@@ -146,7 +169,9 @@ func (b *bucket) store(key string, v *version) {
 		b.count++
 		v.id = fmt.Sprintf("%016x%s", b.count, rand.Text()[:16])
 	} else {
-		versions = slices.DeleteFunc(slices.Clone(versions), func(o *version) bool { return o.id == "null" })
+		versions = slices.DeleteFunc(slices.Clone(versions), func(o *version) bool {
+			return o.id == "null"
+		})
 	}
 	b.objects[key] = append(slices.Clip(versions), v)
 }
@@ -204,13 +229,15 @@ func find(r request, b *bucket, id string) (*version, error) {
 	}
 	for _, v := range b.objects[r.key] {
 		if v.id == id && v.marker {
-			return nil, errorf(http.StatusMethodNotAllowed, "MethodNotAllowed", "The specified method is not allowed against this resource.")
+			return nil, errorf(http.StatusMethodNotAllowed, "MethodNotAllowed",
+				"The specified method is not allowed against this resource.")
 		}
 		if v.id == id {
 			return v, nil
 		}
 	}
-	return nil, errorf(http.StatusNotFound, "NoSuchVersion", "The specified version does not exist.")
+	return nil, errorf(http.StatusNotFound, "NoSuchVersion",
+		"The specified version does not exist.")
 }
 
 // getObject serves GET and HEAD.
@@ -257,13 +284,17 @@ func (s *Service) showPermitted(h http.Header, r request, v *version) {
 // does not have that key.
 func (v *version) readable(r request) error {
 	if v.headers.Get(sseC) != r.Header.Get(sseC) {
-		return errorf(http.StatusBadRequest, "InvalidRequest", "The object was stored using a form of Server Side Encryption. The correct parameters must be provided to retrieve the object.")
+		return errorf(http.StatusBadRequest, "InvalidRequest",
+			"The object was stored using a form of Server Side Encryption. The correct "+
+				"parameters must be provided to retrieve the object.")
 	}
 	if v.headers.Get(sseCKey) != r.Header.Get(sseCKey) {
 		return errorf(http.StatusForbidden, "AccessDenied", "Access Denied")
 	}
-	if c := v.headers.Get(class); r.Method == http.MethodGet && (c == "GLACIER" || c == "DEEP_ARCHIVE") {
-		return errorf(http.StatusForbidden, "InvalidObjectState", "The operation is not valid for the object's storage class")
+	if c := v.headers.Get(class); r.Method == http.MethodGet &&
+		(c == "GLACIER" || c == "DEEP_ARCHIVE") {
+		return errorf(http.StatusForbidden, "InvalidObjectState",
+			"The operation is not valid for the object's storage class")
 	}
 	return nil
 }
@@ -308,7 +339,8 @@ func (v *version) part(number string) (first, end int64, err error) {
 	}
 	n, err := strconv.Atoi(number)
 	if err != nil || n < 1 || n > len(sizes) {
-		return 0, 0, errorf(http.StatusRequestedRangeNotSatisfiable, "InvalidPartNumber", "The requested partnumber is not satisfiable")
+		return 0, 0, errorf(http.StatusRequestedRangeNotSatisfiable, "InvalidPartNumber",
+			"The requested partnumber is not satisfiable")
 	}
 	for _, size := range sizes[:n-1] {
 		first += size
@@ -332,7 +364,8 @@ func byteRange(text string, size int64) (first, end int64, err error) {
 		end = min(last+1, size)
 	}
 	if err == nil && (first >= size || first >= end) {
-		err = errorf(http.StatusRequestedRangeNotSatisfiable, "InvalidRange", "The requested range is not satisfiable")
+		err = errorf(http.StatusRequestedRangeNotSatisfiable, "InvalidRange",
+			"The requested range is not satisfiable")
 	}
 	return first, end, err
 }
@@ -350,7 +383,8 @@ func deleteObject(w http.ResponseWriter, r request, b *bucket) error {
 	case id != "":
 		for _, v := range b.objects[r.key] {
 			if v.id == id && (v.hold == "ON" || v.until.After(time.Now())) {
-				return errorf(http.StatusForbidden, "AccessDenied", "Access Denied because object protected by object lock.")
+				return errorf(http.StatusForbidden, "AccessDenied",
+					"Access Denied because object protected by object lock.")
 			}
 		}
 		b.remove(r.key, id)
@@ -369,7 +403,9 @@ func deleteObject(w http.ResponseWriter, r request, b *bucket) error {
 
 // remove deletes one version permanently. It must be called with the lock held.
 func (b *bucket) remove(key, id string) {
-	left := slices.DeleteFunc(slices.Clone(b.objects[key]), func(v *version) bool { return v.id == id })
+	left := slices.DeleteFunc(slices.Clone(b.objects[key]), func(v *version) bool {
+		return v.id == id
+	})
 	if len(left) == 0 {
 		delete(b.objects, key)
 		return

@@ -75,10 +75,18 @@ func (r request) operation() string {
 	case r.key == "":
 		return r.bucketOperation()
 	}
-	for _, sub := range []struct{ query, name string }{{"tagging", "ObjectTagging"}, {"acl", "ObjectAcl"},
-		{"retention", "ObjectRetention"}, {"legal-hold", "ObjectLegalHold"}} {
+	for _, sub := range []struct{ query, name string }{
+		{"tagging", "ObjectTagging"},
+		{"acl", "ObjectAcl"},
+		{"retention", "ObjectRetention"},
+		{"legal-hold", "ObjectLegalHold"},
+	} {
 		if r.query.Has(sub.query) {
-			return map[string]string{"GET": "Get", "PUT": "Put", "DELETE": "Delete"}[r.Method] + sub.name
+			return map[string]string{
+				"GET":    "Get",
+				"PUT":    "Put",
+				"DELETE": "Delete",
+			}[r.Method] + sub.name
 		}
 	}
 	copied, upload := r.Header.Get("X-Amz-Copy-Source") != "", r.query.Has("uploadId")
@@ -119,7 +127,10 @@ func (r request) operation() string {
 }
 
 func (r request) bucketOperation() string {
-	for _, sub := range []struct{ query, name string }{{"versioning", "BucketVersioning"}, {"ownershipControls", "BucketOwnershipControls"}} {
+	for _, sub := range []struct{ query, name string }{
+		{"versioning", "BucketVersioning"},
+		{"ownershipControls", "BucketOwnershipControls"},
+	} {
 		if r.query.Has(sub.query) {
 			return map[string]string{"GET": "Get", "PUT": "Put"}[r.Method] + sub.name
 		}
@@ -152,14 +163,26 @@ func (s *Service) operations() map[string]func(http.ResponseWriter, request, *bu
 		"HeadBucket": s.headBucket, "DeleteBucket": s.deleteBucket, "GetBucketLocation": s.location,
 		"GetBucketVersioning": getVersioning, "PutBucketVersioning": putVersioning,
 		"GetBucketOwnershipControls": getOwnership, "PutBucketOwnershipControls": putOwnership,
-		"ListObjectsV2": listObjects, "ListObjectVersions": listVersions, "ListMultipartUploads": listUploads,
-		"PutObject": putObject, "GetObject": s.getObject, "HeadObject": s.getObject, "DeleteObject": deleteObject, "CopyObject": s.copyObject,
-		"GetObjectTagging": getTagging, "PutObjectTagging": putTagging, "DeleteObjectTagging": putTagging,
-		"GetObjectAcl": s.getACL, "PutObjectAcl": putACL,
+		"ListObjectsV2":        listObjects,
+		"ListObjectVersions":   listVersions,
+		"ListMultipartUploads": listUploads,
+		"PutObject":            putObject,
+		"GetObject":            s.getObject,
+		"HeadObject":           s.getObject,
+		"DeleteObject":         deleteObject,
+		"CopyObject":           s.copyObject,
+		"GetObjectTagging":     getTagging,
+		"PutObjectTagging":     putTagging,
+		"DeleteObjectTagging":  putTagging,
+		"GetObjectAcl":         s.getACL, "PutObjectAcl": putACL,
 		"GetObjectRetention": getRetention, "PutObjectRetention": putRetention,
 		"GetObjectLegalHold": getLegalHold, "PutObjectLegalHold": putLegalHold,
-		"CreateMultipartUpload": createUpload, "UploadPart": uploadPart, "UploadPartCopy": s.uploadPartCopy,
-		"CompleteMultipartUpload": completeUpload, "AbortMultipartUpload": abortUpload, "ListParts": listParts,
+		"CreateMultipartUpload":   createUpload,
+		"UploadPart":              uploadPart,
+		"UploadPartCopy":          s.uploadPartCopy,
+		"CompleteMultipartUpload": completeUpload,
+		"AbortMultipartUpload":    abortUpload,
+		"ListParts":               listParts,
 	}
 }
 
@@ -185,7 +208,11 @@ func (s *Service) serve(w http.ResponseWriter, r request) error {
 	}
 	operation, ok := s.operations()[name]
 	if !ok {
-		return &failure{http.StatusNotImplemented, "NotImplemented", "this fake does not do " + r.Method + " " + r.URL.RawQuery}
+		return &failure{
+			http.StatusNotImplemented,
+			"NotImplemented",
+			"this fake does not do " + r.Method + " " + r.URL.RawQuery,
+		}
 	}
 	b, err := s.bucket(r.bucket)
 	if err != nil {
@@ -200,7 +227,12 @@ func (s *Service) allowed(r request, name string) bool {
 	s.mu.RUnlock()
 	_, credential, _ := strings.Cut(r.Header.Get("Authorization"), "Credential=")
 	id, _, _ := strings.Cut(credential, "/")
-	return allow == nil || allow(Call{Action: "s3:" + name, Bucket: r.bucket, Key: r.key, AccessKey: id})
+	return allow == nil || allow(Call{
+		Action:    "s3:" + name,
+		Bucket:    r.bucket,
+		Key:       r.key,
+		AccessKey: id,
+	})
 }
 
 func (s *Service) bucket(name string) (*bucket, error) {
@@ -208,19 +240,31 @@ func (s *Service) bucket(name string) (*bucket, error) {
 	defer s.mu.RUnlock()
 	b := s.buckets[name]
 	if b == nil {
-		return nil, &failure{http.StatusNotFound, "NoSuchBucket", "The specified bucket does not exist"}
+		return nil, &failure{
+			http.StatusNotFound,
+			"NoSuchBucket",
+			"The specified bucket does not exist",
+		}
 	}
 	return b, nil
 }
 
 // Throttle answers with 503 SlowDown.
 func (s *Service) Throttle(w http.ResponseWriter, r *http.Request) {
-	fail(w, r, &failure{http.StatusServiceUnavailable, "SlowDown", "Please reduce your request rate."})
+	fail(w, r, &failure{
+		http.StatusServiceUnavailable,
+		"SlowDown",
+		"Please reduce your request rate.",
+	})
 }
 
 // Fail answers with HTTP 500.
 func (s *Service) Fail(w http.ResponseWriter, r *http.Request) {
-	fail(w, r, &failure{http.StatusInternalServerError, "InternalError", "We encountered an internal error. Please try again."})
+	fail(w, r, &failure{
+		http.StatusInternalServerError,
+		"InternalError",
+		"We encountered an internal error. Please try again.",
+	})
 }
 
 // Refuse answers with any other error.
@@ -281,7 +325,8 @@ func readXML(r request, v any) error {
 		return err
 	}
 	if err := xml.Unmarshal(body, v); err != nil {
-		return errorf(http.StatusBadRequest, "MalformedXML", "The XML you provided was not well-formed")
+		return errorf(http.StatusBadRequest, "MalformedXML",
+			"The XML you provided was not well-formed")
 	}
 	return nil
 }

@@ -43,7 +43,9 @@ func newBucket(t testing.TB, cfg aws.Config) (*s3.Client, *string) {
 	t.Helper()
 	client := s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true })
 	bucket := aws.String("bucket")
-	if _, err := client.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: bucket}); err != nil {
+	if _, err := client.CreateBucket(t.Context(), &s3.CreateBucketInput{
+		Bucket: bucket,
+	}); err != nil {
 		t.Fatal(err)
 	}
 	return client, bucket
@@ -58,13 +60,19 @@ func TestFaults(t *testing.T) {
 		code    string // "" when the connection breaks
 		applied bool
 	}{
-		"throttle": {fault.Throttle, "SlowDown", false}, "error": {fault.InternalError, "InternalError", false},
-		"reset": {fault.Reset, "", false}, "lost": {fault.LostResponse, "", true},
+		"throttle": {fault.Throttle, "SlowDown", false},
+		"error":    {fault.InternalError, "InternalError", false},
+		"reset":    {fault.Reset, "", false}, "lost": {fault.LostResponse, "", true},
 	} {
 		faults.Set("s3:PutObject", fault.Fault{Kind: test.kind, Times: 1})
-		_, err := client.PutObject(t.Context(), &s3.PutObjectInput{Bucket: bucket, Key: &key, Body: strings.NewReader("x")})
+		_, err := client.PutObject(t.Context(), &s3.PutObjectInput{
+			Bucket: bucket,
+			Key:    &key,
+			Body:   strings.NewReader("x"),
+		})
 		var api smithy.APIError
-		if err == nil || errors.As(err, &api) != (test.code != "") || api != nil && api.ErrorCode() != test.code {
+		if err == nil || errors.As(err, &api) != (test.code != "") || api != nil &&
+			api.ErrorCode() != test.code {
 			t.Errorf("%s: %v, want %q", key, err, test.code)
 		}
 		_, err = client.HeadObject(t.Context(), &s3.HeadObjectInput{Bucket: bucket, Key: &key})
@@ -80,12 +88,18 @@ func TestPolicyDenies(t *testing.T) {
 	service.SetPolicy(func(c fakes3.Call) bool {
 		return c.Action != "s3:PutObject" || c.Key != "k" || c.AccessKey != "AKIAALICE"
 	})
-	_, err := client.PutObject(t.Context(), &s3.PutObjectInput{Bucket: bucket, Key: aws.String("k")})
+	_, err := client.PutObject(t.Context(), &s3.PutObjectInput{
+		Bucket: bucket,
+		Key:    aws.String("k"),
+	})
 	var api smithy.APIError
 	if !errors.As(err, &api) || api.ErrorCode() != "AccessDenied" {
 		t.Errorf("PutObject: %v, want AccessDenied", err)
 	}
-	if _, err = client.PutObject(t.Context(), &s3.PutObjectInput{Bucket: bucket, Key: aws.String("l")}); err != nil {
+	if _, err = client.PutObject(t.Context(), &s3.PutObjectInput{
+		Bucket: bucket,
+		Key:    aws.String("l"),
+	}); err != nil {
 		t.Error(err)
 	}
 }
@@ -94,10 +108,19 @@ func TestPolicyDenies(t *testing.T) {
 func TestOperationsHaveNames(t *testing.T) {
 	service, _, _ := start(t)
 	for request, want := range map[string]string{
-		"PUT /b/k": "s3:PutObject", "GET /b/k": "s3:GetObject", "HEAD /b/k": "s3:HeadObject", "DELETE /b/k": "s3:DeleteObject",
-		"PUT /b/k?tagging": "s3:PutObjectTagging", "GET /b/k?acl": "s3:GetObjectAcl", "POST /b/k?uploads": "s3:CreateMultipartUpload",
-		"PUT /b/k?partNumber=1&uploadId=u": "s3:UploadPart", "GET /b?list-type=2": "s3:ListObjectsV2", "GET /b?versions": "s3:ListObjectVersions",
-		"HEAD /b": "s3:HeadBucket", "GET /": "s3:ListBuckets", "GET /b?versioning": "s3:GetBucketVersioning",
+		"PUT /b/k":                         "s3:PutObject",
+		"GET /b/k":                         "s3:GetObject",
+		"HEAD /b/k":                        "s3:HeadObject",
+		"DELETE /b/k":                      "s3:DeleteObject",
+		"PUT /b/k?tagging":                 "s3:PutObjectTagging",
+		"GET /b/k?acl":                     "s3:GetObjectAcl",
+		"POST /b/k?uploads":                "s3:CreateMultipartUpload",
+		"PUT /b/k?partNumber=1&uploadId=u": "s3:UploadPart",
+		"GET /b?list-type=2":               "s3:ListObjectsV2",
+		"GET /b?versions":                  "s3:ListObjectVersions",
+		"HEAD /b":                          "s3:HeadBucket",
+		"GET /":                            "s3:ListBuckets",
+		"GET /b?versioning":                "s3:GetBucketVersioning",
 	} {
 		method, path, _ := strings.Cut(request, " ")
 		r, err := http.NewRequest(method, "http://127.0.0.1"+path, nil)
@@ -118,18 +141,26 @@ func TestListing(t *testing.T) {
 	alphabet := []string{"a", "b", "/", " ", "+", "%", "ü", "\n", "..", "日"}
 	var keys []string
 	for range 1 {
-		gen := rapid.SliceOfNDistinct(rapid.StringOfN(rapid.RuneFrom([]rune(strings.Join(alphabet, ""))), 1, 5, -1), 40, 40, rapid.ID[string])
+		gen := rapid.SliceOfNDistinct(rapid.StringOfN(rapid.RuneFrom([]rune(strings.Join(alphabet,
+			""))), 1, 5, -1), 40, 40, rapid.ID[string])
 		keys = gen.Example(7)
 	}
 	for _, key := range keys {
-		if _, err := client.PutObject(t.Context(), &s3.PutObjectInput{Bucket: bucket, Key: &key}); err != nil {
+		if _, err := client.PutObject(t.Context(), &s3.PutObjectInput{
+			Bucket: bucket,
+			Key:    &key,
+		}); err != nil {
 			t.Fatalf("%q: %v", key, err)
 		}
 	}
 	slices.Sort(keys)
 	rapid.Check(t, func(r *rapid.T) {
-		in := &s3.ListObjectsV2Input{Bucket: bucket, MaxKeys: aws.Int32(rapid.Int32Range(1, 50).Draw(r, "most")),
-			Prefix: aws.String(rapid.SampledFrom(alphabet).Draw(r, "prefix")), StartAfter: aws.String(rapid.SampledFrom(keys).Draw(r, "after"))}
+		in := &s3.ListObjectsV2Input{
+			Bucket:     bucket,
+			MaxKeys:    aws.Int32(rapid.Int32Range(1, 50).Draw(r, "most")),
+			Prefix:     aws.String(rapid.SampledFrom(alphabet).Draw(r, "prefix")),
+			StartAfter: aws.String(rapid.SampledFrom(keys).Draw(r, "after")),
+		}
 		if rapid.Bool().Draw(r, "all") {
 			in.Prefix = nil
 		}
@@ -165,8 +196,13 @@ func TestZeros(t *testing.T) {
 	service, _, cfg := start(t)
 	client, bucket := newBucket(t, cfg)
 	key, size, partSize := aws.String("k"), int64(6<<30+5), int64(1<<30)
-	if _, err := client.PutObject(t.Context(), &s3.PutObjectInput{Bucket: bucket, Key: key, Body: strings.NewReader("x"),
-		Metadata: map[string]string{"a": "b"}, ChecksumAlgorithm: types.ChecksumAlgorithmCrc32}); err != nil {
+	if _, err := client.PutObject(t.Context(), &s3.PutObjectInput{
+		Bucket:            bucket,
+		Key:               key,
+		Body:              strings.NewReader("x"),
+		Metadata:          map[string]string{"a": "b"},
+		ChecksumAlgorithm: types.ChecksumAlgorithmCrc32,
+	}); err != nil {
 		t.Fatal(err)
 	}
 	if err := service.Zeros("bucket", "k", size, partSize); err != nil {
@@ -174,26 +210,43 @@ func TestZeros(t *testing.T) {
 	}
 	head := func() *s3.HeadObjectOutput {
 		t.Helper()
-		out, err := client.HeadObject(t.Context(), &s3.HeadObjectInput{Bucket: bucket, Key: key, ChecksumMode: types.ChecksumModeEnabled})
+		out, err := client.HeadObject(t.Context(), &s3.HeadObjectInput{
+			Bucket:       bucket,
+			Key:          key,
+			ChecksumMode: types.ChecksumModeEnabled,
+		})
 		if err != nil || aws.ToInt64(out.ContentLength) != size || out.Metadata["a"] != "b" {
 			t.Fatalf("HEAD: %v, %+v", err, out)
 		}
 		return out
 	}
 	before := head()
-	in := &s3.CopyObjectInput{Bucket: bucket, Key: key, CopySource: aws.String("bucket/k"), MetadataDirective: types.MetadataDirectiveReplace}
+	in := &s3.CopyObjectInput{
+		Bucket:            bucket,
+		Key:               key,
+		CopySource:        aws.String("bucket/k"),
+		MetadataDirective: types.MetadataDirectiveReplace,
+	}
 	var api smithy.APIError
-	if _, err := client.CopyObject(t.Context(), in); !errors.As(err, &api) || api.ErrorCode() != "InvalidRequest" {
+	if _, err := client.CopyObject(t.Context(), in); !errors.As(err, &api) ||
+		api.ErrorCode() != "InvalidRequest" {
 		t.Errorf("CopyObject over 5 GiB: %v, want InvalidRequest", err)
 	}
 	copyInParts(t, client, bucket, key, before, partSize)
 	after := head()
-	if *after.ETag != *before.ETag || aws.ToString(after.ChecksumCRC32) != aws.ToString(before.ChecksumCRC32) || after.ChecksumType != types.ChecksumTypeComposite {
-		t.Errorf("ETag %s, checksum %s after the copy; before: %s, %s", *after.ETag, aws.ToString(after.ChecksumCRC32), *before.ETag, aws.ToString(before.ChecksumCRC32))
+	if *after.ETag != *before.ETag ||
+		aws.ToString(after.ChecksumCRC32) != aws.ToString(before.ChecksumCRC32) ||
+		after.ChecksumType != types.ChecksumTypeComposite {
+		t.Errorf("ETag %s, checksum %s after the copy; before: %s, %s", *after.ETag,
+			aws.ToString(after.ChecksumCRC32), *before.ETag, aws.ToString(before.ChecksumCRC32))
 	}
 	_, sent := service.Traffic()
 	const stretch = 1 << 20
-	out, err := client.GetObject(t.Context(), &s3.GetObjectInput{Bucket: bucket, Key: key, Range: aws.String(fmt.Sprintf("bytes=%d-", size-stretch))})
+	out, err := client.GetObject(t.Context(), &s3.GetObjectInput{
+		Bucket: bucket,
+		Key:    key,
+		Range:  aws.String(fmt.Sprintf("bytes=%d-", size-stretch)),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -208,24 +261,48 @@ func TestZeros(t *testing.T) {
 }
 
 // copyInParts copies an object onto itself by a multipart upload.
-func copyInParts(t *testing.T, client *s3.Client, bucket, key *string, before *s3.HeadObjectOutput, partSize int64) {
+func copyInParts(
+	t *testing.T, client *s3.Client, bucket, key *string, before *s3.HeadObjectOutput,
+	partSize int64,
+) {
 	t.Helper()
 	size := *before.ContentLength
-	up, err := client.CreateMultipartUpload(t.Context(), &s3.CreateMultipartUploadInput{Bucket: bucket, Key: key, Metadata: before.Metadata, ChecksumAlgorithm: types.ChecksumAlgorithmCrc32})
+	up, err := client.CreateMultipartUpload(t.Context(), &s3.CreateMultipartUploadInput{
+		Bucket:            bucket,
+		Key:               key,
+		Metadata:          before.Metadata,
+		ChecksumAlgorithm: types.ChecksumAlgorithmCrc32,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var parts []types.CompletedPart
 	for n, first := int32(1), int64(0); first < size; n, first = n+1, first+partSize {
-		out, err := client.UploadPartCopy(t.Context(), &s3.UploadPartCopyInput{Bucket: bucket, Key: key, UploadId: up.UploadId, PartNumber: aws.Int32(n),
-			CopySource: aws.String("bucket/k"), CopySourceRange: aws.String(fmt.Sprintf("bytes=%d-%d", first, min(size, first+partSize)-1))})
+		out, err := client.UploadPartCopy(t.Context(), &s3.UploadPartCopyInput{
+			Bucket:     bucket,
+			Key:        key,
+			UploadId:   up.UploadId,
+			PartNumber: aws.Int32(n),
+			CopySource: aws.String("bucket/k"),
+			CopySourceRange: aws.String(fmt.Sprintf("bytes=%d-%d", first,
+				min(size, first+partSize)-1)),
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		parts = append(parts, types.CompletedPart{PartNumber: aws.Int32(n), ETag: out.CopyPartResult.ETag, ChecksumCRC32: out.CopyPartResult.ChecksumCRC32})
+		parts = append(parts, types.CompletedPart{
+			PartNumber:    aws.Int32(n),
+			ETag:          out.CopyPartResult.ETag,
+			ChecksumCRC32: out.CopyPartResult.ChecksumCRC32,
+		})
 	}
-	if _, err := client.CompleteMultipartUpload(t.Context(), &s3.CompleteMultipartUploadInput{Bucket: bucket, Key: key, UploadId: up.UploadId,
-		IfMatch: before.ETag, MultipartUpload: &types.CompletedMultipartUpload{Parts: parts}}); err != nil {
+	if _, err := client.CompleteMultipartUpload(t.Context(), &s3.CompleteMultipartUploadInput{
+		Bucket:          bucket,
+		Key:             key,
+		UploadId:        up.UploadId,
+		IfMatch:         before.ETag,
+		MultipartUpload: &types.CompletedMultipartUpload{Parts: parts},
+	}); err != nil {
 		t.Fatal(err)
 	}
 }

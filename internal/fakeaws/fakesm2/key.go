@@ -42,7 +42,8 @@ func (k *Key) Encrypt(plaintext []byte) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		if decrypted, err := k.Decrypt(ciphertext); err == nil && bytes.Equal(decrypted, plaintext) {
+		decrypted, err := k.Decrypt(ciphertext)
+		if err == nil && bytes.Equal(decrypted, plaintext) {
 			return ciphertext, nil
 		}
 	}

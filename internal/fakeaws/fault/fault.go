@@ -218,7 +218,9 @@ func (i *Injector) Handler(s Service) http.Handler {
 
 // Watched calls watch with every exchange of a handler that has no Injector. Faults do not
 // apply, so every request is complete. operation returns the name of a request.
-func Watched(s http.Handler, operation func(*http.Request) string, watch func(Exchange)) http.Handler {
+func Watched(
+	s http.Handler, operation func(*http.Request) string, watch func(Exchange),
+) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		seen := Exchange{Request: r}
 		var err error
@@ -249,8 +251,11 @@ func (f *Fault) kept(s Service, w http.ResponseWriter, r *http.Request, show fun
 	case InternalError:
 		s.Fail(w, r)
 	case Refusal:
-		s.Refuse(w, r, Answer{Status: cmp.Or(f.Answer.Status, http.StatusBadRequest), Code: f.Answer.Code,
-			Message: cmp.Or(f.Answer.Message, f.Answer.Code)})
+		s.Refuse(w, r, Answer{
+			Status:  cmp.Or(f.Answer.Status, http.StatusBadRequest),
+			Code:    f.Answer.Code,
+			Message: cmp.Or(f.Answer.Message, f.Answer.Code),
+		})
 	case Reset:
 		reset(w)
 	default:
@@ -261,10 +266,15 @@ func (f *Fault) kept(s Service, w http.ResponseWriter, r *http.Request, show fun
 
 // serve lets the service answer, calls show, and sends the part of the answer that the fault
 // leaves.
-func (f *Fault) serve(s http.Handler, w http.ResponseWriter, r *http.Request, seen *Exchange, show func()) {
+func (f *Fault) serve(
+	s http.Handler, w http.ResponseWriter, r *http.Request, seen *Exchange, show func(),
+) {
 	k := &keeper{header: w.Header().Clone()}
 	s.ServeHTTP(k, r)
-	seen.Served, seen.Status, seen.Header, seen.Answer = true, cmp.Or(k.status, http.StatusOK), k.header, k.body.Bytes()
+	seen.Served = true
+	seen.Status = cmp.Or(k.status, http.StatusOK)
+	seen.Header = k.header
+	seen.Answer = k.body.Bytes()
 	show()
 	if f.Change != nil {
 		k.body = *bytes.NewBuffer(f.Change(r, k.header, k.body.Bytes()))
@@ -321,7 +331,8 @@ func (k *keeper) WriteHeader(status int)      { k.status = status }
 // send sends the first n bytes of the body, with the Content-Length of the whole body.
 func (k *keeper) send(w http.ResponseWriter, r *http.Request, n int) {
 	maps.Copy(w.Header(), k.header)
-	if status := cmp.Or(k.status, http.StatusOK); r.Method != http.MethodHead && status != http.StatusNoContent && status != http.StatusNotModified {
+	if status := cmp.Or(k.status, http.StatusOK); r.Method != http.MethodHead &&
+		status != http.StatusNoContent && status != http.StatusNotModified {
 		w.Header().Set("Content-Length", strconv.Itoa(k.body.Len()))
 	}
 	w.WriteHeader(cmp.Or(k.status, http.StatusOK))
