@@ -155,9 +155,8 @@ func (w *Watcher) wrote(place string, before, after []byte) {
 		w.complain("%s: the worker wrote the same bytes twice", place)
 	}
 	if idle {
-		w.complain(
-			"%s: the worker wrote a blob with unchanged key, material, algorithm and context", place,
-		)
+		w.complain("%s: the worker wrote a blob with unchanged key, material, algorithm "+
+			"and context", place)
 	}
 }
 

@@ -5,7 +5,8 @@
 //
 //	partition -> page -> items -> slots -> ReEncrypt -> conditional write -> outcome
 //	                                                                            |
-//	cursor moves <- page complete <- tracker (low watermark) <------------------+-> audit log, ledger
+//	           cursor moves <- page complete <- tracker (low watermark) <-------+
+//	                                                 audit log, ledger <--------+
 package rotate
 
 import (
