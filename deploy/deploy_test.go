@@ -246,7 +246,7 @@ func TestCronJobCarriesAJobFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	mount := at(t, pod, "containers", 0, "volumeMounts", 1, "mountPath").(string)
-	for _, path := range []string{job.CheckpointPlace().File, job.AuditLog} {
+	for _, path := range []string{job.CheckpointLocation().File, job.AuditLog} {
 		if !strings.HasPrefix(path, mount+"/") {
 			t.Errorf("%s is not under %s", path, mount)
 		}

@@ -43,7 +43,7 @@ checkpoints of any number of jobs.`,
 }
 
 func (c *jobFlags) createTable(ctx context.Context, job *config.Job, show bool) error {
-	place := job.CheckpointPlace()
+	place := job.CheckpointLocation()
 	if place.Table == "" {
 		return problem(job, "checkpoint", "must be dynamodb://TABLE to create a table")
 	}

@@ -89,7 +89,7 @@ func (s *session) provenBefore(
 			if err != nil || pass.Status != checkpoint.Finished {
 				continue
 			}
-			if same, err := sameWork(pass, s.job); err != nil || !same {
+			if same, err := s.job.HasFingerprint(pass.Fingerprint); err != nil || !same {
 				continue
 			}
 			totals, err := store.Totals(ctx, pass)

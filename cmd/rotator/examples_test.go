@@ -142,7 +142,7 @@ func runExample(t *testing.T, e example) {
 			t.Fatal(err)
 		}
 	}
-	if job.CheckpointPlace().Shared() {
+	if job.CheckpointLocation().Shared() {
 		if code, out, errs := command(t, env, "checkpoint", "create-table", "-f",
 			file); code != exitDone {
 			t.Fatalf("create-table: exit %d: %s%s", code, out, errs)

@@ -58,7 +58,7 @@ func (o *ownItems) notes(target string) (notes []string) {
 // directory.
 func ownFiles(job *config.Job) []string {
 	own := []string{job.File()}
-	if place := job.CheckpointPlace(); !place.Shared() {
+	if place := job.CheckpointLocation(); !place.Shared() {
 		own = append(own, place.File, place.File+".lock")
 	}
 	for n := range maxLogs {
@@ -99,7 +99,7 @@ func escapeGlob(text string) string {
 // checkpoint it adds the attribute by which checkpoint records are recognised.
 func (w *wiring) attributes(table string, format *ciphertext.Compiled) []string {
 	attributes := format.Attributes()
-	place := w.job.CheckpointPlace()
+	place := w.job.CheckpointLocation()
 	if place.Table != "" && tableName(place.Table) == tableName(table) {
 		attributes = append(slices.Clone(attributes), checkpoint.DataAttribute)
 	}

@@ -123,7 +123,7 @@ func recordedInfos(job *config.Job, record checkpoint.Pass) ([]report.TargetInfo
 		places[target.Name] = target.Place
 		infos = append(infos, report.TargetInfo{Name: target.Name, Place: target.Place})
 	}
-	print, err := fingerprint(job)
+	print, err := job.Fingerprint()
 	if err == nil && print == record.Fingerprint {
 		infos = infosOf(job, places)
 	}

@@ -110,7 +110,7 @@ func (s *session) lastOfJob(
 	if record, err = lastPass(ctx, passes, s.job); err != nil {
 		return record, err
 	}
-	same, err := sameWork(record, s.job)
+	same, err := s.job.HasFingerprint(record.Fingerprint)
 	if err != nil {
 		return record, err
 	}

@@ -206,7 +206,7 @@ func (s *session) comparable(
 	if err != nil {
 		return before, nil, err
 	}
-	same, err := sameWork(before, s.job)
+	same, err := s.job.HasFingerprint(before.Fingerprint)
 	if err != nil || before.Status != checkpoint.Finished || !same ||
 		before.Ended.After(s.summary.Started) {
 		return before, nil, nil

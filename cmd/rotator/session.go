@@ -168,11 +168,11 @@ func (s *session) excepted(exceptions []checkpoint.LedgerEntry) error {
 }
 
 func (s *session) plan(targets []rotate.Target) (rotate.Plan, error) {
-	print, err := fingerprint(s.job)
+	print, err := s.job.Fingerprint()
 	if err != nil {
 		return rotate.Plan{}, err
 	}
-	before, err := fingerprintBefore(s.job)
+	before, err := s.job.FingerprintBefore()
 	return rotate.Plan{Job: s.job.Job, Fingerprint: print, Before: before, Keys: s.wiring.keys,
 		Targets: targets, Account: s.wiring.account}, err
 }

@@ -130,7 +130,7 @@ func (m *rateMember) leave() {
 func (s streams) joinRuns(
 	ctx context.Context, job *config.Job, patience time.Duration,
 ) (*rateMember, error) {
-	if !job.CheckpointPlace().Shared() {
+	if !job.CheckpointLocation().Shared() {
 		return nil, nil
 	}
 	store, err := s.sharedStore(ctx, job, patience)
@@ -213,7 +213,7 @@ func (w *wiring) shareOfPreflight(
 // leave ends the sharing.
 func (s *session) shareRate(ctx context.Context) (working context.Context, leave func()) {
 	nothing := func() {}
-	if !s.job.CheckpointPlace().Shared() {
+	if !s.job.CheckpointLocation().Shared() {
 		s.logger.Info(fmt.Sprintf("the rate of %s is not shared with other commands, because "+
 			"the checkpoint is a file: if a run works at the same time, both send up to %s "+
 			"requests per second", s.summary.Command, number(s.wiring.rate)))

@@ -40,7 +40,7 @@ type state struct {
 func openState(ctx context.Context, c *jobFlags, job *config.Job) (*state, error) {
 	s := &state{streams: c.streams, worker: rand.Text()}
 	opened := s.openFile
-	if job.CheckpointPlace().Shared() {
+	if job.CheckpointLocation().Shared() {
 		s.lease = time.Duration(job.Lease)
 		opened = s.openShared
 	}
@@ -57,7 +57,7 @@ func openState(ctx context.Context, c *jobFlags, job *config.Job) (*state, error
 
 // openFile opens a checkpoint in a file. It takes the lock, which one run can hold at a time.
 func (s *state) openFile(_ context.Context, job *config.Job) (err error) {
-	path := job.CheckpointPlace().File
+	path := job.CheckpointLocation().File
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return &storageError{what: "create the directory of the checkpoint", err: err}
 	}
@@ -220,7 +220,7 @@ func hostname() string {
 
 // openExisting opens the checkpoint of a job for reading. It does not create one.
 func (s streams) openExisting(ctx context.Context, job *config.Job) (checkpoint.Store, error) {
-	place := job.CheckpointPlace()
+	place := job.CheckpointLocation()
 	if place.Shared() {
 		return s.sharedStore(ctx, job, patienceBefore(job))
 	}
@@ -240,7 +240,7 @@ func (s streams) openExisting(ctx context.Context, job *config.Job) (checkpoint.
 func (s streams) sharedStore(
 	ctx context.Context, job *config.Job, patience time.Duration,
 ) (checkpoint.Store, error) {
-	place := job.CheckpointPlace()
+	place := job.CheckpointLocation()
 	base, err := s.loadAWS(ctx, job.Workers, requestTimeout)
 	if err != nil {
 		return nil, err

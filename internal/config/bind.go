@@ -17,7 +17,7 @@ import (
 // positions of fields.
 type binder struct {
 	lookupEnv func(string) (string, bool)
-	places    map[string]place
+	positions map[string]position
 	refused   map[string]bool // fields with a problem
 	problems  []Problem
 	left      int // number of values that may still be visited, because aliases multiply them
@@ -175,7 +175,8 @@ func (b *binder) bindMap(node *yaml.Node, into reflect.Value, field string) {
 		name := join(field, p.key)
 		b.mark(name, p.keyNode, p.value)
 		if reference.MatchString(p.key) {
-			b.refuse(p.keyNode, name, "${env:...} is expanded only in values; write the name itself")
+			b.refuse(p.keyNode, name,
+				"${env:...} is expanded only in values; write the name itself")
 			continue
 		}
 		value, ok := b.resolve(p.value, name)
@@ -352,7 +353,7 @@ func (b *binder) mark(field string, name, value *yaml.Node) {
 		value.Kind == yaml.ScalarNode && !isBlock(value) && scalarOf(value) != null:
 		at = value
 	}
-	b.places[field] = start(at)
+	b.positions[field] = start(at)
 }
 
 // isBlock reports whether a scalar is written as | or >.
@@ -362,7 +363,7 @@ func isBlock(node *yaml.Node) bool { return node.Style&(yaml.LiteralStyle|yaml.F
 func (b *binder) refuse(node *yaml.Node, field, detail string) {
 	at := start(node)
 	if node == nil || at.line == 0 {
-		at.line, at.column = source{places: b.places}.at(field)
+		at.line, at.column = source{positions: b.positions}.at(field)
 	}
 	if b.refused == nil {
 		b.refused = map[string]bool{}

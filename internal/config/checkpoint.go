@@ -15,9 +15,8 @@ const (
 	s3Scheme       = "s3://"
 )
 
-// CheckpointPlace is the location of a checkpoint. Exactly one of File, Table and Bucket is
-// set.
-type CheckpointPlace struct {
+// CheckpointLocation is where a checkpoint is stored. Exactly one of File, Table and Bucket is set.
+type CheckpointLocation struct {
 	File   string // path of a database on a local disk
 	Table  string // name or ARN of a DynamoDB table
 	Bucket string // name of an S3 bucket
@@ -30,66 +29,68 @@ type CheckpointPlace struct {
 
 // Shared reports whether several runs, on any machines, can use the checkpoint at the same
 // time.
-func (p CheckpointPlace) Shared() bool { return p.File == "" }
+func (p CheckpointLocation) Shared() bool { return p.File == "" }
 
-// CheckpointPlace returns the location in Checkpoint, which Load has validated.
-func (j *Job) CheckpointPlace() CheckpointPlace {
-	place, _ := parsePlace(j.Checkpoint)
-	return place
+// CheckpointLocation returns the location in Checkpoint, which Load has validated.
+func (j *Job) CheckpointLocation() CheckpointLocation {
+	location, _ := parseLocation(j.Checkpoint)
+	return location
 }
 
 var (
-	tableForm  = regexp.MustCompile(`^([A-Za-z0-9_.-]{3,255}|arn:aws[a-z-]*:dynamodb:[a-z0-9-]+:[0-9]{12}:table/[A-Za-z0-9_.-]{3,255})$`)
+	tableForm = regexp.MustCompile(`^([A-Za-z0-9_.-]{3,255}|` +
+		`arn:aws[a-z-]*:dynamodb:[a-z0-9-]+:[0-9]{12}:table/[A-Za-z0-9_.-]{3,255})$`)
 	bucketForm = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
 	// prefixForm matches keys that need no escaping.
 	prefixForm = regexp.MustCompile(`^[A-Za-z0-9!_.*'()/-]*$`)
 )
 
-// parsePlace parses the location of a checkpoint. wrong is the problem, or "".
-func parsePlace(text string) (place CheckpointPlace, wrong string) {
+// parseLocation parses the location of a checkpoint. wrong is the problem, or "".
+func parseLocation(text string) (location CheckpointLocation, wrong string) {
 	if path, ok := strings.CutPrefix(text, fileScheme); ok {
 		if path == "" {
 			wrong = "has no path; set file:PATH, such as " + DefaultCheckpoint
 		}
-		return CheckpointPlace{File: path}, wrong
+		return CheckpointLocation{File: path}, wrong
 	}
 	rest, query, _ := strings.Cut(text, "?")
 	if table, ok := strings.CutPrefix(rest, dynamoDBScheme); ok {
-		place.Table = table
+		location.Table = table
 		if !tableForm.MatchString(table) {
 			wrong = fmt.Sprintf("%q is not the name or ARN of a table; set dynamodb://TABLE", table)
 		}
 	} else if name, ok := strings.CutPrefix(rest, s3Scheme); ok {
-		place.Bucket, place.Prefix, _ = strings.Cut(name, "/")
-		if place.Prefix != "" && !strings.HasSuffix(place.Prefix, "/") {
-			place.Prefix += "/"
+		location.Bucket, location.Prefix, _ = strings.Cut(name, "/")
+		if location.Prefix != "" && !strings.HasSuffix(location.Prefix, "/") {
+			location.Prefix += "/"
 		}
 		switch {
-		case !bucketForm.MatchString(place.Bucket):
+		case !bucketForm.MatchString(location.Bucket):
 			wrong = fmt.Sprintf("%q is not the name of a bucket; set s3://BUCKET/PREFIX",
-				place.Bucket)
-		case len(place.Prefix) > 512 || !prefixForm.MatchString(place.Prefix):
+				location.Bucket)
+		case len(location.Prefix) > 512 || !prefixForm.MatchString(location.Prefix):
 			wrong = fmt.Sprintf("the prefix %q must be at most 512 letters, digits and !-_.*'()/",
-				place.Prefix)
+				location.Prefix)
 		}
 	} else {
-		return place, "must be file:PATH, dynamodb://TABLE or s3://BUCKET/PREFIX"
+		return location, "must be file:PATH, dynamodb://TABLE or s3://BUCKET/PREFIX"
 	}
 	if wrong == "" {
-		wrong = place.options(query)
+		wrong = location.options(query)
 	}
-	return place, wrong
+	return location, wrong
 }
 
 // options parses region=...&endpoint=...&role_arn=.... wrong is the problem, or "".
-func (p *CheckpointPlace) options(query string) (wrong string) {
+func (p *CheckpointLocation) options(query string) (wrong string) {
 	values, err := url.ParseQuery(query)
 	if err != nil {
 		return "has an invalid query after ?; use ?region=REGION&endpoint=URL&role_arn=ARN"
 	}
 	for name, list := range values {
 		if !slices.Contains([]string{"region", "endpoint", "role_arn"}, name) || len(list) != 1 {
-			return fmt.Sprintf("can have region, endpoint and role_arn once each after ?, but has %s",
+			return fmt.Sprintf("can have region, endpoint and role_arn once each after ?, but "+
+				"has %s",
 				name)
 		}
 	}

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-func TestCheckpointPlaces(t *testing.T) {
-	for text, want := range map[string]CheckpointPlace{
+func TestCheckpointLocations(t *testing.T) {
+	for text, want := range map[string]CheckpointLocation{
 		"file:x/state.db":            {File: "x/state.db"},
 		"dynamodb://rotator-state":   {Table: "rotator-state"},
 		"dynamodb://a.b?region=eu-1": {Table: "a.b", Region: "eu-1"},
@@ -23,12 +23,12 @@ func TestCheckpointPlaces(t *testing.T) {
 			RoleARN:  "arn:x",
 		},
 	} {
-		got, wrong := parsePlace(text)
+		got, wrong := parseLocation(text)
 		if got != want || wrong != "" || got.Shared() != (want.File == "") {
-			t.Errorf("%s is %+v, %q, want %+v", text, got, wrong, want)
+			t.Errorf("%s: got %+v, problem %q, want %+v", text, got, wrong, want)
 		}
 	}
-	for text, says := range map[string]string{
+	for text, want := range map[string]string{
 		"":                                   "must be file:PATH",
 		"state.db":                           "must be file:PATH",
 		"file:":                              "has no path",
@@ -43,8 +43,8 @@ func TestCheckpointPlaces(t *testing.T) {
 		"dynamodb://state?region=a&region=b": "can have region, endpoint and role_arn",
 		"dynamodb://state?region=%":          "has an invalid query",
 	} {
-		if _, wrong := parsePlace(text); !strings.Contains(wrong, says) {
-			t.Errorf("%q is refused with %q, want %q", text, wrong, says)
+		if _, wrong := parseLocation(text); !strings.Contains(wrong, want) {
+			t.Errorf("%q: problem %q, want %q in it", text, wrong, want)
 		}
 	}
 }

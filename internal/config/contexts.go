@@ -40,11 +40,11 @@ func LoadContexts(path string) (map[string]map[string]string, error) {
 	}
 	switch {
 	case read == nil:
-		c.add(place{}, "", "must end in .yaml, .json or .csv")
+		c.add(position{}, "", "must end in .yaml, .json or .csv")
 	case err != nil:
-		c.add(place{}, "", fmt.Sprintf("cannot read the context file: %v", err))
+		c.add(position{}, "", fmt.Sprintf("cannot read the context file: %v", err))
 	case len(data) > MaxContexts:
-		c.add(place{}, "",
+		c.add(position{}, "",
 			fmt.Sprintf("is larger than %d bytes; is it a context file?", MaxContexts))
 	default:
 		data = bytes.TrimPrefix(data, []byte("\ufeff"))
@@ -54,7 +54,7 @@ func LoadContexts(path string) (map[string]map[string]string, error) {
 		}
 		read(c, data)
 		if len(c.problems) == 0 && len(c.byName) == 0 {
-			c.add(place{}, "",
+			c.add(position{}, "",
 				"has no contexts; if there are none, remove context_file from the job file")
 		}
 	}
@@ -67,22 +67,22 @@ func LoadContexts(path string) (map[string]map[string]string, error) {
 }
 
 // invalid returns the position of the first byte that is not UTF-8.
-func invalid(data []byte) (place, bool) {
+func invalid(data []byte) (position, bool) {
 	for at := 0; at < len(data); {
 		r, size := utf8.DecodeRune(data[at:])
 		if r == utf8.RuneError && size == 1 {
-			return placeOf(data, at), true
+			return positionOf(data, at), true
 		}
 		at += size
 	}
-	return place{}, false
+	return position{}, false
 }
 
-// placeOf returns the position of a byte.
-func placeOf(data []byte, at int) place {
+// positionOf returns the position of a byte.
+func positionOf(data []byte, at int) position {
 	before := data[:at]
 	start := bytes.LastIndexByte(before, '\n') + 1
-	return place{
+	return position{
 		line:   bytes.Count(before, []byte("\n")) + 1,
 		column: utf8.RuneCount(before[start:]) + 1,
 	}
@@ -94,7 +94,7 @@ type contexts struct {
 	problems []Problem
 }
 
-func (c *contexts) add(at place, field, detail string) {
+func (c *contexts) add(at position, field, detail string) {
 	c.problems = append(c.problems, Problem{
 		Field:  field,
 		Detail: detail,
@@ -104,7 +104,7 @@ func (c *contexts) add(at place, field, detail string) {
 }
 
 // name adds a name with an empty context. It returns false if the name is not valid.
-func (c *contexts) name(at place, name string) bool {
+func (c *contexts) name(at position, name string) bool {
 	if name == "" {
 		c.add(at, "", "a name is empty; remove it")
 		return false
@@ -118,7 +118,7 @@ func (c *contexts) name(at place, name string) bool {
 }
 
 // pair adds one key and value to the context of a name.
-func (c *contexts) pair(at place, name, key, value string) {
+func (c *contexts) pair(at position, name, key, value string) {
 	context := c.byName[name]
 	switch _, twice := context[key]; {
 	case key == "":
@@ -132,7 +132,7 @@ func (c *contexts) pair(at place, name, key, value string) {
 
 func (c *contexts) yaml(data []byte) {
 	if len(data) > MaxSize {
-		c.add(place{}, "", "is too large for YAML; use JSON or CSV")
+		c.add(position{}, "", "is too large for YAML; use JSON or CSV")
 		return
 	}
 	if problem := readable(data); problem != nil {
@@ -145,12 +145,12 @@ func (c *contexts) yaml(data []byte) {
 		return
 	}
 	if len(bodies) != 1 {
-		c.add(place{}, "", fmt.Sprintf(
+		c.add(position{}, "", fmt.Sprintf(
 			`has %d YAML documents, but must have one, such as "db/password: {env: prod}"`,
 			len(bodies)))
 		return
 	}
-	b := &binder{places: map[string]place{}, left: maxValues}
+	b := &binder{positions: map[string]position{}, left: maxValues}
 	c.bind(b, bodies[0])
 	c.problems = append(c.problems, b.problems...)
 }
@@ -190,7 +190,7 @@ func (c *contexts) json(data []byte) {
 		contexts: c,
 		data:     data,
 		decoder:  json.NewDecoder(bytes.NewReader(data)),
-		at:       place{1, 1},
+		at:       position{1, 1},
 	}
 	if !d.object("", func(name string) bool {
 		if !c.name(d.at, name) {
@@ -222,8 +222,8 @@ type contextDecoder struct {
 	*contexts
 	data    []byte
 	decoder *json.Decoder
-	offset  int   // of the last token
-	at      place // line and column of offset
+	offset  int      // of the last token
+	at      position // line and column of offset
 }
 
 // move moves at to the next token.
@@ -232,11 +232,11 @@ func (d *contextDecoder) move() {
 	for to < len(d.data) && strings.IndexByte(" \t\r\n,:", d.data[to]) >= 0 {
 		to++
 	}
-	ahead := placeOf(d.data[d.offset:], to-d.offset)
+	ahead := positionOf(d.data[d.offset:], to-d.offset)
 	if ahead.line == 1 {
 		ahead.column += d.at.column - 1
 	}
-	d.at, d.offset = place{d.at.line + ahead.line - 1, ahead.column}, to
+	d.at, d.offset = position{d.at.line + ahead.line - 1, ahead.column}, to
 }
 
 func (d *contextDecoder) next() (json.Token, bool) {
@@ -287,7 +287,7 @@ func (c *contexts) csv(data []byte) {
 	r.FieldsPerRecord = 3
 	header, err := r.Read()
 	if err == nil && strings.Join(header, ",") != "name,key,value" {
-		c.add(place{1, 1}, "", "must start with the line name,key,value")
+		c.add(position{1, 1}, "", "must start with the line name,key,value")
 		return
 	}
 	empty := map[string]bool{} // names with an empty context
@@ -300,16 +300,16 @@ func (c *contexts) csv(data []byte) {
 	var parse *csv.ParseError
 	switch {
 	case errors.As(err, &parse):
-		c.add(place{parse.Line, parse.Column}, "",
+		c.add(position{parse.Line, parse.Column}, "",
 			fmt.Sprintf("is not CSV with three columns: %v", parse.Err))
 	case header == nil:
-		c.add(place{1, 1}, "", "must start with the line name,key,value")
+		c.add(position{1, 1}, "", "must start with the line name,key,value")
 	}
 }
 
 func (c *contexts) record(r *csv.Reader, record []string, empty map[string]bool) {
 	line, column := r.FieldPos(0)
-	at, name := place{line, column}, record[0]
+	at, name := position{line, column}, record[0]
 	none := record[1] == "" && record[2] == ""
 	_, known := c.byName[name]
 	switch {
@@ -319,7 +319,8 @@ func (c *contexts) record(r *csv.Reader, record []string, empty map[string]bool)
 		}
 		empty[name] = none
 	case none, empty[name]:
-		c.add(at, join("", name), "has a line with an empty context and another line; keep one of them")
+		c.add(at, join("", name),
+			"has a line with an empty context and another line; keep one of them")
 		return
 	}
 	if !none {

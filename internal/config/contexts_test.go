@@ -24,7 +24,7 @@ func loadContexts(t *testing.T, name, text string) (map[string]map[string]string
 	return contexts, strings.ReplaceAll(err.Error(), path, name)
 }
 
-// The same contexts come out of all three forms, to the letter.
+// TestLoadContexts: all three syntaxes give the same contexts, with every character kept.
 func TestLoadContexts(t *testing.T) {
 	want := map[string]map[string]string{
 		"db/password": {"env": "prod", "Env": " 1 ", "literal": "${env:HOME}"},
@@ -52,12 +52,17 @@ func TestLoadContexts(t *testing.T) {
 	}
 }
 
-// LoadContexts reports each problem with its position, and all problems that it can detect
-// in one call.
+// TestLoadContextsRefuses: each problem is reported with its position, and one call reports all
+// problems that it can detect.
 func TestLoadContextsRefuses(t *testing.T) {
 	for _, test := range []struct{ name, text, want string }{
 		{"c.toml", "", "c.toml: must end in .yaml"},
-		{"c.yaml", "a: {n: 1}\nb: {x: [1]}\nc:\nd: text\n", "c.yaml:1:8: a.n: must be text, not a number; put it in quotes\nc.yaml:2:8: b.x: must be text, not a list; put it in quotes\nc.yaml:3:"},
+		{
+			"c.yaml",
+			"a: {n: 1}\nb: {x: [1]}\nc:\nd: text\n",
+			"c.yaml:1:8: a.n: must be text, not a number; put it in quotes\n" +
+				"c.yaml:2:8: b.x: must be text, not a list; put it in quotes\nc.yaml:3:",
+		},
 		{"c.yaml", "a: {x: y}\na: {}\n", "c.yaml:2:1: a: is duplicate, first on line 1"},
 		{"c.yaml", "a: {x: y, x: z}\n", "c.yaml:1:11: a.x: is duplicate"},
 		{"c.yaml", "- a\n", "c.yaml:1:1: must be fields with values"},
@@ -83,7 +88,11 @@ func TestLoadContextsRefuses(t *testing.T) {
 		{"c.csv", "name,key,value\na,b,1\na,b,2\n", "c.csv:3:1: a.b: is duplicate"},
 		{"c.csv", "name,key,value\na,b,1\na,,\n", "c.csv:3:1: a: has a line with an empty context"},
 		{"c.csv", "name,key,value\na,,\na,b,1\n", "c.csv:3:1: a: has a line with an empty context"},
-		{"c.csv", "name,key,value\na,,1\n", "c.csv:2:1: a: every value of an encryption context needs a name"},
+		{
+			"c.csv",
+			"name,key,value\na,,1\n",
+			"c.csv:2:1: a: every value of an encryption context needs a name",
+		},
 		{"c.csv", "name,key,value\n,a,1\n", "c.csv:2:1: a name is empty"},
 	} {
 		contexts, problem := loadContexts(t, test.name, test.text)
@@ -91,15 +100,17 @@ func TestLoadContextsRefuses(t *testing.T) {
 			t.Errorf("%s %q: %v, %q, want %q", test.name, test.text, contexts, problem, test.want)
 		}
 	}
-	if _, err := LoadContexts(filepath.Join(t.TempDir(), "none.json")); err == nil || !strings.Contains(err.Error(), "cannot read") {
-		t.Errorf("a missing file: %v", err)
+	_, err := LoadContexts(filepath.Join(t.TempDir(), "none.json"))
+	if err == nil || !strings.Contains(err.Error(), "cannot read") {
+		t.Errorf("missing file: %v", err)
 	}
 }
 
-// FuzzLoadContexts: whatever the bytes, the answer is contexts or problems, and the
-// contexts of a JSON file are those that another reader of JSON sees.
+// FuzzLoadContexts: for any bytes, LoadContexts returns contexts or problems. The contexts of a
+// JSON file are those that encoding/json reads.
 func FuzzLoadContexts(f *testing.F) {
-	for _, text := range []string{"a: {x: y}\n", `{"a": {"x": "y"}}`, "name,key,value\na,x,y\n", `{"a":{"x":"\ud800"}}`, "a: *b", "\"\n\",,"} {
+	for _, text := range []string{"a: {x: y}\n", `{"a": {"x": "y"}}`, "name,key,value\na,x,y\n",
+		`{"a":{"x":"\ud800"}}`, "a: *b", "\"\n\",,"} {
 		f.Add([]byte(text))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -122,7 +133,7 @@ func FuzzLoadContexts(f *testing.F) {
 func checkSameJSON(t *testing.T, data []byte, contexts map[string]map[string]string) {
 	var want map[string]map[string]string
 	if err := json.Unmarshal(bytes.TrimPrefix(data, []byte("\ufeff")), &want); err != nil {
-		t.Fatalf("%q was read, and is no JSON: %v", data, err)
+		t.Fatalf("%q is accepted but is not JSON: %v", data, err)
 	}
 	if diff := cmp.Diff(want, contexts); diff != "" {
 		t.Fatalf("%q: %s", data, diff)

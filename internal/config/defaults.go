@@ -42,7 +42,7 @@ func (j *Job) setDefaults(directory string) {
 		if t.ContextFile != nil && t.ContextFile.Path != "" {
 			t.ContextFile.Path = under(directory, t.ContextFile.Path)
 		}
-		setDefault(j, field+".name", &t.Name, t.place())
+		setDefault(j, field+".name", &t.Name, t.defaultName())
 		setDefault(j, field+".search", &t.Search, DefaultSearch)
 		if t.Files != nil {
 			setDefault(j, field+".files.mtime", &t.Files.Mtime, DefaultMtime)
@@ -97,8 +97,8 @@ func under(directory, path string) string {
 	return filepath.Join(directory, path)
 }
 
-// place returns the default name of a target.
-func (t *Target) place() string {
+// defaultName returns the default name of a target.
+func (t *Target) defaultName() string {
 	switch {
 	case t.DynamoDB != nil:
 		return t.DynamoDB.Table

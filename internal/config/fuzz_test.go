@@ -17,9 +17,9 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// FuzzParse: whatever the bytes, Parse returns a usable job, which the published
-// JSON Schema lets pass too, or *Problems, each at a place in the file or about
-// the file itself, and no secret that the environment gave for a grant token.
+// FuzzParse: for any bytes, Parse returns a complete job that conforms to the published JSON
+// Schema, or *Problems. Each problem has a valid position or concerns the whole file, and contains
+// no grant token from the environment.
 func FuzzParse(f *testing.F) {
 	for _, pattern := range []string{"testdata/bad/*.yaml", "../../deploy/examples/*.yaml"} {
 		paths, err := filepath.Glob(pattern)
@@ -38,53 +38,54 @@ func FuzzParse(f *testing.F) {
 	schema := readJSONSchema(f)
 	f.Fuzz(func(t *testing.T, text []byte) {
 		job, err := Parse("job.yaml", text, environment)
-		tree := asWritten(text)
+		tree := expanded(text)
 		if err != nil {
 			checkProblems(t, text, job, err)
-			if !holdsSecret(tree) && strings.Contains(err.Error(), secret) {
-				t.Fatalf("a grant token is in the error: %v", err)
+			if !hasSecret(tree) && strings.Contains(err.Error(), secret) {
+				t.Fatalf("the error contains a grant token: %v", err)
 			}
 			return
 		}
-		if job.Job == "" || job.Destination.Key == "" || len(job.Targets) == 0 || job.Workers < 0 || job.Checkpoint == "" {
-			t.Fatalf("loaded without what is required: %+v", job)
+		if job.Job == "" || job.Destination.Key == "" || len(job.Targets) == 0 ||
+			job.Workers < 0 || job.Checkpoint == "" {
+			t.Fatalf("required fields are missing: %+v", job)
 		}
 		for _, wrong := range schema.check(schema, "job", tree) {
-			t.Errorf("loads, against the schema: %s", wrong)
+			t.Errorf("accepted, but does not conform to the schema: %s", wrong)
 		}
 	})
 }
 
-// secret is what environment has for TOKEN.
+// secret is the value of ${env:TOKEN} in tests.
 const secret = "a-very-secret-token"
 
-// checkProblems: every problem has a place in the text, but for those about the
-// file as a whole. A value that is missing stands where it would be written.
+// checkProblems checks that every problem has a position in the text, except for problems of the
+// whole file. The position of a missing field is that of its parent.
 func checkProblems(t *testing.T, text []byte, job *Job, err error) {
 	var problems *Problems
-	if !errors.As(err, &problems) || len(problems.List) == 0 || job != nil || problems.File != "job.yaml" {
+	if !errors.As(err, &problems) || len(problems.List) == 0 || job != nil ||
+		problems.File != "job.yaml" {
 		t.Fatalf("got %+v, %v", job, err)
 	}
 	lines := strings.Count(string(text), "\n") + strings.Count(string(text), "\r") + 1
 	for _, p := range problems.List {
 		switch {
 		case p.Detail == "" || !utf8.ValidString(p.Detail):
-			t.Fatalf("%+v says nothing, or not in UTF-8", p)
+			t.Fatalf("%+v has no detail, or one that is not UTF-8", p)
 		case p.Line == 0 && p.Column == 0 && p.Field == "":
 		case p.Line < 1 || p.Line > lines || p.Column < 1 || p.Column > len(text)+len(": "):
-			t.Fatalf("%+v does not point into a file of %d lines", p, lines)
+			t.Fatalf("%+v is outside of the file, which has %d lines", p, lines)
 		}
 	}
 }
 
-// asWritten is a job file as plain values: aliases and merges written out, and
-// ${env:NAME} expanded.
-func asWritten(text []byte) any {
+// expanded returns a job file as plain values, with aliases, merge keys and ${env:NAME} expanded.
+func expanded(text []byte) any {
 	body, problem := parse(text)
 	if problem != nil {
 		return nil
 	}
-	b := &binder{lookupEnv: environment, places: map[string]place{}, left: maxValues}
+	b := &binder{lookupEnv: environment, positions: map[string]position{}, left: maxValues}
 	return b.plain(body)
 }
 
@@ -122,9 +123,9 @@ func (b *binder) plain(node *yaml.Node) any {
 	return text
 }
 
-// holdsSecret says that the secret is somewhere else than in a grant token, and so
-// is none.
-func holdsSecret(tree any) bool {
+// hasSecret reports whether the secret is also in a field other than grant_tokens. It may then be
+// in messages.
+func hasSecret(tree any) bool {
 	job, _ := tree.(map[string]any)
 	job = maps.Clone(job)
 	if kms, ok := job["kms"].(map[string]any); ok {
@@ -152,58 +153,62 @@ func readJSONSchema(f *testing.F) (schema jsonSchema) {
 	return schema
 }
 
-// check says where a value leaves the schema. It knows the keywords that the
-// schema of the job file has, and reports any other.
+// check returns where a value does not conform to the schema. It reports keywords that it does not
+// know.
 func (s jsonSchema) check(root jsonSchema, at string, value any) (wrong []string) {
-	for keyword, says := range s {
+	for keyword, limit := range s {
 		var ok bool
 		known := true
 		switch v := value.(type) {
 		default:
 			if keyword == "oneOf" {
-				ok = s.oneOf(root, at, says, v)
+				ok = s.oneOf(root, at, limit, v)
 				break
 			}
-			ok, known = s.scalar(keyword, says, v)
+			ok, known = s.scalar(keyword, limit, v)
 		case map[string]any:
-			ok, known = s.object(root, at, keyword, says, v, &wrong)
+			ok, known = s.object(root, at, keyword, limit, v, &wrong)
 		case []any:
-			ok, known = s.list(root, at, keyword, says, v, &wrong)
+			ok, known = s.list(root, at, keyword, limit, v, &wrong)
 		}
 		switch keyword {
 		case "$ref":
-			name := strings.TrimPrefix(says.(string), "#/$defs/")
-			wrong = append(wrong, jsonSchema(root["$defs"].(map[string]any)[name].(map[string]any)).check(root, at, value)...)
+			name := strings.TrimPrefix(limit.(string), "#/$defs/")
+			defs := root["$defs"].(map[string]any)
+			definition := jsonSchema(defs[name].(map[string]any))
+			wrong = append(wrong, definition.check(root, at, value)...)
 		case "$schema", "$defs", "title", "description", "default", "format":
 		default:
 			if !known {
-				wrong = append(wrong, fmt.Sprintf("%s: the schema has a keyword %s that this test does not know", at, keyword))
+				wrong = append(wrong,
+					fmt.Sprintf("%s: unknown keyword %s in the schema", at, keyword))
 			} else if !ok {
-				wrong = append(wrong, fmt.Sprintf("%s: %v is not what %s %v allows", at, value, keyword, says))
+				wrong = append(wrong,
+					fmt.Sprintf("%s: %v violates %s: %v", at, value, keyword, limit))
 			}
 		}
 	}
 	return wrong
 }
 
-func (s jsonSchema) scalar(keyword string, says, value any) (ok, known bool) {
+func (s jsonSchema) scalar(keyword string, limit, value any) (ok, known bool) {
 	switch v := value.(type) {
 	case string:
-		return s.text(keyword, says, v)
+		return s.text(keyword, limit, v)
 	case bool:
-		return says == "boolean" || keyword != "type", keyword == "type"
+		return limit == "boolean" || keyword != "type", keyword == "type"
 	case int64:
-		return s.number(keyword, says, float64(v), true)
+		return s.number(keyword, limit, float64(v), true)
 	case float64:
-		return s.number(keyword, says, v, false)
+		return s.number(keyword, limit, v, false)
 	}
 	return keyword != "type", true
 }
 
 // oneOf reports whether a value matches exactly one of several schemas.
-func (s jsonSchema) oneOf(root jsonSchema, at string, says, value any) bool {
+func (s jsonSchema) oneOf(root jsonSchema, at string, limit, value any) bool {
 	matching := 0
-	for _, one := range says.([]any) {
+	for _, one := range limit.([]any) {
 		if len(jsonSchema(one.(map[string]any)).check(root, at, value)) == 0 {
 			matching++
 		}
@@ -211,19 +216,29 @@ func (s jsonSchema) oneOf(root jsonSchema, at string, says, value any) bool {
 	return matching == 1
 }
 
-func (s jsonSchema) object(root jsonSchema, at, keyword string, says any, v map[string]any, wrong *[]string) (ok, known bool) {
+func (s jsonSchema) object(
+	root jsonSchema,
+	at, keyword string,
+	limit any,
+	v map[string]any,
+	wrong *[]string,
+) (ok, known bool) {
 	properties, _ := s["properties"].(map[string]any)
 	switch keyword {
 	case "type":
-		return says == "object", true
+		return limit == "object", true
 	case "required":
-		return !slices.ContainsFunc(says.([]any), func(name any) bool { _, has := v[name.(string)]; return !has }), true
+		return !slices.ContainsFunc(limit.([]any), func(name any) bool {
+			_, has := v[name.(string)]
+			return !has
+		}), true
 	case "oneOf":
-		return s.oneOf(root, at, says, v), true
+		return s.oneOf(root, at, limit, v), true
 	case "properties":
 		for name, property := range properties {
 			if inner, has := v[name]; has {
-				*wrong = append(*wrong, jsonSchema(property.(map[string]any)).check(root, at+"."+name, inner)...)
+				*wrong = append(*wrong,
+					jsonSchema(property.(map[string]any)).check(root, at+"."+name, inner)...)
 			}
 		}
 		return true, true
@@ -232,7 +247,7 @@ func (s jsonSchema) object(root jsonSchema, at, keyword string, says any, v map[
 			if _, has := properties[name]; has {
 				continue
 			}
-			more, open := says.(map[string]any)
+			more, open := limit.(map[string]any)
 			if !open {
 				return false, true
 			}
@@ -243,49 +258,56 @@ func (s jsonSchema) object(root jsonSchema, at, keyword string, says any, v map[
 	return true, false
 }
 
-func (s jsonSchema) list(root jsonSchema, at, keyword string, says any, v []any, wrong *[]string) (ok, known bool) {
+func (s jsonSchema) list(
+	root jsonSchema,
+	at, keyword string,
+	limit any,
+	v []any,
+	wrong *[]string,
+) (ok, known bool) {
 	switch keyword {
 	case "type":
-		return says == "array", true
+		return limit == "array", true
 	case "minItems":
-		return float64(len(v)) >= says.(float64), true
+		return float64(len(v)) >= limit.(float64), true
 	case "maxItems":
-		return float64(len(v)) <= says.(float64), true
+		return float64(len(v)) <= limit.(float64), true
 	case "items":
+		schema := jsonSchema(limit.(map[string]any))
 		for i, inner := range v {
-			*wrong = append(*wrong, jsonSchema(says.(map[string]any)).check(root, fmt.Sprintf("%s[%d]", at, i), inner)...)
+			*wrong = append(*wrong, schema.check(root, fmt.Sprintf("%s[%d]", at, i), inner)...)
 		}
 		return true, true
 	}
 	return true, false
 }
 
-func (s jsonSchema) text(keyword string, says any, v string) (ok, known bool) {
+func (s jsonSchema) text(keyword string, limit any, v string) (ok, known bool) {
 	switch keyword {
 	case "type":
-		return says == "string", true
+		return limit == "string", true
 	case "minLength":
-		return float64(utf8.RuneCountInString(v)) >= says.(float64), true
+		return float64(utf8.RuneCountInString(v)) >= limit.(float64), true
 	case "maxLength":
-		return float64(utf8.RuneCountInString(v)) <= says.(float64), true
+		return float64(utf8.RuneCountInString(v)) <= limit.(float64), true
 	case "pattern":
-		return regexp.MustCompile(says.(string)).MatchString(v), true
+		return regexp.MustCompile(limit.(string)).MatchString(v), true
 	case "enum":
-		return slices.Contains(says.([]any), any(v)), true
+		return slices.Contains(limit.([]any), any(v)), true
 	}
 	return true, false
 }
 
-func (s jsonSchema) number(keyword string, says any, v float64, whole bool) (ok, known bool) {
+func (s jsonSchema) number(keyword string, limit any, v float64, whole bool) (ok, known bool) {
 	switch keyword {
 	case "type":
-		return says == "number" || says == "integer" && whole, true
+		return limit == "number" || limit == "integer" && whole, true
 	case "minimum":
-		return v >= says.(float64), true
+		return v >= limit.(float64), true
 	case "maximum":
-		return v <= says.(float64), true
+		return v <= limit.(float64), true
 	case "exclusiveMinimum":
-		return v > says.(float64), true
+		return v > limit.(float64), true
 	}
 	return true, false
 }

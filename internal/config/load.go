@@ -72,10 +72,10 @@ func Parse(path string, data []byte, lookupEnv func(string) (string, bool)) (*Jo
 	if problem != nil {
 		return nil, &Problems{File: path, List: []Problem{*problem}}
 	}
-	job := &Job{source: source{file: path, places: map[string]place{}}}
+	job := &Job{source: source{file: path, positions: map[string]position{}}}
 	b := &binder{
 		lookupEnv: lookupEnv,
-		places:    job.source.places,
+		positions: job.source.positions,
 		left:      maxValues,
 	}
 	b.bind(body, reflect.ValueOf(job).Elem(), "")

@@ -16,7 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
-// environment is what the tests' job files can refer to.
+// environment returns the variables that job files in tests can use.
 func environment(name string) (string, bool) {
 	value, ok := map[string]string{
 		"JOB":       "from-env",
@@ -94,14 +94,14 @@ func TestDefaults(t *testing.T) {
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(Job{})); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
-	if got.CheckpointPlace().File != "dir/.rotator/state.db" || got.File() != "dir/job.yaml" {
-		t.Errorf("checkpoint %q, file %q", got.CheckpointPlace().File, got.File())
+	if got.CheckpointLocation().File != "dir/.rotator/state.db" || got.File() != "dir/job.yaml" {
+		t.Errorf("checkpoint %q, file %q", got.CheckpointLocation().File, got.File())
 	}
 }
 
-// What is written is taken as it is written: the case of names, the difference
-// between no context and an empty one, anchors and merges, absolute paths.
-func TestWhatIsWritten(t *testing.T) {
+// TestValuesAreKept: case, empty contexts, anchors, merge keys and absolute paths have the meaning
+// that the file gives them.
+func TestValuesAreKept(t *testing.T) {
 	got := load(t, "\ufeff"+`
 job: ${env:JOB}
 destination: { key: 1234abcd-12ab-34cd-56ef-1234567890ab }
@@ -122,30 +122,40 @@ audit_log: logs/audit.jsonl
 max_outage: 1h30m
 workers: 1
 `)
-	context := map[string]string{"Tenant": "${tenant_id}", "tenant": "x from-env-${b} y", "7": "7", "Ünï": "é"}
+	context := map[string]string{
+		"Tenant": "${tenant_id}",
+		"tenant": "x from-env-${b} y",
+		"7":      "7",
+		"Ünï":    "é",
+	}
 	want := []Slot{
 		{Path: "a", Context: context, DestinationContext: map[string]string{}},
 		{Path: "b", Context: context, DestinationContext: map[string]string{
-			"Tenant": "${tenant_id}", "tenant": "other", "7": "7", "Ünï": "é", "tag": "from-env"}},
+			"Tenant": "${tenant_id}",
+			"tenant": "other",
+			"7":      "7",
+			"Ünï":    "é",
+			"tag":    "from-env",
+		}},
 	}
 	if diff := cmp.Diff(want, got.Targets[0].Slots); diff != "" {
 		t.Errorf("slots (-want +got):\n%s", diff)
 	}
-	if got.Job != "from-env" || got.KMS.Rate != 0.5 || got.MaxOutage != Duration(90*time.Minute) || got.Workers != 1 {
+	if got.Job != "from-env" || got.KMS.Rate != 0.5 ||
+		got.MaxOutage != Duration(90*time.Minute) || got.Workers != 1 {
 		t.Errorf("got %+v", got)
 	}
 	if got.Checkpoint != "file:/var/state.db" || got.AuditLog != "dir/logs/audit.jsonl" {
 		t.Errorf("checkpoint %q, audit log %q", got.Checkpoint, got.AuditLog)
 	}
 	if load(t, minimal).Targets[0].Slots[0].DestinationContext != nil {
-		t.Error("a destination context that is not written is not nil")
+		t.Error("DestinationContext is not nil although the file does not set it")
 	}
 }
 
-// TestSegments: auto is the default, and stands for more segments if several runs can share
-// the pass.
+// TestSegments: auto is the default. It means more segments if several runs can share the pass.
 func TestSegments(t *testing.T) {
-	for place, want := range map[string]Segments{
+	for location, want := range map[string]Segments{
 		"file:state.db": 8, "dynamodb://state": 64, "s3://bucket/prefix": 64,
 	} {
 		for written, want := range map[string]Segments{
@@ -154,18 +164,20 @@ func TestSegments(t *testing.T) {
 			", segments: 12":   12,
 		} {
 			text := strings.Replace(minimal, "table: customers", "table: customers"+written, 1)
-			job := load(t, "checkpoint: "+place+"\n"+text)
+			job := load(t, "checkpoint: "+location+"\n"+text)
 			if got := job.Targets[0].DynamoDB.Segments; got != want {
-				t.Errorf("%s%s: %d segments, want %d", place, written, got, want)
+				t.Errorf("%s%s: %d segments, want %d", location, written, got, want)
 			}
 		}
 	}
 }
 
-// A value of the environment is one value, whatever it holds.
+// TestEnvironmentCannotInject: the value of an environment variable is one YAML value, even if it
+// contains YAML syntax.
 func TestEnvironmentCannotInject(t *testing.T) {
 	job := load(t, strings.Replace(minimal, "path: ssn", `path: "${env:INJECT}"`, 1))
-	if got, want := job.Targets[0].Slots, []Slot{{Path: "raw\n    slots: [{path: other}]"}}; !cmp.Equal(want, got) {
+	want := []Slot{{Path: "raw\n    slots: [{path: other}]"}}
+	if got := job.Targets[0].Slots; !cmp.Equal(want, got) {
 		t.Errorf("slots %+v, want %+v", got, want)
 	}
 }
@@ -178,7 +190,7 @@ func TestProblemsPointIntoTheFile(t *testing.T) {
 		"source.keys[0]":                   "4:18",
 		"targets":                          "5:1",
 		"targets[0].dynamodb.table":        "6:24",
-		"targets[0].dynamodb.segments":     "6:5", // left out: where its parent is
+		"targets[0].dynamodb.segments":     "6:5", // missing; has the position of its parent
 		"targets[0].slots[0].path":         "8:21",
 		`targets[0].slots[0].context["x"]`: "8:13",
 		"targets[1].s3.bucket":             "9:19",
@@ -190,14 +202,18 @@ func TestProblemsPointIntoTheFile(t *testing.T) {
 			t.Errorf("%s is at %s, want %s", field, got, want)
 		}
 	}
-	err := &Problems{File: job.File(), List: []Problem{job.Problem("targets[0].dynamodb.table", "there is no such table")}}
-	if want := "dir/job.yaml:6:24: targets[0].dynamodb.table: there is no such table"; err.Error() != want {
+	err := &Problems{
+		File: job.File(),
+		List: []Problem{job.Problem("targets[0].dynamodb.table", "there is no such table")},
+	}
+	want := "dir/job.yaml:6:24: targets[0].dynamodb.table: there is no such table"
+	if err.Error() != want {
 		t.Errorf("got %q, want %q", err, want)
 	}
 }
 
-// Each file of testdata/bad has every one of its problems reported, at its
-// place, in words that say what to do.
+// TestBadJobFiles: for each file of testdata/bad, all problems are reported, with their position
+// and a way to fix them.
 func TestBadJobFiles(t *testing.T) {
 	paths, err := filepath.Glob("testdata/bad/*.yaml")
 	if err != nil || len(paths) == 0 {
@@ -214,7 +230,7 @@ func TestBadJobFiles(t *testing.T) {
 			golden(t, strings.TrimSuffix(path, ".yaml")+".golden", []byte(err.Error()+"\n"))
 			for _, secret := range []string{"very-secret", "user:secret"} {
 				if strings.Contains(err.Error(), secret) {
-					t.Errorf("the message shows a secret: %v", err)
+					t.Errorf("the message contains a secret: %v", err)
 				}
 			}
 		})
@@ -228,19 +244,21 @@ func TestFilesThatAreNotJobFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]string{
-		filepath.Join(dir, "none.yaml"): "none.yaml: cannot read the job file: no such file or directory",
-		dir:                             ": cannot read the job file: is a directory",
-		large:                           "large.yaml: the file is larger than 1048576 bytes",
+		filepath.Join(dir, "none.yaml"): "none.yaml: cannot read the job file: " +
+			"no such file or directory",
+		dir:   ": cannot read the job file: is a directory",
+		large: "large.yaml: the file is larger than 1048576 bytes",
 	} {
 		var problems *Problems
-		if _, err := Load(path, environment); !errors.As(err, &problems) || !strings.Contains(err.Error(), want) {
+		if _, err := Load(path, environment); !errors.As(err, &problems) ||
+			!strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want %q", path, err, want)
 		}
 	}
 }
 
-// Files that would take the parser, or the expansion of aliases, minutes or all
-// memory are refused soon.
+// TestCostIsBounded: files for which the parser, or the expansion of aliases, would need minutes or
+// all memory are refused quickly.
 func TestCostIsBounded(t *testing.T) {
 	layers := "a0: &a0 {k: v}\n"
 	for i := range 30 {
@@ -254,24 +272,26 @@ func TestCostIsBounded(t *testing.T) {
 		"many fields":     strings.Repeat("a: b\n", MaxSize/5),
 		"merged layers":   layers + "kms: *a30\n",
 		"a merged itself": "kms: &k {<<: *k}\n",
-		"aliased lists": "targets: [&t {slots: [&s {path: a}" + strings.Repeat(", *s", 5000) + "]}" +
+		"aliased lists": "targets: [&t {slots: [&s {path: a}" + strings.Repeat(", *s", 5000) +
+			"]}" +
 			strings.Repeat(", *t", 5000) + "]\n",
 	} {
 		start := time.Now()
 		_, err := Parse("job.yaml", []byte(text), environment)
 		if err == nil {
-			t.Errorf("%s: loads", name)
+			t.Errorf("%s: accepted, want an error", name)
 		}
 		if took := time.Since(start); took > 20*time.Second {
-			t.Errorf("%s: refused after %v", name, took)
+			t.Errorf("%s: refused after %v, want at most 20s", name, took)
 		}
 	}
 }
 
-// No way of printing a job shows a grant token.
+// TestGrantTokensAreNeverPrinted: neither fmt nor a marshaller prints the grant tokens of a job.
 func TestGrantTokensAreNeverPrinted(t *testing.T) {
 	job := load(t, minimal+`kms: { grant_tokens: ["${env:TOKEN}"] }`)
-	if tokens := []string(job.KMS.GrantTokens); !cmp.Equal(tokens, []string{"a-very-secret-token"}) {
+	tokens := []string(job.KMS.GrantTokens)
+	if !cmp.Equal(tokens, []string{"a-very-secret-token"}) {
 		t.Fatalf("tokens %q", tokens)
 	}
 	asJSON, err := json.Marshal(job)
@@ -282,22 +302,23 @@ func TestGrantTokensAreNeverPrinted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	printed := string(asJSON) + string(asYAML) + job.KMS.GrantTokens.String() + fmt.Sprint(job.KMS, *job, job.KMS.GrantTokens)
+	printed := string(asJSON) + string(asYAML) + job.KMS.GrantTokens.String() +
+		fmt.Sprint(job.KMS, *job, job.KMS.GrantTokens)
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
 		printed += fmt.Sprintf(verb, *job) + fmt.Sprintf(verb, job.KMS.GrantTokens)
 	}
 	for _, form := range []string{"%s", "%x", "%X"} {
 		if token := fmt.Sprintf(form, "very-secret"); strings.Contains(printed, token) {
-			t.Errorf("a grant token is printed as %s", token)
+			t.Errorf("the output contains a grant token as %s", token)
 		}
 	}
 	if !strings.Contains(printed, redacted) {
-		t.Error("nothing says that a token is there")
+		t.Error("the output does not contain the placeholder for a grant token")
 	}
 }
 
-// TestStopAfters: without stop_after, a slot has the value of its target, and a target has
-// the value of the job. 0 counts as a value.
+// TestStopAfters: without stop_after, a slot has the value of its target, and a target has the
+// value of the job. A value of 0 is kept.
 func TestStopAfters(t *testing.T) {
 	job := load(t, `job: x
 destination: {key: alias/new}

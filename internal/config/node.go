@@ -101,11 +101,11 @@ func (b *binder) key(node *yaml.Node, field string) (string, bool) {
 }
 
 // start returns the position of a node.
-func start(node *yaml.Node) place {
+func start(node *yaml.Node) position {
 	if node == nil {
-		return place{}
+		return position{}
 	}
-	return place{line: node.Line, column: node.Column}
+	return position{line: node.Line, column: node.Column}
 }
 
 // kind returns a description of a node for messages.

@@ -53,11 +53,11 @@ func (p *Problems) sort() {
 
 // source is the positions of the fields of a job in its file.
 type source struct {
-	file   string
-	places map[string]place
+	file      string
+	positions map[string]position
 }
 
-type place struct{ line, column int }
+type position struct{ line, column int }
 
 // File returns the path that was passed to Load.
 func (j *Job) File() string { return j.source.file }
@@ -75,13 +75,13 @@ func (j *Job) Problem(field, detail string) Problem {
 
 // written reports whether the file sets the field.
 func (s source) written(field string) bool {
-	_, ok := s.places[field]
+	_, ok := s.positions[field]
 	return ok
 }
 
 func (s source) at(field string) (line, column int) {
 	for {
-		if p, ok := s.places[field]; ok {
+		if p, ok := s.positions[field]; ok {
 			return p.line, p.column
 		}
 		if field == "" {

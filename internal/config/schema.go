@@ -47,8 +47,5 @@ func schemaOf(t reflect.Type) *jsonschema.Schema {
 
 // describe returns the comment of a type, or of one of its fields if field is not empty.
 func describe(t reflect.Type, field string) string {
-	if field == "" {
-		return description(t.Name())
-	}
-	return description(t.Name() + "." + field)
+	return description(t.Name(), field)
 }

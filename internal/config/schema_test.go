@@ -19,9 +19,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-var update = flag.Bool("update", false, "write golden files and description.go anew")
+var update = flag.Bool("update", false, "rewrite golden files and description.go")
 
-// golden compares with a file, or writes it.
+// golden compares got with a file. With -update it writes the file.
 func golden(t *testing.T, path string, got []byte) {
 	t.Helper()
 	if *update {
@@ -34,25 +34,26 @@ func golden(t *testing.T, path string, got []byte) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(string(want), string(got)); diff != "" {
-		t.Errorf("%s is not what the code gives now (-file +code); go test -update writes it anew:\n%s", path, diff)
+		t.Errorf("%s differs from the generated text (-file +generated); "+
+			"go test -update rewrites it:\n%s", path, diff)
 	}
 }
 
-// The descriptions in the schema are the comments of job.go, so that there is
-// one text to keep true. Run with -update twice: the schema takes the
-// descriptions that were compiled in.
+// TestDescriptionsAreTheCommentsOfJob: the descriptions in the schema are the comments of job.go.
+// Run go test -update twice: it first writes description.go, and then the schema with the new
+// descriptions.
 func TestDescriptionsAreTheCommentsOfJob(t *testing.T) {
 	file, err := parser.ParseFile(token.NewFileSet(), "job.go", nil, parser.ParseComments)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var cases strings.Builder
-	add := func(name string, doc *ast.CommentGroup) {
+	var types, functions strings.Builder
+	add := func(out *strings.Builder, name string, doc *ast.CommentGroup) {
 		text := strings.Join(strings.Fields(doc.Text()), " ")
 		if text == "" {
 			t.Errorf("%s has no comment", name)
 		}
-		fmt.Fprintf(&cases, "case %q:\nreturn %q\n", name, text)
+		fmt.Fprintf(out, "case %q:\nreturn %q\n", name, text)
 	}
 	for _, decl := range file.Decls {
 		d, ok := decl.(*ast.GenDecl)
@@ -64,24 +65,30 @@ func TestDescriptionsAreTheCommentsOfJob(t *testing.T) {
 		if !ok {
 			continue
 		}
-		add(spec.Name.Name, d.Doc)
+		name := spec.Name.Name
+		var cases strings.Builder
+		add(&cases, "", d.Doc)
 		for _, field := range fields.Fields.List {
-			if name := field.Names[0]; name.IsExported() {
-				add(spec.Name.Name+"."+name.Name, field.Doc)
+			if field.Names[0].IsExported() {
+				add(&cases, field.Names[0].Name, field.Doc)
 			}
 		}
+		fmt.Fprintf(&types, "case %q:\nreturn describe%s(field)\n", name, name)
+		fmt.Fprintf(&functions, "\nfunc describe%s(field string) string {\nswitch field {\n%s}\n"+
+			"return \"\"\n}\n", name, cases.String())
 	}
-	source, err := format.Source([]byte(`// Code generated from the comments of job.go by go test -update; DO NOT EDIT.
+	source, err := format.Source([]byte(
+		`// Code generated from the comments of job.go by go test -update; DO NOT EDIT.
 
 package config
 
-// description is the comment of a type ("Job") or of a field ("Job.Targets").
-func description(name string) string {
+// description returns the comment of a type, such as Job, or of one of its fields.
+func description(name, field string) string {
 switch name {
-` + cases.String() + `}
+` + types.String() + `}
 return ""
 }
-`))
+` + functions.String()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +103,7 @@ func TestSchemaGolden(t *testing.T) {
 	golden(t, filepath.Join("testdata", "schema.json"), schema)
 }
 
-// schemaNode is as much of a JSON Schema as the job file uses.
+// schemaNode is the part of JSON Schema that the schema of the job file uses.
 type schemaNode struct {
 	Ref                  string                `json:"$ref"`
 	Defs                 map[string]schemaNode `json:"$defs"`
@@ -123,7 +130,8 @@ func readSchema(t *testing.T) schemaNode {
 	return root
 }
 
-// Every object is closed and every field is described, at any depth.
+// TestSchemaIsClosedAndDescribed: at any depth, objects accept no unknown fields, and each field
+// has a description.
 func TestSchemaIsClosedAndDescribed(t *testing.T) {
 	root := readSchema(t)
 	objects := map[string]schemaNode{"Job": root}
@@ -131,14 +139,14 @@ func TestSchemaIsClosedAndDescribed(t *testing.T) {
 		objects[name] = def
 	}
 	if len(objects) < 8 {
-		t.Fatalf("%d objects in the schema, want those of Job and 7 or more others", len(objects))
+		t.Fatalf("%d objects in the schema, want at least 8", len(objects))
 	}
 	for name, object := range objects {
 		if object.Type != "object" || object.Description == "" {
 			t.Errorf("%s: type %q, description %q", name, object.Type, object.Description)
 		}
 		if string(object.AdditionalProperties) != "false" {
-			t.Errorf("%s lets unknown fields pass", name)
+			t.Errorf("%s accepts unknown fields", name)
 		}
 		for field, property := range object.Properties {
 			if property.Description == "" {
@@ -148,7 +156,7 @@ func TestSchemaIsClosedAndDescribed(t *testing.T) {
 	}
 }
 
-// conforms reports where a value leaves the shape that the schema gives.
+// conforms returns where a value does not conform to the schema.
 func (s schemaNode) conforms(root schemaNode, at string, value any) []string {
 	if s.Ref != "" {
 		s = root.Defs[strings.TrimPrefix(s.Ref, "#/$defs/")]
@@ -170,7 +178,8 @@ func (s schemaNode) conforms(root schemaNode, at string, value any) []string {
 		}
 		for name, inner := range v {
 			property, known := s.Properties[name]
-			if !known && len(s.AdditionalProperties) > 0 && json.Unmarshal(s.AdditionalProperties, &property) == nil {
+			if !known && len(s.AdditionalProperties) > 0 &&
+				json.Unmarshal(s.AdditionalProperties, &property) == nil {
 				known = true
 			}
 			if !known {
@@ -224,12 +233,12 @@ func TestExamplesLoadAndConform(t *testing.T) {
 			}
 		})
 	}
-	// The check itself can fail.
+	// The check can fail.
 	bad := map[string]any{"job": uint64(1), "tarets": []any{}}
 	if wrong := root.conforms(root, "", bad); len(wrong) != 5 {
-		t.Errorf("a wrong job has %d deviations, want 5: %q", len(wrong), wrong)
+		t.Errorf("a wrong job has %d problems, want 5: %q", len(wrong), wrong)
 	}
 	if !reflect.DeepEqual(bytes.TrimSpace(root.AdditionalProperties), []byte("false")) {
-		t.Error("the schema is open at the top")
+		t.Error("the root of the schema accepts unknown fields")
 	}
 }

@@ -72,8 +72,9 @@ func (c *checker) name() {
 	case c.job.Job == "":
 		c.add("job", "is missing; set the name of the job, such as job: payments-2026")
 	case !jobName.MatchString(c.job.Job):
-		c.add("job", `must be at most 64 letters, digits, "-", "_" and ".", and start with a letter `+
-			"or digit")
+		c.add("job",
+			`must be at most 64 letters, digits, "-", "_" and ".", and start with a letter `+
+				"or digit")
 	}
 }
 
@@ -98,14 +99,16 @@ func (c *checker) ofOneKey() {
 			"and destination.key", mode))
 	}
 	if asymmetric(c.job.Source.Algorithm) {
-		c.add("source.algorithm", fmt.Sprintf("mode: %s applies to symmetric keys; asymmetric keys "+
-			"have neither newer key material nor an encryption context", mode))
+		c.add("source.algorithm",
+			fmt.Sprintf("mode: %s applies to symmetric keys; asymmetric keys "+
+				"have neither newer key material nor an encryption context", mode))
 	}
 	changed := c.job.ChangesContext()
 	switch {
 	case mode == ModeRefresh && changed != "":
-		c.add(changed, "mode: refresh does not change the encryption context; remove this field, or "+
-			"use mode: context, which also moves to the newest key material")
+		c.add(changed,
+			"mode: refresh does not change the encryption context; remove this field, or "+
+				"use mode: context, which also moves to the newest key material")
 	case mode == ModeContext && changed == "":
 		c.add("mode", "no destination_context differs from its context; set destination_context "+
 			"where the encryption context must change, or use mode: refresh")
@@ -140,7 +143,8 @@ func differs(context, destination map[string]string, listed bool) bool {
 func (c *checker) keys() {
 	source, destination := &c.job.Source, &c.job.Destination
 	if destination.Key == "" {
-		c.add("destination.key", "is missing; set the key to move to, such as key: alias/payments-2026")
+		c.add("destination.key",
+			"is missing; set the key to move to, such as key: alias/payments-2026")
 	} else {
 		c.key("destination.key", destination.Key)
 	}
@@ -169,8 +173,9 @@ func (c *checker) keys() {
 	c.algorithm("destination.algorithm", destination.Algorithm)
 	c.algorithm("source.algorithm", source.Algorithm)
 	if source.Any && asymmetric(source.Algorithm) {
-		c.add("source.any", "cannot be used with asymmetric keys, because their ciphertexts do not "+
-			"identify the key; list the keys in source.keys")
+		c.add("source.any",
+			"cannot be used with asymmetric keys, because their ciphertexts do not "+
+				"identify the key; list the keys in source.keys")
 	}
 	c.region()
 }
@@ -271,15 +276,15 @@ func (c *checker) stopAfter(field string, slots int) {
 }
 
 func (c *checker) files() {
-	place, wrong := parsePlace(c.job.Checkpoint)
+	location, wrong := parseLocation(c.job.Checkpoint)
 	switch {
 	case wrong != "":
 		c.add("checkpoint", wrong)
-	case place.Shared():
-		c.service("checkpoint", place.Endpoint, place.RoleARN)
-	case c.job.AuditLog == place.File:
+	case location.Shared():
+		c.service("checkpoint", location.Endpoint, location.RoleARN)
+	case c.job.AuditLog == location.File:
 		c.add("audit_log", "is the same file as the checkpoint; set another path")
-	case c.job.AuditLog == place.File+".lock":
+	case c.job.AuditLog == location.File+".lock":
 		c.add("audit_log", "is the lock file of the checkpoint; set another path")
 	}
 	if c.job.Lease < MinLease {
@@ -473,20 +478,24 @@ const maxSentence = 500
 
 // slots checks rules that apply to all formats. Package ciphertext checks the others.
 func (c *checker) slots(field string, t *Target) {
-	if t.Format == "" && !slices.ContainsFunc(t.Slots, func(s Slot) bool { return s.Format != "" }) {
-		c.add(field+".format", "is missing; set how ciphertexts are stored, such as raw, base64 or json")
+	if t.Format == "" &&
+		!slices.ContainsFunc(t.Slots, func(s Slot) bool { return s.Format != "" }) {
+		c.add(field+".format",
+			"is missing; set how ciphertexts are stored, such as raw, base64 or json")
 		return
 	}
 	if len(t.Slots) == 0 && slices.Contains([]string{"raw", "base64", "json"}, t.Format) {
-		c.add(field+".slots", fmt.Sprintf("is missing; format %s requires slots: [{path: PATH}], or "+
-			"[{}] for the whole body of an object", t.Format))
+		c.add(field+".slots",
+			fmt.Sprintf("is missing; format %s requires slots: [{path: PATH}], or "+
+				"[{}] for the whole body of an object", t.Format))
 	}
 	paths := map[[2]string]int{}
 	for i := range t.Slots {
 		slot, at := &t.Slots[i], element(field+".slots", i)
 		if slot.Format == "" && t.Format == "" {
-			c.add(at+".format", "is missing, and the target has no format; set how the ciphertext is "+
-				"stored, such as raw, base64 or json")
+			c.add(at+".format",
+				"is missing, and the target has no format; set how the ciphertext is "+
+					"stored, such as raw, base64 or json")
 		}
 		location := [2]string{slot.Path, slot.Pattern}
 		if first, ok := paths[location]; ok {

@@ -132,7 +132,7 @@ func syntaxProblem(text []byte, err error) *Problem {
 	if !errors.As(err, &wrong) {
 		return &Problem{Detail: "is not valid YAML"}
 	}
-	at := inside(text, place{wrong.Mark.Line, wrong.Mark.Column})
+	at := inside(text, position{wrong.Mark.Line, wrong.Mark.Column})
 	p := &Problem{Line: at.line, Column: at.column}
 	if column, ok := tab(text, at.line); ok {
 		p.Column = column
@@ -153,11 +153,11 @@ func syntaxProblem(text []byte, err error) *Problem {
 var unknownAnchor = regexp.MustCompile(`^unknown anchor '([^']*)' referenced$`)
 
 // inside returns a position, or the end of the text if the position is after it.
-func inside(text []byte, at place) place {
-	end := placeOf(text, len(bytes.TrimRight(text, "\n")))
+func inside(text []byte, at position) position {
+	end := positionOf(text, len(bytes.TrimRight(text, "\n")))
 	switch {
 	case at.line < 1 || at.column < 1:
-		return place{}
+		return position{}
 	case at.line > end.line:
 		return end
 	}

@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// reading is a file of contexts, and what independent readers of YAML make of it; nil
-// where one refuses it or finds something else than texts, such as a date. The readings of
-// testdata/readers.jsonl are those of PyYAML 6.0.3, js-yaml 4 and yaml 2 (npm).
+// reading is a context file and the contexts that other YAML readers find in it: PyYAML 6.0.3,
+// js-yaml 4 and yaml 2 (npm). The contexts are nil if the reader refuses the file, or finds a value
+// that is not text, such as a date.
 type reading struct {
 	Text   string                       `json:"text"`
 	PyYAML map[string]map[string]string `json:"pyyaml"`
@@ -43,9 +43,9 @@ func readings(t *testing.T) (list []reading) {
 	return list
 }
 
-// An encryption context is what every reader of YAML takes it for, or is refused: it must
-// be right to the letter.
-func TestContextsAreReadAsOthersRead(t *testing.T) {
+// TestContextsMatchOtherYAMLReaders: LoadContexts finds the same contexts as the other readers, or
+// refuses the file, because KMS compares contexts exactly.
+func TestContextsMatchOtherYAMLReaders(t *testing.T) {
 	agreed, read := 0, 0
 	for _, r := range readings(t) {
 		got, problem := loadContexts(t, "c.yaml", r.Text)
@@ -61,16 +61,18 @@ func TestContextsAreReadAsOthersRead(t *testing.T) {
 			"PyYAML": r.PyYAML, "js-yaml": r.JSYAML, "yaml": r.YAML,
 		} {
 			if other != nil && !reflect.DeepEqual(other, got) {
-				t.Errorf("%q: read as %q, and by %s as %q", r.Text, got, name, other)
+				t.Errorf("%q: read as %q, but %s reads %q", r.Text, got, name, other)
 			}
 		}
 	}
 	if read < agreed*9/10 {
-		t.Errorf("%d files are read of %d about which all readers agree", read, agreed)
+		t.Errorf("%d files are accepted, want 90%% of the %d for which all readers agree", read,
+			agreed)
 	}
 }
 
-// What a colon means in flow style is what YAML 1.2.2 says (7.3.3, 7.4.2).
+// TestColonsInFlowStyle: a colon in flow style has the meaning that YAML 1.2.2 (7.3.3, 7.4.2)
+// defines.
 func TestColonsInFlowStyle(t *testing.T) {
 	const arn = "arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 	job := load(t, strings.NewReplacer("[alias/old]", "["+arn+"]", "{ path: ssn }",
@@ -90,9 +92,9 @@ func TestColonsInFlowStyle(t *testing.T) {
 	}
 }
 
-// A file that is not regular is refused at once, for every setting that names a
-// file.
-func TestFilesThatNeverEnd(t *testing.T) {
+// TestIrregularFilesAreRefused: Load and LoadContexts refuse pipes, devices and directories without
+// reading them.
+func TestIrregularFilesAreRefused(t *testing.T) {
 	dir := t.TempDir()
 	pipe, link := filepath.Join(dir, "pipe.yaml"), filepath.Join(dir, "zero.yaml")
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
@@ -109,9 +111,9 @@ func TestFilesThatNeverEnd(t *testing.T) {
 		pipe: "is a pipe, not a regular file", link: "is a device, not a regular file",
 		folder: "is a directory",
 	} {
-		answered := make(chan struct{})
+		returned := make(chan struct{})
 		go func() {
-			defer close(answered)
+			defer close(returned)
 			if _, err := Load(path, environment); err == nil ||
 				!strings.Contains(err.Error(), want) {
 				t.Errorf("job file %s: %v, want %q", path, err, want)
@@ -121,9 +123,9 @@ func TestFilesThatNeverEnd(t *testing.T) {
 			}
 		}()
 		select {
-		case <-answered:
+		case <-returned:
 		case <-time.After(10 * time.Second):
-			t.Fatalf("%s: no answer", path)
+			t.Fatalf("%s: no result within 10 s", path)
 		}
 	}
 }

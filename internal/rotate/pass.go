@@ -3,9 +3,6 @@ package rotate
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -34,17 +31,6 @@ type Plan struct {
 // describes reports whether a pass has the fingerprint of the plan.
 func (p Plan) describes(pass checkpoint.Pass) bool {
 	return pass.Fingerprint == p.Fingerprint || p.Before != "" && pass.Fingerprint == p.Before
-}
-
-// Fingerprint returns the hexadecimal SHA-256 of the JSON encoding of meaning, which must
-// describe the work of a job.
-func Fingerprint(meaning any) (string, error) {
-	text, err := json.Marshal(meaning)
-	if err != nil {
-		return "", fmt.Errorf("fingerprint the job: %w", err)
-	}
-	sum := sha256.Sum256(text)
-	return hex.EncodeToString(sum[:]), nil
 }
 
 // OpenedPass is a new or resumed pass.
