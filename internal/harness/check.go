@@ -94,20 +94,20 @@ func (w *Env) CheckPartial(t testing.TB, s *report.Summary) {
 	t.Helper()
 	problems := w.Stored(false)
 	if s != nil {
-		problems = append(problems, sums(s)...)
+		problems = append(problems, checkSums(s)...)
 	}
 	reportProblems(t, problems)
 }
 
 // most is the maximum number of problems that one check prints.
-const most = 12
+const maxProblems = 12
 
 func reportProblems(t testing.TB, problems []string) {
 	t.Helper()
-	for _, p := range problems[:min(len(problems), most)] {
+	for _, p := range problems[:min(len(problems), maxProblems)] {
 		t.Error(p)
 	}
-	if more := len(problems) - most; more > 0 {
+	if more := len(problems) - maxProblems; more > 0 {
 		t.Errorf("and %d more problems", more)
 	}
 }
@@ -115,14 +115,14 @@ func reportProblems(t testing.TB, problems []string) {
 // Stored compares the stores with the expected state and returns one line for each difference.
 // If done is true, every slot that must move must be under the new key.
 func (w *Env) Stored(done bool) (problems []string) {
-	now := w.read()
+	current := w.readStored()
 	for _, e := range w.Entries(nil) {
 		e.mu.Lock()
-		problems = append(problems, w.compare(e, now, done)...)
+		problems = append(problems, w.compare(e, current, done)...)
 		e.mu.Unlock()
-		delete(now, e.ID)
+		delete(current, e.ID)
 	}
-	for _, id := range slices.Sorted(maps.Keys(now)) {
+	for _, id := range slices.Sorted(maps.Keys(current)) {
 		if isProbe(id) {
 			continue // Figures checks that a note names it
 		}
@@ -134,46 +134,46 @@ func (w *Env) Stored(done bool) (problems []string) {
 // isProbe reports whether the object is a capability probe of the worker.
 func isProbe(key string) bool { return strings.Contains(key, "/.rotator-probe-") }
 
-func (w *Env) compare(e *Entry, now map[string]stored, done bool) (problems []string) {
-	wrong := func(format string, args ...any) {
+func (w *Env) compare(e *Entry, current map[string]stored, done bool) (problems []string) {
+	problemf := func(format string, args ...any) {
 		problems = append(problems, e.ID+" "+fmt.Sprintf(format, args...))
 	}
-	s, exists := now[e.ID]
+	s, exists := current[e.ID]
 	switch {
 	case e.deleted && exists:
-		wrong("was deleted by the application and created again")
+		problemf("was deleted by the application and created again")
 		return problems
 	case e.deleted:
 		return nil
 	case !exists:
-		wrong("is missing, and the application did not delete it")
+		problemf("is missing, and the application did not delete it")
 		return problems
 	}
-	if s.rest != e.rest() {
-		wrong("has the wrong data outside its slots:\n got %s\nwant %s",
-			clip(s.rest), clip(e.rest()))
+	if s.rest != e.expectedRest() {
+		problemf("has the wrong data outside its slots:\n got %s\nwant %s",
+			clip(s.rest), clip(e.expectedRest()))
 	}
 	for _, want := range e.slots {
 		blob := s.blobs[want.path]
 		w.secrets.addBlob("a blob of the worker", blob)
 		if !want.moves() {
 			if !bytes.Equal(blob, want.blob) {
-				wrong("%q was changed, but must not change (%s)", want.path, want.outcome())
+				problemf("%q was changed, but must not change (%s)", want.path, want.outcome())
 			}
 			continue
 		}
 		plaintext, key, err := w.decrypt(e, want, blob)
 		switch {
 		case err != nil:
-			wrong("%q cannot be read: %v", want.path, err)
+			problemf("%q cannot be read: %v", want.path, err)
 		case string(plaintext) != want.secret:
-			wrong("%q has another plaintext than the application stored last", want.path)
+			problemf("%q has another plaintext than the application stored last", want.path)
 		case key != w.New && (done || key != w.Old):
-			wrong("%q is under %s, not under the new key", want.path, w.name(key))
+			problemf("%q is under %s, not under the new key", want.path, w.name(key))
 		}
 	}
 	if len(s.blobs) != len(e.slots) {
-		wrong("has %d slots, want %d", len(s.blobs), len(e.slots))
+		problemf("has %d slots, want %d", len(s.blobs), len(e.slots))
 	}
 	return problems
 }
@@ -181,9 +181,9 @@ func (w *Env) compare(e *Entry, now map[string]stored, done bool) (problems []st
 // decrypt decrypts a blob as the application does: with the context of a slot under the old
 // key and, if that fails, with the context of a slot under the new key.
 func (w *Env) decrypt(e *Entry, s *slot, blob []byte) (plaintext []byte, key string, err error) {
-	for _, under := range []string{w.Old, w.New} {
-		plaintext, key, err = w.Server.KMS().Decrypt("", blob, w.contextUnder(under, e, s))
-		if err == nil && (key == under || e.Kind != Bound) {
+	for _, underKeys := range []string{w.Old, w.New} {
+		plaintext, key, err = w.Server.KMS().Decrypt("", blob, w.contextUnder(underKeys, e, s))
+		if err == nil && (key == underKeys || e.Kind != Bound) {
 			return plaintext, key, nil
 		}
 	}
@@ -220,20 +220,20 @@ func (w *Env) Figures(s *report.Summary) (problems []string) {
 	if s == nil {
 		return nil
 	}
-	problems = sums(s)
+	problems = checkSums(s)
 	if s.Status != report.Complete {
 		problems = append(problems, fmt.Sprintf("the status is %q", s.Status))
 	}
 	w.mu.Lock()
-	vary := w.vary
+	countsVary := w.countsVary
 	w.mu.Unlock()
 	want := w.Expected()
 	for _, t := range s.Targets {
-		if t.Slots != want[t.Name].Slots && !vary {
+		if t.Slots != want[t.Name].Slots && !countsVary {
 			problems = append(problems, fmt.Sprintf("target %s: slots %+v, want %+v",
 				t.Name, t.Slots, want[t.Name].Slots))
 		}
-		if t.Items != want[t.Name].Items && !vary {
+		if t.Items != want[t.Name].Items && !countsVary {
 			problems = append(problems, fmt.Sprintf("target %s: items %+v, want %+v",
 				t.Name, t.Items, want[t.Name].Items))
 		}
@@ -251,7 +251,7 @@ func (w *Env) Figures(s *report.Summary) (problems []string) {
 
 // sums returns one line for each sum that is wrong. In each target and in all targets together,
 // every slot must have exactly one outcome.
-func sums(s *report.Summary) (problems []string) {
+func checkSums(s *report.Summary) (problems []string) {
 	var all report.Slots
 	var items report.Items
 	check := func(
@@ -262,22 +262,22 @@ func sums(s *report.Summary) (problems []string) {
 			problems = append(problems, fmt.Sprintf(
 				"%s: %d slots seen, but %d slots in outcomes: %+v", name, c.Seen, sum, c))
 		}
-		low := min(c.Seen, c.Rotated, c.Current, c.Remaining, c.Foreign, c.Failed, c.Conflict,
+		lowest := min(c.Seen, c.Rotated, c.Current, c.Remaining, c.Foreign, c.Failed, c.Conflict,
 			c.Gone, i.Seen, i.Written, i.WithoutSlot)
-		if low < 0 {
-			problems = append(problems, fmt.Sprintf("%s: a figure is %d: %+v %+v", name, low, c, i))
+		if lowest < 0 {
+			problems = append(problems, fmt.Sprintf("%s: a figure is %d: %+v %+v", name, lowest, c, i))
 		}
-		under, why := int64(0), int64(0)
+		underKeys, withReason := int64(0), int64(0)
 		for _, k := range keys {
-			under += k.Slots
+			underKeys += k.Slots
 		}
 		for _, r := range reasons {
-			why += r.Slots
+			withReason += r.Slots
 		}
-		if under > c.Seen || why != c.Exceptions() {
+		if underKeys > c.Seen || withReason != c.Exceptions() {
 			problems = append(problems, fmt.Sprintf(
 				"%s: %d slots under keys of %d seen, %d reasons for %d exceptions",
-				name, under, c.Seen, why, c.Exceptions()))
+				name, underKeys, c.Seen, withReason, c.Exceptions()))
 		}
 	}
 	for _, t := range s.Targets {

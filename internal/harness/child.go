@@ -17,29 +17,29 @@ import (
 )
 
 // patience is the maximum duration of one command.
-const patience = 3 * time.Minute
+const commandTimeout = 3 * time.Minute
 
 // Process is a running command of rotator.
 type Process struct {
 	*exec.Cmd
-	world    *Env
+	env      *Env
 	out, log bytes.Buffer
-	began    time.Time
+	started  time.Time
 	cancel   context.CancelFunc
-	over     chan struct{} // closed when the process has ended
-	took     time.Duration // set by then
-	peak     chan int64    // gets the most memory, in bytes, once the process has ended
+	done     chan struct{} // closed when the process has ended
+	took     time.Duration // set before done is closed
+	peak     chan int64    // receives the peak memory in bytes when the process has ended
 }
 
 // Result is the result of a command.
 type Result struct {
 	Args     []string
-	Code     int // exit code; -1 when a signal ended it
+	Code     int // exit code; -1 if a signal ended the process
 	Out, Log string
-	// Summary is the result on stdout, where there is one in JSON.
+	// Summary is the JSON result on stdout. It is nil if there is none.
 	Summary *report.Summary
 	Took    time.Duration
-	// MaxRSS is the most memory it had at any time, in bytes.
+	// MaxRSS is the peak memory of the process in bytes.
 	MaxRSS int64
 }
 
@@ -58,11 +58,11 @@ func tail(text string) string {
 // Command returns a command of rotator that is not started yet, with args, the job file and the
 // credentials of rotator.
 func (w *Env) Command(args ...string) *Process {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), commandTimeout)
 	command := slices.Concat(w.config.Command, args, []string{"-f", "job.yaml"})
 	p := &Process{
 		Cmd:    exec.CommandContext(ctx, command[0], command[1:]...),
-		world:  w,
+		env:    w,
 		cancel: cancel,
 	}
 	p.Dir = w.Dir
@@ -88,46 +88,46 @@ func (p *Process) Unset(prefixes ...string) {
 	})
 }
 
-// Begin starts the command. It is waited for from the start, so that what it took
-// is its own time, whenever End is called.
+// Begin starts the command. It also starts to wait for the end of the command, so that
+// Result.Took does not depend on when End is called.
 func (p *Process) Begin(t testing.TB) *Process {
 	t.Helper()
-	p.began = time.Now()
+	p.started = time.Now()
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(p.Kill)
-	p.over, p.peak = make(chan struct{}), make(chan int64, 1)
+	p.done, p.peak = make(chan struct{}), make(chan int64, 1)
 	go func() {
-		_ = p.Wait() // the exit code tells
-		p.took = time.Since(p.began)
-		close(p.over)
+		_ = p.Wait() // End reads the exit code
+		p.took = time.Since(p.started)
+		close(p.done)
 	}()
 	go func() { p.peak <- peak(p.Process.Pid) }()
 	return p
 }
 
-// Age is how long ago the command began.
-func (p *Process) Age() time.Duration { return time.Since(p.began) }
+// Age returns the time since the command was started.
+func (p *Process) Age() time.Duration { return time.Since(p.started) }
 
 // Over reports whether the command has ended.
 func (p *Process) Over() bool {
 	select {
-	case <-p.over:
+	case <-p.done:
 		return true
 	default:
 		return false
 	}
 }
 
-// peak looks at the high-water mark of a process until it ends. What wait(2) tells
-// is no use: it has the memory of the parent in it, from before the exec.
+// peak polls the peak memory of a process until the process ends. The value that wait4(2)
+// returns cannot be used: it includes the memory of the parent before the exec.
 func peak(pid int) (bytes int64) {
 	for path := fmt.Sprintf("/proc/%d/status", pid); ; time.Sleep(10 * time.Millisecond) {
 		text, err := os.ReadFile(path)
 		_, after, found := strings.Cut(string(text), "VmHWM:")
 		if err != nil || !found {
-			return bytes // it ended, or is a zombie
+			return bytes // the process has ended or is a zombie
 		}
 		var kib int64
 		if _, err := fmt.Sscan(after, &kib); err == nil {
@@ -139,11 +139,11 @@ func peak(pid int) (bytes int64) {
 // Kill ends the command with SIGKILL. It may be called concurrently and more than once, at any
 // time after Begin.
 func (p *Process) Kill() {
-	_ = p.Process.Kill() // it may have ended by itself
+	_ = p.Process.Kill() // the process may have ended already
 	p.cancel()
 }
 
-// Signal sends a signal.
+// Signal sends a signal to the process.
 func (p *Process) Signal(t testing.TB, s syscall.Signal) {
 	t.Helper()
 	if err := p.Process.Signal(s); err != nil {
@@ -154,7 +154,7 @@ func (p *Process) Signal(t testing.TB, s syscall.Signal) {
 // End waits for the command. Secrets checks its output later.
 func (p *Process) End(t testing.TB) Result {
 	t.Helper()
-	<-p.over
+	<-p.done
 	p.cancel()
 	r := Result{
 		Args: p.Args[1:],
@@ -168,12 +168,12 @@ func (p *Process) End(t testing.TB) Result {
 	if json.Unmarshal([]byte(r.Out), &summary) == nil && summary.Command != "" {
 		r.Summary = &summary
 	}
-	p.world.guard.Printed(r.Out, r.Log)
-	if r.Took >= patience {
-		t.Errorf("the worker did not end by itself: %s", r)
+	p.env.guard.Printed(r.Out, r.Log)
+	if r.Took >= commandTimeout {
+		t.Errorf("the worker did not exit in time: %s", r)
 	}
 	if strings.Contains(r.Log, "panic: ") || strings.Contains(r.Log, "DATA RACE") {
-		t.Errorf("the worker panicked or raced: %s", r)
+		t.Errorf("the worker panicked or has a data race: %s", r)
 	}
 	return r
 }

@@ -14,9 +14,9 @@ import (
 // CredentialServer returns temporary credentials for rotator, like the endpoint of a container.
 // Each response has a new access key.
 type CredentialServer struct {
-	world *Env
-	life  time.Duration
-	url   string
+	env  *Env
+	life time.Duration
+	url  string
 
 	mu      sync.Mutex
 	broken  bool
@@ -27,7 +27,7 @@ type CredentialServer struct {
 // CredentialServer starts a CredentialServer whose credentials expire after life. It is stopped
 // when the test ends.
 func (w *Env) CredentialServer(t testing.TB, life time.Duration) *CredentialServer {
-	v := &CredentialServer{world: w, life: life}
+	v := &CredentialServer{env: w, life: life}
 	server := httptest.NewServer(v)
 	t.Cleanup(server.Close)
 	v.url = server.URL
@@ -60,7 +60,7 @@ func (v *CredentialServer) Revoke() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for _, key := range v.keys {
-		v.world.Server.Expire(key)
+		v.env.Server.Expire(key)
 	}
 }
 
@@ -76,8 +76,8 @@ func (v *CredentialServer) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	key := fmt.Sprintf("ASIAWORKER%06d", len(v.keys))
 	v.keys = append(v.keys, key)
 	secret, token := "worker-secret-"+rand.Text(), "worker-session-"+rand.Text()
-	v.world.secrets.add("a temporary secret access key", secret)
-	v.world.secrets.add("a temporary session token", token)
+	v.env.secrets.add("a temporary secret access key", secret)
+	v.env.secrets.add("a temporary session token", token)
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(map[string]string{
 		"AccessKeyId":     key,

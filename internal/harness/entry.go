@@ -15,7 +15,7 @@ import (
 // Outcome is the outcome of a slot in the reports of rotator.
 type Outcome string
 
-// The outcomes that are known in advance.
+// The outcomes that an Env can expect.
 const (
 	OutcomeRotated Outcome = "rotated"
 	OutcomeCurrent Outcome = "current"
@@ -32,25 +32,25 @@ type Entry struct {
 	number int
 	tenant string
 
-	// mu serialises the application's writes of the entry, so that the truth is
-	// what the server acknowledged last. It guards what follows.
-	mu      sync.Mutex
-	slots   []*slot
-	note    string // another attribute, or metadata
-	region  string // of a Bound item, and what follows too
-	city    string
-	beside  string // all that is stored beside the slots, with placeholders for what changes
-	deleted bool
+	// mu serialises the application's writes of the entry, so that the write that the server
+	// acknowledged last determines the expected state. It guards the fields below.
+	mu           sync.Mutex
+	slots        []*slot
+	note         string // the value of another attribute, or of metadata
+	region       string // an attribute of a Bound item
+	city         string // an attribute of a Bound item
+	restTemplate string // the stored data outside the slots, with placeholders for values that change
+	deleted      bool
 }
 
 // slot is one ciphertext of an entry.
 type slot struct {
-	path    string // as the worker names it
+	path    string // in the notation of the job file
 	context map[string]string
 	secret  string  // plaintext
-	blob    []byte  // as the application stored it
-	want    Outcome // as the application left it
-	denied  bool    // by Deny
+	blob    []byte  // the blob that the application stored last
+	want    Outcome // the expected outcome of that blob
+	denied  bool    // set by Deny
 }
 
 // Tenant returns the tenant in the encryption contexts of the entry.
@@ -64,13 +64,13 @@ func (e *Entry) Ref() string {
 	return e.ID
 }
 
-// newEntry makes an entry of a kind, with blobs.
+// newEntry creates an entry of a kind and its blobs.
 func (w *Env) newEntry(target string, kind Kind, number int) (*Entry, error) {
 	return w.newEntryAt(target, kind, number, "")
 }
 
-// newEntryAt makes an entry whose ID has a mark in front of its number.
-func (w *Env) newEntryAt(target string, kind Kind, number int, mark string) (*Entry, error) {
+// newEntryAt creates an entry whose ID has a prefix before its number.
+func (w *Env) newEntryAt(target string, kind Kind, number int, prefix string) (*Entry, error) {
 	e := &Entry{
 		Target: target,
 		Kind:   kind,
@@ -80,31 +80,31 @@ func (w *Env) newEntryAt(target string, kind Kind, number int, mark string) (*En
 	}
 	switch target {
 	case Table:
-		e.ID = fmt.Sprintf("customer-%s%06d", mark, number)
+		e.ID = fmt.Sprintf("customer-%s%06d", prefix, number)
 	case Objects:
-		e.ID = fmt.Sprintf("%s%s%06d.enc", objectPrefix, mark, number)
+		e.ID = fmt.Sprintf("%s%s%06d.enc", objectPrefix, prefix, number)
 	case Documents:
-		e.ID = fmt.Sprintf("%s%s%06d.json", documentPrefix, mark, number)
+		e.ID = fmt.Sprintf("%s%s%06d.json", documentPrefix, prefix, number)
 	}
 	type slotSpec struct {
 		path string
 		kind Kind
 	}
 	first := map[string]string{Table: "ssn", Documents: "database.password"}[target]
-	places := []slotSpec{{first, kind}}
+	specs := []slotSpec{{first, kind}}
 	switch kind {
 	case Bound:
-		places = []slotSpec{{"pin", Ordinary}}
+		specs = []slotSpec{{"pin", Ordinary}}
 		e.region, e.city = "region-"+rand.Text(), "city-"+rand.Text()
 	case Bare:
-		places = nil
+		specs = nil
 	case Nested:
-		places = []slotSpec{{"ssn", Ordinary}}
+		specs = []slotSpec{{"ssn", Ordinary}}
 		for i, k := range []Kind{Ordinary, Current, Poison} {
-			places = append(places, slotSpec{fmt.Sprintf("profile.cards[%d].secret", i), k})
+			specs = append(specs, slotSpec{fmt.Sprintf("profile.cards[%d].secret", i), k})
 		}
 	}
-	for _, p := range places {
+	for _, p := range specs {
 		s, err := w.newSlot(e, p.path, p.kind)
 		if err != nil {
 			return nil, err
@@ -176,7 +176,7 @@ func (w *Env) plaintext() string {
 	return text
 }
 
-// seal makes a blob, and makes canaries of it and of what is in it.
+// seal encrypts a plaintext, and adds the plaintext and the blob to the secrets.
 func (w *Env) seal(key, secret string, context map[string]string) ([]byte, error) {
 	blob, err := w.Server.KMS().Encrypt(key, []byte(secret), context)
 	if err == nil {
@@ -186,7 +186,7 @@ func (w *Env) seal(key, secret string, context map[string]string) ([]byte, error
 	return blob, err
 }
 
-// item is the entry as the table stores it.
+// item returns the entry as an item of the table, with padding bytes outside the slots.
 func (e *Entry) item(padding int) map[string]types.AttributeValue {
 	item := map[string]types.AttributeValue{
 		"id":     &types.AttributeValueMemberS{Value: e.ID},
@@ -194,7 +194,7 @@ func (e *Entry) item(padding int) map[string]types.AttributeValue {
 		"note":   &types.AttributeValueMemberS{Value: e.note},
 		"ttl": &types.AttributeValueMemberN{
 			Value: "946684800",
-		}, // long ago: expired, and still there
+		}, // in the past: expired, but not yet deleted
 		"scores": &types.AttributeValueMemberNS{Value: []string{"1.50", "2"}},
 	}
 	if padding > 0 {
@@ -229,7 +229,7 @@ func (e *Entry) item(padding int) map[string]types.AttributeValue {
 	return item
 }
 
-// body is the entry as an object.
+// body returns the body of the entry as an object. Only documents have padding.
 func (e *Entry) body(padding int) []byte {
 	text := base64.StdEncoding.EncodeToString(e.slots[0].blob)
 	if e.Target == Objects {
@@ -241,38 +241,37 @@ func (e *Entry) body(padding int) []byte {
 		bytes.Repeat([]byte("x"), padding), text)
 }
 
-// stored is what a store holds of an entry: its blobs by path, and the rest in
-// some text.
+// stored is the stored data of an entry: its blobs by path, and the rest as text.
 type stored struct {
 	blobs map[string][]byte
 	rest  string
 }
 
-// learn remembers what is stored beside the slots of a new entry.
-func (e *Entry) learn(s stored) {
-	e.beside = strings.Replace(s.rest, e.note, "(note)", 1)
+// recordRest records the stored data of a new entry outside its slots.
+func (e *Entry) recordRest(s stored) {
+	e.restTemplate = strings.Replace(s.rest, e.note, "(note)", 1)
 	if e.Kind == Bound {
-		e.beside = strings.NewReplacer(e.region, "(region)", e.city, "(city)").Replace(e.beside)
+		e.restTemplate = strings.NewReplacer(e.region, "(region)", e.city, "(city)").Replace(e.restTemplate)
 	}
 }
 
-// rest is what must be stored beside the slots now.
-func (e *Entry) rest() string {
+// expectedRest returns the data that must be stored outside the slots.
+func (e *Entry) expectedRest() string {
 	placeholders := strings.NewReplacer("(note)", e.note, "(region)", e.region, "(city)", e.city)
-	return placeholders.Replace(e.beside)
+	return placeholders.Replace(e.restTemplate)
 }
 
-// masked stands in the rest for what was taken out.
+// masked replaces each slot in the rest of an entry.
 const masked = "(slot)"
 
-// parseItem takes the slots out of the JSON of an item.
+// parseItem parses the JSON of an item and separates its slots from the rest.
 func parseItem(text []byte) (stored, error) {
 	s := stored{blobs: map[string][]byte{}}
 	var item map[string]any
 	if err := json.Unmarshal(text, &item); err != nil {
 		return s, err
 	}
-	take := func(path string, in map[string]any, name string) {
+	extract := func(path string, in map[string]any, name string) {
 		value, ok := in[name].(map[string]any)
 		if !ok {
 			return
@@ -286,12 +285,12 @@ func parseItem(text []byte) (stored, error) {
 			}
 		}
 	}
-	take("ssn", item, "ssn")
-	take("pin", item, "pin")
-	cards, _ := dig(item, "profile", "M", "cards", "L").([]any)
+	extract("ssn", item, "ssn")
+	extract("pin", item, "pin")
+	cards, _ := member(item, "profile", "M", "cards", "L").([]any)
 	for i, card := range cards {
-		if fields, ok := dig(card, "M").(map[string]any); ok {
-			take(fmt.Sprintf("profile.cards[%d].secret", i), fields, "secret")
+		if fields, ok := member(card, "M").(map[string]any); ok {
+			extract(fmt.Sprintf("profile.cards[%d].secret", i), fields, "secret")
 		}
 	}
 	rest, err := json.Marshal(item)
@@ -299,8 +298,8 @@ func parseItem(text []byte) (stored, error) {
 	return s, err
 }
 
-// dig goes down into decoded JSON.
-func dig(v any, names ...string) any {
+// member returns the value at a path of member names in decoded JSON, or nil.
+func member(v any, names ...string) any {
 	for _, name := range names {
 		fields, _ := v.(map[string]any)
 		v = fields[name]
@@ -308,7 +307,7 @@ func dig(v any, names ...string) any {
 	return v
 }
 
-// parseBody takes the slot out of an object's body.
+// parseBody separates the slot of an object's body from the rest.
 func parseBody(target string, body []byte) stored {
 	s := stored{blobs: map[string][]byte{}}
 	path, text := "", bytes.TrimSpace(body)

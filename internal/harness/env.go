@@ -69,12 +69,11 @@ const (
 	// Bound is an item with a slot under the old key whose context uses no
 	// attribute. It moves to a context that is made from two attributes.
 	Bound
-	kinds           // the number of kinds
-	unmoved    = -1 // of an item in the figures
-	accessKey  = ApplicationKey
-	workerKey  = "AKIAWORKERWORKER0000"
-	region     = "us-east-1"
-	appsSecret = "application-secret-access-key-000000000"
+	kinds             // the number of kinds
+	accessKey         = ApplicationKey
+	workerKey         = "AKIAWORKERWORKER0000"
+	region            = "us-east-1"
+	applicationSecret = "application-secret-access-key-000000000"
 )
 
 // BucketKind is the kind of a bucket.
@@ -90,34 +89,34 @@ const (
 // Config configures an Env. The zero value creates a few hundred entries of all kinds except
 // Archived.
 type Config struct {
-	// Items and Objects are how many entries there are of each kind; nil means
-	// the default mix, which Mix(1) returns. An empty map means none.
+	// Items and Objects are the number of entries of each kind. nil means the default mix,
+	// which Mix(1) returns. An empty map means no entries.
 	Items, Objects map[Kind]int
 	Bucket         BucketKind
-	// Padding is how many bytes each item holds beside its slots, and
-	// ObjectPadding each document.
+	// Padding is the number of padding bytes outside the slots of each item, ObjectPadding of
+	// each document.
 	Padding, ObjectPadding int
-	// Plaintext is how long plaintexts are, at least.
+	// Plaintext is the minimum length of plaintexts in bytes.
 	Plaintext int
 
-	// What the job file says. Aliases names the keys by alias.
+	// The fields up to Extra determine the job file. Aliases makes it name the keys by alias.
 	Aliases    bool
 	Rate       int    // default 5000
 	Workers    int    // default 8
 	Segments   int    // default 2
 	MaxOutage  string // default 20s
 	Checkpoint string // default file:.rotator/state.db; or InTable, InBucket
-	// Extra is more text at the top level of the job file.
+	// Extra is added to the job file at the top level.
 	Extra string
 
-	// Command is how to run rotator, and Env what to set for it besides what
-	// the world sets; by default the running test binary with
-	// ROTATOR_TEST_RUN=1, which its TestMain must know.
+	// Command is the command line that runs rotator. Env has more environment variables for it.
+	// The default is the running test binary with ROTATOR_TEST_RUN=1. TestMain of this binary
+	// must run rotator if the variable is set.
 	Command []string
 	Env     []string
 }
 
-// Mix is the default mix of items and objects, times n.
+// Mix returns n times the default number of items and objects.
 func Mix(n int) (items, objects map[Kind]int) {
 	return map[Kind]int{
 			Ordinary: 90 * n,
@@ -139,26 +138,26 @@ func Mix(n int) (items, objects map[Kind]int) {
 // Env is one environment. Its methods may be called concurrently.
 type Env struct {
 	Server *fakeaws.Server
-	// Old, New and Third are key ARNs: of the source, of the destination, and of
-	// what belongs to neither. Their aliases are alias/old, alias/new, alias/third.
+	// Old, New and Third are key ARNs: the source key, the destination key, and a key that the
+	// job does not name. Their aliases are alias/old, alias/new and alias/third.
 	Old, New, Third string
-	// Dir is where the job file is, and beside it the state of the worker.
+	// Dir is the directory of the job file and of the files that the worker writes.
 	Dir string
 
-	config   Config
-	dynamodb *dynamodb.Client // the application's
-	s3       *s3.Client
-	secret   string // the worker's secret access key
-	token    string // and session token
-	guard    *guard
-	secrets  *secrets
-	retain   time.Time // of locked objects
+	config      Config
+	dynamodb    *dynamodb.Client // the application's
+	s3          *s3.Client
+	secret      string // the worker's secret access key
+	token       string // the worker's session token
+	guard       *guard
+	secrets     *secrets
+	retainUntil time.Time // the retention date of locked objects
 
-	mu       sync.Mutex
-	entries  []*Entry
-	numbered int // the number that the next entry to be added has at least
-	byID     map[string]*Entry
-	vary     bool // outcomes are not known beforehand
+	mu         sync.Mutex
+	entries    []*Entry
+	nextNumber int // the minimum number of the next entry that is added
+	byID       map[string]*Entry
+	countsVary bool // set by CountsVary
 }
 
 // Start creates an Env with everything in it. It is closed when the test ends.
@@ -171,20 +170,20 @@ func Start(t testing.TB, c Config) *Env {
 	}
 	t.Cleanup(func() { _ = server.Close() })
 	w := &Env{
-		Server: server,
-		Dir:    t.TempDir(),
-		config: c,
-		byID:   map[string]*Entry{},
-		retain: time.Now().Add(24 * time.Hour).Truncate(time.Second),
-		secret: "worker-secret-" + rand.Text(),
-		token:  "worker-session-" + rand.Text(),
+		Server:      server,
+		Dir:         t.TempDir(),
+		config:      c,
+		byID:        map[string]*Entry{},
+		retainUntil: time.Now().Add(24 * time.Hour).Truncate(time.Second),
+		secret:      "worker-secret-" + rand.Text(),
+		token:       "worker-session-" + rand.Text(),
 	}
 	w.guard = newGuard(w)
 	w.secrets = w.guard.secrets
 	w.secrets.add("the worker's secret access key", w.secret)
 	w.secrets.add("the worker's session token", w.token)
 	cfg := aws.Config{Region: region, BaseEndpoint: aws.String(server.Endpoint()),
-		Credentials: credentials.NewStaticCredentialsProvider(accessKey, appsSecret, "")}
+		Credentials: credentials.NewStaticCredentialsProvider(accessKey, applicationSecret, "")}
 	w.dynamodb = dynamodb.NewFromConfig(cfg)
 	w.s3 = s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true })
 	server.Faults().Watch(w.guard.watch)
@@ -200,7 +199,7 @@ func Start(t testing.TB, c Config) *Env {
 			t.Fatal(err)
 		}
 	}
-	if err := errors.Join(w.places(t), w.state(t.Context())); err != nil {
+	if err := errors.Join(w.createTargets(t), w.createCheckpoint(t.Context())); err != nil {
 		t.Fatalf("create the table and the bucket: %v", err)
 	}
 	if err := w.seed(t); err != nil {
@@ -218,14 +217,14 @@ func (c Config) withDefaults() Config {
 	if c.Objects == nil {
 		c.Objects = objects
 	}
-	defaults := func(n *int, preset int) {
+	setDefault := func(n *int, value int) {
 		if *n == 0 {
-			*n = preset
+			*n = value
 		}
 	}
-	defaults(&c.Rate, 5000)
-	defaults(&c.Workers, 8)
-	defaults(&c.Segments, 2)
+	setDefault(&c.Rate, 5000)
+	setDefault(&c.Workers, 8)
+	setDefault(&c.Segments, 2)
 	if c.MaxOutage == "" {
 		c.MaxOutage = "20s"
 	}
@@ -238,7 +237,7 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-func (w *Env) places(t testing.TB) error {
+func (w *Env) createTargets(t testing.TB) error {
 	_, err := w.dynamodb.CreateTable(t.Context(), &dynamodb.CreateTableInput{
 		TableName:   aws.String(Table),
 		BillingMode: types.BillingModePayPerRequest,
@@ -351,16 +350,16 @@ func keyOf(r *http.Request) string {
 
 // Fault sets a fault that applies to requests of rotator only.
 func (w *Env) Fault(operation string, f fault.Fault) {
-	narrower := f.Of
-	f.Of = func(r *http.Request) bool { return ByWorker(r) && (narrower == nil || narrower(r)) }
+	of := f.Of
+	f.Of = func(r *http.Request) bool { return ByWorker(r) && (of == nil || of(r)) }
 	w.Server.Faults().Set(operation, f)
 }
 
 // Requests returns the number of requests of an operation so far.
 func (w *Env) Requests(operation string) int { return w.Server.Faults().Counts()[operation] }
 
-// Entries returns the entries for which keep is true, in the order in which they
-// were made; nil keeps all.
+// Entries returns the entries for which keep returns true, in the order of their creation. If
+// keep is nil, it returns all entries.
 func (w *Env) Entries(keep func(*Entry) bool) (list []*Entry) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -372,7 +371,7 @@ func (w *Env) Entries(keep func(*Entry) bool) (list []*Entry) {
 	return list
 }
 
-// Of keeps the entries of a kind in a target.
+// Of returns a filter for Entries that keeps the entries of a kind in a target.
 func Of(target string, kind Kind) func(*Entry) bool {
 	return func(e *Entry) bool { return e.Target == target && e.Kind == kind }
 }
@@ -382,5 +381,5 @@ func Of(target string, kind Kind) func(*Entry) bool {
 func (w *Env) CountsVary() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.vary = true
+	w.countsVary = true
 }

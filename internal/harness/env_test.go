@@ -66,7 +66,7 @@ func (r *rogue) seal(key string, e *Entry) []byte {
 	return blob
 }
 
-// move updates one slot of an item by a batch, under a WHERE of the caller.
+// move updates one slot of an item in a batch, with the given WHERE clause.
 func (r *rogue) move(e *Entry, from, to []byte, where string) {
 	parameters := []types.AttributeValue{
 		&types.AttributeValueMemberB{Value: to},
@@ -86,6 +86,7 @@ func (r *rogue) move(e *Entry, from, to []byte, where string) {
 	r.ok(nil, err)
 }
 
+// compared is a WHERE clause with the precondition that the rules require.
 const compared = `"id" = ? AND "ssn" = ?`
 
 func (r *rogue) put(e *Entry, body []byte, match *string) {
@@ -121,13 +122,13 @@ func TestGuards(t *testing.T) {
 			e := r.first(Table, Ordinary)
 			r.move(e, nil, r.seal(r.New, e), `"id" = ?`)
 		}, "sets ssn without a comparison"},
-		{"its own work again", func(r *rogue) {
+		{"a value that the worker wrote before", func(r *rogue) {
 			e := r.first(Table, Ordinary)
 			once := r.seal(r.New, e)
 			r.move(e, e.slots[0].blob, once, compared)
 			r.move(e, once, r.seal(r.New, e), compared)
-		}, "replaced what it had written itself"},
-		{"what is current", func(r *rogue) {
+		}, "replaced a value that it had written itself"},
+		{"a slot under the new key", func(r *rogue) {
 			e := r.first(Table, Current)
 			r.move(e, e.slots[0].blob, r.seal(r.New, e), compared)
 		}, "was under the new key already"},
@@ -168,13 +169,13 @@ func TestGuards(t *testing.T) {
 			e := r.first(Objects, Ordinary)
 			r.put(e, []byte(base64.StdEncoding.EncodeToString(r.seal(r.New, e))), nil)
 		}, "has no precondition"},
-		{"its own object again", func(r *rogue) {
+		{"an object that the worker wrote before", func(r *rogue) {
 			e := r.first(Objects, Ordinary)
 			for range 2 {
 				r.put(e, []byte(base64.StdEncoding.EncodeToString(r.seal(r.New, e))), r.etag(e))
 			}
-		}, "replaced what it had written itself"},
-		{"tags", func(r *rogue) {
+		}, "replaced a value that it had written itself"},
+		{"deleted tags", func(r *rogue) {
 			e := r.first(Objects, Ordinary)
 			r.ok(r.obj.DeleteObjectTagging(r.t.Context(), &s3.DeleteObjectTaggingInput{
 				Bucket: aws.String(Bucket),
@@ -188,7 +189,7 @@ func TestGuards(t *testing.T) {
 				Key:    &e.ID,
 			}))
 		}, "the worker deletes"},
-		{"a plaintext", func(r *rogue) {
+		{"kms:Decrypt", func(r *rogue) {
 			e := r.first(Table, Ordinary)
 			r.ok(r.kms.Decrypt(r.t.Context(), &kms.DecryptInput{
 				CiphertextBlob:    e.slots[0].blob,
@@ -256,7 +257,7 @@ func TestStored(t *testing.T) {
 			r.ok(nil, err)
 			r.ok(nil, r.update(r.t.Context(), e, "ssn", &types.AttributeValueMemberB{Value: blob}))
 		}, "cannot be read"},
-		{"what must stay", func(r *rogue) {
+		{"a changed slot that must not change", func(r *rogue) {
 			e := r.first(Table, Current)
 			r.ok(nil, r.update(r.t.Context(), e, "ssn", &types.AttributeValueMemberB{
 				Value: r.seal(r.New, e),
@@ -301,7 +302,7 @@ func TestStored(t *testing.T) {
 				t.Errorf("problems %q, want %q", got, test.want)
 			}
 			if test.name == "nothing" && len(r.Stored(true)) == 0 {
-				t.Error("a pass that moved nothing passes for a complete one")
+				t.Error("an incomplete pass is not reported")
 			}
 		})
 	}
@@ -335,7 +336,7 @@ func TestFigures(t *testing.T) {
 	if problems := w.Figures(good()); len(problems) != 0 {
 		t.Errorf("good figures: %q", problems)
 	}
-	for name, spoil := range map[string]func(*report.Summary){
+	for name, corrupt := range map[string]func(*report.Summary){
 		"a slot in two outcomes": func(s *report.Summary) {
 			s.Targets[0].Slots.Current++
 			s.Slots.Current++
@@ -346,7 +347,7 @@ func TestFigures(t *testing.T) {
 			s.Slots.Current++
 			s.Slots.Rotated--
 		},
-		"a whole that is not the sum": func(s *report.Summary) { s.Slots.Seen++; s.Slots.Gone++ },
+		"a total that is not the sum of the targets": func(s *report.Summary) { s.Slots.Seen++; s.Slots.Gone++ },
 		"an item written twice": func(s *report.Summary) {
 			s.Targets[0].Items.Written++
 			s.Items.Written++
@@ -354,17 +355,17 @@ func TestFigures(t *testing.T) {
 		"an exception without a reason": func(s *report.Summary) {
 			s.Targets[0].Reasons, s.Reasons = nil, nil
 		},
-		"a target that is not there": func(s *report.Summary) { s.Targets = s.Targets[:2] },
-		"a stopped pass":             func(s *report.Summary) { s.Status = report.Stopped },
+		"a missing target": func(s *report.Summary) { s.Targets = s.Targets[:2] },
+		"a stopped pass":   func(s *report.Summary) { s.Status = report.Stopped },
 		"a negative figure": func(s *report.Summary) {
 			s.Targets[0].Slots.Gone--
 			s.Targets[0].Slots.Rotated++
 		},
 	} {
 		s := good()
-		spoil(s)
+		corrupt(s)
 		if len(w.Figures(s)) == 0 {
-			t.Errorf("%s is not seen", name)
+			t.Errorf("%s is not reported", name)
 		}
 	}
 }
@@ -376,32 +377,32 @@ func TestSecrets(t *testing.T) {
 	w.AddSecret("a grant token", "grant-token-0123456789")
 	e := w.Entries(Of(Table, Ordinary))[0]
 	blob, text := e.slots[0].blob, e.slots[0].secret
-	dresses := map[string]string{
-		"plaintext":             text,
-		"plaintext in hex":      hex.EncodeToString([]byte(text)),
-		"plaintext in base64":   base64.URLEncoding.EncodeToString([]byte(text)),
-		"blob":                  string(blob),
-		"blob in base64":        base64.StdEncoding.EncodeToString(blob),
-		"blob in hex":           strings.ToUpper(hex.EncodeToString(blob)),
-		"blob in Go":            fmt.Sprintf("%v", blob),
-		"blob quoted":           fmt.Sprintf("%q", string(blob)),
-		"blob behind something": base64.StdEncoding.EncodeToString(append([]byte("x"), blob...)),
-		"half of a blob":        string(blob[:80]),
-		"secret access key":     w.secret,
-		"session token":         w.token,
-		"grant token":           "grant-token-0123456789",
+	encoded := map[string]string{
+		"plaintext":              text,
+		"plaintext in hex":       hex.EncodeToString([]byte(text)),
+		"plaintext in base64":    base64.URLEncoding.EncodeToString([]byte(text)),
+		"blob":                   string(blob),
+		"blob in base64":         base64.StdEncoding.EncodeToString(blob),
+		"blob in hex":            strings.ToUpper(hex.EncodeToString(blob)),
+		"blob in Go":             fmt.Sprintf("%v", blob),
+		"blob quoted":            fmt.Sprintf("%q", string(blob)),
+		"blob after other bytes": base64.StdEncoding.EncodeToString(append([]byte("x"), blob...)),
+		"half of a blob":         string(blob[:80]),
+		"secret access key":      w.secret,
+		"session token":          w.token,
+		"grant token":            "grant-token-0123456789",
 	}
 	for _, name := range []string{"plaintext", "blob in base64"} {
-		dresses[name+" in JSON"] = fmt.Sprintf(`{"level":"info","x":%q}`, dresses[name])
+		encoded[name+" in JSON"] = fmt.Sprintf(`{"level":"info","x":%q}`, encoded[name])
 	}
-	for name, dress := range maps.All(dresses) {
-		if len(w.secrets.find("text "+dress+" text")) == 0 {
+	for name, text := range maps.All(encoded) {
+		if len(w.secrets.find("text "+text+" text")) == 0 {
 			t.Errorf("%s: not found", name)
 		}
 	}
 	if found := w.secrets.find(fmt.Sprintf("%s %x %s %s", e.ID, blob[:headerLen], w.Old,
 		base64.StdEncoding.EncodeToString(blob[:headerLen]))); len(found) > 0 {
-		t.Errorf("what is no secret passes for %v", found)
+		t.Errorf("text without secrets is reported as %v", found)
 	}
 }
 
@@ -427,7 +428,7 @@ func TestWatch(t *testing.T) {
 	}
 	// Sending these requests is a violation, whatever the response is.
 	forbidden := []struct {
-		says string
+		want string
 		send func(aws.Config)
 	}{
 		{"the worker called kms:Decrypt", func(c aws.Config) {
@@ -466,13 +467,13 @@ func TestWatch(t *testing.T) {
 	_, _ = client.CreateTable(t.Context(), &dynamodb.CreateTableInput{
 		TableName: aws.String("any"),
 	})
-	if told := w.broken(); len(told) > 0 {
-		t.Errorf("what the application does, or the worker may, is called %q", told)
+	if got := w.violationList(); len(got) > 0 {
+		t.Errorf("violations of the application, or of an allowed operation: %q", got)
 	}
 	for i, f := range forbidden {
 		f.send(as(workerKey))
-		if told := w.broken(); len(told) != i+1 || told[i] != f.says {
-			t.Errorf("the worker broke a rule: told %q, want %q last", told, f.says)
+		if got := w.violationList(); len(got) != i+1 || got[i] != f.want {
+			t.Errorf("violations are %q, want %q last", got, f.want)
 		}
 	}
 }

@@ -14,7 +14,7 @@ import (
 // the Env knows its encryption context.
 type guard struct {
 	*Watcher
-	world *Env
+	env *Env
 
 	mu sync.Mutex
 	// tries counts how often KMS re-encrypted each blob under the old key.
@@ -22,8 +22,8 @@ type guard struct {
 }
 
 func newGuard(w *Env) *guard {
-	g := &guard{Watcher: newWatcher(), world: w, tries: map[digest]int{}}
-	g.told = g.replaced
+	g := &guard{Watcher: newWatcher(), env: w, tries: map[digest]int{}}
+	g.onReplaced = g.checkReplaced
 	return g
 }
 
@@ -39,7 +39,7 @@ func (w *Env) Guards(t testing.TB) {
 }
 
 // Violations returns one line for each violation of the worker so far.
-func (w *Env) Violations() []string { return w.guard.broken() }
+func (w *Env) Violations() []string { return w.guard.violationList() }
 
 // watch checks one request and its response. It is called for all requests, also those of the
 // application.
@@ -50,59 +50,59 @@ func (g *guard) watch(e fault.Exchange) {
 	}
 	switch e.Operation {
 	case "kms:ReEncrypt":
-		g.count(e)
+		g.countReEncrypt(e)
 	case "s3:PutObject":
-		g.put(e)
+		g.checkPut(e)
 	}
 }
 
 // count counts a blob that KMS re-encrypted from the old key.
-func (g *guard) count(e fault.Exchange) {
-	var asked struct{ CiphertextBlob []byte }
-	var told struct{ SourceKeyID string }
-	if json.Unmarshal(e.Body, &asked) == nil && json.Unmarshal(e.Answer, &told) == nil &&
-		told.SourceKeyID == g.world.Old {
+func (g *guard) countReEncrypt(e fault.Exchange) {
+	var request struct{ CiphertextBlob []byte }
+	var response struct{ SourceKeyID string }
+	if json.Unmarshal(e.Body, &request) == nil && json.Unmarshal(e.Answer, &response) == nil &&
+		response.SourceKeyID == g.env.Old {
 		g.mu.Lock()
-		g.tries[sha256.Sum256(asked.CiphertextBlob)]++
+		g.tries[sha256.Sum256(request.CiphertextBlob)]++
 		g.mu.Unlock()
 	}
 }
 
 // replaced checks one slot that the worker replaced. The blob before must not have been under
 // the new key, no matter which program stored it.
-func (g *guard) replaced(id, path string, before, _ []byte) {
-	w := g.world
+func (g *guard) checkReplaced(id, path string, before, _ []byte) {
+	w := g.env
 	w.mu.Lock()
 	entry := w.byID[id]
 	w.mu.Unlock()
 	if entry == nil {
-		g.complain("the worker wrote to %s, which is not an entry of the Env", id)
+		g.addViolation("the worker wrote to %s, which is not an entry of the Env", id)
 		return
 	}
 	_, key, err := w.Server.KMS().Decrypt("", before, entry.contextOf(path))
 	if err == nil && key == w.New {
-		g.complain("%s %s: the worker replaced a blob that was under the new key already", id, path)
+		g.addViolation("%s %s: the worker replaced a blob that was under the new key already", id, path)
 	}
 }
 
 // put checks each slot that a write to S3 replaced.
-func (g *guard) put(e fault.Exchange) {
+func (g *guard) checkPut(e fault.Exchange) {
 	key, match := keyOfPath(e.Request), e.Request.Header.Get("If-Match")
-	g.world.mu.Lock()
-	entry := g.world.byID[key]
-	g.world.mu.Unlock()
+	g.env.mu.Lock()
+	entry := g.env.byID[key]
+	g.env.mu.Unlock()
 	if match == "" || entry == nil || !e.Served || e.Status != http.StatusOK {
 		return
 	}
-	g.watching.Lock()
+	g.watcherMu.Lock()
 	before := g.objects[version(e.Request, match)]
-	g.watching.Unlock()
+	g.watcherMu.Unlock()
 	old, now := parseBody(entry.Target, before), parseBody(entry.Target, bodyOf(e))
 	for path, blob := range now.blobs {
-		g.wrote(key+" "+path, old.blobs[path], blob)
-		g.replaced(key, path, old.blobs[path], blob)
+		g.checkWrite(key+" "+path, old.blobs[path], blob)
+		g.checkReplaced(key, path, old.blobs[path], blob)
 	}
 	if len(now.blobs) == 0 {
-		g.complain("%s was written without a ciphertext", key)
+		g.addViolation("%s was written without a ciphertext", key)
 	}
 }

@@ -31,17 +31,17 @@ const ApplicationKey = "AKIAAPPLICATION00000"
 // It observes the fake AWS (Watch) or any other server (Proxy). An Env has a Watcher of its own,
 // with more rules.
 type Watcher struct {
-	may []string // further operations that are allowed
-	// told, unless nil, is called for each value of an item that a worker replaced.
-	told func(id, path string, before, after []byte)
+	allowed []string // further operations that are allowed
+	// onReplaced, unless nil, is called for each value of an item that a worker replaced.
+	onReplaced func(id, path string, before, after []byte)
 	// secrets must not be in any output. Secrets other than blobs must not be in any request.
 	secrets *secrets
 
-	watching   sync.Mutex // guards what follows
+	watcherMu  sync.Mutex // guards the fields below
 	violations []string
 	readOnly   bool
-	seen       map[string]int // requests of workers, by operation
-	printed    []string       // what commands printed
+	requests   map[string]int // requests of workers, by operation
+	printed    []string       // the output of commands
 	// moves has the result of ReEncrypt by the digest of the blob that it returned.
 	moves map[digest]move
 	// written has the digests of the values that workers stored, by location.
@@ -50,64 +50,64 @@ type Watcher struct {
 	objects map[string][]byte
 }
 
-// NewWatcher returns a Watcher that fails the test for each violation, when the test ends. may
-// names further operations that are allowed.
-func NewWatcher(t testing.TB, may ...string) *Watcher {
-	w := newWatcher(may...)
+// NewWatcher returns a Watcher that fails the test for each violation, when the test ends.
+// allowed names further operations that a worker may call.
+func NewWatcher(t testing.TB, allowed ...string) *Watcher {
+	w := newWatcher(allowed...)
 	t.Cleanup(func() {
 		t.Helper()
-		reportProblems(t, w.broken())
+		reportProblems(t, w.violationList())
 	})
 	return w
 }
 
-func newWatcher(may ...string) *Watcher {
+func newWatcher(allowed ...string) *Watcher {
 	return &Watcher{
-		may:     may,
-		secrets: newSecrets(),
-		seen:    map[string]int{},
-		moves:   map[digest]move{},
-		written: map[string]map[digest]bool{},
-		objects: map[string][]byte{},
+		allowed:  allowed,
+		secrets:  newSecrets(),
+		requests: map[string]int{},
+		moves:    map[digest]move{},
+		written:  map[string]map[digest]bool{},
+		objects:  map[string][]byte{},
 	}
 }
 
 // Watch returns a Watcher that observes all requests to server.
-func Watch(t testing.TB, server *fakeaws.Server, may ...string) *Watcher {
-	w := NewWatcher(t, may...)
+func Watch(t testing.TB, server *fakeaws.Server, allowed ...string) *Watcher {
+	w := NewWatcher(t, allowed...)
 	server.Faults().Watch(w.observe)
 	return w
 }
 
 // ReadOnly sets whether every further write of a worker is a violation.
 func (w *Watcher) ReadOnly(on bool) {
-	w.watching.Lock()
-	defer w.watching.Unlock()
+	w.watcherMu.Lock()
+	defer w.watcherMu.Unlock()
 	w.readOnly = on
 }
 
 // Seen returns the number of requests of workers for an operation. A test must check it: a
 // Watcher that observes no requests finds no violations.
 func (w *Watcher) Seen(operation string) int {
-	w.watching.Lock()
-	defer w.watching.Unlock()
-	return w.seen[operation]
+	w.watcherMu.Lock()
+	defer w.watcherMu.Unlock()
+	return w.requests[operation]
 }
 
-func (w *Watcher) complain(format string, args ...any) {
-	w.watching.Lock()
-	defer w.watching.Unlock()
+func (w *Watcher) addViolation(format string, args ...any) {
+	w.watcherMu.Lock()
+	defer w.watcherMu.Unlock()
 	w.violations = append(w.violations, fmt.Sprintf(format, args...))
 }
 
-func (w *Watcher) broken() []string {
-	w.watching.Lock()
-	defer w.watching.Unlock()
+func (w *Watcher) violationList() []string {
+	w.watcherMu.Lock()
+	defer w.watcherMu.Unlock()
 	return slices.Clone(w.violations)
 }
 
-// reads returns the operations that change nothing and are always allowed.
-func reads() []string {
+// readOperations returns the operations that change nothing and are always allowed.
+func readOperations() []string {
 	return []string{"kms:ReEncrypt", "kms:DescribeKey", "kms:ListAliases", "kms:ListKeyRotations",
 		"kms:GetKeyLastUsage",
 		"dynamodb:DescribeTable", "dynamodb:Scan", "dynamodb:GetItem", "dynamodb:Query",
@@ -125,63 +125,63 @@ func reads() []string {
 // observe checks one request of a worker. It must be called for requests of the application
 // too, because some rules depend on their results.
 func (w *Watcher) observe(e fault.Exchange) {
-	w.remember(e)
+	w.record(e)
 	if !ByWorker(e.Request) {
 		return
 	}
-	w.watching.Lock()
-	w.seen[e.Operation]++
+	w.watcherMu.Lock()
+	w.requests[e.Operation]++
 	readOnly := w.readOnly
-	w.watching.Unlock()
-	w.leaks(e)
-	if slices.Contains(reads(), e.Operation) || slices.Contains(w.may, e.Operation) {
+	w.watcherMu.Unlock()
+	w.checkSecrets(e)
+	if slices.Contains(readOperations(), e.Operation) || slices.Contains(w.allowed, e.Operation) {
 		return
 	}
 	if readOnly {
-		w.complain("a command that must not write sent %s", e.Operation)
+		w.addViolation("a command that must not write sent %s", e.Operation)
 	}
 	if e.Request.Header.Get("X-Amz-Bypass-Governance-Retention") != "" {
-		w.complain("%s bypasses the retention of Object Lock", e.Operation)
+		w.addViolation("%s bypasses the retention of Object Lock", e.Operation)
 	}
 	switch e.Operation {
 	case "dynamodb:BatchExecuteStatement":
-		w.batch(e)
+		w.checkBatch(e)
 	case "dynamodb:UpdateItem", "dynamodb:PutItem", "dynamodb:DeleteItem":
-		w.single(e)
+		w.checkUpdate(e)
 	case "s3:PutObject", "s3:CopyObject", "s3:CompleteMultipartUpload":
-		w.object(e)
+		w.checkObject(e)
 	case "s3:UploadPart", "s3:UploadPartCopy", "s3:CreateMultipartUpload",
 		"s3:AbortMultipartUpload":
 		// CompleteMultipartUpload has the precondition.
 	case "s3:DeleteObject":
 		if !isProbe(e.Request.URL.Path) {
-			w.complain("the worker deletes %s", e.Request.URL.Path)
+			w.addViolation("the worker deletes %s", e.Request.URL.Path)
 		}
 	default:
-		w.complain("the worker called %s", e.Operation)
+		w.addViolation("the worker called %s", e.Operation)
 	}
 }
 
-// object checks the preconditions of a write to S3.
-func (w *Watcher) object(e fault.Exchange) {
+// checkObject checks the preconditions of a write to S3.
+func (w *Watcher) checkObject(e fault.Exchange) {
 	h, key := e.Request.Header, keyOfPath(e.Request)
 	switch {
 	case e.Operation == "s3:CopyObject" && isProbe(e.Request.URL.Path):
 		// The copy of a probe tests whether the server enforces conditions.
 	case h.Get("If-Match") == "" && h.Get("If-None-Match") != "*":
-		w.complain("%s of %s has no precondition", e.Operation, key)
+		w.addViolation("%s of %s has no precondition", e.Operation, key)
 	case e.Operation == "s3:CopyObject" && h.Get("X-Amz-Copy-Source-If-Match") == "" &&
 		h.Get("X-Amz-Copy-Source-If-Unmodified-Since") == "":
-		w.complain("%s of %s has no precondition on its source", e.Operation, key)
+		w.addViolation("%s of %s has no precondition on its source", e.Operation, key)
 	}
 	if e.Operation != "s3:CompleteMultipartUpload" {
-		w.putAgain(e)
+		w.checkReplacement(e)
 	}
 }
 
-// leaks searches a request of a worker for secrets. It ignores blobs, which requests must
+// checkSecrets searches a request of a worker for secrets. It ignores blobs, which requests must
 // contain, and the session token in its own header.
-func (w *Watcher) leaks(e fault.Exchange) {
+func (w *Watcher) checkSecrets(e fault.Exchange) {
 	header := e.Request.Header.Clone()
 	header.Del("X-Amz-Security-Token")
 	for where, text := range map[string]string{
@@ -191,7 +191,7 @@ func (w *Watcher) leaks(e fault.Exchange) {
 	} {
 		for _, c := range w.secrets.find(text) {
 			if !c.blob {
-				w.complain("%s of %s has %s in its %s", e.Operation, e.Request.URL.Path, c, where)
+				w.addViolation("%s of %s contains %s in its %s", e.Operation, e.Request.URL.Path, c, where)
 			}
 		}
 	}
@@ -208,17 +208,17 @@ type statement struct {
 	Parameters []json.RawMessage
 }
 
-// batch checks that every UPDATE of a batch compares all values that it sets with their old
+// checkBatch checks that every UPDATE of a batch compares all values that it sets with their old
 // values. It ignores INSERT, which fails if the item exists.
-func (w *Watcher) batch(e fault.Exchange) {
+func (w *Watcher) checkBatch(e fault.Exchange) {
 	var in struct{ Statements []statement }
 	var out struct {
 		Responses []struct{ Error json.RawMessage }
 	}
 	if err := json.Unmarshal(e.Body, &in); err != nil && e.Body != nil {
-		w.complain("a batch cannot be read: %v", err)
+		w.addViolation("a batch cannot be read: %v", err)
 	}
-	_ = json.Unmarshal(e.Answer, &out) // no answer: nothing was applied
+	_ = json.Unmarshal(e.Answer, &out) // without a response, nothing counts as applied
 	for i, s := range in.Statements {
 		applied := e.Served && e.Status == http.StatusOK &&
 			i < len(out.Responses) && len(out.Responses[i].Error) == 0
@@ -228,12 +228,12 @@ func (w *Watcher) batch(e fault.Exchange) {
 		}
 		sets, wheres, ok := s.parse()
 		if !ok {
-			w.complain("the condition of a statement cannot be parsed: %s", s.Statement)
+			w.addViolation("the condition of a statement cannot be parsed: %s", s.Statement)
 			continue
 		}
 		_, table, _ := strings.Cut(s.Statement, `"`)
 		table, _, _ = strings.Cut(table, `"`)
-		w.compares(change{e.Operation, table, keyOfItem(sets, wheres), applied}, sets, wheres)
+		w.checkComparisons(change{e.Operation, table, keyOfItem(sets, wheres), applied}, sets, wheres)
 	}
 }
 
@@ -246,7 +246,7 @@ func (s statement) parse() (sets, wheres map[string]json.RawMessage, ok bool) {
 	}
 	pair := regexp.MustCompile(`(\S+) = \?`)
 	rest := s.Parameters
-	take := func(text string) map[string]json.RawMessage {
+	parameters := func(text string) map[string]json.RawMessage {
 		values := map[string]json.RawMessage{}
 		for _, m := range pair.FindAllStringSubmatch(text, -1) {
 			if len(rest) > 0 {
@@ -255,12 +255,12 @@ func (s statement) parse() (sets, wheres map[string]json.RawMessage, ok bool) {
 		}
 		return values
 	}
-	sets, wheres = take(head), take(tail)
+	sets, wheres = parameters(head), parameters(tail)
 	return sets, wheres, len(rest) == 0 && len(sets)+len(wheres) == strings.Count(s.Statement, "?")
 }
 
-// single checks the condition of a write of one item.
-func (w *Watcher) single(e fault.Exchange) {
+// checkUpdate checks the condition of a write of one item.
+func (w *Watcher) checkUpdate(e fault.Exchange) {
 	var in struct {
 		TableName                             string
 		Key                                   map[string]json.RawMessage
@@ -272,7 +272,7 @@ func (w *Watcher) single(e fault.Exchange) {
 		return // the request is incomplete
 	}
 	if err := json.Unmarshal(e.Body, &in); err != nil || in.ConditionExpression == "" {
-		w.complain("%s on table %s has no condition", e.Operation, in.TableName)
+		w.addViolation("%s on table %s has no condition", e.Operation, in.TableName)
 		return
 	}
 	if e.Operation != "dynamodb:UpdateItem" {
@@ -292,7 +292,7 @@ func (w *Watcher) single(e fault.Exchange) {
 		return values
 	}
 	applied := e.Served && e.Status == http.StatusOK
-	w.compares(change{e.Operation, in.TableName, in.Key, applied},
+	w.checkComparisons(change{e.Operation, in.TableName, in.Key, applied},
 		pairs(in.UpdateExpression), pairs(in.ConditionExpression))
 }
 
@@ -321,9 +321,9 @@ func (c change) id() string {
 
 // compares checks that an update of an item compares every value that it sets with the old
 // value, and that it writes no value a second time.
-func (w *Watcher) compares(c change, sets, wheres map[string]json.RawMessage) {
+func (w *Watcher) checkComparisons(c change, sets, wheres map[string]json.RawMessage) {
 	if len(sets) == 0 {
-		w.complain("%s of %s sets nothing", c.operation, c.id())
+		w.addViolation("%s of %s sets nothing", c.operation, c.id())
 	}
 	key, _ := json.Marshal(c.key) // cannot fail: it was decoded from JSON
 	for path, value := range sets {
@@ -332,16 +332,16 @@ func (w *Watcher) compares(c change, sets, wheres map[string]json.RawMessage) {
 			continue // a capability probe; no item has this key
 		}
 		if !compared {
-			w.complain("%s of %s sets %s without a comparison of its old value",
+			w.addViolation("%s of %s sets %s without a comparison of its old value",
 				c.operation, c.id(), path)
 			continue
 		}
 		if !c.applied {
 			continue
 		}
-		w.wrote(fmt.Sprintf("%s %s %s", c.table, key, path), before, value)
-		if w.told != nil {
-			w.told(c.id(), path, blobOf(before), blobOf(value))
+		w.checkWrite(fmt.Sprintf("%s %s %s", c.table, key, path), before, value)
+		if w.onReplaced != nil {
+			w.onReplaced(c.id(), path, blobOf(before), blobOf(value))
 		}
 	}
 }

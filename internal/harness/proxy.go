@@ -24,31 +24,31 @@ import (
 // fail on an incomplete request. It replaces an incomplete response with status 502.
 func (w *Watcher) Proxy(t testing.TB, endpoint string) string {
 	t.Helper()
-	to, err := url.Parse(endpoint)
+	target, err := url.Parse(endpoint)
 	if err != nil {
 		t.Fatal(err)
 	}
 	transport := &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 64}
 	proxy := &httputil.ReverseProxy{Transport: transport, ErrorLog: log.New(io.Discard, "", 0),
 		Rewrite: func(r *httputil.ProxyRequest) {
-			r.Out.URL.Scheme, r.Out.URL.Host = to.Scheme, to.Host // Out.Host does not change
+			r.Out.URL.Scheme, r.Out.URL.Host = target.Scheme, target.Host // Out.Host does not change
 		},
-		ModifyResponse: whole,
+		ModifyResponse: readWhole,
 	}
-	passOn := func(w http.ResponseWriter, r *http.Request) {
+	forward := func(w http.ResponseWriter, r *http.Request) {
 		proxy.ServeHTTP(w, r.WithContext(context.WithoutCancel(r.Context())))
 	}
-	front := httptest.NewServer(fault.Watched(http.HandlerFunc(passOn), fakeaws.Operation,
+	server := httptest.NewServer(fault.Watched(http.HandlerFunc(forward), fakeaws.Operation,
 		w.observe))
 	t.Cleanup(func() {
-		front.Close()
+		server.Close()
 		transport.CloseIdleConnections()
 	})
-	return front.URL
+	return server.URL
 }
 
-// whole reads a response to its end before the proxy forwards any of it.
-func whole(r *http.Response) error {
+// readWhole reads a response to its end before the proxy forwards any of it.
+func readWhole(r *http.Response) error {
 	body, err := io.ReadAll(r.Body)
 	_ = r.Body.Close()
 	r.Body = io.NopCloser(bytes.NewReader(body))

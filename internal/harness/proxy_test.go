@@ -41,9 +41,9 @@ type intruder struct {
 	blob    []byte // of the item and the object
 }
 
-const hidden = "plaintext-that-nobody-may-see"
+const secretText = "plaintext-that-must-not-leak"
 
-// clientsOf are the three clients of a server.
+// clientsOf returns clients of the three services of a server.
 func clientsOf(endpoint string) (*kms.Client, *dynamodb.Client, *s3.Client) {
 	c := aws.Config{
 		Region:       region,
@@ -72,9 +72,9 @@ func newIntruder(t *testing.T, w *Watcher) *intruder {
 		*key, err = server.KMS().CreateKey(fakekms.Symmetric)
 		i.must(nil, err)
 	}
-	i.blob, err = server.KMS().Encrypt(i.a, []byte(hidden), nil)
+	i.blob, err = server.KMS().Encrypt(i.a, []byte(secretText), nil)
 	i.must(nil, err)
-	_, ddb, objects := clientsOf(server.Endpoint()) // past the Watcher
+	_, ddb, objects := clientsOf(server.Endpoint()) // not through the proxy
 	i.must(ddb.CreateTable(t.Context(), &dynamodb.CreateTableInput{
 		TableName:   aws.String("items"),
 		BillingMode: types.BillingModePayPerRequest,
@@ -121,7 +121,7 @@ func (i *intruder) reEncrypt(blob []byte, to string) []byte {
 	return out.CiphertextBlob
 }
 
-// move replaces the slot of the item.
+// move replaces the slot of the item with BatchExecuteStatement.
 func (i *intruder) move(before, after []byte) {
 	i.must(i.ddb.BatchExecuteStatement(i.Context(), &dynamodb.BatchExecuteStatementInput{
 		Statements: []types.BatchStatementRequest{{
@@ -133,7 +133,7 @@ func (i *intruder) move(before, after []byte) {
 	}))
 }
 
-// update does the same with another call.
+// update replaces the slot of the item with UpdateItem.
 func (i *intruder) update(before, after []byte) {
 	i.must(i.ddb.UpdateItem(i.Context(), &dynamodb.UpdateItemInput{
 		TableName: aws.String("items"),
@@ -150,7 +150,7 @@ func (i *intruder) update(before, after []byte) {
 	}))
 }
 
-// put replaces the object, as it is now.
+// put replaces the current version of the object.
 func (i *intruder) put(body string) {
 	out, err := i.s3.GetObject(i.Context(), &s3.GetObjectInput{
 		Bucket: aws.String("b"),
@@ -186,7 +186,7 @@ func (i *intruder) copy(blob []byte) {
 
 // TestFront: requests through the proxy are violations if a worker must not send them. The proxy
 // forwards all of them.
-func TestFront(t *testing.T) {
+func TestProxy(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		do   func(*intruder)
@@ -210,21 +210,21 @@ func TestFront(t *testing.T) {
 			first := i.reEncrypt(i.blob, i.b)
 			i.move(i.blob, first)
 			i.update(first, i.reEncrypt(i.blob, i.b))
-		}, "replaced what it had written itself"},
+		}, "replaced a value that it had written itself"},
 		{"an object twice", func(i *intruder) {
 			i.put(encode(i.reEncrypt(i.blob, i.b)))
 			i.put(encode(i.reEncrypt(i.blob, i.b)))
-		}, "replaced what it had written itself"},
+		}, "replaced a value that it had written itself"},
 		{"metadata twice", func(i *intruder) {
 			i.copy(i.reEncrypt(i.blob, i.b))
 			i.copy(i.reEncrypt(i.blob, i.b))
-		}, "metadata of /b/k: the worker replaced what it had written itself"},
+		}, "metadata of /b/k: the worker replaced a value that it had written itself"},
 		{"the same bytes twice", func(i *intruder) {
 			first := i.reEncrypt(i.blob, i.b)
 			i.move(i.blob, first)
 			i.move(first, first)
 		}, "wrote the same bytes twice"},
-		{"what moves nothing", func(i *intruder) {
+		{"a blob under the same key", func(i *intruder) {
 			i.move(i.blob, i.reEncrypt(i.blob, i.a))
 		}, "with unchanged key"},
 		{"a PUT without condition", func(i *intruder) {
@@ -242,32 +242,32 @@ func TestFront(t *testing.T) {
 				},
 			}))
 		}, "dynamodb:PutItem on table items has no condition"},
-		{"a plaintext asked for", func(i *intruder) {
+		{"kms:Decrypt", func(i *intruder) {
 			i.must(i.kms.Decrypt(i.Context(), &kms.DecryptInput{CiphertextBlob: i.blob}))
 		}, "the worker called kms:Decrypt"},
-		{"a data key asked for", func(i *intruder) {
+		{"kms:GenerateDataKey", func(i *intruder) {
 			i.must(i.kms.GenerateDataKey(i.Context(), &kms.GenerateDataKeyInput{
 				KeyId:   &i.a,
 				KeySpec: "AES_256",
 			}))
 		}, "the worker called kms:GenerateDataKey"},
-		{"a plaintext in a body", func(i *intruder) { i.put("and " + hidden) }, "in its body"},
+		{"a plaintext in a body", func(i *intruder) { i.put("and " + secretText) }, "in its body"},
 		{"a plaintext in metadata", func(i *intruder) {
 			i.must(i.s3.PutObject(i.Context(), &s3.PutObjectInput{
 				Bucket:      aws.String("b"),
 				Key:         aws.String("new"),
-				Metadata:    map[string]string{"x": encode([]byte(hidden))},
+				Metadata:    map[string]string{"x": encode([]byte(secretText))},
 				IfNoneMatch: aws.String("*"),
 			}))
 		}, "in its header"},
 		{"a plaintext in a key", func(i *intruder) {
 			i.must(i.s3.PutObject(i.Context(), &s3.PutObjectInput{
 				Bucket:      aws.String("b"),
-				Key:         aws.String(hidden),
+				Key:         aws.String(secretText),
 				IfNoneMatch: aws.String("*"),
 			}))
 		}, "in its address"},
-		{"what is for AWS alone", func(i *intruder) {
+		{"an operation that only AWS has", func(i *intruder) {
 			r, err := http.NewRequestWithContext(i.Context(), http.MethodPut,
 				i.url+"/b/k?encryption", strings.NewReader("<x/>"))
 			i.must(nil, err)
@@ -279,20 +279,20 @@ func TestFront(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			w := newWatcher()
-			w.AddSecret("a plaintext", hidden)
+			w.AddSecret("a plaintext", secretText)
 			w.AddSecret("the session token", "session-token-of-the-worker")
 			i := newIntruder(t, w)
-			if found := w.broken(); len(found) > 0 || w.Seen("s3:PutObject") > 0 {
-				t.Fatalf("the application passes for a worker: %q", found)
+			if found := w.violationList(); len(found) > 0 || w.Seen("s3:PutObject") > 0 {
+				t.Fatalf("requests of the application count as requests of a worker: %q", found)
 			}
 			test.do(i)
-			found := w.broken()
+			found := w.violationList()
 			if got := strings.Join(found, "\n"); (test.want == "") != (len(found) == 0) ||
 				!strings.Contains(got, test.want) {
 				t.Errorf("violations %q, want %q", got, test.want)
 			}
 			if w.Seen("kms:ReEncrypt") != i.server.Faults().Counts()["kms:ReEncrypt"] {
-				t.Error("not all that was seen has arrived")
+				t.Error("the server did not receive every request that the Watcher observed")
 			}
 		})
 	}
@@ -300,7 +300,7 @@ func TestFront(t *testing.T) {
 
 // TestFrontPassesOn: the proxy forwards a request as it was signed, and never an incomplete one.
 // It does not forward an incomplete response.
-func TestFrontPassesOn(t *testing.T) {
+func TestProxyForwards(t *testing.T) {
 	var got atomic.Pointer[http.Request]
 	var body atomic.Value
 	var requests atomic.Int32
@@ -317,15 +317,15 @@ func TestFrontPassesOn(t *testing.T) {
 	}))
 	defer server.Close()
 	w := newWatcher()
-	front, err := url.Parse(w.Proxy(t, server.URL))
+	proxy, err := url.Parse(w.Proxy(t, server.URL))
 	if err != nil {
 		t.Fatal(err)
 	}
-	transport := &http.Transport{DisableCompression: true} // it asks for none
+	transport := &http.Transport{DisableCompression: true} // so that it sends no Accept-Encoding
 	defer transport.CloseIdleConnections()
 	send := func(method string) (status int) {
 		r, err := http.NewRequestWithContext(t.Context(), method,
-			front.String()+"/b/a//../odd%20key%2B%C3%BC.txt?b=1&a=%2F", strings.NewReader("a body"))
+			proxy.String()+"/b/a//../odd%20key%2B%C3%BC.txt?b=1&a=%2F", strings.NewReader("a body"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -336,7 +336,7 @@ func TestFrontPassesOn(t *testing.T) {
 		defer func() { _ = answer.Body.Close() }()
 		if text, err := io.ReadAll(answer.Body); err != nil ||
 			answer.StatusCode == http.StatusOK && string(text) != "whole text" {
-			t.Errorf("%s was answered with %q, %v", method, text, err)
+			t.Errorf("the response to %s is %q, %v", method, text, err)
 		}
 		return answer.StatusCode
 	}
@@ -344,18 +344,18 @@ func TestFrontPassesOn(t *testing.T) {
 		t.Errorf("the status of the response is %d", status)
 	}
 	r := got.Load()
-	if r.Host != front.Host || r.URL.EscapedPath() != "/b/a//../odd%20key%2B%C3%BC.txt" ||
+	if r.Host != proxy.Host || r.URL.EscapedPath() != "/b/a//../odd%20key%2B%C3%BC.txt" ||
 		r.URL.RawQuery != "b=1&a=%2F" || body.Load() != "a body" ||
 		r.Header.Get("X-Forwarded-For")+r.Header.Get("Accept-Encoding") != "" {
-		t.Errorf("it arrived as %s %s %q with %v", r.Host, r.URL, body.Load(), r.Header)
+		t.Errorf("the server received %s %s %q with %v", r.Host, r.URL, body.Load(), r.Header)
 	}
 	if status := send(http.MethodDelete); status != http.StatusBadGateway {
-		t.Errorf("a response that breaks off has the status %d", status)
+		t.Errorf("an incomplete response has the status %d", status)
 	}
 
 	before := requests.Load()
 	var dialer net.Dialer
-	conn, err := dialer.DialContext(t.Context(), "tcp", front.Host)
+	conn, err := dialer.DialContext(t.Context(), "tcp", proxy.Host)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -364,23 +364,23 @@ func TestFrontPassesOn(t *testing.T) {
 	_ = conn.Close()
 	send(http.MethodPut)
 	if n := requests.Load() - before; n != 1 || w.Seen("s3:PutObject") != 2 {
-		t.Errorf("%d requests arrived, and %d were seen in all, of a whole one and a half", n,
-			w.Seen("s3:PutObject"))
+		t.Errorf("the server received %d of 1 complete and 1 incomplete request; the Watcher "+
+			"observed %d in all, want 2", n, w.Seen("s3:PutObject"))
 	}
 }
 
 // TestFrontEndsRequests: a request that a client has sent arrives and is observed, even if the
 // client is killed before it receives the response.
-func TestFrontEndsRequests(t *testing.T) {
-	arrived, goOn := make(chan struct{}), make(chan struct{})
-	var cut atomic.Bool
+func TestProxyCompletesRequests(t *testing.T) {
+	arrived, release := make(chan struct{}), make(chan struct{})
+	var cancelled atomic.Bool
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body) // or the end of the connection is not noticed
+		_, _ = io.Copy(io.Discard, r.Body) // otherwise r.Context is not cancelled when the connection ends
 		close(arrived)
 		select {
 		case <-r.Context().Done():
-			cut.Store(true)
-		case <-goOn:
+			cancelled.Store(true)
+		case <-release:
 		}
 	}))
 	defer server.Close()
@@ -402,42 +402,42 @@ func TestFrontEndsRequests(t *testing.T) {
 		<-arrived
 		kill()
 		<-ended
-		time.Sleep(300 * time.Millisecond) // long enough for the proxy to cut the request off
-		close(goOn)
+		time.Sleep(300 * time.Millisecond) // long enough for the proxy to cancel the request
+		close(release)
 	})
-	if got := w.broken(); cut.Load() || len(got) != 1 ||
+	if got := w.violationList(); cancelled.Load() || len(got) != 1 ||
 		!strings.Contains(got[0], "s3:PutObject of k has no precondition") {
-		t.Errorf("the request was cut off: %v; violations %q", cut.Load(), got)
+		t.Errorf("the request was cancelled: %v; violations %q", cancelled.Load(), got)
 	}
 }
 
 // ear records the errors of a test instead of failing it.
-type ear struct {
+type recorder struct {
 	testing.TB
-	told []string
+	errors []string
 }
 
-func (e *ear) Errorf(format string, args ...any) {
-	e.told = append(e.told, fmt.Sprintf(format, args...))
+func (e *recorder) Errorf(format string, args ...any) {
+	e.errors = append(e.errors, fmt.Sprintf(format, args...))
 }
-func (e *ear) Error(args ...any) { e.told = append(e.told, fmt.Sprint(args...)) }
+func (e *recorder) Error(args ...any) { e.errors = append(e.errors, fmt.Sprint(args...)) }
 
 // TestOutputs: Outputs finds secrets, including blobs of observed requests, in printed text and
 // in files. It is an error if there is nothing to search.
 func TestOutputs(t *testing.T) {
 	w := newWatcher()
-	w.AddSecret("a plaintext", hidden)
+	w.AddSecret("a plaintext", secretText)
 	i := newIntruder(t, w)
 	blob := i.reEncrypt(i.blob, i.b)
 	outputs := func(printed string, files map[string]string) string {
-		dir, e := t.TempDir(), &ear{TB: t}
+		dir, e := t.TempDir(), &recorder{TB: t}
 		for name, text := range files {
 			i.must(nil, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
 		}
 		w.printed = nil
 		w.Printed(printed)
 		w.Outputs(e, dir)
-		return strings.Join(e.told, "\n")
+		return strings.Join(e.errors, "\n")
 	}
 	for _, test := range []struct {
 		name, printed string
@@ -447,33 +447,33 @@ func TestOutputs(t *testing.T) {
 		{
 			"nothing secret",
 			"rotated " + i.b,
-			map[string]string{"state.db": "x", "job.yaml": hidden},
+			map[string]string{"state.db": "x", "job.yaml": secretText},
 			"",
 		},
 		{
 			"a plaintext printed",
-			"it is " + hidden,
+			"it is " + secretText,
 			map[string]string{"state.db": "x"},
-			"output 1 holds a plaintext",
+			"output 1 contains a plaintext",
 		},
 		{
 			"a blob printed",
 			fmt.Sprintf("%q", blob),
 			map[string]string{"state.db": "x"},
-			"output 1 holds a blob of ReEncrypt",
+			"output 1 contains a blob of ReEncrypt",
 		},
 		{
 			"the blob before, in a file",
 			"ok",
 			map[string]string{"audit.jsonl": `{"x":"` + encode(i.blob) + `"}`},
-			"audit.jsonl holds a blob of ReEncrypt",
+			"audit.jsonl contains a blob of ReEncrypt",
 		},
 		{"no output", "", map[string]string{"state.db": "x"}, "nothing to search"},
 		{"no files", "ok", map[string]string{"job.yaml": "x"}, "nothing to search"},
 	} {
 		got := outputs(test.printed, test.files)
 		if (test.want == "") != (got == "") || !strings.Contains(got, test.want) {
-			t.Errorf("%s: told %q, want %q", test.name, got, test.want)
+			t.Errorf("%s: errors are %q, want %q", test.name, got, test.want)
 		}
 	}
 }

@@ -16,37 +16,36 @@ import (
 
 type digest = [sha256.Size]byte
 
-// move is the result of one ReEncrypt: the outcome for the new blob, and whether the old blob
-// had the same outcome already.
+// move is the result of one ReEncrypt request.
 type move struct {
-	outcome string // key, material, algorithm and context
-	idle    bool
+	outcome   string // key, material, algorithm and context
+	unchanged bool
 }
 
-// remember keeps what the rules need from a successful request of a worker or the application.
-func (w *Watcher) remember(e fault.Exchange) {
+// record records what the rules need from a successful request of a worker or the application.
+func (w *Watcher) record(e fault.Exchange) {
 	if !e.Served || e.Status != http.StatusOK {
 		return
 	}
 	switch e.Operation {
 	case "kms:ReEncrypt":
-		w.moved(e)
+		w.recordReEncrypt(e)
 	case "s3:PutObject", "s3:GetObject":
 		body := e.Answer
 		if e.Operation == "s3:PutObject" {
 			body = bodyOf(e)
 		}
-		w.keep(version(e.Request, e.Header.Get("ETag")), body)
+		w.storeObject(version(e.Request, e.Header.Get("ETag")), body)
 	}
 	switch e.Operation {
 	case "s3:HeadObject", "s3:GetObject":
-		w.keep("metadata of "+version(e.Request, e.Header.Get("ETag")), metadata(e.Header))
+		w.storeObject("metadata of "+version(e.Request, e.Header.Get("ETag")), metadata(e.Header))
 	}
 }
 
-func (w *Watcher) keep(name string, text []byte) {
-	w.watching.Lock()
-	defer w.watching.Unlock()
+func (w *Watcher) storeObject(name string, text []byte) {
+	w.watcherMu.Lock()
+	defer w.watcherMu.Unlock()
 	w.objects[name] = text
 }
 
@@ -76,44 +75,44 @@ func bodyOf(e fault.Exchange) []byte {
 	return body
 }
 
-// moved records the result of a ReEncrypt request and adds both blobs to the secrets.
-func (w *Watcher) moved(e fault.Exchange) {
-	var asked struct {
+// recordReEncrypt records the result of a ReEncrypt request and adds both blobs to the secrets.
+func (w *Watcher) recordReEncrypt(e fault.Exchange) {
+	var request struct {
 		CiphertextBlob                                        []byte
 		SourceEncryptionContext, DestinationEncryptionContext map[string]string
 	}
-	var told struct {
+	var response struct {
 		CiphertextBlob                                            []byte
 		KeyID, SourceKeyID                                        string
 		SourceKeyMaterialID, DestinationKeyMaterialID             string
 		SourceEncryptionAlgorithm, DestinationEncryptionAlgorithm string
 	}
-	if json.Unmarshal(e.Body, &asked) != nil || json.Unmarshal(e.Answer, &told) != nil {
+	if json.Unmarshal(e.Body, &request) != nil || json.Unmarshal(e.Answer, &response) != nil {
 		return
 	}
-	w.secrets.addBlob("a blob of ReEncrypt", asked.CiphertextBlob)
-	w.secrets.addBlob("a blob of ReEncrypt", told.CiphertextBlob)
-	from := fmt.Sprint(told.SourceKeyID, told.SourceKeyMaterialID,
-		told.SourceEncryptionAlgorithm, asked.SourceEncryptionContext)
-	to := fmt.Sprint(told.KeyID, told.DestinationKeyMaterialID,
-		told.DestinationEncryptionAlgorithm, asked.DestinationEncryptionContext)
-	w.watching.Lock()
-	defer w.watching.Unlock()
-	w.moves[sha256.Sum256(told.CiphertextBlob)] = move{outcome: to, idle: from == to}
+	w.secrets.addBlob("a blob of ReEncrypt", request.CiphertextBlob)
+	w.secrets.addBlob("a blob of ReEncrypt", response.CiphertextBlob)
+	from := fmt.Sprint(response.SourceKeyID, response.SourceKeyMaterialID,
+		response.SourceEncryptionAlgorithm, request.SourceEncryptionContext)
+	to := fmt.Sprint(response.KeyID, response.DestinationKeyMaterialID,
+		response.DestinationEncryptionAlgorithm, request.DestinationEncryptionContext)
+	w.watcherMu.Lock()
+	defer w.watcherMu.Unlock()
+	w.moves[sha256.Sum256(response.CiphertextBlob)] = move{outcome: to, unchanged: from == to}
 }
 
-// outcome returns the outcomes of the blobs in value that KMS returned, in their order. idle
+// outcome returns the outcomes of the blobs in value that KMS returned, in their order. unchanged
 // reports whether any of these blobs had the same outcome before. It must be called with
-// w.watching held.
-func (w *Watcher) outcome(value []byte) (outcome string, idle bool) {
+// w.watcherMu held.
+func (w *Watcher) outcome(value []byte) (outcome string, unchanged bool) {
 	blobs := append(blobsIn(value), value)
 	for _, blob := range blobs {
 		if m, ok := w.moves[sha256.Sum256(blob)]; ok {
 			outcome += m.outcome + "\n"
-			idle = idle || m.idle
+			unchanged = unchanged || m.unchanged
 		}
 	}
-	return outcome, idle
+	return outcome, unchanged
 }
 
 // blobsIn returns the decoded base64 texts of at least 64 characters, which may be blobs.
@@ -135,49 +134,49 @@ func blobsIn(text []byte) (blobs [][]byte) {
 	return blobs
 }
 
-// wrote checks one value that a worker replaced. A worker must not replace a value that a worker
+// checkWrite checks one value that a worker replaced. A worker must not replace a value that a worker
 // wrote, unless the outcome differs: a later job may move the same values again.
-func (w *Watcher) wrote(place string, before, after []byte) {
-	was, is := sha256.Sum256(before), sha256.Sum256(after)
-	w.watching.Lock()
-	if w.written[place] == nil {
-		w.written[place] = map[digest]bool{}
+func (w *Watcher) checkWrite(location string, before, after []byte) {
+	digestBefore, digestAfter := sha256.Sum256(before), sha256.Sum256(after)
+	w.watcherMu.Lock()
+	if w.written[location] == nil {
+		w.written[location] = map[digest]bool{}
 	}
-	own, again := w.written[place][was], w.written[place][is]
-	w.written[place][is] = true
+	writtenBefore, sameBytes := w.written[location][digestBefore], w.written[location][digestAfter]
+	w.written[location][digestAfter] = true
 	outcomeBefore, _ := w.outcome(before)
-	outcome, idle := w.outcome(after)
-	w.watching.Unlock()
-	if own && outcomeBefore == outcome {
-		w.complain("%s: the worker replaced what it had written itself", place)
+	outcome, unchanged := w.outcome(after)
+	w.watcherMu.Unlock()
+	if writtenBefore && outcomeBefore == outcome {
+		w.addViolation("%s: the worker replaced a value that it had written itself", location)
 	}
-	if again {
-		w.complain("%s: the worker wrote the same bytes twice", place)
+	if sameBytes {
+		w.addViolation("%s: the worker wrote the same bytes twice", location)
 	}
-	if idle {
-		w.complain("%s: the worker wrote a blob with unchanged key, material, algorithm "+
-			"and context", place)
+	if unchanged {
+		w.addViolation("%s: the worker wrote a blob with unchanged key, material, algorithm "+
+			"and context", location)
 	}
 }
 
-// putAgain checks what a PUT replaced, or a copy of an object onto itself, which replaces its
-// metadata. It ignores objects whose old state is unknown, and objects without a blob that KMS
-// returned: those are checkpoint records, which the worker replaces repeatedly.
-func (w *Watcher) putAgain(e fault.Exchange) {
-	place, match, now := "", "If-Match", bodyOf(e)
+// checkReplacement checks the object that a PUT replaced, or the metadata that a copy of an
+// object onto itself replaced. It ignores objects whose old state is unknown, and objects without
+// a blob that KMS returned: those are checkpoint records, which the worker replaces repeatedly.
+func (w *Watcher) checkReplacement(e fault.Exchange) {
+	location, match, body := "", "If-Match", bodyOf(e)
 	if e.Operation == "s3:CopyObject" {
-		place, match, now = "metadata of ", "X-Amz-Copy-Source-If-Match", metadata(e.Request.Header)
+		location, match, body = "metadata of ", "X-Amz-Copy-Source-If-Match", metadata(e.Request.Header)
 	}
 	match = e.Request.Header.Get(match)
 	if match == "" || !e.Served || e.Status != http.StatusOK ||
 		bytes.Contains(e.Answer, []byte("<Error>")) {
 		return
 	}
-	w.watching.Lock()
-	before, known := w.objects[place+version(e.Request, match)]
-	outcome, _ := w.outcome(now)
-	w.watching.Unlock()
+	w.watcherMu.Lock()
+	before, known := w.objects[location+version(e.Request, match)]
+	outcome, _ := w.outcome(body)
+	w.watcherMu.Unlock()
 	if known && outcome != "" {
-		w.wrote(place+e.Request.URL.Path, before, now)
+		w.checkWrite(location+e.Request.URL.Path, before, body)
 	}
 }

@@ -15,113 +15,112 @@ import (
 	"testing"
 )
 
-// window is how much of a canary is enough to recognise it, in bytes of text.
-const window = 16
+// pieceLen is the length in bytes of the pieces of secrets that are searched for.
+const pieceLen = 16
 
-// headerLen is how many bytes at the start of a blob name its key, and so are the
-// same in all blobs of it; a multiple of three, so that base64 of the rest is a
-// piece of the base64 of all.
+// headerLen is the length in bytes of the header of a blob. The header identifies the key, is
+// the same in all blobs under that key, and is not secret. The length is a multiple of three, so
+// that the base64 text of the remaining bytes is a part of the base64 text of the blob.
 const headerLen = 39
 
-// secrets are canaries: pieces of text that must not be anywhere.
+// secrets is a set of secrets. Outputs of rotator must not contain any piece of a secret.
 type secrets struct {
 	mu     sync.Mutex
-	pieces map[[window]byte]canary // what each is a piece of
+	pieces map[[pieceLen]byte]canary // the secret that each piece belongs to
 }
 
-// canary is a secret, and how it was dressed.
+// canary describes a secret in one encoding.
 type canary struct {
-	what  string
-	blob  bool // a ciphertext: it may be in requests
-	dress int
+	what     string
+	blob     bool // a ciphertext, which requests may contain
+	encoding int
 }
 
-func (c canary) String() string { return fmt.Sprintf("%s (dress %d)", c.what, c.dress) }
+func (c canary) String() string { return fmt.Sprintf("%s (encoding %d)", c.what, c.encoding) }
 
-func newSecrets() *secrets { return &secrets{pieces: map[[window]byte]canary{}} }
+func newSecrets() *secrets { return &secrets{pieces: map[[pieceLen]byte]canary{}} }
 
-// add makes a canary of the beginning of a secret text, in every dress in which it
-// could get out.
-func (s *secrets) add(what, secret string) { s.dress(what, false, []byte(secret), 0) }
+// add adds the beginning of a secret text, in every encoding in which it could be printed.
+func (s *secrets) add(what, secret string) { s.addEncodings(what, false, []byte(secret), 0) }
 
-// addBlob makes a canary of a ciphertext, behind the header that is no secret.
+// addBlob adds a ciphertext without its header.
 func (s *secrets) addBlob(what string, blob []byte) {
-	if len(blob) > headerLen+window {
-		s.dress(what, true, blob, headerLen)
+	if len(blob) > headerLen+pieceLen {
+		s.addEncodings(what, true, blob, headerLen)
 	}
 }
 
-func (s *secrets) dress(what string, blob bool, secret []byte, skip int) {
-	rest := secret[skip:min(len(secret), skip+4*window)]
-	list := strings.Trim(fmt.Sprint(rest), "[]")
+func (s *secrets) addEncodings(what string, blob bool, secret []byte, skip int) {
+	data := secret[skip:min(len(secret), skip+4*pieceLen)]
+	decimal := strings.Trim(fmt.Sprint(data), "[]")
 	forms := []string{
-		string(rest), hex.EncodeToString(rest), strings.ToUpper(hex.EncodeToString(rest)),
-		list, strings.ReplaceAll(list, " ", ","), strings.ReplaceAll(list, " ", ", "),
-		fmt.Sprintf("% x", rest), url.QueryEscape(string(rest)),
-		base32.StdEncoding.EncodeToString(rest)}
-	for shift := range 4 { // a rune may begin before the rest
-		quoted := strconv.Quote(string(rest[shift:]))
+		string(data), hex.EncodeToString(data), strings.ToUpper(hex.EncodeToString(data)),
+		decimal, strings.ReplaceAll(decimal, " ", ","), strings.ReplaceAll(decimal, " ", ", "),
+		fmt.Sprintf("% x", data), url.QueryEscape(string(data)),
+		base32.StdEncoding.EncodeToString(data)}
+	for shift := range 4 { // the data may begin in the middle of a rune
+		quoted := strconv.Quote(string(data[shift:]))
 		forms = append(forms, quoted[1:len(quoted)-1])
 	}
 	for _, encoding := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
-		// as a part of something longer; what follows decides about the last characters
+		// The data may be part of a longer encoded text, whose next bytes would change the last
+		// two characters.
 		for shift := range 3 {
-			text := encoding.EncodeToString(rest[shift:])
+			text := encoding.EncodeToString(data[shift:])
 			forms = append(forms, text[:max(0, len(text)-2)])
 		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, form := range forms {
-		if len(form) >= window {
-			s.pieces[[window]byte([]byte(form))] = canary{what, blob, i}
+		if len(form) >= pieceLen {
+			s.pieces[[pieceLen]byte([]byte(form))] = canary{what, blob, i}
 		}
 	}
 }
 
-// find returns which canaries are in a text.
+// find returns the secrets that text contains.
 func (s *secrets) find(text string) (found []canary) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	told := map[string]bool{}
-	for i := 0; i+window <= len(text); i++ {
-		if c, ok := s.pieces[[window]byte([]byte(text[i:i+window]))]; ok && !told[c.what] {
-			told[c.what] = true
+	reported := map[string]bool{}
+	for i := 0; i+pieceLen <= len(text); i++ {
+		if c, ok := s.pieces[[pieceLen]byte([]byte(text[i:i+pieceLen]))]; ok && !reported[c.what] {
+			reported[c.what] = true
 			found = append(found, c)
 		}
 	}
 	return found
 }
 
-// AddSecret makes a canary of one more text, 16 bytes at least: a plaintext, a
-// credential.
+// AddSecret adds a secret of at least 16 bytes, such as a plaintext or a credential.
 func (w *Watcher) AddSecret(what, secret string) { w.secrets.add(what, secret) }
 
-// Printed keeps what a command printed, for Outputs.
+// Printed records the output of a command, for Outputs.
 func (w *Watcher) Printed(texts ...string) {
-	w.watching.Lock()
-	defer w.watching.Unlock()
+	w.watcherMu.Lock()
+	defer w.watcherMu.Unlock()
 	w.printed = append(w.printed, texts...)
 }
 
-// Outputs says which secrets are in what commands printed, and in the files below
-// places, whatever they are: checkpoint, ledger, audit log, report. The job file is
-// the user's. A place without a file in it is an error, and so is silence.
-func (w *Watcher) Outputs(t testing.TB, places ...string) {
+// Outputs fails the test for each secret in the recorded output of commands, and in the files
+// below dirs: checkpoint, audit log, report. It ignores the job file, which the user wrote. It is
+// an error if a directory has no file, or if no command printed anything.
+func (w *Watcher) Outputs(t testing.TB, dirs ...string) {
 	t.Helper()
 	texts := map[string]string{}
-	w.watching.Lock()
+	w.watcherMu.Lock()
 	if strings.Join(w.printed, "") == "" {
 		t.Error("no command printed anything, so there is nothing to search")
 	}
 	for i, text := range w.printed {
 		texts[fmt.Sprintf("output %d", i+1)] = text
 	}
-	w.watching.Unlock()
-	for _, place := range places {
+	w.watcherMu.Unlock()
+	for _, dir := range dirs {
 		before := len(texts)
-		if keep(t, texts, place); len(texts) == before {
-			t.Errorf("%s holds no file, so there is nothing to search", place)
+		if readFiles(t, texts, dir); len(texts) == before {
+			t.Errorf("%s contains no file, so there is nothing to search", dir)
 		}
 	}
 	w.search(t, texts)
@@ -131,14 +130,14 @@ func (w *Watcher) search(t testing.TB, texts map[string]string) {
 	t.Helper()
 	for name, text := range texts {
 		for _, c := range w.secrets.find(text) {
-			t.Errorf("%s holds %s", name, c)
+			t.Errorf("%s contains %s", name, c)
 		}
 	}
 }
 
-// keep reads every file below a place but the job file.
-func keep(t testing.TB, texts map[string]string, place string) {
-	err := filepath.WalkDir(place, func(path string, d fs.DirEntry, err error) error {
+// readFiles adds every file below dir to texts, except the job file.
+func readFiles(t testing.TB, texts map[string]string, dir string) {
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() || d.Name() == "job.yaml" {
 			return err
 		}
@@ -147,26 +146,26 @@ func keep(t testing.TB, texts map[string]string, place string) {
 		return err
 	})
 	if err != nil {
-		t.Errorf("read what the worker keeps: %v", err)
+		t.Errorf("read the files of the worker: %v", err)
 	}
 }
 
-// AddSecret makes a canary of one more text, 16 bytes at least: a grant token.
+// AddSecret adds a secret of at least 16 bytes, such as a grant token.
 func (w *Env) AddSecret(what, secret string) { w.secrets.add(what, secret) }
 
-// Secrets says which secrets are in texts, in all that the worker has printed, or
-// in what it keeps beside the job file.
+// Secrets fails the test for each secret in texts, in the output of all commands so far, in the
+// checkpoint, and in the files beside the job file.
 func (w *Env) Secrets(t testing.TB, texts ...string) {
 	t.Helper()
-	all := w.shared(t)
-	keep(t, all, w.Dir)
+	all := w.checkpointText(t)
+	readFiles(t, all, w.Dir)
 	for i, text := range texts {
 		all[fmt.Sprintf("text %d", i+1)] = text
 	}
-	w.guard.watching.Lock()
+	w.guard.watcherMu.Lock()
 	for i, text := range w.guard.printed {
-		all[fmt.Sprintf("what command %d printed", i/2+1)] += text
+		all[fmt.Sprintf("output of command %d", i/2+1)] += text
 	}
-	w.guard.watching.Unlock()
+	w.guard.watcherMu.Unlock()
 	w.guard.search(t, all)
 }

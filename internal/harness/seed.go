@@ -18,21 +18,20 @@ import (
 	"rotator/internal/fakeaws/fakes3"
 )
 
-// seed stores the entries of the configuration. The kinds are spread evenly over
-// the places.
+// seed stores the entries of the configuration. The kinds are spread evenly over each target.
 func (w *Env) seed(t testing.TB) error {
 	var items []*Entry
-	for _, kind := range spread(w.config.Items) {
+	for _, kind := range interleave(w.config.Items) {
 		e, err := w.newEntry(Table, kind, len(w.entries))
 		if err != nil {
 			return err
 		}
 		items = append(items, e)
-		w.know(e)
+		w.register(e)
 	}
-	for some := range slices.Chunk(items, 25) {
+	for batch := range slices.Chunk(items, 25) {
 		var puts []types.WriteRequest
-		for _, e := range some {
+		for _, e := range batch {
 			puts = append(puts, types.WriteRequest{
 				PutRequest: &types.PutRequest{Item: e.item(w.config.Padding)},
 			})
@@ -43,7 +42,7 @@ func (w *Env) seed(t testing.TB) error {
 			return err
 		}
 	}
-	for _, kind := range spread(w.config.Objects) {
+	for _, kind := range interleave(w.config.Objects) {
 		target := Objects
 		if kind == Document {
 			target = Documents
@@ -52,43 +51,44 @@ func (w *Env) seed(t testing.TB) error {
 		if err != nil {
 			return err
 		}
-		w.know(e)
+		w.register(e)
 		if err := w.putObject(t.Context(), e); err != nil {
 			return err
 		}
 	}
-	now := w.read()
+	current := w.readStored()
 	for _, e := range w.entries {
-		e.learn(now[e.ID])
+		e.recordRest(current[e.ID])
 	}
 	return nil
 }
 
-// spread lists the kinds as often as asked, mixed.
-func spread(counts map[Kind]int) (list []Kind) {
-	left := maps.Clone(counts)
-	for len(left) > 0 {
+// interleave returns a list that contains each kind counts[kind] times, in mixed order.
+func interleave(counts map[Kind]int) (list []Kind) {
+	remaining := maps.Clone(counts)
+	for len(remaining) > 0 {
 		for kind := range kinds {
 			switch {
-			case left[kind] <= 0:
-				delete(left, kind)
+			case remaining[kind] <= 0:
+				delete(remaining, kind)
 			default:
 				list = append(list, kind)
-				left[kind]--
+				remaining[kind]--
 			}
 		}
 	}
 	return list
 }
 
-func (w *Env) know(e *Entry) {
+// register adds e to the entries of the Env.
+func (w *Env) register(e *Entry) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.entries = append(w.entries, e)
 	w.byID[e.ID] = e
 }
 
-// putObject stores the entry, in the place of what is there.
+// putObject stores the entry as an object, and replaces the object if it exists.
 func (w *Env) putObject(ctx context.Context, e *Entry) error {
 	in := &s3.PutObjectInput{
 		Bucket:       aws.String(Bucket),
@@ -107,15 +107,15 @@ func (w *Env) putObject(ctx context.Context, e *Entry) error {
 	if w.config.Bucket == Locked {
 		in.ObjectLockMode = []s3types.ObjectLockMode{s3types.ObjectLockModeGovernance,
 			s3types.ObjectLockModeCompliance}[e.number%2]
-		in.ObjectLockRetainUntilDate = &w.retain
+		in.ObjectLockRetainUntilDate = &w.retainUntil
 		in.ObjectLockLegalHoldStatus = s3types.ObjectLockLegalHoldStatusOn
 	}
 	_, err := w.s3.PutObject(ctx, in)
 	return err
 }
 
-// read returns what is stored now, by ID.
-func (w *Env) read() map[string]stored {
+// readStored returns the stored items and objects by ID.
+func (w *Env) readStored() map[string]stored {
 	out := map[string]stored{}
 	for id, text := range w.Server.DynamoDB().Items(Table) {
 		var key struct{ ID struct{ S string } }
@@ -126,8 +126,8 @@ func (w *Env) read() map[string]stored {
 		out[key.ID.S] = s
 	}
 	for key, versions := range w.Server.S3().Versions(Bucket) {
-		if last := versions[len(versions)-1]; !last.Marker {
-			out[key] = parseObject(key, last)
+		if latest := versions[len(versions)-1]; !latest.Marker {
+			out[key] = parseObject(key, latest)
 		}
 	}
 	return out

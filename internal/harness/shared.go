@@ -21,11 +21,11 @@ const (
 	InTable  = "dynamodb://state"
 	InBucket = "s3://state/rotator"
 
-	statePrefix = "rotator/" // of the objects in InBucket
+	statePrefix = "rotator/" // the prefix of the objects in InBucket
 )
 
-// state makes the table or bucket of a shared checkpoint.
-func (w *Env) state(ctx context.Context) error {
+// createCheckpoint creates the table or bucket of a shared checkpoint.
+func (w *Env) createCheckpoint(ctx context.Context) error {
 	switch w.config.Checkpoint {
 	case InTable:
 		return checkpoint.NewDynamoDB(w.dynamodb, "state", time.Minute).CreateTable(ctx)
@@ -34,14 +34,14 @@ func (w *Env) state(ctx context.Context) error {
 		return err
 	}
 	if !strings.HasPrefix(w.config.Checkpoint, "file:") {
-		return fmt.Errorf("no world has a checkpoint at %s", w.config.Checkpoint)
+		return fmt.Errorf("an Env cannot have a checkpoint at %s", w.config.Checkpoint)
 	}
 	return nil
 }
 
-// StateOperations are those by which the worker keeps its checkpoint, where that is
-// shared. Objects are read and written with the same; in the table nothing but the
-// checkpoint is written with PutItem.
+// StateOperations returns the operations by which the worker reads and writes a shared
+// checkpoint. In a bucket, the worker reads and writes target objects with the same operations.
+// In a table, it uses PutItem only for the checkpoint. Both are "" if the checkpoint is a file.
 func (w *Env) StateOperations() (reads, writes string) {
 	switch w.config.Checkpoint {
 	case InTable:
@@ -52,8 +52,8 @@ func (w *Env) StateOperations() (reads, writes string) {
 	return "", ""
 }
 
-// Store is the checkpoint as it is now, behind the back of the worker: what is
-// read and written there meets neither guards nor faults. A file must exist.
+// Store returns the current checkpoint. Guards and faults do not apply to its reads and writes.
+// If the checkpoint is a file, the file must exist.
 func (w *Env) Store(t testing.TB) checkpoint.Store {
 	t.Helper()
 	switch w.config.Checkpoint {
@@ -73,8 +73,8 @@ func (w *Env) stateFile() string {
 	return filepath.Join(w.Dir, strings.TrimPrefix(w.config.Checkpoint, "file:"))
 }
 
-// Records are the records of the checkpoint as the worker wrote them, by id; none
-// when there is no checkpoint yet.
+// Records returns the records of the checkpoint by ID, as the worker wrote them. It returns none
+// if there is no checkpoint yet.
 func (w *Env) Records(t testing.TB) map[string]string {
 	t.Helper()
 	ids := w.recordIDs(t)
@@ -116,8 +116,9 @@ func (w *Env) recordIDs(t testing.TB) (ids []string) {
 	return fileIDs(t, w.stateFile())
 }
 
-// fileIDs reads what the worker may be writing: it opens the file anew for each
-// operation, and keeps what is no id behind a zero byte.
+// fileIDs returns the IDs of the records in a checkpoint file. The worker may write to the file
+// meanwhile, because it opens the file for each operation. Keys that begin with a zero byte are
+// not IDs.
 func fileIDs(t testing.TB, path string) (ids []string) {
 	t.Helper()
 	if matches, err := filepath.Glob(path); err != nil || len(matches) == 0 {
@@ -144,7 +145,7 @@ func fileIDs(t testing.TB, path string) (ids []string) {
 	return ids
 }
 
-// ChangeRecord puts something else in the place of a record.
+// ChangeRecord replaces the data of a record by the result of change.
 func (w *Env) ChangeRecord(t testing.TB, id string, change func(data []byte) []byte) {
 	t.Helper()
 	store := w.Store(t)
@@ -157,8 +158,8 @@ func (w *Env) ChangeRecord(t testing.TB, id string, change func(data []byte) []b
 	}
 }
 
-// shared is what a shared checkpoint holds, as text.
-func (w *Env) shared(t testing.TB) map[string]string {
+// checkpointText returns the content of a shared checkpoint, by the name of the record.
+func (w *Env) checkpointText(t testing.TB) map[string]string {
 	texts := map[string]string{}
 	switch w.config.Checkpoint {
 	case InTable:
@@ -179,14 +180,14 @@ func (w *Env) shared(t testing.TB) map[string]string {
 	return texts
 }
 
-// Moves is how often KMS re-encrypted a blob under the old key for the worker, and
-// how many of these were repetitions, of the same blob.
-func (w *Env) Moves() (all, again int) {
+// Moves returns the number of ReEncrypt requests of the worker for blobs under the old key, and
+// how many of them repeated an earlier request for the same blob.
+func (w *Env) Moves() (all, repeated int) {
 	w.guard.mu.Lock()
 	defer w.guard.mu.Unlock()
 	for _, n := range w.guard.tries {
 		all += n
-		again += n - 1
+		repeated += n - 1
 	}
-	return all, again
+	return all, repeated
 }

@@ -91,8 +91,8 @@ func (w *Env) Relocate(ctx context.Context, e *Entry) error {
 			":pin":    &types.AttributeValueMemberB{Value: e.slots[0].blob},
 		},
 	})
-	var moved *types.ConditionalCheckFailedException
-	if errors.As(err, &moved) {
+	var conflict *types.ConditionalCheckFailedException
+	if errors.As(err, &conflict) {
 		return nil
 	}
 	if err == nil {
@@ -140,14 +140,14 @@ func (w *Env) Add(ctx context.Context, target string) (*Entry, error) {
 	}
 	w.CountsVary()
 	w.mu.Lock()
-	number := max(len(w.entries), w.numbered) // Add may be called concurrently
-	w.numbered = number + 1
+	number := max(len(w.entries), w.nextNumber) // Add may be called concurrently
+	w.nextNumber = number + 1
 	w.mu.Unlock()
 	e, err := w.newEntryAt(target, kind, number, "!")
 	if err != nil {
 		return nil, err
 	}
-	w.know(e)
+	w.register(e)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if target == Table {
@@ -161,7 +161,7 @@ func (w *Env) Add(ctx context.Context, target string) (*Entry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("add %s: %w", e.ID, err)
 	}
-	e.learn(w.read()[e.ID])
+	e.recordRest(w.readStored()[e.ID])
 	return e, nil
 }
 
@@ -185,14 +185,14 @@ func (w *Env) Write(
 			return writes, nil
 		case <-ticker.C:
 		}
-		e, whole := entries[mathrand.IntN(len(entries))], context.WithoutCancel(ctx)
+		e, writeCtx := entries[mathrand.IntN(len(entries))], context.WithoutCancel(ctx)
 		switch n := mathrand.IntN(20); {
 		case n == 0:
-			err = w.Delete(whole, e)
+			err = w.Delete(writeCtx, e)
 		case n < 8:
-			err = w.Touch(whole, e)
+			err = w.Touch(writeCtx, e)
 		default:
-			err = w.Replace(whole, e, keys[mathrand.IntN(len(keys))])
+			err = w.Replace(writeCtx, e, keys[mathrand.IntN(len(keys))])
 		}
 		if err != nil {
 			return writes, err

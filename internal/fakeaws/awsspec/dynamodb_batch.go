@@ -10,15 +10,15 @@ import (
 
 func dynamodbBatchCases() []dynamodbCase {
 	return []dynamodbCase{
-		{"BatchExecuteStatement/conditional updates, each with its own answer", dynamodbBatch},
+		{"BatchExecuteStatement/each conditional update has its own response", dynamodbBatch},
 		{"BatchExecuteStatement/several fields in one SET clause", dynamodbBatchListed},
 		{"BatchExecuteStatement/several SET clauses", dynamodbBatchRepeated},
 		{"BatchExecuteStatement/nested paths", dynamodbBatchPaths},
-		{"BatchExecuteStatement/odd names", dynamodbBatchNames},
-		{"BatchExecuteStatement/conditions on presence", dynamodbBatchPresence},
-		{"BatchExecuteStatement/an item that grows past 400 KB", dynamodbBatchSize},
-		{"BatchExecuteStatement/what is refused", dynamodbBatchRefused},
-		{"BatchExecuteStatement/a value that is not there fails the condition",
+		{"BatchExecuteStatement/attribute names with special characters", dynamodbBatchNames},
+		{"BatchExecuteStatement/IS MISSING and IS NOT MISSING", dynamodbBatchPresence},
+		{"BatchExecuteStatement/an update to more than 400 KB is refused", dynamodbBatchSize},
+		{"BatchExecuteStatement/invalid requests are refused", dynamodbBatchRefused},
+		{"BatchExecuteStatement/a condition on a missing attribute fails",
 			dynamodbBatchNothing},
 	}
 }

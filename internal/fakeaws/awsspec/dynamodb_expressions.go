@@ -11,10 +11,10 @@ func dynamodbExpressionCases() []dynamodbCase {
 		{"ConditionExpression/operators and functions", dynamodbConditions},
 		{"ConditionExpression/equality of every type", dynamodbEquality},
 		{"UpdateExpression/SET, REMOVE, ADD and DELETE", dynamodbUpdates},
-		{"UpdateExpression/what is refused", dynamodbRefusedUpdates},
-		{"UpdateExpression/all is computed from the item as it was", dynamodbSimultaneous},
+		{"UpdateExpression/invalid requests are refused", dynamodbRefusedUpdates},
+		{"UpdateExpression/all values are computed from the old item", dynamodbSimultaneous},
 		{"UpdateExpression/ReturnValues", dynamodbReturnValues},
-		{"TransactWriteItems/all or nothing", dynamodbTransaction},
+		{"TransactWriteItems/all writes succeed or none", dynamodbTransaction},
 	}
 }
 

@@ -13,18 +13,18 @@ import (
 func dynamodbItemCases() []dynamodbCase {
 	return []dynamodbCase{
 		{"DescribeTable/key schema, types and state", dynamodbDescribe},
-		{"DescribeTable/a table that is not there is ResourceNotFoundException", dynamodbNoTable},
-		{"PutItem/every type comes back as it was stored", dynamodbTypes},
-		{"PutItem/numbers are printed without what says nothing", dynamodbNumbers},
-		{"PutItem/what is refused", dynamodbRefusedItems},
-		{"PutItem/a condition, and the item that failed it", dynamodbPutCondition},
-		{"GetItem/a key of another shape is ValidationException", dynamodbWrongKey},
+		{"DescribeTable/a missing table is ResourceNotFoundException", dynamodbNoTable},
+		{"PutItem/values of every type are returned unchanged", dynamodbTypes},
+		{"PutItem/numbers are returned in normal form", dynamodbNumbers},
+		{"PutItem/invalid requests are refused", dynamodbRefusedItems},
+		{"PutItem/a failed condition can return the item", dynamodbPutCondition},
+		{"GetItem/a key that does not match the schema is ValidationException", dynamodbWrongKey},
 		{"GetItem/projection into maps and lists", dynamodbProjection},
-		{"DeleteItem/a condition, and the old values", dynamodbDelete},
-		{"UpdateItem/without a condition it makes the item", dynamodbUpsert},
-		{"UpdateItem/a condition that fails leaves no item behind", dynamodbNoUpsert},
-		{"UpdateItem/ALL_OLD on failure returns the item as it is", dynamodbAllOld},
-		{"UpdateItem/consumed capacity is by the size of the item", dynamodbCapacity},
+		{"DeleteItem/conditions and ALL_OLD", dynamodbDelete},
+		{"UpdateItem/an update without a condition creates the item", dynamodbUpsert},
+		{"UpdateItem/a failed condition creates no item", dynamodbNoUpsert},
+		{"UpdateItem/ALL_OLD on failure returns the current item", dynamodbAllOld},
+		{"UpdateItem/consumed capacity depends on the size of the item", dynamodbCapacity},
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 func dynamodbQueryCases() []dynamodbCase {
 	return []dynamodbCase{
 		{"Query/one partition, in the order of the sort key, page by page", dynamodbQueryOrder},
-		{"Query/a key condition is of key attributes", dynamodbQueryKeys},
+		{"Query/a key condition on other attributes is refused", dynamodbQueryKeys},
 	}
 }
 

@@ -11,10 +11,10 @@ import (
 
 func dynamodbScanCases() []dynamodbCase {
 	return []dynamodbCase{
-		{"Scan/segments and pages hold every item once", dynamodbSegments},
+		{"Scan/segments and pages contain each item once", dynamodbSegments},
 		{"Scan/a start key of another segment is refused", dynamodbForeignSegment},
 		{"Scan/a page ends at 1 MB", dynamodbPages},
-		{"Scan/the filter comes after the limit", dynamodbFilter},
+		{"Scan/Limit applies before the filter", dynamodbFilter},
 	}
 }
 

@@ -211,7 +211,7 @@ func kmsMissingARN(arn string) string {
 }
 
 // elsewhere returns the ARN of a key with the same id in another Region.
-func (p *kmsProbe) elsewhere(arn string) string {
+func (p *kmsProbe) inOtherRegion(arn string) string {
 	other := "eu-north-1"
 	if p.region == other {
 		other = "us-east-1"

@@ -26,13 +26,13 @@ func kmsCryptCases() []kmsCase {
 			kmsEncryptRSAContext,
 		},
 		{"Decrypt/the encryption context must match exactly", kmsDecryptContext},
-		{"Decrypt/a corrupt blob", kmsDecryptCorrupt},
-		{"Decrypt/a wrong pin is IncorrectKeyException", kmsDecryptPin},
-		{"Decrypt/a blob under a key that is not here is AccessDeniedException", kmsDecryptUnknown},
-		{"Decrypt/an RSA blob needs its key and its algorithm", kmsDecryptRSA},
+		{"Decrypt/a corrupt blob is InvalidCiphertextException", kmsDecryptCorrupt},
+		{"Decrypt/another KeyId is IncorrectKeyException", kmsDecryptPin},
+		{"Decrypt/a blob under an unknown key is AccessDeniedException", kmsDecryptUnknown},
+		{"Decrypt/an RSA blob requires KeyId and EncryptionAlgorithm", kmsDecryptRSA},
 		{"GenerateDataKey/the plaintext and its blob", kmsDataKey},
 		{"GenerateDataKey/sizes", kmsDataKeySizes},
-		{"Blob/the layout of today", kmsBlobLayout},
+		{"CiphertextBlob/the current header layout", kmsBlobLayout},
 	}
 }
 
@@ -325,11 +325,12 @@ func kmsDataKey(p *kmsProbe) {
 			NumberOfBytes: aws.Int32(5),
 		})
 	p.must(err)
-	opened, err := p.Decrypt(p.ctx, &kms.DecryptInput{CiphertextBlob: sealed.CiphertextBlob})
+	decrypted, err := p.Decrypt(p.ctx, &kms.DecryptInput{CiphertextBlob: sealed.CiphertextBlob})
 	p.must(err)
-	if len(opened.Plaintext) != 5 || *sealed.KeyId != *k.Arn ||
+	if len(decrypted.Plaintext) != 5 || *sealed.KeyId != *k.Arn ||
 		aws.ToString(sealed.KeyMaterialId) != *k.CurrentKeyMaterialId {
-		p.Errorf("a key of %d bytes, under %s, material %v", len(opened.Plaintext), *sealed.KeyId,
+		p.Errorf("a key of %d bytes, under %s, material %v", len(decrypted.Plaintext),
+			*sealed.KeyId,
 			sealed.KeyMaterialId)
 	}
 }

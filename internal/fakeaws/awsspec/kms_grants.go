@@ -11,10 +11,10 @@ import (
 
 func kmsGrantCases() []kmsCase {
 	return []kmsCase{
-		{"CreateGrant/a grant is in the list until it is revoked", kmsGrant},
-		{"CreateGrant/what is refused", kmsGrantRefused},
-		{"ReEncrypt/the token of a grant goes along", kmsGrantToken},
-		{"ReEncrypt/a token of no grant is InvalidGrantTokenException", kmsGrantForged},
+		{"CreateGrant/a grant is listed until it is revoked", kmsGrant},
+		{"CreateGrant/invalid requests are refused", kmsGrantRefused},
+		{"ReEncrypt/a grant token is accepted before the grant is visible", kmsGrantToken},
+		{"ReEncrypt/an unknown grant token is InvalidGrantTokenException", kmsGrantForged},
 	}
 }
 
@@ -66,7 +66,7 @@ func kmsGrantRefused(p *kmsProbe) {
 	operations := []types.GrantOperation{types.GrantOperationDecrypt}
 	k, rsa := p.key(), p.keyOf(types.KeySpecRsa2048)
 	_, err := p.CreateGrant(p.ctx, &kms.CreateGrantInput{KeyId: k.KeyId,
-		GranteePrincipal: aws.String("somebody"), Operations: operations})
+		GranteePrincipal: aws.String("not-an-arn"), Operations: operations})
 	p.want("InvalidArnException", err)
 	_, err = p.CreateGrant(p.ctx, &kms.CreateGrantInput{KeyId: k.KeyId,
 		GranteePrincipal: p.grantee(k), Operations: []types.GrantOperation{"Dance"}})

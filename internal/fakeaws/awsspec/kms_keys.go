@@ -15,16 +15,16 @@ func kmsKeyCases() []kmsCase {
 	return []kmsCase{
 		{"CreateKey/the default is a symmetric key", kmsCreateDefault},
 		{"CreateKey/RSA keys encrypt with OAEP", kmsCreateRSA},
-		{"CreateKey/an asymmetric key needs a usage", kmsCreateWithoutUsage},
+		{"CreateKey/an asymmetric key requires KeyUsage", kmsCreateWithoutUsage},
 		{"CreateKey/a multi-Region key is a primary", kmsCreateMultiRegion},
 		{"DescribeKey/key id, key ARN, alias name and alias ARN", kmsDescribeNames},
-		{"DescribeKey/what is not there is NotFoundException", kmsDescribeMissing},
-		{"DisableKey/a disabled key refuses cryptography", kmsDisabled},
+		{"DescribeKey/a missing key or alias is NotFoundException", kmsDescribeMissing},
+		{"DisableKey/a disabled key refuses cryptographic operations", kmsDisabled},
 		{"ScheduleKeyDeletion/a key pending deletion refuses nearly everything",
 			kmsPendingDeletion},
 		{"ScheduleKeyDeletion/the waiting period is 7 to 30 days", kmsWaitingPeriod},
-		{"CancelKeyDeletion/the key is left disabled", kmsCancelDeletion},
-		{"EnableKey/an alias is no key id", kmsEnableAlias},
+		{"CancelKeyDeletion/the key is disabled afterwards", kmsCancelDeletion},
+		{"EnableKey/an alias is not accepted as KeyId", kmsEnableAlias},
 	}
 }
 
@@ -131,7 +131,7 @@ func kmsDescribeMissing(p *kmsProbe) {
 	k := p.key()
 	missing := kmsMissingARN(*k.Arn)
 	for _, name := range []string{missing, missing[len(missing)-36:], "alias/rotator-not-there",
-		p.elsewhere(*k.Arn)} {
+		p.inOtherRegion(*k.Arn)} {
 		_, err := p.DescribeKey(p.ctx, &kms.DescribeKeyInput{KeyId: &name})
 		p.want("NotFoundException", err)
 	}

@@ -13,26 +13,35 @@ import (
 func kmsReEncryptCases() []kmsCase {
 	return []kmsCase{
 		{"ReEncrypt/from and to every kind of key", kmsReEncryptMatrix},
-		{"ReEncrypt/the answer names the key of an unpinned blob", kmsReEncryptUnpinned},
+		{
+			"ReEncrypt/the response names the source key if SourceKeyId is omitted",
+			kmsReEncryptUnpinned,
+		},
 		{"ReEncrypt/aliases are resolved to key ARNs", kmsReEncryptAlias},
-		{"ReEncrypt/wrong pin is IncorrectKeyException", kmsReEncryptPin},
+		{"ReEncrypt/another SourceKeyId is IncorrectKeyException", kmsReEncryptPin},
 		{
 			"ReEncrypt/wrong context or corrupt blob is InvalidCiphertextException",
 			kmsReEncryptContext,
 		},
-		{"ReEncrypt/under the same key, another context", kmsReEncryptSameKey},
-		{"ReEncrypt/under the same key, the current material", kmsReEncryptRefresh},
-		{"ReEncrypt/a data key keeps its plaintext", kmsReEncryptDataKey},
-		{"ReEncrypt/an RSA blob needs its key and its algorithm", kmsReEncryptRSASource},
-		{"ReEncrypt/what an RSA destination refuses", kmsReEncryptRSADestination},
-		{"ReEncrypt/a ciphertext has 1 to 6144 bytes", kmsReEncryptLimits},
-		{"ReEncrypt/keys that are not there are NotFoundException", kmsReEncryptMissing},
+		{"ReEncrypt/the same key with another context", kmsReEncryptSameKey},
+		{"ReEncrypt/the same key uses its current material", kmsReEncryptRefresh},
+		{"ReEncrypt/the plaintext of a data key is kept", kmsReEncryptDataKey},
 		{
-			"ReEncrypt/a blob under a key that is not here is AccessDeniedException",
+			"ReEncrypt/an RSA blob requires SourceKeyId and SourceEncryptionAlgorithm",
+			kmsReEncryptRSASource,
+		},
+		{
+			"ReEncrypt/invalid requests with an RSA destination are refused",
+			kmsReEncryptRSADestination,
+		},
+		{"ReEncrypt/a ciphertext has 1 to 6144 bytes", kmsReEncryptLimits},
+		{"ReEncrypt/missing keys are NotFoundException", kmsReEncryptMissing},
+		{
+			"ReEncrypt/a blob under an unknown key is AccessDeniedException",
 			kmsReEncryptUnknown,
 		},
 		{"ReEncrypt/a key for signatures is InvalidKeyUsageException", kmsReEncryptSigning},
-		{"ReEncrypt/10 grant tokens at most", kmsReEncryptTokens},
+		{"ReEncrypt/at most 10 grant tokens", kmsReEncryptTokens},
 	}
 }
 
@@ -323,7 +332,7 @@ func kmsReEncryptMissing(p *kmsProbe) {
 	for _, missing := range []string{
 		kmsMissingARN(*k.Arn),
 		"alias/rotator-not-there",
-		p.elsewhere(*k.Arn),
+		p.inOtherRegion(*k.Arn),
 	} {
 		_, err := p.ReEncrypt(p.ctx, &kms.ReEncryptInput{
 			CiphertextBlob:   blob,
@@ -382,7 +391,7 @@ func kmsDryRunCases() []kmsCase {
 	return []kmsCase{
 		{"DryRun/a request that would succeed is DryRunOperationException", kmsDryRun},
 		{"DryRun/the ciphertext is checked", kmsDryRunCiphertext},
-		{"DryRun/IGNORE_CIPHERTEXT needs no ciphertext, but the source key", kmsDryRunIgnore},
+		{"DryRun/IGNORE_CIPHERTEXT requires SourceKeyId but no ciphertext", kmsDryRunIgnore},
 	}
 }
 

@@ -11,10 +11,10 @@ import (
 
 func kmsAliasCases() []kmsCase {
 	return []kmsCase{
-		{"CreateAlias/a name is given once", kmsAliasTwice},
-		{"CreateAlias/names that are refused", kmsAliasNames},
+		{"CreateAlias/an existing name is AlreadyExistsException", kmsAliasTwice},
+		{"CreateAlias/invalid names are refused", kmsAliasNames},
 		{"UpdateAlias/the alias names another key of the same kind", kmsAliasUpdate},
-		{"DeleteAlias/the key stays", kmsAliasDelete},
+		{"DeleteAlias/the key is kept", kmsAliasDelete},
 		{"ListAliases/the aliases of a key, page by page", kmsAliasPages},
 	}
 }
@@ -120,12 +120,12 @@ func kmsAliasPages(p *kmsProbe) {
 
 func kmsRotationCases() []kmsCase {
 	return []kmsCase{
-		{"RotateKeyOnDemand/old blobs stay readable, new ones use the new material", kmsRotate},
-		{"RotateKeyOnDemand/25 times", kmsRotateLimit},
+		{"RotateKeyOnDemand/old blobs remain readable, new blobs use the new material", kmsRotate},
+		{"RotateKeyOnDemand/at most 25 rotations", kmsRotateLimit},
 		{"RotateKeyOnDemand/an asymmetric key is UnsupportedOperationException", kmsRotateRSA},
 		{"ListKeyRotations/with and without the first material, page by page", kmsRotations},
 		{"GetKeyLastUsage/ReEncrypt is recorded on both keys", kmsLastUsage},
-		{"GetKeyLastUsage/what fails is not recorded", kmsLastUsageFailed},
+		{"GetKeyLastUsage/failed requests are not recorded", kmsLastUsageFailed},
 	}
 }
 

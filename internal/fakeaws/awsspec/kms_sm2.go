@@ -19,10 +19,16 @@ func kmsSM2Cases() []kmsCase {
 	return []kmsCase{
 		{"CreateKey/SM2 keys encrypt with SM2PKE", kmsCreateSM2},
 		{"Encrypt/an SM2 key", kmsEncryptSM2},
-		{"Encrypt/what an SM2 key refuses", kmsEncryptSM2Refused},
+		{"Encrypt/invalid requests with an SM2 key are refused", kmsEncryptSM2Refused},
 		{"ReEncrypt/from and to SM2 keys", kmsReEncryptSM2},
-		{"ReEncrypt/an SM2 blob needs its key and its algorithm", kmsReEncryptSM2Source},
-		{"ReEncrypt/what an SM2 destination refuses", kmsReEncryptSM2Destination},
+		{
+			"ReEncrypt/an SM2 blob requires SourceKeyId and SourceEncryptionAlgorithm",
+			kmsReEncryptSM2Source,
+		},
+		{
+			"ReEncrypt/invalid requests with an SM2 destination are refused",
+			kmsReEncryptSM2Destination,
+		},
 	}
 }
 

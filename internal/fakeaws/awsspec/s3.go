@@ -160,11 +160,11 @@ func (p *s3Probe) copyOnto(
 
 func s3BucketCases() []s3Case {
 	return []s3Case{
-		{"HeadBucket/a bucket that is not there is 404", s3NoBucket},
-		{"GetBucketVersioning/empty, then as it was set", s3Versioning},
-		{"GetBucketOwnershipControls/BucketOwnerEnforced by default, and no ACLs then",
+		{"HeadBucket/a missing bucket is 404", s3NoBucket},
+		{"GetBucketVersioning/empty until versioning is set", s3Versioning},
+		{"GetBucketOwnershipControls/the default is BucketOwnerEnforced, which disables ACLs",
 			s3Ownership},
-		{"DeleteBucket/not while it has objects", s3DeleteBucket},
+		{"DeleteBucket/a bucket with objects is BucketNotEmpty", s3DeleteBucket},
 	}
 }
 

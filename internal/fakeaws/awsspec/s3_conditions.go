@@ -10,8 +10,8 @@ import (
 
 func s3ConditionCases() []s3Case {
 	return []s3Case{
-		{"PutObject/If-Match replaces what was read, or nothing", s3PutIfMatch},
-		{"PutObject/If-None-Match makes what is not there", s3PutIfNoneMatch},
+		{"PutObject/If-Match replaces only the version with that ETag", s3PutIfMatch},
+		{"PutObject/If-None-Match creates only a missing object", s3PutIfNoneMatch},
 		{"GetObject/If-Match and If-None-Match", s3GetConditions},
 		{"CopyObject/conditions on the source", s3CopySource},
 		{"CopyObject/conditions on the destination", s3CopyDestination},

@@ -14,12 +14,12 @@ import (
 // a copy of the object onto itself.
 func s3CopyCases() []s3Case {
 	return []s3Case{
-		{"CopyObject/onto itself, tags stay, and all else is as the request says", s3CopyKeepsTags},
-		{"CopyObject/an object of several parts becomes one of one part", s3CopyJoinsParts},
+		{"CopyObject/a copy onto itself keeps tags and replaces metadata", s3CopyKeepsTags},
+		{"CopyObject/the copy of a multipart object has one part", s3CopyJoinsParts},
 		{"CopyObject/an archived object is refused", s3CopyArchived},
-		{"HeadObject/parts by their number", s3HeadParts},
+		{"HeadObject/PartNumber", s3HeadParts},
 		{
-			"MultipartUpload/the same parts of the same object give ETag and checksum again",
+			"MultipartUpload/the same parts have the same ETag and checksum again",
 			s3PartsAgain,
 		},
 		{"MultipartUpload/checksums of parts", s3PartChecksums},

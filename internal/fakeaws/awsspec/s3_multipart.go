@@ -11,9 +11,9 @@ import (
 
 func s3MultipartCases() []s3Case {
 	return []s3Case{
-		{"MultipartUpload/parts are joined, under a condition", s3Multipart},
-		{"MultipartUpload/parts of another object", s3PartCopy},
-		{"MultipartUpload/what is refused", s3MultipartRefused},
+		{"MultipartUpload/CompleteMultipartUpload joins the parts conditionally", s3Multipart},
+		{"MultipartUpload/UploadPartCopy copies ranges of another object", s3PartCopy},
+		{"MultipartUpload/invalid requests are refused", s3MultipartRefused},
 	}
 }
 

@@ -16,19 +16,19 @@ import (
 
 func s3ObjectCases() []s3Case {
 	return []s3Case{
-		{"PutObject/what is sent along comes back", s3RoundTrip},
-		{"PutObject/Expires comes back as it was written", s3Expires},
+		{"PutObject/headers and metadata are returned", s3RoundTrip},
+		{"PutObject/Expires is returned unchanged", s3Expires},
 		{"PutObject/the ETag is the MD5 of the body", s3ETag},
-		{"PutObject/it replaces all of the object", s3FullReplace},
-		{"PutObject/checksums are verified and kept", s3Checksums},
-		{"GetObject/an object that is not there is NoSuchKey", s3NoKey},
+		{"PutObject/metadata and tags are replaced too", s3FullReplace},
+		{"PutObject/checksums are verified and stored", s3Checksums},
+		{"GetObject/a missing object is NoSuchKey", s3NoKey},
 		{"GetObject/ranges", s3Ranges},
 		{"GetObject/archived objects are InvalidObjectState", s3Archived},
-		{"GetObject/SSE-C objects need their key", s3CustomerKey},
-		{"PutObject/SSE-KMS settings come back, and the ETag is no MD5", s3KeyManaged},
-		{"GetObjectTagging/tags of the PUT, of their own, and without", s3Tagging},
+		{"GetObject/SSE-C objects require their key", s3CustomerKey},
+		{"PutObject/SSE-KMS settings are returned, and the ETag is not the MD5", s3KeyManaged},
+		{"GetObjectTagging/tags of PutObject and PutObjectTagging, and no tags", s3Tagging},
 		{"CopyObject/COPY and REPLACE", s3Copy},
-		{"CopyObject/onto itself it must change something", s3CopySelf},
+		{"CopyObject/a copy onto itself without a change is refused", s3CopySelf},
 	}
 }
 

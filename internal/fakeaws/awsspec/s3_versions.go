@@ -11,9 +11,9 @@ import (
 
 func s3VersionCases() []s3Case {
 	return []s3Case{
-		{"Versioning/old versions stay, and can be read", s3OldVersions},
-		{"Versioning/a delete leaves a marker", s3DeleteMarker},
-		{"ObjectLock/retention and legal hold come back, and are kept", s3ObjectLock},
+		{"Versioning/old versions are kept and can be read", s3OldVersions},
+		{"Versioning/a delete creates a delete marker", s3DeleteMarker},
+		{"ObjectLock/retention and legal hold are returned and enforced", s3ObjectLock},
 	}
 }
 
