@@ -67,35 +67,39 @@ func accountFor(target config.Target, caller string) string {
 	return caller
 }
 
-// placeOf describes the place of a target from the job file.
-func placeOf(target config.Target, cfg aws.Config, endpoint *string) checkpoint.Place {
+// locationOf returns the location of a target in the job file.
+func locationOf(target config.Target, cfg aws.Config, endpoint *string) checkpoint.Location {
 	format := target.Format
 	if format == "" && len(target.Slots) > 0 {
 		format = target.Slots[0].Format
 	}
-	p := checkpoint.Place{
+	p := checkpoint.Location{
 		Format:   format,
 		Region:   cfg.Region,
 		Endpoint: bareEndpoint(aws.ToString(endpoint)),
 	}
 	switch {
 	case target.DynamoDB != nil:
-		p.Kind, p.Table = checkpoint.PlaceDynamoDB, target.DynamoDB.Table
+		p.Kind, p.Table = checkpoint.LocationDynamoDB, target.DynamoDB.Table
 	case target.S3 != nil:
-		p.Kind, p.Bucket, p.Prefix = checkpoint.PlaceS3, target.S3.Bucket, target.S3.Prefix
+		p.Kind, p.Bucket, p.Prefix = checkpoint.LocationS3, target.S3.Bucket, target.S3.Prefix
 	case target.Files != nil:
-		p.Kind, p.Root, p.Host, p.Region = checkpoint.PlaceFiles, target.Files.Root, hostname(), ""
+		p.Kind, p.Root, p.Host, p.Region = checkpoint.LocationFiles, target.Files.Root,
+			hostname(), ""
 	}
 	return p
 }
 
-// infosOf returns the report's information about the targets of a job. places
+// infosOf returns the report's information about the targets of a job. locations
 // may lack some targets.
-func infosOf(job *config.Job, places map[string]*checkpoint.Place) (infos []report.TargetInfo) {
+func infosOf(
+	job *config.Job,
+	locations map[string]*checkpoint.Location,
+) (infos []report.TargetInfo) {
 	for _, target := range job.Targets {
 		info := report.TargetInfo{
 			Name:       target.Name,
-			Place:      places[target.Name],
+			Location:   locations[target.Name],
 			MayBeEmpty: target.MayBeEmpty,
 		}
 		for i, slot := range target.Slots {
@@ -117,26 +121,26 @@ func infosOf(job *config.Job, places map[string]*checkpoint.Place) (infos []repo
 // recordedInfos is infosOf for a recorded pass. If the pass belongs to another
 // job file, may_be_empty is not applied.
 func recordedInfos(job *config.Job, record checkpoint.Pass) ([]report.TargetInfo, error) {
-	places := map[string]*checkpoint.Place{}
+	locations := map[string]*checkpoint.Location{}
 	var infos []report.TargetInfo
 	for _, target := range record.Targets {
-		places[target.Name] = target.Place
-		infos = append(infos, report.TargetInfo{Name: target.Name, Place: target.Place})
+		locations[target.Name] = target.Location
+		infos = append(infos, report.TargetInfo{Name: target.Name, Location: target.Location})
 	}
 	print, err := job.Fingerprint()
 	if err == nil && print == record.Fingerprint {
-		infos = infosOf(job, places)
+		infos = infosOf(job, locations)
 	}
 	return infos, err
 }
 
 // infos returns the report's information about the targets of this session.
 func (s *session) infos() []report.TargetInfo {
-	places := map[string]*checkpoint.Place{}
+	locations := map[string]*checkpoint.Location{}
 	for i := range s.wiring.targets {
-		places[s.wiring.targets[i].name] = &s.wiring.targets[i].where
+		locations[s.wiring.targets[i].name] = &s.wiring.targets[i].where
 	}
-	return infosOf(s.job, places)
+	return infosOf(s.job, locations)
 }
 
 // sources returns the source keys of the session for the report.

@@ -101,7 +101,7 @@ func (s *session) targets(write bool) []rotate.Target {
 			Lister:    p.source,
 			Format:    p.format,
 			Batch:     p.source.Batch(),
-			Place:     p.where,
+			Location:  p.where,
 			Own:       p.own.recognise,
 			Partial:   p.partial,
 			StopAfter: s.job.StopAfters(i),

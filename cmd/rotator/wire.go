@@ -45,7 +45,7 @@ type boundTarget struct {
 	kind   string // the field of its kind: "s3"
 	source source
 	format ciphertext.Format
-	where  checkpoint.Place
+	where  checkpoint.Location
 	own    *ownItems
 	// partial reports whether rows are read without the attributes that format does not
 	// need.
@@ -377,7 +377,7 @@ func (w *wiring) bindTarget(
 		p.kind, p.partial = "dynamodb", !format.Whole() && target.Search != config.SearchAll
 		cfg := withTarget(base, t.Region, t.Endpoint, t.RoleARN)
 		client := tableClient(cfg)
-		p.where = placeOf(target, cfg, client.Options().BaseEndpoint)
+		p.where = locationOf(target, cfg, client.Options().BaseEndpoint)
 		p.source = dynamoscan.New(dynamoscan.Config{
 			Client:        client,
 			Table:         t.Table,
@@ -396,7 +396,7 @@ func (w *wiring) bindTarget(
 		return p, nil
 	}
 	if t := target.Files; t != nil {
-		p.kind, p.where = "files", placeOf(target, base, nil)
+		p.kind, p.where = "files", locationOf(target, base, nil)
 		p.source = filescan.New(filescan.Config{
 			Root:      t.Root,
 			Include:   t.Include,
@@ -412,7 +412,7 @@ func (w *wiring) bindTarget(
 	region := cmp.Or(t.Region, t.AccessPointRegion())
 	client := objectClient(withTarget(base, region, t.Endpoint, t.RoleARN), t.Bucket)
 	options := client.Options()
-	p.where = placeOf(target, aws.Config{Region: options.Region}, options.BaseEndpoint)
+	p.where = locationOf(target, aws.Config{Region: options.Region}, options.BaseEndpoint)
 	if detail := noAccessPoint(t, client.Options().BaseEndpoint); detail != "" {
 		return p, &scan.MissingError{Field: "s3.bucket", Detail: detail}
 	}

@@ -13,14 +13,14 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-func TestFileIsNeverMadeByOpening(t *testing.T) {
+func TestOpenFileCreatesNothing(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "typo.db")
 	if _, err := OpenFile(path); !errors.Is(err, ErrNotFound) ||
 		!strings.Contains(err.Error(), path) {
-		t.Errorf("OpenFile of nothing: %v", err)
+		t.Errorf("OpenFile of a missing file: %v", err)
 	}
 	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("OpenFile made a file: %v", err)
+		t.Errorf("OpenFile created a file: %v", err)
 	}
 }
 
@@ -63,7 +63,7 @@ func TestFlippedBits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var used []int // bytes that say something
+	var used []int // bytes with content
 	for i, b := range whole {
 		if b != 0 {
 			used = append(used, i)
@@ -90,17 +90,17 @@ func TestFlippedBits(t *testing.T) {
 		case err != nil:
 			refused++
 		case got != want[id]:
-			t.Fatalf("with bit %d flipped, %s reads as %q", bit, id, got)
+			t.Fatalf("with bit %d flipped, %s is %q", bit, id, got)
 		default:
 			read++
 		}
 	}
-	t.Logf("%d files were refused, from %d the record could be read", refused, read)
+	t.Logf("%d files were refused; the record was read from %d files", refused, read)
 }
 
-// TestDamagedIdIsOfTheWholeFile: if an id is damaged, it is unknown which records are
-// absent. Nothing can be created, so the message does not suggest a restart.
-func TestDamagedIdIsOfTheWholeFile(t *testing.T) {
+// TestDamagedIDDamagesTheFile: if an id is damaged, it is unknown which records are absent. No
+// record can be created, so the message does not suggest a restart.
+func TestDamagedIDDamagesTheFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state.db")
 	f, err := CreateFile(path)
 	if err != nil {

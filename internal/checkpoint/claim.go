@@ -12,16 +12,16 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// ErrYield means that this worker holds more than its share of the partitions. The
-// partition is released when its open pages are saved.
-var ErrYield = errors.New("this partition is handed over to another worker")
+// ErrYield means that this run holds more than its share of the partitions. The partition is
+// released when its open pages are saved.
+var ErrYield = errors.New("this partition is handed over to another run")
 
-// Claim is a partition that this worker holds, with its saved cursor.
+// Claim is a partition that this run holds, with its saved cursor.
 type Claim struct {
 	Index  int // in the order of the pass
 	Cursor []byte
-	// Give is closed when the partition must be handed over as soon as possible. Pages that
-	// were not begun must then be withdrawn, and the other pages finished first.
+	// HandOver is closed when the partition must be handed over as soon as possible. The caller
+	// must then withdraw the pages whose processing has not begun, and complete the others first.
 	HandOver <-chan struct{}
 }
 
@@ -29,9 +29,9 @@ type Claim struct {
 // Tracker without a lease.
 const watchEvery = 2 * time.Second
 
-// Claim claims a partition that no other run holds. While other runs hold all partitions
-// that are left, Claim waits until one is handed over or the lease of its holder expires. ok
-// is false if every partition is done or held by this worker.
+// Claim claims a partition that no other run holds. While other runs hold all partitions that are
+// left, Claim waits until one is handed over or the lease of its holder expires. ok is false if
+// every partition is done or held by this run.
 func (t *Tracker) Claim(ctx context.Context) (Claim, bool, error) {
 	defer t.markWaiting()()
 	for {
@@ -92,10 +92,10 @@ func (t *Tracker) watch() time.Duration {
 	return t.membership.lease
 }
 
-// order returns the partitions in the order in which this worker claims them. Partitions of
-// targets of which the worker holds the fewest come first, so that a slow target does not delay
-// the others. The rest of the order depends on the id of the worker, so that workers that start
-// at the same time do not all try the same partition.
+// order returns the partitions in the order in which this run claims them. Partitions of targets of
+// which the run holds the fewest come first, so that a slow target does not delay the others. The
+// rest of the order depends on the id of the run, so that runs that start at the same time do not
+// all try the same partition.
 func (t *Tracker) order() []int {
 	order, perTarget := make([]int, len(t.partitions)), map[string]int{}
 	own := make([]uint32, len(t.partitions))
@@ -159,8 +159,8 @@ func (t *Tracker) tryClaim(ctx context.Context) (Claim, bool, error) {
 	return Claim{}, false, nil
 }
 
-// refreshAll reads the records of all partitions that may be free, if this worker has not found
-// a free one before. Most of them are done.
+// refreshAll reads the records of all partitions that may be free, if this run has not found a free
+// one before. Most of them are done.
 func (t *Tracker) refreshAll(ctx context.Context, order []int, round claimRound) error {
 	t.mu.Lock()
 	waits := t.noneFree
@@ -238,7 +238,7 @@ func (t *Tracker) share() int {
 	return (left + others.runs) / (others.runs + 1)
 }
 
-// state returns the state of this worker for the member list.
+// state returns the state of this run for the member list.
 func (t *Tracker) state() (holds []int, waits bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -252,8 +252,8 @@ func (t *Tracker) state() (holds []int, waits bool) {
 	return holds, left && t.waiting > 0 && t.noneFree && t.held() < t.share()
 }
 
-// updateUses reports to the membership whether this worker needs a share of the rate. It must
-// be called with t.mu held, after every change of a field that it uses.
+// updateUses reports to the membership whether this run needs a share of the rate. It must be
+// called with t.mu held, after every change of a field that it uses.
 func (t *Tracker) updateUses() {
 	if t.membership == nil {
 		return
@@ -265,7 +265,7 @@ func (t *Tracker) updateUses() {
 		}
 	}
 	t.membership.addUses(uses - t.uses)
-	if uses == 0 && t.uses > 0 { // others may wait for what is not saved
+	if uses == 0 && t.uses > 0 { // other runs may wait for partitions that are not saved
 		signal(t.urgent)
 		signal(t.wake)
 	}
@@ -277,16 +277,16 @@ func (t *Tracker) updateUses() {
 	}
 }
 
-// Needs reports what this worker needs: a partition, since other runs have all that are left,
-// or a share of the rate, since it has work.
+// Needs reports what this run needs: a partition, because other runs hold all that are left, or a
+// share of the rate, because it has work.
 func (t *Tracker) Needs() (partition, rate bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.uses == 0 && t.waiting > 0 && t.noneFree, t.uses > 0
 }
 
-// Engage requests a share of the rate even if this worker holds no partition, until the
-// returned function is called.
+// Engage requests a share of the rate even if this run holds no partition, until the returned
+// function is called.
 func (t *Tracker) Engage() (done func()) {
 	add := func(n int) {
 		t.mu.Lock()
@@ -298,7 +298,7 @@ func (t *Tracker) Engage() (done func()) {
 	return func() { add(-1) }
 }
 
-// OnShare calls use with the share of the rate of this worker, now and after each change.
+// OnShare calls use with the share of the rate of this run, now and after each change.
 func (t *Tracker) OnShare(use func(Share)) { t.membership.onShare(use) }
 
 // handOver hands over a partition if another run waits and has none. It hands over one at a time:
@@ -350,9 +350,9 @@ func (t *Tracker) saveIfAwaited(part *tracked) {
 	}
 }
 
-// acquire makes this run the owner of a partition. It returns false if a live worker owns
-// the partition or another run acquires it first. The new epoch and the new version of the record
-// fence off the previous owner.
+// acquire makes this run the owner of a partition. It returns false if a live run owns the
+// partition or another run acquires it first. The new epoch and the new version of the record fence
+// off the previous owner.
 func (t *Tracker) acquire(ctx context.Context, part *tracked) (bool, error) {
 	if t.membership == nil { // no other process works on the pass
 		t.hold(part, part.pending, part.entry)

@@ -16,10 +16,11 @@ import (
 
 const lease = 6 * time.Second
 
-// join returns a tracker of another worker on the pass.
+// join returns a tracker of another run on the pass.
 func join(t *testing.T, passes *Passes, pass Pass, id string) *Tracker {
 	t.Helper()
-	tracker, err := passes.Track(t.Context(), pass, TrackOptions{Window: 3, Interval: 10 * time.Millisecond, Worker: id, Lease: lease})
+	tracker, err := passes.Track(t.Context(), pass,
+		TrackOptions{Window: 3, Interval: 10 * time.Millisecond, Worker: id, Lease: lease})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,9 +37,9 @@ func begin(t *testing.T, partitions int) (*Passes, Pass) {
 	return passes, pass
 }
 
-// A worker without heartbeats loses its partitions after a lease. Its next operation
-// returns ErrFenced.
-func TestSilentWorkerIsFencedOff(t *testing.T) {
+// TestSilentRunIsFencedOff: a run without heartbeats loses its partitions after a lease. Its next
+// operation returns ErrFenced.
+func TestSilentRunIsFencedOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		passes, pass := begin(t, 2)
 		silent := join(t, passes, pass, "silent")
@@ -59,16 +60,17 @@ func TestSilentWorkerIsFencedOff(t *testing.T) {
 			}
 		}
 		if waited := time.Since(began); waited < lease || waited > 3*lease {
-			t.Errorf("took over after %s of silence, and the lease is %s", waited, lease)
+			t.Errorf("took over after %s, want one to three leases of %s", waited, lease)
 		}
 		page(0, 0, 1, ticket)
 		if err := silent.Flush(t.Context()); !errors.Is(err, ErrFenced) {
-			t.Errorf("save of the silent worker: %v, want ErrFenced", err)
+			t.Errorf("save of the silent run: %v, want ErrFenced", err)
 		}
 		if err := silent.Run(t.Context(), nil); !errors.Is(err, ErrFenced) {
-			t.Errorf("beat of the silent worker: %v, want ErrFenced", err)
+			t.Errorf("heartbeat of the silent run: %v, want ErrFenced", err)
 		}
-		if progress, err := passes.Progress(t.Context(), 1, 0, 0); err != nil || progress.Owner != "heir" || progress.Counts.Slots.Seen != 0 {
+		if progress, err := passes.Progress(t.Context(), 1, 0, 0); err != nil ||
+			progress.Owner != "heir" || progress.Counts.Slots.Seen != 0 {
 			t.Errorf("the partition is %+v, %v", progress, err)
 		}
 		stop()
@@ -78,7 +80,8 @@ func TestSilentWorkerIsFencedOff(t *testing.T) {
 	})
 }
 
-// The partitions of a worker that ends in order are free at once.
+// TestClosedPartitionsAreFreeAtOnce: other runs can claim the partitions of a run that has ended
+// normally without waiting.
 func TestClosedPartitionsAreFreeAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		passes, pass := begin(t, 3)
@@ -90,12 +93,12 @@ func TestClosedPartitionsAreFreeAtOnce(t *testing.T) {
 		began := time.Now()
 		claimAll(t, join(t, passes, pass, "second"))
 		if waited := time.Since(began); waited != 0 {
-			t.Errorf("waited %s", waited)
+			t.Errorf("claims took %s, want no wait", waited)
 		}
 	})
 }
 
-// A new pass fences off the workers of the old pass.
+// TestRestartFencesTheOldPass: a new pass fences off the runs of the old pass.
 func TestRestartFencesTheOldPass(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		passes, pass := begin(t, 1)
@@ -106,7 +109,7 @@ func TestRestartFencesTheOldPass(t *testing.T) {
 		}
 		join(t, passes, next, "new")
 		if err := old.Run(t.Context(), nil); !errors.Is(err, ErrFenced) {
-			t.Errorf("beat on the old pass: %v, want ErrFenced", err)
+			t.Errorf("heartbeat on the old pass: %v, want ErrFenced", err)
 		}
 		if last, err := passes.Last(t.Context()); err != nil || last.Number != 2 {
 			t.Errorf("the last pass is %d, %v", last.Number, err)
@@ -117,20 +120,20 @@ func TestRestartFencesTheOldPass(t *testing.T) {
 	})
 }
 
-// claims records the worker of each partition.
+// claims records the run that works on each partition.
 type claims struct {
 	mu    sync.Mutex
 	by    map[int]string
-	pages map[string]int // begun, by worker
+	pages map[string]int // begun, by run
 }
 
-func (c *claims) enter(t *testing.T, partition int, worker string) {
+func (c *claims) enter(t *testing.T, partition int, run string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if other := c.by[partition]; other != "" {
-		t.Errorf("partition %d is worked on by %s and %s", partition, other, worker)
+		t.Errorf("partition %d is held by both %s and %s", partition, other, run)
 	}
-	c.by[partition] = worker
+	c.by[partition] = run
 }
 
 func (c *claims) leave(partition int) {
@@ -139,22 +142,22 @@ func (c *claims) leave(partition int) {
 	delete(c.by, partition)
 }
 
-// TestWorkersShare: several workers that join one after the other share the partitions.
-// At most one worker works on a partition at a time, and every page is counted once.
-func TestWorkersShare(t *testing.T) {
-	for _, workers := range []int{2, 5} {
-		t.Run(fmt.Sprint(workers), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { testWorkersShare(t, workers) })
+// TestRunsSharePartitions: several runs that join one after the other share the partitions. At most
+// one run works on a partition at a time, and every page is counted once.
+func TestRunsSharePartitions(t *testing.T) {
+	for _, runs := range []int{2, 5} {
+		t.Run(fmt.Sprint(runs), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { testRunsSharePartitions(t, runs) })
 		})
 	}
 }
 
-func testWorkersShare(t *testing.T, workers int) {
+func testRunsSharePartitions(t *testing.T, runs int) {
 	const partitions, pages = 10, 300
 	passes, pass := begin(t, partitions)
 	work := &claims{by: map[int]string{}, pages: map[string]int{}}
 	var group sync.WaitGroup
-	for w := range workers {
+	for w := range runs {
 		group.Go(func() {
 			time.Sleep(time.Duration(w) * 700 * time.Millisecond)
 			id := fmt.Sprintf("worker-%d", w)
@@ -186,14 +189,15 @@ func testWorkersShare(t *testing.T, workers int) {
 	if done, err := passes.Done(t.Context(), pass); err != nil || !done {
 		t.Errorf("Done = %v, %v", done, err)
 	}
-	for w := range workers {
-		if id := fmt.Sprintf("worker-%d", w); work.pages[id] < partitions*pages/workers/4 {
-			t.Errorf("%s did %d of %d pages, which is no share: %v", id, work.pages[id], partitions*pages, work.pages)
+	for w := range runs {
+		if id := fmt.Sprintf("worker-%d", w); work.pages[id] < partitions*pages/runs/4 {
+			t.Errorf("%s processed %d of %d pages, which is less than a fair share: %v",
+				id, work.pages[id], partitions*pages, work.pages)
 		}
 	}
 }
 
-// walkPages works like a scanner of the engine.
+// walkPages claims partitions and completes their pages, like a scanner of the engine.
 func walkPages(t *testing.T, tracker *Tracker, work *claims, id string, pages int) {
 	for {
 		claimed, ok, err := tracker.Claim(t.Context())
@@ -224,9 +228,9 @@ func walkPages(t *testing.T, tracker *Tracker, work *claims, id string, pages in
 	}
 }
 
-// TestBeginningTogether: workers that begin at the same time work on one pass. An
-// unlinked pass is used and not duplicated.
-func TestBeginningTogether(t *testing.T) {
+// TestConcurrentBegin: runs that begin at the same time work on one pass. An unlinked pass is used
+// and not duplicated.
+func TestConcurrentBegin(t *testing.T) {
 	store := NewMemory()
 	var group sync.WaitGroup
 	var mu sync.Mutex
@@ -250,7 +254,8 @@ func TestBeginningTogether(t *testing.T) {
 				}
 				stored, err := passes.Pass(t.Context(), last.Number)
 				if err != nil || !stored.Started.Equal(last.Started) {
-					t.Errorf("works on the pass of %s, and stored is %s, %v", last.Started, stored.Started, err)
+					t.Errorf("the run works on the pass started at %s, but the stored one "+
+						"started at %s, %v", last.Started, stored.Started, err)
 				}
 				mu.Lock()
 				numbers[last.Number]++
@@ -262,29 +267,36 @@ func TestBeginningTogether(t *testing.T) {
 	}
 	group.Wait()
 	if numbers[1] != 8 {
-		t.Errorf("workers by pass: %v, want 8 on pass 1", numbers)
+		t.Errorf("runs by pass: %v, want 8 on pass 1", numbers)
 	}
 }
 
-// TestBrokenRecordsCanBeLeftBehind: everything that reads an unreadable record, or one of
-// another version, fails, except a restart. It keeps the record and begins a pass that
-// workers can join and finish.
-func TestBrokenRecordsCanBeLeftBehind(t *testing.T) {
-	for _, id := range []string{"jobs/j/head", "jobs/j/roster", "jobs/j/pass/1", "jobs/j/pass/1/partition/0/1", "jobs/j/pass/1/ledger/0/1/1.0"} {
+// TestRestartAfterUnreadableRecords: everything that reads an unreadable record, or one of another
+// version, fails, except a restart. The restart keeps the record and begins a pass that runs can
+// join and finish.
+func TestRestartAfterUnreadableRecords(t *testing.T) {
+	for _, id := range []string{"jobs/j/head", "jobs/j/roster", "jobs/j/pass/1",
+		"jobs/j/pass/1/partition/0/1", "jobs/j/pass/1/ledger/0/1/1.0"} {
 		for how, change := range map[string]func([]byte) []byte{
-			"cut":   func(data []byte) []byte { return append(data[:len(data)-1:len(data)-1], ' ') },
+			"cut": func(data []byte) []byte {
+				return append(data[:len(data)-1:len(data)-1], ' ')
+			},
 			"empty": func([]byte) []byte { return nil },
-			"older": func(data []byte) []byte { return bytes.Replace(data, []byte(`"schema":2`), []byte(`"schema":1`), 1) },
-			"newer": func(data []byte) []byte { return bytes.Replace(data, []byte(`"schema":2`), []byte(`"schema":3`), 1) },
+			"older": func(data []byte) []byte {
+				return bytes.Replace(data, []byte(`"schema":2`), []byte(`"schema":1`), 1)
+			},
+			"newer": func(data []byte) []byte {
+				return bytes.Replace(data, []byte(`"schema":2`), []byte(`"schema":3`), 1)
+			},
 		} {
 			t.Run(id+" "+how, func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) { testLeftBehind(t, id, change) })
+				synctest.Test(t, func(t *testing.T) { testRestartAfterUnreadable(t, id, change) })
 			})
 		}
 	}
 }
 
-func testLeftBehind(t *testing.T, id string, change func([]byte) []byte) {
+func testRestartAfterUnreadable(t *testing.T, id string, change func([]byte) []byte) {
 	store := NewMemory()
 	passes := NewPasses(store, "j")
 	pass, err := passes.Begin(t.Context(), 0, newPass(2))
@@ -301,7 +313,7 @@ func testLeftBehind(t *testing.T, id string, change func([]byte) []byte) {
 		t.Fatal(err)
 	}
 	if err := openAll(t, passes); !IsUnreadable(err) {
-		t.Errorf("with it broken: %v, want *CorruptError or *SchemaError", err)
+		t.Errorf("with %s unreadable: %v, want *CorruptError or *SchemaError", id, err)
 	}
 	next, err := passes.Restart(t.Context(), newPass(2))
 	if err != nil || next.Number != 2 {
@@ -317,13 +329,13 @@ func testLeftBehind(t *testing.T, id string, change func([]byte) []byte) {
 		t.Error(err)
 	}
 	if err := openAll(t, passes); err != nil {
-		t.Errorf("after the restart: %v", err)
+		t.Errorf("records after the restart: %v", err)
 	}
 	if done, err := passes.Done(t.Context(), next); err != nil || !done {
 		t.Errorf("the new pass: done %v, %v", done, err)
 	}
 	if !kept(store, id, broken) {
-		t.Error("it was not kept")
+		t.Errorf("the restart did not keep %s", id)
 	}
 }
 
@@ -367,7 +379,8 @@ func kept(store *Memory, id string, data []byte) bool {
 	return false
 }
 
-// A target whose partitions take long does not delay the partitions of other targets.
+// TestClaimsAreShared: a target with slow partitions does not delay the partitions of other
+// targets.
 func TestClaimsAreShared(t *testing.T) {
 	passes := NewPasses(NewMemory(), "j")
 	plan := newPass(8)
@@ -398,7 +411,7 @@ func TestClaimsAreShared(t *testing.T) {
 		}
 	}
 	if claimed["slow"] != 2 {
-		t.Errorf("of the first four partitions %d are of the slow target, want 2", claimed["slow"])
+		t.Errorf("%d of the first four claims are of the slow target, want 2", claimed["slow"])
 	}
 	for len(others) > 0 {
 		ticket, err := tracker.Begin(t.Context(), others[0])
@@ -413,7 +426,9 @@ func TestClaimsAreShared(t *testing.T) {
 		if index, target := claim(); target == "other" {
 			others = append(others, index)
 		} else if claimed["other"] < 8 {
-			t.Fatalf("a further partition of the slow target was claimed, when there were %d of the other", 8-claimed["other"])
+			t.Fatalf("claimed a third partition of the slow target while the other target had "+
+				"%d left",
+				8-claimed["other"])
 		}
 	}
 }

@@ -18,16 +18,15 @@ type Counts struct {
 	// versions have none. Items.Ruled is the number of items for which rules were
 	// counted.
 	Rules map[string]RuleCounts `json:"rules,omitempty"`
-	// Origins counts the slots that failed or are in conflict by Origin. Records
-	// of earlier versions have none.
+	// Keys counts slots by the ARN of the key that they are under.
 	Origins   map[Origin]int64 `json:"origins,omitempty"`
 	StaleKeys StaleKeys        `json:"stale_keys,omitzero"`
-	// Search counts the search for ciphertexts that no slot names.
+	// Search counts the results of the search for ciphertexts outside of slots.
 	Search SearchCounts `json:"search,omitzero"`
 }
 
-// StaleKeys counts the slots that moved, or are to be moved, and have the id of
-// a source key next to them, which rotator does not change.
+// StaleKeys counts the slots that were moved, or are to be moved, and have the id of a source key
+// next to the ciphertext. rotator does not change that id.
 type StaleKeys struct {
 	Slots int64  `json:"slots"`
 	First string `json:"first"` // one of them, for messages
@@ -51,17 +50,17 @@ type ItemCounts struct {
 	Written     int64 `json:"written,omitempty"`
 	WithoutSlot int64 `json:"without_slot,omitempty"`
 	Excluded    int64 `json:"excluded,omitempty"` // listed and excluded by a filter; not in Seen
-	// Own counts the files of rotator itself. They are not in Seen.
+	// Own counts the files that rotator itself wrote. They are not in Seen.
 	Own int64 `json:"own,omitempty"`
 	// Ruled counts the items that are counted in Counts.Rules.
 	Ruled int64 `json:"ruled,omitempty"`
 }
 
-// KeyCount counts the slots that were found under one key. Header counts those
-// that were decided only by the header of the blob; KMS named the key of the
-// others. Rotated counts those that were moved and are no longer under the key.
-// Unreadable counts those that KMS cannot decrypt although the key matched.
-// Records of earlier versions have neither Rotated nor Unreadable.
+// KeyCount counts the slots that are under one key. Header is the number of slots that were decided
+// only by the header of the blob; for the others, KMS named the key. Rotated is the number of slots
+// that were moved and are no longer under the key. Unreadable is the number of slots that KMS
+// cannot decrypt although the key matched. Records of earlier versions have neither Rotated nor
+// Unreadable.
 type KeyCount struct {
 	Slots      int64 `json:"slots"`
 	Header     int64 `json:"header,omitempty"`

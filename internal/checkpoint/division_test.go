@@ -33,8 +33,8 @@ func (s *shares) get() Share {
 	return s.now
 }
 
-// waitVisible waits until the rate is divided by a number of runs, and returns the time that it
-// waited.
+// waitVisible waits until the rate is divided among the given number of runs, and returns the time
+// that it waited.
 func (s *shares) waitVisible(t *testing.T, runs int, most time.Duration) time.Duration {
 	t.Helper()
 	began := time.Now()
@@ -61,7 +61,8 @@ func runUntil(t *testing.T, tracker *Tracker) (stop func()) {
 	}
 }
 
-// worker returns a running tracker of another run on the pass, and its shares.
+// worker returns a running tracker of another run on the pass, its shares, and a function that
+// stops it.
 func worker(t *testing.T, passes *Passes, pass Pass, id string) (*Tracker, *shares, func()) {
 	t.Helper()
 	tracker, got := join(t, passes, pass, id), &shares{}
@@ -78,21 +79,21 @@ func TestRunsWithoutWorkHaveNoRate(t *testing.T) {
 		first, one, stopFirst := worker(t, passes, pass, "first")
 		claimAll(t, first)
 		if waited := one.waitVisible(t, 1, time.Second); waited > 20*time.Millisecond {
-			t.Errorf("a run that is alone waited %v for its share", waited)
+			t.Errorf("the only run waited %v for its share", waited)
 		}
 		second, two, stopSecond := worker(t, passes, pass, "second")
 		third, three, stopThird := worker(t, passes, pass, "third")
 		for range 50 {
 			time.Sleep(100 * time.Millisecond)
 			if got := one.get().Runs; got != 1 {
-				t.Fatalf("the rate is divided by %d, and one run has work", got)
+				t.Fatalf("the rate is divided by %d, but only one run has work", got)
 			}
 		}
 		for round := range 3 {
 			done := second.Engage()
 			two.waitVisible(t, 2, 2*time.Second)
 			if one.get().Runs != 2 || three.get().Runs != 0 {
-				t.Errorf("the second run has a share, the first has 1/%d and the third 1/%d",
+				t.Errorf("the second run has 1/2, but the first has 1/%d and the third 1/%d",
 					one.get().Runs, three.get().Runs)
 			}
 			time.Sleep(time.Duration(round) * 7 * time.Second)
@@ -103,7 +104,7 @@ func TestRunsWithoutWorkHaveNoRate(t *testing.T) {
 			more()
 			one.waitVisible(t, 1, time.Second)
 			if two.get().Runs != 0 || three.get().Runs != 0 {
-				t.Error("a run that has nothing to send has a share")
+				t.Error("a run without work has a share")
 			}
 			time.Sleep(time.Duration(round) * 20 * time.Second)
 		}
@@ -126,17 +127,17 @@ func TestDeadRunsKeepTheirShare(t *testing.T) {
 		if err := dead.membership.heartbeat(t.Context()); err != nil || last.get().Runs != 1 {
 			t.Fatalf("share 1/%d, %v", last.get().Runs, err)
 		}
-		heir, got, stop := worker(t, passes, pass, "heir")
+		successor, got, stop := worker(t, passes, pass, "heir")
 		began := time.Now()
-		defer heir.Engage()()
+		defer successor.Engage()()
 		for got.get().Runs == 0 && time.Since(began) < 3*lease {
 			time.Sleep(time.Millisecond)
 			if got.get().Runs > 0 && last.get().Runs > 0 {
-				t.Fatal("both have the whole rate")
+				t.Fatal("both runs have a share at the same time")
 			}
 		}
 		if waited := time.Since(began); waited < lease || waited > lease+time.Second {
-			t.Errorf("the heir has a share after %v, and the lease is %v", waited, lease)
+			t.Errorf("the successor has a share after %v, want a lease of %v", waited, lease)
 		}
 		err := dead.membership.heartbeat(t.Context())
 		if !errors.Is(err, ErrFenced) || last.get().Runs != 0 {
@@ -153,8 +154,8 @@ type oldMemberList struct {
 	Observers map[string]bool  `json:"guests,omitempty"`
 }
 
-// TestMemberListOfThePreviousVersion: a member list of the previous version can be read. Its runs may
-// still send, so the new run has no share until their leases are over. The old runs find a
+// TestMemberListOfThePreviousVersion: a member list of the previous version can be read. Its runs
+// may still send, so the new run has no share until their leases are over. The old runs find a
 // later pass in the member list that the new run writes, and end with ErrFenced.
 func TestMemberListOfThePreviousVersion(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -169,10 +170,10 @@ func TestMemberListOfThePreviousVersion(t *testing.T) {
 		var read oldMemberList
 		_, err = passes.fetch(t.Context(), passes.memberListID(), "roster", &read)
 		if err != nil || read.Pass <= 1 {
-			t.Errorf("the previous version reads %+v, %v, want a later pass", read, err)
+			t.Errorf("the previous version sees %+v, %v, want a later pass", read, err)
 		}
 		if waited := got.waitVisible(t, 1, 2*lease); waited < lease {
-			t.Errorf("it has the whole rate after %v, and the lease is %v", waited, lease)
+			t.Errorf("the new run has a share after %v, want at least a lease of %v", waited, lease)
 		}
 		stop()
 	})
@@ -192,7 +193,7 @@ func TestMemberListOfANewerVersion(t *testing.T) {
 		schema := (*SchemaError)(nil)
 		err := tracker.Run(t.Context(), nil)
 		if !errors.As(err, &schema) || !schema.Newer() || schema.Schema != memberListForm+1 {
-			t.Errorf("the run ends with %v", err)
+			t.Errorf("the run of the pass: %v", err)
 		}
 		_, err = passes.Track(t.Context(), pass, TrackOptions{Worker: "another", Lease: lease})
 		if !errors.As(err, &schema) || !schema.Newer() {
@@ -224,9 +225,9 @@ func (c *counting) Replace(ctx context.Context, e Entry, data []byte) (Entry, er
 	return c.Store.Replace(ctx, e, data)
 }
 
-// TestWaitingCostsLittle: a run that works alone on a pass, and one that waits for work,
-// read one record a second, and write it three times in a lease.
-func TestWaitingCostsLittle(t *testing.T) {
+// TestRequestsOfWaitingRuns: a run that works alone on a pass, and one that waits for work, read
+// one record per second, and write it three times per lease.
+func TestRequestsOfWaitingRuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &counting{Store: NewMemory()}
 		passes := NewPasses(store, "j")
@@ -245,7 +246,7 @@ func TestWaitingCostsLittle(t *testing.T) {
 			store.mu.Lock()
 			defer store.mu.Unlock()
 			if store.fetches > minutes*fetches || store.saves > minutes*saves {
-				t.Errorf("%s: %d reads and %d writes a minute",
+				t.Errorf("%s: %d reads and %d writes per minute",
 					what, store.fetches/minutes, store.saves/minutes)
 			}
 		}
@@ -259,10 +260,10 @@ func TestWaitingCostsLittle(t *testing.T) {
 			_, _, err := second.Claim(ctx)
 			waited <- err
 		}()
-		cost("one works and one waits", 2*60+60+2, 2*(3*60/int(lease.Seconds())+1))
+		cost("one run works and one waits", 2*60+60+2, 2*(3*60/int(lease.Seconds())+1))
 		cancel()
 		if err := <-waited; !errors.Is(err, context.Canceled) {
-			t.Errorf("the run that waits: %v", err)
+			t.Errorf("Claim of the waiting run: %v", err)
 		}
 		stopSecond()
 		stopFirst()
@@ -277,15 +278,15 @@ func TestMemberListShares(t *testing.T) {
 		r.set(fmt.Sprint(i), member{}, i == 0)
 	}
 	if got := r.share("0"); got != 1 {
-		t.Errorf("a run that alone is busy has 1/%d", got)
+		t.Errorf("the only busy run has 1/%d", got)
 	}
 	r.set("1", r.Members["1"], true)
 	if got := r.share("1"); got != 0 {
-		t.Errorf("a run has 1/%d before the other has seen the division", got)
+		t.Errorf("a run has 1/%d before the other has confirmed the division", got)
 	}
 	r.set("0", r.Members["0"], true)
 	if got := r.share("1"); got != 2 {
-		t.Errorf("a run has 1/%d after the other has seen the division", got)
+		t.Errorf("a run has 1/%d after the other has confirmed the division", got)
 	}
 	text, err := json.Marshal(r)
 	if err != nil {
@@ -293,7 +294,7 @@ func TestMemberListShares(t *testing.T) {
 	}
 	var again memberList
 	if err := json.Unmarshal(text, &again); err != nil || again.share("1") != 2 {
-		t.Errorf("read again: %+v, %v", again, err)
+		t.Errorf("decoded again: %+v, %v", again, err)
 	}
 }
 
@@ -333,10 +334,10 @@ func TestHandOverIsFenced(t *testing.T) {
 		case <-claimed[1].HandOver:
 			given = 1
 		case <-time.After(2 * time.Second):
-			t.Fatal("no partition is handed over")
+			t.Fatal("no partition was handed over within 2 s")
 		}
 		if waited := time.Since(began); waited > 1500*time.Millisecond {
-			t.Errorf("a partition is handed over after %v", waited)
+			t.Errorf("the hand-over began after %v", waited)
 		}
 		if _, err := giver.Begin(t.Context(), given); !errors.Is(err, ErrYield) {
 			t.Errorf("Begin = %v, want ErrYield", err)
@@ -344,7 +345,7 @@ func TestHandOverIsFenced(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		select {
 		case c := <-got:
-			t.Fatalf("partition %d was handed over while a page of it was worked on", c.Index)
+			t.Fatalf("partition %d was handed over while one of its pages was open", c.Index)
 		default:
 		}
 		page(given, 0, 3, tickets[given])
@@ -353,7 +354,7 @@ func TestHandOverIsFenced(t *testing.T) {
 			t.Errorf("the other run has partition %d at %q, want %d at 1", c.Index, c.Cursor, given)
 		}
 		if waited := time.Since(ended); waited > time.Second {
-			t.Errorf("the other run has the partition after %v", waited)
+			t.Errorf("the other run got the partition after %v, want at most 1s", waited)
 		}
 		stopTaker()
 		stopGiver()
@@ -361,8 +362,8 @@ func TestHandOverIsFenced(t *testing.T) {
 	})
 }
 
-// testLateHandOver lets another run take a partition, which its former holder then tries to
-// hand over without having saved anything.
+// testLateHandOver stores that another run has taken the partition. Its former holder then tries to
+// hand it over, and has saved nothing meanwhile.
 func testLateHandOver(t *testing.T, passes *Passes, giver *Tracker, index int) {
 	t.Helper()
 	progress, entry, err := passes.progress(t.Context(), 1, 0, index)

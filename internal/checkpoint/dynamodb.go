@@ -54,9 +54,8 @@ func (d *DynamoDB) Check(ctx context.Context) error {
 		return &LocationError{
 			Location: "table " + d.table,
 			Detail: fmt.Sprintf("its primary key is not %q alone, so it is not a checkpoint "+
-				"table; "+
-				"use a separate table for the checkpoint (rotator checkpoint create-table)",
-				idAttribute),
+				"table; use a separate table for the checkpoint "+
+				"(rotator checkpoint create-table)", idAttribute),
 		}
 	}
 	return nil
@@ -151,8 +150,8 @@ func (d *DynamoDB) Replace(ctx context.Context, e Entry, data []byte) (Entry, er
 
 // put writes a record under the condition that its version is still old; "" means
 // that the record must not exist. If the condition failed or there was no response,
-// an earlier attempt of the same request may have been applied. The record then has
-// the version of this write, so put reads it.
+// an earlier attempt of the same request may have been applied. put therefore reads
+// the record and looks for the version of this write.
 func (d *DynamoDB) put(ctx context.Context, id, old string, data []byte) (Entry, error) {
 	if err := checkSize(id, data); err != nil {
 		return Entry{}, err

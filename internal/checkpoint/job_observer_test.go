@@ -78,7 +78,7 @@ func watchSum(t *testing.T, all ...*shares) (stop func()) {
 				}
 			}
 			if sum > 1 {
-				t.Errorf("the shares are %v of the rate", sum)
+				t.Errorf("the sum of the shares is %v of the rate", sum)
 			}
 			time.Sleep(time.Millisecond)
 		}
@@ -89,10 +89,10 @@ func watchSum(t *testing.T, all ...*shares) (stop func()) {
 	}
 }
 
-// TestJobObserversDoNotEndEarlierRuns: a run of the previous version ends when the member list
-// of its pass gets the form of this version. A job observer must not change the form, neither
-// when it starts nor when such a run begins a pass later. It can join a member list without
-// such runs.
+// TestJobObserversDoNotEndEarlierRuns: a run of the previous version ends when the member list of
+// its pass changes to the form of this version. A job observer must not change the form, neither
+// when it starts nor when such a run begins a pass later. It can join a member list without such
+// runs.
 func TestJobObserversDoNotEndEarlierRuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		passes, pass := begin(t, 1)
@@ -133,7 +133,7 @@ func TestJobObserversDoNotEndEarlierRuns(t *testing.T) {
 		}
 		intact(next.Number)
 		if got.get().Runs != 0 {
-			t.Errorf("it still has 1/%d of the rate", got.get().Runs)
+			t.Errorf("the observer still has 1/%d of the rate", got.get().Runs)
 		}
 	})
 }

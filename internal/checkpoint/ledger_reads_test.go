@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// distant is a store with slow reads, like a store in a network.
+// distant is a store in which each read takes as long as over a network.
 type distant struct {
 	Store
 	latency time.Duration
@@ -54,7 +54,7 @@ func TestPartitionsAreReadOnce(t *testing.T) {
 				t.Errorf("%s: %d reads, want %d", what, counted.fetches, partitions)
 			}
 			if took := time.Since(began); took > partitions/readers*latency {
-				t.Errorf("%s: took %v, want %v", what, took, partitions/readers*latency)
+				t.Errorf("%s took %v, want %v", what, took, partitions/readers*latency)
 			}
 		}
 	})

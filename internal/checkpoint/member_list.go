@@ -35,7 +35,7 @@ type memberList struct {
 	Workers map[string]int64 `json:"workers,omitempty"`
 }
 
-// member is one run on a pass.
+// member is one process that takes part in a pass.
 type member struct {
 	Heartbeat int64 `json:"beat"`            // changes while the run is alive
 	Observer  bool  `json:"guest,omitempty"` // it claims no partition

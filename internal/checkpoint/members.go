@@ -109,7 +109,8 @@ type lastSeen struct {
 	at        time.Time
 }
 
-// beatAttempts bounds how often one heartbeat is tried while others write the member list.
+// heartbeatAttempts is the maximum number of attempts of one heartbeat while other members write
+// the member list.
 const heartbeatAttempts = 50
 
 // heartbeat reads the member list and applies its division of the rate. It writes the entry of

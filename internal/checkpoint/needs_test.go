@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// TestNeeds: a run beside another that holds the only partition needs a partition, and a share
-// of the rate once it has got one.
+// TestNeeds: while another run holds the only partition, a run needs a partition. Once it has the
+// partition, it needs a share of the rate.
 func TestNeeds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		passes, pass := begin(t, 1)
@@ -25,11 +25,11 @@ func TestNeeds(t *testing.T) {
 			t.Helper()
 			time.Sleep(2 * time.Second)
 			if p, r := second.Needs(); p != partition || r != rate {
-				t.Errorf("it needs a partition: %v, a share of the rate: %v", p, r)
+				t.Errorf("the second run needs a partition: %v, a share of the rate: %v", p, r)
 			}
 		}
 		if p, r := first.Needs(); p || !r {
-			t.Errorf("the first needs a partition: %v, a share of the rate: %v", p, r)
+			t.Errorf("the first run needs a partition: %v, a share of the rate: %v", p, r)
 		}
 		expect(true, false)
 		stop()

@@ -29,11 +29,11 @@ func (t *membership) joinAsObserver(ctx context.Context) (*Observer, error) {
 	return &Observer{t}, t.heartbeat(ctx)
 }
 
-// Ready waits until this worker has a share of the rate: each other run that sends requests
-// has confirmed that it divides the rate with this worker, or has left. Run must run meanwhile.
+// Ready waits until this observer has a share of the rate: each other run that sends requests has
+// confirmed that it divides the rate with the observer, or has left. Run must run meanwhile.
 func (g *Observer) Ready(ctx context.Context) error { return g.membership.ready(ctx) }
 
-// OnShare calls use with the share of the rate of this worker, now and after each change.
+// OnShare calls use with the share of the rate of this observer, now and after each change.
 func (g *Observer) OnShare(use func(Share)) { g.membership.onShare(use) }
 
 // Run renews the lease of the observer until enough is closed. ctx is the context of all
@@ -42,9 +42,9 @@ func (g *Observer) Run(ctx context.Context, enough <-chan struct{}) error {
 	return g.membership.keepAlive(ctx, enough, nil)
 }
 
-// Workers returns the number of members of the pass, as read last.
+// Workers returns the number of members of the pass, as last read.
 func (g *Observer) Workers() int { return g.membership.size() }
 
-// Leave takes the observer off the member list, so that the others need not wait for its lease
-// to end. Run must have returned.
+// Leave removes the observer from the member list, so that other members need not wait until its
+// lease expires. Run must have returned.
 func (g *Observer) Leave(ctx context.Context) error { return g.membership.leave(ctx) }

@@ -8,45 +8,45 @@ import (
 	"time"
 )
 
-// The rate is divided with an observer, but the partitions are not. An observer without
-// heartbeats is removed after a lease.
+// TestObserversClaimNothing: the rate is divided with an observer, but the partitions are not. An
+// observer without heartbeats is removed after a lease.
 func TestObserversClaimNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		passes, pass := begin(t, 4)
-		worker := join(t, passes, pass, "worker")
+		run := join(t, passes, pass, "worker")
 		observer, err := passes.ObservePass(t.Context(), 1, "observer", lease)
 		if err != nil {
 			t.Fatal(err)
 		}
 		working, stop := context.WithCancel(t.Context())
 		ran := make(chan error, 1)
-		go func() { ran <- worker.Run(t.Context(), working.Done()) }()
+		go func() { ran <- run.Run(t.Context(), working.Done()) }()
 		if err := observer.Ready(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(readAlone) // until the worker reads the member list
+		time.Sleep(readAlone) // until the run reads the member list
 		synctest.Wait()
-		if w, g := worker.Workers(), observer.Workers(); w != 2 || g != 2 {
-			t.Errorf("the worker counts %d members, the ready observer %d; want 2", w, g)
+		if w, g := run.Workers(), observer.Workers(); w != 2 || g != 2 {
+			t.Errorf("the run counts %d members and the observer %d, want 2", w, g)
 		}
 		began := time.Now()
 		for range 4 {
-			if _, ok, err := worker.Claim(t.Context()); !ok || err != nil || time.Since(began) > 0 {
-				t.Fatalf("the worker does not get all partitions at once (%v)", err)
+			if _, ok, err := run.Claim(t.Context()); !ok || err != nil || time.Since(began) > 0 {
+				t.Fatalf("the run did not get all partitions at once: %v", err)
 			}
 		}
-		if _, err := worker.Begin(t.Context(), 0); err != nil {
-			t.Errorf("the worker hands a partition over although no other run needs it: %v", err)
+		if _, err := run.Begin(t.Context(), 0); err != nil {
+			t.Errorf("the run hands over a partition that no other run needs: %v", err)
 		}
 		time.Sleep(3 * lease)
 		synctest.Wait()
-		if n := worker.Workers(); n != 1 {
-			t.Errorf("a silent observer is still one of %d members", n)
+		if n := run.Workers(); n != 1 {
+			t.Errorf("%d members, want the run without the silent observer", n)
 		}
 		soon, cancel := context.WithTimeout(t.Context(), lease)
 		defer cancel()
 		if err := observer.Run(t.Context(), soon.Done()); !errors.Is(err, ErrFenced) {
-			t.Errorf("an expired observer continues: %v", err)
+			t.Errorf("Run of the expired observer: %v, want ErrFenced", err)
 		}
 		stop()
 		if err := <-ran; err != nil {
@@ -55,7 +55,8 @@ func TestObserversClaimNothing(t *testing.T) {
 	})
 }
 
-// The next heartbeat of the others does not count an observer that has left.
+// TestObserversLeave: the next heartbeat of the other members does not count an observer that has
+// left.
 func TestObserversLeave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		passes, _ := begin(t, 1)
@@ -72,13 +73,14 @@ func TestObserversLeave(t *testing.T) {
 			err = second.Ready(t.Context())
 		}
 		if waited := time.Since(began); err != nil || waited != 0 || second.Workers() != 1 {
-			t.Errorf("waited %s, with %d members (%v)", waited, second.Workers(), err)
+			t.Errorf("ready after %s with %d members (%v), want at once with 1", waited,
+				second.Workers(), err)
 		}
 	})
 }
 
-// An observer of a finished pass may still send requests when a worker begins the next
-// pass. The worker has no share until the observer has noticed the new pass.
+// TestTheNextPassWaitsForObservers: an observer of a finished pass may still send requests when a
+// run begins the next pass. The run has no share until the observer has noticed the new pass.
 func TestTheNextPassWaitsForObservers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		passes, _ := begin(t, 1)
@@ -95,22 +97,22 @@ func TestTheNextPassWaitsForObservers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		began, worker := time.Now(), &shares{}
+		began, run := time.Now(), &shares{}
 		tracker := join(t, passes, next, "worker")
 		tracker.OnShare(func(s Share) {
 			if s.Runs > 0 && of.get().Runs > 0 {
-				t.Error("the worker has a share while the observer of the pass before has one")
+				t.Error("the run has a share while the observer of the previous pass has one")
 			}
-			worker.set(s)
+			run.set(s)
 		})
 		stop := runUntil(t, tracker)
 		claimAll(t, tracker)
-		worker.waitVisible(t, 1, 2*time.Second)
+		run.waitVisible(t, 1, 2*time.Second)
 		if err := <-ended; !errors.Is(err, ErrFenced) {
-			t.Errorf("the observer of the pass before ends with %v, want ErrFenced", err)
+			t.Errorf("the observer of the previous pass: %v, want ErrFenced", err)
 		}
 		if waited := time.Since(began); waited >= lease/2 {
-			t.Errorf("the worker has a share after %v although the observer has ended", waited)
+			t.Errorf("the run has a share only after %v although the observer has ended", waited)
 		}
 		stop()
 	})

@@ -31,7 +31,7 @@ type Pass struct {
 	// ID is a random id of the pass. It is unique among all passes and
 	// checkpoints. Passes that an earlier version began have none.
 	ID          string       `json:"id,omitempty"`
-	Fingerprint string       `json:"fingerprint"` // of the meaning of the job file
+	Fingerprint string       `json:"fingerprint"` // digest of the job file's meaning
 	Destination Key          `json:"destination"`
 	Sources     []Key        `json:"sources,omitempty"`
 	Any         bool         `json:"any,omitempty"`
@@ -41,11 +41,11 @@ type Pass struct {
 	Status      Status       `json:"status"`
 	Started     time.Time    `json:"started"`
 	Ended       time.Time    `json:"ended,omitzero"`
-	// Requests and Throttled count the ReEncrypt requests of the runs that ended
-	// in order. They do not include the requests of killed runs.
+	// Requests and Throttled count the ReEncrypt requests of the runs that ended normally. They do
+	// not include the requests of killed runs.
 	Requests  int64 `json:"requests"`
 	Throttled int64 `json:"throttled"`
-	// Logs are the audit logs of the runs, one for each worker.
+	// Logs are the audit logs of the runs, one for each run.
 	Logs []AuditLog `json:"audit_logs,omitempty"`
 	// Runs are the ids of the runs that were added last. They prevent that a run is
 	// added twice after a lost response.
@@ -55,19 +55,18 @@ type Pass struct {
 	// TokenKeys maps header tokens to the ARNs of the keys that KMS has named for
 	// them, in this pass and in earlier passes.
 	TokenKeys map[string]string `json:"token_keys,omitempty"`
-	// Headers are the runs that counted slots by the header of their blobs and did
-	// not end with a verified sample. If there are any, figures that depend on
-	// headers are no evidence.
+	// Headers are the runs that counted slots by the header of their blobs and ended without a
+	// verified sample. If there are any, the counts that depend on headers are not evidence.
 	Headers []HeaderRun `json:"headers,omitempty"`
-	// Doubts are reasons why the counts of the pass are no proof.
+	// Doubts are reasons why the counts of the pass are not evidence.
 	Doubts []string `json:"doubts,omitempty"`
 	// Early is true if a run has stopped because the first slots of a rule were all alike,
 	// which suggests an error in the job file.
 	Early bool `json:"early,omitempty"`
 }
 
-// HeaderRun is a run that counted slots by the header of their blobs. Wrong describes
-// a difference that a check has found. It is empty if no check was completed.
+// HeaderRun is a run that counted slots by the header of their blobs. Wrong describes a difference
+// that a check has found. It is empty if no check was completed.
 type HeaderRun struct {
 	Run   string `json:"run"`
 	Wrong string `json:"wrong,omitempty"`
@@ -83,8 +82,8 @@ func (p Pass) Identity() string {
 	return hex.EncodeToString(sum[:])
 }
 
-// AuditLog describes the last line of an audit log when the checkpoint was
-// saved. It reveals a log that was cut short or replaced.
+// AuditLog describes the last line of an audit log when the checkpoint was saved. With it, a check
+// detects a log that was truncated or replaced.
 type AuditLog struct {
 	Host  string `json:"host"`
 	Name  string `json:"name"` // of the file
@@ -92,7 +91,7 @@ type AuditLog struct {
 	Head  string `json:"head"` // hash of the last of them
 }
 
-// RunEnd is the data that a run adds to its pass when it ends in order.
+// RunEnd is the data that a run adds to its pass when it ends normally.
 type RunEnd struct {
 	ID                  string
 	Requests, Throttled int64
@@ -105,7 +104,7 @@ type RunEnd struct {
 	// headers was checked without a difference. HeadersWrong describes a difference.
 	HeadersAgree bool
 	HeadersWrong string
-	// Doubts are reasons why the counts of the pass are no proof.
+	// Doubts are reasons why the counts of the pass are not evidence.
 	Doubts []string
 	Early  bool // as in Pass
 }
@@ -170,8 +169,8 @@ func (p *Pass) AddRun(end RunEnd) {
 	p.addLogs(end)
 }
 
-// addLogs replaces the record of the log of a run. It keeps the record of a log
-// that was cut off, replaced or lost, so that every later check reports it.
+// addLogs replaces the record of the log of a run. It keeps the record of a log that was truncated,
+// replaced or lost, so that every later check reports it.
 func (p *Pass) addLogs(end RunEnd) {
 	for _, broken := range end.Broken {
 		if !slices.Contains(p.Logs, broken) {
@@ -211,16 +210,16 @@ type Key struct {
 	Algorithm string `json:"algorithm,omitempty"`
 }
 
-// PassTarget is a target with its frozen partitions.
+// PassTarget is a target and its partitions, which are fixed when the pass begins.
 type PassTarget struct {
 	Name       string      `json:"name"`
 	Partitions []Partition `json:"partitions"`
-	// Place is where the target is; nil in records of earlier versions.
-	Place *Place `json:"place,omitempty"`
+	// Location is where the target is; nil in records of earlier versions.
+	Location *Location `json:"place,omitempty"`
 }
 
-// Place is where a target is.
-type Place struct {
+// Location is where a target is.
+type Location struct {
 	Kind     string `json:"kind"` // one of the constants below
 	Table    string `json:"table,omitempty"`
 	Bucket   string `json:"bucket,omitempty"`
@@ -233,11 +232,11 @@ type Place struct {
 	Format   string `json:"format,omitempty"`
 }
 
-// The kinds of places.
+// The kinds of locations.
 const (
-	PlaceDynamoDB = "dynamodb"
-	PlaceS3       = "s3"
-	PlaceFiles    = "files"
+	LocationDynamoDB = "dynamodb"
+	LocationS3       = "s3"
+	LocationFiles    = "files"
 )
 
 // Partition is one unit of scanning. Only its source interprets Spec.
@@ -254,11 +253,10 @@ type Progress struct {
 	Counts Counts    `json:"counts"`
 	Chunks []Chunks  `json:"chunks,omitempty"` // the ledger chunks that belong to this partition
 	Saved  time.Time `json:"saved,omitzero"`
-	// Log is the last durable line of the audit log of the worker that saved this
-	// state.
+	// Log is the last durable line of the audit log of the run that saved this state.
 	Log *AuditLog `json:"audit_log,omitempty"`
-	// Owner is the worker that has claimed the partition, or "". Epoch is the number
-	// of claims.
+	// Owner is the id of the run that has claimed the partition, or "". Epoch is the number of
+	// claims.
 	Owner string `json:"owner,omitempty"`
 	Epoch int64  `json:"epoch,omitempty"`
 }
@@ -344,11 +342,11 @@ func (p *Passes) Pass(ctx context.Context, number int) (pass Pass, err error) {
 	return pass, err
 }
 
-// Begin stores a pass with the next number as the last pass of the job, and returns
-// the stored record. A pass is valid only if the head names it. A crash before that
-// leaves an unlinked record. The next Begin uses this record if it describes the same
-// pass, so that workers that begin at the same time work on one pass. The error is
-// ErrFenced if another pass has begun after the pass with the number after.
+// Begin stores a pass with the next number as the last pass of the job, and returns the stored
+// record. A pass is valid only if the head names it. A crash before that leaves an unlinked record.
+// The next Begin uses this record if it describes the same pass, so that runs that begin at the
+// same time work on one pass. The error is ErrFenced if another pass has begun after the pass with
+// the number after.
 func (p *Passes) Begin(ctx context.Context, after int, pass Pass) (Pass, error) {
 	var h head
 	before, err := p.fetch(ctx, p.headID(), "head", &h)
@@ -395,9 +393,9 @@ func (p *Passes) createPass(ctx context.Context, first int, pass Pass) (Pass, er
 	return Pass{}, &CorruptError{ID: p.headID(), Detail: detail}
 }
 
-// Restart begins a new pass even if the last pass is unfinished or its records cannot
-// be read. It keeps those records. It copies an unreadable head or member list before
-// it replaces it. Workers on the old pass are fenced off.
+// Restart begins a new pass even if the last pass is unfinished or its records cannot be read. It
+// keeps those records. It copies an unreadable head or member list before it replaces it. Runs of
+// the old pass are fenced off.
 func (p *Passes) Restart(ctx context.Context, pass Pass) (Pass, error) {
 	var h head
 	before, broken, err := p.fetchToReplace(ctx, p.headID(), "head", &h)
@@ -460,8 +458,8 @@ func (p *Passes) backUp(ctx context.Context, e Entry) error {
 // swapAttempts is the maximum number of attempts of Update.
 const swapAttempts = 100
 
-// Update changes the record of a pass and returns the stored record. Other workers may
-// change the record concurrently: change is called again after each conflict.
+// Update changes the record of a pass and returns the stored record. Other runs may change the
+// record concurrently: change is called again after each conflict.
 func (p *Passes) Update(ctx context.Context, number int, change func(*Pass)) (Pass, error) {
 	for n := range swapAttempts { // of several concurrent writes, one always succeeds
 		var pass Pass
@@ -495,9 +493,8 @@ func (p *Passes) Identify(ctx context.Context, pass Pass) (Pass, error) {
 	})
 }
 
-// Logs returns the audit log lines that are recorded in a pass, without
-// duplicates: from runs that ended in order, and from the last save of every
-// partition.
+// Logs returns the audit log lines that are recorded in a pass, without duplicates: from runs that
+// ended normally, and from the last save of every partition.
 func (p *Passes) Logs(ctx context.Context, pass Pass) ([]AuditLog, error) {
 	logs := slices.Clone(pass.Logs)
 	all, err := p.readAll(ctx, pass)
@@ -620,8 +617,8 @@ func (p *Passes) save(ctx context.Context, before Entry, id, kind string, v any)
 	return e, err
 }
 
-// swap is save for a record that several workers change. The error is ErrConflict if
-// another worker has written the record first. The caller then reads it again.
+// swap is like save for a record that several runs change. The error is ErrConflict if another run
+// has written the record first. The caller then reads it again.
 func (p *Passes) swap(ctx context.Context, before Entry, id, kind string, v any) error {
 	_, err := p.save(ctx, before, id, kind, v)
 	if errors.Is(err, ErrFenced) {

@@ -8,21 +8,21 @@ import (
 	"strings"
 )
 
-// RuleCounts counts the items of a target in which one rule found a ciphertext,
-// and describes what was found instead in the others.
+// RuleCounts counts the items of a target in which one rule found a ciphertext, and describes what
+// the rule found in the other items.
 type RuleCounts struct {
 	Place string `json:"place,omitempty"` // path or pattern, for messages
 	Found int64  `json:"found,omitempty"` // items in which the rule found a ciphertext
-	// Refused counts the items in which the place holds only values that cannot be
-	// read as a ciphertext.
+	// Refused counts the items in which the rule found only values that cannot be read as a
+	// ciphertext.
 	Refused int64 `json:"refused,omitempty"`
 	// OtherType counts the items without a slot in which a step of the path met a value of
 	// another type. Instead counts them by "TYPE PLACE".
 	OtherType int64            `json:"other_type,omitempty"`
 	Instead   map[string]int64 `json:"instead,omitempty"`
-	// Missing is the longest prefix of the path that no item has although some
-	// items have everything before its last step. Near maps the most similar
-	// existing names to their edit distance from that step.
+	// Missing is the longest prefix of the path that no item has, although some items have
+	// everything before its last step. Near maps the most similar existing names to their edit
+	// distance from that step.
 	Missing string         `json:"missing,omitempty"`
 	Near    map[string]int `json:"near,omitempty"`
 	// Good counts the slots that the job file describes: moved, current or remaining.
@@ -110,8 +110,8 @@ func (n *RuleCounts) AddAlike(what string, slots int64) {
 	}
 }
 
-// addInstead counts items with a value of another type at a place. Types and
-// places beyond the first few are counted only in OtherType.
+// addInstead counts items in which the rule met a value of another type. Combinations of type and
+// path beyond the first few are counted only in OtherType.
 func (n *RuleCounts) addInstead(what string, items int64) {
 	if _, known := n.Instead[what]; !known && len(n.Instead) >= maxInstead {
 		return
@@ -157,7 +157,7 @@ func nearestOf(names map[string]int) []string {
 // similar first.
 func (n RuleCounts) Nearest() []string { return nearestOf(n.Near) }
 
-// Saw records a value of another type or a missing step in one item.
+// Saw records that the rule met a value of another type, or no value, in one item.
 func (n *RuleCounts) Saw(kind, at, missing string, near map[string]int) {
 	if kind != "" {
 		n.OtherType++

@@ -1,10 +1,9 @@
 package checkpoint
 
-// SearchCounts counts the search for ciphertexts under symmetric keys that no
-// slot names: what was searched, what was not, and what was found in addition
-// to failed slots.
+// SearchCounts counts the search for ciphertexts under symmetric keys outside of slots: what was
+// searched, what was not searched, and what was found.
 type SearchCounts struct {
-	Items int64 `json:"items,omitempty"` // searched, as far as they were read
+	Items int64 `json:"items,omitempty"` // searched completely or in part
 	Bytes int64 `json:"bytes,omitempty"` // searched
 	// Bodies counts objects whose body was not read, and BodyBytes their length.
 	// Partial counts rows of which some attributes were not read.

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// late is a store whose next fetch of a member list reaches it after a delay.
+// late is a store in which the next read of the member list is delayed before it reads.
 type late struct {
 	Store
 	delay atomic.Int64
@@ -21,9 +21,9 @@ func (s *late) Fetch(ctx context.Context, id string) (Entry, error) {
 	return s.Store.Fetch(ctx, id)
 }
 
-// TestLateReadsExpireNoRun: a read of the member list may reach the store long after it began,
-// because of an outage or because the process was paused. Its result can be as new as its end.
-// No live run is removed from the member list, and no share is used twice.
+// TestLateReadsExpireNoRun: a read of the member list may be executed long after it began, because
+// of an outage or because the process was paused. The result is then newer than the beginning of
+// the read. No live run is removed from the member list, and no share is used twice.
 func TestLateReadsExpireNoRun(t *testing.T) {
 	for _, tenths := range []int{3, 7, 9, 10, 13} {
 		synctest.Test(t, func(t *testing.T) {

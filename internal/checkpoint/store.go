@@ -1,14 +1,12 @@
-// Package checkpoint stores the progress of a job, so that another process can
-// continue after a run ends: the current pass, the cursor of each partition, the
-// counts, and the ledger of slots that could not be moved.
+// Package checkpoint stores the progress of a job, so that another process can continue after a run
+// ends: the current pass, the cursor of each partition, the counts, and the ledger of slots that
+// could not be moved.
 //
-// The package defines the records and the order in which they become durable.
-// Callers do the work: they report to the Tracker when a page begins and when
-// every slot of the page has an outcome.
+// The package defines the records and the order in which they become durable. Callers do the work:
+// they report to the Tracker when a page begins and when every slot of the page has an outcome.
 //
-// Records are kept in a Store. DynamoDB and S3 use the AWS SDK, File uses a bbolt
-// file, and Memory uses a map. The rest of the package works with any Store. The
-// package imports no other package of this module.
+// Records are kept in a Store. DynamoDB and S3 use the AWS SDK, File uses a bbolt file, and Memory
+// uses a map. The rest of the package works with any Store.
 package checkpoint
 
 import (
@@ -85,9 +83,9 @@ type ServiceError struct {
 func (e *ServiceError) Error() string { return e.Operation + ": " + e.Err.Error() }
 func (e *ServiceError) Unwrap() error { return e.Err }
 
-// undecided reports whether it is unknown that a write was applied after its
-// condition failed. The failure may be the response to a repeated request whose
-// first attempt was applied. reading is the error of the read that looked for it.
+// undecided reports whether the outcome of a write is unknown although its condition failed: the
+// failure may be the response to a repeated request whose first attempt was applied. reading is the
+// error of the read that looked for the write.
 func undecided(reading error) bool {
 	return reading != nil && !errors.Is(reading, ErrNotFound) && !IsUnreadable(reading)
 }
@@ -100,6 +98,7 @@ func checkSize(id string, data []byte) error {
 	return nil
 }
 
-// ErrFenced means that another run has changed the checkpoint: it has taken over a
-// partition, or has begun another pass. This run must not save anything more.
-var ErrFenced = errors.New("another run has moved this checkpoint")
+// ErrFenced means that another run has changed the checkpoint: it has taken over a partition, or
+// has begun another pass. This run must not save anything more.
+var ErrFenced = errors.New(
+	"another run has taken over a partition of this run, or has started a new pass")

@@ -6,34 +6,34 @@ import (
 	"testing"
 )
 
-// testLostAnswers: a write whose response was lost succeeds, although the condition of
-// the repeated request fails. A write of an old version still fails.
-func testLostAnswers(t *testing.T, p testStore) {
+// testLostResponses: a write whose response was lost succeeds, although the condition of the
+// repeated request fails. A write of an old version still fails.
+func testLostResponses(t *testing.T, p testStore) {
 	ctx, s := t.Context(), p.open()
 	p.lose(1)
 	first, err := s.Create(ctx, "n", []byte("one"))
 	if err != nil {
-		t.Fatalf("Create with its answer lost: %v", err)
+		t.Fatalf("Create with a lost response: %v", err)
 	}
 	p.lose(2)
 	second, err := s.Replace(ctx, first, []byte("two"))
 	if err != nil {
-		t.Fatalf("Replace with its answers lost: %v", err)
+		t.Fatalf("Replace with lost responses: %v", err)
 	}
 	p.lose(1)
 	if _, err := s.Replace(ctx, first, []byte("late")); !errors.Is(err, ErrConflict) {
-		t.Errorf("stale Replace with its answer lost: %v, want ErrConflict", err)
+		t.Errorf("Replace of an old version with a lost response: %v, want ErrConflict", err)
 	}
 	p.lose(1)
 	if _, err := p.open().Create(ctx, "n", []byte("again")); !errors.Is(err, ErrConflict) {
-		t.Errorf("Create of what exists, with its answer lost: %v, want ErrConflict", err)
+		t.Errorf("Create of an existing record with a lost response: %v, want ErrConflict", err)
 	}
 	if _, err := s.Replace(ctx, second, []byte("three")); err != nil {
-		t.Errorf("Replace of what the lost answer would have been: %v", err)
+		t.Errorf("Replace of the entry whose response was lost: %v", err)
 	}
 	e, err := p.open().Fetch(ctx, "n")
 	if err != nil || string(e.Data) != "three" {
-		t.Errorf("in the end it is %q, %v", e.Data, err)
+		t.Errorf("the record is %q, %v, want \"three\"", e.Data, err)
 	}
 }
 
@@ -59,14 +59,15 @@ func testDamage(t *testing.T, p testStore) {
 	if _, err := s.Replace(t.Context(), damaged, []byte("late")); !errors.Is(err, ErrConflict) {
 		t.Errorf("Replace of a damaged record that was replaced: %v, want ErrConflict", err)
 	}
-	if e, err := s.Fetch(t.Context(), "n"); err != nil || string(e.Data) != "three" || e.version != again.version {
-		t.Errorf("in the end it is %q, %v", e.Data, err)
+	if e, err := s.Fetch(t.Context(), "n"); err != nil || string(e.Data) != "three" ||
+		e.version != again.version {
+		t.Errorf("the record is %q, %v, want \"three\"", e.Data, err)
 	}
 }
 
-// testCutAnswers: a truncated response is requested again, by a read and by a write that
-// reads its outcome.
-func testCutAnswers(t *testing.T, p testStore) {
+// testTruncatedResponses: a read whose response was truncated is repeated, also if it is the read
+// that determines the outcome of a write.
+func testTruncatedResponses(t *testing.T, p testStore) {
 	ctx, s := t.Context(), p.open()
 	want := bytes.Repeat([]byte("one "), 25_000)
 	first, err := s.Create(ctx, "n", want)
@@ -75,17 +76,17 @@ func testCutAnswers(t *testing.T, p testStore) {
 	}
 	p.cut(3)
 	if e, err := s.Fetch(ctx, "n"); err != nil || !bytes.Equal(e.Data, want) {
-		t.Errorf("Fetch with answers cut: %d bytes, %v", len(e.Data), err)
+		t.Errorf("Fetch with truncated responses: %d bytes, %v", len(e.Data), err)
 	}
 	p.lose(1)
 	p.cut(2)
 	if _, err := s.Replace(ctx, first, []byte("two")); err != nil {
-		t.Errorf("Replace with its answer lost, and reads cut: %v", err)
+		t.Errorf("Replace with a lost response and truncated reads: %v", err)
 	}
 }
 
-// testUnknownOutcome: if the response to a write is lost and reads fail, the error leaves
-// the outcome of the write open.
+// testUnknownOutcome: if the response to a write is lost and reads fail, the error leaves the
+// outcome of the write open.
 func testUnknownOutcome(t *testing.T, p testStore) {
 	ctx, s := t.Context(), p.open()
 	write := map[string]func() error{
@@ -100,12 +101,14 @@ func testUnknownOutcome(t *testing.T, p testStore) {
 	for id, write := range write {
 		p.blind(true)
 		p.lose(1)
-		if err := write(); err == nil || errors.Is(err, ErrConflict) || errors.Is(err, ErrNotFound) {
-			t.Errorf("%s, with its answer lost and no reads: %v, want an error that decides nothing", id, err)
+		if err := write(); err == nil || errors.Is(err, ErrConflict) ||
+			errors.Is(err, ErrNotFound) {
+			t.Errorf("%s, with a lost response and no reads: %v, want an error other than "+
+				"ErrConflict and ErrNotFound", id, err)
 		}
 		p.blind(false)
 		if now, err := s.Fetch(ctx, id); err != nil || string(now.Data) != "new" {
-			t.Errorf("%s: stored is %q, %v", id, now.Data, err)
+			t.Errorf("%s is %q, %v, want \"new\"", id, now.Data, err)
 		}
 	}
 }

@@ -47,14 +47,21 @@ type testStore struct {
 
 // TestStores runs one suite over every store.
 func TestStores(t *testing.T) {
-	for name, make := range map[string]func(t *testing.T) testStore{"memory": inMemory, "file": inFile, "DynamoDB": inDynamoDB, "S3": inS3} {
+	for name, make := range map[string]func(t *testing.T) testStore{
+		"memory":   inMemory,
+		"file":     inFile,
+		"DynamoDB": inDynamoDB,
+		"S3":       inS3,
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Run("compare and swap", func(t *testing.T) { testCompareAndSwap(t, make(t).open) })
 			t.Run("size", func(t *testing.T) { testSize(t, make(t).open()) })
 			t.Run("race", func(t *testing.T) { testRace(t, make(t)) })
 			if p := make(t); p.lose != nil {
-				t.Run("lost answers", func(t *testing.T) { testLostAnswers(t, p) })
-				t.Run("cut answers", func(t *testing.T) { testCutAnswers(t, make(t)) })
+				t.Run("lost responses", func(t *testing.T) { testLostResponses(t, p) })
+				t.Run("truncated responses", func(t *testing.T) {
+					testTruncatedResponses(t, make(t))
+				})
 				t.Run("unknown outcome", func(t *testing.T) { testUnknownOutcome(t, make(t)) })
 			}
 			if p := make(t); p.damage != nil {
@@ -83,12 +90,14 @@ func inFile(t *testing.T) testStore {
 			return f
 		},
 		damage: func(id string) {
-			inside(t, path, func(b *bbolt.Bucket) error { return b.Put([]byte(id), []byte("short")) })
+			inside(t, path, func(b *bbolt.Bucket) error {
+				return b.Put([]byte(id), []byte("short"))
+			})
 		},
 	}
 }
 
-// inside changes a checkpoint file without its Store.
+// inside changes a checkpoint file directly, not through its Store.
 func inside(t *testing.T, path string, change func(*bbolt.Bucket) error) {
 	t.Helper()
 	db, err := bbolt.Open(path, 0o600, nil)
@@ -111,10 +120,12 @@ func fakeAWS(t *testing.T) (*fakeaws.Server, aws.Config) {
 	}
 	t.Cleanup(func() { _ = server.Close() })
 	return server, aws.Config{Region: "us-east-1", BaseEndpoint: aws.String(server.Endpoint()),
-		Credentials: credentials.NewStaticCredentialsProvider("AKIAFAKEAWSFAKEAWS00", "not-a-secret", ""),
+		Credentials: credentials.NewStaticCredentialsProvider("AKIAFAKEAWSFAKEAWS00",
+			"not-a-secret", ""),
 		Retryer: func() aws.Retryer {
 			return retry.NewStandard(func(o *retry.StandardOptions) {
-				o.MaxAttempts, o.MaxBackoff, o.RateLimiter = math.MaxInt32, 20*time.Millisecond, ratelimit.None
+				o.MaxAttempts, o.MaxBackoff, o.RateLimiter = math.MaxInt32, 20*time.Millisecond,
+					ratelimit.None
 			})
 		}}
 }
@@ -130,17 +141,28 @@ func inDynamoDB(t *testing.T) testStore {
 	}
 	return testStore{
 		open: func() Store { return NewDynamoDB(client, "state", testPatience) },
-		lose: func(n int) { server.Faults().Set("dynamodb:PutItem", fault.Fault{Kind: fault.LostResponse, Times: n}) },
-		cut:  func(n int) { server.Faults().Set("dynamodb:GetItem", fault.Fault{Kind: fault.HalfResponse, Times: n}) },
+		lose: func(n int) {
+			server.Faults().Set("dynamodb:PutItem", fault.Fault{Kind: fault.LostResponse, Times: n})
+		},
+		cut: func(n int) {
+			server.Faults().Set("dynamodb:GetItem", fault.Fault{Kind: fault.HalfResponse, Times: n})
+		},
 		blind: func(on bool) {
 			server.Faults().Clear("dynamodb:GetItem")
 			if on {
-				server.Faults().Set("dynamodb:GetItem", fault.Fault{Kind: fault.Refusal, Answer: fault.Answer{Code: "AccessDeniedException"}})
+				server.Faults().Set("dynamodb:GetItem", fault.Fault{
+					Kind:   fault.Refusal,
+					Answer: fault.Answer{Code: "AccessDeniedException"},
+				})
 			}
 		},
 		damage: func(id string) {
-			if _, err := client.PutItem(t.Context(), &dynamodb.PutItemInput{TableName: aws.String("state"), Item: map[string]types.AttributeValue{
-				"id": &types.AttributeValueMemberS{Value: id}, "data": &types.AttributeValueMemberS{Value: "text"}}}); err != nil {
+			if _, err := client.PutItem(t.Context(), &dynamodb.PutItemInput{
+				TableName: aws.String("state"),
+				Item: map[string]types.AttributeValue{
+					"id":   &types.AttributeValueMemberS{Value: id},
+					"data": &types.AttributeValueMemberS{Value: "text"}},
+			}); err != nil {
 				t.Fatal(err)
 			}
 		},
@@ -150,26 +172,38 @@ func inDynamoDB(t *testing.T) testStore {
 func inS3(t *testing.T) testStore {
 	server, cfg := fakeAWS(t)
 	client := s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true })
-	if _, err := client.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String("state")}); err != nil {
+	if _, err := client.CreateBucket(t.Context(),
+		&s3.CreateBucketInput{Bucket: aws.String("state")}); err != nil {
 		t.Fatal(err)
 	}
 	store := NewS3(client, "state", "rotator/", testPatience)
-	if err := errors.Join(store.Check(t.Context()), store.CheckConditions(t.Context())); err != nil {
+	if err := errors.Join(store.Check(t.Context()),
+		store.CheckConditions(t.Context())); err != nil {
 		t.Fatal(err)
 	}
 	return testStore{
 		open: func() Store { return NewS3(client, "state", "rotator/", testPatience) },
-		lose: func(n int) { server.Faults().Set("s3:PutObject", fault.Fault{Kind: fault.LostResponse, Times: n}) },
-		cut:  func(n int) { server.Faults().Set("s3:GetObject", fault.Fault{Kind: fault.HalfResponse, Times: n}) },
+		lose: func(n int) {
+			server.Faults().Set("s3:PutObject", fault.Fault{Kind: fault.LostResponse, Times: n})
+		},
+		cut: func(n int) {
+			server.Faults().Set("s3:GetObject", fault.Fault{Kind: fault.HalfResponse, Times: n})
+		},
 		blind: func(on bool) {
 			server.Faults().Clear("s3:GetObject")
 			if on {
-				server.Faults().Set("s3:GetObject", fault.Fault{Kind: fault.Refusal, Answer: fault.Answer{Status: 403, Code: "AccessDenied"}})
+				server.Faults().Set("s3:GetObject", fault.Fault{
+					Kind:   fault.Refusal,
+					Answer: fault.Answer{Status: 403, Code: "AccessDenied"},
+				})
 			}
 		},
 		damage: func(id string) {
-			if _, err := client.PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String("state"), Key: aws.String("rotator/" + id),
-				Body: strings.NewReader("short")}); err != nil {
+			if _, err := client.PutObject(t.Context(), &s3.PutObjectInput{
+				Bucket: aws.String("state"),
+				Key:    aws.String("rotator/" + id),
+				Body:   strings.NewReader("short"),
+			}); err != nil {
 				t.Fatal(err)
 			}
 		},
@@ -185,38 +219,54 @@ func testSize(t *testing.T, s Store) {
 	if e, err = s.Fetch(t.Context(), "large"); err != nil || len(e.Data) != MaxRecord {
 		t.Errorf("fetched %d bytes, %v, want %d", len(e.Data), err, MaxRecord)
 	}
-	if _, err := s.Replace(t.Context(), e, make([]byte, MaxRecord+1)); err == nil || errors.Is(err, ErrConflict) {
-		t.Errorf("Replace by too much: %v", err)
+	if _, err := s.Replace(t.Context(), e, make([]byte, MaxRecord+1)); err == nil ||
+		errors.Is(err, ErrConflict) {
+		t.Errorf("Replace with more than MaxRecord bytes: %v", err)
 	}
 	if e, err = s.Create(t.Context(), "empty", nil); err != nil || !e.Exists() {
 		t.Errorf("Create of an empty record: %v", err)
 	}
 	if e, err = s.Fetch(t.Context(), "empty"); err != nil || len(e.Data) != 0 {
-		t.Errorf("fetched %q, %v, want nothing", e.Data, err)
+		t.Errorf("fetched %q, %v, want no bytes", e.Data, err)
 	}
 }
 
-// A table or bucket that does not exist is not an empty checkpoint.
-func TestPlacesThatAreNotThere(t *testing.T) {
+// TestMissingTableOrBucket: a table or bucket that does not exist, or that is no checkpoint table,
+// is not an empty checkpoint.
+func TestMissingTableOrBucket(t *testing.T) {
 	_, cfg := fakeAWS(t)
-	tables, buckets := dynamodb.NewFromConfig(cfg), s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true })
-	if _, err := tables.CreateTable(t.Context(), &dynamodb.CreateTableInput{TableName: aws.String("customers"), BillingMode: types.BillingModePayPerRequest,
-		KeySchema:            []types.KeySchemaElement{{AttributeName: aws.String("pk"), KeyType: types.KeyTypeHash}},
-		AttributeDefinitions: []types.AttributeDefinition{{AttributeName: aws.String("pk"), AttributeType: types.ScalarAttributeTypeS}}}); err != nil {
+	tables, buckets := dynamodb.NewFromConfig(cfg),
+		s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true })
+	if _, err := tables.CreateTable(t.Context(), &dynamodb.CreateTableInput{
+		TableName:   aws.String("customers"),
+		BillingMode: types.BillingModePayPerRequest,
+		KeySchema: []types.KeySchemaElement{{
+			AttributeName: aws.String("pk"),
+			KeyType:       types.KeyTypeHash,
+		}},
+		AttributeDefinitions: []types.AttributeDefinition{{
+			AttributeName: aws.String("pk"),
+			AttributeType: types.ScalarAttributeTypeS,
+		}},
+	}); err != nil {
 		t.Fatal(err)
 	}
 	type checked interface {
 		Store
 		Check(context.Context) error
 	}
-	for name, store := range map[string]checked{"table typo": NewDynamoDB(tables, "typo", testPatience), "table customers": NewDynamoDB(tables, "customers", testPatience),
-		"bucket typo": NewS3(buckets, "typo", "", testPatience)} {
-		var place *LocationError
-		if err := store.Check(t.Context()); !errors.As(err, &place) || place.Location != name {
-			t.Errorf("%s: Check: %v, want *PlaceError", name, err)
+	for name, store := range map[string]checked{
+		"table typo":      NewDynamoDB(tables, "typo", testPatience),
+		"table customers": NewDynamoDB(tables, "customers", testPatience),
+		"bucket typo":     NewS3(buckets, "typo", "", testPatience),
+	} {
+		var location *LocationError
+		if err := store.Check(t.Context()); !errors.As(err, &location) ||
+			location.Location != name {
+			t.Errorf("%s: Check: %v, want *LocationError", name, err)
 		}
 		if _, err := store.Fetch(t.Context(), "n"); err == nil || errors.Is(err, ErrNotFound) {
-			t.Errorf("%s: Fetch: %v, and it must not be ErrNotFound", name, err)
+			t.Errorf("%s: Fetch: %v, want an error other than ErrNotFound", name, err)
 		}
 		if _, err := store.Create(t.Context(), "n", nil); err == nil {
 			t.Errorf("%s: Create succeeded", name)
@@ -228,17 +278,18 @@ func testCompareAndSwap(t *testing.T, open func() Store) {
 	ctx := t.Context()
 	s := open()
 	if _, err := s.Fetch(ctx, "jobs/a/head"); !errors.Is(err, ErrNotFound) {
-		t.Fatalf("Fetch of nothing: %v, want ErrNotFound", err)
+		t.Fatalf("Fetch of a missing record: %v, want ErrNotFound", err)
 	}
-	if _, err := s.Replace(ctx, Entry{ID: "jobs/a/head", version: "1"}, []byte("x")); !errors.Is(err, ErrConflict) {
-		t.Fatalf("Replace of nothing: %v, want ErrConflict", err)
+	if _, err := s.Replace(ctx, Entry{ID: "jobs/a/head", version: "1"},
+		[]byte("x")); !errors.Is(err, ErrConflict) {
+		t.Fatalf("Replace of a missing record: %v, want ErrConflict", err)
 	}
 	first, err := s.Create(ctx, "jobs/a/head", []byte("one"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Create(ctx, "jobs/a/head", []byte("two")); !errors.Is(err, ErrConflict) {
-		t.Fatalf("Create of what exists: %v, want ErrConflict", err)
+		t.Fatalf("Create of an existing record: %v, want ErrConflict", err)
 	}
 	second, err := s.Replace(ctx, first, []byte("one")) // the same bytes make a new version
 	if err != nil {
@@ -249,18 +300,18 @@ func testCompareAndSwap(t *testing.T, open func() Store) {
 	}
 	fetched, err := open().Fetch(ctx, "jobs/a/head")
 	if err != nil || !bytes.Equal(fetched.Data, []byte("one")) {
-		t.Fatalf("Fetch by another: %q, %v", fetched.Data, err)
+		t.Fatalf("Fetch in another process: %q, %v", fetched.Data, err)
 	}
 	if _, err := open().Replace(ctx, fetched, []byte("three")); err != nil {
 		t.Fatalf("Replace of a fetched entry: %v", err)
 	}
 	if _, err := s.Replace(ctx, second, []byte("late")); !errors.Is(err, ErrConflict) {
-		t.Fatalf("Replace after another's: %v, want ErrConflict", err)
+		t.Fatalf("Replace after another process replaced the record: %v, want ErrConflict", err)
 	}
 }
 
-// testRace lets 32 writers sign one record. No signature may be lost, even if
-// responses are.
+// testRace: 32 concurrent writers add their names to one record. No name is lost, even if responses
+// are.
 func testRace(t *testing.T, p testStore) {
 	const writers, rounds = 32, 4
 	if _, err := p.open().Create(t.Context(), "n", nil); err != nil {
@@ -292,12 +343,13 @@ func testRace(t *testing.T, p testStore) {
 	signed := map[string]bool{}
 	for _, name := range strings.Fields(string(e.Data)) {
 		if signed[name] {
-			t.Errorf("%s signed twice", name)
+			t.Errorf("%s is in the record twice", name)
 		}
 		signed[name] = true
 	}
 	if len(signed) != writers*rounds {
-		t.Errorf("%d signatures arrived, want %d (%d attempts were refused)", len(signed), writers*rounds, refused.Load())
+		t.Errorf("the record has %d names, want %d (%d attempts were refused)",
+			len(signed), writers*rounds, refused.Load())
 	}
 }
 
@@ -316,7 +368,7 @@ func sign(s Store, name string) (refused int64, err error) {
 	}
 }
 
-func TestRecordsThatCannotBeTrusted(t *testing.T) {
+func TestDecodeRefuses(t *testing.T) {
 	good, err := Encode("pass", Pass{Number: 3})
 	if err != nil {
 		t.Fatal(err)
@@ -326,25 +378,27 @@ func TestRecordsThatCannotBeTrusted(t *testing.T) {
 		t.Fatalf("Decode = %+v, %v", pass, err)
 	}
 	var corrupt *CorruptError
-	for _, bad := range [][]byte{nil, []byte("{"), []byte("{}"), bytes.Replace(good, []byte(`"number":3`), []byte(`"number":4`), 1)} {
+	for _, bad := range [][]byte{nil, []byte("{"), []byte("{}"),
+		bytes.Replace(good, []byte(`"number":3`), []byte(`"number":4`), 1)} {
 		if err := Decode("id", "pass", bad, &pass); !errors.As(err, &corrupt) {
 			t.Errorf("Decode(%q) = %v, want *CorruptError", bad, err)
 		}
 	}
 	if err := Decode("id", "head", good, &pass); !errors.As(err, &corrupt) {
-		t.Errorf("Decode of another kind: %v, want *CorruptError", err)
+		t.Errorf("Decode as another kind: %v, want *CorruptError", err)
 	}
 	var other *SchemaError
 	for which, version := range map[string]string{"newer": "3", "older": "1"} {
 		data := bytes.Replace(good, []byte(`"schema":2`), []byte(`"schema":`+version), 1)
-		if err := Decode("id", "pass", data, &pass); !errors.As(err, &other) || !strings.Contains(err.Error(), "the "+which+" rotator") {
-			t.Errorf("Decode of a record of schema %s: %v, want *SchemaError", version, err)
+		if err := Decode("id", "pass", data, &pass); !errors.As(err, &other) ||
+			!strings.Contains(err.Error(), "the "+which+" rotator") {
+			t.Errorf("Decode of schema %s: %v, want *SchemaError", version, err)
 		}
 	}
 }
 
-// TestMain lets the test binary hold a lock as another process, and fails the tests if
-// they leak goroutines.
+// TestMain lets the test binary hold a lock as another process, and fails if the tests leak
+// goroutines.
 func TestMain(m *testing.M) {
 	if path := os.Getenv("CHECKPOINT_TEST_LOCK"); path != "" {
 		if _, err := AcquireLock(path); err != nil {
@@ -357,7 +411,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-func TestLockDiesWithItsProcess(t *testing.T) {
+func TestLockEndsWithItsProcess(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state.db")
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), "CHECKPOINT_TEST_LOCK="+path)
@@ -372,11 +426,13 @@ func TestLockDiesWithItsProcess(t *testing.T) {
 	defer func() { _ = cmd.Process.Kill() }()
 	line := make([]byte, len("locked"))
 	if _, err := out.Read(line); err != nil || string(line) != "locked" {
-		t.Fatalf("the child said %q, %v", line, err)
+		t.Fatalf("the child printed %q, %v, want \"locked\"", line, err)
 	}
 	var locked *LockedError
-	if _, err := AcquireLock(path); !errors.As(err, &locked) || !strings.Contains(locked.Holder, fmt.Sprint(cmd.Process.Pid)) {
-		t.Fatalf("AcquireLock beside the child: %v, want *LockedError that names it", err)
+	if _, err := AcquireLock(path); !errors.As(err, &locked) ||
+		!strings.Contains(locked.Holder, fmt.Sprint(cmd.Process.Pid)) {
+		t.Fatalf("AcquireLock while the child holds the lock: %v, want *LockedError that "+
+			"names it", err)
 	}
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)

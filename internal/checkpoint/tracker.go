@@ -23,8 +23,8 @@ type TrackOptions struct {
 	// Interval is the minimum time between two saves, unless a scanner waits for a
 	// save. The default is 1 s.
 	Interval time.Duration
-	// Worker is the id of this process. It must be unique among all processes that
-	// ever worked on the job.
+	// Worker is the id of this run. It must be unique among all processes that ever worked on the
+	// job.
 	Worker string
 	// Lease is the time without a heartbeat after which other processes take over
 	// the partitions of this one. With a Lease of 0 the caller guarantees that no
@@ -147,9 +147,9 @@ func (p *Passes) Track(ctx context.Context, pass Pass, options TrackOptions) (*T
 	return t, nil
 }
 
-// Begin announces the next page of a claimed partition. It blocks while Window pages
-// of the partition are not saved. It returns the error of ctx if ctx ends first, or
-// ErrYield if the partition must be handed over to another worker.
+// Begin announces the next page of a claimed partition. It blocks while Window pages of the
+// partition are not saved. It returns the error of ctx if ctx ends first, or ErrYield if the
+// partition must be handed over to another run.
 func (t *Tracker) Begin(ctx context.Context, partition int) (*PageTicket, error) {
 	part := t.partitions[partition]
 	for {
@@ -182,8 +182,8 @@ func (t *Tracker) Begin(ctx context.Context, partition int) (*PageTicket, error)
 	}
 }
 
-// Withdraw withdraws a page that was not begun, because the partition is to be handed over.
-// The page must be the last one that was announced for the partition. No other page may be
+// Withdraw withdraws a page whose processing has not begun, because the partition is to be handed
+// over. The page must be the last one that was announced for the partition. No other page may be
 // announced afterwards.
 func (p *PageTicket) Withdraw() {
 	t := p.tracker
@@ -232,10 +232,10 @@ func (p *tracked) advance() bool {
 	return moved
 }
 
-// Run saves complete pages and renews the lease until enough is closed. It finishes a
-// save in progress first, because the outcome of an interrupted save is unknown. ctx
-// is the context of all requests. After an error the worker must stop. The error is
-// ErrFenced if another run has taken over a partition.
+// Run saves complete pages and renews the lease until enough is closed. It finishes a save in
+// progress first, because the outcome of an interrupted save is unknown. ctx is the context of all
+// requests. After an error the caller must stop its work on the pass. The error is ErrFenced if
+// another run has taken over a partition.
 func (t *Tracker) Run(ctx context.Context, enough <-chan struct{}) error {
 	var both errgroup.Group
 	failed := make(chan struct{})
@@ -349,9 +349,9 @@ func (p *tracked) snapshot() snapshot {
 	return s
 }
 
-// save writes the ledger chunks first. A chunk is valid only if the progress record
-// counts it. The id of a chunk contains the epoch, so that a worker that has lost the
-// partition without knowing it does not write to chunks of its successor.
+// save writes the ledger chunks first. A chunk is valid only if the progress record counts it. The
+// id of a chunk contains the epoch, so that a run that has lost the partition without knowing it
+// does not write to chunks of its successor.
 func (t *Tracker) save(ctx context.Context, s snapshot) error {
 	next := &s.progress
 	for _, entries := range chunks(s.ledger) {

@@ -113,7 +113,7 @@ func reload(r *rapid.T, passes *Passes, pass Pass) *model {
 		}
 		n, _ := strconv.Atoi(string(progress.Cursor))
 		if int64(n) != progress.Counts.Slots.Seen {
-			r.Fatalf("the cursor of partition %d is behind page %d, with %d pages counted", i, n,
+			r.Fatalf("the cursor of partition %d is after page %d, with %d pages counted", i, n,
 				progress.Counts.Slots.Seen)
 		}
 		m.next = append(m.next, n)
@@ -179,9 +179,9 @@ func checkTotals(r *rapid.T, passes *Passes, pass Pass, want int) {
 	}
 }
 
-// TestTrackerPaces: the tracker saves at most once in an interval, and at once if a
-// scanner waits. It calls BeforeSave first.
-func TestTrackerPaces(t *testing.T) {
+// TestTrackerSaveInterval: the tracker saves at most once in an interval, and at once if a scanner
+// waits. It calls BeforeSave first.
+func TestTrackerSaveInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		passes := NewPasses(NewMemory(), "j")
 		pass := newPass(1)
@@ -214,7 +214,7 @@ func TestTrackerPaces(t *testing.T) {
 			time.Sleep(100 * time.Millisecond)
 		}
 		if len(saves) != 1 {
-			t.Errorf("%d saves within 400 ms of pages, want the first alone", len(saves))
+			t.Errorf("%d saves within 400 ms, want only the first", len(saves))
 		}
 		began := time.Now()
 		if _, err := tracker.Begin(ctx, 0); err != nil { // three are unsaved, so this fits
@@ -228,10 +228,10 @@ func TestTrackerPaces(t *testing.T) {
 			t.Errorf("a waiting scanner waited %s, with %d saves; want a save at once", waited,
 				len(saves))
 		}
-		page(0, 5, 100, ticket) // behind an open page: nothing to save
+		page(0, 5, 100, ticket) // after an open page, so there is nothing to save
 		time.Sleep(3 * time.Second)
 		if len(saves) != 2 {
-			t.Errorf("%d saves, want none for a page behind an open one", len(saves))
+			t.Errorf("%d saves, want none for a page after an open one", len(saves))
 		}
 		cancel()
 		if err := <-ran; err != nil {
@@ -269,7 +269,7 @@ func TestTrackerIsFencedOff(t *testing.T) {
 		t.Errorf("the second save: %v, want ErrFenced", err)
 	}
 	if _, err := passes.Begin(t.Context(), 0, pass); !errors.Is(err, ErrFenced) {
-		t.Errorf("Begin of a pass that has begun: %v, want ErrFenced", err)
+		t.Errorf("Begin after another pass began: %v, want ErrFenced", err)
 	}
 }
 
@@ -288,7 +288,8 @@ func TestChunkFitsIntoARecord(t *testing.T) {
 	for _, chunk := range chunks(entries) {
 		data, err := Encode("ledger", LedgerChunk{Entries: chunk})
 		if err != nil || len(data) > MaxRecord {
-			t.Errorf("a chunk of %d bytes, %v, and a record takes %d", len(data), err, MaxRecord)
+			t.Errorf("a chunk has %d bytes, %v, more than the %d of a record", len(data), err,
+				MaxRecord)
 		}
 		n += len(chunk)
 	}

@@ -46,8 +46,8 @@ const (
 
 // TargetInfo is information about a target other than its figures.
 type TargetInfo struct {
-	Name  string
-	Place *checkpoint.Place // nil if it is unknown
+	Name     string
+	Location *checkpoint.Location // nil if it is unknown
 	// MayBeEmpty exempts a target in which no ciphertext was found. EmptyRules exempts
 	// single rules.
 	MayBeEmpty bool
@@ -109,7 +109,7 @@ func unproven(c checkpoint.Counts, info TargetInfo) (list []Unproven) {
 		return nil
 	case c.Items.Seen == 0:
 		u := Unproven{Target: info.Name, Reason: NoItem}
-		u.Sentence = fmt.Sprintf("%s: no item was found%s.", info.Name, in(info.Place))
+		u.Sentence = fmt.Sprintf("%s: no item was found%s.", info.Name, in(info.Location))
 		if n := c.Items.Excluded; n > 0 {
 			u.Sentence += fmt.Sprintf(" include and exclude skipped all items (%d).", n)
 		}
@@ -179,25 +179,25 @@ func insteadOf(what string, n int64) string {
 }
 
 // in returns " in LOCATION", or "" if the location of a target is unknown.
-func in(p *checkpoint.Place) string {
+func in(p *checkpoint.Location) string {
 	if p == nil {
 		return ""
 	}
-	return " in " + placeText(*p)
+	return " in " + locationText(*p)
 }
 
-// placeText describes the location of a target.
-func placeText(p checkpoint.Place) string {
+// locationText describes the location of a target.
+func locationText(p checkpoint.Location) string {
 	var parts []string
 	switch p.Kind {
-	case checkpoint.PlaceDynamoDB:
+	case checkpoint.LocationDynamoDB:
 		parts = append(parts, "DynamoDB table "+p.Table)
-	case checkpoint.PlaceS3:
+	case checkpoint.LocationS3:
 		parts = append(parts, "S3 bucket "+p.Bucket)
 		if p.Prefix != "" {
 			parts = append(parts, "prefix "+p.Prefix)
 		}
-	case checkpoint.PlaceFiles:
+	case checkpoint.LocationFiles:
 		parts = append(parts, "directory "+p.Root)
 	}
 	for _, more := range []struct{ name, value string }{

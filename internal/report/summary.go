@@ -124,14 +124,14 @@ type Reason struct {
 type Target struct {
 	counts checkpoint.Counts
 	Name   string `json:"name"`
-	// Place is the location of the target. It is nil in passes of earlier versions.
-	Place   *checkpoint.Place `json:"place,omitempty"`
-	Rules   []Rule            `json:"rules"`
-	Slots   Slots             `json:"slots"`
-	Items   Items             `json:"items"`
-	Keys    []Key             `json:"keys"`
-	Reasons []Reason          `json:"reasons"`
-	Search  Search            `json:"search"`
+	// Location is the location of the target. It is nil in passes of earlier versions.
+	Location *checkpoint.Location `json:"place,omitempty"`
+	Rules    []Rule               `json:"rules"`
+	Slots    Slots                `json:"slots"`
+	Items    Items                `json:"items"`
+	Keys     []Key                `json:"keys"`
+	Reasons  []Reason             `json:"reasons"`
+	Search   Search               `json:"search"`
 }
 
 // Accepted is the result of one accept rule of the job file. Its slots are also
@@ -231,15 +231,15 @@ func (s *Summary) SetTargets(infos []TargetInfo, counts map[string]checkpoint.Co
 		}
 		s.NotProven = append(s.NotProven, unproven(c, info)...)
 		s.Targets = append(s.Targets, Target{
-			Name:    info.Name,
-			Place:   info.Place,
-			Rules:   rulesOf(c, info),
-			Slots:   slotsOf(c),
-			Items:   itemsOf(c),
-			Keys:    keysOf(c),
-			Reasons: reasonsOf(c),
-			Search:  searchOf(c),
-			counts:  c,
+			Name:     info.Name,
+			Location: info.Location,
+			Rules:    rulesOf(c, info),
+			Slots:    slotsOf(c),
+			Items:    itemsOf(c),
+			Keys:     keysOf(c),
+			Reasons:  reasonsOf(c),
+			Search:   searchOf(c),
+			counts:   c,
 		})
 	}
 	s.Slots, s.Items = slotsOf(s.total), itemsOf(s.total)

@@ -23,7 +23,7 @@ func (s *Summary) JSON(w io.Writer) error {
 func (s *Summary) Text(w io.Writer) error {
 	out := &lines{w: tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)}
 	s.head(out)
-	out.places(s.Targets)
+	out.locations(s.Targets)
 	s.figures(out)
 	out.reasons(s.Reasons)
 	if len(s.Accepted) > 0 {
@@ -188,16 +188,16 @@ func (l *lines) paragraph(text string) {
 	}
 }
 
-// places lists the locations of the targets.
-func (l *lines) places(targets []Target) {
+// locations lists the locations of the targets.
+func (l *lines) locations(targets []Target) {
 	for i, t := range targets {
 		if i == 0 {
 			l.line("")
 			l.line("TARGET\tLOCATION")
 		}
 		where := "not recorded by an earlier version"
-		if t.Place != nil {
-			where = placeText(*t.Place)
+		if t.Location != nil {
+			where = locationText(*t.Location)
 		}
 		l.line("%s\t%s", t.Name, where)
 	}

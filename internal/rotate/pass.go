@@ -251,8 +251,8 @@ func newPass(ctx context.Context, plan Plan) (checkpoint.Pass, error) {
 			return pass, fmt.Errorf("partition target %s: %w", target.Name, err)
 		}
 		record := checkpoint.PassTarget{Name: target.Name}
-		if place := target.Place; place.Kind != "" {
-			record.Place = &place
+		if location := target.Location; location.Kind != "" {
+			record.Location = &location
 		}
 		for _, p := range partitions {
 			record.Partitions = append(record.Partitions, checkpoint.Partition{

@@ -79,9 +79,9 @@ type Target struct {
 	// Batch is the maximum number of items of a chunk and of changes in one call of Replace.
 	// It must be 1 if items take memory budget (scan.MemoryBudget), because a job that waits
 	// for budget must not hold any.
-	Batch  int
-	Format ciphertext.Format
-	Place  checkpoint.Place // for the record of the pass
+	Batch    int
+	Format   ciphertext.Format
+	Location checkpoint.Location // for the record of the pass
 	// Own reports whether an item is a file of rotator itself. Such items are skipped. Nil
 	// means that there are none.
 	Own func(scan.Item) bool

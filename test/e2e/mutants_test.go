@@ -100,7 +100,7 @@ func mutants() []mutant {
 		{"hand-over of a page in progress", "internal/checkpoint/tracker.go",
 			"return p.handingOver && p.scannerDone && len(p.open) == 0",
 			"return p.handingOver && p.scannerDone",
-			[]string{"./internal/checkpoint", "-run", "TestHandOverIsFenced|TestWorkersShare"}},
+			[]string{"./internal/checkpoint", "-run", "TestHandOverIsFenced|TestRunsSharePartitions"}},
 		{"a page that has started is withdrawn", "internal/rotate/rotator.go",
 			"pool.Submit(target.Name, give, i == 0, func",
 			"pool.Submit(target.Name, give, i >= 0, func",
