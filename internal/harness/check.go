@@ -265,7 +265,8 @@ func checkSums(s *report.Summary) (problems []string) {
 		lowest := min(c.Seen, c.Rotated, c.Current, c.Remaining, c.Foreign, c.Failed, c.Conflict,
 			c.Gone, i.Seen, i.Written, i.WithoutSlot)
 		if lowest < 0 {
-			problems = append(problems, fmt.Sprintf("%s: a figure is %d: %+v %+v", name, lowest, c, i))
+			problems = append(problems,
+				fmt.Sprintf("%s: a figure is %d: %+v %+v", name, lowest, c, i))
 		}
 		underKeys, withReason := int64(0), int64(0)
 		for _, k := range keys {

@@ -34,12 +34,13 @@ type Entry struct {
 
 	// mu serialises the application's writes of the entry, so that the write that the server
 	// acknowledged last determines the expected state. It guards the fields below.
-	mu           sync.Mutex
-	slots        []*slot
-	note         string // the value of another attribute, or of metadata
-	region       string // an attribute of a Bound item
-	city         string // an attribute of a Bound item
-	restTemplate string // the stored data outside the slots, with placeholders for values that change
+	mu     sync.Mutex
+	slots  []*slot
+	note   string // the value of another attribute, or of metadata
+	region string // an attribute of a Bound item
+	city   string // an attribute of a Bound item
+	// the stored data outside the slots, with placeholders for values that change
+	restTemplate string
 	deleted      bool
 }
 
@@ -251,7 +252,8 @@ type stored struct {
 func (e *Entry) recordRest(s stored) {
 	e.restTemplate = strings.Replace(s.rest, e.note, "(note)", 1)
 	if e.Kind == Bound {
-		e.restTemplate = strings.NewReplacer(e.region, "(region)", e.city, "(city)").Replace(e.restTemplate)
+		e.restTemplate = strings.NewReplacer(e.region, "(region)", e.city,
+			"(city)").Replace(e.restTemplate)
 	}
 }
 

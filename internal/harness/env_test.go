@@ -347,7 +347,10 @@ func TestFigures(t *testing.T) {
 			s.Slots.Current++
 			s.Slots.Rotated--
 		},
-		"a total that is not the sum of the targets": func(s *report.Summary) { s.Slots.Seen++; s.Slots.Gone++ },
+		"a total that is not the sum of the targets": func(s *report.Summary) {
+			s.Slots.Seen++
+			s.Slots.Gone++
+		},
 		"an item written twice": func(s *report.Summary) {
 			s.Targets[0].Items.Written++
 			s.Items.Written++

@@ -81,7 +81,8 @@ func (g *guard) checkReplaced(id, path string, before, _ []byte) {
 	}
 	_, key, err := w.Server.KMS().Decrypt("", before, entry.contextOf(path))
 	if err == nil && key == w.New {
-		g.addViolation("%s %s: the worker replaced a blob that was under the new key already", id, path)
+		g.addViolation("%s %s: the worker replaced a blob that was under the new key already", id,
+			path)
 	}
 }
 

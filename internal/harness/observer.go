@@ -191,7 +191,8 @@ func (w *Watcher) checkSecrets(e fault.Exchange) {
 	} {
 		for _, c := range w.secrets.find(text) {
 			if !c.blob {
-				w.addViolation("%s of %s contains %s in its %s", e.Operation, e.Request.URL.Path, c, where)
+				w.addViolation("%s of %s contains %s in its %s", e.Operation, e.Request.URL.Path,
+					c, where)
 			}
 		}
 	}
@@ -233,7 +234,12 @@ func (w *Watcher) checkBatch(e fault.Exchange) {
 		}
 		_, table, _ := strings.Cut(s.Statement, `"`)
 		table, _, _ = strings.Cut(table, `"`)
-		w.checkComparisons(change{e.Operation, table, keyOfItem(sets, wheres), applied}, sets, wheres)
+		w.checkComparisons(change{
+			e.Operation,
+			table,
+			keyOfItem(sets, wheres),
+			applied,
+		}, sets, wheres)
 	}
 }
 

@@ -31,7 +31,8 @@ func (w *Watcher) Proxy(t testing.TB, endpoint string) string {
 	transport := &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 64}
 	proxy := &httputil.ReverseProxy{Transport: transport, ErrorLog: log.New(io.Discard, "", 0),
 		Rewrite: func(r *httputil.ProxyRequest) {
-			r.Out.URL.Scheme, r.Out.URL.Host = target.Scheme, target.Host // Out.Host does not change
+			// Out.Host does not change
+			r.Out.URL.Scheme, r.Out.URL.Host = target.Scheme, target.Host
 		},
 		ModifyResponse: readWhole,
 	}

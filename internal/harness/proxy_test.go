@@ -375,7 +375,8 @@ func TestProxyCompletesRequests(t *testing.T) {
 	arrived, release := make(chan struct{}), make(chan struct{})
 	var cancelled atomic.Bool
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body) // otherwise r.Context is not cancelled when the connection ends
+		// otherwise r.Context is not cancelled when the connection ends
+		_, _ = io.Copy(io.Discard, r.Body)
 		close(arrived)
 		select {
 		case <-r.Context().Done():

@@ -134,8 +134,8 @@ func blobsIn(text []byte) (blobs [][]byte) {
 	return blobs
 }
 
-// checkWrite checks one value that a worker replaced. A worker must not replace a value that a worker
-// wrote, unless the outcome differs: a later job may move the same values again.
+// checkWrite checks one value that a worker replaced. A worker must not replace a value that a
+// worker wrote, unless the outcome differs: a later job may move the same values again.
 func (w *Watcher) checkWrite(location string, before, after []byte) {
 	digestBefore, digestAfter := sha256.Sum256(before), sha256.Sum256(after)
 	w.watcherMu.Lock()
@@ -165,7 +165,9 @@ func (w *Watcher) checkWrite(location string, before, after []byte) {
 func (w *Watcher) checkReplacement(e fault.Exchange) {
 	location, match, body := "", "If-Match", bodyOf(e)
 	if e.Operation == "s3:CopyObject" {
-		location, match, body = "metadata of ", "X-Amz-Copy-Source-If-Match", metadata(e.Request.Header)
+		location = "metadata of "
+		match = "X-Amz-Copy-Source-If-Match"
+		body = metadata(e.Request.Header)
 	}
 	match = e.Request.Header.Get(match)
 	if match == "" || !e.Served || e.Status != http.StatusOK ||
