@@ -97,10 +97,17 @@ func mutants() []mutant {
 			"\tif s.releases {\n\t\tnext.Owner = \"\"\n" +
 				"\t\ts.part.entry, _ = t.passes.store.Fetch(ctx, s.part.entry.ID)\n\t}\n",
 			[]string{"./internal/checkpoint", "-run", "TestHandOverIsFenced"}},
-		{"hand-over of a page in progress", "internal/checkpoint/tracker.go",
+		{
+			"hand-over of a page in progress",
+			"internal/checkpoint/tracker.go",
 			"return p.handingOver && p.scannerDone && len(p.open) == 0",
 			"return p.handingOver && p.scannerDone",
-			[]string{"./internal/checkpoint", "-run", "TestHandOverIsFenced|TestRunsSharePartitions"}},
+			[]string{
+				"./internal/checkpoint",
+				"-run",
+				"TestHandOverIsFenced|TestRunsSharePartitions",
+			},
+		},
 		{"a page that has started is withdrawn", "internal/rotate/rotator.go",
 			"pool.Submit(target.Name, give, i == 0, func",
 			"pool.Submit(target.Name, give, i >= 0, func",
