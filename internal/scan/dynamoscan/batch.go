@@ -27,7 +27,7 @@ func (t *Table) replaceBatch(
 		statements[i] = updates[i].shape.statement(&updates[i],
 			t.knownSupport(updates[i].shape.form))
 	}
-	answers, err := t.execute(ctx, statements)
+	responses, err := t.execute(ctx, statements)
 	if err != nil && awserr.Code(err) == "ValidationException" {
 		return refusedAs(updates, "ValidationException") // nothing was applied
 	}
@@ -39,9 +39,9 @@ func (t *Table) replaceBatch(
 	}
 	var proven uint64
 	for i, u := range updates {
-		if failed := answers[i].Error; failed == nil {
+		if failed := responses[i].Error; failed == nil {
 			proven |= 1 << u.shape.form
-		} else if result, ok := t.answered(ctx, &u, failed); ok {
+		} else if result, ok := t.statementResult(ctx, &u, failed); ok {
 			results[u.index] = result
 		} else {
 			u.refused = awserr.Code(statementError(failed))
@@ -75,7 +75,7 @@ func (t *Table) execute(
 	})
 	if err == nil && len(out.Responses) != len(statements) {
 		err = &smithy.DeserializationError{
-			Err: fmt.Errorf("%d answers to %d statements", len(out.Responses), len(statements)),
+			Err: fmt.Errorf("%d responses to %d statements", len(out.Responses), len(statements)),
 		}
 	}
 	if err != nil {
@@ -86,10 +86,10 @@ func (t *Table) execute(
 	return out.Responses, nil
 }
 
-// answered returns the result of a statement that failed. It returns false if the
-// update must be sent again as a single update: servers other than DynamoDB may
-// misread a statement that they do not refuse.
-func (t *Table) answered(
+// statementResult returns the result of a statement that failed. It returns false if the update
+// must be sent again as a single update: servers other than DynamoDB may misread a statement that
+// they do not refuse.
+func (t *Table) statementResult(
 	ctx context.Context, u *update, failed *types.BatchStatementError,
 ) (scan.Result, bool) {
 	if failed.Code == types.BatchStatementErrorCodeEnumConditionalCheckFailed {
@@ -127,8 +127,8 @@ func (t *Table) learn(refused []update, results []scan.Result) {
 	}
 }
 
-// statementError gives the error of one statement the code that the same error
-// has when it is the answer to a single call (API_BatchStatementError).
+// statementError gives the error of one statement the code that the same error has in the response
+// to a single update (API_BatchStatementError).
 func statementError(failed *types.BatchStatementError) *smithy.GenericAPIError {
 	code := string(failed.Code)
 	switch failed.Code {

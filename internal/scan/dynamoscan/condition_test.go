@@ -46,7 +46,7 @@ func TestGuards(t *testing.T) {
 	}
 	for name, guard := range guards {
 		for _, n := range []int{1, 2} {
-			for _, edit := range []string{"", "beside", "the place"} {
+			for _, edit := range []string{"", "beside", "guarded path"} {
 				changes := store.changesOf(table, n, "new")
 				changes[0].Guards = []scan.Guard{guard}
 				ref, names := changes[0].Item.Ref, aliases{}
@@ -55,9 +55,9 @@ func TestGuards(t *testing.T) {
 				case edit == "beside":
 					store.update(ref, "SET beside = :v", nil,
 						map[string]scan.Value{":v": textOf("v")})
-				case edit == "the place" && guard.State == scan.Present:
+				case edit == "guarded path" && guard.State == scan.Present:
 					store.update(ref, "REMOVE "+path, names.expression(), nil)
-				case edit == "the place":
+				case edit == "guarded path":
 					store.update(ref, "SET "+path+" = :v", names.expression(),
 						map[string]scan.Value{":v": textOf("another")})
 				}
@@ -68,11 +68,11 @@ func TestGuards(t *testing.T) {
 					t.Fatal(err)
 				}
 				written := string(slot(now.Payload)) == "new"
-				if edit != "the place" && (result.Err != nil || !written) {
+				if edit != "guarded path" && (result.Err != nil || !written) {
 					t.Errorf("%s, %d changes, edited %q: %v, want it written", name, n,
 						edit, result.Err)
 				}
-				if edit == "the place" && (!errors.Is(result.Err, scan.ErrChanged) || written ||
+				if edit == "guarded path" && (!errors.Is(result.Err, scan.ErrChanged) || written ||
 					result.Current == nil || store.rest(ref) != before) {
 					t.Errorf("%s, %d changes: %v, want ErrChanged with the item", name,
 						n, result.Err)

@@ -358,7 +358,11 @@ func (s *store) subject() scantest.Subject {
 }
 
 func TestConformance(t *testing.T) {
-	const s, n, b = types.ScalarAttributeTypeS, types.ScalarAttributeTypeN, types.ScalarAttributeTypeB
+	const (
+		s = types.ScalarAttributeTypeS
+		n = types.ScalarAttributeTypeN
+		b = types.ScalarAttributeTypeB
+	)
 	for name, schema := range map[string]schema{
 		"key S":             {{`i"d`, s}},
 		"key N with B":      {{"number", n}, {"binary key", b}},

@@ -31,7 +31,7 @@ const (
 	textChunk = 4 << 10
 )
 
-// answer parses the items of a response. rest is the response with an empty list of items.
+// response parses the items of a response. rest is the response with an empty list of items.
 func (d *decoder) response() (rest []byte, items []scan.Item, ok bool) {
 	found := false
 	ok = d.members(func(name []byte) bool {

@@ -89,7 +89,7 @@ func apply(row *scan.Row, edits []edit) *scan.Row {
 	for _, e := range edits {
 		v = at(v, e.path, func(old scan.Value) scan.Value {
 			if !cmp.Equal(old, e.old) {
-				panic(fmt.Sprintf("the condition on %s does not hold", printPath(e.path)))
+				panic(fmt.Sprintf("the condition on %s is false", printPath(e.path)))
 			}
 			return e.new
 		})
@@ -130,11 +130,12 @@ func TestDiffApplied(t *testing.T) {
 		for _, e := range edits {
 			if e.old.Kind == scan.KindM || e.old.Kind == scan.KindL ||
 				normal(e.old) == normal(e.new) {
-				t.Fatalf("%s is replaced, %v by %v", printPath(e.path), e.old, e.new)
+				t.Fatalf("%s is replaced, but is not a changed leaf: %v by %v", printPath(e.path),
+					e.old, e.new)
 			}
 		}
 		if !rowsEqual(apply(old, edits), new) {
-			t.Fatalf("the edits make %v of %v, want %v", apply(old, edits), old, new)
+			t.Fatalf("the edits change %v to %v, want %v", old, apply(old, edits), new)
 		}
 	})
 }
@@ -145,7 +146,7 @@ func TestDiffOfAnyRows(t *testing.T) {
 		old, new := &scan.Row{Attributes: anyMap(t, 2)}, &scan.Row{Attributes: anyMap(t, 2)}
 		edits, err := diff(old, new)
 		if err == nil && !rowsEqual(apply(old, edits), new) {
-			t.Fatalf("the edits make %v of %v, want %v", apply(old, edits), old, new)
+			t.Fatalf("the edits change %v to %v, want %v", old, apply(old, edits), new)
 		}
 	})
 }
@@ -170,7 +171,7 @@ func TestDiffRefuses(t *testing.T) {
 	}
 }
 
-// A key has exactly one text, from which the key can be parsed again.
+// Each key has exactly one text, and that text is parsed as the same key.
 func TestKeyText(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		key := map[string]types.AttributeValue{}
@@ -196,7 +197,7 @@ func TestKeyText(t *testing.T) {
 		}
 		if reprinted, _ := printKey(again); reprinted != text ||
 			!maps.Equal(normalKey(again), normalKey(key)) {
-			t.Fatalf("%s came back as %s", text, reprinted)
+			t.Fatalf("%s is printed as %s after parsing", text, reprinted)
 		}
 	})
 }
@@ -210,12 +211,12 @@ func TestKeyTextIsStable(t *testing.T) {
 	}
 	const want = `{"b":{"B":"AP8="},"id":{"S":"<a&b>\"é\n"},"z":{"N":"-1.5"}}`
 	if got, err := printKey(key); err != nil || got != want {
-		t.Errorf("the key reads %s (%v), want %s", got, err, want)
+		t.Errorf("the key prints as %s (%v), want %s", got, err, want)
 	}
 	for _, text := range []string{"", "{}", "null", `{"id":{}}`, `{"id":{"BOOL":true}}`,
 		`{"id":"a"}`} {
 		if key, err := parseKey(text); err == nil {
-			t.Errorf("%q is read as the key %v", text, key)
+			t.Errorf("%q is parsed as key %v, want an error", text, key)
 		}
 	}
 }

@@ -21,7 +21,9 @@ func sameKey(a, b map[string]types.AttributeValue) string {
 // FuzzKey: every primary key is printed as text that JSON preserves. The text is parsed as
 // the same key, and no other key has the same text.
 func FuzzKey(f *testing.F) {
-	if text, err := printKey(map[string]types.AttributeValue{"id": &types.AttributeValueMemberB{}}); err == nil {
+	if text, err := printKey(map[string]types.AttributeValue{
+		"id": &types.AttributeValueMemberB{},
+	}); err == nil {
 		f.Errorf("a key without a value prints as %q", text)
 	}
 	f.Fuzz(func(t *testing.T, hashName, hash, rangeName string, binary []byte, number string) {
@@ -57,11 +59,11 @@ func FuzzKey(f *testing.F) {
 				t.Fatal(err)
 			}
 			if diff := sameKey(key, again); diff != "" {
-				t.Fatalf("%q is read as another key:\n%s", text, diff)
+				t.Fatalf("%q is parsed as another key:\n%s", text, diff)
 			}
 		}
 		if len(texts) != 4 {
-			t.Fatalf("four keys have the texts %v", texts)
+			t.Fatalf("different keys have the same text: %v", texts)
 		}
 	})
 }
@@ -79,10 +81,10 @@ func FuzzParseKey(f *testing.F) {
 		}
 		again, err := parseKey(printed)
 		if err != nil {
-			t.Fatalf("%q is read, and its own text %q is not: %v", text, printed, err)
+			t.Fatalf("%q is parsed, but its printed form %q is not: %v", text, printed, err)
 		}
 		if diff := sameKey(key, again); diff != "" {
-			t.Fatalf("%q prints as %q, another key:\n%s", text, printed, diff)
+			t.Fatalf("%q prints as %q, which is another key:\n%s", text, printed, diff)
 		}
 	})
 }

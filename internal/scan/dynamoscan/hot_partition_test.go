@@ -12,22 +12,26 @@ import (
 	"rotator/internal/scan"
 )
 
-// TestHot: the reasons of an exception distinguish a throttled range of keys from a throttled
-// table, for each exception that has reasons.
-func TestHot(t *testing.T) {
+// TestHotPartition: the reasons of an exception distinguish a throttled range of keys from a
+// throttled table, for each exception that has reasons.
+func TestHotPartition(t *testing.T) {
 	for _, code := range []string{"ProvisionedThroughputExceededException", "ThrottlingException",
 		"RequestLimitExceeded"} {
 		for reasons, want := range map[string]bool{
-			`[{"reason":"TableWriteKeyRangeThroughputExceeded","resource":"arn"}]`:                                     true,
-			`[{"reason":"TableReadKeyRangeThroughputExceeded"},{"reason":"IndexWriteKeyRangeThroughputExceeded"}]`:     true,
-			`[{"reason":"TableWriteKeyRangeThroughputExceeded"},{"reason":"TableWriteProvisionedThroughputExceeded"}]`: false,
-			`[{"reason":"TableWriteMaxOnDemandThroughputExceeded"}]`:                                                   false,
+			`[{"reason":"TableWriteKeyRangeThroughputExceeded",` +
+				`"resource":"arn"}]`: true,
+			`[{"reason":"TableReadKeyRangeThroughputExceeded"},` +
+				`{"reason":"IndexWriteKeyRangeThroughputExceeded"}]`: true,
+			`[{"reason":"TableWriteKeyRangeThroughputExceeded"},` +
+				`{"reason":"TableWriteProvisionedThroughputExceeded"}]`: false,
+			`[{"reason":"TableWriteMaxOnDemandThroughputExceeded"}]`: false,
 			`[]`: false,
 		} {
 			client := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				w.WriteHeader(http.StatusBadRequest)
 				_, _ = fmt.Fprintf(w,
-					`{"__type":"com.amazonaws.dynamodb.v20120810#%s","message":"why","ThrottlingReasons":%s,"throttlingReasons":%s}`, code, reasons, reasons)
+					`{"__type":"com.amazonaws.dynamodb.v20120810#%s","message":"why",`+
+						`"ThrottlingReasons":%s,"throttlingReasons":%s}`, code, reasons, reasons)
 			}))
 			table := New(Config{
 				Client:     client,
@@ -46,15 +50,15 @@ func TestHot(t *testing.T) {
 			}
 			err := table.Replace(t.Context(), []scan.Change{change})[0].Err
 			if errors.Is(err, scan.ErrContended) != want || awserr.Code(err) != code {
-				t.Errorf("%s for %s: %v, want busy: %v", code, reasons, err, want)
+				t.Errorf("%s for %s: %v, want contended: %v", code, reasons, err, want)
 			}
 		}
 	}
 }
 
-// TestHotBatch: if a whole batch is refused because of a range of keys, its items are sent
-// alone, and the write rate of the table does not decrease.
-func TestHotBatch(t *testing.T) {
+// TestHotPartitionInBatch: if a whole batch is refused because of a range of keys, its items are
+// sent alone, and the write rate of the table does not decrease.
+func TestHotPartitionInBatch(t *testing.T) {
 	for _, code := range []string{"ProvisionedThroughputExceededException", "ThrottlingException",
 		"RequestLimitExceeded"} {
 		for reason, want := range map[string]bool{
@@ -62,7 +66,7 @@ func TestHotBatch(t *testing.T) {
 			"TableWriteAccountLimitExceeded":       false,
 		} {
 			store := newStore(t, simple)
-			table := store.source(store.answering(func(w http.ResponseWriter, r *http.Request) {
+			table := store.source(store.respondWith(func(w http.ResponseWriter, r *http.Request) {
 				if statements(r) == 1 {
 					_, _ = w.Write(
 						[]byte(`{"Responses":[{"Error":{"Code":"ConditionalCheckFailed"}}]}`))
@@ -70,7 +74,9 @@ func TestHotBatch(t *testing.T) {
 				}
 				w.WriteHeader(http.StatusBadRequest)
 				_, _ = fmt.Fprintf(w,
-					`{"__type":"com.amazonaws.dynamodb.v20120810#%s","message":"why","ThrottlingReasons":[{"reason":%q}],"throttlingReasons":[{"reason":%q}]}`, code, reason, reason)
+					`{"__type":"com.amazonaws.dynamodb.v20120810#%s","message":"why",`+
+						`"ThrottlingReasons":[{"reason":%q}],`+
+						`"throttlingReasons":[{"reason":%q}]}`, code, reason, reason)
 			}))
 			changes := store.changesOf(table, 3, "new")
 			for _, result := range table.Replace(t.Context(), changes) {
@@ -84,16 +90,16 @@ func TestHotBatch(t *testing.T) {
 			}
 			for _, result := range table.Replace(t.Context(), changes) {
 				if result.Err != nil {
-					t.Errorf("%s for %s: alone: %v", code, reason, result.Err)
+					t.Errorf("%s for %s: update sent alone: %v", code, reason, result.Err)
 				}
 			}
 		}
 	}
 }
 
-// TestAlone: a statement that is throttled in a batch counts as contended. Sent alone, it is
-// an UpdateItem, whose response contains the reason.
-func TestAlone(t *testing.T) {
+// TestThrottledStatementIsSentAlone: a statement that is throttled in a batch counts as contended.
+// It is sent again as an UpdateItem, whose response contains the reason.
+func TestThrottledStatementIsSentAlone(t *testing.T) {
 	store := newStore(t, schema{{"id", types.ScalarAttributeTypeN}})
 	table := store.source(nil)
 	changes := store.changesOf(table, 6, "new")
@@ -111,6 +117,6 @@ func TestAlone(t *testing.T) {
 		changes[5].Unbatched = true
 	}
 	if got := store.faults.Counts()["dynamodb:UpdateItem"]; got != 1 {
-		t.Errorf("%d updates of their own, want that of the hot item in the second round", got)
+		t.Errorf("%d single updates, want only that of the hot item in the second round", got)
 	}
 }

@@ -111,34 +111,34 @@ func different(t *Table, body []byte) (diff string, read bool) {
 func FuzzPage(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte, whole bool) {
 		if len(body) == 0 {
-			return // covered by TestAnswers
+			return // covered by TestResponses
 		}
 		if diff, _ := different(pageTable(whole), body); diff != "" {
-			t.Errorf("%q as the SDK reads it (-) and as the reader does (+):\n%s", body, diff)
+			t.Errorf("%q as parsed by the SDK (-) and by the reader (+):\n%s", body, diff)
 		}
 	})
 }
 
-// answers generates responses to Scan, some of them in unusual formats.
-type answers struct {
+// responses generates responses to Scan, some of them in unusual formats.
+type responses struct {
 	*rapid.T
 	odd    int // one in odd elements is unusual; 0 means none
 	chance *rand.Rand
 }
 
-func newAnswers(t *rapid.T, odd int) answers {
+func newResponses(t *rapid.T, odd int) responses {
 	// rapid prefers small numbers
-	return answers{t, odd, rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))}
+	return responses{t, odd, rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))}
 }
 
-func (a answers) isOdd() bool { return a.odd > 0 && a.chance.IntN(a.odd) == 0 }
+func (a responses) isOdd() bool { return a.odd > 0 && a.chance.IntN(a.odd) == 0 }
 
-func (a answers) one(of ...string) string { return rapid.SampledFrom(of).Draw(a.T, "one of") }
+func (a responses) one(of ...string) string { return rapid.SampledFrom(of).Draw(a.T, "one of") }
 
-func (a answers) count(most int) int { return rapid.IntRange(0, most).Draw(a.T, "count") }
+func (a responses) count(most int) int { return rapid.IntRange(0, most).Draw(a.T, "count") }
 
 // space returns white space that may separate two tokens.
-func (a answers) space() string {
+func (a responses) space() string {
 	if a.isOdd() {
 		return a.one(" ", "\n\t", "\r", ",", "\x00", "\u00a0", "]", "}")
 	}
@@ -146,7 +146,7 @@ func (a answers) space() string {
 }
 
 // quoted returns a JSON string.
-func (a answers) quoted(text string) string {
+func (a responses) quoted(text string) string {
 	if a.isOdd() {
 		return a.one(`null`, `7`, `"\u00e"`, `"\ud83d\ude00"`, `"\ud83d"`, `"\ude00x\n"`,
 			"\"\xff\"", "\"\\n\xff\"", `"\'"`, "\"a\nb\"", `"`, `"\`, `"a`, `"\/\b"`)
@@ -157,12 +157,12 @@ func (a answers) quoted(text string) string {
 	return `"` + text + `"`
 }
 
-func (a answers) text() string {
+func (a responses) text() string {
 	return a.quoted(a.one("", "a", "é\u2028", "tenant", "eu-west-1", "日本", "😀",
 		strings.Repeat("long ", 900), "3.14159265358979323846264338327950288419716939937510e-125"))
 }
 
-func (a answers) binary() string {
+func (a responses) binary() string {
 	if a.isOdd() {
 		return a.quoted(a.one("A", "AA", "AA=", "AAA=A===", "AB==", `AA\u003d=`, `AAAA\n`,
 			`AA\nAA\r\nAA`, "A-_A", "=", "====", "AAA\n="))
@@ -171,7 +171,7 @@ func (a answers) binary() string {
 }
 
 // list returns elements between brackets.
-func (a answers) list(open, end string, n int, element func(i int) string) string {
+func (a responses) list(open, end string, n int, element func(i int) string) string {
 	var b strings.Builder
 	b.WriteString(a.space() + open)
 	for i := range n {
@@ -183,14 +183,14 @@ func (a answers) list(open, end string, n int, element func(i int) string) strin
 	return b.String() + a.space() + end + a.space()
 }
 
-func (a answers) object(names []string, value func(name string) string) string {
+func (a responses) object(names []string, value func(name string) string) string {
 	return a.list("{", "}", len(names), func(i int) string {
 		return a.quoted(names[i]) + a.space() + ":" + a.space() + value(names[i])
 	})
 }
 
 // value returns an attribute value of any type.
-func (a answers) value(depth int) string {
+func (a responses) value(depth int) string {
 	kind := a.one("S", "N", "B", "BOOL", "NULL", "SS", "NS", "BS", "M", "L")
 	if a.isOdd() {
 		kind = a.one("", "s", "Z", "S", "BOOL")
@@ -205,7 +205,7 @@ func (a answers) value(depth int) string {
 	return a.object(members, func(name string) string { return a.content(name, depth) })
 }
 
-func (a answers) content(kind string, depth int) string {
+func (a responses) content(kind string, depth int) string {
 	count := 0
 	if depth < 4 {
 		count = a.count(3)
@@ -234,7 +234,7 @@ func (a answers) content(kind string, depth int) string {
 	return "true"
 }
 
-func (a answers) key(name string) string {
+func (a responses) key(name string) string {
 	if a.isOdd() {
 		return a.value(0)
 	}
@@ -247,7 +247,7 @@ func (a answers) key(name string) string {
 }
 
 // item returns an item with its key, unless it is unusual, and some attributes in any order.
-func (a answers) item() string {
+func (a responses) item() string {
 	names := []string{"customer", "document"}
 	for range a.count(3) {
 		names = append(names, a.one("a", "b", "unread", "a name"))
@@ -264,7 +264,7 @@ func (a answers) item() string {
 	})
 }
 
-func (a answers) answer() string {
+func (a responses) response() string {
 	names := []string{"Items", "Count", "ScannedCount", "ConsumedCapacity", "LastEvaluatedKey"}
 	if a.isOdd() {
 		names = append(names, a.one("Items", "items", `\u0049tems`, "other"))
@@ -292,17 +292,17 @@ func (a answers) answer() string {
 func TestPagesAsTheSDK(t *testing.T) {
 	var taken, left int
 	rapid.Check(t, func(t *rapid.T) {
-		a := newAnswers(t, rapid.SampledFrom([]int{0, 30, 100, 1000}).Draw(t, "odd"))
-		body := []byte(a.answer())
+		a := newResponses(t, rapid.SampledFrom([]int{0, 30, 100, 1000}).Draw(t, "odd"))
+		body := []byte(a.response())
 		if a.odd > 0 && a.count(9) == 0 {
 			body = body[:a.count(len(body)-1)+1]
 		}
 		diff, read := different(pageTable(a.count(1) == 0), body)
 		if diff != "" {
-			t.Fatalf("%q as the SDK reads it (-) and as the reader does (+):\n%s", body, diff)
+			t.Fatalf("%q as parsed by the SDK (-) and by the reader (+):\n%s", body, diff)
 		}
 		if a.odd == 0 && !read {
-			t.Fatalf("the reader left %q to the SDK", body)
+			t.Fatalf("the reader did not parse %q", body)
 		}
 		if a.odd > 0 && read {
 			taken++
@@ -311,14 +311,15 @@ func TestPagesAsTheSDK(t *testing.T) {
 		}
 	})
 	if taken == 0 || left == 0 {
-		t.Errorf("of the odd answers the reader took %d, and left %d", taken, left)
+		t.Errorf("of the unusual responses, the reader parsed %d and left %d to the SDK; want "+
+			"some of each", taken, left)
 	}
 }
 
 // The returned rows do not refer to the buffer, which the next page overwrites.
 func TestPagesAreCopied(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		body := []byte(newAnswers(t, 0).answer())
+		body := []byte(newResponses(t, 0).response())
 		table := pageTable(true)
 		want := decode(table, false, http.StatusOK, nil, body)
 		d := decoder{text: body, fields: table.fieldsOf(pageKeys)}
@@ -327,7 +328,7 @@ func TestPagesAreCopied(t *testing.T) {
 			body[i] = '#'
 		}
 		if diff := cmp.Diff(want.page.Items, items); !ok || diff != "" {
-			t.Fatalf("%v, when another page is in the buffer:\n%s", ok, diff)
+			t.Fatalf("parsed %v, and the rows change with the buffer:\n%s", ok, diff)
 		}
 	})
 }
@@ -356,7 +357,7 @@ func TestBrokenPages(t *testing.T) {
 
 // A response that is truncated or altered during transfer is an error that is retried. Errors
 // of the server are those of the SDK.
-func TestAnswers(t *testing.T) {
+func TestResponses(t *testing.T) {
 	page := cannedPage(3)
 	altered := bytes.Replace(page, []byte("customer-00000001"), []byte("customer-00000007"), 1)
 	for name, test := range map[string]struct {
@@ -376,7 +377,8 @@ func TestAnswers(t *testing.T) {
 			400,
 			"7",
 			[]byte(
-				`{"__type":"com.amazonaws.dynamodb.v20120810#ResourceNotFoundException","message":"m"}`),
+				`{"__type":"com.amazonaws.dynamodb.v20120810#ResourceNotFoundException",` +
+					`"message":"m"}`),
 			false,
 		},
 	} {

@@ -19,8 +19,8 @@ import (
 	"rotator/internal/scan/scantest"
 )
 
-// latency is the time to an answer. The SDK closes the body of a request when it has the
-// answer, and net/http gives the connection up if it has not come to the end of that body.
+// latency is the time until the server responds. The SDK closes the body of a request when it has
+// the response, and net/http closes the connection if that body was not sent completely by then.
 const latency = 50 * time.Millisecond
 
 // scanned is a server that counts its connections. Each page has one item. There is a further
@@ -57,14 +57,15 @@ func (s *scanned) serve(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, "healthy: dynamodb.eu-west-1.amazonaws.com ")
 		return
 	}
-	answer := `{"Items":[{"k":{"S":"1"}}],"LastEvaluatedKey":{"k":{"S":"1"}}}`
+	body := `{"Items":[{"k":{"S":"1"}}],"LastEvaluatedKey":{"k":{"S":"1"}}}`
 	if strings.HasSuffix(r.Header.Get("X-Amz-Target"), ".DescribeTable") {
 		s.describes.Add(1)
-		answer = `{"Table":{"KeySchema":[{"AttributeName":"k","KeyType":"HASH"}],"AttributeDefinitions":[{"AttributeName":"k","AttributeType":"S"}]}}`
+		body = `{"Table":{"KeySchema":[{"AttributeName":"k","KeyType":"HASH"}],` +
+			`"AttributeDefinitions":[{"AttributeName":"k","AttributeType":"S"}]}}`
 	} else if s.last {
-		answer = `{"Items":[{"k":{"S":"1"}}]}`
+		body = `{"Items":[{"k":{"S":"1"}}]}`
 	}
-	_, _ = io.WriteString(w, answer)
+	_, _ = io.WriteString(w, body)
 }
 
 // page reads one page of the table.
@@ -82,12 +83,12 @@ func (s *scanned) page(t *testing.T, table *Table) error {
 
 // When the maximum number of requests is sent concurrently for the first time, no further
 // connection is opened. A table of one page opens none in advance.
-func TestConnectionsAreThereBeforeTheyAreNeeded(t *testing.T) {
+func TestConnectionsOpenedInAdvance(t *testing.T) {
 	const most = 20
 	for name, c := range map[string]struct {
 		last bool
 		want int64
-	}{"several pages": {false, most}, "one page is all": {true, 1}} {
+	}{"several pages": {false, most}, "one page": {true, 1}} {
 		t.Run(name, func(t *testing.T) {
 			server := newScanned(t, c.last)
 			transport := &http.Transport{MaxIdleConnsPerHost: 2 * most}
@@ -112,7 +113,7 @@ func TestConnectionsAreThereBeforeTheyAreNeeded(t *testing.T) {
 			}
 			table.Replace(t.Context(), nil)
 			if n := server.connections.Load(); n != c.want {
-				t.Errorf("%d connections behind the first write, want %d", n, c.want)
+				t.Errorf("%d connections after the first write, want %d", n, c.want)
 			}
 			server.hold = scantest.Barrier(t, int(c.want))
 			var reading sync.WaitGroup
@@ -125,10 +126,10 @@ func TestConnectionsAreThereBeforeTheyAreNeeded(t *testing.T) {
 			}
 			reading.Wait()
 			if n := server.connections.Load(); n != c.want {
-				t.Errorf("%d connections when all asked at once, want %d", n, c.want)
+				t.Errorf("%d connections during concurrent requests, want %d", n, c.want)
 			}
 			if n := server.describes.Load(); n != 1 {
-				t.Errorf("%d times DescribeTable, want 1", n)
+				t.Errorf("%d DescribeTable requests, want 1", n)
 			}
 		})
 	}

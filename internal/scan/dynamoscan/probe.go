@@ -176,9 +176,9 @@ func (t *Table) probe(ctx context.Context, u *update, style support) (support, c
 func (t *Table) try(
 	ctx context.Context, statement types.BatchStatementRequest, style support,
 ) (learned support, why cause, applied bool) {
-	answers, err := t.execute(ctx, []types.BatchStatementRequest{statement})
-	if err == nil && answers[0].Error != nil {
-		err = statementError(answers[0].Error)
+	responses, err := t.execute(ctx, []types.BatchStatementRequest{statement})
+	if err == nil && responses[0].Error != nil {
+		err = statementError(responses[0].Error)
 	}
 	if err == nil {
 		return unsupported, cause{text: "this server reports success for a condition that does " +

@@ -62,10 +62,10 @@ func (s *store) written(table *Table, change scan.Change) bool {
 	return err == nil && rowsEqual(item.Payload.(*scan.Row), change.New.(*scan.Row))
 }
 
-// dialect is a DynamoDB whose responses to statements come from answer, in the order
-// of requests. If answer returns "", the fake responds.
+// dialect is a DynamoDB whose responses to statements come from respond, in the order of requests.
+// If respond returns "", the fake responds.
 type dialect struct {
-	answer func(statement string) string
+	respond func(statement string) string
 
 	mu      sync.Mutex
 	sent    []string // texts of statements, in order
@@ -86,19 +86,19 @@ func (d *dialect) client(t *testing.T, s *store) func(*Config) {
 		}
 		d.mu.Lock()
 		d.batches, d.bodies = append(d.batches, len(in.Statements)), d.bodies+body
-		var answers []string
+		var responses []string
 		for _, one := range in.Statements {
 			d.sent = append(d.sent, one.Statement)
-			if answer := d.answer(one.Statement); answer != "" {
-				answers = append(answers, answer)
+			if text := d.respond(one.Statement); text != "" {
+				responses = append(responses, text)
 			}
 		}
 		d.mu.Unlock()
-		if len(answers) == 0 {
+		if len(responses) == 0 {
 			s.fake.ServeHTTP(w, r)
 			return
 		}
-		_, _ = fmt.Fprintf(w, `{"Responses":[%s]}`, strings.Join(answers, ","))
+		_, _ = fmt.Fprintf(w, `{"Responses":[%s]}`, strings.Join(responses, ","))
 	}))
 	return func(c *Config) { c.Client, c.AllAttributes, c.Attributes = client, true, nil }
 }
@@ -107,7 +107,8 @@ func (d *dialect) client(t *testing.T, s *store) func(*Config) {
 // either of the documented forms. If a server accepts neither, they are sent one by one, and
 // updates of one field are still sent in batches.
 func TestSeveralFields(t *testing.T) {
-	const invalid = `{"Error":{"Code":"ValidationError","Message":"UPDATE requires a WHERE clause"}}`
+	const invalid = `{"Error":{"Code":"ValidationError","Message":"UPDATE requires a WHERE ` +
+		`clause"}}`
 	listed := func(s string) bool { return strings.Contains(s, "?, ") }
 	repeated := func(s string) bool { return strings.Count(s, "SET") > 1 }
 	either := func(s string) bool { return listed(s) || repeated(s) }
@@ -125,7 +126,7 @@ func TestSeveralFields(t *testing.T) {
 	} {
 		store := newStore(t, simple)
 		refuse := func(s string) string { return map[bool]string{true: invalid}[c.refuse(s)] }
-		d := &dialect{answer: refuse}
+		d := &dialect{respond: refuse}
 		table := store.source(d.client(t, store))
 		for range 2 {
 			var changes []scan.Change
@@ -151,8 +152,8 @@ func TestSeveralFields(t *testing.T) {
 				probes++
 			}
 		}
-		asked := d.bodies[:strings.LastIndex(d.bodies, probeName)]
-		if probes != c.probes || strings.Contains(asked, "secret!") {
+		probed := d.bodies[:strings.LastIndex(d.bodies, probeName)]
+		if probes != c.probes || strings.Contains(probed, "secret!") {
 			t.Errorf("%s: %d probes, want %d, without new values of the application", c.name,
 				probes, c.probes)
 		}
@@ -174,7 +175,7 @@ func TestProbeOfPaths(t *testing.T) {
 	for _, enforced := range []bool{true, false} {
 		store := newStore(t, simple)
 		sent := 0
-		d := &dialect{answer: func(string) string {
+		d := &dialect{respond: func(string) string {
 			switch sent++; {
 			case sent == 1:
 				return noPath
@@ -204,7 +205,7 @@ func TestMisreadStatements(t *testing.T) {
 	item := `,"Item":{"id":{"S":"x"},"a.b":{"S":"a.b"},"beside":{"S":"beside"}}`
 	for _, returned := range []string{"", item} {
 		store := newStore(t, simple)
-		d := &dialect{answer: func(s string) string {
+		d := &dialect{respond: func(s string) string {
 			if !strings.Contains(s, `"a.b"`) {
 				return ""
 			}
@@ -258,7 +259,7 @@ func TestRefusedStatement(t *testing.T) {
 	}{{"one statement", false}, {"the whole batch", true}} {
 		store := newStore(t, simple)
 		requests := 0
-		table := store.source(store.answering(func(w http.ResponseWriter, r *http.Request) {
+		table := store.source(store.respondWith(func(w http.ResponseWriter, r *http.Request) {
 			if requests++; requests == 4 && c.whole {
 				w.WriteHeader(http.StatusBadRequest)
 				_, _ = w.Write([]byte(`{"__type":"com.amazon.coral.validate#ValidationException"}`))

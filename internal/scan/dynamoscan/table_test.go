@@ -38,9 +38,9 @@ func (s *store) changesOf(table *Table, n int, value string) (changes []scan.Cha
 	return changes
 }
 
-// answering returns a configuration in which batch responds to BatchExecuteStatement instead
-// of the fake.
-func (s *store) answering(batch http.HandlerFunc) func(*Config) {
+// respondWith returns a configuration in which batch responds to BatchExecuteStatement instead of
+// the fake.
+func (s *store) respondWith(batch http.HandlerFunc) func(*Config) {
 	client := newClient(s.t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.fake.Operation(r) == "dynamodb:BatchExecuteStatement" {
 			batch(w, r)
@@ -112,7 +112,7 @@ func TestCheck(t *testing.T) {
 // Batches are used only if the probe fails its condition. After any other response, items are
 // updated one by one with the same conditions.
 func TestProbe(t *testing.T) {
-	answer := func(status int, body string) http.HandlerFunc {
+	respond := func(status int, body string) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(status)
 			_, _ = w.Write([]byte(body))
@@ -126,28 +126,36 @@ func TestProbe(t *testing.T) {
 	}
 	const denied = "dynamodb:PartiQLUpdate is not allowed"
 	for _, c := range []struct {
-		name   string
-		answer http.HandlerFunc
-		note   string // expected note; "" if the next batch sends another probe
+		name    string
+		respond http.HandlerFunc
+		note    string // expected note; "" if the next batch sends another probe
 	}{
-		{"condition ignored", answer(200, `{"Responses":[{}]}`), "reports success for a condition"},
-		{"request denied", answer(400, typeOf("AccessDeniedException")), denied},
-		{"statement denied", answer(200, failed("AccessDenied")), denied},
-		{"unknown operation", answer(400, typeOf("UnknownOperationException")), "UnknownOperation"},
-		{"statement invalid", answer(200, failed("ValidationError")),
+		{
+			"condition ignored",
+			respond(200, `{"Responses":[{}]}`),
+			"reports success for a condition",
+		},
+		{"request denied", respond(400, typeOf("AccessDeniedException")), denied},
+		{"statement denied", respond(200, failed("AccessDenied")), denied},
+		{
+			"unknown operation",
+			respond(400, typeOf("UnknownOperationException")),
+			"UnknownOperation",
+		},
+		{"statement invalid", respond(200, failed("ValidationError")),
 			"returns ValidationException"},
-		{"not implemented", answer(501, `no`), "does not know BatchExecuteStatement"},
-		{"statement throttled", answer(200, failed("ThrottlingError")), ""},
-		{"server error", answer(500, `{}`), ""},
+		{"not implemented", respond(501, `no`), "does not know BatchExecuteStatement"},
+		{"statement throttled", respond(200, failed("ThrottlingError")), ""},
+		{"server error", respond(500, `{}`), ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			store := newStore(t, simple)
 			probes := 0
-			table := store.source(store.answering(func(w http.ResponseWriter, r *http.Request) {
+			table := store.source(store.respondWith(func(w http.ResponseWriter, r *http.Request) {
 				if probes++; statements(r) != 1 {
 					t.Error("more than the probe was sent as a batch")
 				}
-				c.answer(w, r)
+				c.respond(w, r)
 			}))
 			for n := 1; n <= 2; n++ {
 				for _, result := range table.Replace(t.Context(),
@@ -174,7 +182,7 @@ func TestProbe(t *testing.T) {
 // If a server ignores conditions and creates the item of a probe, the item is deleted.
 func TestProbeLeavesNothing(t *testing.T) {
 	store := newStore(t, simple)
-	table := store.source(store.answering(func(w http.ResponseWriter, r *http.Request) {
+	table := store.source(store.respondWith(func(w http.ResponseWriter, r *http.Request) {
 		var in struct {
 			Statements []struct{ Parameters []map[string]string }
 		}
@@ -212,7 +220,7 @@ func TestStatementErrors(t *testing.T) {
 		"DuplicateItem":                 "DuplicateItemException",
 	} {
 		store := newStore(t, simple)
-		table := store.source(store.answering(func(w http.ResponseWriter, r *http.Request) {
+		table := store.source(store.respondWith(func(w http.ResponseWriter, r *http.Request) {
 			body := `{"Responses":[{},{"Error":{"Code":"` + given + `","Message":"why"}}]}`
 			if statements(r) == 1 {
 				body = `{"Responses":[{"Error":{"Code":"ConditionalCheckFailed"}}]}`
@@ -228,9 +236,9 @@ func TestStatementErrors(t *testing.T) {
 }
 
 // If a batch returns fewer responses than statements, the outcome of all updates is unknown.
-func TestMissingAnswers(t *testing.T) {
+func TestMissingResponses(t *testing.T) {
 	store := newStore(t, simple)
-	table := store.source(store.answering(func(w http.ResponseWriter, r *http.Request) {
+	table := store.source(store.respondWith(func(w http.ResponseWriter, r *http.Request) {
 		body := `{"Responses":[{}]}`
 		if statements(r) == 1 {
 			body = `{"Responses":[{"Error":{"Code":"ConditionalCheckFailed"}}]}`
@@ -325,7 +333,8 @@ func TestPathInvalid(t *testing.T) {
 				_, _ = fmt.Fprintf(w,
 					`{"Responses":[{"Error":{"Code":"ValidationError","Message":%q}},{}]}`, message)
 			case operation == "dynamodb:BatchExecuteStatement":
-				_, _ = w.Write([]byte(`{"Responses":[{"Error":{"Code":"ConditionalCheckFailed"}}]}`))
+				_, _ = w.Write(
+					[]byte(`{"Responses":[{"Error":{"Code":"ConditionalCheckFailed"}}]}`))
 			default:
 				store.fake.ServeHTTP(w, r)
 			}
@@ -433,14 +442,14 @@ func TestWhole(t *testing.T) {
 			}
 			for _, item := range page.Items {
 				if len(item.Payload.(*scan.Row).Attributes) != 5 {
-					t.Errorf("a scan returned %d attributes of 5",
+					t.Errorf("a scan returned %d of 5 attributes",
 						len(item.Payload.(*scan.Row).Attributes))
 				}
 			}
 		}
 		for i, c := range changes {
 			if _, ok := c.Item.Payload.(*scan.Row).Attributes["unread"]; !ok {
-				t.Error("a loaded item is not whole")
+				t.Error("a loaded item lacks attributes")
 			}
 			c.New.(*scan.Row).Attributes["tenant"] = scan.Value{
 				Kind: scan.KindS,
@@ -451,7 +460,7 @@ func TestWhole(t *testing.T) {
 		store.update(changes[0].Item.Ref, "SET tenant = :v", nil, foreign)
 		results := table.Replace(t.Context(), changes)
 		if !errors.Is(results[0].Err, scan.ErrChanged) || results[0].Current == nil {
-			t.Fatalf("the sibling changed, and the write ended with %v", results[0].Err)
+			t.Fatalf("the sibling changed, but the write returned %v", results[0].Err)
 		}
 		now := results[0].Current.Payload.(*scan.Row).Attributes
 		if string(slot(results[0].Current.Payload)) != "old" || now["tenant"].Text != "foreign" ||

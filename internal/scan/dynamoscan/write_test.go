@@ -65,7 +65,8 @@ func TestConcurrentUpdates(t *testing.T) {
 		}
 		group.Wait()
 		if most.Load() != bound {
-			t.Errorf("%d Replace at once had %d updates under way, want %d", at, most.Load(), bound)
+			t.Errorf("%d concurrent Replace calls had %d updates in progress, want %d", at,
+				most.Load(), bound)
 		}
 		for _, change := range changes {
 			item, err := table.Load(t.Context(), change.Item.Ref)
@@ -74,24 +75,24 @@ func TestConcurrentUpdates(t *testing.T) {
 			}
 		}
 		if len(table.extraPermits) > 0 {
-			t.Errorf("%d turns were not given back", len(table.extraPermits))
+			t.Errorf("%d permits were not released", len(table.extraPermits))
 		}
 	}
 }
 
-// Replace returns when its context ends, whichever call holds the permits. Each change that
-// was not sent has the error of the context.
+// TestUpdatesEnd: Replace returns when its context ends, even if other calls hold all permits. Each
+// change that was not sent has the error of the context.
 func TestUpdatesEnd(t *testing.T) {
 	store := newStore(t, simple)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	answer := make(chan struct{})
-	defer close(answer) // before the server is closed, which waits for its handlers
+	proceed := make(chan struct{})
+	defer close(proceed) // before the server is closed, which waits for its handlers
 	table := store.unbatched(func(inFlight int64) {
 		if inFlight == 4+maxExtraWrites {
 			cancel()
 		}
-		<-answer
+		<-proceed
 	})
 	changes := store.changesOf(table, 100, "new")
 	var group sync.WaitGroup
@@ -99,13 +100,13 @@ func TestUpdatesEnd(t *testing.T) {
 		group.Go(func() {
 			for _, result := range table.Replace(ctx, chunk) {
 				if !errors.Is(result.Err, context.Canceled) {
-					t.Errorf("%v, want that of the context", result.Err)
+					t.Errorf("result %v, want the error of the context", result.Err)
 				}
 			}
 		})
 	}
 	group.Wait()
 	if len(table.extraPermits) > 0 {
-		t.Errorf("%d turns were not given back", len(table.extraPermits))
+		t.Errorf("%d permits were not released", len(table.extraPermits))
 	}
 }

@@ -32,8 +32,7 @@ func writeError(err error) error {
 		return &scan.RefusedError{
 			Reason: "cannot-replace",
 			Detail: fmt.Sprintf("it cannot be replaced by another file (%v), for example because "+
-				"it is a "+
-				"mount point", errnoOf(err)),
+				"it is a mount point", errnoOf(err)),
 		}
 	}
 	return fmt.Errorf("write a file: %w", err) // for example too many open files

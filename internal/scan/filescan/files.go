@@ -170,8 +170,7 @@ func (f *Files) open() (*os.Root, error) {
 			return nil, &scan.MissingError{
 				Field: "files.root",
 				Detail: fmt.Sprintf("%s is not a directory; set root to its directory and add "+
-					"the file to "+
-					"include", f.config.Root),
+					"the file to include", f.config.Root),
 			}
 		}
 		return nil, fmt.Errorf("open the directory: %w", err)

@@ -104,8 +104,7 @@ func (f *Files) Load(ctx context.Context, ref scan.Ref) (scan.Item, error) {
 			return scan.Item{}, &scan.RefusedError{
 				Reason: "in-use",
 				Detail: "it was changed during each attempt to read it; run rotator retry when " +
-					"the " +
-					"program that writes it has finished",
+					"the program that writes it has finished",
 			}
 		}
 		if err != nil {
@@ -194,8 +193,7 @@ func errTooLarge() error {
 	return &scan.RefusedError{
 		Reason: "too-large",
 		Detail: "it is larger than 64 MiB, the limit for formats that read the body; split it " +
-			"into " +
-			"smaller files",
+			"into smaller files",
 	}
 }
 

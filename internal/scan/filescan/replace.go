@@ -303,8 +303,7 @@ const maxSwaps = 16
 // overwrite renames the new file over the original, for file systems without RENAME_EXCHANGE.
 func (r *replacement) overwrite() error {
 	r.files.note("directory %s: its file system cannot exchange two files, so a change that "+
-		"another "+
-		"program makes during a write can be lost; stop other writers to this directory",
+		"another program makes during a write can be lost; stop other writers to this directory",
 		r.files.config.Root)
 	if equal, err := contentEquals(r.original, r.before); err != nil || !equal {
 		return errors.Join(readError(err), scan.ErrChanged)
@@ -365,8 +364,7 @@ func retryLocked(ctx context.Context, try func() error) error {
 			return &scan.RefusedError{
 				Reason: "in-use",
 				Detail: "another program has it locked or open for writing; run rotator retry " +
-					"when that " +
-					"program has finished",
+					"when that program has finished",
 			}
 		}
 		select {

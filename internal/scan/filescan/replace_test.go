@@ -87,8 +87,8 @@ func TestMtime(t *testing.T) {
 	}
 }
 
-// disturbances are changes by another program, with the allowed contents of the file
-// afterwards. "" means that the file does not exist.
+// disturbances are changes by another program, and the contents that the file may have afterwards.
+// "" means that the file does not exist.
 var disturbances = []struct {
 	name string
 	do   func(*store, scan.Ref)
@@ -163,7 +163,7 @@ func TestNoLostUpdate(t *testing.T) {
 }
 
 // disturb replaces a file, runs another program at a step, and checks the resulting content.
-func disturb(t *testing.T, f *Files, at step, do func(*store, scan.Ref), wants []string) {
+func disturb(t *testing.T, f *Files, at step, do func(*store, scan.Ref), allowed []string) {
 	s := newStore(t)
 	ref := s.write("file", oldBody)
 	f.config.Root = s.root
@@ -178,8 +178,8 @@ func disturb(t *testing.T, f *Files, at step, do func(*store, scan.Ref), wants [
 	err := replaceOne(f, change(t, f, ref, newBody))
 	other.Wait()
 	got, there := s.content()["file"]
-	if want := slices.Index(wants, got); want < 0 || there != (wants[want] != "") {
-		t.Errorf("content %q, want one of %q; Replace returned %v", got, wants, err)
+	if want := slices.Index(allowed, got); want < 0 || there != (allowed[want] != "") {
+		t.Errorf("content %q, want one of %q; Replace returned %v", got, allowed, err)
 	}
 	if err != nil && !errors.Is(err, scan.ErrChanged) && !errors.Is(err, scan.ErrGone) {
 		t.Errorf("replace: %v, want ErrChanged or ErrGone", err)

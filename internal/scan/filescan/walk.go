@@ -42,8 +42,7 @@ func (f *Files) Page(ctx context.Context, p scan.Partition, cursor scan.Cursor) 
 	var o order
 	if err := json.Unmarshal(p.Spec, &o); err != nil || o.Order != byPath {
 		return scan.Page{}, fmt.Errorf("read the partition of directory %s: %s is not supported "+
-			"by this "+
-			"version", f.config.Root, p.Spec)
+			"by this version", f.config.Root, p.Spec)
 	}
 	root, err := f.open()
 	if err == nil {

@@ -204,7 +204,7 @@ func TestOnlyFilesBelowTheRoot(t *testing.T) {
 	}
 }
 
-func TestRootThatIsNotThere(t *testing.T) {
+func TestMissingRoot(t *testing.T) {
 	s := newStore(t)
 	s.write("file", "body")
 	moved := filepath.Join(s.root, "moved")

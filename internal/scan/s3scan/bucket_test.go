@@ -47,7 +47,7 @@ func (s *store) body(ref scan.Ref) string {
 
 func TestCheck(t *testing.T) {
 	store := newStore(t, nil)
-	answer := func(status int, region string) func(*Config) {
+	respond := func(status int, region string) func(*Config) {
 		return store.through(func(w http.ResponseWriter, r *http.Request) bool {
 			if region != "" {
 				w.Header().Set("X-Amz-Bucket-Region", region)
@@ -74,20 +74,20 @@ func TestCheck(t *testing.T) {
 		},
 		{
 			"other Region",
-			answer(301, "us-west-2"),
+			respond(301, "us-west-2"),
 			"is in us-west-2, not in eu-west-1; set s3.region to us-west-2",
 			0,
 		},
 		{
 			"other Region, signature refused",
-			answer(400, "us-west-2"),
+			respond(400, "us-west-2"),
 			"set s3.region to us-west-2",
 			0,
 		},
-		{"other Region, not named", answer(301, ""), "set s3.region to its Region", 0},
-		{"denied", answer(403, "eu-west-1"), "", 403},
-		{"bad request", answer(400, ""), "", 400},
-		{"down", answer(503, ""), "", 503},
+		{"other Region, not named", respond(301, ""), "set s3.region to its Region", 0},
+		{"denied", respond(403, "eu-west-1"), "", 403},
+		{"bad request", respond(400, ""), "", 400},
+		{"down", respond(503, ""), "", 503},
 	} {
 		err := store.source(c.change).Check(t.Context())
 		var missing *scan.MissingError
@@ -455,7 +455,7 @@ func TestProbe(t *testing.T) {
 			return false
 		}
 	}
-	answer := func(status int, header string) func(http.ResponseWriter, *http.Request) bool {
+	respond := func(status int, header string) func(http.ResponseWriter, *http.Request) bool {
 		return func(w http.ResponseWriter, r *http.Request) bool {
 			if r.Method != http.MethodPut || r.Header.Get(header) == "" {
 				return false
@@ -470,11 +470,11 @@ func TestProbe(t *testing.T) {
 		missing bool // whether the error is a MissingError, which ends the run
 	}{
 		{"If-Match is ignored", without("If-Match"), true},
-		{"If-Match is not implemented", answer(501, "If-Match"), true},
-		{"If-None-Match is not implemented", answer(501, "If-None-Match"), true},
-		{"If-Match never holds", answer(412, "If-Match"), true},
-		{"denied", answer(403, "If-None-Match"), false},
-		{"down", answer(503, "If-Match"), false},
+		{"If-Match is not implemented", respond(501, "If-Match"), true},
+		{"If-None-Match is not implemented", respond(501, "If-None-Match"), true},
+		{"If-Match never holds", respond(412, "If-Match"), true},
+		{"denied", respond(403, "If-None-Match"), false},
+		{"down", respond(503, "If-Match"), false},
 	} {
 		for _, versioned := range []bool{false, true} {
 			store := newStore(t, func(in *s3.CreateBucketInput) {

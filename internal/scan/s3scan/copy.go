@@ -65,7 +65,7 @@ func (b *Bucket) copyWhole(ctx context.Context, object *scan.Object, read *snaps
 	if err := b.verifyLockPermissions(ctx, object.Key); err != nil {
 		return goneError(err)
 	}
-	kept, asked, err := b.grants(ctx, object.Key)
+	kept, requested, err := b.grants(ctx, object.Key)
 	if err != nil {
 		return goneError(err)
 	}
@@ -73,7 +73,7 @@ func (b *Bucket) copyWhole(ctx context.Context, object *scan.Object, read *snaps
 	if copies == enforced {
 		in.IfMatch = &read.properties.etag
 	}
-	if copies == enforced && !asked {
+	if copies == enforced && !requested {
 		if done, err := b.copyUnmodified(ctx, in, read); done || err != nil {
 			return err
 		}

@@ -66,12 +66,12 @@ const maxClockSkew = 4 * time.Minute
 // isClockSkewed reports whether the signing time of the request differs from the Date of its
 // response by more than maxClockSkew.
 func isClockSkewed(err error) bool {
-	var answer *smithyhttp.ResponseError
-	if !errors.As(err, &answer) || answer.Response == nil || answer.Response.Request == nil {
+	var response *smithyhttp.ResponseError
+	if !errors.As(err, &response) || response.Response == nil || response.Response.Request == nil {
 		return false
 	}
 	signed, errSigned := time.Parse("20060102T150405Z",
-		answer.Response.Request.Header.Get("X-Amz-Date"))
-	answered, errAnswered := http.ParseTime(answer.Response.Header.Get("Date"))
-	return errSigned == nil && errAnswered == nil && answered.Sub(signed).Abs() > maxClockSkew
+		response.Response.Request.Header.Get("X-Amz-Date"))
+	responded, errResponded := http.ParseTime(response.Response.Header.Get("Date"))
+	return errSigned == nil && errResponded == nil && responded.Sub(signed).Abs() > maxClockSkew
 }

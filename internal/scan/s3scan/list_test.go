@@ -78,8 +78,8 @@ func TestPagesUnderAFilter(t *testing.T) {
 		t.Errorf("%d items and %d excluded, want %d items of 200", len(got), excluded, len(want))
 	}
 	const most = 16 // 29 pages of 7 keys without a filter
-	if asked := store.faults.Counts()["s3:ListObjectsV2"] - requests; asked > most {
-		t.Errorf("%d requests, want at most %d", asked, most)
+	if sent := store.faults.Counts()["s3:ListObjectsV2"] - requests; sent > most {
+		t.Errorf("%d requests, want at most %d", sent, most)
 	}
 }
 

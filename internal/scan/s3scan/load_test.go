@@ -44,8 +44,8 @@ func TestNeedsBody(t *testing.T) {
 			t.Errorf("%s: body %q, size %d, SSE-KMS %v", ref, object.Body, object.Size,
 				object.ServerSideKMS)
 		}
-		if asked := store.faults.Counts()["s3:GetObject"] - before; (asked > 0) != (want != "") {
-			t.Errorf("%s: %d GET requests", ref, asked)
+		if sent := store.faults.Counts()["s3:GetObject"] - before; (sent > 0) != (want != "") {
+			t.Errorf("%s: %d GET requests", ref, sent)
 		}
 	}
 }

@@ -72,10 +72,10 @@ func (b *Bucket) tags(ctx context.Context, key string) (query string, count int3
 	return values.Encode(), int32(len(out.TagSet)), nil
 }
 
-// grants returns the ACL of an object. Without it, a PUT would set the default ACL. On AWS
-// the grant of the owner is included too, because a PUT by another account changes the owner.
-// asked is true if it sent a request.
-func (b *Bucket) grants(ctx context.Context, key string) (g grants, asked bool, err error) {
+// grants returns the ACL of an object. Without it, a PUT would set the default ACL. On AWS the
+// grant of the owner is included too, because a PUT by another account changes the owner. requested
+// is true if it sent a request.
+func (b *Bucket) grants(ctx context.Context, key string) (g grants, requested bool, err error) {
 	enabled, err := b.aclsEnabled(ctx)
 	if err != nil || !enabled {
 		return grants{}, false, err
@@ -225,7 +225,7 @@ func (b *Bucket) verifyLockPermissions(ctx context.Context, key string) error {
 		Bucket: &b.config.Bucket,
 		Key:    &key,
 	})
-	if !answersLock(err) {
+	if !mayReadLock(err) {
 		return fmt.Errorf(
 			"get the retention of an object of bucket %s (s3:GetObjectRetention): %w",
 			b.config.Bucket, err)
@@ -234,7 +234,7 @@ func (b *Bucket) verifyLockPermissions(ctx context.Context, key string) error {
 		Bucket: &b.config.Bucket,
 		Key:    &key,
 	})
-	if !answersLock(err) {
+	if !mayReadLock(err) {
 		return fmt.Errorf("get the legal hold of an object of bucket %s (s3:GetObjectLegalHold): "+
 			"%w", b.config.Bucket, err)
 	}
@@ -244,9 +244,9 @@ func (b *Bucket) verifyLockPermissions(ctx context.Context, key string) error {
 	return nil
 }
 
-// answersLock reports whether the caller is allowed to read the setting: the object has a
-// lock or has none, or the bucket has no Object Lock.
-func answersLock(err error) bool {
+// mayReadLock reports whether the caller is allowed to read the setting: the object has a lock or
+// has none, or the bucket has no Object Lock.
+func mayReadLock(err error) bool {
 	return err == nil || awserr.Code(err) == "NoSuchObjectLockConfiguration" ||
 		awserr.Code(err) == "InvalidRequest" && awserr.Status(err) == http.StatusBadRequest
 }

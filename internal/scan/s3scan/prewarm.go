@@ -11,11 +11,11 @@ import (
 
 // connect opens the connections that concurrent workers and the listing can need, with
 // listings of one key.
-func (b *Bucket) connect(ctx context.Context, prefix, behind string) {
+func (b *Bucket) connect(ctx context.Context, prefix, after string) {
 	in := &s3.ListObjectsV2Input{
 		Bucket:     &b.config.Bucket,
 		Prefix:     &prefix,
-		StartAfter: &behind,
+		StartAfter: &after,
 		MaxKeys:    aws.Int32(1),
 	}
 	prewarm.Connections(ctx, b.config.Connections, b.config.Client.Options().Credentials, func(

@@ -34,7 +34,7 @@ type listed struct {
 	connections atomic.Int64
 	single      atomic.Int64 // number of requests for one key
 	// if it returns true, it has sent the response
-	answer func(http.ResponseWriter, *http.Request) bool
+	respond func(http.ResponseWriter, *http.Request) bool
 }
 
 func newListed(t *testing.T, http2 bool) *listed {
@@ -59,7 +59,7 @@ func (s *listed) serve(w http.ResponseWriter, r *http.Request) {
 	if query.Get("max-keys") == "1" {
 		s.single.Add(1)
 	}
-	if s.answer != nil && s.answer(w, r) {
+	if s.respond != nil && s.respond(w, r) {
 		return
 	}
 	_, _ = fmt.Fprintf(w,
@@ -119,7 +119,7 @@ func TestConnectionsOpenedInAdvance(t *testing.T) {
 		t.Errorf("%d listings of one key, want %d", n, workers+1)
 	}
 	wait := scantest.Barrier(t, workers+1)
-	server.answer = func(http.ResponseWriter, *http.Request) bool {
+	server.respond = func(http.ResponseWriter, *http.Request) bool {
 		wait()
 		return false
 	}
@@ -155,21 +155,25 @@ func TestConnectionsUnavailable(t *testing.T) {
 	for name, c := range map[string]struct {
 		http2, last bool
 		most, dials int // maximum number of connections at a time, and in total
-		answer      func(http.ResponseWriter, *http.Request) bool
+		respond     func(http.ResponseWriter, *http.Request) bool
 		within      time.Duration
 		connections int64
 	}{
 		"HTTP/2":            {http2: true, within: connectWait, connections: 1},
 		"few allowed":       {most: 4, within: connectTime, connections: 4},
 		"few can be opened": {dials: 4, within: connectWait, connections: 4},
-		"refused":           {answer: refuse, within: connectWait, connections: workers + 1},
+		"refused":           {respond: refuse, within: connectWait, connections: workers + 1},
 		"only one page":     {last: true, within: connectWait, connections: 1},
 		// including that of the page
-		"closed by each response": {answer: closing, within: connectWait, connections: workers + 2},
+		"closed by each response": {
+			respond:     closing,
+			within:      connectWait,
+			connections: workers + 2,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := newListed(t, c.http2)
-			server.last, server.answer = c.last, c.answer
+			server.last, server.respond = c.last, c.respond
 			began := time.Now()
 			page(t, server.bucket(workers, func(transport *http.Transport) {
 				transport.MaxConnsPerHost = c.most

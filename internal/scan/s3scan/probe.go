@@ -153,8 +153,8 @@ func (b *Bucket) putProbeObject(
 
 // possiblyWritten returns the version that a failed write may have created.
 func possiblyWritten(err error) []string {
-	if answered := awserr.Status(err); answered == 0 || answered == http.StatusOK ||
-		answered == http.StatusInternalServerError {
+	if status := awserr.Status(err); status == 0 || status == http.StatusOK ||
+		status == http.StatusInternalServerError {
 		return []string{""}
 	}
 	return nil

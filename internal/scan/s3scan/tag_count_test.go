@@ -297,8 +297,8 @@ func TestTagCountsPartial(t *testing.T) {
 func TestRequestsOnAWS(t *testing.T) {
 	store := newStore(t, nil)
 	put := store.untaggedObjects()
-	answer := store.annotations("", func(c *Config) { c.AWS = true })
-	source := store.source(answer)
+	annotated := store.annotations("", func(c *Config) { c.AWS = true })
+	source := store.source(annotated)
 	first := store.countRequests(func() { store.rewrite(source, put(0)) })
 	second := store.countRequests(func() { store.rewrite(source, put(1)) })
 	want := map[string]int{"s3:GetObject": 1, "s3:PutObject": 1}

@@ -76,7 +76,7 @@ func (s *suite) loadMatchesPage() {
 	}
 }
 
-func (s *suite) readingReads() {
+func (s *suite) readingWritesNothing() {
 	s.skipWithoutRequests()
 	if err := s.Source.Check(s.t.Context()); err != nil {
 		s.t.Fatalf("check: %v", err)

@@ -158,7 +158,7 @@ func ExampleRun() {
 	}
 	change := scan.Change{Item: item, New: subject.Splice(item.Payload, []byte("new value"))}
 	fmt.Println(subject.Source.Replace(ctx, []scan.Change{change})[0].Err)
-	fmt.Println(subject.Source.Replace(ctx, []scan.Change{change})[0].Err) // now it is stale
+	fmt.Println(subject.Source.Replace(ctx, []scan.Change{change})[0].Err) // the item is stale now
 	// Output:
 	// <nil>
 	// the item changed after it was read

@@ -90,7 +90,7 @@ func Run(t *testing.T, subject func(t *testing.T) Subject) {
 	}{
 		{"every item is listed once, from every cursor", (*suite).everyItemOnce},
 		{"load returns what the page returned", (*suite).loadMatchesPage},
-		{"reading sends no write", (*suite).readingReads},
+		{"reading sends no write", (*suite).readingWritesNothing},
 		{"replace changes only the slot", (*suite).replaceChangesOnlyTheSlot},
 		{"every write has a precondition", (*suite).writesHavePreconditions},
 		{"a stale item is not written", (*suite).staleIsNotWritten},
