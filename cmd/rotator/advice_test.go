@@ -89,8 +89,8 @@ func TestStoppedCommandsAdvise(t *testing.T) {
 	t.Parallel()
 	w := newTrial(t, harness.Config{Rate: 40})
 	for command, advice := range map[string]string{
-		"audit":  "audit keeps no checkpoint, so it starts over when it is run again",
-		"verify": "verify keeps no checkpoint, so it starts over when it is run again",
+		"audit":  "audit saves no progress, so it starts over when it is run again",
+		"verify": "verify saves no progress, so it starts over when it is run again",
 		"run":    "Continue with: rotator run -f job.yaml",
 	} {
 		p := w.Command(command, "--exact").Begin(t)

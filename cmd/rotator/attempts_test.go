@@ -120,7 +120,7 @@ func clientsOfAttempts() []attemptsOf {
 			assumed := withTarget(cfg, "", "", "arn:aws:iam::111122223333:role/r")
 			_, _ = assumed.Credentials.Retrieve(ctx)
 		}, mostAttempts},
-		{"caller", func(ctx context.Context, cfg aws.Config) { _ = accountOf(ctx, cfg) }, mostAttempts},
+		{"caller", func(ctx context.Context, cfg aws.Config) { _, _ = callerOf(ctx, cfg) }, mostAttempts},
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"rotator/internal/checkpoint"
 	"rotator/internal/config"
@@ -18,21 +19,21 @@ import (
 
 func newAuditCommand(std streams) *cobra.Command {
 	var strict bool
-	var list string
-	var flags earlyFlags
+	var flags readFlags
 	cmd := kmsCommand(std, "audit", "Report which key each ciphertext depends on; change nothing",
 		`Scan all targets and report which KMS key each ciphertext depends on. Audit never writes
-to a target. In a shared checkpoint, it writes an entry for the time of the audit, so that
-the rate is divided with runs. To identify the key of a ciphertext, it calls ReEncrypt and
-discards the result. Once KMS has named the key of a ciphertext, others with the same key
-token in their header need no request, except for a random sample. With --exact, audit
-calls KMS for every ciphertext (docs/results.md).
+to a target. It stores its result in the checkpoint as a read-only pass (rotator report
+--read-pass), unless --no-store is set. In a shared checkpoint, it writes an entry for the
+time of the audit, so that the rate is divided with runs. To identify the key of a
+ciphertext, it calls ReEncrypt and discards the result. Once KMS has named the key of a
+ciphertext, others with the same key token in their header need no request, except for a
+random sample. With --exact, audit calls KMS for every ciphertext (docs/results.md).
 
 Exit codes: 0 done. With --fail-on-remaining: 4 if slots under a source key remain; 3 if
 none remain, but slots failed or are under the destination key with another context, or a
 target or slot rule found no ciphertext. For other codes see docs/exit-codes.md.`,
 		func(ctx context.Context, c *jobFlags, job *config.Job) error {
-			s, err := readOnlyPass(ctx, c, job, "audit", list, flags.failFast)
+			s, err := readOnlyPass(ctx, c, job, "audit", &flags)
 			if err != nil || !strict {
 				return err
 			}
@@ -52,26 +53,25 @@ target or slot rule found no ciphertext. For other codes see docs/exit-codes.md.
 	cmd.Flags().BoolVar(&strict, "fail-on-remaining", false,
 		"exit with 4 if slots under a source key remain, or with 3 if it is not "+
 			"proven that none remain")
-	exceptionsFlag(cmd, &list)
-	flags.ofReaders(cmd)
+	flags.addTo(cmd)
 	return cmd
 }
 
 func newVerifyCommand(std streams) *cobra.Command {
-	var list string
-	var flags earlyFlags
+	var flags readFlags
 	cmd := kmsCommand(std, "verify",
 		"Check that no ciphertext depends on a source key; change nothing",
 		`Scan all targets in a new, read-only pass. The pass has converged if it is complete, every
 target and slot rule found a ciphertext, no slot is under a source key, and no slot failed
 or is foreign. Tables are read with strongly consistent reads, which consume twice the read
-capacity.
+capacity. The result is stored in the checkpoint as a read-only pass (rotator report
+--read-pass), unless --no-store is set.
 
 Exit codes: 0 converged; 4 slots under a source key remain; 3 none remain, but slots failed
 or are foreign, or a target or slot rule found no ciphertext. For other codes see
 docs/exit-codes.md.`,
 		func(ctx context.Context, c *jobFlags, job *config.Job) error {
-			s, err := readOnlyPass(ctx, c, job, "verify", list, flags.failFast)
+			s, err := readOnlyPass(ctx, c, job, "verify", &flags)
 			if err != nil {
 				return err
 			}
@@ -87,8 +87,7 @@ docs/exit-codes.md.`,
 			}
 			return s.doubts()
 		})
-	exceptionsFlag(cmd, &list)
-	flags.ofReaders(cmd)
+	flags.addTo(cmd)
 	return cmd
 }
 
@@ -100,20 +99,37 @@ func (s *session) doubts() error {
 	return nil
 }
 
-func exceptionsFlag(cmd *cobra.Command, list *string) {
-	cmd.Flags().StringVar(list, "exceptions", "",
-		"write every failed or foreign slot to this file, one JSON object per line")
+// readFlags are the flags of audit and verify.
+type readFlags struct {
+	earlyFlags
+	exceptions string // file of --exceptions, or ""
+	noStore    bool
+	command    *cobra.Command
 }
 
-// readOnlyPass runs a read-only pass over all targets. list is the file for the
-// exceptions, or "".
+func (f *readFlags) addTo(cmd *cobra.Command) {
+	f.command = cmd
+	f.ofReaders(cmd)
+	cmd.Flags().StringVar(&f.exceptions, "exceptions", "",
+		"write every failed or foreign slot to this file, one JSON object per line")
+	cmd.Flags().BoolVar(&f.noStore, "no-store", false,
+		"do not store the result in the checkpoint")
+}
+
+// set returns the names of the flags that the user set.
+func (f *readFlags) set() (names []string) {
+	f.command.Flags().Visit(func(flag *pflag.Flag) { names = append(names, "--"+flag.Name) })
+	return names
+}
+
+// readOnlyPass runs a read-only pass over all targets.
 func readOnlyPass(
-	ctx context.Context, c *jobFlags, job *config.Job, command, list string, failFast bool,
+	ctx context.Context, c *jobFlags, job *config.Job, command string, flags *readFlags,
 ) (*session, error) {
 	last, release := shutdownContext(ctx)
 	defer release()
 	found := &exceptions{}
-	if list != "" {
+	if list := flags.exceptions; list != "" {
 		if err := c.notOutput(list); err != nil {
 			return nil, err
 		}
@@ -134,8 +150,11 @@ func readOnlyPass(
 	s.found = found
 	earlier, next := s.earlier(ctx)
 	s.stopsEarly.Proven = s.provenBefore(ctx, earlier, next)
-	if !failFast {
+	if !flags.failFast {
 		s.stopsEarly.Warn = s.warnAlike
+	}
+	if !flags.noStore {
+		s.keeper = s.newReadKeeper(ctx, flags)
 	}
 	s.retiredKeys(ctx)
 	p, worked, err := s.walkThrough(ctx)
@@ -162,7 +181,7 @@ func (s *session) walkThrough(ctx context.Context) (p *pass, worked, err error) 
 		return p, worked, err
 	}
 	// The counts so far can be wrong, and were cheap. Count again.
-	s.exact = true
+	s.exact, s.disagreed = true, wrong.What
 	s.summary.Notes = append(s.summary.Notes,
 		"ciphertext headers disagree with KMS; the pass was repeated with one KMS request per "+
 			"slot: "+wrong.What)
@@ -204,7 +223,9 @@ func (s *session) concludeReadOnly(ctx context.Context, p *pass) error {
 			return err
 		}
 	}
-	return s.print()
+	s.noteSources()
+	s.keeper.keep(ctx, s, p)
+	return s.write()
 }
 
 // walk runs one pass over all targets with a checkpoint in memory. worked is the error that

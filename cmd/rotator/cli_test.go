@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"reflect"
 	"regexp"
 	"runtime"
 	"strconv"
@@ -76,6 +78,8 @@ func waitInParallel() {
 //	hold PATH                   lock a checkpoint as another run would
 //	deny OPERATION              refuse an operation: dynamodb:Scan
 //	allow OPERATION             take that back
+//	kept FILE                   expect that the read-only pass whose result is in stdout, as JSON,
+//	                            is printed again by report with the job file FILE
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	testscript.Run(t, testscript.Params{Dir: "testdata", RequireExplicitExec: true, Setup: func(env *testscript.Env) error { return setup(t, env) }, Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -102,6 +106,7 @@ func TestScripts(t *testing.T) {
 		"pose":  func(ts *testscript.TestScript, _ bool, args []string) { of(ts).pose(ts, args) },
 		"share": func(ts *testscript.TestScript, _ bool, args []string) { of(ts).share(ts, args) },
 		"hold":  hold,
+		"kept":  kept,
 		"deny": func(ts *testscript.TestScript, _ bool, args []string) {
 			of(ts).server.Faults().Set(args[0],
 				fault.Fault{
@@ -149,6 +154,21 @@ func setup(t *testing.T, env *testscript.Env) error {
 	}
 	env.Vars = append(env.Vars, "OLD="+w.old, "NEW="+w.new, "THIRD="+w.third)
 	return nil
+}
+
+// kept compares the result in stdout with that of report --read-pass.
+func kept(ts *testscript.TestScript, _ bool, args []string) {
+	result := func() (fields map[string]any) {
+		ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &fields))
+		delete(fields, "command")
+		return fields
+	}
+	want := result()
+	number := fmt.Sprint(want["read_pass"])
+	ts.Check(ts.Exec("rotator", "report", "-f", args[0], "--read-pass", number, "-o", "json"))
+	if got := result(); !reflect.DeepEqual(got, want) {
+		ts.Fatalf("read-only pass %s is stored as\n%v\nand was printed as\n%v", number, got, want)
+	}
 }
 
 func (w *world) quota(ts *testscript.TestScript, args []string) {

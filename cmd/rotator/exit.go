@@ -41,7 +41,7 @@ type outcomeError struct {
 func (e *outcomeError) Error() string { return e.text }
 
 // commandError adds the name of the command to its error. The advice for an error
-// depends on the command: audit and verify keep no checkpoint.
+// depends on the command: audit and verify save no progress.
 type commandError struct {
 	command string
 	err     error
@@ -202,7 +202,7 @@ func codeOf(command string, err error) (code int, hint string) {
 	return serviceCode(command, err)
 }
 
-// readOnly reports whether a command reads all targets and keeps no checkpoint.
+// readOnly reports whether a command reads all targets and saves no progress.
 func readOnly(command string) bool { return command == "audit" || command == "verify" }
 
 func unavailableHint(command string) string {
@@ -231,14 +231,18 @@ func interruptedHint(command string) string {
 // startsOver returns the advice for a read-only command that did not finish. when states
 // when to run it again, or is "".
 func startsOver(command, when string) string {
-	return fmt.Sprintf("%s keeps no checkpoint, so it starts over when it is run again; "+
+	return fmt.Sprintf("%s saves no progress, so it starts over when it is run again; "+
 		"run rotator %s again%s", command, command, when)
 }
 
 // outputHint returns the advice for a result that could not be written to stdout.
 func outputHint(command string) string {
-	if command == "run" || command == "retry" {
+	switch {
+	case command == "run" || command == "retry":
 		return "the result is in the checkpoint; rotator report prints it again"
+	case readOnly(command):
+		return "free space where stdout is written, or redirect it elsewhere, and run again; or " +
+			"print the stored result with rotator report --read-pass"
 	}
 	return "free space where stdout is written, or redirect it elsewhere, and run again"
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -36,19 +37,20 @@ const hintTime = 5 * time.Second
 // hintedNames is the maximum number of names in a hint.
 const hintedNames = 3
 
-// accountOf returns the account of the credentials, or "" if it is unknown.
-func accountOf(ctx context.Context, cfg aws.Config) string {
+// callerOf returns the ARN of the caller and the account of the credentials. Each is "" if
+// it is unknown.
+func callerOf(ctx context.Context, cfg aws.Config) (arn, account string) {
 	ctx, cancel := context.WithTimeout(ctx, hintTime)
 	defer cancel()
-	if held, err := cfg.Credentials.Retrieve(ctx); err == nil && held.AccountID != "" {
-		return held.AccountID
+	if held, err := cfg.Credentials.Retrieve(ctx); err == nil {
+		account = held.AccountID
 	}
 	client := sts.NewFromConfig(cfg, func(o *sts.Options) { o.Retryer = fewAttempts() })
 	out, err := client.GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
 	if err != nil {
-		return ""
+		return "", account
 	}
-	return aws.ToString(out.Account)
+	return aws.ToString(out.Arn), cmp.Or(account, aws.ToString(out.Account))
 }
 
 // accountFor returns the account of the credentials with which a target is

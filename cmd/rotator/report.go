@@ -10,44 +10,100 @@ import (
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"rotator/internal/checkpoint"
 	"rotator/internal/config"
 	"rotator/internal/printable"
+	"rotator/internal/report"
 	"rotator/internal/report/auditlog"
 )
 
 func newReportCommand(std streams) *cobra.Command {
-	var check, ledger bool
-	var number int
+	var o reportOptions
 	cmd := jobCommand(std, "report", "Print the result and the evidence of the last pass",
-		`Print the result of the last pass, or of the pass given by --pass. Report reads only the
+		`Print the result of the last pass, or of the pass given by --pass, or of the read-only
+pass given by --read-pass: the stored result of an audit or verify. Report reads only the
 checkpoint and calls no service other than that of the checkpoint. With --ledger it lists
 the slots that could not be moved; with -o json, as one JSON object per line. With --check
 it also verifies the audit log: every line, the chain of hashes, and that the log contains
 every line that the checkpoint has recorded.`,
 		func(ctx context.Context, c *jobFlags, job *config.Job) error {
-			return reportJob(ctx, c, job, reportOptions{number, check, ledger})
+			if o.readPass > 0 {
+				return reportRead(ctx, c, job, o.readPass)
+			}
+			return reportJob(ctx, c, job, o)
 		})
-	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
-		switch {
-		case check && ledger:
-			return usagef("--check and --ledger cannot be combined; run report once with each")
-		case cmd.Flags().Changed("pass") && number < 1:
-			return usagef("--pass %d: passes are numbered from 1", number)
-		}
-		return nil
-	}
-	cmd.Flags().IntVar(&number, "pass", 0, "number of the pass (default: the last one)")
-	cmd.Flags().BoolVar(&check, "check", false, "verify the audit log")
-	cmd.Flags().BoolVar(&ledger, "ledger", false, "list the slots in the ledger")
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error { return o.validate(cmd.Flags()) }
+	cmd.Flags().IntVar(&o.pass, "pass", 0, "number of the pass (default: the last one)")
+	cmd.Flags().IntVar(&o.readPass, "read-pass", 0, "number of a read-only pass")
+	cmd.Flags().BoolVar(&o.check, "check", false, "verify the audit log")
+	cmd.Flags().BoolVar(&o.ledger, "ledger", false, "list the slots in the ledger")
 	return cmd
 }
 
 // reportOptions are the flags of report.
 type reportOptions struct {
 	pass          int // 0: the last one
+	readPass      int // 0: none
 	check, ledger bool
+}
+
+func (o reportOptions) validate(flags *pflag.FlagSet) error {
+	read := flags.Changed("read-pass")
+	switch {
+	case o.check && o.ledger:
+		return usagef("--check and --ledger cannot be combined; run report once with each")
+	case flags.Changed("pass") && o.pass < 1:
+		return usagef("--pass %d: passes are numbered from 1", o.pass)
+	case read && o.readPass < 1:
+		return usagef("--read-pass %d: read-only passes are numbered from 1", o.readPass)
+	case read && (flags.Changed("pass") || o.check || o.ledger):
+		return usagef("--read-pass cannot be combined with --pass, --check or --ledger: a " +
+			"read-only pass has no ledger and no audit log")
+	}
+	return nil
+}
+
+// reportRead prints the result of a read-only pass.
+func reportRead(ctx context.Context, c *jobFlags, job *config.Job, number int) error {
+	store, err := c.openExisting(ctx, job)
+	if err != nil {
+		return err
+	}
+	passes := checkpoint.NewPasses(store, job.Job)
+	read, err := passes.ReadPass(ctx, number)
+	if errors.Is(err, checkpoint.ErrNotFound) {
+		return noReadPass(ctx, passes, job, number)
+	}
+	if err != nil {
+		return &storageError{what: "read the checkpoint", err: err}
+	}
+	return c.printSummary(readSummary(read, job.Job, "report"))
+}
+
+// noReadPass returns the error for a number without a read-only pass.
+func noReadPass(
+	ctx context.Context, passes *checkpoint.Passes, job *config.Job, number int,
+) error {
+	last, err := passes.LastReadPass(ctx)
+	switch {
+	case err != nil:
+		return &storageError{what: "read the checkpoint", err: err}
+	case last == 0:
+		return usagef("--read-pass %d: the checkpoint has no read-only pass of job %s; rotator "+
+			"audit and rotator verify store one", number, job.Job)
+	}
+	return usagef("--read-pass %d: the checkpoint has no such read-only pass of job %s; the last "+
+		"number is %d", number, job.Job, last)
+}
+
+// printSummary writes a result to stdout.
+func (c *jobFlags) printSummary(summary *report.Summary) error {
+	if c.output == "json" {
+		return summary.JSON(c.out)
+	}
+	return summary.Text(c.out)
 }
 
 func reportJob(ctx context.Context, c *jobFlags, job *config.Job, o reportOptions) error {
@@ -74,10 +130,7 @@ func reportJob(ctx context.Context, c *jobFlags, job *config.Job, o reportOption
 		}
 		summary.Notes = append(summary.Notes, notes...)
 	}
-	if c.output == "json" {
-		return summary.JSON(c.out)
-	}
-	return summary.Text(c.out)
+	return c.printSummary(summary)
 }
 
 // logFile names an audit log of a pass.

@@ -42,7 +42,11 @@ func retryJob(ctx context.Context, c *jobFlags, job *config.Job, flags *earlyFla
 	if err != nil {
 		return err
 	}
-	if _, err := c.openExisting(ctx, job); err != nil {
+	existing, err := c.openExisting(ctx, job)
+	if err == nil {
+		_, err = lastPass(ctx, checkpoint.NewPasses(existing, job.Job), job)
+	}
+	if err != nil {
 		return err // before a lock and an audit log are created
 	}
 	state, err := openState(ctx, s.jobFlags, job)

@@ -35,6 +35,8 @@ type session struct {
 	// pass or earlier passes of the job.
 	recordedTokens map[string]string
 	found          *exceptions // of a read-only pass; nil for others
+	keeper         *readKeeper // of a read-only pass; nil if it is not stored
+	disagreed      string      // how headers disagreed with KMS in a first, discarded read
 	// stopsEarly holds the conditions under which an engine stops early, except those that
 	// need the engine.
 	stopsEarly rotate.Early
@@ -48,6 +50,8 @@ type session struct {
 type headers struct {
 	agree bool   // KMS confirmed the random sample
 	wrong string // how headers disagreed with KMS; "" if they did not
+	// sample describes the sample of the last engine.
+	sample checkpoint.Sample
 }
 
 // shutdownGrace is the maximum time from a stop signal to the end of the command, even if a
@@ -81,6 +85,7 @@ func open(ctx context.Context, c *jobFlags, job *config.Job, command string) (*s
 		Started:             time.Now().UTC(),
 		DestinationKey:      w.keys.Destination.ARN,
 		Account:             w.account,
+		Caller:              w.caller,
 		Version:             version.String(),
 		Keys:                []report.Key{},
 		Reasons:             []report.Reason{},
@@ -174,7 +179,7 @@ func (s *session) plan(targets []rotate.Target) (rotate.Plan, error) {
 	}
 	before, err := s.job.FingerprintBefore()
 	return rotate.Plan{Job: s.job.Job, Fingerprint: print, Before: before, Keys: s.wiring.keys,
-		Targets: targets, Account: s.wiring.account}, err
+		Targets: targets, Account: s.wiring.account, Caller: s.wiring.caller}, err
 }
 
 // pass is the pass of a session, with its store and tracker.
@@ -244,6 +249,10 @@ func (s *session) count(engine *rotate.Rotator) {
 	kms.Checked += saved.Checked
 	kms.Shared += saved.Shared
 	s.headers.agree, s.headers.wrong = engine.Headers()
+	s.headers.sample = checkpoint.Sample{Population: saved.Decided, Checked: saved.Checked}
+	if s.headers.wrong != "" {
+		s.headers.sample.Disagreed = 1
+	}
 }
 
 // redacted removes secrets from notes that may repeat text of a service. It
@@ -286,14 +295,15 @@ func (s *session) setTargets(ctx context.Context, totals map[string]checkpoint.C
 	}
 }
 
-// print writes the result to stdout.
+// print adds the notes of the sources to the result and writes it to stdout.
 func (s *session) print() error {
 	s.noteSources()
-	write := s.summary.Text
-	if s.output == "json" {
-		write = s.summary.JSON
-	}
-	return write(s.out)
+	return s.write()
+}
+
+// write writes the result to stdout.
+func (s *session) write() error {
+	return s.printSummary(s.summary)
 }
 
 // exceptions returns the error with the exit code of a complete pass that has a

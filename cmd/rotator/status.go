@@ -145,7 +145,7 @@ func recorded(
 	if err != nil {
 		return nil, err
 	}
-	s.AsOf, s.Account = record.Started, record.Account
+	s.AsOf, s.Account, s.Caller = record.Started, record.Account, record.Caller
 	s.SetSources(record.Sources, record.Any)
 	s.SetTargets(infos, totals)
 	s.ResolveTokens(func(token string) string { return record.TokenKeys[token] })

@@ -185,7 +185,7 @@ func TestStopsOfReadOnlyPasses(t *testing.T) {
 			p.Signal(t, syscall.SIGTERM)
 			r := p.End(t)
 			said(t, r, "stopping: requests in progress are completed, and the result so far",
-				"not all items were read. rotator "+command+" keeps no checkpoint, so it starts over")
+				"not all items were read. rotator "+command+" saves no progress, so it starts over")
 			if r.Summary == nil || r.Summary.Status != report.Stopped {
 				t.Errorf("want the result so far: %s", r)
 			}

@@ -79,6 +79,7 @@ type wiring struct {
 	// unshared is true if a warning has stated that the rate is not divided with runs.
 	unshared bool
 	account  string // of the credentials; "" if it is unknown
+	caller   string // the ARN of the caller; "" if it is unknown
 }
 
 // wire builds the clients of a job and checks, in this order, formats, keys,
@@ -111,7 +112,7 @@ func wire(
 	if err := symmetric(job, formats, w.keys); err != nil {
 		return nil, err
 	}
-	w.account = accountOf(ctx, base)
+	w.caller, w.account = callerOf(ctx, base)
 	budget := scan.NewMemoryBudget(bodiesInWork)
 	for i, target := range job.Targets {
 		p, err := w.bindTarget(base, target, formats[i], budget)

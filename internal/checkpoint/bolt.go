@@ -41,13 +41,29 @@ func CreateFile(path string) (*File, error) {
 	if !errors.Is(err, ErrNotFound) {
 		return f, err
 	}
-	if err := createFile(path); err != nil {
+	if err := createFile(path, true); err != nil {
 		return nil, fmt.Errorf("create the checkpoint: %w", err)
 	}
 	return &File{path: path}, syncDir(filepath.Dir(path))
 }
 
-func createFile(path string) error {
+// CreateFileIfAbsent is CreateFile for a caller that does not hold the Lock of the path. It
+// never replaces a file that another process creates at the same time. On a file system
+// without hard links it returns an error.
+func CreateFileIfAbsent(path string) (*File, error) {
+	f, err := OpenFile(path)
+	if !errors.Is(err, ErrNotFound) {
+		return f, err
+	}
+	if err := createFile(path, false); err != nil {
+		return nil, fmt.Errorf("create the checkpoint: %w", err)
+	}
+	return &File{path: path}, syncDir(filepath.Dir(path))
+}
+
+// createFile creates an empty store under a temporary name and links it to path. With rename
+// it renames the file if the file system has no links.
+func createFile(path string, rename bool) error {
 	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+draftMark+"*")
 	if err != nil {
 		return err
@@ -59,7 +75,11 @@ func createFile(path string) error {
 	}
 	if err == nil {
 		// Unlike a rename, a link does not replace a file that was created meanwhile.
-		if err = os.Link(draft.path, path); err != nil && !errors.Is(err, fs.ErrExist) {
+		err = os.Link(draft.path, path)
+		switch {
+		case errors.Is(err, fs.ErrExist):
+			err = nil
+		case err != nil && rename:
 			return os.Rename(draft.path, path) // this file system has no links
 		}
 	}

@@ -36,6 +36,7 @@ type Pass struct {
 	Sources     []Key        `json:"sources,omitempty"`
 	Any         bool         `json:"any,omitempty"`
 	Account     string       `json:"account,omitempty"` // of the caller that began the pass
+	Caller      string       `json:"caller,omitempty"`  // its ARN; "" in older records
 	Mode        string       `json:"mode,omitempty"`    // what the job does; "" in older records
 	Targets     []PassTarget `json:"targets"`
 	Status      Status       `json:"status"`

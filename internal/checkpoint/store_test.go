@@ -57,6 +57,7 @@ func TestStores(t *testing.T) {
 			t.Run("compare and swap", func(t *testing.T) { testCompareAndSwap(t, make(t).open) })
 			t.Run("size", func(t *testing.T) { testSize(t, make(t).open()) })
 			t.Run("race", func(t *testing.T) { testRace(t, make(t)) })
+			t.Run("read-only passes", func(t *testing.T) { testReadPasses(t, make(t)) })
 			if p := make(t); p.lose != nil {
 				t.Run("lost responses", func(t *testing.T) { testLostResponses(t, p) })
 				t.Run("truncated responses", func(t *testing.T) {

@@ -92,6 +92,7 @@ func (s *Stack) Requests() (sent, throttled int64) {
 
 // Savings are the numbers of slots for which no request was sent.
 type Savings struct {
+	Decided int64 // predicted by their header, whether or not KMS was asked as well
 	Header  int64 // decided by their header
 	Checked int64 // predictions that were compared with an answer of KMS
 	Shared  int64 // decided by the answer for another slot with the same blob and contexts
@@ -101,7 +102,11 @@ type Savings struct {
 func (s *Stack) Savings() Savings {
 	s.hints.mu.Lock()
 	defer s.hints.mu.Unlock()
-	saved := Savings{Header: s.hints.alone, Checked: s.hints.checked}
+	saved := Savings{
+		Decided: s.hints.decided,
+		Header:  s.hints.alone,
+		Checked: s.hints.checked,
+	}
 	if s.cache != nil {
 		saved.Shared = s.cache.served.Load()
 	}

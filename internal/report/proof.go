@@ -225,6 +225,18 @@ func (s *Summary) Unmatched() (list []*Unproven) {
 	return list
 }
 
+// SetNear adds similar names to the entries of s.NotProven. It must be called after SetTargets
+// and before Conclude.
+func (s *Summary) SetNear(near []checkpoint.NearNames) {
+	for i := range s.NotProven {
+		for _, n := range near {
+			if u := &s.NotProven[i]; u.Target == n.Target && u.Rule == n.Rule {
+				u.Near = n.Names
+			}
+		}
+	}
+}
+
 // finish adds similar names and advice to the sentence.
 func (u *Unproven) finish() {
 	if u.Reason == NotCounted {

@@ -16,10 +16,12 @@ import (
 // Summary is the result of audit, run, verify, retry and report. The names of its JSON fields
 // are part of the public interface (docs/json.md).
 type Summary struct {
-	Job       string   `json:"job"`
-	Command   string   `json:"command"`
-	Mode      Mode     `json:"mode"`
-	Pass      int      `json:"pass"` // 0 for audit and verify, which belong to no pass
+	Job     string `json:"job"`
+	Command string `json:"command"`
+	Mode    Mode   `json:"mode"`
+	Pass    int    `json:"pass"` // 0 for audit and verify, which belong to no pass
+	// ReadPass is the number of a stored read-only pass, or 0.
+	ReadPass  int      `json:"read_pass,omitempty"`
 	Status    string   `json:"status"`
 	Converged bool     `json:"converged"`
 	Slots     Slots    `json:"slots"`
@@ -36,6 +38,8 @@ type Summary struct {
 	// NotProven are the targets and rules in which no ciphertext was found.
 	NotProven []Unproven `json:"not_proven"`
 	Account   string     `json:"account,omitempty"` // of the caller
+	// Caller is the ARN of the caller, or of the caller that began the pass.
+	Caller string `json:"caller,omitempty"`
 	// AsOf is the time at which the pass started to read. Values stored later are not
 	// covered.
 	AsOf           time.Time `json:"as_of"`

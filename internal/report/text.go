@@ -63,6 +63,9 @@ func (s *Summary) head(out *lines) {
 	if s.Pass > 0 {
 		out.line("pass\t%d", s.Pass)
 	}
+	if s.ReadPass > 0 {
+		out.line("read-only pass\t%d", s.ReadPass)
+	}
 	if s.Mode != ModeMove && s.Mode != "" {
 		out.line("mode\t%s", s.Mode)
 	}
@@ -72,6 +75,9 @@ func (s *Summary) head(out *lines) {
 	out.line("destination\t%s", s.DestinationKey)
 	if s.Account != "" {
 		out.line("account\t%s", s.Account)
+	}
+	if s.Caller != "" {
+		out.line("caller\t%s", s.Caller)
 	}
 	if !s.AsOf.IsZero() {
 		out.line("as of\t%s, when reading started", s.AsOf.Format(time.RFC3339))

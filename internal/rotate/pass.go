@@ -25,7 +25,9 @@ type Plan struct {
 	Before  string
 	Keys    reencrypt.Keys
 	Targets []Target
-	Account string // the AWS account of the caller, for the record of the pass
+	// Account and Caller are the AWS account and the ARN of the caller, for the record of
+	// the pass.
+	Account, Caller string
 }
 
 // describes reports whether a pass has the fingerprint of the plan.
@@ -240,6 +242,7 @@ func newPass(ctx context.Context, plan Plan) (checkpoint.Pass, error) {
 		Any:         plan.Keys.Any,
 		Mode:        string(plan.Keys.Mode),
 		Account:     plan.Account,
+		Caller:      plan.Caller,
 		Destination: recordKey(plan.Keys.Destination),
 	}
 	for _, key := range plan.Keys.Sources {
