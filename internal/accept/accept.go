@@ -24,9 +24,9 @@ type Rule struct {
 	// Unresolved is the reason why the key in the job file could not be resolved
 	// to Under.
 	Unresolved string
-	Most       int64     // 0 is without limit
-	Ends       time.Time // zero for a rule without an end
-	Because    string
+	Most       int64     // maximum number of slots; 0 means no limit
+	Ends       time.Time // zero if the rule has no end
+	Because    string    // the reason for the rule in the job file
 }
 
 // Keys describes the keys of the job for the rules.
@@ -50,14 +50,14 @@ type Tally struct {
 
 // class is the part of an exception that decides whether it is accepted.
 type class struct {
-	candidates string // indexes of rules, one byte each
-	key        string
-	origin     checkpoint.Origin
-	unread     bool // there was no ciphertext to read
-	otherKey   bool // the exception is foreign only because of its key
+	candidates   string // indexes of rules, one byte each
+	key          string
+	origin       checkpoint.Origin
+	noCiphertext bool // there was no ciphertext to read
+	otherKey     bool // the exception is foreign only because of its key
 }
 
-// maxRules is how many rules a class can name; the job file is bounded by it too.
+// maxRules is the maximum number of rules that a class can name, and of rules in a job file.
 const maxRules = 255
 
 // maxClasses bounds the memory of a Tally. Exceptions of more classes are not accepted.
@@ -81,7 +81,7 @@ func (t *Tally) Add(e checkpoint.LedgerEntry) {
 
 func (t *Tally) classOf(e checkpoint.LedgerEntry) class {
 	c := class{key: e.Key, origin: e.Origin}
-	c.unread = e.Origin == checkpoint.OriginUnread || e.Reason == "empty" ||
+	c.noCiphertext = e.Origin == checkpoint.OriginUnread || e.Reason == "empty" ||
 		e.Origin == "" && e.Blob == ""
 	if !acceptable(e) {
 		return c
@@ -99,13 +99,12 @@ func (t *Tally) classOf(e checkpoint.LedgerEntry) class {
 	return c
 }
 
-// The outcome of a slot under a key that is not its destination, and the reason if
+// The outcome of a slot under a key other than its source and destination keys, and the reason if
 // the job does not name that key.
 const foreign, foreignKey = "foreign", "foreign-key"
 
-// acceptable reports whether the outcome of an exception can be accepted. A
-// slot that kept changing or met a failing service may be under a source key
-// and must be tried again.
+// acceptable reports whether a rule may accept the exception. A slot that kept changing, or whose
+// request failed with a service error, may be under a source key and must be tried again.
 func acceptable(e checkpoint.LedgerEntry) bool {
 	return (e.Outcome == "failed" || e.Outcome == foreign) && e.Reason != "service-error"
 }
@@ -120,7 +119,7 @@ func (t *Tally) Covers(e checkpoint.LedgerEntry, now time.Time) bool {
 // rule returns the index of the first rule that covers the exceptions of a
 // class, or -1.
 func (t *Tally) rule(c class) int {
-	key, ok := t.elsewhere(c)
+	key, ok := t.notUnderSource(c)
 	if !ok {
 		return -1
 	}
@@ -133,8 +132,8 @@ func (t *Tally) rule(c class) int {
 	return -1
 }
 
-// elsewhere reports whether the exceptions of a class are known not to be under
-// a source key, and returns their key if it is known.
+// notUnderSource reports whether the exceptions of a class are known not to be under a source
+// key, and returns their key if it is known.
 //
 // With symmetric source keys the header of a blob names a key to KMS. A
 // token whose key KMS has not named may belong to a source key, because KMS
@@ -143,12 +142,12 @@ func (t *Tally) rule(c class) int {
 // header is not under a symmetric key. With asymmetric source keys, the key of
 // a blob without a header is unknown, and a blob with a header is not under an
 // asymmetric key.
-func (t *Tally) elsewhere(c class) (key string, ok bool) {
+func (t *Tally) notUnderSource(c class) (key string, ok bool) {
 	key = c.key
-	token, tokened := c.origin.Token()
+	token, hasToken := c.origin.Token()
 	switch {
 	case key != "":
-	case tokened:
+	case hasToken:
 		key = t.keys.OfToken(token)
 	case c.origin.Key() != "":
 		key = c.origin.Key()
@@ -159,12 +158,12 @@ func (t *Tally) elsewhere(c class) (key string, ok bool) {
 	switch {
 	case c.origin == foreign: // KMS reported that it is under no source key
 		return "", true
-	case c.unread: // nothing was read that could be under a key
+	case c.noCiphertext:
 		return "", true
 	case t.keys.Symmetric:
 		return "", c.origin == checkpoint.OriginNone
 	}
-	return "", tokened
+	return "", hasToken
 }
 
 // TokenKeys returns the keys that KMS has named for the tokens of exceptions.
@@ -186,11 +185,11 @@ func (t *Tally) TokenKeys() map[string]string {
 type Result struct {
 	Rule  int // from 1, in the order of the job file
 	Slots int64
-	// Misfits is how many of Slots failed, or are foreign for a reason other than
-	// their key.
+	// Misfits is the number of Slots that failed, or are foreign for a reason other than their
+	// key.
 	Misfits int64
-	// Barred is how many slots match the rule but are, or may be, under a source
-	// key. No rule accepts them.
+	// Barred is the number of slots that match the rule but are, or may be, under a source key.
+	// No rule accepts them.
 	Barred int64
 	// Void is the reason why the rule accepts nothing, or "".
 	Void string
@@ -201,7 +200,7 @@ func (t *Tally) Results(now time.Time) []Result {
 	results := make([]Result, len(t.rules))
 	for c, n := range t.seen {
 		i := t.rule(c)
-		switch _, ok := t.elsewhere(c); {
+		switch _, ok := t.notUnderSource(c); {
 		case i >= 0:
 			results[i].Slots += n
 			if !c.otherKey {
@@ -215,14 +214,14 @@ func (t *Tally) Results(now time.Time) []Result {
 	}
 	for i, rule := range t.rules {
 		results[i].Rule = i + 1
-		results[i].Void = rule.void(results[i].Slots, now)
+		results[i].Void = rule.voidReason(results[i].Slots, now)
 	}
 	return results
 }
 
-// void returns the reason why a rule that matches a number of slots accepts
-// none, or "".
-func (r Rule) void(slots int64, now time.Time) string {
+// voidReason returns the reason why a rule that matches the given number of slots accepts none,
+// or "".
+func (r Rule) voidReason(slots int64, now time.Time) string {
 	switch {
 	case r.Unresolved != "":
 		return r.Unresolved
@@ -234,8 +233,8 @@ func (r Rule) void(slots int64, now time.Time) string {
 	return ""
 }
 
-// RuleOf returns the number of the rule that accepts an exception, given the results of all;
-// 0 for none.
+// RuleOf returns the number of the rule that accepts an exception, or 0 for none. results must be
+// those of Results.
 func (t *Tally) RuleOf(e checkpoint.LedgerEntry, results []Result) int {
 	c := t.classOf(e)
 	if _, counted := t.seen[c]; !counted {

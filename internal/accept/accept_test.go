@@ -96,7 +96,7 @@ func TestNothingUnderASourceKeyIsAccepted(t *testing.T) {
 	}
 }
 
-// The first rule that fits takes an exception; one that is void accepts nothing.
+// TestRules: the first rule that covers an exception accepts it. A void rule accepts nothing.
 func TestRules(t *testing.T) {
 	now := time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
 	rule := func(change func(*accept.Rule)) accept.Rule {
@@ -136,7 +136,7 @@ func TestRules(t *testing.T) {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 	if n := tally.RuleOf(entry("b", partner), results); n != 0 {
-		t.Errorf("a void rule takes an exception: %d", n)
+		t.Errorf("void rule %d accepts an exception", n)
 	}
 	if ended := tally.Results(now.Add(-time.Second))[4].Void; ended != "" {
 		t.Errorf("a rule ends before its last day is over: %s", ended)

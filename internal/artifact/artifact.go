@@ -1,10 +1,9 @@
-// Package artifact recognises files that rotator itself wrote, by their
-// content. They may be in a scanned place, and contain no ciphertext of an
-// application.
+// Package artifact recognises files that rotator itself wrote, by their content. A target may
+// contain such files. They contain no ciphertext of an application.
 //
 // Recognition is strict, because recognised files are not searched. Digests
-// and chains must be correct, a report must have the fields of a report, and a
-// file that contains anything like a KMS ciphertext is not recognised.
+// and hash chains must be correct, a report must have the fields of a report, and a file that
+// contains anything like a KMS ciphertext is not recognised.
 package artifact
 
 import (
@@ -41,7 +40,7 @@ func Kind(p scan.Payload) string {
 			return ""
 		}
 		for _, value := range p.Metadata {
-			if !clean([]byte(value)) {
+			if !hasNoCiphertext([]byte(value)) {
 				return ""
 			}
 		}
@@ -59,13 +58,13 @@ func Kind(p scan.Payload) string {
 func isRowRecord(attributes map[string]scan.Value) bool {
 	value := attributes[checkpoint.DataAttribute]
 	data, ok := checkpoint.RecordOf(value.Bytes)
-	if !ok || value.Kind != scan.KindB || !clean(data) {
+	if !ok || value.Kind != scan.KindB || !hasNoCiphertext(data) {
 		return false // the usual case
 	}
 	for name, value := range attributes {
 		if name != checkpoint.DataAttribute &&
 			(!checkpoint.IsAttribute(name) || value.Kind != scan.KindS ||
-				!clean([]byte(value.Text))) {
+				!hasNoCiphertext([]byte(value.Text))) {
 			return false
 		}
 	}
@@ -88,7 +87,7 @@ func kindOf(body []byte) string {
 	case isTextReport(body):
 		kind = Report
 	}
-	if kind == "" || !clean(body) {
+	if kind == "" || !hasNoCiphertext(body) {
 		return ""
 	}
 	return kind
@@ -109,7 +108,7 @@ func kindOfJSON(body []byte) string {
 }
 
 // clean reports whether a text contains nothing like a KMS ciphertext.
-func clean(text []byte) bool {
+func hasNoCiphertext(text []byte) bool {
 	found := false
 	var f kmsblob.Finder
 	f.Search(text, func(kmsblob.Hit) bool {
@@ -130,7 +129,7 @@ func isObjectRecord(body []byte) bool {
 	return ok && isRecord(data)
 }
 
-// reportFields are members that every report in JSON has had.
+// reportFields returns the members that JSON reports of all versions have.
 func reportFields() []string {
 	return []string{
 		"job", "destination_key", "command", "pass", "status", "converged", "slots", "items", "kms",
@@ -165,7 +164,7 @@ func isExceptionList(body []byte) bool {
 // hasFields reports whether a text is one JSON object with at least the given
 // members.
 func hasFields(text []byte, fields []string) bool {
-	for _, name := range fields[:min(len(fields), 2)] { // cheap, and enough for almost all
+	for _, name := range fields[:min(len(fields), 2)] { // cheap, and rejects almost all texts
 		if !bytes.Contains(text, []byte(`"`+name+`"`)) {
 			return false
 		}
@@ -184,15 +183,14 @@ var (
 		`(?s)\ndestination +arn:[^\n]+\n.*\nTARGET +SLOTS [^\n]+\n.*\nconverged +[^\n]+\n`)
 )
 
-// keyOfOwn matches the keys of rotator's own objects, and usual names of such
-// files.
-var keyOfOwn = regexp.MustCompile(
+// ownKey matches the keys of checkpoint objects of rotator, and usual names of audit logs.
+var ownKey = regexp.MustCompile(
 	`(^|/)jobs/[^/]+/(head|roster|pass/[0-9]+(/[a-z0-9./]+)?)(\.kept-[0-9T.]+)?$` +
 		`|\.audit(\.[0-9]+)?\.jsonl$`)
 
 // Named reports whether the name of an object suggests a file of rotator
 // itself. Such an object is read even if the format reads no bodies.
-func Named(key string) bool { return keyOfOwn.MatchString(key) }
+func Named(key string) bool { return ownKey.MatchString(key) }
 
 func isTextReport(body []byte) bool {
 	return body[0] >= 'a' && body[0] <= 'z' && reportStart.Match(body[:min(len(body), 1<<10)]) &&

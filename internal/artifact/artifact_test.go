@@ -21,8 +21,8 @@ import (
 	"rotator/internal/scan"
 )
 
-// made is what rotator writes, by kind.
-func made(t *testing.T) map[string][][]byte {
+// writtenFiles returns files that rotator writes, by kind.
+func writtenFiles(t *testing.T) map[string][][]byte {
 	t.Helper()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "audit.jsonl")
@@ -91,8 +91,8 @@ func made(t *testing.T) map[string][][]byte {
 
 func object(body []byte) *scan.Object { return &scan.Object{Body: body, Size: int64(len(body))} }
 
-// TestKinds: what rotator writes is recognised, and is not where it was changed or holds a
-// ciphertext.
+// TestKinds: files that rotator writes are recognised. Changed files, and files that contain a
+// ciphertext, are not.
 func TestKinds(t *testing.T) {
 	kms := fakekms.New(fakekms.Config{Region: "us-east-1", Account: "111122223333"})
 	key, err := kms.CreateKey(fakekms.Symmetric)
@@ -103,34 +103,34 @@ func TestKinds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	all := made(t)
+	all := writtenFiles(t)
 	for _, kind := range slices.Sorted(maps.Keys(all)) {
 		for i, body := range all[kind] {
 			if got := Kind(object(body)); got != kind {
-				t.Errorf("%s %d is taken for %q:\n%.300q", kind, i, got, body)
+				t.Errorf("%s %d is recognised as %q:\n%.300q", kind, i, got, body)
 			}
-			with := slices.Concat(body, []byte(base64.StdEncoding.EncodeToString(blob)+"\n"))
-			if got := Kind(object(with)); got != "" {
-				t.Errorf("%s %d with a ciphertext after it is taken for %q", kind, i, got)
+			extended := slices.Concat(body, []byte(base64.StdEncoding.EncodeToString(blob)+"\n"))
+			if got := Kind(object(extended)); got != "" {
+				t.Errorf("%s %d with a ciphertext after it is recognised as %q", kind, i, got)
 			}
 			if got := Kind(&scan.Object{Body: body, Size: int64(len(body)) + 1}); got != "" {
-				t.Errorf("%s %d that was not read whole is taken for %q", kind, i, got)
+				t.Errorf("%s %d that was not read completely is recognised as %q", kind, i, got)
 			}
-			carrier := object(body)
-			carrier.Metadata = map[string]string{
+			withMetadata := object(body)
+			withMetadata.Metadata = map[string]string{
 				"x-amz-key": base64.StdEncoding.EncodeToString(blob)}
-			if got := Kind(carrier); got != "" {
-				t.Errorf("%s %d with a ciphertext in its metadata is taken for %q", kind, i, got)
+			if got := Kind(withMetadata); got != "" {
+				t.Errorf("%s %d with a ciphertext in its metadata is recognised as %q", kind, i, got)
 			}
 		}
 	}
 	changed := map[string][]byte{
 		"a line of a log": bytes.Replace(all[AuditLog][0], []byte("intent"),
 			[]byte("intenT"), 1),
-		"a log, and a remark": append(bytes.Clone(all[AuditLog][0]), "a remark\n"...),
+		"a log with another line": append(bytes.Clone(all[AuditLog][0]), "a remark\n"...),
 		"a record": bytes.Replace(all[CheckpointRecord][0], []byte(`"pass":1`),
 			[]byte(`"pass":2`), 1),
-		"a record, and more": append(bytes.Clone(all[CheckpointRecord][0]), '\n'),
+		"a record with another line": append(bytes.Clone(all[CheckpointRecord][0]), '\n'),
 		"a database": bytes.ReplaceAll(all[CheckpointFile][0], []byte("records"),
 			[]byte("recordz")),
 		"a lock":   append([]byte("# "), all[CheckpointLock][0]...),
@@ -145,7 +145,7 @@ func TestKinds(t *testing.T) {
 	}
 	for name, body := range changed {
 		if got := Kind(object(body)); got != "" {
-			t.Errorf("%s is taken for %q", name, got)
+			t.Errorf("%s is recognised as %q", name, got)
 		}
 	}
 }
@@ -153,7 +153,7 @@ func TestKinds(t *testing.T) {
 // TestRows: a record of a checkpoint in a table is recognised by its data. A row that has
 // other attributes too is not a record.
 func TestRows(t *testing.T) {
-	record := made(t)[CheckpointRecord][0]
+	record := writtenFiles(t)[CheckpointRecord][0]
 	for name, want := range map[string]string{
 		"id": CheckpointRecord, "version": CheckpointRecord, "ssn": "",
 	} {
@@ -162,19 +162,19 @@ func TestRows(t *testing.T) {
 			name:                     {Kind: scan.KindS, Text: "AQIDAHh"},
 		}}
 		if got := Kind(row); got != want {
-			t.Errorf("a record with the attribute %s is taken for %q, want %q", name, got, want)
+			t.Errorf("a record with the attribute %s is recognised as %q, want %q", name, got, want)
 		}
 	}
 	for kind, want := range map[scan.Kind]string{scan.KindB: CheckpointRecord, scan.KindS: ""} {
 		row := &scan.Row{Attributes: map[string]scan.Value{
 			checkpoint.DataAttribute: {Kind: kind, Bytes: record}}}
 		if got := Kind(row); got != want {
-			t.Errorf("data of kind %v is taken for %q, want %q", kind, got, want)
+			t.Errorf("data of kind %v is recognised as %q, want %q", kind, got, want)
 		}
 	}
 	row := &scan.Row{Attributes: map[string]scan.Value{
 		checkpoint.DataAttribute: {Kind: scan.KindB, Bytes: record[1:]}}}
 	if got := Kind(row); got != "" {
-		t.Errorf("something else is taken for %q", got)
+		t.Errorf("an incomplete record is recognised as %q", got)
 	}
 }

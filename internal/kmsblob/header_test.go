@@ -8,7 +8,7 @@ import (
 	"rotator/internal/fakeaws/fakekms"
 )
 
-// layouts makes a blob of each layout that is known, with one token.
+// layouts returns a blob of each known layout. All have the same token.
 func layouts(name [TokenLen]byte) map[byte][]byte {
 	rest := append([]byte{derSequence}, bytes.Repeat([]byte{0xab}, 70)...)
 	header := func(layout byte, middle ...byte) []byte {
@@ -26,8 +26,8 @@ func layouts(name [TokenLen]byte) map[byte][]byte {
 	}
 }
 
-// A blob of a known layout has its token. It has none if it is truncated, or if a byte
-// differs that the layout fixes.
+// TestTokens: ReadToken returns the token of a blob of a known layout. It returns none if the
+// blob is truncated, or if a byte differs that the layout fixes.
 func TestTokens(t *testing.T) {
 	name := [TokenLen]byte(bytes.Repeat([]byte{7}, TokenLen))
 	for layout, blob := range layouts(name) {
@@ -61,8 +61,8 @@ func TestTokens(t *testing.T) {
 	}
 }
 
-// Blobs of one key material have one token, whichever operation made them, and those
-// of others have others; what RSA keys make has none.
+// TestTokensOfKeys: all blobs under one key material have the same token, and blobs under other
+// key material have other tokens. Blobs under RSA keys have no token.
 func TestTokensOfKeys(t *testing.T) {
 	service := fakekms.New(fakekms.Config{Region: "us-east-1", Account: "111122223333"})
 	seen := map[Token]string{}
@@ -83,10 +83,10 @@ func TestTokensOfKeys(t *testing.T) {
 			}
 			read, ok := ReadToken(blob)
 			if ok != (spec == fakekms.Symmetric) {
-				t.Errorf("%s: a token %v", spec, ok)
+				t.Errorf("%s: ReadToken returns %v", spec, ok)
 			}
 			if of, known := seen[read]; ok && known && of != key {
-				t.Errorf("one token of %s and %s", of, key)
+				t.Errorf("%s and %s have the same token", of, key)
 			}
 			if ok {
 				seen[read] = key
@@ -98,7 +98,7 @@ func TestTokensOfKeys(t *testing.T) {
 	}
 }
 
-// FuzzToken: whatever the bytes, a token is among them.
+// FuzzToken: if ReadToken returns a token, the input contains it.
 func FuzzToken(f *testing.F) {
 	for _, blob := range layouts([TokenLen]byte{1, 2, 3}) {
 		f.Add(blob)

@@ -36,10 +36,10 @@ type Hit struct {
 // on the key. It is not safe for concurrent use. The zero value is ready to use, and does not
 // allocate until it finds a blob.
 type Finder struct {
-	data  []byte
-	found func(Hit) bool
-	buf   []byte // decoded bytes of a text
-	more  bool
+	data     []byte
+	callback func(Hit) bool
+	buf      []byte // decoded bytes of a text
+	running  bool
 }
 
 // Shortest is the minimum length of data in which Search finds a blob: a raw header up to the
@@ -49,36 +49,35 @@ const Shortest = tokenAt + TokenLen
 // shortestText is the minimum length of a text, which is in base64, the shortest encoding.
 const shortestText = (Shortest*8 + 5) / 6
 
-// Search calls found for each blob in data until found returns false. Raw bytes, base64
-// and base64url at each of their three alignments, and hex of both cases are found, hex
-// also with separators between the bytes. In texts, line breaks, the escapes of JSON and
-// URLs, and UTF-16 are read. The hits of one encoding and alignment come in the order of
-// their offsets.
+// Search calls found for each blob in data until found returns false. It finds raw bytes, base64
+// and base64url at each of their three alignments, and hex in both cases, also with separators
+// between the bytes. Texts may contain line breaks and the escapes of JSON and URLs, and may be
+// in UTF-16. Search reports the hits of one encoding and alignment in the order of their offsets.
 //
-// A blob is a hit when its token is there and when every byte of the header that is
-// there is as the layout says. These fix 62 bits or more, so that the chance of a false
-// hit in random bytes is below 2^-60 for each offset, and below 2^-34 for the few offsets
-// whose header is cut off by the end of the data.
+// A blob is a hit if its complete token is in data, and every byte of the header that is in data
+// has a value that the layout allows. At least 62 bits are fixed this way, so the probability of
+// a false hit in random bytes is below 2^-60 at each offset, and below 2^-34 at the few offsets
+// whose header is truncated by the end of the data.
 func (f *Finder) Search(data []byte, found func(Hit) bool) {
 	if len(data) < Shortest {
 		return
 	}
-	f.data, f.found, f.more = data, found, true
+	f.data, f.callback, f.running = data, found, true
 	f.searchRaw()
 	if len(data) >= shortestText {
 		f.searchHex()
-		f.searchBase64(anchor{char: 'Q', next: [2]byte{'I', 'E'}, zeros: 6})
-		f.searchBase64(anchor{char: 'E', next: [2]byte{'C', 'B'}, zeros: 4})
-		f.searchBase64(anchor{char: 'B', next: [2]byte{'A', 'A'}, zeros: 2})
+		f.searchBase64(anchor{first: 'Q', next: [2]byte{'I', 'E'}, zeros: 6})
+		f.searchBase64(anchor{first: 'E', next: [2]byte{'C', 'B'}, zeros: 4})
+		f.searchBase64(anchor{first: 'B', next: [2]byte{'A', 'A'}, zeros: 2})
 	}
-	f.data, f.found = nil, nil
+	f.data, f.callback = nil, nil
 }
 
 // searchRaw looks for 01 LAYOUT OP 00 78. The oldest layout has these bytes too.
 func (f *Finder) searchRaw() {
 	data := f.data
 	last := len(data) - Shortest
-	for i := 0; i <= last && f.more; i++ {
+	for i := 0; i <= last && f.running; i++ {
 		if data[i] != 1 {
 			next := bytes.IndexByte(data[i:last+1], 1)
 			if next < 0 {
@@ -94,14 +93,14 @@ func (f *Finder) searchRaw() {
 			continue
 		}
 		end := min(b.start+b.size, len(data))
-		f.more = f.found(Hit{Offset: b.start, End: end, Encoding: Raw, Token: b.token,
+		f.running = f.callback(Hit{Offset: b.start, End: end, Encoding: Raw, Token: b.token,
 			Blob: data[b.start:end], Whole: b.stated && end == b.start+b.size})
 		i += tokenAt - 1 // not to the end: a truncated blob may be followed by another blob
 	}
 }
 
-// isPrefix reports whether b, of at least 5 bytes, begins with 01 LAYOUT OP 00 78. Any
-// small OP is accepted: what has been seen are 2 and 3.
+// isPrefix reports whether b begins with 01 LAYOUT OP 00 78. b must have at least 5 bytes. OP may
+// have any small value, although only 2 and 3 have been observed.
 func isPrefix(b []byte) bool {
 	return b[0] == 1 && (b[1] == layoutCurrent || b[1] == layoutOlder) &&
 		b[2] != 0 && b[2] < 16 && b[3] == 0 && b[4] == 0x78
@@ -134,8 +133,8 @@ func parse(data []byte, at int) (p parsed, ok bool) {
 	length := lengthAt(layout)
 	sealed := length + lengthLen
 	if len(b) < sealed { // the first two bytes of a truncated length are zero
-		high := b[min(length, len(b)):min(length+2, len(b))]
-		return p, len(bytes.Trim(high, "\x00")) == 0
+		lengthPrefix := b[min(length, len(b)):min(length+2, len(b))]
+		return p, len(bytes.Trim(lengthPrefix, "\x00")) == 0
 	}
 	n := binary.BigEndian.Uint32(b[length:])
 	if n == 0 || n > uint32(MaxSize-sealed) || len(b) > sealed && b[sealed] != derSequence {
@@ -146,7 +145,7 @@ func parse(data []byte, at int) (p parsed, ok bool) {
 }
 
 // oldestFront is the maximum number of bytes before 01 LAYOUT OP 00 78 in the oldest layout.
-const oldestFront = 2 + TokenLen + 1 + binary.MaxVarintLen16 + 1
+const oldestPrefixLen = 2 + TokenLen + 1 + binary.MaxVarintLen16 + 1
 
 // parseOldest reads a header of the oldest layout, whose inner part starts with 01 at at-1.
 func parseOldest(data []byte, at int) (p parsed, ok bool) {
@@ -169,8 +168,8 @@ func parseOldest(data []byte, at int) (p parsed, ok bool) {
 	return p, false
 }
 
-// MayHold reports whether bytes that are no blob of a known layout can contain one: damaged, of
-// another layout, after other bytes, encoded, cut off or compressed.
+// MayHold reports whether b can contain a blob: damaged, of another layout, after other bytes,
+// encoded, truncated or compressed. b must not itself be a blob of a known layout.
 func MayHold(b []byte) bool {
 	if HasPrefix(b) {
 		return true

@@ -21,7 +21,7 @@ func random(seed uint64, n int) []byte {
 	return b
 }
 
-// blobs makes one blob of each layout and operation that is known, with random content.
+// blobs returns one blob of each known layout and operation, with random content.
 func blobs(seed uint64) map[string][]byte {
 	all := map[string][]byte{}
 	for layout, blob := range layouts([TokenLen]byte(random(seed, TokenLen))) {
@@ -52,8 +52,8 @@ func inUTF16(order binary.AppendByteOrder, text string) (b []byte) {
 	return b
 }
 
-// spellings are the ways in which a stored blob is written. before precedes the
-// blob in the encoded data.
+// spellings returns the encodings in which a blob can be stored. before precedes the blob in the
+// encoded data.
 func spellings(before, blob []byte) map[string][]byte {
 	all := append(bytes.Clone(before), blob...)
 	std, url := base64.StdEncoding.EncodeToString(all), base64.RawURLEncoding.EncodeToString(all)
@@ -95,7 +95,7 @@ func spellings(before, blob []byte) map[string][]byte {
 	return found
 }
 
-// hits returns what a search finds, and fails the test where a hit is not as promised.
+// hits returns the hits of a search. It fails the test if a hit is not as documented.
 func hits(t *testing.T, data []byte) (found []Hit) {
 	t.Helper()
 	var f Finder
@@ -113,8 +113,8 @@ func hits(t *testing.T, data []byte) (found []Hit) {
 	return found
 }
 
-// What is embedded is found, once and byte for byte: every layout, in every spelling, at
-// every alignment, with anything around it.
+// TestSearchFindsEveryBlob: Search finds an embedded blob exactly once and completely, in every
+// layout, in every encoding, at every alignment, and with any data around it.
 func TestSearchFindsEveryBlob(t *testing.T) {
 	around := map[string][2]string{
 		"nothing": {"", ""}, "JSON": {`{"KeyId": "x", "CiphertextBlob": "`, "\"}\n"},
@@ -150,8 +150,9 @@ func TestSearchFindsEveryBlob(t *testing.T) {
 	t.Logf("%d texts", tried)
 }
 
-// A blob that is cut off is found as long as its token is there, and not when it is not.
-func TestSearchFindsWhatIsCutOff(t *testing.T) {
+// TestSearchFindsTruncatedBlobs: Search finds a truncated blob if and only if its token is
+// complete.
+func TestSearchFindsTruncatedBlobs(t *testing.T) {
 	for layout, blob := range blobs(1) {
 		needed := bytes.LastIndex(blob, blob[tokenAt:Shortest]) + TokenLen
 		if strings.HasPrefix(layout, "layout 10") {
@@ -175,7 +176,8 @@ func TestSearchFindsWhatIsCutOff(t *testing.T) {
 	}
 }
 
-// The search finds every one of many blobs in a text, and stops when yield returns false.
+// TestSearchFindsAll: Search finds all of many blobs in a text, and stops when the callback
+// returns false.
 func TestSearchFindsAll(t *testing.T) {
 	var data []byte
 	const count = 500
@@ -190,14 +192,14 @@ func TestSearchFindsAll(t *testing.T) {
 	n := 0
 	(&Finder{}).Search(data, func(Hit) bool { n++; return n < 7 })
 	if n != 7 {
-		t.Errorf("%d hits after the seventh was to be the last", n)
+		t.Errorf("%d hits, although the callback returned false for the seventh", n)
 	}
 }
 
-// The bytes of a header that are checked make false hits in random data too rare to be
-// met: the chance of one at an offset is the product of the shares of the values that
-// each byte may have.
-func TestSearchMeetsNoFalseHits(t *testing.T) {
+// TestSearchHasNoFalseHits: the checked bytes of a header make false hits in random data
+// negligible. The probability of a hit at an offset is the product, over all bytes, of the
+// fraction of values that are accepted.
+func TestSearchHasNoFalseHits(t *testing.T) {
 	for layout, blob := range blobs(7) {
 		bits := 0.0
 		for i := range blob {
@@ -212,7 +214,7 @@ func TestSearchMeetsNoFalseHits(t *testing.T) {
 			bits += math.Log2(256 / float64(accepted))
 		}
 		if bits < 62 {
-			t.Errorf("%s: only %.1f bits tell a header from random data", layout, bits)
+			t.Errorf("%s: only %.1f bits distinguish a header from random data", layout, bits)
 		}
 	}
 	for seed := range uint64(4) {
@@ -226,7 +228,7 @@ func TestSearchMeetsNoFalseHits(t *testing.T) {
 	}
 }
 
-// A search allocates nothing where nothing is found.
+// TestSearchAllocatesNothing: a search without hits does not allocate.
 func TestSearchAllocatesNothing(t *testing.T) {
 	data, f := []byte(base64.StdEncoding.EncodeToString(random(1, 1<<16))), &Finder{}
 	found := func(Hit) bool { return true }
@@ -235,8 +237,7 @@ func TestSearchAllocatesNothing(t *testing.T) {
 	}
 }
 
-// FuzzSearch: whatever the bytes, every hit is as promised, and a blob put into them is
-// found.
+// FuzzSearch: for any data, every hit is as documented, and Search finds a blob that is inserted.
 func FuzzSearch(f *testing.F) {
 	for _, blob := range blobs(1) {
 		for _, text := range spellings(nil, blob) {

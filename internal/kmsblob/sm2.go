@@ -16,8 +16,8 @@ func IsSM2(b []byte) bool {
 	return ok
 }
 
-// SM2Plaintext returns the length of the plaintext of a ciphertext under an SM2 key, as
-// its layout shows it. It returns false for other bytes.
+// SM2Plaintext returns the length of the plaintext of a ciphertext under an SM2 key, which
+// follows from its layout. It returns false for other bytes.
 //
 // KMS accepts and returns these ciphertexts in ASN.1 DER, as SM2Cipher of GM/T 0009-2012
 // (developer guide, "Offline operations with SM2 key pairs"):

@@ -40,7 +40,7 @@ func TestSM2(t *testing.T) {
 		"a digest": bytes.Replace(blob, []byte{4, 32}, []byte{4, 31}, 1),
 	} {
 		if kmsblob.IsSM2(other) {
-			t.Errorf("%s has the layout", name)
+			t.Errorf("%s is recognised as an SM2 ciphertext", name)
 		}
 	}
 }

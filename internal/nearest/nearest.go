@@ -40,8 +40,8 @@ func Distance(a, b string) int {
 	return row[len(b)]
 }
 
-// Finder keeps the names nearest to a wanted one, at most Most of them, however many it
-// is given.
+// Finder keeps the Most names that are nearest to the wanted name. Its memory does not grow with
+// the number of names that are added.
 type Finder struct {
 	Want string
 	Most int
@@ -67,7 +67,7 @@ func (f *Finder) Add(name string) {
 	f.found = f.found[:min(len(f.found), f.Most)]
 }
 
-// Names returns the names that were kept, the nearest first.
+// Names returns the kept names, the nearest first.
 func (f *Finder) Names() []Name { return f.found }
 
 // Alike returns the largest distance at which a name is probably a misspelling

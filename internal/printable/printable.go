@@ -1,25 +1,25 @@
-// Package printable makes text from outside safe to show: names of items, files and
-// tables, messages of servers, everything that a terminal, a log viewer or a reader
-// could take for something else than text.
+// Package printable escapes characters that must not be printed, in text that rotator does not
+// control: names of items, files and tables, and messages of servers. Such characters could
+// control a terminal or a log viewer, or mislead a reader.
 //
-// Escaped are control characters (C0, DEL and C1), bidirectional and other format
+// The package escapes control characters (C0, DEL and C1), bidirectional and other format
 // characters, characters without a glyph (zero-width and other default-ignorable
 // characters, variation selectors, tag characters), line and paragraph separators,
-// spaces other than U+0020, code points that no character has, and bytes that are not
-// UTF-8. The escapes are those of JSON (\n, \t, \u202e, and two of them for a character
-// above U+FFFF); a byte that is not UTF-8 becomes \xNN. A backslash stays as it is, so that
-// escaping twice is the same as escaping once.
+// spaces other than U+0020, unassigned code points, and bytes that are not UTF-8. It uses the
+// escapes of JSON: \n, \t, \u202e, and a surrogate pair for a character above U+FFFF. A byte
+// that is not UTF-8 becomes \xNN. A backslash is not escaped, so that escaping twice is the same
+// as escaping once.
 //
 // There are two layers, and most code needs only the second:
 //
-//   - NewWriter stands before stdout, stderr and every file for people or programs. It
-//     escapes everything but newlines and tabs. What passes through it is harmless, but a
-//     newline in a name can still forge a line.
-//   - Fprintf and Sprintf are those of fmt with every argument escaped, newlines and tabs
-//     too. Use them to write lines and tables, and Text for a single field.
+//   - NewWriter wraps stdout, stderr and every output file. It escapes everything except
+//     newlines and tabs. Its output cannot control a terminal, but a newline in a name can still
+//     forge a line.
+//   - Fprintf and Sprintf format like package fmt, and escape every argument, including newlines
+//     and tabs. Use them to write lines and tables, and Text for a single field.
 //
-// JSON needs nothing but NewWriter: inside a string of valid JSON the escapes mean the
-// same character. AppendJSON is for code that writes JSON by hand.
+// For JSON, NewWriter is enough: in a JSON string, the escapes stand for the same characters.
+// AppendJSON is for code that writes JSON without encoding/json.
 package printable
 
 import (
@@ -32,10 +32,10 @@ import (
 	"unicode/utf8"
 )
 
-// Text escapes everything in s that must not be printed, newlines and tabs included. It
+// Text escapes everything in s that must not be printed, including newlines and tabs. It
 // returns s itself, without an allocation, if there is nothing to escape.
 func Text(s string) string {
-	n := clean(s, false)
+	n := cleanPrefix(s, false)
 	if n == len(s) {
 		return s
 	}
@@ -43,23 +43,22 @@ func Text(s string) string {
 	return string(appendEscaped(text, s[n:], false))
 }
 
-// AppendJSON appends s as a JSON string, as encoding/json writes it, with everything
-// escaped that must not be printed. Bytes that are not UTF-8 become U+FFFD.
+// AppendJSON appends s as a JSON string like encoding/json, and also escapes everything that
+// must not be printed. Bytes that are not UTF-8 become U+FFFD.
 func AppendJSON(dst []byte, s string) []byte {
-	quoted, _ := json.Marshal(s) // which cannot fail for a string
-	if clean(quoted, false) == len(quoted) {
+	quoted, _ := json.Marshal(s) // never fails for a string
+	if cleanPrefix(quoted, false) == len(quoted) {
 		return append(dst, quoted...)
 	}
 	return appendEscaped(dst, quoted, false)
 }
 
-// Fprintf is fmt.Fprintf with every argument escaped as Text does it. The format is
-// written as it is.
+// Fprintf is fmt.Fprintf with every argument escaped by Text. The format is not escaped.
 func Fprintf(w io.Writer, format string, args ...any) (int, error) {
 	return fmt.Fprintf(w, format, escapeAll(args)...)
 }
 
-// Sprintf is fmt.Sprintf with every argument escaped as Text does it.
+// Sprintf is fmt.Sprintf with every argument escaped by Text.
 func Sprintf(format string, args ...any) string {
 	return fmt.Sprintf(format, escapeAll(args)...)
 }
@@ -72,7 +71,7 @@ func escapeAll(args []any) []any {
 	return escaped
 }
 
-// argument formats like its value, escaped.
+// argument formats its value and escapes the result.
 type argument struct{ value any }
 
 // Format implements fmt.Formatter.
@@ -80,16 +79,16 @@ func (a argument) Format(f fmt.State, verb rune) {
 	_, _ = io.WriteString(f, Text(fmt.Sprintf(fmt.FormatString(f, verb), a.value)))
 }
 
-// Writer escapes what is written to it, except newlines and tabs. Each Write must hold
-// whole characters: half of one is escaped as bytes that are not UTF-8.
+// Writer escapes its input, except newlines and tabs. Each Write must contain complete
+// characters: a part of a character is escaped as bytes that are not UTF-8.
 type Writer struct{ w io.Writer }
 
 // NewWriter returns a Writer to w.
 func NewWriter(w io.Writer) *Writer { return &Writer{w} }
 
-// Write implements io.Writer. What needs no escaping is passed on without a copy.
+// Write implements io.Writer. It does not copy input that needs no escaping.
 func (w *Writer) Write(p []byte) (int, error) {
-	n := clean(p, true)
+	n := cleanPrefix(p, true)
 	if n == len(p) {
 		return w.w.Write(p)
 	}
@@ -100,8 +99,8 @@ func (w *Writer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// clean returns the length of the longest prefix of s that needs no escaping.
-func clean[T string | []byte](s T, lines bool) int {
+// cleanPrefix returns the length of the longest prefix of s that needs no escaping.
+func cleanPrefix[T string | []byte](s T, lines bool) int {
 	for i := 0; i < len(s); {
 		if c := s[i]; c >= ' ' && c <= '~' || lines && (c == '\n' || c == '\t') {
 			i++
@@ -110,7 +109,7 @@ func clean[T string | []byte](s T, lines bool) int {
 			return i
 		}
 		r, size := decode(s[i:])
-		if !shown(r, size) {
+		if !isPrintable(r, size) {
 			return i
 		}
 		i += size
@@ -120,7 +119,7 @@ func clean[T string | []byte](s T, lines bool) int {
 
 func appendEscaped[T string | []byte](dst []byte, s T, lines bool) []byte {
 	for len(s) > 0 {
-		if n := clean(s, lines); n > 0 {
+		if n := cleanPrefix(s, lines); n > 0 {
 			dst, s = append(dst, s[:n]...), s[n:]
 			continue
 		}
@@ -131,7 +130,7 @@ func appendEscaped[T string | []byte](dst []byte, s T, lines bool) []byte {
 	return dst
 }
 
-// decode is utf8.DecodeRune of the first character.
+// decode is utf8.DecodeRune for strings and byte slices.
 func decode[T string | []byte](s T) (rune, int) {
 	var b [utf8.UTFMax]byte
 	return utf8.DecodeRune(b[:copy(b[:], s)])
@@ -154,8 +153,8 @@ func appendEscape(dst []byte, r rune, size int, first byte) []byte {
 	return fmt.Appendf(dst, `\u%04x`, r)
 }
 
-// shown reports whether a character is printed as it is.
-func shown(r rune, size int) bool {
+// isPrintable reports whether a character is printed without an escape.
+func isPrintable(r rune, size int) bool {
 	if r == utf8.RuneError && size == 1 || !strconv.IsPrint(r) {
 		return false
 	}

@@ -35,12 +35,12 @@ func TestText(t *testing.T) {
 		}
 	}
 	if n := testing.AllocsPerRun(100, func() { Text(`{"id":{"S":"Müller"}}`) }); n != 0 {
-		t.Errorf("a text without anything to escape costs %v allocations", n)
+		t.Errorf("Text allocates %v times for a text that needs no escaping", n)
 	}
 }
 
-// FuzzText: what is printed has no character that is not shown; escaping again changes
-// nothing; a writer gives the same but for newlines and tabs; and JSON keeps its meaning.
+// FuzzText: the result of Text has only printable characters. Escaping it again changes nothing.
+// A Writer has the same result except for newlines and tabs. AppendJSON keeps the meaning.
 func FuzzText(f *testing.F) {
 	f.Add("a\x1b]0;\u202e\U000e0041\xffb\n\t")
 	f.Fuzz(func(t *testing.T, s string) {
@@ -48,11 +48,11 @@ func FuzzText(f *testing.F) {
 		for _, r := range text {
 			if !utf8.ValidString(text) || !unicode.IsPrint(r) ||
 				unicode.Is(unicode.Variation_Selector, r) {
-				t.Fatalf("Text(%q) = %q holds %U", s, text, r)
+				t.Fatalf("Text(%q) = %q contains %U", s, text, r)
 			}
 		}
-		if again := Text(text); again != text {
-			t.Fatalf("Text(%q) = %q, and of that %q", s, text, again)
+		if twice := Text(text); twice != text {
+			t.Fatalf("Text(%q) = %q, and twice %q", s, text, twice)
 		}
 		var out bytes.Buffer
 		if n, err := NewWriter(&out).Write([]byte(s)); n != len(s) || err != nil {
@@ -60,7 +60,7 @@ func FuzzText(f *testing.F) {
 		}
 		lines := strings.NewReplacer("\n", `\n`, "\t", `\t`).Replace(out.String())
 		if lines != text {
-			t.Fatalf("%q is written as %q, and its text is %q", s, out.String(), text)
+			t.Fatalf("the Writer writes %q as %q, Text returns %q", s, out.String(), text)
 		}
 		var got, want string
 		if err := json.Unmarshal(AppendJSON(nil, s), &got); err != nil {
@@ -88,7 +88,7 @@ func TestFprintf(t *testing.T) {
 	}
 }
 
-// failing takes nothing.
+// failing is a Writer that always fails.
 type failing struct{}
 
 func (failing) Write([]byte) (int, error) { return 0, errors.New("full") }

@@ -7,8 +7,7 @@ import (
 	"unicode/utf8"
 )
 
-// text is a text with its escapes decoded, and the bytes that must be removed
-// from it.
+// text is a text with its escapes decoded. It records which bytes must be removed.
 type text struct {
 	source string
 	bytes  []byte
@@ -17,7 +16,7 @@ type text struct {
 	secret     []bool // for each byte
 }
 
-// decode undoes the escapes of s.
+// decode decodes the escapes of s.
 func decode(s string) *text {
 	t := &text{source: s}
 	for i := 0; i < len(s); {
@@ -71,7 +70,7 @@ func (t *text) redacted() string {
 	return out.String()
 }
 
-// unescape undoes the escape at the start of s, n bytes long; n is 0 if there is none.
+// unescape decodes the escape at the start of s and returns its length n, or 0 if there is none.
 func unescape(s string) (decoded string, n int) {
 	switch s[0] {
 	case '\\':
@@ -90,8 +89,8 @@ func unescape(s string) (decoded string, n int) {
 	return "", 0
 }
 
-// unescapeBackslash undoes an escape of Go or JSON. Text that was escaped more than once
-// has more than one backslash.
+// unescapeBackslash decodes an escape of Go or JSON. An escape has several backslashes if the
+// text was escaped several times.
 func unescapeBackslash(s string) (decoded string, n int) {
 	rest := strings.TrimLeft(s, `\`)
 	if rest == "" {
@@ -118,7 +117,7 @@ func unescapeBackslash(s string) (decoded string, n int) {
 	return `\`, n - 1
 }
 
-// unescapeReference undoes a character reference of XML.
+// unescapeReference decodes a character reference of XML.
 func unescapeReference(s string) (decoded string, n int) {
 	end := strings.IndexByte(s[:min(len(s), 10)], ';')
 	if end < 0 {
@@ -142,13 +141,13 @@ func unescapeReference(s string) (decoded string, n int) {
 	return "", 0
 }
 
-// character returns the text of an escaped code point: a byte below U+0100, as
-// bytes are written in JSON, otherwise a character.
+// character returns the text of an escaped code point: one byte if it is below U+0100, because
+// some programs write bytes that way in JSON, otherwise the character.
 func character(r uint64) string {
 	if r < 0x100 {
 		return string([]byte{byte(r)})
 	}
-	return string(rune(min(r, utf8.MaxRune+1))) // U+FFFD for what is none
+	return string(rune(min(r, utf8.MaxRune+1))) // U+FFFD if it is not a code point
 }
 
 // number reads the digits at the start of s.

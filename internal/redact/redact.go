@@ -2,21 +2,21 @@
 // messages and notes. Such text may come from a library or a server, which may
 // repeat secrets that it received.
 //
-// Taken out are:
+// The package removes:
 //
-//   - the secrets that the process knows (Add): credentials, grant tokens;
-//   - values that are labelled as a secret, such as "SecretAccessKey": "…", in JSON, XML,
-//     YAML, INI files, command lines, headers and query strings;
-//   - everything that looks like 32 bytes or more, or like a secret access key, in base64,
+//   - the secrets that were added with Add: credentials and grant tokens;
+//   - values with the name of a secret, such as "SecretAccessKey": "…", in JSON, XML, YAML, INI
+//     files, command lines, headers and query strings;
+//   - everything that looks like at least 32 bytes, or like a secret access key, in base64,
 //     base64url, hex, base32, as a list of numbers, as escapes or as raw bytes.
 //
-// Escapes are undone before the search: backslash escapes of Go and JSON, percent-encoding
+// It decodes escapes before the search: backslash escapes of Go and JSON, percent-encoding
 // and character references of XML.
 //
-// ARNs, UUIDs, access key ids, paths, names made of words, and what the AWS SDK prints as
-// RequestID and HostID stay. A digest in hex looks like 32 bytes of anything, so it stays
-// only behind "sha256:", "SHA-256 " or "hash ". Fields of records, whose content is known
-// (digests, refs of items), must not be passed through this package.
+// It keeps ARNs, UUIDs, access key IDs, paths, names made of words, and the values that the AWS
+// SDK prints as RequestID and HostID. A digest in hex cannot be distinguished from a secret of
+// 32 bytes, so it is kept only after "sha256:", "SHA-256 " or "hash ". Do not use this package
+// for fields of records whose content is known, such as digests and refs of items.
 package redact
 
 import (
@@ -34,14 +34,15 @@ import (
 // Mark replaces removed text.
 const Mark = "[redacted]"
 
-// The limits of a text. A longer text is cut.
+// The maximum length in bytes of a text that Text reads, and of its result. Longer texts are
+// truncated.
 const (
-	mostRead  = 64 << 10
-	mostShown = 4 << 10
+	maxRead  = 64 << 10
+	maxShown = 4 << 10
 )
 
-// minSecret is the minimum length of a secret for Add. Shorter ones, as in test
-// setups, are words that occur in other text.
+// minSecret is the minimum length of a secret for Add. Shorter secrets, which are common in test
+// setups, also occur as words in other text.
 const minSecret = 8
 
 // Redactor removes secrets from text. It is safe for concurrent use.
@@ -57,7 +58,7 @@ func New() *Redactor {
 	return &Redactor{labels: labels(), lists: lists()}
 }
 
-// Add makes a secret known. Texts of less than 8 bytes are ignored.
+// Add adds secrets to remove. It ignores secrets of less than 8 bytes.
 func (r *Redactor) Add(secrets ...string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -77,8 +78,8 @@ func (r *Redactor) Add(secrets ...string) {
 	}
 }
 
-// Known removes only the secrets that were added. It is for text whose other
-// content is known to hold none.
+// Known removes only the secrets that were added. Use it for text that cannot contain other
+// secrets.
 func (r *Redactor) Known(s string) string {
 	if !r.mayHold(s) {
 		return s
@@ -88,18 +89,18 @@ func (r *Redactor) Known(s string) string {
 	return t.redacted()
 }
 
-// Text removes all secrets from s, and shortens s to 4 KiB.
+// Text removes all secrets from s and truncates s to 4 KiB.
 func (r *Redactor) Text(s string) string {
 	cut := 0
-	if len(s) > mostRead {
-		cut, s = len(s)-mostRead, s[:mostRead]
+	if len(s) > maxRead {
+		cut, s = len(s)-maxRead, s[:maxRead]
 	}
 	t := decode(s)
 	r.markKnown(t)
 	for _, label := range r.labels {
 		for _, at := range label.FindAllSubmatchIndex(t.bytes, -1) {
-			// An Authorization header of AWS holds more than its signature, which has a
-			// label of its own.
+			// The value of an AWS Authorization header is kept, except its signature, which
+			// matches another label.
 			if !bytes.HasPrefix(t.bytes[at[2]:], []byte("AWS4-")) {
 				t.mark(at[2], at[3])
 			}
@@ -113,9 +114,9 @@ func (r *Redactor) Text(s string) string {
 	t.markTokens()
 	t.markBinary()
 	text := t.redacted()
-	if len(text) > mostShown {
-		end := mostShown
-		for end > mostShown-utf8.UTFMax && !utf8.RuneStart(text[end]) {
+	if len(text) > maxShown {
+		end := maxShown
+		for end > maxShown-utf8.UTFMax && !utf8.RuneStart(text[end]) {
 			end--
 		}
 		cut, text = cut+len(text)-end, text[:end]
@@ -127,12 +128,12 @@ func (r *Redactor) Text(s string) string {
 }
 
 // mostCode is the maximum length in bytes of an error code.
-const mostCode = 80
+const maxCode = 80
 
 // Code returns the error code of a service with secrets removed. It returns
 // Mark for a text that is too long for a code.
 func Code(code string) string {
-	if len(code) > mostCode {
+	if len(code) > maxCode {
 		return Mark
 	}
 	t := decode(code)
@@ -176,7 +177,7 @@ func labels() []*regexp.Regexp {
 			`security[-_ ]?token|access[-_ ]?token|refresh[-_ ]?token|\bid[-_]?token|` +
 			`client[-_ ]?secret|private[-_ ]?key|\bsignature|passw(?:or)?d|plaintext|` +
 			`grant[-_ ]?tokens?)`
-		// A quote behind the name, a separator, and the next element of XML.
+		// A quote after the name, a separator, and the start tag of an XML element.
 		between = `["'\x60]?\s*(?:=>|:=|[:=>])\s*(?:<[A-Za-z]+>\s*)?`
 		plain   = `[^\s"'<>,;&}\]]`
 	)
@@ -187,11 +188,11 @@ func labels() []*regexp.Regexp {
 		names + between + `([^\s"'<>,;&}\]\[]` + plain + `*)`,
 		`(?i:secret[-_ ]?access[-_ ]?key|secret[-_]?key|session[-_]?token)["']?` +
 			`[\s,|]+["']?(` + plain + `{16,})`,
-		`["']Token["']\s*:\s*["']([^"']+)`, // of a container's credentials
+		`["']Token["']\s*:\s*["']([^"']+)`, // in the response of a container credentials endpoint
 		`(?i:authorization)["']?\s*[:=]\s*\[?["']?((?:[A-Za-z0-9-]+\s+)?[^\s"'\],]+)`,
 		`(?i:\bbearer)\s+([A-Za-z0-9._~+/=-]{8,})`,
-		// A password in a URL, which may hold a slash that should be escaped, or a token in
-		// the place of a user name.
+		// A password in a URL, which may contain a slash that is not escaped, or a token instead
+		// of a user name.
 		`[A-Za-z][A-Za-z0-9+.-]*://[^\s/:@"']*:([0-9]*[^0-9\s/"'][^\s"']*|[0-9]+)@`,
 		`(?i:https?)://([^\s/:@"']+)@`,
 	}
@@ -202,8 +203,8 @@ func labels() []*regexp.Regexp {
 	return compiled
 }
 
-// lists returns the patterns of bytes as numbers: decimal, as fmt prints a
-// []byte, and hex in pairs.
+// lists returns the patterns of lists of numbers that stand for bytes: decimal, as fmt prints a
+// []byte, and pairs of hex digits.
 func lists() []*regexp.Regexp {
 	return []*regexp.Regexp{
 		regexp.MustCompile(`(?:\b[0-9]{1,3}[\s,;:]{1,3}){23,}[0-9]{1,3}\b`),

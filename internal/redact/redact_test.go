@@ -16,7 +16,7 @@ import (
 	"testing"
 )
 
-// encodings are the ways in which bytes get into a text.
+// encodings returns the encodings in which bytes occur in messages.
 func encodings() map[string]func([]byte) string {
 	std := func(b []byte) string { return base64.StdEncoding.EncodeToString(b) }
 	return map[string]func([]byte) string{
@@ -73,10 +73,10 @@ func latin1(b []byte) string {
 	return string(text)
 }
 
-// TestBytesAreTakenOut: of 32 or more random bytes, in every form, no 16
-// consecutive characters are left, and the text around them is kept. Bytes that
-// are not random, such as text, cannot be distinguished from other text.
-func TestBytesAreTakenOut(t *testing.T) {
+// TestEncodedBytesAreRemoved: no 16 consecutive characters are left of 32 or more random bytes in
+// any encoding, and the text around them is kept. Bytes that are not random, such as text,
+// cannot be distinguished from other text.
+func TestEncodedBytesAreRemoved(t *testing.T) {
 	r := New()
 	for name, encode := range encodings() {
 		random := rand.NewChaCha8([32]byte{7})
@@ -93,15 +93,15 @@ func TestBytesAreTakenOut(t *testing.T) {
 				}
 				if !strings.HasPrefix(got, "ValidationException: 1 error: Value ") ||
 					!strings.Contains(got, "at 'x' is bad") {
-					t.Fatalf("%s: more than the secret is gone: %q", name, got)
+					t.Fatalf("%s: more than the secret is removed: %q", name, got)
 				}
 			}
 		}
 	}
 }
 
-// What is no secret stays readable.
-func TestStays(t *testing.T) {
+// TestOtherTextIsKept: text that contains no secret does not change.
+func TestOtherTextIsKept(t *testing.T) {
 	r := New()
 	r.Add("short", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
 	for _, text := range lines(t, "stays.txt") {
@@ -111,7 +111,7 @@ func TestStays(t *testing.T) {
 	}
 }
 
-// lines are those of a file of testdata.
+// lines returns the lines of a file in testdata.
 func lines(t *testing.T, name string) []string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("testdata", name))
@@ -121,7 +121,7 @@ func lines(t *testing.T, name string) []string {
 	return strings.Split(strings.TrimSpace(string(text)), "\n")
 }
 
-// Values with the label of a secret are taken out, and nothing else.
+// TestLabelled: values with the name of a secret are removed, and nothing else.
 func TestLabelled(t *testing.T) {
 	r := New()
 	for _, text := range lines(t, "labelled.txt") {
@@ -134,7 +134,8 @@ func TestLabelled(t *testing.T) {
 	}
 }
 
-// TestCredentialsInURLs: also where the URL is malformed, or has no password.
+// TestCredentialsInURLs: credentials are removed from URLs, even from malformed URLs and URLs
+// without a password.
 func TestCredentialsInURLs(t *testing.T) {
 	for url, want := range map[string]string{
 		"http://user:hunter2/x@proxy:x/": "http://user:[redacted]@proxy:x/",
@@ -148,7 +149,7 @@ func TestCredentialsInURLs(t *testing.T) {
 	}
 }
 
-// Known secrets are removed from any text, in every form.
+// TestKnown: secrets that were added are removed from any text, in every encoding.
 func TestKnown(t *testing.T) {
 	const known = "minio-secret/+1"
 	r := New()
@@ -189,12 +190,12 @@ func TestCode(t *testing.T) {
 
 func TestLongTextIsCut(t *testing.T) {
 	got := New().Text(strings.Repeat("añb ", 1<<20))
-	if len(got) > mostShown+40 || !strings.HasSuffix(got, "more bytes)") {
+	if len(got) > maxShown+40 || !strings.HasSuffix(got, "more bytes)") {
 		t.Errorf("%d bytes are left, which end with %q", len(got), got[len(got)-30:])
 	}
 }
 
-// FuzzText: no text makes it fail, and what was redacted once stays as it is.
+// FuzzText: Text does not panic, and removes a known secret from any text.
 func FuzzText(f *testing.F) {
 	f.Add(`SecretAccessKey":"\u00ff\\x%25&#x;` + strings.Repeat("Aa1", 20))
 	r := New()

@@ -10,16 +10,16 @@ const (
 	// minToken is the minimum length of a token that can be a secret: the length
 	// of a secret access key. 32 bytes have 43 characters in base64.
 	minToken = 40
-	// maxHex and maxPiece are the maximum lengths of a piece of a token that can
-	// be an identifier in hex, and a word.
+	// A piece of a token is a sequence of letters and digits. maxHex is the maximum length of a
+	// piece that can be an identifier in hex, maxPiece of one that can be a word.
 	maxHex, maxPiece = 40, 64
-	// maxCapitals is the longest word in capitals.
+	// maxCapitals is the maximum length of a word in capitals.
 	maxCapitals = 20
 )
 
-// markTokens marks what looks like bytes in base64, base64url, base32 or hex.
+// markTokens marks tokens that look like bytes in base64, base64url, base32 or hex.
 func (t *text) markTokens() {
-	before := -1 // where the last token that was marked ends
+	previous := -1 // the end of the last marked token
 	for i := 0; i < len(t.bytes); {
 		n := tokenLen(t.bytes[i:])
 		if n == 0 {
@@ -32,18 +32,18 @@ func (t *text) markTokens() {
 			padding++
 		}
 		padded := padding > 0 && padding < 3 && (n+padding)%4 == 0
-		continued := before >= 0 && wrapped(t.bytes[before:i])
-		if !named(t.bytes[:i], token) && (continued || n >= minToken && encoded(token, padded)) {
+		continued := previous >= 0 && wrapped(t.bytes[previous:i])
+		if !isKnownIdentifier(t.bytes[:i], token) && (continued || n >= minToken && encoded(token, padded)) {
 			n += padding
 			t.mark(i, i+n)
-			before = i + n
+			previous = i + n
 		}
 		i += n
 	}
 }
 
-// wrapped reports whether the text between two tokens is the line break of a
-// wrapped text.
+// wrapped reports whether the text between two tokens is a line break, which continues an encoded
+// text that is wrapped.
 func wrapped(between []byte) bool {
 	return bytes.ContainsAny(between, "\n") && len(bytes.Trim(between, "\r\n\t ")) == 0
 }
@@ -57,24 +57,24 @@ func tokenLen(s []byte) int {
 	return len(s)
 }
 
-// named reports whether a token is an identifier of a request, as the SDK prints it, or a
-// digest.
-func named(before, token []byte) bool {
-	before = bytes.ToLower(before[max(0, len(before)-24):])
+// isKnownIdentifier reports whether a token is an identifier of a request as the SDK prints it,
+// or a digest.
+func isKnownIdentifier(previous, token []byte) bool {
+	previous = bytes.ToLower(previous[max(0, len(previous)-24):])
 	for _, name := range []string{
 		"requestid: ", "request id: ", "x-amz-request-id: ", "x-amzn-requestid: ",
 	} {
-		if bytes.HasSuffix(before, []byte(name)) {
+		if bytes.HasSuffix(previous, []byte(name)) {
 			return len(token) <= 64
 		}
 	}
 	for _, name := range []string{"hostid: ", "host id: ", "x-amz-id-2: "} {
-		if bytes.HasSuffix(before, []byte(name)) {
+		if bytes.HasSuffix(previous, []byte(name)) {
 			return len(token) <= 80
 		}
 	}
 	for _, name := range []string{"sha256:", "sha-256 ", "hash "} {
-		if bytes.HasSuffix(before, []byte(name)) {
+		if bytes.HasSuffix(previous, []byte(name)) {
 			return len(token) == 64 && hexDigits(token)
 		}
 	}
@@ -127,20 +127,20 @@ func lowerWeights() weights {
 	}
 }
 
-// A part of a token is taken for encoded bytes if it is long and the logarithm of its odds
-// is longOdds, or if it is short and that is shortOdds. Of 32 random bytes in base64 it is
-// about 35 on average, and below these in one case of some thousand; of a path it is nearly
-// always below 2.
+// A part of a token counts as encoded bytes if it has at least longPart characters and the
+// logarithm of its odds is at least longOdds, or at least shortPart characters and shortOdds. For
+// 32 random bytes in base64 the logarithm is about 35 on average, and below these limits in about
+// one of a thousand cases. For a path it is nearly always below 2.
 const (
 	longPart, longOdds   = 20, 3
 	shortPart, shortOdds = 10, 9
-	paddedOdds           = 4 // less of either where the token has the padding of base64
+	paddingBonus         = 4 // subtracted from both limits if the token has base64 padding
 )
 
-// encoded reports whether a token is, or holds, bytes that were encoded.
+// encoded reports whether a token is, or contains, encoded bytes.
 func encoded(token []byte, padded bool) bool {
 	classes := make([]charClass, len(token))
-	known := make([]bool, len(token)) // parts of pieces that are identifiers or words
+	recognised := make([]bool, len(token)) // whether the character belongs to an identifier or a word
 	for i := 0; i < len(token); {
 		n := pieceLen(token[i:])
 		piece := token[i : i+n]
@@ -151,24 +151,24 @@ func encoded(token []byte, padded bool) bool {
 		hex := n > 3 && hexDigits(piece) && (bytes.ContainsAny(piece, "0123456789") || capitals)
 		word := capitals && !bytes.ContainsAny(piece, "0123456789")
 		for j := i; j < i+n; j++ {
-			classes[j], known[j] = class(token[j]), hex || word
+			classes[j], recognised[j] = class(token[j]), hex || word
 		}
 		i += n + 1
 	}
-	less := 0.0
+	reduction := 0.0
 	if padded {
-		less = paddedOdds
+		reduction = paddingBonus
 	}
-	return odds(base64Weights(), classes, known, token, less) ||
-		odds(lowerWeights(), classes, known, token, less)
+	return odds(base64Weights(), classes, recognised, token, reduction) ||
+		odds(lowerWeights(), classes, recognised, token, reduction)
 }
 
 // odds reports whether a part of a token is most probably encoded bytes.
-func odds(w weights, classes []charClass, known []bool, token []byte, less float64) bool {
+func odds(w weights, classes []charClass, recognised []bool, token []byte, reduction float64) bool {
 	sum, begin := 0.0, 0
 	for i := 1; i < len(classes); i++ {
 		switch {
-		case known[i] && known[i-1]:
+		case recognised[i] && recognised[i-1]:
 			sum -= 0.5
 		case token[i] == '+':
 			sum += 2.5
@@ -179,8 +179,8 @@ func odds(w weights, classes []charClass, known []bool, token []byte, less float
 			sum, begin = 0, i
 			continue
 		}
-		if part := i - begin; part >= longPart && sum >= longOdds-less ||
-			part >= shortPart && sum >= shortOdds-less {
+		if part := i - begin; part >= longPart && sum >= longOdds-reduction ||
+			part >= shortPart && sum >= shortOdds-reduction {
 			return true
 		}
 	}
@@ -206,44 +206,44 @@ func hexDigits(s []byte) bool {
 	return true
 }
 
-// The shape of bytes that are not encoded, or are escaped one by one.
+// The limits for a run of bytes that are not encoded, or that are escaped individually.
 const (
-	minBinary  = 8  // bytes that no text holds, or characters that stand for bytes
-	minControl = 3  // of them, those that no text holds, and signs that are rare in text
-	maxGap     = 20 // bytes between two of them
-	around     = 16 // bytes beside them that may belong to them
+	minBinary  = 8  // bytes that are not text, or characters from U+00A0 to U+00FF
+	minControl = 3  // those of them that are not text, or below U+00C0
+	maxGap     = 20 // maximum number of bytes between two of them
+	context    = 16 // maximum number of adjacent bytes that may belong to the run
 )
 
 // markBinary marks bytes that are not text.
 func (t *text) markBinary() {
 	begin, end, found, control := 0, -maxGap-1, 0, 0
-	flush := func() {
+	markRun := func() {
 		if found >= minBinary && control >= minControl && 4*found >= end-begin {
-			t.mark(t.reach(begin, -1), t.reach(end-1, 1)+1)
+			t.mark(t.extend(begin, -1), t.extend(end-1, 1)+1)
 		}
 		found, control = 0, 0
 	}
 	for i := 0; i < len(t.bytes); {
 		r, size := utf8.DecodeRune(t.bytes[i:])
-		bad := r == utf8.RuneError || unicode.IsControl(r) && r != '\n' && r != '\r' && r != '\t'
-		if bad || r >= 0xa0 && r <= 0xff {
+		invalid := r == utf8.RuneError || unicode.IsControl(r) && r != '\n' && r != '\r' && r != '\t'
+		if invalid || r >= 0xa0 && r <= 0xff {
 			if i-end > maxGap {
-				flush()
+				markRun()
 				begin = i
 			}
 			found, end = found+1, i+size
-			if bad || r <= 0xbf {
+			if invalid || r <= 0xbf {
 				control++
 			}
 		}
 		i += size
 	}
-	flush()
+	markRun()
 }
 
-// reach returns the last byte in a direction that may belong to the bytes at i.
-func (t *text) reach(i, step int) int {
-	for n := 0; n < around; n++ {
+// extend returns the index of the last byte in a direction that may belong to the run at i.
+func (t *text) extend(i, step int) int {
+	for n := 0; n < context; n++ {
 		next := i + step
 		if next < 0 || next >= len(t.bytes) {
 			break
