@@ -120,7 +120,8 @@ func TestKinds(t *testing.T) {
 			withMetadata.Metadata = map[string]string{
 				"x-amz-key": base64.StdEncoding.EncodeToString(blob)}
 			if got := Kind(withMetadata); got != "" {
-				t.Errorf("%s %d with a ciphertext in its metadata is recognised as %q", kind, i, got)
+				t.Errorf("%s %d with a ciphertext in its metadata is recognised as %q", kind, i,
+					got)
 			}
 		}
 	}

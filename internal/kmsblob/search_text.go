@@ -74,7 +74,18 @@ func (f *Finder) searchHex() {
 // separatorBefore returns the separator between the bytes of a hex text whose fifth byte begins
 // at i, as in 01:02:02:00:78 or 0x01, 0x02. It returns "" if there is no such text.
 func separatorBefore(data []byte, i int) string {
-	for _, separator := range [...]string{" ", ":", "-", ",", ", ", `\x`, `\\x`, " 0x", ",0x", ", 0x"} {
+	for _, separator := range [...]string{
+		" ",
+		":",
+		"-",
+		",",
+		", ",
+		`\x`,
+		`\\x`,
+		" 0x",
+		",0x",
+		", 0x",
+	} {
 		first, fourth := i-4*(2+len(separator)), i-2-len(separator)
 		if first >= 0 && string(data[i-len(separator):i]) == separator &&
 			string(data[first:first+2]) == "01" && string(data[fourth:fourth+2]) == "00" {
@@ -338,7 +349,12 @@ func (t *text) preceding(buf []byte) []byte {
 	const window = 8 * oldestPrefixLen // with escapes and line breaks
 	var units [window]byte
 	n := 0
-	reader := text{data: t.data[:t.offset], offset: max(0, t.offset-window), base64: t.base64, separator: t.separator}
+	reader := text{
+		data:      t.data[:t.offset],
+		offset:    max(0, t.offset-window),
+		base64:    t.base64,
+		separator: t.separator,
+	}
 	for reader.offset < t.offset {
 		v, ok := reader.next()
 		switch {

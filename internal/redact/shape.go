@@ -33,7 +33,8 @@ func (t *text) markTokens() {
 		}
 		padded := padding > 0 && padding < 3 && (n+padding)%4 == 0
 		continued := previous >= 0 && wrapped(t.bytes[previous:i])
-		if !isKnownIdentifier(t.bytes[:i], token) && (continued || n >= minToken && encoded(token, padded)) {
+		if !isKnownIdentifier(t.bytes[:i], token) &&
+			(continued || n >= minToken && encoded(token, padded)) {
 			n += padding
 			t.mark(i, i+n)
 			previous = i + n
@@ -140,7 +141,8 @@ const (
 // encoded reports whether a token is, or contains, encoded bytes.
 func encoded(token []byte, padded bool) bool {
 	classes := make([]charClass, len(token))
-	recognised := make([]bool, len(token)) // whether the character belongs to an identifier or a word
+	// whether the character belongs to an identifier or a word
+	recognised := make([]bool, len(token))
 	for i := 0; i < len(token); {
 		n := pieceLen(token[i:])
 		piece := token[i : i+n]
@@ -225,7 +227,8 @@ func (t *text) markBinary() {
 	}
 	for i := 0; i < len(t.bytes); {
 		r, size := utf8.DecodeRune(t.bytes[i:])
-		invalid := r == utf8.RuneError || unicode.IsControl(r) && r != '\n' && r != '\r' && r != '\t'
+		invalid := r == utf8.RuneError || unicode.IsControl(r) && r != '\n' && r != '\r' &&
+			r != '\t'
 		if invalid || r >= 0xa0 && r <= 0xff {
 			if i-end > maxGap {
 				markRun()
