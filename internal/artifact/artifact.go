@@ -107,7 +107,7 @@ func kindOfJSON(body []byte) string {
 	return ""
 }
 
-// clean reports whether a text contains nothing like a KMS ciphertext.
+// hasNoCiphertext reports whether a text contains nothing like a KMS ciphertext.
 func hasNoCiphertext(text []byte) bool {
 	found := false
 	var f kmsblob.Finder

@@ -8,35 +8,35 @@ import (
 	"go.uber.org/zap"
 )
 
-// How a pool without a given size finds its size.
+// The parameters by which a pool without a given size finds its size.
 const (
-	// FirstSize is the size at the beginning.
+	// FirstSize is the initial size.
 	FirstSize = 64
 	minSize   = 8
-	// sizeEvery is the time between two checks of the size.
-	sizeEvery = time.Second
+	// sizeInterval is the time between two checks of the size.
+	sizeInterval = time.Second
 	// headroom is the factor from the average number of permits that the rate needs to the
 	// size.
 	headroom = 1.25
-	// growth is the maximum factor of one growth. pays is the minimum share of the growth by
+	// growth is the maximum factor of one growth. minGain is the minimum share of the growth by
 	// which the items per second must rise: more workers cost memory, and bring nothing if
 	// the processors are the limit.
-	growth = 2
-	pays   = 0.25
-	// atRate is the share of their time that workers wait for the limiter of KMS from which
+	growth  = 2
+	minGain = 0.25
+	// atRate is the share of their time that workers wait for the limiter of KMS at which
 	// the rate counts as reached.
 	atRate = 0.02
-	// holdOff is the time without growth after a growth that did not pay. It doubles up to
-	// holdMost.
-	holdOff  = 10 * time.Second
-	holdMost = 10 * time.Minute
-	// enoughRequests is the number of requests that shows how long one keeps a worker busy.
-	// With fewer, the check waits for at most sizePatience.
+	// holdOff is the time without growth after a growth without the minimum gain. It doubles up
+	// to maxHoldOff.
+	holdOff    = 10 * time.Second
+	maxHoldOff = 10 * time.Minute
+	// enoughRequests is the number of requests that is needed to measure the time for which one
+	// request keeps a worker busy. With fewer requests, the check waits for at most sizePatience.
 	enoughRequests = 20
 	sizePatience   = 10 * time.Second
 )
 
-// InitialSize returns the size at which a pool of at most most permits begins.
+// InitialSize returns the initial size of a pool with at most most permits.
 func InitialSize(most int) int { return min(FirstSize, max(most, minSize)) }
 
 // Progress is what a run has done since it began.
@@ -45,7 +45,7 @@ type Progress struct {
 	Items    int64 // with an outcome
 }
 
-// figures are Progress and the times of the workers.
+// figures combine Progress with the times of the workers.
 type figures struct {
 	Progress
 	worked time.Duration // of all permits together
@@ -58,19 +58,19 @@ type figures struct {
 // which one request keeps a worker busy (Little's law), including its share of the reading and
 // writing of the item.
 type sizer struct {
-	most  int
-	last  figures
-	since time.Time
-	trial *growthTrial
-	hold  time.Duration
-	retry time.Time // no growth before
+	most    int
+	last    figures
+	since   time.Time
+	trial   *growthTrial
+	hold    time.Duration
+	retryAt time.Time // the size does not grow before this time
 }
 
 // growthTrial is a growth that has not been evaluated.
 type growthTrial struct {
-	from  int     // size before
-	speed float64 // items per second before
-	young bool    // the first check covers time before and after the growth
+	sizeBefore  int     // size before
+	speedBefore float64 // items per second before
+	unsettled   bool    // the next check covers time before and after the growth
 }
 
 func newSizer(most int, now time.Time) *sizer {
@@ -96,8 +96,8 @@ func (s *sizer) next(now time.Time, f figures, perSecond float64, size int, star
 	want := int(min(math.Ceil(headroom*perSecond*busy/float64(requests)), float64(s.most)))
 	want = max(want, minSize)
 	switch {
-	case want > size && starved && !now.Before(s.retry):
-		s.trial = &growthTrial{from: size, speed: speed, young: true}
+	case want > size && starved && !now.Before(s.retryAt):
+		s.trial = &growthTrial{sizeBefore: size, speedBefore: speed, unsettled: true}
 		return min(want, growth*size)
 	case float64(want)*headroom < float64(size):
 		return max(want, size/growth)
@@ -105,26 +105,26 @@ func (s *sizer) next(now time.Time, f figures, perSecond float64, size int, star
 	return size
 }
 
-// judge evaluates the last growth. judged is true if it is too early to evaluate it, or if it
-// did not pay; back is then the size. idle is the share of their time for which workers waited
-// for the limiter of KMS: if they wait, the rate is reached.
+// judge evaluates the last growth. judged is true if it is too early to evaluate the growth, or
+// if it did not bring the minimum gain; back is then the size. idle is the share of the time for
+// which workers waited for the limiter of KMS: if they wait, the rate is reached.
 func (s *sizer) judge(now time.Time, speed, idle float64, size int) (back int, judged bool) {
 	t := s.trial
 	switch {
 	case t == nil:
 		return size, false
-	case t.young:
-		t.young = false
+	case t.unsettled:
+		t.unsettled = false
 		return size, true
 	}
 	s.trial = nil
-	enough := t.speed * (1 + pays*(float64(size)/float64(t.from)-1))
+	enough := t.speedBefore * (1 + minGain*(float64(size)/float64(t.sizeBefore)-1))
 	if idle >= atRate || speed >= enough {
 		s.hold = holdOff
 		return size, false
 	}
-	s.retry, s.hold = now.Add(s.hold), min(2*s.hold, holdMost)
-	return t.from, true
+	s.retryAt, s.hold = now.Add(s.hold), min(2*s.hold, maxHoldOff)
+	return t.sizeBefore, true
 }
 
 // Autosize adapts the size of a pool, up to most, until ctx ends. limiter is that of KMS.
@@ -132,7 +132,7 @@ func Autosize(
 	ctx context.Context, p *Pool, most int, limiter *Limiter, progress func() Progress,
 	logger *zap.Logger,
 ) {
-	ticker := time.NewTicker(sizeEvery)
+	ticker := time.NewTicker(sizeInterval)
 	defer ticker.Stop()
 	s := newSizer(most, time.Now())
 	for {

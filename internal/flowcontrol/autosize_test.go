@@ -18,9 +18,9 @@ type sizingCase struct {
 	machine time.Duration // CPU time of each request, on one processor
 	slower  time.Duration // latency from the second minute on
 	most    int
-	speed   float64 // minimum requests per second in the end
-	// The size in the end is from least to many.
-	least, many int
+	speed   float64 // minimum final rate in requests per second
+	// The final size must be between least and most.
+	least, most int
 }
 
 func sizingCases() map[string]sizingCase {
@@ -31,7 +31,7 @@ func sizingCases() map[string]sizingCase {
 			most:    1024,
 			speed:   3900,
 			least:   200,
-			many:    320,
+			most:    320,
 		},
 		"the rate needs fewer": {
 			rate:    100,
@@ -39,7 +39,7 @@ func sizingCases() map[string]sizingCase {
 			most:    1024,
 			speed:   97,
 			least:   minSize,
-			many:    16,
+			most:    16,
 		},
 		"the processor is the limit": {
 			rate:    1e6,
@@ -48,15 +48,15 @@ func sizingCases() map[string]sizingCase {
 			most:    1024,
 			speed:   1900,
 			least:   32,
-			many:    128,
+			most:    128,
 		},
-		"there are no more": {
+		"the maximum is reached": {
 			rate:    1e5,
 			latency: 100 * time.Millisecond,
 			most:    100,
 			speed:   950,
 			least:   100,
-			many:    100,
+			most:    100,
 		},
 		"the service becomes slower": {
 			rate:    2000,
@@ -65,7 +65,7 @@ func sizingCases() map[string]sizingCase {
 			most:    1024,
 			speed:   1950,
 			least:   200,
-			many:    320,
+			most:    320,
 		},
 	}
 }
@@ -125,8 +125,8 @@ func (c sizingCase) run(t *testing.T) {
 	sizer.Wait()
 	_, size, _ := p.Stats()
 	speed := float64(requests.Load()-late) / 60
-	if speed < c.speed || size < c.least || size > c.many {
+	if speed < c.speed || size < c.least || size > c.most {
 		t.Errorf("%.0f requests per second at size %d, want %.0f at %d to %d",
-			speed, size, c.speed, c.least, c.many)
+			speed, size, c.speed, c.least, c.most)
 	}
 }

@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// The handling of requests whose responses take unusually long.
+// The limits for requests whose responses take unusually long.
 const (
-	// A time without any response counts as a stall if it is at least stallLeast and at least
+	// A time without any response counts as a stall if it is at least minStall and at least
 	// stallFactor times the usual time until a response.
-	stallLeast  = 50 * time.Millisecond
+	minStall    = 50 * time.Millisecond
 	stallFactor = 2
 	// usualShift is the weight of a new response in the moving average: 1/2^usualShift.
 	usualShift = 5
@@ -25,61 +25,61 @@ const (
 // worth of requests is in flight, and after a stall the limiter waits until the average rate,
 // including these requests, is within the limit again. The zero value is ready for use.
 type inFlight struct {
-	n     atomic.Int64 // requests in flight
-	last  atomic.Int64 // time of the last response, in nanoseconds since 1970
-	usual atomic.Int64 // moving average of the time until a response, in nanoseconds
+	requests     atomic.Int64 // requests in flight
+	lastResponse atomic.Int64 // time of the last response, in nanoseconds since 1970
+	usual        atomic.Int64 // moving average of the time until a response, in nanoseconds
 
-	mu      sync.Mutex
-	silent  time.Time // start of the last long time without responses
-	resumed time.Time // end of that time
-	pending int64     // requests in flight at that end, until they are counted as stalled
+	mu          sync.Mutex
+	silentSince time.Time // start of the last long time without responses
+	silentUntil time.Time // end of that time
+	pending     int64     // requests in flight at that end, until they are counted as stalled
 }
 
 // full reports whether another request must wait for a response. One request a second is
 // always allowed, to detect the end of an outage.
 func (f *inFlight) full(perSecond float64, sinceLast time.Duration) bool {
-	return float64(f.n.Load()) >= max(1, perSecond) && sinceLast < time.Second
+	return float64(f.requests.Load()) >= max(1, perSecond) && sinceLast < time.Second
 }
 
-// land counts the response at now to a request that was sent at the given time. It returns the
+// countResponse counts the response at now to a request that was sent at the given time. It returns the
 // number of requests that may just have arrived at the service together.
-func (f *inFlight) land(sent, now time.Time) (together int64) {
-	left := f.n.Add(-1)
+func (f *inFlight) countResponse(sent, now time.Time) (arrivedTogether int64) {
+	left := f.requests.Add(-1)
 	took, usual := now.Sub(sent), f.usual.Load()
-	last := f.last.Swap(now.UnixNano())
+	last := f.lastResponse.Swap(now.UnixNano())
 	if usual == 0 {
 		f.usual.Store(max(1, int64(took)))
 		return 0
 	}
-	long := time.Duration(usual*stallFactor) + stallLeast
+	long := time.Duration(usual*stallFactor) + minStall
 	silent := now.UnixNano()-last > int64(long)
 	if took > long || silent {
-		together = f.stalled(sent, now, long, silent, time.Unix(0, last), left+1)
+		arrivedTogether = f.stalled(sent, now, long, silent, time.Unix(0, last), left+1)
 		took = min(took, long)
 	}
 	f.usual.Store(max(1, usual+(int64(took)-usual)>>usualShift))
-	return together
+	return arrivedTogether
 }
 
-// stalled is like land, for a response that took long or was the first one after a long time
+// stalled is like countResponse, for a response that took long or was the first one after a long time
 // without responses. That time is a stall if a slow request was sent during it, or so shortly
 // before it that no response was due. The requests in flight at its end are counted once.
 func (f *inFlight) stalled(
 	sent, now time.Time, long time.Duration, silent bool, since time.Time, pending int64,
-) (together int64) {
+) (arrivedTogether int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if silent {
-		f.silent, f.resumed, f.pending = since, now, pending
+		f.silentSince, f.silentUntil, f.pending = since, now, pending
 	}
 	switch {
-	case now.Sub(sent) <= long, now.Sub(f.resumed) > long:
+	case now.Sub(sent) <= long, now.Sub(f.silentUntil) > long:
 		return 0
-	case sent.Before(f.silent.Add(-long)), !sent.Before(f.resumed):
+	case sent.Before(f.silentSince.Add(-long)), !sent.Before(f.silentUntil):
 		return 0
 	}
-	together, f.pending = f.pending, 0
-	return together
+	arrivedTogether, f.pending = f.pending, 0
+	return arrivedTogether
 }
 
 // Begin is like Wait, for a request whose end is reported to End. It returns the time at which
@@ -88,15 +88,15 @@ func (l *Limiter) Begin(ctx context.Context) (sent time.Time, err error) {
 	if err := l.bucket.wait(ctx, 1); err != nil {
 		return time.Time{}, err
 	}
-	l.bucket.inFlight.n.Add(1)
+	l.bucket.inFlight.requests.Add(1)
 	return time.Now(), nil
 }
 
 // Renew waits for another permit for a request that Begin has allowed but that was not sent
 // within Valid.
 func (l *Limiter) Renew(ctx context.Context) error {
-	l.bucket.inFlight.n.Add(-1)
-	defer l.bucket.inFlight.n.Add(1)
+	l.bucket.inFlight.requests.Add(-1)
+	defer l.bucket.inFlight.requests.Add(1)
 	return l.bucket.wait(ctx, 1)
 }
 
@@ -106,13 +106,13 @@ func (l *Limiter) Renew(ctx context.Context) error {
 func (l *Limiter) Valid() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return max(permitValid, time.Duration(0.5/l.given*float64(time.Second)))
+	return max(permitValid, time.Duration(0.5/l.givenRate*float64(time.Second)))
 }
 
 // End reports the end of a request that Begin has allowed, with what its response shows.
 func (l *Limiter) End(sent time.Time, response Response, retryAfter time.Duration) {
-	if together := l.bucket.inFlight.land(sent, time.Now()); together > 0 {
-		l.bucket.charge(together)
+	if arrivedTogether := l.bucket.inFlight.countResponse(sent, time.Now()); arrivedTogether > 0 {
+		l.bucket.charge(arrivedTogether)
 	}
 	l.Observe(response, retryAfter)
 }

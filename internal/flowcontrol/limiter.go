@@ -10,55 +10,56 @@ import (
 	"time"
 )
 
-// How the limiter responds to throttling.
+// The parameters by which the limiter responds to throttling.
 const (
-	// lookEvery is the minimum time between two evaluations of the responses.
-	lookEvery = 200 * time.Millisecond
+	// lookInterval is the minimum time between two evaluations of the responses.
+	lookInterval = 200 * time.Millisecond
 	// span is the time over which responses are counted before they are evaluated. A span is
-	// extended, up to patience, until it has minResponses. Quotas count by the second, and a
-	// service can still count the second before.
+	// extended, up to maxSpan, until it has minResponses. It is a second long, because quotas
+	// apply to seconds.
 	span         = time.Second
 	minResponses = 60
-	patience     = 5 * span
-	// few is the number of responses below which one look is not evaluated.
-	few = 5
-	// fewIntervals is the number of intervals between two requests, at the current rate,
+	maxSpan      = 5 * span
+	// minPerLook is the minimum number of responses since the last evaluation.
+	minPerLook = 5
+	// idleIntervals is the number of intervals between two requests, at the current rate,
 	// after which no response means that no request was sent. Without it, the span would
 	// restart with every response at less than one request per second, and the rate would
 	// never rise.
-	fewIntervals = 4
-	// below is the factor from the rate delivered to the rate after throttling.
-	below = 0.95
-	// mostCut limits one reduction, for a service that delivers nothing: the rate falls to
-	// less than 1/50 in a second.
-	mostCut = 0.45
-	// mostBaseline is the maximum share of throttled responses that can count as throttling
+	idleIntervals = 4
+	// cutFactor times the rate served is the rate after throttling.
+	cutFactor = 0.95
+	// minCut is the minimum factor of one reduction. If a service serves nothing, the rate
+	// still falls to less than 1/50 in a second.
+	minCut = 0.45
+	// maxBaseline is the maximum share of throttled responses that can count as throttling
 	// that does not depend on the rate. recheckAfter is the time after which this is tested
 	// again.
-	mostBaseline = 0.5
+	maxBaseline  = 0.5
 	recheckAfter = time.Minute
-	// stray is the share of throttled responses that never counts. forgetting is the part of
-	// a baseline that is removed after each span with less throttling.
-	stray      = 0.001
-	forgetting = 0.05
-	// floorShare is the minimum rate as a share of the given rate. It is at most floorMost
-	// requests per second, because the given rate can be far above the quota.
+	// ignoredThrottling is the share of throttled responses that is ignored. baselineDecay is the
+	// part of a baseline that is removed after each span with less throttling.
+	ignoredThrottling = 0.001
+	baselineDecay     = 0.05
+	// floorShare is the minimum rate as a share of the given rate. The minimum is never above
+	// maxFloor requests per second, because the given rate can be far above the quota.
 	floorShare = 0.01
-	floorMost  = 10.0
-	// climb is the coefficient of the curve on which the rate returns:
-	// knee * (1 + climb * (t-K)^3), with t in seconds since the cut. After a cut of 5% the
-	// rate is back after K = 4 s and stays near the knee for two or three seconds. Above the
-	// knee the coefficient is leave. From a fifth above the knee, 5 s after the return, the
-	// rate doubles every second, because there is no quota any more.
-	climb = 0.0008
-	leave = 2 * climb
-	past  = 0.2
-	// slack is the factor between the rate that is used and the current limit at which a
-	// limiter without a given rate removes its limit.
-	slack = 4
+	maxFloor   = 10.0
+	// climbFactor is the coefficient of the curve on which the rate returns:
+	// knee * (1 + climbFactor * (t-K)^3), with t in seconds since the cut. The knee is the rate
+	// before the cut. After a cut of 5% the rate is back after K = 4 s and stays near the knee
+	// for two or three seconds. Above the knee the coefficient is leaveFactor. When the rate
+	// exceeds the knee by the share past, 5 s after the return, it doubles every second, because
+	// the quota must have been raised.
+	climbFactor = 0.0008
+	leaveFactor = 2 * climbFactor
+	past        = 0.2
+	// A limiter without a given rate removes its limit when the limit exceeds the rate that is
+	// used by unlimitFactor.
+	unlimitFactor = 4
 )
 
-// Response is what the response to a request shows about the rate that a service allows.
+// Response classifies the response to a request by what it shows about the quota of the service.
 type Response int
 
 // The responses.
@@ -66,7 +67,7 @@ const (
 	// NoInformation: the request was not sent, or failed for a reason that does not depend on
 	// the rate.
 	NoInformation Response = iota
-	// Served: the request used a part of the quota. A refusal does too.
+	// Served: the request used a part of the quota. It may have failed for another reason.
 	Served
 	// Throttled: the service asks for fewer requests.
 	Throttled
@@ -74,8 +75,8 @@ const (
 	Unanswered
 )
 
-// Limiter limits all requests of one kind, retries included, to a rate. It never lets more than
-// the given rate through in one second. Below the given rate it searches for the rate that the
+// Limiter limits all requests of one kind, including retries, to a rate. In no second does it
+// allow more requests than the given rate. Below the given rate it searches for the rate that the
 // service delivers. Its methods can be called concurrently.
 //
 // The limiter follows the rate that the service serves, not the rate that it sends. Above an
@@ -87,11 +88,11 @@ const (
 type Limiter struct {
 	bucket *tokenBucket
 
-	mu      sync.Mutex
-	given   float64 // requests per second of all runs together
-	runs    int     // that divide the given rate
-	full    float64 // the share of this run; math.Inf(1): no rate is given
-	current float64 // requests per second in force
+	mu          sync.Mutex
+	givenRate   float64 // requests per second of all runs together
+	runs        int     // the number of runs that divide the given rate
+	share       float64 // the share of this run; math.Inf(1): no rate is given
+	currentRate float64 // requests per second in force
 
 	respondedAt time.Time // the last response
 	throttledAt time.Time // the last throttled response
@@ -125,12 +126,12 @@ func (r *responses) count(throttled bool) {
 	}
 }
 
-func (r responses) share() float64 { return r.throttled / max(1, r.all) }
+func (r responses) setShare() float64 { return r.throttled / max(1, r.all) }
 
 // exceeds reports whether more responses were throttled than a baseline explains, by three
 // standard deviations.
 func (r responses) exceeds(baseline float64) bool {
-	expected := r.all * max(baseline, stray)
+	expected := r.all * max(baseline, ignoredThrottling)
 	return r.throttled > expected+3*math.Sqrt(expected)
 }
 
@@ -150,11 +151,11 @@ type probe struct {
 // the service throttles.
 func NewLimiter(perSecond float64) *Limiter {
 	return &Limiter{
-		bucket:  newTokenBucket(perSecond),
-		given:   perSecond,
-		runs:    1,
-		full:    perSecond,
-		current: perSecond,
+		bucket:      newTokenBucket(perSecond),
+		givenRate:   perSecond,
+		runs:        1,
+		share:       perSecond,
+		currentRate: perSecond,
 	}
 }
 
@@ -165,25 +166,25 @@ func (l *Limiter) Divide(runs int, until time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
-	case math.IsInf(l.given, 1):
+	case math.IsInf(l.givenRate, 1):
 		return
 	case runs < 1:
 		l.bucket.close()
 		return
 	}
-	l.share(runs)
-	l.bucket.open(until, min(1, max(1, l.given*burstShare)/float64(runs)))
+	l.setShare(runs)
+	l.bucket.open(until, min(1, max(1, l.givenRate*burstShare)/float64(runs)))
 }
 
-// share must be called with mu held.
-func (l *Limiter) share(runs int) {
+// setShare sets the number of runs that divide the given rate. It must be called with mu held.
+func (l *Limiter) setShare(runs int) {
 	if runs == l.runs {
 		return
 	}
 	change := float64(l.runs) / float64(runs)
-	l.runs, l.full = runs, l.given/float64(runs)
+	l.runs, l.share = runs, l.givenRate/float64(runs)
 	l.low, l.knee, l.probe = l.low*change, l.knee*change, nil
-	l.set(l.current * change)
+	l.set(l.currentRate * change)
 }
 
 // Wait blocks until one request can be sent, or ctx ends.
@@ -237,7 +238,7 @@ func (l *Limiter) pause(now time.Time, retryAfter time.Duration) {
 func (l *Limiter) Rate() float64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.current
+	return l.currentRate
 }
 
 // pressure returns the current rate, the given rate, the time of the last throttled response,
@@ -245,7 +246,7 @@ func (l *Limiter) Rate() float64 {
 func (l *Limiter) pressure() (current, given float64, at time.Time, refusals int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.current, l.full, l.throttledAt, l.refusals
+	return l.currentRate, l.share, l.throttledAt, l.refusals
 }
 
 // count counts a response and evaluates the responses so far.
@@ -267,7 +268,7 @@ func (l *Limiter) count(now time.Time, throttled bool) {
 	if !now.Before(l.from) {
 		l.span.count(throttled)
 	}
-	if now.Sub(l.tickAt) < lookEvery {
+	if now.Sub(l.tickAt) < lookInterval {
 		return
 	}
 	l.look(now)
@@ -277,19 +278,20 @@ func (l *Limiter) count(now time.Time, throttled bool) {
 
 // idle reports whether no request was sent for longer than the rate explains.
 func (l *Limiter) idle(now time.Time) bool {
-	return now.Sub(l.respondedAt).Seconds() > max(span.Seconds(), fewIntervals/l.current)
+	return now.Sub(l.respondedAt).Seconds() > max(span.Seconds(), idleIntervals/l.currentRate)
 }
 
-// look evaluates the responses since the last look, and those of a whole span when it is over.
+// look evaluates the responses since its last call, and all responses of a span when the span
+// ends.
 func (l *Limiter) look(now time.Time) {
-	plain := l.probe == nil && l.baselineThrottle == 0 && l.tick.all >= few && l.tick.exceeds(0)
-	flooded := l.tick.all >= few && l.tick.exceeds(l.baselineThrottle) &&
-		l.tick.share() > mostBaseline
+	plain := l.probe == nil && l.baselineThrottle == 0 && l.tick.all >= minPerLook && l.tick.exceeds(0)
+	flooded := l.tick.all >= minPerLook && l.tick.exceeds(l.baselineThrottle) &&
+		l.tick.setShare() > maxBaseline
 	switch {
 	case plain, flooded && (l.probe == nil || now.Before(l.from)):
 		served, sent := l.seen.perSecond(now)
 		l.cut(now, served, sent)
-	case now.Sub(l.from) < span, l.span.all < minResponses && now.Sub(l.from) < patience:
+	case now.Sub(l.from) < span, l.span.all < minResponses && now.Sub(l.from) < maxSpan:
 	default:
 		l.evaluate(now)
 	}
@@ -297,22 +299,22 @@ func (l *Limiter) look(now time.Time) {
 
 // evaluate evaluates a whole span.
 func (l *Limiter) evaluate(now time.Time) {
-	share := l.span.share()
+	share := l.span.setShare()
 	seconds := now.Sub(l.from).Seconds()
 	served, sent := (l.span.all-l.span.throttled)/seconds, l.span.all/seconds
-	if l.baselineThrottle < stray || now.Sub(l.foundAt) > recheckAfter {
+	if l.baselineThrottle < ignoredThrottling || now.Sub(l.foundAt) > recheckAfter {
 		l.baselineThrottle = 0
 	}
 	switch p := l.probe; {
-	case p != nil && l.current <= p.delivered && share > stray && share <= mostBaseline &&
+	case p != nil && l.currentRate <= p.delivered && share > ignoredThrottling && share <= maxBaseline &&
 		share >= (l.baselineThrottle+p.share)/2:
-		l.baselineThrottle, l.foundAt = min((share+p.share)/2, mostBaseline), now
+		l.baselineThrottle, l.foundAt = min((share+p.share)/2, maxBaseline), now
 		l.low, l.knee, l.cutAt = p.rate, p.rate, now
 		l.set(p.rate)
 		l.probe = nil
 	case !l.span.exceeds(l.baselineThrottle):
-		// The baseline only falls here. If it rose, a quota would become a baseline in time.
-		l.baselineThrottle -= forgetting * max(0, l.baselineThrottle-share)
+		// The baseline only falls here. If it could rise, throttling by a quota would become part of it.
+		l.baselineThrottle -= baselineDecay * max(0, l.baselineThrottle-share)
 		l.probe = nil
 	default:
 		l.cut(now, served, sent)
@@ -325,16 +327,16 @@ func (l *Limiter) evaluate(now time.Time) {
 	l.span = responses{}
 }
 
-// cut goes below the rate served. served and sent are requests per second.
+// cut sets a rate below the rate served. served and sent are requests per second.
 func (l *Limiter) cut(now time.Time, served, sent float64) {
-	base := min(l.current, sent)
+	base := min(l.currentRate, sent)
 	delivered := served / (1 - l.baselineThrottle) // the rate to send that the quota allows
 	if l.probe == nil {
-		l.probe = &probe{rate: l.current}
+		l.probe = &probe{rate: l.currentRate}
 		l.from, l.span = now.Add(span), responses{}
 		l.knee = base
 	}
-	next := max(min(max(below*delivered, mostCut*base), below*base), l.floor())
+	next := max(min(max(cutFactor*delivered, minCut*base), cutFactor*base), l.floor())
 	// Without this, no requests were sent, or the service is down. Neither shows a quota.
 	if l.tick.throttled > 0 && l.tick.throttled < l.tick.all {
 		l.knee = max(delivered, next)
@@ -344,47 +346,47 @@ func (l *Limiter) cut(now time.Time, served, sent float64) {
 }
 
 func (l *Limiter) floor() float64 {
-	if math.IsInf(l.full, 1) {
+	if math.IsInf(l.share, 1) {
 		return 1
 	}
-	return min(l.full*floorShare, floorMost)
+	return min(l.share*floorShare, maxFloor)
 }
 
 // grow moves the rate along its curve.
 func (l *Limiter) grow(now time.Time) {
-	if l.current >= l.full || l.probe != nil {
+	if l.currentRate >= l.share || l.probe != nil {
 		return
 	}
-	next := max(l.current, l.curve(now.Sub(l.cutAt).Seconds()))
+	next := max(l.currentRate, l.curve(now.Sub(l.cutAt).Seconds()))
 	_, sent := l.seen.perSecond(now)
-	if math.IsInf(l.full, 1) && next > l.knee && next > slack*max(sent, 1) {
-		next = l.full
+	if math.IsInf(l.share, 1) && next > l.knee && next > unlimitFactor*max(sent, 1) {
+		next = l.share
 	}
-	l.set(min(next, l.full))
+	l.set(min(next, l.share))
 }
 
 // curve returns the rate at a number of seconds after a cut.
 func (l *Limiter) curve(seconds float64) float64 {
 	knee := max(l.knee, l.floor())
-	t := seconds - math.Cbrt(max(0, 1-l.low/knee)/climb)
-	switch beyond := leave * t * t * t; {
+	t := seconds - math.Cbrt(max(0, 1-l.low/knee)/climbFactor)
+	switch beyond := leaveFactor * t * t * t; {
 	case t < 0:
-		return knee * (1 + climb*t*t*t)
+		return knee * (1 + climbFactor*t*t*t)
 	case beyond < past:
 		return knee * (1 + beyond)
 	}
-	return knee * (1 + past) * math.Exp2(t-math.Cbrt(past/leave))
+	return knee * (1 + past) * math.Exp2(t-math.Cbrt(past/leaveFactor))
 }
 
 func (l *Limiter) set(perSecond float64) {
-	l.current = perSecond
+	l.currentRate = perSecond
 	l.bucket.set(perSecond)
 }
 
 // recent counts the responses of the last second in cells of 50 ms.
 type recent struct {
 	cells [cellsKept]responses
-	last  int64     // number of the newest cell
+	last  int64     // the number of the newest cell
 	since time.Time // of the first response, or the first after a pause of a second
 }
 
@@ -417,7 +419,7 @@ func (r *recent) perSecond(now time.Time) (served, sent float64) {
 		sum.throttled += a.throttled
 	}
 	covered := span + time.Duration(now.UnixNano()%int64(cell))
-	seconds := max(lookEvery, min(covered, now.Sub(r.since))).Seconds()
+	seconds := max(lookInterval, min(covered, now.Sub(r.since))).Seconds()
 	return (sum.all - sum.throttled) / seconds, sum.all / seconds
 }
 

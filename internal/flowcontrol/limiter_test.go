@@ -100,14 +100,14 @@ func TestThrottlingSlowsDownAndComesBack(t *testing.T) {
 			now = now.Add(time.Duration(rapid.IntRange(0, 3000).Draw(r, "ms")) * time.Millisecond)
 			limiter.count(now, rapid.Bool().Draw(r, "throttled"))
 			if got := limiter.Rate(); !(got <= full &&
-				got >= min(full*floorShare, floorMost)*0.99) {
+				got >= min(full*floorShare, maxFloor)*0.99) {
 				r.Fatalf("the rate is %v of %v", got, full)
 			}
 		}
 	})
 }
 
-// service receives a request. It reports whether it serves the request.
+// service is a function that receives one request and reports whether it is served.
 type service func() bool
 
 // sliding serves a request if fewer than quota were served in the second before it.
@@ -152,9 +152,9 @@ func clocked(quota int) service {
 }
 
 // randomly throttles a share of the requests that another service, or nil, serves.
-func randomly(share float64, behind service) service {
+func randomly(share float64, next service) service {
 	random := rand.New(rand.NewPCG(1, 2))
-	return func() bool { return random.Float64() >= share && (behind == nil || behind()) }
+	return func() bool { return random.Float64() >= share && (next == nil || next()) }
 }
 
 // load is a run against a service.
@@ -200,7 +200,7 @@ func (l *load) run(t *testing.T, serve service, d time.Duration) (served, thrott
 	return float64(l.served) / d.Seconds(), float64(l.throttled) / float64(max(1, l.sent))
 }
 
-// services returns the ways in which a service can count its quota per second.
+// services returns services that apply a quota per second in different ways.
 func services(quota int) map[string]func() service {
 	return map[string]func() service{
 		"sliding second": func() service { return sliding(quota) },
@@ -212,27 +212,27 @@ func services(quota int) map[string]func() service {
 	}
 }
 
-// underQuotas runs a test for several quotas, ways to count them, rates above the quota, and
+// underQuotas runs a test for several quotas, kinds of services, rates above the quota, and
 // numbers of workers.
 func underQuotas(t *testing.T, test func(t *testing.T, l *load, serve service, quota float64)) {
 	for _, quota := range []int{50, 400, 2000} {
 		for name, serve := range services(quota) {
-			for _, asker := range []struct {
+			for _, sender := range []struct {
 				rate    float64
 				workers int
 			}{{1.3, 64}, {10, 64}, {1000, 64}, {math.Inf(1), 256}, {1.05, 8}} {
-				rate := asker.rate * float64(quota)
-				t.Run(fmt.Sprintf("%s of %d, asked for %v by %d", name, quota, rate,
-					asker.workers), func(
+				rate := sender.rate * float64(quota)
+				t.Run(fmt.Sprintf("%s of %d, rate %v, %d workers", name, quota, rate,
+					sender.workers), func(
 					t *testing.T,
 				) {
 					synctest.Test(t, func(t *testing.T) {
 						latency := time.Duration(
-							float64(asker.workers) / float64(quota) / 2 * float64(time.Second),
+							float64(sender.workers) / float64(quota) / 2 * float64(time.Second),
 						)
 						l := &load{
 							limiter: NewLimiter(rate),
-							workers: asker.workers,
+							workers: sender.workers,
 							latency: min(5*time.Millisecond, latency),
 						}
 						test(t, l, serve(), float64(quota))

@@ -29,7 +29,7 @@ type Pool struct {
 	queues   map[string]*targetQueue
 	idle     []chan task // the inboxes of idle workers
 	closed   bool        // no job is submitted any more
-	sequence int         // of waiters
+	sequence int         // the number of waiters so far
 	starved  bool        // a job had to wait for a permit since the last call of Stats
 }
 
@@ -52,7 +52,7 @@ type waiter struct {
 	task    task            // of a fresh job
 }
 
-// task is a job with the permit with which it begins.
+// task is a job and its first permit.
 type task struct {
 	job    Job
 	permit Permit
@@ -251,8 +251,8 @@ func (q *targetQueue) first(size int, free bool) *[]waiter {
 	return nil
 }
 
-// Permit is the permission of a job to run. The zero Permit is that of a job without a pool,
-// which has nothing to give up. A permit must be used by one goroutine at a time.
+// Permit is the permission of a job to run. The zero Permit is for jobs that run without a pool:
+// its methods only wait. A permit must be used by one goroutine at a time.
 type Permit struct {
 	pool   *Pool
 	target string
@@ -261,72 +261,72 @@ type Permit struct {
 // BackOff waits for d, or until ctx ends, because of one item, and then for a permit. Other
 // jobs, also of the same target, can have the permit meanwhile. A job that holds memory budget
 // must not call BackOff: jobs with a permit may be waiting for memory.
-func (at Permit) BackOff(ctx context.Context, d time.Duration) error {
-	if at.pool == nil {
+func (permit Permit) BackOff(ctx context.Context, d time.Duration) error {
+	if permit.pool == nil {
 		return Sleep(ctx, d)
 	}
-	at.giveUp(1)
+	permit.giveUp(1)
 	err := Sleep(ctx, d)
-	<-at.pool.enter(at.target, waiter{})
+	<-permit.pool.enter(permit.target, waiter{})
 	return err
 }
 
 // ReleaseWhile runs wait, which waits for the whole target. Other targets can have the permit
 // meanwhile. Afterwards the job gets a permit at once, even if this is one too many: it may
 // hold something, such as memory budget, for which the jobs with permits wait.
-func (at Permit) ReleaseWhile(wait func() error) error {
-	if at.pool == nil {
+func (permit Permit) ReleaseWhile(wait func() error) error {
+	if permit.pool == nil {
 		return wait()
 	}
-	at.giveUp(0)
+	permit.giveUp(0)
 	err := wait()
-	at.pool.mu.Lock()
-	defer at.pool.mu.Unlock()
-	at.pool.queues[at.target].busy++
-	at.pool.busy.change(1)
+	permit.pool.mu.Lock()
+	defer permit.pool.mu.Unlock()
+	permit.pool.queues[permit.target].busy++
+	permit.pool.busy.change(1)
 	return err
 }
 
 // WaitN waits until a limiter lets a request pass that counts n times. It gives up the permit
 // if it has to wait.
-func (at Permit) WaitN(ctx context.Context, limiter *Limiter, n int) error {
+func (permit Permit) WaitN(ctx context.Context, limiter *Limiter, n int) error {
 	if limiter.Free() || limiter.Try(n) {
 		return ctx.Err()
 	}
-	return at.ReleaseWhile(func() error { return limiter.WaitN(ctx, n) })
+	return permit.ReleaseWhile(func() error { return limiter.WaitN(ctx, n) })
 }
 
 // giveUp returns the permit to the pool. open is the number of open jobs that the target loses.
-func (at Permit) giveUp(open int) {
-	at.pool.mu.Lock()
-	defer at.pool.mu.Unlock()
-	at.release(open)
+func (permit Permit) giveUp(open int) {
+	permit.pool.mu.Lock()
+	defer permit.pool.mu.Unlock()
+	permit.release(open)
 }
 
-// release is giveUp, and must be called with mu held.
-func (at Permit) release(open int) {
-	p := at.pool
-	q := p.queues[at.target]
+// release is giveUp for callers that hold mu.
+func (permit Permit) release(open int) {
+	p := permit.pool
+	q := p.queues[permit.target]
 	q.busy--
 	q.open -= open
 	p.busy.change(-1)
 	p.grant()
 }
 
-// busyTime counts how many are busy now, and the total time for which they were. The zero value
-// is ready for use.
+// busyTime counts the jobs that are busy now, and their total busy time. The zero value is ready
+// for use.
 type busyTime struct {
 	now int
 	at  time.Time
-	sum time.Duration // up to at
+	sum time.Duration // the busy time up to at
 }
 
 // change adds n, and returns the total time so far.
 func (b *busyTime) change(n int) time.Duration {
-	at := time.Now()
+	permit := time.Now()
 	if b.now > 0 {
-		b.sum += time.Duration(b.now) * at.Sub(b.at)
+		b.sum += time.Duration(b.now) * permit.Sub(b.at)
 	}
-	b.now, b.at = b.now+n, at
+	b.now, b.at = b.now+n, permit
 	return b.sum
 }

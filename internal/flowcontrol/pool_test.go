@@ -11,30 +11,30 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// newTestPool returns a pool with a group of its own.
+// newTestPool returns a pool whose workers are in their own group.
 func newTestPool(size int) *Pool { return NewPool(&errgroup.Group{}, size) }
 
 // crowd counts the jobs that have started and those that have a permit, by target.
 type crowd struct {
-	mu    sync.Mutex
-	begun map[string]int
-	here  map[string]int
+	mu      sync.Mutex
+	started map[string]int
+	permits map[string]int
 }
 
-func (c *crowd) count(target string, begun, here int) {
+func (c *crowd) count(target string, started, permits int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.begun[target] += begun
-	c.here[target] += here
+	c.started[target] += started
+	c.permits[target] += permits
 }
 
-func (c *crowd) look(target string) (begun, here int) {
+func (c *crowd) counts(target string) (started, permits int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.begun[target], c.here[target]
+	return c.started[target], c.permits[target]
 }
 
-func newCrowd() *crowd { return &crowd{begun: map[string]int{}, here: map[string]int{}} }
+func newCrowd() *crowd { return &crowd{started: map[string]int{}, permits: map[string]int{}} }
 
 // feed submits n jobs of a target, one after the other, as a scanner does.
 func (c *crowd) feed(p *Pool, target string, n int, job func(Permit)) {
@@ -56,8 +56,8 @@ func TestPermitsAreShared(t *testing.T) {
 		var feeds sync.WaitGroup
 		feeds.Go(func() { c.feed(p, "slow", 20, func(Permit) { <-end }) })
 		synctest.Wait()
-		if _, here := c.look("slow"); here != 8 {
-			t.Errorf("alone it has %d of 8 permits", here)
+		if _, permits := c.counts("slow"); permits != 8 {
+			t.Errorf("a target without competitors has %d of 8 permits", permits)
 		}
 		feeds.Go(func() { c.feed(p, "other", 20, func(Permit) { <-end }) })
 		for range 4 {
@@ -65,8 +65,8 @@ func TestPermitsAreShared(t *testing.T) {
 			end <- struct{}{}
 		}
 		synctest.Wait()
-		_, slow := c.look("slow")
-		if _, other := c.look("other"); slow != 4 || other != 4 {
+		_, slow := c.counts("slow")
+		if _, other := c.counts("other"); slow != 4 || other != 4 {
 			t.Errorf("the slow target has %d permits and the other %d, want 4 each", slow, other)
 		}
 		close(end)
@@ -87,27 +87,27 @@ func TestPermitsOfBlockedTargets(t *testing.T) {
 			})
 		})
 		synctest.Wait()
-		if begun, _ := c.look("slow"); begun != 4 {
-			t.Errorf("%d jobs were started at 4 permits", begun)
+		if started, _ := c.counts("slow"); started != 4 {
+			t.Errorf("%d jobs were started at 4 permits", started)
 		}
 		feeds.Go(func() { c.feed(p, "other", 40, func(Permit) { time.Sleep(time.Second) }) })
 		time.Sleep(10*time.Second + time.Millisecond)
-		if begun, here := c.look("other"); begun != 40 || here != 0 {
+		if started, permits := c.counts("other"); started != 40 || permits != 0 {
 			t.Errorf(
 				"in 10 s the other target ended %d jobs of a second each at 4 permits, want 40",
-				begun-here,
+				started-permits,
 			)
 		}
 		close(open)
 		feeds.Wait()
 		p.Close()
-		if begun, _ := c.look("slow"); begun != 20 {
-			t.Errorf("%d of 20 jobs were started in the end", begun)
+		if started, _ := c.counts("slow"); started != 20 {
+			t.Errorf("%d of 20 jobs were started in the end", started)
 		}
 	})
 }
 
-// A job that returns from ReleaseWhile can hold what the jobs with permits wait for.
+// A job that returns from ReleaseWhile may hold memory for which the jobs with permits wait.
 func TestPermitsWithoutDeadlock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, room := newTestPool(2), make(chan struct{}, 2)
@@ -138,8 +138,8 @@ func TestPermitsOfJobsThatBackOff(t *testing.T) {
 			c.feed(p, "one", 10, func(at Permit) { _ = at.BackOff(t.Context(), time.Hour) })
 		})
 		synctest.Wait()
-		if begun, _ := c.look("one"); begun != 10 {
-			t.Errorf("%d of 10 jobs were started", begun)
+		if started, _ := c.counts("one"); started != 10 {
+			t.Errorf("%d of 10 jobs were started", started)
 		}
 		time.Sleep(2 * time.Hour)
 		feeds.Wait()
@@ -172,7 +172,7 @@ func TestFirstErrorEndsTheGroup(t *testing.T) {
 		if !errors.Is(context.Cause(ctx), wrong) || !errors.Is(group.Wait(), wrong) {
 			t.Errorf("cause %v, error %v", context.Cause(ctx), group.Wait())
 		}
-		if started, _ := c.look("one"); started != 40 {
+		if started, _ := c.counts("one"); started != 40 {
 			t.Errorf("%d of 40 jobs were started", started)
 		}
 	})

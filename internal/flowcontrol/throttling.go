@@ -8,7 +8,7 @@ import (
 	"go.uber.org/zap"
 )
 
-// When throttling is reported.
+// The conditions under which throttling is reported.
 const (
 	// throttledBelow is the share of the given rate below which a service throttles a run.
 	throttledBelow = 0.8
@@ -24,14 +24,14 @@ type throttling struct {
 	Watched
 	logger *zap.Logger
 
-	below    time.Time // since when the rate is below; zero if it is not
-	warned   time.Time // the last warning
-	reported bool
-	before   int64 // throttled requests before the throttling began
+	belowSince     time.Time // the time since which the rate is below; zero if it is not
+	lastWarning    time.Time // the last warning
+	reported       bool
+	refusalsBefore int64 // throttled requests before the throttling began
 }
 
-// look must be called about once a second.
-func (t *throttling) look(now time.Time) {
+// check logs a change. It must be called about once a second.
+func (t *throttling) check(now time.Time) {
 	rate, given, at, refusals := t.Limiter.pressure()
 	throttled := rate < throttledBelow*given
 	if math.IsInf(given, 1) { // no rate was given: only recent throttling counts
@@ -41,21 +41,21 @@ func (t *throttling) look(now time.Time) {
 	case !throttled && t.reported:
 		t.logger.Info(t.Service+" no longer throttles"+t.Requests,
 			t.fields(now, rate, given, refusals)...)
-		t.reported, t.below = false, time.Time{}
+		t.reported, t.belowSince = false, time.Time{}
 	case !throttled:
-		t.below, t.before = time.Time{}, refusals
-	case t.below.IsZero():
-		t.below = now
-	case now.Sub(t.below) < throttledAfter:
-	case !t.reported && now.Sub(t.warned) >= throttledAfter:
+		t.belowSince, t.refusalsBefore = time.Time{}, refusals
+	case t.belowSince.IsZero():
+		t.belowSince = now
+	case now.Sub(t.belowSince) < throttledAfter:
+	case !t.reported && now.Sub(t.lastWarning) >= throttledAfter:
 		t.warn(now, t.Service+" throttles"+t.Requests, rate, given, refusals)
-	case t.reported && now.Sub(t.warned) >= throttledEvery:
+	case t.reported && now.Sub(t.lastWarning) >= throttledEvery:
 		t.warn(now, t.Service+" still throttles"+t.Requests, rate, given, refusals)
 	}
 }
 
 func (t *throttling) warn(now time.Time, text string, rate, given float64, refusals int64) {
-	t.reported, t.warned = true, now
+	t.reported, t.lastWarning = true, now
 	fields := append(t.fields(now, rate, given, refusals),
 		zap.String("meanwhile", "requests wait for the lower rate; no slot fails"))
 	t.logger.Warn(text, fields...)
@@ -64,8 +64,8 @@ func (t *throttling) warn(now time.Time, text string, rate, given float64, refus
 func (t *throttling) fields(now time.Time, rate, given float64, refusals int64) []zap.Field {
 	fields := []zap.Field{
 		zap.String("service", t.Service),
-		zap.Duration("for", now.Sub(t.below).Round(time.Second)),
-		zap.Int64("throttled", refusals-t.before),
+		zap.Duration("for", now.Sub(t.belowSince).Round(time.Second)),
+		zap.Int64("throttled", refusals-t.refusalsBefore),
 	}
 	if !math.IsInf(rate, 1) {
 		fields = append(fields, zap.Float64("rate", math.Round(10*rate)/10))
@@ -99,7 +99,7 @@ func WatchThrottling(logger *zap.Logger, watched []Watched) (stop func()) {
 			select {
 			case now := <-ticker.C:
 				for _, t := range all {
-					t.look(now)
+					t.check(now)
 				}
 			case <-quit:
 				return

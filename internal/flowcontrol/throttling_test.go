@@ -57,7 +57,7 @@ func reportsThrottling(t *testing.T, given float64) {
 			limiter.Observe(Served, 0)
 		}
 		for ; looked <= at; looked += time.Second {
-			watched.look(time.Now())
+			watched.check(time.Now())
 		}
 	}
 	checkThrottlingLines(t, out.String(), began)

@@ -9,19 +9,19 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// The timing of a token bucket.
+// The parameters of a token bucket.
 const (
 	// burstShare is the share of the requests of one second that can be sent at once after a
 	// pause. The rate is reduced by it, so one second, burst included, does not exceed the
 	// rate.
 	burstShare = 0.01
-	// quantum is the minimum time that the first waiter sleeps if the burst compensates for
+	// minSleep is the minimum time that the first waiter sleeps if the burst compensates for
 	// it. Timers cost more CPU time than requests.
-	quantum = time.Millisecond
+	minSleep = time.Millisecond
 	// lateBy is the maximum delay of a timer that does not reduce the rate.
 	lateBy = 5 * time.Millisecond
-	// lookAgain is the maximum time that the first waiter sleeps, because the rate may change.
-	lookAgain = 100 * time.Millisecond
+	// maxSleep is the maximum time that the first waiter sleeps. The rate may change meanwhile.
+	maxSleep = 100 * time.Millisecond
 	// perRequest is the number of tokens that a request costs. rate.Limiter has a whole number
 	// of tokens as its burst, and bursts of less than 2 requests need fractions.
 	perRequest = 1000
@@ -31,40 +31,40 @@ const (
 // bucket of a rate.Limiter does the arithmetic. Waiters have no reservations in it: they wait
 // in a queue, so a new rate applies to all of them at once.
 type tokenBucket struct {
-	line     chan struct{} // held by the first waiter that is not urgent
+	queue    chan struct{} // held by the first waiter that is not urgent
 	first    chan struct{} // held by the first waiter
 	inFlight inFlight
 
-	mu        sync.Mutex
-	tokens    *rate.Limiter
-	perSecond float64   // math.Inf(1): no limit
-	spare     float64   // see terms
-	closed    bool      // no request passes
-	until     time.Time // no request passes from then on; zero means no end
-	passed    time.Time // when the last request passed
-	pause     time.Time // no request passes before; zero means no pause
-	waiting   busyTime  // requests that wait
+	mu         sync.Mutex
+	tokens     *rate.Limiter
+	perSecond  float64   // math.Inf(1): no limit
+	spare      float64   // see limits
+	closed     bool      // no request passes
+	until      time.Time // no request passes from then on; zero means no end
+	lastPassed time.Time // when the last request passed
+	pause      time.Time // no request passes before; zero means no pause
+	waiting    busyTime  // requests that wait
 }
 
 func newTokenBucket(perSecond float64) *tokenBucket {
 	b := &tokenBucket{
-		line:      make(chan struct{}, 1),
+		queue:     make(chan struct{}, 1),
 		first:     make(chan struct{}, 1),
 		perSecond: perSecond,
 		spare:     1,
 	}
-	burst, refill := b.terms()
+	burst, refill := b.limits()
 	b.tokens = rate.NewLimiter(tokensPerSecond(refill), tokensOf(burst))
 	return b
 }
 
-// terms returns the maximum number of requests that can pass at once and the number per second
-// in the long run. The burst is at least 1, and large enough to compensate for a timer that is
+// limits returns the burst, which is the maximum number of requests that can pass at once, and
+// the number of requests per second in the long run. The burst is at least 1, and large enough to compensate for a timer that is
 // lateBy late. The rate is reduced by the burst, so no second exceeds the rate. If the burst is
 // less than 2, the rate is reduced only by the part above spare: at such rates a second can
 // have 1 request more than the rate. Runs that divide a rate also divide this 1. The rate is
 // reduced by at most half.
-func (b *tokenBucket) terms() (burst, refill float64) {
+func (b *tokenBucket) limits() (burst, refill float64) {
 	if math.IsInf(b.perSecond, 1) {
 		return b.perSecond, b.perSecond
 	}
@@ -94,11 +94,11 @@ func (b *tokenBucket) wait(ctx context.Context, n int) error {
 	defer b.leave()
 	if !isUrgent(ctx) {
 		select {
-		case b.line <- struct{}{}:
+		case b.queue <- struct{}{}:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		defer func() { <-b.line }()
+		defer func() { <-b.queue }()
 	}
 	select {
 	case b.first <- struct{}{}:
@@ -111,14 +111,14 @@ func (b *tokenBucket) wait(ctx context.Context, n int) error {
 		if delay <= 0 {
 			return nil
 		}
-		if err := Sleep(ctx, min(delay, lookAgain)); err != nil {
+		if err := Sleep(ctx, min(delay, maxSleep)); err != nil {
 			return err
 		}
 	}
 	return ctx.Err()
 }
 
-// try reports whether a request that counts n times can be sent now, ahead of no waiter.
+// try reports whether a request that counts n times can be sent now. It fails if requests wait.
 func (b *tokenBucket) try(n int) bool {
 	select {
 	case b.first <- struct{}{}:
@@ -170,28 +170,28 @@ func (b *tokenBucket) take(n int) (delay time.Duration) {
 		return 0
 	}
 	if b.closed || !b.until.IsZero() && !now.Before(b.until) {
-		return lookAgain
+		return maxSleep
 	}
-	if b.inFlight.full(b.perSecond, now.Sub(b.passed)) {
-		return quantum
+	if b.inFlight.full(b.perSecond, now.Sub(b.lastPassed)) {
+		return minSleep
 	}
 	cost, burst := n*perRequest, b.tokens.Burst()
 	if !b.tokens.AllowN(now, min(cost, burst)) {
 		missing := float64(min(cost, burst)) - b.tokens.TokensAt(now)
 		delay = time.Duration(math.Ceil(missing / float64(b.tokens.Limit()) * float64(time.Second)))
 		if burst > perRequest {
-			delay = max(delay, quantum)
+			delay = max(delay, minSleep)
 		}
 		return max(delay, 1)
 	}
-	b.owe(now, cost-burst)
-	b.passed = now
+	b.takeDebt(now, cost-burst)
+	b.lastPassed = now
 	return 0
 }
 
-// owe takes tokens from the bucket even if it does not have them. It must be called with mu
+// takeDebt takes tokens from the bucket even if the bucket has fewer. It must be called with mu
 // held.
-func (b *tokenBucket) owe(now time.Time, tokens int) {
+func (b *tokenBucket) takeDebt(now time.Time, tokens int) {
 	for burst := b.tokens.Burst(); tokens > 0; tokens -= burst {
 		b.tokens.ReserveN(now, min(tokens, burst))
 	}
@@ -207,7 +207,7 @@ func (b *tokenBucket) charge(n int64) {
 	}
 	now := time.Now()
 	left := b.tokens.TokensAt(now) + b.perSecond*perRequest
-	b.owe(now, int(max(0, min(float64(n)*perRequest, left))))
+	b.takeDebt(now, int(max(0, min(float64(n)*perRequest, left))))
 }
 
 // set changes the rate from now on, also for requests that wait.
@@ -225,7 +225,7 @@ func (b *tokenBucket) set(perSecond float64) {
 // apply sets the burst and the rate of the bucket. It must be called with mu held.
 func (b *tokenBucket) apply() {
 	now := time.Now()
-	burst, refill := b.terms()
+	burst, refill := b.limits()
 	b.tokens.SetLimitAt(now, tokensPerSecond(refill))
 	b.tokens.SetBurstAt(now, tokensOf(burst))
 }
@@ -233,7 +233,7 @@ func (b *tokenBucket) apply() {
 // drain empties the bucket. It must be called with mu held.
 func (b *tokenBucket) drain() {
 	now := time.Now()
-	b.owe(now, int(b.tokens.TokensAt(now)))
+	b.takeDebt(now, int(b.tokens.TokensAt(now)))
 }
 
 // open lets requests pass until the given time; the zero time means no end. A bucket that was
@@ -265,8 +265,7 @@ func (b *tokenBucket) pauseUntil(end time.Time) {
 	}
 }
 
-// paused returns the time from now on for which no request passes. It must be called with mu
-// held.
+// paused returns the remaining time for which no request passes. It must be called with mu held.
 func (b *tokenBucket) paused(now time.Time) time.Duration {
 	if b.pause.IsZero() {
 		return 0

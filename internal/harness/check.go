@@ -99,7 +99,7 @@ func (w *Env) CheckPartial(t testing.TB, s *report.Summary) {
 	reportProblems(t, problems)
 }
 
-// most is the maximum number of problems that one check prints.
+// maxProblems is the maximum number of problems that one check prints.
 const maxProblems = 12
 
 func reportProblems(t testing.TB, problems []string) {
@@ -249,7 +249,7 @@ func (w *Env) Figures(s *report.Summary) (problems []string) {
 	return problems
 }
 
-// sums returns one line for each sum that is wrong. In each target and in all targets together,
+// checkSums returns one line for each sum that is wrong. In each target and in all targets together,
 // every slot must have exactly one outcome.
 func checkSums(s *report.Summary) (problems []string) {
 	var all report.Slots

@@ -16,7 +16,7 @@ import (
 	"rotator/internal/report"
 )
 
-// patience is the maximum duration of one command.
+// commandTimeout is the maximum duration of one command.
 const commandTimeout = 3 * time.Minute
 
 // Process is a running command of rotator.

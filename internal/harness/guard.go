@@ -56,7 +56,7 @@ func (g *guard) watch(e fault.Exchange) {
 	}
 }
 
-// count counts a blob that KMS re-encrypted from the old key.
+// countReEncrypt counts a blob that KMS re-encrypted from the old key.
 func (g *guard) countReEncrypt(e fault.Exchange) {
 	var request struct{ CiphertextBlob []byte }
 	var response struct{ SourceKeyID string }
@@ -68,7 +68,7 @@ func (g *guard) countReEncrypt(e fault.Exchange) {
 	}
 }
 
-// replaced checks one slot that the worker replaced. The blob before must not have been under
+// checkReplaced checks one slot that the worker replaced. The blob before must not have been under
 // the new key, no matter which program stored it.
 func (g *guard) checkReplaced(id, path string, before, _ []byte) {
 	w := g.env
@@ -86,7 +86,7 @@ func (g *guard) checkReplaced(id, path string, before, _ []byte) {
 	}
 }
 
-// put checks each slot that a write to S3 replaced.
+// checkPut checks each slot that a write to S3 replaced.
 func (g *guard) checkPut(e fault.Exchange) {
 	key, match := keyOfPath(e.Request), e.Request.Header.Get("If-Match")
 	g.env.mu.Lock()

@@ -325,7 +325,7 @@ func (c change) id() string {
 	return key.S
 }
 
-// compares checks that an update of an item compares every value that it sets with the old
+// checkComparisons checks that an update of an item compares every value that it sets with the old
 // value, and that it writes no value a second time.
 func (w *Watcher) checkComparisons(c change, sets, wheres map[string]json.RawMessage) {
 	if len(sets) == 0 {

@@ -184,7 +184,7 @@ func (i *intruder) copy(blob []byte) {
 	}))
 }
 
-// TestFront: requests through the proxy are violations if a worker must not send them. The proxy
+// TestProxy: requests through the proxy are violations if a worker must not send them. The proxy
 // forwards all of them.
 func TestProxy(t *testing.T) {
 	for _, test := range []struct {
@@ -298,7 +298,7 @@ func TestProxy(t *testing.T) {
 	}
 }
 
-// TestFrontPassesOn: the proxy forwards a request as it was signed, and never an incomplete one.
+// TestProxyForwards: the proxy forwards a request as it was signed, and never an incomplete one.
 // It does not forward an incomplete response.
 func TestProxyForwards(t *testing.T) {
 	var got atomic.Pointer[http.Request]
@@ -369,7 +369,7 @@ func TestProxyForwards(t *testing.T) {
 	}
 }
 
-// TestFrontEndsRequests: a request that a client has sent arrives and is observed, even if the
+// TestProxyCompletesRequests: a request that a client has sent arrives and is observed, even if the
 // client is killed before it receives the response.
 func TestProxyCompletesRequests(t *testing.T) {
 	arrived, release := make(chan struct{}), make(chan struct{})
@@ -412,7 +412,7 @@ func TestProxyCompletesRequests(t *testing.T) {
 	}
 }
 
-// ear records the errors of a test instead of failing it.
+// recorder records the errors of a test instead of failing it.
 type recorder struct {
 	testing.TB
 	errors []string

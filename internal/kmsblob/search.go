@@ -144,7 +144,7 @@ func parse(data []byte, at int) (p parsed, ok bool) {
 	return p, true
 }
 
-// oldestFront is the maximum number of bytes before 01 LAYOUT OP 00 78 in the oldest layout.
+// oldestPrefixLen is the maximum number of bytes before 01 LAYOUT OP 00 78 in the oldest layout.
 const oldestPrefixLen = 2 + TokenLen + 1 + binary.MaxVarintLen16 + 1
 
 // parseOldest reads a header of the oldest layout, whose inner part starts with 01 at at-1.

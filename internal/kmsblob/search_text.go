@@ -194,7 +194,7 @@ func (t *text) width() int {
 	return 4
 }
 
-// maxBetween is the maximum number of bytes between two characters of a text.
+// maxSeparator is the maximum number of bytes between two characters of a text.
 const maxSeparator = 128
 
 // next reads one character. It skips bytes that may separate two characters: line breaks with

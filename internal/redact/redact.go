@@ -127,7 +127,7 @@ func (r *Redactor) Text(s string) string {
 	return text
 }
 
-// mostCode is the maximum length in bytes of an error code.
+// maxCode is the maximum length in bytes of an error code.
 const maxCode = 80
 
 // Code returns the error code of a service with secrets removed. It returns

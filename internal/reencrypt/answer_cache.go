@@ -15,19 +15,19 @@ const (
 	cacheSizeUnused = 1 << 20
 )
 
-// answerCache is the layer that asks KMS once about slots with the same blob and the same
-// encryption contexts, such as a data key that is stored with every record it encrypts. Its
-// answers are answers of KMS in this process. It keeps those that were used last.
+// answerCache is the layer that sends one request for all slots with the same blob and the same
+// encryption contexts, such as a data key that is stored with every record it encrypts. It stores
+// only verdicts that KMS gave in this process, and keeps the most recently used ones.
 type answerCache struct {
 	next   Decider
 	served atomic.Int64 // slots without a request
 
-	mu      sync.Mutex
-	bytes   int
-	most    int                      // in bytes
-	known   map[SlotID]*list.Element // of *cachedAnswer
-	recent  *list.List               // the last used in front
-	flights map[SlotID]*flight
+	mu       sync.Mutex
+	bytes    int
+	maxBytes int                      // in bytes
+	known    map[SlotID]*list.Element // of *cachedAnswer
+	recent   *list.List               // the most recently used in front
+	calls    map[SlotID]*call
 }
 
 var _ Decider = (*answerCache)(nil)
@@ -39,24 +39,24 @@ type cachedAnswer struct {
 
 func (c *cachedAnswer) size() int { return len(c.Blob) + cachePerSlot }
 
-// flight is a request in progress.
-type flight struct {
-	done    chan struct{}
-	verdict Verdict
-	lasting bool // the verdict holds for other slots
+// call is a request in progress, for which callers can wait.
+type call struct {
+	done      chan struct{}
+	verdict   Verdict
+	shareable bool // the verdict is valid for other slots
 }
 
 func newAnswerCache(next Decider) *answerCache {
 	return &answerCache{
-		next:    next,
-		most:    cacheSize,
-		known:   map[SlotID]*list.Element{},
-		recent:  list.New(),
-		flights: map[SlotID]*flight{},
+		next:     next,
+		maxBytes: cacheSize,
+		known:    map[SlotID]*list.Element{},
+		recent:   list.New(),
+		calls:    map[SlotID]*call{},
 	}
 }
 
-// Decide returns the answer for another slot with the same SlotID, or that of the next layer.
+// Decide returns the verdict on another slot with the same SlotID, or that of the next layer.
 func (c *answerCache) Decide(ctx context.Context, s Subject) (Verdict, error) {
 	if s.slot.Refused != nil || s.ownRequest {
 		return c.next.Decide(ctx, s)
@@ -64,18 +64,18 @@ func (c *answerCache) Decide(ctx context.Context, s Subject) (Verdict, error) {
 	c.mu.Lock()
 	if at, ok := c.known[s.id]; ok {
 		c.recent.MoveToFront(at)
-		c.most = cacheSize
+		c.maxBytes = cacheSize
 		v := at.Value.(*cachedAnswer).Verdict
 		c.mu.Unlock()
 		c.served.Add(1)
 		return v, nil
 	}
-	f, ok := c.flights[s.id]
+	f, ok := c.calls[s.id]
 	if !ok {
-		f = &flight{done: make(chan struct{})}
-		c.flights[s.id] = f
+		f = &call{done: make(chan struct{})}
+		c.calls[s.id] = f
 		c.mu.Unlock()
-		return c.fly(ctx, s, f)
+		return c.askOnce(ctx, s, f)
 	}
 	c.mu.Unlock()
 	select {
@@ -83,21 +83,21 @@ func (c *answerCache) Decide(ctx context.Context, s Subject) (Verdict, error) {
 	case <-ctx.Done():
 		return Verdict{}, ctx.Err()
 	}
-	if !f.lasting {
+	if !f.shareable {
 		return c.next.Decide(ctx, s)
 	}
 	c.served.Add(1)
 	return f.verdict, nil
 }
 
-// fly asks for all callers that wait. Failures are not shared: they can pass, or belong to this
-// caller alone.
-func (c *answerCache) fly(ctx context.Context, s Subject, f *flight) (Verdict, error) {
+// askOnce asks the next layer for all callers that wait. Failures are not shared: they can be
+// temporary, or concern only this caller.
+func (c *answerCache) askOnce(ctx context.Context, s Subject, f *call) (Verdict, error) {
 	v, err := c.next.Decide(ctx, s)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.flights, s.id)
-	if f.lasting = err == nil && v.Outcome != Failed && v.Key != ""; f.lasting {
+	delete(c.calls, s.id)
+	if f.shareable = err == nil && v.Outcome != Failed && v.Key != ""; f.shareable {
 		f.verdict = v
 		c.remember(&cachedAnswer{s.id, v})
 	}
@@ -105,14 +105,14 @@ func (c *answerCache) fly(ctx context.Context, s Subject, f *flight) (Verdict, e
 	return v, err
 }
 
-// remember must be called with mu held.
+// remember stores a verdict. It must be called with mu held.
 func (c *answerCache) remember(a *cachedAnswer) {
 	c.known[a.SlotID] = c.recent.PushFront(a)
 	c.bytes += a.size()
-	if c.bytes > c.most && c.served.Load() == 0 {
-		c.most = cacheSizeUnused
+	if c.bytes > c.maxBytes && c.served.Load() == 0 {
+		c.maxBytes = cacheSizeUnused
 	}
-	for c.bytes > c.most {
+	for c.bytes > c.maxBytes {
 		last := c.recent.Remove(c.recent.Back()).(*cachedAnswer)
 		delete(c.known, last.SlotID)
 		c.bytes -= last.size()

@@ -14,10 +14,10 @@ import (
 	"rotator/internal/ciphertext"
 )
 
-// asks is a Decider that decides by a slot alone.
-type asks func(ciphertext.Slot) (Verdict, error)
+// deciderFunc is a Decider that is a function of the slot.
+type deciderFunc func(ciphertext.Slot) (Verdict, error)
 
-func (a asks) Decide(_ context.Context, s Subject) (Verdict, error) { return a(s.slot) }
+func (a deciderFunc) Decide(_ context.Context, s Subject) (Verdict, error) { return a(s.slot) }
 
 // Slots have the same SlotID only if their blobs and both contexts are equal.
 func TestSlotIDs(t *testing.T) {
@@ -43,9 +43,9 @@ func TestSlotIDs(t *testing.T) {
 // Concurrent and later callers with the same SlotID share one request. Failures are not shared.
 func TestCacheAsksOnce(t *testing.T) {
 	for _, test := range []struct {
-		name string
-		said Verdict
-		want int64 // requests of 50 slots
+		name    string
+		verdict Verdict
+		want    int64 // requests of 50 slots
 	}{
 		{"moves", Verdict{Blob: []byte("new"), Key: "old"}, 1},
 		{"current", Verdict{Outcome: Current, Key: "new"}, 1},
@@ -58,10 +58,10 @@ func TestCacheAsksOnce(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			var requests atomic.Int64
-			s := newAnswerCache(asks(func(ciphertext.Slot) (Verdict, error) {
+			s := newAnswerCache(deciderFunc(func(ciphertext.Slot) (Verdict, error) {
 				requests.Add(1)
 				time.Sleep(time.Second)
-				return test.said, nil
+				return test.verdict, nil
 			}))
 			slot := ciphertext.Slot{Blob: []byte("blob")}
 			var all sync.WaitGroup
@@ -69,8 +69,8 @@ func TestCacheAsksOnce(t *testing.T) {
 				all.Go(func() {
 					time.Sleep(time.Duration(i) * 100 * time.Millisecond)
 					got, err := s.Decide(t.Context(), NewSubject("t", false, "", slot, IDOf(slot)))
-					if err != nil || got.Outcome != test.said.Outcome ||
-						string(got.Blob) != string(test.said.Blob) || got.Key != test.said.Key {
+					if err != nil || got.Outcome != test.verdict.Outcome ||
+						string(got.Blob) != string(test.verdict.Blob) || got.Key != test.verdict.Key {
 						t.Errorf("%s: %+v, %v", test.name, got, err)
 					}
 				})
@@ -86,7 +86,7 @@ func TestCacheAsksOnce(t *testing.T) {
 
 // The cache stays within its size, and keeps the answers that were used last.
 func TestCacheIsBounded(t *testing.T) {
-	s := newAnswerCache(asks(func(slot ciphertext.Slot) (Verdict, error) {
+	s := newAnswerCache(deciderFunc(func(slot ciphertext.Slot) (Verdict, error) {
 		return Verdict{Blob: append(make([]byte, 2000), slot.Blob...), Key: "old"}, nil
 	}))
 	ask := func(i int) {
@@ -102,9 +102,9 @@ func TestCacheIsBounded(t *testing.T) {
 		ask(0) // always in use
 	}
 	if s.bytes > cacheSize || s.bytes < cacheSize/2 || len(s.known) != s.recent.Len() ||
-		len(s.flights) != 0 {
+		len(s.calls) != 0 {
 		t.Errorf("%d bytes, %d known, %d in order, %d flights", s.bytes, len(s.known),
-			s.recent.Len(), len(s.flights))
+			s.recent.Len(), len(s.calls))
 	}
 	if served := s.served.Load(); served != many {
 		t.Errorf("%d served of %d that were in use", served, many)
@@ -113,7 +113,7 @@ func TestCacheIsBounded(t *testing.T) {
 
 // A cache without any use stays small. After the first use it has its full size.
 func TestUnusedCacheIsSmall(t *testing.T) {
-	s := newAnswerCache(asks(func(slot ciphertext.Slot) (Verdict, error) {
+	s := newAnswerCache(deciderFunc(func(slot ciphertext.Slot) (Verdict, error) {
 		return Verdict{Blob: make([]byte, 2000), Key: "old"}, nil
 	}))
 	ask := func(from, to int) {

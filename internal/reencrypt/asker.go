@@ -14,15 +14,15 @@ import (
 	"rotator/internal/retry"
 )
 
-// asker is the last layer: it asks KMS under which key a slot is, and decides from the answers.
+// asker is the last layer. It sends requests to KMS and decides a slot by the responses.
 type asker struct {
-	keys    Keys
-	kms     Reencrypter
-	jobKeys *jobKeys
-	hints   *keyHints         // learns from every answer
-	kept    map[string]string // StackConfig.KnownTokens
-	history *responseHistory
-	proven  *provenTokens
+	keys        Keys
+	kms         Reencrypter
+	jobKeys     *jobKeys
+	hints       *keyHints         // learns from every answer
+	knownTokens map[string]string // StackConfig.KnownTokens
+	history     *responseHistory
+	proven      *provenTokens
 	// broken is set once an answer of KMS did not belong to its request. Then nothing more is
 	// written.
 	broken  atomic.Pointer[retry.StopError]
@@ -68,9 +68,9 @@ func (a *asker) Decide(ctx context.Context, s Subject) (Verdict, error) {
 	return a.checkAlreadyMoved(ctx, slot, refusals)
 }
 
-// tryHint sends the request that the header of the blob suggests, if it differs from the first
-// request in turn. KMS decides, so a wrong header costs one request. ok is false if the answer
-// decides nothing.
+// tryHint sends the request that the header of the blob suggests, if it differs from the regular
+// first request. KMS decides, so a wrong header costs only one request. ok is false if the
+// response does not decide the slot.
 func (a *asker) tryHint(ctx context.Context, slot ciphertext.Slot) (v Verdict, ok bool, err error) {
 	key := a.hints.keyOf(slot.Blob)
 	from, to := a.keys.SourceContext(slot), a.keys.DestinationContext(slot)
@@ -197,8 +197,8 @@ func (a *asker) ask(ctx context.Context, q Request) (Response, error) {
 	) (err error) {
 		answer, err = a.once(ctx, q)
 		if err != nil {
-			if own := a.slotError(ctx, q, err); own != nil {
-				return own // a retry is useless
+			if slotErr := a.slotError(ctx, q, err); slotErr != nil {
+				return slotErr // a retry would fail again
 			}
 		}
 		return err
@@ -317,7 +317,7 @@ func fatal(err error) bool {
 		return true
 	}
 	class := retry.Classify(err)
-	// A temporary error has been retried often enough here.
+	// The retry loop has already repeated the request after a temporary error.
 	return retry.Stopped(err) || retry.Decide(retry.Event{
 		Operation: retry.Asking,
 		Kind:      class,

@@ -29,7 +29,7 @@ func (s Sample) orDefault() Sample {
 }
 
 // HeaderError ends a read-only pass if KMS and the header of a slot disagree. The counts by
-// headers are then worthless, and the pass must be repeated without header hints.
+// headers are then not evidence, and the pass must be repeated without header hints.
 type HeaderError struct{ What string }
 
 func (e *HeaderError) Error() string { return e.What }
@@ -43,8 +43,8 @@ type class struct {
 	rule   int
 }
 
-// maxClasses limits the memory for what was learned. KMS is asked about slots of further
-// classes.
+// maxClasses limits the memory for hints. For slots of further classes, rotator sends requests
+// to KMS.
 const maxClasses = 1 << 14
 
 // fact is what KMS has answered about a token: its key, and the key material.
@@ -70,46 +70,47 @@ type HintConfig struct {
 	Logger *zap.Logger
 }
 
-// keyHints is what KMS has shown about the headers of blobs. A header shows the key. It shows
-// neither that the encryption context is right nor that the blob is intact. A header therefore
-// decides a slot only if nothing is to be written and KMS has given the same answer for a slot
-// of its class. A sample of these slots is checked: a part at once, the rest at the end, because
-// the number of slots is unknown before. The first answer that differs invalidates all hints.
+// keyHints stores what the responses of KMS show about the headers of blobs. A header shows the
+// key. It does not show that the encryption context is right or that the blob is intact.
+// Therefore, a header decides a slot only if nothing is to be written and KMS has decided a slot
+// of the same class. A sample of these slots is checked with KMS: a part immediately, the rest at
+// the end, because the number of slots is unknown before. The first response that differs
+// invalidates all hints.
 type keyHints struct {
-	keys     Keys
-	readOnly bool // no target can be written
-	sample   Sample
-	salt     uint64
-	begin    func(context.Context) (bool, error)
-	logger   *zap.Logger
-	turn     chan struct{} // held while begin is called
+	keys      Keys
+	readOnly  bool // no target can be written
+	sample    Sample
+	salt      uint64
+	begin     func(context.Context) (bool, error)
+	logger    *zap.Logger
+	beginTurn chan struct{} // held while begin is called
 
 	mu               sync.Mutex
 	exact            bool // no slot is decided by its header
 	off              bool // headers are not used for anything
 	begun            bool
 	agree            bool   // the whole sample was checked
-	wrong            string // what disagreed
+	wrong            string // the disagreement that was found, or ""
 	facts            map[kmsblob.Token]fact
 	learned          map[class]Verdict // the answer of KMS for a slot of the class
-	decided, checked int64             // by headers, and the part of them that KMS checked
-	alone            int64             // by headers, without a check so far
+	decided, checked int64             // slots decided by headers, and those of them that KMS checked
+	unchecked        int64             // slots decided by headers, not checked so far
 	pending          pendingSample
 }
 
 func newKeyHints(keys Keys, exact bool, c HintConfig) *keyHints {
 	return &keyHints{
-		keys:     keys,
-		readOnly: c.ReadOnly,
-		sample:   c.Sample.orDefault(),
-		salt:     c.Salt,
-		begin:    c.Begin,
-		begun:    c.Begin == nil,
-		logger:   c.Logger,
-		turn:     make(chan struct{}, 1),
-		exact:    exact || keys.Refresh(),
-		facts:    map[kmsblob.Token]fact{},
-		learned:  map[class]Verdict{},
+		keys:      keys,
+		readOnly:  c.ReadOnly,
+		sample:    c.Sample.orDefault(),
+		salt:      c.Salt,
+		begin:     c.Begin,
+		begun:     c.Begin == nil,
+		logger:    c.Logger,
+		beginTurn: make(chan struct{}, 1),
+		exact:     exact || keys.Refresh(),
+		facts:     map[kmsblob.Token]fact{},
+		learned:   map[class]Verdict{},
 	}
 }
 
@@ -167,7 +168,7 @@ func (h *keyHints) predict(ctx context.Context, s Subject) (prediction, error) {
 		return prediction{Verdict: v, known: true, check: true}, nil
 	}
 	h.keep(sampleEntry{rank: rank, subject: s, verdict: v})
-	h.alone++
+	h.unchecked++
 	v.Header = true
 	return prediction{Verdict: v, known: true}, nil
 }
@@ -187,11 +188,11 @@ func (h *keyHints) due() int {
 // start calls begin before the first slot is decided by its header.
 func (h *keyHints) start(ctx context.Context) error {
 	select {
-	case h.turn <- struct{}{}:
+	case h.beginTurn <- struct{}{}:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	defer func() { <-h.turn }()
+	defer func() { <-h.beginTurn }()
 	h.mu.Lock()
 	begun := h.begun
 	h.mu.Unlock()
@@ -223,7 +224,7 @@ func (h *keyHints) expect(s Subject) (Verdict, bool) {
 func (h *keyHints) decidableByKey(s Subject, v Verdict) bool {
 	switch v.Outcome {
 	case Current:
-		return v.Key == h.keys.Destination.ARN && h.settled(s.slot)
+		return v.Key == h.keys.Destination.ARN && h.mustBeCurrent(s.slot)
 	case Remaining:
 		return s.readOnly && v.Key != h.keys.Destination.ARN && h.keys.IsSource(v.Key)
 	case Foreign:
@@ -232,9 +233,9 @@ func (h *keyHints) decidableByKey(s Subject, v Verdict) bool {
 	return false
 }
 
-// settled reports whether a slot under the destination key must be current, because it can have
+// mustBeCurrent reports whether a slot under the destination key must be current, because it can have
 // only one context.
-func (h *keyHints) settled(slot ciphertext.Slot) bool {
+func (h *keyHints) mustBeCurrent(slot ciphertext.Slot) bool {
 	if h.keys.SourceAlgorithm != Symmetric {
 		return h.keys.Destination.Symmetric()
 	}
@@ -317,7 +318,7 @@ func (h *keyHints) compare(s Subject, predicted, actual Verdict) error {
 		return nil
 	}
 	return h.invalidate(fmt.Sprintf(
-		"target %s, item %s, slot %q: its header says %s, under %s, and KMS says %s",
+		"target %s, item %s, slot %q: its header shows %s, under %s, but KMS reports %s",
 		s.class.target, Clip(string(s.ref)), Clip(s.slot.Path), predicted.Outcome, predicted.Key,
 		actual.describe()))
 }
@@ -410,7 +411,7 @@ func (h *keyHints) keep(k sampleEntry) {
 	if len(h.pending) >= h.sample.Least && k.rank >= h.pending[0].rank {
 		return
 	}
-	// the blob would keep the whole page in memory
+	// without a copy, the blob would keep the whole page in memory
 	k.subject.slot.Blob = slices.Clone(k.subject.slot.Blob)
 	heap.Push(&h.pending, k)
 	if len(h.pending) > h.sample.Least {

@@ -156,8 +156,8 @@ func (k *KMS) Authorized(ctx context.Context, source Key) (known bool, err error
 	in.DryRun = aws.Bool(true)
 	in.DryRunModifiers = []types.DryRunModifierType{types.DryRunModifierTypeIgnoreCiphertext}
 	_, err = k.reEncrypt(ctx, in)
-	var would *types.DryRunOperationException
-	if errors.As(err, &would) {
+	var allowed *types.DryRunOperationException
+	if errors.As(err, &allowed) {
 		return true, nil
 	}
 	switch retry.Classify(err) {
@@ -165,7 +165,7 @@ func (k *KMS) Authorized(ctx context.Context, source Key) (known bool, err error
 		retry.KindTransient, retry.KindUnknown, retry.KindStopped:
 		return true, err
 	}
-	return false, nil // a success, or an error about the missing ciphertext: no dry run
+	return false, nil // a success, or an error about the missing ciphertext: the server does not support dry runs
 }
 
 // KeyError is the error for a key of the job file that cannot be used.

@@ -1,6 +1,6 @@
 package reencrypt
 
-// Outcome is what became of a slot.
+// Outcome is the outcome of a slot.
 type Outcome string
 
 // The outcomes. Every slot seen ends in exactly one of them.
@@ -9,11 +9,11 @@ const (
 	Rotated Outcome = "rotated"
 	// Current: it was already under the destination key and context of the job.
 	Current Outcome = "current"
-	// Remaining: under a source key and not moved, because the pass only looks.
+	// Remaining: under a source key and not moved, because the pass is read-only.
 	Remaining Outcome = "remaining"
-	// Foreign: under a key that the job does not ask for.
+	// Foreign: under a key that the job does not name, or with another context.
 	Foreign Outcome = "foreign"
-	// Failed: KMS, the format or the store refused it, with a reason.
+	// Failed: KMS, the format or the store refused it. The reason states why.
 	Failed Outcome = "failed"
 	// Conflict: it kept changing while it was being moved.
 	Conflict Outcome = "conflict"
@@ -21,7 +21,7 @@ const (
 	Gone Outcome = "gone"
 )
 
-// Reasons that rotate itself gives for a slot in the ledger. Formats and sources
+// Reasons in the ledger that this package gives. Formats and sources
 // add their own words.
 const (
 	ReasonInvalidCiphertext = "invalid-ciphertext"

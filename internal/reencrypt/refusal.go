@@ -36,7 +36,7 @@ func (a *asker) refused(
 	ctx context.Context, slot ciphertext.Slot, first []refusal, last refusal,
 ) (Verdict, error) {
 	all := append(slices.Clip(first), last)
-	key := cmp.Or(matched(slot, all), a.hinted(slot, first[0], last))
+	key := cmp.Or(matched(slot, all), a.keyOfHeader(slot, first[0], last))
 	if key == "" && first[0].invalid() && first[0].source.ARN == "" {
 		more, err := a.pinSources(ctx, slot)
 		if err != nil {
@@ -77,9 +77,9 @@ func (a *asker) underSourceContext(
 	return a.foreignVerdict(answer.Source), true, nil
 }
 
-// hinted returns the key of the job that the header of a blob names, if it
-// agrees with the refusals of KMS.
-func (a *asker) hinted(slot ciphertext.Slot, first, last refusal) string {
+// keyOfHeader returns the key of the job that the header of a blob names, if this agrees with the
+// refusals of KMS, and otherwise "".
+func (a *asker) keyOfHeader(slot ciphertext.Slot, first, last refusal) string {
 	key := a.hints.keyOf(slot.Blob)
 	switch {
 	case !first.invalid() && !last.invalid():
@@ -177,9 +177,9 @@ func (a *asker) unmatched(
 	if first.incorrectKey() { // the request with the destination key failed before a comparison
 		first = all[len(all)-1]
 	}
-	own := slotKeyOf(first.err)
+	slotErr := slotKeyOf(first.err)
 	switch class := retry.Classify(first.err); {
-	case own != nil && own.unknown:
+	case slotErr != nil && slotErr.unknown:
 		return Verdict{Outcome: Failed, Key: known, Reason: reasonKeyUnknown,
 			Detail: "the server does not know the key of this value, but it knows all keys of " +
 				"the job: the value is not a KMS ciphertext, or its key does not exist there"}, nil
@@ -187,7 +187,7 @@ func (a *asker) unmatched(
 		return Verdict{Outcome: Failed, Key: known, Reason: retry.ReasonAccessDenied,
 			Detail: "KMS denies access to the key of this ciphertext, or the key does not " +
 				"exist in this account and Region"}, nil
-	case own != nil:
+	case slotErr != nil:
 		return Verdict{Outcome: Failed, Key: known, Reason: reasonKeyUnusable,
 			Detail: "the key of this ciphertext, which the job does not name, is disabled or " +
 				"pending deletion"}, nil

@@ -24,13 +24,13 @@ type responseHistory struct {
 
 	mu   sync.Mutex
 	ring []responseMarks // in order of arrival, from next on once it is full
-	next int             // index in ring of the answer that is forgotten next
+	next int             // the index in ring of the answer that is removed next
 	// table is a hash table with linear probing over the digests of the answers in ring. An
 	// entry is 2 × index + kind + 1; 0 is a free one.
 	table []uint32
 }
 
-// responseMarks is one answer: digests of what identifies it, and of its question.
+// responseMarks identifies one response: the digests of its blob, its request id and its request.
 type responseMarks struct {
 	marks   [2]uint64 // of the new blob and of the request id; 0 for none
 	request uint64
@@ -52,7 +52,7 @@ func (a *responseHistory) add(q Request, answer Response) (blob, request bool) {
 	if a.table == nil {
 		a.table = make([]uint32, responseTable)
 	}
-	blob, request = a.elsewhere(one, 0), a.elsewhere(one, 1)
+	blob, request = a.inOtherResponse(one, 0), a.inOtherResponse(one, 1)
 	a.remember(one)
 	return blob, request
 }
@@ -79,14 +79,14 @@ func (a *responseHistory) digestRequest(q Request) uint64 {
 	return digest
 }
 
-// elsewhere reports whether a mark belongs to an answer to another request. It
-// must be called with mu held.
-func (a *responseHistory) elsewhere(one responseMarks, kind int) bool {
+// inOtherResponse reports whether a mark belongs to a response to another request. It must be
+// called with mu held.
+func (a *responseHistory) inOtherResponse(one responseMarks, kind int) bool {
 	mark := one.marks[kind]
 	if mark == 0 {
 		return false
 	}
-	for at := home(mark); a.table[at] != 0; at = (at + 1) % responseTable {
+	for at := firstIndex(mark); a.table[at] != 0; at = (at + 1) % responseTable {
 		if a.mark(at) == mark && a.ring[(a.table[at]-1)/2].request != one.request {
 			return true
 		}
@@ -107,8 +107,8 @@ func (a *responseHistory) remember(one responseMarks) {
 	a.next = (a.next + 1) % rememberedResponses
 }
 
-// home returns the first index at which a mark is looked up.
-func home(mark uint64) uint64 { return mark >> 1 % responseTable }
+// firstIndex returns the first index at which a mark is looked up.
+func firstIndex(mark uint64) uint64 { return mark >> 1 % responseTable }
 
 // mark returns the mark of a table entry, which must not be free.
 func (a *responseHistory) mark(at uint64) uint64 {
@@ -122,7 +122,7 @@ func (a *responseHistory) insert(index int) {
 		if mark == 0 {
 			continue
 		}
-		at := home(mark)
+		at := firstIndex(mark)
 		for a.table[at] != 0 {
 			at = (at + 1) % responseTable
 		}
@@ -136,7 +136,7 @@ func (a *responseHistory) forget(index int) {
 		if mark == 0 {
 			continue
 		}
-		at := home(mark)
+		at := firstIndex(mark)
 		for a.table[at] != uint32(2*index+kind+1) {
 			at = (at + 1) % responseTable
 		}
@@ -148,7 +148,7 @@ func (a *responseHistory) forget(index int) {
 // through it.
 func (a *responseHistory) free(at uint64) {
 	for next := (at + 1) % responseTable; a.table[next] != 0; next = (next + 1) % responseTable {
-		fromHome := (next - home(a.mark(next))) % responseTable
+		fromHome := (next - firstIndex(a.mark(next))) % responseTable
 		if fromHome >= (next-at)%responseTable {
 			a.table[at] = a.table[next]
 			at = next
@@ -160,17 +160,17 @@ func (a *responseHistory) free(at uint64) {
 // The lengths, in bytes, that ciphertexts and plaintexts of KMS can have (API_ReEncrypt,
 // API_Encrypt).
 const (
-	// leastBlob is shorter than any ciphertext: AES-GCM has a nonce of 12 and a tag of 16.
-	leastBlob = 12 + 16 + 1
+	// minBlob is shorter than any ciphertext: AES-GCM has a nonce of 12 and a tag of 16.
+	minBlob = 12 + 16 + 1
 	// layoutSlack is the maximum difference in length between ciphertexts of one
 	// plaintext in the known layouts, which are 135 to 190 bytes longer than the
 	// plaintext.
 	layoutSlack = 64
-	// rsaMost is the maximum length of a plaintext under an RSA key (RSA_4096,
-	// RSAES_OAEP_SHA_1). overheadMost is the maximum overhead of a symmetric
+	// maxRSAPlaintext is the maximum length of a plaintext under an RSA key (RSA_4096,
+	// RSAES_OAEP_SHA_1). maxOverhead is the maximum overhead of a symmetric
 	// ciphertext.
-	rsaMost      = 470
-	overheadMost = 256
+	maxRSAPlaintext = 470
+	maxOverhead     = 256
 )
 
 // check returns the error that ends the run if an answer cannot belong to its
@@ -230,33 +230,33 @@ func (a *asker) wrongLength(q Request, blob []byte) bool {
 	_, before := kmsblob.ReadToken(q.Blob)
 	_, after := kmsblob.ReadToken(blob)
 	delta := len(blob) - len(q.Blob)
-	if len(blob) > kmsblob.MaxSize || len(blob) < leastBlob ||
+	if len(blob) > kmsblob.MaxSize || len(blob) < minBlob ||
 		to.Size > 0 && len(blob) != to.Size ||
 		!to.Symmetric() && !to.sm2() && !rsaSize(len(blob)) ||
 		before && after && (delta > layoutSlack || delta < -layoutSlack) {
 		return true
 	}
-	least, most := plaintextBounds(q)
+	shortest, longest := plaintextBounds(q)
 	switch plaintext, sm2 := kmsblob.SM2Plaintext(blob); {
 	case to.sm2() && sm2:
-		return plaintext < least || plaintext > most
+		return plaintext < shortest || plaintext > longest
 	case after:
-		return len(blob) < least || len(blob) > most+overheadMost
+		return len(blob) < shortest || len(blob) > longest+maxOverhead
 	}
 	return false
 }
 
-// plaintextBounds returns the lengths that the plaintext of a question can have.
-func plaintextBounds(q Request) (least, most int) {
-	_, tokened := kmsblob.ReadToken(q.Blob)
+// plaintextBounds returns the minimum and maximum length that the plaintext of a request can have.
+func plaintextBounds(q Request) (shortest, longest int) {
+	_, hasToken := kmsblob.ReadToken(q.Blob)
 	plaintext, sm2 := kmsblob.SM2Plaintext(q.Blob)
 	switch {
 	case q.Source.sm2() && sm2:
 		return plaintext, plaintext
 	case q.Source.ARN != "" && !q.Source.Symmetric() && !q.Source.sm2():
-		return 1, rsaMost
-	case tokened:
-		return max(1, len(q.Blob)-overheadMost), len(q.Blob)
+		return 1, maxRSAPlaintext
+	case hasToken:
+		return max(1, len(q.Blob)-maxOverhead), len(q.Blob)
 	}
 	return 1, kmsblob.MaxSize
 }
@@ -267,28 +267,28 @@ func rsaSize(n int) bool { return n == 256 || n == 384 || n == 512 }
 // provenTokens holds the header tokens that are proven to belong to the
 // destination key.
 type provenTokens struct {
-	turn chan struct{} // held while KMS is asked
+	requestTurn chan struct{} // held while KMS is asked
 
-	mu     sync.Mutex
-	tokens map[kmsblob.Token]bool
-	bare   bool // a ciphertext without a token was under the destination key
+	mu           sync.Mutex
+	tokens       map[kmsblob.Token]bool
+	withoutToken bool // a ciphertext without a token was under the destination key
 }
 
 func newProvenTokens() *provenTokens {
-	return &provenTokens{turn: make(chan struct{}, 1), tokens: map[kmsblob.Token]bool{}}
+	return &provenTokens{requestTurn: make(chan struct{}, 1), tokens: map[kmsblob.Token]bool{}}
 }
 
 func (p *provenTokens) has(token kmsblob.Token, readable bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return readable && p.tokens[token] || !readable && p.bare
+	return readable && p.tokens[token] || !readable && p.withoutToken
 }
 
 func (p *provenTokens) add(token kmsblob.Token, readable bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !readable {
-		p.bare = true
+		p.withoutToken = true
 	} else if len(p.tokens) < maxClasses {
 		p.tokens[token] = true
 	}
@@ -309,20 +309,20 @@ func (a *asker) prove(ctx context.Context, answer Response, to map[string]string
 		return nil
 	}
 	select {
-	case a.proven.turn <- struct{}{}:
+	case a.proven.requestTurn <- struct{}{}:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	defer func() { <-a.proven.turn }()
+	defer func() { <-a.proven.requestTurn }()
 	if a.proven.has(token, readable) {
 		return nil
 	}
-	said, err := a.ask(ctx, Request{Blob: answer.Blob, Source: a.keys.Destination,
+	response, err := a.ask(ctx, Request{Blob: answer.Blob, Source: a.keys.Destination,
 		Context: to, DestinationContext: to})
-	if err == nil && said.Source != a.keys.Destination.ARN {
-		return a.wrongResponse("returned a ciphertext under "+said.Source, answer, nil)
+	if err == nil && response.Source != a.keys.Destination.ARN {
+		return a.wrongResponse("returned a ciphertext under "+response.Source, answer, nil)
 	}
-	if own := slotKeyOf(err); own != nil && own.unknown {
+	if slotErr := slotKeyOf(err); slotErr != nil && slotErr.unknown {
 		return a.wrongResponse("returned a ciphertext whose key it does not know", answer, err)
 	}
 	if err != nil && !retry.Stopped(err) {

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestAnswerHistory compares the history with a map of the last answers, over several times
-// as many answers as it holds, and measures what it holds them in.
+// TestAnswerHistory compares the history with a map of the last answers, for several times the
+// number of answers that the history stores, and measures the memory that it uses.
 func TestAnswerHistory(t *testing.T) {
 	const n = 3*rememberedResponses + 17
 	var before, after runtime.MemStats
@@ -32,7 +32,7 @@ func TestAnswerHistory(t *testing.T) {
 		back := random.IntN(min(i, 2*rememberedResponses))
 		_, a = answer(i - back)
 		probe := Request{Blob: []byte("another")}
-		blob, request := h.elsewhereOf(probe, a)
+		blob, request := h.inOtherResponseOf(probe, a)
 		if want := back < rememberedResponses; blob != want || request != want {
 			t.Fatalf("the answer %d before %d: blob %v, request id %v, want %v",
 				back, i, blob, request, want)
@@ -46,10 +46,10 @@ func TestAnswerHistory(t *testing.T) {
 	runtime.KeepAlive(h)
 }
 
-// elsewhereOf is add without remembering.
-func (a *responseHistory) elsewhereOf(q Request, answer Response) (blob, request bool) {
+// inOtherResponseOf is like add, but does not store the response.
+func (a *responseHistory) inOtherResponseOf(q Request, answer Response) (blob, request bool) {
 	one := a.digest(q, answer)
-	return a.elsewhere(one, 0), a.elsewhere(one, 1)
+	return a.inOtherResponse(one, 0), a.inOtherResponse(one, 1)
 }
 
 func BenchmarkAnswerHistory(b *testing.B) {

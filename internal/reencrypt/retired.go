@@ -34,7 +34,7 @@ func (a *asker) knownKey(blob []byte) string {
 
 func (a *asker) keyOfToken(token kmsblob.Token) string {
 	fact, _ := a.hints.factOf(token)
-	return cmp.Or(fact.key, a.kept[token.String()])
+	return cmp.Or(fact.key, a.knownTokens[token.String()])
 }
 
 // decideRetired decides a slot of a read-only pass in which some source keys
@@ -77,7 +77,7 @@ func (a *asker) decideRetired(ctx context.Context, slot ciphertext.Slot) (Verdic
 		}
 		refusals = append(refusals, refusal{source, err})
 	}
-	if v, ok := a.unasked(slot, known, refusals, last); ok {
+	if v, ok := a.unchecked(slot, known, refusals, last); ok {
 		return v, nil
 	}
 	if len(refusals) == 0 {
@@ -86,9 +86,9 @@ func (a *asker) decideRetired(ctx context.Context, slot ciphertext.Slot) (Verdic
 	return a.refused(ctx, slot, refusals, last)
 }
 
-// unasked returns the verdict on a slot whose key KMS could not check. ok is
+// unchecked returns the verdict on a slot whose key KMS could not check. ok is
 // false if KMS gave an answer about the slot.
-func (a *asker) unasked(
+func (a *asker) unchecked(
 	slot ciphertext.Slot, known string, refusals []refusal, last refusal,
 ) (Verdict, bool) {
 	v := Verdict{Outcome: Failed, Reason: reasonKeyDisabled,

@@ -18,9 +18,9 @@ type Searcher struct {
 	asker *asker
 	exact bool // KMS is asked about every candidate
 
-	mu      sync.Mutex
-	known   map[kmsblob.Token]Finding
-	flights map[kmsblob.Token]chan struct{} // closed when KMS has answered
+	mu    sync.Mutex
+	known map[kmsblob.Token]Finding
+	calls map[kmsblob.Token]chan struct{} // closed when KMS has answered
 }
 
 // Candidate is a ciphertext that no slot names.
@@ -47,7 +47,7 @@ const (
 type Finding struct {
 	Standing Standing
 	Key      string // ARN; "" when it is not known
-	Whole    bool   // KMS has seen a candidate that was not cut off
+	Whole    bool   // KMS was asked about a candidate that was not truncated
 	Header   bool   // KMS was asked about another ciphertext with this token
 }
 
@@ -56,7 +56,7 @@ func newSearcher(d *asker, exact bool) *Searcher {
 		return nil // ciphertexts under asymmetric keys have no header
 	}
 	return &Searcher{asker: d, exact: exact, known: map[kmsblob.Token]Finding{},
-		flights: map[kmsblob.Token]chan struct{}{}}
+		calls: map[kmsblob.Token]chan struct{}{}}
 }
 
 // Find classifies a ciphertext that no slot names. An error ends the run.
@@ -79,31 +79,30 @@ func (s *Searcher) Find(ctx context.Context, c Candidate) (Finding, error) {
 			f.Header = true
 			return f, nil
 		}
-		flight, asking := s.flights[c.Token]
+		call, asking := s.calls[c.Token]
 		if !asking {
-			s.flights[c.Token] = make(chan struct{})
+			s.calls[c.Token] = make(chan struct{})
 		}
 		s.mu.Unlock()
 		if !asking {
-			return s.fly(ctx, c)
+			return s.askOnce(ctx, c)
 		}
 		select {
-		case <-flight:
+		case <-call:
 		case <-ctx.Done():
 			return Finding{}, ctx.Err()
 		}
 	}
 }
 
-// fly asks KMS once for all concurrent callers with a candidate of the same
-// token.
-func (s *Searcher) fly(ctx context.Context, c Candidate) (Finding, error) {
+// askOnce asks KMS once for all concurrent callers with a candidate of the same token.
+func (s *Searcher) askOnce(ctx context.Context, c Candidate) (Finding, error) {
 	f, err := s.ask(ctx, c)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	close(s.flights[c.Token])
-	delete(s.flights, c.Token)
-	// What makes one ciphertext unusable says nothing of others with its token.
+	close(s.calls[c.Token])
+	delete(s.calls, c.Token)
+	// The reason why one ciphertext is unusable does not apply to others with the same token.
 	if err == nil && f.Standing != Undecryptable && len(s.known) < maxClasses {
 		s.known[c.Token] = f
 	}
@@ -119,7 +118,7 @@ func (s *Searcher) standing(f fact) Standing {
 		return UnderSource
 	case f.key != keys.Destination.ARN || keys.Mode == ModeMove || keys.Mode == "":
 		return UnderOtherKey
-	case keys.Mode == ModeContext: // it may have either context
+	case keys.Mode == ModeContext: // the candidate can have either context
 		return UnderSource
 	case f.material != "" && f.material == keys.Destination.Material:
 		return UnderOtherKey
@@ -152,12 +151,12 @@ func (s *Searcher) ask(ctx context.Context, c Candidate) (Finding, error) {
 			return Finding{}, s.stop(err)
 		case class == retry.KindDenied:
 			if s.allowed(ctx, source) {
-				a.others = true
+				a.comparesKeys = true
 			} else {
 				a.unclear = true
 			}
 		case class == retry.KindIncorrectKey:
-			a.others = true
+			a.comparesKeys = true
 		case class == retry.KindInvalidCiphertext &&
 			awserr.Code(err) == "InvalidCiphertextException":
 			a.matched = append(a.matched, source.ARN)
@@ -170,9 +169,9 @@ func (s *Searcher) ask(ctx context.Context, c Candidate) (Finding, error) {
 
 // pinned holds the answers of KMS to the requests with each source key pinned.
 type pinned struct {
-	matched []string // keys for which KMS reports no incorrect key
-	others  bool     // KMS reports an incorrect key for some, so it compares keys
-	unclear bool     // there was no usable answer
+	matched      []string // keys for which KMS reports no incorrect key
+	comparesKeys bool     // KMS reports an incorrect key for some, so it compares keys
+	unclear      bool     // there was no usable answer
 }
 
 // conclude sends a request with the destination key pinned if the other answers
@@ -189,7 +188,7 @@ func (s *Searcher) conclude(ctx context.Context, c Candidate, a pinned) (Finding
 	case len(a.matched) > 1:
 		f.Standing = s.undecided(c)
 		return f, nil
-	case a.others || keys.Refresh() || keys.Mode == ModeContext:
+	case a.comparesKeys || keys.Refresh() || keys.Mode == ModeContext:
 		f.Standing, f.Key = UnderSource, a.matched[0]
 		return f, nil
 	}
@@ -209,9 +208,8 @@ func (s *Searcher) conclude(ctx context.Context, c Candidate, a pinned) (Finding
 	return f, nil
 }
 
-// undecided returns the standing of a candidate whose key KMS does not name. A
-// complete one cannot be decrypted at all. Of one that was cut off, a complete
-// copy may exist.
+// undecided returns the standing of a candidate whose key KMS does not name. A complete candidate
+// cannot be decrypted at all. A truncated candidate may have a complete copy elsewhere.
 func (s *Searcher) undecided(c Candidate) Standing {
 	if c.Whole {
 		return Undecryptable
@@ -230,8 +228,8 @@ func (s *Searcher) send(
 	) (err error) {
 		answer, err = d.once(ctx, q)
 		if err != nil {
-			if own := d.slotError(ctx, q, err); own != nil {
-				return own
+			if slotErr := d.slotError(ctx, q, err); slotErr != nil {
+				return slotErr
 			}
 		}
 		return err

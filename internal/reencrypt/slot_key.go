@@ -53,13 +53,13 @@ type jobKeys struct {
 	keys  Keys
 	state KeyStateFunc // nil: unknown
 
-	turn  chan struct{} // held during a request to KMS
-	mu    sync.Mutex
-	found time.Time // when all keys were found to exist
+	requestTurn chan struct{} // held during a request to KMS
+	mu          sync.Mutex
+	found       time.Time // when all keys were found to exist
 }
 
 func newJobKeys(keys Keys, state KeyStateFunc) *jobKeys {
-	return &jobKeys{keys: keys, state: state, turn: make(chan struct{}, 1)}
+	return &jobKeys{keys: keys, state: state, requestTurn: make(chan struct{}, 1)}
 }
 
 // exist reports whether all keys of the job exist.
@@ -68,11 +68,11 @@ func (j *jobKeys) exist(ctx context.Context) bool {
 		return false
 	}
 	select {
-	case j.turn <- struct{}{}:
+	case j.requestTurn <- struct{}{}:
 	case <-ctx.Done():
 		return false
 	}
-	defer func() { <-j.turn }()
+	defer func() { <-j.requestTurn }()
 	if found := j.foundAt(); !found.IsZero() && time.Since(found) < existFor {
 		return true
 	}

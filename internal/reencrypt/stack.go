@@ -32,9 +32,9 @@ type StackConfig struct {
 
 // Stack decides about slots in layers. A slot goes through them once, in this order:
 //
-//	predict  decides by the header of the blob, as far as KMS has shown what headers mean
-//	share    uses the answer for another slot with the same blob and contexts
-//	ask      asks KMS
+//	predict  decides by the header of the blob, if KMS has shown the key of its token
+//	share    uses the verdict on another slot with the same blob and contexts
+//	ask      sends requests to KMS
 //
 // Its methods can be called concurrently.
 type Stack struct {
@@ -50,15 +50,15 @@ var _ Decider = (*Stack)(nil)
 func NewStack(c StackConfig) *Stack {
 	hints := newKeyHints(c.Keys, c.Exact, c.Hints)
 	s := &Stack{hints: hints, asker: &asker{
-		keys:    c.Keys,
-		kms:     c.KMS,
-		jobKeys: newJobKeys(c.Keys, c.KeyState),
-		hints:   hints,
-		kept:    c.KnownTokens,
-		history: newResponseHistory(),
-		proven:  newProvenTokens(),
-		limiter: c.Limiter,
-		retry:   c.Retry,
+		keys:        c.Keys,
+		kms:         c.KMS,
+		jobKeys:     newJobKeys(c.Keys, c.KeyState),
+		hints:       hints,
+		knownTokens: c.KnownTokens,
+		history:     newResponseHistory(),
+		proven:      newProvenTokens(),
+		limiter:     c.Limiter,
+		retry:       c.Retry,
 	}}
 	var next Decider = s.asker
 	if !c.Exact {
@@ -104,7 +104,7 @@ func (s *Stack) Savings() Savings {
 	defer s.hints.mu.Unlock()
 	saved := Savings{
 		Decided: s.hints.decided,
-		Header:  s.hints.alone,
+		Header:  s.hints.unchecked,
 		Checked: s.hints.checked,
 	}
 	if s.cache != nil {

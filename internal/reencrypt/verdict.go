@@ -29,7 +29,7 @@ func (v Verdict) Excepted() bool {
 	return v.Outcome == Failed || v.Outcome == Foreign || v.Outcome == Conflict
 }
 
-// Fits reports whether a verdict shows that the job file describes the slot.
+// Fits reports whether a verdict shows that the job file describes the slot correctly.
 func (v Verdict) Fits() bool {
 	switch v.Outcome {
 	case "", Rotated, Current, Remaining, Conflict:
