@@ -41,8 +41,8 @@ func (f *inFlight) full(perSecond float64, sinceLast time.Duration) bool {
 	return float64(f.requests.Load()) >= max(1, perSecond) && sinceLast < time.Second
 }
 
-// countResponse counts the response at now to a request that was sent at the given time. It returns the
-// number of requests that may just have arrived at the service together.
+// countResponse counts the response at now to a request that was sent at the given time. It returns
+// the number of requests that may just have arrived at the service together.
 func (f *inFlight) countResponse(sent, now time.Time) (arrivedTogether int64) {
 	left := f.requests.Add(-1)
 	took, usual := now.Sub(sent), f.usual.Load()
@@ -61,8 +61,8 @@ func (f *inFlight) countResponse(sent, now time.Time) (arrivedTogether int64) {
 	return arrivedTogether
 }
 
-// stalled is like countResponse, for a response that took long or was the first one after a long time
-// without responses. That time is a stall if a slow request was sent during it, or so shortly
+// stalled is like countResponse, for a response that took long or was the first one after a long
+// time without responses. That time is a stall if a slow request was sent during it, or so shortly
 // before it that no response was due. The requests in flight at its end are counted once.
 func (f *inFlight) stalled(
 	sent, now time.Time, long time.Duration, silent bool, since time.Time, pending int64,

@@ -284,7 +284,8 @@ func (l *Limiter) idle(now time.Time) bool {
 // look evaluates the responses since its last call, and all responses of a span when the span
 // ends.
 func (l *Limiter) look(now time.Time) {
-	plain := l.probe == nil && l.baselineThrottle == 0 && l.tick.all >= minPerLook && l.tick.exceeds(0)
+	plain := l.probe == nil && l.baselineThrottle == 0 && l.tick.all >= minPerLook &&
+		l.tick.exceeds(0)
 	flooded := l.tick.all >= minPerLook && l.tick.exceeds(l.baselineThrottle) &&
 		l.tick.setShare() > maxBaseline
 	switch {
@@ -306,14 +307,16 @@ func (l *Limiter) evaluate(now time.Time) {
 		l.baselineThrottle = 0
 	}
 	switch p := l.probe; {
-	case p != nil && l.currentRate <= p.delivered && share > ignoredThrottling && share <= maxBaseline &&
+	case p != nil && l.currentRate <= p.delivered && share > ignoredThrottling &&
+		share <= maxBaseline &&
 		share >= (l.baselineThrottle+p.share)/2:
 		l.baselineThrottle, l.foundAt = min((share+p.share)/2, maxBaseline), now
 		l.low, l.knee, l.cutAt = p.rate, p.rate, now
 		l.set(p.rate)
 		l.probe = nil
 	case !l.span.exceeds(l.baselineThrottle):
-		// The baseline only falls here. If it could rise, throttling by a quota would become part of it.
+		// The baseline only falls here. If it could rise, throttling by a quota would become part
+		// of it.
 		l.baselineThrottle -= baselineDecay * max(0, l.baselineThrottle-share)
 		l.probe = nil
 	default:

@@ -59,11 +59,11 @@ func newTokenBucket(perSecond float64) *tokenBucket {
 }
 
 // limits returns the burst, which is the maximum number of requests that can pass at once, and
-// the number of requests per second in the long run. The burst is at least 1, and large enough to compensate for a timer that is
-// lateBy late. The rate is reduced by the burst, so no second exceeds the rate. If the burst is
-// less than 2, the rate is reduced only by the part above spare: at such rates a second can
-// have 1 request more than the rate. Runs that divide a rate also divide this 1. The rate is
-// reduced by at most half.
+// the number of requests per second in the long run. The burst is at least 1, and large enough to
+// compensate for a timer that is lateBy late. The rate is reduced by the burst, so no second
+// exceeds the rate. If the burst is less than 2, the rate is reduced only by the part above spare:
+// at such rates a second can have 1 request more than the rate. Runs that divide a rate also divide
+// this 1. The rate is reduced by at most half.
 func (b *tokenBucket) limits() (burst, refill float64) {
 	if math.IsInf(b.perSecond, 1) {
 		return b.perSecond, b.perSecond

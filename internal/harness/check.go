@@ -249,8 +249,8 @@ func (w *Env) Figures(s *report.Summary) (problems []string) {
 	return problems
 }
 
-// checkSums returns one line for each sum that is wrong. In each target and in all targets together,
-// every slot must have exactly one outcome.
+// checkSums returns one line for each sum that is wrong. In each target and in all targets
+// together, every slot must have exactly one outcome.
 func checkSums(s *report.Summary) (problems []string) {
 	var all report.Slots
 	var items report.Items

@@ -70,7 +70,8 @@ func TestCacheAsksOnce(t *testing.T) {
 					time.Sleep(time.Duration(i) * 100 * time.Millisecond)
 					got, err := s.Decide(t.Context(), NewSubject("t", false, "", slot, IDOf(slot)))
 					if err != nil || got.Outcome != test.verdict.Outcome ||
-						string(got.Blob) != string(test.verdict.Blob) || got.Key != test.verdict.Key {
+						string(got.Blob) != string(test.verdict.Blob) ||
+						got.Key != test.verdict.Key {
 						t.Errorf("%s: %+v, %v", test.name, got, err)
 					}
 				})

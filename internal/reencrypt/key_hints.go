@@ -85,16 +85,17 @@ type keyHints struct {
 	logger    *zap.Logger
 	beginTurn chan struct{} // held while begin is called
 
-	mu               sync.Mutex
-	exact            bool // no slot is decided by its header
-	off              bool // headers are not used for anything
-	begun            bool
-	agree            bool   // the whole sample was checked
-	wrong            string // the disagreement that was found, or ""
-	facts            map[kmsblob.Token]fact
-	learned          map[class]Verdict // the answer of KMS for a slot of the class
-	decided, checked int64             // slots decided by headers, and those of them that KMS checked
-	unchecked        int64             // slots decided by headers, not checked so far
+	mu      sync.Mutex
+	exact   bool // no slot is decided by its header
+	off     bool // headers are not used for anything
+	begun   bool
+	agree   bool   // the whole sample was checked
+	wrong   string // the disagreement that was found, or ""
+	facts   map[kmsblob.Token]fact
+	learned map[class]Verdict // the answer of KMS for a slot of the class
+	// slots decided by headers, and those of them that KMS checked
+	decided, checked int64
+	unchecked        int64 // slots decided by headers, not checked so far
 	pending          pendingSample
 }
 
@@ -233,8 +234,8 @@ func (h *keyHints) decidableByKey(s Subject, v Verdict) bool {
 	return false
 }
 
-// mustBeCurrent reports whether a slot under the destination key must be current, because it can have
-// only one context.
+// mustBeCurrent reports whether a slot under the destination key must be current, because it can
+// have only one context.
 func (h *keyHints) mustBeCurrent(slot ciphertext.Slot) bool {
 	if h.keys.SourceAlgorithm != Symmetric {
 		return h.keys.Destination.Symmetric()

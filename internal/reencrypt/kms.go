@@ -165,7 +165,8 @@ func (k *KMS) Authorized(ctx context.Context, source Key) (known bool, err error
 		retry.KindTransient, retry.KindUnknown, retry.KindStopped:
 		return true, err
 	}
-	return false, nil // a success, or an error about the missing ciphertext: the server does not support dry runs
+	// a success, or an error about the missing ciphertext: the server does not support dry runs
+	return false, nil
 }
 
 // KeyError is the error for a key of the job file that cannot be used.
