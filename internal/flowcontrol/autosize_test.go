@@ -17,55 +17,55 @@ type sizingCase struct {
 	latency time.Duration
 	machine time.Duration // CPU time of each request, on one processor
 	slower  time.Duration // latency from the second minute on
-	most    int
-	speed   float64 // minimum final rate in requests per second
-	// The final size must be between least and most.
-	least, most int
+	most    int           // maximum size
+	speed   float64       // minimum final rate in requests per second
+	// The final size must be between smallest and largest.
+	smallest, largest int
 }
 
 func sizingCases() map[string]sizingCase {
 	return map[string]sizingCase{
 		"the rate needs more": {
-			rate:    4000,
-			latency: 50 * time.Millisecond,
-			most:    1024,
-			speed:   3900,
-			least:   200,
-			most:    320,
+			rate:     4000,
+			latency:  50 * time.Millisecond,
+			most:     1024,
+			speed:    3900,
+			smallest: 200,
+			largest:  320,
 		},
 		"the rate needs fewer": {
-			rate:    100,
-			latency: 20 * time.Millisecond,
-			most:    1024,
-			speed:   97,
-			least:   minSize,
-			most:    16,
+			rate:     100,
+			latency:  20 * time.Millisecond,
+			most:     1024,
+			speed:    97,
+			smallest: minSize,
+			largest:  16,
 		},
 		"the processor is the limit": {
-			rate:    1e6,
-			latency: time.Millisecond,
-			machine: 500 * time.Microsecond,
-			most:    1024,
-			speed:   1900,
-			least:   32,
-			most:    128,
+			rate:     1e6,
+			latency:  time.Millisecond,
+			machine:  500 * time.Microsecond,
+			most:     1024,
+			speed:    1900,
+			smallest: 32,
+			largest:  128,
 		},
 		"the maximum is reached": {
-			rate:    1e5,
-			latency: 100 * time.Millisecond,
-			most:    100,
-			speed:   950,
-			least:   100,
-			most:    100,
+			rate:     1e5,
+			latency:  100 * time.Millisecond,
+			most:     100,
+			speed:    950,
+			smallest: 100,
+			largest:  100,
 		},
 		"the service becomes slower": {
-			rate:    2000,
-			latency: 5 * time.Millisecond,
-			slower:  100 * time.Millisecond,
-			most:    1024,
-			speed:   1950,
-			least:   200,
-			most:    320,
+			rate:     2000,
+			latency:  5 * time.Millisecond,
+			slower:   100 * time.Millisecond,
+			most:     1024,
+			speed:    1950,
+			smallest: 200,
+			largest:  320,
 		},
 	}
 }
@@ -125,8 +125,8 @@ func (c sizingCase) run(t *testing.T) {
 	sizer.Wait()
 	_, size, _ := p.Stats()
 	speed := float64(requests.Load()-late) / 60
-	if speed < c.speed || size < c.least || size > c.most {
+	if speed < c.speed || size < c.smallest || size > c.largest {
 		t.Errorf("%.0f requests per second at size %d, want %.0f at %d to %d",
-			speed, size, c.speed, c.least, c.most)
+			speed, size, c.speed, c.smallest, c.largest)
 	}
 }

@@ -104,7 +104,7 @@ func TestCacheIsBounded(t *testing.T) {
 	}
 	if s.bytes > cacheSize || s.bytes < cacheSize/2 || len(s.known) != s.recent.Len() ||
 		len(s.calls) != 0 {
-		t.Errorf("%d bytes, %d known, %d in order, %d flights", s.bytes, len(s.known),
+		t.Errorf("%d bytes, %d known, %d in order, %d calls", s.bytes, len(s.known),
 			s.recent.Len(), len(s.calls))
 	}
 	if served := s.served.Load(); served != many {
