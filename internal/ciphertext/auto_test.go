@@ -24,7 +24,7 @@ func kmsBlob(sealed string) []byte {
 	return append(append(b, 0x30), sealed...)
 }
 
-// olderBlob and firstBlob have the layouts before it.
+// olderBlob and firstBlob have the two layouts that KMS used before.
 func olderBlob(sealed string) []byte {
 	b := append([]byte{1, 1, 2, 0, 0x78}, strings.Repeat("T", kmsblob.TokenLen)...)
 	b = binary.BigEndian.AppendUint32(b, uint32(len(sealed)+1))
@@ -43,42 +43,72 @@ func framed(blob []byte, payload string) string {
 	return string(binary.BigEndian.AppendUint32(nil, uint32(len(blob)))) + string(blob) + payload
 }
 
-// esdk is the header of a message of the AWS Encryption SDK.
+// esdk returns the header of a message of the AWS Encryption SDK.
 func esdk(version string, idLen int, provider string) string {
-	field := func(s string) string { return string(binary.BigEndian.AppendUint16(nil, uint16(len(s)))) + s }
-	return version + strings.Repeat("m", idLen) + field("\x00\x01"+field("tenant")+field("t1")) + "\x00\x01" + field(provider) + field("arn:aws:kms:...") + field("wrapped") + "\x02rest"
+	field := func(s string) string {
+		return string(binary.BigEndian.AppendUint16(nil, uint16(len(s)))) + s
+	}
+	return version + strings.Repeat("m", idLen) + field("\x00\x01"+field("tenant")+field("t1")) +
+		"\x00\x01" + field(provider) + field("arn:aws:kms:...") + field("wrapped") + "\x02rest"
+}
+
+// autoCase is an object and the summary of its slots.
+type autoCase struct {
+	name string
+	item scan.Item
+	want []string
+}
+
+func autoCases() []autoCase {
+	v2 := map[string]string{
+		s3ecKeyV2:     std64("A"),
+		s3ecIV:        "iv",
+		s3ecWrapV2:    "kms",
+		s3ecContextV2: `{"a":"b"}`,
+	}
+	bare := func(blob []byte) []string {
+		return []string{" " + string(blob) + " map[k:x] map[k:x]"}
+	}
+	message := esdk("\x02\x05\x78", 32, "aws-kms")
+	return []autoCase{
+		{"s3 encryption client", object("x", "", v2),
+			[]string{"metadata.x-amz-key-v2 A map[a:b] map[a:b]"}},
+		{"s3 encryption client, first generation",
+			object("x", "", map[string]string{s3ecKeyV1: "k", s3ecIV: "iv"}),
+			[]string{"metadata.x-amz-key s3ec-v1"}},
+		{"bare blob", object("x", string(kmsBlob("1")), nil), bare(kmsBlob("1"))},
+		{"bare blob, older layout", object("x", string(olderBlob("1")), nil), bare(olderBlob("1"))},
+		{"bare blob, first layout", object("x", string(firstBlob("1")), nil), bare(firstBlob("1"))},
+		{"bare blob in base64", object("x", std64(string(kmsBlob("1")))+"\n", nil),
+			bare(kmsBlob("1"))},
+		{"bare blob, one byte missing", object("x", string(kmsBlob("1"))[:50], nil), nil},
+		{"bare blob, one extra byte", object("x", string(kmsBlob("1"))+"x", nil), nil},
+		{"text", object("x", "hello", map[string]string{"owner": "me"}), nil},
+		{"empty body", object("x", "", nil), nil},
+		{"encryption SDK", object("x", message, nil), []string{" esdk-message"}},
+		{"encryption SDK, version 1", object("x", esdk("\x01\x80\x03\x78", 16, "aws-kms"), nil),
+			[]string{" esdk-message"}},
+		{"encryption SDK, hierarchical keyring",
+			object("x", esdk("\x02\x04\x78", 32, "aws-kms-hierarchy"), nil),
+			[]string{" esdk-message"}},
+		{"encryption SDK in base64", object("x", std64(message), nil), []string{" esdk-message"}},
+		{"encryption SDK without KMS", object("x", esdk("\x02\x05\x78", 32, "raw"), nil), nil},
+		{"encryption SDK, truncated", object("x", message[:40], nil), nil},
+		{"sneaker", object("secrets/x.aes", framed(kmsBlob("1"), "sealed"), nil),
+			[]string{" sneaker"}},
+		{"tink or sneaker", object("x", framed(kmsBlob("1"), "sealed"), nil),
+			[]string{" ambiguous"}},
+	}
 }
 
 func TestAuto(t *testing.T) {
-	v2 := map[string]string{s3ecKeyV2: std64("A"), s3ecIV: "iv", s3ecWrapV2: "kms", s3ecContextV2: `{"a":"b"}`}
-	bare := func(blob []byte) []string { return []string{" " + string(blob) + " map[k:x] map[k:x]"} }
-	message := esdk("\x02\x05\x78", 32, "aws-kms")
-	for _, test := range []struct {
-		name string
-		item scan.Item
-		want []string
-	}{
-		{"s3 encryption client", object("x", "", v2), []string{"metadata.x-amz-key-v2 A map[a:b] map[a:b]"}},
-		{"of its first generation", object("x", "", map[string]string{s3ecKeyV1: "k", s3ecIV: "iv"}), []string{"metadata.x-amz-key s3ec-v1"}},
-		{"a bare blob", object("x", string(kmsBlob("1")), nil), bare(kmsBlob("1"))},
-		{"an older one", object("x", string(olderBlob("1")), nil), bare(olderBlob("1"))},
-		{"one of the first", object("x", string(firstBlob("1")), nil), bare(firstBlob("1"))},
-		{"in base64", object("x", std64(string(kmsBlob("1")))+"\n", nil), bare(kmsBlob("1"))},
-		{"one byte short", object("x", string(kmsBlob("1"))[:50], nil), nil},
-		{"one byte long", object("x", string(kmsBlob("1"))+"x", nil), nil},
-		{"text", object("x", "hello", map[string]string{"owner": "me"}), nil},
-		{"nothing", object("x", "", nil), nil},
-		{"a message of the SDK", object("x", message, nil), []string{" esdk-message"}},
-		{"an old message", object("x", esdk("\x01\x80\x03\x78", 16, "aws-kms"), nil), []string{" esdk-message"}},
-		{"a message of a hierarchical keyring", object("x", esdk("\x02\x04\x78", 32, "aws-kms-hierarchy"), nil), []string{" esdk-message"}},
-		{"in base64", object("x", std64(message), nil), []string{" esdk-message"}},
-		{"a message that KMS has no part in", object("x", esdk("\x02\x05\x78", 32, "raw"), nil), nil},
-		{"cut off", object("x", message[:40], nil), nil},
-		{"sneaker", object("secrets/x.aes", framed(kmsBlob("1"), "sealed"), nil), []string{" sneaker"}},
-		{"tink or sneaker", object("x", framed(kmsBlob("1"), "sealed"), nil), []string{" ambiguous"}},
-	} {
+	for _, test := range autoCases() {
 		t.Run(test.name, func(t *testing.T) {
-			f := compile(t, Spec{Format: formatAuto, Kind: Objects, Context: map[string]string{"k": "${key}"}})
+			f := compile(t, Spec{
+				Format:  formatAuto,
+				Kind:    Objects,
+				Context: map[string]string{"k": "${key}"},
+			})
 			if diff := cmp.Diff(test.want, summary(f.Find(test.item))); diff != "" {
 				t.Error(diff)
 			}
@@ -94,24 +124,32 @@ func TestAuto(t *testing.T) {
 	}
 }
 
-// TestAutoNeedsItsContext: a bare blob cannot say what its context is, and a missing
-// reference is named.
-func TestAutoNeedsItsContext(t *testing.T) {
-	f := compile(t, Spec{Format: formatAuto, Kind: Objects, Context: map[string]string{"t": "${metadata.tenant}"}, DestinationContext: map[string]string{}})
+// TestAutoContext: the context of a bare blob comes from the target. A missing reference is
+// refused.
+func TestAutoContext(t *testing.T) {
+	f := compile(t, Spec{
+		Format:             formatAuto,
+		Kind:               Objects,
+		Context:            map[string]string{"t": "${metadata.tenant}"},
+		DestinationContext: map[string]string{},
+	})
 	for _, test := range []struct {
 		metadata map[string]string
 		want     []string
-	}{{nil, []string{" missing-context"}}, {map[string]string{"tenant": "t1"}, []string{" " + string(kmsBlob("1")) + " map[t:t1] map[]"}}} {
-		if diff := cmp.Diff(test.want, summary(f.Find(object("x", string(kmsBlob("1")), test.metadata)))); diff != "" {
+	}{{nil, []string{" missing-context"}},
+		{map[string]string{"tenant": "t1"},
+			[]string{" " + string(kmsBlob("1")) + " map[t:t1] map[]"}}} {
+		if diff := cmp.Diff(test.want,
+			summary(f.Find(object("x", string(kmsBlob("1")), test.metadata)))); diff != "" {
 			t.Error(diff)
 		}
 	}
 }
 
-// TestBareTextOfNoAlphabet: a text without + / - _ is valid base64 and valid base64url, so
-// the alphabet that its reader accepts is unknown. Format auto reads it, and recognizes a
-// current slot, but never replaces it with a text that is valid in only one of the two.
-func TestBareTextOfNoAlphabet(t *testing.T) {
+// TestAmbiguousBase64Alphabet: a text without + / - _ is valid base64 and valid base64url, so the
+// alphabet that its reader accepts is unknown. Format auto reads it and recognizes a current slot,
+// but never replaces it with a text that is valid in only one of the two.
+func TestAmbiguousBase64Alphabet(t *testing.T) {
 	neutral, plus := kmsBlob("123"), kmsBlob("\xff\xff\xff\xff\xff")
 	url := base64.URLEncoding.EncodeToString
 	for _, test := range []struct {
@@ -119,10 +157,13 @@ func TestBareTextOfNoAlphabet(t *testing.T) {
 		blob             []byte
 	}{
 		{"neutral", std64(string(neutral)), "", plus},
-		{"neutral, and still", std64(string(neutral)), std64(string(kmsBlob("456"))), kmsBlob("456")},
+		{"neutral, replaced by neutral", std64(string(neutral)), std64(string(kmsBlob("456"))),
+			kmsBlob("456")},
 		{"base64", std64(string(plus)), std64(string(neutral)), neutral},
-		{"base64, and still", std64(string(plus)), std64(string(kmsBlob("\xfe\xff\xff\xff\xff"))), kmsBlob("\xfe\xff\xff\xff\xff")},
-		{"base64url", url(plus), url(kmsBlob("\xfe\xff\xff\xff\xff")), kmsBlob("\xfe\xff\xff\xff\xff")},
+		{"base64, replaced by base64", std64(string(plus)),
+			std64(string(kmsBlob("\xfe\xff\xff\xff\xff"))), kmsBlob("\xfe\xff\xff\xff\xff")},
+		{"base64url", url(plus), url(kmsBlob("\xfe\xff\xff\xff\xff")),
+			kmsBlob("\xfe\xff\xff\xff\xff")},
 	} {
 		f := compile(t, Spec{Format: formatAuto, Kind: Objects})
 		item := object("x", test.body, nil)
@@ -133,16 +174,17 @@ func TestBareTextOfNoAlphabet(t *testing.T) {
 		payload, err := f.Splice(item, [][]byte{test.blob})
 		var spliceErr *SpliceError
 		switch {
-		case test.want == "" && (!errors.As(err, &spliceErr) || spliceErr.Failures[0].Refused.Reason != "ambiguous"):
-			t.Errorf("%s: %v, want ambiguous", test.name, err)
+		case test.want == "" &&
+			(!errors.As(err, &spliceErr) || spliceErr.Failures[0].Refused.Reason != "ambiguous"):
+			t.Errorf("%s: error %v, want reason ambiguous", test.name, err)
 		case test.want != "" && (err != nil || string(payload.(*scan.Object).Body) != test.want):
-			t.Errorf("%s: %v, %v", test.name, payload, err)
+			t.Errorf("%s: spliced %v, %v, want %q", test.name, payload, err, test.want)
 		}
 	}
 }
 
-// FuzzAuto: whatever an object is, the laws of objects hold; what nothing is found
-// in has no length that a blob would need, or does not look like one.
+// FuzzAuto: the laws of objects (see checkObjectLaws) hold for every object, and a bare blob is
+// found in a file.
 func FuzzAuto(f *testing.F) {
 	f.Add("x", kmsBlob("1"), "", "")
 	f.Add("x", []byte(std64(string(olderBlob("1")))), "", "")
@@ -151,9 +193,18 @@ func FuzzAuto(f *testing.F) {
 	f.Add("x", []byte(esdk("\x02\x05\x78", 32, "aws-kms")), "", "")
 	f.Add("x", []byte(nil), s3ecKeyV2, "QQ==")
 	f.Fuzz(func(t *testing.T, key string, body []byte, name, value string) {
-		item := object(key, string(body), map[string]string{name: value, s3ecWrapV2: "kms", s3ecIV: "iv", s3ecContextV2: "{}"})
+		item := object(key, string(body), map[string]string{
+			name:          value,
+			s3ecWrapV2:    "kms",
+			s3ecIV:        "iv",
+			s3ecContextV2: "{}",
+		})
 		for _, kind := range []Kind{Objects, Files} {
-			auto := compile(t, Spec{Format: formatAuto, Kind: kind, Context: map[string]string{"k": "constant"}})
+			auto := compile(t, Spec{
+				Format:  formatAuto,
+				Kind:    kind,
+				Context: map[string]string{"k": "constant"},
+			})
 			checkObjectLaws(t, auto, item)
 			if kind == Files && len(auto.Find(item)) == 0 && bytes.Equal(body, kmsBlob("1")) {
 				t.Fatal("a bare blob was not found")
@@ -162,9 +213,8 @@ func FuzzAuto(f *testing.F) {
 	})
 }
 
-// TestFakeBlobsLookLikeBlobs pins the layout to the vectors of the fake KMS, which
-// are what its blobs were when the vectors were made.
-func TestFakeBlobsLookLikeBlobs(t *testing.T) {
+// TestLayoutOfFakeBlobs: the blobs of the fake KMS have the layout that rotator recognizes.
+func TestLayoutOfFakeBlobs(t *testing.T) {
 	text, err := os.ReadFile("testdata/s3-encryption-client/vectors.json")
 	if err != nil {
 		t.Fatal(err)
@@ -173,11 +223,11 @@ func TestFakeBlobsLookLikeBlobs(t *testing.T) {
 	for _, piece := range strings.Split(string(text), `"blob": "`)[1:] {
 		blob, _, ok := decodeText([]byte(piece[:strings.IndexByte(piece, '"')]), false)
 		if !ok || !kmsblob.IsBlob(blob) {
-			t.Errorf("%q does not look like a blob", blob)
+			t.Errorf("%q is not recognized as a blob", blob)
 		}
 		n++
 	}
 	if n < 8 {
-		t.Errorf("%d blobs", n)
+		t.Errorf("%d blobs in the vectors, want at least 8", n)
 	}
 }

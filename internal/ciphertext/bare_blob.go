@@ -33,9 +33,11 @@ func newBareBlob(c *compiler) Format {
 		}
 		if format != formatRaw && !bytes.ContainsAny(object.Body, "+/-_") {
 			p.edits[0].text = neitherAlphabet(d.encode)
-			p.unfit = refuse("ambiguous", "the body is valid in both base64 and base64url, but the "+
-				"new ciphertext would be valid in only one of them; add a target that sets format "+
-				"base64 or base64url")
+			p.cannotEncode = refuse("ambiguous",
+				"the body is valid in both base64 and base64url, but the "+
+					"new ciphertext would be valid in only one of them; add a target that sets "+
+					"format "+
+					"base64 or base64url")
 		}
 		return []editSite{p}
 	}}

@@ -30,9 +30,9 @@ type editSite struct {
 	// edits has the edit of the blob, followed by those of its siblings. It is empty if the
 	// slot is refused.
 	edits []edit
-	// unfit is the reason why the edit of the blob may return nil. If it is nil, the
+	// cannotEncode is the reason why the edit of the blob may return nil. If it is nil, the
 	// padding of the slot determines the reason.
-	unfit *Refused
+	cannotEncode *Refused
 }
 
 // edit replaces body[start:end] by text(blob). text returns nil if the blob cannot be
@@ -98,7 +98,7 @@ func spliceBody(body []byte, sites []editSite, blobs [][]byte) ([]byte, error) {
 		for _, e := range p.edits {
 			text := e.text(blobs[i])
 			if text == nil {
-				failures.add(i, p.Slot, p.unfit)
+				failures.add(i, p.Slot, p.cannotEncode)
 				break
 			}
 			changes = append(changes, replacement{start: e.start, end: e.end, text: text})

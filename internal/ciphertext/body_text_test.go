@@ -16,7 +16,7 @@ import (
 	"rotator/internal/scan"
 )
 
-// textBodies is one body for each format that reads text, and the format's Spec.
+// textBodies returns one body for each format that reads text, with the Spec of the format.
 func textBodies(t *testing.T) map[string]struct {
 	spec Spec
 	item scan.Item
@@ -60,7 +60,7 @@ func textBodies(t *testing.T) map[string]struct {
 	return bodies
 }
 
-// TestByteOrderMark: a byte order mark changes nothing about what is found, and stays.
+// TestByteOrderMark: a byte order mark does not change which slots are found, and it is preserved.
 func TestByteOrderMark(t *testing.T) {
 	for name, test := range textBodies(t) {
 		f := compile(t, test.spec)
@@ -73,7 +73,7 @@ func TestByteOrderMark(t *testing.T) {
 		}
 		got := spliced(t, f, marked, make([][]byte, len(want)))
 		if string(got) != byteOrderMark+string(body) {
-			t.Errorf("%s: without new blobs the body becomes %q", name, got)
+			t.Errorf("%s: splicing no new blobs changes the body to %q", name, got)
 		}
 		var blobs [][]byte
 		for i := range want {
@@ -81,7 +81,7 @@ func TestByteOrderMark(t *testing.T) {
 		}
 		plain, now := spliced(t, f, test.item, blobs), spliced(t, f, marked, blobs)
 		if diff := cmp.Diff(byteOrderMark+string(plain), string(now)); diff != "" {
-			t.Errorf("%s: %s", name, diff)
+			t.Errorf("%s with new blobs (-want +got): %s", name, diff)
 		}
 	}
 }
@@ -102,8 +102,8 @@ func compressedBy(t *testing.T, body []byte, to func(io.Writer) io.WriteCloser) 
 	return out.Bytes()
 }
 
-// TestUnreadableBody: a body in UTF-16, or one that is compressed, is one refused slot in
-// every format that reads text, however many ciphertexts it holds, and is never changed.
+// TestUnreadableBody: a body that is compressed, or in UTF-16, has one refused slot in every format
+// that reads text, regardless of the number of its ciphertexts. It is never changed.
 func TestUnreadableBody(t *testing.T) {
 	for name, test := range textBodies(t) {
 		f := compile(t, test.spec)
@@ -141,8 +141,8 @@ func TestUnreadableBody(t *testing.T) {
 	}
 }
 
-// TestReadableBody: bodies that only look like others are read, and so are those that
-// format raw, and metadata, are about: they may begin with any bytes.
+// TestReadableBody: bodies that only resemble compressed bodies or UTF-16 are read. Format raw and
+// formats of metadata read bodies that begin with any bytes.
 func TestReadableBody(t *testing.T) {
 	blob := std64(string(kmsBlob("1")))
 	plain := Spec{Format: formatText, Kind: Objects, Slots: []SlotSpec{{Pattern: `A=(\S+)`}}}
@@ -154,20 +154,20 @@ func TestReadableBody(t *testing.T) {
 		metadata             map[string]string
 		refused              string
 	}{
-		{"plain text that is said to be gzip", "A=" + blob, "gzip", plain, nil, ""},
-		{"a Content-Encoding that compresses nothing", "\xffA=" + blob, "aws-chunked, utf-8",
+		{"plain text declared as gzip", "A=" + blob, "gzip", plain, nil, ""},
+		{"Content-Encoding without compression", "\xffA=" + blob, "aws-chunked, utf-8",
 			plain, nil, ""},
-		{"text that begins as zlib does", "x^A=" + blob, "", plain, nil, ""},
+		{"text that begins like zlib", "x^A=" + blob, "", plain, nil, ""},
 		{"Latin-1", "# gr\xfc\xdfe\nA=" + blob, "", plain, nil, ""},
 		{"text with a NUL", "\x00\x00A=" + blob, "", plain, nil, ""},
-		{"a ciphertext that begins as gzip does", "\x1f\x8b\x08" + strings.Repeat("r", 253), "",
+		{"ciphertext that begins like gzip", "\x1f\x8b\x08" + strings.Repeat("r", 253), "",
 			raw, nil, ""},
-		{"a ciphertext that begins as UTF-16 does", "\xff\xfe" + strings.Repeat("r", 254), "",
+		{"ciphertext that begins like UTF-16", "\xff\xfe" + strings.Repeat("r", 254), "",
 			raw, nil, ""},
 		{"raw, declared as gzip", "\x1f\x8b\x08\x00\xff", "gzip", raw, nil, "compressed"},
-		{"an object behind its metadata", "\x1f\x8b\x08", "gzip",
+		{"compressed body, slot in the metadata", "\x1f\x8b\x08", "gzip",
 			Spec{Format: formatS3EC, Kind: Objects}, v2, ""},
-		{"auto, by its metadata", "\x1f\x8b\x08", "gzip",
+		{"compressed body, slot in the metadata, auto", "\x1f\x8b\x08", "gzip",
 			Spec{Format: formatAuto, Kind: Objects}, v2, ""},
 	} {
 		item := object("x", test.body, test.metadata)

@@ -10,7 +10,7 @@ import (
 
 const formatBranchKeystore = "esdk-branch-keystore"
 
-// The attributes of a branch key store, and tablename, which only encryption contexts have.
+// The attributes of a branch key store. tablename exists only in encryption contexts.
 const (
 	branchKeyBlob    = "enc"
 	branchKeyID      = "branch-key-id"
@@ -79,7 +79,8 @@ func (f *branchKeystore) read(_ scan.Item, row rowReader) *rowSlot {
 	switch {
 	case !row.has(branchKeyID) || kind.Kind != scan.KindS:
 		return unreadableBranchKey(row)
-	case kind.Text == "branch:ACTIVE", kind.Text == "beacon:ACTIVE", strings.HasPrefix(kind.Text, "branch:version:"):
+	case kind.Text == "branch:ACTIVE", kind.Text == "beacon:ACTIVE", strings.HasPrefix(kind.Text,
+		"branch:version:"):
 	case strings.HasPrefix(kind.Text, "branch:MUTATION_"):
 		return refusedSlot(row, branchKeyBlob, "branch-key-mutation",
 			"a mutation of this branch key is in progress (row %q), which fails if rows change; "+
@@ -139,8 +140,9 @@ func (f *branchKeystore) contexts(
 	row rowReader,
 ) (context, destination map[string]string, refused *Refused) {
 	if row.has(branchKeyStore) {
-		return nil, nil, refuse("ambiguous", "the row has an attribute tablename, but in the context "+
-			"this is the name of the key store")
+		return nil, nil,
+			refuse("ambiguous", "the row has an attribute tablename, but in the context "+
+				"this is the name of the key store")
 	}
 	context, refused = f.store.fill(rowLookup(row))
 	if refused != nil {
@@ -150,7 +152,8 @@ func (f *branchKeystore) contexts(
 		if name == branchKeyBlob {
 			continue
 		}
-		if context[name], refused = contextValue(row, name, scan.KindS, scan.KindN); refused != nil {
+		if context[name], refused = contextValue(row, name, scan.KindS,
+			scan.KindN); refused != nil {
 			return nil, nil, refused
 		}
 	}

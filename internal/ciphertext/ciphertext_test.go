@@ -40,10 +40,13 @@ func row(m map[string]scan.Value) scan.Item {
 }
 
 func object(key, body string, metadata map[string]string) scan.Item {
-	return scan.Item{Ref: scan.Ref(key), Payload: &scan.Object{Bucket: "b", Key: key, Body: []byte(body), Metadata: metadata}}
+	return scan.Item{
+		Ref:     scan.Ref(key),
+		Payload: &scan.Object{Bucket: "b", Key: key, Body: []byte(body), Metadata: metadata},
+	}
 }
 
-// summary is what a table of cases says of slots.
+// summary describes slots in a form that test tables can compare.
 func summary(slots []Slot) []string {
 	var out []string
 	for _, s := range slots {
@@ -51,13 +54,21 @@ func summary(slots []Slot) []string {
 			out = append(out, s.Path+" "+s.Refused.Reason)
 			continue
 		}
-		out = append(out, fmt.Sprintf("%s %s %v %v", s.Path, s.Blob, s.Context, s.DestinationContext))
+		out = append(out,
+			fmt.Sprintf("%s %s %v %v", s.Path, s.Blob, s.Context, s.DestinationContext))
 	}
 	return out
 }
 
-func TestFindInRows(t *testing.T) {
-	item := map[string]scan.Value{
+// rowCase is a slot of findRow.
+type rowCase struct {
+	name string
+	slot SlotSpec
+	want []string
+}
+
+func findRow() scan.Item {
+	return row(map[string]scan.Value{
 		"id":    blob("A"),
 		"ssn":   blob("A"),
 		"b64":   text(std64("B")),
@@ -66,20 +77,25 @@ func TestFindInRows(t *testing.T) {
 		"empty": blob(""),
 		"set":   {Kind: scan.KindBS, ByteSet: [][]byte{[]byte("C"), []byte("D")}},
 		"texts": {Kind: scan.KindSS, Texts: []string{std64("E"), "!"}},
-		"doc": {Kind: scan.KindM, Map: map[string]scan.Value{"list": {Kind: scan.KindL, List: []scan.Value{
-			{Kind: scan.KindM, Map: map[string]scan.Value{"key": blob("F"), "a.b": blob("G")}}, text("x"), {Kind: scan.KindM, Map: map[string]scan.Value{"key": blob("H")}}}}}},
+		"doc": {
+			Kind: scan.KindM,
+			Map: map[string]scan.Value{"list": {Kind: scan.KindL, List: []scan.Value{
+				{
+					Kind: scan.KindM,
+					Map:  map[string]scan.Value{"key": blob("F"), "a.b": blob("G")},
+				}, text("x"), {Kind: scan.KindM, Map: map[string]scan.Value{"key": blob("H")}}}}},
+		},
 		"bin":  blob(std64("I")),
 		"long": blob(strings.Repeat("x", kmsblob.MaxSize+1)),
 		"flag": {Kind: scan.KindBool, Bool: true},
 		"esdk": blob(esdk("\x02\x05\x78", 32, "aws-kms")),
-	}
-	for _, test := range []struct {
-		name string
-		slot SlotSpec
-		want []string
-	}{
+	})
+}
+
+func rowCases() []rowCase {
+	return []rowCase{
 		{"B", SlotSpec{Path: "ssn"}, []string{"ssn A map[] map[]"}},
-		{"nothing there", SlotSpec{Path: "nobody"}, nil},
+		{"missing attribute", SlotSpec{Path: "nobody"}, nil},
 		{"NULL", SlotSpec{Path: "null"}, nil},
 		{"wrong type", SlotSpec{Path: "n"}, []string{"n wrong-type"}},
 		{"S is not raw", SlotSpec{Path: "b64"}, []string{"b64 wrong-type"}},
@@ -87,13 +103,22 @@ func TestFindInRows(t *testing.T) {
 		{"base64 in B", SlotSpec{Path: "bin", Format: "base64"}, []string{"bin I map[] map[]"}},
 		{"empty", SlotSpec{Path: "empty"}, []string{"empty empty"}},
 		{"too large", SlotSpec{Path: "long"}, []string{"long too-large"}},
-		{"a message of the SDK", SlotSpec{Path: "esdk"}, []string{"esdk esdk-message"}},
+		{"encryption SDK", SlotSpec{Path: "esdk"}, []string{"esdk esdk-message"}},
 		{"BS", SlotSpec{Path: "set"}, []string{"set{0} C map[] map[]", "set{1} D map[] map[]"}},
-		{"SS", SlotSpec{Path: "texts", Format: "base64"}, []string{"texts{0} E map[] map[]", "texts{1} not-base64"}},
-		{"every element", SlotSpec{Path: "doc.list[*].key"}, []string{"doc.list[0].key F map[] map[]", "doc.list[2].key H map[] map[]"}},
-		{"every member", SlotSpec{Path: "doc.list[0].*"}, []string{`doc.list[0]["a.b"] G map[] map[]`, "doc.list[0].key F map[] map[]"}},
-		{"odd name", SlotSpec{Path: `doc.list[0]["a.b"]`}, []string{`doc.list[0]["a.b"] G map[] map[]`}},
-		{"behind the end", SlotSpec{Path: "doc.list[7].key"}, nil},
+		{"SS", SlotSpec{Path: "texts", Format: "base64"},
+			[]string{"texts{0} E map[] map[]", "texts{1} not-base64"}},
+		{"every element", SlotSpec{Path: "doc.list[*].key"},
+			[]string{"doc.list[0].key F map[] map[]", "doc.list[2].key H map[] map[]"}},
+		{"every member", SlotSpec{Path: "doc.list[0].*"},
+			[]string{`doc.list[0]["a.b"] G map[] map[]`, "doc.list[0].key F map[] map[]"}},
+		{"odd name", SlotSpec{Path: `doc.list[0]["a.b"]`},
+			[]string{`doc.list[0]["a.b"] G map[] map[]`}},
+		{"index after the end", SlotSpec{Path: "doc.list[7].key"}, nil},
+	}
+}
+
+func rowContextCases() []rowCase {
+	return []rowCase{
 		{"context", SlotSpec{
 			Path: "ssn",
 			Context: map[string]string{
@@ -104,58 +129,120 @@ func TestFindInRows(t *testing.T) {
 				"d": "${doc.list[1]}",
 			},
 		},
-			[]string{"ssn A map[b:QQ== c:x d:x n:12.5! t:${true] map[b:QQ== c:x d:x n:12.5! t:${true]"}},
-		{"other destination context", SlotSpec{Path: "ssn", Context: map[string]string{"n": "${n}"}, DestinationContext: map[string]string{"v": "2"}},
+			[]string{"ssn A map[b:QQ== c:x d:x n:12.5! t:${true] map[b:QQ== c:x d:x n:12.5! " +
+				"t:${true]"}},
+		{"other destination context", SlotSpec{
+			Path:               "ssn",
+			Context:            map[string]string{"n": "${n}"},
+			DestinationContext: map[string]string{"v": "2"},
+		},
 			[]string{"ssn A map[n:12.5] map[v:2]"}},
-		{"no destination context", SlotSpec{Path: "ssn", Context: map[string]string{"n": "1"}, DestinationContext: map[string]string{}}, []string{"ssn A map[n:1] map[]"}},
-		{"missing field", SlotSpec{Path: "ssn", Context: map[string]string{"t": "${tenant}"}}, []string{"ssn missing-context"}},
-		{"field of a map", SlotSpec{Path: "ssn", Context: map[string]string{"t": "${doc}"}}, []string{"ssn missing-context"}},
-	} {
+		{"no destination context",
+			SlotSpec{
+				Path:               "ssn",
+				Context:            map[string]string{"n": "1"},
+				DestinationContext: map[string]string{},
+			}, []string{"ssn A map[n:1] map[]"}},
+		{"missing field", SlotSpec{Path: "ssn", Context: map[string]string{"t": "${tenant}"}},
+			[]string{"ssn missing-context"}},
+		{"field of a map", SlotSpec{Path: "ssn", Context: map[string]string{"t": "${doc}"}},
+			[]string{"ssn missing-context"}},
+	}
+}
+
+func TestFindInRows(t *testing.T) {
+	for _, test := range append(rowCases(), rowContextCases()...) {
 		t.Run(test.name, func(t *testing.T) {
 			f := compile(t, Spec{Format: "raw", Kind: Rows, Slots: []SlotSpec{test.slot}})
-			if diff := cmp.Diff(test.want, summary(f.Find(row(item)))); diff != "" {
+			if diff := cmp.Diff(test.want, summary(f.Find(findRow()))); diff != "" {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// objectCase is a target and an object of it.
+type objectCase struct {
+	name string
+	spec Spec
+	item scan.Item
+	want []string
+}
+
+func bodyCases() []objectCase {
+	tenant := Spec{
+		Format:     "raw",
+		KeyPattern: `^p/(?P<tenant>[^/]*)/`,
+		Slots:      []SlotSpec{{Context: map[string]string{"t": "${key.tenant}"}}},
+	}
+	return []objectCase{
+		{"raw body", Spec{
+			Format: "raw",
+			Slots: []SlotSpec{{
+				Context: map[string]string{
+					"k": "${key}",
+					"b": "${bucket}",
+					"o": "${metadata.Owner}",
+				},
+			}},
+		},
+			object("p/x", "A", map[string]string{"owner": "me"}),
+			[]string{" A map[b:b k:p/x o:me] map[b:b k:p/x o:me]"}},
+		{"base64 body", Spec{Format: "base64", Slots: []SlotSpec{{}}},
+			object("x", "  "+std64("A")+"\n", nil), []string{" A map[] map[]"}},
+		{"not base64", Spec{Format: "base64", Slots: []SlotSpec{{}}},
+			object("x", "not base64", nil), []string{" not-base64"}},
+		{"named group", tenant,
+			object("p/t1/x", "A", nil), []string{" A map[t:t1] map[t:t1]"}},
+		{"key does not match", tenant,
+			object("q/x", "A", nil), []string{" key-pattern"}},
+		{"empty group", tenant,
+			object("p//x", "A", nil), []string{" missing-context"}},
+		{"no metadata",
+			Spec{
+				Format: "raw",
+				Slots:  []SlotSpec{{Context: map[string]string{"t": "${metadata.t}"}}},
+			}, object("x", "A", nil), []string{" missing-context"}},
+	}
+}
+
+func documentCases() []objectCase {
+	document := fmt.Sprintf(` {"tenant":"t1","n":1.50, "keys":[{"k":"%s"},{"k":null},{"k":7}], `+
+		`"twice":"x","twice":"%s","esc":"\u0051Q=="}`, std64("A"), std64("B"))
+	return []objectCase{
+		{"json", Spec{
+			Format: "json",
+			Slots: []SlotSpec{{
+				Path:    "keys[*].k",
+				Context: map[string]string{"t": "${body.tenant}", "n": "${body.n}"},
+			}},
+		}, object("x", document, nil),
+			[]string{"keys[0].k A map[n:1.50 t:t1] map[n:1.50 t:t1]", "keys[2].k wrong-type"}},
+		{"duplicate name", Spec{Format: "json", Slots: []SlotSpec{{Path: "twice"}}},
+			object("x", document, nil), []string{"twice ambiguous"}},
+		{"escapes", Spec{Format: "json", Slots: []SlotSpec{{Path: "esc"}}},
+			object("x", document, nil), []string{"esc A map[] map[]"}},
+		{"not json", Spec{Format: "json", Slots: []SlotSpec{{Path: "k"}}}, object("x", "{", nil),
+			[]string{"k not-json"}},
+		{"too deep", Spec{Format: "json", Slots: []SlotSpec{{Path: "k"}}},
+			object("x", strings.Repeat("[", 300)+strings.Repeat("]", 300), nil),
+			[]string{"k not-json"}},
 	}
 }
 
 func TestFindInObjects(t *testing.T) {
-	document := fmt.Sprintf(` {"tenant":"t1","n":1.50, "keys":[{"k":"%s"},{"k":null},{"k":7}], "twice":"x","twice":"%s","esc":"\u0051Q=="}`, std64("A"), std64("B"))
-	for _, test := range []struct {
-		name string
-		spec Spec
-		item scan.Item
-		want []string
-	}{
-		{"raw body", Spec{Format: "raw", Slots: []SlotSpec{{Context: map[string]string{"k": "${key}", "b": "${bucket}", "o": "${metadata.Owner}"}}}},
-			object("p/x", "A", map[string]string{"owner": "me"}), []string{" A map[b:b k:p/x o:me] map[b:b k:p/x o:me]"}},
-		{"base64 body", Spec{Format: "base64", Slots: []SlotSpec{{}}}, object("x", "  "+std64("A")+"\n", nil), []string{" A map[] map[]"}},
-		{"no base64", Spec{Format: "base64", Slots: []SlotSpec{{}}}, object("x", "not base64", nil), []string{" not-base64"}},
-		{"named group", Spec{Format: "raw", KeyPattern: `^p/(?P<tenant>[^/]*)/`, Slots: []SlotSpec{{Context: map[string]string{"t": "${key.tenant}"}}}},
-			object("p/t1/x", "A", nil), []string{" A map[t:t1] map[t:t1]"}},
-		{"key does not match", Spec{Format: "raw", KeyPattern: `^p/(?P<tenant>[^/]*)/`, Slots: []SlotSpec{{Context: map[string]string{"t": "${key.tenant}"}}}},
-			object("q/x", "A", nil), []string{" key-pattern"}},
-		{"empty group", Spec{Format: "raw", KeyPattern: `^p/(?P<tenant>[^/]*)/`, Slots: []SlotSpec{{Context: map[string]string{"t": "${key.tenant}"}}}},
-			object("p//x", "A", nil), []string{" missing-context"}},
-		{"no metadata", Spec{Format: "raw", Slots: []SlotSpec{{Context: map[string]string{"t": "${metadata.t}"}}}}, object("x", "A", nil), []string{" missing-context"}},
-		{"json", Spec{Format: "json", Slots: []SlotSpec{{Path: "keys[*].k", Context: map[string]string{"t": "${body.tenant}", "n": "${body.n}"}}}}, object("x", document, nil),
-			[]string{"keys[0].k A map[n:1.50 t:t1] map[n:1.50 t:t1]", "keys[2].k wrong-type"}},
-		{"name twice", Spec{Format: "json", Slots: []SlotSpec{{Path: "twice"}}}, object("x", document, nil), []string{"twice ambiguous"}},
-		{"escapes", Spec{Format: "json", Slots: []SlotSpec{{Path: "esc"}}}, object("x", document, nil), []string{"esc A map[] map[]"}},
-		{"not json", Spec{Format: "json", Slots: []SlotSpec{{Path: "k"}}}, object("x", "{", nil), []string{"k not-json"}},
-		{"too deep", Spec{Format: "json", Slots: []SlotSpec{{Path: "k"}}}, object("x", strings.Repeat("[", 300)+strings.Repeat("]", 300), nil), []string{"k not-json"}},
-	} {
+	for _, test := range append(bodyCases(), documentCases()...) {
 		t.Run(test.name, func(t *testing.T) {
 			test.spec.Kind = Objects
-			if diff := cmp.Diff(test.want, summary(compile(t, test.spec).Find(test.item))); diff != "" {
+			if diff := cmp.Diff(test.want,
+				summary(compile(t, test.spec).Find(test.item))); diff != "" {
 				t.Error(diff)
 			}
 		})
 	}
 }
 
-func TestNewNamesEverythingThatIsWrong(t *testing.T) {
+func TestCompileReportsAllProblems(t *testing.T) {
 	for _, test := range []struct {
 		spec Spec
 		want []string
@@ -163,14 +250,38 @@ func TestNewNamesEverythingThatIsWrong(t *testing.T) {
 		{Spec{Format: "zip", Kind: Rows}, []string{"format"}},
 		{Spec{Format: "json", Kind: Rows, Slots: []SlotSpec{{Path: "a"}}}, []string{"format"}},
 		{Spec{Format: "raw", Kind: Rows}, []string{"slots"}},
-		{Spec{Format: "raw", Kind: Rows, Slots: []SlotSpec{{Path: "a..b"}, {Path: "[0]"}, {Path: ""}, {Path: "a", Format: "json"}}},
+		{Spec{
+			Format: "raw",
+			Kind:   Rows,
+			Slots: []SlotSpec{{Path: "a..b"}, {Path: "[0]"}, {Path: ""}, {
+				Path:   "a",
+				Format: "json",
+			}},
+		},
 			[]string{"slots[0].path", "slots[1].path", "slots[2].path", "slots[3].format"}},
-		{Spec{Format: "raw", Kind: Objects, Slots: []SlotSpec{{Path: "a"}, {}}}, []string{"slots", "slots[0].path"}},
-		{Spec{Format: "raw", Kind: Objects, KeyPattern: "(", Slots: []SlotSpec{{}}}, []string{"s3.key_pattern"}},
-		{Spec{Format: "raw", Kind: Objects, Slots: []SlotSpec{{Context: map[string]string{"a": "${key.nobody}"}, DestinationContext: map[string]string{"a": "${body.x}"}}}},
+		{Spec{Format: "raw", Kind: Objects, Slots: []SlotSpec{{Path: "a"}, {}}},
+			[]string{"slots", "slots[0].path"}},
+		{Spec{Format: "raw", Kind: Objects, KeyPattern: "(", Slots: []SlotSpec{{}}},
+			[]string{"s3.key_pattern"}},
+		{Spec{
+			Format: "raw",
+			Kind:   Objects,
+			Slots: []SlotSpec{{
+				Context:            map[string]string{"a": "${key.nobody}"},
+				DestinationContext: map[string]string{"a": "${body.x}"},
+			}},
+		},
 			[]string{"slots[0].context", "slots[0].destination_context"}},
-		{Spec{Format: "raw", Kind: Rows, Slots: []SlotSpec{{Path: "a", Context: map[string]string{"a": "${"}}}}, []string{"slots[0].context"}},
-		{Spec{Format: "raw", Kind: Rows, Slots: []SlotSpec{{Path: "a", Context: map[string]string{"a": "${b[*]}"}}}}, []string{"slots[0].context"}},
+		{Spec{
+			Format: "raw",
+			Kind:   Rows,
+			Slots:  []SlotSpec{{Path: "a", Context: map[string]string{"a": "${"}}},
+		}, []string{"slots[0].context"}},
+		{Spec{
+			Format: "raw",
+			Kind:   Rows,
+			Slots:  []SlotSpec{{Path: "a", Context: map[string]string{"a": "${b[*]}"}}},
+		}, []string{"slots[0].context"}},
 	} {
 		_, err := Compile(test.spec)
 		var got []string
@@ -183,7 +294,7 @@ func TestNewNamesEverythingThatIsWrong(t *testing.T) {
 			}
 		}
 		if diff := cmp.Diff(test.want, got); diff != "" {
-			t.Errorf("%+v: %v\n%s", test.spec, err, diff)
+			t.Errorf("%+v: %v (-want +got):\n%s", test.spec, err, diff)
 		}
 	}
 }
@@ -207,7 +318,8 @@ func TestFormatsOfSlots(t *testing.T) {
 		{Objects, []SlotSpec{{Path: "a", Format: "base64"}},
 			"slots[0].format: format base64 defines how the ciphertext is stored, but the target "},
 		{Files, []SlotSpec{{Path: "a", Format: "json"}},
-			"slots[0].format: format json defines how a whole body is stored; set it at the target"},
+			"slots[0].format: format json defines how a whole body is stored; set it at the " +
+				"target"},
 		{Objects, []SlotSpec{{Format: "sops"}},
 			"slots[0].format: format sops finds its slots itself"},
 	} {
@@ -225,16 +337,21 @@ func TestFormatsOfSlots(t *testing.T) {
 	if diff := cmp.Diff(want, summary(found)); diff != "" {
 		t.Error(diff)
 	}
-	_, err := Compile(Spec{Kind: Objects, Format: "json", Slots: []SlotSpec{{Path: "a", Format: "raw"}}})
+	_, err := Compile(Spec{
+		Kind:   Objects,
+		Format: "json",
+		Slots:  []SlotSpec{{Path: "a", Format: "raw"}},
+	})
 	if err == nil || !strings.HasPrefix(err.Error(),
 		`slots[0].format: a slot cannot have format "raw" if the target has format json; `) {
-		t.Errorf("a slot with a format that the target does not take: %v", err)
+		t.Errorf("a slot whose format the target does not allow: %v", err)
 	}
 }
 
 func TestAttributesAndWrites(t *testing.T) {
 	f := compile(t, Spec{Format: "raw", Kind: Rows, Slots: []SlotSpec{
-		{Path: "doc.a", Context: map[string]string{"x": "${tenant}-${meta.id}"}}, {Path: "doc.b", DestinationContext: map[string]string{"y": "${v}"}}}})
+		{Path: "doc.a", Context: map[string]string{"x": "${tenant}-${meta.id}"}},
+		{Path: "doc.b", DestinationContext: map[string]string{"y": "${v}"}}}})
 	if diff := cmp.Diff([]string{"doc", "meta", "tenant", "v"}, f.Attributes()); diff != "" {
 		t.Error(diff)
 	}
@@ -243,19 +360,28 @@ func TestAttributesAndWrites(t *testing.T) {
 	}
 }
 
-// drawValue makes a random attribute value, with blobs where rules may find them.
+// drawValue draws an attribute value, often one with blobs.
 func drawValue(r *rapid.T, depth int) scan.Value {
 	switch kind := rapid.IntRange(0, 9).Draw(r, "kind"); {
 	case kind < 3:
-		return scan.Value{Kind: scan.KindB, Bytes: rapid.SliceOfN(rapid.Byte(), 0, 20).Draw(r, "bytes")}
+		return scan.Value{
+			Kind:  scan.KindB,
+			Bytes: rapid.SliceOfN(rapid.Byte(), 0, 20).Draw(r, "bytes"),
+		}
 	case kind == 3:
 		return text(rapid.String().Draw(r, "text"))
 	case kind == 4:
 		return text(std64(rapid.StringN(1, 9, 20).Draw(r, "encoded")))
 	case kind == 5:
-		return scan.Value{Kind: scan.KindBS, ByteSet: rapid.SliceOfN(rapid.SliceOfN(rapid.Byte(), 1, 9), 1, 3).Draw(r, "set")}
+		return scan.Value{
+			Kind:    scan.KindBS,
+			ByteSet: rapid.SliceOfN(rapid.SliceOfN(rapid.Byte(), 1, 9), 1, 3).Draw(r, "set"),
+		}
 	case kind == 6:
-		return scan.Value{Kind: scan.KindSS, Texts: rapid.SliceOfN(rapid.Just(std64("abc")), 1, 2).Draw(r, "texts")}
+		return scan.Value{
+			Kind:  scan.KindSS,
+			Texts: rapid.SliceOfN(rapid.Just(std64("abc")), 1, 2).Draw(r, "texts"),
+		}
 	case depth == 0:
 		return scan.Value{Kind: scan.KindNull}
 	case kind == 7:
@@ -267,13 +393,13 @@ func drawValue(r *rapid.T, depth int) scan.Value {
 	}
 	v := scan.Value{Kind: scan.KindM, Map: map[string]scan.Value{}}
 	for range rapid.IntRange(0, 3).Draw(r, "members") {
-		v.Map[rapid.SampledFrom([]string{"a", "b", "odd.name", "ü"}).Draw(r, "name")] = drawValue(r, depth-1)
+		v.Map[rapid.SampledFrom([]string{"a", "b", "odd.name", "ü"}).Draw(r,
+			"name")] = drawValue(r, depth-1)
 	}
 	return v
 }
 
-// leaves flattens a value into what stands where: a differ that knows nothing of
-// formats.
+// leaves maps the path of each leaf of a value to its text. It does not depend on formats.
 func leaves(at string, v scan.Value, out map[string]string) {
 	switch v.Kind {
 	case scan.KindM:
@@ -297,12 +423,13 @@ func leaves(at string, v scan.Value, out map[string]string) {
 	}
 }
 
-// TestRowLaws: splicing the same blobs changes nothing; splicing new blobs changes
-// just the slots, which then hold them; and the item that was read never changes.
+// TestRowLaws: splicing the same blobs changes nothing. Splicing new blobs changes only the slots,
+// which then hold the new blobs. The item that was read never changes.
 func TestRowLaws(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		attributes := map[string]scan.Value{"top": drawValue(r, 3), "other": drawValue(r, 1)}
-		path := rapid.SampledFrom([]string{"top", "top.*", "top[*]", "top.a", "top[0].b", "top.*[*]", `top["odd.name"].*`}).Draw(r, "path")
+		path := rapid.SampledFrom([]string{"top", "top.*", "top[*]", "top.a", "top[0].b",
+			"top.*[*]", `top["odd.name"].*`}).Draw(r, "path")
 		format := rapid.SampledFrom([]string{"raw", "base64", "base64url", "hex"}).Draw(r, "format")
 		f := compile(t, Spec{Format: format, Kind: Rows, Slots: []SlotSpec{{Path: path}}})
 		item := row(attributes)
@@ -313,15 +440,25 @@ func TestRowLaws(t *testing.T) {
 		for i, s := range found {
 			same[i] = s.Blob
 			if s.Refused == nil && rapid.Bool().Draw(r, "replace") {
-				fresh[i] = fmt.Appendf(nil, "new blob %03d", i) // needs no padding, which a text may not tell of
+				// needs no padding, because the old text may not show whether its writer pads
+				fresh[i] = fmt.Appendf(nil, "new blob %03d", i)
 			}
 		}
-		law(r, f, item, attributes, before, same, found, nil)
-		law(r, f, item, attributes, before, fresh, found, fresh)
+		checkRowLaw(r, f, item, attributes, before, same, found, nil)
+		checkRowLaw(r, f, item, attributes, before, fresh, found, fresh)
 	})
 }
 
-func law(r *rapid.T, f *Compiled, item scan.Item, attributes map[string]scan.Value, before map[string]string, blobs [][]byte, found []Slot, want [][]byte) {
+func checkRowLaw(
+	r *rapid.T,
+	f *Compiled,
+	item scan.Item,
+	attributes map[string]scan.Value,
+	before map[string]string,
+	blobs [][]byte,
+	found []Slot,
+	want [][]byte,
+) {
 	payload, err := f.Splice(item, blobs)
 	if err != nil {
 		r.Fatal(err)

@@ -18,7 +18,7 @@ type slot struct {
 	keys                 *sourceNames // set by Bind
 	context, destination rule
 	hasDestination       bool // there is a separate destination context
-	mayOverlap           bool // the path can lead to the place of another slot
+	mayOverlap           bool // the path can match the value of another slot
 }
 
 // compiler compiles a Spec and collects its problems.
@@ -110,7 +110,8 @@ func (c *compiler) formatOfSlots() bool {
 		case def.name == "":
 			c.failFormat(field, s.Format, known)
 		case def.slots == noSlots:
-			c.fail(field, "format %s finds its slots itself; set it at the target, and remove slots",
+			c.fail(field,
+				"format %s finds its slots itself; set it at the target, and remove slots",
 				def.name)
 		case c.spec.Kind == Rows:
 		case def.slots != wholeSlot:

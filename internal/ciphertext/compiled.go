@@ -33,10 +33,10 @@ type Template struct {
 	binary             bool     // Find reads bytes, not text, in all bodies
 }
 
-// binder makes the Format of a compiled Spec for the keys of a job.
+// binder returns the Format of a compiled Spec for the keys of a job.
 type binder func(b binding) Format
 
-// binding is what a binder makes a Format for.
+// binding contains what a binder depends on.
 type binding struct {
 	slots       []slot
 	destination string // the ARN of the destination key

@@ -37,7 +37,8 @@ func readConfidant(_ scan.Item, row rowReader) *rowSlot {
 	}
 	if strings.HasSuffix(kind, "blind-credential") {
 		return refusedSlot(row, confidantKey, "blind-credential",
-			"the row is a blind credential, which the user's own client encrypts under one key per "+
+			"the row is a blind credential, which the user's own client encrypts under one "+
+				"key per "+
 				"Region; write it again with that client")
 	}
 	contexts := func() (context, destination map[string]string, refused *Refused) {

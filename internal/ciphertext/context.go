@@ -52,7 +52,7 @@ func newRule(context map[string]string, where scope) (rule, error) {
 	return r, nil
 }
 
-// parseValue splits a value into constants and ${references}. $${ stands for ${.
+// parseValue splits a value into constants and ${references}. $${ represents a literal ${.
 func parseValue(text string, where scope) ([]part, error) {
 	var parts []part
 	var literal strings.Builder

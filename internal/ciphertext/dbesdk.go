@@ -15,7 +15,8 @@ func dbesdkSlot(row rowReader) *rowSlot {
 	}
 	return refusedSlot(row, dbesdkHeader, "dbesdk-header",
 		"the item is encrypted by the AWS Database Encryption SDK, whose header commits to its "+
-			"wrapped keys: read it and write it again with the SDK under the new key; if it uses a "+
+			"wrapped keys: read it and write it again with the SDK under the new key; if it "+
+			"uses a "+
 			"hierarchical keyring, move the branch key store instead (format %s)",
 		formatBranchKeystore)
 }

@@ -14,10 +14,9 @@ import (
 	"rotator/internal/scan"
 )
 
-// fuzzFormat makes one fuzz target: whatever the bytes, Find does not panic and says
-// a reason for what it refuses; the same blobs give the same bytes; other blobs are
-// found again; and what a differ that knows nothing of the format sees between the
-// two bodies are the slots and the names of keys.
+// fuzzFormat checks a format with any bytes: Find does not panic, and each refused slot has a
+// reason. Splicing the same blobs gives the same bytes. Spliced blobs are found again. Only the
+// slots and, with siblings, the names of keys change.
 func fuzzFormat(f *testing.F, spec Spec, siblings bool) {
 	if files, _ := filepath.Glob(filepath.Join("testdata", spec.Format, "*.*")); len(files) > 0 {
 		for _, file := range files {
@@ -39,10 +38,10 @@ func fuzzFormat(f *testing.F, spec Spec, siblings bool) {
 			}
 		}
 		if got := spliced(t, compiled, item, same); !bytes.Equal(got, body) {
-			t.Fatalf("the same blobs gave %q of %q", got, body)
+			t.Fatalf("splicing the same blobs gave %q, want %q", got, body)
 		}
 		if got := spliced(t, compiled, item, make([][]byte, len(found))); !bytes.Equal(got, body) {
-			t.Fatalf("no blobs gave %q of %q", got, body)
+			t.Fatalf("splicing no blobs gave %q, want %q", got, body)
 		}
 		now := spliced(t, compiled, item, fresh)
 		if string(item.Payload.(*scan.Object).Body) != string(body) {
@@ -56,17 +55,18 @@ func fuzzFormat(f *testing.F, spec Spec, siblings bool) {
 			if s.Refused == nil && i < 4 {
 				one := make([][]byte, len(found))
 				one[i] = fresh[i]
-				checkDiffer(t, body, spliced(t, compiled, item, one), s.Blob, fresh[i], siblings)
+				checkDifference(t, body, spliced(t, compiled, item, one), s.Blob, fresh[i],
+					siblings)
 			}
 		}
 	})
 }
 
-// checkDiffer compares two bodies of which it knows what one blob was and is now:
-// the new one has the blob once, and the name of the new key where there are
-// siblings. All between these stretches stood in the old body, in this order, and
-// where the new blob stands, the old one stood.
-func checkDiffer(t *testing.T, before, after, was, is []byte, siblings bool) {
+// checkDifference compares two bodies without knowledge of the format. was is the blob before the
+// splice, is the new one. The new body must contain the new blob once and, with siblings, the name
+// of the new key. All bytes between them must be in the old body, in the same order, and the old
+// blob must be in the place of the new one.
+func checkDifference(t *testing.T, before, after, was, is []byte, siblings bool) {
 	marks, at := []string{}, 0
 	rest := string(after)
 	for rest != "" {
@@ -76,7 +76,7 @@ func checkDiffer(t *testing.T, before, after, was, is []byte, siblings bool) {
 				first, mark = i, m
 			}
 		}
-		// a URL has a slash in front of it
+		// a URL has a slash before the key
 		for _, m := range []string{goldenDestination, "/" + goldenDestination} {
 			if i := strings.Index(rest, m); siblings && i >= 0 && i < first {
 				first, mark = i, m
@@ -95,7 +95,7 @@ func checkDiffer(t *testing.T, before, after, was, is []byte, siblings bool) {
 		}
 	}
 	if blobs != 1 {
-		return // the blob is in lines or has escapes: no text can be looked for
+		return // the blob has line breaks or escapes, so its text cannot be searched for
 	}
 	if !strings.HasPrefix(string(before), marks[0]) || !strings.HasSuffix(string(before), rest) {
 		t.Fatalf("bytes around the slots changed: %q became %q", before, after)
@@ -116,7 +116,8 @@ func checkDiffer(t *testing.T, before, after, was, is []byte, siblings bool) {
 		}
 		if !strings.HasSuffix(marks[i], goldenDestination) && len(marks) == 2 &&
 			!reads(before[at:end], was) {
-			t.Fatalf("%q stood where the new blob stands: %q became %q", before[at:end], before,
+			t.Fatalf("the new blob replaced %q, which is not the old blob: %q became %q",
+				before[at:end], before,
 				after)
 		}
 		at = min(end+len(next), len(before))
@@ -184,8 +185,8 @@ func FuzzText(f *testing.F) {
 	}}, false)
 }
 
-// FuzzFramed: of any bytes, under any width, what is read is written back, and
-// another blob leaves the payload as it is.
+// FuzzFramed: for each width, a framed body that can be read is written back unchanged, and another
+// blob does not change the payload.
 func FuzzFramed(f *testing.F) {
 	f.Add([]byte("\x00\x00\x00\x01Apayload"), uint8(0))
 	f.Fuzz(func(t *testing.T, body []byte, which uint8) {
@@ -211,7 +212,7 @@ func FuzzFramed(f *testing.F) {
 		}
 		if again := compiled.Find(object("key", string(now), nil)); !bytes.Equal(again[0].Blob,
 			goldenBlob("fuzz", 0)) {
-			t.Fatalf("%s: %q reads as %v", framing.format, now, summary(again))
+			t.Fatalf("%s: slots of %q: %v", framing.format, now, summary(again))
 		}
 	})
 }

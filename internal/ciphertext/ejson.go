@@ -79,7 +79,8 @@ func ejsonSite(body []byte, file, secret *node, key string) editSite {
 	rest, marked := strings.CutPrefix(ciphertext.text, ejsonMark)
 	length := strings.Index(rest, ";")
 	if !marked || length < 0 {
-		return refusedSitef(path, "unknown-format", "%s does not start with %s and a data key", path,
+		return refusedSitef(path, "unknown-format", "%s does not start with %s and a data key",
+			path,
 			ejsonMark)
 	}
 	start, end, ok := ciphertext.within(body, len(ejsonMark), len(ejsonMark)+length)
@@ -112,8 +113,9 @@ func ejsonContext(file, secret *node) (map[string]string, *Refused) {
 		return nil, refused
 	}
 	if _, taken := context["Secret"]; taken {
-		return nil, refuse("ambiguous", "encryption_context has an entry Secret, which ejson-kms uses "+
-			"for the name of each secret")
+		return nil,
+			refuse("ambiguous", "encryption_context has an entry Secret, which ejson-kms uses "+
+				"for the name of each secret")
 	}
 	if !utf8.ValidString(name.text) {
 		return nil, notUTF8(name.path)

@@ -19,9 +19,8 @@ type Rule struct {
 	Optional bool
 }
 
-// Miss describes how far the path of a rule leads in an item in which the rule
-// found no slot. The zero Miss means that the item does not have the first name
-// of the path.
+// Miss describes why a rule found no slot in an item. The zero Miss means that the item does not
+// have the first name of the path.
 type Miss struct {
 	// At is the path of a value whose type does not match the next step of the path.
 	// Kind is that type: "S" in a DynamoDB item, "string" in a document. Kind is empty if
@@ -93,8 +92,8 @@ func prefixes(path Path) []string {
 	return all
 }
 
-// missing records that the step-th step of a path leads to nothing. It calls
-// names only if near is set and the step has a name.
+// missing records that step number step of a path does not exist. It calls names only if near is
+// set and the step has a name.
 func (m *Miss) missing(s slot, step int, near bool, names func(add func(string))) {
 	prefix, want := s.prefixes[step+1], s.path[step]
 	switch {
@@ -136,9 +135,9 @@ func (r *rows) explain(item scan.Item, rule int, near bool) (m Miss) {
 	return m
 }
 
-// ofValue follows a path from v, the value at its first step steps. It does not search the
-// attributes of the item for a name similar to the first one, because rotator reads only
-// the attributes that the job names.
+// ofValue follows a path from v, the value after the first step steps. It does not search the
+// attributes of the item for a name similar to the first one, because rotator reads only the
+// attributes that the job names.
 func (m *Miss) ofValue(s slot, v scan.Value, step int, near bool) {
 	if step == len(s.path) || v.Kind == scan.KindNull {
 		return
@@ -181,7 +180,7 @@ func explainDocument(text []byte, s slot, near bool) (m Miss) {
 	return m
 }
 
-// ofResult follows a path from v, the value at its first step steps.
+// ofResult follows a path from v, the value after the first step steps.
 func (m *Miss) ofResult(s slot, v gjson.Result, step int, near bool) {
 	if step == len(s.path) || v.Type == gjson.Null {
 		return

@@ -9,96 +9,111 @@ import (
 	"rotator/internal/scan"
 )
 
-// The explanation of a rule that found no slot in an item: the place of a value
-// of another type, or the missing name with similar names.
-func TestExplain(t *testing.T) {
-	text := func(s string) scan.Value { return scan.Value{Kind: scan.KindS, Text: s} }
-	in := func(m map[string]scan.Value) scan.Value { return scan.Value{Kind: scan.KindM, Map: m} }
-	list := func(l ...scan.Value) scan.Value { return scan.Value{Kind: scan.KindL, List: l} }
-	near := func(names ...string) (found []nearest.Name) {
-		for i := 0; i < len(names); i++ {
-			found = append(found,
-				nearest.Name{Text: names[i], Distance: nearest.Distance("docs", names[i])})
-		}
-		return found
+// explainCase is an item in which a path finds no slot.
+type explainCase struct {
+	name, path string
+	row        map[string]scan.Value // a DynamoDB item
+	body       string                // an object, if row is nil
+	format     string                // of the object
+	want       Miss
+}
+
+func mapOf(m map[string]scan.Value) scan.Value { return scan.Value{Kind: scan.KindM, Map: m} }
+func listOf(l ...scan.Value) scan.Value        { return scan.Value{Kind: scan.KindL, List: l} }
+
+// nearDocs returns names with their distance from "docs".
+func nearDocs(names ...string) (found []nearest.Name) {
+	for _, name := range names {
+		found = append(found, nearest.Name{Text: name, Distance: nearest.Distance("docs", name)})
 	}
-	for _, test := range []struct {
-		name, path string
-		row        map[string]scan.Value // a DynamoDB item
-		body       string                // an object, where row is nil
-		format     string                // of the object
-		want       Miss
-	}{
-		{name: "no such attribute", path: "ssn", row: map[string]scan.Value{"id": text("1")}},
+	return found
+}
+
+func explainRows() []explainCase {
+	return []explainCase{
+		{name: "missing attribute", path: "ssn", row: map[string]scan.Value{"id": text("1")}},
 		{
-			name: "a map for a list",
+			name: "map instead of list",
 			path: "docs[*]",
-			row:  map[string]scan.Value{"docs": in(nil)},
+			row:  map[string]scan.Value{"docs": mapOf(nil)},
 			want: Miss{At: "docs", Kind: "M"},
 		},
 		{
-			name: "a string for a list",
+			name: "string instead of list",
 			path: "docs[0]",
 			row:  map[string]scan.Value{"docs": text("x")},
 			want: Miss{At: "docs", Kind: "S"},
 		},
 		{
-			name: "a string for a map",
+			name: "string instead of map",
 			path: "docs.x",
 			row:  map[string]scan.Value{"docs": text("x")},
 			want: Miss{At: "docs", Kind: "S"},
 		},
-		{name: "an empty list", path: "docs[*]", row: map[string]scan.Value{"docs": list()}},
+		{name: "empty list", path: "docs[*]", row: map[string]scan.Value{"docs": listOf()}},
 		{name: "NULL", path: "docs[*]", row: map[string]scan.Value{"docs": {Kind: scan.KindNull}}},
 		{
-			name: "a list of strings for maps",
+			name: "strings instead of maps in a list",
 			path: "docs[*].key",
-			row:  map[string]scan.Value{"docs": list(text("x"))},
+			row:  map[string]scan.Value{"docs": listOf(text("x"))},
 			want: Miss{At: "docs[*]", Kind: "S"},
 		},
 		{
-			name: "another case below",
+			name: "other case in a map",
 			path: "p.docs",
 			row: map[string]scan.Value{
-				"p": in(map[string]scan.Value{"Docs": text("x"), "other": text("y")})},
-			want: Miss{Missing: "p.docs", Near: near("Docs")},
+				"p": mapOf(map[string]scan.Value{"Docs": text("x"), "other": text("y")})},
+			want: Miss{Missing: "p.docs", Near: nearDocs("Docs")},
 		},
 		{
-			name: "the deepest of several",
+			name: "longest existing prefix",
 			path: "x[*].p.docs",
-			row: map[string]scan.Value{"x": list(in(nil),
-				in(map[string]scan.Value{"p": in(map[string]scan.Value{"dosc": text("x")})}))},
-			want: Miss{Missing: "x[*].p.docs", Near: near("dosc")},
+			row: map[string]scan.Value{"x": listOf(mapOf(nil),
+				mapOf(map[string]scan.Value{
+					"p": mapOf(map[string]scan.Value{"dosc": text("x")}),
+				}))},
+			want: Miss{Missing: "x[*].p.docs", Near: nearDocs("dosc")},
 		},
+	}
+}
+
+func explainDocuments() []explainCase {
+	return []explainCase{
 		{
-			name:   "a document of another case",
+			name:   "other case in a document",
 			path:   "docs",
 			format: "json",
 			body:   `{"Docs":"x","id":1}`,
-			want:   Miss{Missing: "docs", Near: near("Docs", "id")[:1]},
+			want:   Miss{Missing: "docs", Near: nearDocs("Docs", "id")[:1]},
 		},
 		{
-			name:   "a map for a list in a document",
+			name:   "map instead of list in a document",
 			path:   "docs[*]",
 			format: "json",
 			body:   `{"docs":{"a":"x"}}`,
 			want:   Miss{At: "docs", Kind: "object"},
 		},
 		{
-			name:   "a document that is an array",
+			name:   "document that is an array",
 			path:   "docs",
 			format: "json",
 			body:   `[1]`,
 			want:   Miss{Kind: "array"},
 		},
 		{
-			name:   "a line",
+			name:   "line",
 			path:   "a.docs",
 			format: "jsonl",
 			body:   "{\"b\":1}\n{\"a\":[]}\n",
 			want:   Miss{At: "a", Kind: "array"},
 		},
-	} {
+	}
+}
+
+// TestExplain: if a rule finds no slot in an item, the explanation is the path of a value of
+// another type, or the missing name with similar names.
+func TestExplain(t *testing.T) {
+	for _, test := range append(explainRows(), explainDocuments()...) {
 		t.Run(test.name, func(t *testing.T) {
 			spec := Spec{Format: "raw", Kind: Rows, Slots: []SlotSpec{{Path: test.path}}}
 			item := scan.Item{Payload: &scan.Row{Attributes: test.row}}

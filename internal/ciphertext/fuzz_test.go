@@ -17,10 +17,10 @@ import (
 	"rotator/internal/scan"
 )
 
-// FuzzJSON: in any document, under any path, the same blobs give the same bytes;
-// other blobs are found again where they were put, and no byte outside of their
-// strings changes, nor any value that another reader of JSON sees; what a slot says
-// of itself can be kept in JSON, and its path alone finds it again.
+// FuzzJSON: in any document and for any path, splicing the same blobs gives the same bytes. New
+// blobs are found again in their slots. No byte outside of the slots changes, and no value that
+// encoding/json reads. The path of a slot alone finds it again, and JSON preserves everything in a
+// slot.
 func FuzzJSON(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte, path string, url bool) {
 		format := formatBase64
@@ -28,7 +28,12 @@ func FuzzJSON(f *testing.F) {
 			format = formatBase64URL
 		}
 		template, err := Compile(Spec{Format: formatJSON, Kind: Objects, Slots: []SlotSpec{
-			{Path: path, Format: format, Context: map[string]string{"t": "${body.t}", "k": "${key}"}, DestinationContext: map[string]string{"c": "constant"}}, {Path: "k"}}})
+			{
+				Path:               path,
+				Format:             format,
+				Context:            map[string]string{"t": "${body.t}", "k": "${key}"},
+				DestinationContext: map[string]string{"c": "constant"},
+			}, {Path: "k"}}})
 		if err != nil {
 			return
 		}
@@ -39,11 +44,12 @@ func FuzzJSON(f *testing.F) {
 		for i, s := range found {
 			checkSlot(t, s)
 			if same[i] = s.Blob; s.Refused == nil {
-				fresh[i] = fmt.Appendf(nil, "another blob, of another length, for slot %d\xff\xfb", i)
+				fresh[i] = fmt.Appendf(nil,
+					"another blob, of another length, for slot %d\xff\xfb", i)
 			}
 		}
 		if got := spliced(t, compiled, item, same); !bytes.Equal(got, body) {
-			t.Fatalf("the same blobs gave %q of %q", got, body)
+			t.Fatalf("splicing the same blobs gave %q, want %q", got, body)
 		}
 		checkPathsFind(t, item, found)
 		payload, err := spliceFitting(t, compiled, item, found, fresh)
@@ -61,7 +67,8 @@ func FuzzJSON(f *testing.F) {
 		if diff := cmp.Diff(summaryWith(found, fresh), summary(after)); diff != "" {
 			t.Fatalf("after the splice of %q (-want +got):\n%s", body, diff)
 		}
-		if before, after := outside(compiled, body), outside(compiled, now); !slices.Equal(before, after) {
+		if before, after := outside(compiled, body),
+			outside(compiled, now); !slices.Equal(before, after) {
 			t.Fatalf("bytes outside of the slots changed:\n%q\n%q", before, after)
 		}
 		checkOtherReader(t, body, now, fresh)
@@ -72,7 +79,13 @@ func FuzzJSON(f *testing.F) {
 // these are exactly the blobs that need padding where the old text does not show whether
 // its writer pads. Under format auto they are also the blobs whose text is valid in one
 // alphabet only, where the old text is valid in both.
-func spliceFitting(t *testing.T, f Format, item scan.Item, found []Slot, blobs [][]byte) (scan.Payload, error) {
+func spliceFitting(
+	t *testing.T,
+	f Format,
+	item scan.Item,
+	found []Slot,
+	blobs [][]byte,
+) (scan.Payload, error) {
 	t.Helper()
 	payload, err := f.Splice(item, blobs)
 	var spliceErr *SpliceError
@@ -82,15 +95,17 @@ func spliceFitting(t *testing.T, f Format, item scan.Item, found []Slot, blobs [
 	for _, s := range spliceErr.Failures {
 		was, is := found[s.Index].Blob, blobs[s.Index]
 		padding := len(was)%3 == 0 && len(is)%3 != 0
-		if neutral := !strings.ContainsAny(std64(string(was)), "+/") && strings.ContainsAny(std64(string(is)), "+/"); !padding && !(neutral && s.Refused.Reason == "ambiguous") {
-			t.Fatalf("slot %d, %q: %q cannot be written in the place of %q", s.Index, s.Path, is, was)
+		if neutral := !strings.ContainsAny(std64(string(was)), "+/") &&
+			strings.ContainsAny(std64(string(is)), "+/"); !padding &&
+			!(neutral && s.Refused.Reason == "ambiguous") {
+			t.Fatalf("slot %d, %q: %q cannot replace %q", s.Index, s.Path, is, was)
 		}
 		blobs[s.Index] = nil
 	}
 	return f.Splice(item, blobs)
 }
 
-// spliced is the body that a format makes of an object.
+// spliced returns the body of an object after a splice.
 func spliced(t *testing.T, f Format, item scan.Item, blobs [][]byte) []byte {
 	payload, err := f.Splice(item, blobs)
 	if err != nil {
@@ -99,10 +114,10 @@ func spliced(t *testing.T, f Format, item scan.Item, blobs [][]byte) []byte {
 	return payload.(*scan.Object).Body
 }
 
-// checkSlot: a slot has a blob that KMS would take, or a reason; and nothing in it
-// is lost in the JSON of the ledger or of a request.
+// checkSlot: a slot has a blob of valid size, or a reason, and JSON preserves its texts.
 func checkSlot(t *testing.T, s Slot) {
-	if (s.Refused == nil) != (s.Blob != nil) || s.Refused == nil && (len(s.Blob) == 0 || len(s.Blob) > kmsblob.MaxSize) {
+	if (s.Refused == nil) != (s.Blob != nil) || s.Refused == nil &&
+		(len(s.Blob) == 0 || len(s.Blob) > kmsblob.MaxSize) {
 		t.Fatalf("slot %s: %d bytes, refused %v", s.Path, len(s.Blob), s.Refused)
 	}
 	texts := []string{s.Path}
@@ -114,19 +129,23 @@ func checkSlot(t *testing.T, s Slot) {
 	}
 	for _, text := range texts {
 		if !utf8.ValidString(text) {
-			t.Fatalf("slot %q has %q, which JSON cannot hold", s.Path, text)
+			t.Fatalf("slot %q has %q, which JSON does not preserve", s.Path, text)
 		}
 	}
 }
 
-// checkPathsFind: a retry finds a slot by the path that the ledger has of it.
+// checkPathsFind: a retry can find a slot by the path in its ledger entry.
 func checkPathsFind(t *testing.T, item scan.Item, found []Slot) {
 	for _, s := range found[:min(len(found), 20)] {
 		if s.Refused != nil {
 			continue
 		}
 		for _, format := range []string{formatBase64, formatBase64URL} {
-			one, err := Compile(Spec{Format: formatJSON, Kind: Objects, Slots: []SlotSpec{{Path: s.Path, Format: format}}})
+			one, err := Compile(Spec{
+				Format: formatJSON,
+				Kind:   Objects,
+				Slots:  []SlotSpec{{Path: s.Path, Format: format}},
+			})
 			if err != nil {
 				t.Fatalf("slot %q: %v", s.Path, err)
 			}
@@ -142,8 +161,7 @@ func checkPathsFind(t *testing.T, item scan.Item, found []Slot) {
 	}
 }
 
-// overlap says that two slots of the job are one place of the document, which the
-// format may refuse to splice.
+// overlap reports whether two slots overlap in the document. The format may refuse to splice them.
 func overlap(c *Compiled, item scan.Item) bool {
 	seen := map[int]bool{}
 	text, _, _ := c.text(item)
@@ -158,7 +176,7 @@ func overlap(c *Compiled, item scan.Item) bool {
 	return false
 }
 
-// summaryWith is the summary of slots in which other blobs stand.
+// summaryWith returns the summary of slots after blobs were written to them.
 func summaryWith(slots []Slot, blobs [][]byte) []string {
 	slots = slices.Clone(slots)
 	for i := range slots {
@@ -169,7 +187,7 @@ func summaryWith(slots []Slot, blobs [][]byte) []string {
 	return summary(slots)
 }
 
-// outside are the pieces of a document between its slots.
+// outside returns the parts of a document between its slots.
 func outside(c *Compiled, body []byte) []string {
 	body = bytes.TrimPrefix(body, []byte(byteOrderMark))
 	sites := c.Format.(*bodyFormat).sites(&scan.Object{Key: "key", Body: body})
@@ -184,21 +202,21 @@ func outside(c *Compiled, body []byte) []string {
 	return append(pieces, string(body[at:]))
 }
 
-// checkOtherReader compares two documents as encoding/json reads them: they differ
-// only where the new one has a new blob.
+// checkOtherReader compares two documents as encoding/json reads them. They must differ only in
+// values that are new blobs.
 func checkOtherReader(t *testing.T, before, after []byte, fresh [][]byte) {
 	mark := []byte(byteOrderMark) // most readers skip it
 	before, after = bytes.TrimPrefix(before, mark), bytes.TrimPrefix(after, mark)
 	old, err := otherReader(before)
 	if err != nil {
 		if !bytes.Equal(before, after) {
-			t.Fatalf("%q, which is not JSON, became %q", before, after)
+			t.Fatalf("%q is not JSON, but was changed to %q", before, after)
 		}
 		return
 	}
 	now, err := otherReader(after)
 	if err != nil {
-		t.Fatalf("%q is not JSON any more: %v", after, err)
+		t.Fatalf("the result %q is not JSON: %v", after, err)
 	}
 	was, is := map[string]string{}, map[string]string{}
 	scalars("", old, was)
@@ -209,7 +227,7 @@ func checkOtherReader(t *testing.T, before, after []byte, fresh [][]byte) {
 		}
 	}
 	if len(was) != len(is) {
-		t.Fatalf("%d values became %d", len(was), len(is))
+		t.Fatalf("the document had %d values and has %d", len(was), len(is))
 	}
 }
 
@@ -238,7 +256,7 @@ func scalars(at string, v any, out map[string]string) {
 	}
 }
 
-// holds says that a text is one of the blobs in base64 of some alphabet.
+// holds reports whether a text is the encoding of one of the blobs in base64 or base64url.
 func holds(text string, blobs [][]byte) bool {
 	plain := strings.Map(func(r rune) rune {
 		switch r {
@@ -251,12 +269,13 @@ func holds(text string, blobs [][]byte) bool {
 		}
 		return r
 	}, text)
-	return slices.ContainsFunc(blobs, func(b []byte) bool { return b != nil && base64.RawStdEncoding.EncodeToString(b) == plain })
+	return slices.ContainsFunc(blobs, func(b []byte) bool {
+		return b != nil && base64.RawStdEncoding.EncodeToString(b) == plain
+	})
 }
 
-// FuzzBase64: the body of an object that is base64 is written back byte by byte;
-// another blob is found again where it was put, in the same dress; what is not
-// taken for base64 is left alone.
+// FuzzBase64: splicing the same blob gives the same bytes. A new blob is found again, and its text
+// has the same layout. Texts that are not base64 are not changed.
 func FuzzBase64(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte, url bool) {
 		format := formatBase64
@@ -271,19 +290,23 @@ func FuzzBase64(f *testing.F) {
 		}
 		checkSlot(t, found[0])
 		if got := spliced(t, compiled, item, [][]byte{found[0].Blob}); !bytes.Equal(got, text) {
-			t.Fatalf("read %q, wrote %q", text, got)
+			t.Fatalf("splicing the same blob gave %[2]q, want %[1]q", text, got)
 		}
-		if blob, ok := lines64(string(text), url); ok && len(blob) > 0 && len(blob) <= kmsblob.MaxSize && !bytes.Equal(found[0].Blob, blob) {
-			t.Fatalf("%q is %q in base64, and is read as %q, %v", text, blob, found[0].Blob, found[0].Refused)
+		if blob, ok := lines64(string(text), url); ok && len(blob) > 0 &&
+			len(blob) <= kmsblob.MaxSize && !bytes.Equal(found[0].Blob, blob) {
+			t.Fatalf("%q is base64 of %q, but is read as %q, %v", text, blob, found[0].Blob,
+				found[0].Refused)
 		}
 		if found[0].Refused != nil {
 			return
 		}
-		another := []byte("another blob, long enough for several lines of whatever width they have: " + strings.Repeat("\xfbx\xff", 100))
+		another := []byte("another blob, long enough for several lines of whatever width they " +
+			"have: " + strings.Repeat("\xfbx\xff", 100))
 		another = another[:len(another)/3*3]
 		if len(found[0].Blob)%3 == 0 { // the text does not show whether its writer pads
 			var spliceErr *SpliceError
-			if _, err := compiled.Splice(item, [][]byte{append(another, 'x')}); !errors.As(err, &spliceErr) || spliceErr.Failures[0].Index != 0 {
+			if _, err := compiled.Splice(item, [][]byte{append(another, 'x')}); !errors.As(err,
+				&spliceErr) || spliceErr.Failures[0].Index != 0 {
 				t.Fatalf("%q: %v, for a blob that needs padding", text, err)
 			}
 		} else {
@@ -292,7 +315,7 @@ func FuzzBase64(f *testing.F) {
 		now := spliced(t, compiled, item, [][]byte{another})
 		again := compiled.Find(object("key", string(now), nil))[0]
 		if again.Refused != nil || !bytes.Equal(again.Blob, another) {
-			t.Fatalf("wrote %q, which reads as %q, %v", now, again.Blob, again.Refused)
+			t.Fatalf("the spliced text %q is read as %q, %v", now, again.Blob, again.Refused)
 		}
 		width := base64.RawStdEncoding.EncodedLen(len(another))
 		if was, is := layoutOf(text, width), layoutOf(now, width); was != is {
@@ -301,8 +324,8 @@ func FuzzBase64(f *testing.F) {
 	})
 }
 
-// lines64 reads what has to be read as base64: one text, padded or not, in lines of
-// one length, the last of which may be shorter, with white space around.
+// lines64 decodes base64 independently of the format: one text, padded or not, in lines of equal
+// length except the last one, which may be shorter, with white space around it.
 func lines64(text string, url bool) ([]byte, bool) {
 	newline := "\n"
 	if strings.Contains(text, "\r\n") {
@@ -310,7 +333,8 @@ func lines64(text string, url bool) ([]byte, bool) {
 	}
 	lines := strings.Split(strings.Trim(text, " \t\r\n"), newline)
 	for i, line := range lines {
-		if line == "" || strings.ContainsAny(line, "\r\n") || len(line) > len(lines[0]) || i < len(lines)-1 && len(line) != len(lines[0]) {
+		if line == "" || strings.ContainsAny(line, "\r\n") || len(line) > len(lines[0]) ||
+			i < len(lines)-1 && len(line) != len(lines[0]) {
 			return nil, false
 		}
 	}
@@ -326,8 +350,8 @@ func lines64(text string, url bool) ([]byte, bool) {
 	return blob, err == nil
 }
 
-// layoutOf is what a text in base64 has beside the blob: white space around it, and
-// the end of its first line, where lines are shorter than width.
+// layoutOf describes the layout of a base64 text: the white space around it, and the end of its
+// first line if lines are shorter than width.
 func layoutOf(text []byte, width int) string {
 	inner := bytes.Trim(text, " \t\r\n")
 	at := bytes.Index(text, inner)
@@ -338,13 +362,30 @@ func layoutOf(text []byte, width int) string {
 	return around
 }
 
-// FuzzPath: what is read as a path prints as a path that reads the same, and in
-// any document it leads nowhere or to slots that their own paths find again.
+// FuzzPath: the printed form of a path is parsed to the same path. In any document, a path finds no
+// slot, or slots that their own paths find again.
 func FuzzPath(f *testing.F) {
 	leaf := func(n int) scan.Value { return blob(fmt.Sprintf("blob %d", n)) }
-	list := scan.Value{Kind: scan.KindL, List: []scan.Value{leaf(1), text("x"), {Kind: scan.KindL, List: []scan.Value{leaf(2)}}}}
-	names := map[string]scan.Value{"a": leaf(3), "": leaf(4), "a.b": leaf(5), "[0]": leaf(6), `"`: leaf(7), "ü": leaf(8), "*": leaf(9), "\n": leaf(10), "l": list}
-	tree := map[string]scan.Value{"m": {Kind: scan.KindM, Map: names}, "l": list, "set": {Kind: scan.KindBS, ByteSet: [][]byte{[]byte("blob 11"), []byte("blob 12")}}}
+	list := scan.Value{
+		Kind: scan.KindL,
+		List: []scan.Value{leaf(1), text("x"), {Kind: scan.KindL, List: []scan.Value{leaf(2)}}},
+	}
+	names := map[string]scan.Value{
+		"a":   leaf(3),
+		"":    leaf(4),
+		"a.b": leaf(5),
+		"[0]": leaf(6),
+		`"`:   leaf(7),
+		"ü":   leaf(8),
+		"*":   leaf(9),
+		"\n":  leaf(10),
+		"l":   list,
+	}
+	tree := map[string]scan.Value{
+		"m":   {Kind: scan.KindM, Map: names},
+		"l":   list,
+		"set": {Kind: scan.KindBS, ByteSet: [][]byte{[]byte("blob 11"), []byte("blob 12")}},
+	}
 	for name, value := range names {
 		tree[name] = value
 	}
@@ -355,7 +396,7 @@ func FuzzPath(f *testing.F) {
 		}
 		again, err := ParsePath(path.String())
 		if err != nil || !slices.Equal(path, again) {
-			t.Fatalf("%q prints as %q, which reads as %v, %v", input, path, again, err)
+			t.Fatalf("%q is printed as %q, which is parsed to %v, %v", input, path, again, err)
 		}
 		template, err := Compile(Spec{
 			Format: formatRaw,
@@ -363,7 +404,7 @@ func FuzzPath(f *testing.F) {
 			Slots:  []SlotSpec{{Path: input}},
 		})
 		if err != nil {
-			return // begins with no attribute
+			return // does not begin with an attribute
 		}
 		for _, s := range template.Bind(Keys{}).Find(row(tree)) {
 			if s.Refused != nil {
@@ -374,7 +415,9 @@ func FuzzPath(f *testing.F) {
 				own = s.Path
 			}
 			one := compile(t, Spec{Format: formatRaw, Kind: Rows, Slots: []SlotSpec{{Path: own}}})
-			if !slices.ContainsFunc(one.Find(row(tree)), func(o Slot) bool { return o.Path == s.Path && bytes.Equal(o.Blob, s.Blob) }) {
+			if !slices.ContainsFunc(one.Find(row(tree)), func(o Slot) bool {
+				return o.Path == s.Path && bytes.Equal(o.Blob, s.Blob)
+			}) {
 				t.Fatalf("path %q finds slot %q, which its own path does not find", input, s.Path)
 			}
 		}

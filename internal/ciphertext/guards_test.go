@@ -10,7 +10,7 @@ import (
 	"rotator/internal/scan"
 )
 
-// guardsHold reports whether a row is as guards require.
+// guardsHold reports whether a row satisfies the guards.
 func guardsHold(attributes map[string]scan.Value, guards []scan.Guard) bool {
 	for _, g := range guards {
 		v, ok := scan.Value{Kind: scan.KindM, Map: attributes}, true
@@ -33,7 +33,7 @@ func guardsHold(attributes map[string]scan.Value, guards []scan.Guard) bool {
 
 func every(int) bool { return true }
 
-// edits returns a row with one attribute taken out, and with another value in its place.
+// edits returns versions of a row without one attribute, and with other values for it.
 func edits(attributes map[string]scan.Value, name string) (edited []map[string]scan.Value) {
 	without, other := maps.Clone(attributes), maps.Clone(attributes)
 	delete(without, name)
@@ -65,7 +65,7 @@ func TestRowGuards(t *testing.T) {
 			guards := compiled.Guards(item, found, every)
 			row := item.Payload.(*scan.Row).Attributes
 			if !guardsHold(row, guards) {
-				t.Fatalf("%s, %s: the guards do not hold in the row itself", format, v.About)
+				t.Fatalf("%s, %s: the guards do not hold for the unchanged row", format, v.About)
 			}
 			names := append(slices.Collect(maps.Keys(row)), compiled.Attributes()...)
 			if compiled.Whole() {
@@ -74,7 +74,7 @@ func TestRowGuards(t *testing.T) {
 				names = append(names, "hmac")
 			}
 			for _, name := range names {
-				if slices.Contains(writes, name) { // the write compares it anyway
+				if slices.Contains(writes, name) { // the write itself compares the attribute
 					continue
 				}
 				for _, edited := range edits(row, name) {
@@ -82,10 +82,10 @@ func TestRowGuards(t *testing.T) {
 					now.Payload = &scan.Row{Attributes: edited}
 					same := cmp.Equal(compiled.Find(projected(compiled, now)), found)
 					if held := guardsHold(edited, guards); held && !same {
-						t.Errorf("%s, %s: attribute %s was edited, and the guards hold", format,
+						t.Errorf("%s, %s: attribute %s was edited, but the guards hold", format,
 							v.About, name)
 					} else if !held && name == "hmac" && !compiled.Whole() {
-						t.Errorf("%s, %s: a guard is on %s, which is not read", format,
+						t.Errorf("%s, %s: a guard is on %s, which the format does not read", format,
 							v.About, name)
 					}
 				}
@@ -94,8 +94,8 @@ func TestRowGuards(t *testing.T) {
 	}
 }
 
-// TestGuardsOfReferences: a context with references guards the places of these, for the
-// rules of slots that move, and for no other.
+// TestGuardsOfReferences: a context with references has guards on the referenced attributes, only
+// for rules of slots that move.
 func TestGuardsOfReferences(t *testing.T) {
 	compiled := compile(t, Spec{Format: "raw", Kind: Rows, Slots: []SlotSpec{
 		{Path: "a", Context: map[string]string{"c": "x"},
@@ -123,8 +123,8 @@ func TestGuardsOfReferences(t *testing.T) {
 	}
 }
 
-// TestGuardsOfObjects: a slot in a body whose context is made from user metadata guards that
-// entry, whether it exists or not. A slot whose context comes from the body needs no guard.
+// TestGuardsOfObjects: if the context of a slot in a body uses a metadata entry, there is a guard
+// on that entry, whether it exists or not. A slot whose context comes from the body needs no guard.
 func TestGuardsOfObjects(t *testing.T) {
 	spec := func(context string) Spec {
 		return Spec{Format: "json", Kind: Objects, Slots: []SlotSpec{

@@ -67,8 +67,9 @@ func documentSites(
 
 // notJSON refuses a body that is not a JSON document.
 func notJSON() *Refused {
-	return refuse("not-json", "the body is not one JSON document, or is nested more than %d levels "+
-		"deep", maxDepth)
+	return refuse("not-json",
+		"the body is not one JSON document, or is nested more than %d levels "+
+			"deep", maxDepth)
 }
 
 // newSites returns the site of v, the value at the end of a path, or none if v is null.
@@ -91,7 +92,8 @@ func newSites(
 	}
 	start, end, ok := stringIn(text, v)
 	if !ok {
-		return []editSite{refusedSitef(path, "not-json", "the position of %s in the body is unknown",
+		return []editSite{refusedSitef(path, "not-json",
+			"the position of %s in the body is unknown",
 			path)}
 	}
 	d := decode(s.format, s.padding, []byte(v.Str))

@@ -100,8 +100,9 @@ func (f framing) read(value []byte) ([]byte, *Refused) {
 	}
 	blob := value[f.width : f.width+int(length)]
 	if length > uint64(f.most) && length <= kmsblob.MaxSize {
-		return nil, refuse("too-large", "the ciphertext is longer than %d bytes, the limit of this "+
-			"format", f.most)
+		return nil,
+			refuse("too-large", "the ciphertext is longer than %d bytes, the limit of this "+
+				"format", f.most)
 	}
 	return blob, checkBlob(blob)
 }

@@ -4,21 +4,22 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 
 	"rotator/internal/scan"
 )
 
-// TestPulumiSpellings: every way in which the readers of Pulumi take a stack's data key is
-// moved, and reads as the new one afterwards, or is refused by name. Format auto refuses
-// the same, or moves it.
-func TestPulumiSpellings(t *testing.T) {
-	blob, url := std64(string(kmsBlob("old"))), "awskms:///"+goldenSource+"?context_a=b"
+// pulumiFile is a Pulumi file, and the reason with which format pulumi-state refuses it, or "".
+type pulumiFile struct{ body, refused string }
+
+// pulumiFiles returns files with the URL of a secrets provider and a data key.
+func pulumiFiles(url, blob string) map[string]pulumiFile {
 	yaml := func(form string) string {
 		return strings.NewReplacer("URL", url, "BLOB", blob).Replace(form)
 	}
-	for name, test := range map[string]struct{ body, refused string }{
+	return map[string]pulumiFile{
 		"plain": {yaml("secretsprovider: URL\nencryptedkey: BLOB\nconfig:\n  a: b\n"),
 			""},
 		"byte order mark": {byteOrderMark + yaml("secretsprovider: URL\nencryptedkey: BLOB\n"), ""},
@@ -62,7 +63,14 @@ func TestPulumiSpellings(t *testing.T) {
 			yaml(
 				`{"newSnapshot": {"secrets_providers": {"type": "cloud", ` +
 					`"state": {"url": "URL", "encryptedkey": "BLOB"}}}}`), "unknown-format"},
-	} {
+	}
+}
+
+// TestPulumiSyntax: for each syntax of a Pulumi file, the data key is replaced, or the file is
+// refused with a reason. Format auto replaces or refuses the same files.
+func TestPulumiSyntax(t *testing.T) {
+	blob, url := std64(string(kmsBlob("old"))), "awskms:///"+goldenSource+"?context_a=b"
+	for name, test := range pulumiFiles(url, blob) {
 		for _, format := range []string{formatPulumi, formatAuto} {
 			f := compile(t, Spec{Format: format, Kind: Files})
 			item := object("Pulumi.prod.yaml", test.body, nil)
@@ -72,7 +80,7 @@ func TestPulumiSpellings(t *testing.T) {
 				continue
 			}
 			if refused := found[0].Refused; test.refused != "" {
-				// auto knows no more than that it cannot read it.
+				// auto cannot distinguish the reasons
 				if refused == nil || format == formatPulumi && refused.Reason != test.refused {
 					t.Errorf("%s, %s: %v", format, name, refused)
 				}
@@ -92,9 +100,9 @@ func TestPulumiSpellings(t *testing.T) {
 	}
 }
 
-// TestMarksThatCannotBeRead: a body with the own marks of a format is never without a slot
-// in that format, and in auto.
-func TestMarksThatCannotBeRead(t *testing.T) {
+// TestUnreadableMarks: a body with the marks of a format always has a slot, in that format and in
+// auto.
+func TestUnreadableMarks(t *testing.T) {
 	blob := std64(string(kmsBlob("1")))
 	sops := "kms:\n  - arn: " + goldenSource + "\n    enc: " + blob + "\nlastmodified: x\nmac: m\n"
 	biscuit := "- key_id: " + goldenSource + "\n  key_manager: kms\n  key_ciphertext: " + blob +
@@ -131,7 +139,7 @@ func TestMarksThatCannotBeRead(t *testing.T) {
 	}
 }
 
-// TestNoMarks: what merely speaks of a format, or has its marks without KMS, has no slot.
+// TestNoMarks: a body that only mentions a format, or has its marks without KMS, has no slot.
 func TestNoMarks(t *testing.T) {
 	for name, test := range map[string]struct{ format, body string }{
 		"sops configuration": {formatSops,
@@ -162,72 +170,99 @@ func TestNoMarks(t *testing.T) {
 	}
 }
 
-// TestMisread: a value with a ciphertext in an unsupported form is refused with
-// a reason of its own and advice. Plaintext is not mistaken for it.
-func TestMisread(t *testing.T) {
-	raw := kmsBlob(strings.Repeat("123", 30))
+// misreadCase is a refused slot, its reason, and a text that its detail must contain.
+type misreadCase struct {
+	found        []Slot
+	reason, help string
+}
+
+func slotsOfAttribute(t *testing.T, format string, v scan.Value) []Slot {
+	f := compile(t, Spec{Format: format, Kind: Rows, Slots: []SlotSpec{{Path: "a"}}})
+	return f.Find(row(map[string]scan.Value{"a": v}))
+}
+
+func slotsOfBody(t *testing.T, spec Spec, text string) []Slot {
+	spec.Kind = Objects
+	return compile(t, spec).Find(object("x", text, nil))
+}
+
+func misreadAttributes(t *testing.T, raw []byte) map[string]misreadCase {
 	blob := base64.StdEncoding.EncodeToString(raw)
-	spring := "(Country=UG9y,Code=MQ==)" + blob
 	pydynox := append(binary.BigEndian.AppendUint16([]byte{1}, uint16(len(raw))), raw...)
 	pydynox = append(pydynox, "nonce and payload"...)
+	return map[string]misreadCase{
+		"prefix v1:": {slotsOfAttribute(t, formatBase64, text("v1:"+blob)), "text-around",
+			"pattern"},
+		"prefix and more": {slotsOfAttribute(t, formatBase64, text("v1."+blob+".bm9uY2U.Y3Q")),
+			"text-around", "pattern"},
+		"pydynox": {slotsOfAttribute(t, formatBase64, text("ENC:"+std64(string(pydynox)))),
+			"pydynox",
+			"write it again"},
+		"plaintext": {slotsOfAttribute(t, formatBase64, text("hunter2!")), "not-base64",
+			"never encrypted"},
+		"hex, read as base64": {slotsOfAttribute(t, formatBase64, text(fmt.Sprintf("%x", raw))),
+			"not-base64",
+			"set format: hex"},
+		"base64, read as hex": {slotsOfAttribute(t, formatHex, text(blob)), "not-hex",
+			"set format: base64"},
+		"base64 in B, read raw": {slotsOfAttribute(t, formatRaw,
+			scan.Value{Kind: scan.KindB, Bytes: []byte(blob)}), "encoded-twice", "format base64"},
+		"hex in B, read raw": {slotsOfAttribute(t, formatRaw,
+			scan.Value{Kind: scan.KindB, Bytes: fmt.Appendf(nil, "%x", raw)}), "encoded-twice",
+			"format hex"},
+	}
+}
+
+func misreadBodies(t *testing.T, raw []byte) map[string]misreadCase {
+	blob := base64.StdEncoding.EncodeToString(raw)
+	spring := "(Country=UG9y,Code=MQ==)" + blob
 	eyaml := "ENC[KMS," + blob[:52] + "\n    " + blob[52:112] + "\n    " + blob[112:] + "]"
 	tofu := `{"ciphertext_blob":"` + blob + `","plaintext":null}`
 	state := `{"meta":{"key_provider.aws_kms.main":"` + std64(tofu) +
 		`"},"encrypted_data":"x","encryption_version":"v0"}`
-	attribute := func(format string, v scan.Value) []Slot {
-		f := compile(t, Spec{Format: format, Kind: Rows, Slots: []SlotSpec{{Path: "a"}}})
-		return f.Find(row(map[string]scan.Value{"a": v}))
-	}
-	body := func(spec Spec, text string) []Slot {
-		spec.Kind = Objects
-		return compile(t, spec).Find(object("x", text, nil))
-	}
 	pattern := func(p string) Spec {
 		return Spec{Format: formatText, Slots: []SlotSpec{{Pattern: p}}}
 	}
 	auto := Spec{Format: formatAuto}
-	for name, test := range map[string]struct {
-		found        []Slot
-		reason, help string
-	}{
-		"prefix v1:": {attribute(formatBase64, text("v1:"+blob)), "text-around", "pattern"},
-		"prefix and more": {attribute(formatBase64, text("v1."+blob+".bm9uY2U.Y3Q")),
-			"text-around", "pattern"},
-		"pydynox": {attribute(formatBase64, text("ENC:"+std64(string(pydynox)))), "pydynox",
-			"write it again"},
-		"plaintext": {attribute(formatBase64, text("hunter2!")), "not-base64", "never encrypted"},
-		"hex, read as base64": {attribute(formatBase64, text(fmt.Sprintf("%x", raw))), "not-base64",
-			"set format: hex"},
-		"base64, read as hex": {attribute(formatHex, text(blob)), "not-hex", "set format: base64"},
-		"raw, read as base64": {body(Spec{Format: formatBase64, Slots: []SlotSpec{{}}},
+	return map[string]misreadCase{
+		"raw, read as base64": {slotsOfBody(t, Spec{Format: formatBase64, Slots: []SlotSpec{{}}},
 			string(raw)), "not-base64", "set format: raw"},
-		"base64 in B, read raw": {attribute(formatRaw,
-			scan.Value{Kind: scan.KindB, Bytes: []byte(blob)}), "encoded-twice", "format base64"},
-		"hex in B, read raw": {attribute(formatRaw,
-			scan.Value{Kind: scan.KindB, Bytes: fmt.Appendf(nil, "%x", raw)}), "encoded-twice",
-			"format hex"},
-		"base64 twice": {body(pattern(`pw: (\S+)`), "pw: "+std64(blob)+"\n"), "encoded-twice",
+		"base64 twice": {slotsOfBody(t, pattern(`pw: (\S+)`), "pw: "+std64(blob)+"\n"),
+			"encoded-twice",
 			"encoded once"},
-		"hiera-eyaml block": {body(pattern(`ENC\[KMS,([^\]]+)\]`), "pw: >\n    "+eyaml+"\n"),
+		"hiera-eyaml " +
+			"block": {slotsOfBody(t, pattern(`ENC\[KMS,([^\]]+)\]`), "pw: >\n    "+eyaml+"\n"),
 			"indented-base64", "one line"},
-		"hiera-eyaml, auto": {body(auto, "pw: >\n    "+eyaml+"\n"), "unknown-format",
+		"hiera-eyaml, auto": {slotsOfBody(t, auto, "pw: >\n    "+eyaml+"\n"), "unknown-format",
 			"format text"},
-		"Spring context": {body(pattern(`\{cipher\}(\S+)`), "pw={cipher}"+spring+"\n"),
+		"Spring context": {slotsOfBody(t, pattern(`\{cipher\}(\S+)`), "pw={cipher}"+spring+"\n"),
 			"spring-cipher-context", "one slot per context"},
-		"Spring context, auto": {body(auto, "pw={cipher}"+spring+"\n"), "spring-cipher-context",
+		"Spring context, auto": {slotsOfBody(t, auto, "pw={cipher}"+spring+"\n"),
+			"spring-cipher-context",
 			"one slot per context"},
-		"Spring, auto":   {body(auto, "pw={cipher}"+blob+"\n"), "unknown-format", "format text"},
-		"OpenTofu, auto": {body(auto, state), "opentofu-state", "fallback"},
+		"Spring, auto": {slotsOfBody(t, auto, "pw={cipher}"+blob+"\n"), "unknown-format",
+			"format text"},
+		"OpenTofu, auto": {slotsOfBody(t, auto, state), "opentofu-state", "fallback"},
 		"OpenTofu, by its path": {
-			body(Spec{
+			slotsOfBody(t, Spec{
 				Format: formatJSON,
 				Slots:  []SlotSpec{{Path: `meta["key_provider.aws_kms.main"]`}},
 			}, state), "opentofu-state", "fallback"},
-		"instruction file, auto": {body(auto,
+		"instruction file, auto": {slotsOfBody(t, auto,
 			`{"x-amz-key-v2":"`+blob+
 				`","x-amz-iv":"i","x-amz-wrap-alg":"kms","x-amz-matdesc":"{}"}`), "unknown-format",
 			"instruction_suffix"},
-	} {
+	}
+}
+
+// TestMisread: a value with a ciphertext in an unsupported form is refused with a reason of its own
+// and advice. Plaintext is not mistaken for it.
+func TestMisread(t *testing.T) {
+	raw := kmsBlob(strings.Repeat("123", 30))
+	blob := base64.StdEncoding.EncodeToString(raw)
+	cases := misreadBodies(t, raw)
+	maps.Copy(cases, misreadAttributes(t, raw))
+	for name, test := range cases {
 		if len(test.found) != 1 || test.found[0].Refused == nil {
 			t.Errorf("%s: %v", name, summary(test.found))
 			continue
@@ -250,8 +285,8 @@ func TestTextInRows(t *testing.T) {
 	}
 }
 
-// TestInstructionSuffix: instruction files with a suffix of their own, and without a mark
-// in their metadata, as the clients for PHP and Ruby write them.
+// TestInstructionSuffix: instruction files can have a custom suffix and no mark in their metadata,
+// as the clients for PHP and Ruby write them.
 func TestInstructionSuffix(t *testing.T) {
 	blob := std64(string(kmsBlob("1")))
 	body := `{"x-amz-iv":"i","x-amz-key-v2":"` + blob +
@@ -272,13 +307,13 @@ func TestInstructionSuffix(t *testing.T) {
 	}
 	if compile(t, Spec{Format: formatS3EC, Kind: Objects, InstructionSuffix: "-envelope"}).
 		NeedsBody("a", nil) {
-		t.Error("the body of any object is read")
+		t.Error("the body of an object without the suffix is read")
 	}
 	if _, err := Compile(Spec{
 		Format:            formatSops,
 		Kind:              Objects,
 		InstructionSuffix: "-envelope",
 	}); err == nil {
-		t.Error("format sops takes a suffix of instruction files")
+		t.Error("format sops accepts instruction_suffix")
 	}
 }

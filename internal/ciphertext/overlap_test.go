@@ -10,7 +10,7 @@ import (
 	"rotator/internal/scan"
 )
 
-// slotsAt makes slots of one format at paths, each with a context of its own.
+// slotsAt returns slots of one format, each with a different context.
 func slotsAt(format string, paths ...string) (specs []SlotSpec) {
 	for i, path := range paths {
 		specs = append(specs, SlotSpec{Path: path, Format: format,
@@ -19,7 +19,7 @@ func slotsAt(format string, paths ...string) (specs []SlotSpec) {
 	return specs
 }
 
-// brief is the path and the reason of each slot.
+// brief returns the path of each slot and its reason, or "moves".
 func brief(slots []Slot) (list []string) {
 	for _, s := range slots {
 		reason := "moves"
@@ -31,24 +31,15 @@ func brief(slots []Slot) (list []string) {
 	return list
 }
 
-// TestTwoRulesForOnePlace: a place that several rules name is one refused slot, in rows,
-// documents and lines alike, whatever the spelling; all other places move as ever.
-func TestTwoRulesForOnePlace(t *testing.T) {
-	member := func(v scan.Value) scan.Value {
-		return scan.Value{Kind: scan.KindM, Map: map[string]scan.Value{"x": v, "y": v}}
-	}
-	list := scan.Value{Kind: scan.KindL, List: []scan.Value{text(std64("A")), text(std64("B"))}}
-	set := scan.Value{Kind: scan.KindSS, Texts: []string{std64("C"), std64("D")}}
-	item := row(map[string]scan.Value{"l": list, "m": member(text(std64("E"))), "sets": member(set),
-		"n":    member(scan.Value{Kind: scan.KindN, Text: "1"}),
-		"null": member(scan.Value{Kind: scan.KindNull})})
-	document := `{"l":["` + std64("A") + `","` + std64("B") + `"],"m":{"x":"` + std64("E") +
-		`","y":"` + std64("E") + `"},"n":{"x":1,"y":1},"null":{"x":null}}`
-	for _, test := range []struct {
-		paths []string
-		want  []string // in a row and in a document
-		rows  bool     // in a row alone
-	}{
+// sharedSlotsCase is paths that match the same value.
+type sharedSlotsCase struct {
+	paths []string
+	want  []string // in a row and in a document
+	rows  bool     // in a row only
+}
+
+func sharedSlotsCases() []sharedSlotsCase {
+	return []sharedSlotsCase{
 		{[]string{"l[*]", "l[0]"}, []string{"l[0] ambiguous", "l[1] moves"}, false},
 		{[]string{"l[1]", "l[*]"}, []string{"l[1] ambiguous", "l[0] moves"}, false},
 		{[]string{"m.*", "m.x"}, []string{"m.x ambiguous", "m.y moves"}, false},
@@ -59,7 +50,23 @@ func TestTwoRulesForOnePlace(t *testing.T) {
 		{[]string{"null.*", "null.x"}, nil, false},
 		{[]string{"sets.*", "sets.x"}, []string{"sets.x{0} ambiguous", "sets.x{1} ambiguous",
 			"sets.y{0} moves", "sets.y{1} moves"}, true},
-	} {
+	}
+}
+
+// TestSharedSlots: a value that several rules match is one refused slot, in rows, documents and
+// lines, however the paths are written. All other values can be moved.
+func TestSharedSlots(t *testing.T) {
+	member := func(v scan.Value) scan.Value {
+		return scan.Value{Kind: scan.KindM, Map: map[string]scan.Value{"x": v, "y": v}}
+	}
+	list := scan.Value{Kind: scan.KindL, List: []scan.Value{text(std64("A")), text(std64("B"))}}
+	set := scan.Value{Kind: scan.KindSS, Texts: []string{std64("C"), std64("D")}}
+	item := row(map[string]scan.Value{"l": list, "m": member(text(std64("E"))), "sets": member(set),
+		"n":    member(scan.Value{Kind: scan.KindN, Text: "1"}),
+		"null": member(scan.Value{Kind: scan.KindNull})})
+	document := `{"l":["` + std64("A") + `","` + std64("B") + `"],"m":{"x":"` + std64("E") +
+		`","y":"` + std64("E") + `"},"n":{"x":1,"y":1},"null":{"x":null}}`
+	for _, test := range sharedSlotsCases() {
 		t.Run(strings.Join(test.paths, " "), func(t *testing.T) {
 			for _, c := range []struct {
 				spec   Spec
@@ -86,25 +93,31 @@ func TestTwoRulesForOnePlace(t *testing.T) {
 				if diff := cmp.Diff(want, brief(found)); diff != "" {
 					t.Fatalf("%s (-want +got):\n%s", c.spec.Format, diff)
 				}
-				blobs := make([][]byte, len(found))
-				for i, s := range found {
-					if s.Refused == nil {
-						blobs[i] = []byte("new")
-					}
-				}
-				payload, err := compiled.Splice(c.item, blobs)
-				if err != nil {
-					t.Fatalf("%s: %v", c.spec.Format, err)
-				}
-				now := compiled.Find(scan.Item{Payload: payload})
-				for i, s := range now {
-					moved, refused := found[i].Refused == nil, s.Refused != nil
-					if moved && string(s.Blob) != "new" || !moved && !refused {
-						t.Errorf("%s: %s is %q after the splice", c.spec.Format, s.Path, s.Blob)
-					}
-				}
+				checkMoves(t, c.spec.Format, compiled, c.item, found)
 			}
 		})
+	}
+}
+
+// checkMoves splices new blobs into all slots that are not refused.
+func checkMoves(t *testing.T, format string, compiled *Compiled, item scan.Item, found []Slot) {
+	t.Helper()
+	blobs := make([][]byte, len(found))
+	for i, s := range found {
+		if s.Refused == nil {
+			blobs[i] = []byte("new")
+		}
+	}
+	payload, err := compiled.Splice(item, blobs)
+	if err != nil {
+		t.Fatalf("%s: %v", format, err)
+	}
+	now := compiled.Find(scan.Item{Payload: payload})
+	for i, s := range now {
+		moved, refused := found[i].Refused == nil, s.Refused != nil
+		if moved && string(s.Blob) != "new" || !moved && !refused {
+			t.Errorf("%s: %s is %q after the splice", format, s.Path, s.Blob)
+		}
 	}
 }
 
@@ -133,8 +146,8 @@ func TestOverlapsInTheJobFile(t *testing.T) {
 	}
 }
 
-// TestContextsOfWrittenAttributes: a format that knows its own places takes no context, and
-// no name of one, from an attribute that it replaces.
+// TestContextsOfWrittenAttributes: a format that finds its slots itself accepts no context, and no
+// name for a context file, from an attribute that it replaces.
 func TestContextsOfWrittenAttributes(t *testing.T) {
 	from := func(name, reference string) map[string]string {
 		return map[string]string{name: reference}
@@ -158,8 +171,8 @@ func TestContextsOfWrittenAttributes(t *testing.T) {
 	}
 }
 
-// TestPatternsForOnePlace: what several patterns match is one refused slot.
-func TestPatternsForOnePlace(t *testing.T) {
+// TestSharedMatches: a text that several patterns match is one refused slot.
+func TestSharedMatches(t *testing.T) {
 	body := "A=" + std64("abc") + " B=" + std64("xyz") + "\n"
 	compiled := compile(t, Spec{Format: "text", Kind: Objects, Slots: []SlotSpec{
 		{Pattern: `A=(\S+)`}, {Pattern: `(?m)^\S=(\S+)`}, {Pattern: `B=(\S+)`}}})

@@ -72,16 +72,18 @@ func TestPaddingOfWriter(t *testing.T) {
 	for name, test := range map[string]struct {
 		setting string
 		texts   []string
-		want    []string // nil: the first cannot be written
+		want    []string // nil: the first slot cannot be written
 	}{
-		"always":                 {"always", []string{unknown}, []string{yes}},
-		"never":                  {"never", []string{unknown}, []string{no}},
-		"nothing known":          {"", []string{unknown, unknown}, nil},
-		"inferred: padded":       {"", []string{unknown, padded, padded}, []string{yes, yes, yes}},
-		"inferred: bare":         {"", []string{unknown, bare}, []string{no, no}},
-		"disagreement":           {"", []string{unknown, padded, bare}, nil},
-		"setting in doubt":       {"never", []string{unknown, padded, bare}, []string{no, yes, no}},
-		"own padding against it": {"never", []string{padded}, []string{yes}},
+		"always":        {"always", []string{unknown}, []string{yes}},
+		"never":         {"never", []string{unknown}, []string{no}},
+		"nothing known": {"", []string{unknown, unknown}, nil},
+		"inferred: padded": {"", []string{unknown, padded, padded},
+			[]string{yes, yes, yes}},
+		"inferred: bare": {"", []string{unknown, bare}, []string{no, no}},
+		"disagreement":   {"", []string{unknown, padded, bare}, nil},
+		"texts disagree, setting": {"never", []string{unknown, padded, bare},
+			[]string{no, yes, no}},
+		"own padding overrides the setting": {"never", []string{padded}, []string{yes}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			blobs := make([][]byte, len(test.texts))
@@ -160,7 +162,7 @@ func TestPaddingAcrossItems(t *testing.T) {
 		t.Errorf("a %q, b %q", a, b)
 	}
 	if f.WithPadding(PaddingSeen{0: {Padded: 5, Unpadded: 1}, 7: {Padded: 1}}) != f {
-		t.Error("texts that disagree, or a rule that is not there, changed the format")
+		t.Error("texts that disagree, or an unknown rule, changed the format")
 	}
 }
 
@@ -183,7 +185,7 @@ func TestPaddingSetting(t *testing.T) {
 			t.Errorf("format %s, padding %q: %v", test.format, test.padding, err)
 		}
 	}
-	f := compile(t, Spec{Format: "credstash", Kind: Rows}) // its client pads
+	f := compile(t, Spec{Format: "credstash", Kind: Rows}) // credstash pads
 	item := row(map[string]scan.Value{"key": text(std64("abc")), "contents": text("x")})
 	payload, err := f.Splice(item, [][]byte{[]byte("wxyz")})
 	if err != nil || payload.(*scan.Row).Attributes["key"].Text != std64("wxyz") {

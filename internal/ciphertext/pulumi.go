@@ -52,7 +52,8 @@ func recognisePulumi(_ Format, object *scan.Object) bool {
 func pulumiKey(body []byte) (blob, provider *node, refused *Refused) {
 	switch {
 	case opensObject(body) && !isDocument(body):
-		return nil, nil, refuse("not-json", "the body starts like JSON but is not one JSON document")
+		return nil, nil,
+			refuse("not-json", "the body starts like JSON but is not one JSON document")
 	case opensObject(body):
 		return pulumiState(body)
 	}

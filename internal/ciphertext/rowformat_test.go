@@ -18,8 +18,8 @@ import (
 	"rotator/internal/scan"
 )
 
-// rowVectors is testdata/FORMAT/vectors.json: rows as the clients write them, made
-// by hand from what the README.md beside it cites.
+// rowVectors is testdata/FORMAT/vectors.json: rows as the clients write them, made by hand from the
+// sources that the README.md next to it cites.
 type rowVectors struct {
 	NewBlob []byte      `json:"new_blob"`
 	Rows    []rowVector `json:"rows"`
@@ -29,8 +29,8 @@ type rowVector struct {
 	About    string
 	Place    string
 	Context  map[string]string            // of the target
-	Name     string                       // by which the file of contexts goes
-	Contexts map[string]map[string]string // that file
+	Name     string                       // the name of the item in the context file
+	Contexts map[string]map[string]string // the context file
 	Ref      scan.Ref
 	Row      map[string]wireValue
 	Slot     *struct {
@@ -38,12 +38,12 @@ type rowVector struct {
 		Blob               []byte
 		Context            map[string]string
 		DestinationContext map[string]string `json:"destination_context"`
-		Refused, Names     string            // the reason, and what its sentence has to name
+		Refused, Names     string            // the reason, and a text that its detail must contain
 	}
-	Spliced map[string]wireValue // what a new blob changes
+	Spliced map[string]wireValue // the attributes that a new blob changes
 }
 
-// vectorKey is the key to which the vectors move.
+// vectorKey is the destination key of the vectors.
 const vectorKey = "arn:aws:kms:us-east-1:111122223333:key/00000000-0000-4000-8000-00000000000b"
 
 // wireValue is an attribute in the JSON of the DynamoDB API.
@@ -85,12 +85,13 @@ func (v rowVector) item() scan.Item {
 	return scan.Item{Ref: v.Ref, Payload: &scan.Row{Attributes: values(v.Row)}}
 }
 
-// rowFormats are the formats of rows that know their own places, each with the
-// attributes that may change.
+// rowFormats returns the formats of rows that find their slots themselves, each with the attributes
+// that may change.
 func rowFormats() map[string][]string {
 	return map[string][]string{
 		"credstash": {"key"}, "credsmash": {"key"}, "confidant": {"data_key"},
-		"esdk-branch-keystore": {"enc", "kms-arn"}, "ddb-encryption-client": {"*amzn-ddb-map-desc*"},
+		"esdk-branch-keystore":  {"enc", "kms-arn"},
+		"ddb-encryption-client": {"*amzn-ddb-map-desc*"},
 	}
 }
 
@@ -118,7 +119,8 @@ func TestRowVectors(t *testing.T) {
 				switch {
 				case v.Slot == nil:
 					if len(found) != 0 {
-						t.Fatalf("found %v in a row without the marks of the format", summary(found))
+						t.Fatalf("found %v in a row without the marks of the format",
+							summary(found))
 					}
 					return
 				case len(found) != 1:
@@ -127,7 +129,12 @@ func TestRowVectors(t *testing.T) {
 					checkRefused(t, found[0], v)
 					return
 				}
-				want := Slot{Path: v.Slot.Path, Blob: v.Slot.Blob, Context: v.Slot.Context, DestinationContext: v.Slot.DestinationContext}
+				want := Slot{
+					Path:               v.Slot.Path,
+					Blob:               v.Slot.Blob,
+					Context:            v.Slot.Context,
+					DestinationContext: v.Slot.DestinationContext,
+				}
 				if diff := cmp.Diff(want, found[0]); diff != "" {
 					t.Fatalf("slot (-want +got):\n%s", diff)
 				}
@@ -145,8 +152,8 @@ func TestRowVectors(t *testing.T) {
 	}
 }
 
-// projected is the item as it comes from a table of which only the attributes are
-// read that the format asks for, and the primary key.
+// projected returns the item as the source returns it if it reads only the attributes that the
+// format needs, and the primary key.
 func projected(compiled *Compiled, item scan.Item) scan.Item {
 	if compiled.Whole() {
 		return item
@@ -164,8 +171,10 @@ func projected(compiled *Compiled, item scan.Item) scan.Item {
 
 func checkRefused(t *testing.T, found Slot, v rowVector) {
 	t.Helper()
-	if found.Refused == nil || found.Refused.Reason != v.Slot.Refused || found.Path != v.Slot.Path || !strings.Contains(found.Refused.Detail, v.Slot.Names) {
-		t.Errorf("slot %s, refused %v, want %s: %s, with %q in its sentence", found.Path, found.Refused, v.Slot.Path, v.Slot.Refused, v.Slot.Names)
+	if found.Refused == nil || found.Refused.Reason != v.Slot.Refused ||
+		found.Path != v.Slot.Path || !strings.Contains(found.Refused.Detail, v.Slot.Names) {
+		t.Errorf("slot %s, refused %v, want path %s and reason %s with %q in the detail",
+			found.Path, found.Refused, v.Slot.Path, v.Slot.Refused, v.Slot.Names)
 	}
 	if found.Blob != nil || found.Context != nil || found.DestinationContext != nil {
 		t.Error("a refused slot has a blob or a context")
@@ -176,16 +185,27 @@ func TestRowFormatsRefuseSpecs(t *testing.T) {
 	named := &ContextFile{File: "c.csv", Name: "${name}"}
 	for _, test := range []struct {
 		spec Spec
-		want []string // the fields that are wrong
+		want []string // the fields with a problem
 	}{
 		{Spec{Format: "credstash", Slots: []SlotSpec{{Path: "key"}}}, []string{"slots"}},
-		{Spec{Format: "credstash", ContextFile: &ContextFile{Name: "${name"}}, []string{"context_file.name"}},
-		{Spec{Format: "confidant", Context: map[string]string{}, ContextFile: named}, []string{"context", "context_file"}},
-		{Spec{Format: "esdk-branch-keystore", Context: map[string]string{"tablename": "a", "type": "b"}}, []string{"context"}},
-		{Spec{Format: "esdk-branch-keystore", Context: map[string]string{"tablename": ""}}, []string{"context"}},
-		{Spec{Format: "esdk-branch-keystore", DestinationContext: map[string]string{}}, []string{"destination_context"}},
+		{Spec{Format: "credstash", ContextFile: &ContextFile{Name: "${name"}},
+			[]string{"context_file.name"}},
+		{Spec{Format: "confidant", Context: map[string]string{}, ContextFile: named},
+			[]string{"context", "context_file"}},
+		{Spec{
+			Format:  "esdk-branch-keystore",
+			Context: map[string]string{"tablename": "a", "type": "b"},
+		}, []string{"context"}},
+		{Spec{Format: "esdk-branch-keystore", Context: map[string]string{"tablename": ""}},
+			[]string{"context"}},
+		{Spec{Format: "esdk-branch-keystore", DestinationContext: map[string]string{}},
+			[]string{"destination_context"}},
 		{Spec{Format: "esdk-branch-keystore", ContextFile: named}, []string{"context_file"}},
-		{Spec{Format: "ddb-encryption-client", Context: map[string]string{"table": "a"}, DestinationContext: map[string]string{}}, []string{"context", "destination_context"}},
+		{Spec{
+			Format:             "ddb-encryption-client",
+			Context:            map[string]string{"table": "a"},
+			DestinationContext: map[string]string{},
+		}, []string{"context", "destination_context"}},
 		{Spec{Format: "credsmash", Kind: Objects}, []string{"format"}},
 	} {
 		_, err := Compile(test.spec)
@@ -202,20 +222,21 @@ func TestRowFormatsRefuseSpecs(t *testing.T) {
 	}
 }
 
-// FuzzCredstash and the other fuzzers below: see fuzzRows.
+// For the following fuzz tests see fuzzRows.
 func FuzzCredstash(f *testing.F) { fuzzRows(f, "credstash", nil) }
 func FuzzCredsmash(f *testing.F) { fuzzRows(f, "credsmash", nil) }
 func FuzzConfidant(f *testing.F) { fuzzRows(f, "confidant", nil) }
 
 func FuzzBranchKeystore(f *testing.F) { fuzzRows(f, "esdk-branch-keystore", nil) }
 
-// FuzzDDBEncryption also reads the description with a reader of its own: another
-// blob changes the value of one entry, and neither their order nor their number.
+// FuzzDDBEncryption also parses the description independently: another blob changes the value of
+// one entry, and neither the order nor the number of entries.
 func FuzzDDBEncryption(f *testing.F) {
 	fuzzRows(f, "ddb-encryption-client", func(t *testing.T, before, after map[string]scan.Value) {
-		was, is := readEntries(t, before["*amzn-ddb-map-desc*"].Bytes), readEntries(t, after["*amzn-ddb-map-desc*"].Bytes)
+		was, is := readEntries(t, before["*amzn-ddb-map-desc*"].Bytes),
+			readEntries(t, after["*amzn-ddb-map-desc*"].Bytes)
 		if len(was) != len(is) {
-			t.Fatalf("%d entries became %d", len(was), len(is))
+			t.Fatalf("the description had %d entries and has %d", len(was), len(is))
 		}
 		for i := range was {
 			if was[i] != is[i] && (was[i].name != is[i].name || is[i].name != "amzn-ddb-env-key") {
@@ -244,33 +265,28 @@ func readEntries(t *testing.T, text []byte) (entries []descriptionEntry) {
 	return entries
 }
 
-// fuzzRows: in any row, there is one slot at most. The same blob, and no blob, leave
-// the row as it is. Another blob is found again where it was put, under the context
-// that was promised for it, and changes no attribute but those that may change, nor
-// any type; the row that was read stays.
-func fuzzRows(f *testing.F, format string, more func(t *testing.T, before, after map[string]scan.Value)) {
+// fuzzRows checks a format with any row: it has at most one slot. Splicing the same blob or no blob
+// changes nothing. Another blob is found again, under the destination context of the slot, and
+// changes only the attributes that may change, and no type. The row that was read does not change.
+func fuzzRows(
+	f *testing.F,
+	format string,
+	more func(t *testing.T, before, after map[string]scan.Value),
+) {
 	may := rowFormats()[format]
 	names := attributeNames(f, format)
 	for _, v := range loadRowVectors(f, format).Rows {
 		f.Add(rowBytes(values(v.Row), names), string(v.Ref), "customers")
 	}
 	f.Fuzz(func(t *testing.T, data []byte, ref, name string) {
-		spec := Spec{Format: format, Kind: Rows, Container: "customers"}
-		if formatFor, _ := formatOf(format, Rows); formatFor.contexts == contextFromFile {
-			spec.ContextFile = &ContextFile{File: "contexts.json", Name: "${name}", Contexts: map[string]map[string]string{name: {"n": name}, "*": {}}}
-		}
-		compiled := compile(t, spec)
+		compiled := compile(t, fuzzSpec(format, name))
 		item := scan.Item{Ref: scan.Ref(ref), Payload: &scan.Row{Attributes: rowOf(data, names)}}
 		before := rowOf(data, names)
 		found := compiled.Find(item)
 		if len(found) > 1 {
 			t.Fatalf("%d slots in a row", len(found))
 		}
-		for _, blobs := range [][][]byte{make([][]byte, len(found)), sameBlobs(found)} {
-			if diff := cmp.Diff(before, splicedRow(t, compiled, item, blobs)); diff != "" {
-				t.Fatalf("without another blob:\n%s", diff)
-			}
-		}
+		checkSameRow(t, compiled, item, found, before)
 		if len(found) == 0 {
 			return
 		}
@@ -280,7 +296,7 @@ func fuzzRows(f *testing.F, format string, more func(t *testing.T, before, after
 				t.Fatalf("destination context %q: %q", name, value)
 			}
 		}
-		fresh := []byte("another blob, longer than all that is there: \xff\xfb\x00")
+		fresh := []byte("another blob, longer than any value in the row: \xff\xfb\x00")
 		after := splicedRow(t, compiled, item, [][]byte{fresh})
 		if diff := cmp.Diff(before, item.Payload.(*scan.Row).Attributes); diff != "" {
 			t.Fatalf("the row that was read changed:\n%s", diff)
@@ -291,7 +307,12 @@ func fuzzRows(f *testing.F, format string, more func(t *testing.T, before, after
 		}
 		checkChanges(t, before, after, may)
 		again := compiled.Find(scan.Item{Ref: item.Ref, Payload: &scan.Row{Attributes: after}})
-		want := []Slot{{Path: found[0].Path, Blob: fresh, Context: found[0].DestinationContext, DestinationContext: found[0].DestinationContext}}
+		want := []Slot{{
+			Path:               found[0].Path,
+			Blob:               fresh,
+			Context:            found[0].DestinationContext,
+			DestinationContext: found[0].DestinationContext,
+		}}
 		if diff := cmp.Diff(want, again); diff != "" {
 			t.Fatalf("found after the splice (-want +got):\n%s", diff)
 		}
@@ -299,6 +320,35 @@ func fuzzRows(f *testing.F, format string, more func(t *testing.T, before, after
 			more(t, before, after)
 		}
 	})
+}
+
+// fuzzSpec returns the target of fuzzRows. A format with a context file has contexts for name.
+func fuzzSpec(format, name string) Spec {
+	spec := Spec{Format: format, Kind: Rows, Container: "customers"}
+	if formatFor, _ := formatOf(format, Rows); formatFor.contexts == contextFromFile {
+		spec.ContextFile = &ContextFile{
+			File:     "contexts.json",
+			Name:     "${name}",
+			Contexts: map[string]map[string]string{name: {"n": name}, "*": {}},
+		}
+	}
+	return spec
+}
+
+// checkSameRow splices no blob, and the same blob, into a row.
+func checkSameRow(
+	t *testing.T,
+	compiled *Compiled,
+	item scan.Item,
+	found []Slot,
+	before map[string]scan.Value,
+) {
+	t.Helper()
+	for _, blobs := range [][][]byte{make([][]byte, len(found)), sameBlobs(found)} {
+		if diff := cmp.Diff(before, splicedRow(t, compiled, item, blobs)); diff != "" {
+			t.Fatalf("splicing the same blob, or none, changed the row:\n%s", diff)
+		}
+	}
 }
 
 func sameBlobs(found []Slot) (blobs [][]byte) {
@@ -319,20 +369,21 @@ func splicedRow(t *testing.T, f Format, item scan.Item, blobs [][]byte) map[stri
 // checkChanges compares two rows without knowing what they mean.
 func checkChanges(t *testing.T, before, after map[string]scan.Value, may []string) {
 	if len(before) != len(after) {
-		t.Fatalf("%d attributes became %d", len(before), len(after))
+		t.Fatalf("the row had %d attributes and has %d", len(before), len(after))
 	}
 	for name, was := range before {
 		is, ok := after[name]
 		switch {
 		case !ok || is.Kind != was.Kind:
-			t.Fatalf("attribute %q of type %s became %v, of type %q", name, was.Kind, ok, is.Kind)
+			t.Fatalf("attribute %q of type %s: exists %v, with type %q", name, was.Kind, ok,
+				is.Kind)
 		case !cmp.Equal(was, is) && !slices.Contains(may, name):
 			t.Fatalf("attribute %q changed", name)
 		}
 	}
 }
 
-// attributeNames are those that occur in the vectors of a format, and two others.
+// attributeNames returns the names in the vectors of a format, and two others.
 func attributeNames(t testing.TB, format string) []string {
 	names := map[string]bool{"aws_dbe_head": true, "\xff": true}
 	for _, v := range loadRowVectors(t, format).Rows {
@@ -343,10 +394,11 @@ func attributeNames(t testing.TB, format string) []string {
 	return slices.Sorted(maps.Keys(names))
 }
 
-var fuzzKinds = [...]scan.Kind{scan.KindS, scan.KindN, scan.KindB, scan.KindBool, scan.KindNull, scan.KindM}
+var fuzzKinds = [...]scan.Kind{scan.KindS, scan.KindN, scan.KindB, scan.KindBool, scan.KindNull,
+	scan.KindM}
 
-// rowOf makes a row of any bytes: for each attribute the number of its name, its
-// kind, two bytes of length and a value.
+// rowOf decodes a row from any bytes: for each attribute the number of its name, its kind, two
+// bytes of length and a value.
 func rowOf(data []byte, names []string) map[string]scan.Value {
 	row := map[string]scan.Value{}
 	for len(data) >= 4 {
@@ -366,12 +418,13 @@ func rowOf(data []byte, names []string) map[string]scan.Value {
 	return row
 }
 
-// rowBytes is what rowOf makes the row of.
+// rowBytes encodes a row for rowOf.
 func rowBytes(row map[string]scan.Value, names []string) (data []byte) {
 	for _, name := range slices.Sorted(maps.Keys(row)) {
 		v := row[name]
 		value := append([]byte(v.Text), v.Bytes...)
-		data = append(data, byte(slices.Index(names, name)), byte(slices.Index(fuzzKinds[:], v.Kind)), byte(len(value)>>8), byte(len(value)))
+		data = append(data, byte(slices.Index(names, name)),
+			byte(slices.Index(fuzzKinds[:], v.Kind)), byte(len(value)>>8), byte(len(value)))
 		data = append(data, value...)
 	}
 	return data

@@ -216,7 +216,8 @@ func instructionSites(object *scan.Object) []editSite {
 	slot.Path = name
 	switch start, end, ok := stringIn(object.Body, members[name]); {
 	case twice != "":
-		return []editSite{refusedSitef(name, "ambiguous", "the instruction file has %s twice", twice)}
+		return []editSite{refusedSitef(name, "ambiguous", "the instruction file has %s twice",
+			twice)}
 	case odd != "":
 		return []editSite{refusedSite(name,
 			malformedS3EC("%s of the instruction file is not a string", odd))}
@@ -264,12 +265,16 @@ func s3ecSlot(
 	}
 	switch {
 	case len(generations) > 1:
-		return generations[0], Slot{Refused: refuse("ambiguous", "the object has wrapped data keys of "+
-			"several generations of the S3 Encryption Client: %s", strings.Join(generations, ", "))}, nil
+		return generations[0],
+			Slot{Refused: refuse("ambiguous", "the object has wrapped data keys of "+
+				"several generations of the S3 Encryption Client: %s",
+				strings.Join(generations, ", "))}, nil
 	case generations[0] == s3ecKeyV1:
-		return s3ecKeyV1, Slot{Refused: refuse("s3ec-v1", "the data key is of the first generation of "+
-			"the S3 Encryption Client and is not wrapped by KMS; read the object and write it again "+
-			"with a current client")}, nil
+		return s3ecKeyV1,
+			Slot{Refused: refuse("s3ec-v1", "the data key is of the first generation of "+
+				"the S3 Encryption Client and is not wrapped by KMS; read the object and write "+
+				"it again "+
+				"with a current client")}, nil
 	}
 	name = generations[0]
 	if slot.Refused = wrappedByKMS(name, values); slot.Refused != nil {

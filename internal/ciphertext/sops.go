@@ -74,8 +74,9 @@ func sopsStanzas(object *scan.Object) ([]*node, *Refused) {
 				"(%v), and the extension of the name is of none of them", kinds)
 		}
 	case bytes.Contains(object.Body, []byte("ENC[AES256_GCM,")):
-		return nil, refuse("unknown-format", "the file has values that sops encrypted, but no sops "+
-			"stanza at the top level of a YAML, JSON, env or INI file")
+		return nil,
+			refuse("unknown-format", "the file has values that sops encrypted, but no sops "+
+				"stanza at the top level of a YAML, JSON, env or INI file")
 	}
 	switch kind {
 	case sopsJSON:
@@ -184,8 +185,9 @@ func yamlStanzas(body []byte) ([]*node, *Refused) {
 // sopsSites returns the slots of a stanza: its entries for AWS KMS.
 func sopsSites(stanza *node, key string) []editSite {
 	if stanza.kind != nodeMap {
-		return []editSite{refusedSitef(stanza.path, "wrong-type", "%s is not a map that rotator can "+
-			"read; it cannot read anchors, tags and merge keys", stanza.path)}
+		return []editSite{refusedSitef(stanza.path, "wrong-type",
+			"%s is not a map that rotator can "+
+				"read; it cannot read anchors, tags and merge keys", stanza.path)}
 	}
 	sites := sopsKeys(stanza, key)
 	groups, refused := stanza.get("key_groups")

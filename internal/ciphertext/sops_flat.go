@@ -56,7 +56,8 @@ func iniStanza(body []byte) ([]*node, *Refused) {
 		case inside && text != "" && text[0] != '#' && text[0] != ';':
 			name, value, ok := iniEntry(text)
 			if !ok {
-				return nil, refuse("wrong-type", "section sops has a line that is not a name and a value")
+				return nil,
+					refuse("wrong-type", "section sops has a line that is not a name and a value")
 			}
 			start := at + bytes.Index(line, []byte(text)) + len(text) - len(value)
 			values = append(values, flat{name, iniText(value, start)})
@@ -129,7 +130,8 @@ func unflatten(path string, values []flat) (*node, *Refused) {
 // unflattened builds the tree of the values below a path.
 func unflattened(path string, values []flat, depth int) (*node, *Refused) {
 	first := values[0].rest
-	mixed := refuse("ambiguous", "%s is duplicate, or is more than one of a value, a map and a list",
+	mixed := refuse("ambiguous",
+		"%s is duplicate, or is more than one of a value, a map and a list",
 		path)
 	switch {
 	case first == "" && len(values) == 1:
@@ -185,13 +187,18 @@ type flatGroup struct {
 }
 
 // grouped groups values by their next step, in the order of the file.
-func grouped(path string, values []flat, cut func(name string) (string, bool)) ([]flatGroup, *Refused) {
+func grouped(
+	path string,
+	values []flat,
+	cut func(name string) (string, bool),
+) ([]flatGroup, *Refused) {
 	var groups []flatGroup
 	at := map[string]int{}
 	for _, v := range values {
 		name, ok := cut(v.rest)
 		if !ok {
-			return nil, refuse("ambiguous", "%s is more than one of a value, a map and a list", path)
+			return nil,
+				refuse("ambiguous", "%s is more than one of a value, a map and a list", path)
 		}
 		end := len(name)
 		for _, separator := range []string{flatMap, flatList} {

@@ -49,8 +49,8 @@ type textMatch struct {
 	start, end int
 }
 
-// textSites converts matches, which are in the order of the body, to places.
-// Matches that share bytes become one refused site.
+// textSites converts matches, which are in the order of the body, to sites. Matches that share
+// bytes become one refused site.
 func textSites(body []byte, matches []textMatch, find lookup) []editSite {
 	var sites []editSite
 	taken := 0

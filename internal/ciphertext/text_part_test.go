@@ -3,7 +3,6 @@ package ciphertext
 import (
 	"bytes"
 	"encoding/base64"
-	"encoding/hex"
 	"html"
 	"net/url"
 	"regexp"
@@ -13,85 +12,101 @@ import (
 	"rotator/internal/scan"
 )
 
-// TestTextPart: a match that is not the whole encoded text is refused, in every
-// spelling of the rest of the text.
-func TestTextPart(t *testing.T) {
-	bare := base64.RawStdEncoding.EncodeToString([]byte("0123456789")) // needs ==
-	digits := hex.EncodeToString([]byte("0123456789"))
-	const group = `([A-Za-z0-9+/]+)`
-	for _, test := range []struct {
-		name, pattern, body, format string
-		whole                       bool
-	}{
-		{"padding", `A\d=` + group, "A1=" + bare + "==", "", false},
-		{"padding in a URL", `s=` + group, "s=" + bare + "%3D%3D&x=1", "", false},
-		{"padding in a URL, lower case", `s=` + group, "s=" + bare + "%3d%3d", "", false},
-		{"padding in a URL in a URL", `s=` + group, "s=" + bare + "%253D%253D", "", false},
-		{"padding in a properties file", `s=` + group, "s=" + bare + `\=\=`, "", false},
-		{"padding in JSON", `"s":"` + group, `"s":"` + bare + `\u003d\u003d"`, "", false},
-		{"padding in JSON in JSON", `:\\"` + group,
-			`{\"s\":\"` + bare + `\\u003D\\u003D`, "", false},
-		{"padding in XML", `>` + group, "<s>" + bare + "&#61;&#61;</s>", "", false},
-		{"padding in XML, hexadecimal", `>` + group, "<s>" + bare + "&#x3D;&#x3d;</s>", "", false},
-		{"padding in HTML", `>` + group, "<s>" + bare + "&equals;&equals;</s>", "", false},
-		{"padding in a string", `"` + group, `"` + bare + `\x3d\x3d"`, "", false},
-		{"padding on its own line", `s: ` + group, "s: " + bare + "\n==\n", "", false},
-		{"padding in octal", `s=` + group, "s=" + bare + `\075\075`, "", false},
-		{"padding in LDAP", `s=` + group, "s=" + bare + `\3D\3d`, "", false},
-		{"padding in CSS", `s=` + group, "s=" + bare + `\00003d \00003d `, "", false},
-		{"padding in RTF", `s=` + group, "s=" + bare + `\'3d\'3d`, "", false},
-		{"padding in an old URL", `s=` + group, "s=" + bare + "%u003D%u003D", "", false},
-		{"padding behind carets", `s=` + group, "s=" + bare + "^=^=", "", false},
-		{"padding behind a space", `s=` + group, "s=" + bare + "\t==", "", false},
-		{"padding in UTF-16", `s=` + group, "s=" + bare + "\x00=\x00=\x00", "", false},
-		{"padding in a string of its own", `s=` + group, "s=" + bare + `" + "=="`, "", false},
-		{"padding in a comment's next line", `# ` + group, "# " + bare + "\n# ==\n", "", false},
-		{"padding in a quotation", `> ` + group, "> " + bare + `\n> ==`, "", false},
-		{"padding, base64url", `s=([A-Za-z0-9_-]+)`, "s=" + bare + "==", formatBase64URL, false},
-		{"a literal behind the group", group + `z;`, "s=" + bare[:12] + "z;", "", false},
-		{"a digit of the text in a URL", `s=([A-Za-z0-9+/]{12})`,
-			"s=" + bare[:12] + "%2Bab", "", false},
-		{"an escaped slash", `s=([A-Za-z0-9+/]{12})`, `s=` + bare[:12] + `\/ab`, "", false},
-		{"cut in front", `s=A([A-Za-z0-9+/]{12})`, "s=A" + bare[:12], "", false},
-		{"cut in front, in a URL", `s=%2B([A-Za-z0-9+/]{12})`, "s=%2B" + bare[:12], "", false},
-		{"hex, cut in front", `s=aa([0-9a-f]+)`, "s=aa" + digits, formatHex, false},
-		{"hex, cut behind", `s=([0-9a-f]{10})`, "s=" + digits, formatHex, false},
+// textPartCase is a body in which the pattern matches all or a part of an encoded text.
+type textPartCase struct{ name, pattern, body, format string }
 
-		{"assignment", `s=(\S+)`, "s=" + bare + "==", "", true},
-		{"no padding by the writer", `s=` + group, "s=" + bare + ";t=1", "", true},
-		{"white space in the group", `(?s)s=(.*)t`, "s=" + bare + "==\nt=1", "", true},
-		{"a URL", `s%3D` + group, "s%3D" + bare + "%26", "", true},
-		{"a string with line breaks", `\\n` + group, `"x\n` + bare + `\n"`, "", true},
-		{"an entity in front", `&quot;` + group, "&quot;" + bare + "&quot;", "", true},
-		{"PostgreSQL", `\\x([0-9a-f]+)`, `\x` + digits, formatHex, true},
-		{"SQL", `0x([0-9a-f]+)`, "0x" + digits + ",", formatHex, true},
-		{"less than the padding", `s=` + group, "s=" + bare + `" = 1`, "", true},
-		{"more than the padding", `s=` + group, "s=" + bare + "\n=======\n", "", true},
-		{"a name in between", `s=` + group, "s=" + bare + `" t=="`, "", true},
-		{"next line", `s: ` + group, "s: " + bare + "\nt: u==\n", "", true},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			f := compile(t, Spec{
-				Format: formatText,
-				Kind:   Files,
-				Slots:  []SlotSpec{{Pattern: test.pattern, Format: test.format}},
-			})
-			found := f.Find(object("f", test.body, nil))
-			if len(found) != 1 {
-				t.Fatalf("%q: %v", test.body, summary(found))
-			}
-			refused := found[0].Refused
-			if test.whole != (refused == nil) ||
-				refused != nil && refused.Reason != "part-of-text" {
-				t.Errorf("%q: %v", test.body, refused)
-			}
-		})
+// The base64 of ten bytes without its padding (==), the same bytes in hexadecimal, and a group that
+// matches base64.
+const (
+	bareText    = "MDEyMzQ1Njc4OQ"
+	hexText     = "30313233343536373839"
+	base64Group = `([A-Za-z0-9+/]+)`
+)
+
+func partsOfTexts() []textPartCase {
+	return []textPartCase{
+		{"padding", `A\d=` + base64Group, "A1=" + bareText + "==", ""},
+		{"padding in a URL", `s=` + base64Group, "s=" + bareText + "%3D%3D&x=1", ""},
+		{"padding in a URL, lower case", `s=` + base64Group, "s=" + bareText + "%3d%3d", ""},
+		{"padding in a URL in a URL", `s=` + base64Group, "s=" + bareText + "%253D%253D", ""},
+		{"padding in a properties file", `s=` + base64Group, "s=" + bareText + `\=\=`, ""},
+		{"padding in JSON", `"s":"` + base64Group, `"s":"` + bareText + `\u003d\u003d"`, ""},
+		{"padding in JSON in JSON", `:\\"` + base64Group,
+			`{\"s\":\"` + bareText + `\\u003D\\u003D`, ""},
+		{"padding in XML", `>` + base64Group, "<s>" + bareText + "&#61;&#61;</s>", ""},
+		{"padding in XML, hexadecimal", `>` + base64Group, "<s>" + bareText + "&#x3D;&#x3d;</s>",
+			""},
+		{"padding in HTML", `>` + base64Group, "<s>" + bareText + "&equals;&equals;</s>", ""},
+		{"padding in a string", `"` + base64Group, `"` + bareText + `\x3d\x3d"`, ""},
+		{"padding on its own line", `s: ` + base64Group, "s: " + bareText + "\n==\n", ""},
+		{"padding in octal", `s=` + base64Group, "s=" + bareText + `\075\075`, ""},
+		{"padding in LDAP", `s=` + base64Group, "s=" + bareText + `\3D\3d`, ""},
+		{"padding in CSS", `s=` + base64Group, "s=" + bareText + `\00003d \00003d `, ""},
+		{"padding in RTF", `s=` + base64Group, "s=" + bareText + `\'3d\'3d`, ""},
+		{"padding in an old URL", `s=` + base64Group, "s=" + bareText + "%u003D%u003D", ""},
+		{"padding after carets", `s=` + base64Group, "s=" + bareText + "^=^=", ""},
+		{"padding after a space", `s=` + base64Group, "s=" + bareText + "\t==", ""},
+		{"padding in UTF-16", `s=` + base64Group, "s=" + bareText + "\x00=\x00=\x00", ""},
+		{"padding in a separate string", `s=` + base64Group, "s=" + bareText + `" + "=="`, ""},
+		{"padding in a comment's next line", `# ` + base64Group, "# " + bareText + "\n# ==\n", ""},
+		{"padding in a quotation", `> ` + base64Group, "> " + bareText + `\n> ==`, ""},
+		{"padding, base64url", `s=([A-Za-z0-9_-]+)`, "s=" + bareText + "==", formatBase64URL},
+		{"literal after the group", base64Group + `z;`, "s=" + bareText[:12] + "z;", ""},
+		{"escaped character of the text in a URL", `s=([A-Za-z0-9+/]{12})`,
+			"s=" + bareText[:12] + "%2Bab", ""},
+		{"escaped slash", `s=([A-Za-z0-9+/]{12})`, `s=` + bareText[:12] + `\/ab`, ""},
+		{"text before the group", `s=A([A-Za-z0-9+/]{12})`, "s=A" + bareText[:12], ""},
+		{"text before the group, in a URL", `s=%2B([A-Za-z0-9+/]{12})`, "s=%2B" + bareText[:12],
+			""},
+		{"hex, text before the group", `s=aa([0-9a-f]+)`, "s=aa" + hexText, formatHex},
+		{"hex, text after the group", `s=([0-9a-f]{10})`, "s=" + hexText, formatHex},
 	}
 }
 
-// FuzzTextPart: with any text around a match, a reader reads the new blob at
-// its place. The reader decodes the escapes and takes the longest text of the
-// alphabet, including padding.
+func wholeTexts() []textPartCase {
+	return []textPartCase{
+		{"assignment", `s=(\S+)`, "s=" + bareText + "==", ""},
+		{"no padding by the writer", `s=` + base64Group, "s=" + bareText + ";t=1", ""},
+		{"white space in the group", `(?s)s=(.*)t`, "s=" + bareText + "==\nt=1", ""},
+		{"a URL", `s%3D` + base64Group, "s%3D" + bareText + "%26", ""},
+		{"a string with line breaks", `\\n` + base64Group, `"x\n` + bareText + `\n"`, ""},
+		{"an entity in front", `&quot;` + base64Group, "&quot;" + bareText + "&quot;", ""},
+		{"PostgreSQL", `\\x([0-9a-f]+)`, `\x` + hexText, formatHex},
+		{"SQL", `0x([0-9a-f]+)`, "0x" + hexText + ",", formatHex},
+		{"less than the padding", `s=` + base64Group, "s=" + bareText + `" = 1`, ""},
+		{"more than the padding", `s=` + base64Group, "s=" + bareText + "\n=======\n", ""},
+		{"a name in between", `s=` + base64Group, "s=" + bareText + `" t=="`, ""},
+		{"next line", `s: ` + base64Group, "s: " + bareText + "\nt: u==\n", ""},
+	}
+}
+
+// TestTextPart: a match that is not the whole encoded text is refused, however the rest of the text
+// is escaped.
+func TestTextPart(t *testing.T) {
+	for whole, cases := range map[bool][]textPartCase{false: partsOfTexts(), true: wholeTexts()} {
+		for _, test := range cases {
+			t.Run(test.name, func(t *testing.T) {
+				f := compile(t, Spec{
+					Format: formatText,
+					Kind:   Files,
+					Slots:  []SlotSpec{{Pattern: test.pattern, Format: test.format}},
+				})
+				found := f.Find(object("f", test.body, nil))
+				if len(found) != 1 {
+					t.Fatalf("%q: %v", test.body, summary(found))
+				}
+				refused := found[0].Refused
+				if whole != (refused == nil) ||
+					refused != nil && refused.Reason != "part-of-text" {
+					t.Errorf("%q: %v", test.body, refused)
+				}
+			})
+		}
+	}
+}
+
+// FuzzTextPart: with any text around a match, a reader finds the new blob. The reader decodes
+// escapes and takes the longest text of the alphabet, including padding.
 func FuzzTextPart(f *testing.F) {
 	f.Add("s=", "==", []byte("0123456789"), []byte("012345678901"), false)
 	f.Add("s=", "%3D%3D", []byte("0123456789"), []byte("012345678901"), false)
@@ -144,7 +159,7 @@ func FuzzTextPart(f *testing.F) {
 		written := strings.TrimSuffix(strings.TrimPrefix(now, before), after)
 		rest := unescape(after)
 		if whole := longest.FindString(written + rest); whole != written {
-			t.Fatalf("%q became %q: a reader takes %q for the text", before+text+after, now, whole)
+			t.Fatalf("%q became %q, in which a reader finds %q", before+text+after, now, whole)
 		}
 	})
 }

@@ -23,7 +23,8 @@ func newTinkKeyset(c *compiler) binder {
 		sites: orUnreadable(func(object *scan.Object) []editSite {
 			if !isDocument(object.Body) {
 				return []editSite{refusedSitef("encryptedKeyset", "not-json",
-					"the body is not one JSON document; rotator cannot read keysets in binary form")}
+					"the body is not one JSON document; rotator cannot read keysets in "+
+						"binary form")}
 			}
 			keyset, refused := tinkKeyset(object.Body)
 			switch {

@@ -9,10 +9,10 @@ import (
 	"testing"
 )
 
-// A map of texts in a YAML document, such as an encryption context, is what independent
-// readers of YAML take it for, or is no map that can be read. The readings are those that
-// the files of contexts are tested with.
-func TestYAMLTreesAreReadAsOthersRead(t *testing.T) {
+// TestYAMLTreesMatchOtherReaders: a map of texts in a YAML document, such as an encryption context,
+// is read as other YAML readers read it, or is refused. The readings are those of the tests of
+// context files.
+func TestYAMLTreesMatchOtherReaders(t *testing.T) {
 	text, err := os.ReadFile("../config/testdata/readers.jsonl")
 	if err != nil {
 		t.Fatal(err)
@@ -41,18 +41,18 @@ func TestYAMLTreesAreReadAsOthersRead(t *testing.T) {
 			read++
 			for name, whole := range readers {
 				if other, there := whole[s.name]; there && !reflect.DeepEqual(got, other) {
-					t.Errorf("%q: %s is read as %q, and by %s as %q", body, s.name,
+					t.Errorf("%q: %s is read as %q, but %s reads %q", body, s.name,
 						got, name, other)
 				}
 			}
 		}
 	}
 	if read < 50 {
-		t.Errorf("%d maps are read", read)
+		t.Errorf("%d maps were read, want more", read)
 	}
 }
 
-// textsOf is a node that is a map of texts.
+// textsOf returns the content of a node that is a map of texts.
 func textsOf(n *node) (map[string]string, bool) {
 	if n == nil || n.kind != nodeMap {
 		return nil, false
@@ -67,7 +67,8 @@ func textsOf(n *node) (map[string]string, bool) {
 	return texts, true
 }
 
-// The encryption context of a sops file in flow style is the one that sops asks KMS with.
+// TestSopsContextInFlowStyle: the encryption context of a sops file in flow style is the one that
+// sops sends to KMS.
 func TestSopsContextInFlowStyle(t *testing.T) {
 	stanza := "sops:\n  kms:\n  - arn: ARN\n    context: { app:tenant: t1, a: b:c }\n" +
 		"    enc: BLOB\n" +

@@ -35,7 +35,8 @@ func unsupportedSites(object *scan.Object) []editSite {
 	}
 	if object.ServerSideKMS {
 		return []editSite{refusedSitef("", "sse-kms-only", "the object is encrypted only by S3 "+
-			"itself (SSE-KMS), which does not expose the ciphertext of its data key: change its key "+
+			"itself (SSE-KMS), which does not expose the ciphertext of its data key: change "+
+			"its key "+
 			"with UpdateObjectEncryption, or copy the object onto itself")}
 	}
 	return nil
@@ -43,9 +44,11 @@ func unsupportedSites(object *scan.Object) []editSite {
 
 // esdkMessage refuses a message of the AWS Encryption SDK.
 func esdkMessage() *Refused {
-	return refuse("esdk-message", "the value is a message of the AWS Encryption SDK, whose header, "+
-		"including the wrapped keys, is authenticated with the data key: decrypt it and encrypt it "+
-		"again with the SDK")
+	return refuse("esdk-message",
+		"the value is a message of the AWS Encryption SDK, whose header, "+
+			"including the wrapped keys, is authenticated with the data key: decrypt it and "+
+			"encrypt it "+
+			"again with the SDK")
 }
 
 // isParquetKeyMaterial reports whether an object is the external key material of a Parquet
