@@ -11,6 +11,7 @@ import (
 
 	"rotator/internal/checkpoint"
 	"rotator/internal/config"
+	"rotator/internal/plural"
 	"rotator/internal/reencrypt"
 	"rotator/internal/retry"
 	"rotator/internal/rotate"
@@ -42,8 +43,8 @@ target or slot rule found no ciphertext. For other codes see docs/exit-codes.md.
 			}
 			if n := s.summary.UnacceptedMisfits(); n > 0 {
 				return &outcomeError{code: exitExceptions, text: fmt.Sprintf(
-					"not proven: %d slots failed, or are under the destination "+
-						"key with another context", n)}
+					"not proven: %s failed, or %s under the destination key with another "+
+						"context", plural.Count(n, "slot"), plural.Form(n, "is", "are"))}
 			}
 			if err := s.unproven(); err != nil {
 				return err
@@ -80,7 +81,8 @@ docs/exit-codes.md.`,
 			}
 			if n := s.summary.Unaccepted(); n > 0 {
 				return &outcomeError{code: exitExceptions, text: fmt.Sprintf(
-					"not converged: %d slots failed or are foreign", n)}
+					"not converged: %s failed or %s foreign",
+					plural.Count(n, "slot"), plural.Form(n, "is", "are"))}
 			}
 			if err := s.unproven(); err != nil {
 				return err
@@ -298,16 +300,18 @@ func (s *session) remaining() error {
 	if n == 0 {
 		return nil
 	}
-	how := "rotator run moves them"
+	how := "rotator run moves " + plural.Form(n, "it", "them")
 	for _, key := range s.wiring.keys.Sources {
 		if key.Unusable.State != "" {
-			how = fmt.Sprintf("rotator run can move them only while the key is usable: key %s: "+
-				"%s; %s", key.Given, key.Unusable.Why, key.Unusable.Remedy)
+			how = fmt.Sprintf("rotator run can move %s only while the key is usable: key %s: "+
+				"%s; %s", plural.Form(n, "it", "them"), key.Given, key.Unusable.Why,
+				key.Unusable.Remedy)
 			break
 		}
 	}
 	return &outcomeError{code: exitRemaining, text: fmt.Sprintf(
-		"%d slots %s remain; %s", n, s.summary.Mode.Where(), how)}
+		"%s %s %s; %s", plural.Count(n, "slot"), s.summary.Mode.Where(),
+		plural.Form(n, "remains", "remain"), how)}
 }
 
 // readOnlyRecorder is the audit log of a read-only pass. It returns an error for each record.

@@ -15,6 +15,7 @@ import (
 
 	"rotator/internal/checkpoint"
 	"rotator/internal/config"
+	"rotator/internal/plural"
 	"rotator/internal/printable"
 	"rotator/internal/rotate"
 )
@@ -139,8 +140,9 @@ func (s *session) alikeText(e *rotate.AlikeError) string {
 	if e.Path != "" {
 		example += ", " + e.Path
 	}
-	return printable.Sprintf("%s: the first %d slots are all %s/%s: %s (for example %s)",
-		entry, e.Slots, e.Outcome, e.Reason, cause(e), example)
+	return printable.Sprintf("%s: the first %s %s %s/%s: %s (for example %s)",
+		entry, plural.Count(e.Slots, "slot"), plural.Form(e.Slots, "is", "are all"),
+		e.Outcome, e.Reason, cause(e), example)
 }
 
 // cause returns the probable cause of a reason, and what to correct.

@@ -325,7 +325,7 @@ func TestCutLogIsTold(t *testing.T) {
 				t.Errorf("%+v", s.Slots)
 			}
 			notes := strings.Join(s.Notes, "\n")
-			if !strings.Contains(notes, "cut off, replaced or lost") {
+			if !strings.Contains(notes, "truncated, replaced or lost") {
 				t.Errorf("notes: %s", notes)
 			}
 			b.check(t, nil)

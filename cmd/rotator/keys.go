@@ -8,6 +8,7 @@ import (
 
 	"rotator/internal/checkpoint"
 	"rotator/internal/config"
+	"rotator/internal/plural"
 	"rotator/internal/reencrypt"
 	"rotator/internal/report"
 	"rotator/internal/retry"
@@ -105,8 +106,8 @@ func (s *session) retiredKeys(ctx context.Context) {
 		last, err := checkpoint.NewPasses(store, s.job.Job).Last(ctx)
 		if err == nil {
 			s.recordedTokens = last.TokenKeys
-			known = fmt.Sprintf("the record of pass %d has the keys of %d tokens", last.Number,
-				len(last.TokenKeys))
+			known = fmt.Sprintf("the record of pass %d has the keys of %s", last.Number,
+				plural.Count(len(last.TokenKeys), "token"))
 		} else if !errors.Is(err, checkpoint.ErrNotFound) {
 			known = "the record of the last pass cannot be read: " +
 				s.secrets.Text(err.Error())

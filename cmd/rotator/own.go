@@ -11,6 +11,7 @@ import (
 	"rotator/internal/checkpoint"
 	"rotator/internal/ciphertext"
 	"rotator/internal/config"
+	"rotator/internal/plural"
 	"rotator/internal/scan"
 )
 
@@ -47,8 +48,8 @@ func (o *ownItems) notes(target string) (notes []string) {
 	defer o.mu.Unlock()
 	for kind, n := range o.count {
 		notes = append(notes, fmt.Sprintf(
-			"target %s: left out as a file of rotator itself (%s): %d items; the first is %q",
-			target, kind, n, o.first[kind]))
+			"target %s: left out as a file of rotator itself (%s): %s; the first is %q",
+			target, kind, plural.Count(n, "item"), o.first[kind]))
 	}
 	slices.Sort(notes)
 	return notes

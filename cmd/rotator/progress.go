@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"rotator/internal/checkpoint"
+	"rotator/internal/plural"
 	"rotator/internal/rotate"
 )
 
@@ -159,9 +160,10 @@ func (s *session) liveLine(m *meter) (show, end func()) {
 		mpb.PrependDecorators(decor.Name(s.summary.Command+" ")),
 		mpb.AppendDecorators(decor.Any(func(decor.Statistics) string {
 			r := m.read()
-			return fmt.Sprintf(" %d/%d partitions, %d slots, %.0f/s, %d rotated, %d exceptions, "+
-				"%d KMS requests, ETA %s", r.done, r.partitions, r.slots, r.perSecond, r.moved,
-				r.exceptions, r.requests, m.left(r))
+			return fmt.Sprintf(" %d/%s, %s, %.0f/s, %d rotated, %s, %s, ETA %s",
+				r.done, plural.Count(r.partitions, "partition"), plural.Count(r.slots, "slot"),
+				r.perSecond, r.moved, plural.Count(r.exceptions, "exception"),
+				plural.Count(r.requests, "KMS request"), m.left(r))
 		})))
 	s.screen.show(container)
 	show = func() { bar.SetCurrent(done(m.read())) }

@@ -58,13 +58,12 @@ func (w *wiring) wireRate(ctx context.Context, base aws.Config) (note string) {
 	client := quotaClient(cfg)
 	var quota float64
 	for _, code := range quotasOf(w.keys) {
-		perSecond, from := readQuota(ctx, client, code, cfg.Region)
-		if quota == 0 || perSecond < quota {
-			quota = perSecond
+		read, from := readQuota(ctx, client, code, cfg.Region)
+		if quota == 0 || read < quota {
+			quota = read
 			w.rate = quota * share
-			note = fmt.Sprintf("kms.quota: %s of %s requests per second (quota %s in %s: %s) "+
-				"is a rate of %s",
-				w.job.KMS.Quota, number(quota), code, cfg.Region, from, number(w.rate))
+			note = fmt.Sprintf("kms.quota: %s of %s (quota %s in %s: %s) is a rate of %s",
+				w.job.KMS.Quota, requestRate(quota), code, cfg.Region, from, number(w.rate))
 		}
 	}
 	return note
@@ -84,6 +83,14 @@ func quotaClient(cfg aws.Config) *servicequotas.Client {
 }
 
 func number(x float64) string { return strconv.FormatFloat(x, 'f', -1, 64) }
+
+// requestRate returns a rate with its unit.
+func requestRate(rate float64) string {
+	if rate == 1 {
+		return "1 request per second"
+	}
+	return number(rate) + " requests per second"
+}
 
 // quotasOf returns the codes of the quotas that ReEncrypt with the keys uses.
 func quotasOf(keys reencrypt.Keys) (codes []string) {

@@ -14,6 +14,7 @@ import (
 
 	"rotator/internal/checkpoint"
 	"rotator/internal/config"
+	"rotator/internal/plural"
 	"rotator/internal/printable"
 	"rotator/internal/report"
 	"rotator/internal/report/auditlog"
@@ -200,7 +201,8 @@ func checkLogs(
 				"the audit log is not intact: %v", err)}
 		}
 		notes = append(notes, fmt.Sprintf(
-			"audit log %s: %d lines, the chain of hashes is intact", path, lines))
+			"audit log %s: %s, the chain of hashes is intact", path,
+			plural.Count(lines, "line")))
 	}
 	if len(notes) == 0 {
 		notes = append(notes,

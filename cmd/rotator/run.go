@@ -11,6 +11,7 @@ import (
 
 	"rotator/internal/checkpoint"
 	"rotator/internal/config"
+	"rotator/internal/plural"
 	"rotator/internal/reencrypt"
 	"rotator/internal/report"
 	"rotator/internal/retry"
@@ -20,7 +21,8 @@ import (
 func newRunCommand(std streams) *cobra.Command {
 	var restart bool
 	var flags earlyFlags
-	cmd := kmsCommand(std, "run", "Move every ciphertext under a source key; resume or start a pass",
+	cmd := kmsCommand(std, "run",
+		"Move every ciphertext under a source key; resume or start a pass",
 		`Resume the unfinished pass of the job, or start the next pass. A run can be stopped or
 killed at any time; run the same command to resume. If the checkpoint is in a table or a
 bucket, any number of runs on any machines share the work of one pass.
@@ -176,10 +178,11 @@ func (s *session) stillWritten(ctx context.Context, passes *checkpoint.Passes, e
 	for _, target := range s.summary.Targets {
 		left := totals[target.Name].Slots
 		found := target.Slots.Rotated + target.Slots.Remaining
-		if _, known := totals[target.Name]; known && found > left.Failed+left.Conflict+left.Remaining {
+		if _, known := totals[target.Name]; known &&
+			found > left.Failed+left.Conflict+left.Remaining {
 			s.summary.Notes = append(s.summary.Notes, fmt.Sprintf(
-				"target %s: %d slots %s, more than pass %d (started %s) left there; %s",
-				target.Name, found, s.summary.Mode.Where(), earlier,
+				"target %s: %s %s, more than pass %d (started %s) left there; %s",
+				target.Name, plural.Count(found, "slot"), s.summary.Mode.Where(), earlier,
 				before.Started.Format(time.RFC3339), s.summary.Mode.Writes()))
 		}
 	}

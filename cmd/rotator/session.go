@@ -10,6 +10,7 @@ import (
 	"rotator/internal/accept"
 	"rotator/internal/checkpoint"
 	"rotator/internal/config"
+	"rotator/internal/plural"
 	"rotator/internal/redact"
 	"rotator/internal/reencrypt"
 	"rotator/internal/report"
@@ -314,8 +315,9 @@ func (s *session) exceptions() error {
 		return s.unproven()
 	}
 	return &outcomeError{code: exitExceptions, text: fmt.Sprintf(
-		"complete, with %d slots in the ledger; rotator report --ledger lists them, and "+
-			"rotator retry tries them again", n)}
+		"complete, with %s in the ledger; rotator report --ledger lists %[2]s, and "+
+			"rotator retry tries %[2]s again",
+		plural.Count(n, "slot"), plural.Form(n, "it", "them"))}
 }
 
 // withKeyState names the key and its state, if KMS refused a request because of the state
@@ -354,9 +356,10 @@ func (s *session) withLedger(err error) error {
 	}
 	hint := "no slot is in the ledger because of this; correct it and run again to continue"
 	if denied > 0 {
-		hint = fmt.Sprintf("%d slots of this pass are in the ledger because access was denied "+
-			"(rotator report --ledger); correct it, finish the pass with rotator run, and try "+
-			"them again with rotator retry", denied)
+		hint = fmt.Sprintf("%s of this pass %s in the ledger because access was denied "+
+			"(rotator report --ledger); correct this, finish the pass with rotator run, and try "+
+			"%s again with rotator retry", plural.Count(denied, "slot"),
+			plural.Form(denied, "is", "are"), plural.Form(denied, "it", "them"))
 	}
 	return &hintedError{err, hint}
 }

@@ -215,8 +215,8 @@ func (s *session) shareRate(ctx context.Context) (working context.Context, leave
 	nothing := func() {}
 	if !s.job.CheckpointLocation().Shared() {
 		s.logger.Info(fmt.Sprintf("the rate of %s is not shared with other commands, because "+
-			"the checkpoint is a file: if a run works at the same time, both send up to %s "+
-			"requests per second", s.summary.Command, number(s.wiring.rate)))
+			"the checkpoint is a file: if a run works at the same time, both send up to %s",
+			s.summary.Command, requestRate(s.wiring.rate)))
 	}
 	if s.wiring.unshared {
 		return ctx, nothing
@@ -270,6 +270,6 @@ func (s streams) unshared(command string, rate float64, err error) {
 		reason = "the checkpoint cannot be used: " + reason
 	}
 	s.logger.Warn(fmt.Sprintf("the rate of %s cannot be shared with other commands, because %s; "+
-		"if a run works at the same time, together they may send more than %s requests per second",
-		command, reason, number(rate)))
+		"if a run works at the same time, together they may send more than %s",
+		command, reason, requestRate(rate)))
 }

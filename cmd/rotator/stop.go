@@ -14,6 +14,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"rotator/internal/plural"
 	"rotator/internal/printable"
 	"rotator/internal/retry"
 )
@@ -229,8 +230,8 @@ func (s *session) halted(worked error) {
 	}
 	stands := "the entries that were tried are saved"
 	if s.summary.Command == "run" {
-		stands = fmt.Sprintf("pass %d is at %d slots%s, saved",
-			s.summary.Pass, s.summary.Slots.Seen, s.share())
+		stands = fmt.Sprintf("pass %d is at %s%s, saved",
+			s.summary.Pass, plural.Count(s.summary.Slots.Seen, "slot"), s.share())
 	}
 	s.stop.reached(saved, stands)
 }

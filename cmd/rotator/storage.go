@@ -190,7 +190,7 @@ func (s *state) believe(
 			checkpoint.AuditLog{Host: host, Name: m.Name, Lines: m.Lines, Head: m.Hash})
 		notes = append(notes, fmt.Sprintf(
 			"audit log %s: line %d, which the checkpoint has recorded, is missing: the log was "+
-				"cut off, replaced or lost. Nothing in the log is used, and report --check "+
+				"truncated, replaced or lost. Nothing in the log is used, and report --check "+
 				"fails; keep the rest of the log as evidence",
 			m.Name, m.Lines))
 	}

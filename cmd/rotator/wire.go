@@ -17,6 +17,7 @@ import (
 	"rotator/internal/config"
 	"rotator/internal/fastkms"
 	"rotator/internal/flowcontrol"
+	"rotator/internal/plural"
 	"rotator/internal/reencrypt"
 	"rotator/internal/retry"
 	"rotator/internal/rotate"
@@ -187,9 +188,10 @@ func (w *wiring) wireKMS(
 	err = w.checkAuthorized(ctx, c, command)
 	if n := droppedContexts(w.job, w.keys); n > 0 {
 		w.notes = append(w.notes, fmt.Sprintf(
-			"the encryption contexts of %d slots are dropped, as the job file confirms: "+
-				"%s is an asymmetric key, which does not support an encryption context",
-			n, w.keys.Destination.ARN))
+			"the encryption %s of %s %s dropped, as the job file confirms: %s is an "+
+				"asymmetric key, which does not support an encryption context",
+			plural.Form(n, "context", "contexts"), plural.Count(n, "slot"),
+			plural.Form(n, "is", "are"), w.keys.Destination.ARN))
 	}
 	return keyProblem(w.job, err)
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"rotator/internal/checkpoint"
+	"rotator/internal/plural"
 )
 
 // Rule is one rule of a job file.
@@ -228,7 +229,7 @@ func (r Rule) voidReason(slots int64, now time.Time) string {
 	case !r.Ends.IsZero() && !now.Before(r.Ends):
 		return "it ended on " + r.Ends.AddDate(0, 0, -1).Format(time.DateOnly)
 	case r.Most > 0 && slots > r.Most:
-		return fmt.Sprintf("it matches %d slots, and most is %d", slots, r.Most)
+		return fmt.Sprintf("it matches %s, and most is %d", plural.Count(slots, "slot"), r.Most)
 	}
 	return ""
 }

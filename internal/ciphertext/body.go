@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 
+	"rotator/internal/plural"
 	"rotator/internal/scan"
 )
 
@@ -87,7 +88,7 @@ func (f *bodyFormat) Splice(item scan.Item, blobs [][]byte) (scan.Payload, error
 // spliceBody writes blobs[i] to the i-th site of a body.
 func spliceBody(body []byte, sites []editSite, blobs [][]byte) ([]byte, error) {
 	if len(sites) != len(blobs) {
-		return nil, fmt.Errorf("got %d blobs for %s", len(blobs), count(len(sites), "slot"))
+		return nil, fmt.Errorf("got %d blobs for %s", len(blobs), plural.Count(len(sites), "slot"))
 	}
 	var changes []replacement
 	var failures spliceFailures

@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"rotator/internal/plural"
 )
 
 // slot is a compiled SlotSpec.
@@ -301,19 +303,11 @@ func (c *compiler) pattern(field, text string) *regexp.Regexp {
 		c.fail(field, "%v", err)
 	case pattern.NumSubexp() != 1:
 		c.fail(field, "has %s, but must have exactly one, which is the slot; use (?:...) for "+
-			"other groups", count(pattern.NumSubexp(), "group"))
+			"other groups", plural.Count(pattern.NumSubexp(), "group"))
 	default:
 		return pattern
 	}
 	return nil
-}
-
-// count returns a number with its noun in singular or plural.
-func count(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 func (c *compiler) rule(field string, context map[string]string) rule {

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"regexp"
 
+	"rotator/internal/plural"
 	"rotator/internal/scan"
 )
 
@@ -88,7 +89,7 @@ func (f *jsonLines) Splice(item scan.Item, blobs [][]byte) (scan.Payload, error)
 		next += len(sites)
 	}
 	if next != len(blobs) {
-		return nil, fmt.Errorf("got %d blobs for %s", len(blobs), count(next, "slot"))
+		return nil, fmt.Errorf("got %d blobs for %s", len(blobs), plural.Count(next, "slot"))
 	}
 	if err := failures.err(); err != nil {
 		return nil, err

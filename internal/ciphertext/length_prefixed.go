@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"rotator/internal/kmsblob"
+	"rotator/internal/plural"
 	"rotator/internal/scan"
 )
 
@@ -85,7 +86,7 @@ func newFramed(c *compiler) binder {
 // read returns the blob of a payload.
 func (f framing) read(value []byte) ([]byte, *Refused) {
 	wrong := refuse("not-"+f.format, "the value does not start with the length of a ciphertext in "+
-		"%s, followed by this ciphertext", count(f.width, "byte"))
+		"%s, followed by this ciphertext", plural.Count(f.width, "byte"))
 	if len(value) < f.width {
 		return nil, wrong
 	}

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 
+	"rotator/internal/plural"
 	"rotator/internal/scan"
 )
 
@@ -117,7 +118,7 @@ func (w *rowWalk) walk(slots []slot) error {
 		top = w.descend(s, top, nil, s.path)
 	}
 	if w.splice && w.seen != len(w.blobs) {
-		return fmt.Errorf("got %d blobs for %s", len(w.blobs), count(w.seen, "slot"))
+		return fmt.Errorf("got %d blobs for %s", len(w.blobs), plural.Count(w.seen, "slot"))
 	}
 	w.row.Attributes = top.Map
 	return w.failures.err()

@@ -3,6 +3,8 @@ package ciphertext
 import (
 	"errors"
 	"fmt"
+
+	"rotator/internal/plural"
 )
 
 // SpliceError lists all blobs that cannot be written to their slots. Splice can write
@@ -21,7 +23,7 @@ type SpliceFailure struct {
 func (e *SpliceError) Error() string {
 	first := e.Failures[0]
 	return fmt.Sprintf("slot %q: %s (%s in total)", first.Path, first.Refused.Detail,
-		count(len(e.Failures), "slot"))
+		plural.Count(len(e.Failures), "slot"))
 }
 
 // ReasonCannotSplice is the reason of a slot whose new blob cannot be written.

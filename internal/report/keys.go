@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"rotator/internal/checkpoint"
+	"rotator/internal/plural"
 )
 
 // SourceKey reports whether one source key can be disabled. It is independent
@@ -102,7 +103,7 @@ func decideKey(f keyFacts) SourceKey {
 	case f.filtered > 0:
 		return notProven(ReasonFiltered, "include and exclude skipped %s, and complete does not "+
 			"state why they cannot contain a ciphertext under this key.",
-			count(int(f.filtered), "item"))
+			plural.Count(f.filtered, "item"))
 	case f.doubtful:
 		return notProven(ReasonHeaders, "Some figures are not evidence; see the notes.")
 	case unreadable > 0:
@@ -200,7 +201,7 @@ func (f keyFacts) cannotBeDisabled(name string, under int64) string {
 func (f keyFacts) canBeDisabled(name string) string {
 	var b strings.Builder
 	found := fmt.Sprintf("None of the %d ciphertexts that were found in %s depends on it",
-		f.counts.Slots.Seen, count(len(f.byTarget), "target"))
+		f.counts.Slots.Seen, plural.Count(len(f.byTarget), "target"))
 	if f.counts.Slots.Seen == 0 {
 		found = "No ciphertext was found, which the job file allows"
 	}
@@ -223,15 +224,7 @@ func (f keyFacts) canBeDisabled(name string) string {
 	return b.String()
 }
 
-// count returns a number with its noun in singular or plural.
-func count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
-}
-
-func ciphertexts(n int64) string { return count(int(n), "ciphertext") }
+func ciphertexts(n int64) string { return plural.Count(n, "ciphertext") }
 
 func targetsOrRules(n int) string {
 	if n == 1 {

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"rotator/internal/checkpoint"
+	"rotator/internal/plural"
 )
 
 // Rule holds the counts of one rule of a target: an entry of slots in the job file, or a
@@ -117,7 +118,7 @@ func unproven(c checkpoint.Counts, info TargetInfo) (list []Unproven) {
 	case formats == 0:
 		u := Unproven{Target: info.Name, Reason: NoMatch}
 		u.Sentence = fmt.Sprintf("%s: none of %s has a ciphertext in any format that was "+
-			"tried.", info.Name, count(int(c.Items.Seen), "item"))
+			"tried.", info.Name, plural.Count(c.Items.Seen, "item"))
 		return []Unproven{u}
 	}
 	for _, name := range slices.SortedFunc(maps.Keys(c.Rules), compareRules) {
@@ -143,10 +144,10 @@ func unprovenRule(c checkpoint.Counts, target, name string) Unproven {
 		return u
 	}
 	sentences := []string{fmt.Sprintf("%s: none of %s has a ciphertext there.", rule,
-		count(int(c.Items.Seen), "item"))}
+		plural.Count(c.Items.Seen, "item"))}
 	if n.Refused > 0 {
 		sentences = append(sentences, fmt.Sprintf("In %s a value was refused; the result lists "+
-			"the reasons.", count(int(n.Refused), "item")))
+			"the reasons.", plural.Count(n.Refused, "item")))
 	}
 	for _, what := range slices.Sorted(maps.Keys(n.Instead)) {
 		sentences = append(sentences, insteadOf(what, n.Instead[what]))
@@ -175,7 +176,7 @@ func insteadOf(what string, n int64) string {
 		place = "the document"
 	}
 	return fmt.Sprintf("In %s %s is of type %s, but the path needs %s.",
-		count(int(n), "item"), place, kind, needs)
+		plural.Count(n, "item"), place, kind, needs)
 }
 
 // in returns " in LOCATION", or "" if the location of a target is unknown.

@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"rotator/internal/checkpoint"
+	"rotator/internal/plural"
 )
 
 // Search is the result of the search for ciphertexts outside of slots. It finds ciphertexts
@@ -37,10 +38,10 @@ type NotSearched struct {
 func (n NotSearched) sentence() string {
 	var parts []string
 	if n.RowsInPart > 0 {
-		parts = append(parts, "unused attributes in "+count(int(n.RowsInPart), "row"))
+		parts = append(parts, "unused attributes in "+plural.Count(n.RowsInPart, "row"))
 	}
 	if n.Bodies > 0 {
-		parts = append(parts, "unused bodies of "+count(int(n.Bodies), "object"))
+		parts = append(parts, "unused bodies of "+plural.Count(n.Bodies, "object"))
 	}
 	if len(parts) == 0 {
 		return ""
@@ -69,7 +70,7 @@ func searchOf(c checkpoint.Counts) Search {
 func (l *lines) searched(s Search) {
 	l.line("")
 	l.line("search for ciphertexts outside of slots: %s, %s",
-		count(int(s.Items), "item"), count(int(s.Bytes), "byte"))
+		plural.Count(s.Items, "item"), plural.Count(s.Bytes, "byte"))
 	if s.OtherKeys > 0 {
 		l.line("  found under keys other than the source keys: %d", s.OtherKeys)
 	}
@@ -78,15 +79,15 @@ func (l *lines) searched(s Search) {
 	}
 	n := s.NotSearched
 	if n.Items > 0 {
-		l.line("  not searched: %s", count(int(n.Items), "item"))
+		l.line("  not searched: %s", plural.Count(n.Items, "item"))
 	}
 	if n.Bodies > 0 {
 		l.line("  not searched: bodies of %s, %s in total (set search: all)",
-			count(int(n.Bodies), "object"), count(int(n.BodyBytes), "byte"))
+			plural.Count(n.Bodies, "object"), plural.Count(n.BodyBytes, "byte"))
 	}
 	if n.RowsInPart > 0 {
 		l.line("  not searched: unused attributes in %s (set search: all)",
-			count(int(n.RowsInPart), "row"))
+			plural.Count(n.RowsInPart, "row"))
 	}
 	l.line("  the search cannot find ciphertexts under asymmetric keys")
 }

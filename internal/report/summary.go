@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"rotator/internal/checkpoint"
+	"rotator/internal/plural"
 )
 
 // Summary is the result of audit, run, verify, retry and report. The names of its JSON fields
@@ -193,7 +194,7 @@ func (s *Summary) noteAccepted() {
 func (s Slots) Exceptions() int64 { return s.Foreign + s.Failed + s.Conflict }
 
 // slots returns a count of slots with the noun.
-func slots(n int64) string { return count(int(n), "slot") }
+func slots(n int64) string { return plural.Count(n, "slot") }
 
 // UnacceptedMisfits counts the misfits that no accept rule covers.
 func (s *Summary) UnacceptedMisfits() int64 {
@@ -231,7 +232,7 @@ func (s *Summary) SetTargets(infos []TargetInfo, counts map[string]checkpoint.Co
 		} else if n > 0 {
 			s.Notes = append(s.Notes, fmt.Sprintf("target %s: include and exclude skipped %s. The "+
 				"job file states why these contain no ciphertext under a source key: %s",
-				info.Name, count(int(n), "item"), info.Complete))
+				info.Name, plural.Count(n, "item"), info.Complete))
 		}
 		s.NotProven = append(s.NotProven, unproven(c, info)...)
 		s.Targets = append(s.Targets, Target{
@@ -303,7 +304,7 @@ func (s *Summary) SetHeaders(runs []checkpoint.HeaderRun) {
 	if unchecked > 0 {
 		s.Notes = append(s.Notes, fmt.Sprintf("%s counted slots by ciphertext header and ended "+
 			"before a sample was checked. These counts are not evidence; run rotator verify",
-			count(unchecked, "run")))
+			plural.Count(unchecked, "run")))
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"rotator/internal/plural"
 	"rotator/internal/printable"
 )
 
@@ -101,11 +102,11 @@ func (s *Summary) figures(out *lines) {
 	}
 	if s.Items.Excluded > 0 {
 		out.line("")
-		out.line("skipped by include and exclude: %s", count(int(s.Items.Excluded), "item"))
+		out.line("skipped by include and exclude: %s", plural.Count(s.Items.Excluded, "item"))
 	}
 	if s.Items.Own > 0 {
 		out.line("")
-		out.line("skipped files of rotator itself: %s", count(int(s.Items.Own), "item"))
+		out.line("skipped files of rotator itself: %s", plural.Count(s.Items.Own, "item"))
 	}
 	if len(s.Keys) > 0 {
 		out.line("")
@@ -125,7 +126,7 @@ func (s *Summary) convergence() string {
 			slots(s.Slots.Exceptions()), s.AsOf.Format(time.RFC3339))
 	case s.Converged && s.filtered > 0:
 		return fmt.Sprintf("yes, except for %s skipped by include and exclude, as of %s",
-			count(int(s.filtered), "item"), s.AsOf.Format(time.RFC3339))
+			plural.Count(s.filtered, "item"), s.AsOf.Format(time.RFC3339))
 	case s.Converged:
 		return "yes: " + s.settled() + ", as of " + s.AsOf.Format(time.RFC3339)
 	case s.Status != Complete:

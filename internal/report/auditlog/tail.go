@@ -159,7 +159,7 @@ func (l *Log) learn(t *tail, r line) {
 // Believe passes the marks of the checkpoint for this log and for those read by
 // Beside. It must be called before Find, which otherwise finds nothing. Lines
 // up to the last mark that the log holds are confirmed. If the log lacks a mark
-// of this machine, it was cut off, replaced or lost. Find then ignores the log,
+// of this machine, it was truncated, replaced or lost. Find then ignores the log,
 // and Believe returns its marks.
 func (l *Log) Believe(marks []Mark) (broken []Mark) {
 	vouched := map[*tail]int64{}

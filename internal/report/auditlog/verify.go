@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+
+	"rotator/internal/plural"
 )
 
 // ChainError reports the first line that breaks the chain.
@@ -90,9 +92,8 @@ func VerifyFile(path string, marks ...Mark) (found int64, err error) {
 	for _, m := range marks {
 		switch {
 		case found < m.Lines:
-			return found, fmt.Errorf("%s: it has %d lines, but the checkpoint has "+
-				"recorded %d: the end is cut off",
-				path, found, m.Lines)
+			return found, fmt.Errorf("%s: it has %s, but the checkpoint has recorded %d: the "+
+				"end is cut off", path, plural.Count(found, "line"), m.Lines)
 		case m.Lines > 0 && hashes[m.Lines] != m.Hash:
 			return found, fmt.Errorf("%s: %w", path, &ChainError{
 				Line: m.Lines,

@@ -7,6 +7,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"rotator/internal/plural"
 )
 
 // CountOldVersions notes the number of old versions under the prefix. They cannot be
@@ -47,8 +49,8 @@ func (b *Bucket) CountOldVersions(ctx context.Context) error {
 		}
 		in.KeyMarker, in.VersionIdMarker = &next, out.NextVersionIdMarker
 	}
-	b.note("bucket %s keeps %d old versions under %q; a pass does not rewrite them, and a "+
-		"converged pass is no evidence about their ciphertexts",
-		b.config.Bucket, old, b.config.Prefix)
+	b.note("bucket %s keeps %s under %q; a pass does not rewrite %s, and a converged pass is no "+
+		"evidence about %s ciphertexts", b.config.Bucket, plural.Count(old, "old version"),
+		b.config.Prefix, plural.Form(old, "it", "them"), plural.Form(old, "its", "their"))
 	return nil
 }
