@@ -20,7 +20,8 @@ const (
 	minSleep = time.Millisecond
 	// lateBy is the maximum delay of a timer that does not reduce the rate.
 	lateBy = 5 * time.Millisecond
-	// maxSleep is the maximum time that the first waiter sleeps. The rate may change meanwhile.
+	// maxSleep is the maximum time that the first waiter sleeps, because a pause may end and
+	// requests in flight may return.
 	maxSleep = 100 * time.Millisecond
 	// perRequest is the number of tokens that a request costs. rate.Limiter has a whole number
 	// of tokens as its burst, and bursts of less than 2 requests need fractions.
@@ -37,13 +38,14 @@ type tokenBucket struct {
 
 	mu         sync.Mutex
 	tokens     *rate.Limiter
-	perSecond  float64   // math.Inf(1): no limit
-	spare      float64   // see limits
-	closed     bool      // no request passes
-	until      time.Time // no request passes from then on; zero means no end
-	lastPassed time.Time // when the last request passed
-	pause      time.Time // no request passes before; zero means no pause
-	waiting    busyTime  // requests that wait
+	perSecond  float64       // math.Inf(1): no limit
+	spare      float64       // see limits
+	changed    chan struct{} // closed and replaced when the rate changes or the bucket opens
+	closed     bool          // no request passes
+	until      time.Time     // no request passes from then on; zero means no end
+	lastPassed time.Time     // when the last request passed
+	pause      time.Time     // no request passes before; zero means no pause
+	waiting    busyTime      // requests that wait
 }
 
 func newTokenBucket(perSecond float64) *tokenBucket {
@@ -52,6 +54,7 @@ func newTokenBucket(perSecond float64) *tokenBucket {
 		first:     make(chan struct{}, 1),
 		perSecond: perSecond,
 		spare:     1,
+		changed:   make(chan struct{}),
 	}
 	burst, refill := b.limits()
 	b.tokens = rate.NewLimiter(tokensPerSecond(refill), tokensOf(burst))
@@ -107,15 +110,23 @@ func (b *tokenBucket) wait(ctx context.Context, n int) error {
 	}
 	defer func() { <-b.first }()
 	for ctx.Err() == nil {
+		changed := b.nextChange()
 		delay := b.take(n)
 		if delay <= 0 {
 			return nil
 		}
-		if err := Sleep(ctx, min(delay, maxSleep)); err != nil {
+		if err := sleepUntil(ctx, min(delay, maxSleep), changed); err != nil {
 			return err
 		}
 	}
 	return ctx.Err()
+}
+
+// nextChange returns a channel that is closed when the rate changes or the bucket opens.
+func (b *tokenBucket) nextChange() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.changed
 }
 
 // try reports whether a request that counts n times can be sent now. It fails if requests wait.
@@ -228,6 +239,8 @@ func (b *tokenBucket) apply() {
 	burst, refill := b.limits()
 	b.tokens.SetLimitAt(now, tokensPerSecond(refill))
 	b.tokens.SetBurstAt(now, tokensOf(burst))
+	close(b.changed)
+	b.changed = make(chan struct{})
 }
 
 // drain empties the bucket. It must be called with mu held.
@@ -241,7 +254,11 @@ func (b *tokenBucket) drain() {
 func (b *tokenBucket) open(until time.Time, spare float64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	changed := b.closed || b.spare != spare
 	b.until, b.spare = until, spare
+	if !changed {
+		return
+	}
 	b.apply()
 	if b.closed {
 		b.closed = false
