@@ -219,8 +219,9 @@ func (t *Tracker) held() (n int) {
 	return n
 }
 
-// share returns the number of partitions that this run should hold. If another run waits for
-// a partition, only partitions that runs hold are divided. It must be called with t.mu held.
+// share returns the number of partitions that this run should hold, at least 1. If another run
+// waits for a partition, only partitions that runs hold are divided. It must be called with t.mu
+// held.
 func (t *Tracker) share() int {
 	if t.membership == nil {
 		return len(t.partitions)
@@ -235,21 +236,32 @@ func (t *Tracker) share() int {
 			}
 		}
 	}
-	return (left + others.runs) / (others.runs + 1)
+	return max(1, (left+others.runs)/(others.runs+1))
 }
 
-// state returns the state of this run for the member list.
-func (t *Tracker) state() (holds []int, waits bool) {
+// memberState is the state of a run for the member list.
+type memberState struct {
+	holds    []int
+	waits    bool
+	complete bool // every partition is done and saved
+}
+
+// state returns the state of this run. A run that has partitions, but not enough work to hand
+// over a part of it, does not ask for more.
+func (t *Tracker) state() (s memberState) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	left := false
 	for i, p := range t.partitions {
 		if p.held {
-			holds = append(holds, i)
+			s.holds = append(s.holds, i)
 		}
 		left = left || !p.pending.Done && !p.held
 	}
-	return holds, left && t.waiting > 0 && t.noneFree && t.held() < t.share()
+	s.waits = left && t.waiting > 0 && t.noneFree && t.held() < t.share() &&
+		(len(s.holds) == 0 || t.hasEnough())
+	s.complete = !left && len(s.holds) == 0
+	return s
 }
 
 // updateUses reports to the membership whether this run needs a share of the rate. It must be
@@ -300,55 +312,6 @@ func (t *Tracker) Engage() (done func()) {
 
 // OnShare calls use with the share of the rate of this run, now and after each change.
 func (t *Tracker) OnShare(use func(Share)) { t.membership.onShare(use) }
-
-// handOver hands over a partition if another run waits and has none. It hands over one at a time:
-// the partition with the fewest completed items, because it probably has the most work left.
-func (t *Tracker) handOver() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for i, p := range t.partitions {
-		offered := !p.held && !p.pending.Done && time.Since(p.handedOverAt) < offerFor &&
-			!t.membership.heldByOther(i)
-		if p.held && p.handingOver || offered {
-			return
-		}
-	}
-	if !t.membership.mustHandOver(t.held()) {
-		return
-	}
-	var least *tracked
-	for _, p := range t.partitions {
-		if p.held && !p.pending.Done && (least == nil || p.didLessThan(least)) {
-			least = p
-		}
-	}
-	if least == nil {
-		return
-	}
-	least.handingOver = true
-	close(least.handOver)
-	t.saveIfAwaited(least)
-	t.updateUses()
-}
-
-func (p *tracked) didLessThan(other *tracked) bool {
-	return cmp.Or(cmp.Compare(p.pending.Counts.Items.Seen, other.pending.Counts.Items.Seen),
-		cmp.Compare(len(p.open), len(other.open))) < 0
-}
-
-// offerFor is the time for which a partition that was handed over is reserved for the waiting
-// run, before another one is handed over.
-const offerFor = 2 * time.Second
-
-// saveIfAwaited starts an immediate save of a partition for which another run waits: a partition
-// that is to be handed over and has no open page, or one that is done, because a waiting run
-// ends when the pass is complete. It must be called with t.mu held.
-func (t *Tracker) saveIfAwaited(part *tracked) {
-	if part.drained() || t.membership != nil && part.pending.Done && t.membership.others().waits {
-		signal(t.urgent) // first, so that the next save includes this partition
-		signal(t.wake)
-	}
-}
 
 // acquire makes this run the owner of a partition. It returns false if a live run owns the
 // partition or another run acquires it first. The new epoch and the new version of the record fence
@@ -404,7 +367,8 @@ func (t *Tracker) hold(part *tracked, progress Progress, entry Entry) {
 func (t *Tracker) Workers() int { return t.membership.size() }
 
 // Close saves all complete pages, releases every partition and leaves the pass, so that
-// other runs need not wait until the lease expires. Run must have returned.
+// other runs need not wait until the lease expires. An idle run does not leave a pass that is
+// complete: nothing waits for its lease. Run must have returned.
 func (t *Tracker) Close(ctx context.Context) error {
 	if err := t.Flush(ctx); err != nil || t.membership == nil {
 		return err
@@ -421,6 +385,9 @@ func (t *Tracker) Close(ctx context.Context) error {
 		if err := t.save(ctx, s); err != nil {
 			return err
 		}
+	}
+	if t.state().complete && t.membership.isIdle() {
+		return nil
 	}
 	return t.membership.leave(ctx)
 }

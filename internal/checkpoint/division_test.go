@@ -161,7 +161,7 @@ func TestMemberListOfThePreviousVersion(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		passes, pass := begin(t, 1)
 		before := oldMemberList{Pass: 1, Workers: map[string]int64{"old": 7}}
-		err := passes.swap(t.Context(), Entry{}, passes.memberListID(), "roster", before)
+		_, err := passes.swap(t.Context(), Entry{}, passes.memberListID(), "roster", before)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -164,6 +164,7 @@ func (d *DynamoDB) put(ctx context.Context, id, old string, data []byte) (Entry,
 			versionAttribute: &types.AttributeValueMemberS{Value: version},
 			dataAttribute:    &types.AttributeValueMemberB{Value: data},
 		},
+		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
 	}
 	setCondition(in, old)
 	bounded, cancel := d.bound(ctx)
@@ -172,17 +173,30 @@ func (d *DynamoDB) put(ctx context.Context, id, old string, data []byte) (Entry,
 	if err == nil {
 		return Entry{ID: id, Data: data, version: version}, nil
 	}
-	now, reading := d.Fetch(ctx, id)
 	var refused *types.ConditionalCheckFailedException
+	now, reading := d.found(ctx, id, err)
 	switch {
 	case reading == nil && now.version == version:
 		return now, nil
 	case errors.As(err, &refused) && undecided(reading):
 		return Entry{}, fmt.Errorf("it is unknown whether %s was written: %w", id, reading)
+	case errors.As(err, &refused) && reading == nil:
+		return Entry{}, &conflictError{now}
 	case errors.As(err, &refused):
 		return Entry{}, ErrConflict
 	}
 	return Entry{}, d.error("write "+id+" to", err)
+}
+
+// found returns the record after a write that failed. If the condition failed, the response
+// contains the record (ReturnValuesOnConditionCheckFailure), unless the server does not know
+// this parameter.
+func (d *DynamoDB) found(ctx context.Context, id string, failed error) (Entry, error) {
+	var refused *types.ConditionalCheckFailedException
+	if errors.As(failed, &refused) && len(refused.Item) > 0 {
+		return entryOf(id, refused.Item)
+	}
+	return d.Fetch(ctx, id)
 }
 
 // setCondition adds the condition that the version is still old.

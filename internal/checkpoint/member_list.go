@@ -51,9 +51,10 @@ type member struct {
 	Holds []int `json:"holds,omitempty"`
 }
 
+// equal reports whether two entries are equal but for the division that the run has applied.
 func (m member) equal(other member) bool {
 	return m.Heartbeat == other.Heartbeat && m.Observer == other.Observer && m.Busy == other.Busy &&
-		m.Applied == other.Applied && m.Waits == other.Waits && slices.Equal(m.Holds, other.Holds)
+		m.Waits == other.Waits && slices.Equal(m.Holds, other.Holds)
 }
 
 // starved reports whether the run has no partition and waits for one.
@@ -166,6 +167,18 @@ func (r memberList) share(id string) int {
 	return r.busy()
 }
 
+// awaits reports whether another busy member waits until a member confirms a division. Nothing
+// waits for the confirmation of a division in which a member became idle or was removed.
+func (r memberList) awaits(id string) bool {
+	me := r.Members[id]
+	for _, m := range r.Members {
+		if me.Busy > 0 && m.Busy > me.Applied {
+			return true
+		}
+	}
+	return false
+}
+
 // mustHandOver reports whether a member that holds partitions must hand one over to a member that
 // waits and has none. The members that hold the most hand over one each.
 func (r memberList) mustHandOver(id string, held int) bool {
@@ -209,7 +222,7 @@ func (p *Passes) repairMemberList(ctx context.Context, pass int) error {
 		if err := p.backUp(ctx, before); err != nil {
 			return err
 		}
-		err = p.swap(ctx, before, p.memberListID(), "roster", newMemberList(pass))
+		_, err = p.swap(ctx, before, p.memberListID(), "roster", newMemberList(pass))
 		if !errors.Is(err, ErrConflict) {
 			return err
 		}

@@ -16,10 +16,16 @@ const (
 	readAlone = time.Second
 	// If there are several runs, the interval is 1/readPart of the time since the last
 	// change, at least readSoon and at most readShared. For a run that waits for a
-	// partition, it is 1/readPart of the time that it has waited, at most readAlone.
-	readSoon   = 100 * time.Millisecond
+	// partition, it is 1/readPart of the time that it has waited, at most readAlone. After
+	// a change of the division, the part of the rate that a run gives to another one is
+	// unused until the other run reads it.
+	readSoon   = 25 * time.Millisecond
 	readShared = 500 * time.Millisecond
 	readPart   = 80
+	// readHeld is the least interval after a change of the partitions of other runs only.
+	readHeld = 100 * time.Millisecond
+	// readFailed is the interval after a heartbeat that failed.
+	readFailed = 100 * time.Millisecond
 	// soonFor is how long a run that waits for the others to confirm a division reads at
 	// intervals of readSoon. Runs that have not confirmed it by then may be dead.
 	soonFor = 2 * time.Second
@@ -59,17 +65,17 @@ type membership struct {
 	// sparesOldRuns is true for an observer that must not end runs of the previous version.
 	sparesOldRuns bool
 	lease         time.Duration
-	// state returns the partitions that this run holds, and whether it waits for one.
-	// It is nil for an observer.
-	state func() (holds []int, waits bool)
-	// handOver is called while another run waits and has no partition. No locks are held.
-	handOver func()
+	// state returns the state of this run. It is nil for an observer.
+	state func() memberState
+	// handOver is called while another run waits for a partition. Only heartbeatLock is held.
+	handOver func(context.Context)
 
 	heartbeatLock ctxLock // of reading and writing the member list
 	// The following fields are guarded by heartbeatLock.
 	joined bool
 	fenced bool
 	seen   map[string]lastSeen // when the heartbeats of the other runs changed last
+	latest reading             // of view
 
 	wake chan struct{} // holds a token when there is something to write
 
@@ -81,7 +87,8 @@ type membership struct {
 	idle        time.Time  // since when uses is 0
 	asked       time.Time  // since when this run waits for its share
 	waiting     time.Time  // since when this run waits for a partition; zero if it does not
-	changedAt   time.Time  // when the other runs in view changed last
+	dividedAt   time.Time  // when the division or the waiting runs in view changed last
+	heldAt      time.Time  // when the partitions of the other runs in view changed last
 	share       Share
 	use         func(Share) // receives each new share
 	version     int         // changes with the members and their partitions in view
@@ -94,7 +101,7 @@ func newMembership(passes *Passes, pass int, me string, lease time.Duration) *me
 		pass:          pass,
 		me:            me,
 		lease:         lease,
-		handOver:      func() {},
+		handOver:      func(context.Context) {},
 		heartbeatLock: make(ctxLock, 1),
 		seen:          map[string]lastSeen{},
 		wake:          make(chan struct{}, 1),
@@ -117,13 +124,35 @@ const heartbeatAttempts = 50
 // this run if the entry has changed or the last write is too old. The first heartbeat joins the
 // pass. The error is ErrFenced if this run was removed from the member list or the job is at a
 // later pass; the run has no share then.
-func (t *membership) heartbeat(ctx context.Context) error {
+func (t *membership) heartbeat(ctx context.Context) error { return t.beat(ctx, false) }
+
+// announce is like heartbeat, after a change of the entry of this run. It first tries to replace
+// the member list as it was read or written last, which saves the read. If other runs have
+// changed the list since, this attempt has no effect.
+func (t *membership) announce(ctx context.Context) error { return t.beat(ctx, true) }
+
+// reading is one read of the member list. A read by a write that collided is its error.
+type reading struct {
+	began time.Time
+	found error // see Passes.fetchAfter; nil: the member list must be read
+}
+
+func (t *membership) beat(ctx context.Context, unread bool) error {
 	if err := t.heartbeatLock.lock(ctx); err != nil {
 		return err
 	}
 	defer t.heartbeatLock.unlock()
+	var known reading
+	if unread {
+		known = t.latest
+	}
 	for n := range heartbeatAttempts { // of several concurrent writes, one always succeeds
-		err := t.tryHeartbeat(ctx)
+		began := time.Now()
+		wrote, err := t.tryHeartbeat(ctx, known)
+		if err == nil && !wrote && unread && n == 0 {
+			known = reading{}
+			continue // there is nothing to write, so this is a heartbeat
+		}
 		if errors.Is(err, ErrFenced) {
 			t.fenced = true
 			t.divide(Share{})
@@ -131,6 +160,7 @@ func (t *membership) heartbeat(ctx context.Context) error {
 		if !errors.Is(err, ErrConflict) {
 			return err
 		}
+		known = reading{began, err}
 		if err := pause(ctx, time.Duration(n)*time.Millisecond); err != nil {
 			return err
 		}
@@ -139,49 +169,68 @@ func (t *membership) heartbeat(ctx context.Context) error {
 		heartbeatAttempts)
 }
 
-func (t *membership) tryHeartbeat(ctx context.Context) error {
+func (t *membership) tryHeartbeat(ctx context.Context, known reading) (wrote bool, err error) {
 	began := time.Now()
-	stored, before, err := t.read(ctx)
+	if known.found == nil {
+		known.began = began
+	}
+	t.latest = reading{}
+	stored, before, err := t.read(ctx, known.found)
 	if err != nil {
-		return err
+		return false, err
 	}
 	me, listed := stored.Members[t.me]
 	if t.fenced || t.joined && !listed {
-		return ErrFenced
+		return false, ErrFenced
 	}
-	dead := t.observe(stored, began)
+	dead := t.observe(stored, known.began)
 	if listed {
-		t.setView(stored) // before the entry confirms the division
+		t.setView(ctx, stored) // before the entry confirms the division
+		t.latest = reading{known.began, &conflictError{before}}
 	}
 	next, busy := t.next(stored, me, began)
 	for _, id := range dead {
 		next.remove(id)
 	}
 	fresh := began.Sub(t.lastWrite()) < t.lease/writeParts
-	if listed && fresh && len(dead) == 0 && me.equal(next.Members[t.me]) {
-		return nil
+	if listed && fresh && len(dead) == 0 && me.equal(next.Members[t.me]) && !stored.awaits(t.me) {
+		return false, nil
 	}
+	return true, t.write(ctx, before, next, busy)
+}
+
+// write replaces the member list by one with a new entry of this run.
+func (t *membership) write(
+	ctx context.Context, before Entry, next memberList, busy bool,
+) error {
+	began := time.Now()
 	if !busy {
 		t.divide(Share{})
 	}
 	m := next.Members[t.me]
 	m.Heartbeat++
 	next.set(t.me, m, busy)
-	if err := t.passes.swap(ctx, before, t.passes.memberListID(), "roster", next); err != nil {
+	t.latest = reading{}
+	entry, err := t.passes.swap(ctx, before, t.passes.memberListID(), "roster", next)
+	if err != nil {
 		return err
 	}
+	t.latest = reading{began, &conflictError{entry}}
 	t.joined = true
 	t.mu.Lock()
 	t.written = began
 	t.mu.Unlock()
-	t.setView(next)
+	t.setView(ctx, next)
 	return nil
 }
 
-// read returns the member list from the view of this run.
-func (t *membership) read(ctx context.Context) (r memberList, before Entry, err error) {
+// read returns the member list from the view of this run. found is the error of a write of the
+// list that collided, or nil.
+func (t *membership) read(
+	ctx context.Context, found error,
+) (r memberList, before Entry, err error) {
 	var stored memberList
-	before, err = t.passes.fetch(ctx, t.passes.memberListID(), "roster", &stored)
+	before, err = t.passes.fetchAfter(ctx, found, t.passes.memberListID(), "roster", &stored)
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return memberList{}, Entry{}, err
 	}
@@ -193,7 +242,7 @@ func (t *membership) read(ctx context.Context) (r memberList, before Entry, err 
 		// The runs of the later pass wait until this run writes that it has stopped sending.
 		t.divide(Share{})
 		stored.remove(t.me)
-		left := t.passes.swap(ctx, before, t.passes.memberListID(), "roster", stored)
+		_, left := t.passes.swap(ctx, before, t.passes.memberListID(), "roster", stored)
 		if errors.Is(left, ErrConflict) {
 			return memberList{}, Entry{}, left // try again
 		}
@@ -208,7 +257,11 @@ func (t *membership) next(
 ) (next memberList, busy bool) {
 	me.Observer = t.observer
 	if t.state != nil {
-		me.Holds, me.Waits = t.state()
+		s := t.state()
+		me.Holds = s.holds
+		if !s.complete { // after that, it does not matter to any run
+			me.Waits = s.waits
+		}
 	}
 	if len(stored.Members) <= 1 && len(stored.Former) == 0 {
 		me.Holds = nil // no other run reads it
@@ -254,12 +307,15 @@ func (t *membership) observe(r memberList, began time.Time) (dead []string) {
 }
 
 // setView stores a member list that lists this run as its view, and applies its share.
-func (t *membership) setView(r memberList) {
+func (t *membership) setView(ctx context.Context, r memberList) {
 	t.mu.Lock()
 	share := Share{Runs: r.share(t.me), Until: t.written.Add(lapse(t.lease))}
 	moved := !t.view.sameWork(r, t.me)
-	if moved || r.Division != t.view.Division {
-		t.changedAt = time.Now()
+	if r.Division != t.view.Division || !t.view.sameWaits(r) {
+		t.dividedAt = time.Now()
+	}
+	if moved {
+		t.heldAt = time.Now()
 	}
 	t.view = r
 	if moved {
@@ -269,8 +325,8 @@ func (t *membership) setView(r memberList) {
 	}
 	t.mu.Unlock()
 	t.divide(share)
-	if t.others().starved {
-		t.handOver()
+	if t.others().waits {
+		t.handOver(ctx)
 	}
 }
 
@@ -283,6 +339,13 @@ func (r memberList) sameWork(other memberList, me string) bool {
 	delete(a, me)
 	delete(b, me)
 	return maps.EqualFunc(a, b, same)
+}
+
+// sameWaits reports whether two member lists have the same members, and the same of them wait
+// for a partition.
+func (r memberList) sameWaits(other memberList) bool {
+	return maps.EqualFunc(r.Members, other.Members,
+		func(a, b member) bool { return a.Waits == b.Waits })
 }
 
 // divide passes a share to the receiver, which has applied it when divide returns.
@@ -327,8 +390,8 @@ func (t *membership) addUses(uses int) {
 	}
 }
 
-// announce makes the run write its entry soon, if there are others to read it.
-func (t *membership) announce() {
+// changed makes the run write its entry soon, if there are others to read it.
+func (t *membership) changed() {
 	if t.size() > 1 {
 		signal(t.wake)
 	}
@@ -425,7 +488,7 @@ func (t *membership) interval() time.Duration {
 	alone := len(t.view.Members) <= 1 && len(t.view.Former) == 0
 	switch busy := t.view.Members[t.me].Busy > 0; {
 	case t.failing:
-		return min(due, readSoon)
+		return min(due, readFailed)
 	case t.uses == 0 && busy:
 		return max(min(due, t.idle.Add(idleAfter).Sub(now)), 0)
 	case alone:
@@ -435,7 +498,8 @@ func (t *membership) interval() time.Duration {
 	case t.uses == 0 && !t.waiting.IsZero():
 		return min(due, max(readSoon, min(now.Sub(t.waiting)/readPart, readAlone)))
 	}
-	return min(due, max(readSoon, min(now.Sub(t.changedAt)/readPart, readShared)))
+	return min(due, readShared, max(readSoon, now.Sub(t.dividedAt)/readPart),
+		max(readHeld, now.Sub(t.heldAt)/readPart))
 }
 
 // ready waits until this run has a share of the rate.
@@ -468,10 +532,11 @@ func (t *membership) keepAlive(ctx context.Context, enough, failed <-chan struct
 		return nil
 	}
 	for {
-		timer := time.NewTimer(t.interval())
+		timer, beat := time.NewTimer(t.interval()), t.heartbeat
 		select {
 		case <-timer.C:
 		case <-t.wake:
+			beat = t.announce
 		case <-enough:
 		case <-failed:
 		}
@@ -479,22 +544,22 @@ func (t *membership) keepAlive(ctx context.Context, enough, failed <-chan struct
 		if closed(enough) || closed(failed) {
 			return nil
 		}
-		if err := t.renew(ctx); err != nil {
+		if err := t.renew(ctx, beat); err != nil {
 			return err
 		}
 	}
 }
 
-// renew calls heartbeat. While this run may still send, the heartbeat may take at most the time
-// of a lease.
-func (t *membership) renew(ctx context.Context) error {
+// renew calls beat, which is heartbeat or announce. While this run may still send, it may take
+// at most the time of a lease.
+func (t *membership) renew(ctx context.Context, beat func(context.Context) error) error {
 	lapsed := time.Since(t.lastWrite()) > lapse(t.lease)
 	bounded, cancel := ctx, context.CancelFunc(func() {})
 	if !lapsed {
 		bounded, cancel = context.WithTimeout(ctx, t.lease)
 	}
 	defer cancel()
-	err := t.heartbeat(bounded)
+	err := beat(bounded)
 	t.mu.Lock()
 	t.failing = err != nil
 	t.mu.Unlock()
@@ -510,6 +575,14 @@ func (t *membership) lastWrite() time.Time {
 	return t.written
 }
 
+// isIdle reports whether the member list lists this run as idle and without a partition.
+func (t *membership) isIdle() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	me, listed := t.view.Members[t.me]
+	return listed && me.Busy == 0 && len(me.Holds) == 0 && t.share.Runs == 0
+}
+
 // leave ends the share of this run and removes it from the member list.
 func (t *membership) leave(ctx context.Context) error {
 	if t == nil {
@@ -520,9 +593,11 @@ func (t *membership) leave(ctx context.Context) error {
 	}
 	defer t.heartbeatLock.unlock()
 	t.divide(Share{})
+	found := t.latest.found
 	for range heartbeatAttempts {
-		r, before, err := t.read(ctx)
+		r, before, err := t.read(ctx, found)
 		if errors.Is(err, ErrConflict) {
+			found = err
 			continue
 		}
 		if _, listed := r.Members[t.me]; errors.Is(err, ErrFenced) || err == nil && !listed {
@@ -532,9 +607,9 @@ func (t *membership) leave(ctx context.Context) error {
 			return err
 		}
 		r.remove(t.me)
-		err = t.passes.swap(ctx, before, t.passes.memberListID(), "roster", r)
-		if !errors.Is(err, ErrConflict) {
-			return err
+		_, found = t.passes.swap(ctx, before, t.passes.memberListID(), "roster", r)
+		if !errors.Is(found, ErrConflict) {
+			return found
 		}
 	}
 	return ErrConflict

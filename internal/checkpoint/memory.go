@@ -39,8 +39,8 @@ func (m *Memory) Create(_ context.Context, id string, data []byte) (Entry, error
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if _, ok := m.records[id]; ok {
-		return Entry{}, ErrConflict
+	if now, ok := m.records[id]; ok {
+		return Entry{}, &conflictError{now}
 	}
 	return m.put(id, data), nil
 }
@@ -52,8 +52,8 @@ func (m *Memory) Replace(_ context.Context, e Entry, data []byte) (Entry, error)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if now, ok := m.records[e.ID]; !ok || now.version != e.version {
-		return Entry{}, ErrConflict
+	if now := m.records[e.ID]; now.version != e.version {
+		return Entry{}, &conflictError{now}
 	}
 	return m.put(e.ID, data), nil
 }

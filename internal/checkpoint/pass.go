@@ -462,16 +462,17 @@ const swapAttempts = 100
 // Update changes the record of a pass and returns the stored record. Other runs may change the
 // record concurrently: change is called again after each conflict.
 func (p *Passes) Update(ctx context.Context, number int, change func(*Pass)) (Pass, error) {
+	var conflict error
 	for n := range swapAttempts { // of several concurrent writes, one always succeeds
 		var pass Pass
-		before, err := p.fetch(ctx, p.passID(number), "pass", &pass)
+		before, err := p.fetchAfter(ctx, conflict, p.passID(number), "pass", &pass)
 		if err != nil {
 			return Pass{}, err
 		}
 		change(&pass)
-		err = p.swap(ctx, before, p.passID(number), "pass", pass)
-		if !errors.Is(err, ErrConflict) {
-			return pass, err
+		_, conflict = p.swap(ctx, before, p.passID(number), "pass", pass)
+		if !errors.Is(conflict, ErrConflict) {
+			return pass, conflict
 		}
 		if err := pause(ctx, time.Duration(n)*time.Millisecond); err != nil {
 			return Pass{}, err
@@ -599,19 +600,22 @@ func (p *Passes) fetch(ctx context.Context, id, kind string, v any) (Entry, erro
 	return e, Decode(id, kind, e.Data, v)
 }
 
+// fetchAfter is fetch after an attempt to write the record that failed with the given error, or
+// nil before the first attempt. If the error contains the record, no request is necessary.
+func (p *Passes) fetchAfter(
+	ctx context.Context, failed error, id, kind string, v any,
+) (Entry, error) {
+	conflict := (*conflictError)(nil)
+	if errors.As(failed, &conflict) && conflict.now.ID == id && conflict.now.Exists() {
+		return conflict.now, Decode(id, kind, conflict.now.Data, v)
+	}
+	return p.fetch(ctx, id, kind, v)
+}
+
 // save replaces before, or creates the record if before does not exist. The error is
 // ErrFenced if another process has written the record first.
 func (p *Passes) save(ctx context.Context, before Entry, id, kind string, v any) (Entry, error) {
-	data, err := Encode(kind, v)
-	if err != nil {
-		return Entry{}, err
-	}
-	var e Entry
-	if before.Exists() {
-		e, err = p.store.Replace(ctx, before, data)
-	} else {
-		e, err = p.store.Create(ctx, id, data)
-	}
+	e, err := p.swap(ctx, before, id, kind, v)
 	if errors.Is(err, ErrConflict) {
 		return Entry{}, ErrFenced
 	}
@@ -619,13 +623,20 @@ func (p *Passes) save(ctx context.Context, before Entry, id, kind string, v any)
 }
 
 // swap is like save for a record that several runs change. The error is ErrConflict if another run
-// has written the record first. The caller then reads it again.
-func (p *Passes) swap(ctx context.Context, before Entry, id, kind string, v any) error {
-	_, err := p.save(ctx, before, id, kind, v)
-	if errors.Is(err, ErrFenced) {
-		return ErrConflict
+// has written the record first. The caller then reads it with fetchAfter.
+func (p *Passes) swap(
+	ctx context.Context, before Entry, id, kind string, v any,
+) (e Entry, err error) {
+	data, err := Encode(kind, v)
+	if err != nil {
+		return Entry{}, err
 	}
-	return err
+	if before.Exists() {
+		e, err = p.store.Replace(ctx, before, data)
+	} else {
+		e, err = p.store.Create(ctx, id, data)
+	}
+	return e, err
 }
 
 // put writes a record whether or not it exists.

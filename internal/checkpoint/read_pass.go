@@ -300,7 +300,7 @@ func (p *Passes) reserveRead(ctx context.Context) (int, error) {
 			return 0, err
 		}
 		head.Last++
-		err = p.swap(ctx, before, p.readHeadID(), "read-head", head)
+		_, err = p.swap(ctx, before, p.readHeadID(), "read-head", head)
 		if !errors.Is(err, ErrConflict) {
 			return head.Last, err
 		}

@@ -209,6 +209,8 @@ func (s *S3) put(
 			return now, nil
 		case (refused || err == nil) && undecided(reading):
 			return Entry{}, fmt.Errorf("it is unknown whether %s was written: %w", id, reading)
+		case refused && reading == nil:
+			return Entry{}, &conflictError{now}
 		case refused:
 			return Entry{}, ErrConflict
 		case err == nil:

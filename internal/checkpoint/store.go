@@ -65,6 +65,14 @@ var (
 	ErrConflict = errors.New("the record was changed by another process")
 )
 
+// conflictError is an ErrConflict of a store that knows the record with which a write collided.
+// The next attempt then need not read it.
+type conflictError struct{ now Entry }
+
+func (e *conflictError) Error() string { return ErrConflict.Error() }
+
+func (e *conflictError) Is(target error) bool { return target == ErrConflict }
+
 // LocationError means that the table or bucket of a checkpoint does not exist, or
 // cannot hold a checkpoint. It is never treated as an empty checkpoint.
 type LocationError struct {

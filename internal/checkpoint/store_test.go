@@ -22,6 +22,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go/middleware"
 
 	"go.etcd.io/bbolt"
 	"go.uber.org/goleak"
@@ -41,6 +42,8 @@ type testStore struct {
 	// it is called with false. Both are nil if lose is nil.
 	cut   func(reads int)
 	blind func(on bool)
+	// refusesWithRecord is true if the response to a refused write contains the record.
+	refusesWithRecord bool
 	// damage replaces the stored form of a record with other bytes.
 	damage func(id string)
 }
@@ -48,10 +51,11 @@ type testStore struct {
 // TestStores runs one suite over every store.
 func TestStores(t *testing.T) {
 	for name, make := range map[string]func(t *testing.T) testStore{
-		"memory":   inMemory,
-		"file":     inFile,
-		"DynamoDB": inDynamoDB,
-		"S3":       inS3,
+		"memory":                               inMemory,
+		"file":                                 inFile,
+		"DynamoDB":                             inDynamoDB,
+		"DynamoDB without records in refusals": inPlainDynamoDB,
+		"S3":                                   inS3,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Run("compare and swap", func(t *testing.T) { testCompareAndSwap(t, make(t).open) })
@@ -133,7 +137,33 @@ func fakeAWS(t *testing.T) (*fakeaws.Server, aws.Config) {
 
 func inDynamoDB(t *testing.T) testStore {
 	server, cfg := fakeAWS(t)
-	client := dynamodb.NewFromConfig(cfg)
+	return dynamoDBStore(t, server, dynamodb.NewFromConfig(cfg))
+}
+
+// inPlainDynamoDB is a server that does not know ReturnValuesOnConditionCheckFailure.
+func inPlainDynamoDB(t *testing.T) testStore {
+	server, cfg := fakeAWS(t)
+	store := dynamoDBStore(t, server, dynamodb.NewFromConfig(cfg, func(o *dynamodb.Options) {
+		o.APIOptions = append(o.APIOptions, func(stack *middleware.Stack) error {
+			return stack.Initialize.Add(middleware.InitializeMiddlewareFunc("plain",
+				func(
+					ctx context.Context, in middleware.InitializeInput,
+					next middleware.InitializeHandler,
+				) (middleware.InitializeOutput, middleware.Metadata, error) {
+					if put, ok := in.Parameters.(*dynamodb.PutItemInput); ok {
+						put.ReturnValuesOnConditionCheckFailure = ""
+					}
+					return next.HandleInitialize(ctx, in)
+				}), middleware.After)
+		})
+	}))
+	store.refusesWithRecord = false
+	return store
+}
+
+func dynamoDBStore(
+	t *testing.T, server *fakeaws.Server, client *dynamodb.Client,
+) testStore {
 	if err := NewDynamoDB(client, "state", testPatience).CreateTable(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -141,6 +171,8 @@ func inDynamoDB(t *testing.T) testStore {
 		t.Fatal(err)
 	}
 	return testStore{
+		refusesWithRecord: true,
+
 		open: func() Store { return NewDynamoDB(client, "state", testPatience) },
 		lose: func(n int) {
 			server.Faults().Set("dynamodb:PutItem", fault.Fault{Kind: fault.LostResponse, Times: n})
@@ -306,8 +338,17 @@ func testCompareAndSwap(t *testing.T, open func() Store) {
 	if _, err := open().Replace(ctx, fetched, []byte("three")); err != nil {
 		t.Fatalf("Replace of a fetched entry: %v", err)
 	}
-	if _, err := s.Replace(ctx, second, []byte("late")); !errors.Is(err, ErrConflict) {
+	_, err = s.Replace(ctx, second, []byte("late"))
+	if !errors.Is(err, ErrConflict) {
 		t.Fatalf("Replace after another process replaced the record: %v, want ErrConflict", err)
+	}
+	if conflict := (*conflictError)(nil); errors.As(err, &conflict) {
+		if now := conflict.now; now.ID != "jobs/a/head" || string(now.Data) != "three" {
+			t.Errorf("the error of the conflict contains %q, %q", now.ID, now.Data)
+		}
+		if _, err := s.Replace(ctx, conflict.now, []byte("four")); err != nil {
+			t.Errorf("Replace of the record in the error of the conflict: %v", err)
+		}
 	}
 }
 

@@ -70,6 +70,7 @@ type Tracker struct {
 	noneFree   bool          // no partition was free at the last read
 	engaged    int           // uses of the rate without a partition
 	uses       int           // uses of the rate, as last passed to the membership
+	pace       pace          // of this run
 }
 
 // tracked is one partition. All fields are guarded by Tracker.mu, except that only
@@ -154,7 +155,7 @@ func (t *Tracker) Begin(ctx context.Context, partition int) (*PageTicket, error)
 	part := t.partitions[partition]
 	for {
 		t.mu.Lock()
-		if part.handingOver || t.held() > t.share() {
+		if part.handingOver || t.held() > t.share() && t.hasEnough() {
 			part.handingOver, part.scannerDone = true, true
 			t.saveIfAwaited(part)
 			t.updateUses()
@@ -204,6 +205,7 @@ func (p *PageTicket) Complete(next []byte, last bool, counts Counts, ledger []Le
 	t.mu.Lock()
 	p.done, p.next, p.last, p.counts, p.ledger = true, next, last, counts, ledger
 	moved := p.part.advance()
+	t.pace.add(counts.Items.Seen, time.Now())
 	urgent := moved && p.part.hasWaiters
 	t.saveIfAwaited(p.part)
 	t.updateUses()
@@ -338,6 +340,16 @@ func (t *Tracker) collect() []snapshot {
 			batch = append(batch, part.snapshot())
 		}
 	}
+	// Other runs may wait for a partition that is released.
+	slices.SortStableFunc(batch, func(a, b snapshot) int {
+		switch {
+		case a.releases == b.releases:
+			return 0
+		case a.releases:
+			return -1
+		}
+		return 1
+	})
 	return batch
 }
 
@@ -383,7 +395,7 @@ func (t *Tracker) save(ctx context.Context, s snapshot) error {
 			s.part.handedOverAt = time.Now()
 		}
 		t.updateUses()
-		t.membership.announce()
+		t.membership.changed()
 	}
 	return nil
 }

@@ -97,6 +97,12 @@ func mutants() []mutant {
 			"\tif s.releases {\n\t\tnext.Owner = \"\"\n" +
 				"\t\ts.part.entry, _ = t.passes.store.Fetch(ctx, s.part.entry.ID)\n\t}\n",
 			[]string{"./internal/checkpoint", "-run", "TestHandOverIsFenced"}},
+		{"hand-over of the last work", "internal/checkpoint/hand_over.go",
+			"return perSecond == 0 || left >=", "return true || left >=",
+			[]string{"./internal/checkpoint", "-run", "TestLittleWorkIsNotHandedOver"}},
+		{"division that is not confirmed", "internal/checkpoint/member_list.go",
+			"me.Busy > 0 && m.Busy > me.Applied", "me.Busy > 0 && m.Busy > me.Busy && false",
+			[]string{"./internal/checkpoint", "-run", "TestRunsWithoutWorkHaveNoRate"}},
 		{
 			"hand-over of a page in progress",
 			"internal/checkpoint/tracker.go",

@@ -8,18 +8,22 @@
  *
  *	here               in the program
  *	----               --------------
- *	stale[]            whether the roster has a newer version (checkpoint.Entry) than
- *	                   that which the run has read last: then its write does nothing
- *	division           roster.Division
- *	listed[], busy[],  the entry of a run in roster.Members: whether it is there,
- *	seen[]             member.Busy (0: idle) and member.Seen
+ *	stale[]            whether the member list has a newer version (checkpoint.Entry) than
+ *	                   the run has read last: then its write has no effect
+ *	division           memberList.Division
+ *	listed[], busy[],  the entry of a run in memberList.Members: whether it exists,
+ *	seen[]             member.Busy (0: idle) and member.Applied
  *	share[]            what the limiter of a run lets through (Limiter.Divide)
  *	lapsed[]           whether Share.Until of the run is over
- *	wants              team.wanted > 0
- *	  read             the first half of team.tryBeat: the Fetch, and keep(stored)
- *	  write            its second half: the compare-and-swap, and keep(next)
- *	  stop             divide(Share{}) before the write that says idle
- *	  drop             team.look and roster.drop: a run that was silent for a lease
+ *	wants              membership.uses > 0
+ *	  read             the first half of membership.tryHeartbeat: read, and setView(stored).
+ *	                   The response to a write that collided contains the member list too
+ *	  write            its second half, membership.write: the compare-and-swap, and
+ *	                   setView(next). A write need not follow a read: announce writes on top
+ *	                   of what was read or written last
+ *	  stop             divide(Share{}) before the write that states idle
+ *	  drop             membership.observe and memberList.remove: a run that was silent for
+ *	                   a lease
  *
  * Time is not here but for one thing that rests on it: a run is dropped only when its
  * share has lapsed. The program drops a run after a lease without a write of it, counted
@@ -29,7 +33,7 @@
  * A write is one step although the program decides on what it has read: the write does
  * nothing if the record has changed since, so what was read is what is there.
  *
- * Runs of the pass before (roster.Ghosts) are left out: while there are any no run has a
+ * Runs of the pass before (memberList.Former) are left out: while there are any no run has a
  * share, and they leave as others do.
  */
 #ifndef RUNS
@@ -78,7 +82,7 @@ byte busy[RUNS], seen[RUNS], share[RUNS];
 #define counts(i) (busy[i] > 0)
 #endif
 
-/* apply: roster.share, and Limiter.Divide. */
+/* apply: memberList.share, and Limiter.Divide. */
 inline apply() {
 	n = 0; among = 0; ready = (busy[me] > 0 && !lapsed[me]);
 	do
@@ -123,6 +127,14 @@ inline wrote() {
 	lapsed[me] = false
 }
 
+/* awaited: another busy run waits until this one confirms the division. A run is not more
+ * recently busy than itself, so it need not be left out. */
+#if RUNS == 2
+#define awaited (busy[me] > 0 && (busy[0] > seen[me] || busy[1] > seen[me]))
+#else
+#define awaited (busy[me] > 0 && (busy[0] > seen[me] || busy[1] > seen[me] || busy[2] > seen[me]))
+#endif
+
 inline drops(i) {
 	d_step {
 		unchanged && listed[me] && listed[i] && mayDrop(i) ->
@@ -162,9 +174,10 @@ end:	do
 	   }
 	:: atomic { !listed[me] && !stale[me] && share[me] == 0 -> break }
 
-	/* write: says that it has seen the division, or renews its share */
+	/* write: confirms the division, if another busy run awaits that (memberList.awaits), or
+	 * renews its share */
 	:: d_step {
-		unchanged && listed[me] && (seen[me] != division && busy[me] > 0 || lapsed[me]) ->
+		unchanged && listed[me] && (awaited || lapsed[me]) ->
 		if
 		:: busy[me] > 0 -> seen[me] = division
 		:: else
